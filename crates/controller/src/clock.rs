@@ -1,5 +1,6 @@
 //! The system time in milliseconds since 1970, and RFC 3339 for output.
 
+use anteroom_wire::time::unix_ms;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Milliseconds since 1970.
@@ -7,16 +8,13 @@ pub type UnixMs = u64;
 
 /// The current system time. A clock before 1970 counts as 1970.
 pub fn now() -> UnixMs {
-    u64::try_from(since_epoch().as_millis()).unwrap_or(u64::MAX)
+    unix_ms(SystemTime::now())
 }
 
 /// The current system time in nanoseconds since 1970, for a claim.
 pub fn now_ns() -> u64 {
-    u64::try_from(since_epoch().as_nanos()).unwrap_or(u64::MAX)
-}
-
-fn since_epoch() -> std::time::Duration {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since_epoch.as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// RFC 3339 in UTC with milliseconds: `2026-01-31T12:00:00.123Z`.

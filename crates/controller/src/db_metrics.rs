@@ -1,6 +1,7 @@
 //! Metrics of database writes: counters by kind and outcome; slow writes are logged.
 
 use anteroom_store::{Write, WriteKind, WriteObserver, WriteOutcome};
+use anteroom_wire::time::millis;
 use std::{
     array,
     sync::{
@@ -54,7 +55,7 @@ impl WriteObserver for DbMetrics {
 
     fn after(&self, write: &Write, outcome: WriteOutcome, took: Duration) {
         self.counts[write.kind as usize][outcome as usize].fetch_add(1, Relaxed);
-        let took_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
+        let took_ms = millis(took);
         if took_ms > self.slow_ms {
             self.slow.fetch_add(1, Relaxed);
             tracing::warn!(outcome = "slow_write", write = %write, result = outcome.as_str(), waited_ms = took_ms, "slow database write");

@@ -20,14 +20,5 @@ pub fn id<T>(from_parts: fn(u64, [u8; 10]) -> T) -> T {
 
 /// 256 bits as 64 hex digits, after a prefix that names its kind (`ant_` for API tokens, so that secret scanners find it).
 pub fn token(prefix: &str) -> Secret {
-    Secret::new(format!("{prefix}{}", hex(&bytes::<32>())))
-}
-
-/// Lower-case hex.
-pub fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write;
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut out, byte| {
-        let _ = write!(out, "{byte:02x}");
-        out
-    })
+    Secret::new(format!("{prefix}{}", hex::encode(bytes::<32>())))
 }

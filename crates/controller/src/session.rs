@@ -19,7 +19,6 @@ pub mod change_method;
 pub mod channels;
 pub mod complete;
 pub mod context;
-pub mod credential_format;
 pub mod diagnose;
 pub mod end;
 pub mod launcher;

@@ -180,10 +180,5 @@ impl DemoIdp {
 fn random_token(prefix: &str) -> Secret {
     let mut bytes = [0; 32];
     getrandom::fill(&mut bytes).expect("the operating system provides random bytes");
-    Secret::new(format!("{prefix}{}", hex(&bytes)))
-}
-
-/// Lower-case hex.
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    Secret::new(format!("{prefix}{}", hex::encode(bytes)))
 }

@@ -5,7 +5,7 @@ use super::{
     CloseCause, EgressDecision, EgressError, EgressOutcome, Gate, GatedStream, HostName, mask, name::printable,
 };
 use crate::GateSettings;
-use anteroom_wire::{Problem, provider::Provider};
+use anteroom_wire::{Problem, provider::Provider, time::millis};
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode, header};
 use http_body_util::Full;
@@ -195,10 +195,6 @@ fn error_response(error: &EgressError) -> Response<Full<Bytes>> {
         StatusCode::from_u16(error.problem.http_status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     response.headers_mut().insert(header::CONTENT_TYPE, header::HeaderValue::from_static("application/json"));
     response
-}
-
-fn millis(time: Duration) -> u64 {
-    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// Bytes of one direction and the time of the last one.

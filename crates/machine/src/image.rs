@@ -296,7 +296,7 @@ fn hash_of(protocol: u32, artefacts: [&Artefact; 3]) -> String {
     for artefact in artefacts {
         hash.update(format!("{} {} {}\n", artefact.file, artefact.bytes, artefact.sha256));
     }
-    hex(&hash.finalize())
+    hex::encode(hash.finalize())
 }
 
 /// Checks the first bytes of a file; returns what is wrong with it, or `None`.
@@ -329,10 +329,6 @@ fn read_up_to(from: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
     Ok(got)
 }
 
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
 /// SHA-256 (hex) of a file's content.
 fn sha256_of(path: &Path) -> io::Result<String> {
     let mut file = File::open(path)?;
@@ -340,7 +336,7 @@ fn sha256_of(path: &Path) -> io::Result<String> {
     let mut buffer = vec![0; 1 << 20];
     loop {
         match file.read(&mut buffer)? {
-            0 => return Ok(hex(&hash.finalize())),
+            0 => return Ok(hex::encode(hash.finalize())),
             got => hash.update(&buffer[..got]),
         }
     }

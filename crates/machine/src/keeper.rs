@@ -25,6 +25,7 @@ use crate::{
     receipt::{ExitCause, StopDetail},
     spec::{CONTROL_SOCKET, KEEPER_CONFIG_FILE, KeeperConfig, Qmp},
 };
+use anteroom_wire::time::unix_ms;
 use control::{CONTROL_PROTOCOL, ControlClient, KeeperCommand, KeeperPhase, Report};
 use oom::OomKillCounter;
 use qmp_session::{GuestEvent, QmpSession, VmEvent};
@@ -45,7 +46,7 @@ use std::{
     },
     path::{Path, PathBuf},
     process::{ExitCode, ExitStatus},
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant, SystemTime},
 };
 use tail_buffer::TailBuffer;
 use vmm_process::Vmm;
@@ -100,10 +101,6 @@ struct Keeper {
     output: TailBuffer,
 }
 
-fn unix_ms() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
-}
-
 /// Closes file descriptors that the parent left open.
 fn close_inherited() -> io::Result<()> {
     let numbers: Vec<i32> = fs::read_dir("/proc/self/fd")?
@@ -153,7 +150,7 @@ impl Keeper {
         let mut keeper = Self {
             run_dir,
             began,
-            began_unix_ms: unix_ms(),
+            began_unix_ms: unix_ms(SystemTime::now()),
             oom_kills: OomKillCounter::new(began, process::oom_kills()),
             listener,
             clients: Vec::new(),

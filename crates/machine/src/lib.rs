@@ -25,7 +25,7 @@ mod state;
 
 pub use channel::{AgentClient, AgentError, BoxBody, BoxError, ByteStream, CallLimits, HostService};
 pub use exit_reason::{ExitReason, StopReason};
-pub use machines::{Machines, OpenError, Settings, StartError};
+pub use machines::{CONSOLE_BYTES_MAX, Machines, OpenError, PING_EVERY_MS, PING_MS_MAX, Settings, StartError};
 pub use process::{Memory, ProcessId};
 pub use receipt::{CleanupChecks, ExitCause, Receipt, StopDetail};
 pub use spec::{

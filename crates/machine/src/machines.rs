@@ -34,6 +34,13 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 /// Commands queued for one driver; the first one takes effect.
 const COMMANDS_MAX: usize = 4;
+/// The end of a machine's console output that is kept, bytes: the last boot messages and the last output of a kernel or agent that crashed.
+pub const CONSOLE_BYTES_MAX: usize = 64 * 1024;
+/// Interval between two pings to a machine that sends nothing else, milliseconds. A ping is a few bytes.
+pub const PING_EVERY_MS: u64 = 2_000;
+/// A ready machine that sends nothing for this long is not ready until it sends again, milliseconds. Three pings: an emulated guest
+/// may answer one of them late.
+pub const PING_MS_MAX: u64 = 6_000;
 
 /// Settings of the machines of one server.
 #[derive(Debug, Clone)]
@@ -82,11 +89,11 @@ impl Settings {
             ready_ms_max: 60_000,
             lifetime_s_max: 4 * 3_600,
             machines_max: 16,
-            console_bytes_max: 32 * 1024,
+            console_bytes_max: CONSOLE_BYTES_MAX,
             probe_every_ms: 20,
             first_echo_ms: 1_000,
-            ping_every_ms: 2_000,
-            ping_ms_max: 6_000,
+            ping_every_ms: PING_EVERY_MS,
+            ping_ms_max: PING_MS_MAX,
             liveness_timeout_ms: 20_000,
             keeper_exit_timeout_ms: 15_000,
             calls: CallLimits::default(),

@@ -2,7 +2,7 @@
 
 use anteroom_wire::Secret;
 use sha2::{Digest, Sha256};
-use std::{fmt, fmt::Write as _, str::FromStr};
+use std::{fmt, str::FromStr};
 
 /// A SHA-256 hash as 64 characters of `0-9 a-f`: the stored form of a token, ticket or request.
 ///
@@ -18,11 +18,7 @@ pub struct NotHex;
 impl Sha256Hex {
     /// The hash of `bytes`.
     pub fn of(bytes: &[u8]) -> Self {
-        let mut hex = String::with_capacity(64);
-        for byte in Sha256::digest(bytes) {
-            let _ = write!(hex, "{byte:02x}");
-        }
-        Self(hex)
+        Self(hex::encode(Sha256::digest(bytes)))
     }
 
     /// The hash of a token.

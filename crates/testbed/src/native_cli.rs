@@ -21,10 +21,9 @@ pub use screen::{check_screen, masked};
 
 use crate::eventually;
 use anteroom_screen::ScreenSnapshot;
-use anteroom_wire::provider::{CredentialRules, EgressRule, FileFormat, Provider};
+use anteroom_wire::provider::{CredentialFormat, EgressRule, Provider};
 use anyhow::{Context, ensure};
 use regex_lite::Regex;
-use serde_json::Value;
 use std::{
     collections::BTreeMap,
     fs,
@@ -268,10 +267,11 @@ impl NativeCli {
     /// # Errors
     /// A file cannot be read, or a pattern of the descriptor is invalid.
     pub fn complete_credential(&self) -> anyhow::Result<Option<CredentialFile>> {
+        let format = CredentialFormat::new(&self.provider.credential)?;
         for path in &self.provider.credential.paths {
             let file = self.home().join(path);
             let Ok(text) = fs::read_to_string(&file) else { continue };
-            if is_complete(&text, &self.provider.credential)? {
+            if format.check(text.as_bytes()).is_ok() {
                 let mode = fs::metadata(&file)?.permissions().mode() & 0o7777;
                 return Ok(Some(CredentialFile { path: path.clone(), text, mode }));
             }
@@ -336,18 +336,6 @@ impl NativeCli {
         drop(proxy);
         crate::Leaks::for_dir(dir.path()).wait_none_left(STEP_MAX).await
     }
-}
-
-fn is_complete(text: &str, rules: &CredentialRules) -> anyhow::Result<bool> {
-    if rules.format == FileFormat::Text {
-        return Ok(Regex::new(rules.text_matches.as_deref().unwrap_or_default())?.is_match(text));
-    }
-    let value: Value = serde_json::from_str(text).unwrap_or_default();
-    let exists = |pointer: &String| {
-        let found = value.pointer(pointer);
-        found.is_some_and(|found| found.is_number() || found.as_str().is_some_and(|text| !text.is_empty()))
-    };
-    Ok(rules.required.iter().all(exists))
 }
 
 /// The tool's environment variables: the machine's, then the descriptor's, then the test's.

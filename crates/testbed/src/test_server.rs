@@ -16,7 +16,7 @@ use crate::{
     plain_process::{Faults, RFB_SOCKET},
     serve::LaunchConfig,
 };
-use anteroom_wire::{MachineId, Secret};
+use anteroom_wire::{MachineId, Secret, time::millis};
 use anyhow::{Context, ensure};
 use std::{
     collections::BTreeMap,
@@ -115,7 +115,7 @@ impl TestServer {
             operators: vec![operator.clone()],
             backends: vec![first.clone(), second.clone()],
             demo: config.demo,
-            ready_ms_max: config.ready_ms_max.unwrap_or(u64::try_from(WAIT_MAX.as_millis()).unwrap_or(u64::MAX)),
+            ready_ms_max: config.ready_ms_max.unwrap_or(millis(WAIT_MAX)),
             faults: config.faults,
         };
         let backends = [first, second];
@@ -338,6 +338,6 @@ fn merge(under: &mut toml::Table, over: toml::Table) {
 fn random_token(kind: &str) -> anyhow::Result<Secret> {
     let mut bytes = [0; 24];
     getrandom::fill(&mut bytes).map_err(std::io::Error::other)?;
-    let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    let hex = hex::encode(bytes);
     Ok(Secret::new(format!("ant_{kind}_{hex}")))
 }

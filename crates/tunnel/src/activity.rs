@@ -1,5 +1,6 @@
 //! The time of the last activity in a session.
 
+use anteroom_wire::time::millis;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 use tokio::time::Instant;
@@ -19,7 +20,7 @@ impl Activity {
 
     /// Records activity now. Cheap enough to be called for every message.
     pub fn touch(&self) {
-        let now = u64::try_from(self.created.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let now = millis(self.created.elapsed());
         self.last_ms.fetch_max(now, Relaxed);
     }
 

@@ -6,7 +6,7 @@
 use super::{
     Activity, CloseSignal, TunnelEnd, TunnelReport, TunnelSettings, ViewOnlyFilter, close_frame, close_handshake, frame,
 };
-use anteroom_wire::{Problem, ProblemBody};
+use anteroom_wire::{Problem, ProblemBody, time::millis};
 use axum::extract::ws::{CloseFrame, Message, WebSocket};
 use bytes::{BufMut, Bytes, BytesMut};
 use futures_util::{
@@ -184,7 +184,7 @@ impl KeepAlive {
     }
 
     fn now_ms(&self) -> u64 {
-        u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
+        millis(self.started.elapsed())
     }
 
     /// Records activity of the viewer: pings sent before do not time out.

@@ -4,7 +4,7 @@
 //! an error with its remedy, and nothing is repaired silently: a replaced key makes every stored credential unreadable.
 
 use crate::{KeyId, sealed::KEY_BYTES};
-use anteroom_wire::Base64;
+use anteroom_wire::{Base64, time::unix_ms};
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 use serde::{Deserialize, Serialize};
 use std::{
@@ -13,7 +13,7 @@ use std::{
     io::{self, Read, Write},
     os::unix::fs::{MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
-    time::{SystemTime, UNIX_EPOCH},
+    time::SystemTime,
 };
 use zeroize::Zeroizing;
 
@@ -195,9 +195,7 @@ fn read_document(path: &Path) -> Result<Document, KeyError> {
 fn new_entry(id: u32) -> Result<Entry, KeyError> {
     let mut bytes = vec![0; KEY_BYTES];
     getrandom::fill(&mut bytes).map_err(|_| KeyError::NoRandomness)?;
-    let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let created_unix_ms = u64::try_from(since_1970.as_millis()).unwrap_or(u64::MAX);
-    Ok(Entry { id, created_unix_ms, key: Base64::new(bytes) })
+    Ok(Entry { id, created_unix_ms: unix_ms(SystemTime::now()), key: Base64::new(bytes) })
 }
 
 /// Writes the document, flushed to the disk, under a new name in the same directory.

@@ -216,10 +216,7 @@ fn nonce() -> Result<[u8; NONCE_BYTES], SealError> {
 /// The first characters of a hash of the key. Keys are 256 random bits, so the hash reveals nothing of them.
 fn short_hash(key: &Key) -> String {
     let digest = Sha256::new().chain_update(b"anteroom key print 1").chain_update(key.as_slice()).finalize();
-    let mut hash = String::with_capacity(2 * digest.len());
-    for byte in digest {
-        let _ = write!(hash, "{byte:02x}");
-    }
+    let mut hash = hex::encode(digest);
     hash.truncate(SHORT_HASH_CHARS);
     hash
 }

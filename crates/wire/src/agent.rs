@@ -34,7 +34,7 @@ mod requests;
 mod sign_in;
 
 pub use claim::{CaptureLimits, Claim, Claimed, Geometry, UseCredential, UsePurpose};
-pub use delivery::{AgentSession, DeliveredFile, Delivery, DeliveryResult};
+pub use delivery::{AgentSession, DeliveredFile, Delivery, DeliveryResult, is_permanent_rejection};
 pub use events::{CaptureEvent, Event, Events, MachineEvent, NumberedEvent, SignInEvent, ToolEvent, UseEvent};
 pub use hello::{ClaimedBy, Hello, Stage, StageReport, StageState};
 pub use requests::{Input, OpenUrl, Paste, PasteResult, Screen, SwitchMethod, TerminalSize};

@@ -16,6 +16,7 @@ pub mod operations;
 pub mod problem;
 pub mod provider;
 mod secret;
+pub mod time;
 pub mod timeline;
 pub mod webhook;
 

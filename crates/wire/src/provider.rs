@@ -6,9 +6,11 @@
 //! the file describes the preferred method; `[methods.NAME]` describes what another method does differently. Within a method the
 //! user can change *lanes* (link, terminal, desktop …) at any time, because the same tool keeps running. Another method restarts it.
 
+mod credential_format;
 mod faults;
 mod method;
 
+pub use credential_format::{CredentialFormat, FormatFault};
 pub use method::{Method, MethodName};
 
 use crate::ProviderId;

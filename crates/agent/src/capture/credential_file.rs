@@ -1,8 +1,7 @@
 //! Checks whether a file is the credential: it is JSON with everything that the provider requires, or text that matches a pattern; it was
 //! written after the claim, and its content has changed since then.
 
-use anteroom_wire::provider::{CredentialRules, FileFormat};
-use regex_lite::Regex;
+use anteroom_wire::provider::CredentialFormat;
 use rustix::fs::{FileType, Mode, OFlags};
 use sha2::{Digest, Sha256};
 use std::{
@@ -48,44 +47,6 @@ pub(crate) enum ScanResult {
     Complete(FileSnapshot),
 }
 
-/// The format of a provider's credential.
-pub(crate) enum FormatCheck {
-    /// JSON with a value at each of these pointers.
-    Json(Vec<String>),
-    /// Text that matches this pattern.
-    Text(Regex),
-}
-
-impl FormatCheck {
-    /// # Errors
-    /// The rules are invalid; the message names the key.
-    pub(crate) fn new(rules: &CredentialRules) -> Result<Self, String> {
-        match (rules.format, &rules.text_matches) {
-            (FileFormat::Json, _) => Ok(Self::Json(rules.required.clone())),
-            (FileFormat::Text, Some(pattern)) => {
-                let pattern = Regex::new(pattern).map_err(|error| format!("credential.text_matches: {error}"))?;
-                Ok(Self::Text(pattern))
-            }
-            (FileFormat::Text, None) => Err("credential.text_matches is missing".to_owned()),
-        }
-    }
-
-    /// Why the bytes are not a credential; names keys, never values.
-    fn fault(&self, bytes: &[u8]) -> Option<String> {
-        if bytes.iter().all(u8::is_ascii_whitespace) {
-            return Some("empty".to_owned());
-        }
-        match self {
-            Self::Json(required) => json_fault(bytes, required),
-            Self::Text(pattern) => match std::str::from_utf8(bytes) {
-                Ok(text) if pattern.is_match(text) => None,
-                Ok(_) => Some("does not look like the provider's credential".to_owned()),
-                Err(_) => Some("not UTF-8 text".to_owned()),
-            },
-        }
-    }
-}
-
 /// Reads `path` if it is a plain file of at most `bytes_max`. `Ok(None)`: there is no file.
 fn read(path: &Path, bytes_max: u64) -> io::Result<Option<Result<FileSnapshot, String>>> {
     // No link is followed and nothing that blocks is opened, since the tool controls the path.
@@ -117,7 +78,7 @@ pub(crate) fn baseline(path: &Path, bytes_max: u64) -> Baseline {
 
 /// Decides whether a file counts as a credential.
 pub(crate) struct ScanRules<'a> {
-    pub(crate) format: &'a FormatCheck,
+    pub(crate) format: &'a CredentialFormat,
     pub(crate) bytes_max: u64,
     /// Contents that do not count.
     pub(crate) ignored: Vec<[u8; 32]>,
@@ -139,9 +100,9 @@ pub(crate) fn scan(path: &Path, rules: &ScanRules<'_>) -> ScanResult {
     if rules.not_before.is_some_and(|time| file.is_older(time)) {
         return ScanResult::Rejected("older than the sign-in".to_owned());
     }
-    match rules.format.fault(&file.bytes) {
-        Some(reason) => ScanResult::Rejected(reason),
-        None => ScanResult::Complete(file),
+    match rules.format.check(&file.bytes) {
+        Ok(()) => ScanResult::Complete(file),
+        Err(fault) => ScanResult::Rejected(fault.to_string()),
     }
 }
 
@@ -169,24 +130,10 @@ impl FileSnapshot {
     }
 }
 
-fn json_fault(bytes: &[u8], required: &[String]) -> Option<String> {
-    // The parser's message could quote the text.
-    let Ok(value) = serde_json::from_slice::<serde_json::Value>(bytes) else {
-        return Some("not complete JSON".to_owned());
-    };
-    let missing: Vec<&str> = required
-        .iter()
-        .filter(|pointer| {
-            !value.pointer(pointer).is_some_and(|at| at.is_number() || at.as_str().is_some_and(|s| !s.is_empty()))
-        })
-        .map(String::as_str)
-        .collect();
-    (!missing.is_empty()).then(|| format!("missing {}", missing.join(", ")))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use anteroom_wire::provider::{CredentialRules, FileFormat};
 
     const MAX: u64 = 1024;
 
@@ -204,7 +151,7 @@ mod tests {
         baseline: Baseline,
         not_before: Option<SystemTime>,
     ) -> ScanResult {
-        let format = FormatCheck::new(rules).unwrap();
+        let format = CredentialFormat::new(rules).unwrap();
         scan(path, &ScanRules { format: &format, bytes_max: MAX, ignored: baseline.into_iter().collect(), not_before })
     }
 
@@ -240,9 +187,9 @@ mod tests {
         for cut in 1..complete.len() {
             assert_eq!(check(&complete[..cut]), Err("not complete JSON".into()), "cut at {cut}");
         }
-        assert_eq!(check(" \n"), Err("empty".into()));
-        assert_eq!(check(r#"{"tokens":{"access":""},"at":"s3cret"}"#), Err("missing /tokens/access".into()));
-        assert_eq!(check(r#"{"tokens":null,"at":{}}"#), Err("missing /tokens/access, /at".into()));
+        assert_eq!(check(" \n"), Err("the file is empty".into()));
+        assert_eq!(check(r#"{"tokens":{"access":""},"at":"s3cret"}"#), Err("missing or empty: /tokens/access".into()));
+        assert_eq!(check(r#"{"tokens":null,"at":{}}"#), Err("missing or empty: /tokens/access, /at".into()));
         assert_eq!(check(&"x".repeat(2000)), Err("larger than 1024 bytes".into()));
     }
 
@@ -265,9 +212,9 @@ mod tests {
         };
         let check = |content: &[u8]| check_with(&text, content, None, None);
         assert_eq!(check(b"# x\ntoken = s3cret\n"), Ok(()));
-        assert_eq!(check(b"token ="), Err("does not look like the provider's credential".into()));
+        assert_eq!(check(b"token ="), Err("the text does not match the provider's pattern".into()));
         assert_eq!(check(b"token = \xff\n"), Err("not UTF-8 text".into()));
-        assert_eq!(check(b" \n"), Err("empty".into()));
+        assert_eq!(check(b" \n"), Err("the file is empty".into()));
     }
 
     #[test]

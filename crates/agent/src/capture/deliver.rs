@@ -7,9 +7,8 @@ use crate::{
 use anteroom_screen::bounded;
 use anteroom_wire::{
     ProblemBody,
-    agent::{CaptureEvent, CaptureState, DeliveredFile, Delivery, DeliveryResult, STORE_PATH},
+    agent::{CaptureEvent, CaptureState, DeliveredFile, Delivery, DeliveryResult, STORE_PATH, is_permanent_rejection},
 };
-use http::StatusCode;
 use std::time::Duration;
 
 /// How long the first attempt waits until the controller has acknowledged the earlier events. A controller that receives them does so
@@ -92,7 +91,7 @@ async fn post(agent: &Agent, claim: &ActiveClaim, delivery: &Delivery) -> Attemp
             Some(DeliveryResult::Stored { .. } | DeliveryResult::Ignored) => Attempt::Accepted,
             None => Attempt::Retry(format!("{status} with an invalid body")),
         },
-        Ok((status, body)) if is_final(status) => {
+        Ok((status, body)) if is_permanent_rejection(status.as_u16()) => {
             let problem = parse_json::<ProblemBody>(&body);
             let code = problem.map_or_else(|| status.as_u16().to_string(), |problem| problem.code);
             Attempt::Rejected(bounded(&code))
@@ -100,9 +99,4 @@ async fn post(agent: &Agent, claim: &ActiveClaim, delivery: &Delivery) -> Attemp
         Ok((status, _)) => Attempt::Retry(status.to_string()),
         Err(error) => Attempt::Retry(error.to_string()),
     }
-}
-
-/// Whether the same request would be rejected again.
-fn is_final(status: StatusCode) -> bool {
-    status.is_client_error() && !matches!(status.as_u16(), 408 | 429)
 }

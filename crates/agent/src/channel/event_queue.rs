@@ -1,10 +1,13 @@
 //! The events of the machine that wait for the controller: numbered from the claim on, kept until acknowledged.
 
-use anteroom_wire::agent::{CaptureEvent, Event, MachineEvent, NumberedEvent};
+use anteroom_wire::{
+    agent::{CaptureEvent, Event, MachineEvent, NumberedEvent},
+    time::unix_ms,
+};
 use std::{
     collections::VecDeque,
     sync::{Mutex, MutexGuard, PoisonError},
-    time::{SystemTime, UNIX_EPOCH},
+    time::SystemTime,
 };
 use tokio::sync::{Notify, watch};
 
@@ -52,7 +55,7 @@ impl EventQueue {
         }
         queue.last_number += 1;
         let number = queue.last_number;
-        queue.pending.push_back(NumberedEvent { number, at_unix_ms: unix_ms(), event: event.into() });
+        queue.pending.push_back(NumberedEvent { number, at_unix_ms: unix_ms(SystemTime::now()), event: event.into() });
         drop(queue);
         self.pushed.notify_one();
     }
@@ -89,12 +92,6 @@ fn is_repetitive(event: &Event) -> bool {
         Event::Machine(MachineEvent::ChildExited { .. } | MachineEvent::Stage(_) | MachineEvent::MemoryPressure { .. })
             | Event::Capture(CaptureEvent::DeliveryRetry { .. })
     )
-}
-
-/// The guest's clock, milliseconds since 1970.
-pub(crate) fn unix_ms() -> u64 {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(now.as_millis()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

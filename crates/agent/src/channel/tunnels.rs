@@ -3,7 +3,7 @@
 //! Browsers keep idle connections open for minutes. When all slots are in use and another connection waits, the one that has been idle
 //! longest is closed.
 
-use anteroom_wire::channel::STREAMS_MAX;
+use anteroom_wire::{channel::STREAMS_MAX, time::millis};
 use std::{
     pin::Pin,
     sync::{
@@ -37,16 +37,12 @@ struct Activity {
 
 impl Activity {
     fn touch(&self) {
-        self.last_ms.store(ms(self.opened_at.elapsed()), Ordering::Relaxed);
+        self.last_ms.store(millis(self.opened_at.elapsed()), Ordering::Relaxed);
     }
 
     fn idle_ms(&self) -> u64 {
-        ms(self.opened_at.elapsed()).saturating_sub(self.last_ms.load(Ordering::Relaxed))
+        millis(self.opened_at.elapsed()).saturating_sub(self.last_ms.load(Ordering::Relaxed))
     }
-}
-
-fn ms(time: Duration) -> u64 {
-    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// The open outbound connections.

@@ -2,7 +2,10 @@
 
 use crate::{channel::event_queue::EventQueue, log};
 use anteroom_screen::bounded;
-use anteroom_wire::agent::{MachineEvent, Stage, StageReport, StageState};
+use anteroom_wire::{
+    agent::{MachineEvent, Stage, StageReport, StageState},
+    time::millis,
+};
 use std::sync::Arc;
 use tokio::sync::watch;
 
@@ -18,7 +21,16 @@ pub(crate) struct Readiness {
 impl Readiness {
     pub(crate) fn new(names: &[Stage], events: Arc<EventQueue>) -> Self {
         let report = |&stage| {
-            (StageReport { stage, state: StageState::Waiting, attempts: 0, last_error: None, at_ms: uptime_ms() }, 0)
+            (
+                StageReport {
+                    stage,
+                    state: StageState::Waiting,
+                    attempts: 0,
+                    last_error: None,
+                    at_ms: millis(log::uptime()),
+                },
+                0,
+            )
         };
         Self { stages: watch::Sender::new(names.iter().map(report).collect()), events }
     }
@@ -92,7 +104,7 @@ impl Readiness {
             let before = report.state;
             update(report, failures);
             if report.state != before {
-                report.at_ms = uptime_ms();
+                report.at_ms = millis(log::uptime());
                 changed = Some(report.clone());
             }
             changed.is_some()
@@ -103,10 +115,6 @@ impl Readiness {
             self.events.push(MachineEvent::Stage(report));
         }
     }
-}
-
-fn uptime_ms() -> u64 {
-    u64::try_from(log::uptime().as_millis()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

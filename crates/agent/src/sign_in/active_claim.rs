@@ -2,11 +2,15 @@
 
 use crate::{
     api_error::ApiError,
-    capture::credential_file::{self, Baseline, FormatCheck},
+    capture::credential_file::{self, Baseline},
     platform::environment::Environment,
 };
 use anteroom_screen::finder::Finder;
-use anteroom_wire::{Problem, agent::Claim, provider::Provider};
+use anteroom_wire::{
+    Problem,
+    agent::Claim,
+    provider::{CredentialFormat, Provider},
+};
 use regex_lite::Regex;
 use std::{
     collections::BTreeMap,
@@ -26,7 +30,7 @@ pub(crate) struct ActiveClaim {
     /// The pattern that the output of the status command must match.
     pub(crate) status_pattern: Option<Regex>,
     /// Checks the format of a credential.
-    pub(crate) format: FormatCheck,
+    pub(crate) format: CredentialFormat,
     /// The content of each credential path at the claim.
     pub(crate) baselines: BTreeMap<String, Baseline>,
     /// The guest's time of the claim.
@@ -45,7 +49,8 @@ impl ActiveClaim {
         let finder = Finder::new(&claim.provider.sign_in).map_err(malformed)?;
         let pattern = claim.provider.credential.status_matches.as_deref().map(Regex::new).transpose();
         let status_pattern = pattern.map_err(|error| malformed(format!("credential.status_matches: {error}")))?;
-        let format = FormatCheck::new(&claim.provider.credential).map_err(malformed)?;
+        let format = CredentialFormat::new(&claim.provider.credential);
+        let format = format.map_err(|fault| malformed(fault.to_string()))?;
         Ok(Self { claim, finder, status_pattern, format, baselines, claimed_at })
     }
 

@@ -95,7 +95,7 @@ async fn partial_file_is_delivered_only_when_complete() {
     fs::write(fixture.home(".demo/auth.json"), &CREDENTIAL[..30]).unwrap();
     wait_rejection(&fixture, "not complete JSON").await;
     fs::write(fixture.home(".demo/auth.json"), "{\"tokens\":{}}").unwrap();
-    wait_rejection(&fixture, "missing /tokens/access").await;
+    wait_rejection(&fixture, "missing or empty: /tokens/access").await;
     assert!(matches!(fixture.sign_in(&mut sender).await.capture, CaptureState::CandidateRejected { .. }));
     fs::write(fixture.home(".demo/auth.json"), CREDENTIAL).unwrap();
     wait_delivered(&fixture, &mut sender).await;

@@ -8,7 +8,6 @@ use super::{
 use anteroom_controller::{
     config::Config,
     providers::{DescriptorSource, built_in_fixtures, sources},
-    session::credential_format,
 };
 use anteroom_screen::{
     Findings, Fixture,
@@ -56,7 +55,7 @@ pub(super) fn run(config: &Config, arguments: &TestArguments) -> anyhow::Result<
 
 fn test_credential(provider: &Provider, path: &Path) -> anyhow::Result<bool> {
     let bytes = read_text(path)?.into_bytes();
-    let result = credential_format::check(&provider.credential, &bytes);
+    let result = provider.credential.check(&bytes);
     match &result {
         Ok(()) => print_line(format_args!("{}: accepted as a credential of {}", path.display(), provider.name)),
         Err(reason) => print_line(format_args!("{}: not accepted: {reason}", path.display())),
@@ -198,7 +197,7 @@ fn all_differences(fixture: &Fixture, provider: &Provider) -> Result<Vec<String>
         if !selected.credential.paths.contains(&file.path) {
             all.push(format!("file: {} is not a path of the credential", file.path));
         }
-        if let Err(reason) = credential_format::check(&selected.credential, file.text.as_bytes()) {
+        if let Err(reason) = selected.credential.check(file.text.as_bytes()) {
             all.push(format!("file: {} is not accepted: {reason}", file.path));
         }
     }

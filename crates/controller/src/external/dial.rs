@@ -1,9 +1,9 @@
 //! Connects to an external desktop and reads its RFB greeting.
 
 use super::{Address, ExternalMachine, Scheme};
-use anteroom_rfb::ViewerSocket;
+use anteroom_rfb::client::ViewerSocket;
 use anteroom_tunnel::PrefixedStream;
-use anteroom_wire::Problem;
+use anteroom_wire::{Problem, time::millis};
 use bytes::{Bytes, BytesMut};
 use rustix::io::Errno;
 use std::{io, time::Duration};
@@ -50,7 +50,7 @@ type ProblemWithDetail = (Problem, String);
 pub async fn dial(machine: &ExternalMachine) -> Result<PrefixedStream<Box<dyn Duplex>>, DialFailure> {
     let started = Instant::now();
     open(machine).await.map_err(|(problem, detail)| {
-        let after_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let after_ms = millis(started.elapsed());
         tracing::warn!(
             outcome = "external_unreachable", machine = machine.name, address = %machine.desktop,
             reason = problem.code(), detail, after_ms, "external desktop not opened"

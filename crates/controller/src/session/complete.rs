@@ -21,7 +21,7 @@ use crate::{
 use anteroom_store::{Completed, Completion, NewCredential, SessionPurpose, SessionRow, Sha256Hex, StoreError};
 use anteroom_wire::{
     CredentialId, Problem, Secret, TimelineKind,
-    agent::{Delivery, DeliveryResult},
+    agent::{Delivery, DeliveryResult, is_permanent_rejection},
 };
 use serde_json::json;
 use validated::ValidatedDelivery;
@@ -56,10 +56,7 @@ pub async fn complete(
 fn is_final(result: &Result<DeliveryResult, ApiError>) -> bool {
     match result {
         Ok(DeliveryResult::Stored { .. } | DeliveryResult::Ignored) => true,
-        Err(error) => {
-            let status = error.problem.http_status();
-            (400..500).contains(&status) && !matches!(status, 408 | 429)
-        }
+        Err(error) => is_permanent_rejection(error.problem.http_status()),
     }
 }
 

@@ -10,7 +10,7 @@ use crate::{
     external::{self, Duplex},
     session::{launcher::Launcher, timeline::entry},
 };
-use anteroom_wire::{Problem, TimelineKind};
+use anteroom_wire::{Problem, TimelineKind, time::millis};
 use serde_json::json;
 use tokio::time::{Instant, timeout_at};
 
@@ -54,7 +54,7 @@ async fn dial_external(launcher: &Launcher, session: &ActiveSession) -> Result<B
         dialed = external::dial(machine) => dialed,
         cause = session.close_signal.closed() => return Err(cause.into()),
     };
-    let after_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+    let after_ms = millis(started.elapsed());
     // Only a changed result is recorded: a page reconnects repeatedly.
     if launcher.external.record_dial_result(&name, &session.id, dialed.as_ref().err().map(|error| error.problem)) {
         let error = dialed.as_ref().err();

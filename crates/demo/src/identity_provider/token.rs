@@ -1,6 +1,6 @@
 //! The endpoints for programs: metadata, token exchange and userinfo.
 
-use super::{DemoIdp, Grant, authorize::parse_form, hex};
+use super::{DemoIdp, Grant, authorize::parse_form};
 use anteroom_wire::Secret;
 use axum::{
     Json,
@@ -126,7 +126,7 @@ pub(super) async fn userinfo(State(idp): State<Arc<DemoIdp>>, headers: HeaderMap
     let grant = token.and_then(|token| idp.state().access_tokens.get(token).cloned());
     match grant {
         Some(grant) => {
-            let subject = hex(&Sha256::digest(grant.name.as_bytes())[..8]);
+            let subject = hex::encode(&Sha256::digest(grant.name.as_bytes())[..8]);
             Json(json!({ "sub": format!("demo_{subject}"), "name": grant.name })).into_response()
         }
         None => {

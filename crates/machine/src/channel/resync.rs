@@ -32,7 +32,7 @@ fn expect(expected: &Expected, echo: Option<String>) {
 fn nonce() -> Result<String, ResyncError> {
     let mut bytes = [0u8; NONCE_BYTES];
     getrandom::fill(&mut bytes).map_err(ResyncError::Random)?;
-    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+    Ok(hex::encode(bytes))
 }
 
 /// Sends nonces until the latest one is echoed, then sends the go line. All bytes read before that echo are discarded.

@@ -10,7 +10,7 @@ use super::{
     build_context::BuildContext,
     build_error::BuildError,
     build_settings::BuildSettings,
-    elf, hex,
+    elf,
     host_requirements::missing_requirements,
     leftovers,
     progress::{BuildProgress, BuildStep, OnProgress},
@@ -154,9 +154,9 @@ impl Inputs {
             root.update(format!("\npackage {package:?}\n"));
         }
         root.update(Sha256::digest(&demo));
-        let root = hex(&root.finalize());
-        let agent_sha256 = hex(&Sha256::digest(&agent));
-        let image = hex(&Sha256::digest(format!("image {} {PROTOCOL} {root} {agent_sha256}", super::FORMAT)));
+        let root = hex::encode(root.finalize());
+        let agent_sha256 = hex::encode(Sha256::digest(&agent));
+        let image = hex::encode(Sha256::digest(format!("image {} {PROTOCOL} {root} {agent_sha256}", super::FORMAT)));
         Ok(Self { root, image, agent, agent_sha256 })
     }
 }

@@ -1,6 +1,6 @@
 //! The images directory: one build at a time, atomic publication, removal of unused images.
 
-use super::{Image, MANIFEST_FILE, hex};
+use super::{Image, MANIFEST_FILE};
 use rustix::fs::FlockOperation;
 use std::{
     fs::{self, File, OpenOptions},
@@ -171,7 +171,7 @@ fn remove_unless_used(image: &Image, current: Option<&Image>) -> io::Result<bool
 pub(super) fn random_name() -> io::Result<String> {
     let mut random = [0; 8];
     getrandom::fill(&mut random).map_err(io::Error::other)?;
-    Ok(hex(&random))
+    Ok(hex::encode(random))
 }
 
 fn is_hash(name: &std::ffi::OsStr) -> bool {

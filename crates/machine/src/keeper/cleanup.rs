@@ -1,12 +1,13 @@
 //! Cleanup after a machine's exit: kills every descendant, removes the run directory, and checks both.
 
-use super::{Keeper, unix_ms};
+use super::Keeper;
 use crate::{
     process::{self, ProcessId},
     receipt::{CleanupChecks, ExitCause, Receipt},
     run_dir::RunDir,
     spec::{AGENT_SOCKET, Descriptor, HOST_SOCKET},
 };
+use anteroom_wire::time::unix_ms;
 use rustix::{
     event::{PollFd, PollFlags, Timespec},
     io::Errno,
@@ -50,7 +51,7 @@ impl Keeper {
         Receipt {
             machine: self.config.machine.clone(),
             began_unix_ms: self.began_unix_ms,
-            ended_unix_ms: unix_ms(),
+            ended_unix_ms: unix_ms(std::time::SystemTime::now()),
             cause,
             stop_detail: self.stop_detail.clone(),
             console_tail: self.console.text(),

@@ -25,6 +25,7 @@ use anteroom_wire::{
     MachineId,
     agent::{Hello, PROTOCOL, Stage, StageState},
     channel::ECHO_MS_MAX,
+    time::millis,
 };
 use std::{
     io,
@@ -190,7 +191,7 @@ async fn serve_host_channel(
 
 impl Connector {
     fn elapsed_ms(&self) -> u64 {
-        u64::try_from(self.params.began.elapsed().as_millis()).unwrap_or(u64::MAX)
+        millis(self.params.began.elapsed())
     }
 
     async fn send_event(&self, event: Event) {

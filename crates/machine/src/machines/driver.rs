@@ -17,12 +17,16 @@ use crate::{
     spec::KeeperConfig,
     state::{Event, State},
 };
-use anteroom_wire::{MachineId, channel::ECHO_MS_MAX};
+use anteroom_wire::{
+    MachineId,
+    channel::ECHO_MS_MAX,
+    time::{millis, unix_ms},
+};
 use std::{
     io,
     path::{Path, PathBuf},
     sync::{Arc, OnceLock},
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::{Duration, SystemTime},
 };
 use tokio::{
     sync::{mpsc, watch},
@@ -156,7 +160,7 @@ impl Driver {
 
     /// Milliseconds since the machine was requested or adopted.
     fn elapsed_ms(&self) -> u64 {
-        u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX)
+        millis(self.began.elapsed())
     }
 
     fn is_ending(&self) -> bool {
@@ -364,8 +368,7 @@ impl Driver {
             checks.leftovers.push(format!("{}: {error}", path.display()));
         }
         checks.paths.push(path);
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let ended_unix_ms = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
+        let ended_unix_ms = unix_ms(SystemTime::now());
         Receipt {
             machine: self.id.clone(),
             began_unix_ms: ended_unix_ms.saturating_sub(self.elapsed_ms()),

@@ -8,6 +8,7 @@
 //! Idle time is the sum of sampling intervals, not a difference of clock readings: while this process does not run (stopped
 //! server, paused host) no samples are taken, so the gap does not count.
 
+use anteroom_wire::time::millis;
 use std::{
     io,
     pin::Pin,
@@ -159,7 +160,7 @@ impl IdleTimer {
         while self.idle < limit {
             self.sample().await;
         }
-        u64::try_from(self.idle.as_millis()).unwrap_or(u64::MAX)
+        millis(self.idle)
     }
 
     /// Waits for activity.

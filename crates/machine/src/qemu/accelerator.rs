@@ -10,13 +10,13 @@ use crate::{
     run_dir::RunDir,
     spec::{KeeperConfig, SpecError},
 };
-use anteroom_wire::MachineId;
+use anteroom_wire::{MachineId, time::unix_ms};
 use serde::{Deserialize, Serialize};
 use std::{
     fs::{self, OpenOptions},
     io,
     path::{Path, PathBuf},
-    time::{SystemTime, UNIX_EPOCH},
+    time::SystemTime,
 };
 
 /// CPU models that are tried with KVM, in this order; the later ones omit features that fail on nested hosts.
@@ -321,6 +321,5 @@ async fn run_to_end(program: &Path, run_dir: &RunDir, config: &KeeperConfig) -> 
 pub(super) fn new_machine_id() -> io::Result<MachineId> {
     let mut random = [0u8; 10];
     getrandom::fill(&mut random).map_err(io::Error::other)?;
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    Ok(MachineId::from_parts(u64::try_from(now.as_millis()).unwrap_or(0), random))
+    Ok(MachineId::from_parts(unix_ms(SystemTime::now()), random))
 }

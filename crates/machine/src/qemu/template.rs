@@ -24,6 +24,7 @@ use crate::{
 use anteroom_wire::{
     MachineId,
     agent::{Geometry, Stage},
+    time::millis,
 };
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -162,7 +163,7 @@ impl TemplateManifest {
     /// The directory's name: a hash of the manifest.
     fn key(&self) -> String {
         let text = serde_json::to_vec(self).unwrap_or_default();
-        Sha256::digest(text).iter().take(12).map(|byte| format!("{byte:02x}")).collect()
+        hex::encode(&Sha256::digest(text)[..12])
     }
 }
 
@@ -223,7 +224,7 @@ impl Template {
             progress(PrepareProgress::Found);
         } else {
             prepare::make(image, &manifest, settings, &dir, &progress).await?;
-            let elapsed_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+            let elapsed_ms = millis(began.elapsed());
             progress(PrepareProgress::Done { elapsed_ms });
         }
         Self::open(dir, manifest, image, settings)

@@ -47,10 +47,10 @@ pub(super) async fn desktop(State(app): State<App>, request: Request) -> Respons
             return reject(&app, is_browser, upgrade, error);
         }
     };
-    let (settings, tasks) = (app.config.tunnel.clone(), app.tasks.clone());
+    let (settings, tasks) = (app.limits.tunnel.clone(), app.tasks.clone());
     anteroom_tunnel::accept(upgrade, &settings, &tasks, move |socket| async move {
         let _viewer = viewer;
-        let mut tunnel = Tunnel::new(app.config.tunnel.clone(), session.state().sockets, Arc::clone(&session.activity));
+        let mut tunnel = Tunnel::new(app.limits.tunnel.clone(), session.state().sockets, Arc::clone(&session.activity));
         if view_only {
             tunnel = tunnel.view_only();
         }
@@ -100,10 +100,10 @@ pub(super) async fn terminal(State(app): State<App>, request: Request) -> Respon
     };
     let session = admitted.session;
     let name = hex::encode(random::bytes::<8>());
-    let (settings, tasks) = (app.config.tunnel.clone(), app.tasks.clone());
+    let (settings, tasks) = (app.limits.tunnel.clone(), app.tasks.clone());
     anteroom_tunnel::accept(upgrade, &settings, &tasks, move |socket| async move {
         let (control_app, control_session, stream) = (app.clone(), Arc::clone(&session), name.clone());
-        let tunnel = Tunnel::new(app.config.tunnel.clone(), session.state().sockets, Arc::clone(&session.activity))
+        let tunnel = Tunnel::new(app.limits.tunnel.clone(), session.state().sockets, Arc::clone(&session.activity))
             .with_control(move |text| handle_control(&control_app, &control_session, &stream, text));
         let connect = async { reach_terminal(&app, &session, &name, size).await.map_err(|error| error.body()) };
         let report = tunnel.run(socket, connect).await;
@@ -273,7 +273,7 @@ async fn may_use_session(app: &App, caller: Option<&Caller>, id: &SessionId) -> 
 fn reject(app: &App, is_browser: bool, upgrade: WebSocketUpgrade, error: ApiError) -> Response {
     tracing::info!(outcome = "socket_rejected", reason = error.problem.code(), detail = %error.detail, "WebSocket rejected");
     if is_browser {
-        anteroom_tunnel::reject(upgrade, &app.config.tunnel, &app.tasks, error.problem)
+        anteroom_tunnel::reject(upgrade, &app.limits.tunnel, &app.tasks, error.problem)
     } else {
         ErrorResponse(error).into_response()
     }

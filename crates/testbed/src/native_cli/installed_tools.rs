@@ -97,8 +97,7 @@ async fn npm_install(manifests: &Path) -> anyhow::Result<PathBuf> {
     fs::create_dir_all(&dir)?;
     let lock = fs::File::create(dir.join(".lock"))?;
     let lock = tokio::task::spawn_blocking(move || lock.lock().map(|()| lock)).await??;
-    let wanted: String =
-        Sha256::digest(fs::read(manifests.join("package-lock.json"))?).iter().map(|b| format!("{b:02x}")).collect();
+    let wanted: String = hex::encode(Sha256::digest(fs::read(manifests.join("package-lock.json"))?));
     let marker = dir.join(".installed");
     if fs::read_to_string(&marker).is_ok_and(|installed| installed == wanted) {
         return Ok(dir);

@@ -123,7 +123,7 @@ impl SignIn {
 
 /// The digest of a stored file, as the reporter in the machine prints it.
 fn digest(file: &DeliveredFile) -> FileDigest {
-    let digest = Sha256::digest(file.content.expose()).iter().map(|b| format!("{b:02x}")).collect();
+    let digest = hex::encode(Sha256::digest(file.content.expose()));
     (digest, format!("{:o}", file.mode & 0o777))
 }
 

@@ -44,7 +44,7 @@ async fn journey_codex_signs_in_by_device_code_and_page_shows_connected() {
     wait_success(page).await;
 
     let files = lease(&server, &id).await;
-    let digest: String = Sha256::digest(files[0].content.expose()).iter().map(|byte| format!("{byte:02x}")).collect();
+    let digest = hex::encode(Sha256::digest(files[0].content.expose()));
     assert_eq!(
         Some(digest.as_str()),
         digest_on(&screen).as_deref(),

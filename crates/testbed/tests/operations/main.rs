@@ -73,5 +73,5 @@ async fn execute_sql(server: &TestServer, statement: &'static str) {
 fn canary(kind: &str) -> String {
     let mut random = [0; 16];
     getrandom::fill(&mut random).unwrap();
-    format!("{kind}{}", random.iter().map(|byte| format!("{byte:02x}")).collect::<String>())
+    format!("{kind}{}", hex::encode(random))
 }

@@ -129,8 +129,8 @@ async fn wrong_credential_format_is_rejected_by_keys_without_values() {
     };
     let files = |files: Vec<DeliveredFile>| Delivery { files, ..agent.delivery("") };
     for (what, delivery, says) in [
-        ("no JSON", agent.delivery(CANARY), "not JSON"),
-        ("half of it", agent.delivery(&secret[..secret.len() - 3]), "not JSON"),
+        ("no JSON", agent.delivery(CANARY), "not complete JSON"),
+        ("half of it", agent.delivery(&secret[..secret.len() - 3]), "not complete JSON"),
         ("another key", agent.delivery(&format!("{{\"other\": \"{CANARY}\"}}")), "/token"),
         ("an empty value", agent.delivery(&format!("{{\"token\": \"\", \"other\": \"{CANARY}\"}}")), "/token"),
         ("a value of another kind", agent.delivery(&format!("{{\"token\": [\"{CANARY}\"]}}")), "/token"),

@@ -11,7 +11,7 @@ use serde_json::json;
 fn canary(kind: &str) -> String {
     let mut bytes = [0; 16];
     getrandom::fill(&mut bytes).unwrap();
-    format!("{kind}{}", bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>())
+    format!("{kind}{}", hex::encode(bytes))
 }
 
 #[tokio::test]

@@ -43,6 +43,12 @@ pub struct DeliveredFile {
     pub content: Base64,
 }
 
+/// Whether a request that was answered with this HTTP status would be rejected again: a client error, except 408 (timeout) and 429
+/// (too many requests). The agent does not send such a delivery again.
+pub fn is_permanent_rejection(status: u16) -> bool {
+    (400..500).contains(&status) && !matches!(status, 408 | 429)
+}
+
 /// The controller's answer to a delivery. In both cases the agent must not send it again.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "outcome")]

@@ -98,7 +98,7 @@ impl Faults {
         }
     }
 
-    /// What must be in the credential when it comes by a method of its of_method.
+    /// Checks what must be in the credential of a method that overrides the provider's list.
     fn check_method_credential(&mut self, format: FileFormat, required: Option<&[String]>) {
         let Some(required) = required else { return };
         self.require(format == FileFormat::Json, || "credential_required is for format = \"json\"".to_owned());

@@ -4,7 +4,6 @@ use crate::{
     api_error::{ApiError, chain},
     clock, credentials,
     session::context::SessionContext,
-    session::credential_format,
 };
 use anteroom_store::{Retention, SessionRow, UnixMs};
 use anteroom_vault::{Binding, Sealed};
@@ -46,7 +45,7 @@ impl ValidatedDelivery {
             .ok_or_else(|| ApiError::new(Problem::ForbiddenByPolicy, provider.policy.sentence()))?;
         let first = delivery.files.first().ok_or_else(|| invalid("no file".into()))?;
         check_paths(&provider.credential, &delivery.files).map_err(invalid)?;
-        credential_format::check(&provider.credential, first.content.expose()).map_err(invalid)?;
+        provider.credential.check(first.content.expose()).map_err(|fault| invalid(fault.to_string()))?;
         let expires_at_ms = credentials::expires_at(&provider.credential, first.content.expose());
         // Permission bits only: a leased file must not carry a set-user-id bit.
         let files: Vec<DeliveredFile> =

@@ -16,6 +16,9 @@ use anteroom_wire::{
 };
 use serde_json::json;
 
+/// First delay before a failed delivery is retried, milliseconds; it doubles. Most failures are a database that is locked for a moment.
+const DELIVERY_RETRY_MS_MIN: u64 = 250;
+
 /// Claims the machine, or resumes a machine that this session has claimed already.
 ///
 /// # Errors
@@ -119,11 +122,11 @@ fn build_claim(
     token: &Secret,
     credential: Option<UseCredential>,
 ) -> Claim {
-    let settings = &context.config.sessions;
+    let (settings, limits) = (&context.config.sessions, &context.limits.sessions);
     Claim {
         entropy: Base64::new(random::bytes::<64>().to_vec()),
         now_unix_ns: clock::now_ns(),
-        guest_machine_id: random::hex(&random::bytes::<16>()),
+        guest_machine_id: hex::encode(random::bytes::<16>()),
         by,
         geometry: Geometry { width: context.config.machines.width, height: context.config.machines.height },
         provider: (*session.provider()).clone(),
@@ -131,9 +134,9 @@ fn build_claim(
         capture: CaptureLimits {
             stable_ms: settings.capture_stable_ms,
             file_bytes_max: settings.credential_bytes_max,
-            retry_ms_min: settings.delivery_retry_ms_min,
-            retry_ms_max: settings.delivery_retry_ms_max,
-            status_ms_max: settings.status_command_ms_max,
+            retry_ms_min: DELIVERY_RETRY_MS_MIN,
+            retry_ms_max: limits.delivery_retry_ms_max,
+            status_ms_max: limits.status_command_ms_max,
         },
         use_credential: credential,
     }

@@ -11,7 +11,7 @@ use crate::{
     },
 };
 use anteroom_store::SessionRow;
-use anteroom_wire::Problem;
+use anteroom_wire::{Problem, time::millis};
 use std::{sync::Arc, time::Duration};
 use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
@@ -19,9 +19,13 @@ use tokio_util::task::AbortOnDropHandle;
 /// The longest wait between retries of a database write.
 pub(super) const RETRY_MAX: Duration = Duration::from_secs(2);
 
+/// A deadline waits at most this long for a delivery in progress, seconds. The user has signed in already, so the credential is worth
+/// a minute.
+const DELIVERY_GRACE_S: u64 = 60;
+
 /// Waits until a deadline has passed, but at least for `after`. Writes the time of last use to the database at intervals.
 ///
-/// A pending delivery postpones the deadline by at most `sessions.delivery_grace_s`.
+/// A pending delivery postpones the deadline by at most [`DELIVERY_GRACE_S`].
 pub(super) async fn deadline_passed(
     launcher: Launcher,
     session: Arc<ActiveSession>,
@@ -35,7 +39,7 @@ pub(super) async fn deadline_passed(
         row.deadline_ms.saturating_sub(session.started_at_ms).min(settings.session_s_max.saturating_mul(1_000));
     let cap = session.started + Duration::from_millis(left_ms);
     let idle_max = Duration::from_secs(settings.idle_s_max);
-    let hold_max = Duration::from_secs(settings.delivery_grace_s);
+    let hold_max = Duration::from_secs(DELIVERY_GRACE_S);
     let recheck_every = Duration::from_millis(settings.reconcile_every_ms);
     let mut state = session.watch();
     let mut written = session.activity.last();
@@ -71,7 +75,7 @@ pub(super) async fn deadline_passed(
 }
 
 async fn write_last_use(launcher: Launcher, session: Arc<ActiveSession>, last: Instant) {
-    let ago = u64::try_from(last.elapsed().as_millis()).unwrap_or(u64::MAX);
+    let ago = millis(last.elapsed());
     let at = clock::now().saturating_sub(ago);
     let idle_deadline = at + launcher.config.sessions.idle_s_max * 1_000;
     match launcher.store.touch(&session.id, at, Some(idle_deadline)).await {

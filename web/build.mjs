@@ -1,13 +1,13 @@
 // Bundles src/ into dist/: two pages and their hashed assets. `--watch` rebuilds on change.
 //
-//   dist/index.html     the shell of every page for people
-//   dist/desktop.html   the bare desktop, served at /api/auth/session/{id}/novnc
-//   dist/assets/        scripts, styles, icon: named by their content, so they may be cached for ever
+//   dist/index.html     the HTML of all pages except the desktop
+//   dist/desktop.html   only the desktop, served at /api/auth/session/{id}/novnc
+//   dist/assets/        scripts, styles, icon: named by the hash of their content, so they can be cached without a time limit
 //
-// Files are replaced one by one, whole, and what is no longer made goes last: a server that serves dist/, a build that embeds it
-// and another build at the same time never find it half there.
+// Each file is replaced atomically, and obsolete files are removed last, so that a server that serves dist/, a cargo build that embeds
+// it and another build at the same time never see a partial dist/.
 //
-// The pages are served under a strict Content-Security-Policy, so the HTML holds no inline script and no inline style.
+// The pages are served under a strict Content-Security-Policy, so the HTML has no inline script and no inline style.
 
 import { build, context } from "esbuild";
 import { mkdir, readFile, readdir, rename, rm, writeFile } from "node:fs/promises";
@@ -20,7 +20,7 @@ const dist = join(here, "dist");
 /** @type {Record<string, { file: string, title: string, body: string }>} */
 const pages = {
   "src/app.tsx": { file: "index.html", title: "Anteroom", body: '<div id="app"></div>' },
-  "src/desktop-page.tsx": { file: "desktop.html", title: "Desktop · Anteroom", body: '<div id="app" class="bare"></div>' },
+  "src/desktop-page.tsx": { file: "desktop.html", title: "Desktop · Anteroom", body: '<div id="app"></div>' },
 };
 
 /**
@@ -48,47 +48,47 @@ function html(page, assets) {
 `;
 }
 
-/** Puts a file there, whole or not at all. @param {string} path @param {string | Uint8Array} content */
-async function put(path, content) {
+/** Replaces a file atomically; an unchanged file is not written. @param {string} path @param {string | Uint8Array} content */
+async function writeAtomically(path, content) {
   const bytes = Buffer.from(content);
-  const there = await readFile(path).catch(() => null);
-  if (there?.equals(bytes)) return;
+  const present = await readFile(path).catch(() => null);
+  if (present?.equals(bytes)) return;
   await mkdir(dirname(path), { recursive: true });
-  const beside = join(dirname(path), `.fresh-${process.pid}`);
-  await writeFile(beside, bytes);
-  await rename(beside, path);
+  const temporary = join(dirname(path), `.tmp-${process.pid}`);
+  await writeFile(temporary, bytes);
+  await rename(temporary, path);
 }
 
-/** Writes what was built, then the pages that name it, then removes what is of an earlier build. */
+/** Writes the assets, then the pages that refer to them, then removes the files of earlier builds. */
 const writePages = {
   name: "pages",
   /** @param {import("esbuild").PluginBuild} build */
   setup(build) {
     build.onEnd(async (result) => {
       if (result.errors.length > 0 || !result.metafile) return;
-      // Whoever keeps a note of what these were made from (scripts/steps.sh) shall not trust it any more.
+      // The hash that scripts/steps.sh keeps of the sources is not valid any more.
       await rm(join(dist, ".source-hash"), { force: true });
-      const made = new Set(Object.values(pages).map(({ file }) => file));
+      const written = new Set(Object.values(pages).map(({ file }) => file));
       for (const { path, contents } of result.outputFiles ?? []) {
-        made.add(relative(dist, path));
-        await put(path, contents);
+        written.add(relative(dist, path));
+        await writeAtomically(path, contents);
       }
       const outputs = Object.entries(result.metafile.outputs).map(
         ([path, output]) => /** @type {const} */ ([path.replace(/^dist\//, ""), output]),
       );
       const icon = outputs.find(([path]) => path.endsWith(".svg"))?.[0];
-      if (!icon) throw new Error("the build made no icon");
+      if (!icon) throw new Error("the build has no icon");
       for (const [entry, page] of Object.entries(pages)) {
         const main = outputs.find(([, output]) => output.entryPoint === entry);
-        if (!main) throw new Error(`the build made nothing of ${entry}`);
+        if (!main) throw new Error(`the build has no output for ${entry}`);
         const style = main[1].cssBundle?.replace(/^dist\//, "");
-        await put(join(dist, page.file), html(page, { script: main[0], style, icon }));
+        await writeAtomically(join(dist, page.file), html(page, { script: main[0], style, icon }));
       }
       for (const entry of await readdir(dist, { recursive: true, withFileTypes: true })) {
         const path = join(entry.parentPath, entry.name);
-        // Another build's fresh file is its own affair.
-        const stays = made.has(relative(dist, path)) || entry.name.startsWith(".fresh-");
-        if (entry.isFile() && !stays) await rm(path, { force: true });
+        // Temporary files belong to another build that runs now.
+        const keep = written.has(relative(dist, path)) || entry.name.startsWith(".tmp-");
+        if (entry.isFile() && !keep) await rm(path, { force: true });
       }
     });
   },

@@ -1,4 +1,4 @@
-// Bundles test/*.test.ts for node's test runner (it takes no TypeScript) and runs them.
+// Bundles test/*.test.ts for the test runner of Node 20, which does not run TypeScript, and runs them.
 
 import { spawn } from "node:child_process";
 import { mkdtemp, readdir, rm } from "node:fs/promises";
@@ -20,8 +20,6 @@ try {
     platform: "node",
     target: "node20",
     logLevel: "warning",
-    // Tests read the contract's source; a bundle in a temporary place does not know where that is.
-    define: { WEB: JSON.stringify(here) },
   });
   const files = tests.map((name) => join(out, name.replace(/\.ts$/, ".mjs")));
   process.exitCode = await new Promise((done) => {

@@ -1,4 +1,4 @@
-// Debian's Chromium through Playwright, in a temporary profile, and what the tests ask a page.
+// Starts Debian's Chromium with Playwright, in a temporary profile; helpers that read a page.
 
 import { chromium } from "playwright-core";
 
@@ -10,7 +10,7 @@ const FLAGS = [
   "--disable-sync",
 ];
 
-/** The browser; close it when done. */
+/** Starts the browser. The caller must close it. */
 export function launch() {
   return chromium.launch({
     executablePath: process.env["ANTEROOM_E2E_CHROMIUM"] ?? "/usr/bin/chromium",
@@ -20,13 +20,13 @@ export function launch() {
 }
 
 /**
- * How many different colours the desktop's canvas shows (up to 64). A blank one has none or one.
+ * Counts the different colours on the desktop's canvas, up to 64. A blank canvas has none or one.
  * @param {import("playwright-core").Page} page
  * @returns {Promise<number>}
  */
 export function coloursOnDesktop(page) {
   return page.evaluate(() => {
-    const canvas = document.querySelector(".desktop-host canvas:not(.ghost)");
+    const canvas = document.querySelector(".desktop-host canvas:not(.last-frame)");
     if (!(canvas instanceof HTMLCanvasElement) || canvas.width === 0 || canvas.height === 0) return 0;
     const data = canvas.getContext("2d")?.getImageData(0, 0, canvas.width, canvas.height).data;
     const colours = new Set();
@@ -38,20 +38,20 @@ export function coloursOnDesktop(page) {
 }
 
 /**
- * Waits until `ask` gives something that is not false, null, undefined, 0 or "": on a state, never on time alone.
+ * Polls `read` until it returns a truthy value, and returns that.
  * @template T
- * @param {string} what for the error
- * @param {() => Promise<T> | T} ask
- * @param {number} [ms_max]
- * @param {number} [pause_ms] between two questions
+ * @param {string} name of the condition, for the error
+ * @param {() => Promise<T> | T} read
+ * @param {number} [timeout_ms]
+ * @param {number} [interval_ms]
  * @returns {Promise<NonNullable<T>>}
  */
-export async function until(what, ask, ms_max = 20_000, pause_ms = 100) {
-  const end = Date.now() + ms_max;
+export async function waitUntil(name, read, timeout_ms = 20_000, interval_ms = 100) {
+  const end_ms = Date.now() + timeout_ms;
   for (;;) {
-    const got = await ask();
-    if (got) return got;
-    if (Date.now() > end) throw new Error(`not within ${ms_max} ms: ${what}`);
-    await new Promise((done) => setTimeout(done, pause_ms));
+    const value = await read();
+    if (value) return value;
+    if (Date.now() > end_ms) throw new Error(`not within ${timeout_ms} ms: ${name}`);
+    await new Promise((done) => setTimeout(done, interval_ms));
   }
 }

@@ -1,4 +1,4 @@
-// The page-level suite: builds the pages, then runs e2e/pages/*.test.mjs in a real browser against the stand-in.
+// The page tests: builds the pages, then runs e2e/pages/*.test.mjs in a real browser against the fake server.
 // Arguments go to node's test runner (`npm run e2e -- --test-name-pattern=replaced`).
 
 import { spawnSync } from "node:child_process";

@@ -1,223 +1,74 @@
-// The API's bodies and calls, as `crates/wire` defines them (api.rs, problem.rs, provider.rs). Same origin, cookie only.
-//
-// Words of a closed set (status, stage, lane) stay plain strings here: a newer server may send one that this page
-// does not know, and the page then shows the raw text. words.ts maps the known ones, exhaustively.
+// The client of the API: same origin, authenticated by the cookie. The types come from the API's OpenAPI document (`npm run api`).
 
+import type { components } from "./api-types";
 import { clock } from "./clock";
 
-export interface Reason {
-  code: string;
-  sentence: string;
-}
+type Schemas = components["schemas"];
+export type CredentialFile = Schemas["CredentialFile"];
+export type CredentialHealth = Schemas["CredentialHealth"];
+export type CredentialMeta = Schemas["CredentialMeta"];
+export type CurrentCaller = Schemas["CurrentCaller"];
+export type Health = Schemas["Health"];
+export type Lane = Schemas["Lane"];
+export type MethodView = Schemas["MethodView"];
+export type PasteResult = Schemas["PasteResult"];
+export type PromptView = Schemas["PromptView"];
+export type ProviderView = Schemas["ProviderView"];
+export type SessionView = Schemas["SessionView"];
+export type SignInView = Schemas["SignInView"];
+export type Stage = Schemas["Stage"];
+export type StartResponse = Schemas["StartResponse"];
+export type Status = Schemas["Status"];
+export type TicketTarget = Schemas["TicketTarget"];
+export type TimelineEntry = Schemas["TimelineEntry"];
+export type UseView = Schemas["UseView"];
 
-export interface SignInView {
-  /** For the person's own browser. */
-  url: string | null;
-  /** For the machine's browser; a person's own browser ends with it at an address of its own loopback. */
-  browser_url: string | null;
-  device_code: string | null;
-  /** RFC 3339. */
-  device_code_until: string | null;
-  prompt: PromptView | null;
-  /** Why the tool says that its sign-in failed. */
-  failed: string | null;
-  /** The credential is whole and stays in the machine. */
-  kept_in_machine: boolean;
-}
+/** An error of the API, or a failure that the page describes in the same form. */
+export type Problem = Omit<Schemas["ProblemBody"], "close_code"> & { close_code: number };
 
-/** A question of the tool's. */
-export interface PromptView {
-  id: string;
-  label: string;
-  secret: boolean;
-  hint: string | null;
-  /** Why the tool did not take the last answer. */
-  rejected: string | null;
-}
-
-/** One of the commands by which a tool can be signed in. */
-export interface MethodView {
-  id: string;
-  label: string;
-  lanes: string[];
-}
-
-/** What a stored credential is used for in a session. */
-export interface UseView {
-  purpose: string;
-  credential: string;
-  exit_code: number | null;
-}
-
-/** What became of what was pasted. */
-export interface Pasted {
-  interpreted_as: string;
-  /** The tool's HTTP answer, for a callback. */
-  status?: number;
-}
-
-export interface CredentialFile {
-  /** Below the home directory. */
-  path: string;
-  bytes: number;
-  mode: number;
-}
-
-export interface CredentialMeta {
-  id: string;
-  provider: string;
-  user_id: string | null;
-  session: string;
-  stored_at: string;
-  files: CredentialFile[];
-  policy: string;
-  deliver_until: string | null;
-  health: string;
-  health_detail: string;
-  checked_at: string;
-  expires_at: string | null;
-}
-
-export interface SessionView {
-  id: string;
-  provider: string;
-  provider_name: string;
-  user_id: string | null;
-  status: string;
-  reason: Reason | null;
-  stage: string | null;
-  queue_position: number | null;
-  generation: number;
-  generations_max: number;
-  /** The external machine, by its name; null: a machine that was made for this session. */
-  machine: string | null;
-  created_at: string;
-  idle_deadline_at: string | null;
-  deadline_at: string;
-  ended_at: string | null;
-  sign_in: SignInView;
-  lanes: string[];
-  next_action: string;
-  return_url: string | null;
-  credential: CredentialMeta | null;
-  policy: string;
-  policy_sentence: string;
-  method: string;
-  /** The preferred one first. */
-  methods: MethodView[];
-  /** The credential that is signed in for again. */
-  renews: string | null;
-  credential_use: UseView | null;
-  viewers: number;
-}
-
-export interface TimelineEntry {
-  number: number;
-  at: string;
-  kind: string;
-  sentence: string;
-  data: unknown;
-}
-
-export interface Timeline {
-  entries: TimelineEntry[];
-}
-
-export interface Started {
-  session: SessionView;
-  viewer_url: string;
-}
-
-export interface Ticket {
-  ticket: string;
-  expires_in_s: number;
-}
-
-export interface Me {
-  role: string;
-  session: string | null;
-}
-
-export interface ProviderView {
-  id: string;
-  name: string;
-  version: string | null;
-  lanes: string[];
-  policy: string;
-  policy_sentence: string;
-  methods: MethodView[];
-  available: boolean;
-  /** The tool can be asked whether it is signed in. */
-  can_check: boolean;
-  /** The tool has a command that signs out at the provider. */
-  can_sign_out: boolean;
-}
-
-export interface HealthCheck {
-  name: string;
-  status: string;
-  detail: string;
-}
-
-export interface Health {
-  status: string;
-  version: string;
-  checks: HealthCheck[];
-}
-
-/** A refusal as the server words it (`ProblemBody`), or as this page words a failure to reach the server. */
-export interface ProblemBody {
-  code: string;
-  sentence: string;
-  detail?: string | null;
-  remedy: string;
-  close_code: number;
-}
-
-/** A call that was refused or did not arrive. `status` is 0 when there was no answer. */
-export class Refused extends Error {
+/** A request that failed. `status` is the HTTP status, 0 if there was no response. */
+export class ApiError extends Error {
   constructor(
-    readonly problem: ProblemBody,
+    readonly problem: Problem,
     readonly status: number,
   ) {
     super(problem.sentence);
-    this.name = "Refused";
+    this.name = "ApiError";
   }
 }
 
-const UNREACHABLE: ProblemBody = {
+const UNREACHABLE: Problem = {
   code: "server_unreachable",
   sentence: "The server does not answer.",
-  remedy: "Check your connection. This page tries again by itself.",
+  remedy: "Check your connection. This page keeps trying.",
   close_code: 1006,
 };
 
-/** How long one call may take. */
-const CALL_MS_MAX = 20_000;
+const REQUEST_TIMEOUT_MS = 20_000;
 
-function isProblem(body: unknown): body is ProblemBody {
+function isProblem(body: unknown): body is Problem {
   return (
     typeof body === "object" &&
     body !== null &&
-    typeof (body as ProblemBody).code === "string" &&
-    typeof (body as ProblemBody).sentence === "string"
+    typeof (body as Problem).code === "string" &&
+    typeof (body as Problem).sentence === "string"
   );
 }
 
-async function problemOf(response: Response): Promise<ProblemBody> {
+async function problemOf(response: Response): Promise<Problem> {
   const body: unknown = await response.json().catch(() => null);
   if (isProblem(body)) return body;
   return {
     code: `http_${response.status}`,
     sentence: `The server answered ${response.status} ${response.statusText}`.trim() + ".",
-    remedy: "Something between this page and the server may have answered in its place. Try again.",
+    remedy: "A proxy between this page and the server may have sent this answer. Try again.",
     close_code: 4500,
   };
 }
 
-async function call(method: string, path: string, body?: unknown): Promise<Response> {
+async function request(method: string, path: string, body?: unknown): Promise<Response> {
   const headers: Record<string, string> = { Accept: "application/json" };
-  // A header that another site's page cannot send without asking first: the guard against forged requests.
+  // CSRF protection: a page of another site cannot set this header without a preflight request.
   if (method !== "GET") headers["X-Anteroom"] = "1";
   if (body !== undefined) headers["Content-Type"] = "application/json";
   let response: Response;
@@ -227,69 +78,73 @@ async function call(method: string, path: string, body?: unknown): Promise<Respo
       headers,
       credentials: "same-origin",
       cache: "no-store",
-      signal: AbortSignal.timeout(CALL_MS_MAX),
+      signal: AbortSignal.timeout(REQUEST_TIMEOUT_MS),
       ...(body === undefined ? {} : { body: JSON.stringify(body) }),
     });
   } catch {
-    throw new Refused(UNREACHABLE, 0);
+    throw new ApiError(UNREACHABLE, 0);
   }
-  clock.heard(response.headers.get("Date"));
-  if (!response.ok) throw new Refused(await problemOf(response), response.status);
+  clock.synchronize(response.headers.get("Date"));
+  if (!response.ok) throw new ApiError(await problemOf(response), response.status);
   return response;
 }
 
-async function json<T>(method: string, path: string, body?: unknown): Promise<T> {
-  const response = await call(method, path, body);
+async function requestJson<Name extends keyof Schemas>(method: string, path: string, body?: unknown): Promise<Schemas[Name]> {
+  const response = await request(method, path, body);
   try {
-    return (await response.json()) as T;
+    return (await response.json()) as Schemas[Name];
   } catch {
-    throw new Refused(await problemOf(response), response.status);
+    throw new ApiError(await problemOf(response), response.status);
   }
 }
 
-const session = (id: string, rest = "") => `/api/auth/session/${encodeURIComponent(id)}${rest}`;
+const sessionPath = (id: string, rest = "") => `/api/auth/session/${encodeURIComponent(id)}${rest}`;
+const credentialPath = (id: string, rest = "") => `/api/credentials/${encodeURIComponent(id)}${rest}`;
 
-/** Paths that are opened by EventSource and WebSocket rather than called. */
+/** Paths that are opened by EventSource and WebSocket. */
 export const paths = {
-  /** `after`: the number of the last entry that is known. */
-  events: (id: string, after = 0) => session(id, after === 0 ? "/events" : `/events?after=${after}`),
-  desktopSocket: (id: string) => session(id, "/novnc/websock"),
-  terminalSocket: (id: string) => session(id, "/terminal"),
-  desktopPage: (id: string) => session(id, "/novnc"),
+  /** `after`: the number of the last known entry. */
+  events: (id: string, after = 0) => sessionPath(id, after === 0 ? "/events" : `/events?after=${after}`),
+  desktopSocket: (id: string) => sessionPath(id, "/novnc/websock"),
+  terminalSocket: (id: string) => sessionPath(id, "/terminal"),
 };
 
-export type Purpose = "desktop" | "terminal";
+const useCredential = (id: string, use: Schemas["UseRequest"]) =>
+  requestJson<"StartResponse">("POST", credentialPath(id, "/use"), use);
 
 export const api = {
-  enter: (pass: string) => call("POST", "/api/login", { login_token: pass }),
-  me: () => json<Me>("GET", "/api/me"),
-  providers: () => json<{ providers: ProviderView[] }>("GET", "/api/providers").then((list) => list.providers),
-  sessions: () => json<{ sessions: SessionView[] }>("GET", "/api/sessions").then((list) => list.sessions),
-  credentials: () => json<{ credentials: CredentialMeta[] }>("GET", "/api/credentials").then((list) => list.credentials),
-  deleteCredential: (id: string) => call("DELETE", `/api/credentials/${encodeURIComponent(id)}`),
-  /** `renews`: the credential that shall be signed in for again. */
-  start: (provider: string, idempotency_key: string, renews?: string) =>
-    json<Started>("POST", "/api/auth/start", renews === undefined ? { provider, idempotency_key } : { provider, idempotency_key, renews }),
-  /** A fresh machine in which the tool itself is asked about the credential. */
-  checkCredential: (id: string) => json<Started>("POST", `/api/credentials/${encodeURIComponent(id)}/use`, { purpose: "check" }),
-  /** A fresh machine in which the tool signs out at the provider. */
-  signOutCredential: (id: string) => json<Started>("POST", `/api/credentials/${encodeURIComponent(id)}/use`, { purpose: "logout" }),
-  session: (id: string) => json<SessionView>("GET", session(id)),
-  timeline: (id: string) => json<Timeline>("GET", session(id, "/events")).then((timeline) => timeline.entries),
+  /** Exchanges a login token for the cookie. */
+  login: (login_token: string) => request("POST", "/api/login", { login_token } satisfies Schemas["LoginRequest"]),
+  currentCaller: () => requestJson<"CurrentCaller">("GET", "/api/me"),
+  providers: () => requestJson<"ProviderList">("GET", "/api/providers").then((list) => list.providers),
+  sessions: () => requestJson<"SessionList">("GET", "/api/sessions").then((list) => list.sessions),
+  credentials: () => requestJson<"CredentialList">("GET", "/api/credentials").then((list) => list.credentials),
+  deleteCredential: (id: string) => request("DELETE", credentialPath(id)),
+  startSession: (start: Schemas["StartRequest"]) => requestJson<"StartResponse">("POST", "/api/auth/start", start),
+  /** Runs the tool's status command with the credential in a new machine. */
+  checkCredential: (id: string) => useCredential(id, { purpose: "check" }),
+  /** Runs the tool's sign-out command with the credential in a new machine. */
+  signOutCredential: (id: string) => useCredential(id, { purpose: "logout" }),
+  session: (id: string) => requestJson<"SessionView">("GET", sessionPath(id)),
+  timeline: (id: string) => requestJson<"Timeline">("GET", sessionPath(id, "/events")).then((timeline) => timeline.entries),
   sessionCredentials: (id: string) =>
-    json<{ credentials: CredentialMeta[] }>("GET", session(id, "/credentials")).then((list) => list.credentials),
-  ticket: (id: string, purpose: Purpose, view_only = false) =>
-    json<Ticket>("POST", session(id, "/ticket"), view_only ? { purpose, view_only } : { purpose }),
-  heartbeat: (id: string) => call("POST", session(id, "/heartbeat"), {}),
-  cancel: (id: string) => call("POST", session(id, "/cancel"), {}),
-  restart: (id: string) => call("POST", session(id, "/restart"), {}),
-  openUrl: (id: string, url: string) => call("POST", session(id, "/open-url"), { url }),
-  /** What the person brings: a code, a key, or the address at which their own browser ended. */
-  paste: (id: string, text: string) => json<Pasted>("POST", session(id, "/paste"), { text }),
-  /** Another way to sign the same tool in: the tool is started anew. */
-  method: (id: string, method: string) => call("POST", session(id, "/method"), { method }),
-  type: (id: string, text: string, enter: boolean) => call("POST", session(id, "/type"), { text, enter }),
-  /** The server's health; a server that is down answers 503 with the same body. */
+    requestJson<"CredentialList">("GET", sessionPath(id, "/credentials")).then((list) => list.credentials),
+  createTicket: (id: string, ticket: Schemas["TicketRequest"]) => requestJson<"Ticket">("POST", sessionPath(id, "/ticket"), ticket),
+  heartbeat: (id: string) => request("POST", sessionPath(id, "/heartbeat"), {}),
+  cancel: (id: string) => request("POST", sessionPath(id, "/cancel"), {}),
+  restart: (id: string) => request("POST", sessionPath(id, "/restart"), {}),
+  /** Opens a URL in the machine's browser. */
+  openUrl: (id: string, url: string) => request("POST", sessionPath(id, "/open-url"), { url } satisfies Schemas["OpenUrl"]),
+  /** Passes text from the user to the tool: a code, a key, or the callback address at which the user's browser ended. */
+  paste: (id: string, text: string) =>
+    requestJson<"PasteResult">("POST", sessionPath(id, "/paste"), { text } satisfies Schemas["PasteRequest"]),
+  /** Restarts the tool with another sign-in method. */
+  changeMethod: (id: string, method: string) =>
+    request("POST", sessionPath(id, "/method"), { method } satisfies Schemas["MethodRequest"]),
+  /** Types text into the tool's terminal. */
+  typeText: (id: string, text: string, enter: boolean) =>
+    request("POST", sessionPath(id, "/type"), { text, enter } satisfies Schemas["TypeRequest"]),
+  /** The server's health, `null` if it does not answer. A server that is down answers 503 with the same body. */
   health: async (): Promise<Health | null> => {
     const response = await fetch("/health", { credentials: "same-origin", cache: "no-store" }).catch(() => null);
     const body: unknown = await response?.json().catch(() => null);
@@ -297,14 +152,14 @@ export const api = {
   },
 };
 
-/** Any thrown thing as a problem that can be shown. */
-export function asProblem(thrown: unknown): ProblemBody {
-  if (thrown instanceof Refused) return thrown.problem;
+/** Converts any error to a problem that can be shown. */
+export function toProblem(error: unknown): Problem {
+  if (error instanceof ApiError) return error.problem;
   return {
     code: "page_fault",
     sentence: "This page failed.",
-    detail: thrown instanceof Error ? thrown.message : String(thrown),
-    remedy: "Load the page again.",
+    detail: error instanceof Error ? error.message : String(error),
+    remedy: "Reload the page.",
     close_code: 4500,
   };
 }

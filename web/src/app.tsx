@@ -1,31 +1,31 @@
-// Which page: by path. Each page is its own chunk, so that choosing a tool does not load the desktop's code.
+// Selects the page by path. Each page is a separate chunk, so that the start page does not load the desktop's code.
 
 import { render } from "preact";
 import "./styles/base.css";
 import "./styles/components.css";
-import { ProblemNote } from "./components/problem-note";
+import { toProblem } from "./api";
 import { Frame } from "./components/frame";
-import { asProblem } from "./api";
+import { ProblemNote } from "./components/problem-note";
 
-async function page() {
+async function loadPage() {
   switch (window.location.pathname.replace(/\/+$/, "")) {
     case "/login":
-      return (await import("./pages/login")).Enter;
+      return (await import("./pages/login")).LoginPage;
     case "/dashboard/remote-cli/auth":
-      return (await import("./pages/auth")).Auth;
+      return (await import("./pages/auth")).AuthPage;
     default:
-      return (await import("./pages/start")).Pick;
+      return (await import("./pages/start")).StartPage;
   }
 }
 
 const root = document.getElementById("app");
 if (root !== null) {
-  page().then(
+  loadPage().then(
     (Page) => render(<Page />, root),
-    (fault: unknown) =>
+    (error: unknown) =>
       render(
         <Frame title="Anteroom" page="fault">
-          <ProblemNote problem={asProblem(fault)} />
+          <ProblemNote problem={toProblem(error)} />
         </Frame>,
         root,
       ),

@@ -1,45 +1,47 @@
-// The server's time, as far as this page knows it: deadlines are the server's, and a person's clock may be wrong.
+// The server's time. Deadlines are in the server's time, and the clock of the user's computer may be wrong.
 
-/** Milliseconds to add to this machine's clock; `Date` headers are whole seconds, so smaller differences are noise. */
+/** Computes the server's time from the local clock and the `Date` headers of responses. */
 export class Clock {
+  /** Milliseconds to add to the local clock. `Date` headers have whole seconds, so smaller differences are ignored. */
   #offset_ms = 0;
 
-  constructor(private readonly local: () => number = () => Date.now()) {}
+  constructor(private readonly local_ms: () => number = () => Date.now()) {}
 
-  /** Takes the `Date` header of an answer that has just arrived. */
-  heard(header: string | null): void {
-    const server_ms = header === null ? Number.NaN : Date.parse(header);
+  /** Updates the offset from the `Date` header of a response that has just arrived. */
+  synchronize(date_header: string | null): void {
+    const server_ms = date_header === null ? Number.NaN : Date.parse(date_header);
     if (Number.isNaN(server_ms)) return;
-    const offset_ms = server_ms + 500 - this.local();
+    const offset_ms = server_ms + 500 - this.local_ms();
     this.#offset_ms = Math.abs(offset_ms) < 2_000 ? 0 : offset_ms;
   }
 
   /** Milliseconds since 1970 by the server's clock. */
   now_ms(): number {
-    return this.local() + this.#offset_ms;
+    return this.local_ms() + this.#offset_ms;
   }
 }
 
 export const clock = new Clock();
 
-/** Milliseconds from `now_ms` until an RFC 3339 time, never below 0; `null` when there is no such time. */
-export function left_ms(until: string | null, now_ms: number): number | null {
-  const at = until === null ? Number.NaN : Date.parse(until);
-  return Number.isNaN(at) ? null : Math.max(0, at - now_ms);
+/** Milliseconds from `now_ms` until an RFC 3339 time, at least 0; `null` for `null` or an invalid time. */
+export function remaining_ms(until: string | null, now_ms: number): number | null {
+  const at_ms = until === null ? Number.NaN : Date.parse(until);
+  return Number.isNaN(at_ms) ? null : Math.max(0, at_ms - now_ms);
 }
 
-/** A duration as a clock shows it: `0:09`, `12:34`, `1:02:03`. */
-export function asClock(ms: number): string {
-  const total = Math.ceil(ms / 1000);
-  const two = (value: number) => String(value).padStart(2, "0");
-  const hours = Math.floor(total / 3600);
-  const minutes = Math.floor(total / 60) % 60;
-  return hours > 0 ? `${hours}:${two(minutes)}:${two(total % 60)}` : `${minutes}:${two(total % 60)}`;
+/** Formats a duration as `0:09`, `12:34` or `1:02:03`. */
+export function formatClock(duration_ms: number): string {
+  const total_s = Math.ceil(duration_ms / 1000);
+  const twoDigits = (value: number) => String(value).padStart(2, "0");
+  const hours = Math.floor(total_s / 3600);
+  const minutes = Math.floor(total_s / 60) % 60;
+  const seconds = twoDigits(total_s % 60);
+  return hours > 0 ? `${hours}:${twoDigits(minutes)}:${seconds}` : `${minutes}:${seconds}`;
 }
 
-/** A duration in words, for people who do not need seconds: `about 25 minutes`. */
-export function asWords(ms: number): string {
-  const minutes = Math.round(ms / 60_000);
+/** Formats a duration approximately: `about 25 minutes`. */
+export function formatApproximateDuration(duration_ms: number): string {
+  const minutes = Math.round(duration_ms / 60_000);
   if (minutes < 1) return "less than a minute";
   if (minutes < 90) return minutes === 1 ? "about a minute" : `about ${minutes} minutes`;
   const hours = Math.round(minutes / 60);

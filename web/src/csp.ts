@@ -1,14 +1,14 @@
-// xterm.js makes `<style>` elements and `style="…"` attributes. The pages' Content-Security-Policy (`style-src 'self'`)
-// stops both, and rightly: so here the same styles go through the CSSOM, which the policy allows.
+// xterm.js creates `<style>` elements and `style="…"` attributes. The pages' Content-Security-Policy (`style-src 'self'`)
+// blocks both, so this file sets the same styles through the CSSOM, which the policy allows.
 //
 //   <style>.textContent = css            →  a constructed sheet in document.adoptedStyleSheets
 //   span.setAttribute("style", css)      →  span.style.cssText = css
 //
-// xterm's own way to be given another document does not reach all places where it makes elements.
+// The `documentOverride` option of xterm.js does not cover all places where it creates elements.
 
-/** Stands where a `<style>` element would: its text is a constructed sheet, which leaves with it. */
+/** An element to use instead of `<style>`: its text becomes a constructed style sheet, which is removed with the element. */
 function sheetElement(document: Document): HTMLElement {
-  // No `<style>`: the policy reports even an empty one.
+  // Not a `<style>` element: the policy reports even an empty one.
   const element = document.createElementNS("http://www.w3.org/1999/xhtml", "template") as HTMLElement;
   const sheet = new CSSStyleSheet();
   let text = "";
@@ -27,20 +27,20 @@ function sheetElement(document: Document): HTMLElement {
   return element;
 }
 
-/** Runs `make` while style elements are made that way; what `make` keeps works so ever after. */
-export function withConstructedSheets<T>(document: Document, make: () => T): T {
+/** Runs `create`; the style elements that it creates use constructed sheets, also after this call. */
+export function withConstructedSheets<T>(document: Document, create: () => T): T {
   const native = document.createElement;
   document.createElement = ((name: string, options?: ElementCreationOptions) =>
     name === "style" ? sheetElement(document) : native.call(document, name, options)) as Document["createElement"];
   try {
-    return make();
+    return create();
   } finally {
-    // The own property shadows the prototype's; taking it away brings that back.
+    // The property on the instance hides the method of the prototype; deleting it restores the method.
     Reflect.deleteProperty(document, "createElement");
   }
 }
 
-/** From now on, a style attribute given to a span by script goes through the CSSOM: the same effect, allowed by policy. */
+/** Makes `setAttribute("style", …)` on a span use the CSSOM from now on: the same effect, allowed by the policy. */
 export function styleSpansByCssom(): void {
   HTMLSpanElement.prototype.setAttribute = function setAttribute(name: string, value: string) {
     if (name === "style") this.style.cssText = value;

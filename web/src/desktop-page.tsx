@@ -1,40 +1,37 @@
-// /api/auth/session/{id}/novnc: the desktop and nothing else, for embedding in a window of one's own.
+// /api/auth/session/{id}/novnc: only the desktop, for embedding in another page or window.
 
 import { render } from "preact";
 import { useEffect, useState } from "preact/hooks";
 import "./styles/base.css";
 import "./styles/components.css";
+import { api } from "./api";
+import { ConnectionOverlay } from "./components/connection-overlay";
+import { FocusTrap } from "./components/focus-trap";
 import { Desktop } from "./desktop";
 import { startHeartbeat } from "./heartbeat";
-import { Connection } from "./components/connection";
-import { Place } from "./components/focus-trap";
-import { isViewOnly } from "./pages";
-import { enter, takePass } from "./login-token";
+import { extractLoginToken } from "./login-token";
+import { isViewOnly, sessionPath } from "./pages";
 
-function Bare({ id, view_only }: { id: string; view_only: boolean }) {
+function DesktopPage({ id, view_only }: { id: string; view_only: boolean }) {
   const [desktop] = useState(() => new Desktop(id, view_only));
   useEffect(() => {
     desktop.start();
-    // Looking on is no use of the session.
-    const end = view_only ? () => undefined : startHeartbeat(id);
+    // A view-only page must not keep the session alive.
+    const stopHeartbeat = view_only ? () => undefined : startHeartbeat(id);
     return () => {
-      end();
+      stopHeartbeat();
       desktop.stop();
     };
   }, [desktop, id, view_only]);
   return (
-    <main class="bare-main" data-page="desktop">
+    <main class="desktop-page" data-page="desktop">
       <h1 class="off-screen">Desktop of the machine</h1>
-      <Place thing={desktop} label="Desktop of the machine" out="leave">
-        <Connection socket={desktop.socket} shown={desktop.shown} what="desktop" waits_for={null} />
-      </Place>
-      {view_only ? <p class="bare-note">View only</p> : null}
-      <a
-        id="leave"
-        class="bare-leave"
-        href={`/dashboard/remote-cli/auth?session=${encodeURIComponent(id)}${view_only ? "&view=1" : ""}`}
-      >
-        Open the whole page
+      <FocusTrap target={desktop} label="Desktop of the machine" exit_id="open-session-page">
+        <ConnectionOverlay socket={desktop.socket} live={desktop.live} name="desktop" pending={null} />
+      </FocusTrap>
+      {view_only ? <p class="desktop-page-note">View only</p> : null}
+      <a id="open-session-page" class="desktop-page-link" href={sessionPath(id, { view_only })}>
+        Open the full page
       </a>
     </main>
   );
@@ -43,8 +40,9 @@ function Bare({ id, view_only }: { id: string; view_only: boolean }) {
 const root = document.getElementById("app");
 const id = /^\/api\/auth\/session\/([^/]+)\/novnc\/?$/.exec(window.location.pathname)?.[1];
 if (root !== null && id !== undefined) {
-  const pass = takePass();
-  const entered = pass === null ? Promise.resolve() : enter(pass).catch(() => undefined);
+  const login_token = extractLoginToken();
+  // After a failed login, a cookie from an earlier login may still be valid.
+  const logged_in = login_token === null ? Promise.resolve() : api.login(login_token).catch(() => undefined);
   const view_only = isViewOnly();
-  void entered.then(() => render(<Bare id={decodeURIComponent(id)} view_only={view_only} />, root));
+  void logged_in.then(() => render(<DesktopPage id={decodeURIComponent(id)} view_only={view_only} />, root));
 }

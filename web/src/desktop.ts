@@ -1,159 +1,159 @@
-// The machine's desktop: noVNC on a socket of ours, so that the page hears why a connection closed.
+// The machine's desktop: noVNC on a `TicketedSocket`, so that the page gets the close code of a connection.
 //
-// One element holds the picture for the page's whole life; it is moved between places and keeps its connection.
+// One element contains the picture as long as the page exists. It can be moved in the document without losing its connection.
 
 import RFB from "@novnc/novnc";
 import { keysymOf, type Key } from "./keys";
 import { TicketedSocket } from "./socket";
 import { Store } from "./store";
 
-/** Our own close code: what answers is not a desktop that this page can show. */
-const NOT_RFB = 4000;
+/** Close code of this page: the peer is not a desktop that noVNC can show. */
+const CLOSE_NOT_RFB = 4000;
 
-/** What a desktop's server wants to know before it shows anything (RFB's security types decide). */
-export interface Asked {
+/** The credentials that the desktop's server requires (by the RFB security type). */
+export interface CredentialRequest {
   /** "username", "password", "target". */
   types: readonly string[];
-  /** Whether an answer was tried before and not accepted. */
-  refused: boolean;
+  /** Whether the server rejected earlier credentials. */
+  rejected: boolean;
 }
 
 export class Desktop {
   /** Whether a live picture is on screen. */
-  readonly shown = new Store(false);
+  readonly live = new Store(false);
   readonly socket: TicketedSocket;
-  readonly #host = document.createElement("div");
-  /** What the server asks the person for, while it waits for that. */
-  readonly asked = new Store<Asked | null>(null);
+  /** Set while the server waits for credentials from the user. */
+  readonly credential_request = new Store<CredentialRequest | null>(null);
+  /** Modifier keys that a button of the page holds down. */
+  readonly held_modifiers = new Store<readonly Key[]>([]);
+  readonly #element = document.createElement("div");
   #rfb: RFB | null = null;
-  /** What the person answered: for connections that come later, in this page only. */
-  #answer: Record<string, string> | null = null;
-  #refused = false;
-  #ghost: HTMLCanvasElement | null = null;
-  /** Modifier keys that are held down by a button of ours. */
-  readonly held = new Store<readonly Key[]>([]);
+  /** The user's credentials, for later connections of this page. */
+  #credentials: Record<string, string> | null = null;
+  #credentials_rejected = false;
+  #last_frame: HTMLCanvasElement | null = null;
 
-  /** @param view_only shows the picture and sends nothing that acts; the server sees to the same */
+  /** @param view_only shows the picture and sends no input; the server enforces this too */
   constructor(
     session: string,
     readonly view_only = false,
   ) {
-    this.#host.className = "desktop-host";
+    this.#element.className = "desktop-host";
     this.socket = new TicketedSocket(
       session,
       "desktop",
-      (socket) => this.#take(socket),
-      () => this.#lose(),
+      (socket) => this.#startRfb(socket),
+      () => this.#onClosed(),
       view_only,
     );
   }
 
-  /** Puts the picture into `place`. */
-  attach(place: HTMLElement): void {
-    if (this.#host.parentElement !== place) place.append(this.#host);
+  /** Moves the picture into `container`. */
+  attach(container: HTMLElement): void {
+    if (this.#element.parentElement !== container) container.append(this.#element);
   }
 
-  /** Connects at once: the server waits, within a bound, for the machine. */
+  /** Connects. The server accepts the connection before the machine is ready and waits for it, up to a limit. */
   start(): void {
     void this.socket.connect();
   }
 
   stop(): void {
     this.socket.stop();
-    this.#host.remove();
+    this.#element.remove();
   }
 
   focus(): void {
     this.#rfb?.focus({ preventScroll: true });
   }
 
-  /** Answers what was asked. */
-  answer(given: Record<string, string>): void {
-    this.#answer = given;
-    this.asked.set(null);
-    this.#rfb?.sendCredentials(given);
+  /** Answers the credential request. */
+  sendCredentials(credentials: Record<string, string>): void {
+    this.#credentials = credentials;
+    this.credential_request.set(null);
+    this.#rfb?.sendCredentials(credentials);
   }
 
-  /** Presses and releases one key, then lets go of held modifiers. */
-  press(key: Key): void {
+  /** Presses and releases one key, then releases the held modifiers. */
+  pressKey(key: Key): void {
     this.#rfb?.sendKey(key.keysym, key.code);
-    this.#release();
+    this.#releaseModifiers();
   }
 
-  type(text: string): void {
+  typeText(text: string): void {
     for (const character of text) this.#rfb?.sendKey(keysymOf(character), null);
-    this.#release();
+    this.#releaseModifiers();
   }
 
-  /** Holds a modifier down until the next key, or lets it go. */
-  toggle(key: Key): void {
-    const held = this.held.value;
+  /** Holds a modifier down until the next key, or releases it. */
+  toggleModifier(key: Key): void {
+    const held = this.held_modifiers.value;
     const down = !held.includes(key);
     this.#rfb?.sendKey(key.keysym, key.code, down);
-    this.held.set(down ? [...held, key] : held.filter((other) => other !== key));
+    this.held_modifiers.set(down ? [...held, key] : held.filter((other) => other !== key));
   }
 
-  #release(): void {
-    for (const key of this.held.value) this.#rfb?.sendKey(key.keysym, key.code, false);
-    this.held.set([]);
+  #releaseModifiers(): void {
+    for (const key of this.held_modifiers.value) this.#rfb?.sendKey(key.keysym, key.code, false);
+    this.held_modifiers.set([]);
   }
 
-  #take(socket: WebSocket): void {
-    const rfb = new RFB(this.#host, socket, { shared: true });
+  #startRfb(socket: WebSocket): void {
+    const rfb = new RFB(this.#element, socket, { shared: true });
     rfb.viewOnly = this.view_only;
     rfb.scaleViewport = true;
     rfb.resizeSession = false;
     rfb.showDotCursor = true;
     rfb.background = "transparent";
     rfb.addEventListener("connect", () => {
-      this.#ghost?.remove();
-      this.#ghost = null;
-      this.#refused = false;
-      this.shown.set(true);
+      this.#last_frame?.remove();
+      this.#last_frame = null;
+      this.#credentials_rejected = false;
+      this.live.set(true);
     });
     rfb.addEventListener("disconnect", () => {
       if (this.#rfb === rfb) this.#rfb = null;
     });
     rfb.addEventListener("securityfailure", () => {
-      // A password that is not accepted is asked for anew; a server that is no RFB server is tried again.
-      this.#refused = this.#answer !== null;
-      this.#answer = null;
-      socket.close(NOT_RFB);
+      // After rejected credentials the user is asked again; without any, the connection is retried.
+      this.#credentials_rejected = this.#credentials !== null;
+      this.#credentials = null;
+      socket.close(CLOSE_NOT_RFB);
     });
-    rfb.addEventListener("credentialsrequired", (event) => this.#ask(event.detail.types));
-    // A server's key that nobody here can check.
-    rfb.addEventListener("serververification", () => socket.close(NOT_RFB));
+    rfb.addEventListener("credentialsrequired", (event) => this.#onCredentialsRequired(event.detail.types));
+    // The page has no means to verify a server's public key.
+    rfb.addEventListener("serververification", () => socket.close(CLOSE_NOT_RFB));
     this.#rfb = rfb;
   }
 
-  #ask(types: readonly string[]): void {
-    const known = this.#answer;
+  #onCredentialsRequired(types: readonly string[]): void {
+    const known = this.#credentials;
     if (known !== null && types.every((type) => known[type] !== undefined)) this.#rfb?.sendCredentials(known);
-    else this.asked.set({ types, refused: this.#refused });
+    else this.credential_request.set({ types, rejected: this.#credentials_rejected });
   }
 
-  #lose(): void {
+  #onClosed(): void {
     const rfb = this.#rfb;
     this.#rfb = null;
-    this.held.set([]);
-    this.asked.set(null);
-    if (this.shown.value) this.#keepLastPicture();
-    this.shown.set(false);
+    this.held_modifiers.set([]);
+    this.credential_request.set(null);
+    if (this.live.value) this.#keepLastFrame();
+    this.live.set(false);
     rfb?.disconnect();
   }
 
-  /** A lost connection leaves its last picture on screen, dimmed, until there is a new one. */
-  #keepLastPicture(): void {
-    const canvas = this.#host.querySelector("canvas");
+  /** After a lost connection, the last picture remains on screen, dimmed, until a new connection is live. */
+  #keepLastFrame(): void {
+    const canvas = this.#element.querySelector("canvas");
     if (canvas === null || canvas.width === 0) return;
-    const ghost = document.createElement("canvas");
-    ghost.width = canvas.width;
-    ghost.height = canvas.height;
-    ghost.className = "ghost";
-    ghost.setAttribute("aria-hidden", "true");
-    ghost.getContext("2d")?.drawImage(canvas, 0, 0);
-    this.#ghost?.remove();
-    this.#ghost = ghost;
-    this.#host.prepend(ghost);
+    const copy = document.createElement("canvas");
+    copy.width = canvas.width;
+    copy.height = canvas.height;
+    copy.className = "last-frame";
+    copy.setAttribute("aria-hidden", "true");
+    copy.getContext("2d")?.drawImage(canvas, 0, 0);
+    this.#last_frame?.remove();
+    this.#last_frame = copy;
+    this.#element.prepend(copy);
   }
 }

@@ -1,15 +1,15 @@
-// Says that somebody is here: every 20 s while the page can be seen, and at once when it comes back into sight.
+// Reports activity to the server while the page is visible: every 20 s, and at once when the page becomes visible.
 
 import { api } from "./api";
 
-const BEAT_MS = 20_000;
+const HEARTBEAT_INTERVAL_MS = 20_000;
 
-/** Returns what ends it. A beat that fails is no news: the state's own connection tells when the server is away. */
+/** Starts the heartbeat and returns the function that stops it. Failed heartbeats are ignored: the session's stream detects a lost server. */
 export function startHeartbeat(session: string): () => void {
   const beat = () => {
     if (document.visibilityState === "visible") void api.heartbeat(session).catch(() => undefined);
   };
-  const timer = window.setInterval(beat, BEAT_MS);
+  const timer = window.setInterval(beat, HEARTBEAT_INTERVAL_MS);
   document.addEventListener("visibilitychange", beat);
   beat();
   return () => {

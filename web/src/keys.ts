@@ -1,4 +1,4 @@
-// Keys as RFB knows them (X keysyms, RFC 6143 §7.5.4), and what an on-screen keyboard did to a text field.
+// Keys of the RFB protocol (X keysyms, RFC 6143 §7.5.4), and the changes that an on-screen keyboard makes to a text field.
 
 export interface Key {
   label: string;
@@ -16,7 +16,7 @@ export const KEYS = {
   backspace: { label: "Backspace", keysym: 0xff08, code: "Backspace" },
 } as const satisfies Record<string, Key>;
 
-/** The keysym of one character: Latin-1 is itself, all else is Unicode by the rule of X. */
+/** The X keysym of one character: the code point for Latin-1, 0x01000000 + the code point otherwise. */
 export function keysymOf(character: string): number {
   const point = character.codePointAt(0) ?? 0;
   if (point === 0x0a || point === 0x0d) return KEYS.enter.keysym;
@@ -25,13 +25,15 @@ export function keysymOf(character: string): number {
 }
 
 /**
- * What was typed, from a text field's value before and after. On-screen keyboards report whole words, corrections and
- * predictions, never reliable key events.
+ * Returns the key presses that change a text field's value from `before` to `after`. On-screen keyboards send words, corrections
+ * and predictions, and no reliable key events.
  */
-export function typed(before: string, after: string): { backspaces: number; text: string } {
-  const was = [...before];
-  const is = [...after];
-  let same = 0;
-  while (same < was.length && same < is.length && was[same] === is[same]) same += 1;
-  return { backspaces: was.length - same, text: is.slice(same).join("") };
+export function textChange(before: string, after: string): { backspaces: number; text: string } {
+  const old_characters = [...before];
+  const new_characters = [...after];
+  let common = 0;
+  while (common < old_characters.length && common < new_characters.length && old_characters[common] === new_characters[common]) {
+    common += 1;
+  }
+  return { backspaces: old_characters.length - common, text: new_characters.slice(common).join("") };
 }

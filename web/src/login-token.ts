@@ -1,16 +1,9 @@
-// The single-use pass of a link: in the fragment, which browsers send to nobody; taken out of the history before use.
+// The single-use login token of a link. It is in the URL's fragment, which browsers do not send to servers.
 
-import { api } from "./api";
-
-/** Takes the pass out of the address, so that it stands neither there nor in the history. */
-export function takePass(): string | null {
-  const pass = new URLSearchParams(window.location.hash.slice(1)).get("login_token");
-  if (pass === null) return null;
+/** Returns the login token from the address and removes it from the address and the history. */
+export function extractLoginToken(): string | null {
+  const login_token = new URLSearchParams(window.location.hash.slice(1)).get("login_token");
+  if (login_token === null) return null;
   window.history.replaceState(null, "", window.location.pathname + window.location.search);
-  return pass === "" ? null : pass;
-}
-
-/** Exchanges a pass for the cookie. Throws `Refused` when the server does not take it. */
-export async function enter(pass: string): Promise<void> {
-  await api.enter(pass);
+  return login_token === "" ? null : login_token;
 }

@@ -1,17 +1,16 @@
-// Addresses of the pages.
+// Paths of the pages.
 
-export const PICK_PAGE = "/dashboard/remote-cli";
+export const START_PATH = "/dashboard/remote-cli";
 
-export function sessionPage(session: string, provider: string): string {
-  return `${PICK_PAGE}/auth?${new URLSearchParams({ session, provider }).toString()}`;
+/** The path of a session's page. `view_only`: only watch the session. */
+export function sessionPath(session: string, options: { provider?: string; view_only?: boolean } = {}): string {
+  const query = new URLSearchParams({ session });
+  if (options.provider !== undefined) query.set("provider", options.provider);
+  if (options.view_only === true) query.set("view", "1");
+  return `${START_PATH}/auth?${query.toString()}`;
 }
 
-/** The session's page for somebody who only looks. */
-export function watchPage(session: string, provider: string): string {
-  return `${sessionPage(session, provider)}&view=1`;
-}
-
-/** Whether this page is only for looking: `?view=1`. */
+/** Whether this page only watches the session: `?view=1`. */
 export function isViewOnly(): boolean {
   return new URLSearchParams(window.location.search).get("view") === "1";
 }

@@ -1,40 +1,40 @@
-// One session's state as it changes: server-sent events, and polling while they do not arrive.
+// The live state of one session: server-sent events, and polling while no events arrive.
 //
-//   EventSource ──session──▶ state (whole, each time)      silent for too long, or refused
-//               ──timeline─▶ entries by number             └─▶ GET every few seconds until it speaks again
+//   EventSource ──session──▶ the complete state           no message for too long, or the stream was rejected
+//               ──timeline─▶ entries by number            └─▶ GET every few seconds until the stream delivers again
 //
-// The page is driven by this state alone. An ended session never changes again, whatever arrives late.
+// The page shows only this state. An ended session does not change any more, even if an older state arrives late.
 
-import { api, asProblem, paths, Refused, type ProblemBody, type SessionView, type TimelineEntry } from "./api";
+import { api, ApiError, paths, toProblem, type Problem, type SessionView, type TimelineEntry } from "./api";
 import { backoff_ms } from "./close";
+import { hasEnded } from "./labels";
 import { mergeTimeline, supersedes } from "./merge";
 import { Store } from "./store";
-import { isOver } from "./labels";
 
-export type Link = "connecting" | "live" | "polling" | "lost";
+export type StreamStatus = "connecting" | "live" | "polling" | "lost";
 
-export interface LiveState {
+export interface SessionStreamState {
   session: SessionView | null;
   /** Oldest first, each number once. */
   timeline: readonly TimelineEntry[];
-  link: Link;
-  /** The server's refusal to show this session at all. */
-  refusal: ProblemBody | null;
+  status: StreamStatus;
+  /** The error of the API if this session cannot be shown at all. */
+  problem: Problem | null;
 }
 
-/** No `session` message for this long after a (re)connection: a proxy may hold the stream back, so ask. */
+/** Without a `session` message for this long after a (re)connection, poll: a proxy may buffer the stream. */
 const SILENCE_MS_MAX = 4_000;
-const POLL_MS = 2_500;
+const POLL_INTERVAL_MS = 2_500;
 
-export class Live {
-  readonly state = new Store<LiveState>({ session: null, timeline: [], link: "connecting", refusal: null });
+export class SessionStream {
+  readonly state = new Store<SessionStreamState>({ session: null, timeline: [], status: "connecting", problem: null });
   #source: EventSource | null = null;
-  #silence: number | undefined;
-  #poll: number | undefined;
-  #reopen: number | undefined;
+  #silence_timer: number | undefined;
+  #poll_timer: number | undefined;
+  #reopen_timer: number | undefined;
   #failures = 0;
-  /** How many states the stream has told. */
-  #heard = 0;
+  /** How many `session` messages the stream has delivered. */
+  #messages_received = 0;
   #stopped = false;
 
   constructor(readonly id: string) {}
@@ -48,85 +48,85 @@ export class Live {
     this.#stopped = true;
     this.#source?.close();
     this.#source = null;
-    for (const timer of [this.#silence, this.#poll, this.#reopen]) window.clearTimeout(timer);
+    for (const timer of [this.#silence_timer, this.#poll_timer, this.#reopen_timer]) window.clearTimeout(timer);
   }
 
-  /** Asks for the state now; for moments when something else showed that it changed. */
+  /** Requests the state now. Call it when another connection shows that the state has changed. Returns whether it succeeded. */
   async refresh(): Promise<boolean> {
-    const heard = this.#heard;
+    const messages_before = this.#messages_received;
     try {
       const session = await api.session(this.id);
-      // What the stream said meanwhile is newer than this answer.
-      if (heard === this.#heard || isOver(session.status)) this.#take(session);
+      // A message that the stream delivered during the request is newer than the response.
+      if (messages_before === this.#messages_received || hasEnded(session.status)) this.#applySession(session);
       this.#failures = 0;
       return true;
-    } catch (thrown) {
-      this.#failed(thrown);
+    } catch (error) {
+      this.#onRequestFailed(error);
       return false;
     }
   }
 
-  #change(part: Partial<LiveState>): void {
+  #update(part: Partial<SessionStreamState>): void {
     if (!this.#stopped) this.state.set({ ...this.state.value, ...part });
   }
 
-  #take(session: SessionView): void {
+  #applySession(session: SessionView): void {
     const before = this.state.value.session;
     if (!supersedes(before, session)) return;
-    this.#change({ session, refusal: null });
-    // The end's own timeline entries may come after the stream has closed.
-    if (isOver(session.status) && (before === null || !isOver(before.status))) void this.#fetchTimeline();
+    this.#update({ session, problem: null });
+    // The last timeline entries may be written after the stream was closed.
+    if (hasEnded(session.status) && (before === null || !hasEnded(before.status))) void this.#fetchTimeline();
   }
 
   async #fetchTimeline(): Promise<void> {
     const entries = await api.timeline(this.id).catch(() => []);
-    this.#change({ timeline: mergeTimeline(this.state.value.timeline, entries) });
+    this.#update({ timeline: mergeTimeline(this.state.value.timeline, entries) });
   }
 
-  #failed(thrown: unknown): void {
+  #onRequestFailed(error: unknown): void {
     this.#failures += 1;
-    const status = thrown instanceof Refused ? thrown.status : 0;
-    if ([400, 401, 403, 404].includes(status)) {
-      this.#change({ refusal: asProblem(thrown) });
+    const http_status = error instanceof ApiError ? error.status : 0;
+    if ([400, 401, 403, 404].includes(http_status)) {
+      this.#update({ problem: toProblem(error) });
       this.stop();
     } else if (this.#failures > 1) {
-      this.#change({ link: "lost" });
+      this.#update({ status: "lost" });
     }
   }
 
   #open(): void {
     const source = new EventSource(paths.events(this.id, this.state.value.timeline.at(-1)?.number));
     this.#source = source;
-    this.#expectWord();
+    this.#startSilenceTimer();
     source.addEventListener("session", (event) => {
-      window.clearTimeout(this.#silence);
-      window.clearTimeout(this.#poll);
-      this.#silence = undefined;
-      this.#poll = undefined;
+      window.clearTimeout(this.#silence_timer);
+      window.clearTimeout(this.#poll_timer);
+      this.#silence_timer = undefined;
+      this.#poll_timer = undefined;
       this.#failures = 0;
-      this.#heard += 1;
-      this.#change({ link: "live" });
-      this.#take(JSON.parse(event.data as string) as SessionView);
+      this.#messages_received += 1;
+      this.#update({ status: "live" });
+      this.#applySession(JSON.parse(event.data as string) as SessionView);
     });
     source.addEventListener("timeline", (event) => {
       const entry = JSON.parse(event.data as string) as TimelineEntry;
-      this.#change({ timeline: mergeTimeline(this.state.value.timeline, [entry]) });
+      this.#update({ timeline: mergeTimeline(this.state.value.timeline, [entry]) });
     });
     source.addEventListener("error", () => {
       const session = this.state.value.session;
-      if (session !== null && isOver(session.status)) {
+      if (session !== null && hasEnded(session.status)) {
         source.close();
         return;
       }
-      // Connecting: the browser tries again by itself, with Last-Event-ID. Closed: it was refused and never will.
-      this.#expectWord();
-      if (source.readyState === EventSource.CLOSED) this.#openLater();
+      // While CONNECTING, the browser reconnects with Last-Event-ID. After CLOSED (the request was rejected) it does not.
+      this.#startSilenceTimer();
+      if (source.readyState === EventSource.CLOSED) this.#scheduleReopen();
     });
   }
 
-  #openLater(): void {
-    window.clearTimeout(this.#reopen);
-    this.#reopen = window.setTimeout(
+  #scheduleReopen(): void {
+    window.clearTimeout(this.#reopen_timer);
+    this.#reopen_timer = window.setTimeout(
       () => {
         this.#source?.close();
         if (!this.#stopped) this.#open();
@@ -135,25 +135,27 @@ export class Live {
     );
   }
 
-  /** Only a word ends the silence; a new try at the stream does not begin it anew. */
-  #expectWord(): void {
-    this.#silence ??= window.setTimeout(() => this.#pollNow(), SILENCE_MS_MAX);
+  /** A running timer is not restarted: only a message stops it, a reconnection of the stream does not. */
+  #startSilenceTimer(): void {
+    this.#silence_timer ??= window.setTimeout(() => this.#startPolling(), SILENCE_MS_MAX);
   }
 
-  #pollNow(): void {
-    this.#silence = undefined;
-    if (this.#stopped || this.#poll !== undefined) return;
-    const once = async () => {
-      const good = await this.refresh();
-      if (good) {
-        this.#change({ link: "polling" });
+  #startPolling(): void {
+    this.#silence_timer = undefined;
+    if (this.#stopped || this.#poll_timer !== undefined) return;
+    const poll = async () => {
+      const succeeded = await this.refresh();
+      if (succeeded) {
+        this.#update({ status: "polling" });
         await this.#fetchTimeline();
       }
       const session = this.state.value.session;
-      if (this.#stopped || this.#poll === undefined || (session !== null && isOver(session.status))) return;
-      const pause_ms = good ? POLL_MS * (1 + Math.random() / 2) : backoff_ms(this.#failures, Math.random(), 1_000, 15_000);
-      this.#poll = window.setTimeout(() => void once(), pause_ms);
+      if (this.#stopped || this.#poll_timer === undefined || (session !== null && hasEnded(session.status))) return;
+      const delay_ms = succeeded
+        ? POLL_INTERVAL_MS * (1 + Math.random() / 2)
+        : backoff_ms(this.#failures, Math.random(), 1_000, 15_000);
+      this.#poll_timer = window.setTimeout(() => void poll(), delay_ms);
     };
-    this.#poll = window.setTimeout(() => void once(), 0);
+    this.#poll_timer = window.setTimeout(() => void poll(), 0);
   }
 }

@@ -1,102 +1,112 @@
-// A WebSocket that is opened with a ticket, says why it closed, and comes back by itself where that makes sense.
+// A WebSocket that is opened with a ticket, exposes its close reason and reconnects when the close code allows it.
 //
-//   ticket ─▶ socket ─▶ open ─▶ closed(code) ─▶ close.ts decides: reconnect · new ticket · over · stop
+//   ticket ─▶ socket ─▶ open ─▶ closed(code) ─▶ close.ts decides: reconnect · new ticket · ended · stop
 
-import { api, paths, Refused, type Purpose } from "./api";
-import { backoff_ms, longest_ms, onClose, type Action } from "./close";
+import { api, ApiError, paths, type TicketTarget } from "./api";
+import { backoff_ms, closeAction, maxBackoff_ms, type CloseAction } from "./close";
 import { Store } from "./store";
 
+/** `message` is for the user. */
 export type SocketState =
-  | { is: "connecting"; attempt: number }
-  /** Open; bytes may still be a while away (the server waits for the machine). */
-  | { is: "open" }
-  | { is: "waiting"; say: string; attempt: number }
-  | { is: "stopped"; say: string; again: boolean }
-  | { is: "over"; say: string };
+  | { status: "connecting"; attempt: number }
+  /** The first bytes may arrive later: the server waits for the machine. */
+  | { status: "open" }
+  /** Waiting for the next attempt. */
+  | { status: "waiting"; message: string; attempt: number }
+  /** `can_retry`: the user may connect again. */
+  | { status: "stopped"; message: string; can_retry: boolean }
+  /** The session has ended. */
+  | { status: "ended"; message: string };
 
-function address(session: string, purpose: Purpose, query: string): string {
-  const path = purpose === "desktop" ? paths.desktopSocket(session) : paths.terminalSocket(session);
+function socketUrl(session: string, target: TicketTarget, query: string): string {
+  const path = target === "desktop" ? paths.desktopSocket(session) : paths.terminalSocket(session);
   const url = new URL(path, window.location.href);
   url.search = query;
-  // Always as safe as the page: behind a TLS proxy the page is https, so this is wss.
+  // Behind a TLS proxy the page's own protocol is https.
   url.protocol = window.location.protocol === "https:" ? "wss:" : "ws:";
   return url.href;
 }
 
-function ofRefusedTicket(thrown: unknown): Action {
-  if (!(thrown instanceof Refused)) return onClose(4500, "", true);
-  // Too many requests: later is enough. (As a close code, 4429 would mean too many viewers.)
-  if (thrown.status === 0) return { do: "reconnect", say: thrown.problem.sentence, soon: true };
-  if (thrown.status === 429) return { do: "reconnect", say: thrown.problem.sentence };
-  return onClose(thrown.problem.close_code, `${thrown.problem.code}: ${thrown.problem.sentence}`, true);
+/** The action after a failed ticket request. */
+function ticketErrorAction(error: unknown): CloseAction {
+  if (!(error instanceof ApiError)) return closeAction(4500, "", true);
+  const { sentence, code, close_code } = error.problem;
+  if (error.status === 0) return { kind: "reconnect", message: sentence, fast: true };
+  // 429 is a rate limit: retry later. Its close code 4429 would mean too many viewers.
+  if (error.status === 429) return { kind: "reconnect", message: sentence };
+  return closeAction(close_code, `${code}: ${sentence}`, true);
 }
 
 export class TicketedSocket {
-  readonly state = new Store<SocketState>({ is: "connecting", attempt: 0 });
+  readonly state = new Store<SocketState>({ status: "connecting", attempt: 0 });
   #socket: WebSocket | null = null;
   #attempt = 0;
   #ticket_renewed = false;
-  #timer: number | undefined;
-  /** Counts connections, so that an answer that comes late for an abandoned one is dropped. */
-  #round = 0;
+  #retry_timer: number | undefined;
+  /** Incremented for each connection, so that a late response for an abandoned one is ignored. */
+  #connection_number = 0;
 
-  /** @param onSocket takes each new socket, still connecting; it may set the socket's `on…` properties. */
+  /**
+   * @param onSocket is called with each new socket while it is connecting; it may set the socket's `on…` properties
+   * @param view_only the server must not forward input
+   * @param query returns the query of the URL, computed for each connection
+   */
   constructor(
     private readonly session: string,
-    private readonly purpose: Purpose,
+    private readonly target: TicketTarget,
     private readonly onSocket: (socket: WebSocket) => void,
     private readonly onClosed: () => void = () => {},
-    /** Whether the server shall let nothing through that acts. */
     private readonly view_only = false,
-    /** What the address asks for at this moment. */
     private readonly query: () => string = () => "",
   ) {}
 
-  /** Connects, now. Also the answer to "Connect again". */
+  /** Connects now and replaces the present connection. */
   async connect(): Promise<void> {
-    this.#abandon();
-    const round = this.#round;
-    this.state.set({ is: "connecting", attempt: this.#attempt });
+    this.#closeSocket();
+    const connection_number = this.#connection_number;
+    this.state.set({ status: "connecting", attempt: this.#attempt });
     let ticket: string;
     try {
-      ticket = (await api.ticket(this.session, this.purpose, this.view_only)).ticket;
-    } catch (thrown) {
-      if (round === this.#round) this.#act(ofRefusedTicket(thrown));
+      const request = this.view_only ? { purpose: this.target, view_only: true } : { purpose: this.target };
+      ticket = (await api.createTicket(this.session, request)).ticket;
+    } catch (error) {
+      if (connection_number === this.#connection_number) this.#perform(ticketErrorAction(error));
       return;
     }
-    if (round !== this.#round) return;
-    const socket = new WebSocket(address(this.session, this.purpose, this.query()), ["binary", `ticket.${ticket}`]);
+    if (connection_number !== this.#connection_number) return;
+    const socket = new WebSocket(socketUrl(this.session, this.target, this.query()), ["binary", `ticket.${ticket}`]);
     socket.binaryType = "arraybuffer";
     this.#socket = socket;
-    socket.addEventListener("open", () => this.state.set({ is: "open" }));
-    socket.addEventListener("message", () => this.#proved(), { once: true });
+    socket.addEventListener("open", () => this.state.set({ status: "open" }));
+    socket.addEventListener("message", () => this.#onFirstMessage(), { once: true });
     socket.addEventListener("close", (event) => {
       if (socket !== this.#socket) return;
       this.#socket = null;
       this.onClosed();
-      this.#act(onClose(event.code, event.reason, this.#ticket_renewed));
+      this.#perform(closeAction(event.code, event.reason, this.#ticket_renewed));
     });
     this.onSocket(socket);
   }
 
-  /** Something changed for the better: a wait ends now. */
-  nudge(): void {
-    if (this.state.value.is === "waiting") void this.connect();
+  /** Ends a back-off early, because the next attempt may succeed now. */
+  retryNow(): void {
+    if (this.state.value.status === "waiting") void this.connect();
   }
 
-  /** Ends it for good, unless `connect` is called. */
+  /** Closes the connection; only `connect` opens another. */
   stop(): void {
-    this.#abandon();
+    this.#closeSocket();
   }
 
-  #proved(): void {
+  /** The connection works: reset the back-off. */
+  #onFirstMessage(): void {
     this.#attempt = 0;
     this.#ticket_renewed = false;
   }
 
-  #abandon(): void {
-    this.#round += 1;
-    window.clearTimeout(this.#timer);
+  #closeSocket(): void {
+    this.#connection_number += 1;
+    window.clearTimeout(this.#retry_timer);
     const socket = this.#socket;
     this.#socket = null;
     if (socket === null) return;
@@ -104,23 +114,23 @@ export class TicketedSocket {
     socket.close(1000);
   }
 
-  #act(action: Action): void {
-    switch (action.do) {
-      case "over":
-        this.state.set({ is: "over", say: action.say });
+  #perform(action: CloseAction): void {
+    switch (action.kind) {
+      case "ended":
+        this.state.set({ status: "ended", message: action.message });
         return;
       case "stop":
-        this.state.set({ is: "stopped", say: action.say, again: action.again });
+        this.state.set({ status: "stopped", message: action.message, can_retry: action.can_retry });
         return;
       case "new_ticket":
         this.#ticket_renewed = true;
         void this.connect();
         return;
       case "reconnect": {
-        this.state.set({ is: "waiting", say: action.say, attempt: this.#attempt });
-        const pause_ms = backoff_ms(this.#attempt, Math.random(), 400, longest_ms(action, this.#attempt));
+        this.state.set({ status: "waiting", message: action.message, attempt: this.#attempt });
+        const delay_ms = backoff_ms(this.#attempt, Math.random(), 400, maxBackoff_ms(action, this.#attempt));
         this.#attempt += 1;
-        this.#timer = window.setTimeout(() => void this.connect(), pause_ms);
+        this.#retry_timer = window.setTimeout(() => void this.connect(), delay_ms);
       }
     }
   }

@@ -1,10 +1,10 @@
-// A value that tells who watches when it changes, and the hook that watches it.
+// An observable value, and the hook that reads it in a component.
 
 import { useEffect, useState } from "preact/hooks";
 
 export class Store<T> {
   #value: T;
-  readonly #watchers = new Set<(value: T) => void>();
+  readonly #subscribers = new Set<(value: T) => void>();
 
   constructor(value: T) {
     this.#value = value;
@@ -17,14 +17,14 @@ export class Store<T> {
   set(value: T): void {
     if (Object.is(value, this.#value)) return;
     this.#value = value;
-    for (const watcher of [...this.#watchers]) watcher(value);
+    for (const subscriber of [...this.#subscribers]) subscriber(value);
   }
 
-  /** Returns what ends the watching. */
-  watch(watcher: (value: T) => void): () => void {
-    this.#watchers.add(watcher);
+  /** Calls `subscriber` on each change. Returns the function that unsubscribes. */
+  subscribe(subscriber: (value: T) => void): () => void {
+    this.#subscribers.add(subscriber);
     return () => {
-      this.#watchers.delete(watcher);
+      this.#subscribers.delete(subscriber);
     };
   }
 }
@@ -33,7 +33,7 @@ export function useStore<T>(store: Store<T>): T {
   const [value, set] = useState(store.value);
   useEffect(() => {
     set(() => store.value);
-    return store.watch((next) => set(() => next));
+    return store.subscribe((next) => set(() => next));
   }, [store]);
   return value;
 }

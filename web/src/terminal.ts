@@ -1,5 +1,5 @@
-// The tool's terminal: xterm.js over a socket of ours. Binary frames are the terminal's bytes, both ways; a text frame
-// tells the terminal's size.
+// The tool's terminal: xterm.js on a `TicketedSocket`. Binary frames are the terminal's bytes in both directions; a text frame
+// sends the terminal's size.
 
 import { FitAddon } from "@xterm/addon-fit";
 import { Terminal as Xterm, type ITheme } from "@xterm/xterm";
@@ -14,17 +14,18 @@ const SCROLLBACK_LINES = 2_000;
 styleSpansByCssom();
 
 export class Terminal {
-  readonly shown = new Store(false);
+  /** Whether the terminal has received output on the present connection. */
+  readonly live = new Store(false);
   readonly socket: TicketedSocket;
-  readonly #host = document.createElement("div");
-  readonly #fit = new FitAddon();
+  readonly #element = document.createElement("div");
+  readonly #fit_addon = new FitAddon();
   readonly #xterm: Xterm;
-  readonly #watch: ResizeObserver;
-  #live: WebSocket | null = null;
-  #opened = false;
+  readonly #resize_observer: ResizeObserver;
+  #open_socket: WebSocket | null = null;
+  #attached = false;
 
   constructor(session: string) {
-    this.#host.className = "terminal-host";
+    this.#element.className = "terminal-host";
     this.#xterm = new Xterm({
       fontFamily: 'ui-monospace, "SF Mono", Menlo, Consolas, "DejaVu Sans Mono", monospace',
       fontSize: 14,
@@ -34,76 +35,71 @@ export class Terminal {
       screenReaderMode: false,
       allowProposedApi: false,
     });
-    this.#xterm.loadAddon(this.#fit);
+    this.#xterm.loadAddon(this.#fit_addon);
     this.#xterm.onData((text) => this.#send(new TextEncoder().encode(text)));
     this.#xterm.onBinary((text) => this.#send(Uint8Array.from(text, (character) => character.charCodeAt(0))));
-    this.#xterm.onResize((size) => this.#tellSize(size.cols, size.rows));
-    this.#watch = new ResizeObserver(() => this.#refit());
+    this.#xterm.onResize((size) => this.#sendSize(size.cols, size.rows));
+    this.#resize_observer = new ResizeObserver(() => this.#fit());
     this.socket = new TicketedSocket(
       session,
       "terminal",
-      (socket) => this.#take(socket),
-      () => this.#lose(),
+      (socket) => this.#onSocket(socket),
+      () => this.#onClosed(),
       false,
-      // As large as it is from the first byte on: a size of its own for a moment would shrink the same terminal on the desktop.
+      // The size is in the URL, because a default size until the first text frame would shrink the same terminal on the desktop.
       () => `?cols=${this.#xterm.cols}&rows=${this.#xterm.rows}`,
     );
   }
 
-  /** Puts the terminal into `place` and connects it, the first time. */
-  attach(place: HTMLElement): void {
-    if (this.#host.parentElement !== place) place.append(this.#host);
-    if (this.#opened) return;
-    this.#opened = true;
-    withConstructedSheets(document, () => this.#xterm.open(this.#host));
-    this.#watch.observe(this.#host);
-    this.#refit();
+  /** Moves the terminal into `container`; the first call connects it. */
+  attach(container: HTMLElement): void {
+    if (this.#element.parentElement !== container) container.append(this.#element);
+    if (this.#attached) return;
+    this.#attached = true;
+    withConstructedSheets(document, () => this.#xterm.open(this.#element));
+    this.#resize_observer.observe(this.#element);
+    this.#fit();
     void this.socket.connect();
   }
 
   stop(): void {
-    this.#watch.disconnect();
+    this.#resize_observer.disconnect();
     this.socket.stop();
     this.#xterm.dispose();
-    this.#host.remove();
+    this.#element.remove();
   }
 
   focus(): void {
     this.#xterm.focus();
   }
 
-  /** Sends text as if it had been typed. */
-  type(text: string): void {
-    this.#send(new TextEncoder().encode(text));
-  }
-
-  #take(socket: WebSocket): void {
+  #onSocket(socket: WebSocket): void {
     socket.addEventListener("open", () => {
-      this.#live = socket;
-      this.#tellSize(this.#xterm.cols, this.#xterm.rows);
+      this.#open_socket = socket;
+      this.#sendSize(this.#xterm.cols, this.#xterm.rows);
     });
     socket.addEventListener("message", (event: MessageEvent<unknown>) => {
       if (!(event.data instanceof ArrayBuffer)) return;
-      if (!this.shown.value) this.#xterm.reset();
-      this.shown.set(true);
+      if (!this.live.value) this.#xterm.reset();
+      this.live.set(true);
       this.#xterm.write(new Uint8Array(event.data));
     });
   }
 
-  #lose(): void {
-    this.#live = null;
-    this.shown.set(false);
+  #onClosed(): void {
+    this.#open_socket = null;
+    this.live.set(false);
   }
 
   #send(bytes: Uint8Array<ArrayBuffer>): void {
-    if (this.#live?.readyState === WebSocket.OPEN) this.#live.send(bytes);
+    if (this.#open_socket?.readyState === WebSocket.OPEN) this.#open_socket.send(bytes);
   }
 
-  #tellSize(cols: number, rows: number): void {
-    if (this.#live?.readyState === WebSocket.OPEN) this.#live.send(JSON.stringify({ type: "resize", cols, rows }));
+  #sendSize(cols: number, rows: number): void {
+    if (this.#open_socket?.readyState === WebSocket.OPEN) this.#open_socket.send(JSON.stringify({ type: "resize", cols, rows }));
   }
 
-  #refit(): void {
-    if (this.#host.clientWidth > 0 && this.#host.clientHeight > 0) this.#fit.fit();
+  #fit(): void {
+    if (this.#element.clientWidth > 0 && this.#element.clientHeight > 0) this.#fit_addon.fit();
   }
 }

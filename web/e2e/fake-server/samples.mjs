@@ -1,21 +1,34 @@
-// Bodies as the API gives them, for the stand-in.
+// Sample bodies of the API for the fake server.
 
 /** @typedef {import("../../src/api.ts").SessionView} Session */
+/** @typedef {import("../../src/api.ts").Lane} Lane */
 
 const STORE = "The credential is sealed and stored for the owner of this session until it is deleted.";
 
 /**
- * @param {string} id @param {string} name @param {string | null} version @param {string[]} lanes
+ * @param {string} id @param {string} name @param {string | null} version @param {Lane[]} lanes
  * @param {import("../../src/api.ts").MethodView[]} [others] further methods
  * @returns {import("../../src/api.ts").ProviderView}
  */
 function provider(id, name, version, lanes, others = []) {
-  const methods = [{ id: "default", label: others.length === 0 ? "" : "The usual way", lanes }, ...others];
-  const can = { can_check: id !== "gemini_cli", can_sign_out: id === "codex" || id === "claude_code" };
-  return { id, name, version, lanes, policy: "store", policy_sentence: STORE, methods, available: version !== null, ...can };
+  const methods = [{ id: "default", label: others.length === 0 ? "" : "The default method", lanes }, ...others];
+  return {
+    id,
+    name,
+    version,
+    lanes,
+    policy: "store",
+    policy_sentence: STORE,
+    methods,
+    available: version !== null,
+    tested_version: version,
+    unavailable: version === null ? "The machine image does not contain this tool." : null,
+    can_check: id !== "gemini_cli",
+    can_sign_out: id === "codex" || id === "claude_code",
+  };
 }
 
-/** The other ways in which Codex can be signed in. */
+/** The other sign-in methods of Codex. @type {import("../../src/api.ts").MethodView[]} */
 export const CODEX_METHODS = [
   { id: "browser", label: "In the machine's browser", lanes: ["desktop", "link", "terminal"] },
   { id: "api_key", label: "With an API key", lanes: ["terminal"] },
@@ -32,7 +45,7 @@ export function providers() {
 }
 
 /**
- * What is known of a sign-in: nothing, and what is given.
+ * The state of a sign-in: empty except for `part`.
  * @param {Partial<import("../../src/api.ts").SignInView>} [part]
  * @returns {import("../../src/api.ts").SignInView}
  */
@@ -40,7 +53,7 @@ export function signIn(part = {}) {
   return { url: null, browser_url: null, device_code: null, device_code_until: null, prompt: null, failed: null, kept_in_machine: false, ...part };
 }
 
-/** @param {number} seconds from now */
+/** The time in so many seconds. @param {number} seconds */
 export function inSeconds(seconds) {
   return new Date(Date.now() + seconds * 1000).toISOString();
 }

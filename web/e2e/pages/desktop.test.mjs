@@ -1,41 +1,41 @@
 import assert from "node:assert/strict";
 import test from "node:test";
-import { coloursOnDesktop, until } from "../browser.mjs";
-import { desktopShows, openSession, scene } from "./scene.mjs";
+import { coloursOnDesktop, waitUntil } from "../browser.mjs";
+import { desktopShows, openSession, runScene } from "./scene.mjs";
 
-test("the desktop shows a picture and takes clicks and keys", async () => {
-  await scene({}, async (stage) => {
-    const { page, fakeServer } = stage;
-    await openSession(stage);
+test("the desktop shows a picture and receives clicks and keys", async () => {
+  await runScene({}, async (scene) => {
+    const { page, fakeServer } = scene;
+    await openSession(scene);
     await desktopShows(page);
     const box = await page.locator(".desktop-host canvas").boundingBox();
     assert.ok(box);
     await page.mouse.click(box.x + box.width / 2, box.y + box.height / 2);
-    await until("the click", () => fakeServer.desktop()?.clicks.length);
+    await waitUntil("the click", () => fakeServer.desktop()?.clicks.length);
     const at = fakeServer.desktop()?.clicks[0];
     assert.ok(at && Math.abs(at.x - 400) < 4 && Math.abs(at.y - 250) < 4, JSON.stringify(at));
     await page.keyboard.type("hi");
-    await until("the keys", () => (fakeServer.desktop()?.keys.length ?? 0) >= 2);
+    await waitUntil("the keys", () => (fakeServer.desktop()?.keys.length ?? 0) >= 2);
     assert.deepEqual(fakeServer.desktop()?.keys.slice(0, 2), [0x68, 0x69]);
   });
 });
 
-test("the desktop's socket is opened at once, before the machine is ready", async () => {
-  await scene({}, async (stage) => {
-    await openSession(stage, { status: "vm_creating" });
-    await until("a viewer", () => stage.fakeServer.viewers.size === 1);
-    await desktopShows(stage.page);
+test("the desktop's socket is opened before the machine is ready", async () => {
+  await runScene({}, async (scene) => {
+    await openSession(scene, { status: "vm_creating" });
+    await waitUntil("a viewer", () => scene.fakeServer.viewers.size === 1);
+    await desktopShows(scene.page);
   });
 });
 
-test("a replaced machine: the page connects again by itself and says what happened", async () => {
-  await scene({}, async (stage) => {
-    const { page, fakeServer, shoot } = stage;
-    const id = await openSession(stage);
+test("after a machine is replaced, the page reconnects and shows what happened", async () => {
+  await runScene({}, async (scene) => {
+    const { page, fakeServer, shoot } = scene;
+    const id = await openSession(scene);
     await desktopShows(page);
     fakeServer.hue = 70;
-    // The new machine takes a moment, during which the page waits calmly.
-    fakeServer.refuse = [[4409, "not_ready: The machine is not ready yet."], [4502, ""], [4503, ""]];
+    // The new machine is not ready at once; the page waits.
+    fakeServer.desktop_rejections = [[4409, "not_ready: The machine is not ready yet."], [4502, ""], [4503, ""]];
     fakeServer.change(id, { status: "vm_stopped", reason: { code: "machine_failed", sentence: "The machine ended: killed by signal 9." } });
     fakeServer.closeDesktops(4510, "machine_replaced: The machine was replaced by a new one.");
     await page.waitForSelector("[data-connection=waiting], [data-connection=connecting]");
@@ -50,43 +50,43 @@ test("a replaced machine: the page connects again by itself and says what happen
   });
 });
 
-test("a connection that breaks without a word is taken up again", async () => {
-  await scene({}, async (stage) => {
-    await openSession(stage);
-    await desktopShows(stage.page);
-    for (const viewer of stage.fakeServer.viewers) viewer.socket.terminate();
-    await stage.page.waitForSelector(".veil");
-    await desktopShows(stage.page);
+test("a connection that breaks without a close code is reopened", async () => {
+  await runScene({}, async (scene) => {
+    await openSession(scene);
+    await desktopShows(scene.page);
+    for (const viewer of scene.fakeServer.viewers) viewer.socket.terminate();
+    await scene.page.waitForSelector(".overlay");
+    await desktopShows(scene.page);
   });
 });
 
-test("a session that is over shows its end, not a reconnection", async () => {
-  await scene({}, async (stage) => {
-    const { page, fakeServer } = stage;
-    const id = await openSession(stage);
+test("an ended session shows its end and does not reconnect", async () => {
+  await runScene({}, async (scene) => {
+    const { page, fakeServer } = scene;
+    const id = await openSession(scene);
     await desktopShows(page);
-    // The socket hears it first; the state is asked for because of that.
-    fakeServer.streams = false;
+    // Only the socket receives the end; the page requests the state because of it.
+    fakeServer.events_enabled = false;
     fakeServer.sessions.set(id, {
       .../** @type {any} */ (fakeServer.sessions.get(id)),
       status: "failed",
       reason: { code: "machine_failed", sentence: "The machine ended and the session had no restart left." },
     });
-    const tickets = fakeServer.calls.filter((call) => call.path.endsWith("/ticket")).length;
+    const tickets = fakeServer.requests.filter((call) => call.path.endsWith("/ticket")).length;
     fakeServer.closeDesktops(4410, "machine_failed: The machine ended and the session had no restart left.");
     await page.waitForSelector("main[data-status=failed]");
     assert.match((await page.textContent("main")) ?? "", /no restart left/);
-    assert.equal(fakeServer.calls.filter((call) => call.path.endsWith("/ticket")).length, tickets);
+    assert.equal(fakeServer.requests.filter((call) => call.path.endsWith("/ticket")).length, tickets);
   });
 });
 
-test("a spent ticket is renewed once, and then the page says so", async () => {
-  await scene({}, async (stage) => {
-    const { page, fakeServer } = stage;
-    fakeServer.refuse = [[4401, "ticket_used: This link or ticket was used before or has expired."]];
-    await openSession(stage);
+test("a used ticket is renewed once, then the page shows an error", async () => {
+  await runScene({}, async (scene) => {
+    const { page, fakeServer } = scene;
+    fakeServer.desktop_rejections = [[4401, "ticket_used: This link or ticket was used before or has expired."]];
+    await openSession(scene);
     await desktopShows(page);
-    fakeServer.refuse = [
+    fakeServer.desktop_rejections = [
       [4401, "ticket_used: This link or ticket was used before or has expired."],
       [4401, "ticket_used: This link or ticket was used before or has expired."],
     ];
@@ -97,25 +97,25 @@ test("a spent ticket is renewed once, and then the page says so", async () => {
   });
 });
 
-test("too many viewers: the page says it and does not knock on", async () => {
-  await scene({}, async (stage) => {
-    stage.fakeServer.refuse = [[4429, "too_many_viewers: This session has reached its maximum number of viewers."]];
-    await openSession(stage);
-    await stage.page.waitForSelector("[data-connection=stopped]");
-    assert.match((await stage.page.textContent(".veil")) ?? "", /as many viewers as it may have/);
-    assert.equal(stage.fakeServer.calls.filter((call) => call.path.endsWith("/ticket")).length, 1);
-    await stage.shoot("desktop-too-many");
+test("with too many viewers, the page shows an error and does not retry", async () => {
+  await runScene({}, async (scene) => {
+    scene.fakeServer.desktop_rejections = [[4429, "too_many_viewers: This session has reached its maximum number of viewers."]];
+    await openSession(scene);
+    await scene.page.waitForSelector("[data-connection=stopped]");
+    assert.match((await scene.page.textContent(".overlay")) ?? "", /maximum number of viewers/);
+    assert.equal(scene.fakeServer.requests.filter((call) => call.path.endsWith("/ticket")).length, 1);
+    await scene.shoot("desktop-too-many");
   });
 });
 
-test("the desktop stays connected while the terminal is in front", async () => {
-  await scene({}, async (stage) => {
-    const { page, fakeServer } = stage;
-    await openSession(stage);
+test("the desktop stays connected while the terminal is shown", async () => {
+  await runScene({}, async (scene) => {
+    const { page, fakeServer } = scene;
+    await openSession(scene);
     await desktopShows(page);
     const before = fakeServer.desktop();
     await page.click("#tab-terminal");
-    await until("the terminal", async () => ((await page.textContent(".xterm-rows").catch(() => "")) ?? "").includes("codex login"));
+    await waitUntil("the terminal", async () => ((await page.textContent(".xterm-rows").catch(() => "")) ?? "").includes("codex login"));
     await page.click("#tab-desktop");
     await desktopShows(page);
     assert.equal(fakeServer.desktop(), before);
@@ -123,28 +123,28 @@ test("the desktop stays connected while the terminal is in front", async () => {
   });
 });
 
-test("keys that a phone lacks: Esc, Tab, and Ctrl held for one key", async () => {
-  await scene({}, async (stage) => {
-    const { page, fakeServer } = stage;
-    await openSession(stage);
+test("the key bar sends Esc, Tab, and Ctrl held for one key", async () => {
+  await runScene({}, async (scene) => {
+    const { page, fakeServer } = scene;
+    await openSession(scene);
     await desktopShows(page);
-    await page.click(".keys >> text=Esc");
-    await page.click(".keys >> text=Ctrl");
-    assert.equal(await page.getAttribute(".keys >> text=Ctrl", "aria-pressed"), "true");
-    await page.click(".keys >> text=Tab");
-    assert.equal(await page.getAttribute(".keys >> text=Ctrl", "aria-pressed"), "false");
-    await until("the keys", () => (fakeServer.desktop()?.keys.length ?? 0) >= 3);
+    await page.click(".keys-bar >> text=Esc");
+    await page.click(".keys-bar >> text=Ctrl");
+    assert.equal(await page.getAttribute(".keys-bar >> text=Ctrl", "aria-pressed"), "true");
+    await page.click(".keys-bar >> text=Tab");
+    assert.equal(await page.getAttribute(".keys-bar >> text=Ctrl", "aria-pressed"), "false");
+    await waitUntil("the keys", () => (fakeServer.desktop()?.keys.length ?? 0) >= 3);
     assert.deepEqual(fakeServer.desktop()?.keys, [0xff1b, 0xffe3, 0xff09]);
   });
 });
 
-test("the bare desktop page shows the desktop and nothing else", async () => {
-  await scene({}, async ({ page, fakeServer, base, shoot }) => {
+test("the desktop page shows only the desktop", async () => {
+  await runScene({}, async ({ page, fakeServer, base, shoot }) => {
     const session = fakeServer.add({ status: "authenticating" });
     await page.goto(`${base}/api/auth/session/${session.id}/novnc`);
     await desktopShows(page);
-    await shoot("bare");
-    await page.click("#leave");
+    await shoot("desktop-page");
+    await page.click("#open-session-page");
     await page.waitForSelector("main[data-page=auth]");
   });
 });

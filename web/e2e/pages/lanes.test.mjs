@@ -1,128 +1,129 @@
-// Link, code, question, key, callback: what the person brings reaches the tool, and the page says what became of it.
+// Link, code, prompt, key, callback: the text from the user reaches the tool, and the page shows the result.
 
 import assert from "node:assert/strict";
 import test from "node:test";
-import { until } from "../browser.mjs";
+import { waitUntil } from "../browser.mjs";
 import { CODEX_METHODS, credential, signIn } from "../fake-server/samples.mjs";
-import { desktopShows, openSession, PHONE, scene } from "./scene.mjs";
+import { desktopShows, openSession, PHONE, runScene } from "./scene.mjs";
 
 const LINK = "https://claude.com/cai/oauth/authorize?client_id=x&redirect_uri=https%3A%2F%2Fplatform.claude.com%2Foauth%2Fcode%2Fcallback";
 const BROWSER = "https://claude.com/cai/oauth/authorize?client_id=x&redirect_uri=http%3A%2F%2Flocalhost%3A41234%2Fcallback&state=s";
 const PROMPT = { id: "code", label: "The code that the last page shows", secret: false, hint: "It looks like CODE#STATE.", rejected: null };
 
-test("a question of the tool is asked in the page, a wrong answer is told from a refused one", async () => {
-  await scene({}, async (stage) => {
-    const { page, fakeServer, shoot } = stage;
-    const id = await openSession(stage, { lanes: ["link", "desktop", "terminal"], sign_in: signIn({ url: LINK, browser_url: BROWSER, prompt: PROMPT }) });
+test("a prompt of the tool is shown, and an answer that the API rejects differs from one that the tool rejects", async () => {
+  await runScene({}, async (scene) => {
+    const { page, fakeServer, shoot } = scene;
+    const id = await openSession(scene, { lanes: ["link", "desktop", "terminal"], sign_in: signIn({ url: LINK, browser_url: BROWSER, prompt: PROMPT }) });
     await desktopShows(page);
-    assert.equal(await page.textContent(".bring label"), PROMPT.label);
-    assert.match((await page.textContent(".bring .hint")) ?? "", /CODE#STATE.*localhost/s);
+    assert.equal(await page.textContent(".paste-form label"), PROMPT.label);
+    assert.match((await page.textContent(".paste-form .hint")) ?? "", /CODE#STATE.*localhost/s);
     await page.fill("#paste-code", "wrong");
-    await page.click(".bring >> text=Send");
-    await page.waitForSelector(".bring >> text=was not given to it");
-    assert.equal(await page.inputValue("#paste-code"), "wrong", "what was typed is kept");
+    await page.click(".paste-form >> text=Send");
+    await page.waitForSelector(".paste-form >> text=it was not passed on");
+    assert.equal(await page.inputValue("#paste-code"), "wrong", "the text is kept");
     await page.fill("#paste-code", "abc#def");
-    await page.click(".bring >> text=Send");
-    await page.waitForSelector(".bring >> text=Typed at Codex's prompt.");
+    await page.click(".paste-form >> text=Send");
+    await page.waitForSelector(".paste-form >> text=Sent to Codex.");
     fakeServer.change(id, { sign_in: signIn({ url: LINK, prompt: { ...PROMPT, rejected: "Invalid code" } }) });
-    await page.waitForSelector(".refused >> text=Invalid code");
-    await shoot("lane-question");
+    await page.waitForSelector(".rejected >> text=Invalid code");
+    await shoot("lane-prompt");
   });
 });
 
-test("the address at which a browser ended is taken as such", async () => {
-  await scene({}, async (stage) => {
-    const { page } = stage;
-    await openSession(stage, { lanes: ["desktop", "terminal"], sign_in: signIn({ url: BROWSER, browser_url: BROWSER }) });
+test("the callback address of the user's browser is recognized", async () => {
+  await runScene({}, async (scene) => {
+    const { page } = scene;
+    await openSession(scene, { lanes: ["desktop", "terminal"], sign_in: signIn({ url: BROWSER, browser_url: BROWSER }) });
     await desktopShows(page);
     await page.fill("#paste-code", "http://localhost:41234/callback?code=c&state=s");
-    await page.click(".next >> text=Send");
-    await page.waitForSelector(".next >> text=Codex took the address.");
+    await page.click(".next-action >> text=Send");
+    await page.waitForSelector(".next-action >> text=Address accepted.");
   });
 });
 
-test("a key is not shown while it is typed", async () => {
-  await scene({}, async (stage) => {
-    const { page, fakeServer, shoot } = stage;
+test("a secret is not shown while it is typed", async () => {
+  await runScene({}, async (scene) => {
+    const { page, fakeServer, shoot } = scene;
     const prompt = { id: "key_entry", label: "OpenAI API key", secret: true, hint: "It begins with sk-.", rejected: null };
-    await openSession(stage, { lanes: ["terminal"], sign_in: signIn({ prompt }) });
+    await openSession(scene, { lanes: ["terminal"], sign_in: signIn({ prompt }) });
     await desktopShows(page);
     assert.equal(await page.getAttribute("#paste-code", "type"), "password");
     await page.fill("#paste-code", "sk-not-a-real-one");
     await shoot("lane-key");
     await page.click("text=Send the key");
-    const pasted = await until("the key", () => fakeServer.calls.find((call) => call.path.endsWith("/paste")));
+    const pasted = await waitUntil("the key", () => fakeServer.requests.find((call) => call.path.endsWith("/paste")));
     assert.equal(pasted.body.text, "sk-not-a-real-one");
-    assert.ok(!(await page.content()).includes("sk-not-a-real-one"), "nor kept afterwards");
+    assert.ok(!(await page.content()).includes("sk-not-a-real-one"), "not kept afterwards");
   });
 });
 
-test("an address is there as a QR code, drawn within the page's policy", async () => {
-  await scene({ viewport: PHONE }, async (stage) => {
-    const { page, shoot } = stage;
-    await openSession(stage, { lanes: ["link"], sign_in: signIn({ url: LINK }) });
-    await page.click("text=QR code");
+test("the address is shown as a QR code within the Content-Security-Policy", async () => {
+  await runScene({ viewport: PHONE }, async (scene) => {
+    const { page, shoot } = scene;
+    await openSession(scene, { lanes: ["link"], sign_in: signIn({ url: LINK }) });
+    await page.click("text=Sign in on your phone");
     const code = page.locator("svg.qr");
     await code.waitFor();
     const size = Number((await code.getAttribute("viewBox"))?.split(" ")[2]);
     const dark = (await code.locator(".qr-dark").getAttribute("d")) ?? "";
-    // Three corners of seven by seven: their upper edges are runs of seven, four modules in from the margin.
+    // The three finder patterns are 7 × 7 modules, inside a margin of 4: their upper edges are runs of 7.
     for (const [x, y] of [[4, 4], [size - 11, 4], [4, size - 11]]) assert.ok(dark.includes(`M${x} ${y}h7`), `a corner at ${x},${y}`);
     await shoot("lane-qr");
   });
 });
 
-test("another way to sign in is asked about, then asked for", async () => {
-  await scene({}, async (stage) => {
-    const { page, fakeServer, shoot } = stage;
+test("another sign-in method is requested after a confirmation", async () => {
+  await runScene({}, async (scene) => {
+    const { page, fakeServer, shoot } = scene;
+    /** @type {import("../../src/api.ts").MethodView[]} */
     const methods = [{ id: "default", label: "With a code", lanes: ["device_code"] }, ...CODEX_METHODS];
-    await openSession(stage, { methods, sign_in: signIn({ url: LINK, device_code: "ABCD-12345" }) });
+    await openSession(scene, { methods, sign_in: signIn({ url: LINK, device_code: "ABCD-12345" }) });
     await desktopShows(page);
     await page.click("[data-method=api_key]");
-    await page.waitForSelector("text=is started anew in the same machine");
+    await page.waitForSelector("text=is restarted in the same machine");
     await shoot("lane-methods");
-    await page.click("text=Change");
-    const call = await until("the change", () => fakeServer.calls.find((one) => one.path.endsWith("/method")));
+    await page.click("dialog >> text=Change");
+    const call = await waitUntil("the change", () => fakeServer.requests.find((one) => one.path.endsWith("/method")));
     assert.deepEqual(call.body, { method: "api_key" });
     await page.waitForSelector("[data-method=default]");
     assert.equal(await page.locator("[data-method=api_key]").count(), 0);
   });
 });
 
-test("what the tool says of a failure is said", async () => {
-  await scene({}, async (stage) => {
-    await openSession(stage, { sign_in: signIn({ url: LINK, failed: "The code has expired." }) });
-    await stage.page.waitForSelector("[data-notice=tool-failed] >> text=The code has expired.");
+test("the tool's failure message is shown", async () => {
+  await runScene({}, async (scene) => {
+    await openSession(scene, { sign_in: signIn({ url: LINK, failed: "The code has expired." }) });
+    await scene.page.waitForSelector("[data-notice=tool-failed] >> text=The code has expired.");
   });
 });
 
-test("a credential tells its health, is checked, and is signed in for again under its id", async () => {
-  await scene({}, async ({ page, fakeServer, base, shoot }) => {
-    const health_detail = "The tool said that it is not signed in.";
+test("a credential shows its health, is checked, and is renewed under its id", async () => {
+  await runScene({}, async ({ page, fakeServer, base, shoot }) => {
+    const health_detail = "The tool reported that it is not signed in.";
     fakeServer.credentials = [credential("crd_1", "ses_1", { health: "needs_auth", health_detail }), credential("crd_2", "ses_2")];
     await page.goto(`${base}/dashboard/remote-cli`);
-    const bad = page.locator("[data-credential=crd_1]");
-    assert.match((await bad.textContent()) ?? "", /Needs a sign-in.*not signed in/s);
+    const rejected = page.locator("[data-credential=crd_1]");
+    assert.match((await rejected.textContent()) ?? "", /Sign-in needed.*not signed in/s);
     await shoot("credentials");
     await page.click("[data-credential=crd_2] >> text=Check");
-    const used = await until("the check's session", () => [...fakeServer.sessions.values()].find((one) => one.credential_use?.purpose === "check"));
-    fakeServer.change(used.id, { status: "completed" });
+    const check = await waitUntil("the check's session", () => [...fakeServer.sessions.values()].find((one) => one.credential_use?.purpose === "check"));
+    fakeServer.change(check.id, { status: "completed" });
     await page.waitForSelector("[data-credential=crd_2] >> text=Check");
-    await bad.locator("button.primary").click();
-    const start = await until("the start", () => fakeServer.calls.find((call) => call.path === "/api/auth/start"));
+    await rejected.locator("button.primary").click();
+    const start = await waitUntil("the start", () => fakeServer.requests.find((call) => call.path === "/api/auth/start"));
     assert.equal(start.body.renews, "crd_1");
     await page.waitForURL(/auth\?session=/);
-    await page.waitForSelector("h1 >> text=Sign Codex in again");
+    await page.waitForSelector("h1 >> text=Connect Codex again");
   });
 });
 
 test("a command with a stored credential ends with its exit code", async () => {
-  await scene({}, async (stage) => {
-    const { page, fakeServer } = stage;
-    const uses = { purpose: "exec", credential: "crd_1", exit_code: null };
-    const id = await openSession(stage, { uses });
+  await runScene({}, async (scene) => {
+    const { page, fakeServer } = scene;
+    const credential_use = /** @type {const} */ ({ purpose: "exec", credential: "crd_1", exit_code: null });
+    const id = await openSession(scene, { credential_use });
     await page.waitForSelector("h1 >> text=with a stored credential");
-    fakeServer.change(id, { status: "completed", credential_use: { ...uses, exit_code: 3 } });
+    fakeServer.change(id, { status: "completed", credential_use: { ...credential_use, exit_code: 3 } });
     await page.waitForSelector("text=It ended with exit code 3.");
   });
 });

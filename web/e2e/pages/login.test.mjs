@@ -1,52 +1,52 @@
 import assert from "node:assert/strict";
 import test from "node:test";
-import { scene } from "./scene.mjs";
+import { runScene } from "./scene.mjs";
 
-test("a fresh pass signs the browser in, and is gone from the address and the history", async () => {
-  await scene({}, async ({ page, fakeServer, base }) => {
-    fakeServer.open = false;
-    await page.goto(`${base}/login#login_token=fresh-pass`);
+test("an unused login token signs the browser in and is removed from the address and the history", async () => {
+  await runScene({}, async ({ page, fakeServer, base }) => {
+    fakeServer.anonymous_allowed = false;
+    await page.goto(`${base}/login#login_token=fresh-token`);
     await page.waitForURL(`${base}/dashboard/remote-cli`);
     await page.waitForSelector("[data-provider=codex]");
-    const entered = fakeServer.calls.find((call) => call.path === "/api/login");
-    assert.deepEqual(entered?.body, { pass: "fresh-pass" });
+    const login = fakeServer.requests.find((call) => call.path === "/api/login");
+    assert.deepEqual(login?.body, { login_token: "fresh-token" });
     await page.goBack().catch(() => null);
-    assert.ok(!page.url().includes("fresh-pass"));
+    assert.ok(!page.url().includes("fresh-token"));
     await page.goForward();
   });
 });
 
-test("a spent pass is told with what to do", async () => {
-  await scene({}, async ({ page, fakeServer, base, shoot }) => {
-    fakeServer.open = false;
-    await page.goto(`${base}/login#login_token=spent-pass`);
-    await page.waitForSelector("[data-problem=spent]");
+test("a used login token shows an error with its remedy", async () => {
+  await runScene({}, async ({ page, fakeServer, base, shoot }) => {
+    fakeServer.anonymous_allowed = false;
+    await page.goto(`${base}/login#login_token=used-token`);
+    await page.waitForSelector("[data-problem=ticket_used]");
     const text = await page.textContent("main");
     assert.match(text ?? "", /used before or has expired/);
     assert.match(text ?? "", /anteroom serve/);
-    await shoot("enter-spent");
+    await shoot("login-used");
   });
 });
 
-test("a spent pass in a browser that is signed in leads on", async () => {
-  await scene({}, async ({ page, base }) => {
-    await page.goto(`${base}/login#login_token=spent-pass`);
-    await page.click("text=go on to the dashboard");
+test("a used login token in a signed-in browser offers the start page", async () => {
+  await runScene({}, async ({ page, base }) => {
+    await page.goto(`${base}/login#login_token=used-token`);
+    await page.click("text=continue to the start page");
     await page.waitForSelector("[data-provider=codex]");
   });
 });
 
-test("a link without its pass is told as that", async () => {
-  await scene({}, async ({ page, fakeServer, base }) => {
-    fakeServer.open = false;
+test("a link without a login token shows an error", async () => {
+  await runScene({}, async ({ page, fakeServer, base }) => {
+    fakeServer.anonymous_allowed = false;
     await page.goto(`${base}/login`);
-    await page.waitForSelector("[data-problem=no_pass]");
+    await page.waitForSelector("[data-problem=no_login_token]");
   });
 });
 
-test("nobody signed in: the page says how to", async () => {
-  await scene({}, async ({ page, fakeServer, base, shoot }) => {
-    fakeServer.open = false;
+test("without a sign-in, the page explains how to sign in", async () => {
+  await runScene({}, async ({ page, fakeServer, base, shoot }) => {
+    fakeServer.anonymous_allowed = false;
     await page.goto(`${base}/dashboard/remote-cli`);
     await page.waitForSelector("main[data-page=signed-out]");
     assert.match((await page.textContent("main")) ?? "", /anteroom serve/);
@@ -54,25 +54,25 @@ test("nobody signed in: the page says how to", async () => {
   });
 });
 
-test("a viewer's link signs in for its session, and works when loaded again", async () => {
-  await scene({}, async ({ page, fakeServer, base }) => {
-    fakeServer.open = false;
+test("a viewer's link signs in for its session and can be reloaded", async () => {
+  await runScene({}, async ({ page, fakeServer, base }) => {
+    fakeServer.anonymous_allowed = false;
     const session = fakeServer.add({ status: "authenticating" });
-    await page.goto(`${base}/dashboard/remote-cli/auth?session=${session.id}&provider=codex#login_token=fresh-pass`);
+    await page.goto(`${base}/dashboard/remote-cli/auth?session=${session.id}&provider=codex#login_token=fresh-token`);
     await page.waitForSelector("main[data-status=authenticating]");
     assert.ok(!page.url().includes("#"));
-    // The same link again, its pass spent: the cookie is there.
-    await page.goto(`${base}/dashboard/remote-cli/auth?session=${session.id}&provider=codex#login_token=fresh-pass`);
+    // The same link again: its token is used, but the browser has the cookie.
+    await page.goto(`${base}/dashboard/remote-cli/auth?session=${session.id}&provider=codex#login_token=fresh-token`);
     await page.reload();
     await page.waitForSelector("main[data-status=authenticating]");
   });
 });
 
-test("a viewer's spent link in another browser says that it is spent", async () => {
-  await scene({}, async ({ page, fakeServer, base }) => {
-    fakeServer.open = false;
+test("a viewer's used link in another browser shows an error", async () => {
+  await runScene({}, async ({ page, fakeServer, base }) => {
+    fakeServer.anonymous_allowed = false;
     const session = fakeServer.add({ status: "authenticating" });
     await page.goto(`${base}/dashboard/remote-cli/auth?session=${session.id}&provider=codex#login_token=old`);
-    await page.waitForSelector("[data-problem=spent]");
+    await page.waitForSelector("[data-problem=ticket_used]");
   });
 });

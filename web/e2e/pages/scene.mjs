@@ -1,34 +1,34 @@
-// A stand-in server and one page on it. At the end: nothing broke on the page, nothing was stopped by its policy, no
-// pass was left in an address, and nothing is left running.
+// Runs a test on one page of a fake server. Afterwards it checks that the page had no errors and no violations of its
+// Content-Security-Policy, and that it left no secret in its address or storage.
 
 import assert from "node:assert/strict";
 import { join } from "node:path";
-import { coloursOnDesktop, launch, until } from "../browser.mjs";
-import { resultsOf } from "../results.mjs";
-import { Standin } from "../fake-server/server.mjs";
+import { coloursOnDesktop, launch, waitUntil } from "../browser.mjs";
+import { resultsDirectory } from "../results.mjs";
+import { FakeServer } from "../fake-server/server.mjs";
 
-/** How long one wait inside a page may take. */
+/** The timeout of one wait of Playwright. */
 const WAIT_MS_MAX = 20_000;
 
 export const WIDE = { width: 1360, height: 860 };
 export const PHONE = { width: 360, height: 740 };
 
 /**
- * @typedef {object} Stage
+ * @typedef {object} Scene
  * @property {import("playwright-core").Page} page
- * @property {Standin} fakeServer
+ * @property {FakeServer} fakeServer
  * @property {string} base the server's origin
- * @property {string[]} sockets addresses of the WebSockets the page opened
+ * @property {string[]} sockets the URLs of the WebSockets that the page opened
  * @property {(name: string) => Promise<void>} shoot takes a screenshot of the whole page
  */
 
 /**
  * @param {import("playwright-core").BrowserContextOptions & { tls?: { key: string, cert: string } }} options
- * @param {(stage: Stage) => Promise<void>} play
+ * @param {(scene: Scene) => Promise<void>} run
  */
-export async function scene(options, play) {
+export async function runScene(options, run) {
   const { tls, ...context_options } = options;
-  const fakeServer = new Standin();
+  const fakeServer = new FakeServer();
   const base = await fakeServer.listen(tls);
   const browser = await launch();
   try {
@@ -36,30 +36,30 @@ export async function scene(options, play) {
     const page = await context.newPage();
     page.setDefaultTimeout(WAIT_MS_MAX);
     /** @type {string[]} */
-    const faults = [];
+    const page_errors = [];
     /** @type {string[]} */
     const sockets = [];
-    page.on("pageerror", (error) => faults.push(`page error: ${error.message}`));
+    page.on("pageerror", (error) => page_errors.push(`page error: ${error.message}`));
     page.on("websocket", (socket) => sockets.push(socket.url()));
     page.on("console", (message) => {
       const text = message.text();
-      // The browser's own note of a refused request; the tests say which ones they expect.
+      // The browser logs each failed request; the tests check the expected ones.
       if (text.startsWith("Failed to load resource")) return;
-      if (message.type() === "error" || /pass|ticket\./i.test(text)) faults.push(`console ${message.type()}: ${text}`);
+      if (message.type() === "error" || /token|ticket\./i.test(text)) page_errors.push(`console ${message.type()}: ${text}`);
     });
     await page.addInitScript(() => {
       document.addEventListener("securitypolicyviolation", (event) =>
         console.error(`policy: ${event.violatedDirective} ${event.blockedURI} ${event.sourceFile}`),
       );
     });
-    const shots = await resultsOf("screenshots");
+    const shots = await resultsDirectory("screenshots");
     const shoot = async (/** @type {string} */ name) => {
       await page.screenshot({ path: join(shots, `${name}.png`), fullPage: true });
     };
-    await play({ page, fakeServer, base, sockets, shoot });
-    assert.deepEqual(faults, []);
+    await run({ page, fakeServer, base, sockets, shoot });
+    assert.deepEqual(page_errors, []);
     const stored = await page.evaluate(() => [localStorage.length, sessionStorage.length, document.cookie]);
-    assert.deepEqual(stored, [0, 0, ""], "the page keeps nothing, and its cookie is not for scripts");
+    assert.deepEqual(stored, [0, 0, ""], "the page stores nothing, and scripts cannot read the cookie");
     assert.ok(!/login_token=|ticket=/.test(page.url()), "no secret in the address");
   } finally {
     await browser.close();
@@ -68,8 +68,8 @@ export async function scene(options, play) {
 }
 
 /**
- * The page of one session.
- * @param {Stage} stage
+ * Adds a session and opens its page. Returns the session's id.
+ * @param {Scene} scene
  * @param {Partial<import("../fake-server/samples.mjs").Session>} [part]
  */
 export async function openSession({ page, fakeServer, base }, part = {}) {
@@ -78,11 +78,11 @@ export async function openSession({ page, fakeServer, base }, part = {}) {
   return session.id;
 }
 
-/** Waits until the desktop shows a picture that is live. @param {import("playwright-core").Page} page */
+/** Waits until the desktop shows a live picture. @param {import("playwright-core").Page} page */
 export async function desktopShows(page) {
-  await until("a picture on the desktop", async () => {
-    const veiled = await page.locator("#panel-desktop .veil, .bare-main .veil").count();
-    return veiled === 0 && (await coloursOnDesktop(page)) > 10;
+  await waitUntil("a picture on the desktop", async () => {
+    const overlays = await page.locator("#panel-desktop .overlay, .desktop-page .overlay").count();
+    return overlays === 0 && (await coloursOnDesktop(page)) > 10;
   });
 }
 

@@ -1,21 +1,21 @@
 import assert from "node:assert/strict";
 import test from "node:test";
-import { until } from "../browser.mjs";
+import { waitUntil } from "../browser.mjs";
 import { inSeconds, signIn } from "../fake-server/samples.mjs";
-import { desktopShows, openSession, scene, statusIs } from "./scene.mjs";
+import { desktopShows, openSession, runScene, statusIs } from "./scene.mjs";
 
 const CODE = {
   sign_in: signIn({ url: "https://auth.openai.com/codex/device", device_code: "ABCD-12345", device_code_until: inSeconds(850) }),
 };
 
-test("a device code is shown large, with its address, its time and a way to copy it", async () => {
-  await scene({ permissions: ["clipboard-read", "clipboard-write"] }, async (stage) => {
-    const { page, shoot } = stage;
-    await openSession(stage, CODE);
+test("a device code is shown with its address, its remaining time and a copy button", async () => {
+  await runScene({ permissions: ["clipboard-read", "clipboard-write"] }, async (scene) => {
+    const { page, shoot } = scene;
+    await openSession(scene, CODE);
     await desktopShows(page);
     assert.equal(await page.textContent(".code"), "ABCD-12345");
-    assert.match((await page.textContent(".code-box .countdown")) ?? "", /valid for 1[34]:\d\d/);
-    const open = page.locator(".address a");
+    assert.match((await page.textContent(".device-code .countdown")) ?? "", /valid for 1[34]:\d\d/);
+    const open = page.locator(".sign-in-address a");
     assert.equal(await open.getAttribute("target"), "_blank");
     assert.equal(await open.getAttribute("rel"), "noopener noreferrer");
     await page.click("[aria-label='Copy the code']");
@@ -24,29 +24,29 @@ test("a device code is shown large, with its address, its time and a way to copy
   });
 });
 
-test("without a machine, no code and no address is offered", async () => {
-  await scene({}, async (stage) => {
-    const { page, shoot } = stage;
-    await openSession(stage, { ...CODE, status: "vm_created", stage: "hello" });
-    await page.waitForSelector(".next");
-    assert.equal(await page.locator(".code, .address").count(), 0);
-    assert.match((await page.textContent(".status")) ?? "", /greeting its agent/);
+test("without a machine, no code and no address is shown", async () => {
+  await runScene({}, async (scene) => {
+    const { page, shoot } = scene;
+    await openSession(scene, { ...CODE, status: "vm_created", stage: "hello" });
+    await page.waitForSelector(".next-action");
+    assert.equal(await page.locator(".code, .sign-in-address").count(), 0);
+    assert.match((await page.textContent(".status")) ?? "", /waiting for the machine's agent/);
     await shoot("session-starting");
   });
 });
 
-test("an address that is none is not made a link", async () => {
-  await scene({}, async (stage) => {
-    await openSession(stage, { sign_in: signIn({ url: "javascript:alert(1)" }) });
-    await stage.page.waitForSelector(".next");
-    assert.equal(await stage.page.locator(".address").count(), 0);
+test("an address that is not http or https does not become a link", async () => {
+  await runScene({}, async (scene) => {
+    await openSession(scene, { sign_in: signIn({ url: "javascript:alert(1)" }) });
+    await scene.page.waitForSelector(".next-action");
+    assert.equal(await scene.page.locator(".sign-in-address").count(), 0);
   });
 });
 
-test("completed: connected, with the files, a way back and a way on", async () => {
-  await scene({}, async (stage) => {
-    const { page, fakeServer, shoot } = stage;
-    const id = await openSession(stage, CODE);
+test("a completed session shows the files, a return link and a link to connect another tool", async () => {
+  await runScene({}, async (scene) => {
+    const { page, fakeServer, shoot } = scene;
+    const id = await openSession(scene, CODE);
     await desktopShows(page);
     fakeServer.change(id, {
       status: "completed",
@@ -61,17 +61,17 @@ test("completed: connected, with the files, a way back and a way on", async () =
     assert.equal(await page.evaluate(() => document.activeElement?.tagName), "H1");
     assert.match(text, /~\/\.codex\/auth\.json/);
     assert.equal(await page.getAttribute("text=Go back to app.example", "href"), "https://app.example/back?state=1");
-    assert.equal(await page.locator("text=Sign another tool in").count(), 1);
-    await until("the desktop to be let go", () => fakeServer.viewers.size === 0);
+    assert.equal(await page.locator("text=Connect another tool").count(), 1);
+    await waitUntil("the desktop's connection to be closed", () => fakeServer.viewers.size === 0);
     await shoot("session-completed");
   });
 });
 
-test("failed: the reason, the remedy and the timeline", async () => {
-  await scene({}, async (stage) => {
-    const { page, fakeServer, shoot } = stage;
-    const id = await openSession(stage);
-    fakeServer.tell(id, "machine_exited", "The machine ended: killed by signal 9.", { signal: 9, generation: 3 });
+test("a failed session shows the reason, the remedy and the timeline", async () => {
+  await runScene({}, async (scene) => {
+    const { page, fakeServer, shoot } = scene;
+    const id = await openSession(scene);
+    fakeServer.addEntry(id, "machine_exited", "The machine ended: killed by signal 9.", { signal: 9, generation: 3 });
     fakeServer.change(id, {
       status: "failed",
       reason: { code: "machine_failed", sentence: "The machine ended and the session had no restart left." },
@@ -86,98 +86,98 @@ test("failed: the reason, the remedy and the timeline", async () => {
   });
 });
 
-test("an ended session opened later shows its end at once", async () => {
-  await scene({}, async (stage) => {
-    await openSession(stage, { status: "expired", reason: { code: "idle_expired", sentence: "The session was idle for too long." } });
-    await statusIs(stage.page, "expired");
-    assert.match((await stage.page.textContent("main")) ?? "", /was idle for too long/);
+test("an ended session that is opened later shows its end", async () => {
+  await runScene({}, async (scene) => {
+    await openSession(scene, { status: "expired", reason: { code: "idle_expired", sentence: "The session was idle for too long." } });
+    await statusIs(scene.page, "expired");
+    assert.match((await scene.page.textContent("main")) ?? "", /was idle for too long/);
   });
 });
 
-test("a status this page does not know shows its raw text", async () => {
-  await scene({}, async (stage) => {
-    await openSession(stage, { status: "vm_hibernated" });
-    await statusIs(stage.page, "vm_hibernated");
-    assert.match((await stage.page.textContent(".status")) ?? "", /vm_hibernated/);
-    await desktopShows(stage.page);
+test("an unknown status is shown unchanged", async () => {
+  await runScene({}, async (scene) => {
+    await openSession(scene, { status: /** @type {any} */ ("vm_hibernated") });
+    await statusIs(scene.page, "vm_hibernated");
+    assert.match((await scene.page.textContent(".status")) ?? "", /vm_hibernated/);
+    await desktopShows(scene.page);
   });
 });
 
-test("cancelling asks first", async () => {
-  await scene({}, async (stage) => {
-    const { page, fakeServer, shoot } = stage;
-    await openSession(stage);
+test("a session is cancelled only after a confirmation", async () => {
+  await runScene({}, async (scene) => {
+    const { page, fakeServer, shoot } = scene;
+    await openSession(scene);
     await page.click("[data-action=cancel]");
     await page.waitForSelector("dialog[open]");
-    await shoot("session-cancel-question");
-    await page.click("dialog >> text=Go on");
-    assert.ok(!fakeServer.calls.some((call) => call.path.endsWith("/cancel")));
+    await shoot("session-cancel-dialog");
+    await page.click("dialog >> text=Keep going");
+    assert.ok(!fakeServer.requests.some((call) => call.path.endsWith("/cancel")));
     await page.click("[data-action=cancel]");
     await page.click("dialog button.danger");
     await statusIs(page, "cancelled");
   });
 });
 
-test("a broken stream is taken up where it was, with nothing twice", async () => {
-  await scene({}, async (stage) => {
-    const { page, fakeServer } = stage;
-    const id = await openSession(stage);
+test("a broken stream resumes after the last entry, without duplicates", async () => {
+  await runScene({}, async (scene) => {
+    const { page, fakeServer } = scene;
+    const id = await openSession(scene);
     await page.click(".timeline > summary");
     await page.waitForSelector("[data-kind=session_accepted]");
     fakeServer.breakStreams();
-    fakeServer.tell(id, "machine_ready", "The machine is ready.");
+    fakeServer.addEntry(id, "machine_ready", "The machine is ready.");
     await page.waitForSelector("[data-kind=machine_ready]");
-    const again = await until("the stream to come back", () =>
-      fakeServer.calls.find((call) => call.path.endsWith("/events") && call.headers["last-event-id"] === "1"),
+    const reopened = await waitUntil("the stream to be reopened", () =>
+      fakeServer.requests.find((call) => call.path.endsWith("/events") && call.headers["last-event-id"] === "1"),
     );
-    assert.ok(again);
+    assert.ok(reopened);
     assert.equal(await page.locator(".timeline ol > li").count(), 2);
     fakeServer.change(id, { status: "vm_stopped" });
     await statusIs(page, "vm_stopped");
   });
 });
 
-test("where streams do not pass, the page asks", async () => {
-  await scene({}, async (stage) => {
-    const { page, fakeServer } = stage;
-    fakeServer.streams = false;
-    const id = await openSession(stage);
+test("when the event stream fails, the page polls", async () => {
+  await runScene({}, async (scene) => {
+    const { page, fakeServer } = scene;
+    fakeServer.events_enabled = false;
+    const id = await openSession(scene);
     await statusIs(page, "authenticating");
     fakeServer.sessions.set(id, { .../** @type {any} */ (fakeServer.sessions.get(id)), status: "vm_started" });
     await statusIs(page, "vm_started");
-    await page.waitForSelector("text=asking every few seconds");
+    await page.waitForSelector("text=asks every few seconds");
   });
 });
 
-test("an unknown session is told as that", async () => {
-  await scene({}, async ({ page, base }) => {
+test("an unknown session shows an error", async () => {
+  await runScene({}, async ({ page, base }) => {
     await page.goto(`${base}/dashboard/remote-cli/auth?session=ses_00000000000000000000000000&provider=codex`);
     await page.waitForSelector("[data-problem=unknown_session]");
   });
 });
 
-test("the terminal takes keys, tells its size and shows colours under the policy", async () => {
-  await scene({}, async (stage) => {
-    const { page, fakeServer, shoot } = stage;
-    await openSession(stage);
+test("the terminal receives keys, sends its size and shows colours within the Content-Security-Policy", async () => {
+  await runScene({}, async (scene) => {
+    const { page, fakeServer, shoot } = scene;
+    await openSession(scene);
     await page.click("#tab-terminal");
-    await until("the terminal", async () => ((await page.textContent(".xterm-rows").catch(() => "")) ?? "").includes("codex login"));
+    await waitUntil("the terminal", async () => ((await page.textContent(".xterm-rows").catch(() => "")) ?? "").includes("codex login"));
     await page.keyboard.type("echo hi");
-    await until("the keys", () => fakeServer.typed.includes("echo hi"));
-    const size = fakeServer.sizes.at(-1);
+    await waitUntil("the keys", () => fakeServer.terminal_input.includes("echo hi"));
+    const size = fakeServer.terminal_sizes.at(-1);
     assert.ok(size && size.cols > 60 && size.rows > 15, JSON.stringify(size));
     const green = await page.evaluate(() =>
       [...document.querySelectorAll(".xterm-rows span")].some((span) => getComputedStyle(span).color === "rgb(120, 200, 140)"),
     );
-    assert.ok(green, "a terminal's own colours are shown");
+    assert.ok(green, "the colours of the terminal are shown");
     await shoot("terminal");
   });
 });
 
-test("text is pasted into the machine, and a code with Enter", async () => {
-  await scene({}, async (stage) => {
-    const { page, fakeServer, shoot } = stage;
-    await openSession(stage, {
+test("text is typed into the terminal without Enter, and a code is pasted into the tool", async () => {
+  await runScene({}, async (scene) => {
+    const { page, fakeServer, shoot } = scene;
+    await openSession(scene, {
       provider: "claude_code",
       provider_name: "Claude Code",
       lanes: ["link", "terminal"],
@@ -187,21 +187,21 @@ test("text is pasted into the machine, and a code with Enter", async () => {
     await desktopShows(page);
     await page.fill("#paste-code", "the-code#state");
     await shoot("session-link");
-    await page.click(".next >> text=Send");
-    const pasted = await until("the code", () => fakeServer.calls.find((call) => call.path.endsWith("/paste")));
+    await page.click(".next-action >> text=Send");
+    const pasted = await waitUntil("the code", () => fakeServer.requests.find((call) => call.path.endsWith("/paste")));
     assert.deepEqual(pasted.body, { text: "the-code#state" });
-    await until("the box to be empty", async () => (await page.inputValue("#paste-code")) === "");
+    await waitUntil("the code box to be empty", async () => (await page.inputValue("#paste-code")) === "");
     await page.click("text=Paste into the machine");
     await page.fill("#paste-text", "some text");
     await page.click("form >> text=Paste");
-    await until("the text", () => fakeServer.calls.some((call) => call.path.endsWith("/type") && call.body.text === "some text" && !call.body.enter));
-    await until("that box to be empty", async () => (await page.inputValue("#paste-text")) === "");
+    await waitUntil("the text", () => fakeServer.requests.some((call) => call.path.endsWith("/type") && call.body.text === "some text" && !call.body.enter));
+    await waitUntil("the text box to be empty", async () => (await page.inputValue("#paste-text")) === "");
   });
 });
 
-test("a page in sight says that somebody is here", async () => {
-  await scene({}, async (stage) => {
-    const id = await openSession(stage);
-    await until("a heartbeat", () => stage.fakeServer.calls.some((call) => call.path === `/api/auth/session/${id}/heartbeat`));
+test("a visible page sends heartbeats", async () => {
+  await runScene({}, async (scene) => {
+    const id = await openSession(scene);
+    await waitUntil("a heartbeat", () => scene.fakeServer.requests.some((call) => call.path === `/api/auth/session/${id}/heartbeat`));
   });
 });

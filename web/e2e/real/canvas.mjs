@@ -1,21 +1,21 @@
-// Seeing and acting on the machine's desktop through the page's canvas alone: what a person has.
+// Reads and clicks the machine's desktop only through the page's canvas, like a user.
 
-import { until } from "../browser.mjs";
+import { waitUntil } from "../browser.mjs";
 
 /** @typedef {import("playwright-core").Page} Page */
 /** @typedef {{ r: number, g: number, b: number }} Colour */
 /** @typedef {{ pixels: number, left: number, top: number, right: number, bottom: number }} Patch in canvas pixels */
 
-/** The live canvas; a `.ghost` is the dimmed last picture of a lost connection. */
-export const CANVAS = ".desktop-host canvas:not(.ghost)";
+/** The live canvas; `.last-frame` is the dimmed last picture of a lost connection. */
+export const CANVAS = ".desktop-host canvas:not(.last-frame)";
 
-/** Lossy encodings move a colour a little. */
+/** Lossy encodings change colours slightly. */
 const TOLERANCE = 8;
-/** A row of the patch has at least this many pixels of the colour; stray ones elsewhere do not count. */
+/** A row counts only with at least this many pixels of the colour, to ignore single pixels elsewhere. */
 const ROW_PIXELS_MIN = 24;
 
 /**
- * Where a colour fills something wide on the desktop; `null` when it does not.
+ * Returns the bounds of a colour that fills an area of the desktop; `null` if there are too few pixels.
  * @param {Page} page
  * @param {Colour} colour
  * @param {number} pixels_min
@@ -29,7 +29,7 @@ export async function findColour(page, colour, pixels_min) {
       const { width, height } = canvas;
       const data = canvas.getContext("2d")?.getImageData(0, 0, width, height).data;
       if (data === undefined) return null;
-      const near = (/** @type {number} */ at) =>
+      const matches = (/** @type {number} */ at) =>
         Math.abs((data[at] ?? 0) - wanted.r) <= tolerance &&
         Math.abs((data[at + 1] ?? 0) - wanted.g) <= tolerance &&
         Math.abs((data[at + 2] ?? 0) - wanted.b) <= tolerance;
@@ -37,7 +37,7 @@ export async function findColour(page, colour, pixels_min) {
       for (let y = 0; y < height; y += 1) {
         let [count, first, last] = [0, width, 0];
         for (let x = 0; x < width; x += 1) {
-          if (!near((y * width + x) * 4)) continue;
+          if (!matches((y * width + x) * 4)) continue;
           count += 1;
           first = Math.min(first, x);
           last = x;
@@ -57,15 +57,15 @@ export async function findColour(page, colour, pixels_min) {
 }
 
 /**
- * Waits until a colour fills something on the desktop.
- * @param {Page} page @param {string} what @param {Colour} colour @param {number} pixels_min @param {number} ms_max
+ * Waits until a colour fills an area of the desktop.
+ * @param {Page} page @param {string} name for the error @param {Colour} colour @param {number} pixels_min @param {number} timeout_ms
  */
-export function colourAppears(page, what, colour, pixels_min, ms_max) {
-  return until(what, () => findColour(page, colour, pixels_min), ms_max, 500);
+export function waitForColour(page, name, colour, pixels_min, timeout_ms) {
+  return waitUntil(name, () => findColour(page, colour, pixels_min), timeout_ms, 500);
 }
 
 /**
- * How many dark pixels a part of the desktop has: more after something was written there.
+ * Counts the dark pixels of a part of the desktop; text makes the number larger.
  * @param {Page} page
  * @param {{ left: number, top: number, right: number, bottom: number }} part in canvas pixels
  * @returns {Promise<number>}
@@ -88,19 +88,19 @@ export function darkPixels(page, part) {
 }
 
 /**
- * Clicks a point of the desktop with the pointer, as a person does: move there, press, let go.
+ * Clicks a point of the desktop like a user: move there, press, release.
  * @param {Page} page @param {number} x in canvas pixels @param {number} y
  */
 export async function clickDesktop(page, x, y) {
-  const place = await page.evaluate((selector) => {
+  const canvas_box = await page.evaluate((selector) => {
     const canvas = document.querySelector(selector);
     if (!(canvas instanceof HTMLCanvasElement)) return null;
     canvas.scrollIntoView({ block: "center" });
     const box = canvas.getBoundingClientRect();
     return { left: box.left, top: box.top, scale_x: box.width / canvas.width, scale_y: box.height / canvas.height };
   }, CANVAS);
-  if (place === null) throw new Error("there is no desktop to click on");
-  const [to_x, to_y] = [place.left + x * place.scale_x, place.top + y * place.scale_y];
+  if (canvas_box === null) throw new Error("there is no desktop to click on");
+  const [to_x, to_y] = [canvas_box.left + x * canvas_box.scale_x, canvas_box.top + y * canvas_box.scale_y];
   await page.mouse.move(to_x - 6, to_y - 4);
   await page.mouse.move(to_x, to_y, { steps: 3 });
   await page.mouse.down();

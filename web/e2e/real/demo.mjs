@@ -1,7 +1,7 @@
-// The demo provider, signed in by the browser inside the machine, with pointer and keys on the desktop's canvas alone:
+// Signs in the demo tool with the browser inside the machine, using only pointer and keys on the desktop's canvas:
 // ANTEROOM_E2E_LINK=… node e2e/real/demo.mjs (see journey.mjs).
 
 import { journey } from "./journey.mjs";
-import { playDemo } from "./play.mjs";
+import { runDemoJourney } from "./play.mjs";
 
-journey("demo", "Demo: pick, sign in with the machine's own browser, connected", playDemo);
+journey("demo", "Demo: start, sign in with the machine's browser, connected", runDemoJourney);

@@ -1,10 +1,10 @@
-// An external desktop through the session's page, on a real server, in a real browser. From the environment:
+// Shows an external desktop on the session's page, on a real server, in a real browser. From the environment:
 //
-//   ANTEROOM_E2E_VIEWER_LINK  the session's link, as `POST /api/auth/start` gave it
-//   ANTEROOM_E2E_PASSWORD     what that desktop's own server asks for; empty: nothing
-//   ANTEROOM_E2E_CLAIM        names the screenshots
-//   ANTEROOM_E2E_AWAY         what the page shall say when the desktop goes away; it goes when "SEEN" is printed and
-//                             comes back when "AWAY" is. Empty: it stays
+//   ANTEROOM_E2E_VIEWER_LINK  the session's link (`viewer_url` of `POST /api/auth/start`)
+//   ANTEROOM_E2E_PASSWORD     the password of the desktop's server; empty: none
+//   ANTEROOM_E2E_CLAIM        the name of the screenshots
+//   ANTEROOM_E2E_AWAY         the message that the page must show while the desktop is not reachable. The caller stops the desktop
+//                             after "SEEN" is printed and starts it again after "AWAY" is printed. Empty: it is not stopped
 //
 // The desktop is half one colour, half another, with a stripe (crates/testbed/tests/external/vnc_server.rs).
 
@@ -12,8 +12,8 @@ import assert from "node:assert/strict";
 import { join } from "node:path";
 import test from "node:test";
 import { launch } from "../browser.mjs";
-import { resultsOf } from "../results.mjs";
-import { CANVAS, colourAppears } from "./canvas.mjs";
+import { resultsDirectory } from "../results.mjs";
+import { CANVAS, waitForColour } from "./canvas.mjs";
 
 const LINK = process.env["ANTEROOM_E2E_VIEWER_LINK"] ?? "";
 const PASSWORD = process.env["ANTEROOM_E2E_PASSWORD"] ?? "";
@@ -26,20 +26,20 @@ const RIGHT = { r: 0xff, g: 0xee, b: 0xdd };
 const STRIPE = { r: 0x0a, g: 0x7d, b: 0x33 };
 
 /** @param {import("playwright-core").Page} page */
-async function givePassword(page) {
-  const field = page.locator("[data-connection=asked] input[name=password]");
+async function enterPassword(page) {
+  const field = page.locator("[data-connection=credentials] input[name=password]");
   await field.fill("not-this");
   await page.keyboard.press("Enter");
-  await page.getByText("It did not accept what was given before.").waitFor();
+  await page.getByText("The desktop rejected this sign-in. Try again.").waitFor();
   await field.fill(PASSWORD);
   await page.keyboard.press("Enter");
 }
 
-/** The whole picture: each part fills its share of 640 × 400. @param {import("playwright-core").Page} page */
-async function seesTheDesk(page) {
-  const left = await colourAppears(page, "the desk's left half", LEFT, 100_000, SLOW_MS_MAX);
-  const right = await colourAppears(page, "the desk's right half", RIGHT, 100_000, SLOW_MS_MAX);
-  const stripe = await colourAppears(page, "the desk's stripe", STRIPE, 30_000, SLOW_MS_MAX);
+/** Checks the complete picture: 640 × 400, each colour in its area. @param {import("playwright-core").Page} page */
+async function showsTestDesktop(page) {
+  const left = await waitForColour(page, "the left half of the desktop", LEFT, 100_000, SLOW_MS_MAX);
+  const right = await waitForColour(page, "the right half of the desktop", RIGHT, 100_000, SLOW_MS_MAX);
+  const stripe = await waitForColour(page, "the stripe on the desktop", STRIPE, 30_000, SLOW_MS_MAX);
   assert.deepEqual([left.left, right.right, stripe.left, stripe.right], [0, 639, 0, 639]);
   assert.deepEqual([left.top, left.bottom, stripe.top, stripe.bottom], [0, 399, 100, 149]);
   const size = await page.locator(CANVAS).evaluate((canvas) => [
@@ -55,26 +55,26 @@ test(`an external desktop is viewed through the page (${CLAIM})`, { timeout: SLO
   const page = await context.newPage();
   page.setDefaultTimeout(SLOW_MS_MAX);
   page.on("pageerror", (error) => console.log(`page error: ${error.message}`));
-  const shots = await resultsOf(`external-${CLAIM}`);
+  const shots = await resultsDirectory(`external-${CLAIM}`);
   try {
     await page.goto(LINK);
-    if (PASSWORD !== "") await givePassword(page);
-    await seesTheDesk(page);
+    if (PASSWORD !== "") await enterPassword(page);
+    await showsTestDesktop(page);
     await page.getByText("On the external machine desk", { exact: true }).waitFor();
     await page.locator("[data-action=cancel]").waitFor();
-    assert.equal(await page.locator("[data-action=restart]").count(), 0, "there is no other machine to ask for");
-    assert.equal(await page.locator("#tab-terminal").count(), 0, "this server has no terminal there");
-    assert.equal(await page.locator(".veil").count(), 0, "nothing lies over the picture");
+    assert.equal(await page.locator("[data-action=restart]").count(), 0, "an external machine cannot be replaced");
+    assert.equal(await page.locator("#tab-terminal").count(), 0, "an external machine has no terminal");
+    assert.equal(await page.locator(".overlay").count(), 0, "there is no overlay");
     const text = (await page.textContent("body")) ?? "";
-    assert.doesNotMatch(text, /127\.0\.0\.1/, "no address is on the page");
-    await page.screenshot({ path: join(shots, "desk.png") });
+    assert.doesNotMatch(text, /127\.0\.0\.1/, "the page does not show the desktop's address");
+    await page.screenshot({ path: join(shots, "desktop.png") });
     if (AWAY !== "") {
       console.log("SEEN");
-      await page.locator(".veil", { hasText: AWAY }).waitFor();
+      await page.locator(".overlay", { hasText: AWAY }).waitFor();
       await page.screenshot({ path: join(shots, "away.png") });
       console.log("AWAY");
-      await page.locator(".veil").waitFor({ state: "detached" });
-      await seesTheDesk(page);
+      await page.locator(".overlay").waitFor({ state: "detached" });
+      await showsTestDesktop(page);
     }
   } catch (error) {
     await page.screenshot({ path: join(shots, "failed.png") }).catch(() => undefined);

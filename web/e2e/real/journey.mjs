@@ -1,7 +1,7 @@
-// A journey on a real `anteroom serve`, in a real browser. From the environment:
+// Runs a journey on a real `anteroom serve`, in a real browser. From the environment:
 //
 //   ANTEROOM_E2E_LINK     the single-use link that `anteroom serve` printed (http://…/login#login_token=…)
-//   ANTEROOM_E2E_TOKEN    an operator's API token: makes a new link when that one was used, and asks for the cause of a failure
+//   ANTEROOM_E2E_TOKEN    an operator's API token, to create a new link if that one was used, and to log the cause of a failure
 //   ANTEROOM_E2E_SLOW_MS  the longest wait for something in the machine (default 120000; emulated machines are slow)
 //
 // Screenshots go to web/test-results/journey-NAME/ (../results.mjs).
@@ -9,13 +9,13 @@
 import { join } from "node:path";
 import test from "node:test";
 import { launch } from "../browser.mjs";
-import { resultsOf } from "../results.mjs";
+import { resultsDirectory } from "../results.mjs";
 
 const LINK = process.env["ANTEROOM_E2E_LINK"] ?? "";
 const TOKEN = process.env["ANTEROOM_E2E_TOKEN"] ?? "";
 const SLOW_MS_MAX = Number(process.env["ANTEROOM_E2E_SLOW_MS"] ?? 120_000);
-/** A journey has a handful of slow waits. */
-const WHOLE_MS_MAX = SLOW_MS_MAX * 6;
+/** A journey has several slow waits. */
+const JOURNEY_MS_MAX = SLOW_MS_MAX * 6;
 
 /** @param {string} path @param {RequestInit} [init] */
 async function withToken(path, init = {}) {
@@ -33,54 +33,54 @@ async function signIn(page) {
   await arrived();
   const refused = await page.locator("[data-problem]").count();
   if (refused === 0) return;
-  const told = await page.textContent("[data-problem]");
-  if (TOKEN === "") throw new Error(`the link does not work and there is no ANTEROOM_E2E_TOKEN to make another: ${told}`);
-  const made = await withToken("/api/links", { method: "POST", body: "{}" });
-  if (made.status !== 200) throw new Error(`no new link could be made: ${made.status} ${made.body}`);
-  await page.goto(JSON.parse(made.body).url);
+  const problem = await page.textContent("[data-problem]");
+  if (TOKEN === "") throw new Error(`the link does not work and there is no ANTEROOM_E2E_TOKEN to create another: ${problem}`);
+  const created = await withToken("/api/links", { method: "POST", body: "{}" });
+  if (created.status !== 200) throw new Error(`no new link could be created: ${created.status} ${created.body}`);
+  await page.goto(JSON.parse(created.body).url);
   await page.waitForSelector("[data-provider]");
 }
 
-/** What the server says of a journey that failed. @param {string} address of the page @param {(line: string) => void} say */
-async function explain(address, say) {
+/** Logs the server's state of a journey that failed. @param {string} address of the page @param {(line: string) => void} log */
+async function logDiagnosis(address, log) {
   const id = /[?&]session=([^&#]+)/.exec(address)?.[1];
   if (id === undefined || TOKEN === "") return;
   for (const path of ["", "/diagnosis", "/events"]) {
     const answer = await withToken(`/api/auth/session/${id}${path}`).catch((error) => ({ status: 0, body: String(error) }));
-    say(`GET …${path}: ${answer.status} ${answer.body.slice(0, 6_000)}`);
+    log(`GET …${path}: ${answer.status} ${answer.body.slice(0, 6_000)}`);
   }
 }
 
 /**
  * @param {string} name of the screenshots
  * @param {string} claim
- * @param {(journey: import("./play.mjs").Journey) => Promise<unknown>} play
+ * @param {(journey: import("./play.mjs").Journey) => Promise<unknown>} run
  */
-export function journey(name, claim, play) {
-  const skip = LINK === "" ? "ANTEROOM_E2E_LINK is not set: no server to go to" : false;
-  test(claim, { skip, timeout: WHOLE_MS_MAX }, async () => {
-    const began = Date.now();
-    const say = (/** @type {string} */ line) => console.log(`${name} ${((Date.now() - began) / 1000).toFixed(1)} s: ${line}`);
+export function journey(name, claim, run) {
+  const skip = LINK === "" ? "ANTEROOM_E2E_LINK is not set" : false;
+  test(claim, { skip, timeout: JOURNEY_MS_MAX }, async () => {
+    const started_ms = Date.now();
+    const log = (/** @type {string} */ line) => console.log(`${name} ${((Date.now() - started_ms) / 1000).toFixed(1)} s: ${line}`);
     const browser = await launch();
     const context = await browser.newContext({ viewport: { width: 1400, height: 900 } });
     const page = await context.newPage();
     page.setDefaultTimeout(SLOW_MS_MAX);
-    page.on("pageerror", (error) => say(`page error: ${error.message}`));
+    page.on("pageerror", (error) => log(`page error: ${error.message}`));
     page.on("console", (message) => {
-      if (message.type() === "error") say(`console: ${message.text()}`);
+      if (message.type() === "error") log(`console: ${message.text()}`);
     });
-    const shots = await resultsOf(`journey-${name}`);
+    const directory = await resultsDirectory(`journey-${name}`);
     let count = 0;
     const shoot = async (/** @type {string} */ label) => {
       count += 1;
-      await page.screenshot({ path: join(shots, `${count}-${label}.png`) });
+      await page.screenshot({ path: join(directory, `${count}-${label}.png`) });
     };
     try {
       await signIn(page);
-      await play({ page, shoot, say, slow_ms_max: SLOW_MS_MAX });
+      await run({ page, shoot, log, slow_ms_max: SLOW_MS_MAX });
     } catch (error) {
       await shoot("failed").catch(() => undefined);
-      await explain(page.url(), say);
+      await logDiagnosis(page.url(), log);
       throw error;
     } finally {
       await browser.close();

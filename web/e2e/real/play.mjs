@@ -1,15 +1,15 @@
-// The journeys, step by step, on any server: a real `anteroom serve`, or the stand-in that keeps these steps tested.
+// The steps of the journeys. They run on a real `anteroom serve`, and on the fake server that tests these steps.
 
 import assert from "node:assert/strict";
-import { coloursOnDesktop, until } from "../browser.mjs";
-import { centre, clickDesktop, colourAppears, darkPixels, findColour } from "./canvas.mjs";
+import { coloursOnDesktop, waitUntil } from "../browser.mjs";
+import { centre, clickDesktop, waitForColour, darkPixels, findColour } from "./canvas.mjs";
 
 /**
  * @typedef {object} Journey
  * @property {import("playwright-core").Page} page
  * @property {(label: string) => Promise<void>} shoot
- * @property {(line: string) => void} say
- * @property {number} slow_ms_max the longest wait for something in the machine
+ * @property {(line: string) => void} log
+ * @property {number} slow_ms_max the timeout of a step inside the machine
  */
 
 /** The demo identity provider's pages (crates/demo/src/identity_provider/pages.rs): "Continue" and "Allow". */
@@ -17,47 +17,47 @@ const CONTINUE = { r: 0x1f, g: 0x4b, b: 0x99 };
 const ALLOW = { r: 0x0a, g: 0x7d, b: 0x33 };
 const CONTINUE_PIXELS_MIN = 2_000;
 const ALLOW_PIXELS_MIN = 15_000;
-/** How long a first way of doing something gets before the other one is tried. */
-const FIRST_WAY_MS_MAX = 45_000;
+/** The timeout of the first attempt, before an alternative is tried. */
+const FIRST_ATTEMPT_MS_MAX = 45_000;
 
-/** The dashboard → the session's page. Returns the session's id. @param {Journey} journey @param {string} provider */
-export async function pick({ page, shoot, say }, provider) {
+/** Starts a session on the start page and opens its page. Returns the session's id. @param {Journey} journey @param {string} provider */
+export async function startSession({ page, shoot, log }, provider) {
   const card = page.locator(`[data-provider="${provider}"]`);
   await card.waitFor();
-  await shoot("pick");
+  await shoot("start");
   assert.equal(await card.isDisabled(), false, `${provider} is not available: ${await card.textContent()}`);
   await card.click();
   await page.waitForURL(/\/dashboard\/remote-cli\/auth\?/);
   const id = new URL(page.url()).searchParams.get("session") ?? "";
   assert.match(id, /^ses_[0-9a-z]{26}$/);
-  say(`session ${id}`);
+  log(`session ${id}`);
   return id;
 }
 
-/** The session's state as the page's own cookie may read it. @param {Journey} journey @param {string} id */
+/** Reads the session's state with the page's cookie. @param {Journey} journey @param {string} id */
 export async function stateOf({ page }, id) {
   const response = await page.request.get(new URL(`/api/auth/session/${id}`, page.url()).href);
   return /** @type {import("../../src/api.ts").SessionView} */ (await response.json());
 }
 
-/** A live, non-blank desktop in the page. @param {Journey} journey */
-export async function desktopIsThere({ page, shoot, say, slow_ms_max }) {
-  const colours = await until(
+/** Waits until the page shows a live desktop that is not blank. @param {Journey} journey */
+export async function desktopIsLive({ page, shoot, log, slow_ms_max }) {
+  const colours = await waitUntil(
     "a desktop that is not blank",
     async () => {
-      const veiled = await page.locator("#panel-desktop .veil").count();
-      const count = veiled === 0 ? await coloursOnDesktop(page) : 0;
+      const overlays = await page.locator("#panel-desktop .overlay").count();
+      const count = overlays === 0 ? await coloursOnDesktop(page) : 0;
       return count >= 3 ? count : 0;
     },
     slow_ms_max,
   );
-  say(`the desktop shows ${colours === 64 ? "64 or more" : colours} colours`);
+  log(`the desktop shows ${colours === 64 ? "64 or more" : colours} colours`);
   await shoot("desktop");
 }
 
-/** "Connected", with the credential's files on the page and in the API. @param {Journey} journey @param {string} id */
+/** Waits for "Connected"; checks the credential's files on the page and in the API. @param {Journey} journey @param {string} id */
 export async function isConnected(journey, id) {
-  const { page, shoot, say, slow_ms_max } = journey;
+  const { page, shoot, log, slow_ms_max } = journey;
   const end = page.locator("main[data-status=completed], main[data-status=failed], main[data-status=expired], main[data-status=cancelled]");
   await end.waitFor({ timeout: slow_ms_max });
   await shoot("end");
@@ -68,89 +68,89 @@ export async function isConnected(journey, id) {
   const session = await stateOf(journey, id);
   assert.equal(session.status, "completed");
   assert.ok((session.credential?.files.length ?? 0) > 0, "the API shows the credential's files");
-  say(`connected: ${session.credential?.files.map((file) => file.path).join(", ")}`);
+  log(`connected: ${session.credential?.files.map((file) => file.path).join(", ")}`);
 }
 
-/** The device code, read from the element itself: the page may take it away again soon. @param {Journey} journey */
-async function seeCode({ page, shoot, say, slow_ms_max }) {
+/** Waits for the device code and returns it. It is read from the element at once, because the page may remove it soon. @param {Journey} journey */
+async function readDeviceCode({ page, shoot, log, slow_ms_max }) {
   const shown = await page.waitForSelector("[data-device-code]", { timeout: slow_ms_max });
   const code = await shown.getAttribute("data-device-code");
-  say(`the device code has ${code?.length ?? 0} characters`);
+  log(`the device code has ${code?.length ?? 0} characters`);
   await shoot("code");
   return code;
 }
 
-/** Codex: the desktop is there, the device code is shown, the page ends connected. @param {Journey} journey */
-export async function playCodex(journey) {
-  const id = await pick(journey, "codex");
-  // From the start and beside the desktop: a quick provider may take the code back soon.
-  const code_seen = seeCode(journey).catch((/** @type {Error} */ error) => error);
-  await desktopIsThere(journey);
-  const code = await code_seen;
+/** Codex: the desktop is live, the device code is shown, the page shows "Connected". @param {Journey} journey */
+export async function runCodexJourney(journey) {
+  const id = await startSession(journey, "codex");
+  // Wait for the code and the desktop in parallel: if the provider is fast, the code is shown only briefly.
+  const device_code = readDeviceCode(journey).catch((/** @type {Error} */ error) => error);
+  await desktopIsLive(journey);
+  const code = await device_code;
   if (code instanceof Error) throw code;
   assert.match(code ?? "", /^[A-Z0-9]{3,}(-[A-Z0-9]{3,})+$/);
   await isConnected(journey, id);
   return id;
 }
 
-/** The field lies above the button, in the page's middle. @param {import("./canvas.mjs").Patch} button */
+/** The area of the name field, which is above the button in the middle of the page. @param {import("./canvas.mjs").Patch} button */
 function nameField(button) {
   const { x } = centre(button);
   return { left: x - 140, right: x + 140, top: button.top - 66, bottom: button.top - 34 };
 }
 
-/** Types a name into the sign-in page in the machine and goes on. @param {Journey} journey */
-async function giveName(journey) {
-  const { page, shoot, say, slow_ms_max } = journey;
-  const button = await colourAppears(page, "the sign-in page on the desktop", CONTINUE, CONTINUE_PIXELS_MIN, slow_ms_max);
-  say("the sign-in page is on the desktop");
+/** Types a name into the sign-in page in the machine and submits it. @param {Journey} journey */
+async function enterName(journey) {
+  const { page, shoot, log, slow_ms_max } = journey;
+  const button = await waitForColour(page, "the sign-in page on the desktop", CONTINUE, CONTINUE_PIXELS_MIN, slow_ms_max);
+  log("the sign-in page is on the desktop");
   await shoot("sign-in");
   const field = nameField(button);
   const middle = { x: (field.left + field.right) / 2, y: (field.top + field.bottom) / 2 };
   await clickDesktop(page, middle.x, middle.y);
   const before = await darkPixels(page, field);
   await page.keyboard.type("Ada Lovelace", { delay: 40 });
-  await until("the name in the field", async () => (await darkPixels(page, field)) > before + 60, slow_ms_max, 500);
-  say("the name was typed");
+  await waitUntil("the name in the field", async () => (await darkPixels(page, field)) > before + 60, slow_ms_max, 500);
+  log("the name was typed");
   await shoot("name");
   await page.keyboard.press("Enter");
 }
 
-/** Waits for the consent page; when Enter did not lead there, clicks "Continue". @param {Journey} journey */
-async function consentPage(journey) {
-  const { page, say, slow_ms_max } = journey;
-  const what = "the consent page on the desktop";
+/** Waits for the consent page; clicks "Continue" if Enter did not open it. @param {Journey} journey */
+async function waitForConsentPage(journey) {
+  const { page, log, slow_ms_max } = journey;
+  const name = "the consent page on the desktop";
   try {
-    return await colourAppears(page, what, ALLOW, ALLOW_PIXELS_MIN, Math.min(FIRST_WAY_MS_MAX, slow_ms_max));
+    return await waitForColour(page, name, ALLOW, ALLOW_PIXELS_MIN, Math.min(FIRST_ATTEMPT_MS_MAX, slow_ms_max));
   } catch {
     const button = await findColour(page, CONTINUE, CONTINUE_PIXELS_MIN);
-    say(`no consent page yet; ${button === null ? "waiting on" : "clicking Continue"}`);
+    log(`no consent page yet; ${button === null ? "waiting longer" : "clicking Continue"}`);
     if (button !== null) await clickDesktop(page, centre(button).x, centre(button).y);
-    return colourAppears(page, what, ALLOW, ALLOW_PIXELS_MIN, slow_ms_max);
+    return waitForColour(page, name, ALLOW, ALLOW_PIXELS_MIN, slow_ms_max);
   }
 }
 
-/** Clicks "Allow" where it is on the canvas; when that does nothing, presses Enter on it. @param {Journey} journey */
-async function allow(journey) {
-  const { page, shoot, say, slow_ms_max } = journey;
-  const button = await consentPage(journey);
-  say("the consent page is on the desktop");
+/** Clicks "Allow" on the canvas; presses Enter if the click had no effect. @param {Journey} journey */
+async function allowAccess(journey) {
+  const { page, shoot, log, slow_ms_max } = journey;
+  const button = await waitForConsentPage(journey);
+  log("the consent page is on the desktop");
   await shoot("consent");
   const { x, y } = centre(button);
   await clickDesktop(page, x, y);
-  const went_on = async () => (await findColour(page, ALLOW, ALLOW_PIXELS_MIN)) === null;
-  await until("the consent page to go", went_on, Math.min(FIRST_WAY_MS_MAX, slow_ms_max), 500).catch(async () => {
-    say("the click changed nothing yet; pressing Enter");
+  const consent_closed = async () => (await findColour(page, ALLOW, ALLOW_PIXELS_MIN)) === null;
+  await waitUntil("the consent page to close", consent_closed, Math.min(FIRST_ATTEMPT_MS_MAX, slow_ms_max), 500).catch(async () => {
+    log("the click changed nothing yet; pressing Enter");
     await page.keyboard.press("Enter");
   });
 }
 
-/** Demo: sign in with the browser inside the machine, by pointer and keys on the canvas alone. @param {Journey} journey */
-export async function playDemo(journey) {
-  const id = await pick(journey, "demo");
-  await desktopIsThere(journey);
-  await giveName(journey);
-  await allow(journey);
+/** Demo: sign in with the browser inside the machine, using only pointer and keys on the canvas. @param {Journey} journey */
+export async function runDemoJourney(journey) {
+  const id = await startSession(journey, "demo");
+  await desktopIsLive(journey);
+  await enterName(journey);
+  await allowAccess(journey);
   await isConnected(journey, id);
   return id;
 }

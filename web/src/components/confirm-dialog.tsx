@@ -1,18 +1,24 @@
-// A question before something that cannot be taken back.
+// A modal dialog that asks for confirmation before an action that cannot be undone.
 
 import { useEffect, useRef } from "preact/hooks";
 
-interface AskProps {
+export type Choice = "cancel" | "confirm" | "alternative";
+
+/** The texts of the dialog and its buttons. */
+export interface ConfirmDialogTexts {
   question: string;
   detail: string;
-  yes: string;
-  no: string;
-  /** Another way of yes, the better one where there is one. */
-  rather?: string | undefined;
-  onAnswer: (yes: boolean, rather: boolean) => void;
+  confirm: string;
+  cancel: string;
+  /** The label of a second button that confirms; absent: no such button. */
+  alternative?: string | undefined;
 }
 
-export function Ask(props: AskProps) {
+interface ConfirmDialogProps extends ConfirmDialogTexts {
+  onChoice: (choice: Choice) => void;
+}
+
+export function ConfirmDialog(props: ConfirmDialogProps) {
   const dialog = useRef<HTMLDialogElement>(null);
   useEffect(() => {
     const element = dialog.current;
@@ -22,26 +28,26 @@ export function Ask(props: AskProps) {
   return (
     <dialog
       ref={dialog}
-      class="ask"
-      aria-labelledby="ask-question"
-      aria-describedby="ask-detail"
+      class="confirm-dialog"
+      aria-labelledby="confirm-question"
+      aria-describedby="confirm-detail"
       onCancel={(event) => {
         event.preventDefault();
-        props.onAnswer(false, false);
+        props.onChoice("cancel");
       }}
     >
-      <h2 id="ask-question">{props.question}</h2>
-      <p id="ask-detail">{props.detail}</p>
+      <h2 id="confirm-question">{props.question}</h2>
+      <p id="confirm-detail">{props.detail}</p>
       <div class="row end">
-        <button type="button" autofocus onClick={() => props.onAnswer(false, false)}>
-          {props.no}
+        <button type="button" autofocus onClick={() => props.onChoice("cancel")}>
+          {props.cancel}
         </button>
-        <button type="button" class="danger" onClick={() => props.onAnswer(true, false)}>
-          {props.yes}
+        <button type="button" class="danger" onClick={() => props.onChoice("confirm")}>
+          {props.confirm}
         </button>
-        {props.rather === undefined ? null : (
-          <button type="button" class="danger" data-rather onClick={() => props.onAnswer(true, true)}>
-            {props.rather}
+        {props.alternative === undefined ? null : (
+          <button type="button" class="danger" data-alternative onClick={() => props.onChoice("alternative")}>
+            {props.alternative}
           </button>
         )}
       </div>

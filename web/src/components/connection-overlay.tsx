@@ -1,46 +1,45 @@
-// What lies over a desktop or a terminal while it is not live: calm, and true.
+// Covers a desktop or a terminal while it is not live, and shows the state of its connection.
 
-import { PICK_PAGE } from "../pages";
+import { START_PATH } from "../pages";
 import type { TicketedSocket } from "../socket";
 import { useStore, type Store } from "../store";
 
-interface ConnectionProps {
+interface ConnectionOverlayProps {
   socket: TicketedSocket;
-  shown: Store<boolean>;
-  /** "desktop" or "terminal". */
-  what: string;
-  /** What the session says it waits for. */
-  waits_for: string | null;
+  live: Store<boolean>;
+  name: "desktop" | "terminal";
+  /** What the session waits for. */
+  pending: string | null;
 }
 
-export function Connection({ socket, shown, what, waits_for }: ConnectionProps) {
+export function ConnectionOverlay({ socket, live, name, pending }: ConnectionOverlayProps) {
   const state = useStore(socket.state);
-  const live = useStore(shown);
-  if (state.is === "open" && live) return null;
+  const is_live = useStore(live);
+  if (state.status === "open" && is_live) return null;
   return (
-    <div class="veil" data-connection={state.is}>
-      <div class="veil-note" role="status">
-        {state.is === "stopped" ? (
+    <div class="overlay" data-connection={state.status}>
+      <div class="overlay-note" role="status">
+        {state.status === "stopped" ? (
           <>
             <p>
-              <strong>{state.say}</strong>
+              <strong>{state.message}</strong>
             </p>
-            {state.again ? (
+            {state.can_retry ? (
               <button type="button" onClick={() => void socket.connect()}>
                 Connect again
               </button>
             ) : (
-              <a class="button" href={PICK_PAGE}>
-                Pick a tool
+              <a class="button" href={START_PATH}>
+                Choose a tool
               </a>
             )}
           </>
-        ) : state.is === "over" ? (
+        ) : state.status === "ended" ? (
           <>
             <p>
-              <strong>{state.say}</strong>
+              <strong>{state.message}</strong>
             </p>
-            <a class="button" href={PICK_PAGE}>
+            <a class="button" href={START_PATH}>
               Start a new session
             </a>
           </>
@@ -49,10 +48,14 @@ export function Connection({ socket, shown, what, waits_for }: ConnectionProps) 
             <span class="spinner" aria-hidden="true" />
             <p>
               <strong>
-                {state.is === "waiting" ? state.say : state.is === "open" ? `Waiting for the ${what}` : `Connecting to the ${what}`}
+                {state.status === "waiting"
+                  ? state.message
+                  : state.status === "open"
+                    ? `Waiting for the ${name}`
+                    : `Connecting to the ${name}`}
               </strong>
-              {state.is === "waiting" ? <small>Connecting again by itself…</small> : null}
-              {state.is !== "waiting" && waits_for !== null ? <small>{waits_for}</small> : null}
+              {state.status === "waiting" ? <small>Reconnecting…</small> : null}
+              {state.status !== "waiting" && pending !== null ? <small>{pending}</small> : null}
             </p>
           </>
         )}

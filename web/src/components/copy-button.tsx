@@ -1,17 +1,19 @@
-// A button that copies text, also where the page is plain http and the clipboard API is not there.
+// A button that copies text. The clipboard API exists only in secure contexts; on plain http a text area is used instead.
 
 import { useEffect, useState } from "preact/hooks";
 
-function copyByHand(text: string): boolean {
+const MESSAGE_MS = 2_500;
+
+function copyWithTextArea(text: string): boolean {
   const area = document.createElement("textarea");
   area.value = text;
-  area.className = "off-screen";
+  area.className = "visually-hidden";
   area.setAttribute("aria-hidden", "true");
   document.body.append(area);
   area.select();
-  const done = document.execCommand("copy");
+  const copied = document.execCommand("copy");
   area.remove();
-  return done;
+  return copied;
 }
 
 async function copy(text: string): Promise<boolean> {
@@ -19,28 +21,29 @@ async function copy(text: string): Promise<boolean> {
     await navigator.clipboard.writeText(text);
     return true;
   } catch {
-    return copyByHand(text);
+    return copyWithTextArea(text);
   }
 }
 
-export function Copy({ text, what }: { text: string; what: string }) {
-  const [said, say] = useState<string | null>(null);
+/** @param props.name what is copied, for the accessible name: "the code" */
+export function CopyButton({ text, name }: { text: string; name: string }) {
+  const [message, setMessage] = useState<string | null>(null);
   useEffect(() => {
-    if (said === null) return undefined;
-    const timer = window.setTimeout(() => say(null), 2_500);
+    if (message === null) return undefined;
+    const timer = window.setTimeout(() => setMessage(null), MESSAGE_MS);
     return () => window.clearTimeout(timer);
-  }, [said]);
+  }, [message]);
   return (
     <>
       <button
         type="button"
-        aria-label={`Copy ${what}`}
-        onClick={() => void copy(text).then((done) => say(done ? "Copied" : "Select it and copy by hand"))}
+        aria-label={`Copy ${name}`}
+        onClick={() => void copy(text).then((copied) => setMessage(copied ? "Copied" : "Select it and copy it yourself"))}
       >
-        {said ?? "Copy"}
+        {message ?? "Copy"}
       </button>
-      <span class="off-screen" role="status">
-        {said ?? ""}
+      <span class="visually-hidden" role="status">
+        {message ?? ""}
       </span>
     </>
   );

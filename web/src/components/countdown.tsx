@@ -1,23 +1,22 @@
-// Time that runs out, by the server's clock. Shown only: nothing happens on this page when it reaches zero.
+// The time until a deadline, by the server's clock. It is only shown: the server ends the session, not this page.
 
 import { useEffect, useState } from "preact/hooks";
-import { asClock, clock, left_ms } from "../clock";
+import { clock, formatClock, remaining_ms } from "../clock";
 
-/** Under this, a countdown draws attention to itself. */
-const SHORT_MS = 60_000;
+/** Below this, the countdown is highlighted. */
+const URGENT_MS = 60_000;
 
-export function Countdown({ until, before, after }: { until: string | null; before: string; after?: string }) {
-  const [now_ms, tick] = useState(clock.now_ms());
+export function Countdown({ until, prefix }: { until: string | null; prefix: string }) {
+  const [now_ms, setNow] = useState(clock.now_ms());
   useEffect(() => {
-    const timer = window.setInterval(() => tick(clock.now_ms()), 1_000);
+    const timer = window.setInterval(() => setNow(clock.now_ms()), 1_000);
     return () => window.clearInterval(timer);
   }, []);
-  const left = left_ms(until, now_ms);
-  if (left === null) return null;
+  const left_ms = remaining_ms(until, now_ms);
+  if (left_ms === null) return null;
   return (
-    <span class={left < SHORT_MS ? "countdown short" : "countdown"} role="timer" aria-live="off">
-      {before} <time dateTime={until ?? undefined}>{asClock(left)}</time>
-      {after ?? ""}
+    <span class={left_ms < URGENT_MS ? "countdown urgent" : "countdown"} role="timer" aria-live="off">
+      {prefix} <time dateTime={until ?? undefined}>{formatClock(left_ms)}</time>
     </span>
   );
 }

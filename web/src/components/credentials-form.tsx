@@ -1,35 +1,36 @@
-// What the desktop's own server asks a viewer for: mostly a password. It stays in this page and goes to that server.
+// Asks for the credentials that the desktop's server requires, mostly a password. They are sent to that server and kept only in
+// this page.
 
 import { useState } from "preact/hooks";
-import type { Asked, Desktop } from "../desktop";
+import type { CredentialRequest, Desktop } from "../desktop";
 
 const LABELS: Record<string, string> = { username: "User name", password: "Password", target: "Target" };
 
-export function CredentialsForm({ desktop, asked }: { desktop: Desktop; asked: Asked }) {
-  const [given, give] = useState<Record<string, string>>({});
+export function CredentialsForm({ desktop, request }: { desktop: Desktop; request: CredentialRequest }) {
+  const [values, setValues] = useState<Record<string, string>>({});
   return (
-    <div class="veil" data-connection="asked">
+    <div class="overlay" data-connection="credentials">
       <form
-        class="veil-note"
+        class="overlay-note"
         onSubmit={(event) => {
           event.preventDefault();
-          desktop.answer(given);
-          give({});
+          desktop.sendCredentials(values);
+          setValues({});
         }}
       >
         <p>
-          <strong>The desktop asks who you are.</strong>
-          {asked.refused ? <small role="alert">It did not accept what was given before.</small> : null}
+          <strong>The desktop requires a sign-in.</strong>
+          {request.rejected ? <small role="alert">The desktop rejected this sign-in. Try again.</small> : null}
         </p>
-        {asked.types.map((type, index) => {
+        {request.types.map((type, index) => {
           const field = {
             name: type,
             autocomplete: "off",
             autofocus: index === 0,
             required: true,
-            value: given[type] ?? "",
+            value: values[type] ?? "",
             onInput: (event: Event & { currentTarget: HTMLInputElement }) =>
-              give({ ...given, [type]: event.currentTarget.value }),
+              setValues({ ...values, [type]: event.currentTarget.value }),
           } as const;
           return (
             <label key={type}>

@@ -1,15 +1,15 @@
-// Stored credentials: what there is and whether it can be used, never the secret. The tool itself can be asked, and signed in again
-// under the same id. Deleting asks first, and offers to sign out at the provider where the tool can.
+// The stored credentials: metadata and health, without secrets. The user can let the tool check a credential, sign in again under the
+// same id, and remove it. Removal asks for confirmation and offers to sign out at the provider if the tool supports it.
 
 import { useState } from "preact/hooks";
-import { api, asProblem, type CredentialMeta, type ProblemBody, type ProviderView, type SessionView } from "../api";
-import { sessionPage } from "../pages";
-import { healthWords, isOver } from "../labels";
-import { Ask } from "./confirm-dialog";
+import { api, toProblem, type CredentialMeta, type Problem, type ProviderView, type SessionView } from "../api";
+import { hasEnded, healthLabel } from "../labels";
+import { sessionPath } from "../pages";
+import { ConfirmDialog } from "./confirm-dialog";
+import { DateTime } from "./date-time";
 import { Files } from "./files";
 import { ProblemNote } from "./problem-note";
 import { idempotencyKey } from "./providers";
-import { When } from "./when";
 
 interface CredentialsProps {
   credentials: CredentialMeta[];
@@ -17,103 +17,100 @@ interface CredentialsProps {
   onChange: () => void;
 }
 
-/** Between two looks at a use that runs. */
-const LOOK_EVERY_MS = 1_000;
-/** Its machine may wait in the queue. */
-const USE_MS_MAX = 5 * 60_000;
+const POLL_INTERVAL_MS = 1_000;
+/** Includes the time in the queue for a machine. */
+const USE_TIMEOUT_MS = 5 * 60_000;
 
-const USE_SLOW: ProblemBody = {
-  code: "use_slow",
-  sentence: "It has not ended yet.",
-  remedy: "It goes on by itself; load this page again later.",
+const USE_TIMEOUT: Problem = {
+  code: "use_timeout",
+  sentence: "This takes longer than expected.",
+  remedy: "It continues on the server. Reload this page later.",
   close_code: 4504,
 };
 
-/** Waits until the session has ended; `null`: not in time. */
-async function ended(session: string): Promise<SessionView | null> {
-  const until = Date.now() + USE_MS_MAX;
-  while (Date.now() < until) {
+/** Waits until the session has ended; `null` after a timeout. */
+async function waitForEnd(session: string): Promise<SessionView | null> {
+  const until_ms = Date.now() + USE_TIMEOUT_MS;
+  while (Date.now() < until_ms) {
     const view = await api.session(session);
-    if (isOver(view.status)) return view;
-    await new Promise((done) => window.setTimeout(done, LOOK_EVERY_MS));
+    if (hasEnded(view.status)) return view;
+    await new Promise((done) => window.setTimeout(done, POLL_INTERVAL_MS));
   }
   return null;
 }
 
-/** A shell found no program, or a signal ended it: not the tool's own word. */
-const isForeign = (code: number) => code === 126 || code === 127 || (code > 128 && code <= 192);
+/** Whether an exit code is of the shell (program not found) or of a signal, and not the tool's result. */
+const isShellOrSignalCode = (code: number) => code === 126 || code === 127 || (code > 128 && code <= 192);
 
-/** Why a check has shown nothing; `null`: it has. */
-function notAsked(view: SessionView | null): ProblemBody | null {
-  if (view === null) return USE_SLOW;
+/** Why a check has no result; `null` if it has one. */
+function checkProblem(view: SessionView | null): Problem | null {
+  if (view === null) return USE_TIMEOUT;
   const code = view.credential_use?.exit_code ?? null;
-  if (view.status === "completed" && (code === null || !isForeign(code))) return null;
-  const why = view.status === "completed" ? "Its command came to no end of its own." : (view.reason?.sentence ?? "");
+  if (view.status === "completed" && (code === null || !isShellOrSignalCode(code))) return null;
+  const cause = view.status === "completed" ? "Its command was interrupted." : (view.reason?.sentence ?? "");
   return {
-    code: "not_asked",
-    sentence: `The tool could not be asked. ${why}`,
-    remedy: "This says nothing of the credential; ask again.",
+    code: "check_failed",
+    sentence: `The tool could not check the credential. ${cause}`,
+    remedy: "The credential may still be valid. Check again.",
     close_code: 4504,
   };
 }
 
-/** Why a sign-out did not happen; `null`: it did. */
-function notSignedOut(view: SessionView | null): ProblemBody | null {
-  if (view === null) return USE_SLOW;
+/** Why a sign-out failed; `null` if it succeeded. */
+function signOutProblem(view: SessionView | null): Problem | null {
+  if (view === null) return USE_TIMEOUT;
   const code = view.credential_use?.exit_code ?? null;
   if (view.status === "completed" && code === 0) return null;
-  const why = view.status === "completed" ? `The tool's sign-out ended with ${code}.` : (view.reason?.sentence ?? "");
+  const cause = view.status === "completed" ? `The tool's sign-out ended with ${code}.` : (view.reason?.sentence ?? "");
   return {
-    code: "not_signed_out",
-    sentence: `Not signed out at the provider. ${why}`,
-    remedy: "The credential was kept: it may still be good there. It can be deleted here alone.",
+    code: "sign_out_failed",
+    sentence: `Not signed out at the provider. ${cause}`,
+    remedy: "The credential was not removed and may still be valid at the provider. You can remove it here without signing out.",
     close_code: 4504,
   };
 }
 
 export function Credentials({ credentials, providers, onChange }: CredentialsProps) {
-  const [asked, ask] = useState<CredentialMeta | null>(null);
-  const [problem, setProblem] = useState<ProblemBody | null>(null);
+  const [to_remove, setToRemove] = useState<CredentialMeta | null>(null);
+  const [problem, setProblem] = useState<Problem | null>(null);
   const [busy, setBusy] = useState<string | null>(null);
   const nameOf = (id: string) => providers.find((provider) => provider.id === id)?.name ?? id;
-  const failed = (thrown: unknown) => {
+  const onError = (error: unknown) => {
     setBusy(null);
-    setProblem(asProblem(thrown));
+    setProblem(toProblem(error));
   };
-  const signOut = async (credential: CredentialMeta): Promise<ProblemBody | null> =>
-    notSignedOut(await ended((await api.signOutCredential(credential.id)).session.id));
-  const answered = (credential: CredentialMeta, yes: boolean, signed_out: boolean) => {
-    ask(null);
-    if (!yes) return;
+  const signOut = async (credential: CredentialMeta): Promise<Problem | null> =>
+    signOutProblem(await waitForEnd((await api.signOutCredential(credential.id)).session.id));
+  const remove = (credential: CredentialMeta, sign_out: boolean) => {
     setBusy(credential.id);
     setProblem(null);
-    (signed_out ? signOut(credential) : Promise.resolve(null))
-      .then(async (why) => {
-        if (why === null) await api.deleteCredential(credential.id);
+    (sign_out ? signOut(credential) : Promise.resolve(null))
+      .then(async (sign_out_problem) => {
+        if (sign_out_problem === null) await api.deleteCredential(credential.id);
         setBusy(null);
-        setProblem(why);
+        setProblem(sign_out_problem);
         onChange();
       })
-      .catch(failed);
+      .catch(onError);
   };
   const check = (credential: CredentialMeta) => {
     setBusy(credential.id);
     setProblem(null);
     api
       .checkCredential(credential.id)
-      .then((started) => ended(started.session.id))
+      .then((started) => waitForEnd(started.session.id))
       .then((view) => {
         setBusy(null);
-        setProblem(notAsked(view));
+        setProblem(checkProblem(view));
         onChange();
-      }, failed);
+      }, onError);
   };
   const renew = (credential: CredentialMeta) => {
     setBusy(credential.id);
     setProblem(null);
     api
-      .start(credential.provider, idempotencyKey(), credential.id)
-      .then((started) => window.location.assign(sessionPage(started.session.id, started.session.provider)), failed);
+      .startSession({ provider: credential.provider, idempotency_key: idempotencyKey(), renews: credential.id })
+      .then(({ session }) => window.location.assign(sessionPath(session.id, { provider: session.provider })), onError);
   };
   const canSignOut = (credential: CredentialMeta) =>
     credential.policy === "store" &&
@@ -131,9 +128,9 @@ export function Credentials({ credentials, providers, onChange }: CredentialsPro
             <li key={credential.id} data-credential={credential.id} data-health={credential.health}>
               <span class="list-main">
                 {name}
-                {credential.user_id === null ? null : <span class="quiet"> for {credential.user_id}</span>}{" "}
+                {credential.user_id === null ? null : <span class="muted"> for {credential.user_id}</span>}{" "}
                 <span class={`health ${credential.health}`} title={credential.health_detail}>
-                  {healthWords(credential.health)}
+                  {healthLabel(credential.health)}
                 </span>
               </span>
               <span class="list-actions">
@@ -143,7 +140,7 @@ export function Credentials({ credentials, providers, onChange }: CredentialsPro
                     class="small"
                     disabled={busy !== null}
                     aria-busy={busy === credential.id}
-                    aria-label={`Ask ${name} whether its credential is good`}
+                    aria-label={`Check the credential of ${name}`}
                     onClick={() => check(credential)}
                   >
                     {busy === credential.id ? "Checking…" : "Check"}
@@ -154,34 +151,43 @@ export function Credentials({ credentials, providers, onChange }: CredentialsPro
                     type="button"
                     class={credential.health === "valid" ? "small" : "small primary"}
                     disabled={busy !== null}
-                    aria-label={`Sign ${name} in again`}
+                    aria-label={`Sign in to ${name} again`}
                     onClick={() => renew(credential)}
                   >
                     Sign in again
                   </button>
                 )}
-                <button type="button" class="small" disabled={busy === credential.id} aria-label={`Delete the credential of ${name}`} onClick={() => ask(credential)}>
-                  Delete
+                <button
+                  type="button"
+                  class="small"
+                  disabled={busy === credential.id}
+                  aria-label={`Remove the credential of ${name}`}
+                  onClick={() => setToRemove(credential)}
+                >
+                  Remove
                 </button>
               </span>
               <span class="list-text">
                 <Files files={credential.files} />
-                {credential.health === "valid" ? null : <span class="quiet"> {credential.health_detail}</span>}
-                {credential.deliver_until === null ? null : <span class="quiet"> It is handed out once and then deleted.</span>}
+                {credential.health === "valid" ? null : <span class="muted"> {credential.health_detail}</span>}
+                {credential.deliver_until === null ? null : <span class="muted"> It is delivered once and then deleted.</span>}
               </span>
-              <When at={credential.stored_at} />
+              <DateTime at={credential.stored_at} />
             </li>
           );
         })}
       </ul>
-      {asked === null ? null : (
-        <Ask
-          question={`Delete the credential of ${nameOf(asked.provider)}?`}
-          detail="It cannot be brought back. Whoever uses it has to sign in again. At the provider it stays good unless the tool signs out."
-          yes="Delete"
-          no="Keep"
-          rather={canSignOut(asked) ? "Sign out and delete" : undefined}
-          onAnswer={(yes, rather) => answered(asked, yes, rather)}
+      {to_remove === null ? null : (
+        <ConfirmDialog
+          question={`Remove the credential of ${nameOf(to_remove.provider)}?`}
+          detail="This cannot be undone: you will have to sign in again. It stays valid at the provider unless you also sign out there."
+          confirm="Remove"
+          cancel="Keep"
+          alternative={canSignOut(to_remove) ? "Sign out and remove" : undefined}
+          onChoice={(choice) => {
+            setToRemove(null);
+            if (choice !== "cancel") remove(to_remove, choice === "alternative");
+          }}
         />
       )}
     </section>

@@ -1,11 +1,11 @@
-// A moment, in the person's own words and zone.
+// A date and time in the user's locale and time zone.
 
-export function When({ at }: { at: string }) {
+export function DateTime({ at }: { at: string }) {
   const date = new Date(at);
-  const known = !Number.isNaN(date.getTime());
+  const valid = !Number.isNaN(date.getTime());
   return (
-    <time class="when" dateTime={at}>
-      {known ? date.toLocaleString([], { dateStyle: "medium", timeStyle: "short" }) : at}
+    <time class="date-time" dateTime={at}>
+      {valid ? date.toLocaleString([], { dateStyle: "medium", timeStyle: "short" }) : at}
     </time>
   );
 }

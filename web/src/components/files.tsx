@@ -1,7 +1,7 @@
-// The files of a credential, without their bytes.
+// The files of a credential, without their content.
 
 import type { CredentialFile } from "../api";
-import { bytesWords, modeWords } from "../labels";
+import { formatBytes, formatMode } from "../labels";
 
 export function Files({ files }: { files: CredentialFile[] }) {
   return (
@@ -9,8 +9,8 @@ export function Files({ files }: { files: CredentialFile[] }) {
       {files.map((file) => (
         <li key={file.path}>
           <code>~/{file.path}</code>{" "}
-          <span class="quiet">
-            {bytesWords(file.bytes)}, {modeWords(file.mode)}
+          <span class="muted">
+            {formatBytes(file.bytes)}, {formatMode(file.mode)}
           </span>
         </li>
       ))}

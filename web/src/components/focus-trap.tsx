@@ -1,52 +1,52 @@
-// A place for something that lives longer than the component that shows it: the desktop's picture, the terminal.
-// The keyboard belongs to what is inside, so there is a way out that it does not swallow: Shift+F6.
+// A container for the desktop or the terminal, which take all keys. Shift+F6 moves the focus out of it.
 
 import { useEffect, useRef } from "preact/hooks";
 import type { ComponentChildren } from "preact";
 
-interface Placeable {
-  attach(place: HTMLElement): void;
+/** An element with a longer life than the component that shows it: it is attached, not rendered. */
+interface Attachable {
+  attach(container: HTMLElement): void;
   focus(): void;
 }
 
-interface PlaceProps {
-  thing: Placeable;
+interface FocusTrapProps {
+  target: Attachable;
   label: string;
-  /** Where focus goes on Shift+F6: an element's id. */
-  out: string;
+  /** The id of the element that Shift+F6 focuses. */
+  exit_id: string;
   children?: ComponentChildren;
 }
 
-export function Place({ thing, label, out, children }: PlaceProps) {
-  const place = useRef<HTMLDivElement>(null);
+export function FocusTrap({ target, label, exit_id, children }: FocusTrapProps) {
+  const container = useRef<HTMLDivElement>(null);
   useEffect(() => {
-    const element = place.current;
+    const element = container.current;
     if (element === null) return undefined;
-    thing.attach(element);
-    const leave = (event: KeyboardEvent) => {
+    target.attach(element);
+    const onKeyDown = (event: KeyboardEvent) => {
       if (event.key !== "F6" || !event.shiftKey) return;
       event.preventDefault();
       event.stopPropagation();
-      document.getElementById(out)?.focus();
+      document.getElementById(exit_id)?.focus();
     };
-    const enter = (event: FocusEvent) => {
-      if (event.target === element) thing.focus();
+    const onFocus = (event: FocusEvent) => {
+      if (event.target === element) target.focus();
     };
-    element.addEventListener("keydown", leave, { capture: true });
-    element.addEventListener("focus", enter);
+    element.addEventListener("keydown", onKeyDown, { capture: true });
+    element.addEventListener("focus", onFocus);
     return () => {
-      element.removeEventListener("keydown", leave, { capture: true });
-      element.removeEventListener("focus", enter);
+      element.removeEventListener("keydown", onKeyDown, { capture: true });
+      element.removeEventListener("focus", onFocus);
     };
-  }, [thing, out]);
+  }, [target, exit_id]);
   return (
-    <div class="place-frame">
+    <div class="focus-trap-frame">
       <div
-        ref={place}
-        class="place"
+        ref={container}
+        class="focus-trap"
         role="application"
         tabIndex={0}
-        aria-label={`${label}. Keys go to the machine; Shift+F6 leaves it.`}
+        aria-label={`${label}. Keys are sent to the machine; Shift+F6 leaves it.`}
       />
       {children}
     </div>

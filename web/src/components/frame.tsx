@@ -1,14 +1,13 @@
-// What every page has around it: skip link, header, main landmark.
+// The frame of every page: skip link, header, main landmark.
 
 import type { ComponentChildren } from "preact";
 import { useEffect } from "preact/hooks";
 
 interface FrameProps {
   title: string;
-  /** Shown at the right of the header. */
-  aside?: ComponentChildren;
-  /** `data-page` and `data-status` of the main element: what the page is and what it shows. */
+  /** `data-page` of the main element: the name of the page. */
   page: string;
+  /** `data-status` of the main element: what the page shows. */
   status?: string;
   wide?: boolean;
   children: ComponentChildren;
@@ -20,15 +19,14 @@ export function Frame(props: FrameProps) {
   }, [props.title]);
   return (
     <>
-      <a class="skip" href="#main">
+      <a class="skip-link" href="#main">
         Skip to the content
       </a>
-      <header class="top">
+      <header class="page-header">
         <a class="brand" href="/dashboard/remote-cli">
-          <Mark />
+          <Logo />
           Anteroom
         </a>
-        {props.aside}
       </header>
       <main
         id="main"
@@ -43,9 +41,9 @@ export function Frame(props: FrameProps) {
   );
 }
 
-function Mark() {
+function Logo() {
   return (
-    <svg class="mark" viewBox="0 0 32 32" aria-hidden="true">
+    <svg class="logo" viewBox="0 0 32 32" aria-hidden="true">
       <path d="M8 27V8.5L20 5v22M20 8h4.5v19M4.5 27h23" />
       <circle cx="16.4" cy="16.8" r="1.4" />
     </svg>

@@ -1,19 +1,19 @@
-// What the server says of itself, when not all is well.
+// The failed checks of the server's health.
 
 import type { Health } from "../api";
 
 export function HealthNote({ health }: { health: Health | null }) {
   if (health === null || health.status === "ok") return null;
-  const told = health.checks.filter((check) => check.status !== "ok");
+  const failed = health.checks.filter((check) => check.status !== "ok");
   return (
     <section class={health.status === "down" ? "note bad" : "note warn"} aria-label="Health of the server">
       <p>
         <strong>
-          {health.status === "down" ? "The server cannot start machines at the moment." : "The server works, with a limit:"}
+          {health.status === "down" ? "The server cannot start machines at the moment." : "The server works, with restrictions:"}
         </strong>
       </p>
       <ul>
-        {told.map((check) => (
+        {failed.map((check) => (
           <li key={check.name}>
             <code>{check.name}</code> {check.detail}
           </li>

@@ -1,56 +1,56 @@
-// The machine, as desktop and as terminal. Both stay connected when the other one is in front.
+// The machine as desktop and as terminal, in two tabs. The hidden one stays connected.
 
 import { useEffect, useRef, useState } from "preact/hooks";
 import { api, type SessionView } from "../api";
 import type { Desktop } from "../desktop";
+import { useStore } from "../store";
 import type { Terminal } from "../terminal";
-import { Connection } from "./connection";
+import { ConnectionOverlay } from "./connection-overlay";
 import { CredentialsForm } from "./credentials-form";
+import { FocusTrap } from "./focus-trap";
 import { KeysBar } from "./keys-bar";
 import { PasteBox } from "./paste-box";
-import { Place } from "./focus-trap";
-import { waitsFor } from "./status-line";
-import { useStore } from "../store";
+import { pendingText } from "./status-line";
 
 const TABS = ["desktop", "terminal"] as const;
 type Tab = (typeof TABS)[number];
-const TAB_WORDS: Record<Tab, string> = { desktop: "Desktop", terminal: "Terminal" };
+const TAB_LABELS: Record<Tab, string> = { desktop: "Desktop", terminal: "Terminal" };
 
-interface StageProps {
+interface MachineViewProps {
   id: string;
   session: SessionView | null;
   desktop: Desktop;
-  /** Made when its tab is opened the first time. */
+  /** `null` until its tab is opened for the first time. */
   terminal: Terminal | null;
   openTerminal: () => void;
 }
 
-export function Stage({ id, session, desktop, terminal, openTerminal }: StageProps) {
+export function MachineView({ id, session, desktop, terminal, openTerminal }: MachineViewProps) {
   const [tab, setTab] = useState<Tab>("desktop");
-  const tabs = useRef<HTMLDivElement>(null);
-  // Of an external machine this server reaches the desktop and nothing else.
+  const tab_list = useRef<HTMLDivElement>(null);
+  // The server can reach only the desktop of an external machine.
   const external = session !== null && session.machine !== null;
-  const only_desktop = external || desktop.view_only;
-  const views = only_desktop ? TABS.slice(0, 1) : TABS;
-  const choose = (next: Tab) => {
+  const desktop_only = external || desktop.view_only;
+  const tabs = desktop_only ? TABS.slice(0, 1) : TABS;
+  const selectTab = (next: Tab) => {
     if (next === "terminal") openTerminal();
     setTab(next);
   };
   useEffect(() => {
     if (tab === "terminal") terminal?.focus();
   }, [tab, terminal]);
-  const arrows = (event: KeyboardEvent) => {
+  const onTabKeyDown = (event: KeyboardEvent) => {
     if (event.key !== "ArrowLeft" && event.key !== "ArrowRight") return;
-    const next = tab === "desktop" && !only_desktop ? "terminal" : "desktop";
-    choose(next);
-    tabs.current?.querySelector<HTMLElement>(`#tab-${next}`)?.focus();
+    const next = tab === "desktop" && !desktop_only ? "terminal" : "desktop";
+    selectTab(next);
+    tab_list.current?.querySelector<HTMLElement>(`#tab-${next}`)?.focus();
   };
-  const waits = waitsFor(session);
-  const asked = useStore(desktop.asked);
+  const pending = pendingText(session);
+  const credential_request = useStore(desktop.credential_request);
   return (
-    <section class="stage" aria-label="The machine">
-      <div class="tabs" role="tablist" aria-label="Views of the machine" ref={tabs} onKeyDown={arrows}>
-        {views.map((name) => (
+    <section class="machine-view" aria-label="The machine">
+      <div class="tabs" role="tablist" aria-label="Views of the machine" ref={tab_list} onKeyDown={onTabKeyDown}>
+        {tabs.map((name) => (
           <button
             key={name}
             type="button"
@@ -59,32 +59,32 @@ export function Stage({ id, session, desktop, terminal, openTerminal }: StagePro
             aria-selected={tab === name}
             aria-controls={`panel-${name}`}
             tabIndex={tab === name ? 0 : -1}
-            onClick={() => choose(name)}
+            onClick={() => selectTab(name)}
           >
-            {TAB_WORDS[name]}
+            {TAB_LABELS[name]}
           </button>
         ))}
-        <span class="tabs-hint">Shift+F6 brings the keyboard back here</span>
+        <span class="tabs-hint">Shift+F6 returns the keyboard to this page</span>
       </div>
-      <div id="panel-desktop" role="tabpanel" aria-labelledby="tab-desktop" class="view" hidden={tab !== "desktop"}>
-        <Place thing={desktop} label="Desktop of the machine" out="tab-desktop">
-          {asked === null ? (
-            <Connection socket={desktop.socket} shown={desktop.shown} what="desktop" waits_for={waits} />
+      <div id="panel-desktop" role="tabpanel" aria-labelledby="tab-desktop" hidden={tab !== "desktop"}>
+        <FocusTrap target={desktop} label="Desktop of the machine" exit_id="tab-desktop">
+          {credential_request === null ? (
+            <ConnectionOverlay socket={desktop.socket} live={desktop.live} name="desktop" pending={pending} />
           ) : (
-            <CredentialsForm desktop={desktop} asked={asked} />
+            <CredentialsForm desktop={desktop} request={credential_request} />
           )}
-        </Place>
+        </FocusTrap>
         {desktop.view_only ? null : <KeysBar desktop={desktop} />}
       </div>
-      {only_desktop ? null : (
+      {desktop_only ? null : (
         <>
-          <div id="panel-terminal" role="tabpanel" aria-labelledby="tab-terminal" class="view" hidden={tab !== "terminal"}>
+          <div id="panel-terminal" role="tabpanel" aria-labelledby="tab-terminal" hidden={tab !== "terminal"}>
             {terminal === null ? (
-              <p class="quiet">Loading…</p>
+              <p class="muted">Loading…</p>
             ) : (
-              <Place thing={terminal} label="Terminal of the machine" out="tab-terminal">
-                <Connection socket={terminal.socket} shown={terminal.shown} what="terminal" waits_for={waits} />
-              </Place>
+              <FocusTrap target={terminal} label="Terminal of the machine" exit_id="tab-terminal">
+                <ConnectionOverlay socket={terminal.socket} live={terminal.live} name="terminal" pending={pending} />
+              </FocusTrap>
             )}
           </div>
           <details class="paste-details">
@@ -92,9 +92,9 @@ export function Stage({ id, session, desktop, terminal, openTerminal }: StagePro
             <PasteBox
               id="paste-text"
               label="Text"
-              hint="One line. It is typed into the tool's terminal as it is, without Enter."
+              hint="One line. It is typed into the tool's terminal, without Enter."
               button="Paste"
-              send={(text) => api.type(id, text, false).then(() => undefined)}
+              send={(text) => api.typeText(id, text, false).then(() => "Typed into the terminal.")}
             />
           </details>
         </>

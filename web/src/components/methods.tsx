@@ -1,50 +1,51 @@
-// The other commands by which the same tool can be signed in. A change starts the tool anew in the same machine; changing between
-// link, terminal and desktop needs none of this: that is always the same running tool.
+// The tool's other sign-in methods. Changing the method restarts the tool in the same machine. Link, terminal and desktop of one
+// method belong to the same running tool and need no change.
 
 import { useState } from "preact/hooks";
-import { api, asProblem, type MethodView, type ProblemBody, type SessionView } from "../api";
-import { Ask } from "./confirm-dialog";
+import { api, toProblem, type MethodView, type Problem, type SessionView } from "../api";
+import { ConfirmDialog } from "./confirm-dialog";
 import { ProblemNote } from "./problem-note";
 
 export function Methods({ session }: { session: SessionView }) {
-  const [asked, ask] = useState<MethodView | null>(null);
+  const [to_confirm, setToConfirm] = useState<MethodView | null>(null);
   const [busy, setBusy] = useState(false);
-  const [problem, setProblem] = useState<ProblemBody | null>(null);
+  const [problem, setProblem] = useState<Problem | null>(null);
   const others = session.methods.filter((method) => method.id !== session.method);
   if (others.length === 0 || session.credential_use !== null) return null;
-  const answered = (method: MethodView, yes: boolean) => {
-    ask(null);
-    if (!yes) return;
+  const changeMethod = (method: MethodView) => {
     setBusy(true);
     setProblem(null);
-    api.method(session.id, method.id).then(
+    api.changeMethod(session.id, method.id).then(
       () => setBusy(false),
-      (thrown: unknown) => {
+      (error: unknown) => {
         setBusy(false);
-        setProblem(asProblem(thrown));
+        setProblem(toProblem(error));
       },
     );
   };
   return (
     <section class="methods" aria-labelledby="methods">
-      <h3 id="methods">Other ways to sign in</h3>
-      <ul class="choices">
+      <h3 id="methods">Other methods to sign in</h3>
+      <ul class="method-list">
         {others.map((method) => (
           <li key={method.id}>
-            <button type="button" class="small" disabled={busy} data-method={method.id} onClick={() => ask(method)}>
+            <button type="button" class="small" disabled={busy} data-method={method.id} onClick={() => setToConfirm(method)}>
               {method.label}
             </button>
           </li>
         ))}
       </ul>
       {problem === null ? null : <ProblemNote problem={problem} />}
-      {asked === null ? null : (
-        <Ask
-          question={`${asked.label}?`}
-          detail={`${session.provider_name} is started anew in the same machine. What was begun the other way is given up.`}
-          yes="Change"
-          no="Go on as before"
-          onAnswer={(yes) => answered(asked, yes)}
+      {to_confirm === null ? null : (
+        <ConfirmDialog
+          question={`${to_confirm.label}?`}
+          detail={`${session.provider_name} is restarted in the same machine. The present sign-in is lost.`}
+          confirm="Change"
+          cancel="Keep the present method"
+          onChoice={(choice) => {
+            setToConfirm(null);
+            if (choice === "confirm") changeMethod(to_confirm);
+          }}
         />
       )}
     </section>

@@ -1,16 +1,16 @@
-// What the person does next: the provider's sentence, the code, the address, what the tool asks, other ways.
+// What the user does next: the provider's instruction, the device code, the sign-in address, the tool's prompt, other methods.
 
 import { useState } from "preact/hooks";
-import { api, asProblem, type Pasted, type ProblemBody, type SessionView } from "../api";
-import { Copy } from "./copy";
+import { api, toProblem, type PasteResult, type Problem, type SessionView } from "../api";
+import { isReady } from "../labels";
+import { CopyButton } from "./copy-button";
 import { Countdown } from "./countdown";
 import { Methods } from "./methods";
 import { PasteBox } from "./paste-box";
 import { ProblemNote } from "./problem-note";
-import { canBeQr, Qr } from "./qr";
-import { isReady } from "../labels";
+import { fitsQrCode, QrCode } from "./qr-code";
 
-/** Only addresses a browser may safely be sent to become links: the text comes from the machine. */
+/** Parses an address for a link. The text comes from the machine and is untrusted: only http and https are accepted. */
 function safeAddress(url: string | null): URL | null {
   if (url === null) return null;
   try {
@@ -25,70 +25,71 @@ function DeviceCode({ session }: { session: SessionView }) {
   const code = session.sign_in.device_code;
   if (code === null) return null;
   return (
-    <div class="code-box" data-device-code={code}>
+    <div class="device-code" data-device-code={code}>
       <span class="label">Your code</span>
       <div class="row">
         <output class="code" aria-label="Your code">
           {code}
         </output>
-        <Copy text={code} what="the code" />
+        <CopyButton text={code} name="the code" />
       </div>
-      <Countdown until={session.sign_in.device_code_until} before="valid for" />
+      <Countdown until={session.sign_in.device_code_until} prefix="valid for" />
     </div>
   );
 }
 
-/** Opens an address in the machine's browser: the one that is meant for it, where there is one. */
-function InMachine({ session, url }: { session: SessionView; url: URL }) {
-  const [problem, setProblem] = useState<ProblemBody | null>(null);
-  const [said, say] = useState("");
+/** Opens the address for the machine's browser there; without one, the address for the user's browser. */
+function OpenInMachine({ session, url }: { session: SessionView; url: URL }) {
+  const [problem, setProblem] = useState<Problem | null>(null);
+  const [message, setMessage] = useState("");
   const open = () => {
     setProblem(null);
     api.openUrl(session.id, (safeAddress(session.sign_in.browser_url) ?? url).href).then(
-      () => say("Opened in the machine: see the desktop."),
-      (thrown: unknown) => setProblem(asProblem(thrown)),
+      () => setMessage("Opened in the remote browser. Continue on the desktop."),
+      (error: unknown) => setProblem(toProblem(error)),
     );
   };
   return (
     <>
       <button type="button" onClick={open}>
-        Open in the machine
+        Use the remote browser instead
       </button>
-      <span role="status" class="quiet">
-        {said}
+      <span role="status" class="muted">
+        {message}
       </span>
       {problem === null ? null : <ProblemNote problem={problem} />}
     </>
   );
 }
 
-function Address({ session, url }: { session: SessionView; url: URL }) {
-  const [qr, setQr] = useState(false);
+function SignInAddress({ session, url }: { session: SessionView; url: URL }) {
+  const [qr_shown, setQrShown] = useState(false);
   return (
-    <div class="address">
+    <div class="sign-in-address">
       <span class="label">Sign-in page</span>
       <p class="url" title={url.href}>
         {url.host}
-        <span class="quiet">{url.pathname === "/" ? "" : url.pathname}</span>
+        <span class="muted">{url.pathname === "/" ? "" : url.pathname}</span>
       </p>
       <div class="row">
         <a class="button primary" href={url.href} target="_blank" rel="noopener noreferrer">
-          Open
-          <span class="off-screen"> the sign-in page in a new tab</span>
+          Sign in at {url.host}
+          <span aria-hidden="true">↗</span>
+          <span class="visually-hidden"> in a new tab</span>
         </a>
-        <Copy text={url.href} what="the address of the sign-in page" />
-        {canBeQr(url.href) ? (
-          <button type="button" aria-expanded={qr} aria-controls="sign-in-qr" onClick={() => setQr(!qr)}>
-            QR code
+        <CopyButton text={url.href} name="the address of the sign-in page" />
+        {fitsQrCode(url.href) ? (
+          <button type="button" aria-expanded={qr_shown} aria-controls="sign-in-qr" onClick={() => setQrShown(!qr_shown)}>
+            Sign in on your phone
           </button>
         ) : null}
-        {session.lanes.includes("desktop") && session.machine === null ? <InMachine session={session} url={url} /> : null}
+        {session.lanes.includes("desktop") && session.machine === null ? <OpenInMachine session={session} url={url} /> : null}
       </div>
-      <div id="sign-in-qr" hidden={!qr}>
-        {qr ? (
+      <div id="sign-in-qr" hidden={!qr_shown}>
+        {qr_shown ? (
           <>
-            <Qr text={url.href} what="the address of the sign-in page" />
-            <p class="hint">Point a phone's camera at it to sign in there.</p>
+            <QrCode text={url.href} name="the address of the sign-in page" />
+            <p class="hint">Scan this with your phone's camera.</p>
           </>
         ) : null}
       </div>
@@ -96,47 +97,52 @@ function Address({ session, url }: { session: SessionView; url: URL }) {
   );
 }
 
-/** What the server says became of it, for people. */
-function takenWords(pasted: Pasted, tool: string): string {
-  switch (pasted.interpreted_as) {
+/** The message after a paste. */
+function pasteMessage(result: PasteResult, tool: string): string {
+  switch (result.interpreted_as) {
     case "callback":
-      return pasted.status !== undefined && pasted.status < 400
-        ? `${tool} took the address.`
-        : `${tool} answered ${pasted.status ?? "nothing"}: see the terminal.`;
+      return result.status < 400
+        ? "Address accepted."
+        : `${tool} answered the address with HTTP status ${result.status}. The terminal has the details.`;
     case "stdin":
       return `${tool} is being started with it.`;
     default:
-      return `Typed at ${tool}'s prompt.`;
+      return `Sent to ${tool}.`;
   }
 }
 
-/** Whether a browser that goes to this address ends at one of its own loopback, where nobody listens but in the machine. */
-function endsAtLoopback(address: string | null): boolean {
+/**
+ * Whether the sign-in at this address redirects to a loopback address. The tool listens there inside the machine, so that the user's
+ * own browser shows an error page.
+ */
+function redirectsToLoopback(address: string | null): boolean {
   const redirect = safeAddress(safeAddress(address)?.searchParams.get("redirect_uri") ?? null);
   return redirect !== null && ["localhost", "127.0.0.1", "[::1]"].includes(redirect.hostname);
 }
 
-const CALLBACK_HINT = "If your browser ends at an address that does not open (http://localhost…), paste that whole address here.";
+const CALLBACK_HINT =
+  "If your browser ends on a page that does not load, copy its whole address (it starts with http://localhost or http://127.0.0.1) and paste it here.";
+const PROMPT_HINT = "It is typed at the tool's prompt, with Enter.";
 
-/** The box for what the person brings from their own browser: what the tool asks, or what its sign-in may end with. */
-function Bring({ session }: { session: SessionView }) {
+/** The input for the tool's prompt, or for the code or callback address with which a sign-in in the user's browser may end. */
+function PasteForm({ session }: { session: SessionView }) {
   const { prompt, url, browser_url, device_code } = session.sign_in;
-  const send = (text: string) => api.paste(session.id, text).then((pasted) => takenWords(pasted, session.provider_name));
-  const loopback = endsAtLoopback(url) || endsAtLoopback(browser_url);
+  const send = (text: string) => api.paste(session.id, text).then((result) => pasteMessage(result, session.provider_name));
+  const loopback = redirectsToLoopback(url) || redirectsToLoopback(browser_url);
   if (prompt !== null) {
     const hints = [prompt.hint, loopback && !prompt.secret ? CALLBACK_HINT : null].filter((hint) => hint !== null);
     return (
-      <div class="bring" data-prompt={prompt.id}>
+      <div class="paste-form" data-prompt={prompt.id}>
         {prompt.rejected === null ? null : (
-          <p class="refused" role="alert">
-            {session.provider_name} did not take it: {prompt.rejected}
+          <p class="rejected" role="alert">
+            That was not accepted: {prompt.rejected}
           </p>
         )}
         <PasteBox
           key={`${prompt.id} ${prompt.rejected ?? ""}`}
           id="paste-code"
           label={prompt.label}
-          hint={hints.length === 0 ? "It is typed at the tool's prompt, with Enter." : hints.join(" ")}
+          hint={hints.length === 0 ? PROMPT_HINT : hints.join(" ")}
           button={prompt.secret ? "Send the key" : "Send"}
           secret={prompt.secret}
           send={send}
@@ -144,14 +150,14 @@ function Bring({ session }: { session: SessionView }) {
       </div>
     );
   }
-  // Nothing is asked that a rule knows; still, what a browser ended with may be what the tool waits for.
-  const may_wait = session.lanes.includes("link") && device_code === null && url !== null;
-  if (!may_wait && !loopback) return null;
+  // No rule recognizes a prompt, but the tool may still wait for a code from the user's browser.
+  const may_need_code = session.lanes.includes("link") && device_code === null && url !== null;
+  if (!may_need_code && !loopback) return null;
   return (
     <PasteBox
       id="paste-code"
-      label="Were you given a code, or did your browser not get on?"
-      hint={loopback ? CALLBACK_HINT : "It is typed at the tool's prompt, with Enter."}
+      label="Did the sign-in page show a code, or end on a page that does not load?"
+      hint={loopback ? CALLBACK_HINT : PROMPT_HINT}
       button="Send"
       send={send}
     />
@@ -159,26 +165,25 @@ function Bring({ session }: { session: SessionView }) {
 }
 
 export function NextAction({ session }: { session: SessionView }) {
-  // Without a machine, a code or an address of before is worth nothing.
   const ready = isReady(session.status);
   const url = ready ? safeAddress(session.sign_in.url) : null;
   return (
-    <section class="next" aria-labelledby="next">
-      <h2 id="next">What to do next</h2>
+    <section class="next-action" aria-labelledby="next-action">
+      <h2 id="next-action">What to do next</h2>
       <p>{session.next_action}</p>
       {ready && session.sign_in.failed !== null ? (
         <div class="note" role="alert" data-notice="tool-failed">
           <p>
-            <strong>{session.provider_name} says that it did not work.</strong> {session.sign_in.failed}
+            <strong>{session.provider_name} reports that the sign-in failed.</strong> {session.sign_in.failed}
           </p>
-          <p>The terminal shows what it asks now; Enter there starts it again if it has ended.</p>
+          <p>Continue in the terminal. If the tool has ended, press Enter there to start it again.</p>
         </div>
       ) : null}
       {ready ? <DeviceCode session={session} /> : null}
-      {url === null ? null : <Address session={session} url={url} />}
-      {ready && session.machine === null ? <Bring session={session} /> : null}
+      {url === null ? null : <SignInAddress session={session} url={url} />}
+      {ready && session.machine === null ? <PasteForm session={session} /> : null}
       {ready && session.machine === null ? <Methods session={session} /> : null}
-      {session.credential_use === null ? <p class="quiet policy">{session.policy_sentence}</p> : null}
+      {session.credential_use === null ? <p class="muted policy">{session.policy_sentence}</p> : null}
     </section>
   );
 }

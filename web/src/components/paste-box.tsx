@@ -1,11 +1,11 @@
-// Text into the machine's terminal: what was copied here is not on the machine's clipboard. One line: the terminal takes
-// no line breaks this way, and a text field drops them from what is pasted.
+// A form that sends one line of text to the machine, which has a separate clipboard. The API accepts no line breaks, and an input
+// element removes them from pasted text.
 
 import { useState } from "preact/hooks";
-import { asProblem, type ProblemBody } from "../api";
+import { toProblem, type Problem } from "../api";
 import { ProblemNote } from "./problem-note";
 
-/** The server takes up to 16 KiB at a time. */
+/** The API accepts up to 16 KiB. */
 const CHARACTERS_MAX = 16_384;
 
 interface PasteBoxProps {
@@ -13,27 +13,27 @@ interface PasteBoxProps {
   label: string;
   hint: string;
   button: string;
-  /** Not shown while it is typed. */
+  /** Hides the text while it is typed. */
   secret?: boolean;
-  /** What is said once it was sent; a send may say it itself. */
-  send: (text: string) => Promise<string | undefined>;
+  /** Sends the text and returns the message to show. */
+  send: (text: string) => Promise<string>;
 }
 
 export function PasteBox({ id, label, hint, button, secret = false, send }: PasteBoxProps) {
   const [text, setText] = useState("");
-  const [problem, setProblem] = useState<ProblemBody | null>(null);
-  const [said, say] = useState("");
+  const [problem, setProblem] = useState<Problem | null>(null);
+  const [message, setMessage] = useState("");
   const submit = (event: Event) => {
     event.preventDefault();
     if (text === "") return;
     setProblem(null);
-    say("");
+    setMessage("");
     send(text).then(
-      (words) => {
+      (sent_message) => {
         setText("");
-        say(words ?? "Sent to the machine.");
+        setMessage(sent_message);
       },
-      (thrown: unknown) => setProblem(asProblem(thrown)),
+      (error: unknown) => setProblem(toProblem(error)),
     );
   };
   const field = {
@@ -47,7 +47,7 @@ export function PasteBox({ id, label, hint, button, secret = false, send }: Past
     onInput: (event: Event & { currentTarget: HTMLInputElement }) => setText(event.currentTarget.value),
   } as const;
   return (
-    <form class="paste" onSubmit={submit}>
+    <form class="paste-box" onSubmit={submit}>
       <label for={id}>{label}</label>
       {secret ? <input type="password" {...field} /> : <input type="text" {...field} />}
       <p id={`${id}-hint`} class="hint">
@@ -57,8 +57,8 @@ export function PasteBox({ id, label, hint, button, secret = false, send }: Past
         <button type="submit" disabled={text === ""}>
           {button}
         </button>
-        <span role="status" class="quiet">
-          {said}
+        <span role="status" class="muted">
+          {message}
         </span>
       </div>
       {problem === null ? null : <ProblemNote problem={problem} />}

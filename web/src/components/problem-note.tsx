@@ -1,9 +1,9 @@
-// A refusal: what is so, what is particular, what to do.
+// An error: the sentence, the detail and the remedy.
 
 import type { ComponentChildren } from "preact";
-import type { ProblemBody } from "../api";
+import type { Problem } from "../api";
 
-export function ProblemNote({ problem, children }: { problem: ProblemBody; children?: ComponentChildren }) {
+export function ProblemNote({ problem, children }: { problem: Problem; children?: ComponentChildren }) {
   return (
     <div class="note bad" role="alert" data-problem={problem.code}>
       <p>

@@ -1,16 +1,16 @@
-// The tools as cards. One click is one session, also when it was two.
+// The offered tools as cards. A click starts one session, a double click too.
 
 import { useEffect, useRef, useState } from "preact/hooks";
-import { api, asProblem, type ProblemBody, type ProviderView } from "../api";
-import { sessionPage } from "../pages";
-import { lanesWords } from "../labels";
+import { api, toProblem, type Problem, type ProviderView } from "../api";
+import { lanesLabel } from "../labels";
+import { sessionPath } from "../pages";
 import { ProblemNote } from "./problem-note";
 
-function others(count: number): string {
-  return count === 1 ? "is another way" : `are ${count} other ways`;
+function otherMethods(count: number): string {
+  return count === 1 ? " There is 1 other method on the next page." : ` There are ${count} other methods on the next page.`;
 }
 
-/** Random for each click; `crypto.randomUUID` is not there on plain http. */
+/** A new random key. `crypto.randomUUID` exists only in secure contexts, not on plain http. */
 export function idempotencyKey(): string {
   const bytes = window.crypto.getRandomValues(new Uint8Array(16));
   return `page-${[...bytes].map((byte) => byte.toString(16).padStart(2, "0")).join("")}`;
@@ -18,41 +18,42 @@ export function idempotencyKey(): string {
 
 export function Providers({ providers }: { providers: ProviderView[] }) {
   const [starting, setStarting] = useState<string | null>(null);
-  const [problem, setProblem] = useState<ProblemBody | null>(null);
-  /** The key of the click under way: a second click before the answer is the same start. */
-  const key = useRef<string | null>(null);
+  const [problem, setProblem] = useState<Problem | null>(null);
+  /** The key of the request in progress; it blocks further clicks. */
+  const pending_key = useRef<string | null>(null);
 
   useEffect(() => {
-    const back = () => {
-      key.current = null;
+    // The browser may restore this page as it was left.
+    const onPageShow = () => {
+      pending_key.current = null;
       setStarting(null);
     };
-    window.addEventListener("pageshow", back);
-    return () => window.removeEventListener("pageshow", back);
+    window.addEventListener("pageshow", onPageShow);
+    return () => window.removeEventListener("pageshow", onPageShow);
   }, []);
 
   const start = (provider: ProviderView) => {
-    if (key.current !== null) return;
-    key.current = idempotencyKey();
+    if (pending_key.current !== null) return;
+    pending_key.current = idempotencyKey();
     setStarting(provider.id);
     setProblem(null);
-    api.start(provider.id, key.current).then(
-      (started) => window.location.assign(sessionPage(started.session.id, started.session.provider)),
-      (thrown: unknown) => {
-        key.current = null;
+    api.startSession({ provider: provider.id, idempotency_key: pending_key.current }).then(
+      ({ session }) => window.location.assign(sessionPath(session.id, { provider: session.provider })),
+      (error: unknown) => {
+        pending_key.current = null;
         setStarting(null);
-        setProblem(asProblem(thrown));
+        setProblem(toProblem(error));
       },
     );
   };
 
   const policies = new Set(providers.map((provider) => provider.policy_sentence));
-  /** Said once where it is the same for all. */
-  const one_policy = policies.size === 1 ? ([...policies][0] ?? null) : null;
+  /** If all tools have the same policy, it is shown once. */
+  const common_policy = policies.size === 1 ? ([...policies][0] ?? null) : null;
 
   return (
     <section aria-labelledby="tools">
-      <h2 id="tools" class="off-screen">
+      <h2 id="tools" class="visually-hidden">
         Tools
       </h2>
       {problem === null ? null : <ProblemNote problem={problem} />}
@@ -73,26 +74,26 @@ export function Providers({ providers }: { providers: ProviderView[] }) {
                 {provider.version === null ? null : <span class="version">{provider.version}</span>}
               </span>
               {provider.available ? (
-                <span class="card-text">
-                  Sign in with {lanesWords(provider.lanes)}.
-                  {provider.methods.length > 1 ? ` There ${others(provider.methods.length - 1)} on the next page.` : ""}
+                <span>
+                  Sign in with {lanesLabel(provider.lanes)}.
+                  {provider.methods.length > 1 ? otherMethods(provider.methods.length - 1) : ""}
                 </span>
               ) : provider.policy === "forbidden" ? (
-                <span class="card-text">Not available: {provider.policy_sentence}</span>
+                <span>Not available: {provider.policy_sentence}</span>
               ) : (
-                <span class="card-text">
-                  Not available: the machine image does not contain this tool. <code>anteroom image build</code> adds it.
+                <span>
+                  Not installed: the machine image does not contain this tool. <code>anteroom image build</code> adds it.
                 </span>
               )}
-              <span class="card-foot">
-                {starting === provider.id ? "Starting…" : one_policy === null ? provider.policy_sentence : null}
+              <span class="card-footer">
+                {starting === provider.id ? "Starting…" : common_policy === null ? provider.policy_sentence : null}
               </span>
             </button>
           </li>
         ))}
       </ul>
-      {one_policy === null ? null : <p class="quiet">{one_policy}</p>}
-      {providers.length === 0 ? <p class="quiet">This server offers no tool.</p> : null}
+      {common_policy === null ? null : <p class="muted">{common_policy}</p>}
+      {providers.length === 0 ? <p class="muted">This server offers no tools.</p> : null}
     </section>
   );
 }

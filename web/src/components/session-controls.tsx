@@ -1,75 +1,81 @@
-// How long the session lives, and the two ways to interfere: another machine, or the end.
+// The session's deadlines, and the buttons that stop the session or replace its machine.
 
 import { useState } from "preact/hooks";
-import { api, asProblem, type ProblemBody, type SessionView } from "../api";
-import { Ask } from "./confirm-dialog";
+import { api, toProblem, type Problem, type SessionView } from "../api";
+import { ConfirmDialog, type ConfirmDialogTexts } from "./confirm-dialog";
 import { Countdown } from "./countdown";
 import { ProblemNote } from "./problem-note";
 
-type Question = "cancel" | "restart";
+type Action = "cancel" | "restart";
 
-const WORDS: Record<Question, { question: string; detail: string; yes: string; no: string }> = {
+const DIALOGS: Record<Action, ConfirmDialogTexts> = {
   cancel: {
-    question: "Cancel this session?",
-    detail: "The machine is destroyed and no credential is kept. A sign-in that is under way is lost.",
-    yes: "Cancel the session",
-    no: "Go on",
+    question: "Stop this session?",
+    detail: "The machine is deleted and no credential is kept. An unfinished sign-in is lost.",
+    confirm: "Stop",
+    cancel: "Keep going",
   },
   restart: {
-    question: "Replace the machine?",
-    detail: "The machine is destroyed and a new one is started for this session. A sign-in that is under way is lost.",
-    yes: "Replace it",
-    no: "Keep it",
+    question: "Start over?",
+    detail: "The machine is deleted and a new one is started. An unfinished sign-in is lost.",
+    confirm: "Start over",
+    cancel: "Keep going",
   },
 };
 
-/** An external machine is not this server's to destroy. */
-const EXTERNAL_CANCEL = {
-  ...WORDS.cancel,
-  detail: "The machine itself goes on; no credential is kept. A sign-in that is under way there is lost to this server.",
+/** An external machine continues to run after the session. */
+const CANCEL_EXTERNAL: ConfirmDialogTexts = {
+  ...DIALOGS.cancel,
+  detail: "The external machine continues to run. No credential is kept, also if you finish the sign-in there.",
 };
 
-function words(question: Question, session: SessionView): (typeof WORDS)[Question] {
-  return question === "cancel" && session.machine !== null ? EXTERNAL_CANCEL : WORDS[question];
+function dialogTexts(action: Action, session: SessionView): ConfirmDialogTexts {
+  return action === "cancel" && session.machine !== null ? CANCEL_EXTERNAL : DIALOGS[action];
 }
 
-export function Controls({ session }: { session: SessionView }) {
-  const [asked, ask] = useState<Question | null>(null);
-  const [problem, setProblem] = useState<ProblemBody | null>(null);
+export function SessionControls({ session }: { session: SessionView }) {
+  const [to_confirm, setToConfirm] = useState<Action | null>(null);
+  const [problem, setProblem] = useState<Problem | null>(null);
   const [busy, setBusy] = useState(false);
-  const answered = (question: Question, yes: boolean) => {
-    ask(null);
-    if (!yes) return;
+  const perform = (action: Action) => {
     setBusy(true);
     setProblem(null);
-    const done = question === "cancel" ? api.cancel(session.id) : api.restart(session.id);
-    done.then(
+    const request = action === "cancel" ? api.cancel(session.id) : api.restart(session.id);
+    request.then(
       () => setBusy(false),
-      (thrown: unknown) => {
+      (error: unknown) => {
         setBusy(false);
-        setProblem(asProblem(thrown));
+        setProblem(toProblem(error));
       },
     );
   };
-  const spare = session.generations_max - session.generation;
+  const restarts_left = session.generations_max - session.generation;
   return (
-    <section class="controls" aria-label="This session">
-      <p class="limits">
-        <Countdown until={session.idle_deadline_at} before="Ends if unused in" />
-        <Countdown until={session.deadline_at} before="Ends at the latest in" />
+    <section class="session-controls" aria-label="This session">
+      <p class="deadlines">
+        <Countdown until={session.idle_deadline_at} prefix="Closes if unused in" />
+        <Countdown until={session.deadline_at} prefix="Closes at the latest in" />
       </p>
       <div class="row">
-        <button type="button" class="small" disabled={busy} data-action="cancel" onClick={() => ask("cancel")}>
-          Cancel session
+        <button type="button" class="small" disabled={busy} data-action="cancel" onClick={() => setToConfirm("cancel")}>
+          Stop
         </button>
-        {spare > 0 ? (
-          <button type="button" class="small" disabled={busy} data-action="restart" onClick={() => ask("restart")}>
-            Replace machine
+        {restarts_left > 0 ? (
+          <button type="button" class="small" disabled={busy} data-action="restart" onClick={() => setToConfirm("restart")}>
+            Start over
           </button>
         ) : null}
       </div>
       {problem === null ? null : <ProblemNote problem={problem} />}
-      {asked === null ? null : <Ask {...words(asked, session)} onAnswer={(yes) => answered(asked, yes)} />}
+      {to_confirm === null ? null : (
+        <ConfirmDialog
+          {...dialogTexts(to_confirm, session)}
+          onChoice={(choice) => {
+            setToConfirm(null);
+            if (choice === "confirm") perform(to_confirm);
+          }}
+        />
+      )}
     </section>
   );
 }

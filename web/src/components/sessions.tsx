@@ -1,9 +1,9 @@
 // The caller's sessions, newest first.
 
 import type { SessionView } from "../api";
-import { sessionPage, watchPage } from "../pages";
-import { isOver, statusWords } from "../labels";
-import { When } from "./when";
+import { hasEnded, statusLabel } from "../labels";
+import { sessionPath } from "../pages";
+import { DateTime } from "./date-time";
 
 const SHOWN_MAX = 12;
 
@@ -14,32 +14,33 @@ export function Sessions({ sessions }: { sessions: SessionView[] }) {
       <h2 id="sessions">Sessions</h2>
       <ul class="list">
         {sessions.slice(0, SHOWN_MAX).map((session) => {
-          const words = statusWords(session.status);
+          const { provider } = session;
+          const label = statusLabel(session.status);
           return (
             <li key={session.id} data-session={session.id}>
-              <a class="list-main" href={sessionPage(session.id, session.provider)}>
+              <a class="list-main" href={sessionPath(session.id, { provider })}>
                 {session.provider_name}
-                {session.user_id === null ? null : <span class="quiet"> for {session.user_id}</span>}
+                {session.user_id === null ? null : <span class="muted"> for {session.user_id}</span>}
               </a>
-              <span class={`badge ${words.tone}`}>{words.title}</span>
+              <span class={`badge ${label.tone}`}>{label.title}</span>
               <span class="list-text">
-                {isOver(session.status) ? (
+                {hasEnded(session.status) ? (
                   (session.reason?.sentence ?? "")
                 ) : (
                   <>
-                    Open: click to return to it.{" "}
-                    <a href={watchPage(session.id, session.provider)} data-action="watch">
-                      Watch<span class="off-screen"> {session.provider_name} without acting</span>
+                    Click the name to continue.{" "}
+                    <a href={sessionPath(session.id, { provider, view_only: true })} data-action="watch">
+                      Watch<span class="visually-hidden"> {session.provider_name} without control</span>
                     </a>
                   </>
                 )}
               </span>
-              <When at={session.created_at} />
+              <DateTime at={session.created_at} />
             </li>
           );
         })}
       </ul>
-      {sessions.length > SHOWN_MAX ? <p class="quiet">The newest {SHOWN_MAX} are shown.</p> : null}
+      {sessions.length > SHOWN_MAX ? <p class="muted">Only the newest {SHOWN_MAX} are shown.</p> : null}
     </section>
   );
 }

@@ -1,9 +1,10 @@
-// The session's way, step by step.
+// The session's steps.
 
 import type { SessionView } from "../api";
 import { stepsOf, type StepState } from "../steps";
 
-const SAID: Record<StepState, string> = {
+/** For screen readers. */
+const STATE_LABELS: Record<StepState, string> = {
   done: "done",
   current: "now",
   waiting: "not yet",
@@ -12,7 +13,7 @@ const SAID: Record<StepState, string> = {
 
 export function Steps({ session }: { session: SessionView }) {
   const steps = stepsOf(session);
-  if (steps === null) return <p class="raw">{session.status}</p>;
+  if (steps === null) return <p>{session.status}</p>;
   return (
     <ol class="steps" aria-label="Steps">
       {steps.map((step) => (
@@ -20,7 +21,7 @@ export function Steps({ session }: { session: SessionView }) {
           <span class="dot" aria-hidden="true" />
           <span>
             {step.name}
-            <span class="off-screen">: {SAID[step.state]}</span>
+            <span class="visually-hidden">: {STATE_LABELS[step.state]}</span>
             {step.detail === null ? null : <small>{step.detail}</small>}
           </span>
         </li>

@@ -1,4 +1,4 @@
-// What happened, in order, as the server recorded it.
+// The timeline: what happened in the session, oldest first.
 
 import type { TimelineEntry } from "../api";
 
@@ -18,7 +18,7 @@ export function Timeline({ entries, open }: { entries: readonly TimelineEntry[];
         Timeline <span class="count">{entries.length}</span>
       </summary>
       {entries.length === 0 ? (
-        <p class="quiet">Nothing yet.</p>
+        <p class="muted">Nothing yet.</p>
       ) : (
         <ol>
           {entries.map((entry) => (

@@ -1,169 +1,175 @@
 // /dashboard/remote-cli/auth?session=…&provider=…[#login_token=…]: one session, live.
 //
-//   pass (if any) ─▶ cookie ─▶ desktop's socket and state's stream, at once and side by side
+//   login token (if any) ─▶ cookie ─▶ the desktop's socket and the state's stream, opened in parallel
 //
-// The page is what the session's state says; no timer of its own moves it.
+// The page shows the session's state; it has no timer that changes it.
 
 import { useEffect, useState } from "preact/hooks";
-import { api, asProblem, type Me, type ProblemBody, type SessionView } from "../api";
-import { Desktop } from "../desktop";
-import { startHeartbeat } from "../heartbeat";
-import { Live } from "../session-stream";
-import { Controls } from "../components/controls";
+import { api, toProblem, type CurrentCaller, type Problem, type SessionView } from "../api";
 import { Countdown } from "../components/countdown";
 import { Ended } from "../components/ended";
 import { Frame } from "../components/frame";
+import { MachineView } from "../components/machine-view";
 import { NextAction } from "../components/next-action";
 import { ProblemNote } from "../components/problem-note";
-import { Replaced } from "../components/replaced";
-import { Stage } from "../components/machine-view";
+import { ReplacedNotice } from "../components/replaced-notice";
+import { SessionControls } from "../components/session-controls";
 import { StatusLine } from "../components/status-line";
 import { Steps } from "../components/steps";
 import { Timeline } from "../components/timeline";
-import { enter, takePass } from "../login-token";
-import { isViewOnly, PICK_PAGE, sessionPage } from "../pages";
+import { Desktop } from "../desktop";
+import { startHeartbeat } from "../heartbeat";
+import { hasEnded, statusLabel } from "../labels";
+import { extractLoginToken } from "../login-token";
+import { isViewOnly, sessionPath, START_PATH } from "../pages";
+import { SessionStream } from "../session-stream";
 import { useStore } from "../store";
 import type { Terminal } from "../terminal";
-import { isOver, statusWords } from "../labels";
 import { SignedOut } from "./signed-out";
 
-/** Exchanges the link's pass; what came of it. A refused pass is no matter when the cookie is there from before. */
-function usePass(): { ready: boolean; refused: ProblemBody | null } {
-  const [pass] = useState(takePass);
-  const [state, set] = useState<{ ready: boolean; refused: ProblemBody | null }>({ ready: pass === null, refused: null });
+interface LoginState {
+  finished: boolean;
+  problem: Problem | null;
+}
+
+/** Exchanges the link's login token. A rejected token does not matter if the browser has a cookie from an earlier login. */
+function useLogin(): LoginState {
+  const [login_token] = useState(extractLoginToken);
+  const [state, setState] = useState<LoginState>({ finished: login_token === null, problem: null });
   useEffect(() => {
-    if (pass === null) return;
-    enter(pass).then(
-      () => set({ ready: true, refused: null }),
-      (thrown: unknown) => set({ ready: true, refused: asProblem(thrown) }),
+    if (login_token === null) return;
+    api.login(login_token).then(
+      () => setState({ finished: true, problem: null }),
+      (error: unknown) => setState({ finished: true, problem: toProblem(error) }),
     );
-  }, [pass]);
+  }, [login_token]);
   return state;
 }
 
-export function Auth() {
+export function AuthPage() {
   const id = new URLSearchParams(window.location.search).get("session") ?? "";
-  const pass = usePass();
+  const login = useLogin();
   if (id === "") {
     return (
       <Frame title="No session" page="auth">
-        <h1>Which session?</h1>
-        <p>The address names no session.</p>
+        <h1>No session</h1>
+        <p>This address is not complete: it names no session.</p>
         <p>
-          <a class="button primary" href={PICK_PAGE}>
-            Pick a tool
+          <a class="button primary" href={START_PATH}>
+            Choose a tool
           </a>
         </p>
       </Frame>
     );
   }
-  if (!pass.ready) {
+  if (!login.finished) {
     return (
       <Frame title="Signing in" page="auth">
-        <p role="status">Signing this browser in…</p>
+        <p role="status">Signing in…</p>
       </Frame>
     );
   }
-  return <Session id={id} pass_refused={pass.refused} view_only={isViewOnly()} />;
+  return <SessionPage id={id} login_problem={login.problem} view_only={isViewOnly()} />;
 }
 
-interface Parts {
-  live: Live;
+interface Connections {
+  stream: SessionStream;
   desktop: Desktop;
 }
 
-/** The session's live parts, for as long as the page shows it. */
-function useParts(id: string, view_only: boolean): Parts {
-  const [parts] = useState<Parts>(() => ({ live: new Live(id), desktop: new Desktop(id, view_only) }));
+/** The connections of the page, from its first to its last render. */
+function useConnections(id: string, view_only: boolean): Connections {
+  const [connections] = useState<Connections>(() => ({ stream: new SessionStream(id), desktop: new Desktop(id, view_only) }));
   useEffect(() => {
-    parts.desktop.start();
-    parts.live.start();
-    const unwatch = parts.desktop.socket.state.watch((state) => {
-      // Told that it is over before the state said so, or back at the server before the state's own connection: ask for it.
-      if (state.is === "over" || (state.is === "open" && parts.live.state.value.link !== "live")) void parts.live.refresh();
+    const { stream, desktop } = connections;
+    desktop.start();
+    stream.start();
+    const unsubscribe = desktop.socket.state.subscribe((state) => {
+      // The desktop's socket learned before the stream that the session has ended or that the server is back.
+      if (state.status === "ended" || (state.status === "open" && stream.state.value.status !== "live")) void stream.refresh();
     });
     return () => {
-      unwatch();
-      parts.live.stop();
-      parts.desktop.stop();
+      unsubscribe();
+      stream.stop();
+      desktop.stop();
     };
-  }, [parts]);
-  return parts;
+  }, [connections]);
+  return connections;
 }
 
-function useMe(): Me | null {
-  const [me, set] = useState<Me | null>(null);
+function useCurrentCaller(): CurrentCaller | null {
+  const [caller, setCaller] = useState<CurrentCaller | null>(null);
   useEffect(() => {
-    void api.me().then(set, () => undefined);
+    void api.currentCaller().then(setCaller, () => undefined);
   }, []);
-  return me;
+  return caller;
 }
 
-/** The state first: the person may be signing in in another tab and see no more than this. */
+/** The status comes first: while the user signs in in another tab, only the beginning of this title is visible. */
 function titleOf(session: SessionView): string {
-  return `${statusWords(session.status).title} · ${session.provider_name}`;
+  return `${statusLabel(session.status).title} · ${session.provider_name}`;
 }
 
 function headline(session: SessionView, view_only: boolean): string {
   if (view_only) return `Watching ${session.provider_name}`;
   if (session.credential_use !== null) return `${session.provider_name} with a stored credential`;
-  return session.renews === null ? `Sign ${session.provider_name} in` : `Sign ${session.provider_name} in again`;
+  return session.renews === null ? `Connect ${session.provider_name}` : `Connect ${session.provider_name} again`;
 }
 
-interface SessionProps {
+interface SessionPageProps {
   id: string;
-  pass_refused: ProblemBody | null;
-  /** Whether the person only looks on. */
+  login_problem: Problem | null;
   view_only: boolean;
 }
 
-function Session({ id, pass_refused, view_only }: SessionProps) {
-  const { live, desktop } = useParts(id, view_only);
-  const { session, timeline, link, refusal } = useStore(live.state);
+function SessionPage({ id, login_problem, view_only }: SessionPageProps) {
+  const { stream, desktop } = useConnections(id, view_only);
+  const { session, timeline, status: stream_status, problem } = useStore(stream.state);
   const [terminal, setTerminal] = useState<Terminal | null>(null);
-  const me = useMe();
-  const over = session !== null && isOver(session.status);
+  const caller = useCurrentCaller();
+  const ended = session !== null && hasEnded(session.status);
   const status = session?.status;
   const generation = session?.generation;
 
-  // Looking on is no use of the session.
-  const uses = !over && refusal === null && !view_only;
-  useEffect(() => (uses ? startHeartbeat(id) : undefined), [id, uses]);
-  // A new state may be what a waiting socket waits for.
+  // A view-only page must not keep the session alive.
+  const keeps_alive = !ended && problem === null && !view_only;
+  useEffect(() => (keeps_alive ? startHeartbeat(id) : undefined), [id, keeps_alive]);
+  // After a change of the state, a connection that failed before may succeed.
   useEffect(() => {
-    if (over) {
+    if (ended) {
       desktop.stop();
       terminal?.stop();
     } else {
-      desktop.socket.nudge();
-      terminal?.socket.nudge();
+      desktop.socket.retryNow();
+      terminal?.socket.retryNow();
     }
-  }, [desktop, terminal, over, status, generation, link]);
+  }, [desktop, terminal, ended, status, generation, stream_status]);
 
-  // Back in sight, or back on the net: a wait that was long enough.
+  // Retry when the page becomes visible or the browser is online again.
   useEffect(() => {
-    const back = () => {
+    const onReturn = () => {
       if (document.visibilityState !== "visible") return;
-      desktop.socket.nudge();
-      terminal?.socket.nudge();
+      desktop.socket.retryNow();
+      terminal?.socket.retryNow();
     };
-    document.addEventListener("visibilitychange", back);
-    window.addEventListener("online", back);
+    document.addEventListener("visibilitychange", onReturn);
+    window.addEventListener("online", onReturn);
     return () => {
-      document.removeEventListener("visibilitychange", back);
-      window.removeEventListener("online", back);
+      document.removeEventListener("visibilitychange", onReturn);
+      window.removeEventListener("online", onReturn);
     };
   }, [desktop, terminal]);
 
   const openTerminal = () => {
-    if (terminal === null) void import("../terminal").then((code) => setTerminal((have) => have ?? new code.Terminal(id)));
+    if (terminal !== null) return;
+    void import("../terminal").then((module) => setTerminal((existing) => existing ?? new module.Terminal(id)));
   };
 
-  if (refusal !== null) return <Refusal refusal={refusal} pass_refused={pass_refused} />;
-  if (session !== null && over) {
+  if (problem !== null) return <SessionProblem problem={problem} login_problem={login_problem} />;
+  if (session !== null && ended) {
     return (
       <Frame title={titleOf(session)} page="auth" status={session.status}>
-        <Ended session={session} timeline={timeline} may_start={me !== null && me.role !== "viewer"} />
+        <Ended session={session} timeline={timeline} can_start={caller !== null && caller.role !== "viewer"} />
       </Frame>
     );
   }
@@ -173,25 +179,25 @@ function Session({ id, pass_refused, view_only }: SessionProps) {
         <div class="panel-column">
           <h1>{session === null ? "Session" : headline(session, view_only)}</h1>
           {session === null ? (
-            <p class="quiet" role="status">
-              {link === "lost" ? "The server does not answer. Trying again by itself." : "Loading…"}
+            <p class="muted" role="status">
+              {stream_status === "lost" ? "The server does not answer. Trying again…" : "Loading…"}
             </p>
           ) : (
             <>
-              <StatusLine session={session} link={link} />
-              <Replaced session={session} timeline={timeline} />
-              {view_only ? <ViewOnly session={session} /> : <NextAction session={session} />}
+              <StatusLine session={session} stream_status={stream_status} />
+              <ReplacedNotice session={session} timeline={timeline} />
+              {view_only ? <ViewOnlyNotice session={session} /> : <NextAction session={session} />}
             </>
           )}
         </div>
-        <Stage id={id} session={session} desktop={desktop} terminal={terminal} openTerminal={openTerminal} />
+        <MachineView id={id} session={session} desktop={desktop} terminal={terminal} openTerminal={openTerminal} />
         {session === null ? null : (
           <div class="panel-column">
             <Steps session={session} />
-            {view_only ? null : <Controls session={session} />}
+            {view_only ? null : <SessionControls session={session} />}
           </div>
         )}
-        <div class="below">
+        <div class="session-timeline">
           <Timeline entries={timeline} open={false} />
         </div>
       </div>
@@ -199,34 +205,33 @@ function Session({ id, pass_refused, view_only }: SessionProps) {
   );
 }
 
-function ViewOnly({ session }: { session: SessionView }) {
+function ViewOnlyNotice({ session }: { session: SessionView }) {
   return (
     <div class="note" data-notice="view-only">
       <p>
-        <strong>View only.</strong> What you type and click here does not reach the machine, and looking on does not keep the
-        session alive.
+        <strong>View only.</strong> Your keys and clicks are not sent to the machine, and watching does not keep the session open.
       </p>
       <p>
-        <Countdown until={session.idle_deadline_at} before="Ends if unused in" />
+        <Countdown until={session.idle_deadline_at} prefix="Closes if unused in" />
       </p>
       <p>
-        <a class="button small" href={sessionPage(session.id, session.provider)}>
-          Take part
+        <a class="button small" href={sessionPath(session.id, { provider: session.provider })}>
+          Take control
         </a>
       </p>
     </div>
   );
 }
 
-function Refusal({ refusal, pass_refused }: { refusal: ProblemBody; pass_refused: ProblemBody | null }) {
-  if (refusal.close_code === 4401) return <SignedOut problem={pass_refused ?? refusal} />;
+function SessionProblem({ problem, login_problem }: { problem: Problem; login_problem: Problem | null }) {
+  if (problem.close_code === 4401) return <SignedOut problem={login_problem ?? problem} />;
   return (
-    <Frame title="This session cannot be shown" page="auth" status="refused">
+    <Frame title="This session cannot be shown" page="auth" status="error">
       <h1>This session cannot be shown</h1>
-      <ProblemNote problem={refusal} />
+      <ProblemNote problem={problem} />
       <p>
-        <a class="button primary" href={PICK_PAGE}>
-          Pick a tool
+        <a class="button primary" href={START_PATH}>
+          Choose a tool
         </a>
       </p>
     </Frame>

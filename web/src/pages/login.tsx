@@ -1,54 +1,55 @@
-// /login#login_token=…: the operator's link. Exchanges the pass for a cookie and goes on to the dashboard.
+// /login#login_token=…: the operator's link. Exchanges the login token for a cookie and continues on the start page.
 
 import { useEffect, useState } from "preact/hooks";
-import { api, asProblem, type ProblemBody } from "../api";
+import { api, toProblem, type Problem } from "../api";
 import { Frame } from "../components/frame";
 import { ProblemNote } from "../components/problem-note";
-import { enter, takePass } from "../login-token";
+import { extractLoginToken } from "../login-token";
+import { START_PATH } from "../pages";
 
-const DASHBOARD = "/dashboard/remote-cli";
+const NO_LOGIN_TOKEN: Problem = {
+  code: "no_login_token",
+  sentence: "This link is not complete.",
+  remedy: "Open the whole link, with everything after the # sign.",
+  close_code: 4401,
+};
 
-export function Enter() {
-  const [problem, setProblem] = useState<ProblemBody | null>(null);
-  const [already, setAlready] = useState(false);
+export function LoginPage() {
+  const [problem, setProblem] = useState<Problem | null>(null);
+  const [signed_in, setSignedIn] = useState(false);
   useEffect(() => {
-    const pass = takePass();
-    const settled = (refused: ProblemBody) => {
-      setProblem(refused);
-      // A link opened twice in one browser: the first time has signed it in.
-      void api.me().then(
-        () => setAlready(true),
+    const login_token = extractLoginToken();
+    const onFailed = (login_problem: Problem) => {
+      setProblem(login_problem);
+      // If the link was opened twice in one browser, the first time has signed it in.
+      void api.currentCaller().then(
+        () => setSignedIn(true),
         () => undefined,
       );
     };
-    if (pass === null) {
-      settled({
-        code: "no_pass",
-        sentence: "This link has no pass in it.",
-        remedy: "Open the whole link, with everything after the # sign.",
-        close_code: 4401,
-      });
+    if (login_token === null) {
+      onFailed(NO_LOGIN_TOKEN);
       return;
     }
-    void enter(pass).then(
-      () => window.location.replace(DASHBOARD),
-      (thrown: unknown) => settled(asProblem(thrown)),
+    void api.login(login_token).then(
+      () => window.location.replace(START_PATH),
+      (error: unknown) => onFailed(toProblem(error)),
     );
   }, []);
   if (problem === null) {
     return (
-      <Frame title="Signing in" page="enter">
-        <p role="status">Signing this browser in…</p>
+      <Frame title="Signing in" page="login">
+        <p role="status">Signing in…</p>
       </Frame>
     );
   }
   return (
-    <Frame title="This link does not work" page="enter">
+    <Frame title="This link does not work" page="login">
       <h1>This link does not work</h1>
       <ProblemNote problem={problem} />
-      {already ? (
+      {signed_in ? (
         <p>
-          This browser is signed in already: <a href={DASHBOARD}>go on to the dashboard</a>.
+          This browser is already signed in: <a href={START_PATH}>continue to the start page</a>.
         </p>
       ) : (
         <p>

@@ -1,14 +1,13 @@
-// /dashboard/remote-cli: which tool to sign in; what was signed in before.
+// /dashboard/remote-cli: start a session; earlier sessions and stored credentials.
 
 import { useCallback, useEffect, useState } from "preact/hooks";
 import {
   api,
-  asProblem,
-  Refused,
+  ApiError,
+  toProblem,
   type CredentialMeta,
   type Health,
-  type Me,
-  type ProblemBody,
+  type Problem,
   type ProviderView,
   type SessionView,
 } from "../api";
@@ -18,23 +17,25 @@ import { HealthNote } from "../components/health-note";
 import { ProblemNote } from "../components/problem-note";
 import { Providers } from "../components/providers";
 import { Sessions } from "../components/sessions";
-import { sessionPage } from "../pages";
+import { sessionPath } from "../pages";
 import { SignedOut } from "./signed-out";
 
-interface Shown {
-  me: Me;
+/** Delay before the session page's code is preloaded. */
+const PRELOAD_DELAY_MS = 1_500;
+
+interface PageData {
   providers: ProviderView[];
   sessions: SessionView[];
   credentials: CredentialMeta[];
   health: Health | null;
 }
 
-async function load(): Promise<Shown> {
-  const me = await api.me();
-  if (me.session !== null && me.role === "viewer") {
-    // A viewer may see one session and nothing else: go there.
-    const session = await api.session(me.session);
-    window.location.replace(sessionPage(session.id, session.provider));
+async function load(): Promise<PageData> {
+  const caller = await api.currentCaller();
+  if (caller.session !== null && caller.role === "viewer") {
+    // A viewer may see only one session: redirect to its page.
+    const session = await api.session(caller.session);
+    window.location.replace(sessionPath(session.id, { provider: session.provider }));
     return new Promise(() => undefined);
   }
   const [providers, sessions, credentials, health] = await Promise.all([
@@ -43,44 +44,43 @@ async function load(): Promise<Shown> {
     api.credentials(),
     api.health(),
   ]);
-  return { me, providers, sessions, credentials, health };
+  return { providers, sessions, credentials, health };
 }
 
-export function Pick() {
-  const [shown, show] = useState<Shown | null>(null);
-  const [problem, setProblem] = useState<ProblemBody | null>(null);
-  const [signed_out, setSignedOut] = useState<ProblemBody | null>(null);
+export function StartPage() {
+  const [data, setData] = useState<PageData | null>(null);
+  const [problem, setProblem] = useState<Problem | null>(null);
+  const [signed_out, setSignedOut] = useState<Problem | null>(null);
   const reload = useCallback(() => {
     load().then(
       (next) => {
-        show(next);
+        setData(next);
         setProblem(null);
       },
-      (thrown: unknown) => {
-        if (thrown instanceof Refused && thrown.status === 401) setSignedOut(thrown.problem);
-        else setProblem(asProblem(thrown));
+      (error: unknown) => {
+        if (error instanceof ApiError && error.status === 401) setSignedOut(error.problem);
+        else setProblem(toProblem(error));
       },
     );
   }, []);
   useEffect(() => {
     reload();
-    // The page may come back from the browser's memory, as it was left.
+    // The browser may restore this page as it was left.
     window.addEventListener("pageshow", reload);
-    // The next page's code, while nobody waits for it.
-    const idle = window.setTimeout(() => void import("./auth"), 1_500);
+    const preload = window.setTimeout(() => void import("./auth"), PRELOAD_DELAY_MS);
     return () => {
       window.removeEventListener("pageshow", reload);
-      window.clearTimeout(idle);
+      window.clearTimeout(preload);
     };
   }, [reload]);
 
   if (signed_out !== null) return <SignedOut problem={signed_out} />;
   return (
-    <Frame title="Sign a tool in" page="pick">
-      <h1>Sign a tool in</h1>
+    <Frame title="Connect a tool" page="start">
+      <h1>Connect a tool</h1>
       <p class="lead">
-        Pick a tool. It starts in a machine of its own that is thrown away afterwards; you sign in, and only the credential is
-        kept, sealed.
+        Choose a tool and sign in. It runs in a temporary machine that is deleted afterwards. Only your sign-in is kept,
+        encrypted.
       </p>
       {problem === null ? null : (
         <ProblemNote problem={problem}>
@@ -89,18 +89,18 @@ export function Pick() {
           </button>
         </ProblemNote>
       )}
-      {shown === null ? (
+      {data === null ? (
         problem === null ? (
-          <p class="quiet" role="status">
+          <p class="muted" role="status">
             Loading…
           </p>
         ) : null
       ) : (
         <>
-          <HealthNote health={shown.health} />
-          <Providers providers={shown.providers} />
-          <Sessions sessions={shown.sessions} />
-          <Credentials credentials={shown.credentials} providers={shown.providers} onChange={reload} />
+          <HealthNote health={data.health} />
+          <Providers providers={data.providers} />
+          <Sessions sessions={data.sessions} />
+          <Credentials credentials={data.credentials} providers={data.providers} onChange={reload} />
         </>
       )}
     </Frame>

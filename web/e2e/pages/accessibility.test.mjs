@@ -5,36 +5,36 @@ import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import test from "node:test";
 import { fileURLToPath } from "node:url";
-import { until } from "../browser.mjs";
+import { waitUntil } from "../browser.mjs";
 import { inSeconds, signIn } from "../fake-server/samples.mjs";
-import { faint, inaccessible } from "./screenshots.mjs";
-import { desktopShows, openSession, PHONE, scene, statusIs, WIDE } from "./scene.mjs";
+import { lowContrastTexts, accessibilityFaults } from "./accessibility.mjs";
+import { desktopShows, openSession, PHONE, runScene, statusIs, WIDE } from "./scene.mjs";
 
 const SIGN_IN = signIn({ url: "https://auth.openai.com/codex/device", device_code: "ABCD-12345", device_code_until: inSeconds(850) });
-const LOOKS = /** @type {const} */ ([
+const DEVICES = /** @type {const} */ ([
   ["wide-light", { viewport: WIDE, colorScheme: "light" }],
   ["wide-dark", { viewport: WIDE, colorScheme: "dark" }],
   ["phone-light", { viewport: PHONE, colorScheme: "light", hasTouch: true, isMobile: true, deviceScaleFactor: 2 }],
   ["phone-dark", { viewport: PHONE, colorScheme: "dark", hasTouch: true, isMobile: true, deviceScaleFactor: 2 }],
 ]);
 
-for (const [name, look] of LOOKS) {
-  test(`${name}: every page is named, labelled, in contrast and no wider than its window`, async () => {
-    await scene(look, async (stage) => {
-      const { page, fakeServer, base, shoot } = stage;
-      const check = async (/** @type {string} */ shot) => {
-        await shoot(`${shot}-${name}`);
-        assert.deepEqual(await inaccessible(page), [], shot);
-        assert.deepEqual(await faint(page), [], shot);
+for (const [name, device] of DEVICES) {
+  test(`${name}: every page has names, labels and contrast, and fits its window`, async () => {
+    await runScene(device, async (scene) => {
+      const { page, fakeServer, base, shoot } = scene;
+      const check = async (/** @type {string} */ screenshot) => {
+        await shoot(`${screenshot}-${name}`);
+        assert.deepEqual(await accessibilityFaults(page), [], screenshot);
+        assert.deepEqual(await lowContrastTexts(page), [], screenshot);
       };
       fakeServer.add({ status: "completed" });
       fakeServer.add({ status: "cancelled", reason: { code: "cancelled", sentence: "The session was cancelled." } });
       await page.goto(`${base}/dashboard/remote-cli`);
       await page.waitForSelector("[data-credential]");
-      await check("pick");
-      const id = await openSession(stage, { sign_in: SIGN_IN });
+      await check("start");
+      const id = await openSession(scene, { sign_in: SIGN_IN });
       await desktopShows(page);
-      fakeServer.tell(id, "machine_ready", "The machine is ready.", { waited_ms: 174 });
+      fakeServer.addEntry(id, "machine_ready", "The machine is ready.", { waited_ms: 174 });
       await page.click(".timeline > summary");
       await page.waitForSelector("[data-kind=machine_ready]");
       await check("session");
@@ -43,22 +43,22 @@ for (const [name, look] of LOOKS) {
       await check("replacing");
       fakeServer.change(id, { status: "completed", credential: fakeServer.credentials[0] ?? null, reason: null });
       await statusIs(page, "completed");
-      await page.waitForSelector("text=Sign another tool in");
+      await page.waitForSelector("text=Connect another tool");
       await check("completed");
     });
   });
 }
 
-test("a phone's own keyboard types into the desktop", async () => {
-  await scene({ viewport: PHONE, hasTouch: true, isMobile: true }, async (stage) => {
-    const { page, fakeServer } = stage;
-    await openSession(stage);
+test("the on-screen keyboard of a phone types into the desktop", async () => {
+  await runScene({ viewport: PHONE, hasTouch: true, isMobile: true }, async (scene) => {
+    const { page, fakeServer } = scene;
+    await openSession(scene);
     await desktopShows(page);
-    await page.tap(".keys >> text=Keyboard");
+    await page.tap(".keys-bar >> text=Keyboard");
     assert.equal(await page.evaluate(() => document.activeElement?.tagName), "TEXTAREA");
     await page.keyboard.insertText("hé");
     await page.keyboard.press("Backspace");
-    await until("the keys", () => (fakeServer.desktop()?.keys.length ?? 0) >= 3);
+    await waitUntil("the keys", () => (fakeServer.desktop()?.keys.length ?? 0) >= 3);
     assert.deepEqual(fakeServer.desktop()?.keys, [0x68, 0xe9, 0xff08]);
   });
 });
@@ -67,20 +67,20 @@ test("a phone's own keyboard types into the desktop", async () => {
 async function tabTo(page, selector) {
   for (let count = 0; count < 40; count += 1) {
     await page.keyboard.press("Tab");
-    const there = await page.evaluate((wanted) => document.activeElement?.matches(wanted) ?? false, selector);
-    if (there) return;
+    const reached = await page.evaluate((wanted) => document.activeElement?.matches(wanted) ?? false, selector);
+    if (reached) return;
   }
-  assert.fail(`Tab does not lead to ${selector}`);
+  assert.fail(`Tab does not reach ${selector}`);
 }
 
-test("with the keyboard alone: pick, use the desktop, leave it, see the terminal, cancel", async () => {
-  await scene({}, async (stage) => {
-    const { page, fakeServer, base, shoot } = stage;
+test("the keyboard alone suffices to start, use the desktop, leave it, use the terminal and cancel", async () => {
+  await runScene({}, async (scene) => {
+    const { page, fakeServer, base, shoot } = scene;
     await page.goto(`${base}/dashboard/remote-cli`);
     await page.waitForSelector("[data-provider=codex]");
     await page.keyboard.press("Tab");
     await shoot("keyboard-skip-link");
-    assert.equal(await page.evaluate(() => document.activeElement?.className), "skip");
+    assert.equal(await page.evaluate(() => document.activeElement?.className), "skip-link");
     await page.keyboard.press("Enter");
     await tabTo(page, "[data-provider=codex]");
     await shoot("keyboard-card");
@@ -90,18 +90,18 @@ test("with the keyboard alone: pick, use the desktop, leave it, see the terminal
     fakeServer.change(id, { status: "vm_started" });
     await desktopShows(page);
     await tabTo(page, "#tab-desktop");
-    // Into the desktop: from now on, Tab is the machine's.
+    // The focus moves into the desktop: from now on, Tab is sent to the machine.
     await page.keyboard.press("Tab");
     await page.keyboard.type("x");
     await page.keyboard.press("Tab");
-    await until("the keys", () => (fakeServer.desktop()?.keys.length ?? 0) >= 2);
+    await waitUntil("the keys", () => (fakeServer.desktop()?.keys.length ?? 0) >= 2);
     assert.deepEqual(fakeServer.desktop()?.keys, [0x78, 0xff09]);
     await page.keyboard.press("Shift+F6");
     assert.equal(await page.evaluate(() => document.activeElement?.id), "tab-desktop");
     await page.keyboard.press("ArrowRight");
-    await until("the terminal", async () => ((await page.textContent(".xterm-rows").catch(() => "")) ?? "").includes("codex login"));
+    await waitUntil("the terminal", async () => ((await page.textContent(".xterm-rows").catch(() => "")) ?? "").includes("codex login"));
     await page.keyboard.type("y");
-    await until("the key", () => fakeServer.typed.includes("y"));
+    await waitUntil("the key", () => fakeServer.terminal_input.includes("y"));
     await page.keyboard.press("Shift+F6");
     assert.equal(await page.evaluate(() => document.activeElement?.id), "tab-terminal");
     await page.focus("[data-action=cancel]");
@@ -113,34 +113,34 @@ test("with the keyboard alone: pick, use the desktop, leave it, see the terminal
   });
 });
 
-test("on an https page every socket is wss, and nothing built names an address of its own", async () => {
-  const place = await mkdtemp(join(tmpdir(), "anteroom-e2e-tls-"));
+test("on an https page every socket is wss, and the HTML refers only to its assets", async () => {
+  const directory = await mkdtemp(join(tmpdir(), "anteroom-e2e-tls-"));
   try {
-    const [key, cert] = [join(place, "key.pem"), join(place, "cert.pem")];
+    const [key, cert] = [join(directory, "key.pem"), join(directory, "cert.pem")];
     execFileSync("openssl", ["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2", "-subj", "/CN=127.0.0.1", "-keyout", key, "-out", cert], { stdio: "ignore" });
     const tls = { key: await readFile(key, "utf8"), cert: await readFile(cert, "utf8") };
-    await scene({ tls, ignoreHTTPSErrors: true }, async (stage) => {
-      await openSession(stage);
-      await desktopShows(stage.page);
-      assert.ok(stage.sockets.length > 0);
-      for (const socket of stage.sockets) assert.match(socket, /^wss:\/\/127\.0\.0\.1:/);
+    await runScene({ tls, ignoreHTTPSErrors: true }, async (scene) => {
+      await openSession(scene);
+      await desktopShows(scene.page);
+      assert.ok(scene.sockets.length > 0);
+      for (const socket of scene.sockets) assert.match(socket, /^wss:\/\/127\.0\.0\.1:/);
     });
   } finally {
-    await rm(place, { recursive: true, force: true });
+    await rm(directory, { recursive: true, force: true });
   }
   const dist = join(dirname(fileURLToPath(import.meta.url)), "../../dist");
   for (const page of (await readdir(dist)).filter((name) => name.endsWith(".html"))) {
     const html = await readFile(join(dist, page), "utf8");
-    assert.ok(!/(src|href)="(?!\/assets\/)/.test(html), `${page} loads only its own assets`);
-    assert.ok(!/<script(?![^>]*src=)|<style|\sstyle=|\son\w+=/.test(html), `${page} has nothing inline`);
+    assert.ok(!/(src|href)="(?!\/assets\/)/.test(html), `${page} refers only to files in /assets`);
+    assert.ok(!/<script(?![^>]*src=)|<style|\sstyle=|\son\w+=/.test(html), `${page} has no inline script or style`);
   }
 });
 
-test("who wants less motion gets none", async () => {
-  await scene({ reducedMotion: "reduce" }, async (stage) => {
-    await openSession(stage, { status: "vm_creating", queue_position: 3 });
-    await stage.page.waitForSelector(".lamp");
-    const moving = await stage.page.evaluate(() => document.getAnimations().filter((one) => one.playState === "running").length);
-    assert.equal(moving, 0);
+test("with reduced motion, nothing is animated", async () => {
+  await runScene({ reducedMotion: "reduce" }, async (scene) => {
+    await openSession(scene, { status: "vm_creating", queue_position: 3 });
+    await scene.page.waitForSelector(".status-light");
+    const animations = await scene.page.evaluate(() => document.getAnimations().filter((one) => one.playState === "running").length);
+    assert.equal(animations, 0);
   });
 });

@@ -2,8 +2,8 @@
 //! on a free port with a temporary state directory and uses it as a viewer does: over HTTP and a WebSocket.
 
 use super::{machine_environment, print_line};
-use anteroom_controller::{config::Config, random};
-use anteroom_rfb::{RfbClient, ViewerSocket};
+use anteroom_controller::{config::Config, limits::ServerLimits, random};
+use anteroom_rfb::client::{RfbClient, ViewerSocket};
 use anteroom_server::{Server, StateDir};
 use anteroom_store::{NewCaller, Role, Sha256Hex};
 use anteroom_wire::{
@@ -75,7 +75,7 @@ pub(super) async fn run(mut config: Config, command: BenchCommand) -> anyhow::Re
     config.providers.insert(WAITING.into(), waiting_provider().context("the waiting provider is invalid")?);
     let environment = machine_environment::prepare(&config).await?;
     let dir = StateDir::lock(&config.state_dir)?;
-    let server = anteroom_server::start(config, &dir, environment, true).await?;
+    let server = anteroom_server::start(config, ServerLimits::default(), &dir, environment, true).await?;
     let measured = measure(&server, &provider, count).await;
     let stopped = stop_machines(&server).await;
     server.stop().await;

@@ -3,17 +3,24 @@
 
 use anteroom_controller::config::SOCKET_NAME;
 use anteroom_wire::ProblemBody;
-use bytes::Bytes;
-use http::{Method, Request, StatusCode};
-use http_body_util::{BodyExt, Full, Limited};
-use hyper::body::Incoming;
-use hyper_util::rt::TokioIo;
+use bytes::{Bytes, BytesMut};
+use eventsource_stream::{EventStreamError, Eventsource};
+use futures_util::StreamExt;
+use http::{HeaderValue, Method, StatusCode, header};
+use reqwest::{Request, Response, Url, redirect::Policy};
 use serde::{Serialize, de::DeserializeOwned};
-use std::{os::fd::AsRawFd, path::Path, time::Duration};
+use std::{
+    fs::File,
+    os::fd::AsRawFd,
+    path::Path,
+    pin::pin,
+    sync::atomic::{AtomicUsize, Ordering::Relaxed},
+    time::Duration,
+};
 use tokio::net::UnixStream;
 use tokio_tungstenite::{
     WebSocketStream, client_async,
-    tungstenite::{Error as SocketError, client::IntoClientRequest, http::HeaderValue},
+    tungstenite::{Error as SocketError, client::IntoClientRequest},
 };
 
 const RESPONSE_BYTES_MAX: usize = 16 * 1024 * 1024;
@@ -30,8 +37,8 @@ pub(crate) enum ClientError {
     NoServer {
         /// The state directory.
         dir: String,
-        /// The error of the connection attempt.
-        reason: std::io::Error,
+        /// The cause.
+        reason: String,
     },
     /// The server returned an error.
     #[error("{}{} {}", .0.sentence, .0.detail.as_ref().map(|detail| format!(" ({detail})")).unwrap_or_default(), .0.remedy)]
@@ -53,20 +60,26 @@ impl Client {
         Self { dir: state_dir.to_owned() }
     }
 
-    async fn connect(&self) -> Result<UnixStream, ClientError> {
-        let fail = |reason| ClientError::NoServer { dir: self.dir.display().to_string(), reason };
-        // Through the directory's file descriptor, because the path of a Unix socket is limited to 107 bytes.
-        let dir = std::fs::File::open(&self.dir).map_err(fail)?;
-        UnixStream::connect(format!("/proc/self/fd/{}/{SOCKET_NAME}", dir.as_raw_fd())).await.map_err(fail)
+    /// Sends the request on a new connection.
+    async fn send(&self, request: Request) -> Result<Response, ClientError> {
+        let (_dir, socket) = self.socket_path()?;
+        let http = reqwest::Client::builder().unix_socket(socket).redirect(Policy::none()).build();
+        let http = http.map_err(|error| invalid(&root_cause(&error)))?;
+        http.execute(request).await.map_err(|error| {
+            if error.is_connect() { self.no_server(root_cause(&error)) } else { request_error(&error) }
+        })
     }
 
-    async fn send(&self, request: Request<Full<Bytes>>) -> Result<http::Response<Incoming>, ClientError> {
-        let stream = self.connect().await?;
-        let invalid = |error: hyper::Error| ClientError::InvalidResponse(error.to_string());
-        let (mut sender, connection) =
-            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(invalid)?;
-        tokio::spawn(connection);
-        sender.send_request(request).await.map_err(invalid)
+    /// The path of the socket, valid while the returned directory is open. It leads through the directory's file descriptor, because
+    /// the path of a Unix socket is limited to 107 bytes.
+    fn socket_path(&self) -> Result<(File, String), ClientError> {
+        let dir = File::open(&self.dir).map_err(|error| self.no_server(error.to_string()))?;
+        let path = format!("/proc/self/fd/{}/{SOCKET_NAME}", dir.as_raw_fd());
+        Ok((dir, path))
+    }
+
+    fn no_server(&self, reason: String) -> ClientError {
+        ClientError::NoServer { dir: self.dir.display().to_string(), reason }
     }
 
     /// Sends a request with a JSON body or none, and parses the JSON response.
@@ -81,7 +94,7 @@ impl Client {
     ) -> Result<T, ClientError> {
         let bytes = self.exchange(request(method, path, body)?).await?;
         let bytes: &[u8] = if bytes.is_empty() { b"null" } else { &bytes };
-        serde_json::from_slice(bytes).map_err(|error| ClientError::InvalidResponse(error.to_string()))
+        serde_json::from_slice(bytes).map_err(|error| invalid(&error))
     }
 
     /// Sends a request without a body and returns the response's bytes.
@@ -93,16 +106,12 @@ impl Client {
     }
 
     /// Sends the request and returns the body of a 2xx response, within the limits of size and time.
-    async fn exchange(&self, request: Request<Full<Bytes>>) -> Result<Bytes, ClientError> {
-        let exchange = async {
-            let response = self.send(request).await?;
-            let status = response.status();
-            let bytes = collect(response.into_body()).await?;
-            if status.is_success() { Ok(bytes) } else { Err(api_error(status, &bytes)) }
-        };
-        tokio::time::timeout(Duration::from_secs(RESPONSE_S_MAX), exchange)
-            .await
-            .unwrap_or_else(|_| Err(ClientError::InvalidResponse(format!("no response within {RESPONSE_S_MAX} s"))))
+    async fn exchange(&self, mut request: Request) -> Result<Bytes, ClientError> {
+        *request.timeout_mut() = Some(Duration::from_secs(RESPONSE_S_MAX));
+        let response = self.send(request).await?;
+        let status = response.status();
+        let bytes = collect(response).await?;
+        if status.is_success() { Ok(bytes) } else { Err(api_error(status, &bytes)) }
     }
 
     /// Opens a WebSocket and offers these subprotocols (comma-separated).
@@ -110,20 +119,19 @@ impl Client {
     /// # Errors
     /// As [`Client::call`].
     pub(crate) async fn socket(&self, path: &str, subprotocols: &str) -> Result<LocalSocket, ClientError> {
-        let invalid = |error: &dyn std::fmt::Display| ClientError::InvalidResponse(error.to_string());
         let address = format!("ws://localhost{path}");
         let mut request = address.into_client_request().map_err(|error| invalid(&error))?;
         let offered = HeaderValue::from_str(subprotocols).map_err(|error| invalid(&error))?;
         request.headers_mut().insert("sec-websocket-protocol", offered);
-        let stream = self.connect().await?;
+        let (_dir, path) = self.socket_path()?;
+        let stream = UnixStream::connect(path).await.map_err(|error| self.no_server(error.to_string()))?;
         match tokio::time::timeout(Duration::from_secs(RESPONSE_S_MAX), client_async(request, stream)).await {
             Ok(Ok((socket, _))) => Ok(socket),
             Ok(Err(SocketError::Http(response))) => {
-                let status = StatusCode::from_u16(response.status().as_u16()).unwrap_or(StatusCode::BAD_GATEWAY);
-                Err(api_error(status, response.body().as_deref().unwrap_or_default()))
+                Err(api_error(response.status(), response.body().as_deref().unwrap_or_default()))
             }
             Ok(Err(error)) => Err(invalid(&error)),
-            Err(_) => Err(ClientError::InvalidResponse(format!("no response within {RESPONSE_S_MAX} s"))),
+            Err(_) => Err(no_response()),
         }
     }
 
@@ -145,52 +153,77 @@ impl Client {
         mut on_event: impl FnMut(&str, &str) -> bool,
     ) -> Result<(), ClientError> {
         let mut request = request(Method::GET, path, None::<&()>)?;
-        request.headers_mut().insert(http::header::ACCEPT, http::HeaderValue::from_static("text/event-stream"));
+        request.headers_mut().insert(header::ACCEPT, HeaderValue::from_static("text/event-stream"));
         let response = self.send(request).await?;
         if !response.status().is_success() {
             let status = response.status();
-            return Err(api_error(status, &collect(response.into_body()).await?));
+            return Err(api_error(status, &collect(response).await?));
         }
-        let mut body = response.into_body();
-        let mut pending = String::new();
-        while let Some(frame) = body.frame().await {
-            let frame = frame.map_err(|error| ClientError::InvalidResponse(error.to_string()))?;
-            pending.push_str(&String::from_utf8_lossy(frame.data_ref().map_or(&[][..], |data| data)));
-            while let Some(end) = pending.find("\n\n") {
-                let block: String = pending.drain(..end + 2).collect();
-                let field = |name: &str| block.lines().find_map(|line| line.strip_prefix(name)).map(str::trim_start);
-                if let Some(data) = field("data:")
-                    && !on_event(field("event:").unwrap_or("message"), data)
-                {
-                    return Ok(());
-                }
+        let bytes_since_event = AtomicUsize::new(0);
+        let chunks = response.bytes_stream().map(|chunk| {
+            let chunk = chunk.map_err(|error| request_error(&error))?;
+            match bytes_since_event.fetch_add(chunk.len(), Relaxed) + chunk.len() {
+                ..=RESPONSE_BYTES_MAX => Ok(chunk),
+                _ => Err(invalid(&"a server-sent event is too large")),
             }
-            if pending.len() > RESPONSE_BYTES_MAX {
-                return Err(ClientError::InvalidResponse("a server-sent event is too large".into()));
+        });
+        let mut events = pin!(chunks.eventsource());
+        while let Some(event) = events.next().await {
+            bytes_since_event.store(0, Relaxed);
+            let event = event.map_err(|error| match error {
+                EventStreamError::Transport(error) => error,
+                error @ (EventStreamError::Utf8(_) | EventStreamError::Parser(_)) => invalid(&error),
+            })?;
+            if !on_event(&event.event, &event.data) {
+                return Ok(());
             }
         }
-        Err(ClientError::InvalidResponse("the server closed the event stream".into()))
+        Err(invalid(&"the server closed the event stream"))
     }
 }
 
-fn request<B: Serialize>(method: Method, path: &str, body: Option<&B>) -> Result<Request<Full<Bytes>>, ClientError> {
-    let invalid = |error: &dyn std::fmt::Display| ClientError::InvalidResponse(error.to_string());
-    let bytes = body.map(serde_json::to_vec).transpose().map_err(|error| invalid(&error))?;
-    Request::builder()
-        .method(method)
-        .uri(path)
-        .header(http::header::HOST, "localhost")
-        .header(http::header::CONTENT_TYPE, "application/json")
-        .body(Full::new(bytes.unwrap_or_default().into()))
-        .map_err(|error| invalid(&error))
+fn request<B: Serialize>(method: Method, path: &str, body: Option<&B>) -> Result<Request, ClientError> {
+    let url = Url::parse(&format!("http://localhost{path}")).map_err(|error| invalid(&error))?;
+    let mut request = Request::new(method, url);
+    request.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    if let Some(body) = body {
+        *request.body_mut() = Some(serde_json::to_vec(body).map_err(|error| invalid(&error))?.into());
+    }
+    Ok(request)
 }
 
-async fn collect(body: Incoming) -> Result<Bytes, ClientError> {
-    let collected = Limited::new(body, RESPONSE_BYTES_MAX).collect().await;
-    Ok(collected.map_err(|error| ClientError::InvalidResponse(error.to_string()))?.to_bytes())
+async fn collect(mut response: Response) -> Result<Bytes, ClientError> {
+    let mut bytes = BytesMut::new();
+    while let Some(chunk) = response.chunk().await.map_err(|error| request_error(&error))? {
+        bytes.extend_from_slice(&chunk);
+        if bytes.len() > RESPONSE_BYTES_MAX {
+            return Err(invalid(&format_args!("it has more than {RESPONSE_BYTES_MAX} bytes")));
+        }
+    }
+    Ok(bytes.freeze())
 }
 
 fn api_error(status: StatusCode, bytes: &[u8]) -> ClientError {
-    serde_json::from_slice(bytes)
-        .map_or_else(|_| ClientError::InvalidResponse(format!("status {status}")), ClientError::Api)
+    serde_json::from_slice(bytes).map_or_else(|_| invalid(&format_args!("status {status}")), ClientError::Api)
+}
+
+/// The error of a request on an open connection.
+fn request_error(error: &reqwest::Error) -> ClientError {
+    if error.is_timeout() { no_response() } else { invalid(&root_cause(error)) }
+}
+
+fn no_response() -> ClientError {
+    invalid(&format_args!("no response within {RESPONSE_S_MAX} s"))
+}
+
+fn invalid(cause: &dyn std::fmt::Display) -> ClientError {
+    ClientError::InvalidResponse(cause.to_string())
+}
+
+fn root_cause(error: &reqwest::Error) -> String {
+    let mut cause: &dyn std::error::Error = error;
+    while let Some(source) = cause.source() {
+        cause = source;
+    }
+    cause.to_string()
 }

@@ -6,6 +6,7 @@ use anteroom_controller::{
     image::ImageFacts,
 };
 use anteroom_machine::{
+    CONSOLE_BYTES_MAX,
     image::Image,
     qemu::{
         self, Accelerator, AcceleratorReport, Hardware, KvmStatus, PrepareProgress, ProbeSettings, Template,
@@ -19,6 +20,8 @@ use std::{path::PathBuf, sync::Arc};
 
 /// Time for the probe guest to boot on KVM, milliseconds. With working KVM it takes one second.
 const PROBE_MS_MAX: u64 = 8_000;
+/// Time for the template's cold boot, milliseconds. It starts a browser, which takes minutes under emulation.
+const TEMPLATE_BOOT_MS_MAX: u64 = 600_000;
 
 /// The directory of machine images.
 pub(super) fn images_dir(config: &Config) -> PathBuf {
@@ -76,8 +79,8 @@ pub(super) async fn prepare_template(
             tcg_cache_mib: machines.tcg_cache_mib,
         },
         geometry: Geometry { width: machines.width, height: machines.height },
-        prepare_ms_max: machines.template_boot_s_max.saturating_mul(1_000),
-        console_bytes_max: machines.console_bytes_max,
+        prepare_ms_max: TEMPLATE_BOOT_MS_MAX,
+        console_bytes_max: CONSOLE_BYTES_MAX,
     };
     let show = |progress| match progress {
         PrepareProgress::Found => display.show("template found", "", Some(1.0)),

@@ -1,11 +1,8 @@
 //! Progress of a long operation: a bar on a terminal, lines otherwise.
 
 use indicatif::{ProgressBar, ProgressStyle};
-use std::{
-    io::IsTerminal,
-    sync::{Mutex, PoisonError},
-    time::Duration,
-};
+use parking_lot::Mutex;
+use std::{io::IsTerminal, time::Duration};
 
 /// The progress display of one operation.
 pub(super) struct ProgressDisplay {
@@ -30,7 +27,7 @@ impl ProgressDisplay {
         self.bar.set_message(text);
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "0 to 1000")]
         self.bar.set_position((fraction.unwrap_or(0.0).clamp(0.0, 1.0) * 1_000.0) as u64);
-        let mut last_step = self.last_step.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut last_step = self.last_step.lock();
         if self.bar.is_hidden() && *last_step != step {
             eprintln!("  {step}");
             step.clone_into(&mut last_step);

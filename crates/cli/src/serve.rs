@@ -1,7 +1,7 @@
 //! `anteroom serve`.
 
 use super::{machine_environment, print_line};
-use anteroom_controller::{config::Config, log};
+use anteroom_controller::{config::Config, limits::ServerLimits, log};
 use anteroom_server::StateDir;
 use std::process::ExitCode;
 use tokio::signal::unix::{SignalKind, signal};
@@ -13,7 +13,7 @@ pub(super) async fn run(config: Config, demo: bool) -> anyhow::Result<ExitCode> 
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
     let minutes = config.sessions.login_link_s_max / 60;
-    let server = anteroom_server::start(config, &state_dir, environment, demo).await?;
+    let server = anteroom_server::start(config, ServerLimits::default(), &state_dir, environment, demo).await?;
     let link = anteroom_server::operator_login_link(&server).await?;
     print_line(format_args!("\nAnteroom is listening at {}", server.app.auth.base_url));
     print_line(format_args!("Machines run under {}.", server.app.image.accelerator));

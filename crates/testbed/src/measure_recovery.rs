@@ -2,7 +2,7 @@
 //! the API and the timeline report the exit, and when the viewer sees a desktop again.
 
 use crate::{ApiClient, processes};
-use anteroom_rfb::{RfbClient, ViewerSocket};
+use anteroom_rfb::client::{RfbClient, ViewerSocket};
 use anteroom_wire::{MachineId, SessionId, TimelineKind, api::Status};
 use anyhow::{Context, ensure};
 use std::{

@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
-use anteroom_rfb::{RfbClient, RfbError};
+use anteroom_rfb::client::{RfbClient, RfbError};
 use anteroom_testbed::fake_rfb_server::{
     BLOCK_COLOUR, Behaviour, FakeRfbServer, SPOT_COLOUR, background_after_key, background_of, write_behaviour,
 };

@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
 use anteroom_machine::{BoxBody, Channels, HostService, Machines, Settings, State, StopReason};
-use anteroom_rfb::RfbClient;
+use anteroom_rfb::client::RfbClient;
 use anteroom_testbed::{Leaks, PlainProcess, fake_rfb_server::background_of};
 use anteroom_wire::MachineId;
 use http::Response;

@@ -48,28 +48,30 @@ pub const SUBPROTOCOL: &str = "binary";
 /// The most bytes of a close frame's reason (RFC 6455 §5.5: 125 for the frame, two of them the code).
 const REASON_BYTES_MAX: usize = 123;
 
-/// Limits of a tunnel.
+/// Limits of a tunnel. They are constants for the server; tests change them.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct TunnelSettings {
-    /// Time between two pings, milliseconds.
+    /// Time between two pings, milliseconds. Reverse proxies close connections that are idle for 60 s.
     pub ping_every_ms: u64,
-    /// A viewer without activity for this long after a ping is disconnected, milliseconds.
+    /// A viewer without activity for this long after a ping is disconnected, milliseconds. Two pings may be lost.
     pub pong_ms_max: u64,
-    /// A viewer that does not accept a chunk within this time is disconnected, milliseconds.
+    /// A viewer that does not accept a chunk within this time is disconnected, milliseconds. A mobile connection may pause for tens
+    /// of seconds.
     pub stall_ms_max: u64,
-    /// Bytes read from the machine at once; also the largest WebSocket message sent to a viewer.
+    /// Bytes read from the machine at once; also the largest WebSocket message sent to a viewer. Bounds the memory of a slow viewer.
     pub chunk_bytes: usize,
-    /// The largest message a viewer may send, bytes.
+    /// The largest message a viewer may send, bytes. RFB messages of a viewer are small, except for pasted text.
     pub message_bytes_max: usize,
-    /// Bytes from the viewer that are buffered while the stream is being opened.
+    /// Bytes from the viewer that are buffered while the stream is being opened. RFB viewers wait for the server's greeting.
     pub first_bytes_max: usize,
-    /// Timeout for opening the stream, milliseconds.
+    /// Timeout for opening the stream, milliseconds. It also ends a longer `sessions.socket_wait_ms_max`; pages
+    /// connect again.
     pub connect_ms_max: u64,
     /// After the stream ended: how long to wait for the session's reason before the WebSocket is closed with 4502,
-    /// milliseconds.
+    /// milliseconds. A session usually ends within a second after its machine.
     pub close_reason_wait_ms: u64,
-    /// Timeout for the close handshake, milliseconds.
+    /// Timeout for the close handshake, milliseconds: one round trip on a slow connection.
     pub close_ms_max: u64,
 }
 

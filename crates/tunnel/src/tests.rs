@@ -3,7 +3,7 @@
 mod long_connections;
 
 use super::*;
-use anteroom_rfb::{CloseReason, ViewerSocket};
+use anteroom_rfb::client::{CloseReason, ViewerSocket};
 use axum::{Router, extract::State, routing::get};
 use std::{
     future::Future,

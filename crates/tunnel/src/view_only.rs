@@ -15,13 +15,16 @@
 //! never offered to the machine, and an unknown message closes the connection. Memory is bounded: at most one message is
 //! buffered.
 
+use anteroom_rfb::{
+    client_messages::{self, MessageType, UnknownMessage},
+    handshake::{CHALLENGE_RESPONSE_BYTES, SECURITY_NONE, SECURITY_VNC_AUTHENTICATION, VERSION},
+};
 use anteroom_wire::{Problem, ProblemBody};
 use bytes::{Buf, Bytes, BytesMut};
 
-/// Supported security types: None, and VNC authentication, which external desktops may require.
-const NONE: u8 = 1;
-const VNC_AUTHENTICATION: u8 = 2;
-const CHALLENGE_RESPONSE_BYTES: usize = 16;
+/// Supported security types. External desktops may require VNC authentication.
+const SECURITY_TYPES: [u8; 2] = [SECURITY_NONE, SECURITY_VNC_AUTHENTICATION];
+const VERSION_3_7: &[u8; 12] = b"RFB 003.007\n";
 /// Encodings of one SetEncodings; noVNC and TigerVNC send about thirty.
 const ENCODINGS_MAX: usize = 256;
 /// Fence: "the payload … at most 64 bytes".
@@ -112,12 +115,10 @@ impl ViewOnlyFilter {
         let buffer = &self.buffer[..];
         match self.expected {
             Expected::Version if buffer.len() < 12 => Ok(Action::Wait),
-            Expected::Version => match &buffer[..12] {
-                b"RFB 003.008\n" | b"RFB 003.007\n" => Ok(Action::Pass(12)),
-                _ => Err(malformed("a view-only viewer must use RFB 3.7 or 3.8")),
-            },
+            Expected::Version if buffer.starts_with(VERSION) || buffer.starts_with(VERSION_3_7) => Ok(Action::Pass(12)),
+            Expected::Version => Err(malformed("a view-only viewer must use RFB 3.7 or 3.8")),
             Expected::SecurityType | Expected::ClientInit if buffer.is_empty() => Ok(Action::Wait),
-            Expected::SecurityType if ![NONE, VNC_AUTHENTICATION].contains(&buffer[0]) => {
+            Expected::SecurityType if !SECURITY_TYPES.contains(&buffer[0]) => {
                 Err(malformed(format!("a view-only viewer must use security type 1 or 2, not {}", buffer[0])))
             }
             Expected::SecurityType | Expected::ClientInit => Ok(Action::Pass(1)),
@@ -127,58 +128,47 @@ impl ViewOnlyFilter {
         }
     }
 
-    /// Client messages of RFC 6143 §7.5 and of the registered extensions that noVNC and TigerVNC use.
     fn message_action(&self) -> Result<Action, ProblemBody> {
         let buffer = &self.buffer[..];
-        let Some(&kind) = buffer.first() else { return Ok(Action::Wait) };
-        let pass_if_complete = |count: usize| if buffer.len() < count { Action::Wait } else { Action::Pass(count) };
-        Ok(match kind {
-            0 => pass_if_complete(20),
-            2 => {
-                let Some(count) = u16_at(buffer, 2) else { return Ok(Action::Wait) };
-                if count > ENCODINGS_MAX {
-                    return Err(too_large(format!("{count} encodings in SetEncodings; the limit is {ENCODINGS_MAX}")));
-                }
-                let count = 4 + 4 * count;
-                if buffer.len() < count { Action::Wait } else { Action::FilterEncodings(count) }
+        let head = client_messages::head(buffer).map_err(|unknown| match unknown {
+            UnknownMessage::Type(other) => malformed(format!("a view-only viewer sent message type {other}")),
+            UnknownMessage::QemuType(other) => malformed(format!("a view-only viewer sent QEMU's message {other}")),
+        })?;
+        let Some(head) = head else { return Ok(Action::Wait) };
+        let is_complete = buffer.len() >= head.bytes;
+        match head.message_type {
+            MessageType::SetEncodings if (head.bytes - 4) / 4 > ENCODINGS_MAX => {
+                let count = (head.bytes - 4) / 4;
+                Err(too_large(format!("{count} encodings in SetEncodings; the limit is {ENCODINGS_MAX}")))
             }
-            3 | 150 => pass_if_complete(10),
-            248 => match buffer.get(8) {
-                None => Action::Wait,
-                Some(&length) if usize::from(length) > FENCE_BYTES_MAX => {
-                    return Err(too_large(format!("a Fence with {length} bytes")));
-                }
-                Some(&length) => pass_if_complete(9 + usize::from(length)),
-            },
-            4 => Action::Drop(8),
-            5 => Action::Drop(6),
-            6 => match u32_at(buffer, 4) {
-                None => Action::Wait,
-                // The extended clipboard sends its length as a negative number.
-                Some(length) => self.drop_clipboard(8, length.cast_signed().unsigned_abs() as usize)?,
-            },
-            250 => Action::Drop(4),
-            251 => match buffer.get(6) {
-                None => Action::Wait,
-                Some(&screens) => Action::Drop(8 + 16 * usize::from(screens)),
-            },
-            255 => match (buffer.get(1), u16_at(buffer, 2)) {
-                (Some(0), _) => Action::Drop(12),
-                (None, _) | (Some(1), None) => Action::Wait,
-                (Some(1), Some(0 | 1)) => Action::Drop(4),
-                (Some(1), Some(2)) => Action::Drop(10),
-                (Some(other), _) => return Err(malformed(format!("a view-only viewer sent QEMU's message {other}"))),
-            },
-            other => return Err(malformed(format!("a view-only viewer sent message type {other}"))),
-        })
-    }
-
-    fn drop_clipboard(&self, header: usize, length: usize) -> Result<Action, ProblemBody> {
-        if length > self.dropped_bytes_max {
-            let limit = self.dropped_bytes_max;
-            return Err(too_large(format!("{length} bytes of clipboard text; the limit is {limit}")));
+            MessageType::Fence if head.bytes - 9 > FENCE_BYTES_MAX => {
+                Err(too_large(format!("a Fence with {} bytes", head.bytes - 9)))
+            }
+            MessageType::ClientCutText if head.bytes - 8 > self.dropped_bytes_max => {
+                let (length, limit) = (head.bytes - 8, self.dropped_bytes_max);
+                Err(too_large(format!("{length} bytes of clipboard text; the limit is {limit}")))
+            }
+            MessageType::SetPixelFormat
+            | MessageType::SetEncodings
+            | MessageType::FramebufferUpdateRequest
+            | MessageType::EnableContinuousUpdates
+            | MessageType::Fence
+                if !is_complete =>
+            {
+                Ok(Action::Wait)
+            }
+            MessageType::SetEncodings => Ok(Action::FilterEncodings(head.bytes)),
+            MessageType::SetPixelFormat
+            | MessageType::FramebufferUpdateRequest
+            | MessageType::EnableContinuousUpdates
+            | MessageType::Fence => Ok(Action::Pass(head.bytes)),
+            MessageType::KeyEvent
+            | MessageType::PointerEvent
+            | MessageType::ClientCutText
+            | MessageType::Xvp
+            | MessageType::SetDesktopSize
+            | MessageType::Qemu => Ok(Action::Drop(head.bytes)),
         }
-        Ok(Action::Drop(header + length))
     }
 }
 
@@ -187,7 +177,7 @@ impl Expected {
     fn after(self, first: u8) -> Self {
         match self {
             Self::Version => Self::SecurityType,
-            Self::SecurityType if first == VNC_AUTHENTICATION => Self::ChallengeResponse,
+            Self::SecurityType if first == SECURITY_VNC_AUTHENTICATION => Self::ChallengeResponse,
             Self::SecurityType | Self::ChallengeResponse => Self::ClientInit,
             Self::ClientInit | Self::Message => Self::Message,
         }
@@ -208,14 +198,6 @@ fn write_without_input_extensions(message: &[u8], out: &mut BytesMut) {
         count += 1;
     }
     out[start + 2..start + 4].copy_from_slice(&count.to_be_bytes());
-}
-
-fn u16_at(bytes: &[u8], at: usize) -> Option<usize> {
-    Some(usize::from(u16::from_be_bytes(bytes.get(at..at + 2)?.try_into().ok()?)))
-}
-
-fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
-    Some(u32::from_be_bytes(bytes.get(at..at + 4)?.try_into().ok()?))
 }
 
 fn malformed(detail: impl Into<String>) -> ProblemBody {

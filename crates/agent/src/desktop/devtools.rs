@@ -1,11 +1,12 @@
 //! Chromium's DevTools protocol over the pipe of `--remote-debugging-pipe`: JSON messages, each terminated by NUL.
 
+use parking_lot::Mutex;
 use serde_json::{Value, json};
 use std::{
     collections::HashMap,
     io,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -31,10 +32,6 @@ pub(crate) enum DevToolsError {
 
 type Waiting = Arc<Mutex<HashMap<u64, oneshot::Sender<Value>>>>;
 
-fn lock(waiting: &Waiting) -> MutexGuard<'_, HashMap<u64, oneshot::Sender<Value>>> {
-    waiting.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 /// The pipe to one browser process.
 pub(crate) struct DevTools {
     input: tokio::sync::Mutex<pipe::Sender>,
@@ -55,7 +52,7 @@ impl DevTools {
         let answered = waiting.clone();
         let reader = tokio::spawn(async move {
             let _ = read(output, &answered).await;
-            lock(&answered).clear(); // calls that still wait fail as closed
+            answered.lock().clear(); // calls that still wait fail as closed
         });
         Self { input: tokio::sync::Mutex::new(input), waiting, last: AtomicU64::new(0), reader }
     }
@@ -66,13 +63,13 @@ impl DevTools {
         let mut bytes = json!({ "id": id, "method": method, "params": params }).to_string().into_bytes();
         bytes.push(0);
         let (respond, response) = oneshot::channel();
-        lock(&self.waiting).insert(id, respond);
+        self.waiting.lock().insert(id, respond);
         let exchange = async {
             self.input.lock().await.write_all(&bytes).await.map_err(|_| DevToolsError::Closed)?;
             response.await.map_err(|_| DevToolsError::Closed)
         };
         let answer = tokio::time::timeout(Duration::from_millis(ms_max), exchange).await;
-        lock(&self.waiting).remove(&id);
+        self.waiting.lock().remove(&id);
         let mut answer = answer.map_err(|_| DevToolsError::Timeout(method))??;
         match answer.get("error") {
             Some(error) => {
@@ -102,7 +99,7 @@ async fn read(mut output: pipe::Receiver, waiting: &Waiting) -> io::Result<()> {
             // A message that is too long was truncated and does not parse. Events have no id.
             if let Ok(message) = serde_json::from_slice::<Value>(&pending)
                 && let Some(id) = message["id"].as_u64()
-                && let Some(respond) = lock(waiting).remove(&id)
+                && let Some(respond) = waiting.lock().remove(&id)
             {
                 let _ = respond.send(message);
             }

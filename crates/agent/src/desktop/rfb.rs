@@ -1,6 +1,10 @@
 //! The agent as an RFB client (RFC 6143) of the display server: probes it, sets its size, makes a connection in advance for a viewer, and
 //! requests a first picture to warm it up.
 
+use anteroom_rfb::{
+    client_messages::{set_desktop_size, set_encodings, set_pixel_format, update_request},
+    handshake::{SECURITY_NONE, ServerInitHead, VERSION},
+};
 use anteroom_wire::agent::Geometry;
 use std::{io, path::Path, time::Duration};
 use tokio::{
@@ -10,10 +14,6 @@ use tokio::{
 
 /// The whole exchange with the display server, including the connect.
 const EXCHANGE_MS_MAX: u64 = 5_000;
-/// The protocol version of the agent, and the only one for which it makes a handshake in advance.
-pub(crate) const VERSION: &[u8; 12] = b"RFB 003.008\n";
-/// Security type "none".
-pub(crate) const NO_SECURITY: u8 = 1;
 /// The ExtendedDesktopSize pseudo-encoding.
 const EXTENDED_DESKTOP_SIZE: i32 = -308;
 const NAME_BYTES_MAX: u32 = 4 * 1024;
@@ -24,17 +24,15 @@ const WARM_UP_BYTES_MAX: usize = 48 * 1024 * 1024;
 
 /// The `ServerInit` message of the display server, which begins with the desktop's size.
 #[derive(Debug)]
-pub(crate) struct ServerInit(Vec<u8>);
+pub(crate) struct ServerInit {
+    bytes: Vec<u8>,
+    size: Geometry,
+}
 
 impl ServerInit {
     /// The whole message, to be sent to a viewer.
     pub(crate) fn bytes(&self) -> &[u8] {
-        &self.0
-    }
-
-    fn size(&self) -> Geometry {
-        let number = |at: usize| self.0.get(at..at + 2).map_or(0, |two| u16::from_be_bytes([two[0], two[1]]));
-        Geometry { width: number(0), height: number(2) }
+        &self.bytes
     }
 }
 
@@ -51,27 +49,19 @@ pub(crate) async fn probe(socket: &Path) -> io::Result<()> {
 pub(crate) async fn resize(socket: &Path, size: Geometry) -> io::Result<()> {
     limited(async {
         let mut stream = UnixStream::connect(socket).await?;
-        if handshake(&mut stream, true).await?.size() == size {
+        if handshake(&mut stream, true).await?.size == size {
             return Ok(());
         }
-        let mut request = vec![2, 0, 0, 1]; // SetEncodings, one
-        request.extend(EXTENDED_DESKTOP_SIZE.to_be_bytes());
+        let mut request = set_encodings([EXTENDED_DESKTOP_SIZE]);
         // The server sends the size only in updates: request one of a single pixel.
-        request.extend([3, 0, 0, 0, 0, 0, 0, 1, 0, 1]);
-        request.extend([251, 0]); // SetDesktopSize
-        request.extend(size.width.to_be_bytes());
-        request.extend(size.height.to_be_bytes());
-        request.extend([1, 0]); // one screen
-        request.extend([0; 8]); // its id 0, at 0,0
-        request.extend(size.width.to_be_bytes());
-        request.extend(size.height.to_be_bytes());
-        request.extend([0; 4]);
+        request.extend(update_request(false, 1, 1));
+        request.extend(set_desktop_size(size.width, size.height));
         stream.write_all(&request).await?;
         drop(stream.shutdown().await);
         // A new client gets the present size.
         loop {
             let mut again = UnixStream::connect(socket).await?;
-            if handshake(&mut again, true).await?.size() == size {
+            if handshake(&mut again, true).await?.size == size {
                 return Ok(());
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
@@ -108,15 +98,10 @@ pub(crate) async fn connect_with_version(socket: &Path, version: [u8; 12]) -> io
 pub(crate) async fn warm_up(socket: &Path, encodings: &[i32]) -> io::Result<()> {
     limited(async {
         let mut stream = UnixStream::connect(socket).await?;
-        let size = handshake(&mut stream, true).await?.size();
-        // SetPixelFormat as viewers do: 32 bits, depth 24, little endian, true colour, red << 16, green << 8, blue.
-        let mut request = vec![0, 0, 0, 0, 32, 24, 0, 1, 0, 255, 0, 255, 0, 255, 16, 8, 0, 0, 0, 0];
-        request.extend([2, 0]); // SetEncodings
-        request.extend(u16::try_from(encodings.len()).unwrap_or(0).to_be_bytes());
-        request.extend(encodings.iter().flat_map(|encoding| encoding.to_be_bytes()));
-        request.extend([3, 0, 0, 0, 0, 0]); // the whole picture
-        request.extend(size.width.to_be_bytes());
-        request.extend(size.height.to_be_bytes());
+        let size = handshake(&mut stream, true).await?.size;
+        let mut request = set_pixel_format();
+        request.extend(set_encodings(encodings.iter().copied()));
+        request.extend(update_request(false, size.width, size.height));
         stream.write_all(&request).await?;
         stream.readable().await?;
         let (mut buf, mut total) = (vec![0; 64 * 1024], 0);
@@ -157,22 +142,22 @@ async fn handshake(stream: &mut UnixStream, shared: bool) -> io::Result<ServerIn
     let count = stream.read_u8().await?;
     let mut types = vec![0; usize::from(count)];
     stream.read_exact(&mut types).await?;
-    if !types.contains(&NO_SECURITY) {
+    if !types.contains(&SECURITY_NONE) {
         return Err(io::Error::new(io::ErrorKind::PermissionDenied, "the display server asks for a password"));
     }
-    stream.write_all(&[NO_SECURITY]).await?;
+    stream.write_all(&[SECURITY_NONE]).await?;
     if stream.read_u32().await? != 0 {
         return Err(io::ErrorKind::PermissionDenied.into());
     }
     stream.write_all(&[u8::from(shared)]).await?;
-    // Width, height, pixel format, the name's length; then the name.
-    let mut init = vec![0; 24];
-    stream.read_exact(&mut init).await?;
-    let name = u32::from_be_bytes([init[20], init[21], init[22], init[23]]);
-    if name > NAME_BYTES_MAX {
+    let mut head = [0; ServerInitHead::BYTES];
+    stream.read_exact(&mut head).await?;
+    let ServerInitHead { width, height, name_bytes } = ServerInitHead::parse(&head);
+    if name_bytes > NAME_BYTES_MAX {
         return Err(io::Error::new(io::ErrorKind::InvalidData, "the desktop's name is too long"));
     }
-    init.resize(24 + name as usize, 0);
-    stream.read_exact(&mut init[24..]).await?;
-    Ok(ServerInit(init))
+    let mut bytes = head.to_vec();
+    bytes.resize(head.len() + name_bytes as usize, 0);
+    stream.read_exact(&mut bytes[head.len()..]).await?;
+    Ok(ServerInit { bytes, size: Geometry { width, height } })
 }

@@ -15,19 +15,16 @@
 //! receives anything is dropped (its viewer would have to see that first). The display server closes one when the desktop changes its
 //! size, since it did not announce support for that.
 
-use super::rfb::{self, NO_SECURITY, ServerInit, VERSION};
+use super::rfb::{self, ServerInit};
 use crate::{
     log,
     platform::{environment::Environment, readiness::Readiness},
 };
+use anteroom_rfb::handshake::{OFFER_NONE, SECURITY_NONE, SECURITY_OK, VERSION, security_failure};
 use anteroom_wire::agent::Stage;
+use parking_lot::{Mutex, MutexGuard};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use std::{
-    io,
-    path::Path,
-    sync::{Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use std::{io, path::Path, time::Duration};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::UnixStream,
@@ -43,7 +40,7 @@ const BROWSER_ENCODINGS: [i32; 4] = [1, 7, -26, -254];
 /// The encoding of every viewer: raw.
 const RAW_ENCODING: [i32; 1] = [0];
 /// The reason sent to a viewer of 3.8 that selects a security type that was not offered.
-const NOT_OFFERED: &[u8] = b"security type was not offered";
+const NOT_OFFERED: &str = "security type was not offered";
 
 /// A shared connection that has completed its handshake, and has sent nothing else.
 #[derive(Debug)]
@@ -91,7 +88,7 @@ pub(crate) struct WarmSlot {
 
 impl WarmSlot {
     fn lock(&self) -> MutexGuard<'_, Option<oneshot::Sender<Request>>> {
-        self.offer.lock().unwrap_or_else(PoisonError::into_inner)
+        self.offer.lock()
     }
 
     /// The warm connection, if there is an unused one. Never waits for a new connection.
@@ -184,15 +181,13 @@ async fn read_request<V: AsyncRead + AsyncWrite + Unpin>(viewer: &mut V) -> io::
     if version != *VERSION {
         return Ok(ViewerRequest::Version(version));
     }
-    send(viewer, &[1, NO_SECURITY]).await?;
-    if viewer.read_u8().await? != NO_SECURITY {
-        let mut failure = vec![0, 0, 0, 1, 0, 0, 0, NOT_OFFERED.len() as u8];
-        failure.extend(NOT_OFFERED);
-        send(viewer, &failure).await?;
+    send(viewer, &OFFER_NONE).await?;
+    if viewer.read_u8().await? != SECURITY_NONE {
+        send(viewer, &security_failure(NOT_OFFERED)).await?;
         let message = "the viewer selected a security type that was not offered";
         return Err(io::Error::new(io::ErrorKind::InvalidData, message));
     }
-    send(viewer, &[0; 4]).await?;
+    send(viewer, &SECURITY_OK).await?;
     Ok(ViewerRequest::Connect { shared: viewer.read_u8().await? != 0 })
 }
 

@@ -1,13 +1,11 @@
 //! The local terminal: raw mode while the command runs, restored afterwards in every case.
 
 use anteroom_wire::agent::TerminalSize;
+use parking_lot::Mutex;
 use rustix::termios::{OptionalActions, Termios, tcgetattr, tcgetwinsize, tcsetattr};
 use std::{
     io::{self, Write},
-    sync::{
-        Mutex, PoisonError,
-        atomic::{AtomicBool, Ordering::Relaxed},
-    },
+    sync::atomic::{AtomicBool, Ordering::Relaxed},
 };
 
 /// Resets the modes that a full-screen program may leave set: margins, alternate screen, mouse, bracketed paste, application keys,
@@ -32,7 +30,7 @@ impl RawMode {
         let original = tcgetattr(rustix::stdio::stdin())?;
         let mut raw = original.clone();
         raw.make_raw();
-        *ORIGINAL_MODES.lock().unwrap_or_else(PoisonError::into_inner) = Some(original);
+        *ORIGINAL_MODES.lock() = Some(original);
         // A build with panic=abort does not run destructors.
         let previous_hook = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |panic| {
@@ -57,7 +55,7 @@ pub(super) fn is_raw() -> bool {
 }
 
 fn restore() {
-    let original = ORIGINAL_MODES.lock().unwrap_or_else(PoisonError::into_inner).take();
+    let original = ORIGINAL_MODES.lock().take();
     if let Some(original) = original {
         let mut out = io::stdout().lock();
         // Fails only if the terminal was closed, which needs no restore.

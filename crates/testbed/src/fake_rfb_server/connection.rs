@@ -4,6 +4,10 @@ use super::{
     Behaviour, TICK_MS,
     framebuffer::{Framebuffer, PixelFormat},
 };
+use anteroom_rfb::{
+    client_messages::{self, MessageType},
+    handshake::{OFFER_NONE, SECURITY_NONE, SECURITY_OK, VERSION, server_init},
+};
 use std::{io, time::Duration};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -16,7 +20,7 @@ use tokio::{
 };
 
 /// The longest clipboard text that is read, bytes.
-const TEXT_BYTES_MAX: u32 = 1 << 20;
+const TEXT_BYTES_MAX: i32 = 1 << 20;
 /// Bytes that are sent at once with [`Behaviour::Slow`].
 const SLOW_BYTES: usize = 4 * 1024;
 
@@ -54,8 +58,9 @@ async fn run(
     handshake(&mut reader, &mut writer, name, &framebuffer).await?;
     let (sender, mut messages) = mpsc::channel(64);
     let reading = async move {
+        let mut buffer = Vec::new();
         loop {
-            if let Some(message) = read_message(&mut reader).await? {
+            if let Some(message) = read_message(&mut reader, &mut buffer).await? {
                 // The receiver is dropped together with this future.
                 let _ = sender.send(message).await;
             }
@@ -120,73 +125,90 @@ async fn handshake(
     framebuffer: &Framebuffer,
 ) -> io::Result<()> {
     let wrong = |what: &str| Err(io::Error::new(io::ErrorKind::InvalidData, what.to_owned()));
-    writer.write_all(b"RFB 003.008\n").await?;
+    writer.write_all(VERSION).await?;
     let mut version = [0; 12];
     reader.read_exact(&mut version).await?;
-    if &version != b"RFB 003.008\n" {
+    if version != *VERSION {
         return wrong("not RFB 3.8");
     }
-    writer.write_all(&[1, 1]).await?; // one security type: None
-    if reader.read_u8().await? != 1 {
+    writer.write_all(&OFFER_NONE).await?;
+    if reader.read_u8().await? != SECURITY_NONE {
         return wrong("not the offered security type");
     }
-    writer.write_u32(0).await?;
+    writer.write_all(&SECURITY_OK).await?;
     reader.read_u8().await?; // shared or not
-    let mut init = Vec::new();
-    init.extend(framebuffer.width.to_be_bytes());
-    init.extend(framebuffer.height.to_be_bytes());
-    init.extend([32, 24, 0, 1, 0, 255, 0, 255, 0, 255, 16, 8, 0, 0, 0, 0]);
-    init.extend(u32::try_from(name.len()).unwrap_or(0).to_be_bytes());
-    init.extend(name.as_bytes());
-    writer.write_all(&init).await
+    writer.write_all(&server_init(framebuffer.width, framebuffer.height, name)).await
 }
 
-/// Reads one message of the client (RFC 6143 §7.5); `None` for those without effect here.
-async fn read_message(reader: &mut OwnedReadHalf) -> io::Result<Option<ClientMessage>> {
-    match reader.read_u8().await? {
-        0 => {
-            let mut body = [0; 19];
-            reader.read_exact(&mut body).await?;
-            if body[3] != 32 {
-                return Err(io::Error::new(io::ErrorKind::InvalidData, "only 32-bit pixels"));
+/// Reads one message of the client; `None` for those without effect here. `buffer` keeps the bytes after it.
+async fn read_message(reader: &mut OwnedReadHalf, buffer: &mut Vec<u8>) -> io::Result<Option<ClientMessage>> {
+    let invalid = |reason: String| io::Error::new(io::ErrorKind::InvalidData, reason);
+    loop {
+        if let Some(&first) = buffer.first()
+            && !MessageType::of(first).is_some_and(is_supported)
+        {
+            return Err(invalid(format!("message type {first}")));
+        }
+        let head = client_messages::head(buffer).map_err(|unknown| invalid(format!("{unknown:?}")))?;
+        if let Some(head) = head {
+            let is_text = head.message_type == MessageType::ClientCutText;
+            let text_bytes = client_messages::cut_text_length(buffer).filter(|_| is_text).unwrap_or(0);
+            if !(0..=TEXT_BYTES_MAX).contains(&text_bytes) {
+                return Err(invalid("the clipboard text is too long".to_owned()));
             }
-            let shifts = [body[13], body[14], body[15]];
-            Ok(Some(ClientMessage::SetPixelFormat(PixelFormat { big_endian: body[5] != 0, shifts })))
-        }
-        2 => {
-            reader.read_u8().await?;
-            let count = reader.read_u16().await?;
-            for _ in 0..count {
-                reader.read_i32().await?;
+            if buffer.len() >= head.bytes {
+                let message: Vec<u8> = buffer.drain(..head.bytes).collect();
+                return effect(head.message_type, &message);
             }
-            Ok(None)
         }
-        3 => {
-            let incremental = reader.read_u8().await? != 0;
-            reader.read_u64().await?;
-            Ok(Some(ClientMessage::UpdateRequest { incremental }))
+        if reader.read_buf(buffer).await? == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
         }
-        4 => {
-            let down = reader.read_u8().await? != 0;
-            reader.read_u16().await?;
-            let keysym = reader.read_u32().await?;
-            Ok(down.then_some(ClientMessage::KeyPress(keysym)))
+    }
+}
+
+/// The messages of RFC 6143; extensions are errors.
+fn is_supported(message_type: MessageType) -> bool {
+    match message_type {
+        MessageType::SetPixelFormat
+        | MessageType::SetEncodings
+        | MessageType::FramebufferUpdateRequest
+        | MessageType::KeyEvent
+        | MessageType::PointerEvent
+        | MessageType::ClientCutText => true,
+        MessageType::EnableContinuousUpdates
+        | MessageType::Fence
+        | MessageType::Xvp
+        | MessageType::SetDesktopSize
+        | MessageType::Qemu => false,
+    }
+}
+
+/// The effect of a complete message.
+fn effect(message_type: MessageType, message: &[u8]) -> io::Result<Option<ClientMessage>> {
+    let u16_at = |at: usize| u16::from_be_bytes([message[at], message[at + 1]]);
+    match message_type {
+        MessageType::SetPixelFormat if message[4] != 32 => {
+            Err(io::Error::new(io::ErrorKind::InvalidData, "only 32-bit pixels"))
         }
-        5 => {
-            let buttons = reader.read_u8().await?;
-            let (x, y) = (reader.read_u16().await?, reader.read_u16().await?);
-            Ok((buttons != 0).then_some(ClientMessage::ButtonPress(x, y)))
+        MessageType::SetPixelFormat => {
+            let shifts = [message[14], message[15], message[16]];
+            Ok(Some(ClientMessage::SetPixelFormat(PixelFormat { big_endian: message[6] != 0, shifts })))
         }
-        6 => {
-            let mut padding = [0; 3];
-            reader.read_exact(&mut padding).await?;
-            let length = reader.read_u32().await?;
-            if length > TEXT_BYTES_MAX {
-                return Err(io::Error::new(io::ErrorKind::InvalidData, "the clipboard text is too long"));
-            }
-            reader.read_exact(&mut vec![0; length as usize]).await?;
-            Ok(None)
+        MessageType::FramebufferUpdateRequest => {
+            Ok(Some(ClientMessage::UpdateRequest { incremental: message[1] != 0 }))
         }
-        other => Err(io::Error::new(io::ErrorKind::InvalidData, format!("message type {other}"))),
+        MessageType::KeyEvent => {
+            let keysym = u32::from_be_bytes([message[4], message[5], message[6], message[7]]);
+            Ok((message[1] != 0).then_some(ClientMessage::KeyPress(keysym)))
+        }
+        MessageType::PointerEvent => Ok((message[1] != 0).then_some(ClientMessage::ButtonPress(u16_at(2), u16_at(4)))),
+        MessageType::SetEncodings
+        | MessageType::ClientCutText
+        | MessageType::EnableContinuousUpdates
+        | MessageType::Fence
+        | MessageType::Xvp
+        | MessageType::SetDesktopSize
+        | MessageType::Qemu => Ok(None),
     }
 }

@@ -1,7 +1,7 @@
 //! A typed client of the server's API. It keeps every response, so that a test can search them for secrets.
 
 use super::WAIT_MAX;
-use anteroom_rfb::{DialError, RfbClient, ViewerSocket};
+use anteroom_rfb::client::{DialError, RfbClient, ViewerSocket};
 use anteroom_wire::{
     CredentialId, ProblemBody, Secret, SessionId, TimelineKind,
     api::{
@@ -10,14 +10,11 @@ use anteroom_wire::{
     },
 };
 use anyhow::{Context, bail};
+use parking_lot::Mutex;
 use reqwest::{Client, Method};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
-use std::{
-    net::SocketAddr,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 use tokio::time::{Instant, sleep};
 
 /// How long a WebSocket handshake or a desktop may take, milliseconds.
@@ -104,7 +101,7 @@ impl ApiClient {
         let response = request.send().await?;
         let response = ApiResponse { status: response.status().as_u16(), text: response.text().await? };
         if self.keeps_history {
-            self.history.lock().unwrap_or_else(PoisonError::into_inner).push(response.text.clone());
+            self.history.lock().push(response.text.clone());
         }
         Ok(response)
     }
@@ -127,7 +124,7 @@ impl ApiClient {
 
     /// The bodies of all responses so far, except leases.
     pub fn responses(&self) -> Vec<String> {
-        self.history.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.history.lock().clone()
     }
 
     /// Starts a session.

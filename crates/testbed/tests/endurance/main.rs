@@ -11,7 +11,7 @@ mod run;
 mod server_stop;
 mod viewers_after_exit;
 
-use anteroom_rfb::ViewerSocket;
+use anteroom_rfb::client::ViewerSocket;
 use anteroom_testbed::{ApiClient, Script, ScriptedTool, Step, WAIT_MAX};
 use anteroom_wire::{SessionId, api::Status};
 use tokio::{io::AsyncReadExt, time::timeout};

@@ -1,7 +1,7 @@
 //! Servers that are no desktops, and machines that cannot be used. Each fault is reported within its time limit.
 
 use crate::{Fixture, closing, connect_error, request_session, start, verdict};
-use anteroom_rfb::DialError;
+use anteroom_rfb::client::DialError;
 use anteroom_testbed::{ApiClient, TestServer, WAIT_MAX, eventually};
 use anteroom_wire::{SessionId, api::Status};
 use std::{

@@ -10,7 +10,7 @@ mod partition;
 mod viewers;
 mod vnc_server;
 
-use anteroom_rfb::ViewerSocket;
+use anteroom_rfb::client::ViewerSocket;
 use anteroom_testbed::{ApiClient, ApiResponse, Script, ScriptedTool, TestConfig, TestServer, WAIT_MAX};
 use anteroom_wire::{
     SessionId, TimelineKind,

@@ -1,7 +1,7 @@
 //! Viewers of an external desktop: they see it, and the session has the same states and limits as any other.
 
 use crate::{Fixture, closing, connect_error, start, verdict, vnc_server};
-use anteroom_rfb::RfbClient;
+use anteroom_rfb::client::RfbClient;
 use anteroom_testbed::{ApiClient, WAIT_MAX};
 use anteroom_wire::{SessionId, TimelineKind, api::Status};
 use tokio::{io::AsyncReadExt, time::timeout};
@@ -92,7 +92,7 @@ async fn missing_vnc_server_and_missing_websockify_have_different_errors() {
     let vnc = vnc_server::Vnc::start(&[]).await;
     let websockify = vnc_server::Websockify::start(vnc.at).await;
     let fixture = Fixture::new();
-    let settings = "[sessions]\nrejection_log_interval_ms = 100\n";
+    let settings = "[limits.sessions]\nrejection_log_interval_ms = 100\n";
     let server = fixture.start_server(&format!("ws://{}/", websockify.at), settings).await;
     let api = server.backend().unwrap();
     let id = start(&api).await.session.id;

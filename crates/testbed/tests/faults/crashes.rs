@@ -69,7 +69,7 @@ async fn start_server(flow: Flow) -> TestServer {
         wait("never"),
     ];
     let settings = format!(
-        "[log]\nlevel = 'info'\n[store]\nbusy_ms_max = 20000\n[sessions]\nreconcile_every_ms = 100\ndelivery_retry_ms_max = 500\n{}",
+        "[log]\nlevel = 'info'\n[store]\nbusy_ms_max = 20000\n[limits.sessions]\ndelivery_retry_ms_max = 500\n[sessions]\nreconcile_every_ms = 100\n{}",
         flow.settings()
     );
     TestServer::start(TestConfig::with_tool(ScriptedTool::new("scripted", Script::new(steps))).with_settings(&settings))
@@ -84,7 +84,7 @@ struct FlowRun<'a> {
     key: String,
     crashes: u32,
     /// The viewer, and the number of crashes before it was connected.
-    viewer: Option<(u32, anteroom_rfb::RfbClient<anteroom_rfb::ViewerSocket>)>,
+    viewer: Option<(u32, anteroom_rfb::client::RfbClient<anteroom_rfb::client::ViewerSocket>)>,
     adopted: bool,
 }
 

@@ -1,6 +1,6 @@
 //! A viewer that records the end of its socket.
 
-use anteroom_rfb::ViewerSocket;
+use anteroom_rfb::client::ViewerSocket;
 use std::time::Duration;
 use tokio::{
     io::AsyncReadExt,

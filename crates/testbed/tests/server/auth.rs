@@ -1,7 +1,7 @@
 //! Authentication and authorization of every operation, and validation of input.
 
 use crate::Flags;
-use anteroom_rfb::DialError;
+use anteroom_rfb::client::DialError;
 use anteroom_testbed::{TestConfig, TestServer};
 use reqwest::Method;
 use serde_json::{Value, json};

@@ -1,7 +1,7 @@
 //! Diagnoses: each cause is injected, and the expected verdict must be returned.
 
 use crate::{Flags, viewers::wait_close};
-use anteroom_rfb::DialError;
+use anteroom_rfb::client::DialError;
 use anteroom_testbed::{
     ApiClient, ScriptedTool, Step, TestConfig, TestServer, WAIT_MAX, fake_rfb_server::Behaviour,
     plain_process::built_program,

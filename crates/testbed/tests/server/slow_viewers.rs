@@ -1,7 +1,7 @@
 //! The effect of a viewer that stops reading while its desktop sends much data: memory of the server, latency of other viewers.
 
 use crate::Flags;
-use anteroom_rfb::{RfbClient, ViewerSocket};
+use anteroom_rfb::client::{RfbClient, ViewerSocket};
 use anteroom_testbed::{
     TestConfig, TestServer, WAIT_MAX,
     fake_rfb_server::{Behaviour, SPOT_COLOUR},
@@ -38,7 +38,7 @@ async fn stalled_viewer_does_not_grow_memory() {
     let flags = Flags::new();
     // The stall limit is raised: the disconnection of stalled viewers has another test.
     let plan = TestConfig::with_tool(flags.idle_tool())
-        .with_settings("[tunnel]\nstall_ms_max = 600000\n[log]\nlevel = 'info'\n");
+        .with_settings("[limits.tunnel]\nstall_ms_max = 600000\n[log]\nlevel = 'info'\n");
     let server = TestServer::start(plan).await.unwrap();
     let api = server.backend().unwrap();
     let id = api.start("scripted").await.unwrap().session.id;

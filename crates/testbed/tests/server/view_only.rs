@@ -1,7 +1,7 @@
 //! View-only viewers.
 
 use crate::{Flags, viewers::wait_close};
-use anteroom_rfb::{RfbClient, ViewerSocket};
+use anteroom_rfb::client::{RfbClient, ViewerSocket};
 use anteroom_testbed::{
     TestConfig, TestServer, WAIT_MAX,
     fake_rfb_server::{SPOT_COLOUR, background_of},
@@ -22,7 +22,7 @@ async fn start_idle(settings: &str) -> (Flags, TestServer, SessionId) {
 }
 
 /// The background colour, and the colour at the clicked position.
-async fn read_colours(viewer: &mut RfbClient<ViewerSocket>) -> [Option<anteroom_rfb::Rgb>; 2] {
+async fn read_colours(viewer: &mut RfbClient<ViewerSocket>) -> [Option<anteroom_rfb::client::Rgb>; 2] {
     let frame = viewer.whole_frame().await.unwrap();
     [frame.at(639, 479), frame.at(305, 205)]
 }

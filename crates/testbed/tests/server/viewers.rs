@@ -1,7 +1,7 @@
 //! Viewers: desktop and terminal sockets, tickets and limits.
 
 use crate::Flags;
-use anteroom_rfb::{DialError, RfbClient, ViewerSocket};
+use anteroom_rfb::client::{DialError, RfbClient, ViewerSocket};
 use anteroom_testbed::{
     TestConfig, TestServer, WAIT_MAX,
     fake_rfb_server::{Behaviour, SPOT_COLOUR, background_of},

@@ -197,5 +197,5 @@ async fn security_type_that_was_not_offered_is_rejected_with_a_reason() {
     viewer.read_to_end(&mut bytes).await.unwrap();
     assert_eq!(bytes[..14], [VERSION.as_slice(), &[1, 1]].concat());
     assert_eq!(bytes[14..18], [0, 0, 0, 1]);
-    assert_eq!(&bytes[22..], NOT_OFFERED);
+    assert_eq!(&bytes[22..], NOT_OFFERED.as_bytes());
 }

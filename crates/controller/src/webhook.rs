@@ -13,7 +13,7 @@
 //! - A message may be delivered twice (a lost response, a server that stopped): the receiver recognizes it by its id.
 
 mod body;
-mod post;
+mod client;
 pub mod receiver;
 mod report;
 pub mod settings;
@@ -25,24 +25,24 @@ pub use settings::WebhookSettings;
 
 use crate::{
     api_error::chain,
-    clock, random,
+    clock,
+    limits::WebhookLimits,
+    random,
     session::{context::SessionContext, timeline::entry},
 };
 use anteroom_store::{CredentialDelivery, MessageRow, NewTimelineEntry, StoreError};
 use anteroom_wire::{TimelineKind, operations::WebhookError};
 use body::{AttachedCredential, BuildError, Message};
-use post::{DeliveryError, WebhookRequest};
+use client::{DeliveryError, WebhookRequest};
 use serde_json::json;
-use std::{
-    collections::HashSet,
-    sync::{PoisonError, atomic::Ordering::Relaxed},
-    time::Duration,
-};
+use std::{collections::HashSet, sync::atomic::Ordering::Relaxed, time::Duration};
 
 /// How often the outbox is polled for messages without a wake-up, for example those of an earlier server.
 const POLL_INTERVAL_MS: u64 = 5_000;
 /// How often delivered and abandoned messages are deleted.
 const DELETE_INTERVAL_MS: u64 = 3_600_000;
+/// How long delivered and abandoned messages are kept, so that a delivery of the last days can be looked up: one week.
+const DONE_RETENTION_MS: u64 = 7 * 24 * 3_600 * 1_000;
 
 /// Sends messages until the server stops.
 pub async fn run(context: SessionContext) {
@@ -58,7 +58,7 @@ pub async fn run(context: SessionContext) {
         };
         if clock::now().saturating_sub(deleted_at) >= DELETE_INTERVAL_MS {
             deleted_at = clock::now();
-            let before = deleted_at.saturating_sub(context.config.webhook.done_retention_s * 1_000);
+            let before = deleted_at.saturating_sub(DONE_RETENTION_MS);
             if let Err(error) = context.store.delete_messages_before(before).await {
                 tracing::warn!(outcome = "messages_not_deleted", error = %chain(&error), "finished messages not deleted");
             }
@@ -106,12 +106,12 @@ async fn deliver(context: &SessionContext, webhook: &Webhook, message: &MessageR
     let Message { bytes, attached } = match body::build(context, message).await? {
         Ok(built) => built,
         Err(BuildError { why, attached }) => {
-            return record_failure(context, webhook, message, attached, DeliveryError::not_sent(why)).await;
+            return record_failure(context, webhook, message, attached, DeliveryError::NotBuilt(why)).await;
         }
     };
     let (id, timestamp_s) = (message.id.to_string(), clock::now() / 1_000);
     let signature = sign::header(&webhook.keys, &id, timestamp_s, &bytes);
-    match webhook.endpoint.post(WebhookRequest { id, timestamp_s, signature, body: bytes }).await {
+    match webhook.client.post(WebhookRequest { id, timestamp_s, signature, body: bytes }).await {
         Ok(()) => record_delivery(context, webhook, message, attached).await,
         Err(error) => record_failure(context, webhook, message, attached, error).await,
     }
@@ -166,28 +166,29 @@ async fn record_failure(
     let settings = &context.config.webhook;
     let (now, tries) = (clock::now(), message.attempts + 1);
     let too_old = now.saturating_sub(message.created_at_ms) >= settings.give_up_s_max * 1_000;
-    let abandoned = error.is_permanent || tries >= settings.attempts_max || too_old;
+    let abandoned = error.is_permanent() || tries >= settings.attempts_max || too_old;
     webhook.failed.fetch_add(1, Relaxed);
-    let last_error = WebhookError { at: clock::rfc3339(now), message: message.id.clone(), why: error.why.clone() };
-    *webhook.last_error.lock().unwrap_or_else(PoisonError::into_inner) = Some(last_error);
-    let due_at_ms = now + wait_ms(settings, message.attempts, error.retry_after_s);
+    let why = error.to_string();
+    let last_error = WebhookError { at: clock::rfc3339(now), message: message.id.clone(), why: why.clone() };
+    *webhook.last_error.lock() = Some(last_error);
+    let due_at_ms = now + wait_ms(&context.limits.webhook, message.attempts, error.retry_after_s());
     // A credential that may have been delivered stays reserved for this message.
-    let is_released = attached.as_ref().is_some_and(|attached| attached.is_first_delivery) && !error.may_be_delivered;
+    let is_released = attached.as_ref().is_some_and(|attached| attached.is_first_delivery) && !error.may_be_delivered();
     if abandoned {
-        context.store.message_abandoned(&message.id, &error.why, now).await?;
+        context.store.message_abandoned(&message.id, &why, now).await?;
         webhook.abandoned.fetch_add(1, Relaxed);
     } else if is_released {
-        context.store.message_rejected(&message.id, &error.why, due_at_ms).await?;
+        context.store.message_rejected(&message.id, &why, due_at_ms).await?;
     } else {
-        context.store.message_failed(&message.id, &error.why, due_at_ms).await?;
+        context.store.message_failed(&message.id, &why, due_at_ms).await?;
     }
-    tracing::warn!(outcome = if abandoned { "webhook_abandoned" } else { "webhook_failed" }, message = %message.id, kind = message.kind, attempts = tries, why = error.why, "webhook message not delivered");
+    tracing::warn!(outcome = if abandoned { "webhook_abandoned" } else { "webhook_failed" }, message = %message.id, kind = message.kind, attempts = tries, why, "webhook message not delivered");
     // Only the first and the last failure are recorded; the others are in the log and in the report.
     if let Some(session) = message.subject.session()
         && (abandoned || message.attempts == 0)
     {
-        let entry = failure_entry(message, abandoned, attached.as_ref(), &error.why);
-        let data = json!({ "message": message.id, "kind": message.kind, "attempts": tries, "why": error.why });
+        let entry = failure_entry(message, abandoned, attached.as_ref(), &why);
+        let data = json!({ "message": message.id, "kind": message.kind, "attempts": tries, "why": why });
         context.timeline.append_in_background(session, entry.data(data));
     }
     Ok(())
@@ -212,11 +213,11 @@ fn failure_entry(
 }
 
 /// The wait before the next attempt, milliseconds: doubles with each attempt; half of it is random, so that retries spread out.
-fn wait_ms(settings: &WebhookSettings, attempts: u64, retry_after_s: Option<u64>) -> u64 {
-    let backoff_ms = settings.retry_ms_min.saturating_mul(1 << attempts.min(30)).min(settings.retry_ms_max);
+fn wait_ms(limits: &WebhookLimits, attempts: u64, retry_after_s: Option<u64>) -> u64 {
+    let backoff_ms = limits.retry_ms_min.saturating_mul(1 << attempts.min(30)).min(limits.retry_ms_max);
     let jitter = u64::from(u16::from_le_bytes(random::bytes()));
     let spread_ms = backoff_ms / 2 + (backoff_ms / 2).saturating_mul(jitter) / u64::from(u16::MAX);
-    spread_ms.max(retry_after_s.unwrap_or(0).saturating_mul(1_000).min(settings.retry_ms_max))
+    spread_ms.max(retry_after_s.unwrap_or(0).saturating_mul(1_000).min(limits.retry_ms_max))
 }
 
 #[cfg(test)]
@@ -248,12 +249,12 @@ mod tests {
 
     #[test]
     fn waits_grow_to_their_limit_and_a_receiver_may_request_a_longer_one() {
-        let settings = WebhookSettings { retry_ms_min: 100, retry_ms_max: 10_000, ..WebhookSettings::default() };
+        let limits = WebhookLimits { retry_ms_min: 100, retry_ms_max: 10_000, ..WebhookLimits::default() };
         for (attempts, limit_ms) in [(0, 100), (1, 200), (5, 3_200), (7, 10_000), (60, 10_000)] {
-            let wait = wait_ms(&settings, attempts, None);
+            let wait = wait_ms(&limits, attempts, None);
             assert!((limit_ms / 2..=limit_ms).contains(&wait), "{attempts}: {wait}");
         }
-        assert_eq!(wait_ms(&settings, 0, Some(7)), 7_000);
-        assert_eq!(wait_ms(&settings, 0, Some(3_600)), 10_000, "no longer than the limit");
+        assert_eq!(wait_ms(&limits, 0, Some(7)), 7_000);
+        assert_eq!(wait_ms(&limits, 0, Some(3_600)), 10_000, "no longer than the limit");
     }
 }

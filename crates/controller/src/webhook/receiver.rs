@@ -1,19 +1,20 @@
 //! The receiver of the webhook's messages: where it is, the keys that sign, and the counters of its deliveries.
 
 use super::{
-    post::Endpoint,
+    client::WebhookClient,
     settings::{self, Target},
     sign::Key,
 };
-use crate::config::Config;
+use crate::{config::Config, limits::WebhookLimits};
 use anteroom_wire::operations::WebhookError;
-use std::sync::{Mutex, atomic::AtomicU64};
+use parking_lot::Mutex;
+use std::sync::atomic::AtomicU64;
 use tokio::sync::Notify;
 
 /// The receiver and the counters of deliveries to it.
 #[derive(Debug)]
 pub struct Webhook {
-    pub(super) endpoint: Endpoint,
+    pub(super) client: WebhookClient,
     pub(super) keys: Vec<Key>,
     pub(super) wake_signal: Notify,
     /// Number of delivered messages.
@@ -35,15 +36,15 @@ impl Webhook {
     ///
     /// # Errors
     /// Its secrets or certificates cannot be read; the error names the setting.
-    pub fn open(config: &Config) -> Result<Option<Self>, String> {
+    pub fn open(config: &Config, limits: &WebhookLimits) -> Result<Option<Self>, String> {
         let settings = &config.webhook;
         let (Some(url), Some(secret_file)) = (&settings.url, &settings.secret_file) else { return Ok(None) };
         let target = Target::parse(url).map_err(|why| format!("webhook.url {why}"))?;
         let keys = settings::read_keys(secret_file)
             .map_err(|why| format!("webhook.secret_file {} {why}", secret_file.display()))?;
-        let endpoint = Endpoint::new(target, settings.ca_file.as_deref(), settings.timeout_ms_max)?;
+        let client = WebhookClient::new(target, settings.ca_file.as_deref(), limits.timeout_ms_max)?;
         Ok(Some(Self {
-            endpoint,
+            client,
             keys,
             wake_signal: Notify::new(),
             delivered: AtomicU64::new(0),

@@ -4,10 +4,7 @@ use super::Webhook;
 use crate::{clock, session::context::SessionContext};
 use anteroom_store::{MessageRow, StoreError};
 use anteroom_wire::operations::{PendingMessage, WebhookReport};
-use std::sync::{
-    PoisonError,
-    atomic::{AtomicU64, Ordering::Relaxed},
-};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// Maximum number of pending messages that are read at once.
 const PENDING_MAX: u32 = 1_000;
@@ -30,12 +27,12 @@ pub async fn report(context: &SessionContext) -> Result<WebhookReport, StoreErro
         last_error: message.last_error,
     });
     Ok(WebhookReport {
-        url: webhook.map(|webhook| webhook.endpoint.display_url()),
+        url: webhook.map(|webhook| webhook.client.display_url()),
         include_credential: context.config.webhook.include_credential,
         delivered: count(|webhook| &webhook.delivered),
         failed: count(|webhook| &webhook.failed),
         abandoned: count(|webhook| &webhook.abandoned),
-        last_error: webhook.and_then(|it| it.last_error.lock().unwrap_or_else(PoisonError::into_inner).clone()),
+        last_error: webhook.and_then(|it| it.last_error.lock().clone()),
         pending: messages.collect(),
     })
 }

@@ -1,7 +1,11 @@
 //! The settings `[webhook]`. All faults are reported at once. The secret file is read only when the server starts, because its
 //! content must not leave the server.
 
-use serde::{Deserialize, Serialize};
+use crate::settings::settings;
+use http::{
+    Uri,
+    uri::{Authority, Scheme},
+};
 use std::{
     fs::File,
     io::Read,
@@ -13,61 +17,26 @@ use zeroize::Zeroizing;
 
 use super::sign::Key;
 
-/// The receiver of notifications about sessions and credentials, and the limits of deliveries.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct WebhookSettings {
-    /// The receiver's URL: `https://…`, or `http://` on this host. Without it the webhook is off.
-    pub url: Option<String>,
-    /// The file with the secrets that sign messages, `whsec_` and base64 of 24 to 64 bytes each, one a line; only its owner may read it.
-    pub secret_file: Option<PathBuf>,
-    /// Certificates (PEM) that are trusted in addition to those of this host.
-    pub ca_file: Option<PathBuf>,
-    /// Whether credentials with the policy `deliver_once` are attached to messages.
-    pub include_credential: bool,
-    /// The timeout of one attempt, milliseconds.
-    pub timeout_ms_max: u64,
-    /// Maximum number of attempts for a message.
-    pub attempts_max: u64,
-    /// Maximum age of a message before it is abandoned, seconds.
-    pub give_up_s_max: u64,
-    /// The wait before the first retry, milliseconds; doubles up to `retry_ms_max`.
-    pub retry_ms_min: u64,
-    /// The longest wait before a retry, milliseconds.
-    pub retry_ms_max: u64,
-    /// How long delivered and abandoned messages are retained, seconds.
-    pub done_retention_s: u64,
-}
-
-impl Default for WebhookSettings {
-    fn default() -> Self {
-        Self {
-            url: None,
-            secret_file: None,
-            ca_file: None,
-            include_credential: false,
-            timeout_ms_max: 10_000,
-            attempts_max: 30,
-            give_up_s_max: 24 * 3600,
-            retry_ms_min: 1_000,
-            retry_ms_max: 15 * 60 * 1_000,
-            done_retention_s: 7 * 24 * 3600,
-        }
+settings! {
+    /// Messages about sessions and credentials (docs/webhook.md).
+    pub struct WebhookSettings {
+        /// The receiver's URL: `https://…`, or `http://` on this host. Default: no messages.
+        url: Option<String> = None, example r#""https://backend.example/anteroom""#;
+        /// File with the secrets that sign messages, `whsec_` and base64 of 24 to 64 bytes each, one a line; only its owner may read it.
+        secret_file: Option<PathBuf> = None, example r#""/etc/anteroom/webhook.secret""#;
+        /// Certificates (PEM) that are trusted in addition to those of this host. Default: none.
+        ca_file: Option<PathBuf> = None, example r#""/etc/anteroom/ca.pem""#;
+        /// Whether `deliver_once` credentials are attached to messages.
+        include_credential: bool = false;
+        /// Attempts for one message.
+        attempts_max: u64 = 30, within 1..=1_000;
+        /// Age at which a message is no longer retried, seconds.
+        give_up_s_max: u64 = 24 * 3_600, within 1..=30 * 24 * 3_600;
     }
 }
 
 impl WebhookSettings {
-    /// Calls `check` with the name, value, minimum and maximum of every number.
-    pub fn check_ranges(&self, check: &mut impl FnMut(&str, u64, u64, u64)) {
-        check("webhook.timeout_ms_max", self.timeout_ms_max, 10, 120_000);
-        check("webhook.attempts_max", self.attempts_max, 1, 1_000);
-        check("webhook.give_up_s_max", self.give_up_s_max, 1, 30 * 24 * 3600);
-        check("webhook.retry_ms_min", self.retry_ms_min, 10, 3_600_000);
-        check("webhook.retry_ms_max", self.retry_ms_max, self.retry_ms_min, 24 * 3_600_000);
-        check("webhook.done_retention_s", self.done_retention_s, 60, 365 * 24 * 3600);
-    }
-
-    /// Other faults, one sentence each. Files are not read.
+    /// Faults other than numbers out of range, one sentence each. Files are not read.
     pub fn faults(&self) -> Vec<String> {
         let mut faults = Vec::new();
         match &self.url {
@@ -89,46 +58,40 @@ impl WebhookSettings {
 /// The URL to which messages are posted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Target {
-    /// Whether TLS is used.
-    pub tls: bool,
-    /// Name or address.
-    pub host: String,
-    /// The port.
-    pub port: u16,
-    /// The `Host` header.
-    pub authority: String,
-    /// Path and query.
-    pub path: String,
+    /// An `https` URL, or an `http` URL of this host.
+    pub(super) uri: Uri,
 }
 
 impl Target {
     pub(super) fn parse(url: &str) -> Result<Self, String> {
         let fault = |why: &str| format!("{why}: it must be an https URL, or an http URL on this host");
-        let uri: http::Uri = url.parse().map_err(|_| fault("is not a URL"))?;
+        let uri: Uri = url.parse().map_err(|_| fault("is not a URL"))?;
         let authority = uri.authority().ok_or_else(|| fault("has no host"))?;
         if authority.as_str().contains('@') {
             return Err("contains a user name or password: requests are authenticated by their signature".to_owned());
         }
-        let host = authority.host().trim_start_matches('[').trim_end_matches(']').to_owned();
+        let host = authority.host().trim_start_matches('[').trim_end_matches(']');
         if host.is_empty() {
             return Err(fault("has no host"));
         }
-        let tls = match uri.scheme_str() {
-            Some("https") => true,
-            Some("http") if is_loopback(&host) => false,
-            Some("http") => return Err(fault("is not encrypted")),
-            Some(_) | None => return Err(fault("has an unsupported scheme")),
-        };
-        let port = authority.port_u16().unwrap_or(if tls { 443 } else { 80 });
-        let path = uri.path_and_query().map_or("/", |path| path.as_str()).to_owned();
-        Ok(Self { tls, host, port, authority: authority.as_str().to_owned(), path })
+        match uri.scheme_str() {
+            Some("https") => Ok(Self { uri }),
+            Some("http") if is_loopback(host) => Ok(Self { uri }),
+            Some("http") => Err(fault("is not encrypted")),
+            Some(_) | None => Err(fault("has an unsupported scheme")),
+        }
+    }
+
+    /// Whether TLS is used.
+    pub(super) fn is_tls(&self) -> bool {
+        self.uri.scheme() == Some(&Scheme::HTTPS)
     }
 
     /// The URL for people, without its query, which may be secret.
     pub(super) fn display_url(&self) -> String {
-        let scheme = if self.tls { "https" } else { "http" };
-        let path = self.path.split('?').next().unwrap_or("/");
-        format!("{scheme}://{}{path}", self.authority)
+        let scheme = if self.is_tls() { "https" } else { "http" };
+        let authority = self.uri.authority().map_or("", Authority::as_str);
+        format!("{scheme}://{authority}{}", self.uri.path())
     }
 }
 
@@ -168,17 +131,18 @@ pub(super) fn read_keys(path: &Path) -> Result<Vec<Key>, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use http::uri::PathAndQuery;
 
     #[test]
     fn only_https_or_loopback_urls_are_accepted() {
         let good = Target::parse("https://hooks.example:8443/in?team=1").unwrap();
         assert_eq!(
-            (good.tls, good.host.as_str(), good.port, good.path.as_str()),
-            (true, "hooks.example", 8443, "/in?team=1")
+            (good.is_tls(), good.uri.host(), good.uri.port_u16(), good.uri.path_and_query().map(PathAndQuery::as_str)),
+            (true, Some("hooks.example"), Some(8443), Some("/in?team=1"))
         );
         assert_eq!(good.display_url(), "https://hooks.example:8443/in");
         for here in ["http://127.0.0.1:9/x", "http://localhost/x", "http://[::1]:8/"] {
-            assert!(Target::parse(here).is_ok_and(|target| !target.tls), "{here}");
+            assert!(Target::parse(here).is_ok_and(|target| !target.is_tls()), "{here}");
         }
         for bad in ["http://hooks.example/", "ftp://a.example/", "hooks", "/x", "https://u:p@a.example/", "https://"] {
             assert!(Target::parse(bad).is_err(), "{bad}");

@@ -4,7 +4,7 @@
 //! that the server works; its first bytes do. The stream is reopened until the server has sent bytes. The viewer's WebSocket
 //! stays open during that time, and its tunnel buffers what the viewer sends.
 
-use anteroom_wire::{Problem, ProblemBody};
+use anteroom_wire::{Problem, ProblemBody, backoff::Backoff};
 use bytes::{Buf, Bytes, BytesMut};
 use std::{
     io,
@@ -51,7 +51,7 @@ where
     Fut: Future<Output = Result<S, ProblemBody>>,
 {
     let deadline = Instant::now() + Duration::from_millis(ms_max);
-    let mut pause = Duration::from_millis(PAUSE_MS_MIN);
+    let mut backoff = Backoff::new(Duration::from_millis(PAUSE_MS_MIN), Duration::from_millis(PAUSE_MS_MAX));
     let mut last = Problem::DesktopUnreachable.with(format!("no bytes within {ms_max} ms"));
     loop {
         let temporary = [Problem::DesktopUnreachable, Problem::AgentUnreachable].map(Problem::code);
@@ -64,11 +64,11 @@ where
             Err(body) if temporary.contains(&body.code.as_str()) => last = body,
             Err(body) => return Err(body),
         }
-        if Instant::now() + pause >= deadline {
+        let next = Instant::now() + backoff.next_delay();
+        if next >= deadline {
             return Err(last);
         }
-        sleep_until(Instant::now() + pause).await;
-        pause = (pause * 2).min(Duration::from_millis(PAUSE_MS_MAX));
+        sleep_until(next).await;
     }
 }
 

@@ -9,6 +9,7 @@
 
 pub mod agent;
 pub mod api;
+pub mod backoff;
 pub mod channel;
 pub mod diagnosis;
 pub mod id;

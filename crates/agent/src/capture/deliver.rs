@@ -1,13 +1,11 @@
 //! Delivers the credential: repeats the request until the controller answers. The bytes stay in memory, independent of the files.
 
-use crate::{
-    agent::Agent, channel::controller_client::parse_json, platform::backoff::Backoff,
-    sign_in::active_claim::ActiveClaim,
-};
+use crate::{agent::Agent, channel::controller_client::parse_json, sign_in::active_claim::ActiveClaim};
 use anteroom_screen::bounded;
 use anteroom_wire::{
     ProblemBody,
     agent::{CaptureEvent, CaptureState, DeliveredFile, Delivery, DeliveryResult, STORE_PATH, is_permanent_rejection},
+    backoff::Backoff,
 };
 use std::time::Duration;
 
@@ -49,7 +47,7 @@ pub(super) async fn deliver(
     };
     let (min, max) =
         (Duration::from_millis(claim.capture.retry_ms_min), Duration::from_millis(claim.capture.retry_ms_max));
-    let mut backoff = Backoff::new(min, max, Duration::MAX);
+    let mut backoff = Backoff::new(min, max.max(min));
     let mut attempts = 0;
     let mut last_error = None;
     loop {
@@ -78,7 +76,7 @@ pub(super) async fn deliver(
         agent.sign_in.set_capture(CaptureState::Delivering { attempts, last_error: Some(error.clone()) });
         last_error = Some(error);
         // A new connection is a reason to retry at once.
-        let _ = tokio::time::timeout(backoff.next_delay(Duration::ZERO), connection_changes.changed()).await;
+        let _ = tokio::time::timeout(backoff.next_delay(), connection_changes.changed()).await;
         if is_superseded() {
             return DeliveryOutcome::Superseded;
         }

@@ -1,8 +1,11 @@
 //! Sends the queued events to the controller.
 
 use super::{controller_client::ControllerClient, event_queue::EventQueue};
-use crate::{log, platform::backoff::Backoff, sign_in::active_claim::ClaimSlot};
-use anteroom_wire::agent::{EVENTS_PATH, Events};
+use crate::{log, sign_in::active_claim::ClaimSlot};
+use anteroom_wire::{
+    agent::{EVENTS_PATH, Events},
+    backoff::Backoff,
+};
 use std::time::Duration;
 
 const RETRY_MS_MIN: u64 = 200;
@@ -10,11 +13,7 @@ const RETRY_MS_MAX: u64 = 10_000;
 
 /// Sends events from the claim on, forever. Each batch is repeated until the controller has answered it.
 pub(crate) async fn send_events(queue: &EventQueue, client: &ControllerClient, claim: &ClaimSlot) {
-    let mut backoff = Backoff::new(
-        Duration::from_millis(RETRY_MS_MIN),
-        Duration::from_millis(RETRY_MS_MAX),
-        Duration::from_millis(RETRY_MS_MAX),
-    );
+    let mut backoff = Backoff::new(Duration::from_millis(RETRY_MS_MIN), Duration::from_millis(RETRY_MS_MAX));
     let claim = claim.wait_claimed().await;
     loop {
         let events = queue.batch().await;
@@ -25,7 +24,7 @@ pub(crate) async fn send_events(queue: &EventQueue, client: &ControllerClient, c
         let error = match client.post(EVENTS_PATH, &claim.agent_token, &Events { events }).await {
             Ok((status, _)) if status.is_success() => {
                 queue.acknowledge(last);
-                backoff.next_delay(Duration::from_millis(RETRY_MS_MAX));
+                backoff.reset();
                 continue;
             }
             // The controller cannot read this batch: it would reject it every time and block the events after it.
@@ -39,6 +38,6 @@ pub(crate) async fn send_events(queue: &EventQueue, client: &ControllerClient, c
         };
         log::line(&format!("events up to {last} not delivered: {error}"));
         // A new connection is a reason to retry at once.
-        let _ = tokio::time::timeout(backoff.next_delay(Duration::ZERO), connection_changes.changed()).await;
+        let _ = tokio::time::timeout(backoff.next_delay(), connection_changes.changed()).await;
     }
 }

@@ -16,7 +16,7 @@ use crate::{
     channel::event_queue::EventQueue,
     log,
     platform::{
-        backoff::Backoff,
+        backoff::RestartBackoff,
         crash_loop::CrashTracker,
         environment::{Environment, RunMode},
         output::Output,
@@ -108,7 +108,7 @@ pub(crate) struct BrowserProcess<'a> {
 impl BrowserProcess<'_> {
     /// Keeps the browser running, forever.
     pub(crate) async fn supervise(&self) {
-        let mut backoff = Backoff::new(
+        let mut backoff = RestartBackoff::new(
             Duration::from_millis(RESTART_MS_MIN),
             Duration::from_millis(RESTART_MS_MAX),
             Duration::from_millis(STABLE_MS),

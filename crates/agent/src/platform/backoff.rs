@@ -1,30 +1,27 @@
-//! How long to wait before the next attempt.
+//! The delay before a program that exited is started again.
 
+use anteroom_wire::backoff::Backoff;
 use std::time::Duration;
 
-/// Delays that double from `min` to `max` and restart at `min` after an attempt that lasted long enough.
+/// Delays that double from restart to restart, and begin again after a run that lasted long enough.
 #[derive(Debug, Clone)]
-pub(crate) struct Backoff {
-    min: Duration,
-    max: Duration,
-    success_after: Duration,
-    next: Duration,
+pub(crate) struct RestartBackoff {
+    backoff: Backoff,
+    stable_after: Duration,
 }
 
-impl Backoff {
-    /// `success_after`: an attempt that lasted this long counts as a success.
-    pub(crate) fn new(min: Duration, max: Duration, success_after: Duration) -> Self {
-        Self { min, max: max.max(min), success_after, next: min }
+impl RestartBackoff {
+    /// Delays from `min` to `max`; a run that lasted `stable_after` counts as a success.
+    pub(crate) fn new(min: Duration, max: Duration, stable_after: Duration) -> Self {
+        Self { backoff: Backoff::new(min, max), stable_after }
     }
 
-    /// The delay before the next attempt, after one that lasted `lasted`.
+    /// The delay before the next start, after a run that lasted `lasted`.
     pub(crate) fn next_delay(&mut self, lasted: Duration) -> Duration {
-        if lasted >= self.success_after {
-            self.next = self.min;
+        if lasted >= self.stable_after {
+            self.backoff.reset();
         }
-        let delay = self.next;
-        self.next = (self.next * 2).min(self.max);
-        delay
+        self.backoff.next_delay()
     }
 }
 
@@ -37,25 +34,11 @@ mod tests {
     }
 
     #[test]
-    fn delays_double_up_to_the_maximum() {
-        let mut backoff = Backoff::new(ms(100), ms(350), ms(10_000));
-        let delays: Vec<_> = (0..5).map(|_| backoff.next_delay(ms(1))).collect();
-        assert_eq!(delays, [ms(100), ms(200), ms(350), ms(350), ms(350)]);
-    }
-
-    #[test]
-    fn delay_restarts_at_the_minimum_after_a_success() {
-        let mut backoff = Backoff::new(ms(100), ms(5_000), ms(10_000));
+    fn delay_restarts_at_the_minimum_after_a_stable_run() {
+        let mut backoff = RestartBackoff::new(ms(100), ms(5_000), ms(10_000));
         backoff.next_delay(ms(1));
         backoff.next_delay(ms(1));
         assert_eq!(backoff.next_delay(ms(10_000)), ms(100));
         assert_eq!(backoff.next_delay(ms(1)), ms(200));
-    }
-
-    #[test]
-    fn maximum_below_the_minimum_is_raised() {
-        let mut backoff = Backoff::new(ms(100), ms(1), ms(1_000));
-        assert_eq!(backoff.next_delay(ms(0)), ms(100));
-        assert_eq!(backoff.next_delay(ms(0)), ms(100));
     }
 }

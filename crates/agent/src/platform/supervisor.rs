@@ -5,7 +5,7 @@
 //! too, not to a host or an operator.
 
 use super::{
-    backoff::Backoff,
+    backoff::RestartBackoff,
     crash_loop::CrashTracker,
     output::Output,
     readiness::Readiness,
@@ -51,7 +51,7 @@ impl Supervisor {
 
     /// Keeps `service` running, forever.
     pub(crate) async fn run(self, service: Service) {
-        let mut backoff = Backoff::new(
+        let mut backoff = RestartBackoff::new(
             Duration::from_millis(RESTART_MS_MIN),
             Duration::from_millis(RESTART_MS_MAX),
             Duration::from_millis(STABLE_MS),

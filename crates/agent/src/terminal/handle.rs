@@ -3,7 +3,7 @@
 use super::tmux::{REQUESTS_MAX, TmuxRequest, quoted};
 use crate::log;
 use anteroom_screen::ScreenSnapshot;
-use anteroom_wire::{Secret, provider::Key};
+use anteroom_wire::{Secret, backoff::Backoff, provider::Key};
 use std::{io, time::Duration};
 use tokio::sync::{Mutex, mpsc, oneshot, watch};
 
@@ -118,16 +118,15 @@ impl Terminal {
     /// nothing, since the next terminal starts with a new pane.
     pub(crate) async fn restart_pane(&self) {
         let mut connected = self.pane_connected.subscribe();
-        let mut wait = Duration::from_millis(PANE_MS_MIN);
+        let mut timeouts = Backoff::new(Duration::from_millis(PANE_MS_MIN), Duration::from_millis(PANE_MS_MAX));
         loop {
             if matches!(self.request(format!("respawn-pane -k -t {SESSION}")).await, Err(TerminalError::Down)) {
                 return;
             }
-            if tokio::time::timeout(wait, connected.wait_for(|connected| *connected)).await.is_ok() {
+            if tokio::time::timeout(timeouts.next_delay(), connected.wait_for(|connected| *connected)).await.is_ok() {
                 return;
             }
             log::line("no pane has connected; it is restarted");
-            wait = (wait * 2).min(Duration::from_millis(PANE_MS_MAX));
         }
     }
 

@@ -9,7 +9,7 @@ use crate::{
     desktop::display,
     log,
     platform::{
-        backoff::Backoff,
+        backoff::RestartBackoff,
         crash_loop::CrashTracker,
         environment::Environment,
         output::Output,
@@ -67,7 +67,7 @@ impl TmuxServer<'_> {
     /// Keeps the server and its session running, forever.
     pub(crate) async fn supervise(&self) {
         let mut requests = self.terminal.received.lock().await;
-        let mut backoff = Backoff::new(
+        let mut backoff = RestartBackoff::new(
             Duration::from_millis(RESTART_MS_MIN),
             Duration::from_millis(RESTART_MS_MAX),
             Duration::from_millis(STABLE_MS),

@@ -3,8 +3,11 @@
 use super::{active_session::ActiveSession, lifecycle::EndKind};
 use crate::{api_error::chain, clock, session::context::SessionContext};
 use anteroom_store::{Change, Expect, NewTimelineEntry, Reason, SessionRow, StoreError, Transition};
-use anteroom_wire::{Problem, SessionId, TimelineKind};
+use anteroom_wire::{Problem, SessionId, TimelineKind, backoff::Backoff};
 use std::time::Duration;
+
+const RETRY_MS_MIN: u64 = 50;
+const RETRY_MS_MAX: u64 = 5_000;
 
 /// Ends the session if it is active. Returns the row afterwards. Idempotent.
 ///
@@ -57,7 +60,7 @@ pub async fn end_with_retries(
     problem: Problem,
     detail: &str,
 ) {
-    let mut wait = Duration::from_millis(50);
+    let mut backoff = Backoff::new(Duration::from_millis(RETRY_MS_MIN), Duration::from_millis(RETRY_MS_MAX));
     loop {
         while !context.timeline.flush(&session.id).await {
             if context.stop.is_cancelled() {
@@ -71,7 +74,7 @@ pub async fn end_with_retries(
             }
         }
         tokio::select! {
-            () = tokio::time::sleep(wait) => wait = (wait * 2).min(Duration::from_secs(5)),
+            () = tokio::time::sleep(backoff.next_delay()) => {}
             () = context.stop.cancelled() => return,
         }
     }

@@ -21,7 +21,7 @@ pub use view::timeline_entry;
 use super::{registry::SessionRegistry, rejections::limiter::RejectionLimiter};
 use crate::{api_error::chain, clock};
 use anteroom_store::{NewTimelineEntry, Store, StoreError, StoreErrorKind};
-use anteroom_wire::{SessionId, TimelineKind};
+use anteroom_wire::{SessionId, TimelineKind, backoff::Backoff};
 use buffer::TimelineBuffer;
 use serde_json::Value;
 use std::{sync::Arc, time::Duration};
@@ -126,7 +126,7 @@ impl Writer {
     /// Writes one entry, with retries while the database is unavailable.
     async fn write(&self, entry: NewTimelineEntry) {
         let Self { timeline, session, .. } = self;
-        let mut retry_ms = RETRY_MS_MIN;
+        let mut backoff = Backoff::new(Duration::from_millis(RETRY_MS_MIN), Duration::from_millis(RETRY_MS_MAX));
         while !timeline.buffer.is_closed() {
             match timeline.store.append_entry(session, entry.clone()).await {
                 Ok(Some(_)) => return,
@@ -142,8 +142,7 @@ impl Writer {
                     return;
                 }
             }
-            tokio::time::sleep(Duration::from_millis(retry_ms)).await;
-            retry_ms = (retry_ms * 2).min(RETRY_MS_MAX);
+            tokio::time::sleep(backoff.next_delay()).await;
         }
     }
 }

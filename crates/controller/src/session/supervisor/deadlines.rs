@@ -16,9 +16,6 @@ use std::{sync::Arc, time::Duration};
 use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 
-/// The longest wait between retries of a database write.
-pub(super) const RETRY_MAX: Duration = Duration::from_secs(2);
-
 /// A deadline waits at most this long for a delivery in progress, seconds. The user has signed in already, so the credential is worth
 /// a minute.
 const DELIVERY_GRACE_S: u64 = 60;

@@ -4,7 +4,7 @@
 //! A job that writes runs on a task: the supervisor polls its job only while it waits for events, and a write that is not
 //! polled would block the only writing connection, also for the supervisor's next write.
 
-use super::{claim, deadlines};
+use super::claim;
 use crate::{
     api_error::chain,
     session::{
@@ -19,10 +19,14 @@ use crate::{
 };
 use anteroom_machine::Channels;
 use anteroom_store::{Change, Expect, NewTimelineEntry, Reason, Sha256Hex, Transition};
-use anteroom_wire::{MachineId, Problem, Secret, TimelineKind};
+use anteroom_wire::{MachineId, Problem, Secret, TimelineKind, backoff::Backoff};
 use serde_json::json;
 use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
 use tokio_util::task::AbortOnDropHandle;
+
+/// The first and the longest wait between retries of a database write, milliseconds.
+const RETRY_MS_MIN: u64 = 20;
+const RETRY_MS_MAX: u64 = 2_000;
 
 /// The command in progress.
 pub(super) enum Job {
@@ -180,7 +184,7 @@ async fn write(
     entry: impl Fn() -> NewTimelineEntry,
     on_success: Event,
 ) -> Event {
-    let mut wait = Duration::from_millis(20);
+    let mut backoff = Backoff::new(Duration::from_millis(RETRY_MS_MIN), Duration::from_millis(RETRY_MS_MAX));
     loop {
         while !launcher.timeline.flush(&session.id).await {
             if launcher.stop.is_cancelled() {
@@ -202,7 +206,7 @@ async fn write(
             }
         }
         tokio::select! {
-            () = tokio::time::sleep(wait) => wait = (wait * 2).min(deadlines::RETRY_MAX),
+            () = tokio::time::sleep(backoff.next_delay()) => {}
             () = launcher.stop.cancelled() => return Event::ServerStopping,
         }
     }

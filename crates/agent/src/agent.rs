@@ -16,11 +16,12 @@ use anteroom_wire::{
     agent::{Hello, PROTOCOL, Stage},
     provider::Provider,
 };
+use parking_lot::Mutex;
 use std::{
     collections::HashMap,
     net::SocketAddr,
     os::fd::OwnedFd,
-    sync::{Arc, Mutex, Weak},
+    sync::{Arc, Weak},
 };
 use tokio::sync::watch;
 

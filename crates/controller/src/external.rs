@@ -22,9 +22,10 @@ pub use dial::{DialFailure, Duplex, dial};
 
 use anteroom_store::Sha256Hex;
 use anteroom_wire::{Problem, SessionId};
+use parking_lot::Mutex;
 use std::{
     collections::{BTreeMap, HashMap},
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
 };
 
 /// One external machine.
@@ -67,7 +68,7 @@ impl ExternalMachines {
     /// from the result before.
     pub fn record_dial_result(&self, name: &str, session: &SessionId, failure: Option<Problem>) -> bool {
         let result = (session.clone(), failure);
-        let mut last_results = self.last_results.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut last_results = self.last_results.lock();
         last_results.insert(name.to_owned(), result.clone()).as_ref() != Some(&result)
     }
 

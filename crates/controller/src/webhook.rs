@@ -31,7 +31,12 @@ use crate::{
     session::{context::SessionContext, timeline::entry},
 };
 use anteroom_store::{CredentialDelivery, MessageRow, NewTimelineEntry, StoreError};
-use anteroom_wire::{TimelineKind, operations::WebhookError};
+use anteroom_wire::{
+    TimelineKind,
+    backoff::{Backoff, with_jitter},
+    operations::WebhookError,
+    time::millis,
+};
 use body::{AttachedCredential, BuildError, Message};
 use client::{DeliveryError, WebhookRequest};
 use serde_json::json;
@@ -214,9 +219,9 @@ fn failure_entry(
 
 /// The wait before the next attempt, milliseconds: doubles with each attempt; half of it is random, so that retries spread out.
 fn wait_ms(limits: &WebhookLimits, attempts: u64, retry_after_s: Option<u64>) -> u64 {
-    let backoff_ms = limits.retry_ms_min.saturating_mul(1 << attempts.min(30)).min(limits.retry_ms_max);
-    let jitter = u64::from(u16::from_le_bytes(random::bytes()));
-    let spread_ms = backoff_ms / 2 + (backoff_ms / 2).saturating_mul(jitter) / u64::from(u16::MAX);
+    let backoff = Backoff::new(Duration::from_millis(limits.retry_ms_min), Duration::from_millis(limits.retry_ms_max));
+    let delay = backoff.delay(u32::try_from(attempts).unwrap_or(u32::MAX));
+    let spread_ms = millis(with_jitter(delay, u16::from_le_bytes(random::bytes())));
     spread_ms.max(retry_after_s.unwrap_or(0).saturating_mul(1_000).min(limits.retry_ms_max))
 }
 

@@ -27,10 +27,8 @@ use axum::{
     routing::{get, post},
 };
 use expiring_map::ExpiringMap;
-use std::{
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use parking_lot::{Mutex, MutexGuard};
+use std::{sync::Arc, time::Duration};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tower_http::{limit::RequestBodyLimitLayer, set_header::SetResponseHeaderLayer};
@@ -164,7 +162,7 @@ impl DemoIdp {
 
     fn state(&self) -> MutexGuard<'_, IdpState> {
         // A panic cannot leave the state inconsistent, because each change is a single call.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 
     fn new_tokens(&self) -> (Secret, Secret) {

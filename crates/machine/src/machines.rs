@@ -22,12 +22,13 @@ use crate::{
     state::{RequestOutcome, State},
 };
 use anteroom_wire::MachineId;
+use parking_lot::{Mutex, MutexGuard};
 use std::{
     collections::BTreeMap,
     fs::{self, File},
     io,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
+    sync::{Arc, OnceLock},
 };
 use tokio::sync::{mpsc, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -244,7 +245,7 @@ impl Machines {
     }
 
     fn entries(&self) -> MutexGuard<'_, BTreeMap<MachineId, Entry>> {
-        self.inner.machines.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inner.machines.lock()
     }
 
     /// Requests the machine `id` and returns at once; the receiver gets every state up to `Removed`.

@@ -26,12 +26,13 @@ use axum::{
     routing::{get, post},
 };
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use parking_lot::Mutex;
 use serde_json::{Value, json};
 use std::{
     collections::BTreeMap,
     io,
     net::SocketAddr,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
     time::{SystemTime, UNIX_EPOCH},
 };
 use tokio::{net::TcpListener, task::AbortHandle};
@@ -111,22 +112,22 @@ impl CodexIssuer {
 
     /// Makes the authorize page show the consent page.
     pub fn require_consent(&self) {
-        lock(&self.device_flow).issuer.consent = Consent::Required;
+        self.device_flow.lock().issuer.consent = Consent::Required;
     }
 
     /// How many times a browser that runs scripts has displayed the consent page.
     pub fn consent_views(&self) -> u32 {
-        lock(&self.device_flow).issuer.consent_views
+        self.device_flow.lock().issuer.consent_views
     }
 
     /// The number of codes that the authorize page has granted.
     pub fn codes_granted(&self) -> usize {
-        lock(&self.device_flow).issuer.codes_granted()
+        self.device_flow.lock().issuer.codes_granted()
     }
 
     /// The reasons why the authorize page or the token endpoint rejected requests, in order.
     pub fn rejections(&self) -> Vec<String> {
-        lock(&self.device_flow).issuer.rejections.clone()
+        self.device_flow.lock().issuer.rejections.clone()
     }
 
     /// The address that it listens on.
@@ -136,32 +137,32 @@ impl CodexIssuer {
 
     /// The device code that a user types.
     pub fn user_code(&self) -> String {
-        lock(&self.device_flow).user_code.clone()
+        self.device_flow.lock().user_code.clone()
     }
 
     /// Approves the device code, as the user does.
     pub fn approve(&self) {
-        lock(&self.device_flow).approved = true;
+        self.device_flow.lock().approved = true;
     }
 
     /// Lets the device code expire: the tool's next poll fails.
     pub fn expire_code(&self) {
-        lock(&self.device_flow).expired = true;
+        self.device_flow.lock().expired = true;
     }
 
     /// The number of times the tool has polled for the approval.
     pub fn polls(&self) -> u32 {
-        lock(&self.device_flow).polls
+        self.device_flow.lock().polls
     }
 
     /// The secrets it has issued. None of these may be found in a log, a database, an API response or a page.
     pub fn canaries(&self) -> Vec<String> {
-        lock(&self.device_flow).issuer.canaries.clone()
+        self.device_flow.lock().issuer.canaries.clone()
     }
 
     /// The paths of requests for which this issuer has no endpoint: a sign that the tool has changed.
     pub fn unknown_calls(&self) -> Vec<String> {
-        lock(&self.device_flow).issuer.unknown_calls.clone()
+        self.device_flow.lock().issuer.unknown_calls.clone()
     }
 }
 
@@ -221,19 +222,15 @@ impl DeviceFlow {
 
 type Shared = State<Arc<Mutex<DeviceFlow>>>;
 
-fn lock(shared: &Mutex<DeviceFlow>) -> MutexGuard<'_, DeviceFlow> {
-    shared.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 async fn create_user_code(State(shared): Shared) -> Response {
-    let device_flow = lock(&shared);
+    let device_flow = shared.lock();
     Json(json!({ "device_auth_id": device_flow.device, "user_code": device_flow.user_code, "interval": "1" }))
         .into_response()
 }
 
 async fn poll(State(shared): Shared, body: Bytes) -> Response {
     let parameters: Value = serde_json::from_slice(&body).unwrap_or_default();
-    let mut device_flow = lock(&shared);
+    let mut device_flow = shared.lock();
     if parameters["device_auth_id"] != device_flow.device.as_str() {
         return (StatusCode::BAD_REQUEST, Json(json!({ "error": "unknown device_auth_id" }))).into_response();
     }
@@ -254,7 +251,7 @@ async fn poll(State(shared): Shared, body: Bytes) -> Response {
 }
 
 async fn exchange_code(State(shared): Shared, body: Bytes) -> Response {
-    let mut device_flow = lock(&shared);
+    let mut device_flow = shared.lock();
     let form = parse_form(&String::from_utf8_lossy(&body));
     if form.get("grant_type").is_none_or(|grant| grant != "authorization_code") || !device_flow.exchange(&form) {
         return (StatusCode::BAD_REQUEST, Json(json!({ "error": "invalid_grant" }))).into_response();
@@ -292,6 +289,6 @@ fn tokens() -> io::Result<(Value, Vec<String>)> {
 }
 
 async fn unknown_call(State(shared): Shared, uri: Uri) -> StatusCode {
-    lock(&shared).issuer.unknown_calls.push(uri.path().to_owned());
+    shared.lock().issuer.unknown_calls.push(uri.path().to_owned());
     StatusCode::NOT_FOUND
 }

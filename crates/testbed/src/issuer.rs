@@ -11,12 +11,8 @@ use axum::{
     http::{HeaderMap, Method, StatusCode, Uri, header},
     response::{IntoResponse, Response},
 };
-use std::{
-    collections::BTreeMap,
-    io,
-    net::SocketAddr,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-};
+use parking_lot::Mutex;
+use std::{collections::BTreeMap, io, net::SocketAddr, sync::Arc};
 
 /// The issuer of a provider. `P` is the state that only this provider has. Stops when dropped.
 #[derive(Debug)]
@@ -39,10 +35,6 @@ pub(crate) struct Call<'a> {
 
 /// The endpoints of a provider; `None`: there is no such endpoint.
 pub(crate) type Endpoints<P> = fn(&mut IssuerState, &mut P, &Call<'_>) -> Option<Response>;
-
-fn lock<P>(state: &Mutex<(IssuerState, P)>) -> MutexGuard<'_, (IssuerState, P)> {
-    state.lock().unwrap_or_else(PoisonError::into_inner)
-}
 
 impl<P> Issuer<P> {
     /// Listens on a free loopback port.
@@ -67,37 +59,37 @@ impl<P> Issuer<P> {
 
     /// The requests it received, in order, without their queries: `POST platform.claude.com/v1/oauth/token`.
     pub fn calls(&self) -> Vec<String> {
-        lock(&self.state).0.calls.clone()
+        self.state.lock().0.calls.clone()
     }
 
     /// The secrets it has issued. None of these may be found in a log, a database, an API response or a page.
     pub fn canaries(&self) -> Vec<String> {
-        lock(&self.state).0.canaries.clone()
+        self.state.lock().0.canaries.clone()
     }
 
     /// The reasons why the authorize page or the token endpoint rejected requests, in order.
     pub fn rejections(&self) -> Vec<String> {
-        lock(&self.state).0.rejections.clone()
+        self.state.lock().0.rejections.clone()
     }
 
     /// Requests for which this issuer has no endpoint: a sign that the tool has changed.
     pub fn unknown_calls(&self) -> Vec<String> {
-        lock(&self.state).0.unknown_calls.clone()
+        self.state.lock().0.unknown_calls.clone()
     }
 
     /// Makes the authorize page show the consent page.
     pub fn require_consent(&self) {
-        lock(&self.state).0.consent = Consent::Required;
+        self.state.lock().0.consent = Consent::Required;
     }
 
     /// How many times a browser that runs scripts has displayed the consent page.
     pub fn consent_views(&self) -> u32 {
-        lock(&self.state).0.consent_views
+        self.state.lock().0.consent_views
     }
 
     /// The number of codes that the authorize page has granted.
     pub fn codes_granted(&self) -> usize {
-        lock(&self.state).0.codes_granted()
+        self.state.lock().0.codes_granted()
     }
 
     /// Stops, and returns when the port is closed.
@@ -115,7 +107,7 @@ async fn serve<P>(
 ) -> Response {
     let text = |name| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let line = format!("{method} {}{}", text(header::HOST), uri.path());
-    let mut state = lock(&state);
+    let mut state = state.lock();
     let (issuer, provider) = &mut *state;
     issuer.calls.push(line.clone());
     if uri.path() == CONSENT_SHOWN_PATH {

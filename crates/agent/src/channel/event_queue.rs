@@ -4,11 +4,8 @@ use anteroom_wire::{
     agent::{CaptureEvent, Event, MachineEvent, NumberedEvent},
     time::unix_ms,
 };
-use std::{
-    collections::VecDeque,
-    sync::{Mutex, MutexGuard, PoisonError},
-    time::SystemTime,
-};
+use parking_lot::Mutex;
+use std::{collections::VecDeque, time::SystemTime};
 use tokio::sync::{Notify, watch};
 
 /// Events kept while the controller is not connected.
@@ -34,18 +31,14 @@ pub(crate) struct EventQueue {
 }
 
 impl EventQueue {
-    fn queue(&self) -> MutexGuard<'_, Queue> {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Events are recorded from now on. `GET /hello` reports what happened before.
     pub(crate) fn open(&self) {
-        self.queue().open = true;
+        self.queue.lock().open = true;
     }
 
     /// Adds an event. A full queue first drops its oldest event of a repetitive kind, or else its oldest event.
     pub(crate) fn push(&self, event: impl Into<Event>) {
-        let mut queue = self.queue();
+        let mut queue = self.queue.lock();
         if !queue.open {
             return;
         }
@@ -64,7 +57,7 @@ impl EventQueue {
     pub(crate) async fn batch(&self) -> Vec<NumberedEvent> {
         loop {
             let pushed = self.pushed.notified();
-            let batch: Vec<_> = self.queue().pending.iter().take(BATCH_MAX).cloned().collect();
+            let batch: Vec<_> = self.queue.lock().pending.iter().take(BATCH_MAX).cloned().collect();
             if !batch.is_empty() {
                 return batch;
             }
@@ -74,13 +67,13 @@ impl EventQueue {
 
     /// The controller has received everything up to `number`.
     pub(crate) fn acknowledge(&self, number: u64) {
-        self.queue().pending.retain(|event| event.number > number);
+        self.queue.lock().pending.retain(|event| event.number > number);
         self.acknowledged.send_replace(number);
     }
 
     /// Waits until every event pushed so far is acknowledged.
     pub(crate) async fn wait_all_acknowledged(&self) {
-        let last = self.queue().last_number;
+        let last = self.queue.lock().last_number;
         // Cannot fail: the sender lives as long as the queue.
         let _ = self.acknowledged.subscribe().wait_for(|number| *number >= last).await;
     }
@@ -130,7 +123,7 @@ mod tests {
         for _ in 0..EVENTS_MAX * 2 {
             events.push(child("loops"));
         }
-        assert_eq!(events.queue().pending.len(), EVENTS_MAX);
+        assert_eq!(events.queue.lock().pending.len(), EVENTS_MAX);
         assert_eq!(events.batch().await[0].event, Event::Tool(ToolEvent::Started));
     }
 }

@@ -12,11 +12,12 @@
 //! every byte that is read passes one [`MarkerScanner`], whose state outlives the connection.
 
 use anteroom_wire::channel::{NONCE_BYTES, PAD_BYTES, echo_line};
+use parking_lot::{Mutex, MutexGuard};
 use std::{
     future::poll_fn,
     io,
     pin::Pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
     task::{Context, Poll, ready},
     time::Duration,
 };
@@ -139,10 +140,6 @@ pub(crate) struct HandshakeStream {
     inner: Arc<Mutex<Inner>>,
 }
 
-fn lock(inner: &Mutex<Inner>) -> MutexGuard<'_, Inner> {
-    inner.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 impl HandshakeStream {
     pub(crate) fn new(io: Box<dyn ByteStream>) -> Self {
         let inner =
@@ -163,7 +160,7 @@ impl HandshakeStream {
         }
         let mut expected = None;
         let pending = {
-            let mut inner = lock(&self.inner);
+            let mut inner = self.inner.lock();
             expected.clone_from(&inner.nonce);
             inner.nonce = None;
             std::mem::take(&mut inner.pending)
@@ -191,15 +188,15 @@ impl HandshakeStream {
 
     /// After a connection: whether the peer may still wait for the rest of a frame, because it has not started a new connection.
     pub(crate) fn needs_padding(&self) -> bool {
-        lock(&self.inner).nonce.is_none()
+        self.inner.lock().nonce.is_none()
     }
 
     fn find(&self, bytes: &[u8]) -> Option<(Marker, usize)> {
-        lock(&self.inner).scanner.find(bytes)
+        self.inner.lock().scanner.find(bytes)
     }
 
     fn connection(&self, rest: &[u8]) -> Connection {
-        let mut inner = lock(&self.inner);
+        let mut inner = self.inner.lock();
         inner.current += 1;
         inner.reset = false;
         // The bytes after the go pass the scanner here; later bytes pass it when they are read.
@@ -211,7 +208,7 @@ impl HandshakeStream {
 
     async fn read(&self) -> io::Result<Vec<u8>> {
         let mut buf = vec![0; READ_BYTES];
-        let n = poll_fn(|cx| lock(&self.inner).poll_fill(cx, &mut buf)).await?;
+        let n = poll_fn(|cx| self.inner.lock().poll_fill(cx, &mut buf)).await?;
         if n == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
@@ -223,13 +220,13 @@ impl HandshakeStream {
         let mut at = 0;
         let write = async {
             while at < bytes.len() {
-                let n = poll_fn(|cx| Pin::new(&mut lock(&self.inner).io).poll_write(cx, &bytes[at..])).await?;
+                let n = poll_fn(|cx| Pin::new(&mut self.inner.lock().io).poll_write(cx, &bytes[at..])).await?;
                 if n == 0 {
                     return Err(io::Error::from(io::ErrorKind::WriteZero));
                 }
                 at += n;
             }
-            poll_fn(|cx| Pin::new(&mut lock(&self.inner).io).poll_flush(cx)).await
+            poll_fn(|cx| Pin::new(&mut self.inner.lock().io).poll_flush(cx)).await
         };
         tokio::time::timeout(Duration::from_millis(WRITE_MS_MAX), write).await?
     }
@@ -243,7 +240,7 @@ pub(crate) struct Connection {
 
 impl Connection {
     fn inner(&self) -> io::Result<MutexGuard<'_, Inner>> {
-        let inner = lock(&self.inner);
+        let inner = self.inner.lock();
         if inner.reset || inner.current != self.number {
             return Err(io::ErrorKind::ConnectionReset.into());
         }

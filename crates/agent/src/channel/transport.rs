@@ -8,6 +8,7 @@
 
 use super::resync::ByteStream;
 use crate::platform::async_fd;
+use parking_lot::Mutex;
 use rustix::{
     event::{
         PollFd, PollFlags, Timespec,
@@ -22,7 +23,7 @@ use std::{
     os::fd::{AsFd, OwnedFd},
     path::{Path, PathBuf},
     pin::Pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
     task::{Context, Poll, Waker},
     time::Duration,
 };
@@ -119,10 +120,6 @@ impl Drop for Device {
     }
 }
 
-fn lock(wakers: &Mutex<Wakers>) -> MutexGuard<'_, Wakers> {
-    wakers.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 impl Device {
     fn open(path: &Path) -> io::Result<Self> {
         let port = rustix::fs::open(path, OFlags::RDWR | OFlags::NONBLOCK | OFlags::CLOEXEC, Mode::empty())?;
@@ -161,7 +158,7 @@ async fn wake_on_events(watch: AsyncFd<OwnedFd>, wakers: Arc<Mutex<Wakers>>, cha
         // Draining after clearing: an event between the two is reported again, also after an interrupted drain.
         drain(watch.get_ref());
         changed.notify_waiters();
-        let mut wakers = lock(&wakers);
+        let mut wakers = wakers.lock();
         for waker in [wakers.reader.take(), wakers.writer.take()].into_iter().flatten() {
             waker.wake();
         }
@@ -186,7 +183,7 @@ impl AsyncRead for VirtioStream {
             return Poll::Ready(Ok(()));
         }
         // The waker is registered first: an event between a failed read and a later registration would be lost.
-        lock(&self.device.wakers).reader = Some(cx.waker().clone());
+        self.device.wakers.lock().reader = Some(cx.waker().clone());
         match rustix::io::read(&self.device.port, buf.initialize_unfilled()) {
             Ok(n) => {
                 self.ended = n == 0 && buf.remaining() > 0;
@@ -204,7 +201,7 @@ impl AsyncWrite for VirtioStream {
         if self.ended {
             return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
         }
-        lock(&self.device.wakers).writer = Some(cx.waker().clone());
+        self.device.wakers.lock().writer = Some(cx.waker().clone());
         match rustix::io::write(&self.device.port, buf) {
             Ok(n) => Poll::Ready(Ok(n)),
             Err(Errno::AGAIN | Errno::INTR) if self.device.is_hung_up() => {

@@ -4,10 +4,11 @@
 //! longest is closed.
 
 use anteroom_wire::{channel::STREAMS_MAX, time::millis};
+use parking_lot::Mutex;
 use std::{
     pin::Pin,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc,
         atomic::{AtomicU64, Ordering},
     },
     task::{Context, Poll},
@@ -60,7 +61,7 @@ pub(crate) struct Slot {
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        self.tunnels.open().retain(|other| !Arc::ptr_eq(other, &self.activity));
+        self.tunnels.open.lock().retain(|other| !Arc::ptr_eq(other, &self.activity));
     }
 }
 
@@ -71,10 +72,6 @@ impl Tunnels {
 
     fn with_slots(slots: usize) -> Self {
         Self { slots: Arc::new(Semaphore::new(slots)), open: Mutex::default() }
-    }
-
-    fn open(&self) -> MutexGuard<'_, Vec<Arc<Activity>>> {
-        self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Waits for a slot, first come first served; `None`: none became free within 30 s.
@@ -93,12 +90,12 @@ impl Tunnels {
         };
         let activity =
             Arc::new(Activity { opened_at: Instant::now(), last_ms: AtomicU64::new(0), evict: Notify::new() });
-        self.open().push(activity.clone());
+        self.open.lock().push(activity.clone());
         Some(Slot { _permit: permit, activity, tunnels: self.clone() })
     }
 
     fn evict_idlest(&self) {
-        let open = self.open();
+        let open = self.open.lock();
         let idlest = open.iter().max_by_key(|activity| activity.idle_ms());
         if let Some(activity) = idlest.filter(|activity| activity.idle_ms() >= IDLE_MS_MIN) {
             activity.evict.notify_one();

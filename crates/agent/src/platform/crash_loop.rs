@@ -4,10 +4,11 @@ use super::{output::Output, readiness::Readiness, reaper::ExitCode};
 use crate::{channel::event_queue::EventQueue, log};
 use anteroom_screen::bounded;
 use anteroom_wire::agent::{MachineEvent, Stage};
+use parking_lot::Mutex;
 use std::{
     collections::VecDeque,
     io,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -73,13 +74,9 @@ impl CrashTracker {
         Self { name, stage, readiness, events, history: Arc::default() }
     }
 
-    fn history(&self) -> MutexGuard<'_, ExitHistory> {
-        self.history.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Records that the program was started.
     pub(crate) fn started(&self) {
-        self.history().running_since = Some(Instant::now());
+        self.history.lock().running_since = Some(Instant::now());
     }
 
     /// Reports that the program ended, or could not be started (`Err`).
@@ -94,7 +91,7 @@ impl CrashTracker {
             last_lines.push(summary.clone());
         }
         let (restarts, crash_loop, is_first_report) = {
-            let mut history = self.history();
+            let mut history = self.history.lock();
             let (restarts, is_first_report) = (history.restarts, history.loop_reported.is_none());
             history.restarts = history.restarts.saturating_add(1);
             (restarts, history.record_exit(Instant::now()), is_first_report)
@@ -122,7 +119,7 @@ impl CrashTracker {
     async fn report_recovery(self) {
         loop {
             tokio::time::sleep(Duration::from_millis(CHECK_EVERY_MS)).await;
-            if self.history().left_loop(Instant::now()) {
+            if self.history.lock().left_loop(Instant::now()) {
                 self.events.push(MachineEvent::CrashLoopEnded { name: self.name.to_owned() });
                 return;
             }

@@ -4,11 +4,12 @@ use super::{
     process::output_pipe,
     reaper::{Child, ProcessTable, Tty},
 };
+use parking_lot::Mutex;
 use std::{
     collections::VecDeque,
     io,
     process::{Command, Stdio},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
     time::Duration,
 };
 use tokio::{io::AsyncReadExt, sync::Notify};
@@ -33,10 +34,6 @@ struct Lines {
 }
 
 impl Output {
-    fn lines(&self) -> MutexGuard<'_, Lines> {
-        self.lines.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Starts `command` with its output captured and an empty standard input.
     pub(crate) fn spawn(&self, processes: &ProcessTable, command: &mut Command) -> io::Result<Child> {
         let (mut from, to) = output_pipe()?;
@@ -50,7 +47,7 @@ impl Output {
             while let Ok(n @ 1..) = from.read(&mut buf).await {
                 output.append(&String::from_utf8_lossy(&buf[..n]));
             }
-            output.lines().is_closed = true;
+            output.lines.lock().is_closed = true;
             output.closed.notify_waiters();
         });
         Ok(child)
@@ -60,13 +57,13 @@ impl Output {
     /// second), since a descendant may keep the stream open.
     pub(crate) async fn wait_closed(&self, limit: Duration) {
         let closed = self.closed.notified();
-        if !self.lines().is_closed {
+        if !self.lines.lock().is_closed {
             let _ = tokio::time::timeout(limit.min(Duration::from_millis(DRAIN_MS_MAX)), closed).await;
         }
     }
 
     fn append(&self, text: &str) {
-        let mut lines = self.lines();
+        let mut lines = self.lines.lock();
         for c in text.chars() {
             if c == '\n' {
                 let line = std::mem::take(&mut lines.unfinished);
@@ -82,7 +79,7 @@ impl Output {
 
     /// The kept lines that are not blank, oldest first.
     pub(crate) fn last_lines(&self) -> Vec<String> {
-        let lines = self.lines();
+        let lines = self.lines.lock();
         let unfinished = (!lines.unfinished.is_empty()).then(|| lines.unfinished.clone());
         lines.complete.iter().cloned().chain(unfinished).filter(|line| !line.trim().is_empty()).collect()
     }

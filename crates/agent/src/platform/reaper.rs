@@ -4,14 +4,9 @@
 //! for *any* process, sends the status of a known child to its [`Child`], and drops the others. (`tokio::process` would wait a second
 //! time, so this crate does not use it.)
 
+use parking_lot::Mutex;
 use rustix::process::{Pid, Signal, WaitOptions, WaitStatus};
-use std::{
-    collections::HashMap,
-    io,
-    os::unix::process::CommandExt,
-    process::Command,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-};
+use std::{collections::HashMap, io, os::unix::process::CommandExt, process::Command, sync::Arc};
 use tokio::sync::oneshot;
 
 /// How a process ended: its exit code, or 128 + signal.
@@ -41,10 +36,6 @@ pub(crate) struct Child {
     pid: Pid,
     exit: oneshot::Receiver<ExitCode>,
     running: Arc<Mutex<Running>>,
-}
-
-fn lock(running: &Mutex<Running>) -> MutexGuard<'_, Running> {
-    running.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl ProcessTable {
@@ -89,7 +80,7 @@ impl ProcessTable {
             command.pre_exec(prepare);
         }
         // Locked during the fork: the reaper cannot see the child's end before the child is in the table.
-        let mut running = lock(&self.running);
+        let mut running = self.running.lock();
         let child = command.spawn()?;
         let pid = Pid::from_child(&child);
         let (exited, exit) = oneshot::channel();
@@ -99,7 +90,7 @@ impl ProcessTable {
 }
 
 fn reap(running: &Mutex<Running>) {
-    let mut running = lock(running);
+    let mut running = running.lock();
     while let Ok(Some((pid, status))) = rustix::process::wait(WaitOptions::NOHANG) {
         if let Some(exited) = running.remove(&pid) {
             let _ = exited.send(exit_code(status));
@@ -127,7 +118,7 @@ impl Child {
 impl Drop for Child {
     fn drop(&mut self) {
         // A child in the table has not been reaped, so its id cannot have been reused.
-        let running = lock(&self.running);
+        let running = self.running.lock();
         if running.contains_key(&self.pid) {
             let _ = rustix::process::kill_process_group(self.pid, Signal::KILL);
             let _ = rustix::process::kill_process(self.pid, Signal::KILL);

@@ -6,8 +6,9 @@ use anteroom_wire::{
     agent::{CaptureState, CliState, OpenPrompt, SignIn, SignInEvent, SignInOutcome, SignInUrl, UrlSource},
     provider::LinkFrom,
 };
+use parking_lot::Mutex;
 use std::{
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
     time::{Duration, Instant},
 };
 use tokio::sync::watch;
@@ -65,7 +66,7 @@ impl SignInState {
             let (cli, capture) = (current.cli.clone(), current.capture.clone());
             *current = SignIn { cli, capture, ..SignIn::default() };
         });
-        *locked(&self.reported) = 0;
+        *self.reported.lock() = 0;
         self.runs.send_modify(|runs| *runs += 1);
     }
 
@@ -81,7 +82,7 @@ impl SignInState {
 
     /// Reports the URL that was opened before the start was recorded, once.
     pub(crate) fn report_early_url(&self) {
-        let Some(early) = locked(&self.early_url).take() else { return };
+        let Some(early) = self.early_url.lock().take() else { return };
         let is_recent = early.opened_at.elapsed() <= Duration::from_millis(EARLY_MS_MAX);
         if is_recent && self.current.borrow().browser_url.is_none() {
             self.add_url(early.url, UrlSource::BrowserCommand, early.link_from);
@@ -94,7 +95,7 @@ impl SignInState {
     pub(crate) fn add_url(&self, url: String, source: UrlSource, link_from: LinkFrom) {
         let from_tool = source == UrlSource::BrowserCommand;
         if from_tool && self.current.borrow().cli != CliState::Running {
-            *locked(&self.early_url) = Some(EarlyUrl { url: url.clone(), link_from, opened_at: Instant::now() });
+            *self.early_url.lock() = Some(EarlyUrl { url: url.clone(), link_from, opened_at: Instant::now() });
         }
         let found = SignInUrl { url, source };
         let changed = self.current.send_if_modified(|current| {
@@ -171,16 +172,12 @@ impl SignInState {
 
     /// Reports something that this run of the tool did, up to [`REPORTS_MAX`] times.
     pub(crate) fn report(&self, event: SignInEvent) {
-        let mut reported = locked(&self.reported);
+        let mut reported = self.reported.lock();
         if *reported < REPORTS_MAX {
             *reported += 1;
             self.events.push(event);
         }
     }
-}
-
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Replaces the value. Returns whether it differs from the old one.

@@ -6,7 +6,8 @@ use anteroom_egress::{EgressSummary, MachineGate};
 use anteroom_store::Sha256Hex;
 use anteroom_tunnel::{Activity, CloseSignal};
 use anteroom_wire::{MachineId, Problem, SessionId, agent::SignIn, provider::Provider};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use parking_lot::{Mutex, MutexGuard};
+use std::sync::{Arc, OnceLock};
 use tokio::{
     sync::{Notify, watch},
     time::Instant,
@@ -183,7 +184,7 @@ impl ActiveSession {
 
     /// Summary of the egress decisions of this session.
     pub fn egress_summary(&self) -> MutexGuard<'_, EgressSummary> {
-        self.egress.lock().unwrap_or_else(PoisonError::into_inner)
+        self.egress.lock()
     }
 }
 

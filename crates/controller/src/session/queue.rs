@@ -2,8 +2,9 @@
 //! ([`Queue::set_admission_check`]) no session is admitted.
 
 use anteroom_wire::SessionId;
+use parking_lot::{Mutex, MutexGuard};
 use std::{
-    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
+    sync::{Arc, OnceLock},
     time::Duration,
 };
 use tokio::sync::watch;
@@ -77,7 +78,7 @@ impl Queue {
     }
 
     fn state(&self) -> MutexGuard<'_, QueueState> {
-        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.state.lock()
     }
 
     fn notify(&self) {
@@ -158,7 +159,7 @@ impl QueueTicket {
         if !self.is_next(&self.queue.state()) {
             return None;
         }
-        let _admitting = self.queue.0.admitting.lock().unwrap_or_else(PoisonError::into_inner);
+        let _admitting = self.queue.0.admitting.lock();
         if !self.queue.passes_admission_check() {
             return None;
         }

@@ -3,10 +3,8 @@
 use super::active_session::ActiveSession;
 use anteroom_store::Sha256Hex;
 use anteroom_wire::{MachineId, SessionId};
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-};
+use parking_lot::{Mutex, MutexGuard};
+use std::{collections::HashMap, sync::Arc};
 
 /// The sessions that run on this server, by id.
 #[derive(Debug, Default)]
@@ -14,7 +12,7 @@ pub struct SessionRegistry(Mutex<HashMap<SessionId, Arc<ActiveSession>>>);
 
 impl SessionRegistry {
     fn sessions(&self) -> MutexGuard<'_, HashMap<SessionId, Arc<ActiveSession>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 
     /// Adds a session. Returns `false` if it is present already.

@@ -1,11 +1,8 @@
 //! The nonce exchange at the start of each connection. The pipe may contain half a frame of an earlier controller's connection.
 
 use anteroom_wire::channel::{ECHO_MS_MAX, NONCE_BYTES, PAD_BYTES, echo_line, go_line, nonce_line};
-use std::{
-    io,
-    sync::{Mutex, PoisonError},
-    time::Duration,
-};
+use parking_lot::Mutex;
+use std::{io, time::Duration};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 /// The longest wait for one echo, milliseconds.
@@ -26,7 +23,7 @@ pub(crate) enum ResyncError {
 type Expected = Mutex<Option<String>>;
 
 fn expect(expected: &Expected, echo: Option<String>) {
-    *expected.lock().unwrap_or_else(PoisonError::into_inner) = echo;
+    *expected.lock() = echo;
 }
 
 fn nonce() -> Result<String, ResyncError> {
@@ -92,7 +89,7 @@ async fn await_echo<R: AsyncRead + Unpin>(reader: &mut R, expected: &Expected) -
             return Err(ResyncError::Closed);
         }
         tail.extend_from_slice(chunk.get(..count).unwrap_or_default());
-        let nonce = expected.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let nonce = expected.lock().clone();
         let line_bytes = echo_line(&"0".repeat(NONCE_BYTES * 2)).len();
         if let Some(hex) = nonce
             && tail.windows(line_bytes).any(|window| window == echo_line(&hex).as_bytes())

@@ -1,6 +1,6 @@
 //! The authorize page of `codex login`. It redirects the browser to the tool with a code.
 
-use super::{Shared, lock};
+use super::Shared;
 use crate::code_flow::{AuthorizationRequest, page, parse_form, random_hex};
 use axum::{
     extract::{RawQuery, State},
@@ -11,7 +11,7 @@ use axum::{
 /// `GET /oauth/authorize`.
 pub(super) async fn authorize(State(shared): Shared, RawQuery(query): RawQuery) -> Response {
     let query = parse_form(&query.unwrap_or_default());
-    let mut device_flow = lock(&shared);
+    let mut device_flow = shared.lock();
     if let Some(page) = device_flow.issuer.consent_prompt(&query) {
         return page.into_response();
     }
@@ -38,6 +38,6 @@ pub(super) async fn authorize(State(shared): Shared, RawQuery(query): RawQuery) 
 
 /// A browser displays the consent page.
 pub(super) async fn consent_shown(State(shared): Shared) -> StatusCode {
-    lock(&shared).issuer.consent_views += 1;
+    shared.lock().issuer.consent_views += 1;
     StatusCode::NO_CONTENT
 }

@@ -1,13 +1,8 @@
 //! The HTTP proxy of a tool. It connects only to hosts for which the test has an address, as the agent's proxy and the egress gate
 //! with overrides do.
 
-use std::{
-    collections::BTreeMap,
-    io,
-    net::SocketAddr,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use parking_lot::Mutex;
+use std::{collections::BTreeMap, io, net::SocketAddr, sync::Arc, time::Duration};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional},
     net::{TcpListener, TcpStream},
@@ -46,7 +41,7 @@ impl NameProxy {
 
     /// The requests, in order: `name:port`, or the first line of a request that is no `CONNECT`.
     pub fn requested_hosts(&self) -> Vec<String> {
-        self.requested.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.requested.lock().clone()
     }
 }
 
@@ -84,7 +79,7 @@ async fn connect(
         (_, _) => line.to_owned(),
     };
     let address = host_overrides.get(&target).copied();
-    requested.lock().unwrap_or_else(PoisonError::into_inner).push(target);
+    requested.lock().push(target);
     let Some(address) = address else {
         return client.write_all(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\nConnection: close\r\n\r\n").await;
     };

@@ -5,13 +5,13 @@
 
 use crate::TestServer;
 use anteroom_store::{Write, WriteObserver, WriteOutcome};
+use parking_lot::Mutex;
 use rustix::process::{Signal, getpid, kill_process};
 use serde::{Deserialize, Serialize};
 use std::{
     fs::{self, File},
     io::{self, Write as _},
     path::{Path, PathBuf},
-    sync::{Mutex, PoisonError},
     time::Duration,
 };
 
@@ -66,7 +66,7 @@ impl CrashInjector {
         if crash.timing != timing || crash.write != write.to_string() {
             return;
         }
-        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut seen = self.seen.lock();
         *seen += 1;
         // The file is removed first, so that the next server process does not crash.
         if *seen >= crash.nth && fs::remove_file(&file).is_ok() {
@@ -83,7 +83,7 @@ impl WriteObserver for CrashInjector {
 
     fn after(&self, write: &Write, outcome: WriteOutcome, _: Duration) {
         // The test that reads the record fails when an entry is missing.
-        let _ = writeln!(self.record.lock().unwrap_or_else(PoisonError::into_inner), "{}\t{write}", outcome.as_str());
+        let _ = writeln!(self.record.lock(), "{}\t{write}", outcome.as_str());
         if outcome == WriteOutcome::Written {
             self.crash_if_selected(CrashTiming::After, write);
         }

@@ -24,7 +24,7 @@ use std::{
     ops::RangeInclusive,
     os::fd::OwnedFd,
     pin::Pin,
-    sync::{Arc, PoisonError},
+    sync::Arc,
     task::{Context, Poll, ready},
 };
 use tokio::{
@@ -77,7 +77,7 @@ pub(super) fn terminal(agent: &Arc<Agent>, request: Request<Incoming>) -> Result
     }
     let cols = number(request.headers(), TERMINAL_COLS_HEADER, &COLS)?;
     let rows = number(request.headers(), TERMINAL_ROWS_HEADER, &ROWS)?;
-    let mut streams = agent.terminal_streams.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut streams = agent.terminal_streams.lock();
     streams.retain(|_, pty| pty.strong_count() > 0);
     if streams.len() >= STREAMS_MAX {
         return Err(ApiError::new(Problem::TooManyViewers, format!("at most {STREAMS_MAX} terminal streams")));
@@ -112,7 +112,7 @@ pub(super) fn resize(agent: &Arc<Agent>, id: &str, size: TerminalSize) -> Result
     if !COLS.contains(&size.cols) || !ROWS.contains(&size.rows) {
         return Err(ApiError::new(Problem::Malformed, "cols must be 2 to 500 and rows 2 to 300"));
     }
-    let streams = agent.terminal_streams.lock().unwrap_or_else(PoisonError::into_inner);
+    let streams = agent.terminal_streams.lock();
     let pty = streams.get(id).and_then(std::sync::Weak::upgrade);
     drop(streams);
     let pty = pty.ok_or_else(|| ApiError::new(Problem::PathNotFound, "there is no such terminal stream"))?;

@@ -2,10 +2,8 @@
 
 use anteroom_store::UnreportedEnd;
 use anteroom_wire::operations::{ReconcileActionKind, ReconcileOutcome, ReconcileReport};
-use std::sync::{
-    Mutex, PoisonError,
-    atomic::{AtomicU64, Ordering::Relaxed},
-};
+use parking_lot::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use tokio::sync::MutexGuard;
 
 const KINDS: usize = ReconcileActionKind::ALL.len();
@@ -38,20 +36,20 @@ pub(super) struct UnreportedEnds(Mutex<Option<Vec<UnreportedEnd>>>);
 
 impl UnreportedEnds {
     pub(super) fn is_loaded(&self) -> bool {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).is_some()
+        self.0.lock().is_some()
     }
 
     pub(super) fn load(&self, ends: Vec<UnreportedEnd>) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(ends);
+        *self.0.lock() = Some(ends);
     }
 
     pub(super) fn all(&self) -> Vec<UnreportedEnd> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone().unwrap_or_default()
+        self.0.lock().clone().unwrap_or_default()
     }
 
     /// Removes an end that is recorded, or cannot be.
     pub(super) fn remove(&self, end: &UnreportedEnd) {
-        if let Some(ends) = self.0.lock().unwrap_or_else(PoisonError::into_inner).as_mut() {
+        if let Some(ends) = self.0.lock().as_mut() {
             ends.retain(|other| other != end);
         }
     }
@@ -73,7 +71,7 @@ impl ReconcileHistory {
             }
         }
         let last = LastRun { at_ms, actions_done, deferred: report.deferred.into() };
-        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(last);
+        *self.last.lock() = Some(last);
     }
 
     /// Records a failed run.
@@ -83,7 +81,7 @@ impl ReconcileHistory {
 
     /// The last run that finished.
     pub fn last(&self) -> Option<LastRun> {
-        *self.last.lock().unwrap_or_else(PoisonError::into_inner)
+        *self.last.lock()
     }
 
     /// How often each action was executed.

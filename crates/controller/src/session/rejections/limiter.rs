@@ -2,11 +2,9 @@
 
 use crate::api_error::ApiError;
 use anteroom_wire::{Problem, SessionId, TimelineKind};
+use parking_lot::{Mutex, MutexGuard};
 use serde_json::{Value, json};
-use std::{
-    collections::HashMap,
-    sync::{Mutex, MutexGuard, PoisonError},
-};
+use std::collections::HashMap;
 
 /// Kinds of rejections that are counted at once, over all sessions; further ones are only logged.
 const WINDOWS_MAX: usize = 10_000;
@@ -71,7 +69,7 @@ pub struct RejectionLimiter(Mutex<HashMap<Key, u64>>);
 
 impl RejectionLimiter {
     fn windows(&self) -> MutexGuard<'_, HashMap<Key, u64>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 
     /// Counts the rejection. Returns whether it is the first within the interval, which is recorded.

@@ -7,15 +7,16 @@
 use crate::clock::UnixMs;
 use anteroom_store::NewTimelineEntry;
 use anteroom_wire::{SessionId, TimelineKind};
+use parking_lot::Mutex;
 use serde_json::json;
 use std::{
     collections::{HashMap, VecDeque},
-    sync::{
-        Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering::Relaxed},
-    },
+    sync::atomic::{AtomicBool, Ordering::Relaxed},
 };
 use tokio::sync::watch;
+
+/// Entries of one session that are buffered while the database cannot be written. A session has some tens of entries.
+pub const BUFFERED_ENTRIES_MAX: usize = 500;
 
 /// The buffers of all sessions of this server.
 #[derive(Debug)]
@@ -66,7 +67,7 @@ impl TimelineBuffer {
 
     /// Appends an entry to its session's buffer. `true`: the buffer is new, and the caller must start its writer.
     pub(super) fn append(&self, session: &SessionId, entry: NewTimelineEntry) -> (WriteHandle, bool) {
-        let mut sessions = self.sessions();
+        let mut sessions = self.sessions.lock();
         let is_first = !sessions.contains_key(session);
         let buffer = sessions.entry(session.clone()).or_insert_with(|| SessionBuffer {
             waiting: VecDeque::new(),
@@ -92,7 +93,7 @@ impl TimelineBuffer {
 
     /// Removes and returns the next entry to write. `None`: the buffer is empty and removed.
     pub(super) fn next(&self, session: &SessionId) -> Option<(u64, NewTimelineEntry)> {
-        let mut sessions = self.sessions();
+        let mut sessions = self.sessions.lock();
         let buffer = sessions.get_mut(session)?;
         if let Some(lost) = buffer.lost.take() {
             let sentence = format!("{} entries were lost: the database could not be written.", lost.count);
@@ -111,34 +112,30 @@ impl TimelineBuffer {
 
     /// Marks the entry of this number as written or lost.
     pub(super) fn mark_written(&self, session: &SessionId, number: u64) {
-        if let Some(buffer) = self.sessions().get(session) {
+        if let Some(buffer) = self.sessions.lock().get(session) {
             buffer.written.send_replace(number);
         }
     }
 
     /// A handle that waits until all entries buffered now for this session are written.
     pub(super) fn all_written(&self, session: &SessionId) -> WriteHandle {
-        WriteHandle(self.sessions().get(session).map(|buffer| (buffer.last, buffer.written.subscribe())))
+        WriteHandle(self.sessions.lock().get(session).map(|buffer| (buffer.last, buffer.written.subscribe())))
     }
 
     /// Removes a session's buffer; returns how many entries it had.
     pub(super) fn discard(&self, session: &SessionId) -> usize {
-        self.sessions().remove(session).map_or(0, |buffer| buffer.waiting.len())
+        self.sessions.lock().remove(session).map_or(0, |buffer| buffer.waiting.len())
     }
 
     /// Stops all writing; returns how many entries are lost.
     pub fn close(&self) -> usize {
         self.closed.store(true, Relaxed);
-        self.sessions().drain().map(|(_, buffer)| buffer.waiting.len() + 1).sum()
+        self.sessions.lock().drain().map(|(_, buffer)| buffer.waiting.len() + 1).sum()
     }
 
     /// Whether [`Self::close`] was called.
     pub(super) fn is_closed(&self) -> bool {
         self.closed.load(Relaxed)
-    }
-
-    fn sessions(&self) -> MutexGuard<'_, HashMap<SessionId, SessionBuffer>> {
-        self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

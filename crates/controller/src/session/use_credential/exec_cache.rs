@@ -2,9 +2,9 @@
 //! time. Both may contain secrets, so they are not written to the database.
 
 use anteroom_wire::SessionId;
+use parking_lot::{Mutex, MutexGuard};
 use std::{
     collections::{HashMap, VecDeque},
-    sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 use tokio::time::Instant;
@@ -14,6 +14,9 @@ use zeroize::Zeroizing;
 const SCREENS_MAX: usize = 64;
 /// Maximum size of one screen; of a larger one the end is kept.
 const SCREEN_BYTES_MAX: usize = 256 * 1024;
+
+/// How long the last screen of a command is kept for its caller: long enough for `anteroom exec`, which fetches it at once.
+pub const LAST_SCREEN_AGE_MAX: Duration = Duration::from_secs(60);
 
 /// The time after which a session that is being started counts as ended.
 const START_TIMEOUT: Duration = Duration::from_secs(120);
@@ -40,7 +43,7 @@ struct LastScreen {
 
 impl ExecCache {
     fn inner(&self) -> MutexGuard<'_, Inner> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 
     /// Stores the arguments of a session's command. Arguments of sessions that are not active are discarded.

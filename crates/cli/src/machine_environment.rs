@@ -97,7 +97,7 @@ pub(super) async fn prepare_template(
 
 /// Prepares everything that a server needs to start machines.
 pub(super) async fn prepare(config: &Config) -> anyhow::Result<MachineEnvironment> {
-    let image = Image::current(&images_dir(config))?;
+    let image = Image::open_current(&images_dir(config))?;
     let display = ProgressDisplay::new();
     display.show("checking whether KVM boots a guest", "", None);
     let report = probe(config, &image).await?;

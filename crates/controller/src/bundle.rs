@@ -35,6 +35,9 @@ use tokio::sync::Mutex;
 /// Number of timeline entries that a bundle contains at most.
 const ENTRIES_MAX: u32 = 10_000;
 
+/// Size of one file in a bundle before compression, bytes; of a larger file, the end is included. Bundles are sent by mail or chat.
+const FILE_BYTES_MAX: usize = 4 << 20;
+
 /// Serializes the creation of bundles: each needs some megabytes of memory.
 static CREATION_LOCK: Mutex<()> = Mutex::const_new(());
 
@@ -109,7 +112,7 @@ fn write_archive(
     let Input { row, view, timeline, diagnosis, health, versions } = input;
     let machines = machines_of(&row, &timeline);
     let redactor = redactor(config, &view, &versions)?;
-    let mut archive = Archive::new(row.id.as_str(), config.retention.bundle_file_bytes_max);
+    let mut archive = Archive::new(row.id.as_str(), FILE_BYTES_MAX);
     let timeline =
         timeline.into_iter().map(|row| serde_json::to_value(timeline::timeline_entry(row)).unwrap_or_default());
     archive.add_json("diagnosis.json", redacted(&redactor, diagnosis))?;

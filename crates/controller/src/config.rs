@@ -1,4 +1,5 @@
-//! The configuration: one TOML file. Every limit is a setting with its unit in its name. All errors are reported at once.
+//! The configuration: one TOML file with the settings that an operator changes. Each has its unit in its name. All errors are reported
+//! at once. Other limits are constants, see [`limits`](crate::limits).
 
 mod connections;
 mod credentials;
@@ -8,6 +9,7 @@ mod machines;
 mod retention;
 mod sessions;
 
+pub use connections::{Egress, EgressLimits, Http, Store};
 pub use credentials::Credentials;
 pub use image::ImageAdditions;
 pub use log::{Log, LogFormat};
@@ -15,10 +17,12 @@ pub use machines::{Accelerator, Machines};
 pub use retention::Retention;
 pub use sessions::Sessions;
 
-use crate::{external::ExternalMachines, webhook::settings::WebhookSettings};
-use anteroom_egress::{GateSettings, HostOverrides};
-use anteroom_tunnel::TunnelSettings;
-use serde::{Deserialize, Serialize};
+use crate::{
+    external::ExternalMachines,
+    settings::{self, settings},
+    webhook::settings::WebhookSettings,
+};
+use anteroom_egress::HostOverrides;
 use std::{
     collections::BTreeMap,
     net::SocketAddr,
@@ -28,116 +32,52 @@ use std::{
 /// The socket's name below the state directory.
 pub const SOCKET_NAME: &str = "anteroom.sock";
 
-/// The whole configuration. Every key has a default; unknown keys are errors.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct Config {
-    /// The address that the server listens on. With port 0 the system chooses a free port.
-    pub listen: SocketAddr,
-    /// The external address if it is not `http://<listen>`: `https://anteroom.example`. It is used in printed links. If it is
-    /// https, cookies are `Secure`.
-    pub public_url: Option<String>,
-    /// Database, key file, machines' run directories, receipts. Default: `$XDG_STATE_HOME/anteroom`.
-    pub state_dir: PathBuf,
-    /// Images and templates, which can be rebuilt. Default: `$XDG_CACHE_HOME/anteroom`.
-    pub cache_dir: PathBuf,
-    /// A directory of provider descriptors (`NAME.toml`) that add to or replace the built-in ones.
-    pub providers_dir: Option<PathBuf>,
-    /// Overrides of provider descriptors: `[providers.codex]` with any keys of a descriptor.
-    pub providers: BTreeMap<String, toml::Table>,
-    /// Additional tools in the machines' image.
-    pub image: ImageAdditions,
-    /// Machines.
-    pub machines: Machines,
-    /// Sessions.
-    pub sessions: Sessions,
-    /// Stored credentials.
-    pub credentials: Credentials,
-    /// HTTP.
-    pub http: Http,
-    /// WebSockets to desktops and terminals.
-    pub tunnel: TunnelSettings,
-    /// The database.
-    pub store: Store,
-    /// Outbound connections of machines.
-    pub egress: Egress,
-    /// Logs.
-    pub log: Log,
-    /// Existing desktops that sessions can use: `[external_machines.NAME]`, see [`crate::external`].
-    pub external_machines: BTreeMap<String, toml::Value>,
-    /// Retention of machine receipts and support bundles.
-    pub retention: Retention,
-    /// Webhook messages about sessions and credentials.
-    pub webhook: WebhookSettings,
-}
-
-/// HTTP.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct Http {
-    /// Largest request body except for deliveries, bytes.
-    pub body_bytes_max: usize,
-    /// Largest request body of a delivery, bytes.
-    pub delivery_bytes_max: usize,
-    /// How long a graceful stop waits for open connections, milliseconds.
-    pub drain_ms_max: u64,
-}
-
-/// Outbound connections of machines.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct Egress {
-    /// `"name:port" = "address:port"`: addresses that are used instead of resolving the name. The provider's egress list must
-    /// still grant the name.
-    pub overrides: BTreeMap<String, SocketAddr>,
-    /// The gate's limits.
-    pub limits: GateSettings,
-}
-
-/// The database.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct Store {
-    /// How long a call waits for a locked database before it fails, milliseconds.
-    pub busy_ms_max: u64,
-    /// A write that takes longer is logged and counted, milliseconds.
-    pub slow_write_ms: u64,
-}
-
-impl Default for Store {
-    fn default() -> Self {
-        Self { busy_ms_max: 5_000, slow_write_ms: 1_000 }
+settings! {
+    /// The whole configuration. Every key has a default; unknown keys are errors.
+    pub struct Config {
+        /// Address to listen on; with port 0 the system chooses a free port. If other hosts can reach it, `public_url` must be set.
+        listen: SocketAddr = SocketAddr::from(([127, 0, 0, 1], 7_060));
+        /// External address, if a reverse proxy is in front; it is used in printed links, and if it is https, cookies are `Secure`.
+        /// Default: `http://<listen>`.
+        public_url: Option<String> = None, example r#""https://anteroom.example""#;
+        /// Database, key file, machines' run directories, receipts. Default: `$XDG_STATE_HOME/anteroom`.
+        state_dir: PathBuf = base_dir("XDG_STATE_HOME", ".local/state"), example r#""/var/lib/anteroom""#;
+        /// Images and templates, which can be rebuilt. Default: `$XDG_CACHE_HOME/anteroom`.
+        cache_dir: PathBuf = base_dir("XDG_CACHE_HOME", ".cache"), example r#""/var/cache/anteroom""#;
+        /// Directory of provider descriptors (`NAME.toml`) that add to or replace the built-in ones. Default: none.
+        providers_dir: Option<PathBuf> = None, example r#""/etc/anteroom/providers""#;
+        /// Overrides of a built-in provider descriptor, or a new one (docs/providers.md):
+        providers: BTreeMap<String, toml::Table> = BTreeMap::new(), lines r#"[providers.codex]
+argv = ["codex", "login", "--device-auth"]"#;
+        /// An existing desktop that sessions can use instead of a cloned machine (docs/external_machines.md):
+        external_machines: BTreeMap<String, toml::Value> = BTreeMap::new(), lines r#"[external_machines.desk]
+desktop = "ws://192.168.100.2:6080/"  # a websockify server, or "vnc://192.168.100.2:5900"
+agent_token_file = "/etc/anteroom/desk.token"  # token of 16 to 512 visible characters; readable only by its owner
+connect_ms_max = 900                  # connection timeout, 10 to 10000; then external_timeout
+greeting_ms_max = 5000                # timeout for the VNC greeting, 10 to 60000; then external_silent"#;
     }
-}
-
-impl Default for Config {
-    fn default() -> Self {
-        Self {
-            listen: SocketAddr::from(([127, 0, 0, 1], 7060)),
-            public_url: None,
-            state_dir: base_dir("XDG_STATE_HOME", ".local/state"),
-            cache_dir: base_dir("XDG_CACHE_HOME", ".cache"),
-            providers_dir: None,
-            providers: BTreeMap::new(),
-            image: ImageAdditions::default(),
-            machines: Machines::default(),
-            sessions: Sessions::default(),
-            credentials: Credentials::default(),
-            http: Http::default(),
-            tunnel: TunnelSettings::default(),
-            store: Store::default(),
-            egress: Egress::default(),
-            log: Log::default(),
-            external_machines: BTreeMap::new(),
-            retention: Retention::default(),
-            webhook: WebhookSettings::default(),
-        }
-    }
-}
-
-impl Default for Http {
-    fn default() -> Self {
-        Self { body_bytes_max: 64 * 1024, delivery_bytes_max: 1024 * 1024, drain_ms_max: 5_000 }
+    sections {
+        /// Machines: hardware, timeouts, and what the host must have free.
+        machines: Machines;
+        /// Additional tools in the machines' image, for the next `anteroom image build` (docs/providers.md).
+        image: ImageAdditions;
+        /// Sessions: duration, number and timeouts.
+        sessions: Sessions;
+        /// Stored credentials: checks and expiry.
+        credentials: Credentials;
+        /// HTTP: request bodies, and the end of the server.
+        http: Http;
+        /// The database.
+        store: Store;
+        /// Outbound connections of machines.
+        egress: Egress;
+        /// The server's log.
+        log: Log;
+        /// Receipts (how machines ended, with the end of their consoles) and support bundles. The reconciliation deletes the oldest
+        /// first.
+        retention: Retention;
+        /// Messages about sessions and credentials (docs/webhook.md).
+        webhook: WebhookSettings;
     }
 }
 
@@ -174,18 +114,26 @@ impl Config {
     /// All errors, one sentence each.
     pub fn parse(text: &str) -> Result<Self, Vec<String>> {
         let mut table: toml::Table = text.parse().map_err(|error: toml::de::Error| vec![error.to_string()])?;
-        let mut errors = unknown_keys(&table);
-        remove_wrong_types(&mut table, &mut errors);
-        match table.try_into::<Self>() {
+        let mut errors = Vec::new();
+        remove_wrong_types(&mut table, &[], &mut errors);
+        let mut unknown = |key: serde_ignored::Path<'_>| errors.push(format!("{key} is not a setting"));
+        match serde_ignored::deserialize::<_, _, Self>(toml::Value::Table(table), &mut unknown) {
             Ok(config) => {
                 errors.extend(config.validate());
                 if errors.is_empty() { Ok(config) } else { Err(errors) }
             }
             Err(error) => {
-                errors.push(error.to_string().trim().replace('\n', " "));
+                errors.push(one_line(&error.to_string()));
                 Err(errors)
             }
         }
+    }
+
+    /// The text of `anteroom.example.toml`: all settings with their documentation, defaults and ranges.
+    pub fn example_file() -> String {
+        let mut text = String::from(EXAMPLE_HEAD);
+        settings::write_example(&Self::default(), "", &mut text);
+        text
     }
 
     /// The external address, without a slash at its end.
@@ -211,19 +159,7 @@ impl Config {
     }
 
     fn validate(&self) -> Vec<String> {
-        let mut errors = Vec::new();
-        let mut check = |name: &str, value: u64, min: u64, max: u64| {
-            if !(min..=max).contains(&value) {
-                errors.push(format!("{name} is {value}; it must be {min} to {max}"));
-            }
-        };
-        self.machines.check_ranges(&mut check);
-        self.sessions.check_ranges(&mut check);
-        self.credentials.check_ranges(&mut check);
-        self.log.check_ranges(&mut check);
-        self.retention.check_ranges(&mut check);
-        self.webhook.check_ranges(&mut check);
-        connections::check_ranges(self, &mut check);
+        let mut errors = settings::range_errors(self, "");
         self.validate_combinations(&mut errors);
         errors
     }
@@ -264,66 +200,41 @@ impl Config {
     }
 }
 
+/// The head of the example file.
+const EXAMPLE_HEAD: &str = "\
+# Configuration of Anteroom. Use it with `anteroom --config FILE …`.
+# The values are the defaults, except where a comment names another default. Units are in the names: _ms milliseconds,
+# _s seconds, _mib mebibytes, _bytes bytes. Unknown keys are errors, and all errors are reported at once.
+# This file is generated from crates/controller/src/config.rs; ANTEROOM_WRITE_DOCS=1 rewrites it when its test runs.
+
+";
+
 /// Removes values of the wrong type and reports them with the full name of the setting, so that all other values can be
-/// validated.
-fn remove_wrong_types(table: &mut toml::Table, errors: &mut Vec<String>) {
-    let is_wrong = |value: toml::Table, name: &str, errors: &mut Vec<String>| {
-        let Err(error) = value.try_into::<Config>() else { return false };
-        // Unknown settings are already reported.
-        if !errors.iter().any(|error| error.starts_with(&format!("{name} is not a setting"))) {
-            errors.push(format!("{name}: {}", error.message().trim().replace('\n', " ")));
+/// validated. `parents` are the keys of `table`.
+fn remove_wrong_types(table: &mut toml::Table, parents: &[&str], errors: &mut Vec<String>) {
+    table.retain(|key, value| {
+        let keys = [parents, &[key]].concat();
+        if let toml::Value::Table(inner) = value {
+            remove_wrong_types(inner, &keys, errors);
         }
-        true
-    };
-    table.retain(|section, value| {
-        if let toml::Value::Table(keys) = value {
-            keys.retain(|key, value| {
-                let setting = toml::Table::from_iter([((*key).to_owned(), value.clone())]);
-                let setting = toml::Table::from_iter([(section.to_owned(), toml::Value::Table(setting))]);
-                !is_wrong(setting, &format!("{section}.{key}"), errors)
-            });
-        }
-        !is_wrong(toml::Table::from_iter([(section.to_owned(), value.clone())]), section, errors)
+        let only_this = keys
+            .iter()
+            .rev()
+            .fold(value.clone(), |inner, key| toml::Table::from_iter([((*key).to_owned(), inner)]).into());
+        let parsed = only_this.try_into::<Config>();
+        errors.extend(parsed.as_ref().err().map(|error| format!("{}: {}", keys.join("."), one_line(error.message()))));
+        parsed.is_ok()
     });
 }
 
-/// The full names of keys that do not exist. Tables with arbitrary keys are checked by the modules that use them.
-fn unknown_keys(given: &toml::Table) -> Vec<String> {
-    const OPTIONAL: &[&str] = &[
-        "public_url",
-        "providers_dir",
-        "log.file",
-        "log.error_file",
-        "webhook.url",
-        "webhook.secret_file",
-        "webhook.ca_file",
-    ];
-    const ARBITRARY_KEYS: &[&str] = &["providers", "egress.overrides", "external_machines"];
-    fn walk(given: &toml::Table, known: &toml::Table, prefix: &str, errors: &mut Vec<String>) {
-        for (key, value) in given {
-            let name = format!("{prefix}{key}");
-            if OPTIONAL.contains(&name.as_str()) || ARBITRARY_KEYS.contains(&name.as_str()) {
-                continue;
-            }
-            match (known.get(key), value) {
-                (None, _) => errors.push(format!("{name} is not a setting")),
-                (Some(toml::Value::Table(known)), toml::Value::Table(given)) => {
-                    walk(given, known, &format!("{name}."), errors);
-                }
-                (Some(_), _) => {}
-            }
-        }
-    }
-    let mut errors = Vec::new();
-    if let Ok(known) = toml::Table::try_from(Config::default()) {
-        walk(given, &known, "", &mut errors);
-    }
-    errors
+fn one_line(text: &str) -> String {
+    text.trim().replace('\n', " ")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::limits::ServerLimits;
 
     #[test]
     fn empty_file_is_the_default_configuration() {
@@ -347,17 +258,17 @@ mod tests {
     #[test]
     fn value_of_wrong_type_does_not_hide_other_errors() {
         let errors = Config::parse(
-            "listen = 7\nspeed = 3\n[machines]\ncpus = 0.5\nwidth = 'wide'\nheight = 1\n[tunnel]\nhaste = 1\nchunk_bytes = -1\n\
+            "listen = 7\nspeed = 3\n[machines]\ncpus = 0.5\nwidth = 'wide'\nheight = 1\n[egress.limits]\nhaste = 1\ntotal_s_max = -1\n\
              [sessions]\nidle_s_max = 0\n",
         )
         .unwrap_err();
         let wanted = [
             "speed is not a setting",
-            "tunnel.haste is not a setting",
+            "egress.limits.haste is not a setting",
             "listen: ",
             "machines.cpus: ",
             "machines.width: ",
-            "tunnel.chunk_bytes: ",
+            "egress.limits.total_s_max: ",
             "machines.height is 1",
             "sessions.idle_s_max is 0",
         ];
@@ -385,7 +296,7 @@ mod tests {
     #[test]
     fn every_number_has_a_minimum_and_a_maximum() {
         let names = numbers(&toml::Table::try_from(Config::default()).unwrap(), "");
-        assert!(names.len() > 60, "{names:?}");
+        assert!(names.len() > 35, "{names:?}");
         let rejected = |name: &str, value: i64| {
             Config::parse(&format!("{name} = {value}\n")).err().is_some_and(|errors| !errors.is_empty())
         };
@@ -407,6 +318,29 @@ mod tests {
     }
 
     #[test]
+    fn liveness_timeout_is_not_shorter_than_the_silence_that_ends_readiness() {
+        let silence_s = anteroom_machine::PING_MS_MAX.div_ceil(1_000);
+        let parsed = |timeout_s: u64| Config::parse(&format!("[machines]\nliveness_timeout_s = {timeout_s}\n"));
+        let errors = parsed(silence_s - 1).unwrap_err();
+        assert_eq!(errors, ["machines.liveness_timeout_s is 5; it must be 6 to 3600"]);
+        assert!(parsed(silence_s).is_ok());
+    }
+
+    #[test]
+    fn limits_of_tests_are_not_settings() {
+        let mut limits = ServerLimits::default();
+        limits.machines.liveness_timeout_ms = Some(6_000);
+        let limits = toml::Table::try_from(limits).unwrap();
+        let text = toml::to_string(&limits).unwrap();
+        let errors = Config::parse(&text).unwrap_err();
+        let count: usize = limits.values().map(|section| section.as_table().unwrap().len()).sum();
+        // The table `tunnel` is unknown as a whole.
+        let tunnel = limits["tunnel"].as_table().unwrap().len();
+        assert_eq!(errors.len(), count - tunnel + 1, "{errors:#?}");
+        assert!(errors.iter().all(|error| error.ends_with("is not a setting")), "{errors:#?}");
+    }
+
+    #[test]
     fn example_configuration_is_valid_and_shows_the_defaults() {
         let text = include_str!("../../../anteroom.example.toml");
         let mut config = Config::parse(text).unwrap();
@@ -414,5 +348,29 @@ mod tests {
         config.state_dir.clone_from(&default.state_dir);
         config.cache_dir.clone_from(&default.cache_dir);
         assert_eq!(config, default);
+    }
+
+    /// `ANTEROOM_WRITE_DOCS=1` rewrites the file.
+    #[test]
+    fn example_configuration_is_generated_from_the_settings() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../anteroom.example.toml");
+        if std::env::var_os("ANTEROOM_WRITE_DOCS").is_some() {
+            std::fs::write(&path, Config::example_file()).unwrap();
+        }
+        let written = std::fs::read_to_string(&path).unwrap();
+        assert!(
+            written == Config::example_file(),
+            "anteroom.example.toml differs from the settings: run the test with ANTEROOM_WRITE_DOCS=1"
+        );
+    }
+
+    #[test]
+    fn example_values_are_valid() {
+        let examples = settings::examples(&Config::default(), "");
+        assert!(examples.len() > 5, "{examples:?}");
+        for (name, value) in examples {
+            let errors = Config::parse(&format!("{name} = {value}\n")).err().unwrap_or_default();
+            assert!(errors.iter().all(|error| !error.starts_with(&name)), "{errors:?}");
+        }
     }
 }

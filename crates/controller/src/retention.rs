@@ -64,7 +64,7 @@ pub fn bundle_limits(config: &Config) -> Limits {
     Limits { files_max: retention.bundles_max, bytes_max: retention.bundles_bytes_max, s_max: retention.bundles_s_max }
 }
 
-/// The limits of the directory of receipts. Each receipt is bounded by `machines.console_bytes_max`, so bytes need no limit.
+/// The limits of the directory of receipts. Each receipt is bounded by [`anteroom_machine::CONSOLE_BYTES_MAX`], so bytes need no limit.
 pub fn receipt_limits(config: &Config) -> Limits {
     let retention = &config.retention;
     Limits { files_max: retention.receipts_max, bytes_max: u64::MAX, s_max: retention.receipts_s_max }

@@ -101,8 +101,8 @@ async fn deliver_due(context: &SessionContext, webhook: &Webhook) -> Result<u64,
 fn next_per_session(pending: &[MessageRow]) -> Vec<&MessageRow> {
     let mut keys = HashSet::new();
     let order_key = |message: &MessageRow| {
-        let credential = message.subject.credential().map(ToString::to_string);
-        message.subject.session().map(ToString::to_string).or(credential)
+        let credential = message.regarding.credential().map(ToString::to_string);
+        message.regarding.session().map(ToString::to_string).or(credential)
     };
     pending.iter().filter(|message| keys.insert(order_key(message))).collect()
 }
@@ -150,7 +150,7 @@ async fn record_delivery(
     };
     webhook.delivered.fetch_add(1, Relaxed);
     tracing::info!(outcome = "webhook_delivered", message = %message.id, kind = message.kind, attempts = message.attempts + 1, "webhook message delivered");
-    if let Some(session) = message.subject.session() {
+    if let Some(session) = message.regarding.session() {
         let sentence =
             sentence.map_or_else(|| format!("The webhook accepted the message {}.", message.kind), str::to_owned);
         let leased = attached.map(|attached| attached.credential);
@@ -189,7 +189,7 @@ async fn record_failure(
     }
     tracing::warn!(outcome = if abandoned { "webhook_abandoned" } else { "webhook_failed" }, message = %message.id, kind = message.kind, attempts = tries, why, "webhook message not delivered");
     // Only the first and the last failure are recorded; the others are in the log and in the report.
-    if let Some(session) = message.subject.session()
+    if let Some(session) = message.regarding.session()
         && (abandoned || message.attempts == 0)
     {
         let entry = failure_entry(message, abandoned, attached.as_ref(), &why);
@@ -228,13 +228,13 @@ fn wait_ms(limits: &WebhookLimits, attempts: u64, retry_after_s: Option<u64>) ->
 #[cfg(test)]
 mod tests {
     use super::*;
-    use anteroom_store::MessageSubject;
+    use anteroom_store::Regarding;
     use anteroom_wire::{CredentialId, MessageId, SessionId, webhook::SESSION_ENDED};
 
-    fn message(at: u64, subject: MessageSubject) -> MessageRow {
+    fn message(at: u64, regarding: Regarding) -> MessageRow {
         let id = MessageId::from_parts(at, [0; 10]);
         let kind = SESSION_ENDED.to_owned();
-        MessageRow { id, kind, subject, created_at_ms: at, due_at_ms: at, attempts: 0, last_error: None }
+        MessageRow { id, kind, regarding, created_at_ms: at, due_at_ms: at, attempts: 0, last_error: None }
     }
 
     #[test]
@@ -242,11 +242,11 @@ mod tests {
         let session = |n| SessionId::from_parts(n, [0; 10]);
         let credential = CredentialId::from_parts(9, [0; 10]);
         let pending = [
-            message(1, MessageSubject::Both(session(1), credential.clone())),
-            message(2, MessageSubject::Session(session(1))),
-            message(3, MessageSubject::Session(session(2))),
-            message(4, MessageSubject::Credential(credential.clone())),
-            message(5, MessageSubject::Credential(credential)),
+            message(1, Regarding::Both(session(1), credential.clone())),
+            message(2, Regarding::Session(session(1))),
+            message(3, Regarding::Session(session(2))),
+            message(4, Regarding::Credential(credential.clone())),
+            message(5, Regarding::Credential(credential)),
         ];
         let at: Vec<u64> = next_per_session(&pending).iter().map(|message| message.created_at_ms).collect();
         assert_eq!(at, [1, 3, 4]);

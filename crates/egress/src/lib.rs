@@ -40,19 +40,24 @@ use anteroom_wire::{Problem, ProblemBody, provider::Provider};
 use std::{sync::Arc, time::Duration};
 use tokio::{sync::Semaphore, time::Instant};
 
-/// Limits of the gate.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-#[serde(default, deny_unknown_fields)]
+/// Default of [`GateSettings::idle_s_max`], seconds.
+pub const IDLE_S_MAX: u64 = 300;
+/// Default of [`GateSettings::total_s_max`], seconds.
+pub const TOTAL_S_MAX: u64 = 7_200;
+
+/// Limits of the gate. The server sets `idle_s_max` and `total_s_max` from its configuration; the others are constants for it, and
+/// tests of the gate change them.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GateSettings {
-    /// Timeout for resolving a name, milliseconds.
+    /// Timeout for resolving a name, milliseconds. The system's resolver tries its second name server after 5 s.
     pub resolve_ms_max: u64,
-    /// Timeout for all connection attempts of one request together, milliseconds.
+    /// Timeout for all connection attempts of one request together, milliseconds. Two attempts fit.
     pub connect_ms_max: u64,
-    /// Timeout for connecting to one address, milliseconds.
+    /// Timeout for connecting to one address, milliseconds. Two lost packets are sent again within it.
     pub attempt_ms_max: u64,
     /// Delay before the next address is tried in parallel, milliseconds (RFC 8305 §5 recommends 250).
     pub stagger_ms: u64,
-    /// Addresses of one name that are tried.
+    /// Addresses of one name that are tried. With the delay above, all are tried within 2 s.
     pub addresses_max: usize,
     /// A connection without traffic in both directions for this long is closed, seconds.
     pub idle_s_max: u64,
@@ -61,7 +66,8 @@ pub struct GateSettings {
     /// Open connections of one machine. Must be below the channel's number of streams (15), so that streams remain for events
     /// and the delivery.
     pub connections_max: usize,
-    /// Timeout of a request that waits until a connection of the machine closes, milliseconds.
+    /// Timeout of a request that waits until a connection of the machine closes, milliseconds. Tools retry a failed request, so it
+    /// is short.
     pub connection_wait_ms_max: u64,
     /// Names that are resolved at once, for all machines together (each blocks a thread until the system's resolver answers).
     pub concurrent_lookups_max: usize,
@@ -75,8 +81,8 @@ impl Default for GateSettings {
             attempt_ms_max: 7_000,
             stagger_ms: 250,
             addresses_max: 8,
-            idle_s_max: 300,
-            total_s_max: 7_200,
+            idle_s_max: IDLE_S_MAX,
+            total_s_max: TOTAL_S_MAX,
             connections_max: 12,
             connection_wait_ms_max: 10_000,
             concurrent_lookups_max: 64,

@@ -5,11 +5,11 @@
 
 mod agent;
 mod agent_auth;
-mod body;
+mod extract;
 mod bundle;
 mod credential_uses;
 mod credentials;
-mod desktop;
+mod viewer_sockets;
 mod diagnosis;
 mod error_response;
 mod health;
@@ -43,6 +43,9 @@ use error_response::ErrorResponse;
 use tower_http::{catch_panic::CatchPanicLayer, set_header::SetResponseHeaderLayer};
 use utoipa::OpenApi;
 use utoipa_axum::{router::OpenApiRouter, routes};
+
+/// Largest request body except for deliveries, bytes. The largest ones are commands with their arguments.
+const BODY_BYTES_MAX: usize = 64 * 1_024;
 
 /// Routes without an authenticated caller: path (a final `*` matches any suffix), and the reason.
 pub const PUBLIC_ROUTES: &[(&str, &str)] = &[
@@ -86,8 +89,8 @@ pub fn router(app: &App) -> Router {
         .route("/api/auth/session/{id}/novnc", get(pages::desktop))
         .route("/openapi.json", get(move || async move { axum::Json(document) }));
     let sockets = Router::new()
-        .route("/api/auth/session/{id}/novnc/websock", any(desktop::desktop))
-        .route("/api/auth/session/{id}/terminal", any(desktop::terminal));
+        .route("/api/auth/session/{id}/novnc/websock", any(viewer_sockets::desktop))
+        .route("/api/auth/session/{id}/terminal", any(viewer_sockets::terminal));
     api.merge(pages)
         .merge(sockets)
         .fallback(|| async { ErrorResponse::from(Problem::PathNotFound) })
@@ -98,14 +101,14 @@ pub fn router(app: &App) -> Router {
         .layer(response_header(header::X_CONTENT_TYPE_OPTIONS, "nosniff"))
         .layer(response_header(header::REFERRER_POLICY, "no-referrer"))
         .layer(response_header(HeaderName::from_static("cross-origin-opener-policy"), "same-origin"))
-        .layer(DefaultBodyLimit::max(app.config.http.body_bytes_max))
+        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .with_state(app.clone())
 }
 
 /// The routes for the agent in a machine, which has a larger body limit.
 fn agent_api() -> OpenApiRouter<App> {
     OpenApiRouter::new()
-        .routes(routes!(agent::store))
+        .routes(routes!(agent::accept_credential))
         .routes(routes!(agent::events))
         .routes(routes!(agent_auth::session))
 }

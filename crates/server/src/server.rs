@@ -16,6 +16,7 @@ use anteroom_controller::{
     db_metrics::DbMetrics,
     external::ExternalMachines,
     image::ImageFacts,
+    limits::ServerLimits,
     outbox::Outbox,
     providers::Providers,
     random,
@@ -24,12 +25,15 @@ use anteroom_controller::{
         launcher::Launcher,
         queue::Queue,
         reconcile,
-        timeline::{Timeline, buffer::TimelineBuffer},
+        timeline::{
+            Timeline,
+            buffer::{BUFFERED_ENTRIES_MAX, TimelineBuffer},
+        },
     },
     webhook::{self, Webhook},
 };
 use anteroom_demo::identity_provider::{DEMO_HOST, DEMO_PORT, DemoIdp};
-use anteroom_egress::{Gate, HostName, HostOverrides};
+use anteroom_egress::{Gate, GateSettings, HostName, HostOverrides};
 use anteroom_machine::{Machines, Settings as MachineSettings, SpecSource};
 use anteroom_store::{NewCaller, Role, Settings as StoreSettings, Sha256Hex, Store, WriteObserver};
 use anteroom_tunnel::CloseSignal;
@@ -108,12 +112,13 @@ impl StateDir {
     }
 }
 
-/// Starts the server. Returns when it answers requests.
+/// Starts the server. Returns when it answers requests. `limits` are the default ones, except in tests.
 ///
 /// # Errors
 /// The missing or invalid part, and what to do.
 pub async fn start(
     config: Config,
+    limits: ServerLimits,
     state: &StateDir,
     environment: MachineEnvironment,
     with_demo: bool,
@@ -123,8 +128,8 @@ pub async fn start(
     let mut overrides = load_overrides(&config)?;
     let external =
         ExternalMachines::load(&config.external_machines).map_err(|faults| anyhow::anyhow!("{}", faults.join("\n")))?;
-    let database = open_database(&config, state, &environment).await?;
-    let webhook = Webhook::open(&config).map_err(anyhow::Error::msg)?;
+    let database = open_database(&config, &limits, state, &environment).await?;
+    let webhook = Webhook::open(&config, &limits.webhook).map_err(anyhow::Error::msg)?;
     let listener = TcpListener::bind(config.listen).await.with_context(|| {
         format!("cannot listen on {}: is another server there? Set `listen` or --listen", config.listen)
     })?;
@@ -137,7 +142,7 @@ pub async fn start(
     let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
     let handle = Arc::new(OnceLock::new());
     let machines = Machines::open(
-        machine_settings(&config, state, &environment),
+        machine_settings(&config, &limits, state, &environment),
         environment.spec_source,
         http::host_service(Arc::clone(&handle)),
         tasks.clone(),
@@ -145,11 +150,11 @@ pub async fn start(
     )
     .await
     .context("machines")?;
-    let config = Arc::new(config);
+    let (config, limits) = (Arc::new(config), Arc::new(limits));
     let auth = auth(&config, &database, address);
-    let context = session_context(&config, database, providers, webhook, tasks, stop);
+    let context = session_context(&config, limits, database, providers, webhook, tasks, stop);
     let launcher = Launcher {
-        gate: Arc::new(Gate::new(config.egress.limits.clone(), overrides)),
+        gate: Arc::new(Gate::new(gate_settings(&config), overrides)),
         queue: Queue::new(config.machines.machines_max, config.sessions.queue_max),
         image: Arc::new(environment.image),
         external: Arc::new(external),
@@ -210,10 +215,11 @@ struct Database {
 
 async fn open_database(
     config: &Config,
+    limits: &ServerLimits,
     state: &StateDir,
     environment: &MachineEnvironment,
 ) -> anyhow::Result<Database> {
-    let metrics = DbMetrics::new(config.store.slow_write_ms, environment.write_observer.clone());
+    let metrics = DbMetrics::new(limits.store.slow_write_ms, environment.write_observer.clone());
     let store = open_store(config, state, metrics.clone()).await?;
     let vault = open_vault(&store, &state.path.join("vault.key")).await?;
     let local_operator = local_operator(&store).await?;
@@ -232,21 +238,23 @@ fn auth(config: &Config, database: &Database, address: SocketAddr) -> Auth {
 
 fn session_context(
     config: &Arc<Config>,
+    limits: Arc<ServerLimits>,
     database: Database,
     providers: Providers,
     webhook: Option<Webhook>,
     tasks: TaskTracker,
     stop: CancellationToken,
 ) -> SessionContext {
-    let timeline = timeline(config, &database.store, &tasks, &stop);
+    let timeline = timeline(config, &limits, &database.store, &tasks, &stop);
     SessionContext {
         config: Arc::clone(config),
+        limits,
         store: database.store,
         db_metrics: database.metrics,
         vault: database.vault,
         providers: Arc::new(providers),
         sessions: Arc::clone(&timeline.sessions),
-        exec_cache: Arc::default(),
+        volatile_execs: Arc::default(),
         timeline,
         outbox: Outbox { webhook: webhook.map(Arc::new), include_credential: config.webhook.include_credential },
         local_operator: database.local_operator,
@@ -265,14 +273,20 @@ async fn start_jobs(app: &App) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn timeline(config: &Config, store: &Store, tasks: &TaskTracker, stop: &CancellationToken) -> Timeline {
+fn timeline(
+    config: &Config,
+    limits: &ServerLimits,
+    store: &Store,
+    tasks: &TaskTracker,
+    stop: &CancellationToken,
+) -> Timeline {
     Timeline {
         store: store.clone(),
-        buffer: Arc::new(TimelineBuffer::new(config.sessions.timeline_buffer_max)),
+        buffer: Arc::new(TimelineBuffer::new(BUFFERED_ENTRIES_MAX)),
         rejections: Arc::default(),
         sessions: Arc::default(),
         wait_limit: Duration::from_millis(config.store.busy_ms_max),
-        rejection_interval: Duration::from_millis(config.sessions.rejection_log_interval_ms),
+        rejection_interval: Duration::from_millis(limits.sessions.rejection_log_interval_ms),
         tasks: tasks.clone(),
         stop: stop.clone(),
     }
@@ -321,17 +335,29 @@ fn listen_locally(state_dir: &Path) -> anyhow::Result<UnixListener> {
     Ok(listener)
 }
 
-fn machine_settings(config: &Config, state: &StateDir, environment: &MachineEnvironment) -> MachineSettings {
+fn gate_settings(config: &Config) -> GateSettings {
+    let limits = &config.egress.limits;
+    GateSettings { idle_s_max: limits.idle_s_max, total_s_max: limits.total_s_max, ..GateSettings::default() }
+}
+
+fn machine_settings(
+    config: &Config,
+    limits: &ServerLimits,
+    state: &StateDir,
+    environment: &MachineEnvironment,
+) -> MachineSettings {
     MachineSettings {
         ready_ms_max: environment.ready_ms_max,
         // The controller enforces the session limit; the keeper's deadline applies while no controller runs.
         lifetime_s_max: config.sessions.session_s_max + 60,
         // The queue enforces the limit; this is a safety margin that includes machines that are ending.
         machines_max: config.machines.machines_max.saturating_mul(2),
-        console_bytes_max: config.machines.console_bytes_max,
-        ping_every_ms: config.machines.ping_every_ms,
-        ping_ms_max: config.machines.ping_ms_max,
-        liveness_timeout_ms: config.machines.liveness_timeout_s.saturating_mul(1_000),
+        ping_every_ms: limits.machines.ping_every_ms,
+        ping_ms_max: limits.machines.ping_ms_max,
+        liveness_timeout_ms: limits
+            .machines
+            .liveness_timeout_ms
+            .unwrap_or(config.machines.liveness_timeout_s.saturating_mul(1_000)),
         receipts_max: config.retention.receipts_max,
         ..MachineSettings::under(&state.path, environment.keeper_program.clone())
     }

@@ -11,7 +11,7 @@ pub mod read_only_database;
 pub mod wall_clock;
 
 use crate::{PlainProcess, plain_process::Faults};
-use anteroom_controller::{clock, config::Config, image::ImageFacts, random};
+use anteroom_controller::{clock, config::Config, image::ImageFacts, limits::ServerLimits, random};
 use anteroom_server::{MachineEnvironment, Server, StateDir};
 use anteroom_store::{NewCaller, Role, Sha256Hex};
 use anteroom_wire::{CallerId, Secret};
@@ -26,6 +26,8 @@ use tokio::signal::unix::{SignalKind, signal};
 pub struct LaunchConfig {
     /// The server's configuration file.
     pub config: PathBuf,
+    /// Its limits that are not settings.
+    pub limits: ServerLimits,
     /// The tools in its machines, name → version.
     pub clis: BTreeMap<String, String>,
     /// Operators' tokens.
@@ -73,7 +75,7 @@ pub async fn run(launch: LaunchConfig) -> anyhow::Result<()> {
         write_observer: Some(Arc::new(crash_point::CrashInjector::new(&server_dir)?)),
     };
     let mut terminate = signal(SignalKind::terminate())?;
-    let server = anteroom_server::start(config, &state, environment, launch.demo).await?;
+    let server = anteroom_server::start(config, launch.limits, &state, environment, launch.demo).await?;
     for (role, tokens) in [(Role::Operator, launch.operators), (Role::Backend, launch.backends)] {
         for token in tokens {
             ensure_caller(&server, role.clone(), &token).await.context("a caller")?;

@@ -16,6 +16,7 @@ use crate::{
     plain_process::{Faults, RFB_SOCKET},
     serve::LaunchConfig,
 };
+use anteroom_controller::limits::ServerLimits;
 use anteroom_wire::{MachineId, Secret, time::millis};
 use anyhow::{Context, ensure};
 use std::{
@@ -38,7 +39,8 @@ const EXIT_WAIT_MAX: Duration = Duration::from_secs(10);
 pub struct TestConfig {
     /// Providers whose tools follow scripts.
     pub tools: Vec<ScriptedTool>,
-    /// The server's settings as TOML. They override the defaults of a test server.
+    /// The server's settings as TOML. They override the defaults of a test server. The table `[limits]` is not written to the
+    /// configuration file: it has [`ServerLimits`], which the server of the tests gets with its launch configuration.
     pub settings: String,
     /// `name:port` → the address that the egress gate connects to.
     pub host_overrides: BTreeMap<String, SocketAddr>,
@@ -107,10 +109,12 @@ impl TestServer {
             tool.save(&providers, &scripts, &testbed)?;
             clis.insert(tool.id().to_owned(), "1.0".to_owned());
         }
-        fs::write(dir.config_file(), settings(dir.path(), &config)?)?;
+        let (settings, limits) = settings(dir.path(), &config)?;
+        fs::write(dir.config_file(), settings)?;
         let [operator, first, second] = [random_token("op")?, random_token("be")?, random_token("be")?];
         let launch = LaunchConfig {
             config: dir.config_file(),
+            limits,
             clis,
             operators: vec![operator.clone()],
             backends: vec![first.clone(), second.clone()],
@@ -307,8 +311,8 @@ fn is_socket(path: &Path) -> bool {
     fs::symlink_metadata(path).is_ok_and(|meta| meta.file_type().is_socket())
 }
 
-/// The server's configuration file: the defaults of a test server, overridden by the test's settings.
-fn settings(dir: &Path, config: &TestConfig) -> anyhow::Result<String> {
+/// The server's configuration file (the defaults of a test server, overridden by the test's settings) and its limits.
+fn settings(dir: &Path, config: &TestConfig) -> anyhow::Result<(String, ServerLimits)> {
     let text = |path: PathBuf| toml::Value::String(path.to_string_lossy().into_owned());
     let mut settings: toml::Table = "listen = '127.0.0.1:0'\n[log]\nlevel = 'debug'\nformat = 'json'".parse()?;
     settings.insert("state_dir".to_owned(), text(dir.join("state")));
@@ -316,7 +320,8 @@ fn settings(dir: &Path, config: &TestConfig) -> anyhow::Result<String> {
     settings.insert("providers_dir".to_owned(), text(dir.join("providers")));
     merge(&mut settings, config.settings.parse().context("the test's settings")?);
     merge(&mut settings, host_overrides_table(&config.host_overrides));
-    Ok(toml::to_string(&settings)?)
+    let limits = settings.remove("limits").map_or(Ok(ServerLimits::default()), toml::Value::try_into);
+    Ok((toml::to_string(&settings)?, limits.context("the test's limits")?))
 }
 
 /// The `[egress.overrides]` section of a configuration.

@@ -29,7 +29,7 @@ mod view_only;
 
 pub use activity::Activity;
 pub use close_signal::CloseSignal;
-pub use first_bytes::{PrefixedStream, wait_for_first_bytes};
+pub use first_bytes::{PrefixedStream, connect_with_backoff};
 pub use proxy::Tunnel;
 pub use view_only::ViewOnlyFilter;
 

@@ -1,19 +1,24 @@
 //! Additional tools in the machines' image.
 
+use crate::settings::settings;
 use anteroom_machine::image::Cli;
-use serde::{Deserialize, Serialize};
 
 /// The most additional tools of one kind.
 const TOOLS_MAX: usize = 32;
 
-/// Additional tools in the image; they are installed by the next `anteroom image build`.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct ImageAdditions {
-    /// Tools from the npm registry: `[[image.extra_clis]]`, each as in the recipe. A tool of the same name replaces the recipe's.
-    pub extra_clis: Vec<Cli>,
-    /// Debian packages. Each is a tool whose program has the name of the package (`gh`).
-    pub extra_packages: Vec<String>,
+settings! {
+    /// Additional tools in the machines' image, for the next `anteroom image build` (docs/providers.md).
+    pub struct ImageAdditions {
+        /// Debian packages. Each is a tool whose program has the name of the package: `["gh"]`.
+        extra_packages: Vec<String> = Vec::new();
+        /// Tools from the npm registry, each as in the recipe. A tool of the same name replaces the recipe's.
+        extra_clis: Vec<Cli> = Vec::new(), lines r#"[[image.extra_clis]]
+name = "opencode"
+version = "1.18.33"
+package = "opencode-linux-x64@1.18.33"
+integrity = "sha512-…"  # npm view opencode-linux-x64@1.18.33 dist.integrity
+executable = "package/bin/opencode""#;
+    }
 }
 
 impl ImageAdditions {

@@ -1,5 +1,6 @@
 //! Logs: level, format and files.
 
+use crate::settings::settings;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
@@ -15,41 +16,20 @@ pub enum LogFormat {
     Text,
 }
 
-/// Logs.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct Log {
-    /// `error`, `warn`, `info`, `debug`, `trace`, or `tracing` directives.
-    pub level: String,
-    /// The format of log lines on standard error.
-    pub format: LogFormat,
-    /// The server's log file, always JSON lines. Default: `STATE_DIR/log/anteroom.jsonl`.
-    pub file: Option<PathBuf>,
-    /// A second file that receives only warnings and errors. Default: none.
-    pub error_file: Option<PathBuf>,
-    /// The size at which a log file is rotated to `FILE.1` (the previous one to `FILE.2` …), bytes.
-    pub file_bytes_max: u64,
-    /// Rotated files that are kept.
-    pub files_kept_max: u32,
-}
-
-impl Default for Log {
-    fn default() -> Self {
-        Self {
-            level: "info".into(),
-            format: LogFormat::Auto,
-            file: None,
-            error_file: None,
-            file_bytes_max: 16 * 1024 * 1024,
-            files_kept_max: 4,
-        }
-    }
-}
-
-impl Log {
-    /// Calls `check` with the name, value, minimum and maximum of every number.
-    pub(super) fn check_ranges(&self, check: &mut impl FnMut(&str, u64, u64, u64)) {
-        check("log.file_bytes_max", self.file_bytes_max, 64 * 1024, 1 << 40);
-        check("log.files_kept_max", self.files_kept_max.into(), 0, 100);
+settings! {
+    /// Logs.
+    pub struct Log {
+        /// `error`, `warn`, `info`, `debug`, `trace`, or `tracing` directives.
+        level: String = "info".to_owned();
+        /// Format of log lines on standard error: `auto` (text on a terminal, else JSON), `json` or `text`.
+        format: LogFormat = LogFormat::Auto;
+        /// The server's log file, always JSON lines. Default: `STATE_DIR/log/anteroom.jsonl`.
+        file: Option<PathBuf> = None, example r#""/var/log/anteroom/anteroom.jsonl""#;
+        /// A second file that receives only warnings and errors. Default: none.
+        error_file: Option<PathBuf> = None, example r#""/var/log/anteroom/errors.jsonl""#;
+        /// Size at which a log file is rotated to `FILE.1` (the previous one to `FILE.2`, …), bytes.
+        file_bytes_max: u64 = 16 << 20, within 64 << 10..=1 << 40;
+        /// Rotated files that are kept.
+        files_kept_max: u32 = 4, within 0..=100;
     }
 }

@@ -8,6 +8,7 @@ use crate::{
     clock,
     session::launcher::Launcher,
     session::start::for_use,
+    session::use_credential::volatile_execs::LAST_SCREEN_AGE_MAX,
 };
 use anteroom_store::{CredentialRow, StoreError};
 use anteroom_wire::{CredentialId, agent::UsePurpose, api::UseRequest};
@@ -29,7 +30,7 @@ pub async fn run(launcher: Launcher) {
             () = tokio::time::sleep(interval) => {}
             () = launcher.stop.cancelled() => return,
         }
-        launcher.exec_cache.discard_screens_older_than(Duration::from_secs(settings.last_screen_s_max));
+        launcher.volatile_execs.discard_screens_older_than(LAST_SCREEN_AGE_MAX);
         if settings.check_every_s == 0 {
             continue;
         }

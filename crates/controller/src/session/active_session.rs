@@ -63,13 +63,13 @@ pub struct SessionState {
     /// Deliveries that are being answered.
     pub deliveries_in_flight: u32,
     /// True once the machine is about to stop; later deliveries do not delay the stop.
-    pub deliveries_closed: bool,
+    pub new_deliveries_not_awaited: bool,
     /// Connected desktop viewers.
-    pub viewers: u32,
+    pub desktop_viewers: u32,
     /// Closes the sockets to the current machine.
-    pub sockets: CloseSignal,
+    pub machine_close_signal: CloseSignal,
     /// Incremented on timeline entries and row changes, so that subscribers reload.
-    pub version: u64,
+    pub change_count: u64,
 }
 
 impl ActiveSession {
@@ -89,10 +89,10 @@ impl ActiveSession {
             delivery_pending: false,
             credential_kept_in_machine: false,
             deliveries_in_flight: 0,
-            deliveries_closed: false,
-            viewers: 0,
-            sockets: close_signal.child(),
-            version: 0,
+            new_deliveries_not_awaited: false,
+            desktop_viewers: 0,
+            machine_close_signal: close_signal.child(),
+            change_count: 0,
         };
         Arc::new(Self {
             id,
@@ -135,7 +135,7 @@ impl ActiveSession {
 
     /// Notifies subscribers that the row or the timeline changed.
     pub fn notify(&self) {
-        self.state.send_modify(|state| state.version += 1);
+        self.state.send_modify(|state| state.change_count += 1);
     }
 
     /// Sets the progress.
@@ -149,34 +149,34 @@ impl ActiveSession {
         self.notify();
     }
 
-    /// Counts a connected viewer.
+    /// Counts a connected viewer until the guard is dropped.
     ///
     /// # Errors
     /// `viewers_max` viewers are connected already.
-    pub fn connect_viewer(self: &Arc<Self>, viewers_max: u32) -> Result<Viewer, Problem> {
+    pub fn acquire_viewer_slot(self: &Arc<Self>, viewers_max: u32) -> Result<ViewerGuard, Problem> {
         let connected = self.state.send_if_modified(|state| {
-            let has_capacity = state.viewers < viewers_max;
-            state.viewers += u32::from(has_capacity);
+            let has_capacity = state.desktop_viewers < viewers_max;
+            state.desktop_viewers += u32::from(has_capacity);
             has_capacity
         });
-        if connected { Ok(Viewer(Arc::clone(self))) } else { Err(Problem::TooManyViewers) }
+        if connected { Ok(ViewerGuard(Arc::clone(self))) } else { Err(Problem::TooManyViewers) }
     }
 
     /// Marks a delivery as in flight until the guard is dropped. `None`: the machine is about to stop, which waits for no
     /// further delivery.
     pub fn begin_delivery(self: &Arc<Self>) -> Option<DeliveryGuard> {
         let counted = self.state.send_if_modified(|state| {
-            state.deliveries_in_flight += u32::from(!state.deliveries_closed);
-            !state.deliveries_closed
+            state.deliveries_in_flight += u32::from(!state.new_deliveries_not_awaited);
+            !state.new_deliveries_not_awaited
         });
         counted.then(|| DeliveryGuard(Arc::clone(self)))
     }
 
     /// Stops waiting for further deliveries; returns the state of the delivery at that moment.
-    pub fn close_deliveries(&self) -> Delivery {
+    pub fn stop_awaiting_deliveries(&self) -> Delivery {
         let mut delivery = Delivery::None;
         self.state.send_modify(|state| {
-            state.deliveries_closed = true;
+            state.new_deliveries_not_awaited = true;
             delivery = state.delivery();
         });
         delivery
@@ -193,11 +193,11 @@ const EGRESS_HOSTS_MAX: usize = 200;
 
 /// A connected desktop viewer; dropping it ends the count.
 #[derive(Debug)]
-pub struct Viewer(Arc<ActiveSession>);
+pub struct ViewerGuard(Arc<ActiveSession>);
 
-impl Drop for Viewer {
+impl Drop for ViewerGuard {
     fn drop(&mut self) {
-        self.0.update(|state| state.viewers = state.viewers.saturating_sub(1));
+        self.0.update(|state| state.desktop_viewers = state.desktop_viewers.saturating_sub(1));
     }
 }
 

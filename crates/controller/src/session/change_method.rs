@@ -16,7 +16,7 @@ use anteroom_machine::Channels;
 use anteroom_store::{Change, Expect, SessionRow, Transition};
 use anteroom_wire::{
     Problem, SessionId, TimelineKind,
-    agent::{SignIn, SwitchMethod},
+    agent::{SignIn, ChangeMethod},
     provider::{MethodName, Provider},
 };
 use serde_json::json;
@@ -84,7 +84,7 @@ async fn write_method(
     let label = if descriptor.label.is_empty() { method.as_str() } else { descriptor.label.as_str() };
     let sentence = format!("The sign-in method was changed: {label}.");
     let entry = entry(TimelineKind::MethodChosen, sentence).data(json!({ "method": method.as_str() }));
-    context.timeline.flush(&row.id).await;
+    context.timeline.wait_written(&row.id).await;
     match context.store.transition(&row.id, Expect::Active, Change::new().method(method.clone()), entry).await? {
         Transition::Done { row, .. } => Ok(*row),
         Transition::Conflict(row) => {
@@ -100,7 +100,7 @@ async fn send_to_agent(context: &SessionContext, session: &ActiveSession, provid
         Progress::Queued { .. } | Progress::Preparing { .. } | Progress::Lost | Progress::Closing => Ok(()),
         Progress::Claiming { .. } | Progress::Open { .. } | Progress::Attached => {
             let channels = open_channels(context, session).await?;
-            Ok(channels.agent.switch_method(&SwitchMethod { provider }).await?)
+            Ok(channels.agent.change_method(&ChangeMethod { provider }).await?)
         }
     }
 }
@@ -123,7 +123,7 @@ pub(super) async fn resync_method(
     }
     let provider = (*descriptor).clone();
     let (method, former) = (provider.method.to_string(), sign_in.method.clone());
-    match channels.agent.switch_method(&SwitchMethod { provider }).await {
+    match channels.agent.change_method(&ChangeMethod { provider }).await {
         Ok(()) => {
             let sentence = "The chosen sign-in method was sent to the machine's agent again.";
             let entry = entry(TimelineKind::MethodResent, sentence);

@@ -1,7 +1,7 @@
 //! What operations on sessions and stored credentials share.
 
-use super::{registry::SessionRegistry, timeline::Timeline, use_credential::exec_cache::ExecCache};
-use crate::{config::Config, db_metrics::DbMetrics, outbox::Outbox, providers::Providers};
+use super::{registry::SessionRegistry, timeline::Timeline, use_credential::volatile_execs::VolatileExecs};
+use crate::{config::Config, db_metrics::DbMetrics, limits::ServerLimits, outbox::Outbox, providers::Providers};
 use anteroom_store::Store;
 use anteroom_vault::KeyRing;
 use anteroom_wire::CallerId;
@@ -13,6 +13,8 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 pub struct SessionContext {
     /// The configuration.
     pub config: Arc<Config>,
+    /// The limits that are not settings.
+    pub limits: Arc<ServerLimits>,
     /// The database.
     pub store: Store,
     /// Database write metrics.
@@ -24,7 +26,7 @@ pub struct SessionContext {
     /// The sessions that run on this server.
     pub sessions: Arc<SessionRegistry>,
     /// In-memory data of credential uses.
-    pub exec_cache: Arc<ExecCache>,
+    pub volatile_execs: Arc<VolatileExecs>,
     /// The timelines of sessions.
     pub timeline: Timeline,
     /// The messages for the webhook.

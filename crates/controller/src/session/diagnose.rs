@@ -80,7 +80,7 @@ pub struct SupervisorSnapshot {
     /// Whether a sign-in address or code is known.
     pub signing_in: bool,
     /// Desktop viewers connected.
-    pub viewers: u32,
+    pub desktop_viewers: u32,
     /// Why the agent of an open machine did not answer a request just now.
     pub agent_error: Option<String>,
 }
@@ -124,7 +124,7 @@ impl From<&SessionState> for SupervisorSnapshot {
             signing_in: sign_in.is_under_way(),
             cli: sign_in.cli,
             capture: sign_in.capture,
-            viewers: state.viewers,
+            desktop_viewers: state.desktop_viewers,
             agent_error: None,
         }
     }
@@ -176,7 +176,7 @@ pub async fn diagnose_for(
         None => None,
     };
     // Include entries that are still buffered, but do not wait long for a database that does not answer.
-    let _ = tokio::time::timeout(Duration::from_millis(FLUSH_MS_MAX), launcher.timeline.flush(id)).await;
+    let _ = tokio::time::timeout(Duration::from_millis(FLUSH_MS_MAX), launcher.timeline.wait_written(id)).await;
     let Some(row) = launcher.store.session(id).await? else { return Ok(None) };
     let timeline = launcher.store.timeline(id, 0, TIMELINE_ENTRIES_MAX).await?;
     let provider = launcher.providers.get(&row.provider);

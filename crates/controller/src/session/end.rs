@@ -31,7 +31,7 @@ pub async fn end(
     let sentence = format!("{}{separator}{detail}", problem.sentence());
     let change = context.outbox.session_ended(id).into_iter().fold(change, Change::message);
     let entry = NewTimelineEntry::new(now, entry_kind, sentence).data(serde_json::json!({ "reason": problem.code() }));
-    context.timeline.flush(id).await;
+    context.timeline.wait_written(id).await;
     match context.store.transition(id, Expect::Active, change, entry).await? {
         Transition::Done { row, .. } => {
             context.outbox.wake_sender();
@@ -62,7 +62,7 @@ pub async fn end_with_retries(
 ) {
     let mut backoff = Backoff::new(Duration::from_millis(RETRY_MS_MIN), Duration::from_millis(RETRY_MS_MAX));
     loop {
-        while !context.timeline.flush(&session.id).await {
+        while !context.timeline.wait_written(&session.id).await {
             if context.stop.is_cancelled() {
                 return;
             }

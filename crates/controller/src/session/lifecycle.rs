@@ -94,7 +94,7 @@ impl Lifecycle {
 
     /// Applies an event and returns the commands that follow from it. An event that has no meaning in the current phase changes
     /// nothing.
-    pub fn on(&mut self, event: Event) -> Vec<Command> {
+    pub fn handle_event(&mut self, event: Event) -> Vec<Command> {
         match (self.phase.clone(), event) {
             (Phase::Finished | Phase::Detached, _) => Vec::new(),
             (phase, Event::SessionEnded(why)) => self.session_ended(phase, why),
@@ -124,7 +124,7 @@ impl Lifecycle {
                 self.enter(Phase::Open { reachable: true }, vec![Command::Publish(PublishedState::Open)])
             }
             (Phase::Claiming, Event::ClaimFailed { why }) => {
-                let commands = vec![Command::Record(Entry::ClaimFailed { why }), Command::StopDeliveries];
+                let commands = vec![Command::Record(Entry::ClaimFailed { why }), Command::StopAwaitingDeliveries];
                 self.enter(Phase::DrainingDelivery { then: AfterDrain::Replace(StopReason::Failed) }, commands)
             }
             (Phase::RecordingReplacement, Event::ReplacementRecorded) => self.back_off(),
@@ -187,7 +187,7 @@ impl Lifecycle {
         if !self.has_machine() {
             return self.enter(Phase::Finished, vec![closing, Command::Record(Entry::EgressTotals)]);
         }
-        self.enter(Phase::DrainingDelivery { then: AfterDrain::Finish(why) }, vec![closing, Command::StopDeliveries])
+        self.enter(Phase::DrainingDelivery { then: AfterDrain::Finish(why) }, vec![closing, Command::StopAwaitingDeliveries])
     }
 
     fn server_stopping(&mut self, phase: Phase) -> Vec<Command> {
@@ -257,7 +257,7 @@ impl Lifecycle {
         match rejection {
             Some(why) => vec![Command::Record(Entry::RestartRejected(why))],
             None => {
-                let commands = vec![Command::Record(Entry::RestartRequested), Command::StopDeliveries];
+                let commands = vec![Command::Record(Entry::RestartRequested), Command::StopAwaitingDeliveries];
                 self.enter(Phase::DrainingDelivery { then: AfterDrain::Replace(StopReason::Restarted) }, commands)
             }
         }

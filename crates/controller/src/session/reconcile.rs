@@ -9,7 +9,7 @@
 //! The actions are a closed list ([`ReconcileActionKind`](anteroom_wire::operations::ReconcileActionKind)): active sessions without
 //! a supervisor are resumed, or ended when they are overdue; orphaned machines are stopped; old or unfinished evidence is removed;
 //! the ends of machines that outlived both their session and its server are recorded. Destructive actions are limited to
-//! `sessions.reconcile_stops_max` a run, so that a bug or a clock that jumps cannot end everything at once.
+//! [`reconcile_stops_max`](crate::limits::SessionLimits::reconcile_stops_max) a run, so that a bug or a clock that jumps cannot end everything at once.
 //!
 //! A session that has a supervisor is never touched here: its supervisor enforces its deadlines.
 
@@ -57,7 +57,7 @@ pub async fn run(launcher: Launcher) {
 /// # Errors
 /// The database cannot be read.
 pub async fn dry_run(launcher: &Launcher) -> Result<ReconcileReport, StoreError> {
-    let planned = plan::plan(snapshot::collect(launcher).await?, launcher.config.sessions.reconcile_stops_max);
+    let planned = plan::plan(snapshot::collect(launcher).await?, launcher.limits.sessions.reconcile_stops_max);
     let deferred = count(&planned, |planned| planned.is_deferred);
     let actions = planned.into_iter().map(|planned| {
         let outcome = if planned.is_deferred { ReconcileOutcome::Deferred } else { ReconcileOutcome::Planned };
@@ -88,7 +88,7 @@ pub async fn run_once(launcher: &Launcher) -> Result<ReconcileReport, StoreError
 
 async fn reconcile(launcher: &Launcher) -> Result<ReconcileReport, StoreError> {
     let at = clock::rfc3339(clock::now());
-    let planned = plan::plan(snapshot::collect(launcher).await?, launcher.config.sessions.reconcile_stops_max);
+    let planned = plan::plan(snapshot::collect(launcher).await?, launcher.limits.sessions.reconcile_stops_max);
     let deferred = count(&planned, |planned| planned.is_deferred);
     let mut actions = Vec::with_capacity(planned.len());
     for planned in planned {
@@ -154,7 +154,7 @@ async fn execute(launcher: &Launcher, planned: &PlannedAction) -> Result<Reconci
 
 /// Records the end of an ended session's machine on the timeline, once, with the time of the end.
 async fn report_machine_end(launcher: &Launcher, end: &UnreportedEnd, receipt: &Receipt) -> Result<(), StoreError> {
-    launcher.timeline.flush(&end.session).await;
+    launcher.timeline.wait_written(&end.session).await;
     if !machine_exit::is_recorded(launcher, &end.session, &end.machine).await? {
         let entry = machine_exit::exit_entry(receipt.ended_unix_ms, &end.machine, &receipt.reason(), Some(receipt));
         launcher.store.append_entry(&end.session, entry).await?;

@@ -1,9 +1,9 @@
 //! Records rejected requests on the timeline, with a limited rate: the first rejection of a kind at once, those that follow
-//! within `sessions.rejection_log_interval_ms` as one count. A page that reconnects in a loop, or an attacker, cannot fill a timeline.
+//! within [`rejection_log_interval_ms`](crate::limits::SessionLimits::rejection_log_interval_ms) as one count. A page that reconnects in a loop, or an attacker, cannot fill a timeline.
 
-pub mod limiter;
+pub mod aggregator;
 
-pub use limiter::{RejectedRequest, RejectionLimiter};
+pub use aggregator::{RejectedRequest, RejectionAggregator};
 
 use super::timeline::{Timeline, entry};
 use crate::api_error::ApiError;
@@ -12,7 +12,7 @@ use anteroom_wire::SessionId;
 /// Records that a request about the session was rejected. Never waits. Only for callers that may know that the session exists.
 pub fn record_rejection(timeline: &Timeline, session: &SessionId, request: RejectedRequest, error: &ApiError) {
     let key = (session.clone(), request, error.problem);
-    if !timeline.rejections.is_first(&key) {
+    if !timeline.rejections.count(&key) {
         return;
     }
     let (kind, sentence, data) = (request.kind(), request.sentence(error.problem), request.data(error));

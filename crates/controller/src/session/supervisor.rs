@@ -54,7 +54,7 @@ pub enum Start {
 
 /// Adds the session to the registry and starts its supervisor.
 pub fn spawn_supervisor(launcher: &Launcher, session: Arc<ActiveSession>, row: SessionRow, from: Start) {
-    let (driver, first) = Driver::new(launcher, &session, &row, from);
+    let (supervisor, first) = Supervisor::new(launcher, &session, &row, from);
     if !launcher.sessions.insert(&session) {
         return;
     }
@@ -64,7 +64,7 @@ pub fn spawn_supervisor(launcher: &Launcher, session: Arc<ActiveSession>, row: S
         // Captures the whole guard, not a copy of its flag.
         let mut guard = guard;
         let _egress = egress_events::open(&launcher, &session);
-        driver.run(row, first).await;
+        supervisor.run(row, first).await;
         guard.finished = true;
     });
 }
@@ -112,7 +112,7 @@ struct RunningMachine {
 }
 
 /// Executes the commands of the lifecycle.
-struct Driver {
+struct Supervisor {
     launcher: Launcher,
     session: Arc<ActiveSession>,
     lifecycle: Lifecycle,
@@ -134,7 +134,7 @@ struct Driver {
     pending: VecDeque<Event>,
 }
 
-impl Driver {
+impl Supervisor {
     fn new(launcher: &Launcher, session: &Arc<ActiveSession>, row: &SessionRow, from: Start) -> (Self, Vec<Command>) {
         let initial = match &from {
             Start::Queue(_) => InitialState::Queued,
@@ -143,7 +143,7 @@ impl Driver {
             Start::External => InitialState::Attached,
         };
         let (lifecycle, commands) = Lifecycle::begin(initial, row.generation, launcher.config.sessions.restarts_max);
-        let mut driver = Self {
+        let mut supervisor = Self {
             launcher: launcher.clone(),
             session: Arc::clone(session),
             lifecycle,
@@ -159,20 +159,20 @@ impl Driver {
             pending: VecDeque::new(),
         };
         match from {
-            Start::Queue(ticket) => driver.ticket = Some(ticket),
+            Start::Queue(ticket) => supervisor.ticket = Some(ticket),
             Start::Adopted(machine, state, permit) => {
-                driver.load_row(row, Some(&machine));
+                supervisor.load_row(row, Some(&machine));
                 // The claim asks its agent whether it has a credential.
-                driver.session.update(|state| state.delivery_pending = true);
-                driver.track(machine, state, permit);
+                supervisor.session.update(|state| state.delivery_pending = true);
+                supervisor.track(machine, state, permit);
             }
             Start::Lost { machine, problem, detail, state } => {
-                driver.machine_exit = state.map(|state| (machine, state));
-                driver.pending.push_back(Event::MachineRemoved { problem, detail });
+                supervisor.machine_exit = state.map(|state| (machine, state));
+                supervisor.pending.push_back(Event::MachineRemoved { problem, detail });
             }
-            Start::External => driver.load_row(row, None),
+            Start::External => supervisor.load_row(row, None),
         }
-        (driver, commands)
+        (supervisor, commands)
     }
 
     /// Copies the row's facts into the state before the session is visible.
@@ -222,12 +222,12 @@ impl Driver {
                 }
             };
             tracing::trace!(session = %self.session.id, phase = ?self.lifecycle.phase(), ?event, "lifecycle event received");
-            commands = self.lifecycle.on(event);
+            commands = self.lifecycle.handle_event(event);
         }
     }
 
     /// The next event other than a deadline. Cancel-safe.
-    async fn next(&mut self) -> Event {
+    async fn next_event(&mut self) -> Event {
         let known = self.lifecycle.delivery();
         let mut state = self.session.watch();
         let Self { session, job, running, cleanup_deadline, end_received, permit, .. } = self;

@@ -18,7 +18,7 @@ mod view;
 pub use buffer::WriteHandle;
 pub use view::timeline_entry;
 
-use super::{registry::SessionRegistry, rejections::limiter::RejectionLimiter};
+use super::{registry::SessionRegistry, rejections::aggregator::RejectionAggregator};
 use crate::{api_error::chain, clock};
 use anteroom_store::{NewTimelineEntry, Store, StoreError, StoreErrorKind};
 use anteroom_wire::{SessionId, TimelineKind, backoff::Backoff};
@@ -38,7 +38,7 @@ pub struct Timeline {
     /// Entries that wait for the database.
     pub buffer: Arc<TimelineBuffer>,
     /// Limits how often rejected requests are recorded.
-    pub rejections: Arc<RejectionLimiter>,
+    pub rejections: Arc<RejectionAggregator>,
     /// The sessions whose subscribers are notified.
     pub sessions: Arc<SessionRegistry>,
     /// How long [`Timeline::append`] and [`Timeline::flush`] wait for the database.
@@ -72,7 +72,7 @@ impl Timeline {
 
     /// Waits until all buffered entries of this session are written, at most for `store.busy_ms_max`. Returns whether they are.
     /// Called before a write to the timeline that bypasses the buffer, to keep the order.
-    pub async fn flush(&self, session: &SessionId) -> bool {
+    pub async fn wait_written(&self, session: &SessionId) -> bool {
         tokio::time::timeout(self.wait_limit, self.buffer.all_written(session).wait()).await.is_ok()
     }
 

@@ -76,7 +76,7 @@ fn assemble(
         methods: descriptor.map_or_else(Vec::new, methods),
         renews: row.purpose.renews().cloned(),
         credential_use: row.purpose.credential_use().map(|credential_use| use_view(row, credential_use)),
-        viewers: state.map_or(0, |state| state.viewers),
+        viewers: state.map_or(0, |state| state.desktop_viewers),
     }
 }
 

@@ -43,7 +43,7 @@ pub(super) async fn build(
     context: &SessionContext,
     message: &MessageRow,
 ) -> Result<Result<Message, BuildError>, StoreError> {
-    let row = match message.subject.session() {
+    let row = match message.regarding.session() {
         Some(id) => context.store.session(id).await?,
         None => None,
     };
@@ -51,8 +51,8 @@ pub(super) async fn build(
         Some(row) => Some(session_summary(context, row).await?),
         None => None,
     };
-    let subject = message.subject.credential();
-    let claimed = match subject {
+    let regarding = message.regarding.credential();
+    let claimed = match regarding {
         Some(id) if context.outbox.attaches_credentials() && message.kind == CREDENTIAL_STORED => {
             context.store.claim_for_webhook(&message.id, id, clock::now()).await?
         }
@@ -63,7 +63,7 @@ pub(super) async fn build(
         until_ms: record.credential.retention.until_ms(),
         is_first_delivery: *is_new,
     });
-    let (credential, files) = match (claimed, subject) {
+    let (credential, files) = match (claimed, regarding) {
         (Some(ClaimedRevision { record, .. }), _) => match credentials::unseal_files(context, &record) {
             Ok(files) => (Some(record.credential), Some(files)),
             Err(_) => {

@@ -17,8 +17,8 @@ pub async fn report(context: &SessionContext) -> Result<WebhookReport, StoreErro
     let webhook = context.outbox.webhook.as_deref();
     let count = |of: fn(&Webhook) -> &AtomicU64| webhook.map_or(0, |webhook| of(webhook).load(Relaxed));
     let messages = pending(context).await?.into_iter().map(|message| PendingMessage {
-        session: message.subject.session().cloned(),
-        credential: message.subject.credential().cloned(),
+        session: message.regarding.session().cloned(),
+        credential: message.regarding.credential().cloned(),
         id: message.id,
         kind: message.kind,
         created_at: clock::rfc3339(message.created_at_ms),

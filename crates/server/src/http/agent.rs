@@ -1,12 +1,12 @@
 //! Requests of a machine's agent: events and credential deliveries. The agent token authenticates them on every transport.
 
-use super::{body::Json, error_response::ErrorResponse};
+use super::{extract::Json, error_response::ErrorResponse};
 use crate::auth;
 use anteroom_controller::{
     api_error::ApiError,
     session::context::SessionContext,
     session::{
-        agent_events, complete,
+        accept_delivery, agent_events,
         rejections::{RejectedRequest, record_rejection},
     },
 };
@@ -31,7 +31,7 @@ use axum::{
     (status = 422, description = "The files do not meet the provider's rules.", body = ProblemBody),
     (status = 503, description = "The database cannot be written now; retry.", body = ProblemBody),
 ))]
-pub(super) async fn store(
+pub(super) async fn accept_credential(
     State(context): State<SessionContext>,
     headers: HeaderMap,
     delivery: Result<Json<Delivery>, ErrorResponse>,
@@ -48,8 +48,8 @@ pub(super) async fn store(
     };
     // A missing token is handled as a wrong token.
     let token = token.unwrap_or_else(|| Secret::new(String::new()));
-    let completed = complete::complete(&context, &token, &delivery).await;
-    let result = completed.inspect_err(|error| record_rejected_delivery(&context, Some(&delivery.session), error))?;
+    let accepted = accept_delivery::accept_delivery(&context, &token, &delivery).await;
+    let result = accepted.inspect_err(|error| record_rejected_delivery(&context, Some(&delivery.session), error))?;
     Ok(axum::Json(result))
 }
 

@@ -1,6 +1,6 @@
 //! `POST /api/auth/session/{id}/bundle`.
 
-use super::{body::OwnedSession, error_response::ErrorResponse};
+use super::{extract::OwnedSession, error_response::ErrorResponse};
 use anteroom_controller::{
     api_error::{ApiError, chain},
     bundle,

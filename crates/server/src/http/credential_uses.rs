@@ -1,7 +1,7 @@
 //! Sessions that use a stored credential; metadata of one credential; the terminal's screen as text.
 
 use super::{
-    body::{Authenticated, Credential, Json, OwnedSession},
+    extract::{AuthenticatedCaller, Credential, Json, OwnedSession},
     error_response::ErrorResponse,
 };
 use crate::auth::{Auth, login_links};
@@ -12,6 +12,7 @@ use anteroom_controller::{
     session::{
         channels::{open_channels, require_active},
         start::for_use,
+        use_credential::volatile_execs::LAST_SCREEN_AGE_MAX,
         view,
     },
 };
@@ -24,7 +25,6 @@ use axum::{
     http::{HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
-use std::time::Duration;
 
 /// Starts a session that uses the credential: runs a command of the caller (`exec`), the tool's status command (`check`) or its
 /// sign-out command (`logout`).
@@ -41,7 +41,7 @@ use std::time::Duration;
 pub(super) async fn start(
     State(launcher): State<Launcher>,
     State(auth): State<Auth>,
-    Authenticated(caller): Authenticated,
+    AuthenticatedCaller(caller): AuthenticatedCaller,
     Credential(id): Credential,
     Json(request): Json<UseRequest>,
 ) -> Result<impl IntoResponse, ErrorResponse> {
@@ -59,7 +59,7 @@ pub(super) async fn start(
 ))]
 pub(super) async fn read(
     State(launcher): State<Launcher>,
-    Authenticated(caller): Authenticated,
+    AuthenticatedCaller(caller): AuthenticatedCaller,
     Credential(id): Credential,
 ) -> Result<axum::Json<CredentialMeta>, ErrorResponse> {
     let row = credentials::require_present(&launcher, &caller, &id).await?;
@@ -68,8 +68,8 @@ pub(super) async fn read(
 
 /// Returns the visible lines of the session's terminal.
 ///
-/// After a session that used a credential has ended, the last screen is available for `credentials.last_screen_s_max` seconds
-/// (`is_final` is true), then 410.
+/// After a session that used a credential has ended, the last screen is available for one minute (`is_final` is true),
+/// then 410.
 #[utoipa::path(get, operation_id = "get_screen", path = "/api/auth/session/{id}/screen", params(("id" = String, Path)), responses(
     (status = 200, description = "The lines of the screen.", body = ScreenView),
     (status = 403, description = "The caller may not use this session.", body = ProblemBody),
@@ -77,8 +77,7 @@ pub(super) async fn read(
     (status = 410, description = "The session has ended and its last screen is no longer available.", body = ProblemBody),
 ))]
 pub(super) async fn screen(State(launcher): State<Launcher>, owned: OwnedSession) -> Result<Response, ErrorResponse> {
-    let max_age = Duration::from_secs(launcher.config.credentials.last_screen_s_max);
-    let screen = match launcher.exec_cache.screen(&owned.row.id, max_age) {
+    let screen = match launcher.volatile_execs.screen(&owned.row.id, LAST_SCREEN_AGE_MAX) {
         Some(lines) => ScreenView { lines, is_final: true },
         None => {
             let (_, session) = require_active(&launcher, &owned.row.id).await?;

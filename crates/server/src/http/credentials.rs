@@ -1,7 +1,7 @@
 //! Credentials of the caller: list, lease, delete. Reading and using a single credential is in `credential_uses`.
 
 use super::{
-    body::{Authenticated, Credential},
+    extract::{AuthenticatedCaller, Credential},
     error_response::ErrorResponse,
 };
 use anteroom_controller::{credentials, session::context::SessionContext};
@@ -26,7 +26,7 @@ const CREDENTIALS_MAX: u32 = 500;
 ))]
 pub(super) async fn list(
     State(context): State<SessionContext>,
-    Authenticated(caller): Authenticated,
+    AuthenticatedCaller(caller): AuthenticatedCaller,
 ) -> Result<Json<CredentialList>, ErrorResponse> {
     caller.require_not_viewer()?;
     let filter = if caller.require_operator().is_ok() { OwnerFilter::All } else { OwnerFilter::Owner(&caller.id) };
@@ -47,7 +47,7 @@ pub(super) async fn list(
 ))]
 pub(super) async fn lease(
     State(context): State<SessionContext>,
-    Authenticated(caller): Authenticated,
+    AuthenticatedCaller(caller): AuthenticatedCaller,
     Credential(id): Credential,
 ) -> Result<Response, ErrorResponse> {
     let (row, files) = credentials::lease(&context, &caller, &id).await?;
@@ -64,7 +64,7 @@ pub(super) async fn lease(
 ))]
 pub(super) async fn delete(
     State(context): State<SessionContext>,
-    Authenticated(caller): Authenticated,
+    AuthenticatedCaller(caller): AuthenticatedCaller,
     Credential(id): Credential,
 ) -> Result<StatusCode, ErrorResponse> {
     credentials::delete(&context, &caller, &id).await?;

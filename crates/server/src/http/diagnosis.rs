@@ -1,6 +1,6 @@
 //! `GET /api/auth/session/{id}/diagnosis`.
 
-use super::{body::OwnedSession, error_response::ErrorResponse};
+use super::{extract::OwnedSession, error_response::ErrorResponse};
 use anteroom_controller::{session::diagnose, session::launcher::Launcher};
 use anteroom_store::Role;
 use anteroom_wire::{Problem, ProblemBody, diagnosis::Diagnosis};

@@ -40,7 +40,7 @@ pub fn host_service(app: Arc<OnceLock<Weak<Parts>>>) -> HostService {
 /// The agent's two routes. A delivery may be larger than other request bodies.
 fn routes(app: App) -> Router {
     Router::new()
-        .route(STORE_PATH, post(agent::store))
+        .route(STORE_PATH, post(agent::accept_credential))
         .route(EVENTS_PATH, post(agent::events))
         .fallback(|| async { ErrorResponse::from(Problem::PathNotFound) })
         .method_not_allowed_fallback(|| async { ErrorResponse::from(Problem::MethodNotAllowed) })

@@ -1,6 +1,6 @@
 //! `GET /api/leaks`.
 
-use super::{body::Authenticated, error_response::ErrorResponse};
+use super::{extract::AuthenticatedCaller, error_response::ErrorResponse};
 use anteroom_controller::{
     api_error::{ApiError, chain},
     leaks,
@@ -16,7 +16,7 @@ use axum::{Json, extract::State};
 ))]
 pub(super) async fn report(
     State(launcher): State<Launcher>,
-    Authenticated(caller): Authenticated,
+    AuthenticatedCaller(caller): AuthenticatedCaller,
 ) -> Result<Json<LeakReport>, ErrorResponse> {
     caller.require_operator()?;
     let report =

@@ -1,7 +1,7 @@
 //! Login of users: redeem a login token, return the current caller, create a login link.
 
 use super::{
-    body::{Authenticated, Json},
+    extract::{AuthenticatedCaller, Json},
     error_response::ErrorResponse,
 };
 use crate::auth::{Auth, login_links, require_own_origin};
@@ -44,7 +44,7 @@ pub(super) async fn login(
     (status = 200, description = "The caller.", body = CurrentCaller),
     (status = 401, description = "The caller is not authenticated.", body = ProblemBody),
 ))]
-pub(super) async fn me(Authenticated(caller): Authenticated) -> axum::Json<CurrentCaller> {
+pub(super) async fn me(AuthenticatedCaller(caller): AuthenticatedCaller) -> axum::Json<CurrentCaller> {
     let session = match &caller.role {
         Role::Viewer(session) => Some(session.clone()),
         Role::Operator | Role::Backend => None,
@@ -68,7 +68,7 @@ pub struct LoginLink {
 ))]
 pub(super) async fn create_link(
     State(auth): State<Auth>,
-    Authenticated(caller): Authenticated,
+    AuthenticatedCaller(caller): AuthenticatedCaller,
 ) -> Result<axum::Json<LoginLink>, ErrorResponse> {
     caller.require_operator()?;
     let url = login_links::operator_login_link(&auth).await?;

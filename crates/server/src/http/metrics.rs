@@ -1,6 +1,6 @@
 //! `GET /metrics`: metrics in the OpenMetrics text format for Prometheus. All values are collected at the time of the request.
 
-use super::{body::Authenticated, error_response::ErrorResponse};
+use super::{extract::AuthenticatedCaller, error_response::ErrorResponse};
 use anteroom_controller::{
     admission, clock,
     session::launcher::Launcher,
@@ -38,7 +38,7 @@ const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset
 ))]
 pub(super) async fn metrics(
     State(launcher): State<Launcher>,
-    Authenticated(caller): Authenticated,
+    AuthenticatedCaller(caller): AuthenticatedCaller,
 ) -> Result<Response, ErrorResponse> {
     caller.require_operator()?;
     let mut registry = Registry::with_prefix("anteroom");

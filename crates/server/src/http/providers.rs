@@ -1,6 +1,6 @@
 //! `GET /api/providers`.
 
-use super::{body::Authenticated, error_response::ErrorResponse};
+use super::{extract::AuthenticatedCaller, error_response::ErrorResponse};
 use anteroom_controller::{providers::provider_view, session::launcher::Launcher};
 use anteroom_wire::api::ProviderList;
 use axum::{Json, extract::State};
@@ -11,7 +11,7 @@ use axum::{Json, extract::State};
 ))]
 pub(super) async fn list(
     State(launcher): State<Launcher>,
-    Authenticated(_caller): Authenticated,
+    AuthenticatedCaller(_caller): AuthenticatedCaller,
 ) -> Result<Json<ProviderList>, ErrorResponse> {
     let providers = launcher.providers.iter().map(|provider| provider_view(provider, &launcher.image.clis));
     Ok(Json(ProviderList { providers: providers.collect() }))

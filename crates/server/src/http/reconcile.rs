@@ -1,7 +1,7 @@
 //! `POST /api/reconcile`.
 
 use super::{
-    body::{Authenticated, Query},
+    extract::{AuthenticatedCaller, Query},
     error_response::ErrorResponse,
 };
 use anteroom_controller::{session::launcher::Launcher, session::reconcile};
@@ -24,7 +24,7 @@ pub(super) struct ReconcileQuery {
 ))]
 pub(super) async fn reconcile(
     State(launcher): State<Launcher>,
-    Authenticated(caller): Authenticated,
+    AuthenticatedCaller(caller): AuthenticatedCaller,
     Query(ReconcileQuery { dry_run }): Query<ReconcileQuery>,
 ) -> Result<Json<ReconcileReport>, ErrorResponse> {
     caller.require_operator()?;

@@ -1,7 +1,7 @@
 //! Sessions: read one, timeline (JSON or server-sent events), heartbeat, cancel, restart, credentials, list.
 
 use super::{
-    body::{Authenticated, OwnedSession, Query},
+    extract::{AuthenticatedCaller, OwnedSession, Query},
     error_response::ErrorResponse,
 };
 use anteroom_controller::{
@@ -78,7 +78,7 @@ pub(super) async fn events(
     let after = text(header::HeaderName::from_static("last-event-id")).and_then(|id| id.parse().ok()).unwrap_or(after);
     if text(header::ACCEPT).is_some_and(|accept| accept.contains("text/event-stream")) {
         let stream = stream(context.clone(), owned.row.id, after);
-        let alive = KeepAlive::new().interval(Duration::from_millis(context.config.tunnel.ping_every_ms));
+        let alive = KeepAlive::new().interval(Duration::from_millis(context.limits.tunnel.ping_every_ms));
         return Ok(Sse::new(stream).keep_alive(alive).into_response());
     }
     let rows = context.store.timeline(&owned.row.id, after, ENTRIES_MAX).await?;
@@ -234,7 +234,7 @@ pub(super) async fn credentials(
 ))]
 pub(super) async fn list(
     State(context): State<SessionContext>,
-    Authenticated(caller): Authenticated,
+    AuthenticatedCaller(caller): AuthenticatedCaller,
 ) -> Result<Json<SessionList>, ErrorResponse> {
     let rows: Vec<SessionRow> = match &caller.role {
         Role::Operator => context.store.sessions(OwnerFilter::All, SESSIONS_MAX, None).await?,

@@ -2,7 +2,7 @@
 //! the terminal.
 
 use super::{
-    body::{Json, OwnedSession},
+    extract::{Json, OwnedSession},
     error_response::ErrorResponse,
 };
 use anteroom_controller::{

@@ -1,7 +1,7 @@
 //! `POST /api/auth/start`.
 
 use super::{
-    body::{Authenticated, Json},
+    extract::{AuthenticatedCaller, Json},
     error_response::ErrorResponse,
 };
 use crate::auth::{Auth, login_links};
@@ -30,7 +30,7 @@ use axum::{extract::State, http::StatusCode, response::IntoResponse};
 pub(super) async fn start(
     State(launcher): State<Launcher>,
     State(auth): State<Auth>,
-    Authenticated(caller): Authenticated,
+    AuthenticatedCaller(caller): AuthenticatedCaller,
     Json(request): Json<StartRequest>,
 ) -> Result<impl IntoResponse, ErrorResponse> {
     caller.require_not_viewer()?;

@@ -1,7 +1,7 @@
 //! Tickets: each opens one WebSocket once.
 
 use super::{
-    body::{Json, OwnedSession},
+    extract::{Json, OwnedSession},
     error_response::ErrorResponse,
 };
 use anteroom_controller::{
@@ -20,6 +20,9 @@ use serde::Deserialize;
 
 /// Prefix of a view-only ticket. The stored hash covers the prefix, so it cannot be removed.
 pub(super) const VIEW_ONLY_PREFIX: &str = "view_";
+
+/// Lifetime of a ticket, seconds. A page uses it at once; the rest is for a slow connection.
+const TICKET_S_MAX: u64 = 60;
 
 /// Request of `POST …/ticket`.
 #[derive(Debug, Deserialize, utoipa::ToSchema)]
@@ -83,7 +86,7 @@ async fn create_ticket(
         return Err(ApiError::new(Problem::Malformed, "view_only is supported only for the desktop"));
     }
     let ticket = random::token(if view_only { VIEW_ONLY_PREFIX } else { "" });
-    let expires_in_s = context.config.sessions.ticket_s_max;
+    let expires_in_s = TICKET_S_MAX;
     let new = NewTicket {
         hash: Sha256Hex::of_secret(&ticket),
         session: row.id,

@@ -1,6 +1,6 @@
 //! `GET /api/webhook`.
 
-use super::{body::Authenticated, error_response::ErrorResponse};
+use super::{extract::AuthenticatedCaller, error_response::ErrorResponse};
 use anteroom_controller::{session::context::SessionContext, webhook};
 use anteroom_wire::{ProblemBody, operations::WebhookReport};
 use axum::{Json, extract::State};
@@ -12,7 +12,7 @@ use axum::{Json, extract::State};
 ))]
 pub(super) async fn read(
     State(context): State<SessionContext>,
-    Authenticated(caller): Authenticated,
+    AuthenticatedCaller(caller): AuthenticatedCaller,
 ) -> Result<Json<WebhookReport>, ErrorResponse> {
     caller.require_operator()?;
     Ok(Json(webhook::report(&context).await?))

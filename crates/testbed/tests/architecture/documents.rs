@@ -9,7 +9,7 @@ use std::{
 const UNDERSCORES_MIN: usize = 4;
 
 #[test]
-fn documents_name_only_what_exists() {
+fn documents_name_only_existing_files_tests_and_settings() {
     let root = super::workspace();
     let files = all_files(&root);
     let sources: String = files

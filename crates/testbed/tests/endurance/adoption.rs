@@ -39,8 +39,8 @@ async fn next_server_adopts_ten_machines_and_reconnects_their_viewers() {
 
 #[tokio::test]
 async fn machine_frozen_before_its_adoption_is_stopped_as_hung() {
-    let settings =
-        "[machines]\nping_every_ms = 200\nping_ms_max = 2000\nliveness_timeout_s = 6\n[sessions]\nrestarts_max = 0\n";
+    let settings = "[limits.machines]\nping_every_ms = 200\nping_ms_max = 2000\n[machines]\nliveness_timeout_s = 6\n\
+                    [sessions]\nrestarts_max = 0\n";
     let mut server = TestServer::start(TestConfig::with_tool(idle_tool()).with_settings(settings)).await.unwrap();
     let api = server.backend().unwrap();
     let id = start_ready(&api).await;
@@ -126,7 +126,7 @@ async fn method_chosen_before_a_crash_is_sent_to_the_agent_by_the_next_server() 
 
 #[tokio::test]
 async fn method_chosen_while_the_agent_is_unreachable_is_sent_when_it_responds() {
-    let settings = "[machines]\nping_every_ms = 200\nping_ms_max = 1000\nliveness_timeout_s = 120\n";
+    let settings = "[limits.machines]\nping_every_ms = 200\nping_ms_max = 1000\n[machines]\nliveness_timeout_s = 120\n";
     let (server, api, id, machine) = start_usual_method(settings).await;
     let machine_processes = MachineProcesses::from_run_dir(&server.run_dir(&machine)).unwrap();
     send_signal(machine_processes.process, Signal::STOP).unwrap();
@@ -142,7 +142,7 @@ async fn method_chosen_while_the_agent_is_unreachable_is_sent_when_it_responds()
 
 #[tokio::test]
 async fn method_change_completes_when_the_client_disconnects() {
-    let settings = "[machines]\nping_ms_max = 120000\nliveness_timeout_s = 240\n";
+    let settings = "[limits.machines]\nping_ms_max = 120000\n[machines]\nliveness_timeout_s = 240\n";
     let (server, api, id, machine) = start_usual_method(settings).await;
     let machine_processes = MachineProcesses::from_run_dir(&server.run_dir(&machine)).unwrap();
     send_signal(machine_processes.process, Signal::STOP).unwrap();

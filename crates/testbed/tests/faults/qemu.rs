@@ -21,8 +21,6 @@ use tokio::time::{Instant, sleep};
 /// Two tools: one waits, one prints a URL and waits.
 const SETTINGS: &str = r#"
 [machines]
-ping_every_ms = 1000
-ping_ms_max = 5000
 liveness_timeout_s = 10
 [sessions]
 restarts_max = 20

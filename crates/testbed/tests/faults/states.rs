@@ -120,16 +120,18 @@ level = 'info'
 [machines]
 machines_max = 6
 disk_free_mib_min = 0
-ping_every_ms = 200
-ping_ms_max = 600
-liveness_timeout_s = 2
 [sessions]
 reconcile_every_ms = 100
 socket_wait_ms_max = 240000
-delivery_retry_ms_max = 500
 [store]
 busy_ms_max = 20000
-[tunnel]
+[limits.machines]
+ping_every_ms = 200
+ping_ms_max = 600
+liveness_timeout_ms = 2000
+[limits.sessions]
+delivery_retry_ms_max = 500
+[limits.tunnel]
 stall_ms_max = 2000
 [http]
 drain_ms_max = 3000

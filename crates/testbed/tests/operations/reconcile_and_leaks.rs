@@ -11,7 +11,7 @@ use tokio::time::Instant;
 /// A server that was stopped while three sessions reached their deadlines. Their machines run, and one reconciliation may stop one
 /// thing.
 async fn server_with_overdue_sessions(flags: &Flags) -> TestServer {
-    let settings = "[sessions]\nreconcile_every_ms = 600000\nreconcile_stops_max = 1\n";
+    let settings = "[sessions]\nreconcile_every_ms = 600000\n[limits.sessions]\nreconcile_stops_max = 1\n";
     let mut server = TestServer::start(TestConfig::with_tool(flags.idle_tool()).with_settings(settings)).await.unwrap();
     let api = server.backend().unwrap();
     for _ in 0..3 {

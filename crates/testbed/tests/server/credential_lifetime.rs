@@ -269,7 +269,7 @@ async fn health_follows_the_expiry_in_the_credential() {
         let alone: CredentialMeta = get_credential(&api, &meta.id).await.read().unwrap();
         assert_eq!((alone.health, &alone.expires_at), (health, &meta.expires_at));
     }
-    eventually("the reconciliation has logged both expiries", || server.log().matches("credential_ends").count() >= 2)
+    eventually("the reconciliation has logged both expiries", || server.log().matches("credential_expires").count() >= 2)
         .await;
     server.finish().await.unwrap();
 }

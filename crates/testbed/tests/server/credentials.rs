@@ -70,7 +70,7 @@ async fn credential_check_runs_the_status_command_and_sets_the_health() {
     let (code, stdout, _) = run_cli_text(&server, &["credentials", "check", &id, "--json"]).await;
     let found: CredentialMeta = serde_json::from_str(&stdout).unwrap();
     assert_eq!((code, found.health), (Some(1), CredentialHealth::NeedsAuth), "{stdout}");
-    assert!(found.health_detail.contains("did not agree"), "{}", found.health_detail);
+    assert!(found.health_detail.contains("rejected the credential"), "{}", found.health_detail);
     // The health that a check has set is kept.
     assert_eq!(credential_meta(&server, &id).await.health, CredentialHealth::NeedsAuth);
     server.finish().await.unwrap();
@@ -108,7 +108,7 @@ async fn check_that_did_not_run_leaves_the_health_unchanged() {
 
 #[tokio::test]
 async fn status_command_failure_leaves_the_health_unchanged() {
-    let (flags, server, id) = start_with_credential("[sessions]\nstatus_command_ms_max = 2000\n").await;
+    let (flags, server, id) = start_with_credential("[limits.sessions]\nstatus_command_ms_max = 2000\n").await;
     for (flag, expected) in [("hangs", "did not end within 2000 ms"), ("killed", "ended with 137")] {
         flags.set(flag);
         let before = credential_meta(&server, &id).await;
@@ -148,7 +148,7 @@ async fn embedded_expiry_sets_the_health_and_is_logged_once() {
         for _ in 0..2 {
             assert_eq!(run_cli_text(&server, &["reconcile"]).await.0, Some(0));
         }
-        let logged = server.log().matches("\"credential_ends\"").count();
+        let logged = server.log().matches("\"credential_expires\"").count();
         assert_eq!(logged, usize::from(expected != CredentialHealth::Valid), "{}", server.log());
         server.finish().await.unwrap();
     }
@@ -249,7 +249,7 @@ async fn deliver_once_credential_is_not_leased_when_the_output_file_is_not_writa
     assert_eq!(file.metadata().unwrap().permissions().mode() & 0o777, 0o600);
     let (code, _, stderr) =
         run_cli_text(&server, &["credentials", "lease", &id, "--overwrite", "--out", file.to_str().unwrap()]).await;
-    assert_eq!((code, stderr.contains("handed out")), (Some(1), true), "{stderr}");
+    assert_eq!((code, stderr.contains("delivered at")), (Some(1), true), "{stderr}");
     server.finish().await.unwrap();
 }
 
@@ -306,7 +306,7 @@ async fn renewal_keeps_the_credential_id_and_restores_the_health() {
     timeout(Duration::from_millis(CLI_MS_MAX), read_output).await.unwrap();
     assert!(child.wait().await.unwrap().success(), "{output}");
     assert!(
-        output.contains("/dashboard/remote-cli/auth?session=") && output.contains(&format!("still {id}")),
+        output.contains("/dashboard/remote-cli/auth?session=") && output.contains(&format!("credential {id} was renewed")),
         "{output}"
     );
     let session = wait_renewal_session(&server).await;

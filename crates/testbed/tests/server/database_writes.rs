@@ -11,10 +11,12 @@ use serde_json::json;
 use std::time::Duration;
 use tokio::time::sleep;
 
+/// Writes wait as long as a test locks the database, and are not slow.
+const LONG_LOCK: &str = "[store]\nbusy_ms_max = 20000\n[limits.store]\nslow_write_ms = 15000\n";
+
 #[tokio::test]
 async fn recording_use_of_a_killed_machine_blocks_no_other_write() {
-    let (_flags, server, id) =
-        start_idle("[store]\nbusy_ms_max = 20000\nslow_write_ms = 15000\n[sessions]\nreconcile_every_ms = 10\n").await;
+    let (_flags, server, id) = start_idle(&format!("{LONG_LOCK}[sessions]\nreconcile_every_ms = 10\n")).await;
     let api = server.backend().unwrap();
     let viewer = api.desktop(&id).await.unwrap();
     api.wait_entry(&id, TimelineKind::ViewerJoined).await.unwrap();
@@ -35,8 +37,7 @@ async fn claiming_a_killed_machine_blocks_no_other_write() {
     let faults = Faults { agent_delay_ms: 1_500, ..Faults::default() };
     let plan = TestConfig {
         faults,
-        ..TestConfig::with_tool(flags.idle_tool())
-            .with_settings("[store]\nbusy_ms_max = 20000\nslow_write_ms = 15000\n")
+        ..TestConfig::with_tool(flags.idle_tool()).with_settings(LONG_LOCK)
     };
     let server = TestServer::start(plan).await.unwrap();
     let api = server.backend().unwrap();

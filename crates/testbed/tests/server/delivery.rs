@@ -143,7 +143,7 @@ async fn wrong_credential_format_is_rejected_by_keys_without_values() {
             files(vec![at(ScriptedTool::CREDENTIAL), at("../../.ssh/authorized_keys")]),
             "path",
         ),
-        ("one file twice", files(vec![at(ScriptedTool::CREDENTIAL), at(ScriptedTool::CREDENTIAL)]), "twice"),
+        ("one file twice", files(vec![at(ScriptedTool::CREDENTIAL), at(ScriptedTool::CREDENTIAL)]), "duplicate"),
         ("many files", files((0..20).map(|_| at(ScriptedTool::CREDENTIAL)).collect()), "files"),
     ] {
         let (status, code, detail) = problem_of(&agent.deliver(&delivery).await);

@@ -1,6 +1,6 @@
 //! The demo: the tool of the image, the server's demo identity provider, and the egress gate between them.
 
-use anteroom_demo::identity_provider::{DEMO_ISSUER, DemoIdp, DemoSettings};
+use anteroom_demo::identity_provider::{DEMO_ISSUER, DemoIdp, DemoLimits};
 use anteroom_testbed::{TestConfig, TestServer, leaks::needles, plain_process::built_program};
 use anteroom_wire::{
     Secret, TimelineKind,
@@ -53,7 +53,7 @@ async fn start_demo(tokens: [&str; 2]) -> (TestServer, Browser, CancellationToke
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let (issuer, stop) = (listener.local_addr().unwrap(), CancellationToken::new());
     let [access, refresh] = tokens.map(|token| Secret::new(token.to_owned()));
-    let idp = DemoIdp::new(DEMO_ISSUER, DemoSettings::default()).with_fixed_tokens(access, refresh);
+    let idp = DemoIdp::new(DEMO_ISSUER, DemoLimits::default()).with_fixed_tokens(access, refresh);
     tokio::spawn(idp.serve(listener, stop.clone()));
     let tool = built_program("anteroom-demo-cli").unwrap();
     let tool = tool.to_str().unwrap();

@@ -51,7 +51,7 @@ async fn exec_installs_the_credential_and_returns_the_exit_code() {
     let credential = id.parse().unwrap();
     assert_eq!(view.credential_use, Some(UseView { purpose: UsePurpose::Exec, credential, exit_code: Some(7) }));
     assert_eq!(view.reason.unwrap().code, "use_completed");
-    assert_eq!(view.next_action, "The command with the stored credential ended with exit code 7.");
+    assert_eq!(view.next_action, "The command with the stored credential exited with code 7.");
     let path = format!("/api/auth/session/{}/diagnosis", session.id);
     let found: Diagnosis = api.get(&path).await.unwrap().read().unwrap();
     assert_eq!(found.verdict, Verdict::Completed);

@@ -17,7 +17,8 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
 /// Short ping and liveness timeouts.
-const QUICK: &str = "[machines]\nping_every_ms = 200\nping_ms_max = 2000\nliveness_timeout_s = 6\n";
+const QUICK: &str =
+    "[limits.machines]\nping_every_ms = 200\nping_ms_max = 2000\n[machines]\nliveness_timeout_s = 6\n";
 const NO_RESTART: &str = "[sessions]\nrestarts_max = 0\nsocket_wait_ms_max = 60000\n";
 
 /// Starts a session on a server whose machines have these faults.
@@ -101,8 +102,8 @@ async fn frozen_machine_without_restarts_left_fails_the_session_with_machine_hun
 
 #[tokio::test]
 async fn machine_resumed_before_the_timeout_keeps_its_session_and_viewer() {
-    let (_flags, server, api, id) =
-        start_ready("[machines]\nping_every_ms = 200\nping_ms_max = 1000\nliveness_timeout_s = 120\n").await;
+    let settings = "[limits.machines]\nping_every_ms = 200\nping_ms_max = 1000\n[machines]\nliveness_timeout_s = 120\n";
+    let (_flags, server, api, id) = start_ready(settings).await;
     let mut viewer = api.desktop(&id).await.unwrap();
     viewer.whole_frame().await.unwrap();
     let (machine, living) = only_machine(&server);

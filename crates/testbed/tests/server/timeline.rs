@@ -104,7 +104,7 @@ async fn stopping_server_writes_buffered_entries_within_the_drain_time() {
 
 #[tokio::test]
 async fn repeated_rejections_are_recorded_once_with_a_count() {
-    let settings = "[sessions]\nviewers_max = 1\nrejection_log_interval_ms = 3000\n";
+    let settings = "[sessions]\nviewers_max = 1\n[limits.sessions]\nrejection_log_interval_ms = 3000\n";
     let (_flags, server, id) = start_idle(settings).await;
     let api = server.backend().unwrap();
     let viewer = api.desktop(&id).await.unwrap();
@@ -159,7 +159,7 @@ async fn viewer_rejected_before_the_machine_is_ready_is_on_the_timeline() {
     assert_eq!((code, reason.split(':').next()), (4409, Some("not_ready")));
     let rejected = api.wait_entry(&waits, TimelineKind::ViewerRejected).await.unwrap();
     assert_eq!(rejected.data["reason"], "not_ready");
-    assert!(rejected.data["detail"].as_str().unwrap().contains("place 1 in line"), "{rejected:?}");
+    assert!(rejected.data["detail"].as_str().unwrap().contains("queued at position 1"), "{rejected:?}");
     let timeline = api.timeline(&waits).await.unwrap();
     assert!(
         timeline.iter().all(|entry| entry.kind != TimelineKind::ViewerJoined),

@@ -160,7 +160,8 @@ impl Drop for Receiver {
 fn settings(flags: &Flags, url: &str, more: &str) -> String {
     let file = write_secret(&flags.path("webhook.secret"));
     format!(
-        "[webhook]\nurl = '{url}'\nsecret_file = '{}'\nretry_ms_min = 20\nretry_ms_max = 200\n{more}\n",
+        "[limits.webhook]\nretry_ms_min = 20\nretry_ms_max = 200\n\
+         [webhook]\nurl = '{url}'\nsecret_file = '{}'\n{more}\n",
         file.display()
     )
 }

@@ -109,10 +109,10 @@ async fn pending_credential(server: &TestServer) -> CredentialId {
 async fn credential_of_an_abandoned_webhook_message_can_be_leased_again() {
     let (flags, inbox) = (Flags::new(), Inbox::with_statuses(&[NO_RESPONSE, 503]));
     let receiver = Receiver::start(&inbox).await;
-    let settings = "attempts_max = 3\ntimeout_ms_max = 1000\n";
+    let limits = "timeout_ms_max = 1000\nretry_ms_min = 4000\nretry_ms_max = 4000";
     let settings = receiver
-        .settings(&flags, &format!("{WITH_FILES}{settings}"))
-        .replace("retry_ms_min = 20\nretry_ms_max = 200", "retry_ms_min = 4000\nretry_ms_max = 4000");
+        .settings(&flags, &format!("{WITH_FILES}attempts_max = 3\n"))
+        .replace("retry_ms_min = 20\nretry_ms_max = 200", limits);
     inbox.push_status(503);
     let server = TestServer::start(TestConfig::with_tool(tool(&flags)).with_settings(&settings)).await.unwrap();
     let api = server.backend().unwrap();
@@ -131,7 +131,7 @@ async fn credential_of_an_abandoned_webhook_message_can_be_leased_again() {
 }
 
 #[tokio::test]
-async fn webhook_delivery_interrupted_by_a_restart_keeps_its_credential() {
+async fn webhook_message_is_sent_again_after_a_server_crash_and_its_credential_stays_reserved() {
     let (flags, inbox) = (Flags::new(), Inbox::with_statuses(&[NO_RESPONSE, ON_RELEASE]));
     let receiver = Receiver::start(&inbox).await;
     let mut server = start_with_webhook(&flags, &receiver, "").await;
@@ -200,7 +200,7 @@ async fn refreshed_deliver_once_credential_is_delivered_once() {
     assert_eq!(answer.read::<DeliveryResult>().unwrap(), DeliveryResult::Stored { credential: id.clone() });
     inbox.release.notify_one();
     let taken = api.wait_entry(&renewing.session, TimelineKind::WebhookDelivered).await.unwrap();
-    assert!(taken.sentence.contains("other bytes took its place"), "{taken:?}");
+    assert!(taken.sentence.contains("was replaced here during the delivery"), "{taken:?}");
     let taken = api.wait_entry(&using.session, TimelineKind::WebhookDelivered).await.unwrap();
     assert!(taken.sentence.contains("it was deleted here"), "{taken:?}");
     let sent: Vec<_> = sent_contents(&inbox)[before..].iter().flatten().cloned().collect();
@@ -209,6 +209,6 @@ async fn refreshed_deliver_once_credential_is_delivered_once() {
     let answer = using.deliver(&using.delivery("{\"token\": \"4\"}")).await;
     assert_eq!(problem_of(&answer).1, "unknown_credential");
     let lost = api.wait_entry(&using.session, TimelineKind::CredentialNotRefreshed).await.unwrap();
-    assert!(lost.sentence.contains("the change is not kept"), "{lost:?}");
+    assert!(lost.sentence.contains("the change is lost"), "{lost:?}");
     server.finish().await.unwrap();
 }

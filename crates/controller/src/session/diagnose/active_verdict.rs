@@ -148,7 +148,7 @@ fn waiting_for_user<'a>(
     timeline: &TimelineView<'a>,
     supervisor: &SupervisorSnapshot,
 ) -> Finding<'a> {
-    let viewers = match supervisor.viewers {
+    let viewers = match supervisor.desktop_viewers {
         0 => "no viewer is connected".to_owned(),
         1 => "one viewer is connected".to_owned(),
         count => format!("{count} viewers are connected"),

@@ -164,7 +164,7 @@ fn agent(input: &Input<'_>, timeline: &TimelineView<'_>) -> Observation {
 }
 
 fn tunnel(input: &Input<'_>, timeline: &TimelineView<'_>) -> Observation {
-    let viewers = input.supervisor.as_ref().map_or(0, |supervisor| supervisor.viewers);
+    let viewers = input.supervisor.as_ref().map_or(0, |supervisor| supervisor.desktop_viewers);
     if viewers > 0 && input.row.is_active() {
         return observation(ComponentState::Ok, format!("{viewers} viewer(s) are connected."));
     }

@@ -88,7 +88,7 @@ pub(super) fn waiting_for_user<'a>(
         Some(entry) => format!("its desktop answered at {}", when(entry)),
         None => "its desktop has not been opened yet".to_owned(),
     };
-    let viewers = match supervisor.viewers {
+    let viewers = match supervisor.desktop_viewers {
         0 => "no viewer is connected".to_owned(),
         1 => "one viewer is connected".to_owned(),
         count => format!("{count} viewers are connected"),

@@ -111,7 +111,7 @@ pub enum Command {
         detail: String,
     },
     /// Reject further deliveries from the machine; answers at once with [`Event::DeliveryChanged`].
-    StopDeliveries,
+    StopAwaitingDeliveries,
     /// Stop the machine.
     StopMachine(StopReason),
     /// Cancel the long-running command, which was about a machine that has exited. If its cleanup does not finish in

@@ -327,7 +327,7 @@ impl SessionModel {
 
     pub(super) fn machine_on(&mut self, at: usize, event: MachineEvent<()>) {
         let Some(record) = &self.machines[at].record else { return };
-        let Ok(next) = record.on(event) else { return };
+        let Ok(next) = record.handle_event(event) else { return };
         self.machines[at].record = Some(next);
         if let Some(supervisor) = self.server.as_mut().and_then(|server| server.supervisor.as_mut())
             && supervisor.running == Some(at)
@@ -339,7 +339,7 @@ impl SessionModel {
     fn send_delivery(&mut self, at: usize) {
         let is_current = self.row.machine == Some(at);
         let supervisor = self.server.as_ref().and_then(|server| server.supervisor.as_ref());
-        let counted = is_current && supervisor.is_some_and(|supervisor| !supervisor.deliveries_closed);
+        let counted = is_current && supervisor.is_some_and(|supervisor| !supervisor.new_deliveries_not_awaited);
         self.machines[at].credential = Credential::Sent { counted };
     }
 
@@ -372,7 +372,7 @@ impl Supervisor {
             end_received: false,
             restart_requested: false,
             delivery_pending: false,
-            deliveries_closed: false,
+            new_deliveries_not_awaited: false,
             awaiting_cleanup: false,
             exit_recorded: false,
         }

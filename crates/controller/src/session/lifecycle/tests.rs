@@ -68,7 +68,7 @@ fn every_event_in_every_phase_matches_the_table() {
         writeln!(table, "{phase:?}").unwrap();
         for event in events() {
             let mut lifecycle = in_phase(phase.clone());
-            let commands = lifecycle.on(event.clone());
+            let commands = lifecycle.handle_event(event.clone());
             if lifecycle != in_phase(phase.clone()) || !commands.is_empty() {
                 let delivery =
                     if lifecycle.delivery == Delivery::None { "" } else { " (a delivery is being answered)" };
@@ -84,7 +84,7 @@ fn finished_phases_ignore_all_events() {
     for phase in [Phase::Finished, Phase::Detached] {
         for event in events() {
             let mut lifecycle = in_phase(phase.clone());
-            assert_eq!(lifecycle.on(event), Vec::new());
+            assert_eq!(lifecycle.handle_event(event), Vec::new());
             assert!(lifecycle.is_finished());
         }
     }
@@ -93,14 +93,14 @@ fn finished_phases_ignore_all_events() {
 #[test]
 fn a_session_without_another_machine_fails_with_the_cause_of_its_last_machine() {
     let mut lifecycle = Lifecycle { generation: 3, ..in_phase(Phase::Open { reachable: true }) };
-    let commands = lifecycle.on(Event::MachineRemoved { problem: Problem::MachineFailed, detail: "d".into() });
+    let commands = lifecycle.handle_event(Event::MachineRemoved { problem: Problem::MachineFailed, detail: "d".into() });
     let end = Command::EndSession { kind: EndKind::Failed, problem: Problem::MachineFailed, detail: "d".into() };
     let (exited, removed) = (Command::Record(Entry::MachineExited), Command::Record(Entry::MachineRemoved));
     assert_eq!(
         commands,
         [Command::Publish(PublishedState::NoMachineLeft(Problem::MachineFailed)), exited, removed, end]
     );
-    assert_eq!(lifecycle.on(Event::RestartRequested), Vec::new(), "there is nothing to restart");
+    assert_eq!(lifecycle.handle_event(Event::RestartRequested), Vec::new(), "there is nothing to restart");
 }
 
 #[test]
@@ -109,7 +109,7 @@ fn an_exit_is_published_at_once_and_the_next_machine_is_requested_only_after_rem
     let removed = || Event::MachineRemoved { problem: Problem::MachineFailed, detail: "d".into() };
     let mut lifecycle = in_phase(Phase::Open { reachable: true });
     assert_eq!(
-        lifecycle.on(exited_event()),
+        lifecycle.handle_event(exited_event()),
         [Command::Publish(PublishedState::Lost), Command::Record(Entry::MachineExited), Command::AwaitCleanup]
     );
     for early in [
@@ -120,11 +120,11 @@ fn an_exit_is_published_at_once_and_the_next_machine_is_requested_only_after_rem
         Event::MachineReady,
         exited_event(),
     ] {
-        assert_eq!(lifecycle.on(early), []);
+        assert_eq!(lifecycle.handle_event(early), []);
     }
     let record_replacement = Command::RecordReplacement { problem: Problem::MachineFailed, detail: "d".into() };
-    assert_eq!(lifecycle.on(removed()), [Command::Record(Entry::MachineRemoved), record_replacement]);
-    assert_eq!(lifecycle.on(removed()), [], "once");
+    assert_eq!(lifecycle.handle_event(removed()), [Command::Record(Entry::MachineRemoved), record_replacement]);
+    assert_eq!(lifecycle.handle_event(removed()), [], "once");
 }
 
 #[test]
@@ -133,15 +133,15 @@ fn a_session_whose_last_machine_exited_ends_at_once_and_its_supervisor_waits_for
     let end = Command::EndSession { kind: EndKind::Failed, problem: Problem::MachineFailed, detail: "d".into() };
     let exited_event = Event::MachineExited { problem: Problem::MachineFailed, detail: "d".into() };
     let no_machine_left = Command::Publish(PublishedState::NoMachineLeft(Problem::MachineFailed));
-    assert_eq!(lifecycle.on(exited_event), [no_machine_left, Command::Record(Entry::MachineExited), end]);
+    assert_eq!(lifecycle.handle_event(exited_event), [no_machine_left, Command::Record(Entry::MachineExited), end]);
     assert_eq!(
-        lifecycle.on(Event::SessionEnded(Problem::MachineFailed)),
-        [Command::Publish(PublishedState::Closing), Command::StopDeliveries]
+        lifecycle.handle_event(Event::SessionEnded(Problem::MachineFailed)),
+        [Command::Publish(PublishedState::Closing), Command::StopAwaitingDeliveries]
     );
-    lifecycle.on(Event::DeliveryChanged(Delivery::None));
+    lifecycle.handle_event(Event::DeliveryChanged(Delivery::None));
     assert!(!lifecycle.is_finished());
     let removed = Event::MachineRemoved { problem: Problem::MachineFailed, detail: "d".into() };
-    assert_eq!(lifecycle.on(removed), [Command::Record(Entry::MachineRemoved)]);
+    assert_eq!(lifecycle.handle_event(removed), [Command::Record(Entry::MachineRemoved)]);
     assert!(lifecycle.is_finished());
 }
 
@@ -150,10 +150,10 @@ fn delivery_is_decided_before_final_failure_is_published() {
     let mut lifecycle =
         Lifecycle { generation: 3, delivery: Delivery::InFlight, ..in_phase(Phase::Open { reachable: true }) };
     let exited_event = Event::MachineExited { problem: Problem::MachineFailed, detail: "d".into() };
-    assert_eq!(lifecycle.on(exited_event), [Command::Record(Entry::MachineExited)]);
+    assert_eq!(lifecycle.handle_event(exited_event), [Command::Record(Entry::MachineExited)]);
     let end = Command::EndSession { kind: EndKind::Failed, problem: Problem::MachineFailed, detail: "d".into() };
     let no_machine_left = Command::Publish(PublishedState::NoMachineLeft(Problem::MachineFailed));
-    assert_eq!(lifecycle.on(Event::DeliveryChanged(Delivery::None)), [no_machine_left, end]);
+    assert_eq!(lifecycle.handle_event(Event::DeliveryChanged(Delivery::None)), [no_machine_left, end]);
 }
 
 #[test]
@@ -168,11 +168,11 @@ fn a_delivery_of_an_exited_machine_is_decided_before_the_machine_is_replaced() {
     ] {
         let mut lifecycle = Lifecycle { delivery: Delivery::InFlight, ..in_phase(Phase::Open { reachable: true }) };
         assert_eq!(
-            lifecycle.on(exited_event()),
+            lifecycle.handle_event(exited_event()),
             [Command::Publish(PublishedState::Lost), Command::Record(Entry::MachineExited)]
         );
-        assert!(!lifecycle.on(first).contains(&record_replacement()));
-        assert_eq!(lifecycle.on(second), last);
+        assert!(!lifecycle.handle_event(first).contains(&record_replacement()));
+        assert_eq!(lifecycle.handle_event(second), last);
     }
 }
 
@@ -180,12 +180,12 @@ fn a_delivery_of_an_exited_machine_is_decided_before_the_machine_is_replaced() {
 fn a_restart_request_never_uses_up_the_last_machine() {
     let mut lifecycle = Lifecycle { generation: 3, ..in_phase(Phase::Open { reachable: true }) };
     assert_eq!(
-        lifecycle.on(Event::RestartRequested),
+        lifecycle.handle_event(Event::RestartRequested),
         [Command::Record(Entry::RestartRejected(RestartRejection::NoMachineLeft))]
     );
     let mut lifecycle = Lifecycle { delivery: Delivery::Pending, ..in_phase(Phase::Open { reachable: true }) };
     assert_eq!(
-        lifecycle.on(Event::RestartRequested),
+        lifecycle.handle_event(Event::RestartRequested),
         [Command::Record(Entry::RestartRejected(RestartRejection::DeliveryPending))]
     );
 }
@@ -195,7 +195,7 @@ fn the_waits_between_machines_grow_to_a_limit() {
     let waits: Vec<_> = (2..12)
         .map(|generation| {
             let mut lifecycle = Lifecycle { generation, ..in_phase(Phase::RecordingReplacement) };
-            match lifecycle.on(Event::ReplacementRecorded).as_slice() {
+            match lifecycle.handle_event(Event::ReplacementRecorded).as_slice() {
                 [Command::BackOff { ms }] => *ms,
                 [Command::Enqueue] => 0,
                 other => unreachable!("{other:?}"),

@@ -69,7 +69,7 @@ pub(crate) async fn start_for(
     let sentence = format!("A session that {} with a stored credential was accepted.", purpose_phrase(request.purpose));
     let data = json!({ "credential": credential.id, "purpose": request.purpose, "by": by });
     // The command is stored before the row, so that it exists when the session runs.
-    launcher.exec_cache.store_argv(&id, request.argv.clone(), |session| launcher.sessions.get(session).is_some());
+    launcher.volatile_execs.store_argv(&id, request.argv.clone(), |session| launcher.sessions.get(session).is_some());
     let entry = NewTimelineEntry::new(now, TimelineKind::Accepted, sentence).data(data);
     match launcher.store.create_session(&new, entry).await? {
         Created::New(row) => {

@@ -5,7 +5,7 @@ use crate::{
     clock, random,
     session::{
         active_session::ActiveSession, change_method, context::SessionContext, timeline::entry,
-        use_credential::install_files,
+        use_credential::unseal_for_claim,
     },
 };
 use anteroom_machine::Channels;
@@ -44,7 +44,7 @@ pub(super) async fn claim(
         }
         (Some(claimed), _) => return Err(format!("it belongs to {}", claimed.session)),
         (None, Some(token)) => {
-            let credential = install_files::unseal_for_claim(context, session).await?;
+            let credential = unseal_for_claim::unseal_for_claim(context, session).await?;
             is_use = credential.is_some();
             let claim = build_claim(context, session, by, token, credential);
             channels.agent.claim(&claim).await.map_err(|error| chain(&error))?;
@@ -53,7 +53,7 @@ pub(super) async fn claim(
         (None, None) => {
             let token = random::token("agt_");
             renew_token(context, session, &token).await?;
-            let credential = install_files::unseal_for_claim(context, session).await?;
+            let credential = unseal_for_claim::unseal_for_claim(context, session).await?;
             is_use = credential.is_some();
             let claim = build_claim(context, session, by, &token, credential);
             channels.agent.claim(&claim).await.map_err(|error| chain(&error))?;
@@ -68,7 +68,7 @@ pub(super) async fn claim(
     };
     let data = json!({ "machine": machine, "timings": channels.timings, "versions": channels.hello.clis });
     let entry = entry(TimelineKind::MachineReady, sentence).data(data);
-    context.timeline.flush(&session.id).await;
+    context.timeline.wait_written(&session.id).await;
     match context.store.transition(&session.id, Expect::Active, change, entry).await {
         Ok(Transition::Done { .. }) => session.notify(),
         Ok(Transition::Conflict(_)) => {}

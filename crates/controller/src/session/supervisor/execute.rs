@@ -1,6 +1,6 @@
 //! Executes the lifecycle's commands: at once, or as a job.
 
-use super::{Driver, jobs};
+use super::{Supervisor, jobs};
 use crate::{
     api_error::chain,
     clock, random,
@@ -19,7 +19,11 @@ use serde_json::json;
 use std::{sync::Arc, time::Duration};
 use tokio::time::Instant;
 
-impl Driver {
+/// If the channel to a machine's agent is broken for this long, it is recorded, milliseconds. Shorter, and the end of each machine would
+/// be recorded as a lost channel first.
+const CHANNEL_LOST_AFTER_MS: u64 = 1_000;
+
+impl Supervisor {
     /// Executes a command, or starts a job for it. Returns an event if the result is known at once.
     pub(super) async fn execute(&mut self, command: Command) -> Option<Event> {
         let (launcher, session) = (self.launcher.clone(), Arc::clone(&self.session));
@@ -41,7 +45,7 @@ impl Driver {
                 self.cancel_job().await;
                 self.job = Some(jobs::end(launcher, session, kind, problem, detail));
             }
-            Command::StopDeliveries => return Some(Event::DeliveryChanged(self.session.close_deliveries())),
+            Command::StopAwaitingDeliveries => return Some(Event::DeliveryChanged(self.session.stop_awaiting_deliveries())),
             Command::StopMachine(why) => self.stop(why).await,
             Command::AwaitCleanup => self.await_cleanup().await,
             Command::Publish(published) => self.publish(published),
@@ -153,7 +157,7 @@ impl Driver {
             (PublishedState::Lost, _) => self.reset_machine(),
             // Other callers see the end once it is written; broken sockets need not wait for that.
             (PublishedState::NoMachineLeft(problem), _) => {
-                self.session.update(|state| _ = state.sockets.close(problem))
+                self.session.update(|state| _ = state.machine_close_signal.close(problem))
             }
             (PublishedState::Attached, _) => self.session.set_progress(Progress::Attached),
             (PublishedState::Closing, _) => self.session.set_progress(Progress::Closing),
@@ -172,9 +176,9 @@ impl Driver {
             state.last_event = 0;
             state.delivery_pending = false;
             state.credential_kept_in_machine = false;
-            state.deliveries_closed = false;
-            state.sockets.close(Problem::MachineReplaced);
-            state.sockets = self.session.close_signal.child();
+            state.new_deliveries_not_awaited = false;
+            state.machine_close_signal.close(Problem::MachineReplaced);
+            state.machine_close_signal = self.session.close_signal.child();
         });
     }
 
@@ -227,7 +231,7 @@ impl Driver {
         let State::Waiting { last_error, .. } = running.state.borrow().clone() else { return };
         let (launcher, session, machine) = (self.launcher.clone(), Arc::clone(&self.session), running.machine.clone());
         let at = clock::rfc3339(clock::now());
-        let lost_after = Duration::from_millis(launcher.config.sessions.channel_lost_after_ms);
+        let lost_after = Duration::from_millis(CHANNEL_LOST_AFTER_MS);
         launcher.clone().tasks.spawn(async move {
             tokio::select! {
                 () = tokio::time::sleep(lost_after) => {}

@@ -186,7 +186,7 @@ async fn write(
 ) -> Event {
     let mut backoff = Backoff::new(Duration::from_millis(RETRY_MS_MIN), Duration::from_millis(RETRY_MS_MAX));
     loop {
-        while !launcher.timeline.flush(&session.id).await {
+        while !launcher.timeline.wait_written(&session.id).await {
             if launcher.stop.is_cancelled() {
                 return Event::ServerStopping;
             }

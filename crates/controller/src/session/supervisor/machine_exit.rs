@@ -5,7 +5,7 @@
 //!  a machine that was stopped, in one entry:    removed ─▶ machine_exited {why, receipt}
 //! ```
 
-use super::Driver;
+use super::Supervisor;
 use crate::{
     api_error::chain,
     clock::{self, UnixMs},
@@ -64,7 +64,7 @@ fn records_exit_of(entry: &TimelineRow, machine: &MachineId) -> bool {
         && entry.data.get("machine").and_then(Value::as_str) == Some(machine.as_str())
 }
 
-impl Driver {
+impl Supervisor {
     /// Records how the machine ended and, if `with_receipt`, its keeper's receipt.
     pub(super) async fn record_machine_exit(&mut self, with_receipt: bool) {
         let Some((machine, state)) = self.machine_exit.clone() else { return };

@@ -9,7 +9,7 @@ use crate::{
     session::{context::SessionContext, timeline::entry},
 };
 use anteroom_store::{
-    CompleteUse, CredentialUse, Health, HealthUpdate, MessageSubject, NewTimelineEntry, StoreError, TimelineRow,
+    CompleteUse, CredentialUse, Health, HealthUpdate, Regarding, NewTimelineEntry, StoreError, TimelineRow,
     UseOutcome,
 };
 use anteroom_wire::{
@@ -74,7 +74,7 @@ async fn checked(
 
 /// Whether the machine requested allowed hosts and could reach none of them.
 async fn egress_was_unreachable(context: &SessionContext, session: &ActiveSession) -> Result<bool, StoreError> {
-    context.timeline.flush(&session.id).await;
+    context.timeline.wait_written(&session.id).await;
     let timeline = context.store.timeline(&session.id, 0, ENTRIES_MAX).await?;
     let unreachable = [Problem::EgressUnreachable, Problem::EgressTimeout].map(Problem::code);
     let is_unreachable =
@@ -93,7 +93,7 @@ async fn update_health(
     let known = context.store.credential(&credential_use.credential).await?;
     // Reported once, not at each check.
     let is_change = health == Health::NeedsAuth && known.is_some_and(|row| row.health != Health::NeedsAuth);
-    let subject = (CREDENTIAL_NEEDS_AUTH, MessageSubject::Both(session.id.clone(), credential_use.credential.clone()));
+    let subject = (CREDENTIAL_NEEDS_AUTH, Regarding::Both(session.id.clone(), credential_use.credential.clone()));
     let messages = if is_change { context.outbox.messages(&[subject]) } else { Vec::new() };
     let update = HealthUpdate {
         credential: &credential_use.credential,
@@ -133,7 +133,7 @@ async fn complete_use(
         .await?;
     }
     // A check reports only its finding, not its end.
-    let subject = (SESSION_ENDED, MessageSubject::Both(session.id.clone(), credential_use.credential.clone()));
+    let subject = (SESSION_ENDED, Regarding::Both(session.id.clone(), credential_use.credential.clone()));
     let messages = match credential_use.purpose {
         UsePurpose::Exec | UsePurpose::Logout => context.outbox.messages(&[subject]),
         UsePurpose::Check => Vec::new(),
@@ -148,11 +148,11 @@ async fn complete_use(
     };
     let entry = entry(TimelineKind::Completed, outcome_sentence(credential_use.purpose, code))
         .data(json!({ "credential": credential_use.credential, "code": code, "changed": changed }));
-    context.timeline.flush(&session.id).await;
+    context.timeline.wait_written(&session.id).await;
     match context.store.complete_use(&end, entry).await? {
         UseOutcome::Completed { .. } => {
             context.outbox.wake_sender();
-            context.exec_cache.finish(&session.id, screen);
+            context.volatile_execs.finish(&session.id, screen);
             tracing::info!(outcome = "completed", session = %session.id, credential = %credential_use.credential, purpose = ?credential_use.purpose, code, changed, "credential use completed");
             session.close(Problem::UseCompleted);
         }

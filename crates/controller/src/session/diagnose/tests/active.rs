@@ -32,7 +32,7 @@ fn silent(mut case: Case) -> Case {
 
 fn watched(case: Case, viewers: u32) -> Case {
     let mut case = case.viewer(TimelineKind::ViewerJoined, None);
-    case.supervisor.as_mut().unwrap().viewers = viewers;
+    case.supervisor.as_mut().unwrap().desktop_viewers = viewers;
     case
 }
 

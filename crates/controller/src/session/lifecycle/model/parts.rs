@@ -40,7 +40,7 @@ pub(in crate::session::lifecycle) struct Supervisor {
     pub(in crate::session::lifecycle) end_received: bool,
     pub(in crate::session::lifecycle) restart_requested: bool,
     pub(in crate::session::lifecycle) delivery_pending: bool,
-    pub(in crate::session::lifecycle) deliveries_closed: bool,
+    pub(in crate::session::lifecycle) new_deliveries_not_awaited: bool,
     pub(in crate::session::lifecycle) awaiting_cleanup: bool,
     /// Whether the exit of the tracked machine is on the timeline.
     pub(in crate::session::lifecycle) exit_recorded: bool,

@@ -115,7 +115,7 @@ impl SessionModel {
         };
         let is_delivering = self.supervisor_mut().lifecycle.delivery() != Delivery::None;
         let may_not_end = is_delivering && !matches!(event, Event::DeadlinePassed { hold_expired: true, .. });
-        let commands = self.supervisor_mut().lifecycle.on(event);
+        let commands = self.supervisor_mut().lifecycle.handle_event(event);
         if may_not_end && commands.iter().any(is_automatic) {
             self.violate("a pending credential did not postpone an automatic end");
         }
@@ -169,8 +169,8 @@ impl SessionModel {
             Command::RecordReplacement { .. } => supervisor.job = Some(Job::RecordReplacement),
             Command::BackOff { .. } => supervisor.job = Some(Job::BackOff),
             Command::EndSession { problem, .. } => supervisor.job = Some(Job::End(problem)),
-            Command::StopDeliveries => {
-                supervisor.deliveries_closed = true;
+            Command::StopAwaitingDeliveries => {
+                supervisor.new_deliveries_not_awaited = true;
                 return Some(Event::DeliveryChanged(self.delivery_now()));
             }
             Command::StopMachine(why) => self.stop_held(why),
@@ -182,7 +182,7 @@ impl SessionModel {
             Command::Publish(PublishedState::Lost) => {
                 supervisor.requested = None;
                 supervisor.delivery_pending = false;
-                supervisor.deliveries_closed = false;
+                supervisor.new_deliveries_not_awaited = false;
             }
             Command::Publish(_) => {}
         }

@@ -22,7 +22,7 @@ pub const COMMAND_LOST: &str = "The command was lost with the restart of the ser
 /// may be running in it.
 pub fn is_command_lost(context: &SessionContext, row: &SessionRow) -> bool {
     let is_exec = row.purpose.credential_use().is_some_and(|credential_use| credential_use.purpose == UsePurpose::Exec);
-    is_exec && row.machine.is_none() && context.exec_cache.argv(&row.id).is_none()
+    is_exec && row.machine.is_none() && context.volatile_execs.argv(&row.id).is_none()
 }
 
 /// The decrypted credential and the command for the claim; `None` for a sign-in. The timeline records it before it is decrypted.
@@ -39,7 +39,7 @@ pub async fn unseal_for_claim(
     let argv = match credential_use.purpose {
         UsePurpose::Check => Vec::new(),
         UsePurpose::Logout => session.provider().logout_argv.clone(),
-        UsePurpose::Exec => match context.exec_cache.argv(&session.id) {
+        UsePurpose::Exec => match context.volatile_execs.argv(&session.id) {
             Some(argv) => argv,
             None => {
                 return Err(fail_session(context, session, Problem::ControllerRestarted, COMMAND_LOST).await);
@@ -85,7 +85,7 @@ async fn record_unsealing(
         "credential": credential_use.credential, "revision": revision, "files": record.credential.files.len(), "method": method.as_str(),
     });
     let entry = entry(TimelineKind::CredentialUnsealed, "The credential is decrypted for this machine.").data(data);
-    context.timeline.flush(&session.id).await;
+    context.timeline.wait_written(&session.id).await;
     let change = Change::new().used_revision(revision).method(method);
     match context.store.transition(&session.id, Expect::Active, change, entry).await {
         Ok(Transition::Done { .. }) => {

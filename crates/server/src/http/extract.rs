@@ -61,9 +61,9 @@ fn fault(error: &serde_json::Error) -> String {
 }
 
 /// The authenticated caller.
-pub(super) struct Authenticated(pub Caller);
+pub(super) struct AuthenticatedCaller(pub Caller);
 
-impl<S: Sync> FromRequestParts<S> for Authenticated {
+impl<S: Sync> FromRequestParts<S> for AuthenticatedCaller {
     type Rejection = ErrorResponse;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ErrorResponse> {
@@ -86,7 +86,7 @@ where
     type Rejection = ErrorResponse;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ErrorResponse> {
-        let Authenticated(caller) = Authenticated::from_request_parts(parts, state).await?;
+        let AuthenticatedCaller(caller) = AuthenticatedCaller::from_request_parts(parts, state).await?;
         let id = session_id(parts).await?;
         let context = SessionContext::from_ref(state);
         let row = context.store.session(&id).await?.ok_or(Problem::UnknownSession)?;

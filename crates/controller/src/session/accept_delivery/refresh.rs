@@ -31,7 +31,7 @@ pub(super) async fn refresh(
         UsePurpose::Logout => return Ok(DeliveryResult::Ignored),
     }
     let Some(record) = context.store.sealed_credential(&credential_use.credential).await? else {
-        return Err(not_refreshed(context, row, credential_use).await);
+        return Err(record_not_refreshed(context, row, credential_use).await);
     };
     if credentials::unseal_bytes(context, &record).is_ok_and(|bytes| validated.matches(&bytes)) {
         return accepted();
@@ -52,7 +52,7 @@ pub(super) async fn refresh(
         messages: &messages,
         at_ms: clock::now(),
     };
-    context.timeline.flush(&row.id).await;
+    context.timeline.wait_written(&row.id).await;
     let event_for = |revisions| refreshed_entry(credential_use, revisions);
     match context.store.refresh_credential(&refresh, event_for).await? {
         Refreshed::Stored { credential, revisions, .. } => {
@@ -65,14 +65,14 @@ pub(super) async fn refresh(
             }
             accepted()
         }
-        Refreshed::Ignored(row) => discard(context, &row).await,
+        Refreshed::Ignored(row) => acknowledge_duplicate(context, &row).await,
         Refreshed::WrongToken => Err(Problem::WrongAgentToken.into()),
-        Refreshed::NothingToReplace => Err(not_refreshed(context, row, credential_use).await),
+        Refreshed::NothingToReplace => Err(record_not_refreshed(context, row, credential_use).await),
     }
 }
 
 /// The credential to replace does not exist any more: the change is lost with the machine, which is recorded.
-async fn not_refreshed(context: &SessionContext, row: &SessionRow, credential_use: &CredentialUse) -> ApiError {
+async fn record_not_refreshed(context: &SessionContext, row: &SessionRow, credential_use: &CredentialUse) -> ApiError {
     let sentence =
         "The tool changed the credential, which was delivered or deleted while it was in use: the change is lost.";
     let entry = entry(TimelineKind::CredentialNotRefreshed, sentence);

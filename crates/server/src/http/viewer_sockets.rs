@@ -1,6 +1,6 @@
 //! `WS …/novnc/websock` and `WS …/terminal`: redeem the ticket, connect to the machine, and copy bytes in both directions.
 
-use super::{body::session_id, error_response::ErrorResponse, tickets::VIEW_ONLY_PREFIX};
+use super::{extract::session_id, error_response::ErrorResponse, tickets::VIEW_ONLY_PREFIX};
 use crate::{app::App, auth};
 use anteroom_controller::{
     api_error::ApiError,
@@ -39,7 +39,7 @@ pub(super) async fn desktop(State(app): State<App>, request: Request) -> Respons
         Err(response) => return response,
     };
     let AdmittedViewer { session, is_browser, view_only } = admitted;
-    let viewer = match session.connect_viewer(app.config.sessions.viewers_max) {
+    let viewer = match session.acquire_viewer_slot(app.config.sessions.viewers_max) {
         Ok(viewer) => viewer,
         Err(problem) => {
             let error = ApiError::from(problem);
@@ -50,7 +50,7 @@ pub(super) async fn desktop(State(app): State<App>, request: Request) -> Respons
     let (settings, tasks) = (app.limits.tunnel.clone(), app.tasks.clone());
     anteroom_tunnel::accept(upgrade, &settings, &tasks, move |socket| async move {
         let _viewer = viewer;
-        let mut tunnel = Tunnel::new(app.limits.tunnel.clone(), session.state().sockets, Arc::clone(&session.activity));
+        let mut tunnel = Tunnel::new(app.limits.tunnel.clone(), session.state().machine_close_signal, Arc::clone(&session.activity));
         if view_only {
             tunnel = tunnel.view_only();
         }
@@ -59,7 +59,7 @@ pub(super) async fn desktop(State(app): State<App>, request: Request) -> Respons
                 let (app, session) = (&app, &session);
                 async move { reach_desktop(app, session, until).await.map_err(|error| error.body()) }
             };
-            let stream = anteroom_tunnel::wait_for_first_bytes(app.config.sessions.socket_wait_ms_max, reach).await?;
+            let stream = anteroom_tunnel::connect_with_backoff(app.config.sessions.socket_wait_ms_max, reach).await?;
             let sentence = if view_only {
                 "A view-only viewer connected to the desktop."
             } else {
@@ -103,7 +103,7 @@ pub(super) async fn terminal(State(app): State<App>, request: Request) -> Respon
     let (settings, tasks) = (app.limits.tunnel.clone(), app.tasks.clone());
     anteroom_tunnel::accept(upgrade, &settings, &tasks, move |socket| async move {
         let (control_app, control_session, stream) = (app.clone(), Arc::clone(&session), name.clone());
-        let tunnel = Tunnel::new(app.limits.tunnel.clone(), session.state().sockets, Arc::clone(&session.activity))
+        let tunnel = Tunnel::new(app.limits.tunnel.clone(), session.state().machine_close_signal, Arc::clone(&session.activity))
             .with_control(move |text| handle_control(&control_app, &control_session, &stream, text));
         let connect = async { reach_terminal(&app, &session, &name, size).await.map_err(|error| error.body()) };
         let report = tunnel.run(socket, connect).await;

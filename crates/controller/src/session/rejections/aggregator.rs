@@ -65,15 +65,15 @@ pub(super) type Key = (SessionId, RejectedRequest, Problem);
 
 /// How often each kind of rejection repeated since it was recorded.
 #[derive(Debug, Default)]
-pub struct RejectionLimiter(Mutex<HashMap<Key, u64>>);
+pub struct RejectionAggregator(Mutex<HashMap<Key, u64>>);
 
-impl RejectionLimiter {
+impl RejectionAggregator {
     fn windows(&self) -> MutexGuard<'_, HashMap<Key, u64>> {
         self.0.lock()
     }
 
     /// Counts the rejection. Returns whether it is the first within the interval, which is recorded.
-    pub(super) fn is_first(&self, key: &Key) -> bool {
+    pub(super) fn count(&self, key: &Key) -> bool {
         let mut windows = self.windows();
         if let Some(repeated) = windows.get_mut(key) {
             *repeated += 1;
@@ -94,23 +94,23 @@ mod tests {
 
     #[test]
     fn the_first_rejection_of_a_kind_is_recorded_and_the_rest_are_counted() {
-        let limiter = RejectionLimiter::default();
+        let aggregator = RejectionAggregator::default();
         let key = |problem| (SessionId::from_parts(1, [1; 10]), RejectedRequest::Desktop, problem);
         let (ended, full) = (key(Problem::SessionEnded), key(Problem::TooManyViewers));
-        let first: Vec<bool> = [&ended, &ended, &full, &ended].map(|key| limiter.is_first(key)).into();
+        let first: Vec<bool> = [&ended, &ended, &full, &ended].map(|key| aggregator.count(key)).into();
         assert_eq!(first, [true, false, true, false]);
-        assert_eq!((limiter.close(&ended), limiter.close(&full)), (2, 0));
-        assert!(limiter.is_first(&ended), "after the interval");
+        assert_eq!((aggregator.close(&ended), aggregator.close(&full)), (2, 0));
+        assert!(aggregator.count(&ended), "after the interval");
     }
 
     #[test]
     fn the_number_of_counted_kinds_is_bounded() {
-        let limiter = RejectionLimiter::default();
+        let aggregator = RejectionAggregator::default();
         for number in 0..WINDOWS_MAX as u64 {
             let key = (SessionId::from_parts(number, [1; 10]), RejectedRequest::Desktop, Problem::SessionEnded);
-            assert!(limiter.is_first(&key));
+            assert!(aggregator.count(&key));
         }
         let one_more = (SessionId::from_parts(1, [2; 10]), RejectedRequest::Desktop, Problem::SessionEnded);
-        assert!(!limiter.is_first(&one_more));
+        assert!(!aggregator.count(&one_more));
     }
 }

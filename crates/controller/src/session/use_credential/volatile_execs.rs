@@ -26,7 +26,7 @@ type SecretText = Zeroizing<String>;
 
 /// Arguments and last screens of commands that use a credential.
 #[derive(Default)]
-pub struct ExecCache(Mutex<Inner>);
+pub struct VolatileExecs(Mutex<Inner>);
 
 #[derive(Default)]
 struct Inner {
@@ -41,7 +41,7 @@ struct LastScreen {
     lines: Vec<SecretText>,
 }
 
-impl ExecCache {
+impl VolatileExecs {
     fn inner(&self) -> MutexGuard<'_, Inner> {
         self.0.lock()
     }
@@ -112,26 +112,26 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_screen_is_kept_only_for_its_maximum_age() {
-        let (cache, max_age) = (ExecCache::default(), Duration::from_secs(60));
-        cache.finish(&session(1), Some(vec!["done".into()]));
-        assert_eq!(cache.screen(&session(1), max_age), Some(vec!["done".to_owned()]));
-        assert_eq!(cache.screen(&session(2), max_age), None, "another session");
+        let (execs, max_age) = (VolatileExecs::default(), Duration::from_secs(60));
+        execs.finish(&session(1), Some(vec!["done".into()]));
+        assert_eq!(execs.screen(&session(1), max_age), Some(vec!["done".to_owned()]));
+        assert_eq!(execs.screen(&session(2), max_age), None, "another session");
         tokio::time::advance(Duration::from_secs(61)).await;
-        assert_eq!(cache.screen(&session(1), max_age), None);
-        assert!(cache.inner().screens.is_empty(), "discarded, not hidden");
+        assert_eq!(execs.screen(&session(1), max_age), None);
+        assert!(execs.inner().screens.is_empty(), "discarded, not hidden");
     }
 
     #[test]
     fn screens_are_bounded_in_number_and_size() {
-        let cache = ExecCache::default();
+        let execs = VolatileExecs::default();
         for number in 0..=u8::try_from(SCREENS_MAX).unwrap() {
-            cache.finish(&session(number), Some(vec!["x".into()]));
+            execs.finish(&session(number), Some(vec!["x".into()]));
         }
-        assert_eq!(cache.inner().screens.len(), SCREENS_MAX);
-        assert_eq!(cache.screen(&session(0), Duration::MAX), None, "the oldest is discarded");
+        assert_eq!(execs.inner().screens.len(), SCREENS_MAX);
+        assert_eq!(execs.screen(&session(0), Duration::MAX), None, "the oldest is discarded");
         let large = vec!["first".to_owned(), "y".repeat(SCREEN_BYTES_MAX - 10), "last".to_owned()];
-        cache.finish(&session(200), Some(large));
-        let screen = cache.screen(&session(200), Duration::MAX).unwrap();
+        execs.finish(&session(200), Some(large));
+        let screen = execs.screen(&session(200), Duration::MAX).unwrap();
         assert_eq!(screen.last().map(String::as_str), Some("last"), "the end is kept");
         assert!(screen.iter().map(|line| line.len() + 1).sum::<usize>() <= SCREEN_BYTES_MAX);
     }

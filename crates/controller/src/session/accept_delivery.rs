@@ -32,7 +32,7 @@ use validated::ValidatedDelivery;
 /// # Errors
 /// Unknown session, wrong token, invalid format, forbidden by policy, the credential to renew was deleted, or the database cannot
 /// be written.
-pub async fn complete(
+pub async fn accept_delivery(
     context: &SessionContext,
     token: &Secret,
     delivery: &Delivery,
@@ -45,7 +45,7 @@ pub async fn complete(
     let session = context.sessions.get(&row.id);
     // While this is held, the machine that waits for the answer is not stopped.
     let _in_flight = session.as_ref().and_then(ActiveSession::begin_delivery);
-    let result = store(context, row, &token, delivery).await;
+    let result = process(context, row, &token, delivery).await;
     if let Some(session) = &session {
         session.update(|state| state.delivery_pending = !is_final(&result));
     }
@@ -60,14 +60,14 @@ fn is_final(result: &Result<DeliveryResult, ApiError>) -> bool {
     }
 }
 
-async fn store(
+async fn process(
     context: &SessionContext,
     row: SessionRow,
     token: &Sha256Hex,
     delivery: &Delivery,
 ) -> Result<DeliveryResult, ApiError> {
     if !row.is_active() {
-        return discard(context, &row).await;
+        return acknowledge_duplicate(context, &row).await;
     }
     let validated = ValidatedDelivery::check(context, &row, delivery)?;
     match &row.purpose {
@@ -107,9 +107,9 @@ async fn complete_session(
     let sentence =
         format!("The credential was sealed and stored{replaced} ({} file(s)).", validated.descriptions.len());
     let entry = entry(TimelineKind::Completed, sentence).data(json!({ "credential": id, "renewed": renews }));
-    context.timeline.flush(&row.id).await;
+    context.timeline.wait_written(&row.id).await;
     match context.store.complete_with_credential(&completion, entry).await? {
-        Completed::Ignored(row) => discard(context, &row).await,
+        Completed::Ignored(row) => acknowledge_duplicate(context, &row).await,
         Completed::WrongToken => Err(Problem::WrongAgentToken.into()),
         Completed::NothingToRenew => Err(fail_renewal(context, row).await?),
         Completed::Stored { credential, .. } => {
@@ -131,9 +131,9 @@ async fn fail_renewal(context: &SessionContext, row: &SessionRow) -> Result<ApiE
     Ok(ApiError::new(Problem::UnknownCredential, reason))
 }
 
-/// Discards a second delivery. If the record of the first one could not be read back before, it is read back now, before the
+/// Answers a second delivery with "ignored". If the record of the first one could not be read back before, it is read back now, before the
 /// machine is released.
-async fn discard(context: &SessionContext, row: &SessionRow) -> Result<DeliveryResult, ApiError> {
+async fn acknowledge_duplicate(context: &SessionContext, row: &SessionRow) -> Result<DeliveryResult, ApiError> {
     let (Some(end), Some(session)) = (row.end(), context.sessions.get(&row.id)) else {
         return Ok(DeliveryResult::Ignored);
     };

@@ -1,0 +1,103 @@
+//! Limits that tests change and operators do not: they are not settings. `anteroom serve` always uses the defaults; the server of the
+//! tests (`anteroom-testbed serve`) gets other values with its launch configuration. A limit that no test changes is a constant next to
+//! its use.
+
+use anteroom_tunnel::TunnelSettings;
+use serde::{Deserialize, Serialize};
+
+/// The limits of a server that tests change.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ServerLimits {
+    /// Machines.
+    pub machines: MachineLimits,
+    /// Sessions.
+    pub sessions: SessionLimits,
+    /// WebSockets to desktops and terminals.
+    pub tunnel: TunnelSettings,
+    /// The database.
+    pub store: StoreLimits,
+    /// Webhook messages.
+    pub webhook: WebhookLimits,
+}
+
+/// Limits of machines.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct MachineLimits {
+    /// Interval between pings to a machine that sends nothing else, milliseconds.
+    pub ping_every_ms: u64,
+    /// A machine that sent nothing for this long is not ready until it sends something, milliseconds.
+    pub ping_ms_max: u64,
+    /// A machine that sent nothing for this long is stopped and replaced, milliseconds; instead of `machines.liveness_timeout_s`.
+    pub liveness_timeout_ms: Option<u64>,
+}
+
+impl Default for MachineLimits {
+    fn default() -> Self {
+        Self {
+            ping_every_ms: anteroom_machine::PING_EVERY_MS,
+            ping_ms_max: anteroom_machine::PING_MS_MAX,
+            liveness_timeout_ms: None,
+        }
+    }
+}
+
+/// Limits of sessions.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct SessionLimits {
+    /// Longest delay before a failed delivery is retried, milliseconds. The receiver is this server: it is back soon.
+    pub delivery_retry_ms_max: u64,
+    /// Timeout of the tool's status command, milliseconds. It may ask its vendor's server, and emulated machines are slow.
+    pub status_command_ms_max: u64,
+    /// After a rejection was written to the timeline, further ones with the same cause are only counted for this long,
+    /// milliseconds. A page that reconnects in a loop cannot fill the timeline.
+    pub rejection_log_interval_ms: u64,
+    /// Sessions and machines that one reconciliation may end; the others are ended by the next one. A bug or a clock that jumps
+    /// cannot end all at once.
+    pub reconcile_stops_max: usize,
+}
+
+impl Default for SessionLimits {
+    fn default() -> Self {
+        Self {
+            delivery_retry_ms_max: 5_000,
+            status_command_ms_max: 30_000,
+            rejection_log_interval_ms: 60_000,
+            reconcile_stops_max: 10,
+        }
+    }
+}
+
+/// Limits of the database.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct StoreLimits {
+    /// A write that takes longer is logged and counted, milliseconds. Writes take a few milliseconds on a working disk.
+    pub slow_write_ms: u64,
+}
+
+impl Default for StoreLimits {
+    fn default() -> Self {
+        Self { slow_write_ms: 1_000 }
+    }
+}
+
+/// Limits of webhook messages. Operators set how often and how long a message is retried.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct WebhookLimits {
+    /// Timeout of one attempt, milliseconds. A receiver stores the message and answers; it works on it later.
+    pub timeout_ms_max: u64,
+    /// First delay before a message is retried, milliseconds; doubles up to `retry_ms_max`.
+    pub retry_ms_min: u64,
+    /// Longest delay before a message is retried, milliseconds. A receiver that works again has its messages soon.
+    pub retry_ms_max: u64,
+}
+
+impl Default for WebhookLimits {
+    fn default() -> Self {
+        Self { timeout_ms_max: 10_000, retry_ms_min: 1_000, retry_ms_max: 15 * 60 * 1_000 }
+    }
+}

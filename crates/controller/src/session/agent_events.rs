@@ -50,7 +50,7 @@ pub async fn ingest(context: &SessionContext, session: &Arc<ActiveSession>, even
             context.timeline.append_durably(&session.id, entry).await?;
         }
         if let Some(event) = use_event {
-            use_credential::apply(context, session, event).await?;
+            use_credential::apply_event(context, session, event).await?;
         }
         session.update(|state| state.last_event = state.last_event.max(number));
     }

@@ -10,9 +10,9 @@
 //! The arguments of a command are kept only in memory, because they may be secret: after a restart of the server a command that
 //! has not started cannot run, and its session fails.
 
-pub mod volatile_execs;
 pub mod unseal_for_claim;
 mod use_events;
+pub mod volatile_execs;
 
 pub use unseal_for_claim::{COMMAND_LOST, is_command_lost};
-pub use use_events::{apply, command_entry, outcome_sentence};
+pub use use_events::{apply_event, command_entry, outcome_sentence};

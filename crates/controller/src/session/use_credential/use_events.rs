@@ -9,8 +9,7 @@ use crate::{
     session::{context::SessionContext, timeline::entry},
 };
 use anteroom_store::{
-    CompleteUse, CredentialUse, Health, HealthUpdate, Regarding, NewTimelineEntry, StoreError, TimelineRow,
-    UseOutcome,
+    CompleteUse, CredentialUse, Health, HealthUpdate, NewTimelineEntry, Regarding, StoreError, TimelineRow, UseOutcome,
 };
 use anteroom_wire::{
     Problem, TimelineKind,
@@ -29,7 +28,7 @@ const ENTRIES_MAX: u32 = 1_000;
 ///
 /// # Errors
 /// The database cannot be written: the agent sends the event again.
-pub async fn apply(context: &SessionContext, session: &ActiveSession, event: UseEvent) -> Result<(), StoreError> {
+pub async fn apply_event(context: &SessionContext, session: &ActiveSession, event: UseEvent) -> Result<(), StoreError> {
     let Some(row) = context.store.session(&session.id).await? else { return Ok(()) };
     let Some(credential_use) = row.purpose.credential_use() else {
         tracing::warn!(outcome = "not_a_use", session = %session.id, "credential-use event received in a session that uses no credential");
@@ -101,7 +100,7 @@ async fn update_health(
         health,
         detail,
         checked_at_ms: Some(clock::now()),
-        messages: &messages,
+        webhook_messages: &messages,
     };
     let is_updated = context.store.set_health(&update).await?;
     context.outbox.wake_sender();
@@ -143,7 +142,7 @@ async fn complete_use(
         generation: state.generation,
         agent_token: token,
         exit_code: code,
-        messages: &messages,
+        webhook_messages: &messages,
         at_ms: clock::now(),
     };
     let entry = entry(TimelineKind::Completed, outcome_sentence(credential_use.purpose, code))

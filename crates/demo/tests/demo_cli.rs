@@ -346,6 +346,24 @@ async fn unreachable_issuer_is_reported_with_a_remedy() {
 }
 
 #[tokio::test]
+async fn hosts_in_no_proxy_are_requested_directly() {
+    let (proxy, tool) = (Issuer::start("http://other.anteroom.test").await, ToolHome::new());
+    let free = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    for (issuer, no_proxy, is_direct) in [
+        (format!("http://{free}"), "localhost,127.0.0.1", true),
+        (ISSUER.to_owned(), "localhost,room.test", false),
+        (format!("http://localhost:{}", free.port()), "*", true),
+        (format!("http://{free}"), "", false),
+    ] {
+        let mut command = tool.command(&["login", "--issuer", &issuer]);
+        command.env("http_proxy", &proxy.address).env("no_proxy", no_proxy);
+        timeout(LIMIT, command.output()).await.unwrap().unwrap();
+        let requests = std::mem::take(&mut *proxy.state.requests.lock().unwrap());
+        assert_eq!(requests.is_empty(), is_direct, "{issuer} with no_proxy {no_proxy:?}: {requests:?}");
+    }
+}
+
+#[tokio::test]
 async fn metadata_of_another_issuer_is_rejected() {
     let (issuer, tool) = (Issuer::start("http://evil.anteroom.test").await, ToolHome::new());
     let mut command = tool.command(&["login"]);

@@ -2,8 +2,8 @@
 
 use crate::{
     channel::{controller_client::ControllerClient, event_queue::EventQueue, tunnels::Tunnels},
-    desktop::{browser::Browser, warm_rfb::WarmSlot},
-    platform::{environment::Environment, readiness::Readiness, reaper::ProcessTable, supervisor::Supervisor},
+    desktop::{browser::Browser, standby_rfb::StandbySlot},
+    platform::{environment::Environment, process_table::ProcessTable, readiness::Readiness, supervisor::Supervisor},
     sign_in::{
         active_claim::ClaimSlot,
         state::SignInState,
@@ -13,7 +13,7 @@ use crate::{
     use_credential::run_state::RunState,
 };
 use anteroom_wire::{
-    agent::{Hello, PROTOCOL, Stage},
+    agent::{AgentInfo, PROTOCOL, Stage},
     provider::Provider,
 };
 use parking_lot::Mutex;
@@ -34,7 +34,7 @@ pub(crate) struct Agent {
     pub(crate) sign_in: SignInState,
     pub(crate) controller: ControllerClient,
     /// Offers a prepared connection to the display server for the next viewer.
-    pub(crate) warm_rfb: WarmSlot,
+    pub(crate) standby_rfb: StandbySlot,
     pub(crate) terminal: Terminal,
     pub(crate) browser: Option<Browser>,
     pub(crate) tunnels: Arc<Tunnels>,
@@ -78,7 +78,7 @@ impl Agent {
             sign_in: SignInState::new(events.clone()),
             events,
             controller: ControllerClient::new(),
-            warm_rfb: WarmSlot::default(),
+            standby_rfb: StandbySlot::default(),
             terminal: Terminal::new(),
             browser,
             tunnels: Arc::new(Tunnels::new()),
@@ -99,7 +99,7 @@ impl Agent {
     }
 
     /// The response to `GET /hello`.
-    pub(crate) fn hello(&self) -> Hello {
+    pub(crate) fn hello(&self) -> AgentInfo {
         let mut capabilities = vec!["terminal", "input", "screen", "egress"];
         if self.environment.rfb_socket.is_some() {
             capabilities.push("desktop");
@@ -107,7 +107,7 @@ impl Agent {
         if self.browser.is_some() {
             capabilities.push("browser");
         }
-        Hello {
+        AgentInfo {
             protocol: PROTOCOL,
             agent_version: env!("CARGO_PKG_VERSION").to_owned(),
             image_hash: self.environment.image_hash.clone(),

@@ -21,7 +21,7 @@ use crate::{
     },
     run::{self, Transports},
 };
-use anteroom_wire::channel::{AGENT_PORT, CONTROLLER_PORT};
+use anteroom_wire::channel::{AGENT_SERVER_PORT, CONTROLLER_SERVER_PORT};
 use anyhow::Context;
 use command_line::CommandLine;
 use rustix::{
@@ -79,8 +79,10 @@ async fn run_agent(line: CommandLine) -> anyhow::Result<()> {
         if clis.is_empty() { BTreeMap::new() } else { serde_json::from_slice(&clis).context(CLIS)? };
     let browser = Some(PathBuf::from(BROWSER)).filter(|program| program.is_file());
     let environment = Environment::machine(line.width, line.height, browser, line.image_hash, clis);
-    let transports =
-        Transports { api: Transport::virtio(AGENT_PORT).await?, controller: Transport::virtio(CONTROLLER_PORT).await? };
+    let transports = Transports {
+        api: Transport::virtio(AGENT_SERVER_PORT).await?,
+        controller: Transport::virtio(CONTROLLER_SERVER_PORT).await?,
+    };
     log::line("ports open");
     run::run(environment, transports).await
 }

@@ -1,7 +1,7 @@
 //! Capture of the credential: finds the file that the tool writes, checks it, and delivers it to the controller.
 
-mod changes;
 pub(crate) mod credential_file;
 pub(crate) mod deliver;
+mod file_watch;
 pub(crate) mod status;
 pub(crate) mod watch;

@@ -5,4 +5,4 @@ pub(crate) mod devtools;
 pub(crate) mod display;
 pub(crate) mod programs;
 pub(crate) mod rfb;
-pub(crate) mod warm_rfb;
+pub(crate) mod standby_rfb;

@@ -10,6 +10,6 @@ pub(crate) mod local_socket;
 pub(crate) mod memory;
 pub(crate) mod output;
 pub(crate) mod process;
+pub(crate) mod process_table;
 pub(crate) mod readiness;
-pub(crate) mod reaper;
 pub(crate) mod supervisor;

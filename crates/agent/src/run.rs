@@ -6,7 +6,7 @@ use crate::{
     channel::{accept::accept_connections, api, local_api, proxy, send_events::send_events, transport::Transport},
     desktop::{
         browser::{self, BrowserProcess},
-        display, programs, warm_rfb,
+        display, programs, standby_rfb,
     },
     log,
     platform::{config::Config, environment::Environment, local_socket, memory},
@@ -58,7 +58,7 @@ fn start_channels(tasks: &mut Tasks, agent: &Arc<Agent>, transports: Transports)
     tasks.spawn(async move {
         let serve = |connection| {
             let controller = controller.clone();
-            async move { controller.serve(connection).await }
+            async move { controller.run_connection(connection).await }
         };
         accept_connections(transports.controller, serve).await.context("the controller's channel")
     });
@@ -86,7 +86,7 @@ fn start_programs(tasks: &mut Tasks, agent: &Arc<Agent>) {
         display::track_window_manager(&agent.environment, &agent.readiness).await;
     });
     run_forever(tasks, agent, |agent| async move {
-        warm_rfb::supervise(&agent.environment, &agent.readiness, &agent.warm_rfb).await;
+        standby_rfb::supervise(&agent.environment, &agent.readiness, &agent.standby_rfb).await;
     });
     run_forever(tasks, agent, |agent| async move {
         let Agent { environment, supervisor, terminal, .. } = &*agent;

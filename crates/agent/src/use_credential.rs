@@ -17,7 +17,7 @@ use crate::{
     agent::Agent,
     capture::{
         deliver::DeliveryOutcome,
-        watch::{CredentialWatch, FoundCredential, Scan},
+        watch::{CredentialWatch, FindResult, FoundCredential},
     },
     platform::{environment::Environment, home_files},
     sign_in::active_claim::ActiveClaim,
@@ -32,16 +32,16 @@ use std::{io, sync::Arc};
 const LAST_SCANS_MAX: u32 = 5;
 
 /// The errors in the use that a claim requests.
-pub(crate) fn faults(claim: &Claim) -> Vec<String> {
+pub(crate) fn validate(claim: &Claim) -> Vec<String> {
     let Some(used) = &claim.use_credential else { return Vec::new() };
     let rules = &claim.provider.credential;
-    let mut faults = Vec::new();
-    let mut need = |valid: bool, fault: String| {
+    let mut errors = Vec::new();
+    let mut need = |valid: bool, error: String| {
         if !valid {
-            faults.push(fault);
+            errors.push(error);
         }
     };
-    let is_stored = match claim.provider.policy {
+    let is_stored = match claim.provider.storage_policy {
         StoragePolicy::Store | StoragePolicy::DeliverOnce => true,
         StoragePolicy::KeepInMachine | StoragePolicy::Forbidden => false,
     };
@@ -65,7 +65,7 @@ pub(crate) fn faults(claim: &Claim) -> Vec<String> {
             need(!rules.status_argv.is_empty(), "use_credential: the provider has no status command".to_owned());
         }
     }
-    faults
+    errors
 }
 
 /// Installs the credential's files, byte for byte. Existing files are replaced.
@@ -108,7 +108,7 @@ impl<'a> ChangeDelivery<'a> {
     /// Delivers changes as long as the command runs. Returns its exit code.
     async fn deliver_until_exit(&mut self, agent: &Agent) -> i32 {
         loop {
-            while let Scan::Found(found) = self.watch.scan().await {
+            while let FindResult::Found(found) = self.watch.find_stable_credential().await {
                 self.deliver(&found).await;
             }
             tokio::select! {
@@ -122,10 +122,10 @@ impl<'a> ChangeDelivery<'a> {
     async fn deliver_last(mut self) -> bool {
         let mut scans = 0;
         while scans < LAST_SCANS_MAX {
-            match self.watch.scan().await {
-                Scan::Found(found) => self.deliver(&found).await,
-                Scan::Incomplete => scans += 1,
-                Scan::Nothing => break,
+            match self.watch.find_stable_credential().await {
+                FindResult::Found(found) => self.deliver(&found).await,
+                FindResult::Incomplete => scans += 1,
+                FindResult::Nothing => break,
             }
         }
         self.changed

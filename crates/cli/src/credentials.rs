@@ -150,7 +150,7 @@ async fn show(client: &Client, id: &CredentialId, json: bool) -> anyhow::Result<
     row("checked", meta.checked_at.clone());
     row("stored", meta.stored_at.clone());
     row("session", meta.session.to_string());
-    row("policy", meta.policy.sentence().to_owned());
+    row("policy", meta.storage_policy.sentence().to_owned());
     if let Some(at) = &meta.deliver_until {
         row("kept until", at.clone());
     }

@@ -58,7 +58,7 @@ async fn tools() -> Vec<(String, Finding)> {
     match qemu::find() {
         Some(program) => found.push((
             "qemu".into(),
-            match qemu::version(&program).await {
+            match qemu::version_line(&program).await {
                 Ok(version) => Finding::Ok(version),
                 Err(error) => Finding::Missing(format!("{} does not run: {error}", program.display())),
             },
@@ -84,12 +84,12 @@ async fn tools() -> Vec<(String, Finding)> {
 fn providers(config: &Config) -> Finding {
     match Providers::load(config) {
         Ok(providers) => Finding::Ok(providers.names()),
-        Err(faults) => Finding::Missing(faults.join("; ")),
+        Err(errors) => Finding::Missing(errors.join("; ")),
     }
 }
 
 async fn machines(config: &Config) -> Vec<(String, Finding)> {
-    let image = match Image::current(&images_dir(config)) {
+    let image = match Image::open_current(&images_dir(config)) {
         Ok(image) => image,
         Err(error) => {
             let kvm = if std::path::Path::new("/dev/kvm").exists() {

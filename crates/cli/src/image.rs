@@ -41,7 +41,7 @@ pub(super) async fn run(config: &Config, command: ImageCommand) -> anyhow::Resul
             }
         }
         ImageCommand::Show => {
-            let image = Image::current(&images_dir(config))?;
+            let image = Image::open_current(&images_dir(config))?;
             print_line(serde_json::to_string_pretty(&image.manifest)?);
         }
     }

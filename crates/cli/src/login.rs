@@ -76,7 +76,7 @@ pub(super) async fn run(config: &Config, arguments: LoginArguments) -> anyhow::R
 async fn ensure_leasable(client: &Client, id: &str) -> anyhow::Result<()> {
     let list: ProviderList = client.get("/api/providers").await?;
     let provider = list.providers.into_iter().find(|provider| provider.id.as_str() == id);
-    match provider.filter(|provider| provider.policy == StoragePolicy::KeepInMachine) {
+    match provider.filter(|provider| provider.storage_policy == StoragePolicy::KeepInMachine) {
         Some(provider) => {
             Err(anyhow::anyhow!("--out is not possible for {}: {}", provider.name, provider.policy_sentence))
         }
@@ -98,7 +98,7 @@ pub(super) async fn lease_to(
         format!("it is stored as {id}; write it to another path with: anteroom credentials lease {id} --out FILE")
     })?;
     let lease: Lease = client.call(Method::POST, &format!("/api/credentials/{id}/lease"), None::<&()>).await?;
-    let written = output.write(&lease.files).with_context(|| match lease.credential.policy {
+    let written = output.write(&lease.files).with_context(|| match lease.credential.storage_policy {
         StoragePolicy::DeliverOnce => "this lease deleted it from the server; sign in again".to_owned(),
         StoragePolicy::Store | StoragePolicy::KeepInMachine | StoragePolicy::Forbidden => {
             format!("it is stored as {id}")

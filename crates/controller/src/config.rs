@@ -188,7 +188,7 @@ impl Config {
         {
             errors.push(format!("public_url {url:?} must begin with https:// or http://"));
         }
-        errors.extend(self.webhook.faults());
+        errors.extend(self.webhook.errors());
         errors.extend(self.image.validate());
         if let Err(invalid) = HostOverrides::parse(&self.egress.overrides) {
             errors.extend(invalid.iter().map(ToString::to_string));

@@ -1,10 +1,10 @@
 //! Stored credentials, from capture to deletion.
 //!
 //! ```text
-//!  delivery ─▶ session/complete ─▶ revision 1 ─┬─ renewed by a sign-in, refreshed by a use ─▶ revision 2, 3 …
-//!                                              ├─ lease       the owner gets the files; recorded; `deliver_once`: then deleted
-//!                                              ├─ expire_due  deletes what was not fetched in time; reports what expires
-//!                                              └─ delete      by its owner
+//!  delivery ─▶ session/accept_delivery ─▶ revision 1 ─┬─ renewed by a sign-in, refreshed by a use ─▶ revision 2, 3 …
+//!                                                     ├─ lease       the owner gets the files; recorded; `deliver_once`: then deleted
+//!                                                     ├─ expire_due  deletes what was not fetched in time; reports what expires
+//!                                                     └─ delete      by its owner
 //! ```
 //!
 //! The health of a credential ([`current_health`](fn@current_health)) is computed on each read from the stored health and the time. The

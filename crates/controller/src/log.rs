@@ -18,7 +18,7 @@ use tracing_subscriber::{EnvFilter, Layer, fmt, layer::SubscriberExt, registry::
 /// Starts logging to standard error, for commands other than `serve`.
 ///
 /// # Errors
-/// The level is invalid; the text describes the fault.
+/// The level is invalid; the text describes the error.
 pub fn start(log: &Log) -> Result<(), String> {
     tracing_subscriber::registry().with(to_standard_error(log)).with(filter(log)?).try_init().map_err(|e| e.to_string())
 }
@@ -26,7 +26,7 @@ pub fn start(log: &Log) -> Result<(), String> {
 /// Starts the server's logging to standard error and to its files. Call it after the state directory is locked.
 ///
 /// # Errors
-/// The level is invalid, or a file cannot be written; the text describes the fault.
+/// The level is invalid, or a file cannot be written; the text describes the error.
 pub fn serve(config: &Config) -> Result<(), String> {
     let log = &config.log;
     let lines = to_file(log, &config.log_file())?;

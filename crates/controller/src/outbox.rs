@@ -1,7 +1,7 @@
 //! The messages for the webhook's receiver. They are written to the outbox in the same transaction as what they report.
 
 use crate::{clock, random, webhook::receiver::Webhook};
-use anteroom_store::{CredentialRow, MessageSubject, NewMessage, Retention};
+use anteroom_store::{CredentialRow, NewMessage, Regarding, Retention};
 use anteroom_wire::{
     CredentialId, MessageId, SessionId,
     webhook::{CREDENTIAL_STORED, SESSION_ENDED},
@@ -20,7 +20,7 @@ pub struct Outbox {
 impl Outbox {
     /// The messages about a session that a credential completed, in order; none without a webhook.
     pub fn session_completed(&self, session: &SessionId, credential: &CredentialId) -> Vec<NewMessage> {
-        let both = || MessageSubject::Both(session.clone(), credential.clone());
+        let both = || Regarding::Both(session.clone(), credential.clone());
         self.messages(&[(CREDENTIAL_STORED, both()), (SESSION_ENDED, both())])
     }
 
@@ -29,7 +29,7 @@ impl Outbox {
     pub fn credential_refreshed(&self, session: &SessionId, credential: &CredentialRow) -> Vec<NewMessage> {
         match credential.retention {
             Retention::UntilDelivered { .. } if self.attaches_credentials() => {
-                self.messages(&[(CREDENTIAL_STORED, MessageSubject::Both(session.clone(), credential.id.clone()))])
+                self.messages(&[(CREDENTIAL_STORED, Regarding::Both(session.clone(), credential.id.clone()))])
             }
             Retention::UntilDelivered { .. } | Retention::UntilDeleted => Vec::new(),
         }
@@ -42,11 +42,11 @@ impl Outbox {
 
     /// The message about a session's end; `None` without a webhook.
     pub fn session_ended(&self, session: &SessionId) -> Option<NewMessage> {
-        self.messages(&[(SESSION_ENDED, MessageSubject::Session(session.clone()))]).pop()
+        self.messages(&[(SESSION_ENDED, Regarding::Session(session.clone()))]).pop()
     }
 
     /// New messages in this order, to be written in the transaction that they report; none without a webhook.
-    pub fn messages(&self, kinds: &[(&str, MessageSubject)]) -> Vec<NewMessage> {
+    pub fn messages(&self, kinds: &[(&str, Regarding)]) -> Vec<NewMessage> {
         if self.webhook.is_none() {
             return Vec::new();
         }
@@ -54,10 +54,10 @@ impl Outbox {
         let mut ids: Vec<MessageId> = kinds.iter().map(|_| random::id(MessageId::from_parts)).collect();
         // Ids of the same millisecond are random, so they are sorted.
         ids.sort();
-        let message = |(id, (kind, subject)): (MessageId, &(&str, MessageSubject))| NewMessage {
+        let message = |(id, (kind, regarding)): (MessageId, &(&str, Regarding))| NewMessage {
             id,
             kind: (*kind).to_owned(),
-            subject: subject.clone(),
+            regarding: regarding.clone(),
             created_at_ms: now,
             due_at_ms: now,
         };

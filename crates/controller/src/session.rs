@@ -13,11 +13,11 @@
 //! Code that ends a session writes the row first (one conditional write with its timeline entry) and then signals the supervisor,
 //! which stops the machine. The status that callers see is computed from both on each read ([`status`](mod@status)).
 
+pub mod accept_delivery;
 pub mod active_session;
 pub mod agent_events;
 pub mod change_method;
 pub mod channels;
-pub mod complete;
 pub mod context;
 pub mod diagnose;
 pub mod end;

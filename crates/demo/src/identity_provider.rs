@@ -46,7 +46,7 @@ const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; style-src 'unsafe-inl
 
 /// Limits of the demo provider.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct DemoSettings {
+pub struct DemoLimits {
     /// Lifetime of a page's form, seconds.
     pub page_s_max: u64,
     /// Lifetime of an authorization code, seconds; long because an emulated machine is slow.
@@ -59,7 +59,7 @@ pub struct DemoSettings {
     pub form_bytes_max: usize,
 }
 
-impl Default for DemoSettings {
+impl Default for DemoLimits {
     fn default() -> Self {
         Self { page_s_max: 1_800, code_s_max: 300, token_s_max: 3_600, entries_max: 1_000, form_bytes_max: 16 * 1024 }
     }
@@ -88,7 +88,7 @@ struct Grant {
 /// The demo identity provider.
 #[derive(Debug)]
 pub struct DemoIdp {
-    settings: DemoSettings,
+    settings: DemoLimits,
     issuer: String,
     /// Access and refresh token to issue instead of random ones.
     fixed_tokens: Option<(Secret, Secret)>,
@@ -97,7 +97,7 @@ pub struct DemoIdp {
 
 impl Default for DemoIdp {
     fn default() -> Self {
-        Self::new(DEMO_ISSUER, DemoSettings::default())
+        Self::new(DEMO_ISSUER, DemoLimits::default())
     }
 }
 
@@ -112,7 +112,7 @@ struct IdpState {
 
 impl DemoIdp {
     /// A provider with this issuer, such as [`DEMO_ISSUER`].
-    pub fn new(issuer: impl Into<String>, settings: DemoSettings) -> Self {
+    pub fn new(issuer: impl Into<String>, settings: DemoLimits) -> Self {
         let refresh_s_max = settings.token_s_max.saturating_mul(24);
         let state = IdpState {
             pages: ExpiringMap::new(settings.entries_max, Duration::from_secs(settings.page_s_max)),

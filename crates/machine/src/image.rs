@@ -200,7 +200,7 @@ impl Image {
     ///
     /// # Errors
     /// There is none, or it is invalid.
-    pub fn current(images_dir: &Path) -> Result<Self, ImageError> {
+    pub fn open_current(images_dir: &Path) -> Result<Self, ImageError> {
         match fs::canonicalize(images_dir.join(store::CURRENT)) {
             Ok(dir) => Self::open(&dir),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Err(ImageError::None(images_dir.to_owned())),

@@ -85,7 +85,7 @@ pub fn find() -> Option<PathBuf> {
 ///
 /// # Errors
 /// The program cannot be run or prints nothing.
-pub async fn version(program: &Path) -> io::Result<String> {
+pub async fn version_line(program: &Path) -> io::Result<String> {
     let output = tokio::process::Command::new(program)
         .arg("--version")
         .stdin(Stdio::null())

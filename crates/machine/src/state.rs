@@ -17,7 +17,7 @@ use crate::{
     exit_reason::{ExitReason, StopReason},
     receipt::Receipt,
 };
-use anteroom_wire::agent::{Hello, Stage};
+use anteroom_wire::agent::{AgentInfo, Stage};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
@@ -68,7 +68,7 @@ pub struct Channels {
     /// Calls to the agent.
     pub agent: AgentClient,
     /// The agent's hello at the moment it became ready.
-    pub hello: Arc<Hello>,
+    pub hello: Arc<AgentInfo>,
     /// Durations of the start.
     pub timings: Timings,
 }
@@ -159,7 +159,7 @@ impl<C> State<C> {
     ///
     /// # Errors
     /// The reason why the event has no effect; the state does not change.
-    pub fn on(&self, event: Event<C>) -> Result<State<C>, RejectedEvent> {
+    pub fn handle_event(&self, event: Event<C>) -> Result<State<C>, RejectedEvent> {
         match (self, event) {
             (State::Removed { .. }, _) => Err(RejectedEvent::Removed),
             // The published reason does not change.

@@ -32,7 +32,7 @@ pub fn web_host(url: &str) -> Option<String> {
 
 /// A provider's compiled patterns for address and code.
 #[derive(Debug, Clone)]
-pub struct Finder {
+pub struct SignInFinder {
     url: Option<Regex>,
     code: Option<Regex>,
 }
@@ -57,7 +57,7 @@ pub struct ScreenMatch {
     pub maybe_incomplete: bool,
 }
 
-impl Finder {
+impl SignInFinder {
     /// Compiles a provider's patterns.
     ///
     /// # Errors

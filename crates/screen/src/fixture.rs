@@ -38,7 +38,7 @@ mod status;
 
 pub use status::StatusRun;
 
-use crate::{Finder, PromptTracker, Rules, ScreenAction, ScreenSnapshot};
+use crate::{PromptTracker, Rules, ScreenAction, ScreenSnapshot, SignInFinder};
 use anteroom_wire::{
     agent::SignInOutcome,
     provider::{Key, MethodName, Provider},
@@ -162,7 +162,7 @@ impl RecordedScreen {
 /// # Errors
 /// A pattern is not a valid regular expression.
 pub fn evaluate(provider: &Provider, screens: &[RecordedScreen]) -> Result<Vec<Findings>, String> {
-    let (finder, rules) = (Finder::new(&provider.sign_in)?, Rules::new(provider)?);
+    let (finder, rules) = (SignInFinder::new(&provider.sign_in)?, Rules::new(provider)?);
     let mut tracker = PromptTracker::default();
     let mut open = None;
     let read = |screen: &RecordedScreen| {

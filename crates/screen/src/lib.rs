@@ -2,7 +2,7 @@
 //! result of its sign-in. No I/O: the agent runs this code in the machine, tests and `anteroom providers` run it on recorded screens.
 //!
 //! ```text
-//!  ScreenSnapshot (lines, hyperlinks, width) ──▶ Finder ──▶ address, code
+//!  ScreenSnapshot (lines, hyperlinks, width) ──▶ SignInFinder ──▶ address, code
 //!                                           └──▶ Rules, PromptTracker ──▶ ScreenAction: press, ask, close, outcome
 //!  Fixture (recorded screens, expected findings) ──▶ both, compared
 //! ```
@@ -12,7 +12,7 @@ pub mod fixture;
 pub mod prompts;
 pub mod snapshot;
 
-pub use finder::{Finder, Found, ScreenMatch, masked, web_host};
+pub use finder::{Found, ScreenMatch, SignInFinder, masked, web_host};
 pub use fixture::{Findings, Fixture};
 pub use prompts::{PromptTracker, Rule, Rules, ScreenAction};
 pub use snapshot::ScreenSnapshot;

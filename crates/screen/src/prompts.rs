@@ -74,7 +74,7 @@ impl Rules {
     }
 
     /// Whether any rule asks the user something.
-    pub fn asks_user(&self) -> bool {
+    pub fn has_questions(&self) -> bool {
         self.rules.iter().any(|rule| rule.ask.is_some())
     }
 

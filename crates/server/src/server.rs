@@ -124,10 +124,10 @@ pub async fn start(
     with_demo: bool,
 ) -> anyhow::Result<Server> {
     let providers =
-        Providers::load(&config).map_err(|faults| anyhow::anyhow!("providers:\n  - {}", faults.join("\n  - ")))?;
+        Providers::load(&config).map_err(|errors| anyhow::anyhow!("providers:\n  - {}", errors.join("\n  - ")))?;
     let mut overrides = load_overrides(&config)?;
     let external =
-        ExternalMachines::load(&config.external_machines).map_err(|faults| anyhow::anyhow!("{}", faults.join("\n")))?;
+        ExternalMachines::load(&config.external_machines).map_err(|errors| anyhow::anyhow!("{}", errors.join("\n")))?;
     let database = open_database(&config, &limits, state, &environment).await?;
     let webhook = Webhook::open(&config, &limits.webhook).map_err(anyhow::Error::msg)?;
     let listener = TcpListener::bind(config.listen).await.with_context(|| {
@@ -294,7 +294,7 @@ fn timeline(
 
 fn load_overrides(config: &Config) -> anyhow::Result<HostOverrides> {
     HostOverrides::parse(&config.egress.overrides)
-        .map_err(|faults| anyhow::anyhow!("{}", faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")))
+        .map_err(|errors| anyhow::anyhow!("{}", errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")))
 }
 
 async fn open_store(config: &Config, state: &StateDir, observer: Arc<dyn WriteObserver>) -> anyhow::Result<Store> {

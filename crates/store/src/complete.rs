@@ -28,7 +28,7 @@ pub struct Completion<'a> {
     /// The delivered credential, sealed for the session, its owner and its provider.
     pub credential: NewCredential<'a>,
     /// Webhook messages to enqueue in the same transaction.
-    pub messages: &'a [NewMessage],
+    pub webhook_messages: &'a [NewMessage],
     /// The present time.
     pub at_ms: UnixMs,
 }
@@ -130,7 +130,7 @@ impl Store {
         let (Some(row), Some(entry)) = (row, entry) else {
             return Err(query_error(OPERATION)(sqlx::Error::RowNotFound));
         };
-        outbox::enqueue(&mut transaction, completion.messages).await?;
+        outbox::enqueue(&mut transaction, completion.webhook_messages).await?;
         if is_renewal {
             self.commit_erasing(transaction, OPERATION).await?;
         } else {

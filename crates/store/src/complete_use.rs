@@ -23,7 +23,7 @@ pub struct CompleteUse<'a> {
     /// Exit code, or 128 + signal.
     pub exit_code: i32,
     /// Webhook messages to enqueue in the same transaction.
-    pub messages: &'a [NewMessage],
+    pub webhook_messages: &'a [NewMessage],
     /// The present time.
     pub at_ms: UnixMs,
 }
@@ -78,7 +78,7 @@ impl Store {
         let (Some(row), Some(entry)) = (row, entry) else {
             return Err(query_error(OPERATION)(sqlx::Error::RowNotFound));
         };
-        outbox::enqueue(&mut transaction, completion.messages).await?;
+        outbox::enqueue(&mut transaction, completion.webhook_messages).await?;
         transaction.commit().await.map_err(query_error(OPERATION))?;
         Ok(UseOutcome::Completed { row: Box::new(row), entry })
     }

@@ -28,7 +28,7 @@ pub struct NewMessage {
     /// The type, for programs (`session.ended`).
     pub kind: String,
     /// The session or credential.
-    pub subject: MessageSubject,
+    pub regarding: Regarding,
     /// The present time.
     pub created_at_ms: UnixMs,
     /// When the first attempt is due.
@@ -37,7 +37,7 @@ pub struct NewMessage {
 
 /// The session or credential that a message is about.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum MessageSubject {
+pub enum Regarding {
     /// A session.
     Session(SessionId),
     /// A credential.
@@ -46,7 +46,7 @@ pub enum MessageSubject {
     Both(SessionId, CredentialId),
 }
 
-impl MessageSubject {
+impl Regarding {
     /// The session.
     pub fn session(&self) -> Option<&SessionId> {
         match self {
@@ -72,7 +72,7 @@ pub struct MessageRow {
     /// The type.
     pub kind: String,
     /// The session or credential.
-    pub subject: MessageSubject,
+    pub regarding: Regarding,
     /// When it was enqueued.
     pub created_at_ms: UnixMs,
     /// When the next attempt is due.
@@ -223,8 +223,8 @@ pub(crate) async fn enqueue(connection: &mut AnyConnection, messages: &[NewMessa
         )
         .bind(message.id.as_str())
         .bind(message.kind.as_str())
-        .bind(message.subject.session().map(SessionId::as_str))
-        .bind(message.subject.credential().map(CredentialId::as_str))
+        .bind(message.regarding.session().map(SessionId::as_str))
+        .bind(message.regarding.credential().map(CredentialId::as_str))
         .bind(stored(message.created_at_ms))
         .bind(stored(message.due_at_ms))
         .execute(&mut *connection)
@@ -236,16 +236,16 @@ pub(crate) async fn enqueue(connection: &mut AnyConnection, messages: &[NewMessa
 
 fn decode(row: &AnyRow) -> Result<MessageRow, StoreError> {
     let reader = RowReader::new(row, "outbox", "id");
-    let subject = match (reader.parsed_or_null("session_id")?, reader.parsed_or_null("credential_id")?) {
-        (Some(session), Some(credential)) => MessageSubject::Both(session, credential),
-        (Some(session), None) => MessageSubject::Session(session),
-        (None, Some(credential)) => MessageSubject::Credential(credential),
+    let regarding = match (reader.parsed_or_null("session_id")?, reader.parsed_or_null("credential_id")?) {
+        (Some(session), Some(credential)) => Regarding::Both(session, credential),
+        (Some(session), None) => Regarding::Session(session),
+        (None, Some(credential)) => Regarding::Credential(credential),
         (None, None) => return Err(reader.corrupt("without a session or credential")),
     };
     Ok(MessageRow {
         id: reader.parsed("id")?,
         kind: reader.text("kind")?,
-        subject,
+        regarding,
         created_at_ms: reader.number("created_at_ms")?,
         due_at_ms: reader.number("due_at_ms")?,
         attempts: reader.number("attempts")?,

@@ -55,7 +55,7 @@ pub struct Refresh<'a> {
     /// The delivered bytes, sealed for this session and the used credential. The retention of the credential does not change.
     pub credential: NewCredential<'a>,
     /// Webhook messages to enqueue in the same transaction.
-    pub messages: &'a [NewMessage],
+    pub webhook_messages: &'a [NewMessage],
     /// The present time.
     pub at_ms: UnixMs,
 }
@@ -142,7 +142,7 @@ impl Store {
         let (Some(row), Some(entry)) = (row, entry) else {
             return Err(query_error(OPERATION)(sqlx::Error::RowNotFound));
         };
-        outbox::enqueue(&mut transaction, refresh.messages).await?;
+        outbox::enqueue(&mut transaction, refresh.webhook_messages).await?;
         self.commit_erasing(transaction, OPERATION).await?;
         Ok(Refreshed::Stored { credential: Box::new(credential), row: Box::new(row), entry, revisions })
     }

@@ -40,7 +40,7 @@ pub enum Retention {
 
 impl Retention {
     /// The storage policy.
-    pub fn policy(self) -> StoragePolicy {
+    pub fn storage_policy(self) -> StoragePolicy {
         match self {
             Self::UntilDeleted => StoragePolicy::Store,
             Self::UntilDelivered { .. } => StoragePolicy::DeliverOnce,

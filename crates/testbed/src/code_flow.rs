@@ -11,7 +11,7 @@ use std::{
 
 /// Whether the authorize page asks the user for consent.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Consent {
+pub enum ConsentPage {
     /// The browser is redirected at once.
     #[default]
     Skipped,
@@ -48,13 +48,13 @@ pub(crate) struct TokenRequest {
 /// The state of an issuer: granted codes, issued tokens, and a record of its requests.
 #[derive(Debug, Default)]
 pub(crate) struct IssuerState {
-    pub(crate) consent: Consent,
+    pub(crate) consent_page: ConsentPage,
     /// How many times the consent page has reported that a browser displays it.
     pub(crate) consent_views: u32,
-    granted: BTreeMap<String, AuthorizationRequest>,
-    used: BTreeSet<String>,
-    pub(crate) access: BTreeSet<String>,
-    pub(crate) refresh: BTreeSet<String>,
+    authorization_codes: BTreeMap<String, AuthorizationRequest>,
+    used_codes: BTreeSet<String>,
+    pub(crate) access_tokens: BTreeSet<String>,
+    pub(crate) refresh_tokens: BTreeSet<String>,
     pub(crate) canaries: Vec<String>,
     pub(crate) calls: Vec<String>,
     pub(crate) unknown_calls: Vec<String>,
@@ -110,22 +110,22 @@ impl IssuerState {
     /// The consent page for an authorize URL with this query; `None`: consent is not required or has been given.
     pub(crate) fn consent_prompt(&self, query: &BTreeMap<String, String>) -> Option<axum::response::Html<String>> {
         let given = query.get("consent").is_some_and(|consent| consent == "given");
-        (self.consent == Consent::Required && !given).then(|| consent_page(query))
+        (self.consent_page == ConsentPage::Required && !given).then(|| consent_page(query))
     }
 
     /// Records a code that was granted for this request.
     pub(crate) fn grant(&mut self, code: String, authorization: AuthorizationRequest) {
-        self.granted.insert(code, authorization);
+        self.authorization_codes.insert(code, authorization);
     }
 
     /// The number of codes granted.
     pub(crate) fn codes_granted(&self) -> usize {
-        self.granted.len()
+        self.authorization_codes.len()
     }
 
     /// Whether this code was granted.
     pub(crate) fn has_granted(&self, code: &str) -> bool {
-        self.granted.contains_key(code)
+        self.authorization_codes.contains_key(code)
     }
 
     /// Checks an exchange against the authorization request of its code, and marks the code as used.
@@ -136,7 +136,7 @@ impl IssuerState {
         let checked = self.check(request);
         match &checked {
             Ok(_) => {
-                self.used.insert(request.code.clone());
+                self.used_codes.insert(request.code.clone());
             }
             Err(why) => self.rejections.push(why.clone()),
         }
@@ -144,9 +144,9 @@ impl IssuerState {
     }
 
     fn check(&self, request: &TokenRequest) -> Result<AuthorizationRequest, String> {
-        let authorization = self.granted.get(&request.code).ok_or("unknown code")?;
+        let authorization = self.authorization_codes.get(&request.code).ok_or("unknown code")?;
         let check = |ok: bool, fault: &str| if ok { Ok(()) } else { Err(fault.to_owned()) };
-        check(!self.used.contains(&request.code), "code used twice")?;
+        check(!self.used_codes.contains(&request.code), "code used twice")?;
         check(authorization.client_id == request.client_id, "another client_id")?;
         check(authorization.redirect_uri == request.redirect_uri, "another redirect_uri")?;
         if let (Some(expected), Some(actual)) = (&authorization.state, &request.state) {
@@ -166,14 +166,14 @@ impl IssuerState {
 
     /// Records a pair of tokens as issued.
     pub(crate) fn record_tokens(&mut self, access: &str, refresh: &str) {
-        self.access.insert(access.to_owned());
-        self.refresh.insert(refresh.to_owned());
+        self.access_tokens.insert(access.to_owned());
+        self.refresh_tokens.insert(refresh.to_owned());
         self.canaries.extend([access.to_owned(), refresh.to_owned()]);
     }
 
     /// Whether an `Authorization` header contains a token that this issuer has issued.
     pub(crate) fn has_issued(&self, authorization: &str) -> bool {
-        authorization.strip_prefix("Bearer ").is_some_and(|token| self.access.contains(token))
+        authorization.strip_prefix("Bearer ").is_some_and(|token| self.access_tokens.contains(token))
     }
 }
 

@@ -1,7 +1,7 @@
 //! A fake identity provider that serves all host names of a provider over TLS. Each provider implements its endpoints.
 
 use crate::{
-    code_flow::{CONSENT_SHOWN_PATH, Consent, IssuerState},
+    code_flow::{CONSENT_SHOWN_PATH, ConsentPage, IssuerState},
     test_ca::{TestCa, TlsServer},
 };
 use axum::{
@@ -79,7 +79,7 @@ impl<P> Issuer<P> {
 
     /// Makes the authorize page show the consent page.
     pub fn require_consent(&self) {
-        self.state.lock().0.consent = Consent::Required;
+        self.state.lock().0.consent_page = ConsentPage::Required;
     }
 
     /// How many times a browser that runs scripts has displayed the consent page.

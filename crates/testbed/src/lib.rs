@@ -36,7 +36,7 @@ pub mod test_ca;
 mod test_server;
 
 pub use claude_issuer::ClaudeIssuer;
-pub use code_flow::Consent;
+pub use code_flow::ConsentPage;
 pub use codex_issuer::CodexIssuer;
 pub use eventually::eventually;
 pub use fake_rfb_server::FakeRfbServer;

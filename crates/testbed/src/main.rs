@@ -83,7 +83,7 @@ fn main() -> ExitCode {
     let arguments: Vec<&str> = args.iter().filter_map(|arg| arg.to_str()).collect();
     let done = match arguments[..] {
         ["keeper", run_dir] => {
-            PausePoint::KeeperStart.wait(Path::new(run_dir));
+            PausePoint::KeeperStart.block_while_paused(Path::new(run_dir));
             return anteroom_machine::keeper::main(Path::new(run_dir));
         }
         ["machine", config] => machine(config),
@@ -118,7 +118,7 @@ fn machine(config: &str) -> anyhow::Result<ExitCode> {
         "home": run_dir.join("home"),
         "rfb_socket": run_dir.join(RFB_SOCKET),
         "image_hash": plain.image_hash,
-        "clis": plain.clis,
+        "clis": plain.tool_versions,
         "path": plain.path,
     });
     if plain.faults.simulated_memory {
@@ -154,7 +154,7 @@ fn desktop(socket: &str, name: &str, width: &str, height: &str) -> anyhow::Resul
     let parent = rustix::process::getppid();
     rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;
     anyhow::ensure!(rustix::process::getppid() == parent, "the machine has exited already");
-    PausePoint::DesktopStart.wait(&std::env::current_dir()?);
+    PausePoint::DesktopStart.block_while_paused(&std::env::current_dir()?);
     reactor()?.block_on(async {
         let desktop = FakeRfbServer::start(Path::new(socket), name, width.parse()?, height.parse()?)?;
         desktop.follow_behaviour_file().await;

@@ -114,7 +114,7 @@ pub fn descriptor(name: &str) -> anyhow::Result<Provider> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../providers").join(format!("{name}.toml"));
     let text = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
     let provider: Provider = toml::from_str(&text).with_context(|| path.display().to_string())?;
-    let faults = provider.faults();
+    let faults = provider.errors();
     ensure!(faults.is_empty(), "{}: {faults:?}", path.display());
     Ok(provider)
 }

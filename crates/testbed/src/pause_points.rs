@@ -26,7 +26,7 @@ impl PausePoint {
 
     /// Blocks the calling process while this point is paused. `run_dir` is the machine's run directory
     /// (`SERVER_DIR/state/run/MACHINE`). Returns also when that directory is removed.
-    pub fn wait(self, run_dir: &Path) {
+    pub fn block_while_paused(self, run_dir: &Path) {
         let Some(server_dir) = run_dir.ancestors().nth(3) else { return };
         let file = server_dir.join(self.file_name());
         while file.exists() && run_dir.exists() {

@@ -88,7 +88,7 @@ pub struct PlainMachineConfig {
     /// The image hash that the agent reports.
     pub image_hash: String,
     /// The tools that the agent reports, name → version.
-    pub clis: BTreeMap<String, String>,
+    pub tool_versions: BTreeMap<String, String>,
     /// The tools' `PATH`.
     pub path: String,
     /// The machine's faults.
@@ -105,7 +105,7 @@ pub struct PlainProcess {
     /// The image hash that the controller expects and the agent reports.
     pub image_hash: String,
     /// The tools in the machines, name → version.
-    pub clis: BTreeMap<String, String>,
+    pub tool_versions: BTreeMap<String, String>,
     /// The tools' `PATH`.
     pub path: String,
     /// Faults of the machines.
@@ -122,7 +122,7 @@ impl PlainProcess {
             testbed: built_program("anteroom-testbed")?,
             agent: built_program("anteroom-agent")?,
             image_hash: "sha256:plain-process".to_owned(),
-            clis: BTreeMap::new(),
+            tool_versions: BTreeMap::new(),
             path: "/usr/local/bin:/usr/bin:/bin".to_owned(),
             faults: Faults::default(),
         })
@@ -141,7 +141,7 @@ impl SpecSource for PlainProcess {
             width: 640,
             height: 480,
             image_hash: self.faults.other_image.clone().unwrap_or_else(|| self.image_hash.clone()),
-            clis: self.clis.clone(),
+            tool_versions: self.tool_versions.clone(),
             path: self.path.clone(),
             faults: self.faults.clone(),
         };

@@ -29,7 +29,7 @@ pub struct LaunchConfig {
     /// Its limits that are not settings.
     pub limits: ServerLimits,
     /// The tools in its machines, name → version.
-    pub clis: BTreeMap<String, String>,
+    pub tool_versions: BTreeMap<String, String>,
     /// Operators' tokens.
     pub operators: Vec<Secret>,
     /// Backends' tokens.
@@ -60,12 +60,15 @@ pub async fn run(launch: LaunchConfig) -> anyhow::Result<()> {
     let config = Config::read(&launch.config)?;
     let state = StateDir::lock(&config.state_dir)?;
     anteroom_controller::log::serve(&config).map_err(anyhow::Error::msg)?;
-    let spec_source =
-        PlainProcess { clis: launch.clis.clone(), faults: launch.faults, ..PlainProcess::with_built_programs()? };
+    let spec_source = PlainProcess {
+        tool_versions: launch.tool_versions.clone(),
+        faults: launch.faults,
+        ..PlainProcess::with_built_programs()?
+    };
     let environment = MachineEnvironment {
         image: ImageFacts {
             hash: spec_source.image_hash.clone(),
-            clis: launch.clis,
+            clis: launch.tool_versions,
             accelerator: "plain processes".to_owned(),
             emulated: false,
         },

@@ -115,7 +115,7 @@ impl TestServer {
         let launch = LaunchConfig {
             config: dir.config_file(),
             limits,
-            clis,
+            tool_versions: clis,
             operators: vec![operator.clone()],
             backends: vec![first.clone(), second.clone()],
             demo: config.demo,

@@ -44,7 +44,7 @@ impl<S> PrefixedStream<S> {
 /// # Errors
 /// An error of `open` is returned at once, except "unreachable" errors, which may be temporary. After the deadline, the last
 /// such error, or [`Problem::DesktopUnreachable`] if streams were open and delivered nothing.
-pub async fn wait_for_first_bytes<S, F, Fut>(ms_max: u64, mut open: F) -> Result<PrefixedStream<S>, ProblemBody>
+pub async fn connect_with_backoff<S, F, Fut>(ms_max: u64, mut open: F) -> Result<PrefixedStream<S>, ProblemBody>
 where
     S: AsyncRead + AsyncWrite + Unpin,
     F: FnMut(Instant) -> Fut,
@@ -114,7 +114,7 @@ mod tests {
     /// number of attempts and the result.
     async fn run_attempts(script: Vec<Result<&[u8], Problem>>) -> (usize, Result<Vec<u8>, String>) {
         let (mut count, limit) = (0, 20_000);
-        let result = wait_for_first_bytes(limit, |_| {
+        let result = connect_with_backoff(limit, |_| {
             let step = script[count].map_err(|problem| problem.with(""));
             count += 1;
             async move {
@@ -154,14 +154,14 @@ mod tests {
     #[tokio::test]
     async fn silent_server_fails_at_the_deadline() {
         let mut kept = Vec::new();
-        let silent = wait_for_first_bytes(100, |_| {
+        let silent = connect_with_backoff(100, |_| {
             let (machine, stream) = duplex(64);
             kept.push(machine);
             async { Ok(stream) }
         });
         assert_eq!(silent.await.unwrap_err().code, "desktop_unreachable");
         let refusing =
-            wait_for_first_bytes(100, |_| async { Err::<DuplexStream, _>(Problem::AgentUnreachable.with("")) });
+            connect_with_backoff(100, |_| async { Err::<DuplexStream, _>(Problem::AgentUnreachable.with("")) });
         assert_eq!(refusing.await.unwrap_err().code, "agent_unreachable");
     }
 
@@ -169,7 +169,7 @@ mod tests {
     async fn error_of_an_attempt_that_ends_at_the_deadline_is_returned() {
         let started = Instant::now();
         let mut attempts = 0;
-        let waiting = wait_for_first_bytes(1_000, |deadline| {
+        let waiting = connect_with_backoff(1_000, |deadline| {
             attempts += 1;
             let first = attempts == 1;
             async move {

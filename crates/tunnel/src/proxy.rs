@@ -1,7 +1,7 @@
 //! Copies bytes between a viewer's WebSocket and a machine's stream.
 //!
-//! One task runs two futures: [`Viewer::copy_to_machine`] owns the reading half of the WebSocket and the writing half of the
-//! stream; [`Machine::copy_to_viewer`] owns the other two halves and sends the pings. They share a [`KeepAlive`].
+//! One task runs two futures: [`ViewerSource::copy_to_machine`] owns the reading half of the WebSocket and the writing half of the
+//! stream; [`ViewerSink::copy_to_viewer`] owns the other two halves and sends the pings. They share a [`TunnelState`].
 
 use super::{
     Activity, CloseSignal, TunnelEnd, TunnelReport, TunnelSettings, ViewOnlyFilter, close_frame, close_handshake, frame,
@@ -78,15 +78,15 @@ impl Tunnel {
         C: Future<Output = Result<S, ProblemBody>> + Send,
     {
         let Self { settings, close_signal, activity, control, view_only } = self;
-        let (sink, source) = socket.split();
-        let keep_alive = KeepAlive::new();
+        let (socket_sink, socket_source) = socket.split();
+        let state = TunnelState::new();
         let bytes_max = settings.message_bytes_max;
-        let mut viewer = Viewer { source, control, view_only, activity, keep_alive: &keep_alive, bytes_max };
-        let mut machine = Machine { sink, settings: &settings, keep_alive: &keep_alive };
+        let mut source = ViewerSource { socket: socket_source, control, view_only, activity, state: &state, bytes_max };
+        let mut sink = ViewerSink { socket: socket_sink, settings: &settings, state: &state };
         let end = tokio::select! {
             biased;
             cause = close_signal.closed() => TunnelEnd::SessionEnded(cause),
-            end = connect_and_copy(&mut viewer, &mut machine, connect) => end,
+            end = connect_and_copy(&mut source, &mut sink, connect) => end,
         };
         let end = match end {
             // The stream can end before the session publishes the reason: wait a moment for the reason.
@@ -103,15 +103,15 @@ impl Tunnel {
             | TunnelEnd::ConnectFailed(_)
             | TunnelEnd::SessionEnded(_)) => other,
         };
-        let (mut sink, mut source) = (machine.sink, viewer.source);
+        let (mut sink, mut source) = (sink.socket, source.socket);
         let handshake = close_handshake(&mut sink, &mut source, end_frame(&end));
         // A viewer that does not answer the close frame in time is disconnected.
         let _ = timeout(Duration::from_millis(settings.close_ms_max), handshake).await;
         TunnelReport {
-            bytes_up: keep_alive.bytes_up.load(Relaxed),
-            bytes_down: keep_alive.bytes_down.load(Relaxed),
-            duration_ms: keep_alive.now_ms(),
-            connected: keep_alive.connected.load(Relaxed),
+            bytes_up: state.bytes_up.load(Relaxed),
+            bytes_down: state.bytes_down.load(Relaxed),
+            duration_ms: state.now_ms(),
+            connected: state.connected.load(Relaxed),
             end,
         }
     }
@@ -131,13 +131,13 @@ fn end_frame(end: &TunnelEnd) -> Option<CloseFrame> {
 }
 
 /// Waits for `connect`, then copies bytes until one side ends.
-async fn connect_and_copy<S, C>(viewer: &mut Viewer<'_>, machine: &mut Machine<'_>, connect: C) -> TunnelEnd
+async fn connect_and_copy<S, C>(source: &mut ViewerSource<'_>, sink: &mut ViewerSink<'_>, connect: C) -> TunnelEnd
 where
     S: AsyncRead + AsyncWrite + Send,
     C: Future<Output = Result<S, ProblemBody>> + Send,
 {
     let mut first_bytes = BytesMut::new();
-    let settings = machine.settings;
+    let settings = sink.settings;
     let stream = tokio::select! {
         connected = timeout(Duration::from_millis(settings.connect_ms_max), connect) => match connected {
             Ok(Ok(stream)) => stream,
@@ -147,19 +147,19 @@ where
                 return TunnelEnd::ConnectFailed(Problem::NotReady.with(detail));
             }
         },
-        end = viewer.buffer_until_connected(&mut first_bytes, settings.first_bytes_max) => return end,
-        end = machine.copy_to_viewer(tokio::io::empty(), false) => return end,
+        end = source.buffer_until_connected(&mut first_bytes, settings.first_bytes_max) => return end,
+        end = sink.copy_to_viewer(tokio::io::empty(), false) => return end,
     };
-    machine.keep_alive.connected.store(true, Relaxed);
+    sink.state.connected.store(true, Relaxed);
     let (reader, writer) = tokio::io::split(stream);
     tokio::select! {
-        end = viewer.copy_to_machine(writer, first_bytes.freeze()) => end,
-        end = machine.copy_to_viewer(reader, true) => end,
+        end = source.copy_to_machine(writer, first_bytes.freeze()) => end,
+        end = sink.copy_to_viewer(reader, true) => end,
     }
 }
 
-/// Keep-alive state and byte counters, shared by both directions. Times are milliseconds since the start.
-struct KeepAlive {
+/// Times of pings, backpressure and byte counters, shared by both directions. Times are milliseconds since the start.
+struct TunnelState {
     started: Instant,
     /// When the oldest ping was sent after which there was no activity of the viewer; 0: none.
     ping_sent_ms: AtomicU64,
@@ -171,7 +171,7 @@ struct KeepAlive {
     bytes_down: AtomicU64,
 }
 
-impl KeepAlive {
+impl TunnelState {
     fn new() -> Self {
         Self {
             started: Instant::now(),
@@ -203,25 +203,25 @@ impl KeepAlive {
 }
 
 /// The receiving half of the viewer's WebSocket.
-struct Viewer<'a> {
-    source: Source,
+struct ViewerSource<'a> {
+    socket: Source,
     control: Option<Control>,
     view_only: Option<ViewOnlyFilter>,
     activity: Arc<Activity>,
-    keep_alive: &'a KeepAlive,
+    state: &'a TunnelState,
     bytes_max: usize,
 }
 
-impl Viewer<'_> {
+impl ViewerSource<'_> {
     /// The next bytes from the viewer, or how it ended.
-    async fn next(&mut self) -> Result<Bytes, TunnelEnd> {
+    async fn next_bytes(&mut self) -> Result<Bytes, TunnelEnd> {
         loop {
-            let message = match self.source.next().await {
+            let message = match self.socket.next().await {
                 Some(Ok(message)) => message,
                 // The connection is broken or does not speak WebSocket: a close frame could not be delivered.
                 Some(Err(_)) | None => return Err(TunnelEnd::ViewerLost),
             };
-            self.keep_alive.viewer_active();
+            self.state.viewer_active();
             match message {
                 Message::Binary(bytes) if bytes.len() > self.bytes_max => {
                     let detail = format!("a message has at most {} bytes", self.bytes_max);
@@ -257,12 +257,12 @@ impl Viewer<'_> {
     /// Buffers the viewer's bytes while the stream is not open. Returns only when the viewer's side ends.
     async fn buffer_until_connected(&mut self, buffer: &mut BytesMut, bytes_max: usize) -> TunnelEnd {
         while buffer.len() < bytes_max {
-            match self.next().await {
+            match self.next_bytes().await {
                 Ok(bytes) => buffer.extend_from_slice(&bytes),
                 Err(end) => return end,
             }
         }
-        self.keep_alive.is_backpressured.store(true, Relaxed);
+        self.state.is_backpressured.store(true, Relaxed);
         std::future::pending().await
     }
 
@@ -272,7 +272,7 @@ impl Viewer<'_> {
         let mut bytes = first_bytes;
         loop {
             if !bytes.is_empty() {
-                self.keep_alive.is_backpressured.store(true, Relaxed);
+                self.state.is_backpressured.store(true, Relaxed);
                 let written = async {
                     writer.write_all(&bytes).await?;
                     writer.flush().await
@@ -280,12 +280,12 @@ impl Viewer<'_> {
                 if let Err(error) = written.await {
                     return TunnelEnd::StreamEnded(Some(error.to_string()));
                 }
-                self.keep_alive.bytes_up.fetch_add(bytes.len() as u64, Relaxed);
+                self.state.bytes_up.fetch_add(bytes.len() as u64, Relaxed);
             }
             // Answers to pings were not read during the write: those pings do not time out.
-            self.keep_alive.viewer_active();
-            self.keep_alive.is_backpressured.store(false, Relaxed);
-            bytes = match self.next().await {
+            self.state.viewer_active();
+            self.state.is_backpressured.store(false, Relaxed);
+            bytes = match self.next_bytes().await {
                 Ok(bytes) => bytes,
                 Err(end) => return end,
             };
@@ -294,16 +294,16 @@ impl Viewer<'_> {
 }
 
 /// The sending half of the viewer's WebSocket: the machine's bytes and the pings.
-struct Machine<'a> {
-    sink: Sink,
+struct ViewerSink<'a> {
+    socket: Sink,
     settings: &'a TunnelSettings,
-    keep_alive: &'a KeepAlive,
+    state: &'a TunnelState,
 }
 
-impl Machine<'_> {
-    /// Copies from the machine to the viewer and sends a ping every `ping_every_ms`. While `open` is false there is no stream
+impl ViewerSink<'_> {
+    /// Copies from the machine to the viewer and sends a ping every `ping_every_ms`. While `is_connected` is false there is no stream
     /// and only pings are sent.
-    async fn copy_to_viewer<R: AsyncRead>(&mut self, reader: R, open: bool) -> TunnelEnd {
+    async fn copy_to_viewer<R: AsyncRead>(&mut self, reader: R, is_connected: bool) -> TunnelEnd {
         let mut reader = std::pin::pin!(reader);
         let every = Duration::from_millis(self.settings.ping_every_ms.max(1));
         let mut ping = interval_at(Instant::now() + every, every);
@@ -311,26 +311,26 @@ impl Machine<'_> {
         let chunk = self.settings.chunk_bytes.max(1);
         let mut buffer = BytesMut::new();
         loop {
-            if open {
+            if is_connected {
                 buffer.reserve(chunk);
             }
             let mut limited = (&mut buffer).limit(chunk);
             let sent = tokio::select! {
-                read = reader.read_buf(&mut limited), if open => match read {
+                read = reader.read_buf(&mut limited), if is_connected => match read {
                     Ok(0) => return TunnelEnd::StreamEnded(None),
                     Ok(count) => {
                         let sent = self.send(Message::Binary(buffer.split().freeze())).await;
-                        self.keep_alive.bytes_down.fetch_add(count as u64, Relaxed);
+                        self.state.bytes_down.fetch_add(count as u64, Relaxed);
                         sent
                     }
                     Err(error) => return TunnelEnd::StreamEnded(Some(error.to_string())),
                 },
                 _ = ping.tick() => {
-                    if self.keep_alive.has_timed_out(self.settings.pong_ms_max) {
+                    if self.state.has_timed_out(self.settings.pong_ms_max) {
                         return TunnelEnd::ViewerTimeout;
                     }
                     let sent = self.send(Message::Ping(Bytes::new())).await;
-                    self.keep_alive.ping_sent();
+                    self.state.ping_sent();
                     sent
                 }
             };
@@ -342,7 +342,7 @@ impl Machine<'_> {
 
     async fn send(&mut self, message: Message) -> Result<(), TunnelEnd> {
         let stall_max = Duration::from_millis(self.settings.stall_ms_max);
-        let mut sending = std::pin::pin!(self.sink.send(message));
+        let mut sending = std::pin::pin!(self.socket.send(message));
         let first_poll = poll_fn(|cx| Poll::Ready(sending.as_mut().poll(cx))).await;
         if let Poll::Ready(sent) = first_poll {
             return sent.map_err(|_| TunnelEnd::ViewerLost);
@@ -351,7 +351,7 @@ impl Machine<'_> {
             Ok(Ok(())) => {
                 // The send buffer was full and has space again, so the viewer reads. A slow viewer reads all data that
                 // was sent before a ping until it can answer the ping.
-                self.keep_alive.viewer_active();
+                self.state.viewer_active();
                 Ok(())
             }
             Ok(Err(_)) => Err(TunnelEnd::ViewerLost),

@@ -93,7 +93,7 @@ impl KeyRing {
     }
 
     /// The key that seals: the newest.
-    pub fn current(&self) -> KeyId {
+    pub fn current_key_id(&self) -> KeyId {
         // A key file without keys is rejected, so there is a last key.
         self.0.keys().next_back().copied().unwrap_or(KeyId(0))
     }
@@ -175,7 +175,7 @@ impl KeyRing {
         content_nonce: [u8; NONCE_BYTES],
         content: &[u8],
     ) -> Result<Sealed, SealError> {
-        let current = self.current();
+        let current = self.current_key_id();
         let key = self.0.get(&current).ok_or(SealError::UnknownKey { key: current })?;
         let header = Sealed::header(current, digest);
         let wrap_nonce = nonce()?;

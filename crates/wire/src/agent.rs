@@ -1,22 +1,22 @@
 //! The agent protocol.
 //!
-//! Controller → agent (port [`AGENT_PORT`](crate::channel::AGENT_PORT), HTTP/2, the agent is the server):
+//! Controller → agent (port [`AGENT_SERVER_PORT`](crate::channel::AGENT_SERVER_PORT), HTTP/2, the agent is the server):
 //!
 //! | request | body → answer | for |
 //! |---|---|---|
-//! | `GET /hello` | → [`Hello`] | identity, protocol version, image and readiness |
+//! | `GET /hello` | → [`AgentInfo`] | identity, protocol version, image and readiness |
 //! | `POST /claim` | [`Claim`] → [`Claimed`] | time, entropy, identity, provider, token; starts the tool. 409 if claimed for another session; repeating the same claim returns 200 and starts nothing |
 //! | `GET /sign-in` | → [`SignIn`] | the present state of the sign-in |
 //! | `POST /open-url` | [`OpenUrl`] → 204 | open an address in the machine's browser |
 //! | `POST /paste` | [`Paste`] → [`PasteResult`] | text that the user pastes: a code for the open prompt, the callback address from their own browser, or the secret the tool waits for |
-//! | `POST /method` | [`SwitchMethod`] → 204 | stop the tool and start it with another sign-in method |
+//! | `POST /method` | [`ChangeMethod`] → 204 | stop the tool and start it with another sign-in method |
 //! | `POST /input` | [`Input`] → 204 | type into the tool's terminal |
 //! | `POST /terminal/{id}/size` | [`TerminalSize`] → 204 | resize one terminal stream |
 //! | `GET /screen` | → [`Screen`] | the terminal as text; during a credential use with the scrollback, and after the command has exited its final screen |
 //! | `CONNECT` [`DESKTOP_AUTHORITY`] | raw RFB, both ways | desktop |
 //! | `CONNECT` [`TERMINAL_AUTHORITY`] | raw terminal bytes, both ways; headers [`TERMINAL_ID_HEADER`], [`TERMINAL_COLS_HEADER`], [`TERMINAL_ROWS_HEADER`] | terminal |
 //!
-//! Agent → controller (port [`CONTROLLER_PORT`](crate::channel::CONTROLLER_PORT), HTTP/2, the controller is the server; every request but
+//! Agent → controller (port [`CONTROLLER_SERVER_PORT`](crate::channel::CONTROLLER_SERVER_PORT), HTTP/2, the controller is the server; every request but
 //! `CONNECT` has `Authorization: Bearer <agent token>`):
 //!
 //! | request | body → answer | for |
@@ -26,18 +26,18 @@
 //! | `GET /api/agent/session` | → [`AgentSession`] | the session of the machine; an external machine is not claimed, so its agent asks. 404: none at the moment |
 //! | `CONNECT host:port` | raw bytes, both ways; errors are 403, 502 or 504 with a `ProblemBody` | egress |
 
+mod agent_info;
 mod claim;
 mod delivery;
 mod events;
-mod hello;
 mod requests;
 mod sign_in;
 
+pub use agent_info::{AgentInfo, ClaimedBy, Stage, StageReport, StageState};
 pub use claim::{CaptureLimits, Claim, Claimed, Geometry, UseCredential, UsePurpose};
 pub use delivery::{AgentSession, DeliveredFile, Delivery, DeliveryResult, is_permanent_rejection};
 pub use events::{CaptureEvent, Event, Events, MachineEvent, NumberedEvent, SignInEvent, ToolEvent, UseEvent};
-pub use hello::{ClaimedBy, Hello, Stage, StageReport, StageState};
-pub use requests::{Input, OpenUrl, Paste, PasteResult, Screen, SwitchMethod, TerminalSize};
+pub use requests::{ChangeMethod, Input, OpenUrl, Paste, PasteResult, Screen, TerminalSize};
 pub use sign_in::{CaptureState, CliState, KEY_ENTRY, OpenPrompt, SignIn, SignInOutcome, SignInUrl, UrlSource};
 
 /// The version of this protocol. A peer with another version is rejected with both numbers.

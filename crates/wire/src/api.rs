@@ -194,7 +194,8 @@ pub struct SessionView {
     #[cfg_attr(feature = "utoipa", schema(required))]
     pub credential: Option<CredentialMeta>,
     /// What happens with a captured credential.
-    pub policy: StoragePolicy,
+    #[serde(rename = "policy")]
+    pub storage_policy: StoragePolicy,
     /// The policy in one sentence, for the user.
     pub policy_sentence: String,
     /// The present sign-in method.

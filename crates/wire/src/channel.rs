@@ -13,9 +13,9 @@
 //! middle of an HTTP/2 connection.
 
 /// The port on which the controller is HTTP/2's client and the agent its server.
-pub const AGENT_PORT: &str = "anteroom.agent";
+pub const AGENT_SERVER_PORT: &str = "anteroom.agent";
 /// The port on which the agent is HTTP/2's client and the controller its server.
-pub const CONTROLLER_PORT: &str = "anteroom.controller";
+pub const CONTROLLER_SERVER_PORT: &str = "anteroom.controller";
 
 /// Bytes of a nonce before it is written as hex.
 pub const NONCE_BYTES: usize = 16;

@@ -18,10 +18,10 @@ pub mod problem;
 pub mod provider;
 mod secret;
 pub mod time;
-pub mod timeline;
+pub mod timeline_kind;
 pub mod webhook;
 
 pub use id::{CallerId, CredentialId, MachineId, MessageId, ProviderId, SessionId};
 pub use problem::{Problem, ProblemBody};
 pub use secret::{Base64, Secret};
-pub use timeline::TimelineKind;
+pub use timeline_kind::TimelineKind;

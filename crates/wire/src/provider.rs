@@ -7,8 +7,8 @@
 //! user can change *lanes* (link, terminal, desktop …) at any time, because the same tool keeps running. Another method restarts it.
 
 mod credential_format;
-mod faults;
 mod method;
+mod validation;
 
 pub use credential_format::{CredentialFormat, FormatFault};
 pub use method::{Method, MethodName};
@@ -72,7 +72,8 @@ pub struct Provider {
     /// The hosts that the machine may reach for this provider; all others are denied.
     pub egress: Vec<EgressRule>,
     /// What happens with a captured credential.
-    pub policy: StoragePolicy,
+    #[serde(rename = "policy")]
+    pub storage_policy: StoragePolicy,
     /// The command that signs out at the provider, run on request, for example before a credential is deleted. Empty: the tool has
     /// none.
     #[serde(default)]

@@ -36,7 +36,7 @@ pub(crate) struct FileStamp {
 pub(crate) type Baseline = Option<[u8; 32]>;
 
 /// The result of reading one path.
-pub(crate) enum ScanResult {
+pub(crate) enum CheckResult {
     /// There is no file.
     Absent,
     /// The file has a content that does not count.
@@ -77,7 +77,7 @@ pub(crate) fn baseline(path: &Path, bytes_max: u64) -> Baseline {
 }
 
 /// Decides whether a file counts as a credential.
-pub(crate) struct ScanRules<'a> {
+pub(crate) struct CheckRules<'a> {
     pub(crate) format: &'a CredentialFormat,
     pub(crate) bytes_max: u64,
     /// Contents that do not count.
@@ -87,22 +87,22 @@ pub(crate) struct ScanRules<'a> {
 }
 
 /// Reads and checks `path` once.
-pub(crate) fn scan(path: &Path, rules: &ScanRules<'_>) -> ScanResult {
+pub(crate) fn read_and_check(path: &Path, rules: &CheckRules<'_>) -> CheckResult {
     let file = match read(path, rules.bytes_max) {
-        Ok(None) => return ScanResult::Absent,
+        Ok(None) => return CheckResult::Absent,
         Ok(Some(Ok(file))) => file,
-        Ok(Some(Err(reason))) => return ScanResult::Rejected(reason),
-        Err(error) => return ScanResult::Rejected(format!("cannot be read: {}", error.kind())),
+        Ok(Some(Err(reason))) => return CheckResult::Rejected(reason),
+        Err(error) => return CheckResult::Rejected(format!("cannot be read: {}", error.kind())),
     };
     if rules.ignored.contains(&file.stamp.digest) {
-        return ScanResult::Unchanged;
+        return CheckResult::Unchanged;
     }
     if rules.not_before.is_some_and(|time| file.is_older(time)) {
-        return ScanResult::Rejected("older than the sign-in".to_owned());
+        return CheckResult::Rejected("older than the sign-in".to_owned());
     }
     match rules.format.check(&file.bytes) {
-        Ok(()) => ScanResult::Complete(file),
-        Err(fault) => ScanResult::Rejected(fault.to_string()),
+        Ok(()) => CheckResult::Complete(file),
+        Err(error) => CheckResult::Rejected(error.to_string()),
     }
 }
 
@@ -150,9 +150,12 @@ mod tests {
         rules: &CredentialRules,
         baseline: Baseline,
         not_before: Option<SystemTime>,
-    ) -> ScanResult {
+    ) -> CheckResult {
         let format = CredentialFormat::new(rules).unwrap();
-        scan(path, &ScanRules { format: &format, bytes_max: MAX, ignored: baseline.into_iter().collect(), not_before })
+        read_and_check(
+            path,
+            &CheckRules { format: &format, bytes_max: MAX, ignored: baseline.into_iter().collect(), not_before },
+        )
     }
 
     fn check(content: &str, baseline: Baseline, not_before: Option<SystemTime>) -> Result<(), String> {
@@ -169,10 +172,10 @@ mod tests {
         let path = dir.path().join("auth.json");
         std::fs::write(&path, content).unwrap();
         match scan_with(&path, rules, baseline, not_before) {
-            ScanResult::Absent => Err("absent".into()),
-            ScanResult::Unchanged => Err("unchanged".into()),
-            ScanResult::Rejected(reason) => Err(reason),
-            ScanResult::Complete(file) => {
+            CheckResult::Absent => Err("absent".into()),
+            CheckResult::Unchanged => Err("unchanged".into()),
+            CheckResult::Rejected(reason) => Err(reason),
+            CheckResult::Complete(file) => {
                 assert_eq!(file.bytes, content);
                 Ok(())
             }
@@ -240,8 +243,8 @@ mod tests {
         rustix::fs::mknodat(rustix::fs::CWD, &pipe, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
         for (path, expected) in [(link, "a symbolic link"), (pipe, "not a plain file")] {
             let found = scan_with(&path, &rules(), None, None);
-            assert!(matches!(found, ScanResult::Rejected(reason) if reason == expected));
+            assert!(matches!(found, CheckResult::Rejected(reason) if reason == expected));
         }
-        assert!(matches!(scan_with(&dir.path().join("none/x"), &rules(), None, None), ScanResult::Absent));
+        assert!(matches!(scan_with(&dir.path().join("none/x"), &rules(), None, None), CheckResult::Absent));
     }
 }

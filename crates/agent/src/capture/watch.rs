@@ -12,9 +12,9 @@
 //! command runs ([`crate::use_credential`]).
 
 use super::{
-    changes::Changes,
-    credential_file::{self, FileSnapshot, ScanResult, ScanRules},
+    credential_file::{self, CheckResult, CheckRules, FileSnapshot},
     deliver::{self, DeliveryOutcome},
+    file_watch::FileWatch,
     status,
 };
 use crate::{agent::Agent, sign_in::active_claim::ActiveClaim};
@@ -62,7 +62,7 @@ impl FoundCredential {
 }
 
 /// The result of a scan of all paths.
-pub(crate) enum Scan {
+pub(crate) enum FindResult {
     /// Nothing new.
     Nothing,
     /// A file that is not a credential, or not yet.
@@ -88,18 +88,18 @@ struct WatchState {
 pub(crate) async fn run(agent: &Agent, claim: Arc<ActiveClaim>) {
     let mut watch = CredentialWatch::new(agent, claim);
     loop {
-        watch.follow_method();
-        if let Scan::Found(mut found) = watch.scan().await
+        watch.follow_changed_method();
+        if let FindResult::Found(mut found) = watch.find_stable_credential().await
             && watch.status_confirms(&found).await
         {
             // The status command itself may have refreshed the credential.
             if watch.is_superseded(&found) {
-                let Scan::Found(newer) = watch.scan().await else { continue };
+                let FindResult::Found(newer) = watch.find_stable_credential().await else { continue };
                 found = newer;
             }
             let _delivery = agent.tool.delivery_lock.lock().await;
             // If the method has changed in the meantime, the new method's rules apply.
-            if watch.follow_method() {
+            if watch.follow_changed_method() {
                 continue;
             }
             if watch.keep_or_deliver(&found).await {
@@ -115,16 +115,16 @@ pub(crate) struct CredentialWatch<'a> {
     agent: &'a Agent,
     claim: Arc<ActiveClaim>,
     state: WatchState,
-    changes: Option<Changes>,
+    file_watch: Option<FileWatch>,
 }
 
 impl<'a> CredentialWatch<'a> {
     pub(crate) fn new(agent: &'a Agent, claim: Arc<ActiveClaim>) -> Self {
-        Self { agent, claim, state: WatchState::default(), changes: Changes::new().ok() }
+        Self { agent, claim, state: WatchState::default(), file_watch: FileWatch::new().ok() }
     }
 
     /// Switches to the active method. Returns whether it has changed. A credential that was rejected stays rejected.
-    fn follow_method(&mut self) -> bool {
+    fn follow_changed_method(&mut self) -> bool {
         let active = self.agent.claim.current().filter(|active| !Arc::ptr_eq(active, &self.claim));
         let Some(active) = active else { return false };
         self.claim = active;
@@ -135,75 +135,77 @@ impl<'a> CredentialWatch<'a> {
     /// Waits for a change of the files, at most for [`SCAN_EVERY_MS`].
     pub(crate) async fn wait_change(&self) {
         let wait = Duration::from_millis(SCAN_EVERY_MS);
-        let Some(changes) = &self.changes else { return tokio::time::sleep(wait).await };
-        let _ = tokio::time::timeout(wait, changes.next()).await;
+        let Some(file_watch) = &self.file_watch else { return tokio::time::sleep(wait).await };
+        let _ = tokio::time::timeout(wait, file_watch.changed()).await;
     }
 
     /// The first path that contains a complete credential which has been stable. Rejections are reported once for each reason, and only
     /// when they are stable too: a file is often half-written for a moment.
-    pub(crate) async fn scan(&mut self) -> Scan {
+    pub(crate) async fn find_stable_credential(&mut self) -> FindResult {
         let claim = self.claim.clone();
         let paths = &claim.provider.credential.paths;
         self.watch_directories();
-        let first: Vec<ScanResult> = paths.iter().map(|path| self.scan_file(path)).collect();
-        let is_quiet = |(path, result): (&String, &ScanResult)| match result {
-            ScanResult::Absent => true,
-            ScanResult::Unchanged => self.ignores_unchanged(path),
-            ScanResult::Rejected(_) | ScanResult::Complete(_) => false,
+        let first: Vec<CheckResult> = paths.iter().map(|path| self.read_file(path)).collect();
+        let is_quiet = |(path, result): (&String, &CheckResult)| match result {
+            CheckResult::Absent => true,
+            CheckResult::Unchanged => self.ignores_unchanged(path),
+            CheckResult::Rejected(_) | CheckResult::Complete(_) => false,
         };
         if paths.iter().zip(&first).all(is_quiet) {
-            return Scan::Nothing;
+            return FindResult::Nothing;
         }
         let companions_before = self.companions();
         tokio::time::sleep(Duration::from_millis(claim.capture.stable_ms)).await;
         for (path, first) in paths.iter().zip(first) {
-            match (first, self.scan_file(path)) {
-                (ScanResult::Complete(first), ScanResult::Complete(file)) if first.stamp == file.stamp => {
+            match (first, self.read_file(path)) {
+                (CheckResult::Complete(first), CheckResult::Complete(file)) if first.stamp == file.stamp => {
                     return self.with_companions(path, file, &companions_before);
                 }
-                (ScanResult::Rejected(first), ScanResult::Rejected(reason)) if first == reason => {
-                    self.reject(path, reason);
+                (CheckResult::Rejected(first), CheckResult::Rejected(reason)) if first == reason => {
+                    self.publish_rejection(path, reason);
                 }
-                (ScanResult::Unchanged, ScanResult::Unchanged) if !self.ignores_unchanged(path) => {
-                    self.reject(path, "the same as before the sign-in".to_owned());
+                (CheckResult::Unchanged, CheckResult::Unchanged) if !self.ignores_unchanged(path) => {
+                    self.publish_rejection(path, "the same as before the sign-in".to_owned());
                 }
-                (ScanResult::Complete(_) | ScanResult::Rejected(_) | ScanResult::Absent | ScanResult::Unchanged, _) => {
-                }
+                (
+                    CheckResult::Complete(_) | CheckResult::Rejected(_) | CheckResult::Absent | CheckResult::Unchanged,
+                    _,
+                ) => {}
             }
         }
-        Scan::Incomplete
+        FindResult::Incomplete
     }
 
     fn watch_directories(&self) {
         let rules = &self.claim.provider.credential;
         let home = &self.agent.environment.home;
-        if let Some(changes) = &self.changes {
+        if let Some(file_watch) = &self.file_watch {
             for path in rules.paths.iter().chain(&rules.companions) {
-                changes.watch_near(home, &home.join(path));
+                file_watch.watch_near(home, &home.join(path));
             }
         }
     }
 
     /// Adds the companions to a stable credential. Waits for companions that still change, but not forever.
-    fn with_companions(&mut self, path: &str, file: FileSnapshot, companions_before: &[Companion]) -> Scan {
+    fn with_companions(&mut self, path: &str, file: FileSnapshot, companions_before: &[Companion]) -> FindResult {
         let companions = self.companions();
         if !is_stable(companions_before, &companions) && self.state.companion_waits < COMPANION_WAITS_MAX {
             self.state.companion_waits += 1;
-            return Scan::Incomplete;
+            return FindResult::Incomplete;
         }
         self.state.companion_waits = 0;
         let companions = self.accepted_companions(companions);
-        Scan::Found(FoundCredential { path: path.to_owned(), file, companions })
+        FindResult::Found(FoundCredential { path: path.to_owned(), file, companions })
     }
 
-    fn scan_file(&self, path: &str) -> ScanResult {
-        let rules = ScanRules {
+    fn read_file(&self, path: &str) -> CheckResult {
+        let rules = CheckRules {
             format: &self.claim.format,
             bytes_max: self.claim.capture.file_bytes_max,
             ignored: self.ignored_contents(path),
             not_before: self.not_before(),
         };
-        credential_file::scan(&self.agent.environment.home.join(path), &rules)
+        credential_file::read_and_check(&self.agent.environment.home.join(path), &rules)
     }
 
     /// The contents that do not count at `path`: the one that the controller has answered, and in a sign-in the one at the claim.
@@ -252,7 +254,7 @@ impl<'a> CredentialWatch<'a> {
         accepted
     }
 
-    fn reject(&mut self, path: &str, reason: String) {
+    fn publish_rejection(&mut self, path: &str, reason: String) {
         if self.state.reported.get(path) != Some(&reason) {
             let rejected = CaptureState::CandidateRejected { path: path.to_owned(), why: reason.clone() };
             self.agent.sign_in.set_capture(rejected);
@@ -281,7 +283,7 @@ impl<'a> CredentialWatch<'a> {
             Ok(()) => true,
             Err(reason) => {
                 self.state.unconfirmed = Some((digest, Instant::now()));
-                self.reject(&found.path, reason);
+                self.publish_rejection(&found.path, reason);
                 false
             }
         }
@@ -289,7 +291,7 @@ impl<'a> CredentialWatch<'a> {
 
     /// Returns whether the watch is over.
     async fn keep_or_deliver(&mut self, found: &FoundCredential) -> bool {
-        match self.claim.provider.policy {
+        match self.claim.provider.storage_policy {
             StoragePolicy::Store | StoragePolicy::DeliverOnce => match self.deliver(found).await {
                 DeliveryOutcome::Accepted => true,
                 DeliveryOutcome::Rejected | DeliveryOutcome::Superseded => false,
@@ -319,9 +321,9 @@ impl<'a> CredentialWatch<'a> {
 
     /// Whether the path now contains another complete credential (a refreshed token often invalidates the old one).
     fn is_superseded(&self, found: &FoundCredential) -> bool {
-        match self.scan_file(&found.path) {
-            ScanResult::Complete(file) => file.stamp.digest != found.file.stamp.digest,
-            ScanResult::Unchanged | ScanResult::Rejected(_) | ScanResult::Absent => false,
+        match self.read_file(&found.path) {
+            CheckResult::Complete(file) => file.stamp.digest != found.file.stamp.digest,
+            CheckResult::Unchanged | CheckResult::Rejected(_) | CheckResult::Absent => false,
         }
     }
 }

@@ -44,7 +44,7 @@ impl ControllerClient {
     }
 
     /// Runs one connection until it ends; until then requests are sent on it.
-    pub(crate) async fn serve(&self, connection: Connection) {
+    pub(crate) async fn run_connection(&self, connection: Connection) {
         let handshake = http2::Builder::new(TokioExecutor::new())
             .initial_stream_window_size(channel::STREAM_WINDOW_BYTES)
             .initial_connection_window_size(channel::CONNECTION_WINDOW_BYTES)

@@ -1,6 +1,6 @@
 //! Reports the exits of one program, and detects when it crashes in a loop.
 
-use super::{output::Output, readiness::Readiness, reaper::ExitCode};
+use super::{output::Output, process_table::ExitCode, readiness::Readiness};
 use crate::{channel::event_queue::EventQueue, log};
 use anteroom_screen::bounded;
 use anteroom_wire::agent::{MachineEvent, Stage};

@@ -2,7 +2,7 @@
 
 use super::{
     process::output_pipe,
-    reaper::{Child, ProcessTable, Tty},
+    process_table::{Child, ProcessTable, Tty},
 };
 use parking_lot::Mutex;
 use std::{

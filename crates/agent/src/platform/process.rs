@@ -1,4 +1,4 @@
-//! Building commands for child processes. [`super::reaper`] starts them.
+//! Building commands for child processes. [`super::process_table`] starts them.
 
 use super::environment::Environment;
 use std::{

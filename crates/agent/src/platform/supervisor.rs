@@ -8,8 +8,8 @@ use super::{
     backoff::RestartBackoff,
     crash_loop::CrashTracker,
     output::Output,
+    process_table::{ExitCode, ProcessTable},
     readiness::Readiness,
-    reaper::{ExitCode, ProcessTable},
 };
 use crate::channel::event_queue::EventQueue;
 use anteroom_wire::agent::Stage;

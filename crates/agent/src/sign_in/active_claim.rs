@@ -5,7 +5,7 @@ use crate::{
     capture::credential_file::{self, Baseline},
     platform::environment::Environment,
 };
-use anteroom_screen::finder::Finder;
+use anteroom_screen::finder::SignInFinder;
 use anteroom_wire::{
     Problem,
     agent::Claim,
@@ -26,7 +26,7 @@ const CLAIM_RESPONSE_MS: u64 = 10;
 pub(crate) struct ActiveClaim {
     pub(crate) claim: Claim,
     /// Finds URL and code on the screen.
-    pub(crate) finder: Finder,
+    pub(crate) sign_in_finder: SignInFinder,
     /// The pattern that the output of the status command must match.
     pub(crate) status_pattern: Option<Regex>,
     /// Checks the format of a credential.
@@ -46,12 +46,12 @@ impl ActiveClaim {
         claimed_at: SystemTime,
     ) -> Result<Self, ApiError> {
         let malformed = |error: String| ApiError::new(Problem::Malformed, error);
-        let finder = Finder::new(&claim.provider.sign_in).map_err(malformed)?;
+        let sign_in_finder = SignInFinder::new(&claim.provider.sign_in).map_err(malformed)?;
         let pattern = claim.provider.credential.status_matches.as_deref().map(Regex::new).transpose();
         let status_pattern = pattern.map_err(|error| malformed(format!("credential.status_matches: {error}")))?;
         let format = CredentialFormat::new(&claim.provider.credential);
-        let format = format.map_err(|fault| malformed(fault.to_string()))?;
-        Ok(Self { claim, finder, status_pattern, format, baselines, claimed_at })
+        let format = format.map_err(|error| malformed(error.to_string()))?;
+        Ok(Self { claim, sign_in_finder, status_pattern, format, baselines, claimed_at })
     }
 
     /// The same claim with another method of the same provider. The known baselines are kept.
@@ -66,9 +66,9 @@ impl ActiveClaim {
         if provider.id != self.provider.id {
             return malformed(format!("the machine is claimed for {}", self.provider.id));
         }
-        let faults = provider.faults();
-        if !faults.is_empty() {
-            return malformed(faults.join("; "));
+        let errors = provider.errors();
+        if !errors.is_empty() {
+            return malformed(errors.join("; "));
         }
         let claim = Claim { provider, ..self.claim.clone() };
         let mut baselines = read_baselines(environment, &claim);

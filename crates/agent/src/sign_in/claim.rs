@@ -37,9 +37,9 @@ pub(crate) async fn claim(agent: &Agent, claim: Claim) -> Result<Claimed, ApiErr
         let error = ApiError::new(Problem::NotOwner, "the machine is claimed for another session or generation");
         return Err(error.with_http_status(409));
     }
-    let faults = faults(&claim);
-    if !faults.is_empty() {
-        return Err(ApiError::new(Problem::Malformed, faults.join("; ")));
+    let errors = validate(&claim);
+    if !errors.is_empty() {
+        return Err(ApiError::new(Problem::Malformed, errors.join("; ")));
     }
     let mut active = ActiveClaim::new(claim, BTreeMap::new(), SystemTime::UNIX_EPOCH)?;
     apply(agent, &active.claim).await.map_err(|error| {
@@ -59,24 +59,24 @@ pub(crate) async fn claim(agent: &Agent, claim: Claim) -> Result<Claimed, ApiErr
     Ok(Claimed { cli_pid: *agent.cli_pid.borrow() })
 }
 
-fn faults(claim: &Claim) -> Vec<String> {
-    let mut faults = claim.provider.faults();
+fn validate(claim: &Claim) -> Vec<String> {
+    let mut errors = claim.provider.errors();
     let hex = claim.guest_machine_id.len() == 32
         && claim.guest_machine_id.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
     let size = (320..=3840).contains(&claim.geometry.width) && (240..=2160).contains(&claim.geometry.height);
-    for (valid, fault) in [
+    for (valid, error) in [
         (claim.entropy.expose().len() >= ENTROPY_BYTES_MIN, "entropy has less than 32 bytes"),
         (hex, "guest_machine_id is not 32 lower-case hex digits"),
         (size, "geometry is not within 320x240 and 3840x2160"),
         (claim.provider.lanes.len() <= 8, "lanes has more than 8 entries"),
-        (claim.provider.policy != StoragePolicy::Forbidden, "policy is forbidden: nothing may be started"),
+        (claim.provider.storage_policy != StoragePolicy::Forbidden, "policy is forbidden: nothing may be started"),
     ] {
         if !valid {
-            faults.push(fault.to_owned());
+            errors.push(error.to_owned());
         }
     }
-    faults.extend(use_credential::faults(claim));
-    faults
+    errors.extend(use_credential::validate(claim));
+    errors
 }
 
 async fn apply(agent: &Agent, claim: &Claim) -> anyhow::Result<()> {

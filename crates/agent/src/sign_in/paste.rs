@@ -73,7 +73,7 @@ async fn pass_to_tool(agent: &Agent, claim: &ActiveClaim, text: &Secret) -> Resu
     // With a stored credential the command is not the sign-in's, and the caller answers its questions.
     let rules = if claim.use_credential.is_none() { Rules::new(&claim.provider) } else { Ok(Rules::default()) };
     let rules = rules.map_err(|error| ApiError::new(Problem::Internal, error))?;
-    if rules.asks_user() {
+    if rules.has_questions() {
         return answer_prompt(agent, &rules, &sign_in, text).await;
     }
     type_and_enter(agent, text).await?;
@@ -164,13 +164,13 @@ fn not_ready(error: TerminalError) -> ApiError {
 }
 
 async fn type_and_enter(agent: &Agent, text: &str) -> Result<(), ApiError> {
-    agent.terminal.type_text(&Secret::new(text.to_owned()), false).await.map_err(not_ready)?;
+    agent.terminal.paste_text(&Secret::new(text.to_owned()), false).await.map_err(not_ready)?;
     tokio::time::sleep(Duration::from_millis(ENTER_AFTER_MS)).await;
     if agent.sign_in.snapshot().cli != CliState::Running {
         // Enter would start the tool again.
         return Err(ApiError::new(Problem::NoPrompt, "the tool has ended"));
     }
-    agent.terminal.type_text(&Secret::new(String::new()), true).await.map_err(not_ready)
+    agent.terminal.paste_text(&Secret::new(String::new()), true).await.map_err(not_ready)
 }
 
 /// Waits until the screen has changed, which is at once where the tool echoes.

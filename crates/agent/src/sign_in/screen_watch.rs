@@ -113,7 +113,7 @@ impl<'a> ScreenWatch<'a> {
     }
 
     fn is_idle(&self) -> bool {
-        self.claim.finder.is_empty() && self.rules.is_empty()
+        self.claim.sign_in_finder.is_empty() && self.rules.is_empty()
     }
 
     fn is_running(&self) -> bool {
@@ -126,7 +126,7 @@ impl<'a> ScreenWatch<'a> {
             return;
         }
         let running = self.is_running();
-        let found = self.claim.finder.find(&snapshot);
+        let found = self.claim.sign_in_finder.find(&snapshot);
         self.record(found, running);
         let text = snapshot.text();
         for action in self.tracker.observe(&self.rules, &text, running) {

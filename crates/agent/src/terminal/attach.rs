@@ -4,7 +4,7 @@ use super::handle::{SESSION, Terminal, TerminalError};
 use crate::platform::{
     environment::Environment,
     process::{self, drop_privileges, find_program},
-    reaper::{Child, ProcessTable, Tty},
+    process_table::{Child, ProcessTable, Tty},
 };
 use rustix::{
     pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt},

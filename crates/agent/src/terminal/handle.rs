@@ -143,7 +143,7 @@ impl Terminal {
     }
 
     /// Pastes `text` as a terminal does, and then presses Enter if `enter` is set.
-    pub(crate) async fn type_text(&self, text: &Secret, enter: bool) -> Result<(), TerminalError> {
+    pub(crate) async fn paste_text(&self, text: &Secret, enter: bool) -> Result<(), TerminalError> {
         if !text.expose().is_empty() {
             self.request(format!("set-buffer -b input -- {}", quoted(text.expose()))).await?;
             self.request(format!("paste-buffer -d -p -b input -t {SESSION}")).await?;

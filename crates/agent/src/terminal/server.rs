@@ -14,7 +14,7 @@ use crate::{
         environment::Environment,
         output::Output,
         process::{self, drop_privileges, find_program, input_pipe, output_pipe},
-        reaper::Tty,
+        process_table::Tty,
         supervisor::Supervisor,
     },
 };

@@ -185,7 +185,7 @@ async fn credential_refreshed_by_the_status_command_is_delivered() {
 async fn keep_in_machine_credential_is_reported_once_and_never_delivered() {
     let fixture = AgentFixture::start().await;
     let mut sender = fixture.connect().await;
-    let mut tool = Provider { policy: StoragePolicy::KeepInMachine, ..provider(IDLE) };
+    let mut tool = Provider { storage_policy: StoragePolicy::KeepInMachine, ..provider(IDLE) };
     tool.credential.status_argv = ["/bin/sh", "-c", "test -e .demo/auth.json"].map(str::to_owned).to_vec();
     fixture.claim(&mut sender, tool).await;
     fs::create_dir(fixture.home(".demo")).unwrap();

@@ -3,7 +3,7 @@
 use crate::fixture::*;
 use anteroom_wire::{
     SessionId,
-    agent::{Claimed, DESKTOP_AUTHORITY, Event, Hello, PROTOCOL, Stage, StageState, ToolEvent},
+    agent::{AgentInfo, Claimed, DESKTOP_AUTHORITY, Event, PROTOCOL, Stage, StageState, ToolEvent},
 };
 use http::StatusCode;
 use hyper_util::rt::TokioIo;
@@ -17,7 +17,7 @@ async fn hello_returns_protocol_image_tools_and_stages() {
     let fixture = AgentFixture::start().await;
     let mut sender = fixture.connect().await;
     let ready = eventually("display and terminal are ready", async || {
-        let hello: Hello = get(&mut sender, "/hello").await;
+        let hello: AgentInfo = get(&mut sender, "/hello").await;
         let up = |stage| hello.stages.iter().any(|report| report.stage == stage && report.state == StageState::Ready);
         (up(Stage::Display) && up(Stage::Terminal)).then_some(hello.clone())
     });
@@ -43,7 +43,7 @@ async fn repeated_claim_is_idempotent_and_another_session_is_rejected() {
     other.by.session = SessionId::from_parts(2, [2; 10]);
     let (status, body) = post(&mut sender, "/claim", &other).await;
     assert_eq!((status, problem(&body).code.as_str()), (StatusCode::CONFLICT, "not_owner"));
-    let hello: Hello = get(&mut sender, "/hello").await;
+    let hello: AgentInfo = get(&mut sender, "/hello").await;
     assert_eq!(hello.claimed, Some(claim.by));
     let started =
         eventually("file written by the tool", async || std::fs::read_to_string(fixture.home("started")).ok()).await;
@@ -66,7 +66,7 @@ async fn invalid_claim_is_rejected_with_all_its_errors() {
     }
     let (status, _) = post(&mut sender, "/claim", &serde_json::json!({ "agent_token": "s3cret" })).await;
     assert_eq!(status, StatusCode::BAD_REQUEST);
-    let hello: Hello = get(&mut sender, "/hello").await;
+    let hello: AgentInfo = get(&mut sender, "/hello").await;
     assert_eq!(hello.claimed, None);
 }
 
@@ -113,7 +113,7 @@ async fn new_controller_on_the_same_stream_resyncs_during_a_transfer() {
         resync(&mut stream, &format!("{:032x}", round)).await;
     }
     let mut sender = http_client(UnixStream::from_std(shared).unwrap()).await;
-    let hello: Hello = get(&mut sender, "/hello").await;
+    let hello: AgentInfo = get(&mut sender, "/hello").await;
     assert_eq!(hello.protocol, PROTOCOL);
 }
 
@@ -127,7 +127,7 @@ async fn new_controller_connection_replaces_the_previous_one() {
         desktop.write_all(&[1; 100_000]).await.unwrap();
         // A second controller connects while the first still holds its connection.
         let mut next = fixture.connect().await;
-        let hello: Hello = get(&mut next, "/hello").await;
+        let hello: AgentInfo = get(&mut next, "/hello").await;
         assert_eq!(hello.protocol, PROTOCOL);
     }
 }
@@ -183,7 +183,7 @@ async fn terminated_agent_removes_its_files_and_processes() {
     let mut fixture = AgentFixture::start().await;
     let mut sender = fixture.connect().await;
     eventually("terminal ready", async || {
-        let hello: Hello = get(&mut sender, "/hello").await;
+        let hello: AgentInfo = get(&mut sender, "/hello").await;
         hello
             .stages
             .iter()

@@ -389,7 +389,7 @@ pub(crate) fn provider(script: &str) -> Provider {
             ..CredentialRules::default()
         },
         egress: Vec::new(),
-        policy: StoragePolicy::Store,
+        storage_policy: StoragePolicy::Store,
     }
 }
 

@@ -2,7 +2,7 @@
 
 use crate::fixture::*;
 use anteroom_wire::{
-    agent::{CliState, Event, Hello, MachineEvent, Screen, SignInEvent, Stage, StageState, ToolEvent, UrlSource},
+    agent::{AgentInfo, CliState, Event, MachineEvent, Screen, SignInEvent, Stage, StageState, ToolEvent, UrlSource},
     provider::SettingsFile,
 };
 
@@ -122,7 +122,7 @@ async fn missing_tool_is_reported_differently_from_an_exited_one() {
         _ => None,
     });
     assert!(why.await.contains("no-such-tool could not be started"));
-    let hello: Hello = get(&mut sender, "/hello").await;
+    let hello: AgentInfo = get(&mut sender, "/hello").await;
     let cli = hello.stages.iter().find(|report| report.stage == Stage::Cli).unwrap();
     assert_ne!(cli.state, StageState::Ready);
     assert!(cli.last_error.as_deref().unwrap().contains("no-such-tool"));

@@ -4,7 +4,7 @@ use crate::fixture::*;
 use anteroom_wire::{
     Base64, Problem,
     agent::{
-        CaptureEvent, CaptureState, Claim, CliState, DeliveredFile, Event, SwitchMethod, ToolEvent, UseCredential,
+        CaptureEvent, CaptureState, ChangeMethod, Claim, CliState, DeliveredFile, Event, ToolEvent, UseCredential,
         UseEvent, UsePurpose,
     },
     provider::{Provider, SettingsFile, StoragePolicy},
@@ -318,7 +318,7 @@ async fn invalid_use_is_rejected_with_all_its_errors() {
     let fixture = AgentFixture::start().await;
     let mut sender = fixture.connect().await;
     let mut claim_request = claim_with_use(UsePurpose::Check, "");
-    claim_request.provider = Provider { policy: StoragePolicy::KeepInMachine, ..claim_request.provider };
+    claim_request.provider = Provider { storage_policy: StoragePolicy::KeepInMachine, ..claim_request.provider };
     claim_request.provider.credential.status_argv = Vec::new();
     let used = claim_request.use_credential.as_mut().unwrap();
     used.argv = shell("true");
@@ -349,7 +349,7 @@ async fn method_change_is_rejected_during_a_credential_use() {
     let claim_request = claim_with_use(UsePurpose::Exec, "echo run >> runs; exec tail -f /dev/null");
     send_claim(&mut sender, &claim_request).await;
     eventually("command started", async || fixture.home("runs").exists().then_some(())).await;
-    let (status, body) = post(&mut sender, "/method", &SwitchMethod { provider: claim_request.provider.clone() }).await;
+    let (status, body) = post(&mut sender, "/method", &ChangeMethod { provider: claim_request.provider.clone() }).await;
     assert_eq!((status.as_u16(), problem(&body).code.as_str()), (400, "malformed"));
     assert_eq!(fs::read_to_string(fixture.home("runs")).unwrap(), "run\n");
 }

@@ -15,7 +15,7 @@ pub(crate) async fn run(config: &Config, json: bool) -> anyhow::Result<ExitCode>
     let report = match Client::new(&config.state_dir).get::<LeakReport>("/api/leaks").await {
         Ok(report) => report,
         Err(ClientError::NoServer { .. }) => {
-            let image = Image::current(&images_dir(config)).ok().map(|image| image.manifest.hash);
+            let image = Image::open_current(&images_dir(config)).ok().map(|image| image.manifest.hash);
             leaks::without_server(config, image).await?
         }
         Err(error @ (ClientError::Api(_) | ClientError::InvalidResponse(_))) => return Err(error.into()),

@@ -12,7 +12,7 @@ use std::{
 };
 
 pub(super) fn run(config: &Config, which: &[String]) -> anyhow::Result<ExitCode> {
-    let (known, mut faults) = (sources(config), Vec::new());
+    let (known, mut errors) = (sources(config), Vec::new());
     let selected: Vec<Result<DescriptorSource, Vec<DescriptorError>>> = if which.is_empty() {
         known.into_values().collect()
     } else {
@@ -21,11 +21,11 @@ pub(super) fn run(config: &Config, which: &[String]) -> anyhow::Result<ExitCode>
     for source in selected {
         match source.and_then(|source| source.provider().map(|provider| (source.origin, provider))) {
             Ok((origin, provider)) => print_line(format_args!("{}: valid ({origin})", provider.id)),
-            Err(found) => faults.extend(found),
+            Err(found) => errors.extend(found),
         }
     }
-    faults.iter().for_each(print_line);
-    Ok(if faults.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    errors.iter().for_each(print_line);
+    Ok(if errors.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// Finds the descriptor by file name or configured id.
@@ -36,8 +36,8 @@ pub(super) fn find(
     let Some(path) = as_file(which) else {
         let (names, unread): (Vec<_>, Vec<_>) = known.iter().partition(|(name, _)| as_file(name).is_none());
         // A directory that cannot be read may contain a descriptor with this id.
-        if let Some((_, Err(faults))) = unread.first() {
-            return Err(faults.clone());
+        if let Some((_, Err(errors))) = unread.first() {
+            return Err(errors.clone());
         }
         let names: Vec<&str> = names.into_iter().map(|(name, _)| name.as_str()).collect();
         let unknown = || {

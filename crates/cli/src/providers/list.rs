@@ -33,13 +33,13 @@ pub(super) async fn run(config: &Config, json: bool) -> anyhow::Result<ExitCode>
 }
 
 fn list_locally(config: &Config) -> anyhow::Result<ProviderList> {
-    let providers = Providers::load(config).map_err(|faults| anyhow::anyhow!(faults.join("\n  ")))?;
-    let image = Image::current(&images_dir(config));
+    let providers = Providers::load(config).map_err(|errors| anyhow::anyhow!(errors.join("\n  ")))?;
+    let image = Image::open_current(&images_dir(config));
     let clis = image.as_ref().map(|image| image.manifest.clis.clone()).unwrap_or_default();
     let mut views: Vec<ProviderView> = providers.iter().map(|provider| provider_view(provider, &clis)).collect();
     if image.is_err() {
         // Without an image no tool is available, whatever its version.
-        for view in views.iter_mut().filter(|view| view.policy != StoragePolicy::Forbidden) {
+        for view in views.iter_mut().filter(|view| view.storage_policy != StoragePolicy::Forbidden) {
             view.unavailable = Some("there is no machine image; build one with: anteroom image build".to_owned());
         }
     }
@@ -68,7 +68,7 @@ fn row(view: &ProviderView) -> [String; 7] {
         view.version.clone().unwrap_or_else(missing),
         view.tested_version.clone().unwrap_or_else(missing),
         methods.collect::<Vec<_>>().join("\n"),
-        wire_name(view.policy),
+        wire_name(view.storage_policy),
         view.unavailable.as_ref().map_or_else(|| "yes".to_owned(), |reason| format!("no: {reason}")),
     ]
 }

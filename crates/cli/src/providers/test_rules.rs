@@ -27,8 +27,8 @@ pub(super) fn run(config: &Config, arguments: &TestArguments) -> anyhow::Result<
     let found = source.and_then(|source| source.provider().map(|provider| (source, provider)));
     let (source, provider) = match found {
         Ok(found) => found,
-        Err(faults) => {
-            faults.iter().for_each(print_line);
+        Err(errors) => {
+            errors.iter().for_each(print_line);
             return Ok(ExitCode::FAILURE);
         }
     };

@@ -5,7 +5,7 @@ use crate::{
     clock::{self, rfc3339},
     session::{context::SessionContext, timeline::entry},
 };
-use anteroom_store::{CredentialRow, Health, HealthUpdate, MessageSubject, StoreError};
+use anteroom_store::{CredentialRow, Health, HealthUpdate, Regarding, StoreError};
 use anteroom_wire::TimelineKind;
 use anteroom_wire::webhook::{CREDENTIAL_EXPIRING, CREDENTIAL_NEEDS_AUTH};
 use serde_json::json;
@@ -50,14 +50,14 @@ async fn report_expiry(context: &SessionContext, row: &CredentialRow, now: clock
             format!("It expires at {}, according to its file.", rfc3339(expires_at)),
         )
     };
-    let messages = context.outbox.messages(&[(kind, MessageSubject::Credential(row.id.clone()))]);
+    let messages = context.outbox.messages(&[(kind, Regarding::Credential(row.id.clone()))]);
     let update = HealthUpdate {
         credential: &row.id,
         revision: row.revision,
         health,
         detail: &detail,
         checked_at_ms: None,
-        messages: &messages,
+        webhook_messages: &messages,
     };
     if context.store.set_health(&update).await? {
         tracing::info!(outcome = "credential_expires", credential = %row.id, health = health.as_str(), detail, "credential expires");

@@ -19,7 +19,7 @@ pub fn credential_meta(context: &SessionContext, row: &CredentialRow) -> Credent
         session: row.session.clone(),
         stored_at: rfc3339(row.stored_at_ms),
         files: row.files.clone(),
-        policy: row.retention.policy(),
+        storage_policy: row.retention.storage_policy(),
         deliver_until: row.retention.until_ms().map(rfc3339),
         health,
         health_detail,

@@ -49,7 +49,7 @@ type ProblemWithDetail = (Problem, String);
 /// [`DialFailure`], within the machine's `connect_ms_max` and `greeting_ms_max`.
 pub async fn dial(machine: &ExternalMachine) -> Result<PrefixedStream<Box<dyn Duplex>>, DialFailure> {
     let started = Instant::now();
-    open(machine).await.map_err(|(problem, detail)| {
+    connect_and_read_greeting(machine).await.map_err(|(problem, detail)| {
         let after_ms = millis(started.elapsed());
         tracing::warn!(
             outcome = "external_unreachable", machine = machine.name, address = %machine.desktop,
@@ -59,7 +59,9 @@ pub async fn dial(machine: &ExternalMachine) -> Result<PrefixedStream<Box<dyn Du
     })
 }
 
-async fn open(machine: &ExternalMachine) -> Result<PrefixedStream<Box<dyn Duplex>>, ProblemWithDetail> {
+async fn connect_and_read_greeting(
+    machine: &ExternalMachine,
+) -> Result<PrefixedStream<Box<dyn Duplex>>, ProblemWithDetail> {
     let stream = connect(machine).await?;
     let greeting_ms_max = machine.greeting_ms_max;
     let greeting = async {

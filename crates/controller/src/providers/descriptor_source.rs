@@ -143,7 +143,7 @@ impl DescriptorSource {
 
     /// Adds the errors of a deserialized descriptor, except those of keys that are already reported.
     fn validate(&self, provider: &Provider, reported: &BTreeSet<String>, errors: &mut Vec<DescriptorError>) {
-        let messages = provider.faults();
+        let messages = provider.errors();
         // An error that a method inherits is reported once, at the key that has it.
         let is_inherited = |message: &str| {
             let (method, rest) = split_method(message);
@@ -206,7 +206,7 @@ fn placeholder(key: &str, number: usize) -> Option<Value> {
     })
 }
 
-/// Splits a message of [`Provider::faults`] into the method that it is about, if any, and the rest.
+/// Splits a message of [`Provider::errors`] into the method that it is about, if any, and the rest.
 fn split_method(message: &str) -> (Option<&str>, &str) {
     match message.strip_prefix("methods.").and_then(|rest| rest.split_once(": ")) {
         Some((method, rest)) => (Some(method), rest),
@@ -214,7 +214,7 @@ fn split_method(message: &str) -> (Option<&str>, &str) {
     }
 }
 
-/// The path at the beginning of a message of [`Provider::faults`]; empty if there is none.
+/// The path at the beginning of a message of [`Provider::errors`]; empty if there is none.
 fn path_of(message: &str) -> String {
     let (method, rest) = split_method(message);
     let prefix = method.map_or_else(String::new, |method| format!("methods.{method}"));
@@ -319,7 +319,7 @@ credential = { paths = [\"x\"], required = [\"/x\"] }
             "x.toml:17: credential.paths[1] \"/y\" must be below",
             "x.toml:16: credential.required is empty",
         ] {
-            assert!(all.iter().any(|fault| fault.starts_with(expected)), "{expected} is not in:\n{}", all.join("\n"));
+            assert!(all.iter().any(|error| error.starts_with(expected)), "{expected} is not in:\n{}", all.join("\n"));
         }
         assert!(errors("").len() >= 9, "an empty descriptor has all keys missing: {:?}", errors(""));
     }
@@ -336,7 +336,7 @@ credential = { paths = [\"x\"], required = [\"/x\"] }
             "[providers.x]: credential.required[0]: invalid type",
             "[providers.x]: lanes[0]: unknown variant",
         ] {
-            assert!(all.iter().any(|fault| fault.starts_with(expected)), "{expected} is not in:\n{}", all.join("\n"));
+            assert!(all.iter().any(|error| error.starts_with(expected)), "{expected} is not in:\n{}", all.join("\n"));
         }
         assert_eq!(all.len(), 4, "{all:?}");
     }

@@ -9,8 +9,8 @@ use std::collections::BTreeMap;
 /// The view of a provider. `clis` are the tools in the machine image (name → version).
 pub fn provider_view(provider: &Provider, clis: &BTreeMap<String, String>) -> ProviderView {
     let version = clis.get(&provider.cli).cloned();
-    let unavailable = if provider.policy == StoragePolicy::Forbidden {
-        Some(provider.policy.sentence().to_owned())
+    let unavailable = if provider.storage_policy == StoragePolicy::Forbidden {
+        Some(provider.storage_policy.sentence().to_owned())
     } else if version.is_none() {
         Some(format!("the machine image has no {}", provider.cli))
     } else {
@@ -21,8 +21,8 @@ pub fn provider_view(provider: &Provider, clis: &BTreeMap<String, String>) -> Pr
         name: provider.name.clone(),
         version,
         lanes: provider.lanes.clone(),
-        policy: provider.policy,
-        policy_sentence: provider.policy.sentence().to_owned(),
+        storage_policy: provider.storage_policy,
+        policy_sentence: provider.storage_policy.sentence().to_owned(),
         methods: methods(provider),
         available: unavailable.is_none(),
         tested_version: provider.tested_version.clone(),

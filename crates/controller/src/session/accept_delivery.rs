@@ -100,7 +100,7 @@ async fn complete_session(
             retention: validated.retention,
             expires_at_ms: validated.expires_at_ms,
         },
-        messages: &messages,
+        webhook_messages: &messages,
         at_ms: clock::now(),
     };
     let replaced = if renews.is_some() { ", replacing the earlier one" } else { "" };

@@ -16,7 +16,7 @@ use anteroom_machine::Channels;
 use anteroom_store::{Change, Expect, SessionRow, Transition};
 use anteroom_wire::{
     Problem, SessionId, TimelineKind,
-    agent::{SignIn, ChangeMethod},
+    agent::{ChangeMethod, SignIn},
     provider::{MethodName, Provider},
 };
 use serde_json::json;

@@ -187,7 +187,10 @@ impl Lifecycle {
         if !self.has_machine() {
             return self.enter(Phase::Finished, vec![closing, Command::Record(Entry::EgressTotals)]);
         }
-        self.enter(Phase::DrainingDelivery { then: AfterDrain::Finish(why) }, vec![closing, Command::StopAwaitingDeliveries])
+        self.enter(
+            Phase::DrainingDelivery { then: AfterDrain::Finish(why) },
+            vec![closing, Command::StopAwaitingDeliveries],
+        )
     }
 
     fn server_stopping(&mut self, phase: Phase) -> Vec<Command> {

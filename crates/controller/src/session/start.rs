@@ -123,10 +123,10 @@ async fn purpose(
         let detail = format!("renews: {id} is a credential of {}", credential.provider);
         return Err(ApiError::new(Problem::Malformed, detail));
     }
-    if provider.policy == StoragePolicy::KeepInMachine {
+    if provider.storage_policy == StoragePolicy::KeepInMachine {
         return Err(ApiError::new(
             Problem::ForbiddenByPolicy,
-            format!("{}: {}", provider.id, provider.policy.sentence()),
+            format!("{}: {}", provider.id, provider.storage_policy.sentence()),
         ));
     }
     Ok(SessionPurpose::SignIn { renews: Some(id) })
@@ -157,10 +157,10 @@ fn check_request(launcher: &Launcher, request: &StartRequest) -> Result<(Provide
     let provider = launcher.providers.get(&id).ok_or_else(|| {
         ApiError::new(Problem::UnknownProvider, format!("{id} is not one of {}", launcher.providers.names()))
     })?;
-    if provider.policy == StoragePolicy::Forbidden {
+    if provider.storage_policy == StoragePolicy::Forbidden {
         return Err(ApiError::new(
             Problem::ForbiddenByPolicy,
-            format!("{}: {}", provider.id, provider.policy.sentence()),
+            format!("{}: {}", provider.id, provider.storage_policy.sentence()),
         ));
     }
     let requested = request.method.as_deref().unwrap_or(provider.method.as_str());

@@ -212,7 +212,7 @@ impl Supervisor {
                 None => {
                     tokio::select! {
                         biased;
-                        event = self.next() => event,
+                        event = self.next_event() => event,
                         event = &mut deadline => {
                             // It stays overdue until the end is written, so the event repeats at intervals.
                             deadline.set(deadline_passed(recheck_every));

@@ -7,7 +7,7 @@
 //! ```
 //!
 //! - An entry has the time at which it was appended, and the entries of a session stay in order. Code that writes to the
-//!   timeline without the buffer (a transition, which is one transaction with its entry) first calls [`Timeline::flush`].
+//!   timeline without the buffer (a transition, which is one transaction with its entry) first calls [`Timeline::wait_written`].
 //! - A server that stops writes the buffered entries within its drain limit. A killed server (SIGKILL, power loss) loses them.
 //!   While the database works these are the entries of the last milliseconds.
 //! - Events of an agent bypass the buffer ([`Timeline::append_durably`]): the agent keeps them until they are written.
@@ -41,7 +41,7 @@ pub struct Timeline {
     pub rejections: Arc<RejectionAggregator>,
     /// The sessions whose subscribers are notified.
     pub sessions: Arc<SessionRegistry>,
-    /// How long [`Timeline::append`] and [`Timeline::flush`] wait for the database.
+    /// How long [`Timeline::append`] and [`Timeline::wait_written`] wait for the database.
     pub wait_limit: Duration,
     /// The interval in which repeated rejections are counted.
     pub rejection_interval: Duration,
@@ -82,7 +82,7 @@ impl Timeline {
     /// The database cannot be written; nothing was written.
     pub async fn append_durably(&self, session: &SessionId, entry: NewTimelineEntry) -> Result<(), StoreError> {
         log_entry(session, &entry);
-        self.flush(session).await;
+        self.wait_written(session).await;
         self.store.append_entry(session, entry).await?;
         self.notify(session);
         Ok(())

@@ -35,7 +35,7 @@ fn assemble(
         None => context.providers.resolved(&row.provider, row.method.as_ref()).map(Arc::new),
     };
     let provider = provider.as_deref();
-    let policy = provider.map_or(StoragePolicy::Store, |provider| provider.policy);
+    let storage_policy = provider.map_or(StoragePolicy::Store, |provider| provider.storage_policy);
     let progress = state.map(|state| &state.progress);
     let sign_in = state.filter(|_| row.is_active()).map(sign_in).unwrap_or_default();
     let signing_in = row.purpose.credential_use().is_none() && state.is_some_and(signing_in);
@@ -70,8 +70,8 @@ fn assemble(
         },
         return_url: row.return_url.clone(),
         credential: credential.map(|row| credential_meta(context, row)),
-        policy,
-        policy_sentence: policy.sentence().to_owned(),
+        storage_policy,
+        policy_sentence: storage_policy.sentence().to_owned(),
         method: provider.map_or_else(String::new, |provider| provider.method.to_string()),
         methods: descriptor.map_or_else(Vec::new, methods),
         renews: row.purpose.renews().cloned(),

@@ -1,4 +1,4 @@
-//! The settings `[webhook]`. All faults are reported at once. The secret file is read only when the server starts, because its
+//! The settings `[webhook]`. All errors are reported at once. The secret file is read only when the server starts, because its
 //! content must not leave the server.
 
 use crate::settings::settings;
@@ -36,22 +36,22 @@ settings! {
 }
 
 impl WebhookSettings {
-    /// Faults other than numbers out of range, one sentence each. Files are not read.
-    pub fn faults(&self) -> Vec<String> {
-        let mut faults = Vec::new();
+    /// Errors other than numbers out of range, one sentence each. Files are not read.
+    pub fn errors(&self) -> Vec<String> {
+        let mut errors = Vec::new();
         match &self.url {
             Some(url) => {
-                faults.extend(Target::parse(url).err().map(|why| format!("webhook.url {why}")));
+                errors.extend(Target::parse(url).err().map(|why| format!("webhook.url {why}")));
                 if self.secret_file.is_none() {
-                    faults.push("webhook.secret_file is missing: messages must be signed".to_owned());
+                    errors.push("webhook.secret_file is missing: messages must be signed".to_owned());
                 }
             }
             None if self.secret_file.is_some() || self.include_credential || self.ca_file.is_some() => {
-                faults.push("webhook.url is missing".to_owned());
+                errors.push("webhook.url is missing".to_owned());
             }
             None => {}
         }
-        faults
+        errors
     }
 }
 
@@ -64,21 +64,21 @@ pub(super) struct Target {
 
 impl Target {
     pub(super) fn parse(url: &str) -> Result<Self, String> {
-        let fault = |why: &str| format!("{why}: it must be an https URL, or an http URL on this host");
-        let uri: Uri = url.parse().map_err(|_| fault("is not a URL"))?;
-        let authority = uri.authority().ok_or_else(|| fault("has no host"))?;
+        let invalid = |why: &str| format!("{why}: it must be an https URL, or an http URL on this host");
+        let uri: Uri = url.parse().map_err(|_| invalid("is not a URL"))?;
+        let authority = uri.authority().ok_or_else(|| invalid("has no host"))?;
         if authority.as_str().contains('@') {
             return Err("contains a user name or password: requests are authenticated by their signature".to_owned());
         }
         let host = authority.host().trim_start_matches('[').trim_end_matches(']');
         if host.is_empty() {
-            return Err(fault("has no host"));
+            return Err(invalid("has no host"));
         }
         match uri.scheme_str() {
             Some("https") => Ok(Self { uri }),
             Some("http") if is_loopback(host) => Ok(Self { uri }),
-            Some("http") => Err(fault("is not encrypted")),
-            Some(_) | None => Err(fault("has an unsupported scheme")),
+            Some("http") => Err(invalid("is not encrypted")),
+            Some(_) | None => Err(invalid("has an unsupported scheme")),
         }
     }
 
@@ -152,10 +152,10 @@ mod tests {
     #[test]
     fn a_webhook_needs_both_a_url_and_a_secret_file() {
         let none = WebhookSettings::default();
-        assert_eq!(none.faults(), Vec::<String>::new());
+        assert_eq!(none.errors(), Vec::<String>::new());
         let half = WebhookSettings { url: Some("https://a.example/".into()), ..none.clone() };
-        assert!(half.faults()[0].contains("webhook.secret_file"));
+        assert!(half.errors()[0].contains("webhook.secret_file"));
         let other = WebhookSettings { include_credential: true, ..none };
-        assert!(other.faults()[0].contains("webhook.url"));
+        assert!(other.errors()[0].contains("webhook.url"));
     }
 }

@@ -12,8 +12,8 @@
 
 #[path = "demo_cli/callback.rs"]
 mod callback;
-#[path = "demo_cli/credentials.rs"]
-mod credentials;
+#[path = "demo_cli/credential_file.rs"]
+mod credential_file;
 #[path = "demo_cli/http_client.rs"]
 mod http_client;
 #[path = "demo_cli/login.rs"]
@@ -25,7 +25,7 @@ mod page;
 #[path = "demo_cli/query.rs"]
 mod query;
 
-use credentials::Credentials;
+use credential_file::Credentials;
 use login::Login;
 use std::{
     io::Write,
@@ -104,7 +104,7 @@ async fn main() -> ExitCode {
         Command::Version => print_line(&format!("anteroom-demo {}", env!("CARGO_PKG_VERSION"))),
         Command::Login { issuer, wait_s_max } => return sign_in(issuer, wait_s_max).await,
         Command::Status => return status(),
-        Command::Logout => match credentials::remove() {
+        Command::Logout => match credential_file::remove() {
             Ok(true) => print_line("signed out"),
             Ok(false) => print_line("not signed in"),
             Err(error) => return failed(&error.to_string()),

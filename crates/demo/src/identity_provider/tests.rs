@@ -23,7 +23,7 @@ impl Drop for TestProvider {
 
 impl TestProvider {
     async fn new() -> Self {
-        Self::serve(DemoIdp::new(DEMO_ISSUER, DemoSettings::default())).await
+        Self::serve(DemoIdp::new(DEMO_ISSUER, DemoLimits::default())).await
     }
 
     async fn serve(idp: DemoIdp) -> Self {
@@ -221,7 +221,7 @@ async fn metadata_names_the_endpoints_of_the_issuer() {
 
 #[tokio::test]
 async fn fixed_tokens_are_issued_unchanged() {
-    let idp = DemoIdp::new(DEMO_ISSUER, DemoSettings::default());
+    let idp = DemoIdp::new(DEMO_ISSUER, DemoLimits::default());
     let provider = TestProvider::serve(
         idp.with_fixed_tokens(Secret::new("demo_at_canary".into()), Secret::new("demo_rt_canary".into())),
     )
@@ -235,7 +235,7 @@ async fn fixed_tokens_are_issued_unchanged() {
 
 #[tokio::test]
 async fn entries_and_body_size_are_bounded() {
-    let idp = DemoIdp::new(DEMO_ISSUER, DemoSettings { entries_max: 3, ..DemoSettings::default() });
+    let idp = DemoIdp::new(DEMO_ISSUER, DemoLimits { entries_max: 3, ..DemoLimits::default() });
     let provider = TestProvider::serve(idp).await;
     for _ in 0..3 {
         assert_eq!(provider.get(&authorize_path(&[])).await.status(), StatusCode::OK);

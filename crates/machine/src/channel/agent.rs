@@ -3,7 +3,7 @@
 use anteroom_wire::{
     ProblemBody,
     agent::{
-        Claim, Claimed, DESKTOP_AUTHORITY, Hello, Input, OpenUrl, Paste, PasteResult, Screen, SignIn, SwitchMethod,
+        AgentInfo, ChangeMethod, Claim, Claimed, DESKTOP_AUTHORITY, Input, OpenUrl, Paste, PasteResult, Screen, SignIn,
         TERMINAL_AUTHORITY, TERMINAL_COLS_HEADER, TERMINAL_ID_HEADER, TERMINAL_ROWS_HEADER, TerminalSize,
     },
     channel::{CONNECTION_WINDOW_BYTES, FRAME_BYTES_MAX, SEND_BUFFER_BYTES, STREAM_WINDOW_BYTES},
@@ -173,7 +173,7 @@ impl AgentClient {
     ///
     /// # Errors
     /// See [`AgentError`].
-    pub async fn hello(&self) -> Result<Hello, AgentError> {
+    pub async fn hello(&self) -> Result<AgentInfo, AgentError> {
         self.get("GET /hello", "/hello").await
     }
 
@@ -224,8 +224,8 @@ impl AgentClient {
     ///
     /// # Errors
     /// See [`AgentError`].
-    pub async fn switch_method(&self, switch: &SwitchMethod) -> Result<(), AgentError> {
-        self.post("POST /method", "/method", switch, self.limits.tool_ms_max).await.map(drop)
+    pub async fn change_method(&self, change: &ChangeMethod) -> Result<(), AgentError> {
+        self.post("POST /method", "/method", change, self.limits.tool_ms_max).await.map(drop)
     }
 
     /// `POST /input`.

@@ -66,7 +66,7 @@ pub async fn build(
     let images = store.images().map_err(io_error(BuildStep::Check))?;
     let existing = images.into_iter().find(|image| image.manifest.inputs_sha256 == inputs.image);
     let is_current =
-        |image: &Image| Image::current(&settings.dir).is_ok_and(|current| current.manifest == image.manifest);
+        |image: &Image| Image::open_current(&settings.dir).is_ok_and(|current| current.manifest == image.manifest);
     if let Some(image) = existing.filter(|image| !settings.refresh && is_current(image)) {
         progress(BuildProgress::at(BuildStep::Publish, 1.0, "nothing has changed"));
         return Ok(BuildOutcome { image, unchanged: true, removed: 0 });

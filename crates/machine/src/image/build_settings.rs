@@ -23,7 +23,7 @@ pub struct BuildSettings {
     pub step_ms_max: u64,
     /// Compression level of the root file system, 1 to 22 (zstd).
     pub squash_level: u32,
-    /// Command-line tools in addition to the recipe's; one with the same name replaces it. [`Cli::faults`] must be empty.
+    /// Command-line tools in addition to the recipe's; one with the same name replaces it. [`Cli::errors`] must be empty.
     pub extra_clis: Vec<Cli>,
     /// Debian packages in addition to the recipe's, each a tool whose program has the package's name.
     pub extra_packages: Vec<String>,

@@ -51,7 +51,7 @@ pub struct Cli {
 
 impl Cli {
     /// Everything that is wrong with the entry; empty if it is valid.
-    pub fn faults(&self) -> Vec<String> {
+    pub fn errors(&self) -> Vec<String> {
         let plain = |name: &str| {
             !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
         };
@@ -240,7 +240,7 @@ mod tests {
         let mut extra = recipe.clis[0].clone();
         extra.version = "9.9.9".to_owned();
         extra.package = "@openai/codex@9.9.9".to_owned();
-        assert_eq!(extra.faults(), Vec::<String>::new());
+        assert_eq!(extra.errors(), Vec::<String>::new());
         let other = Cli { name: "acme".to_owned(), ..extra.clone() };
         recipe.add(&[extra.clone(), other], &["gh".to_owned()]);
         assert!(recipe.packages.iter().any(|name| name == "gh"));
@@ -255,7 +255,7 @@ mod tests {
             executable: "/etc/passwd".to_owned(),
             ..extra
         };
-        assert_eq!(bad.faults().len(), 5, "{:?}", bad.faults());
+        assert_eq!(bad.errors().len(), 5, "{:?}", bad.errors());
     }
 
     #[test]
@@ -282,7 +282,7 @@ mod tests {
         let providers = providers();
         let installed = |tool: &str| tool == "anteroom-demo" || recipe.clis.iter().any(|cli| cli.name == tool);
         for provider in &providers {
-            assert_eq!(provider.faults(), Vec::<String>::new(), "{}", provider.id.as_str());
+            assert_eq!(provider.errors(), Vec::<String>::new(), "{}", provider.id.as_str());
             assert_eq!(provider.argv[0], provider.cli);
         }
         let all: BTreeSet<&str> = providers.iter().map(|provider| provider.cli.as_str()).collect();

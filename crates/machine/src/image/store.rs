@@ -117,7 +117,7 @@ impl ImageStore {
     /// Removes all but the `keep` newest images, except the current one and those that a template or a machine uses.
     /// Returns how many were removed.
     pub(super) fn prune(&self, keep: usize) -> io::Result<usize> {
-        let current = Image::current(&self.dir).ok();
+        let current = Image::open_current(&self.dir).ok();
         let is_current =
             |image: &Image| current.as_ref().is_some_and(|current| current.manifest.hash == image.manifest.hash);
         let mut images = self.images()?;

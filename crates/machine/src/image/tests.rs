@@ -109,7 +109,7 @@ fn file_name_outside_the_image_directory_is_an_error() {
 #[test]
 fn empty_store_has_no_current_image() {
     let dir = tempfile::tempdir().unwrap();
-    assert!(matches!(Image::current(dir.path()), Err(ImageError::None(_))));
+    assert!(matches!(Image::open_current(dir.path()), Err(ImageError::None(_))));
 }
 
 #[test]
@@ -164,6 +164,6 @@ fn make_current_replaces_the_link() {
     let store = open_store(dir.path());
     for image in [&a, &b, &a] {
         store.make_current(image).unwrap();
-        assert_eq!(Image::current(dir.path()).unwrap().manifest.hash, image.manifest.hash);
+        assert_eq!(Image::open_current(dir.path()).unwrap().manifest.hash, image.manifest.hash);
     }
 }

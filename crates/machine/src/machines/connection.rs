@@ -23,7 +23,7 @@ use crate::{
 };
 use anteroom_wire::{
     MachineId,
-    agent::{Hello, PROTOCOL, Stage, StageState},
+    agent::{AgentInfo, PROTOCOL, Stage, StageState},
     channel::ECHO_MS_MAX,
     time::millis,
 };
@@ -261,7 +261,7 @@ impl Connector {
         &self,
         first_wait: Duration,
         timings: &mut Timings,
-    ) -> Result<(AgentClient, Hello), Option<ConnectError>> {
+    ) -> Result<(AgentClient, AgentInfo), Option<ConnectError>> {
         // If the queue is full, only an attempt count is lost.
         let report_attempt = |error: &ConnectError| {
             let event = Event::StageAttempted { stage: Stage::Channel, error: Some(error.to_string()) };
@@ -306,7 +306,7 @@ impl Connector {
 }
 
 /// The expected and the reported version or image, if they differ.
-fn mismatch(hello: &Hello, image_hash: &str) -> Option<(String, String)> {
+fn mismatch(hello: &AgentInfo, image_hash: &str) -> Option<(String, String)> {
     if hello.protocol != PROTOCOL {
         let text = |protocol: u32| format!("agent protocol {protocol}");
         return Some((text(PROTOCOL), text(hello.protocol)));
@@ -316,7 +316,7 @@ fn mismatch(hello: &Hello, image_hash: &str) -> Option<(String, String)> {
 
 /// The first required stage that is not up, with its last error. The tool starts only after a claim. In a claimed machine the
 /// user may close the browser or the terminal, so only the display is required.
-pub(crate) fn first_missing_stage(hello: &Hello) -> Option<(Stage, Option<String>)> {
+pub(crate) fn first_missing_stage(hello: &AgentInfo) -> Option<(Stage, Option<String>)> {
     let is_required = |stage: Stage| match stage {
         Stage::Cli => false,
         Stage::WindowManager | Stage::Terminal | Stage::Browser => hello.claimed.is_none(),

@@ -168,7 +168,7 @@ impl Driver {
     }
 
     fn apply(&self, event: Event) -> bool {
-        let next = self.state.borrow().on(event);
+        let next = self.state.borrow().handle_event(event);
         match next {
             Ok(next) => {
                 tracing::debug!(machine = %self.id, state = next.name(), "machine state changed");

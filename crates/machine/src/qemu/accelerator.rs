@@ -163,7 +163,7 @@ pub async fn probe(
 ) -> Result<AcceleratorReport, ProbeError> {
     let program = &settings.qemu_program;
     let version =
-        super::version(program).await.map_err(|source| ProbeError::Qemu { program: program.clone(), source })?;
+        super::version_line(program).await.map_err(|source| ProbeError::Qemu { program: program.clone(), source })?;
     let key = format!("{version}|{image_hash}|{}|{}|{}", host_kernel(), boot_id(), describe(&cannot_open_kvm()));
     if let Some(report) = cached(&settings.cache_dir, &key) {
         return Ok(report);

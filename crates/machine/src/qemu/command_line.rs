@@ -2,7 +2,7 @@
 
 use super::{Accelerator, Hardware, KernelCommandLine};
 use crate::spec::{AGENT_SOCKET, Descriptor, HOST_SOCKET, InheritedFd, Qmp, Spec, SpecError};
-use anteroom_wire::channel::{AGENT_PORT, CONTROLLER_PORT};
+use anteroom_wire::channel::{AGENT_SERVER_PORT, CONTROLLER_SERVER_PORT};
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
@@ -132,7 +132,7 @@ impl QemuCommandLine {
         push(args, "-chardev", format!("socket,id=console,fd={CONSOLE_FD}"));
         push(args, "-serial", "chardev:console");
         push(args, "-device", "virtio-serial-device,id=channels");
-        for (id, fd, port) in [("agent", AGENT_FD, AGENT_PORT), ("host", HOST_FD, CONTROLLER_PORT)] {
+        for (id, fd, port) in [("agent", AGENT_FD, AGENT_SERVER_PORT), ("host", HOST_FD, CONTROLLER_SERVER_PORT)] {
             push(args, "-chardev", format!("socket,id={id},fd={fd},server=on,wait=off"));
             push(args, "-device", format!("virtserialport,id={id}-port,chardev={id},name={port}"));
         }
@@ -215,7 +215,7 @@ mod tests {
     #[test]
     fn both_ports_have_the_names_that_the_agent_opens() {
         let spec = command_line(boot("/k"), Ram::Shared("/r".into()), Hardware::default()).spec().unwrap();
-        for (id, name) in [("agent", AGENT_PORT), ("host", CONTROLLER_PORT)] {
+        for (id, name) in [("agent", AGENT_SERVER_PORT), ("host", CONTROLLER_SERVER_PORT)] {
             let port = options(&spec.args, "-device", &format!("virtserialport,id={id}-port"));
             assert!(port.contains(&format!("name={name}")), "{port:?}");
         }

@@ -205,8 +205,9 @@ impl Template {
         let began = Instant::now();
         settings.hardware.check()?;
         let program = &settings.qemu_program;
-        let qemu_version =
-            super::version(program).await.map_err(|source| TemplateError::Qemu { program: program.clone(), source })?;
+        let qemu_version = super::version_line(program)
+            .await
+            .map_err(|source| TemplateError::Qemu { program: program.clone(), source })?;
         let manifest = TemplateManifest {
             format: FORMAT,
             image_hash: image.manifest.hash.clone(),

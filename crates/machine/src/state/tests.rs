@@ -12,7 +12,7 @@ fn channels() -> Channels {
         let (ours, _theirs) = tokio::io::duplex(1024);
         AgentClient::handshake(ours, crate::CallLimits::default(), std::time::Duration::from_secs(1)).await.unwrap().0
     });
-    let hello = Hello {
+    let hello = AgentInfo {
         protocol: PROTOCOL,
         agent_version: String::new(),
         image_hash: String::new(),
@@ -58,7 +58,7 @@ fn lost() -> Event {
 
 /// The next state or the rejection, as short text.
 fn outcome(state: &State, event: Event) -> String {
-    match state.on(event) {
+    match state.handle_event(event) {
         Ok(State::Waiting { stage, last_error, attempts }) => format!("waiting {stage:?} {last_error:?} {attempts}"),
         Ok(State::Stopping { reason }) => format!("stopping {}", reason.name()),
         Ok(State::Exited { reason }) => format!("exited {reason:?}"),
@@ -121,15 +121,16 @@ fn attempts_are_counted_per_stage() {
 fn stop_for_a_ready_timeout_or_a_mismatch_becomes_that_exit_reason() {
     let reason =
         StopReason::NotReady { stage: Stage::Browser, last_error: Some("x".into()), attempts: 9, elapsed_ms: 60_000 };
-    let state = State::Requested.on(Event::StopRequested(reason)).unwrap();
-    let state = state.on(removed_event()).unwrap();
+    let state = State::Requested.handle_event(Event::StopRequested(reason)).unwrap();
+    let state = state.handle_event(removed_event()).unwrap();
     let State::Removed { reason, .. } = state else { panic!("{state:?}") };
     assert_eq!(
         reason.to_string(),
         "the machine was not ready after 60000 ms: it waited for Browser, 9 attempts, last error: x"
     );
     let reason = StopReason::Mismatch { expected: "image a".into(), found: "image b".into() };
-    let state = State::Cloning.on(Event::StopRequested(reason)).unwrap().on(removed_event()).unwrap();
+    let state =
+        State::Cloning.handle_event(Event::StopRequested(reason)).unwrap().handle_event(removed_event()).unwrap();
     let State::Removed { reason, .. } = state else { panic!("{state:?}") };
     assert_eq!(reason, ExitReason::Mismatch { expected: "image a".into(), found: "image b".into() });
 }
@@ -168,7 +169,7 @@ proptest! {
         for event in events {
             let requested = if let Event::StopRequested(reason) = &event { Some(reason.clone()) } else { None };
             let removes = matches!(event, Event::Removed { .. });
-            match state.on(event) {
+            match state.handle_event(event) {
                 Ok(next) => {
                     prop_assert!(!is_removed, "a removed machine changed its state");
                     if let Some(reason) = requested {

@@ -6,7 +6,7 @@ use anteroom_machine::{
 };
 use anteroom_wire::{
     MachineId,
-    agent::{Hello, PROTOCOL, Stage, StageReport, StageState},
+    agent::{AgentInfo, PROTOCOL, Stage, StageReport, StageState},
     channel::echo_line,
 };
 use bytes::Bytes;
@@ -120,7 +120,7 @@ impl TestHost {
     }
 
     /// Starts a fake agent in the machine's run directory, as soon as that exists.
-    pub(crate) fn agent(&self, id: &MachineId, hello: Hello) -> Arc<Agent> {
+    pub(crate) fn agent(&self, id: &MachineId, hello: AgentInfo) -> Arc<Agent> {
         let (host, response) = watch::channel(String::new());
         let agent = Arc::new(Agent {
             hello: Mutex::new(hello),
@@ -185,7 +185,7 @@ pub(crate) fn processes(dir: &Path) -> (ProcessId, ProcessId) {
     (read(&greeting["keeper"]), read(&greeting["phase"]["process"]))
 }
 
-pub(crate) fn hello(stages: &[(Stage, StageState)]) -> Hello {
+pub(crate) fn hello(stages: &[(Stage, StageState)]) -> AgentInfo {
     let report = |&(stage, state): &(Stage, StageState)| StageReport {
         stage,
         state,
@@ -193,7 +193,7 @@ pub(crate) fn hello(stages: &[(Stage, StageState)]) -> Hello {
         last_error: (state == StageState::Failed).then(|| "no display: exit 1".into()),
         at_ms: 1,
     };
-    Hello {
+    AgentInfo {
         protocol: PROTOCOL,
         agent_version: "test".into(),
         image_hash: IMAGE.into(),
@@ -206,7 +206,7 @@ pub(crate) fn hello(stages: &[(Stage, StageState)]) -> Hello {
 
 /// A fake agent: resync and HTTP/2 on both sockets.
 pub(crate) struct Agent {
-    pub(crate) hello: Mutex<Hello>,
+    pub(crate) hello: Mutex<AgentInfo>,
     /// Stale bytes that are sent before the resync.
     pub(crate) garbage: Mutex<Vec<u8>>,
     break_now: Mutex<CancellationToken>,

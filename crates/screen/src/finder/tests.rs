@@ -2,9 +2,9 @@
 
 use super::*;
 
-fn finder_for(url: &str) -> Finder {
+fn finder_for(url: &str) -> SignInFinder {
     let code = Some(r"one-time code:? +([A-Z0-9]{4}-[A-Z0-9]{4,5})".into());
-    Finder::new(&SignInRules { url: Some(url.into()), code, ..SignInRules::default() }).unwrap()
+    SignInFinder::new(&SignInRules { url: Some(url.into()), code, ..SignInRules::default() }).unwrap()
 }
 
 /// A screen whose cursor has left the text.
@@ -99,7 +99,7 @@ fn a_hyperlink_counts_if_the_pattern_matches_its_start() {
     .to_vec();
     assert_eq!(finder.find(&snapshot).link.as_deref(), Some("https://a.example/authorize?x=1"));
     assert_eq!(finder.find(&snapshot).url, None);
-    let none = Finder::new(&SignInRules::default()).unwrap();
+    let none = SignInFinder::new(&SignInRules::default()).unwrap();
     assert_eq!(none.find(&snapshot), Found::default(), "without a pattern no link is known to be the right one");
 }
 
@@ -155,7 +155,7 @@ fn only_web_addresses_can_be_opened() {
 #[test]
 fn an_invalid_pattern_is_named_in_the_error() {
     let rules = SignInRules { url: Some("(".into()), ..SignInRules::default() };
-    assert!(Finder::new(&rules).is_err_and(|error| error.contains("sign_in.url")));
+    assert!(SignInFinder::new(&rules).is_err_and(|error| error.contains("sign_in.url")));
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use super::{
     Auth,
-    cookies::{self, OPERATOR_COOKIE, VIEWER_COOKIE},
+    cookie_header::{self, OPERATOR_COOKIE, VIEWER_COOKIE},
 };
 use crate::peer::Peer;
 use anteroom_controller::{api_error::ApiError, caller::Caller, clock};
@@ -30,7 +30,7 @@ pub async fn identify(
     if let Some(token) = bearer_token(headers) {
         return find_by_token(auth, token.expose()).await?.ok_or_else(|| Problem::Unauthenticated.into());
     }
-    let cookies = cookies::all(headers);
+    let cookies = cookie_header::parse(headers);
     let session_cookie = session.map(|session| format!("{VIEWER_COOKIE}{session}"));
     let operator = cookies.iter().filter(|(name, _)| *name == OPERATOR_COOKIE);
     let viewer = cookies.iter().filter(|(name, _)| match &session_cookie {

@@ -2,7 +2,7 @@
 
 use super::{
     Auth,
-    cookies::{OPERATOR_COOKIE, VIEWER_COOKIE},
+    cookie_header::{OPERATOR_COOKIE, VIEWER_COOKIE},
 };
 use anteroom_controller::{api_error::ApiError, caller::Caller, clock, random};
 use anteroom_store::{LoginScope, NewCaller, NewLoginToken, Role, SessionRow, Sha256Hex, StoreError};

@@ -1,4 +1,4 @@
-//! Extractors for JSON bodies, queries and path ids. Their errors name the fault without quoting the input.
+//! Extractors for JSON bodies, queries and path ids. Their errors name the error without quoting the input.
 
 use super::error_response::ErrorResponse;
 use anteroom_controller::{api_error::ApiError, caller::Caller, session::context::SessionContext};
@@ -33,14 +33,14 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Json<T> {
                 ApiError::new(Problem::Malformed, "the connection ended within the request body")
             }
         })?;
-        // serde's error text may quote the body, which may be secret: only the position and kind of the fault are returned.
+        // serde's error text may quote the body, which may be secret: only the position and kind of the error are returned.
         serde_json::from_slice(&bytes)
             .map(Self)
-            .map_err(|error| ApiError::new(Problem::Malformed, fault(&error)).into())
+            .map_err(|error| ApiError::new(Problem::Malformed, position_and_kind(&error)).into())
     }
 }
 
-fn fault(error: &serde_json::Error) -> String {
+fn position_and_kind(error: &serde_json::Error) -> String {
     let position = format!("line {}, column {}", error.line(), error.column());
     match error.classify() {
         serde_json::error::Category::Data => {

@@ -1,6 +1,6 @@
 //! `WS …/novnc/websock` and `WS …/terminal`: redeem the ticket, connect to the machine, and copy bytes in both directions.
 
-use super::{extract::session_id, error_response::ErrorResponse, tickets::VIEW_ONLY_PREFIX};
+use super::{error_response::ErrorResponse, extract::session_id, tickets::VIEW_ONLY_PREFIX};
 use crate::{app::App, auth};
 use anteroom_controller::{
     api_error::ApiError,
@@ -34,8 +34,8 @@ const DEFAULT_TERMINAL_SIZE: TerminalSize = TerminalSize { cols: 80, rows: 24 };
 
 /// Connects a viewer to the desktop.
 pub(super) async fn desktop(State(app): State<App>, request: Request) -> Response {
-    let (admitted, upgrade) = match connect(&app, request, TicketPurpose::Desktop).await {
-        Ok(connected) => connected,
+    let (admitted, upgrade) = match admit_viewer(&app, request, TicketPurpose::Desktop).await {
+        Ok(admitted) => admitted,
         Err(response) => return response,
     };
     let AdmittedViewer { session, is_browser, view_only } = admitted;
@@ -50,7 +50,8 @@ pub(super) async fn desktop(State(app): State<App>, request: Request) -> Respons
     let (settings, tasks) = (app.limits.tunnel.clone(), app.tasks.clone());
     anteroom_tunnel::accept(upgrade, &settings, &tasks, move |socket| async move {
         let _viewer = viewer;
-        let mut tunnel = Tunnel::new(app.limits.tunnel.clone(), session.state().machine_close_signal, Arc::clone(&session.activity));
+        let mut tunnel =
+            Tunnel::new(app.limits.tunnel.clone(), session.state().machine_close_signal, Arc::clone(&session.activity));
         if view_only {
             tunnel = tunnel.view_only();
         }
@@ -70,7 +71,7 @@ pub(super) async fn desktop(State(app): State<App>, request: Request) -> Respons
             Ok(stream)
         };
         let report = tunnel.run(socket, connect).await;
-        log_disconnect(&app, &session, RejectedRequest::Desktop, &report);
+        log_disconnect(&app, &session, Socket::Desktop, &report);
     })
 }
 
@@ -94,8 +95,8 @@ fn clamp_size(cols: u16, rows: u16) -> TerminalSize {
 /// Connects a viewer to the terminal.
 pub(super) async fn terminal(State(app): State<App>, request: Request) -> Response {
     let size = requested_size(&request);
-    let (admitted, upgrade) = match connect(&app, request, TicketPurpose::Terminal).await {
-        Ok(connected) => connected,
+    let (admitted, upgrade) = match admit_viewer(&app, request, TicketPurpose::Terminal).await {
+        Ok(admitted) => admitted,
         Err(response) => return response,
     };
     let session = admitted.session;
@@ -103,16 +104,33 @@ pub(super) async fn terminal(State(app): State<App>, request: Request) -> Respon
     let (settings, tasks) = (app.limits.tunnel.clone(), app.tasks.clone());
     anteroom_tunnel::accept(upgrade, &settings, &tasks, move |socket| async move {
         let (control_app, control_session, stream) = (app.clone(), Arc::clone(&session), name.clone());
-        let tunnel = Tunnel::new(app.limits.tunnel.clone(), session.state().machine_close_signal, Arc::clone(&session.activity))
-            .with_control(move |text| handle_control(&control_app, &control_session, &stream, text));
+        let tunnel =
+            Tunnel::new(app.limits.tunnel.clone(), session.state().machine_close_signal, Arc::clone(&session.activity))
+                .with_control(move |text| handle_control(&control_app, &control_session, &stream, text));
         let connect = async { reach_terminal(&app, &session, &name, size).await.map_err(|error| error.body()) };
         let report = tunnel.run(socket, connect).await;
-        log_disconnect(&app, &session, RejectedRequest::Terminal, &report);
+        log_disconnect(&app, &session, Socket::Terminal, &report);
     })
 }
 
+/// The WebSocket of a viewer.
+#[derive(Debug, Clone, Copy)]
+enum Socket {
+    Desktop,
+    Terminal,
+}
+
+impl Socket {
+    fn rejected_request(self) -> RejectedRequest {
+        match self {
+            Self::Desktop => RejectedRequest::Desktop,
+            Self::Terminal => RejectedRequest::Terminal,
+        }
+    }
+}
+
 /// Logs the end of a connection and records it on the timeline: as a rejection if the machine was never connected.
-fn log_disconnect(app: &App, session: &ActiveSession, socket: RejectedRequest, report: &TunnelReport) {
+fn log_disconnect(app: &App, session: &ActiveSession, socket: Socket, report: &TunnelReport) {
     let end = format!("{:?}", report.end);
     let (reason, detail) = match &report.end {
         TunnelEnd::ConnectFailed(body) | TunnelEnd::ViewerProtocolError(body) => {
@@ -130,7 +148,12 @@ fn log_disconnect(app: &App, session: &ActiveSession, socket: RejectedRequest, r
     );
     if !report.connected {
         if let Some(problem) = reason.and_then(Problem::from_code) {
-            record_rejection(&app.timeline, &session.id, socket, &ApiError::new(problem, detail.unwrap_or_default()));
+            record_rejection(
+                &app.timeline,
+                &session.id,
+                socket.rejected_request(),
+                &ApiError::new(problem, detail.unwrap_or_default()),
+            );
         }
         // A viewer that closed the socket before the machine was connected is not recorded.
         return;
@@ -140,12 +163,8 @@ fn log_disconnect(app: &App, session: &ActiveSession, socket: RejectedRequest, r
         "end": end, "reason": reason, "detail": detail,
     });
     let kind = match socket {
-        RejectedRequest::Terminal => TimelineKind::TerminalDisconnected,
-        RejectedRequest::Desktop
-        | RejectedRequest::DesktopTicket
-        | RejectedRequest::TerminalTicket
-        | RejectedRequest::Delivery
-        | RejectedRequest::UnauthorizedDelivery => TimelineKind::ViewerDisconnected,
+        Socket::Terminal => TimelineKind::TerminalDisconnected,
+        Socket::Desktop => TimelineKind::ViewerDisconnected,
     };
     app.timeline.append_in_background(&session.id, entry(kind, "A viewer's connection ended.").data(data));
 }
@@ -186,7 +205,7 @@ struct AdmittedViewer {
 }
 
 /// Redeems the ticket and finds the active session. An error is returned as the response for this client.
-async fn connect(
+async fn admit_viewer(
     app: &App,
     request: Request,
     purpose: TicketPurpose,

@@ -60,7 +60,7 @@ async fn run(operations: Vec<Operation>) {
                 assert_eq!(leased.map(|leased| leased.number), content.as_ref().map(|_| leases));
             }
             Operation::Rotate => {
-                for (id, sealed) in fixture.store.sealed_with(fixture.ring.current(), 10).await.unwrap() {
+                for (id, sealed) in fixture.store.sealed_with(fixture.ring.current_key_id(), 10).await.unwrap() {
                     let again = fixture.ring.rewrap(&sealed).unwrap();
                     assert!(fixture.store.replace_sealed(&id, &sealed, &again).await.unwrap());
                 }

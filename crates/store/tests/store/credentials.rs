@@ -128,7 +128,7 @@ async fn a_completion_that_fails_halfway_stores_nothing() {
             retention: anteroom_store::Retention::UntilDeleted,
             expires_at_ms: None,
         },
-        messages: &[],
+        webhook_messages: &[],
         at_ms: NOW,
     };
     fixture.store.complete_with_credential(&completion, entry(TimelineKind::Completed)).await.unwrap_err();
@@ -217,7 +217,7 @@ async fn rotation_rewraps_every_record_and_frees_the_old_key() {
     assert!(fixture.store.has_sealed_credentials().await.unwrap());
 
     let ring = KeyRing::rotate(&fixture.directory.path().join("keys.json")).unwrap();
-    let old = fixture.ring.current();
+    let old = fixture.ring.current_key_id();
     assert_eq!(fixture.store.keys_in_use().await.unwrap(), [old]);
     for (id, sealed) in fixture.store.sealed_with(old, 10).await.unwrap() {
         let again = ring.rewrap(&sealed).unwrap();
@@ -227,7 +227,7 @@ async fn rotation_rewraps_every_record_and_frees_the_old_key() {
             "the old bytes were already replaced"
         );
     }
-    assert_eq!(fixture.store.keys_in_use().await.unwrap(), [ring.current()]);
+    assert_eq!(fixture.store.keys_in_use().await.unwrap(), [ring.current_key_id()]);
     assert_eq!(fixture.store.sealed_with(old, 10).await.unwrap(), []);
     let sealed = fixture.store.read_back(&credential).await.unwrap().unwrap();
     let binding = Binding { record: &credential, owner: &row.owner, provider: &row.provider, session: &row.id };

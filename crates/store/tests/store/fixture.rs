@@ -150,7 +150,7 @@ impl StoreFixture {
                 retention: Retention::UntilDeleted,
                 expires_at_ms: None,
             },
-            messages: &[],
+            webhook_messages: &[],
             at_ms: NOW + 5,
         };
         self.store.complete_with_credential(&completion, entry(TimelineKind::Completed)).await.unwrap()

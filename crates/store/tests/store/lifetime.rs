@@ -57,7 +57,7 @@ impl StoreFixture {
             generation: 1,
             agent_token: &Sha256Hex::of(TOKEN),
             credential: NewCredential { id, sealed: &sealed, files: &files, retention, expires_at_ms: Some(NOW + 100) },
-            messages: &[],
+            webhook_messages: &[],
             at_ms: NOW + 50,
         };
         self.store.complete_with_credential(&completion, entry(TimelineKind::Completed)).await.unwrap()
@@ -86,7 +86,7 @@ impl StoreFixture {
                 retention: Retention::UntilDeleted,
                 expires_at_ms: None,
             },
-            messages: &[],
+            webhook_messages: &[],
             at_ms: NOW + 60,
         };
         let entry = |revisions: Revisions| entry(TimelineKind::CredentialRefreshed).data(json!(revisions.stored));
@@ -174,7 +174,7 @@ async fn a_renewal_keeps_the_id_and_erases_the_old_bytes() {
         health: Health::NeedsAuth,
         detail: "It said: no.",
         checked_at_ms: Some(NOW + 40),
-        messages: &[],
+        webhook_messages: &[],
     };
     assert!(fixture.store.set_health(&update).await.unwrap());
     let row = fixture.renewing(&id).await;
@@ -251,7 +251,7 @@ async fn a_credential_use_refreshes_repeatedly_and_then_completes() {
         generation: 1,
         agent_token: &token,
         exit_code: 137,
-        messages: &[],
+        webhook_messages: &[],
         at_ms: NOW + 70,
     };
     let guess = Sha256Hex::of(b"guess");
@@ -304,15 +304,21 @@ async fn an_operation_for_another_purpose_is_rejected_without_effect() {
         generation: 1,
         agent_token: &token,
         exit_code: 0,
-        messages: &[],
+        webhook_messages: &[],
         at_ms: NOW,
     };
     fixture.store.complete_use(&over, entry(TimelineKind::Completed)).await.unwrap_err();
     let sealed = fixture.seal(&uses, &id, b"two");
     let credential =
         NewCredential { id: &id, sealed: &sealed, files: &[], retention: Retention::UntilDeleted, expires_at_ms: None };
-    let completion =
-        Completion { session: &uses.id, generation: 1, agent_token: &token, credential, messages: &[], at_ms: NOW };
+    let completion = Completion {
+        session: &uses.id,
+        generation: 1,
+        agent_token: &token,
+        credential,
+        webhook_messages: &[],
+        at_ms: NOW,
+    };
     fixture.store.complete_with_credential(&completion, entry(TimelineKind::Completed)).await.unwrap_err();
     for row in [signs_in, uses] {
         assert_eq!(fixture.store.session(&row.id).await.unwrap(), Some(row));
@@ -331,8 +337,14 @@ async fn every_purpose_and_every_health_reads_back() {
     }
     for health in Health::ALL.iter().copied() {
         let detail = "x".repeat(3_000);
-        let update =
-            HealthUpdate { credential: &id, revision: 1, health, detail: &detail, checked_at_ms: None, messages: &[] };
+        let update = HealthUpdate {
+            credential: &id,
+            revision: 1,
+            health,
+            detail: &detail,
+            checked_at_ms: None,
+            webhook_messages: &[],
+        };
         assert!(fixture.store.set_health(&update).await.unwrap());
         let row = fixture.store.credential(&id).await.unwrap().unwrap();
         assert_eq!((row.health, row.checked_at_ms), (health, NOW + 5), "the tool was not asked");
@@ -359,7 +371,7 @@ async fn expiring_credentials_are_listed_until_their_health_is_stored() {
             health,
             detail: "It expires.",
             checked_at_ms: None,
-            messages: &[],
+            webhook_messages: &[],
         };
         assert!(fixture.store.set_health(&update).await.unwrap());
     };
@@ -391,7 +403,9 @@ async fn the_next_purge_removes_bytes_that_a_reader_kept_in_the_log() {
 async fn a_rotation_does_not_undo_a_renewal() {
     let fixture = StoreFixture::new().await;
     let (_, id) = fixture.completed(b"old").await;
-    let [(_, sealed)] = &fixture.store.sealed_with(fixture.ring.current(), 10).await.unwrap()[..] else { panic!() };
+    let [(_, sealed)] = &fixture.store.sealed_with(fixture.ring.current_key_id(), 10).await.unwrap()[..] else {
+        panic!()
+    };
     let row = fixture.renewing(&id).await;
     fixture.complete(&row, &id, Retention::UntilDeleted, b"new").await;
     let again = fixture.ring.rewrap(sealed).unwrap();

@@ -2,15 +2,15 @@
 
 use crate::fixture::{NOW, StoreFixture, entry};
 use anteroom_store::{
-    Change, Completed, Completion, Expect, MessageSubject, NewCredential, NewMessage, Reason, Retention, Sha256Hex,
+    Change, Completed, Completion, Expect, NewCredential, NewMessage, Reason, Regarding, Retention, Sha256Hex,
     Transition,
 };
 use anteroom_wire::{CredentialId, MessageId, Problem, SessionId, TimelineKind};
 use sqlx::Executor;
 
-fn message(number: u8, subject: MessageSubject) -> NewMessage {
+fn message(number: u8, regarding: Regarding) -> NewMessage {
     let id = MessageId::from_parts(NOW, [number; 10]);
-    NewMessage { id, kind: "something.happened".to_owned(), subject, created_at_ms: NOW, due_at_ms: NOW }
+    NewMessage { id, kind: "something.happened".to_owned(), regarding, created_at_ms: NOW, due_at_ms: NOW }
 }
 
 async fn due(fixture: &StoreFixture, now: u64) -> Vec<MessageId> {
@@ -23,10 +23,10 @@ async fn a_completion_and_its_messages_are_written_together_or_not_at_all() {
     let row = fixture.session_with_machine("agent").await;
     let (id, token) = (CredentialId::from_parts(NOW, [1; 10]), Sha256Hex::of(b"agent"));
     let sealed = fixture.seal(&row, &id, b"secret");
-    let stored = message(1, MessageSubject::Both(row.id.clone(), id.clone()));
+    let stored = message(1, Regarding::Both(row.id.clone(), id.clone()));
     // The second refers to a session that does not exist.
-    let impossible = message(2, MessageSubject::Session(SessionId::from_parts(NOW, [0; 10])));
-    let complete = async |messages: &[NewMessage]| {
+    let impossible = message(2, Regarding::Session(SessionId::from_parts(NOW, [0; 10])));
+    let complete = async |webhook_messages: &[NewMessage]| {
         let credential = NewCredential {
             id: &id,
             sealed: &sealed,
@@ -34,8 +34,14 @@ async fn a_completion_and_its_messages_are_written_together_or_not_at_all() {
             retention: Retention::UntilDeleted,
             expires_at_ms: None,
         };
-        let completion =
-            Completion { session: &row.id, generation: 1, agent_token: &token, credential, messages, at_ms: NOW };
+        let completion = Completion {
+            session: &row.id,
+            generation: 1,
+            agent_token: &token,
+            credential,
+            webhook_messages,
+            at_ms: NOW,
+        };
         fixture.store.complete_with_credential(&completion, entry(TimelineKind::Completed)).await
     };
     complete(&[stored.clone(), impossible]).await.unwrap_err();
@@ -43,8 +49,8 @@ async fn a_completion_and_its_messages_are_written_together_or_not_at_all() {
     assert!(fixture.store.session(&row.id).await.unwrap().unwrap().is_active());
     assert!(matches!(complete(std::slice::from_ref(&stored)).await.unwrap(), Completed::Stored { .. }));
     let [waiting] = &fixture.store.due_messages(NOW, 10).await.unwrap()[..] else { panic!() };
-    assert_eq!((&waiting.id, &waiting.kind, &waiting.subject), (&stored.id, &stored.kind, &stored.subject));
-    let late = message(3, MessageSubject::Session(row.id.clone()));
+    assert_eq!((&waiting.id, &waiting.kind, &waiting.regarding), (&stored.id, &stored.kind, &stored.regarding));
+    let late = message(3, Regarding::Session(row.id.clone()));
     assert!(matches!(complete(&[late]).await.unwrap(), Completed::Ignored(_)));
     assert_eq!(due(&fixture, NOW).await.len(), 1, "an ignored delivery enqueues no message");
 }
@@ -55,7 +61,7 @@ async fn a_rejected_change_enqueues_no_message() {
     let row = fixture.session().await;
     let change = |number| {
         let end = Change::new().fail(Reason::new(Problem::Internal, ""), NOW);
-        end.message(message(number, MessageSubject::Session(row.id.clone())))
+        end.message(message(number, Regarding::Session(row.id.clone())))
     };
     fixture.done(&row.id, Expect::Active, change(1), TimelineKind::Failed).await;
     let late = fixture
@@ -71,7 +77,7 @@ async fn a_rejected_change_enqueues_no_message() {
 async fn a_message_is_retried_until_delivered_or_abandoned_and_is_then_final() {
     let fixture = StoreFixture::new().await;
     let session = fixture.session().await.id;
-    let [delivered, abandoned] = [1, 2].map(|number| message(number, MessageSubject::Session(session.clone())));
+    let [delivered, abandoned] = [1, 2].map(|number| message(number, Regarding::Session(session.clone())));
     for message in [&delivered, &abandoned] {
         fixture.store.enqueue_message(message).await.unwrap();
     }

@@ -1,9 +1,7 @@
 //! A `deliver_once` credential is delivered by one message or one lease; a newer revision is neither lost nor delivered twice.
 
 use crate::fixture::{NOW, StoreFixture};
-use anteroom_store::{
-    Change, Completed, CredentialDelivery, Expect, MessageSubject, NewMessage, NewSession, Retention,
-};
+use anteroom_store::{Change, Completed, CredentialDelivery, Expect, NewMessage, NewSession, Regarding, Retention};
 use anteroom_wire::{CredentialId, MessageId, TimelineKind, provider::MethodName};
 use sqlx::Executor;
 use std::sync::Arc;
@@ -15,8 +13,8 @@ impl StoreFixture {
     async fn enqueued<const N: usize>(&self, credential: &CredentialId) -> [MessageId; N] {
         let ids: [MessageId; N] = std::array::from_fn(|_| MessageId::from_parts(NOW, crate::fixture::random()));
         for id in &ids {
-            let (kind, subject) = ("credential.stored".to_owned(), MessageSubject::Credential(credential.clone()));
-            let message = NewMessage { id: id.clone(), kind, subject, created_at_ms: NOW, due_at_ms: NOW };
+            let (kind, regarding) = ("credential.stored".to_owned(), Regarding::Credential(credential.clone()));
+            let message = NewMessage { id: id.clone(), kind, regarding, created_at_ms: NOW, due_at_ms: NOW };
             self.store.enqueue_message(&message).await.unwrap();
         }
         ids

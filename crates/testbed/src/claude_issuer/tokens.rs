@@ -29,7 +29,7 @@ pub(super) fn exchange(issuer: &mut IssuerState, body: &[u8]) -> Response {
             };
             issuer.exchange(&request).map(|authorization| authorization.scope)
         }
-        "refresh_token" if issuer.refresh.remove(&text("refresh_token")) => Ok(text("scope")),
+        "refresh_token" if issuer.refresh_tokens.remove(&text("refresh_token")) => Ok(text("scope")),
         "refresh_token" => Err("unknown refresh token".to_owned()),
         _ => Err("unknown grant_type".to_owned()),
     };

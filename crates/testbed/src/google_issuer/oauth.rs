@@ -72,7 +72,7 @@ pub(super) fn exchange(issuer: &mut IssuerState, form: &BTreeMap<String, String>
             };
             issuer.exchange(&request).map(|authorization| authorization.scope)
         }
-        "refresh_token" if issuer.refresh.contains(&text("refresh_token")) => Ok(String::new()),
+        "refresh_token" if issuer.refresh_tokens.contains(&text("refresh_token")) => Ok(String::new()),
         "refresh_token" => Err("unknown refresh token".to_owned()),
         _ => Err("unknown grant_type".to_owned()),
     };

@@ -99,7 +99,7 @@ async fn concurrent_leases_of_a_deliver_once_credential_succeed_exactly_once() {
     let id = api.start("scripted").await.unwrap().session.id;
     flags.set("go");
     let meta = wait_completed(&api, &id).await;
-    assert_eq!(meta.policy, StoragePolicy::DeliverOnce);
+    assert_eq!(meta.storage_policy, StoragePolicy::DeliverOnce);
     assert!(meta.deliver_until.is_some(), "{meta:?}");
     let stranger = server.other_backend().unwrap();
     assert_eq!(request_lease(&stranger, &meta.id).await.status, 403);
@@ -269,8 +269,10 @@ async fn health_follows_the_expiry_in_the_credential() {
         let alone: CredentialMeta = get_credential(&api, &meta.id).await.read().unwrap();
         assert_eq!((alone.health, &alone.expires_at), (health, &meta.expires_at));
     }
-    eventually("the reconciliation has logged both expiries", || server.log().matches("credential_expires").count() >= 2)
-        .await;
+    eventually("the reconciliation has logged both expiries", || {
+        server.log().matches("credential_expires").count() >= 2
+    })
+    .await;
     server.finish().await.unwrap();
 }
 

@@ -44,7 +44,7 @@ pub enum PasteResult {
 /// `POST /method`: the descriptor for the new method ([`Provider::with_method`]).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct SwitchMethod {
+pub struct ChangeMethod {
     /// The same provider.
     pub provider: Provider,
 }

@@ -23,7 +23,8 @@ pub struct CredentialMeta {
     /// Its files.
     pub files: Vec<CredentialFile>,
     /// What happens with the credential.
-    pub policy: StoragePolicy,
+    #[serde(rename = "policy")]
+    pub storage_policy: StoragePolicy,
     /// Until when it can be delivered (`deliver_once`).
     #[cfg_attr(feature = "utoipa", schema(required))]
     pub deliver_until: Option<String>,

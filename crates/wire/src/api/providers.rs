@@ -31,7 +31,8 @@ pub struct ProviderView {
     /// The lanes of the preferred method.
     pub lanes: Vec<Lane>,
     /// What happens with a captured credential.
-    pub policy: StoragePolicy,
+    #[serde(rename = "policy")]
+    pub storage_policy: StoragePolicy,
     /// The policy in a sentence, for people.
     pub policy_sentence: String,
     /// All methods, the preferred one first.

@@ -11,7 +11,7 @@ use crate::{
 use anteroom_screen::finder;
 use anteroom_wire::{
     Problem,
-    agent::{Claim, Input, OpenUrl, Paste, Screen, SignIn, SwitchMethod},
+    agent::{ChangeMethod, Claim, Input, OpenUrl, Paste, Screen, SignIn},
 };
 use http::StatusCode;
 use std::{sync::Arc, time::Duration};
@@ -37,7 +37,7 @@ pub(super) async fn paste(agent: &Arc<Agent>, request: Paste) -> Result<ApiRespo
     pasted.map(|pasted| json(MethodChecked, &pasted))
 }
 
-pub(super) async fn method(agent: &Arc<Agent>, request: SwitchMethod) -> Result<ApiResponse, ApiError> {
+pub(super) async fn method(agent: &Arc<Agent>, request: ChangeMethod) -> Result<ApiResponse, ApiError> {
     change_method::change_method(agent, request.provider).await.map(|()| empty(StatusCode::NO_CONTENT))
 }
 
@@ -68,7 +68,7 @@ pub(super) async fn input(agent: &Arc<Agent>, request: Input) -> Result<ApiRespo
         return Err(ApiError::new(Problem::Malformed, "text must be at most 16 KiB without control characters"));
     }
     require_claim(agent)?;
-    agent.terminal.type_text(&request.text, request.enter).await.map_err(not_ready)?;
+    agent.terminal.paste_text(&request.text, request.enter).await.map_err(not_ready)?;
     Ok(empty(StatusCode::NO_CONTENT))
 }
 

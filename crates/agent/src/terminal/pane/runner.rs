@@ -6,7 +6,7 @@ use crate::{
     platform::{
         local_socket::{LocalRequest, socket_path, write_line},
         process::{self, find_program},
-        reaper::{Child, ProcessTable, Tty},
+        process_table::{Child, ProcessTable, Tty},
     },
     sign_in::tool::ToolCommand,
 };

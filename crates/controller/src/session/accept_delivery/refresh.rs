@@ -1,7 +1,7 @@
 //! Accepts a delivery from a session that uses a credential: its tool has changed the file. The store's `replace` explains why the
 //! last delivery wins.
 
-use super::{ValidatedDelivery, discard, verify_stored};
+use super::{ValidatedDelivery, acknowledge_duplicate, verify_stored};
 use crate::{
     api_error::ApiError,
     clock, credentials,
@@ -49,7 +49,7 @@ pub(super) async fn refresh(
             retention: validated.retention,
             expires_at_ms: validated.expires_at_ms,
         },
-        messages: &messages,
+        webhook_messages: &messages,
         at_ms: clock::now(),
     };
     context.timeline.wait_written(&row.id).await;

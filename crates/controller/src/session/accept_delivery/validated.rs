@@ -41,11 +41,11 @@ impl ValidatedDelivery {
         }
         let provider =
             context.providers.resolved(&row.provider, row.method.as_ref()).ok_or(Problem::UnknownProvider)?;
-        let retention = retention_of(provider.policy, context.config.credentials.deliver_once_s_max)
-            .ok_or_else(|| ApiError::new(Problem::ForbiddenByPolicy, provider.policy.sentence()))?;
+        let retention = retention_of(provider.storage_policy, context.config.credentials.deliver_once_s_max)
+            .ok_or_else(|| ApiError::new(Problem::ForbiddenByPolicy, provider.storage_policy.sentence()))?;
         let first = delivery.files.first().ok_or_else(|| invalid("no file".into()))?;
         check_paths(&provider.credential, &delivery.files).map_err(invalid)?;
-        provider.credential.check(first.content.expose()).map_err(|fault| invalid(fault.to_string()))?;
+        provider.credential.check(first.content.expose()).map_err(|error| invalid(error.to_string()))?;
         let expires_at_ms = credentials::expires_at(&provider.credential, first.content.expose());
         // Permission bits only: a leased file must not carry a set-user-id bit.
         let files: Vec<DeliveredFile> =

@@ -98,8 +98,14 @@ impl Case {
 
     fn at(mut self, progress: MachineProgress) -> Self {
         let (cli, capture) = (CliState::Waiting, CaptureState::Waiting);
-        self.supervisor =
-            Some(SupervisorSnapshot { progress, cli, capture, signing_in: false, desktop_viewers: 0, agent_error: None });
+        self.supervisor = Some(SupervisorSnapshot {
+            progress,
+            cli,
+            capture,
+            signing_in: false,
+            desktop_viewers: 0,
+            agent_error: None,
+        });
         self
     }
 

@@ -93,7 +93,8 @@ fn finished_phases_ignore_all_events() {
 #[test]
 fn a_session_without_another_machine_fails_with_the_cause_of_its_last_machine() {
     let mut lifecycle = Lifecycle { generation: 3, ..in_phase(Phase::Open { reachable: true }) };
-    let commands = lifecycle.handle_event(Event::MachineRemoved { problem: Problem::MachineFailed, detail: "d".into() });
+    let commands =
+        lifecycle.handle_event(Event::MachineRemoved { problem: Problem::MachineFailed, detail: "d".into() });
     let end = Command::EndSession { kind: EndKind::Failed, problem: Problem::MachineFailed, detail: "d".into() };
     let (exited, removed) = (Command::Record(Entry::MachineExited), Command::Record(Entry::MachineRemoved));
     assert_eq!(

@@ -102,7 +102,7 @@ fn check_request(launcher: &Launcher, credential: &CredentialRow, request: &UseR
     let provider = provider.ok_or_else(|| {
         ApiError::new(Problem::UnknownProvider, format!("{} is no longer configured", credential.provider))
     })?;
-    for policy in [credential.retention.policy(), provider.policy] {
+    for policy in [credential.retention.storage_policy(), provider.storage_policy] {
         if policy != StoragePolicy::Store {
             return Err(ApiError::new(Problem::ForbiddenByPolicy, format!("{}: {}", provider.id, policy.sentence())));
         }

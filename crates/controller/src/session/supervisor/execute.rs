@@ -45,7 +45,9 @@ impl Supervisor {
                 self.cancel_job().await;
                 self.job = Some(jobs::end(launcher, session, kind, problem, detail));
             }
-            Command::StopAwaitingDeliveries => return Some(Event::DeliveryChanged(self.session.stop_awaiting_deliveries())),
+            Command::StopAwaitingDeliveries => {
+                return Some(Event::DeliveryChanged(self.session.stop_awaiting_deliveries()));
+            }
             Command::StopMachine(why) => self.stop(why).await,
             Command::AwaitCleanup => self.await_cleanup().await,
             Command::Publish(published) => self.publish(published),

@@ -2,7 +2,7 @@
 
 use crate::{
     callback::{CallbackListener, CallbackRequest, Outcome},
-    credentials::{Credentials, FileError},
+    credential_file::{Credentials, FileError},
     oauth::{AuthorizationRequest, Issuer, OauthError},
     page::Page,
 };

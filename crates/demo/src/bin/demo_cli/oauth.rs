@@ -1,7 +1,7 @@
 //! OAuth: the issuer's metadata, the authorization request, the exchange of a code, the account that signed in.
 
 use crate::{
-    credentials::Credentials,
+    credential_file::Credentials,
     http_client::{self, HttpError, HttpResponse, Method},
     now_unix_s, query,
 };

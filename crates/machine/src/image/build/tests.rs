@@ -54,7 +54,7 @@ impl BuildFixture {
     }
 
     fn current(&self) -> Result<Image, ImageError> {
-        Image::current(&self.settings.dir)
+        Image::open_current(&self.settings.dir)
     }
 
     /// Names in the images directory that are neither images nor fixed names.

@@ -6,12 +6,12 @@
 //!                                           └─────▶ ended, or it received bytes: drop ─┘
 //!
 //!  viewer     agent: version ─▶ ◀─ version   agent: types [none] ─▶ ◀─ none   agent: ok ─▶ ◀─ ClientInit
-//!     3.8, shared        the ServerInit of the warm connection, then bytes both ways
+//!     3.8, shared        the ServerInit of the standby connection, then bytes both ways
 //!     3.8, exclusive     the same on a new, exclusive connection
 //!     another version    a new connection that gets the viewer's version, then bytes both ways
 //! ```
 //!
-//! The agent answers only with what it has agreed on with the display server: 3.8 and security type "none". A warm connection that
+//! The agent answers only with what it has agreed on with the display server: 3.8 and security type "none". A standby connection that
 //! receives anything is dropped (its viewer would have to see that first). The display server closes one when the desktop changes its
 //! size, since it did not announce support for that.
 
@@ -31,7 +31,7 @@ use tokio::{
     sync::oneshot,
 };
 
-/// From the end of a warm connection to the next one: the viewer's first picture comes first.
+/// From the end of a standby connection to the next one: the viewer's first picture comes first.
 const RECONNECT_MS: u64 = 3_000;
 /// A viewer's whole handshake.
 const HANDSHAKE_MS_MAX: u64 = 30_000;
@@ -44,12 +44,12 @@ const NOT_OFFERED: &str = "security type was not offered";
 
 /// A shared connection that has completed its handshake, and has sent nothing else.
 #[derive(Debug)]
-pub(crate) struct WarmConnection {
+pub(crate) struct StandbyConnection {
     stream: UnixStream,
     init: ServerInit,
 }
 
-impl WarmConnection {
+impl StandbyConnection {
     /// Connects to the desktop at `socket`.
     pub(crate) async fn connect(socket: &Path) -> io::Result<Self> {
         let (stream, init) = rfb::connect(socket, true).await?;
@@ -77,22 +77,22 @@ impl WarmConnection {
     }
 }
 
-/// A request for the warm connection: the sender through which it is handed over.
-type Request = oneshot::Sender<WarmConnection>;
+/// A request for the standby connection: the sender through which it is handed over.
+type Request = oneshot::Sender<StandbyConnection>;
 
-/// Offers at most one warm connection.
+/// Offers at most one standby connection.
 #[derive(Debug, Default)]
-pub(crate) struct WarmSlot {
+pub(crate) struct StandbySlot {
     offer: Mutex<Option<oneshot::Sender<Request>>>,
 }
 
-impl WarmSlot {
+impl StandbySlot {
     fn lock(&self) -> MutexGuard<'_, Option<oneshot::Sender<Request>>> {
         self.offer.lock()
     }
 
-    /// The warm connection, if there is an unused one. Never waits for a new connection.
-    pub(crate) async fn take(&self) -> Option<WarmConnection> {
+    /// The standby connection, if there is an unused one. Never waits for a new connection.
+    pub(crate) async fn take(&self) -> Option<StandbyConnection> {
         let offer = self.lock().take()?;
         let (request, connection) = oneshot::channel();
         offer.send(request).ok()?;
@@ -100,7 +100,7 @@ impl WarmSlot {
     }
 
     /// Offers `connection` until it is handed over or no longer usable.
-    pub(crate) async fn offer(&self, connection: WarmConnection) {
+    pub(crate) async fn offer(&self, connection: StandbyConnection) {
         let (offer, requested) = oneshot::channel::<Request>();
         *self.lock() = Some(offer);
         tokio::select! {
@@ -117,29 +117,29 @@ impl WarmSlot {
     }
 }
 
-/// Keeps a warm connection on offer, forever, from when the desktop's terminal is visible.
-pub(crate) async fn supervise(environment: &Environment, readiness: &Readiness, slot: &WarmSlot) {
+/// Keeps a standby connection on offer, forever, from when the desktop's terminal is visible.
+pub(crate) async fn supervise(environment: &Environment, readiness: &Readiness, slot: &StandbySlot) {
     let Some(socket) = &environment.rfb_socket else { return };
     readiness.wait_ready(Stage::Display).await;
     readiness.wait_ready(Stage::Terminal).await;
     if environment.is_machine() {
         for encodings in [&BROWSER_ENCODINGS[..], &RAW_ENCODING[..]] {
             if let Err(error) = rfb::warm_up(socket, encodings).await {
-                log::line(&format!("warm-up of the display failed: {error}"));
+                log::line(&format!("standby-up of the display failed: {error}"));
             }
         }
     }
     let mut is_failing = false;
     loop {
         readiness.wait_ready(Stage::Display).await;
-        match WarmConnection::connect(socket).await {
+        match StandbyConnection::connect(socket).await {
             Ok(connection) => {
                 is_failing = false;
                 slot.offer(connection).await;
             }
             Err(error) if !is_failing => {
                 is_failing = true;
-                log::line(&format!("warm connection to the desktop failed: {error}"));
+                log::line(&format!("standby connection to the desktop failed: {error}"));
             }
             Err(_) => {}
         }
@@ -155,18 +155,22 @@ enum ViewerRequest {
     Version([u8; 12]),
 }
 
-/// Completes the handshake with `viewer`, and returns the connection that serves it from then on: `warm`, or a new one if the viewer's
+/// Completes the handshake with `viewer`, and returns the connection that serves it from then on: `standby`, or a new one if the viewer's
 /// request needs another.
 ///
 /// # Errors
 /// The viewer left, took longer than 30 s or broke the protocol; the display server accepted no other connection.
-pub(crate) async fn connect_viewer<V>(viewer: &mut V, warm: WarmConnection, socket: &Path) -> io::Result<UnixStream>
+pub(crate) async fn connect_viewer<V>(
+    viewer: &mut V,
+    standby: StandbyConnection,
+    socket: &Path,
+) -> io::Result<UnixStream>
 where
     V: AsyncRead + AsyncWrite + Unpin,
 {
     let request = tokio::time::timeout(Duration::from_millis(HANDSHAKE_MS_MAX), read_request(viewer)).await??;
     let (display, init) = match request {
-        ViewerRequest::Connect { shared: true } => (warm.stream, warm.init),
+        ViewerRequest::Connect { shared: true } => (standby.stream, standby.init),
         ViewerRequest::Connect { shared: false } => rfb::connect(socket, false).await?,
         ViewerRequest::Version(version) => return rfb::connect_with_version(socket, version).await,
     };

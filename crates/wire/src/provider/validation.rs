@@ -1,4 +1,4 @@
-//! Validation of descriptors: reports all faults at once, each with its key.
+//! Validation of descriptors: reports all errors at once, each with its key.
 
 use super::{FileFormat, Lane, LinkFrom, Provider, SettingsFile};
 use regex_lite::Regex;
@@ -7,34 +7,34 @@ use regex_lite::Regex;
 const ENTRIES_MAX: usize = 64;
 
 impl Provider {
-    /// All faults of this descriptor and its methods; empty: it is valid.
-    pub fn faults(&self) -> Vec<String> {
-        let mut faults = Faults(Vec::new());
-        faults.check_provider(self);
+    /// All errors of this descriptor and its methods; empty: it is valid.
+    pub fn errors(&self) -> Vec<String> {
+        let mut errors = ErrorList(Vec::new());
+        errors.check_provider(self);
         for (name, overrides) in &self.methods {
             let place = format!("methods.{name}: ");
-            faults.require(*name != self.method, || format!("{place}the preferred method has the same name"));
+            errors.require(*name != self.method, || format!("{place}the preferred method has the same name"));
             if let Some(method) = self.with_method(name) {
-                let mut of_method = Faults(Vec::new());
+                let mut of_method = ErrorList(Vec::new());
                 of_method.check_files("use_settings_files", overrides.use_settings_files.iter().flatten());
                 of_method.check_method(&method);
                 of_method.check_method_credential(self.credential.format, overrides.credential_required.as_deref());
                 of_method.require(!method.label.trim().is_empty(), || "label is empty".to_owned());
-                faults.0.extend(of_method.0.into_iter().map(|fault| format!("{place}{fault}")));
+                errors.0.extend(of_method.0.into_iter().map(|error| format!("{place}{error}")));
             }
         }
         let mut seen = std::collections::BTreeSet::new();
-        faults.0.retain(|fault| seen.insert(fault.clone()));
-        faults.0
+        errors.0.retain(|error| seen.insert(error.clone()));
+        errors.0
     }
 }
 
-struct Faults(Vec<String>);
+struct ErrorList(Vec<String>);
 
-impl Faults {
-    fn require(&mut self, condition: bool, fault: impl FnOnce() -> String) {
+impl ErrorList {
+    fn require(&mut self, condition: bool, error: impl FnOnce() -> String) {
         if !condition {
-            self.0.push(fault());
+            self.0.push(error());
         }
     }
 
@@ -221,7 +221,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn all_faults_are_reported_at_once_with_their_keys() {
+    fn all_errors_are_reported_at_once_with_their_keys() {
         let provider: Provider = toml::from_str(
             r#"
             id = "x"
@@ -252,7 +252,7 @@ mod tests {
             "#,
         )
         .unwrap();
-        let faults = provider.faults().join("\n");
+        let errors = provider.errors().join("\n");
         for expected in [
             "name is empty",
             "argv names no program",
@@ -283,7 +283,7 @@ mod tests {
             "methods.key: credential_required[0] \"key\" must be a JSON pointer",
             "methods.key: argv names no program",
         ] {
-            assert!(faults.contains(expected), "{expected} is not among:\n{faults}");
+            assert!(errors.contains(expected), "{expected} is not among:\n{errors}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The cookies that authenticate operators and viewers.
+//! Names of the cookies that authenticate operators and viewers, and the parser of the `Cookie` header.
 
 use axum::http::{HeaderMap, header};
 
@@ -7,8 +7,8 @@ pub(super) const OPERATOR_COOKIE: &str = "anteroom";
 /// The cookie of a viewer begins with this; the session's id follows.
 pub(super) const VIEWER_COOKIE: &str = "anteroom_view_";
 
-/// The request's cookies: name and value.
-pub(super) fn all(headers: &HeaderMap) -> Vec<(&str, &str)> {
+/// Parses the `Cookie` headers into pairs of name and value.
+pub(super) fn parse(headers: &HeaderMap) -> Vec<(&str, &str)> {
     let lines = headers.get_all(header::COOKIE).into_iter().filter_map(|value| value.to_str().ok());
     lines.flat_map(|line| line.split(';')).filter_map(|pair| pair.trim().split_once('=')).collect()
 }

@@ -59,7 +59,7 @@ pub struct StageReport {
 
 /// The agent's answer to `GET /hello`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Hello {
+pub struct AgentInfo {
     /// [`PROTOCOL`](super::PROTOCOL) of the agent.
     pub protocol: u32,
     /// The agent's version.

@@ -6,11 +6,11 @@ use std::{io, os::fd::OwnedFd, path::Path};
 use tokio::io::{Interest, unix::AsyncFd};
 
 /// Watches directories.
-pub(super) struct Changes {
+pub(super) struct FileWatch {
     notify: AsyncFd<OwnedFd>,
 }
 
-impl Changes {
+impl FileWatch {
     pub(super) fn new() -> io::Result<Self> {
         let notify = inotify::init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC)?;
         Ok(Self { notify: async_fd::register(notify, Interest::READABLE)? })
@@ -33,7 +33,7 @@ impl Changes {
     }
 
     /// Waits for a change. Several changes at once are reported as one.
-    pub(super) async fn next(&self) {
+    pub(super) async fn changed(&self) {
         let Ok(mut ready) = self.notify.readable().await else { return std::future::pending().await };
         let mut events = [0; 4096];
         while rustix::io::read(self.notify.get_ref(), &mut events).is_ok_and(|n| n > 0) {}

@@ -26,7 +26,7 @@ pub struct HealthUpdate<'a> {
     /// When the tool checked it; `None`: it did not.
     pub checked_at_ms: Option<UnixMs>,
     /// Webhook messages to enqueue in the same transaction.
-    pub messages: &'a [NewMessage],
+    pub webhook_messages: &'a [NewMessage],
 }
 
 impl Store {
@@ -54,7 +54,7 @@ impl Store {
             transaction.unchanged();
             return Ok(false);
         }
-        outbox::enqueue(&mut transaction, update.messages).await?;
+        outbox::enqueue(&mut transaction, update.webhook_messages).await?;
         transaction.commit().await.map_err(query_error(OPERATION))?;
         Ok(true)
     }

@@ -9,7 +9,8 @@
 //! The actions are a closed list ([`ReconcileActionKind`](anteroom_wire::operations::ReconcileActionKind)): active sessions without
 //! a supervisor are resumed, or ended when they are overdue; orphaned machines are stopped; old or unfinished evidence is removed;
 //! the ends of machines that outlived both their session and its server are recorded. Destructive actions are limited to
-//! [`reconcile_stops_max`](crate::limits::SessionLimits::reconcile_stops_max) a run, so that a bug or a clock that jumps cannot end everything at once.
+//! [`reconcile_stops_max`](crate::limits::SessionLimits::reconcile_stops_max) a run, so that a bug or a clock that jumps cannot end
+//! everything at once.
 //!
 //! A session that has a supervisor is never touched here: its supervisor enforces its deadlines.
 

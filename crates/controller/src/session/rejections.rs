@@ -1,5 +1,6 @@
 //! Records rejected requests on the timeline, with a limited rate: the first rejection of a kind at once, those that follow
-//! within [`rejection_log_interval_ms`](crate::limits::SessionLimits::rejection_log_interval_ms) as one count. A page that reconnects in a loop, or an attacker, cannot fill a timeline.
+//! within [`rejection_log_interval_ms`](crate::limits::SessionLimits::rejection_log_interval_ms) as one count. A page that
+//! reconnects in a loop, or an attacker, cannot fill a timeline.
 
 pub mod aggregator;
 

@@ -5,13 +5,12 @@
 
 mod agent;
 mod agent_auth;
-mod extract;
 mod bundle;
 mod credential_uses;
 mod credentials;
-mod viewer_sockets;
 mod diagnosis;
 mod error_response;
+mod extract;
 mod health;
 mod host_channel;
 mod leaks;
@@ -24,6 +23,7 @@ mod session;
 pub(crate) mod sign_in;
 mod start_session;
 mod tickets;
+mod viewer_sockets;
 mod webhook;
 
 pub use host_channel::host_service;

@@ -1,6 +1,6 @@
 //! Requests of a machine's agent: events and credential deliveries. The agent token authenticates them on every transport.
 
-use super::{extract::Json, error_response::ErrorResponse};
+use super::{error_response::ErrorResponse, extract::Json};
 use crate::auth;
 use anteroom_controller::{
     api_error::ApiError,

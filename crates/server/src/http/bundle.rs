@@ -1,6 +1,6 @@
 //! `POST /api/auth/session/{id}/bundle`.
 
-use super::{extract::OwnedSession, error_response::ErrorResponse};
+use super::{error_response::ErrorResponse, extract::OwnedSession};
 use anteroom_controller::{
     api_error::{ApiError, chain},
     bundle,

@@ -1,8 +1,8 @@
 //! Sessions that use a stored credential; metadata of one credential; the terminal's screen as text.
 
 use super::{
-    extract::{AuthenticatedCaller, Credential, Json, OwnedSession},
     error_response::ErrorResponse,
+    extract::{AuthenticatedCaller, Credential, Json, OwnedSession},
 };
 use crate::auth::{Auth, login_links};
 use anteroom_controller::{

@@ -1,8 +1,8 @@
 //! Credentials of the caller: list, lease, delete. Reading and using a single credential is in `credential_uses`.
 
 use super::{
-    extract::{AuthenticatedCaller, Credential},
     error_response::ErrorResponse,
+    extract::{AuthenticatedCaller, Credential},
 };
 use anteroom_controller::{credentials, session::context::SessionContext};
 use anteroom_store::OwnerFilter;

@@ -1,6 +1,6 @@
 //! `GET /api/auth/session/{id}/diagnosis`.
 
-use super::{extract::OwnedSession, error_response::ErrorResponse};
+use super::{error_response::ErrorResponse, extract::OwnedSession};
 use anteroom_controller::{session::diagnose, session::launcher::Launcher};
 use anteroom_store::Role;
 use anteroom_wire::{Problem, ProblemBody, diagnosis::Diagnosis};

@@ -1,6 +1,6 @@
 //! `GET /api/leaks`.
 
-use super::{extract::AuthenticatedCaller, error_response::ErrorResponse};
+use super::{error_response::ErrorResponse, extract::AuthenticatedCaller};
 use anteroom_controller::{
     api_error::{ApiError, chain},
     leaks,

@@ -1,8 +1,8 @@
 //! Login of users: redeem a login token, return the current caller, create a login link.
 
 use super::{
-    extract::{AuthenticatedCaller, Json},
     error_response::ErrorResponse,
+    extract::{AuthenticatedCaller, Json},
 };
 use crate::auth::{Auth, login_links, require_own_origin};
 use anteroom_controller::caller::Caller;

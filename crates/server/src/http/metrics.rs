@@ -1,6 +1,6 @@
 //! `GET /metrics`: metrics in the OpenMetrics text format for Prometheus. All values are collected at the time of the request.
 
-use super::{extract::AuthenticatedCaller, error_response::ErrorResponse};
+use super::{error_response::ErrorResponse, extract::AuthenticatedCaller};
 use anteroom_controller::{
     admission, clock,
     session::launcher::Launcher,

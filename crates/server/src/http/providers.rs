@@ -1,6 +1,6 @@
 //! `GET /api/providers`.
 
-use super::{extract::AuthenticatedCaller, error_response::ErrorResponse};
+use super::{error_response::ErrorResponse, extract::AuthenticatedCaller};
 use anteroom_controller::{providers::provider_view, session::launcher::Launcher};
 use anteroom_wire::api::ProviderList;
 use axum::{Json, extract::State};

@@ -1,8 +1,8 @@
 //! `POST /api/reconcile`.
 
 use super::{
-    extract::{AuthenticatedCaller, Query},
     error_response::ErrorResponse,
+    extract::{AuthenticatedCaller, Query},
 };
 use anteroom_controller::{session::launcher::Launcher, session::reconcile};
 use anteroom_wire::{ProblemBody, operations::ReconcileReport};

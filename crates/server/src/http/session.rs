@@ -1,8 +1,8 @@
 //! Sessions: read one, timeline (JSON or server-sent events), heartbeat, cancel, restart, credentials, list.
 
 use super::{
-    extract::{AuthenticatedCaller, OwnedSession, Query},
     error_response::ErrorResponse,
+    extract::{AuthenticatedCaller, OwnedSession, Query},
 };
 use anteroom_controller::{
     api_error::ApiError,

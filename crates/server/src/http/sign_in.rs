@@ -2,8 +2,8 @@
 //! the terminal.
 
 use super::{
-    extract::{Json, OwnedSession},
     error_response::ErrorResponse,
+    extract::{Json, OwnedSession},
 };
 use anteroom_controller::{
     api_error::ApiError,

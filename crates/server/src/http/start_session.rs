@@ -1,8 +1,8 @@
 //! `POST /api/auth/start`.
 
 use super::{
-    extract::{AuthenticatedCaller, Json},
     error_response::ErrorResponse,
+    extract::{AuthenticatedCaller, Json},
 };
 use crate::auth::{Auth, login_links};
 use anteroom_controller::{

@@ -1,8 +1,8 @@
 //! Tickets: each opens one WebSocket once.
 
 use super::{
-    extract::{Json, OwnedSession},
     error_response::ErrorResponse,
+    extract::{Json, OwnedSession},
 };
 use anteroom_controller::{
     api_error::ApiError,

@@ -1,6 +1,6 @@
 //! `GET /api/webhook`.
 
-use super::{extract::AuthenticatedCaller, error_response::ErrorResponse};
+use super::{error_response::ErrorResponse, extract::AuthenticatedCaller};
 use anteroom_controller::{session::context::SessionContext, webhook};
 use anteroom_wire::{ProblemBody, operations::WebhookReport};
 use axum::{Json, extract::State};

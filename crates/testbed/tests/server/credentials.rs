@@ -306,7 +306,8 @@ async fn renewal_keeps_the_credential_id_and_restores_the_health() {
     timeout(Duration::from_millis(CLI_MS_MAX), read_output).await.unwrap();
     assert!(child.wait().await.unwrap().success(), "{output}");
     assert!(
-        output.contains("/dashboard/remote-cli/auth?session=") && output.contains(&format!("credential {id} was renewed")),
+        output.contains("/dashboard/remote-cli/auth?session=")
+            && output.contains(&format!("credential {id} was renewed")),
         "{output}"
     );
     let session = wait_renewal_session(&server).await;

@@ -35,10 +35,7 @@ async fn recording_use_of_a_killed_machine_blocks_no_other_write() {
 async fn claiming_a_killed_machine_blocks_no_other_write() {
     let flags = Flags::new();
     let faults = Faults { agent_delay_ms: 1_500, ..Faults::default() };
-    let plan = TestConfig {
-        faults,
-        ..TestConfig::with_tool(flags.idle_tool()).with_settings(LONG_LOCK)
-    };
+    let plan = TestConfig { faults, ..TestConfig::with_tool(flags.idle_tool()).with_settings(LONG_LOCK) };
     let server = TestServer::start(plan).await.unwrap();
     let api = server.backend().unwrap();
     let id = api.start("scripted").await.unwrap().session.id;

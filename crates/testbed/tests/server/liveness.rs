@@ -17,8 +17,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
 /// Short ping and liveness timeouts.
-const QUICK: &str =
-    "[limits.machines]\nping_every_ms = 200\nping_ms_max = 2000\n[machines]\nliveness_timeout_s = 6\n";
+const QUICK: &str = "[limits.machines]\nping_every_ms = 200\nping_ms_max = 2000\n[machines]\nliveness_timeout_s = 6\n";
 const NO_RESTART: &str = "[sessions]\nrestarts_max = 0\nsocket_wait_ms_max = 60000\n";
 
 /// Starts a session on a server whose machines have these faults.

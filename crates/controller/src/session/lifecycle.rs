@@ -11,11 +11,9 @@
 //!  (the server stops) ─▶ Detached: the machine keeps running for the next server
 //! ```
 //!
-//! A machine's exit is published immediately; the next machine is requested only when the last one is removed.
-//!
-//! Guarantees, which the model check in `lifecycle/model.rs` verifies for every order of events: a session has at most one
-//! running machine; every session ends once; a machine is not stopped while a delivery from it is being answered; a pending
-//! delivery postpones deadlines and restarts.
+//! A machine's exit is published immediately; the next machine is requested only when the last one is removed. The model check in
+//! `lifecycle/model.rs` verifies for every order of events: a session has at most one running machine; every session ends once; a
+//! machine is not stopped while a delivery from it is being answered; a pending delivery postpones deadlines and restarts.
 
 use anteroom_machine::StopReason;
 use anteroom_wire::Problem;

@@ -368,16 +368,3 @@ fn every_session_status_has_a_row() {
         assert!(rows.contains(&status), "{status:?}");
     }
 }
-
-#[test]
-fn tmp_document_matches_the_expectations() {
-    for fault in Fault::ALL {
-        let mut rows = String::from(
-            "| state | effect | viewer | reported within | final status | left over |\n|---|---|---|---|---|---|\n",
-        );
-        for state in State::ALL {
-            row(&mut rows, state, &cell(fault, state));
-        }
-        document::compare_section(&format!("fault: {}", fault.title()), &format!("### {}\n\n{rows}", fault.title()));
-    }
-}

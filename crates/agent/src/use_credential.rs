@@ -55,7 +55,10 @@ pub(crate) fn validate(claim: &Claim) -> Vec<String> {
         let is_first = !used.files[..at].iter().any(|earlier| earlier.path == file.path);
         need(is_first, format!("{file_name}: is there twice"));
         let size = u64::try_from(file.content.expose().len()).unwrap_or(u64::MAX);
-        need(size <= claim.capture.file_bytes_max, format!("{file_name}: larger than capture.file_bytes_max"));
+        need(
+            size <= claim.capture_limits.file_bytes_max,
+            format!("{file_name}: larger than capture_limits.file_bytes_max"),
+        );
     }
     let has_program = used.argv.first().is_some_and(|program| !program.is_empty());
     match used.purpose {

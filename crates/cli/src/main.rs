@@ -183,7 +183,7 @@ async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         log_config.level = "warn".into();
     }
     if !is_server {
-        log::start(&log_config).map_err(anyhow::Error::msg)?;
+        log::start_console(&log_config).map_err(anyhow::Error::msg)?;
     }
     match arguments.command {
         Command::Serve { demo, listen } => {

@@ -2,7 +2,7 @@
 
 use super::{client::Client, print_line};
 use anteroom_controller::config::Config;
-use anteroom_wire::operations::{ReconcileAction, ReconcileOutcome, ReconcileReport};
+use anteroom_wire::operator_reports::{ReconcileAction, ReconcileOutcome, ReconcileReport};
 use comfy_table::{Table, presets};
 use http::Method;
 use std::process::ExitCode;

@@ -8,7 +8,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 pub(super) async fn run(config: Config, demo: bool) -> anyhow::Result<ExitCode> {
     let state_dir = StateDir::lock(&config.state_dir)?;
-    log::serve(&config).map_err(anyhow::Error::msg)?;
+    log::start_server(&config).map_err(anyhow::Error::msg)?;
     let environment = machine_environment::prepare(&config).await?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;

@@ -12,8 +12,8 @@
 //! bounds their number, size and age.
 
 mod archive;
-mod contents;
 pub mod redact;
+mod system_info;
 
 use crate::{
     clock,
@@ -84,7 +84,7 @@ pub async fn create(launcher: &Launcher, id: &SessionId) -> Result<Option<Bundle
         timeline: launcher.store.timeline(id, 0, ENTRIES_MAX).await?,
         diagnosis: serde_json::to_value(diagnosis).unwrap_or_default(),
         health: serde_json::to_value(health::report(launcher).await).unwrap_or_default(),
-        versions: contents::versions(launcher),
+        versions: system_info::versions(launcher),
         row,
     };
     let (config, machines) = (launcher.config.clone(), launcher.machines.clone());
@@ -127,7 +127,7 @@ fn write_archive(
         archive.add_json(&format!("receipts/{machine}.json"), content)?;
     }
     let mut filter = LogFilter { session: Some(row.id.clone()), machines, level: None };
-    let mut lines = archive.new_line_buffer();
+    let mut lines = archive.new_tail_buffer();
     read::for_each_line(&config.log_file(), &mut filter, |line| {
         let value = serde_json::from_str(line).unwrap_or_default();
         lines.push(&redacted(&redactor, value).to_string());
@@ -135,9 +135,9 @@ fn write_archive(
     })?;
     archive.add_line_buffer("log.jsonl", lines)?;
     archive.add_json("health.json", redacted(&redactor, health))?;
-    archive.add_text("config.toml", &redactor.text(&contents::settings(config)))?;
+    archive.add_text("config.toml", &redactor.text(&system_info::settings(config)))?;
     archive.add_json("versions.json", versions)?;
-    archive.add_json("host.json", contents::host(config))?;
+    archive.add_json("host.json", system_info::host(config))?;
     archive.finish()
 }
 

@@ -15,7 +15,7 @@ use anteroom_machine::State;
 use anteroom_store::{Store, StoreError};
 use anteroom_wire::{
     MachineId, SessionId,
-    operations::{LeakReport, LeakRow, Orphan},
+    operator_reports::{LeakReport, LeakRow, Orphan},
 };
 use inventory::{HostInventory, MachineProcess, TemplateDir};
 use std::{

@@ -19,7 +19,7 @@ use tracing_subscriber::{EnvFilter, Layer, fmt, layer::SubscriberExt, registry::
 ///
 /// # Errors
 /// The level is invalid; the text describes the error.
-pub fn start(log: &Log) -> Result<(), String> {
+pub fn start_console(log: &Log) -> Result<(), String> {
     tracing_subscriber::registry().with(to_standard_error(log)).with(filter(log)?).try_init().map_err(|e| e.to_string())
 }
 
@@ -27,7 +27,7 @@ pub fn start(log: &Log) -> Result<(), String> {
 ///
 /// # Errors
 /// The level is invalid, or a file cannot be written; the text describes the error.
-pub fn serve(config: &Config) -> Result<(), String> {
+pub fn start_server(config: &Config) -> Result<(), String> {
     let log = &config.log;
     let lines = to_file(log, &config.log_file())?;
     let errors = log.error_file.as_deref().map(|path| to_file(log, path)).transpose()?;

@@ -34,7 +34,7 @@ use anteroom_store::{CredentialDelivery, MessageRow, NewTimelineEntry, StoreErro
 use anteroom_wire::{
     TimelineKind,
     backoff::{Backoff, with_jitter},
-    operations::WebhookError,
+    operator_reports::WebhookError,
     time::millis,
 };
 use body::{AttachedCredential, BuildError, Message};

@@ -15,6 +15,7 @@
 //! them, including the agent (the initial file system's `/init`). Templates and machines refer to that hash.
 
 mod build;
+mod build_command;
 mod build_context;
 mod build_error;
 mod build_settings;
@@ -25,7 +26,6 @@ mod initramfs;
 mod kernel;
 mod leftovers;
 mod pattern;
-mod program;
 mod progress;
 mod recipe;
 mod root;

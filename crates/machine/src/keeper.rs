@@ -230,7 +230,7 @@ impl Keeper {
             }
             self.wait(left.min(oom::SAMPLE_INTERVAL));
             if let Some(vmm) = &mut self.vmm {
-                vmm.drain(&mut self.console, &mut self.output);
+                vmm.read_output(&mut self.console, &mut self.output);
             }
             if let Some(cause) = self.handle_qmp_events() {
                 return cause;
@@ -310,7 +310,7 @@ impl Keeper {
     /// The cause of an exit that was not requested.
     fn exit_cause(&mut self, status: ExitStatus) -> ExitCause {
         if let Some(vmm) = &mut self.vmm {
-            vmm.drain(&mut self.console, &mut self.output);
+            vmm.read_output(&mut self.console, &mut self.output);
         }
         // The last events may still be in the socket.
         let _ = self.handle_qmp_events();

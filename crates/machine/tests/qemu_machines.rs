@@ -192,7 +192,7 @@ fn claim(machine: &MachineId) -> Claim {
         geometry: Geometry { width: 1024, height: 768 },
         provider,
         agent_token: Secret::new("a random token".into()),
-        capture: CaptureLimits {
+        capture_limits: CaptureLimits {
             stable_ms: 1_000,
             file_bytes_max: 100_000,
             retry_ms_min: 1_000,

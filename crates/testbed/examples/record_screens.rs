@@ -14,7 +14,7 @@
 
 use anteroom_testbed::{
     NativeCli, TestCa,
-    native_cli::{InstalledTools, Recording, STEP_MAX, StartOptions, TerminalSetup, descriptor},
+    native_cli::{PinnedTools, Recording, STEP_MAX, StartOptions, TerminalSetup, descriptor},
 };
 use anteroom_wire::provider::FileFormat;
 use anyhow::{Context, bail, ensure};
@@ -80,12 +80,12 @@ async fn main() -> anyhow::Result<()> {
         options.method.clone().map_or(Ok(descriptor.method.clone()), TryInto::try_into).map_err(anyhow::Error::msg)?;
     let provider = descriptor.with_method(&method).with_context(|| format!("{} has no method {method}", options.id))?;
     let clis = if options.bin.is_empty() {
-        InstalledTools::install().await?
+        PinnedTools::install().await?
     } else {
-        InstalledTools::in_directories(options.bin.clone())?
+        PinnedTools::in_directories(options.bin.clone())?
     };
     let version = version(&clis.resolve(&provider.argv)?).await?;
-    let mut setup = if options.small { TerminalSetup::SMALL } else { TerminalSetup::MACHINE };
+    let mut setup = if options.small { TerminalSetup::MINIMUM } else { TerminalSetup::MACHINE };
     if let Some(path) = &options.key {
         setup = setup.with_key(fs::read_to_string(path)?.trim());
     }

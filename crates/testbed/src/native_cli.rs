@@ -8,14 +8,14 @@
 //! The tool is started as the provider's descriptor says, so a test that signs in tests the descriptor too. Its home directory is
 //! temporary.
 
-mod installed_tools;
 mod name_proxy;
+mod pinned_tools;
 mod recording;
 mod screen;
 mod terminal;
 
-pub use installed_tools::InstalledTools;
 pub use name_proxy::NameProxy;
+pub use pinned_tools::PinnedTools;
 pub use recording::Recording;
 pub use screen::{check_screen, masked};
 
@@ -57,7 +57,7 @@ pub struct StartOptions<'a> {
     /// Its descriptor.
     pub provider: Provider,
     /// The directories of its binaries.
-    pub clis: &'a InstalledTools,
+    pub clis: &'a PinnedTools,
     /// The certificate authority that it trusts, PEM.
     pub ca: String,
     /// `name:443` → the address that the proxy connects to.
@@ -81,7 +81,7 @@ impl TerminalSetup {
     /// The size of a machine's terminal before a client connects to it.
     pub const MACHINE: Self = Self { columns: 160, rows: 45, key: None };
     /// The smallest size of a user's terminal that is supported.
-    pub const SMALL: Self = Self { columns: 80, rows: 24, key: None };
+    pub const MINIMUM: Self = Self { columns: 80, rows: 24, key: None };
 
     /// The same size, with a secret on the tool's standard input.
     pub fn with_key(self, key: &str) -> Self {
@@ -283,7 +283,7 @@ impl NativeCli {
     ///
     /// # Errors
     /// There is no such command, or it does not end in time.
-    pub async fn status(&self, clis: &InstalledTools) -> anyhow::Result<(Option<i32>, String)> {
+    pub async fn status(&self, clis: &PinnedTools) -> anyhow::Result<(Option<i32>, String)> {
         let argv = clis.resolve(&self.provider.credential.status_argv)?;
         terminal::output(&argv, &self.home(), &self.env).await
     }

@@ -59,7 +59,7 @@ pub async fn run(launch: LaunchConfig) -> anyhow::Result<()> {
     read_only_database::watch(&server_dir);
     let config = Config::read(&launch.config)?;
     let state = StateDir::lock(&config.state_dir)?;
-    anteroom_controller::log::serve(&config).map_err(anyhow::Error::msg)?;
+    anteroom_controller::log::start_server(&config).map_err(anyhow::Error::msg)?;
     let spec_source = PlainProcess {
         tool_versions: launch.tool_versions.clone(),
         faults: launch.faults,

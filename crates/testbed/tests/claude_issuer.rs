@@ -6,7 +6,7 @@
 
 use anteroom_testbed::{
     ClaudeIssuer, NativeCli, TestCa,
-    native_cli::{CredentialFile, InstalledTools, StartOptions, check_screen, descriptor},
+    native_cli::{CredentialFile, PinnedTools, StartOptions, check_screen, descriptor},
 };
 use anteroom_wire::provider::{Provider, SettingsFile};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
@@ -59,7 +59,7 @@ impl Fixture {
         page.split_once("id=\"text\">").unwrap().1.split_once("</pre>").unwrap().0.to_owned()
     }
 
-    async fn tool(&self, clis: &InstalledTools, provider: Provider, env: &[(&str, &str)]) -> NativeCli {
+    async fn tool(&self, clis: &PinnedTools, provider: Provider, env: &[(&str, &str)]) -> NativeCli {
         let start =
             StartOptions { provider, clis, ca: self.ca.pem(), host_overrides: self.issuer.host_overrides(), env };
         NativeCli::start(start).await.unwrap()
@@ -91,7 +91,7 @@ impl Fixture {
     }
 
     /// Checks that the tool exited with 0, wrote its file, reports that it is signed in, and sent only known and allowed requests.
-    async fn assert_signed_in(&self, clis: &InstalledTools, tool: &NativeCli) {
+    async fn assert_signed_in(&self, clis: &PinnedTools, tool: &NativeCli) {
         assert_eq!(tool.wait_exit().await.unwrap(), 0, "{}", tool.screen().await.unwrap());
         self.assert_contains_canaries(&tool.credential().await.unwrap());
         let (code, output) = tool.status(clis).await.unwrap();
@@ -210,7 +210,7 @@ async fn unknown_requests_are_recorded_and_other_host_names_are_not_served() {
 
 #[tokio::test]
 async fn released_tool_signs_in_through_browser_callback() {
-    let (fixture, clis) = (Fixture::new().await, InstalledTools::install().await.unwrap());
+    let (fixture, clis) = (Fixture::new().await, PinnedTools::install().await.unwrap());
     let tool = fixture.tool(&clis, short_link(), &[]).await;
     let screen = tool.wait_for("Paste code here if prompted >").await.unwrap();
     check_screen(SCREENS, "login-waiting", &screen).unwrap();
@@ -237,7 +237,7 @@ async fn released_tool_signs_in_through_browser_callback() {
 }
 
 /// Checks that the credential file alone signs the tool in, in a new home directory.
-async fn assert_valid_in_another_home(fixture: &Fixture, clis: &InstalledTools, written: CredentialFile) {
+async fn assert_valid_in_another_home(fixture: &Fixture, clis: &PinnedTools, written: CredentialFile) {
     let mut provider = descriptor("claude_code").unwrap();
     provider.settings_files.push(SettingsFile { path: written.path, content: written.text });
     provider.argv = provider.credential.status_argv.clone();
@@ -258,7 +258,7 @@ fn in_order(made: &[String], wanted: &[&str]) -> Result<(), String> {
 
 #[tokio::test]
 async fn callback_with_wrong_state_ends_released_tool() {
-    let (fixture, clis) = (Fixture::new().await, InstalledTools::install().await.unwrap());
+    let (fixture, clis) = (Fixture::new().await, PinnedTools::install().await.unwrap());
     let tool = fixture.tool(&clis, short_link(), &[]).await;
     let opened = Url::parse(&tool.opened_url().await.unwrap()).unwrap();
     let back = opened.query_pairs().find(|(key, _)| key == "redirect_uri").unwrap().1.into_owned();
@@ -275,7 +275,7 @@ async fn callback_with_wrong_state_ends_released_tool() {
 
 #[tokio::test]
 async fn released_tool_accepts_pasted_code_after_two_invalid_ones() {
-    let (fixture, clis) = (Fixture::new().await, InstalledTools::install().await.unwrap());
+    let (fixture, clis) = (Fixture::new().await, PinnedTools::install().await.unwrap());
     let tool = fixture.tool(&clis, descriptor("claude_code").unwrap(), &[]).await;
     let screen = tool.wait_for("Paste code here if prompted >").await.unwrap();
     check_screen(SCREENS, "link-waiting", &screen).unwrap();
@@ -297,7 +297,7 @@ async fn released_tool_accepts_pasted_code_after_two_invalid_ones() {
 
 #[tokio::test]
 async fn short_url_on_terminal_leads_to_a_code() {
-    let (fixture, clis) = (Fixture::new().await, InstalledTools::install().await.unwrap());
+    let (fixture, clis) = (Fixture::new().await, PinnedTools::install().await.unwrap());
     let tool = fixture.tool(&clis, short_link(), &[]).await;
     let screen = tool.wait_for("Paste code here if prompted >").await.unwrap();
     let link = tool.url_on(&screen).unwrap();
@@ -310,7 +310,7 @@ async fn short_url_on_terminal_leads_to_a_code() {
 
 #[tokio::test]
 async fn rejected_code_ends_released_tool() {
-    let (fixture, clis) = (Fixture::new().await, InstalledTools::install().await.unwrap());
+    let (fixture, clis) = (Fixture::new().await, PinnedTools::install().await.unwrap());
     let tool = fixture.tool(&clis, descriptor("claude_code").unwrap(), &[]).await;
     tool.wait_for("Paste code here if prompted >").await.unwrap();
     tool.paste_and_enter("never-issued#any").await.unwrap();
@@ -324,7 +324,7 @@ async fn rejected_code_ends_released_tool() {
 
 #[tokio::test]
 async fn setup_token_shows_a_token_and_writes_no_credential() {
-    let (fixture, clis) = (Fixture::new().await, InstalledTools::install().await.unwrap());
+    let (fixture, clis) = (Fixture::new().await, PinnedTools::install().await.unwrap());
     let mut provider = descriptor("claude_code").unwrap();
     provider.argv = ["claude", "setup-token"].map(str::to_owned).to_vec();
     let tool = fixture.tool(&clis, provider, &[]).await;

@@ -8,7 +8,7 @@
 use anteroom_testbed::{
     NativeCli, TestCa,
     codex_issuer::{Approval, CodexIssuer},
-    native_cli::{CredentialFile, InstalledTools, Recording, StartOptions, TerminalSetup, descriptor},
+    native_cli::{CredentialFile, PinnedTools, Recording, StartOptions, TerminalSetup, descriptor},
 };
 use anteroom_wire::provider::{Provider, SettingsFile};
 use http::Request;
@@ -70,13 +70,13 @@ const CODE: &str = "ABCD-12345";
 struct Fixture {
     ca: TestCa,
     issuer: CodexIssuer,
-    clis: InstalledTools,
+    clis: PinnedTools,
     provider: Provider,
 }
 
 /// The terminals in which each method is recorded, each with the suffix of the fixture's name.
 fn terminals() -> [(TerminalSetup, &'static str); 2] {
-    [(TerminalSetup::MACHINE, ""), (TerminalSetup::SMALL, "_80")]
+    [(TerminalSetup::MACHINE, ""), (TerminalSetup::MINIMUM, "_80")]
 }
 
 impl Fixture {
@@ -84,7 +84,7 @@ impl Fixture {
         let ca = TestCa::new().unwrap();
         let issuer = CodexIssuer::start_tls(&ca, Approval::OnCommand).await.unwrap();
         let provider = descriptor("codex").unwrap().with_method(&method.to_owned().try_into().unwrap()).unwrap();
-        Self { ca, issuer, clis: InstalledTools::install().await.unwrap(), provider }
+        Self { ca, issuer, clis: PinnedTools::install().await.unwrap(), provider }
     }
 
     /// Starts the tool in a terminal, and an empty recording.

@@ -7,7 +7,7 @@
 use anteroom_testbed::{
     GoogleIssuer, NativeCli, TestCa,
     google_issuer::Account,
-    native_cli::{CredentialFile, InstalledTools, StartOptions, check_screen, descriptor},
+    native_cli::{CredentialFile, PinnedTools, StartOptions, check_screen, descriptor},
 };
 use anteroom_wire::provider::{Provider, SettingsFile};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
@@ -57,7 +57,7 @@ impl Fixture {
         page.split_once("id=\"text\">").unwrap().1.split_once("</pre>").unwrap().0.to_owned()
     }
 
-    async fn tool(&self, clis: &InstalledTools, provider: Provider) -> NativeCli {
+    async fn tool(&self, clis: &PinnedTools, provider: Provider) -> NativeCli {
         let start =
             StartOptions { provider, clis, ca: self.ca.pem(), host_overrides: self.issuer.host_overrides(), env: &[] };
         NativeCli::start(start).await.unwrap()
@@ -173,7 +173,7 @@ async fn invalid_authorize_urls_are_rejected() {
 
 #[tokio::test]
 async fn released_tool_accepts_pasted_code_after_an_invalid_one() {
-    let (fixture, clis) = (Fixture::new(Account::Onboarded).await, InstalledTools::install().await.unwrap());
+    let (fixture, clis) = (Fixture::new(Account::Onboarded).await, PinnedTools::install().await.unwrap());
     let tool = fixture.tool(&clis, descriptor("gemini_cli").unwrap()).await;
     let screen = tool.wait_for("Enter the authorization code:").await.unwrap();
     check_screen(SCREENS, "link-waiting", &screen).unwrap();
@@ -207,7 +207,7 @@ async fn released_tool_accepts_pasted_code_after_an_invalid_one() {
 
 /// Checks that the credential file, with the settings of a credential use, signs the tool in: it verifies the token and does not ask
 /// the user to sign in.
-async fn assert_valid_in_another_home(fixture: &Fixture, clis: &InstalledTools, written: CredentialFile, method: &str) {
+async fn assert_valid_in_another_home(fixture: &Fixture, clis: &PinnedTools, written: CredentialFile, method: &str) {
     let method = method.to_owned().try_into().unwrap();
     let mut provider = descriptor("gemini_cli").unwrap().in_use(&method).unwrap();
     provider.settings_files.push(SettingsFile { path: written.path, content: written.text });
@@ -220,7 +220,7 @@ async fn assert_valid_in_another_home(fixture: &Fixture, clis: &InstalledTools, 
 
 #[tokio::test]
 async fn new_account_is_set_up_after_released_tool_writes_credential() {
-    let (fixture, clis) = (Fixture::new(Account::New).await, InstalledTools::install().await.unwrap());
+    let (fixture, clis) = (Fixture::new(Account::New).await, PinnedTools::install().await.unwrap());
     let tool = fixture.tool(&clis, descriptor("gemini_cli").unwrap()).await;
     let screen = tool.wait_for("Enter the authorization code:").await.unwrap();
     let link = tool.url_on(&screen).unwrap();
@@ -235,7 +235,7 @@ async fn new_account_is_set_up_after_released_tool_writes_credential() {
 
 #[tokio::test]
 async fn two_rejected_codes_end_released_tool() {
-    let (fixture, clis) = (Fixture::new(Account::Onboarded).await, InstalledTools::install().await.unwrap());
+    let (fixture, clis) = (Fixture::new(Account::Onboarded).await, PinnedTools::install().await.unwrap());
     let tool = fixture.tool(&clis, descriptor("gemini_cli").unwrap()).await;
     tool.wait_for("Enter the authorization code:").await.unwrap();
     tool.paste_and_enter("never-issued").await.unwrap();
@@ -250,7 +250,7 @@ async fn two_rejected_codes_end_released_tool() {
 
 #[tokio::test]
 async fn released_tool_signs_in_through_browser_callback() {
-    let (fixture, clis) = (Fixture::new(Account::Onboarded).await, InstalledTools::install().await.unwrap());
+    let (fixture, clis) = (Fixture::new(Account::Onboarded).await, PinnedTools::install().await.unwrap());
     let browser = "browser".to_owned().try_into().unwrap();
     let provider = descriptor("gemini_cli").unwrap().with_method(&browser).unwrap();
     let tool = fixture.tool(&clis, provider).await;

@@ -13,7 +13,7 @@ pub mod backoff;
 pub mod channel;
 pub mod diagnosis;
 pub mod id;
-pub mod operations;
+pub mod operator_reports;
 pub mod problem;
 pub mod provider;
 mod secret;

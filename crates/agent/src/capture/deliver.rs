@@ -45,8 +45,10 @@ pub(super) async fn deliver(
         provider: claim.provider.id.clone(),
         files,
     };
-    let (min, max) =
-        (Duration::from_millis(claim.capture.retry_ms_min), Duration::from_millis(claim.capture.retry_ms_max));
+    let (min, max) = (
+        Duration::from_millis(claim.capture_limits.retry_ms_min),
+        Duration::from_millis(claim.capture_limits.retry_ms_max),
+    );
     let mut backoff = Backoff::new(min, max.max(min));
     let mut attempts = 0;
     let mut last_error = None;

@@ -41,7 +41,7 @@ pub(crate) async fn run(agent: &Agent, claim: &ActiveClaim) -> StatusReport {
         Ok(0) => (0, Err("the tool's status command does not report that it is signed in".to_owned())),
         Ok(code) => (code, Err(format!("the tool's status command ended with {code}"))),
         Err(error) if error.kind() == io::ErrorKind::TimedOut => {
-            let limit = claim.capture.status_ms_max;
+            let limit = claim.capture_limits.status_ms_max;
             (KILLED, Err(format!("the tool's status command did not end within {limit} ms")))
         }
         Err(error) => (COULD_NOT_START, Err(format!("the tool's status command did not run: {}", error.kind()))),
@@ -63,7 +63,7 @@ async fn run_command(agent: &Agent, claim: &ActiveClaim, output: &Output) -> io:
     command.args(args).envs(&tool.env).current_dir(&tool.dir);
     drop_privileges(&mut command, &agent.environment);
     let mut child = output.spawn(&agent.supervisor.processes, &mut command)?;
-    let limit = Duration::from_millis(claim.capture.status_ms_max);
+    let limit = Duration::from_millis(claim.capture_limits.status_ms_max);
     // At the limit the child is dropped, which kills it.
     let code = tokio::time::timeout(limit, child.wait()).await?;
     output.wait_closed(limit).await;

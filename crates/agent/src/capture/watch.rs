@@ -155,7 +155,7 @@ impl<'a> CredentialWatch<'a> {
             return FindResult::Nothing;
         }
         let companions_before = self.companions();
-        tokio::time::sleep(Duration::from_millis(claim.capture.stable_ms)).await;
+        tokio::time::sleep(Duration::from_millis(claim.capture_limits.stable_ms)).await;
         for (path, first) in paths.iter().zip(first) {
             match (first, self.read_file(path)) {
                 (CheckResult::Complete(first), CheckResult::Complete(file)) if first.stamp == file.stamp => {
@@ -201,7 +201,7 @@ impl<'a> CredentialWatch<'a> {
     fn read_file(&self, path: &str) -> CheckResult {
         let rules = CheckRules {
             format: &self.claim.format,
-            bytes_max: self.claim.capture.file_bytes_max,
+            bytes_max: self.claim.capture_limits.file_bytes_max,
             ignored: self.ignored_contents(path),
             not_before: self.not_before(),
         };
@@ -231,7 +231,7 @@ impl<'a> CredentialWatch<'a> {
 
     /// The present companion files.
     fn companions(&self) -> Vec<Companion> {
-        let (home, bytes_max) = (&self.agent.environment.home, self.claim.capture.file_bytes_max);
+        let (home, bytes_max) = (&self.agent.environment.home, self.claim.capture_limits.file_bytes_max);
         let uses_stored = self.claim.use_credential.is_some();
         let read = |path: &String| {
             // A stored credential is replaced as a whole, so its companions are delivered also if they have not changed.

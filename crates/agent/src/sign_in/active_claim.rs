@@ -87,7 +87,7 @@ impl std::ops::Deref for ActiveClaim {
 /// The present content of the credential's paths.
 pub(super) fn read_baselines(environment: &Environment, claim: &Claim) -> BTreeMap<String, Baseline> {
     let rules = &claim.provider.credential;
-    let bytes_max = claim.capture.file_bytes_max;
+    let bytes_max = claim.capture_limits.file_bytes_max;
     let paths = rules.paths.iter().chain(&rules.companions);
     paths.map(|path| (path.clone(), credential_file::baseline(&environment.home.join(path), bytes_max))).collect()
 }

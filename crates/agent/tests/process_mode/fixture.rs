@@ -409,7 +409,7 @@ pub(crate) fn claim(provider: Provider) -> Claim {
         geometry: Geometry { width: 1280, height: 800 },
         provider,
         agent_token: Secret::new(TOKEN.into()),
-        capture: CaptureLimits {
+        capture_limits: CaptureLimits {
             stable_ms: 150,
             file_bytes_max: 64 * 1024,
             retry_ms_min: 50,

@@ -7,7 +7,7 @@ use super::super::{
 };
 use anteroom_controller::{config::Config, leaks};
 use anteroom_machine::image::Image;
-use anteroom_wire::operations::LeakReport;
+use anteroom_wire::operator_reports::LeakReport;
 use comfy_table::{Table, presets};
 use std::process::ExitCode;
 

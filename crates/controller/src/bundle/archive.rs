@@ -20,14 +20,14 @@ pub(super) struct Archive {
 
 /// The last lines of a file, bounded in total bytes.
 #[derive(Debug)]
-pub(super) struct LineBuffer {
+pub(super) struct TailBuffer {
     lines: VecDeque<String>,
     bytes: usize,
     bytes_max: usize,
     dropped: usize,
 }
 
-impl LineBuffer {
+impl TailBuffer {
     /// Adds a line and drops the oldest lines over the limit.
     pub(super) fn push(&mut self, line: &str) {
         self.bytes += line.len() + 1;
@@ -70,18 +70,18 @@ impl Archive {
 
     /// Adds a file of lines. Over the size limit only the last lines are kept.
     pub(super) fn add_lines(&mut self, name: &str, lines: impl Iterator<Item = String>) -> io::Result<()> {
-        let mut buffer = self.new_line_buffer();
+        let mut buffer = self.new_tail_buffer();
         lines.for_each(|line| buffer.push(&line));
         self.add_line_buffer(name, buffer)
     }
 
     /// An empty buffer for [`Self::add_line_buffer`], with this archive's size limit.
-    pub(super) fn new_line_buffer(&self) -> LineBuffer {
-        LineBuffer { lines: VecDeque::new(), bytes: 0, bytes_max: self.file_bytes_max, dropped: 0 }
+    pub(super) fn new_tail_buffer(&self) -> TailBuffer {
+        TailBuffer { lines: VecDeque::new(), bytes: 0, bytes_max: self.file_bytes_max, dropped: 0 }
     }
 
     /// Adds a file of the buffered lines.
-    pub(super) fn add_line_buffer(&mut self, name: &str, buffer: LineBuffer) -> io::Result<()> {
+    pub(super) fn add_line_buffer(&mut self, name: &str, buffer: TailBuffer) -> io::Result<()> {
         let text: String = buffer.lines.iter().flat_map(|line| [line.as_str(), "\n"]).collect();
         let note = if buffer.dropped > 0 {
             json!(format!("the first {} lines were left out", buffer.dropped))

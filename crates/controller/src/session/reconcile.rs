@@ -6,7 +6,7 @@
 //!                                   └──▶ or only reported (`anteroom reconcile --dry-run`)
 //! ```
 //!
-//! The actions are a closed list ([`ReconcileActionKind`](anteroom_wire::operations::ReconcileActionKind)): active sessions without
+//! The actions are a closed list ([`ReconcileActionKind`](anteroom_wire::operator_reports::ReconcileActionKind)): active sessions without
 //! a supervisor are resumed, or ended when they are overdue; orphaned machines are stopped; old or unfinished evidence is removed;
 //! the ends of machines that outlived both their session and its server are recorded. Destructive actions are limited to
 //! [`reconcile_stops_max`](crate::limits::SessionLimits::reconcile_stops_max) a run, so that a bug or a clock that jumps cannot end
@@ -32,7 +32,7 @@ use anteroom_machine::{Receipt, State, StopReason};
 use anteroom_store::{SessionRow, StoreError, UnreportedEnd};
 use anteroom_wire::{
     MachineId, Problem,
-    operations::{ReconcileAction, ReconcileOutcome, ReconcileReport},
+    operator_reports::{ReconcileAction, ReconcileOutcome, ReconcileReport},
 };
 use plan::{Action, PlannedAction};
 use std::{sync::Arc, time::Duration};

@@ -6,7 +6,7 @@ use super::{
     sign::Key,
 };
 use crate::{config::Config, limits::WebhookLimits};
-use anteroom_wire::operations::WebhookError;
+use anteroom_wire::operator_reports::WebhookError;
 use parking_lot::Mutex;
 use std::sync::atomic::AtomicU64;
 use tokio::sync::Notify;

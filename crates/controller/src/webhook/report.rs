@@ -3,7 +3,7 @@
 use super::Webhook;
 use crate::{clock, session::context::SessionContext};
 use anteroom_store::{MessageRow, StoreError};
-use anteroom_wire::operations::{PendingMessage, WebhookReport};
+use anteroom_wire::operator_reports::{PendingMessage, WebhookReport};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// Maximum number of pending messages that are read at once.

@@ -2,8 +2,8 @@
 //! No script of a package is run and no dependency is installed: a tool is one program, or scripts without dependencies.
 
 use super::{
+    build_command::BuildCommand,
     build_error::BuildError,
-    program::Program,
     progress::{BuildProgress, BuildStep},
     recipe::Cli,
 };
@@ -79,7 +79,7 @@ async fn pack(cli: &Cli, scratch: &Path, limit: Duration) -> Result<PathBuf, Bui
         "--pack-destination".into(),
         scratch.into(),
     ];
-    let out = Program::new(BuildStep::Tools, limit, scratch, "npm", args).output().await?;
+    let out = BuildCommand::new(BuildStep::Tools, limit, scratch, "npm", args).output().await?;
     let packed: Vec<Packed> = serde_json::from_slice(&out).map_err(|error| BuildError::Unexpected {
         step: BuildStep::Tools,
         what: format!("the output of npm pack {} cannot be parsed: {error}", cli.package),

@@ -5,9 +5,9 @@
 //! build is killed, mmdebstrap continues until the write to its closed pipe fails.
 
 use super::{
+    build_command::{BuildCommand, kill_with_descendants},
     build_error::BuildError,
     build_settings::BuildSettings,
-    program::{Program, kill_with_descendants},
     progress::BuildStep,
     store::{self, ImageStore},
 };
@@ -138,7 +138,7 @@ async fn remove_packages(dir: &Path, settings: &BuildSettings) -> Result<(), Bui
     for entry in fs::read_dir(dir).map_err(failed)? {
         args.push(entry.map_err(failed)?.path().into_os_string());
     }
-    let helper = Program::new(BuildStep::Check, limit, Path::new("/"), "mmdebstrap", args).output().await;
+    let helper = BuildCommand::new(BuildStep::Check, limit, Path::new("/"), "mmdebstrap", args).output().await;
     fs::remove_dir_all(dir).map_err(|source| helper.err().unwrap_or_else(|| failed(source)))
 }
 

@@ -11,12 +11,12 @@
 
 use super::{
     Artefact, FormatCheck, artefact_of,
+    build_command::{BuildCommand, Running},
     build_context::BuildContext,
     build_error::BuildError,
     fetch_tools, host_requirements,
     initramfs::Module,
     kernel, leftovers, not_a_kernel, not_a_squashfs,
-    program::{Program, Running},
     progress::{BuildProgress, BuildStep},
     store,
 };
@@ -176,7 +176,7 @@ fn start_packages(context: &BuildContext<'_>) -> Result<Running, BuildError> {
     args.push("-".into());
     let limit = Duration::from_millis(context.settings.step_ms_max);
     (context.progress)(BuildProgress::at(BuildStep::Packages, 0.0, "starting"));
-    Program::new(BuildStep::Packages, limit, Path::new("/"), "mmdebstrap", args)
+    BuildCommand::new(BuildStep::Packages, limit, Path::new("/"), "mmdebstrap", args)
         .env("TMPDIR", Some(&context.packages_dir.to_string_lossy()))
         .env("SOURCE_DATE_EPOCH", Some(&recipe.epoch_s.to_string()))
         .start()
@@ -267,7 +267,7 @@ fn start_mksquashfs(context: &BuildContext<'_>, to: &Path) -> Result<Running, Bu
         "0".into(),
     ];
     let limit = Duration::from_millis(context.settings.step_ms_max);
-    Program::new(BuildStep::RootFs, limit, Path::new("/"), "mksquashfs", args)
+    BuildCommand::new(BuildStep::RootFs, limit, Path::new("/"), "mksquashfs", args)
         .env("SOURCE_DATE_EPOCH", None)
         .stdin(Stdio::piped())
         .start()
@@ -287,7 +287,7 @@ async fn unpack_kernel(context: &BuildContext<'_>, filtered: &Filtered, dir: &Pa
     let kernel = dir.join(KERNEL_FILE);
     let args: [OsString; 6] = ["-d".into(), "-q".into(), "-f".into(), "-o".into(), (&kernel).into(), (&packed).into()];
     let limit = Duration::from_millis(context.settings.step_ms_max);
-    Program::new(BuildStep::RootFs, limit, dir, "zstd", args).output().await?;
+    BuildCommand::new(BuildStep::RootFs, limit, dir, "zstd", args).output().await?;
     check_head(&kernel, not_a_kernel)
 }
 
@@ -313,7 +313,7 @@ async fn unpack_modules(
             path: at.clone(),
             source,
         })?;
-        Program::new(BuildStep::RootFs, limit, &dir, "xz", [OsString::from("-d"), "-q".into(), at.into()])
+        BuildCommand::new(BuildStep::RootFs, limit, &dir, "xz", [OsString::from("-d"), "-q".into(), at.into()])
             .output()
             .await?;
         files.push(name);

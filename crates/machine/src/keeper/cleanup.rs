@@ -29,7 +29,7 @@ impl Keeper {
         let mut checks = CleanupChecks::default();
         let mut processes: Vec<ProcessId> = self.vmm.iter().map(|vmm| vmm.id).collect();
         if let Some(vmm) = &mut self.vmm {
-            vmm.drain(&mut self.console, &mut self.output);
+            vmm.read_output(&mut self.console, &mut self.output);
         }
         processes.extend(seen);
         processes.extend(kill_descendants());

@@ -95,7 +95,7 @@ impl KeeperClient {
     }
 
     /// Kills a hung keeper; its machine's process is killed with it. `keeper`: the process from its greeting.
-    pub(crate) fn kill(&mut self, keeper: Option<ProcessId>) {
+    pub(crate) fn kill_keeper(&mut self, keeper: Option<ProcessId>) {
         if let Some(child) = &mut self.child {
             // It may have exited in between.
             let _ = child.start_kill();

@@ -163,14 +163,14 @@ impl Vmm {
     }
 
     /// Reads the output that has arrived; a stream at its end is closed.
-    pub(crate) fn drain(&mut self, console: &mut TailBuffer, output: &mut TailBuffer) {
-        drain(&mut self.console, console);
-        drain(&mut self.stdout, output);
-        drain(&mut self.stderr, output);
+    pub(crate) fn read_output(&mut self, console: &mut TailBuffer, output: &mut TailBuffer) {
+        read_output(&mut self.console, console);
+        read_output(&mut self.stdout, output);
+        read_output(&mut self.stderr, output);
     }
 }
 
-fn drain<S: Read + AsRawFd>(slot: &mut Option<S>, tail_buffer: &mut TailBuffer) {
+fn read_output<S: Read + AsRawFd>(slot: &mut Option<S>, tail_buffer: &mut TailBuffer) {
     let Some(stream) = slot else { return };
     let mut chunk = [0u8; 4096];
     let mut total = 0;

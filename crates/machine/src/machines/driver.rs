@@ -312,7 +312,7 @@ impl Driver {
                 }
                 let pid = self.keeper.map(|keeper| keeper.pid);
                 tracing::warn!(machine = %self.id, outcome = "keeper_hung", pid, "hung keeper killed");
-                client.kill(self.keeper);
+                client.kill_keeper(self.keeper);
                 self.deadline =
                     ActiveTimeDeadline::new(Duration::from_millis(self.machines.inner.settings.keeper_exit_timeout_ms));
                 return;

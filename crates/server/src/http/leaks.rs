@@ -6,7 +6,7 @@ use anteroom_controller::{
     leaks,
     session::launcher::Launcher,
 };
-use anteroom_wire::{Problem, ProblemBody, operations::LeakReport};
+use anteroom_wire::{Problem, ProblemBody, operator_reports::LeakReport};
 use axum::{Json, extract::State};
 
 /// Lists orphaned processes, files and sessions of this host. Takes up to one second. Operators only.

@@ -5,7 +5,7 @@ use super::{
     extract::{AuthenticatedCaller, Query},
 };
 use anteroom_controller::{session::launcher::Launcher, session::reconcile};
-use anteroom_wire::{ProblemBody, operations::ReconcileReport};
+use anteroom_wire::{ProblemBody, operator_reports::ReconcileReport};
 use axum::{Json, extract::State};
 use serde::Deserialize;
 

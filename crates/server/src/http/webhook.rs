@@ -2,7 +2,7 @@
 
 use super::{error_response::ErrorResponse, extract::AuthenticatedCaller};
 use anteroom_controller::{session::context::SessionContext, webhook};
-use anteroom_wire::{ProblemBody, operations::WebhookReport};
+use anteroom_wire::{ProblemBody, operator_reports::WebhookReport};
 use axum::{Json, extract::State};
 
 /// Returns the status of webhook delivery: pending messages and the error of the last attempt. Operators only.

@@ -73,7 +73,7 @@ async fn viewer_is_closed_before_cleanup_ends_and_the_next_machine_starts_after_
     assert_eq!(exited.data.get("receipt"), None, "its keeper has not finished: {:?}", exited.data);
     let view = api.session(&id).await.unwrap();
     assert_eq!((view.status, view.generation), (Status::VmStopped, 1));
-    let leaks = api.get("/api/leaks").await.unwrap().read::<anteroom_wire::operations::LeakReport>().unwrap();
+    let leaks = api.get("/api/leaks").await.unwrap().read::<anteroom_wire::operator_reports::LeakReport>().unwrap();
     assert_eq!(leaks.orphans().next(), None, "a machine in cleanup is no leak");
     assert_eq!(processes::keeper_pid(&server.state_dir(), &machine), Some(keeper), "the keeper is still cleaning up");
     assert_eq!(server.machines(), std::slice::from_ref(&machine), "no other machine before this one is removed");

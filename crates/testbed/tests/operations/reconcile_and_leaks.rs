@@ -3,7 +3,7 @@
 use crate::{Flags, anteroom, command, execute_sql, stdout_of, text};
 use anteroom_testbed::{TestConfig, TestServer, WAIT_MAX, eventually};
 use anteroom_wire::TimelineKind;
-use anteroom_wire::operations::{LeakReport, ReconcileActionKind, ReconcileOutcome, ReconcileReport};
+use anteroom_wire::operator_reports::{LeakReport, ReconcileActionKind, ReconcileOutcome, ReconcileReport};
 use serde_json::json;
 use std::time::Duration;
 use tokio::time::Instant;

@@ -22,7 +22,7 @@ pub struct Claim {
     /// The token with which the agent authenticates to the controller; valid until a delivery was stored.
     pub agent_token: Secret,
     /// Limits of the credential capture.
-    pub capture: CaptureLimits,
+    pub capture_limits: CaptureLimits,
     /// The stored credential to use; `None`: the machine is for signing in.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub use_credential: Option<UseCredential>,

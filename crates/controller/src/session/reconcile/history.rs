@@ -1,7 +1,7 @@
 //! The history of reconciliations since the start of the server, for health and metrics.
 
 use anteroom_store::UnreportedEnd;
-use anteroom_wire::operations::{ReconcileActionKind, ReconcileOutcome, ReconcileReport};
+use anteroom_wire::operator_reports::{ReconcileActionKind, ReconcileOutcome, ReconcileReport};
 use parking_lot::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use tokio::sync::MutexGuard;

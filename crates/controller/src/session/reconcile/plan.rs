@@ -8,7 +8,7 @@ use anteroom_machine::Receipt;
 use anteroom_store::{SessionRow, UnreportedEnd};
 use anteroom_wire::{
     MachineId, Problem,
-    operations::{ReconcileAction, ReconcileActionKind, ReconcileOutcome},
+    operator_reports::{ReconcileAction, ReconcileActionKind, ReconcileOutcome},
 };
 use std::collections::BTreeSet;
 

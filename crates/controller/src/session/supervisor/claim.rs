@@ -131,7 +131,7 @@ fn build_claim(
         geometry: Geometry { width: context.config.machines.width, height: context.config.machines.height },
         provider: (*session.provider()).clone(),
         agent_token: token.clone(),
-        capture: CaptureLimits {
+        capture_limits: CaptureLimits {
             stable_ms: settings.capture_stable_ms,
             file_bytes_max: settings.credential_bytes_max,
             retry_ms_min: DELIVERY_RETRY_MS_MIN,

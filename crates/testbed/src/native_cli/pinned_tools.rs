@@ -15,14 +15,14 @@ const INSTALL_S_MAX: u64 = 900;
 
 /// The installed tools.
 #[derive(Debug, Clone)]
-pub struct InstalledTools {
+pub struct PinnedTools {
     modules: PathBuf,
     node: PathBuf,
     /// Directories that are searched first.
     preferred: Vec<PathBuf>,
 }
 
-impl InstalledTools {
+impl PinnedTools {
     /// The tools in [`DIRECTORY_VARIABLE`], or in `target/clis`, where npm installs them first. Several tests may call this at once.
     ///
     /// # Errors

@@ -23,7 +23,7 @@ const TERM_TIMEOUT: Duration = Duration::from_secs(10);
 struct Tail(VecDeque<String>);
 
 /// A program with its arguments.
-pub(super) struct Program {
+pub(super) struct BuildCommand {
     step: BuildStep,
     command: Command,
     line: String,
@@ -38,7 +38,7 @@ pub(super) struct Running {
     pub(super) child: Child,
 }
 
-impl Program {
+impl BuildCommand {
     /// `name` with `args`, run in `dir`. It inherits the environment except `ANTEROOM_…` variables, which may contain secrets.
     pub(super) fn new<A: Into<OsString>>(
         step: BuildStep,
@@ -246,8 +246,8 @@ fn shorten(line: &str) -> String {
 mod tests {
     use super::*;
 
-    fn run(limit: Duration, name: &str, args: &[&str]) -> Program {
-        Program::new(BuildStep::Packages, limit, Path::new("/"), name, args.iter().copied())
+    fn run(limit: Duration, name: &str, args: &[&str]) -> BuildCommand {
+        BuildCommand::new(BuildStep::Packages, limit, Path::new("/"), name, args.iter().copied())
     }
 
     #[tokio::test]

@@ -289,7 +289,7 @@ async fn hanging_status_command_is_killed_at_its_limit_without_a_result() {
         let fixture = AgentFixture::start().await;
         let mut sender = fixture.connect().await;
         let mut claim_request = claim_with_check(status);
-        claim_request.capture.status_ms_max = if status.contains("tail") { 300 } else { 20_000 };
+        claim_request.capture_limits.status_ms_max = if status.contains("tail") { 300 } else { 20_000 };
         send_claim(&mut sender, &claim_request).await;
         let why = fixture.wait_event("checked", |event| match event {
             Event::Use(UseEvent::Checked { signed_in: false, conclusive: false, detail }) => Some(detail.clone()),

@@ -4,7 +4,7 @@ use crate::Flags;
 use anteroom_testbed::{
     ApiClient, ScriptedTool, TestCa, TestConfig, TestServer, WAIT_MAX, leaks::needles, test_ca::TlsServer,
 };
-use anteroom_wire::{SessionId, TimelineKind, api::Status, operations::WebhookReport, webhook::Notification};
+use anteroom_wire::{SessionId, TimelineKind, api::Status, operator_reports::WebhookReport, webhook::Notification};
 use axum::{
     Router,
     body::Bytes,

@@ -6,7 +6,7 @@
 //!         └──▶ attach ⇄ (ticket · WebSocket · bytes) ─┘        └──▶ the last screen, once more, as text
 //! ```
 //!
-//! The command runs in a `tmux` in the machine, so attaching late shows the present screen. `tmux` uses the alternate screen of the
+//! The command runs in a `tmux` in the machine, so attaching late shows the current screen. `tmux` uses the alternate screen of the
 //! local terminal, which is closed at the end; therefore the last screen is then printed as text. If the command ends before the
 //! client has attached, that text is the only output. If standard output is not a terminal, new lines are printed as they appear.
 

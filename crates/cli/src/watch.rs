@@ -18,7 +18,7 @@ const RETRY_MS: u64 = 500;
 pub(super) enum SessionUpdate {
     /// A new timeline entry.
     Entry(TimelineEntry),
-    /// The session's present state.
+    /// The session's current state.
     View(Box<SessionView>),
 }
 

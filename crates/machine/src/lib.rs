@@ -1,4 +1,4 @@
-//! Machines: the only crate that starts processes or uses KVM, guest images and templates.
+//! Machines: the only crate of the server that starts processes or uses KVM, guest images and templates.
 //!
 //! ```text
 //!  Machines ── control socket ──▶ keeper (one small process per machine: parent of the VMM)

@@ -65,7 +65,7 @@ pub struct NewCaller {
     pub name: String,
     /// The hash of its token; unique.
     pub token: Sha256Hex,
-    /// The present time.
+    /// The current time.
     pub created_at_ms: UnixMs,
     /// When it expires; `None`: it is valid until it is revoked.
     pub expires_at_ms: Option<UnixMs>,

@@ -29,7 +29,7 @@ pub struct Completion<'a> {
     pub credential: NewCredential<'a>,
     /// Webhook messages to enqueue in the same transaction.
     pub webhook_messages: &'a [NewMessage],
-    /// The present time.
+    /// The current time.
     pub at_ms: UnixMs,
 }
 
@@ -62,7 +62,7 @@ pub enum Completed {
     },
     /// The session had already ended; nothing was changed.
     Ignored(Box<SessionRow>),
-    /// The token is not the one of the session's present machine; nothing was changed.
+    /// The token is not the one of the session's current machine; nothing was changed.
     WrongToken,
     /// The credential that the session renews was deleted, or belongs to another owner or provider; nothing was changed.
     NothingToRenew,
@@ -70,7 +70,7 @@ pub enum Completed {
 
 impl Store {
     /// Stores the credential, completes the session and appends its timeline entry in one transaction, if the session is active and
-    /// the delivery comes from its present machine. If the session renews a credential, the bytes of that are replaced. Sessions that
+    /// the delivery comes from its current machine. If the session renews a credential, the bytes of that are replaced. Sessions that
     /// use a credential call [`Store::refresh_credential`] instead.
     ///
     /// # Errors

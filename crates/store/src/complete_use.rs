@@ -24,7 +24,7 @@ pub struct CompleteUse<'a> {
     pub exit_code: i32,
     /// Webhook messages to enqueue in the same transaction.
     pub webhook_messages: &'a [NewMessage],
-    /// The present time.
+    /// The current time.
     pub at_ms: UnixMs,
 }
 
@@ -40,7 +40,7 @@ pub enum UseOutcome {
     },
     /// The session had already ended; nothing was changed.
     Ignored(Box<SessionRow>),
-    /// The token is not the one of the session's present machine; nothing was changed.
+    /// The token is not the one of the session's current machine; nothing was changed.
     WrongToken,
 }
 

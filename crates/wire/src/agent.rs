@@ -6,7 +6,7 @@
 //! |---|---|---|
 //! | `GET /hello` | → [`AgentInfo`] | identity, protocol version, image and readiness |
 //! | `POST /claim` | [`Claim`] → [`Claimed`] | time, entropy, identity, provider, token; starts the tool. 409 if claimed for another session; repeating the same claim returns 200 and starts nothing |
-//! | `GET /sign-in` | → [`SignIn`] | the present state of the sign-in |
+//! | `GET /sign-in` | → [`SignIn`] | the current state of the sign-in |
 //! | `POST /open-url` | [`OpenUrl`] → 204 | open an address in the machine's browser |
 //! | `POST /paste` | [`Paste`] → [`PasteResult`] | text that the user pastes: a code for the open prompt, the callback address from their own browser, or the secret the tool waits for |
 //! | `POST /method` | [`ChangeMethod`] → 204 | stop the tool and start it with another sign-in method |

@@ -1,4 +1,4 @@
-//! All API problems (RFC 9457) and reasons for a session's end: stable code, sentence, HTTP status, WebSocket close code, remedy.
+//! All errors of the API ("problems") and reasons for a session's end: stable code, sentence, HTTP status, close code, remedy.
 //!
 //! One table, so that pages, backends and operators see the same code for the same cause. Browsers hide the status of a rejected
 //! WebSocket handshake from scripts, so a rejected viewer is accepted and closed with the close code; callers that are not

@@ -71,7 +71,7 @@ fn read(path: &Path, bytes_max: u64) -> io::Result<Option<Result<FileSnapshot, S
     Ok(Some(Ok(FileSnapshot { bytes, mode: metadata.mode() & 0o7777, stamp })))
 }
 
-/// The present content at `path`, to be compared with later contents.
+/// The current content at `path`, to be compared with later contents.
 pub(crate) fn baseline(path: &Path, bytes_max: u64) -> Baseline {
     read(path, bytes_max).ok().flatten()?.ok().map(|file| file.stamp.digest)
 }

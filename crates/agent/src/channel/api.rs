@@ -1,5 +1,5 @@
-//! The agent's HTTP API, on the channel on which the agent is the HTTP/2 server: the routes of `anteroom_wire::agent`. Errors are problems
-//! (RFC 9457).
+//! The agent's HTTP API, on the channel on which the agent is the HTTP/2 server: the routes of `anteroom_wire::agent`. Errors have a
+//! [`ProblemBody`](anteroom_wire::ProblemBody).
 
 mod sign_in;
 mod streams;

@@ -74,7 +74,7 @@ pub(crate) struct Browser {
     devtools: watch::Sender<Option<Arc<DevTools>>>,
     /// The blank page of the start, until a URL was opened.
     blank_page: Mutex<Option<String>>,
-    /// Whether the running process was requested to open a URL: then it stays in front.
+    /// Whether the running process was asked to open a URL: then it stays in front.
     has_opened_url: AtomicBool,
     /// Held while a window is raised: two tasks that raise different windows at once would both fail.
     raise_lock: Mutex<()>,
@@ -351,7 +351,7 @@ impl Browser {
         }
     }
 
-    /// Lowers the browser's window below the terminal, unless the browser was requested to open a URL. `raise` raises the terminal.
+    /// Lowers the browser's window below the terminal, unless the browser was asked to open a URL. `raise` raises the terminal.
     /// Returns whether the browser was lowered.
     async fn lower<F, Fut>(&self, raise: F) -> anyhow::Result<bool>
     where

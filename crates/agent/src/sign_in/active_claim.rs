@@ -84,7 +84,7 @@ impl std::ops::Deref for ActiveClaim {
     }
 }
 
-/// The present content of the credential's paths.
+/// The current content of the credential's paths.
 pub(super) fn read_baselines(environment: &Environment, claim: &Claim) -> BTreeMap<String, Baseline> {
     let rules = &claim.provider.credential;
     let bytes_max = claim.capture_limits.file_bytes_max;

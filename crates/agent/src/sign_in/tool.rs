@@ -54,7 +54,7 @@ enum KeyState {
     NotRequested,
     /// The pane waits.
     Requested,
-    /// Entered, and not yet read by the pane. The sender notifies the request that entered it.
+    /// Entered, and not yet read by the pane. The sender completes the request that entered it.
     Entered(Secret, oneshot::Sender<()>),
 }
 

@@ -32,7 +32,7 @@ verdicts! {
     /// The command with a stored credential is running.
     CommandRunning = "command_running", "Nothing is broken: wait for the command to end, or watch it in the terminal.";
     /// Queued for a machine.
-    WaitingForCapacity = "waiting_for_capacity", "Wait, end a session that is not needed, or raise machines_max.";
+    WaitingForCapacity = "waiting_for_capacity", "Wait, end a session that is not needed, or raise machines.machines_max.";
     /// A machine is starting.
     MachineStarting = "machine_starting", "Wait a moment; if it remains at one stage, run `anteroom doctor`.";
     /// The machine ended and another one is starting.
@@ -88,9 +88,9 @@ verdicts! {
     /// The machine's process was killed from outside.
     MachineKilled = "machine_killed", "Find out on the host who sent the signal, then start a new session.";
     /// The host's kernel killed the machine because it ran out of memory.
-    OutOfMemory = "out_of_memory", "Give the host more memory or lower machines_max, then start a new session.";
+    OutOfMemory = "out_of_memory", "Give the host more memory or lower machines.machines_max, then start a new session.";
     /// The machine reached its hard deadline.
-    MachineDeadline = "machine_deadline", "Start a new session; raise the machine's deadline if it is too short.";
+    MachineDeadline = "machine_deadline", "Start a new session; raise sessions.session_s_max if people need longer.";
     /// The guest switched itself off.
     GuestPowerOff = "guest_power_off", "Start a new session; the machine's receipt has its last console lines.";
     /// The guest's kernel panicked.
@@ -116,16 +116,16 @@ verdicts! {
     /// There is no image to start from.
     NoImage = "no_image", "Run `anteroom image build`.";
     /// No capacity became available.
-    NoCapacity = "no_capacity", "End sessions that are not needed, raise machines_max, or try again later.";
+    NoCapacity = "no_capacity", "End sessions that are not needed, raise machines.machines_max, or try again later.";
     // Ended for another reason.
     /// The credential is stored.
     Completed = "completed", "Nothing to do.";
     /// The owner cancelled it.
     Cancelled = "cancelled", "Start a new session when you are ready.";
     /// It was idle for too long.
-    IdleExpired = "idle_expired", "Start a new session; raise idle_s_max if people need longer.";
+    IdleExpired = "idle_expired", "Start a new session; raise sessions.idle_s_max if people need longer.";
     /// It reached its maximum duration.
-    DeadlineExpired = "deadline_expired", "Start a new session; raise session_s_max if people need longer.";
+    DeadlineExpired = "deadline_expired", "Start a new session; raise sessions.session_s_max if people need longer.";
     /// The machine had ended when the server restarted.
     ServerRestarted = "server_restarted", "Start a new session.";
     /// The provider was removed from the configuration.

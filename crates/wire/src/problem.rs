@@ -42,7 +42,7 @@ problems! {
     /// A request from a page of another origin.
     CrossOrigin = "cross_origin", 403, 4403, "The request comes from a page of another site.", "Open Anteroom's page directly.";
     /// The agent's token is not this machine's.
-    WrongAgentToken = "wrong_agent_token", 401, 4401, "The agent's token does not belong to a live machine of this session.", "Nothing to do: the machine was replaced or has ended.";
+    WrongAgentToken = "wrong_agent_token", 401, 4401, "The agent's token does not belong to a live machine of this session.", "Nothing to do for a replaced machine; for an external machine, compare the token with its agent_token_file.";
     /// The provider's egress list does not allow the host.
     EgressDenied = "egress_denied", 403, 4403, "The provider's egress list does not allow this host name.", "Add the name to the provider's egress list if the tool needs it.";
     /// An allowed name that resolves to a private address.
@@ -90,7 +90,7 @@ problems! {
     /// The session has already ended.
     SessionEnded = "session_ended", 410, 4410, "The session has ended.", "Start a new one.";
     /// The body is larger than allowed.
-    TooLarge = "too_large", 413, 4413, "The body is larger than this server accepts.", "Send less, or raise the limit in the configuration.";
+    TooLarge = "too_large", 413, 4413, "The body is larger than this server accepts.", "Send less; for deliveries, http.delivery_bytes_max is the limit.";
     /// The body is not JSON.
     UnsupportedMediaType = "unsupported_media_type", 415, 4400, "The body must be JSON.", "Send `Content-Type: application/json` and a JSON body.";
     /// The delivered file does not have the provider's credential format.
@@ -98,11 +98,11 @@ problems! {
     /// Too many viewers.
     TooManyViewers = "too_many_viewers", 429, 4429, "This session has reached its maximum number of viewers.", "Close another viewer first.";
     /// An internal error.
-    Internal = "internal", 500, 4500, "Something failed inside the server.", "The log has the cause under this request's id.";
+    Internal = "internal", 500, 4500, "Something failed inside the server.", "The server's log has the cause; search it for the time and the session.";
     /// The desktop does not answer.
-    DesktopUnreachable = "desktop_unreachable", 502, 4502, "The machine does not answer on its desktop.", "The server is restarting the connection; connect again in a few seconds.";
+    DesktopUnreachable = "desktop_unreachable", 502, 4502, "The machine does not answer on its desktop.", "The server is connecting again; connect again in a few seconds.";
     /// The machine's agent does not answer.
-    AgentUnreachable = "agent_unreachable", 502, 4502, "The machine's agent does not answer.", "The server is restarting the connection; try again in a few seconds.";
+    AgentUnreachable = "agent_unreachable", 502, 4502, "The machine's agent does not answer.", "The server is connecting again; try again in a few seconds.";
     /// The database cannot be used.
     DatabaseUnavailable = "database_unavailable", 503, 4503, "The database cannot be used at the moment.", "Try again; the server's health page names the cause.";
     /// No capacity for another machine.

@@ -151,7 +151,7 @@ fn store(launcher: &Launcher, registry: &mut Registry) {
     register_counter(
         registry,
         "store_slow_writes",
-        "Database writes that took longer than store.slow_write_ms",
+        "Database writes that took longer than one second",
         launcher.db_metrics.slow(),
     );
 }

@@ -14,7 +14,9 @@ fn documents_name_only_existing_files_tests_and_settings() {
     let files = all_files(&root);
     let sources: String = files
         .iter()
-        .filter(|file| file.extension().is_some_and(|end| ["rs", "ts", "tsx", "mjs"].iter().any(|known| end == *known)))
+        .filter(|file| {
+            file.extension().is_some_and(|end| ["rs", "ts", "tsx", "mjs", "sql"].iter().any(|known| end == *known))
+        })
         .map(|file| std::fs::read_to_string(file).expect("a source file can be read"))
         .collect();
     let mut missing = BTreeSet::new();
@@ -36,7 +38,8 @@ fn documents_name_only_existing_files_tests_and_settings() {
             let is_file = name.ends_with(".rs") && !name.contains(['*', '{', ' ']);
             let is_name = name.matches('_').count() >= UNDERSCORES_MIN
                 && name.chars().all(|char| char.is_ascii_lowercase() || char == '_' || char.is_ascii_digit());
-            if is_file && !files.iter().any(|file| file.ends_with(name)) || is_name && !sources.contains(name) {
+            let names_file = |file: &&PathBuf| file.ends_with(name) || without_source_directory(file).ends_with(name);
+            if is_file && !files.iter().any(|file| names_file(&file)) || is_name && !sources.contains(name) {
                 fault(name);
             }
         }
@@ -46,6 +49,11 @@ fn documents_name_only_existing_files_tests_and_settings() {
         "the documents name what does not exist:\n{}",
         missing.into_iter().collect::<Vec<_>>().join("\n")
     );
+}
+
+/// Documents write `wire/problem.rs` for `crates/wire/src/problem.rs`.
+fn without_source_directory(file: &Path) -> PathBuf {
+    file.components().filter(|part| part.as_os_str() != "src").collect()
 }
 
 /// All files of the repository but built ones and installed packages.

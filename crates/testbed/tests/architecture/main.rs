@@ -34,6 +34,20 @@ fn source_files(directory: &Path, extension: &str) -> Vec<PathBuf> {
     found
 }
 
+/// Whether the module of this file, or one above it, is declared for tests alone.
+fn is_for_tests(file: &Path) -> bool {
+    let directory = file.parent().expect("a file has a directory");
+    let declares = |parent: &Path| {
+        let text = std::fs::read_to_string(parent).unwrap_or_default();
+        let module = file.file_stem().and_then(|stem| stem.to_str()).expect("names are UTF-8");
+        text.contains(&format!("#[cfg(test)]\nmod {module};"))
+    };
+    let parent = directory.with_extension("rs");
+    ["lib.rs", "main.rs"].iter().any(|root| declares(&directory.join(root)))
+        || declares(&parent)
+        || parent.exists() && is_for_tests(&parent)
+}
+
 /// The `src` directory of each crate, by the name of its folder.
 fn crates() -> Vec<(String, PathBuf)> {
     let mut crates: Vec<_> = std::fs::read_dir(workspace().join("crates"))

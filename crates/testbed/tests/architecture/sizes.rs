@@ -1,6 +1,6 @@
 //! How long files and functions are.
 
-use proc_macro2::{TokenStream, TokenTree};
+use proc_macro2::{Delimiter, TokenStream, TokenTree};
 use std::str::FromStr;
 
 const FILE_LINES_MAX: usize = 450;
@@ -35,7 +35,7 @@ fn files_are_short() {
 fn functions_are_short() {
     let mut long = Vec::new();
     for (_, source) in super::crates() {
-        for file in super::source_files(&source, "rs") {
+        for file in super::source_files(&source, "rs").into_iter().filter(|file| !super::is_for_tests(file)) {
             let text = std::fs::read_to_string(&file).expect("a source file can be read");
             let tokens = TokenStream::from_str(&text).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
             functions(tokens, &mut |name, lines| {
@@ -54,10 +54,11 @@ fn functions_are_short() {
     );
 }
 
-/// Calls `found` with the name and the lines of each function's body.
+/// Calls `found` with the name and the lines of each function's body. Modules of tests are skipped.
 fn functions(tokens: TokenStream, found: &mut impl FnMut(&str, usize)) {
     let mut name = None;
     let mut after_fn = false;
+    let mut for_tests = false;
     for token in tokens {
         match token {
             TokenTree::Ident(ident) if after_fn => {
@@ -65,15 +66,23 @@ fn functions(tokens: TokenStream, found: &mut impl FnMut(&str, usize)) {
                 after_fn = false;
             }
             TokenTree::Ident(ident) => after_fn = ident == "fn",
-            TokenTree::Group(group) => {
-                if group.delimiter() == proc_macro2::Delimiter::Brace
-                    && let Some(name) = name.take()
-                {
-                    found(&name, group.span_close().start().line - group.span_open().start().line + 1);
-                }
-                functions(group.stream(), found);
+            TokenTree::Group(group) if group.delimiter() == Delimiter::Bracket => {
+                for_tests |= group.to_string().replace(' ', "") == "[cfg(test)]";
             }
-            TokenTree::Punct(punct) if punct.as_char() == ';' => name = None,
+            TokenTree::Group(group) => {
+                let is_body = group.delimiter() == Delimiter::Brace;
+                if is_body && let Some(name) = name.take() {
+                    found(&name, (group.span_close().start().line - group.span_open().start().line).saturating_sub(1));
+                }
+                if !for_tests {
+                    functions(group.stream(), found);
+                }
+                for_tests &= !is_body;
+            }
+            TokenTree::Punct(punct) if punct.as_char() == ';' => {
+                name = None;
+                for_tests = false;
+            }
             TokenTree::Punct(_) | TokenTree::Literal(_) => {}
         }
     }

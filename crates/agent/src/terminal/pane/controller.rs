@@ -108,7 +108,7 @@ impl PaneSession<'_> {
         let purpose = self.claim.use_credential.as_ref().map(|used| used.purpose);
         match (purpose, tool::key_prompt(&self.claim, None)) {
             (Some(UsePurpose::Check), _) => {
-                self.show_message("The tool is asked whether its credential is good.").await
+                self.show_message("Checking whether the tool is signed in.").await
             }
             (Some(UsePurpose::Exec | UsePurpose::Logout), _) if self.agent.credential_command.start() => {
                 self.start(None).await

@@ -16,7 +16,7 @@ use anteroom_wire::{
 /// The verdict on an active session.
 pub(super) fn verdict<'a>(input: &Input<'_>, timeline: &TimelineView<'a>) -> Finding<'a> {
     let Some(supervisor) = &input.supervisor else {
-        let sentence = "No supervisor of this server runs the session; it is adopted at the next reconciliation.";
+        let sentence = "No supervisor of this server runs the session; it is resumed at the next reconciliation.";
         return Finding::new(Verdict::Resuming, sentence, timeline.all.last());
     };
     match supervisor.progress {
@@ -27,7 +27,7 @@ pub(super) fn verdict<'a>(input: &Input<'_>, timeline: &TimelineView<'a>) -> Fin
         // The row was read after the supervisor's state, so this supervisor stops without having written an end.
         MachineProgress::Closing => Finding::new(
             Verdict::Resuming,
-            "The session's supervisor is stopping; the session is adopted at the next reconciliation.",
+            "The session's supervisor is stopping; the session is resumed at the next reconciliation.",
             timeline.all.last(),
         ),
         MachineProgress::Open => open(input, timeline, supervisor),

@@ -63,7 +63,7 @@ impl Client {
     /// Sends the request on a new connection.
     async fn send(&self, request: Request) -> Result<Response, ClientError> {
         let (_dir, socket) = self.socket_path()?;
-        let http = reqwest::Client::builder().unix_socket(socket).redirect(Policy::none()).build();
+        let http = reqwest::Client::builder().unix_socket(socket).no_proxy().redirect(Policy::none()).build();
         let http = http.map_err(|error| invalid(&root_cause(&error)))?;
         http.execute(request).await.map_err(|error| {
             if error.is_connect() { self.no_server(root_cause(&error)) } else { request_error(&error) }

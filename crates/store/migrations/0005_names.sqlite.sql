@@ -59,6 +59,8 @@ UPDATE timeline SET kind = CASE kind
     WHEN 'desktop_refused' THEN 'desktop_connect_failed'
     WHEN 'desktop_reached' THEN 'desktop_connected'
     WHEN 'use_over' THEN 'use_completed'
+    WHEN 'viewer_left' THEN 'viewer_disconnected'
+    WHEN 'terminal_left' THEN 'terminal_disconnected'
     ELSE kind END;
 
 UPDATE timeline SET data = json_set(data, '$.reason', CASE json_extract(data, '$.reason')
@@ -86,6 +88,17 @@ WHERE json_type(data, '$.reason') = 'text';
 
 UPDATE timeline SET data = json_remove(json_set(data, '$.signed_in', json(CASE json_extract(data, '$.agrees') WHEN 1 THEN 'true' ELSE 'false' END)), '$.agrees')
 WHERE json_type(data, '$.agrees') IS NOT NULL;
+
+UPDATE timeline SET data = json_remove(json_set(data, '$.socket', json_extract(data, '$.door')), '$.door')
+WHERE json_type(data, '$.door') = 'text';
+
+UPDATE timeline SET data = json_remove(json_set(data, '$.why.reason', json_object('kind',
+    CASE json_extract(data, '$.why.why.reason')
+        WHEN 'unowned' THEN 'orphaned'
+        WHEN 'lease_lost' THEN 'operator'
+        WHEN 'shutting_down' THEN 'operator'
+        ELSE json_extract(data, '$.why.why.reason') END)), '$.why.why')
+WHERE kind = 'machine_exited' AND json_extract(data, '$.why.cause') = 'stopped' AND json_type(data, '$.why.why') = 'object';
 
 CREATE TRIGGER sessions_ended_is_final BEFORE UPDATE ON sessions FOR EACH ROW WHEN OLD.state <> 'active'
 BEGIN SELECT RAISE(ABORT, 'an ended session must not change'); END;

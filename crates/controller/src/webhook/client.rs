@@ -128,7 +128,7 @@ impl WebhookClient {
             result
         };
         let result = tokio::time::timeout(self.timeout, exchange).await;
-        result.unwrap_or_else(|_| Err(DeliveryError::Timeout(self.timeout.as_millis())))
+        result.unwrap_or(Err(DeliveryError::Timeout(self.timeout.as_millis())))
     }
 
     fn request(&self, message: WebhookRequest) -> Result<Request<Full<Bytes>>, http::Error> {

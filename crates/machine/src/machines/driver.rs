@@ -189,9 +189,12 @@ impl Driver {
                 phase
             }
             Report::Phase { phase } => phase,
-            Report::Greeting { protocol, .. } => {
+            Report::Greeting { protocol, keeper, .. } => {
                 let (expected, found) = (format!("keeper protocol {CONTROL_PROTOCOL}"), format!("protocol {protocol}"));
-                return self.stop(client, StopReason::Mismatch { expected, found }).await;
+                self.stop(client, StopReason::Mismatch { expected, found }).await;
+                // A keeper of another protocol may not know the stop command.
+                self.keeper = Some(keeper);
+                return self.kill_keeper(client);
             }
         };
         match phase {
@@ -293,33 +296,41 @@ impl Driver {
     /// Stops a machine that did not become ready in time, or kills a keeper that did not stop or clean up in time.
     async fn deadline_expired(&mut self, client: &mut KeeperClient) {
         let elapsed_ms = self.elapsed_ms();
-        let reason = match &*self.state.borrow() {
-            State::Waiting { stage, last_error, attempts } => {
-                StopReason::NotReady { stage: *stage, last_error: last_error.clone(), attempts: *attempts, elapsed_ms }
-            }
+        let not_ready = match &*self.state.borrow() {
+            State::Waiting { stage, last_error, attempts } => Some(StopReason::NotReady {
+                stage: *stage,
+                last_error: last_error.clone(),
+                attempts: *attempts,
+                elapsed_ms,
+            }),
             State::Requested | State::Cloning => {
                 let stage = anteroom_wire::agent::Stage::Process;
-                StopReason::NotReady { stage, last_error: None, attempts: 1, elapsed_ms }
+                Some(StopReason::NotReady { stage, last_error: None, attempts: 1, elapsed_ms })
             }
             // The keeper itself hangs. The machine's process is killed with it.
-            State::Stopping { .. } | State::Exited { .. } => {
-                // A keeper that hung before this server started has sent neither its process id nor its machine's.
-                self.keeper = self.keeper.or_else(|| client.keeper());
-                if let (None, Some(keeper)) = (self.process_info.get(), self.keeper)
-                    && let Some(&process) = process::descendants(keeper.pid).first()
-                {
-                    let _ = self.process_info.set(ProcessInfo { process, reported_after_ms: elapsed_ms });
-                }
-                let pid = self.keeper.map(|keeper| keeper.pid);
-                tracing::warn!(machine = %self.id, outcome = "keeper_hung", pid, "hung keeper killed");
-                client.kill_keeper(self.keeper);
-                self.deadline =
-                    ActiveTimeDeadline::new(Duration::from_millis(self.machines.inner.settings.keeper_exit_timeout_ms));
-                return;
-            }
+            State::Stopping { .. } | State::Exited { .. } => None,
             State::Ready { .. } | State::Removed { .. } => return,
         };
-        self.stop(client, reason).await;
+        if let Some(reason) = not_ready {
+            return self.stop(client, reason).await;
+        }
+        let pid = self.keeper.or_else(|| client.keeper()).map(|keeper| keeper.pid);
+        tracing::warn!(machine = %self.id, outcome = "keeper_hung", pid, "hung keeper killed");
+        self.kill_keeper(client);
+    }
+
+    /// Kills the keeper; its machine's process is killed with it.
+    fn kill_keeper(&mut self, client: &mut KeeperClient) {
+        // A keeper that hung before this server started has sent neither its process id nor its machine's.
+        self.keeper = self.keeper.or_else(|| client.keeper());
+        if let (None, Some(keeper)) = (self.process_info.get(), self.keeper)
+            && let Some(&process) = process::descendants(keeper.pid).first()
+        {
+            let _ = self.process_info.set(ProcessInfo { process, reported_after_ms: self.elapsed_ms() });
+        }
+        client.kill_keeper(self.keeper);
+        self.deadline =
+            ActiveTimeDeadline::new(Duration::from_millis(self.machines.inner.settings.keeper_exit_timeout_ms));
     }
 
     /// The keeper's socket has closed: reads the receipt, or cleans up and writes one if the keeper left none.

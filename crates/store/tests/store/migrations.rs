@@ -127,7 +127,14 @@ impl Old {
                  last_used_at_ms, deadline_ms, ended_at_ms) \
                  VALUES ('{failed}', '{owner}', 'codex', 'failed', 'machine_gone', 2, 1, 1, 1, 2, 3, 2)"
             ),
-            format!("INSERT INTO timeline VALUES ('{failed}', 1, 1, 'machine_gone', 'It ended.', '{{\"why\":\"x\"}}')"),
+            format!(
+                "INSERT INTO timeline VALUES ('{failed}', 1, 1, 'machine_gone', 'It ended.', \
+                 '{{\"why\":{{\"cause\":\"stopped\",\"why\":{{\"reason\":\"unowned\"}}}}}}')"
+            ),
+            format!(
+                "INSERT INTO timeline VALUES ('{failed}', 4, 4, 'viewer_left', 'It left.', '{{\"door\":\"terminal\"}}')"
+            ),
+            format!("INSERT INTO timeline VALUES ('{failed}', 5, 5, 'terminal_left', 'It left.', 'null')"),
             format!(
                 "INSERT INTO timeline VALUES ('{failed}', 2, 2, 'viewer_refused', 'It was refused.', \
                  '{{\"reason\":\"machine_gone\",\"detail\":null}}')"
@@ -197,9 +204,11 @@ async fn assert_renamed(old: &Old, store: &Store) {
     assert_eq!(
         found,
         [
-            ("machine_exited", json!({ "why": "x" })),
+            ("machine_exited", json!({ "why": { "cause": "stopped", "reason": { "kind": "orphaned" } } })),
             ("viewer_rejected", json!({ "reason": "machine_failed", "detail": null })),
             ("credential_checked", json!({ "signed_in": true })),
+            ("viewer_disconnected", json!({ "socket": "terminal" })),
+            ("terminal_disconnected", json!(null)),
         ]
     );
     let operator = store.redeem_login_token(&Sha256Hex::of(b"operator's"), NOW).await.unwrap();

@@ -15,10 +15,10 @@ struct Recorder(Mutex<Vec<(Write, Option<WriteOutcome>)>>);
 
 impl WriteObserver for Recorder {
     fn before(&self, write: &Write) {
-        self.0.lock().unwrap().push((write.clone(), None));
+        self.0.lock().unwrap().push((*write, None));
     }
     fn after(&self, write: &Write, outcome: WriteOutcome, _: Duration) {
-        self.0.lock().unwrap().push((write.clone(), Some(outcome)));
+        self.0.lock().unwrap().push((*write, Some(outcome)));
     }
 }
 

@@ -31,7 +31,7 @@ fn default_true() -> bool {
 ///
 /// The groups are not visible in JSON: `kind` names the event.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(untagged, expecting = "an event with a known `kind`")]
+#[serde(untagged, expecting = "an event with a known `kind` and its fields")]
 pub enum Event {
     /// About the machine's boot stages, programs and memory.
     Machine(MachineEvent),

@@ -107,9 +107,7 @@ impl PaneSession<'_> {
     async fn start_or_wait(&mut self) -> io::Result<()> {
         let purpose = self.claim.use_credential.as_ref().map(|used| used.purpose);
         match (purpose, tool::key_prompt(&self.claim, None)) {
-            (Some(UsePurpose::Check), _) => {
-                self.show_message("Checking whether the tool is signed in.").await
-            }
+            (Some(UsePurpose::Check), _) => self.show_message("Checking whether the tool is signed in.").await,
             (Some(UsePurpose::Exec | UsePurpose::Logout), _) if self.agent.credential_command.start() => {
                 self.start(None).await
             }

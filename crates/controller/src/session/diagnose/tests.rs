@@ -153,12 +153,13 @@ impl Case {
     /// The session ended.
     fn ended(mut self, kind: TimelineKind, problem: Problem, detail: &str) -> Self {
         self = self.entry(kind, json!({ "reason": problem.code() }));
-        let outcome = match kind {
-            TimelineKind::Completed => SessionOutcome::Completed(CredentialId::from_parts(1, [4; 10])),
-            TimelineKind::Cancelled => SessionOutcome::Cancelled,
-            TimelineKind::Expired => SessionOutcome::Expired,
-            _ => SessionOutcome::Failed,
-        };
+        let outcomes = [
+            (TimelineKind::Completed, SessionOutcome::Completed(CredentialId::from_parts(1, [4; 10]))),
+            (TimelineKind::Cancelled, SessionOutcome::Cancelled),
+            (TimelineKind::Expired, SessionOutcome::Expired),
+            (TimelineKind::Failed, SessionOutcome::Failed),
+        ];
+        let (_, outcome) = outcomes.into_iter().find(|(of, _)| *of == kind).expect("the kind ends a session");
         let at_ms = self.timeline.last().unwrap().at_ms;
         self.row.status = RowStatus::Ended(End { outcome, reason: Reason::new(problem, detail), at_ms });
         self.supervisor = None;

@@ -38,7 +38,10 @@ fn over(code: i32) -> Case {
 }
 
 pub(super) fn rows() -> Vec<Row> {
-    let killed = ExitReason::Killed { signal: 9 };
+    [active_rows(), ended_rows()].concat()
+}
+
+fn active_rows() -> Vec<Row> {
     let retry = json!({ "attempts": 3, "error": "503 Service Unavailable" });
     vec![
         ("a queued command", exec(Case::new()), Verdict::WaitingForCapacity),
@@ -68,6 +71,12 @@ pub(super) fn rows() -> Vec<Row> {
             running().accepted().entry(TimelineKind::DeliveryRetry, retry),
             Verdict::DeliveryFailing,
         ),
+    ]
+}
+
+fn ended_rows() -> Vec<Row> {
+    let killed = ExitReason::Killed { signal: 9 };
+    vec![
         ("a command that ended well", over(0), Verdict::Completed),
         ("a command that ended badly", over(7), Verdict::Completed),
         (

@@ -293,6 +293,17 @@ pub(crate) async fn get<T: DeserializeOwned>(sender: &mut Sender, path: &str) ->
     serde_json::from_slice(&body).unwrap()
 }
 
+/// `None`: the agent responds that what is asked for is not ready.
+pub(crate) async fn get_if_ready<T: DeserializeOwned>(sender: &mut Sender, path: &str) -> Option<T> {
+    let request = Request::get(format!("http://agent{path}")).body(Full::default()).unwrap();
+    let (status, body) = collect(send(sender, request).await).await;
+    if status.as_u16() == Problem::NotReady.http_status() {
+        return None;
+    }
+    assert_eq!(status, StatusCode::OK, "{}", String::from_utf8_lossy(&body));
+    Some(serde_json::from_slice(&body).unwrap())
+}
+
 pub(crate) async fn post(sender: &mut Sender, path: &str, body: &impl serde::Serialize) -> (StatusCode, Bytes) {
     let body = Full::from(serde_json::to_vec(body).unwrap());
     collect(send(sender, Request::post(format!("http://agent{path}")).body(body).unwrap()).await).await

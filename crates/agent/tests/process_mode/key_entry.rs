@@ -34,7 +34,7 @@ async fn paste_key(sender: &mut Sender, key: &str) -> (u16, Vec<u8>) {
 
 async fn wait_screen(sender: &mut Sender, text: &str) {
     eventually(text, async || {
-        let screen: Screen = get(sender, "/screen").await;
+        let screen: Screen = get_if_ready(sender, "/screen").await?;
         screen.lines.iter().any(|line| line.contains(text)).then_some(())
     })
     .await;

@@ -3,7 +3,9 @@
 use crate::{
     channel::{controller_client::ControllerClient, event_queue::EventQueue, tunnels::Tunnels},
     desktop::{browser::Browser, standby_rfb::StandbySlot},
-    platform::{environment::Environment, process_table::ProcessTable, readiness::Readiness, supervisor::Supervisor},
+    platform::{
+        environment::ExecutionEnvironment, process_table::ProcessTable, readiness::Readiness, supervisor::Supervisor,
+    },
     sign_in::{
         active_claim::ClaimSlot,
         state::SignInState,
@@ -27,7 +29,7 @@ use tokio::sync::watch;
 
 /// Everything that lives as long as the agent.
 pub(crate) struct Agent {
-    pub(crate) environment: Arc<Environment>,
+    pub(crate) environment: Arc<ExecutionEnvironment>,
     pub(crate) supervisor: Supervisor,
     pub(crate) events: Arc<EventQueue>,
     pub(crate) readiness: Arc<Readiness>,
@@ -55,7 +57,7 @@ pub(crate) struct Agent {
 impl Agent {
     /// # Errors
     /// The handler of SIGCHLD cannot be installed.
-    pub(crate) fn new(environment: Environment, proxy: SocketAddr) -> anyhow::Result<Self> {
+    pub(crate) fn new(environment: ExecutionEnvironment, proxy: SocketAddr) -> anyhow::Result<Self> {
         let events = Arc::new(EventQueue::default());
         let browser = Browser::new(&environment);
         let mut stages = Vec::new();

@@ -16,7 +16,7 @@ use crate::{
     channel::transport::Transport,
     log,
     platform::{
-        environment::{Environment, RUN_DIR, USER_ID},
+        environment::{ExecutionEnvironment, RUN_DIR, USER_ID},
         process::async_runtime,
     },
     run::{self, Transports},
@@ -78,7 +78,7 @@ async fn run_agent(line: CommandLine) -> anyhow::Result<()> {
     let clis: BTreeMap<String, String> =
         if clis.is_empty() { BTreeMap::new() } else { serde_json::from_slice(&clis).context(CLIS)? };
     let browser = Some(PathBuf::from(BROWSER)).filter(|program| program.is_file());
-    let environment = Environment::machine(line.width, line.height, browser, line.image_hash, clis);
+    let environment = ExecutionEnvironment::machine(line.width, line.height, browser, line.image_hash, clis);
     let transports = Transports {
         api: Transport::virtio(AGENT_SERVER_PORT).await?,
         controller: Transport::virtio(CONTROLLER_SERVER_PORT).await?,

@@ -24,7 +24,7 @@ mod sign_in;
 mod terminal;
 mod use_credential;
 
-use platform::{config::Config, process::async_runtime};
+use platform::{process::async_runtime, process_mode_config::Config};
 use sign_in::url_opener;
 use std::{ffi::OsString, path::Path, process::ExitCode};
 

@@ -2,14 +2,14 @@
 
 pub(crate) mod async_fd;
 pub(crate) mod backoff;
-pub(crate) mod config;
 pub(crate) mod crash_loop;
 pub(crate) mod environment;
 pub(crate) mod home_files;
 pub(crate) mod local_socket;
-pub(crate) mod memory;
+pub(crate) mod memory_pressure;
 pub(crate) mod output;
 pub(crate) mod process;
+pub(crate) mod process_mode_config;
 pub(crate) mod process_table;
 pub(crate) mod readiness;
 pub(crate) mod supervisor;

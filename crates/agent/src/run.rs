@@ -9,7 +9,7 @@ use crate::{
         display, programs, standby_rfb,
     },
     log,
-    platform::{config::Config, environment::Environment, local_socket, memory},
+    platform::{environment::ExecutionEnvironment, local_socket, memory_pressure, process_mode_config::Config},
     sign_in::screen_watch,
     terminal::server::TmuxServer,
     use_credential,
@@ -33,7 +33,7 @@ pub(crate) struct Transports {
 }
 
 /// Runs the agent. Returns only with an error, since its tasks run forever.
-pub(crate) async fn run(environment: Environment, transports: Transports) -> anyhow::Result<()> {
+pub(crate) async fn run(environment: ExecutionEnvironment, transports: Transports) -> anyhow::Result<()> {
     let proxy = TcpListener::bind((Ipv4Addr::LOCALHOST, environment.proxy_port)).await.context("the proxy's port")?;
     let agent = Arc::new(Agent::new(environment, proxy.local_addr()?)?);
     let local = local_socket::listen(&agent.environment).context("the local socket")?;
@@ -111,7 +111,7 @@ fn start_watches(tasks: &mut Tasks, agent: &Arc<Agent>) {
     run_forever(tasks, agent, |agent| async move { watch_credential(&agent).await });
     run_forever(tasks, agent, |agent| async move {
         if let Some(sources) = &agent.environment.memory {
-            memory::watch(sources, &agent.events).await;
+            memory_pressure::watch(sources, &agent.events).await;
         }
     });
 }
@@ -141,7 +141,7 @@ pub(crate) async fn run_as_process(config: Config) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let (api_socket, controller_socket) = (config.agent_socket.clone(), config.controller_socket.clone());
-    let environment = Environment::process(config)?;
+    let environment = ExecutionEnvironment::process(config)?;
     link_url_opener(&environment).context("the URL opener")?;
     let transports = Transports {
         api: Transport::unix(&api_socket).with_context(|| api_socket.display().to_string())?,
@@ -168,7 +168,7 @@ pub(crate) async fn run_as_process(config: Config) -> anyhow::Result<()> {
     ended
 }
 
-fn link_url_opener(environment: &Environment) -> std::io::Result<()> {
+fn link_url_opener(environment: &ExecutionEnvironment) -> std::io::Result<()> {
     match std::fs::remove_file(&environment.url_opener) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
         Ok(()) | Err(_) => {}

@@ -19,7 +19,7 @@ use crate::{
         deliver::DeliveryOutcome,
         watch::{CredentialWatch, FindResult, FoundCredential},
     },
-    platform::{environment::Environment, home_files},
+    platform::{environment::ExecutionEnvironment, home_files},
     sign_in::active_claim::ActiveClaim,
 };
 use anteroom_wire::{
@@ -75,7 +75,7 @@ pub(crate) fn validate(claim: &Claim) -> Vec<String> {
 ///
 /// # Errors
 /// The first file that cannot be written, with its path.
-pub(crate) fn install_files(environment: &Environment, used: &UseCredential) -> io::Result<()> {
+pub(crate) fn install_files(environment: &ExecutionEnvironment, used: &UseCredential) -> io::Result<()> {
     used.files.iter().try_for_each(|file| home_files::write(environment, &file.path, file.content.expose(), file.mode))
 }
 

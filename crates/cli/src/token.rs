@@ -58,7 +58,7 @@ async fn execute(store: &Store, command: TokenCommand) -> anyhow::Result<ExitCod
         TokenCommand::List => {
             let mut table = Table::new();
             table.load_style(presets::NOTHING).set_header(["id", "role", "name", "created", "expires"]);
-            for row in store.callers(TOKENS_MAX).await? {
+            for row in store.list_callers(TOKENS_MAX).await? {
                 let revoked = row.revoked_at_ms.map(|at| format!("revoked {}", clock::rfc3339(at)));
                 let expires = revoked.or(row.expires_at_ms.map(clock::rfc3339)).unwrap_or_else(|| "-".into());
                 let created = clock::rfc3339(row.created_at_ms);

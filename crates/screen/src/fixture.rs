@@ -175,7 +175,7 @@ pub fn evaluate(provider: &Provider, screens: &[RecordedScreen]) -> Result<Vec<F
             match step {
                 ScreenAction::Appeared(_) => {}
                 ScreenAction::Press { keys, .. } => {
-                    tracker.pressed();
+                    tracker.record_press();
                     findings.presses = keys;
                 }
                 ScreenAction::Open(prompt) | ScreenAction::Again(prompt) => {

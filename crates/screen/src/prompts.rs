@@ -234,7 +234,7 @@ impl PromptTracker {
     }
 
     /// Records that the open rule's keys were pressed.
-    pub fn pressed(&mut self) {
+    pub fn record_press(&mut self) {
         self.press = false;
         if let Some(count) = self.open.and_then(|at| self.presses.get_mut(at)) {
             *count += 1;

@@ -157,7 +157,7 @@ impl Store {
     ///
     /// # Errors
     /// When the database cannot be read or has a corrupt row.
-    pub async fn callers(&self, limit: u32) -> Result<Vec<CallerRow>, StoreError> {
+    pub async fn list_callers(&self, limit: u32) -> Result<Vec<CallerRow>, StoreError> {
         let rows = sqlx::query(select!("WHERE role <> 'viewer' ORDER BY id DESC LIMIT $1")).bind(i64::from(limit));
         let rows = rows.fetch_all(self.reader()).await.map_err(query_error("list callers"))?;
         rows.iter().map(decode).collect()

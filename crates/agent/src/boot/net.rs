@@ -39,18 +39,18 @@ type IfReq = [u8; 40];
 type RtEntry = [u8; 120];
 
 /// Keeps the device up; dropping it removes the carrier.
-pub(super) struct Network {
+pub(super) struct DummyDevice {
     reader: tokio::task::JoinHandle<()>,
 }
 
-impl Drop for Network {
+impl Drop for DummyDevice {
     fn drop(&mut self) {
         self.reader.abort();
     }
 }
 
 /// Configures the loopback and the device.
-pub(super) fn start() -> anyhow::Result<Network> {
+pub(super) fn start() -> anyhow::Result<DummyDevice> {
     let socket = rustix::net::socket(AddressFamily::INET, SocketType::DGRAM, None)?;
     set::<SET_FLAGS, _>(&socket, request("lo", &IFF_UP_RUNNING.to_ne_bytes())).context("lo")?;
     let flags = OFlags::RDWR | OFlags::NONBLOCK | OFlags::CLOEXEC;
@@ -61,7 +61,7 @@ pub(super) fn start() -> anyhow::Result<Network> {
     set::<SET_FLAGS, _>(&socket, request(DEVICE, &IFF_UP_RUNNING.to_ne_bytes())).context("up")?;
     set::<ADD_ROUTE, _>(&socket, default_route()).context("route")?;
     let tun = async_fd::register(tun, Interest::READABLE)?;
-    Ok(Network { reader: tokio::spawn(drop_packets(tun)) })
+    Ok(DummyDevice { reader: tokio::spawn(drop_packets(tun)) })
 }
 
 fn set<const OPCODE: Opcode, T>(fd: impl AsFd, value: T) -> rustix::io::Result<()> {

@@ -18,7 +18,7 @@ use crate::{
     platform::{
         backoff::RestartBackoff,
         crash_loop::CrashTracker,
-        environment::{Environment, RunMode},
+        environment::{ExecutionEnvironment, RunMode},
         output::Output,
         process::{self, drop_privileges, input_pipe, output_pipe},
         readiness::Readiness,
@@ -82,7 +82,7 @@ pub(crate) struct Browser {
 
 impl Browser {
     /// `None`: the image has no browser, or there is no machine.
-    pub(crate) fn new(environment: &Environment) -> Option<Self> {
+    pub(crate) fn new(environment: &ExecutionEnvironment) -> Option<Self> {
         match &environment.mode {
             RunMode::Machine { browser: Some(program), .. } => Some(Self {
                 program: program.clone(),
@@ -98,7 +98,7 @@ impl Browser {
 
 /// Runs the browser process.
 pub(crate) struct BrowserProcess<'a> {
-    pub(crate) environment: &'a Environment,
+    pub(crate) environment: &'a ExecutionEnvironment,
     pub(crate) supervisor: &'a Supervisor,
     pub(crate) claim: &'a ClaimSlot,
     pub(crate) browser: &'a Browser,

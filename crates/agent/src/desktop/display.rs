@@ -4,7 +4,7 @@ use super::rfb;
 use crate::{
     log,
     platform::{
-        environment::{DISPLAY, Environment, RunMode},
+        environment::{DISPLAY, ExecutionEnvironment, RunMode},
         readiness::Readiness,
     },
 };
@@ -33,7 +33,7 @@ const WINDOWS_MAX: usize = 64;
 pub(super) const TERMINAL_NAME: &str = "anteroom-terminal";
 
 /// Keeps the stage "display" up to date: probes until the RFB greeting arrives, and again after the stage was lost.
-pub(crate) async fn track_display(environment: &Environment, readiness: &Readiness) {
+pub(crate) async fn track_display(environment: &ExecutionEnvironment, readiness: &Readiness) {
     let Some(socket) = &environment.rfb_socket else { return };
     loop {
         match rfb::probe(socket).await {
@@ -48,7 +48,7 @@ pub(crate) async fn track_display(environment: &Environment, readiness: &Readine
 }
 
 /// Keeps the stage "window manager" up to date.
-pub(crate) async fn track_window_manager(environment: &Environment, readiness: &Readiness) {
+pub(crate) async fn track_window_manager(environment: &ExecutionEnvironment, readiness: &Readiness) {
     if !environment.is_machine() {
         return;
     }
@@ -67,7 +67,7 @@ pub(crate) async fn track_window_manager(environment: &Environment, readiness: &
 }
 
 /// Waits until the desktop's terminal window is visible. Returns at once in process mode, which has no display.
-pub(crate) async fn wait_terminal_window(environment: &Environment, readiness: &Readiness) {
+pub(crate) async fn wait_terminal_window(environment: &ExecutionEnvironment, readiness: &Readiness) {
     if environment.is_machine() {
         wait_window(readiness, Stage::Terminal, |window| window.instance == TERMINAL_NAME).await;
     }
@@ -121,7 +121,7 @@ pub(crate) fn is_browser(window: &WindowInfo) -> bool {
 }
 
 /// Changes the desktop's size.
-pub(crate) async fn resize(environment: &Environment, size: Geometry) {
+pub(crate) async fn resize(environment: &ExecutionEnvironment, size: Geometry) {
     let (RunMode::Machine { width, height, .. }, Some(socket)) = (&environment.mode, &environment.rfb_socket) else {
         return;
     };

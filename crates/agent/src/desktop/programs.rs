@@ -3,7 +3,7 @@
 use super::display::TERMINAL_NAME;
 use crate::{
     platform::{
-        environment::{DISPLAY, Environment, RunMode},
+        environment::{DISPLAY, ExecutionEnvironment, RunMode},
         process::{self, drop_privileges, find_program},
         supervisor::Service,
     },
@@ -13,7 +13,7 @@ use anteroom_wire::agent::Stage;
 use std::{process::Command, sync::Arc};
 
 /// The programs to keep running; none in process mode.
-pub(crate) fn services(environment: &Arc<Environment>) -> Vec<Service> {
+pub(crate) fn services(environment: &Arc<ExecutionEnvironment>) -> Vec<Service> {
     let RunMode::Machine { width, height, .. } = environment.mode else { return Vec::new() };
     let env = environment.clone();
     let display_server = move || display_server(&env, width, height);
@@ -35,7 +35,7 @@ pub(crate) fn services(environment: &Arc<Environment>) -> Vec<Service> {
     ]
 }
 
-fn display_server(environment: &Environment, width: u16, height: u16) -> Command {
+fn display_server(environment: &ExecutionEnvironment, width: u16, height: u16) -> Command {
     let socket = environment.rfb_socket.clone().unwrap_or_default();
     let mut command = user_command(environment, "Xtigervnc");
     command.arg(DISPLAY).arg("-rfbunixpath").arg(socket).args(["-rfbunixmode", "0600", "-rfbport", "-1"]);
@@ -46,7 +46,7 @@ fn display_server(environment: &Environment, width: u16, height: u16) -> Command
     command
 }
 
-fn user_command(environment: &Environment, program: &str) -> Command {
+fn user_command(environment: &ExecutionEnvironment, program: &str) -> Command {
     let mut command = process::command(find_program(program, &environment.path));
     command.envs(environment.program_env(None)).current_dir(&environment.home);
     drop_privileges(&mut command, environment);

@@ -18,7 +18,7 @@
 use super::rfb::{self, ServerInit};
 use crate::{
     log,
-    platform::{environment::Environment, readiness::Readiness},
+    platform::{environment::ExecutionEnvironment, readiness::Readiness},
 };
 use anteroom_rfb::handshake::{OFFER_NONE, SECURITY_NONE, SECURITY_OK, VERSION, security_failure};
 use anteroom_wire::agent::Stage;
@@ -118,7 +118,7 @@ impl StandbySlot {
 }
 
 /// Keeps a standby connection on offer, forever, from when the desktop's terminal is visible.
-pub(crate) async fn supervise(environment: &Environment, readiness: &Readiness, slot: &StandbySlot) {
+pub(crate) async fn supervise(environment: &ExecutionEnvironment, readiness: &Readiness, slot: &StandbySlot) {
     let Some(socket) = &environment.rfb_socket else { return };
     readiness.wait_ready(Stage::Display).await;
     readiness.wait_ready(Stage::Terminal).await;

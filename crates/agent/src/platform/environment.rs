@@ -1,6 +1,6 @@
 //! The paths and users of the agent. Only they differ between a machine and a plain process.
 
-use super::config::{Config, MemorySources, default_path};
+use super::process_mode_config::{Config, MemorySources, default_exec_search_path};
 use std::{
     collections::BTreeMap,
     net::SocketAddr,
@@ -36,7 +36,7 @@ pub(crate) enum RunMode {
 
 /// Paths, users and names.
 #[derive(Debug, Clone)]
-pub(crate) struct Environment {
+pub(crate) struct ExecutionEnvironment {
     pub(crate) mode: RunMode,
     /// The agent's binary, as other programs can start it.
     pub(crate) agent_exe: PathBuf,
@@ -62,7 +62,7 @@ pub(crate) struct Environment {
 /// The proxy's port in a machine.
 const PROXY_PORT: u16 = 3128;
 
-impl Environment {
+impl ExecutionEnvironment {
     /// A machine; `width` × `height` and the hash come from the kernel's command line.
     pub(crate) fn machine(
         width: u16,
@@ -83,7 +83,7 @@ impl Environment {
             home: Path::new("/home").join(USER_NAME),
             image_hash,
             clis,
-            path: default_path(),
+            path: default_exec_search_path(),
             extra_env: BTreeMap::new(),
             proxy_port: PROXY_PORT,
             memory: Some(MemorySources::kernel()),

@@ -3,7 +3,7 @@
 //! The user's programs may have put symbolic links anywhere in the home, and the agent may write everywhere. So each directory of a path
 //! is opened separately, no link is followed, and a file gets its name only when it is complete.
 
-use super::environment::Environment;
+use super::environment::ExecutionEnvironment;
 use anteroom_wire::provider::SettingsFile;
 use rustix::{
     fd::{AsFd, OwnedFd},
@@ -25,7 +25,7 @@ const SETTINGS_MODE: u32 = 0o600;
 ///
 /// # Errors
 /// As [`write`].
-pub(crate) fn write_settings(environment: &Environment, file: &SettingsFile) -> io::Result<()> {
+pub(crate) fn write_settings(environment: &ExecutionEnvironment, file: &SettingsFile) -> io::Result<()> {
     write(environment, &file.path, file.content.as_bytes(), SETTINGS_MODE)
 }
 
@@ -34,11 +34,11 @@ pub(crate) fn write_settings(environment: &Environment, file: &SettingsFile) -> 
 ///
 /// # Errors
 /// The path is not below the home, has a component that is no directory, or the disk is full. The error names the path.
-pub(crate) fn write(environment: &Environment, path: &str, bytes: &[u8], mode: u32) -> io::Result<()> {
+pub(crate) fn write(environment: &ExecutionEnvironment, path: &str, bytes: &[u8], mode: u32) -> io::Result<()> {
     replace(environment, path, bytes, mode).map_err(|error| io::Error::new(error.kind(), format!("{path:?}: {error}")))
 }
 
-fn replace(environment: &Environment, path: &str, bytes: &[u8], mode: u32) -> io::Result<()> {
+fn replace(environment: &ExecutionEnvironment, path: &str, bytes: &[u8], mode: u32) -> io::Result<()> {
     let parts = components_below_home(path)?;
     let Some((name, dirs)) = parts.split_last() else { return Err(io::ErrorKind::InvalidInput.into()) };
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
@@ -56,7 +56,7 @@ fn replace(environment: &Environment, path: &str, bytes: &[u8], mode: u32) -> io
 }
 
 /// Opens the directory `part` of `dir`, and creates it if it is missing.
-fn open_or_create(environment: &Environment, dir: &OwnedFd, part: &str) -> io::Result<OwnedFd> {
+fn open_or_create(environment: &ExecutionEnvironment, dir: &OwnedFd, part: &str) -> io::Result<OwnedFd> {
     let created = match rustix::fs::mkdirat(dir, part, Mode::from_raw_mode(DIRECTORY_MODE)) {
         Ok(()) => true,
         Err(Errno::EXIST) => false,
@@ -70,7 +70,7 @@ fn open_or_create(environment: &Environment, dir: &OwnedFd, part: &str) -> io::R
     Ok(inner)
 }
 
-fn create(environment: &Environment, dir: &OwnedFd, name: &str, bytes: &[u8], mode: u32) -> io::Result<()> {
+fn create(environment: &ExecutionEnvironment, dir: &OwnedFd, name: &str, bytes: &[u8], mode: u32) -> io::Result<()> {
     match rustix::fs::unlinkat(dir, name, AtFlags::empty()) {
         Ok(()) | Err(Errno::NOENT) => {}
         Err(error) => return Err(error.into()),
@@ -83,7 +83,7 @@ fn create(environment: &Environment, dir: &OwnedFd, name: &str, bytes: &[u8], mo
     Ok(rustix::fs::fchmod(&file, Mode::from_raw_mode(mode & 0o777))?)
 }
 
-fn chown_to_user(environment: &Environment, file: impl AsFd) -> io::Result<()> {
+fn chown_to_user(environment: &ExecutionEnvironment, file: impl AsFd) -> io::Result<()> {
     let Some(id) = environment.user_id() else { return Ok(()) };
     Ok(rustix::fs::fchown(file, Some(Uid::from_raw(id)), Some(Gid::from_raw(id)))?)
 }
@@ -106,17 +106,17 @@ fn components_below_home(path: &str) -> io::Result<Vec<&str>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::platform::config::Config;
+    use crate::platform::process_mode_config::Config;
     use std::os::unix::fs::PermissionsExt;
 
-    fn environment(dir: &Path) -> Environment {
+    fn environment(dir: &Path) -> ExecutionEnvironment {
         let [home, work] = ["home", "work"].map(|name| dir.join(name));
         for dir in [&home, &work] {
             std::fs::create_dir(dir).unwrap();
         }
         let (agent_socket, controller_socket) = (dir.join("a"), dir.join("h"));
         let config = serde_json::json!({ "agent_socket": agent_socket, "controller_socket": controller_socket, "work_dir": work, "home": home, "image_hash": "x" });
-        Environment::process(serde_json::from_value::<Config>(config).unwrap()).unwrap()
+        ExecutionEnvironment::process(serde_json::from_value::<Config>(config).unwrap()).unwrap()
     }
 
     #[test]

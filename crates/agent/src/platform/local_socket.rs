@@ -3,7 +3,7 @@
 //! The messages are JSON, one value a line. The pane and the URL opener are programs of the unprivileged user, so nothing secret is sent
 //! as a message.
 
-use super::environment::Environment;
+use super::environment::ExecutionEnvironment;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::{io, os::unix::fs::PermissionsExt, path::PathBuf};
 use tokio::{
@@ -40,7 +40,7 @@ pub(crate) fn socket_path() -> PathBuf {
 }
 
 /// Listens for the user's programs.
-pub(crate) fn listen(environment: &Environment) -> io::Result<UnixListener> {
+pub(crate) fn listen(environment: &ExecutionEnvironment) -> io::Result<UnixListener> {
     let path = &environment.local_socket;
     match std::fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),

@@ -1,6 +1,6 @@
 //! Building commands for child processes. [`super::process_table`] starts them.
 
-use super::environment::Environment;
+use super::environment::ExecutionEnvironment;
 use std::{
     io,
     os::{fd::OwnedFd, unix::process::CommandExt},
@@ -34,7 +34,7 @@ pub(crate) fn find_program(name: &str, path: &str) -> PathBuf {
 }
 
 /// Makes `command` run as the unprivileged user, where there is one.
-pub(crate) fn drop_privileges(command: &mut Command, environment: &Environment) {
+pub(crate) fn drop_privileges(command: &mut Command, environment: &ExecutionEnvironment) {
     if let Some(id) = environment.user_id() {
         command.uid(id).gid(id);
     }

@@ -3,7 +3,7 @@
 use crate::{
     api_error::ApiError,
     capture::credential_file::{self, Baseline},
-    platform::environment::Environment,
+    platform::environment::ExecutionEnvironment,
 };
 use anteroom_screen::finder::SignInFinder;
 use anteroom_wire::{
@@ -58,7 +58,11 @@ impl ActiveClaim {
     ///
     /// # Errors
     /// [`Problem::Malformed`]: another provider, an invalid one, or a machine that uses a stored credential.
-    pub(super) fn with_provider(&self, environment: &Environment, provider: Provider) -> Result<Self, ApiError> {
+    pub(super) fn with_provider(
+        &self,
+        environment: &ExecutionEnvironment,
+        provider: Provider,
+    ) -> Result<Self, ApiError> {
         let malformed = |reason: String| Err(ApiError::new(Problem::Malformed, reason));
         if self.use_credential.is_some() {
             return malformed("the machine uses a stored credential: it has no sign-in to change".to_owned());
@@ -85,7 +89,7 @@ impl std::ops::Deref for ActiveClaim {
 }
 
 /// The current content of the credential's paths.
-pub(super) fn read_baselines(environment: &Environment, claim: &Claim) -> BTreeMap<String, Baseline> {
+pub(super) fn read_baselines(environment: &ExecutionEnvironment, claim: &Claim) -> BTreeMap<String, Baseline> {
     let rules = &claim.provider.credential;
     let bytes_max = claim.capture_limits.file_bytes_max;
     let paths = rules.paths.iter().chain(&rules.companions);

@@ -5,7 +5,7 @@ use crate::{
     agent::Agent,
     api_error::ApiError,
     log,
-    platform::{environment::Environment, home_files},
+    platform::{environment::ExecutionEnvironment, home_files},
 };
 use anteroom_wire::{
     Problem,
@@ -68,6 +68,6 @@ async fn stop(agent: &Agent) -> Result<(), ApiError> {
 ///
 /// # Errors
 /// The first file that cannot be written, with its path.
-pub(crate) fn install_settings(environment: &Environment, provider: &Provider) -> std::io::Result<()> {
+pub(crate) fn install_settings(environment: &ExecutionEnvironment, provider: &Provider) -> std::io::Result<()> {
     provider.settings_files.iter().try_for_each(|file| home_files::write_settings(environment, file))
 }

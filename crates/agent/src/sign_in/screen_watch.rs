@@ -165,7 +165,7 @@ impl<'a> ScreenWatch<'a> {
             return;
         }
         // Once, also after an error: half of an answer followed by all of it would be worse.
-        self.tracker.pressed();
+        self.tracker.record_press();
         match self.terminal.press(&keys).await {
             Ok(()) => self.sign_in.report(SignInEvent::KeysPressed { id, keys }),
             Err(error) => log::line(&format!("prompt {id}: {error}")),

@@ -8,7 +8,7 @@
 //! ```
 
 use super::active_claim::ActiveClaim;
-use crate::{api_error::ApiError, platform::environment::Environment};
+use crate::{api_error::ApiError, platform::environment::ExecutionEnvironment};
 use anteroom_wire::{
     Problem, Secret,
     agent::{KEY_ENTRY, OpenPrompt},
@@ -38,7 +38,7 @@ pub(crate) struct ToolCommand {
 
 impl ToolCommand {
     /// For the tool of `provider`, with the proxy at `proxy`.
-    pub(crate) fn new(environment: &Environment, proxy: SocketAddr, provider: &Provider) -> Self {
+    pub(crate) fn new(environment: &ExecutionEnvironment, proxy: SocketAddr, provider: &Provider) -> Self {
         let mut env = environment.program_env(Some(proxy));
         env.insert("TERM".into(), "tmux-256color".into());
         env.insert("COLORTERM".into(), "truecolor".into());

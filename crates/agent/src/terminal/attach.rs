@@ -2,7 +2,7 @@
 
 use super::handle::{SESSION, Terminal, TerminalError};
 use crate::platform::{
-    environment::Environment,
+    environment::ExecutionEnvironment,
     process::{self, drop_privileges, find_program},
     process_table::{Child, ProcessTable, Tty},
 };
@@ -21,7 +21,7 @@ pub(crate) struct AttachedClient {
 }
 
 /// A tmux command that runs as the user, on this terminal's socket.
-pub(super) fn tmux_command(environment: &Environment) -> Command {
+pub(super) fn tmux_command(environment: &ExecutionEnvironment) -> Command {
     let mut command = process::command(find_program("tmux", &environment.path));
     command.arg("-u").arg("-N").arg("-S").arg(&environment.tmux_socket).arg("-f").arg(&environment.tmux_config);
     command.envs(environment.program_env(None)).current_dir(&environment.home);
@@ -30,14 +30,14 @@ pub(super) fn tmux_command(environment: &Environment) -> Command {
 }
 
 /// The command line with which the desktop's terminal attaches.
-pub(crate) fn attach_argv(environment: &Environment) -> Vec<String> {
+pub(crate) fn attach_argv(environment: &ExecutionEnvironment) -> Vec<String> {
     let socket = environment.tmux_socket.to_string_lossy().into_owned();
     ["tmux", "-u", "-N", "-S", &socket, "attach-session", "-t", SESSION].map(str::to_owned).to_vec()
 }
 
 /// Attaches a client of `cols` × `rows`.
 pub(crate) fn attach(
-    environment: &Environment,
+    environment: &ExecutionEnvironment,
     processes: &ProcessTable,
     terminal: &Terminal,
     cols: u16,

@@ -11,7 +11,7 @@ use crate::{
     platform::{
         backoff::RestartBackoff,
         crash_loop::CrashTracker,
-        environment::Environment,
+        environment::ExecutionEnvironment,
         output::Output,
         process::{self, drop_privileges, find_program, input_pipe, output_pipe},
         process_table::Tty,
@@ -58,7 +58,7 @@ set -g update-environment \"\"
 
 /// The tmux server.
 pub(crate) struct TmuxServer<'a> {
-    pub(crate) environment: &'a Environment,
+    pub(crate) environment: &'a ExecutionEnvironment,
     pub(crate) supervisor: &'a Supervisor,
     pub(crate) terminal: &'a Terminal,
 }

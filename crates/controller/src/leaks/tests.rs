@@ -95,7 +95,7 @@ fn unsupervised_sessions_and_too_many_open_files_are_reported() {
 }
 
 #[test]
-fn leaked_open_files_are_reported_when_their_number_changes_between_inventories() {
+fn excess_open_files_are_confirmed_although_their_number_changed() {
     let expected = ExpectedState { by_server: true, supervisors: Some(0), ..ExpectedState::default() };
     let report = |open: u64| {
         let open = BTreeMap::from([("socket".to_owned(), open)]);

@@ -80,7 +80,7 @@ pub(super) async fn wait_for_route(
         () = sleep_until(until) => {
             let waited_ms = started.elapsed().as_millis();
             let progress = session.state().progress;
-            let detail = match (&progress, progress.stage()) {
+            let detail = match (&progress, progress.pending_stage()) {
                 (Progress::Queued { position }, _) => format!("the session is queued at position {position}"),
                 (_, Some(stage)) => format!("still waiting for {stage:?} after {waited_ms} ms"),
                 (_, None) => format!("waited {waited_ms} ms"),

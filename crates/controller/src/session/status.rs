@@ -37,7 +37,7 @@ pub enum Progress {
 
 impl Progress {
     /// The pending boot stage, if there is one.
-    pub fn stage(&self) -> Option<Stage> {
+    pub fn pending_stage(&self) -> Option<Stage> {
         match self {
             Self::Preparing { stage } => Some(*stage),
             Self::Claiming { .. } => Some(Stage::Cli),
@@ -76,7 +76,7 @@ pub fn status(row_status: &RowStatus, progress: Option<&Progress>, generation: u
 }
 
 /// The boot stage for the state of a machine that is not ready.
-pub fn stage_of(state: &MachineState) -> Stage {
+pub fn pending_stage_of(state: &MachineState) -> Stage {
     match state {
         MachineState::Requested | MachineState::Cloning => Stage::Process,
         MachineState::Waiting { stage, .. } => *stage,

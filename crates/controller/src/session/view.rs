@@ -47,7 +47,7 @@ fn assemble(
         user_id: row.user_id.clone(),
         status,
         reason: row.reason().map(reason),
-        stage: progress.filter(|_| row.is_active()).and_then(status::Progress::stage),
+        stage: progress.filter(|_| row.is_active()).and_then(status::Progress::pending_stage),
         queue_position: match progress {
             Some(status::Progress::Queued { position }) if row.is_active() => Some(*position),
             Some(_) | None => None,

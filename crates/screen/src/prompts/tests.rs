@@ -27,7 +27,7 @@ impl Run {
     fn press(&mut self, text: &str) -> usize {
         let presses = self.observe(text).iter().filter(|action| matches!(action, ScreenAction::Press { .. })).count();
         for _ in 0..presses {
-            self.tracker.pressed();
+            self.tracker.record_press();
         }
         presses
     }
@@ -47,7 +47,7 @@ fn keys_are_pressed_once_each_time_the_prompt_appears() {
     let press = ScreenAction::Press { id: "go_on".into(), keys };
     assert_eq!(run.observe("Continue?"), [ScreenAction::Appeared("go_on".into()), press.clone()]);
     assert_eq!(run.observe("Continue? /"), [press], "not pressed yet: the screen had changed");
-    run.tracker.pressed();
+    run.tracker.record_press();
     assert_eq!(run.observe("Continue? -"), []);
     assert_eq!(run.observe("working"), []);
     assert_eq!(run.press("Continue?"), 1);

@@ -121,7 +121,7 @@ fn machines(launcher: &Launcher, registry: &mut Registry) {
     for (_, state) in launcher.machines.list() {
         let stage = match &state {
             MachineState::Requested | MachineState::Cloning | MachineState::Waiting { .. } => {
-                format!("{:?}", status::stage_of(&state)).to_lowercase()
+                format!("{:?}", status::pending_stage_of(&state)).to_lowercase()
             }
             MachineState::Ready { .. }
             | MachineState::Stopping { .. }

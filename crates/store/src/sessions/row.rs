@@ -148,7 +148,7 @@ impl SessionRow {
         }
     }
 
-    /// The word of [`SessionRow::life`].
+    /// The name of [`SessionRow::status`].
     pub(crate) fn state(&self) -> State {
         match self.end().map(|end| &end.outcome) {
             None => State::Active,

@@ -28,7 +28,7 @@ async fn every_role_reads_back_and_is_found_by_its_token() {
     }
     assert_eq!(fixture.store.caller_by_token(&Sha256Hex::of(b"guess"), NOW).await.unwrap(), None);
     // The backend of the fixture and two of the three: viewers are not listed.
-    assert_eq!(fixture.store.callers(10).await.unwrap().len(), 3);
+    assert_eq!(fixture.store.list_callers(10).await.unwrap().len(), 3);
 }
 
 #[tokio::test]

@@ -96,7 +96,7 @@ async fn new_run_drops_only_the_findings_of_the_previous_run() {
 }
 
 #[tokio::test]
-async fn url_opened_before_the_start_was_recorded_is_reported_after_it() {
+async fn url_opened_before_the_start_was_recorded_is_reported_again_after_it() {
     let (state, events) = sign_in();
     state.add_url("https://a.example/full".into(), UrlSource::BrowserCommand, LinkFrom::Any);
     state.start_run();

@@ -8,7 +8,7 @@ use crate::{
     agent::Agent,
     log,
     platform::{
-        environment::Environment,
+        environment::ExecutionEnvironment,
         process::{COULD_NOT_START, input_pipe},
     },
     sign_in::{
@@ -247,7 +247,7 @@ async fn wait_screen_quiet(agent: &Agent) {
 }
 
 /// The reading end of a pipe that contains `key` and a line feed. The secret is kept until the tool has read it, at most for the limit.
-fn secret_pipe(environment: &Environment, key: Secret) -> io::Result<OwnedFd> {
+fn secret_pipe(environment: &ExecutionEnvironment, key: Secret) -> io::Result<OwnedFd> {
     let (read, write) = input_pipe()?;
     if let Some(id) = environment.user_id() {
         // Some programs open /dev/stdin again, for which the pipe must belong to the user.

@@ -7,7 +7,7 @@ use crate::{
     session::{
         change_method,
         lifecycle::{Command, Entry, Event, PublishedState, RestartRejection},
-        status::{Progress, stage_of},
+        status::{Progress, pending_stage_of},
         timeline::entry,
     },
 };
@@ -143,8 +143,9 @@ impl Supervisor {
 
     fn publish(&mut self, published: PublishedState) {
         let state = self.running.as_ref().map(|running| running.state.borrow().clone());
-        let preparing =
-            |state: Option<State>| Progress::Preparing { stage: state.as_ref().map_or(Stage::Process, stage_of) };
+        let preparing = |state: Option<State>| Progress::Preparing {
+            stage: state.as_ref().map_or(Stage::Process, pending_stage_of),
+        };
         match (published, state) {
             (PublishedState::Claiming, Some(State::Ready { channels })) => {
                 self.session.set_progress(Progress::Claiming { channels })

@@ -12,7 +12,7 @@
 //! decide as a machine does, or tests would test a different agent. The limits are shares of the machine's memory, so they follow what
 //! an operator sets (`machines.memory_mib`).
 
-use super::config::MemorySources;
+use super::process_mode_config::MemorySources;
 use crate::{channel::event_queue::EventQueue, log};
 use anteroom_wire::agent::MachineEvent;
 use rustix::{

@@ -46,7 +46,7 @@ pub(crate) struct Config {
     #[serde(default)]
     pub(crate) clis: BTreeMap<String, String>,
     /// `PATH` of the tool.
-    #[serde(default = "default_path")]
+    #[serde(default = "default_exec_search_path")]
     pub(crate) path: String,
     /// Additional environment variables of the tool.
     #[serde(default)]
@@ -80,7 +80,7 @@ impl MemorySources {
 }
 
 /// `PATH` of an ordinary Debian user, with the image's directory for tools first.
-pub(crate) fn default_path() -> String {
+pub(crate) fn default_exec_search_path() -> String {
     "/usr/local/bin:/usr/bin:/bin".to_owned()
 }
 
@@ -114,7 +114,7 @@ mod tests {
             r#""agent_socket":"/a","controller_socket":"/h","work_dir":"{dir_text}","home":"{dir_text}","image_hash":"x""#
         );
         std::fs::write(&file, format!("{{{good}}}")).unwrap();
-        assert_eq!(Config::read(&file).unwrap().path, default_path());
+        assert_eq!(Config::read(&file).unwrap().path, default_exec_search_path());
         std::fs::write(&file, format!("{{{good},\"colour\":1}}")).unwrap();
         assert!(format!("{:#}", Config::read(&file).unwrap_err()).contains("colour"));
     }

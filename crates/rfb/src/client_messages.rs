@@ -1,7 +1,7 @@
 //! The messages of a client (RFC 6143 §7.5 and the registered extensions that noVNC and TigerVNC use): built, and parsed as far as
 //! their type and length. No I/O.
 //!
-//! [`head`] finds where a message ends from its first bytes. It sets no limits: whoever reads a stream must check the length
+//! [`head`] finds where a message ends from its first bytes. It sets no limits: the reader of a stream must check the length
 //! before waiting for the message.
 
 use crate::handshake::TRUE_COLOUR;

@@ -1,7 +1,7 @@
 //! The exit of a machine is published before cleanup; its slot is free only after cleanup.
 
 use crate::test_host::{PlainProcess, TestHost, new_id, processes, until, until_removed};
-use anteroom_machine::{ExitCause, ExitReason, RequestOutcome, State, StopReason};
+use anteroom_machine::{ExitCause, ExitReason, ProcessId, RequestOutcome, State, StopReason};
 use anteroom_wire::MachineId;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use serde_json::json;
@@ -181,6 +181,42 @@ async fn exit_is_recognized_when_the_socket_of_a_silent_keeper_closes() {
     };
     assert_eq!((reason, receipt.cause), (ExitReason::OutOfMemory, ExitCause::OutOfMemory));
     drop(keeper);
+    server.end().await;
+}
+
+/// Its commands are unknown to this server, so it would keep its machine running.
+#[tokio::test]
+async fn keeper_of_another_protocol_is_killed_with_its_machine() {
+    let host = TestHost::new();
+    let id = new_id();
+    let socket = silent_keeper(&host, &id);
+    let mut keeper = tokio::process::Command::new("/bin/sh")
+        .args(["-c", "sleep 1000 & echo $!; wait"])
+        .stdout(std::process::Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let keeper_process = ProcessId::of(keeper.id().unwrap()).unwrap();
+    let mut line = String::new();
+    tokio::io::AsyncBufReadExt::read_line(&mut tokio::io::BufReader::new(keeper.stdout.take().unwrap()), &mut line)
+        .await
+        .unwrap();
+    let machine_process = ProcessId::of(line.trim().parse().unwrap()).unwrap();
+
+    let server = host.open(PlainProcess::new("/bin/true", &[])).await;
+    let mut state = server.machines.watch(&id).unwrap();
+    let (mut client, _) = socket.accept().unwrap();
+    let phase = json!({ "phase": "running", "process": machine_process });
+    let keeper_json = json!(keeper_process);
+    send(
+        &mut client,
+        &json!({ "report": "greeting", "protocol": 1, "machine": id, "keeper": keeper_json, "phase": phase }),
+    );
+    keeper.wait().await.unwrap();
+    drop(client);
+    until_removed(&mut state).await;
+    assert!(!machine_process.is_alive(), "its machine's process has exited");
+    drop(socket);
     server.end().await;
 }
 

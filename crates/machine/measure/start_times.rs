@@ -3,7 +3,7 @@
 #![allow(clippy::print_stdout, reason = "an example for a terminal")]
 
 use anteroom_machine::{
-    BoxBody, HostService, Machines, Settings, State, StopReason,
+    BoxBody, ControllerService, Machines, Settings, State, StopReason,
     image::Image,
     qemu::{self, Hardware, ProbeSettings, Template, TemplateSettings},
 };
@@ -25,7 +25,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     };
     let count: u64 = args.next().and_then(|count| count.to_str()?.parse().ok()).unwrap_or(10);
     let template = template(&keeper, &Image::open(&image)?, &state).await?;
-    let host: HostService = Arc::new(|_, _| {
+    let host: ControllerService = Arc::new(|_, _| {
         let body: BoxBody = Full::from("{}").map_err(|never| match never {}).boxed_unsync();
         Box::pin(std::future::ready(hyper::Response::new(body)))
     });

@@ -23,7 +23,7 @@ mod run_dir;
 mod spec;
 mod state;
 
-pub use channel::{AgentClient, AgentError, BoxBody, BoxError, ByteStream, CallLimits, HostService};
+pub use channel::{AgentClient, AgentError, BoxBody, BoxError, ByteStream, CallLimits, ControllerService};
 pub use exit_reason::{ExitReason, StopReason};
 pub use machines::{CONSOLE_BYTES_MAX, Machines, OpenError, PING_EVERY_MS, PING_MS_MAX, Settings, StartError};
 pub use process::{Memory, ProcessId};

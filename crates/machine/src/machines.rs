@@ -14,7 +14,7 @@ mod driver;
 mod liveness;
 
 use crate::{
-    channel::{CallLimits, HostService},
+    channel::{CallLimits, ControllerService},
     exit_reason::StopReason,
     process::{Memory, ProcessId},
     receipt::{self, Receipt},
@@ -154,7 +154,7 @@ struct Inner {
     settings: Settings,
     tied_to_parent: bool,
     spec_source: Arc<dyn SpecSource>,
-    host: HostService,
+    host: ControllerService,
     tasks: TaskTracker,
     stop: CancellationToken,
     machines: Mutex<BTreeMap<MachineId, Entry>>,
@@ -204,7 +204,7 @@ impl Machines {
     pub async fn open(
         settings: Settings,
         spec_source: Arc<dyn SpecSource>,
-        host: HostService,
+        host: ControllerService,
         tasks: TaskTracker,
         stop: CancellationToken,
     ) -> Result<Self, OpenError> {
@@ -217,7 +217,7 @@ impl Machines {
     pub(crate) fn tied_to_parent(
         settings: Settings,
         spec_source: Arc<dyn SpecSource>,
-        host: HostService,
+        host: ControllerService,
         tasks: TaskTracker,
         stop: CancellationToken,
     ) -> Result<Self, OpenError> {
@@ -227,7 +227,7 @@ impl Machines {
     fn new(
         settings: Settings,
         spec_source: Arc<dyn SpecSource>,
-        host: HostService,
+        host: ControllerService,
         tasks: TaskTracker,
         stop: CancellationToken,
         tied_to_parent: bool,

@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr, missing_docs)]
 
 use anteroom_machine::{
-    BoxBody, Channels, ExitCause, ExitReason, HostService, Machines, RequestOutcome, Settings, SpecSource, State,
+    BoxBody, Channels, ExitCause, ExitReason, ControllerService, Machines, RequestOutcome, Settings, SpecSource, State,
     StopReason,
     image::Image,
     qemu::{self, Accelerator, Hardware, KvmStatus, PrepareProgress, ProbeSettings, Template, TemplateSettings},
@@ -74,7 +74,7 @@ struct Server {
 impl Server {
     async fn open(state_dir: &Path, spec_source: Arc<dyn SpecSource>) -> Self {
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
-        let host: HostService = Arc::new(|_, _| {
+        let host: ControllerService = Arc::new(|_, _| {
             let body: BoxBody = Full::from("{}").map_err(|never| match never {}).boxed_unsync();
             Box::pin(std::future::ready(hyper::Response::new(body)))
         });
@@ -169,7 +169,7 @@ async fn clone_outlives_its_server_and_is_adopted_by_the_next() {
         let server = Server::open(top.path(), template.clone()).await;
         let mut state = server.machines.watch(&id).unwrap_or_else(|| server.machines.start(id.clone()).unwrap());
         let channels = ready(&mut state).await;
-        channels.agent.hello().await.unwrap();
+        channels.agent.agent_info().await.unwrap();
         // The stream is active when the server ends, so that the next server finds stale bytes in the pipe.
         let _desktop = channels.agent.desktop().await.unwrap();
         server.end().await;
@@ -213,8 +213,8 @@ async fn clones_do_not_share_writes_and_a_claim_starts_the_tool() {
     let first = ready(&mut states[0]).await;
     let second = ready(&mut states[1]).await;
     first.agent.claim(&claim(&ids[0])).await.unwrap();
-    assert_eq!(first.agent.hello().await.unwrap().claimed.unwrap().machine, ids[0]);
-    assert_eq!(second.agent.hello().await.unwrap().claimed, None);
+    assert_eq!(first.agent.agent_info().await.unwrap().claimed.unwrap().machine, ids[0]);
+    assert_eq!(second.agent.agent_info().await.unwrap().claimed, None);
     // The tool's output is on the screen of the clone.
     let shown = async {
         while first.agent.screen().await.unwrap().lines.iter().all(|line| line.trim().is_empty()) {

@@ -36,9 +36,9 @@ use anteroom_demo::identity_provider::{DEMO_HOST, DEMO_PORT, DemoIdp};
 use anteroom_egress::{Gate, GateSettings, HostName, HostOverrides};
 use anteroom_machine::{Machines, Settings as MachineSettings, SpecSource};
 use anteroom_store::{NewCaller, Role, Settings as StoreSettings, Sha256Hex, Store, WriteObserver};
-use anteroom_tunnel::CloseSignal;
+use anteroom_tunnel::{CloseCause, CloseSignal};
 use anteroom_vault::KeyRing;
-use anteroom_wire::{CallerId, Problem};
+use anteroom_wire::CallerId;
 use anyhow::Context;
 use std::{
     fs::{self, File},
@@ -176,7 +176,7 @@ impl Server {
     /// active for the next server.
     pub async fn stop(self) {
         self.app.stop.cancel();
-        self.app.close_signal.close(Problem::ShuttingDown);
+        self.app.close_signal.close(CloseCause::ServerStopping);
         self.demo.cancel();
         self.app.tasks.close();
         self.serving.close();

@@ -11,7 +11,7 @@ use crate::{
     transition::{self, Change},
 };
 use anteroom_vault::Sealed;
-use anteroom_wire::{CredentialId, Problem, SessionId, api::CredentialFile, provider::MethodName};
+use anteroom_wire::{CredentialId, EndReason, SessionId, api::CredentialFile, provider::MethodName};
 use sqlx::AnyConnection;
 
 const OPERATION: &str = "store a credential";
@@ -122,7 +122,7 @@ impl Store {
         };
         let end = End {
             outcome: SessionOutcome::Completed(new.id.clone()),
-            reason: Reason::new(Problem::Completed, ""),
+            reason: Reason::new(EndReason::Completed, ""),
             at_ms: completion.at_ms,
         };
         let row = transition::update(&mut transaction, current, Change::complete(end)).await?;

@@ -7,7 +7,7 @@ use crate::{
     outbox, sessions, timeline,
     transition::{self, Change},
 };
-use anteroom_wire::{Problem, SessionId};
+use anteroom_wire::{EndReason, SessionId};
 
 const OPERATION: &str = "complete the use of a credential";
 
@@ -45,7 +45,7 @@ pub enum UseOutcome {
 }
 
 impl Store {
-    /// Completes an active session that uses a credential, with the reason [`Problem::UseCompleted`], if the report comes from its
+    /// Completes an active session that uses a credential, with the reason [`EndReason::UseCompleted`], if the report comes from its
     /// present machine. The credential may have been deleted in the meantime.
     ///
     /// # Errors
@@ -70,7 +70,7 @@ impl Store {
             transaction.unchanged();
             return Err(StoreError::WrongPurpose(completion.session.clone()));
         };
-        let reason = Reason::new(Problem::UseCompleted, "");
+        let reason = Reason::new(EndReason::UseCompleted, "");
         let end = End { outcome: SessionOutcome::Completed(used), reason, at_ms: completion.at_ms };
         let change = Change::complete_use(end, completion.exit_code);
         let row = transition::update(&mut transaction, current, change).await?;

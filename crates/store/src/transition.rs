@@ -242,7 +242,7 @@ pub(crate) async fn update(
     .bind(row.id.as_str())
     .bind(stored(read_at))
     .bind(row.state().as_str())
-    .bind(reason.map(|reason| reason.problem.code()))
+    .bind(reason.map(|reason| reason.kind.code()))
     .bind(reason.and_then(|reason| reason.detail.as_deref()))
     .bind(stored(row.epoch))
     .bind(i64::from(row.generation))

@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
-use anteroom_machine::{BoxBody, Channels, HostService, Machines, Settings, State, StopReason};
+use anteroom_machine::{BoxBody, Channels, ControllerService, Machines, Settings, State, StopReason};
 use anteroom_rfb::client::RfbClient;
 use anteroom_testbed::{Leaks, PlainProcess, fake_rfb_server::background_of};
 use anteroom_wire::MachineId;
@@ -21,7 +21,7 @@ struct Fixture {
 }
 
 /// Answers every request of a machine with 404. These machines are never claimed, so they send none.
-fn not_found() -> HostService {
+fn not_found() -> ControllerService {
     Arc::new(|_, _| {
         let mut response = Response::new(BoxBody::default());
         *response.status_mut() = http::StatusCode::NOT_FOUND;

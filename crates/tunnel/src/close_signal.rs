@@ -1,9 +1,30 @@
 //! A cancellation signal that has a cause.
 
-use anteroom_wire::Problem;
+use anteroom_wire::{EndReason, Problem};
 use futures_util::future::select_all;
 use std::sync::{Arc, OnceLock};
 use tokio_util::sync::CancellationToken;
+
+/// Why a [`CloseSignal`] closed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CloseCause {
+    /// The session has ended, for this reason.
+    SessionEnded(EndReason),
+    /// The machine was replaced by a new one.
+    MachineReplaced,
+    /// The server is stopping.
+    ServerStopping,
+}
+
+impl From<CloseCause> for Problem {
+    fn from(cause: CloseCause) -> Self {
+        match cause {
+            CloseCause::SessionEnded(reason) => Self::Ended(reason),
+            CloseCause::MachineReplaced => Self::MachineReplaced,
+            CloseCause::ServerStopping => Self::ShuttingDown,
+        }
+    }
+}
 
 /// A close signal with its cause. Clones share one state; only the first cause is kept. A child closes with its parent,
 /// and can be closed before it.
@@ -17,7 +38,7 @@ pub struct CloseSignal {
 #[derive(Debug, Default)]
 struct State {
     token: CancellationToken,
-    cause: OnceLock<Problem>,
+    cause: OnceLock<CloseCause>,
 }
 
 impl CloseSignal {
@@ -32,22 +53,22 @@ impl CloseSignal {
     }
 
     /// Closes the signal. Returns true for the first call.
-    pub fn close(&self, cause: Problem) -> bool {
+    pub fn close(&self, cause: CloseCause) -> bool {
         let first = self.state.cause.set(cause).is_ok();
         self.state.token.cancel();
         first
     }
 
     /// The cause, if the signal is closed. A cause set on this signal has precedence over a parent's.
-    pub fn cause(&self) -> Option<Problem> {
+    pub fn cause(&self) -> Option<CloseCause> {
         self.with_ancestors().find_map(|state| state.cause.get().copied())
     }
 
     /// Waits until the signal is closed and returns the cause. Cancel safe.
-    pub async fn closed(&self) -> Problem {
+    pub async fn closed(&self) -> CloseCause {
         select_all(self.with_ancestors().map(|state| Box::pin(state.token.cancelled()))).await;
         // A cause is always set before its token is cancelled.
-        self.cause().unwrap_or(Problem::ShuttingDown)
+        self.cause().unwrap_or(CloseCause::ServerStopping)
     }
 
     fn with_ancestors(&self) -> impl Iterator<Item = &Arc<State>> {
@@ -69,12 +90,12 @@ mod tests {
     async fn first_cause_is_kept_and_child_receives_cause_of_parent() {
         let server = CloseSignal::new();
         let (restarted, other) = (server.child(), server.child());
-        assert!(restarted.close(Problem::MachineReplaced));
-        assert!(!restarted.close(Problem::Cancelled));
-        assert_eq!(restarted.closed().await, Problem::MachineReplaced);
+        assert!(restarted.close(CloseCause::MachineReplaced));
+        assert!(!restarted.close(CloseCause::SessionEnded(EndReason::Cancelled)));
+        assert_eq!(restarted.closed().await, CloseCause::MachineReplaced);
         assert_eq!(other.cause(), None);
-        server.close(Problem::ShuttingDown);
-        assert_eq!(other.closed().await, Problem::ShuttingDown);
-        assert_eq!(restarted.closed().await, Problem::MachineReplaced);
+        server.close(CloseCause::ServerStopping);
+        assert_eq!(other.closed().await, CloseCause::ServerStopping);
+        assert_eq!(restarted.closed().await, CloseCause::MachineReplaced);
     }
 }

@@ -108,6 +108,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for PrefixedStream<S> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use anteroom_wire::EndReason;
     use tokio::io::{AsyncWriteExt, DuplexStream, duplex};
 
     /// Runs with one entry of `script` per attempt: the bytes that the stream delivers, or the error of `open`. Returns the
@@ -147,8 +148,8 @@ mod tests {
 
     #[tokio::test]
     async fn permanent_error_is_returned_at_once() {
-        let script = vec![Err(Problem::DesktopUnreachable), Err(Problem::SessionEnded)];
-        assert_eq!(run_attempts(script).await, (2, Err("session_ended".to_owned())));
+        let script = vec![Err(Problem::DesktopUnreachable), Err(Problem::Ended(EndReason::Cancelled))];
+        assert_eq!(run_attempts(script).await, (2, Err("cancelled".to_owned())));
     }
 
     #[tokio::test]

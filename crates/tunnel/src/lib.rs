@@ -28,7 +28,7 @@ mod tests;
 mod view_only;
 
 pub use activity::Activity;
-pub use close_signal::CloseSignal;
+pub use close_signal::{CloseCause, CloseSignal};
 pub use first_bytes::{PrefixedStream, connect_with_backoff};
 pub use proxy::Tunnel;
 pub use view_only::ViewOnlyFilter;
@@ -121,8 +121,8 @@ pub enum TunnelEnd {
     ConnectFailed(ProblemBody),
     /// The machine's side ended and the session published no reason in time; the text is the last error, if there was one.
     StreamEnded(Option<String>),
-    /// The session or the server closed the tunnel.
-    SessionEnded(Problem),
+    /// The close signal closed the tunnel.
+    Closed(CloseCause),
 }
 
 /// Answers a WebSocket handshake and runs `serve` with the socket. Echoes [`SUBPROTOCOL`] if it was offered and nothing

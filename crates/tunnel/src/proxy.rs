@@ -85,14 +85,14 @@ impl Tunnel {
         let mut sink = ViewerSink { socket: socket_sink, settings: &settings, state: &state };
         let end = tokio::select! {
             biased;
-            cause = close_signal.closed() => TunnelEnd::SessionEnded(cause),
+            cause = close_signal.closed() => TunnelEnd::Closed(cause),
             end = connect_and_copy(&mut source, &mut sink, connect) => end,
         };
         let end = match end {
             // The stream can end before the session publishes the reason: wait a moment for the reason.
             TunnelEnd::StreamEnded(error) => {
                 match timeout(Duration::from_millis(settings.close_reason_wait_ms), close_signal.closed()).await {
-                    Ok(cause) => TunnelEnd::SessionEnded(cause),
+                    Ok(cause) => TunnelEnd::Closed(cause),
                     Err(_) => TunnelEnd::StreamEnded(error),
                 }
             }
@@ -101,7 +101,7 @@ impl Tunnel {
             | TunnelEnd::ViewerTimeout
             | TunnelEnd::ViewerProtocolError(_)
             | TunnelEnd::ConnectFailed(_)
-            | TunnelEnd::SessionEnded(_)) => other,
+            | TunnelEnd::Closed(_)) => other,
         };
         let (mut sink, mut source) = (sink.socket, source.socket);
         let handshake = close_handshake(&mut sink, &mut source, end_frame(&end));
@@ -126,7 +126,7 @@ fn end_frame(end: &TunnelEnd) -> Option<CloseFrame> {
             Some(frame(body.close_code, &format!("{}: {}", body.code, body.sentence)))
         }
         TunnelEnd::StreamEnded(_) => Some(close_frame(Problem::DesktopUnreachable)),
-        TunnelEnd::SessionEnded(problem) => Some(close_frame(*problem)),
+        TunnelEnd::Closed(cause) => Some(close_frame((*cause).into())),
     }
 }
 

@@ -4,6 +4,7 @@ mod long_connections;
 
 use super::*;
 use anteroom_rfb::client::{CloseReason, ViewerSocket};
+use anteroom_wire::EndReason;
 use axum::{Router, extract::State, routing::get};
 use std::{
     future::Future,
@@ -211,14 +212,16 @@ async fn viewer_that_does_not_answer_pings_is_disconnected() {
 
 #[tokio::test]
 async fn session_end_is_sent_as_close_code_and_reason() {
-    for problem in [Problem::SessionEnded, Problem::MachineReplaced, Problem::Completed, Problem::ShuttingDown] {
+    let ends = EndReason::ALL.iter().map(|reason| CloseCause::SessionEnded(*reason));
+    for cause in ends.chain([CloseCause::MachineReplaced, CloseCause::ServerStopping]) {
+        let problem = Problem::from(cause);
         let (server, _machine) = TestServer::open(TunnelSettings::default()).await;
         let mut viewer = server.viewer().await;
-        server.close_signal.close(problem);
+        server.close_signal.close(cause);
         let closed = wait_for_close(&mut viewer).await.unwrap();
         assert_eq!(closed.code, problem.close_code());
         assert_eq!(closed.reason, format!("{}: {}", problem.code(), problem.sentence()));
-        assert_eq!(server.report().await.end, TunnelEnd::SessionEnded(problem));
+        assert_eq!(server.report().await.end, TunnelEnd::Closed(cause));
     }
 }
 
@@ -230,10 +233,10 @@ async fn end_of_stream_is_closed_with_the_reason_of_the_session_or_desktop_unrea
     let close_signal = server.close_signal.clone();
     tokio::spawn(async move {
         sleep(Duration::from_millis(100)).await;
-        close_signal.close(Problem::MachineFailed);
+        close_signal.close(CloseCause::SessionEnded(EndReason::MachineFailed));
     });
     assert_eq!(wait_for_close(&mut viewer).await.unwrap().code, 4410);
-    assert_eq!(server.report().await.end, TunnelEnd::SessionEnded(Problem::MachineFailed));
+    assert_eq!(server.report().await.end, TunnelEnd::Closed(CloseCause::SessionEnded(EndReason::MachineFailed)));
 
     let (server, machine) = TestServer::open(short_timeouts()).await;
     let mut viewer = server.viewer().await;
@@ -308,7 +311,7 @@ async fn task_tracker_waits_for_an_open_tunnel() {
     let mut viewer = server.viewer().await;
     server.tasks.close();
     assert!(timeout(Duration::from_millis(100), server.tasks.wait()).await.is_err());
-    server.close_signal.close(Problem::ShuttingDown);
+    server.close_signal.close(CloseCause::ServerStopping);
     assert_eq!(wait_for_close(&mut viewer).await.unwrap().code, 4503);
     timeout(SOON, server.tasks.wait()).await.expect("the last token is released");
 }

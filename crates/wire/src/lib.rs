@@ -12,6 +12,7 @@ pub mod api;
 pub mod backoff;
 pub mod channel;
 pub mod diagnosis;
+pub mod end_reason;
 pub mod id;
 pub mod operator_reports;
 pub mod problem;
@@ -21,6 +22,7 @@ pub mod time;
 pub mod timeline_kind;
 pub mod webhook;
 
+pub use end_reason::EndReason;
 pub use id::{CallerId, CredentialId, MachineId, MessageId, ProviderId, SessionId};
 pub use problem::{Problem, ProblemBody};
 pub use secret::{Base64, Secret};

@@ -1,31 +1,37 @@
-//! All errors of the API ("problems") and reasons for a session's end: stable code, sentence, HTTP status, close code, remedy.
+//! All errors of the API ("problems"): stable code, sentence, HTTP status, close code, remedy.
 //!
-//! One table, so that pages, backends and operators see the same code for the same cause. Browsers hide the status of a rejected
+//! One table, so that pages, backends and operators see the same code for the same cause. The reasons for which a session ends are in
+//! another table, [`EndReason`]; [`Problem::Ended`] is the error for every request about an ended session. Browsers hide the status of a rejected
 //! WebSocket handshake from scripts, so a rejected viewer is accepted and closed with the close code; callers that are not
 //! browsers get the HTTP status.
 
+use crate::EndReason;
 use serde::{Deserialize, Serialize};
 
 macro_rules! problems {
     ($( $(#[$doc:meta])* $name:ident = $code:literal, $http:literal, $close:literal, $sentence:literal, $remedy:literal; )*) => {
-        /// Why a request was rejected or a session ended. [`Problem::with`] adds the detail of a case.
+        /// Why a request was rejected or a socket was closed. [`Problem::with`] adds the detail of a case.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-        pub enum Problem { $( $(#[$doc])* $name, )* }
+        pub enum Problem {
+            $( $(#[$doc])* $name, )*
+            /// The session has ended, for this reason.
+            Ended(EndReason),
+        }
 
         impl Problem {
-            /// All problems, for tables and tests.
+            /// All API errors without [`Problem::Ended`], for tables and tests.
             pub const ALL: &'static [Problem] = &[$( Problem::$name, )*];
 
             /// The stable code, for programs.
-            pub fn code(self) -> &'static str { match self { $( Self::$name => $code, )* } }
+            pub fn code(self) -> &'static str { match self { $( Self::$name => $code, )* Self::Ended(reason) => reason.code() } }
             /// The HTTP status.
-            pub fn http_status(self) -> u16 { match self { $( Self::$name => $http, )* } }
+            pub fn http_status(self) -> u16 { match self { $( Self::$name => $http, )* Self::Ended(_) => EndReason::HTTP_STATUS } }
             /// The WebSocket close code (RFC 6455 §7.4.2 leaves 4000 to 4999 to applications).
-            pub fn close_code(self) -> u16 { match self { $( Self::$name => $close, )* } }
+            pub fn close_code(self) -> u16 { match self { $( Self::$name => $close, )* Self::Ended(_) => EndReason::CLOSE_CODE } }
             /// One sentence, for people: what happened.
-            pub fn sentence(self) -> &'static str { match self { $( Self::$name => $sentence, )* } }
+            pub fn sentence(self) -> &'static str { match self { $( Self::$name => $sentence, )* Self::Ended(reason) => reason.sentence() } }
             /// One sentence, for people: what to do.
-            pub fn remedy(self) -> &'static str { match self { $( Self::$name => $remedy, )* } }
+            pub fn remedy(self) -> &'static str { match self { $( Self::$name => $remedy, )* Self::Ended(reason) => reason.remedy() } }
         }
     };
 }
@@ -87,8 +93,6 @@ problems! {
     NoSuchCommand = "no_such_command", 409, 4409, "The tool has no command for that.", "The detail names it; use the tool itself with `anteroom exec`.";
     /// An idempotency key used for another request.
     IdempotencyKeyReused = "idempotency_key_reused", 409, 4409, "This idempotency key was used for a different request.", "Use a new key for a new request.";
-    /// The session has already ended.
-    SessionEnded = "session_ended", 410, 4410, "The session has ended.", "Start a new one.";
     /// The body is larger than allowed.
     TooLarge = "too_large", 413, 4413, "The body is larger than this server accepts.", "Send less; for deliveries, http.delivery_bytes_max is the limit.";
     /// The body is not JSON.
@@ -139,29 +143,10 @@ problems! {
     ExternalClosed = "external_closed", 502, 4502, "The external machine accepted the connection and closed it without sending anything.", "Check there whether the VNC server behind the websockify runs and accepts more viewers.";
     /// A service that is not a VNC server.
     ExternalWrongProtocol = "external_wrong_protocol", 502, 4502, "The service on the external machine is not a VNC server.", "Compare scheme, port and path of its address: ws:// is for websockify, vnc:// for a VNC server.";
-    // Why a session ended: the same table, so that pages and API callers see the same sentences.
-    /// The machine ended too often.
-    MachineFailed = "machine_failed", 410, 4410, "The machine ended and the session had no restart left.", "Start a new session; the timeline has the machine's end.";
-    /// The machine was not ready in time.
-    ReadyTimeout = "ready_timeout", 410, 4410, "The machine was not ready in time.", "Start a new session; the timeline names the stage it waited for.";
-    /// The agent uses another protocol or runs another image.
-    AgentMismatch = "agent_mismatch", 410, 4410, "The machine runs another image or agent than this server expects.", "Build the image again: `anteroom image build`.";
-    /// The owner cancelled the session.
-    Cancelled = "cancelled", 410, 4410, "The session was cancelled.", "Start a new one.";
-    /// The session was idle for too long.
-    IdleExpired = "idle_expired", 410, 4410, "The session was idle for too long.", "Start a new one.";
-    /// The session reached its maximum duration.
-    DeadlineExpired = "deadline_expired", 410, 4410, "The session reached its maximum duration.", "Start a new one.";
-    /// The session is complete.
-    Completed = "completed", 410, 4410, "The session is complete: the credential is stored.", "Nothing to do.";
-    /// The command with a stored credential has ended.
-    UseCompleted = "use_completed", 410, 4410, "The command with the stored credential has ended.", "Nothing to do.";
-    /// The server restarted and could not adopt the machine.
-    ControllerRestarted = "controller_restarted", 410, 4410, "The server restarted and the machine could not be taken over.", "Start a new one.";
 }
 
 impl Problem {
-    /// The problem with this code, if there is one.
+    /// The API error with this code, if there is one; never [`Problem::Ended`].
     pub fn from_code(code: &str) -> Option<Self> {
         Self::ALL.iter().copied().find(|problem| problem.code() == code)
     }
@@ -197,10 +182,21 @@ pub struct ProblemBody {
     pub close_code: u16,
 }
 
+impl ProblemBody {
+    /// The problem that this body describes; `None` if its code is unknown. An end reason and an API error can have the same code: the
+    /// close code decides.
+    pub fn problem(&self) -> Option<Problem> {
+        let ended = self.close_code == EndReason::CLOSE_CODE;
+        let reason = EndReason::from_code(&self.code).filter(|_| ended);
+        reason.map(Problem::Ended).or_else(|| Problem::from_code(&self.code))
+    }
+}
+
 /// The schema of [`ProblemBody::close_code`]: it lists all close codes, so that clients can check that they handle each.
 #[cfg(feature = "utoipa")]
 fn close_code_schema() -> utoipa::openapi::schema::Object {
-    let codes: std::collections::BTreeSet<u16> = Problem::ALL.iter().map(|problem| problem.close_code()).collect();
+    let codes = Problem::ALL.iter().map(|problem| problem.close_code());
+    let codes: std::collections::BTreeSet<u16> = codes.chain([EndReason::CLOSE_CODE]).collect();
     utoipa::openapi::ObjectBuilder::new()
         .schema_type(utoipa::openapi::schema::Type::Integer)
         .description(Some("The WebSocket close code of the same cause."))
@@ -221,13 +217,15 @@ mod tests {
             assert!((400..600).contains(&problem.http_status()), "{problem:?}");
             assert!((4400..4600).contains(&problem.close_code()), "{problem:?}");
             assert_eq!(Problem::from_code(problem.code()), Some(*problem));
+            assert_eq!(problem.with("").problem(), Some(*problem));
         }
     }
 
     #[test]
     fn every_close_reason_fits_into_a_close_frame() {
         // A close frame carries at most 123 bytes of reason (RFC 6455 §5.5): "code: sentence".
-        for problem in Problem::ALL {
+        let ends = EndReason::ALL.iter().map(|reason| Problem::Ended(*reason));
+        for problem in Problem::ALL.iter().copied().chain(ends) {
             assert!(problem.code().len() + 2 + problem.sentence().len() <= 123, "{problem:?}");
         }
     }

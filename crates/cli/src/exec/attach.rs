@@ -4,7 +4,7 @@
 use super::{CommandStage, SIZE_WITHOUT_TERMINAL, scrollback::Scrollback, tty};
 use crate::client::{Client, ClientError, LocalSocket};
 use anteroom_wire::{
-    Problem, SessionId,
+    EndReason, Problem, SessionId,
     agent::TerminalSize,
     api::{ScreenView, Ticket},
 };
@@ -133,7 +133,7 @@ impl<'a> Attachment<'a> {
                         has_output = true;
                         socket.send(resize_message(self.size())).await
                     }
-                    Some(Ok(Message::Close(Some(frame)))) if u16::from(frame.code) == Problem::SessionEnded.close_code() => {
+                    Some(Ok(Message::Close(Some(frame)))) if u16::from(frame.code) == EndReason::CLOSE_CODE => {
                         return SocketEnd::SessionOver;
                     }
                     Some(Ok(Message::Close(_)) | Err(_)) | None => return SocketEnd::Closed,

@@ -12,7 +12,7 @@
 mod refresh;
 mod validated;
 
-use super::{active_session::ActiveSession, end, lifecycle::EndKind};
+use super::{active_session::ActiveSession, end};
 use crate::{
     api_error::{ApiError, chain},
     clock, credentials, random,
@@ -20,7 +20,7 @@ use crate::{
 };
 use anteroom_store::{Completed, Completion, NewCredential, SessionPurpose, SessionRow, Sha256Hex, StoreError};
 use anteroom_wire::{
-    CredentialId, Problem, Secret, TimelineKind,
+    CredentialId, EndReason, Problem, Secret, TimelineKind,
     agent::{Delivery, DeliveryResult, is_permanent_rejection},
 };
 use serde_json::json;
@@ -117,7 +117,7 @@ async fn complete_session(
             context.outbox.wake_sender();
             tracing::info!(outcome = "completed", session = %row.id, credential = %credential.id, revision = credential.revision, "credential sealed, stored and read back");
             if let Some(session) = context.sessions.get(&row.id) {
-                session.close(Problem::Completed);
+                session.close(EndReason::Completed);
             }
             Ok(DeliveryResult::Stored { credential: credential.id })
         }
@@ -127,7 +127,7 @@ async fn complete_session(
 /// The credential to renew was deleted during the sign-in: the session fails, and no other credential takes its place.
 async fn fail_renewal(context: &SessionContext, row: &SessionRow) -> Result<ApiError, StoreError> {
     let reason = "The credential was deleted while it was being renewed.";
-    end::end(context, &row.id, EndKind::Failed, Problem::UnknownCredential, reason).await?;
+    end::end(context, &row.id, EndReason::CredentialDeleted, reason).await?;
     Ok(ApiError::new(Problem::UnknownCredential, reason))
 }
 
@@ -142,7 +142,7 @@ async fn acknowledge_duplicate(context: &SessionContext, row: &SessionRow) -> Re
     {
         credentials::unseal_bytes(context, &record)?;
     }
-    session.close(end.reason.problem);
+    session.close(end.reason.kind);
     Ok(DeliveryResult::Ignored)
 }
 

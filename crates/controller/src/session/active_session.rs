@@ -1,11 +1,16 @@
 //! The in-memory state of a session that runs on this server.
 
+mod current_machine;
+mod delivery_gate;
+
 use super::{lifecycle::Delivery, status::Progress};
 use crate::clock;
 use anteroom_egress::{EgressSummary, MachineGate};
 use anteroom_store::Sha256Hex;
-use anteroom_tunnel::{Activity, CloseSignal};
-use anteroom_wire::{MachineId, Problem, SessionId, agent::SignIn, provider::Provider};
+use anteroom_tunnel::{Activity, CloseCause, CloseSignal};
+use anteroom_wire::{EndReason, MachineId, Problem, SessionId, provider::Provider};
+pub use current_machine::{CurrentMachine, MachineKind, SignInState};
+pub use delivery_gate::DeliveryGate;
 use parking_lot::{Mutex, MutexGuard};
 use std::sync::{Arc, OnceLock};
 use tokio::{
@@ -42,31 +47,15 @@ pub struct ActiveSession {
 pub struct SessionState {
     /// The provider descriptor, resolved for the chosen method.
     pub provider: Arc<Provider>,
-    /// The number of the current machine; the first is 1.
-    pub generation: u32,
-    /// The current machine.
-    pub machine: Option<MachineId>,
-    /// The hash of the current machine's agent token.
-    pub agent_token: Option<Sha256Hex>,
-    /// The progress of the current machine.
+    /// The current machine; `None`: none is requested yet, or the last one is lost.
+    pub machine: Option<CurrentMachine>,
+    /// The progress of the session.
     pub progress: Progress,
-    /// The sign-in as last reported by the agent.
-    pub sign_in: SignIn,
-    /// When the device code was shown, milliseconds since 1970.
-    pub device_code_at_ms: Option<u64>,
-    /// The number of the last event from the current machine.
-    pub last_event: u64,
-    /// Whether the current machine has a credential whose delivery has no final answer.
-    pub delivery_pending: bool,
-    /// Whether the current machine has a credential that stays in it.
-    pub credential_kept_in_machine: bool,
     /// Deliveries that are being answered.
-    pub deliveries_in_flight: u32,
-    /// True once the machine is about to stop; later deliveries do not delay the stop.
-    pub new_deliveries_not_awaited: bool,
+    pub deliveries: DeliveryGate,
     /// Connected desktop viewers.
     pub desktop_viewers: u32,
-    /// Closes the sockets to the current machine.
+    /// Closes the sockets to the current machine and those that wait for it.
     pub machine_close_signal: CloseSignal,
     /// Incremented on timeline entries and row changes, so that subscribers reload.
     pub change_count: u64,
@@ -75,21 +64,13 @@ pub struct SessionState {
 impl ActiveSession {
     /// A session whose supervisor is about to start. Its sockets close when `server` does, or before. `provider` is the
     /// descriptor, resolved for the session's method ([`Provider::with_method`]).
-    pub fn new(id: SessionId, provider: Arc<Provider>, generation: u32, server: &CloseSignal) -> Arc<Self> {
+    pub fn new(id: SessionId, provider: Arc<Provider>, server: &CloseSignal) -> Arc<Self> {
         let close_signal = server.child();
         let state = SessionState {
             provider,
-            generation,
             machine: None,
-            agent_token: None,
             progress: Progress::Queued { position: 1 },
-            sign_in: SignIn::default(),
-            device_code_at_ms: None,
-            last_event: 0,
-            delivery_pending: false,
-            credential_kept_in_machine: false,
-            deliveries_in_flight: 0,
-            new_deliveries_not_awaited: false,
+            deliveries: DeliveryGate::default(),
             desktop_viewers: 0,
             machine_close_signal: close_signal.child(),
             change_count: 0,
@@ -143,9 +124,20 @@ impl ActiveSession {
         self.state.send_modify(|state| state.progress = progress);
     }
 
+    /// The machine is lost: removes its state. The sockets to it close, and their viewers are asked to reconnect.
+    pub(super) fn lose_machine(&self) {
+        self.state.send_modify(|state| {
+            state.progress = Progress::Lost;
+            state.machine = None;
+            state.deliveries.reopen();
+            state.machine_close_signal.close(CloseCause::MachineReplaced);
+            state.machine_close_signal = self.close_signal.child();
+        });
+    }
+
     /// The session has ended with this reason: closes its sockets and notifies subscribers.
-    pub fn close(&self, why: Problem) {
-        self.close_signal.close(why);
+    pub fn close(&self, why: EndReason) {
+        self.close_signal.close(CloseCause::SessionEnded(why));
         self.notify();
     }
 
@@ -165,10 +157,7 @@ impl ActiveSession {
     /// Marks a delivery as in flight until the guard is dropped. `None`: the machine is about to stop, which waits for no
     /// further delivery.
     pub fn begin_delivery(self: &Arc<Self>) -> Option<DeliveryGuard> {
-        let counted = self.state.send_if_modified(|state| {
-            state.deliveries_in_flight += u32::from(!state.new_deliveries_not_awaited);
-            !state.new_deliveries_not_awaited
-        });
+        let counted = self.state.send_if_modified(|state| state.deliveries.begin());
         counted.then(|| DeliveryGuard(Arc::clone(self)))
     }
 
@@ -176,7 +165,7 @@ impl ActiveSession {
     pub fn stop_awaiting_deliveries(&self) -> Delivery {
         let mut delivery = Delivery::None;
         self.state.send_modify(|state| {
-            state.new_deliveries_not_awaited = true;
+            state.deliveries.close();
             delivery = state.delivery();
         });
         delivery
@@ -207,17 +196,28 @@ pub struct DeliveryGuard(Arc<ActiveSession>);
 
 impl Drop for DeliveryGuard {
     fn drop(&mut self) {
-        self.0.update(|state| state.deliveries_in_flight = state.deliveries_in_flight.saturating_sub(1));
+        self.0.update(|state| state.deliveries.finish());
     }
 }
 
 impl SessionState {
-    /// The state of the current machine's delivery.
+    /// The state of the session's delivery.
     pub fn delivery(&self) -> Delivery {
-        match (self.deliveries_in_flight, self.delivery_pending) {
-            (0, false) => Delivery::None,
-            (0, true) => Delivery::Pending,
-            (_, _) => Delivery::InFlight,
-        }
+        self.deliveries.state(self.machine.as_ref().is_some_and(|machine| machine.delivery_pending))
+    }
+
+    /// The current machine if it has this number. A report of a machine that was replaced in between applies to no machine.
+    pub fn machine_of(&mut self, generation: u32) -> Option<&mut CurrentMachine> {
+        self.machine.as_mut().filter(|machine| machine.generation == generation)
+    }
+
+    /// The id of the current machine, if this server runs it.
+    pub fn machine_id(&self) -> Option<&MachineId> {
+        self.machine.as_ref()?.id()
+    }
+
+    /// The hash of the agent token of the current machine.
+    pub fn agent_token(&self) -> Option<&Sha256Hex> {
+        Some(&self.machine.as_ref()?.agent_token)
     }
 }

@@ -89,7 +89,7 @@ async fn write_method(
         Transition::Done { row, .. } => Ok(*row),
         Transition::Conflict(row) => {
             let end = row.end().ok_or(Problem::Internal)?;
-            Err(ApiError::new(end.reason.problem, end.reason.detail.clone().unwrap_or_default()))
+            Err(ApiError::new(Problem::Ended(end.reason.kind), end.reason.detail.clone().unwrap_or_default()))
         }
     }
 }

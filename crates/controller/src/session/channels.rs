@@ -22,7 +22,7 @@ pub async fn require_active(
     let row = context.store.session(id).await?.ok_or(Problem::UnknownSession)?;
     if let Some(end) = row.end() {
         let detail = end.reason.detail.clone().unwrap_or_default();
-        return Err(ApiError::new(end.reason.problem, detail));
+        return Err(ApiError::new(Problem::Ended(end.reason.kind), detail));
     }
     let session =
         context.sessions.get(id).ok_or_else(|| ApiError::new(Problem::NotReady, "the session is being resumed"))?;
@@ -76,7 +76,7 @@ pub(super) async fn wait_for_route(
     };
     tokio::select! {
         route = ready => Ok(route),
-        cause = session.close_signal.closed() => Err(cause.into()),
+        cause = session.close_signal.closed() => Err(Problem::from(cause).into()),
         () = sleep_until(until) => {
             let waited_ms = started.elapsed().as_millis();
             let progress = session.state().progress;

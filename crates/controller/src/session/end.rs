@@ -1,9 +1,9 @@
 //! Ends a session without completing it: cancelled by its owner, expired, failed.
 
-use super::{active_session::ActiveSession, lifecycle::EndKind};
+use super::active_session::ActiveSession;
 use crate::{api_error::chain, clock, session::context::SessionContext};
 use anteroom_store::{Change, Expect, NewTimelineEntry, Reason, SessionRow, StoreError, Transition};
-use anteroom_wire::{Problem, SessionId, TimelineKind, backoff::Backoff};
+use anteroom_wire::{EndReason, SessionId, TimelineKind, backoff::Backoff};
 use std::time::Duration;
 
 const RETRY_MS_MIN: u64 = 50;
@@ -16,50 +16,59 @@ const RETRY_MS_MAX: u64 = 5_000;
 pub async fn end(
     context: &SessionContext,
     id: &SessionId,
-    kind: EndKind,
-    problem: Problem,
+    reason: EndReason,
     detail: &str,
 ) -> Result<SessionRow, StoreError> {
     let now = clock::now();
-    let reason = Reason::new(problem, detail);
-    let (entry_kind, change) = match kind {
-        EndKind::Cancelled => (TimelineKind::Cancelled, Change::new().cancel(reason, now)),
-        EndKind::Expired => (TimelineKind::Expired, Change::new().expire(reason, now)),
-        EndKind::Failed => (TimelineKind::Failed, Change::new().fail(reason, now)),
-    };
+    let (entry_kind, change) = kind_and_change(reason, detail, now);
     let separator = if detail.is_empty() { "" } else { " " };
-    let sentence = format!("{}{separator}{detail}", problem.sentence());
+    let sentence = format!("{}{separator}{detail}", reason.sentence());
     let change = context.outbox.session_ended(id).into_iter().fold(change, Change::message);
-    let entry = NewTimelineEntry::new(now, entry_kind, sentence).data(serde_json::json!({ "reason": problem.code() }));
+    let entry = NewTimelineEntry::new(now, entry_kind, sentence).data(serde_json::json!({ "reason": reason.code() }));
     context.timeline.wait_written(id).await;
     match context.store.transition(id, Expect::Active, change, entry).await? {
         Transition::Done { row, .. } => {
             context.outbox.wake_sender();
-            tracing::info!(outcome = entry_kind.as_str(), session = %id, reason = problem.code(), detail, "session ended");
+            tracing::info!(outcome = entry_kind.as_str(), session = %id, reason = reason.code(), detail, "session ended");
             if let Some(session) = context.sessions.get(id) {
-                session.close(problem);
+                session.close(reason);
             }
             Ok(*row)
         }
         Transition::Conflict(row) => {
             // It ended earlier; its supervisor may not know yet.
             if let (Some(end), Some(session)) = (row.end(), context.sessions.get(id)) {
-                session.close(end.reason.problem);
+                session.close(end.reason.kind);
             }
             Ok(*row)
         }
     }
 }
 
+/// The kind of timeline entry and the change of the row for an end with this reason.
+fn kind_and_change(reason: EndReason, detail: &str, now: u64) -> (TimelineKind, Change) {
+    let (change, stored) = (Change::new(), Reason::new(reason, detail));
+    match reason {
+        EndReason::Cancelled => (TimelineKind::Cancelled, change.cancel(stored, now)),
+        EndReason::IdleExpired | EndReason::DeadlineExpired => (TimelineKind::Expired, change.expire(stored, now)),
+        EndReason::MachineFailed
+        | EndReason::ReadyTimeout
+        | EndReason::AgentMismatch
+        | EndReason::ControllerRestarted
+        | EndReason::NoCapacity
+        | EndReason::NoImage
+        | EndReason::ProviderRemoved
+        | EndReason::CredentialDeleted
+        | EndReason::Internal
+        // A session is completed by its delivery or by its command, never here.
+        | EndReason::Completed
+        | EndReason::UseCompleted => (TimelineKind::Failed, change.fail(stored, now)),
+    }
+}
+
 /// As [`end`], with retries until the database accepts it or the server stops, since a session must not stay active without a
 /// supervisor. (If the server stops first, the next server resumes the row.)
-pub async fn end_with_retries(
-    context: &SessionContext,
-    session: &ActiveSession,
-    kind: EndKind,
-    problem: Problem,
-    detail: &str,
-) {
+pub async fn end_with_retries(context: &SessionContext, session: &ActiveSession, reason: EndReason, detail: &str) {
     let mut backoff = Backoff::new(Duration::from_millis(RETRY_MS_MIN), Duration::from_millis(RETRY_MS_MAX));
     loop {
         while !context.timeline.wait_written(&session.id).await {
@@ -67,7 +76,7 @@ pub async fn end_with_retries(
                 return;
             }
         }
-        match end(context, &session.id, kind, problem, detail).await {
+        match end(context, &session.id, reason, detail).await {
             Ok(_) => return,
             Err(error) => {
                 tracing::error!(outcome = "end_not_written", session = %session.id, error = %chain(&error), "session end not written; retrying");

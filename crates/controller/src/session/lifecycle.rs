@@ -16,9 +16,8 @@
 //! machine is not stopped while a delivery from it is being answered; a pending delivery postpones deadlines and restarts.
 
 use anteroom_machine::StopReason;
-use anteroom_wire::Problem;
+use anteroom_wire::EndReason;
 
-pub mod end_kind;
 mod initial_state;
 mod messages;
 #[cfg(test)]
@@ -27,7 +26,6 @@ mod phase;
 #[cfg(test)]
 mod tests;
 
-pub use end_kind::EndKind;
 pub use initial_state::{InitialState, initial_state};
 pub use messages::{Command, Entry, Event, PublishedState, RestartRejection};
 pub use phase::{AfterDrain, Delivery, Phase};
@@ -98,24 +96,24 @@ impl Lifecycle {
             (phase, Event::SessionEnded(why)) => self.session_ended(phase, why),
             (phase, Event::ServerStopping) => self.server_stopping(phase),
             (phase, Event::DeliveryChanged(delivery)) => self.delivery_changed(phase, delivery),
-            (phase, Event::DeadlinePassed { problem, detail, hold_expired }) => {
-                self.deadline_passed(phase, problem, detail, hold_expired)
+            (phase, Event::DeadlinePassed { reason, detail, hold_expired }) => {
+                self.deadline_passed(phase, reason, detail, hold_expired)
             }
             (phase, Event::RestartRequested) => self.restart_requested(phase),
-            (phase, Event::MachineExited { problem, detail }) => self.machine_exited(phase, problem, detail),
-            (phase, Event::MachineRemoved { problem, detail }) => self.machine_removed(phase, problem, detail),
+            (phase, Event::MachineExited { reason, detail }) => self.machine_exited(phase, reason, detail),
+            (phase, Event::MachineRemoved { reason, detail }) => self.machine_removed(phase, reason, detail),
             (phase, Event::MachineReady) => self.machine_ready(phase),
             (phase, Event::MachineNotReady) => self.machine_not_ready(phase),
 
             (Phase::Queued, Event::PermitGranted) => self.enter(Phase::Requesting, vec![Command::RequestMachine]),
-            (Phase::Queued, Event::QueueFull { detail }) => self.fail(Problem::NoCapacity, detail),
+            (Phase::Queued, Event::QueueFull { detail }) => self.fail(EndReason::NoCapacity, detail),
             (Phase::Requesting, Event::RequestRecorded) => vec![Command::StartMachine],
             (Phase::Requesting, Event::MachineStarted) => {
                 self.enter(Phase::Preparing, vec![Command::Publish(PublishedState::Preparing)])
             }
-            (Phase::Requesting, Event::StartFailed { problem, detail }) => {
-                let mut commands = self.publish_lost(problem);
-                commands.extend(self.replace_or_fail(problem, detail));
+            (Phase::Requesting, Event::StartFailed { reason, detail }) => {
+                let mut commands = self.publish_lost(reason);
+                commands.extend(self.replace_or_fail(reason, detail));
                 commands
             }
             (Phase::Claiming, Event::Claimed) => {
@@ -133,7 +131,7 @@ impl Lifecycle {
             // A second machine must not start while the first may still run.
             (Phase::Replacing | Phase::CleaningUp { .. }, Event::CleanupTimedOut) => {
                 let detail = "The cleanup of the last machine did not finish.".to_owned();
-                let end = Command::EndSession { kind: EndKind::Failed, problem: Problem::MachineFailed, detail };
+                let end = Command::EndSession { reason: EndReason::MachineFailed, detail };
                 self.enter(Phase::Ending { machine: true }, vec![Command::Record(Entry::CleanupTimedOut), end])
             }
             (Phase::Stopping | Phase::DrainingDelivery { then: AfterDrain::Finish(_) }, Event::WatcherClosed) => {
@@ -162,11 +160,11 @@ impl Lifecycle {
 
     /// Publishes that the machine is lost. A delivery in flight may still complete the session: if no machine is left, nothing
     /// is published before it is answered.
-    fn publish_lost(&self, problem: Problem) -> Vec<Command> {
+    fn publish_lost(&self, reason: EndReason) -> Vec<Command> {
         match (self.has_machine_left(), self.delivery) {
             (true, _) => vec![Command::Publish(PublishedState::Lost)],
             (false, Delivery::None | Delivery::Pending) => {
-                vec![Command::Publish(PublishedState::NoMachineLeft(problem))]
+                vec![Command::Publish(PublishedState::NoMachineLeft(reason))]
             }
             (false, Delivery::InFlight) => Vec::new(),
         }
@@ -177,7 +175,7 @@ impl Lifecycle {
         commands
     }
 
-    fn session_ended(&mut self, phase: Phase, why: Problem) -> Vec<Command> {
+    fn session_ended(&mut self, phase: Phase, why: EndReason) -> Vec<Command> {
         if matches!(phase, Phase::DrainingDelivery { then: AfterDrain::Finish(_) } | Phase::Stopping) {
             return Vec::new();
         }
@@ -224,24 +222,24 @@ impl Lifecycle {
                 self.enter(Phase::Replacing, vec![Command::StopMachine(why)])
             }
             (
-                Phase::DrainingDelivery { then: AfterDrain::MachineLost { problem, detail } },
+                Phase::DrainingDelivery { then: AfterDrain::MachineLost { reason, detail } },
                 Delivery::None | Delivery::Pending,
             ) => {
                 // If another machine is left, the loss is published already.
-                let mut commands = if self.has_machine_left() { Vec::new() } else { self.publish_lost(problem) };
-                commands.extend(self.replace_or_fail(problem, detail));
+                let mut commands = if self.has_machine_left() { Vec::new() } else { self.publish_lost(reason) };
+                commands.extend(self.replace_or_fail(reason, detail));
                 commands
             }
             (_, _) => Vec::new(),
         }
     }
 
-    fn deadline_passed(&mut self, phase: Phase, problem: Problem, detail: String, hold_expired: bool) -> Vec<Command> {
+    fn deadline_passed(&mut self, phase: Phase, reason: EndReason, detail: String, hold_expired: bool) -> Vec<Command> {
         if !phase.is_active() || (self.delivery != Delivery::None && !hold_expired) {
             return Vec::new();
         }
         let machine = self.has_machine();
-        self.enter(Phase::Ending { machine }, vec![Command::EndSession { kind: EndKind::Expired, problem, detail }])
+        self.enter(Phase::Ending { machine }, vec![Command::EndSession { reason, detail }])
     }
 
     fn restart_requested(&mut self, phase: Phase) -> Vec<Command> {
@@ -319,7 +317,7 @@ impl Lifecycle {
     }
 
     /// The process has ended: publish it, and wait until the machine is removed.
-    fn machine_exited(&mut self, phase: Phase, problem: Problem, detail: String) -> Vec<Command> {
+    fn machine_exited(&mut self, phase: Phase, reason: EndReason, detail: String) -> Vec<Command> {
         match phase {
             Phase::Preparing
             | Phase::Claiming
@@ -327,7 +325,7 @@ impl Lifecycle {
             | Phase::DrainingDelivery { then: AfterDrain::Replace(_) }
             | Phase::Replacing => {
                 self.exited = true;
-                self.machine_lost(problem, detail)
+                self.machine_lost(reason, detail)
             }
             Phase::Ending { machine: true } if !self.exited => {
                 self.exited = true;
@@ -348,7 +346,7 @@ impl Lifecycle {
         }
     }
 
-    fn machine_removed(&mut self, phase: Phase, problem: Problem, detail: String) -> Vec<Command> {
+    fn machine_removed(&mut self, phase: Phase, reason: EndReason, detail: String) -> Vec<Command> {
         let is_recorded = std::mem::take(&mut self.exited);
         let note = Command::Record(if is_recorded { Entry::MachineRemoved } else { Entry::MachineExitedAndRemoved });
         match phase {
@@ -358,7 +356,7 @@ impl Lifecycle {
             | Phase::DrainingDelivery { then: AfterDrain::Replace(_) }
             | Phase::Replacing => {
                 // Exit and removal are reported together.
-                let mut commands = self.machine_lost(problem, detail);
+                let mut commands = self.machine_lost(reason, detail);
                 let after = commands
                     .iter()
                     .position(|command| *command == Command::Record(Entry::MachineExited))
@@ -367,12 +365,12 @@ impl Lifecycle {
                 commands
             }
             // A delivery that it sent before it exited may still be in flight.
-            Phase::CleaningUp { problem, detail } if self.delivery == Delivery::InFlight => {
-                self.enter(Phase::DrainingDelivery { then: AfterDrain::MachineLost { problem, detail } }, vec![note])
+            Phase::CleaningUp { reason, detail } if self.delivery == Delivery::InFlight => {
+                self.enter(Phase::DrainingDelivery { then: AfterDrain::MachineLost { reason, detail } }, vec![note])
             }
-            Phase::CleaningUp { problem, detail } => {
+            Phase::CleaningUp { reason, detail } => {
                 let mut commands = vec![note];
-                commands.extend(self.replace_or_fail(problem, detail));
+                commands.extend(self.replace_or_fail(reason, detail));
                 commands
             }
             Phase::Ending { machine: true } if is_recorded => self.enter(Phase::Ending { machine: false }, vec![note]),
@@ -399,33 +397,33 @@ impl Lifecycle {
     }
 
     /// The machine has exited or is removed: publish it first, then record it.
-    fn machine_lost(&mut self, problem: Problem, detail: String) -> Vec<Command> {
-        let mut commands = self.publish_lost(problem);
+    fn machine_lost(&mut self, reason: EndReason, detail: String) -> Vec<Command> {
+        let mut commands = self.publish_lost(reason);
         commands.push(Command::Record(Entry::MachineExited));
         if self.delivery == Delivery::InFlight {
-            self.phase = Phase::DrainingDelivery { then: AfterDrain::MachineLost { problem, detail } };
+            self.phase = Phase::DrainingDelivery { then: AfterDrain::MachineLost { reason, detail } };
         } else {
-            commands.extend(self.replace_or_fail(problem, detail));
+            commands.extend(self.replace_or_fail(reason, detail));
         }
         commands
     }
 
     /// Replaces a lost machine as soon as it is removed, or ends the session if no machine is left.
-    fn replace_or_fail(&mut self, problem: Problem, detail: String) -> Vec<Command> {
+    fn replace_or_fail(&mut self, reason: EndReason, detail: String) -> Vec<Command> {
         self.delivery = Delivery::None;
         if !self.has_machine_left() {
-            return self.fail(problem, detail);
+            return self.fail(reason, detail);
         }
         if self.exited {
-            return self.enter(Phase::CleaningUp { problem, detail }, vec![Command::AwaitCleanup]);
+            return self.enter(Phase::CleaningUp { reason, detail }, vec![Command::AwaitCleanup]);
         }
         self.generation += 1;
-        self.enter(Phase::RecordingReplacement, vec![Command::RecordReplacement { problem, detail }])
+        self.enter(Phase::RecordingReplacement, vec![Command::RecordReplacement { reason, detail }])
     }
 
-    fn fail(&mut self, problem: Problem, detail: String) -> Vec<Command> {
+    fn fail(&mut self, reason: EndReason, detail: String) -> Vec<Command> {
         let machine = self.exited;
-        self.enter(Phase::Ending { machine }, vec![Command::EndSession { kind: EndKind::Failed, problem, detail }])
+        self.enter(Phase::Ending { machine }, vec![Command::EndSession { reason, detail }])
     }
 
     fn back_off(&mut self) -> Vec<Command> {
@@ -438,13 +436,20 @@ impl Lifecycle {
 }
 
 /// The stop reason for the machine of a session that ended with this reason.
-fn stop_reason(end: Problem) -> StopReason {
-    let known = [
-        (Problem::Completed, StopReason::Completed),
-        (Problem::UseCompleted, StopReason::Completed),
-        (Problem::Cancelled, StopReason::Cancelled),
-        (Problem::IdleExpired, StopReason::IdleExpired),
-        (Problem::DeadlineExpired, StopReason::DeadlineExpired),
-    ];
-    known.into_iter().find(|(problem, _)| *problem == end).map_or(StopReason::Failed, |(_, reason)| reason)
+fn stop_reason(end: EndReason) -> StopReason {
+    match end {
+        EndReason::Completed | EndReason::UseCompleted => StopReason::Completed,
+        EndReason::Cancelled => StopReason::Cancelled,
+        EndReason::IdleExpired => StopReason::IdleExpired,
+        EndReason::DeadlineExpired => StopReason::DeadlineExpired,
+        EndReason::MachineFailed
+        | EndReason::ReadyTimeout
+        | EndReason::AgentMismatch
+        | EndReason::ControllerRestarted
+        | EndReason::NoCapacity
+        | EndReason::NoImage
+        | EndReason::ProviderRemoved
+        | EndReason::CredentialDeleted
+        | EndReason::Internal => StopReason::Failed,
+    }
 }

@@ -52,7 +52,7 @@ async fn dial_external(launcher: &Launcher, session: &ActiveSession) -> Result<B
     let started = Instant::now();
     let dialed = tokio::select! {
         dialed = external::dial(machine) => dialed,
-        cause = session.close_signal.closed() => return Err(cause.into()),
+        cause = session.close_signal.closed() => return Err(Problem::from(cause).into()),
     };
     let after_ms = millis(started.elapsed());
     // Only a changed result is recorded: a page reconnects repeatedly.

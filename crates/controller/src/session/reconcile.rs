@@ -23,7 +23,7 @@ pub use history::{LastRun, ReconcileHistory};
 use super::{
     active_session::ActiveSession,
     end,
-    lifecycle::{self, EndKind, InitialState},
+    lifecycle::{self, InitialState},
     supervisor::{self, Start, machine_exit},
     use_credential,
 };
@@ -31,7 +31,7 @@ use crate::{api_error::chain, clock, credentials, retention, session::launcher::
 use anteroom_machine::{Receipt, State, StopReason};
 use anteroom_store::{SessionRow, StoreError, UnreportedEnd};
 use anteroom_wire::{
-    MachineId, Problem,
+    EndReason, MachineId,
     operator_reports::{ReconcileAction, ReconcileOutcome, ReconcileReport},
 };
 use plan::{Action, PlannedAction};
@@ -133,8 +133,8 @@ async fn execute(launcher: &Launcher, planned: &PlannedAction) -> Result<Reconci
     }
     match &planned.action {
         Action::ResumeSession(row) => resume(launcher, row).await?,
-        Action::EndSession { row, kind, problem, detail } => {
-            end::end(launcher, &row.id, *kind, *problem, detail).await?;
+        Action::EndSession { row, reason, detail } => {
+            end::end(launcher, &row.id, *reason, detail).await?;
         }
         Action::StopMachine(machine) => {
             // A machine is entered in its session's state before it is started, so a machine without a session is orphaned.
@@ -172,8 +172,7 @@ async fn resume(launcher: &Launcher, row: &SessionRow) -> Result<(), StoreError>
         return Ok(());
     }
     if use_credential::is_command_lost(launcher, row) {
-        end::end(launcher, &row.id, EndKind::Failed, Problem::ControllerRestarted, use_credential::COMMAND_LOST)
-            .await?;
+        end::end(launcher, &row.id, EndReason::ControllerRestarted, use_credential::COMMAND_LOST).await?;
         return Ok(());
     }
     let session = ActiveSession::new(row.id.clone(), Arc::new(provider), row.generation, &launcher.close_signal);
@@ -182,7 +181,7 @@ async fn resume(launcher: &Launcher, row: &SessionRow) -> Result<(), StoreError>
     // The row was read before the supervisor started: the session may have ended in between, by a delivery or a cancellation,
     // and the supervisor would not know.
     if let Some(end) = launcher.store.session(&row.id).await?.as_ref().and_then(SessionRow::end) {
-        session.close(end.reason.problem);
+        session.close(end.reason.kind);
     }
     Ok(())
 }
@@ -201,7 +200,7 @@ async fn supervisor_start(launcher: &Launcher, row: &SessionRow) -> Result<Optio
             match launcher.queue.enqueue(row.id.clone()) {
                 Ok(ticket) => Some(Start::Queue(ticket)),
                 Err(full) => {
-                    end::end(launcher, &row.id, EndKind::Failed, Problem::NoCapacity, &full.to_string()).await?;
+                    end::end(launcher, &row.id, EndReason::NoCapacity, &full.to_string()).await?;
                     None
                 }
             }
@@ -220,5 +219,5 @@ fn lost_machine(launcher: &Launcher, machine: MachineId) -> Start {
         }
         None => (None, "the server ended before the machine started, or its end is not on record".into()),
     };
-    Start::Lost { machine, problem: Problem::ControllerRestarted, detail, state }
+    Start::Lost { machine, reason: EndReason::ControllerRestarted, detail, state }
 }

@@ -89,7 +89,7 @@ pub fn pending_stage_of(state: &MachineState) -> Stage {
 mod tests {
     use super::*;
     use anteroom_store::{End, Reason};
-    use anteroom_wire::{CredentialId, Problem};
+    use anteroom_wire::{CredentialId, EndReason};
 
     #[test]
     fn the_status_of_an_ended_session_ignores_the_progress() {
@@ -100,7 +100,7 @@ mod tests {
             (SessionOutcome::Cancelled, Status::Cancelled),
             (SessionOutcome::Expired, Status::Expired),
         ] {
-            let row_status = RowStatus::Ended(End { outcome, reason: Reason::new(Problem::Cancelled, ""), at_ms: 1 });
+            let row_status = RowStatus::Ended(End { outcome, reason: Reason::new(EndReason::Cancelled, ""), at_ms: 1 });
             for progress in
                 [None, Some(Progress::Lost), Some(Progress::Queued { position: 1 }), Some(Progress::Closing)]
             {

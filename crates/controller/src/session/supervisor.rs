@@ -19,13 +19,14 @@ pub(super) mod machine_exit;
 use super::{
     active_session::ActiveSession,
     end,
-    lifecycle::{Command, EndKind, Event, InitialState, Lifecycle},
+    lifecycle::{Command, Event, InitialState, Lifecycle},
     queue::{MachinePermit, QueueTicket},
 };
 use crate::session::launcher::Launcher;
 use anteroom_machine::{ExitReason, State, StopReason};
 use anteroom_store::SessionRow;
-use anteroom_wire::{MachineId, Problem, Secret};
+use anteroom_tunnel::CloseCause;
+use anteroom_wire::{EndReason, MachineId, Secret};
 use jobs::Job;
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 use tokio::{sync::watch, time::Instant};
@@ -42,7 +43,7 @@ pub enum Start {
         /// The machine.
         machine: MachineId,
         /// The reason with which the session ends if no machine is left.
-        problem: Problem,
+        reason: EndReason,
         /// Details for people.
         detail: String,
         /// How the machine ended, if that is on record.
@@ -89,15 +90,9 @@ impl Drop for LostTaskGuard {
             if let Some(machine) = machine {
                 launcher.machines.stop(&machine, StopReason::Failed);
             }
-            end::end_with_retries(
-                &launcher,
-                &session,
-                EndKind::Failed,
-                Problem::Internal,
-                "The session's supervisor task was lost.",
-            )
-            .await;
-            session.close(Problem::Internal);
+            end::end_with_retries(&launcher, &session, EndReason::Internal, "The session's supervisor task was lost.")
+                .await;
+            session.close(EndReason::Internal);
         });
     }
 }
@@ -166,9 +161,9 @@ impl Supervisor {
                 supervisor.session.update(|state| state.delivery_pending = true);
                 supervisor.track(machine, state, permit);
             }
-            Start::Lost { machine, problem, detail, state } => {
+            Start::Lost { machine, reason, detail, state } => {
                 supervisor.machine_exit = state.map(|state| (machine, state));
-                supervisor.pending.push_back(Event::MachineRemoved { problem, detail });
+                supervisor.pending.push_back(Event::MachineRemoved { reason, detail });
             }
             Start::External => supervisor.load_row(row, None),
         }
@@ -235,9 +230,13 @@ impl Supervisor {
             biased;
             // The session owns the sender, so it does not close.
             Ok(now) = state.wait_for(|state| state.delivery() != known) => Event::DeliveryChanged(now.delivery()),
-            why = session.close_signal.closed(), if !*end_received => {
+            cause = session.close_signal.closed(), if !*end_received => {
                 *end_received = true;
-                if why == Problem::ShuttingDown { Event::ServerStopping } else { Event::SessionEnded(why) }
+                match cause {
+                    CloseCause::SessionEnded(reason) => Event::SessionEnded(reason),
+                    // `MachineReplaced` closes only the sockets of one machine, never the session.
+                    CloseCause::ServerStopping | CloseCause::MachineReplaced => Event::ServerStopping,
+                }
             }
             done = jobs::next(job) => {
                 *job = None;
@@ -262,14 +261,14 @@ impl Supervisor {
             None => Event::WatcherClosed,
             Some(State::Ready { .. }) => Event::MachineReady,
             Some(State::Exited { reason }) => {
-                let event = Event::MachineExited { problem: problem_of(&reason), detail: reason.to_string() };
+                let event = Event::MachineExited { reason: end_reason_of(&reason), detail: reason.to_string() };
                 self.machine_exit =
                     self.running.as_ref().map(|running| (running.machine.clone(), State::Exited { reason }));
                 event
             }
             Some(State::Removed { reason, receipt }) => {
                 self.cleanup_deadline = None;
-                let event = Event::MachineRemoved { problem: problem_of(&reason), detail: reason.to_string() };
+                let event = Event::MachineRemoved { reason: end_reason_of(&reason), detail: reason.to_string() };
                 // Dropping it frees the permit.
                 if let Some(running) = self.running.take() {
                     self.machine_exit = Some((running.machine, State::Removed { reason, receipt }));
@@ -304,10 +303,11 @@ async fn sleep_until(moment: Option<Instant>) {
     }
 }
 
-fn problem_of(why: &ExitReason) -> Problem {
+/// The reason for which the session ends if its last machine ended with `why`.
+fn end_reason_of(why: &ExitReason) -> EndReason {
     match why {
-        ExitReason::ReadyTimeout { .. } => Problem::ReadyTimeout,
-        ExitReason::Mismatch { .. } => Problem::AgentMismatch,
+        ExitReason::ReadyTimeout { .. } => EndReason::ReadyTimeout,
+        ExitReason::Mismatch { .. } => EndReason::AgentMismatch,
         ExitReason::Stopped { .. }
         | ExitReason::Exited { .. }
         | ExitReason::Killed { .. }
@@ -318,6 +318,6 @@ fn problem_of(why: &ExitReason) -> Problem {
         | ExitReason::GuestPanic
         | ExitReason::VmmError { .. }
         | ExitReason::KeeperLost
-        | ExitReason::NeverStarted { .. } => Problem::MachineFailed,
+        | ExitReason::NeverStarted { .. } => EndReason::MachineFailed,
     }
 }

@@ -160,9 +160,9 @@ fn next_action_of_use(status: Status, credential_use: &CredentialUse, exit_code:
 }
 
 fn reason(reason: &anteroom_store::Reason) -> Reason {
-    let sentence = reason.problem.sentence();
+    let sentence = reason.kind.sentence();
     Reason {
-        code: reason.problem.code().to_owned(),
+        code: reason.kind.code().to_owned(),
         sentence: reason.detail.as_ref().map_or_else(|| sentence.to_owned(), |detail| format!("{sentence} {detail}")),
     }
 }

@@ -173,7 +173,7 @@ impl AgentClient {
     ///
     /// # Errors
     /// See [`AgentError`].
-    pub async fn hello(&self) -> Result<AgentInfo, AgentError> {
+    pub async fn agent_info(&self) -> Result<AgentInfo, AgentError> {
         self.get("GET /hello", "/hello").await
     }
 

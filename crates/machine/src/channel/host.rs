@@ -1,6 +1,6 @@
 //! The host channel: HTTP/2 requests from the machine's agent to the controller.
 
-use super::HostService;
+use super::ControllerService;
 use anteroom_wire::{
     MachineId,
     channel::{CONNECTION_WINDOW_BYTES, FRAME_BYTES_MAX, SEND_BUFFER_BYTES, STREAM_WINDOW_BYTES, STREAMS_MAX},
@@ -26,7 +26,7 @@ pub(crate) struct KeepAlive {
 pub(crate) async fn serve<S>(
     stream: S,
     machine: MachineId,
-    service: HostService,
+    service: ControllerService,
     keep_alive: KeepAlive,
 ) -> Result<(), hyper::Error>
 where

@@ -16,7 +16,7 @@ use super::{
     liveness::{ActivityCounter, IdleTimer, MonitoredStream},
 };
 use crate::{
-    channel::{AgentClient, AgentError, CallLimits, HostService, KeepAlive, ResyncError, resync, serve},
+    channel::{AgentClient, AgentError, CallLimits, ControllerService, KeepAlive, ResyncError, resync, serve},
     run_dir::RunDir,
     spec::{AGENT_SOCKET, HOST_SOCKET},
     state::{Channels, Event, Timings},
@@ -173,7 +173,7 @@ async fn dial(run_dir: &Path, name: &str) -> io::Result<UnixStream> {
 async fn serve_host_channel(
     run_dir: PathBuf,
     machine: MachineId,
-    service: HostService,
+    service: ControllerService,
     first_wait: Duration,
     keep_alive: KeepAlive,
 ) {
@@ -280,7 +280,7 @@ impl Connector {
             }
         }));
         loop {
-            match agent.hello().await {
+            match agent.agent_info().await {
                 Ok(hello) => {
                     if timings.hello_ms == 0 {
                         timings.hello_ms = self.elapsed_ms();

@@ -21,7 +21,7 @@ async fn machine_outlives_its_server_and_is_adopted_by_the_next() {
     let State::Ready { channels } = until(&mut state, |state| matches!(state, State::Ready { .. })).await else {
         panic!()
     };
-    channels.agent.hello().await.unwrap();
+    channels.agent.agent_info().await.unwrap();
     // The keeper's greeting may arrive a moment later than the agent's hello.
     let memory = async {
         loop {

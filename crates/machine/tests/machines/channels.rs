@@ -43,7 +43,7 @@ async fn machine_is_ready_when_all_stages_are_and_then_accepts_calls_and_streams
     server.machines.stop(&id, StopReason::Completed);
     until_removed(&mut state).await;
     channels.agent.closed().await;
-    assert!(matches!(channels.agent.hello().await, Err(AgentError::Closed { .. })));
+    assert!(matches!(channels.agent.agent_info().await, Err(AgentError::Closed { .. })));
     server.end().await;
 }
 
@@ -56,7 +56,7 @@ async fn broken_channel_is_redialled_and_the_machine_continues() {
     let mut state = server.machines.start(id.clone()).unwrap();
     for _ in 0..10 {
         let State::Ready { channels } = until(&mut state, ready).await else { panic!() };
-        channels.agent.hello().await.unwrap();
+        channels.agent.agent_info().await.unwrap();
         agent.break_channel();
         channels.agent.closed().await;
         until(&mut state, |state| !state.channels().is_some_and(|channels| channels.agent.is_closed())).await;

@@ -1,7 +1,7 @@
 //! A state directory for machines and fake agents in them. On drop, [`TestHost`] checks that no file and no process is left.
 
 use anteroom_machine::{
-    AGENT_SOCKET, BoxBody, HOST_SOCKET, HostService, Machines, OpenError, ProcessId, Qmp, Settings, Spec, SpecError,
+    AGENT_SOCKET, BoxBody, HOST_SOCKET, ControllerService, Machines, OpenError, ProcessId, Qmp, Settings, Spec, SpecError,
     SpecSource, State,
 };
 use anteroom_wire::{
@@ -107,7 +107,7 @@ impl TestHost {
         spec_source: Arc<dyn SpecSource>,
     ) -> Result<Server, OpenError> {
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
-        let host: HostService = Arc::new(|machine, request| {
+        let host: ControllerService = Arc::new(|machine, request| {
             Box::pin(async move {
                 let path = request.uri().path().to_owned();
                 let body: BoxBody =

@@ -3,7 +3,7 @@
 use super::{agent, error_response::ErrorResponse};
 use crate::app::{App, Parts};
 use anteroom_controller::api_error::ApiError;
-use anteroom_machine::{BoxBody, HostService};
+use anteroom_machine::{BoxBody, ControllerService};
 use anteroom_wire::{
     MachineId, Problem,
     agent::{EVENTS_PATH, STORE_PATH},
@@ -20,7 +20,7 @@ use tower::ServiceExt;
 
 /// The service for the channels of all machines. `app` is set when the server is assembled. It is a weak reference because the app
 /// owns the machines that hold this service.
-pub fn host_service(app: Arc<OnceLock<Weak<Parts>>>) -> HostService {
+pub fn host_service(app: Arc<OnceLock<Weak<Parts>>>) -> ControllerService {
     Arc::new(move |machine, request| {
         let app = app.get().and_then(App::upgrade);
         Box::pin(async move {

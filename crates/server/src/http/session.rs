@@ -8,16 +8,11 @@ use anteroom_controller::{
     api_error::ApiError,
     credentials,
     session::context::SessionContext,
-    session::{
-        channels::require_active,
-        end,
-        lifecycle::{Delivery, EndKind},
-        timeline, view,
-    },
+    session::{channels::require_active, end, lifecycle::Delivery, timeline, view},
 };
 use anteroom_store::{OwnerFilter, Role, SessionRow};
 use anteroom_wire::{
-    Problem, ProblemBody, SessionId,
+    EndReason, Problem, ProblemBody, SessionId,
     api::{CredentialList, SessionList, SessionView, Timeline},
 };
 use axum::{
@@ -183,7 +178,7 @@ pub(super) async fn cancel(
     State(context): State<SessionContext>,
     owned: OwnedSession,
 ) -> Result<Json<SessionView>, ErrorResponse> {
-    let row = end::end(&context, &owned.row.id, EndKind::Cancelled, Problem::Cancelled, "").await?;
+    let row = end::end(&context, &owned.row.id, EndReason::Cancelled, "").await?;
     Ok(Json(view::view(&context, &row).await?))
 }
 

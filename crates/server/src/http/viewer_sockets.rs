@@ -132,22 +132,23 @@ impl Socket {
 /// Logs the end of a connection and records it on the timeline: as a rejection if the machine was never connected.
 fn log_disconnect(app: &App, session: &ActiveSession, socket: Socket, report: &TunnelReport) {
     let end = format!("{:?}", report.end);
-    let (reason, detail) = match &report.end {
+    let (problem, detail) = match &report.end {
         TunnelEnd::ConnectFailed(body) | TunnelEnd::ViewerProtocolError(body) => {
-            (Some(body.code.as_str()), body.detail.as_deref())
+            (body.problem(), body.detail.as_deref())
         }
-        TunnelEnd::SessionEnded(problem) => (Some(problem.code()), None),
-        TunnelEnd::ViewerTimeout => (Some(Problem::IdleTimeout.code()), Some("no data and no pong within the timeout")),
-        TunnelEnd::StreamEnded(error) => (Some(Problem::DesktopUnreachable.code()), error.as_deref()),
+        TunnelEnd::Closed(cause) => (Some(Problem::from(*cause)), None),
+        TunnelEnd::ViewerTimeout => (Some(Problem::IdleTimeout), Some("no data and no pong within the timeout")),
+        TunnelEnd::StreamEnded(error) => (Some(Problem::DesktopUnreachable), error.as_deref()),
         TunnelEnd::ViewerClosed(_) | TunnelEnd::ViewerLost => (None, None),
     };
+    let reason = problem.map(Problem::code);
     tracing::info!(
         outcome = "socket_ended", session = %session.id, ?socket, reason, detail, connected = report.connected,
         bytes_up = report.bytes_up, bytes_down = report.bytes_down, duration_ms = report.duration_ms, end,
         "WebSocket closed"
     );
     if !report.connected {
-        if let Some(problem) = reason.and_then(Problem::from_code) {
+        if let Some(problem) = problem {
             record_rejection(
                 &app.timeline,
                 &session.id,

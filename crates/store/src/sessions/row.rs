@@ -1,7 +1,7 @@
 //! The row of a session.
 
 use crate::{SessionPurpose, Sha256Hex, StoreError, UnixMs, row::RowReader, text_enum::text_enum};
-use anteroom_wire::{CallerId, CredentialId, MachineId, Problem, ProviderId, SessionId, provider::MethodName};
+use anteroom_wire::{CallerId, CredentialId, EndReason, MachineId, ProviderId, SessionId, provider::MethodName};
 use sqlx::any::AnyRow;
 
 text_enum! {
@@ -104,17 +104,17 @@ pub enum SessionOutcome {
 /// Why a session ended, or why its machine is being replaced.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reason {
-    /// The problem, with its code, sentence and remedy.
-    pub problem: Problem,
+    /// The reason, with its code, sentence and remedy.
+    pub kind: EndReason,
     /// The details of this case.
     pub detail: Option<String>,
 }
 
 impl Reason {
     /// A reason with the details of this case; `""`: no details.
-    pub fn new(problem: Problem, detail: impl Into<String>) -> Self {
+    pub fn new(kind: EndReason, detail: impl Into<String>) -> Self {
         let detail = detail.into();
-        Self { problem, detail: (!detail.is_empty()).then_some(detail) }
+        Self { kind, detail: (!detail.is_empty()).then_some(detail) }
     }
 }
 
@@ -196,9 +196,9 @@ fn status(reader: &RowReader<'_>) -> Result<RowStatus, StoreError> {
     let reason = match reader.text_or_null("reason_code")? {
         None => None,
         Some(code) => {
-            let problem = Problem::from_code(&code);
-            let problem = problem.ok_or_else(|| reader.corrupt(format!("reason_code: {code:?} is unknown")))?;
-            Some(Reason { problem, detail: reader.text_or_null("reason_detail")? })
+            let kind = EndReason::from_code(&code);
+            let kind = kind.ok_or_else(|| reader.corrupt(format!("reason_code: {code:?} is unknown")))?;
+            Some(Reason { kind, detail: reader.text_or_null("reason_detail")? })
         }
     };
     let ended_at = reader.number_or_null("ended_at_ms")?;

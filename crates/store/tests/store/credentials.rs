@@ -5,7 +5,7 @@ use anteroom_store::{
     Change, Completed, Deletion, Expect, NewCaller, OwnerFilter, Reason, Role, SessionOutcome, Sha256Hex,
 };
 use anteroom_vault::{Binding, KeyRing, SealError};
-use anteroom_wire::{CallerId, CredentialId, Problem, TimelineKind};
+use anteroom_wire::{CallerId, CredentialId, EndReason, TimelineKind};
 use sqlx::Executor;
 
 #[tokio::test]
@@ -71,7 +71,7 @@ async fn a_delivery_to_a_cancelled_session_is_ignored_and_stores_nothing() {
         .done(
             &row.id,
             Expect::Active,
-            Change::new().cancel(Reason::new(Problem::Cancelled, ""), NOW),
+            Change::new().cancel(Reason::new(EndReason::Cancelled, ""), NOW),
             TimelineKind::Cancelled,
         )
         .await;

@@ -4,7 +4,7 @@ use crate::fixture::{NOW, StoreFixture, entry, session_id};
 use anteroom_store::{
     Change, Completed, Created, Expect, ExternalMachineClaim, IdempotencyKey, NewSession, Reason, Sha256Hex,
 };
-use anteroom_wire::{Problem, TimelineKind};
+use anteroom_wire::{EndReason, TimelineKind};
 use sqlx::Executor;
 
 fn on(fixture: &StoreFixture, machine: &str) -> NewSession {
@@ -56,7 +56,7 @@ async fn an_external_machine_is_available_after_its_session_ended() {
     else {
         panic!()
     };
-    let end = Change::new().cancel(Reason::new(Problem::Cancelled, ""), NOW);
+    let end = Change::new().cancel(Reason::new(EndReason::Cancelled, ""), NOW);
     fixture.done(&row.id, Expect::Active, end, TimelineKind::Cancelled).await;
     let next = fixture.store.create_session(&on(&fixture, "desk"), entry(TimelineKind::Accepted)).await.unwrap();
     assert!(matches!(next, Created::New(_)), "{next:?}");
@@ -73,7 +73,7 @@ async fn a_repeated_start_finds_its_session_even_if_another_uses_the_machine() {
     };
     let found = fixture.store.create_session(&again(), entry(TimelineKind::Accepted)).await.unwrap();
     assert!(matches!(found, Created::Existing(row) if row.id == first.id), "while it is active");
-    let end = Change::new().cancel(Reason::new(Problem::Cancelled, ""), NOW);
+    let end = Change::new().cancel(Reason::new(EndReason::Cancelled, ""), NOW);
     fixture.done(&first.id, Expect::Active, end, TimelineKind::Cancelled).await;
     fixture.store.create_session(&on(&fixture, "desk"), entry(TimelineKind::Accepted)).await.unwrap();
     let found = fixture.store.create_session(&again(), entry(TimelineKind::Accepted)).await.unwrap();

@@ -2,7 +2,7 @@
 
 use crate::fixture::{NOW, StoreFixture, entry, provider, settings};
 use anteroom_store::{Change, Expect, Reason, Settings, Store, StoreError, StoreErrorKind};
-use anteroom_wire::{Problem, TimelineKind};
+use anteroom_wire::{EndReason, TimelineKind};
 use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
 use sqlx::Executor;
 use std::{
@@ -74,7 +74,7 @@ async fn cancelled_calls_are_atomic_and_block_no_other_call() {
     let row = fixture.session().await;
     for polls in 0..60 {
         let (store, id) = (fixture.store.clone(), row.id.clone());
-        let reason = Reason::new(Problem::MachineFailed, format!("{polls}"));
+        let reason = Reason::new(EndReason::MachineFailed, format!("{polls}"));
         let call = async move {
             store
                 .transition(

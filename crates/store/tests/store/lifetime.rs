@@ -8,7 +8,7 @@ use anteroom_store::{
 };
 use anteroom_vault::Binding;
 use anteroom_wire::{
-    CallerId, CredentialId, Problem, ProviderId, TimelineKind, agent::UsePurpose, api::CredentialFile,
+    CallerId, CredentialId, EndReason, ProviderId, TimelineKind, agent::UsePurpose, api::CredentialFile,
 };
 use serde_json::{Value, json};
 use sqlx::Executor;
@@ -267,7 +267,7 @@ async fn a_credential_use_refreshes_repeatedly_and_then_completes() {
     };
     assert_eq!(fixture.store.session(&row.id).await.unwrap().as_ref(), Some(&*ended));
     let end = ended.end().unwrap();
-    assert_eq!((&end.outcome, end.reason.problem), (&SessionOutcome::Completed(id.clone()), Problem::UseCompleted));
+    assert_eq!((&end.outcome, end.reason.kind), (&SessionOutcome::Completed(id.clone()), EndReason::UseCompleted));
     assert_eq!(ended.exit_code, Some(137));
     let again = fixture.store.complete_use(&over, entry(TimelineKind::Completed)).await.unwrap();
     assert_eq!(again, UseOutcome::Ignored(ended.clone()));

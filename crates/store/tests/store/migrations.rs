@@ -6,7 +6,7 @@ use anteroom_store::{
     SessionOutcome, SessionPurpose, Sha256Hex, Store,
 };
 use anteroom_vault::{Binding, KeyRing};
-use anteroom_wire::{CallerId, CredentialId, MessageId, Problem, SessionId, TimelineKind};
+use anteroom_wire::{CallerId, CredentialId, EndReason, MessageId, SessionId, TimelineKind};
 use serde_json::json;
 use sqlx::{AnyConnection, Connection, Executor};
 use std::path::PathBuf;
@@ -198,7 +198,7 @@ async fn rows_of_every_older_version_survive_the_migration() {
 /// Codes, kinds and tables that were renamed have their new names, in the rows of ended sessions too.
 async fn assert_renamed(old: &Old, store: &Store) {
     let failed = store.session(&old.failed).await.unwrap().unwrap();
-    assert_eq!(failed.reason().unwrap().problem, Problem::MachineFailed);
+    assert_eq!(failed.reason().unwrap().kind, EndReason::MachineFailed);
     let entries = store.timeline(&old.failed, 0, 10).await.unwrap();
     let found: Vec<_> = entries.iter().map(|entry| (entry.kind.as_str(), entry.data.clone())).collect();
     assert_eq!(

@@ -2,7 +2,7 @@
 
 use crate::fixture::{HOUR, NOW, StoreFixture, entry};
 use anteroom_store::{Change, Completed, Expect, Reason, SessionOutcome, Transition};
-use anteroom_wire::{Problem, TimelineKind};
+use anteroom_wire::{EndReason, TimelineKind};
 use proptest::prelude::*;
 
 #[derive(Debug, Clone, Copy)]
@@ -65,7 +65,7 @@ async fn run(calls: Vec<Call>) {
                 entries += u64::from(counts);
             }
             Call::End(kind) => {
-                let reason = Reason::new(Problem::Cancelled, "");
+                let reason = Reason::new(EndReason::Cancelled, "");
                 let change = match kind {
                     EndKind::Fail => Change::new().fail(reason, NOW),
                     EndKind::Cancel => Change::new().cancel(reason, NOW),

@@ -5,7 +5,7 @@ use anteroom_store::{
     Change, Completed, Completion, Expect, NewCredential, NewMessage, Reason, Regarding, Retention, Sha256Hex,
     Transition,
 };
-use anteroom_wire::{CredentialId, MessageId, Problem, SessionId, TimelineKind};
+use anteroom_wire::{CredentialId, EndReason, MessageId, SessionId, TimelineKind};
 use sqlx::Executor;
 
 fn message(number: u8, regarding: Regarding) -> NewMessage {
@@ -60,7 +60,7 @@ async fn a_rejected_change_enqueues_no_message() {
     let fixture = StoreFixture::new().await;
     let row = fixture.session().await;
     let change = |number| {
-        let end = Change::new().fail(Reason::new(Problem::Internal, ""), NOW);
+        let end = Change::new().fail(Reason::new(EndReason::Internal, ""), NOW);
         end.message(message(number, Regarding::Session(row.id.clone())))
     };
     fixture.done(&row.id, Expect::Active, change(1), TimelineKind::Failed).await;

@@ -5,7 +5,7 @@ use anteroom_store::{
     Change, Created, Expect, IdempotencyKey, NewSession, NewTimelineEntry, OwnerFilter, Reason, RowStatus, Settings,
     Sha256Hex, Store, StoreErrorKind,
 };
-use anteroom_wire::{CallerId, Problem, TimelineKind};
+use anteroom_wire::{CallerId, EndReason, TimelineKind};
 use serde_json::json;
 use sqlx::Executor;
 
@@ -134,7 +134,7 @@ async fn only_active_sessions_past_a_deadline_are_listed() {
             TimelineKind::MethodChosen,
         )
         .await;
-    let reason = Reason::new(Problem::Cancelled, "");
+    let reason = Reason::new(EndReason::Cancelled, "");
     fixture.done(&ended.id, Expect::Active, Change::new().cancel(reason, NOW), TimelineKind::Cancelled).await;
 
     let mut overdue: Vec<_> =
@@ -160,7 +160,7 @@ async fn an_older_touch_or_a_touch_after_the_end_changes_nothing() {
         .done(
             &row.id,
             Expect::Active,
-            Change::new().expire(Reason::new(Problem::IdleExpired, ""), NOW),
+            Change::new().expire(Reason::new(EndReason::IdleExpired, ""), NOW),
             TimelineKind::Expired,
         )
         .await;
@@ -185,7 +185,7 @@ async fn the_timeline_is_ordered_resumable_and_bounded() {
     assert_eq!(fixture.store.append_entry(&row.id, entry(TimelineKind::CliExited)).await.unwrap().unwrap().number, 4);
     assert_eq!(fixture.store.append_entry(&row.id, entry(TimelineKind::DeviceCode)).await.unwrap(), None);
     // The entry that ends a session is appended even then.
-    let reason = Reason::new(Problem::MachineFailed, "signal 9");
+    let reason = Reason::new(EndReason::MachineFailed, "signal 9");
     fixture.done(&row.id, Expect::Active, Change::new().fail(reason, NOW), TimelineKind::Failed).await;
 
     let entries = fixture.store.timeline(&row.id, 1, 100).await.unwrap();

@@ -2,7 +2,7 @@
 
 use crate::fixture::{NOW, StoreFixture, entry, session_id};
 use anteroom_store::{Change, Expect, Reason, RowStatus, SessionOutcome, StoreError, StoreErrorKind, Transition};
-use anteroom_wire::{MachineId, Problem, TimelineKind};
+use anteroom_wire::{EndReason, MachineId, TimelineKind};
 use sqlx::Executor;
 
 #[tokio::test]
@@ -12,7 +12,7 @@ async fn only_one_of_a_hundred_changes_at_one_epoch_succeeds() {
     let changes: Vec<_> = (0..100)
         .map(|n| {
             let (store, id) = (fixture.store.clone(), row.id.clone());
-            let reason = Reason::new(Problem::MachineFailed, format!("change {n}"));
+            let reason = Reason::new(EndReason::MachineFailed, format!("change {n}"));
             tokio::spawn(async move {
                 let change = Change::new().replacement_reason(Some(reason));
                 store.transition(&id, Expect::Epoch(0), change, entry(TimelineKind::MethodChosen)).await.unwrap()
@@ -41,7 +41,7 @@ async fn a_change_writes_only_the_values_it_sets() {
     let fixture = StoreFixture::new().await;
     let before = fixture.session_with_machine("agent").await;
     let machine = MachineId::from_parts(NOW, [4; 10]);
-    let reason = Reason::new(Problem::MachineFailed, "killed");
+    let reason = Reason::new(EndReason::MachineFailed, "killed");
     let change = Change::new()
         .generation(2)
         .machine(Some(machine.clone()))
@@ -62,8 +62,8 @@ async fn a_change_writes_only_the_values_it_sets() {
 #[tokio::test]
 async fn every_end_with_every_reason_reads_back() {
     let fixture = StoreFixture::new().await;
-    for problem in Problem::ALL {
-        let reason = Reason::new(*problem, "in detail");
+    for kind in EndReason::ALL {
+        let reason = Reason::new(*kind, "in detail");
         for (change, outcome) in [
             (Change::new().fail(reason.clone(), NOW + 1), SessionOutcome::Failed),
             (Change::new().cancel(reason.clone(), NOW + 1), SessionOutcome::Cancelled),
@@ -86,12 +86,12 @@ async fn a_cancelled_session_is_not_overwritten_by_a_late_failure() {
         .done(
             &row.id,
             Expect::Active,
-            Change::new().cancel(Reason::new(Problem::Cancelled, ""), NOW),
+            Change::new().cancel(Reason::new(EndReason::Cancelled, ""), NOW),
             TimelineKind::Cancelled,
         )
         .await;
     for expect in [Expect::Active, Expect::Epoch(0), Expect::Epoch(1)] {
-        let late = Change::new().fail(Reason::new(Problem::ReadyTimeout, ""), NOW + 9);
+        let late = Change::new().fail(Reason::new(EndReason::ReadyTimeout, ""), NOW + 9);
         let answer =
             fixture.store.transition(&row.id, expect, late, entry(TimelineKind::MachineReplaced)).await.unwrap();
         let Transition::Conflict(now) = answer else { panic!("{answer:?}") };
@@ -149,7 +149,7 @@ async fn a_change_is_rolled_back_if_its_timeline_entry_fails() {
     sql.execute("CREATE TRIGGER no_entries BEFORE INSERT ON timeline BEGIN SELECT RAISE(ABORT, 'no'); END")
         .await
         .unwrap();
-    let change = Change::new().fail(Reason::new(Problem::Internal, ""), NOW);
+    let change = Change::new().fail(Reason::new(EndReason::Internal, ""), NOW);
     fixture.store.transition(&row.id, Expect::Active, change, entry(TimelineKind::Failed)).await.unwrap_err();
     assert_eq!(fixture.store.session(&row.id).await.unwrap(), Some(row));
 }

@@ -48,11 +48,11 @@ fn session(input: &Input<'_>) -> Observation {
     match end.outcome {
         SessionOutcome::Completed(_) => observation(ComponentState::Ok, format!("It was completed at {at}.")),
         SessionOutcome::Failed => {
-            observation(ComponentState::Failed, format!("It failed at {at} ({}).", end.reason.problem.code()))
+            observation(ComponentState::Failed, format!("It failed at {at} ({}).", end.reason.kind.code()))
         }
         SessionOutcome::Cancelled => observation(ComponentState::Failed, format!("It was cancelled at {at}.")),
         SessionOutcome::Expired => {
-            observation(ComponentState::Failed, format!("It expired at {at} ({}).", end.reason.problem.code()))
+            observation(ComponentState::Failed, format!("It expired at {at} ({}).", end.reason.kind.code()))
         }
     }
 }

@@ -7,7 +7,7 @@ use super::{
 use crate::clock::rfc3339;
 use anteroom_machine::{ExitReason, StopReason};
 use anteroom_store::{End, SessionOutcome, TimelineRow};
-use anteroom_wire::{Problem, TimelineKind, diagnosis::Verdict};
+use anteroom_wire::{EndReason, TimelineKind, diagnosis::Verdict};
 
 /// The verdict on an ended session.
 pub(super) fn verdict<'a>(input: &Input<'_>, timeline: &TimelineView<'a>, end: &End) -> Finding<'a> {
@@ -40,37 +40,29 @@ fn failed<'a>(input: &Input<'_>, timeline: &TimelineView<'a>, end: &End) -> Find
     let detail = end.reason.detail.as_deref().unwrap_or("");
     let at = rfc3339(end.at_ms);
     let consequences = consequences(timeline, end);
-    let because = |verdict, cause: &str| {
-        let details = if detail.is_empty() { String::new() } else { format!(" ({})", detail.trim_end_matches('.')) };
-        Finding::new(verdict, format!("The session failed at {at}: {cause}{details}{consequences}"), None)
+    let (verdict, cause) = match end.reason.kind {
+        EndReason::MachineFailed | EndReason::ReadyTimeout | EndReason::AgentMismatch => {
+            return machine(input, timeline, end);
+        }
+        EndReason::NoCapacity => (Verdict::NoCapacity, "there was no capacity for another machine"),
+        EndReason::NoImage => (Verdict::NoImage, "there is no machine image to start from"),
+        EndReason::ProviderRemoved => (Verdict::ProviderRemoved, "its provider is no longer configured"),
+        EndReason::Internal => (Verdict::InternalError, "something failed inside the server"),
+        EndReason::ControllerRestarted if timeline.is_use() => {
+            (Verdict::ServerRestarted, "the server restarted before the command was run")
+        }
+        EndReason::ControllerRestarted => (Verdict::ServerRestarted, "the machine ended while the server restarted"),
+        EndReason::CredentialDeleted => (Verdict::CredentialDeleted, "the credential is no longer stored"),
+        // This server never writes these as the reason of a failure.
+        reason @ (EndReason::Completed
+        | EndReason::UseCompleted
+        | EndReason::Cancelled
+        | EndReason::IdleExpired
+        | EndReason::DeadlineExpired) => (Verdict::Unknown, reason.code()),
     };
-    // The row can hold any problem as the reason. Those that the server never writes get `Unknown`, with their code.
-    let known = [
-        (Problem::NoCapacity, Verdict::NoCapacity, "there was no capacity for another machine"),
-        (Problem::NoImage, Verdict::NoImage, "there is no machine image to start from"),
-        (Problem::ProviderUnavailable, Verdict::ProviderRemoved, "its provider is no longer configured"),
-        (Problem::Internal, Verdict::InternalError, "something failed inside the server"),
-        (
-            Problem::ControllerRestarted,
-            Verdict::ServerRestarted,
-            if timeline.is_use() {
-                "the server restarted before the command was run"
-            } else {
-                "the machine ended while the server restarted"
-            },
-        ),
-        (Problem::UnknownCredential, Verdict::CredentialDeleted, "the credential is no longer stored"),
-    ];
-    if let Some((_, verdict, cause)) = known.into_iter().find(|(problem, ..)| *problem == end.reason.problem) {
-        let mut finding = because(verdict, cause);
-        finding.evidence.extend(timeline.last(TimelineKind::MachineStartFailed));
-        return finding;
-    }
-    let of_machine = [Problem::MachineFailed, Problem::ReadyTimeout, Problem::AgentMismatch];
-    if of_machine.contains(&end.reason.problem) {
-        return machine(input, timeline, end);
-    }
-    because(Verdict::Unknown, end.reason.problem.code())
+    let details = if detail.is_empty() { String::new() } else { format!(" ({})", detail.trim_end_matches('.')) };
+    let sentence = format!("The session failed at {at}: {cause}{details}{consequences}");
+    Finding::new(verdict, sentence, timeline.last(TimelineKind::MachineStartFailed))
 }
 
 /// The session failed because its machine ended.
@@ -169,7 +161,7 @@ pub(super) fn cause(why: &ExitReason) -> String {
 }
 
 fn expired<'a>(input: &Input<'_>, timeline: &TimelineView<'a>, end: &End) -> Finding<'a> {
-    let (verdict, cause) = if end.reason.problem == Problem::IdleExpired {
+    let (verdict, cause) = if end.reason.kind == EndReason::IdleExpired {
         (Verdict::IdleExpired, "it was idle for too long")
     } else {
         (Verdict::DeadlineExpired, "it reached its maximum duration")
@@ -203,7 +195,7 @@ fn expired<'a>(input: &Input<'_>, timeline: &TimelineView<'a>, end: &End) -> Fin
 
 /// Entries of viewers that were disconnected, or whose WebSocket or ticket was rejected, because the session had ended.
 fn affected_viewers<'a>(timeline: &TimelineView<'a>, end: &End) -> Vec<&'a TimelineRow> {
-    let code = end.reason.problem.code();
+    let code = end.reason.kind.code();
     let of = |kind| timeline.of_kind(kind).filter(move |entry| text(entry, "reason") == code);
     of(TimelineKind::ViewerDisconnected)
         .chain(of(TimelineKind::ViewerRejected))

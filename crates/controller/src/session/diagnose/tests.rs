@@ -14,7 +14,7 @@ use super::{ExternalMachineConfig, Input, MachineProgress, SupervisorSnapshot, e
 use anteroom_machine::{ExitReason, StopReason};
 use anteroom_store::{End, Reason, RowStatus, SessionOutcome, SessionRow, TimelineRow};
 use anteroom_wire::{
-    CallerId, CredentialId, MachineId, Problem, SessionId, TimelineKind,
+    CallerId, CredentialId, EndReason, MachineId, Problem, SessionId, TimelineKind,
     agent::{CaptureState, CliState},
     diagnosis::{Component, ComponentState, Diagnosis, Verdict},
 };
@@ -151,8 +151,8 @@ impl Case {
     }
 
     /// The session ended.
-    fn ended(mut self, kind: TimelineKind, problem: Problem, detail: &str) -> Self {
-        self = self.entry(kind, json!({ "reason": problem.code() }));
+    fn ended(mut self, kind: TimelineKind, reason: EndReason, detail: &str) -> Self {
+        self = self.entry(kind, json!({ "reason": reason.code() }));
         let outcomes = [
             (TimelineKind::Completed, SessionOutcome::Completed(CredentialId::from_parts(1, [4; 10]))),
             (TimelineKind::Cancelled, SessionOutcome::Cancelled),
@@ -161,13 +161,13 @@ impl Case {
         ];
         let (_, outcome) = outcomes.into_iter().find(|(of, _)| *of == kind).expect("the kind ends a session");
         let at_ms = self.timeline.last().unwrap().at_ms;
-        self.row.status = RowStatus::Ended(End { outcome, reason: Reason::new(problem, detail), at_ms });
+        self.row.status = RowStatus::Ended(End { outcome, reason: Reason::new(reason, detail), at_ms });
         self.supervisor = None;
         self
     }
 
-    fn failed(self, problem: Problem) -> Self {
-        self.ended(TimelineKind::Failed, problem, "")
+    fn failed(self, reason: EndReason) -> Self {
+        self.ended(TimelineKind::Failed, reason, "")
     }
 
     fn diagnosis(&self) -> Diagnosis {

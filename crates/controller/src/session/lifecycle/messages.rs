@@ -1,9 +1,8 @@
 //! The inputs and outputs of the lifecycle: events, commands, published states and timeline entries.
 
 use super::Delivery;
-use super::end_kind::EndKind;
 use anteroom_machine::StopReason;
-use anteroom_wire::Problem;
+use anteroom_wire::EndReason;
 
 /// Something that happened to a session.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -22,7 +21,7 @@ pub enum Event {
     /// The machine cannot be started.
     StartFailed {
         /// The reason with which the session ends if no machine is left.
-        problem: Problem,
+        reason: EndReason,
         /// Details for people.
         detail: String,
     },
@@ -33,14 +32,14 @@ pub enum Event {
     /// The machine's process has ended; its keeper is still cleaning up.
     MachineExited {
         /// The reason with which the session ends if no machine is left.
-        problem: Problem,
+        reason: EndReason,
         /// Details for people.
         detail: String,
     },
     /// The machine is removed: its keeper has finished cleaning up.
     MachineRemoved {
         /// The reason with which the session ends if no machine is left.
-        problem: Problem,
+        reason: EndReason,
         /// Details for people.
         detail: String,
     },
@@ -62,14 +61,14 @@ pub enum Event {
     /// A deadline has passed.
     DeadlinePassed {
         /// Which deadline.
-        problem: Problem,
+        reason: EndReason,
         /// Details for people.
         detail: String,
         /// Whether a pending delivery has postponed the deadline for as long as it may.
         hold_expired: bool,
     },
     /// The session has ended in the database, with this reason.
-    SessionEnded(Problem),
+    SessionEnded(EndReason),
     /// The server is stopping.
     ServerStopping,
     /// The machine was stopped or exited, and its cleanup did not finish in time.
@@ -92,7 +91,7 @@ pub enum Command {
     /// Long-running: record that the machine is replaced; ends with [`Event::ReplacementRecorded`].
     RecordReplacement {
         /// The reason.
-        problem: Problem,
+        reason: EndReason,
         /// Details for people.
         detail: String,
     },
@@ -103,10 +102,8 @@ pub enum Command {
     },
     /// Long-running: write the session's end, with retries until it succeeds; ends with [`Event::SessionEnded`].
     EndSession {
-        /// The kind of end.
-        kind: EndKind,
         /// The reason.
-        problem: Problem,
+        reason: EndReason,
         /// Details for people.
         detail: String,
     },
@@ -135,7 +132,7 @@ pub enum PublishedState {
     /// The machine is lost and will be replaced: open sockets close with a request to reconnect.
     Lost,
     /// The last machine is lost: open sockets close with this reason. Other callers see the end once it is written.
-    NoMachineLeft(Problem),
+    NoMachineLeft(EndReason),
     /// The external desktop can be used.
     Attached,
     /// The session is ending.

@@ -16,7 +16,7 @@ mod supervisor;
 
 use super::{Command, Event, InitialState, Lifecycle, initial_state};
 use anteroom_machine::{Event as MachineEvent, State, StopReason};
-use anteroom_wire::Problem;
+use anteroom_wire::EndReason;
 pub(super) use parts::{Credential, Job, Machine, Row, Server, Supervisor};
 use std::collections::VecDeque;
 pub(super) use step::Step;
@@ -203,7 +203,7 @@ impl SessionModel {
                 self.remaining.restart_requests -= 1;
                 self.supervisor_mut().restart_requested = true;
             }
-            Step::Cancels => self.end_row(Problem::Cancelled),
+            Step::Cancels => self.end_row(EndReason::Cancelled),
             Step::ProcessStarted(at) => self.machine_on(*at, MachineEvent::ProcessStarted),
             Step::BecomesReady(at) => self.machine_on(*at, MachineEvent::BecameReady(())),
             Step::LosesChannel(at) => {
@@ -301,8 +301,8 @@ impl SessionModel {
                 supervisor.delivery_pending = true;
             }
             InitialState::Lost => {
-                let problem = Problem::ControllerRestarted;
-                supervisor.pending.push_back(Event::MachineRemoved { problem, detail: String::new() });
+                let reason = EndReason::ControllerRestarted;
+                supervisor.pending.push_back(Event::MachineRemoved { reason, detail: String::new() });
             }
             InitialState::Queued | InitialState::Attached => {}
         }
@@ -310,7 +310,7 @@ impl SessionModel {
     }
 
     /// Writes the session's end to the row if it has none.
-    pub(super) fn end_row(&mut self, why: Problem) {
+    pub(super) fn end_row(&mut self, why: EndReason) {
         if self.row.ended.is_none() {
             self.row.ended = Some(why);
             self.row.ends += 1;
@@ -349,7 +349,7 @@ impl SessionModel {
         if self.row.ended.is_none() {
             if self.row.machine == Some(at) {
                 self.row.stored += 1;
-                self.end_row(Problem::Completed);
+                self.end_row(EndReason::Completed);
             } else if counted {
                 self.violate("a delivery in flight was rejected although its session was active");
             }

@@ -1,7 +1,7 @@
 //! The phases of a session under its supervisor.
 
 use anteroom_machine::StopReason;
-use anteroom_wire::Problem;
+use anteroom_wire::EndReason;
 
 /// The phase of a session.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -29,7 +29,7 @@ pub enum Phase {
     /// The machine exited, which is published. When its keeper has finished cleaning up, it is replaced.
     CleaningUp {
         /// The reason with which the session ends if no machine is left.
-        problem: Problem,
+        reason: EndReason,
         /// Details for people.
         detail: String,
     },
@@ -58,11 +58,11 @@ pub enum AfterDrain {
     /// The machine is stopped and replaced.
     Replace(StopReason),
     /// The session has ended; the machine is stopped.
-    Finish(Problem),
+    Finish(EndReason),
     /// The machine has exited or is removed; its delivery may still complete the session.
     MachineLost {
         /// The reason with which the session ends if no machine is left.
-        problem: Problem,
+        reason: EndReason,
         /// Details for people.
         detail: String,
     },

@@ -12,12 +12,12 @@ fn phases() -> Vec<Phase> {
         Phase::Open { reachable: true },
         Phase::Open { reachable: false },
         Phase::DrainingDelivery { then: AfterDrain::Replace(StopReason::Restarted) },
-        Phase::DrainingDelivery { then: AfterDrain::Finish(Problem::Cancelled) },
+        Phase::DrainingDelivery { then: AfterDrain::Finish(EndReason::Cancelled) },
         Phase::DrainingDelivery {
-            then: AfterDrain::MachineLost { problem: Problem::MachineFailed, detail: "d".into() },
+            then: AfterDrain::MachineLost { reason: EndReason::MachineFailed, detail: "d".into() },
         },
         Phase::Replacing,
-        Phase::CleaningUp { problem: Problem::MachineFailed, detail: "d".into() },
+        Phase::CleaningUp { reason: EndReason::MachineFailed, detail: "d".into() },
         Phase::RecordingReplacement,
         Phase::BackingOff,
         Phase::Attached,
@@ -36,11 +36,11 @@ fn events() -> Vec<Event> {
         Event::QueueFull { detail: detail() },
         Event::RequestRecorded,
         Event::MachineStarted,
-        Event::StartFailed { problem: Problem::NoImage, detail: detail() },
+        Event::StartFailed { reason: EndReason::NoImage, detail: detail() },
         Event::MachineNotReady,
         Event::MachineReady,
-        Event::MachineExited { problem: Problem::MachineFailed, detail: detail() },
-        Event::MachineRemoved { problem: Problem::MachineFailed, detail: detail() },
+        Event::MachineExited { reason: EndReason::MachineFailed, detail: detail() },
+        Event::MachineRemoved { reason: EndReason::MachineFailed, detail: detail() },
         Event::Claimed,
         Event::ClaimFailed { why: detail() },
         Event::ReplacementRecorded,
@@ -48,8 +48,8 @@ fn events() -> Vec<Event> {
         Event::RestartRequested,
         Event::DeliveryChanged(Delivery::None),
         Event::DeliveryChanged(Delivery::InFlight),
-        Event::DeadlinePassed { problem: Problem::IdleExpired, detail: detail(), hold_expired: false },
-        Event::SessionEnded(Problem::Cancelled),
+        Event::DeadlinePassed { reason: EndReason::IdleExpired, detail: detail(), hold_expired: false },
+        Event::SessionEnded(EndReason::Cancelled),
         Event::ServerStopping,
         Event::CleanupTimedOut,
         Event::WatcherClosed,
@@ -94,20 +94,20 @@ fn finished_phases_ignore_all_events() {
 fn a_session_without_another_machine_fails_with_the_cause_of_its_last_machine() {
     let mut lifecycle = Lifecycle { generation: 3, ..in_phase(Phase::Open { reachable: true }) };
     let commands =
-        lifecycle.handle_event(Event::MachineRemoved { problem: Problem::MachineFailed, detail: "d".into() });
-    let end = Command::EndSession { kind: EndKind::Failed, problem: Problem::MachineFailed, detail: "d".into() };
+        lifecycle.handle_event(Event::MachineRemoved { reason: EndReason::MachineFailed, detail: "d".into() });
+    let end = Command::EndSession { reason: EndReason::MachineFailed, detail: "d".into() };
     let (exited, removed) = (Command::Record(Entry::MachineExited), Command::Record(Entry::MachineRemoved));
     assert_eq!(
         commands,
-        [Command::Publish(PublishedState::NoMachineLeft(Problem::MachineFailed)), exited, removed, end]
+        [Command::Publish(PublishedState::NoMachineLeft(EndReason::MachineFailed)), exited, removed, end]
     );
     assert_eq!(lifecycle.handle_event(Event::RestartRequested), Vec::new(), "there is nothing to restart");
 }
 
 #[test]
 fn an_exit_is_published_at_once_and_the_next_machine_is_requested_only_after_removal() {
-    let exited_event = || Event::MachineExited { problem: Problem::MachineFailed, detail: "d".into() };
-    let removed = || Event::MachineRemoved { problem: Problem::MachineFailed, detail: "d".into() };
+    let exited_event = || Event::MachineExited { reason: EndReason::MachineFailed, detail: "d".into() };
+    let removed = || Event::MachineRemoved { reason: EndReason::MachineFailed, detail: "d".into() };
     let mut lifecycle = in_phase(Phase::Open { reachable: true });
     assert_eq!(
         lifecycle.handle_event(exited_event()),
@@ -123,7 +123,7 @@ fn an_exit_is_published_at_once_and_the_next_machine_is_requested_only_after_rem
     ] {
         assert_eq!(lifecycle.handle_event(early), []);
     }
-    let record_replacement = Command::RecordReplacement { problem: Problem::MachineFailed, detail: "d".into() };
+    let record_replacement = Command::RecordReplacement { reason: EndReason::MachineFailed, detail: "d".into() };
     assert_eq!(lifecycle.handle_event(removed()), [Command::Record(Entry::MachineRemoved), record_replacement]);
     assert_eq!(lifecycle.handle_event(removed()), [], "once");
 }
@@ -131,17 +131,17 @@ fn an_exit_is_published_at_once_and_the_next_machine_is_requested_only_after_rem
 #[test]
 fn a_session_whose_last_machine_exited_ends_at_once_and_its_supervisor_waits_for_removal() {
     let mut lifecycle = Lifecycle { generation: 3, ..in_phase(Phase::Open { reachable: true }) };
-    let end = Command::EndSession { kind: EndKind::Failed, problem: Problem::MachineFailed, detail: "d".into() };
-    let exited_event = Event::MachineExited { problem: Problem::MachineFailed, detail: "d".into() };
-    let no_machine_left = Command::Publish(PublishedState::NoMachineLeft(Problem::MachineFailed));
+    let end = Command::EndSession { reason: EndReason::MachineFailed, detail: "d".into() };
+    let exited_event = Event::MachineExited { reason: EndReason::MachineFailed, detail: "d".into() };
+    let no_machine_left = Command::Publish(PublishedState::NoMachineLeft(EndReason::MachineFailed));
     assert_eq!(lifecycle.handle_event(exited_event), [no_machine_left, Command::Record(Entry::MachineExited), end]);
     assert_eq!(
-        lifecycle.handle_event(Event::SessionEnded(Problem::MachineFailed)),
+        lifecycle.handle_event(Event::SessionEnded(EndReason::MachineFailed)),
         [Command::Publish(PublishedState::Closing), Command::StopAwaitingDeliveries]
     );
     lifecycle.handle_event(Event::DeliveryChanged(Delivery::None));
     assert!(!lifecycle.is_finished());
-    let removed = Event::MachineRemoved { problem: Problem::MachineFailed, detail: "d".into() };
+    let removed = Event::MachineRemoved { reason: EndReason::MachineFailed, detail: "d".into() };
     assert_eq!(lifecycle.handle_event(removed), [Command::Record(Entry::MachineRemoved)]);
     assert!(lifecycle.is_finished());
 }
@@ -150,19 +150,19 @@ fn a_session_whose_last_machine_exited_ends_at_once_and_its_supervisor_waits_for
 fn delivery_is_decided_before_final_failure_is_published() {
     let mut lifecycle =
         Lifecycle { generation: 3, delivery: Delivery::InFlight, ..in_phase(Phase::Open { reachable: true }) };
-    let exited_event = Event::MachineExited { problem: Problem::MachineFailed, detail: "d".into() };
+    let exited_event = Event::MachineExited { reason: EndReason::MachineFailed, detail: "d".into() };
     assert_eq!(lifecycle.handle_event(exited_event), [Command::Record(Entry::MachineExited)]);
-    let end = Command::EndSession { kind: EndKind::Failed, problem: Problem::MachineFailed, detail: "d".into() };
-    let no_machine_left = Command::Publish(PublishedState::NoMachineLeft(Problem::MachineFailed));
+    let end = Command::EndSession { reason: EndReason::MachineFailed, detail: "d".into() };
+    let no_machine_left = Command::Publish(PublishedState::NoMachineLeft(EndReason::MachineFailed));
     assert_eq!(lifecycle.handle_event(Event::DeliveryChanged(Delivery::None)), [no_machine_left, end]);
 }
 
 #[test]
 fn a_delivery_of_an_exited_machine_is_decided_before_the_machine_is_replaced() {
-    let exited_event = || Event::MachineExited { problem: Problem::MachineFailed, detail: "d".into() };
-    let removed = || Event::MachineRemoved { problem: Problem::MachineFailed, detail: "d".into() };
+    let exited_event = || Event::MachineExited { reason: EndReason::MachineFailed, detail: "d".into() };
+    let removed = || Event::MachineRemoved { reason: EndReason::MachineFailed, detail: "d".into() };
     let answered = || Event::DeliveryChanged(Delivery::None);
-    let record_replacement = || Command::RecordReplacement { problem: Problem::MachineFailed, detail: "d".into() };
+    let record_replacement = || Command::RecordReplacement { reason: EndReason::MachineFailed, detail: "d".into() };
     for (first, second, last) in [
         (answered(), removed(), vec![Command::Record(Entry::MachineRemoved), record_replacement()]),
         (removed(), answered(), vec![record_replacement()]),

@@ -2,12 +2,12 @@
 
 use crate::{
     retention::{ExceededLimit, RetainedFile},
-    session::lifecycle::{self, EndKind, InitialState},
+    session::lifecycle::{self, InitialState},
 };
 use anteroom_machine::Receipt;
 use anteroom_store::{SessionRow, UnreportedEnd};
 use anteroom_wire::{
-    MachineId, Problem,
+    EndReason, MachineId,
     operator_reports::{ReconcileAction, ReconcileActionKind, ReconcileOutcome},
 };
 use std::collections::BTreeSet;
@@ -59,7 +59,7 @@ pub(super) enum Action {
     /// Resume this session.
     ResumeSession(Box<SessionRow>),
     /// End this session.
-    EndSession { row: Box<SessionRow>, kind: EndKind, problem: Problem, detail: String },
+    EndSession { row: Box<SessionRow>, reason: EndReason, detail: String },
     /// Stop this machine.
     StopMachine(MachineId),
     /// Remove this receipt.
@@ -151,16 +151,13 @@ fn plan_unsupervised(row: SessionRow, has_provider: bool, now_ms: u64, running: 
     let row = Box::new(row);
     if !has_provider {
         let detail = format!("The provider {} is no longer configured.", row.provider);
-        let reason = format!("it has no supervisor, and the provider {} is no longer configured", row.provider);
-        return PlannedAction::new(
-            Action::EndSession { row, kind: EndKind::Failed, problem: Problem::ProviderUnavailable, detail },
-            reason,
-        );
+        let cause = format!("it has no supervisor, and the provider {} is no longer configured", row.provider);
+        return PlannedAction::new(Action::EndSession { row, reason: EndReason::ProviderRemoved, detail }, cause);
     }
     if row.deadline_ms <= now_ms {
-        let reason = format!("it has no supervisor, and its deadline was {} s ago", (now_ms - row.deadline_ms) / 1_000);
-        let (kind, problem) = (EndKind::Expired, Problem::DeadlineExpired);
-        return PlannedAction::new(Action::EndSession { row, kind, problem, detail: String::new() }, reason);
+        let cause = format!("it has no supervisor, and its deadline was {} s ago", (now_ms - row.deadline_ms) / 1_000);
+        let (reason, detail) = (EndReason::DeadlineExpired, String::new());
+        return PlannedAction::new(Action::EndSession { row, reason, detail }, cause);
     }
     let is_running = row.machine.as_ref().is_some_and(|machine| running.contains(machine));
     let reason = match lifecycle::initial_state(row.external_machine.is_some(), row.machine.is_some(), is_running) {

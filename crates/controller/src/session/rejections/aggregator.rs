@@ -91,12 +91,13 @@ impl RejectionAggregator {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use anteroom_wire::EndReason;
 
     #[test]
     fn the_first_rejection_of_a_kind_is_recorded_and_the_rest_are_counted() {
         let aggregator = RejectionAggregator::default();
         let key = |problem| (SessionId::from_parts(1, [1; 10]), RejectedRequest::Desktop, problem);
-        let (ended, full) = (key(Problem::SessionEnded), key(Problem::TooManyViewers));
+        let (ended, full) = (key(Problem::Ended(EndReason::Cancelled)), key(Problem::TooManyViewers));
         let first: Vec<bool> = [&ended, &ended, &full, &ended].map(|key| aggregator.count(key)).into();
         assert_eq!(first, [true, false, true, false]);
         assert_eq!((aggregator.close(&ended), aggregator.close(&full)), (2, 0));
@@ -107,10 +108,15 @@ mod tests {
     fn the_number_of_counted_kinds_is_bounded() {
         let aggregator = RejectionAggregator::default();
         for number in 0..WINDOWS_MAX as u64 {
-            let key = (SessionId::from_parts(number, [1; 10]), RejectedRequest::Desktop, Problem::SessionEnded);
+            let key = (
+                SessionId::from_parts(number, [1; 10]),
+                RejectedRequest::Desktop,
+                Problem::Ended(EndReason::Cancelled),
+            );
             assert!(aggregator.count(&key));
         }
-        let one_more = (SessionId::from_parts(1, [2; 10]), RejectedRequest::Desktop, Problem::SessionEnded);
+        let one_more =
+            (SessionId::from_parts(1, [2; 10]), RejectedRequest::Desktop, Problem::Ended(EndReason::Cancelled));
         assert!(!aggregator.count(&one_more));
     }
 }

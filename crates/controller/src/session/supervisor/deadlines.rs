@@ -11,7 +11,7 @@ use crate::{
     },
 };
 use anteroom_store::SessionRow;
-use anteroom_wire::{Problem, time::millis};
+use anteroom_wire::{EndReason, time::millis};
 use std::{sync::Arc, time::Duration};
 use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
@@ -51,10 +51,10 @@ pub(super) async fn deadline_passed(
             let _ended = AbortOnDropHandle::new(writing).await;
         }
         let idle = last + idle_max;
-        let (at, problem, detail) = if cap <= idle {
-            (cap, Problem::DeadlineExpired, format!("It may last {} s.", settings.session_s_max))
+        let (at, reason, detail) = if cap <= idle {
+            (cap, EndReason::DeadlineExpired, format!("It may last {} s.", settings.session_s_max))
         } else {
-            (idle, Problem::IdleExpired, format!("It may be idle for {} s.", settings.idle_s_max))
+            (idle, EndReason::IdleExpired, format!("It may be idle for {} s.", settings.idle_s_max))
         };
         if now < at {
             tokio::time::sleep_until((now + recheck_every).min(at)).await;
@@ -62,7 +62,7 @@ pub(super) async fn deadline_passed(
         }
         let hold_expired = now >= at + hold_max;
         if hold_expired || state.borrow_and_update().delivery() == Delivery::None {
-            return Event::DeadlinePassed { problem, detail, hold_expired };
+            return Event::DeadlinePassed { reason, detail, hold_expired };
         }
         tokio::select! {
             _ = state.wait_for(|state| state.delivery() == Delivery::None) => {}

@@ -13,7 +13,8 @@ use crate::{
 };
 use anteroom_machine::{StartError, State, StopReason};
 use anteroom_store::{NewTimelineEntry, Sha256Hex};
-use anteroom_wire::{MachineId, Problem, TimelineKind, agent::Stage};
+use anteroom_tunnel::CloseCause;
+use anteroom_wire::{EndReason, MachineId, TimelineKind, agent::Stage};
 use futures_util::FutureExt;
 use serde_json::json;
 use std::{sync::Arc, time::Duration};
@@ -32,18 +33,18 @@ impl Supervisor {
             Command::RequestMachine => self.request_machine().await,
             Command::StartMachine => return Some(self.start().await),
             Command::ClaimMachine => self.claim().await,
-            Command::RecordReplacement { problem, detail } => {
+            Command::RecordReplacement { reason, detail } => {
                 self.cancel_job().await;
                 self.job =
-                    Some(jobs::record_replacement(launcher, session, self.lifecycle.generation(), problem, detail));
+                    Some(jobs::record_replacement(launcher, session, self.lifecycle.generation(), reason, detail));
             }
             Command::BackOff { ms } => {
                 self.cancel_job().await;
                 self.job = Some(jobs::back_off(ms));
             }
-            Command::EndSession { kind, problem, detail } => {
+            Command::EndSession { reason, detail } => {
                 self.cancel_job().await;
-                self.job = Some(jobs::end(launcher, session, kind, problem, detail));
+                self.job = Some(jobs::end(launcher, session, reason, detail));
             }
             Command::StopAwaitingDeliveries => {
                 return Some(Event::DeliveryChanged(self.session.stop_awaiting_deliveries()));
@@ -95,7 +96,7 @@ impl Supervisor {
     async fn start(&mut self) -> Event {
         let (Some(machine), Some(permit)) = (self.session.state().machine, self.permit.take()) else {
             let detail = "the machine was started before it was requested".to_owned();
-            return Event::StartFailed { problem: Problem::Internal, detail };
+            return Event::StartFailed { reason: EndReason::Internal, detail };
         };
         // A restart that was requested before this machine started does not apply to it.
         let _ = self.session.restart_requested.notified().now_or_never();
@@ -106,16 +107,16 @@ impl Supervisor {
             }
             Err(error) => error,
         };
-        let problem = match &error {
-            StartError::NoCapacity { .. } => Problem::NoCapacity,
-            StartError::Spec(_) => Problem::NoImage,
+        let reason = match &error {
+            StartError::NoCapacity { .. } => EndReason::NoCapacity,
+            StartError::Spec(_) => EndReason::NoImage,
             StartError::Stopping => return Event::ServerStopping,
-            StartError::Duplicate => Problem::Internal,
+            StartError::Duplicate => EndReason::Internal,
         };
         let detail = chain(&error);
         let sentence = format!("No machine could be started: {detail}.");
         self.append(entry(TimelineKind::MachineStartFailed, sentence).data(json!({}))).await;
-        Event::StartFailed { problem, detail }
+        Event::StartFailed { reason, detail }
     }
 
     async fn claim(&mut self) {
@@ -159,8 +160,9 @@ impl Supervisor {
             }
             (PublishedState::Lost, _) => self.reset_machine(),
             // Other callers see the end once it is written; broken sockets need not wait for that.
-            (PublishedState::NoMachineLeft(problem), _) => {
-                self.session.update(|state| _ = state.machine_close_signal.close(problem))
+            (PublishedState::NoMachineLeft(reason), _) => {
+                let cause = CloseCause::SessionEnded(reason);
+                self.session.update(|state| _ = state.machine_close_signal.close(cause))
             }
             (PublishedState::Attached, _) => self.session.set_progress(Progress::Attached),
             (PublishedState::Closing, _) => self.session.set_progress(Progress::Closing),
@@ -180,7 +182,7 @@ impl Supervisor {
             state.delivery_pending = false;
             state.credential_kept_in_machine = false;
             state.new_deliveries_not_awaited = false;
-            state.machine_close_signal.close(Problem::MachineReplaced);
+            state.machine_close_signal.close(CloseCause::MachineReplaced);
             state.machine_close_signal = self.session.close_signal.child();
         });
     }

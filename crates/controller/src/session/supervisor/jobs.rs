@@ -11,7 +11,7 @@ use crate::{
         active_session::ActiveSession,
         end,
         launcher::Launcher,
-        lifecycle::{EndKind, Event},
+        lifecycle::Event,
         queue::{MachinePermit, QueueTicket},
         status::Progress,
         timeline,
@@ -19,7 +19,8 @@ use crate::{
 };
 use anteroom_machine::Channels;
 use anteroom_store::{Change, Expect, NewTimelineEntry, Reason, Sha256Hex, Transition};
-use anteroom_wire::{MachineId, Problem, Secret, TimelineKind, backoff::Backoff};
+use anteroom_tunnel::CloseCause;
+use anteroom_wire::{EndReason, MachineId, Secret, TimelineKind, backoff::Backoff};
 use serde_json::json;
 use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
 use tokio_util::task::AbortOnDropHandle;
@@ -117,18 +118,18 @@ pub(super) fn record_replacement(
     launcher: Launcher,
     session: Arc<ActiveSession>,
     generation: u32,
-    problem: Problem,
+    reason: EndReason,
     detail: String,
 ) -> Job {
     let change = Change::new()
         .generation(generation)
         .machine(None)
         .agent_token(None)
-        .replacement_reason(Some(Reason::new(problem, detail.as_str())));
+        .replacement_reason(Some(Reason::new(reason, detail.as_str())));
     Job::writing(async move {
         let entry = || {
             timeline::entry(TimelineKind::MachineReplaced, format!("The machine is being replaced: {detail}."))
-                .data(json!({ "generation": generation, "reason": problem.code() }))
+                .data(json!({ "generation": generation, "reason": reason.code() }))
         };
         write(&launcher, &session, change, entry, Event::ReplacementRecorded).await.into()
     })
@@ -158,19 +159,13 @@ pub(super) fn back_off(ms: u64) -> Job {
 }
 
 /// Writes the session's end, with retries until the database accepts it.
-pub(super) fn end(
-    launcher: Launcher,
-    session: Arc<ActiveSession>,
-    kind: EndKind,
-    problem: Problem,
-    detail: String,
-) -> Job {
+pub(super) fn end(launcher: Launcher, session: Arc<ActiveSession>, reason: EndReason, detail: String) -> Job {
     Job::writing(async move {
-        end::end_with_retries(&launcher, &session, kind, problem, &detail).await;
+        end::end_with_retries(&launcher, &session, reason, &detail).await;
         // If the server stops first, the next server resumes the row; the supervisor receives `ServerStopping`.
         match session.close_signal.cause() {
-            Some(cause) => Event::SessionEnded(cause).into(),
-            None => std::future::pending().await,
+            Some(CloseCause::SessionEnded(reason)) => Event::SessionEnded(reason).into(),
+            Some(CloseCause::ServerStopping | CloseCause::MachineReplaced) | None => std::future::pending().await,
         }
     })
 }
@@ -197,7 +192,7 @@ async fn write(
                 return on_success;
             }
             Ok(Transition::Conflict(row)) => {
-                let why = row.end().map_or(Problem::Internal, |end| end.reason.problem);
+                let why = row.end().map_or(EndReason::Internal, |end| end.reason.kind);
                 session.close(why);
                 return Event::SessionEnded(why);
             }

@@ -1,6 +1,6 @@
 //! Decrypts the credential for the machine that is being claimed: not earlier, and only for this claim. The agent installs its files.
 
-use super::super::{active_session::ActiveSession, end, lifecycle::EndKind};
+use super::super::{active_session::ActiveSession, end};
 use crate::{
     api_error::chain,
     credentials,
@@ -8,7 +8,7 @@ use crate::{
 };
 use anteroom_store::{Change, CredentialUse, Expect, SealedCredential, SessionRow, Transition};
 use anteroom_wire::{
-    Problem, TimelineKind,
+    EndReason, TimelineKind,
     agent::{UseCredential, UsePurpose},
     provider::MethodName,
 };
@@ -42,32 +42,29 @@ pub async fn unseal_for_claim(
         UsePurpose::Exec => match context.volatile_execs.argv(&session.id) {
             Some(argv) => argv,
             None => {
-                return Err(fail_session(context, session, Problem::ControllerRestarted, COMMAND_LOST).await);
+                return Err(fail_session(context, session, EndReason::ControllerRestarted, COMMAND_LOST).await);
             }
         },
     };
     let record = context.store.sealed_credential(&credential_use.credential).await.map_err(|error| chain(&error))?;
     let Some(record) = record else {
-        return Err(fail_session(
-            context,
-            session,
-            Problem::UnknownCredential,
-            "It was deleted before it could be used.",
-        )
-        .await);
+        let why = "It was deleted before it could be used.";
+        return Err(fail_session(context, session, EndReason::CredentialDeleted, why).await);
     };
     let stored_method = record.credential.method.as_ref();
     let Some((method, provider)) = context.providers.in_use(&record.credential.provider, stored_method) else {
         let why = format!("{} is no longer configured.", record.credential.provider);
-        return Err(fail_session(context, session, Problem::ProviderUnavailable, &why).await);
+        return Err(fail_session(context, session, EndReason::ProviderRemoved, &why).await);
     };
     // The method of these bytes, not of the session's start: the credential may have been renewed since.
     session.update(|state| state.provider = Arc::new(provider));
     record_unsealing(context, session, credential_use, &record, method).await?;
     match credentials::unseal_files(context, &record) {
         Ok(files) => Ok(Some(UseCredential { purpose: credential_use.purpose, files, argv })),
-        Err(problem) => {
-            Err(fail_session(context, session, problem, "The stored credential cannot be decrypted.").await)
+        // The log has the cause.
+        Err(_) => {
+            let why = "The stored credential cannot be decrypted.";
+            Err(fail_session(context, session, EndReason::Internal, why).await)
         }
     }
 }
@@ -98,8 +95,8 @@ async fn record_unsealing(
 }
 
 /// Ends the session as failed; returns the reason for people.
-async fn fail_session(context: &SessionContext, session: &ActiveSession, problem: Problem, why: &str) -> String {
-    if let Err(error) = end::end(context, &session.id, EndKind::Failed, problem, why).await {
+async fn fail_session(context: &SessionContext, session: &ActiveSession, reason: EndReason, why: &str) -> String {
+    if let Err(error) = end::end(context, &session.id, reason, why).await {
         tracing::error!(outcome = "end_not_written", session = %session.id, error = %chain(&error), "session end not written");
     }
     why.to_owned()

@@ -12,7 +12,7 @@ use anteroom_store::{
     CompleteUse, CredentialUse, Health, HealthUpdate, NewTimelineEntry, Regarding, StoreError, TimelineRow, UseOutcome,
 };
 use anteroom_wire::{
-    Problem, TimelineKind,
+    EndReason, Problem, TimelineKind,
     agent::{ToolEvent, UseEvent, UsePurpose},
     webhook::{CREDENTIAL_NEEDS_AUTH, SESSION_ENDED},
 };
@@ -153,11 +153,11 @@ async fn complete_use(
             context.outbox.wake_sender();
             context.volatile_execs.finish(&session.id, screen);
             tracing::info!(outcome = "completed", session = %session.id, credential = %credential_use.credential, purpose = ?credential_use.purpose, code, changed, "credential use completed");
-            session.close(Problem::UseCompleted);
+            session.close(EndReason::UseCompleted);
         }
         UseOutcome::Ignored(row) => {
             if let Some(end) = row.end() {
-                session.close(end.reason.problem);
+                session.close(end.reason.kind);
             }
         }
         UseOutcome::WrongToken => {

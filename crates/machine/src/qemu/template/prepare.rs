@@ -147,7 +147,7 @@ async fn save_when_ready(
 ) -> Result<(), TemplateError> {
     let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
     let _guard = stop.clone().drop_guard();
-    let host: crate::HostService = Arc::new(|_, _| {
+    let host: crate::ControllerService = Arc::new(|_, _| {
         // An unclaimed agent sends no events; any request gets a 404.
         let body = Full::<Bytes>::default().map_err(|never| match never {}).boxed_unsync();
         let mut response = hyper::Response::new(body);

@@ -12,7 +12,7 @@ fn replaced(why: &ExitReason) -> Case {
     let mut case = Case::running().machine_exited(why).entry(TimelineKind::MachineReplaced, json!({ "generation": 2 }));
     case.row.generation = 2;
     case.row.status =
-        RowStatus::Active { replacement_reason: Some(Reason::new(Problem::MachineFailed, why.to_string())) };
+        RowStatus::Active { replacement_reason: Some(Reason::new(EndReason::MachineFailed, why.to_string())) };
     case.at(MachineProgress::Lost)
 }
 
@@ -183,7 +183,7 @@ fn machine_that_is_being_stopped_is_waiting() {
         (status.state, status.detail.clone())
     };
     let mut cancelled =
-        Case::running().ended(TimelineKind::Cancelled, Problem::Cancelled, "").at(MachineProgress::Closing);
+        Case::running().ended(TimelineKind::Cancelled, EndReason::Cancelled, "").at(MachineProgress::Closing);
     let (state, detail) = machine(cancelled.clone());
     assert_eq!(state, ComponentState::Waiting, "{detail}");
     assert!(detail.contains("is being stopped"), "{detail}");

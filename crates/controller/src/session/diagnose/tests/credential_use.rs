@@ -32,7 +32,7 @@ fn over(code: i32) -> Case {
     let case = running()
         .exited(code, &["last lines"])
         .entry(TimelineKind::UseCompleted, json!({ "code": code, "changed": false }));
-    let mut case = case.ended(TimelineKind::Completed, Problem::UseCompleted, "");
+    let mut case = case.ended(TimelineKind::Completed, EndReason::UseCompleted, "");
     case.row.exit_code = Some(code);
     case
 }
@@ -81,32 +81,32 @@ fn ended_rows() -> Vec<Row> {
         ("a command that ended badly", over(7), Verdict::Completed),
         (
             "a command that was cancelled",
-            running().ended(TimelineKind::Cancelled, Problem::Cancelled, ""),
+            running().ended(TimelineKind::Cancelled, EndReason::Cancelled, ""),
             Verdict::Cancelled,
         ),
         (
             "a command without viewers",
-            running().ended(TimelineKind::Expired, Problem::IdleExpired, ""),
+            running().ended(TimelineKind::Expired, EndReason::IdleExpired, ""),
             Verdict::IdleExpired,
         ),
         (
             "a command that took too long",
-            running().ended(TimelineKind::Expired, Problem::DeadlineExpired, ""),
+            running().ended(TimelineKind::Expired, EndReason::DeadlineExpired, ""),
             Verdict::DeadlineExpired,
         ),
         (
             "a command whose machine exited",
-            running().machine_exited(&killed).failed(Problem::MachineFailed),
+            running().machine_exited(&killed).failed(EndReason::MachineFailed),
             Verdict::MachineKilled,
         ),
         (
             "a command that a former server knew",
-            exec(Case::requested()).failed(Problem::ControllerRestarted),
+            exec(Case::requested()).failed(EndReason::ControllerRestarted),
             Verdict::ServerRestarted,
         ),
         (
             "deleted while queued",
-            exec(Case::requested()).failed(Problem::UnknownCredential),
+            exec(Case::requested()).failed(EndReason::CredentialDeleted),
             Verdict::CredentialDeleted,
         ),
         (
@@ -114,12 +114,12 @@ fn ended_rows() -> Vec<Row> {
             running()
                 .machine_exited(&killed)
                 .entry(TimelineKind::MachineRequested, json!({}))
-                .failed(Problem::UnknownCredential),
+                .failed(EndReason::CredentialDeleted),
             Verdict::CredentialDeleted,
         ),
         (
             "deleted before a check",
-            of(Case::requested(), UsePurpose::Check).failed(Problem::UnknownCredential),
+            of(Case::requested(), UsePurpose::Check).failed(EndReason::CredentialDeleted),
             Verdict::CredentialDeleted,
         ),
     ]

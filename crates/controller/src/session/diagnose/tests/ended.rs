@@ -20,26 +20,29 @@ fn at_three_times(what: &'static str, why: &ExitReason, verdict: Verdict) -> [Ro
         .entry(TimelineKind::MachineRequested, json!({ "generation": 2 }))
         .entry(TimelineKind::MachineReady, json!({}));
     [
-        (what, Case::requested().machine_exited(why).failed(Problem::MachineFailed), verdict),
+        (what, Case::requested().machine_exited(why).failed(EndReason::MachineFailed), verdict),
         (
             what,
-            Case::running().viewer(TimelineKind::ViewerJoined, None).machine_exited(why).failed(Problem::MachineFailed),
+            Case::running()
+                .viewer(TimelineKind::ViewerJoined, None)
+                .machine_exited(why)
+                .failed(EndReason::MachineFailed),
             verdict,
         ),
-        (what, second.machine_exited(why).failed(Problem::MachineFailed), verdict),
+        (what, second.machine_exited(why).failed(EndReason::MachineFailed), verdict),
     ]
 }
 
 fn machines() -> Vec<Row> {
     let stopped = |reason| ExitReason::Stopped { reason };
     let error = || "qemu: not found".to_owned();
-    let mut receipt = Case::running().failed(Problem::MachineFailed);
+    let mut receipt = Case::running().failed(EndReason::MachineFailed);
     receipt.receipt = Some(ExitReason::Killed { signal: 11 });
     let bare = |case: Case| {
-        case.entry(TimelineKind::MachineExited, json!({ "left_out_bytes": 40_000 })).failed(Problem::MachineFailed)
+        case.entry(TimelineKind::MachineExited, json!({ "left_out_bytes": 40_000 })).failed(EndReason::MachineFailed)
     };
     let mut rows = vec![("a machine whose end is only in its receipt", receipt, Verdict::MachineKilled)];
-    rows.push(("no record of an end", Case::running().failed(Problem::MachineFailed), Verdict::MachineEndUnknown));
+    rows.push(("no record of an end", Case::running().failed(EndReason::MachineFailed), Verdict::MachineEndUnknown));
     rows.push(("an end without its cause", bare(Case::requested()), Verdict::MachineEndUnknown));
     rows.push(("an end without its cause", bare(Case::ready()), Verdict::MachineEndUnknown));
     for (what, why, verdict) in [
@@ -66,28 +69,28 @@ fn machines() -> Vec<Row> {
 pub(super) fn rows() -> Vec<Row> {
     let machine = |why: ExitReason, problem| Case::requested().machine_exited(&why).failed(problem);
     let unclaimed = |case: Case| {
-        case.entry(TimelineKind::ClaimFailed, json!({})).stopped(StopReason::Failed).failed(Problem::MachineFailed)
+        case.entry(TimelineKind::ClaimFailed, json!({})).stopped(StopReason::Failed).failed(EndReason::MachineFailed)
     };
-    let cancelled = |case: Case| case.ended(TimelineKind::Cancelled, Problem::Cancelled, "");
-    let idle = |case: Case| case.ended(TimelineKind::Expired, Problem::IdleExpired, "It may be idle for 900 s.");
-    let capped = |case: Case| case.ended(TimelineKind::Expired, Problem::DeadlineExpired, "It may last 3600 s.");
-    let completed = |case: Case| case.ended(TimelineKind::Completed, Problem::Completed, "");
+    let cancelled = |case: Case| case.ended(TimelineKind::Cancelled, EndReason::Cancelled, "");
+    let idle = |case: Case| case.ended(TimelineKind::Expired, EndReason::IdleExpired, "It may be idle for 900 s.");
+    let capped = |case: Case| case.ended(TimelineKind::Expired, EndReason::DeadlineExpired, "It may last 3600 s.");
+    let completed = |case: Case| case.ended(TimelineKind::Completed, EndReason::Completed, "");
     let mut rows = machines();
     rows.extend([
         (
             "stays at the channel",
-            machine(timeout(Stage::Channel, "no echo"), Problem::ReadyTimeout),
+            machine(timeout(Stage::Channel, "no echo"), EndReason::ReadyTimeout),
             Verdict::ReadyTimeout,
         ),
-        ("stays at hello", machine(timeout(Stage::Hello, "closed"), Problem::ReadyTimeout), Verdict::ReadyTimeout),
+        ("stays at hello", machine(timeout(Stage::Hello, "closed"), EndReason::ReadyTimeout), Verdict::ReadyTimeout),
         (
             "stays at the display",
-            machine(timeout(Stage::Display, "refused"), Problem::ReadyTimeout),
+            machine(timeout(Stage::Display, "refused"), EndReason::ReadyTimeout),
             Verdict::ReadyTimeout,
         ),
-        ("another image", machine(mismatch("image bbbb"), Problem::AgentMismatch), Verdict::ImageMismatch),
-        ("another protocol", machine(mismatch("protocol 2"), Problem::AgentMismatch), Verdict::ImageMismatch),
-        ("no image's name", machine(mismatch(""), Problem::AgentMismatch), Verdict::ImageMismatch),
+        ("another image", machine(mismatch("image bbbb"), EndReason::AgentMismatch), Verdict::ImageMismatch),
+        ("another protocol", machine(mismatch("protocol 2"), EndReason::AgentMismatch), Verdict::ImageMismatch),
+        ("no image's name", machine(mismatch(""), EndReason::AgentMismatch), Verdict::ImageMismatch),
         ("a claim that failed", unclaimed(Case::requested()), Verdict::ClaimFailed),
         (
             "a claim that failed again",
@@ -105,25 +108,25 @@ pub(super) fn rows() -> Vec<Row> {
         ),
         (
             "no image",
-            Case::requested().entry(TimelineKind::MachineStartFailed, json!({})).failed(Problem::NoImage),
+            Case::requested().entry(TimelineKind::MachineStartFailed, json!({})).failed(EndReason::NoImage),
             Verdict::NoImage,
         ),
         (
             "no capacity at a restart",
-            Case::requested().machine_exited(&ExitReason::OutOfMemory).failed(Problem::NoCapacity),
+            Case::requested().machine_exited(&ExitReason::OutOfMemory).failed(EndReason::NoCapacity),
             Verdict::NoCapacity,
         ),
-        ("no capacity after the restart of the server", Case::new().failed(Problem::NoCapacity), Verdict::NoCapacity),
+        ("no capacity after the restart of the server", Case::new().failed(EndReason::NoCapacity), Verdict::NoCapacity),
         ("no capacity until it expired", idle(Case::new()), Verdict::NoCapacity),
-        ("the server restarted", Case::requested().failed(Problem::ControllerRestarted), Verdict::ServerRestarted),
+        ("the server restarted", Case::requested().failed(EndReason::ControllerRestarted), Verdict::ServerRestarted),
         (
             "the server restarted under the tool",
-            Case::running().failed(Problem::ControllerRestarted),
+            Case::running().failed(EndReason::ControllerRestarted),
             Verdict::ServerRestarted,
         ),
-        ("the provider was removed", Case::running().failed(Problem::ProviderUnavailable), Verdict::ProviderRemoved),
-        ("supervisor lost", Case::running().failed(Problem::Internal), Verdict::InternalError),
-        ("supervisor lost while queued", Case::new().failed(Problem::Internal), Verdict::InternalError),
+        ("the provider was removed", Case::running().failed(EndReason::ProviderRemoved), Verdict::ProviderRemoved),
+        ("supervisor lost", Case::running().failed(EndReason::Internal), Verdict::InternalError),
+        ("supervisor lost while queued", Case::new().failed(EndReason::Internal), Verdict::InternalError),
         ("cancelled while queued", cancelled(Case::new()), Verdict::Cancelled),
         ("cancelled at the start", cancelled(Case::requested()), Verdict::Cancelled),
         ("cancelled at the sign-in", cancelled(Case::running()).stopped(StopReason::Cancelled), Verdict::Cancelled),
@@ -159,15 +162,15 @@ pub(super) fn rows() -> Vec<Row> {
                 .stopped(StopReason::Completed),
             Verdict::Completed,
         ),
-        ("a reason that the server never writes", Case::running().failed(Problem::TooLarge), Verdict::Unknown),
+        ("a reason that the server never writes", Case::running().failed(EndReason::Cancelled), Verdict::Unknown),
     ]);
     rows
 }
 
 #[test]
 fn killed_machine_and_later_rejected_viewer_are_in_the_sentence() {
-    let killed = Case::running().machine_exited(&ExitReason::Killed { signal: 9 }).failed(Problem::MachineFailed);
-    let found = killed.viewer(TimelineKind::ViewerRejected, Some(Problem::MachineFailed)).diagnosis();
+    let killed = Case::running().machine_exited(&ExitReason::Killed { signal: 9 }).failed(EndReason::MachineFailed);
+    let found = killed.viewer(TimelineKind::ViewerRejected, Some(Problem::Ended(EndReason::MachineFailed))).diagnosis();
     let expected = format!(
         "The machine ended at {} because its process was killed by signal 9, which this server did not send; the viewer's WebSocket was rejected at {} for that reason; no credential was delivered.",
         at(5),
@@ -194,17 +197,17 @@ fn killed_machine_and_later_rejected_viewer_are_in_the_sentence() {
 #[test]
 fn viewer_rejected_for_another_reason_is_not_attributed_to_the_machine() {
     let case = Case::running().viewer(TimelineKind::ViewerRejected, Some(Problem::TooManyViewers));
-    let found = case.machine_exited(&ExitReason::GuestPanic).failed(Problem::MachineFailed).diagnosis();
+    let found = case.machine_exited(&ExitReason::GuestPanic).failed(EndReason::MachineFailed).diagnosis();
     assert!(!found.sentence.contains("rejected"), "{}", found.sentence);
     assert!(found.evidence.iter().all(|entry| entry.kind != TimelineKind::ViewerRejected));
 }
 
 #[test]
 fn disconnected_and_rejected_viewers_are_counted_separately() {
-    let case = Case::running().machine_exited(&ExitReason::OutOfMemory).failed(Problem::MachineFailed);
-    let case = case.viewer(TimelineKind::ViewerDisconnected, Some(Problem::MachineFailed));
-    let case = case.viewer(TimelineKind::ViewerRejected, Some(Problem::MachineFailed));
-    let found = case.viewer(TimelineKind::ViewerRejected, Some(Problem::MachineFailed)).diagnosis();
+    let case = Case::running().machine_exited(&ExitReason::OutOfMemory).failed(EndReason::MachineFailed);
+    let case = case.viewer(TimelineKind::ViewerDisconnected, Some(Problem::Ended(EndReason::MachineFailed)));
+    let case = case.viewer(TimelineKind::ViewerRejected, Some(Problem::Ended(EndReason::MachineFailed)));
+    let found = case.viewer(TimelineKind::ViewerRejected, Some(Problem::Ended(EndReason::MachineFailed))).diagnosis();
     let part = format!(
         "; a connected viewer was disconnected at {} for that reason; 2 viewers' WebSockets were rejected at {}, {} for that reason;",
         at(7),
@@ -216,10 +219,10 @@ fn disconnected_and_rejected_viewers_are_counted_separately() {
 
 #[test]
 fn counted_rejections_and_rejected_tickets_are_reported() {
-    let case = Case::running().machine_exited(&ExitReason::OutOfMemory).failed(Problem::MachineFailed);
-    let case = case.viewer(TimelineKind::TicketRejected, Some(Problem::MachineFailed));
-    let case = case.viewer(TimelineKind::ViewerRejected, Some(Problem::MachineFailed));
-    let more = json!({ "reason": Problem::MachineFailed.code(), "count": 4 });
+    let case = Case::running().machine_exited(&ExitReason::OutOfMemory).failed(EndReason::MachineFailed);
+    let case = case.viewer(TimelineKind::TicketRejected, Some(Problem::Ended(EndReason::MachineFailed)));
+    let case = case.viewer(TimelineKind::ViewerRejected, Some(Problem::Ended(EndReason::MachineFailed)));
+    let more = json!({ "reason": EndReason::MachineFailed.code(), "count": 4 });
     let found = case.entry(TimelineKind::ViewerRejected, more).diagnosis();
     for part in [
         format!("; 5 viewers' WebSockets were rejected at {}, {} for that reason;", at(8), at(9)),
@@ -231,8 +234,9 @@ fn counted_rejections_and_rejected_tickets_are_reported() {
 
 #[test]
 fn stage_that_timed_out_is_named_and_later_stages_are_not_reached() {
-    let case =
-        Case::requested().machine_exited(&timeout(Stage::Display, "connection refused")).failed(Problem::ReadyTimeout);
+    let case = Case::requested()
+        .machine_exited(&timeout(Stage::Display, "connection refused"))
+        .failed(EndReason::ReadyTimeout);
     let found = case.diagnosis();
     for part in ["60000 ms", "Display", "7 attempts", "connection refused", "no credential was delivered"] {
         assert!(found.sentence.contains(part), "{part}: {}", found.sentence);
@@ -245,19 +249,19 @@ fn stage_that_timed_out_is_named_and_later_stages_are_not_reached() {
 
 #[test]
 fn machine_stopped_by_its_session_has_not_failed() {
-    let case = Case::running().ended(TimelineKind::Cancelled, Problem::Cancelled, "").stopped(StopReason::Cancelled);
+    let case = Case::running().ended(TimelineKind::Cancelled, EndReason::Cancelled, "").stopped(StopReason::Cancelled);
     let found = case.diagnosis();
     assert_eq!(state_of(&found, Component::Machine), ComponentState::Ok);
-    let case = Case::running().accepted().ended(TimelineKind::Completed, Problem::Completed, "");
+    let case = Case::running().accepted().ended(TimelineKind::Completed, EndReason::Completed, "");
     let found = case.stopped(StopReason::Completed).diagnosis();
     assert!(found.chain.iter().all(|status| status.state != ComponentState::Failed), "{:?}", found.chain);
 }
 
 #[test]
 fn evidence_is_bounded_with_many_rejections() {
-    let mut case = Case::running().machine_exited(&ExitReason::OutOfMemory).failed(Problem::MachineFailed);
+    let mut case = Case::running().machine_exited(&ExitReason::OutOfMemory).failed(EndReason::MachineFailed);
     for _ in 0..500 {
-        case = case.viewer(TimelineKind::ViewerRejected, Some(Problem::MachineFailed));
+        case = case.viewer(TimelineKind::ViewerRejected, Some(Problem::Ended(EndReason::MachineFailed)));
     }
     let found = case.diagnosis();
     assert!(found.evidence.len() <= 60, "{}", found.evidence.len());

@@ -32,7 +32,7 @@ fn agent_reported(case: Case) -> Case {
 
 pub(super) fn rows() -> Vec<Row> {
     let no_route = |case| refused(case, Problem::ExternalNoRoute);
-    let expired = |case: Case| case.ended(TimelineKind::Expired, Problem::IdleExpired, "");
+    let expired = |case: Case| case.ended(TimelineKind::Expired, EndReason::IdleExpired, "");
     vec![
         ("no viewer yet", on(None), Verdict::WaitingForUser),
         ("a viewer is connected", reached(on(None)), Verdict::WaitingForUser),
@@ -54,8 +54,8 @@ pub(super) fn rows() -> Vec<Row> {
         ("reached, expired", expired(reached(on(None))), Verdict::IdleExpired),
         ("no viewer, expired", expired(on(None)), Verdict::IdleExpired),
         ("removed, expired", expired(removed()), Verdict::IdleExpired),
-        ("completed", no_route(on(None)).ended(TimelineKind::Completed, Problem::Completed, ""), Verdict::Completed),
-        ("cancelled", no_route(on(None)).ended(TimelineKind::Cancelled, Problem::Cancelled, ""), Verdict::Cancelled),
+        ("completed", no_route(on(None)).ended(TimelineKind::Completed, EndReason::Completed, ""), Verdict::Completed),
+        ("cancelled", no_route(on(None)).ended(TimelineKind::Cancelled, EndReason::Cancelled, ""), Verdict::Cancelled),
     ]
 }
 

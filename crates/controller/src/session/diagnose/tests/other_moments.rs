@@ -35,7 +35,7 @@ fn external_rows() -> Vec<Row> {
         ));
         let other = dialled(external_case(), Some(Problem::ExternalNoRoute));
         rows.push(("an external desktop with another cause before", dialled(other, Some(problem)), verdict));
-        let expired = dialled(external_case(), Some(problem)).ended(TimelineKind::Expired, Problem::IdleExpired, "");
+        let expired = dialled(external_case(), Some(problem)).ended(TimelineKind::Expired, EndReason::IdleExpired, "");
         rows.push(("an external desktop, expired", expired, verdict));
     }
     let mut removed = dialled(dialled(external_case(), None), Some(Problem::ExternalRefused));
@@ -46,7 +46,7 @@ fn external_rows() -> Vec<Row> {
 
 pub(super) fn rows() -> Vec<Row> {
     let low = |case: Case| case.entry(TimelineKind::MemoryLow, json!({ "available_mib": 40, "some_avg10": 31.5 }));
-    let no_image = |case: Case| case.entry(TimelineKind::MachineStartFailed, json!({})).failed(Problem::NoImage);
+    let no_image = |case: Case| case.entry(TimelineKind::MachineStartFailed, json!({})).failed(EndReason::NoImage);
     let replaced = Case::running()
         .machine_exited(&ExitReason::GuestPanic)
         .entry(TimelineKind::MachineRequested, json!({ "generation": 2 }));
@@ -70,20 +70,20 @@ pub(super) fn rows() -> Vec<Row> {
         ),
         (
             "the server restarted at the second machine",
-            replaced.clone().failed(Problem::ControllerRestarted),
+            replaced.clone().failed(EndReason::ControllerRestarted),
             Verdict::ServerRestarted,
         ),
         (
             "the provider was removed while queued",
-            Case::new().failed(Problem::ProviderUnavailable),
+            Case::new().failed(EndReason::ProviderRemoved),
             Verdict::ProviderRemoved,
         ),
         (
             "the provider was removed at the second machine",
-            replaced.clone().failed(Problem::ProviderUnavailable),
+            replaced.clone().failed(EndReason::ProviderRemoved),
             Verdict::ProviderRemoved,
         ),
-        ("supervisor lost at the second machine", replaced.failed(Problem::Internal), Verdict::InternalError),
+        ("supervisor lost at the second machine", replaced.failed(EndReason::Internal), Verdict::InternalError),
     ]);
     rows
 }

@@ -38,7 +38,7 @@ fn looping(case: Case) -> Case {
 }
 
 fn idle(case: Case) -> Case {
-    case.ended(TimelineKind::Expired, Problem::IdleExpired, "")
+    case.ended(TimelineKind::Expired, EndReason::IdleExpired, "")
 }
 
 #[expect(clippy::too_many_lines, reason = "a table")]
@@ -250,7 +250,7 @@ fn only_the_last_run_of_a_restarted_tool_counts() {
 #[test]
 fn rejected_delivery_is_reported_with_its_keys_after_the_end_too() {
     let rejected = Case::running().accepted().delivery_rejected("machine", Problem::InvalidCredentialFormat);
-    let ended = rejected.clone().ended(TimelineKind::Expired, Problem::IdleExpired, "");
+    let ended = rejected.clone().ended(TimelineKind::Expired, EndReason::IdleExpired, "");
     for case in [rejected, ended] {
         let found = case.diagnosis();
         assert_eq!(found.verdict, Verdict::CredentialInvalidFormat, "{}", found.sentence);

@@ -1,7 +1,7 @@
 //! The model check: every order of events within bounds, and long random runs beyond them.
 
 use super::{Bounds, SessionModel, Step};
-use anteroom_wire::Problem;
+use anteroom_wire::EndReason;
 use proptest::prelude::*;
 use stateright::{Checker, Model, Property};
 use std::collections::{HashMap, VecDeque};
@@ -34,7 +34,7 @@ impl Model for Sessions {
             Property::always("at most one machine runs", |_, model: &SessionModel| model.running_machines() <= 1),
             Property::always("a session ends once", |_, model: &SessionModel| model.row.ends <= 1),
             Property::always("completed and stored are the same", |_, model: &SessionModel| {
-                model.row.stored == u8::from(model.row.ended == Some(Problem::Completed))
+                model.row.stored == u8::from(model.row.ended == Some(EndReason::Completed))
             }),
             Property::eventually("the session settles", |_, model: &SessionModel| model.is_settled()),
             Property::sometimes("a credential is stored", |_, model: &SessionModel| model.row.stored == 1),

@@ -2,13 +2,13 @@
 
 use crate::session::lifecycle::{Command, Event, Lifecycle};
 use anteroom_machine::State;
-use anteroom_wire::Problem;
+use anteroom_wire::EndReason;
 use std::collections::VecDeque;
 
 /// The session's row in the database.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(in crate::session::lifecycle) struct Row {
-    pub(in crate::session::lifecycle) ended: Option<Problem>,
+    pub(in crate::session::lifecycle) ended: Option<EndReason>,
     pub(in crate::session::lifecycle) ends: u8,
     pub(in crate::session::lifecycle) stored: u8,
     pub(in crate::session::lifecycle) generation: u32,
@@ -20,7 +20,7 @@ pub(in crate::session::lifecycle) struct Row {
 pub(in crate::session::lifecycle) struct Server {
     pub(in crate::session::lifecycle) supervisor: Option<Supervisor>,
     /// The session's end, written to the row and not yet signalled to the supervisor.
-    pub(in crate::session::lifecycle) unnotified_end: Option<Problem>,
+    pub(in crate::session::lifecycle) unnotified_end: Option<EndReason>,
     pub(in crate::session::lifecycle) stopping: bool,
 }
 
@@ -36,7 +36,7 @@ pub(in crate::session::lifecycle) struct Supervisor {
     pub(in crate::session::lifecycle) running: Option<usize>,
     /// Whether the tracked machine's state changed since it was last read.
     pub(in crate::session::lifecycle) state_changed: bool,
-    pub(in crate::session::lifecycle) end: Option<Problem>,
+    pub(in crate::session::lifecycle) end: Option<EndReason>,
     pub(in crate::session::lifecycle) end_received: bool,
     pub(in crate::session::lifecycle) restart_requested: bool,
     pub(in crate::session::lifecycle) delivery_pending: bool,
@@ -54,7 +54,7 @@ pub(in crate::session::lifecycle) enum Job {
     Claim(usize),
     RecordReplacement,
     BackOff,
-    End(Problem),
+    End(EndReason),
     /// Finished; the supervisor has not received the result.
     Done(Event),
 }

@@ -4,7 +4,7 @@
 use super::{Credential, Job, Machine, SessionModel, Step, Supervisor};
 use crate::session::lifecycle::{Command, Delivery, Entry, Event, PublishedState};
 use anteroom_machine::{Event as MachineEvent, State, StopReason};
-use anteroom_wire::Problem;
+use anteroom_wire::EndReason;
 
 impl SessionModel {
     pub(super) fn supervisor_steps(&self, steps: &mut Vec<Step>) {
@@ -107,7 +107,7 @@ impl SessionModel {
                 Event::CleanupTimedOut
             }
             Step::ReceiveDeadline { hold_expired } => Event::DeadlinePassed {
-                problem: Problem::IdleExpired,
+                reason: EndReason::IdleExpired,
                 detail: String::new(),
                 hold_expired: *hold_expired,
             },
@@ -136,12 +136,12 @@ impl SessionModel {
         let at = supervisor.running.expect("a machine");
         match self.machines[at].record.as_ref().expect("a record") {
             State::Ready { .. } => Event::MachineReady,
-            State::Exited { .. } => Event::MachineExited { problem: Problem::MachineFailed, detail: String::new() },
+            State::Exited { .. } => Event::MachineExited { reason: EndReason::MachineFailed, detail: String::new() },
             State::Removed { .. } => {
                 let supervisor = self.supervisor_mut();
                 supervisor.running = None;
                 supervisor.awaiting_cleanup = false;
-                Event::MachineRemoved { problem: Problem::MachineFailed, detail: String::new() }
+                Event::MachineRemoved { reason: EndReason::MachineFailed, detail: String::new() }
             }
             State::Requested | State::Cloning | State::Waiting { .. } | State::Stopping { .. } => {
                 Event::MachineNotReady
@@ -168,7 +168,7 @@ impl SessionModel {
             }
             Command::RecordReplacement { .. } => supervisor.job = Some(Job::RecordReplacement),
             Command::BackOff { .. } => supervisor.job = Some(Job::BackOff),
-            Command::EndSession { problem, .. } => supervisor.job = Some(Job::End(problem)),
+            Command::EndSession { reason, .. } => supervisor.job = Some(Job::End(reason)),
             Command::StopAwaitingDeliveries => {
                 supervisor.new_deliveries_not_awaited = true;
                 return Some(Event::DeliveryChanged(self.delivery_now()));
@@ -286,6 +286,6 @@ impl SessionModel {
 fn is_automatic(command: &Command) -> bool {
     matches!(
         command,
-        Command::EndSession { problem: Problem::IdleExpired, .. } | Command::Record(Entry::RestartRequested)
+        Command::EndSession { reason: EndReason::IdleExpired, .. } | Command::Record(Entry::RestartRequested)
     )
 }

@@ -1,0 +1,81 @@
+//! The machine that a session uses now, with the state that its agent reports.
+
+use anteroom_store::Sha256Hex;
+use anteroom_wire::{
+    MachineId,
+    agent::{CaptureState, CliState, SignIn},
+};
+
+/// The machine that a session uses now. It exists from the request for the machine until the machine is lost.
+#[derive(Debug, Clone)]
+pub struct CurrentMachine {
+    /// Whether this server runs it.
+    pub kind: MachineKind,
+    /// Its number among the machines of the session; the first is 1.
+    pub generation: u32,
+    /// The hash of its agent's token.
+    pub agent_token: Sha256Hex,
+    /// The number of the last event from its agent.
+    pub last_event: u64,
+    /// The sign-in in it.
+    pub sign_in: SignInState,
+    /// Whether its agent has a credential whose delivery has no final answer.
+    pub delivery_pending: bool,
+}
+
+/// Whether a machine is run by this server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum MachineKind {
+    /// A machine that this server runs.
+    Managed(MachineId),
+    /// An external machine: this server connects to its desktop, and its agent delivers over HTTP.
+    External,
+}
+
+impl CurrentMachine {
+    /// A machine from whose agent no event was received.
+    pub fn new(kind: MachineKind, generation: u32, agent_token: Sha256Hex) -> Self {
+        let sign_in = SignInState::default();
+        Self { kind, generation, agent_token, last_event: 0, sign_in, delivery_pending: false }
+    }
+
+    /// Its id; `None` for an external machine.
+    pub fn id(&self) -> Option<&MachineId> {
+        match &self.kind {
+            MachineKind::Managed(id) => Some(id),
+            MachineKind::External => None,
+        }
+    }
+}
+
+/// The sign-in in a machine.
+#[derive(Debug, Clone, Default)]
+pub struct SignInState {
+    /// The sign-in as last reported by the agent.
+    pub reported: SignIn,
+    /// When this server received the device code, milliseconds since 1970.
+    pub device_code_at_ms: Option<u64>,
+    /// Whether the tool is signed in with a credential that stays in the machine.
+    pub kept_in_machine: bool,
+}
+
+impl SignInState {
+    /// Clears the data that the tool's process reported: it is void for the next process.
+    pub fn clear_tool_output(&mut self) {
+        self.reported.url = None;
+        self.reported.browser_url = None;
+        self.reported.device_code = None;
+        self.reported.prompt = None;
+        self.reported.outcome = None;
+        self.device_code_at_ms = None;
+    }
+
+    /// Resets the sign-in for a tool that is started again with this method.
+    pub fn reset_for_method(&mut self, method: &str) {
+        self.clear_tool_output();
+        self.reported.method = Some(method.to_owned());
+        self.reported.cli = CliState::Waiting;
+        self.reported.capture = CaptureState::Waiting;
+        self.kept_in_machine = false;
+    }
+}

@@ -1,0 +1,105 @@
+//! The reasons for which a session ends: stable code, sentence, remedy.
+//!
+//! The code is stored with the session and shown in its view, its timeline and its webhook messages. A request about an ended session
+//! is rejected with [`Problem::Ended`](crate::Problem::Ended), and its sockets are closed with the same code.
+
+macro_rules! end_reasons {
+    ($( $(#[$doc:meta])* $name:ident = $code:literal, $sentence:literal, $remedy:literal; )*) => {
+        /// Why a session ended, or why its machine was replaced: the reason for which the session would have ended without
+        /// another machine.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        pub enum EndReason { $( $(#[$doc])* $name, )* }
+
+        impl EndReason {
+            /// All reasons, for tables and tests.
+            pub const ALL: &'static [EndReason] = &[$( EndReason::$name, )*];
+
+            /// The stable code, for programs. It identifies the reason among the end reasons; an API error may have the same code
+            /// if it has the same cause.
+            pub fn code(self) -> &'static str { match self { $( Self::$name => $code, )* } }
+            /// One sentence, for people: what happened.
+            pub fn sentence(self) -> &'static str { match self { $( Self::$name => $sentence, )* } }
+            /// One sentence, for people: what to do.
+            pub fn remedy(self) -> &'static str { match self { $( Self::$name => $remedy, )* } }
+        }
+    };
+}
+
+end_reasons! {
+    /// The session is complete.
+    Completed = "completed", "The session is complete: the credential is stored.", "Nothing to do.";
+    /// The command with a stored credential has ended.
+    UseCompleted = "use_completed", "The command with the stored credential has ended.", "Nothing to do.";
+    /// The owner cancelled the session.
+    Cancelled = "cancelled", "The session was cancelled.", "Start a new one.";
+    /// The session was idle for too long.
+    IdleExpired = "idle_expired", "The session was idle for too long.", "Start a new one.";
+    /// The session reached its maximum duration.
+    DeadlineExpired = "deadline_expired", "The session reached its maximum duration.", "Start a new one.";
+    /// The machine ended too often.
+    MachineFailed = "machine_failed", "The machine ended and the session had no restart left.", "Start a new session; the timeline has the machine's end.";
+    /// The machine was not ready in time.
+    ReadyTimeout = "ready_timeout", "The machine was not ready in time.", "Start a new session; the timeline names the stage it waited for.";
+    /// The agent uses another protocol or runs another image.
+    AgentMismatch = "agent_mismatch", "The machine runs another image or agent than this server expects.", "Build the image again: `anteroom image build`.";
+    /// The server restarted and could not adopt the machine.
+    ControllerRestarted = "controller_restarted", "The server restarted and the machine could not be taken over.", "Start a new one.";
+    /// No capacity for a machine of this session.
+    NoCapacity = "no_capacity", "There is no capacity for another machine.", "Try again later.";
+    /// No image or template to clone from.
+    NoImage = "no_image", "There is no machine image to start from.", "Run `anteroom image build`.";
+    /// The session's provider is not in the configuration any more.
+    ProviderRemoved = "provider_removed", "The session's provider is no longer configured.", "Configure the provider again, or start a session with another one.";
+    /// The credential that the session uses or renews was deleted.
+    CredentialDeleted = "credential_deleted", "The credential of this session is no longer stored.", "Sign in again.";
+    /// An internal error.
+    Internal = "internal", "Something failed inside the server.", "The server's log has the cause; search it for the time and the session.";
+}
+
+impl EndReason {
+    /// The HTTP status of a request about an ended session.
+    pub const HTTP_STATUS: u16 = 410;
+    /// The WebSocket close code of an ended session.
+    pub const CLOSE_CODE: u16 = 4410;
+
+    /// The reason with this code, if there is one.
+    pub fn from_code(code: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|reason| reason.code() == code)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Problem;
+    use std::collections::HashSet;
+
+    #[test]
+    fn codes_are_unique() {
+        let codes: HashSet<_> = EndReason::ALL.iter().map(|reason| reason.code()).collect();
+        assert_eq!(codes.len(), EndReason::ALL.len());
+        for reason in EndReason::ALL {
+            assert_eq!(EndReason::from_code(reason.code()), Some(*reason));
+        }
+    }
+
+    #[test]
+    fn every_end_closes_with_4410_and_its_body_names_the_reason() {
+        for reason in EndReason::ALL {
+            let problem = Problem::Ended(*reason);
+            assert_eq!((problem.close_code(), problem.http_status()), (4410, 410), "{reason:?}");
+            assert_eq!(problem.with("").problem(), Some(problem));
+        }
+    }
+
+    #[test]
+    fn codes_shared_with_an_api_error_have_the_same_cause() {
+        let shared = EndReason::ALL.iter().filter(|reason| Problem::from_code(reason.code()).is_some());
+        let shared: Vec<_> = shared.copied().collect();
+        assert_eq!(shared, [EndReason::NoCapacity, EndReason::NoImage, EndReason::Internal]);
+        for reason in shared {
+            let error = Problem::from_code(reason.code()).unwrap();
+            assert_eq!((error.sentence(), error.remedy()), (reason.sentence(), reason.remedy()));
+        }
+    }
+}

@@ -30,10 +30,11 @@ const MIGRATIONS: &[Migration] = &[
         tables: include_str!("../migrations/0005_names.sql"),
         sqlite: include_str!("../migrations/0005_names.sqlite.sql"),
     },
+    Migration { tables: "", sqlite: include_str!("../migrations/0006_end_reasons.sqlite.sql") },
 ];
 
 /// The schema version that this program reads and writes.
-pub const SCHEMA_VERSION: u32 = 5;
+pub const SCHEMA_VERSION: u32 = 6;
 
 const _: () = assert!(MIGRATIONS.len() == SCHEMA_VERSION as usize, "one migration for each version");
 

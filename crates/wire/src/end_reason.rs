@@ -96,7 +96,7 @@ mod tests {
     fn codes_shared_with_an_api_error_have_the_same_cause() {
         let shared = EndReason::ALL.iter().filter(|reason| Problem::from_code(reason.code()).is_some());
         let shared: Vec<_> = shared.copied().collect();
-        assert_eq!(shared, [EndReason::NoCapacity, EndReason::NoImage, EndReason::Internal]);
+        assert_eq!(shared, [EndReason::NoCapacity, EndReason::Internal]);
         for reason in shared {
             let error = Problem::from_code(reason.code()).unwrap();
             assert_eq!((error.sentence(), error.remedy()), (reason.sentence(), reason.remedy()));

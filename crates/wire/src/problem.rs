@@ -115,8 +115,6 @@ problems! {
     MemoryLow = "memory_low", 503, 4503, "This host has too little memory for another machine.", "Try again later; end sessions that are not needed, or give the host more memory.";
     /// Too little disk for another session.
     DiskLow = "disk_low", 503, 4503, "This host's disk is nearly full.", "Free disk space below the state directory; `anteroom doctor --leaks` lists orphaned files.";
-    /// No image or template to clone from.
-    NoImage = "no_image", 503, 4503, "There is no machine image to start from.", "Run `anteroom image build`.";
     /// The server is stopping.
     ShuttingDown = "shutting_down", 503, 4503, "The server is shutting down.", "Try again in a moment.";
     /// The machine was replaced.
@@ -230,32 +228,43 @@ mod tests {
         }
     }
 
-    /// One row for each problem, sorted by close code, HTTP status and code.
-    fn table() -> String {
+    /// One row for each API error, sorted by close code, HTTP status and code.
+    fn error_table() -> String {
         let mut all = Problem::ALL.to_vec();
         all.sort_by_key(|problem| (problem.close_code(), problem.http_status(), problem.code()));
         let rows = all.into_iter().map(|problem| {
             let (close, http) = (problem.close_code(), problem.http_status());
             format!("| {close} | {http} | `{}` | {} | {} |\n", problem.code(), problem.sentence(), problem.remedy())
         });
-        rows.collect()
+        let titles = "| close code | HTTP | code | meaning | what to do |\n|---|---|---|---|---|\n";
+        titles.to_owned() + &rows.collect::<String>()
     }
 
-    /// `ANTEROOM_WRITE_DOCS=1` rewrites the table in the page.
+    /// One row for each end reason, in the order of the enum.
+    fn end_table() -> String {
+        let rows = EndReason::ALL.iter();
+        let rows = rows.map(|reason| format!("| `{}` | {} | {} |\n", reason.code(), reason.sentence(), reason.remedy()));
+        "| code | meaning | what to do |\n|---|---|---|\n".to_owned() + &rows.collect::<String>()
+    }
+
+    /// The page with this table between the markers of this name.
+    fn with_table(page: &str, name: &str, table: &str) -> String {
+        let (begin, end) = (format!("<!-- {name}: begin -->\n"), format!("<!-- {name}: end -->"));
+        let (head, rest) = page.split_once(&begin).expect("the marker before the table");
+        let (_, tail) = rest.split_once(&end).expect("the marker after the table");
+        format!("{head}{begin}{table}{end}{tail}")
+    }
+
+    /// `ANTEROOM_WRITE_DOCS=1` rewrites the tables in the page.
     #[test]
-    fn docs_close_codes_matches_the_table() {
-        const BEGIN: &str = "<!-- table: begin -->\n";
-        const END: &str = "<!-- table: end -->";
+    fn docs_close_codes_matches_the_tables() {
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/close_codes.md");
         let page = std::fs::read_to_string(path).unwrap();
-        let (head, rest) = page.split_once(BEGIN).expect("the marker before the table");
-        let (_, tail) = rest.split_once(END).expect("the marker after the table");
-        let titles = "| close code | HTTP | code | meaning | what to do |\n|---|---|---|---|---|\n";
-        let wanted = format!("{head}{BEGIN}{titles}{}{END}{tail}", table());
+        let wanted = with_table(&with_table(&page, "API errors", &error_table()), "end reasons", &end_table());
         if std::env::var_os("ANTEROOM_WRITE_DOCS").is_some() {
             std::fs::write(path, &wanted).unwrap();
         }
         let page = std::fs::read_to_string(path).unwrap();
-        assert!(page == wanted, "docs/close_codes.md differs from the table; ANTEROOM_WRITE_DOCS=1 writes it");
+        assert!(page == wanted, "docs/close_codes.md differs from the tables; ANTEROOM_WRITE_DOCS=1 writes them");
     }
 }

@@ -17,6 +17,7 @@
 
 use anteroom_machine::StopReason;
 use anteroom_wire::EndReason;
+use phase::stop_reason;
 
 mod initial_state;
 mod messages;
@@ -27,7 +28,7 @@ mod phase;
 mod tests;
 
 pub use initial_state::{InitialState, initial_state};
-pub use messages::{Command, Entry, Event, PublishedState, RestartRejection};
+pub use messages::{Command, Entry, Event, RestartRejection};
 pub use phase::{AfterDrain, Delivery, Phase};
 
 /// The wait before the third machine, milliseconds; it doubles for each further one. The second is requested at once.
@@ -53,11 +54,11 @@ impl Lifecycle {
             InitialState::Queued => (Phase::Queued, Delivery::None, vec![Command::Enqueue]),
             // Whether its agent has a credential is unknown until it is asked.
             InitialState::Adopted => {
-                (Phase::Preparing, Delivery::Pending, vec![Command::Publish(PublishedState::Preparing)])
+                (Phase::Preparing, Delivery::Pending, vec![Command::PublishProgress])
             }
-            InitialState::Lost => (Phase::Preparing, Delivery::None, vec![Command::Publish(PublishedState::Preparing)]),
+            InitialState::Lost => (Phase::Preparing, Delivery::None, vec![Command::PublishProgress]),
             InitialState::Attached => {
-                (Phase::Attached, Delivery::None, vec![Command::Publish(PublishedState::Attached)])
+                (Phase::Attached, Delivery::None, vec![Command::PublishProgress])
             }
         };
         (Self { phase, generation, restarts_max, delivery, exited: false }, commands)
@@ -109,7 +110,7 @@ impl Lifecycle {
             (Phase::Queued, Event::QueueFull { detail }) => self.fail(EndReason::NoCapacity, detail),
             (Phase::Requesting, Event::RequestRecorded) => vec![Command::StartMachine],
             (Phase::Requesting, Event::MachineStarted) => {
-                self.enter(Phase::Preparing, vec![Command::Publish(PublishedState::Preparing)])
+                self.enter(Phase::Preparing, vec![Command::PublishProgress])
             }
             (Phase::Requesting, Event::StartFailed { reason, detail }) => {
                 let mut commands = self.publish_lost(reason);
@@ -117,7 +118,7 @@ impl Lifecycle {
                 commands
             }
             (Phase::Claiming, Event::Claimed) => {
-                self.enter(Phase::Open { reachable: true }, vec![Command::Publish(PublishedState::Open)])
+                self.enter(Phase::Open { reachable: true }, vec![Command::PublishProgress])
             }
             (Phase::Claiming, Event::ClaimFailed { why }) => {
                 let commands = vec![Command::Record(Entry::ClaimFailed { why }), Command::StopAwaitingDeliveries];
@@ -162,9 +163,9 @@ impl Lifecycle {
     /// is published before it is answered.
     fn publish_lost(&self, reason: EndReason) -> Vec<Command> {
         match (self.has_machine_left(), self.delivery) {
-            (true, _) => vec![Command::Publish(PublishedState::Lost)],
+            (true, _) => vec![Command::PublishMachineLost],
             (false, Delivery::None | Delivery::Pending) => {
-                vec![Command::Publish(PublishedState::NoMachineLeft(reason))]
+                vec![Command::CloseSockets(reason)]
             }
             (false, Delivery::InFlight) => Vec::new(),
         }
@@ -179,7 +180,7 @@ impl Lifecycle {
         if matches!(phase, Phase::DrainingDelivery { then: AfterDrain::Finish(_) } | Phase::Stopping) {
             return Vec::new();
         }
-        let closing = Command::Publish(PublishedState::Closing);
+        let closing = Command::PublishProgress;
         if !self.has_machine() {
             return self.enter(Phase::Finished, vec![closing, Command::Record(Entry::EgressTotals)]);
         }
@@ -265,11 +266,11 @@ impl Lifecycle {
     fn machine_ready(&mut self, phase: Phase) -> Vec<Command> {
         match phase {
             Phase::Preparing => {
-                self.enter(Phase::Claiming, vec![Command::Publish(PublishedState::Claiming), Command::ClaimMachine])
+                self.enter(Phase::Claiming, vec![Command::PublishProgress, Command::ClaimMachine])
             }
             // The same machine with new channels.
             Phase::Open { reachable } => {
-                let mut commands = vec![Command::Publish(PublishedState::Open)];
+                let mut commands = vec![Command::PublishProgress];
                 if !reachable {
                     commands.push(Command::Record(Entry::ChannelReopened));
                 }
@@ -292,13 +293,13 @@ impl Lifecycle {
     }
 
     fn machine_not_ready(&mut self, phase: Phase) -> Vec<Command> {
-        let publish = vec![Command::Publish(PublishedState::Preparing)];
+        let publish = vec![Command::PublishProgress];
         match phase {
             Phase::Preparing | Phase::Replacing => publish,
             // The claim broke with the channel and can be repeated.
             Phase::Claiming => self.enter(Phase::Preparing, publish),
             Phase::Open { reachable: true } => {
-                let commands = vec![Command::Publish(PublishedState::Preparing), Command::Record(Entry::ChannelLost)];
+                let commands = vec![Command::PublishProgress, Command::Record(Entry::ChannelLost)];
                 self.enter(Phase::Open { reachable: false }, commands)
             }
             Phase::Open { reachable: false } => publish,
@@ -432,24 +433,5 @@ impl Lifecycle {
         }
         let doublings = (self.generation - 3).min(DOUBLINGS_MAX);
         self.enter(Phase::BackingOff, vec![Command::BackOff { ms: BACKOFF_MS << doublings }])
-    }
-}
-
-/// The stop reason for the machine of a session that ended with this reason.
-fn stop_reason(end: EndReason) -> StopReason {
-    match end {
-        EndReason::Completed | EndReason::UseCompleted => StopReason::Completed,
-        EndReason::Cancelled => StopReason::Cancelled,
-        EndReason::IdleExpired => StopReason::IdleExpired,
-        EndReason::DeadlineExpired => StopReason::DeadlineExpired,
-        EndReason::MachineFailed
-        | EndReason::ReadyTimeout
-        | EndReason::AgentMismatch
-        | EndReason::ControllerRestarted
-        | EndReason::NoCapacity
-        | EndReason::NoImage
-        | EndReason::ProviderRemoved
-        | EndReason::CredentialDeleted
-        | EndReason::Internal => StopReason::Failed,
     }
 }

@@ -11,7 +11,7 @@ use serde_json::json;
 use sqlx::{AnyConnection, Connection, Executor};
 use std::path::PathBuf;
 
-const MIGRATIONS: [&[&str]; 4] = [
+const MIGRATIONS: [&[&str]; 5] = [
     &[include_str!("../../migrations/0001_tables.sql"), include_str!("../../migrations/0001_triggers.sqlite.sql")],
     &[include_str!("../../migrations/0002_external_machines.sql")],
     &[
@@ -22,6 +22,7 @@ const MIGRATIONS: [&[&str]; 4] = [
         include_str!("../../migrations/0004_carried_by_a_message.sql"),
         include_str!("../../migrations/0004_triggers.sqlite.sql"),
     ],
+    &[include_str!("../../migrations/0005_names.sql"), include_str!("../../migrations/0005_names.sqlite.sql")],
 ];
 
 /// A database of an older version.
@@ -32,6 +33,8 @@ struct Old {
     active: SessionId,
     completed: SessionId,
     failed: SessionId,
+    without_provider: SessionId,
+    without_credential: SessionId,
     credential: CredentialId,
     deleted: CredentialId,
 }
@@ -47,6 +50,8 @@ impl Old {
             active: SessionId::from_parts(NOW, id(2)),
             completed: SessionId::from_parts(NOW, id(3)),
             failed: SessionId::from_parts(NOW, id(8)),
+            without_provider: SessionId::from_parts(NOW, id(9)),
+            without_credential: SessionId::from_parts(NOW, id(10)),
             credential: CredentialId::from_parts(NOW, id(4)),
             deleted: CredentialId::from_parts(NOW, id(5)),
         };
@@ -90,7 +95,8 @@ impl Old {
             ),
         ]
         .into_iter()
-        .chain(self.rows_with_former_names())
+        .chain(if version < 5 { self.rows_with_former_names() } else { self.rows_of_version_5() })
+        .chain(self.rows_with_former_end_reasons())
         {
             sql.execute(sqlx::AssertSqlSafe(text)).await.unwrap();
         }
@@ -120,13 +126,9 @@ impl Old {
 
     /// Rows with names that the migration to version 5 changes.
     fn rows_with_former_names(&self) -> Vec<String> {
-        let Self { owner, active, failed, .. } = self;
+        let Self { active, failed, .. } = self;
         vec![
-            format!(
-                "INSERT INTO sessions (id, caller_id, provider, state, reason_code, epoch, generation, cli_started, created_at_ms, \
-                 last_used_at_ms, deadline_ms, ended_at_ms) \
-                 VALUES ('{failed}', '{owner}', 'codex', 'failed', 'machine_gone', 2, 1, 1, 1, 2, 3, 2)"
-            ),
+            self.failed_session(failed, "machine_gone"),
             format!(
                 "INSERT INTO timeline VALUES ('{failed}', 1, 1, 'machine_gone', 'It ended.', \
                  '{{\"why\":{{\"cause\":\"stopped\",\"why\":{{\"reason\":\"unowned\"}}}}}}')"
@@ -153,6 +155,58 @@ impl Old {
                 NOW + 1
             ),
         ]
+    }
+
+    /// The same rows as version 5 writes them.
+    fn rows_of_version_5(&self) -> Vec<String> {
+        let Self { active, failed, .. } = self;
+        let entry = |number: u8, kind: &str, data: serde_json::Value| {
+            format!("INSERT INTO timeline VALUES ('{failed}', {number}, {number}, '{kind}', 'It happened.', '{data}')")
+        };
+        let login_token = |text: &[u8], kind: &str, column: &str, value: &str| {
+            let hash = Sha256Hex::of(text);
+            format!(
+                "INSERT INTO login_tokens (hash, kind, {column}, expires_at_ms) VALUES ('{}', '{kind}', '{value}', {})",
+                hash.as_str(),
+                NOW + 1
+            )
+        };
+        vec![
+            self.failed_session(failed, "machine_failed"),
+            entry(1, "machine_exited", json!({ "why": { "cause": "stopped", "reason": { "kind": "orphaned" } } })),
+            entry(2, "viewer_rejected", json!({ "reason": "machine_failed", "detail": null })),
+            entry(3, "credential_checked", json!({ "signed_in": true })),
+            entry(4, "viewer_disconnected", json!({ "socket": "terminal" })),
+            entry(5, "terminal_disconnected", json!(null)),
+            login_token(b"operator's", "operator", "name", "Ada"),
+            login_token(b"viewer's", "viewer", "session_id", active.as_str()),
+        ]
+    }
+
+    /// Sessions that ended for a reason whose code the migration to version 6 changes, and a rejected delivery, whose code stays.
+    fn rows_with_former_end_reasons(&self) -> Vec<String> {
+        let Self { without_provider, without_credential, .. } = self;
+        let entry = |session: &SessionId, number: u8, kind: &str, reason: &str| {
+            let data = json!({ "reason": reason });
+            format!("INSERT INTO timeline VALUES ('{session}', {number}, {number}, '{kind}', 'It happened.', '{data}')")
+        };
+        vec![
+            self.failed_session(without_provider, "provider_unavailable"),
+            entry(without_provider, 1, "failed", "provider_unavailable"),
+            entry(without_provider, 2, "ticket_rejected", "provider_unavailable"),
+            self.failed_session(without_credential, "unknown_credential"),
+            entry(without_credential, 1, "failed", "unknown_credential"),
+            entry(without_credential, 2, "delivery_rejected", "unknown_credential"),
+        ]
+    }
+
+    fn failed_session(&self, session: &SessionId, reason_code: &str) -> String {
+        let owner = &self.owner;
+        format!(
+            "INSERT INTO sessions (id, caller_id, provider, state, reason_code, epoch, generation, cli_started, created_at_ms, \
+             last_used_at_ms, deadline_ms, ended_at_ms) \
+             VALUES ('{session}', '{owner}', 'codex', 'failed', '{reason_code}', 2, 1, 1, 1, 2, 3, 2)"
+        )
     }
 
     fn path(&self) -> PathBuf {
@@ -211,6 +265,14 @@ async fn assert_renamed(old: &Old, store: &Store) {
             ("terminal_disconnected", json!(null)),
         ]
     );
+    for (id, reason, codes) in [
+        (&old.without_provider, EndReason::ProviderRemoved, ["provider_removed", "provider_removed"]),
+        (&old.without_credential, EndReason::CredentialDeleted, ["credential_deleted", "unknown_credential"]),
+    ] {
+        assert_eq!(store.session(id).await.unwrap().unwrap().end().unwrap().reason.kind, reason);
+        let entries = store.timeline(id, 0, 10).await.unwrap();
+        assert_eq!(entries.iter().map(|entry| entry.data["reason"].as_str().unwrap()).collect::<Vec<_>>(), codes);
+    }
     let operator = store.redeem_login_token(&Sha256Hex::of(b"operator's"), NOW).await.unwrap();
     assert_eq!(operator, Some(LoginScope::Operator { name: "Ada".to_owned() }));
     let viewer = store.redeem_login_token(&Sha256Hex::of(b"viewer's"), NOW).await.unwrap();

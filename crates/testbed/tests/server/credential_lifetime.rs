@@ -218,7 +218,7 @@ async fn credential_deleted_during_its_renewal_stays_deleted() {
     let answer = again.deliver(&again.delivery(&token("two"))).await;
     assert_eq!(status_and_code(&answer), (404, "unknown_credential".into()));
     let view = api.wait_status(&again.session, Status::Failed).await.unwrap();
-    assert_eq!(view.reason.unwrap().code, "unknown_credential");
+    assert_eq!(view.reason.unwrap().code, "credential_deleted");
     assert_eq!(status_and_code(&get_credential(&api, &meta.id).await), (404, "unknown_credential".into()));
     server.finish().await.unwrap();
 }

@@ -1,6 +1,6 @@
 //! Ends of machines, sessions and servers, in different orders.
 
-use crate::{Flags, viewers::wait_close};
+use crate::{Flags, fake_agent::FakeAgent, viewers::wait_close};
 use anteroom_testbed::{TestConfig, TestServer};
 use anteroom_wire::{TimelineKind, api::Status};
 
@@ -44,6 +44,47 @@ async fn killed_machine_without_restarts_left_fails_the_session_with_machine_fai
     let rejected =
         api.post(&format!("/api/auth/session/{id}/ticket"), serde_json::json!({"purpose": "desktop"})).await.unwrap();
     assert_eq!((rejected.status, rejected.problem().unwrap().code.as_str()), (410, "machine_failed"));
+    server.finish().await.unwrap();
+}
+
+/// A page does not reconnect after 4410: the session has ended, whatever the reason.
+#[tokio::test]
+async fn viewer_of_a_renewal_whose_credential_was_deleted_is_closed_with_4410() {
+    let (_flags, server) = start_idle("").await;
+    let api = server.backend().unwrap();
+    let first = FakeAgent::start(&server).await;
+    assert_eq!(first.deliver(&first.delivery("{\"token\": \"one\"}")).await.status, 200);
+    let credential = api.wait_status(&first.session, Status::Completed).await.unwrap().credential.unwrap().id;
+    let again = FakeAgent::start_renewing(&server, &credential).await;
+    let mut viewer = api.desktop(&again.session).await.unwrap();
+    viewer.whole_frame().await.unwrap();
+    let deleted = api.call(reqwest::Method::DELETE, &format!("/api/credentials/{credential}"), None).await.unwrap();
+    assert_eq!(deleted.status, 204);
+    assert_eq!(again.deliver(&again.delivery("{\"token\": \"two\"}")).await.status, 404);
+    let (code, reason) = wait_close(&mut viewer.into_inner()).await;
+    assert_eq!((code, reason.split(':').next()), (4410, Some("credential_deleted")), "{reason}");
+    server.finish().await.unwrap();
+}
+
+#[tokio::test]
+async fn session_whose_provider_was_removed_rejects_viewers_and_tickets_as_ended() {
+    let (_flags, mut server) = start_idle("").await;
+    let api = server.backend().unwrap();
+    let id = api.start("scripted").await.unwrap().session.id;
+    api.desktop(&id).await.unwrap().whole_frame().await.unwrap();
+    let offered = format!("binary, ticket.{}", api.ticket(&id, "desktop").await.unwrap().ticket);
+    server.stop_server().await.unwrap();
+    std::fs::remove_file(server.path().join("providers/scripted.toml")).unwrap();
+    server.start_server().await.unwrap();
+    let api = server.backend().unwrap();
+    let view = api.wait_status(&id, Status::Failed).await.unwrap();
+    assert_eq!(view.reason.unwrap().code, "provider_removed");
+    let socket = format!("/api/auth/session/{id}/novnc/websock");
+    let (code, reason) = wait_close(&mut api.open_websocket(&socket, &offered, true).await.unwrap()).await;
+    assert_eq!((code, reason.split(':').next()), (4410, Some("provider_removed")), "{reason}");
+    let rejected =
+        api.post(&format!("/api/auth/session/{id}/ticket"), serde_json::json!({"purpose": "desktop"})).await.unwrap();
+    assert_eq!((rejected.status, rejected.problem().unwrap().code.as_str()), (410, "provider_removed"));
     server.finish().await.unwrap();
 }
 

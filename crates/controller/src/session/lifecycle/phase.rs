@@ -104,6 +104,28 @@ impl Phase {
         }
     }
 
+    /// Whether the end of the session or of the server was received: another one changes nothing.
+    pub(in crate::session) fn has_received_end(&self) -> bool {
+        match self {
+            Self::DrainingDelivery { then: AfterDrain::Finish(_) }
+            | Self::Stopping
+            | Self::Finished
+            | Self::Detached => true,
+            Self::Queued
+            | Self::Requesting
+            | Self::Preparing
+            | Self::Claiming
+            | Self::Open { .. }
+            | Self::DrainingDelivery { then: AfterDrain::Replace(_) | AfterDrain::MachineLost { .. } }
+            | Self::Replacing
+            | Self::CleaningUp { .. }
+            | Self::RecordingReplacement
+            | Self::BackingOff
+            | Self::Attached
+            | Self::Ending { .. } => false,
+        }
+    }
+
     /// Whether the session is active as far as the supervisor knows, and its end is not being written.
     pub(super) fn is_active(&self) -> bool {
         match self {
@@ -124,5 +146,24 @@ impl Phase {
             | Self::Finished
             | Self::Detached => false,
         }
+    }
+}
+
+/// The stop reason for the machine of a session that ended with this reason.
+pub(super) fn stop_reason(end: EndReason) -> StopReason {
+    match end {
+        EndReason::Completed | EndReason::UseCompleted => StopReason::Completed,
+        EndReason::Cancelled => StopReason::Cancelled,
+        EndReason::IdleExpired => StopReason::IdleExpired,
+        EndReason::DeadlineExpired => StopReason::DeadlineExpired,
+        EndReason::MachineFailed
+        | EndReason::ReadyTimeout
+        | EndReason::AgentMismatch
+        | EndReason::ControllerRestarted
+        | EndReason::NoCapacity
+        | EndReason::NoImage
+        | EndReason::ProviderRemoved
+        | EndReason::CredentialDeleted
+        | EndReason::Internal => StopReason::Failed,
     }
 }

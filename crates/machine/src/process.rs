@@ -32,7 +32,7 @@ fn stat(pid: u32) -> Option<Stat> {
 
 impl ProcessId {
     /// The process that has the id `pid` now.
-    pub fn of(pid: u32) -> Option<Self> {
+    pub fn from_pid(pid: u32) -> Option<Self> {
         stat(pid).map(|stat| Self { pid, start_ticks: stat.start_ticks })
     }
 
@@ -50,7 +50,7 @@ impl ProcessId {
         format!("pid {} ({}{seen})", self.pid, name.trim())
     }
 
-    /// OomKillCounter it, if it is still the same process.
+    /// Kills it, if it is still the same process.
     pub fn kill(self) {
         if self.is_alive()
             && let Some(pid) = Pid::from_raw(i32::try_from(self.pid).unwrap_or(0))
@@ -115,26 +115,26 @@ fn children(pid: u32) -> Vec<u32> {
 }
 
 /// The number of processes that the kernel has killed for lack of memory since boot; `None` if the kernel does not count.
-pub(crate) fn oom_kills() -> Option<u64> {
+pub(crate) fn oom_kill_count() -> Option<u64> {
     let text = fs::read_to_string("/proc/vmstat").ok()?;
     text.lines().find_map(|line| line.strip_prefix("oom_kill ")?.trim().parse().ok())
 }
 
 /// The memory of a machine's process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Memory {
+pub struct MemoryUsage {
     /// Proportional set size: shared pages are divided among their users.
     pub pss_bytes: u64,
     /// Pages that no other process shares: what is freed when the machine exits.
     pub private_bytes: u64,
 }
 
-impl Memory {
+impl MemoryUsage {
     /// Reads `/proc/PID/smaps_rollup`.
     ///
     /// # Errors
     /// The process does not exist or may not be inspected.
-    pub fn of(pid: u32) -> io::Result<Self> {
+    pub fn read(pid: u32) -> io::Result<Self> {
         let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup"))?;
         let bytes = |name: &str| {
             text.lines()
@@ -152,7 +152,7 @@ mod tests {
 
     #[test]
     fn another_start_time_is_another_process() {
-        let this = ProcessId::of(std::process::id()).unwrap();
+        let this = ProcessId::from_pid(std::process::id()).unwrap();
         assert!(this.is_alive());
         assert!(!ProcessId { start_ticks: this.start_ticks + 1, ..this }.is_alive());
     }
@@ -180,8 +180,8 @@ mod tests {
 
     #[test]
     fn memory_of_this_process_is_not_zero() {
-        let memory = Memory::of(std::process::id()).unwrap();
+        let memory = MemoryUsage::read(std::process::id()).unwrap();
         assert!(memory.pss_bytes > 0 && memory.private_bytes > 0);
-        assert!(Memory::of(u32::MAX).is_err());
+        assert!(MemoryUsage::read(u32::MAX).is_err());
     }
 }

@@ -7,8 +7,8 @@
 //!             └─ Leaks: when the server is finished, no process, socket or run directory may be left
 //! ```
 //!
-//! Fakes keep state and behave like the real thing; they are not lists of expected calls. [`QemuServer`] is the same with QEMU
-//! machines.
+//! Fakes keep state and behave like the real thing; they are not lists of expected calls. `TestServer<Qemu>` runs `anteroom serve`
+//! with QEMU machines.
 
 pub mod claude_issuer;
 mod code_flow;
@@ -26,14 +26,13 @@ pub mod native_cli;
 mod pause_points;
 pub mod plain_process;
 pub mod processes;
-pub mod qemu_server;
 pub mod script;
 mod scripted_tool;
 pub mod serve;
 mod server_dir;
 pub mod stats;
 pub mod test_ca;
-mod test_server;
+pub mod test_server;
 
 pub use claude_issuer::ClaudeIssuer;
 pub use code_flow::ConsentPage;
@@ -46,11 +45,12 @@ pub use leaks::Leaks;
 pub use machine_processes::MachineProcesses;
 pub use native_cli::NativeCli;
 pub use pause_points::PausePoint;
-pub use plain_process::PlainProcess;
-pub use qemu_server::QemuServer;
 pub use script::{Script, Step};
 pub use scripted_tool::ScriptedTool;
 pub use server_dir::ServerDir;
 pub use stats::DurationStats;
 pub use test_ca::TestCa;
-pub use test_server::{ApiClient, ApiResponse, ServerProcess, TestConfig, TestServer, WAIT_MAX};
+pub use test_server::{
+    ApiClient, ApiResponse, Launch, MachineBackend, PlainProcess, QEMU_WAIT_MAX, Qemu, TestConfig, TestServer, Tokens,
+    WAIT_MAX,
+};

@@ -60,9 +60,9 @@ pub async fn measure(
     };
     let frames = try_join_all(before.iter().map(async |(id, name)| {
         let mut viewer = api.desktop(id).await?;
-        viewer.whole_frame().await?;
+        viewer.request_full_frame().await?;
         let took = began.elapsed();
-        ensure!(viewer.name() == name, "{id}: {} instead of {name}", viewer.name());
+        ensure!(viewer.desktop_name() == name, "{id}: {} instead of {name}", viewer.desktop_name());
         Ok(took)
     }));
     let (adopted, frames) = tokio::join!(timeout(limit, adopted), timeout(limit, frames));
@@ -86,7 +86,7 @@ pub async fn start_sessions(
         let opened = join_all((0..some).map(async |_| {
             let id = api.start(provider).await?.session.id;
             api.wait_status(&id, Status::VmStarted).await?;
-            let name = api.desktop(&id).await?.name().to_owned();
+            let name = api.desktop(&id).await?.desktop_name().to_owned();
             anyhow::Ok((id, name))
         }));
         for opened in opened.await {

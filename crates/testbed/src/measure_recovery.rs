@@ -93,7 +93,7 @@ pub async fn kill_and_measure(
         4410 => None,
         _ => {
             let mut viewer = api.desktop(id).await?;
-            viewer.whole_frame().await?;
+            viewer.request_full_frame().await?;
             Some(began.elapsed())
         }
     };

@@ -7,7 +7,7 @@
 //!              └─ executes the agent: the machine's process is the agent
 //! ```
 
-use anteroom_machine::{Qmp, Spec, SpecError, SpecSource};
+use anteroom_machine::{QmpMode, ProcessSpec, SpecError, SpecSource};
 use anteroom_wire::MachineId;
 use serde::{Deserialize, Serialize};
 use std::{
@@ -97,7 +97,7 @@ pub struct PlainMachineConfig {
 
 /// Specifies machines that are plain processes.
 #[derive(Debug, Clone)]
-pub struct PlainProcess {
+pub struct PlainProcessSpecs {
     /// The program `anteroom-testbed`.
     pub testbed: PathBuf,
     /// The agent's program.
@@ -112,7 +112,7 @@ pub struct PlainProcess {
     pub faults: Faults,
 }
 
-impl PlainProcess {
+impl PlainProcessSpecs {
     /// Machines that run the programs in the running program's directory.
     ///
     /// # Errors
@@ -129,12 +129,12 @@ impl PlainProcess {
     }
 }
 
-impl SpecSource for PlainProcess {
+impl SpecSource for PlainProcessSpecs {
     fn image_hash(&self) -> &str {
         &self.image_hash
     }
 
-    fn spec(&self, machine: &MachineId) -> Result<Spec, SpecError> {
+    fn build_spec(&self, machine: &MachineId) -> Result<ProcessSpec, SpecError> {
         let plain = PlainMachineConfig {
             agent: self.agent.clone(),
             desktop: format!("desktop of {machine}"),
@@ -147,12 +147,12 @@ impl SpecSource for PlainProcess {
         };
         let config = serde_json::to_string(&plain).map_err(|error| SpecError::Value(error.to_string()))?;
         let program = self.testbed.to_str().ok_or_else(|| SpecError::Path(self.testbed.clone()))?;
-        Ok(Spec {
+        Ok(ProcessSpec {
             program: if self.faults.no_program { "/no/such/program".to_owned() } else { program.to_owned() },
             args: vec!["machine".to_owned(), config],
             env: BTreeMap::new(),
             fds: Vec::new(),
-            qmp: Qmp::Unused,
+            qmp_mode: QmpMode::Unused,
         })
     }
 }

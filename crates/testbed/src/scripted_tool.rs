@@ -1,6 +1,6 @@
 //! A provider whose tool follows a script.
 
-use crate::Script;
+use crate::{Script, Step};
 use serde_json::{Value, json};
 use std::{
     collections::BTreeMap,
@@ -37,6 +37,12 @@ impl ScriptedTool {
             "policy": "store",
         });
         Self { id: id.to_owned(), script, status: None, methods: BTreeMap::new(), descriptor }
+    }
+
+    /// A provider `id` whose tool waits until the machine ends.
+    pub fn idle(id: &str) -> Self {
+        let wait = Step::WaitFor { path: "never".into(), ms_max: 3_600_000 };
+        Self::new(id, Script::new([Step::print_line("Nothing to do"), wait]))
     }
 
     /// Adds a status command that follows `status`; its output must match the pattern `matches`.

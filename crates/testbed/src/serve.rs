@@ -10,7 +10,7 @@ pub mod crash_point;
 pub mod read_only_database;
 pub mod wall_clock;
 
-use crate::{PlainProcess, plain_process::Faults};
+use crate::plain_process::{Faults, PlainProcessSpecs};
 use anteroom_controller::{clock, config::Config, image::ImageFacts, limits::ServerLimits, random};
 use anteroom_server::{MachineEnvironment, Server, StateDir};
 use anteroom_store::{NewCaller, Role, Sha256Hex};
@@ -60,10 +60,10 @@ pub async fn run(launch: LaunchConfig) -> anyhow::Result<()> {
     let config = Config::read(&launch.config)?;
     let state = StateDir::lock(&config.state_dir)?;
     anteroom_controller::log::start_server(&config).map_err(anyhow::Error::msg)?;
-    let spec_source = PlainProcess {
+    let spec_source = PlainProcessSpecs {
         tool_versions: launch.tool_versions.clone(),
         faults: launch.faults,
-        ..PlainProcess::with_built_programs()?
+        ..PlainProcessSpecs::with_built_programs()?
     };
     let environment = MachineEnvironment {
         image: ImageFacts {
@@ -78,7 +78,7 @@ pub async fn run(launch: LaunchConfig) -> anyhow::Result<()> {
         write_observer: Some(Arc::new(crash_point::CrashInjector::new(&server_dir)?)),
     };
     let mut terminate = signal(SignalKind::terminate())?;
-    let server = anteroom_server::start(config, launch.limits, &state, environment, launch.demo).await?;
+    let server = anteroom_server::start_server(config, launch.limits, &state, environment, launch.demo).await?;
     for (role, tokens) in [(Role::Operator, launch.operators), (Role::Backend, launch.backends)] {
         for token in tokens {
             ensure_caller(&server, role.clone(), &token).await.context("a caller")?;

@@ -1,19 +1,23 @@
-//! The directory of one test's server: its configuration, state directory and log. [`TestServer`](crate::TestServer) and
-//! [`QemuServer`](crate::QemuServer) share it.
+//! The directory of one test's server: its configuration, state directory and log, and the commands that use them.
 
-use crate::{Leaks, eventually};
+use crate::{Leaks, MachineProcesses, plain_process::built_program};
+use anteroom_machine::Receipt;
 use anteroom_wire::MachineId;
-use anyhow::Context;
+use anyhow::{Context, bail, ensure};
 use std::{
     fs::{self, File},
     io,
     path::{Path, PathBuf},
+    process::Stdio,
     time::Duration,
 };
 use tempfile::TempDir;
+use tokio::{process::Command, time::timeout};
 
 /// Lines of the log that an error contains.
 const LOG_TAIL_LINES: usize = 40;
+/// How long a command may take: a sign-in in an emulated machine on a busy host.
+const COMMAND_MAX: Duration = Duration::from_secs(240);
 
 /// A temporary directory with everything that belongs to one server. It is removed when dropped.
 #[derive(Debug)]
@@ -46,19 +50,48 @@ impl ServerDir {
         entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
     }
 
+    /// The only machine that has a run directory, and its processes.
+    ///
+    /// # Errors
+    /// There is none, or more than one, or its processes are not running.
+    pub fn only_machine(&self) -> anyhow::Result<(MachineId, MachineProcesses)> {
+        let machines = self.machines();
+        let [machine] = &machines[..] else { bail!("not one machine: {machines:?}") };
+        Ok((machine.clone(), MachineProcesses::from_run_dir(&self.run_dir(machine))?))
+    }
+
     /// A machine's run directory.
     pub fn run_dir(&self, machine: &MachineId) -> PathBuf {
         self.state_dir().join("run").join(machine.as_str())
     }
 
-    /// Waits until no machine has a run directory.
+    /// The receipt that a machine's keeper wrote when the machine ended.
     ///
     /// # Errors
-    /// Machines are left after `limit`.
-    pub(crate) async fn wait_no_machines(&self, limit: Duration) -> anyhow::Result<()> {
-        let removed =
-            eventually("every machine is removed", limit, async || Ok(self.machines().is_empty().then_some(())));
-        removed.await.with_context(|| format!("machines are left: {:?}", self.machines()))
+    /// There is no receipt, or it cannot be read.
+    pub fn receipt(&self, machine: &MachineId) -> anyhow::Result<Receipt> {
+        Receipt::read(&self.state_dir().join("receipts"), machine)?.context("there is no receipt")
+    }
+
+    /// A command that runs `anteroom` with this server's configuration.
+    ///
+    /// # Errors
+    /// It is not built.
+    pub fn anteroom_command(&self) -> anyhow::Result<Command> {
+        let mut command = Command::new(built_program("anteroom")?);
+        command.arg("--config").arg(self.config_file()).kill_on_drop(true);
+        Ok(command)
+    }
+
+    /// Runs `anteroom ARGS` with this server's configuration and returns its standard output.
+    ///
+    /// # Errors
+    /// It fails; the text contains its standard error.
+    pub async fn run_anteroom(&self, args: &[&str]) -> anyhow::Result<String> {
+        let output = timeout(COMMAND_MAX, self.anteroom_command()?.args(args).stdin(Stdio::null()).output()).await??;
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success(), "anteroom {args:?}: {}\n{stderr}", output.status);
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     }
 
     /// Opens the log for appending.

@@ -49,6 +49,13 @@ impl fmt::Display for DurationStats {
     }
 }
 
+/// The arguments of a program that measures: whether the machines are QEMU machines, and their number.
+pub fn measurement_arguments() -> (bool, Option<usize>) {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let qemu = args.iter().any(|argument| argument == "qemu");
+    (qemu, args.iter().find_map(|argument| argument.parse().ok()))
+}
+
 /// The host in one line: number and name of its processors, memory, kernel, load average.
 pub fn host_summary() -> String {
     let read = |path: &str| fs::read_to_string(path).unwrap_or_default();

@@ -1,66 +1,89 @@
-//! A server with plain-process machines, for one test.
+//! A server for one test: a server process with a temporary directory and tokens, whose machines are plain processes or QEMU
+//! machines ([`MachineBackend`]).
 //!
-//! [`TestServer::start`] starts a server process with a temporary directory and tokens. [`TestServer::finish`] cancels all
-//! sessions, stops the server and fails when a process, run directory or socket is left. Dropping a server that is not
-//! finished kills it, and panics unless the test panics already.
+//! [`TestServer::start`] starts it. [`TestServer::finish`] cancels all sessions, stops the server and fails when a process, run
+//! directory or socket is left. Dropping a server that is not finished kills it, and panics unless the test panics already.
 
 mod api_client;
+mod plain_process;
+pub mod qemu;
 mod server_process;
 
 pub use api_client::{ApiClient, ApiResponse};
-pub use server_process::ServerProcess;
+pub use plain_process::PlainProcess;
+pub use qemu::{QEMU_WAIT_MAX, Qemu};
+pub use server_process::Launch;
 
-use crate::{
-    ScriptedTool, ServerDir,
-    fake_rfb_server::Behaviour,
-    plain_process::{Faults, RFB_SOCKET},
-    serve::LaunchConfig,
-};
-use anteroom_controller::limits::ServerLimits;
-use anteroom_wire::{MachineId, Secret, time::millis};
+use crate::{ServerDir, eventually};
+use anteroom_wire::Secret;
 use anyhow::{Context, ensure};
+use server_process::ServerProcess;
 use std::{
     collections::BTreeMap,
-    fs,
+    fmt, fs,
     net::SocketAddr,
     ops::Deref,
     path::{Path, PathBuf},
     time::Duration,
 };
-use tokio::{io::AsyncReadExt, net::UnixStream, time::timeout};
 
 /// The longest wait for anything, on a busy host.
 pub const WAIT_MAX: Duration = Duration::from_secs(60);
-/// The longest wait for the last processes to end after the server has stopped.
-const EXIT_WAIT_MAX: Duration = Duration::from_secs(10);
+
+/// How the machines of a test server run, and which program is the server.
+pub trait MachineBackend: fmt::Debug + Send + Sync + Sized {
+    /// The longest wait for anything, on a busy host.
+    const WAIT_MAX: Duration;
+    /// The longest wait for the last processes to end after the server has stopped.
+    const EXIT_WAIT_MAX: Duration;
+
+    /// Where the server's directory is created.
+    fn parent_dir(&self) -> PathBuf {
+        std::env::temp_dir()
+    }
+
+    /// Adds the settings of these machines to those of the test, and creates the files that they name.
+    ///
+    /// # Errors
+    /// A file cannot be created, a program is not built, or there is no image.
+    fn prepare(&mut self, dir: &ServerDir, settings: &mut toml::Table) -> anyhow::Result<()>;
+
+    /// Creates the tokens. The server's configuration file exists.
+    fn create_tokens(&self, dir: &ServerDir) -> impl Future<Output = anyhow::Result<Tokens>> + Send;
+
+    /// The command that runs the server.
+    ///
+    /// # Errors
+    /// A program is not built.
+    fn launch(server: &TestServer<Self>) -> anyhow::Result<Launch>;
+}
+
+/// The tokens of a test server.
+#[derive(Debug)]
+pub struct Tokens {
+    /// An operator's.
+    pub operator: Secret,
+    /// Backends'.
+    pub backends: Vec<Secret>,
+}
 
 /// The configuration of a test server.
-#[derive(Debug, Clone, Default)]
-pub struct TestConfig {
-    /// Providers whose tools follow scripts.
-    pub tools: Vec<ScriptedTool>,
-    /// The server's settings as TOML. They override the defaults of a test server. The table `[limits]` is not written to the
-    /// configuration file: it has [`ServerLimits`], which the server of the tests gets with its launch configuration.
+#[derive(Debug, Clone)]
+pub struct TestConfig<M = PlainProcess> {
+    /// How the machines run.
+    pub machines: M,
+    /// The server's settings as TOML. They override the defaults of a test server.
     pub settings: String,
     /// `name:port` → the address that the egress gate connects to.
     pub host_overrides: BTreeMap<String, SocketAddr>,
-    /// More tools that the machines have, by the names that providers' descriptors use.
-    pub clis: Vec<String>,
     /// Whether the demo's identity provider runs.
     pub demo: bool,
-    /// Faults of the machines.
-    pub faults: Faults,
-    /// How long a machine may take to become ready, milliseconds; default: [`WAIT_MAX`].
-    pub ready_ms_max: Option<u64>,
-    /// Whether the server's directory lies in `/dev/shm`, where the host has it: a disk's file system is too slow for the
-    /// directories and sockets of thousands of machines.
-    pub in_memory: bool,
 }
 
-impl TestConfig {
-    /// A server with this one tool.
-    pub fn with_tool(tool: ScriptedTool) -> Self {
-        Self { tools: vec![tool], ..Self::default() }
+impl<M> TestConfig<M> {
+    /// A server with these machines.
+    pub fn new(machines: M) -> Self {
+        Self { machines, settings: String::new(), host_overrides: BTreeMap::new(), demo: false }
     }
 
     /// Appends settings, as TOML.
@@ -78,65 +101,47 @@ impl TestConfig {
     }
 }
 
-/// A running server with plain-process machines.
+/// A running server.
 #[derive(Debug)]
-pub struct TestServer {
+pub struct TestServer<M: MachineBackend = PlainProcess> {
     dir: ServerDir,
-    launch: LaunchConfig,
-    /// The server's program.
-    program: PathBuf,
+    config: TestConfig<M>,
+    tokens: Tokens,
     process: Option<ServerProcess>,
-    operator: Secret,
-    backends: [Secret; 2],
+    /// The address of the first server process.
+    first_address: Option<SocketAddr>,
     finished: bool,
 }
 
-impl TestServer {
+impl<M: MachineBackend> TestServer<M> {
     /// Starts the server and waits until it accepts requests.
     ///
     /// # Errors
-    /// A program is not built, or the server does not start; the text contains the end of its log.
-    pub async fn start(config: TestConfig) -> anyhow::Result<Self> {
-        let memory = Path::new("/dev/shm");
-        let parent = if config.in_memory && memory.is_dir() { memory.to_owned() } else { std::env::temp_dir() };
-        let dir = ServerDir::create_in(&parent)?;
-        let [providers, scripts] = ["providers", "scripts"].map(|name| dir.path().join(name));
-        fs::create_dir(&providers)?;
-        fs::create_dir(&scripts)?;
-        let testbed = crate::plain_process::built_program("anteroom-testbed")?;
-        let mut clis: BTreeMap<_, _> = config.clis.iter().map(|name| (name.clone(), "1.0".to_owned())).collect();
-        for tool in &config.tools {
-            tool.save(&providers, &scripts, &testbed)?;
-            clis.insert(tool.id().to_owned(), "1.0".to_owned());
-        }
-        let (settings, limits) = settings(dir.path(), &config)?;
-        fs::write(dir.config_file(), settings)?;
-        let [operator, first, second] = [random_token("op")?, random_token("be")?, random_token("be")?];
-        let launch = LaunchConfig {
-            config: dir.config_file(),
-            limits,
-            tool_versions: clis,
-            operators: vec![operator.clone()],
-            backends: vec![first.clone(), second.clone()],
-            demo: config.demo,
-            ready_ms_max: config.ready_ms_max.unwrap_or(millis(WAIT_MAX)),
-            faults: config.faults,
-        };
-        let backends = [first, second];
-        let mut server = Self { dir, launch, program: testbed, process: None, operator, backends, finished: false };
+    /// A program is not built, there is no image, or the server does not start; the text contains the end of its log.
+    pub async fn start(mut config: TestConfig<M>) -> anyhow::Result<Self> {
+        let dir = ServerDir::create_in(&config.machines.parent_dir())?;
+        let mut settings = settings(&dir, &config)?;
+        config.machines.prepare(&dir, &mut settings)?;
+        fs::write(dir.config_file(), toml::to_string(&settings)?)?;
+        let tokens = config.machines.create_tokens(&dir).await?;
+        let mut server = Self { dir, config, tokens, process: None, first_address: None, finished: false };
         if let Err(error) = server.start_server().await {
             server.finished = true;
+            server.leaks().kill_all();
             return Err(error);
         }
         Ok(server)
     }
 
-    /// Starts the server process again, after [`Self::stop_server`] or [`Self::kill_server`]. It listens on another port.
+    /// Starts the server process again, after [`Self::stop_server`] or [`Self::kill_server`]. With QEMU machines it listens on the
+    /// same address, so that an open page reaches it; else on another port.
     ///
     /// # Errors
     /// It does not start.
     pub async fn start_server(&mut self) -> anyhow::Result<()> {
-        self.process = Some(ServerProcess::start(&self.program, &self.launch, &self.dir).await?);
+        let process = ServerProcess::start(M::launch(self)?, &self.dir, M::WAIT_MAX).await?;
+        self.first_address.get_or_insert(process.address());
+        self.process = Some(process);
         Ok(())
     }
 
@@ -146,7 +151,7 @@ impl TestServer {
     /// It does not exit in time, or exits with an error.
     pub async fn stop_server(&mut self) -> anyhow::Result<()> {
         match self.process.take() {
-            Some(process) => process.stop(WAIT_MAX).await,
+            Some(process) => process.stop(M::WAIT_MAX).await,
             None => Ok(()),
         }
     }
@@ -182,28 +187,16 @@ impl TestServer {
         self.process()?.pid().context("the server has exited")
     }
 
+    fn client(&self, token: Option<&Secret>) -> anyhow::Result<ApiClient> {
+        ApiClient::new(self.address()?, token.cloned(), M::WAIT_MAX)
+    }
+
     /// An API client with an operator's token.
     ///
     /// # Errors
     /// The server is not running.
     pub fn operator(&self) -> anyhow::Result<ApiClient> {
-        ApiClient::new(self.address()?, Some(self.operator.clone()))
-    }
-
-    /// An API client with a backend's token.
-    ///
-    /// # Errors
-    /// The server is not running.
-    pub fn backend(&self) -> anyhow::Result<ApiClient> {
-        ApiClient::new(self.address()?, Some(self.backends[0].clone()))
-    }
-
-    /// An API client with the token of a second backend, which owns none of the first one's sessions.
-    ///
-    /// # Errors
-    /// The server is not running.
-    pub fn other_backend(&self) -> anyhow::Result<ApiClient> {
-        ApiClient::new(self.address()?, Some(self.backends[1].clone()))
+        self.client(Some(&self.tokens.operator))
     }
 
     /// An API client without a token.
@@ -211,48 +204,22 @@ impl TestServer {
     /// # Errors
     /// The server is not running.
     pub fn anonymous(&self) -> anyhow::Result<ApiClient> {
-        ApiClient::new(self.address()?, None)
+        self.client(None)
     }
 
-    /// A machine's home directory, which exists as long as the machine's run directory.
-    pub fn home(&self, machine: &MachineId) -> PathBuf {
-        self.run_dir(machine).join("home")
+    /// The operator's token, for programs that call the API themselves.
+    pub fn operator_token(&self) -> &Secret {
+        &self.tokens.operator
     }
 
-    /// Sets the behaviour of a machine's desktop. For [`Behaviour::Closed`] it waits until the desktop's socket closes
-    /// connections.
+    /// Waits until no machine has a run directory.
     ///
     /// # Errors
-    /// The machine has no run directory, or its desktop does not close in time.
-    pub async fn set_desktop_behaviour(&self, machine: &MachineId, behaviour: Behaviour) -> anyhow::Result<()> {
-        let socket = self.run_dir(machine).join(RFB_SOCKET);
-        crate::fake_rfb_server::write_behaviour(&socket, behaviour)?;
-        let closed = async {
-            while UnixStream::connect(&socket).await?.read(&mut [0]).await? > 0 {}
-            std::io::Result::Ok(())
-        };
-        match behaviour {
-            Behaviour::Closed => Ok(timeout(WAIT_MAX, closed).await.context("the desktop does not close")??),
-            Behaviour::Normal | Behaviour::Slow | Behaviour::Flood | Behaviour::Silent => Ok(()),
-        }
-    }
-
-    /// Replaces the server's program. It is used from the next start; the agent and the keeper are taken from the same
-    /// directory.
-    pub fn set_program(&mut self, program: PathBuf) {
-        self.program = program;
-    }
-
-    /// Kills a machine's process (not its keeper), as the kernel's OOM killer does.
-    ///
-    /// # Errors
-    /// There is no such process.
-    pub fn kill_machine(&self, machine: &MachineId) -> anyhow::Result<()> {
-        let config = format!("{machine}/agent.json");
-        let found = self.leaks().processes();
-        let agent = found.iter().find(|found| found.command.contains(&config)).context("the machine has no process")?;
-        let pid = rustix::process::Pid::from_raw(agent.pid).context("a process id")?;
-        Ok(rustix::process::kill_process(pid, rustix::process::Signal::KILL)?)
+    /// The machines that are left.
+    pub async fn wait_machines_removed(&self) -> anyhow::Result<()> {
+        let none = async || Ok(self.machines().is_empty().then_some(()));
+        let removed = eventually("every machine is removed", M::WAIT_MAX, none).await;
+        removed.with_context(|| format!("machines are left: {:?}", self.machines()))
     }
 
     /// Cancels every session, stops the server and checks that no process, run directory or socket is left.
@@ -272,9 +239,9 @@ impl TestServer {
             self.start_server().await?;
         }
         self.operator()?.cancel_all().await?;
-        self.wait_no_machines(WAIT_MAX).await?;
+        self.wait_machines_removed().await?;
         self.stop_server().await?;
-        self.leaks().wait_none_left(EXIT_WAIT_MAX).await?;
+        self.leaks().wait_none_left(M::EXIT_WAIT_MAX).await?;
         let sockets: Vec<_> = self.leaks().files("state").into_iter().filter(|path| is_socket(path)).collect();
         let expected = |path: &PathBuf| path.file_name().is_some_and(|name| name == "anteroom.sock");
         ensure!(sockets.iter().all(expected), "sockets are left: {sockets:?}");
@@ -282,7 +249,7 @@ impl TestServer {
     }
 }
 
-impl Deref for TestServer {
+impl<M: MachineBackend> Deref for TestServer<M> {
     type Target = ServerDir;
 
     fn deref(&self) -> &ServerDir {
@@ -290,7 +257,7 @@ impl Deref for TestServer {
     }
 }
 
-impl Drop for TestServer {
+impl<M: MachineBackend> Drop for TestServer<M> {
     fn drop(&mut self) {
         if !self.finished {
             self.leaks().kill_all();
@@ -311,24 +278,20 @@ fn is_socket(path: &Path) -> bool {
     fs::symlink_metadata(path).is_ok_and(|meta| meta.file_type().is_socket())
 }
 
-/// The server's configuration file (the defaults of a test server, overridden by the test's settings) and its limits.
-fn settings(dir: &Path, config: &TestConfig) -> anyhow::Result<(String, ServerLimits)> {
-    let text = |path: PathBuf| toml::Value::String(path.to_string_lossy().into_owned());
+/// The server's settings: the defaults of a test server, overridden by the test's.
+fn settings<M>(dir: &ServerDir, config: &TestConfig<M>) -> anyhow::Result<toml::Table> {
     let mut settings: toml::Table = "listen = '127.0.0.1:0'\n[log]\nlevel = 'debug'\nformat = 'json'".parse()?;
-    settings.insert("state_dir".to_owned(), text(dir.join("state")));
-    settings.insert("cache_dir".to_owned(), text(dir.join("cache")));
-    settings.insert("providers_dir".to_owned(), text(dir.join("providers")));
+    settings.insert("state_dir".to_owned(), path_value(&dir.state_dir()));
     merge(&mut settings, config.settings.parse().context("the test's settings")?);
-    merge(&mut settings, host_overrides_table(&config.host_overrides));
-    let limits = settings.remove("limits").map_or(Ok(ServerLimits::default()), toml::Value::try_into);
-    Ok((toml::to_string(&settings)?, limits.context("the test's limits")?))
+    let overrides: toml::Table =
+        config.host_overrides.iter().map(|(name, address)| (name.clone(), address.to_string().into())).collect();
+    let egress = toml::Table::from_iter([("overrides".to_owned(), overrides.into())]);
+    merge(&mut settings, toml::Table::from_iter([("egress".to_owned(), egress.into())]));
+    Ok(settings)
 }
 
-/// The `[egress.overrides]` section of a configuration.
-pub(crate) fn host_overrides_table(overrides: &BTreeMap<String, SocketAddr>) -> toml::Table {
-    let overrides: toml::Table =
-        overrides.iter().map(|(name, address)| (name.clone(), address.to_string().into())).collect();
-    toml::Table::from_iter([("egress".into(), toml::Table::from_iter([("overrides".into(), overrides.into())]).into())])
+fn path_value(path: &Path) -> toml::Value {
+    toml::Value::String(path.to_string_lossy().into_owned())
 }
 
 fn merge(under: &mut toml::Table, over: toml::Table) {
@@ -338,11 +301,4 @@ fn merge(under: &mut toml::Table, over: toml::Table) {
             (_, value) => _ = under.insert(key, value),
         }
     }
-}
-
-fn random_token(kind: &str) -> anyhow::Result<Secret> {
-    let mut bytes = [0; 24];
-    getrandom::fill(&mut bytes).map_err(std::io::Error::other)?;
-    let hex = hex::encode(bytes);
-    Ok(Secret::new(format!("ant_{kind}_{hex}")))
 }

@@ -26,15 +26,15 @@ async fn desktop_shows_name_background_and_moving_block() {
     let dir = tempfile::tempdir().unwrap();
     let (desktop, socket) = desktop(&dir, "one");
     let mut viewer = view(&socket).await.unwrap();
-    assert_eq!(viewer.name(), "one");
-    let frame = viewer.whole_frame().await.unwrap();
+    assert_eq!(viewer.desktop_name(), "one");
+    let frame = viewer.request_full_frame().await.unwrap();
     assert_eq!((frame.width(), frame.height()), (320, 240));
-    assert_eq!((frame.count(BLOCK_COLOUR), frame.at(319, 239)), (256, Some(background_of("one"))));
+    assert_eq!((frame.count_pixels(BLOCK_COLOUR), frame.pixel(319, 239)), (256, Some(background_of("one"))));
     assert_ne!(background_of("one"), background_of("two"));
-    let before = frame.center_of(BLOCK_COLOUR, 256);
-    viewer.request(true).await.unwrap();
-    viewer.update().await.unwrap();
-    assert_ne!(viewer.frame().center_of(BLOCK_COLOUR, 256), before);
+    let before = frame.center_of_colour(BLOCK_COLOUR, 256);
+    viewer.send_update_request(true).await.unwrap();
+    viewer.read_update().await.unwrap();
+    assert_ne!(viewer.frame().center_of_colour(BLOCK_COLOUR, 256), before);
     assert_eq!(desktop.accepted(), 1);
 }
 
@@ -47,9 +47,9 @@ async fn key_presses_and_clicks_change_the_picture() {
     viewer.click(200, 100).await.unwrap();
     let changed = async {
         loop {
-            let frame = viewer.whole_frame().await.unwrap();
-            if frame.at(319, 239) == Some(background_after_key(u32::from('a')))
-                && frame.at(205, 105) == Some(SPOT_COLOUR)
+            let frame = viewer.request_full_frame().await.unwrap();
+            if frame.pixel(319, 239) == Some(background_after_key(u32::from('a')))
+                && frame.pixel(205, 105) == Some(SPOT_COLOUR)
             {
                 return;
             }
@@ -64,11 +64,11 @@ async fn desktop_closes_and_reopens_on_request() {
     let (desktop, socket) = desktop(&dir, "one");
     let mut viewer = view(&socket).await.unwrap();
     desktop.set_behaviour(Behaviour::Closed);
-    let disconnected = async { while viewer.whole_frame().await.is_ok() {} };
+    let disconnected = async { while viewer.request_full_frame().await.is_ok() {} };
     timeout(WAIT_MAX, disconnected).await.expect("the open connection ends");
     assert!(view(&socket).await.is_err());
     desktop.set_behaviour(Behaviour::Normal);
-    view(&socket).await.unwrap().whole_frame().await.unwrap();
+    view(&socket).await.unwrap().request_full_frame().await.unwrap();
 }
 
 #[tokio::test]
@@ -87,7 +87,7 @@ async fn flooding_desktop_sends_unrequested_updates() {
     let mut viewer = view(&socket).await.unwrap();
     desktop.set_behaviour(Behaviour::Flood);
     for _ in 0..20 {
-        assert_eq!(viewer.update().await.unwrap().pixels, 320 * 240);
+        assert_eq!(viewer.read_update().await.unwrap().pixel_count, 320 * 240);
     }
 }
 
@@ -97,7 +97,7 @@ async fn another_process_can_set_desktop_behaviour() {
     let (desktop, socket) = desktop(&dir, "one");
     let mut viewer = view(&socket).await.unwrap();
     write_behaviour(&socket, Behaviour::Closed).unwrap();
-    let disconnected = async { while viewer.whole_frame().await.is_ok() {} };
+    let disconnected = async { while viewer.request_full_frame().await.is_ok() {} };
     tokio::select! {
         () = desktop.follow_behaviour_file() => unreachable!("it never returns"),
         ended = timeout(WAIT_MAX, disconnected) => ended.expect("the behaviour is applied"),
@@ -110,7 +110,7 @@ async fn dropped_desktop_leaves_nothing() {
     let (desktop, socket) = desktop(&dir, "one");
     let mut viewer = view(&socket).await.unwrap();
     drop(desktop);
-    let disconnected = async { while viewer.whole_frame().await.is_ok() {} };
+    let disconnected = async { while viewer.request_full_frame().await.is_ok() {} };
     timeout(WAIT_MAX, disconnected).await.expect("its connections end");
     assert!(!socket.exists());
 }

@@ -2,9 +2,9 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
-use anteroom_machine::{BoxBody, Channels, ControllerService, Machines, Settings, State, StopReason};
+use anteroom_machine::{BoxBody, Channels, ControllerService, Machines, MachinesSettings, State, StopReason};
 use anteroom_rfb::client::RfbClient;
-use anteroom_testbed::{Leaks, PlainProcess, fake_rfb_server::background_of};
+use anteroom_testbed::{Leaks, fake_rfb_server::background_of, plain_process::PlainProcessSpecs};
 use anteroom_wire::MachineId;
 use http::Response;
 use std::{sync::Arc, time::Duration};
@@ -31,8 +31,8 @@ fn not_found() -> ControllerService {
 
 async fn start_fixture() -> Fixture {
     let dir = tempfile::tempdir().unwrap();
-    let spec_source = PlainProcess::with_built_programs().unwrap();
-    let settings = Settings::under(dir.path(), spec_source.testbed.clone());
+    let spec_source = PlainProcessSpecs::with_built_programs().unwrap();
+    let settings = MachinesSettings::in_state_dir(dir.path(), spec_source.testbed.clone());
     let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
     let machines =
         Machines::open(settings, Arc::new(spec_source), not_found(), tasks.clone(), stop.clone()).await.unwrap();
@@ -78,13 +78,13 @@ async fn plain_process_machine_becomes_ready_shows_its_desktop_and_leaves_nothin
     let fixture = start_fixture().await;
     let mut state = fixture.machines.start(id(1)).unwrap();
     let channels = ready(&mut state).await;
-    assert_eq!(channels.hello.image_hash, "sha256:plain-process");
-    let stream = channels.agent.desktop().await.unwrap();
+    assert_eq!(channels.agent_info.image_hash, "sha256:plain-process");
+    let stream = channels.agent.open_desktop().await.unwrap();
     let mut viewer = RfbClient::connect(stream, 20_000).await.unwrap();
     let name = format!("desktop of {}", id(1));
-    assert_eq!(viewer.name(), name);
-    let frame = viewer.whole_frame().await.unwrap();
-    assert_eq!(frame.at(639, 479), Some(background_of(&name)));
+    assert_eq!(viewer.desktop_name(), name);
+    let frame = viewer.request_full_frame().await.unwrap();
+    assert_eq!(frame.pixel(639, 479), Some(background_of(&name)));
     assert!(!Leaks::for_dir(fixture.dir.path()).processes().is_empty(), "the leak check finds the running machine");
     fixture.finish(&id(1), &mut state).await;
 }

@@ -6,7 +6,7 @@ use super::{
 };
 use anteroom_rfb::{
     client_messages::{self, MessageType},
-    handshake::{OFFER_NONE, SECURITY_NONE, SECURITY_OK, VERSION, server_init},
+    handshake::{OFFER_SECURITY_NONE, SECURITY_NONE, SECURITY_OK, PROTOCOL_VERSION, encode_server_init},
 };
 use std::{io, time::Duration};
 use tokio::{
@@ -125,19 +125,19 @@ async fn handshake(
     framebuffer: &Framebuffer,
 ) -> io::Result<()> {
     let wrong = |what: &str| Err(io::Error::new(io::ErrorKind::InvalidData, what.to_owned()));
-    writer.write_all(VERSION).await?;
+    writer.write_all(PROTOCOL_VERSION).await?;
     let mut version = [0; 12];
     reader.read_exact(&mut version).await?;
-    if version != *VERSION {
+    if version != *PROTOCOL_VERSION {
         return wrong("not RFB 3.8");
     }
-    writer.write_all(&OFFER_NONE).await?;
+    writer.write_all(&OFFER_SECURITY_NONE).await?;
     if reader.read_u8().await? != SECURITY_NONE {
         return wrong("not the offered security type");
     }
     writer.write_all(&SECURITY_OK).await?;
     reader.read_u8().await?; // shared or not
-    writer.write_all(&server_init(framebuffer.width, framebuffer.height, name)).await
+    writer.write_all(&encode_server_init(framebuffer.width, framebuffer.height, name)).await
 }
 
 /// Reads one message of the client; `None` for those without effect here. `buffer` keeps the bytes after it.
@@ -145,19 +145,19 @@ async fn read_message(reader: &mut OwnedReadHalf, buffer: &mut Vec<u8>) -> io::R
     let invalid = |reason: String| io::Error::new(io::ErrorKind::InvalidData, reason);
     loop {
         if let Some(&first) = buffer.first()
-            && !MessageType::of(first).is_some_and(is_supported)
+            && !MessageType::from_first_byte(first).is_some_and(is_supported)
         {
             return Err(invalid(format!("message type {first}")));
         }
-        let head = client_messages::head(buffer).map_err(|unknown| invalid(format!("{unknown:?}")))?;
+        let head = client_messages::parse_message_head(buffer).map_err(|unknown| invalid(format!("{unknown:?}")))?;
         if let Some(head) = head {
             let is_text = head.message_type == MessageType::ClientCutText;
-            let text_bytes = client_messages::cut_text_length(buffer).filter(|_| is_text).unwrap_or(0);
+            let text_bytes = client_messages::parse_cut_text_length(buffer).filter(|_| is_text).unwrap_or(0);
             if !(0..=TEXT_BYTES_MAX).contains(&text_bytes) {
                 return Err(invalid("the clipboard text is too long".to_owned()));
             }
-            if buffer.len() >= head.bytes {
-                let message: Vec<u8> = buffer.drain(..head.bytes).collect();
+            if buffer.len() >= head.message_bytes {
+                let message: Vec<u8> = buffer.drain(..head.message_bytes).collect();
                 return effect(head.message_type, &message);
             }
         }
@@ -180,7 +180,7 @@ fn is_supported(message_type: MessageType) -> bool {
         | MessageType::Fence
         | MessageType::Xvp
         | MessageType::SetDesktopSize
-        | MessageType::Qemu => false,
+        | MessageType::QemuExtension => false,
     }
 }
 
@@ -209,6 +209,6 @@ fn effect(message_type: MessageType, message: &[u8]) -> io::Result<Option<Client
         | MessageType::Fence
         | MessageType::Xvp
         | MessageType::SetDesktopSize
-        | MessageType::Qemu => Ok(None),
+        | MessageType::QemuExtension => Ok(None),
     }
 }

@@ -6,8 +6,8 @@
 
 use super::{CredentialFile, NativeCli, masked, screen::WRITE};
 use anteroom_screen::{
-    Findings, Fixture,
-    fixture::{RecordedFile, RecordedScreen, StatusRun, evaluate},
+    ScreenFindings, Fixture,
+    fixture::{RecordedFile, RecordedScreen, StatusRun, evaluate_screens},
 };
 use anteroom_wire::provider::{MethodName, Provider};
 use anyhow::{Context, ensure};
@@ -140,7 +140,7 @@ impl Recording {
     pub fn to_text(&self) -> anyhow::Result<String> {
         ensure!(!(self.fixture.screens.is_empty() && self.fixture.status.is_empty()), "nothing was recorded");
         let mut fixture = self.fixture.clone();
-        let findings = evaluate(&self.provider, &fixture.screens).map_err(anyhow::Error::msg)?;
+        let findings = evaluate_screens(&self.provider, &fixture.screens).map_err(anyhow::Error::msg)?;
         for (screen, findings) in fixture.screens.iter_mut().zip(findings) {
             screen.expect = findings;
         }
@@ -254,7 +254,7 @@ fn fixture_text(provider: &Provider, description: &str, fixture: &Fixture) -> St
     out
 }
 
-fn expected(findings: &Findings) -> String {
+fn expected(findings: &ScreenFindings) -> String {
     let texts = [
         ("url", &findings.url),
         ("link", &findings.link),

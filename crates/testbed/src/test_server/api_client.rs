@@ -1,15 +1,16 @@
 //! A typed client of the server's API. It keeps every response, so that a test can search them for secrets.
 
 use super::WAIT_MAX;
-use anteroom_rfb::client::{DialError, RfbClient, ViewerSocket};
+use anteroom_rfb::client::{ViewerConnectError, RfbClient, ViewerSocket};
 use anteroom_wire::{
     CredentialId, ProblemBody, Secret, SessionId, TimelineKind,
     api::{
         CredentialList, Lease, SessionList, SessionView, StartRequest, StartResponse, Status, Ticket, Timeline,
         TimelineEntry,
     },
+    diagnosis::{Diagnosis, Verdict},
 };
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
 use parking_lot::Mutex;
 use reqwest::{Client, Method};
 use serde::de::DeserializeOwned;
@@ -67,16 +68,11 @@ pub struct ApiClient {
 }
 
 impl ApiClient {
-    pub(crate) fn new(address: SocketAddr, token: Option<Secret>) -> anyhow::Result<Self> {
+    /// `wait_max`: the longest wait for a state or an entry.
+    pub(crate) fn new(address: SocketAddr, token: Option<Secret>, wait_max: Duration) -> anyhow::Result<Self> {
         let client =
             Client::builder().no_proxy().timeout(WAIT_MAX).redirect(reqwest::redirect::Policy::none()).build()?;
-        Ok(Self { address, token, client, history: Arc::default(), keeps_history: true, wait_max: WAIT_MAX })
-    }
-
-    /// The same client with another longest wait.
-    pub(crate) fn with_wait_max(mut self, wait_max: Duration) -> Self {
-        self.wait_max = wait_max;
-        self
+        Ok(Self { address, token, client, history: Arc::default(), keeps_history: true, wait_max })
     }
 
     /// The same client, which does not keep responses. For tests with thousands of requests.
@@ -223,6 +219,36 @@ impl ApiClient {
         }
     }
 
+    /// The session's diagnosis.
+    ///
+    /// # Errors
+    /// The request is rejected.
+    pub async fn diagnosis(&self, id: &SessionId) -> anyhow::Result<Diagnosis> {
+        self.get(&format!("/api/auth/session/{id}/diagnosis")).await?.read()
+    }
+
+    /// Waits until the diagnosis has this verdict, and checks that its evidence is on the timeline.
+    ///
+    /// # Errors
+    /// The verdict is another one after the longest wait, or `unknown`; or an entry of the evidence is not on the timeline.
+    pub async fn wait_verdict(&self, id: &SessionId, wanted: Verdict) -> anyhow::Result<Diagnosis> {
+        let deadline = Instant::now() + self.wait_max;
+        loop {
+            let found = self.diagnosis(id).await?;
+            ensure!(found.verdict != Verdict::Unknown, "{found:#?}");
+            if found.verdict == wanted {
+                let timeline = self.timeline(id).await?;
+                for proof in &found.evidence {
+                    let entry = timeline.iter().find(|entry| entry.number == proof.number).context("not on the timeline")?;
+                    ensure!((&entry.at, &entry.kind, &entry.sentence) == (&proof.at, &proof.kind, &proof.sentence));
+                }
+                return Ok(found);
+            }
+            ensure!(Instant::now() < deadline, "not {wanted:?}: {found:#?}");
+            sleep(Duration::from_millis(50)).await;
+        }
+    }
+
     /// Cancels the session.
     ///
     /// # Errors
@@ -272,13 +298,13 @@ impl ApiClient {
     ///
     /// # Errors
     /// The handshake fails; [`DialError::Rejected`] contains the HTTP status.
-    pub async fn open_websocket(&self, path: &str, protocols: &str, origin: bool) -> Result<ViewerSocket, DialError> {
+    pub async fn open_websocket(&self, path: &str, protocols: &str, origin: bool) -> Result<ViewerSocket, ViewerConnectError> {
         let origin_text = format!("http://{}", self.address);
         let mut headers = vec![("Sec-WebSocket-Protocol", protocols)];
         if origin {
             headers.push(("Origin", &origin_text));
         }
-        ViewerSocket::dial(&format!("ws://{}{path}", self.address), &headers, ANSWER_MS_MAX).await
+        ViewerSocket::connect(&format!("ws://{}{path}", self.address), &headers, ANSWER_MS_MAX).await
     }
 
     /// Connects to the session's desktop.
@@ -295,7 +321,11 @@ impl ApiClient {
     /// No ticket, or no WebSocket.
     pub async fn desktop_socket(&self, id: &SessionId) -> anyhow::Result<ViewerSocket> {
         let ticket = self.ticket(id, "desktop").await?.ticket;
-        let path = format!("/api/auth/session/{id}/novnc/websock");
+        self.websocket_with_ticket(id, "novnc/websock", &ticket).await
+    }
+
+    async fn websocket_with_ticket(&self, id: &SessionId, endpoint: &str, ticket: &str) -> anyhow::Result<ViewerSocket> {
+        let path = format!("/api/auth/session/{id}/{endpoint}");
         Ok(self.open_websocket(&path, &format!("binary, ticket.{ticket}"), true).await?)
     }
 
@@ -306,8 +336,7 @@ impl ApiClient {
     pub async fn desktop_view_only(&self, id: &SessionId) -> anyhow::Result<RfbClient<ViewerSocket>> {
         let request = json!({ "purpose": "desktop", "view_only": true });
         let ticket: Ticket = self.post(&format!("/api/auth/session/{id}/ticket"), request).await?.read()?;
-        let path = format!("/api/auth/session/{id}/novnc/websock");
-        let socket = self.open_websocket(&path, &format!("binary, ticket.{}", ticket.ticket), true).await?;
+        let socket = self.websocket_with_ticket(id, "novnc/websock", &ticket.ticket).await?;
         Ok(RfbClient::connect(socket, ANSWER_MS_MAX).await?)
     }
 
@@ -317,7 +346,6 @@ impl ApiClient {
     /// No ticket, or no WebSocket.
     pub async fn terminal(&self, id: &SessionId) -> anyhow::Result<ViewerSocket> {
         let ticket = self.ticket(id, "terminal").await?.ticket;
-        let path = format!("/api/auth/session/{id}/terminal");
-        Ok(self.open_websocket(&path, &format!("binary, ticket.{ticket}"), true).await?)
+        self.websocket_with_ticket(id, "terminal", &ticket).await
     }
 }

@@ -1,49 +1,65 @@
 //! The process of a test server.
 
-use crate::{
-    ServerDir,
-    serve::{LaunchConfig, Ready},
-};
-use anyhow::{Context, ensure};
+use crate::ServerDir;
+use anyhow::{Context, bail, ensure};
 use rustix::process::{Pid, Signal, kill_process};
-use std::{net::SocketAddr, path::Path, process::Stdio, time::Duration};
+use std::{net::SocketAddr, process::Stdio, time::Duration};
 use tokio::{
-    io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
-    process::{Child, Command},
+    io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines},
+    process::{Child, ChildStdout, Command},
     time::timeout,
 };
 
+/// How a server process is started.
+#[derive(Debug)]
+pub struct Launch {
+    /// The command.
+    pub command: Command,
+    /// Its standard input.
+    pub input: Vec<u8>,
+    /// Finds the server's address in the line that it prints when it accepts requests; `None` for other lines.
+    pub address: fn(&str) -> Option<SocketAddr>,
+}
+
 /// A running server. Dropping it kills it.
 #[derive(Debug)]
-pub struct ServerProcess {
+pub(crate) struct ServerProcess {
     child: Child,
     address: SocketAddr,
+    ready_line: String,
+    /// Kept open: the server's next line of output would fail on a closed pipe.
+    _output: Lines<BufReader<ChildStdout>>,
 }
 
 impl ServerProcess {
-    /// The process of a server that listens on `address`.
-    pub(crate) fn new(child: Child, address: SocketAddr) -> Self {
-        Self { child, address }
-    }
-
-    /// Starts `program serve` and waits until it accepts requests; its log is appended to the log of `dir`.
+    /// Starts a server and waits until it accepts requests; its log is appended to the log of `dir`.
     ///
     /// # Errors
-    /// It is not built, or does not start in time.
-    pub(crate) async fn start(program: &Path, launch: &LaunchConfig, dir: &ServerDir) -> anyhow::Result<Self> {
-        let mut command = Command::new(program);
-        command.arg("serve").stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(dir.open_log()?).kill_on_drop(true);
+    /// It ends, or does not accept requests within `limit`; the text contains the end of its log.
+    pub(crate) async fn start(launch: Launch, dir: &ServerDir, limit: Duration) -> anyhow::Result<Self> {
+        let Launch { mut command, input, address } = launch;
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(dir.open_log()?).kill_on_drop(true);
         let mut child = command.spawn()?;
-        let (mut input, output) = (child.stdin.take().context("stdin")?, child.stdout.take().context("stdout")?);
-        input.write_all(&serde_json::to_vec(launch)?).await?;
-        drop(input);
-        let mut line = String::new();
-        timeout(super::WAIT_MAX, BufReader::new(output).read_line(&mut line))
-            .await
-            .context("the server does not start in time")??;
-        let ready: Ready = serde_json::from_str(&line)
-            .with_context(|| format!("the server does not start; its log ends:\n{}", dir.log_tail()))?;
-        Ok(Self::new(child, ready.address))
+        let (mut stdin, stdout) = (child.stdin.take().context("stdin")?, child.stdout.take().context("stdout")?);
+        stdin.write_all(&input).await?;
+        drop(stdin);
+        let mut output = BufReader::new(stdout).lines();
+        let ready = async {
+            while let Some(line) = output.next_line().await? {
+                if let Some(address) = address(&line) {
+                    return Ok((address, line.trim().to_owned()));
+                }
+            }
+            bail!("the server ended before it accepted requests")
+        };
+        let ready = timeout(limit, ready).await.context("the server does not start in time").and_then(|ready| ready);
+        let (address, ready_line) = ready.with_context(|| format!("the server's log ends:\n{}", dir.log_tail()))?;
+        Ok(Self { child, address, ready_line, _output: output })
+    }
+
+    /// The line that it printed when it accepted requests.
+    pub fn ready_line(&self) -> &str {
+        &self.ready_line
     }
 
     /// The address that it listens on.

@@ -7,7 +7,7 @@
 
 use super::user::User;
 use anteroom_machine::image::Image;
-use anteroom_testbed::{QemuServer, TestCa, eventually, native_cli::descriptor, qemu_server::QEMU_WAIT_MAX};
+use anteroom_testbed::{QEMU_WAIT_MAX, Qemu, TestCa, TestConfig, TestServer, eventually, native_cli::descriptor};
 use anteroom_wire::provider::{EgressRule, Provider, SettingsFile};
 use axum::{Router, extract::State, http::Uri};
 use base64::{Engine, engine::general_purpose::STANDARD};
@@ -36,7 +36,7 @@ pub(crate) enum Browser {
 
 /// The server, its provider, the user, and the reports of its machines.
 pub(crate) struct Fixture {
-    pub(crate) server: QemuServer,
+    pub(crate) server: TestServer<Qemu>,
     pub(crate) provider: Provider,
     pub(crate) reporter: Reporter,
     pub(crate) user: User,
@@ -67,7 +67,8 @@ impl Fixture {
             "sessions".to_owned(),
             toml::Value::try_from(BTreeMap::from([("capture_stable_ms", 3_000)])).unwrap(),
         );
-        let server = QemuServer::start(&settings.to_string(), &host_overrides, false).await.unwrap();
+        let config = TestConfig { host_overrides, ..TestConfig::qemu(&settings.to_string()) };
+        let server = TestServer::start(config).await.unwrap();
         let image = std::env::var_os("ANTEROOM_TEST_IMAGE").unwrap();
         let version = Image::open(Path::new(&image)).unwrap().manifest.clis[&provider.cli].clone();
         Self { server, provider, reporter, user, version }

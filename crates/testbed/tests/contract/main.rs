@@ -20,7 +20,7 @@ mod gemini_cli;
 mod second_machine;
 mod user;
 
-use anteroom_testbed::{ApiClient, QemuServer, leaks::needles};
+use anteroom_testbed::{ApiClient, Qemu, TestServer, leaks::needles};
 use anteroom_wire::{
     SessionId,
     agent::DeliveredFile,
@@ -128,7 +128,7 @@ fn digest(file: &DeliveredFile) -> FileDigest {
 }
 
 /// Checks that the secret is in no file of the server and in no process's arguments or environment.
-fn assert_stored_nowhere(server: &QemuServer, secret: &str) {
+fn assert_stored_nowhere(server: &TestServer<Qemu>, secret: &str) {
     let files = server.leaks().files_with(secret);
     assert!(files.is_empty(), "a secret is in {files:?}");
     for found in server.leaks().processes() {

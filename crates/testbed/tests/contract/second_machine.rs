@@ -55,7 +55,7 @@ async fn verify_by_exec(fixture: &Fixture, credential: &CredentialId) {
 /// Checks that a tool without a status command shows its prompt.
 async fn verify_prompt(api: &ApiClient, credential: &CredentialId) {
     let id = start_use(api, credential, UsePurpose::Exec, &GEMINI).await;
-    let deadline = tokio::time::Instant::now() + anteroom_testbed::qemu_server::QEMU_WAIT_MAX;
+    let deadline = tokio::time::Instant::now() + anteroom_testbed::QEMU_WAIT_MAX;
     let mut last = String::new();
     loop {
         let answer = api.get(&format!("/api/auth/session/{id}/screen")).await.unwrap();

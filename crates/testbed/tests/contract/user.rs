@@ -1,6 +1,6 @@
 //! The user, with a browser outside of the machine, and at the machine's desktop.
 
-use anteroom_testbed::{ApiClient, TestCa, qemu_server::QEMU_WAIT_MAX};
+use anteroom_testbed::{ApiClient, QEMU_WAIT_MAX, TestCa};
 use anteroom_wire::SessionId;
 use http::{Request, header::LOCATION};
 use regex_lite::Regex;
@@ -104,7 +104,7 @@ pub(crate) async fn grants_on_the_desktop(
     }
     let mut desktop = api.desktop(session).await.unwrap();
     let (width, height) = {
-        let frame = desktop.whole_frame().await.unwrap();
+        let frame = desktop.request_full_frame().await.unwrap();
         (frame.width(), frame.height())
     };
     while !done() {

@@ -54,12 +54,11 @@ async fn machine_frozen_before_its_adoption_is_stopped_as_hung() {
     let why: ExitReason = serde_json::from_value(exited.data["why"].clone()).unwrap();
     assert!(matches!(why, ExitReason::Hung { unanswered_ms } if unanswered_ms >= 6_000), "{why:?}");
     api.wait_status(&id, Status::Failed).await.unwrap();
-    let path = format!("/api/auth/session/{id}/diagnosis");
-    let found: Diagnosis = api.get(&path).await.unwrap().read().unwrap();
+    let found = api.diagnosis(&id).await.unwrap();
     assert_eq!(found.verdict, Verdict::MachineUnresponsive);
     machine_processes.wait_exited().await.unwrap();
-    let receipt = Receipt::read(&server.state_dir().join("receipts"), &machine).unwrap().unwrap();
-    assert_eq!(receipt.reason(), why, "the receipt contains the same reason");
+    let receipt = server.receipt(&machine).unwrap();
+    assert_eq!(receipt.exit_reason(), why, "the receipt contains the same reason");
     server.finish().await.unwrap();
 }
 

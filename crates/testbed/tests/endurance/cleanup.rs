@@ -61,7 +61,7 @@ async fn viewer_is_closed_before_cleanup_ends_and_the_next_machine_starts_after_
     let api = server.operator().unwrap();
     let (id, machine) = (start_ready(&api).await, server.machines().remove(0));
     let mut viewer = api.desktop(&id).await.unwrap();
-    viewer.whole_frame().await.unwrap();
+    viewer.request_full_frame().await.unwrap();
     let blocker = CleanupBlocker::new(&server.run_dir(&machine));
     let process = processes::machine_pid(&server.state_dir(), &machine).unwrap();
     let keeper = processes::keeper_pid(&server.state_dir(), &machine).unwrap();

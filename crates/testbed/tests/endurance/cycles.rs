@@ -5,15 +5,14 @@ use crate::{
     run::{Run, RunConfig},
 };
 use anteroom_testbed::{
-    QemuServer, Script, ScriptedTool, Step, TestConfig, TestServer, WAIT_MAX,
+    PlainProcess, QEMU_WAIT_MAX, Script, ScriptedTool, Step, TestConfig, TestServer, WAIT_MAX,
     endurance::{
         full,
         scenario::{BATCH_SIZE, RESTARTS_MAX, Scenario},
         seeded_rng,
     },
-    qemu_server::QEMU_WAIT_MAX,
+    test_server::qemu::{command_provider, quick_provider},
 };
-use std::collections::BTreeMap;
 
 const SETTINGS: &str = "
 [log]
@@ -26,34 +25,16 @@ capture_stable_ms = 50
 reconcile_every_ms = 500
 ";
 
-/// The same two tools in a QEMU machine. The idle timeout is short, so that abandoned sessions do not delay the others, and long
-/// enough for a session whose machine is killed three times.
-const QEMU_SETTINGS: &str = r#"
+/// With QEMU machines. The idle timeout is short, so that abandoned sessions do not delay the others, and long enough for a session
+/// whose machine is killed three times.
+const QEMU_SETTINGS: &str = "
 [machines]
 machines_max = 4
 [sessions]
 idle_s_max = 20
 capture_stable_ms = 50
 reconcile_every_ms = 500
-[providers.quick]
-name = "Quick"
-cli = "codex"
-argv = ["sh", "-c", "mkdir -p .quick; printf '{\"token\": \"q-1\"}' > .quick/credential.json; sleep 600"]
-lanes = ["terminal"]
-next_action = "Wait."
-policy = "store"
-egress = []
-credential = { paths = [".quick/credential.json"], required = ["/token"] }
-[providers.idle]
-name = "Idle"
-cli = "codex"
-argv = ["sleep", "3600"]
-lanes = ["terminal"]
-next_action = "Wait."
-policy = "store"
-egress = []
-credential = { paths = [".idle/credential.json"], required = ["/token"] }
-"#;
+";
 /// Longer than a QEMU machine needs to be ready, so that cancellations hit every stage of its start.
 const QEMU_CANCEL_MS_MAX: u64 = 3_000;
 
@@ -64,11 +45,10 @@ fn quick_tool() -> ScriptedTool {
 
 #[tokio::test]
 async fn ten_thousand_sessions_with_injected_faults_leave_nothing() {
-    let plan = TestConfig { tools: vec![quick_tool(), idle_tool()], in_memory: true, ..TestConfig::default() };
-    let server =
-        TestServer::start(plan.with_settings(SETTINGS).with_settings(&format!("restarts_max = {RESTARTS_MAX}\n")))
-            .await
-            .unwrap();
+    let tools = vec![quick_tool(), idle_tool()];
+    let machines = PlainProcess { tools, in_memory: true, ..PlainProcess::default() };
+    let settings = format!("{SETTINGS}restarts_max = {RESTARTS_MAX}\n");
+    let server = TestServer::start(TestConfig::new(machines).with_settings(&settings)).await.unwrap();
     let config = RunConfig {
         seed: seeded_rng::seed(),
         concurrent: 8,
@@ -84,8 +64,10 @@ async fn ten_thousand_sessions_with_injected_faults_leave_nothing() {
 
 #[tokio::test]
 async fn qemu_ten_cycles_leave_nothing() {
-    let settings = QEMU_SETTINGS.replace("[sessions]", &format!("[sessions]\nrestarts_max = {RESTARTS_MAX}"));
-    let server = QemuServer::start(&settings, &BTreeMap::new(), false).await.unwrap();
+    let settings = format!("{QEMU_SETTINGS}restarts_max = {RESTARTS_MAX}\n");
+    let idle = command_provider("idle", &["sleep", "3600"]);
+    let config = TestConfig::qemu(&settings).with_settings(&quick_provider()).with_settings(&idle);
+    let server = TestServer::start(config).await.unwrap();
     let config = RunConfig {
         seed: seeded_rng::seed(),
         concurrent: 2,

@@ -17,7 +17,7 @@ async fn machine_exit_is_reported_to_viewer_status_and_timeline_within_two_secon
     for _ in 0..EXITS {
         let id = start_ready(&api).await;
         let mut viewer = api.desktop(&id).await.unwrap();
-        viewer.whole_frame().await.unwrap();
+        viewer.request_full_frame().await.unwrap();
         let measured = measure_recovery::kill_and_measure(&api, &server.state_dir(), &id, viewer, limit).await.unwrap();
         assert_eq!(measured.close_code, 4510);
         closed.add(measured.closed);

@@ -12,16 +12,13 @@ mod server_stop;
 mod viewers_after_exit;
 
 use anteroom_rfb::client::ViewerSocket;
-use anteroom_testbed::{ApiClient, Script, ScriptedTool, Step, WAIT_MAX};
+use anteroom_testbed::{ApiClient, ScriptedTool, WAIT_MAX};
 use anteroom_wire::{SessionId, api::Status};
 use tokio::{io::AsyncReadExt, time::timeout};
 
 /// The provider `idle`: its tool waits until the machine ends.
 fn idle_tool() -> ScriptedTool {
-    ScriptedTool::new(
-        "idle",
-        Script::new([Step::print_line("Nothing to do"), Step::WaitFor { path: "never".into(), ms_max: 3_600_000 }]),
-    )
+    ScriptedTool::idle("idle")
 }
 
 /// Starts a session of the provider `idle` and waits until its machine is ready.

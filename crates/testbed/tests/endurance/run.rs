@@ -1,7 +1,7 @@
 //! A long run: concurrent random sessions while their server is killed repeatedly; after each round nothing may be left over.
 
 use anteroom_testbed::{
-    ApiClient, QemuServer, TestServer,
+    ApiClient, MachineBackend, TestServer,
     endurance::{
         audit::{self, AuditTarget},
         scenario::{RetryingClient, Scenario},
@@ -13,7 +13,6 @@ use futures_util::{StreamExt, stream::FuturesUnordered};
 use std::{
     collections::BTreeMap,
     ops::Range,
-    path::PathBuf,
     sync::{
         Arc, Mutex,
         atomic::{AtomicU64, Ordering::Relaxed},
@@ -27,60 +26,6 @@ use tokio::{
 
 /// Limit of one round of sessions.
 const ROUND_S_MAX: u64 = 600;
-
-/// A server that can be killed and restarted, with plain-process or QEMU machines.
-pub(crate) trait RestartableServer {
-    fn api(&self) -> ApiClient;
-    async fn kill(&mut self);
-    async fn start(&mut self);
-    fn process(&self) -> rustix::process::Pid;
-    /// The directory of the server and its state directory within.
-    fn dirs(&self) -> [PathBuf; 2];
-}
-
-impl RestartableServer for TestServer {
-    fn api(&self) -> ApiClient {
-        self.operator().unwrap()
-    }
-
-    async fn kill(&mut self) {
-        self.kill_server().await.unwrap();
-    }
-
-    async fn start(&mut self) {
-        self.start_server().await.unwrap();
-    }
-
-    fn process(&self) -> rustix::process::Pid {
-        self.server_pid().unwrap()
-    }
-
-    fn dirs(&self) -> [PathBuf; 2] {
-        [self.path().to_owned(), self.state_dir()]
-    }
-}
-
-impl RestartableServer for QemuServer {
-    fn api(&self) -> ApiClient {
-        QemuServer::operator(self).unwrap()
-    }
-
-    async fn kill(&mut self) {
-        self.kill_server().await.unwrap();
-    }
-
-    async fn start(&mut self) {
-        self.start_server(false).await.unwrap();
-    }
-
-    fn process(&self) -> rustix::process::Pid {
-        self.server_pid().unwrap()
-    }
-
-    fn dirs(&self) -> [PathBuf; 2] {
-        [self.path().to_owned(), self.state_dir()]
-    }
-}
 
 /// The configuration of a run.
 #[derive(Debug, Clone)]
@@ -106,8 +51,8 @@ pub(crate) struct Tally {
     pub kills: u64,
 }
 
-pub(crate) struct Run<S> {
-    pub server: S,
+pub(crate) struct Run<M: MachineBackend> {
+    pub server: TestServer<M>,
     config: RunConfig,
     api: watch::Sender<ApiClient>,
     /// The audit target of the present server.
@@ -119,14 +64,15 @@ pub(crate) struct Run<S> {
     next_kill_at: u64,
 }
 
-fn audit_target(server: &impl RestartableServer) -> AuditTarget {
-    let ([dir, state_dir], process) = (server.dirs(), server.process());
+fn audit_target(server: &TestServer<impl MachineBackend>) -> AuditTarget {
+    let (dir, state_dir) = (server.path().to_owned(), server.state_dir());
+    let process = server.server_pid().unwrap();
     AuditTarget { dir, state_dir, server: process, baseline: processes::resource_usage(process).unwrap() }
 }
 
-impl<S: RestartableServer> Run<S> {
-    pub(crate) fn new(server: S, config: RunConfig) -> Self {
-        let api = watch::channel(server.api().without_history()).0;
+impl<M: MachineBackend> Run<M> {
+    pub(crate) fn new(server: TestServer<M>, config: RunConfig) -> Self {
+        let api = watch::channel(server.operator().unwrap().without_history()).0;
         let audit_target = audit_target(&server);
         let (done, tallies) = Default::default();
         let mut run = Self { server, config, api, audit_target, done, tallies, server_kills: 0, next_kill_at: 0 };
@@ -161,8 +107,7 @@ impl<S: RestartableServer> Run<S> {
 
     /// Runs the sessions from number `first` concurrently, and kills the server during the round.
     async fn round(&mut self, first: u64) {
-        let [_, state_dir] = self.server.dirs();
-        let (state_dir, wait_max) = (Arc::new(state_dir), self.config.wait_max);
+        let (state_dir, wait_max) = (Arc::new(self.server.state_dir()), self.config.wait_max);
         let client = RetryingClient { api: self.api.subscribe(), state_dir, wait_max };
         let next = Arc::new(AtomicU64::new(first));
         let mut workers: FuturesUnordered<_> = (0..self.config.concurrent)
@@ -202,10 +147,10 @@ impl<S: RestartableServer> Run<S> {
 
     async fn replace_server(&mut self) {
         let pause = SeededRng::new(self.config.seed, self.done.load(Relaxed)).in_range(0..300);
-        self.server.kill().await;
+        self.server.kill_server().await.unwrap();
         sleep(Duration::from_millis(pause)).await;
-        self.server.start().await;
-        self.api.send_replace(self.server.api().without_history());
+        self.server.start_server().await.unwrap();
+        self.api.send_replace(self.server.operator().unwrap().without_history());
         self.audit_target = audit_target(&self.server);
         self.server_kills += 1;
         self.next_kill_at = self.draw_next_kill();

@@ -16,8 +16,8 @@ async fn stopping_server_closes_its_viewers_and_leaves_its_machines_to_the_next_
     let api = server.backend().unwrap();
     let id = start_ready(&api).await;
     let mut viewer = api.desktop(&id).await.unwrap();
-    viewer.whole_frame().await.unwrap();
-    let name = viewer.name().to_owned();
+    viewer.request_full_frame().await.unwrap();
+    let name = viewer.desktop_name().to_owned();
     let terminal = api.terminal(&id).await.unwrap();
     let machines = server.machines();
     let mut sockets = [viewer.into_inner(), terminal];
@@ -40,8 +40,8 @@ async fn stopping_server_closes_its_viewers_and_leaves_its_machines_to_the_next_
     server.start_server().await.unwrap();
     let api = server.backend().unwrap();
     let mut viewer = api.desktop(&id).await.unwrap();
-    viewer.whole_frame().await.unwrap();
-    assert_eq!(viewer.name(), name, "the same machine");
+    viewer.request_full_frame().await.unwrap();
+    assert_eq!(viewer.desktop_name(), name, "the same machine");
     let view = api.wait_status(&id, Status::VmStarted).await.unwrap();
     assert_eq!(view.generation, 1);
     let kinds: Vec<_> = api.timeline(&id).await.unwrap().into_iter().map(|entry| entry.kind).collect();

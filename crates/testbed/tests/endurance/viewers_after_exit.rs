@@ -5,13 +5,9 @@
 //! the chain of events, and a replaced machine is visible at the same URL.
 
 use crate::{idle_tool, start_ready, wait_close};
-use anteroom_testbed::{
-    ApiClient, DurationStats, TestConfig, TestServer, WAIT_MAX, measure_recovery, plain_process::built_program,
-    processes,
-};
+use anteroom_testbed::{ApiClient, DurationStats, TestConfig, TestServer, measure_recovery, processes};
 use anteroom_wire::{SessionId, TimelineKind, api::Status};
 use std::time::Instant;
-use tokio::process::Command;
 
 const TRIES: usize = 20;
 const CLOSED_MS_MAX: u128 = 100;
@@ -21,21 +17,12 @@ async fn start_viewed_session(settings: &str) -> (TestServer, ApiClient, Session
     let server = TestServer::start(TestConfig::with_tool(idle_tool()).with_settings(settings)).await.unwrap();
     let api = server.backend().unwrap();
     let id = start_ready(&api).await;
-    api.desktop(&id).await.unwrap().whole_frame().await.unwrap();
+    api.desktop(&id).await.unwrap().request_full_frame().await.unwrap();
     (server, api, id)
 }
 
 fn kill_machine(server: &TestServer) {
     processes::kill(processes::machine_pid(&server.state_dir(), &server.machines()[0]).unwrap()).unwrap();
-}
-
-/// The output of `anteroom diagnose SESSION`.
-async fn diagnose_output(server: &TestServer, id: &SessionId) -> String {
-    let mut command = Command::new(built_program("anteroom").unwrap());
-    command.arg("--state-dir").arg(server.state_dir()).args(["diagnose", id.as_str()]).kill_on_drop(true);
-    let output = tokio::time::timeout(WAIT_MAX, command.output()).await.unwrap().unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).unwrap()
 }
 
 #[tokio::test]
@@ -80,7 +67,7 @@ async fn check_diagnosis(server: &TestServer, api: &ApiClient, id: &SessionId) {
     let exited = api.wait_entry(id, TimelineKind::MachineExited).await.unwrap();
     let rejected = api.wait_entry(id, TimelineKind::ViewerRejected).await.unwrap();
     assert!(exited.at <= rejected.at, "{} {}", exited.at, rejected.at);
-    let output = diagnose_output(server, id).await;
+    let output = server.run_anteroom(&["diagnose", id.as_str()]).await.unwrap();
     let clauses = [
         format!(
             "The machine ended at {} because its process was killed by signal 9, which this server did not send; ",
@@ -113,12 +100,12 @@ async fn viewer_connecting_between_two_machines_sees_the_next_one_at_the_same_ur
         let began = Instant::now();
         // Like the page: a ticket, and the socket at the same URL.
         let mut viewer = api.desktop(&id).await.unwrap();
-        viewer.whole_frame().await.unwrap();
+        viewer.request_full_frame().await.unwrap();
         waited.add(began.elapsed());
-        assert_ne!(viewer.name(), format!("desktop of {before}"), "the desktop is that of the new machine");
+        assert_ne!(viewer.desktop_name(), format!("desktop of {before}"), "the desktop is that of the new machine");
         let view = api.wait_status(&id, Status::VmStarted).await.unwrap();
         assert_eq!(view.generation, generation);
-        let output = diagnose_output(&server, &id).await;
+        let output = server.run_anteroom(&["diagnose", id.as_str()]).await.unwrap();
         assert!(output.contains("waiting_for_user"), "a recovered session is healthy:\n{output}");
     }
     println!("a picture {waited}");
@@ -144,10 +131,10 @@ async fn viewer_connecting_while_the_next_machine_is_queued_is_closed_with_the_c
     let (code, reason) = wait_close(&mut api.desktop_socket(&id).await.unwrap()).await;
     assert!(reason.starts_with("not_ready: ") || reason.starts_with("no_capacity: "), "{code} {reason}");
     assert!([4409, 4503].contains(&code), "{code} {reason}");
-    let output = diagnose_output(&server, &id).await;
+    let output = server.run_anteroom(&["diagnose", id.as_str()]).await.unwrap();
     assert!(output.contains("waiting_for_capacity") && output.contains("killed by signal 9"), "{output}");
     api.cancel(&rival).await.unwrap();
     api.wait_status(&id, Status::VmStarted).await.unwrap();
-    api.desktop(&id).await.unwrap().whole_frame().await.unwrap();
+    api.desktop(&id).await.unwrap().request_full_frame().await.unwrap();
     server.finish().await.unwrap();
 }

@@ -1,7 +1,7 @@
 //! Servers that are no desktops, and machines that cannot be used. Each fault is reported within its time limit.
 
 use crate::{Fixture, closing, connect_error, request_session, start, verdict};
-use anteroom_rfb::client::DialError;
+use anteroom_rfb::client::ViewerConnectError;
 use anteroom_testbed::{ApiClient, TestServer, WAIT_MAX, eventually};
 use anteroom_wire::{SessionId, api::Status};
 use std::{
@@ -127,7 +127,7 @@ async fn ended_session_opens_no_connection() {
     let (code, reason) = closing(&mut api.open_websocket(&path, &offered(&one.ticket), true).await.unwrap()).await;
     assert_eq!(code, 4410, "{reason}");
     match api.open_websocket(&path, &offered(&two.ticket), false).await {
-        Err(DialError::Rejected { status, body }) => assert_eq!(status, 410, "{body}"),
+        Err(ViewerConnectError::Rejected { status, body }) => assert_eq!(status, 410, "{body}"),
         other => panic!("{other:?}"),
     }
     let third = api.post(&format!("/api/auth/session/{id}/ticket"), serde_json::json!({ "purpose": "desktop" })).await;

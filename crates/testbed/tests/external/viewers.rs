@@ -9,8 +9,8 @@ use tokio::{io::AsyncReadExt, time::timeout};
 /// Checks that a viewer receives a whole frame of the painted desktop.
 pub(crate) async fn assert_sees_desktop(api: &ApiClient, id: &SessionId) {
     let mut viewer = api.desktop(id).await.unwrap();
-    assert!(viewer.name().contains("a desk outside"), "{}", viewer.name());
-    let frame = timeout(WAIT_MAX, viewer.whole_frame()).await.expect("a whole frame").unwrap();
+    assert!(viewer.desktop_name().contains("a desk outside"), "{}", viewer.desktop_name());
+    let frame = timeout(WAIT_MAX, viewer.request_full_frame()).await.expect("a whole frame").unwrap();
     assert_eq!((frame.width(), frame.height()), (vnc_server::WIDTH, vnc_server::HEIGHT));
     for (x, y, colour) in [
         (5, 5, vnc_server::LEFT),
@@ -19,7 +19,7 @@ pub(crate) async fn assert_sees_desktop(api: &ApiClient, id: &SessionId) {
         (635, 395, vnc_server::RIGHT),
         (320, 125, vnc_server::STRIPE),
     ] {
-        assert_eq!(frame.at(x, y), Some(colour), "at {x},{y}");
+        assert_eq!(frame.pixel(x, y), Some(colour), "at {x},{y}");
     }
 }
 

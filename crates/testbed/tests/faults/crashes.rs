@@ -3,7 +3,7 @@
 //! A flow runs once to record its writes, and then twice for each write, with a crash before and after it. After the crash the
 //! client repeats its request.
 
-use crate::{document, states::wait_machines_removed};
+use crate::document;
 use anteroom_testbed::{
     ApiClient, Script, ScriptedTool, Step, TestConfig, TestServer, WAIT_MAX,
     measure_recovery::current_machine,
@@ -168,7 +168,7 @@ impl FlowRun<'_> {
             Flow::SignIn if open => {
                 if self.viewer.as_ref().is_none_or(|(crashes, _)| *crashes != self.crashes) {
                     let mut viewer = api.desktop(&id).await?;
-                    viewer.whole_frame().await?;
+                    viewer.request_full_frame().await?;
                     self.viewer = Some((self.crashes, viewer));
                     // The use of the session is written at the next interval.
                     sleep(Duration::from_millis(250)).await;
@@ -260,7 +260,7 @@ async fn crash_at_each_write(flow: Flow) {
         }
         rows.push_str("|\n");
     }
-    wait_machines_removed(&server).await;
+    server.wait_machines_removed().await.unwrap();
     server.finish().await.unwrap();
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     document::compare_section(&format!("crashes: {}", flow.title()), &format!("### During {}\n\n{rows}", flow.title()));

@@ -5,7 +5,7 @@ use crate::{
     inject::{DatabaseFault, JUMP_MS, SmallFileSystem},
     matrix::{FaultTable, POLL_INTERVAL, SETTLE_TIME, WAIT_LIMIT, observe_effect, viewer_outcome, wait_limit},
     namespace,
-    states::{FaultFixture, FixtureOptions, State, wait_machines_removed},
+    states::{FaultFixture, FixtureOptions, State},
 };
 use anteroom_testbed::PausePoint;
 use anteroom_wire::{
@@ -218,7 +218,7 @@ async fn session_cancelled_in_any_state_stays_cancelled_and_leaves_nothing() {
         }
     }
     // Released only now: a late step of a start must not revive a cancelled session.
-    wait_machines_removed(&fixture.server).await;
+    fixture.server.wait_machines_removed().await.unwrap();
     fixture.release_all().await;
     sleep(SETTLE_TIME).await;
     for held in &all {

@@ -4,7 +4,7 @@ use crate::{
     document,
     expectations::{Cell, Effect, FROZEN_READY_MS, Fault, ViewerOutcome, cell},
     inject::{self, MachinePart},
-    states::{FaultFixture, FixtureOptions, HeldSession, State, wait_machines_removed},
+    states::{FaultFixture, FixtureOptions, HeldSession, State},
     viewer::SocketEnd,
 };
 use anteroom_testbed::PausePoint;
@@ -88,7 +88,7 @@ impl FaultTable {
             row(&mut rows, seen.state, &actual);
             eprintln!("{:?} {}: {:?}", self.fault, seen.state, seen.took);
         }
-        wait_machines_removed(&fixture.server).await;
+        fixture.server.wait_machines_removed().await.unwrap();
         if !self.failures.is_empty() {
             eprintln!("{}", fixture.server.log().lines().rev().take(60).collect::<Vec<_>>().join("\n"));
         }
@@ -258,7 +258,7 @@ async fn frozen_machine_is_detected_and_replaced() {
     };
     let end = waiting.finish_session(&held.id, Status::Completed).await;
     waiting.check_ended_once(&end).await.unwrap();
-    wait_machines_removed(&waiting.server).await;
+    waiting.server.wait_machines_removed().await.unwrap();
     waiting.server.finish().await.unwrap();
 
     let mut fixture = FaultFixture::start(FixtureOptions::default()).await;

@@ -8,43 +8,32 @@ use crate::{
     viewer::{SocketEnd, Viewer},
 };
 use anteroom_testbed::{
-    ApiClient, QemuServer, measure_recovery::current_machine, processes, qemu_server::QEMU_WAIT_MAX,
+    ApiClient, QEMU_WAIT_MAX, Qemu, TestConfig, TestServer, measure_recovery::current_machine, processes,
+    test_server::qemu::command_provider,
 };
 use anteroom_wire::{
     SessionId,
     api::{SessionView, Status},
 };
 use rustix::process::Signal;
-use std::{collections::BTreeMap, fmt::Write as _, time::Duration};
+use std::{fmt::Write as _, time::Duration};
 use tokio::time::{Instant, sleep};
 
-/// Two tools: one waits, one prints a URL and waits.
-const SETTINGS: &str = r#"
+const SETTINGS: &str = "
 [machines]
 liveness_timeout_s = 10
 [sessions]
 restarts_max = 20
 socket_wait_ms_max = 240000
-[providers.waits]
-name = "A tool that waits"
-cli = "codex"
-argv = ["sh", "-c", "echo Nothing to do; exec sleep 1000000"]
-lanes = ["terminal"]
-next_action = "Wait."
-policy = "store"
-egress = []
-credential = { paths = [".waits/credential.json"], required = ["/token"] }
-[providers.asks]
-name = "A tool that asks"
-cli = "codex"
-argv = ["sh", "-c", "echo Open https://id.example.test/authorize; exec sleep 1000000"]
-lanes = ["link", "terminal"]
-next_action = "Open the address."
-policy = "store"
-egress = []
-sign_in = { url = 'https://[^\s]+' }
-credential = { paths = [".asks/credential.json"], required = ["/token"] }
-"#;
+";
+
+/// Two tools: one waits, one prints a URL and waits.
+fn providers() -> String {
+    let waits = command_provider("waits", &["sh", "-c", "echo Nothing to do; exec sleep 1000000"]);
+    let url = "echo Open https://id.example.test/authorize; exec sleep 1000000";
+    let asks = command_provider("asks", &["sh", "-c", url]).replace("[\"terminal\"]", "[\"link\", \"terminal\"]");
+    format!("{waits}{asks}sign_in = {{ url = 'https://[^\\s]+' }}\n")
+}
 
 const FAULTS: [Fault; 5] =
     [Fault::MachineKilled, Fault::KeeperKilled, Fault::MachineFrozen, Fault::ServerKilled, Fault::ServerRestarted];
@@ -83,16 +72,16 @@ struct Session {
 }
 
 /// Waits until the session is in its state again and connects a viewer with a picture.
-async fn connect_viewer(server: &QemuServer, session: &mut Session) {
+async fn connect_viewer(server: &TestServer<Qemu>, session: &mut Session) {
     let api = server.operator().unwrap();
     let in_state = |view: &SessionView| view.status == session.state.status() && view.generation >= session.generation;
     session.generation = api.wait_until(&session.id, "in its state", in_state).await.unwrap().generation;
     let mut viewer = api.desktop(&session.id).await.unwrap();
-    viewer.whole_frame().await.unwrap();
+    viewer.request_full_frame().await.unwrap();
     session.viewer = Some(Viewer::reading(viewer.into_inner()));
 }
 
-async fn find_process(server: &QemuServer, fault: Fault, id: &SessionId) -> rustix::process::Pid {
+async fn find_process(server: &TestServer<Qemu>, fault: Fault, id: &SessionId) -> rustix::process::Pid {
     let machine = current_machine(&server.operator().unwrap(), id).await.unwrap();
     let state = server.state_dir();
     let found = if fault == Fault::KeeperKilled {
@@ -114,7 +103,7 @@ fn viewer_outcome(end: Option<SocketEnd>) -> ViewerOutcome {
 }
 
 /// Injects the fault into these sessions; returns the time of the fault.
-async fn inject_fault(server: &mut QemuServer, fault: Fault, sessions: &[Session]) -> Instant {
+async fn inject_fault(server: &mut TestServer<Qemu>, fault: Fault, sessions: &[Session]) -> Instant {
     if fault == Fault::ServerKilled || fault == Fault::ServerRestarted {
         if fault == Fault::ServerKilled {
             server.kill_server().await.unwrap();
@@ -122,7 +111,7 @@ async fn inject_fault(server: &mut QemuServer, fault: Fault, sessions: &[Session
             server.stop_server().await.unwrap();
         }
         let at = Instant::now();
-        server.start_server(false).await.unwrap();
+        server.start_server().await.unwrap();
         return at;
     }
     let signal = if fault == Fault::MachineFrozen { Signal::STOP } else { Signal::KILL };
@@ -152,7 +141,7 @@ async fn observe_effect(api: &ApiClient, session: &Session) -> (Effect, Instant)
 
 #[tokio::test]
 async fn qemu_machines_meet_the_expectations_of_the_fault_table() {
-    let mut server = QemuServer::start(SETTINGS, &BTreeMap::new(), false).await.unwrap();
+    let mut server = TestServer::start(TestConfig::qemu(SETTINGS).with_settings(&providers())).await.unwrap();
     let mut sessions = Vec::new();
     for (state, provider) in STATES {
         let id = server.operator().unwrap().start(provider).await.unwrap().session.id;

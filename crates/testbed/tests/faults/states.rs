@@ -12,7 +12,7 @@
 
 use crate::viewer::Viewer;
 use anteroom_testbed::{
-    ApiClient, PausePoint, Script, ScriptedTool, Step, TestConfig, TestServer, WAIT_MAX,
+    ApiClient, PausePoint, PlainProcess, Script, ScriptedTool, Step, TestConfig, TestServer, WAIT_MAX,
     measure_recovery::current_machine, processes,
 };
 use anteroom_wire::{
@@ -192,9 +192,8 @@ impl FaultFixture {
         let mut tools = vec![tool()];
         tools.extend(crashing_tools());
         let busy = if options.short_database_timeout { "busy_ms_max = 2500" } else { "busy_ms_max = 20000" };
-        let plan =
-            TestConfig { tools, ..TestConfig::default() }.with_settings(&SETTINGS.replace("busy_ms_max = 20000", busy));
-        let server = TestServer::start(plan).await.unwrap();
+        let config = TestConfig::with_tools(tools).with_settings(&SETTINGS.replace("busy_ms_max = 20000", busy));
+        let server = TestServer::start(config).await.unwrap();
         let mut fixture = Self { server, sessions: Vec::new() };
         fixture.start_expired_session(prepare).await;
         fixture.start_ended_sessions().await;
@@ -222,7 +221,7 @@ impl FaultFixture {
         self.server.start_server().await.unwrap();
         let id = self.api().start("scripted").await.unwrap().session.id;
         self.api().wait_status(&id, Status::Expired).await.unwrap();
-        wait_machines_removed(&self.server).await;
+        self.server.wait_machines_removed().await.unwrap();
         self.server.stop_server().await.unwrap();
         fs::write(&config, config_text).unwrap();
         self.server.start_server().await.unwrap();
@@ -256,7 +255,7 @@ impl FaultFixture {
             generation = next;
         }
         self.add(State::Failed, id, None, generation);
-        wait_machines_removed(&self.server).await;
+        self.server.wait_machines_removed().await.unwrap();
     }
 
     async fn start_active_sessions(&mut self, options: FixtureOptions) {
@@ -300,9 +299,10 @@ impl FaultFixture {
 
     /// Only one session, whose machine waits for its display until the ready timeout.
     pub(crate) async fn start_with_created_session(ready_ms_max: u64) -> Self {
-        let plan = TestConfig { tools: vec![tool()], ready_ms_max: Some(ready_ms_max), ..TestConfig::default() }
-            .with_settings(SETTINGS);
-        let mut fixture = Self { server: TestServer::start(plan).await.unwrap(), sessions: Vec::new() };
+        let machines =
+            PlainProcess { tools: vec![tool()], ready_ms_max: Some(ready_ms_max), ..PlainProcess::default() };
+        let config = TestConfig::new(machines).with_settings(SETTINGS);
+        let mut fixture = Self { server: TestServer::start(config).await.unwrap(), sessions: Vec::new() };
         fixture.server.pause(PausePoint::DesktopStart).unwrap();
         fixture.start_created(FixtureOptions::default()).await;
         fixture
@@ -350,7 +350,7 @@ impl FaultFixture {
         let api = self.api();
         let socket = if state.has_desktop() {
             let mut viewer = api.desktop(id).await.unwrap();
-            viewer.whole_frame().await.unwrap();
+            viewer.request_full_frame().await.unwrap();
             viewer.into_inner()
         } else {
             api.desktop_socket(id).await.unwrap()
@@ -374,14 +374,6 @@ impl FaultFixture {
 async fn kill_machine(server: &TestServer, id: &SessionId) {
     let machine = current_machine(&server.backend().unwrap(), id).await.unwrap();
     processes::kill(processes::machine_pid(&server.state_dir(), &machine).unwrap()).unwrap();
-}
-
-pub(crate) async fn wait_machines_removed(server: &TestServer) {
-    let until = Instant::now() + WAIT_MAX;
-    while !server.machines().is_empty() {
-        assert!(Instant::now() < until, "machines are left: {:?}", server.machines());
-        sleep(Duration::from_millis(20)).await;
-    }
 }
 
 /// The server's database, opened by the test.

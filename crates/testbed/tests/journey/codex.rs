@@ -1,10 +1,9 @@
 //! The released Codex CLI in a QEMU machine.
 
 use super::{assert_not_in, assert_stored_nowhere, browser, lease, process_arguments, wait_session, wait_success};
-use anteroom_testbed::{CodexIssuer, QemuServer, codex_issuer::Approval, qemu_server::QEMU_WAIT_MAX};
+use anteroom_testbed::{CodexIssuer, QEMU_WAIT_MAX, TestConfig, TestServer, codex_issuer::Approval};
 use anteroom_wire::api::Status;
 use sha2::{Digest, Sha256};
-use std::collections::BTreeMap;
 use tokio::{io::AsyncReadExt, time::timeout};
 
 /// The released tool, configured to use the fake issuer. Afterwards the terminal shows the digest of the file that the tool wrote, so
@@ -22,8 +21,8 @@ egress = [{ host = "issuer.codex.test", ports = [80] }]
 #[tokio::test]
 async fn journey_codex_signs_in_by_device_code_and_page_shows_connected() {
     let issuer = CodexIssuer::start(Approval::OnCommand).await.unwrap();
-    let host_overrides = BTreeMap::from([("issuer.codex.test:80".to_owned(), issuer.address())]);
-    let server = QemuServer::start(SETTINGS, &host_overrides, false).await.unwrap();
+    let config = TestConfig::qemu(SETTINGS).host_override("issuer.codex.test:80", issuer.address());
+    let server = TestServer::start(config).await.unwrap();
     let api = server.operator().unwrap();
     let page = browser(&server, "codex.mjs");
 

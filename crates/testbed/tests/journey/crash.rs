@@ -2,12 +2,11 @@
 
 use super::{assert_stored_nowhere, browser_with, codex::SETTINGS, lease, wait_success};
 use anteroom_testbed::{
-    CodexIssuer, QemuServer, codex_issuer::Approval, eventually, qemu_server::QEMU_WAIT_MAX, stats,
+    CodexIssuer, QEMU_WAIT_MAX, TestConfig, TestServer, codex_issuer::Approval, eventually, stats,
 };
 use anteroom_wire::{SessionId, TimelineKind, api::Status};
 use serde::Deserialize;
 use std::{
-    collections::BTreeMap,
     fs,
     net::SocketAddr,
     path::Path,
@@ -62,8 +61,8 @@ async fn journey_sign_in_survives_a_server_restart() {
 
 async fn end_server_during_sign_in(end: End) {
     let issuer = CodexIssuer::start(Approval::OnCommand).await.unwrap();
-    let host_overrides = BTreeMap::from([("issuer.codex.test:80".to_owned(), issuer.address())]);
-    let mut server = QemuServer::start(SETTINGS, &host_overrides, false).await.unwrap();
+    let config = TestConfig::qemu(SETTINGS).host_override("issuer.codex.test:80", issuer.address());
+    let mut server = TestServer::start(config).await.unwrap();
     let marks = tempfile::tempdir().unwrap();
     // Two tests run the same script.
     let results = format!("{}/../../web/test-results/{}", env!("CARGO_MANIFEST_DIR"), end.results());
@@ -78,7 +77,7 @@ async fn end_server_during_sign_in(end: End) {
     }
     assert_eq!(server.machines(), machines, "the machine keeps running");
     let ended = Instant::now();
-    let (listening, started) = tokio::join!(wait_listening(address), server.start_server(false));
+    let (listening, started) = tokio::join!(wait_listening(address), server.start_server());
     started.unwrap();
     let restart = ended.elapsed();
     let temporary = marks.path().join(".listening");

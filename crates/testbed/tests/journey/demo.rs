@@ -1,12 +1,13 @@
 //! The demo tool, whose sign-in happens in the machine's browser, operated through the page.
 
 use super::{assert_stored_nowhere, browser, lease, wait_session, wait_success};
-use anteroom_testbed::QemuServer;
+use anteroom_testbed::{TestConfig, TestServer};
 use anteroom_wire::api::Status;
 
 #[tokio::test]
 async fn journey_demo_sign_in_by_mouse_and_keyboard_through_the_page() {
-    let server = QemuServer::start("", &Default::default(), true).await.unwrap();
+    let config = TestConfig { demo: true, ..TestConfig::qemu("") };
+    let server = TestServer::start(config).await.unwrap();
     let page = browser(&server, "demo.mjs");
     let id = wait_session(&server).await;
     wait_success(page).await;

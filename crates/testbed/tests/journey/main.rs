@@ -7,7 +7,7 @@ mod codex;
 mod crash;
 mod demo;
 
-use anteroom_testbed::{QemuServer, eventually, leaks::needles, qemu_server::QEMU_WAIT_MAX};
+use anteroom_testbed::{QEMU_WAIT_MAX, Qemu, TestConfig, TestServer, eventually, leaks::needles};
 use anteroom_wire::{SessionId, agent::DeliveredFile, api::SessionList};
 use std::{fs, path::Path, process::Stdio};
 use tokio::{
@@ -16,19 +16,19 @@ use tokio::{
 };
 
 /// Starts a browser script of `web/e2e/real`.
-fn browser(server: &QemuServer, script: &str) -> Child {
+fn browser(server: &TestServer<Qemu>, script: &str) -> Child {
     browser_with(server, script, &[])
 }
 
 /// The same with more environment variables.
-fn browser_with(server: &QemuServer, script: &str, more: &[(&str, &str)]) -> Child {
+fn browser_with(server: &TestServer<Qemu>, script: &str, more: &[(&str, &str)]) -> Child {
     let web = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../web");
     let mut command = Command::new("node");
     command
         .arg(format!("e2e/real/{script}"))
         .current_dir(web)
         .env("ANTEROOM_E2E_LINK", server.login_link().unwrap())
-        .env("ANTEROOM_E2E_TOKEN", server.token().expose())
+        .env("ANTEROOM_E2E_TOKEN", server.operator_token().expose())
         .env("ANTEROOM_E2E_SLOW_MS", QEMU_WAIT_MAX.as_millis().to_string())
         .envs(more.iter().copied())
         .stdin(Stdio::null())
@@ -43,7 +43,7 @@ async fn wait_success(mut browser: Child) {
 }
 
 /// Waits for the session that the page starts.
-async fn wait_session(server: &QemuServer) -> SessionId {
+async fn wait_session(server: &TestServer<Qemu>) -> SessionId {
     let api = server.operator().unwrap();
     let first = async || {
         let list: SessionList = api.get("/api/sessions").await?.read()?;
@@ -53,7 +53,7 @@ async fn wait_session(server: &QemuServer) -> SessionId {
 }
 
 /// Leases the files of the session's credential.
-async fn lease(server: &QemuServer, id: &SessionId) -> Vec<DeliveredFile> {
+async fn lease(server: &TestServer<Qemu>, id: &SessionId) -> Vec<DeliveredFile> {
     let api = server.operator().unwrap();
     let view = api.session(id).await.unwrap();
     api.lease(&view.credential.expect("a stored credential").id).await.unwrap().files
@@ -61,7 +61,7 @@ async fn lease(server: &QemuServer, id: &SessionId) -> Vec<DeliveredFile> {
 
 /// Checks that no secret is in a file of the server (database, its log, server's log, receipts, run directories), on the timeline, or
 /// in a process's arguments or environment.
-async fn assert_stored_nowhere(server: &QemuServer, id: &SessionId, secrets: &[String]) {
+async fn assert_stored_nowhere(server: &TestServer<Qemu>, id: &SessionId, secrets: &[String]) {
     assert!(!secrets.is_empty(), "nothing was issued");
     let timeline = server.operator().unwrap().get(&format!("/api/auth/session/{id}/events")).await.unwrap().text;
     let mut texts = process_arguments(server);
@@ -74,7 +74,7 @@ async fn assert_stored_nowhere(server: &QemuServer, id: &SessionId, secrets: &[S
 }
 
 /// The arguments and environment of every process of the server, each with its path in `/proc`.
-fn process_arguments(server: &QemuServer) -> Vec<(String, Vec<u8>)> {
+fn process_arguments(server: &TestServer<Qemu>) -> Vec<(String, Vec<u8>)> {
     let paths = server
         .leaks()
         .processes()
@@ -93,7 +93,7 @@ fn assert_not_in(secret: &str, texts: &[(String, Vec<u8>)]) {
 /// The search for secrets finds one that is there.
 #[tokio::test]
 async fn journey_secret_search_finds_a_planted_secret() {
-    let server = QemuServer::start("", &Default::default(), false).await.unwrap();
+    let server = TestServer::start(TestConfig::qemu("")).await.unwrap();
     let planted = "canary-0123456789abcdef";
     fs::write(server.path().join("state/planted"), format!("x{planted}y")).unwrap();
     assert_eq!(server.leaks().files_with(planted).len(), 1);

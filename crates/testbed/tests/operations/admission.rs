@@ -74,10 +74,6 @@ async fn repeated_start_returns_its_session_when_capacity_is_exhausted() {
     server.finish().await.unwrap();
 }
 
-async fn diagnosis(api: &ApiClient, id: &SessionId) -> Diagnosis {
-    api.get(&format!("/api/auth/session/{id}/diagnosis")).await.unwrap().read().unwrap()
-}
-
 #[tokio::test]
 async fn queued_session_waits_with_cause_when_disk_runs_low() {
     let flags = Flags::new();
@@ -99,7 +95,7 @@ async fn queued_session_waits_with_cause_when_disk_runs_low() {
     api.wait_until(&first, "adopted", |view| view.status == Status::VmStarted).await.unwrap();
     api.cancel(&first).await.unwrap();
     let diagnosed = eventually("the diagnosis names the setting", WAIT_MAX, async || {
-        let found = diagnosis(&api, &second).await;
+        let found = api.diagnosis(&second).await.unwrap();
         Ok(found.sentence.contains("machines.disk_free_mib_min").then_some(found))
     });
     assert_eq!(diagnosed.await.unwrap().verdict, Verdict::WaitingForCapacity);

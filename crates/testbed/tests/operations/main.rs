@@ -5,44 +5,22 @@
 
 mod admission;
 mod bundle;
+#[path = "../server/flags.rs"]
+mod flags;
 mod logs;
 mod metrics;
 mod reconcile_and_leaks;
 
-use anteroom_testbed::{Script, ScriptedTool, Step, TestServer, WAIT_MAX, plain_process::built_program};
+use anteroom_testbed::{TestServer, WAIT_MAX};
+use flags::Flags;
 use sqlx::{ConnectOptions, Connection, SqliteConnection, sqlite::SqliteConnectOptions};
-use std::{path::PathBuf, process::Output};
+use std::process::Output;
 use tokio::process::Command;
-
-/// A directory for files that scripts wait for.
-struct Flags {
-    dir: tempfile::TempDir,
-}
-
-impl Flags {
-    fn new() -> Self {
-        Self { dir: tempfile::tempdir().unwrap() }
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.dir.path().join(name)
-    }
-
-    /// A step that waits until the test creates the file.
-    fn wait(&self, name: &str) -> Step {
-        Step::WaitFor { path: self.path(name), ms_max: 300_000 }
-    }
-
-    /// A tool that runs until the session ends.
-    fn idle_tool(&self) -> ScriptedTool {
-        ScriptedTool::new("scripted", Script::new([Step::print_line("Nothing to do"), self.wait("never")]))
-    }
-}
 
 /// A command that runs `anteroom` with the server's configuration.
 fn command(server: &TestServer, arguments: &[&str]) -> Command {
-    let mut command = Command::new(built_program("anteroom").unwrap());
-    command.arg("--config").arg(server.path().join("config.toml")).args(arguments).kill_on_drop(true);
+    let mut command = server.anteroom_command().unwrap();
+    command.args(arguments);
     command
 }
 

@@ -2,18 +2,16 @@
 //! check for leftovers.
 
 use crate::{
-    SHELL,
     fault_injection::{
-        TemplateCacheCopy, inject_machine_check, link_never_ready_qemu, link_programs, only_machine, power_off_guest,
+        TemplateCacheCopy, inject_machine_check, link_never_ready_qemu, link_programs, power_off_guest,
     },
-    open_shell, run_in_shell,
+    open_shell, run_in_shell, start_server,
 };
 use anteroom_machine::{ExitCause, Receipt};
 use anteroom_rfb::client::ViewerSocket;
 use anteroom_testbed::{
-    ApiClient, MachineProcesses, QemuServer,
-    machine_processes::send_signal,
-    qemu_server::{Overrides, QEMU_WAIT_MAX},
+    ApiClient, MachineProcesses, QEMU_WAIT_MAX, Qemu, TestConfig, TestServer, machine_processes::send_signal,
+    test_server::qemu::shell_provider,
 };
 use anteroom_wire::{
     MachineId, SessionId, TimelineKind,
@@ -21,7 +19,7 @@ use anteroom_wire::{
     diagnosis::{Diagnosis, Verdict},
 };
 use rustix::process::Signal;
-use std::{collections::BTreeMap, fs, time::Duration};
+use std::{fs, time::Duration};
 use tokio::{
     io::AsyncReadExt,
     time::{Instant, sleep, timeout},
@@ -37,21 +35,7 @@ async fn wait_close(socket: &mut ViewerSocket) -> (u16, String) {
     (closing.code, closing.reason)
 }
 
-/// Waits until the verdict is this one.
-async fn wait_verdict(api: &ApiClient, id: &SessionId, wanted: Verdict) -> Diagnosis {
-    let until = Instant::now() + QEMU_WAIT_MAX;
-    loop {
-        let found: Diagnosis = api.get(&format!("/api/auth/session/{id}/diagnosis")).await.unwrap().read().unwrap();
-        assert_ne!(found.verdict, Verdict::Unknown, "{found:#?}");
-        if found.verdict == wanted {
-            return found;
-        }
-        assert!(Instant::now() < until, "not {wanted:?}: {found:#?}");
-        sleep(Duration::from_millis(100)).await;
-    }
-}
-
-fn receipt_without_leftovers(server: &QemuServer, machine: &MachineId) -> Receipt {
+fn receipt_without_leftovers(server: &TestServer<Qemu>, machine: &MachineId) -> Receipt {
     let receipt = server.receipt(machine).unwrap();
     assert_eq!(receipt.checks.leftovers, Vec::<String>::new(), "nothing is left over");
     assert!(!server.run_dir(machine).exists());
@@ -59,19 +43,19 @@ fn receipt_without_leftovers(server: &QemuServer, machine: &MachineId) -> Receip
 }
 
 /// Ends the machine of a session with a viewer and without restarts left by `end`; returns diagnosis and receipt.
-async fn end_machine_by(end: impl FnOnce(&QemuServer, &MachineProcesses), expected: Verdict) -> (Diagnosis, Receipt) {
-    let server = QemuServer::start(&format!("{NO_RESTART}{SHELL}"), &BTreeMap::new(), false).await.unwrap();
+async fn end_machine_by(end: impl FnOnce(&TestServer<Qemu>, &MachineProcesses), expected: Verdict) -> (Diagnosis, Receipt) {
+    let server = start_server(NO_RESTART).await;
     let id = open_shell(&server).await;
     let api = server.operator().unwrap();
     let mut viewer = api.desktop(&id).await.unwrap();
-    viewer.whole_frame().await.unwrap();
-    let (machine, machine_processes) = only_machine(&server);
+    viewer.request_full_frame().await.unwrap();
+    let (machine, machine_processes) = server.only_machine().unwrap();
     end(&server, &machine_processes);
     let (code, reason) = wait_close(&mut viewer.into_inner()).await;
     assert_eq!((code, reason.split(':').next()), (4410, Some("machine_failed")), "{reason}");
     let view = api.wait_status(&id, Status::Failed).await.unwrap();
     assert_eq!(view.reason.unwrap().code, "machine_failed");
-    let found = wait_verdict(&api, &id, expected).await;
+    let found = api.wait_verdict(&id, expected).await.unwrap();
     assert!(found.sentence.contains("a connected viewer was disconnected"), "{}", found.sentence);
     assert!(found.sentence.contains("no credential was delivered"), "{}", found.sentence);
     assert!(found.evidence.iter().any(|entry| entry.kind == TimelineKind::MachineExited), "{:#?}", found.evidence);
@@ -83,7 +67,7 @@ async fn end_machine_by(end: impl FnOnce(&QemuServer, &MachineProcesses), expect
 
 #[tokio::test]
 async fn qemu_killed_vmm_is_reported_with_its_signal() {
-    let kill = |_: &QemuServer, machine_processes: &MachineProcesses| {
+    let kill = |_: &TestServer<Qemu>, machine_processes: &MachineProcesses| {
         send_signal(machine_processes.process, Signal::KILL).unwrap()
     };
     let (found, receipt) = end_machine_by(kill, Verdict::MachineKilled).await;
@@ -93,7 +77,7 @@ async fn qemu_killed_vmm_is_reported_with_its_signal() {
 
 #[tokio::test]
 async fn qemu_exited_vmm_is_reported_with_its_exit_code() {
-    let end = |_: &QemuServer, machine_processes: &MachineProcesses| {
+    let end = |_: &TestServer<Qemu>, machine_processes: &MachineProcesses| {
         send_signal(machine_processes.process, Signal::TERM).unwrap()
     };
     let (found, receipt) = end_machine_by(end, Verdict::MachineExited).await;
@@ -103,7 +87,7 @@ async fn qemu_exited_vmm_is_reported_with_its_exit_code() {
 
 #[tokio::test]
 async fn qemu_killed_keeper_ends_its_machine() {
-    let kill = |_: &QemuServer, machine_processes: &MachineProcesses| {
+    let kill = |_: &TestServer<Qemu>, machine_processes: &MachineProcesses| {
         send_signal(machine_processes.keeper, Signal::KILL).unwrap()
     };
     let (_, receipt) = end_machine_by(kill, Verdict::KeeperLost).await;
@@ -122,7 +106,7 @@ async fn qemu_guest_kernel_panic_is_reported_with_its_console_output() {
 #[tokio::test]
 async fn qemu_guest_power_off_is_reported() {
     let off =
-        |server: &QemuServer, machine_processes: &MachineProcesses| power_off_guest(machine_processes, server.path());
+        |server: &TestServer<Qemu>, machine_processes: &MachineProcesses| power_off_guest(machine_processes, server.path());
     let (_, receipt) = end_machine_by(off, Verdict::GuestPowerOff).await;
     assert_eq!(receipt.cause, ExitCause::GuestPowerOff);
 }
@@ -130,14 +114,14 @@ async fn qemu_guest_power_off_is_reported() {
 #[tokio::test]
 async fn qemu_frozen_machine_is_stopped_as_hung_and_replaced() {
     let short_timeout = "[machines]\nliveness_timeout_s = 12\n";
-    let server = QemuServer::start(&format!("{short_timeout}{SHELL}"), &BTreeMap::new(), false).await.unwrap();
+    let server = start_server(short_timeout).await;
     let id = open_shell(&server).await;
     let api = server.operator().unwrap();
     let mut viewer = api.desktop(&id).await.unwrap();
-    viewer.whole_frame().await.unwrap();
-    let (machine, machine_processes) = only_machine(&server);
+    viewer.request_full_frame().await.unwrap();
+    let (machine, machine_processes) = server.only_machine().unwrap();
     send_signal(machine_processes.process, Signal::STOP).unwrap();
-    wait_verdict(&api, &id, Verdict::AgentUnreachable).await;
+    api.wait_verdict(&id, Verdict::AgentUnreachable).await.unwrap();
     let (code, reason) = wait_close(&mut viewer.into_inner()).await;
     assert_eq!((code, reason.split(':').next()), (4510, Some("machine_replaced")), "{reason}");
     let exited = api.wait_entry(&id, TimelineKind::MachineExited).await.unwrap();
@@ -154,20 +138,20 @@ async fn qemu_frozen_machine_is_stopped_as_hung_and_replaced() {
 #[tokio::test]
 async fn qemu_machine_resumed_before_the_timeout_continues() {
     let long_timeout = "[machines]\nliveness_timeout_s = 200\n";
-    let server = QemuServer::start(&format!("{long_timeout}{SHELL}"), &BTreeMap::new(), false).await.unwrap();
+    let server = start_server(long_timeout).await;
     let id = open_shell(&server).await;
     let api = server.operator().unwrap();
     run_in_shell(&server, &id, "MARK=still-here; echo DO\"\"NE", "DONE").await;
     let mut viewer = api.desktop(&id).await.unwrap();
-    viewer.whole_frame().await.unwrap();
-    let (machine, machine_processes) = only_machine(&server);
+    viewer.request_full_frame().await.unwrap();
+    let (machine, machine_processes) = server.only_machine().unwrap();
     send_signal(machine_processes.process, Signal::STOP).unwrap();
     api.wait_until(&id, "away", |view| view.status == Status::VmCreated).await.unwrap();
     // Longer than the timeout of any connection.
     sleep(Duration::from_secs(15)).await;
     send_signal(machine_processes.process, Signal::CONT).unwrap();
     api.wait_status(&id, Status::VmStarted).await.unwrap();
-    viewer.whole_frame().await.expect("the same stream continues");
+    viewer.request_full_frame().await.expect("the same stream continues");
     let screen = run_in_shell(&server, &id, "echo [$MARK]", "[still-here]").await;
     assert!(screen.contains("[still-here]"));
     assert_eq!(server.machines(), [machine]);
@@ -176,7 +160,7 @@ async fn qemu_machine_resumed_before_the_timeout_continues() {
 
 #[tokio::test]
 async fn qemu_guest_low_memory_and_oom_kill_are_diagnosed() {
-    let server = QemuServer::start(SHELL, &BTreeMap::new(), false).await.unwrap();
+    let server = start_server("").await;
     let id = open_shell(&server).await;
     let api = server.operator().unwrap();
     let type_command = async |what: &str| {
@@ -193,7 +177,7 @@ async fn qemu_guest_low_memory_and_oom_kill_are_diagnosed() {
     type_command("hold $((A / 2)) &").await;
     let killed = api.wait_entry(&id, TimelineKind::OutOfMemory).await.unwrap();
     assert_eq!(killed.data["victim"], "dd", "{:?}", killed.data);
-    let found = wait_verdict(&api, &id, Verdict::GuestOutOfMemory).await;
+    let found = api.wait_verdict(&id, Verdict::GuestOutOfMemory).await.unwrap();
     assert!(found.sentence.contains("killed “dd”"), "{}", found.sentence);
     assert!(low.number < killed.number, "low memory was reported first");
     assert!(low.data["some_avg10"].is_number(), "the memory pressure is reported: {:?}", low.data);
@@ -207,12 +191,12 @@ async fn qemu_guest_low_memory_and_oom_kill_are_diagnosed() {
 
 #[tokio::test]
 async fn qemu_guest_crash_loop_is_diagnosed() {
-    let server = QemuServer::start(SHELL, &BTreeMap::new(), false).await.unwrap();
+    let server = start_server("").await;
     let id = open_shell(&server).await;
     let api = server.operator().unwrap();
     let kill = "for n in 1 2 3 4 5; do until pkill -9 -x openbox; do sleep 0.2; done; done; echo DO\"\"NE";
     run_in_shell(&server, &id, kill, "DONE").await;
-    let found = wait_verdict(&api, &id, Verdict::GuestCrashLoop).await;
+    let found = api.wait_verdict(&id, Verdict::GuestCrashLoop).await.unwrap();
     for part in ["openbox", "5 times", "exit code 137"] {
         assert!(found.sentence.contains(part), "{part}: {}", found.sentence);
     }
@@ -221,17 +205,18 @@ async fn qemu_guest_crash_loop_is_diagnosed() {
 
 #[tokio::test]
 async fn qemu_ready_timeout_is_reported_with_stage_and_attempts() {
-    let settings = format!("[machines]\nready_emulation_ms_max = 100\nready_kvm_ms_max = 100\n{NO_RESTART}{SHELL}");
+    let quick_timeout = "[machines]\nready_emulation_ms_max = 100\nready_kvm_ms_max = 100\n";
     // Makes sure that a template to clone exists.
-    QemuServer::start("", &BTreeMap::new(), false).await.unwrap().finish().await.unwrap();
+    TestServer::start(TestConfig::qemu("")).await.unwrap().finish().await.unwrap();
     let bin = tempfile::tempdir().unwrap();
-    let own = Overrides { path: Some(link_never_ready_qemu(bin.path()).into()), ..Overrides::default() };
-    let server = QemuServer::start_with(own, &settings, &BTreeMap::new(), false).await.unwrap();
+    let machines = Qemu { path: Some(link_never_ready_qemu(bin.path()).into()), ..Qemu::default() };
+    let config = TestConfig::new(machines).with_settings(quick_timeout).with_settings(NO_RESTART);
+    let server = TestServer::start(config.with_settings(&shell_provider())).await.unwrap();
     let api = server.operator().unwrap();
     let id = api.start("shell").await.unwrap().session.id;
     let (code, reason) = wait_close(&mut api.desktop_socket(&id).await.unwrap()).await;
     assert_eq!((code, reason.split(':').next()), (4410, Some("ready_timeout")), "{reason}");
-    let found = wait_verdict(&api, &id, Verdict::ReadyTimeout).await;
+    let found = api.wait_verdict(&id, Verdict::ReadyTimeout).await.unwrap();
     assert!(found.sentence.contains("it waited for") && found.sentence.contains("attempts"), "{}", found.sentence);
     let cleared = api.wait_entry(&id, TimelineKind::MachineRemoved).await.unwrap();
     assert_eq!(cleared.data["receipt"]["cause"], serde_json::json!({ "kind": "stopped", "reason": "not_ready" }));
@@ -239,12 +224,12 @@ async fn qemu_ready_timeout_is_reported_with_stage_and_attempts() {
 }
 
 /// Starts a session whose machine cannot start; returns its diagnosis.
-async fn never_started(server: &QemuServer) -> Diagnosis {
+async fn never_started(server: &TestServer<Qemu>) -> Diagnosis {
     let api = server.operator().unwrap();
     let id = api.start("shell").await.unwrap().session.id;
     let (code, reason) = wait_close(&mut api.desktop_socket(&id).await.unwrap()).await;
     assert_eq!((code, reason.split(':').next()), (4410, Some("machine_failed")), "{reason}");
-    let found = wait_verdict(&api, &id, Verdict::MachineStartFailed).await;
+    let found = api.wait_verdict(&id, Verdict::MachineStartFailed).await.unwrap();
     let cleared = api.wait_entry(&id, TimelineKind::MachineRemoved).await.unwrap();
     assert_eq!(cleared.data["receipt"]["cause"]["kind"], "never_started", "{:?}", cleared.data);
     assert_eq!(cleared.data["receipt"]["checks"]["leftovers"], serde_json::json!([]));
@@ -255,8 +240,9 @@ async fn never_started(server: &QemuServer) -> Diagnosis {
 async fn qemu_missing_vmm_program_is_named_in_the_diagnosis() {
     let bin = tempfile::tempdir().unwrap();
     let path = link_programs(bin.path());
-    let own = Overrides { path: Some(path.clone().into()), ..Overrides::default() };
-    let server = QemuServer::start_with(own, &format!("{NO_RESTART}{SHELL}"), &BTreeMap::new(), false).await.unwrap();
+    let machines = Qemu { path: Some(path.clone().into()), ..Qemu::default() };
+    let config = TestConfig::new(machines).with_settings(NO_RESTART).with_settings(&shell_provider());
+    let server = TestServer::start(config).await.unwrap();
     fs::remove_file(path.join("qemu-system-x86_64")).unwrap();
     let found = never_started(&server).await;
     for part in ["qemu-system-x86_64", "No such file"] {
@@ -268,18 +254,18 @@ async fn qemu_missing_vmm_program_is_named_in_the_diagnosis() {
 #[tokio::test]
 async fn qemu_damaged_template_and_image_mismatch_are_diagnosed() {
     // Makes sure that a template to copy exists.
-    QemuServer::start("", &BTreeMap::new(), false).await.unwrap().finish().await.unwrap();
+    TestServer::start(TestConfig::qemu("")).await.unwrap().finish().await.unwrap();
     let cache = TemplateCacheCopy::new().await;
-    let own = || Overrides { cache_dir: Some(cache.path().to_owned()), ..Overrides::default() };
-    let settings = format!("{NO_RESTART}{SHELL}");
+    let machines = Qemu { cache_dir: Some(cache.path().to_owned()), ..Qemu::default() };
+    let config = TestConfig::new(machines).with_settings(NO_RESTART).with_settings(&shell_provider());
     let other = "0123456789abcdef".repeat(4);
     cache.replace_image_hash(&other).await;
-    let server = QemuServer::start_with(own(), &settings, &BTreeMap::new(), false).await.unwrap();
+    let server = TestServer::start(config).await.unwrap();
     let api = server.operator().unwrap();
     let id = api.start("shell").await.unwrap().session.id;
     let (code, reason) = wait_close(&mut api.desktop_socket(&id).await.unwrap()).await;
     assert_eq!((code, reason.split(':').next()), (4410, Some("agent_mismatch")), "{reason}");
-    let found = wait_verdict(&api, &id, Verdict::ImageMismatch).await;
+    let found = api.wait_verdict(&id, Verdict::ImageMismatch).await.unwrap();
     for hash in [other.as_str(), cache.image_hash()] {
         assert!(found.sentence.contains(hash), "{hash}: {}", found.sentence);
     }

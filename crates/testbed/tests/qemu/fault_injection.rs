@@ -1,7 +1,6 @@
 //! Injects faults of hardware, hypervisor and host into QEMU machines.
 
-use anteroom_testbed::{MachineProcesses, qemu_server::cache_dir};
-use anteroom_wire::MachineId;
+use anteroom_testbed::{MachineProcesses, Qemu};
 use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
 use std::{
     fs,
@@ -90,7 +89,7 @@ pub(crate) struct TemplateCacheCopy {
 impl TemplateCacheCopy {
     /// Requires a template: a server must have run before.
     pub(crate) async fn new() -> Self {
-        let shared = cache_dir().unwrap();
+        let shared = Qemu::test_cache_dir().unwrap();
         // Next to the shared directory: /tmp may be small.
         let dir = tempfile::Builder::new().prefix("own-cache").tempdir_in(&shared).unwrap();
         symlink(shared.join("images"), dir.path().join("images")).unwrap();
@@ -167,11 +166,4 @@ pub(crate) fn link_never_ready_qemu(dir: &Path) -> PathBuf {
     fs::write(&program, text).unwrap();
     fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
     bin
-}
-
-/// The only machine.
-pub(crate) fn only_machine(server: &anteroom_testbed::QemuServer) -> (MachineId, MachineProcesses) {
-    let machine = server.machines().remove(0);
-    let machine_processes = MachineProcesses::from_run_dir(&server.run_dir(&machine)).unwrap();
-    (machine, machine_processes)
 }

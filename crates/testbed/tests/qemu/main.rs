@@ -6,31 +6,21 @@ mod end_reasons;
 mod fault_injection;
 mod recovery;
 
-use anteroom_testbed::{QemuServer, qemu_server::QEMU_WAIT_MAX};
+use anteroom_testbed::{
+    QEMU_WAIT_MAX, Qemu, TestConfig, TestServer,
+    test_server::qemu::{quick_provider, shell_provider},
+};
 use anteroom_wire::{SessionId, TimelineKind, api::Status};
 use axum::{Router, extract::Query, routing::get};
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::HashMap,
     net::SocketAddr,
     sync::{Arc, Mutex},
 };
 use tokio::{io::AsyncReadExt, net::TcpListener, time::timeout};
 
-/// A shell as the tool, so that the test can type commands.
-const SHELL: &str = r#"
-[providers.shell]
-name = "Shell"
-cli = "codex"
-argv = ["sh", "-i"]
-lanes = ["terminal"]
-next_action = "Type."
-policy = "store"
-egress = [{ host = "page.example.test", ports = [80] }]
-credential = { paths = [".shell/credential.json"], required = ["/token"] }
-"#;
-
 /// Types a command into the machine's shell; returns the terminal output up to `end`.
-async fn run_in_shell(server: &QemuServer, id: &SessionId, command: &str, end: &str) -> String {
+async fn run_in_shell(server: &TestServer<Qemu>, id: &SessionId, command: &str, end: &str) -> String {
     let api = server.operator().unwrap();
     let mut terminal = api.terminal(id).await.unwrap();
     terminal.send_text("{\"type\":\"resize\",\"cols\":200,\"rows\":50}").await.unwrap();
@@ -46,7 +36,12 @@ async fn run_in_shell(server: &QemuServer, id: &SessionId, command: &str, end: &
     String::from_utf8_lossy(&screen).into_owned()
 }
 
-async fn open_shell(server: &QemuServer) -> SessionId {
+/// Starts a server with the provider `shell` and these settings.
+async fn start_server(settings: &str) -> TestServer<Qemu> {
+    TestServer::start(TestConfig::qemu(settings).with_settings(&shell_provider())).await.unwrap()
+}
+
+async fn open_shell(server: &TestServer<Qemu>) -> SessionId {
     let api = server.operator().unwrap();
     let id = api.start("shell").await.unwrap().session.id;
     api.wait_status(&id, Status::VmStarted).await.unwrap();
@@ -55,7 +50,7 @@ async fn open_shell(server: &QemuServer) -> SessionId {
 
 #[tokio::test]
 async fn qemu_machine_has_only_loopback_and_the_agents_interface() {
-    let server = QemuServer::start(SHELL, &BTreeMap::new(), false).await.unwrap();
+    let server = start_server("").await;
     let id = open_shell(&server).await;
     let screen = run_in_shell(
         &server,
@@ -71,7 +66,7 @@ async fn qemu_machine_has_only_loopback_and_the_agents_interface() {
 
 #[tokio::test]
 async fn qemu_connection_to_a_host_outside_the_allowlist_fails_and_is_on_the_timeline() {
-    let server = QemuServer::start(SHELL, &BTreeMap::new(), false).await.unwrap();
+    let server = start_server("").await;
     let id = open_shell(&server).await;
     // The response of the proxy, requested with shell built-ins only.
     let request = "exec 3<>/dev/tcp/127.0.0.1/3128; printf 'CONNECT not-granted.example.test:443 HTTP/1.1\\r\\n\\r\\n' >&3; head -n1 <&3; echo DO\"\"NE";
@@ -106,8 +101,10 @@ async fn start_page() -> (SocketAddr, Arc<Mutex<HashMap<String, String>>>) {
 #[tokio::test]
 async fn qemu_browser_reports_that_it_is_online() {
     let (address, reported) = start_page().await;
-    let answers = BTreeMap::from([("page.example.test:80".to_owned(), address)]);
-    let server = QemuServer::start(SHELL, &answers, false).await.unwrap();
+    let egress = r#"egress = [{ host = "page.example.test", ports = [80] }]"#;
+    let config = TestConfig::qemu(&shell_provider().replace("egress = []", egress));
+    let config = config.host_override("page.example.test:80", address);
+    let server = TestServer::start(config).await.unwrap();
     let id = open_shell(&server).await;
     let open = serde_json::json!({ "url": "http://page.example.test/" });
     let answer = server.operator().unwrap().post(&format!("/api/auth/session/{id}/open-url"), open).await.unwrap();
@@ -123,13 +120,13 @@ async fn qemu_browser_reports_that_it_is_online() {
 
 #[tokio::test]
 async fn qemu_ten_concurrent_sessions_complete_and_clean_up() {
-    let server = QemuServer::start(SHELL, &BTreeMap::new(), false).await.unwrap();
+    let server = start_server("").await;
     let sessions = futures_util::future::join_all((0..10).map(|_| open_shell(&server))).await;
     assert_eq!(server.machines().len(), 10);
     let views = sessions.iter().map(|id| async {
         let mut desktop = server.operator().unwrap().desktop(id).await.unwrap();
-        let frame = desktop.whole_frame().await.unwrap();
-        assert!(frame.colours(2) > 1, "a picture");
+        let frame = desktop.request_full_frame().await.unwrap();
+        assert!(frame.count_colours(2) > 1, "a picture");
     });
     futures_util::future::join_all(views).await;
     for (number, id) in sessions.iter().enumerate() {
@@ -151,12 +148,12 @@ async fn qemu_ten_concurrent_sessions_complete_and_clean_up() {
 
 #[tokio::test]
 async fn qemu_next_server_after_a_kill_adopts_its_machines() {
-    let mut server = QemuServer::start(SHELL, &BTreeMap::new(), false).await.unwrap();
+    let mut server = start_server("").await;
     let id = open_shell(&server).await;
     let machines = server.machines();
     run_in_shell(&server, &id, "MARK=still-here; echo DO\"\"NE", "DONE").await;
     server.kill_server().await.unwrap();
-    server.start_server(false).await.unwrap();
+    server.start_server().await.unwrap();
     server.operator().unwrap().wait_status(&id, Status::VmStarted).await.unwrap();
     assert_eq!(server.machines(), machines, "the same machine");
     let screen = run_in_shell(&server, &id, "echo [$MARK]", "[still-here]").await;
@@ -166,7 +163,7 @@ async fn qemu_next_server_after_a_kill_adopts_its_machines() {
 
 #[tokio::test]
 async fn qemu_doctor_reports_the_accelerator_and_its_consequences() {
-    let server = QemuServer::start("", &BTreeMap::new(), false).await.unwrap();
+    let server = TestServer::start(TestConfig::qemu("")).await.unwrap();
     let output = server.anteroom_command().unwrap().arg("doctor").output().await.unwrap();
     let output_text = String::from_utf8_lossy(&output.stdout).into_owned();
     let line = output_text.lines().find(|line| line.contains("accelerator")).expect("a line on the accelerator");
@@ -198,23 +195,10 @@ async fn doctor_lists_all_missing_requirements_at_once() {
     assert!(output_text.contains("apt-get install"), "the remedy:\n{output_text}");
 }
 
-/// A tool that writes a credential without a user.
-const QUICK: &str = r#"
-[providers.quick]
-name = "Quick"
-cli = "codex"
-argv = ["sh", "-c", "mkdir -p .quick; printf '{\"token\": \"q-1\"}' > .quick/credential.json; sleep 600"]
-lanes = ["terminal"]
-next_action = "Wait."
-policy = "store"
-egress = []
-credential = { paths = [".quick/credential.json"], required = ["/token"] }
-"#;
-
 #[tokio::test]
 async fn qemu_login_prints_progress_and_writes_the_credential_to_the_given_path() {
     use std::os::unix::fs::PermissionsExt;
-    let server = QemuServer::start(QUICK, &BTreeMap::new(), false).await.unwrap();
+    let server = TestServer::start(TestConfig::qemu(&quick_provider())).await.unwrap();
     let out = server.path().join("credential");
     let output_text =
         server.run_anteroom(&["login", "quick", "--no-open", "--out", out.to_str().unwrap()]).await.unwrap();

@@ -1,12 +1,8 @@
 //! QEMU machines that exit and are replaced, and machines that the next server adopts. For many sessions see `endurance/cycles.rs`.
 
-use super::SHELL;
-use anteroom_testbed::{DurationStats, QemuServer, measure_adoption, measure_recovery};
+use anteroom_testbed::{DurationStats, measure_adoption, measure_recovery};
 use anteroom_wire::api::Status;
-use std::{
-    collections::BTreeMap,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 const EXITS: usize = 3;
 /// For a busy host under emulation; `examples/measure_recovery.rs` measures the exact times.
@@ -16,13 +12,13 @@ const ADOPTED_S_MAX: u64 = 60;
 
 #[tokio::test]
 async fn qemu_killed_machine_is_reported_and_replaced_while_viewed() {
-    let server = QemuServer::start(SHELL, &BTreeMap::new(), false).await.unwrap();
+    let server = super::start_server("").await;
     let api = server.operator().unwrap();
     let [mut closed, mut status, mut timeline, mut frame] = [const { DurationStats::EMPTY }; 4];
     for _ in 0..EXITS {
         let id = super::open_shell(&server).await;
         let mut viewer = api.desktop(&id).await.unwrap();
-        viewer.whole_frame().await.unwrap();
+        viewer.request_full_frame().await.unwrap();
         let limit = Duration::from_secs(REPORTED_S_MAX);
         let measured = measure_recovery::kill_and_measure(&api, &server.state_dir(), &id, viewer, limit).await.unwrap();
         assert_eq!(measured.close_code, 4510);
@@ -40,12 +36,12 @@ async fn qemu_killed_machine_is_reported_and_replaced_while_viewed() {
 
 #[tokio::test]
 async fn qemu_next_server_adopts_machines_and_shows_them_again() {
-    let mut server = QemuServer::start(SHELL, &BTreeMap::new(), false).await.unwrap();
+    let mut server = super::start_server("").await;
     let before = measure_adoption::start_sessions(&server.operator().unwrap(), "shell", MACHINES).await.unwrap();
     let machines = server.machines();
     server.kill_server().await.unwrap();
     let began = Instant::now();
-    server.start_server(false).await.unwrap();
+    server.start_server().await.unwrap();
     let limit = Duration::from_secs(ADOPTED_S_MAX);
     let adoption = measure_adoption::measure(&server.operator().unwrap(), &before, began, limit).await.unwrap();
     println!("{adoption}");

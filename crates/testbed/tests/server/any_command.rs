@@ -37,8 +37,8 @@ async fn any_command_example_captures_the_files_it_watches() {
         dir.path().display(),
         tool.display()
     );
-    let plan = TestConfig { clis: vec!["acme".to_owned()], ..TestConfig::default() };
-    let server = TestServer::start(plan.with_settings(&settings)).await.unwrap();
+    let config = TestConfig::with_clis(&["acme"]).with_settings(&settings);
+    let server = TestServer::start(config).await.unwrap();
     let api = server.backend().unwrap();
     let id = api.start("any_command").await.unwrap().session.id;
     let view = api.wait_until(&id, "the link", |view| view.sign_in.url.is_some()).await.unwrap();
@@ -56,7 +56,7 @@ async fn any_command_example_captures_the_files_it_watches() {
 
 #[tokio::test]
 async fn provider_without_its_tool_in_the_image_is_listed_as_unavailable_and_cannot_start() {
-    let server = TestServer::start(TestConfig::default()).await.unwrap();
+    let server = TestServer::start(TestConfig::with_tools([])).await.unwrap();
     let api = server.backend().unwrap();
     let listed: Value = api.get("/api/providers").await.unwrap().read().unwrap();
     for (id, tool) in

@@ -1,7 +1,7 @@
 //! Authentication and authorization of every operation, and validation of input.
 
 use crate::Flags;
-use anteroom_rfb::client::DialError;
+use anteroom_rfb::client::ViewerConnectError;
 use anteroom_testbed::{TestConfig, TestServer};
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -45,7 +45,7 @@ async fn anonymous_requests_are_rejected_on_every_route_and_socket() {
         for protocols in ["binary", "binary, ticket.0000"] {
             let dialled = anonymous.open_websocket(&format!("/api/auth/session/{id}/{socket}"), protocols, false).await;
             assert!(
-                matches!(dialled, Err(DialError::Rejected { status: 401, .. })),
+                matches!(dialled, Err(ViewerConnectError::Rejected { status: 401, .. })),
                 "{socket} {protocols}: {dialled:?}"
             );
         }

@@ -1,7 +1,7 @@
 //! Shared by the tests of stored credentials: sign-in, credential use, and the command line.
 
 use crate::Flags;
-use anteroom_testbed::{ApiClient, TestServer, plain_process::built_program};
+use anteroom_testbed::{ApiClient, TestServer};
 use anteroom_wire::api::{SessionView, StartResponse, Status};
 use serde_json::Value;
 use std::{
@@ -31,8 +31,8 @@ pub(crate) async fn start_use(api: &ApiClient, credential: &str, request: Value)
 
 /// The `anteroom` command with the configuration of this server.
 pub(crate) fn cli_command(server: &TestServer, arguments: &[&str]) -> Command {
-    let mut command = Command::new(built_program("anteroom").unwrap());
-    command.arg("--config").arg(server.path().join("config.toml")).args(arguments).kill_on_drop(true);
+    let mut command = server.anteroom_command().unwrap();
+    command.args(arguments);
     command
 }
 

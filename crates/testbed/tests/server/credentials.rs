@@ -86,8 +86,7 @@ async fn credential_check_is_a_session_without_a_terminal_tool() {
     let view = api.wait_status(&session.id, Status::Completed).await.unwrap();
     assert_eq!(view.credential_use.unwrap().exit_code, Some(0));
     assert!(api.timeline(&session.id).await.unwrap().iter().all(|entry| entry.kind != TimelineKind::CliStarted));
-    let path = format!("/api/auth/session/{}/diagnosis", session.id);
-    let found: Diagnosis = api.get(&path).await.unwrap().read().unwrap();
+    let found = api.diagnosis(&session.id).await.unwrap();
     assert_eq!(found.verdict, Verdict::Completed, "{}", found.sentence);
     server.finish().await.unwrap();
 }
@@ -388,8 +387,8 @@ async fn background_check_does_not_use_a_machine_slot_that_a_user_needs() {
     let settings = "[credentials]\ncheck_every_s = 1\n[machines]\nmachines_max = 1\n";
     let flags = Flags::new();
     let idle = ScriptedTool::new("idle", Script::new([Step::print_line("Nothing to do"), flags.wait_step("never")]));
-    let plan = TestConfig { tools: vec![tool(&flags), idle], ..TestConfig::default() };
-    let server = TestServer::start(plan.with_settings(settings)).await.unwrap();
+    let config = TestConfig::with_tools([tool(&flags), idle]).with_settings(settings);
+    let server = TestServer::start(config).await.unwrap();
     let id = sign_in(&flags, &server).await;
     let api = server.backend().unwrap();
     let user_session = api.start("idle").await.unwrap().session.id;

@@ -32,11 +32,10 @@ fn tool(flags: &Flags) -> ScriptedTool {
 async fn start_with_credential(settings: &str) -> (Flags, TestServer, String) {
     let flags = Flags::new();
     let idle = ScriptedTool::new("idle", Script::new([Step::print_line("Nothing to do"), flags.wait_step("never")]));
-    let plan = TestConfig { tools: vec![tool(&flags), idle], ..TestConfig::default() }
-        .host_override(EXTERNAL, "127.0.0.1:1".parse().unwrap());
-    let server = TestServer::start(plan.with_settings(&format!("[sessions]\nreconcile_every_ms = 100\n{settings}")))
-        .await
-        .unwrap();
+    let config = TestConfig::with_tools([tool(&flags), idle])
+        .host_override(EXTERNAL, "127.0.0.1:1".parse().unwrap())
+        .with_settings(&format!("[sessions]\nreconcile_every_ms = 100\n{settings}"));
+    let server = TestServer::start(config).await.unwrap();
     let id = sign_in(&flags, &server).await;
     (flags, server, id)
 }
@@ -64,17 +63,13 @@ async fn times_opened(api: &ApiClient, session: &SessionId) -> usize {
     timeline.iter().filter(|entry| entry.kind == TimelineKind::CredentialUnsealed).count()
 }
 
-async fn diagnosis(api: &ApiClient, session: &SessionId) -> Diagnosis {
-    api.get(&format!("/api/auth/session/{session}/diagnosis")).await.unwrap().read().unwrap()
-}
-
 /// The command was lost with the server, no credential was unsealed, and reason and diagnosis say so.
 async fn assert_command_lost(api: &ApiClient, view: &SessionView) {
     let reason = view.reason.clone().unwrap();
     assert_eq!(reason.code, "controller_restarted");
     assert!(reason.sentence.contains("lost with the restart of the server"), "{reason:?}");
     assert_eq!(view.credential_use.as_ref().unwrap().exit_code, None);
-    let found = diagnosis(api, &view.id).await;
+    let found = api.diagnosis(&view.id).await.unwrap();
     assert_eq!(found.verdict, Verdict::ServerRestarted);
     assert!(found.sentence.contains("restarted before the command was run"), "{}", found.sentence);
     assert_eq!(times_opened(api, &view.id).await, 0);
@@ -166,7 +161,7 @@ async fn exec_runs_once_when_its_machine_is_replaced_before_the_claim() {
     assert_eq!((view.credential_use.unwrap().exit_code, view.generation), (Some(3), 2));
     assert_eq!(std::fs::read_to_string(runs).unwrap(), "run\n");
     assert_eq!(times_opened(&api, &session.id).await, 1, "the first machine never received the credential");
-    assert_eq!(diagnosis(&api, &session.id).await.verdict, Verdict::Completed);
+    assert_eq!(api.diagnosis(&session.id).await.unwrap().verdict, Verdict::Completed);
     server.finish().await.unwrap();
 }
 

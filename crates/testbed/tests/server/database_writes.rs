@@ -2,10 +2,10 @@
 
 use crate::{
     Flags,
-    timeline::{DatabaseLock, start_idle},
+    timeline::{DatabaseLock, start_ready_session},
     viewers::wait_close,
 };
-use anteroom_testbed::{TestConfig, TestServer, plain_process::Faults};
+use anteroom_testbed::{PlainProcess, TestConfig, TestServer, plain_process::Faults};
 use anteroom_wire::{SessionId, TimelineKind, api::Status};
 use serde_json::json;
 use std::time::Duration;
@@ -16,7 +16,7 @@ const LONG_LOCK: &str = "[store]\nbusy_ms_max = 20000\n[limits.store]\nslow_writ
 
 #[tokio::test]
 async fn recording_use_of_a_killed_machine_blocks_no_other_write() {
-    let (_flags, server, id) = start_idle(&format!("{LONG_LOCK}[sessions]\nreconcile_every_ms = 10\n")).await;
+    let (_flags, server, id) = start_ready_session(&format!("{LONG_LOCK}[sessions]\nreconcile_every_ms = 10\n")).await;
     let api = server.backend().unwrap();
     let viewer = api.desktop(&id).await.unwrap();
     api.wait_entry(&id, TimelineKind::ViewerJoined).await.unwrap();
@@ -35,8 +35,8 @@ async fn recording_use_of_a_killed_machine_blocks_no_other_write() {
 async fn claiming_a_killed_machine_blocks_no_other_write() {
     let flags = Flags::new();
     let faults = Faults { agent_delay_ms: 1_500, ..Faults::default() };
-    let plan = TestConfig { faults, ..TestConfig::with_tool(flags.idle_tool()).with_settings(LONG_LOCK) };
-    let server = TestServer::start(plan).await.unwrap();
+    let machines = PlainProcess { tools: vec![flags.idle_tool()], faults, ..PlainProcess::default() };
+    let server = TestServer::start(TestConfig::new(machines).with_settings(LONG_LOCK)).await.unwrap();
     let api = server.backend().unwrap();
     let id = api.start("scripted").await.unwrap().session.id;
     api.wait_entry(&id, TimelineKind::MachineRequested).await.unwrap();

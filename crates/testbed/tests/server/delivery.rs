@@ -1,6 +1,6 @@
 //! The delivery endpoint: rejected deliveries, idempotency, and retries while the database is not writable.
 
-use crate::{Flags, fake_agent::FakeAgent};
+use crate::{fake_agent::FakeAgent, problem_of, start_idle};
 use anteroom_testbed::{ApiResponse, ScriptedTool, TestConfig, TestServer, WAIT_MAX, leaks::needles};
 use anteroom_wire::{
     Base64, TimelineKind,
@@ -17,21 +17,14 @@ const GOOD: &str = "{\"token\": \"one\"}";
 /// Must appear in no error response and in no file.
 const CANARY: &str = "canary8d1f0a66c5e94b27";
 
-async fn start_idle(settings: &str) -> (Flags, TestServer) {
-    let flags = Flags::new();
-    let server = TestServer::start(TestConfig::with_tool(flags.idle_tool()).with_settings(settings)).await.unwrap();
-    (flags, server)
-}
-
 /// Status, code and detail of an error response that must not contain the canary.
-fn problem_of(answer: &ApiResponse) -> (u16, String, String) {
+fn problem_without_canary(answer: &ApiResponse) -> (u16, String, String) {
     for needle in needles(CANARY) {
         let needle = String::from_utf8(needle).unwrap();
         assert!(!answer.text.contains(&needle), "the error quotes the request: {}", answer.text);
     }
     assert!(answer.text.len() < 2_000, "the error is too long: {} bytes", answer.text.len());
-    let problem = answer.problem().unwrap();
-    (answer.status, problem.code, problem.detail.unwrap_or_default())
+    problem_of(answer)
 }
 
 /// A rejected delivery changes nothing: the user can still sign in on the same machine.
@@ -47,30 +40,22 @@ async fn completed_entries(server: &TestServer, agent: &FakeAgent) -> usize {
     timeline.iter().filter(|entry| entry.kind == TimelineKind::Completed).count()
 }
 
-async fn wait_no_machines(server: &TestServer) {
-    let until = Instant::now() + WAIT_MAX;
-    while !server.machines().is_empty() {
-        assert!(Instant::now() < until, "machines are left: {:?}", server.machines());
-        sleep(Duration::from_millis(20)).await;
-    }
-}
-
 #[tokio::test]
 async fn delivery_with_a_wrong_agent_token_is_rejected() {
     let (_flags, server) = start_idle("").await;
     let agent = FakeAgent::start(&server).await;
     let good = || serde_json::to_string(&agent.delivery(GOOD)).unwrap();
     for token in [None, Some("agt_another"), Some("")] {
-        let (status, code, _) = problem_of(&agent.send(token, "application/json", good()).await);
+        let (status, code, _) = problem_without_canary(&agent.send(token, "application/json", good()).await);
         assert_eq!((status, code.as_str()), (401, "wrong_agent_token"), "{token:?}");
         assert_session_unaffected(&server, &agent).await;
     }
     let replaced = Delivery { generation: 2, ..agent.delivery(GOOD) };
-    let (status, code, _) = problem_of(&agent.deliver(&replaced).await);
+    let (status, code, _) = problem_without_canary(&agent.deliver(&replaced).await);
     assert_eq!((status, code.as_str()), (401, "wrong_agent_token"), "another generation's machine");
     assert_session_unaffected(&server, &agent).await;
     let unknown = Delivery { session: "ses_00000000000000000000000000".parse().unwrap(), ..agent.delivery(GOOD) };
-    let (status, code, _) = problem_of(&agent.deliver(&unknown).await);
+    let (status, code, _) = problem_without_canary(&agent.deliver(&unknown).await);
     assert_eq!((status, code.as_str()), (404, "unknown_session"));
     assert_session_unaffected(&server, &agent).await;
     server.finish().await.unwrap();
@@ -102,15 +87,15 @@ async fn malformed_delivery_is_rejected_without_echoing_its_content() {
         ("a very long key", format!("{{\"{}\": \"{CANARY}\"}}", "k".repeat(3_900)), (400, "malformed")),
         ("too much", with("/files/0/content", &CANARY.repeat(400)), (413, "too_large")),
     ] {
-        let (status, code, detail) = problem_of(&agent.post(body).await);
+        let (status, code, detail) = problem_without_canary(&agent.post(body).await);
         assert_eq!((status, code.as_str()), expected, "{what}: {detail}");
         assert_session_unaffected(&server, &agent).await;
     }
     for kind in ["text/plain", "application/x-www-form-urlencoded", ""] {
-        let (status, code, _) = problem_of(&agent.send(Some("agt_x"), kind, good.clone()).await);
+        let (status, code, _) = problem_without_canary(&agent.send(Some("agt_x"), kind, good.clone()).await);
         assert_eq!((status, code.as_str()), (415, "unsupported_media_type"), "{kind}");
     }
-    let (_, _, detail) = problem_of(&agent.post("{\"sesion\": 1}").await);
+    let (_, _, detail) = problem_without_canary(&agent.post("{\"sesion\": 1}").await);
     assert!(detail.contains("sesion"), "an unknown key is named: {detail}");
     assert_session_unaffected(&server, &agent).await;
     assert_eq!(server.leaks().files_with(CANARY), Vec::<std::path::PathBuf>::new());
@@ -146,7 +131,7 @@ async fn wrong_credential_format_is_rejected_by_keys_without_values() {
         ("one file twice", files(vec![at(ScriptedTool::CREDENTIAL), at(ScriptedTool::CREDENTIAL)]), "duplicate"),
         ("many files", files((0..20).map(|_| at(ScriptedTool::CREDENTIAL)).collect()), "files"),
     ] {
-        let (status, code, detail) = problem_of(&agent.deliver(&delivery).await);
+        let (status, code, detail) = problem_without_canary(&agent.deliver(&delivery).await);
         assert_eq!((status, code.as_str()), (422, "invalid_credential_format"), "{what}: {detail}");
         assert!(detail.contains(says), "{what}: {detail}");
         assert_session_unaffected(&server, &agent).await;
@@ -171,7 +156,7 @@ async fn second_delivery_is_ignored() {
     for content in [GOOD, "{\"token\": \"two\"}"] {
         let again: DeliveryResult = agent.deliver(&agent.delivery(content)).await.read().unwrap();
         assert_eq!(again, DeliveryResult::Ignored);
-        wait_no_machines(&server).await;
+        server.wait_machines_removed().await.unwrap();
     }
     assert_eq!(api.lease(&credential).await.unwrap().files[0].content.expose(), GOOD.as_bytes());
     assert_eq!(server.operator().unwrap().credentials().await.unwrap().credentials.len(), 1);
@@ -238,7 +223,7 @@ async fn rejected_delivery_is_on_the_timeline_and_explains_the_diagnosis() {
     let (api, agent) = (server.backend().unwrap(), FakeAgent::start(&server).await);
     let wrong = format!("{{\"other\": \"{CANARY}\"}}");
     for _ in 0..3 {
-        assert_eq!(problem_of(&agent.deliver(&agent.delivery(&wrong)).await).0, 422);
+        assert_eq!(problem_without_canary(&agent.deliver(&agent.delivery(&wrong)).await).0, 422);
     }
     let entry = api.wait_entry(&agent.session, TimelineKind::DeliveryRejected).await.unwrap();
     assert_eq!(
@@ -246,17 +231,13 @@ async fn rejected_delivery_is_on_the_timeline_and_explains_the_diagnosis() {
         (Some("invalid_credential_format"), Some("machine"))
     );
     assert!(entry.data["detail"].as_str().unwrap().contains("/token"), "the missing key is named: {entry:?}");
-    let diagnosis = || async {
-        let path = format!("/api/auth/session/{}/diagnosis", agent.session);
-        api.get(&path).await.unwrap().read::<Diagnosis>().unwrap()
-    };
-    let found = diagnosis().await;
+    let found = api.diagnosis(&agent.session).await.unwrap();
     assert_eq!(found.verdict, Verdict::CredentialInvalidFormat, "{}", found.sentence);
     assert!(found.sentence.contains(&entry.at) && found.sentence.contains("/token"), "{}", found.sentence);
     assert!(found.evidence.iter().any(|proof| proof.number == entry.number));
     // A delivery with a wrong token is recorded as unauthorized and does not change the diagnosis.
     let good = serde_json::to_string(&agent.delivery(GOOD)).unwrap();
-    assert_eq!(problem_of(&agent.send(Some("agt_stranger"), "application/json", good).await).0, 401);
+    assert_eq!(problem_without_canary(&agent.send(Some("agt_stranger"), "application/json", good).await).0, 401);
     let unauthorized = async {
         loop {
             let timeline = api.timeline(&agent.session).await.unwrap();
@@ -318,6 +299,6 @@ async fn delivery_is_retried_until_the_database_is_writable() {
     let completed =
         api.timeline(&id).await.unwrap().into_iter().filter(|entry| entry.kind == TimelineKind::Completed).count();
     assert_eq!(completed, 1);
-    wait_no_machines(&server).await;
+    server.wait_machines_removed().await.unwrap();
     server.finish().await.unwrap();
 }

@@ -60,9 +60,8 @@ async fn start_demo(tokens: [&str; 2]) -> (TestServer, Browser, CancellationToke
     let settings = format!(
         "[providers.demo]\nargv = [{tool:?}, 'login']\ncredential = {{ status_argv = [{tool:?}, 'status'] }}\n"
     );
-    let plan = TestConfig { clis: vec!["anteroom-demo".to_owned()], ..TestConfig::default() };
-    let server =
-        TestServer::start(plan.with_settings(&settings).host_override("id.anteroom.test:80", issuer)).await.unwrap();
+    let config = TestConfig::with_clis(&["anteroom-demo"]).with_settings(&settings);
+    let server = TestServer::start(config.host_override("id.anteroom.test:80", issuer)).await.unwrap();
     (server, Browser::new(issuer), stop)
 }
 

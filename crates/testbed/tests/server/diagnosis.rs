@@ -1,7 +1,7 @@
 //! Diagnoses: each cause is injected, and the expected verdict must be returned.
 
 use crate::{Flags, viewers::wait_close};
-use anteroom_rfb::client::DialError;
+use anteroom_rfb::client::ViewerConnectError;
 use anteroom_testbed::{
     ApiClient, ScriptedTool, Step, TestConfig, TestServer, WAIT_MAX, fake_rfb_server::Behaviour,
     plain_process::built_program,
@@ -14,31 +14,6 @@ use anteroom_wire::{
 use sqlx::{ConnectOptions, Connection, SqliteConnection, sqlite::SqliteConnectOptions};
 use std::time::Duration;
 use tokio::{process::Command, time::sleep};
-
-async fn diagnosis(api: &ApiClient, id: &SessionId) -> Diagnosis {
-    api.get(&format!("/api/auth/session/{id}/diagnosis")).await.unwrap().read().unwrap()
-}
-
-/// Waits until the verdict is this one.
-pub(crate) async fn wait_verdict(api: &ApiClient, id: &SessionId, wanted: Verdict) -> Diagnosis {
-    let until = tokio::time::Instant::now() + WAIT_MAX;
-    loop {
-        let found = diagnosis(api, id).await;
-        assert_ne!(found.verdict, Verdict::Unknown, "{found:#?}");
-        if found.verdict == wanted {
-            // Every quoted piece of evidence is on the timeline.
-            let timeline = api.timeline(id).await.unwrap();
-            for proof in &found.evidence {
-                let quoted = |entry: &&TimelineEntry| entry.number == proof.number;
-                let entry = timeline.iter().find(quoted).expect("the entry exists");
-                assert_eq!((&entry.at, &entry.kind, &entry.sentence), (&proof.at, &proof.kind, &proof.sentence));
-            }
-            return found;
-        }
-        assert!(tokio::time::Instant::now() < until, "not {wanted:?}: {found:#?}");
-        sleep(Duration::from_millis(50)).await;
-    }
-}
 
 fn link_state(found: &Diagnosis, component: Component) -> ComponentState {
     found.chain.iter().find(|seen| seen.component == component).unwrap().state
@@ -65,7 +40,7 @@ async fn diagnosis_of_a_viewer_rejected_after_the_machine_was_killed_is_one_sent
     assert_eq!(wait_close(&mut viewer).await.0, 4410);
     let rejected = api.wait_entry(&id, TimelineKind::ViewerRejected).await.unwrap();
     let exited = api.wait_entry(&id, TimelineKind::MachineExited).await.unwrap();
-    let found = wait_verdict(&api, &id, Verdict::MachineKilled).await;
+    let found = api.wait_verdict(&id, Verdict::MachineKilled).await.unwrap();
     let expected = format!(
         "The machine ended at {} because its process was killed by signal 9, which this server did not send; the viewer's WebSocket was rejected at {} for that reason; no credential was delivered.",
         exited.at, rejected.at
@@ -84,16 +59,16 @@ async fn diagnosis_of_a_requeued_session_names_the_end_of_its_machine() {
     let (server, api, first) = start_session(flags.idle_tool(), "[machines]\nmachines_max = 1\n").await;
     api.wait_status(&first, Status::VmStarted).await.unwrap();
     let second = api.start("scripted").await.unwrap().session.id;
-    wait_verdict(&api, &second, Verdict::WaitingForCapacity).await;
+    api.wait_verdict(&second, Verdict::WaitingForCapacity).await.unwrap();
     server.kill_machine(&server.machines().remove(0)).unwrap();
     // The free slot goes to the first session in the queue.
-    wait_verdict(&api, &second, Verdict::WaitingForUser).await;
-    let found = wait_verdict(&api, &first, Verdict::WaitingForCapacity).await;
+    api.wait_verdict(&second, Verdict::WaitingForUser).await.unwrap();
+    let found = api.wait_verdict(&first, Verdict::WaitingForCapacity).await.unwrap();
     let exited = api.wait_entry(&first, TimelineKind::MachineExited).await.unwrap();
     let clause = format!("the previous machine ended at {} because its process was killed by signal 9", exited.at);
     assert!(found.sentence.contains(&clause), "{}", found.sentence);
     api.cancel(&second).await.unwrap();
-    wait_verdict(&api, &first, Verdict::WaitingForUser).await;
+    api.wait_verdict(&first, Verdict::WaitingForUser).await.unwrap();
     server.finish().await.unwrap();
 }
 
@@ -106,7 +81,7 @@ async fn diagnosis_of_a_killed_keeper_is_keeper_lost() {
     let keeper = found.iter().find(|found| found.command.contains(" keeper ")).expect("a keeper");
     let pid = rustix::process::Pid::from_raw(keeper.pid).unwrap();
     rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
-    wait_verdict(&api, &id, Verdict::KeeperLost).await;
+    api.wait_verdict(&id, Verdict::KeeperLost).await.unwrap();
     server.finish().await.unwrap();
 }
 
@@ -115,7 +90,7 @@ async fn diagnosis_of_a_failed_tool_quotes_its_last_lines() {
     let flags = Flags::new();
     let tool = flags.tool_with_steps([Step::print_line("Error: the organisation is disabled"), Step::Exit { code: 3 }]);
     let (server, api, id) = start_session(tool, "").await;
-    let found = wait_verdict(&api, &id, Verdict::CliFailed).await;
+    let found = api.wait_verdict(&id, Verdict::CliFailed).await.unwrap();
     for part in ["exit code 3", "the organisation is disabled", "no credential was delivered"] {
         assert!(found.sentence.contains(part), "{part}: {}", found.sentence);
     }
@@ -127,7 +102,7 @@ async fn diagnosis_of_a_failed_tool_quotes_its_last_lines() {
 async fn diagnosis_of_a_tool_closed_without_an_error_is_cli_ended() {
     let flags = Flags::new();
     let (server, api, id) = start_session(flags.tool_with_steps([Step::print_line("Bye")]), "").await;
-    wait_verdict(&api, &id, Verdict::CliExitedWithoutCredential).await;
+    api.wait_verdict(&id, Verdict::CliExitedWithoutCredential).await.unwrap();
     server.finish().await.unwrap();
 }
 
@@ -139,7 +114,7 @@ async fn diagnosis_of_a_wrong_credential_format_names_keys_without_values() {
         flags.wait_step("never"),
     ]);
     let (server, api, id) = start_session(tool, "").await;
-    let found = wait_verdict(&api, &id, Verdict::CredentialInvalidFormat).await;
+    let found = api.wait_verdict(&id, Verdict::CredentialInvalidFormat).await.unwrap();
     assert!(
         found.sentence.contains("/token") && found.sentence.contains(ScriptedTool::CREDENTIAL),
         "{}",
@@ -157,7 +132,7 @@ async fn diagnosis_of_an_unconfirmed_credential_is_credential_not_confirmed() {
     let tool =
         flags.tool_with_steps([Step::write(ScriptedTool::CREDENTIAL, "{\"token\": \"x\"}"), flags.wait_step("never")]);
     let (server, api, id) = start_session(tool.with_status(status, "Logged in"), "").await;
-    wait_verdict(&api, &id, Verdict::CredentialNotConfirmed).await;
+    api.wait_verdict(&id, Verdict::CredentialNotConfirmed).await.unwrap();
     server.finish().await.unwrap();
 }
 
@@ -166,7 +141,7 @@ async fn diagnosis_of_a_denied_host_is_egress_denied() {
     let flags = Flags::new();
     let tool = flags.tool_with_steps([Step::Connect { authority: "login.example:443".into() }, Step::Exit { code: 1 }]);
     let (server, api, id) = start_session(tool, "").await;
-    let found = wait_verdict(&api, &id, Verdict::EgressDenied).await;
+    let found = api.wait_verdict(&id, Verdict::EgressDenied).await.unwrap();
     for part in ["login.example:443", "egress list", "exit code 1"] {
         assert!(found.sentence.contains(part), "{part}: {}", found.sentence);
     }
@@ -184,7 +159,7 @@ async fn diagnosis_of_an_unreachable_allowed_host_is_egress_unreachable() {
     let server = TestServer::start(plan).await.unwrap();
     let api = server.backend().unwrap();
     let id = api.start("scripted").await.unwrap().session.id;
-    wait_verdict(&api, &id, Verdict::EgressUnreachable).await;
+    api.wait_verdict(&id, Verdict::EgressUnreachable).await.unwrap();
     server.finish().await.unwrap();
 }
 
@@ -200,15 +175,15 @@ async fn diagnosis_of_a_cancelled_completed_or_expired_session_names_that_end() 
     let api = server.backend().unwrap();
     let [left, cancelled] = [api.start("scripted").await.unwrap(), api.start("scripted").await.unwrap()];
     api.cancel(&cancelled.session.id).await.unwrap();
-    let found = wait_verdict(&api, &cancelled.session.id, Verdict::Cancelled).await;
+    let found = api.wait_verdict(&cancelled.session.id, Verdict::Cancelled).await.unwrap();
     assert_eq!(link_state(&found, Component::Session), ComponentState::Failed);
     api.wait_status(&left.session.id, Status::Expired).await.unwrap();
-    wait_verdict(&api, &left.session.id, Verdict::IdleExpired).await;
+    api.wait_verdict(&left.session.id, Verdict::IdleExpired).await.unwrap();
     flags.set("go");
     let completed = api.start("scripted").await.unwrap().session.id;
     let view = api.wait_status(&completed, Status::Completed).await.unwrap();
     api.wait_entry(&completed, TimelineKind::MachineExited).await.unwrap();
-    let found = wait_verdict(&api, &completed, Verdict::Completed).await;
+    let found = api.wait_verdict(&completed, Verdict::Completed).await.unwrap();
     assert!(found.sentence.contains(view.credential.unwrap().id.as_str()), "{}", found.sentence);
     assert!(found.chain.iter().all(|link| link.state != ComponentState::Failed), "{:#?}", found.chain);
     server.finish().await.unwrap();
@@ -225,12 +200,12 @@ async fn diagnosis_of_a_session_waiting_for_a_user_or_capacity_is_healthy() {
     let first = api.start("scripted").await.unwrap().session.id;
     api.wait_until(&first, "showing the address", |view| view.sign_in.url.is_some()).await.unwrap();
     let second = api.start("scripted").await.unwrap().session.id;
-    let found = wait_verdict(&api, &second, Verdict::WaitingForCapacity).await;
+    let found = api.wait_verdict(&second, Verdict::WaitingForCapacity).await.unwrap();
     assert!(found.sentence.contains("number 1 in the queue"), "{}", found.sentence);
     assert_eq!(link_state(&found, Component::Machine), ComponentState::Waiting);
     let mut viewer = api.desktop(&first).await.unwrap();
-    viewer.whole_frame().await.unwrap();
-    let found = wait_verdict(&api, &first, Verdict::WaitingForUser).await;
+    viewer.request_full_frame().await.unwrap();
+    let found = api.wait_verdict(&first, Verdict::WaitingForUser).await.unwrap();
     assert!(found.sentence.contains("one viewer is connected"), "{}", found.sentence);
     assert!(found.chain.iter().all(|link| link.state != ComponentState::Failed), "{:#?}", found.chain);
     drop(viewer);
@@ -245,18 +220,18 @@ async fn diagnosis_of_a_missing_desktop_is_desktop_unreachable_until_it_returns(
     let machine = server.machines().remove(0);
     server.set_desktop_behaviour(&machine, Behaviour::Closed).await.unwrap();
     assert_eq!(wait_close(&mut api.desktop_socket(&id).await.unwrap()).await.0, 4502);
-    wait_verdict(&api, &id, Verdict::DesktopUnreachable).await;
+    api.wait_verdict(&id, Verdict::DesktopUnreachable).await.unwrap();
     server.set_desktop_behaviour(&machine, Behaviour::Normal).await.unwrap();
     let seen = async {
         // The desktop needs a moment to accept connections again.
         loop {
             if let Ok(mut viewer) = api.desktop(&id).await {
-                return viewer.whole_frame().await.map(drop);
+                return viewer.request_full_frame().await.map(drop);
             }
         }
     };
     tokio::time::timeout(WAIT_MAX, seen).await.expect("the desktop returns").unwrap();
-    wait_verdict(&api, &id, Verdict::WaitingForUser).await;
+    api.wait_verdict(&id, Verdict::WaitingForUser).await.unwrap();
     server.finish().await.unwrap();
 }
 
@@ -269,11 +244,11 @@ async fn diagnosis_during_a_database_lock_is_delivery_failing() {
     let mut holder: SqliteConnection = database.busy_timeout(WAIT_MAX).connect().await.unwrap();
     sqlx::raw_sql("BEGIN IMMEDIATE").execute(&mut holder).await.unwrap();
     flags.set("go");
-    let found = wait_verdict(&api, &id, Verdict::DeliveryFailing).await;
+    let found = api.wait_verdict(&id, Verdict::DeliveryFailing).await.unwrap();
     assert!(found.sentence.contains("503"), "{}", found.sentence);
     sqlx::raw_sql("ROLLBACK").execute(&mut holder).await.unwrap();
     holder.close().await.unwrap();
-    wait_verdict(&api, &id, Verdict::Completed).await;
+    api.wait_verdict(&id, Verdict::Completed).await.unwrap();
     server.finish().await.unwrap();
 }
 
@@ -292,7 +267,7 @@ async fn diagnosis_of_a_machine_that_ended_without_a_server_is_server_restarted(
     }
     server.start_server().await.unwrap();
     let api = server.backend().unwrap();
-    let found = wait_verdict(&api, &id, Verdict::ServerRestarted).await;
+    let found = api.wait_verdict(&id, Verdict::ServerRestarted).await.unwrap();
     let machine = found.chain.iter().find(|link| link.component == Component::Machine).unwrap();
     assert!(machine.detail.contains("killed by signal 9"), "the reason is taken from the receipt: {}", machine.detail);
     server.finish().await.unwrap();
@@ -312,7 +287,7 @@ async fn diagnosis_requires_session_access_and_anonymous_requests_are_not_record
     for _ in 0..5 {
         let socket = format!("/api/auth/session/{id}/novnc/websock");
         let dialled = server.anonymous().unwrap().open_websocket(&socket, "binary, ticket.0000", false).await;
-        assert!(matches!(dialled, Err(DialError::Rejected { status: 401, .. })), "{dialled:?}");
+        assert!(matches!(dialled, Err(ViewerConnectError::Rejected { status: 401, .. })), "{dialled:?}");
     }
     let viewer = api.desktop(&id).await.unwrap();
     for _ in 0..25 {
@@ -334,7 +309,7 @@ async fn diagnosis_requires_session_access_and_anonymous_requests_are_not_record
 async fn diagnose_command_prints_text_and_json() {
     let flags = Flags::new();
     let (server, api, id) = start_session(flags.tool_with_steps([Step::Exit { code: 4 }]), "").await;
-    let found = wait_verdict(&api, &id, Verdict::CliFailed).await;
+    let found = api.wait_verdict(&id, Verdict::CliFailed).await.unwrap();
     let diagnose = |json: bool| {
         let mut command = Command::new(built_program("anteroom").unwrap());
         command.arg("--state-dir").arg(server.state_dir()).args(["diagnose", id.as_str()]);

@@ -1,14 +1,8 @@
 //! Ends of machines, sessions and servers, in different orders.
 
-use crate::{Flags, fake_agent::FakeAgent, viewers::wait_close};
+use crate::{fake_agent::FakeAgent, start_idle, viewers::wait_close};
 use anteroom_testbed::{TestConfig, TestServer};
 use anteroom_wire::{TimelineKind, api::Status};
-
-async fn start_idle(settings: &str) -> (Flags, TestServer) {
-    let flags = Flags::new();
-    let server = TestServer::start(TestConfig::with_tool(flags.idle_tool()).with_settings(settings)).await.unwrap();
-    (flags, server)
-}
 
 #[tokio::test]
 async fn killed_machine_is_replaced_and_its_viewer_is_closed_with_restarted() {
@@ -16,15 +10,15 @@ async fn killed_machine_is_replaced_and_its_viewer_is_closed_with_restarted() {
     let api = server.backend().unwrap();
     let id = api.start("scripted").await.unwrap().session.id;
     let mut viewer = api.desktop(&id).await.unwrap();
-    viewer.whole_frame().await.unwrap();
-    let old = viewer.name().to_owned();
+    viewer.request_full_frame().await.unwrap();
+    let old = viewer.desktop_name().to_owned();
     let machine = server.machines().remove(0);
     server.kill_machine(&machine).unwrap();
     let (code, reason) = wait_close(&mut viewer.into_inner()).await;
     assert_eq!(code, 4510, "{reason}");
     let mut viewer = api.desktop(&id).await.unwrap();
-    viewer.whole_frame().await.unwrap();
-    assert_ne!(viewer.name(), old);
+    viewer.request_full_frame().await.unwrap();
+    assert_ne!(viewer.desktop_name(), old);
     assert_eq!(api.session(&id).await.unwrap().generation, 2);
     server.finish().await.unwrap();
 }
@@ -57,7 +51,7 @@ async fn viewer_of_a_renewal_whose_credential_was_deleted_is_closed_with_4410() 
     let credential = api.wait_status(&first.session, Status::Completed).await.unwrap().credential.unwrap().id;
     let again = FakeAgent::start_renewing(&server, &credential).await;
     let mut viewer = api.desktop(&again.session).await.unwrap();
-    viewer.whole_frame().await.unwrap();
+    viewer.request_full_frame().await.unwrap();
     let deleted = api.call(reqwest::Method::DELETE, &format!("/api/credentials/{credential}"), None).await.unwrap();
     assert_eq!(deleted.status, 204);
     assert_eq!(again.deliver(&again.delivery("{\"token\": \"two\"}")).await.status, 404);
@@ -71,7 +65,7 @@ async fn session_whose_provider_was_removed_rejects_viewers_and_tickets_as_ended
     let (_flags, mut server) = start_idle("").await;
     let api = server.backend().unwrap();
     let id = api.start("scripted").await.unwrap().session.id;
-    api.desktop(&id).await.unwrap().whole_frame().await.unwrap();
+    api.desktop(&id).await.unwrap().request_full_frame().await.unwrap();
     let offered = format!("binary, ticket.{}", api.ticket(&id, "desktop").await.unwrap().ticket);
     server.stop_server().await.unwrap();
     std::fs::remove_file(server.path().join("providers/scripted.toml")).unwrap();
@@ -128,16 +122,16 @@ async fn sign_in_survives_a_server_crash() {
     let api = server.backend().unwrap();
     let id = api.start("scripted").await.unwrap().session.id;
     let mut viewer = api.desktop(&id).await.unwrap();
-    viewer.whole_frame().await.unwrap();
-    let before = viewer.name().to_owned();
+    viewer.request_full_frame().await.unwrap();
+    let before = viewer.desktop_name().to_owned();
     api.wait_until(&id, "showing the address", |view| view.sign_in.url.is_some()).await.unwrap();
     server.kill_server().await.unwrap();
     assert_eq!(server.machines().len(), 1, "the machine is still running");
     server.start_server().await.unwrap();
     let api = server.backend().unwrap();
     let mut viewer = api.desktop(&id).await.unwrap();
-    viewer.whole_frame().await.unwrap();
-    assert_eq!(viewer.name(), before, "the same machine");
+    viewer.request_full_frame().await.unwrap();
+    assert_eq!(viewer.desktop_name(), before, "the same machine");
     flags.set("go");
     let view = api.wait_status(&id, Status::Completed).await.unwrap();
     assert_eq!(view.generation, 1);
@@ -194,11 +188,11 @@ async fn restart_without_restarts_left_is_rejected_and_the_session_continues() {
     let (_flags, server) = start_idle("[sessions]\nrestarts_max = 1\n").await;
     let api = server.backend().unwrap();
     let id = api.start("scripted").await.unwrap().session.id;
-    api.desktop(&id).await.unwrap().whole_frame().await.unwrap();
+    api.desktop(&id).await.unwrap().request_full_frame().await.unwrap();
     let restart = format!("/api/auth/session/{id}/restart");
     assert_eq!(api.post(&restart, serde_json::json!({})).await.unwrap().status, 202);
     api.wait_until(&id, "at its second machine", |view| view.generation == 2).await.unwrap();
-    api.desktop(&id).await.unwrap().whole_frame().await.unwrap();
+    api.desktop(&id).await.unwrap().request_full_frame().await.unwrap();
     let rejected = api.post(&restart, serde_json::json!({})).await.unwrap();
     assert_eq!((rejected.status, rejected.problem().unwrap().code.as_str()), (409, "no_restart_left"));
     assert!(!api.session(&id).await.unwrap().status.is_terminal());

@@ -52,8 +52,7 @@ async fn exec_installs_the_credential_and_returns_the_exit_code() {
     assert_eq!(view.credential_use, Some(UseView { purpose: UsePurpose::Exec, credential, exit_code: Some(7) }));
     assert_eq!(view.reason.unwrap().code, "use_completed");
     assert_eq!(view.next_action, "The command with the stored credential exited with code 7.");
-    let path = format!("/api/auth/session/{}/diagnosis", session.id);
-    let found: Diagnosis = api.get(&path).await.unwrap().read().unwrap();
+    let found = api.diagnosis(&session.id).await.unwrap();
     assert_eq!(found.verdict, Verdict::Completed);
     assert!(found.sentence.contains("exit code 7"), "{}", found.sentence);
     let opened = api.wait_entry(&session.id, TimelineKind::CredentialUnsealed).await.unwrap();
@@ -71,8 +70,7 @@ async fn running_exec_is_not_waiting_for_a_user() {
     api.wait_entry(&session.id, TimelineKind::CliStarted).await.unwrap();
     let view = api.session(&session.id).await.unwrap();
     assert_eq!((view.status, view.next_action.as_str()), (Status::VmStarted, "The command runs in the terminal."));
-    let path = format!("/api/auth/session/{}/diagnosis", session.id);
-    let found: Diagnosis = api.get(&path).await.unwrap().read().unwrap();
+    let found = api.diagnosis(&session.id).await.unwrap();
     assert_eq!(found.verdict, Verdict::CommandRunning, "{}", found.sentence);
     flags.set("enough");
     api.wait_status(&session.id, Status::Completed).await.unwrap();

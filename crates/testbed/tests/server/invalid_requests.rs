@@ -1,17 +1,12 @@
 //! Invalid requests: each is rejected with an error that names the fault, and starts nothing.
 
-use crate::Flags;
+use crate::{Flags, problem_of};
 use anteroom_testbed::{ApiClient, ApiResponse, TestConfig, TestServer, WAIT_MAX};
 use anteroom_wire::api::{SessionList, StartResponse, Status};
 use reqwest::{Client, Method, header};
 use serde_json::json;
 
 const START: &str = "/api/auth/start";
-
-fn problem_of(answer: &ApiResponse) -> (u16, String, String) {
-    let problem = answer.problem().unwrap();
-    (answer.status, problem.code, problem.detail.unwrap_or_default())
-}
 
 /// Starts a session and waits until its machine is ready.
 async fn start_ready(api: &ApiClient) -> StartResponse {

@@ -1,9 +1,9 @@
 //! Machines that freeze, never become ready or are unhealthy inside: each is detected, diagnosed, and replaced or ended.
 
-use crate::{Flags, diagnosis::wait_verdict, viewers::wait_close};
+use crate::{Flags, viewers::wait_close};
 use anteroom_machine::{ExitReason, Receipt};
 use anteroom_testbed::{
-    ApiClient, Leaks, MachineProcesses, TestConfig, TestServer, WAIT_MAX,
+    ApiClient, Leaks, MachineProcesses, PlainProcess, TestConfig, TestServer, WAIT_MAX,
     machine_processes::send_signal,
     plain_process::{Faults, SimulatedMemory},
 };
@@ -27,8 +27,8 @@ async fn start_session(
     faults: Faults,
     ready_ms_max: Option<u64>,
 ) -> (TestServer, ApiClient, SessionId) {
-    let plan = TestConfig { faults, ready_ms_max, ..TestConfig::with_tool(flags.idle_tool()).with_settings(settings) };
-    let server = TestServer::start(plan).await.unwrap();
+    let machines = PlainProcess { tools: vec![flags.idle_tool()], faults, ready_ms_max, ..PlainProcess::default() };
+    let server = TestServer::start(TestConfig::new(machines).with_settings(settings)).await.unwrap();
     let api = server.backend().unwrap();
     let id = api.start("scripted").await.unwrap().session.id;
     (server, api, id)
@@ -41,14 +41,8 @@ async fn start_ready(settings: &str) -> (Flags, TestServer, ApiClient, SessionId
     (flags, server, api, id)
 }
 
-fn only_machine(server: &TestServer) -> (MachineId, MachineProcesses) {
-    let machine = server.machines().remove(0);
-    let living = MachineProcesses::from_run_dir(&server.run_dir(&machine)).unwrap();
-    (machine, living)
-}
-
 fn receipt(server: &TestServer, machine: &MachineId) -> Receipt {
-    let receipt = Receipt::read(&server.state_dir().join("receipts"), machine).unwrap().expect("a receipt");
+    let receipt = server.receipt(machine).unwrap();
     assert_eq!(receipt.checks.leftovers, Vec::<String>::new(), "nothing is left over");
     receipt
 }
@@ -57,15 +51,15 @@ fn receipt(server: &TestServer, machine: &MachineId) -> Receipt {
 async fn wait_failed(api: &ApiClient, id: &SessionId, code: &str, expected: Verdict) -> Diagnosis {
     let view = api.wait_status(id, Status::Failed).await.unwrap();
     assert_eq!(view.reason.unwrap().code, code);
-    wait_verdict(api, id, expected).await
+    api.wait_verdict(&id, expected).await.unwrap()
 }
 
 #[tokio::test]
 async fn frozen_machine_is_stopped_as_hung_and_replaced() {
     let (_flags, server, api, id) = start_ready(QUICK).await;
     let mut viewer = api.desktop(&id).await.unwrap();
-    viewer.whole_frame().await.unwrap();
-    let (machine, living) = only_machine(&server);
+    viewer.request_full_frame().await.unwrap();
+    let (machine, living) = server.only_machine().unwrap();
     send_signal(living.process, Signal::STOP).unwrap();
     let (code, reason) = wait_close(&mut viewer.into_inner()).await;
     assert_eq!((code, reason.split(':').next()), (4510, Some("machine_replaced")), "{reason}");
@@ -77,7 +71,7 @@ async fn frozen_machine_is_stopped_as_hung_and_replaced() {
     receipt(&server, &machine);
     let view = api.wait_status(&id, Status::VmStarted).await.unwrap();
     assert_eq!(view.generation, 2);
-    api.desktop(&id).await.unwrap().whole_frame().await.unwrap();
+    api.desktop(&id).await.unwrap().request_full_frame().await.unwrap();
     server.finish().await.unwrap();
 }
 
@@ -85,9 +79,9 @@ async fn frozen_machine_is_stopped_as_hung_and_replaced() {
 async fn frozen_machine_without_restarts_left_fails_the_session_with_machine_hung() {
     let (_flags, server, api, id) = start_ready(&format!("{QUICK}{NO_RESTART}")).await;
     let viewer = api.desktop(&id).await.unwrap();
-    let (machine, living) = only_machine(&server);
+    let (machine, living) = server.only_machine().unwrap();
     send_signal(living.process, Signal::STOP).unwrap();
-    wait_verdict(&api, &id, Verdict::AgentUnreachable).await;
+    api.wait_verdict(&id, Verdict::AgentUnreachable).await.unwrap();
     let (code, reason) = wait_close(&mut viewer.into_inner()).await;
     assert_eq!((code, reason.split(':').next()), (4410, Some("machine_failed")), "{reason}");
     api.wait_entry(&id, TimelineKind::ViewerDisconnected).await.unwrap();
@@ -104,14 +98,14 @@ async fn machine_resumed_before_the_timeout_keeps_its_session_and_viewer() {
     let settings = "[limits.machines]\nping_every_ms = 200\nping_ms_max = 1000\n[machines]\nliveness_timeout_s = 120\n";
     let (_flags, server, api, id) = start_ready(settings).await;
     let mut viewer = api.desktop(&id).await.unwrap();
-    viewer.whole_frame().await.unwrap();
-    let (machine, living) = only_machine(&server);
+    viewer.request_full_frame().await.unwrap();
+    let (machine, living) = server.only_machine().unwrap();
     send_signal(living.process, Signal::STOP).unwrap();
     api.wait_until(&id, "away", |view| view.status == Status::VmCreated).await.unwrap();
-    wait_verdict(&api, &id, Verdict::AgentUnreachable).await;
+    api.wait_verdict(&id, Verdict::AgentUnreachable).await.unwrap();
     send_signal(living.process, Signal::CONT).unwrap();
-    wait_verdict(&api, &id, Verdict::WaitingForUser).await;
-    viewer.whole_frame().await.expect("the same stream continues");
+    api.wait_verdict(&id, Verdict::WaitingForUser).await.unwrap();
+    viewer.request_full_frame().await.expect("the same stream continues");
     assert_eq!(server.machines(), [machine]);
     assert_eq!(api.session(&id).await.unwrap().generation, 1);
     server.finish().await.unwrap();
@@ -127,7 +121,7 @@ async fn stopped_server_does_not_count_its_own_pause_as_machine_silence() {
     kill_process(server_pid, Signal::CONT).unwrap();
     // Long enough to observe a wrong machine stop.
     sleep(Duration::from_secs(3)).await;
-    wait_verdict(&api, &id, Verdict::WaitingForUser).await;
+    api.wait_verdict(&id, Verdict::WaitingForUser).await.unwrap();
     assert_eq!(api.session(&id).await.unwrap().generation, 1);
     server.finish().await.unwrap();
 }
@@ -136,7 +130,7 @@ async fn stopped_server_does_not_count_its_own_pause_as_machine_silence() {
 async fn machine_ends_with_its_killed_keeper_and_the_diagnosis_is_keeper_lost() {
     let (_flags, server, api, id) = start_ready(NO_RESTART).await;
     let viewer = api.desktop(&id).await.unwrap();
-    let (machine, living) = only_machine(&server);
+    let (machine, living) = server.only_machine().unwrap();
     send_signal(living.keeper, Signal::KILL).unwrap();
     assert_eq!(wait_close(&mut viewer.into_inner()).await.0, 4410);
     let found = wait_failed(&api, &id, "machine_failed", Verdict::KeeperLost).await;
@@ -150,7 +144,7 @@ async fn machine_ends_with_its_killed_keeper_and_the_diagnosis_is_keeper_lost() 
 #[tokio::test]
 async fn frozen_keeper_does_not_keep_the_machine_of_a_cancelled_session_alive() {
     let (_flags, server, api, id) = start_ready("").await;
-    let (_, living) = only_machine(&server);
+    let (_, living) = server.only_machine().unwrap();
     send_signal(living.keeper, Signal::STOP).unwrap();
     api.cancel(&id).await.unwrap();
     api.wait_entry(&id, TimelineKind::MachineExited).await.unwrap();
@@ -189,7 +183,7 @@ async fn slow_agent_is_awaited_until_the_ready_timeout() {
     let slow = Faults { agent_delay_ms: 5_000, ..Faults::default() };
     let (server, api, id) = start_session(&flags, NO_RESTART, slow, None).await;
     let began = Instant::now();
-    api.desktop(&id).await.unwrap().whole_frame().await.unwrap();
+    api.desktop(&id).await.unwrap().request_full_frame().await.unwrap();
     assert!(began.elapsed() >= Duration::from_secs(3), "the agent was slow");
     server.finish().await.unwrap();
 
@@ -229,18 +223,18 @@ async fn guest_low_memory_and_oom_kill_are_diagnosed() {
     let faults = Faults { simulated_memory: true, ..Faults::default() };
     let (server, api, id) = start_session(&flags, "", faults, None).await;
     api.wait_entry(&id, TimelineKind::CliStarted).await.unwrap();
-    let run_dir = server.run_dir(&only_machine(&server).0);
+    let run_dir = server.run_dir(&server.only_machine().unwrap().0);
     SimulatedMemory { available_mib: 20, oom_kills: 0 }.write(&run_dir).unwrap();
-    let found = wait_verdict(&api, &id, Verdict::GuestMemoryLow).await;
+    let found = api.wait_verdict(&id, Verdict::GuestMemoryLow).await.unwrap();
     assert!(found.sentence.contains("20 MiB"), "{}", found.sentence);
     SimulatedMemory { available_mib: 700, oom_kills: 0 }.write(&run_dir).unwrap();
-    wait_verdict(&api, &id, Verdict::WaitingForUser).await;
+    api.wait_verdict(&id, Verdict::WaitingForUser).await.unwrap();
 
     kill_process(process_with(&server, &["anteroom-testbed tool"]).expect("the tool"), Signal::KILL).unwrap();
     let named = "3,9,9,-;Out of memory: Killed process 5 (anteroom-testbe) total-vm:1kB, anon-rss:1kB";
     SimulatedMemory::log(&run_dir, named).unwrap();
     SimulatedMemory { available_mib: 700, oom_kills: 1 }.write(&run_dir).unwrap();
-    let found = wait_verdict(&api, &id, Verdict::GuestOutOfMemory).await;
+    let found = api.wait_verdict(&id, Verdict::GuestOutOfMemory).await.unwrap();
     for part in ["anteroom-testbe", "exit code 137"] {
         assert!(found.sentence.contains(part), "{part}: {}", found.sentence);
     }
@@ -264,7 +258,7 @@ async fn guest_crash_loop_is_diagnosed() {
             sleep(Duration::from_millis(50)).await;
         }
     }
-    let found = wait_verdict(&api, &id, Verdict::GuestCrashLoop).await;
+    let found = api.wait_verdict(&id, Verdict::GuestCrashLoop).await.unwrap();
     for part in ["tmux", "5 times", "exit code 137"] {
         assert!(found.sentence.contains(part), "{part}: {}", found.sentence);
     }

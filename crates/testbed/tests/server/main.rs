@@ -17,6 +17,7 @@ mod egress;
 mod end_reasons;
 mod exec;
 mod fake_agent;
+mod flags;
 mod invalid_requests;
 mod leftover_check;
 mod liveness;
@@ -32,33 +33,15 @@ mod viewers;
 mod webhook;
 mod webhook_credentials;
 
-use anteroom_testbed::{Script, ScriptedTool, Step};
-use std::path::PathBuf;
+use anteroom_testbed::{ApiResponse, Script, ScriptedTool, Step, TestConfig, TestServer};
+use flags::Flags;
 
 /// The sign-in URL that [`Flags::tool`] opens.
 const URL: &str = "https://id.example/authorize?client=1&state=a%20b";
 
-/// Flag files for which scripted tools wait, in a directory outside of the server's.
-struct Flags {
-    dir: tempfile::TempDir,
-}
-
 impl Flags {
-    fn new() -> Self {
-        Self { dir: tempfile::tempdir().unwrap() }
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.dir.path().join(name)
-    }
-
     fn set(&self, name: &str) {
         std::fs::write(self.path(name), "").unwrap();
-    }
-
-    /// A step that waits until the test sets the flag.
-    fn wait_step(&self, name: &str) -> Step {
-        Step::WaitFor { path: self.path(name), ms_max: 300_000 }
     }
 
     /// A tool that opens [`URL`] through the browser shim, waits for `go` and writes this credential.
@@ -74,9 +57,17 @@ impl Flags {
     fn tool_with_steps(&self, steps: impl IntoIterator<Item = Step>) -> ScriptedTool {
         ScriptedTool::new("scripted", Script::new(steps))
     }
+}
 
-    /// A tool that runs until the session ends.
-    fn idle_tool(&self) -> ScriptedTool {
-        self.tool_with_steps([Step::print_line("Nothing to do"), self.wait_step("never")])
-    }
+/// Starts a server whose provider `scripted` runs until the session ends.
+async fn start_idle(settings: &str) -> (Flags, TestServer) {
+    let flags = Flags::new();
+    let server = TestServer::start(TestConfig::with_tool(flags.idle_tool()).with_settings(settings)).await.unwrap();
+    (flags, server)
+}
+
+/// Status, code and detail of an error response.
+fn problem_of(answer: &ApiResponse) -> (u16, String, String) {
+    let problem = answer.problem().unwrap();
+    (answer.status, problem.code, problem.detail.unwrap_or_default())
 }

@@ -67,12 +67,12 @@ async fn viewer_input_prevents_idle_expiry() {
     let used = api.start("scripted").await.unwrap().session.id;
     let left = api.start("scripted").await.unwrap().session.id;
     let mut viewer = api.desktop(&used).await.unwrap();
-    viewer.whole_frame().await.unwrap();
+    viewer.request_full_frame().await.unwrap();
     let began = Instant::now();
     let mut x = 0;
     while api.session(&left).await.unwrap().status != Status::Expired || began.elapsed() < Duration::from_secs(7) {
         x = (x + 7) % 600;
-        viewer.pointer(x, 100, 0).await.unwrap();
+        viewer.send_pointer_event(x, 100, 0).await.unwrap();
         assert!(began.elapsed() < WAIT_MAX, "the idle session does not expire");
         sleep(Duration::from_millis(200)).await;
     }
@@ -92,12 +92,12 @@ async fn killed_machine_does_not_affect_another_session_of_its_owner() {
     let dies = api.start("scripted").await.unwrap().session.id;
     let lives = api.start("scripted").await.unwrap().session.id;
     let mut viewer = api.desktop(&lives).await.unwrap();
-    viewer.whole_frame().await.unwrap();
+    viewer.request_full_frame().await.unwrap();
     api.wait_status(&dies, Status::Authenticating).await.unwrap();
     let machine = current_machine(&api, &dies).await.unwrap();
     processes::kill(processes::machine_pid(&server.state_dir(), &machine).unwrap()).unwrap();
     assert_eq!(api.wait_status(&dies, Status::Failed).await.unwrap().reason.unwrap().code, "machine_failed");
-    viewer.whole_frame().await.unwrap();
+    viewer.request_full_frame().await.unwrap();
     flags.set("go");
     let view = api.wait_status(&lives, Status::Completed).await.unwrap();
     assert_eq!(view.generation, 1);
@@ -127,8 +127,7 @@ const CREDENTIAL_FILES: [(&str, &str, &str); 3] = [
 async fn built_in_providers_capture_the_files_of_their_tools() {
     let flags = Flags::new();
     let testbed = built_program("anteroom-testbed").unwrap().display().to_string();
-    let mut plan =
-        TestConfig { clis: vec!["claude".into(), "codex".into(), "anteroom-demo".into()], ..TestConfig::default() };
+    let mut config = TestConfig::with_clis(&["claude", "codex", "anteroom-demo"]);
     for (provider, path, content) in CREDENTIAL_FILES {
         // The built-in provider, except for its programs.
         let argv = |name: &str, steps: Vec<Step>| {
@@ -139,11 +138,11 @@ async fn built_in_providers_capture_the_files_of_their_tools() {
         let sign_in = argv("sign-in", vec![Step::write(path, content), flags.wait_step("never")]);
         let says = r#"{"loggedIn": true} Logged in using ChatGPT; signed in as ada"#.to_owned();
         let status = argv("status", vec![Step::ExpectFile { path: path.into(), output: says }]);
-        plan = plan.with_settings(&format!(
+        config = config.with_settings(&format!(
             "[providers.{provider}]\nargv = {sign_in}\n[providers.{provider}.credential]\nstatus_argv = {status}\n"
         ));
     }
-    let server = TestServer::start(plan).await.unwrap();
+    let server = TestServer::start(config).await.unwrap();
     let api = server.backend().unwrap();
     for (provider, path, content) in CREDENTIAL_FILES {
         let id = api.start(provider).await.unwrap().session.id;

@@ -4,6 +4,7 @@ use crate::{
     Flags, URL,
     command_line::{CLI_MS_MAX, cli_command, run_cli, text},
     exec::TestTerminal,
+    problem_of,
 };
 use anteroom_testbed::{
     ApiClient, ApiResponse, Script, ScriptedTool, Step, TestConfig, TestServer, WAIT_MAX, leaks::needles,
@@ -76,11 +77,6 @@ async fn wait_prompt(api: &ApiClient, id: &SessionId, rule: &str) -> SessionView
 
 async fn post(api: &ApiClient, id: &SessionId, end: &str, body: Value) -> ApiResponse {
     api.post(&format!("/api/auth/session/{id}/{end}"), body).await.unwrap()
-}
-
-fn problem_of(answer: &ApiResponse) -> (u16, String, String) {
-    let problem = answer.problem().unwrap();
-    (answer.status, problem.code, problem.detail.unwrap_or_default())
 }
 
 #[tokio::test]
@@ -284,9 +280,8 @@ text_matches = '^token=\w+\n$'
 async fn one_provider_file_adds_a_new_tool() {
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(dir.path().join("newcomer.toml"), NEW_PROVIDER).unwrap();
-    let plan = TestConfig { clis: vec!["newcomer".to_owned()], ..TestConfig::default() };
-    let server =
-        TestServer::start(plan.with_settings(&format!("providers_dir = '{}'\n", dir.path().display()))).await.unwrap();
+    let settings = format!("providers_dir = '{}'\n", dir.path().display());
+    let server = TestServer::start(TestConfig::with_clis(&["newcomer"]).with_settings(&settings)).await.unwrap();
     let api = server.backend().unwrap();
     let listed: Value = api.get("/api/providers").await.unwrap().read().unwrap();
     let listed = listed["providers"].as_array().unwrap().iter().find(|view| view["id"] == "newcomer").cloned().unwrap();

@@ -32,7 +32,7 @@ async fn planted_secret_appears_only_in_the_owners_lease() {
     let (api, operator) = (server.backend().unwrap(), server.operator().unwrap());
     let id = api.start("scripted").await.unwrap().session.id;
     let mut viewer = api.desktop(&id).await.unwrap();
-    viewer.whole_frame().await.unwrap();
+    viewer.request_full_frame().await.unwrap();
     api.wait_until(&id, "showing the address", |view| view.sign_in.url.is_some()).await.unwrap();
     let code = json!({ "code": pasted });
     assert_eq!(api.post(&format!("/api/auth/session/{id}/code"), code).await.unwrap().status, 204);

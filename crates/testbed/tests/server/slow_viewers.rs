@@ -26,7 +26,7 @@ async fn round_trip(viewer: &mut RfbClient<ViewerSocket>, row: u16) -> Duration 
         let column = 40 + 30 * u16::try_from(count).unwrap();
         let began = Instant::now();
         viewer.click(column, row).await.unwrap();
-        while viewer.whole_frame().await.unwrap().at(column + 2, row + 2) != Some(SPOT_COLOUR) {}
+        while viewer.request_full_frame().await.unwrap().pixel(column + 2, row + 2) != Some(SPOT_COLOUR) {}
         took.push(began.elapsed());
     }
     took.sort();
@@ -46,7 +46,7 @@ async fn stalled_viewer_does_not_grow_memory() {
     let machine = server.machines().remove(0);
     let mut stuck = api.desktop(&id).await.unwrap();
     let mut other = api.desktop(&id).await.unwrap();
-    stuck.whole_frame().await.unwrap();
+    stuck.request_full_frame().await.unwrap();
     let before = round_trip(&mut other, 100).await;
     let server_pid = server.server_pid().unwrap();
     let resident = || processes::resource_usage(server_pid).unwrap().resident_kib;
@@ -56,7 +56,7 @@ async fn stalled_viewer_does_not_grow_memory() {
     let (mut read, mut most) = (0, 0);
     let flood = async {
         while read < FLOOD_BYTES {
-            read += other.update().await.unwrap().pixels * BYTES_A_PIXEL;
+            read += other.read_update().await.unwrap().pixel_count * BYTES_A_PIXEL;
             most = most.max(resident());
         }
     };
@@ -69,13 +69,13 @@ async fn stalled_viewer_does_not_grow_memory() {
 
     // The flood is over; the stalled viewer still has a full pipe on the same channel.
     server.set_desktop_behaviour(&machine, Behaviour::Normal).await.unwrap();
-    timeout(WAIT_MAX, other.whole_frame()).await.expect("the picture of the other viewer").unwrap();
+    timeout(WAIT_MAX, other.request_full_frame()).await.expect("the picture of the other viewer").unwrap();
     let after = round_trip(&mut other, 200).await;
     println!("round trip of a click: {before:?} before, {after:?} with a stalled viewer");
     assert!(after <= 3 * before + Duration::from_millis(250), "{before:?} before, {after:?} after");
 
     // The stalled viewer reads again: it gets the sent data in order, then a complete picture, and its clicks take effect.
-    timeout(WAIT_MAX, stuck.whole_frame()).await.expect("a complete picture").unwrap();
+    timeout(WAIT_MAX, stuck.request_full_frame()).await.expect("a complete picture").unwrap();
     timeout(WAIT_MAX, round_trip(&mut stuck, 300)).await.expect("its clicks are seen");
     server.finish().await.unwrap();
 }

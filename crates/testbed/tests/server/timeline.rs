@@ -1,6 +1,6 @@
 //! The timeline: buffering while the database is not writable, and limits for repeated rejections.
 
-use crate::{Flags, viewers::wait_close};
+use crate::{Flags, start_idle, viewers::wait_close};
 use anteroom_controller::clock;
 use anteroom_testbed::{TestConfig, TestServer, WAIT_MAX};
 use anteroom_wire::{
@@ -30,9 +30,8 @@ impl DatabaseLock {
     }
 }
 
-pub(crate) async fn start_idle(settings: &str) -> (Flags, TestServer, SessionId) {
-    let flags = Flags::new();
-    let server = TestServer::start(TestConfig::with_tool(flags.idle_tool()).with_settings(settings)).await.unwrap();
+pub(crate) async fn start_ready_session(settings: &str) -> (Flags, TestServer, SessionId) {
+    let (flags, server) = start_idle(settings).await;
     let api = server.backend().unwrap();
     let id = api.start("scripted").await.unwrap().session.id;
     api.wait_status(&id, Status::VmStarted).await.unwrap();
@@ -51,7 +50,7 @@ fn entry_of(timeline: &[TimelineEntry], kind: TimelineKind) -> &TimelineEntry {
 #[tokio::test]
 async fn events_during_a_database_lock_are_recorded_in_order_with_their_own_time() {
     // A database call fails after 200 ms; the lock lasts ten times longer.
-    let (_flags, server, id) = start_idle("[store]\nbusy_ms_max = 200\n").await;
+    let (_flags, server, id) = start_ready_session("[store]\nbusy_ms_max = 200\n").await;
     let api = server.backend().unwrap();
     let viewer = api.desktop(&id).await.unwrap();
     api.wait_entry(&id, TimelineKind::ViewerJoined).await.unwrap();
@@ -85,7 +84,7 @@ async fn events_during_a_database_lock_are_recorded_in_order_with_their_own_time
 
 #[tokio::test]
 async fn stopping_server_writes_buffered_entries_within_the_drain_time() {
-    let (_flags, mut server, id) = start_idle("[store]\nbusy_ms_max = 200\n[http]\ndrain_ms_max = 20000\n").await;
+    let (_flags, mut server, id) = start_ready_session("[store]\nbusy_ms_max = 200\n[http]\ndrain_ms_max = 20000\n").await;
     let api = server.backend().unwrap();
     let lock = DatabaseLock::acquire(&server).await;
     let ticket = format!("/api/auth/session/{id}/ticket");
@@ -105,7 +104,7 @@ async fn stopping_server_writes_buffered_entries_within_the_drain_time() {
 #[tokio::test]
 async fn repeated_rejections_are_recorded_once_with_a_count() {
     let settings = "[sessions]\nviewers_max = 1\n[limits.sessions]\nrejection_log_interval_ms = 3000\n";
-    let (_flags, server, id) = start_idle(settings).await;
+    let (_flags, server, id) = start_ready_session(settings).await;
     let api = server.backend().unwrap();
     let viewer = api.desktop(&id).await.unwrap();
     for _ in 0..4 {

@@ -24,8 +24,8 @@ fn executable_of(pid: u32) -> String {
 
 async fn desktop_name(api: &ApiClient, id: &SessionId) -> String {
     let mut viewer = api.desktop(id).await.unwrap();
-    viewer.whole_frame().await.unwrap();
-    viewer.name().to_owned()
+    viewer.request_full_frame().await.unwrap();
+    viewer.desktop_name().to_owned()
 }
 
 #[tokio::test]

@@ -1,6 +1,6 @@
 //! View-only viewers.
 
-use crate::{Flags, viewers::wait_close};
+use crate::{Flags, start_idle, viewers::wait_close};
 use anteroom_rfb::client::{RfbClient, ViewerSocket};
 use anteroom_testbed::{
     TestConfig, TestServer, WAIT_MAX,
@@ -14,28 +14,27 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-async fn start_idle(settings: &str) -> (Flags, TestServer, SessionId) {
-    let flags = Flags::new();
-    let server = TestServer::start(TestConfig::with_tool(flags.idle_tool()).with_settings(settings)).await.unwrap();
+async fn start_idle_session(settings: &str) -> (Flags, TestServer, SessionId) {
+    let (flags, server) = start_idle(settings).await;
     let id = server.backend().unwrap().start("scripted").await.unwrap().session.id;
     (flags, server, id)
 }
 
 /// The background colour, and the colour at the clicked position.
 async fn read_colours(viewer: &mut RfbClient<ViewerSocket>) -> [Option<anteroom_rfb::client::Rgb>; 2] {
-    let frame = viewer.whole_frame().await.unwrap();
-    [frame.at(639, 479), frame.at(305, 205)]
+    let frame = viewer.request_full_frame().await.unwrap();
+    [frame.pixel(639, 479), frame.pixel(305, 205)]
 }
 
 #[tokio::test]
 async fn view_only_input_does_not_reach_the_desktop() {
-    let (_flags, server, id) = start_idle("").await;
+    let (_flags, server, id) = start_idle_session("").await;
     let api = server.backend().unwrap();
     let mut watcher = api.desktop_view_only(&id).await.unwrap();
     let before = read_colours(&mut watcher).await;
-    assert_eq!(before[0], Some(background_of(watcher.name())));
+    assert_eq!(before[0], Some(background_of(watcher.desktop_name())));
     watcher.click(300, 200).await.unwrap();
-    watcher.key(u32::from('a')).await.unwrap();
+    watcher.press_key(u32::from('a')).await.unwrap();
     // The desktop answers in order: input sent before this request would be visible.
     for _ in 0..3 {
         assert_eq!(read_colours(&mut watcher).await, before, "no input arrived");
@@ -43,7 +42,7 @@ async fn view_only_input_does_not_reach_the_desktop() {
     // The same input of a viewer with control takes effect.
     let mut active_viewer = api.desktop(&id).await.unwrap();
     active_viewer.click(300, 200).await.unwrap();
-    active_viewer.key(u32::from('a')).await.unwrap();
+    active_viewer.press_key(u32::from('a')).await.unwrap();
     let until = Instant::now() + WAIT_MAX;
     loop {
         let now = read_colours(&mut active_viewer).await;
@@ -61,10 +60,10 @@ async fn view_only_input_does_not_reach_the_desktop() {
 
 #[tokio::test]
 async fn view_only_viewer_sending_an_unknown_message_is_closed_as_malformed() {
-    let (_flags, server, id) = start_idle("").await;
+    let (_flags, server, id) = start_idle_session("").await;
     let api = server.backend().unwrap();
     let mut watcher = api.desktop_view_only(&id).await.unwrap();
-    watcher.whole_frame().await.unwrap();
+    watcher.request_full_frame().await.unwrap();
     let mut socket = watcher.into_inner();
     socket.write_all(&[99, 1, 2, 3]).await.unwrap();
     socket.flush().await.unwrap();
@@ -77,7 +76,7 @@ async fn view_only_viewer_sending_an_unknown_message_is_closed_as_malformed() {
 
 #[tokio::test]
 async fn view_only_viewer_counts_as_a_viewer_and_its_ticket_opens_only_its_own_socket() {
-    let (_flags, server, id) = start_idle("[sessions]\nviewers_max = 1\n").await;
+    let (_flags, server, id) = start_idle_session("[sessions]\nviewers_max = 1\n").await;
     let api = server.backend().unwrap();
     let path = format!("/api/auth/session/{id}/ticket");
     let terminal = api.post(&path, json!({ "purpose": "terminal", "view_only": true })).await.unwrap();
@@ -99,12 +98,12 @@ async fn view_only_viewer_counts_as_a_viewer_and_its_ticket_opens_only_its_own_s
 
 #[tokio::test]
 async fn view_only_viewing_does_not_prevent_idle_expiry() {
-    let (_flags, server, id) = start_idle("[sessions]\nidle_s_max = 4\nreconcile_every_ms = 50\n").await;
+    let (_flags, server, id) = start_idle_session("[sessions]\nidle_s_max = 4\nreconcile_every_ms = 50\n").await;
     let api = server.backend().unwrap();
     let mut watcher = api.desktop_view_only(&id).await.unwrap();
     let until = Instant::now() + WAIT_MAX;
     // Each picture is requested: the requests of an interactive viewer would keep the session alive.
-    while watcher.whole_frame().await.is_ok() {
+    while watcher.request_full_frame().await.is_ok() {
         assert!(Instant::now() < until, "the session does not expire");
         sleep(Duration::from_millis(200)).await;
     }

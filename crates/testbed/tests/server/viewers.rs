@@ -1,7 +1,7 @@
 //! Viewers: desktop and terminal sockets, tickets and limits.
 
-use crate::Flags;
-use anteroom_rfb::client::{DialError, RfbClient, ViewerSocket};
+use crate::start_idle;
+use anteroom_rfb::client::{ViewerConnectError, RfbClient, ViewerSocket};
 use anteroom_testbed::{
     TestConfig, TestServer, WAIT_MAX,
     fake_rfb_server::{Behaviour, SPOT_COLOUR, background_of},
@@ -21,12 +21,6 @@ pub(crate) async fn wait_close(socket: &mut ViewerSocket) -> (u16, String) {
     (closing.code, closing.reason)
 }
 
-async fn start_idle(settings: &str) -> (Flags, TestServer) {
-    let flags = Flags::new();
-    let server = TestServer::start(TestConfig::with_tool(flags.idle_tool()).with_settings(settings)).await.unwrap();
-    (flags, server)
-}
-
 #[tokio::test]
 async fn each_viewer_sees_and_controls_the_machine_of_its_session() {
     let (_flags, server) = start_idle("").await;
@@ -36,11 +30,11 @@ async fn each_viewer_sees_and_controls_the_machine_of_its_session() {
         // Immediately: the socket waits until the machine is ready.
         let id = api.start("scripted").await.unwrap().session.id;
         let mut viewer = api.desktop(&id).await.unwrap();
-        let ground = viewer.whole_frame().await.unwrap().at(639, 479).unwrap();
-        assert_eq!(ground, background_of(viewer.name()));
+        let ground = viewer.request_full_frame().await.unwrap().pixel(639, 479).unwrap();
+        assert_eq!(ground, background_of(viewer.desktop_name()));
         viewer.click(300, 200).await.unwrap();
-        while viewer.whole_frame().await.unwrap().at(305, 205) != Some(SPOT_COLOUR) {}
-        grounds.push((viewer.name().to_owned(), ground));
+        while viewer.request_full_frame().await.unwrap().pixel(305, 205) != Some(SPOT_COLOUR) {}
+        grounds.push((viewer.desktop_name().to_owned(), ground));
     }
     assert_ne!(grounds[0], grounds[1]);
     server.finish().await.unwrap();
@@ -54,8 +48,8 @@ async fn ticket_opens_one_socket_of_one_session_once() {
     let path = |id| format!("/api/auth/session/{id}/novnc/websock");
     let ticket = api.ticket(&one, "desktop").await.unwrap().ticket;
     let offered = format!("binary, ticket.{ticket}");
-    let rejected_status = |dialled: Result<ViewerSocket, DialError>| match dialled {
-        Err(DialError::Rejected { status, .. }) => status,
+    let rejected_status = |dialled: Result<ViewerSocket, ViewerConnectError>| match dialled {
+        Err(ViewerConnectError::Rejected { status, .. }) => status,
         other => panic!("{other:?}"),
     };
     assert_eq!(rejected_status(api.open_websocket(&path(&two), &offered, false).await), 401, "another session's");
@@ -140,11 +134,11 @@ async fn stalled_viewer_blocks_neither_other_viewers_nor_the_sign_in() {
     let id = api.start("scripted").await.unwrap().session.id;
     let mut stuck = api.desktop(&id).await.unwrap();
     let mut viewer = api.desktop(&id).await.unwrap();
-    stuck.whole_frame().await.unwrap();
-    viewer.whole_frame().await.unwrap();
+    stuck.request_full_frame().await.unwrap();
+    viewer.request_full_frame().await.unwrap();
     server.set_desktop_behaviour(&server.machines().remove(0), Behaviour::Flood).await.unwrap();
     for _ in 0..40 {
-        viewer.update().await.unwrap();
+        viewer.read_update().await.unwrap();
     }
     flags.set("go");
     api.wait_status(&id, Status::Completed).await.unwrap();
@@ -167,8 +161,8 @@ async fn soak(how_long: Duration) {
     let api = server.backend().unwrap();
     let id = api.start("scripted").await.unwrap().session.id;
     let mut viewer = api.desktop(&id).await.unwrap();
-    viewer.whole_frame().await.unwrap();
-    let name = viewer.name().to_owned();
+    viewer.request_full_frame().await.unwrap();
+    let name = viewer.desktop_name().to_owned();
     let mut socket = viewer.into_inner();
     let beat = async {
         loop {
@@ -189,7 +183,7 @@ async fn soak(how_long: Duration) {
     socket.flush().await.unwrap();
     assert_eq!(timeout(WAIT_MAX, socket.read_u8()).await.unwrap().unwrap(), 0, "a picture, on the same socket");
     let second = api.desktop(&id).await.unwrap();
-    assert_eq!(second.name(), name, "the same machine");
+    assert_eq!(second.desktop_name(), name, "the same machine");
     assert_eq!(api.session(&id).await.unwrap().generation, 1);
     server.finish().await.unwrap();
 }

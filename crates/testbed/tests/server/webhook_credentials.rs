@@ -3,6 +3,7 @@
 use crate::{
     Flags,
     fake_agent::FakeAgent,
+    problem_of,
     webhook::{Inbox, NO_RESPONSE, ON_RELEASE, Receiver, complete_session, wait_report},
 };
 use anteroom_testbed::{ApiClient, ApiResponse, ScriptedTool, TestConfig, TestServer};
@@ -28,11 +29,6 @@ async fn start_with_webhook(flags: &Flags, receiver: &Receiver, more: &str) -> T
 
 async fn request_lease(api: &ApiClient, id: &CredentialId) -> ApiResponse {
     api.post(&format!("/api/credentials/{id}/lease"), json!({})).await.unwrap()
-}
-
-fn problem_of(answer: &ApiResponse) -> (u16, String, String) {
-    let problem = answer.problem().unwrap();
-    (answer.status, problem.code, problem.detail.unwrap_or_default())
 }
 
 fn content(answer: &ApiResponse) -> Vec<u8> {

@@ -47,7 +47,11 @@ pub async fn accept_delivery(
     let _in_flight = session.as_ref().and_then(ActiveSession::begin_delivery);
     let result = process(context, row, &token, delivery).await;
     if let Some(session) = &session {
-        session.update(|state| state.delivery_pending = !is_final(&result));
+        session.update(|state| {
+            if let Some(machine) = state.machine_of(delivery.generation) {
+                machine.delivery_pending = !is_final(&result);
+            }
+        });
     }
     result
 }

@@ -5,7 +5,7 @@ mod delivery_gate;
 
 use super::{lifecycle::Delivery, status::Progress};
 use crate::clock;
-use anteroom_egress::{EgressSummary, MachineGate};
+use anteroom_egress::{EgressSummary, MachineEgressGate};
 use anteroom_store::Sha256Hex;
 use anteroom_tunnel::{Activity, CloseCause, CloseSignal};
 use anteroom_wire::{EndReason, MachineId, Problem, SessionId, provider::Provider};
@@ -36,7 +36,7 @@ pub struct ActiveSession {
     /// Summary of its machine's requests to the egress gate.
     pub egress: Mutex<EgressSummary>,
     /// The egress gate of its machine.
-    pub egress_gate: OnceLock<MachineGate>,
+    pub egress_gate: OnceLock<MachineEgressGate>,
     /// Held while the sign-in method is changed.
     pub method_lock: tokio::sync::Mutex<()>,
     state: watch::Sender<SessionState>,

@@ -5,7 +5,7 @@ mod machine;
 mod sign_in;
 
 use super::{
-    active_session::{ActiveSession, SessionState},
+    active_session::{ActiveSession, CurrentMachine, SignInState},
     timeline::entry,
     use_credential,
 };
@@ -34,12 +34,13 @@ const CODE_CHARS_MAX: usize = 64;
 /// # Errors
 /// The database cannot be written: the agent keeps this event and those after it, and sends them again.
 pub async fn ingest(context: &SessionContext, session: &Arc<ActiveSession>, events: Events) -> Result<(), StoreError> {
-    let last_event = session.state().last_event;
+    // If it was lost just now, its agent is not authenticated any more.
+    let Some(CurrentMachine { generation, last_event, .. }) = session.state().machine else { return Ok(()) };
     let mut new_events = events.events;
     new_events.retain(|event| event.number > last_event);
     new_events.truncate(EVENTS_MAX);
     // The page shows the new state at once, even while the timeline cannot be written.
-    let accepted: Vec<bool> = new_events.iter().map(|numbered| apply_to_state(session, &numbered.event)).collect();
+    let accepted: Vec<bool> = new_events.iter().map(|numbered| apply_to_state(session, generation, &numbered.event)).collect();
     for (NumberedEvent { number, event, .. }, is_new) in new_events.into_iter().zip(accepted) {
         let use_event = if let Event::Use(event) = &event { Some(event.clone()) } else { None };
         let command_entry = match &event {
@@ -52,61 +53,80 @@ pub async fn ingest(context: &SessionContext, session: &Arc<ActiveSession>, even
         if let Some(event) = use_event {
             use_credential::apply_event(context, session, event).await?;
         }
-        session.update(|state| state.last_event = state.last_event.max(number));
+        update_machine(session, generation, |machine, _| machine.last_event = machine.last_event.max(number));
     }
     Ok(())
 }
 
-/// Applies an event to the session's state. Returns `false` if it adds nothing: a more complete URL is known already.
-fn apply_to_state(session: &ActiveSession, event: &Event) -> bool {
+/// Changes the state of the machine that the events are from, unless it was replaced in between.
+fn update_machine(session: &ActiveSession, generation: u32, change: impl FnOnce(&mut CurrentMachine, LinkFrom)) {
+    session.update(|state| {
+        let link_from = state.provider.sign_in.link_from;
+        if let Some(machine) = state.machine_of(generation) {
+            change(machine, link_from);
+        }
+    });
+}
+
+/// Applies an event to the machine's state. Returns `false` if it adds nothing: a more complete URL is known already.
+fn apply_to_state(session: &ActiveSession, generation: u32, event: &Event) -> bool {
     match event {
-        Event::SignIn(SignInEvent::Url(url)) if !is_at_least_as_complete(url, session.state().sign_in.url.as_ref()) => {
+        Event::SignIn(SignInEvent::Url(url)) if !is_at_least_as_complete(url, known_url(session).as_ref()) => {
             return false;
         }
-        Event::Tool(event) => session.update(|state| apply_tool_event(state, event)),
-        Event::SignIn(event) => session.update(|state| apply_sign_in_event(state, event)),
-        Event::Capture(event) => session.update(|state| apply_capture_event(state, event)),
+        Event::Tool(event) => {
+            update_machine(session, generation, |machine, _| apply_tool_event(&mut machine.sign_in, event));
+        }
+        Event::SignIn(event) => update_machine(session, generation, |machine, link_from| {
+            apply_sign_in_event(&mut machine.sign_in, link_from, event);
+        }),
+        Event::Capture(event) => update_machine(session, generation, |machine, _| apply_capture_event(machine, event)),
         Event::Machine(_) | Event::Use(_) => {}
     }
     true
 }
 
-fn apply_tool_event(state: &mut SessionState, event: &ToolEvent) {
+fn known_url(session: &ActiveSession) -> Option<SignInUrl> {
+    session.state().machine?.sign_in.reported.url
+}
+
+fn apply_tool_event(sign_in: &mut SignInState, event: &ToolEvent) {
     match event {
         ToolEvent::Started => {
-            clear_tool_output(state);
-            state.sign_in.cli = CliState::Running;
+            sign_in.clear_tool_output();
+            sign_in.reported.cli = CliState::Running;
         }
         ToolEvent::Exited { code, .. } => {
-            state.sign_in.cli = CliState::Exited { code: *code };
-            state.sign_in.prompt = None;
+            sign_in.reported.cli = CliState::Exited { code: *code };
+            sign_in.reported.prompt = None;
         }
     }
 }
 
-fn apply_sign_in_event(state: &mut SessionState, event: &SignInEvent) {
+fn apply_sign_in_event(sign_in: &mut SignInState, link_from: LinkFrom, event: &SignInEvent) {
+    let reported = &mut sign_in.reported;
     match event {
-        SignInEvent::MethodSwitched { method } => reset_for_method(state, method),
+        SignInEvent::MethodSwitched { method } => sign_in.reset_for_method(method),
         SignInEvent::Url(url) if is_http_url(url) => {
             let is_from_shim = url.source == UrlSource::BrowserCommand;
             if is_from_shim {
-                state.sign_in.browser_url = Some(url.url.clone());
+                reported.browser_url = Some(url.url.clone());
             }
-            if !(is_from_shim && state.provider.sign_in.link_from == LinkFrom::Screen) {
-                state.sign_in.url = Some(url.clone());
+            if !(is_from_shim && link_from == LinkFrom::Screen) {
+                reported.url = Some(url.clone());
             }
         }
         SignInEvent::DeviceCode { code } if code.chars().count() <= CODE_CHARS_MAX => {
-            state.sign_in.device_code = Some(code.clone());
-            state.device_code_at_ms = Some(clock::now());
+            reported.device_code = Some(code.clone());
+            sign_in.device_code_at_ms = Some(clock::now());
         }
-        SignInEvent::PromptOpened { ask: Some(ask), .. } => state.sign_in.prompt = Some(ask.clone()),
+        SignInEvent::PromptOpened { ask: Some(ask), .. } => reported.prompt = Some(ask.clone()),
         SignInEvent::PromptClosed { id } => {
-            if state.sign_in.prompt.as_ref().is_some_and(|open| open.id == *id) {
-                state.sign_in.prompt = None;
+            if reported.prompt.as_ref().is_some_and(|open| open.id == *id) {
+                reported.prompt = None;
             }
         }
-        SignInEvent::Outcome(outcome) => state.sign_in.outcome = Some(outcome.clone()),
+        SignInEvent::Outcome(outcome) => reported.outcome = Some(outcome.clone()),
         SignInEvent::Url(_)
         | SignInEvent::DeviceCode { .. }
         | SignInEvent::PromptOpened { ask: None, .. }
@@ -118,40 +138,22 @@ fn apply_sign_in_event(state: &mut SessionState, event: &SignInEvent) {
     }
 }
 
-fn apply_capture_event(state: &mut SessionState, event: &CaptureEvent) {
+fn apply_capture_event(machine: &mut CurrentMachine, event: &CaptureEvent) {
+    let capture = &mut machine.sign_in.reported.capture;
     match event {
         CaptureEvent::CandidateRejected { path, why } => {
-            state.sign_in.capture = CaptureState::CandidateRejected { path: path.clone(), why: why.clone() };
+            *capture = CaptureState::CandidateRejected { path: path.clone(), why: why.clone() };
         }
         CaptureEvent::CandidateAccepted { .. } => {
-            state.delivery_pending = true;
-            state.sign_in.capture = CaptureState::Delivering { attempts: 0, last_error: None };
+            machine.delivery_pending = true;
+            *capture = CaptureState::Delivering { attempts: 0, last_error: None };
         }
         CaptureEvent::DeliveryRetry { attempts, error } => {
-            state.delivery_pending = true;
-            state.sign_in.capture = CaptureState::Delivering { attempts: *attempts, last_error: Some(error.clone()) };
+            machine.delivery_pending = true;
+            *capture = CaptureState::Delivering { attempts: *attempts, last_error: Some(error.clone()) };
         }
-        CaptureEvent::KeptInMachine { .. } => state.credential_kept_in_machine = true,
+        CaptureEvent::KeptInMachine { .. } => machine.sign_in.kept_in_machine = true,
     }
-}
-
-/// Clears what the tool's process reported: it is void for the next process.
-fn clear_tool_output(state: &mut SessionState) {
-    state.sign_in.url = None;
-    state.sign_in.browser_url = None;
-    state.sign_in.device_code = None;
-    state.sign_in.prompt = None;
-    state.sign_in.outcome = None;
-    state.device_code_at_ms = None;
-}
-
-/// Resets the state for a tool that is started again with this method.
-fn reset_for_method(state: &mut SessionState, method: &str) {
-    clear_tool_output(state);
-    state.sign_in.method = Some(method.to_owned());
-    state.sign_in.cli = CliState::Waiting;
-    state.sign_in.capture = CaptureState::Waiting;
-    state.credential_kept_in_machine = false;
 }
 
 /// Whether a URL is from the same source as the known one, or from one that gives more complete URLs.

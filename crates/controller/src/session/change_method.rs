@@ -55,7 +55,7 @@ async fn apply(
     if session.state().delivery() != Delivery::None {
         return Err(Problem::DeliveryInProgress.into());
     }
-    session.activity.touch();
+    session.activity.record();
     let row = write_method(context, row, &method, &descriptor).await?;
     session.update(|state| state.provider = Arc::new(descriptor.clone()));
     send_to_agent(context, session, descriptor).await?;
@@ -142,7 +142,7 @@ pub(super) fn resync_method_in_background(context: &SessionContext, session: &Ar
     let (context, session) = (context.clone(), Arc::clone(session));
     context.clone().tasks.spawn(async move {
         let _lock = session.method_lock.lock().await;
-        let resynced = match channels.agent.sign_in().await {
+        let resynced = match channels.agent.sign_in_state().await {
             Ok(sign_in) => resync_method(&context, &session, &channels, &sign_in).await,
             Err(error) => Err(chain(&error)),
         };

@@ -76,7 +76,7 @@ pub(super) async fn wait_for_route(
     };
     tokio::select! {
         route = ready => Ok(route),
-        cause = session.close_signal.closed() => Err(Problem::from(cause).into()),
+        cause = session.close_signal.wait_closed() => Err(Problem::from(cause).into()),
         () = sleep_until(until) => {
             let waited_ms = started.elapsed().as_millis();
             let progress = session.state().progress;
@@ -101,5 +101,5 @@ pub async fn reach_terminal(
     size: TerminalSize,
 ) -> Result<ByteStream, ApiError> {
     let channels = open_channels(context, session).await?;
-    channels.agent.terminal(name, size).await.map_err(|error| ApiError::new(Problem::AgentUnreachable, chain(&error)))
+    channels.agent.open_terminal(name, size).await.map_err(|error| ApiError::new(Problem::AgentUnreachable, chain(&error)))
 }

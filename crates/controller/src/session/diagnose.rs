@@ -42,7 +42,7 @@ use anteroom_machine::ExitReason;
 use anteroom_store::{SessionRow, StoreError, TimelineRow};
 use anteroom_wire::{
     SessionId,
-    agent::{CaptureState, CliState, Stage},
+    agent::{CaptureState, CliState},
     diagnosis::{Diagnosis, Evidence, Verdict},
 };
 pub use external::ExternalMachineConfig;
@@ -71,8 +71,8 @@ pub struct Input<'a> {
 /// The state of the session in its supervisor.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SupervisorSnapshot {
-    /// The progress of the machine.
-    pub progress: MachineProgress,
+    /// The progress of the session.
+    pub progress: Progress<()>,
     /// The state of the tool, as last reported by the agent.
     pub cli: CliState,
     /// The state of the credential capture, as last reported by the agent.
@@ -85,42 +85,12 @@ pub struct SupervisorSnapshot {
     pub agent_error: Option<String>,
 }
 
-/// The progress of the machine: [`Progress`] without the channels.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum MachineProgress {
-    /// Waiting in the queue.
-    Queued {
-        /// 1 is next.
-        position: u32,
-    },
-    /// Not ready.
-    Preparing {
-        /// The stage that it waits for.
-        stage: Stage,
-    },
-    /// Ready, being claimed.
-    Claiming,
-    /// Claimed by this session.
-    Open,
-    /// The machine exited; another one will be requested.
-    Lost,
-    /// The machine is being stopped.
-    Closing,
-}
-
 impl From<&SessionState> for SupervisorSnapshot {
     fn from(state: &SessionState) -> Self {
-        let progress = match &state.progress {
-            Progress::Queued { position } => MachineProgress::Queued { position: *position },
-            Progress::Preparing { stage } => MachineProgress::Preparing { stage: *stage },
-            Progress::Claiming { .. } => MachineProgress::Claiming,
-            Progress::Open { .. } | Progress::Attached => MachineProgress::Open,
-            Progress::Lost => MachineProgress::Lost,
-            Progress::Closing => MachineProgress::Closing,
-        };
-        let sign_in = state.sign_in.clone();
+        let machine = state.machine.as_ref();
+        let sign_in = machine.map(|machine| machine.sign_in.reported.clone()).unwrap_or_default();
         Self {
-            progress,
+            progress: state.progress.without_channels(),
             signing_in: sign_in.is_under_way(),
             cli: sign_in.cli,
             capture: sign_in.capture,
@@ -202,7 +172,7 @@ pub async fn diagnose_for(
 async fn snapshot(state: &SessionState) -> SupervisorSnapshot {
     let mut snapshot = SupervisorSnapshot::from(state);
     let Progress::Open { channels } = &state.progress else { return snapshot };
-    match tokio::time::timeout(Duration::from_millis(AGENT_MS_MAX), channels.agent.sign_in()).await {
+    match tokio::time::timeout(Duration::from_millis(AGENT_MS_MAX), channels.agent.sign_in_state()).await {
         Ok(Ok(sign_in)) => {
             snapshot.signing_in |= sign_in.is_under_way();
             (snapshot.cli, snapshot.capture) = (sign_in.cli, sign_in.capture);
@@ -220,8 +190,8 @@ async fn receipt(launcher: &Launcher, row: &SessionRow, timeline: &[TimelineRow]
         return None;
     }
     let machines = launcher.machines.clone();
-    let read = tokio::task::spawn_blocking(move || machines.receipt(&machine)).await;
-    Some(read.ok()?.ok()??.reason())
+    let read = tokio::task::spawn_blocking(move || machines.read_receipt(&machine)).await;
+    Some(read.ok()?.ok()??.exit_reason())
 }
 
 /// Derives the diagnosis. Pure.

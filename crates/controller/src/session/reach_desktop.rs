@@ -32,7 +32,7 @@ pub async fn reach_desktop(
     });
     match route.await? {
         Route::Channels(channels) => {
-            let Ok(opened) = timeout_at(until, channels.agent.desktop()).await else {
+            let Ok(opened) = timeout_at(until, channels.agent.open_desktop()).await else {
                 return Err(ApiError::new(Problem::DesktopUnreachable, "the agent did not open it in time"));
             };
             let stream = opened.map_err(|error| ApiError::new(Problem::DesktopUnreachable, chain(&error)))?;
@@ -52,7 +52,7 @@ async fn dial_external(launcher: &Launcher, session: &ActiveSession) -> Result<B
     let started = Instant::now();
     let dialed = tokio::select! {
         dialed = external::dial(machine) => dialed,
-        cause = session.close_signal.closed() => return Err(Problem::from(cause).into()),
+        cause = session.close_signal.wait_closed() => return Err(Problem::from(cause).into()),
     };
     let after_ms = millis(started.elapsed());
     // Only a changed result is recorded: a page reconnects repeatedly.

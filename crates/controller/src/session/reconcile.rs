@@ -24,12 +24,15 @@ use super::{
     active_session::ActiveSession,
     end,
     lifecycle::{self, InitialState},
-    supervisor::{self, Start, machine_exit},
+    supervisor::{
+        self, Start,
+        machine_exit::{self, ExitRecord},
+    },
     use_credential,
 };
 use crate::{api_error::chain, clock, credentials, retention, session::launcher::Launcher};
-use anteroom_machine::{Receipt, State, StopReason};
-use anteroom_store::{SessionRow, StoreError, UnreportedEnd};
+use anteroom_machine::{Receipt, StopReason};
+use anteroom_store::{SessionRow, Sha256Hex, StoreError, UnreportedEnd};
 use anteroom_wire::{
     EndReason, MachineId,
     operator_reports::{ReconcileAction, ReconcileOutcome, ReconcileReport},
@@ -157,7 +160,7 @@ async fn execute(launcher: &Launcher, planned: &PlannedAction) -> Result<Reconci
 async fn report_machine_end(launcher: &Launcher, end: &UnreportedEnd, receipt: &Receipt) -> Result<(), StoreError> {
     launcher.timeline.wait_written(&end.session).await;
     if !machine_exit::is_recorded(launcher, &end.session, &end.machine).await? {
-        let entry = machine_exit::exit_entry(receipt.ended_unix_ms, &end.machine, &receipt.reason(), Some(receipt));
+        let entry = machine_exit::exit_entry(receipt.ended_unix_ms, &end.machine, &receipt.exit_reason(), Some(receipt));
         launcher.store.append_entry(&end.session, entry).await?;
     }
     launcher.reconcile_history.unreported_ends.remove(end);
@@ -175,7 +178,7 @@ async fn resume(launcher: &Launcher, row: &SessionRow) -> Result<(), StoreError>
         end::end(launcher, &row.id, EndReason::ControllerRestarted, use_credential::COMMAND_LOST).await?;
         return Ok(());
     }
-    let session = ActiveSession::new(row.id.clone(), Arc::new(provider), row.generation, &launcher.close_signal);
+    let session = ActiveSession::new(row.id.clone(), Arc::new(provider), &launcher.close_signal);
     let Some(from) = supervisor_start(launcher, row).await? else { return Ok(()) };
     supervisor::spawn_supervisor(launcher, Arc::clone(&session), row.clone(), from);
     // The row was read before the supervisor started: the session may have ended in between, by a delivery or a cancellation,
@@ -191,10 +194,10 @@ async fn supervisor_start(launcher: &Launcher, row: &SessionRow) -> Result<Optio
     let state = row.machine.as_ref().and_then(|machine| launcher.machines.watch(machine));
     let initial = lifecycle::initial_state(row.external_machine.is_some(), row.machine.is_some(), state.is_some());
     Ok(match (initial, row.machine.clone(), state) {
-        (InitialState::Attached, _, _) => Some(Start::External),
-        (InitialState::Adopted, Some(machine), Some(state)) => {
-            Some(Start::Adopted(machine, state, launcher.queue.acquire_for_adopted()))
-        }
+        (InitialState::Attached, _, _) => agent_token(launcher, row).await?.map(|agent_token| Start::External { agent_token }),
+        (InitialState::Adopted, Some(machine), Some(state)) => agent_token(launcher, row).await?.map(|agent_token| {
+            Start::Adopted { machine, agent_token, state, permit: launcher.queue.acquire_for_adopted() }
+        }),
         (InitialState::Lost, Some(machine), _) => Some(lost_machine(launcher, machine)),
         (InitialState::Queued | InitialState::Adopted | InitialState::Lost, _, _) => {
             match launcher.queue.enqueue(row.id.clone()) {
@@ -208,16 +211,25 @@ async fn supervisor_start(launcher: &Launcher, row: &SessionRow) -> Result<Optio
     })
 }
 
+/// The hash of the agent token of the row's machine; `None`: the row has a machine without a token, which no server writes, and
+/// the session had to be ended.
+async fn agent_token(launcher: &Launcher, row: &SessionRow) -> Result<Option<Sha256Hex>, StoreError> {
+    if row.agent_token.is_none() {
+        let detail = "The agent token of its machine is not on record.";
+        end::end(launcher, &row.id, EndReason::Internal, detail).await?;
+    }
+    Ok(row.agent_token.clone())
+}
+
 /// A machine that was requested and does not run: its receipt reports how it ended, if it ever started.
 fn lost_machine(launcher: &Launcher, machine: MachineId) -> Start {
-    let receipt = launcher.machines.receipt(&machine).ok().flatten();
-    let (state, detail) = match receipt {
+    let receipt = launcher.machines.read_receipt(&machine).ok().flatten();
+    let (exit, detail) = match receipt {
         Some(receipt) => {
-            let why = receipt.reason();
-            let detail = format!("while the server was away, {why}");
-            (Some(State::Removed { reason: why, receipt: Some(Box::new(receipt)) }), detail)
+            let detail = format!("while the server was away, {}", receipt.exit_reason());
+            (Some(ExitRecord::of_earlier_server(machine, receipt)), detail)
         }
         None => (None, "the server ended before the machine started, or its end is not on record".into()),
     };
-    Start::Lost { machine, reason: EndReason::ControllerRestarted, detail, state }
+    Start::Lost { reason: EndReason::ControllerRestarted, detail, exit }
 }

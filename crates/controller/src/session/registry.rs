@@ -32,12 +32,12 @@ impl SessionRegistry {
 
     /// The session whose current machine this is.
     pub fn by_machine(&self, machine: &MachineId) -> Option<Arc<ActiveSession>> {
-        self.sessions().values().find(|session| session.borrow_state().machine.as_ref() == Some(machine)).cloned()
+        self.sessions().values().find(|session| session.borrow_state().machine_id() == Some(machine)).cloned()
     }
 
     /// The session whose current machine's agent has this token.
     pub fn by_agent_token(&self, token: &Sha256Hex) -> Option<Arc<ActiveSession>> {
-        self.sessions().values().find(|session| session.borrow_state().agent_token.as_ref() == Some(token)).cloned()
+        self.sessions().values().find(|session| session.borrow_state().agent_token() == Some(token)).cloned()
     }
 
     /// Removes a session whose supervisor has finished.

@@ -63,7 +63,7 @@ pub async fn start(launcher: &Launcher, owner: &CallerId, request: &StartRequest
     );
     match launcher.store.create_session(&new, entry).await? {
         Created::New(row) => {
-            let session = ActiveSession::new(id, Arc::new(provider), 1, &launcher.close_signal);
+            let session = ActiveSession::new(id, Arc::new(provider), &launcher.close_signal);
             supervisor::spawn_supervisor(launcher, session, row.clone(), start_from);
             Ok(row)
         }
@@ -147,7 +147,7 @@ fn allocate<'a>(
     let machine = launcher.external.get(name).ok_or_else(|| {
         ApiError::new(Problem::UnknownMachine, format!("the external machines are: {}", launcher.external.names()))
     })?;
-    Ok((supervisor::Start::External, Some(machine)))
+    Ok((supervisor::Start::External { agent_token: machine.agent_token.clone() }, Some(machine)))
 }
 
 /// Checks the request. Returns the descriptor, resolved for the method, and the method if one is requested.

@@ -1,12 +1,14 @@
 //! The status of a session, computed from its row and its supervisor's progress; never stored. Pure.
 
-use anteroom_machine::State as MachineState;
+use super::lifecycle::{AfterDrain, Phase};
+use anteroom_machine::{Channels, State as MachineState};
 use anteroom_store::{RowStatus, SessionOutcome};
 use anteroom_wire::{agent::Stage, api::Status};
 
-/// The progress of a running session. Each variant carries the data that is valid in it.
-#[derive(Debug, Clone)]
-pub enum Progress {
+/// The progress of a running session. Each variant carries the data that is valid in it. `C` is the type of the channels to a ready
+/// machine, or a placeholder in code that does not use them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Progress<C = Channels> {
     /// Waits in the queue for a machine.
     Queued {
         /// Position in the queue; 1 is next.
@@ -20,12 +22,12 @@ pub enum Progress {
     /// The machine is ready and is being claimed: its desktop can be viewed.
     Claiming {
         /// The channels to its agent.
-        channels: anteroom_machine::Channels,
+        channels: C,
     },
     /// The machine is claimed: desktop and terminal can be opened.
     Open {
         /// The channels to its agent.
-        channels: anteroom_machine::Channels,
+        channels: C,
     },
     /// The session uses an external desktop, which can be opened.
     Attached,
@@ -35,7 +37,59 @@ pub enum Progress {
     Closing,
 }
 
-impl Progress {
+impl<C: Clone> Progress<C> {
+    /// The progress in this phase with a machine in this state; `None`: it stays as it is. In the queue the queue reports it; while
+    /// an end is being written or a delivery is being answered, callers see no change.
+    pub fn of(phase: &Phase, machine: Option<&MachineState<C>>) -> Option<Self> {
+        let preparing = || Self::Preparing { stage: machine.map_or(Stage::Process, pending_stage_of) };
+        let channels = match machine {
+            Some(MachineState::Ready { channels }) => Some(channels.clone()),
+            Some(
+                MachineState::Requested
+                | MachineState::Cloning
+                | MachineState::Waiting { .. }
+                | MachineState::Stopping { .. }
+                | MachineState::Exited { .. }
+                | MachineState::Removed { .. },
+            )
+            | None => None,
+        };
+        match phase {
+            Phase::Requesting | Phase::Preparing | Phase::Replacing | Phase::Open { reachable: false } => {
+                Some(preparing())
+            }
+            // If the machine is no longer ready, that event is pending.
+            Phase::Claiming => Some(channels.map_or_else(preparing, |channels| Self::Claiming { channels })),
+            Phase::Open { reachable: true } => {
+                Some(channels.map_or_else(preparing, |channels| Self::Open { channels }))
+            }
+            Phase::Attached => Some(Self::Attached),
+            Phase::CleaningUp { .. } | Phase::RecordingReplacement | Phase::BackingOff => Some(Self::Lost),
+            Phase::DrainingDelivery { then: AfterDrain::Finish(_) } | Phase::Stopping | Phase::Finished => {
+                Some(Self::Closing)
+            }
+            Phase::Queued
+            | Phase::DrainingDelivery { then: AfterDrain::Replace(_) | AfterDrain::MachineLost { .. } }
+            | Phase::Ending { .. }
+            | Phase::Detached => None,
+        }
+    }
+}
+
+impl<C> Progress<C> {
+    /// The progress without the channels.
+    pub fn without_channels(&self) -> Progress<()> {
+        match self {
+            Self::Queued { position } => Progress::Queued { position: *position },
+            Self::Preparing { stage } => Progress::Preparing { stage: *stage },
+            Self::Claiming { .. } => Progress::Claiming { channels: () },
+            Self::Open { .. } => Progress::Open { channels: () },
+            Self::Attached => Progress::Attached,
+            Self::Lost => Progress::Lost,
+            Self::Closing => Progress::Closing,
+        }
+    }
+
     /// The pending boot stage, if there is one.
     pub fn pending_stage(&self) -> Option<Stage> {
         match self {
@@ -76,7 +130,7 @@ pub fn status(row_status: &RowStatus, progress: Option<&Progress>, generation: u
 }
 
 /// The boot stage for the state of a machine that is not ready.
-pub fn pending_stage_of(state: &MachineState) -> Stage {
+pub fn pending_stage_of<C>(state: &MachineState<C>) -> Stage {
     match state {
         MachineState::Requested | MachineState::Cloning => Stage::Process,
         MachineState::Waiting { stage, .. } => *stage,
@@ -88,6 +142,7 @@ pub fn pending_stage_of(state: &MachineState) -> Stage {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use anteroom_machine::{ExitReason, StopReason};
     use anteroom_store::{End, Reason};
     use anteroom_wire::{CredentialId, EndReason};
 
@@ -105,6 +160,68 @@ mod tests {
                 [None, Some(Progress::Lost), Some(Progress::Queued { position: 1 }), Some(Progress::Closing)]
             {
                 assert_eq!(status(&row_status, progress.as_ref(), 1, true), expected);
+            }
+        }
+    }
+
+    const CLAIMING: Progress<()> = Progress::Claiming { channels: () };
+    const OPEN: Progress<()> = Progress::Open { channels: () };
+
+    fn preparing(stage: Stage) -> Option<Progress<()>> {
+        Some(Progress::Preparing { stage })
+    }
+
+    #[test]
+    fn the_progress_follows_from_the_phase_and_the_state_of_the_machine() {
+        let waiting = MachineState::Waiting { stage: Stage::Hello, last_error: None, attempts: 1 };
+        let (ready, stopping) =
+            (MachineState::Ready { channels: () }, MachineState::Stopping { reason: StopReason::Restarted });
+        // With a machine that is ready, that waits for a stage, and that is being stopped.
+        let of = |phase: Phase| [&ready, &waiting, &stopping].map(|state| Progress::of(&phase, Some(state)));
+        let (hello, process) = (preparing(Stage::Hello), preparing(Stage::Process));
+        let not_open = [preparing(Stage::Cli), hello, process];
+        assert_eq!(of(Phase::Preparing), not_open);
+        assert_eq!(of(Phase::Claiming), [Some(CLAIMING), hello, process]);
+        assert_eq!(of(Phase::Open { reachable: true }), [Some(OPEN), hello, process]);
+        assert_eq!(of(Phase::Open { reachable: false }), not_open, "until the lifecycle receives that it is ready again");
+        assert_eq!(of(Phase::Replacing), not_open);
+        for (phase, progress) in [
+            (Phase::CleaningUp { reason: EndReason::MachineFailed, detail: String::new() }, Progress::Lost),
+            (Phase::DrainingDelivery { then: AfterDrain::Finish(EndReason::Cancelled) }, Progress::Closing),
+            (Phase::Stopping, Progress::Closing),
+        ] {
+            assert_eq!(of(phase), [Some(progress); 3]);
+        }
+    }
+
+    #[test]
+    fn the_progress_without_a_machine_follows_from_the_phase() {
+        for (phase, progress) in [
+            (Phase::Requesting, preparing(Stage::Process)),
+            (Phase::Preparing, preparing(Stage::Process)),
+            (Phase::Attached, Some(Progress::Attached)),
+            (Phase::RecordingReplacement, Some(Progress::Lost)),
+            (Phase::BackingOff, Some(Progress::Lost)),
+            (Phase::Finished, Some(Progress::Closing)),
+        ] {
+            assert_eq!(Progress::of(&phase, None), progress, "{phase:?}");
+        }
+    }
+
+    #[test]
+    fn the_progress_stays_in_the_queue_and_while_an_end_is_written_or_a_delivery_is_answered() {
+        let removed = MachineState::Removed { reason: ExitReason::KeeperLost, receipt: None };
+        let lost = AfterDrain::MachineLost { reason: EndReason::MachineFailed, detail: String::new() };
+        for phase in [
+            Phase::Queued,
+            Phase::Ending { machine: true },
+            Phase::Ending { machine: false },
+            Phase::DrainingDelivery { then: AfterDrain::Replace(StopReason::Restarted) },
+            Phase::DrainingDelivery { then: lost },
+            Phase::Detached,
+        ] {
+            for machine in [None, Some(&MachineState::Ready { channels: () }), Some(&removed)] {
+                assert_eq!(Progress::of(&phase, machine), None, "{phase:?}");
             }
         }
     }

@@ -15,19 +15,22 @@ mod egress_events;
 mod execute;
 mod jobs;
 pub(super) mod machine_exit;
+mod machine_slot;
 
 use super::{
-    active_session::ActiveSession,
+    active_session::{ActiveSession, CurrentMachine, MachineKind},
     end,
     lifecycle::{Command, Event, InitialState, Lifecycle},
     queue::{MachinePermit, QueueTicket},
 };
 use crate::session::launcher::Launcher;
 use anteroom_machine::{ExitReason, State, StopReason};
-use anteroom_store::SessionRow;
+use anteroom_store::{SessionRow, Sha256Hex};
 use anteroom_tunnel::CloseCause;
-use anteroom_wire::{EndReason, MachineId, Secret};
-use jobs::Job;
+use anteroom_wire::{EndReason, MachineId};
+use jobs::{Job, JobResult};
+use machine_exit::ExitRecord;
+use machine_slot::{MachineOrigin, MachineSlot, RunningMachine};
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 use tokio::{sync::watch, time::Instant};
 
@@ -37,20 +40,30 @@ pub enum Start {
     /// A session that waits in the queue.
     Queue(QueueTicket),
     /// A session whose running machine this server adopts.
-    Adopted(MachineId, watch::Receiver<State>, MachinePermit),
-    /// A session whose machine was requested and does not run.
-    Lost {
+    Adopted {
         /// The machine.
         machine: MachineId,
+        /// The hash of its agent token.
+        agent_token: Sha256Hex,
+        /// Its published state.
+        state: watch::Receiver<State>,
+        /// The permit for it.
+        permit: MachinePermit,
+    },
+    /// A session whose machine was requested and does not run.
+    Lost {
         /// The reason with which the session ends if no machine is left.
         reason: EndReason,
         /// Details for people.
         detail: String,
         /// How the machine ended, if that is on record.
-        state: Option<State>,
+        exit: Option<ExitRecord>,
     },
     /// A session at an external desktop.
-    External,
+    External {
+        /// The hash of the token of the external machine's agent.
+        agent_token: Sha256Hex,
+    },
 }
 
 /// Adds the session to the registry and starts its supervisor.
@@ -84,7 +97,7 @@ impl Drop for LostTaskGuard {
             return;
         }
         let (launcher, session) = (self.launcher.clone(), Arc::clone(&self.session));
-        let machine = session.state().machine;
+        let machine = session.state().machine_id().cloned();
         tracing::error!(outcome = "supervisor_lost", session = %session.id, "session supervisor lost");
         self.launcher.tasks.spawn(async move {
             if let Some(machine) = machine {
@@ -97,35 +110,13 @@ impl Drop for LostTaskGuard {
     }
 }
 
-/// A machine that runs or is being started.
-struct RunningMachine {
-    machine: MachineId,
-    state: watch::Receiver<State>,
-    /// Whether its state is still published.
-    is_published: bool,
-    _permit: MachinePermit,
-}
-
 /// Executes the commands of the lifecycle.
 struct Supervisor {
     launcher: Launcher,
     session: Arc<ActiveSession>,
     lifecycle: Lifecycle,
-    /// The place in the queue from before this task started.
-    ticket: Option<QueueTicket>,
-    permit: Option<MachinePermit>,
-    running: Option<RunningMachine>,
-    /// The agent token of the machine that this task requested.
-    token: Option<Secret>,
+    slot: MachineSlot,
     job: Option<Job>,
-    /// How the last machine ended: exited or removed.
-    machine_exit: Option<(MachineId, State)>,
-    /// Whether an earlier server may have recorded the machine's exit already.
-    from_earlier_server: bool,
-    /// When the cleanup of a machine that was stopped or has exited must be done.
-    cleanup_deadline: Option<Instant>,
-    /// Whether the lifecycle has received the end of the session or of the server.
-    end_received: bool,
     pending: VecDeque<Event>,
 }
 
@@ -133,56 +124,40 @@ impl Supervisor {
     fn new(launcher: &Launcher, session: &Arc<ActiveSession>, row: &SessionRow, from: Start) -> (Self, Vec<Command>) {
         let initial = match &from {
             Start::Queue(_) => InitialState::Queued,
-            Start::Adopted(..) => InitialState::Adopted,
+            Start::Adopted { .. } => InitialState::Adopted,
             Start::Lost { .. } => InitialState::Lost,
-            Start::External => InitialState::Attached,
+            Start::External { .. } => InitialState::Attached,
         };
         let (lifecycle, commands) = Lifecycle::begin(initial, row.generation, launcher.config.sessions.restarts_max);
         let mut supervisor = Self {
             launcher: launcher.clone(),
             session: Arc::clone(session),
             lifecycle,
-            ticket: None,
-            permit: None,
-            running: None,
-            token: None,
+            slot: MachineSlot::Empty,
             job: None,
-            machine_exit: None,
-            from_earlier_server: matches!(from, Start::Adopted(..) | Start::Lost { .. }),
-            cleanup_deadline: None,
-            end_received: false,
             pending: VecDeque::new(),
         };
         match from {
-            Start::Queue(ticket) => supervisor.ticket = Some(ticket),
-            Start::Adopted(machine, state, permit) => {
-                supervisor.load_row(row, Some(&machine));
-                // The claim asks its agent whether it has a credential.
-                supervisor.session.update(|state| state.delivery_pending = true);
-                supervisor.track(machine, state, permit);
+            Start::Queue(ticket) => supervisor.slot = MachineSlot::Queued(ticket),
+            Start::Adopted { machine, agent_token, state, permit } => {
+                let kind = MachineKind::Managed(machine.clone());
+                // Whether its agent has a credential is unknown until the claim asks it.
+                let current =
+                    CurrentMachine { delivery_pending: true, ..CurrentMachine::new(kind, row.generation, agent_token) };
+                session.update(|state| state.machine = Some(current));
+                let running = RunningMachine::new(machine, MachineOrigin::Adopted, state, permit);
+                supervisor.slot = MachineSlot::Running(running);
             }
-            Start::Lost { machine, reason, detail, state } => {
-                supervisor.machine_exit = state.map(|state| (machine, state));
+            Start::Lost { reason, detail, exit } => {
+                supervisor.slot = exit.map_or(MachineSlot::Empty, MachineSlot::Removed);
                 supervisor.pending.push_back(Event::MachineRemoved { reason, detail });
             }
-            Start::External => supervisor.load_row(row, None),
+            Start::External { agent_token } => {
+                let current = CurrentMachine::new(MachineKind::External, row.generation, agent_token);
+                session.update(|state| state.machine = Some(current));
+            }
         }
         (supervisor, commands)
-    }
-
-    /// Copies the row's facts into the state before the session is visible.
-    fn load_row(&self, row: &SessionRow, machine: Option<&MachineId>) {
-        self.session.update(|state| {
-            state.generation = row.generation;
-            state.machine = machine.cloned();
-            state.agent_token.clone_from(&row.agent_token);
-        });
-    }
-
-    fn track(&mut self, machine: MachineId, mut state: watch::Receiver<State>, permit: MachinePermit) {
-        // The first state counts as a change.
-        state.mark_changed();
-        self.running = Some(RunningMachine { machine, state, is_published: true, _permit: permit });
     }
 
     /// Executes commands and applies events until the lifecycle is finished.
@@ -225,34 +200,34 @@ impl Supervisor {
     async fn next_event(&mut self) -> Event {
         let known = self.lifecycle.delivery();
         let mut state = self.session.watch();
-        let Self { session, job, running, cleanup_deadline, end_received, permit, .. } = self;
-        let event = tokio::select! {
+        let Self { session, lifecycle, job, slot, .. } = self;
+        let (cleanup_deadline, has_received_end) = (slot.cleanup_deadline(), lifecycle.phase().has_received_end());
+        tokio::select! {
             biased;
             // The session owns the sender, so it does not close.
             Ok(now) = state.wait_for(|state| state.delivery() != known) => Event::DeliveryChanged(now.delivery()),
-            cause = session.close_signal.closed(), if !*end_received => {
-                *end_received = true;
-                match cause {
-                    CloseCause::SessionEnded(reason) => Event::SessionEnded(reason),
-                    // `MachineReplaced` closes only the sockets of one machine, never the session.
-                    CloseCause::ServerStopping | CloseCause::MachineReplaced => Event::ServerStopping,
-                }
-            }
+            cause = session.close_signal.wait_closed(), if !has_received_end => match cause {
+                CloseCause::SessionEnded(reason) => Event::SessionEnded(reason),
+                // `MachineReplaced` closes only the sockets of one machine, never the session.
+                CloseCause::ServerStopping | CloseCause::MachineReplaced => Event::ServerStopping,
+            },
             done = jobs::next(job) => {
                 *job = None;
-                if done.permit.is_some() {
-                    *permit = done.permit;
+                match done {
+                    JobResult::Event(event) => event,
+                    JobResult::Permit(permit) => {
+                        *slot = MachineSlot::Permitted(permit);
+                        Event::PermitGranted
+                    }
                 }
-                done.event
             }
-            next_state = next_state(running) => return self.machine_event(next_state),
+            next_state = slot.next_state() => self.machine_event(next_state),
             () = session.restart_requested.notified() => Event::RestartRequested,
-            () = sleep_until(*cleanup_deadline) => {
-                *cleanup_deadline = None;
+            () = sleep_until(cleanup_deadline) => {
+                slot.set_cleanup_deadline(None);
                 Event::CleanupTimedOut
             }
-        };
-        event
+        }
     }
 
     /// The event for a change of the machine's state.
@@ -261,38 +236,17 @@ impl Supervisor {
             None => Event::WatcherClosed,
             Some(State::Ready { .. }) => Event::MachineReady,
             Some(State::Exited { reason }) => {
-                let event = Event::MachineExited { reason: end_reason_of(&reason), detail: reason.to_string() };
-                self.machine_exit =
-                    self.running.as_ref().map(|running| (running.machine.clone(), State::Exited { reason }));
-                event
+                Event::MachineExited { reason: end_reason_of(&reason), detail: reason.to_string() }
             }
             Some(State::Removed { reason, receipt }) => {
-                self.cleanup_deadline = None;
                 let event = Event::MachineRemoved { reason: end_reason_of(&reason), detail: reason.to_string() };
-                // Dropping it frees the permit.
-                if let Some(running) = self.running.take() {
-                    self.machine_exit = Some((running.machine, State::Removed { reason, receipt }));
-                }
+                self.slot.remove_running(reason, receipt);
                 event
             }
             Some(State::Requested | State::Cloning | State::Waiting { .. } | State::Stopping { .. }) => {
                 Event::MachineNotReady
             }
         }
-    }
-}
-
-/// The machine's next state; `None`: it is no longer published.
-async fn next_state(running: &mut Option<RunningMachine>) -> Option<State> {
-    match running {
-        Some(running) if running.is_published => match running.state.changed().await {
-            Ok(()) => Some(running.state.borrow_and_update().clone()),
-            Err(_) => {
-                running.is_published = false;
-                None
-            }
-        },
-        Some(_) | None => std::future::pending().await,
     }
 }
 

@@ -1,6 +1,9 @@
 //! A session as callers see it, computed on each read from its row and its state.
 
-use super::{active_session::SessionState, status, use_credential};
+use super::{
+    active_session::{CurrentMachine, SessionState, SignInState},
+    status, use_credential,
+};
 use crate::{clock::rfc3339, credentials::credential_meta, providers::methods, session::context::SessionContext};
 use anteroom_store::{CredentialRow, CredentialUse, SessionRow, StoreError};
 use anteroom_wire::{
@@ -37,8 +40,13 @@ fn assemble(
     let provider = provider.as_deref();
     let storage_policy = provider.map_or(StoragePolicy::Store, |provider| provider.storage_policy);
     let progress = state.map(|state| &state.progress);
-    let sign_in = state.filter(|_| row.is_active()).map(sign_in).unwrap_or_default();
-    let signing_in = row.purpose.credential_use().is_none() && state.is_some_and(signing_in);
+    let machine = state.and_then(|state| state.machine.as_ref());
+    let sign_in = provider
+        .zip(machine)
+        .filter(|_| row.is_active())
+        .map(|(provider, machine)| sign_in(provider, &machine.sign_in))
+        .unwrap_or_default();
+    let signing_in = row.purpose.credential_use().is_none() && machine.is_some_and(signing_in);
     let status = status::status(&row.status, progress, row.generation, signing_in);
     SessionView {
         id: row.id.clone(),
@@ -65,7 +73,7 @@ fn assemble(
             Some(_) | None => vec![Lane::Terminal],
         },
         next_action: match row.purpose.credential_use() {
-            None => next_action(status, provider, state),
+            None => next_action(status, provider, machine),
             Some(credential_use) => next_action_of_use(status, credential_use, row.exit_code),
         },
         return_url: row.return_url.clone(),
@@ -82,50 +90,53 @@ fn assemble(
 
 /// Whether a sign-in is in progress: the user can act, or the credential is being delivered. Of a tool that has exited only an open
 /// prompt counts.
-fn signing_in(state: &SessionState) -> bool {
-    let has_ended = matches!(state.sign_in.cli, CliState::Exited { .. });
-    state.delivery_pending || state.sign_in.prompt.is_some() || (state.sign_in.is_under_way() && !has_ended)
+fn signing_in(machine: &CurrentMachine) -> bool {
+    let sign_in = &machine.sign_in.reported;
+    let has_ended = matches!(sign_in.cli, CliState::Exited { .. });
+    machine.delivery_pending || sign_in.prompt.is_some() || (sign_in.is_under_way() && !has_ended)
 }
 
-fn sign_in(state: &SessionState) -> SignInView {
+fn sign_in(provider: &Provider, state: &SignInState) -> SignInView {
+    let reported = &state.reported;
     let until = state
         .device_code_at_ms
-        .zip(state.provider.sign_in.code_s_max)
+        .zip(provider.sign_in.code_s_max)
         .map(|(shown_at_ms, life_s)| rfc3339(shown_at_ms + life_s * 1_000));
     SignInView {
-        url: state.sign_in.url.as_ref().map(|sign_in_url| sign_in_url.url.clone()),
-        browser_url: state.sign_in.browser_url.clone(),
-        device_code: state.sign_in.device_code.clone(),
+        url: reported.url.as_ref().map(|sign_in_url| sign_in_url.url.clone()),
+        browser_url: reported.browser_url.clone(),
+        device_code: reported.device_code.clone(),
         device_code_until: until,
-        prompt: state.sign_in.prompt.as_ref().map(|prompt| PromptView {
+        prompt: reported.prompt.as_ref().map(|prompt| PromptView {
             id: prompt.id.clone(),
             label: prompt.label.clone(),
             secret: prompt.secret,
             hint: prompt.hint.clone(),
             rejected: prompt.rejected.clone(),
         }),
-        failed: match &state.sign_in.outcome {
+        failed: match &reported.outcome {
             Some(SignInOutcome::Failed { why }) => Some(why.clone()),
             Some(SignInOutcome::Done) | None => None,
         },
-        kept_in_machine: state.credential_kept_in_machine,
+        kept_in_machine: state.kept_in_machine,
     }
 }
 
-fn next_action(status: Status, provider: Option<&Provider>, state: Option<&SessionState>) -> String {
+fn next_action(status: Status, provider: Option<&Provider>, machine: Option<&CurrentMachine>) -> String {
     let tool = provider.map_or("The tool", |provider| &provider.name);
+    let sign_in = machine.map(|machine| &machine.sign_in);
     match status {
         Status::VmCreating => "Wait a moment: your machine is being created.".into(),
         Status::VmCreated => "Wait a moment: your machine is starting.".into(),
         Status::VmStopped => {
             "Wait a moment: your machine is being replaced. The sign-in restarts automatically.".into()
         }
-        Status::VmStarted | Status::Authenticating if state.is_some_and(|state| state.credential_kept_in_machine) => {
+        Status::VmStarted | Status::Authenticating if sign_in.is_some_and(|sign_in| sign_in.kept_in_machine) => {
             format!(
                 "{tool} is signed in; the credential stays in this machine. End the session when you are done: the credential is deleted with the machine."
             )
         }
-        Status::VmStarted if state.is_some_and(|state| matches!(state.sign_in.cli, CliState::Exited { .. })) => {
+        Status::VmStarted if sign_in.is_some_and(|sign_in| matches!(sign_in.reported.cli, CliState::Exited { .. })) => {
             format!(
                 "{tool} has ended. Press Enter in its terminal to start it again, or choose another sign-in method."
             )

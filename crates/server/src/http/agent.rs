@@ -74,7 +74,7 @@ fn record_rejected_delivery(context: &SessionContext, session: Option<&SessionId
     (status = 204, description = "The events were accepted."),
     (status = 401, description = "The agent token is missing or wrong.", body = ProblemBody),
 ))]
-pub(super) async fn events(
+pub(super) async fn receive_events(
     State(context): State<SessionContext>,
     machine: Option<Extension<MachineId>>,
     headers: HeaderMap,
@@ -87,7 +87,7 @@ pub(super) async fn events(
         None => context.sessions.by_agent_token(&hash),
     };
     let session = session
-        .filter(|session| session.state().agent_token.as_ref() == Some(&hash))
+        .filter(|session| session.state().agent_token() == Some(&hash))
         .ok_or(Problem::WrongAgentToken)?;
     agent_events::ingest(&context, &session, events).await?;
     Ok(StatusCode::NO_CONTENT)

@@ -15,21 +15,23 @@ use axum::{Json, extract::State, http::HeaderMap};
     (status = 401, description = "The agent token is missing or wrong.", body = ProblemBody),
     (status = 404, description = "No active session uses the machine now; poll again.", body = ProblemBody),
 ))]
-pub(super) async fn session(
+pub(super) async fn get_agent_session(
     State(launcher): State<Launcher>,
     headers: HeaderMap,
 ) -> Result<Json<AgentSession>, ErrorResponse> {
     let token = auth::bearer_token(&headers).ok_or(Problem::WrongAgentToken)?;
     let hash = Sha256Hex::of_secret(&token);
-    let Some(session) = launcher.sessions.by_agent_token(&hash) else {
+    let session = launcher.sessions.by_agent_token(&hash);
+    let state = session.as_ref().map(|session| session.state());
+    let machine = state.as_ref().and_then(|state| state.machine.as_ref());
+    let (Some(session), Some(state), Some(machine)) = (&session, &state, machine) else {
         let problem =
             if launcher.external.has_agent_token(&hash) { Problem::UnknownSession } else { Problem::WrongAgentToken };
         return Err(ApiError::new(problem, "no active session uses this machine").into());
     };
-    let state = session.state();
     Ok(Json(AgentSession {
         session: session.id.clone(),
-        generation: state.generation,
+        generation: machine.generation,
         provider: state.provider.id.clone(),
         paths: state.provider.credential.paths.clone(),
     }))

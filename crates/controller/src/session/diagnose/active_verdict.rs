@@ -1,7 +1,7 @@
 //! The verdict on an active session.
 
 use super::{
-    Finding, Input, MachineProgress, SupervisorSnapshot, credential_use,
+    Finding, Input, Progress, SupervisorSnapshot, credential_use,
     ended_verdict::cause,
     external, guest, sign_in,
     timeline_view::{TimelineView, elapsed, quoted, text, when},
@@ -20,17 +20,17 @@ pub(super) fn verdict<'a>(input: &Input<'_>, timeline: &TimelineView<'a>) -> Fin
         return Finding::new(Verdict::Resuming, sentence, timeline.all.last());
     };
     match supervisor.progress {
-        MachineProgress::Queued { position } => queued(input, timeline, position),
-        MachineProgress::Preparing { stage } => preparing(input, timeline, stage),
-        MachineProgress::Claiming => preparing(input, timeline, Stage::Cli),
-        MachineProgress::Lost => replaced(input, timeline, None),
+        Progress::Queued { position } => queued(input, timeline, position),
+        Progress::Preparing { stage } => preparing(input, timeline, stage),
+        Progress::Claiming { .. } => preparing(input, timeline, Stage::Cli),
+        Progress::Lost => replaced(input, timeline, None),
         // The row was read after the supervisor's state, so this supervisor stops without having written an end.
-        MachineProgress::Closing => Finding::new(
+        Progress::Closing => Finding::new(
             Verdict::Resuming,
             "The session's supervisor is stopping; the session is resumed at the next reconciliation.",
             timeline.all.last(),
         ),
-        MachineProgress::Open => open(input, timeline, supervisor),
+        Progress::Open { .. } | Progress::Attached => open(input, timeline, supervisor),
     }
 }
 

@@ -1,7 +1,7 @@
 //! The status of each component: session → machine → channel → agent → display → tunnel → CLI → egress → credential.
 
 use super::{
-    Input, MachineProgress,
+    Input, Progress,
     ended_verdict::cause,
     external,
     observation::{Observation, observation},
@@ -60,25 +60,27 @@ fn session(input: &Input<'_>) -> Observation {
 fn machine(input: &Input<'_>, timeline: &TimelineView<'_>) -> Observation {
     let progress = input.supervisor.as_ref().filter(|_| input.row.is_active()).map(|supervisor| supervisor.progress);
     match progress {
-        Some(MachineProgress::Queued { position }) => {
+        Some(Progress::Queued { position }) => {
             return observation(
                 ComponentState::Waiting,
                 format!("It waits for capacity: number {position} in the queue."),
             );
         }
-        Some(MachineProgress::Lost) => {
+        Some(Progress::Lost) => {
             return observation(
                 ComponentState::Waiting,
                 "The previous machine exited; another one is being requested.",
             );
         }
-        Some(MachineProgress::Preparing { stage: Stage::Process }) => {
+        Some(Progress::Preparing { stage: Stage::Process }) => {
             return observation(ComponentState::Waiting, "Its process is starting.");
         }
-        Some(MachineProgress::Preparing { .. } | MachineProgress::Claiming | MachineProgress::Open) => {
+        Some(
+            Progress::Preparing { .. } | Progress::Claiming { .. } | Progress::Open { .. } | Progress::Attached,
+        ) => {
             return observation(ComponentState::Ok, format!("Machine {} is running.", input.row.generation));
         }
-        Some(MachineProgress::Closing) | None => {}
+        Some(Progress::Closing) | None => {}
     }
     if let Some((entry, why)) = timeline.exit() {
         let state = if is_intended(&why) { ComponentState::Ok } else { ComponentState::Failed };
@@ -119,14 +121,14 @@ fn stage(input: &Input<'_>, timeline: &TimelineView<'_>, first: Stage, last: Sta
         };
     }
     let progress = input.supervisor.as_ref().filter(|_| input.row.is_active()).map(|supervisor| supervisor.progress);
-    if let Some(MachineProgress::Preparing { stage }) = progress {
+    if let Some(Progress::Preparing { stage }) = progress {
         return match () {
             () if stage > last => observation(ComponentState::Ok, "It is ready."),
             () if stage < first => observation(ComponentState::NotReached, format!("The machine waits for {stage:?}.")),
             () => observation(ComponentState::Waiting, format!("The machine waits for {stage:?}.")),
         };
     }
-    if matches!(progress, Some(MachineProgress::Queued { .. } | MachineProgress::Lost)) {
+    if matches!(progress, Some(Progress::Queued { .. } | Progress::Lost)) {
         return observation(ComponentState::NotReached, "There is no machine at the moment.");
     }
     let ready = timeline
@@ -144,7 +146,7 @@ fn stage(input: &Input<'_>, timeline: &TimelineView<'_>, first: Stage, last: Sta
                 failed.map_or_else(String::new, |entry| format!("; it failed temporarily at {}", when(entry)));
             observation(ComponentState::Ok, format!("It was ready at {}{failure}.", when(entry)))
         }
-        None if progress == Some(MachineProgress::Claiming) => observation(ComponentState::Ok, "It is ready."),
+        None if progress == Some(Progress::Claiming { channels: () }) => observation(ComponentState::Ok, "It is ready."),
         None if input.row.is_active() => observation(ComponentState::Unknown, "It has not reported yet."),
         None => observation(ComponentState::NotReached, "The machine ended before it was ready."),
     }
@@ -193,7 +195,7 @@ fn tunnel(input: &Input<'_>, timeline: &TimelineView<'_>) -> Observation {
 
 fn cli(input: &Input<'_>, timeline: &TimelineView<'_>) -> Observation {
     let progress = input.supervisor.as_ref().filter(|_| input.row.is_active()).map(|supervisor| supervisor.progress);
-    if !timeline.machine.is_empty() && matches!(progress, Some(MachineProgress::Queued { .. } | MachineProgress::Lost))
+    if !timeline.machine.is_empty() && matches!(progress, Some(Progress::Queued { .. } | Progress::Lost))
     {
         return observation(ComponentState::NotReached, "There is no machine at the moment.");
     }

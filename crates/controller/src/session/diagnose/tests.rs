@@ -10,7 +10,7 @@ mod external;
 mod other_moments;
 mod sign_in;
 
-use super::{ExternalMachineConfig, Input, MachineProgress, SupervisorSnapshot, evaluate};
+use super::{ExternalMachineConfig, Input, Progress, SupervisorSnapshot, evaluate};
 use anteroom_machine::{ExitReason, StopReason};
 use anteroom_store::{End, Reason, RowStatus, SessionOutcome, SessionRow, TimelineRow};
 use anteroom_wire::{
@@ -59,19 +59,19 @@ impl Case {
             exit_code: None,
         };
         let case = Self { row, supervisor: None, timeline: Vec::new(), receipt: None, external: None };
-        case.entry(TimelineKind::Accepted, Value::Null).at(MachineProgress::Queued { position: 1 })
+        case.entry(TimelineKind::Accepted, Value::Null).at(Progress::Queued { position: 1 })
     }
 
     /// Its machine was requested.
     fn requested() -> Self {
         let mut case = Self::new().entry(TimelineKind::MachineRequested, json!({ "generation": 1 }));
         case.row.machine = Some(MachineId::from_parts(1, [3; 10]));
-        case.at(MachineProgress::Preparing { stage: anteroom_wire::agent::Stage::Process })
+        case.at(Progress::Preparing { stage: anteroom_wire::agent::Stage::Process })
     }
 
     /// Its machine is ready.
     fn ready() -> Self {
-        Self::requested().entry(TimelineKind::MachineReady, json!({})).at(MachineProgress::Open)
+        Self::requested().entry(TimelineKind::MachineReady, json!({})).at(Progress::Open { channels: () })
     }
 
     /// The tool runs.
@@ -96,7 +96,7 @@ impl Case {
         self
     }
 
-    fn at(mut self, progress: MachineProgress) -> Self {
+    fn at(mut self, progress: Progress<()>) -> Self {
         let (cli, capture) = (CliState::Waiting, CaptureState::Waiting);
         self.supervisor = Some(SupervisorSnapshot {
             progress,

@@ -1,4 +1,4 @@
-//! The inputs and outputs of the lifecycle: events, commands, published states and timeline entries.
+//! The inputs and outputs of the lifecycle: events, commands and timeline entries.
 
 use super::Delivery;
 use anteroom_machine::StopReason;
@@ -114,29 +114,14 @@ pub enum Command {
     /// Cancel the long-running command, which was about a machine that has exited. If its cleanup does not finish in
     /// time, [`Event::CleanupTimedOut`] follows.
     AwaitCleanup,
-    /// Publish this state.
-    Publish(PublishedState),
+    /// Publish the progress that follows from the phase and the state of the machine.
+    PublishProgress,
+    /// Publish that the machine is lost and will be replaced: open sockets close with a request to reconnect.
+    PublishMachineLost,
+    /// The last machine is lost: close open sockets with this reason. Other callers see the end once it is written.
+    CloseSockets(EndReason),
     /// Append this to the timeline.
     Record(Entry),
-}
-
-/// The state of the session that callers see.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum PublishedState {
-    /// The machine is starting; its stage is shown.
-    Preparing,
-    /// The desktop can be viewed; the machine is being claimed.
-    Claiming,
-    /// Desktop and terminal can be used.
-    Open,
-    /// The machine is lost and will be replaced: open sockets close with a request to reconnect.
-    Lost,
-    /// The last machine is lost: open sockets close with this reason. Other callers see the end once it is written.
-    NoMachineLeft(EndReason),
-    /// The external desktop can be used.
-    Attached,
-    /// The session is ending.
-    Closing,
 }
 
 /// What is recorded on the timeline in addition to the transitions.

@@ -369,7 +369,6 @@ impl Supervisor {
             running: None,
             state_changed: false,
             end: None,
-            end_received: false,
             restart_requested: false,
             delivery_pending: false,
             new_deliveries_not_awaited: false,

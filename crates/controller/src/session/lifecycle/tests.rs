@@ -1,6 +1,7 @@
 //! The transition table: every event in every phase, as a snapshot that is reviewed when it changes.
 
 use super::*;
+use crate::session::status::Progress;
 use std::fmt::Write;
 
 fn phases() -> Vec<Phase> {
@@ -80,6 +81,18 @@ fn every_event_in_every_phase_matches_the_table() {
 }
 
 #[test]
+fn progress_is_published_only_in_phases_from_which_one_follows_and_first() {
+    for (phase, event) in phases().into_iter().flat_map(|phase| events().into_iter().map(move |event| (phase.clone(), event))) {
+        let mut lifecycle = in_phase(phase);
+        let commands = lifecycle.handle_event(event);
+        if let Some(at) = commands.iter().position(|command| *command == Command::PublishProgress) {
+            assert_eq!(at, 0, "{commands:?}");
+            assert!(Progress::<()>::of(lifecycle.phase(), None).is_some(), "{:?}", lifecycle.phase());
+        }
+    }
+}
+
+#[test]
 fn finished_phases_ignore_all_events() {
     for phase in [Phase::Finished, Phase::Detached] {
         for event in events() {
@@ -99,7 +112,7 @@ fn a_session_without_another_machine_fails_with_the_cause_of_its_last_machine() 
     let (exited, removed) = (Command::Record(Entry::MachineExited), Command::Record(Entry::MachineRemoved));
     assert_eq!(
         commands,
-        [Command::Publish(PublishedState::NoMachineLeft(EndReason::MachineFailed)), exited, removed, end]
+        [Command::CloseSockets(EndReason::MachineFailed), exited, removed, end]
     );
     assert_eq!(lifecycle.handle_event(Event::RestartRequested), Vec::new(), "there is nothing to restart");
 }
@@ -111,7 +124,7 @@ fn an_exit_is_published_at_once_and_the_next_machine_is_requested_only_after_rem
     let mut lifecycle = in_phase(Phase::Open { reachable: true });
     assert_eq!(
         lifecycle.handle_event(exited_event()),
-        [Command::Publish(PublishedState::Lost), Command::Record(Entry::MachineExited), Command::AwaitCleanup]
+        [Command::PublishMachineLost, Command::Record(Entry::MachineExited), Command::AwaitCleanup]
     );
     for early in [
         Event::PermitGranted,
@@ -133,11 +146,11 @@ fn a_session_whose_last_machine_exited_ends_at_once_and_its_supervisor_waits_for
     let mut lifecycle = Lifecycle { generation: 3, ..in_phase(Phase::Open { reachable: true }) };
     let end = Command::EndSession { reason: EndReason::MachineFailed, detail: "d".into() };
     let exited_event = Event::MachineExited { reason: EndReason::MachineFailed, detail: "d".into() };
-    let no_machine_left = Command::Publish(PublishedState::NoMachineLeft(EndReason::MachineFailed));
+    let no_machine_left = Command::CloseSockets(EndReason::MachineFailed);
     assert_eq!(lifecycle.handle_event(exited_event), [no_machine_left, Command::Record(Entry::MachineExited), end]);
     assert_eq!(
         lifecycle.handle_event(Event::SessionEnded(EndReason::MachineFailed)),
-        [Command::Publish(PublishedState::Closing), Command::StopAwaitingDeliveries]
+        [Command::PublishProgress, Command::StopAwaitingDeliveries]
     );
     lifecycle.handle_event(Event::DeliveryChanged(Delivery::None));
     assert!(!lifecycle.is_finished());
@@ -153,7 +166,7 @@ fn delivery_is_decided_before_final_failure_is_published() {
     let exited_event = Event::MachineExited { reason: EndReason::MachineFailed, detail: "d".into() };
     assert_eq!(lifecycle.handle_event(exited_event), [Command::Record(Entry::MachineExited)]);
     let end = Command::EndSession { reason: EndReason::MachineFailed, detail: "d".into() };
-    let no_machine_left = Command::Publish(PublishedState::NoMachineLeft(EndReason::MachineFailed));
+    let no_machine_left = Command::CloseSockets(EndReason::MachineFailed);
     assert_eq!(lifecycle.handle_event(Event::DeliveryChanged(Delivery::None)), [no_machine_left, end]);
 }
 
@@ -170,7 +183,7 @@ fn a_delivery_of_an_exited_machine_is_decided_before_the_machine_is_replaced() {
         let mut lifecycle = Lifecycle { delivery: Delivery::InFlight, ..in_phase(Phase::Open { reachable: true }) };
         assert_eq!(
             lifecycle.handle_event(exited_event()),
-            [Command::Publish(PublishedState::Lost), Command::Record(Entry::MachineExited)]
+            [Command::PublishMachineLost, Command::Record(Entry::MachineExited)]
         );
         assert!(!lifecycle.handle_event(first).contains(&record_replacement()));
         assert_eq!(lifecycle.handle_event(second), last);

@@ -74,7 +74,7 @@ pub(crate) async fn start_for(
     match launcher.store.create_session(&new, entry).await? {
         Created::New(row) => {
             tracing::info!(outcome = "credential_used", session = %id, credential = %credential.id, caller = %by, purpose = ?request.purpose, "credential use started");
-            let session = ActiveSession::new(id, Arc::new(provider), 1, &launcher.close_signal);
+            let session = ActiveSession::new(id, Arc::new(provider), &launcher.close_signal);
             supervisor::spawn_supervisor(launcher, session, row.clone(), supervisor::Start::Queue(ticket));
             Ok(row)
         }

@@ -1,5 +1,6 @@
 //! Claims a ready machine for the session: entropy, time, identity, the tool, the agent token.
 
+use super::machine_slot::MachineOrigin;
 use crate::{
     api_error::chain,
     clock, random,
@@ -29,35 +30,39 @@ pub(super) async fn claim(
     generation: u32,
     machine: &MachineId,
     channels: &Channels,
-    token: Option<&Secret>,
+    origin: &MachineOrigin,
 ) -> Result<(), String> {
     let by = ClaimedBy { session: session.id.clone(), machine: machine.clone(), generation };
     let mut is_use = false;
-    match (&channels.hello.claimed, token) {
+    match (&channels.agent_info.claimed, origin) {
         // Claimed by an earlier server, or by this task, and the response was lost with the channel.
         (Some(claimed), _) if *claimed == by => {
-            resync_adopted(context, session, channels, token.is_none()).await?;
+            resync_adopted(context, session, generation, channels, origin).await?;
             let row = context.store.session(&session.id).await.ok().flatten();
             if row.is_none_or(|row| row.claimed_generation == Some(generation)) {
                 return Ok(());
             }
         }
         (Some(claimed), _) => return Err(format!("it belongs to {}", claimed.session)),
-        (None, Some(token)) => {
+        (None, MachineOrigin::Requested(token)) => {
             let credential = unseal_for_claim::unseal_for_claim(context, session).await?;
             is_use = credential.is_some();
             let claim = build_claim(context, session, by, token, credential);
             channels.agent.claim(&claim).await.map_err(|error| chain(&error))?;
         }
-        // An earlier server requested it and ended before the claim: its token never left that server.
-        (None, None) => {
+        // The earlier server ended before the claim.
+        (None, MachineOrigin::Adopted) => {
             let token = random::token("agt_");
-            renew_token(context, session, &token).await?;
+            renew_token(context, session, generation, &token).await?;
             let credential = unseal_for_claim::unseal_for_claim(context, session).await?;
             is_use = credential.is_some();
             let claim = build_claim(context, session, by, &token, credential);
             channels.agent.claim(&claim).await.map_err(|error| chain(&error))?;
-            session.update(|state| state.delivery_pending = false);
+            session.update(|state| {
+                if let Some(machine) = state.machine_of(generation) {
+                    machine.delivery_pending = false;
+                }
+            });
         }
     }
     let change = Change::new().claimed_generation(Some(generation)).cli_started(true).replacement_reason(None);
@@ -66,7 +71,7 @@ pub(super) async fn claim(
     } else {
         format!("The machine is ready; {} was started in it.", session.provider().name)
     };
-    let data = json!({ "machine": machine, "timings": channels.timings, "versions": channels.hello.clis });
+    let data = json!({ "machine": machine, "timings": channels.timings, "versions": channels.agent_info.clis });
     let entry = entry(TimelineKind::MachineReady, sentence).data(data);
     context.timeline.wait_written(&session.id).await;
     match context.store.transition(&session.id, Expect::Active, change, entry).await {
@@ -84,15 +89,18 @@ pub(super) async fn claim(
 async fn resync_adopted(
     context: &SessionContext,
     session: &ActiveSession,
+    generation: u32,
     channels: &Channels,
-    from_earlier_server: bool,
+    origin: &MachineOrigin,
 ) -> Result<(), String> {
-    let sign_in = channels.agent.sign_in().await.map_err(|error| chain(&error))?;
+    let sign_in = channels.agent.sign_in_state().await.map_err(|error| chain(&error))?;
     session.update(|state| {
-        state.delivery_pending = matches!(sign_in.capture, CaptureState::Delivering { .. });
-        state.sign_in = sign_in.clone();
+        if let Some(machine) = state.machine_of(generation) {
+            machine.delivery_pending = matches!(sign_in.capture, CaptureState::Delivering { .. });
+            machine.sign_in.reported = sign_in.clone();
+        }
     });
-    if from_earlier_server {
+    if matches!(origin, MachineOrigin::Adopted) {
         let sentence = "The server adopted the running machine without changing anything in it.";
         context.timeline.append(&session.id, entry(TimelineKind::MachineAdopted, sentence).data(json!({}))).await;
     }
@@ -100,14 +108,23 @@ async fn resync_adopted(
 }
 
 /// Records a new agent token for a machine that is not claimed yet.
-async fn renew_token(context: &SessionContext, session: &ActiveSession, token: &Secret) -> Result<(), String> {
+async fn renew_token(
+    context: &SessionContext,
+    session: &ActiveSession,
+    generation: u32,
+    token: &Secret,
+) -> Result<(), String> {
     let hash = Sha256Hex::of_secret(token);
     let change = Change::new().agent_token(Some(hash.clone()));
     let sentence = "The server adopted the machine before it was claimed.";
     let entry = entry(TimelineKind::MachineAdopted, sentence);
     match context.store.transition(&session.id, Expect::Active, change, entry).await {
         Ok(Transition::Done { .. }) => {
-            session.update(|state| state.agent_token = Some(hash));
+            session.update(|state| {
+                if let Some(machine) = state.machine_of(generation) {
+                    machine.agent_token = hash;
+                }
+            });
             Ok(())
         }
         Ok(Transition::Conflict(_)) => Err("the session has ended".into()),

@@ -1,17 +1,21 @@
 //! Executes the lifecycle's commands: at once, or as a job.
 
-use super::{Supervisor, jobs};
+use super::{
+    Supervisor, jobs,
+    machine_slot::{MachineOrigin, MachineSlot, RequestedMachine, RunningMachine, SlotError},
+};
 use crate::{
     api_error::chain,
     clock, random,
     session::{
+        active_session::{CurrentMachine, MachineKind},
         change_method,
-        lifecycle::{Command, Entry, Event, PublishedState, RestartRejection},
-        status::{Progress, pending_stage_of},
+        lifecycle::{Command, Entry, Event, RestartRejection},
+        status::Progress,
         timeline::entry,
     },
 };
-use anteroom_machine::{StartError, State, StopReason};
+use anteroom_machine::{MachineStartError, State, StopReason};
 use anteroom_store::{NewTimelineEntry, Sha256Hex};
 use anteroom_tunnel::CloseCause;
 use anteroom_wire::{EndReason, MachineId, TimelineKind, agent::Stage};
@@ -30,7 +34,7 @@ impl Supervisor {
         let (launcher, session) = (self.launcher.clone(), Arc::clone(&self.session));
         match command {
             Command::Enqueue => return self.wait_in_queue().await,
-            Command::RequestMachine => self.request_machine().await,
+            Command::RequestMachine => return self.request_machine().await,
             Command::StartMachine => return Some(self.start().await),
             Command::ClaimMachine => self.claim().await,
             Command::RecordReplacement { reason, detail } => {
@@ -51,7 +55,13 @@ impl Supervisor {
             }
             Command::StopMachine(why) => self.stop(why).await,
             Command::AwaitCleanup => self.await_cleanup().await,
-            Command::Publish(published) => self.publish(published),
+            Command::PublishProgress => self.publish_progress(),
+            Command::PublishMachineLost => session.lose_machine(),
+            // Other callers see the end once it is written; broken sockets need not wait for that.
+            Command::CloseSockets(reason) => {
+                let cause = CloseCause::SessionEnded(reason);
+                session.update(|state| _ = state.machine_close_signal.close(cause));
+            }
             Command::Record(entry) => self.record(entry).await,
         }
         None
@@ -65,7 +75,7 @@ impl Supervisor {
     }
 
     async fn wait_in_queue(&mut self) -> Option<Event> {
-        let ticket = match self.ticket.take() {
+        let ticket = match self.slot.take_ticket() {
             Some(ticket) => ticket,
             None => match self.launcher.queue.enqueue(self.session.id.clone()) {
                 Ok(ticket) => ticket,
@@ -77,41 +87,42 @@ impl Supervisor {
         None
     }
 
-    async fn request_machine(&mut self) {
+    async fn request_machine(&mut self) -> Option<Event> {
         self.cancel_job().await;
-        let machine = random::id(MachineId::from_parts);
-        let token = random::token("agt_");
-        let generation = self.lifecycle.generation();
-        self.session.update(|state| {
-            state.generation = generation;
-            state.machine = Some(machine.clone());
-            state.agent_token = Some(Sha256Hex::of_secret(&token));
-            state.progress = Progress::Preparing { stage: Stage::Process };
-        });
-        self.job =
-            Some(jobs::request_machine(self.launcher.clone(), Arc::clone(&self.session), generation, machine, &token));
-        self.token = Some(token);
+        let (machine, token) = (random::id(MachineId::from_parts), random::token("agt_"));
+        let (generation, token_hash) = (self.lifecycle.generation(), Sha256Hex::of_secret(&token));
+        if let Err(error) = self.slot.request(machine.clone(), token) {
+            return Some(out_of_order(&error));
+        }
+        let current = CurrentMachine::new(MachineKind::Managed(machine.clone()), generation, token_hash.clone());
+        let progress = Progress::Preparing { stage: Stage::Process };
+        self.session.update(|state| (state.machine, state.progress) = (Some(current), progress));
+        let (launcher, session) = (self.launcher.clone(), Arc::clone(&self.session));
+        self.job = Some(jobs::request_machine(launcher, session, generation, machine, token_hash));
+        None
     }
 
     async fn start(&mut self) -> Event {
-        let (Some(machine), Some(permit)) = (self.session.state().machine, self.permit.take()) else {
-            let detail = "the machine was started before it was requested".to_owned();
-            return Event::StartFailed { reason: EndReason::Internal, detail };
+        // Unless the machine starts, the permit is freed when this returns.
+        let RequestedMachine { id: machine, token, permit } = match self.slot.take_requested() {
+            Ok(requested) => requested,
+            Err(error) => return out_of_order(&error),
         };
         // A restart that was requested before this machine started does not apply to it.
         let _ = self.session.restart_requested.notified().now_or_never();
         let error = match self.launcher.machines.start(machine.clone()) {
             Ok(state) => {
-                self.track(machine, state, permit);
+                let running = RunningMachine::new(machine, MachineOrigin::Requested(token), state, permit);
+                self.slot = MachineSlot::Running(running);
                 return Event::MachineStarted;
             }
             Err(error) => error,
         };
         let reason = match &error {
-            StartError::NoCapacity { .. } => EndReason::NoCapacity,
-            StartError::Spec(_) => EndReason::NoImage,
-            StartError::Stopping => return Event::ServerStopping,
-            StartError::Duplicate => EndReason::Internal,
+            MachineStartError::NoCapacity { .. } => EndReason::NoCapacity,
+            MachineStartError::Spec(_) => EndReason::NoImage,
+            MachineStartError::Stopping => return Event::ServerStopping,
+            MachineStartError::AlreadyExists => EndReason::Internal,
         };
         let detail = chain(&error);
         let sentence = format!("No machine could be started: {detail}.");
@@ -120,75 +131,38 @@ impl Supervisor {
     }
 
     async fn claim(&mut self) {
-        let Some(running) = &self.running else { return };
+        let Some(running) = self.slot.running() else { return };
         // If it is no longer ready, that event is pending.
-        let State::Ready { channels } = running.state.borrow().clone() else { return };
-        let (launcher, session, machine) = (self.launcher.clone(), Arc::clone(&self.session), running.machine.clone());
+        let State::Ready { channels } = running.state() else { return };
+        let (machine, origin) = (running.id.clone(), running.origin.clone());
+        let (launcher, session) = (self.launcher.clone(), Arc::clone(&self.session));
         self.cancel_job().await;
-        self.job =
-            Some(jobs::claim(launcher, session, self.lifecycle.generation(), machine, channels, self.token.clone()));
+        self.job = Some(jobs::claim(launcher, session, self.lifecycle.generation(), machine, channels, origin));
     }
 
     async fn stop(&mut self, why: StopReason) {
-        let Some(running) = &self.running else { return };
-        self.launcher.machines.stop(&running.machine, why);
+        let Some(running) = self.slot.running() else { return };
+        self.launcher.machines.stop(&running.id, why);
         self.await_cleanup().await;
     }
 
     async fn await_cleanup(&mut self) {
         // A claim of a machine that ends is useless.
         self.cancel_job().await;
-        self.cleanup_deadline =
-            Some(Instant::now() + Duration::from_secs(self.launcher.config.sessions.cleanup_timeout_s));
+        let timeout = Duration::from_secs(self.launcher.config.sessions.cleanup_timeout_s);
+        self.slot.set_cleanup_deadline(Some(Instant::now() + timeout));
     }
 
-    fn publish(&mut self, published: PublishedState) {
-        let state = self.running.as_ref().map(|running| running.state.borrow().clone());
-        let preparing = |state: Option<State>| Progress::Preparing {
-            stage: state.as_ref().map_or(Stage::Process, pending_stage_of),
-        };
-        match (published, state) {
-            (PublishedState::Claiming, Some(State::Ready { channels })) => {
-                self.session.set_progress(Progress::Claiming { channels })
-            }
-            (PublishedState::Open, Some(State::Ready { channels })) => {
-                self.session.set_progress(Progress::Open { channels })
-            }
-            // The machine is no longer ready; its next state is pending.
-            (PublishedState::Claiming | PublishedState::Open | PublishedState::Preparing, state) => {
-                self.session.set_progress(preparing(state))
-            }
-            (PublishedState::Lost, _) => self.reset_machine(),
-            // Other callers see the end once it is written; broken sockets need not wait for that.
-            (PublishedState::NoMachineLeft(reason), _) => {
-                let cause = CloseCause::SessionEnded(reason);
-                self.session.update(|state| _ = state.machine_close_signal.close(cause))
-            }
-            (PublishedState::Attached, _) => self.session.set_progress(Progress::Attached),
-            (PublishedState::Closing, _) => self.session.set_progress(Progress::Closing),
+    /// Publishes the progress that follows from the phase and the machine's state.
+    fn publish_progress(&self) {
+        let state = self.slot.running().map(RunningMachine::state);
+        if let Some(progress) = Progress::of(self.lifecycle.phase(), state.as_ref()) {
+            self.session.set_progress(progress);
         }
     }
 
-    /// Clears the state of the lost machine; its viewers are asked to reconnect.
-    fn reset_machine(&mut self) {
-        self.token = None;
-        self.session.update(|state| {
-            state.progress = Progress::Lost;
-            state.machine = None;
-            state.agent_token = None;
-            state.sign_in = Default::default();
-            state.device_code_at_ms = None;
-            state.last_event = 0;
-            state.delivery_pending = false;
-            state.credential_kept_in_machine = false;
-            state.new_deliveries_not_awaited = false;
-            state.machine_close_signal.close(CloseCause::MachineReplaced);
-            state.machine_close_signal = self.session.close_signal.child();
-        });
-    }
-
     async fn record(&mut self, to_record: Entry) {
-        let machine = self.running.as_ref().map(|running| running.machine.clone());
+        let machine = self.slot.running().map(|running| running.id.clone());
         match to_record {
             Entry::MachineExited => self.record_machine_exit(false).await,
             Entry::MachineExitedAndRemoved => self.record_machine_exit(true).await,
@@ -201,9 +175,7 @@ impl Supervisor {
             Entry::ChannelReopened => {
                 let sentence = "The channel to the machine's agent was opened again.";
                 self.append(entry(TimelineKind::ChannelReopened, sentence).data(json!({}))).await;
-                if let Some(State::Ready { channels }) =
-                    self.running.as_ref().map(|running| running.state.borrow().clone())
-                {
+                if let Some(State::Ready { channels }) = self.slot.running().map(RunningMachine::state) {
                     change_method::resync_method_in_background(&self.launcher, &self.session, channels);
                 }
             }
@@ -232,19 +204,19 @@ impl Supervisor {
     /// Records a lost channel once it stayed lost for a while: when a machine ends, its channel breaks a moment before the exit is
     /// known, and then only the exit is recorded.
     fn record_channel_lost(&mut self) {
-        let Some(running) = &self.running else { return };
-        let State::Waiting { last_error, .. } = running.state.borrow().clone() else { return };
-        let (launcher, session, machine) = (self.launcher.clone(), Arc::clone(&self.session), running.machine.clone());
+        let Some(running) = self.slot.running() else { return };
+        let State::Waiting { last_error, .. } = running.state() else { return };
+        let (launcher, session, machine) = (self.launcher.clone(), Arc::clone(&self.session), running.id.clone());
         let at = clock::rfc3339(clock::now());
         let lost_after = Duration::from_millis(CHANNEL_LOST_AFTER_MS);
         launcher.clone().tasks.spawn(async move {
             tokio::select! {
                 () = tokio::time::sleep(lost_after) => {}
-                _ = session.close_signal.closed() => return,
+                _ = session.close_signal.wait_closed() => return,
             }
             let state = session.state();
             let is_still_lost =
-                matches!(state.progress, Progress::Preparing { .. }) && state.machine.as_ref() == Some(&machine);
+                matches!(state.progress, Progress::Preparing { .. }) && state.machine_id() == Some(&machine);
             if is_still_lost {
                 let why = last_error.as_ref().map_or_else(String::new, |error| format!(": {error}"));
                 let sentence = format!("The channel to the machine's agent broke{why}.");
@@ -265,4 +237,9 @@ impl Supervisor {
     pub(super) async fn append(&mut self, entry: NewTimelineEntry) {
         self.launcher.timeline.append(&self.session.id, entry).await;
     }
+}
+
+/// The event for a command that does not match the slot: the lifecycle and the supervisor disagree about the machine.
+fn out_of_order(error: &SlotError) -> Event {
+    Event::StartFailed { reason: EndReason::Internal, detail: error.to_string() }
 }

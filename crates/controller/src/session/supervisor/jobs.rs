@@ -4,7 +4,7 @@
 //! A job that writes runs on a task: the supervisor polls its job only while it waits for events, and a write that is not
 //! polled would block the only writing connection, also for the supervisor's next write.
 
-use super::claim;
+use super::{claim, machine_slot::MachineOrigin};
 use crate::{
     api_error::chain,
     session::{
@@ -20,7 +20,7 @@ use crate::{
 use anteroom_machine::Channels;
 use anteroom_store::{Change, Expect, NewTimelineEntry, Reason, Sha256Hex, Transition};
 use anteroom_tunnel::CloseCause;
-use anteroom_wire::{EndReason, MachineId, Secret, TimelineKind, backoff::Backoff};
+use anteroom_wire::{EndReason, MachineId, TimelineKind, backoff::Backoff};
 use serde_json::json;
 use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
 use tokio_util::task::AbortOnDropHandle;
@@ -53,16 +53,16 @@ impl Job {
 }
 
 /// The result of a job.
-pub(super) struct JobResult {
-    /// The event for the lifecycle.
-    pub event: Event,
-    /// The permit that the job acquired.
-    pub permit: Option<MachinePermit>,
+pub(super) enum JobResult {
+    /// The queue granted this permit.
+    Permit(MachinePermit),
+    /// This event happened.
+    Event(Event),
 }
 
 impl From<Event> for JobResult {
     fn from(event: Event) -> Self {
-        Self { event, permit: None }
+        Self::Event(event)
     }
 }
 
@@ -85,8 +85,7 @@ pub(super) async fn next(job: &mut Option<Job>) -> JobResult {
 /// Waits in the queue.
 pub(super) fn wait_in_queue(session: Arc<ActiveSession>, ticket: QueueTicket) -> Job {
     Job::Waiting(Box::pin(async move {
-        let permit = ticket.acquire(|position| session.set_progress(Progress::Queued { position })).await;
-        JobResult { event: Event::PermitGranted, permit: Some(permit) }
+        JobResult::Permit(ticket.acquire(|position| session.set_progress(Progress::Queued { position })).await)
     }))
 }
 
@@ -96,12 +95,12 @@ pub(super) fn request_machine(
     session: Arc<ActiveSession>,
     generation: u32,
     machine: MachineId,
-    token: &Secret,
+    token_hash: Sha256Hex,
 ) -> Job {
     let change = Change::new()
         .generation(generation)
         .machine(Some(machine.clone()))
-        .agent_token(Some(Sha256Hex::of_secret(token)))
+        .agent_token(Some(token_hash))
         .claimed_generation(None)
         .cli_started(false);
     Job::writing(async move {
@@ -142,10 +141,10 @@ pub(super) fn claim(
     generation: u32,
     machine: MachineId,
     channels: Channels,
-    token: Option<Secret>,
+    origin: MachineOrigin,
 ) -> Job {
     Job::writing(async move {
-        let claimed = claim::claim(&launcher, &session, generation, &machine, &channels, token.as_ref()).await;
+        let claimed = claim::claim(&launcher, &session, generation, &machine, &channels, &origin).await;
         claimed.map_or_else(|why| Event::ClaimFailed { why }, |()| Event::Claimed).into()
     })
 }

@@ -19,6 +19,33 @@ use serde_json::{Value, json};
 /// Entries read at once.
 const PAGE_ENTRIES: u32 = 500;
 
+/// How a machine ended, for the timeline.
+#[derive(Debug, Clone)]
+pub struct ExitRecord {
+    machine: MachineId,
+    reason: ExitReason,
+    /// The keeper's receipt, if the machine is removed and its keeper could write one.
+    receipt: Option<Box<Receipt>>,
+    /// Whether an earlier server requested the machine: that server may have recorded the exit.
+    from_earlier_server: bool,
+}
+
+impl ExitRecord {
+    pub(super) fn new(
+        machine: MachineId,
+        reason: ExitReason,
+        receipt: Option<Box<Receipt>>,
+        from_earlier_server: bool,
+    ) -> Self {
+        Self { machine, reason, receipt, from_earlier_server }
+    }
+
+    /// A machine that ended while no server ran.
+    pub(in crate::session) fn of_earlier_server(machine: MachineId, receipt: Receipt) -> Self {
+        Self::new(machine, receipt.exit_reason(), Some(Box::new(receipt)), true)
+    }
+}
+
 /// The entry about a machine's exit.
 pub(in crate::session) fn exit_entry(
     at_ms: UnixMs,
@@ -67,19 +94,9 @@ fn records_exit_of(entry: &TimelineRow, machine: &MachineId) -> bool {
 impl Supervisor {
     /// Records how the machine ended and, if `with_receipt`, its keeper's receipt.
     pub(super) async fn record_machine_exit(&mut self, with_receipt: bool) {
-        let Some((machine, state)) = self.machine_exit.clone() else { return };
-        let (why, receipt) = match state {
-            State::Exited { reason } => (reason, None),
-            State::Removed { reason, receipt } => (reason, receipt),
-            State::Requested
-            | State::Cloning
-            | State::Waiting { .. }
-            | State::Ready { .. }
-            | State::Stopping { .. } => return,
-        };
-        // The server before this one may have recorded it.
-        if std::mem::take(&mut self.from_earlier_server) {
-            match is_recorded(&self.launcher, &self.session.id, &machine).await {
+        let Some(exit) = self.slot.exit() else { return };
+        if exit.from_earlier_server {
+            match is_recorded(&self.launcher, &self.session.id, &exit.machine).await {
                 Ok(false) => {}
                 Ok(true) => return,
                 Err(error) => {
@@ -87,13 +104,13 @@ impl Supervisor {
                 }
             }
         }
-        let receipt = receipt.filter(|_| with_receipt);
-        self.append(exit_entry(clock::now(), &machine, &why, receipt.as_deref())).await;
+        let receipt = exit.receipt.filter(|_| with_receipt);
+        self.append(exit_entry(clock::now(), &exit.machine, &exit.reason, receipt.as_deref())).await;
     }
 
     /// Records the removal and the keeper's receipt.
     pub(super) async fn record_removal(&mut self) {
-        let Some((machine, State::Removed { receipt, .. })) = self.machine_exit.take() else { return };
+        let Some(ExitRecord { machine, receipt, .. }) = self.slot.take_removed() else { return };
         let left = receipt.as_ref().map(|receipt| receipt.checks.leftovers.join(", ")).unwrap_or_default();
         let sentence = match (&receipt, left.as_str()) {
             (None, _) => "The machine's keeper has ended.".to_owned(),
@@ -106,8 +123,8 @@ impl Supervisor {
 
     /// Records that the cleanup did not finish in time.
     pub(super) async fn record_cleanup_timeout(&mut self) {
-        let Some(running) = &self.running else { return };
-        let what = match &*running.state.borrow() {
+        let Some(running) = self.slot.running() else { return };
+        let what = match running.state() {
             State::Exited { .. } => "exited and",
             State::Requested
             | State::Cloning
@@ -116,7 +133,7 @@ impl Supervisor {
             | State::Stopping { .. }
             | State::Removed { .. } => "was stopped and",
         };
-        let (machine, within) = (running.machine.clone(), self.launcher.config.sessions.cleanup_timeout_s);
+        let (machine, within) = (running.id.clone(), self.launcher.config.sessions.cleanup_timeout_s);
         let sentence = format!("The machine {what} was not removed within {within} s.");
         self.append(entry(TimelineKind::MachineNotRemoved, sentence).data(json!({ "machine": machine }))).await;
     }

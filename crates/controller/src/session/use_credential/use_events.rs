@@ -116,7 +116,7 @@ async fn complete_use(
     changed: bool,
 ) -> Result<(), StoreError> {
     let state = session.state();
-    let Some(token) = &state.agent_token else { return Ok(()) };
+    let Some(machine) = &state.machine else { return Ok(()) };
     let screen = match credential_use.purpose {
         UsePurpose::Exec | UsePurpose::Logout => last_screen(&state).await,
         UsePurpose::Check => None,
@@ -139,8 +139,8 @@ async fn complete_use(
     };
     let end = CompleteUse {
         session: &session.id,
-        generation: state.generation,
-        agent_token: token,
+        generation: machine.generation,
+        agent_token: &machine.agent_token,
         exit_code: code,
         webhook_messages: &messages,
         at_ms: clock::now(),
@@ -206,6 +206,6 @@ pub fn outcome_sentence(purpose: UsePurpose, code: i32) -> String {
 /// The content of the terminal, from the agent.
 async fn last_screen(state: &SessionState) -> Option<Vec<String>> {
     let Progress::Open { channels } = &state.progress else { return None };
-    let response = tokio::time::timeout(Duration::from_millis(SCREEN_MS_MAX), channels.agent.screen()).await;
+    let response = tokio::time::timeout(Duration::from_millis(SCREEN_MS_MAX), channels.agent.read_screen()).await;
     Some(response.ok()?.ok()?.lines)
 }

@@ -4,7 +4,7 @@ use super::*;
 use anteroom_wire::{TimelineKind, agent::Stage};
 
 fn waits(case: Case, stage: Stage) -> Case {
-    case.at(MachineProgress::Preparing { stage })
+    case.at(Progress::Preparing { stage })
 }
 
 /// A machine exited and the session continues.
@@ -13,7 +13,7 @@ fn replaced(why: &ExitReason) -> Case {
     case.row.generation = 2;
     case.row.status =
         RowStatus::Active { replacement_reason: Some(Reason::new(EndReason::MachineFailed, why.to_string())) };
-    case.at(MachineProgress::Lost)
+    case.at(Progress::Lost)
 }
 
 fn second(why: &ExitReason) -> Case {
@@ -46,12 +46,12 @@ pub(super) fn rows() -> Vec<Row> {
     let reached = Case::running().entry(TimelineKind::EgressAllowed, json!({ "host": "a.example", "port": 443 }));
     let adopted = waits(Case::requested().entry(TimelineKind::MachineAdopted, json!({})), Stage::Channel);
     vec![
-        ("queued", Case::new().at(MachineProgress::Queued { position: 1 }), Verdict::WaitingForCapacity),
-        ("far back in the queue", Case::new().at(MachineProgress::Queued { position: 9 }), Verdict::WaitingForCapacity),
-        ("queued again", replaced(&killed).at(MachineProgress::Queued { position: 2 }), Verdict::WaitingForCapacity),
+        ("queued", Case::new().at(Progress::Queued { position: 1 }), Verdict::WaitingForCapacity),
+        ("far back in the queue", Case::new().at(Progress::Queued { position: 9 }), Verdict::WaitingForCapacity),
+        ("queued again", replaced(&killed).at(Progress::Queued { position: 2 }), Verdict::WaitingForCapacity),
         ("no process yet", Case::requested(), Verdict::MachineStarting),
         ("waits for hello", waits(Case::requested(), Stage::Hello), Verdict::MachineStarting),
-        ("is being claimed", Case::requested().at(MachineProgress::Claiming), Verdict::MachineStarting),
+        ("is being claimed", Case::requested().at(Progress::Claiming { channels: () }), Verdict::MachineStarting),
         ("lost", replaced(&killed), Verdict::MachineBeingReplaced),
         ("lost by panic", replaced(&ExitReason::GuestPanic), Verdict::MachineBeingReplaced),
         ("the second starts", waits(second(&killed), Stage::Display), Verdict::MachineBeingReplaced),
@@ -75,7 +75,7 @@ pub(super) fn rows() -> Vec<Row> {
         ("a tool that failed, and a silent agent", silent(Case::running().exited(1, &[])), Verdict::CliFailed),
         ("no supervisor yet", without_supervisor(Case::running()), Verdict::Resuming),
         ("no supervisor while queued", without_supervisor(Case::new()), Verdict::Resuming),
-        ("supervisor stopping", Case::running().at(MachineProgress::Closing), Verdict::Resuming),
+        ("supervisor stopping", Case::running().at(Progress::Closing), Verdict::Resuming),
         ("a desktop that is away", left(Case::running(), Problem::DesktopUnreachable), Verdict::DesktopUnreachable),
         (
             "a display that fails",
@@ -114,7 +114,7 @@ pub(super) fn rows() -> Vec<Row> {
         ),
         (
             "the second machine works",
-            second(&killed).entry(TimelineKind::MachineReady, json!({})).at(MachineProgress::Open),
+            second(&killed).entry(TimelineKind::MachineReady, json!({})).at(Progress::Open { channels: () }),
             Verdict::WaitingForUser,
         ),
         (
@@ -127,7 +127,7 @@ pub(super) fn rows() -> Vec<Row> {
 
 #[test]
 fn queue_position_is_reported() {
-    let found = Case::new().at(MachineProgress::Queued { position: 3 }).diagnosis();
+    let found = Case::new().at(Progress::Queued { position: 3 }).diagnosis();
     assert!(found.sentence.contains("number 3 in the queue"), "{}", found.sentence);
     assert_eq!(state_of(&found, Component::Machine), ComponentState::Waiting);
     assert_eq!(state_of(&found, Component::Channel), ComponentState::NotReached);
@@ -166,7 +166,7 @@ fn unrelated_denied_request_is_listed_and_is_not_a_failure() {
 #[test]
 fn no_component_is_running_between_two_machines() {
     let killed = ExitReason::Killed { signal: 9 };
-    for case in [replaced(&killed), replaced(&killed).at(MachineProgress::Queued { position: 1 })] {
+    for case in [replaced(&killed), replaced(&killed).at(Progress::Queued { position: 1 })] {
         let found = case.diagnosis();
         let status = |component| found.chain.iter().find(|status| status.component == component).unwrap();
         for part in [Component::Channel, Component::Agent, Component::Display, Component::Cli] {
@@ -183,7 +183,7 @@ fn machine_that_is_being_stopped_is_waiting() {
         (status.state, status.detail.clone())
     };
     let mut cancelled =
-        Case::running().ended(TimelineKind::Cancelled, EndReason::Cancelled, "").at(MachineProgress::Closing);
+        Case::running().ended(TimelineKind::Cancelled, EndReason::Cancelled, "").at(Progress::Closing);
     let (state, detail) = machine(cancelled.clone());
     assert_eq!(state, ComponentState::Waiting, "{detail}");
     assert!(detail.contains("is being stopped"), "{detail}");

@@ -18,7 +18,7 @@ fn exec(case: Case) -> Case {
 /// Claimed, with the unsealed credential.
 fn unsealed(purpose: UsePurpose) -> Case {
     let case = Case::requested().entry(TimelineKind::CredentialUnsealed, json!({ "revision": 1 }));
-    of(case.entry(TimelineKind::MachineReady, json!({})).at(MachineProgress::Open), purpose)
+    of(case.entry(TimelineKind::MachineReady, json!({})).at(Progress::Open { channels: () }), purpose)
 }
 
 fn running() -> Case {

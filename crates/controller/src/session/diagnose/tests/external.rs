@@ -4,7 +4,7 @@ use super::{super::ExternalMachineConfig, *};
 use anteroom_wire::TimelineKind;
 
 fn on(address: Option<&str>) -> Case {
-    let mut case = Case::new().at(MachineProgress::Open);
+    let mut case = Case::new().at(Progress::Attached);
     case.row.external_machine = Some("desk".to_owned());
     case.external = Some(ExternalMachineConfig { is_configured: true, address: address.map(str::to_owned) });
     case

@@ -4,7 +4,7 @@ use super::*;
 use anteroom_wire::TimelineKind;
 
 fn external_case() -> Case {
-    let mut case = Case::new().at(MachineProgress::Open);
+    let mut case = Case::new().at(Progress::Open { channels: () });
     case.row.external_machine = Some("desk".to_owned());
     case.external = Some(ExternalMachineConfig { is_configured: true, address: None });
     case

@@ -37,7 +37,6 @@ pub(in crate::session::lifecycle) struct Supervisor {
     /// Whether the tracked machine's state changed since it was last read.
     pub(in crate::session::lifecycle) state_changed: bool,
     pub(in crate::session::lifecycle) end: Option<EndReason>,
-    pub(in crate::session::lifecycle) end_received: bool,
     pub(in crate::session::lifecycle) restart_requested: bool,
     pub(in crate::session::lifecycle) delivery_pending: bool,
     pub(in crate::session::lifecycle) new_deliveries_not_awaited: bool,

@@ -2,7 +2,7 @@
 //! the real task polls its sources.
 
 use super::{Credential, Job, Machine, SessionModel, Step, Supervisor};
-use crate::session::lifecycle::{Command, Delivery, Entry, Event, PublishedState};
+use crate::session::lifecycle::{Command, Delivery, Entry, Event};
 use anteroom_machine::{Event as MachineEvent, State, StopReason};
 use anteroom_wire::EndReason;
 
@@ -29,7 +29,7 @@ impl SessionModel {
         if self.delivery(supervisor) != supervisor.lifecycle.delivery() {
             return steps.push(Step::ReceiveDelivery);
         }
-        if !supervisor.end_received && (supervisor.end.is_some() || server.stopping) {
+        if !supervisor.lifecycle.phase().has_received_end() && (supervisor.end.is_some() || server.stopping) {
             return steps.push(Step::ReceiveEnd);
         }
         if matches!(supervisor.job, Some(Job::Done(_))) {
@@ -84,11 +84,7 @@ impl SessionModel {
             }
             Step::ReceivePending => self.supervisor_mut().pending.pop_front().expect("a pending event"),
             Step::ReceiveDelivery => Event::DeliveryChanged(self.delivery_now()),
-            Step::ReceiveEnd => {
-                let supervisor = self.supervisor_mut();
-                supervisor.end_received = true;
-                supervisor.end.map_or(Event::ServerStopping, Event::SessionEnded)
-            }
+            Step::ReceiveEnd => self.supervisor_mut().end.map_or(Event::ServerStopping, Event::SessionEnded),
             Step::ReceiveJobResult => match self.supervisor_mut().job.take() {
                 Some(Job::Done(event)) => event,
                 other => unreachable!("{other:?}"),
@@ -179,12 +175,12 @@ impl SessionModel {
                 supervisor.awaiting_cleanup = true;
             }
             Command::Record(entry) => self.record_entry(&entry),
-            Command::Publish(PublishedState::Lost) => {
+            Command::PublishMachineLost => {
                 supervisor.requested = None;
                 supervisor.delivery_pending = false;
                 supervisor.new_deliveries_not_awaited = false;
             }
-            Command::Publish(_) => {}
+            Command::PublishProgress | Command::CloseSockets(_) => {}
         }
         None
     }

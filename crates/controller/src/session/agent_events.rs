@@ -40,7 +40,8 @@ pub async fn ingest(context: &SessionContext, session: &Arc<ActiveSession>, even
     new_events.retain(|event| event.number > last_event);
     new_events.truncate(EVENTS_MAX);
     // The page shows the new state at once, even while the timeline cannot be written.
-    let accepted: Vec<bool> = new_events.iter().map(|numbered| apply_to_state(session, generation, &numbered.event)).collect();
+    let accepted: Vec<bool> =
+        new_events.iter().map(|numbered| apply_to_state(session, generation, &numbered.event)).collect();
     for (NumberedEvent { number, event, .. }, is_new) in new_events.into_iter().zip(accepted) {
         let use_event = if let Event::Use(event) = &event { Some(event.clone()) } else { None };
         let command_entry = match &event {

@@ -101,5 +101,9 @@ pub async fn reach_terminal(
     size: TerminalSize,
 ) -> Result<ByteStream, ApiError> {
     let channels = open_channels(context, session).await?;
-    channels.agent.open_terminal(name, size).await.map_err(|error| ApiError::new(Problem::AgentUnreachable, chain(&error)))
+    channels
+        .agent
+        .open_terminal(name, size)
+        .await
+        .map_err(|error| ApiError::new(Problem::AgentUnreachable, chain(&error)))
 }

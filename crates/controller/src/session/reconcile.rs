@@ -160,7 +160,8 @@ async fn execute(launcher: &Launcher, planned: &PlannedAction) -> Result<Reconci
 async fn report_machine_end(launcher: &Launcher, end: &UnreportedEnd, receipt: &Receipt) -> Result<(), StoreError> {
     launcher.timeline.wait_written(&end.session).await;
     if !machine_exit::is_recorded(launcher, &end.session, &end.machine).await? {
-        let entry = machine_exit::exit_entry(receipt.ended_unix_ms, &end.machine, &receipt.exit_reason(), Some(receipt));
+        let entry =
+            machine_exit::exit_entry(receipt.ended_unix_ms, &end.machine, &receipt.exit_reason(), Some(receipt));
         launcher.store.append_entry(&end.session, entry).await?;
     }
     launcher.reconcile_history.unreported_ends.remove(end);
@@ -194,7 +195,9 @@ async fn supervisor_start(launcher: &Launcher, row: &SessionRow) -> Result<Optio
     let state = row.machine.as_ref().and_then(|machine| launcher.machines.watch(machine));
     let initial = lifecycle::initial_state(row.external_machine.is_some(), row.machine.is_some(), state.is_some());
     Ok(match (initial, row.machine.clone(), state) {
-        (InitialState::Attached, _, _) => agent_token(launcher, row).await?.map(|agent_token| Start::External { agent_token }),
+        (InitialState::Attached, _, _) => {
+            agent_token(launcher, row).await?.map(|agent_token| Start::External { agent_token })
+        }
         (InitialState::Adopted, Some(machine), Some(state)) => agent_token(launcher, row).await?.map(|agent_token| {
             Start::Adopted { machine, agent_token, state, permit: launcher.queue.acquire_for_adopted() }
         }),

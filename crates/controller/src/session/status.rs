@@ -183,7 +183,11 @@ mod tests {
         assert_eq!(of(Phase::Preparing), not_open);
         assert_eq!(of(Phase::Claiming), [Some(CLAIMING), hello, process]);
         assert_eq!(of(Phase::Open { reachable: true }), [Some(OPEN), hello, process]);
-        assert_eq!(of(Phase::Open { reachable: false }), not_open, "until the lifecycle receives that it is ready again");
+        assert_eq!(
+            of(Phase::Open { reachable: false }),
+            not_open,
+            "until the lifecycle receives that it is ready again"
+        );
         assert_eq!(of(Phase::Replacing), not_open);
         for (phase, progress) in [
             (Phase::CleaningUp { reason: EndReason::MachineFailed, detail: String::new() }, Progress::Lost),

@@ -86,9 +86,8 @@ pub(super) async fn receive_events(
         Some(Extension(machine)) => context.sessions.by_machine(&machine),
         None => context.sessions.by_agent_token(&hash),
     };
-    let session = session
-        .filter(|session| session.state().agent_token() == Some(&hash))
-        .ok_or(Problem::WrongAgentToken)?;
+    let session =
+        session.filter(|session| session.state().agent_token() == Some(&hash)).ok_or(Problem::WrongAgentToken)?;
     agent_events::ingest(&context, &session, events).await?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -75,9 +75,7 @@ fn machine(input: &Input<'_>, timeline: &TimelineView<'_>) -> Observation {
         Some(Progress::Preparing { stage: Stage::Process }) => {
             return observation(ComponentState::Waiting, "Its process is starting.");
         }
-        Some(
-            Progress::Preparing { .. } | Progress::Claiming { .. } | Progress::Open { .. } | Progress::Attached,
-        ) => {
+        Some(Progress::Preparing { .. } | Progress::Claiming { .. } | Progress::Open { .. } | Progress::Attached) => {
             return observation(ComponentState::Ok, format!("Machine {} is running.", input.row.generation));
         }
         Some(Progress::Closing) | None => {}
@@ -146,7 +144,9 @@ fn stage(input: &Input<'_>, timeline: &TimelineView<'_>, first: Stage, last: Sta
                 failed.map_or_else(String::new, |entry| format!("; it failed temporarily at {}", when(entry)));
             observation(ComponentState::Ok, format!("It was ready at {}{failure}.", when(entry)))
         }
-        None if progress == Some(Progress::Claiming { channels: () }) => observation(ComponentState::Ok, "It is ready."),
+        None if progress == Some(Progress::Claiming { channels: () }) => {
+            observation(ComponentState::Ok, "It is ready.")
+        }
         None if input.row.is_active() => observation(ComponentState::Unknown, "It has not reported yet."),
         None => observation(ComponentState::NotReached, "The machine ended before it was ready."),
     }
@@ -195,8 +195,7 @@ fn tunnel(input: &Input<'_>, timeline: &TimelineView<'_>) -> Observation {
 
 fn cli(input: &Input<'_>, timeline: &TimelineView<'_>) -> Observation {
     let progress = input.supervisor.as_ref().filter(|_| input.row.is_active()).map(|supervisor| supervisor.progress);
-    if !timeline.machine.is_empty() && matches!(progress, Some(Progress::Queued { .. } | Progress::Lost))
-    {
+    if !timeline.machine.is_empty() && matches!(progress, Some(Progress::Queued { .. } | Progress::Lost)) {
         return observation(ComponentState::NotReached, "There is no machine at the moment.");
     }
     let started = timeline.last(TimelineKind::CliStarted);

@@ -82,7 +82,9 @@ fn every_event_in_every_phase_matches_the_table() {
 
 #[test]
 fn progress_is_published_only_in_phases_from_which_one_follows_and_first() {
-    for (phase, event) in phases().into_iter().flat_map(|phase| events().into_iter().map(move |event| (phase.clone(), event))) {
+    for (phase, event) in
+        phases().into_iter().flat_map(|phase| events().into_iter().map(move |event| (phase.clone(), event)))
+    {
         let mut lifecycle = in_phase(phase);
         let commands = lifecycle.handle_event(event);
         if let Some(at) = commands.iter().position(|command| *command == Command::PublishProgress) {
@@ -110,10 +112,7 @@ fn a_session_without_another_machine_fails_with_the_cause_of_its_last_machine() 
         lifecycle.handle_event(Event::MachineRemoved { reason: EndReason::MachineFailed, detail: "d".into() });
     let end = Command::EndSession { reason: EndReason::MachineFailed, detail: "d".into() };
     let (exited, removed) = (Command::Record(Entry::MachineExited), Command::Record(Entry::MachineRemoved));
-    assert_eq!(
-        commands,
-        [Command::CloseSockets(EndReason::MachineFailed), exited, removed, end]
-    );
+    assert_eq!(commands, [Command::CloseSockets(EndReason::MachineFailed), exited, removed, end]);
     assert_eq!(lifecycle.handle_event(Event::RestartRequested), Vec::new(), "there is nothing to restart");
 }
 

@@ -182,8 +182,7 @@ fn machine_that_is_being_stopped_is_waiting() {
         let status = found.chain.iter().find(|status| status.component == Component::Machine).unwrap();
         (status.state, status.detail.clone())
     };
-    let mut cancelled =
-        Case::running().ended(TimelineKind::Cancelled, EndReason::Cancelled, "").at(Progress::Closing);
+    let mut cancelled = Case::running().ended(TimelineKind::Cancelled, EndReason::Cancelled, "").at(Progress::Closing);
     let (state, detail) = machine(cancelled.clone());
     assert_eq!(state, ComponentState::Waiting, "{detail}");
     assert!(detail.contains("is being stopped"), "{detail}");

@@ -221,3 +221,61 @@ impl SessionState {
         Some(&self.machine.as_ref()?.agent_token)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{config::Config, providers::Providers};
+
+    fn session() -> Arc<ActiveSession> {
+        let providers = Providers::load(&Config::default()).unwrap();
+        let provider = Arc::new(providers.iter().next().unwrap().clone());
+        ActiveSession::new(SessionId::from_parts(1, [1; 10]), provider, &CloseSignal::new())
+    }
+
+    fn request(session: &ActiveSession, generation: u32) {
+        let kind = MachineKind::Managed(MachineId::from_parts(1, [2; 10]));
+        let machine = CurrentMachine::new(kind, generation, Sha256Hex::of(b"token"));
+        session.update(|state| state.machine = Some(machine));
+    }
+
+    fn set_pending(session: &ActiveSession, generation: u32) {
+        session.update(|state| {
+            if let Some(machine) = state.machine_of(generation) {
+                machine.delivery_pending = true;
+            }
+        });
+    }
+
+    #[test]
+    fn lost_machine_leaves_only_its_deliveries_in_flight_and_closes_its_sockets() {
+        let session = session();
+        request(&session, 1);
+        set_pending(&session, 1);
+        let delivery = session.begin_delivery();
+        session.stop_awaiting_deliveries();
+        let sockets = session.state().machine_close_signal;
+        session.lose_machine();
+        let state = session.state();
+        assert!(state.machine.is_none() && state.machine_id().is_none() && state.agent_token().is_none());
+        assert_eq!((state.progress.without_channels(), state.delivery()), (Progress::Lost, Delivery::InFlight));
+        assert_eq!((sockets.cause(), state.machine_close_signal.cause()), (Some(CloseCause::MachineReplaced), None));
+        drop(delivery);
+        assert_eq!(session.state().delivery(), Delivery::None);
+        assert!(session.begin_delivery().is_some(), "deliveries of the next machine are counted");
+    }
+
+    #[test]
+    fn report_of_a_replaced_machine_does_not_change_the_state_of_the_next_one() {
+        let session = session();
+        request(&session, 1);
+        session.lose_machine();
+        set_pending(&session, 1);
+        assert_eq!(session.state().delivery(), Delivery::None);
+        request(&session, 2);
+        set_pending(&session, 1);
+        assert_eq!(session.state().delivery(), Delivery::None);
+        set_pending(&session, 2);
+        assert_eq!(session.state().delivery(), Delivery::Pending);
+    }
+}

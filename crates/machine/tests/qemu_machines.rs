@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr, missing_docs)]
 
 use anteroom_machine::{
-    BoxBody, Channels, ExitCause, ExitReason, ControllerService, Machines, RequestOutcome, Settings, SpecSource, State,
+    BoxBody, Channels, ExitCause, ExitReason, ControllerService, Machines, StopRequestOutcome, MachinesSettings, SpecSource, State,
     StopReason,
     image::Image,
     qemu::{self, Accelerator, Hardware, KvmStatus, PrepareProgress, ProbeSettings, Template, TemplateSettings},
@@ -39,7 +39,7 @@ fn shared_dir(name: &str) -> PathBuf {
 fn template_settings() -> TemplateSettings {
     TemplateSettings {
         templates_dir: shared_dir("templates"),
-        qemu_program: qemu::find().expect("qemu-system-x86_64 is not in PATH"),
+        qemu_program: qemu::find_qemu().expect("qemu-system-x86_64 is not in PATH"),
         keeper_program: KEEPER.into(),
         hardware: Hardware::default(),
         geometry: Geometry { width: 1280, height: 800 },
@@ -50,18 +50,18 @@ fn template_settings() -> TemplateSettings {
 
 async fn accelerator(image: &Image) -> qemu::AcceleratorReport {
     let settings = ProbeSettings {
-        qemu_program: qemu::find().expect("qemu-system-x86_64 is not in PATH"),
+        qemu_program: qemu::find_qemu().expect("qemu-system-x86_64 is not in PATH"),
         keeper_program: KEEPER.into(),
         cache_dir: shared_dir("accelerator"),
         boot_ms_max: 15_000,
     };
-    qemu::probe(&image.kernel(), &image.initramfs(), &image.manifest.hash, &settings).await.unwrap()
+    qemu::probe_accelerator(&image.kernel_path(), &image.initramfs_path(), &image.manifest.hash, &settings).await.unwrap()
 }
 
 async fn template() -> Template {
     let image = image();
     let accelerator = accelerator(&image).await.chosen;
-    Template::prepare(&image, &accelerator, &template_settings(), |progress| eprintln!("{progress:?}")).await.unwrap()
+    Template::find_or_prepare(&image, &accelerator, &template_settings(), |progress| eprintln!("{progress:?}")).await.unwrap()
 }
 
 /// A server with its machines, in its state directory.
@@ -78,7 +78,7 @@ impl Server {
             let body: BoxBody = Full::from("{}").map_err(|never| match never {}).boxed_unsync();
             Box::pin(std::future::ready(hyper::Response::new(body)))
         });
-        let settings = Settings::under(state_dir, KEEPER.into());
+        let settings = MachinesSettings::in_state_dir(state_dir, KEEPER.into());
         let machines = Machines::open(settings, spec_source, host, tasks.clone(), stop.clone()).await.unwrap();
         Self { machines, stop, tasks }
     }
@@ -138,24 +138,24 @@ async fn clone_answers_at_once_and_shows_its_desktop() {
     let template = template().await;
     let top = tempfile::tempdir().unwrap();
     let memory_bytes = u64::from(template.manifest().hardware.memory_mib) << 20;
-    assert!(template.ram_bytes().unwrap() < memory_bytes, "the RAM file is not sparse");
+    assert!(template.ram_disk_usage_bytes().unwrap() < memory_bytes, "the RAM file is not sparse");
     let image_hash = template.image_hash().to_owned();
     let server = Server::open(top.path(), Arc::new(template)).await;
     let id = new_id();
     let began = Instant::now();
     let mut state = server.machines.start(id.clone()).unwrap();
     let channels = ready(&mut state).await;
-    let mut desktop = channels.agent.desktop().await.unwrap();
+    let mut desktop = channels.agent.open_desktop().await.unwrap();
     let mut greeting = [0u8; 12];
     desktop.read_exact(&mut greeting).await.unwrap();
     eprintln!("{:?}; RFB greeting after {:?}", channels.timings, began.elapsed());
     assert_eq!(&greeting[..4], b"RFB ");
-    assert_eq!(channels.hello.image_hash, image_hash);
-    assert_eq!(channels.hello.claimed, None);
-    let memory = server.machines.memory(&id).unwrap();
+    assert_eq!(channels.agent_info.image_hash, image_hash);
+    assert_eq!(channels.agent_info.claimed_by, None);
+    let memory = server.machines.memory_usage(&id).unwrap();
     eprintln!("{memory:?}");
     assert!(memory.private_bytes < memory_bytes / 2, "{memory:?}");
-    assert_eq!(server.machines.stop(&id, StopReason::Completed), RequestOutcome::Enqueued);
+    assert_eq!(server.machines.stop(&id, StopReason::Completed), StopRequestOutcome::Enqueued);
     assert_eq!(removed(&mut state).await, ExitReason::Stopped { reason: StopReason::Completed });
     server.end().await;
 }
@@ -171,7 +171,7 @@ async fn clone_outlives_its_server_and_is_adopted_by_the_next() {
         let channels = ready(&mut state).await;
         channels.agent.agent_info().await.unwrap();
         // The stream is active when the server ends, so that the next server finds stale bytes in the pipe.
-        let _desktop = channels.agent.desktop().await.unwrap();
+        let _desktop = channels.agent.open_desktop().await.unwrap();
         server.end().await;
     }
     let server = Server::open(top.path(), template).await;
@@ -188,7 +188,7 @@ fn claim(machine: &MachineId) -> Claim {
         entropy: Base64::new(vec![7; 64]),
         now_unix_ns: 1_900_000_000_000_000_000,
         guest_machine_id: "0123456789abcdef0123456789abcdef".into(),
-        by: ClaimedBy { session: SessionId::from_parts(1, [1; 10]), machine: machine.clone(), generation: 1 },
+        claimed_by: ClaimedBy { session: SessionId::from_parts(1, [1; 10]), machine: machine.clone(), generation: 1 },
         geometry: Geometry { width: 1024, height: 768 },
         provider,
         agent_token: Secret::new("a random token".into()),
@@ -213,16 +213,16 @@ async fn clones_do_not_share_writes_and_a_claim_starts_the_tool() {
     let first = ready(&mut states[0]).await;
     let second = ready(&mut states[1]).await;
     first.agent.claim(&claim(&ids[0])).await.unwrap();
-    assert_eq!(first.agent.agent_info().await.unwrap().claimed.unwrap().machine, ids[0]);
-    assert_eq!(second.agent.agent_info().await.unwrap().claimed, None);
+    assert_eq!(first.agent.agent_info().await.unwrap().claimed_by.unwrap().machine, ids[0]);
+    assert_eq!(second.agent.agent_info().await.unwrap().claimed_by, None);
     // The tool's output is on the screen of the clone.
     let shown = async {
-        while first.agent.screen().await.unwrap().lines.iter().all(|line| line.trim().is_empty()) {
+        while first.agent.read_screen().await.unwrap().lines.iter().all(|line| line.trim().is_empty()) {
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
     };
     tokio::time::timeout(STATE_TIMEOUT, shown).await.expect("the tool shows nothing");
-    let mut terminal = first.agent.terminal("t1", TerminalSize { cols: 100, rows: 30 }).await.unwrap();
+    let mut terminal = first.agent.open_terminal("t1", TerminalSize { cols: 100, rows: 30 }).await.unwrap();
     let mut some = [0u8; 1];
     tokio::time::timeout(STATE_TIMEOUT, terminal.read_exact(&mut some))
         .await
@@ -246,8 +246,8 @@ impl SpecSource for ReplaceableTemplate {
         &self.image_hash
     }
 
-    fn spec(&self, machine: &MachineId) -> Result<anteroom_machine::Spec, anteroom_machine::SpecError> {
-        self.current.lock().unwrap().spec(machine)
+    fn build_spec(&self, machine: &MachineId) -> Result<anteroom_machine::ProcessSpec, anteroom_machine::SpecError> {
+        self.current.lock().unwrap().build_spec(machine)
     }
 }
 
@@ -266,7 +266,7 @@ async fn template_is_not_removed_while_a_machine_maps_it() {
         assert!(cp.arg("--sparse=always").arg(from).arg(to).status().await.unwrap().success());
     }
     let found = Mutex::new(Vec::new());
-    let prepared = Template::prepare(&image, &accelerator, &settings, |progress| found.lock().unwrap().push(progress));
+    let prepared = Template::find_or_prepare(&image, &accelerator, &settings, |progress| found.lock().unwrap().push(progress));
     let template = prepared.await.unwrap();
     assert_eq!(*found.lock().unwrap(), [PrepareProgress::Found]);
     let current: Arc<Mutex<Arc<Template>>> = Arc::new(Mutex::new(Arc::new(template)));
@@ -295,7 +295,7 @@ async fn guest_that_is_never_ready_is_an_error_with_its_stage() {
     settings.templates_dir = top.path().join("templates");
     settings.prepare_ms_max = 1_000;
     let stages = Mutex::new(Vec::new());
-    let failed = Template::prepare(&image, &accelerator, &settings, |progress| {
+    let failed = Template::find_or_prepare(&image, &accelerator, &settings, |progress| {
         if let PrepareProgress::Stage(stage) = progress {
             stages.lock().unwrap().push(stage);
         }
@@ -323,7 +323,7 @@ async fn cancelled_preparation_leaves_no_process() {
         }
     };
     tokio::select! {
-        done = Template::prepare(&image, &accelerator, &settings, on_progress) => panic!("{done:?}"),
+        done = Template::find_or_prepare(&image, &accelerator, &settings, on_progress) => panic!("{done:?}"),
         _ = has_started => {}
     }
     let dir = settings.templates_dir.to_str().unwrap().to_owned();
@@ -345,20 +345,20 @@ async fn cancelled_preparation_leaves_no_process() {
 #[tokio::test]
 async fn invalid_saved_state_is_an_error_with_the_output_of_the_vmm() {
     let template = template().await;
-    let spec = template.spec(&new_id()).unwrap();
-    struct InvalidState(anteroom_machine::Spec);
+    let spec = template.build_spec(&new_id()).unwrap();
+    struct InvalidState(anteroom_machine::ProcessSpec);
     impl SpecSource for InvalidState {
         fn image_hash(&self) -> &str {
             "none"
         }
-        fn spec(&self, _: &MachineId) -> Result<anteroom_machine::Spec, anteroom_machine::SpecError> {
+        fn build_spec(&self, _: &MachineId) -> Result<anteroom_machine::ProcessSpec, anteroom_machine::SpecError> {
             Ok(self.0.clone())
         }
     }
     let top = tempfile::tempdir().unwrap();
     let mut spec = spec;
     for inherited in &mut spec.fds {
-        if let anteroom_machine::Descriptor::Read { path } = &mut inherited.file {
+        if let anteroom_machine::FdSource::Read { path } = &mut inherited.source {
             *path = top.path().join("state");
         }
     }
@@ -369,6 +369,6 @@ async fn invalid_saved_state_is_an_error_with_the_output_of_the_vmm() {
     let reason = removed(&mut state).await;
     let ExitReason::NeverStarted { error } = reason else { panic!("{reason:?}") };
     assert!(error.contains("could not be loaded"), "{error}");
-    assert!(matches!(server.machines.receipt(&id).unwrap().unwrap().cause, ExitCause::NeverStarted { .. }));
+    assert!(matches!(server.machines.read_receipt(&id).unwrap().unwrap().cause, ExitCause::NeverStarted { .. }));
     server.end().await;
 }

@@ -14,7 +14,7 @@ use anteroom_testbed::{
     ApiClient, DurationStats, MachineBackend, ScriptedTool, TestConfig, TestServer, measure_recovery, stats,
     test_server::qemu::shell_provider,
 };
-use anteroom_wire::{SessionId, api::Status};
+use anteroom_wire::{SessionId, api::SessionStatus};
 use anyhow::Context;
 use std::{path::Path, time::Duration};
 
@@ -92,7 +92,7 @@ async fn crash_machine(
     state_dir: &Path,
     id: &SessionId,
 ) -> anyhow::Result<measure_recovery::Recovery> {
-    api.wait_status(id, Status::VmStarted).await?;
+    api.wait_status(id, SessionStatus::VmStarted).await?;
     let mut viewer = api.desktop(id).await?;
     viewer.request_full_frame().await?;
     measure_recovery::kill_and_measure(api, state_dir, id, viewer, LIMIT).await

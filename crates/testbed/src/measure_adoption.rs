@@ -2,7 +2,7 @@
 //! and when a viewer of each sees its desktop.
 
 use crate::{ApiClient, DurationStats};
-use anteroom_wire::{SessionId, TimelineKind, api::Status};
+use anteroom_wire::{SessionId, TimelineKind, api::SessionStatus};
 use anyhow::{Context, ensure};
 use futures_util::future::{join_all, try_join_all};
 use std::{
@@ -85,7 +85,7 @@ pub async fn start_sessions(
         let some = START_AT_ONCE.min(count - names.len());
         let opened = join_all((0..some).map(async |_| {
             let id = api.start(provider).await?.session.id;
-            api.wait_status(&id, Status::VmStarted).await?;
+            api.wait_status(&id, SessionStatus::VmStarted).await?;
             let name = api.desktop(&id).await?.desktop_name().to_owned();
             anyhow::Ok((id, name))
         }));

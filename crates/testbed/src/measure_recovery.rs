@@ -3,7 +3,7 @@
 
 use crate::{ApiClient, processes};
 use anteroom_rfb::client::{RfbClient, ViewerSocket};
-use anteroom_wire::{MachineId, SessionId, TimelineKind, api::Status};
+use anteroom_wire::{MachineId, SessionId, TimelineKind, api::SessionStatus};
 use anyhow::{Context, ensure};
 use std::{
     path::Path,
@@ -72,7 +72,7 @@ pub async fn kill_and_measure(
     let status_changed = async {
         loop {
             let view = api.session(id).await?;
-            if view.status == Status::VmStopped || view.generation > generation || view.status.is_terminal() {
+            if view.status == SessionStatus::VmStopped || view.generation > generation || view.status.is_ended() {
                 return anyhow::Ok(began.elapsed());
             }
             sleep(Duration::from_millis(POLL_EVERY_MS)).await;

@@ -114,7 +114,7 @@ pub fn descriptor(name: &str) -> anyhow::Result<Provider> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../providers").join(format!("{name}.toml"));
     let text = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
     let provider: Provider = toml::from_str(&text).with_context(|| path.display().to_string())?;
-    let faults = provider.errors();
+    let faults = provider.validation_errors();
     ensure!(faults.is_empty(), "{}: {faults:?}", path.display());
     Ok(provider)
 }
@@ -271,7 +271,7 @@ impl NativeCli {
         for path in &self.provider.credential.paths {
             let file = self.home().join(path);
             let Ok(text) = fs::read_to_string(&file) else { continue };
-            if format.check(text.as_bytes()).is_ok() {
+            if format.check_bytes(text.as_bytes()).is_ok() {
                 let mode = fs::metadata(&file)?.permissions().mode() & 0o7777;
                 return Ok(Some(CredentialFile { path: path.clone(), text, mode }));
             }
@@ -298,7 +298,7 @@ impl NativeCli {
         let allowed = |target: &String| {
             let (host, port) = target.rsplit_once(':').unwrap_or((target, ""));
             let port = port.parse().unwrap_or(0);
-            self.provider.egress.iter().any(|rule: &EgressRule| rule.grants(host, port))
+            self.provider.egress.iter().any(|rule: &EgressRule| rule.allows(host, port))
         };
         self.requested_hosts().into_iter().filter(|target| !allowed(target)).collect()
     }

@@ -98,7 +98,7 @@ pub async fn run(launch: LaunchConfig) -> anyhow::Result<()> {
 /// Creates a caller with this token, unless an earlier server process has created it.
 async fn ensure_caller(server: &Server, role: Role, token: &Secret) -> anyhow::Result<()> {
     let (store, now, hash) = (&server.app.store, clock::now(), Sha256Hex::of_secret(token));
-    if store.caller_by_token(&hash, now).await?.is_none() {
+    if store.find_caller_by_token(&hash, now).await?.is_none() {
         let id = random::id(CallerId::from_parts);
         let name = format!("a test's {}", role.as_str());
         let caller = NewCaller { id, role, name, token: hash, created_at_ms: now, expires_at_ms: None };

@@ -209,7 +209,7 @@ async fn released_tool_accepts_pasted_code_after_an_invalid_one() {
 /// the user to sign in.
 async fn assert_valid_in_another_home(fixture: &Fixture, clis: &PinnedTools, written: CredentialFile, method: &str) {
     let method = method.to_owned().try_into().unwrap();
-    let mut provider = descriptor("gemini_cli").unwrap().in_use(&method).unwrap();
+    let mut provider = descriptor("gemini_cli").unwrap().with_method_for_use(&method).unwrap();
     provider.settings_files.push(SettingsFile { path: written.path, content: written.text });
     let tool = fixture.tool(clis, provider).await;
     tool.wait_for(PROMPT).await.unwrap();

@@ -1,13 +1,24 @@
-use crate::test_host::{PlainProcess, STATE_TIMEOUT, TestHost, hello, new_id, processes, until, until_removed};
-use anteroom_machine::{ExitReason, OpenError, Settings, State, StopReason};
-use anteroom_wire::agent::{Stage, StageState};
+use crate::test_host::{
+    PlainProcess, STATE_TIMEOUT, TestHost, new_id, processes, until, until_removed, until_removed_with_receipt,
+};
+use anteroom_machine::{ExitReason, MachinesOpenError, MachinesSettings, ProcessId, State, StopReason};
+use anteroom_wire::MachineId;
+
+/// Starts a machine, and ends its server; returns the machine's keeper and process.
+async fn start_machine_and_end_server(host: &TestHost) -> (MachineId, ProcessId, ProcessId) {
+    let server = host.open(PlainProcess::sleeping()).await;
+    let (id, _state) = server.start_running().await;
+    let (keeper, process) = processes(&host.run_dir(&id));
+    server.end().await;
+    (id, keeper, process)
+}
 
 #[tokio::test]
 async fn machine_outlives_its_server_and_is_adopted_by_the_next() {
     let host = TestHost::new();
-    let server = host.open(PlainProcess::new("/bin/sleep", &["1000"])).await;
+    let server = host.open(PlainProcess::sleeping()).await;
     let id = new_id();
-    let _agent = host.agent(&id, hello(&[(Stage::Display, StageState::Ready)]));
+    let _agent = host.ready_agent(&id);
     let mut state = server.machines.start(id.clone()).unwrap();
     until(&mut state, |state| matches!(state, State::Ready { .. })).await;
     let (_, process) = processes(&host.run_dir(&id));
@@ -25,7 +36,7 @@ async fn machine_outlives_its_server_and_is_adopted_by_the_next() {
     // The keeper's greeting may arrive a moment later than the agent's hello.
     let memory = async {
         loop {
-            if let Some(memory) = server.machines.memory(&id) {
+            if let Some(memory) = server.machines.memory_usage(&id) {
                 return memory;
             }
             tokio::time::sleep(std::time::Duration::from_millis(5)).await;
@@ -41,12 +52,7 @@ async fn machine_outlives_its_server_and_is_adopted_by_the_next() {
 #[tokio::test]
 async fn run_directories_of_exited_keepers_are_removed() {
     let host = TestHost::new();
-    let server = host.open(PlainProcess::new("/bin/sleep", &["1000"])).await;
-    let id = new_id();
-    let mut state = server.machines.start(id.clone()).unwrap();
-    until(&mut state, |state| matches!(state, State::Waiting { .. })).await;
-    let (keeper, process) = processes(&host.run_dir(&id));
-    server.end().await;
+    let (id, keeper, process) = start_machine_and_end_server(&host).await;
     keeper.kill();
     while keeper.is_alive() || process.is_alive() {
         tokio::time::sleep(std::time::Duration::from_millis(5)).await;
@@ -64,7 +70,7 @@ async fn second_server_in_the_same_directory_is_an_error() {
     let host = TestHost::new();
     let first = host.open(PlainProcess::new("/bin/true", &[])).await;
     let second = host.open_with(host.settings(), PlainProcess::new("/bin/true", &[])).await;
-    assert!(matches!(second, Err(OpenError::InUse { .. })));
+    assert!(matches!(second, Err(MachinesOpenError::InUse { .. })));
     first.end().await;
     host.open(PlainProcess::new("/bin/true", &[])).await.end().await;
 }
@@ -72,21 +78,16 @@ async fn second_server_in_the_same_directory_is_an_error() {
 #[tokio::test]
 async fn machine_with_an_unreadable_configuration_is_stopped_as_a_mismatch() {
     let host = TestHost::new();
-    let server = host.open(PlainProcess::new("/bin/sleep", &["1000"])).await;
-    let id = new_id();
-    let mut state = server.machines.start(id.clone()).unwrap();
-    until(&mut state, |state| matches!(state, State::Waiting { .. })).await;
-    let (keeper, process) = processes(&host.run_dir(&id));
-    server.end().await;
+    let (id, keeper, process) = start_machine_and_end_server(&host).await;
     std::fs::write(host.run_dir(&id).join("keeper.json"), "{\"of\":\"another version\"}").unwrap();
 
     let server = host.open(PlainProcess::new("/bin/true", &[])).await;
     if let Some(mut state) = server.machines.watch(&id) {
         until_removed(&mut state).await;
     }
-    let receipt = server.machines.receipt(&id).unwrap().expect("there is a receipt");
+    let receipt = server.machines.read_receipt(&id).unwrap().expect("there is a receipt");
     assert!(
-        matches!(receipt.reason(), ExitReason::Mismatch { ref found, .. } if found.contains("keeper.json")),
+        matches!(receipt.exit_reason(), ExitReason::Mismatch { ref found, .. } if found.contains("keeper.json")),
         "{receipt:?}"
     );
     assert!(!process.is_alive() && !keeper.is_alive() && !host.run_dir(&id).exists());
@@ -96,20 +97,15 @@ async fn machine_with_an_unreadable_configuration_is_stopped_as_a_mismatch() {
 #[tokio::test]
 async fn hung_keeper_is_killed_with_its_machine_after_a_server_restart() {
     let host = TestHost::new();
-    let server = host.open(PlainProcess::new("/bin/sleep", &["1000"])).await;
-    let id = new_id();
-    let mut state = server.machines.start(id.clone()).unwrap();
-    until(&mut state, |state| matches!(state, State::Waiting { .. })).await;
-    let (keeper, process) = processes(&host.run_dir(&id));
-    server.end().await;
+    let (id, keeper, process) = start_machine_and_end_server(&host).await;
     let pid = rustix::process::Pid::from_raw(i32::try_from(keeper.pid).unwrap()).unwrap();
     rustix::process::kill_process(pid, rustix::process::Signal::STOP).unwrap();
 
-    let settings = Settings { keeper_exit_timeout_ms: 500, ..host.settings() };
+    let settings = MachinesSettings { keeper_exit_timeout_ms: 500, ..host.settings() };
     let server = host.open_with(settings, PlainProcess::new("/bin/true", &[])).await.unwrap();
     let mut state = server.machines.watch(&id).unwrap();
     server.machines.stop(&id, StopReason::Orphaned);
-    let State::Removed { reason, receipt: Some(receipt) } = until_removed(&mut state).await else { panic!() };
+    let (reason, receipt) = until_removed_with_receipt(&mut state).await;
     assert_eq!(reason, ExitReason::Stopped { reason: StopReason::Orphaned });
     assert_eq!(receipt.checks.leftovers, Vec::<String>::new());
     assert_eq!(receipt.checks.pids, [process.pid]);

@@ -1,4 +1,4 @@
-use crate::test_host::{PlainProcess, TestHost, hello, new_id, until, until_removed};
+use crate::test_host::{PlainProcess, TestHost, hello, new_id, until, until_removed, until_removed_with_receipt};
 use anteroom_machine::{AgentError, ExitReason, State, StopReason};
 use anteroom_wire::agent::{OpenUrl, Stage, StageState, TerminalSize};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -10,7 +10,7 @@ fn ready(state: &State) -> bool {
 #[tokio::test]
 async fn machine_is_ready_when_all_stages_are_and_then_accepts_calls_and_streams() {
     let host = TestHost::new();
-    let server = host.open(PlainProcess::new("/bin/sleep", &["1000"])).await;
+    let server = host.open(PlainProcess::sleeping()).await;
     let id = new_id();
     let up =
         [(Stage::Display, StageState::Ready), (Stage::Browser, StageState::Failed), (Stage::Cli, StageState::Waiting)];
@@ -26,14 +26,14 @@ async fn machine_is_ready_when_all_stages_are_and_then_accepts_calls_and_streams
     let timings = channels.timings;
     assert!(timings.spawned_ms <= timings.channel_ms && timings.channel_ms <= timings.ready_ms, "{timings:?}");
 
-    let mut stream = channels.agent.desktop().await.unwrap();
+    let mut stream = channels.agent.open_desktop().await.unwrap();
     stream.write_all(b"RFB ").await.unwrap();
     let mut echoed = String::new();
     stream.read_to_string(&mut echoed).await.unwrap();
     assert_eq!(echoed, "RFB ");
     let size = TerminalSize { cols: 80, rows: 24 };
-    channels.agent.terminal("a1", size).await.unwrap();
-    assert!(matches!(channels.agent.terminal("../x", size).await, Err(AgentError::InvalidRequest { .. })));
+    channels.agent.open_terminal("a1", size).await.unwrap();
+    assert!(matches!(channels.agent.open_terminal("../x", size).await, Err(AgentError::InvalidRequest { .. })));
     let rejected = channels.agent.open_url(&OpenUrl { url: "https://example.test/".into() }).await;
     let Err(AgentError::Rejected { problem, .. }) = rejected else { panic!("{rejected:?}") };
     assert_eq!(problem.code, "not_ready");
@@ -42,7 +42,7 @@ async fn machine_is_ready_when_all_stages_are_and_then_accepts_calls_and_streams
     response.wait_for(|response| *response == format!("{id} /events")).await.unwrap();
     server.machines.stop(&id, StopReason::Completed);
     until_removed(&mut state).await;
-    channels.agent.closed().await;
+    channels.agent.wait_closed().await;
     assert!(matches!(channels.agent.agent_info().await, Err(AgentError::Closed { .. })));
     server.end().await;
 }
@@ -50,15 +50,15 @@ async fn machine_is_ready_when_all_stages_are_and_then_accepts_calls_and_streams
 #[tokio::test]
 async fn broken_channel_is_redialled_and_the_machine_continues() {
     let host = TestHost::new();
-    let server = host.open(PlainProcess::new("/bin/sleep", &["1000"])).await;
+    let server = host.open(PlainProcess::sleeping()).await;
     let id = new_id();
-    let agent = host.agent(&id, hello(&[(Stage::Display, StageState::Ready)]));
+    let agent = host.ready_agent(&id);
     let mut state = server.machines.start(id.clone()).unwrap();
     for _ in 0..10 {
         let State::Ready { channels } = until(&mut state, ready).await else { panic!() };
         channels.agent.agent_info().await.unwrap();
         agent.break_channel();
-        channels.agent.closed().await;
+        channels.agent.wait_closed().await;
         until(&mut state, |state| !state.channels().is_some_and(|channels| channels.agent.is_closed())).await;
     }
     until(&mut state, ready).await;
@@ -70,14 +70,14 @@ async fn broken_channel_is_redialled_and_the_machine_continues() {
 #[tokio::test]
 async fn other_image_is_a_mismatch_with_both_hashes() {
     let host = TestHost::new();
-    let server = host.open(PlainProcess::new("/bin/sleep", &["1000"])).await;
+    let server = host.open(PlainProcess::sleeping()).await;
     let id = new_id();
     let mut other = hello(&[]);
     other.image_hash = "another".into();
     let _agent = host.agent(&id, other);
     let mut state = server.machines.start(id).unwrap();
-    let State::Removed { reason, receipt: Some(receipt) } = until_removed(&mut state).await else { panic!() };
-    assert_eq!(receipt.reason(), reason, "the receipt has the same reason");
+    let (reason, receipt) = until_removed_with_receipt(&mut state).await;
+    assert_eq!(receipt.exit_reason(), reason, "the receipt has the same reason");
     let (expected, found) = ("image sha256-of-a-test".to_owned(), "image another".to_owned());
     assert_eq!(reason, ExitReason::Mismatch { expected, found });
     server.end().await;
@@ -86,7 +86,7 @@ async fn other_image_is_a_mismatch_with_both_hashes() {
 #[tokio::test]
 async fn other_protocol_is_a_mismatch() {
     let host = TestHost::new();
-    let server = host.open(PlainProcess::new("/bin/sleep", &["1000"])).await;
+    let server = host.open(PlainProcess::sleeping()).await;
     let id = new_id();
     let mut other = hello(&[]);
     other.protocol += 1;

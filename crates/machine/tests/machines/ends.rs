@@ -1,13 +1,12 @@
-use crate::test_host::{PlainProcess, STATE_TIMEOUT, TestHost, new_id, processes, until, until_removed};
+use crate::test_host::{
+    PlainProcess, STATE_TIMEOUT, TestHost, new_id, processes, until_removed, until_removed_with_receipt,
+};
 use anteroom_machine::{
-    Descriptor, ExitCause, ExitReason, InheritedFd, Qmp, RequestOutcome, Spec, SpecError, SpecSource, State, StopReason,
+    ExitCause, ExitReason, FdSource, InheritedFd, ProcessSpec, QmpMode, SpecError, SpecSource, State, StopReason,
+    StopRequestOutcome,
 };
 use anteroom_wire::{MachineId, agent::Stage};
 use std::{collections::BTreeMap, sync::Arc};
-
-fn is_running(state: &State) -> bool {
-    matches!(state, State::Waiting { .. })
-}
 
 #[tokio::test]
 async fn exit_code_and_last_output_are_in_the_receipt() {
@@ -15,9 +14,7 @@ async fn exit_code_and_last_output_are_in_the_receipt() {
     let server = host.open(PlainProcess::shell("echo last line; exit 7")).await;
     let id = new_id();
     let mut state = server.machines.start(id.clone()).unwrap();
-    let State::Removed { reason, receipt: Some(receipt) } = until_removed(&mut state).await else {
-        panic!("no receipt")
-    };
+    let (reason, receipt) = until_removed_with_receipt(&mut state).await;
     assert_eq!(reason, ExitReason::Exited { code: 7 });
     assert_eq!(receipt.output_tail, "last line\n");
     assert_eq!(receipt.checks.leftovers, Vec::<String>::new());
@@ -25,7 +22,7 @@ async fn exit_code_and_last_output_are_in_the_receipt() {
     assert!(receipt.checks.sockets.contains(&"agent.sock".to_owned()));
     assert!(receipt.checks.paths.contains(&host.run_dir(&id)));
     assert!(!host.run_dir(&id).exists());
-    assert_eq!(server.machines.receipt(&id).unwrap().unwrap(), *receipt);
+    assert_eq!(server.machines.read_receipt(&id).unwrap().unwrap(), receipt);
     server.end().await;
 }
 
@@ -64,7 +61,7 @@ impl SpecSource for PausedVmm {
         "none"
     }
 
-    fn spec(&self, _: &MachineId) -> Result<Spec, SpecError> {
+    fn build_spec(&self, _: &MachineId) -> Result<ProcessSpec, SpecError> {
         let line = format!(
             r#"emit() {{ echo "$1" >&3; }}
             emit '{{"QMP": {{}}}}'; read capabilities <&3; emit '{{"return": {{}}}}'
@@ -75,8 +72,8 @@ impl SpecSource for PausedVmm {
         );
         let (program, args) = ("/bin/sh".to_owned(), ["-c".to_owned(), line].to_vec());
         let env = BTreeMap::from([("PATH".into(), "/usr/bin:/bin".into())]);
-        let fds = [InheritedFd { number: 3, file: Descriptor::Qmp }].to_vec();
-        Ok(Spec { program, args, env, fds, qmp: Qmp::Listen })
+        let fds = [InheritedFd { number: 3, source: FdSource::Qmp }].to_vec();
+        Ok(ProcessSpec { program, args, env, fds, qmp_mode: QmpMode::Listen })
     }
 }
 
@@ -86,9 +83,7 @@ async fn unrecoverable_vmm_error_ends_the_machine_with_its_status() {
         let host = TestHost::new();
         let server = host.open(Arc::new(PausedVmm { status, then: "read end <&3" })).await;
         let mut state = server.machines.start(new_id()).unwrap();
-        let State::Removed { reason, receipt: Some(receipt) } = until_removed(&mut state).await else {
-            panic!("no receipt")
-        };
+        let (reason, receipt) = until_removed_with_receipt(&mut state).await;
         assert_eq!(reason, ExitReason::VmmError { status: status.to_owned() });
         assert!(receipt.output_tail.contains("query-status"), "{}", receipt.output_tail);
         assert_eq!(receipt.checks.leftovers, Vec::<String>::new());
@@ -114,10 +109,10 @@ impl SpecSource for WithFiles {
         "none"
     }
 
-    fn spec(&self, _: &MachineId) -> Result<Spec, SpecError> {
-        let file = |number| InheritedFd { number, file: Descriptor::Listen { name: format!("socket-{number}") } };
+    fn build_spec(&self, _: &MachineId) -> Result<ProcessSpec, SpecError> {
+        let file = |number| InheritedFd { number, source: FdSource::Listen { name: format!("socket-{number}") } };
         let (program, args, env) = ("/no/such/program".to_owned(), Vec::new(), BTreeMap::new());
-        Ok(Spec { program, args, env, fds: (3..=63).map(file).collect(), qmp: Qmp::Unused })
+        Ok(ProcessSpec { program, args, env, fds: (3..=63).map(file).collect(), qmp_mode: QmpMode::Unused })
     }
 }
 
@@ -138,7 +133,7 @@ async fn missing_keeper_program_is_in_the_exit_reason() {
     let host = TestHost::new();
     let mut settings = host.settings();
     settings.keeper_program = "/no/such/keeper".into();
-    let server = host.open_with(settings, PlainProcess::new("/bin/sleep", &["1000"])).await.unwrap();
+    let server = host.open_with(settings, PlainProcess::sleeping()).await.unwrap();
     let mut state = server.machines.start(new_id()).unwrap();
     let State::Removed { reason: ExitReason::NeverStarted { error }, .. } = until_removed(&mut state).await else {
         panic!()
@@ -158,13 +153,13 @@ async fn keeper_that_cannot_start_reports_the_error() {
     std::fs::write(&program, format!("#!/bin/sh\nmkdir \"$2/control.sock\"\nexec '{keeper}' \"$@\"\n")).unwrap();
     std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o700)).unwrap();
     settings.keeper_program = program;
-    let server = host.open_with(settings, PlainProcess::new("/bin/sleep", &["1000"])).await.unwrap();
+    let server = host.open_with(settings, PlainProcess::sleeping()).await.unwrap();
     let id = new_id();
     let mut state = server.machines.start(id.clone()).unwrap();
     let State::Removed { reason, receipt } = until_removed(&mut state).await else { panic!() };
     let ExitReason::NeverStarted { error } = &reason else { panic!("{reason:?}") };
     assert!(error.contains("keeper") && error.contains("Address already in use"), "{error}");
-    assert_eq!(receipt.unwrap().reason(), reason);
+    assert_eq!(receipt.unwrap().exit_reason(), reason);
     server.end().await;
 }
 
@@ -173,33 +168,31 @@ async fn stop_kills_every_descendant_and_its_reason_overrides_the_exit_status() 
     let host = TestHost::new();
     // A descendant in another session whose parent has exited: only the keeper, as subreaper, finds it.
     let server = host.open(PlainProcess::shell("(setsid sleep 1000 &) ; sleep 1000")).await;
-    let id = new_id();
-    let mut state = server.machines.start(id.clone()).unwrap();
-    until(&mut state, is_running).await;
+    let (id, mut state) = server.start_running().await;
     let (keeper, process) = processes(&host.run_dir(&id));
     let children = || std::fs::read_to_string(format!("/proc/{0}/task/{0}/children", keeper.pid)).unwrap_or_default();
     while children().split_whitespace().count() < 2 {
         tokio::time::sleep(std::time::Duration::from_millis(5)).await;
     }
-    assert_eq!(server.machines.stop(&id, StopReason::Cancelled), RequestOutcome::Enqueued);
-    let State::Removed { reason, receipt: Some(receipt) } = until_removed(&mut state).await else { panic!() };
+    assert_eq!(server.machines.stop(&id, StopReason::Cancelled), StopRequestOutcome::Enqueued);
+    let (reason, receipt) = until_removed_with_receipt(&mut state).await;
     assert_eq!(reason, ExitReason::Stopped { reason: StopReason::Cancelled });
     assert_eq!(receipt.cause, ExitCause::Stopped { reason: "cancelled".into() });
     assert_eq!(receipt.checks.leftovers, Vec::<String>::new());
     assert!(receipt.checks.pids.len() >= 3, "{:?}", receipt.checks.pids);
     assert!(receipt.checks.pids.contains(&process.pid));
     assert!(!process.is_alive());
-    assert_eq!(server.machines.stop(&id, StopReason::Cancelled), RequestOutcome::UnknownMachine);
+    assert_eq!(server.machines.stop(&id, StopReason::Cancelled), StopRequestOutcome::UnknownMachine);
     server.end().await;
 }
 
 #[tokio::test]
 async fn machine_can_be_stopped_before_it_is_running() {
     let host = TestHost::new();
-    let server = host.open(PlainProcess::new("/bin/sleep", &["1000"])).await;
+    let server = host.open(PlainProcess::sleeping()).await;
     let id = new_id();
     let mut state = server.machines.start(id.clone()).unwrap();
-    assert_eq!(server.machines.stop(&id, StopReason::Cancelled), RequestOutcome::Enqueued);
+    assert_eq!(server.machines.stop(&id, StopReason::Cancelled), StopRequestOutcome::Enqueued);
     let State::Removed { reason, .. } = until_removed(&mut state).await else { panic!() };
     assert_eq!(reason, ExitReason::Stopped { reason: StopReason::Cancelled });
     server.end().await;
@@ -208,13 +201,11 @@ async fn machine_can_be_stopped_before_it_is_running() {
 #[tokio::test]
 async fn process_is_killed_with_its_keeper_and_the_controller_cleans_up() {
     let host = TestHost::new();
-    let server = host.open(PlainProcess::new("/bin/sleep", &["1000"])).await;
-    let id = new_id();
-    let mut state = server.machines.start(id.clone()).unwrap();
-    until(&mut state, is_running).await;
+    let server = host.open(PlainProcess::sleeping()).await;
+    let (id, mut state) = server.start_running().await;
     let (keeper, process) = processes(&host.run_dir(&id));
     keeper.kill();
-    let State::Removed { reason, receipt: Some(receipt) } = until_removed(&mut state).await else { panic!() };
+    let (reason, receipt) = until_removed_with_receipt(&mut state).await;
     assert_eq!(reason, ExitReason::KeeperLost);
     assert!(!process.is_alive() && !keeper.is_alive());
     assert_eq!(receipt.checks.pids, [process.pid]);
@@ -228,10 +219,8 @@ async fn keeper_enforces_the_deadline_without_a_controller() {
     let host = TestHost::new();
     let mut settings = host.settings();
     settings.lifetime_s_max = 1;
-    let server = host.open_with(settings, PlainProcess::new("/bin/sleep", &["1000"])).await.unwrap();
-    let id = new_id();
-    let mut state = server.machines.start(id.clone()).unwrap();
-    until(&mut state, is_running).await;
+    let server = host.open_with(settings, PlainProcess::sleeping()).await.unwrap();
+    let (id, _state) = server.start_running().await;
     let (keeper, process) = processes(&host.run_dir(&id));
     server.end().await;
     let exited = async {
@@ -243,7 +232,7 @@ async fn keeper_enforces_the_deadline_without_a_controller() {
     assert!(!host.run_dir(&id).exists());
     // The next server finds the receipt.
     let server = host.open(PlainProcess::new("/bin/true", &[])).await;
-    assert_eq!(server.machines.receipt(&id).unwrap().unwrap().cause, ExitCause::Deadline);
+    assert_eq!(server.machines.read_receipt(&id).unwrap().unwrap().cause, ExitCause::Deadline);
     assert_eq!(server.machines.count(), 0);
     server.end().await;
 }
@@ -253,10 +242,10 @@ async fn ready_timeout_has_stage_error_and_attempts() {
     let host = TestHost::new();
     let mut settings = host.settings();
     settings.ready_ms_max = 300;
-    let server = host.open_with(settings, PlainProcess::new("/bin/sleep", &["1000"])).await.unwrap();
+    let server = host.open_with(settings, PlainProcess::sleeping()).await.unwrap();
     let mut state = server.machines.start(new_id()).unwrap();
-    let State::Removed { reason, receipt: Some(receipt) } = until_removed(&mut state).await else { panic!() };
-    assert_eq!(receipt.reason(), reason, "the receipt has the same reason");
+    let (reason, receipt) = until_removed_with_receipt(&mut state).await;
+    assert_eq!(receipt.exit_reason(), reason, "the receipt has the same reason");
     let ExitReason::ReadyTimeout { stage, last_error, attempts, elapsed_ms } = reason else { panic!("{reason:?}") };
     assert_eq!(stage, Stage::Channel);
     assert!(last_error.unwrap().contains("No such file"));

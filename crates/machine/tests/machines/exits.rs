@@ -1,7 +1,7 @@
 //! The exit of a machine is published before cleanup; its slot is free only after cleanup.
 
-use crate::test_host::{PlainProcess, TestHost, new_id, processes, until, until_removed};
-use anteroom_machine::{ExitCause, ExitReason, ProcessId, RequestOutcome, State, StopReason};
+use crate::test_host::{PlainProcess, TestHost, new_id, processes, until, until_removed, until_removed_with_receipt};
+use anteroom_machine::{ExitCause, ExitReason, ProcessId, State, StopReason, StopRequestOutcome};
 use anteroom_wire::MachineId;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use serde_json::json;
@@ -53,10 +53,8 @@ async fn exit_is_published_before_cleanup_and_the_slot_is_freed_after_it() {
     let host = TestHost::new();
     let mut settings = host.settings();
     settings.machines_max = 1;
-    let server = host.open_with(settings, PlainProcess::new("/bin/sleep", &["1000"])).await.unwrap();
-    let id = new_id();
-    let mut state = server.machines.start(id.clone()).unwrap();
-    until(&mut state, is_running).await;
+    let server = host.open_with(settings, PlainProcess::sleeping()).await.unwrap();
+    let (id, mut state) = server.start_running().await;
     let (keeper, process) = processes(&host.run_dir(&id));
     let blocker = CleanupBlocker::new(&host.run_dir(&id));
     process.kill();
@@ -65,15 +63,16 @@ async fn exit_is_published_before_cleanup_and_the_slot_is_freed_after_it() {
     };
     assert_eq!(reason, ExitReason::Killed { signal: 9 });
     assert!(!process.is_alive() && keeper.is_alive(), "the process has exited, its keeper has not");
-    assert!(host.run_dir(&id).exists() && server.machines.receipt(&id).unwrap().is_none(), "cleanup has not started");
+    assert!(
+        host.run_dir(&id).exists() && server.machines.read_receipt(&id).unwrap().is_none(),
+        "cleanup has not started"
+    );
     // A stop request has no effect now, and the slot is still occupied.
-    assert_eq!(server.machines.stop(&id, StopReason::Cancelled), RequestOutcome::Ignored);
+    assert_eq!(server.machines.stop(&id, StopReason::Cancelled), StopRequestOutcome::Ignored);
     assert_eq!(server.machines.count(), 1);
     assert!(server.machines.start(new_id()).is_err(), "the limit is one, and the exited machine still has the slot");
     drop(blocker);
-    let State::Removed { reason, receipt: Some(receipt) } = until_removed(&mut state).await else {
-        panic!("no receipt")
-    };
+    let (reason, receipt) = until_removed_with_receipt(&mut state).await;
     assert_eq!((reason, &receipt.cause), (ExitReason::Killed { signal: 9 }, &ExitCause::Killed { signal: 9 }));
     assert_eq!(receipt.checks.leftovers, Vec::<String>::new());
     assert!(!keeper.is_alive() && !host.run_dir(&id).exists());
@@ -84,10 +83,8 @@ async fn exit_is_published_before_cleanup_and_the_slot_is_freed_after_it() {
 #[tokio::test]
 async fn stop_is_published_before_cleanup_with_the_requested_reason() {
     let host = TestHost::new();
-    let server = host.open(PlainProcess::new("/bin/sleep", &["1000"])).await;
-    let id = new_id();
-    let mut state = server.machines.start(id.clone()).unwrap();
-    until(&mut state, is_running).await;
+    let server = host.open(PlainProcess::sleeping()).await;
+    let (id, mut state) = server.start_running().await;
     let blocker = CleanupBlocker::new(&host.run_dir(&id));
     server.machines.stop(&id, StopReason::Restarted);
     let State::Exited { reason } = until(&mut state, has_exited).await else {
@@ -106,28 +103,22 @@ async fn keeper_that_never_finishes_cleanup_is_killed_and_its_reported_cause_is_
     let mut settings = host.settings();
     settings.keeper_exit_timeout_ms = 300;
     let server = host.open_with(settings, PlainProcess::shell("sleep 1000; exit 7")).await.unwrap();
-    let id = new_id();
-    let mut state = server.machines.start(id.clone()).unwrap();
-    until(&mut state, is_running).await;
+    let (id, mut state) = server.start_running().await;
     let (keeper, process) = processes(&host.run_dir(&id));
     let _blocker = CleanupBlocker::new(&host.run_dir(&id));
     process.kill();
-    let State::Removed { reason, receipt: Some(receipt) } = until_removed(&mut state).await else {
-        panic!("no receipt")
-    };
+    let (reason, receipt) = until_removed_with_receipt(&mut state).await;
     assert_eq!((reason, &receipt.cause), (ExitReason::Killed { signal: 9 }, &ExitCause::Killed { signal: 9 }));
     assert!(!keeper.is_alive() && !host.run_dir(&id).exists(), "the server cleaned up in its place");
-    assert_eq!(server.machines.receipt(&id).unwrap().unwrap(), *receipt);
+    assert_eq!(server.machines.read_receipt(&id).unwrap().unwrap(), receipt);
     server.end().await;
 }
 
 #[tokio::test]
 async fn stopping_server_waits_for_the_cleanup_of_an_exited_machine() {
     let host = TestHost::new();
-    let server = host.open(PlainProcess::new("/bin/sleep", &["1000"])).await;
-    let id = new_id();
-    let mut state = server.machines.start(id.clone()).unwrap();
-    until(&mut state, is_running).await;
+    let server = host.open(PlainProcess::sleeping()).await;
+    let (id, mut state) = server.start_running().await;
     let (_, process) = processes(&host.run_dir(&id));
     let blocker = CleanupBlocker::new(&host.run_dir(&id));
     process.kill();
@@ -196,12 +187,12 @@ async fn keeper_of_another_protocol_is_killed_with_its_machine() {
         .kill_on_drop(true)
         .spawn()
         .unwrap();
-    let keeper_process = ProcessId::of(keeper.id().unwrap()).unwrap();
+    let keeper_process = ProcessId::from_pid(keeper.id().unwrap()).unwrap();
     let mut line = String::new();
     tokio::io::AsyncBufReadExt::read_line(&mut tokio::io::BufReader::new(keeper.stdout.take().unwrap()), &mut line)
         .await
         .unwrap();
-    let machine_process = ProcessId::of(line.trim().parse().unwrap()).unwrap();
+    let machine_process = ProcessId::from_pid(line.trim().parse().unwrap()).unwrap();
 
     let server = host.open(PlainProcess::new("/bin/true", &[])).await;
     let mut state = server.machines.watch(&id).unwrap();
@@ -230,10 +221,8 @@ fn send_stop(run_dir: &Path, reason: &str, stop_detail: &serde_json::Value) -> U
 #[tokio::test]
 async fn full_reason_of_a_stop_by_another_client_is_published() {
     let host = TestHost::new();
-    let server = host.open(PlainProcess::new("/bin/sleep", &["1000"])).await;
-    let id = new_id();
-    let mut state = server.machines.start(id.clone()).unwrap();
-    until(&mut state, is_running).await;
+    let server = host.open(PlainProcess::sleeping()).await;
+    let (id, mut state) = server.start_running().await;
     let _client = send_stop(&host.run_dir(&id), "hung", &json!({ "kind": "hung", "unanswered_ms": 4_321 }));
     let hung = ExitReason::Hung { unanswered_ms: 4_321 };
     let (State::Exited { reason } | State::Removed { reason, .. }) = until(&mut state, has_exited).await else {
@@ -241,21 +230,19 @@ async fn full_reason_of_a_stop_by_another_client_is_published() {
     };
     assert_eq!(reason, hung, "as reported by its keeper");
     until_removed(&mut state).await;
-    let receipt = server.machines.receipt(&id).unwrap().unwrap();
-    assert_eq!((&receipt.cause, receipt.reason()), (&ExitCause::Stopped { reason: "hung".into() }, hung));
+    let receipt = server.machines.read_receipt(&id).unwrap().unwrap();
+    assert_eq!((&receipt.cause, receipt.exit_reason()), (&ExitCause::Stopped { reason: "hung".into() }, hung));
     server.end().await;
 }
 
 #[tokio::test]
 async fn keeper_stops_its_machine_for_an_unknown_reason_and_keeps_the_detail() {
     let host = TestHost::new();
-    let server = host.open(PlainProcess::new("/bin/sleep", &["1000"])).await;
-    let id = new_id();
-    let mut state = server.machines.start(id.clone()).unwrap();
-    until(&mut state, is_running).await;
+    let server = host.open(PlainProcess::sleeping()).await;
+    let (id, mut state) = server.start_running().await;
     let detail = json!({ "kind": "of_a_later_version", "degrees": 451 });
     let _client = send_stop(&host.run_dir(&id), "of_a_later_version", &detail);
-    let State::Removed { reason, receipt: Some(receipt) } = until_removed(&mut state).await else { panic!() };
+    let (reason, receipt) = until_removed_with_receipt(&mut state).await;
     assert_eq!(reason, ExitReason::Stopped { reason: StopReason::Operator });
     assert_eq!(serde_json::to_value(&receipt.stop_detail).unwrap(), detail);
     server.end().await;

@@ -1,5 +1,5 @@
-use crate::test_host::{PlainProcess, TestHost, new_id, until, until_removed};
-use anteroom_machine::{StartError, State, StopReason};
+use crate::test_host::{PlainProcess, TestHost, new_id, until_removed, until_removed_with_receipt};
+use anteroom_machine::{MachineStartError, StopReason};
 
 fn files() -> usize {
     std::fs::read_dir("/proc/self/fd").unwrap().count()
@@ -10,12 +10,12 @@ async fn start_over_the_limit_is_an_error_until_a_machine_is_removed() {
     let host = TestHost::new();
     let mut settings = host.settings();
     settings.machines_max = 2;
-    let server = host.open_with(settings, PlainProcess::new("/bin/sleep", &["1000"])).await.unwrap();
+    let server = host.open_with(settings, PlainProcess::sleeping()).await.unwrap();
     let (first, second) = (new_id(), new_id());
     let mut states = [server.machines.start(first.clone()).unwrap(), server.machines.start(second.clone()).unwrap()];
     let rejected = server.machines.start(new_id());
-    assert!(matches!(rejected, Err(StartError::NoCapacity { machines: 2, machines_max: 2 })));
-    assert!(matches!(server.machines.start(first.clone()), Err(StartError::Duplicate)));
+    assert!(matches!(rejected, Err(MachineStartError::NoCapacity { machines: 2, machines_max: 2 })));
+    assert!(matches!(server.machines.start(first.clone()), Err(MachineStartError::AlreadyExists)));
     server.machines.stop(&first, StopReason::Operator);
     until_removed(&mut states[0]).await;
     assert_eq!(server.machines.count(), 1);
@@ -30,14 +30,12 @@ async fn fifty_machines_leave_no_files_and_no_processes() {
     let mut settings = host.settings();
     settings.receipts_max = 10;
     let receipts_dir = settings.receipts_dir.clone();
-    let server = host.open_with(settings, PlainProcess::new("/bin/sleep", &["1000"])).await.unwrap();
+    let server = host.open_with(settings, PlainProcess::sleeping()).await.unwrap();
     let mut files_before = None;
     for _ in 0..50 {
-        let id = new_id();
-        let mut state = server.machines.start(id.clone()).unwrap();
-        until(&mut state, |state| matches!(state, State::Waiting { .. })).await;
+        let (id, mut state) = server.start_running().await;
         server.machines.stop(&id, StopReason::Completed);
-        let State::Removed { receipt: Some(receipt), .. } = until_removed(&mut state).await else { panic!() };
+        let (_, receipt) = until_removed_with_receipt(&mut state).await;
         assert_eq!(receipt.checks.leftovers, Vec::<String>::new());
         // The first machine opens files that stay open, such as those of the blocking pool.
         files_before.get_or_insert_with(files);

@@ -1,13 +1,13 @@
 //! A state directory for machines and fake agents in them. On drop, [`TestHost`] checks that no file and no process is left.
 
 use anteroom_machine::{
-    AGENT_SOCKET, BoxBody, HOST_SOCKET, ControllerService, Machines, OpenError, ProcessId, Qmp, Settings, Spec, SpecError,
-    SpecSource, State,
+    AGENT_SOCKET, BoxBody, ControllerService, ExitReason, HOST_SOCKET, Machines, MachinesOpenError, MachinesSettings,
+    ProcessId, ProcessSpec, QmpMode, Receipt, SpecError, SpecSource, State,
 };
 use anteroom_wire::{
     MachineId,
-    agent::{AgentInfo, PROTOCOL, Stage, StageReport, StageState},
-    channel::echo_line,
+    agent::{AgentInfo, PROTOCOL_VERSION, Stage, StageReport, StageState},
+    channel::format_echo_line,
 };
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
@@ -46,6 +46,11 @@ impl PlainProcess {
         Arc::new(Self { program: program.into(), args: args.iter().map(|&arg| arg.into()).collect() })
     }
 
+    /// Runs a process that waits.
+    pub(crate) fn sleeping() -> Arc<Self> {
+        Self::new("/bin/sleep", &["1000"])
+    }
+
     /// Runs a shell command, for a process with a certain exit.
     pub(crate) fn shell(line: &str) -> Arc<Self> {
         Self::new("/bin/sh", &["-c", line])
@@ -57,9 +62,15 @@ impl SpecSource for PlainProcess {
         IMAGE
     }
 
-    fn spec(&self, _: &MachineId) -> Result<Spec, SpecError> {
+    fn build_spec(&self, _: &MachineId) -> Result<ProcessSpec, SpecError> {
         let env = BTreeMap::from([("PATH".into(), "/usr/bin:/bin".into())]);
-        Ok(Spec { program: self.program.clone(), args: self.args.clone(), env, fds: Vec::new(), qmp: Qmp::Unused })
+        Ok(ProcessSpec {
+            program: self.program.clone(),
+            args: self.args.clone(),
+            env,
+            fds: Vec::new(),
+            qmp_mode: QmpMode::Unused,
+        })
     }
 }
 
@@ -71,6 +82,14 @@ pub(crate) struct Server {
 }
 
 impl Server {
+    /// Starts a machine and waits until its process runs.
+    pub(crate) async fn start_running(&self) -> (MachineId, watch::Receiver<State>) {
+        let id = new_id();
+        let mut state = self.machines.start(id.clone()).unwrap();
+        until(&mut state, |state| matches!(state, State::Waiting { .. })).await;
+        (id, state)
+    }
+
     /// Stops the server and waits for its tasks. Its machines continue.
     pub(crate) async fn end(self) {
         self.stop.cancel();
@@ -89,8 +108,8 @@ impl TestHost {
         Self { top: tempfile::tempdir().unwrap(), agents: Mutex::default() }
     }
 
-    pub(crate) fn settings(&self) -> Settings {
-        Settings::under(self.top.path(), env!("CARGO_BIN_EXE_anteroom-keeper").into())
+    pub(crate) fn settings(&self) -> MachinesSettings {
+        MachinesSettings::in_state_dir(self.top.path(), env!("CARGO_BIN_EXE_anteroom-keeper").into())
     }
 
     pub(crate) fn run_dir(&self, id: &MachineId) -> PathBuf {
@@ -103,9 +122,9 @@ impl TestHost {
 
     pub(crate) async fn open_with(
         &self,
-        settings: Settings,
+        settings: MachinesSettings,
         spec_source: Arc<dyn SpecSource>,
-    ) -> Result<Server, OpenError> {
+    ) -> Result<Server, MachinesOpenError> {
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
         let host: ControllerService = Arc::new(|machine, request| {
             Box::pin(async move {
@@ -117,6 +136,11 @@ impl TestHost {
         });
         let machines = Machines::open(settings, spec_source, host, tasks.clone(), stop.clone()).await?;
         Ok(Server { machines, stop, tasks })
+    }
+
+    /// Starts a fake agent that reports a ready display.
+    pub(crate) fn ready_agent(&self, id: &MachineId) -> Arc<Agent> {
+        self.agent(id, hello(&[(Stage::Display, StageState::Ready)]))
     }
 
     /// Starts a fake agent in the machine's run directory, as soon as that exists.
@@ -172,6 +196,12 @@ pub(crate) async fn until(state: &mut watch::Receiver<State>, wanted: impl FnMut
 
 pub(crate) async fn until_removed(state: &mut watch::Receiver<State>) -> State {
     until(state, State::is_removed).await
+}
+
+/// Waits until the machine is removed; returns the reason of its exit and its receipt.
+pub(crate) async fn until_removed_with_receipt(state: &mut watch::Receiver<State>) -> (ExitReason, Receipt) {
+    let State::Removed { reason, receipt: Some(receipt) } = until_removed(state).await else { panic!("no receipt") };
+    (reason, *receipt)
 }
 
 /// The processes of the keeper and of its machine, from the keeper's greeting.

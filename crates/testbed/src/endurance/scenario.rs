@@ -6,7 +6,7 @@ use super::seeded_rng::SeededRng;
 use crate::{ApiClient, measure_recovery::current_machine, processes};
 use anteroom_wire::{
     MachineId, SessionId,
-    api::{SessionView, StartResponse, Status},
+    api::{SessionView, StartResponse, SessionStatus},
 };
 use anyhow::{Context, bail, ensure};
 use serde_json::json;
@@ -104,16 +104,16 @@ impl Scenario {
     /// complete may reach the idle timeout, which must then be its reason.
     fn check(self, view: &SessionView) -> anyhow::Result<bool> {
         let reason = view.reason.as_ref().map(|reason| reason.code.as_str());
-        let after_kills = |times| if times > RESTARTS_MAX { Status::Failed } else { Status::Cancelled };
+        let after_kills = |times| if times > RESTARTS_MAX { SessionStatus::Failed } else { SessionStatus::Cancelled };
         let wanted = match self {
-            Self::Completes => Status::Completed,
-            Self::Cancelled { .. } => Status::Cancelled,
+            Self::Completes => SessionStatus::Completed,
+            Self::Cancelled { .. } => SessionStatus::Cancelled,
             Self::MachineKilled { times } | Self::KeeperKilled { times } => after_kills(times),
-            Self::Abandoned => Status::Expired,
+            Self::Abandoned => SessionStatus::Expired,
         };
-        let expired = (view.status, reason) == (Status::Expired, Some("idle_expired"));
+        let expired = (view.status, reason) == (SessionStatus::Expired, Some("idle_expired"));
         ensure!(view.status == wanted || expired, "ended as {:?} because of {reason:?}", view.status);
-        ensure!((view.status == Status::Completed) == view.credential.is_some(), "credential: {:?}", view.credential);
+        ensure!((view.status == SessionStatus::Completed) == view.credential.is_some(), "credential: {:?}", view.credential);
         Ok(view.status == wanted)
     }
 }
@@ -163,7 +163,7 @@ impl RetryingClient {
             Scenario::KeeperKilled { times } => self.kill_repeatedly(&id, times, processes::keeper_pid).await,
         };
         let kills = done.with_context(|| format!("{id}, {scenario:?}"))?;
-        let view = self.wait_until(&id, |view| view.status.is_terminal()).await?;
+        let view = self.wait_until(&id, |view| view.status.is_ended()).await?;
         let as_planned = scenario.check(&view).with_context(|| format!("{id}, {scenario:?}"))?;
         Ok(SessionResult { as_planned, kills })
     }
@@ -177,8 +177,8 @@ impl RetryingClient {
     ) -> anyhow::Result<u64> {
         let mut kills = 0;
         for _ in 0..times {
-            let before = self.wait_until(id, |view| is_ready(view) || view.status.is_terminal()).await?;
-            if before.status.is_terminal() {
+            let before = self.wait_until(id, |view| is_ready(view) || view.status.is_ended()).await?;
+            if before.status.is_ended() {
                 return Ok(kills);
             }
             let machine = self.call(async |api| current_machine(&api, id).await).await?;
@@ -186,7 +186,7 @@ impl RetryingClient {
             if let Some(pid) = find_process(&self.state_dir, &machine) {
                 kills += u64::from(processes::kill(pid).is_ok());
             }
-            self.wait_until(id, |view| view.generation > before.generation || view.status.is_terminal()).await?;
+            self.wait_until(id, |view| view.generation > before.generation || view.status.is_ended()).await?;
         }
         if times <= RESTARTS_MAX {
             self.cancel(id).await?;
@@ -233,7 +233,7 @@ impl RetryingClient {
 }
 
 fn is_ready(view: &SessionView) -> bool {
-    matches!(view.status, Status::VmStarted | Status::Authenticating)
+    matches!(view.status, SessionStatus::VmStarted | SessionStatus::Authenticating)
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@
 //! itself SIGKILL, so that no destructor runs.
 
 use crate::TestServer;
-use anteroom_store::{Write, WriteObserver, WriteOutcome};
+use anteroom_store::{ObservedWrite, WriteObserver, WriteOutcome};
 use parking_lot::Mutex;
 use rustix::process::{Signal, getpid, kill_process};
 use serde::{Deserialize, Serialize};
@@ -58,7 +58,7 @@ impl CrashInjector {
         Ok(Self { dir: dir.to_owned(), record: Mutex::new(record), seen: Mutex::new(0) })
     }
 
-    fn crash_if_selected(&self, timing: CrashTiming, write: &Write) {
+    fn crash_if_selected(&self, timing: CrashTiming, write: &ObservedWrite) {
         let file = self.dir.join(CRASH_POINT_FILE);
         let Some(crash) = fs::read(&file).ok().and_then(|text| serde_json::from_slice::<CrashPoint>(&text).ok()) else {
             return;
@@ -77,11 +77,11 @@ impl CrashInjector {
 }
 
 impl WriteObserver for CrashInjector {
-    fn before(&self, write: &Write) {
+    fn before(&self, write: &ObservedWrite) {
         self.crash_if_selected(CrashTiming::Before, write);
     }
 
-    fn after(&self, write: &Write, outcome: WriteOutcome, _: Duration) {
+    fn after(&self, write: &ObservedWrite, outcome: WriteOutcome, _: Duration) {
         // The test that reads the record fails when an entry is missing.
         let _ = writeln!(self.record.lock(), "{}\t{write}", outcome.as_str());
         if outcome == WriteOutcome::Written {

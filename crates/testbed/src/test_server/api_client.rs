@@ -1,11 +1,11 @@
 //! A typed client of the server's API. It keeps every response, so that a test can search them for secrets.
 
 use super::WAIT_MAX;
-use anteroom_rfb::client::{ViewerConnectError, RfbClient, ViewerSocket};
+use anteroom_rfb::client::{RfbClient, ViewerConnectError, ViewerSocket};
 use anteroom_wire::{
     CredentialId, ProblemBody, Secret, SessionId, TimelineKind,
     api::{
-        CredentialList, Lease, SessionList, SessionView, StartRequest, StartResponse, Status, Ticket, Timeline,
+        CredentialList, Lease, SessionList, SessionView, StartRequest, StartResponse, SessionStatus, Ticket, Timeline,
         TimelineEntry,
     },
     diagnosis::{Diagnosis, Verdict},
@@ -189,7 +189,7 @@ impl ApiClient {
     ///
     /// # Errors
     /// As [`Self::wait_until`].
-    pub async fn wait_status(&self, id: &SessionId, status: Status) -> anyhow::Result<SessionView> {
+    pub async fn wait_status(&self, id: &SessionId, status: SessionStatus) -> anyhow::Result<SessionView> {
         self.wait_until(id, &format!("{status:?}"), |view| view.status == status).await
     }
 
@@ -239,7 +239,8 @@ impl ApiClient {
             if found.verdict == wanted {
                 let timeline = self.timeline(id).await?;
                 for proof in &found.evidence {
-                    let entry = timeline.iter().find(|entry| entry.number == proof.number).context("not on the timeline")?;
+                    let entry =
+                        timeline.iter().find(|entry| entry.number == proof.number).context("not on the timeline")?;
                     ensure!((&entry.at, &entry.kind, &entry.sentence) == (&proof.at, &proof.kind, &proof.sentence));
                 }
                 return Ok(found);
@@ -298,7 +299,12 @@ impl ApiClient {
     ///
     /// # Errors
     /// The handshake fails; [`DialError::Rejected`] contains the HTTP status.
-    pub async fn open_websocket(&self, path: &str, protocols: &str, origin: bool) -> Result<ViewerSocket, ViewerConnectError> {
+    pub async fn open_websocket(
+        &self,
+        path: &str,
+        protocols: &str,
+        origin: bool,
+    ) -> Result<ViewerSocket, ViewerConnectError> {
         let origin_text = format!("http://{}", self.address);
         let mut headers = vec![("Sec-WebSocket-Protocol", protocols)];
         if origin {
@@ -324,7 +330,12 @@ impl ApiClient {
         self.websocket_with_ticket(id, "novnc/websock", &ticket).await
     }
 
-    async fn websocket_with_ticket(&self, id: &SessionId, endpoint: &str, ticket: &str) -> anyhow::Result<ViewerSocket> {
+    async fn websocket_with_ticket(
+        &self,
+        id: &SessionId,
+        endpoint: &str,
+        ticket: &str,
+    ) -> anyhow::Result<ViewerSocket> {
         let path = format!("/api/auth/session/{id}/{endpoint}");
         Ok(self.open_websocket(&path, &format!("binary, ticket.{ticket}"), true).await?)
     }

@@ -8,7 +8,7 @@ use crate::{
     serve::{LaunchConfig, Ready},
 };
 use anteroom_controller::limits::ServerLimits;
-use anteroom_wire::{MachineId, Secret, time::millis};
+use anteroom_wire::{MachineId, Secret, time::to_millis};
 use anyhow::Context;
 use std::{
     fs,
@@ -94,7 +94,7 @@ impl MachineBackend for PlainProcess {
             operators: vec![server.tokens.operator.clone()],
             backends: server.tokens.backends.clone(),
             demo: server.config.demo,
-            ready_ms_max: machines.ready_ms_max.unwrap_or(millis(WAIT_MAX)),
+            ready_ms_max: machines.ready_ms_max.unwrap_or(to_millis(WAIT_MAX)),
             faults: machines.faults.clone(),
         };
         let program = machines.program.clone().map_or_else(|| built_program("anteroom-testbed"), Ok)?;

@@ -7,7 +7,7 @@
 
 use anteroom_controller::clock;
 use anteroom_testbed::{Script, ScriptedTool, Step, TestConfig, TestServer, WAIT_MAX};
-use anteroom_wire::{SessionId, TimelineKind, api::Status};
+use anteroom_wire::{SessionId, TimelineKind, api::SessionStatus};
 use serde::Deserialize;
 use std::{path::Path, process::Stdio, time::Duration};
 use tokio::{
@@ -86,7 +86,7 @@ async fn start_session(settings: &str) -> (tempfile::TempDir, TestServer, Sessio
     let server = TestServer::start(TestConfig::with_tool(tool).with_settings(settings)).await.unwrap();
     let api = server.backend().unwrap();
     let started = api.start("scripted").await.unwrap();
-    api.wait_status(&started.session.id, Status::VmStarted).await.unwrap();
+    api.wait_status(&started.session.id, SessionStatus::VmStarted).await.unwrap();
     (dir, server, started.session.id, started.viewer_url)
 }
 
@@ -130,7 +130,7 @@ async fn page_reconnects_to_replacement_machine_and_reports_it() {
     let (page, shown) = Page::open("machine", &link).await;
     server.kill_machine(&server.machines().remove(0)).unwrap();
     let api = server.backend().unwrap();
-    api.wait_until(&id, "ready again", |view| view.generation == 2 && view.status == Status::VmStarted).await.unwrap();
+    api.wait_until(&id, "ready again", |view| view.generation == 2 && view.status == SessionStatus::VmStarted).await.unwrap();
     let ready_at_ms = clock::now();
     let back = page.reconnected().await;
     println!(

@@ -72,7 +72,7 @@ async fn qemu_sign_in_across_link_terminal_and_desktop_uses_one_process() {
         view.sign_in
             .prompt
             .as_ref()
-            .and_then(|open| open.rejected.as_deref())
+            .and_then(|open| open.rejection.as_deref())
             .is_some_and(|why| why.contains("full code"))
     };
     sign_in.wait("rejected with the tool's message", rejected).await;
@@ -84,7 +84,7 @@ async fn qemu_sign_in_across_link_terminal_and_desktop_uses_one_process() {
         || issuer.codes_granted() > granted,
     )
     .await;
-    sign_in.wait("completed", |view| view.status == anteroom_wire::api::Status::Completed).await;
+    sign_in.wait("completed", |view| view.status == anteroom_wire::api::SessionStatus::Completed).await;
     assert_eq!(
         fixture.reporter.processes().len(),
         1,

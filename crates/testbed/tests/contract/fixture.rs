@@ -102,7 +102,7 @@ fn test_descriptor(mut provider: Provider, ca: &TestCa, trust: &str, browser: Br
     );
     provider.env.insert("CONTRACT_FILES".to_owned(), names.join(" "));
     provider.egress.push(EgressRule { host: REPORT.to_owned(), ports: vec![80] });
-    assert_eq!(provider.errors(), Vec::<String>::new());
+    assert_eq!(provider.validation_errors(), Vec::<String>::new());
     provider
 }
 

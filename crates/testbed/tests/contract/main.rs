@@ -24,7 +24,7 @@ use anteroom_testbed::{ApiClient, Qemu, TestServer, leaks::needles};
 use anteroom_wire::{
     SessionId,
     agent::DeliveredFile,
-    api::{SessionView, StartRequest, Status},
+    api::{SessionView, StartRequest, SessionStatus},
 };
 use document::Row;
 use fixture::{FileDigest, Fixture};
@@ -60,7 +60,7 @@ impl SignIn {
 
     /// Waits until the session meets a condition.
     async fn wait(&self, what: &str, condition: impl Fn(&SessionView) -> bool) -> SessionView {
-        let decided = |view: &SessionView| condition(view) || view.status.is_terminal();
+        let decided = |view: &SessionView| condition(view) || view.status.is_ended();
         let view = self.api.wait_until(&self.id, what, decided).await.unwrap();
         assert!(condition(&view), "not {what}: {view:#?}");
         view
@@ -94,7 +94,7 @@ impl SignIn {
     /// Checks that the sign-in completed: the stored bytes equal those of the file in the machine, no secret is stored elsewhere, and
     /// the tool is signed in in a second machine. Checks or writes the row of the document.
     async fn succeeds(self, fixture: &Fixture, lane: &str, canaries: impl Fn() -> Vec<String>) {
-        let view = self.wait("completed", |view| view.status == Status::Completed).await;
+        let view = self.wait("completed", |view| view.status == SessionStatus::Completed).await;
         let took = self.started.elapsed();
         let credential = view.credential.expect("a stored credential").id;
         let files = self.api.lease(&credential).await.unwrap().files;

@@ -5,7 +5,7 @@ use anteroom_testbed::ApiClient;
 use anteroom_wire::{
     CredentialId, SessionId, TimelineKind,
     agent::UsePurpose,
-    api::{ScreenView, StartResponse, Status},
+    api::{ScreenView, StartResponse, SessionStatus},
 };
 use regex_lite::Regex;
 use serde_json::json;
@@ -36,8 +36,8 @@ async fn start_use(api: &ApiClient, credential: &CredentialId, purpose: UsePurpo
 /// Runs a credential check, as the server does periodically.
 async fn verify_by_check(api: &ApiClient, credential: &CredentialId) {
     let id = start_use(api, credential, UsePurpose::Check, &[]).await;
-    let view = api.wait_until(&id, "ended", |view| view.status.is_terminal()).await.unwrap();
-    assert_eq!(view.status, Status::Completed, "{view:#?}");
+    let view = api.wait_until(&id, "ended", |view| view.status.is_ended()).await.unwrap();
+    assert_eq!(view.status, SessionStatus::Completed, "{view:#?}");
     let checked = api.wait_entry(&id, TimelineKind::CredentialChecked).await.unwrap();
     assert_eq!(checked.data["signed_in"], true, "{checked:#?}");
 }
@@ -66,7 +66,7 @@ async fn verify_prompt(api: &ApiClient, credential: &CredentialId) {
         if !lines.trim().is_empty() {
             last = lines;
         }
-        let ended = api.session(&id).await.unwrap().status.is_terminal() || tokio::time::Instant::now() > deadline;
+        let ended = api.session(&id).await.unwrap().status.is_ended() || tokio::time::Instant::now() > deadline;
         assert!(!ended, "the tool shows no prompt: {} {}; its last screen:\n{last}", answer.status, answer.text);
         tokio::time::sleep(std::time::Duration::from_millis(200)).await;
     }

@@ -10,7 +10,7 @@ use anteroom_testbed::{
 };
 use anteroom_wire::{
     MachineId, SessionId, TimelineKind,
-    api::Status,
+    api::SessionStatus,
     diagnosis::{Diagnosis, Verdict},
 };
 use rustix::process::Signal;
@@ -53,7 +53,7 @@ async fn machine_frozen_before_its_adoption_is_stopped_as_hung() {
     let exited = api.wait_entry(&id, TimelineKind::MachineExited).await.unwrap();
     let why: ExitReason = serde_json::from_value(exited.data["why"].clone()).unwrap();
     assert!(matches!(why, ExitReason::Hung { unanswered_ms } if unanswered_ms >= 6_000), "{why:?}");
-    api.wait_status(&id, Status::Failed).await.unwrap();
+    api.wait_status(&id, SessionStatus::Failed).await.unwrap();
     let found = api.diagnosis(&id).await.unwrap();
     assert_eq!(found.verdict, Verdict::MachineUnresponsive);
     machine_processes.wait_exited().await.unwrap();
@@ -110,7 +110,7 @@ async fn method_chosen_before_a_crash_is_sent_to_the_agent_by_the_next_server() 
         server.start_server().await.unwrap();
         let api = server.backend().unwrap();
         api.wait_entry(&id, TimelineKind::MachineAdopted).await.unwrap();
-        let view = api.wait_status(&id, Status::VmStarted).await.unwrap();
+        let view = api.wait_status(&id, SessionStatus::VmStarted).await.unwrap();
         assert_eq!((view.method.as_str(), view.generation), (expected, 1), "{timing:?}");
         if timing == CrashTiming::After {
             api.wait_entry(&id, TimelineKind::MethodResent).await.unwrap();
@@ -131,10 +131,10 @@ async fn method_chosen_while_the_agent_is_unreachable_is_sent_when_it_responds()
     send_signal(machine_processes.process, Signal::STOP).unwrap();
     let response = choose_other(&api, &id).await.unwrap();
     assert!(response.status >= 500, "the agent does not answer: {} {}", response.status, response.text);
-    api.wait_until(&id, "away", |view| view.status == Status::VmCreated).await.unwrap();
+    api.wait_until(&id, "away", |view| view.status == SessionStatus::VmCreated).await.unwrap();
     send_signal(machine_processes.process, Signal::CONT).unwrap();
     wait_tool_started(&server, &machine, "other").await;
-    let view = api.wait_status(&id, Status::VmStarted).await.unwrap();
+    let view = api.wait_status(&id, SessionStatus::VmStarted).await.unwrap();
     assert_eq!((view.method.as_str(), view.generation), ("other", 1));
     server.finish().await.unwrap();
 }

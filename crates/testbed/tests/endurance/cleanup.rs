@@ -5,7 +5,7 @@ use crate::{idle_tool, start_ready, wait_close};
 use anteroom_testbed::{ApiClient, TestConfig, TestServer, WAIT_MAX, processes};
 use anteroom_wire::{
     MachineId, SessionId, TimelineKind,
-    api::{Status, TimelineEntry},
+    api::{SessionStatus, TimelineEntry},
 };
 use rustix::{
     net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType},
@@ -72,7 +72,7 @@ async fn viewer_is_closed_before_cleanup_ends_and_the_next_machine_starts_after_
     assert_eq!(exited.data["why"], serde_json::json!({ "cause": "killed", "signal": 9 }));
     assert_eq!(exited.data.get("receipt"), None, "its keeper has not finished: {:?}", exited.data);
     let view = api.session(&id).await.unwrap();
-    assert_eq!((view.status, view.generation), (Status::VmStopped, 1));
+    assert_eq!((view.status, view.generation), (SessionStatus::VmStopped, 1));
     let leaks = api.get("/api/leaks").await.unwrap().read::<anteroom_wire::operator_reports::LeakReport>().unwrap();
     assert_eq!(leaks.orphans().next(), None, "a machine in cleanup is no leak");
     assert_eq!(processes::keeper_pid(&server.state_dir(), &machine), Some(keeper), "the keeper is still cleaning up");
@@ -80,7 +80,7 @@ async fn viewer_is_closed_before_cleanup_ends_and_the_next_machine_starts_after_
     drop(blocker);
     let removed = api.wait_entry(&id, TimelineKind::MachineRemoved).await.unwrap();
     assert_eq!(removed.data["receipt"]["checks"]["leftovers"], serde_json::json!([]), "{:?}", removed.data);
-    assert_eq!(api.wait_status(&id, Status::VmStarted).await.unwrap().generation, 2);
+    assert_eq!(api.wait_status(&id, SessionStatus::VmStarted).await.unwrap().generation, 2);
     assert_eq!(entries_of_machine(&api, &id, TimelineKind::MachineExited, &machine).await.len(), 1);
     let order: Vec<_> = api.timeline(&id).await.unwrap().into_iter().map(|entry| entry.kind).collect();
     let at = |kind: TimelineKind| order.iter().rposition(|recorded| *recorded == kind).unwrap();
@@ -104,7 +104,7 @@ async fn server_killed_during_machine_cleanup_leaves_one_machine_exited_entry() 
     drop(blocker);
     server.start_server().await.unwrap();
     let api = server.operator().unwrap();
-    assert_eq!(api.wait_status(&id, Status::VmStarted).await.unwrap().generation, 2);
+    assert_eq!(api.wait_status(&id, SessionStatus::VmStarted).await.unwrap().generation, 2);
     assert_eq!(entries_of_machine(&api, &id, TimelineKind::MachineExited, &machine).await.len(), 1);
     server.finish().await.unwrap();
 }

@@ -13,7 +13,7 @@ mod viewers_after_exit;
 
 use anteroom_rfb::client::ViewerSocket;
 use anteroom_testbed::{ApiClient, ScriptedTool, WAIT_MAX};
-use anteroom_wire::{SessionId, api::Status};
+use anteroom_wire::{SessionId, api::SessionStatus};
 use tokio::{io::AsyncReadExt, time::timeout};
 
 /// The provider `idle`: its tool waits until the machine ends.
@@ -24,7 +24,7 @@ fn idle_tool() -> ScriptedTool {
 /// Starts a session of the provider `idle` and waits until its machine is ready.
 async fn start_ready(api: &ApiClient) -> SessionId {
     let id = api.start("idle").await.unwrap().session.id;
-    api.wait_status(&id, Status::VmStarted).await.unwrap();
+    api.wait_status(&id, SessionStatus::VmStarted).await.unwrap();
     id
 }
 

@@ -2,7 +2,7 @@
 
 use crate::{idle_tool, start_ready, wait_close};
 use anteroom_testbed::{TestConfig, TestServer};
-use anteroom_wire::{Problem, TimelineKind, api::Status};
+use anteroom_wire::{Problem, TimelineKind, api::SessionStatus};
 use std::time::{Duration, Instant};
 
 /// `http.drain_ms_max` of this test, and the additional time of a server stop on a busy host.
@@ -42,7 +42,7 @@ async fn stopping_server_closes_its_viewers_and_leaves_its_machines_to_the_next_
     let mut viewer = api.desktop(&id).await.unwrap();
     viewer.request_full_frame().await.unwrap();
     assert_eq!(viewer.desktop_name(), name, "the same machine");
-    let view = api.wait_status(&id, Status::VmStarted).await.unwrap();
+    let view = api.wait_status(&id, SessionStatus::VmStarted).await.unwrap();
     assert_eq!(view.generation, 1);
     let kinds: Vec<_> = api.timeline(&id).await.unwrap().into_iter().map(|entry| entry.kind).collect();
     for never in [TimelineKind::MachineExited, TimelineKind::MachineReplaced, TimelineKind::Failed] {

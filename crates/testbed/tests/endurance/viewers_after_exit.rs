@@ -6,7 +6,7 @@
 
 use crate::{idle_tool, start_ready, wait_close};
 use anteroom_testbed::{ApiClient, DurationStats, TestConfig, TestServer, measure_recovery, processes};
-use anteroom_wire::{SessionId, TimelineKind, api::Status};
+use anteroom_wire::{SessionId, TimelineKind, api::SessionStatus};
 use std::time::Instant;
 
 const TRIES: usize = 20;
@@ -35,7 +35,7 @@ async fn viewer_of_a_session_without_a_machine_is_closed_with_the_cause_within_1
     }
     let machine = measure_recovery::current_machine(&api, &id).await.unwrap();
     kill_machine(&server);
-    api.wait_status(&id, Status::Failed).await.unwrap();
+    api.wait_status(&id, SessionStatus::Failed).await.unwrap();
     let path = format!("/api/auth/session/{id}/novnc/websock");
     let mut close_time = DurationStats::EMPTY;
     for ticket in &tickets {
@@ -93,7 +93,7 @@ async fn viewer_connecting_between_two_machines_sees_the_next_one_at_the_same_ur
         let before = measure_recovery::current_machine(&api, &id).await.unwrap();
         kill_machine(&server);
         api.wait_until(&id, "between two machines", |view| {
-            view.status == Status::VmStopped || view.generation == generation
+            view.status == SessionStatus::VmStopped || view.generation == generation
         })
         .await
         .unwrap();
@@ -103,7 +103,7 @@ async fn viewer_connecting_between_two_machines_sees_the_next_one_at_the_same_ur
         viewer.request_full_frame().await.unwrap();
         waited.add(began.elapsed());
         assert_ne!(viewer.desktop_name(), format!("desktop of {before}"), "the desktop is that of the new machine");
-        let view = api.wait_status(&id, Status::VmStarted).await.unwrap();
+        let view = api.wait_status(&id, SessionStatus::VmStarted).await.unwrap();
         assert_eq!(view.generation, generation);
         let output = server.run_anteroom(&["diagnose", id.as_str()]).await.unwrap();
         assert!(output.contains("waiting_for_user"), "a recovered session is healthy:\n{output}");
@@ -126,7 +126,7 @@ async fn viewer_connecting_while_the_next_machine_is_queued_is_closed_with_the_c
     let rival = api.start("idle").await.unwrap().session.id;
     kill_machine(&server);
     // The free slot goes to the first session in the queue.
-    api.wait_status(&rival, Status::VmStarted).await.unwrap();
+    api.wait_status(&rival, SessionStatus::VmStarted).await.unwrap();
     api.wait_until(&id, "queued", |view| view.queue_position.is_some()).await.unwrap();
     let (code, reason) = wait_close(&mut api.desktop_socket(&id).await.unwrap()).await;
     assert!(reason.starts_with("not_ready: ") || reason.starts_with("no_capacity: "), "{code} {reason}");
@@ -134,7 +134,7 @@ async fn viewer_connecting_while_the_next_machine_is_queued_is_closed_with_the_c
     let output = server.run_anteroom(&["diagnose", id.as_str()]).await.unwrap();
     assert!(output.contains("waiting_for_capacity") && output.contains("killed by signal 9"), "{output}");
     api.cancel(&rival).await.unwrap();
-    api.wait_status(&id, Status::VmStarted).await.unwrap();
+    api.wait_status(&id, SessionStatus::VmStarted).await.unwrap();
     api.desktop(&id).await.unwrap().request_full_frame().await.unwrap();
     server.finish().await.unwrap();
 }

@@ -5,10 +5,10 @@ use anteroom_testbed::{ApiResponse, ScriptedTool, TestServer, WAIT_MAX};
 use anteroom_wire::{
     Base64, SessionId,
     agent::{
-        AgentSession, DeliveredFile, Delivery, EVENTS_PATH, Event, Events, NumberedEvent, SESSION_PATH, STORE_PATH,
+        AgentSession, DeliveredFile, CredentialDelivery, EVENTS_PATH, AgentEvent, EventBatch, NumberedEvent, AGENT_SESSION_PATH, STORE_CREDENTIAL_PATH,
         SignInEvent, SignInUrl, UrlSource,
     },
-    api::Status,
+    api::SessionStatus,
 };
 use reqwest::{Client, Method};
 use serde::Serialize;
@@ -39,15 +39,15 @@ impl Agent {
 
     /// Requests the session that its machine serves.
     async fn session(&self) -> ApiResponse {
-        self.call::<()>(Method::GET, SESSION_PATH, None).await
+        self.call::<()>(Method::GET, AGENT_SESSION_PATH, None).await
     }
 
     async fn deliver(&self, session: &SessionId, content: &str) -> ApiResponse {
         let content = Base64::new(content.as_bytes().to_vec());
         let file = DeliveredFile { path: ScriptedTool::CREDENTIAL.to_owned(), mode: 0o600, content };
         let provider = "scripted".parse().unwrap();
-        let delivery = Delivery { session: session.clone(), generation: 1, provider, files: vec![file] };
-        self.call(Method::POST, STORE_PATH, Some(&delivery)).await
+        let delivery = CredentialDelivery { session: session.clone(), generation: 1, provider, files: vec![file] };
+        self.call(Method::POST, STORE_CREDENTIAL_PATH, Some(&delivery)).await
     }
 }
 
@@ -60,21 +60,21 @@ async fn external_agent_reports_sign_in_and_completes_session() {
     let none = agent.session().await;
     assert_eq!((none.status, none.problem().unwrap().code.as_str()), (404, "unknown_session"));
     let id = start(&api).await.session.id;
-    api.wait_status(&id, Status::VmStarted).await.unwrap();
+    api.wait_status(&id, SessionStatus::VmStarted).await.unwrap();
     let bound: AgentSession = agent.session().await.read().unwrap();
     assert_eq!((&bound.session, bound.generation, bound.provider.as_str()), (&id, 1, "scripted"));
-    assert_eq!(bound.paths, [ScriptedTool::CREDENTIAL]);
+    assert_eq!(bound.credential_paths, [ScriptedTool::CREDENTIAL]);
 
     let url =
         SignInUrl { source: UrlSource::BrowserCommand, url: "https://id.example/authorize?state=s3cret".to_owned() };
-    let event = NumberedEvent { number: 1, at_unix_ms: 0, event: Event::SignIn(SignInEvent::Url(url)) };
-    let sent = agent.call(Method::POST, EVENTS_PATH, Some(&Events { events: vec![event] })).await;
+    let event = NumberedEvent { number: 1, at_unix_ms: 0, event: AgentEvent::SignIn(SignInEvent::Url(url)) };
+    let sent = agent.call(Method::POST, EVENTS_PATH, Some(&EventBatch { events: vec![event] })).await;
     assert_eq!(sent.status, 204, "{}", sent.text);
-    api.wait_status(&id, Status::Authenticating).await.unwrap();
+    api.wait_status(&id, SessionStatus::Authenticating).await.unwrap();
 
     let stored = agent.deliver(&id, "{\"token\": \"external-secret\"}").await;
     assert_eq!(stored.status, 200, "{}", stored.text);
-    let view = api.wait_status(&id, Status::Completed).await.unwrap();
+    let view = api.wait_status(&id, SessionStatus::Completed).await.unwrap();
     let lease = api.lease(&view.credential.unwrap().id).await.unwrap();
     assert_eq!(lease.files[0].content.expose(), b"{\"token\": \"external-secret\"}");
     assert_eq!(verdict(&api, &id).await.0, "completed");
@@ -102,7 +102,7 @@ async fn delivery_with_another_token_is_rejected() {
         let bound = agent.session().await;
         assert_eq!(bound.status, if token.contains("another") { 404 } else { 401 }, "{}", bound.text);
     }
-    assert_eq!(api.session(&id).await.unwrap().status, Status::VmStarted);
+    assert_eq!(api.session(&id).await.unwrap().status, SessionStatus::VmStarted);
     server.finish().await.unwrap();
 }
 
@@ -117,7 +117,7 @@ async fn restarted_server_reconnects_session_desktop_and_agent() {
         if graceful { server.stop_server().await } else { server.kill_server().await }.unwrap();
         server.start_server().await.unwrap();
         let api = server.backend().unwrap();
-        let view = api.wait_status(&id, Status::VmStarted).await.unwrap();
+        let view = api.wait_status(&id, SessionStatus::VmStarted).await.unwrap();
         assert_eq!((view.generation, view.machine.as_deref()), (1, Some("desk")));
         assert_sees_desktop(&api, &id).await;
         assert_eq!(
@@ -130,7 +130,7 @@ async fn restarted_server_reconnects_session_desktop_and_agent() {
     let bound: AgentSession = agent.session().await.read().unwrap();
     assert_eq!(bound.session, id);
     assert_eq!(agent.deliver(&id, "{\"token\": \"x\"}").await.status, 200);
-    server.backend().unwrap().wait_status(&id, Status::Completed).await.unwrap();
+    server.backend().unwrap().wait_status(&id, SessionStatus::Completed).await.unwrap();
     server.finish().await.unwrap();
     vnc.end().await;
 }

@@ -2,7 +2,7 @@
 
 use crate::{Fixture, TOKEN, closing, start, verdict};
 use anteroom_testbed::{TestConfig, TestServer};
-use anteroom_wire::api::Status;
+use anteroom_wire::api::SessionStatus;
 
 #[tokio::test]
 async fn invalid_external_machines_prevent_start_and_every_fault_is_listed() {
@@ -31,7 +31,7 @@ async fn removed_external_machine_is_reported_to_its_session() {
     std::fs::write(&config, toml::to_string(&settings).unwrap()).unwrap();
     server.start_server().await.unwrap();
     let api = server.backend().unwrap();
-    api.wait_status(&id, Status::VmStarted).await.unwrap();
+    api.wait_status(&id, SessionStatus::VmStarted).await.unwrap();
     let (code, reason) = closing(&mut api.desktop_socket(&id).await.unwrap()).await;
     assert_eq!(code, 4404);
     assert!(reason.starts_with("unknown_machine: "), "{reason}");

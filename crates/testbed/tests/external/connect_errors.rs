@@ -3,7 +3,7 @@
 use crate::{Fixture, closing, connect_error, request_session, start, verdict};
 use anteroom_rfb::client::ViewerConnectError;
 use anteroom_testbed::{ApiClient, TestServer, WAIT_MAX, eventually};
-use anteroom_wire::{SessionId, api::Status};
+use anteroom_wire::{SessionId, api::SessionStatus};
 use std::{
     net::SocketAddr,
     sync::{
@@ -55,7 +55,7 @@ async fn start_session(fixture: &Fixture, desktop: &str) -> (TestServer, ApiClie
     let server = fixture.start_server(desktop, "").await;
     let api = server.backend().unwrap();
     let id = start(&api).await.session.id;
-    api.wait_status(&id, Status::VmStarted).await.unwrap();
+    api.wait_status(&id, SessionStatus::VmStarted).await.unwrap();
     (server, api, id)
 }
 
@@ -184,6 +184,6 @@ async fn unsupported_operations_of_external_machines_are_rejected() {
     let (code, reason) = closing(&mut api.terminal(&id).await.unwrap()).await;
     assert_eq!(code, 4409);
     assert!(reason.starts_with("external_desktop_only: "), "{reason}");
-    assert_eq!(api.session(&id).await.unwrap().status, Status::VmStarted, "the session continues");
+    assert_eq!(api.session(&id).await.unwrap().status, SessionStatus::VmStarted, "the session continues");
     server.finish().await.unwrap();
 }

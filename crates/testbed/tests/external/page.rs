@@ -2,7 +2,7 @@
 
 use crate::{Fixture, start, vnc_server};
 use anteroom_testbed::WAIT_MAX;
-use anteroom_wire::api::Status;
+use anteroom_wire::api::SessionStatus;
 use std::{path::Path, process::Stdio};
 use tokio::{
     io::{AsyncBufReadExt, BufReader, Lines},
@@ -52,7 +52,7 @@ async fn journey_page_shows_external_desktop() {
     let server = fixture.start_server(&format!("ws://{}/", websockify.at), "").await;
     let api = server.backend().unwrap();
     let started = start(&api).await;
-    api.wait_status(&started.session.id, Status::VmStarted).await.unwrap();
+    api.wait_status(&started.session.id, SessionStatus::VmStarted).await.unwrap();
     let away = "The external machine refuses connections to its desktop.";
     let mut page = browser("external", &started.viewer_url);
     let mut page = page.env("ANTEROOM_E2E_AWAY", away).stdout(Stdio::piped()).spawn().expect("node starts");

@@ -3,7 +3,7 @@
 use crate::{Fixture, closing, connect_error, start, verdict, vnc_server};
 use anteroom_rfb::client::RfbClient;
 use anteroom_testbed::{ApiClient, WAIT_MAX};
-use anteroom_wire::{SessionId, TimelineKind, api::Status};
+use anteroom_wire::{SessionId, TimelineKind, api::SessionStatus};
 use tokio::{io::AsyncReadExt, time::timeout};
 
 /// Checks that a viewer receives a whole frame of the painted desktop.
@@ -34,7 +34,7 @@ async fn several_viewers_see_desktop_behind_websockify_but_not_its_address() {
     let id = started.session.id;
     assert_eq!(started.session.machine.as_deref(), Some("desk"));
     assert_eq!(started.session.generations_max, 1, "an external machine is not replaced");
-    let view = api.wait_status(&id, Status::VmStarted).await.unwrap();
+    let view = api.wait_status(&id, SessionStatus::VmStarted).await.unwrap();
     assert_eq!((view.stage, view.queue_position), (None, None));
     let (one, two) = tokio::join!(assert_sees_desktop(&api, &id), assert_sees_desktop(&api, &id));
     let ((), ()) = (one, two);
@@ -133,7 +133,7 @@ async fn external_sessions_expire_like_others() {
     let mut watching = api.desktop_socket(&id).await.unwrap();
     let (code, reason) = closing(&mut watching).await;
     assert_eq!(code, 4410, "{reason}");
-    let view = api.wait_status(&id, Status::Expired).await.unwrap();
+    let view = api.wait_status(&id, SessionStatus::Expired).await.unwrap();
     assert_eq!(view.reason.unwrap().code, "idle_expired");
     assert_eq!(verdict(&api, &id).await.0, "idle_expired");
     let next = start(&api).await.session.id;

@@ -5,7 +5,7 @@ use crate::inject::JUMP_MS;
 use anteroom_testbed::{Script, ScriptedTool, Step, TestConfig, TestServer};
 use anteroom_wire::{
     SessionId,
-    api::{SessionView, Status},
+    api::{SessionView, SessionStatus},
 };
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
@@ -34,7 +34,7 @@ async fn use_until_expired(server: &TestServer, id: &SessionId, since: Instant) 
     let api = server.backend().unwrap();
     loop {
         let view = api.session(id).await.unwrap();
-        if view.status.is_terminal() {
+        if view.status.is_ended() {
             return (view, since.elapsed());
         }
         assert!(since.elapsed() < Duration::from_secs(SESSION_LIMIT_S + LATE_S_MAX), "still {:?}", view.status);
@@ -45,7 +45,7 @@ async fn use_until_expired(server: &TestServer, id: &SessionId, since: Instant) 
 }
 
 fn assert_expired_by(view: &SessionView, code: &str) {
-    assert_eq!((view.status, view.reason.as_ref().unwrap().code.as_str()), (Status::Expired, code));
+    assert_eq!((view.status, view.reason.as_ref().unwrap().code.as_str()), (SessionStatus::Expired, code));
 }
 
 /// One session is idle, one is used; the clock jumps during both.
@@ -56,7 +56,7 @@ async fn sessions_expire_on_time(ahead_ms: i64) {
     server.set_clock_offset(ahead_ms).await.unwrap();
     let api = server.backend().unwrap();
     let idle_end = async {
-        let view = api.wait_status(&idle, Status::Expired).await.unwrap();
+        let view = api.wait_status(&idle, SessionStatus::Expired).await.unwrap();
         (view, since.elapsed())
     };
     let (idle_end, used_end) = tokio::join!(idle_end, use_until_expired(&server, &used, since));

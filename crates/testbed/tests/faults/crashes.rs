@@ -12,7 +12,7 @@ use anteroom_testbed::{
 };
 use anteroom_wire::{
     SessionId, TimelineKind,
-    api::{SessionView, StartRequest, Status},
+    api::{SessionView, StartRequest, SessionStatus},
 };
 use std::{collections::BTreeSet, fmt::Write as _, fs, time::Duration};
 use tokio::time::{Instant, sleep};
@@ -40,12 +40,12 @@ impl Flow {
         }
     }
 
-    fn expected_status(self) -> Status {
+    fn expected_status(self) -> SessionStatus {
         match self {
-            Self::SignIn | Self::Restart | Self::Adoption => Status::Completed,
-            Self::Cancellation => Status::Cancelled,
-            Self::Expiry => Status::Expired,
-            Self::Failure => Status::Failed,
+            Self::SignIn | Self::Restart | Self::Adoption => SessionStatus::Completed,
+            Self::Cancellation => SessionStatus::Cancelled,
+            Self::Expiry => SessionStatus::Expired,
+            Self::Failure => SessionStatus::Failed,
         }
     }
 
@@ -156,13 +156,13 @@ impl FlowRun<'_> {
         };
         let id = api.start_with(&request).await?.session.id;
         let view = api.session(&id).await?;
-        if view.status.is_terminal() {
+        if view.status.is_ended() {
             return Ok(Some(view));
         }
         let timeline = api.timeline(&id).await?;
         let of_machine = timeline.iter().rev().take_while(|entry| entry.kind != TimelineKind::MachineRequested);
         // Wait for the start of the tool, so that the flow makes the same writes every time.
-        let open = matches!(view.status, Status::VmStarted | Status::Authenticating)
+        let open = matches!(view.status, SessionStatus::VmStarted | SessionStatus::Authenticating)
             && of_machine.into_iter().any(|entry| entry.kind == TimelineKind::CliStarted);
         match self.flow {
             Flow::SignIn if open => {
@@ -220,7 +220,7 @@ async fn check_ended_once(api: &ApiClient, view: &SessionView, flow: Flow) -> Re
     let kept = api.credentials().await.unwrap().credentials;
     let kept = kept.iter().filter(|credential| credential.session == view.id).count();
     let is = (view.status, ends.count(), kept);
-    let expected = (flow.expected_status(), 1, usize::from(flow.expected_status() == Status::Completed));
+    let expected = (flow.expected_status(), 1, usize::from(flow.expected_status() == SessionStatus::Completed));
     if is == expected { Ok(()) } else { Err(format!("(status, ends, credentials) {is:?}, expected {expected:?}")) }
 }
 
@@ -254,7 +254,7 @@ async fn crash_at_each_write(flow: Flow) {
             if let Err(why) = check_ended_once(&server.backend().unwrap(), &view, flow).await {
                 wrong.push(format!("{timing:?} {write}: {why}"));
             }
-            let credentials = usize::from(view.status == Status::Completed);
+            let credentials = usize::from(view.status == SessionStatus::Completed);
             let status = serde_json::to_string(&view.status).unwrap();
             write!(rows, "| `{}` once, {credentials} credential(s) ", status.trim_matches('"')).unwrap();
         }

@@ -1,7 +1,7 @@
 //! The table of expected results: one cell for each fault and session state.
 
 use crate::states::State;
-use anteroom_wire::api::Status;
+use anteroom_wire::api::SessionStatus;
 use std::fmt;
 
 /// A fault.
@@ -98,7 +98,7 @@ pub(crate) struct Cell {
     /// The longest time from the fault until status and viewer report it.
     pub within_ms: u64,
     /// The final status of the session after everything that held it is released.
-    pub final_status: Status,
+    pub final_status: SessionStatus,
 }
 
 impl fmt::Display for Effect {
@@ -241,13 +241,13 @@ fn expected_viewer(fault: Fault, state: State, effect: Effect) -> ViewerOutcome 
     }
 }
 
-fn final_status(fault: Fault, state: State) -> Status {
+fn final_status(fault: Fault, state: State) -> SessionStatus {
     match (fault, state) {
-        (_, State::Failed) => Status::Failed,
-        (_, State::Cancelled) => Status::Cancelled,
-        (_, State::Expired) => Status::Expired,
+        (_, State::Failed) => SessionStatus::Failed,
+        (_, State::Cancelled) => SessionStatus::Cancelled,
+        (_, State::Expired) => SessionStatus::Expired,
         // A tool that crashed before it wrote a credential never writes one: the user cancels.
-        (Fault::ToolCrashed, State::Started | State::Authenticating) => Status::Cancelled,
-        _ => Status::Completed,
+        (Fault::ToolCrashed, State::Started | State::Authenticating) => SessionStatus::Cancelled,
+        _ => SessionStatus::Completed,
     }
 }

@@ -10,7 +10,7 @@ use crate::{
 use anteroom_testbed::PausePoint;
 use anteroom_wire::{
     MachineId,
-    api::{Health, HealthStatus, SessionView, Status},
+    api::{Health, HealthStatus, SessionView, SessionStatus},
 };
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
@@ -124,7 +124,7 @@ async fn assert_sessions_continue(fixture: &FaultFixture) {
     sleep(SETTLE_TIME * 2).await;
     for held in &fixture.sessions {
         let status = fixture.api().session(&held.id).await.unwrap().status;
-        assert_eq!(status.is_terminal(), held.state.status().is_terminal(), "{} became {status:?}", held.state);
+        assert_eq!(status.is_ended(), held.state.status().is_ended(), "{} became {status:?}", held.state);
     }
 }
 
@@ -208,7 +208,7 @@ async fn session_cancelled_in_any_state_stays_cancelled_and_leaves_nothing() {
     let api = fixture.api();
     let mut all = std::mem::take(&mut fixture.sessions);
     for held in &mut all {
-        let expected = if held.state.status().is_terminal() { held.state.status() } else { Status::Cancelled };
+        let expected = if held.state.status().is_ended() { held.state.status() } else { SessionStatus::Cancelled };
         for _ in 0..2 {
             assert_eq!(api.cancel(&held.id).await.unwrap().status, expected, "{}", held.state);
         }
@@ -223,7 +223,7 @@ async fn session_cancelled_in_any_state_stays_cancelled_and_leaves_nothing() {
     sleep(SETTLE_TIME).await;
     for held in &all {
         let view = api.session(&held.id).await.unwrap();
-        assert!(view.status.is_terminal(), "{}: {:?}", held.state, view.status);
+        assert!(view.status.is_ended(), "{}: {:?}", held.state, view.status);
         fixture.check_ended_once(&view).await.unwrap_or_else(|why| panic!("{}: {why}", held.state));
     }
     fixture.server.finish().await.unwrap();

@@ -8,7 +8,7 @@ use crate::{
     viewer::SocketEnd,
 };
 use anteroom_testbed::PausePoint;
-use anteroom_wire::{SessionId, TimelineKind, api::Status};
+use anteroom_wire::{SessionId, TimelineKind, api::SessionStatus};
 use rustix::process::Signal;
 use std::{fmt::Write as _, time::Duration};
 use tokio::time::{Instant, sleep};
@@ -67,7 +67,7 @@ impl FaultTable {
         for seen in observations {
             let expected = self.expected(seen.state);
             let end = fixture.finish_session(&seen.id, expected.final_status).await;
-            let outcome = if seen.state.status().is_terminal() {
+            let outcome = if seen.state.status().is_ended() {
                 fixture.new_viewer_outcome(&seen.id).await
             } else {
                 seen.viewer
@@ -121,7 +121,7 @@ pub(crate) async fn observe_effect(
     let until = Instant::now() + wait;
     loop {
         let view = api.session(id).await.unwrap();
-        if view.generation > generation && !view.status.is_terminal() {
+        if view.generation > generation && !view.status.is_ended() {
             return Effect::MachineReplaced;
         }
         let timeline = api.timeline(id).await.unwrap();
@@ -256,7 +256,7 @@ async fn frozen_machine_is_detected_and_replaced() {
         let end = held.viewer.take().unwrap().wait_end(WAIT_LIMIT).await;
         (effect, viewer_outcome(end), at.elapsed())
     };
-    let end = waiting.finish_session(&held.id, Status::Completed).await;
+    let end = waiting.finish_session(&held.id, SessionStatus::Completed).await;
     waiting.check_ended_once(&end).await.unwrap();
     waiting.server.wait_machines_removed().await.unwrap();
     waiting.server.finish().await.unwrap();
@@ -353,17 +353,17 @@ fn summary_table_matches_the_expectations() {
 /// The states cover every status of the API.
 #[test]
 fn every_session_status_has_a_row() {
-    let rows: Vec<Status> = State::ALL.iter().map(|state| state.status()).collect();
+    let rows: Vec<SessionStatus> = State::ALL.iter().map(|state| state.status()).collect();
     for status in [
-        Status::VmCreating,
-        Status::VmCreated,
-        Status::VmStarted,
-        Status::Authenticating,
-        Status::VmStopped,
-        Status::Completed,
-        Status::Failed,
-        Status::Cancelled,
-        Status::Expired,
+        SessionStatus::VmCreating,
+        SessionStatus::VmCreated,
+        SessionStatus::VmStarted,
+        SessionStatus::Authenticating,
+        SessionStatus::VmStopped,
+        SessionStatus::Completed,
+        SessionStatus::Failed,
+        SessionStatus::Cancelled,
+        SessionStatus::Expired,
     ] {
         assert!(rows.contains(&status), "{status:?}");
     }

@@ -13,7 +13,7 @@ use anteroom_testbed::{
 };
 use anteroom_wire::{
     SessionId,
-    api::{SessionView, Status},
+    api::{SessionView, SessionStatus},
 };
 use rustix::process::Signal;
 use std::{fmt::Write as _, time::Duration};
@@ -179,7 +179,7 @@ async fn qemu_machines_meet_the_expectations_of_the_fault_table() {
     for session in &mut sessions {
         connect_viewer(&server, session).await;
         let cancelled = server.operator().unwrap().cancel(&session.id).await.unwrap();
-        assert_eq!(cancelled.status, Status::Cancelled);
+        assert_eq!(cancelled.status, SessionStatus::Cancelled);
     }
     server.finish().await.unwrap();
     assert!(wrong.is_empty(), "{}\n{rows}", wrong.join("\n"));

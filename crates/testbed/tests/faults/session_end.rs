@@ -7,7 +7,7 @@ use crate::{
 use anteroom_testbed::{PausePoint, WAIT_MAX};
 use anteroom_wire::{
     SessionId,
-    api::{SessionView, Status},
+    api::{SessionView, SessionStatus},
 };
 use std::{fs, time::Duration};
 use tokio::time::{Instant, sleep};
@@ -21,15 +21,15 @@ impl FaultFixture {
     }
 
     /// Signs in on the current machine until the session ends, or cancels it if that is expected.
-    pub(crate) async fn finish_session(&self, id: &SessionId, expected: Status) -> SessionView {
+    pub(crate) async fn finish_session(&self, id: &SessionId, expected: SessionStatus) -> SessionView {
         let api = self.api();
-        if expected == Status::Cancelled {
+        if expected == SessionStatus::Cancelled {
             api.cancel(id).await.unwrap();
         }
         let until = Instant::now() + WAIT_MAX;
         loop {
             let view = api.session(id).await.unwrap();
-            if view.status.is_terminal() {
+            if view.status.is_ended() {
                 return view;
             }
             if let Some(machine) = self.machine(id).await {
@@ -49,7 +49,7 @@ impl FaultFixture {
         let ends: Vec<_> = timeline.iter().map(|entry| entry.kind).filter(|kind| kind.is_session_end()).collect();
         let kept = self.api().credentials().await.unwrap().credentials;
         let kept = kept.iter().filter(|credential| credential.session == view.id).count();
-        let expected_credentials = usize::from(view.status == Status::Completed);
+        let expected_credentials = usize::from(view.status == SessionStatus::Completed);
         let valid = ends.len() == 1 && kept == expected_credentials;
         if valid { Ok(()) } else { Err(format!("ended {ends:?} with {kept} credential(s)")) }
     }

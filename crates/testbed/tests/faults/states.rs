@@ -18,7 +18,7 @@ use anteroom_testbed::{
 use anteroom_wire::{
     MachineId, SessionId, TimelineKind,
     agent::Stage,
-    api::{SessionView, Status},
+    api::{SessionView, SessionStatus},
 };
 use sqlx::{ConnectOptions, Connection, SqliteConnection, sqlite::SqliteConnectOptions};
 use std::{fmt, fs, time::Duration};
@@ -56,17 +56,17 @@ impl State {
     ];
 
     /// The status in the API.
-    pub(crate) fn status(self) -> Status {
+    pub(crate) fn status(self) -> SessionStatus {
         match self {
-            Self::Queued | Self::MachineRequested => Status::VmCreating,
-            Self::Created => Status::VmCreated,
-            Self::Started => Status::VmStarted,
-            Self::Authenticating | Self::Delivering => Status::Authenticating,
-            Self::Stopped => Status::VmStopped,
-            Self::Completed => Status::Completed,
-            Self::Failed => Status::Failed,
-            Self::Cancelled => Status::Cancelled,
-            Self::Expired => Status::Expired,
+            Self::Queued | Self::MachineRequested => SessionStatus::VmCreating,
+            Self::Created => SessionStatus::VmCreated,
+            Self::Started => SessionStatus::VmStarted,
+            Self::Authenticating | Self::Delivering => SessionStatus::Authenticating,
+            Self::Stopped => SessionStatus::VmStopped,
+            Self::Completed => SessionStatus::Completed,
+            Self::Failed => SessionStatus::Failed,
+            Self::Cancelled => SessionStatus::Cancelled,
+            Self::Expired => SessionStatus::Expired,
         }
     }
 
@@ -220,7 +220,7 @@ impl FaultFixture {
         fs::write(&config, short_idle_text).unwrap();
         self.server.start_server().await.unwrap();
         let id = self.api().start("scripted").await.unwrap().session.id;
-        self.api().wait_status(&id, Status::Expired).await.unwrap();
+        self.api().wait_status(&id, SessionStatus::Expired).await.unwrap();
         self.server.wait_machines_removed().await.unwrap();
         self.server.stop_server().await.unwrap();
         fs::write(&config, config_text).unwrap();
@@ -233,7 +233,7 @@ impl FaultFixture {
         let id = self.start_ready("scripted").await;
         self.set_flag(&id, "url").await;
         self.set_flag(&id, "go").await;
-        api.wait_status(&id, Status::Completed).await.unwrap();
+        api.wait_status(&id, SessionStatus::Completed).await.unwrap();
         self.add(State::Completed, id, None, 1);
         let id = self.start_ready("scripted").await;
         api.cancel(&id).await.unwrap();
@@ -245,11 +245,11 @@ impl FaultFixture {
             let next = generation + 1;
             let view = api
                 .wait_until(&id, "replaced or failed", |view| {
-                    view.status.is_terminal() || view.generation == next && view.status == Status::VmStarted
+                    view.status.is_ended() || view.generation == next && view.status == SessionStatus::VmStarted
                 })
                 .await
                 .unwrap();
-            if view.status == Status::Failed {
+            if view.status == SessionStatus::Failed {
                 break;
             }
             generation = next;
@@ -265,7 +265,7 @@ impl FaultFixture {
 
         let id = self.start_ready(provider("crash_authenticating")).await;
         self.set_flag(&id, "url").await;
-        self.api().wait_status(&id, Status::Authenticating).await.unwrap();
+        self.api().wait_status(&id, SessionStatus::Authenticating).await.unwrap();
         self.add_with_viewer(State::Authenticating, id, options).await;
 
         let id = self.start_ready(provider("crash_delivering")).await;
@@ -282,7 +282,7 @@ impl FaultFixture {
         self.server.pause(PausePoint::KeeperStart).unwrap();
         kill_machine(&self.server, &stopped).await;
         self.wait_machine_requested(&stopped, 2).await;
-        self.api().wait_status(&stopped, Status::VmStopped).await.unwrap();
+        self.api().wait_status(&stopped, SessionStatus::VmStopped).await.unwrap();
         self.add_with_viewer(State::Stopped, stopped, options).await;
 
         let id = self.api().start("scripted").await.unwrap().session.id;
@@ -310,14 +310,14 @@ impl FaultFixture {
 
     async fn start_created(&mut self, options: FixtureOptions) {
         let id = self.api().start("scripted").await.unwrap().session.id;
-        let waits = |view: &SessionView| view.status == Status::VmCreated && view.stage == Some(Stage::Display);
+        let waits = |view: &SessionView| view.status == SessionStatus::VmCreated && view.stage == Some(Stage::Display);
         self.api().wait_until(&id, "waiting for its display", waits).await.unwrap();
         self.add_with_viewer(State::Created, id, options).await;
     }
 
     async fn start_ready(&self, provider: &str) -> SessionId {
         let id = self.api().start(provider).await.unwrap().session.id;
-        self.api().wait_status(&id, Status::VmStarted).await.unwrap();
+        self.api().wait_status(&id, SessionStatus::VmStarted).await.unwrap();
         id
     }
 

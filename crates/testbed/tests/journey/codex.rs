@@ -2,7 +2,7 @@
 
 use super::{assert_not_in, assert_stored_nowhere, browser, lease, process_arguments, wait_session, wait_success};
 use anteroom_testbed::{CodexIssuer, QEMU_WAIT_MAX, TestConfig, TestServer, codex_issuer::Approval};
-use anteroom_wire::api::Status;
+use anteroom_wire::api::SessionStatus;
 use sha2::{Digest, Sha256};
 use tokio::{io::AsyncReadExt, time::timeout};
 
@@ -39,7 +39,7 @@ async fn journey_codex_signs_in_by_device_code_and_page_shows_connected() {
     while digest_on(&screen).is_none_or(|digest| digest.len() != 64) {
         timeout(QEMU_WAIT_MAX, terminal.read_buf(&mut screen)).await.unwrap().unwrap();
     }
-    api.wait_status(&id, Status::Completed).await.unwrap();
+    api.wait_status(&id, SessionStatus::Completed).await.unwrap();
     wait_success(page).await;
 
     let files = lease(&server, &id).await;

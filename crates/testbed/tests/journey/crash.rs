@@ -1,9 +1,7 @@
 //! The server crashes or restarts during a sign-in in a QEMU machine: the user keeps the page, the desktop and the sign-in.
 
 use super::{assert_stored_nowhere, browser_with, codex::SETTINGS, lease, wait_success};
-use anteroom_testbed::{
-    CodexIssuer, QEMU_WAIT_MAX, TestConfig, TestServer, codex_issuer::Approval, eventually, stats,
-};
+use anteroom_testbed::{CodexIssuer, QEMU_WAIT_MAX, TestConfig, TestServer, codex_issuer::Approval, eventually, stats};
 use anteroom_wire::{SessionId, TimelineKind, api::Status};
 use serde::Deserialize;
 use std::{

@@ -2,7 +2,7 @@
 
 use super::{assert_stored_nowhere, browser, lease, wait_session, wait_success};
 use anteroom_testbed::{TestConfig, TestServer};
-use anteroom_wire::api::Status;
+use anteroom_wire::api::SessionStatus;
 
 #[tokio::test]
 async fn journey_demo_sign_in_by_mouse_and_keyboard_through_the_page() {
@@ -12,7 +12,7 @@ async fn journey_demo_sign_in_by_mouse_and_keyboard_through_the_page() {
     let id = wait_session(&server).await;
     wait_success(page).await;
     let api = server.operator().unwrap();
-    api.wait_status(&id, Status::Completed).await.unwrap();
+    api.wait_status(&id, SessionStatus::Completed).await.unwrap();
     let files = lease(&server, &id).await;
     let written: serde_json::Value = serde_json::from_slice(files[0].content.expose()).unwrap();
     let tokens = ["access_token", "refresh_token"].map(|key| written[key].as_str().unwrap().to_owned());

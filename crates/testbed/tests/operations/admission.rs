@@ -1,10 +1,10 @@
 //! A start is rejected with a named cause when the host has too little disk or memory.
 
-use crate::Flags;
-use anteroom_testbed::{ApiClient, TestConfig, TestServer, WAIT_MAX, eventually};
+use crate::{Flags, start_idle};
+use anteroom_testbed::{TestConfig, TestServer, WAIT_MAX, eventually};
 use anteroom_wire::{
     SessionId, TimelineKind,
-    api::{Health, HealthCheck, HealthStatus, StartResponse, Status},
+    api::{Health, HealthCheck, HealthStatus, StartResponse, SessionStatus},
     diagnosis::{Diagnosis, Verdict},
 };
 use serde_json::json;
@@ -45,9 +45,8 @@ async fn start_is_rejected_with_cause_when_disk_or_memory_is_low() {
 
 #[tokio::test]
 async fn expected_memory_of_a_machine_counts_for_admission() {
-    let flags = Flags::new();
     let settings = format!("[machines]\nmemory_per_machine_mib = {}\nmemory_free_mib_min = 1\n", 1 << 20);
-    let server = TestServer::start(TestConfig::with_tool(flags.idle_tool()).with_settings(&settings)).await.unwrap();
+    let (_flags, server) = start_idle(&settings).await;
     let rejected = server.backend().unwrap().post("/api/auth/start", json!({ "provider": "scripted" })).await.unwrap();
     assert_eq!(rejected.problem().unwrap().code, "memory_low", "a machine needs a terabyte: {}", rejected.text);
     server.finish().await.unwrap();
@@ -55,9 +54,8 @@ async fn expected_memory_of_a_machine_counts_for_admission() {
 
 #[tokio::test]
 async fn repeated_start_returns_its_session_when_capacity_is_exhausted() {
-    let flags = Flags::new();
     let settings = "[machines]\nmachines_max = 1\n[sessions]\nqueue_max = 0\n";
-    let server = TestServer::start(TestConfig::with_tool(flags.idle_tool()).with_settings(settings)).await.unwrap();
+    let (_flags, server) = start_idle(settings).await;
     let api = server.backend().unwrap();
     let start = |key: &str, user: &str| {
         let body = json!({ "provider": "scripted", "idempotency_key": key, "user_id": user });
@@ -76,9 +74,8 @@ async fn repeated_start_returns_its_session_when_capacity_is_exhausted() {
 
 #[tokio::test]
 async fn queued_session_waits_with_cause_when_disk_runs_low() {
-    let flags = Flags::new();
     let settings = "[machines]\nmachines_max = 1\ndisk_free_mib_min = 1\n";
-    let mut server = TestServer::start(TestConfig::with_tool(flags.idle_tool()).with_settings(settings)).await.unwrap();
+    let (_flags, mut server) = start_idle(settings).await;
     let api = server.backend().unwrap();
     let first = api.start("scripted").await.unwrap().session.id;
     api.wait_entry(&first, TimelineKind::CliStarted).await.unwrap();
@@ -92,7 +89,7 @@ async fn queued_session_waits_with_cause_when_disk_runs_low() {
     fs::write(&config, low_disk).unwrap();
     server.start_server().await.unwrap();
     let api = server.backend().unwrap();
-    api.wait_until(&first, "adopted", |view| view.status == Status::VmStarted).await.unwrap();
+    api.wait_until(&first, "adopted", |view| view.status == SessionStatus::VmStarted).await.unwrap();
     api.cancel(&first).await.unwrap();
     let diagnosed = eventually("the diagnosis names the setting", WAIT_MAX, async || {
         let found = api.diagnosis(&second).await.unwrap();
@@ -116,8 +113,7 @@ async fn queued_session_waits_with_cause_when_disk_runs_low() {
 
 #[tokio::test]
 async fn health_lists_every_dependency_of_the_server() {
-    let flags = Flags::new();
-    let server = TestServer::start(TestConfig::with_tool(flags.idle_tool())).await.unwrap();
+    let (_flags, server) = start_idle("").await;
     for name in ["store", "vault", "image", "accelerator", "machines", "disk", "memory", "reconcile"] {
         let (_, found) = check(&server, name).await;
         assert_eq!(found.status, HealthStatus::Ok, "{found:?}");

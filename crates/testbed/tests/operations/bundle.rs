@@ -1,10 +1,10 @@
 //! Support bundles contain diagnostic data and no secrets.
 
-use crate::{Flags, anteroom, canary, text};
+use crate::{Flags, anteroom, canary, start_idle, text};
 use anteroom_testbed::{Script, ScriptedTool, Step, TestConfig, TestServer, WAIT_MAX, eventually, leaks::needles};
 use anteroom_wire::{
     SessionId, TimelineKind,
-    api::{StartRequest, Status},
+    api::{StartRequest, SessionStatus},
 };
 use serde_json::{Value, json};
 use std::{collections::BTreeMap, fs, io::Read, os::unix::fs::PermissionsExt, path::Path};
@@ -81,7 +81,7 @@ async fn bundle_of_complete_sign_in_contains_diagnostics_and_no_secret() {
     assert_clean(&bundle(&server, &id, &flags.path("active.tar.gz")).await, &secrets);
     let code = json!({ "code": pasted });
     assert_eq!(api.post(&format!("/api/auth/session/{id}/code"), code).await.unwrap().status, 204);
-    api.wait_status(&id, Status::Completed).await.unwrap();
+    api.wait_status(&id, SessionStatus::Completed).await.unwrap();
     let removed = async || Ok(server.machines().is_empty().then_some(()));
     eventually("the machine is removed", WAIT_MAX, removed).await.unwrap();
     // … and after the session has ended.
@@ -126,8 +126,7 @@ async fn bundle_does_not_contain_last_output_of_the_tool() {
 
 #[tokio::test]
 async fn bundles_require_an_operator_and_an_existing_session() {
-    let flags = Flags::new();
-    let server = TestServer::start(TestConfig::with_tool(flags.idle_tool())).await.unwrap();
+    let (flags, server) = start_idle("").await;
     let (api, operator) = (server.backend().unwrap(), server.operator().unwrap());
     let id = api.start("scripted").await.unwrap().session.id;
     let rejected = api.post(&format!("/api/auth/session/{id}/bundle"), json!({})).await.unwrap();
@@ -144,8 +143,7 @@ async fn bundles_require_an_operator_and_an_existing_session() {
 
 #[tokio::test]
 async fn bundle_is_returned_when_it_cannot_be_retained() {
-    let flags = Flags::new();
-    let server = TestServer::start(TestConfig::with_tool(flags.idle_tool())).await.unwrap();
+    let (flags, server) = start_idle("").await;
     let id = server.backend().unwrap().start("scripted").await.unwrap().session.id;
     // A file instead of the directory makes every write fail, as a full disk does.
     let dir = server.state_dir().join("bundles");
@@ -158,9 +156,8 @@ async fn bundle_is_returned_when_it_cannot_be_retained() {
 
 #[tokio::test]
 async fn retention_removes_oldest_bundles_and_receipts_first() {
-    let flags = Flags::new();
     let settings = "[retention]\nbundles_max = 2\nreceipts_max = 3\n[sessions]\nreconcile_every_ms = 100\n";
-    let server = TestServer::start(TestConfig::with_tool(flags.idle_tool()).with_settings(settings)).await.unwrap();
+    let (flags, server) = start_idle(settings).await;
     let api = server.backend().unwrap();
     let id = api.start("scripted").await.unwrap().session.id;
     let dir = server.state_dir().join("bundles");

@@ -1,8 +1,8 @@
 //! The log file and `anteroom logs`.
 
-use crate::{Flags, anteroom, command, stdout_of, text};
+use crate::{Flags, anteroom, command, start_idle, start_session, stdout_of, text};
 use anteroom_testbed::{TestConfig, TestServer, WAIT_MAX};
-use anteroom_wire::{SessionId, TimelineKind, api::Status};
+use anteroom_wire::{SessionId, TimelineKind, api::SessionStatus};
 use serde_json::Value;
 use std::{fs, os::unix::fs::PermissionsExt, process::Stdio};
 use tokio::io::{AsyncBufReadExt, BufReader};
@@ -13,12 +13,8 @@ fn parsed(lines: &str) -> Vec<Value> {
 
 #[tokio::test]
 async fn log_file_is_json_lines_with_owner_only_permissions() {
-    let flags = Flags::new();
     let settings = "[log]\nformat = 'text'\nlevel = 'trace'\n";
-    let server = TestServer::start(TestConfig::with_tool(flags.idle_tool()).with_settings(settings)).await.unwrap();
-    let api = server.backend().unwrap();
-    let id = api.start("scripted").await.unwrap().session.id;
-    api.wait_entry(&id, TimelineKind::CliStarted).await.unwrap();
+    let (_flags, server, api, id) = start_session(settings).await;
     let path = server.state_dir().join("log/anteroom.jsonl");
     let lines = fs::read_to_string(&path).unwrap();
     let lines = &lines[..=lines.rfind('\n').unwrap()];
@@ -70,11 +66,7 @@ async fn logs_of_a_session_contain_its_machines_and_no_other_session() {
 
 #[tokio::test]
 async fn logs_of_a_session_are_printed_with_a_warning_when_database_is_unreadable() {
-    let flags = Flags::new();
-    let mut server = TestServer::start(TestConfig::with_tool(flags.idle_tool())).await.unwrap();
-    let api = server.backend().unwrap();
-    let id = api.start("scripted").await.unwrap().session.id;
-    api.wait_entry(&id, TimelineKind::CliStarted).await.unwrap();
+    let (_flags, mut server, api, id) = start_session("").await;
     server.stop_server().await.unwrap();
     let (database, aside) = (server.state_dir().join("anteroom.db"), server.state_dir().join("aside"));
     fs::rename(&database, &aside).unwrap();
@@ -99,8 +91,7 @@ async fn last_machine(api: &anteroom_testbed::ApiClient, id: &SessionId) -> ante
 
 #[tokio::test]
 async fn logs_of_unknown_session_are_an_error() {
-    let flags = Flags::new();
-    let mut server = TestServer::start(TestConfig::with_tool(flags.idle_tool())).await.unwrap();
+    let (_flags, mut server) = start_idle("").await;
     for is_running in [true, false] {
         let output = anteroom(&server, &["logs", "ses_00000000000000000000000000"]).await;
         assert!(!output.status.success() && output.stdout.is_empty(), "{is_running}");
@@ -115,8 +106,7 @@ async fn logs_of_unknown_session_are_an_error() {
 
 #[tokio::test]
 async fn log_follower_receives_new_lines() {
-    let flags = Flags::new();
-    let server = TestServer::start(TestConfig::with_tool(flags.idle_tool())).await.unwrap();
+    let (_flags, server) = start_idle("").await;
     let api = server.backend().unwrap();
     let id = api.start("scripted").await.unwrap().session.id;
     let mut following = command(&server, &["logs", id.as_str(), "--follow"]).stdout(Stdio::piped()).spawn().unwrap();
@@ -138,12 +128,8 @@ async fn log_follower_receives_new_lines() {
 
 #[tokio::test]
 async fn log_files_are_size_limited_and_rotated_files_are_still_read() {
-    let flags = Flags::new();
     let settings = "[log]\nlevel = 'trace'\nfile_bytes_max = 65536\nfiles_kept_max = 50\n";
-    let server = TestServer::start(TestConfig::with_tool(flags.idle_tool()).with_settings(settings)).await.unwrap();
-    let api = server.backend().unwrap();
-    let id = api.start("scripted").await.unwrap().session.id;
-    api.wait_entry(&id, TimelineKind::CliStarted).await.unwrap();
+    let (_flags, server, api, id) = start_session(settings).await;
     let dir = server.state_dir().join("log");
     let files = || fs::read_dir(&dir).unwrap().map(|entry| entry.unwrap().path()).collect::<Vec<_>>();
     let deadline = tokio::time::Instant::now() + WAIT_MAX;
@@ -159,6 +145,6 @@ async fn log_files_are_size_limited_and_rotated_files_are_still_read() {
     let printed = stdout_of(&server, &["logs", id.as_str()]).await;
     assert!(parsed(&printed).iter().any(|line| line["outcome"] == "cli_started"), "{printed}");
     api.cancel(&id).await.unwrap();
-    api.wait_status(&id, Status::Cancelled).await.unwrap();
+    api.wait_status(&id, SessionStatus::Cancelled).await.unwrap();
     server.finish().await.unwrap();
 }

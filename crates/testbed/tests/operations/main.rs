@@ -5,17 +5,24 @@
 
 mod admission;
 mod bundle;
-#[path = "../server/flags.rs"]
-mod flags;
+#[path = "../server/fixture.rs"]
+mod fixture;
 mod logs;
 mod metrics;
 mod reconcile_and_leaks;
 
-use anteroom_testbed::{TestServer, WAIT_MAX};
-use flags::Flags;
+use anteroom_testbed::{ApiClient, TestServer, WAIT_MAX};
+use anteroom_wire::{SessionId, TimelineKind};
+use fixture::{Flags, start_idle};
 use sqlx::{ConnectOptions, Connection, SqliteConnection, sqlite::SqliteConnectOptions};
 use std::process::Output;
 use tokio::process::Command;
+
+/// Starts a server and a session whose tool runs until the session ends.
+async fn start_session(settings: &str) -> (Flags, TestServer, ApiClient, SessionId) {
+    let (flags, server, api, id) = start_session(settings).await;
+    (flags, server, api, id)
+}
 
 /// A command that runs `anteroom` with the server's configuration.
 fn command(server: &TestServer, arguments: &[&str]) -> Command {

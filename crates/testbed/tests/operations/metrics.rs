@@ -1,7 +1,6 @@
 //! Metrics for Prometheus.
 
-use crate::Flags;
-use anteroom_testbed::{TestConfig, TestServer};
+use crate::start_idle;
 use anteroom_wire::TimelineKind;
 use std::collections::BTreeMap;
 
@@ -16,9 +15,8 @@ fn samples(text: &str) -> BTreeMap<String, f64> {
 
 #[tokio::test]
 async fn metrics_reflect_sessions_and_require_an_operator() {
-    let flags = Flags::new();
     let settings = "[machines]\nmachines_max = 1\n[sessions]\nreconcile_every_ms = 50\n";
-    let server = TestServer::start(TestConfig::with_tool(flags.idle_tool()).with_settings(settings)).await.unwrap();
+    let (_flags, server) = start_idle(settings).await;
     let (api, operator) = (server.backend().unwrap(), server.operator().unwrap());
     assert_eq!(api.get("/metrics").await.unwrap().status, 403);
     assert_eq!(server.anonymous().unwrap().get("/metrics").await.unwrap().status, 401);

@@ -1,6 +1,6 @@
 //! Orphaned machines and overdue sessions: the leak report, a dry run of the reconciliation, and its limited steps.
 
-use crate::{Flags, anteroom, command, execute_sql, stdout_of, text};
+use crate::{Flags, anteroom, command, execute_sql, start_idle, start_session, stdout_of, text};
 use anteroom_testbed::{TestConfig, TestServer, WAIT_MAX, eventually};
 use anteroom_wire::TimelineKind;
 use anteroom_wire::operator_reports::{LeakReport, ReconcileActionKind, ReconcileOutcome, ReconcileReport};
@@ -43,7 +43,7 @@ fn outcomes(report: &ReconcileReport) -> Vec<(ReconcileActionKind, ReconcileOutc
 async fn active(server: &TestServer) -> usize {
     let list = server.operator().unwrap().get("/api/sessions").await.unwrap();
     let list: anteroom_wire::api::SessionList = list.read().unwrap();
-    list.sessions.iter().filter(|session| !session.status.is_terminal()).count()
+    list.sessions.iter().filter(|session| !session.status.is_ended()).count()
 }
 
 #[tokio::test]
@@ -100,8 +100,7 @@ async fn reconciliation_limits_stops_and_logs_each_reason() {
 
 #[tokio::test]
 async fn reconciliation_requires_an_operator() {
-    let flags = Flags::new();
-    let server = TestServer::start(TestConfig::with_tool(flags.idle_tool())).await.unwrap();
+    let (_flags, server) = start_idle("").await;
     for path in ["/api/reconcile", "/api/reconcile?dry_run=true"] {
         let rejected = server.backend().unwrap().post(path, json!({})).await.unwrap();
         assert_eq!((rejected.status, rejected.problem().unwrap().code.as_str()), (403, "not_owner"), "{path}");
@@ -145,11 +144,7 @@ async fn orphans_are_counted_and_listed_with_remedies() {
 
 #[tokio::test]
 async fn active_session_has_no_orphans_with_and_without_server() {
-    let flags = Flags::new();
-    let mut server = TestServer::start(TestConfig::with_tool(flags.idle_tool())).await.unwrap();
-    let api = server.backend().unwrap();
-    let id = api.start("scripted").await.unwrap().session.id;
-    api.wait_entry(&id, TimelineKind::CliStarted).await.unwrap();
+    let (_flags, mut server, api, id) = start_session("").await;
     let _viewer = api.desktop(&id).await.unwrap();
     let (report, clean) = leaks(&server).await;
     assert!(clean && report.by_server, "{report:#?}");
@@ -168,8 +163,7 @@ async fn active_session_has_no_orphans_with_and_without_server() {
 
 #[tokio::test]
 async fn closed_output_pipe_is_not_an_error() {
-    let flags = Flags::new();
-    let server = TestServer::start(TestConfig::with_tool(flags.idle_tool())).await.unwrap();
+    let (_flags, server) = start_idle("").await;
     let id = server.backend().unwrap().start("scripted").await.unwrap().session.id;
     for arguments in [vec!["doctor", "--leaks"], vec!["diagnose", id.as_str()], vec!["logs"]] {
         let (reader, writer) = std::io::pipe().unwrap();

@@ -2,9 +2,7 @@
 //! check for leftovers.
 
 use crate::{
-    fault_injection::{
-        TemplateCacheCopy, inject_machine_check, link_never_ready_qemu, link_programs, power_off_guest,
-    },
+    fault_injection::{TemplateCacheCopy, inject_machine_check, link_never_ready_qemu, link_programs, power_off_guest},
     open_shell, run_in_shell, start_server,
 };
 use anteroom_machine::{ExitCause, Receipt};
@@ -43,7 +41,10 @@ fn receipt_without_leftovers(server: &TestServer<Qemu>, machine: &MachineId) -> 
 }
 
 /// Ends the machine of a session with a viewer and without restarts left by `end`; returns diagnosis and receipt.
-async fn end_machine_by(end: impl FnOnce(&TestServer<Qemu>, &MachineProcesses), expected: Verdict) -> (Diagnosis, Receipt) {
+async fn end_machine_by(
+    end: impl FnOnce(&TestServer<Qemu>, &MachineProcesses),
+    expected: Verdict,
+) -> (Diagnosis, Receipt) {
     let server = start_server(NO_RESTART).await;
     let id = open_shell(&server).await;
     let api = server.operator().unwrap();
@@ -105,8 +106,9 @@ async fn qemu_guest_kernel_panic_is_reported_with_its_console_output() {
 
 #[tokio::test]
 async fn qemu_guest_power_off_is_reported() {
-    let off =
-        |server: &TestServer<Qemu>, machine_processes: &MachineProcesses| power_off_guest(machine_processes, server.path());
+    let off = |server: &TestServer<Qemu>, machine_processes: &MachineProcesses| {
+        power_off_guest(machine_processes, server.path())
+    };
     let (_, receipt) = end_machine_by(off, Verdict::GuestPowerOff).await;
     assert_eq!(receipt.cause, ExitCause::GuestPowerOff);
 }

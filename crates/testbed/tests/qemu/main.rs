@@ -10,7 +10,7 @@ use anteroom_testbed::{
     QEMU_WAIT_MAX, Qemu, TestConfig, TestServer,
     test_server::qemu::{quick_provider, shell_provider},
 };
-use anteroom_wire::{SessionId, TimelineKind, api::Status};
+use anteroom_wire::{SessionId, TimelineKind, api::SessionStatus};
 use axum::{Router, extract::Query, routing::get};
 use std::{
     collections::HashMap,
@@ -44,7 +44,7 @@ async fn start_server(settings: &str) -> TestServer<Qemu> {
 async fn open_shell(server: &TestServer<Qemu>) -> SessionId {
     let api = server.operator().unwrap();
     let id = api.start("shell").await.unwrap().session.id;
-    api.wait_status(&id, Status::VmStarted).await.unwrap();
+    api.wait_status(&id, SessionStatus::VmStarted).await.unwrap();
     id
 }
 
@@ -138,7 +138,7 @@ async fn qemu_ten_concurrent_sessions_complete_and_clean_up() {
         );
     }
     for (number, id) in sessions.iter().enumerate() {
-        let view = server.operator().unwrap().wait_status(id, Status::Completed).await.unwrap();
+        let view = server.operator().unwrap().wait_status(id, SessionStatus::Completed).await.unwrap();
         let lease = server.operator().unwrap().lease(&view.credential.unwrap().id).await.unwrap();
         let wanted = format!("{{\"token\": \"number-{number}\"}}\n");
         assert_eq!(lease.files[0].content.expose(), wanted.as_bytes(), "each session stored the expected credential");
@@ -154,7 +154,7 @@ async fn qemu_next_server_after_a_kill_adopts_its_machines() {
     run_in_shell(&server, &id, "MARK=still-here; echo DO\"\"NE", "DONE").await;
     server.kill_server().await.unwrap();
     server.start_server().await.unwrap();
-    server.operator().unwrap().wait_status(&id, Status::VmStarted).await.unwrap();
+    server.operator().unwrap().wait_status(&id, SessionStatus::VmStarted).await.unwrap();
     assert_eq!(server.machines(), machines, "the same machine");
     let screen = run_in_shell(&server, &id, "echo [$MARK]", "[still-here]").await;
     assert!(screen.contains("[still-here]"));

@@ -1,7 +1,7 @@
 //! QEMU machines that exit and are replaced, and machines that the next server adopts. For many sessions see `endurance/cycles.rs`.
 
 use anteroom_testbed::{DurationStats, measure_adoption, measure_recovery};
-use anteroom_wire::api::Status;
+use anteroom_wire::api::SessionStatus;
 use std::time::{Duration, Instant};
 
 const EXITS: usize = 3;
@@ -26,7 +26,7 @@ async fn qemu_killed_machine_is_reported_and_replaced_while_viewed() {
         status.add(measured.status_changed);
         timeline.add(measured.timeline_entry);
         frame.extend(measured.frame);
-        api.wait_status(&id, Status::VmStarted).await.unwrap();
+        api.wait_status(&id, SessionStatus::VmStarted).await.unwrap();
         api.cancel(&id).await.unwrap();
     }
     println!("closed   {closed}\nstatus   {status}\ntimeline {timeline}\nframe    {frame}");

@@ -3,7 +3,7 @@
 
 use crate::Flags;
 use anteroom_testbed::{TestConfig, TestServer};
-use anteroom_wire::api::Status;
+use anteroom_wire::api::SessionStatus;
 use serde_json::{Value, json};
 use std::{fs, os::unix::fs::PermissionsExt, path::Path};
 
@@ -44,7 +44,7 @@ async fn any_command_example_captures_the_files_it_watches() {
     let view = api.wait_until(&id, "the link", |view| view.sign_in.url.is_some()).await.unwrap();
     assert_eq!(view.sign_in.url.as_deref(), Some("https://login.acme.example/start?state=a%20b"));
     flags.set("go");
-    let view = api.wait_status(&id, Status::Completed).await.unwrap();
+    let view = api.wait_status(&id, SessionStatus::Completed).await.unwrap();
     let lease = api.lease(&view.credential.unwrap().id).await.unwrap();
     let files: Vec<_> = lease.files.iter().map(|file| (file.path.as_str(), file.content.expose())).collect();
     assert_eq!(

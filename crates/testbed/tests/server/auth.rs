@@ -1,6 +1,6 @@
 //! Authentication and authorization of every operation, and validation of input.
 
-use crate::Flags;
+use crate::{Flags, start_idle};
 use anteroom_rfb::client::ViewerConnectError;
 use anteroom_testbed::{TestConfig, TestServer};
 use reqwest::Method;
@@ -23,8 +23,7 @@ fn operations(document: &Value, session: &str) -> Vec<(Method, String)> {
 
 #[tokio::test]
 async fn anonymous_requests_are_rejected_on_every_route_and_socket() {
-    let flags = Flags::new();
-    let server = TestServer::start(TestConfig::with_tool(flags.idle_tool())).await.unwrap();
+    let (_flags, server) = start_idle("").await;
     let (api, anonymous) = (server.backend().unwrap(), server.anonymous().unwrap());
     let id = api.start("scripted").await.unwrap().session.id;
     let document: Value = anonymous.get("/openapi.json").await.unwrap().read().unwrap();
@@ -67,7 +66,7 @@ async fn backend_cannot_access_the_session_of_another_backend() {
         assert!([400, 403, 404].contains(&answer.status), "{method} {path}: {} {}", answer.status, answer.text);
     }
     flags.set("go");
-    let credential = api.wait_status(&id, anteroom_wire::api::Status::Completed).await.unwrap().credential.unwrap();
+    let credential = api.wait_status(&id, anteroom_wire::api::SessionStatus::Completed).await.unwrap().credential.unwrap();
     assert!(stranger.lease(&credential.id).await.is_err());
     assert_eq!(stranger.credentials().await.unwrap().credentials, []);
     server.finish().await.unwrap();
@@ -75,11 +74,10 @@ async fn backend_cannot_access_the_session_of_another_backend() {
 
 #[tokio::test]
 async fn malformed_input_is_rejected_and_never_executed() {
-    let flags = Flags::new();
-    let server = TestServer::start(TestConfig::with_tool(flags.idle_tool())).await.unwrap();
+    let (flags, server) = start_idle("").await;
     let api = server.backend().unwrap();
     let id = api.start("scripted").await.unwrap().session.id;
-    api.wait_status(&id, anteroom_wire::api::Status::VmStarted).await.unwrap();
+    api.wait_status(&id, anteroom_wire::api::SessionStatus::VmStarted).await.unwrap();
     let marker = flags.path("executed");
     let touch = format!("$(touch {})", marker.display());
     for url in [

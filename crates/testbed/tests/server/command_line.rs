@@ -2,7 +2,7 @@
 
 use crate::Flags;
 use anteroom_testbed::{ApiClient, TestServer};
-use anteroom_wire::api::{SessionView, StartResponse, Status};
+use anteroom_wire::api::{SessionView, StartResponse, SessionStatus};
 use serde_json::Value;
 use std::{
     process::{Output, Stdio},
@@ -19,7 +19,7 @@ pub(crate) async fn sign_in(flags: &Flags, server: &TestServer) -> String {
     let id = api.start("scripted").await.unwrap().session.id;
     api.wait_until(&id, "showing the address", |view| view.sign_in.url.is_some()).await.unwrap();
     flags.set("go");
-    api.wait_status(&id, Status::Completed).await.unwrap().credential.unwrap().id.to_string()
+    api.wait_status(&id, SessionStatus::Completed).await.unwrap().credential.unwrap().id.to_string()
 }
 
 /// Starts a credential use; returns its session.

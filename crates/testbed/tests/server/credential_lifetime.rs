@@ -8,7 +8,7 @@ use anteroom_testbed::{ApiClient, ApiResponse, Script, ScriptedTool, Step, TestC
 use anteroom_wire::{
     CredentialId, SessionId, TimelineKind,
     agent::DeliveryResult,
-    api::{CredentialHealth, CredentialMeta, Lease, ProviderList, Status},
+    api::{CredentialHealth, CredentialMeta, Lease, ProviderList, SessionStatus},
     provider::StoragePolicy,
 };
 use reqwest::Method;
@@ -35,7 +35,7 @@ async fn start_server(tool: ScriptedTool, settings: &str) -> TestServer {
 }
 
 async fn wait_completed(api: &ApiClient, id: &SessionId) -> CredentialMeta {
-    api.wait_status(id, Status::Completed).await.unwrap().credential.unwrap()
+    api.wait_status(id, SessionStatus::Completed).await.unwrap().credential.unwrap()
 }
 
 /// Starts a session and delivers this content for it; returns the stored credential.
@@ -75,7 +75,7 @@ fn database_contains(server: &TestServer, bytes: &[u8]) -> bool {
 /// A part of the sealed content that is unique to the present revision of this credential.
 async fn sealed_tail(server: &TestServer, id: &CredentialId) -> Vec<u8> {
     let store = store(server).await;
-    let sealed = store.read_back(id).await.unwrap().unwrap();
+    let sealed = store.get_sealed_bytes(id).await.unwrap().unwrap();
     store.close().await;
     let tail = sealed.as_bytes()[136..].to_vec();
     assert!(database_contains(server, &tail), "the search finds existing bytes");
@@ -142,15 +142,15 @@ async fn deliver_once_credential_is_deleted_and_reported_after_its_deadline() {
     let api = server.backend().unwrap();
     let id = api.start("scripted").await.unwrap().session.id;
     flags.set("go");
-    api.wait_status(&id, Status::Completed).await.unwrap();
+    api.wait_status(&id, SessionStatus::Completed).await.unwrap();
     api.wait_entry(&id, TimelineKind::CredentialDeliveryExpired).await.unwrap();
     let database = store(&server).await;
-    let stored = database.credential_of_session(&id).await.unwrap().unwrap();
+    let stored = database.get_credential_of_session(&id).await.unwrap().unwrap();
     assert!(stored.deleted_at_ms >= stored.retention.until_ms(), "deleted only after its deadline");
     let answer = request_lease(&api, &stored.id).await;
     assert_eq!(status_and_code(&answer), (404, "unknown_credential".into()));
     assert!(answer.problem().unwrap().detail.unwrap().contains("not fetched before"), "{}", answer.text);
-    assert_eq!(database.leases(&stored.id, 10).await.unwrap(), []);
+    assert_eq!(database.list_leases(&stored.id, 10).await.unwrap(), []);
     database.close().await;
     assert!(server.log().contains("credential_delivery_expired"));
     server.finish().await.unwrap();
@@ -165,7 +165,7 @@ async fn keep_in_machine_credential_is_rejected_on_delivery() {
     assert_eq!(status_and_code(&answer), (403, "forbidden_by_policy".into()));
     assert_eq!(server.operator().unwrap().credentials().await.unwrap().credentials, []);
     let view = server.backend().unwrap().session(&agent.session).await.unwrap();
-    assert_eq!(view.status, Status::VmStarted);
+    assert_eq!(view.status, SessionStatus::VmStarted);
     server.finish().await.unwrap();
 }
 
@@ -217,7 +217,7 @@ async fn credential_deleted_during_its_renewal_stays_deleted() {
     assert_eq!(api.call(Method::DELETE, &path, None).await.unwrap().status, 204);
     let answer = again.deliver(&again.delivery(&token("two"))).await;
     assert_eq!(status_and_code(&answer), (404, "unknown_credential".into()));
-    let view = api.wait_status(&again.session, Status::Failed).await.unwrap();
+    let view = api.wait_status(&again.session, SessionStatus::Failed).await.unwrap();
     assert_eq!(view.reason.unwrap().code, "credential_deleted");
     assert_eq!(status_and_code(&get_credential(&api, &meta.id).await), (404, "unknown_credential".into()));
     server.finish().await.unwrap();
@@ -236,7 +236,7 @@ async fn exec_can_deliver_repeatedly_without_ending() {
         let leased = api.lease(&meta.id).await.unwrap();
         assert_eq!(leased.files[0].content.expose(), token(value).as_bytes());
         assert_eq!(leased.credential.session, using.session);
-        assert!(!api.session(&using.session).await.unwrap().status.is_terminal(), "the use continues");
+        assert!(!api.session(&using.session).await.unwrap().status.is_ended(), "the use continues");
     }
     let wrong = using.deliver(&using.delivery("{\"tokens\": \"four\"}")).await;
     assert_eq!(status_and_code(&wrong), (422, "invalid_credential_format".into()));

@@ -8,7 +8,7 @@ use anteroom_testbed::{Script, ScriptedTool, Step, TestConfig, TestServer, WAIT_
 use anteroom_wire::{
     TimelineKind,
     api::{
-        CredentialHealth, CredentialList, CredentialMeta, SessionList, SessionView, StartRequest, StartResponse, Status,
+        CredentialHealth, CredentialList, CredentialMeta, SessionList, SessionView, StartRequest, StartResponse, SessionStatus,
     },
     diagnosis::{Diagnosis, Verdict},
 };
@@ -83,7 +83,7 @@ async fn credential_check_is_a_session_without_a_terminal_tool() {
     let session = start_use(&api, &id, json!({ "purpose": "check" })).await;
     let entry = api.wait_entry(&session.id, TimelineKind::CredentialChecked).await.unwrap();
     assert_eq!(entry.data["signed_in"], true);
-    let view = api.wait_status(&session.id, Status::Completed).await.unwrap();
+    let view = api.wait_status(&session.id, SessionStatus::Completed).await.unwrap();
     assert_eq!(view.credential_use.unwrap().exit_code, Some(0));
     assert!(api.timeline(&session.id).await.unwrap().iter().all(|entry| entry.kind != TimelineKind::CliStarted));
     let found = api.diagnosis(&session.id).await.unwrap();
@@ -313,7 +313,7 @@ async fn renewal_keeps_the_credential_id_and_restores_the_health() {
     assert_eq!(session.renews.as_ref().map(ToString::to_string), Some(id.clone()));
     assert_eq!(
         api.session(&session.id).await.unwrap().status,
-        Status::Completed,
+        SessionStatus::Completed,
         "the session belongs to the owner of the credential"
     );
     let renewed = credential_meta(&server, &id).await;
@@ -392,7 +392,7 @@ async fn background_check_does_not_use_a_machine_slot_that_a_user_needs() {
     let id = sign_in(&flags, &server).await;
     let api = server.backend().unwrap();
     let user_session = api.start("idle").await.unwrap().session.id;
-    api.wait_status(&user_session, Status::VmStarted).await.unwrap();
+    api.wait_status(&user_session, SessionStatus::VmStarted).await.unwrap();
     let since = credential_meta(&server, &id).await.checked_at;
     // Several check intervals.
     sleep(Duration::from_secs(4)).await;

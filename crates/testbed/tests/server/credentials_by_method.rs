@@ -7,7 +7,7 @@ use crate::{
 use anteroom_testbed::{ApiClient, Script, ScriptedTool, Step, TestConfig, TestServer};
 use anteroom_wire::{
     SessionId, TimelineKind,
-    api::{CredentialHealth, CredentialMeta, SessionView, StartRequest, StartResponse, Status},
+    api::{CredentialHealth, CredentialMeta, SessionView, StartRequest, StartResponse, SessionStatus},
 };
 use serde_json::{Value, json};
 
@@ -65,7 +65,7 @@ async fn start_sign_in(api: &ApiClient, method: Option<&str>, renews: Option<&st
 
 /// Waits for the stored credential; returns its id.
 async fn wait_stored(api: &ApiClient, session: &SessionId) -> String {
-    api.wait_status(session, Status::Completed).await.unwrap().credential.unwrap().id.to_string()
+    api.wait_status(session, SessionStatus::Completed).await.unwrap().credential.unwrap().id.to_string()
 }
 
 /// The settings that a command with this credential finds: the content of the main file, then the names of the others.
@@ -78,7 +78,7 @@ async fn settings_in_machine(server: &TestServer, credential: &str) -> String {
 
 async fn check(api: &ApiClient, credential: &str) -> (SessionView, CredentialMeta) {
     let session = start_use(api, credential, json!({ "purpose": "check" })).await;
-    let view = api.wait_status(&session.id, Status::Completed).await.unwrap();
+    let view = api.wait_status(&session.id, SessionStatus::Completed).await.unwrap();
     (view, api.get(&format!("/api/credentials/{credential}")).await.unwrap().read().unwrap())
 }
 
@@ -117,7 +117,7 @@ async fn renewal_by_another_method_changes_the_settings_of_later_uses() {
     let waits = start_use(&api, &credential, json!({ "purpose": "check" })).await;
     flags.set("go");
     assert_eq!(wait_stored(&api, &renewing).await, credential);
-    let view = api.wait_status(&waits.id, Status::Completed).await.unwrap();
+    let view = api.wait_status(&waits.id, SessionStatus::Completed).await.unwrap();
     let opened = api.wait_entry(&waits.id, TimelineKind::CredentialUnsealed).await.unwrap();
     assert_eq!((opened.data["revision"].as_u64(), opened.data["method"].as_str()), (Some(2), Some("other")));
     assert_eq!(view.method, "other");

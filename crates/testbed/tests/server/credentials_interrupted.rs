@@ -10,7 +10,7 @@ use anteroom_testbed::{
 };
 use anteroom_wire::{
     MachineId, SessionId, TimelineKind,
-    api::{CredentialHealth, CredentialMeta, SessionView, Status},
+    api::{CredentialHealth, CredentialMeta, SessionView, SessionStatus},
     diagnosis::{Diagnosis, Verdict},
 };
 use serde_json::json;
@@ -84,16 +84,16 @@ async fn queued_exec_fails_after_a_server_restart_and_a_queued_check_continues()
     let (_flags, mut server, id) = start_with_credential("[machines]\nmachines_max = 1\n").await;
     let api = server.backend().unwrap();
     let user_session = api.start("idle").await.unwrap().session.id;
-    api.wait_status(&user_session, Status::VmStarted).await.unwrap();
+    api.wait_status(&user_session, SessionStatus::VmStarted).await.unwrap();
     let exec = start_use(&api, &id, json!({ "purpose": "exec", "argv": ["true"] })).await;
     let check = start_use(&api, &id, json!({ "purpose": "check" })).await;
     let api = restart_server(&mut server).await;
-    let view = api.wait_status(&exec.id, Status::Failed).await.unwrap();
+    let view = api.wait_status(&exec.id, SessionStatus::Failed).await.unwrap();
     assert_command_lost(&api, &view).await;
-    assert!(!api.session(&check.id).await.unwrap().status.is_terminal(), "it is queued");
-    assert!(!api.session(&user_session).await.unwrap().status.is_terminal());
+    assert!(!api.session(&check.id).await.unwrap().status.is_ended(), "it is queued");
+    assert!(!api.session(&user_session).await.unwrap().status.is_ended());
     api.cancel(&user_session).await.unwrap();
-    api.wait_status(&check.id, Status::Completed).await.unwrap();
+    api.wait_status(&check.id, SessionStatus::Completed).await.unwrap();
     assert_eq!(api.wait_entry(&check.id, TimelineKind::CredentialChecked).await.unwrap().data["signed_in"], true);
     assert_eq!(times_opened(&api, &check.id).await, 1);
     server.finish().await.unwrap();
@@ -108,7 +108,7 @@ async fn exec_with_a_pending_machine_is_not_run_after_a_server_restart_and_opens
     wait_machine_process(&server, &api, &exec.id).await;
     let api = restart_server(&mut server).await;
     server.resume(PausePoint::DesktopStart).unwrap();
-    let view = api.wait_status(&exec.id, Status::Failed).await.unwrap();
+    let view = api.wait_status(&exec.id, SessionStatus::Failed).await.unwrap();
     assert_command_lost(&api, &view).await;
     assert_eq!(get_credential(&api, &id).await.health, CredentialHealth::Valid);
     server.finish().await.unwrap();
@@ -127,7 +127,7 @@ async fn check_is_completed_by_the_next_server_after_a_crash_at_credential_open(
             tokio::time::sleep(std::time::Duration::from_millis(20)).await;
         }
         let api = restart_server(&mut server).await;
-        api.wait_status(&check.id, Status::Completed).await.unwrap();
+        api.wait_status(&check.id, SessionStatus::Completed).await.unwrap();
         assert_eq!(api.wait_entry(&check.id, TimelineKind::CredentialChecked).await.unwrap().data["signed_in"], true);
         assert_eq!(times_opened(&api, &check.id).await, times, "{timing:?}: each unsealing is on the timeline");
         server.finish().await.unwrap();
@@ -157,7 +157,7 @@ async fn exec_runs_once_when_its_machine_is_replaced_before_the_claim() {
     }
     api.wait_until(&session.id, "replaced", |view| view.generation == 2).await.unwrap();
     server.resume(PausePoint::DesktopStart).unwrap();
-    let view = api.wait_status(&session.id, Status::Completed).await.unwrap();
+    let view = api.wait_status(&session.id, SessionStatus::Completed).await.unwrap();
     assert_eq!((view.credential_use.unwrap().exit_code, view.generation), (Some(3), 2));
     assert_eq!(std::fs::read_to_string(runs).unwrap(), "run\n");
     assert_eq!(times_opened(&api, &session.id).await, 1, "the first machine never received the credential");
@@ -180,7 +180,7 @@ async fn check_without_egress_reports_no_result_and_leaves_the_health_unchanged(
     let session = start_use(&api, &id, json!({ "purpose": "check" })).await;
     let inconclusive = api.wait_entry(&session.id, TimelineKind::CredentialCheckInconclusive).await.unwrap();
     assert!(inconclusive.sentence.contains("the check is inconclusive"), "{inconclusive:?}");
-    api.wait_status(&session.id, Status::Completed).await.unwrap();
+    api.wait_status(&session.id, SessionStatus::Completed).await.unwrap();
     let after = get_credential(&api, &id).await;
     assert_eq!(
         (after.health, &after.checked_at),
@@ -210,7 +210,7 @@ async fn changing_the_method_of_an_exec_is_rejected_and_the_command_continues() 
     let view = api.session(&session.id).await.unwrap();
     assert_eq!((view.generation, view.method.as_str()), (1, session.method.as_str()));
     flags.set("enough");
-    let view = api.wait_status(&session.id, Status::Completed).await.unwrap();
+    let view = api.wait_status(&session.id, SessionStatus::Completed).await.unwrap();
     assert_eq!(view.credential_use.unwrap().exit_code, Some(5));
     assert!(api.timeline(&session.id).await.unwrap().iter().all(|entry| entry.kind != TimelineKind::MethodChosen));
     server.finish().await.unwrap();

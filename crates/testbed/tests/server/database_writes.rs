@@ -6,7 +6,7 @@ use crate::{
     viewers::wait_close,
 };
 use anteroom_testbed::{PlainProcess, TestConfig, TestServer, plain_process::Faults};
-use anteroom_wire::{SessionId, TimelineKind, api::Status};
+use anteroom_wire::{SessionId, TimelineKind, api::SessionStatus};
 use serde_json::json;
 use std::time::Duration;
 use tokio::time::sleep;
@@ -44,7 +44,7 @@ async fn claiming_a_killed_machine_blocks_no_other_write() {
     // The agent connects, and the write of the claim blocks now. As above.
     sleep(Duration::from_millis(2_500)).await;
     server.kill_machine(&server.machines().remove(0)).unwrap();
-    api.wait_until(&id, "stopped", |view| view.status == Status::VmStopped).await.unwrap();
+    api.wait_until(&id, "stopped", |view| view.status == SessionStatus::VmStopped).await.unwrap();
     lock.release().await;
     assert_no_slow_writes(&server, &id).await;
     server.finish().await.unwrap();

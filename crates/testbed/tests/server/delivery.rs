@@ -4,8 +4,8 @@ use crate::{fake_agent::FakeAgent, problem_of, start_idle};
 use anteroom_testbed::{ApiResponse, ScriptedTool, TestConfig, TestServer, WAIT_MAX, leaks::needles};
 use anteroom_wire::{
     Base64, TimelineKind,
-    agent::{DeliveredFile, Delivery, DeliveryResult},
-    api::Status,
+    agent::{DeliveredFile, CredentialDelivery, DeliveryResult},
+    api::SessionStatus,
     diagnosis::{Diagnosis, Verdict},
 };
 use reqwest::Method;
@@ -30,7 +30,7 @@ fn problem_without_canary(answer: &ApiResponse) -> (u16, String, String) {
 /// A rejected delivery changes nothing: the user can still sign in on the same machine.
 async fn assert_session_unaffected(server: &TestServer, agent: &FakeAgent) {
     let view = server.backend().unwrap().session(&agent.session).await.unwrap();
-    assert_eq!((view.status, view.generation), (Status::VmStarted, 1));
+    assert_eq!((view.status, view.generation), (SessionStatus::VmStarted, 1));
     assert_eq!(server.machines().len(), 1, "its machine exists");
     assert_eq!(server.operator().unwrap().credentials().await.unwrap().credentials, []);
 }
@@ -50,11 +50,11 @@ async fn delivery_with_a_wrong_agent_token_is_rejected() {
         assert_eq!((status, code.as_str()), (401, "wrong_agent_token"), "{token:?}");
         assert_session_unaffected(&server, &agent).await;
     }
-    let replaced = Delivery { generation: 2, ..agent.delivery(GOOD) };
+    let replaced = CredentialDelivery { generation: 2, ..agent.delivery(GOOD) };
     let (status, code, _) = problem_without_canary(&agent.deliver(&replaced).await);
     assert_eq!((status, code.as_str()), (401, "wrong_agent_token"), "another generation's machine");
     assert_session_unaffected(&server, &agent).await;
-    let unknown = Delivery { session: "ses_00000000000000000000000000".parse().unwrap(), ..agent.delivery(GOOD) };
+    let unknown = CredentialDelivery { session: "ses_00000000000000000000000000".parse().unwrap(), ..agent.delivery(GOOD) };
     let (status, code, _) = problem_without_canary(&agent.deliver(&unknown).await);
     assert_eq!((status, code.as_str()), (404, "unknown_session"));
     assert_session_unaffected(&server, &agent).await;
@@ -112,14 +112,14 @@ async fn wrong_credential_format_is_rejected_by_keys_without_values() {
         mode: 0o600,
         content: Base64::new(secret.as_bytes().to_vec()),
     };
-    let files = |files: Vec<DeliveredFile>| Delivery { files, ..agent.delivery("") };
+    let files = |files: Vec<DeliveredFile>| CredentialDelivery { files, ..agent.delivery("") };
     for (what, delivery, says) in [
         ("no JSON", agent.delivery(CANARY), "not complete JSON"),
         ("half of it", agent.delivery(&secret[..secret.len() - 3]), "not complete JSON"),
         ("another key", agent.delivery(&format!("{{\"other\": \"{CANARY}\"}}")), "/token"),
         ("an empty value", agent.delivery(&format!("{{\"token\": \"\", \"other\": \"{CANARY}\"}}")), "/token"),
         ("a value of another kind", agent.delivery(&format!("{{\"token\": [\"{CANARY}\"]}}")), "/token"),
-        ("another provider", Delivery { provider: "codex".parse().unwrap(), ..agent.delivery(&secret) }, "scripted"),
+        ("another provider", CredentialDelivery { provider: "codex".parse().unwrap(), ..agent.delivery(&secret) }, "scripted"),
         ("no file", files(vec![]), "no file"),
         ("another path", files(vec![at(".other/auth.json")]), "path"),
         ("a path out of the home", files(vec![at("../.scripted/auth.json")]), "path"),
@@ -151,7 +151,7 @@ async fn second_delivery_is_ignored() {
         panic!("not stored")
     };
     let view = api.session(&agent.session).await.unwrap();
-    assert_eq!((view.status, view.credential.map(|kept| kept.id)), (Status::Completed, Some(credential.clone())));
+    assert_eq!((view.status, view.credential.map(|kept| kept.id)), (SessionStatus::Completed, Some(credential.clone())));
     // Immediately and after the machine is removed; the same and different bytes.
     for content in [GOOD, "{\"token\": \"two\"}"] {
         let again: DeliveryResult = agent.deliver(&agent.delivery(content)).await.read().unwrap();
@@ -162,7 +162,7 @@ async fn second_delivery_is_ignored() {
     assert_eq!(server.operator().unwrap().credentials().await.unwrap().credentials.len(), 1);
     assert_eq!(completed_entries(&server, &agent).await, 1);
     // A completed session cannot be cancelled any more.
-    assert_eq!(api.cancel(&agent.session).await.unwrap().status, Status::Completed);
+    assert_eq!(api.cancel(&agent.session).await.unwrap().status, SessionStatus::Completed);
     assert_eq!(api.session(&agent.session).await.unwrap().reason.unwrap().code, "completed");
     server.finish().await.unwrap();
 }
@@ -189,7 +189,7 @@ async fn delivery_to_a_cancelled_session_is_ignored() {
     api.cancel(&agent.session).await.unwrap();
     let late: DeliveryResult = agent.deliver(&agent.delivery(GOOD)).await.read().unwrap();
     assert_eq!(late, DeliveryResult::Ignored);
-    assert_eq!(api.session(&agent.session).await.unwrap().status, Status::Cancelled);
+    assert_eq!(api.session(&agent.session).await.unwrap().status, SessionStatus::Cancelled);
     assert_eq!(api.credentials().await.unwrap().credentials, []);
     assert_eq!(completed_entries(&server, &agent).await, 0);
     server.finish().await.unwrap();
@@ -208,7 +208,7 @@ async fn credential_deletion_is_idempotent_and_keeps_the_session_completed() {
         let lease = api.post(&format!("{path}/lease"), serde_json::json!({})).await.unwrap();
         assert_eq!((lease.status, lease.problem().unwrap().code.as_str()), (404, "unknown_credential"));
     }
-    assert_eq!(api.session(&agent.session).await.unwrap().status, Status::Completed);
+    assert_eq!(api.session(&agent.session).await.unwrap().status, SessionStatus::Completed);
     // After the deletion the session still ignores deliveries.
     let again: DeliveryResult = agent.deliver(&agent.delivery(GOOD)).await.read().unwrap();
     assert_eq!(again, DeliveryResult::Ignored);
@@ -289,11 +289,11 @@ async fn delivery_is_retried_until_the_database_is_writable() {
         sleep(Duration::from_millis(20)).await;
     }
     assert_eq!(server.machines().len(), 1, "the machine holds the credential");
-    assert_eq!(api.session(&id).await.unwrap().status, Status::Authenticating);
+    assert_eq!(api.session(&id).await.unwrap().status, SessionStatus::Authenticating);
     assert_eq!(api.credentials().await.unwrap().credentials, []);
     sqlx::raw_sql("ROLLBACK").execute(&mut holder).await.unwrap();
     holder.close().await.unwrap();
-    let kept = api.wait_status(&id, Status::Completed).await.unwrap().credential.unwrap();
+    let kept = api.wait_status(&id, SessionStatus::Completed).await.unwrap().credential.unwrap();
     assert_eq!(api.lease(&kept.id).await.unwrap().files[0].content.expose(), content.as_bytes());
     assert_eq!(api.credentials().await.unwrap().credentials.len(), 1);
     let completed =

@@ -4,7 +4,7 @@ use anteroom_demo::identity_provider::{DEMO_ISSUER, DemoIdp, DemoLimits};
 use anteroom_testbed::{TestConfig, TestServer, leaks::needles, plain_process::built_program};
 use anteroom_wire::{
     Secret, TimelineKind,
-    api::{SessionView, Status},
+    api::{SessionView, SessionStatus},
 };
 use reqwest::{Client, StatusCode, redirect::Policy};
 use std::net::SocketAddr;
@@ -77,7 +77,7 @@ async fn demo_sign_in_exposes_its_tokens_only_in_the_lease() {
     let id = api.start("demo").await.unwrap().session.id;
     let view = api.wait_until(&id, "showing the address", |view| view.sign_in.url.is_some()).await.unwrap();
     assert!(browser.sign_in(&url(&view), "allow").await.is_success());
-    let credential = api.wait_status(&id, Status::Completed).await.unwrap().credential.unwrap();
+    let credential = api.wait_status(&id, SessionStatus::Completed).await.unwrap().credential.unwrap();
     let lease = api.lease(&credential.id).await.unwrap();
     let file = String::from_utf8_lossy(lease.files[0].content.expose()).into_owned();
     let timeline = api.timeline(&id).await.unwrap();

@@ -8,7 +8,7 @@ use anteroom_testbed::{
 };
 use anteroom_wire::{
     SessionId, TimelineKind,
-    api::{Status, TimelineEntry},
+    api::{SessionStatus, TimelineEntry},
     diagnosis::{Component, ComponentState, Diagnosis, Verdict},
 };
 use sqlx::{ConnectOptions, Connection, SqliteConnection, sqlite::SqliteConnectOptions};
@@ -34,7 +34,7 @@ async fn diagnosis_of_a_viewer_rejected_after_the_machine_was_killed_is_one_sent
     api.wait_entry(&id, TimelineKind::CliStarted).await.unwrap();
     let ticket = api.ticket(&id, "desktop").await.unwrap().ticket;
     server.kill_machine(&server.machines().remove(0)).unwrap();
-    api.wait_status(&id, Status::Failed).await.unwrap();
+    api.wait_status(&id, SessionStatus::Failed).await.unwrap();
     let path = format!("/api/auth/session/{id}/novnc/websock");
     let mut viewer = api.open_websocket(&path, &format!("binary, ticket.{ticket}"), true).await.unwrap();
     assert_eq!(wait_close(&mut viewer).await.0, 4410);
@@ -57,7 +57,7 @@ async fn diagnosis_of_a_viewer_rejected_after_the_machine_was_killed_is_one_sent
 async fn diagnosis_of_a_requeued_session_names_the_end_of_its_machine() {
     let flags = Flags::new();
     let (server, api, first) = start_session(flags.idle_tool(), "[machines]\nmachines_max = 1\n").await;
-    api.wait_status(&first, Status::VmStarted).await.unwrap();
+    api.wait_status(&first, SessionStatus::VmStarted).await.unwrap();
     let second = api.start("scripted").await.unwrap().session.id;
     api.wait_verdict(&second, Verdict::WaitingForCapacity).await.unwrap();
     server.kill_machine(&server.machines().remove(0)).unwrap();
@@ -76,7 +76,7 @@ async fn diagnosis_of_a_requeued_session_names_the_end_of_its_machine() {
 async fn diagnosis_of_a_killed_keeper_is_keeper_lost() {
     let flags = Flags::new();
     let (server, api, id) = start_session(flags.idle_tool(), "[sessions]\nrestarts_max = 0\n").await;
-    api.wait_status(&id, Status::VmStarted).await.unwrap();
+    api.wait_status(&id, SessionStatus::VmStarted).await.unwrap();
     let found = server.leaks().processes();
     let keeper = found.iter().find(|found| found.command.contains(" keeper ")).expect("a keeper");
     let pid = rustix::process::Pid::from_raw(keeper.pid).unwrap();
@@ -177,11 +177,11 @@ async fn diagnosis_of_a_cancelled_completed_or_expired_session_names_that_end() 
     api.cancel(&cancelled.session.id).await.unwrap();
     let found = api.wait_verdict(&cancelled.session.id, Verdict::Cancelled).await.unwrap();
     assert_eq!(link_state(&found, Component::Session), ComponentState::Failed);
-    api.wait_status(&left.session.id, Status::Expired).await.unwrap();
+    api.wait_status(&left.session.id, SessionStatus::Expired).await.unwrap();
     api.wait_verdict(&left.session.id, Verdict::IdleExpired).await.unwrap();
     flags.set("go");
     let completed = api.start("scripted").await.unwrap().session.id;
-    let view = api.wait_status(&completed, Status::Completed).await.unwrap();
+    let view = api.wait_status(&completed, SessionStatus::Completed).await.unwrap();
     api.wait_entry(&completed, TimelineKind::MachineExited).await.unwrap();
     let found = api.wait_verdict(&completed, Verdict::Completed).await.unwrap();
     assert!(found.sentence.contains(view.credential.unwrap().id.as_str()), "{}", found.sentence);
@@ -216,7 +216,7 @@ async fn diagnosis_of_a_session_waiting_for_a_user_or_capacity_is_healthy() {
 async fn diagnosis_of_a_missing_desktop_is_desktop_unreachable_until_it_returns() {
     let flags = Flags::new();
     let (server, api, id) = start_session(flags.idle_tool(), "[sessions]\nsocket_wait_ms_max = 1000\n").await;
-    api.wait_status(&id, Status::VmStarted).await.unwrap();
+    api.wait_status(&id, SessionStatus::VmStarted).await.unwrap();
     let machine = server.machines().remove(0);
     server.set_desktop_behaviour(&machine, Behaviour::Closed).await.unwrap();
     assert_eq!(wait_close(&mut api.desktop_socket(&id).await.unwrap()).await.0, 4502);
@@ -256,7 +256,7 @@ async fn diagnosis_during_a_database_lock_is_delivery_failing() {
 async fn diagnosis_of_a_machine_that_ended_without_a_server_is_server_restarted() {
     let flags = Flags::new();
     let (mut server, api, id) = start_session(flags.idle_tool(), "[sessions]\nrestarts_max = 0\n").await;
-    api.wait_status(&id, Status::VmStarted).await.unwrap();
+    api.wait_status(&id, SessionStatus::VmStarted).await.unwrap();
     server.kill_server().await.unwrap();
     let machine = server.machines().remove(0);
     server.kill_machine(&machine).unwrap();
@@ -277,7 +277,7 @@ async fn diagnosis_of_a_machine_that_ended_without_a_server_is_server_restarted(
 async fn diagnosis_requires_session_access_and_anonymous_requests_are_not_recorded() {
     let flags = Flags::new();
     let (server, api, id) = start_session(flags.idle_tool(), "[sessions]\nviewers_max = 1\n").await;
-    api.wait_status(&id, Status::VmStarted).await.unwrap();
+    api.wait_status(&id, SessionStatus::VmStarted).await.unwrap();
     let path = format!("/api/auth/session/{id}/diagnosis");
     assert_eq!(server.anonymous().unwrap().get(&path).await.unwrap().status, 401);
     assert_eq!(server.other_backend().unwrap().get(&path).await.unwrap().status, 403);

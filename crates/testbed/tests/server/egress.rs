@@ -2,7 +2,7 @@
 
 use crate::Flags;
 use anteroom_testbed::{ScriptedTool, Step, TestConfig, TestServer};
-use anteroom_wire::{TimelineKind, api::Status};
+use anteroom_wire::{TimelineKind, api::SessionStatus};
 use axum::{Router, routing::get};
 use tokio::net::TcpListener;
 
@@ -26,7 +26,7 @@ async fn allowed_and_rejected_egress_is_on_the_timeline() {
     let server = TestServer::start(plan).await.unwrap();
     let api = server.backend().unwrap();
     let id = api.start("scripted").await.unwrap().session.id;
-    api.wait_status(&id, Status::Completed).await.unwrap();
+    api.wait_status(&id, SessionStatus::Completed).await.unwrap();
     let timeline = api.timeline(&id).await.unwrap();
     let about = |name: &str| {
         timeline

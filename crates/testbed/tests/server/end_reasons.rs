@@ -2,7 +2,7 @@
 
 use crate::{fake_agent::FakeAgent, start_idle, viewers::wait_close};
 use anteroom_testbed::{TestConfig, TestServer};
-use anteroom_wire::{TimelineKind, api::Status};
+use anteroom_wire::{TimelineKind, api::SessionStatus};
 
 #[tokio::test]
 async fn killed_machine_is_replaced_and_its_viewer_is_closed_with_restarted() {
@@ -32,7 +32,7 @@ async fn killed_machine_without_restarts_left_fails_the_session_with_machine_fai
     server.kill_machine(&server.machines().remove(0)).unwrap();
     let (code, reason) = wait_close(&mut viewer.into_inner()).await;
     assert_eq!((code, reason.split(':').next()), (4410, Some("machine_failed")));
-    let view = api.wait_status(&id, Status::Failed).await.unwrap();
+    let view = api.wait_status(&id, SessionStatus::Failed).await.unwrap();
     assert_eq!(view.reason.unwrap().code, "machine_failed");
     // A later request gets the same reason as an API error.
     let rejected =
@@ -48,7 +48,7 @@ async fn viewer_of_a_renewal_whose_credential_was_deleted_is_closed_with_4410() 
     let api = server.backend().unwrap();
     let first = FakeAgent::start(&server).await;
     assert_eq!(first.deliver(&first.delivery("{\"token\": \"one\"}")).await.status, 200);
-    let credential = api.wait_status(&first.session, Status::Completed).await.unwrap().credential.unwrap().id;
+    let credential = api.wait_status(&first.session, SessionStatus::Completed).await.unwrap().credential.unwrap().id;
     let again = FakeAgent::start_renewing(&server, &credential).await;
     let mut viewer = api.desktop(&again.session).await.unwrap();
     viewer.request_full_frame().await.unwrap();
@@ -71,7 +71,7 @@ async fn session_whose_provider_was_removed_rejects_viewers_and_tickets_as_ended
     std::fs::remove_file(server.path().join("providers/scripted.toml")).unwrap();
     server.start_server().await.unwrap();
     let api = server.backend().unwrap();
-    let view = api.wait_status(&id, Status::Failed).await.unwrap();
+    let view = api.wait_status(&id, SessionStatus::Failed).await.unwrap();
     assert_eq!(view.reason.unwrap().code, "provider_removed");
     let socket = format!("/api/auth/session/{id}/novnc/websock");
     let (code, reason) = wait_close(&mut api.open_websocket(&socket, &offered, true).await.unwrap()).await;
@@ -88,9 +88,9 @@ async fn cancelled_session_stays_cancelled_and_closes_its_viewer() {
     let api = server.backend().unwrap();
     let id = api.start("scripted").await.unwrap().session.id;
     let viewer = api.desktop(&id).await.unwrap();
-    assert_eq!(api.cancel(&id).await.unwrap().status, Status::Cancelled);
+    assert_eq!(api.cancel(&id).await.unwrap().status, SessionStatus::Cancelled);
     assert_eq!(wait_close(&mut viewer.into_inner()).await.0, 4410);
-    assert_eq!(api.cancel(&id).await.unwrap().status, Status::Cancelled);
+    assert_eq!(api.cancel(&id).await.unwrap().status, SessionStatus::Cancelled);
     assert_eq!(api.session(&id).await.unwrap().reason.unwrap().code, "cancelled");
     server.finish().await.unwrap();
 }
@@ -104,13 +104,13 @@ async fn idle_session_expires_and_heartbeats_prevent_it() {
     loop {
         let beat = api.post(&format!("/api/auth/session/{used}/heartbeat"), serde_json::json!({})).await.unwrap();
         assert_eq!(beat.status, 200, "{}", beat.text);
-        if api.session(&left).await.unwrap().status == Status::Expired {
+        if api.session(&left).await.unwrap().status == SessionStatus::Expired {
             break;
         }
         tokio::time::sleep(std::time::Duration::from_millis(200)).await;
     }
     assert_eq!(api.session(&left).await.unwrap().reason.unwrap().code, "idle_expired");
-    assert!(!api.session(&used).await.unwrap().status.is_terminal());
+    assert!(!api.session(&used).await.unwrap().status.is_ended());
     server.finish().await.unwrap();
 }
 
@@ -133,7 +133,7 @@ async fn sign_in_survives_a_server_crash() {
     viewer.request_full_frame().await.unwrap();
     assert_eq!(viewer.desktop_name(), before, "the same machine");
     flags.set("go");
-    let view = api.wait_status(&id, Status::Completed).await.unwrap();
+    let view = api.wait_status(&id, SessionStatus::Completed).await.unwrap();
     assert_eq!(view.generation, 1);
     server.finish().await.unwrap();
 }
@@ -154,7 +154,7 @@ async fn credential_written_while_the_server_is_down_is_delivered_to_the_next_se
     }
     server.start_server().await.unwrap();
     let api = server.backend().unwrap();
-    let view = api.wait_status(&id, Status::Completed).await.unwrap();
+    let view = api.wait_status(&id, SessionStatus::Completed).await.unwrap();
     let stored =
         api.timeline(&id).await.unwrap().into_iter().filter(|entry| entry.kind == TimelineKind::Completed).count();
     assert_eq!(stored, 1);
@@ -172,11 +172,11 @@ async fn completed_session_is_readable_after_its_machine_is_removed() {
     let api = server.backend().unwrap();
     let id = api.start("scripted").await.unwrap().session.id;
     flags.set("go");
-    api.wait_status(&id, Status::Completed).await.unwrap();
+    api.wait_status(&id, SessionStatus::Completed).await.unwrap();
     while !server.machines().is_empty() {
         tokio::time::sleep(std::time::Duration::from_millis(20)).await;
     }
-    assert_eq!(api.session(&id).await.unwrap().status, Status::Completed);
+    assert_eq!(api.session(&id).await.unwrap().status, SessionStatus::Completed);
     let metadata = api.get(&format!("/api/auth/session/{id}/credentials")).await.unwrap();
     assert_eq!(metadata.status, 200);
     assert!(metadata.text.contains(anteroom_testbed::ScriptedTool::CREDENTIAL));
@@ -195,6 +195,6 @@ async fn restart_without_restarts_left_is_rejected_and_the_session_continues() {
     api.desktop(&id).await.unwrap().request_full_frame().await.unwrap();
     let rejected = api.post(&restart, serde_json::json!({})).await.unwrap();
     assert_eq!((rejected.status, rejected.problem().unwrap().code.as_str()), (409, "no_restart_left"));
-    assert!(!api.session(&id).await.unwrap().status.is_terminal());
+    assert!(!api.session(&id).await.unwrap().status.is_ended());
     server.finish().await.unwrap();
 }

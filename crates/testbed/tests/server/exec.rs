@@ -8,7 +8,7 @@ use anteroom_testbed::{ScriptedTool, TestConfig, TestServer, WAIT_MAX};
 use anteroom_wire::{
     TimelineKind,
     agent::UsePurpose,
-    api::{SessionList, Status, UseView},
+    api::{SessionList, SessionStatus, CredentialUseView},
     diagnosis::{Diagnosis, Verdict},
 };
 use reqwest::Method;
@@ -47,9 +47,9 @@ async fn exec_installs_the_credential_and_returns_the_exit_code() {
     let argv = json!(["sh", "-c", "grep -q first .scripted/auth.json && exit 7"]);
     let session = start_use(&api, &id, json!({ "purpose": "exec", "argv": argv })).await;
     assert_eq!((session.lanes.len(), session.renews.as_ref()), (1, None));
-    let view = api.wait_status(&session.id, Status::Completed).await.unwrap();
+    let view = api.wait_status(&session.id, SessionStatus::Completed).await.unwrap();
     let credential = id.parse().unwrap();
-    assert_eq!(view.credential_use, Some(UseView { purpose: UsePurpose::Exec, credential, exit_code: Some(7) }));
+    assert_eq!(view.credential_use, Some(CredentialUseView { purpose: UsePurpose::Exec, credential, exit_code: Some(7) }));
     assert_eq!(view.reason.unwrap().code, "use_completed");
     assert_eq!(view.next_action, "The command with the stored credential exited with code 7.");
     let found = api.diagnosis(&session.id).await.unwrap();
@@ -69,11 +69,11 @@ async fn running_exec_is_not_waiting_for_a_user() {
     let session = start_use(&api, &id, json!({ "purpose": "exec", "argv": ["sh", "-c", wait] })).await;
     api.wait_entry(&session.id, TimelineKind::CliStarted).await.unwrap();
     let view = api.session(&session.id).await.unwrap();
-    assert_eq!((view.status, view.next_action.as_str()), (Status::VmStarted, "The command runs in the terminal."));
+    assert_eq!((view.status, view.next_action.as_str()), (SessionStatus::VmStarted, "The command runs in the terminal."));
     let found = api.diagnosis(&session.id).await.unwrap();
     assert_eq!(found.verdict, Verdict::CommandRunning, "{}", found.sentence);
     flags.set("enough");
-    api.wait_status(&session.id, Status::Completed).await.unwrap();
+    api.wait_status(&session.id, SessionStatus::Completed).await.unwrap();
     server.finish().await.unwrap();
 }
 
@@ -89,11 +89,11 @@ async fn replacement_machine_receives_the_credential_and_reruns_the_command() {
     api.wait_entry(&session.id, TimelineKind::CliStarted).await.unwrap();
     let machine = server.machines().pop().unwrap();
     server.kill_machine(&machine).unwrap();
-    api.wait_until(&session.id, "replaced", |view| view.generation == 2 && view.status == Status::VmStarted)
+    api.wait_until(&session.id, "replaced", |view| view.generation == 2 && view.status == SessionStatus::VmStarted)
         .await
         .unwrap();
     flags.set("enough");
-    let view = api.wait_status(&session.id, Status::Completed).await.unwrap();
+    let view = api.wait_status(&session.id, SessionStatus::Completed).await.unwrap();
     assert_eq!(view.credential_use.unwrap().exit_code, Some(3));
     let opened = api.timeline(&session.id).await.unwrap();
     assert_eq!(opened.iter().filter(|entry| entry.kind == TimelineKind::CredentialUnsealed).count(), 2);
@@ -357,7 +357,7 @@ async fn terminated_exec_cancels_the_session_and_restores_the_terminal() {
     let until = Instant::now() + WAIT_MAX;
     loop {
         let list: SessionList = api.get("/api/sessions").await.unwrap().read().unwrap();
-        if list.sessions.iter().any(|session| session.credential_use.is_some() && session.status == Status::Cancelled) {
+        if list.sessions.iter().any(|session| session.credential_use.is_some() && session.status == SessionStatus::Cancelled) {
             break;
         }
         assert!(Instant::now() < until, "{list:#?}");

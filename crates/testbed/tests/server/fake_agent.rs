@@ -1,11 +1,11 @@
 //! A client that delivers credentials like a machine's agent, with a token that the test has set.
 
-use anteroom_store::{Change, Expect, NewTimelineEntry, Settings, Sha256Hex, Store, Transition};
+use anteroom_store::{SessionChange, ExpectedState, NewTimelineEntry, StoreSettings, Sha256Hex, Store, TransitionOutcome};
 use anteroom_testbed::{ApiResponse, TestServer};
 use anteroom_wire::{
     Base64, CredentialId, Secret, SessionId, TimelineKind,
-    agent::{DeliveredFile, Delivery, STORE_PATH},
-    api::{StartResponse, Status},
+    agent::{DeliveredFile, CredentialDelivery, STORE_CREDENTIAL_PATH},
+    api::{StartResponse, SessionStatus},
 };
 use reqwest::{Client, header};
 use serde_json::json;
@@ -43,30 +43,30 @@ impl FakeAgent {
 
     /// The same agent with the address of the restarted server.
     pub(crate) fn with_server(self, server: &TestServer) -> Self {
-        Self { url: format!("http://{}{STORE_PATH}", server.address().unwrap()), ..self }
+        Self { url: format!("http://{}{STORE_CREDENTIAL_PATH}", server.address().unwrap()), ..self }
     }
 
     async fn of(server: &TestServer, session: SessionId) -> Self {
-        server.backend().unwrap().wait_status(&session, Status::VmStarted).await.unwrap();
+        server.backend().unwrap().wait_status(&session, SessionStatus::VmStarted).await.unwrap();
         let token = Secret::new("agt_a-token-that-the-test-knows".to_owned());
         let store = store(server).await;
-        let change = Change::new().agent_token(Some(Sha256Hex::of_secret(&token)));
+        let change = SessionChange::new().with_agent_token(Some(Sha256Hex::of_secret(&token)));
         let entry = NewTimelineEntry::new(0, TimelineKind::MachineAdopted, "The test acts as the agent.");
-        let done = store.transition(&session, Expect::Active, change, entry).await.unwrap();
-        assert!(matches!(done, Transition::Done { .. }), "{done:?}");
+        let done = store.transition(&session, ExpectedState::Active, change, entry).await.unwrap();
+        assert!(matches!(done, TransitionOutcome::Done { .. }), "{done:?}");
         store.close().await;
         let client = Client::builder().no_proxy().timeout(anteroom_testbed::WAIT_MAX).build().unwrap();
-        Self { session, token, client, url: format!("http://{}{STORE_PATH}", server.address().unwrap()) }
+        Self { session, token, client, url: format!("http://{}{STORE_CREDENTIAL_PATH}", server.address().unwrap()) }
     }
 
     /// A delivery of one file with this content.
-    pub(crate) fn delivery(&self, content: &str) -> Delivery {
+    pub(crate) fn delivery(&self, content: &str) -> CredentialDelivery {
         let file = DeliveredFile {
             path: anteroom_testbed::ScriptedTool::CREDENTIAL.to_owned(),
             mode: 0o600,
             content: Base64::new(content.as_bytes().to_vec()),
         };
-        Delivery {
+        CredentialDelivery {
             session: self.session.clone(),
             generation: 1,
             provider: "scripted".parse().unwrap(),
@@ -75,7 +75,7 @@ impl FakeAgent {
     }
 
     /// Delivers with the agent token.
-    pub(crate) async fn deliver(&self, delivery: &Delivery) -> ApiResponse {
+    pub(crate) async fn deliver(&self, delivery: &CredentialDelivery) -> ApiResponse {
         self.post(serde_json::to_string(delivery).unwrap()).await
     }
 
@@ -97,6 +97,6 @@ impl FakeAgent {
 
 /// The server's database, opened by the test.
 pub(crate) async fn store(server: &TestServer) -> Store {
-    let settings = Settings { busy_ms_max: 30_000, ..Settings::default() };
+    let settings = StoreSettings { busy_ms_max: 30_000, ..StoreSettings::default() };
     Store::open(&server.state_dir().join("anteroom.db"), settings).await.unwrap()
 }

@@ -1,8 +1,8 @@
 //! Invalid requests: each is rejected with an error that names the fault, and starts nothing.
 
-use crate::{Flags, problem_of};
-use anteroom_testbed::{ApiClient, ApiResponse, TestConfig, TestServer, WAIT_MAX};
-use anteroom_wire::api::{SessionList, StartResponse, Status};
+use crate::{problem_of, start_idle};
+use anteroom_testbed::{ApiClient, ApiResponse, WAIT_MAX};
+use anteroom_wire::api::{SessionList, StartResponse, SessionStatus};
 use reqwest::{Client, Method, header};
 use serde_json::json;
 
@@ -11,14 +11,13 @@ const START: &str = "/api/auth/start";
 /// Starts a session and waits until its machine is ready.
 async fn start_ready(api: &ApiClient) -> StartResponse {
     let started = api.start("scripted").await.unwrap();
-    api.wait_status(&started.session.id, Status::VmStarted).await.unwrap();
+    api.wait_status(&started.session.id, SessionStatus::VmStarted).await.unwrap();
     started
 }
 
 #[tokio::test]
 async fn invalid_start_request_is_rejected_naming_the_field() {
-    let flags = Flags::new();
-    let server = TestServer::start(TestConfig::with_tool(flags.idle_tool())).await.unwrap();
+    let (_flags, server) = start_idle("").await;
     let api = server.backend().unwrap();
     let with = |key: &str, value: &str| json!({ "provider": "scripted", key: value });
     let long = format!("https://a.example/{}", "x".repeat(3_000));
@@ -53,8 +52,7 @@ async fn invalid_start_request_is_rejected_naming_the_field() {
 
 #[tokio::test]
 async fn unknown_id_and_malformed_id_have_different_errors() {
-    let flags = Flags::new();
-    let server = TestServer::start(TestConfig::with_tool(flags.idle_tool())).await.unwrap();
+    let (_flags, server) = start_idle("").await;
     let api = server.backend().unwrap();
     let id = start_ready(&api).await.session.id;
     let none = "00000000000000000000000000";
@@ -89,8 +87,7 @@ async fn unknown_id_and_malformed_id_have_different_errors() {
 
 #[tokio::test]
 async fn requests_for_the_session_of_another_owner_are_rejected_without_effect() {
-    let flags = Flags::new();
-    let server = TestServer::start(TestConfig::with_tool(flags.idle_tool())).await.unwrap();
+    let (_flags, server) = start_idle("").await;
     let (api, stranger) = (server.backend().unwrap(), server.other_backend().unwrap());
     let id = start_ready(&api).await.session.id;
     for (method, end) in [(Method::GET, ""), (Method::POST, "/cancel"), (Method::POST, "/restart")] {
@@ -99,14 +96,13 @@ async fn requests_for_the_session_of_another_owner_are_rejected_without_effect()
         assert_eq!((status, code.as_str()), (403, "not_owner"), "{end}");
     }
     let view = api.session(&id).await.unwrap();
-    assert_eq!((view.status, view.generation), (Status::VmStarted, 1));
+    assert_eq!((view.status, view.generation), (SessionStatus::VmStarted, 1));
     server.finish().await.unwrap();
 }
 
 #[tokio::test]
 async fn viewer_login_is_limited_to_its_session() {
-    let flags = Flags::new();
-    let server = TestServer::start(TestConfig::with_tool(flags.idle_tool())).await.unwrap();
+    let (_flags, server) = start_idle("").await;
     let started = start_ready(&server.backend().unwrap()).await;
     let (_, pass) = started.viewer_url.split_once("#login_token=").unwrap();
     let client = Client::builder().no_proxy().timeout(WAIT_MAX).build().unwrap();
@@ -131,8 +127,7 @@ async fn viewer_login_is_limited_to_its_session() {
 
 #[tokio::test]
 async fn unsupported_content_type_is_rejected_before_the_body_is_read() {
-    let flags = Flags::new();
-    let server = TestServer::start(TestConfig::with_tool(flags.idle_tool())).await.unwrap();
+    let (_flags, server) = start_idle("").await;
     let started = start_ready(&server.backend().unwrap()).await;
     let (_, pass) = started.viewer_url.split_once("#login_token=").unwrap();
     let client = Client::builder().no_proxy().timeout(WAIT_MAX).build().unwrap();

@@ -9,7 +9,7 @@ use anteroom_testbed::{
 };
 use anteroom_wire::{
     MachineId, SessionId, TimelineKind,
-    api::Status,
+    api::SessionStatus,
     diagnosis::{Diagnosis, Verdict},
 };
 use rustix::process::{Pid, Signal, kill_process};
@@ -49,7 +49,7 @@ fn receipt(server: &TestServer, machine: &MachineId) -> Receipt {
 
 /// Waits until the session has failed; returns its diagnosis.
 async fn wait_failed(api: &ApiClient, id: &SessionId, code: &str, expected: Verdict) -> Diagnosis {
-    let view = api.wait_status(id, Status::Failed).await.unwrap();
+    let view = api.wait_status(id, SessionStatus::Failed).await.unwrap();
     assert_eq!(view.reason.unwrap().code, code);
     api.wait_verdict(&id, expected).await.unwrap()
 }
@@ -69,7 +69,7 @@ async fn frozen_machine_is_stopped_as_hung_and_replaced() {
     assert!(exited.sentence.contains("sent nothing for"), "{}", exited.sentence);
     living.wait_exited().await.unwrap();
     receipt(&server, &machine);
-    let view = api.wait_status(&id, Status::VmStarted).await.unwrap();
+    let view = api.wait_status(&id, SessionStatus::VmStarted).await.unwrap();
     assert_eq!(view.generation, 2);
     api.desktop(&id).await.unwrap().request_full_frame().await.unwrap();
     server.finish().await.unwrap();
@@ -101,7 +101,7 @@ async fn machine_resumed_before_the_timeout_keeps_its_session_and_viewer() {
     viewer.request_full_frame().await.unwrap();
     let (machine, living) = server.only_machine().unwrap();
     send_signal(living.process, Signal::STOP).unwrap();
-    api.wait_until(&id, "away", |view| view.status == Status::VmCreated).await.unwrap();
+    api.wait_until(&id, "away", |view| view.status == SessionStatus::VmCreated).await.unwrap();
     api.wait_verdict(&id, Verdict::AgentUnreachable).await.unwrap();
     send_signal(living.process, Signal::CONT).unwrap();
     api.wait_verdict(&id, Verdict::WaitingForUser).await.unwrap();

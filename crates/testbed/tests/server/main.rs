@@ -17,7 +17,7 @@ mod egress;
 mod end_reasons;
 mod exec;
 mod fake_agent;
-mod flags;
+mod fixture;
 mod invalid_requests;
 mod leftover_check;
 mod liveness;
@@ -33,8 +33,8 @@ mod viewers;
 mod webhook;
 mod webhook_credentials;
 
-use anteroom_testbed::{ApiResponse, Script, ScriptedTool, Step, TestConfig, TestServer};
-use flags::Flags;
+use anteroom_testbed::{ApiResponse, Script, ScriptedTool, Step};
+use fixture::{Flags, start_idle};
 
 /// The sign-in URL that [`Flags::tool`] opens.
 const URL: &str = "https://id.example/authorize?client=1&state=a%20b";
@@ -57,13 +57,6 @@ impl Flags {
     fn tool_with_steps(&self, steps: impl IntoIterator<Item = Step>) -> ScriptedTool {
         ScriptedTool::new("scripted", Script::new(steps))
     }
-}
-
-/// Starts a server whose provider `scripted` runs until the session ends.
-async fn start_idle(settings: &str) -> (Flags, TestServer) {
-    let flags = Flags::new();
-    let server = TestServer::start(TestConfig::with_tool(flags.idle_tool()).with_settings(settings)).await.unwrap();
-    (flags, server)
 }
 
 /// Status, code and detail of an error response.

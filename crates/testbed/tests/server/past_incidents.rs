@@ -1,23 +1,18 @@
 //! Incidents of earlier systems that no other test covers.
 
-use crate::Flags;
+use crate::{Flags, start_idle};
 use anteroom_testbed::{
     Script, Step, TestConfig, TestServer, WAIT_MAX, measure_recovery::current_machine, plain_process::built_program,
     processes,
 };
-use anteroom_wire::api::Status;
+use anteroom_wire::api::SessionStatus;
 use reqwest::{Client, redirect::Policy};
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
 #[tokio::test]
 async fn pages_behind_a_tls_proxy_contain_no_unencrypted_urls() {
-    let flags = Flags::new();
-    let server = TestServer::start(
-        TestConfig::with_tool(flags.idle_tool()).with_settings("public_url = 'https://desk.example'\n"),
-    )
-    .await
-    .unwrap();
+    let (_flags, server) = start_idle("public_url = 'https://desk.example'\n").await;
     let api = server.backend().unwrap();
     let started = api.start("scripted").await.unwrap();
     assert!(started.viewer_url.starts_with("https://desk.example/"), "{}", started.viewer_url);
@@ -38,8 +33,7 @@ async fn pages_behind_a_tls_proxy_contain_no_unencrypted_urls() {
 
 #[tokio::test]
 async fn frequent_polling_does_not_starve_other_clients() {
-    let flags = Flags::new();
-    let server = TestServer::start(TestConfig::with_tool(flags.idle_tool())).await.unwrap();
+    let (_flags, server) = start_idle("").await;
     let (busy, calm) = (server.backend().unwrap(), server.other_backend().unwrap());
     let mine = busy.start("scripted").await.unwrap().session.id;
     let yours = calm.start("scripted").await.unwrap().session.id;
@@ -60,9 +54,8 @@ async fn frequent_polling_does_not_starve_other_clients() {
 
 #[tokio::test]
 async fn viewer_input_prevents_idle_expiry() {
-    let flags = Flags::new();
     let settings = "[sessions]\nidle_s_max = 3\nreconcile_every_ms = 50\n";
-    let server = TestServer::start(TestConfig::with_tool(flags.idle_tool()).with_settings(settings)).await.unwrap();
+    let (_flags, server) = start_idle(settings).await;
     let api = server.backend().unwrap();
     let used = api.start("scripted").await.unwrap().session.id;
     let left = api.start("scripted").await.unwrap().session.id;
@@ -70,16 +63,16 @@ async fn viewer_input_prevents_idle_expiry() {
     viewer.request_full_frame().await.unwrap();
     let began = Instant::now();
     let mut x = 0;
-    while api.session(&left).await.unwrap().status != Status::Expired || began.elapsed() < Duration::from_secs(7) {
+    while api.session(&left).await.unwrap().status != SessionStatus::Expired || began.elapsed() < Duration::from_secs(7) {
         x = (x + 7) % 600;
         viewer.send_pointer_event(x, 100, 0).await.unwrap();
         assert!(began.elapsed() < WAIT_MAX, "the idle session does not expire");
         sleep(Duration::from_millis(200)).await;
     }
     assert_eq!(api.session(&left).await.unwrap().reason.unwrap().code, "idle_expired");
-    assert_eq!(api.session(&used).await.unwrap().status, Status::VmStarted, "after more than twice the idle timeout");
+    assert_eq!(api.session(&used).await.unwrap().status, SessionStatus::VmStarted, "after more than twice the idle timeout");
     drop(viewer);
-    api.wait_status(&used, Status::Expired).await.unwrap();
+    api.wait_status(&used, SessionStatus::Expired).await.unwrap();
     server.finish().await.unwrap();
 }
 
@@ -93,13 +86,13 @@ async fn killed_machine_does_not_affect_another_session_of_its_owner() {
     let lives = api.start("scripted").await.unwrap().session.id;
     let mut viewer = api.desktop(&lives).await.unwrap();
     viewer.request_full_frame().await.unwrap();
-    api.wait_status(&dies, Status::Authenticating).await.unwrap();
+    api.wait_status(&dies, SessionStatus::Authenticating).await.unwrap();
     let machine = current_machine(&api, &dies).await.unwrap();
     processes::kill(processes::machine_pid(&server.state_dir(), &machine).unwrap()).unwrap();
-    assert_eq!(api.wait_status(&dies, Status::Failed).await.unwrap().reason.unwrap().code, "machine_failed");
+    assert_eq!(api.wait_status(&dies, SessionStatus::Failed).await.unwrap().reason.unwrap().code, "machine_failed");
     viewer.request_full_frame().await.unwrap();
     flags.set("go");
-    let view = api.wait_status(&lives, Status::Completed).await.unwrap();
+    let view = api.wait_status(&lives, SessionStatus::Completed).await.unwrap();
     assert_eq!(view.generation, 1);
     server.finish().await.unwrap();
 }
@@ -146,7 +139,7 @@ async fn built_in_providers_capture_the_files_of_their_tools() {
     let api = server.backend().unwrap();
     for (provider, path, content) in CREDENTIAL_FILES {
         let id = api.start(provider).await.unwrap().session.id;
-        let kept = api.wait_status(&id, Status::Completed).await.unwrap().credential.unwrap();
+        let kept = api.wait_status(&id, SessionStatus::Completed).await.unwrap().credential.unwrap();
         let lease = api.lease(&kept.id).await.unwrap();
         assert_eq!((lease.files[0].path.as_str(), lease.files[0].content.expose()), (path, content.as_bytes()));
     }

@@ -11,7 +11,7 @@ use anteroom_testbed::{
 };
 use anteroom_wire::{
     SessionId, TimelineKind,
-    api::{SessionView, StartRequest, Status},
+    api::{SessionView, StartRequest, SessionStatus},
 };
 use serde_json::{Value, json};
 use sqlx::{ConnectOptions, SqliteConnection, sqlite::SqliteConnectOptions};
@@ -92,19 +92,19 @@ async fn valid_paste_is_typed_at_the_open_prompt() {
     let view = wait_prompt(&api, &id, "paste_code").await;
     assert_eq!(
         (view.status, view.sign_in.prompt.unwrap().label.as_str()),
-        (Status::Authenticating, "The code of the last page")
+        (SessionStatus::Authenticating, "The code of the last page")
     );
     let (status, code, detail) = problem_of(&post(&api, &id, "paste", json!({ "text": "half" })).await);
     assert_eq!((status, code.as_str()), (422, "wrong_answer"), "{detail}");
     assert!(detail.contains("Two halves."), "{detail}");
     let first = post(&api, &id, "paste", json!({ "text": "aaaaaaaa#bbbbbbbb" })).await;
     assert_eq!(first.read::<Value>().unwrap(), json!({ "interpreted_as": "prompt", "id": "paste_code" }));
-    let again = |view: &SessionView| view.sign_in.prompt.as_ref().is_some_and(|prompt| prompt.rejected.is_some());
+    let again = |view: &SessionView| view.sign_in.prompt.as_ref().is_some_and(|prompt| prompt.rejection.is_some());
     let view = api.wait_until(&id, "asking again", again).await.unwrap();
-    assert_eq!(view.sign_in.prompt.unwrap().rejected.as_deref(), Some("not this one"));
+    assert_eq!(view.sign_in.prompt.unwrap().rejection.as_deref(), Some("not this one"));
     // The former path of the same operation.
     assert_eq!(post(&api, &id, "code", json!({ "code": format!("  {PASTED}\n") })).await.status, 204);
-    let view = api.wait_status(&id, Status::Completed).await.unwrap();
+    let view = api.wait_status(&id, SessionStatus::Completed).await.unwrap();
     let lease = api.lease(&view.credential.unwrap().id).await.unwrap();
     assert_eq!(lease.files[0].content.expose(), format!("{{\"token\": \"{PASTED}\"}}").as_bytes());
     let (status, code, _) = problem_of(&post(&api, &id, "paste", json!({ "text": PASTED })).await);
@@ -158,7 +158,7 @@ async fn changed_method_starts_a_new_run_and_applies_to_replacement_machines() {
     let view: SessionView = post(&api, &id, "method", json!({ "method": "key" })).await.read().unwrap();
     assert_eq!((view.method.as_str(), view.next_action.as_str(), view.lanes.len()), ("key", "Bring your key.", 1));
     let view = wait_prompt(&api, &id, "key").await;
-    assert_eq!((view.status, view.sign_in.url), (Status::Authenticating, None), "the URL belonged to the previous run");
+    assert_eq!((view.status, view.sign_in.url), (SessionStatus::Authenticating, None), "the URL belonged to the previous run");
     for kind in [TimelineKind::MethodChosen, TimelineKind::MethodSwitched] {
         api.wait_entry(&id, kind).await.unwrap();
     }
@@ -167,7 +167,7 @@ async fn changed_method_starts_a_new_run_and_applies_to_replacement_machines() {
     let view = api.wait_until(&id, "asking in another machine", another).await.unwrap();
     assert_eq!((view.method.as_str(), view.sign_in.prompt.unwrap().secret), ("key", true));
     assert_eq!(post(&api, &id, "paste", json!({ "text": "sk-1" })).await.status, 200);
-    let view = api.wait_status(&id, Status::Completed).await.unwrap();
+    let view = api.wait_status(&id, SessionStatus::Completed).await.unwrap();
     let lease = api.lease(&view.credential.unwrap().id).await.unwrap();
     assert_eq!(
         lease.files[0].content.expose(),
@@ -203,10 +203,10 @@ async fn chosen_method_survives_a_server_restart() {
     server.start_server().await.unwrap();
     let api = server.backend().unwrap();
     wait_prompt(&api, &id, "key").await;
-    let view = api.wait_status(&id, Status::Authenticating).await.unwrap();
+    let view = api.wait_status(&id, SessionStatus::Authenticating).await.unwrap();
     assert_eq!((view.method.as_str(), view.next_action.as_str(), view.generation), ("key", "Bring your key.", 1));
     assert_eq!(post(&api, &id, "paste", json!({ "text": "sk-2" })).await.status, 200);
-    api.wait_status(&id, Status::Completed).await.unwrap();
+    api.wait_status(&id, SessionStatus::Completed).await.unwrap();
     server.finish().await.unwrap();
 }
 
@@ -239,7 +239,7 @@ async fn method_change_is_rejected_during_a_delivery() {
     assert_eq!((status, code.as_str()), (409, "delivery_in_progress"));
     assert_eq!(api.session(&id).await.unwrap().method, "default");
     sqlx::raw_sql("DROP TRIGGER not_now").execute(&mut database(&server).await).await.unwrap();
-    api.wait_status(&id, Status::Completed).await.unwrap();
+    api.wait_status(&id, SessionStatus::Completed).await.unwrap();
     let (status, code, _) = problem_of(&post(&api, &id, "method", json!({ "method": "other" })).await);
     assert_eq!((status, code.as_str()), (410, "completed"));
     server.finish().await.unwrap();
@@ -292,7 +292,7 @@ async fn one_provider_file_adds_a_new_tool() {
     assert_eq!(view.sign_in.device_code.as_deref(), Some("AB12-CD34"));
     api.wait_entry(&id, TimelineKind::KeysPressed).await.unwrap();
     assert_eq!(post(&api, &id, "paste", json!({ "text": "t0ken" })).await.status, 200);
-    let view = api.wait_status(&id, Status::Completed).await.unwrap();
+    let view = api.wait_status(&id, SessionStatus::Completed).await.unwrap();
     let lease = api.lease(&view.credential.unwrap().id).await.unwrap();
     assert_eq!(lease.files[0].content.expose(), b"token=t0ken\n");
     server.finish().await.unwrap();

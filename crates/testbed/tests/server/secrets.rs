@@ -5,7 +5,7 @@ use crate::{
     command_line::{run_cli, sign_in, text},
 };
 use anteroom_testbed::{ScriptedTool, Step, TestConfig, TestServer, leaks::needles};
-use anteroom_wire::api::Status;
+use anteroom_wire::api::SessionStatus;
 use serde_json::json;
 
 fn canary(kind: &str) -> String {
@@ -36,7 +36,7 @@ async fn planted_secret_appears_only_in_the_owners_lease() {
     api.wait_until(&id, "showing the address", |view| view.sign_in.url.is_some()).await.unwrap();
     let code = json!({ "code": pasted });
     assert_eq!(api.post(&format!("/api/auth/session/{id}/code"), code).await.unwrap().status, 204);
-    let credential = api.wait_status(&id, Status::Completed).await.unwrap().credential.unwrap();
+    let credential = api.wait_status(&id, SessionStatus::Completed).await.unwrap().credential.unwrap();
     let lease = api.lease(&credential.id).await.unwrap();
     assert!(String::from_utf8_lossy(lease.files[0].content.expose()).contains(&pasted), "the lease contains it");
     api.timeline(&id).await.unwrap();

@@ -1,9 +1,9 @@
 //! Successful sign-ins.
 
-use crate::{Flags, URL};
+use crate::{Flags, URL, start_idle};
 use anteroom_testbed::{Script, ScriptedTool, Step, TestConfig, TestServer, script::WriteMode};
 use anteroom_wire::TimelineKind;
-use anteroom_wire::api::{StartRequest, Status};
+use anteroom_wire::api::{StartRequest, SessionStatus};
 
 #[tokio::test]
 async fn leased_credential_has_the_exact_bytes_of_the_tool() {
@@ -13,9 +13,9 @@ async fn leased_credential_has_the_exact_bytes_of_the_tool() {
     let api = server.backend().unwrap();
     let id = api.start("scripted").await.unwrap().session.id;
     let view = api.wait_until(&id, "showing the address", |view| view.sign_in.url.is_some()).await.unwrap();
-    assert_eq!((view.status, view.sign_in.url.as_deref()), (Status::Authenticating, Some(URL)));
+    assert_eq!((view.status, view.sign_in.url.as_deref()), (SessionStatus::Authenticating, Some(URL)));
     flags.set("go");
-    let view = api.wait_status(&id, Status::Completed).await.unwrap();
+    let view = api.wait_status(&id, SessionStatus::Completed).await.unwrap();
     let credential = view.credential.unwrap();
     let lease = api.lease(&credential.id).await.unwrap();
     assert_eq!(lease.files[0].content.expose(), content.as_bytes());
@@ -39,7 +39,7 @@ async fn partial_or_wrong_format_files_do_not_complete_a_session() {
     let entry = api.wait_entry(&id, TimelineKind::CandidateRejected).await.unwrap();
     assert!(format!("{} {}", entry.sentence, entry.data).contains("/token"), "the missing key is named: {entry:?}");
     flags.set("halves");
-    let view = api.wait_status(&id, Status::Completed).await.unwrap();
+    let view = api.wait_status(&id, SessionStatus::Completed).await.unwrap();
     let lease = api.lease(&view.credential.unwrap().id).await.unwrap();
     assert_eq!(lease.files[0].content.expose(), b"{\"token\": \"whole\"}");
     server.finish().await.unwrap();
@@ -55,9 +55,9 @@ async fn status_command_must_confirm_the_credential() {
     let api = server.backend().unwrap();
     let id = api.start("scripted").await.unwrap().session.id;
     api.wait_entry(&id, TimelineKind::CandidateRejected).await.unwrap();
-    assert_eq!(api.session(&id).await.unwrap().status, Status::VmStarted);
+    assert_eq!(api.session(&id).await.unwrap().status, SessionStatus::VmStarted);
     flags.set("signed-in");
-    api.wait_status(&id, Status::Completed).await.unwrap();
+    api.wait_status(&id, SessionStatus::Completed).await.unwrap();
     server.finish().await.unwrap();
 }
 
@@ -81,7 +81,7 @@ async fn pasted_code_reaches_the_tools_prompt() {
     assert_eq!(view.sign_in.url.as_deref(), Some("https://id.example/device"));
     let code = serde_json::json!({ "code": "the-code#1" });
     assert_eq!(api.post(&format!("/api/auth/session/{id}/code"), code).await.unwrap().status, 204);
-    let view = api.wait_status(&id, Status::Completed).await.unwrap();
+    let view = api.wait_status(&id, SessionStatus::Completed).await.unwrap();
     let lease = api.lease(&view.credential.unwrap().id).await.unwrap();
     assert_eq!(lease.files[0].content.expose(), b"{\"token\": \"from the-code#1\"}");
     server.finish().await.unwrap();
@@ -97,14 +97,13 @@ async fn terminal_answers_the_cursor_position_query() {
     let server = TestServer::start(TestConfig::with_tool(tool)).await.unwrap();
     let api = server.backend().unwrap();
     let id = api.start("scripted").await.unwrap().session.id;
-    api.wait_status(&id, Status::Completed).await.unwrap();
+    api.wait_status(&id, SessionStatus::Completed).await.unwrap();
     server.finish().await.unwrap();
 }
 
 #[tokio::test]
 async fn concurrent_starts_with_one_idempotency_key_create_one_session() {
-    let flags = Flags::new();
-    let server = TestServer::start(TestConfig::with_tool(flags.idle_tool())).await.unwrap();
+    let (_flags, server) = start_idle("").await;
     let api = server.backend().unwrap();
     let request = |user: &str| StartRequest {
         provider: "scripted".into(),

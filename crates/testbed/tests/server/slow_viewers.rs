@@ -7,7 +7,7 @@ use anteroom_testbed::{
     fake_rfb_server::{Behaviour, SPOT_COLOUR},
     processes,
 };
-use anteroom_wire::api::Status;
+use anteroom_wire::api::SessionStatus;
 use std::time::{Duration, Instant};
 use tokio::time::timeout;
 
@@ -42,7 +42,7 @@ async fn stalled_viewer_does_not_grow_memory() {
     let server = TestServer::start(plan).await.unwrap();
     let api = server.backend().unwrap();
     let id = api.start("scripted").await.unwrap().session.id;
-    api.wait_status(&id, Status::VmStarted).await.unwrap();
+    api.wait_status(&id, SessionStatus::VmStarted).await.unwrap();
     let machine = server.machines().remove(0);
     let mut stuck = api.desktop(&id).await.unwrap();
     let mut other = api.desktop(&id).await.unwrap();

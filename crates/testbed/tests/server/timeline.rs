@@ -2,10 +2,10 @@
 
 use crate::{Flags, start_idle, viewers::wait_close};
 use anteroom_controller::clock;
-use anteroom_testbed::{TestConfig, TestServer, WAIT_MAX};
+use anteroom_testbed::{TestServer, WAIT_MAX};
 use anteroom_wire::{
     SessionId, TimelineKind,
-    api::{Status, TimelineEntry},
+    api::{SessionStatus, TimelineEntry},
 };
 use serde_json::json;
 use sqlx::{ConnectOptions, Connection, SqliteConnection, sqlite::SqliteConnectOptions};
@@ -34,7 +34,7 @@ pub(crate) async fn start_ready_session(settings: &str) -> (Flags, TestServer, S
     let (flags, server) = start_idle(settings).await;
     let api = server.backend().unwrap();
     let id = api.start("scripted").await.unwrap().session.id;
-    api.wait_status(&id, Status::VmStarted).await.unwrap();
+    api.wait_status(&id, SessionStatus::VmStarted).await.unwrap();
     (flags, server, id)
 }
 
@@ -65,7 +65,7 @@ async fn events_during_a_database_lock_are_recorded_in_order_with_their_own_time
     sleep(Duration::from_secs(2)).await;
     let until = now();
     lock.release().await;
-    api.wait_until(&id, "ready again", |view| view.generation == 2 && view.status == Status::VmStarted).await.unwrap();
+    api.wait_until(&id, "ready again", |view| view.generation == 2 && view.status == SessionStatus::VmStarted).await.unwrap();
     api.wait_entry(&id, TimelineKind::TicketRejected).await.unwrap();
     let timeline = api.timeline(&id).await.unwrap();
     let [exited, left, ticket] =
@@ -84,7 +84,8 @@ async fn events_during_a_database_lock_are_recorded_in_order_with_their_own_time
 
 #[tokio::test]
 async fn stopping_server_writes_buffered_entries_within_the_drain_time() {
-    let (_flags, mut server, id) = start_ready_session("[store]\nbusy_ms_max = 200\n[http]\ndrain_ms_max = 20000\n").await;
+    let (_flags, mut server, id) =
+        start_ready_session("[store]\nbusy_ms_max = 200\n[http]\ndrain_ms_max = 20000\n").await;
     let api = server.backend().unwrap();
     let lock = DatabaseLock::acquire(&server).await;
     let ticket = format!("/api/auth/session/{id}/ticket");
@@ -147,9 +148,8 @@ async fn repeated_rejections_are_recorded_once_with_a_count() {
 
 #[tokio::test]
 async fn viewer_rejected_before_the_machine_is_ready_is_on_the_timeline() {
-    let flags = Flags::new();
     let settings = "[machines]\nmachines_max = 1\n[sessions]\nsocket_wait_ms_max = 200\n";
-    let server = TestServer::start(TestConfig::with_tool(flags.idle_tool()).with_settings(settings)).await.unwrap();
+    let (_flags, server) = start_idle(settings).await;
     let api = server.backend().unwrap();
     let first = api.start("scripted").await.unwrap().session.id;
     api.wait_status(&first, Status::VmStarted).await.unwrap();

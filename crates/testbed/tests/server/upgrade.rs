@@ -2,7 +2,7 @@
 
 use crate::Flags;
 use anteroom_testbed::{ApiClient, MachineProcesses, TestConfig, TestServer, plain_process::built_program};
-use anteroom_wire::{SessionId, TimelineKind, api::Status};
+use anteroom_wire::{SessionId, TimelineKind, api::SessionStatus};
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -56,13 +56,13 @@ async fn new_server_binary_adopts_running_machines() {
     assert!(executable_of(server.server_pid().unwrap().as_raw_nonzero().get().unsigned_abs()).contains("/new/"));
     // The old keeper still obeys the new server: it stops the machine and writes the receipt.
     flags.set("go");
-    let view = api.wait_status(&id, Status::Completed).await.unwrap();
+    let view = api.wait_status(&id, SessionStatus::Completed).await.unwrap();
     assert_eq!(view.generation, 1);
     let exited = api.wait_entry(&id, TimelineKind::MachineExited).await.unwrap();
     assert_eq!(exited.data["receipt"]["checks"]["leftovers"], serde_json::json!([]), "{:?}", exited.data);
     assert_eq!(exited.data["why"]["reason"]["kind"], "completed");
     // The new server can start machines.
     let second = api.start("scripted").await.unwrap().session.id;
-    api.wait_status(&second, Status::Completed).await.unwrap();
+    api.wait_status(&second, SessionStatus::Completed).await.unwrap();
     server.finish().await.unwrap();
 }

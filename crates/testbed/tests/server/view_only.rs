@@ -6,7 +6,7 @@ use anteroom_testbed::{
     TestConfig, TestServer, WAIT_MAX,
     fake_rfb_server::{SPOT_COLOUR, background_of},
 };
-use anteroom_wire::{SessionId, TimelineKind, api::Status};
+use anteroom_wire::{SessionId, TimelineKind, api::SessionStatus};
 use serde_json::json;
 use std::time::Duration;
 use tokio::{
@@ -107,7 +107,7 @@ async fn view_only_viewing_does_not_prevent_idle_expiry() {
         assert!(Instant::now() < until, "the session does not expire");
         sleep(Duration::from_millis(200)).await;
     }
-    assert_eq!(api.wait_status(&id, Status::Expired).await.unwrap().reason.unwrap().code, "idle_expired");
+    assert_eq!(api.wait_status(&id, SessionStatus::Expired).await.unwrap().reason.unwrap().code, "idle_expired");
     let (code, reason) = wait_close(&mut watcher.into_inner()).await;
     assert_eq!((code, reason.split(':').next()), (4410, Some("idle_expired")));
     server.finish().await.unwrap();

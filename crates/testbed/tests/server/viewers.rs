@@ -1,12 +1,12 @@
 //! Viewers: desktop and terminal sockets, tickets and limits.
 
 use crate::start_idle;
-use anteroom_rfb::client::{ViewerConnectError, RfbClient, ViewerSocket};
+use anteroom_rfb::client::{RfbClient, ViewerConnectError, ViewerSocket};
 use anteroom_testbed::{
     TestConfig, TestServer, WAIT_MAX,
     fake_rfb_server::{Behaviour, SPOT_COLOUR, background_of},
 };
-use anteroom_wire::{TimelineKind, api::Status};
+use anteroom_wire::{TimelineKind, api::SessionStatus};
 use std::time::Duration;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -81,7 +81,7 @@ async fn viewer_socket_waits_fifteen_seconds_for_the_desktop() {
     let (_flags, server) = start_idle("").await;
     let api = server.backend().unwrap();
     let id = api.start("scripted").await.unwrap().session.id;
-    api.wait_status(&id, Status::VmStarted).await.unwrap();
+    api.wait_status(&id, SessionStatus::VmStarted).await.unwrap();
     let machine = server.machines().remove(0);
     server.set_desktop_behaviour(&machine, Behaviour::Closed).await.unwrap();
     let mut viewer = api.desktop_socket(&id).await.unwrap();
@@ -141,7 +141,7 @@ async fn stalled_viewer_blocks_neither_other_viewers_nor_the_sign_in() {
         viewer.read_update().await.unwrap();
     }
     flags.set("go");
-    api.wait_status(&id, Status::Completed).await.unwrap();
+    api.wait_status(&id, SessionStatus::Completed).await.unwrap();
     drop(stuck);
     server.finish().await.unwrap();
 }

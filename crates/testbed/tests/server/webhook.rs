@@ -4,7 +4,7 @@ use crate::Flags;
 use anteroom_testbed::{
     ApiClient, ScriptedTool, TestCa, TestConfig, TestServer, WAIT_MAX, leaks::needles, test_ca::TlsServer,
 };
-use anteroom_wire::{SessionId, TimelineKind, api::Status, operator_reports::WebhookReport, webhook::Notification};
+use anteroom_wire::{SessionId, TimelineKind, api::SessionStatus, operator_reports::WebhookReport, webhook::WebhookNotification};
 use axum::{
     Router,
     body::Bytes,
@@ -62,7 +62,7 @@ impl Message {
         &self.id
     }
 
-    pub(crate) fn read(&self) -> Notification {
+    pub(crate) fn read(&self) -> WebhookNotification {
         serde_json::from_str(&self.body).unwrap()
     }
 }
@@ -176,7 +176,7 @@ pub(crate) async fn complete_session(flags: &Flags, api: &ApiClient) -> SessionI
     let id = api.start("scripted").await.unwrap().session.id;
     api.wait_until(&id, "showing the address", |view| view.sign_in.url.is_some()).await.unwrap();
     flags.set("go");
-    api.wait_status(&id, Status::Completed).await.unwrap();
+    api.wait_status(&id, SessionStatus::Completed).await.unwrap();
     id
 }
 
@@ -218,7 +218,7 @@ async fn webhook_messages_are_ordered_signed_and_without_the_secret() {
     let session = ended.data.session.unwrap();
     assert_eq!(
         (session.id, session.status, session.reason.unwrap().code.as_str()),
-        (id.clone(), Status::Completed, "completed")
+        (id.clone(), SessionStatus::Completed, "completed")
     );
     for needle in needles(CANARY) {
         let needle = String::from_utf8(needle).unwrap();
@@ -250,7 +250,7 @@ async fn failed_webhook_message_is_retried_and_redirects_are_not_followed() {
         "one message to one path"
     );
     let session = messages[2].read().data.session.unwrap();
-    assert_eq!((session.status, session.reason.unwrap().code.as_str()), (Status::Cancelled, "cancelled"));
+    assert_eq!((session.status, session.reason.unwrap().code.as_str()), (SessionStatus::Cancelled, "cancelled"));
     let failed = api.wait_entry(&id, TimelineKind::WebhookFailed).await.unwrap();
     assert!(failed.sentence.contains("500"), "{failed:?}");
     api.wait_entry(&id, TimelineKind::WebhookDelivered).await.unwrap();

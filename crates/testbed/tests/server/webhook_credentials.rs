@@ -10,7 +10,7 @@ use anteroom_testbed::{ApiClient, ApiResponse, ScriptedTool, TestConfig, TestSer
 use anteroom_wire::{
     CredentialId, SessionId, TimelineKind,
     agent::DeliveryResult,
-    api::{Lease, Status},
+    api::{Lease, SessionStatus},
 };
 use serde_json::json;
 use std::fs;
@@ -45,7 +45,7 @@ fn sent_contents(inbox: &Inbox) -> Vec<Option<Vec<u8>>> {
 }
 
 async fn wait_credential(api: &ApiClient, session: &SessionId) -> CredentialId {
-    api.wait_status(session, Status::Completed).await.unwrap().credential.unwrap().id
+    api.wait_status(session, SessionStatus::Completed).await.unwrap().credential.unwrap().id
 }
 
 #[tokio::test]
@@ -184,7 +184,7 @@ async fn refreshed_deliver_once_credential_is_delivered_once() {
     fs::write(&file, provider.replace("policy = \"store\"", "policy = \"deliver_once\"")).unwrap();
     server.start_server().await.unwrap();
     let api = server.backend().unwrap();
-    api.wait_status(&using.session, Status::VmStarted).await.unwrap();
+    api.wait_status(&using.session, SessionStatus::VmStarted).await.unwrap();
     let using = using.with_server(&server);
     let renewing = FakeAgent::start_renewing(&server, &id).await;
     let before = inbox.messages().len();

@@ -1,6 +1,6 @@
-//! Flag files for which scripted tools wait.
+//! A server with an idle tool, and flag files for which scripted tools wait.
 
-use anteroom_testbed::{Script, ScriptedTool, Step};
+use anteroom_testbed::{Script, ScriptedTool, Step, TestConfig, TestServer};
 use std::path::PathBuf;
 
 /// Flag files, in a directory outside of the server's.
@@ -26,4 +26,11 @@ impl Flags {
     pub(crate) fn idle_tool(&self) -> ScriptedTool {
         ScriptedTool::new("scripted", Script::new([Step::print_line("Nothing to do"), self.wait_step("never")]))
     }
+}
+
+/// Starts a server whose provider `scripted` runs until the session ends.
+pub(crate) async fn start_idle(settings: &str) -> (Flags, TestServer) {
+    let flags = Flags::new();
+    let server = TestServer::start(TestConfig::with_tool(flags.idle_tool()).with_settings(settings)).await.unwrap();
+    (flags, server)
 }

@@ -3,50 +3,16 @@
 //! A session that is rejected with a named cause is better than a machine killed by the kernel's OOM killer or a database write
 //! that fails on a full disk.
 
-use crate::{api_error::ApiError, config::Config, session::launcher::Launcher};
+pub mod shortage;
+
+use crate::{
+    api_error::{ApiError, chain},
+    config::Config,
+    session::launcher::Launcher,
+};
 use anteroom_machine::{Machines, State};
-use anteroom_wire::Problem;
-use std::{io, path::Path, sync::Arc};
-
-/// A resource of which too little is available.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Shortage {
-    /// Memory.
-    #[error(
-        "{available_mib} MiB of memory are available; the next machines need about {expected_mib} MiB and \
-         machines.memory_free_mib_min reserves {min_mib} MiB"
-    )]
-    Memory {
-        /// Available memory as reported by the kernel.
-        available_mib: u64,
-        /// The expected memory of this machine and of those that are starting.
-        expected_mib: u64,
-        /// The configured minimum.
-        min_mib: u64,
-    },
-    /// Disk.
-    #[error("{free_mib} MiB are free below the state directory; machines.disk_free_mib_min is {min_mib}")]
-    Disk {
-        /// Free space for this user.
-        free_mib: u64,
-        /// The configured minimum.
-        min_mib: u64,
-    },
-    /// The amount cannot be determined.
-    #[error("{0}")]
-    Unknown(String),
-}
-
-impl Shortage {
-    /// The problem for an API error.
-    pub fn problem(&self) -> Problem {
-        match self {
-            Self::Memory { .. } => Problem::MemoryLow,
-            Self::Disk { .. } => Problem::DiskLow,
-            Self::Unknown(_) => Problem::NoCapacity,
-        }
-    }
-}
+use shortage::Shortage;
+use std::{path::Path, sync::Arc};
 
 /// Checks that another machine may be started now, in addition to those of the permits in use.
 ///
@@ -64,7 +30,7 @@ pub fn check_capacity(config: &Config, machines: &Machines, permits_in_use: u32)
 /// `disk_low`, `memory_low` or `no_capacity`.
 pub fn admit(launcher: &Launcher) -> Result<(), ApiError> {
     check_capacity(&launcher.config, &launcher.machines, launcher.queue.in_use()).map_err(|shortage| {
-        let error = ApiError::new(shortage.problem(), shortage.to_string());
+        let error = ApiError::new(shortage.problem(), chain(&shortage));
         tracing::warn!(
             outcome = "not_admitted",
             reason = error.problem.code(),
@@ -79,7 +45,7 @@ pub fn admit(launcher: &Launcher) -> Result<(), ApiError> {
 pub fn install_check(launcher: &Launcher) {
     let (config, machines) = (Arc::clone(&launcher.config), launcher.machines.clone());
     launcher.queue.set_admission_check(move |permits_in_use| {
-        check_capacity(&config, &machines, permits_in_use).map_err(|shortage| shortage.to_string())
+        check_capacity(&config, &machines, permits_in_use)
     });
 }
 
@@ -106,9 +72,7 @@ fn count_pending<'a>(permits_in_use: u32, states: impl Iterator<Item = &'a State
 /// Too little, or it cannot be determined.
 pub fn disk(config: &Config) -> Result<String, Shortage> {
     let min_mib = config.machines.disk_free_mib_min;
-    let free_mib = disk_free_mib(&config.state_dir).map_err(|error| {
-        Shortage::Unknown(format!("the free space of the state directory cannot be determined: {error}"))
-    })?;
+    let free_mib = disk_free_mib(&config.state_dir).map_err(Shortage::UnknownDisk)?;
     if free_mib < min_mib {
         return Err(Shortage::Disk { free_mib, min_mib });
     }
@@ -138,7 +102,7 @@ pub fn memory(config: &Config, pending: u64) -> Result<String, Shortage> {
 ///
 /// # Errors
 /// The file system cannot be queried.
-pub fn disk_free_mib(dir: &Path) -> io::Result<u64> {
+pub fn disk_free_mib(dir: &Path) -> rustix::io::Result<u64> {
     let disk = rustix::fs::statvfs(dir)?;
     Ok(disk.f_bavail.saturating_mul(disk.f_frsize) >> 20)
 }

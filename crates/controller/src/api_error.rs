@@ -1,28 +1,50 @@
-//! An error of the API: one entry of the problem table and the details of this case.
+//! An error of the API: one entry of the problem table, the details of this case, and the error that caused it.
 
 use anteroom_machine::AgentError;
 use anteroom_store::{StoreError, StoreErrorKind};
+pub use anteroom_wire::chain;
 use anteroom_wire::{Problem, ProblemBody};
+use std::{error::Error, sync::Arc};
 
-/// An error returned to a caller. `detail` is for people and contains no secret.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+/// An error returned to a caller. `detail` is for people and contains no secret; the source is never part of the answer.
+#[derive(Debug, Clone, thiserror::Error)]
 #[error("{}: {detail}", problem.code())]
 pub struct ApiError {
     /// The entry of the problem table.
     pub problem: Problem,
     /// Details of this case.
     pub detail: String,
+    #[source]
+    source: Option<Arc<dyn Error + Send + Sync>>,
 }
 
 impl ApiError {
     /// An error with details.
     pub fn new(problem: Problem, detail: impl Into<String>) -> Self {
-        Self { problem, detail: detail.into() }
+        Self { problem, detail: detail.into(), source: None }
+    }
+
+    /// An internal error with its cause.
+    pub fn internal(source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Self::from(Problem::Internal).with_source(source)
+    }
+
+    /// The same error with its cause.
+    pub fn with_source(self, source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Self { source: Some(Arc::from(source.into())), ..self }
     }
 
     /// The JSON body.
     pub fn body(&self) -> ProblemBody {
-        self.problem.with(self.detail.clone())
+        self.problem.with_detail(self.detail.clone())
+    }
+
+    /// Logs the cause of a fault of the server, which the answer does not contain. Called once, where the answer is made. The detail of
+    /// any other error already describes its cause.
+    pub fn log_fault(&self) {
+        if let (Problem::Internal | Problem::DatabaseUnavailable, Some(source)) = (self.problem, &self.source) {
+            tracing::error!(outcome = "request_failed", reason = self.problem.code(), error = %chain(source), "request failed in the server");
+        }
     }
 }
 
@@ -38,35 +60,23 @@ impl From<StoreError> for ApiError {
             StoreErrorKind::Unavailable => Problem::DatabaseUnavailable,
             StoreErrorKind::Conflict | StoreErrorKind::Corrupt => Problem::Internal,
         };
-        tracing::error!(outcome = "store_error", error = %chain(&error), "database operation failed");
-        problem.into()
+        Self::from(problem).with_source(error)
     }
 }
 
-/// The agent's own error if it returned one, else that the agent does not answer.
+/// The error that the agent returned; for all others, that the agent does not answer.
 impl From<AgentError> for ApiError {
     fn from(error: AgentError) -> Self {
-        let AgentError::Rejected { problem: answer, .. } = &error else {
-            return Self::new(Problem::AgentUnreachable, chain(&error));
-        };
-        match Problem::from_code(&answer.code) {
+        let answer = if let AgentError::Rejected { problem, .. } = &error { Some(problem) } else { None };
+        let known = answer.and_then(|answer| Some((Problem::from_code(&answer.code)?, answer.detail.clone())));
+        let (problem, detail) = match known {
             // The machine was started by an earlier version of this server.
-            Some(Problem::PathNotFound) => {
-                Self::new(Problem::NotReady, "the machine's agent is older than this server and cannot do this")
+            Some((Problem::PathNotFound, _)) => {
+                (Problem::NotReady, "the machine's agent is older than this server and cannot do this".to_owned())
             }
-            Some(problem) => Self::new(problem, answer.detail.clone().unwrap_or_default()),
-            None => Self::new(Problem::AgentUnreachable, chain(&error)),
-        }
+            Some((problem, detail)) => (problem, detail.unwrap_or_default()),
+            None => (Problem::AgentUnreachable, chain(&error)),
+        };
+        Self::new(problem, detail).with_source(error)
     }
-}
-
-/// The error and its sources, joined: `a: b: c`.
-pub fn chain(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        text = format!("{text}: {error}");
-        source = error.source();
-    }
-    text
 }

@@ -22,5 +22,5 @@ pub use current_health::current_health;
 pub use expire::expire_due;
 pub use expires_at::expires_at;
 pub use lease::{delete, lease, require_owned, require_present};
-pub use unseal::{binding, unseal_bytes, unseal_files};
+pub use unseal::{UnsealError, binding, unseal_bytes, unseal_files};
 pub use view::credential_meta;

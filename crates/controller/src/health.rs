@@ -1,6 +1,6 @@
 //! Health checks of the server's dependencies. Each check uses the dependency instead of reading a stored state.
 
-use crate::{admission, api_error::chain, clock, session::launcher::Launcher};
+use crate::{admission::{self, shortage::Shortage}, api_error::chain, clock, session::launcher::Launcher};
 use anteroom_store::WriteOutcome;
 use anteroom_wire::api::{Health, HealthCheck, HealthStatus};
 
@@ -37,7 +37,7 @@ fn check(name: &str, status: HealthStatus, detail: impl Into<String>) -> HealthC
 }
 
 async fn store(launcher: &Launcher) -> HealthCheck {
-    match launcher.store.check().await {
+    match launcher.store.check_writable().await {
         Ok(()) => {
             let (written, failed) = (
                 launcher.db_metrics.total_of_outcome(WriteOutcome::Written),
@@ -53,7 +53,7 @@ async fn store(launcher: &Launcher) -> HealthCheck {
 
 async fn vault(launcher: &Launcher) -> HealthCheck {
     let available = launcher.vault.key_ids();
-    match launcher.store.keys_in_use().await {
+    match launcher.store.list_keys_in_use().await {
         Ok(used) => {
             let missing: Vec<String> =
                 used.iter().filter(|id| !available.contains(id)).map(ToString::to_string).collect();
@@ -109,7 +109,7 @@ fn reconcile(launcher: &Launcher) -> HealthCheck {
     let ago_ms = clock::now().saturating_sub(last.at_ms);
     let late = ago_ms
         > launcher
-            .config
+            .limits
             .sessions
             .reconcile_every_ms
             .saturating_mul(MISSED_RECONCILIATIONS_MAX)
@@ -125,11 +125,11 @@ fn reconcile(launcher: &Launcher) -> HealthCheck {
 }
 
 /// Without capacity the server is degraded, not down: running sessions continue, and new ones are rejected.
-fn capacity(name: &str, found: Result<String, admission::Shortage>) -> HealthCheck {
+fn capacity(name: &str, found: Result<String, Shortage>) -> HealthCheck {
     match found {
         Ok(detail) => check(name, HealthStatus::Ok, detail),
         Err(shortage) => {
-            check(name, HealthStatus::Degraded, format!("{shortage}; new sessions are rejected and queued ones wait"))
+            check(name, HealthStatus::Degraded, format!("{}; new sessions are rejected and queued ones wait", chain(&shortage)))
         }
     }
 }

@@ -12,7 +12,7 @@ mod diagnosis;
 mod error_response;
 mod extract;
 mod health;
-mod host_channel;
+mod controller_service;
 mod leaks;
 mod login;
 mod metrics;
@@ -26,7 +26,7 @@ mod tickets;
 mod viewer_sockets;
 mod webhook;
 
-pub use host_channel::host_service;
+pub use controller_service::controller_service;
 pub use login::LoginLink;
 
 use crate::{app::App, auth, peer::Peer};
@@ -76,21 +76,21 @@ struct Document;
 
 /// The public router.
 pub fn router(app: &App) -> Router {
-    let agent_api = agent_api().layer(DefaultBodyLimit::max(app.config.http.delivery_bytes_max));
+    let agent_api = agent_api().layer(DefaultBodyLimit::max(app.limits.http.delivery_bytes_max));
     let (api, document) = api().merge(agent_api).split_for_parts();
     let document = serde_json::to_value(&document).unwrap_or_default();
     let pages = Router::new()
-        .route("/", get(pages::shell))
-        .route("/login", get(pages::shell))
-        .route("/dashboard/remote-cli", get(pages::shell))
-        .route("/dashboard/remote-cli/auth", get(pages::shell))
-        .route("/favicon.ico", get(pages::favicon))
-        .route("/assets/{*path}", get(pages::asset))
-        .route("/api/auth/session/{id}/novnc", get(pages::desktop))
+        .route("/", get(pages::get_app_page))
+        .route("/login", get(pages::get_app_page))
+        .route("/dashboard/remote-cli", get(pages::get_app_page))
+        .route("/dashboard/remote-cli/auth", get(pages::get_app_page))
+        .route("/favicon.ico", get(pages::get_favicon))
+        .route("/assets/{*path}", get(pages::get_asset))
+        .route("/api/auth/session/{id}/novnc", get(pages::get_desktop_page))
         .route("/openapi.json", get(move || async move { axum::Json(document) }));
     let sockets = Router::new()
-        .route("/api/auth/session/{id}/novnc/websock", any(viewer_sockets::desktop))
-        .route("/api/auth/session/{id}/terminal", any(viewer_sockets::terminal));
+        .route("/api/auth/session/{id}/novnc/websock", any(viewer_sockets::open_desktop_socket))
+        .route("/api/auth/session/{id}/terminal", any(viewer_sockets::open_terminal_socket));
     api.merge(pages)
         .merge(sockets)
         .fallback(|| async { ErrorResponse::from(Problem::PathNotFound) })
@@ -109,45 +109,45 @@ pub fn router(app: &App) -> Router {
 fn agent_api() -> OpenApiRouter<App> {
     OpenApiRouter::new()
         .routes(routes!(agent::accept_credential))
-        .routes(routes!(agent::events))
-        .routes(routes!(agent_auth::session))
+        .routes(routes!(agent::receive_events))
+        .routes(routes!(agent_auth::get_agent_session))
 }
 
 /// The routes for backends, users and operators.
 fn api() -> OpenApiRouter<App> {
     OpenApiRouter::with_openapi(Document::openapi())
-        .routes(routes!(start_session::start))
-        .routes(routes!(session::read))
-        .routes(routes!(session::events))
-        .routes(routes!(session::heartbeat))
-        .routes(routes!(session::cancel))
-        .routes(routes!(session::restart))
-        .routes(routes!(session::credentials))
-        .routes(routes!(diagnosis::diagnosis))
-        .routes(routes!(bundle::create))
-        .routes(routes!(session::list))
-        .routes(routes!(tickets::create))
-        .routes(routes!(sign_in::oauth_url))
+        .routes(routes!(start_session::start_session))
+        .routes(routes!(session::get_session))
+        .routes(routes!(session::list_or_watch_events))
+        .routes(routes!(session::record_heartbeat))
+        .routes(routes!(session::cancel_session))
+        .routes(routes!(session::restart_session))
+        .routes(routes!(session::list_session_credentials))
+        .routes(routes!(diagnosis::get_diagnosis))
+        .routes(routes!(bundle::create_bundle))
+        .routes(routes!(session::list_sessions))
+        .routes(routes!(tickets::create_ticket))
+        .routes(routes!(sign_in::get_sign_in))
         .routes(routes!(sign_in::open_url))
-        .routes(routes!(sign_in::paste))
-        .routes(routes!(sign_in::code))
-        .routes(routes!(sign_in::method))
+        .routes(routes!(sign_in::submit_paste))
+        .routes(routes!(sign_in::submit_code))
+        .routes(routes!(sign_in::change_method))
         .routes(routes!(sign_in::type_text))
-        .routes(routes!(credentials::list))
-        .routes(routes!(credential_uses::read))
-        .routes(routes!(credential_uses::start))
-        .routes(routes!(credential_uses::screen))
-        .routes(routes!(credentials::lease))
-        .routes(routes!(credentials::delete))
-        .routes(routes!(providers::list))
-        .routes(routes!(login::login))
-        .routes(routes!(login::me))
-        .routes(routes!(login::create_link))
-        .routes(routes!(health::health))
-        .routes(routes!(leaks::report))
-        .routes(routes!(metrics::metrics))
-        .routes(routes!(reconcile::reconcile))
-        .routes(routes!(webhook::read))
+        .routes(routes!(credentials::list_credentials))
+        .routes(routes!(credential_uses::get_credential))
+        .routes(routes!(credential_uses::start_credential_use))
+        .routes(routes!(credential_uses::get_screen))
+        .routes(routes!(credentials::lease_credential))
+        .routes(routes!(credentials::delete_credential))
+        .routes(routes!(providers::list_providers))
+        .routes(routes!(login::log_in))
+        .routes(routes!(login::get_current_caller))
+        .routes(routes!(login::create_login_link))
+        .routes(routes!(health::get_health))
+        .routes(routes!(leaks::get_leak_report))
+        .routes(routes!(metrics::get_metrics))
+        .routes(routes!(reconcile::run_reconcile))
+        .routes(routes!(webhook::get_webhook_report))
 }
 
 /// Identifies the caller and puts an [`caller::Caller`] into the request's extensions.
@@ -163,7 +163,7 @@ async fn authenticate(State(app): State<App>, mut request: Request, next: Next) 
     let session = path.strip_prefix("/api/auth/session/").and_then(|rest| rest.split('/').next());
     let session: Option<SessionId> = session.and_then(|id| id.parse().ok());
     let caller = match peer {
-        Some(peer) => auth::identify(&app.auth, peer, request.method(), request.headers(), session.as_ref()).await,
+        Some(peer) => auth::identify_caller(&app.auth, peer, request.method(), request.headers(), session.as_ref()).await,
         None => Err(Problem::Unauthenticated.into()),
     };
     match caller {
@@ -171,7 +171,8 @@ async fn authenticate(State(app): State<App>, mut request: Request, next: Next) 
             request.extensions_mut().insert(caller);
         }
         Err(error) if !is_public && !is_websocket => return ErrorResponse(error).into_response(),
-        Err(_) => {}
+        // The route needs no caller, or a ticket identifies it.
+        Err(error) => error.log_fault(),
     }
     next.run(request).await
 }

@@ -13,6 +13,7 @@ pub mod backoff;
 pub mod channel;
 pub mod diagnosis;
 pub mod end_reason;
+mod error_chain;
 pub mod id;
 pub mod operator_reports;
 pub mod problem;
@@ -23,6 +24,7 @@ pub mod timeline_kind;
 pub mod webhook;
 
 pub use end_reason::EndReason;
+pub use error_chain::chain;
 pub use id::{CallerId, CredentialId, MachineId, MessageId, ProviderId, SessionId};
 pub use problem::{Problem, ProblemBody};
 pub use secret::{Base64, Secret};

@@ -11,7 +11,7 @@ use crate::{
     session::use_credential::volatile_execs::LAST_SCREEN_AGE_MAX,
 };
 use anteroom_store::{CredentialRow, StoreError};
-use anteroom_wire::{CredentialId, agent::UsePurpose, api::UseRequest};
+use anteroom_wire::{CredentialId, agent::UsePurpose, api::CredentialUseRequest};
 use std::{collections::HashMap, time::Duration};
 use tokio::time::Instant;
 
@@ -61,13 +61,14 @@ async fn start_due_checks(launcher: &Launcher, attempts: &mut RecentAttempts) ->
     let checked_before = clock::now().saturating_sub(every_s.saturating_mul(1_000));
     for row in due(launcher, checked_before, capacity, attempts).await? {
         attempts.0.insert(row.id.clone(), Instant::now());
-        let request = UseRequest { purpose: UsePurpose::Check, argv: Vec::new() };
+        let request = CredentialUseRequest { purpose: UsePurpose::Check, argv: Vec::new() };
         match for_use::start_for(launcher, &launcher.local_operator, &row, &request).await {
             Ok(session) => {
                 tracing::info!(outcome = "check_started", credential = %row.id, session = %session.id, checked_at = clock::rfc3339(row.checked_at_ms), "credential check started");
             }
-            Err(ApiError { problem, detail }) => {
-                tracing::warn!(outcome = "check_not_started", credential = %row.id, reason = problem.code(), detail, "credential check not started");
+            Err(error) => {
+                tracing::warn!(outcome = "check_not_started", credential = %row.id, reason = error.problem.code(), detail = error.detail, "credential check not started");
+                error.log_fault();
             }
         }
     }
@@ -82,7 +83,7 @@ async fn free_checks(launcher: &Launcher) -> Result<u32, StoreError> {
         return Ok(0);
     }
     let is_check = |purpose| purpose == UsePurpose::Check;
-    let active = launcher.store.active_sessions().await?;
+    let active = launcher.store.list_active_sessions().await?;
     let running =
         active.iter().filter(|row| row.purpose.credential_use().is_some_and(|using| is_check(using.purpose))).count();
     let running = u32::try_from(running).unwrap_or(u32::MAX);
@@ -99,7 +100,7 @@ async fn due(
     let limit = count_max.saturating_add(u32::try_from(attempts.0.len()).unwrap_or(u32::MAX));
     let mut due = Vec::new();
     for provider in launcher.providers.iter().filter(|provider| !provider.credential.status_argv.is_empty()) {
-        due.extend(launcher.store.unchecked_credentials(&provider.id, checked_before, limit).await?);
+        due.extend(launcher.store.list_unchecked_credentials(&provider.id, checked_before, limit).await?);
     }
     due.retain(|row| !attempts.0.contains_key(&row.id));
     due.sort_by_key(|row| row.checked_at_ms);

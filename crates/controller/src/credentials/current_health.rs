@@ -1,7 +1,7 @@
 //! The current health of a credential, computed from the stored health and the time. Pure.
 
 use crate::clock::{UnixMs, rfc3339};
-use anteroom_store::{CredentialRow, Health};
+use anteroom_store::{CredentialRow, HealthKind};
 use anteroom_wire::api::CredentialHealth;
 
 const CONFIRMED_AT_SIGN_IN: &str = "The tool confirmed the credential at sign-in.";
@@ -10,17 +10,17 @@ const CONFIRMED_AT_SIGN_IN: &str = "The tool confirmed the credential at sign-in
 pub fn current_health(row: &CredentialRow, now: UnixMs, expiring_ms: UnixMs) -> (CredentialHealth, String) {
     let stored_detail = || row.health_detail.clone();
     match (row.health, row.expires_at_ms) {
-        (Health::NeedsAuth, _) => (
+        (HealthKind::NeedsAuth, _) => (
             CredentialHealth::NeedsAuth,
             stored_detail().unwrap_or_else(|| "The tool rejected the credential when it was checked.".to_owned()),
         ),
-        (Health::Valid | Health::Expiring, Some(expires_at)) if expires_at <= now => {
+        (HealthKind::Valid | HealthKind::Expiring, Some(expires_at)) if expires_at <= now => {
             (CredentialHealth::NeedsAuth, format!("It expired at {}, according to its file.", rfc3339(expires_at)))
         }
-        (Health::Valid | Health::Expiring, Some(expires_at)) if expires_at - now <= expiring_ms => {
+        (HealthKind::Valid | HealthKind::Expiring, Some(expires_at)) if expires_at - now <= expiring_ms => {
             (CredentialHealth::Expiring, format!("It expires at {}, according to its file.", rfc3339(expires_at)))
         }
-        (Health::Valid | Health::Expiring, _) => {
+        (HealthKind::Valid | HealthKind::Expiring, _) => {
             (CredentialHealth::Valid, stored_detail().unwrap_or_else(|| CONFIRMED_AT_SIGN_IN.to_owned()))
         }
     }
@@ -33,7 +33,7 @@ mod tests {
     use anteroom_vault::KeyId;
     use anteroom_wire::{CallerId, CredentialId, SessionId};
 
-    fn row(health: Health, health_detail: Option<&str>, expires_at_ms: Option<u64>) -> CredentialRow {
+    fn row(health: HealthKind, health_detail: Option<&str>, expires_at_ms: Option<u64>) -> CredentialRow {
         CredentialRow {
             id: CredentialId::from_parts(1, [1; 10]),
             owner: CallerId::from_parts(1, [1; 10]),
@@ -59,17 +59,17 @@ mod tests {
         use CredentialHealth::{Expiring, NeedsAuth, Valid};
         let (now, soon) = (1_000_000, 1_000);
         for (health, expires_at, expected) in [
-            (Health::Valid, None, Valid),
-            (Health::Valid, Some(now + soon + 1), Valid),
-            (Health::Valid, Some(now + soon), Expiring),
-            (Health::Valid, Some(now + 1), Expiring),
-            (Health::Valid, Some(now), NeedsAuth),
-            (Health::Valid, Some(0), NeedsAuth),
-            (Health::NeedsAuth, Some(now + 10 * soon), NeedsAuth),
-            (Health::NeedsAuth, None, NeedsAuth),
+            (HealthKind::Valid, None, Valid),
+            (HealthKind::Valid, Some(now + soon + 1), Valid),
+            (HealthKind::Valid, Some(now + soon), Expiring),
+            (HealthKind::Valid, Some(now + 1), Expiring),
+            (HealthKind::Valid, Some(now), NeedsAuth),
+            (HealthKind::Valid, Some(0), NeedsAuth),
+            (HealthKind::NeedsAuth, Some(now + 10 * soon), NeedsAuth),
+            (HealthKind::NeedsAuth, None, NeedsAuth),
             // Reported as expiring once; the setting has changed since.
-            (Health::Expiring, Some(now + 2 * soon), Valid),
-            (Health::Expiring, Some(now + 1), Expiring),
+            (HealthKind::Expiring, Some(now + 2 * soon), Valid),
+            (HealthKind::Expiring, Some(now + 1), Expiring),
         ] {
             let (current, detail) = current_health(&row(health, None, expires_at), now, soon);
             assert_eq!(current, expected, "{health:?} {expires_at:?}");
@@ -80,9 +80,9 @@ mod tests {
     #[test]
     fn the_stored_detail_is_shown_unless_the_credential_has_expired() {
         let detail = |health, expires_at| current_health(&row(health, Some("Its output: no."), expires_at), 10, 5).1;
-        assert_eq!(detail(Health::NeedsAuth, None), "Its output: no.");
-        assert_eq!(detail(Health::Valid, None), "Its output: no.");
-        assert!(detail(Health::Valid, Some(3)).starts_with("It expired at 1970-01-01T00:00:00.003Z"));
-        assert_eq!(current_health(&row(Health::Valid, None, None), 10, 5).1, CONFIRMED_AT_SIGN_IN);
+        assert_eq!(detail(HealthKind::NeedsAuth, None), "Its output: no.");
+        assert_eq!(detail(HealthKind::Valid, None), "Its output: no.");
+        assert!(detail(HealthKind::Valid, Some(3)).starts_with("It expired at 1970-01-01T00:00:00.003Z"));
+        assert_eq!(current_health(&row(HealthKind::Valid, None, None), 10, 5).1, CONFIRMED_AT_SIGN_IN);
     }
 }

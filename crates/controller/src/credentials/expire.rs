@@ -5,7 +5,7 @@ use crate::{
     clock::{self, rfc3339},
     session::{context::SessionContext, timeline::entry},
 };
-use anteroom_store::{CredentialRow, Health, HealthUpdate, Regarding, StoreError};
+use anteroom_store::{CredentialRow, HealthKind, HealthUpdate, Regarding, StoreError};
 use anteroom_wire::TimelineKind;
 use anteroom_wire::webhook::{CREDENTIAL_EXPIRING, CREDENTIAL_NEEDS_AUTH};
 use serde_json::json;
@@ -19,16 +19,16 @@ const BATCH_MAX: u32 = 100;
 /// The database cannot be used; changes made before that stay.
 pub async fn expire_due(context: &SessionContext) -> Result<(), StoreError> {
     let now = clock::now();
-    for row in context.store.delete_expired(now, BATCH_MAX).await? {
+    for row in context.store.delete_expired_credentials(now, BATCH_MAX).await? {
         let until = row.retention.until_ms().map(rfc3339);
         tracing::warn!(outcome = "credential_delivery_expired", credential = %row.id, session = %row.session, until, "credential not fetched in time; deleted");
         let sentence = "The credential was not fetched in time and was deleted here.";
         let entry = entry(TimelineKind::CredentialDeliveryExpired, sentence);
-        let entry = entry.data(json!({ "credential": row.id, "until": until }));
+        let entry = entry.with_data(json!({ "credential": row.id, "until": until }));
         context.timeline.append_in_background(&row.session, entry);
     }
     let warning_until = now.saturating_add(context.config.credentials.expiry_warning_s.saturating_mul(1_000));
-    for row in context.store.expiring_credentials(now, warning_until, BATCH_MAX).await? {
+    for row in context.store.list_expiring_credentials(now, warning_until, BATCH_MAX).await? {
         report_expiry(context, &row, now).await?;
     }
     Ok(())
@@ -39,13 +39,13 @@ async fn report_expiry(context: &SessionContext, row: &CredentialRow, now: clock
     let Some(expires_at) = row.expires_at_ms else { return Ok(()) };
     let (health, kind, detail) = if expires_at <= now {
         (
-            Health::NeedsAuth,
+            HealthKind::NeedsAuth,
             CREDENTIAL_NEEDS_AUTH,
             format!("It expired at {}, according to its file.", rfc3339(expires_at)),
         )
     } else {
         (
-            Health::Expiring,
+            HealthKind::Expiring,
             CREDENTIAL_EXPIRING,
             format!("It expires at {}, according to its file.", rfc3339(expires_at)),
         )
@@ -59,7 +59,7 @@ async fn report_expiry(context: &SessionContext, row: &CredentialRow, now: clock
         checked_at_ms: None,
         webhook_messages: &messages,
     };
-    if context.store.set_health(&update).await? {
+    if context.store.set_credential_health(&update).await? {
         tracing::info!(outcome = "credential_expires", credential = %row.id, health = health.as_str(), detail, "credential expires");
         context.outbox.wake_sender();
     }

@@ -8,7 +8,7 @@ use crate::{
     clock::{self, rfc3339},
     session::{context::SessionContext, timeline::entry},
 };
-use anteroom_store::{CredentialRow, Deletion, Leased, Retention, SealedCredential, StoreError};
+use anteroom_store::{CredentialRow, DeleteOutcome, LeasedCredential, Retention, SealedCredential, StoreError};
 use anteroom_wire::{CredentialId, Problem, TimelineKind, agent::DeliveredFile};
 use serde_json::json;
 
@@ -21,7 +21,7 @@ pub async fn require_owned(
     caller: &Caller,
     id: &CredentialId,
 ) -> Result<CredentialRow, ApiError> {
-    let row = context.store.credential(id).await?.ok_or(Problem::UnknownCredential)?;
+    let row = context.store.get_credential(id).await?.ok_or(Problem::UnknownCredential)?;
     caller.require_ownership(&row.owner)?;
     Ok(row)
 }
@@ -54,15 +54,15 @@ pub async fn lease(
 ) -> Result<(CredentialRow, Vec<DeliveredFile>), ApiError> {
     require_present(context, caller, id).await?;
     // Before anything is deleted: bytes that cannot be decrypted now may be decrypted after a key is restored.
-    if let Some(record) = context.store.sealed_credential(id).await? {
+    if let Some(record) = context.store.get_sealed_credential(id).await? {
         unseal_files(context, &record)?;
     }
-    let mut leased = context.store.lease(id, &caller.id, clock::now()).await?;
+    let mut leased = context.store.lease_credential(id, &caller.id, clock::now()).await?;
     // A message from earlier settings may hold the credential although messages attach none now.
     if leased.is_none() && !context.outbox.attaches_credentials() && context.store.release_webhook_claims(id).await? {
-        leased = context.store.lease(id, &caller.id, clock::now()).await?;
+        leased = context.store.lease_credential(id, &caller.id, clock::now()).await?;
     }
-    let Some(Leased { credential, sealed, number }) = leased else {
+    let Some(LeasedCredential { credential, sealed, lease_number: number }) = leased else {
         return Err(unavailable(context, id).await?);
     };
     let record = SealedCredential { credential, sealed };
@@ -72,7 +72,7 @@ pub async fn lease(
     if let Retention::UntilDelivered { .. } = row.retention {
         let data = json!({ "credential": row.id, "caller": caller.id });
         let sentence = "The credential was delivered to its owner and deleted here.";
-        let entry = entry(TimelineKind::CredentialLeased, sentence).data(data);
+        let entry = entry(TimelineKind::CredentialLeased, sentence).with_data(data);
         context.timeline.append_in_background(&row.session, entry);
     }
     Ok((row, files))
@@ -84,10 +84,10 @@ pub async fn lease(
 /// As [`require_owned`].
 pub async fn delete(context: &SessionContext, caller: &Caller, id: &CredentialId) -> Result<(), ApiError> {
     let row = require_owned(context, caller, id).await?;
-    if context.store.delete_credential(&row.id, clock::now()).await? == Deletion::Deleted {
+    if context.store.delete_credential(&row.id, clock::now()).await? == DeleteOutcome::Deleted {
         tracing::info!(outcome = "credential_deleted", credential = %row.id, caller = %caller.id, "credential deleted");
         let data = json!({ "credential": row.id, "caller": caller.id });
-        let entry = entry(TimelineKind::CredentialDeleted, "The credential was deleted.").data(data);
+        let entry = entry(TimelineKind::CredentialDeleted, "The credential was deleted.").with_data(data);
         context.timeline.append_in_background(&row.session, entry);
     }
     Ok(())
@@ -95,7 +95,7 @@ pub async fn delete(context: &SessionContext, caller: &Caller, id: &CredentialId
 
 /// The reason why a credential has no bytes or cannot be leased.
 async fn unavailable(context: &SessionContext, id: &CredentialId) -> Result<ApiError, StoreError> {
-    let Some(row) = context.store.credential(id).await? else { return Ok(Problem::UnknownCredential.into()) };
+    let Some(row) = context.store.get_credential(id).await? else { return Ok(Problem::UnknownCredential.into()) };
     let Retention::UntilDelivered { until_ms } = row.retention else {
         return Ok(ApiError::new(Problem::UnknownCredential, "it was deleted"));
     };
@@ -103,7 +103,7 @@ async fn unavailable(context: &SessionContext, id: &CredentialId) -> Result<ApiE
         let detail = "it is being delivered to the webhook; if that fails, it can be leased here again";
         return Ok(ApiError::new(Problem::AlreadyDelivered, detail));
     }
-    Ok(match context.store.leases(id, 1).await?.pop() {
+    Ok(match context.store.list_leases(id, 1).await?.pop() {
         Some(lease) => {
             ApiError::new(Problem::AlreadyDelivered, format!("it was delivered at {}", rfc3339(lease.at_ms)))
         }

@@ -1,34 +1,63 @@
 //! Decrypts stored credentials.
 
-use crate::{api_error::chain, session::context::SessionContext};
+use crate::{api_error::ApiError, session::context::SessionContext};
 use anteroom_store::{CredentialRow, SealedCredential};
-use anteroom_vault::Binding;
-use anteroom_wire::{Problem, agent::DeliveredFile};
+use anteroom_vault::{Binding, SealError};
+use anteroom_wire::{CredentialId, agent::DeliveredFile};
 use zeroize::Zeroizing;
+
+/// Why a stored credential cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum UnsealError {
+    /// It cannot be decrypted with the keys of this server.
+    #[error("credential {credential} cannot be decrypted")]
+    NotDecrypted {
+        /// The credential.
+        credential: CredentialId,
+        /// The cause.
+        #[source]
+        source: SealError,
+    },
+    /// The decrypted bytes are not a list of files. The parser's error is not kept: it could quote the credential.
+    #[error("decrypted credential {credential} is not a list of files (line {line}, column {column})")]
+    NotFiles {
+        /// The credential.
+        credential: CredentialId,
+        /// The line of the first error.
+        line: usize,
+        /// The column of the first error.
+        column: usize,
+    },
+}
+
+impl From<UnsealError> for ApiError {
+    fn from(error: UnsealError) -> Self {
+        Self::internal(error)
+    }
+}
 
 /// The binding under which a credential's bytes are sealed: the session that delivered them, not the one that reads them.
 pub fn binding(row: &CredentialRow) -> Binding<'_> {
-    Binding { record: &row.id, owner: &row.owner, provider: &row.provider, session: &row.session }
+    Binding { credential: &row.id, owner: &row.owner, provider: &row.provider, session: &row.session }
 }
 
 /// Decrypts the bytes: the files as JSON.
 ///
 /// # Errors
-/// [`Problem::Internal`]: they cannot be decrypted; the log has the cause.
-pub fn unseal_bytes(context: &SessionContext, record: &SealedCredential) -> Result<Zeroizing<Vec<u8>>, Problem> {
-    context.vault.unseal(&binding(&record.credential), &record.sealed).map_err(|error| {
-        tracing::error!(outcome = "unseal_failed", credential = %record.credential.id, error = %chain(&error), "credential not decrypted");
-        Problem::Internal
-    })
+/// [`UnsealError::NotDecrypted`].
+pub fn unseal_bytes(context: &SessionContext, record: &SealedCredential) -> Result<Zeroizing<Vec<u8>>, UnsealError> {
+    let unsealed = context.vault.unseal(&binding(&record.credential), &record.sealed);
+    unsealed.map_err(|source| UnsealError::NotDecrypted { credential: record.credential.id.clone(), source })
 }
 
 /// Decrypts the files.
 ///
 /// # Errors
-/// As [`unseal_bytes`].
-pub fn unseal_files(context: &SessionContext, record: &SealedCredential) -> Result<Vec<DeliveredFile>, Problem> {
-    serde_json::from_slice(&unseal_bytes(context, record)?).map_err(|_| {
-        tracing::error!(outcome = "credential_not_files", credential = %record.credential.id, "decrypted credential is not a list of files");
-        Problem::Internal
+/// [`UnsealError`].
+pub fn unseal_files(context: &SessionContext, record: &SealedCredential) -> Result<Vec<DeliveredFile>, UnsealError> {
+    serde_json::from_slice(&unseal_bytes(context, record)?).map_err(|error| UnsealError::NotFiles {
+        credential: record.credential.id.clone(),
+        line: error.line(),
+        column: error.column(),
     })
 }

@@ -14,14 +14,16 @@ mod validated;
 
 use super::{active_session::ActiveSession, end};
 use crate::{
-    api_error::{ApiError, chain},
-    clock, credentials, random,
+    api_error::ApiError,
+    clock,
+    credentials::{self, UnsealError},
+    random,
     session::{context::SessionContext, timeline::entry},
 };
-use anteroom_store::{Completed, Completion, NewCredential, SessionPurpose, SessionRow, Sha256Hex, StoreError};
+use anteroom_store::{CompleteOutcome, CompleteWithCredential, NewCredential, SessionPurpose, SessionRow, Sha256Hex, StoreError};
 use anteroom_wire::{
     CredentialId, EndReason, Problem, Secret, TimelineKind,
-    agent::{Delivery, DeliveryResult, is_permanent_rejection},
+    agent::{CredentialDelivery, DeliveryResult, is_permanent_rejection},
 };
 use serde_json::json;
 use validated::ValidatedDelivery;
@@ -35,9 +37,9 @@ use validated::ValidatedDelivery;
 pub async fn accept_delivery(
     context: &SessionContext,
     token: &Secret,
-    delivery: &Delivery,
+    delivery: &CredentialDelivery,
 ) -> Result<DeliveryResult, ApiError> {
-    let row = context.store.session(&delivery.session).await?.ok_or(Problem::UnknownSession)?;
+    let row = context.store.get_session(&delivery.session).await?.ok_or(Problem::UnknownSession)?;
     let token = Sha256Hex::of_secret(token);
     if row.agent_token.as_ref() != Some(&token) || row.generation != delivery.generation {
         return Err(Problem::WrongAgentToken.into());
@@ -68,7 +70,7 @@ async fn process(
     context: &SessionContext,
     row: SessionRow,
     token: &Sha256Hex,
-    delivery: &Delivery,
+    delivery: &CredentialDelivery,
 ) -> Result<DeliveryResult, ApiError> {
     if !row.is_active() {
         return acknowledge_duplicate(context, &row).await;
@@ -93,7 +95,7 @@ async fn complete_session(
     let id = renews.cloned().unwrap_or_else(|| random::id(CredentialId::from_parts));
     let sealed = validated.seal(context, row, &id)?;
     let messages = context.outbox.session_completed(&row.id, &id);
-    let completion = Completion {
+    let completion = CompleteWithCredential {
         session: &row.id,
         generation: row.generation,
         agent_token: token,
@@ -110,13 +112,13 @@ async fn complete_session(
     let replaced = if renews.is_some() { ", replacing the earlier one" } else { "" };
     let sentence =
         format!("The credential was sealed and stored{replaced} ({} file(s)).", validated.descriptions.len());
-    let entry = entry(TimelineKind::Completed, sentence).data(json!({ "credential": id, "renewed": renews }));
+    let entry = entry(TimelineKind::Completed, sentence).with_data(json!({ "credential": id, "renewed": renews }));
     context.timeline.wait_written(&row.id).await;
     match context.store.complete_with_credential(&completion, entry).await? {
-        Completed::Ignored(row) => acknowledge_duplicate(context, &row).await,
-        Completed::WrongToken => Err(Problem::WrongAgentToken.into()),
-        Completed::NothingToRenew => Err(fail_renewal(context, row).await?),
-        Completed::Stored { credential, .. } => {
+        CompleteOutcome::Ignored(row) => acknowledge_duplicate(context, &row).await,
+        CompleteOutcome::WrongToken => Err(Problem::WrongAgentToken.into()),
+        CompleteOutcome::NothingToRenew => Err(fail_renewal(context, row).await?),
+        CompleteOutcome::Stored { credential, .. } => {
             verify_stored(context, &credential.id, credential.revision, validated).await?;
             context.outbox.wake_sender();
             tracing::info!(outcome = "completed", session = %row.id, credential = %credential.id, revision = credential.revision, "credential sealed, stored and read back");
@@ -142,12 +144,23 @@ async fn acknowledge_duplicate(context: &SessionContext, row: &SessionRow) -> Re
         return Ok(DeliveryResult::Ignored);
     };
     if let Some(id) = row.credential()
-        && let Some(record) = context.store.sealed_credential(id).await?
+        && let Some(record) = context.store.get_sealed_credential(id).await?
     {
         credentials::unseal_bytes(context, &record)?;
     }
     session.close(end.reason.kind);
     Ok(DeliveryResult::Ignored)
+}
+
+/// Why a stored credential could not be read back.
+#[derive(Debug, thiserror::Error)]
+enum ReadBackError {
+    #[error("the stored credential could not be read back")]
+    NotDecrypted(#[source] UnsealError),
+    #[error("the stored credential {0} could not be read back: the decrypted bytes differ")]
+    OtherBytes(CredentialId),
+    #[error("the stored credential {0} could not be read back: the record is missing")]
+    Missing(CredentialId),
 }
 
 /// Reads the stored record back and compares its decrypted bytes. Until they match, the machine keeps running and the agent gets no
@@ -158,18 +171,17 @@ async fn verify_stored(
     revision: u64,
     validated: &ValidatedDelivery,
 ) -> Result<(), ApiError> {
-    let reason = match context.store.sealed_credential(id).await? {
+    let error = match context.store.get_sealed_credential(id).await? {
         Some(record) if record.credential.revision > revision => return Ok(()),
-        Some(record) => match context.vault.unseal(&credentials::binding(&record.credential), &record.sealed) {
+        Some(record) => match credentials::unseal_bytes(context, &record) {
             Ok(bytes) if validated.matches(&bytes) => return Ok(()),
-            Ok(_) => "the decrypted bytes differ".to_owned(),
-            Err(error) => chain(&error),
+            Ok(_) => ReadBackError::OtherBytes(id.clone()),
+            Err(error) => ReadBackError::NotDecrypted(error),
         },
-        None => match context.store.credential(id).await? {
+        None => match context.store.get_credential(id).await? {
             Some(row) if row.deleted_at_ms.is_some() => return Ok(()),
-            Some(_) | None => "the record is missing".to_owned(),
+            Some(_) | None => ReadBackError::Missing(id.clone()),
         },
     };
-    tracing::error!(outcome = "read_back_failed", credential = %id, reason, "stored credential could not be read back");
-    Err(Problem::Internal.into())
+    Err(ApiError::internal(error))
 }

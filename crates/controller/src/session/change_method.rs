@@ -12,11 +12,11 @@ use crate::{
     api_error::{ApiError, chain},
     session::{context::SessionContext, timeline::entry},
 };
-use anteroom_machine::Channels;
-use anteroom_store::{Change, Expect, SessionRow, Transition};
+use anteroom_machine::{AgentError, Channels};
+use anteroom_store::{SessionChange, ExpectedState, SessionRow, TransitionOutcome};
 use anteroom_wire::{
     Problem, SessionId, TimelineKind,
-    agent::{ChangeMethod, SignIn},
+    agent::{ChangeMethod, SignInStatus},
     provider::{MethodName, Provider},
 };
 use serde_json::json;
@@ -41,7 +41,7 @@ pub async fn change_method(context: &SessionContext, id: &SessionId, name: &str)
     let task_context = context.clone();
     let changed =
         context.tasks.spawn(async move { apply(&task_context, &session, &row, method, descriptor).await }).await;
-    changed.map_err(|error| ApiError::new(Problem::Internal, error.to_string()))?
+    changed.map_err(ApiError::internal)?
 }
 
 async fn apply(
@@ -83,12 +83,12 @@ async fn write_method(
 ) -> Result<SessionRow, ApiError> {
     let label = if descriptor.label.is_empty() { method.as_str() } else { descriptor.label.as_str() };
     let sentence = format!("The sign-in method was changed: {label}.");
-    let entry = entry(TimelineKind::MethodChosen, sentence).data(json!({ "method": method.as_str() }));
+    let entry = entry(TimelineKind::MethodChosen, sentence).with_data(json!({ "method": method.as_str() }));
     context.timeline.wait_written(&row.id).await;
-    match context.store.transition(&row.id, Expect::Active, Change::new().method(method.clone()), entry).await? {
-        Transition::Done { row, .. } => Ok(*row),
-        Transition::Conflict(row) => {
-            let end = row.end().ok_or(Problem::Internal)?;
+    match context.store.transition(&row.id, ExpectedState::Active, SessionChange::new().with_method(method.clone()), entry).await? {
+        TransitionOutcome::Done { row, .. } => Ok(*row),
+        TransitionOutcome::Conflict(row) => {
+            let end = row.end().ok_or_else(|| ApiError::internal("a session that is not active has no end reason"))?;
             Err(ApiError::new(Problem::Ended(end.reason.kind), end.reason.detail.clone().unwrap_or_default()))
         }
     }
@@ -109,13 +109,13 @@ async fn send_to_agent(context: &SessionContext, session: &ActiveSession, provid
 /// delivered already takes precedence.
 ///
 /// # Errors
-/// The reason why the tool does not run with the chosen method, for people.
+/// The agent did not change to the chosen method.
 pub(super) async fn resync_method(
     context: &SessionContext,
     session: &ActiveSession,
     channels: &Channels,
-    sign_in: &SignIn,
-) -> Result<(), String> {
+    sign_in: &SignInStatus,
+) -> Result<(), AgentError> {
     let descriptor = session.provider();
     // An agent that reports no method may be in the middle of a sign-in, which must not restart.
     if sign_in.method.as_deref().is_none_or(|current| current == descriptor.method.as_str()) {
@@ -127,13 +127,11 @@ pub(super) async fn resync_method(
         Ok(()) => {
             let sentence = "The chosen sign-in method was sent to the machine's agent again.";
             let entry = entry(TimelineKind::MethodResent, sentence);
-            context.timeline.append(&session.id, entry.data(json!({ "method": method, "former": former }))).await;
+            context.timeline.append(&session.id, entry.with_data(json!({ "method": method, "former": former }))).await;
             Ok(())
         }
-        Err(error) => {
-            let reason = chain(&error);
-            if ApiError::from(error).problem == Problem::DeliveryInProgress { Ok(()) } else { Err(reason) }
-        }
+        Err(AgentError::Rejected { problem, .. }) if problem.code == Problem::DeliveryInProgress.code() => Ok(()),
+        Err(error) => Err(error),
     }
 }
 
@@ -144,11 +142,11 @@ pub(super) fn resync_method_in_background(context: &SessionContext, session: &Ar
         let _lock = session.method_lock.lock().await;
         let resynced = match channels.agent.sign_in_state().await {
             Ok(sign_in) => resync_method(&context, &session, &channels, &sign_in).await,
-            Err(error) => Err(chain(&error)),
+            Err(error) => Err(error),
         };
-        if let Err(why) = resynced {
+        if let Err(error) = resynced {
             // If the channel broke again, this is repeated when it is open again.
-            tracing::warn!(outcome = "method_resend_failed", session = %session.id, why, "chosen method not sent to the agent");
+            tracing::warn!(outcome = "method_resend_failed", session = %session.id, why = chain(&error), "chosen method not sent to the agent");
         }
     });
 }

@@ -91,7 +91,7 @@ impl From<&SessionState> for SupervisorSnapshot {
         let sign_in = machine.map(|machine| machine.sign_in.reported.clone()).unwrap_or_default();
         Self {
             progress: state.progress.without_channels(),
-            signing_in: sign_in.is_under_way(),
+            signing_in: sign_in.is_in_progress(),
             cli: sign_in.cli,
             capture: sign_in.capture,
             desktop_viewers: state.desktop_viewers,
@@ -147,8 +147,8 @@ pub async fn diagnose_for(
     };
     // Include entries that are still buffered, but do not wait long for a database that does not answer.
     let _ = tokio::time::timeout(Duration::from_millis(FLUSH_MS_MAX), launcher.timeline.wait_written(id)).await;
-    let Some(row) = launcher.store.session(id).await? else { return Ok(None) };
-    let timeline = launcher.store.timeline(id, 0, TIMELINE_ENTRIES_MAX).await?;
+    let Some(row) = launcher.store.get_session(id).await? else { return Ok(None) };
+    let timeline = launcher.store.list_timeline(id, 0, TIMELINE_ENTRIES_MAX).await?;
     let provider = launcher.providers.get(&row.provider);
     let tool = provider.map_or_else(|| row.provider.to_string(), |provider| provider.name.clone());
     let receipt = receipt(launcher, &row, &timeline).await;
@@ -163,7 +163,7 @@ pub async fn diagnose_for(
     if diagnosis.verdict == Verdict::WaitingForCapacity
         && let Some(why) = launcher.queue.blocked_reason()
     {
-        diagnosis.sentence = format!("{} No session is admitted at the moment: {why}.", diagnosis.sentence);
+        diagnosis.sentence = format!("{} No session is admitted at the moment: {}.", diagnosis.sentence, chain_of(&why));
     }
     Ok(Some(diagnosis))
 }
@@ -174,7 +174,7 @@ async fn snapshot(state: &SessionState) -> SupervisorSnapshot {
     let Progress::Open { channels } = &state.progress else { return snapshot };
     match tokio::time::timeout(Duration::from_millis(AGENT_MS_MAX), channels.agent.sign_in_state()).await {
         Ok(Ok(sign_in)) => {
-            snapshot.signing_in |= sign_in.is_under_way();
+            snapshot.signing_in |= sign_in.is_in_progress();
             (snapshot.cli, snapshot.capture) = (sign_in.cli, sign_in.capture);
         }
         Ok(Err(error)) => snapshot.agent_error = Some(chain_of(&error)),

@@ -1,6 +1,7 @@
 //! The queue for machines: first in, first out, with a visible position. While the host lacks memory or disk
 //! ([`Queue::set_admission_check`]) no session is admitted.
 
+use crate::admission::shortage::Shortage;
 use anteroom_wire::SessionId;
 use parking_lot::{Mutex, MutexGuard};
 use std::{
@@ -13,7 +14,7 @@ use tokio::sync::watch;
 const RECHECK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Checks whether the host has capacity for one more machine than there are permits in use; the error is the reason why not.
-type AdmissionCheck = Box<dyn Fn(u32) -> Result<(), String> + Send + Sync>;
+type AdmissionCheck = Box<dyn Fn(u32) -> Result<(), Shortage> + Send + Sync>;
 
 /// Permits for machines, and the sessions that wait for them.
 #[derive(Debug, Clone)]
@@ -36,7 +37,7 @@ struct QueueState {
     waiting: Vec<(u64, SessionId)>,
     next: u64,
     /// Why the last admission check failed.
-    blocked_reason: Option<String>,
+    blocked_reason: Option<Shortage>,
 }
 
 impl std::fmt::Debug for Inner {
@@ -87,12 +88,12 @@ impl Queue {
 
     /// Sets the check that must pass before a session is admitted; it receives the number of permits in use. Only the first call
     /// has an effect.
-    pub fn set_admission_check(&self, check: impl Fn(u32) -> Result<(), String> + Send + Sync + 'static) {
+    pub fn set_admission_check(&self, check: impl Fn(u32) -> Result<(), Shortage> + Send + Sync + 'static) {
         let _ = self.0.admission_check.set(Box::new(check));
     }
 
     /// Why waiting sessions are not admitted although permits are free; `None`: none waits for the admission check.
-    pub fn blocked_reason(&self) -> Option<String> {
+    pub fn blocked_reason(&self) -> Option<Shortage> {
         let state = self.state();
         state.blocked_reason.clone().filter(|_| !state.waiting.is_empty())
     }
@@ -220,6 +221,8 @@ impl Drop for MachinePermit {
 mod tests {
     use super::*;
 
+    const DISK_FULL: Shortage = Shortage::Disk { free_mib: 0, min_mib: 1 };
+
     fn session(number: u8) -> SessionId {
         SessionId::from_parts(1, [number; 10])
     }
@@ -253,12 +256,12 @@ mod tests {
         let (queue, has_capacity) = (Queue::new(5, 5), Arc::new(AtomicBool::new(false)));
         let checked = Arc::clone(&has_capacity);
         queue.set_admission_check(
-            move |_| if checked.load(SeqCst) { Ok(()) } else { Err("the disk is full".to_owned()) },
+            move |_| if checked.load(SeqCst) { Ok(()) } else { Err(DISK_FULL) },
         );
         assert_eq!(queue.blocked_reason(), None, "no session waits");
         let first = queue.enqueue(session(1)).unwrap();
         assert!(first.try_acquire().is_none());
-        assert_eq!(queue.blocked_reason().as_deref(), Some("the disk is full"));
+        assert_eq!(queue.blocked_reason(), Some(DISK_FULL));
         let waiting = tokio::spawn(first.acquire(|_| ()));
         tokio::time::sleep(Duration::from_secs(10)).await;
         assert!(!waiting.is_finished());
@@ -275,7 +278,7 @@ mod tests {
             for _ in 0..1_000 {
                 std::thread::yield_now();
             }
-            if in_use < 3 { Ok(()) } else { Err("no capacity for a fourth".to_owned()) }
+            if in_use < 3 { Ok(()) } else { Err(DISK_FULL) }
         });
         let tickets: Vec<QueueTicket> = (0..8).map(|number| queue.enqueue(session(number)).unwrap()).collect();
         let barrier = std::sync::Barrier::new(tickets.len());

@@ -10,7 +10,7 @@ use crate::{
     external::{self, Duplex},
     session::{launcher::Launcher, timeline::entry},
 };
-use anteroom_wire::{Problem, TimelineKind, time::millis};
+use anteroom_wire::{Problem, TimelineKind, time::to_millis};
 use serde_json::json;
 use tokio::time::{Instant, timeout_at};
 
@@ -45,7 +45,7 @@ pub async fn reach_desktop(
 /// Dials the external machine of an active session.
 async fn dial_external(launcher: &Launcher, session: &ActiveSession) -> Result<Box<dyn Duplex>, ApiError> {
     let (row, _) = require_active(launcher, &session.id).await?;
-    let name = row.external_machine.ok_or(Problem::Internal)?;
+    let name = row.external_machine.ok_or_else(|| ApiError::internal("the session has no external machine"))?;
     let machine = launcher.external.get(&name);
     let machine = machine
         .ok_or_else(|| ApiError::new(Problem::UnknownMachine, format!("{name} was removed from the configuration")))?;
@@ -54,7 +54,7 @@ async fn dial_external(launcher: &Launcher, session: &ActiveSession) -> Result<B
         dialed = external::dial(machine) => dialed,
         cause = session.close_signal.wait_closed() => return Err(Problem::from(cause).into()),
     };
-    let after_ms = millis(started.elapsed());
+    let after_ms = to_millis(started.elapsed());
     // Only a changed result is recorded: a page reconnects repeatedly.
     if launcher.external.record_dial_result(&name, &session.id, dialed.as_ref().err().map(|error| error.problem)) {
         let error = dialed.as_ref().err();
@@ -70,7 +70,7 @@ async fn dial_external(launcher: &Launcher, session: &ActiveSession) -> Result<B
         };
         let (reason, detail) = (error.map(|error| error.problem.code()), error.map(|error| error.detail.as_str()));
         let data = json!({ "machine": name, "reason": reason, "detail": detail, "after_ms": after_ms });
-        launcher.timeline.append_in_background(&session.id, entry.data(data));
+        launcher.timeline.append_in_background(&session.id, entry.with_data(data));
     }
     match dialed {
         Ok(stream) => Ok(Box::new(stream)),

@@ -2,7 +2,7 @@
 
 use super::{
     Auth,
-    cookie_header::{OPERATOR_COOKIE, VIEWER_COOKIE},
+    cookie_header::{OPERATOR_COOKIE, VIEWER_COOKIE_PREFIX},
 };
 use anteroom_controller::{api_error::ApiError, caller::Caller, clock, random};
 use anteroom_store::{LoginScope, NewCaller, NewLoginToken, Role, SessionRow, Sha256Hex, StoreError};
@@ -13,9 +13,9 @@ use axum::http::HeaderValue;
 ///
 /// # Errors
 /// The database cannot be written.
-pub async fn create(auth: &Auth, scope: LoginScope) -> Result<Secret, StoreError> {
+pub async fn create_login_token(auth: &Auth, scope: LoginScope) -> Result<Secret, StoreError> {
     let login_token = random::token("login_");
-    let expires_at_ms = clock::now() + auth.login_link_ms_max;
+    let expires_at_ms = clock::now() + auth.login_link_lifetime_ms;
     auth.store
         .create_login_token(&NewLoginToken { hash: Sha256Hex::of_secret(&login_token), scope, expires_at_ms })
         .await?;
@@ -26,7 +26,7 @@ pub async fn create(auth: &Auth, scope: LoginScope) -> Result<Secret, StoreError
 ///
 /// # Errors
 /// The token is used or expired, or the database cannot be used.
-pub async fn redeem(
+pub async fn redeem_login_token(
     auth: &Auth,
     login_token: &Secret,
     current: Option<&Caller>,
@@ -37,16 +37,16 @@ pub async fn redeem(
     let (role, name, cookie) = match scope {
         LoginScope::Operator { name } => (Role::Operator, name, OPERATOR_COOKIE.to_owned()),
         LoginScope::Session { session } => {
-            let row = auth.store.session(&session).await?.ok_or(Problem::UnknownSession)?;
+            let row = auth.store.get_session(&session).await?.ok_or(Problem::UnknownSession)?;
             if current.is_some_and(|caller| caller.require_session_access(&row).is_ok()) {
                 return Ok(None);
             }
-            let cookie = format!("{VIEWER_COOKIE}{session}");
+            let cookie = format!("{VIEWER_COOKIE_PREFIX}{session}");
             (Role::Viewer(session), "viewer".to_owned(), cookie)
         }
     };
     let token = random::token("ck_");
-    let lifetime_s = auth.cookie_s_max;
+    let lifetime_s = auth.cookie_lifetime_s;
     let caller = NewCaller {
         id: random::id(CallerId::from_parts),
         role,
@@ -59,15 +59,15 @@ pub async fn redeem(
     let secure = if auth.base_url.starts_with("https://") { "; Secure" } else { "" };
     let header =
         format!("{cookie}={}; Path=/; Max-Age={lifetime_s}; HttpOnly; SameSite=Strict{secure}", token.expose());
-    HeaderValue::from_str(&header).map(Some).map_err(|_| Problem::Internal.into())
+    HeaderValue::from_str(&header).map(Some).map_err(ApiError::internal)
 }
 
 /// Creates an operator's login link. The token is in the fragment, which browsers do not send to the server.
 ///
 /// # Errors
 /// The database cannot be written.
-pub async fn operator_login_link(auth: &Auth) -> Result<String, StoreError> {
-    let login_token = create(auth, LoginScope::Operator { name: "operator".into() }).await?;
+pub async fn create_operator_login_link(auth: &Auth) -> Result<String, StoreError> {
+    let login_token = create_login_token(auth, LoginScope::Operator { name: "operator".into() }).await?;
     Ok(format!("{}/login#login_token={}", auth.base_url, login_token.expose()))
 }
 
@@ -75,8 +75,8 @@ pub async fn operator_login_link(auth: &Auth) -> Result<String, StoreError> {
 ///
 /// # Errors
 /// The database cannot be written.
-pub async fn viewer_link(auth: &Auth, row: &SessionRow) -> Result<String, StoreError> {
-    let login_token = create(auth, LoginScope::Session { session: row.id.clone() }).await?;
+pub async fn create_viewer_login_link(auth: &Auth, row: &SessionRow) -> Result<String, StoreError> {
+    let login_token = create_login_token(auth, LoginScope::Session { session: row.id.clone() }).await?;
     let page = format!("{}/dashboard/remote-cli/auth?session={}&provider={}", auth.base_url, row.id, row.provider);
     Ok(format!("{page}#login_token={}", login_token.expose()))
 }

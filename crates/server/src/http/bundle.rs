@@ -20,11 +20,11 @@ use axum::{
     (status = 403, description = "The caller is not an operator.", body = ProblemBody),
     (status = 404, description = "There is no such session.", body = ProblemBody),
 ))]
-pub(super) async fn create(State(launcher): State<Launcher>, owned: OwnedSession) -> Result<Response, ErrorResponse> {
+pub(super) async fn create_bundle(State(launcher): State<Launcher>, owned: OwnedSession) -> Result<Response, ErrorResponse> {
     owned.caller.require_operator()?;
     let bundle = bundle::create(&launcher, &owned.row.id).await.map_err(|error| {
-        tracing::error!(outcome = "bundle_failed", session = %owned.row.id, error = %chain(&error), "support bundle creation failed");
-        ApiError::new(Problem::Internal, chain(&error))
+        // Operators only: they see the cause.
+        ApiError::new(Problem::Internal, chain(&error)).with_source(error)
     })?;
     let bundle = bundle.ok_or(Problem::UnknownSession)?;
     let mut response = bundle.bytes.into_response();

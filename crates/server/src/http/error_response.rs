@@ -8,7 +8,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 
-/// The response for an error. Handlers return it, so `?` converts whatever an [`ApiError`] can be made of.
+/// The response for an error, which logs the fault that caused it. Handlers return it, so `?` converts whatever an [`ApiError`] can be made of.
 #[derive(Debug)]
 pub(crate) struct ErrorResponse(pub ApiError);
 
@@ -25,6 +25,7 @@ fn retry_after_s(problem: Problem) -> Option<u16> {
 
 impl IntoResponse for ErrorResponse {
     fn into_response(self) -> Response {
+        self.0.log_fault();
         let status = StatusCode::from_u16(self.0.problem.http_status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let mut response = (status, Json(self.0.body())).into_response();
         response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));

@@ -14,13 +14,15 @@ use axum::{Json, extract::State};
     (status = 200, description = "The report.", body = LeakReport),
     (status = 403, description = "The caller is not an operator.", body = ProblemBody),
 ))]
-pub(super) async fn report(
+pub(super) async fn get_leak_report(
     State(launcher): State<Launcher>,
     AuthenticatedCaller(caller): AuthenticatedCaller,
 ) -> Result<Json<LeakReport>, ErrorResponse> {
     caller.require_operator()?;
-    let report =
-        leaks::with_server(&launcher).await.map_err(|error| ApiError::new(Problem::Internal, chain(&error)))?;
+    // Operators only: they see the cause.
+    let report = leaks::with_server(&launcher)
+        .await
+        .map_err(|error| ApiError::new(Problem::Internal, chain(&error)).with_source(error))?;
     for orphan in report.orphans() {
         tracing::warn!(
             outcome = "orphan_found",

@@ -2,13 +2,15 @@
 
 use super::{error_response::ErrorResponse, extract::AuthenticatedCaller};
 use anteroom_controller::{
-    admission, clock,
+    admission,
+    api_error::ApiError,
+    clock,
     session::launcher::Launcher,
     session::{status, view},
 };
 use anteroom_machine::State as MachineState;
 use anteroom_store::{StoreError, WriteKind, WriteOutcome};
-use anteroom_wire::{Problem, ProblemBody, api::Status};
+use anteroom_wire::{ProblemBody, api::SessionStatus};
 use axum::{
     extract::State,
     http::header,
@@ -36,7 +38,7 @@ const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset
     (status = 200, description = "OpenMetrics text", content_type = "application/openmetrics-text"),
     (status = 403, description = "The caller is not an operator.", body = ProblemBody),
 ))]
-pub(super) async fn metrics(
+pub(super) async fn get_metrics(
     State(launcher): State<Launcher>,
     AuthenticatedCaller(caller): AuthenticatedCaller,
 ) -> Result<Response, ErrorResponse> {
@@ -50,7 +52,7 @@ pub(super) async fn metrics(
     webhook(&launcher, &mut registry).await?;
     host(&launcher, &mut registry);
     let mut text = String::new();
-    encode(&mut text, &registry).map_err(|_| Problem::Internal)?;
+    encode(&mut text, &registry).map_err(ApiError::internal)?;
     Ok(([(header::CONTENT_TYPE, CONTENT_TYPE), (header::CACHE_CONTROL, "no-store")], text).into_response())
 }
 
@@ -74,16 +76,16 @@ fn register_counter(registry: &mut Registry, name: &str, help: &str, value: u64)
 async fn sessions(launcher: &Launcher, registry: &mut Registry) -> Result<(), StoreError> {
     let by_status = Gauges::default();
     let gauge = |status: &str| by_status.get_or_create_owned(&vec![("status", status.to_owned())]);
-    for status in Status::ALL.iter().filter(|status| !status.is_terminal()) {
+    for status in SessionStatus::ALL.iter().filter(|status| !status.is_ended()) {
         gauge(status.as_str()).set(0);
     }
-    for (state, count) in launcher.store.session_counts().await? {
+    for (state, count) in launcher.store.count_sessions_by_status().await? {
         if state != "active" {
             gauge(state).set(to_i64(count));
         }
     }
     let mut viewers = 0;
-    for row in launcher.store.active_sessions().await? {
+    for row in launcher.store.list_active_sessions().await? {
         let view = view::view(launcher, &row).await?;
         gauge(view.status.as_str()).inc();
         viewers += view.viewers;
@@ -109,7 +111,7 @@ async fn sessions(launcher: &Launcher, registry: &mut Registry) -> Result<(), St
 
 async fn credentials(launcher: &Launcher, registry: &mut Registry) -> Result<(), StoreError> {
     let by_health = Gauges::default();
-    for (health, count) in launcher.store.credential_counts(clock::now()).await? {
+    for (health, count) in launcher.store.count_credentials_by_health(clock::now()).await? {
         by_health.get_or_create_owned(&vec![("health", health.as_str().to_owned())]).set(to_i64(count));
     }
     registry.register("credentials", "Stored credentials by health", by_health);
@@ -196,7 +198,7 @@ fn reconciliations(launcher: &Launcher, registry: &mut Registry) {
 /// Webhook messages by outcome; none if no webhook is configured.
 async fn webhook(launcher: &Launcher, registry: &mut Registry) -> Result<(), StoreError> {
     let Some(webhook) = &launcher.outbox.webhook else { return Ok(()) };
-    let waiting = launcher.store.due_messages(i64::MAX.unsigned_abs(), MESSAGES_MAX).await?.len();
+    let waiting = launcher.store.list_due_messages(i64::MAX.unsigned_abs(), MESSAGES_MAX).await?.len();
     register_gauge(registry, "webhook_waiting", "Messages not delivered yet, at most 1000", waiting);
     let outcomes = Counters::default();
     for (outcome, count) in

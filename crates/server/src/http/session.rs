@@ -39,7 +39,7 @@ const SESSIONS_MAX: u32 = 100;
     (status = 403, description = "The caller may not use this session.", body = ProblemBody),
     (status = 404, description = "There is no such session.", body = ProblemBody),
 ))]
-pub(super) async fn read(
+pub(super) async fn get_session(
     State(context): State<SessionContext>,
     owned: OwnedSession,
 ) -> Result<Json<SessionView>, ErrorResponse> {
@@ -63,7 +63,7 @@ pub(super) struct EventsQuery {
     (status = 403, description = "The caller may not use this session.", body = ProblemBody),
     (status = 404, description = "There is no such session.", body = ProblemBody),
 ))]
-pub(super) async fn events(
+pub(super) async fn list_or_watch_events(
     State(context): State<SessionContext>,
     owned: OwnedSession,
     Query(EventsQuery { after }): Query<EventsQuery>,
@@ -76,7 +76,7 @@ pub(super) async fn events(
         let alive = KeepAlive::new().interval(Duration::from_millis(context.limits.tunnel.ping_every_ms));
         return Ok(Sse::new(stream).keep_alive(alive).into_response());
     }
-    let rows = context.store.timeline(&owned.row.id, after, ENTRIES_MAX).await?;
+    let rows = context.store.list_timeline(&owned.row.id, after, ENTRIES_MAX).await?;
     let entries = rows.into_iter().map(timeline::timeline_entry).collect();
     Ok(Json(Timeline { entries }).into_response())
 }
@@ -114,6 +114,7 @@ async fn follow(
             Err(error) => {
                 // The connection stays open; the next attempt may succeed.
                 tracing::warn!(outcome = "events_delayed", session = %id, %error, "session events not read");
+                error.log_fault();
                 false
             }
         };
@@ -140,12 +141,12 @@ async fn send_new_events(
     last_view: &mut String,
     sender: &mpsc::Sender<Result<Event, Infallible>>,
 ) -> Result<bool, ApiError> {
-    let row = context.store.session(id).await?.ok_or(Problem::UnknownSession)?;
+    let row = context.store.get_session(id).await?.ok_or(Problem::UnknownSession)?;
     let view = view::view(context, &row).await?;
-    let text = serde_json::to_string(&view).map_err(|_| Problem::Internal)?;
-    for entry in context.store.timeline(id, *after, ENTRIES_MAX).await? {
+    let text = serde_json::to_string(&view).map_err(ApiError::internal)?;
+    for entry in context.store.list_timeline(id, *after, ENTRIES_MAX).await? {
         let number = entry.number;
-        let data = serde_json::to_string(&timeline::timeline_entry(entry)).map_err(|_| Problem::Internal)?;
+        let data = serde_json::to_string(&timeline::timeline_entry(entry)).map_err(ApiError::internal)?;
         let _ = sender.send(Ok(Event::default().event("timeline").id(number.to_string()).data(data))).await;
         *after = number;
     }
@@ -161,12 +162,12 @@ async fn send_new_events(
     (status = 200, description = "The session.", body = SessionView),
     (status = 410, description = "The session has ended.", body = ProblemBody),
 ))]
-pub(super) async fn heartbeat(
+pub(super) async fn record_heartbeat(
     State(context): State<SessionContext>,
     owned: OwnedSession,
 ) -> Result<Json<SessionView>, ErrorResponse> {
     let (row, session) = require_active(&context, &owned.row.id).await?;
-    session.activity.touch();
+    session.activity.record();
     Ok(Json(view::view(&context, &row).await?))
 }
 
@@ -174,7 +175,7 @@ pub(super) async fn heartbeat(
 #[utoipa::path(post, operation_id = "cancel_session", path = "/api/auth/session/{id}/cancel", params(("id" = String, Path)), responses(
     (status = 200, description = "The session, ended.", body = SessionView),
 ))]
-pub(super) async fn cancel(
+pub(super) async fn cancel_session(
     State(context): State<SessionContext>,
     owned: OwnedSession,
 ) -> Result<Json<SessionView>, ErrorResponse> {
@@ -190,7 +191,7 @@ pub(super) async fn cancel(
     (status = 409, description = "No restart is left, a delivery is in progress, or the machine is external.", body = ProblemBody),
     (status = 410, description = "The session has ended.", body = ProblemBody),
 ))]
-pub(super) async fn restart(
+pub(super) async fn restart_session(
     State(context): State<SessionContext>,
     owned: OwnedSession,
 ) -> Result<impl IntoResponse, ErrorResponse> {
@@ -214,11 +215,11 @@ pub(super) async fn restart(
 #[utoipa::path(get, operation_id = "get_session_credentials", path = "/api/auth/session/{id}/credentials", params(("id" = String, Path)), responses(
     (status = 200, description = "At most one credential.", body = CredentialList),
 ))]
-pub(super) async fn credentials(
+pub(super) async fn list_session_credentials(
     State(context): State<SessionContext>,
     owned: OwnedSession,
 ) -> Result<Json<CredentialList>, ErrorResponse> {
-    let found = context.store.credential_of_session(&owned.row.id).await?;
+    let found = context.store.get_credential_of_session(&owned.row.id).await?;
     let stored = found.iter().filter(|row| row.deleted_at_ms.is_none());
     Ok(Json(CredentialList { credentials: stored.map(|row| credentials::credential_meta(&context, row)).collect() }))
 }
@@ -227,14 +228,14 @@ pub(super) async fn credentials(
 #[utoipa::path(get, operation_id = "list_sessions", path = "/api/sessions", responses(
     (status = 200, description = "The sessions.", body = SessionList),
 ))]
-pub(super) async fn list(
+pub(super) async fn list_sessions(
     State(context): State<SessionContext>,
     AuthenticatedCaller(caller): AuthenticatedCaller,
 ) -> Result<Json<SessionList>, ErrorResponse> {
     let rows: Vec<SessionRow> = match &caller.role {
-        Role::Operator => context.store.sessions(OwnerFilter::All, SESSIONS_MAX, None).await?,
-        Role::Backend => context.store.sessions(OwnerFilter::Owner(&caller.id), SESSIONS_MAX, None).await?,
-        Role::Viewer(session) => context.store.session(session).await?.into_iter().collect(),
+        Role::Operator => context.store.list_sessions(OwnerFilter::All, SESSIONS_MAX, None).await?,
+        Role::Backend => context.store.list_sessions(OwnerFilter::Owner(&caller.id), SESSIONS_MAX, None).await?,
+        Role::Viewer(session) => context.store.get_session(session).await?.into_iter().collect(),
     };
     let mut sessions = Vec::with_capacity(rows.len());
     for row in &rows {

@@ -1,6 +1,6 @@
 //! `WS …/novnc/websock` and `WS …/terminal`: redeem the ticket, connect to the machine, and copy bytes in both directions.
 
-use super::{error_response::ErrorResponse, extract::session_id, tickets::VIEW_ONLY_PREFIX};
+use super::{error_response::ErrorResponse, extract::extract_session_id, tickets::VIEW_ONLY_TICKET_PREFIX};
 use crate::{app::App, auth};
 use anteroom_controller::{
     api_error::ApiError,
@@ -16,8 +16,8 @@ use anteroom_controller::{
     },
 };
 use anteroom_store::{Sha256Hex, TicketPurpose};
-use anteroom_tunnel::{SUBPROTOCOL, Tunnel, TunnelEnd, TunnelReport};
-use anteroom_wire::{Problem, SessionId, TimelineKind, agent::TerminalSize};
+use anteroom_tunnel::{WEBSOCKET_SUBPROTOCOL, Tunnel, TunnelEnd, TunnelReport};
+use anteroom_wire::{Problem, ProblemBody, SessionId, TimelineKind, agent::TerminalSize};
 use axum::{
     extract::{FromRequestParts, Query, Request, State, WebSocketUpgrade},
     http::{HeaderMap, header},
@@ -33,13 +33,13 @@ const TICKET_PREFIX: &str = "ticket.";
 const DEFAULT_TERMINAL_SIZE: TerminalSize = TerminalSize { cols: 80, rows: 24 };
 
 /// Connects a viewer to the desktop.
-pub(super) async fn desktop(State(app): State<App>, request: Request) -> Response {
+pub(super) async fn open_desktop_socket(State(app): State<App>, request: Request) -> Response {
     let (admitted, upgrade) = match admit_viewer(&app, request, TicketPurpose::Desktop).await {
         Ok(admitted) => admitted,
         Err(response) => return response,
     };
     let AdmittedViewer { session, is_browser, view_only } = admitted;
-    let viewer = match session.acquire_viewer_slot(app.config.sessions.viewers_max) {
+    let viewer = match session.acquire_viewer_slot(app.limits.sessions.viewers_max) {
         Ok(viewer) => viewer,
         Err(problem) => {
             let error = ApiError::from(problem);
@@ -48,7 +48,7 @@ pub(super) async fn desktop(State(app): State<App>, request: Request) -> Respons
         }
     };
     let (settings, tasks) = (app.limits.tunnel.clone(), app.tasks.clone());
-    anteroom_tunnel::accept(upgrade, &settings, &tasks, move |socket| async move {
+    anteroom_tunnel::accept_websocket(upgrade, &settings, &tasks, move |socket| async move {
         let _viewer = viewer;
         let mut tunnel =
             Tunnel::new(app.limits.tunnel.clone(), session.state().machine_close_signal, Arc::clone(&session.activity));
@@ -58,7 +58,7 @@ pub(super) async fn desktop(State(app): State<App>, request: Request) -> Respons
         let connect = async {
             let reach = |until| {
                 let (app, session) = (&app, &session);
-                async move { reach_desktop(app, session, until).await.map_err(|error| error.body()) }
+                async move { reach_desktop(app, session, until).await.map_err(answer) }
             };
             let stream = anteroom_tunnel::connect_with_backoff(app.config.sessions.socket_wait_ms_max, reach).await?;
             let sentence = if view_only {
@@ -66,13 +66,19 @@ pub(super) async fn desktop(State(app): State<App>, request: Request) -> Respons
             } else {
                 "A viewer connected to the desktop."
             };
-            let entry = entry(TimelineKind::ViewerJoined, sentence).data(json!({ "view_only": view_only }));
+            let entry = entry(TimelineKind::ViewerJoined, sentence).with_data(json!({ "view_only": view_only }));
             app.timeline.append_in_background(&session.id, entry);
             Ok(stream)
         };
         let report = tunnel.run(socket, connect).await;
         log_disconnect(&app, &session, Socket::Desktop, &report);
     })
+}
+
+/// The body that closes the socket; the fault that caused it is logged.
+fn answer(error: ApiError) -> ProblemBody {
+    error.log_fault();
+    error.body()
 }
 
 /// The size in `?cols=…&rows=…`; the terminal has it before its first output.
@@ -93,7 +99,7 @@ fn clamp_size(cols: u16, rows: u16) -> TerminalSize {
 }
 
 /// Connects a viewer to the terminal.
-pub(super) async fn terminal(State(app): State<App>, request: Request) -> Response {
+pub(super) async fn open_terminal_socket(State(app): State<App>, request: Request) -> Response {
     let size = requested_size(&request);
     let (admitted, upgrade) = match admit_viewer(&app, request, TicketPurpose::Terminal).await {
         Ok(admitted) => admitted,
@@ -102,12 +108,12 @@ pub(super) async fn terminal(State(app): State<App>, request: Request) -> Respon
     let session = admitted.session;
     let name = hex::encode(random::bytes::<8>());
     let (settings, tasks) = (app.limits.tunnel.clone(), app.tasks.clone());
-    anteroom_tunnel::accept(upgrade, &settings, &tasks, move |socket| async move {
+    anteroom_tunnel::accept_websocket(upgrade, &settings, &tasks, move |socket| async move {
         let (control_app, control_session, stream) = (app.clone(), Arc::clone(&session), name.clone());
         let tunnel =
             Tunnel::new(app.limits.tunnel.clone(), session.state().machine_close_signal, Arc::clone(&session.activity))
-                .with_control(move |text| handle_control(&control_app, &control_session, &stream, text));
-        let connect = async { reach_terminal(&app, &session, &name, size).await.map_err(|error| error.body()) };
+                .with_text_message_handler(move |text| handle_control(&control_app, &control_session, &stream, text));
+        let connect = async { reach_terminal(&app, &session, &name, size).await.map_err(answer) };
         let report = tunnel.run(socket, connect).await;
         log_disconnect(&app, &session, Socket::Terminal, &report);
     })
@@ -143,11 +149,11 @@ fn log_disconnect(app: &App, session: &ActiveSession, socket: Socket, report: &T
     };
     let reason = problem.map(Problem::code);
     tracing::info!(
-        outcome = "socket_ended", session = %session.id, ?socket, reason, detail, connected = report.connected,
+        outcome = "socket_ended", session = %session.id, ?socket, reason, detail, connected = report.was_connected,
         bytes_up = report.bytes_up, bytes_down = report.bytes_down, duration_ms = report.duration_ms, end,
         "WebSocket closed"
     );
-    if !report.connected {
+    if !report.was_connected {
         if let Some(problem) = problem {
             record_rejection(
                 &app.timeline,
@@ -167,7 +173,7 @@ fn log_disconnect(app: &App, session: &ActiveSession, socket: Socket, report: &T
         Socket::Terminal => TimelineKind::TerminalDisconnected,
         Socket::Desktop => TimelineKind::ViewerDisconnected,
     };
-    app.timeline.append_in_background(&session.id, entry(kind, "A viewer's connection ended.").data(data));
+    app.timeline.append_in_background(&session.id, entry(kind, "A viewer's connection ended.").with_data(data));
 }
 
 /// A control message of the terminal page.
@@ -182,16 +188,16 @@ fn handle_control(
     session: &Arc<ActiveSession>,
     stream: &str,
     text: &str,
-) -> Result<(), anteroom_wire::ProblemBody> {
+) -> Result<(), ProblemBody> {
     let Ok(Control::Resize { cols, rows }) = serde_json::from_str(text) else {
-        return Err(Problem::Malformed.with("expected {\"type\":\"resize\",\"cols\":n,\"rows\":n}"));
+        return Err(Problem::Malformed.with_detail("expected {\"type\":\"resize\",\"cols\":n,\"rows\":n}"));
     };
     let size = clamp_size(cols, rows);
     if let Progress::Open { channels } = session.state().progress {
         let stream = stream.to_owned();
         app.tasks.spawn(async move {
             // Fails only if the stream is ending.
-            let _ = channels.agent.terminal_size(&stream, size).await;
+            let _ = channels.agent.resize_terminal(&stream, size).await;
         });
     }
     Ok(())
@@ -214,7 +220,7 @@ async fn admit_viewer(
     let (mut parts, _) = request.into_parts();
     // Browsers always send `Origin` with a WebSocket; other clients do not.
     let is_browser = parts.headers.contains_key(header::ORIGIN);
-    let id = session_id(&mut parts).await;
+    let id = extract_session_id(&mut parts).await;
     let headers = parts.headers.clone();
     let caller = parts.extensions.get::<Caller>().cloned();
     let upgrade = WebSocketUpgrade::from_request_parts(&mut parts, app).await;
@@ -269,16 +275,16 @@ async fn redeem_ticket(
     let offered = headers.get_all(header::SEC_WEBSOCKET_PROTOCOL).into_iter().filter_map(|value| value.to_str().ok());
     let ticket = offered.flat_map(|line| line.split(',')).find_map(|name| name.trim().strip_prefix(TICKET_PREFIX));
     let Some(ticket) = ticket else {
-        let detail = format!("offer the subprotocols {SUBPROTOCOL} and {TICKET_PREFIX}<ticket>");
+        let detail = format!("offer the subprotocols {WEBSOCKET_SUBPROTOCOL} and {TICKET_PREFIX}<ticket>");
         return Err(ApiError::new(Problem::Unauthenticated, detail).into());
     };
-    let hash = Sha256Hex::of(ticket.as_bytes());
+    let hash = Sha256Hex::of_bytes(ticket.as_bytes());
     if app.store.redeem_ticket(&hash, id, purpose, clock::now()).await?.is_none() {
         // Without a valid ticket the response must not reveal whether the session exists.
         return Err(Problem::TicketUsed.into());
     }
     match require_active(app, id).await {
-        Ok((_, session)) => Ok((session, ticket.starts_with(VIEW_ONLY_PREFIX))),
+        Ok((_, session)) => Ok((session, ticket.starts_with(VIEW_ONLY_TICKET_PREFIX))),
         Err(error) => Err(TicketError { error, has_ticket: true }),
     }
 }
@@ -286,14 +292,15 @@ async fn redeem_ticket(
 /// Whether the caller, identified by a cookie or an API token, may use the session.
 async fn may_use_session(app: &App, caller: Option<&Caller>, id: &SessionId) -> bool {
     let Some(caller) = caller else { return false };
-    app.store.session(id).await.ok().flatten().is_some_and(|row| caller.require_session_access(&row).is_ok())
+    app.store.get_session(id).await.ok().flatten().is_some_and(|row| caller.require_session_access(&row).is_ok())
 }
 
 /// Rejects the WebSocket: with a close code for browsers, with an HTTP error for other clients.
 fn reject(app: &App, is_browser: bool, upgrade: WebSocketUpgrade, error: ApiError) -> Response {
     tracing::info!(outcome = "socket_rejected", reason = error.problem.code(), detail = %error.detail, "WebSocket rejected");
     if is_browser {
-        anteroom_tunnel::reject(upgrade, &app.limits.tunnel, &app.tasks, error.problem)
+        error.log_fault();
+        anteroom_tunnel::reject_websocket(upgrade, &app.limits.tunnel, &app.tasks, error.problem)
     } else {
         ErrorResponse(error).into_response()
     }

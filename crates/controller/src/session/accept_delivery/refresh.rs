@@ -3,12 +3,12 @@
 
 use super::{ValidatedDelivery, acknowledge_duplicate, verify_stored};
 use crate::{
-    api_error::ApiError,
+    api_error::{ApiError, chain},
     clock, credentials,
     session::{context::SessionContext, timeline::entry},
 };
 use anteroom_store::{
-    CredentialUse, NewCredential, NewTimelineEntry, Refresh, Refreshed, Revisions, SessionRow, Sha256Hex,
+    CredentialUse, NewCredential, NewTimelineEntry, RefreshCredential, RefreshOutcome, Revisions, SessionRow, Sha256Hex,
 };
 use anteroom_wire::{
     Problem, TimelineKind,
@@ -30,15 +30,20 @@ pub(super) async fn refresh(
         // The file after a sign-out is not worth keeping.
         UsePurpose::Logout => return Ok(DeliveryResult::Ignored),
     }
-    let Some(record) = context.store.sealed_credential(&credential_use.credential).await? else {
+    let Some(record) = context.store.get_sealed_credential(&credential_use.credential).await? else {
         return Err(record_not_refreshed(context, row, credential_use).await);
     };
-    if credentials::unseal_bytes(context, &record).is_ok_and(|bytes| validated.matches(&bytes)) {
-        return accepted();
+    match credentials::unseal_bytes(context, &record) {
+        Ok(bytes) if validated.matches(&bytes) => return accepted(),
+        Ok(_) => {}
+        // The delivery replaces what cannot be decrypted.
+        Err(error) => {
+            tracing::error!(outcome = "unseal_failed", error = %chain(&error), "credential not decrypted");
+        }
     }
     let sealed = validated.seal(context, row, &credential_use.credential)?;
     let messages = context.outbox.credential_refreshed(&row.id, &record.credential);
-    let refresh = Refresh {
+    let refresh = RefreshCredential {
         session: &row.id,
         generation: row.generation,
         agent_token: token,
@@ -55,7 +60,7 @@ pub(super) async fn refresh(
     context.timeline.wait_written(&row.id).await;
     let event_for = |revisions| refreshed_entry(credential_use, revisions);
     match context.store.refresh_credential(&refresh, event_for).await? {
-        Refreshed::Stored { credential, revisions, .. } => {
+        RefreshOutcome::Stored { credential, revisions, .. } => {
             verify_stored(context, &credential.id, credential.revision, validated).await?;
             context.outbox.wake_sender();
             let Revisions { installed, replaced, stored } = revisions;
@@ -65,9 +70,9 @@ pub(super) async fn refresh(
             }
             accepted()
         }
-        Refreshed::Ignored(row) => acknowledge_duplicate(context, &row).await,
-        Refreshed::WrongToken => Err(Problem::WrongAgentToken.into()),
-        Refreshed::NothingToReplace => Err(record_not_refreshed(context, row, credential_use).await),
+        RefreshOutcome::Ignored(row) => acknowledge_duplicate(context, &row).await,
+        RefreshOutcome::WrongToken => Err(Problem::WrongAgentToken.into()),
+        RefreshOutcome::NothingToRefresh => Err(record_not_refreshed(context, row, credential_use).await),
     }
 }
 
@@ -76,7 +81,7 @@ async fn record_not_refreshed(context: &SessionContext, row: &SessionRow, creden
     let sentence =
         "The tool changed the credential, which was delivered or deleted while it was in use: the change is lost.";
     let entry = entry(TimelineKind::CredentialNotRefreshed, sentence);
-    context.timeline.append(&row.id, entry.data(json!({ "credential": credential_use.credential }))).await;
+    context.timeline.append(&row.id, entry.with_data(json!({ "credential": credential_use.credential }))).await;
     ApiError::new(Problem::UnknownCredential, "it was delivered or deleted while it was in use")
 }
 
@@ -89,5 +94,5 @@ fn refreshed_entry(credential_use: &CredentialUse, revisions: Revisions) -> NewT
         );
     }
     let data = json!({ "credential": credential_use.credential, "installed": installed, "replaced": replaced, "revision": stored });
-    entry(TimelineKind::CredentialRefreshed, sentence).data(data)
+    entry(TimelineKind::CredentialRefreshed, sentence).with_data(data)
 }

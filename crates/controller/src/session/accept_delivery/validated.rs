@@ -1,15 +1,15 @@
 //! Validates a delivery: it must be a credential of the session's provider, and the policy must allow to store it.
 
 use crate::{
-    api_error::{ApiError, chain},
+    api_error::ApiError,
     clock, credentials,
     session::context::SessionContext,
 };
 use anteroom_store::{Retention, SessionRow, UnixMs};
-use anteroom_vault::{Binding, Sealed};
+use anteroom_vault::{Binding, SealedBytes};
 use anteroom_wire::{
     CredentialId, Problem,
-    agent::{DeliveredFile, Delivery},
+    agent::{DeliveredFile, CredentialDelivery},
     api::CredentialFile,
     provider::{CredentialRules, StoragePolicy},
 };
@@ -34,7 +34,7 @@ impl ValidatedDelivery {
     ///
     /// # Errors
     /// Another provider, an invalid format, or a policy that forbids storing it.
-    pub(super) fn check(context: &SessionContext, row: &SessionRow, delivery: &Delivery) -> Result<Self, ApiError> {
+    pub(super) fn check(context: &SessionContext, row: &SessionRow, delivery: &CredentialDelivery) -> Result<Self, ApiError> {
         let invalid = |detail: String| ApiError::new(Problem::InvalidCredentialFormat, detail);
         if delivery.provider != row.provider {
             return Err(invalid(format!("the session is for {}", row.provider)));
@@ -44,31 +44,28 @@ impl ValidatedDelivery {
         let retention = retention_of(provider.storage_policy, context.config.credentials.deliver_once_s_max)
             .ok_or_else(|| ApiError::new(Problem::ForbiddenByPolicy, provider.storage_policy.sentence()))?;
         let first = delivery.files.first().ok_or_else(|| invalid("no file".into()))?;
-        check_paths(&provider.credential, &delivery.files).map_err(invalid)?;
-        provider.credential.check(first.content.expose()).map_err(|error| invalid(error.to_string()))?;
+        check_paths(&provider.credential, &delivery.files).map_err(|error| invalid(error.to_string()))?;
+        provider.credential.check_format(first.content.expose()).map_err(|error| invalid(error.to_string()))?;
         let expires_at_ms = credentials::expires_at(&provider.credential, first.content.expose());
         // Permission bits only: a leased file must not carry a set-user-id bit.
         let files: Vec<DeliveredFile> =
             delivery.files.iter().map(|file| DeliveredFile { mode: file.mode & 0o777, ..file.clone() }).collect();
-        let plaintext = Zeroizing::new(serde_json::to_vec(&files).map_err(|_| Problem::Internal)?);
+        let plaintext = Zeroizing::new(serde_json::to_vec(&files).map_err(ApiError::internal)?);
         Ok(Self { plaintext, descriptions: files.iter().map(describe).collect(), retention, expires_at_ms })
     }
 
     /// Encrypts the delivery for the session.
     ///
     /// # Errors
-    /// [`Problem::Internal`]; the log has the cause.
+    /// [`Problem::Internal`].
     pub(super) fn seal(
         &self,
         context: &SessionContext,
         row: &SessionRow,
         id: &CredentialId,
-    ) -> Result<Sealed, ApiError> {
-        let binding = Binding { record: id, owner: &row.owner, provider: &row.provider, session: &row.id };
-        context.vault.seal(&binding, &self.plaintext).map_err(|error| {
-            tracing::error!(outcome = "seal_failed", session = %row.id, error = %chain(&error), "credential not sealed");
-            Problem::Internal.into()
-        })
+    ) -> Result<SealedBytes, ApiError> {
+        let binding = Binding { credential: id, owner: &row.owner, provider: &row.provider, session: &row.id };
+        context.vault.seal(&binding, &self.plaintext).map_err(ApiError::internal)
     }
 
     /// Whether the bytes are equal to those delivered.
@@ -88,19 +85,30 @@ fn retention_of(policy: StoragePolicy, deliver_once_s_max: u64) -> Option<Retent
     }
 }
 
+/// What is wrong with the paths of a delivery. Files are counted from 1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+enum PathError {
+    #[error("more than {FILES_MAX} files")]
+    TooManyFiles,
+    #[error("the path of file {0} is not listed by the provider")]
+    NotListed(usize),
+    #[error("file {0} is a duplicate")]
+    Duplicate(usize),
+}
+
 /// Checks the paths: clients that lease the credential write the files to them, so only the paths of the provider are allowed, each
 /// once. The first file is the credential; companions follow.
-fn check_paths(rules: &CredentialRules, files: &[DeliveredFile]) -> Result<(), String> {
+fn check_paths(rules: &CredentialRules, files: &[DeliveredFile]) -> Result<(), PathError> {
     if files.len() > FILES_MAX {
-        return Err(format!("more than {FILES_MAX} files"));
+        return Err(PathError::TooManyFiles);
     }
     for (at, file) in files.iter().enumerate() {
         let is_allowed = rules.paths.contains(&file.path) || (at > 0 && rules.companions.contains(&file.path));
         if !is_allowed {
-            return Err(format!("the path of file {} is not listed by the provider", at + 1));
+            return Err(PathError::NotListed(at + 1));
         }
         if files[..at].iter().any(|earlier| earlier.path == file.path) {
-            return Err(format!("file {} is a duplicate", at + 1));
+            return Err(PathError::Duplicate(at + 1));
         }
     }
     Ok(())

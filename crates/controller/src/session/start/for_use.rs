@@ -2,11 +2,11 @@
 
 use super::super::{active_session::ActiveSession, supervisor};
 use crate::{admission, api_error::ApiError, caller::Caller, clock, credentials, random, session::launcher::Launcher};
-use anteroom_store::{Created, CredentialRow, CredentialUse, NewSession, NewTimelineEntry, SessionPurpose, SessionRow};
+use anteroom_store::{CreateSessionOutcome, CredentialRow, CredentialUse, NewSession, NewTimelineEntry, SessionPurpose, SessionRow};
 use anteroom_wire::{
     CallerId, CredentialId, Problem, SessionId, TimelineKind,
     agent::UsePurpose,
-    api::UseRequest,
+    api::CredentialUseRequest,
     provider::{Provider, StoragePolicy},
 };
 use serde_json::json;
@@ -25,7 +25,7 @@ pub async fn start(
     launcher: &Launcher,
     caller: &Caller,
     id: &CredentialId,
-    request: &UseRequest,
+    request: &CredentialUseRequest,
 ) -> Result<SessionRow, ApiError> {
     let credential = credentials::require_present(launcher, caller, id).await?;
     admission::admit(launcher)?;
@@ -40,7 +40,7 @@ pub(crate) async fn start_for(
     launcher: &Launcher,
     by: &CallerId,
     credential: &CredentialRow,
-    request: &UseRequest,
+    request: &CredentialUseRequest,
 ) -> Result<SessionRow, ApiError> {
     let provider = check_request(launcher, credential, request)?;
     if launcher.stop.is_cancelled() {
@@ -70,16 +70,16 @@ pub(crate) async fn start_for(
     let data = json!({ "credential": credential.id, "purpose": request.purpose, "by": by });
     // The command is stored before the row, so that it exists when the session runs.
     launcher.volatile_execs.store_argv(&id, request.argv.clone(), |session| launcher.sessions.get(session).is_some());
-    let entry = NewTimelineEntry::new(now, TimelineKind::Accepted, sentence).data(data);
+    let entry = NewTimelineEntry::new(now, TimelineKind::Accepted, sentence).with_data(data);
     match launcher.store.create_session(&new, entry).await? {
-        Created::New(row) => {
+        CreateSessionOutcome::New(row) => {
             tracing::info!(outcome = "credential_used", session = %id, credential = %credential.id, caller = %by, purpose = ?request.purpose, "credential use started");
             let session = ActiveSession::new(id, Arc::new(provider), &launcher.close_signal);
             supervisor::spawn_supervisor(launcher, session, row.clone(), supervisor::Start::Queue(ticket));
             Ok(row)
         }
-        Created::Existing(_) | Created::IdempotencyKeyReused(_) | Created::MachineInUse(_) => {
-            Err(Problem::Internal.into())
+        CreateSessionOutcome::Existing(_) | CreateSessionOutcome::IdempotencyKeyReused(_) | CreateSessionOutcome::MachineInUse(_) => {
+            Err(ApiError::internal("a new session without idempotency key and external machine exists already"))
         }
     }
 }
@@ -94,7 +94,7 @@ fn purpose_phrase(purpose: UsePurpose) -> &'static str {
 }
 
 /// Checks the request. Returns the descriptor, resolved for the use of a credential of this method.
-fn check_request(launcher: &Launcher, credential: &CredentialRow, request: &UseRequest) -> Result<Provider, ApiError> {
+fn check_request(launcher: &Launcher, credential: &CredentialRow, request: &CredentialUseRequest) -> Result<Provider, ApiError> {
     if credential.deleted_at_ms.is_some() {
         return Err(Problem::UnknownCredential.into());
     }

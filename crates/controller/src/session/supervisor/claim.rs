@@ -6,13 +6,13 @@ use crate::{
     clock, random,
     session::{
         active_session::ActiveSession, change_method, context::SessionContext, timeline::entry,
-        use_credential::unseal_for_claim,
+        use_credential::unseal_for_claim::{self, UnsealForClaimError},
     },
 };
-use anteroom_machine::Channels;
-use anteroom_store::{Change, Expect, Sha256Hex, Transition};
+use anteroom_machine::{AgentError, Channels};
+use anteroom_store::{SessionChange, ExpectedState, Sha256Hex, StoreError, TransitionOutcome};
 use anteroom_wire::{
-    Base64, MachineId, Secret, TimelineKind,
+    Base64, MachineId, Secret, SessionId, TimelineKind,
     agent::{CaptureLimits, CaptureState, Claim, ClaimedBy, Geometry, UseCredential},
 };
 use serde_json::json;
@@ -20,10 +20,30 @@ use serde_json::json;
 /// First delay before a failed delivery is retried, milliseconds; it doubles. Most failures are a database that is locked for a moment.
 const DELIVERY_RETRY_MS_MIN: u64 = 250;
 
+/// Why a machine cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ClaimError {
+    /// Another session has claimed it.
+    #[error("it belongs to {0}")]
+    OtherSession(SessionId),
+    /// The session has ended.
+    #[error("the session has ended")]
+    SessionEnded,
+    /// The machine's agent did not do it.
+    #[error(transparent)]
+    Agent(#[from] AgentError),
+    /// The database failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The stored credential cannot be used.
+    #[error(transparent)]
+    Unseal(#[from] UnsealForClaimError),
+}
+
 /// Claims the machine, or resumes a machine that this session has claimed already.
 ///
 /// # Errors
-/// The reason why the machine cannot be used, for people.
+/// Why the machine cannot be used.
 pub(super) async fn claim(
     context: &SessionContext,
     session: &ActiveSession,
@@ -31,24 +51,24 @@ pub(super) async fn claim(
     machine: &MachineId,
     channels: &Channels,
     origin: &MachineOrigin,
-) -> Result<(), String> {
+) -> Result<(), ClaimError> {
     let by = ClaimedBy { session: session.id.clone(), machine: machine.clone(), generation };
     let mut is_use = false;
-    match (&channels.agent_info.claimed, origin) {
+    match (&channels.agent_info.claimed_by, origin) {
         // Claimed by an earlier server, or by this task, and the response was lost with the channel.
         (Some(claimed), _) if *claimed == by => {
             resync_adopted(context, session, generation, channels, origin).await?;
-            let row = context.store.session(&session.id).await.ok().flatten();
+            let row = context.store.get_session(&session.id).await.ok().flatten();
             if row.is_none_or(|row| row.claimed_generation == Some(generation)) {
                 return Ok(());
             }
         }
-        (Some(claimed), _) => return Err(format!("it belongs to {}", claimed.session)),
+        (Some(claimed), _) => return Err(ClaimError::OtherSession(claimed.session.clone())),
         (None, MachineOrigin::Requested(token)) => {
             let credential = unseal_for_claim::unseal_for_claim(context, session).await?;
             is_use = credential.is_some();
             let claim = build_claim(context, session, by, token, credential);
-            channels.agent.claim(&claim).await.map_err(|error| chain(&error))?;
+            channels.agent.claim(&claim).await?;
         }
         // The earlier server ended before the claim.
         (None, MachineOrigin::Adopted) => {
@@ -57,7 +77,7 @@ pub(super) async fn claim(
             let credential = unseal_for_claim::unseal_for_claim(context, session).await?;
             is_use = credential.is_some();
             let claim = build_claim(context, session, by, &token, credential);
-            channels.agent.claim(&claim).await.map_err(|error| chain(&error))?;
+            channels.agent.claim(&claim).await?;
             session.update(|state| {
                 if let Some(machine) = state.machine_of(generation) {
                     machine.delivery_pending = false;
@@ -65,18 +85,18 @@ pub(super) async fn claim(
             });
         }
     }
-    let change = Change::new().claimed_generation(Some(generation)).cli_started(true).replacement_reason(None);
+    let change = SessionChange::new().with_claimed_generation(Some(generation)).with_cli_started(true).with_replacement_reason(None);
     let sentence = if is_use {
         "The machine is ready; the stored credential is installed in it.".to_owned()
     } else {
         format!("The machine is ready; {} was started in it.", session.provider().name)
     };
     let data = json!({ "machine": machine, "timings": channels.timings, "versions": channels.agent_info.clis });
-    let entry = entry(TimelineKind::MachineReady, sentence).data(data);
+    let entry = entry(TimelineKind::MachineReady, sentence).with_data(data);
     context.timeline.wait_written(&session.id).await;
-    match context.store.transition(&session.id, Expect::Active, change, entry).await {
-        Ok(Transition::Done { .. }) => session.notify(),
-        Ok(Transition::Conflict(_)) => {}
+    match context.store.transition(&session.id, ExpectedState::Active, change, entry).await {
+        Ok(TransitionOutcome::Done { .. }) => session.notify(),
+        Ok(TransitionOutcome::Conflict(_)) => {}
         // The claim itself succeeded; the row is only informative.
         Err(error) => {
             tracing::error!(outcome = "claim_not_written", session = %session.id, error = %chain(&error), "claim not written");
@@ -92,8 +112,8 @@ async fn resync_adopted(
     generation: u32,
     channels: &Channels,
     origin: &MachineOrigin,
-) -> Result<(), String> {
-    let sign_in = channels.agent.sign_in_state().await.map_err(|error| chain(&error))?;
+) -> Result<(), ClaimError> {
+    let sign_in = channels.agent.sign_in_state().await?;
     session.update(|state| {
         if let Some(machine) = state.machine_of(generation) {
             machine.delivery_pending = matches!(sign_in.capture, CaptureState::Delivering { .. });
@@ -102,9 +122,9 @@ async fn resync_adopted(
     });
     if matches!(origin, MachineOrigin::Adopted) {
         let sentence = "The server adopted the running machine without changing anything in it.";
-        context.timeline.append(&session.id, entry(TimelineKind::MachineAdopted, sentence).data(json!({}))).await;
+        context.timeline.append(&session.id, entry(TimelineKind::MachineAdopted, sentence).with_data(json!({}))).await;
     }
-    change_method::resync_method(context, session, channels, &sign_in).await
+    Ok(change_method::resync_method(context, session, channels, &sign_in).await?)
 }
 
 /// Records a new agent token for a machine that is not claimed yet.
@@ -113,13 +133,13 @@ async fn renew_token(
     session: &ActiveSession,
     generation: u32,
     token: &Secret,
-) -> Result<(), String> {
+) -> Result<(), ClaimError> {
     let hash = Sha256Hex::of_secret(token);
-    let change = Change::new().agent_token(Some(hash.clone()));
+    let change = SessionChange::new().with_agent_token(Some(hash.clone()));
     let sentence = "The server adopted the machine before it was claimed.";
     let entry = entry(TimelineKind::MachineAdopted, sentence);
-    match context.store.transition(&session.id, Expect::Active, change, entry).await {
-        Ok(Transition::Done { .. }) => {
+    match context.store.transition(&session.id, ExpectedState::Active, change, entry).await {
+        Ok(TransitionOutcome::Done { .. }) => {
             session.update(|state| {
                 if let Some(machine) = state.machine_of(generation) {
                     machine.agent_token = hash;
@@ -127,8 +147,8 @@ async fn renew_token(
             });
             Ok(())
         }
-        Ok(Transition::Conflict(_)) => Err("the session has ended".into()),
-        Err(error) => Err(chain(&error)),
+        Ok(TransitionOutcome::Conflict(_)) => Err(ClaimError::SessionEnded),
+        Err(error) => Err(error.into()),
     }
 }
 
@@ -144,13 +164,13 @@ fn build_claim(
         entropy: Base64::new(random::bytes::<64>().to_vec()),
         now_unix_ns: clock::now_ns(),
         guest_machine_id: hex::encode(random::bytes::<16>()),
-        by,
+        claimed_by: by,
         geometry: Geometry { width: context.config.machines.width, height: context.config.machines.height },
         provider: (*session.provider()).clone(),
         agent_token: token.clone(),
         capture_limits: CaptureLimits {
             stable_ms: settings.capture_stable_ms,
-            file_bytes_max: settings.credential_bytes_max,
+            file_bytes_max: limits.credential_bytes_max,
             retry_ms_min: DELIVERY_RETRY_MS_MIN,
             retry_ms_max: limits.delivery_retry_ms_max,
             status_ms_max: limits.status_command_ms_max,

@@ -18,7 +18,7 @@ use crate::{
     },
 };
 use anteroom_machine::Channels;
-use anteroom_store::{Change, Expect, NewTimelineEntry, Reason, Sha256Hex, Transition};
+use anteroom_store::{SessionChange, ExpectedState, NewTimelineEntry, Reason, Sha256Hex, TransitionOutcome};
 use anteroom_tunnel::CloseCause;
 use anteroom_wire::{EndReason, MachineId, TimelineKind, backoff::Backoff};
 use serde_json::json;
@@ -97,16 +97,16 @@ pub(super) fn request_machine(
     machine: MachineId,
     token_hash: Sha256Hex,
 ) -> Job {
-    let change = Change::new()
-        .generation(generation)
-        .machine(Some(machine.clone()))
-        .agent_token(Some(token_hash))
-        .claimed_generation(None)
-        .cli_started(false);
+    let change = SessionChange::new()
+        .with_generation(generation)
+        .with_machine(Some(machine.clone()))
+        .with_agent_token(Some(token_hash))
+        .with_claimed_generation(None)
+        .with_cli_started(false);
     Job::writing(async move {
         let entry = || {
             timeline::entry(TimelineKind::MachineRequested, format!("Machine {generation} was requested."))
-                .data(json!({ "machine": machine, "generation": generation }))
+                .with_data(json!({ "machine": machine, "generation": generation }))
         };
         write(&launcher, &session, change, entry, Event::RequestRecorded).await.into()
     })
@@ -120,15 +120,15 @@ pub(super) fn record_replacement(
     reason: EndReason,
     detail: String,
 ) -> Job {
-    let change = Change::new()
-        .generation(generation)
-        .machine(None)
-        .agent_token(None)
-        .replacement_reason(Some(Reason::new(reason, detail.as_str())));
+    let change = SessionChange::new()
+        .with_generation(generation)
+        .with_machine(None)
+        .with_agent_token(None)
+        .with_replacement_reason(Some(Reason::new(reason, detail.as_str())));
     Job::writing(async move {
         let entry = || {
             timeline::entry(TimelineKind::MachineReplaced, format!("The machine is being replaced: {detail}."))
-                .data(json!({ "generation": generation, "reason": reason.code() }))
+                .with_data(json!({ "generation": generation, "reason": reason.code() }))
         };
         write(&launcher, &session, change, entry, Event::ReplacementRecorded).await.into()
     })
@@ -145,7 +145,7 @@ pub(super) fn claim(
 ) -> Job {
     Job::writing(async move {
         let claimed = claim::claim(&launcher, &session, generation, &machine, &channels, &origin).await;
-        claimed.map_or_else(|why| Event::ClaimFailed { why }, |()| Event::Claimed).into()
+        claimed.map_or_else(|error| Event::ClaimFailed { why: chain(&error) }, |()| Event::Claimed).into()
     })
 }
 
@@ -174,7 +174,7 @@ pub(super) fn end(launcher: Launcher, session: Arc<ActiveSession>, reason: EndRe
 async fn write(
     launcher: &Launcher,
     session: &ActiveSession,
-    change: Change,
+    change: SessionChange,
     entry: impl Fn() -> NewTimelineEntry,
     on_success: Event,
 ) -> Event {
@@ -185,12 +185,12 @@ async fn write(
                 return Event::ServerStopping;
             }
         }
-        match launcher.store.transition(&session.id, Expect::Active, change.clone(), entry()).await {
-            Ok(Transition::Done { .. }) => {
+        match launcher.store.transition(&session.id, ExpectedState::Active, change.clone(), entry()).await {
+            Ok(TransitionOutcome::Done { .. }) => {
                 session.notify();
                 return on_success;
             }
-            Ok(Transition::Conflict(row)) => {
+            Ok(TransitionOutcome::Conflict(row)) => {
                 let why = row.end().map_or(EndReason::Internal, |end| end.reason.kind);
                 session.close(why);
                 return Event::SessionEnded(why);

@@ -6,7 +6,7 @@ use crate::{
     credentials,
     session::{context::SessionContext, timeline::entry},
 };
-use anteroom_store::{Change, CredentialUse, Expect, SealedCredential, SessionRow, Transition};
+use anteroom_store::{SessionChange, CredentialUse, ExpectedState, SealedCredential, SessionRow, StoreError, TransitionOutcome};
 use anteroom_wire::{
     EndReason, TimelineKind,
     agent::{UseCredential, UsePurpose},
@@ -18,6 +18,28 @@ use std::sync::Arc;
 /// The reason why a command cannot run after a restart of the server.
 pub const COMMAND_LOST: &str = "The command was lost with the restart of the server.";
 
+/// Why the credential cannot be decrypted for the claim.
+#[derive(Debug, thiserror::Error)]
+pub enum UnsealForClaimError {
+    /// The database failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The session's row does not exist.
+    #[error("the session does not exist")]
+    NoSession,
+    /// The session has ended.
+    #[error("the session has ended")]
+    SessionEnded,
+    /// The session was ended as failed.
+    #[error("{why}")]
+    SessionFailed {
+        /// Its end reason.
+        reason: EndReason,
+        /// The detail of the reason, one sentence for people.
+        why: String,
+    },
+}
+
 /// Whether the session's command was lost with an earlier server. A session whose machine was requested is excluded: the command
 /// may be running in it.
 pub fn is_command_lost(context: &SessionContext, row: &SessionRow) -> bool {
@@ -28,13 +50,13 @@ pub fn is_command_lost(context: &SessionContext, row: &SessionRow) -> bool {
 /// The decrypted credential and the command for the claim; `None` for a sign-in. The timeline records it before it is decrypted.
 ///
 /// # Errors
-/// The reason why the machine cannot be claimed, for people. If no other machine could help, the session is ended.
+/// Why the machine cannot be claimed. If no other machine could help, the session is ended.
 pub async fn unseal_for_claim(
     context: &SessionContext,
     session: &ActiveSession,
-) -> Result<Option<UseCredential>, String> {
+) -> Result<Option<UseCredential>, UnsealForClaimError> {
     let row =
-        context.store.session(&session.id).await.map_err(|error| chain(&error))?.ok_or("the session does not exist")?;
+        context.store.get_session(&session.id).await?.ok_or(UnsealForClaimError::NoSession)?;
     let Some(credential_use) = row.purpose.credential_use() else { return Ok(None) };
     let argv = match credential_use.purpose {
         UsePurpose::Check => Vec::new(),
@@ -46,7 +68,7 @@ pub async fn unseal_for_claim(
             }
         },
     };
-    let record = context.store.sealed_credential(&credential_use.credential).await.map_err(|error| chain(&error))?;
+    let record = context.store.get_sealed_credential(&credential_use.credential).await?;
     let Some(record) = record else {
         let why = "It was deleted before it could be used.";
         return Err(fail_session(context, session, EndReason::CredentialDeleted, why).await);
@@ -61,8 +83,8 @@ pub async fn unseal_for_claim(
     record_unsealing(context, session, credential_use, &record, method).await?;
     match credentials::unseal_files(context, &record) {
         Ok(files) => Ok(Some(UseCredential { purpose: credential_use.purpose, files, argv })),
-        // The log has the cause.
-        Err(_) => {
+        Err(error) => {
+            tracing::error!(outcome = "unseal_failed", session = %session.id, error = %chain(&error), "credential not decrypted");
             let why = "The stored credential cannot be decrypted.";
             Err(fail_session(context, session, EndReason::Internal, why).await)
         }
@@ -76,28 +98,28 @@ async fn record_unsealing(
     credential_use: &CredentialUse,
     record: &SealedCredential,
     method: MethodName,
-) -> Result<(), String> {
+) -> Result<(), UnsealForClaimError> {
     let revision = record.credential.revision;
     let data = json!({
         "credential": credential_use.credential, "revision": revision, "files": record.credential.files.len(), "method": method.as_str(),
     });
-    let entry = entry(TimelineKind::CredentialUnsealed, "The credential is decrypted for this machine.").data(data);
+    let entry = entry(TimelineKind::CredentialUnsealed, "The credential is decrypted for this machine.").with_data(data);
     context.timeline.wait_written(&session.id).await;
-    let change = Change::new().used_revision(revision).method(method);
-    match context.store.transition(&session.id, Expect::Active, change, entry).await {
-        Ok(Transition::Done { .. }) => {
+    let change = SessionChange::new().with_used_revision(revision).with_method(method);
+    match context.store.transition(&session.id, ExpectedState::Active, change, entry).await {
+        Ok(TransitionOutcome::Done { .. }) => {
             session.notify();
             Ok(())
         }
-        Ok(Transition::Conflict(_)) => Err("the session has ended".into()),
-        Err(error) => Err(chain(&error)),
+        Ok(TransitionOutcome::Conflict(_)) => Err(UnsealForClaimError::SessionEnded),
+        Err(error) => Err(error.into()),
     }
 }
 
-/// Ends the session as failed; returns the reason for people.
-async fn fail_session(context: &SessionContext, session: &ActiveSession, reason: EndReason, why: &str) -> String {
+/// Ends the session as failed; returns the reason as an error.
+async fn fail_session(context: &SessionContext, session: &ActiveSession, reason: EndReason, why: &str) -> UnsealForClaimError {
     if let Err(error) = end::end(context, &session.id, reason, why).await {
         tracing::error!(outcome = "end_not_written", session = %session.id, error = %chain(&error), "session end not written");
     }
-    why.to_owned()
+    UnsealForClaimError::SessionFailed { reason, why: why.to_owned() }
 }

@@ -4,11 +4,11 @@
 //!  [external_machines.NAME] ─▶ ExternalMachines (parses, reports all errors at once)
 //!                                   │ get(NAME)
 //!  viewer ─▶ reach_desktop ─▶ dial ─┴▶ TCP ─▶ (WebSocket handshake) ─▶ RFB greeting ─▶ an open stream
-//!                              └─▶ DialFailure: no route · refused · timeout · silent · closed · wrong protocol
+//!                              └─▶ DialError: no route · refused · timeout · silent · closed · wrong protocol
 //! ```
 //!
 //! Every viewer opens a new connection; results of earlier attempts are not reused. Clients never see the address: a
-//! failure's detail does not contain it. The agent of an external machine delivers over HTTP with the token in the machine's
+//! failure's sentence does not contain it. The agent of an external machine delivers over HTTP with the token in the machine's
 //! token file; the server keeps only the hash of the token.
 
 mod address;
@@ -17,8 +17,8 @@ mod settings;
 #[cfg(test)]
 mod tests;
 
-pub use address::{Address, Scheme};
-pub use dial::{DialFailure, Duplex, dial};
+pub use address::{Address, AddressError, Scheme};
+pub use dial::{DialError, Duplex, dial};
 
 use anteroom_store::Sha256Hex;
 use anteroom_wire::{Problem, SessionId};

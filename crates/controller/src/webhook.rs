@@ -12,6 +12,7 @@
 //! - Of one session's messages only the oldest is sent, so that they arrive in order. Sessions do not wait for each other.
 //! - A message may be delivered twice (a lost response, a server that stopped): the receiver recognizes it by its id.
 
+mod attempt_error;
 mod body;
 mod client;
 pub mod receiver;
@@ -19,9 +20,11 @@ mod report;
 pub mod settings;
 mod sign;
 
-pub use receiver::Webhook;
+pub use client::ClientSetupError;
+pub use receiver::{OpenError, Webhook};
 pub use report::report;
 pub use settings::WebhookSettings;
+pub use sign::InvalidKey;
 
 use crate::{
     api_error::chain,
@@ -30,15 +33,16 @@ use crate::{
     random,
     session::{context::SessionContext, timeline::entry},
 };
-use anteroom_store::{CredentialDelivery, MessageRow, NewTimelineEntry, StoreError};
+use anteroom_store::{WebhookDeliveryOutcome, MessageRow, NewTimelineEntry, StoreError};
 use anteroom_wire::{
     TimelineKind,
     backoff::{Backoff, with_jitter},
     operator_reports::WebhookError,
-    time::millis,
+    time::to_millis,
 };
+use attempt_error::AttemptError;
 use body::{AttachedCredential, BuildError, Message};
-use client::{DeliveryError, WebhookRequest};
+use client::WebhookRequest;
 use serde_json::json;
 use std::{collections::HashSet, sync::atomic::Ordering::Relaxed, time::Duration};
 
@@ -101,8 +105,8 @@ async fn deliver_due(context: &SessionContext, webhook: &Webhook) -> Result<u64,
 fn next_per_session(pending: &[MessageRow]) -> Vec<&MessageRow> {
     let mut keys = HashSet::new();
     let order_key = |message: &MessageRow| {
-        let credential = message.regarding.credential().map(ToString::to_string);
-        message.regarding.session().map(ToString::to_string).or(credential)
+        let credential = message.regarding.credential_id().map(ToString::to_string);
+        message.regarding.session_id().map(ToString::to_string).or(credential)
     };
     pending.iter().filter(|message| keys.insert(order_key(message))).collect()
 }
@@ -110,15 +114,15 @@ fn next_per_session(pending: &[MessageRow]) -> Vec<&MessageRow> {
 async fn deliver(context: &SessionContext, webhook: &Webhook, message: &MessageRow) -> Result<(), StoreError> {
     let Message { bytes, attached } = match body::build(context, message).await? {
         Ok(built) => built,
-        Err(BuildError { why, attached }) => {
-            return record_failure(context, webhook, message, attached, DeliveryError::NotBuilt(why)).await;
+        Err(BuildError { fault, attached }) => {
+            return record_failure(context, webhook, message, attached, fault.into()).await;
         }
     };
     let (id, timestamp_s) = (message.id.to_string(), clock::now() / 1_000);
     let signature = sign::header(&webhook.keys, &id, timestamp_s, &bytes);
     match webhook.client.post(WebhookRequest { id, timestamp_s, signature, body: bytes }).await {
         Ok(()) => record_delivery(context, webhook, message, attached).await,
-        Err(error) => record_failure(context, webhook, message, attached, error).await,
+        Err(error) => record_failure(context, webhook, message, attached, error.into()).await,
     }
 }
 
@@ -131,31 +135,31 @@ async fn record_delivery(
 ) -> Result<(), StoreError> {
     let sentence = match &attached {
         None => {
-            context.store.message_delivered(&message.id, clock::now()).await?;
+            context.store.record_message_delivered(&message.id, clock::now()).await?;
             None
         }
         Some(_) => {
-            match context.store.message_delivered_credential(&message.id, &context.local_operator, clock::now()).await?
+            match context.store.record_credential_delivered(&message.id, &context.local_operator, clock::now()).await?
             {
-                CredentialDelivery::Deleted => Some("The webhook accepted the credential; it was deleted here."),
-                CredentialDelivery::AlreadyDeleted => {
+                WebhookDeliveryOutcome::Deleted => Some("The webhook accepted the credential; it was deleted here."),
+                WebhookDeliveryOutcome::AlreadyDeleted => {
                     Some("The webhook accepted the credential, which was deleted here during the delivery.")
                 }
-                CredentialDelivery::Replaced => Some(
+                WebhookDeliveryOutcome::Replaced => Some(
                     "The webhook accepted the credential, which was replaced here during the delivery; the new revision has a separate message.",
                 ),
-                CredentialDelivery::NotClaimed => None,
+                WebhookDeliveryOutcome::NotClaimed => None,
             }
         }
     };
     webhook.delivered.fetch_add(1, Relaxed);
     tracing::info!(outcome = "webhook_delivered", message = %message.id, kind = message.kind, attempts = message.attempts + 1, "webhook message delivered");
-    if let Some(session) = message.regarding.session() {
+    if let Some(session) = message.regarding.session_id() {
         let sentence =
             sentence.map_or_else(|| format!("The webhook accepted the message {}.", message.kind), str::to_owned);
         let leased = attached.map(|attached| attached.credential);
         let data = json!({ "message": message.id, "kind": message.kind, "credential": leased });
-        let entry = entry(TimelineKind::WebhookDelivered, sentence).data(data);
+        let entry = entry(TimelineKind::WebhookDelivered, sentence).with_data(data);
         context.timeline.append_in_background(session, entry);
     }
     Ok(())
@@ -166,35 +170,35 @@ async fn record_failure(
     webhook: &Webhook,
     message: &MessageRow,
     attached: Option<AttachedCredential>,
-    error: DeliveryError,
+    error: AttemptError,
 ) -> Result<(), StoreError> {
     let settings = &context.config.webhook;
     let (now, tries) = (clock::now(), message.attempts + 1);
     let too_old = now.saturating_sub(message.created_at_ms) >= settings.give_up_s_max * 1_000;
     let abandoned = error.is_permanent() || tries >= settings.attempts_max || too_old;
     webhook.failed.fetch_add(1, Relaxed);
-    let why = error.to_string();
+    let why = error.reason();
     let last_error = WebhookError { at: clock::rfc3339(now), message: message.id.clone(), why: why.clone() };
     *webhook.last_error.lock() = Some(last_error);
     let due_at_ms = now + wait_ms(&context.limits.webhook, message.attempts, error.retry_after_s());
     // A credential that may have been delivered stays reserved for this message.
     let is_released = attached.as_ref().is_some_and(|attached| attached.is_first_delivery) && !error.may_be_delivered();
     if abandoned {
-        context.store.message_abandoned(&message.id, &why, now).await?;
+        context.store.record_message_abandoned(&message.id, &why, now).await?;
         webhook.abandoned.fetch_add(1, Relaxed);
     } else if is_released {
-        context.store.message_rejected(&message.id, &why, due_at_ms).await?;
+        context.store.record_message_rejected(&message.id, &why, due_at_ms).await?;
     } else {
-        context.store.message_failed(&message.id, &why, due_at_ms).await?;
+        context.store.record_message_failed(&message.id, &why, due_at_ms).await?;
     }
-    tracing::warn!(outcome = if abandoned { "webhook_abandoned" } else { "webhook_failed" }, message = %message.id, kind = message.kind, attempts = tries, why, "webhook message not delivered");
+    tracing::warn!(outcome = if abandoned { "webhook_abandoned" } else { "webhook_failed" }, message = %message.id, kind = message.kind, attempts = tries, error = %chain(&error), "webhook message not delivered");
     // Only the first and the last failure are recorded; the others are in the log and in the report.
-    if let Some(session) = message.regarding.session()
+    if let Some(session) = message.regarding.session_id()
         && (abandoned || message.attempts == 0)
     {
         let entry = failure_entry(message, abandoned, attached.as_ref(), &why);
         let data = json!({ "message": message.id, "kind": message.kind, "attempts": tries, "why": why });
-        context.timeline.append_in_background(session, entry.data(data));
+        context.timeline.append_in_background(session, entry.with_data(data));
     }
     Ok(())
 }
@@ -220,8 +224,8 @@ fn failure_entry(
 /// The wait before the next attempt, milliseconds: doubles with each attempt; half of it is random, so that retries spread out.
 fn wait_ms(limits: &WebhookLimits, attempts: u64, retry_after_s: Option<u64>) -> u64 {
     let backoff = Backoff::new(Duration::from_millis(limits.retry_ms_min), Duration::from_millis(limits.retry_ms_max));
-    let delay = backoff.delay(u32::try_from(attempts).unwrap_or(u32::MAX));
-    let spread_ms = millis(with_jitter(delay, u16::from_le_bytes(random::bytes())));
+    let delay = backoff.delay_of_retry(u32::try_from(attempts).unwrap_or(u32::MAX));
+    let spread_ms = to_millis(with_jitter(delay, u16::from_le_bytes(random::bytes())));
     spread_ms.max(retry_after_s.unwrap_or(0).saturating_mul(1_000).min(limits.retry_ms_max))
 }
 

@@ -2,7 +2,7 @@
 //! stops gracefully.
 
 use crate::{
-    app::{App, Parts},
+    app::{App, AppParts},
     auth::{Auth, login_links},
     http,
     peer::Peer,
@@ -33,9 +33,9 @@ use anteroom_controller::{
     webhook::{self, Webhook},
 };
 use anteroom_demo::identity_provider::{DEMO_HOST, DEMO_PORT, DemoIdp};
-use anteroom_egress::{Gate, GateSettings, HostName, HostOverrides};
-use anteroom_machine::{Machines, Settings as MachineSettings, SpecSource};
-use anteroom_store::{NewCaller, Role, Settings as StoreSettings, Sha256Hex, Store, WriteObserver};
+use anteroom_egress::{EgressGate, EgressSettings, HostName, HostOverrides};
+use anteroom_machine::{Machines, MachinesSettings as MachineSettings, SpecSource};
+use anteroom_store::{NewCaller, Role, StoreSettings as StoreSettings, Sha256Hex, Store, WriteObserver};
 use anteroom_tunnel::{CloseCause, CloseSignal};
 use anteroom_vault::KeyRing;
 use anteroom_wire::CallerId;
@@ -116,7 +116,7 @@ impl StateDir {
 ///
 /// # Errors
 /// The missing or invalid part, and what to do.
-pub async fn start(
+pub async fn start_server(
     config: Config,
     limits: ServerLimits,
     state: &StateDir,
@@ -128,8 +128,8 @@ pub async fn start(
     let mut overrides = load_overrides(&config)?;
     let external =
         ExternalMachines::load(&config.external_machines).map_err(|errors| anyhow::anyhow!("{}", errors.join("\n")))?;
-    let database = open_database(&config, &limits, state, &environment).await?;
-    let webhook = Webhook::open(&config, &limits.webhook).map_err(anyhow::Error::msg)?;
+    let database = open_database(&limits, state, &environment).await?;
+    let webhook = Webhook::open(&config, &limits.webhook)?;
     let listener = TcpListener::bind(config.listen).await.with_context(|| {
         format!("cannot listen on {}: is another server there? Set `listen` or --listen", config.listen)
     })?;
@@ -144,7 +144,7 @@ pub async fn start(
     let machines = Machines::open(
         machine_settings(&config, &limits, state, &environment),
         environment.spec_source,
-        http::host_service(Arc::clone(&handle)),
+        http::controller_service(Arc::clone(&handle)),
         tasks.clone(),
         stop.clone(),
     )
@@ -154,7 +154,7 @@ pub async fn start(
     let auth = auth(&config, &database, address);
     let context = session_context(&config, limits, database, providers, webhook, tasks, stop);
     let launcher = Launcher {
-        gate: Arc::new(Gate::new(gate_settings(&config), overrides)),
+        gate: Arc::new(EgressGate::new(EgressSettings::default(), overrides)),
         queue: Queue::new(config.machines.machines_max, config.sessions.queue_max),
         image: Arc::new(environment.image),
         external: Arc::new(external),
@@ -163,7 +163,7 @@ pub async fn start(
         machines,
         context,
     };
-    let app = App::new(Parts { launcher, auth });
+    let app = App::new(AppParts { launcher, auth });
     let _ = handle.set(app.downgrade());
     start_jobs(&app).await?;
     serve(&app, &serving, listener, &state.path)?;
@@ -214,13 +214,12 @@ struct Database {
 }
 
 async fn open_database(
-    config: &Config,
     limits: &ServerLimits,
     state: &StateDir,
     environment: &MachineEnvironment,
 ) -> anyhow::Result<Database> {
     let metrics = DbMetrics::new(limits.store.slow_write_ms, environment.write_observer.clone());
-    let store = open_store(config, state, metrics.clone()).await?;
+    let store = open_store(limits, state, metrics.clone()).await?;
     let vault = open_vault(&store, &state.path.join("vault.key")).await?;
     let local_operator = local_operator(&store).await?;
     Ok(Database { store, metrics, vault, local_operator })
@@ -231,8 +230,8 @@ fn auth(config: &Config, database: &Database, address: SocketAddr) -> Auth {
         store: database.store.clone(),
         base_url: config.base_url(address).into(),
         local_operator: database.local_operator.clone(),
-        login_link_ms_max: config.sessions.login_link_s_max * 1_000,
-        cookie_s_max: config.sessions.cookie_s_max,
+        login_link_lifetime_ms: config.sessions.login_link_s_max * 1_000,
+        cookie_lifetime_s: config.sessions.cookie_s_max,
     }
 }
 
@@ -245,7 +244,7 @@ fn session_context(
     tasks: TaskTracker,
     stop: CancellationToken,
 ) -> SessionContext {
-    let timeline = timeline(config, &limits, &database.store, &tasks, &stop);
+    let timeline = timeline(&limits, &database.store, &tasks, &stop);
     SessionContext {
         config: Arc::clone(config),
         limits,
@@ -273,19 +272,13 @@ async fn start_jobs(app: &App) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn timeline(
-    config: &Config,
-    limits: &ServerLimits,
-    store: &Store,
-    tasks: &TaskTracker,
-    stop: &CancellationToken,
-) -> Timeline {
+fn timeline(limits: &ServerLimits, store: &Store, tasks: &TaskTracker, stop: &CancellationToken) -> Timeline {
     Timeline {
         store: store.clone(),
         buffer: Arc::new(TimelineBuffer::new(BUFFERED_ENTRIES_MAX)),
         rejections: Arc::default(),
         sessions: Arc::default(),
-        wait_limit: Duration::from_millis(config.store.busy_ms_max),
+        wait_limit: Duration::from_millis(limits.store.busy_ms_max),
         rejection_interval: Duration::from_millis(limits.sessions.rejection_log_interval_ms),
         tasks: tasks.clone(),
         stop: stop.clone(),
@@ -297,8 +290,8 @@ fn load_overrides(config: &Config) -> anyhow::Result<HostOverrides> {
         .map_err(|errors| anyhow::anyhow!("{}", errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")))
 }
 
-async fn open_store(config: &Config, state: &StateDir, observer: Arc<dyn WriteObserver>) -> anyhow::Result<Store> {
-    let settings = StoreSettings { busy_ms_max: config.store.busy_ms_max, ..StoreSettings::default() };
+async fn open_store(limits: &ServerLimits, state: &StateDir, observer: Arc<dyn WriteObserver>) -> anyhow::Result<Store> {
+    let settings = StoreSettings { busy_ms_max: limits.store.busy_ms_max, ..StoreSettings::default() };
     Store::open_observed(&state.path.join("anteroom.db"), settings, observer).await.context("the database")
 }
 
@@ -335,11 +328,6 @@ fn listen_locally(state_dir: &Path) -> anyhow::Result<UnixListener> {
     Ok(listener)
 }
 
-fn gate_settings(config: &Config) -> GateSettings {
-    let limits = &config.egress.limits;
-    GateSettings { idle_s_max: limits.idle_s_max, total_s_max: limits.total_s_max, ..GateSettings::default() }
-}
-
 fn machine_settings(
     config: &Config,
     limits: &ServerLimits,
@@ -359,13 +347,13 @@ fn machine_settings(
             .liveness_timeout_ms
             .unwrap_or(config.machines.liveness_timeout_s.saturating_mul(1_000)),
         receipts_max: config.retention.receipts_max,
-        ..MachineSettings::under(&state.path, environment.keeper_program.clone())
+        ..MachineSettings::in_state_dir(&state.path, environment.keeper_program.clone())
     }
 }
 
 /// Opens the key file. It is created at the first start; keys that differ from those of the database are an error.
 async fn open_vault(store: &Store, path: &Path) -> anyhow::Result<KeyRing> {
-    let known = store.key_fingerprint().await.context("the database")?;
+    let known = store.get_key_fingerprint().await.context("the database")?;
     let ring = if store.has_sealed_credentials().await.context("the database")? || known.is_some() {
         KeyRing::open(path)
     } else {
@@ -382,7 +370,7 @@ async fn open_vault(store: &Store, path: &Path) -> anyhow::Result<KeyRing> {
 /// The caller for this host's command line. Its token is random and not stored, so it cannot be used over TCP.
 async fn local_operator(store: &Store) -> anyhow::Result<CallerId> {
     let id = CallerId::from_parts(0, [0; 10]);
-    if store.caller(&id).await.context("the database")?.is_none() {
+    if store.get_caller(&id).await.context("the database")?.is_none() {
         let caller = NewCaller {
             id: id.clone(),
             role: Role::Operator,
@@ -418,6 +406,6 @@ async fn start_demo(
 ///
 /// # Errors
 /// The database cannot be written.
-pub async fn operator_login_link(server: &Server) -> anyhow::Result<String> {
-    Ok(login_links::operator_login_link(&server.app.auth).await?)
+pub async fn create_operator_login_link(server: &Server) -> anyhow::Result<String> {
+    Ok(login_links::create_operator_login_link(&server.app.auth).await?)
 }

@@ -24,50 +24,69 @@ pub struct Address {
     pub path: String,
 }
 
+/// What is wrong with the text of an address. The sentence is a clause after "desktop" and does not contain the address.
+#[derive(Debug, thiserror::Error)]
+pub enum AddressError {
+    /// `wss`.
+    #[error("has the scheme wss, which is not supported; use ws:// or vnc://, through an encrypted tunnel if needed")]
+    EncryptedWebSocket,
+    /// Another scheme.
+    #[error("has the scheme {0:?}; it must be ws://HOST:PORT/ or vnc://HOST:PORT")]
+    UnknownScheme(String),
+    /// No scheme.
+    #[error("is not an address; it must be ws://HOST:PORT/ or vnc://HOST:PORT")]
+    NoScheme,
+    /// Not a URI.
+    #[error("cannot be read")]
+    NotAUri(#[source] http::uri::InvalidUri),
+    /// No host.
+    #[error("names no host")]
+    NoHost,
+    /// A user name or password.
+    #[error("has a user name or password, which must not be in the configuration; viewers enter the desktop's password")]
+    UserInfo,
+    /// A port that is not one.
+    #[error("has a port that is not 1 to 65535")]
+    InvalidPort,
+    /// A path after a `vnc` address.
+    #[error("has a path, which vnc:// does not have")]
+    VncPath,
+}
+
 impl Address {
     /// Parses an address.
     ///
     /// # Errors
-    /// The error as a clause after "desktop", without the address.
-    pub fn parse(text: &str) -> Result<Self, String> {
+    /// [`AddressError`].
+    pub fn parse(text: &str) -> Result<Self, AddressError> {
         let given = text.split_once("://").map(|(scheme, _)| scheme.to_ascii_lowercase());
         let (scheme, port) = match given.as_deref() {
             Some("ws") => (Scheme::Ws, 80),
             Some("vnc") => (Scheme::Vnc, 5900),
-            Some("wss") => {
-                return Err(
-                    "has the scheme wss, which is not supported; use ws:// or vnc://, through an encrypted tunnel if needed"
-                        .to_owned(),
-                );
-            }
-            Some(other) => {
-                return Err(format!("has the scheme {other:?}; it must be ws://HOST:PORT/ or vnc://HOST:PORT"));
-            }
-            None => return Err("is not an address; it must be ws://HOST:PORT/ or vnc://HOST:PORT".to_owned()),
+            Some("wss") => return Err(AddressError::EncryptedWebSocket),
+            Some(other) => return Err(AddressError::UnknownScheme(other.to_owned())),
+            None => return Err(AddressError::NoScheme),
         };
-        let uri: http::Uri = text.parse().map_err(|error| format!("cannot be read: {error}"))?;
-        let authority = uri.authority().ok_or("names no host")?;
+        let uri: http::Uri = text.parse().map_err(AddressError::NotAUri)?;
+        let authority = uri.authority().ok_or(AddressError::NoHost)?;
         if authority.as_str().contains('@') {
-            return Err(
-                "has a user name or password, which must not be in the configuration; viewers enter the desktop's password"
-                    .to_owned(),
-            );
+            return Err(AddressError::UserInfo);
         }
         let host = authority.host().trim_start_matches('[').trim_end_matches(']');
         if host.is_empty() {
-            return Err("names no host".to_owned());
+            return Err(AddressError::NoHost);
         }
         let port_suffix = authority.as_str().strip_prefix(authority.host()).unwrap_or("");
         let port = match port_suffix.strip_prefix(':') {
             None => port,
             Some(port) => match port.parse() {
                 Ok(port) if port > 0 => port,
-                Ok(_) | Err(_) => return Err("has a port that is not 1 to 65535".to_owned()),
+                Ok(_) | Err(_) => return Err(AddressError::InvalidPort),
             },
         };
         let path = uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
         if scheme == Scheme::Vnc && path != "/" && !path.is_empty() {
-            return Err("has a path, which vnc:// does not have".to_owned());
+            return Err(AddressError::VncPath);
         }
         let path = if path.is_empty() { "/" } else { path };
         Ok(Self { scheme, host: host.to_owned(), port, path: path.to_owned() })

@@ -3,7 +3,7 @@
 use super::{Address, ExternalMachine, Scheme};
 use anteroom_rfb::client::ViewerSocket;
 use anteroom_tunnel::PrefixedStream;
-use anteroom_wire::{Problem, time::millis};
+use anteroom_wire::{Problem, time::to_millis};
 use bytes::{Bytes, BytesMut};
 use rustix::io::Errno;
 use std::{io, time::Duration};
@@ -28,83 +28,126 @@ pub trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<S: AsyncRead + AsyncWrite + Send + Unpin> Duplex for S {}
 
-/// Why an external desktop could not be opened.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{}: {detail}", problem.code())]
-pub struct DialFailure {
-    /// The cause; its close code is 4502.
-    pub problem: Problem,
-    /// What happened, without an address.
-    pub detail: String,
-    /// Time since the attempt started, milliseconds.
-    pub after_ms: u64,
+/// Why an external desktop could not be opened. The sentence contains no address; a source may.
+#[derive(Debug, thiserror::Error)]
+pub enum DialError {
+    /// The name server does not resolve its name.
+    #[error("its name cannot be resolved")]
+    NotResolved(#[source] io::Error),
+    /// The name server has no address of the name.
+    #[error("its name has no address")]
+    NoAddress,
+    /// The TCP connection failed.
+    #[error(transparent)]
+    NotConnected(io::Error),
+    /// There was no TCP connection in time.
+    #[error("no connection within {ms_max} ms")]
+    ConnectTimeout {
+        /// The timeout, milliseconds.
+        ms_max: u64,
+    },
+    /// There was no greeting in time.
+    #[error("no VNC greeting within {ms_max} ms")]
+    GreetingTimeout {
+        /// The timeout, milliseconds.
+        ms_max: u64,
+    },
+    /// The WebSocket handshake was answered with an HTTP error.
+    #[error("it answered the WebSocket handshake with HTTP status {0}")]
+    HandshakeStatus(u16),
+    /// The stream ended during the WebSocket handshake.
+    #[error("it closed during the WebSocket handshake")]
+    HandshakeClosed(#[source] tungstenite::Error),
+    /// The answer is not that of a WebSocket server.
+    #[error("its answer to the WebSocket handshake is invalid")]
+    HandshakeInvalid(#[source] tungstenite::Error),
+    /// The stream ended before the first byte of the greeting.
+    #[error("it closed before its greeting{}", close_code.map_or_else(String::new, |code| format!(" (WebSocket close code {code})")))]
+    Closed {
+        /// The code of the WebSocket's close frame.
+        close_code: Option<u16>,
+    },
+    /// The bytes are not a greeting.
+    #[error("its first bytes are not the greeting of a VNC server")]
+    InvalidGreeting,
 }
 
-/// The cause and the detail of a failure.
-type ProblemWithDetail = (Problem, String);
+impl DialError {
+    /// The problem for an API error; its close code is 4502.
+    pub fn problem(&self) -> Problem {
+        match self {
+            Self::NotResolved(_) | Self::NoAddress => Problem::ExternalNoRoute,
+            Self::NotConnected(error) => connect_problem(error),
+            Self::ConnectTimeout { .. } => Problem::ExternalTimeout,
+            Self::GreetingTimeout { .. } => Problem::ExternalSilent,
+            Self::HandshakeClosed(_) | Self::Closed { .. } => Problem::ExternalClosed,
+            Self::HandshakeStatus(_) | Self::HandshakeInvalid(_) | Self::InvalidGreeting => {
+                Problem::ExternalWrongProtocol
+            }
+        }
+    }
+}
 
 /// Opens the desktop. The returned stream starts with the greeting.
 ///
 /// # Errors
-/// [`DialFailure`], within the machine's `connect_ms_max` and `greeting_ms_max`.
-pub async fn dial(machine: &ExternalMachine) -> Result<PrefixedStream<Box<dyn Duplex>>, DialFailure> {
+/// [`DialError`], within the machine's `connect_ms_max` and `greeting_ms_max`.
+pub async fn dial(machine: &ExternalMachine) -> Result<PrefixedStream<Box<dyn Duplex>>, DialError> {
     let started = Instant::now();
-    connect_and_read_greeting(machine).await.map_err(|(problem, detail)| {
-        let after_ms = millis(started.elapsed());
+    connect_and_read_greeting(machine).await.inspect_err(|error| {
+        let after_ms = to_millis(started.elapsed());
         tracing::warn!(
             outcome = "external_unreachable", machine = machine.name, address = %machine.desktop,
-            reason = problem.code(), detail, after_ms, "external desktop not opened"
+            reason = error.problem().code(), detail = %error, after_ms, "external desktop not opened"
         );
-        DialFailure { problem, detail, after_ms }
     })
 }
 
 async fn connect_and_read_greeting(
     machine: &ExternalMachine,
-) -> Result<PrefixedStream<Box<dyn Duplex>>, ProblemWithDetail> {
+) -> Result<PrefixedStream<Box<dyn Duplex>>, DialError> {
     let stream = connect(machine).await?;
-    let greeting_ms_max = machine.greeting_ms_max;
+    let ms_max = machine.greeting_ms_max;
     let greeting = async {
         match machine.desktop.scheme {
             Scheme::Vnc => {
                 let mut stream: Box<dyn Duplex> = Box::new(stream);
-                let greeting = read_greeting(&mut stream).await.map_err(|error| error.problem(None))?;
+                let greeting = read_greeting(&mut stream).await.map_err(|error| error.with_close_code(None))?;
                 Ok(PrefixedStream::new(greeting, stream))
             }
             Scheme::Ws => {
                 let mut socket = websocket_handshake(&machine.desktop, stream).await?;
                 let greeting = read_greeting(&mut socket).await;
                 let closed = socket.close_reason().map(|closing| closing.code);
-                let greeting = greeting.map_err(|error| error.problem(closed))?;
+                let greeting = greeting.map_err(|error| error.with_close_code(closed))?;
                 Ok(PrefixedStream::new(greeting, Box::new(socket) as Box<dyn Duplex>))
             }
         }
     };
-    match timeout(Duration::from_millis(greeting_ms_max), greeting).await {
+    match timeout(Duration::from_millis(ms_max), greeting).await {
         Ok(result) => result,
-        Err(_) => Err((Problem::ExternalSilent, format!("no VNC greeting within {greeting_ms_max} ms"))),
+        Err(_) => Err(DialError::GreetingTimeout { ms_max }),
     }
 }
 
-async fn connect(machine: &ExternalMachine) -> Result<TcpStream, ProblemWithDetail> {
+async fn connect(machine: &ExternalMachine) -> Result<TcpStream, DialError> {
     let Address { host, port, .. } = &machine.desktop;
     let connecting = async {
         let addresses = tokio::net::lookup_host((host.as_str(), *port)).await;
-        // The resolver's message may contain the name, so it is not reported.
-        let addresses = addresses.map_err(|_| (Problem::ExternalNoRoute, "its name cannot be resolved".to_owned()))?;
-        let mut last = (Problem::ExternalNoRoute, "its name has no address".to_owned());
-        for address in addresses {
+        let mut last = DialError::NoAddress;
+        // The resolver's message may contain the name, so only the source has it.
+        for address in addresses.map_err(DialError::NotResolved)? {
             match TcpStream::connect(address).await {
                 Ok(stream) => return Ok(stream),
-                Err(error) => last = connect_problem(&error),
+                Err(error) => last = DialError::NotConnected(error),
             }
         }
         Err(last)
     };
-    let limit = machine.connect_ms_max;
-    let stream = match timeout(Duration::from_millis(limit), connecting).await {
+    let ms_max = machine.connect_ms_max;
+    let stream = match timeout(Duration::from_millis(ms_max), connecting).await {
         Ok(connected) => connected?,
-        Err(_) => return Err((Problem::ExternalTimeout, format!("no connection within {limit} ms"))),
+        Err(_) => return Err(DialError::ConnectTimeout { ms_max }),
     };
     // Pointer and key messages are small. A socket option that cannot be set only affects latency and failure detection.
     let _ = stream.set_nodelay(true);
@@ -113,14 +156,13 @@ async fn connect(machine: &ExternalMachine) -> Result<TcpStream, ProblemWithDeta
 }
 
 /// The problem for a connect error.
-fn connect_problem(error: &io::Error) -> ProblemWithDetail {
-    let problem = match error.raw_os_error().map(Errno::from_raw_os_error) {
+fn connect_problem(error: &io::Error) -> Problem {
+    match error.raw_os_error().map(Errno::from_raw_os_error) {
         Some(Errno::CONNREFUSED | Errno::CONNRESET) => Problem::ExternalRefused,
         Some(Errno::TIMEDOUT) => Problem::ExternalTimeout,
         // No route, no network, an address family that this host does not have, or an ICMP error of a firewall.
         Some(_) | None => Problem::ExternalNoRoute,
-    };
-    (problem, error.to_string())
+    }
 }
 
 fn keep_alive(stream: &TcpStream) -> rustix::io::Result<()> {
@@ -132,25 +174,22 @@ fn keep_alive(stream: &TcpStream) -> rustix::io::Result<()> {
 }
 
 /// The WebSocket handshake, as a client of websockify.
-async fn websocket_handshake(desktop: &Address, stream: TcpStream) -> Result<ViewerSocket, ProblemWithDetail> {
+async fn websocket_handshake(desktop: &Address, stream: TcpStream) -> Result<ViewerSocket, DialError> {
     let url = format!("ws://{}{}", desktop.authority(), desktop.path);
-    ViewerSocket::handshake(stream, &url, anteroom_tunnel::SUBPROTOCOL, MESSAGE_BYTES_MAX)
+    ViewerSocket::connect_over(stream, &url, anteroom_tunnel::WEBSOCKET_SUBPROTOCOL, MESSAGE_BYTES_MAX)
         .await
-        .map_err(|error| handshake_problem(&error))
+        .map_err(handshake_error)
 }
 
 #[expect(clippy::wildcard_enum_match_arm, reason = "any other answer is not a WebSocket handshake")]
-fn handshake_problem(error: &tungstenite::Error) -> ProblemWithDetail {
+fn handshake_error(error: tungstenite::Error) -> DialError {
     use tungstenite::Error;
     match error {
-        Error::Http(response) => (
-            Problem::ExternalWrongProtocol,
-            format!("it answered the WebSocket handshake with HTTP status {}", response.status().as_u16()),
-        ),
+        Error::Http(response) => DialError::HandshakeStatus(response.status().as_u16()),
         Error::Io(_) | Error::ConnectionClosed | Error::Protocol(ProtocolError::HandshakeIncomplete) => {
-            (Problem::ExternalClosed, "it closed during the WebSocket handshake".to_owned())
+            DialError::HandshakeClosed(error)
         }
-        _ => (Problem::ExternalWrongProtocol, "its answer to the WebSocket handshake is invalid".to_owned()),
+        _ => DialError::HandshakeInvalid(error),
     }
 }
 
@@ -163,14 +202,11 @@ enum GreetingError {
 }
 
 impl GreetingError {
-    /// `closed`: the code of the WebSocket's close frame.
-    fn problem(self, closed: Option<u16>) -> ProblemWithDetail {
-        let code = closed.map_or_else(String::new, |code| format!(" (WebSocket close code {code})"));
+    /// `close_code`: the code of the WebSocket's close frame.
+    fn with_close_code(self, close_code: Option<u16>) -> DialError {
         match self {
-            Self::Closed => (Problem::ExternalClosed, format!("it closed before its greeting{code}")),
-            Self::Invalid => {
-                (Problem::ExternalWrongProtocol, "its first bytes are not the greeting of a VNC server".to_owned())
-            }
+            Self::Closed => DialError::Closed { close_code },
+            Self::Invalid => DialError::InvalidGreeting,
         }
     }
 }

@@ -1,9 +1,17 @@
-//! Parses `[external_machines.NAME]` and reports all errors of all machines at once.
+//! Parses `[external_machines.NAME]` and reports all errors of all machines at once, as sentences for the operator.
 
 use super::{Address, ExternalMachine};
+use crate::api_error::chain;
 use anteroom_store::Sha256Hex;
 use anteroom_wire::Secret;
-use std::{collections::BTreeMap, fs::File, io::Read, os::unix::fs::MetadataExt, path::Path, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    fs::File,
+    io::{self, Read},
+    os::unix::fs::MetadataExt,
+    path::Path,
+    sync::Arc,
+};
 
 const NAME_CHARS_MAX: usize = 40;
 const TOKEN_CHARS_MIN: usize = 16;
@@ -46,13 +54,13 @@ fn parse_machine(name: &str, value: &toml::Value, errors: &mut Vec<String>) -> O
     }
     let desktop = match table.get("desktop") {
         None => Err(".desktop is missing".to_owned()),
-        Some(toml::Value::String(text)) => Address::parse(text).map_err(|why| format!(".desktop {why}")),
+        Some(toml::Value::String(text)) => Address::parse(text).map_err(|error| format!(".desktop {}", chain(&error))),
         Some(_) => Err(".desktop must be a string".to_owned()),
     };
     let agent_token = match table.get("agent_token_file") {
         None => Err(".agent_token_file is missing".to_owned()),
         Some(toml::Value::String(path)) => {
-            read_token(Path::new(path)).map_err(|why| format!(".agent_token_file {path:?} {why}"))
+            read_token(Path::new(path)).map_err(|error| format!(".agent_token_file {path:?} {}", chain(&error)))
         }
         Some(_) => Err(".agent_token_file must be a string".to_owned()),
     };
@@ -78,28 +86,36 @@ fn parse_machine(name: &str, value: &toml::Value, errors: &mut Vec<String>) -> O
     }
 }
 
+/// Why a token file is not accepted. The sentence is a clause after the path.
+#[derive(Debug, thiserror::Error)]
+enum TokenFileError {
+    #[error("cannot be read")]
+    NotRead(#[from] io::Error),
+    #[error("is not a file")]
+    NotAFile,
+    #[error("can be read by other users (mode {mode:04o}): set mode 600")]
+    ReadableByOthers { mode: u32 },
+    #[error("must contain one token of {TOKEN_CHARS_MIN} to {TOKEN_CHARS_MAX} visible ASCII characters")]
+    InvalidToken,
+}
+
 /// Reads the token file, which only its owner may read, and returns the hash of the token.
-fn read_token(path: &Path) -> Result<Sha256Hex, String> {
-    let mut file = File::open(path).map_err(|error| format!("cannot be read: {error}"))?;
-    let meta = file.metadata().map_err(|error| format!("cannot be read: {error}"))?;
+fn read_token(path: &Path) -> Result<Sha256Hex, TokenFileError> {
+    let mut file = File::open(path)?;
+    let meta = file.metadata()?;
     if !meta.is_file() {
-        return Err("is not a file".to_owned());
+        return Err(TokenFileError::NotAFile);
     }
     if meta.mode() & 0o077 != 0 {
-        return Err(format!("can be read by other users (mode {:04o}): set mode 600", meta.mode() & 0o777));
+        return Err(TokenFileError::ReadableByOthers { mode: meta.mode() & 0o777 });
     }
     let mut text = zeroize::Zeroizing::new(String::new());
     let limit = TOKEN_CHARS_MAX as u64 + 2;
-    Read::by_ref(&mut file)
-        .take(limit)
-        .read_to_string(&mut text)
-        .map_err(|error| format!("cannot be read: {error}"))?;
+    Read::by_ref(&mut file).take(limit).read_to_string(&mut text)?;
     let token = text.trim_ascii_end();
     if !(TOKEN_CHARS_MIN..=TOKEN_CHARS_MAX).contains(&token.len()) || !token.bytes().all(|byte| byte.is_ascii_graphic())
     {
-        return Err(format!(
-            "must contain one token of {TOKEN_CHARS_MIN} to {TOKEN_CHARS_MAX} visible ASCII characters"
-        ));
+        return Err(TokenFileError::InvalidToken);
     }
     Ok(Sha256Hex::of_secret(&Secret::new(token.to_owned())))
 }

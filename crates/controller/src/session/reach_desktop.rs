@@ -7,7 +7,7 @@ use super::{
 };
 use crate::{
     api_error::{ApiError, chain},
-    external::{self, Duplex},
+    external::{self, DialError, Duplex},
     session::{launcher::Launcher, timeline::entry},
 };
 use anteroom_wire::{Problem, TimelineKind, time::to_millis};
@@ -35,7 +35,7 @@ pub async fn reach_desktop(
             let Ok(opened) = timeout_at(until, channels.agent.open_desktop()).await else {
                 return Err(ApiError::new(Problem::DesktopUnreachable, "the agent did not open it in time"));
             };
-            let stream = opened.map_err(|error| ApiError::new(Problem::DesktopUnreachable, chain(&error)))?;
+            let stream = opened.map_err(|error| ApiError::new(Problem::DesktopUnreachable, chain(&error)).with_source(error))?;
             Ok(Box::new(stream))
         }
         Route::External => dial_external(launcher, session).await,
@@ -56,24 +56,24 @@ async fn dial_external(launcher: &Launcher, session: &ActiveSession) -> Result<B
     };
     let after_ms = to_millis(started.elapsed());
     // Only a changed result is recorded: a page reconnects repeatedly.
-    if launcher.external.record_dial_result(&name, &session.id, dialed.as_ref().err().map(|error| error.problem)) {
+    if launcher.external.record_dial_result(&name, &session.id, dialed.as_ref().err().map(DialError::problem)) {
         let error = dialed.as_ref().err();
         let entry = match error {
             None => {
                 entry(TimelineKind::DesktopConnected, format!("The desktop of the external machine {name} answers."))
             }
             Some(error) => {
-                let why = error.problem.sentence();
+                let why = error.problem().sentence();
                 let sentence = format!("The desktop of the external machine {name} could not be opened: {why}");
                 entry(TimelineKind::DesktopConnectFailed, sentence)
             }
         };
-        let (reason, detail) = (error.map(|error| error.problem.code()), error.map(|error| error.detail.as_str()));
+        let (reason, detail) = (error.map(|error| error.problem().code()), error.map(ToString::to_string));
         let data = json!({ "machine": name, "reason": reason, "detail": detail, "after_ms": after_ms });
         launcher.timeline.append_in_background(&session.id, entry.with_data(data));
     }
     match dialed {
         Ok(stream) => Ok(Box::new(stream)),
-        Err(error) => Err(ApiError::new(error.problem, error.detail)),
+        Err(error) => Err(ApiError::new(error.problem(), error.to_string()).with_source(error)),
     }
 }

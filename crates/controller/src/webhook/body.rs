@@ -2,14 +2,14 @@
 
 use crate::{
     clock::{self, rfc3339},
-    credentials::{self, credential_meta},
+    credentials::{self, UnsealError, credential_meta},
     session::context::SessionContext,
     session::view::view,
 };
 use anteroom_store::{ClaimedRevision, MessageRow, SessionRow, StoreError, UnixMs};
 use anteroom_wire::{
     CredentialId,
-    webhook::{CREDENTIAL_STORED, Notification, NotificationData, SessionSummary},
+    webhook::{CREDENTIAL_STORED, WebhookNotification, NotificationData, SessionSummary},
 };
 use bytes::Bytes;
 
@@ -19,10 +19,20 @@ pub(super) struct Message {
     pub(super) attached: Option<AttachedCredential>,
 }
 
-/// The reason why a message cannot be built now.
+/// Why a message cannot be built now.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum BuildFault {
+    /// The attached credential cannot be read.
+    #[error("the credential cannot be decrypted with the keys of this server")]
+    NotUnsealed(#[source] UnsealError),
+    /// The message cannot be written as JSON.
+    #[error(transparent)]
+    NotSerialized(#[from] serde_json::Error),
+}
+
+/// A message that cannot be built now.
 pub(super) struct BuildError {
-    /// For operators.
-    pub(super) why: String,
+    pub(super) fault: BuildFault,
     /// The credential reserved for the message.
     pub(super) attached: Option<AttachedCredential>,
 }
@@ -43,18 +53,18 @@ pub(super) async fn build(
     context: &SessionContext,
     message: &MessageRow,
 ) -> Result<Result<Message, BuildError>, StoreError> {
-    let row = match message.regarding.session() {
-        Some(id) => context.store.session(id).await?,
+    let row = match message.regarding.session_id() {
+        Some(id) => context.store.get_session(id).await?,
         None => None,
     };
     let session = match &row {
         Some(row) => Some(session_summary(context, row).await?),
         None => None,
     };
-    let regarding = message.regarding.credential();
+    let regarding = message.regarding.credential_id();
     let claimed = match regarding {
         Some(id) if context.outbox.attaches_credentials() && message.kind == CREDENTIAL_STORED => {
-            context.store.claim_for_webhook(&message.id, id, clock::now()).await?
+            context.store.claim_credential_for_webhook(&message.id, id, clock::now()).await?
         }
         Some(_) | None => None,
     };
@@ -66,15 +76,12 @@ pub(super) async fn build(
     let (credential, files) = match (claimed, regarding) {
         (Some(ClaimedRevision { record, .. }), _) => match credentials::unseal_files(context, &record) {
             Ok(files) => (Some(record.credential), Some(files)),
-            Err(_) => {
-                let why = "the credential cannot be decrypted with the keys of this server".to_owned();
-                return Ok(Err(BuildError { why, attached }));
-            }
+            Err(error) => return Ok(Err(BuildError { fault: BuildFault::NotUnsealed(error), attached })),
         },
-        (None, Some(id)) => (context.store.credential(id).await?.filter(|row| row.deleted_at_ms.is_none()), None),
+        (None, Some(id)) => (context.store.get_credential(id).await?.filter(|row| row.deleted_at_ms.is_none()), None),
         (None, None) => (None, None),
     };
-    let notification = Notification {
+    let notification = WebhookNotification {
         kind: message.kind.clone(),
         timestamp: rfc3339(message.created_at_ms),
         data: NotificationData {
@@ -85,7 +92,7 @@ pub(super) async fn build(
     };
     Ok(match serde_json::to_vec(&notification) {
         Ok(bytes) => Ok(Message { bytes: bytes.into(), attached }),
-        Err(error) => Err(BuildError { why: error.to_string(), attached }),
+        Err(error) => Err(BuildError { fault: error.into(), attached }),
     })
 }
 

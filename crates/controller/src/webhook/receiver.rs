@@ -1,8 +1,8 @@
 //! The receiver of the webhook's messages: where it is, the keys that sign, and the counters of its deliveries.
 
 use super::{
-    client::WebhookClient,
-    settings::{self, Target},
+    client::{ClientSetupError, WebhookClient},
+    settings::{self, InvalidUrl, SecretFileError, Target},
     sign::Key,
 };
 use crate::{config::Config, limits::WebhookLimits};
@@ -26,6 +26,20 @@ pub struct Webhook {
     pub(super) last_error: Mutex<Option<WebhookError>>,
 }
 
+/// Why the configured receiver cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// Its URL is invalid.
+    #[error(transparent)]
+    Url(#[from] InvalidUrl),
+    /// The secrets that sign messages cannot be read.
+    #[error(transparent)]
+    SecretFile(#[from] SecretFileError),
+    /// The client cannot be made.
+    #[error(transparent)]
+    Client(#[from] ClientSetupError),
+}
+
 impl Webhook {
     /// Wakes the sender: there is a new message.
     pub fn wake(&self) {
@@ -36,12 +50,11 @@ impl Webhook {
     ///
     /// # Errors
     /// Its secrets or certificates cannot be read; the error names the setting.
-    pub fn open(config: &Config, limits: &WebhookLimits) -> Result<Option<Self>, String> {
+    pub fn open(config: &Config, limits: &WebhookLimits) -> Result<Option<Self>, OpenError> {
         let settings = &config.webhook;
         let (Some(url), Some(secret_file)) = (&settings.url, &settings.secret_file) else { return Ok(None) };
-        let target = Target::parse(url).map_err(|why| format!("webhook.url {why}"))?;
-        let keys = settings::read_keys(secret_file)
-            .map_err(|why| format!("webhook.secret_file {} {why}", secret_file.display()))?;
+        let target = Target::parse(url)?;
+        let keys = settings::read_keys(secret_file)?;
         let client = WebhookClient::new(target, settings.ca_file.as_deref(), limits.timeout_ms_max)?;
         Ok(Some(Self {
             client,

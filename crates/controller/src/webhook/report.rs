@@ -17,8 +17,8 @@ pub async fn report(context: &SessionContext) -> Result<WebhookReport, StoreErro
     let webhook = context.outbox.webhook.as_deref();
     let count = |of: fn(&Webhook) -> &AtomicU64| webhook.map_or(0, |webhook| of(webhook).load(Relaxed));
     let messages = pending(context).await?.into_iter().map(|message| PendingMessage {
-        session: message.regarding.session().cloned(),
-        credential: message.regarding.credential().cloned(),
+        session: message.regarding.session_id().cloned(),
+        credential: message.regarding.credential_id().cloned(),
         id: message.id,
         kind: message.kind,
         created_at: clock::rfc3339(message.created_at_ms),
@@ -39,7 +39,7 @@ pub async fn report(context: &SessionContext) -> Result<WebhookReport, StoreErro
 
 /// All pending messages, the oldest first.
 pub(super) async fn pending(context: &SessionContext) -> Result<Vec<MessageRow>, StoreError> {
-    let mut pending = context.store.due_messages(i64::MAX.unsigned_abs(), PENDING_MAX).await?;
+    let mut pending = context.store.list_due_messages(i64::MAX.unsigned_abs(), PENDING_MAX).await?;
     pending.sort_by(|a, b| (a.created_at_ms, &a.id).cmp(&(b.created_at_ms, &b.id)));
     Ok(pending)
 }

@@ -8,14 +8,14 @@ use http::{
 };
 use std::{
     fs::File,
-    io::Read,
+    io::{self, Read},
     net::IpAddr,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
 };
 use zeroize::Zeroizing;
 
-use super::sign::Key;
+use super::sign::{InvalidKey, Key};
 
 settings! {
     /// Messages about sessions and credentials (docs/webhook.md).
@@ -41,7 +41,7 @@ impl WebhookSettings {
         let mut errors = Vec::new();
         match &self.url {
             Some(url) => {
-                errors.extend(Target::parse(url).err().map(|why| format!("webhook.url {why}")));
+                errors.extend(Target::parse(url).err().map(|error| error.to_string()));
                 if self.secret_file.is_none() {
                     errors.push("webhook.secret_file is missing: messages must be signed".to_owned());
                 }
@@ -55,6 +55,26 @@ impl WebhookSettings {
     }
 }
 
+/// What is wrong with `webhook.url`.
+#[derive(Debug, thiserror::Error)]
+pub enum InvalidUrl {
+    /// Not a URL.
+    #[error("webhook.url is not a URL: it must be an https URL, or an http URL on this host")]
+    NotAUrl(#[source] http::uri::InvalidUri),
+    /// No host.
+    #[error("webhook.url has no host: it must be an https URL, or an http URL on this host")]
+    NoHost,
+    /// A user name or password.
+    #[error("webhook.url contains a user name or password: requests are authenticated by their signature")]
+    UserInfo,
+    /// An `http` URL of another host.
+    #[error("webhook.url is not encrypted: it must be an https URL, or an http URL on this host")]
+    NotEncrypted,
+    /// Another scheme, or none.
+    #[error("webhook.url has an unsupported scheme: it must be an https URL, or an http URL on this host")]
+    UnsupportedScheme,
+}
+
 /// The URL to which messages are posted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Target {
@@ -63,22 +83,21 @@ pub(super) struct Target {
 }
 
 impl Target {
-    pub(super) fn parse(url: &str) -> Result<Self, String> {
-        let invalid = |why: &str| format!("{why}: it must be an https URL, or an http URL on this host");
-        let uri: Uri = url.parse().map_err(|_| invalid("is not a URL"))?;
-        let authority = uri.authority().ok_or_else(|| invalid("has no host"))?;
+    pub(super) fn parse(url: &str) -> Result<Self, InvalidUrl> {
+        let uri: Uri = url.parse().map_err(InvalidUrl::NotAUrl)?;
+        let authority = uri.authority().ok_or(InvalidUrl::NoHost)?;
         if authority.as_str().contains('@') {
-            return Err("contains a user name or password: requests are authenticated by their signature".to_owned());
+            return Err(InvalidUrl::UserInfo);
         }
         let host = authority.host().trim_start_matches('[').trim_end_matches(']');
         if host.is_empty() {
-            return Err(invalid("has no host"));
+            return Err(InvalidUrl::NoHost);
         }
         match uri.scheme_str() {
             Some("https") => Ok(Self { uri }),
             Some("http") if is_loopback(host) => Ok(Self { uri }),
-            Some("http") => Err(invalid("is not encrypted")),
-            Some(_) | None => Err(invalid("has an unsupported scheme")),
+            Some("http") => Err(InvalidUrl::NotEncrypted),
+            Some(_) | None => Err(InvalidUrl::UnsupportedScheme),
         }
     }
 
@@ -102,30 +121,86 @@ fn is_loopback(host: &str) -> bool {
 const SECRET_FILE_BYTES_MAX: u64 = 4 * 1024;
 const SECRETS_MAX: usize = 4;
 
+/// Why the file of secrets is not accepted.
+#[derive(Debug, thiserror::Error)]
+pub enum SecretFileError {
+    /// It cannot be read.
+    #[error("webhook.secret_file {} cannot be read", path.display())]
+    NotRead {
+        /// The file.
+        path: PathBuf,
+        /// The cause.
+        source: io::Error,
+    },
+    /// It is a directory or a special file.
+    #[error("webhook.secret_file {} is not a file", path.display())]
+    NotAFile {
+        /// The path.
+        path: PathBuf,
+    },
+    /// Others than its owner may read it.
+    #[error("webhook.secret_file {} may be read by others (mode {mode:04o}): chmod 600 it", path.display())]
+    ReadableByOthers {
+        /// The file.
+        path: PathBuf,
+        /// Its permissions.
+        mode: u32,
+    },
+    /// A line is not a secret.
+    #[error("webhook.secret_file {} line {number}", path.display())]
+    InvalidLine {
+        /// The file.
+        path: PathBuf,
+        /// The number of the line, from 1.
+        number: usize,
+        /// What is wrong with it.
+        source: InvalidKey,
+    },
+    /// It has no secret, or too many.
+    #[error("webhook.secret_file {} must contain 1 to {SECRETS_MAX} secrets, one a line", path.display())]
+    WrongCount {
+        /// The file.
+        path: PathBuf,
+    },
+}
+
 /// Reads the secrets from a file that only its owner may read, in order.
-pub(super) fn read_keys(path: &Path) -> Result<Vec<Key>, String> {
-    let mut file = File::open(path).map_err(|error| format!("cannot be read: {error}"))?;
-    let meta = file.metadata().map_err(|error| format!("cannot be read: {error}"))?;
-    if !meta.is_file() {
-        return Err("is not a file".to_owned());
-    }
-    if meta.mode() & 0o077 != 0 {
-        return Err(format!("may be read by others (mode {:04o}): chmod 600 it", meta.mode() & 0o777));
-    }
-    let mut text = Zeroizing::new(String::new());
-    Read::by_ref(&mut file)
-        .take(SECRET_FILE_BYTES_MAX)
-        .read_to_string(&mut text)
-        .map_err(|error| format!("cannot be read: {error}"))?;
+pub(super) fn read_keys(file_path: &Path) -> Result<Vec<Key>, SecretFileError> {
+    let path = file_path.to_owned();
+    let text = match read_private_file(file_path) {
+        Ok(PrivateFile::Text(text)) => text,
+        Ok(PrivateFile::NotAFile) => return Err(SecretFileError::NotAFile { path }),
+        Ok(PrivateFile::ReadableByOthers { mode }) => return Err(SecretFileError::ReadableByOthers { path, mode }),
+        Err(source) => return Err(SecretFileError::NotRead { path, source }),
+    };
     let mut keys = Vec::new();
     for (at, line) in text.lines().map(str::trim).enumerate().filter(|(_, line)| !line.is_empty()) {
-        keys.push(Key::parse(line).map_err(|why| format!("line {}: {why}", at + 1))?);
+        match Key::parse(line) {
+            Ok(key) => keys.push(key),
+            Err(source) => return Err(SecretFileError::InvalidLine { path, number: at + 1, source }),
+        }
     }
-    if (1..=SECRETS_MAX).contains(&keys.len()) {
-        Ok(keys)
-    } else {
-        Err(format!("must contain 1 to {SECRETS_MAX} secrets, one a line"))
+    if (1..=SECRETS_MAX).contains(&keys.len()) { Ok(keys) } else { Err(SecretFileError::WrongCount { path }) }
+}
+
+enum PrivateFile {
+    Text(Zeroizing<String>),
+    NotAFile,
+    ReadableByOthers { mode: u32 },
+}
+
+fn read_private_file(path: &Path) -> io::Result<PrivateFile> {
+    let mut file = File::open(path)?;
+    let meta = file.metadata()?;
+    if !meta.is_file() {
+        return Ok(PrivateFile::NotAFile);
     }
+    if meta.mode() & 0o077 != 0 {
+        return Ok(PrivateFile::ReadableByOthers { mode: meta.mode() & 0o777 });
+    }
+    let mut text = Zeroizing::new(String::new());
+    Read::by_ref(&mut file).take(SECRET_FILE_BYTES_MAX).read_to_string(&mut text)?;
+    Ok(PrivateFile::Text(text))
 }
 
 #[cfg(test)]

@@ -12,16 +12,36 @@ const KEY_BYTES_MAX: usize = 64;
 /// A signing secret. Its `Debug` output hides it.
 pub(super) struct Key(Zeroizing<Vec<u8>>);
 
+/// What is wrong with the text of a secret. It contains nothing of the text: the decoder's error would quote a character.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidKey {
+    /// It does not begin with `whsec_`.
+    #[error("a secret begins with {PREFIX}")]
+    NoPrefix,
+    /// The rest is not base64.
+    #[error("the text after {PREFIX} is not base64")]
+    NotBase64,
+    /// It is too short or too long.
+    #[error("a secret has {KEY_BYTES_MIN} to {KEY_BYTES_MAX} bytes; this one has {bytes}")]
+    WrongLength {
+        /// Its length.
+        bytes: usize,
+    },
+}
+
 impl Key {
-    /// Parses `whsec_` and base64. Errors do not contain the text.
-    pub(super) fn parse(text: &str) -> Result<Self, String> {
-        let coded = text.strip_prefix(PREFIX).ok_or_else(|| format!("a secret begins with {PREFIX}"))?;
-        let bytes = STANDARD.decode(coded).map_err(|_| format!("the text after {PREFIX} is not base64"))?;
+    /// Parses `whsec_` and base64.
+    ///
+    /// # Errors
+    /// [`InvalidKey`].
+    pub(super) fn parse(text: &str) -> Result<Self, InvalidKey> {
+        let coded = text.strip_prefix(PREFIX).ok_or(InvalidKey::NoPrefix)?;
+        let bytes = STANDARD.decode(coded).map_err(|_| InvalidKey::NotBase64)?;
         let bytes = Zeroizing::new(bytes);
         if (KEY_BYTES_MIN..=KEY_BYTES_MAX).contains(&bytes.len()) {
             Ok(Self(bytes))
         } else {
-            Err(format!("a secret has {KEY_BYTES_MIN} to {KEY_BYTES_MAX} bytes; this one has {}", bytes.len()))
+            Err(InvalidKey::WrongLength { bytes: bytes.len() })
         }
     }
 
@@ -59,7 +79,7 @@ mod tests {
     #[test]
     fn an_invalid_secret_is_rejected_without_being_quoted() {
         for bad in ["MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", "whsec_***", "whsec_c2hvcnQ="] {
-            let why = Key::parse(bad).unwrap_err();
+            let why = Key::parse(bad).unwrap_err().to_string();
             assert!(!why.contains("MfKQ") && !why.contains("c2hv"), "{why}");
         }
         assert_eq!(format!("{:?}", Key::parse("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw").unwrap()), "Key(…)");

@@ -1,7 +1,7 @@
 //! A full disk. In a separate program, because the file size limit that simulates it applies to the whole process.
 #![allow(clippy::unwrap_used, reason = "a test reports errors by failing")]
 
-use anteroom_store::{NewCaller, Role, Settings, Sha256Hex, Store, StoreErrorKind};
+use anteroom_store::{NewCaller, Role, StoreSettings, Sha256Hex, Store, StoreErrorKind};
 use anteroom_wire::CallerId;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
@@ -13,12 +13,12 @@ const SIGXFSZ: i32 = 25;
 async fn a_full_disk_is_unavailable_and_loses_no_data() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("anteroom.db");
-    let store = Store::open(&path, Settings::default()).await.unwrap();
+    let store = Store::open(&path, StoreSettings::default()).await.unwrap();
     let caller = |number: u8| NewCaller {
         id: CallerId::from_parts(1, [number; 10]),
         role: Role::Operator,
         name: "n".repeat(20_000),
-        token: Sha256Hex::of(&[number]),
+        token: Sha256Hex::of_bytes(&[number]),
         created_at_ms: 1,
         expires_at_ms: None,
     };
@@ -35,8 +35,8 @@ async fn a_full_disk_is_unavailable_and_loses_no_data() {
     assert_eq!(error.kind(), StoreErrorKind::Unavailable, "{error:?}");
     setrlimit(Resource::Fsize, before).unwrap();
 
-    store.check().await.unwrap();
-    assert!(store.caller(&caller(1).id).await.unwrap().is_some());
-    assert_eq!(store.caller(&caller(2).id).await.unwrap(), None, "the failed write has no effect");
+    store.check_writable().await.unwrap();
+    assert!(store.get_caller(&caller(1).id).await.unwrap().is_some());
+    assert_eq!(store.get_caller(&caller(2).id).await.unwrap(), None, "the failed write has no effect");
     store.create_caller(&caller(2)).await.unwrap();
 }

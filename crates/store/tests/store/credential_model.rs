@@ -4,7 +4,7 @@ use crate::{
     fixture::{NOW, StoreFixture},
     lifetime::TOKEN,
 };
-use anteroom_store::{Completed, Refreshed, Retention, Revisions};
+use anteroom_store::{CompleteOutcome, RefreshOutcome, Retention, Revisions};
 use proptest::prelude::*;
 
 #[derive(Debug, Clone, Copy)]
@@ -39,30 +39,30 @@ async fn run(operations: Vec<Operation>) {
             Operation::Renew => {
                 let row = fixture.renewing(&id).await;
                 let done = fixture.complete(&row, &id, Retention::UntilDeleted, &new).await;
-                assert_eq!(matches!(done, Completed::Stored { .. }), content.is_some(), "{done:?}");
+                assert_eq!(matches!(done, CompleteOutcome::Stored { .. }), content.is_some(), "{done:?}");
                 revision += u64::from(content.is_some());
                 content = content.map(|_| new);
             }
             Operation::Refresh { of } => match (fixture.refresh(&uses[usize::from(of)], TOKEN, &new).await, &content) {
-                (Refreshed::Stored { revisions, .. }, Some(_)) => {
+                (RefreshOutcome::Stored { revisions, .. }, Some(_)) => {
                     let installed = &mut installed[usize::from(of)];
                     let expected = Revisions { installed: *installed, replaced: revision, stored: revision + 1 };
                     assert_eq!(revisions, expected);
                     revision += 1;
                     (*installed, content) = (revision, Some(new));
                 }
-                (Refreshed::NothingToReplace, None) => {}
+                (RefreshOutcome::NothingToRefresh, None) => {}
                 (other, _) => panic!("{other:?}"),
             },
             Operation::Lease => {
-                let leased = fixture.store.lease(&id, &fixture.owner, NOW).await.unwrap();
+                let leased = fixture.store.lease_credential(&id, &fixture.owner, NOW).await.unwrap();
                 leases += u64::from(content.is_some());
-                assert_eq!(leased.map(|leased| leased.number), content.as_ref().map(|_| leases));
+                assert_eq!(leased.map(|leased| leased.lease_number), content.as_ref().map(|_| leases));
             }
             Operation::Rotate => {
-                for (id, sealed) in fixture.store.sealed_with(fixture.ring.current_key_id(), 10).await.unwrap() {
+                for (id, sealed) in fixture.store.list_sealed_with_key(fixture.ring.current_key_id(), 10).await.unwrap() {
                     let again = fixture.ring.rewrap(&sealed).unwrap();
-                    assert!(fixture.store.replace_sealed(&id, &sealed, &again).await.unwrap());
+                    assert!(fixture.store.replace_sealed_bytes(&id, &sealed, &again).await.unwrap());
                 }
             }
             Operation::Delete => {
@@ -71,7 +71,7 @@ async fn run(operations: Vec<Operation>) {
             }
         }
         assert_eq!(fixture.plaintext(&id).await, content);
-        let row = fixture.store.credential(&id).await.unwrap().unwrap();
+        let row = fixture.store.get_credential(&id).await.unwrap().unwrap();
         assert_eq!((row.revision, row.deleted_at_ms.is_some()), (revision, content.is_none()));
     }
 }

@@ -1,8 +1,8 @@
 //! Storing, completing, leasing and deleting credentials; no plaintext in the files.
 
-use crate::fixture::{NOW, StoreFixture, entry, session_id};
+use crate::fixture::{NOW, StoreFixture, entry, retained_credential, session_id};
 use anteroom_store::{
-    Change, Completed, Deletion, Expect, NewCaller, OwnerFilter, Reason, Role, SessionOutcome, Sha256Hex,
+    SessionChange, CompleteOutcome, DeleteOutcome, ExpectedState, NewCaller, OwnerFilter, Reason, Role, SessionOutcome, Sha256Hex,
 };
 use anteroom_vault::{Binding, KeyRing, SealError};
 use anteroom_wire::{CallerId, CredentialId, EndReason, TimelineKind};
@@ -16,12 +16,12 @@ async fn a_delivery_stores_the_credential_and_completes_the_session() {
     assert_eq!(row.credential(), Some(&credential));
     assert_eq!(fixture.kinds(&row.id).await.last(), Some(&TimelineKind::Completed));
 
-    let sealed = fixture.store.read_back(&credential).await.unwrap().unwrap();
-    let binding = Binding { record: &credential, owner: &row.owner, provider: &row.provider, session: &row.id };
+    let sealed = fixture.store.get_sealed_bytes(&credential).await.unwrap().unwrap();
+    let binding = Binding { credential: &credential, owner: &row.owner, provider: &row.provider, session: &row.id };
     assert_eq!(&*fixture.ring.unseal(&binding, &sealed).unwrap(), b"the credential");
 
-    let stored = fixture.store.credential_of_session(&row.id).await.unwrap().unwrap();
-    assert_eq!(fixture.store.credential(&credential).await.unwrap().as_ref(), Some(&stored));
+    let stored = fixture.store.get_credential_of_session(&row.id).await.unwrap().unwrap();
+    assert_eq!(fixture.store.get_credential(&credential).await.unwrap().as_ref(), Some(&stored));
     assert_eq!((&stored.owner, &stored.user_id, &stored.provider), (&row.owner, &row.user_id, &row.provider));
     assert_eq!(
         (stored.files[0].path.as_str(), stored.files[0].bytes, stored.files[0].mode),
@@ -35,9 +35,9 @@ async fn a_second_delivery_is_ignored() {
     let fixture = StoreFixture::new().await;
     let (row, credential) = fixture.completed(b"first").await;
     let again = fixture.deliver(&row, "agent", 1, b"second").await;
-    assert_eq!(again, Completed::Ignored(Box::new(row.clone())));
-    assert_eq!(fixture.store.credentials(OwnerFilter::All, 10).await.unwrap().len(), 1);
-    assert_eq!(fixture.store.credential_of_session(&row.id).await.unwrap().unwrap().id, credential);
+    assert_eq!(again, CompleteOutcome::Ignored(Box::new(row.clone())));
+    assert_eq!(fixture.store.list_credentials(OwnerFilter::All, 10).await.unwrap().len(), 1);
+    assert_eq!(fixture.store.get_credential_of_session(&row.id).await.unwrap().unwrap().id, credential);
     assert_eq!(fixture.kinds(&row.id).await.iter().filter(|kind| **kind == TimelineKind::Completed).count(), 1);
 }
 
@@ -54,57 +54,50 @@ async fn only_one_of_concurrent_deliveries_is_stored() {
     let mut stored = 0;
     for delivery in deliveries {
         match delivery.await.unwrap() {
-            Completed::Stored { .. } => stored += 1,
-            Completed::Ignored(now) => assert!(matches!(now.end().unwrap().outcome, SessionOutcome::Completed(_))),
-            Completed::WrongToken | Completed::NothingToRenew => panic!("the token is right"),
+            CompleteOutcome::Stored { .. } => stored += 1,
+            CompleteOutcome::Ignored(now) => assert!(matches!(now.end().unwrap().outcome, SessionOutcome::Completed(_))),
+            CompleteOutcome::WrongToken | CompleteOutcome::NothingToRenew => panic!("the token is right"),
         }
     }
     assert_eq!(stored, 1);
-    assert_eq!(fixture.store.credentials(OwnerFilter::All, 10).await.unwrap().len(), 1);
+    assert_eq!(fixture.store.list_credentials(OwnerFilter::All, 10).await.unwrap().len(), 1);
 }
 
 #[tokio::test]
 async fn a_delivery_to_a_cancelled_session_is_ignored_and_stores_nothing() {
     let fixture = StoreFixture::new().await;
     let row = fixture.session_with_machine("agent").await;
-    fixture
-        .done(
-            &row.id,
-            Expect::Active,
-            Change::new().cancel(Reason::new(EndReason::Cancelled, ""), NOW),
-            TimelineKind::Cancelled,
-        )
-        .await;
-    let Completed::Ignored(now) = fixture.deliver(&row, "agent", 1, b"late").await else { panic!() };
+    fixture.cancel(&row.id).await;
+    let CompleteOutcome::Ignored(now) = fixture.deliver(&row, "agent", 1, b"late").await else { panic!() };
     assert_eq!(now.end().unwrap().outcome, SessionOutcome::Cancelled);
-    assert_eq!(fixture.store.credentials(OwnerFilter::All, 10).await.unwrap(), []);
+    assert_eq!(fixture.store.list_credentials(OwnerFilter::All, 10).await.unwrap(), []);
 }
 
 #[tokio::test]
 async fn a_delivery_with_a_wrong_token_or_generation_is_rejected() {
     let fixture = StoreFixture::new().await;
     let row = fixture.session_with_machine("agent").await;
-    assert_eq!(fixture.deliver(&row, "another", 1, b"x").await, Completed::WrongToken);
-    assert_eq!(fixture.deliver(&row, "agent", 2, b"x").await, Completed::WrongToken);
+    assert_eq!(fixture.deliver(&row, "another", 1, b"x").await, CompleteOutcome::WrongToken);
+    assert_eq!(fixture.deliver(&row, "agent", 2, b"x").await, CompleteOutcome::WrongToken);
     let fresh = fixture.session().await;
     assert_eq!(
         fixture.deliver(&fresh, "agent", 1, b"x").await,
-        Completed::WrongToken,
+        CompleteOutcome::WrongToken,
         "without a machine there is no token"
     );
 
-    let token = Sha256Hex::of(b"second agent");
+    let token = Sha256Hex::of_bytes(b"second agent");
     let replaced = fixture
         .done(
             &row.id,
-            Expect::Active,
-            Change::new().generation(2).agent_token(Some(token)),
+            ExpectedState::Active,
+            SessionChange::new().with_generation(2).with_agent_token(Some(token)),
             TimelineKind::MachineReplaced,
         )
         .await;
-    assert_eq!(fixture.deliver(&replaced, "agent", 1, b"x").await, Completed::WrongToken);
-    assert!(fixture.store.session(&row.id).await.unwrap().unwrap().is_active());
-    assert!(matches!(fixture.deliver(&replaced, "second agent", 2, b"x").await, Completed::Stored { .. }));
+    assert_eq!(fixture.deliver(&replaced, "agent", 1, b"x").await, CompleteOutcome::WrongToken);
+    assert!(fixture.store.get_session(&row.id).await.unwrap().unwrap().is_active());
+    assert!(matches!(fixture.deliver(&replaced, "second agent", 2, b"x").await, CompleteOutcome::Stored { .. }));
 }
 
 #[tokio::test]
@@ -115,29 +108,23 @@ async fn a_completion_that_fails_halfway_stores_nothing() {
     sql.execute("CREATE TRIGGER no_entries BEFORE INSERT ON timeline BEGIN SELECT RAISE(ABORT, 'no'); END")
         .await
         .unwrap();
-    let (id, token) = (CredentialId::from_parts(NOW, [1; 10]), Sha256Hex::of(b"agent"));
+    let (id, token) = (CredentialId::from_parts(NOW, [1; 10]), Sha256Hex::of_bytes(b"agent"));
     let sealed = fixture.seal(&row, &id, b"secret");
-    let completion = anteroom_store::Completion {
+    let completion = anteroom_store::CompleteWithCredential {
         session: &row.id,
         generation: 1,
         agent_token: &token,
-        credential: anteroom_store::NewCredential {
-            id: &id,
-            sealed: &sealed,
-            files: &[],
-            retention: anteroom_store::Retention::UntilDeleted,
-            expires_at_ms: None,
-        },
+        credential: retained_credential(&id, &sealed, &[]),
         webhook_messages: &[],
         at_ms: NOW,
     };
     fixture.store.complete_with_credential(&completion, entry(TimelineKind::Completed)).await.unwrap_err();
-    assert!(fixture.store.session(&row.id).await.unwrap().unwrap().is_active());
-    assert_eq!(fixture.store.credential(&id).await.unwrap(), None);
+    assert!(fixture.store.get_session(&row.id).await.unwrap().unwrap().is_active());
+    assert_eq!(fixture.store.get_credential(&id).await.unwrap(), None);
 
     sql.execute("DROP TRIGGER no_entries").await.unwrap();
     let again = fixture.store.complete_with_credential(&completion, entry(TimelineKind::Completed)).await.unwrap();
-    assert!(matches!(again, Completed::Stored { .. }), "the same delivery succeeds when the database works again");
+    assert!(matches!(again, CompleteOutcome::Stored { .. }), "the same delivery succeeds when the database works again");
 }
 
 #[tokio::test]
@@ -145,11 +132,11 @@ async fn every_lease_is_recorded() {
     let fixture = StoreFixture::new().await;
     let (_, credential) = fixture.completed(b"secret").await;
     for number in 1..=3 {
-        let leased = fixture.store.lease(&credential, &fixture.owner, NOW + number).await.unwrap().unwrap();
-        assert_eq!(leased.number, number);
+        let leased = fixture.store.lease_credential(&credential, &fixture.owner, NOW + number).await.unwrap().unwrap();
+        assert_eq!(leased.lease_number, number);
     }
-    fixture.store.lease(&credential, &CallerId::from_parts(0, [0; 10]), NOW).await.unwrap_err();
-    let leases = fixture.store.leases(&credential, 10).await.unwrap();
+    fixture.store.lease_credential(&credential, &CallerId::from_parts(0, [0; 10]), NOW).await.unwrap_err();
+    let leases = fixture.store.list_leases(&credential, 10).await.unwrap();
     assert_eq!(
         leases.iter().map(|lease| (lease.number, lease.at_ms)).collect::<Vec<_>>(),
         [(3, NOW + 3), (2, NOW + 2), (1, NOW + 1)]
@@ -161,21 +148,21 @@ async fn every_lease_is_recorded() {
 async fn deletion_erases_the_bytes_keeps_the_row_and_is_idempotent() {
     let fixture = StoreFixture::new().await;
     let (row, credential) = fixture.completed(&[7; 64]).await;
-    let sealed = fixture.store.read_back(&credential).await.unwrap().unwrap();
+    let sealed = fixture.store.get_sealed_bytes(&credential).await.unwrap().unwrap();
     let tail = &sealed.as_bytes()[140..];
     assert!(fixture.on_disk(tail));
 
-    assert_eq!(fixture.store.delete_credential(&credential, NOW + 9).await.unwrap(), Deletion::Deleted);
-    assert_eq!(fixture.store.delete_credential(&credential, NOW + 10).await.unwrap(), Deletion::AlreadyDeleted);
+    assert_eq!(fixture.store.delete_credential(&credential, NOW + 9).await.unwrap(), DeleteOutcome::Deleted);
+    assert_eq!(fixture.store.delete_credential(&credential, NOW + 10).await.unwrap(), DeleteOutcome::AlreadyDeleted);
     let unknown = CredentialId::from_parts(0, [0; 10]);
-    assert_eq!(fixture.store.delete_credential(&unknown, NOW).await.unwrap(), Deletion::NotFound);
+    assert_eq!(fixture.store.delete_credential(&unknown, NOW).await.unwrap(), DeleteOutcome::NotFound);
 
     assert!(!fixture.on_disk(tail), "the sealed bytes were erased from the files");
-    assert_eq!(fixture.store.read_back(&credential).await.unwrap(), None);
-    assert_eq!(fixture.store.lease(&credential, &fixture.owner, NOW).await.unwrap(), None);
-    assert_eq!(fixture.store.credentials(OwnerFilter::All, 10).await.unwrap(), []);
-    assert_eq!(fixture.store.credential(&credential).await.unwrap().unwrap().deleted_at_ms, Some(NOW + 9));
-    let after = fixture.store.session(&row.id).await.unwrap().unwrap();
+    assert_eq!(fixture.store.get_sealed_bytes(&credential).await.unwrap(), None);
+    assert_eq!(fixture.store.lease_credential(&credential, &fixture.owner, NOW).await.unwrap(), None);
+    assert_eq!(fixture.store.list_credentials(OwnerFilter::All, 10).await.unwrap(), []);
+    assert_eq!(fixture.store.get_credential(&credential).await.unwrap().unwrap().deleted_at_ms, Some(NOW + 9));
+    let after = fixture.store.get_session(&row.id).await.unwrap().unwrap();
     assert_eq!(after.credential(), Some(&credential), "the session stays completed");
 }
 
@@ -186,10 +173,10 @@ async fn an_owner_lists_only_its_credentials() {
     let other = CallerId::from_parts(NOW, [5; 10]);
     let caller = NewCaller { id: other.clone(), ..fixture.new_caller(other.clone(), Role::Backend, "token-2") };
     fixture.store.create_caller(&caller).await.unwrap();
-    let mine = fixture.store.credentials(OwnerFilter::Owner(&fixture.owner), 10).await.unwrap();
+    let mine = fixture.store.list_credentials(OwnerFilter::Owner(&fixture.owner), 10).await.unwrap();
     assert_eq!(mine.iter().map(|row| &row.id).collect::<Vec<_>>(), [&credential]);
-    assert_eq!(fixture.store.credentials(OwnerFilter::Owner(&other), 10).await.unwrap(), []);
-    assert_eq!(fixture.store.credential_of_session(&session_id()).await.unwrap(), None);
+    assert_eq!(fixture.store.list_credentials(OwnerFilter::Owner(&other), 10).await.unwrap(), []);
+    assert_eq!(fixture.store.get_credential_of_session(&session_id()).await.unwrap(), None);
 }
 
 #[tokio::test]
@@ -203,8 +190,8 @@ async fn a_sealed_record_moved_to_another_row_cannot_be_unsealed() {
         .execute(&mut sql)
         .await
         .unwrap();
-    let sealed = fixture.store.read_back(&to).await.unwrap().unwrap();
-    let binding = Binding { record: &to, owner: &row.owner, provider: &row.provider, session: &row.id };
+    let sealed = fixture.store.get_sealed_bytes(&to).await.unwrap().unwrap();
+    let binding = Binding { credential: &to, owner: &row.owner, provider: &row.provider, session: &row.id };
     assert_eq!(fixture.ring.unseal(&binding, &sealed).unwrap_err(), SealError::WrongBinding);
 }
 
@@ -216,21 +203,21 @@ async fn rotation_rewraps_every_record_and_frees_the_old_key() {
     fixture.completed(b"secret too").await;
     assert!(fixture.store.has_sealed_credentials().await.unwrap());
 
-    let ring = KeyRing::rotate(&fixture.directory.path().join("keys.json")).unwrap();
+    let ring = KeyRing::rotate_key_file(&fixture.directory.path().join("keys.json")).unwrap();
     let old = fixture.ring.current_key_id();
-    assert_eq!(fixture.store.keys_in_use().await.unwrap(), [old]);
-    for (id, sealed) in fixture.store.sealed_with(old, 10).await.unwrap() {
+    assert_eq!(fixture.store.list_keys_in_use().await.unwrap(), [old]);
+    for (id, sealed) in fixture.store.list_sealed_with_key(old, 10).await.unwrap() {
         let again = ring.rewrap(&sealed).unwrap();
-        assert!(fixture.store.replace_sealed(&id, &sealed, &again).await.unwrap());
+        assert!(fixture.store.replace_sealed_bytes(&id, &sealed, &again).await.unwrap());
         assert!(
-            !fixture.store.replace_sealed(&id, &sealed, &again).await.unwrap(),
+            !fixture.store.replace_sealed_bytes(&id, &sealed, &again).await.unwrap(),
             "the old bytes were already replaced"
         );
     }
-    assert_eq!(fixture.store.keys_in_use().await.unwrap(), [ring.current_key_id()]);
-    assert_eq!(fixture.store.sealed_with(old, 10).await.unwrap(), []);
-    let sealed = fixture.store.read_back(&credential).await.unwrap().unwrap();
-    let binding = Binding { record: &credential, owner: &row.owner, provider: &row.provider, session: &row.id };
+    assert_eq!(fixture.store.list_keys_in_use().await.unwrap(), [ring.current_key_id()]);
+    assert_eq!(fixture.store.list_sealed_with_key(old, 10).await.unwrap(), []);
+    let sealed = fixture.store.get_sealed_bytes(&credential).await.unwrap().unwrap();
+    let binding = Binding { credential: &credential, owner: &row.owner, provider: &row.provider, session: &row.id };
     assert_eq!(&*ring.unseal(&binding, &sealed).unwrap(), b"secret");
 }
 
@@ -239,9 +226,9 @@ async fn the_database_files_contain_no_plaintext_and_no_token() {
     let fixture = StoreFixture::new().await;
     let canary = b"CANARY-7f3a-plaintext-of-a-credential";
     let (row, credential) = fixture.completed(canary).await;
-    fixture.store.lease(&credential, &fixture.owner, NOW).await.unwrap().unwrap();
+    fixture.store.lease_credential(&credential, &fixture.owner, NOW).await.unwrap().unwrap();
     let login_token = anteroom_store::NewLoginToken {
-        hash: Sha256Hex::of(b"CANARY-token"),
+        hash: Sha256Hex::of_bytes(b"CANARY-token"),
         scope: anteroom_store::LoginScope::Session { session: row.id.clone() },
         expires_at_ms: NOW + 1,
     };

@@ -1,7 +1,7 @@
 //! A locked, read-only or corrupt database is reported by kind and in time, and no data is lost.
 
 use crate::fixture::{NOW, StoreFixture, entry, provider, settings};
-use anteroom_store::{Change, Expect, Reason, Settings, Store, StoreError, StoreErrorKind};
+use anteroom_store::{SessionChange, ExpectedState, Reason, StoreSettings, Store, StoreError, StoreErrorKind};
 use anteroom_wire::{EndReason, TimelineKind};
 use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
 use sqlx::Executor;
@@ -13,14 +13,14 @@ use std::{
 
 #[tokio::test]
 async fn a_locked_database_is_unavailable_after_the_timeout_and_recovers() {
-    let fixture = StoreFixture::with(Settings { busy_ms_max: 300, ..settings() }).await;
+    let fixture = StoreFixture::with(StoreSettings { busy_ms_max: 300, ..settings() }).await;
     let row = fixture.session().await;
     let mut sql = fixture.sql().await;
     sql.execute("BEGIN IMMEDIATE").await.unwrap();
 
     let asked = Instant::now();
     let (a, b) = tokio::join!(
-        fixture.store.transition(&row.id, Expect::Active, Change::new(), entry(TimelineKind::CliStarted)),
+        fixture.store.transition(&row.id, ExpectedState::Active, SessionChange::new(), entry(TimelineKind::CliStarted)),
         fixture.store.append_entry(&row.id, entry(TimelineKind::CliExited)),
     );
     let waited = asked.elapsed();
@@ -28,12 +28,12 @@ async fn a_locked_database_is_unavailable_after_the_timeout_and_recovers() {
     assert_eq!(b.unwrap_err().kind(), StoreErrorKind::Unavailable);
     assert!(waited >= Duration::from_millis(250), "{waited:?}: it must wait for the lock");
     assert!(waited < Duration::from_secs(20), "{waited:?}: at most twice 300 ms plus delays of a busy machine");
-    assert_eq!(fixture.store.check().await.unwrap_err().kind(), StoreErrorKind::Unavailable);
-    assert_eq!(fixture.store.session(&row.id).await.unwrap(), Some(row.clone()), "reading needs no lock");
+    assert_eq!(fixture.store.check_writable().await.unwrap_err().kind(), StoreErrorKind::Unavailable);
+    assert_eq!(fixture.store.get_session(&row.id).await.unwrap(), Some(row.clone()), "reading needs no lock");
 
     sql.execute("ROLLBACK").await.unwrap();
-    fixture.store.check().await.unwrap();
-    fixture.done(&row.id, Expect::Epoch(0), Change::new(), TimelineKind::CliStarted).await;
+    fixture.store.check_writable().await.unwrap();
+    fixture.done(&row.id, ExpectedState::Epoch(0), SessionChange::new(), TimelineKind::CliStarted).await;
     assert_eq!(fixture.kinds(&row.id).await, [TimelineKind::Accepted, TimelineKind::CliStarted]);
 }
 
@@ -79,8 +79,8 @@ async fn cancelled_calls_are_atomic_and_block_no_other_call() {
             store
                 .transition(
                     &id,
-                    Expect::Active,
-                    Change::new().replacement_reason(Some(reason)),
+                    ExpectedState::Active,
+                    SessionChange::new().with_replacement_reason(Some(reason)),
                     entry(TimelineKind::MethodChosen),
                 )
                 .await
@@ -93,12 +93,12 @@ async fn cancelled_calls_are_atomic_and_block_no_other_call() {
             }
         }
         drop(call);
-        let now = fixture.store.session(&row.id).await.unwrap().unwrap();
-        let entries = fixture.store.timeline(&row.id, 0, 1000).await.unwrap().len() as u64;
+        let now = fixture.store.get_session(&row.id).await.unwrap().unwrap();
+        let entries = fixture.store.list_timeline(&row.id, 0, 1000).await.unwrap().len() as u64;
         // The dropped call may have committed or still be rolling back, but row and timeline must match in every moment after it.
-        fixture.done(&row.id, Expect::Active, Change::new(), TimelineKind::CliExited).await;
-        let after = fixture.store.session(&row.id).await.unwrap().unwrap();
-        let entries_after = fixture.store.timeline(&row.id, 0, 1000).await.unwrap().len() as u64;
+        fixture.done(&row.id, ExpectedState::Active, SessionChange::new(), TimelineKind::CliExited).await;
+        let after = fixture.store.get_session(&row.id).await.unwrap().unwrap();
+        let entries_after = fixture.store.list_timeline(&row.id, 0, 1000).await.unwrap().len() as u64;
         assert_eq!(after.epoch + 1, entries_after, "{polls} polls: row and timeline differ");
         assert!(after.epoch - now.epoch <= 2 && entries_after - entries <= 2);
     }
@@ -157,12 +157,12 @@ fn a_read_only_file_is_unavailable_with_its_cause() {
     without_dac_override(async {
         Store::open(&path, settings()).await.unwrap().close().await;
         fs::set_permissions(&path, fs::Permissions::from_mode(0o400)).unwrap();
-        let error = Store::open(&path, Settings { busy_ms_max: 500, ..settings() }).await.unwrap_err();
+        let error = Store::open(&path, StoreSettings { busy_ms_max: 500, ..settings() }).await.unwrap_err();
         assert_eq!(error.kind(), StoreErrorKind::Unavailable, "{error:?}");
         let cause = std::error::Error::source(&error).unwrap().to_string();
         assert!(cause.contains("readonly"), "{error}: {cause}");
         fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
-        Store::open(&path, settings()).await.unwrap().check().await.unwrap();
+        Store::open(&path, settings()).await.unwrap().check_writable().await.unwrap();
     });
 }
 
@@ -185,7 +185,7 @@ async fn special_characters_in_a_path_are_not_url_syntax() {
     let directory = tempfile::tempdir().unwrap();
     for name in ["a?mode=memory.db", "b#c.db", "d%41.db", "é f.db", "g&h=i;.db"] {
         let path = directory.path().join(name);
-        Store::open(&path, settings()).await.unwrap().check().await.unwrap();
+        Store::open(&path, settings()).await.unwrap().check_writable().await.unwrap();
         assert!(path.exists(), "{name}");
     }
     let error = Store::open(&directory.path().join("no/such/place.db"), settings()).await.unwrap_err();
@@ -223,23 +223,23 @@ async fn corrupt_rows_are_errors() {
         ("cli_started = 2000", "cli_started = 1".to_owned(), "cli_started"),
     ] {
         sql.execute(sqlx::AssertSqlSafe(format!("UPDATE sessions SET {wrong}"))).await.unwrap();
-        let error = fixture.store.session(&row.id).await.unwrap_err();
+        let error = fixture.store.get_session(&row.id).await.unwrap_err();
         assert_eq!(error.kind(), StoreErrorKind::Corrupt, "{wrong}: {error:?}");
         let text = error.to_string();
         assert!(text.contains(expected) && text.contains(row.id.as_str()), "{wrong}: {text}");
         sql.execute(sqlx::AssertSqlSafe(format!("UPDATE sessions SET {right}"))).await.unwrap();
-        assert_eq!(fixture.store.session(&row.id).await.unwrap().unwrap(), row, "{right}");
+        assert_eq!(fixture.store.get_session(&row.id).await.unwrap().unwrap(), row, "{right}");
     }
     sql.execute("UPDATE credentials SET sealed = x'0011', files = '[1]'").await.unwrap();
-    assert_eq!(fixture.store.read_back(&credential).await.unwrap_err().kind(), StoreErrorKind::Corrupt);
-    assert_eq!(fixture.store.credential(&credential).await.unwrap_err().kind(), StoreErrorKind::Corrupt);
+    assert_eq!(fixture.store.get_sealed_bytes(&credential).await.unwrap_err().kind(), StoreErrorKind::Corrupt);
+    assert_eq!(fixture.store.get_credential(&credential).await.unwrap_err().kind(), StoreErrorKind::Corrupt);
 }
 
 #[tokio::test]
 async fn a_closed_store_is_unavailable() {
     let fixture = StoreFixture::new().await;
     fixture.store.close().await;
-    assert_eq!(fixture.store.check().await.unwrap_err().kind(), StoreErrorKind::Unavailable);
+    assert_eq!(fixture.store.check_writable().await.unwrap_err().kind(), StoreErrorKind::Unavailable);
     let left: Vec<_> =
         fs::read_dir(fixture.directory.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     assert_eq!(left.len(), 2, "the database and the key file, no log: {left:?}");

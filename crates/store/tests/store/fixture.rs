@@ -1,11 +1,11 @@
 //! A separate database for each test, with a key ring and a second connection for direct SQL.
 
 use anteroom_store::{
-    Change, Completed, Completion, Created, Expect, NewCaller, NewCredential, NewSession, NewTimelineEntry, Retention,
-    Role, SessionPurpose, SessionRow, Settings, Sha256Hex, Store, Transition,
+    SessionChange, CompleteOutcome, CompleteWithCredential, CreateSessionOutcome, ExpectedState, NewCaller, NewCredential, NewSession, NewTimelineEntry, Reason, Retention,
+    Role, SessionPurpose, SessionRow, StoreSettings, Sha256Hex, Store, TransitionOutcome,
 };
-use anteroom_vault::{Binding, KeyRing, Sealed};
-use anteroom_wire::{CallerId, CredentialId, MachineId, ProviderId, SessionId, TimelineKind, api::CredentialFile};
+use anteroom_vault::{Binding, KeyRing, SealedBytes};
+use anteroom_wire::{CallerId, CredentialId, EndReason, MachineId, ProviderId, SessionId, TimelineKind, api::CredentialFile};
 use sqlx::{AnyConnection, Connection};
 use std::path::PathBuf;
 
@@ -31,8 +31,17 @@ pub(crate) fn entry(kind: TimelineKind) -> NewTimelineEntry {
 }
 
 /// A long timeout, so that a busy test machine does not cause failures.
-pub(crate) fn settings() -> Settings {
-    Settings { busy_ms_max: 60_000, ..Settings::default() }
+pub(crate) fn settings() -> StoreSettings {
+    StoreSettings { busy_ms_max: 60_000, ..StoreSettings::default() }
+}
+
+/// A credential that is retained until it is deleted.
+pub(crate) fn retained_credential<'a>(
+    id: &'a CredentialId,
+    sealed: &'a SealedBytes,
+    files: &'a [CredentialFile],
+) -> NewCredential<'a> {
+    NewCredential { id, sealed, files, retention: Retention::UntilDeleted, expires_at_ms: None }
 }
 
 pub(crate) struct StoreFixture {
@@ -47,7 +56,7 @@ impl StoreFixture {
         Self::with(settings()).await
     }
 
-    pub(crate) async fn with(settings: Settings) -> Self {
+    pub(crate) async fn with(settings: StoreSettings) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let store = Store::open(&directory.path().join("anteroom.db"), settings).await.unwrap();
         let ring = KeyRing::open_or_create(&directory.path().join("keys.json")).unwrap();
@@ -66,7 +75,7 @@ impl StoreFixture {
     }
 
     pub(crate) fn new_caller(&self, id: CallerId, role: Role, token: &str) -> NewCaller {
-        let token = Sha256Hex::of(token.as_bytes());
+        let token = Sha256Hex::of_bytes(token.as_bytes());
         NewCaller { id, role, name: "Ada".to_owned(), token, created_at_ms: NOW, expires_at_ms: None }
     }
 
@@ -90,8 +99,8 @@ impl StoreFixture {
     /// An active session.
     pub(crate) async fn session(&self) -> SessionRow {
         match self.store.create_session(&self.new_session(), entry(TimelineKind::Accepted)).await.unwrap() {
-            Created::New(row) => row,
-            Created::Existing(_) | Created::IdempotencyKeyReused(_) | Created::MachineInUse(_) => {
+            CreateSessionOutcome::New(row) => row,
+            CreateSessionOutcome::Existing(_) | CreateSessionOutcome::IdempotencyKeyReused(_) | CreateSessionOutcome::MachineInUse(_) => {
                 panic!("no key and no external machine was given")
             }
         }
@@ -100,30 +109,30 @@ impl StoreFixture {
     /// An active session whose first machine has this token.
     pub(crate) async fn session_with_machine(&self, token: &str) -> SessionRow {
         let row = self.session().await;
-        let change = Change::new()
-            .machine(Some(MachineId::from_parts(NOW, random())))
-            .agent_token(Some(Sha256Hex::of(token.as_bytes())))
-            .claimed_generation(Some(1))
-            .cli_started(true);
-        self.done(&row.id, Expect::Epoch(0), change, TimelineKind::MachineReady).await
+        let change = SessionChange::new()
+            .with_machine(Some(MachineId::from_parts(NOW, random())))
+            .with_agent_token(Some(Sha256Hex::of_bytes(token.as_bytes())))
+            .with_claimed_generation(Some(1))
+            .with_cli_started(true);
+        self.done(&row.id, ExpectedState::Epoch(0), change, TimelineKind::MachineReady).await
     }
 
     /// A change that must happen.
     pub(crate) async fn done(
         &self,
         session: &SessionId,
-        expect: Expect,
-        change: Change,
+        expect: ExpectedState,
+        change: SessionChange,
         kind: TimelineKind,
     ) -> SessionRow {
         match self.store.transition(session, expect, change, entry(kind)).await.unwrap() {
-            Transition::Done { row, .. } => *row,
-            Transition::Conflict(row) => panic!("conflict: {row:?}"),
+            TransitionOutcome::Done { row, .. } => *row,
+            TransitionOutcome::Conflict(row) => panic!("conflict: {row:?}"),
         }
     }
 
-    pub(crate) fn seal(&self, session: &SessionRow, record: &CredentialId, plaintext: &[u8]) -> Sealed {
-        let binding = Binding { record, owner: &session.owner, provider: &session.provider, session: &session.id };
+    pub(crate) fn seal(&self, session: &SessionRow, record: &CredentialId, plaintext: &[u8]) -> SealedBytes {
+        let binding = Binding { credential: record, owner: &session.owner, provider: &session.provider, session: &session.id };
         self.ring.seal(&binding, plaintext).unwrap()
     }
 
@@ -134,34 +143,56 @@ impl StoreFixture {
         token: &str,
         generation: u32,
         plaintext: &[u8],
-    ) -> Completed {
+    ) -> CompleteOutcome {
         let id = CredentialId::from_parts(NOW, random());
         let sealed = self.seal(session, &id, plaintext);
         let files =
             [CredentialFile { path: ".codex/auth.json".to_owned(), bytes: plaintext.len() as u64, mode: 0o600 }];
-        let completion = Completion {
+        let completion = CompleteWithCredential {
             session: &session.id,
             generation,
-            agent_token: &Sha256Hex::of(token.as_bytes()),
-            credential: NewCredential {
-                id: &id,
-                sealed: &sealed,
-                files: &files,
-                retention: Retention::UntilDeleted,
-                expires_at_ms: None,
-            },
+            agent_token: &Sha256Hex::of_bytes(token.as_bytes()),
+            credential: retained_credential(&id, &sealed, &files),
             webhook_messages: &[],
             at_ms: NOW + 5,
         };
         self.store.complete_with_credential(&completion, entry(TimelineKind::Completed)).await.unwrap()
     }
 
+    /// Creates this session, which must be new.
+    pub(crate) async fn create(&self, new: &NewSession) -> SessionRow {
+        match self.store.create_session(new, entry(TimelineKind::Accepted)).await.unwrap() {
+            CreateSessionOutcome::New(row) => row,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Creates twenty sessions at the same time.
+    pub(crate) async fn create_twenty(&self, new: impl Fn() -> NewSession) -> Vec<CreateSessionOutcome> {
+        let starts = std::iter::repeat_with(|| {
+            let (store, new) = (self.store.clone(), new());
+            tokio::spawn(async move { store.create_session(&new, entry(TimelineKind::Accepted)).await.unwrap() })
+        });
+        let starts: Vec<_> = starts.take(20).collect();
+        let mut outcomes = Vec::new();
+        for start in starts {
+            outcomes.push(start.await.unwrap());
+        }
+        outcomes
+    }
+
+    /// Ends the session as cancelled.
+    pub(crate) async fn cancel(&self, id: &SessionId) {
+        let change = SessionChange::new().end_as_cancelled(Reason::new(EndReason::Cancelled, ""), NOW);
+        self.done(id, ExpectedState::Active, change, TimelineKind::Cancelled).await;
+    }
+
     /// A completed session and its credential.
     pub(crate) async fn completed(&self, plaintext: &[u8]) -> (SessionRow, CredentialId) {
         let row = self.session_with_machine("agent").await;
         match self.deliver(&row, "agent", 1, plaintext).await {
-            Completed::Stored { row, credential, .. } => (*row, credential.id.clone()),
-            Completed::Ignored(_) | Completed::WrongToken | Completed::NothingToRenew => {
+            CompleteOutcome::Stored { row, credential, .. } => (*row, credential.id.clone()),
+            CompleteOutcome::Ignored(_) | CompleteOutcome::WrongToken | CompleteOutcome::NothingToRenew => {
                 panic!("the first delivery must succeed")
             }
         }
@@ -173,7 +204,7 @@ impl StoreFixture {
     }
 
     pub(crate) async fn kinds(&self, session: &SessionId) -> Vec<TimelineKind> {
-        let entries = self.store.timeline(session, 0, 1000).await.unwrap();
+        let entries = self.store.list_timeline(session, 0, 1000).await.unwrap();
         entries.into_iter().map(|entry| entry.kind).collect()
     }
 

@@ -1,19 +1,24 @@
 //! The lifetime of a stored credential: delivery, renewal, refresh, health.
 
-use crate::fixture::{NOW, StoreFixture, entry, session_id};
+use crate::fixture::{NOW, StoreFixture, entry, retained_credential, session_id};
 use anteroom_store::{
-    Change, CompleteUse, Completed, Completion, Created, CredentialUse, Deletion, Expect, Health, HealthUpdate, Leased,
-    NewCredential, NewSession, OwnerFilter, Refresh, Refreshed, Retention, Revisions, SessionOutcome, SessionPurpose,
-    SessionRow, Sha256Hex, UseOutcome,
+    SessionChange, CompleteUse, CompleteOutcome, CompleteWithCredential, CreateSessionOutcome, CredentialUse, DeleteOutcome, ExpectedState, HealthKind, HealthUpdate, LeasedCredential,
+    NewCredential, NewSession, OwnerFilter, RefreshCredential, RefreshOutcome, Retention, Revisions, SessionOutcome, SessionPurpose,
+    SessionRow, Sha256Hex, CompleteUseOutcome,
 };
 use anteroom_vault::Binding;
 use anteroom_wire::{
-    CallerId, CredentialId, EndReason, ProviderId, TimelineKind, agent::UsePurpose, api::CredentialFile,
+    CallerId, CredentialId, EndReason, ProviderId, SessionId, TimelineKind, agent::UsePurpose, api::CredentialFile,
 };
 use serde_json::{Value, json};
 use sqlx::Executor;
 
 pub(crate) const TOKEN: &[u8] = b"agent";
+
+/// The completion of a credential use whose command succeeded.
+fn completed_use<'a>(session: &'a SessionId, agent_token: &'a Sha256Hex) -> CompleteUse<'a> {
+    CompleteUse { session, generation: 1, agent_token, exit_code: 0, webhook_messages: &[], at_ms: NOW + 70 }
+}
 
 impl StoreFixture {
     /// An active session with this purpose and a machine.
@@ -22,11 +27,9 @@ impl StoreFixture {
     }
 
     pub(crate) async fn started_with_machine(&self, new: NewSession) -> SessionRow {
-        let Created::New(row) = self.store.create_session(&new, entry(TimelineKind::Accepted)).await.unwrap() else {
-            panic!()
-        };
-        let change = Change::new().agent_token(Some(Sha256Hex::of(TOKEN)));
-        self.done(&row.id, Expect::Active, change, TimelineKind::MachineReady).await
+        let row = self.create(&new).await;
+        let change = SessionChange::new().with_agent_token(Some(Sha256Hex::of_bytes(TOKEN)));
+        self.done(&row.id, ExpectedState::Active, change, TimelineKind::MachineReady).await
     }
 
     pub(crate) async fn renewing(&self, credential: &CredentialId) -> SessionRow {
@@ -34,7 +37,7 @@ impl StoreFixture {
     }
 
     pub(crate) async fn using(&self, credential: &CredentialId) -> SessionRow {
-        let revision = self.store.credential(credential).await.unwrap().unwrap().revision;
+        let revision = self.store.get_credential(credential).await.unwrap().unwrap().revision;
         let credential = credential.clone();
         self.with_purpose(SessionPurpose::UseCredential(CredentialUse {
             purpose: UsePurpose::Exec,
@@ -50,12 +53,12 @@ impl StoreFixture {
         id: &CredentialId,
         retention: Retention,
         plaintext: &[u8],
-    ) -> Completed {
+    ) -> CompleteOutcome {
         let (sealed, files) = (self.seal(row, id, plaintext), files(plaintext));
-        let completion = Completion {
+        let completion = CompleteWithCredential {
             session: &row.id,
             generation: 1,
-            agent_token: &Sha256Hex::of(TOKEN),
+            agent_token: &Sha256Hex::of_bytes(TOKEN),
             credential: NewCredential { id, sealed: &sealed, files: &files, retention, expires_at_ms: Some(NOW + 100) },
             webhook_messages: &[],
             at_ms: NOW + 50,
@@ -68,35 +71,29 @@ impl StoreFixture {
         let id = CredentialId::from_parts(NOW, crate::fixture::random());
         let row = self.with_purpose(SessionPurpose::default()).await;
         let stored = self.complete(&row, &id, Retention::UntilDelivered { until_ms }, plaintext).await;
-        assert!(matches!(stored, Completed::Stored { .. }), "{stored:?}");
+        assert!(matches!(stored, CompleteOutcome::Stored { .. }), "{stored:?}");
         id
     }
 
-    pub(crate) async fn refresh(&self, row: &SessionRow, token: &[u8], plaintext: &[u8]) -> Refreshed {
+    pub(crate) async fn refresh(&self, row: &SessionRow, token: &[u8], plaintext: &[u8]) -> RefreshOutcome {
         let id = row.purpose.credential_use().unwrap().credential.clone();
         let (sealed, files) = (self.seal(row, &id, plaintext), files(plaintext));
-        let refresh = Refresh {
+        let refresh = RefreshCredential {
             session: &row.id,
             generation: 1,
-            agent_token: &Sha256Hex::of(token),
-            credential: NewCredential {
-                id: &id,
-                sealed: &sealed,
-                files: &files,
-                retention: Retention::UntilDeleted,
-                expires_at_ms: None,
-            },
+            agent_token: &Sha256Hex::of_bytes(token),
+            credential: retained_credential(&id, &sealed, &files),
             webhook_messages: &[],
             at_ms: NOW + 60,
         };
-        let entry = |revisions: Revisions| entry(TimelineKind::CredentialRefreshed).data(json!(revisions.stored));
+        let entry = |revisions: Revisions| entry(TimelineKind::CredentialRefreshed).with_data(json!(revisions.stored));
         self.store.refresh_credential(&refresh, entry).await.unwrap()
     }
 
     pub(crate) async fn refreshed(&self, row: &SessionRow, plaintext: &[u8]) -> Revisions {
         match self.refresh(row, TOKEN, plaintext).await {
-            Refreshed::Stored { revisions, .. } => revisions,
-            other @ (Refreshed::Ignored(_) | Refreshed::WrongToken | Refreshed::NothingToReplace) => {
+            RefreshOutcome::Stored { revisions, .. } => revisions,
+            other @ (RefreshOutcome::Ignored(_) | RefreshOutcome::WrongToken | RefreshOutcome::NothingToRefresh) => {
                 panic!("{other:?}")
             }
         }
@@ -104,15 +101,15 @@ impl StoreFixture {
 
     /// The plaintext, unsealed with the binding from the row.
     pub(crate) async fn plaintext(&self, id: &CredentialId) -> Option<Vec<u8>> {
-        let record = self.store.sealed_credential(id).await.unwrap()?;
+        let record = self.store.get_sealed_credential(id).await.unwrap()?;
         let row = &record.credential;
-        let binding = Binding { record: id, owner: &row.owner, provider: &row.provider, session: &row.session };
+        let binding = Binding { credential: id, owner: &row.owner, provider: &row.provider, session: &row.session };
         Some(self.ring.unseal(&binding, &record.sealed).unwrap().to_vec())
     }
 
     /// Bytes that occur only in the sealed content of this credential.
     pub(crate) async fn tail(&self, id: &CredentialId) -> Vec<u8> {
-        self.store.read_back(id).await.unwrap().unwrap().as_bytes()[140..].to_vec()
+        self.store.get_sealed_bytes(id).await.unwrap().unwrap().as_bytes()[140..].to_vec()
     }
 }
 
@@ -129,20 +126,20 @@ async fn only_one_of_concurrent_leases_gets_a_deliver_once_credential_and_the_by
     let leases: Vec<_> = (0..20)
         .map(|_| {
             let (fixture, id) = (std::sync::Arc::clone(&fixture), id.clone());
-            tokio::spawn(async move { fixture.store.lease(&id, &fixture.owner, NOW + 9).await.unwrap() })
+            tokio::spawn(async move { fixture.store.lease_credential(&id, &fixture.owner, NOW + 9).await.unwrap() })
         })
         .collect();
     let mut given = Vec::new();
     for lease in leases {
         given.extend(lease.await.unwrap());
     }
-    let [Leased { credential, number: 1, .. }] = given.as_slice() else { panic!("{} leases", given.len()) };
+    let [LeasedCredential { credential, lease_number: 1, .. }] = given.as_slice() else { panic!("{} leases", given.len()) };
     assert_eq!(credential.deleted_at_ms, Some(NOW + 9));
     assert!(!fixture.on_disk(&tail), "the sealed bytes were erased from the files");
-    assert_eq!(fixture.store.leases(&id, 10).await.unwrap().len(), 1, "only one is recorded");
-    assert_eq!(fixture.store.credentials(OwnerFilter::All, 10).await.unwrap(), []);
-    assert_eq!(fixture.store.delete_credential(&id, NOW).await.unwrap(), Deletion::AlreadyDeleted);
-    assert_eq!(fixture.store.delete_expired(NOW + 9_000, 10).await.unwrap(), []);
+    assert_eq!(fixture.store.list_leases(&id, 10).await.unwrap().len(), 1, "only one is recorded");
+    assert_eq!(fixture.store.list_credentials(OwnerFilter::All, 10).await.unwrap(), []);
+    assert_eq!(fixture.store.delete_credential(&id, NOW).await.unwrap(), DeleteOutcome::AlreadyDeleted);
+    assert_eq!(fixture.store.delete_expired_credentials(NOW + 9_000, 10).await.unwrap(), []);
 }
 
 #[tokio::test]
@@ -151,15 +148,15 @@ async fn an_expired_deliver_once_credential_is_not_leased_and_is_erased() {
     let (late, later) = (fixture.once(NOW + 10, &[1; 64]).await, fixture.once(NOW + 20, &[2; 64]).await);
     let (_, kept) = fixture.completed(b"stays").await;
     let tail = fixture.tail(&late).await;
-    assert_eq!(fixture.store.delete_expired(NOW + 9, 10).await.unwrap(), []);
-    assert_eq!(fixture.store.lease(&late, &fixture.owner, NOW + 10).await.unwrap(), None, "its deadline has passed");
-    assert_eq!(fixture.store.leases(&late, 1).await.unwrap(), []);
-    let deleted = fixture.store.delete_expired(NOW + 10, 10).await.unwrap();
+    assert_eq!(fixture.store.delete_expired_credentials(NOW + 9, 10).await.unwrap(), []);
+    assert_eq!(fixture.store.lease_credential(&late, &fixture.owner, NOW + 10).await.unwrap(), None, "its deadline has passed");
+    assert_eq!(fixture.store.list_leases(&late, 1).await.unwrap(), []);
+    let deleted = fixture.store.delete_expired_credentials(NOW + 10, 10).await.unwrap();
     assert_eq!(deleted.iter().map(|row| &row.id).collect::<Vec<_>>(), [&late]);
     assert!(!fixture.on_disk(&tail));
-    assert_eq!(fixture.store.credential(&late).await.unwrap().unwrap().deleted_at_ms, Some(NOW + 10));
+    assert_eq!(fixture.store.get_credential(&late).await.unwrap().unwrap().deleted_at_ms, Some(NOW + 10));
     assert!(fixture.plaintext(&later).await.is_some() && fixture.plaintext(&kept).await.is_some());
-    assert!(fixture.store.lease(&later, &fixture.owner, NOW + 19).await.unwrap().is_some());
+    assert!(fixture.store.lease_credential(&later, &fixture.owner, NOW + 19).await.unwrap().is_some());
 }
 
 #[tokio::test]
@@ -171,35 +168,35 @@ async fn a_renewal_keeps_the_id_and_erases_the_old_bytes() {
     let update = HealthUpdate {
         credential: &id,
         revision: 1,
-        health: Health::NeedsAuth,
+        health: HealthKind::NeedsAuth,
         detail: "It said: no.",
         checked_at_ms: Some(NOW + 40),
         webhook_messages: &[],
     };
-    assert!(fixture.store.set_health(&update).await.unwrap());
+    assert!(fixture.store.set_credential_health(&update).await.unwrap());
     let row = fixture.renewing(&id).await;
-    let Completed::Stored { credential, row, .. } =
+    let CompleteOutcome::Stored { credential, row, .. } =
         fixture.complete(&row, &id, Retention::UntilDeleted, &[4; 64]).await
     else {
         panic!()
     };
     assert_eq!(row.end().unwrap().outcome, SessionOutcome::Completed(id.clone()));
-    assert_eq!(fixture.store.credential(&id).await.unwrap().as_ref(), Some(&*credential));
-    assert_eq!((&credential.session, credential.revision, credential.health), (&row.id, 2, Health::Valid));
+    assert_eq!(fixture.store.get_credential(&id).await.unwrap().as_ref(), Some(&*credential));
+    assert_eq!((&credential.session, credential.revision, credential.health), (&row.id, 2, HealthKind::Valid));
     assert_eq!((credential.stored_at_ms, credential.checked_at_ms), (NOW + 50, NOW + 50));
     assert_eq!((credential.health_detail.as_deref(), credential.expires_at_ms), (None, Some(NOW + 100)));
     assert_eq!(fixture.plaintext(&id).await.unwrap(), [4; 64]);
     assert!(!fixture.on_disk(&tail), "the old bytes were erased from the files");
     for session in [&first.id, &row.id] {
         assert_eq!(
-            fixture.store.credential_of_session(session).await.unwrap().unwrap().id,
+            fixture.store.get_credential_of_session(session).await.unwrap().unwrap().id,
             id,
             "both completed with it"
         );
     }
-    assert_eq!(fixture.store.credentials(OwnerFilter::All, 10).await.unwrap().len(), 1);
+    assert_eq!(fixture.store.list_credentials(OwnerFilter::All, 10).await.unwrap().len(), 1);
     assert!(
-        !fixture.store.set_health(&update).await.unwrap(),
+        !fixture.store.set_credential_health(&update).await.unwrap(),
         "the health of the old revision does not apply to the new one"
     );
 }
@@ -217,13 +214,13 @@ async fn a_deleted_credential_or_one_of_another_owner_or_provider_is_not_renewed
     let other_tool = NewSession { provider, purpose, ..fixture.new_session() };
     for new in [foreign, other_tool] {
         let row = fixture.started_with_machine(new).await;
-        assert_eq!(fixture.complete(&row, &id, Retention::UntilDeleted, b"theirs").await, Completed::NothingToRenew);
-        assert!(fixture.store.session(&row.id).await.unwrap().unwrap().is_active());
+        assert_eq!(fixture.complete(&row, &id, Retention::UntilDeleted, b"theirs").await, CompleteOutcome::NothingToRenew);
+        assert!(fixture.store.get_session(&row.id).await.unwrap().unwrap().is_active());
         assert_eq!(fixture.plaintext(&id).await.unwrap(), b"mine");
     }
     let row = fixture.renewing(&id).await;
     fixture.store.delete_credential(&id, NOW).await.unwrap();
-    assert_eq!(fixture.complete(&row, &id, Retention::UntilDeleted, b"late").await, Completed::NothingToRenew);
+    assert_eq!(fixture.complete(&row, &id, Retention::UntilDeleted, b"late").await, CompleteOutcome::NothingToRenew);
     assert_eq!(fixture.plaintext(&id).await, None);
 }
 
@@ -241,38 +238,31 @@ async fn a_credential_use_refreshes_repeatedly_and_then_completes() {
         assert_eq!(fixture.plaintext(&id).await.unwrap(), [now; 64]);
     }
     assert!(tails.iter().all(|tail| !fixture.on_disk(tail)), "the files contain no older bytes");
-    let now = fixture.store.session(&row.id).await.unwrap().unwrap();
+    let now = fixture.store.get_session(&row.id).await.unwrap().unwrap();
     assert!(now.is_active() && now.purpose.credential_use().unwrap().revision == 4);
-    assert_eq!(fixture.refresh(&row, b"guess", b"x").await, Refreshed::WrongToken);
+    assert_eq!(fixture.refresh(&row, b"guess", b"x").await, RefreshOutcome::WrongToken);
 
-    let token = Sha256Hex::of(TOKEN);
-    let over = CompleteUse {
-        session: &row.id,
-        generation: 1,
-        agent_token: &token,
-        exit_code: 137,
-        webhook_messages: &[],
-        at_ms: NOW + 70,
-    };
-    let guess = Sha256Hex::of(b"guess");
+    let token = Sha256Hex::of_bytes(TOKEN);
+    let over = CompleteUse { exit_code: 137, ..completed_use(&row.id, &token) };
+    let guess = Sha256Hex::of_bytes(b"guess");
     let wrong = CompleteUse { agent_token: &guess, ..over };
     assert_eq!(
         fixture.store.complete_use(&wrong, entry(TimelineKind::Completed)).await.unwrap(),
-        UseOutcome::WrongToken
+        CompleteUseOutcome::WrongToken
     );
-    let UseOutcome::Completed { row: ended, .. } =
+    let CompleteUseOutcome::Completed { row: ended, .. } =
         fixture.store.complete_use(&over, entry(TimelineKind::Completed)).await.unwrap()
     else {
         panic!()
     };
-    assert_eq!(fixture.store.session(&row.id).await.unwrap().as_ref(), Some(&*ended));
+    assert_eq!(fixture.store.get_session(&row.id).await.unwrap().as_ref(), Some(&*ended));
     let end = ended.end().unwrap();
     assert_eq!((&end.outcome, end.reason.kind), (&SessionOutcome::Completed(id.clone()), EndReason::UseCompleted));
     assert_eq!(ended.exit_code, Some(137));
     let again = fixture.store.complete_use(&over, entry(TimelineKind::Completed)).await.unwrap();
-    assert_eq!(again, UseOutcome::Ignored(ended.clone()));
-    assert_eq!(fixture.refresh(&row, TOKEN, b"late").await, Refreshed::Ignored(ended));
-    let timeline = fixture.store.timeline(&row.id, 2, 10).await.unwrap();
+    assert_eq!(again, CompleteUseOutcome::Ignored(ended.clone()));
+    assert_eq!(fixture.refresh(&row, TOKEN, b"late").await, RefreshOutcome::Ignored(ended));
+    let timeline = fixture.store.list_timeline(&row.id, 2, 10).await.unwrap();
     let recorded: Vec<_> = timeline.into_iter().map(|entry| (entry.kind, entry.data)).collect();
     let refreshed = |revision: u64| (TimelineKind::CredentialRefreshed, json!(revision));
     assert_eq!(recorded, [refreshed(2), refreshed(3), refreshed(4), (TimelineKind::Completed, Value::Null)]);
@@ -289,7 +279,7 @@ async fn the_last_of_two_refreshes_wins_and_returns_the_replaced_revision() {
     assert_eq!(fixture.refreshed(&a, b"of a again").await, Revisions { installed: 2, replaced: 4, stored: 5 });
     assert_eq!(fixture.plaintext(&id).await.unwrap(), b"of a again");
     fixture.store.delete_credential(&id, NOW).await.unwrap();
-    assert_eq!(fixture.refresh(&a, TOKEN, b"late").await, Refreshed::NothingToReplace);
+    assert_eq!(fixture.refresh(&a, TOKEN, b"late").await, RefreshOutcome::NothingToRefresh);
     assert_eq!(fixture.plaintext(&id).await, None, "a deleted credential stays deleted");
 }
 
@@ -298,20 +288,13 @@ async fn an_operation_for_another_purpose_is_rejected_without_effect() {
     let fixture = StoreFixture::new().await;
     let (_, id) = fixture.completed(b"one").await;
     let (signs_in, uses) = (fixture.session_with_machine("agent").await, fixture.using(&id).await);
-    let token = Sha256Hex::of(TOKEN);
-    let over = CompleteUse {
-        session: &signs_in.id,
-        generation: 1,
-        agent_token: &token,
-        exit_code: 0,
-        webhook_messages: &[],
-        at_ms: NOW,
-    };
+    let token = Sha256Hex::of_bytes(TOKEN);
+    let over = completed_use(&signs_in.id, &token);
     fixture.store.complete_use(&over, entry(TimelineKind::Completed)).await.unwrap_err();
     let sealed = fixture.seal(&uses, &id, b"two");
     let credential =
-        NewCredential { id: &id, sealed: &sealed, files: &[], retention: Retention::UntilDeleted, expires_at_ms: None };
-    let completion = Completion {
+        retained_credential(&id, &sealed, &[]);
+    let completion = CompleteWithCredential {
         session: &uses.id,
         generation: 1,
         agent_token: &token,
@@ -321,7 +304,7 @@ async fn an_operation_for_another_purpose_is_rejected_without_effect() {
     };
     fixture.store.complete_with_credential(&completion, entry(TimelineKind::Completed)).await.unwrap_err();
     for row in [signs_in, uses] {
-        assert_eq!(fixture.store.session(&row.id).await.unwrap(), Some(row));
+        assert_eq!(fixture.store.get_session(&row.id).await.unwrap(), Some(row));
     }
     assert_eq!(fixture.plaintext(&id).await.unwrap(), b"one");
 }
@@ -333,9 +316,9 @@ async fn every_purpose_and_every_health_reads_back() {
     for purpose in [UsePurpose::Exec, UsePurpose::Check, UsePurpose::Logout] {
         let purpose = SessionPurpose::UseCredential(CredentialUse { purpose, credential: id.clone(), revision: 1 });
         let row = fixture.with_purpose(purpose.clone()).await;
-        assert_eq!(fixture.store.session(&row.id).await.unwrap().unwrap().purpose, purpose);
+        assert_eq!(fixture.store.get_session(&row.id).await.unwrap().unwrap().purpose, purpose);
     }
-    for health in Health::ALL.iter().copied() {
+    for health in HealthKind::ALL.iter().copied() {
         let detail = "x".repeat(3_000);
         let update = HealthUpdate {
             credential: &id,
@@ -345,8 +328,8 @@ async fn every_purpose_and_every_health_reads_back() {
             checked_at_ms: None,
             webhook_messages: &[],
         };
-        assert!(fixture.store.set_health(&update).await.unwrap());
-        let row = fixture.store.credential(&id).await.unwrap().unwrap();
+        assert!(fixture.store.set_credential_health(&update).await.unwrap());
+        let row = fixture.store.get_credential(&id).await.unwrap().unwrap();
         assert_eq!((row.health, row.checked_at_ms), (health, NOW + 5), "the tool was not asked");
         assert_eq!(row.health_detail.unwrap().len(), 1_000);
     }
@@ -361,7 +344,7 @@ async fn expiring_credentials_are_listed_until_their_health_is_stored() {
     fixture.complete(&row, &id, Retention::UntilDeleted, b"one").await;
     fixture.completed(b"never expires").await;
     let expiring = async |now, soon| {
-        let rows = fixture.store.expiring_credentials(now, soon, 10).await.unwrap();
+        let rows = fixture.store.list_expiring_credentials(now, soon, 10).await.unwrap();
         rows.into_iter().map(|row| row.id).collect::<Vec<_>>()
     };
     let set_health = async |health| {
@@ -373,29 +356,29 @@ async fn expiring_credentials_are_listed_until_their_health_is_stored() {
             checked_at_ms: None,
             webhook_messages: &[],
         };
-        assert!(fixture.store.set_health(&update).await.unwrap());
+        assert!(fixture.store.set_credential_health(&update).await.unwrap());
     };
     assert_eq!(expiring(NOW, NOW + 99).await, []);
     assert_eq!(expiring(NOW, NOW + 100).await, std::slice::from_ref(&id));
-    set_health(Health::Expiring).await;
+    set_health(HealthKind::Expiring).await;
     assert_eq!(expiring(NOW, NOW + 100).await, [], "listed once");
     assert_eq!(expiring(NOW + 100, NOW + 200).await, std::slice::from_ref(&id), "and once more when it has expired");
-    set_health(Health::NeedsAuth).await;
+    set_health(HealthKind::NeedsAuth).await;
     assert_eq!(expiring(NOW + 100, NOW + 200).await, []);
 }
 
 #[tokio::test]
 async fn the_next_purge_removes_bytes_that_a_reader_kept_in_the_log() {
-    let fixture = StoreFixture::with(anteroom_store::Settings { busy_ms_max: 200, ..crate::fixture::settings() }).await;
+    let fixture = StoreFixture::with(anteroom_store::StoreSettings { busy_ms_max: 200, ..crate::fixture::settings() }).await;
     let (_, id) = fixture.completed(&[8; 64]).await;
     let tail = fixture.tail(&id).await;
     let mut sql = fixture.sql().await;
     sql.execute("BEGIN").await.unwrap();
     sql.execute("SELECT COUNT(*) FROM credentials").await.unwrap();
-    assert_eq!(fixture.store.delete_credential(&id, NOW).await.unwrap(), Deletion::Deleted);
+    assert_eq!(fixture.store.delete_credential(&id, NOW).await.unwrap(), DeleteOutcome::Deleted);
     assert!(fixture.on_disk(&tail), "the log cannot be emptied while a reader holds it");
     sql.execute("ROLLBACK").await.unwrap();
-    fixture.store.purge(NOW).await.unwrap();
+    fixture.store.purge_expired(NOW).await.unwrap();
     assert!(!fixture.on_disk(&tail));
 }
 
@@ -403,13 +386,13 @@ async fn the_next_purge_removes_bytes_that_a_reader_kept_in_the_log() {
 async fn a_rotation_does_not_undo_a_renewal() {
     let fixture = StoreFixture::new().await;
     let (_, id) = fixture.completed(b"old").await;
-    let [(_, sealed)] = &fixture.store.sealed_with(fixture.ring.current_key_id(), 10).await.unwrap()[..] else {
+    let [(_, sealed)] = &fixture.store.list_sealed_with_key(fixture.ring.current_key_id(), 10).await.unwrap()[..] else {
         panic!()
     };
     let row = fixture.renewing(&id).await;
     fixture.complete(&row, &id, Retention::UntilDeleted, b"new").await;
     let again = fixture.ring.rewrap(sealed).unwrap();
-    assert!(!fixture.store.replace_sealed(&id, sealed, &again).await.unwrap());
+    assert!(!fixture.store.replace_sealed_bytes(&id, sealed, &again).await.unwrap());
     assert_eq!(fixture.plaintext(&id).await.unwrap(), b"new");
 }
 
@@ -443,6 +426,6 @@ async fn constraints_protect_credentials_and_their_sessions_from_direct_sql() {
     ] {
         assert!(sql.execute(sqlx::AssertSqlSafe(text.clone())).await.is_err(), "{text}");
     }
-    assert_eq!(fixture.store.session(&uses.id).await.unwrap(), Some(uses));
-    assert_eq!(fixture.store.credential_of_session(&session_id()).await.unwrap(), None);
+    assert_eq!(fixture.store.get_session(&uses.id).await.unwrap(), Some(uses));
+    assert_eq!(fixture.store.get_credential_of_session(&session_id()).await.unwrap(), None);
 }

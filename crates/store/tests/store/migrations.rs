@@ -2,7 +2,7 @@
 
 use crate::fixture::{NOW, StoreFixture, entry, settings};
 use anteroom_store::{
-    Change, Created, Deletion, Expect, ExternalMachineClaim, Health, LoginScope, NewSession, Retention, SCHEMA_VERSION,
+    SessionChange, CreateSessionOutcome, DeleteOutcome, ExpectedState, ExternalMachineClaim, HealthKind, LoginScope, NewSession, Retention, SCHEMA_VERSION,
     SessionOutcome, SessionPurpose, Sha256Hex, Store,
 };
 use anteroom_vault::{Binding, KeyRing};
@@ -80,7 +80,7 @@ impl Old {
             format!("INSERT INTO meta VALUES ('schema_version', '{version}')"),
             format!(
                 "INSERT INTO callers (id, role, name, token_hash, created_at_ms) VALUES ('{owner}', 'backend', 'b', '{}', 1)",
-                Sha256Hex::of(b"t").as_str()
+                Sha256Hex::of_bytes(b"t").as_str()
             ),
             format!(
                 "INSERT INTO sessions (id, caller_id, provider, state, epoch, generation, cli_started, created_at_ms, \
@@ -146,12 +146,12 @@ impl Old {
             ),
             format!(
                 "INSERT INTO passes (hash, kind, name, expires_at_ms) VALUES ('{}', 'enter', 'Ada', {})",
-                Sha256Hex::of(b"operator's").as_str(),
+                Sha256Hex::of_bytes(b"operator's").as_str(),
                 NOW + 1
             ),
             format!(
                 "INSERT INTO passes (hash, kind, session_id, expires_at_ms) VALUES ('{}', 'viewer', '{active}', {})",
-                Sha256Hex::of(b"viewer's").as_str(),
+                Sha256Hex::of_bytes(b"viewer's").as_str(),
                 NOW + 1
             ),
         ]
@@ -164,7 +164,7 @@ impl Old {
             format!("INSERT INTO timeline VALUES ('{failed}', {number}, {number}, '{kind}', 'It happened.', '{data}')")
         };
         let login_token = |text: &[u8], kind: &str, column: &str, value: &str| {
-            let hash = Sha256Hex::of(text);
+            let hash = Sha256Hex::of_bytes(text);
             format!(
                 "INSERT INTO login_tokens (hash, kind, {column}, expires_at_ms) VALUES ('{}', '{kind}', '{value}', {})",
                 hash.as_str(),
@@ -216,7 +216,7 @@ impl Old {
     fn binding(&self) -> Binding<'_> {
         static CODEX: std::sync::LazyLock<anteroom_wire::ProviderId> =
             std::sync::LazyLock::new(crate::fixture::provider);
-        Binding { record: &self.credential, owner: &self.owner, provider: &CODEX, session: &self.completed }
+        Binding { credential: &self.credential, owner: &self.owner, provider: &CODEX, session: &self.completed }
     }
 }
 
@@ -226,34 +226,34 @@ async fn rows_of_every_older_version_survive_the_migration() {
     for version in 1..=MIGRATIONS.len() {
         let old = Old::of_version(version).await;
         let store = Store::open(&old.path(), settings()).await.unwrap();
-        let active = store.session(&old.active).await.unwrap().unwrap();
+        let active = store.get_session(&old.active).await.unwrap().unwrap();
         assert!(active.is_active() && active.epoch == 2);
         assert_eq!((active.method, active.purpose, active.exit_code), (None, SessionPurpose::default(), None));
-        assert_eq!(store.timeline(&old.active, 0, 10).await.unwrap().len(), 1);
+        assert_eq!(store.list_timeline(&old.active, 0, 10).await.unwrap().len(), 1);
         assert_renamed(&old, &store).await;
-        let completed = store.session(&old.completed).await.unwrap().unwrap();
+        let completed = store.get_session(&old.completed).await.unwrap().unwrap();
         assert_eq!(completed.end().unwrap().outcome, SessionOutcome::Completed(old.credential.clone()));
 
-        let kept = store.credential_of_session(&old.completed).await.unwrap().unwrap();
+        let kept = store.get_credential_of_session(&old.completed).await.unwrap().unwrap();
         assert_eq!((kept.stored_at_ms, kept.checked_at_ms, kept.revision), (5, 5, 1));
-        assert_eq!((kept.retention, kept.health, kept.expires_at_ms), (Retention::UntilDeleted, Health::Valid, None));
+        assert_eq!((kept.retention, kept.health, kept.expires_at_ms), (Retention::UntilDeleted, HealthKind::Valid, None));
         assert_eq!(kept.user_id.as_deref(), Some("ada"));
-        let deleted = store.credential(&old.deleted).await.unwrap().unwrap();
+        let deleted = store.get_credential(&old.deleted).await.unwrap().unwrap();
         assert_eq!((deleted.deleted_at_ms, deleted.revision), (Some(6), 1));
 
-        let leased = store.lease(&old.credential, &old.owner, NOW).await.unwrap().unwrap();
-        assert_eq!(leased.number, 2, "the earlier lease is kept");
+        let leased = store.lease_credential(&old.credential, &old.owner, NOW).await.unwrap().unwrap();
+        assert_eq!(leased.lease_number, 2, "the earlier lease is kept");
         assert_eq!(&*old.ring.unseal(&old.binding(), &leased.sealed).unwrap(), b"old content");
-        assert_eq!(store.delete_credential(&old.credential, NOW).await.unwrap(), Deletion::Deleted);
-        store.check().await.unwrap();
+        assert_eq!(store.delete_credential(&old.credential, NOW).await.unwrap(), DeleteOutcome::Deleted);
+        store.check_writable().await.unwrap();
     }
 }
 
 /// Codes, kinds and tables that were renamed have their new names, in the rows of ended sessions too.
 async fn assert_renamed(old: &Old, store: &Store) {
-    let failed = store.session(&old.failed).await.unwrap().unwrap();
+    let failed = store.get_session(&old.failed).await.unwrap().unwrap();
     assert_eq!(failed.reason().unwrap().kind, EndReason::MachineFailed);
-    let entries = store.timeline(&old.failed, 0, 10).await.unwrap();
+    let entries = store.list_timeline(&old.failed, 0, 10).await.unwrap();
     let found: Vec<_> = entries.iter().map(|entry| (entry.kind.as_str(), entry.data.clone())).collect();
     assert_eq!(
         found,
@@ -269,13 +269,13 @@ async fn assert_renamed(old: &Old, store: &Store) {
         (&old.without_provider, EndReason::ProviderRemoved, ["provider_removed", "provider_removed"]),
         (&old.without_credential, EndReason::CredentialDeleted, ["credential_deleted", "unknown_credential"]),
     ] {
-        assert_eq!(store.session(id).await.unwrap().unwrap().end().unwrap().reason.kind, reason);
-        let entries = store.timeline(id, 0, 10).await.unwrap();
+        assert_eq!(store.get_session(id).await.unwrap().unwrap().end().unwrap().reason.kind, reason);
+        let entries = store.list_timeline(id, 0, 10).await.unwrap();
         assert_eq!(entries.iter().map(|entry| entry.data["reason"].as_str().unwrap()).collect::<Vec<_>>(), codes);
     }
-    let operator = store.redeem_login_token(&Sha256Hex::of(b"operator's"), NOW).await.unwrap();
+    let operator = store.redeem_login_token(&Sha256Hex::of_bytes(b"operator's"), NOW).await.unwrap();
     assert_eq!(operator, Some(LoginScope::Operator { name: "Ada".to_owned() }));
-    let viewer = store.redeem_login_token(&Sha256Hex::of(b"viewer's"), NOW).await.unwrap();
+    let viewer = store.redeem_login_token(&Sha256Hex::of_bytes(b"viewer's"), NOW).await.unwrap();
     assert_eq!(viewer, Some(LoginScope::Session { session: old.active.clone() }));
 }
 
@@ -285,7 +285,7 @@ async fn an_upgraded_database_accepts_new_writes() {
         let old = Old::of_version(version).await;
         let store = Store::open(&old.path(), settings()).await.unwrap();
         let fixture = StoreFixture::new().await;
-        let external = Some(ExternalMachineClaim { machine: "desk".to_owned(), agent_token: Sha256Hex::of(b"token") });
+        let external = Some(ExternalMachineClaim { machine: "desk".to_owned(), agent_token: Sha256Hex::of_bytes(b"token") });
         let method = Some(anteroom_wire::provider::MethodName::default());
         let renews = SessionPurpose::SignIn { renews: Some(old.credential.clone()) };
         let new = NewSession {
@@ -295,20 +295,20 @@ async fn an_upgraded_database_accepts_new_writes() {
             purpose: renews.clone(),
             ..fixture.new_session()
         };
-        let Created::New(row) = store.create_session(&new, entry(TimelineKind::Accepted)).await.unwrap() else {
+        let CreateSessionOutcome::New(row) = store.create_session(&new, entry(TimelineKind::Accepted)).await.unwrap() else {
             panic!()
         };
         assert_eq!((row.external_machine.as_deref(), row.method, row.purpose), (Some("desk"), method, renews));
-        let change = Change::new().cli_started(true);
-        store.transition(&old.active, Expect::Epoch(2), change, entry(TimelineKind::MethodChosen)).await.unwrap();
-        let ends = store.expiring_credentials(NOW, NOW, 9).await.unwrap();
-        assert_eq!((store.due_messages(NOW, 9).await.unwrap().len(), ends), (usize::from(version >= 3), vec![]));
+        let change = SessionChange::new().with_cli_started(true);
+        store.transition(&old.active, ExpectedState::Epoch(2), change, entry(TimelineKind::MethodChosen)).await.unwrap();
+        let ends = store.list_expiring_credentials(NOW, NOW, 9).await.unwrap();
+        assert_eq!((store.list_due_messages(NOW, 9).await.unwrap().len(), ends), (usize::from(version >= 3), vec![]));
         let message = MessageId::from_parts(NOW, [7; 10]);
         assert_eq!(
-            store.claim_for_webhook(&message, &old.credential, NOW).await.unwrap(),
+            store.claim_credential_for_webhook(&message, &old.credential, NOW).await.unwrap(),
             None,
             "its policy is not deliver_once"
         );
-        assert_eq!(store.message_delivered(&message, NOW).await.unwrap(), version >= 3);
+        assert_eq!(store.record_message_delivered(&message, NOW).await.unwrap(), version >= 3);
     }
 }

@@ -1,7 +1,7 @@
 //! Property test: any order of calls on one session has the same results as a small model.
 
 use crate::fixture::{HOUR, NOW, StoreFixture, entry};
-use anteroom_store::{Change, Completed, Expect, Reason, SessionOutcome, Transition};
+use anteroom_store::{SessionChange, CompleteOutcome, ExpectedState, Reason, SessionOutcome, TransitionOutcome};
 use anteroom_wire::{EndReason, TimelineKind};
 use proptest::prelude::*;
 
@@ -53,27 +53,27 @@ async fn run(calls: Vec<Call>) {
         let active = ended == Ended::No;
         match call {
             Call::Change { epochs_ago } => {
-                let expect = Expect::Epoch(epoch.saturating_sub(epochs_ago));
+                let expect = ExpectedState::Epoch(epoch.saturating_sub(epochs_ago));
                 let answer = fixture
                     .store
-                    .transition(&id, expect, Change::new(), entry(TimelineKind::MethodChosen))
+                    .transition(&id, expect, SessionChange::new(), entry(TimelineKind::MethodChosen))
                     .await
                     .unwrap();
                 let counts = active && epochs_ago == 0;
-                assert_eq!(matches!(answer, Transition::Done { .. }), counts);
+                assert_eq!(matches!(answer, TransitionOutcome::Done { .. }), counts);
                 epoch += u64::from(counts);
                 entries += u64::from(counts);
             }
             Call::End(kind) => {
                 let reason = Reason::new(EndReason::Cancelled, "");
                 let change = match kind {
-                    EndKind::Fail => Change::new().fail(reason, NOW),
-                    EndKind::Cancel => Change::new().cancel(reason, NOW),
-                    EndKind::Expire => Change::new().expire(reason, NOW),
+                    EndKind::Fail => SessionChange::new().end_as_failed(reason, NOW),
+                    EndKind::Cancel => SessionChange::new().end_as_cancelled(reason, NOW),
+                    EndKind::Expire => SessionChange::new().end_as_expired(reason, NOW),
                 };
                 let answer =
-                    fixture.store.transition(&id, Expect::Active, change, entry(TimelineKind::Failed)).await.unwrap();
-                assert_eq!(matches!(answer, Transition::Done { .. }), active);
+                    fixture.store.transition(&id, ExpectedState::Active, change, entry(TimelineKind::Failed)).await.unwrap();
+                assert_eq!(matches!(answer, TransitionOutcome::Done { .. }), active);
                 if active {
                     (epoch, entries, ended) = (epoch + 1, entries + 1, Ended::By(kind));
                 }
@@ -81,22 +81,22 @@ async fn run(calls: Vec<Call>) {
             Call::Deliver { right_token } => {
                 let token = if right_token { "agent" } else { "guess" };
                 match fixture.deliver(&first, token, 1, b"secret").await {
-                    Completed::Stored { .. } => {
+                    CompleteOutcome::Stored { .. } => {
                         assert!(active && right_token);
                         (epoch, entries, ended) = (epoch + 1, entries + 1, Ended::Completed);
                     }
-                    Completed::Ignored(_) => assert!(!active && right_token),
-                    Completed::WrongToken => assert!(!right_token),
-                    Completed::NothingToRenew => panic!("it renews nothing"),
+                    CompleteOutcome::Ignored(_) => assert!(!active && right_token),
+                    CompleteOutcome::WrongToken => assert!(!right_token),
+                    CompleteOutcome::NothingToRenew => panic!("it renews nothing"),
                 }
             }
-            Call::Touch => assert_eq!(fixture.store.touch(&id, NOW, Some(NOW + HOUR)).await.unwrap(), active),
+            Call::Touch => assert_eq!(fixture.store.record_session_use(&id, NOW, Some(NOW + HOUR)).await.unwrap(), active),
             Call::AppendEntry => {
                 entries =
                     fixture.store.append_entry(&id, entry(TimelineKind::CliStarted)).await.unwrap().unwrap().number
             }
         }
-        let row = fixture.store.session(&id).await.unwrap().unwrap();
+        let row = fixture.store.get_session(&id).await.unwrap().unwrap();
         let seen = match row.end().map(|end| &end.outcome) {
             None => Ended::No,
             Some(SessionOutcome::Completed(_)) => Ended::Completed,
@@ -105,10 +105,10 @@ async fn run(calls: Vec<Call>) {
             Some(SessionOutcome::Expired) => Ended::By(EndKind::Expire),
         };
         assert_eq!((row.epoch, seen), (epoch, ended));
-        let timeline = fixture.store.timeline(&id, 0, 1000).await.unwrap();
+        let timeline = fixture.store.list_timeline(&id, 0, 1000).await.unwrap();
         let numbers: Vec<u64> = timeline.iter().map(|entry| entry.number).collect();
         assert_eq!(numbers, (1..=entries).collect::<Vec<u64>>());
-        let stored = fixture.store.credential_of_session(&id).await.unwrap().is_some();
+        let stored = fixture.store.get_credential_of_session(&id).await.unwrap().is_some();
         assert_eq!(stored, ended == Ended::Completed, "a credential is stored exactly when the session completed");
     }
 }

@@ -12,9 +12,9 @@ async fn all_data_survives_a_restart() {
     fixture.store.close().await;
 
     let store = Store::open(&fixture.path(), settings()).await.unwrap();
-    assert_eq!(store.session(&row.id).await.unwrap(), Some(row));
-    assert!(store.read_back(&credential).await.unwrap().is_some());
-    let fingerprint = store.key_fingerprint().await.unwrap().unwrap();
+    assert_eq!(store.get_session(&row.id).await.unwrap(), Some(row));
+    assert!(store.get_sealed_bytes(&credential).await.unwrap().is_some());
+    let fingerprint = store.get_key_fingerprint().await.unwrap().unwrap();
     fixture.ring.check_fingerprint(&fingerprint).unwrap();
 }
 
@@ -29,7 +29,7 @@ async fn concurrent_first_starts_create_one_schema() {
         })
         .collect();
     for start in starts {
-        start.await.unwrap().check().await.unwrap();
+        start.await.unwrap().check_writable().await.unwrap();
     }
 }
 
@@ -77,5 +77,5 @@ async fn constraints_reject_unknown_values_and_incomplete_rows() {
     ] {
         assert!(sql.execute(sqlx::AssertSqlSafe(text.clone())).await.is_err(), "{text}");
     }
-    assert_eq!(fixture.store.session(id).await.unwrap(), Some(row));
+    assert_eq!(fixture.store.get_session(id).await.unwrap(), Some(row));
 }

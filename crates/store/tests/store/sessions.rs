@@ -2,7 +2,7 @@
 
 use crate::fixture::{HOUR, NOW, StoreFixture, entry, session_id, settings};
 use anteroom_store::{
-    Change, Created, Expect, IdempotencyKey, NewSession, NewTimelineEntry, OwnerFilter, Reason, RowStatus, Settings,
+    SessionChange, CreateSessionOutcome, ExpectedState, IdempotencyKey, NewSession, NewTimelineEntry, OwnerFilter, Reason, RowStatus, StoreSettings,
     Sha256Hex, Store, StoreErrorKind,
 };
 use anteroom_wire::{CallerId, EndReason, TimelineKind};
@@ -10,7 +10,7 @@ use serde_json::json;
 use sqlx::Executor;
 
 fn keyed(fixture: &StoreFixture, key: &str, request: &str) -> NewSession {
-    let idempotency = Some(IdempotencyKey { key: key.to_owned(), request: Sha256Hex::of(request.as_bytes()) });
+    let idempotency = Some(IdempotencyKey { key: key.to_owned(), request: Sha256Hex::of_bytes(request.as_bytes()) });
     NewSession { id: session_id(), idempotency, ..fixture.new_session() }
 }
 
@@ -18,10 +18,8 @@ fn keyed(fixture: &StoreFixture, key: &str, request: &str) -> NewSession {
 async fn a_created_session_reads_back_unchanged() {
     let fixture = StoreFixture::new().await;
     let new = fixture.new_session();
-    let Created::New(row) = fixture.store.create_session(&new, entry(TimelineKind::Accepted)).await.unwrap() else {
-        panic!()
-    };
-    assert_eq!(fixture.store.session(&new.id).await.unwrap().as_ref(), Some(&row));
+    let row = fixture.create(&new).await;
+    assert_eq!(fixture.store.get_session(&new.id).await.unwrap().as_ref(), Some(&row));
     assert_eq!((&row.id, &row.owner, &row.provider), (&new.id, &new.owner, &new.provider));
     assert_eq!((row.user_id, row.return_url), (new.user_id, new.return_url));
     assert_eq!((row.epoch, row.generation, row.cli_started), (0, 1, false));
@@ -33,23 +31,17 @@ async fn a_created_session_reads_back_unchanged() {
 #[tokio::test]
 async fn concurrent_starts_with_one_key_create_one_session_in_the_store() {
     let fixture = StoreFixture::new().await;
-    let starts: Vec<_> = (0..20)
-        .map(|_| {
-            let (store, new) = (fixture.store.clone(), keyed(&fixture, "click", "codex"));
-            tokio::spawn(async move { store.create_session(&new, entry(TimelineKind::Accepted)).await.unwrap() })
-        })
-        .collect();
     let (mut new, mut existing) = (Vec::new(), Vec::new());
-    for start in starts {
-        match start.await.unwrap() {
-            Created::New(row) => new.push(row.id),
-            Created::Existing(row) => existing.push(row.id),
-            Created::IdempotencyKeyReused(_) | Created::MachineInUse(_) => panic!("the same request"),
+    for outcome in fixture.create_twenty(|| keyed(&fixture, "click", "codex")).await {
+        match outcome {
+            CreateSessionOutcome::New(row) => new.push(row.id),
+            CreateSessionOutcome::Existing(row) => existing.push(row.id),
+            CreateSessionOutcome::IdempotencyKeyReused(_) | CreateSessionOutcome::MachineInUse(_) => panic!("the same request"),
         }
     }
     assert_eq!((new.len(), existing.len()), (1, 19));
     assert!(existing.iter().all(|id| *id == new[0]));
-    assert_eq!(fixture.store.sessions(OwnerFilter::All, 100, None).await.unwrap().len(), 1);
+    assert_eq!(fixture.store.list_sessions(OwnerFilter::All, 100, None).await.unwrap().len(), 1);
     assert_eq!(fixture.kinds(&new[0]).await, [TimelineKind::Accepted]);
 }
 
@@ -62,9 +54,9 @@ async fn two_processes_with_one_idempotency_key_create_one_session() {
         fixture.store.create_session(&a, entry(TimelineKind::CliStarted)),
         other.create_session(&b, entry(TimelineKind::CliExited))
     );
-    let new_count = [a.unwrap(), b.unwrap()].iter().filter(|created| matches!(created, Created::New(_))).count();
+    let new_count = [a.unwrap(), b.unwrap()].iter().filter(|created| matches!(created, CreateSessionOutcome::New(_))).count();
     assert_eq!(new_count, 1);
-    assert_eq!(other.sessions(OwnerFilter::All, 100, None).await.unwrap().len(), 1);
+    assert_eq!(other.list_sessions(OwnerFilter::All, 100, None).await.unwrap().len(), 1);
 }
 
 #[tokio::test]
@@ -73,7 +65,7 @@ async fn a_reused_idempotency_key_is_reported_and_keys_are_per_owner() {
     fixture.store.create_session(&keyed(&fixture, "k", "codex"), entry(TimelineKind::Accepted)).await.unwrap();
     let other =
         fixture.store.create_session(&keyed(&fixture, "k", "gemini"), entry(TimelineKind::Accepted)).await.unwrap();
-    assert!(matches!(other, Created::IdempotencyKeyReused(_)), "{other:?}");
+    assert!(matches!(other, CreateSessionOutcome::IdempotencyKeyReused(_)), "{other:?}");
 
     let other_owner = CallerId::from_parts(NOW, [9; 10]);
     let caller = fixture.new_caller(other_owner.clone(), anteroom_store::Role::Backend, "token-2");
@@ -81,10 +73,10 @@ async fn a_reused_idempotency_key_is_reported_and_keys_are_per_owner() {
     let theirs = NewSession { owner: other_owner.clone(), ..keyed(&fixture, "k", "gemini") };
     assert!(matches!(
         fixture.store.create_session(&theirs, entry(TimelineKind::Accepted)).await.unwrap(),
-        Created::New(_)
+        CreateSessionOutcome::New(_)
     ));
-    assert_eq!(fixture.store.sessions(OwnerFilter::Owner(&other_owner), 10, None).await.unwrap().len(), 1);
-    assert_eq!(fixture.store.sessions(OwnerFilter::All, 10, None).await.unwrap().len(), 2);
+    assert_eq!(fixture.store.list_sessions(OwnerFilter::Owner(&other_owner), 10, None).await.unwrap().len(), 1);
+    assert_eq!(fixture.store.list_sessions(OwnerFilter::All, 10, None).await.unwrap().len(), 2);
 }
 
 #[tokio::test]
@@ -93,7 +85,7 @@ async fn an_unknown_owner_or_an_existing_id_is_a_conflict_without_effect() {
     let orphan = NewSession { owner: CallerId::from_parts(1, [0; 10]), ..fixture.new_session() };
     let error = fixture.store.create_session(&orphan, entry(TimelineKind::Accepted)).await.unwrap_err();
     assert_eq!(error.kind(), StoreErrorKind::Conflict, "{error:?}");
-    assert_eq!(fixture.store.session(&orphan.id).await.unwrap(), None);
+    assert_eq!(fixture.store.get_session(&orphan.id).await.unwrap(), None);
 
     let taken = NewSession { id: fixture.session().await.id, ..fixture.new_session() };
     let error = fixture.store.create_session(&taken, entry(TimelineKind::Accepted)).await.unwrap_err();
@@ -112,7 +104,7 @@ async fn pages_of_sessions_are_newest_first_without_gaps() {
     ids.reverse();
     let (mut seen, mut before) = (Vec::new(), None);
     loop {
-        let page = fixture.store.sessions(OwnerFilter::Owner(&fixture.owner), 3, before.as_ref()).await.unwrap();
+        let page = fixture.store.list_sessions(OwnerFilter::Owner(&fixture.owner), 3, before.as_ref()).await.unwrap();
         let Some(last) = page.last() else { break };
         before = Some(last.id.clone());
         seen.extend(page.into_iter().map(|row| row.id));
@@ -125,60 +117,59 @@ async fn only_active_sessions_past_a_deadline_are_listed() {
     let fixture = StoreFixture::new().await;
     let (idle, used, capped, ended) =
         (fixture.session().await, fixture.session().await, fixture.session().await, fixture.session().await);
-    assert!(fixture.store.touch(&used.id, NOW + HOUR, Some(NOW + 2 * HOUR)).await.unwrap());
+    assert!(fixture.store.record_session_use(&used.id, NOW + HOUR, Some(NOW + 2 * HOUR)).await.unwrap());
     fixture
         .done(
             &capped.id,
-            Expect::Active,
-            Change::new().idle_deadline(None).deadline(NOW + 10),
+            ExpectedState::Active,
+            SessionChange::new().with_idle_deadline(None).with_deadline(NOW + 10),
             TimelineKind::MethodChosen,
         )
         .await;
-    let reason = Reason::new(EndReason::Cancelled, "");
-    fixture.done(&ended.id, Expect::Active, Change::new().cancel(reason, NOW), TimelineKind::Cancelled).await;
+    fixture.cancel(&ended.id).await;
 
     let mut overdue: Vec<_> =
-        fixture.store.sessions_past_deadline(NOW + HOUR).await.unwrap().into_iter().map(|row| row.id).collect();
+        fixture.store.list_sessions_past_deadline(NOW + HOUR).await.unwrap().into_iter().map(|row| row.id).collect();
     overdue.sort();
     let mut expected = vec![idle.id, capped.id];
     expected.sort();
     assert_eq!(overdue, expected);
-    assert_eq!(fixture.store.sessions_past_deadline(NOW).await.unwrap(), []);
-    assert_eq!(fixture.store.active_sessions().await.unwrap().len(), 3);
+    assert_eq!(fixture.store.list_sessions_past_deadline(NOW).await.unwrap(), []);
+    assert_eq!(fixture.store.list_active_sessions().await.unwrap().len(), 3);
 }
 
 #[tokio::test]
 async fn an_older_touch_or_a_touch_after_the_end_changes_nothing() {
     let fixture = StoreFixture::new().await;
     let row = fixture.session().await;
-    assert!(fixture.store.touch(&row.id, NOW + 20, Some(NOW + 2 * HOUR)).await.unwrap());
-    assert!(fixture.store.touch(&row.id, NOW + 10, Some(NOW + HOUR)).await.unwrap());
-    let after = fixture.store.session(&row.id).await.unwrap().unwrap();
+    assert!(fixture.store.record_session_use(&row.id, NOW + 20, Some(NOW + 2 * HOUR)).await.unwrap());
+    assert!(fixture.store.record_session_use(&row.id, NOW + 10, Some(NOW + HOUR)).await.unwrap());
+    let after = fixture.store.get_session(&row.id).await.unwrap().unwrap();
     assert_eq!((after.last_used_at_ms, after.idle_deadline_ms, after.epoch), (NOW + 20, Some(NOW + 2 * HOUR), 0));
 
     fixture
         .done(
             &row.id,
-            Expect::Active,
-            Change::new().expire(Reason::new(EndReason::IdleExpired, ""), NOW),
+            ExpectedState::Active,
+            SessionChange::new().end_as_expired(Reason::new(EndReason::IdleExpired, ""), NOW),
             TimelineKind::Expired,
         )
         .await;
-    assert!(!fixture.store.touch(&row.id, NOW + 30, Some(NOW + 3 * HOUR)).await.unwrap());
-    assert!(!fixture.store.touch(&session_id(), NOW, None).await.unwrap());
+    assert!(!fixture.store.record_session_use(&row.id, NOW + 30, Some(NOW + 3 * HOUR)).await.unwrap());
+    assert!(!fixture.store.record_session_use(&session_id(), NOW, None).await.unwrap());
 }
 
 #[tokio::test]
 async fn the_timeline_is_ordered_resumable_and_bounded() {
-    let limits = Settings { timeline_entries_max: 4, sentence_bytes_max: 10, event_data_bytes_max: 20, ..settings() };
+    let limits = StoreSettings { timeline_entries_max: 4, sentence_bytes_max: 10, event_data_bytes_max: 20, ..settings() };
     let fixture = StoreFixture::with(limits).await;
     let row = fixture.session().await;
     let long =
-        NewTimelineEntry::new(NOW, TimelineKind::SignInUrl, "äöüäöüäöü").data(json!({ "text": "x".repeat(100) }));
+        NewTimelineEntry::new(NOW, TimelineKind::SignInUrl, "äöüäöüäöü").with_data(json!({ "text": "x".repeat(100) }));
     fixture.store.append_entry(&row.id, long).await.unwrap().unwrap();
     fixture
         .store
-        .append_entry(&row.id, entry(TimelineKind::CliStarted).data(json!({ "n": 3 })))
+        .append_entry(&row.id, entry(TimelineKind::CliStarted).with_data(json!({ "n": 3 })))
         .await
         .unwrap()
         .unwrap();
@@ -186,15 +177,15 @@ async fn the_timeline_is_ordered_resumable_and_bounded() {
     assert_eq!(fixture.store.append_entry(&row.id, entry(TimelineKind::DeviceCode)).await.unwrap(), None);
     // The entry that ends a session is appended even then.
     let reason = Reason::new(EndReason::MachineFailed, "signal 9");
-    fixture.done(&row.id, Expect::Active, Change::new().fail(reason, NOW), TimelineKind::Failed).await;
+    fixture.done(&row.id, ExpectedState::Active, SessionChange::new().end_as_failed(reason, NOW), TimelineKind::Failed).await;
 
-    let entries = fixture.store.timeline(&row.id, 1, 100).await.unwrap();
+    let entries = fixture.store.list_timeline(&row.id, 1, 100).await.unwrap();
     assert_eq!(entries.iter().map(|entry| entry.number).collect::<Vec<_>>(), [2, 3, 4, 5]);
     assert_eq!(entries[0].sentence, "äöüäö…");
     assert_eq!(entries[0].data, json!({ "left_out_bytes": 111 }));
     assert_eq!(entries[1].data, json!({ "n": 3 }));
     assert_eq!(entries[3].kind, TimelineKind::Failed);
-    assert_eq!(fixture.store.timeline(&row.id, 1, 2).await.unwrap().len(), 2);
+    assert_eq!(fixture.store.list_timeline(&row.id, 1, 2).await.unwrap().len(), 2);
     let error = fixture.store.append_entry(&session_id(), entry(TimelineKind::CliStarted)).await.unwrap_err();
     assert_eq!(error.kind(), StoreErrorKind::Conflict);
 }
@@ -210,7 +201,7 @@ async fn an_entry_of_a_newer_version_keeps_its_sentence_and_does_not_hide_the_ot
     );
     fixture.sql().await.execute(sqlx::AssertSqlSafe(insert)).await.unwrap();
     fixture.store.append_entry(&row.id, entry(TimelineKind::CliStarted)).await.unwrap().unwrap();
-    let entries = fixture.store.timeline(&row.id, 0, 10).await.unwrap();
+    let entries = fixture.store.list_timeline(&row.id, 0, 10).await.unwrap();
     let kinds: Vec<_> = entries.iter().map(|entry| entry.kind).collect();
     assert_eq!(kinds, [TimelineKind::Accepted, TimelineKind::Unknown, TimelineKind::CliStarted]);
     assert_eq!(entries[1].sentence, "The machine was teleported.");

@@ -1,7 +1,7 @@
 //! Transitions: one change per epoch succeeds, and ended sessions are final.
 
 use crate::fixture::{NOW, StoreFixture, entry, session_id};
-use anteroom_store::{Change, Expect, Reason, RowStatus, SessionOutcome, StoreError, StoreErrorKind, Transition};
+use anteroom_store::{SessionChange, ExpectedState, Reason, RowStatus, SessionOutcome, StoreError, StoreErrorKind, TransitionOutcome};
 use anteroom_wire::{EndReason, MachineId, TimelineKind};
 use sqlx::Executor;
 
@@ -14,16 +14,16 @@ async fn only_one_of_a_hundred_changes_at_one_epoch_succeeds() {
             let (store, id) = (fixture.store.clone(), row.id.clone());
             let reason = Reason::new(EndReason::MachineFailed, format!("change {n}"));
             tokio::spawn(async move {
-                let change = Change::new().replacement_reason(Some(reason));
-                store.transition(&id, Expect::Epoch(0), change, entry(TimelineKind::MethodChosen)).await.unwrap()
+                let change = SessionChange::new().with_replacement_reason(Some(reason));
+                store.transition(&id, ExpectedState::Epoch(0), change, entry(TimelineKind::MethodChosen)).await.unwrap()
             })
         })
         .collect();
     let (mut done, mut conflicts) = (Vec::new(), 0);
     for change in changes {
         match change.await.unwrap() {
-            Transition::Done { row, entry } => done.push((row, entry)),
-            Transition::Conflict(now) => {
+            TransitionOutcome::Done { row, entry } => done.push((row, entry)),
+            TransitionOutcome::Conflict(now) => {
                 assert_eq!(now.epoch, 1);
                 conflicts += 1;
             }
@@ -32,7 +32,7 @@ async fn only_one_of_a_hundred_changes_at_one_epoch_succeeds() {
     assert_eq!((done.len(), conflicts), (1, 99));
     let (winner, entry) = &done[0];
     assert_eq!(entry.number, 2);
-    assert_eq!(fixture.store.session(&row.id).await.unwrap().as_ref(), Some(&**winner));
+    assert_eq!(fixture.store.get_session(&row.id).await.unwrap().as_ref(), Some(&**winner));
     assert_eq!(fixture.kinds(&row.id).await, [TimelineKind::Accepted, TimelineKind::MethodChosen]);
 }
 
@@ -42,19 +42,19 @@ async fn a_change_writes_only_the_values_it_sets() {
     let before = fixture.session_with_machine("agent").await;
     let machine = MachineId::from_parts(NOW, [4; 10]);
     let reason = Reason::new(EndReason::MachineFailed, "killed");
-    let change = Change::new()
-        .generation(2)
-        .machine(Some(machine.clone()))
-        .cli_started(false)
-        .replacement_reason(Some(reason.clone()));
-    let after = fixture.done(&before.id, Expect::Epoch(1), change, TimelineKind::MachineReplaced).await;
+    let change = SessionChange::new()
+        .with_generation(2)
+        .with_machine(Some(machine.clone()))
+        .with_cli_started(false)
+        .with_replacement_reason(Some(reason.clone()));
+    let after = fixture.done(&before.id, ExpectedState::Epoch(1), change, TimelineKind::MachineReplaced).await;
     assert_eq!((after.generation, after.machine.as_ref(), after.cli_started), (2, Some(&machine), false));
     assert_eq!((after.epoch, after.reason()), (2, Some(&reason)));
     assert_eq!((&after.agent_token, after.claimed_generation), (&before.agent_token, Some(1)));
-    assert_eq!(fixture.store.session(&before.id).await.unwrap(), Some(after.clone()));
+    assert_eq!(fixture.store.get_session(&before.id).await.unwrap(), Some(after.clone()));
 
-    let cleared = Change::new().replacement_reason(None).machine(None).agent_token(None).claimed_generation(None);
-    let after = fixture.done(&before.id, Expect::Active, cleared, TimelineKind::MethodSwitched).await;
+    let cleared = SessionChange::new().with_replacement_reason(None).with_machine(None).with_agent_token(None).with_claimed_generation(None);
+    let after = fixture.done(&before.id, ExpectedState::Active, cleared, TimelineKind::MethodSwitched).await;
     assert_eq!((after.machine, after.agent_token, after.claimed_generation), (None, None, None));
     assert_eq!(after.status, RowStatus::Active { replacement_reason: None });
 }
@@ -65,36 +65,29 @@ async fn every_end_with_every_reason_reads_back() {
     for kind in EndReason::ALL {
         let reason = Reason::new(*kind, "in detail");
         for (change, outcome) in [
-            (Change::new().fail(reason.clone(), NOW + 1), SessionOutcome::Failed),
-            (Change::new().cancel(reason.clone(), NOW + 1), SessionOutcome::Cancelled),
-            (Change::new().expire(reason.clone(), NOW + 1), SessionOutcome::Expired),
+            (SessionChange::new().end_as_failed(reason.clone(), NOW + 1), SessionOutcome::Failed),
+            (SessionChange::new().end_as_cancelled(reason.clone(), NOW + 1), SessionOutcome::Cancelled),
+            (SessionChange::new().end_as_expired(reason.clone(), NOW + 1), SessionOutcome::Expired),
         ] {
             let id = fixture.session().await.id;
-            fixture.done(&id, Expect::Active, change, TimelineKind::Failed).await;
-            let end = fixture.store.session(&id).await.unwrap().unwrap().end().cloned().unwrap();
+            fixture.done(&id, ExpectedState::Active, change, TimelineKind::Failed).await;
+            let end = fixture.store.get_session(&id).await.unwrap().unwrap().end().cloned().unwrap();
             assert_eq!((end.outcome, &end.reason, end.at_ms), (outcome, &reason, NOW + 1));
         }
     }
-    assert_eq!(fixture.store.active_sessions().await.unwrap(), []);
+    assert_eq!(fixture.store.list_active_sessions().await.unwrap(), []);
 }
 
 #[tokio::test]
 async fn a_cancelled_session_is_not_overwritten_by_a_late_failure() {
     let fixture = StoreFixture::new().await;
     let row = fixture.session().await;
-    fixture
-        .done(
-            &row.id,
-            Expect::Active,
-            Change::new().cancel(Reason::new(EndReason::Cancelled, ""), NOW),
-            TimelineKind::Cancelled,
-        )
-        .await;
-    for expect in [Expect::Active, Expect::Epoch(0), Expect::Epoch(1)] {
-        let late = Change::new().fail(Reason::new(EndReason::ReadyTimeout, ""), NOW + 9);
+    fixture.cancel(&row.id).await;
+    for expect in [ExpectedState::Active, ExpectedState::Epoch(0), ExpectedState::Epoch(1)] {
+        let late = SessionChange::new().end_as_failed(Reason::new(EndReason::ReadyTimeout, ""), NOW + 9);
         let answer =
             fixture.store.transition(&row.id, expect, late, entry(TimelineKind::MachineReplaced)).await.unwrap();
-        let Transition::Conflict(now) = answer else { panic!("{answer:?}") };
+        let TransitionOutcome::Conflict(now) = answer else { panic!("{answer:?}") };
         assert_eq!(now.end().unwrap().outcome, SessionOutcome::Cancelled);
     }
     assert_eq!(fixture.kinds(&row.id).await, [TimelineKind::Accepted, TimelineKind::Cancelled]);
@@ -106,7 +99,7 @@ async fn a_cancelled_session_is_not_overwritten_by_a_late_failure() {
 async fn ended_sessions_and_append_only_rows_resist_direct_sql() {
     let fixture = StoreFixture::new().await;
     let (row, credential) = fixture.completed(b"secret").await;
-    fixture.store.lease(&credential, &fixture.owner, NOW).await.unwrap().unwrap();
+    fixture.store.lease_credential(&credential, &fixture.owner, NOW).await.unwrap().unwrap();
     fixture.store.delete_credential(&credential, NOW).await.unwrap();
     let mut sql = fixture.sql().await;
     for text in [
@@ -122,7 +115,7 @@ async fn ended_sessions_and_append_only_rows_resist_direct_sql() {
     ] {
         assert!(sql.execute(text).await.is_err(), "{text}");
     }
-    assert_eq!(fixture.store.session(&row.id).await.unwrap().unwrap(), row);
+    assert_eq!(fixture.store.get_session(&row.id).await.unwrap().unwrap(), row);
     assert_eq!(
         fixture.kinds(&row.id).await,
         [TimelineKind::Accepted, TimelineKind::MachineReady, TimelineKind::Completed]
@@ -134,7 +127,7 @@ async fn an_unknown_session_is_an_error() {
     let fixture = StoreFixture::new().await;
     let error = fixture
         .store
-        .transition(&session_id(), Expect::Active, Change::new(), entry(TimelineKind::CliStarted))
+        .transition(&session_id(), ExpectedState::Active, SessionChange::new(), entry(TimelineKind::CliStarted))
         .await
         .unwrap_err();
     assert!(matches!(error, StoreError::SessionNotFound(_)), "{error:?}");
@@ -149,7 +142,7 @@ async fn a_change_is_rolled_back_if_its_timeline_entry_fails() {
     sql.execute("CREATE TRIGGER no_entries BEFORE INSERT ON timeline BEGIN SELECT RAISE(ABORT, 'no'); END")
         .await
         .unwrap();
-    let change = Change::new().fail(Reason::new(EndReason::Internal, ""), NOW);
-    fixture.store.transition(&row.id, Expect::Active, change, entry(TimelineKind::Failed)).await.unwrap_err();
-    assert_eq!(fixture.store.session(&row.id).await.unwrap(), Some(row));
+    let change = SessionChange::new().end_as_failed(Reason::new(EndReason::Internal, ""), NOW);
+    fixture.store.transition(&row.id, ExpectedState::Active, change, entry(TimelineKind::Failed)).await.unwrap_err();
+    assert_eq!(fixture.store.get_session(&row.id).await.unwrap(), Some(row));
 }

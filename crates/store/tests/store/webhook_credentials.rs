@@ -1,7 +1,7 @@
 //! A `deliver_once` credential is delivered by one message or one lease; a newer revision is neither lost nor delivered twice.
 
 use crate::fixture::{NOW, StoreFixture};
-use anteroom_store::{Change, Completed, CredentialDelivery, Expect, NewMessage, NewSession, Regarding, Retention};
+use anteroom_store::{SessionChange, CompleteOutcome, WebhookDeliveryOutcome, ExpectedState, NewMessage, NewSession, Regarding, Retention};
 use anteroom_wire::{CredentialId, MessageId, TimelineKind, provider::MethodName};
 use sqlx::Executor;
 use std::sync::Arc;
@@ -22,16 +22,16 @@ impl StoreFixture {
 
     /// The revision that the message claims, and whether the claim is new.
     async fn claims(&self, message: &MessageId, credential: &CredentialId) -> Option<(u64, bool)> {
-        let claimed = self.store.claim_for_webhook(message, credential, NOW + 1).await.unwrap()?;
+        let claimed = self.store.claim_credential_for_webhook(message, credential, NOW + 1).await.unwrap()?;
         Some((claimed.record.credential.revision, claimed.is_new))
     }
 
     async fn leased(&self, credential: &CredentialId) -> bool {
-        self.store.lease(credential, &self.owner, NOW + 1).await.unwrap().is_some()
+        self.store.lease_credential(credential, &self.owner, NOW + 1).await.unwrap().is_some()
     }
 
-    async fn delivered(&self, message: &MessageId) -> CredentialDelivery {
-        self.store.message_delivered_credential(message, &self.owner, NOW + 2).await.unwrap()
+    async fn delivered(&self, message: &MessageId) -> WebhookDeliveryOutcome {
+        self.store.record_credential_delivered(message, &self.owner, NOW + 2).await.unwrap()
     }
 }
 
@@ -67,16 +67,16 @@ async fn a_claim_is_exclusive_until_the_message_is_rejected_or_abandoned() {
     let [first, second] = fixture.enqueued(&id).await;
     assert_eq!(fixture.claims(&first, &id).await, Some((1, true)));
     assert_eq!((fixture.leased(&id).await, fixture.claims(&second, &id).await), (false, None));
-    assert_eq!(fixture.store.leases(&id, 9).await.unwrap(), [], "a rejected lease is not recorded");
+    assert_eq!(fixture.store.list_leases(&id, 9).await.unwrap(), [], "a rejected lease is not recorded");
     // The result of the attempt is unknown: the message keeps its claim.
-    assert!(fixture.store.message_failed(&first, "no answer", NOW + 1).await.unwrap());
+    assert!(fixture.store.record_message_failed(&first, "no answer", NOW + 1).await.unwrap());
     assert!(!fixture.leased(&id).await);
     assert_eq!(fixture.claims(&first, &id).await, Some((1, false)));
-    assert!(fixture.store.message_abandoned(&first, "no answer", NOW + 2).await.unwrap());
+    assert!(fixture.store.record_message_abandoned(&first, "no answer", NOW + 2).await.unwrap());
     assert_eq!(fixture.claims(&first, &id).await, None, "it is done");
     // The receiver certainly did not process this attempt.
     assert_eq!(fixture.claims(&second, &id).await, Some((1, true)));
-    assert!(fixture.store.message_rejected(&second, "503", NOW + 1).await.unwrap());
+    assert!(fixture.store.record_message_rejected(&second, "503", NOW + 1).await.unwrap());
     assert!(fixture.leased(&id).await);
     assert_eq!(fixture.claims(&second, &id).await, None, "it was leased");
 }
@@ -87,22 +87,22 @@ async fn a_delivered_message_records_a_lease_and_erases_the_bytes() {
     let id = fixture.once(UNTIL, &[9; 64]).await;
     let tail = fixture.tail(&id).await;
     let [message, other] = fixture.enqueued(&id).await;
-    assert_eq!(fixture.delivered(&message).await, CredentialDelivery::NotClaimed, "it has no claim");
+    assert_eq!(fixture.delivered(&message).await, WebhookDeliveryOutcome::NotClaimed, "it has no claim");
     assert!(fixture.claims(&message, &id).await.is_some());
-    assert_eq!(fixture.delivered(&message).await, CredentialDelivery::Deleted);
+    assert_eq!(fixture.delivered(&message).await, WebhookDeliveryOutcome::Deleted);
     assert!(!fixture.on_disk(&tail));
-    assert_eq!(fixture.store.leases(&id, 9).await.unwrap().len(), 1);
-    assert_eq!(fixture.delivered(&message).await, CredentialDelivery::NotClaimed, "once");
+    assert_eq!(fixture.store.list_leases(&id, 9).await.unwrap().len(), 1);
+    assert_eq!(fixture.delivered(&message).await, WebhookDeliveryOutcome::NotClaimed, "once");
     assert_eq!((fixture.leased(&id).await, fixture.claims(&other, &id).await), (false, None));
-    let waiting = fixture.store.due_messages(NOW, 9).await.unwrap();
+    let waiting = fixture.store.list_due_messages(NOW, 9).await.unwrap();
     assert_eq!(waiting.into_iter().map(|row| row.id).collect::<Vec<_>>(), [other]);
     // Its deadline passed while the message was being sent.
     let late = fixture.once(NOW + 5, &[2; 64]).await;
     let [message] = fixture.enqueued(&late).await;
     assert!(fixture.claims(&message, &late).await.is_some());
-    assert_eq!(fixture.store.delete_expired(NOW + 5, 9).await.unwrap().len(), 1);
-    assert_eq!(fixture.delivered(&message).await, CredentialDelivery::AlreadyDeleted);
-    assert_eq!(fixture.store.leases(&late, 9).await.unwrap().len(), 1, "it was delivered all the same");
+    assert_eq!(fixture.store.delete_expired_credentials(NOW + 5, 9).await.unwrap().len(), 1);
+    assert_eq!(fixture.delivered(&message).await, WebhookDeliveryOutcome::AlreadyDeleted);
+    assert_eq!(fixture.store.list_leases(&late, 9).await.unwrap().len(), 1, "it was delivered all the same");
     // A credential past its deadline cannot be claimed.
     let over = fixture.once(NOW + 1, &[3; 64]).await;
     let [message] = fixture.enqueued(&over).await;
@@ -117,12 +117,12 @@ async fn newer_revision_replaces_pending_webhook_credential() {
     assert_eq!(fixture.claims(&first, &id).await, Some((1, true)));
     let renewing = fixture.renewing(&id).await;
     let renewed = fixture.complete(&renewing, &id, Retention::UntilDelivered { until_ms: UNTIL }, b"second").await;
-    assert!(matches!(renewed, Completed::Stored { .. }));
-    assert_eq!(fixture.delivered(&first).await, CredentialDelivery::Replaced);
+    assert!(matches!(renewed, CompleteOutcome::Stored { .. }));
+    assert_eq!(fixture.delivered(&first).await, WebhookDeliveryOutcome::Replaced);
     assert_eq!(fixture.plaintext(&id).await.unwrap(), b"second");
     assert_eq!(fixture.claims(&second, &id).await, Some((2, true)));
-    assert_eq!(fixture.delivered(&second).await, CredentialDelivery::Deleted);
-    assert_eq!(fixture.store.leases(&id, 9).await.unwrap().len(), 2, "each is recorded");
+    assert_eq!(fixture.delivered(&second).await, WebhookDeliveryOutcome::Deleted);
+    assert_eq!(fixture.store.list_leases(&id, 9).await.unwrap().len(), 2, "each is recorded");
 }
 
 #[tokio::test]
@@ -131,7 +131,7 @@ async fn a_message_with_an_unknown_result_never_claims_another_revision() {
     let id = fixture.once(UNTIL, b"first").await;
     let [first, second] = fixture.enqueued(&id).await;
     assert!(fixture.claims(&first, &id).await.is_some());
-    assert!(fixture.store.message_failed(&first, "no answer", NOW).await.unwrap());
+    assert!(fixture.store.record_message_failed(&first, "no answer", NOW).await.unwrap());
     let using = fixture.using(&id).await;
     assert_eq!(fixture.refreshed(&using, b"second").await.stored, 2);
     assert_eq!(fixture.claims(&first, &id).await, None, "a receiver ignores a message id that it already processed");
@@ -166,13 +166,13 @@ async fn a_refresh_keeps_the_method_of_the_installed_credential() {
     let method = |name: &str| MethodName::try_from(name.to_owned()).unwrap();
     let (_, id) = fixture.completed(b"first").await;
     let using = fixture.using(&id).await;
-    let installed = Change::new().method(method("usual"));
-    fixture.done(&using.id, Expect::Active, installed, TimelineKind::CredentialUnsealed).await;
+    let installed = SessionChange::new().with_method(method("usual"));
+    fixture.done(&using.id, ExpectedState::Active, installed, TimelineKind::CredentialUnsealed).await;
     let purpose = anteroom_store::SessionPurpose::SignIn { renews: Some(id.clone()) };
     let new = NewSession { purpose, method: Some(method("other")), ..fixture.new_session() };
     let renewing = fixture.started_with_machine(new).await;
     fixture.complete(&renewing, &id, Retention::UntilDeleted, b"second").await;
-    assert_eq!(fixture.store.credential(&id).await.unwrap().unwrap().method, Some(method("other")));
+    assert_eq!(fixture.store.get_credential(&id).await.unwrap().unwrap().method, Some(method("other")));
     fixture.refreshed(&using, b"third").await;
-    assert_eq!(fixture.store.credential(&id).await.unwrap().unwrap().method, Some(method("usual")));
+    assert_eq!(fixture.store.get_credential(&id).await.unwrap().unwrap().method, Some(method("usual")));
 }

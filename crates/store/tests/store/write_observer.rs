@@ -1,7 +1,7 @@
 //! Observers are called before and after every write, with its outcome.
 
 use crate::fixture::{NOW, StoreFixture, entry, settings};
-use anteroom_store::{Change, Expect, Settings, Store, Transition, Write, WriteKind, WriteObserver, WriteOutcome};
+use anteroom_store::{SessionChange, ExpectedState, StoreSettings, Store, TransitionOutcome, ObservedWrite, WriteKind, WriteObserver, WriteOutcome};
 use anteroom_wire::TimelineKind;
 use sqlx::Executor;
 use std::{
@@ -11,13 +11,13 @@ use std::{
 
 /// Records its calls; the outcome is `None` before a write.
 #[derive(Default)]
-struct Recorder(Mutex<Vec<(Write, Option<WriteOutcome>)>>);
+struct Recorder(Mutex<Vec<(ObservedWrite, Option<WriteOutcome>)>>);
 
 impl WriteObserver for Recorder {
-    fn before(&self, write: &Write) {
+    fn before(&self, write: &ObservedWrite) {
         self.0.lock().unwrap().push((*write, None));
     }
-    fn after(&self, write: &Write, outcome: WriteOutcome, _: Duration) {
+    fn after(&self, write: &ObservedWrite, outcome: WriteOutcome, _: Duration) {
         self.0.lock().unwrap().push((*write, Some(outcome)));
     }
 }
@@ -37,7 +37,7 @@ impl Recorder {
 }
 
 /// A second store for the same database, with a recorder.
-async fn observed(fixture: &StoreFixture, settings: Settings) -> (Store, Arc<Recorder>) {
+async fn observed(fixture: &StoreFixture, settings: StoreSettings) -> (Store, Arc<Recorder>) {
     let recorder = Arc::new(Recorder::default());
     let store = Store::open_observed(&fixture.path(), settings, recorder.clone()).await.unwrap();
     assert_eq!(recorder.writes(), ["health: written"], "opening writes one row");
@@ -49,13 +49,13 @@ async fn observers_see_every_write_before_and_after_with_its_outcome() {
     let fixture = StoreFixture::new().await;
     let (store, recorder) = observed(&fixture, settings()).await;
     let row = fixture.session().await;
-    store.transition(&row.id, Expect::Epoch(0), Change::new(), entry(TimelineKind::MethodChosen)).await.unwrap();
+    store.transition(&row.id, ExpectedState::Epoch(0), SessionChange::new(), entry(TimelineKind::MethodChosen)).await.unwrap();
     store.append_entry(&row.id, entry(TimelineKind::CliStarted)).await.unwrap();
-    store.touch(&row.id, NOW + 1, None).await.unwrap();
+    store.record_session_use(&row.id, NOW + 1, None).await.unwrap();
     let late =
-        store.transition(&row.id, Expect::Epoch(0), Change::new(), entry(TimelineKind::MachineReplaced)).await.unwrap();
-    assert!(matches!(late, Transition::Conflict(_)));
-    store.purge(NOW).await.unwrap();
+        store.transition(&row.id, ExpectedState::Epoch(0), SessionChange::new(), entry(TimelineKind::MachineReplaced)).await.unwrap();
+    assert!(matches!(late, TransitionOutcome::Conflict(_)));
+    store.purge_expired(NOW).await.unwrap();
     store.set_key_fingerprint("print").await.unwrap();
     assert_eq!(
         recorder.writes(),
@@ -69,7 +69,7 @@ async fn observers_see_every_write_before_and_after_with_its_outcome() {
         ]
     );
     // Reading is not a write.
-    store.session(&row.id).await.unwrap();
+    store.get_session(&row.id).await.unwrap();
     assert_eq!(recorder.writes(), Vec::<String>::new());
 }
 
@@ -77,7 +77,7 @@ async fn observers_see_every_write_before_and_after_with_its_outcome() {
 async fn observers_see_a_failed_write_as_failed() {
     let fixture = StoreFixture::new().await;
     let row = fixture.session().await;
-    let (store, recorder) = observed(&fixture, Settings { busy_ms_max: 50, ..settings() }).await;
+    let (store, recorder) = observed(&fixture, StoreSettings { busy_ms_max: 50, ..settings() }).await;
     let mut sql = fixture.sql().await;
     sql.execute("BEGIN IMMEDIATE").await.unwrap();
     store.append_entry(&row.id, entry(TimelineKind::CliStarted)).await.unwrap_err();

@@ -942,13 +942,13 @@ export interface components {
         /** @description A prompt of the tool that the user answers. */
         PromptView: {
             /** @description A description of the expected answer. */
-            hint: string | null;
+            expected_format: string | null;
             /** @description The rule's name. */
             id: string;
             /** @description What is asked for, for people. */
             label: string;
             /** @description Why the tool rejected the last answer. */
-            rejected: string | null;
+            rejection: string | null;
             /** @description The input must not be shown while it is typed. */
             secret: boolean;
         };
@@ -1398,7 +1398,7 @@ export interface operations {
                     "application/json": components["schemas"]["ProblemBody"];
                 };
             };
-            /** @description The body is larger than `http.delivery_bytes_max`. */
+            /** @description The body is larger than 1 MiB. */
             413: {
                 headers: {
                     [name: string]: unknown;

@@ -1,10 +1,10 @@
 //! The parts of the agent that its tasks share.
 
 use crate::{
-    channel::{controller_client::ControllerClient, event_queue::EventQueue, tunnels::Tunnels},
+    channel::{controller_client::ControllerClient, event_queue::EventQueue, connection_slots::ConnectionSlots},
     desktop::{browser::Browser, standby_rfb::StandbySlot},
     platform::{
-        environment::ExecutionEnvironment, process_table::ProcessTable, readiness::Readiness, supervisor::Supervisor,
+        environment::ExecutionEnvironment, process_table::ProcessTable, readiness::Readiness, supervisor::ProcessSupervisor,
     },
     sign_in::{
         active_claim::ClaimSlot,
@@ -15,7 +15,7 @@ use crate::{
     use_credential::run_state::RunState,
 };
 use anteroom_wire::{
-    agent::{AgentInfo, PROTOCOL, Stage},
+    agent::{AgentInfo, PROTOCOL_VERSION, Stage},
     provider::Provider,
 };
 use parking_lot::Mutex;
@@ -30,22 +30,22 @@ use tokio::sync::watch;
 /// Everything that lives as long as the agent.
 pub(crate) struct Agent {
     pub(crate) environment: Arc<ExecutionEnvironment>,
-    pub(crate) supervisor: Supervisor,
+    pub(crate) supervisor: ProcessSupervisor,
     pub(crate) events: Arc<EventQueue>,
     pub(crate) readiness: Arc<Readiness>,
     pub(crate) sign_in: SignInState,
     pub(crate) controller: ControllerClient,
     /// Offers a prepared connection to the display server for the next viewer.
-    pub(crate) standby_rfb: StandbySlot,
+    pub(crate) standby_rfb_slot: StandbySlot,
     pub(crate) terminal: Terminal,
     pub(crate) browser: Option<Browser>,
-    pub(crate) tunnels: Arc<Tunnels>,
+    pub(crate) tunnels: Arc<ConnectionSlots>,
     /// The address of the proxy for programs.
     pub(crate) proxy: SocketAddr,
     pub(crate) claim: ClaimSlot,
     pub(crate) tool: Tool,
     /// The state of the command with a stored credential.
-    pub(crate) credential_command: RunState,
+    pub(crate) credential_use_run: RunState,
     /// The process id of the tool; `None`: it does not run.
     pub(crate) cli_pid: watch::Sender<Option<u32>>,
     /// The complete output of the command with a stored credential, after its exit.
@@ -75,19 +75,19 @@ impl Agent {
         let readiness = Arc::new(Readiness::new(&stages, events.clone()));
         let processes = ProcessTable::new(!environment.is_machine())?;
         Ok(Self {
-            supervisor: Supervisor { processes, readiness: readiness.clone(), events: events.clone() },
+            supervisor: ProcessSupervisor { processes, readiness: readiness.clone(), events: events.clone() },
             readiness,
             sign_in: SignInState::new(events.clone()),
             events,
             controller: ControllerClient::new(),
-            standby_rfb: StandbySlot::default(),
+            standby_rfb_slot: StandbySlot::default(),
             terminal: Terminal::new(),
             browser,
-            tunnels: Arc::new(Tunnels::new()),
+            tunnels: Arc::new(ConnectionSlots::new()),
             proxy,
             claim: ClaimSlot::new(),
             tool: Tool::new(),
-            credential_command: RunState::new(),
+            credential_use_run: RunState::new(),
             cli_pid: watch::Sender::new(None),
             final_output: watch::Sender::new(None),
             terminal_streams: Mutex::default(),
@@ -96,12 +96,12 @@ impl Agent {
     }
 
     /// The command of the tool of `provider`.
-    pub(crate) fn tool_command(&self, provider: &Provider) -> ToolCommand {
+    pub(crate) fn build_tool_command(&self, provider: &Provider) -> ToolCommand {
         ToolCommand::new(&self.environment, self.proxy, provider)
     }
 
     /// The response to `GET /hello`.
-    pub(crate) fn hello(&self) -> AgentInfo {
+    pub(crate) fn agent_info(&self) -> AgentInfo {
         let mut capabilities = vec!["terminal", "input", "screen", "egress"];
         if self.environment.rfb_socket.is_some() {
             capabilities.push("desktop");
@@ -110,13 +110,13 @@ impl Agent {
             capabilities.push("browser");
         }
         AgentInfo {
-            protocol: PROTOCOL,
+            protocol: PROTOCOL_VERSION,
             agent_version: env!("CARGO_PKG_VERSION").to_owned(),
             image_hash: self.environment.image_hash.clone(),
             capabilities: capabilities.into_iter().map(str::to_owned).collect(),
-            clis: self.environment.clis.clone(),
+            clis: self.environment.tool_versions.clone(),
             stages: self.readiness.reports(),
-            claimed: self.claim.current().map(|claim| claim.by.clone()),
+            claimed_by: self.claim.current().map(|claim| claim.claimed_by.clone()),
         }
     }
 }

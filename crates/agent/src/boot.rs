@@ -8,22 +8,22 @@
 //! A failure here, or of the agent later, is printed on the console and ends the machine by a kernel panic: it cannot be repaired from
 //! inside.
 
-mod command_line;
+mod kernel_parameters;
 mod mounts;
-mod net;
+mod dummy_device;
 
 use crate::{
     channel::transport::Transport,
     log,
     platform::{
         environment::{ExecutionEnvironment, RUN_DIR, USER_ID},
-        process::async_runtime,
+        process::new_async_runtime,
     },
     run::{self, Transports},
 };
 use anteroom_wire::channel::{AGENT_SERVER_PORT, CONTROLLER_SERVER_PORT};
 use anyhow::Context;
-use command_line::CommandLine;
+use kernel_parameters::KernelParameters;
 use rustix::{
     fs::{Mode, OFlags},
     system::RebootCommand,
@@ -44,7 +44,7 @@ const BROWSER: &str = "/usr/lib/chromium/chromium";
 const CLIS: &str = "/etc/anteroom/clis.json";
 
 /// Boots, and returns only after a failure.
-pub(crate) fn run() -> ExitCode {
+pub(crate) fn run_as_init() -> ExitCode {
     log::uptime();
     std::panic::set_hook(Box::new(|panic| print_everywhere(&format!("panic: {panic}"))));
     let Err(error) = boot();
@@ -53,15 +53,15 @@ pub(crate) fn run() -> ExitCode {
 }
 
 fn boot() -> anyhow::Result<Infallible> {
-    mounts::mount_first()?;
+    mounts::mount_initial_file_systems()?;
     open_console();
     let line = std::fs::read_to_string("/proc/cmdline").context("/proc/cmdline")?;
-    let line = CommandLine::parse(&line);
+    let line = KernelParameters::parse(&line);
     if line.probe {
         print_everywhere(PROBE_OK);
         power_off();
     }
-    async_runtime()?.block_on(async {
+    new_async_runtime()?.block_on(async {
         mounts::load_modules(Path::new("/modules"))?;
         mounts::switch_root(line.overlay_mib).await?;
         open_console();
@@ -70,21 +70,21 @@ fn boot() -> anyhow::Result<Infallible> {
     })
 }
 
-async fn run_agent(line: CommandLine) -> anyhow::Result<()> {
+async fn run_agent(line: KernelParameters) -> anyhow::Result<()> {
     prepare_directories().context("directories")?;
     // Kept as long as the machine runs: pages see a network as long as the device has its carrier.
-    let _network = net::start().context("network")?;
+    let _network = dummy_device::create_dummy_device().context("network")?;
     let clis = std::fs::read(CLIS).unwrap_or_default();
     let clis: BTreeMap<String, String> =
         if clis.is_empty() { BTreeMap::new() } else { serde_json::from_slice(&clis).context(CLIS)? };
     let browser = Some(PathBuf::from(BROWSER)).filter(|program| program.is_file());
-    let environment = ExecutionEnvironment::machine(line.width, line.height, browser, line.image_hash, clis);
+    let environment = ExecutionEnvironment::for_machine(line.width, line.height, browser, line.image_hash, clis);
     let transports = Transports {
-        api: Transport::virtio(AGENT_SERVER_PORT).await?,
-        controller: Transport::virtio(CONTROLLER_SERVER_PORT).await?,
+        agent_server: Transport::virtio(AGENT_SERVER_PORT).await?,
+        controller_server: Transport::virtio(CONTROLLER_SERVER_PORT).await?,
     };
-    log::line("ports open");
-    run::run(environment, transports).await
+    log::write_line("ports open");
+    run::run_agent(environment, transports).await
 }
 
 /// Creates the directories in `/run` and `/tmp`, those of the user with the user as owner.

@@ -3,5 +3,6 @@
 pub(crate) mod credential_file;
 pub(crate) mod deliver;
 mod file_watch;
-pub(crate) mod status;
-pub(crate) mod watch;
+mod rejection;
+pub(crate) mod status_command;
+pub(crate) mod watch_credential;

@@ -24,7 +24,7 @@ mod sign_in;
 mod terminal;
 mod use_credential;
 
-use platform::{process::async_runtime, process_mode_config::Config};
+use platform::{process::new_async_runtime, process_mode_config::ProcessModeConfig};
 use sign_in::url_opener;
 use std::{ffi::OsString, path::Path, process::ExitCode};
 
@@ -37,15 +37,15 @@ fn main() -> ExitCode {
     let rest: Vec<OsString> = args.collect();
     let name = Path::new(&called_as).file_name().and_then(|name| name.to_str()).unwrap_or_default();
     if BROWSER_NAMES.contains(&name) {
-        return url_opener::forward(&rest);
+        return url_opener::forward_url_to_agent(&rest);
     }
     match rest.first().and_then(|arg| arg.to_str()) {
-        Some("browser") => url_opener::forward(&rest[1..]),
-        Some("pane") => terminal::pane::runner::run(),
+        Some("browser") => url_opener::forward_url_to_agent(&rest[1..]),
+        Some("pane") => terminal::pane::runner::run_pane(),
         Some("--config") if rest.len() == 2 => exit_code(run_process(Path::new(&rest[1]))),
-        None if rustix::process::getpid().is_init() => boot::run(),
+        None if rustix::process::getpid().is_init() => boot::run_as_init(),
         Some(_) | None => {
-            log::line(
+            log::write_line(
                 "usage: anteroom-agent --config FILE | pane | browser URL (without arguments only as a machine's /init)",
             );
             ExitCode::from(2)
@@ -57,7 +57,7 @@ fn exit_code(result: anyhow::Result<()>) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            log::line(&format!("{error:#}"));
+            log::write_line(&format!("{error:#}"));
             ExitCode::FAILURE
         }
     }
@@ -65,6 +65,6 @@ fn exit_code(result: anyhow::Result<()>) -> ExitCode {
 
 /// Process mode: an ordinary program that runs until SIGTERM or SIGINT, and whose children die with it.
 fn run_process(config: &Path) -> anyhow::Result<()> {
-    let config = Config::read(config)?;
-    async_runtime()?.block_on(run::run_as_process(config))
+    let config = ProcessModeConfig::read(config)?;
+    new_async_runtime()?.block_on(run::run_as_process(config))
 }

@@ -7,7 +7,7 @@ pub(crate) mod environment;
 pub(crate) mod home_files;
 pub(crate) mod local_socket;
 pub(crate) mod memory_pressure;
-pub(crate) mod output;
+pub(crate) mod child_output;
 pub(crate) mod process;
 pub(crate) mod process_mode_config;
 pub(crate) mod process_table;

@@ -3,13 +3,13 @@
 use crate::{
     agent::Agent,
     capture,
-    channel::{accept::accept_connections, api, local_api, proxy, send_events::send_events, transport::Transport},
+    channel::{accept::accept_connections, api, local_api, egress_proxy, send_events::send_events, transport::Transport},
     desktop::{
         browser::{self, BrowserProcess},
         display, programs, standby_rfb,
     },
     log,
-    platform::{environment::ExecutionEnvironment, local_socket, memory_pressure, process_mode_config::Config},
+    platform::{environment::ExecutionEnvironment, local_socket, memory_pressure, process_mode_config::ProcessModeConfig},
     sign_in::screen_watch,
     terminal::server::TmuxServer,
     use_credential,
@@ -27,13 +27,13 @@ type Tasks = JoinSet<anyhow::Result<()>>;
 /// The two channels to the controller.
 pub(crate) struct Transports {
     /// The agent is the HTTP/2 server on this one.
-    pub(crate) api: Transport,
+    pub(crate) agent_server: Transport,
     /// The agent is the HTTP/2 client on this one.
-    pub(crate) controller: Transport,
+    pub(crate) controller_server: Transport,
 }
 
 /// Runs the agent. Returns only with an error, since its tasks run forever.
-pub(crate) async fn run(environment: ExecutionEnvironment, transports: Transports) -> anyhow::Result<()> {
+pub(crate) async fn run_agent(environment: ExecutionEnvironment, transports: Transports) -> anyhow::Result<()> {
     let proxy = TcpListener::bind((Ipv4Addr::LOCALHOST, environment.proxy_port)).await.context("the proxy's port")?;
     let agent = Arc::new(Agent::new(environment, proxy.local_addr()?)?);
     let local = local_socket::listen(&agent.environment).context("the local socket")?;
@@ -52,7 +52,7 @@ fn start_channels(tasks: &mut Tasks, agent: &Arc<Agent>, transports: Transports)
     let on = agent.clone();
     tasks.spawn(async move {
         let serve = |connection| api::serve_connection(on.clone(), connection);
-        accept_connections(transports.api, serve).await.context("the agent's channel")
+        accept_connections(transports.agent_server, serve).await.context("the agent's channel")
     });
     let controller = agent.controller.clone();
     tasks.spawn(async move {
@@ -60,7 +60,7 @@ fn start_channels(tasks: &mut Tasks, agent: &Arc<Agent>, transports: Transports)
             let controller = controller.clone();
             async move { controller.run_connection(connection).await }
         };
-        accept_connections(transports.controller, serve).await.context("the controller's channel")
+        accept_connections(transports.controller_server, serve).await.context("the controller's channel")
     });
     run_forever(tasks, agent, |agent| async move {
         send_events(&agent.events, &agent.controller, &agent.claim).await;
@@ -69,14 +69,14 @@ fn start_channels(tasks: &mut Tasks, agent: &Arc<Agent>, transports: Transports)
 
 fn start_listeners(tasks: &mut Tasks, agent: &Arc<Agent>, local: UnixListener, proxy: TcpListener) {
     let on = agent.clone();
-    tasks.spawn(async move { local_api::serve(on, local).await.context("the local socket") });
+    tasks.spawn(async move { local_api::serve_local_api(on, local).await.context("the local socket") });
     let on = agent.clone();
-    tasks.spawn(async move { proxy::serve(on, proxy).await.context("the proxy") });
+    tasks.spawn(async move { egress_proxy::serve_proxy(on, proxy).await.context("the proxy") });
 }
 
 /// Starts the programs of the machine, and the tasks that track whether they are ready.
 fn start_programs(tasks: &mut Tasks, agent: &Arc<Agent>) {
-    for service in programs::services(&agent.environment) {
+    for service in programs::desktop_services(&agent.environment) {
         run_forever(tasks, agent, |agent| agent.supervisor.clone().run(service));
     }
     run_forever(tasks, agent, |agent| async move {
@@ -86,11 +86,11 @@ fn start_programs(tasks: &mut Tasks, agent: &Arc<Agent>) {
         display::track_window_manager(&agent.environment, &agent.readiness).await;
     });
     run_forever(tasks, agent, |agent| async move {
-        standby_rfb::supervise(&agent.environment, &agent.readiness, &agent.standby_rfb).await;
+        standby_rfb::supervise(&agent.environment, &agent.readiness, &agent.standby_rfb_slot).await;
     });
     run_forever(tasks, agent, |agent| async move {
         let Agent { environment, supervisor, terminal, .. } = &*agent;
-        TmuxServer { environment, supervisor, terminal }.supervise().await;
+        TmuxServer { environment, supervisor, terminal }.supervise_tmux().await;
     });
     run_forever(tasks, agent, |agent| async move {
         let Agent { environment, supervisor, claim, browser: Some(browser), proxy, .. } = &*agent else { return };
@@ -106,12 +106,12 @@ fn start_watches(tasks: &mut Tasks, agent: &Arc<Agent>) {
         }
     });
     run_forever(tasks, agent, |agent| async move {
-        screen_watch::watch(&agent.claim, &agent.sign_in, &agent.terminal).await;
+        screen_watch::watch_screen(&agent.claim, &agent.sign_in, &agent.terminal).await;
     });
     run_forever(tasks, agent, |agent| async move { watch_credential(&agent).await });
     run_forever(tasks, agent, |agent| async move {
         if let Some(sources) = &agent.environment.memory {
-            memory_pressure::watch(sources, &agent.events).await;
+            memory_pressure::report_memory_pressure(sources, &agent.events).await;
         }
     });
 }
@@ -120,8 +120,8 @@ fn start_watches(tasks: &mut Tasks, agent: &Arc<Agent>) {
 async fn watch_credential(agent: &Agent) {
     let claim = agent.claim.wait_claimed().await;
     match claim.use_credential.as_ref().map(|used| used.purpose) {
-        Some(purpose) => use_credential::run(agent, claim, purpose).await,
-        None => capture::watch::run(agent, claim).await,
+        Some(purpose) => use_credential::run_credential_use(agent, claim, purpose).await,
+        None => capture::watch_credential::watch_credential(agent, claim).await,
     }
 }
 
@@ -137,15 +137,15 @@ where
 }
 
 /// Process mode: runs until SIGTERM or SIGINT, then removes the files that it made.
-pub(crate) async fn run_as_process(config: Config) -> anyhow::Result<()> {
+pub(crate) async fn run_as_process(config: ProcessModeConfig) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let (api_socket, controller_socket) = (config.agent_socket.clone(), config.controller_socket.clone());
-    let environment = ExecutionEnvironment::process(config)?;
+    let environment = ExecutionEnvironment::for_process(config)?;
     link_url_opener(&environment).context("the URL opener")?;
     let transports = Transports {
-        api: Transport::unix(&api_socket).with_context(|| api_socket.display().to_string())?,
-        controller: Transport::unix(&controller_socket).with_context(|| controller_socket.display().to_string())?,
+        agent_server: Transport::unix(&api_socket).with_context(|| api_socket.display().to_string())?,
+        controller_server: Transport::unix(&controller_socket).with_context(|| controller_socket.display().to_string())?,
     };
     let created: [PathBuf; 6] = [
         api_socket,
@@ -155,9 +155,9 @@ pub(crate) async fn run_as_process(config: Config) -> anyhow::Result<()> {
         environment.tmux_socket.clone(),
         environment.tmux_config.clone(),
     ];
-    log::line("listening");
+    log::write_line("listening");
     let ended = tokio::select! {
-        ended = run(environment, transports) => ended,
+        ended = run_agent(environment, transports) => ended,
         _ = terminate.recv() => Ok(()),
         _ = interrupt.recv() => Ok(()),
     };

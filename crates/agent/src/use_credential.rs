@@ -17,13 +17,13 @@ use crate::{
     agent::Agent,
     capture::{
         deliver::DeliveryOutcome,
-        watch::{CredentialWatch, FindResult, FoundCredential},
+        watch_credential::{CredentialWatch, FindResult, FoundCredential},
     },
     platform::{environment::ExecutionEnvironment, home_files},
     sign_in::active_claim::ActiveClaim,
 };
 use anteroom_wire::{
-    agent::{Claim, UseCredential, UseEvent, UsePurpose},
+    agent::{Claim, UseCredential, CredentialUseEvent, UsePurpose},
     provider::StoragePolicy,
 };
 use std::{io, sync::Arc};
@@ -32,7 +32,7 @@ use std::{io, sync::Arc};
 const LAST_SCANS_MAX: u32 = 5;
 
 /// The errors in the use that a claim requests.
-pub(crate) fn validate(claim: &Claim) -> Vec<String> {
+pub(crate) fn validation_errors(claim: &Claim) -> Vec<String> {
     let Some(used) = &claim.use_credential else { return Vec::new() };
     let rules = &claim.provider.credential;
     let mut errors = Vec::new();
@@ -76,11 +76,11 @@ pub(crate) fn validate(claim: &Claim) -> Vec<String> {
 /// # Errors
 /// The first file that cannot be written, with its path.
 pub(crate) fn install_files(environment: &ExecutionEnvironment, used: &UseCredential) -> io::Result<()> {
-    used.files.iter().try_for_each(|file| home_files::write(environment, &file.path, file.content.expose(), file.mode))
+    used.files.iter().try_for_each(|file| home_files::write_home_file(environment, &file.path, file.content.expose(), file.mode))
 }
 
 /// Runs one use until it is completed.
-pub(crate) async fn run(agent: &Agent, claim: Arc<ActiveClaim>, purpose: UsePurpose) {
+pub(crate) async fn run_credential_use(agent: &Agent, claim: Arc<ActiveClaim>, purpose: UsePurpose) {
     let (code, changed) = match purpose {
         UsePurpose::Exec => {
             let mut changes = ChangeDelivery::new(agent, claim);
@@ -89,12 +89,12 @@ pub(crate) async fn run(agent: &Agent, claim: Arc<ActiveClaim>, purpose: UsePurp
         }
         UsePurpose::Check => {
             let changes = ChangeDelivery::new(agent, claim.clone());
-            let code = check::run(agent, &claim).await;
+            let code = check::run_check(agent, &claim).await;
             (code, changes.deliver_last().await)
         }
-        UsePurpose::Logout => (agent.credential_command.wait_exit().await, false),
+        UsePurpose::Logout => (agent.credential_use_run.wait_exit().await, false),
     };
-    agent.events.push(UseEvent::Completed { code, changed });
+    agent.events.push(CredentialUseEvent::Completed { code, changed });
 }
 
 /// Delivers the changes that the tool makes to its credential.
@@ -115,7 +115,7 @@ impl<'a> ChangeDelivery<'a> {
                 self.deliver(&found).await;
             }
             tokio::select! {
-                code = agent.credential_command.wait_exit() => return code,
+                code = agent.credential_use_run.wait_exit() => return code,
                 () = self.watch.wait_change() => {}
             }
         }

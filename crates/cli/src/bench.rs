@@ -73,9 +73,9 @@ pub(super) async fn run(mut config: Config, command: BenchCommand) -> anyhow::Re
     config.listen = ([127, 0, 0, 1], 0).into();
     config.public_url = None;
     config.providers.insert(WAITING.into(), waiting_provider().context("the waiting provider is invalid")?);
-    let environment = machine_environment::prepare(&config).await?;
+    let environment = machine_environment::prepare_machine_environment(&config).await?;
     let dir = StateDir::lock(&config.state_dir)?;
-    let server = anteroom_server::start(config, ServerLimits::default(), &dir, environment, true).await?;
+    let server = anteroom_server::start_server(config, ServerLimits::default(), &dir, environment, true).await?;
     let measured = measure(&server, &provider, count).await;
     let stopped = stop_machines(&server).await;
     server.stop().await;
@@ -115,7 +115,7 @@ async fn stop_machines(server: &Server) -> anyhow::Result<()> {
     tokio::time::timeout(Duration::from_secs(30), removed).await.context("the machines were not removed within 30 s")
 }
 
-type Memories = Vec<anteroom_machine::Memory>;
+type Memories = Vec<anteroom_machine::MemoryUsage>;
 
 async fn measure(server: &Server, provider: &str, count: u32) -> anyhow::Result<(Vec<StartTimes>, Memories)> {
     let client = Viewer::new(server, provider).await?;
@@ -134,7 +134,7 @@ async fn measure(server: &Server, provider: &str, count: u32) -> anyhow::Result<
     }
     tokio::time::sleep(Duration::from_secs(IDLE_S)).await;
     let memories =
-        server.app.machines.list().iter().filter_map(|(machine, _)| server.app.machines.memory(machine)).collect();
+        server.app.machines.list().iter().filter_map(|(machine, _)| server.app.machines.memory_usage(machine)).collect();
     for id in idle {
         client.cancel(&id).await?;
     }
@@ -150,13 +150,13 @@ struct Viewer {
 
 impl Viewer {
     async fn new(server: &Server, provider: &str) -> anyhow::Result<Self> {
-        let token = random::token("ant_");
+        let token = random::random_token("ant_");
         let caller = NewCaller {
-            id: random::id(CallerId::from_parts),
+            id: random::random_id(CallerId::from_parts),
             role: Role::Backend,
             name: "bench".into(),
             token: Sha256Hex::of_secret(&token),
-            created_at_ms: anteroom_controller::clock::now(),
+            created_at_ms: anteroom_controller::clock::now_unix_ms(),
             expires_at_ms: None,
         };
         server.app.store.create_caller(&caller).await?;
@@ -184,15 +184,7 @@ impl Viewer {
     /// Starts one session and waits for its first complete frame. Returns the session's id and the times.
     async fn start(&self) -> anyhow::Result<(String, StartTimes)> {
         let start = Instant::now();
-        let request = StartRequest {
-            provider: self.provider.clone(),
-            user_id: None,
-            return_url: None,
-            idempotency_key: None,
-            machine: None,
-            method: None,
-            renews: None,
-        };
+        let request = StartRequest::new(&self.provider);
         let started: StartResponse = self.post("/api/auth/start", &request).await?;
         let accepted = millis(start);
         let id = started.session.id.to_string();
@@ -200,10 +192,10 @@ impl Viewer {
         let ticket: Ticket = self.post(&format!("{path}/ticket"), &serde_json::json!({ "purpose": "desktop" })).await?;
         let url = format!("ws://{}{path}/novnc/websock", self.base);
         let protocols = format!("binary, ticket.{}", ticket.ticket);
-        let socket = ViewerSocket::dial(&url, &[("sec-websocket-protocol", &protocols)], REQUEST_MS_MAX).await?;
+        let socket = ViewerSocket::connect(&url, &[("sec-websocket-protocol", &protocols)], REQUEST_MS_MAX).await?;
         let mut desktop = RfbClient::connect(socket, REQUEST_MS_MAX).await?;
         let rfb_handshake = millis(start);
-        desktop.whole_frame().await?;
+        desktop.request_full_frame().await?;
         let first_frame = millis(start);
         let times = self.server_times(&path, accepted).await?;
         Ok((id, StartTimes { rfb_handshake, first_frame, ..times }))
@@ -280,7 +272,7 @@ fn report(times: &[StartTimes], memories: &Memories, json: bool) -> anyhow::Resu
         })
         .collect();
     #[expect(clippy::cast_precision_loss, reason = "the memory of a machine fits in the mantissa")]
-    let mib = |read: fn(&anteroom_machine::Memory) -> u64| {
+    let mib = |read: fn(&anteroom_machine::MemoryUsage) -> u64| {
         let mut values: Vec<f64> = memories.iter().map(|memory| read(memory) as f64 / (1 << 20) as f64).collect();
         percentile(&mut values, 0.5)
     };

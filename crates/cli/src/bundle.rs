@@ -1,6 +1,6 @@
 //! `anteroom bundle SESSION [--out FILE.tar.gz]`.
 
-use super::{client::Client, print_line};
+use super::{client::ApiClient, print_line};
 use anteroom_controller::config::Config;
 use anteroom_wire::SessionId;
 use anyhow::Context;
@@ -15,8 +15,8 @@ use std::{
 pub(super) async fn run(config: &Config, session: &str, out: Option<&Path>) -> anyhow::Result<ExitCode> {
     let id: SessionId = session.parse()?;
     let out = out.map_or_else(|| PathBuf::from(format!("anteroom-{id}.tar.gz")), Path::to_owned);
-    let client = Client::new(&config.state_dir);
-    let bytes = client.bytes(Method::POST, &format!("/api/auth/session/{id}/bundle")).await?;
+    let client = ApiClient::new(&config.state_dir);
+    let bytes = client.fetch_bytes(Method::POST, &format!("/api/auth/session/{id}/bundle")).await?;
     let mut file = std::fs::OpenOptions::new()
         .write(true)
         .create_new(true)

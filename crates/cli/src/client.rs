@@ -1,7 +1,7 @@
 //! HTTP client of the command line. It uses the API on the Unix socket in the state directory, where the peer's user id
 //! authenticates the caller, so no token is stored in a file.
 
-use anteroom_controller::config::SOCKET_NAME;
+use anteroom_controller::config::LOCAL_API_SOCKET_NAME;
 use anteroom_wire::ProblemBody;
 use bytes::{Bytes, BytesMut};
 use eventsource_stream::{EventStreamError, Eventsource};
@@ -27,7 +27,7 @@ const RESPONSE_BYTES_MAX: usize = 16 * 1024 * 1024;
 const RESPONSE_S_MAX: u64 = 60;
 
 /// A WebSocket of the running server.
-pub(crate) type LocalSocket = WebSocketStream<UnixStream>;
+pub(crate) type LocalWebSocket = WebSocketStream<UnixStream>;
 
 /// The reason why a request failed.
 #[derive(Debug, thiserror::Error)]
@@ -50,11 +50,11 @@ pub(crate) enum ClientError {
 
 /// A client of the running server.
 #[derive(Debug, Clone)]
-pub(crate) struct Client {
+pub(crate) struct ApiClient {
     dir: std::path::PathBuf,
 }
 
-impl Client {
+impl ApiClient {
     /// A client of the server with this state directory.
     pub(crate) fn new(state_dir: &Path) -> Self {
         Self { dir: state_dir.to_owned() }
@@ -74,7 +74,7 @@ impl Client {
     /// the path of a Unix socket is limited to 107 bytes.
     fn socket_path(&self) -> Result<(File, String), ClientError> {
         let dir = File::open(&self.dir).map_err(|error| self.no_server(error.to_string()))?;
-        let path = format!("/proc/self/fd/{}/{SOCKET_NAME}", dir.as_raw_fd());
+        let path = format!("/proc/self/fd/{}/{LOCAL_API_SOCKET_NAME}", dir.as_raw_fd());
         Ok((dir, path))
     }
 
@@ -100,8 +100,8 @@ impl Client {
     /// Sends a request without a body and returns the response's bytes.
     ///
     /// # Errors
-    /// As [`Client::call`].
-    pub(crate) async fn bytes(&self, method: Method, path: &str) -> Result<Bytes, ClientError> {
+    /// As [`ApiClient::call`].
+    pub(crate) async fn fetch_bytes(&self, method: Method, path: &str) -> Result<Bytes, ClientError> {
         self.exchange(request(method, path, None::<&()>)?).await
     }
 
@@ -117,8 +117,8 @@ impl Client {
     /// Opens a WebSocket and offers these subprotocols (comma-separated).
     ///
     /// # Errors
-    /// As [`Client::call`].
-    pub(crate) async fn socket(&self, path: &str, subprotocols: &str) -> Result<LocalSocket, ClientError> {
+    /// As [`ApiClient::call`].
+    pub(crate) async fn open_websocket(&self, path: &str, subprotocols: &str) -> Result<LocalWebSocket, ClientError> {
         let address = format!("ws://localhost{path}");
         let mut request = address.into_client_request().map_err(|error| invalid(&error))?;
         let offered = HeaderValue::from_str(subprotocols).map_err(|error| invalid(&error))?;
@@ -138,7 +138,7 @@ impl Client {
     /// Sends a GET request and parses the JSON response.
     ///
     /// # Errors
-    /// As [`Client::call`].
+    /// As [`ApiClient::call`].
     pub(crate) async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
         self.call(Method::GET, path, None::<&()>).await
     }
@@ -146,8 +146,8 @@ impl Client {
     /// Reads server-sent events. Calls `on_event` with the name and data of each event until it returns `false`.
     ///
     /// # Errors
-    /// As [`Client::call`], and if the stream ends before `on_event` has returned `false`.
-    pub(crate) async fn follow(
+    /// As [`ApiClient::call`], and if the stream ends before `on_event` has returned `false`.
+    pub(crate) async fn follow_events(
         &self,
         path: &str,
         mut on_event: impl FnMut(&str, &str) -> bool,

@@ -33,7 +33,7 @@ impl OutputPath {
     ///
     /// # Errors
     /// The location is not writable, or it is an existing file and `overwrite` is not set.
-    pub(super) fn check(&self) -> anyhow::Result<()> {
+    pub(super) fn check_overwrite(&self) -> anyhow::Result<()> {
         if self.out.is_dir() {
             return ensure_writable(&self.out);
         }
@@ -48,7 +48,7 @@ impl OutputPath {
     ///
     /// # Errors
     /// A path is not writable, exists already, or is outside the directory.
-    pub(super) fn plan(&self, files: &[CredentialFile]) -> anyhow::Result<Vec<PathBuf>> {
+    pub(super) fn plan_paths(&self, files: &[CredentialFile]) -> anyhow::Result<Vec<PathBuf>> {
         ensure!(!files.is_empty(), "the credential has no file");
         let single = files.len() == 1 && !self.is_directory();
         ensure!(
@@ -67,17 +67,17 @@ impl OutputPath {
         Ok(planned)
     }
 
-    /// Writes the files to the paths that [`Self::plan`] returns.
+    /// Writes the files to the paths that [`Self::plan_paths`] returns.
     ///
     /// # Errors
     /// A path is not writable, exists already, or is outside the directory.
-    pub(super) fn write(&self, files: &[DeliveredFile]) -> anyhow::Result<Vec<PathBuf>> {
+    pub(super) fn write_files(&self, files: &[DeliveredFile]) -> anyhow::Result<Vec<PathBuf>> {
         let metadata = |file: &DeliveredFile| CredentialFile {
             path: file.path.clone(),
             bytes: file.content.expose().len() as u64,
             mode: file.mode,
         };
-        let planned = self.plan(&files.iter().map(metadata).collect::<Vec<_>>())?;
+        let planned = self.plan_paths(&files.iter().map(metadata).collect::<Vec<_>>())?;
         for (path, file) in planned.iter().zip(files) {
             let is_single = planned.len() == 1 && *path == self.out;
             if !is_single {
@@ -163,17 +163,17 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let single = dir.path().join("auth.json");
         let one = [file(".codex/auth.json", 0o644)];
-        assert_eq!(OutputPath::new(single.clone(), false).write(&one).unwrap(), std::slice::from_ref(&single));
+        assert_eq!(OutputPath::new(single.clone(), false).write_files(&one).unwrap(), std::slice::from_ref(&single));
         assert_eq!(mode(&single), 0o600);
         let home = dir.path().join("home/of/me");
         let both = [file(".a/one.json", 0o600), file(".a/b/two", 0o755)];
-        let written = OutputPath::new(home.clone(), false).write(&both).unwrap();
+        let written = OutputPath::new(home.clone(), false).write_files(&both).unwrap();
         assert_eq!(written, [home.join(".a/one.json"), home.join(".a/b/two")]);
         assert_eq!(mode(&written[1]), 0o700, "no access for other users");
         assert_eq!(mode(&home.join(".a")), 0o700);
-        assert!(OutputPath::new(single, true).write(&both).is_err(), "one file cannot hold two");
+        assert!(OutputPath::new(single, true).write_files(&both).is_err(), "one file cannot hold two");
         let named = dir.path().join("new/");
-        assert_eq!(OutputPath::new(named.clone(), false).write(&one).unwrap(), [named.join(".codex/auth.json")]);
+        assert_eq!(OutputPath::new(named.clone(), false).write_files(&one).unwrap(), [named.join(".codex/auth.json")]);
     }
 
     #[test]
@@ -186,11 +186,11 @@ mod tests {
                 "file" => std::fs::write(&single, "mine").unwrap(),
                 _ => std::os::unix::fs::symlink("nowhere", &single).unwrap(),
             }
-            let reason = OutputPath::new(single.clone(), false).check().unwrap_err().to_string();
+            let reason = OutputPath::new(single.clone(), false).check_overwrite().unwrap_err().to_string();
             assert!(reason.contains("exists; --overwrite"), "{existing}: {reason}");
-            assert!(OutputPath::new(single.clone(), false).write(&one).is_err(), "{existing}");
-            OutputPath::new(single.clone(), true).check().unwrap();
-            OutputPath::new(single.clone(), true).write(&one).unwrap();
+            assert!(OutputPath::new(single.clone(), false).write_files(&one).is_err(), "{existing}");
+            OutputPath::new(single.clone(), true).check_overwrite().unwrap();
+            OutputPath::new(single.clone(), true).write_files(&one).unwrap();
             assert_eq!((std::fs::read(&single).unwrap(), mode(&single)), (b"{}".to_vec(), 0o600), "{existing}");
             std::fs::remove_file(&single).unwrap();
         }
@@ -198,13 +198,13 @@ mod tests {
         let both = [file(".a/one.json", 0o600), file(".a/two", 0o600)];
         std::fs::create_dir(home.join(".a")).unwrap();
         std::fs::write(home.join(".a/two"), "mine").unwrap();
-        OutputPath::new(home.clone(), false).check().unwrap();
-        let reason = OutputPath::new(home.clone(), false).write(&both).unwrap_err().to_string();
+        OutputPath::new(home.clone(), false).check_overwrite().unwrap();
+        let reason = OutputPath::new(home.clone(), false).write_files(&both).unwrap_err().to_string();
         assert!(reason.contains("/.a/two exists"), "{reason}");
         assert!(!home.join(".a/one.json").exists(), "all of them or none");
         std::fs::remove_file(home.join(".a/two")).unwrap();
         std::fs::create_dir(home.join(".a/two")).unwrap();
-        assert!(OutputPath::new(home.clone(), true).write(&both).is_err(), "a directory is not replaced by a file");
+        assert!(OutputPath::new(home.clone(), true).write_files(&both).is_err(), "a directory is not replaced by a file");
         assert_eq!(std::fs::read_dir(home.join(".a")).unwrap().count(), 1, "no temporary file remains");
     }
 
@@ -212,11 +212,11 @@ mod tests {
     fn no_file_is_written_outside_the_output_directory() {
         let dir = tempfile::tempdir().unwrap();
         for path in ["../out", "/etc/x", ".a/../../x", ".", ""] {
-            assert!(OutputPath::new(dir.path().to_owned(), true).write(&[file(path, 0o600)]).is_err(), "{path}");
+            assert!(OutputPath::new(dir.path().to_owned(), true).write_files(&[file(path, 0o600)]).is_err(), "{path}");
         }
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
         let none = dir.path().join("none/auth.json");
-        OutputPath::new(none, false).write(&[file("x", 0o600)]).unwrap_err();
+        OutputPath::new(none, false).write_files(&[file("x", 0o600)]).unwrap_err();
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
     }
 }

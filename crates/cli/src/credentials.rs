@@ -1,9 +1,9 @@
 //! `anteroom credentials …`: lists, checks, leases, renews and deletes stored credentials.
 
 use super::{
-    client::{Client, ClientError},
+    client::{ApiClient, ClientError},
     credential_files::OutputPath,
-    login::lease_to,
+    login::lease_to_files,
     print_line, printable,
     sign_in::{SignInResult, follow_to_end, sign_in},
     watch::{self, SessionUpdate},
@@ -14,7 +14,7 @@ use anteroom_wire::{
     agent::UsePurpose,
     api::{
         CredentialHealth, CredentialList, CredentialMeta, ProviderList, SessionView, StartRequest, StartResponse,
-        Status, UseRequest,
+        SessionStatus, CredentialUseRequest,
     },
 };
 use anyhow::Context;
@@ -86,7 +86,7 @@ pub(super) enum CredentialsCommand {
 }
 
 pub(super) async fn run(config: &Config, command: CredentialsCommand) -> anyhow::Result<ExitCode> {
-    let client = Client::new(&config.state_dir);
+    let client = ApiClient::new(&config.state_dir);
     match command {
         CredentialsCommand::List { json } => list(&client, json).await,
         CredentialsCommand::Show { credential, json } => show(&client, &credential, json).await,
@@ -98,7 +98,7 @@ pub(super) async fn run(config: &Config, command: CredentialsCommand) -> anyhow:
         }
         CredentialsCommand::Delete { credential, logout, force } => delete(&client, &credential, logout, force).await,
         CredentialsCommand::Lease { credential, output } => {
-            let written = lease_to(&client, &read(&client, &credential).await?, &output).await?;
+            let written = lease_to_files(&client, &read(&client, &credential).await?, &output).await?;
             print_line(format_args!("Wrote {written}"));
             Ok(ExitCode::SUCCESS)
         }
@@ -106,7 +106,7 @@ pub(super) async fn run(config: &Config, command: CredentialsCommand) -> anyhow:
     }
 }
 
-async fn list(client: &Client, json: bool) -> anyhow::Result<ExitCode> {
+async fn list(client: &ApiClient, json: bool) -> anyhow::Result<ExitCode> {
     let list: CredentialList = client.get("/api/credentials").await?;
     if json {
         print_line(serde_json::to_string_pretty(&list)?);
@@ -128,11 +128,11 @@ async fn list(client: &Client, json: bool) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-async fn read(client: &Client, id: &CredentialId) -> Result<CredentialMeta, ClientError> {
+async fn read(client: &ApiClient, id: &CredentialId) -> Result<CredentialMeta, ClientError> {
     client.get(&format!("/api/credentials/{id}")).await
 }
 
-async fn show(client: &Client, id: &CredentialId, json: bool) -> anyhow::Result<ExitCode> {
+async fn show(client: &ApiClient, id: &CredentialId, json: bool) -> anyhow::Result<ExitCode> {
     let meta = read(client, id).await?;
     if json {
         print_line(serde_json::to_string_pretty(&meta)?);
@@ -165,8 +165,8 @@ async fn show(client: &Client, id: &CredentialId, json: bool) -> anyhow::Result<
 }
 
 /// Starts a session that uses the credential and waits for its end.
-async fn run_use(client: &Client, id: &CredentialId, purpose: UsePurpose) -> anyhow::Result<SessionView> {
-    let request = UseRequest { purpose, argv: Vec::new() };
+async fn run_use(client: &ApiClient, id: &CredentialId, purpose: UsePurpose) -> anyhow::Result<SessionView> {
+    let request = CredentialUseRequest { purpose, argv: Vec::new() };
     let started: StartResponse =
         client.call(Method::POST, &format!("/api/credentials/{id}/use"), Some(&request)).await?;
     follow_to_end(client, &started.session.id).await?.context("cancelled")
@@ -178,13 +178,13 @@ fn failure_reason(view: &SessionView) -> String {
     format!("{reason} See: anteroom diagnose {}", view.id)
 }
 
-async fn check(client: &Client, id: &CredentialId, json: bool) -> anyhow::Result<ExitCode> {
-    let request = UseRequest { purpose: UsePurpose::Check, argv: Vec::new() };
+async fn check(client: &ApiClient, id: &CredentialId, json: bool) -> anyhow::Result<ExitCode> {
+    let request = CredentialUseRequest { purpose: UsePurpose::Check, argv: Vec::new() };
     let checked = async {
         let started: StartResponse =
             client.call(Method::POST, &format!("/api/credentials/{id}/use"), Some(&request)).await?;
         let (mut is_checked, mut inconclusive) = (false, None);
-        let view = watch::follow(client, &started.session.id, |update| match update {
+        let view = watch::follow_session(client, &started.session.id, |update| match update {
             SessionUpdate::Entry(entry) if entry.kind == TimelineKind::CredentialChecked => is_checked = true,
             SessionUpdate::Entry(entry) if entry.kind == TimelineKind::CredentialCheckInconclusive => {
                 inconclusive = Some(entry.sentence);
@@ -196,7 +196,7 @@ async fn check(client: &Client, id: &CredentialId, json: bool) -> anyhow::Result
     };
     match checked.await {
         Ok((_, _, Some(reason))) => return Ok(print_not_checked(&reason)),
-        Ok((view, true, None)) if view.status == Status::Completed => {}
+        Ok((view, true, None)) if view.status == SessionStatus::Completed => {}
         Ok((view, ..)) => return Ok(print_not_checked(&failure_reason(&view))),
         Err(error) => return Ok(print_not_checked(&error.to_string())),
     }
@@ -217,7 +217,7 @@ fn print_not_checked(reason: &str) -> ExitCode {
 }
 
 /// Signs out at the provider.
-async fn logout(client: &Client, id: &CredentialId) -> anyhow::Result<()> {
+async fn logout(client: &ApiClient, id: &CredentialId) -> anyhow::Result<()> {
     let view = run_use(client, id, UsePurpose::Logout).await?;
     match view.credential_use.as_ref().and_then(|used| used.exit_code) {
         Some(0) => Ok(()),
@@ -228,7 +228,7 @@ async fn logout(client: &Client, id: &CredentialId) -> anyhow::Result<()> {
     }
 }
 
-async fn delete(client: &Client, id: &CredentialId, at_provider: bool, force: bool) -> anyhow::Result<ExitCode> {
+async fn delete(client: &ApiClient, id: &CredentialId, at_provider: bool, force: bool) -> anyhow::Result<ExitCode> {
     if at_provider && let Err(error) = logout(client, id).await {
         anyhow::ensure!(
             force,
@@ -243,7 +243,7 @@ async fn delete(client: &Client, id: &CredentialId, at_provider: bool, force: bo
 }
 
 /// A note that the deleted credential remains valid at the provider.
-async fn validity_note(client: &Client, id: &CredentialId) -> String {
+async fn validity_note(client: &ApiClient, id: &CredentialId) -> String {
     let Ok(meta) = read(client, id).await else { return String::new() };
     let list = client.get::<ProviderList>("/api/providers").await.map(|list| list.providers).unwrap_or_default();
     let can_sign_out = list.into_iter().any(|provider| provider.id == meta.provider && provider.can_sign_out);
@@ -251,7 +251,7 @@ async fn validity_note(client: &Client, id: &CredentialId) -> String {
     format!(" It may still be valid at the provider{hint}.")
 }
 
-async fn renew(client: &Client, id: &CredentialId, no_open: bool) -> anyhow::Result<ExitCode> {
+async fn renew(client: &ApiClient, id: &CredentialId, no_open: bool) -> anyhow::Result<ExitCode> {
     let meta = read(client, id).await?;
     let request = StartRequest {
         provider: meta.provider.to_string(),

@@ -1,6 +1,6 @@
 //! `anteroom diagnose SESSION`: explains a session's current state or failure.
 
-use super::{client::Client, print_line, printable};
+use super::{client::ApiClient, print_line, printable};
 use anteroom_controller::config::Config;
 use anteroom_wire::{SessionId, diagnosis::Diagnosis};
 use comfy_table::{Table, presets};
@@ -9,7 +9,7 @@ use std::process::ExitCode;
 
 pub(super) async fn run(config: &Config, session: &str, json: bool) -> anyhow::Result<ExitCode> {
     let id: SessionId = session.parse()?;
-    let diagnosis: Diagnosis = Client::new(&config.state_dir).get(&format!("/api/auth/session/{id}/diagnosis")).await?;
+    let diagnosis: Diagnosis = ApiClient::new(&config.state_dir).get(&format!("/api/auth/session/{id}/diagnosis")).await?;
     if json {
         print_line(serde_json::to_string_pretty(&diagnosis)?);
         return Ok(ExitCode::SUCCESS);

@@ -3,7 +3,7 @@
 pub(super) mod leaks;
 
 use super::{
-    client::{Client, ClientError},
+    client::{ApiClient, ClientError},
     machine_environment::{self, images_dir},
     print_line,
 };
@@ -55,7 +55,7 @@ pub(super) async fn run(config: &Config) -> anyhow::Result<ExitCode> {
 
 async fn tools() -> Vec<(String, Finding)> {
     let mut found = Vec::new();
-    match qemu::find() {
+    match qemu::find_qemu() {
         Some(program) => found.push((
             "qemu".into(),
             match qemu::version_line(&program).await {
@@ -68,14 +68,14 @@ async fn tools() -> Vec<(String, Finding)> {
             Finding::Missing("qemu-system-x86_64 is not installed; run: sudo apt-get install qemu-system-x86".into()),
         )),
     }
-    let missing = image::missing_requirements();
+    let missing = image::find_missing_requirements();
     if missing.is_empty() {
         found.push(("image tools".into(), Finding::Ok("all installed".into())));
     }
     for tool in &missing {
         found.push((tool.what.clone(), Finding::Missing(format!("needed for {}; {}", tool.why, tool.remedy))));
     }
-    if let Some(command) = image::apt_command(&missing) {
+    if let Some(command) = image::apt_install_command(&missing) {
         found.push(("install".into(), Finding::Degraded(format!("install all missing packages with: {command}"))));
     }
     found
@@ -83,7 +83,7 @@ async fn tools() -> Vec<(String, Finding)> {
 
 fn providers(config: &Config) -> Finding {
     match Providers::load(config) {
-        Ok(providers) => Finding::Ok(providers.names()),
+        Ok(providers) => Finding::Ok(providers.comma_separated_ids()),
         Err(errors) => Finding::Missing(errors.join("; ")),
     }
 }
@@ -108,7 +108,7 @@ async fn machines(config: &Config) -> Vec<(String, Finding)> {
     let mut found = vec![("image".into(), Finding::Ok(format!("{short}, with {}", tools.join(", "))))];
     found.push((
         "accelerator".into(),
-        match machine_environment::probe(config, &image).await {
+        match machine_environment::probe_accelerator(config, &image).await {
             Ok(report) => match report.kvm {
                 KvmStatus::Works => Finding::Ok(report.explanation),
                 KvmStatus::Absent | KvmStatus::NotPermitted | KvmStatus::DoesNotBoot { .. } => {
@@ -139,7 +139,7 @@ fn disk(config: &Config) -> Finding {
 }
 
 async fn server(config: &Config) -> Finding {
-    match Client::new(&config.state_dir).get::<Health>("/health").await {
+    match ApiClient::new(&config.state_dir).get::<Health>("/health").await {
         Ok(health) => {
             let problems: Vec<String> = health
                 .checks

@@ -15,14 +15,14 @@ mod scrollback;
 mod tty;
 
 use super::{
-    client::{Client, ClientError},
+    client::{ApiClient, ClientError},
     watch::{self, SessionUpdate},
 };
 use anteroom_controller::config::Config;
 use anteroom_wire::{
     CredentialId, TimelineKind,
     agent::{TerminalSize, UsePurpose},
-    api::{ScreenView, SessionView, StartResponse, Status, UseRequest},
+    api::{ScreenView, SessionView, StartResponse, SessionStatus, CredentialUseRequest},
 };
 use attach::Attachment;
 use http::Method;
@@ -37,7 +37,7 @@ use tokio::{
 };
 
 /// Exit code of `exec` if the command could not be run or did not finish.
-pub(super) const NOT_RUN: u8 = 125;
+pub(super) const EXIT_CODE_NOT_RUN: u8 = 125;
 /// Size of the machine's terminal if there is no local terminal. It is tall so that a snapshot contains many lines.
 const SIZE_WITHOUT_TERMINAL: TerminalSize = TerminalSize { cols: 160, rows: 300 };
 /// Time for the remaining output to arrive after the session has ended, milliseconds.
@@ -54,19 +54,19 @@ pub(super) struct ExecArguments {
 }
 
 pub(super) async fn run(config: &Config, arguments: ExecArguments) -> anyhow::Result<ExitCode> {
-    let client = Client::new(&config.state_dir);
+    let client = ApiClient::new(&config.state_dir);
     match exec(&client, arguments).await {
         Ok(code) => Ok(ExitCode::from(code)),
         Err(error) => {
             print_status(&format!("{error:#}"));
-            Ok(ExitCode::from(NOT_RUN))
+            Ok(ExitCode::from(EXIT_CODE_NOT_RUN))
         }
     }
 }
 
-async fn exec(client: &Client, arguments: ExecArguments) -> anyhow::Result<u8> {
+async fn exec(client: &ApiClient, arguments: ExecArguments) -> anyhow::Result<u8> {
     let path = format!("/api/credentials/{}/use", arguments.credential);
-    let request = UseRequest { purpose: UsePurpose::Exec, argv: arguments.command };
+    let request = CredentialUseRequest { purpose: UsePurpose::Exec, argv: arguments.command };
     let started: StartResponse = client.call(Method::POST, &path, Some(&request)).await?;
     let is_interactive = std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
     let mut progress = CommandProgress::new();
@@ -97,13 +97,13 @@ enum ExecEnd {
 
 /// Copies bytes until the session has ended or this process receives a signal.
 async fn run_attached(
-    client: &Client,
+    client: &ApiClient,
     session: &SessionView,
     attachment: &mut Attachment<'_>,
     progress: &mut CommandProgress,
 ) -> anyhow::Result<ExecEnd> {
     let mut signals = Signals::new()?;
-    let followed = watch::follow(client, &session.id, |update| progress.update(update));
+    let followed = watch::follow_session(client, &session.id, |update| progress.update(update));
     let attached = attachment.run();
     let heartbeats = send_heartbeats(client, session);
     tokio::pin!(followed, attached, heartbeats);
@@ -127,7 +127,7 @@ async fn run_attached(
 }
 
 /// Sends heartbeats, so that a command that runs long without input does not reach the idle timeout.
-async fn send_heartbeats(client: &Client, session: &SessionView) -> std::convert::Infallible {
+async fn send_heartbeats(client: &ApiClient, session: &SessionView) -> std::convert::Infallible {
     let path = format!("/api/auth/session/{}/heartbeat", session.id);
     let parsed = |at: &str| at.parse::<jiff::Timestamp>().ok().map(jiff::Timestamp::as_second);
     let idle_s = session.idle_deadline_at.as_deref().and_then(parsed).zip(parsed(&session.created_at));
@@ -147,7 +147,7 @@ pub(super) enum CommandStage {
     /// Running.
     Running,
     /// Ended.
-    Over,
+    Ended,
 }
 
 /// The state of the command as the session's events report it.
@@ -171,8 +171,8 @@ impl CommandProgress {
                     print_status(&format!("waiting for a machine: queue position {position}"));
                 }
                 self.queue_position = view.queue_position;
-                if view.status.is_terminal() {
-                    self.stage.send_replace(CommandStage::Over);
+                if view.status.is_ended() {
+                    self.stage.send_replace(CommandStage::Ended);
                 }
             }
             SessionUpdate::Entry(entry) if entry.kind == TimelineKind::CliStarted => {
@@ -190,11 +190,11 @@ impl CommandProgress {
 }
 
 /// The last screen of the terminal. The server keeps it only in memory, so it is lost when the server restarts.
-async fn last_screen(client: &Client, view: &SessionView) -> Vec<String> {
+async fn last_screen(client: &ApiClient, view: &SessionView) -> Vec<String> {
     match client.get::<ScreenView>(&format!("/api/auth/session/{}/screen", view.id)).await {
         Ok(screen) => screen.lines,
         Err(error) => {
-            if view.status == Status::Completed {
+            if view.status == SessionStatus::Completed {
                 print_status(&format!("the last screen of the command is not available: {error}"));
             }
             Vec::new()
@@ -206,18 +206,18 @@ async fn last_screen(client: &Client, view: &SessionView) -> Vec<String> {
 fn report_outcome(view: &SessionView, progress: &CommandProgress) -> u8 {
     let code = view.credential_use.as_ref().and_then(|used| used.exit_code);
     match (view.status, code) {
-        (Status::Completed, Some(code)) => {
+        (SessionStatus::Completed, Some(code)) => {
             if progress.credential_changed {
                 let id =
                     view.credential_use.as_ref().map_or_else(String::new, |uses| format!(" ({})", uses.credential));
                 print_status(&format!("the command changed the credential; the new version is stored{id}"));
             }
-            u8::try_from(code).unwrap_or(NOT_RUN)
+            u8::try_from(code).unwrap_or(EXIT_CODE_NOT_RUN)
         }
         (_, _) => {
             let reason = view.reason.as_ref().map_or("The reason is not recorded.", |reason| &reason.sentence);
             print_status(&format!("the command did not finish: {reason} See: anteroom diagnose {}", view.id));
-            NOT_RUN
+            EXIT_CODE_NOT_RUN
         }
     }
 }
@@ -248,6 +248,6 @@ impl Signals {
 
 /// Prints a line to standard error, separate from the command's output. In raw mode a line must end with `\r\n`.
 fn print_status(text: &str) {
-    let end = if tty::is_raw() { "\r\n" } else { "\n" };
+    let end = if tty::is_raw_mode() { "\r\n" } else { "\n" };
     let _ = write!(std::io::stderr().lock(), "anteroom: {text}{end}");
 }

@@ -6,7 +6,7 @@ use super::{
     progress::ProgressDisplay,
 };
 use anteroom_controller::config::Config;
-use anteroom_machine::image::{BuildSettings, Image, OnProgress, build};
+use anteroom_machine::image::{BuildSettings, Image, OnProgress, build_image};
 use anyhow::Context;
 use clap::Subcommand;
 use std::{path::PathBuf, process::ExitCode, sync::Arc};
@@ -59,23 +59,23 @@ async fn build_image(
     let agent = agent.map_or_else(|| companion("anteroom-agent"), Ok)?;
     let demo_cli = demo_cli.map_or_else(|| companion("anteroom-demo-cli"), Ok)?;
     let mut settings = BuildSettings::new(images_dir(config), agent, demo_cli);
-    settings.refresh = refresh;
+    settings.update_packages = refresh;
     settings.extra_clis.clone_from(&config.image.extra_clis);
     settings.extra_packages.clone_from(&config.image.extra_packages);
     let display = Arc::new(ProgressDisplay::new());
     let build_display = Arc::clone(&display);
     let on_progress: OnProgress = Arc::new(move |progress| {
-        build_display.show(&progress.step.to_string(), &progress.note, progress.fraction);
+        build_display.show(&progress.step.to_string(), &progress.message, progress.fraction);
     });
     let test_display = Arc::clone(&display);
     let self_test = async |image: &Image| {
         let tested = async {
-            let report = machine_environment::probe(config, image).await?;
+            let report = machine_environment::probe_accelerator(config, image).await?;
             machine_environment::prepare_template(config, image, &report.chosen, &test_display).await
         };
         tested.await.map(|_| ()).map_err(|error| Box::<dyn std::error::Error + Send + Sync>::from(format!("{error:#}")))
     };
-    let built = build(&settings, on_progress, self_test).await.context("the image could not be built")?;
+    let built = build_image(&settings, on_progress, self_test).await.context("the image could not be built")?;
     drop(display);
     if !quiet {
         let state = if built.unchanged { "is up to date" } else { "was built" };

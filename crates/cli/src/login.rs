@@ -1,9 +1,9 @@
 //! `anteroom login PROVIDER`: starts a session on the running server, shows its progress and writes the credential if requested.
 
 use super::{
-    client::Client,
+    client::ApiClient,
     credential_files::OutputPath,
-    print_line, prompt,
+    print_line, prompt_responder,
     sign_in::{SignInResult, sign_in_with_key},
 };
 use anteroom_controller::config::Config;
@@ -43,27 +43,19 @@ pub(super) struct LoginArguments {
 pub(super) async fn run(config: &Config, arguments: LoginArguments) -> anyhow::Result<ExitCode> {
     let LoginArguments { provider, method, out, overwrite, api_key_file, no_open, machine } = arguments;
     let output = out.map(|out| OutputPath::new(out, overwrite));
-    let key = api_key_file.as_deref().map(prompt::read_key).transpose()?;
-    let client = Client::new(&config.state_dir);
+    let key = api_key_file.as_deref().map(prompt_responder::read_key_file).transpose()?;
+    let client = ApiClient::new(&config.state_dir);
     if let Some(output) = &output {
-        output.check()?;
+        output.check_overwrite()?;
         ensure_leasable(&client, &provider).await?;
     }
-    let request = StartRequest {
-        provider,
-        user_id: None,
-        return_url: None,
-        idempotency_key: None,
-        machine,
-        method,
-        renews: None,
-    };
+    let request = StartRequest { machine, method, ..StartRequest::new(&provider) };
     let SignInResult::Completed(credential) = sign_in_with_key(&client, &request, no_open, key).await? else {
         return Ok(ExitCode::FAILURE);
     };
     match output {
         Some(output) => {
-            let written = lease_to(&client, &credential, &output).await;
+            let written = lease_to_files(&client, &credential, &output).await;
             let written = written.context("signed in, but the credential was not written")?;
             print_line(format_args!("Signed in. The credential was written to {written}."));
         }
@@ -73,7 +65,7 @@ pub(super) async fn run(config: &Config, arguments: LoginArguments) -> anyhow::R
 }
 
 /// Checks before the sign-in that the provider's policy allows a lease.
-async fn ensure_leasable(client: &Client, id: &str) -> anyhow::Result<()> {
+async fn ensure_leasable(client: &ApiClient, id: &str) -> anyhow::Result<()> {
     let list: ProviderList = client.get("/api/providers").await?;
     let provider = list.providers.into_iter().find(|provider| provider.id.as_str() == id);
     match provider.filter(|provider| provider.storage_policy == StoragePolicy::KeepInMachine) {
@@ -88,17 +80,17 @@ async fn ensure_leasable(client: &Client, id: &str) -> anyhow::Result<()> {
 ///
 /// # Errors
 /// The files cannot be written (checked before the lease); the server rejects the lease; writing failed after the lease.
-pub(super) async fn lease_to(
-    client: &Client,
+pub(super) async fn lease_to_files(
+    client: &ApiClient,
     credential: &CredentialMeta,
     output: &OutputPath,
 ) -> anyhow::Result<String> {
     let id: &CredentialId = &credential.id;
-    output.plan(&credential.files).with_context(|| {
+    output.plan_paths(&credential.files).with_context(|| {
         format!("it is stored as {id}; write it to another path with: anteroom credentials lease {id} --out FILE")
     })?;
     let lease: Lease = client.call(Method::POST, &format!("/api/credentials/{id}/lease"), None::<&()>).await?;
-    let written = output.write(&lease.files).with_context(|| match lease.credential.storage_policy {
+    let written = output.write_files(&lease.files).with_context(|| match lease.credential.storage_policy {
         StoragePolicy::DeliverOnce => "this lease deleted it from the server; sign in again".to_owned(),
         StoragePolicy::Store | StoragePolicy::KeepInMachine | StoragePolicy::Forbidden => {
             format!("it is stored as {id}")

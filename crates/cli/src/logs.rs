@@ -2,17 +2,17 @@
 //! works without a server.
 
 use super::{
-    client::{Client, ClientError},
+    client::{ApiClient, ClientError},
     printable,
 };
 use anteroom_controller::{
     config::Config,
     log::{
-        file::all_files,
-        read::{Follower, Level, LogFilter, for_each_line, last_lines},
+        file::existing_log_files,
+        read::{LogFollower, Level, LogFilter, for_each_log_line, last_log_lines},
     },
 };
-use anteroom_store::{Settings, Store};
+use anteroom_store::{StoreSettings, Store};
 use anteroom_wire::{
     MachineId, SessionId,
     api::{Timeline, TimelineEntry},
@@ -90,7 +90,7 @@ pub(super) async fn run(config: &Config, arguments: LogsArguments) -> anyhow::Re
     let mut filter = LogFilter {
         session: session.clone(),
         machines: machines.clone().unwrap_or_default(),
-        level: arguments.level.map(Level::from),
+        least_level: arguments.level.map(Level::from),
     };
     let as_json = arguments.json || !std::io::stdout().is_terminal();
     let mut out = std::io::stdout().lock();
@@ -98,22 +98,22 @@ pub(super) async fn run(config: &Config, arguments: LogsArguments) -> anyhow::Re
     let mut print =
         |line: &str| if as_json { writeln!(out, "{line}") } else { writeln!(out, "{}", as_text(line)) }.is_ok();
     // Opened before the existing lines are read, so that no line is lost in between.
-    let mut follower = Follower::at_end(&path)?;
+    let mut follower = LogFollower::open_at_end(&path)?;
     let mut found = 0_usize;
     let mut is_open = true;
     match &session {
-        Some(_) => for_each_line(&path, &mut filter, |line| {
+        Some(_) => for_each_log_line(&path, &mut filter, |line| {
             found += 1;
             is_open = print(line);
             is_open
         })?,
         None => {
             anyhow::ensure!(
-                arguments.follow || !all_files(&path).is_empty(),
+                arguments.follow || !existing_log_files(&path).is_empty(),
                 "there is no log file {}; a server writes it when it starts: anteroom serve",
                 path.display()
             );
-            for line in last_lines(&path, &mut filter, arguments.lines)? {
+            for line in last_log_lines(&path, &mut filter, arguments.lines)? {
                 found += 1;
                 is_open = is_open && print(&line);
             }
@@ -129,7 +129,7 @@ pub(super) async fn run(config: &Config, arguments: LogsArguments) -> anyhow::Re
         );
     }
     while arguments.follow && is_open {
-        is_open = follower.read_new(&mut filter, &mut print)?;
+        is_open = follower.read_new_lines(&mut filter, &mut print)?;
         tokio::time::sleep(FOLLOW_INTERVAL).await;
     }
     Ok(ExitCode::SUCCESS)
@@ -143,12 +143,12 @@ fn warn_machines_unknown(id: &SessionId, error: &anyhow::Error) {
 /// Whether any line of the log is about the session.
 fn is_in_log(path: &std::path::Path, id: &SessionId) -> std::io::Result<bool> {
     let mut filter = LogFilter { session: Some(id.clone()), ..LogFilter::default() };
-    Ok(!last_lines(path, &mut filter, 1)?.is_empty())
+    Ok(!last_log_lines(path, &mut filter, 1)?.is_empty())
 }
 
 /// The machines in the session's timeline; `None`: the session is not in the database.
 async fn session_machines(config: &Config, id: &SessionId) -> anyhow::Result<Option<BTreeSet<MachineId>>> {
-    let client = Client::new(&config.state_dir);
+    let client = ApiClient::new(&config.state_dir);
     match client.get::<Timeline>(&format!("/api/auth/session/{id}/events")).await {
         Ok(timeline) => Ok(Some(machine_ids(timeline.entries.into_iter().map(|entry: TimelineEntry| entry.data)))),
         Err(ClientError::Api(problem)) if problem.code == anteroom_wire::Problem::UnknownSession.code() => Ok(None),
@@ -158,9 +158,9 @@ async fn session_machines(config: &Config, id: &SessionId) -> anyhow::Result<Opt
             if !path.exists() {
                 return Ok(None);
             }
-            let store = Store::open(&path, Settings::default()).await?;
-            let row = store.session(id).await;
-            let timeline = store.timeline(id, 0, ENTRIES_MAX).await;
+            let store = Store::open(&path, StoreSettings::default()).await?;
+            let row = store.get_session(id).await;
+            let timeline = store.list_timeline(id, 0, ENTRIES_MAX).await;
             store.close().await;
             let Some(row) = row? else { return Ok(None) };
             let mut machines = machine_ids(timeline?.into_iter().map(|entry| entry.data));

@@ -3,7 +3,7 @@
 use super::progress::ProgressDisplay;
 use anteroom_controller::{
     config::{Accelerator as ConfiguredAccelerator, Config},
-    image::ImageFacts,
+    image::ImageInfo,
 };
 use anteroom_machine::{
     CONSOLE_BYTES_MAX,
@@ -22,6 +22,13 @@ use std::{path::PathBuf, sync::Arc};
 const PROBE_MS_MAX: u64 = 8_000;
 /// Time for the template's cold boot, milliseconds. It starts a browser, which takes minutes under emulation.
 const TEMPLATE_BOOT_MS_MAX: u64 = 600_000;
+/// Default of `machines.ready_ms_max` with KVM.
+const READY_KVM_MS_MAX: u64 = 15_000;
+/// Default of `machines.ready_ms_max` under emulation.
+const READY_EMULATION_MS_MAX: u64 = 60_000;
+/// Size of QEMU's cache of translated code for one machine under emulation, MiB. The host allocates only the used part. With a smaller
+/// cache a browser's code is translated repeatedly (docs/decisions/0004).
+const TCG_CACHE_MIB: u32 = 256;
 
 /// The directory of machine images.
 pub(super) fn images_dir(config: &Config) -> PathBuf {
@@ -34,18 +41,18 @@ pub(super) fn keeper_program() -> anyhow::Result<PathBuf> {
 }
 
 fn qemu_program() -> anyhow::Result<PathBuf> {
-    qemu::find().context("qemu-system-x86_64 is not on the PATH; install it: sudo apt-get install qemu-system-x86")
+    qemu::find_qemu().context("qemu-system-x86_64 is not on the PATH; install it: sudo apt-get install qemu-system-x86")
 }
 
 /// Finds out whether machines can use KVM by booting a small guest.
-pub(super) async fn probe(config: &Config, image: &Image) -> anyhow::Result<AcceleratorReport> {
+pub(super) async fn probe_accelerator(config: &Config, image: &Image) -> anyhow::Result<AcceleratorReport> {
     let settings = ProbeSettings {
         qemu_program: qemu_program()?,
         keeper_program: keeper_program()?,
         cache_dir: config.cache_dir.clone(),
         boot_ms_max: PROBE_MS_MAX,
     };
-    let report = qemu::probe(&image.kernel(), &image.initramfs(), &image.manifest.hash, &settings).await?;
+    let report = qemu::probe_accelerator(&image.kernel_path(), &image.initramfs_path(), &image.manifest.hash, &settings).await?;
     Ok(report)
 }
 
@@ -76,7 +83,7 @@ pub(super) async fn prepare_template(
         hardware: Hardware {
             memory_mib: machines.memory_mib,
             cpus: machines.cpus,
-            tcg_cache_mib: machines.tcg_cache_mib,
+            tcg_cache_mib: TCG_CACHE_MIB,
         },
         geometry: Geometry { width: machines.width, height: machines.height },
         prepare_ms_max: TEMPLATE_BOOT_MS_MAX,
@@ -92,15 +99,15 @@ pub(super) async fn prepare_template(
         PrepareProgress::Saving => display.show("saving the template", "", Some(0.9)),
         PrepareProgress::Done { elapsed_ms } => display.show("template ready", &format!("{elapsed_ms} ms"), Some(1.0)),
     };
-    Template::prepare(image, accelerator, &settings, show).await.context("the template could not be prepared")
+    Template::find_or_prepare(image, accelerator, &settings, show).await.context("the template could not be prepared")
 }
 
 /// Prepares everything that a server needs to start machines.
-pub(super) async fn prepare(config: &Config) -> anyhow::Result<MachineEnvironment> {
+pub(super) async fn prepare_machine_environment(config: &Config) -> anyhow::Result<MachineEnvironment> {
     let image = Image::open_current(&images_dir(config))?;
     let display = ProgressDisplay::new();
     display.show("checking whether KVM boots a guest", "", None);
-    let report = probe(config, &image).await?;
+    let report = probe_accelerator(config, &image).await?;
     let accelerator = choose_accelerator(config, &report)?;
     let template = prepare_template(config, &image, &accelerator, &display).await?;
     let emulated = matches!(accelerator, Accelerator::Emulation);
@@ -113,14 +120,14 @@ pub(super) async fn prepare(config: &Config) -> anyhow::Result<MachineEnvironmen
     }
     Ok(MachineEnvironment {
         spec_source: Arc::new(template),
-        image: ImageFacts {
+        image: ImageInfo {
             hash: image.manifest.hash.clone(),
-            clis: image.manifest.clis.clone(),
+            tool_versions: image.manifest.clis.clone(),
             accelerator: summary,
-            emulated,
+            is_emulated: emulated,
         },
         keeper_program: keeper_program()?,
-        ready_ms_max: if emulated { config.machines.ready_emulation_ms_max } else { config.machines.ready_kvm_ms_max },
+        ready_ms_max: config.machines.ready_ms_max.unwrap_or(if emulated { READY_EMULATION_MS_MAX } else { READY_KVM_MS_MAX }),
         write_observer: None,
     })
 }

@@ -13,7 +13,7 @@ mod login;
 mod logs;
 mod machine_environment;
 mod progress;
-mod prompt;
+mod prompt_responder;
 mod providers;
 mod reconcile;
 mod serve;
@@ -160,7 +160,7 @@ fn print_usage(error: &clap::Error) -> ExitCode {
     let mut before_command = std::env::args_os().skip(1).take_while(|argument| argument != "--");
     match (error.use_stderr(), before_command.any(|argument| argument == "exec")) {
         (false, _) => ExitCode::SUCCESS,
-        (true, true) => ExitCode::from(exec::NOT_RUN),
+        (true, true) => ExitCode::from(exec::EXIT_CODE_NOT_RUN),
         (true, false) => ExitCode::from(USAGE_ERROR),
     }
 }
@@ -183,7 +183,7 @@ async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         log_config.level = "warn".into();
     }
     if !is_server {
-        log::start_console(&log_config).map_err(anyhow::Error::msg)?;
+        log::start_console(&log_config)?;
     }
     match arguments.command {
         Command::Serve { demo, listen } => {
@@ -211,7 +211,7 @@ async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
 #[expect(clippy::print_stderr, reason = "the error of the command")]
 fn print_error(error: &anyhow::Error, is_exec: bool) -> ExitCode {
     eprintln!("anteroom: {error:#}");
-    if is_exec { ExitCode::from(exec::NOT_RUN) } else { ExitCode::FAILURE }
+    if is_exec { ExitCode::from(exec::EXIT_CODE_NOT_RUN) } else { ExitCode::FAILURE }
 }
 
 /// Replaces control characters by spaces, so that text from machines, files and logs cannot control the terminal.

@@ -1,6 +1,6 @@
 //! `anteroom reconcile [--dry-run]`.
 
-use super::{client::Client, print_line};
+use super::{client::ApiClient, print_line};
 use anteroom_controller::config::Config;
 use anteroom_wire::operator_reports::{ReconcileAction, ReconcileOutcome, ReconcileReport};
 use comfy_table::{Table, presets};
@@ -9,7 +9,7 @@ use std::process::ExitCode;
 
 pub(super) async fn run(config: &Config, dry_run: bool, json: bool) -> anyhow::Result<ExitCode> {
     let path = format!("/api/reconcile?dry_run={dry_run}");
-    let report: ReconcileReport = Client::new(&config.state_dir).call(Method::POST, &path, None::<&()>).await?;
+    let report: ReconcileReport = ApiClient::new(&config.state_dir).call(Method::POST, &path, None::<&()>).await?;
     if json {
         print_line(serde_json::to_string_pretty(&report)?);
     } else if report.actions.is_empty() {

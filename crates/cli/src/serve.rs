@@ -8,13 +8,13 @@ use tokio::signal::unix::{SignalKind, signal};
 
 pub(super) async fn run(config: Config, demo: bool) -> anyhow::Result<ExitCode> {
     let state_dir = StateDir::lock(&config.state_dir)?;
-    log::start_server(&config).map_err(anyhow::Error::msg)?;
-    let environment = machine_environment::prepare(&config).await?;
+    log::start_server(&config)?;
+    let environment = machine_environment::prepare_machine_environment(&config).await?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
     let minutes = config.sessions.login_link_s_max / 60;
-    let server = anteroom_server::start(config, ServerLimits::default(), &state_dir, environment, demo).await?;
-    let link = anteroom_server::operator_login_link(&server).await?;
+    let server = anteroom_server::start_server(config, ServerLimits::default(), &state_dir, environment, demo).await?;
+    let link = anteroom_server::create_operator_login_link(&server).await?;
     print_line(format_args!("\nAnteroom is listening at {}", server.app.auth.base_url));
     print_line(format_args!("Machines run under {}.", server.app.image.accelerator));
     print_line(format_args!(

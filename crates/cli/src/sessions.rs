@@ -1,6 +1,6 @@
 //! `anteroom sessions` and `anteroom login-link`.
 
-use super::{client::Client, print_line};
+use super::{client::ApiClient, print_line};
 use anteroom_controller::config::Config;
 use anteroom_wire::{
     SessionId,
@@ -11,7 +11,7 @@ use http::Method;
 use std::process::ExitCode;
 
 pub(super) async fn run(config: &Config, session: Option<&str>, json: bool) -> anyhow::Result<ExitCode> {
-    let client = Client::new(&config.state_dir);
+    let client = ApiClient::new(&config.state_dir);
     match session {
         None => {
             let list: SessionList = client.get("/api/sessions").await?;
@@ -58,7 +58,7 @@ fn row(view: &SessionView) -> [String; 5] {
 
 pub(super) async fn login_link(config: &Config) -> anyhow::Result<ExitCode> {
     let link: anteroom_server::http::LoginLink =
-        Client::new(&config.state_dir).call(Method::POST, "/api/links", None::<&()>).await?;
+        ApiClient::new(&config.state_dir).call(Method::POST, "/api/links", None::<&()>).await?;
     print_line(link.url);
     Ok(ExitCode::SUCCESS)
 }

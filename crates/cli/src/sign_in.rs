@@ -2,14 +2,14 @@
 //! end.
 
 use super::{
-    client::{Client, ClientError},
+    client::{ApiClient, ClientError},
     print_line,
-    prompt::PromptResponder,
+    prompt_responder::PromptResponder,
     watch::{self, SessionUpdate},
 };
 use anteroom_wire::{
     Secret, SessionId,
-    api::{CredentialMeta, PromptView, SessionView, StartRequest, StartResponse, Status},
+    api::{CredentialMeta, PromptView, SessionView, StartRequest, StartResponse, SessionStatus},
     provider::Lane,
 };
 use http::Method;
@@ -28,7 +28,7 @@ pub(super) enum SignInResult {
 ///
 /// # Errors
 /// The start was rejected, or the sign-in failed; the text has the reason.
-pub(super) async fn sign_in(client: &Client, request: &StartRequest, no_open: bool) -> anyhow::Result<SignInResult> {
+pub(super) async fn sign_in(client: &ApiClient, request: &StartRequest, no_open: bool) -> anyhow::Result<SignInResult> {
     sign_in_with_key(client, request, no_open, None).await
 }
 
@@ -37,7 +37,7 @@ pub(super) async fn sign_in(client: &Client, request: &StartRequest, no_open: bo
 /// # Errors
 /// As [`sign_in`].
 pub(super) async fn sign_in_with_key(
-    client: &Client,
+    client: &ApiClient,
     request: &StartRequest,
     no_open: bool,
     key: Option<Secret>,
@@ -56,7 +56,7 @@ pub(super) async fn sign_in_with_key(
         return Ok(SignInResult::Cancelled);
     };
     match (view.status, view.credential) {
-        (Status::Completed, Some(credential)) => Ok(SignInResult::Completed(Box::new(credential))),
+        (SessionStatus::Completed, Some(credential)) => Ok(SignInResult::Completed(Box::new(credential))),
         (_, _) => {
             let reason = view.reason.map_or_else(String::new, |reason| reason.sentence);
             anyhow::bail!("not signed in: {reason} See: anteroom sessions {}", view.id)
@@ -68,7 +68,7 @@ pub(super) async fn sign_in_with_key(
 ///
 /// # Errors
 /// The server rejects a request, or is not reachable.
-pub(super) async fn follow_to_end(client: &Client, id: &SessionId) -> anyhow::Result<Option<SessionView>> {
+pub(super) async fn follow_to_end(client: &ApiClient, id: &SessionId) -> anyhow::Result<Option<SessionView>> {
     follow_sign_in(client, id, None).await
 }
 
@@ -76,7 +76,7 @@ pub(super) async fn follow_to_end(client: &Client, id: &SessionId) -> anyhow::Re
 ///
 /// # Errors
 /// As [`follow_to_end`]; or the key was rejected.
-async fn follow_sign_in(client: &Client, id: &SessionId, key: Option<Secret>) -> anyhow::Result<Option<SessionView>> {
+async fn follow_sign_in(client: &ApiClient, id: &SessionId, key: Option<Secret>) -> anyhow::Result<Option<SessionView>> {
     let (prompt, prompts) = channel::channel(None);
     let mut display = SignInDisplay { code: None, url: None, is_kept: false, prompt };
     let cancel = async || -> Result<(), ClientError> {
@@ -84,7 +84,7 @@ async fn follow_sign_in(client: &Client, id: &SessionId, key: Option<Secret>) ->
         client.call::<(), SessionView>(Method::POST, &path, None).await.map(drop)
     };
     tokio::select! {
-        view = watch::follow(client, id, |update| display.update(update)) => Ok(Some(view?)),
+        view = watch::follow_session(client, id, |update| display.update(update)) => Ok(Some(view?)),
         stopped = (PromptResponder { client, session: id, key }).run(prompts) => {
             cancel().await?;
             stopped.map(|()| None)

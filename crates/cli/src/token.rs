@@ -2,7 +2,7 @@
 
 use super::print_line;
 use anteroom_controller::{clock, config::Config, random};
-use anteroom_store::{NewCaller, Role, Settings, Sha256Hex, Store};
+use anteroom_store::{NewCaller, Role, StoreSettings, Sha256Hex, Store};
 use anteroom_wire::CallerId;
 use anyhow::Context;
 use clap::Subcommand;
@@ -34,7 +34,7 @@ pub(super) async fn run(config: &Config, command: TokenCommand) -> anyhow::Resul
     // The state directory is not locked: a running server holds that lock.
     std::fs::create_dir_all(&config.state_dir)
         .with_context(|| format!("{} cannot be created", config.state_dir.display()))?;
-    let store = Store::open(&config.state_dir.join("anteroom.db"), Settings::default()).await?;
+    let store = Store::open(&config.state_dir.join("anteroom.db"), StoreSettings::default()).await?;
     let result = execute(&store, command).await;
     store.close().await;
     result
@@ -43,13 +43,13 @@ pub(super) async fn run(config: &Config, command: TokenCommand) -> anyhow::Resul
 async fn execute(store: &Store, command: TokenCommand) -> anyhow::Result<ExitCode> {
     match command {
         TokenCommand::Create { name, operator } => {
-            let token = random::token("ant_");
+            let token = random::random_token("ant_");
             let caller = NewCaller {
-                id: random::id(CallerId::from_parts),
+                id: random::random_id(CallerId::from_parts),
                 role: if operator { Role::Operator } else { Role::Backend },
                 name,
                 token: Sha256Hex::of_secret(&token),
-                created_at_ms: clock::now(),
+                created_at_ms: clock::now_unix_ms(),
                 expires_at_ms: None,
             };
             store.create_caller(&caller).await?;
@@ -59,15 +59,15 @@ async fn execute(store: &Store, command: TokenCommand) -> anyhow::Result<ExitCod
             let mut table = Table::new();
             table.load_style(presets::NOTHING).set_header(["id", "role", "name", "created", "expires"]);
             for row in store.list_callers(TOKENS_MAX).await? {
-                let revoked = row.revoked_at_ms.map(|at| format!("revoked {}", clock::rfc3339(at)));
-                let expires = revoked.or(row.expires_at_ms.map(clock::rfc3339)).unwrap_or_else(|| "-".into());
-                let created = clock::rfc3339(row.created_at_ms);
+                let revoked = row.revoked_at_ms.map(|at| format!("revoked {}", clock::format_rfc3339(at)));
+                let expires = revoked.or(row.expires_at_ms.map(clock::format_rfc3339)).unwrap_or_else(|| "-".into());
+                let created = clock::format_rfc3339(row.created_at_ms);
                 table.add_row([row.id.to_string(), row.role.as_str().to_owned(), row.name, created, expires]);
             }
             print_line(table);
         }
         TokenCommand::Revoke { id } => {
-            let revoked = store.revoke_caller(&id, clock::now()).await?;
+            let revoked = store.revoke_caller(&id, clock::now_unix_ms()).await?;
             print_line(if revoked { "Revoked." } else { "There is no such token, or it is already revoked." });
         }
     }

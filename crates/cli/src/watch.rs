@@ -1,6 +1,6 @@
 //! Follows a session: every timeline entry once and every changed view, across restarts of the server.
 
-use super::client::{Client, ClientError};
+use super::client::{ApiClient, ClientError};
 use anteroom_wire::{
     SessionId,
     api::{SessionView, TimelineEntry},
@@ -26,8 +26,8 @@ pub(super) enum SessionUpdate {
 ///
 /// # Errors
 /// The server rejects the request, or is not reachable for [`UNREACHABLE_S_MAX`].
-pub(super) async fn follow(
-    client: &Client,
+pub(super) async fn follow_session(
+    client: &ApiClient,
     id: &SessionId,
     mut on_update: impl FnMut(SessionUpdate),
 ) -> Result<SessionView, ClientError> {
@@ -36,7 +36,7 @@ pub(super) async fn follow(
     loop {
         let mut final_view = None;
         let path = format!("/api/auth/session/{id}/events?after={after}");
-        let followed = client.follow(&path, |name, data| {
+        let followed = client.follow_events(&path, |name, data| {
             last_event = Instant::now();
             if name == "timeline" {
                 if let Ok(entry) = serde_json::from_str::<TimelineEntry>(data) {
@@ -46,7 +46,7 @@ pub(super) async fn follow(
                 return true;
             }
             let Ok(view) = serde_json::from_str::<SessionView>(data) else { return true };
-            let is_active = !view.status.is_terminal();
+            let is_active = !view.status.is_ended();
             on_update(SessionUpdate::View(Box::new(view.clone())));
             if !is_active {
                 final_view = Some(view);

@@ -8,7 +8,7 @@ pub mod shortage;
 use crate::{
     api_error::{ApiError, chain},
     config::Config,
-    session::launcher::Launcher,
+    session::launcher::ServerContext,
 };
 use anteroom_machine::{Machines, State};
 use shortage::Shortage;
@@ -19,8 +19,8 @@ use std::{path::Path, sync::Arc};
 /// # Errors
 /// The resource of which too little is available.
 pub fn check_capacity(config: &Config, machines: &Machines, permits_in_use: u32) -> Result<(), Shortage> {
-    disk(config)?;
-    memory(config, pending_machines(machines, permits_in_use) + 1)?;
+    check_disk(config)?;
+    check_memory(config, count_pending_machines(machines, permits_in_use) + 1)?;
     Ok(())
 }
 
@@ -28,8 +28,8 @@ pub fn check_capacity(config: &Config, machines: &Machines, permits_in_use: u32)
 ///
 /// # Errors
 /// `disk_low`, `memory_low` or `no_capacity`.
-pub fn admit(launcher: &Launcher) -> Result<(), ApiError> {
-    check_capacity(&launcher.config, &launcher.machines, launcher.queue.in_use()).map_err(|shortage| {
+pub fn require_capacity(launcher: &ServerContext) -> Result<(), ApiError> {
+    check_capacity(&launcher.config, &launcher.machines, launcher.queue.permits_in_use()).map_err(|shortage| {
         let error = ApiError::new(shortage.problem(), chain(&shortage));
         tracing::warn!(
             outcome = "not_admitted",
@@ -42,7 +42,7 @@ pub fn admit(launcher: &Launcher) -> Result<(), ApiError> {
 }
 
 /// Installs the check in the queue: accepted sessions wait while capacity is missing.
-pub fn install_check(launcher: &Launcher) {
+pub fn install_admission_check(launcher: &ServerContext) {
     let (config, machines) = (Arc::clone(&launcher.config), launcher.machines.clone());
     launcher.queue.set_admission_check(move |permits_in_use| {
         check_capacity(&config, &machines, permits_in_use)
@@ -51,7 +51,7 @@ pub fn install_check(launcher: &Launcher) {
 
 /// The number of machines whose memory is not in use yet: those that are starting, and those that admitted sessions are about to
 /// request.
-pub fn pending_machines(machines: &Machines, permits_in_use: u32) -> u64 {
+pub fn count_pending_machines(machines: &Machines, permits_in_use: u32) -> u64 {
     count_pending(permits_in_use, machines.list().iter().map(|(_, state)| state))
 }
 
@@ -70,9 +70,9 @@ fn count_pending<'a>(permits_in_use: u32, states: impl Iterator<Item = &'a State
 ///
 /// # Errors
 /// Too little, or it cannot be determined.
-pub fn disk(config: &Config) -> Result<String, Shortage> {
+pub fn check_disk(config: &Config) -> Result<String, Shortage> {
     let min_mib = config.machines.disk_free_mib_min;
-    let free_mib = disk_free_mib(&config.state_dir).map_err(Shortage::UnknownDisk)?;
+    let free_mib = read_disk_free_mib(&config.state_dir).map_err(Shortage::UnknownDisk)?;
     if free_mib < min_mib {
         return Err(Shortage::Disk { free_mib, min_mib });
     }
@@ -83,10 +83,10 @@ pub fn disk(config: &Config) -> Result<String, Shortage> {
 ///
 /// # Errors
 /// Too little, or it cannot be determined.
-pub fn memory(config: &Config, pending: u64) -> Result<String, Shortage> {
+pub fn check_memory(config: &Config, pending: u64) -> Result<String, Shortage> {
     let machines = &config.machines;
     let text = std::fs::read_to_string("/proc/meminfo").ok();
-    let Some(available_mib) = text.as_deref().and_then(available_mib) else {
+    let Some(available_mib) = text.as_deref().and_then(parse_available_mib) else {
         // An unknown amount is not treated as a shortage.
         return Ok("the available memory is unknown".to_owned());
     };
@@ -102,13 +102,13 @@ pub fn memory(config: &Config, pending: u64) -> Result<String, Shortage> {
 ///
 /// # Errors
 /// The file system cannot be queried.
-pub fn disk_free_mib(dir: &Path) -> rustix::io::Result<u64> {
+pub fn read_disk_free_mib(dir: &Path) -> rustix::io::Result<u64> {
     let disk = rustix::fs::statvfs(dir)?;
     Ok(disk.f_bavail.saturating_mul(disk.f_frsize) >> 20)
 }
 
 /// `MemAvailable` of proc(5), `meminfo`.
-pub fn available_mib(meminfo: &str) -> Option<u64> {
+pub fn parse_available_mib(meminfo: &str) -> Option<u64> {
     let kib = meminfo.lines().find_map(|line| line.strip_prefix("MemAvailable:")?.trim().strip_suffix("kB"))?;
     Some(kib.trim().parse::<u64>().ok()? >> 10)
 }
@@ -127,17 +127,17 @@ mod tests {
 
     #[test]
     fn available_memory_is_read_from_meminfo() {
-        assert_eq!(available_mib("MemTotal: 9 kB\nMemAvailable:    2097152 kB\n"), Some(2048));
-        assert_eq!(available_mib("MemTotal: 9 kB\n"), None);
+        assert_eq!(parse_available_mib("MemTotal: 9 kB\nMemAvailable:    2097152 kB\n"), Some(2048));
+        assert_eq!(parse_available_mib("MemTotal: 9 kB\n"), None);
     }
 
     #[test]
     fn each_pending_machine_counts_with_its_expected_cost() {
         let text = std::fs::read_to_string("/proc/meminfo").unwrap();
-        let half = available_mib(&text).unwrap() / 2;
+        let half = parse_available_mib(&text).unwrap() / 2;
         let config = config(1, half, 0);
-        assert!(memory(&config, 1).is_ok());
-        assert!(matches!(memory(&config, 3), Err(Shortage::Memory { .. })));
+        assert!(check_memory(&config, 1).is_ok());
+        assert!(matches!(check_memory(&config, 3), Err(Shortage::Memory { .. })));
     }
 
     #[test]
@@ -155,9 +155,9 @@ mod tests {
 
     #[test]
     fn a_minimum_above_the_free_amount_is_a_shortage_and_zero_disables_the_check() {
-        assert!(matches!(disk(&config(0, 0, 1 << 40)), Err(Shortage::Disk { .. })));
-        assert!(disk(&config(0, 0, 0)).is_ok());
-        assert!(matches!(memory(&config(1 << 40, 0, 0), 0), Err(Shortage::Memory { .. })));
-        assert!(memory(&config(0, 1 << 40, 0), 100).is_ok(), "0 disables the check");
+        assert!(matches!(check_disk(&config(0, 0, 1 << 40)), Err(Shortage::Disk { .. })));
+        assert!(check_disk(&config(0, 0, 0)).is_ok());
+        assert!(matches!(check_memory(&config(1 << 40, 0, 0), 0), Err(Shortage::Memory { .. })));
+        assert!(check_memory(&config(0, 1 << 40, 0), 100).is_ok(), "0 disables the check");
     }
 }

@@ -21,12 +21,12 @@ use crate::{
     health,
     log::read::{self, LogFilter},
     retention::{self, BUNDLE_SUFFIX},
-    session::launcher::Launcher,
+    session::launcher::ServerContext,
     session::{diagnose, timeline, view},
 };
 use anteroom_store::{SessionRow, StoreError, TimelineRow};
 use anteroom_wire::{MachineId, SessionId, api::SessionView};
-use archive::Archive;
+use archive::BundleArchive;
 use redact::Redactor;
 use serde_json::Value;
 use std::{collections::BTreeSet, io, path::PathBuf, time::SystemTime};
@@ -75,23 +75,23 @@ struct Input {
 ///
 /// # Errors
 /// The database cannot be read, or the archive cannot be written.
-pub async fn create(launcher: &Launcher, id: &SessionId) -> Result<Option<Bundle>, BundleError> {
+pub async fn create_bundle(launcher: &ServerContext, id: &SessionId) -> Result<Option<Bundle>, BundleError> {
     let _guard = CREATION_LOCK.lock().await;
-    let Some(row) = launcher.store.session(id).await? else { return Ok(None) };
+    let Some(row) = launcher.store.get_session(id).await? else { return Ok(None) };
     let diagnosis = diagnose::diagnose(launcher, id).await?;
     let input = Input {
-        view: view::view(launcher, &row).await?,
-        timeline: launcher.store.timeline(id, 0, ENTRIES_MAX).await?,
+        view: view::to_session_view(launcher, &row).await?,
+        timeline: launcher.store.list_timeline(id, 0, ENTRIES_MAX).await?,
         diagnosis: serde_json::to_value(diagnosis).unwrap_or_default(),
-        health: serde_json::to_value(health::report(launcher).await).unwrap_or_default(),
-        versions: system_info::versions(launcher),
+        health: serde_json::to_value(health::health_report(launcher).await).unwrap_or_default(),
+        versions: system_info::collect_versions(launcher),
         row,
     };
     let (config, machines) = (launcher.config.clone(), launcher.machines.clone());
-    let name = format!("{id}-{}{BUNDLE_SUFFIX}", clock::now());
+    let name = format!("{id}-{}{BUNDLE_SUFFIX}", clock::now_unix_ms());
     let file_name = name.clone();
     let archived = tokio::task::spawn_blocking(move || {
-        let receipt = |machine: &MachineId| machines.receipt(machine).map(|receipt| serde_json::to_value(receipt).ok());
+        let receipt = |machine: &MachineId| machines.read_receipt(machine).map(|receipt| serde_json::to_value(receipt).ok());
         let bytes = write_archive(&config, input, receipt)?;
         // A bundle is often requested because the disk is full, so a failed copy is not an error.
         if let Err(error) = store_copy(&config, &file_name, &bytes) {
@@ -112,9 +112,9 @@ fn write_archive(
     let Input { row, view, timeline, diagnosis, health, versions } = input;
     let machines = machines_of(&row, &timeline);
     let redactor = redactor(config, &view, &versions)?;
-    let mut archive = Archive::new(row.id.as_str(), FILE_BYTES_MAX);
+    let mut archive = BundleArchive::new(row.id.as_str(), FILE_BYTES_MAX);
     let timeline =
-        timeline.into_iter().map(|row| serde_json::to_value(timeline::timeline_entry(row)).unwrap_or_default());
+        timeline.into_iter().map(|row| serde_json::to_value(timeline::to_timeline_entry(row)).unwrap_or_default());
     archive.add_json("diagnosis.json", redacted(&redactor, diagnosis))?;
     archive.add_json("session.json", redacted(&redactor, serde_json::to_value(view).unwrap_or_default()))?;
     archive.add_lines("timeline.jsonl", timeline.map(|entry| redacted(&redactor, entry).to_string()))?;
@@ -126,23 +126,23 @@ fn write_archive(
         };
         archive.add_json(&format!("receipts/{machine}.json"), content)?;
     }
-    let mut filter = LogFilter { session: Some(row.id.clone()), machines, level: None };
+    let mut filter = LogFilter { session: Some(row.id.clone()), machines, least_level: None };
     let mut lines = archive.new_tail_buffer();
-    read::for_each_line(&config.log_file(), &mut filter, |line| {
+    read::for_each_log_line(&config.log_file(), &mut filter, |line| {
         let value = serde_json::from_str(line).unwrap_or_default();
         lines.push(&redacted(&redactor, value).to_string());
         true
     })?;
-    archive.add_line_buffer("log.jsonl", lines)?;
+    archive.add_tail_buffer("log.jsonl", lines)?;
     archive.add_json("health.json", redacted(&redactor, health))?;
-    archive.add_text("config.toml", &redactor.text(&system_info::settings(config)))?;
+    archive.add_text("config.toml", &redactor.redact_text(&system_info::format_settings(config)))?;
     archive.add_json("versions.json", versions)?;
-    archive.add_json("host.json", system_info::host(config))?;
+    archive.add_json("host.json", system_info::collect_host_info(config))?;
     archive.finish()
 }
 
 fn redacted(redactor: &Redactor, mut value: Value) -> Value {
-    redactor.value(&mut value);
+    redactor.redact_json(&mut value);
     value
 }
 
@@ -192,9 +192,9 @@ fn store_copy(config: &Config, name: &str, bytes: &[u8]) -> io::Result<()> {
     }
     written?;
     let files = retention::list_files(&dir, BUNDLE_SUFFIX)?;
-    for (file, reason) in retention::over_limit(files, retention::bundle_limits(config), SystemTime::now()) {
+    for (file, reason) in retention::find_over_limit(files, retention::bundle_limits(config), SystemTime::now()) {
         tracing::info!(outcome = "bundle_removed", path = %file.path.display(), %reason, "old support bundle removed");
-        retention::remove(&file)?;
+        retention::remove_file(&file)?;
     }
     Ok(())
 }

@@ -18,9 +18,9 @@ mod lease;
 mod unseal;
 mod view;
 
-pub use current_health::current_health;
-pub use expire::expire_due;
-pub use expires_at::expires_at;
-pub use lease::{delete, lease, require_owned, require_present};
-pub use unseal::{UnsealError, binding, unseal_bytes, unseal_files};
-pub use view::credential_meta;
+pub use current_health::derive_current_health;
+pub use expire::delete_expired_credentials;
+pub use expires_at::read_expires_at;
+pub use lease::{delete_credential, lease_credential, require_owned_credential, require_undeleted_credential};
+pub use unseal::{UnsealError, binding_of, unseal_bytes, unseal_files};
+pub use view::to_credential_meta;

@@ -1,7 +1,7 @@
 //! Metrics of database writes: counters by kind and outcome; slow writes are logged.
 
-use anteroom_store::{Write, WriteKind, WriteObserver, WriteOutcome};
-use anteroom_wire::time::millis;
+use anteroom_store::{ObservedWrite, WriteKind, WriteObserver, WriteOutcome};
+use anteroom_wire::time::to_millis;
 use std::{
     array,
     sync::{
@@ -31,31 +31,31 @@ impl DbMetrics {
     }
 
     /// `store_writes_total`: the number of writes of this kind with this outcome.
-    pub fn total(&self, kind: WriteKind, outcome: WriteOutcome) -> u64 {
+    pub fn write_count(&self, kind: WriteKind, outcome: WriteOutcome) -> u64 {
         self.counts[kind as usize][outcome as usize].load(Relaxed)
     }
 
     /// The number of writes of any kind with this outcome.
-    pub fn total_of_outcome(&self, outcome: WriteOutcome) -> u64 {
-        WriteKind::ALL.iter().map(|kind| self.total(*kind, outcome)).sum()
+    pub fn write_count_with_outcome(&self, outcome: WriteOutcome) -> u64 {
+        WriteKind::ALL.iter().map(|kind| self.write_count(*kind, outcome)).sum()
     }
 
     /// The number of slow writes of any outcome.
-    pub fn slow(&self) -> u64 {
+    pub fn slow_write_count(&self) -> u64 {
         self.slow.load(Relaxed)
     }
 }
 
 impl WriteObserver for DbMetrics {
-    fn before(&self, write: &Write) {
+    fn before(&self, write: &ObservedWrite) {
         if let Some(next) = &self.next {
             next.before(write);
         }
     }
 
-    fn after(&self, write: &Write, outcome: WriteOutcome, took: Duration) {
+    fn after(&self, write: &ObservedWrite, outcome: WriteOutcome, took: Duration) {
         self.counts[write.kind as usize][outcome as usize].fetch_add(1, Relaxed);
-        let took_ms = millis(took);
+        let took_ms = to_millis(took);
         if took_ms > self.slow_ms {
             self.slow.fetch_add(1, Relaxed);
             tracing::warn!(outcome = "slow_write", write = %write, result = outcome.as_str(), waited_ms = took_ms, "slow database write");
@@ -69,8 +69,8 @@ impl WriteObserver for DbMetrics {
 /// The sums, for a log or a debugger.
 impl std::fmt::Debug for DbMetrics {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let sums = WriteOutcome::ALL.iter().map(|outcome| (outcome.as_str(), self.total_of_outcome(*outcome)));
-        f.debug_map().entries(sums).entry(&"slow", &self.slow()).finish()
+        let sums = WriteOutcome::ALL.iter().map(|outcome| (outcome.as_str(), self.write_count_with_outcome(*outcome)));
+        f.debug_map().entries(sums).entry(&"slow", &self.slow_write_count()).finish()
     }
 }
 
@@ -82,16 +82,16 @@ mod tests {
     fn writes_are_counted_by_kind_and_outcome_and_forwarded_to_the_next_observer() {
         let inner = DbMetrics::new(u64::MAX, None);
         let metrics = DbMetrics::new(10, Some(inner.clone()));
-        let touch = Write::from(WriteKind::Touch);
+        let touch = ObservedWrite::from(WriteKind::Touch);
         for (outcome, ms) in [(WriteOutcome::Written, 1), (WriteOutcome::Written, 11), (WriteOutcome::Failed, 10)] {
             metrics.before(&touch);
             metrics.after(&touch, outcome, Duration::from_millis(ms));
         }
         for counted in [&metrics, &inner] {
-            assert_eq!(counted.total(WriteKind::Touch, WriteOutcome::Written), 2);
-            assert_eq!(counted.total(WriteKind::Touch, WriteOutcome::Failed), 1);
-            assert_eq!(counted.total(WriteKind::Lease, WriteOutcome::Written), 0);
+            assert_eq!(counted.write_count(WriteKind::Touch, WriteOutcome::Written), 2);
+            assert_eq!(counted.write_count(WriteKind::Touch, WriteOutcome::Failed), 1);
+            assert_eq!(counted.write_count(WriteKind::Lease, WriteOutcome::Written), 0);
         }
-        assert_eq!((metrics.slow(), inner.slow()), (1, 0));
+        assert_eq!((metrics.slow_write_count(), inner.slow_write_count()), (1, 0));
     }
 }

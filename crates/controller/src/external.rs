@@ -17,8 +17,8 @@ mod settings;
 #[cfg(test)]
 mod tests;
 
-pub use address::{Address, AddressError, Scheme};
-pub use dial::{DialError, Duplex, dial};
+pub use address::{DesktopEndpoint, AddressError, EndpointScheme};
+pub use dial::{DialError, Duplex, dial_desktop};
 
 use anteroom_store::Sha256Hex;
 use anteroom_wire::{Problem, SessionId};
@@ -34,7 +34,7 @@ pub struct ExternalMachine {
     /// The name in the configuration, visible to clients.
     pub name: String,
     /// The address of the desktop, visible only to operators.
-    pub desktop: Address,
+    pub desktop_endpoint: DesktopEndpoint,
     /// The hash of the token of the machine's agent.
     pub agent_token: Sha256Hex,
     /// Timeout for resolving the name and connecting, milliseconds.
@@ -94,7 +94,7 @@ impl ExternalMachines {
     }
 
     /// The names, for messages.
-    pub fn names(&self) -> String {
+    pub fn comma_separated_names(&self) -> String {
         if self.machines.is_empty() {
             "none".to_owned()
         } else {

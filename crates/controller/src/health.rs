@@ -1,6 +1,6 @@
 //! Health checks of the server's dependencies. Each check uses the dependency instead of reading a stored state.
 
-use crate::{admission::{self, shortage::Shortage}, api_error::chain, clock, session::launcher::Launcher};
+use crate::{admission::{self, shortage::Shortage}, api_error::chain, clock, session::launcher::ServerContext};
 use anteroom_store::WriteOutcome;
 use anteroom_wire::api::{Health, HealthCheck, HealthStatus};
 
@@ -11,19 +11,19 @@ const MISSED_RECONCILIATIONS_MAX: u64 = 5;
 const RECONCILIATION_LATE_MS_MIN: u64 = 30_000;
 
 /// Runs all checks. The overall status is the worst of them: `degraded` works with restrictions, `down` does not work.
-pub async fn report(launcher: &Launcher) -> Health {
+pub async fn health_report(launcher: &ServerContext) -> Health {
     let checks = vec![
         store(launcher).await,
         vault(launcher).await,
         image(launcher),
         accelerator(launcher),
         machines(launcher),
-        capacity("disk", admission::disk(&launcher.config)),
+        capacity("disk", admission::check_disk(&launcher.config)),
         capacity(
             "memory",
-            admission::memory(
+            admission::check_memory(
                 &launcher.config,
-                admission::pending_machines(&launcher.machines, launcher.queue.in_use()) + 1,
+                admission::count_pending_machines(&launcher.machines, launcher.queue.permits_in_use()) + 1,
             ),
         ),
         reconcile(launcher),
@@ -36,22 +36,22 @@ fn check(name: &str, status: HealthStatus, detail: impl Into<String>) -> HealthC
     HealthCheck { name: name.to_owned(), status, detail: detail.into() }
 }
 
-async fn store(launcher: &Launcher) -> HealthCheck {
+async fn store(launcher: &ServerContext) -> HealthCheck {
     match launcher.store.check_writable().await {
         Ok(()) => {
             let (written, failed) = (
-                launcher.db_metrics.total_of_outcome(WriteOutcome::Written),
-                launcher.db_metrics.total_of_outcome(WriteOutcome::Failed),
+                launcher.db_metrics.write_count_with_outcome(WriteOutcome::Written),
+                launcher.db_metrics.write_count_with_outcome(WriteOutcome::Failed),
             );
             let writes =
-                format!("{written} writes since the start, {failed} failed, {} slow", launcher.db_metrics.slow());
+                format!("{written} writes since the start, {failed} failed, {} slow", launcher.db_metrics.slow_write_count());
             check("store", HealthStatus::Ok, format!("a row was written and read back; {writes}"))
         }
         Err(error) => check("store", HealthStatus::Down, chain(&error)),
     }
 }
 
-async fn vault(launcher: &Launcher) -> HealthCheck {
+async fn vault(launcher: &ServerContext) -> HealthCheck {
     let available = launcher.vault.key_ids();
     match launcher.store.list_keys_in_use().await {
         Ok(used) => {
@@ -75,7 +75,7 @@ async fn vault(launcher: &Launcher) -> HealthCheck {
     }
 }
 
-fn image(launcher: &Launcher) -> HealthCheck {
+fn image(launcher: &ServerContext) -> HealthCheck {
     let current = launcher.machines.image_hash();
     if current == launcher.image.hash {
         let short: String = current.chars().take(12).collect();
@@ -89,24 +89,24 @@ fn image(launcher: &Launcher) -> HealthCheck {
     }
 }
 
-fn accelerator(launcher: &Launcher) -> HealthCheck {
-    let status = if launcher.image.emulated { HealthStatus::Degraded } else { HealthStatus::Ok };
+fn accelerator(launcher: &ServerContext) -> HealthCheck {
+    let status = if launcher.image.is_emulated { HealthStatus::Degraded } else { HealthStatus::Ok };
     check("accelerator", status, launcher.image.accelerator.clone())
 }
 
-fn machines(launcher: &Launcher) -> HealthCheck {
-    let (count, waiting) = (launcher.machines.count(), launcher.queue.waiting());
+fn machines(launcher: &ServerContext) -> HealthCheck {
+    let (count, waiting) = (launcher.machines.count(), launcher.queue.waiting_count());
     let status = if waiting > 0 { HealthStatus::Degraded } else { HealthStatus::Ok };
     let max = launcher.config.machines.machines_max;
     check("machines", status, format!("{count} of {max} machines run, {waiting} session(s) are queued"))
 }
 
 /// Reports a reconciliation that does not run or cannot finish; nothing else shows it.
-fn reconcile(launcher: &Launcher) -> HealthCheck {
-    let Some(last) = launcher.reconcile_history.last() else {
+fn reconcile(launcher: &ServerContext) -> HealthCheck {
+    let Some(last) = launcher.reconcile_history.last_run() else {
         return check("reconcile", HealthStatus::Degraded, "no reconciliation has finished since the server's start");
     };
-    let ago_ms = clock::now().saturating_sub(last.at_ms);
+    let ago_ms = clock::now_unix_ms().saturating_sub(last.at_ms);
     let late = ago_ms
         > launcher
             .limits

@@ -4,20 +4,20 @@ use std::collections::BTreeMap;
 
 /// The image of machines and their accelerator.
 #[derive(Debug, Clone, Default)]
-pub struct ImageFacts {
+pub struct ImageInfo {
     /// The image's content hash.
     pub hash: String,
     /// Tool → version.
-    pub clis: BTreeMap<String, String>,
+    pub tool_versions: BTreeMap<String, String>,
     /// The accelerator, one sentence.
     pub accelerator: String,
     /// Whether machines are emulated, which is not a security boundary.
-    pub emulated: bool,
+    pub is_emulated: bool,
 }
 
-impl ImageFacts {
+impl ImageInfo {
     /// Whether the image contains the tool.
-    pub fn has_cli(&self, name: &str) -> bool {
-        self.clis.contains_key(name)
+    pub fn has_tool(&self, name: &str) -> bool {
+        self.tool_versions.contains_key(name)
     }
 }

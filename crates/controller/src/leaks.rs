@@ -8,8 +8,8 @@ pub mod inventory;
 use crate::{
     clock,
     config::Config,
-    retention::{self, Limits, RetainedFile},
-    session::launcher::Launcher,
+    retention::{self, RetentionLimits, RetainedFile},
+    session::launcher::ServerContext,
 };
 use anteroom_machine::State;
 use anteroom_store::{Store, StoreError};
@@ -47,7 +47,7 @@ pub enum LeakError {
 #[derive(Debug, Default)]
 pub struct ExpectedState {
     /// Whether a running server reported it; otherwise it was read from the database.
-    pub by_server: bool,
+    pub is_server_running: bool,
     /// Machines that belong to a session.
     pub machines: BTreeSet<MachineId>,
     /// Active sessions.
@@ -65,7 +65,7 @@ pub struct ExpectedState {
 ///
 /// # Errors
 /// The database or the host cannot be read.
-pub async fn with_server(launcher: &Launcher) -> Result<LeakReport, LeakError> {
+pub async fn report_with_server(launcher: &ServerContext) -> Result<LeakReport, LeakError> {
     let config = launcher.config.clone();
     let first = single_report(launcher, &config).await?;
     if first.orphans().next().is_none() {
@@ -75,11 +75,11 @@ pub async fn with_server(launcher: &Launcher) -> Result<LeakReport, LeakError> {
     Ok(confirmed(&first, single_report(launcher, &config).await?))
 }
 
-async fn single_report(launcher: &Launcher, config: &Config) -> Result<LeakReport, LeakError> {
+async fn single_report(launcher: &ServerContext, config: &Config) -> Result<LeakReport, LeakError> {
     let inventory = collect_inventory(config.clone(), true).await?;
-    let rows = launcher.store.active_sessions().await?;
+    let rows = launcher.store.list_active_sessions().await?;
     let mut state = ExpectedState {
-        by_server: true,
+        is_server_running: true,
         supervisors: Some(launcher.sessions.len() as u64),
         image: Some(launcher.image.hash.clone()),
         ..ExpectedState::default()
@@ -92,25 +92,25 @@ async fn single_report(launcher: &Launcher, config: &Config) -> Result<LeakRepor
     }
     // Read after the inventory: a session that has a machine now had it then, or the second inventory no longer finds it.
     state.machines =
-        inventory.machines().into_iter().filter(|machine| launcher.sessions.by_machine(machine).is_some()).collect();
+        inventory.machine_ids().into_iter().filter(|machine| launcher.sessions.by_machine(machine).is_some()).collect();
     // Exited machines have no session any more; their keepers remove them.
     let exited = launcher.machines.list().into_iter().filter(|(_, state)| matches!(state, State::Exited { .. }));
     state.machines.extend(exited.map(|(machine, _)| machine));
-    Ok(compare(inventory, &state, config))
+    Ok(find_leaks(inventory, &state, config))
 }
 
 /// Makes the report without a server, from the database. `image`: hash of the current image.
 ///
 /// # Errors
 /// The database or the host cannot be read.
-pub async fn without_server(config: &Config, image: Option<String>) -> Result<LeakReport, LeakError> {
+pub async fn report_without_server(config: &Config, image: Option<String>) -> Result<LeakReport, LeakError> {
     let mut state = ExpectedState { image, ..ExpectedState::default() };
     let database = config.state_dir.join("anteroom.db");
     if database.exists() {
-        let store = Store::open(&database, anteroom_store::Settings::default()).await?;
-        let rows = store.active_sessions().await;
+        let store = Store::open(&database, anteroom_store::StoreSettings::default()).await?;
+        let rows = store.list_active_sessions().await;
         store.close().await;
-        let now = clock::now();
+        let now = clock::now_unix_ms();
         for row in rows? {
             if row.deadline_ms <= now {
                 state.unsupervised.push((row.id.clone(), "its deadline has passed and no server runs"));
@@ -120,11 +120,11 @@ pub async fn without_server(config: &Config, image: Option<String>) -> Result<Le
             state.active.push(row.id);
         }
     }
-    Ok(compare(collect_inventory(config.clone(), false).await?, &state, config))
+    Ok(find_leaks(collect_inventory(config.clone(), false).await?, &state, config))
 }
 
 async fn collect_inventory(config: Config, as_server: bool) -> io::Result<HostInventory> {
-    let collected = tokio::task::spawn_blocking(move || inventory::collect(&config, as_server)).await;
+    let collected = tokio::task::spawn_blocking(move || inventory::collect_inventory(&config, as_server)).await;
     collected.map_err(io::Error::other)?
 }
 
@@ -143,11 +143,11 @@ fn confirmed(first: &LeakReport, mut second: LeakReport) -> LeakReport {
 }
 
 /// Compares the inventory with the expected state. Of `config` only paths and limits are used.
-pub fn compare(inventory: HostInventory, state: &ExpectedState, config: &Config) -> LeakReport {
+pub fn find_leaks(inventory: HostInventory, state: &ExpectedState, config: &Config) -> LeakReport {
     let is_owned =
         |machine: &Option<MachineId>| machine.as_ref().is_some_and(|machine| state.machines.contains(machine));
     let (keepers, others): (Vec<_>, Vec<_>) = inventory.processes.into_iter().partition(|process| process.is_keeper);
-    let by_server = state.by_server;
+    let by_server = state.is_server_running;
     let mut rows = vec![
         processes("keepers", keepers, is_owned),
         processes("machine processes", others, is_owned),
@@ -155,7 +155,7 @@ pub fn compare(inventory: HostInventory, state: &ExpectedState, config: &Config)
         sockets(inventory.sockets, state, config),
         retained_files("receipts", inventory.receipts, retention::receipt_limits(config), by_server),
         retained_files("bundles", inventory.bundles, retention::bundle_limits(config), by_server),
-        unfinished_files(inventory.unfinished),
+        unfinished_files(inventory.unfinished_files),
         sessions(state),
     ];
     if let Some(exists) = state.supervisors {
@@ -177,7 +177,7 @@ fn row(kind: &str, exists: usize, orphans: Vec<Orphan>) -> LeakRow {
 fn processes(kind: &str, found: Vec<MachineProcess>, is_owned: impl Fn(&Option<MachineId>) -> bool) -> LeakRow {
     let exists = found.len();
     let orphans = found.into_iter().filter(|process| !is_owned(&process.machine)).map(|process| Orphan {
-        name: format!("process {} ({})", process.pid, process.command),
+        name: format!("process {} ({})", process.pid, process.command_line),
         why: match &process.machine {
             Some(machine) => format!("no session has the machine {machine}"),
             None => "it belongs to no machine".into(),
@@ -212,16 +212,16 @@ fn sockets(found: Vec<PathBuf>, state: &ExpectedState, config: &Config) -> LeakR
         path.strip_prefix(&run).ok()?.components().next()?.as_os_str().to_str()?.parse().ok()
     };
     let orphans = found.into_iter().filter_map(|path| {
-        let is_api_socket = path == config.state_dir.join(crate::config::SOCKET_NAME);
+        let is_api_socket = path == config.state_dir.join(crate::config::LOCAL_API_SOCKET_NAME);
         let is_owned = machine_of(&path).is_some_and(|machine| state.machines.contains(&machine));
         (!is_api_socket && !is_owned).then(|| orphaned_path("rm", &path, "no machine of a session uses it".into()))
     });
     row("sockets", exists, orphans.collect())
 }
 
-fn retained_files(kind: &str, found: Vec<RetainedFile>, limits: Limits, by_server: bool) -> LeakRow {
+fn retained_files(kind: &str, found: Vec<RetainedFile>, limits: RetentionLimits, by_server: bool) -> LeakRow {
     let exists = found.len() as u64;
-    let over_limit = retention::over_limit(found, limits, SystemTime::now());
+    let over_limit = retention::find_over_limit(found, limits, SystemTime::now());
     let when = if by_server { "at its next reconciliation" } else { "after its start" };
     let orphans = over_limit
         .into_iter()
@@ -237,7 +237,7 @@ fn unfinished_files(found: Vec<PathBuf>) -> LeakRow {
 }
 
 fn sessions(state: &ExpectedState) -> LeakRow {
-    let remedy = if state.by_server {
+    let remedy = if state.is_server_running {
         "wait for the next reconciliation, or run: anteroom reconcile"
     } else {
         "start the server: anteroom serve"
@@ -254,7 +254,7 @@ fn templates(found: Vec<TemplateDir>, state: &ExpectedState) -> LeakRow {
     let exists = found.len();
     let orphans = found.into_iter().filter_map(|template| {
         let is_current = template.image.is_some() && template.image == state.image;
-        let why = match (template.in_use, is_current, template.image) {
+        let why = match (template.is_in_use, is_current, template.image) {
             (true, _, _) | (_, true, _) => return None,
             (false, false, Some(_)) => "it is for another image and no machine or server uses it",
             (false, false, None) => "it is unfinished and no process is making it",

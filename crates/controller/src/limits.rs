@@ -13,6 +13,8 @@ pub struct ServerLimits {
     pub machines: MachineLimits,
     /// Sessions.
     pub sessions: SessionLimits,
+    /// Requests.
+    pub http: HttpLimits,
     /// WebSockets to desktops and terminals.
     pub tunnel: TunnelSettings,
     /// The database.
@@ -47,6 +49,13 @@ impl Default for MachineLimits {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct SessionLimits {
+    /// Desktop viewers of one session. A session belongs to one user: a tab on each of the user's devices, and a helper.
+    pub viewers_max: u32,
+    /// Largest credential file, bytes. Tools write a few kilobytes; Kubernetes limits a `Secret` to 1 MiB.
+    pub credential_bytes_max: u64,
+    /// Interval of the reconciliation, milliseconds. It finishes what events have missed, so a short interval has no benefit; it
+    /// reads some rows and two directories, so a long one saves nothing.
+    pub reconcile_every_ms: u64,
     /// Longest delay before a failed delivery is retried, milliseconds. The receiver is this server: it is back soon.
     pub delivery_retry_ms_max: u64,
     /// Timeout of the tool's status command, milliseconds. It may ask its vendor's server, and emulated machines are slow.
@@ -62,6 +71,9 @@ pub struct SessionLimits {
 impl Default for SessionLimits {
     fn default() -> Self {
         Self {
+            viewers_max: 4,
+            credential_bytes_max: 512 * 1_024,
+            reconcile_every_ms: 5_000,
             delivery_retry_ms_max: 5_000,
             status_command_ms_max: 30_000,
             rejection_log_interval_ms: 60_000,
@@ -70,17 +82,35 @@ impl Default for SessionLimits {
     }
 }
 
+/// Limits of requests.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct HttpLimits {
+    /// Largest request body of a delivery, bytes. A credential file of [`SessionLimits::credential_bytes_max`] fits, although base64
+    /// encodes three bytes as four; a larger body is rejected without a retry.
+    pub delivery_bytes_max: usize,
+}
+
+impl Default for HttpLimits {
+    fn default() -> Self {
+        Self { delivery_bytes_max: 1_024 * 1_024 }
+    }
+}
+
 /// Limits of the database.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct StoreLimits {
+    /// How long a call waits for a locked database before it fails, milliseconds. Only this server writes the database; another
+    /// program locks it for the moment of a backup.
+    pub busy_ms_max: u64,
     /// A write that takes longer is logged and counted, milliseconds. Writes take a few milliseconds on a working disk.
     pub slow_write_ms: u64,
 }
 
 impl Default for StoreLimits {
     fn default() -> Self {
-        Self { slow_write_ms: 1_000 }
+        Self { busy_ms_max: 5_000, slow_write_ms: 1_000 }
     }
 }
 

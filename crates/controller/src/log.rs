@@ -11,23 +11,59 @@ pub mod read;
 
 use crate::config::{Config, Log, LogFormat};
 use file::RotatingFile;
-use std::{io::IsTerminal, path::Path, sync::Mutex};
+use std::{
+    error::Error,
+    io::{self, IsTerminal},
+    path::{Path, PathBuf},
+    sync::Mutex,
+};
 use tracing::{Subscriber, level_filters::LevelFilter};
-use tracing_subscriber::{EnvFilter, Layer, fmt, layer::SubscriberExt, registry::LookupSpan, util::SubscriberInitExt};
+use tracing_subscriber::{
+    EnvFilter, Layer,
+    filter::Directive,
+    fmt,
+    layer::SubscriberExt,
+    registry::LookupSpan,
+    util::{SubscriberInitExt, TryInitError},
+};
+
+/// Why logging cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum LogError {
+    /// `log.level` is not a filter.
+    #[error("log.level {level:?}")]
+    Level {
+        /// The configured level.
+        level: String,
+        /// The cause.
+        source: Box<dyn Error + Send + Sync>,
+    },
+    /// A log file cannot be written.
+    #[error("the log file {} cannot be written", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// The cause.
+        source: io::Error,
+    },
+    /// This process logs already.
+    #[error(transparent)]
+    AlreadyStarted(#[from] TryInitError),
+}
 
 /// Starts logging to standard error, for commands other than `serve`.
 ///
 /// # Errors
-/// The level is invalid; the text describes the error.
-pub fn start_console(log: &Log) -> Result<(), String> {
-    tracing_subscriber::registry().with(to_standard_error(log)).with(filter(log)?).try_init().map_err(|e| e.to_string())
+/// The level is invalid.
+pub fn start_console(log: &Log) -> Result<(), LogError> {
+    Ok(tracing_subscriber::registry().with(to_standard_error(log)).with(filter(log)?).try_init()?)
 }
 
 /// Starts the server's logging to standard error and to its files. Call it after the state directory is locked.
 ///
 /// # Errors
-/// The level is invalid, or a file cannot be written; the text describes the error.
-pub fn start_server(config: &Config) -> Result<(), String> {
+/// The level is invalid, or a file cannot be written.
+pub fn start_server(config: &Config) -> Result<(), LogError> {
     let log = &config.log;
     let lines = to_file(log, &config.log_file())?;
     let errors = log.error_file.as_deref().map(|path| to_file(log, path)).transpose()?;
@@ -36,18 +72,18 @@ pub fn start_server(config: &Config) -> Result<(), String> {
         .with(lines)
         .with(errors.map(|errors| errors.with_filter(LevelFilter::WARN)))
         .with(filter(log)?)
-        .try_init()
-        .map_err(|error| error.to_string())
+        .try_init()?;
+    Ok(())
 }
 
 /// Filters for libraries that log payload bytes: those of a terminal contain what users type and read.
 const SILENCED_LIBRARIES: [&str; 2] = ["tungstenite=off", "tokio_tungstenite=off"];
 
-fn filter(log: &Log) -> Result<EnvFilter, String> {
-    let invalid = |error: &dyn std::fmt::Display| format!("log.level {:?}: {error}", log.level);
-    let configured = EnvFilter::try_new(&log.level).map_err(|error| invalid(&error))?;
+fn filter(log: &Log) -> Result<EnvFilter, LogError> {
+    let invalid = |source: Box<dyn Error + Send + Sync>| LogError::Level { level: log.level.clone(), source };
+    let configured = EnvFilter::try_new(&log.level).map_err(|error| invalid(error.into()))?;
     SILENCED_LIBRARIES.iter().try_fold(configured, |filter, directive| {
-        Ok(filter.add_directive(directive.parse().map_err(|error| invalid(&error))?))
+        Ok(filter.add_directive(directive.parse::<Directive>().map_err(|error| invalid(error.into()))?))
     })
 }
 
@@ -74,9 +110,9 @@ fn colors_allowed(no_color: Option<&std::ffi::OsStr>) -> bool {
 fn to_file<S: Subscriber + for<'a> LookupSpan<'a>>(
     log: &Log,
     path: &Path,
-) -> Result<Box<dyn Layer<S> + Send + Sync>, String> {
+) -> Result<Box<dyn Layer<S> + Send + Sync>, LogError> {
     let file = RotatingFile::open(path, log.file_bytes_max, log.files_kept_max)
-        .map_err(|error| format!("the log file {} cannot be written: {error}", path.display()))?;
+        .map_err(|source| LogError::File { path: path.to_owned(), source })?;
     Ok(json().with_writer(Mutex::new(file)).boxed())
 }
 

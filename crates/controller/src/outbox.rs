@@ -19,17 +19,17 @@ pub struct Outbox {
 
 impl Outbox {
     /// The messages about a session that a credential completed, in order; none without a webhook.
-    pub fn session_completed(&self, session: &SessionId, credential: &CredentialId) -> Vec<NewMessage> {
+    pub fn session_completed_messages(&self, session: &SessionId, credential: &CredentialId) -> Vec<NewMessage> {
         let both = || Regarding::Both(session.clone(), credential.clone());
-        self.messages(&[(CREDENTIAL_STORED, both()), (SESSION_ENDED, both())])
+        self.new_messages(&[(CREDENTIAL_STORED, both()), (SESSION_ENDED, both())])
     }
 
     /// The message about a credential that a use changed, if credentials are delivered once by webhook: the new revision is delivered once
     /// as well. None for a credential that its owner fetches.
-    pub fn credential_refreshed(&self, session: &SessionId, credential: &CredentialRow) -> Vec<NewMessage> {
+    pub fn credential_refreshed_messages(&self, session: &SessionId, credential: &CredentialRow) -> Vec<NewMessage> {
         match credential.retention {
             Retention::UntilDelivered { .. } if self.attaches_credentials() => {
-                self.messages(&[(CREDENTIAL_STORED, Regarding::Both(session.clone(), credential.id.clone()))])
+                self.new_messages(&[(CREDENTIAL_STORED, Regarding::Both(session.clone(), credential.id.clone()))])
             }
             Retention::UntilDelivered { .. } | Retention::UntilDeleted => Vec::new(),
         }
@@ -41,17 +41,17 @@ impl Outbox {
     }
 
     /// The message about a session's end; `None` without a webhook.
-    pub fn session_ended(&self, session: &SessionId) -> Option<NewMessage> {
-        self.messages(&[(SESSION_ENDED, Regarding::Session(session.clone()))]).pop()
+    pub fn session_ended_message(&self, session: &SessionId) -> Option<NewMessage> {
+        self.new_messages(&[(SESSION_ENDED, Regarding::Session(session.clone()))]).pop()
     }
 
     /// New messages in this order, to be written in the transaction that they report; none without a webhook.
-    pub fn messages(&self, kinds: &[(&str, Regarding)]) -> Vec<NewMessage> {
+    pub fn new_messages(&self, kinds: &[(&str, Regarding)]) -> Vec<NewMessage> {
         if self.webhook.is_none() {
             return Vec::new();
         }
-        let now = clock::now();
-        let mut ids: Vec<MessageId> = kinds.iter().map(|_| random::id(MessageId::from_parts)).collect();
+        let now = clock::now_unix_ms();
+        let mut ids: Vec<MessageId> = kinds.iter().map(|_| random::random_id(MessageId::from_parts)).collect();
         // Ids of the same millisecond are random, so they are sorted.
         ids.sort();
         let message = |(id, (kind, regarding)): (MessageId, &(&str, Regarding))| NewMessage {

@@ -4,7 +4,7 @@ mod descriptor_source;
 mod view;
 
 pub use descriptor_source::{DescriptorError, DescriptorSource};
-pub use view::{methods, provider_view};
+pub use view::{to_method_views, to_provider_view};
 
 use crate::config::Config;
 use anteroom_wire::{
@@ -41,8 +41,8 @@ impl Providers {
     /// All errors of all descriptors, each with its file and line.
     pub fn load(config: &Config) -> Result<Self, Vec<String>> {
         let (mut errors, mut providers) = (Vec::new(), BTreeMap::new());
-        for source in sources(config).values() {
-            match source.as_ref().map_err(Clone::clone).and_then(DescriptorSource::provider) {
+        for source in load_descriptor_sources(config).values() {
+            match source.as_ref().map_err(Clone::clone).and_then(DescriptorSource::to_provider) {
                 Ok(provider) => _ = providers.insert(provider.id.clone(), provider),
                 Err(found) => errors.extend(found),
             }
@@ -63,9 +63,9 @@ impl Providers {
 
     /// The descriptor for using a credential that was obtained with this method, and the method's name. Falls back to the
     /// preferred method like [`Self::resolved`].
-    pub fn in_use(&self, id: &ProviderId, method: Option<&MethodName>) -> Option<(MethodName, Provider)> {
+    pub fn resolved_for_use(&self, id: &ProviderId, method: Option<&MethodName>) -> Option<(MethodName, Provider)> {
         let provider = self.get(id)?;
-        let found = |method: &MethodName| Some((method.clone(), provider.in_use(method)?));
+        let found = |method: &MethodName| Some((method.clone(), provider.with_method_for_use(method)?));
         method.and_then(found).or_else(|| found(&provider.method))
     }
 
@@ -75,14 +75,14 @@ impl Providers {
     }
 
     /// The ids, for messages.
-    pub fn names(&self) -> String {
+    pub fn comma_separated_ids(&self) -> String {
         self.0.keys().map(ProviderId::as_str).collect::<Vec<_>>().join(", ")
     }
 }
 
 /// All descriptors of a configuration by file name, or the errors why a file cannot be parsed. A directory that cannot be read
 /// has its path with a slash at the end as the name.
-pub fn sources(config: &Config) -> BTreeMap<String, Result<DescriptorSource, Vec<DescriptorError>>> {
+pub fn load_descriptor_sources(config: &Config) -> BTreeMap<String, Result<DescriptorSource, Vec<DescriptorError>>> {
     let mut sources = BTreeMap::new();
     for file in BuiltIn::iter() {
         if let (Some(name), Some(data)) = (file.strip_suffix(".toml"), BuiltIn::get(&file)) {

@@ -15,13 +15,13 @@ pub const BUNDLE_SUFFIX: &str = ".tar.gz";
 
 /// The limits of one directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Limits {
+pub struct RetentionLimits {
     /// Number of files.
     pub files_max: usize,
     /// Total size of all files, bytes.
     pub bytes_max: u64,
     /// Age of a file since its last write, seconds.
-    pub s_max: u64,
+    pub age_s_max: u64,
 }
 
 /// A file that is subject to retention.
@@ -32,7 +32,7 @@ pub struct RetainedFile {
     /// Its size, bytes.
     pub bytes: u64,
     /// Time of the last write.
-    pub written: SystemTime,
+    pub modified_at: SystemTime,
 }
 
 /// The limit that a file exceeds.
@@ -58,16 +58,19 @@ pub enum ExceededLimit {
     },
 }
 
+/// Support bundles that are kept. Each is made for one question to the developers; their size and age are settings.
+const BUNDLES_MAX: usize = 20;
+
 /// The limits of the directory of bundles.
-pub fn bundle_limits(config: &Config) -> Limits {
+pub fn bundle_limits(config: &Config) -> RetentionLimits {
     let retention = &config.retention;
-    Limits { files_max: retention.bundles_max, bytes_max: retention.bundles_bytes_max, s_max: retention.bundles_s_max }
+    RetentionLimits { files_max: BUNDLES_MAX, bytes_max: retention.bundles_bytes_max, age_s_max: retention.bundles_s_max }
 }
 
 /// The limits of the directory of receipts. Each receipt is bounded by [`anteroom_machine::CONSOLE_BYTES_MAX`], so bytes need no limit.
-pub fn receipt_limits(config: &Config) -> Limits {
+pub fn receipt_limits(config: &Config) -> RetentionLimits {
     let retention = &config.retention;
-    Limits { files_max: retention.receipts_max, bytes_max: u64::MAX, s_max: retention.receipts_s_max }
+    RetentionLimits { files_max: retention.receipts_max, bytes_max: u64::MAX, age_s_max: retention.receipts_s_max }
 }
 
 /// Lists the files of a directory whose names end with `suffix`. A directory that does not exist is empty.
@@ -86,21 +89,21 @@ pub fn list_files(dir: &Path, suffix: &str) -> io::Result<Vec<RetainedFile>> {
         // The file may be removed concurrently.
         let Ok(meta) = entry.metadata() else { continue };
         if meta.is_file() && entry.file_name().to_string_lossy().ends_with(suffix) {
-            found.push(RetainedFile { path: entry.path(), bytes: meta.len(), written: meta.modified()? });
+            found.push(RetainedFile { path: entry.path(), bytes: meta.len(), modified_at: meta.modified()? });
         }
     }
     Ok(found)
 }
 
 /// Selects the files to remove and the limit that each exceeds, the oldest first.
-pub fn over_limit(mut files: Vec<RetainedFile>, limits: Limits, now: SystemTime) -> Vec<(RetainedFile, ExceededLimit)> {
-    files.sort_by(|one, other| (one.written, &one.path).cmp(&(other.written, &other.path)));
+pub fn find_over_limit(mut files: Vec<RetainedFile>, limits: RetentionLimits, now: SystemTime) -> Vec<(RetainedFile, ExceededLimit)> {
+    files.sort_by(|one, other| (one.modified_at, &one.path).cmp(&(other.modified_at, &other.path)));
     let (mut count, mut bytes) = (files.len(), files.iter().map(|file| file.bytes).sum::<u64>());
     let mut removed = Vec::new();
     for file in files {
-        let age = now.duration_since(file.written).unwrap_or(Duration::ZERO);
-        let limit = if age > Duration::from_secs(limits.s_max) {
-            ExceededLimit::Age { s_max: limits.s_max }
+        let age = now.duration_since(file.modified_at).unwrap_or(Duration::ZERO);
+        let limit = if age > Duration::from_secs(limits.age_s_max) {
+            ExceededLimit::Age { s_max: limits.age_s_max }
         } else if count > limits.files_max {
             ExceededLimit::Count { files_max: limits.files_max }
         } else if bytes > limits.bytes_max {
@@ -119,7 +122,7 @@ pub fn over_limit(mut files: Vec<RetainedFile>, limits: Limits, now: SystemTime)
 ///
 /// # Errors
 /// The file cannot be removed.
-pub fn remove(file: &RetainedFile) -> io::Result<()> {
+pub fn remove_file(file: &RetainedFile) -> io::Result<()> {
     match fs::remove_file(&file.path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         Ok(()) | Err(_) => Ok(()),
@@ -131,7 +134,7 @@ pub fn remove(file: &RetainedFile) -> io::Result<()> {
 ///
 /// # Errors
 /// The directory exists and cannot be read.
-pub fn unfinished_files(dir: &Path) -> io::Result<Vec<PathBuf>> {
+pub fn list_unfinished_files(dir: &Path) -> io::Result<Vec<PathBuf>> {
     let entries = match fs::read_dir(dir) {
         Ok(entries) => entries,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -163,27 +166,27 @@ mod tests {
     use super::*;
 
     fn file(name: &str, bytes: u64, written_s: u64) -> RetainedFile {
-        RetainedFile { path: name.into(), bytes, written: SystemTime::UNIX_EPOCH + Duration::from_secs(written_s) }
+        RetainedFile { path: name.into(), bytes, modified_at: SystemTime::UNIX_EPOCH + Duration::from_secs(written_s) }
     }
 
-    fn removed(limits: Limits) -> Vec<(String, ExceededLimit)> {
+    fn removed(limits: RetentionLimits) -> Vec<(String, ExceededLimit)> {
         let files = vec![file("c", 30, 300), file("a", 10, 100), file("b", 20, 200), file("d", 40, 1_000)];
         let now = SystemTime::UNIX_EPOCH + Duration::from_secs(400);
         let name = |file: RetainedFile| file.path.display().to_string();
-        over_limit(files, limits, now).into_iter().map(|(file, limit)| (name(file), limit)).collect()
+        find_over_limit(files, limits, now).into_iter().map(|(file, limit)| (name(file), limit)).collect()
     }
 
     #[test]
     fn oldest_files_are_removed_first_and_only_until_limits_hold() {
-        let all = Limits { files_max: 4, bytes_max: 100, s_max: 1_000 };
+        let all = RetentionLimits { files_max: 4, bytes_max: 100, age_s_max: 1_000 };
         assert_eq!(removed(all), []);
-        assert_eq!(removed(Limits { files_max: 3, ..all }), [("a".into(), ExceededLimit::Count { files_max: 3 })]);
+        assert_eq!(removed(RetentionLimits { files_max: 3, ..all }), [("a".into(), ExceededLimit::Count { files_max: 3 })]);
         let bytes = ExceededLimit::Bytes { bytes_max: 70 };
-        assert_eq!(removed(Limits { bytes_max: 70, ..all }), [("a".into(), bytes), ("b".into(), bytes)]);
+        assert_eq!(removed(RetentionLimits { bytes_max: 70, ..all }), [("a".into(), bytes), ("b".into(), bytes)]);
         // "d" is from the future, as after a clock was set back: its age is 0.
         let age = ExceededLimit::Age { s_max: 150 };
-        assert_eq!(removed(Limits { s_max: 150, ..all }), [("a".into(), age), ("b".into(), age)]);
-        assert_eq!(removed(Limits { s_max: 0, ..all }).len(), 3);
+        assert_eq!(removed(RetentionLimits { age_s_max: 150, ..all }), [("a".into(), age), ("b".into(), age)]);
+        assert_eq!(removed(RetentionLimits { age_s_max: 0, ..all }).len(), 3);
     }
 
     #[test]

@@ -96,7 +96,7 @@ pub(crate) struct Setting {
 /// A section below another.
 pub(crate) struct Subsection<'a> {
     /// Its key.
-    pub name: &'static str,
+    pub key: &'static str,
     /// Its documentation, line by line.
     pub doc: &'static [&'static str],
     /// Its content.
@@ -110,17 +110,17 @@ impl Setting {
     }
 
     /// Limits a number to a range.
-    pub(crate) fn within(self, range: RangeInclusive<i64>) -> Self {
+    pub(crate) fn with_range(self, range: RangeInclusive<i64>) -> Self {
         Self { range: Some(range), ..self }
     }
 
     /// Shows this TOML value in the example file instead of the current one.
-    pub(crate) fn example(self, value: &'static str) -> Self {
+    pub(crate) fn with_example(self, value: &'static str) -> Self {
         Self { example: Some(value), ..self }
     }
 
     /// Shows these lines, as comments, in the example file instead of the current value.
-    pub(crate) fn lines(self, lines: &'static str) -> Self {
+    pub(crate) fn with_example_lines(self, lines: &'static str) -> Self {
         Self { lines: Some(lines), ..self }
     }
 
@@ -148,7 +148,7 @@ fn write_comment(out: &mut String, doc: &[&str]) {
 }
 
 /// One sentence for each number that is outside its range. `prefix` is the section's full name with a dot.
-pub(crate) fn range_errors(section: &dyn Section, prefix: &str) -> Vec<String> {
+pub(crate) fn validate_ranges(section: &dyn Section, prefix: &str) -> Vec<String> {
     let number =
         |setting: &Setting| setting.value.as_ref().and_then(toml::Value::as_integer).zip(setting.range.clone());
     let out_of_range = section.settings().into_iter().filter_map(|setting| {
@@ -158,7 +158,7 @@ pub(crate) fn range_errors(section: &dyn Section, prefix: &str) -> Vec<String> {
     let below = section
         .sections()
         .into_iter()
-        .flat_map(|below| range_errors(below.section, &format!("{prefix}{}.", below.name)));
+        .flat_map(|below| validate_ranges(below.section, &format!("{prefix}{}.", below.key)));
     out_of_range.chain(below).collect()
 }
 
@@ -173,9 +173,9 @@ pub(crate) fn write_example(section: &dyn Section, prefix: &str, out: &mut Strin
         if below.section.settings().iter().any(|setting| setting.lines.is_none()) {
             out.push('\n');
             write_comment(out, below.doc);
-            let _ = writeln!(out, "\n[{prefix}{}]", below.name);
+            let _ = writeln!(out, "\n[{prefix}{}]", below.key);
         }
-        write_example(below.section, &format!("{prefix}{}.", below.name), out);
+        write_example(below.section, &format!("{prefix}{}.", below.key), out);
     }
     for setting in lines {
         out.push('\n');
@@ -185,9 +185,9 @@ pub(crate) fn write_example(section: &dyn Section, prefix: &str, out: &mut Strin
 
 /// The full names of the settings for which the example file shows another value, and these values.
 #[cfg(test)]
-pub(crate) fn examples(section: &dyn Section, prefix: &str) -> Vec<(String, &'static str)> {
+pub(crate) fn list_examples(section: &dyn Section, prefix: &str) -> Vec<(String, &'static str)> {
     let here = section.settings().into_iter();
     let here = here.filter_map(|setting| Some((format!("{prefix}{}", setting.name), setting.example?)));
     let below = section.sections().into_iter();
-    here.chain(below.flat_map(|below| examples(below.section, &format!("{prefix}{}.", below.name)))).collect()
+    here.chain(below.flat_map(|below| list_examples(below.section, &format!("{prefix}{}.", below.key)))).collect()
 }

@@ -22,7 +22,7 @@ mod sign;
 
 pub use client::ClientSetupError;
 pub use receiver::{OpenError, Webhook};
-pub use report::report;
+pub use report::webhook_report;
 pub use settings::WebhookSettings;
 pub use sign::InvalidKey;
 
@@ -31,7 +31,7 @@ use crate::{
     clock,
     limits::WebhookLimits,
     random,
-    session::{context::SessionContext, timeline::entry},
+    session::{context::SessionContext, timeline::new_entry},
 };
 use anteroom_store::{WebhookDeliveryOutcome, MessageRow, NewTimelineEntry, StoreError};
 use anteroom_wire::{
@@ -41,7 +41,7 @@ use anteroom_wire::{
     time::to_millis,
 };
 use attempt_error::AttemptError;
-use body::{AttachedCredential, BuildError, Message};
+use body::{AttachedCredential, BuildError, WebhookMessage};
 use client::WebhookRequest;
 use serde_json::json;
 use std::{collections::HashSet, sync::atomic::Ordering::Relaxed, time::Duration};
@@ -54,7 +54,7 @@ const DELETE_INTERVAL_MS: u64 = 3_600_000;
 const DONE_RETENTION_MS: u64 = 7 * 24 * 3_600 * 1_000;
 
 /// Sends messages until the server stops.
-pub async fn run(context: SessionContext) {
+pub async fn run_webhook_sender(context: SessionContext) {
     let Some(webhook) = &context.outbox.webhook else { return };
     let mut deleted_at = 0;
     loop {
@@ -65,8 +65,8 @@ pub async fn run(context: SessionContext) {
                 POLL_INTERVAL_MS
             }
         };
-        if clock::now().saturating_sub(deleted_at) >= DELETE_INTERVAL_MS {
-            deleted_at = clock::now();
+        if clock::now_unix_ms().saturating_sub(deleted_at) >= DELETE_INTERVAL_MS {
+            deleted_at = clock::now_unix_ms();
             let before = deleted_at.saturating_sub(DONE_RETENTION_MS);
             if let Err(error) = context.store.delete_messages_before(before).await {
                 tracing::warn!(outcome = "messages_not_deleted", error = %chain(&error), "finished messages not deleted");
@@ -83,9 +83,9 @@ pub async fn run(context: SessionContext) {
 /// Delivers due messages until none is due. Returns how long to wait for the next one, milliseconds.
 async fn deliver_due(context: &SessionContext, webhook: &Webhook) -> Result<u64, StoreError> {
     loop {
-        let pending = report::pending(context).await?;
+        let pending = report::list_pending_messages(context).await?;
         let next = next_per_session(&pending);
-        let now = clock::now();
+        let now = clock::now_unix_ms();
         let due: Vec<_> = next.iter().filter(|message| message.due_at_ms <= now).collect();
         if due.is_empty() {
             let next_due = next.iter().map(|message| message.due_at_ms.saturating_sub(now)).min();
@@ -112,14 +112,14 @@ fn next_per_session(pending: &[MessageRow]) -> Vec<&MessageRow> {
 }
 
 async fn deliver(context: &SessionContext, webhook: &Webhook, message: &MessageRow) -> Result<(), StoreError> {
-    let Message { bytes, attached } = match body::build(context, message).await? {
+    let WebhookMessage { bytes, attached_credential: attached } = match body::build_message(context, message).await? {
         Ok(built) => built,
-        Err(BuildError { fault, attached }) => {
+        Err(BuildError { fault, attached_credential: attached }) => {
             return record_failure(context, webhook, message, attached, fault.into()).await;
         }
     };
-    let (id, timestamp_s) = (message.id.to_string(), clock::now() / 1_000);
-    let signature = sign::header(&webhook.keys, &id, timestamp_s, &bytes);
+    let (id, timestamp_s) = (message.id.to_string(), clock::now_unix_ms() / 1_000);
+    let signature = sign::signature_header(&webhook.keys, &id, timestamp_s, &bytes);
     match webhook.client.post(WebhookRequest { id, timestamp_s, signature, body: bytes }).await {
         Ok(()) => record_delivery(context, webhook, message, attached).await,
         Err(error) => record_failure(context, webhook, message, attached, error.into()).await,
@@ -135,11 +135,11 @@ async fn record_delivery(
 ) -> Result<(), StoreError> {
     let sentence = match &attached {
         None => {
-            context.store.record_message_delivered(&message.id, clock::now()).await?;
+            context.store.record_message_delivered(&message.id, clock::now_unix_ms()).await?;
             None
         }
         Some(_) => {
-            match context.store.record_credential_delivered(&message.id, &context.local_operator, clock::now()).await?
+            match context.store.record_credential_delivered(&message.id, &context.local_operator, clock::now_unix_ms()).await?
             {
                 WebhookDeliveryOutcome::Deleted => Some("The webhook accepted the credential; it was deleted here."),
                 WebhookDeliveryOutcome::AlreadyDeleted => {
@@ -152,14 +152,14 @@ async fn record_delivery(
             }
         }
     };
-    webhook.delivered.fetch_add(1, Relaxed);
+    webhook.messages_delivered.fetch_add(1, Relaxed);
     tracing::info!(outcome = "webhook_delivered", message = %message.id, kind = message.kind, attempts = message.attempts + 1, "webhook message delivered");
     if let Some(session) = message.regarding.session_id() {
         let sentence =
             sentence.map_or_else(|| format!("The webhook accepted the message {}.", message.kind), str::to_owned);
         let leased = attached.map(|attached| attached.credential);
         let data = json!({ "message": message.id, "kind": message.kind, "credential": leased });
-        let entry = entry(TimelineKind::WebhookDelivered, sentence).with_data(data);
+        let entry = new_entry(TimelineKind::WebhookDelivered, sentence).with_data(data);
         context.timeline.append_in_background(session, entry);
     }
     Ok(())
@@ -173,19 +173,19 @@ async fn record_failure(
     error: AttemptError,
 ) -> Result<(), StoreError> {
     let settings = &context.config.webhook;
-    let (now, tries) = (clock::now(), message.attempts + 1);
+    let (now, tries) = (clock::now_unix_ms(), message.attempts + 1);
     let too_old = now.saturating_sub(message.created_at_ms) >= settings.give_up_s_max * 1_000;
     let abandoned = error.is_permanent() || tries >= settings.attempts_max || too_old;
-    webhook.failed.fetch_add(1, Relaxed);
+    webhook.attempts_failed.fetch_add(1, Relaxed);
     let why = error.reason();
-    let last_error = WebhookError { at: clock::rfc3339(now), message: message.id.clone(), why: why.clone() };
+    let last_error = WebhookError { at: clock::format_rfc3339(now), message: message.id.clone(), why: why.clone() };
     *webhook.last_error.lock() = Some(last_error);
     let due_at_ms = now + wait_ms(&context.limits.webhook, message.attempts, error.retry_after_s());
     // A credential that may have been delivered stays reserved for this message.
     let is_released = attached.as_ref().is_some_and(|attached| attached.is_first_delivery) && !error.may_be_delivered();
     if abandoned {
         context.store.record_message_abandoned(&message.id, &why, now).await?;
-        webhook.abandoned.fetch_add(1, Relaxed);
+        webhook.messages_abandoned.fetch_add(1, Relaxed);
     } else if is_released {
         context.store.record_message_rejected(&message.id, &why, due_at_ms).await?;
     } else {
@@ -214,18 +214,18 @@ fn failure_entry(
         true => (TimelineKind::WebhookAbandoned, "delivery was abandoned"),
         false => (TimelineKind::WebhookFailed, "delivery failed and will be retried"),
     };
-    let until = attached.filter(|_| abandoned).and_then(|attached| attached.until_ms);
+    let until = attached.filter(|_| abandoned).and_then(|attached| attached.deliver_until_ms);
     let fallback = until.map_or_else(String::new, |until_ms| {
-        format!(" The attached credential can be fetched here until {}.", clock::rfc3339(until_ms))
+        format!(" The attached credential can be fetched here until {}.", clock::format_rfc3339(until_ms))
     });
-    entry(kind, format!("The webhook {outcome} for {}: {why}.{fallback}", message.kind))
+    new_entry(kind, format!("The webhook {outcome} for {}: {why}.{fallback}", message.kind))
 }
 
 /// The wait before the next attempt, milliseconds: doubles with each attempt; half of it is random, so that retries spread out.
 fn wait_ms(limits: &WebhookLimits, attempts: u64, retry_after_s: Option<u64>) -> u64 {
     let backoff = Backoff::new(Duration::from_millis(limits.retry_ms_min), Duration::from_millis(limits.retry_ms_max));
     let delay = backoff.delay_of_retry(u32::try_from(attempts).unwrap_or(u32::MAX));
-    let spread_ms = to_millis(with_jitter(delay, u16::from_le_bytes(random::bytes())));
+    let spread_ms = to_millis(with_jitter(delay, u16::from_le_bytes(random::random_bytes())));
     spread_ms.max(retry_after_s.unwrap_or(0).saturating_mul(1_000).min(limits.retry_ms_max))
 }
 

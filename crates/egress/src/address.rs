@@ -52,7 +52,7 @@ pub fn is_public(address: IpAddr) -> bool {
 }
 
 /// The masked address for logs and messages: shows the network, not the host (`203.0.x.x`, `2001:db8::x`).
-pub fn mask(address: IpAddr) -> String {
+pub fn mask_address(address: IpAddr) -> String {
     match address {
         IpAddr::V4(v4) => {
             let [a, b, _, _] = v4.octets();
@@ -76,7 +76,7 @@ pub(super) fn require_public(
     addresses_max: usize,
 ) -> Result<Vec<SocketAddr>, EgressError> {
     if let Some(private) = addresses.iter().find(|address| !is_public(address.ip())) {
-        return Err(EgressError::new(Problem::EgressPrivate, format!("{name} resolves to {}", mask(private.ip()))));
+        return Err(EgressError::new(Problem::EgressPrivate, format!("{name} resolves to {}", mask_address(private.ip()))));
     }
     if addresses.is_empty() {
         return Err(EgressError::new(Problem::EgressUnreachable, format!("resolve {name}: the name has no address")));
@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn name_with_one_private_address_is_refused() {
+    fn name_with_one_private_address_is_denied() {
         let name = HostName::parse("mixed.example").unwrap();
         let error = require_public(&name, vec![at("1.1.1.1"), at("192.168.0.7")], 8).unwrap_err();
         assert_eq!(error.problem, Problem::EgressPrivate);

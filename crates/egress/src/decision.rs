@@ -5,7 +5,7 @@ use anteroom_wire::Problem;
 /// An event of one connection request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EgressDecision {
-    /// The name in lower case; for a refused request the guest's text, bounded and printable.
+    /// The name in lower case; for a denied request the guest's text, bounded and printable.
     pub host: String,
     /// The port.
     pub port: u16,
@@ -17,7 +17,7 @@ pub struct EgressDecision {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum EgressOutcome {
     /// The connection is open.
-    Granted {
+    Allowed {
         /// The peer's address, masked (`203.0.x.x`).
         address: String,
         /// Whether the address is from `egress.overrides`.
@@ -25,7 +25,7 @@ pub enum EgressOutcome {
         /// Time to resolve and connect, milliseconds.
         connect_ms: u64,
     },
-    /// The request was refused or the connection failed.
+    /// The request was denied or the connection failed.
     Failed {
         /// The cause.
         problem: Problem,
@@ -34,7 +34,7 @@ pub enum EgressOutcome {
         /// Time until the decision, milliseconds.
         after_ms: u64,
     },
-    /// A granted connection ended.
+    /// An allowed connection ended.
     Closed {
         /// Bytes from the machine.
         bytes_up: u64,
@@ -47,16 +47,16 @@ pub enum EgressOutcome {
     },
 }
 
-/// Why a granted connection ended.
+/// Why an allowed connection ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CloseCause {
     /// Both sides finished.
     Completed,
     /// The connection of one side broke.
     ConnectionLost,
-    /// No traffic for `idle_s_max`.
+    /// No traffic for `connection_idle_s_max`.
     IdleTimeout,
-    /// The connection lasted `total_s_max`.
+    /// The connection lasted `connection_lifetime_s_max`.
     LifetimeExceeded,
     /// The machine or the server is stopping.
     Shutdown,

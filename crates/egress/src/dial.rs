@@ -3,7 +3,7 @@
 //! A small form of "happy eyeballs" (RFC 8305): the next address is tried in parallel after `stagger_ms`, or at once when an
 //! attempt failed. The first connection is used and the other attempts are dropped.
 
-use super::{EgressError, GateSettings, HostName, mask};
+use super::{EgressError, EgressSettings, HostName, mask_address};
 use anteroom_wire::Problem;
 use futures_util::{StreamExt, stream::FuturesUnordered};
 use std::{
@@ -35,8 +35,8 @@ impl GatedStream {
         Self { socket, peer, overridden, connect }
     }
 
-    /// The peer's address. Mask it ([`mask`]) before it is logged or shown.
-    pub fn peer(&self) -> SocketAddr {
+    /// The peer's address. Mask it ([`mask_address`]) before it is logged or shown.
+    pub fn peer_address(&self) -> SocketAddr {
         self.peer
     }
 
@@ -83,7 +83,7 @@ enum AttemptError {
 /// [`Problem::EgressTimeout`] if the total timeout or the timeout of the last attempt expired, otherwise
 /// [`Problem::EgressUnreachable`] with the last error.
 pub(super) async fn dial(
-    settings: &GateSettings,
+    settings: &EgressSettings,
     name: &HostName,
     addresses: Vec<SocketAddr>,
 ) -> Result<TcpStream, EgressError> {
@@ -93,24 +93,24 @@ pub(super) async fn dial(
         Ok(Ok(socket)) => Ok(socket),
         Ok(Err((address, AttemptError::Io(error)))) => Err(EgressError::new(
             Problem::EgressUnreachable,
-            format!("connect to {name} at {} ({count} tried): {error}", mask(address.ip())),
+            format!("connect to {name} at {} ({count} tried): {error}", mask_address(address.ip())),
         )),
         Ok(Err((_, AttemptError::Timeout))) | Err(_) => Err(EgressError::new(
             Problem::EgressTimeout,
             format!(
                 "connect to {name} ({count} to try): no answer in {} ms",
-                settings.connect_ms_max.min(settings.attempt_ms_max)
+                settings.connect_ms_max.min(settings.connect_attempt_ms_max)
             ),
         )),
     }
 }
 
 async fn connect_to_first(
-    settings: &GateSettings,
+    settings: &EgressSettings,
     addresses: Vec<SocketAddr>,
 ) -> Result<TcpStream, (SocketAddr, AttemptError)> {
-    let attempt_max = Duration::from_millis(settings.attempt_ms_max);
-    let stagger = Duration::from_millis(settings.stagger_ms.max(1));
+    let attempt_max = Duration::from_millis(settings.connect_attempt_ms_max);
+    let stagger = Duration::from_millis(settings.connect_attempt_delay_ms.max(1));
     let attempt = async |address: SocketAddr| match timeout(attempt_max, TcpStream::connect(address)).await {
         Ok(Ok(socket)) => Ok(socket),
         Ok(Err(error)) => Err((address, AttemptError::Io(error))),

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SummaryLine {
     /// The first connection to this name.
-    FirstGranted {
+    FirstAllowed {
         /// The name.
         host: String,
         /// The port.
@@ -48,9 +48,9 @@ pub struct HostTotals {
     /// The port.
     pub port: u16,
     /// Connections that were opened.
-    pub granted: u64,
+    pub connections_allowed: u64,
     /// Failed requests, by the problem's code.
-    pub failed: BTreeMap<&'static str, u64>,
+    pub failures_by_problem: BTreeMap<&'static str, u64>,
     /// Bytes from the machine, for all closed connections.
     pub bytes_up: u64,
     /// Bytes to the machine, for all closed connections.
@@ -89,7 +89,7 @@ impl EgressSummary {
         }
         let (host, port) = (decision.host.clone(), decision.port);
         match &decision.outcome {
-            EgressOutcome::Granted { address, overridden, connect_ms } => Some(SummaryLine::FirstGranted {
+            EgressOutcome::Allowed { address, overridden, connect_ms } => Some(SummaryLine::FirstAllowed {
                 host,
                 port,
                 address: address.clone(),
@@ -113,12 +113,12 @@ impl EgressSummary {
 /// Adds one outcome. Returns true if it is the first of its kind.
 fn count(totals: &mut HostTotals, outcome: &EgressOutcome) -> bool {
     match outcome {
-        EgressOutcome::Granted { .. } => {
-            totals.granted += 1;
-            totals.granted == 1
+        EgressOutcome::Allowed { .. } => {
+            totals.connections_allowed += 1;
+            totals.connections_allowed == 1
         }
         EgressOutcome::Failed { problem, .. } => {
-            let failed = totals.failed.entry(problem.code()).or_default();
+            let failed = totals.failures_by_problem.entry(problem.code()).or_default();
             *failed += 1;
             *failed == 1
         }
@@ -134,8 +134,8 @@ fn count(totals: &mut HostTotals, outcome: &EgressOutcome) -> bool {
 mod tests {
     use super::{super::CloseCause, *};
 
-    fn granted(host: &str) -> EgressDecision {
-        let outcome = EgressOutcome::Granted { address: "1.1.x.x".into(), overridden: false, connect_ms: 3 };
+    fn allowed(host: &str) -> EgressDecision {
+        let outcome = EgressOutcome::Allowed { address: "1.1.x.x".into(), overridden: false, connect_ms: 3 };
         EgressDecision { host: host.into(), port: 443, outcome }
     }
 
@@ -155,12 +155,12 @@ mod tests {
     #[test]
     fn many_connections_to_one_name_have_one_timeline_entry() {
         let mut summary = EgressSummary::new(10);
-        assert!(matches!(summary.record(&granted("a.example")), Some(SummaryLine::FirstGranted { .. })));
-        assert_eq!(summary.record(&granted("a.example")), None);
+        assert!(matches!(summary.record(&allowed("a.example")), Some(SummaryLine::FirstAllowed { .. })));
+        assert_eq!(summary.record(&allowed("a.example")), None);
         assert_eq!(summary.record(&closed("a.example", 10, 100)), None);
         assert_eq!(summary.record(&closed("a.example", 1, 2)), None);
         let [totals] = &summary.totals()[..] else { unreachable!("one name") };
-        assert_eq!((totals.granted, totals.bytes_up, totals.bytes_down), (2, 11, 102));
+        assert_eq!((totals.connections_allowed, totals.bytes_up, totals.bytes_down), (2, 11, 102));
     }
 
     #[test]
@@ -170,7 +170,7 @@ mod tests {
         assert!(summary.record(&failed("a.example", Problem::EgressDenied)).is_none());
         assert!(summary.record(&failed("a.example", Problem::EgressTimeout)).is_some());
         assert!(summary.record(&failed("b.example", Problem::EgressDenied)).is_some());
-        assert_eq!(summary.totals()[0].failed, [("egress_denied", 2), ("egress_timeout", 1)].into());
+        assert_eq!(summary.totals()[0].failures_by_problem, [("egress_denied", 2), ("egress_timeout", 1)].into());
     }
 
     #[test]
@@ -182,6 +182,6 @@ mod tests {
         let totals = summary.totals();
         assert_eq!(totals.len(), 4);
         assert_eq!(totals[3].host, "");
-        assert_eq!(totals[3].failed["egress_denied"], 997);
+        assert_eq!(totals[3].failures_by_problem["egress_denied"], 997);
     }
 }

@@ -35,21 +35,21 @@ struct Machine {
 }
 
 impl Machine {
-    async fn new(settings: GateSettings, hosts: &[(&str, u16)], overrides: &[(&str, SocketAddr)]) -> Self {
+    async fn new(settings: EgressSettings, hosts: &[(&str, u16)], overrides: &[(&str, SocketAddr)]) -> Self {
         let overrides = overrides.iter().map(|(name, address)| ((*name).to_owned(), *address)).collect();
-        let gate = Arc::new(Gate::new(settings, HostOverrides::parse(&overrides).unwrap()));
+        let gate = Arc::new(EgressGate::new(settings, HostOverrides::parse(&overrides).unwrap()));
         let (decisions, tasks, shutdown) =
             (Arc::new(Mutex::new(Vec::new())), TaskTracker::new(), CancellationToken::new());
         let on_decision = {
             let decisions = decisions.clone();
             move |decision| decisions.lock().unwrap().push(decision)
         };
-        let machine = MachineGate::new(gate, Arc::new(provider(hosts)), tasks.clone(), shutdown.clone(), on_decision);
+        let machine = MachineEgressGate::new(gate, Arc::new(provider(hosts)), tasks.clone(), shutdown.clone(), on_decision);
         let (ours, theirs) = duplex(64 * 1024);
         tokio::spawn(async move {
             let service = service_fn(move |request: Request<Incoming>| {
                 let machine = machine.clone();
-                async move { Ok::<_, Infallible>(machine.serve(request).await) }
+                async move { Ok::<_, Infallible>(machine.serve_connect(request).await) }
             });
             hyper::server::conn::http2::Builder::new(TokioExecutor::new())
                 .serve_connection(TokioIo::new(theirs), service)
@@ -105,10 +105,10 @@ async fn echo_server() -> SocketAddr {
 }
 
 #[tokio::test]
-async fn granted_connection_copies_bytes_in_both_directions_and_is_reported() {
+async fn allowed_connection_copies_bytes_in_both_directions_and_is_reported() {
     let outside = echo_server().await;
     let machine =
-        Machine::new(GateSettings::default(), &[("auth.example", 443)], &[("auth.example:443", outside)]).await;
+        Machine::new(EgressSettings::default(), &[("auth.example", 443)], &[("auth.example:443", outside)]).await;
     let mut stream = machine.connect("Auth.Example:443").await;
     stream.write_all(&vec![5; 200_000]).await.unwrap();
     stream.shutdown().await.unwrap();
@@ -116,10 +116,10 @@ async fn granted_connection_copies_bytes_in_both_directions_and_is_reported() {
     timeout(SOON, stream.read_to_end(&mut back)).await.unwrap().unwrap();
     assert_eq!(back.len(), 200_000);
     let decisions = machine.wait_for_decisions().await;
-    let [granted, closed] = &decisions[..] else { panic!("{decisions:?}") };
-    assert_eq!((granted.host.as_str(), granted.port), ("auth.example", 443));
+    let [allowed, closed] = &decisions[..] else { panic!("{decisions:?}") };
+    assert_eq!((allowed.host.as_str(), allowed.port), ("auth.example", 443));
     assert!(
-        matches!(&granted.outcome, EgressOutcome::Granted { address, overridden: true, .. } if address == "127.0.x.x")
+        matches!(&allowed.outcome, EgressOutcome::Allowed { address, overridden: true, .. } if address == "127.0.x.x")
     );
     let EgressOutcome::Closed { bytes_up: 200_000, bytes_down: 200_000, why: CloseCause::Completed, .. } =
         closed.outcome
@@ -129,11 +129,11 @@ async fn granted_connection_copies_bytes_in_both_directions_and_is_reported() {
 }
 
 #[tokio::test]
-async fn name_that_is_not_granted_is_denied() {
+async fn name_that_is_not_allowed_is_denied() {
     let outside = echo_server().await;
-    // A host override does not grant the name.
+    // A host override does not allow the name.
     let machine =
-        Machine::new(GateSettings::default(), &[("auth.example", 443)], &[("other.example:443", outside)]).await;
+        Machine::new(EgressSettings::default(), &[("auth.example", 443)], &[("other.example:443", outside)]).await;
     for authority in ["other.example:443", "auth.example:80", "xauth.example:443"] {
         let (status, body) = machine.failure(authority).await;
         assert_eq!((status, body.code.as_str()), (403, "egress_denied"), "{authority}");
@@ -144,7 +144,7 @@ async fn name_that_is_not_granted_is_denied() {
 #[tokio::test]
 async fn ip_address_is_denied_in_every_notation() {
     let port = echo_server().await.port();
-    let machine = Machine::new(GateSettings::default(), &[("127.0.0.1", port), ("*.1", port)], &[]).await;
+    let machine = Machine::new(EgressSettings::default(), &[("127.0.0.1", port), ("*.1", port)], &[]).await;
     for host in ["127.0.0.1", "127.1", "2130706433", "[::1]", "[::ffff:127.0.0.1]", "169.254.169.254"] {
         let (status, body) = machine.failure(&format!("{host}:{port}")).await;
         assert_eq!((status, body.code.as_str()), (403, "egress_denied"), "{host}");
@@ -152,9 +152,9 @@ async fn ip_address_is_denied_in_every_notation() {
 }
 
 #[tokio::test]
-async fn granted_name_with_a_loopback_address_is_denied() {
+async fn allowed_name_with_a_loopback_address_is_denied() {
     let port = echo_server().await.port();
-    let machine = Machine::new(GateSettings::default(), &[("localhost", port)], &[]).await;
+    let machine = Machine::new(EgressSettings::default(), &[("localhost", port)], &[]).await;
     let (status, body) = machine.failure(&format!("localhost:{port}")).await;
     assert_eq!((status, body.code.as_str()), (403, "egress_private"));
     assert!(!body.detail.unwrap().contains("127.0.0.1"), "addresses are masked");
@@ -175,7 +175,7 @@ async fn refused_connection_and_connect_timeout_have_different_codes() {
     while let Ok(Ok(socket)) = timeout(Duration::from_millis(300), tokio::net::TcpStream::connect(full)).await {
         queued.push(socket);
     }
-    let settings = GateSettings { attempt_ms_max: 300, connect_ms_max: 600, ..GateSettings::default() };
+    let settings = EgressSettings { connect_attempt_ms_max: 300, connect_ms_max: 600, ..EgressSettings::default() };
     let hosts = [("closed.example", 443), ("silent.example", 443)];
     let machine = Machine::new(settings, &hosts, &[("closed.example:443", closed), ("silent.example:443", full)]).await;
     let (status, body) = machine.failure("closed.example:443").await;
@@ -187,7 +187,7 @@ async fn refused_connection_and_connect_timeout_have_different_codes() {
 
 #[tokio::test]
 async fn name_that_does_not_resolve_is_an_error() {
-    let settings = GateSettings { resolve_ms_max: 2_000, ..GateSettings::default() };
+    let settings = EgressSettings { resolve_ms_max: 2_000, ..EgressSettings::default() };
     let machine = Machine::new(settings, &[("no-such-name.invalid", 443)], &[]).await;
     let (status, body) = machine.failure("no-such-name.invalid:443").await;
     assert!(matches!((status, body.code.as_str()), (502, "egress_unreachable") | (504, "egress_timeout")), "{body:?}");
@@ -198,7 +198,7 @@ async fn name_that_does_not_resolve_is_an_error() {
 async fn shutdown_of_the_machine_closes_its_connections() {
     let outside = echo_server().await;
     let machine =
-        Machine::new(GateSettings::default(), &[("auth.example", 443)], &[("auth.example:443", outside)]).await;
+        Machine::new(EgressSettings::default(), &[("auth.example", 443)], &[("auth.example:443", outside)]).await;
     let mut stream = machine.connect("auth.example:443").await;
     stream.write_all(b"hello").await.unwrap();
     stream.read_exact(&mut [0; 5]).await.unwrap();
@@ -218,7 +218,7 @@ async fn shutdown_of_the_machine_closes_its_connections() {
 #[tokio::test]
 async fn idle_connection_is_closed() {
     let outside = echo_server().await;
-    let settings = GateSettings { idle_s_max: 1, ..GateSettings::default() };
+    let settings = EgressSettings { connection_idle_s_max: 1, ..EgressSettings::default() };
     let machine = Machine::new(settings, &[("auth.example", 443)], &[("auth.example:443", outside)]).await;
     let mut stream = machine.connect("auth.example:443").await;
     assert!(timeout(SOON, stream.read_u8()).await.expect("closed in time").is_err());
@@ -232,7 +232,7 @@ async fn idle_connection_is_closed() {
 #[tokio::test]
 async fn connections_of_a_machine_are_limited() {
     let outside = echo_server().await;
-    let settings = GateSettings { connections_max: 2, connection_wait_ms_max: 100, ..GateSettings::default() };
+    let settings = EgressSettings { connections_per_machine_max: 2, connection_slot_wait_ms_max: 100, ..EgressSettings::default() };
     let machine = Machine::new(settings, &[("auth.example", 443)], &[("auth.example:443", outside)]).await;
     let _first = machine.connect("auth.example:443").await;
     let second = machine.connect("auth.example:443").await;

@@ -3,7 +3,7 @@
 #![allow(clippy::print_stdout, reason = "an example for a terminal")]
 
 use anteroom_machine::{
-    BoxBody, ControllerService, Machines, Settings, State, StopReason,
+    BoxBody, ControllerService, Machines, MachinesSettings, State, StopReason,
     image::Image,
     qemu::{self, Hardware, ProbeSettings, Template, TemplateSettings},
 };
@@ -30,7 +30,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         Box::pin(std::future::ready(hyper::Response::new(body)))
     });
     let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
-    let settings = Settings::under(&state, keeper);
+    let settings = MachinesSettings::in_state_dir(&state, keeper);
     let machines = Machines::open(settings, Arc::new(template), host, tasks.clone(), stop.clone()).await?;
     println!("spawned channel   hello   ready     RFB removed  private MB");
     for number in 0..count {
@@ -43,14 +43,14 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
 }
 
 async fn template(keeper: &Path, image: &Image, state: &Path) -> Result<Template, Box<dyn std::error::Error>> {
-    let qemu_program = qemu::find().ok_or("no qemu-system-x86_64 in PATH")?;
+    let qemu_program = qemu::find_qemu().ok_or("no qemu-system-x86_64 in PATH")?;
     let probe = ProbeSettings {
         qemu_program: qemu_program.clone(),
         keeper_program: keeper.to_owned(),
         cache_dir: state.to_owned(),
         boot_ms_max: 15_000,
     };
-    let report = qemu::probe(&image.kernel(), &image.initramfs(), &image.manifest.hash, &probe).await?;
+    let report = qemu::probe_accelerator(&image.kernel_path(), &image.initramfs_path(), &image.manifest.hash, &probe).await?;
     println!("{}", report.explanation);
     let settings = TemplateSettings {
         templates_dir: state.join("templates"),
@@ -61,7 +61,7 @@ async fn template(keeper: &Path, image: &Image, state: &Path) -> Result<Template
         prepare_ms_max: 600_000,
         console_bytes_max: 16 * 1024,
     };
-    Ok(Template::prepare(image, &report.chosen, &settings, |progress| println!("{progress:?}")).await?)
+    Ok(Template::find_or_prepare(image, &report.chosen, &settings, |progress| println!("{progress:?}")).await?)
 }
 
 /// Starts and stops one machine; returns a line of the table.
@@ -71,14 +71,14 @@ async fn start(machines: &Machines, id: MachineId) -> Result<String, Box<dyn std
     let ready = states.wait_for(|state| state.channels().is_some() || state.is_removed()).await?.clone();
     let State::Ready { channels } = ready else { return Err(format!("{ready:?}").into()) };
     let mut greeting = [0u8; 12];
-    channels.agent.desktop().await?.read_exact(&mut greeting).await?;
+    channels.agent.open_desktop().await?.read_exact(&mut greeting).await?;
     let rfb = began.elapsed().as_millis();
-    let private_mb = machines.memory(&id).map_or(0, |memory| memory.private_bytes / 1_000_000);
+    let private_mb = machines.memory_usage(&id).map_or(0, |memory| memory.private_bytes / 1_000_000);
     let stop_requested = Instant::now();
     machines.stop(&id, StopReason::Completed);
     states.wait_for(State::is_removed).await?;
     let removed = stop_requested.elapsed().as_millis();
     let t = channels.timings;
-    let steps = format!("{:7} {:7} {:7} {:7}", t.spawned_ms, t.channel_ms, t.hello_ms, t.ready_ms);
+    let steps = format!("{:7} {:7} {:7} {:7}", t.spawned_ms, t.channel_ms, t.agent_info_ms, t.ready_ms);
     Ok(format!("{steps} {rfb:7} {removed:7} {private_mb:11}"))
 }

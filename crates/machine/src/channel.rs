@@ -2,17 +2,17 @@
 //!
 //! ```text
 //!  agent.sock ── resync ── HTTP/2 client ─▶ AgentClient
-//!  host.sock  ── resync ── HTTP/2 server ─▶ HostService
+//!  controller.sock  ── resync ── HTTP/2 server ─▶ HostService
 //! ```
 //!
 //! Everything above the resync is independent of the transport (virtio-serial or the socket of a plain process).
 
 mod agent;
-mod host;
+mod controller_server;
 mod resync;
 
 pub use agent::{AgentClient, AgentError, ByteStream, CallLimits};
-pub(crate) use host::{KeepAlive, serve};
+pub(crate) use controller_server::{KeepAlive, serve};
 pub(crate) use resync::{ResyncError, resync};
 
 use anteroom_wire::MachineId;

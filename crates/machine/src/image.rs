@@ -25,20 +25,20 @@ mod host_requirements;
 mod initramfs;
 mod kernel;
 mod leftovers;
-mod pattern;
+mod path_pattern;
 mod progress;
 mod recipe;
-mod root;
+mod root_fs;
 mod store;
 
-pub use build::{BuildOutcome, build};
+pub use build::{BuildOutcome, build_image};
 pub use build_error::BuildError;
 pub use build_settings::BuildSettings;
-pub use host_requirements::{MissingRequirement, apt_command, missing_requirements};
+pub use host_requirements::{MissingRequirement, apt_install_command, find_missing_requirements};
 pub use progress::{BuildProgress, BuildStep, OnProgress};
 pub use recipe::Cli;
 
-use anteroom_wire::agent::PROTOCOL;
+use anteroom_wire::agent::PROTOCOL_VERSION;
 use rustix::fs::FlockOperation;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -50,7 +50,7 @@ use std::{
 };
 
 /// The version of the layout of the manifest and of the initial file system.
-pub const FORMAT: u32 = 1;
+pub const MANIFEST_FORMAT: u32 = 1;
 /// The manifest's file name in an image's directory.
 pub const MANIFEST_FILE: &str = "manifest.json";
 /// The largest manifest that is read, bytes.
@@ -69,11 +69,11 @@ pub struct Image {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Manifest {
-    /// [`FORMAT`] of the builder.
+    /// [`MANIFEST_FORMAT`] of the builder.
     pub format: u32,
     /// SHA-256 (hex) over format, protocol and the three artefacts: two images with the same hash are the same guest.
     pub hash: String,
-    /// [`PROTOCOL`] of the agent in the image.
+    /// [`PROTOCOL_VERSION`] of the agent in the image.
     pub protocol: u32,
     /// The kernel, an uncompressed ELF `vmlinux` with a PVH entry: QEMU's microvm and Firecracker both start it.
     pub kernel: Artefact,
@@ -112,7 +112,7 @@ pub struct Artefact {
 pub enum ImageError {
     /// There is no current image.
     #[error("there is no image in {0:?}: run `anteroom image build`")]
-    None(PathBuf),
+    NoCurrentImage(PathBuf),
     /// A file cannot be read.
     #[error("{path:?} cannot be read")]
     Read {
@@ -124,7 +124,7 @@ pub enum ImageError {
     },
     /// The manifest cannot be parsed.
     #[error("{path:?} is not a valid image manifest")]
-    Manifest {
+    InvalidManifest {
         /// The file.
         path: PathBuf,
         /// The error.
@@ -132,8 +132,8 @@ pub enum ImageError {
         source: serde_json::Error,
     },
     /// The image has another layout version.
-    #[error("the image in {dir:?} has layout {found}, this program reads {FORMAT}: run `anteroom image build`")]
-    Format {
+    #[error("the image in {dir:?} has layout {found}, this program reads {MANIFEST_FORMAT}: run `anteroom image build`")]
+    UnsupportedFormat {
         /// The image's directory.
         dir: PathBuf,
         /// Its layout version.
@@ -141,9 +141,9 @@ pub enum ImageError {
     },
     /// The agent in the image has another protocol version.
     #[error(
-        "the agent of the image in {dir:?} has protocol {found}, this program {PROTOCOL}: run `anteroom image build`"
+        "the agent of the image in {dir:?} has protocol {found}, this program {PROTOCOL_VERSION}: run `anteroom image build`"
     )]
-    Protocol {
+    UnsupportedProtocol {
         /// The image's directory.
         dir: PathBuf,
         /// The agent's protocol version.
@@ -151,7 +151,7 @@ pub enum ImageError {
     },
     /// An artefact does not match the manifest.
     #[error("{path:?} {why}")]
-    Artefact {
+    InvalidArtefact {
         /// The file.
         path: PathBuf,
         /// What is wrong with it.
@@ -182,14 +182,14 @@ impl Image {
             format: u32,
         }
         let layout: Layout =
-            serde_json::from_slice(&text).map_err(|source| ImageError::Manifest { path: path.clone(), source })?;
-        if layout.format != FORMAT {
-            return Err(ImageError::Format { dir: dir.to_owned(), found: layout.format });
+            serde_json::from_slice(&text).map_err(|source| ImageError::InvalidManifest { path: path.clone(), source })?;
+        if layout.format != MANIFEST_FORMAT {
+            return Err(ImageError::UnsupportedFormat { dir: dir.to_owned(), found: layout.format });
         }
         let manifest: Manifest =
-            serde_json::from_slice(&text).map_err(|source| ImageError::Manifest { path, source })?;
-        if manifest.protocol != PROTOCOL {
-            return Err(ImageError::Protocol { dir: dir.to_owned(), found: manifest.protocol });
+            serde_json::from_slice(&text).map_err(|source| ImageError::InvalidManifest { path, source })?;
+        if manifest.protocol != PROTOCOL_VERSION {
+            return Err(ImageError::UnsupportedProtocol { dir: dir.to_owned(), found: manifest.protocol });
         }
         let image = Self { dir: dir.to_owned(), manifest };
         image.check_artefacts()?;
@@ -201,25 +201,25 @@ impl Image {
     /// # Errors
     /// There is none, or it is invalid.
     pub fn open_current(images_dir: &Path) -> Result<Self, ImageError> {
-        match fs::canonicalize(images_dir.join(store::CURRENT)) {
+        match fs::canonicalize(images_dir.join(store::CURRENT_LINK)) {
             Ok(dir) => Self::open(&dir),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Err(ImageError::None(images_dir.to_owned())),
-            Err(source) => Err(ImageError::Read { path: images_dir.join(store::CURRENT), source }),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Err(ImageError::NoCurrentImage(images_dir.to_owned())),
+            Err(source) => Err(ImageError::Read { path: images_dir.join(store::CURRENT_LINK), source }),
         }
     }
 
     /// Path of the kernel.
-    pub fn kernel(&self) -> PathBuf {
+    pub fn kernel_path(&self) -> PathBuf {
         self.dir.join(&self.manifest.kernel.file)
     }
 
     /// Path of the initial file system.
-    pub fn initramfs(&self) -> PathBuf {
+    pub fn initramfs_path(&self) -> PathBuf {
         self.dir.join(&self.manifest.initramfs.file)
     }
 
     /// Path of the root file system.
-    pub fn rootfs(&self) -> PathBuf {
+    pub fn rootfs_path(&self) -> PathBuf {
         self.dir.join(&self.manifest.rootfs.file)
     }
 
@@ -233,13 +233,13 @@ impl Image {
             let found = sha256_of(&path).map_err(|source| ImageError::Read { path: path.clone(), source })?;
             if found != artefact.sha256 {
                 let why = format!("has the hash {found}, but the manifest has {}", artefact.sha256);
-                return Err(ImageError::Artefact { path, why });
+                return Err(ImageError::InvalidArtefact { path, why });
             }
         }
         let hash = hash_of(self.manifest.protocol, self.artefacts());
         if hash != self.manifest.hash {
             let why = format!("has the image hash {}, but its artefacts have {hash}", self.manifest.hash);
-            return Err(ImageError::Artefact { path: self.dir.join(MANIFEST_FILE), why });
+            return Err(ImageError::InvalidArtefact { path: self.dir.join(MANIFEST_FILE), why });
         }
         Ok(())
     }
@@ -249,7 +249,7 @@ impl Image {
     /// # Errors
     /// The image was removed, or is being removed.
     pub fn lock(&self) -> Result<ImageLock, ImageError> {
-        let path = self.initramfs();
+        let path = self.initramfs_path();
         let lock = || -> io::Result<File> {
             let file = File::open(&path)?;
             rustix::fs::flock(&file, FlockOperation::NonBlockingLockShared)?;
@@ -269,7 +269,7 @@ impl Image {
         let checks: [FormatCheck; 3] = [not_a_kernel, not_a_cpio, not_a_squashfs];
         for (artefact, check) in self.artefacts().into_iter().zip(checks) {
             let path = self.dir.join(&artefact.file);
-            let invalid = |why: String| ImageError::Artefact { path: path.clone(), why };
+            let invalid = |why: String| ImageError::InvalidArtefact { path: path.clone(), why };
             if artefact.file.is_empty() || artefact.file.contains('/') || artefact.file.starts_with('.') {
                 return Err(invalid("is not a plain name in the image's directory".into()));
             }
@@ -292,7 +292,7 @@ impl Image {
 /// The hash of an image.
 fn hash_of(protocol: u32, artefacts: [&Artefact; 3]) -> String {
     let mut hash = Sha256::new();
-    hash.update(format!("anteroom image {FORMAT} protocol {protocol}\n"));
+    hash.update(format!("anteroom image {MANIFEST_FORMAT} protocol {protocol}\n"));
     for artefact in artefacts {
         hash.update(format!("{} {} {}\n", artefact.file, artefact.bytes, artefact.sha256));
     }
@@ -306,7 +306,7 @@ fn not_a_kernel(head: &[u8]) -> Option<&'static str> {
     if head.get(0x202..0x206) == Some(b"HdrS") {
         return Some("is a compressed kernel (bzImage); an ELF vmlinux is needed");
     }
-    elf::not_x86_64(head)
+    elf::why_not_x86_64(head)
 }
 
 fn not_a_cpio(head: &[u8]) -> Option<&'static str> {

@@ -2,7 +2,7 @@
 //! outlive the controller.
 //!
 //! ```text
-//!  controller ──(socket pair as stdin, or control.sock)── keeper ──▶ process (dies with the keeper)
+//!  controller ──(socket pair as stdin, or keeper.sock)── keeper ──▶ process (dies with the keeper)
 //!                                                           │ QMP, console, output, pidfd
 //! ```
 //!
@@ -14,20 +14,21 @@
 mod cleanup;
 pub(crate) mod client;
 pub(crate) mod control;
-mod oom;
+mod oom_kill_counter;
 mod qmp_session;
 mod tail_buffer;
 mod vmm_process;
 
 use crate::{
     exit_reason::StopReason,
-    process::{self, ProcessId},
+    procfs::{self, ProcessId},
+    qmp::QmpError,
     receipt::{ExitCause, StopDetail},
-    spec::{CONTROL_SOCKET, KEEPER_CONFIG_FILE, KeeperConfig, Qmp},
+    spec::{KEEPER_SOCKET, KEEPER_CONFIG_FILE, KeeperConfig, QmpMode},
 };
-use anteroom_wire::time::unix_ms;
-use control::{CONTROL_PROTOCOL, ControlClient, KeeperCommand, KeeperPhase, Report};
-use oom::OomKillCounter;
+use anteroom_wire::{chain, time::to_unix_ms};
+use control::{CONTROL_PROTOCOL, ControlConnection, KeeperCommand, KeeperPhase, Report};
+use oom_kill_counter::OomKillCounter;
 use qmp_session::{GuestEvent, QmpSession, VmEvent};
 use rustix::{
     event::{PollFd, PollFlags, Timespec},
@@ -49,7 +50,7 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 use tail_buffer::TailBuffer;
-use vmm_process::Vmm;
+use vmm_process::VmmProcess;
 
 /// Maximum connections on the control socket; one more closes the oldest.
 const CLIENTS_MAX: usize = 8;
@@ -88,9 +89,9 @@ struct Keeper {
     began_unix_ms: u64,
     oom_kills: OomKillCounter,
     listener: UnixListener,
-    clients: Vec<ControlClient>,
+    clients: Vec<ControlConnection>,
     phase: KeeperPhase,
-    vmm: Option<Vmm>,
+    vmm: Option<VmmProcess>,
     qmp: Option<QmpSession>,
     /// Whether the guest has resumed after its state was loaded.
     resumed: bool,
@@ -120,19 +121,30 @@ fn close_inherited() -> io::Result<()> {
 }
 
 /// The control connection on standard input, if that is a socket; standard input is then replaced by `/dev/null`.
-fn client_on_stdin() -> io::Result<Option<ControlClient>> {
+fn client_on_stdin() -> io::Result<Option<ControlConnection>> {
     let stdin = rustix::stdio::stdin();
     if FileType::from_raw_mode(rustix::fs::fstat(stdin)?.st_mode) != FileType::Socket {
         return Ok(None);
     }
     let stream = UnixStream::from(rustix::io::fcntl_dupfd_cloexec(stdin, 3)?);
     rustix::stdio::dup2_stdin(File::open("/dev/null")?)?;
-    ControlClient::new(stream).map(Some)
+    ControlConnection::new(stream).map(Some)
+}
+
+/// Why the process did not start.
+#[derive(Debug, thiserror::Error)]
+enum StartError {
+    #[error("{program}")]
+    NotSpawned { program: String, source: io::Error },
+    #[error("the spec has no QMP socket")]
+    NoQmpSocket,
+    #[error(transparent)]
+    Qmp(#[from] QmpError),
 }
 
 impl Keeper {
     /// Everything that can fail before the process is started. `client`: the connection to report the failure to.
-    fn init(run_dir: &Path, client: &mut Option<ControlClient>) -> io::Result<Self> {
+    fn init(run_dir: &Path, client: &mut Option<ControlConnection>) -> io::Result<Self> {
         let began = Instant::now();
         close_inherited()?;
         *client = client_on_stdin()?;
@@ -141,7 +153,7 @@ impl Keeper {
         // Fails only for a process that is already a group leader, such as one started in a shell.
         let _ = rustix::process::setsid();
         rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
-        let listener = UnixListener::bind(CONTROL_SOCKET)?;
+        let listener = UnixListener::bind(KEEPER_SOCKET)?;
         listener.set_nonblocking(true)?;
         rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;
         // A core file would contain the machine's memory.
@@ -150,8 +162,8 @@ impl Keeper {
         let mut keeper = Self {
             run_dir,
             began,
-            began_unix_ms: unix_ms(SystemTime::now()),
-            oom_kills: OomKillCounter::new(began, process::oom_kills()),
+            began_unix_ms: to_unix_ms(SystemTime::now()),
+            oom_kills: OomKillCounter::new(began, procfs::oom_kill_count()),
             listener,
             clients: Vec::new(),
             phase: KeeperPhase::Starting,
@@ -173,7 +185,7 @@ impl Keeper {
     /// Starts the process; returns the cause if it did not start.
     fn start(&mut self) -> Option<ExitCause> {
         let started = vmm_process::spawn(&self.config.spec)
-            .map_err(|error| format!("{}: {error}", self.config.spec.program))
+            .map_err(|source| StartError::NotSpawned { program: self.config.spec.program.clone(), source })
             .and_then(|(vmm, qmp)| {
                 self.phase = KeeperPhase::Running { process: vmm.id };
                 self.vmm = Some(vmm);
@@ -184,26 +196,26 @@ impl Keeper {
                 self.broadcast_phase();
                 None
             }
-            Err(error) => Some(ExitCause::NeverStarted { error }),
+            Err(error) => Some(ExitCause::NeverStarted { error: chain(&error) }),
         }
     }
 
     /// Opens the QMP session and sends the commands of the start.
-    fn start_qmp(&mut self, stream: Option<UnixStream>) -> Result<(), String> {
-        let state = match self.config.spec.qmp {
-            Qmp::Unused => return Ok(()),
-            Qmp::Listen => None,
-            Qmp::Load { state } => Some(state),
+    fn start_qmp(&mut self, stream: Option<UnixStream>) -> Result<(), StartError> {
+        let state = match self.config.spec.qmp_mode {
+            QmpMode::Unused => return Ok(()),
+            QmpMode::Listen => None,
+            QmpMode::Load { state } => Some(state),
         };
-        let stream = stream.ok_or("the spec has no QMP socket")?;
-        let mut qmp = QmpSession::new(stream).map_err(|error| error.to_string())?;
-        let loading = state.map_or(Ok(()), |number| qmp.load(number));
+        let stream = stream.ok_or(StartError::NoQmpSocket)?;
+        let mut qmp = QmpSession::new(stream)?;
+        let loading = state.map_or(Ok(()), |number| qmp.load_state(number));
         self.qmp = Some(qmp);
-        loading.map_err(|error| error.to_string())
+        Ok(loading?)
     }
 
-    fn accept_client(&mut self, mut client: ControlClient) {
-        let Some(keeper) = ProcessId::of(std::process::id()) else { return };
+    fn accept_client(&mut self, mut client: ControlConnection) {
+        let Some(keeper) = ProcessId::from_pid(std::process::id()) else { return };
         let phase = self.phase.clone();
         let greeting =
             Report::Greeting { protocol: CONTROL_PROTOCOL, machine: self.config.machine.clone(), keeper, phase };
@@ -228,20 +240,20 @@ impl Keeper {
             if left.is_zero() {
                 return ExitCause::Deadline;
             }
-            self.wait(left.min(oom::SAMPLE_INTERVAL));
+            self.wait(left.min(oom_kill_counter::SAMPLE_INTERVAL));
             if let Some(vmm) = &mut self.vmm {
                 vmm.read_output(&mut self.console, &mut self.output);
             }
             if let Some(cause) = self.handle_qmp_events() {
                 return cause;
             }
-            if let Some(status) = self.vmm.as_mut().and_then(Vmm::status) {
+            if let Some(status) = self.vmm.as_mut().and_then(VmmProcess::exit_status) {
                 return self.exit_cause(status);
             }
             if let Some(cause) = self.handle_commands() {
                 return cause;
             }
-            self.oom_kills.sample(Instant::now(), process::oom_kills);
+            self.oom_kills.sample(Instant::now(), procfs::oom_kill_count);
         }
     }
 
@@ -264,15 +276,15 @@ impl Keeper {
 
     fn handle_commands(&mut self) -> Option<ExitCause> {
         while let Ok((stream, _)) = self.listener.accept() {
-            if let Ok(client) = ControlClient::new(stream) {
+            if let Ok(client) = ControlConnection::new(stream) {
                 self.accept_client(client);
             }
         }
         let mut commands = Vec::new();
-        self.clients.retain_mut(|client| client.read().map(|read| commands.extend(read)).is_ok());
+        self.clients.retain_mut(|client| client.read_commands().map(|read| commands.extend(read)).is_ok());
         if self.config.tied_to_parent && self.clients.is_empty() {
             let reason = StopReason::Orphaned;
-            self.stop_detail = StopDetail::of(&reason);
+            self.stop_detail = StopDetail::from_reason(&reason);
             return Some(ExitCause::Stopped { reason: reason.name().to_owned() });
         }
         commands.into_iter().find_map(|command| match command {
@@ -282,13 +294,13 @@ impl Keeper {
             }
             KeeperCommand::Save { state } => match &mut self.qmp {
                 None => Some(ExitCause::SaveFailed { error: "the machine does not run in QEMU".into() }),
-                Some(qmp) => qmp.save(&state).err().map(|error| ExitCause::SaveFailed { error: error.to_string() }),
+                Some(qmp) => qmp.save_state(&state).err().map(|error| ExitCause::SaveFailed { error: error.to_string() }),
             },
         })
     }
 
     fn handle_qmp_events(&mut self) -> Option<ExitCause> {
-        let events = match self.qmp.as_mut()?.read() {
+        let events = match self.qmp.as_mut()?.read_events() {
             Ok(events) => events,
             Err(error) => return Some(ExitCause::SaveFailed { error: error.to_string() }),
         };
@@ -314,16 +326,16 @@ impl Keeper {
         }
         // The last events may still be in the socket.
         let _ = self.handle_qmp_events();
-        let oom_killed = self.oom_kills.any_since(process::oom_kills());
+        let oom_killed = self.oom_kills.has_grown_to(procfs::oom_kill_count());
         let cause = exit_cause(status, self.guest_event, oom_killed);
-        match (&cause, &self.config.spec.qmp) {
-            (ExitCause::Exited { .. }, Qmp::Load { .. }) if !self.resumed => {
+        match (&cause, &self.config.spec.qmp_mode) {
+            (ExitCause::Exited { .. }, QmpMode::Load { .. }) if !self.resumed => {
                 let output = self.output.text();
                 let skipped = output.chars().count().saturating_sub(ERROR_CHARS_MAX);
                 let error = output.chars().skip(skipped).collect::<String>();
                 ExitCause::NeverStarted { error: format!("the saved state could not be loaded: {}", error.trim()) }
             }
-            (_, Qmp::Unused | Qmp::Listen | Qmp::Load { .. }) => cause,
+            (_, QmpMode::Unused | QmpMode::Listen | QmpMode::Load { .. }) => cause,
         }
     }
 
@@ -344,10 +356,10 @@ impl Keeper {
     /// Kills the process and waits for it. If it was still running, returns the descendants that it had.
     fn kill_process(&mut self) -> Vec<ProcessId> {
         let Some(vmm) = &mut self.vmm else { return Vec::new() };
-        if vmm.status().is_some() {
+        if vmm.exit_status().is_some() {
             return Vec::new();
         }
-        let seen = process::own_descendants();
+        let seen = procfs::own_descendants();
         vmm.kill();
         seen
     }

@@ -4,10 +4,10 @@
 //!  Machines ── control socket ──▶ keeper (one small process per machine: parent of the VMM)
 //!     │                              └─▶ QEMU, cloned from a Template (dies with its keeper)
 //!     ├─ agent.sock: resync, HTTP/2, the controller is the client ─▶ the machine's agent (AgentClient)
-//!     └─ host.sock:  resync, HTTP/2, the agent is the client      ─▶ HostService
+//!     └─ controller.sock:  resync, HTTP/2, the agent is the client      ─▶ HostService
 //! ```
 //!
-//! A machine has no network card: its two channels are its only connections. [`SpecSource::spec`] describes the process
+//! A machine has no network card: its two channels are its only connections. [`SpecSource::build_spec`] describes the process
 //! to run. A machine is removed when its keeper closes the control socket; its [`Receipt`] remains.
 
 mod channel;
@@ -15,7 +15,7 @@ mod exit_reason;
 pub mod image;
 pub mod keeper;
 mod machines;
-mod process;
+mod procfs;
 pub mod qemu;
 mod qmp;
 mod receipt;
@@ -25,11 +25,11 @@ mod state;
 
 pub use channel::{AgentClient, AgentError, BoxBody, BoxError, ByteStream, CallLimits, ControllerService};
 pub use exit_reason::{ExitReason, StopReason};
-pub use machines::{CONSOLE_BYTES_MAX, Machines, OpenError, PING_EVERY_MS, PING_MS_MAX, Settings, StartError};
-pub use process::{Memory, ProcessId};
+pub use machines::{CONSOLE_BYTES_MAX, Machines, MachinesOpenError, PING_EVERY_MS, PING_MS_MAX, MachinesSettings, MachineStartError};
+pub use procfs::{MemoryUsage, ProcessId};
 pub use receipt::{CleanupChecks, ExitCause, Receipt, StopDetail};
 pub use spec::{
-    AGENT_SOCKET, CONTROL_SOCKET, Descriptor, HOST_SOCKET, InheritedFd, KEEPER_CONFIG_FILE, Qmp, Spec, SpecError,
+    AGENT_SERVER_SOCKET, KEEPER_SOCKET, FdSource, CONTROLLER_SERVER_SOCKET, InheritedFd, KEEPER_CONFIG_FILE, QmpMode, ProcessSpec, SpecError,
     SpecSource,
 };
-pub use state::{Channels, Event, RejectedEvent, RequestOutcome, State, Timings};
+pub use state::{Channels, Event, RejectedEvent, StopRequestOutcome, State, StartTimings};

@@ -10,16 +10,16 @@
 
 mod adopt;
 mod connection;
-mod driver;
+mod machine_task;
 mod liveness;
 
 use crate::{
     channel::{CallLimits, ControllerService},
     exit_reason::StopReason,
-    process::{Memory, ProcessId},
+    procfs::{MemoryUsage, ProcessId},
     receipt::{self, Receipt},
     spec::{KeeperConfig, SpecError, SpecSource},
-    state::{RequestOutcome, State},
+    state::{StopRequestOutcome, State},
 };
 use anteroom_wire::MachineId;
 use parking_lot::{Mutex, MutexGuard};
@@ -45,7 +45,7 @@ pub const PING_MS_MAX: u64 = 6_000;
 
 /// Settings of the machines of one server.
 #[derive(Debug, Clone)]
-pub struct Settings {
+pub struct MachinesSettings {
     /// Parent of the machines' run directories, `run_dir/<machine id>/`; used by one server at a time.
     pub run_dir: PathBuf,
     /// Directory of the receipts.
@@ -66,7 +66,7 @@ pub struct Settings {
     pub probe_every_ms: u64,
     /// How long to wait for the first echo on a new machine's channel before another nonce is sent, milliseconds; see
     /// [`anteroom_wire::channel`]. A clone on a busy host needs some hundred milliseconds, and its pipe has no stale bytes.
-    pub first_echo_ms: u64,
+    pub first_echo_wait_ms: u64,
     /// Interval between two pings to a machine that sends nothing else, milliseconds.
     pub ping_every_ms: u64,
     /// A ready machine that sends nothing for this long is not ready until it sends again, milliseconds.
@@ -76,12 +76,12 @@ pub struct Settings {
     /// How long a keeper may take to stop its machine or to clean up after it before the keeper is killed, milliseconds.
     pub keeper_exit_timeout_ms: u64,
     /// Limits of calls to agents.
-    pub calls: CallLimits,
+    pub call_limits: CallLimits,
 }
 
-impl Settings {
+impl MachinesSettings {
     /// The defaults, with all directories below `state_dir`.
-    pub fn under(state_dir: &Path, keeper_program: PathBuf) -> Self {
+    pub fn in_state_dir(state_dir: &Path, keeper_program: PathBuf) -> Self {
         Self {
             run_dir: state_dir.join("run"),
             receipts_dir: state_dir.join("receipts"),
@@ -92,19 +92,19 @@ impl Settings {
             machines_max: 16,
             console_bytes_max: CONSOLE_BYTES_MAX,
             probe_every_ms: 20,
-            first_echo_ms: 1_000,
+            first_echo_wait_ms: 1_000,
             ping_every_ms: PING_EVERY_MS,
             ping_ms_max: PING_MS_MAX,
             liveness_timeout_ms: 20_000,
             keeper_exit_timeout_ms: 15_000,
-            calls: CallLimits::default(),
+            call_limits: CallLimits::default(),
         }
     }
 }
 
 /// Why the machines of this host cannot be opened.
 #[derive(Debug, thiserror::Error)]
-pub enum OpenError {
+pub enum MachinesOpenError {
     /// A directory cannot be created or read.
     #[error("the directory {path:?} cannot be created or read")]
     Directory {
@@ -124,7 +124,7 @@ pub enum OpenError {
 
 /// Why a machine was not started.
 #[derive(Debug, thiserror::Error)]
-pub enum StartError {
+pub enum MachineStartError {
     /// The maximum number of machines is running.
     #[error("{machines} of at most {machines_max} machines are running")]
     NoCapacity {
@@ -135,7 +135,7 @@ pub enum StartError {
     },
     /// A machine with that id exists.
     #[error("a machine with this id exists already")]
-    Duplicate,
+    AlreadyExists,
     /// The server is stopping.
     #[error("the server is stopping")]
     Stopping,
@@ -151,7 +151,7 @@ pub struct Machines {
 }
 
 struct Inner {
-    settings: Settings,
+    settings: MachinesSettings,
     tied_to_parent: bool,
     spec_source: Arc<dyn SpecSource>,
     host: ControllerService,
@@ -200,38 +200,38 @@ impl Machines {
     /// machines continue for the next server.
     ///
     /// # Errors
-    /// See [`OpenError`].
+    /// See [`MachinesOpenError`].
     pub async fn open(
-        settings: Settings,
+        settings: MachinesSettings,
         spec_source: Arc<dyn SpecSource>,
         host: ControllerService,
         tasks: TaskTracker,
         stop: CancellationToken,
-    ) -> Result<Self, OpenError> {
+    ) -> Result<Self, MachinesOpenError> {
         let machines = Self::new(settings, spec_source, host, tasks, stop, false)?;
         machines.adopt_all().await?;
         Ok(machines)
     }
 
     /// Like [`Machines::open`], but the machines are stopped when this process ends, and none is adopted.
-    pub(crate) fn tied_to_parent(
-        settings: Settings,
+    pub(crate) fn open_tied_to_parent(
+        settings: MachinesSettings,
         spec_source: Arc<dyn SpecSource>,
         host: ControllerService,
         tasks: TaskTracker,
         stop: CancellationToken,
-    ) -> Result<Self, OpenError> {
+    ) -> Result<Self, MachinesOpenError> {
         Self::new(settings, spec_source, host, tasks, stop, true)
     }
 
     fn new(
-        settings: Settings,
+        settings: MachinesSettings,
         spec_source: Arc<dyn SpecSource>,
         host: ControllerService,
         tasks: TaskTracker,
         stop: CancellationToken,
         tied_to_parent: bool,
-    ) -> Result<Self, OpenError> {
+    ) -> Result<Self, MachinesOpenError> {
         let lock = lock_directories(&settings)?;
         let machines = Mutex::default();
         Ok(Self {
@@ -251,16 +251,16 @@ impl Machines {
     /// Requests the machine `id` and returns at once; the receiver gets every state up to `Removed`.
     ///
     /// # Errors
-    /// See [`StartError`].
-    pub fn start(&self, id: MachineId) -> Result<watch::Receiver<State>, StartError> {
+    /// See [`MachineStartError`].
+    pub fn start(&self, id: MachineId) -> Result<watch::Receiver<State>, MachineStartError> {
         if self.inner.stop.is_cancelled() {
-            return Err(StartError::Stopping);
+            return Err(MachineStartError::Stopping);
         }
         let spec_source = &self.inner.spec_source;
         let config = KeeperConfig {
             machine: id.clone(),
             image_hash: spec_source.image_hash().to_owned(),
-            spec: spec_source.spec(&id).map_err(StartError::Spec)?,
+            spec: spec_source.build_spec(&id).map_err(MachineStartError::Spec)?,
             deadline_ms: self.inner.settings.lifetime_s_max.saturating_mul(1_000),
             receipts_dir: self.inner.settings.receipts_dir.clone(),
             tied_to_parent: self.inner.tied_to_parent,
@@ -268,21 +268,21 @@ impl Machines {
         };
         let reserve_slot = self.reserve_slot(id, config.image_hash.clone(), State::Requested)?;
         let watched = reserve_slot.state.subscribe();
-        self.inner.tasks.spawn(driver::start(self.clone(), reserve_slot, config));
+        self.inner.tasks.spawn(machine_task::run_new(self.clone(), reserve_slot, config));
         Ok(watched)
     }
 
     /// Registers a machine, unless its id exists or the limit is reached. The limit does not apply to adopted machines, which
     /// run already.
-    fn reserve_slot(&self, id: MachineId, image_hash: String, state: State) -> Result<Slot, StartError> {
+    fn reserve_slot(&self, id: MachineId, image_hash: String, state: State) -> Result<Slot, MachineStartError> {
         let mut entries = self.entries();
         if entries.contains_key(&id) {
-            return Err(StartError::Duplicate);
+            return Err(MachineStartError::AlreadyExists);
         }
         let machines_max = self.inner.settings.machines_max;
         let is_new = matches!(state, State::Requested);
         if is_new && entries.len() >= usize::try_from(machines_max).unwrap_or(usize::MAX) {
-            return Err(StartError::NoCapacity { machines: entries.len(), machines_max });
+            return Err(MachineStartError::NoCapacity { machines: entries.len(), machines_max });
         }
         let (state, watched) = watch::channel(state);
         let (command, commands) = mpsc::channel(COMMANDS_MAX);
@@ -292,25 +292,25 @@ impl Machines {
     }
 
     /// Requests the machine's stop; its state receiver reports when it is removed. Idempotent.
-    pub fn stop(&self, id: &MachineId, reason: StopReason) -> RequestOutcome {
+    pub fn stop(&self, id: &MachineId, reason: StopReason) -> StopRequestOutcome {
         let entries = self.entries();
-        let Some(entry) = entries.get(id) else { return RequestOutcome::UnknownMachine };
+        let Some(entry) = entries.get(id) else { return StopRequestOutcome::UnknownMachine };
         let is_ending =
             matches!(*entry.state.borrow(), State::Stopping { .. } | State::Exited { .. } | State::Removed { .. });
         if is_ending || entry.commands.try_send(DriverCommand::Stop(reason)).is_err() {
-            RequestOutcome::Ignored
+            StopRequestOutcome::Ignored
         } else {
-            RequestOutcome::Enqueued
+            StopRequestOutcome::Enqueued
         }
     }
 
     /// Requests that a ready machine's state, without its RAM, is saved into the new file `state` and the machine is stopped.
     /// The receipt reports whether that succeeded.
-    pub(crate) fn save(&self, id: &MachineId, state: PathBuf) -> RequestOutcome {
+    pub(crate) fn save_state(&self, id: &MachineId, state: PathBuf) -> StopRequestOutcome {
         match self.entries().get(id) {
-            None => RequestOutcome::UnknownMachine,
-            Some(entry) if entry.commands.try_send(DriverCommand::Save(state)).is_ok() => RequestOutcome::Enqueued,
-            Some(_) => RequestOutcome::Ignored,
+            None => StopRequestOutcome::UnknownMachine,
+            Some(entry) if entry.commands.try_send(DriverCommand::Save(state)).is_ok() => StopRequestOutcome::Enqueued,
+            Some(_) => StopRequestOutcome::Ignored,
         }
     }
 
@@ -330,21 +330,21 @@ impl Machines {
     }
 
     /// The memory of a machine's process; `None`: no such machine, or no process yet. Reads `/proc`, some milliseconds.
-    pub fn memory(&self, id: &MachineId) -> Option<Memory> {
+    pub fn memory_usage(&self, id: &MachineId) -> Option<MemoryUsage> {
         let process = self.entries().get(id)?.process_info.get()?.process;
-        process.is_alive().then(|| Memory::of(process.pid).ok()).flatten()
+        process.is_alive().then(|| MemoryUsage::read(process.pid).ok()).flatten()
     }
 
     /// The receipt that a machine's keeper wrote. Reads a file.
     ///
     /// # Errors
     /// The file exists and cannot be read.
-    pub fn receipt(&self, id: &MachineId) -> io::Result<Option<Receipt>> {
+    pub fn read_receipt(&self, id: &MachineId) -> io::Result<Option<Receipt>> {
         Receipt::read(&self.inner.settings.receipts_dir, id)
     }
 
     /// The settings of these machines.
-    pub fn settings(&self) -> &Settings {
+    pub fn settings(&self) -> &MachinesSettings {
         &self.inner.settings
     }
 
@@ -356,27 +356,27 @@ impl Machines {
     fn free_slot(&self, id: &MachineId) {
         self.entries().remove(id);
         let settings = &self.inner.settings;
-        if let Err(error) = receipt::prune(&settings.receipts_dir, settings.receipts_max) {
+        if let Err(error) = receipt::prune_receipts(&settings.receipts_dir, settings.receipts_max) {
             tracing::warn!(%error, "removal of old receipts failed");
         }
     }
 }
 
 /// Creates the directories and locks the run directory.
-fn lock_directories(settings: &Settings) -> Result<File, OpenError> {
+fn lock_directories(settings: &MachinesSettings) -> Result<File, MachinesOpenError> {
     use std::os::unix::fs::DirBuilderExt;
     for path in [&settings.run_dir, &settings.receipts_dir] {
         fs::DirBuilder::new()
             .recursive(true)
             .mode(0o700)
             .create(path)
-            .map_err(|source| OpenError::Directory { path: path.clone(), source })?;
+            .map_err(|source| MachinesOpenError::Directory { path: path.clone(), source })?;
     }
     let path = settings.run_dir.clone();
-    let lock = File::open(&path).map_err(|source| OpenError::Directory { path: path.clone(), source })?;
+    let lock = File::open(&path).map_err(|source| MachinesOpenError::Directory { path: path.clone(), source })?;
     rustix::fs::flock(&lock, rustix::fs::FlockOperation::NonBlockingLockExclusive).map_err(|error| match error {
-        rustix::io::Errno::WOULDBLOCK => OpenError::InUse { path: path.clone() },
-        error => OpenError::Directory { path: path.clone(), source: error.into() },
+        rustix::io::Errno::WOULDBLOCK => MachinesOpenError::InUse { path: path.clone() },
+        error => MachinesOpenError::Directory { path: path.clone(), source: error.into() },
     })?;
     Ok(lock)
 }

@@ -10,11 +10,11 @@ mod command_line;
 mod kernel_command_line;
 mod template;
 
-pub use accelerator::{Accelerator, AcceleratorReport, KvmStatus, ProbeError, ProbeSettings, probe};
+pub use accelerator::{Accelerator, AcceleratorReport, KvmStatus, ProbeError, ProbeSettings, probe_accelerator};
 pub use kernel_command_line::KernelCommandLine;
 pub use template::{PrepareProgress, Template, TemplateError, TemplateSettings};
 
-pub(crate) use command_line::{QemuCommandLine, Ram, Start};
+pub(crate) use command_line::{QemuCommandLine, RamBackend, StartMode};
 
 use std::{
     io,
@@ -24,7 +24,7 @@ use std::{
 };
 
 /// Printed on the console by the agent (`/init`) of a machine that was booted with `anteroom.probe=1`.
-pub const PROBE_OK: &str = "anteroom-probe-ok";
+pub const PROBE_OK_LINE: &str = "anteroom-probe-ok";
 /// How long `qemu --version` may take, milliseconds.
 const VERSION_MS_MAX: u64 = 20_000;
 
@@ -48,7 +48,7 @@ impl Default for Hardware {
 /// A value of the hardware that is out of its range.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{what} must be {least} to {most}, not {found}")]
-pub struct OutOfRange {
+pub struct HardwareOutOfRange {
     what: &'static str,
     least: u32,
     most: u32,
@@ -60,7 +60,7 @@ impl Hardware {
     ///
     /// # Errors
     /// The first value that is out of its range.
-    pub fn check(&self) -> Result<(), OutOfRange> {
+    pub fn check(&self) -> Result<(), HardwareOutOfRange> {
         let ranges = [
             ("memory_mib", 256, 65_536, self.memory_mib),
             ("cpus", 1, 16, self.cpus),
@@ -68,7 +68,7 @@ impl Hardware {
         ];
         for (what, least, most, found) in ranges {
             if !(least..=most).contains(&found) {
-                return Err(OutOfRange { what, least, most, found });
+                return Err(HardwareOutOfRange { what, least, most, found });
             }
         }
         Ok(())
@@ -76,7 +76,7 @@ impl Hardware {
 }
 
 /// The first `qemu-system-x86_64` in `PATH` (in `/usr/bin` and `/bin` if `PATH` is not set).
-pub fn find() -> Option<PathBuf> {
+pub fn find_qemu() -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_else(|| "/usr/bin:/bin".into());
     std::env::split_paths(&path).map(|dir| dir.join("qemu-system-x86_64")).find(|program| program.is_file())
 }

@@ -20,7 +20,7 @@ const LINE_BYTES_MAX: usize = 1024 * 1024;
 
 /// A message from QEMU.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) enum Message {
+pub(crate) enum QmpMessage {
     /// The first line of a connection.
     Greeting,
     /// A command succeeded.
@@ -47,30 +47,30 @@ pub(crate) enum QmpError {
 }
 
 /// The client side of a connection. Commands are pipelined: they are sent at once, and QEMU responds in order.
-pub(crate) struct Client {
+pub(crate) struct QmpClient {
     stream: UnixStream,
     input: Vec<u8>,
     pending: VecDeque<&'static str>,
     closed: bool,
 }
 
-impl AsFd for Client {
+impl AsFd for QmpClient {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.stream.as_fd()
     }
 }
 
-impl Client {
+impl QmpClient {
     /// Makes a client of a connected socket and enters command mode.
     pub(crate) fn new(stream: UnixStream) -> Result<Self, QmpError> {
         stream.set_nonblocking(true).map_err(QmpError::Socket)?;
         let mut client = Self { stream, input: Vec::new(), pending: VecDeque::new(), closed: false };
-        client.command("qmp_capabilities", Value::Null, None)?;
+        client.send_command("qmp_capabilities", Value::Null, None)?;
         Ok(client)
     }
 
     /// Sends a command, with `file` attached (SCM_RIGHTS).
-    pub(crate) fn command(
+    pub(crate) fn send_command(
         &mut self,
         name: &'static str,
         arguments: Value,
@@ -93,7 +93,7 @@ impl Client {
     }
 
     /// Reads the bytes that have arrived and returns the complete messages. Call when the socket is readable.
-    pub(crate) fn read(&mut self) -> Result<Vec<Message>, QmpError> {
+    pub(crate) fn read_messages(&mut self) -> Result<Vec<QmpMessage>, QmpError> {
         let mut chunk = [0u8; 4096];
         loop {
             match self.stream.read(&mut chunk) {
@@ -125,21 +125,21 @@ impl Client {
         Ok(messages)
     }
 
-    fn parse(&mut self, line: &[u8]) -> Result<Option<Message>, QmpError> {
+    fn parse(&mut self, line: &[u8]) -> Result<Option<QmpMessage>, QmpError> {
         let value: Value = serde_json::from_slice(line).map_err(|source| QmpError::NotJson {
             line: String::from_utf8_lossy(line).chars().take(200).collect(),
             source,
         })?;
         let message = if value.get("QMP").is_some() {
-            Some(Message::Greeting)
+            Some(QmpMessage::Greeting)
         } else if let Some(name) = value.get("event").and_then(Value::as_str) {
             let data = value.get("data").cloned().unwrap_or(Value::Null);
-            Some(Message::Event { name: name.to_owned(), data })
+            Some(QmpMessage::Event { name: name.to_owned(), data })
         } else if let Some(error) = value.get("error") {
             let text = error.get("desc").and_then(Value::as_str).unwrap_or("no description").to_owned();
-            self.pending.pop_front().map(|command| Message::Error { command, text })
+            self.pending.pop_front().map(|command| QmpMessage::Error { command, text })
         } else if let Some(value) = value.get("return") {
-            self.pending.pop_front().map(|command| Message::Return { command, value: value.clone() })
+            self.pending.pop_front().map(|command| QmpMessage::Return { command, value: value.clone() })
         } else {
             None
         };
@@ -163,36 +163,36 @@ mod tests {
     use super::*;
     use std::io::{BufRead, BufReader, Write};
 
-    fn pair() -> (Client, UnixStream) {
+    fn pair() -> (QmpClient, UnixStream) {
         let (ours, theirs) = UnixStream::pair().unwrap();
-        (Client::new(ours).unwrap(), theirs)
+        (QmpClient::new(ours).unwrap(), theirs)
     }
 
     #[test]
     fn responses_are_matched_to_pipelined_commands() {
         let (mut client, theirs) = pair();
-        client.command("cont", Value::Null, None).unwrap();
+        client.send_command("cont", Value::Null, None).unwrap();
         let mut lines = BufReader::new(theirs.try_clone().unwrap()).lines();
         assert!(lines.next().unwrap().unwrap().contains("qmp_capabilities"));
         assert!(lines.next().unwrap().unwrap().contains("cont"));
         (&theirs).write_all(b"{\"QMP\": {}}\n").unwrap();
-        assert_eq!(client.read().unwrap(), [Message::Greeting]);
+        assert_eq!(client.read_messages().unwrap(), [QmpMessage::Greeting]);
         (&theirs).write_all(b"{\"return\": {}}\n{\"event\": \"A_NEW_ONE\", \"data\": {\"x\": 1}}\n").unwrap();
-        let messages = client.read().unwrap();
-        assert_eq!(messages[0], Message::Return { command: "qmp_capabilities", value: json!({}) });
-        assert_eq!(messages[1], Message::Event { name: "A_NEW_ONE".into(), data: json!({"x": 1}) });
+        let messages = client.read_messages().unwrap();
+        assert_eq!(messages[0], QmpMessage::Return { command: "qmp_capabilities", value: json!({}) });
+        assert_eq!(messages[1], QmpMessage::Event { name: "A_NEW_ONE".into(), data: json!({"x": 1}) });
         (&theirs).write_all(b"{\"error\": {\"class\": \"GenericError\", \"desc\": \"no\"}}\n").unwrap();
-        assert_eq!(client.read().unwrap(), [Message::Error { command: "cont", text: "no".into() }]);
+        assert_eq!(client.read_messages().unwrap(), [QmpMessage::Error { command: "cont", text: "no".into() }]);
     }
 
     #[test]
     fn partial_line_is_kept_and_invalid_json_is_an_error() {
         let (mut client, theirs) = pair();
         (&theirs).write_all(b"{\"QMP\":").unwrap();
-        assert_eq!(client.read().unwrap(), []);
+        assert_eq!(client.read_messages().unwrap(), []);
         (&theirs).write_all(b" {}}\n").unwrap();
-        assert_eq!(client.read().unwrap(), [Message::Greeting]);
+        assert_eq!(client.read_messages().unwrap(), [QmpMessage::Greeting]);
         (&theirs).write_all(b"garbage\n").unwrap();
-        assert!(matches!(client.read(), Err(QmpError::NotJson { .. })));
+        assert!(matches!(client.read_messages(), Err(QmpError::NotJson { .. })));
     }
 }

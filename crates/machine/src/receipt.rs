@@ -103,7 +103,7 @@ pub struct StopDetail(Value);
 
 impl StopDetail {
     /// `reason` as JSON; texts that come from the guest are cut to a bounded length.
-    pub(crate) fn of(reason: &StopReason) -> Option<Self> {
+    pub(crate) fn from_reason(reason: &StopReason) -> Option<Self> {
         let cut = |text: &str| text.chars().take(GUEST_TEXT_CHARS_MAX).collect::<String>();
         let mut reason = reason.clone();
         match &mut reason {
@@ -132,17 +132,17 @@ impl StopDetail {
 
 impl ExitCause {
     /// The cause as an exit reason, with the data from `detail` when it matches the stop's name.
-    pub(crate) fn exit_reason(&self, detail: Option<&StopDetail>) -> ExitReason {
+    pub(crate) fn to_exit_reason(&self, detail: Option<&StopDetail>) -> ExitReason {
         match (self, detail.and_then(StopDetail::reason)) {
             (Self::Stopped { reason: name }, Some(reason)) if reason.name() == name => {
                 ExitReason::from_stop_reason(reason)
             }
-            _ => self.reason_by_name(),
+            _ => self.to_exit_reason_without_detail(),
         }
     }
 
     /// The cause as an exit reason, without a stop's data.
-    pub(crate) fn reason_by_name(&self) -> ExitReason {
+    pub(crate) fn to_exit_reason_without_detail(&self) -> ExitReason {
         match self {
             Self::Stopped { reason } => {
                 ExitReason::Stopped { reason: StopReason::from_name(reason).unwrap_or(StopReason::Operator) }
@@ -164,14 +164,14 @@ impl ExitCause {
 }
 
 /// The path of `machine`'s receipt.
-pub(crate) fn path(receipts_dir: &Path, machine: &MachineId) -> PathBuf {
+pub(crate) fn receipt_path(receipts_dir: &Path, machine: &MachineId) -> PathBuf {
     receipts_dir.join(format!("{machine}.json"))
 }
 
 impl Receipt {
     /// Why the machine exited.
-    pub fn reason(&self) -> ExitReason {
-        self.cause.exit_reason(self.stop_detail.as_ref())
+    pub fn exit_reason(&self) -> ExitReason {
+        self.cause.to_exit_reason(self.stop_detail.as_ref())
     }
 
     /// Reads the receipt of `machine`; `None` when there is none.
@@ -179,7 +179,7 @@ impl Receipt {
     /// # Errors
     /// The file exists and cannot be read or parsed.
     pub fn read(receipts_dir: &Path, machine: &MachineId) -> io::Result<Option<Self>> {
-        match fs::read(path(receipts_dir, machine)) {
+        match fs::read(receipt_path(receipts_dir, machine)) {
             Ok(bytes) => Ok(Some(serde_json::from_slice(&bytes)?)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error),
@@ -193,7 +193,7 @@ impl Receipt {
     /// The file cannot be written.
     pub fn write(&self, receipts_dir: &Path) -> io::Result<()> {
         fs::create_dir_all(receipts_dir)?;
-        let path = path(receipts_dir, &self.machine);
+        let path = receipt_path(receipts_dir, &self.machine);
         let temporary = receipts_dir.join(format!(".{}.{}", self.machine, std::process::id()));
         fs::write(&temporary, serde_json::to_vec(self)?)?;
         fs::rename(&temporary, &path)
@@ -204,7 +204,7 @@ impl Receipt {
 ///
 /// # Errors
 /// The directory cannot be read.
-pub(crate) fn prune(receipts_dir: &Path, receipts_max: usize) -> io::Result<usize> {
+pub(crate) fn prune_receipts(receipts_dir: &Path, receipts_max: usize) -> io::Result<usize> {
     let mut names: Vec<String> = fs::read_dir(receipts_dir)?
         .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
         .filter(|name| name.starts_with(MachineId::PREFIX) && name.ends_with(".json"))
@@ -226,17 +226,17 @@ mod tests {
             let last_error = Some("\u{1}".repeat(chars));
             StopReason::NotReady { stage: Stage::Display, last_error, attempts: 3, elapsed_ms: 60_001 }
         };
-        let round_trip = |reason: &StopReason| StopDetail::of(reason).unwrap().reason().unwrap();
+        let round_trip = |reason: &StopReason| StopDetail::from_reason(reason).unwrap().reason().unwrap();
         assert_eq!(round_trip(&not_ready(GUEST_TEXT_CHARS_MAX)), not_ready(GUEST_TEXT_CHARS_MAX));
         assert_eq!(round_trip(&not_ready(1_000_000)), not_ready(GUEST_TEXT_CHARS_MAX));
         let long = StopReason::Mismatch { expected: "image a".into(), found: "b".repeat(1_000_000) };
-        let line = serde_json::to_vec(&StopDetail::of(&long)).unwrap();
+        let line = serde_json::to_vec(&StopDetail::from_reason(&long)).unwrap();
         assert!(line.len() < crate::keeper::control::LINE_BYTES_MAX / 2, "{}", line.len());
     }
 
     #[test]
     fn receipt_without_stop_detail_is_read_by_the_stops_name() {
-        let reason = |cause: ExitCause| Receipt { cause, ..serde_json::from_str(MINIMAL).unwrap() }.reason();
+        let reason = |cause: ExitCause| Receipt { cause, ..serde_json::from_str(MINIMAL).unwrap() }.exit_reason();
         let stopped = |name: &str| reason(ExitCause::Stopped { reason: name.into() });
         assert_eq!(stopped("cancelled"), ExitReason::Stopped { reason: StopReason::Cancelled });
         assert_eq!(stopped("hung"), ExitReason::Stopped { reason: StopReason::Operator }, "the duration is unknown");

@@ -45,7 +45,7 @@ impl RunDir {
     }
 
     /// Writes a new file with mode 0600.
-    pub(crate) fn write(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
+    pub(crate) fn write_file(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
         OpenOptions::new().write(true).create_new(true).mode(0o600).open(self.path.join(name))?.write_all(bytes)
     }
 
@@ -65,13 +65,13 @@ impl RunDir {
     }
 
     /// Connects to the socket `name`, without waiting.
-    pub(crate) fn connect(&self, name: &str) -> io::Result<UnixStream> {
+    pub(crate) fn connect_blocking(&self, name: &str) -> io::Result<UnixStream> {
         UnixStream::connect(self.short(name))
     }
 
     /// Connects to the socket `name` on tokio's reactor. A Unix connect blocks only when the listener's queue is full; it is
     /// non-blocking here, so a full queue is an error.
-    pub(crate) async fn dial(&self, name: &str) -> io::Result<tokio::net::UnixStream> {
+    pub(crate) async fn connect_async(&self, name: &str) -> io::Result<tokio::net::UnixStream> {
         tokio::net::UnixStream::connect(self.short(name)).await
     }
 
@@ -99,7 +99,7 @@ mod tests {
         let top = tempfile::tempdir().unwrap();
         let dir = RunDir::create(top.path().join("x".repeat(200))).unwrap();
         let _listener = UnixListener::bind(dir.short("agent.sock")).unwrap();
-        dir.connect("agent.sock").unwrap();
+        dir.connect_blocking("agent.sock").unwrap();
         assert!(dir.path().join("agent.sock").exists());
         RunDir::remove(dir.path()).unwrap();
         RunDir::remove(dir.path()).unwrap();

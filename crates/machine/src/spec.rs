@@ -1,6 +1,6 @@
 //! The description of a machine's process, which the controller writes to a file and the keeper reads.
 //!
-//! A [`SpecSource`] makes a [`Spec`] for a machine id. There are two: a QEMU template and, in tests, a plain process. A spec
+//! A [`SpecSource`] makes a [`ProcessSpec`] for a machine id. There are two: a QEMU template and, in tests, a plain process. A spec
 //! contains no secrets; it is in the machine's run directory (`keeper.json`, mode 0600).
 
 use anteroom_wire::MachineId;
@@ -8,11 +8,11 @@ use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, path::PathBuf};
 
 /// Socket in the run directory: the channel on which the agent is the server.
-pub const AGENT_SOCKET: &str = "agent.sock";
+pub const AGENT_SERVER_SOCKET: &str = "agent.sock";
 /// Socket in the run directory: the channel on which the agent is the client.
-pub const HOST_SOCKET: &str = "host.sock";
+pub const CONTROLLER_SERVER_SOCKET: &str = "controller.sock";
 /// Socket in the run directory on which the keeper accepts control connections.
-pub const CONTROL_SOCKET: &str = "control.sock";
+pub const KEEPER_SOCKET: &str = "keeper.sock";
 /// File in the run directory with the keeper's configuration.
 pub const KEEPER_CONFIG_FILE: &str = "keeper.json";
 
@@ -25,7 +25,7 @@ pub trait SpecSource: Send + Sync + 'static {
     ///
     /// # Errors
     /// See [`SpecError`].
-    fn spec(&self, machine: &MachineId) -> Result<Spec, SpecError>;
+    fn build_spec(&self, machine: &MachineId) -> Result<ProcessSpec, SpecError>;
 }
 
 /// Why no spec could be made.
@@ -53,7 +53,7 @@ pub enum SpecError {
 /// One machine's process. Its working directory is the run directory, so socket names are relative.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Spec {
+pub struct ProcessSpec {
     /// The program, an absolute path or a name to look up in the keeper's `PATH`.
     pub program: String,
     /// Its arguments.
@@ -63,7 +63,7 @@ pub struct Spec {
     /// Its file descriptors in addition to 0, 1 and 2; no others are inherited.
     pub fds: Vec<InheritedFd>,
     /// What the keeper does over QMP.
-    pub qmp: Qmp,
+    pub qmp_mode: QmpMode,
 }
 
 /// One file descriptor of the process.
@@ -73,13 +73,13 @@ pub struct InheritedFd {
     /// Its number in the process, 3 to 63.
     pub number: i32,
     /// What the keeper opens for it.
-    pub file: Descriptor,
+    pub source: FdSource,
 }
 
 /// The file behind a descriptor.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "kind", deny_unknown_fields)]
-pub enum Descriptor {
+pub enum FdSource {
     /// A listening Unix stream socket of that name in the run directory. Clients can connect before the process accepts.
     Listen {
         /// A file name without directories.
@@ -96,10 +96,10 @@ pub enum Descriptor {
     },
 }
 
-/// What the keeper does over QMP (needs [`Descriptor::Qmp`] unless it is `Unused`).
+/// What the keeper does over QMP (needs [`FdSource::Qmp`] unless it is `Unused`).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "kind", deny_unknown_fields)]
-pub enum Qmp {
+pub enum QmpMode {
     /// The process is not QEMU.
     Unused,
     /// Receive events only: the machine starts by itself.
@@ -120,7 +120,7 @@ pub(crate) struct KeeperConfig {
     /// The image hash that its agent must report.
     pub(crate) image_hash: String,
     /// Its process.
-    pub(crate) spec: Spec,
+    pub(crate) spec: ProcessSpec,
     /// Its maximum lifetime, milliseconds; the keeper enforces it even without a controller.
     pub(crate) deadline_ms: u64,
     /// Directory for the receipt.

@@ -8,7 +8,7 @@
 //! ```
 //!
 //! `Exited` is published as soon as the process has exited. `Removed` is published when cleanup is done and the slot is
-//! free for another machine. One task per machine writes the state. Other tasks send it requests (see [`RequestOutcome`])
+//! free for another machine. One task per machine writes the state. Other tasks send it requests (see [`StopRequestOutcome`])
 //! or watch the state. A requested stop takes precedence over the exit status, because a VMM that was killed on request
 //! does not exit with 0.
 
@@ -68,20 +68,20 @@ pub struct Channels {
     /// Calls to the agent.
     pub agent: AgentClient,
     /// The agent's hello at the moment it became ready.
-    pub hello: Arc<AgentInfo>,
+    pub agent_info: Arc<AgentInfo>,
     /// Durations of the start.
-    pub timings: Timings,
+    pub timings: StartTimings,
 }
 
 /// The steps of a start, each in milliseconds since the request (for an adopted machine: since its adoption).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Timings {
+pub struct StartTimings {
     /// The keeper reported the process.
     pub spawned_ms: u64,
     /// The channel answered the nonce.
     pub channel_ms: u64,
     /// The agent answered with its hello.
-    pub hello_ms: u64,
+    pub agent_info_ms: u64,
     /// All stages were up.
     pub ready_ms: u64,
 }
@@ -145,7 +145,7 @@ pub enum RejectedEvent {
 
 /// The result of asking for a machine's end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum RequestOutcome {
+pub enum StopRequestOutcome {
     /// The driver will carry it out.
     Enqueued,
     /// The machine is already ending or has ended.

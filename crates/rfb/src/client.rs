@@ -7,19 +7,19 @@
 mod encoding;
 mod frame;
 mod rectangles;
-mod socket;
+mod viewer_socket;
 mod tight;
 
 pub use encoding::Encoding;
 pub use frame::{Frame, Rgb};
-pub use socket::{CloseReason, DialError, ViewerSocket};
+pub use viewer_socket::{WebSocketClose, ViewerConnectError, ViewerSocket};
 
 use crate::{
     client_messages,
-    handshake::{SECURITY_NONE, ServerInitHead, VERSION},
+    handshake::{SECURITY_NONE, ServerInitHead, PROTOCOL_VERSION},
 };
 use std::{io, time::Duration};
-use tight::Tight;
+use tight::TightDecoder;
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     time::timeout,
@@ -57,11 +57,11 @@ pub enum RfbError {
 
 /// The size of an update.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Update {
+pub struct FramebufferUpdate {
     /// Number of rectangles.
-    pub rectangles: u16,
+    pub rectangle_count: u16,
     /// Pixels in all rectangles.
-    pub pixels: usize,
+    pub pixel_count: usize,
 }
 
 /// A connection to a desktop, with the current framebuffer.
@@ -71,7 +71,7 @@ pub struct RfbClient<S> {
     limit: Duration,
     name: String,
     offered: Vec<Encoding>,
-    tight: Tight,
+    tight: TightDecoder,
     frame: Frame,
 }
 
@@ -82,17 +82,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> RfbClient<S> {
     /// # Errors
     /// [`RfbError`]: the stream broke, a timeout, or not RFB 3.8 without a password.
     pub async fn connect(stream: S, answer_ms_max: u64) -> Result<Self, RfbError> {
-        Self::connect_with(stream, answer_ms_max, Encoding::BROWSER_DEFAULTS).await
+        Self::connect_with_encodings(stream, answer_ms_max, Encoding::BROWSER_DEFAULTS).await
     }
 
     /// Like [`Self::connect`] with these encodings, the preferred ones first.
     ///
     /// # Errors
     /// Like [`Self::connect`].
-    pub async fn connect_with(stream: S, answer_ms_max: u64, offered: &[Encoding]) -> Result<Self, RfbError> {
+    pub async fn connect_with_encodings(stream: S, answer_ms_max: u64, offered: &[Encoding]) -> Result<Self, RfbError> {
         let limit = Duration::from_millis(answer_ms_max);
         let (name, offered) = (String::new(), offered.to_vec());
-        let mut client = Self { stream, limit, name, offered, tight: Tight::new(), frame: Frame::new(0, 0) };
+        let mut client = Self { stream, limit, name, offered, tight: TightDecoder::new(), frame: Frame::new(0, 0) };
         within(limit, "doing the handshake", client.handshake()).await?;
         Ok(client)
     }
@@ -101,13 +101,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> RfbClient<S> {
         let doing = "doing the handshake";
         let mut greeting = [0; 12];
         self.stream.read_exact(&mut greeting).await.map_err(broken(doing))?;
-        if &greeting != VERSION {
+        if &greeting != PROTOCOL_VERSION {
             return Err(RfbError::Protocol(format!(
                 "the server sent {:?} instead of RFB 3.8",
                 String::from_utf8_lossy(&greeting)
             )));
         }
-        self.stream.write_all(VERSION).await.map_err(broken(doing))?;
+        self.stream.write_all(PROTOCOL_VERSION).await.map_err(broken(doing))?;
         let count = self.stream.read_u8().await.map_err(broken(doing))?;
         if count == 0 {
             return Err(RfbError::Protocol(self.text(doing).await?));
@@ -129,13 +129,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> RfbClient<S> {
         self.name = self.text_of(head.name_bytes, doing).await?;
         self.resize(head.width, head.height)?;
 
-        let encodings = client_messages::set_encodings(self.offered.iter().map(|encoding| encoding.number()));
-        let messages = [client_messages::set_pixel_format(), encodings].concat();
+        let encodings = client_messages::encode_set_encodings(self.offered.iter().map(|encoding| encoding.number()));
+        let messages = [client_messages::encode_set_pixel_format(), encodings].concat();
         self.stream.write_all(&messages).await.map_err(broken(doing))
     }
 
     /// The desktop's name.
-    pub fn name(&self) -> &str {
+    pub fn desktop_name(&self) -> &str {
         &self.name
     }
 
@@ -148,8 +148,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> RfbClient<S> {
     ///
     /// # Errors
     /// [`RfbError::Stream`], [`RfbError::Timeout`].
-    pub async fn request(&mut self, incremental: bool) -> Result<(), RfbError> {
-        let message = client_messages::update_request(incremental, self.frame.width(), self.frame.height());
+    pub async fn send_update_request(&mut self, incremental: bool) -> Result<(), RfbError> {
+        let message = client_messages::encode_update_request(incremental, self.frame.width(), self.frame.height());
         self.send("requesting an update", &message).await
     }
 
@@ -157,24 +157,24 @@ impl<S: AsyncRead + AsyncWrite + Unpin> RfbClient<S> {
     ///
     /// # Errors
     /// [`RfbError`]; after an error the connection cannot be used.
-    pub async fn update(&mut self) -> Result<Update, RfbError> {
-        within(self.limit, "waiting for an update", self.read_update()).await
+    pub async fn read_update(&mut self) -> Result<FramebufferUpdate, RfbError> {
+        within(self.limit, "waiting for an update", self.read_next_update()).await
     }
 
     /// Requests the whole framebuffer and waits for it.
     ///
     /// # Errors
-    /// Like [`Self::update`].
-    pub async fn whole_frame(&mut self) -> Result<&Frame, RfbError> {
-        self.request(false).await?;
+    /// Like [`Self::read_update`].
+    pub async fn request_full_frame(&mut self) -> Result<&Frame, RfbError> {
+        self.send_update_request(false).await?;
         loop {
-            let update = self.update().await?;
-            if update.pixels >= usize::from(self.frame.width()) * usize::from(self.frame.height()) {
+            let update = self.read_update().await?;
+            if update.pixel_count >= usize::from(self.frame.width()) * usize::from(self.frame.height()) {
                 return Ok(&self.frame);
             }
             // The framebuffer was resized: request it with the new size.
-            if update.pixels == 0 {
-                self.request(false).await?;
+            if update.pixel_count == 0 {
+                self.send_update_request(false).await?;
             }
         }
     }
@@ -183,38 +183,38 @@ impl<S: AsyncRead + AsyncWrite + Unpin> RfbClient<S> {
     ///
     /// # Errors
     /// [`RfbError::Stream`], [`RfbError::Timeout`].
-    pub async fn pointer(&mut self, x: u16, y: u16, buttons: u8) -> Result<(), RfbError> {
-        self.send("moving the pointer", &client_messages::pointer_event(x, y, buttons)).await
+    pub async fn send_pointer_event(&mut self, x: u16, y: u16, buttons: u8) -> Result<(), RfbError> {
+        self.send("moving the pointer", &client_messages::encode_pointer_event(x, y, buttons)).await
     }
 
     /// Clicks the left button at a position.
     ///
     /// # Errors
-    /// Like [`Self::pointer`].
+    /// Like [`Self::send_pointer_event`].
     pub async fn click(&mut self, x: u16, y: u16) -> Result<(), RfbError> {
-        self.pointer(x, y, 0).await?;
-        self.pointer(x, y, 1).await?;
-        self.pointer(x, y, 0).await
+        self.send_pointer_event(x, y, 0).await?;
+        self.send_pointer_event(x, y, 1).await?;
+        self.send_pointer_event(x, y, 0).await
     }
 
     /// Presses and releases a key, by its X11 keysym.
     ///
     /// # Errors
     /// [`RfbError::Stream`], [`RfbError::Timeout`].
-    pub async fn key(&mut self, keysym: u32) -> Result<(), RfbError> {
-        let events = [true, false].map(|is_down| client_messages::key_event(is_down, keysym));
+    pub async fn press_key(&mut self, keysym: u32) -> Result<(), RfbError> {
+        let events = [true, false].map(|is_down| client_messages::encode_key_event(is_down, keysym));
         self.send("pressing a key", &events.concat()).await
     }
 
     /// Types printable ASCII; a newline is Return.
     ///
     /// # Errors
-    /// Like [`Self::key`].
+    /// Like [`Self::press_key`].
     pub async fn type_text(&mut self, text: &str) -> Result<(), RfbError> {
         const RETURN: u32 = 0xff0d;
         for c in text.chars().filter(|c| c.is_ascii_graphic() || matches!(c, ' ' | '\n')) {
             // Latin-1 keysyms equal their code points.
-            self.key(if c == '\n' { RETURN } else { u32::from(c) }).await?;
+            self.press_key(if c == '\n' { RETURN } else { u32::from(c) }).await?;
         }
         Ok(())
     }
@@ -255,7 +255,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> RfbClient<S> {
         Ok(())
     }
 
-    async fn read_update(&mut self) -> Result<Update, RfbError> {
+    async fn read_next_update(&mut self) -> Result<FramebufferUpdate, RfbError> {
         let doing = "waiting for an update";
         loop {
             match self.stream.read_u8().await.map_err(broken(doing))? {

@@ -1,10 +1,10 @@
 //! The messages of a client (RFC 6143 §7.5 and the registered extensions that noVNC and TigerVNC use): built, and parsed as far as
 //! their type and length. No I/O.
 //!
-//! [`head`] finds where a message ends from its first bytes. It sets no limits: the reader of a stream must check the length
+//! [`parse_message_head`] finds where a message ends from its first bytes. It sets no limits: the reader of a stream must check the length
 //! before waiting for the message.
 
-use crate::handshake::TRUE_COLOUR;
+use crate::handshake::TRUE_COLOUR_PIXEL_FORMAT;
 
 /// The type of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,12 +30,12 @@ pub enum MessageType {
     /// Requests another size of the desktop.
     SetDesktopSize,
     /// QEMU's keys and sound; its second byte is a type of its own.
-    Qemu,
+    QemuExtension,
 }
 
 impl MessageType {
     /// The type of a message by its first byte; `None` if it is unknown.
-    pub fn of(first: u8) -> Option<Self> {
+    pub fn from_first_byte(first: u8) -> Option<Self> {
         Some(match first {
             0 => Self::SetPixelFormat,
             2 => Self::SetEncodings,
@@ -47,7 +47,7 @@ impl MessageType {
             248 => Self::Fence,
             250 => Self::Xvp,
             251 => Self::SetDesktopSize,
-            255 => Self::Qemu,
+            255 => Self::QemuExtension,
             _ => return None,
         })
     }
@@ -59,7 +59,7 @@ pub struct MessageHead {
     /// The type.
     pub message_type: MessageType,
     /// The length of the whole message, bytes.
-    pub bytes: usize,
+    pub message_bytes: usize,
 }
 
 /// A message whose length is unknown.
@@ -75,9 +75,9 @@ pub enum UnknownMessage {
 ///
 /// # Errors
 /// The message is unknown, so the stream cannot be parsed any further.
-pub fn head(buffer: &[u8]) -> Result<Option<MessageHead>, UnknownMessage> {
+pub fn parse_message_head(buffer: &[u8]) -> Result<Option<MessageHead>, UnknownMessage> {
     let Some(&first) = buffer.first() else { return Ok(None) };
-    let message_type = MessageType::of(first).ok_or(UnknownMessage::Type(first))?;
+    let message_type = MessageType::from_first_byte(first).ok_or(UnknownMessage::Type(first))?;
     let bytes = match message_type {
         MessageType::SetPixelFormat => Some(20),
         MessageType::SetEncodings => u16_at(buffer, 2).map(|encodings| 4 + 4 * usize::from(encodings)),
@@ -85,13 +85,13 @@ pub fn head(buffer: &[u8]) -> Result<Option<MessageHead>, UnknownMessage> {
         MessageType::KeyEvent => Some(8),
         MessageType::PointerEvent => Some(6),
         // The extended clipboard sends its length as a negative number.
-        MessageType::ClientCutText => cut_text_length(buffer).map(|length| 8 + length.unsigned_abs() as usize),
+        MessageType::ClientCutText => parse_cut_text_length(buffer).map(|length| 8 + length.unsigned_abs() as usize),
         MessageType::Fence => buffer.get(8).map(|&payload| 9 + usize::from(payload)),
         MessageType::Xvp => Some(4),
         MessageType::SetDesktopSize => buffer.get(6).map(|&screens| 8 + 16 * usize::from(screens)),
-        MessageType::Qemu => qemu_bytes(buffer)?,
+        MessageType::QemuExtension => qemu_bytes(buffer)?,
     };
-    Ok(bytes.map(|bytes| MessageHead { message_type, bytes }))
+    Ok(bytes.map(|bytes| MessageHead { message_type, message_bytes: bytes }))
 }
 
 fn qemu_bytes(buffer: &[u8]) -> Result<Option<usize>, UnknownMessage> {
@@ -105,7 +105,7 @@ fn qemu_bytes(buffer: &[u8]) -> Result<Option<usize>, UnknownMessage> {
 }
 
 /// The length field of a ClientCutText message, if it has arrived. It is negative for the extended clipboard.
-pub fn cut_text_length(buffer: &[u8]) -> Option<i32> {
+pub fn parse_cut_text_length(buffer: &[u8]) -> Option<i32> {
     Some(i32::from_be_bytes(buffer.get(4..8)?.try_into().ok()?))
 }
 
@@ -113,13 +113,13 @@ fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
     Some(u16::from_be_bytes(bytes.get(at..at + 2)?.try_into().ok()?))
 }
 
-/// A SetPixelFormat message for [`TRUE_COLOUR`].
-pub fn set_pixel_format() -> Vec<u8> {
-    [&[0; 4][..], &TRUE_COLOUR].concat()
+/// A SetPixelFormat message for [`TRUE_COLOUR_PIXEL_FORMAT`].
+pub fn encode_set_pixel_format() -> Vec<u8> {
+    [&[0; 4][..], &TRUE_COLOUR_PIXEL_FORMAT].concat()
 }
 
 /// A SetEncodings message, the preferred encodings first; at most 65535 of them.
-pub fn set_encodings(numbers: impl IntoIterator<Item = i32>) -> Vec<u8> {
+pub fn encode_set_encodings(numbers: impl IntoIterator<Item = i32>) -> Vec<u8> {
     let numbers: Vec<i32> = numbers.into_iter().take(usize::from(u16::MAX)).collect();
     let mut message = vec![2, 0];
     message.extend(u16::try_from(numbers.len()).unwrap_or(u16::MAX).to_be_bytes());
@@ -128,7 +128,7 @@ pub fn set_encodings(numbers: impl IntoIterator<Item = i32>) -> Vec<u8> {
 }
 
 /// A FramebufferUpdateRequest for the area of this size in the top left corner.
-pub fn update_request(incremental: bool, width: u16, height: u16) -> Vec<u8> {
+pub fn encode_update_request(incremental: bool, width: u16, height: u16) -> Vec<u8> {
     let mut message = vec![3, u8::from(incremental), 0, 0, 0, 0];
     message.extend(width.to_be_bytes());
     message.extend(height.to_be_bytes());
@@ -136,19 +136,19 @@ pub fn update_request(incremental: bool, width: u16, height: u16) -> Vec<u8> {
 }
 
 /// A KeyEvent, by the key's X11 keysym.
-pub fn key_event(is_down: bool, keysym: u32) -> [u8; 8] {
+pub fn encode_key_event(is_down: bool, keysym: u32) -> [u8; 8] {
     let [a, b, c, d] = keysym.to_be_bytes();
     [4, u8::from(is_down), 0, 0, a, b, c, d]
 }
 
 /// A PointerEvent; `buttons` is a bit mask, 1 is the left button.
-pub fn pointer_event(x: u16, y: u16, buttons: u8) -> [u8; 6] {
+pub fn encode_pointer_event(x: u16, y: u16, buttons: u8) -> [u8; 6] {
     let ([x1, x0], [y1, y0]) = (x.to_be_bytes(), y.to_be_bytes());
     [5, buttons, x1, x0, y1, y0]
 }
 
 /// A SetDesktopSize message for one screen.
-pub fn set_desktop_size(width: u16, height: u16) -> Vec<u8> {
+pub fn encode_set_desktop_size(width: u16, height: u16) -> Vec<u8> {
     let size = [width.to_be_bytes(), height.to_be_bytes()].concat();
     let (one_screen, id_and_position, flags) = ([1, 0], [0; 8], [0; 4]);
     [&[251, 0], &size[..], &one_screen, &id_and_position, &size, &flags].concat()
@@ -159,18 +159,18 @@ mod tests {
     use super::*;
 
     fn bytes(message: &[u8]) -> Option<usize> {
-        head(message).unwrap().map(|head| head.bytes)
+        parse_message_head(message).unwrap().map(|head| head.message_bytes)
     }
 
     #[test]
     fn built_messages_have_the_length_that_is_parsed() {
         for message in [
-            set_pixel_format(),
-            set_encodings([7, 1, -223]),
-            update_request(true, 1280, 800),
-            key_event(true, 0xff0d).to_vec(),
-            pointer_event(1, 2, 1).to_vec(),
-            set_desktop_size(1280, 800),
+            encode_set_pixel_format(),
+            encode_set_encodings([7, 1, -223]),
+            encode_update_request(true, 1280, 800),
+            encode_key_event(true, 0xff0d).to_vec(),
+            encode_pointer_event(1, 2, 1).to_vec(),
+            encode_set_desktop_size(1280, 800),
         ] {
             assert_eq!(bytes(&message), Some(message.len()), "{message:?}");
         }
@@ -195,14 +195,14 @@ mod tests {
     #[test]
     fn length_of_an_extended_clipboard_text_is_negative() {
         let message = [&[6, 0, 0, 0][..], &(-5_i32).to_be_bytes()].concat();
-        assert_eq!((bytes(&message), cut_text_length(&message)), (Some(13), Some(-5)));
+        assert_eq!((bytes(&message), parse_cut_text_length(&message)), (Some(13), Some(-5)));
     }
 
     #[test]
     fn unknown_messages_are_errors() {
         for first in [1, 7, 99, 249, 252, 253, 254] {
-            assert_eq!(head(&[first]), Err(UnknownMessage::Type(first)));
+            assert_eq!(parse_message_head(&[first]), Err(UnknownMessage::Type(first)));
         }
-        assert_eq!(head(&[255, 9]), Err(UnknownMessage::QemuType(9)));
+        assert_eq!(parse_message_head(&[255, 9]), Err(UnknownMessage::QemuType(9)));
     }
 }

@@ -12,7 +12,7 @@
 //! ```
 
 /// The version message of both sides.
-pub const VERSION: &[u8; 12] = b"RFB 003.008\n";
+pub const PROTOCOL_VERSION: &[u8; 12] = b"RFB 003.008\n";
 /// Security type None.
 pub const SECURITY_NONE: u8 = 1;
 /// Security type VNC authentication: a password's challenge and response.
@@ -20,26 +20,26 @@ pub const SECURITY_VNC_AUTHENTICATION: u8 = 2;
 /// The client's response to the challenge of [`SECURITY_VNC_AUTHENTICATION`], bytes.
 pub const CHALLENGE_RESPONSE_BYTES: usize = 16;
 /// The message in which a server offers only [`SECURITY_NONE`].
-pub const OFFER_NONE: [u8; 2] = [1, SECURITY_NONE];
+pub const OFFER_SECURITY_NONE: [u8; 2] = [1, SECURITY_NONE];
 /// The SecurityResult of a successful handshake.
 pub const SECURITY_OK: [u8; 4] = [0; 4];
 /// The pixel format of this project's clients and of the fake server: 32 bits, depth 24, little endian, true colour, 8 bits each,
 /// red << 16, green << 8, blue << 0.
-pub const TRUE_COLOUR: [u8; 16] = [32, 24, 0, 1, 0, 255, 0, 255, 0, 255, 16, 8, 0, 0, 0, 0];
+pub const TRUE_COLOUR_PIXEL_FORMAT: [u8; 16] = [32, 24, 0, 1, 0, 255, 0, 255, 0, 255, 16, 8, 0, 0, 0, 0];
 
 /// A SecurityResult of a failed handshake, with the reason.
-pub fn security_failure(reason: &str) -> Vec<u8> {
+pub fn encode_security_failure(reason: &str) -> Vec<u8> {
     let mut message = vec![0, 0, 0, 1];
     push_text(&mut message, reason);
     message
 }
 
-/// A ServerInit message with the pixel format [`TRUE_COLOUR`].
-pub fn server_init(width: u16, height: u16, name: &str) -> Vec<u8> {
+/// A ServerInit message with the pixel format [`TRUE_COLOUR_PIXEL_FORMAT`].
+pub fn encode_server_init(width: u16, height: u16, name: &str) -> Vec<u8> {
     let mut message = Vec::new();
     message.extend(width.to_be_bytes());
     message.extend(height.to_be_bytes());
-    message.extend(TRUE_COLOUR);
+    message.extend(TRUE_COLOUR_PIXEL_FORMAT);
     push_text(&mut message, name);
     message
 }
@@ -80,7 +80,7 @@ mod tests {
 
     #[test]
     fn server_init_is_parsed_as_it_was_built() {
-        let message = server_init(1280, 800, "Desk");
+        let message = encode_server_init(1280, 800, "Desk");
         let head = message[..ServerInitHead::BYTES].try_into().unwrap();
         assert_eq!(ServerInitHead::parse(head), ServerInitHead { width: 1280, height: 800, name_bytes: 4 });
         assert_eq!(&message[ServerInitHead::BYTES..], b"Desk");
@@ -88,6 +88,6 @@ mod tests {
 
     #[test]
     fn security_failure_has_the_length_and_text_of_its_reason() {
-        assert_eq!(security_failure("no"), [0, 0, 0, 1, 0, 0, 0, 2, b'n', b'o']);
+        assert_eq!(encode_security_failure("no"), [0, 0, 0, 1, 0, 0, 0, 2, b'n', b'o']);
     }
 }

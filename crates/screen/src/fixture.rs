@@ -36,9 +36,9 @@
 
 mod status;
 
-pub use status::StatusRun;
+pub use status::{StatusRun, StatusRunError};
 
-use crate::{PromptTracker, Rules, ScreenAction, ScreenSnapshot, SignInFinder};
+use crate::{PatternError, PromptTracker, PromptRules, ScreenAction, ScreenSnapshot, SignInFinder};
 use anteroom_wire::{
     agent::SignInOutcome,
     provider::{Key, MethodName, Provider},
@@ -98,7 +98,7 @@ pub struct RecordedScreen {
     pub at_end: bool,
     /// What the rules must find on it.
     #[serde(default)]
-    pub expect: Findings,
+    pub expect: ScreenFindings,
 }
 
 fn width() -> usize {
@@ -108,7 +108,7 @@ fn width() -> usize {
 /// What the rules find on a screen, given the screens before it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub struct Findings {
+pub struct ScreenFindings {
     /// The address in the text.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub url: Option<String>,
@@ -137,14 +137,14 @@ pub struct Findings {
 
 impl RecordedScreen {
     /// A screen without expectations, from text as a terminal shows it.
-    pub fn plain(text: &str, width: usize) -> Self {
-        Self { text: text.to_owned(), width, links: Vec::new(), at_end: true, expect: Findings::default() }
+    pub fn from_text(text: &str, width: usize) -> Self {
+        Self { text: text.to_owned(), width, links: Vec::new(), at_end: true, expect: ScreenFindings::default() }
     }
 
     /// A screen without expectations, from a snapshot of the terminal.
     pub fn from_snapshot(snapshot: &ScreenSnapshot) -> Self {
         let (text, links) = (snapshot.text(), snapshot.links.clone());
-        Self { text, width: snapshot.width, links, at_end: snapshot.cursor_in_text, expect: Findings::default() }
+        Self { text, width: snapshot.width, links, at_end: snapshot.cursor_in_text, expect: ScreenFindings::default() }
     }
 
     fn snapshot(&self) -> ScreenSnapshot {
@@ -161,8 +161,8 @@ impl RecordedScreen {
 ///
 /// # Errors
 /// A pattern is not a valid regular expression.
-pub fn evaluate(provider: &Provider, screens: &[RecordedScreen]) -> Result<Vec<Findings>, String> {
-    let (finder, rules) = (SignInFinder::new(&provider.sign_in)?, Rules::new(provider)?);
+pub fn evaluate_screens(provider: &Provider, screens: &[RecordedScreen]) -> Result<Vec<ScreenFindings>, PatternError> {
+    let (finder, rules) = (SignInFinder::new(&provider.sign_in)?, PromptRules::new(provider)?);
     let mut tracker = PromptTracker::default();
     let mut open = None;
     let read = |screen: &RecordedScreen| {
@@ -170,21 +170,21 @@ pub fn evaluate(provider: &Provider, screens: &[RecordedScreen]) -> Result<Vec<F
         let found = finder.find(&snapshot);
         let text = |piece: Option<crate::ScreenMatch>| piece.map(|piece| piece.text);
         let mut findings =
-            Findings { url: text(found.url), link: found.link, code: text(found.code), ..Findings::default() };
+            ScreenFindings { url: text(found.url), link: found.hyperlink_url, code: text(found.code), ..ScreenFindings::default() };
         for step in tracker.observe(&rules, &snapshot.text(), true) {
             match step {
-                ScreenAction::Appeared(_) => {}
-                ScreenAction::Press { keys, .. } => {
+                ScreenAction::ReportPrompt(_) => {}
+                ScreenAction::PressKeys { keys, .. } => {
                     tracker.record_press();
                     findings.presses = keys;
                 }
-                ScreenAction::Open(prompt) | ScreenAction::Again(prompt) => {
+                ScreenAction::OpenPrompt(prompt) | ScreenAction::ReopenPrompt(prompt) => {
                     open = Some(prompt.id);
-                    findings.rejected = prompt.rejected;
+                    findings.rejected = prompt.rejection;
                 }
-                ScreenAction::Close(_) => open = None,
-                ScreenAction::Outcome(SignInOutcome::Done) => findings.done = true,
-                ScreenAction::Outcome(SignInOutcome::Failed { why }) => findings.failed = Some(why),
+                ScreenAction::ClosePrompt(_) => open = None,
+                ScreenAction::ReportOutcome(SignInOutcome::Done) => findings.done = true,
+                ScreenAction::ReportOutcome(SignInOutcome::Failed { why }) => findings.failed = Some(why),
             }
         }
         findings.asks.clone_from(&open);
@@ -193,27 +193,44 @@ pub fn evaluate(provider: &Provider, screens: &[RecordedScreen]) -> Result<Vec<F
     Ok(screens.iter().map(read).collect())
 }
 
+/// Why a fixture cannot be compared with a provider's rules.
+#[derive(Debug, thiserror::Error)]
+pub enum FixtureError {
+    /// It has no screen and no run of the status command.
+    #[error("nothing is recorded in it")]
+    Empty,
+    /// The provider has no such method.
+    #[error("there is no method {0}")]
+    NoMethod(MethodName),
+    /// A pattern is not a regular expression.
+    #[error(transparent)]
+    Pattern(#[from] PatternError),
+    /// A run of the status command cannot be evaluated.
+    #[error(transparent)]
+    Status(#[from] StatusRunError),
+}
+
 impl Fixture {
     /// Applies the provider's rules. Returns one sentence for each difference from what is expected.
     ///
     /// # Errors
-    /// The provider has no such method, a pattern is not a valid regular expression, or the fixture is empty.
-    pub fn differences(&self, provider: &Provider) -> Result<Vec<String>, String> {
+    /// [`FixtureError`].
+    pub fn differences(&self, provider: &Provider) -> Result<Vec<String>, FixtureError> {
         if self.screens.is_empty() && self.status.is_empty() {
-            return Err("nothing is recorded in it".to_owned());
+            return Err(FixtureError::Empty);
         }
         let method = self.method.as_ref().unwrap_or(&provider.method);
-        let chosen = provider.with_method(method).ok_or_else(|| format!("there is no method {method}"))?;
-        let findings = evaluate(&chosen, &self.screens)?;
+        let chosen = provider.with_method(method).ok_or_else(|| FixtureError::NoMethod(method.clone()))?;
+        let findings = evaluate_screens(&chosen, &self.screens)?;
         let compared = self.screens.iter().zip(findings).enumerate();
         let mut all: Vec<String> =
             compared.flat_map(|(at, (screen, found))| screen.expect.differences(&found, at + 1)).collect();
-        all.extend(status::differences(&self.status, &chosen.credential)?);
+        all.extend(status::status_differences(&self.status, &chosen.credential)?);
         Ok(all)
     }
 }
 
-impl Findings {
+impl ScreenFindings {
     fn differences(&self, found: &Self, screen: usize) -> Vec<String> {
         let shown =
             |value: &Option<String>| value.as_ref().map_or_else(|| "nothing".to_owned(), |it| format!("{it:?}"));
@@ -311,13 +328,13 @@ mod tests {
 
     #[test]
     fn an_empty_fixture_is_an_error() {
-        assert!(fixture("version = '1.2.3'").differences(&provider()).unwrap_err().contains("nothing is recorded"));
+        assert!(fixture("version = '1.2.3'").differences(&provider()).unwrap_err().to_string().contains("nothing is recorded"));
     }
 
     #[test]
     fn an_unknown_method_is_named_in_the_error() {
         let run = "method = 'key'\n[[screens]]\ntext = ''";
-        assert!(fixture(run).differences(&provider()).unwrap_err().contains("key"));
+        assert!(fixture(run).differences(&provider()).unwrap_err().to_string().contains("key"));
         assert!(
             toml::from_str::<Fixture>("[[screens]]\ntext = ''\nexpect.uri = 'x'").is_err(),
             "an unknown key is an error"

@@ -7,20 +7,22 @@
 //!  Fixture (recorded screens, expected findings) ──▶ both, compared
 //! ```
 
-pub mod finder;
+pub mod sign_in_finder;
 pub mod fixture;
+mod pattern;
 pub mod prompts;
 pub mod snapshot;
 
-pub use finder::{Found, ScreenMatch, SignInFinder, masked, web_host};
-pub use fixture::{Findings, Fixture};
-pub use prompts::{PromptTracker, Rule, Rules, ScreenAction};
+pub use sign_in_finder::{FoundSignIn, ScreenMatch, SignInFinder, mask_secrets, web_url_host};
+pub use fixture::{ScreenFindings, Fixture};
+pub use pattern::{PatternError, compile_pattern};
+pub use prompts::{PromptTracker, CompiledPromptRule, PromptRules, ScreenAction};
 pub use snapshot::ScreenSnapshot;
 
 /// The longest text from the guest that is reported, bytes.
 pub const TEXT_BYTES_MAX: usize = 4 * 1024;
 
 /// `text` cut to [`TEXT_BYTES_MAX`] at a character boundary.
-pub fn bounded(text: &str) -> String {
+pub fn truncate_text(text: &str) -> String {
     text[..text.floor_char_boundary(TEXT_BYTES_MAX)].to_owned()
 }

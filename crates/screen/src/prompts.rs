@@ -6,7 +6,7 @@
 //!                   └▶ ask: ask the user ─▶ the tool rejects the answer: ask again with its reason ─▶ it disappears: close
 //! ```
 
-use crate::{bounded, finder::masked};
+use crate::{PatternError, compile_pattern, truncate_text, sign_in_finder::mask_secrets};
 use anteroom_wire::{
     agent::{OpenPrompt, SignInOutcome},
     provider::{Key, PromptQuestion, Provider},
@@ -18,15 +18,15 @@ const PRESSES_MAX: u32 = 20;
 
 /// A provider's compiled rules.
 #[derive(Debug, Default)]
-pub struct Rules {
-    rules: Vec<Rule>,
+pub struct PromptRules {
+    rules: Vec<CompiledPromptRule>,
     done: Option<Regex>,
     failed: Option<Regex>,
 }
 
 /// One compiled prompt rule.
 #[derive(Debug)]
-pub struct Rule {
+pub struct CompiledPromptRule {
     /// Its name.
     pub id: String,
     matches: Regex,
@@ -40,32 +40,29 @@ struct Question {
     rejected: Option<Regex>,
 }
 
-impl Rules {
+impl PromptRules {
     /// Compiles a provider's rules.
     ///
     /// # Errors
-    /// Names the pattern that is not a valid regular expression.
-    pub fn new(provider: &Provider) -> Result<Self, String> {
-        let compile = |place: &str, pattern: Option<&String>| {
-            let compiled = pattern.map(|pattern| Regex::new(pattern)).transpose();
-            compiled.map_err(|error| format!("{place} is not a regular expression: {error}"))
-        };
+    /// A pattern is not a regular expression.
+    pub fn new(provider: &Provider) -> Result<Self, PatternError> {
         let mut rules = Vec::new();
         for rule in &provider.prompts {
-            let place = |part: &str| format!("prompts {:?}: {part}", rule.id);
-            let matches = Regex::new(&rule.matches).map_err(|error| format!("{}: {error}", place("matches")))?;
+            let setting = |key: &str| format!("prompts {:?}: {key}", rule.id);
+            let matches = Regex::new(&rule.matches)
+                .map_err(|source| PatternError { setting: setting("matches"), source })?;
             let ask = match &rule.ask {
                 Some(ask) => Some(Question {
                     ask: ask.clone(),
-                    rejected: compile(&place("ask.rejected"), ask.rejected.as_ref())?,
+                    rejected: compile_pattern(&setting("ask.rejected"), ask.rejected.as_deref())?,
                 }),
                 None => None,
             };
-            rules.push(Rule { id: rule.id.clone(), matches, press: rule.press.clone(), ask });
+            rules.push(CompiledPromptRule { id: rule.id.clone(), matches, press: rule.press.clone(), ask });
         }
         let sign_in = &provider.sign_in;
-        let done = compile("sign_in.done", sign_in.done.as_ref())?;
-        Ok(Self { rules, done, failed: compile("sign_in.failed", sign_in.failed.as_ref())? })
+        let done = compile_pattern("sign_in.done", sign_in.done.as_deref())?;
+        Ok(Self { rules, done, failed: compile_pattern("sign_in.failed", sign_in.failed.as_deref())? })
     }
 
     /// Whether there is no rule at all.
@@ -79,20 +76,20 @@ impl Rules {
     }
 
     /// The rule whose prompt is open on this screen: the first that matches.
-    pub fn open(&self, text: &str) -> Option<&Rule> {
+    pub fn first_matching_rule(&self, text: &str) -> Option<&CompiledPromptRule> {
         self.rules.iter().find(|rule| rule.matches.is_match(text))
     }
 }
 
-impl Rule {
+impl CompiledPromptRule {
     /// What the user is asked; `None`: the rule answers automatically.
     pub fn question(&self) -> Option<&PromptQuestion> {
         self.ask.as_ref().map(|question| &question.ask)
     }
 
-    fn prompt(&self, question: &Question, rejected: Option<String>) -> OpenPrompt {
-        let PromptQuestion { label, secret, hint, .. } = question.ask.clone();
-        OpenPrompt { id: self.id.clone(), label, secret, hint, rejected }
+    fn prompt(&self, question: &Question, rejection: Option<String>) -> OpenPrompt {
+        let PromptQuestion { label, secret, expected_format, .. } = question.ask.clone();
+        OpenPrompt { id: self.id.clone(), label, secret, expected_format, rejection }
     }
 }
 
@@ -100,22 +97,22 @@ impl Rule {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ScreenAction {
     /// A prompt that a rule answers appeared.
-    Appeared(String),
+    ReportPrompt(String),
     /// Press these keys if the screen is still the same, then call [`PromptTracker::pressed`].
-    Press {
+    PressKeys {
         /// The rule's name.
         id: String,
         /// The keys, in order.
         keys: Vec<Key>,
     },
     /// Ask the user.
-    Open(OpenPrompt),
+    OpenPrompt(OpenPrompt),
     /// Ask the user again: the tool rejected the answer.
-    Again(OpenPrompt),
+    ReopenPrompt(OpenPrompt),
     /// Close the prompt with this rule's name.
-    Close(String),
+    ClosePrompt(String),
     /// The tool shows how its sign-in ended.
-    Outcome(SignInOutcome),
+    ReportOutcome(SignInOutcome),
 }
 
 /// Tracks the prompts of one run of the tool across screens.
@@ -159,7 +156,7 @@ impl Occurrences {
             }
         }
         let new = now.count > self.count || (now.count > 0 && now.last != self.last);
-        let found = new.then(|| (at, bounded(&masked(&now.last))));
+        let found = new.then(|| (at, truncate_text(&mask_secrets(&now.last))));
         *self = now;
         found
     }
@@ -167,7 +164,7 @@ impl Occurrences {
 
 impl PromptTracker {
     /// The actions that this screen requires, given the screens before it. `running`: the tool runs; without it no prompt counts.
-    pub fn observe(&mut self, rules: &Rules, text: &str, running: bool) -> Vec<ScreenAction> {
+    pub fn observe(&mut self, rules: &PromptRules, text: &str, running: bool) -> Vec<ScreenAction> {
         self.presses.resize(rules.rules.len(), 0);
         self.rejections.resize(rules.rules.len(), Rejections::default());
         let mut steps = self.outcomes(rules, text);
@@ -177,7 +174,7 @@ impl PromptTracker {
             if let Some(rule) = self.open.and_then(|at| rules.rules.get(at))
                 && rule.ask.is_some()
             {
-                steps.push(ScreenAction::Close(rule.id.clone()));
+                steps.push(ScreenAction::ClosePrompt(rule.id.clone()));
             }
             self.open = open;
             self.press = false;
@@ -188,21 +185,21 @@ impl PromptTracker {
             && let (rule, Some(reason)) = (&rules.rules[at], self.rejections[at].unreported.take())
             && let Some(question) = &rule.ask
         {
-            steps.push(ScreenAction::Again(rule.prompt(question, Some(reason))));
+            steps.push(ScreenAction::ReopenPrompt(rule.prompt(question, Some(reason))));
         }
         if let Some(at) = open.filter(|_| self.press) {
             let rule = &rules.rules[at];
-            steps.push(ScreenAction::Press { id: rule.id.clone(), keys: rule.press.clone() });
+            steps.push(ScreenAction::PressKeys { id: rule.id.clone(), keys: rule.press.clone() });
         }
         steps
     }
 
-    fn appear(&mut self, rules: &Rules, at: usize, steps: &mut Vec<ScreenAction>) {
+    fn appear(&mut self, rules: &PromptRules, at: usize, steps: &mut Vec<ScreenAction>) {
         let rule = &rules.rules[at];
         let Some(question) = &rule.ask else {
             if self.presses[at] < PRESSES_MAX {
                 self.press = true;
-                steps.push(ScreenAction::Appeared(rule.id.clone()));
+                steps.push(ScreenAction::ReportPrompt(rule.id.clone()));
             }
             return;
         };
@@ -210,12 +207,12 @@ impl PromptTracker {
         let reason = rejections.unreported.take().filter(|_| rejections.asked);
         rejections.asked = true;
         steps.push(match reason {
-            Some(reason) => ScreenAction::Again(rule.prompt(question, Some(reason))),
-            None => ScreenAction::Open(rule.prompt(question, None)),
+            Some(reason) => ScreenAction::ReopenPrompt(rule.prompt(question, Some(reason))),
+            None => ScreenAction::OpenPrompt(rule.prompt(question, None)),
         });
     }
 
-    fn record_rejections(&mut self, rules: &Rules, text: &str) {
+    fn record_rejections(&mut self, rules: &PromptRules, text: &str) {
         for (rule, rejections) in rules.rules.iter().zip(&mut self.rejections) {
             let pattern = rule.ask.as_ref().and_then(|question| question.rejected.as_ref());
             if let Some((_, reason)) = rejections.seen.update(pattern, text) {
@@ -224,13 +221,13 @@ impl PromptTracker {
         }
     }
 
-    fn outcomes(&mut self, rules: &Rules, text: &str) -> Vec<ScreenAction> {
+    fn outcomes(&mut self, rules: &PromptRules, text: &str) -> Vec<ScreenAction> {
         let done = self.done.update(rules.done.as_ref(), text).map(|(at, _)| (at, SignInOutcome::Done));
         let failed =
             self.failed.update(rules.failed.as_ref(), text).map(|(at, why)| (at, SignInOutcome::Failed { why }));
         let mut both: Vec<_> = done.into_iter().chain(failed).collect();
         both.sort_by_key(|(at, _)| *at);
-        both.into_iter().map(|(_, outcome)| ScreenAction::Outcome(outcome)).collect()
+        both.into_iter().map(|(_, outcome)| ScreenAction::ReportOutcome(outcome)).collect()
     }
 
     /// Records that the open rule's keys were pressed.

@@ -1,7 +1,7 @@
 //! The assembled server. Handlers and jobs receive the part that they need ([`FromRef`]).
 
 use crate::auth::Auth;
-use anteroom_controller::session::{context::SessionContext, launcher::Launcher};
+use anteroom_controller::session::{context::SessionContext, launcher::ServerContext};
 use axum::extract::FromRef;
 use std::{
     ops::Deref,
@@ -10,48 +10,48 @@ use std::{
 
 /// The assembled server. Cheap to clone; dereferences to its parts.
 #[derive(Clone)]
-pub struct App(Arc<Parts>);
+pub struct App(Arc<AppParts>);
 
 /// The parts of the server. Dereferences to the launcher.
-pub struct Parts {
+pub struct AppParts {
     /// Starts and supervises sessions.
-    pub launcher: Launcher,
+    pub launcher: ServerContext,
     /// Authenticates callers.
     pub auth: Auth,
 }
 
 impl App {
     /// Shares the parts.
-    pub fn new(parts: Parts) -> Self {
+    pub fn new(parts: AppParts) -> Self {
         Self(Arc::new(parts))
     }
 
     /// A weak reference, for values that the app owns.
-    pub fn downgrade(&self) -> Weak<Parts> {
+    pub fn downgrade(&self) -> Weak<AppParts> {
         Arc::downgrade(&self.0)
     }
 
     /// The app of a weak reference, while it exists.
-    pub fn upgrade(weak: &Weak<Parts>) -> Option<Self> {
+    pub fn upgrade(weak: &Weak<AppParts>) -> Option<Self> {
         weak.upgrade().map(Self)
     }
 }
 
 impl Deref for App {
-    type Target = Parts;
-    fn deref(&self) -> &Parts {
+    type Target = AppParts;
+    fn deref(&self) -> &AppParts {
         &self.0
     }
 }
 
-impl Deref for Parts {
-    type Target = Launcher;
-    fn deref(&self) -> &Launcher {
+impl Deref for AppParts {
+    type Target = ServerContext;
+    fn deref(&self) -> &ServerContext {
         &self.launcher
     }
 }
 
-impl FromRef<App> for Launcher {
+impl FromRef<App> for ServerContext {
     fn from_ref(app: &App) -> Self {
         app.launcher.clone()
     }

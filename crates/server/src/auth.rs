@@ -10,7 +10,7 @@ mod cookie_header;
 mod identify;
 pub mod login_links;
 
-pub use identify::{CSRF_HEADER, bearer_token, identify, require_own_origin};
+pub use identify::{CSRF_HEADER, bearer_token, identify_caller, require_own_origin};
 
 use anteroom_store::Store;
 use anteroom_wire::CallerId;
@@ -26,7 +26,7 @@ pub struct Auth {
     /// The operator at this host's command line.
     pub local_operator: CallerId,
     /// How long a login link can be redeemed, milliseconds.
-    pub login_link_ms_max: u64,
+    pub login_link_lifetime_ms: u64,
     /// How long a cookie is valid, seconds.
-    pub cookie_s_max: u64,
+    pub cookie_lifetime_s: u64,
 }

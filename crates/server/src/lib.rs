@@ -14,4 +14,4 @@ pub mod http;
 pub mod peer;
 mod server;
 
-pub use server::{MachineEnvironment, Server, StateDir, operator_login_link, start};
+pub use server::{MachineEnvironment, Server, StateDir, create_operator_login_link, start_server};

@@ -11,22 +11,22 @@ use anteroom_controller::{
     admission,
     api_error::chain,
     clock,
-    config::{Config, SOCKET_NAME},
+    config::{Config, LOCAL_API_SOCKET_NAME},
     credentials::check_job,
     db_metrics::DbMetrics,
     external::ExternalMachines,
-    image::ImageFacts,
+    image::ImageInfo,
     limits::ServerLimits,
     outbox::Outbox,
     providers::Providers,
     random,
     session::{
         context::SessionContext,
-        launcher::Launcher,
-        queue::Queue,
+        launcher::ServerContext,
+        queue::MachineQueue,
         reconcile,
         timeline::{
-            Timeline,
+            TimelineWriter,
             buffer::{BUFFERED_ENTRIES_MAX, TimelineBuffer},
         },
     },
@@ -59,7 +59,7 @@ pub struct MachineEnvironment {
     /// Provides the specification of each machine.
     pub spec_source: Arc<dyn SpecSource>,
     /// The image that machines run.
-    pub image: ImageFacts,
+    pub image: ImageInfo,
     /// The keeper program, called as `PROGRAM keeper RUN_DIR`.
     pub keeper_program: PathBuf,
     /// The boot timeout of a machine, milliseconds.
@@ -153,9 +153,9 @@ pub async fn start_server(
     let (config, limits) = (Arc::new(config), Arc::new(limits));
     let auth = auth(&config, &database, address);
     let context = session_context(&config, limits, database, providers, webhook, tasks, stop);
-    let launcher = Launcher {
+    let launcher = ServerContext {
         gate: Arc::new(EgressGate::new(EgressSettings::default(), overrides)),
-        queue: Queue::new(config.machines.machines_max, config.sessions.queue_max),
+        queue: MachineQueue::new(config.machines.machines_max, config.sessions.queue_max),
         image: Arc::new(environment.image),
         external: Arc::new(external),
         reconcile_history: Arc::default(),
@@ -167,7 +167,7 @@ pub async fn start_server(
     let _ = handle.set(app.downgrade());
     start_jobs(&app).await?;
     serve(&app, &serving, listener, &state.path)?;
-    tracing::info!(outcome = "serving", address = %address, image = %app.image.hash, emulated = app.image.emulated, "server started");
+    tracing::info!(outcome = "serving", address = %address, image = %app.image.hash, emulated = app.image.is_emulated, "server started");
     Ok(Server { app, address, serving, demo })
 }
 
@@ -264,16 +264,16 @@ fn session_context(
 
 /// Resumes sessions and starts the periodic jobs.
 async fn start_jobs(app: &App) -> anyhow::Result<()> {
-    admission::install_check(app);
+    admission::install_admission_check(app);
     reconcile::run_once(app).await.context("resuming sessions")?;
-    app.tasks.spawn(reconcile::run(app.launcher.clone()));
-    app.tasks.spawn(check_job::run(app.launcher.clone()));
-    app.tasks.spawn(webhook::run(app.context.clone()));
+    app.tasks.spawn(reconcile::run_periodically(app.launcher.clone()));
+    app.tasks.spawn(check_job::run_check_job(app.launcher.clone()));
+    app.tasks.spawn(webhook::run_webhook_sender(app.context.clone()));
     Ok(())
 }
 
-fn timeline(limits: &ServerLimits, store: &Store, tasks: &TaskTracker, stop: &CancellationToken) -> Timeline {
-    Timeline {
+fn timeline(limits: &ServerLimits, store: &Store, tasks: &TaskTracker, stop: &CancellationToken) -> TimelineWriter {
+    TimelineWriter {
         store: store.clone(),
         buffer: Arc::new(TimelineBuffer::new(BUFFERED_ENTRIES_MAX)),
         rejections: Arc::default(),
@@ -321,7 +321,7 @@ fn serve(app: &App, serving: &TaskTracker, tcp: TcpListener, state_dir: &Path) -
 fn listen_locally(state_dir: &Path) -> anyhow::Result<UnixListener> {
     let dir = File::open(state_dir)?;
     // Through the descriptor, because the path of a Unix socket is limited to 107 bytes.
-    let path = format!("/proc/self/fd/{}/{SOCKET_NAME}", dir.as_raw_fd());
+    let path = format!("/proc/self/fd/{}/{LOCAL_API_SOCKET_NAME}", dir.as_raw_fd());
     let _ = fs::remove_file(&path);
     let listener = UnixListener::bind(&path).context("the command line's socket cannot be created")?;
     fs::set_permissions(&path, fs::Permissions::from_mode(0o600))?;
@@ -375,8 +375,8 @@ async fn local_operator(store: &Store) -> anyhow::Result<CallerId> {
             id: id.clone(),
             role: Role::Operator,
             name: "this host's command line".into(),
-            token: Sha256Hex::of_secret(&random::token("")),
-            created_at_ms: clock::now(),
+            token: Sha256Hex::of_secret(&random::random_token("")),
+            created_at_ms: clock::now_unix_ms(),
             expires_at_ms: None,
         };
         store.create_caller(&caller).await.context("the database")?;

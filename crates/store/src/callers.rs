@@ -3,7 +3,7 @@
 use crate::{
     Sha256Hex, Store, StoreError, UnixMs, WriteKind,
     error::query_error,
-    row::{RowReader, stored},
+    row_reader::{RowReader, to_sql_integer},
     text_enum::text_enum,
 };
 use anteroom_wire::{CallerId, SessionId};
@@ -102,7 +102,7 @@ impl Store {
     /// When its id or token exists (conflict), or the database cannot be written.
     pub async fn create_caller(&self, new: &NewCaller) -> Result<CallerRow, StoreError> {
         const OPERATION: &str = "create a caller";
-        let mut transaction = self.begin(WriteKind::CreateCaller, OPERATION).await?;
+        let mut transaction = self.begin_write(WriteKind::CreateCaller, OPERATION).await?;
         sqlx::query(
             "INSERT INTO callers (id, role, name, token_hash, session_id, created_at_ms, expires_at_ms) \
              VALUES ($1, $2, $3, $4, $5, $6, $7)",
@@ -112,8 +112,8 @@ impl Store {
         .bind(new.name.as_str())
         .bind(new.token.as_str())
         .bind(new.role.session().map(SessionId::as_str))
-        .bind(stored(new.created_at_ms))
-        .bind(new.expires_at_ms.map(stored))
+        .bind(to_sql_integer(new.created_at_ms))
+        .bind(new.expires_at_ms.map(to_sql_integer))
         .execute(&mut *transaction)
         .await
         .map_err(query_error(OPERATION))?;
@@ -132,13 +132,13 @@ impl Store {
     ///
     /// # Errors
     /// When the database cannot be read or has a corrupt row.
-    pub async fn caller_by_token(&self, token: &Sha256Hex, now_ms: UnixMs) -> Result<Option<CallerRow>, StoreError> {
+    pub async fn find_caller_by_token(&self, token: &Sha256Hex, now_ms: UnixMs) -> Result<Option<CallerRow>, StoreError> {
         let row = sqlx::query(select!(
             "WHERE token_hash = $1 AND revoked_at_ms IS NULL AND (expires_at_ms IS NULL OR expires_at_ms > $2)"
         ))
         .bind(token.as_str())
-        .bind(stored(now_ms))
-        .fetch_optional(self.reader())
+        .bind(to_sql_integer(now_ms))
+        .fetch_optional(self.read_pool())
         .await;
         row.map_err(query_error("find a caller by token"))?.as_ref().map(decode).transpose()
     }
@@ -147,8 +147,8 @@ impl Store {
     ///
     /// # Errors
     /// When the database cannot be read or has a corrupt row.
-    pub async fn caller(&self, id: &CallerId) -> Result<Option<CallerRow>, StoreError> {
-        let row = sqlx::query(select!("WHERE id = $1")).bind(id.as_str()).fetch_optional(self.reader()).await;
+    pub async fn get_caller(&self, id: &CallerId) -> Result<Option<CallerRow>, StoreError> {
+        let row = sqlx::query(select!("WHERE id = $1")).bind(id.as_str()).fetch_optional(self.read_pool()).await;
         row.map_err(query_error("read a caller"))?.as_ref().map(decode).transpose()
     }
 
@@ -159,7 +159,7 @@ impl Store {
     /// When the database cannot be read or has a corrupt row.
     pub async fn list_callers(&self, limit: u32) -> Result<Vec<CallerRow>, StoreError> {
         let rows = sqlx::query(select!("WHERE role <> 'viewer' ORDER BY id DESC LIMIT $1")).bind(i64::from(limit));
-        let rows = rows.fetch_all(self.reader()).await.map_err(query_error("list callers"))?;
+        let rows = rows.fetch_all(self.read_pool()).await.map_err(query_error("list callers"))?;
         rows.iter().map(decode).collect()
     }
 
@@ -169,10 +169,10 @@ impl Store {
     /// When the database cannot be written.
     pub async fn revoke_caller(&self, id: &CallerId, at_ms: UnixMs) -> Result<bool, StoreError> {
         const OPERATION: &str = "revoke a caller";
-        let mut transaction = self.begin(WriteKind::RevokeCaller, OPERATION).await?;
+        let mut transaction = self.begin_write(WriteKind::RevokeCaller, OPERATION).await?;
         let done = sqlx::query("UPDATE callers SET revoked_at_ms = $2 WHERE id = $1 AND revoked_at_ms IS NULL")
             .bind(id.as_str())
-            .bind(stored(at_ms))
+            .bind(to_sql_integer(at_ms))
             .execute(&mut *transaction)
             .await
             .map_err(query_error(OPERATION))?;
@@ -187,8 +187,8 @@ fn decode(row: &AnyRow) -> Result<CallerRow, StoreError> {
         (RoleKind::Operator, None) => Role::Operator,
         (RoleKind::Backend, None) => Role::Backend,
         (RoleKind::Viewer, Some(session)) => Role::Viewer(session),
-        (RoleKind::Operator | RoleKind::Backend, Some(_)) => return Err(reader.corrupt("bound to a session")),
-        (RoleKind::Viewer, None) => return Err(reader.corrupt("a viewer without a session")),
+        (RoleKind::Operator | RoleKind::Backend, Some(_)) => return Err(reader.corrupt_row_error("bound to a session")),
+        (RoleKind::Viewer, None) => return Err(reader.corrupt_row_error("a viewer without a session")),
     };
     Ok(CallerRow {
         id: reader.parsed("id")?,

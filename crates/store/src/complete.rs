@@ -2,15 +2,15 @@
 //! stays the same.
 
 use crate::{
-    CredentialRow, End, Health, NewMessage, NewTimelineEntry, Reason, Retention, SessionOutcome, SessionPurpose,
-    SessionRow, Sha256Hex, Store, StoreError, TimelineRow, UnixMs, Write, WriteKind, credentials,
+    CredentialRow, SessionEnd, HealthKind, NewMessage, NewTimelineEntry, Reason, Retention, SessionOutcome, SessionPurpose,
+    SessionRow, Sha256Hex, Store, StoreError, TimelineRow, UnixMs, ObservedWrite, WriteKind, credentials,
     error::query_error,
-    outbox, replace,
-    row::stored,
+    outbox, new_revision,
+    row_reader::to_sql_integer,
     sessions, timeline,
-    transition::{self, Change},
+    transition::{self, SessionChange},
 };
-use anteroom_vault::Sealed;
+use anteroom_vault::SealedBytes;
 use anteroom_wire::{CredentialId, EndReason, SessionId, api::CredentialFile, provider::MethodName};
 use sqlx::AnyConnection;
 
@@ -18,7 +18,7 @@ const OPERATION: &str = "store a credential";
 
 /// A delivery that completes its session.
 #[derive(Debug, Clone, Copy)]
-pub struct Completion<'a> {
+pub struct CompleteWithCredential<'a> {
     /// The session.
     pub session: &'a SessionId,
     /// The generation of the machine that delivers.
@@ -39,7 +39,7 @@ pub struct NewCredential<'a> {
     /// The id for which it was sealed: a new one, or the one that the session renews.
     pub id: &'a CredentialId,
     /// The sealed files.
-    pub sealed: &'a Sealed,
+    pub sealed: &'a SealedBytes,
     /// The metadata of the files.
     pub files: &'a [CredentialFile],
     /// How long it is retained.
@@ -50,7 +50,7 @@ pub struct NewCredential<'a> {
 
 /// The result of a delivery.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Completed {
+pub enum CompleteOutcome {
     /// The credential is stored and the session completed.
     Stored {
         /// The credential.
@@ -78,19 +78,19 @@ impl Store {
     /// cannot be written; then nothing was stored.
     pub async fn complete_with_credential(
         &self,
-        completion: &Completion<'_>,
+        completion: &CompleteWithCredential<'_>,
         entry: NewTimelineEntry,
-    ) -> Result<Completed, StoreError> {
-        let mut transaction = self.begin(Write::with_entry(WriteKind::Complete, entry.kind), OPERATION).await?;
-        let current = sessions::expect(&mut transaction, completion.session).await?;
+    ) -> Result<CompleteOutcome, StoreError> {
+        let mut transaction = self.begin_write(ObservedWrite::with_entry(WriteKind::Complete, entry.kind), OPERATION).await?;
+        let current = sessions::fetch_existing_session(&mut transaction, completion.session).await?;
         let token_matches = current.agent_token.as_ref() == Some(completion.agent_token);
         if !token_matches || current.generation != completion.generation {
-            transaction.unchanged();
-            return Ok(Completed::WrongToken);
+            transaction.finish_unchanged();
+            return Ok(CompleteOutcome::WrongToken);
         }
         if !current.is_active() {
-            transaction.unchanged();
-            return Ok(Completed::Ignored(Box::new(current)));
+            transaction.finish_unchanged();
+            return Ok(CompleteOutcome::Ignored(Box::new(current)));
         }
         let new = completion.credential;
         let (stored, is_renewal) = match &current.purpose {
@@ -98,52 +98,52 @@ impl Store {
                 (Some(insert(&mut transaction, &current, completion).await?), false)
             }
             SessionPurpose::SignIn { renews: Some(renewed) } if renewed == new.id => {
-                let replacement = replace::Replacement {
-                    new,
+                let replacement = new_revision::NewRevision {
+                    credential: new,
                     retention: new.retention,
-                    method: current.method.as_ref(),
+                    sign_in_method: current.method.as_ref(),
                     at_ms: completion.at_ms,
                 };
                 (
-                    replace::replace(&mut transaction, &current, &replacement)
+                    new_revision::store_new_revision(&mut transaction, &current, &replacement)
                         .await?
                         .map(|replaced| replaced.credential),
                     true,
                 )
             }
             SessionPurpose::SignIn { renews: Some(_) } | SessionPurpose::UseCredential(_) => {
-                transaction.unchanged();
+                transaction.finish_unchanged();
                 return Err(StoreError::WrongPurpose(completion.session.clone()));
             }
         };
         let Some(credential) = stored else {
-            transaction.unchanged();
-            return Ok(Completed::NothingToRenew);
+            transaction.finish_unchanged();
+            return Ok(CompleteOutcome::NothingToRenew);
         };
-        let end = End {
+        let end = SessionEnd {
             outcome: SessionOutcome::Completed(new.id.clone()),
             reason: Reason::new(EndReason::Completed, ""),
             at_ms: completion.at_ms,
         };
-        let row = transition::update(&mut transaction, current, Change::complete(end)).await?;
-        let entry = timeline::append(&mut transaction, completion.session, entry, self.settings(), u64::MAX).await?;
+        let row = transition::apply_change(&mut transaction, current, SessionChange::complete(end)).await?;
+        let entry = timeline::append_entry_in(&mut transaction, completion.session, entry, self.settings(), u64::MAX).await?;
         let (Some(row), Some(entry)) = (row, entry) else {
             return Err(query_error(OPERATION)(sqlx::Error::RowNotFound));
         };
-        outbox::enqueue(&mut transaction, completion.webhook_messages).await?;
+        outbox::enqueue_messages(&mut transaction, completion.webhook_messages).await?;
         if is_renewal {
             self.commit_erasing(transaction, OPERATION).await?;
         } else {
             transaction.commit().await.map_err(query_error(OPERATION))?;
         }
-        Ok(Completed::Stored { credential: Box::new(credential), row: Box::new(row), entry })
+        Ok(CompleteOutcome::Stored { credential: Box::new(credential), row: Box::new(row), entry })
     }
 }
 
 async fn insert(
     connection: &mut AnyConnection,
     session: &SessionRow,
-    completion: &Completion<'_>,
+    completion: &CompleteWithCredential<'_>,
 ) -> Result<CredentialRow, StoreError> {
     let new = completion.credential;
     let key_id = new.sealed.key_id();
@@ -159,13 +159,13 @@ async fn insert(
     .bind(session.id.as_str())
     .bind(new.sealed.as_bytes())
     .bind(i64::from(key_id.0))
-    .bind(credentials::files_as_text(new.files))
-    .bind(stored(completion.at_ms))
+    .bind(credentials::encode_files(new.files))
+    .bind(to_sql_integer(completion.at_ms))
     .bind(session.method.as_ref().map(MethodName::as_str))
     .bind(new.retention.kind().as_str())
-    .bind(new.retention.until_ms().map(stored))
-    .bind(Health::Valid.as_str())
-    .bind(new.expires_at_ms.map(stored))
+    .bind(new.retention.until_ms().map(to_sql_integer))
+    .bind(HealthKind::Valid.as_str())
+    .bind(new.expires_at_ms.map(to_sql_integer))
     .execute(connection)
     .await
     .map_err(query_error(OPERATION))?;
@@ -181,7 +181,7 @@ async fn insert(
         deleted_at_ms: None,
         method: session.method.clone(),
         retention: new.retention,
-        health: Health::Valid,
+        health: HealthKind::Valid,
         health_detail: None,
         checked_at_ms: completion.at_ms,
         expires_at_ms: new.expires_at_ms,

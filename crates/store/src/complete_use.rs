@@ -1,11 +1,11 @@
 //! Completes a session that used a stored credential.
 
 use crate::{
-    End, NewMessage, NewTimelineEntry, Reason, SessionOutcome, SessionRow, Sha256Hex, Store, StoreError, TimelineRow,
-    UnixMs, Write, WriteKind,
+    SessionEnd, NewMessage, NewTimelineEntry, Reason, SessionOutcome, SessionRow, Sha256Hex, Store, StoreError, TimelineRow,
+    UnixMs, ObservedWrite, WriteKind,
     error::query_error,
     outbox, sessions, timeline,
-    transition::{self, Change},
+    transition::{self, SessionChange},
 };
 use anteroom_wire::{EndReason, SessionId};
 
@@ -30,7 +30,7 @@ pub struct CompleteUse<'a> {
 
 /// The result of completing a credential use.
 #[derive(Debug, Clone, PartialEq)]
-pub enum UseOutcome {
+pub enum CompleteUseOutcome {
     /// The session is completed.
     Completed {
         /// The session after the change.
@@ -54,32 +54,32 @@ impl Store {
         &self,
         completion: &CompleteUse<'_>,
         entry: NewTimelineEntry,
-    ) -> Result<UseOutcome, StoreError> {
-        let mut transaction = self.begin(Write::with_entry(WriteKind::CompleteUse, entry.kind), OPERATION).await?;
-        let current = sessions::expect(&mut transaction, completion.session).await?;
+    ) -> Result<CompleteUseOutcome, StoreError> {
+        let mut transaction = self.begin_write(ObservedWrite::with_entry(WriteKind::CompleteUse, entry.kind), OPERATION).await?;
+        let current = sessions::fetch_existing_session(&mut transaction, completion.session).await?;
         if current.agent_token.as_ref() != Some(completion.agent_token) || current.generation != completion.generation {
-            transaction.unchanged();
-            return Ok(UseOutcome::WrongToken);
+            transaction.finish_unchanged();
+            return Ok(CompleteUseOutcome::WrongToken);
         }
         if !current.is_active() {
-            transaction.unchanged();
-            return Ok(UseOutcome::Ignored(Box::new(current)));
+            transaction.finish_unchanged();
+            return Ok(CompleteUseOutcome::Ignored(Box::new(current)));
         }
         let Some(used) = current.purpose.credential_use().map(|credential_use| credential_use.credential.clone())
         else {
-            transaction.unchanged();
+            transaction.finish_unchanged();
             return Err(StoreError::WrongPurpose(completion.session.clone()));
         };
         let reason = Reason::new(EndReason::UseCompleted, "");
-        let end = End { outcome: SessionOutcome::Completed(used), reason, at_ms: completion.at_ms };
-        let change = Change::complete_use(end, completion.exit_code);
-        let row = transition::update(&mut transaction, current, change).await?;
-        let entry = timeline::append(&mut transaction, completion.session, entry, self.settings(), u64::MAX).await?;
+        let end = SessionEnd { outcome: SessionOutcome::Completed(used), reason, at_ms: completion.at_ms };
+        let change = SessionChange::complete_use(end, completion.exit_code);
+        let row = transition::apply_change(&mut transaction, current, change).await?;
+        let entry = timeline::append_entry_in(&mut transaction, completion.session, entry, self.settings(), u64::MAX).await?;
         let (Some(row), Some(entry)) = (row, entry) else {
             return Err(query_error(OPERATION)(sqlx::Error::RowNotFound));
         };
-        outbox::enqueue(&mut transaction, completion.webhook_messages).await?;
+        outbox::enqueue_messages(&mut transaction, completion.webhook_messages).await?;
         transaction.commit().await.map_err(query_error(OPERATION))?;
-        Ok(UseOutcome::Completed { row: Box::new(row), entry })
+        Ok(CompleteUseOutcome::Completed { row: Box::new(row), entry })
     }
 }

@@ -1,11 +1,11 @@
 //! Stores the health of credentials, with its webhook messages, and finds credentials that are due for a check or expire.
 
 use crate::{
-    CredentialRow, Health, NewMessage, Store, StoreError, UnixMs, WriteKind,
-    credentials::{decode, select_credentials},
+    CredentialRow, HealthKind, NewMessage, Store, StoreError, UnixMs, WriteKind,
+    credentials::{decode_credential_row, select_credentials},
     error::query_error,
     outbox,
-    row::stored,
+    row_reader::to_sql_integer,
 };
 use anteroom_wire::{CredentialId, ProviderId};
 
@@ -20,7 +20,7 @@ pub struct HealthUpdate<'a> {
     /// The revision that was checked. If the credential has another revision by now, nothing is stored.
     pub revision: u64,
     /// The health.
-    pub health: Health,
+    pub health: HealthKind,
     /// Why, one sentence without secrets.
     pub detail: &'a str,
     /// When the tool checked it; `None`: it did not.
@@ -34,27 +34,27 @@ impl Store {
     ///
     /// # Errors
     /// When the database cannot be written.
-    pub async fn set_health(&self, update: &HealthUpdate<'_>) -> Result<bool, StoreError> {
+    pub async fn set_credential_health(&self, update: &HealthUpdate<'_>) -> Result<bool, StoreError> {
         const OPERATION: &str = "store a credential's health";
-        let mut transaction = self.begin(WriteKind::SetHealth, OPERATION).await?;
+        let mut transaction = self.begin_write(WriteKind::SetHealth, OPERATION).await?;
         let detail = &update.detail[..update.detail.floor_char_boundary(DETAIL_BYTES_MAX)];
         let done = sqlx::query(
             "UPDATE credentials SET health = $3, health_detail = $4, checked_at_ms = COALESCE($5, checked_at_ms) \
              WHERE id = $1 AND revision = $2 AND deleted_at_ms IS NULL",
         )
         .bind(update.credential.as_str())
-        .bind(stored(update.revision))
+        .bind(to_sql_integer(update.revision))
         .bind(update.health.as_str())
         .bind(detail)
-        .bind(update.checked_at_ms.map(stored))
+        .bind(update.checked_at_ms.map(to_sql_integer))
         .execute(&mut *transaction)
         .await
         .map_err(query_error(OPERATION))?;
         if done.rows_affected() != 1 {
-            transaction.unchanged();
+            transaction.finish_unchanged();
             return Ok(false);
         }
-        outbox::enqueue(&mut transaction, update.webhook_messages).await?;
+        outbox::enqueue_messages(&mut transaction, update.webhook_messages).await?;
         transaction.commit().await.map_err(query_error(OPERATION))?;
         Ok(true)
     }
@@ -64,7 +64,7 @@ impl Store {
     ///
     /// # Errors
     /// When the database cannot be read or has a corrupt row.
-    pub async fn unchecked_credentials(
+    pub async fn list_unchecked_credentials(
         &self,
         provider: &ProviderId,
         before_ms: UnixMs,
@@ -75,20 +75,20 @@ impl Store {
              AND COALESCE(checked_at_ms, stored_at_ms) < $2 ORDER BY COALESCE(checked_at_ms, stored_at_ms), id LIMIT $3"
         ))
         .bind(provider.as_str())
-        .bind(stored(before_ms))
+        .bind(to_sql_integer(before_ms))
         .bind(i64::from(limit))
-        .fetch_all(self.reader())
+        .fetch_all(self.read_pool())
         .await
         .map_err(query_error("list the credentials that are due for a check"))?;
-        rows.iter().map(decode).collect()
+        rows.iter().map(decode_credential_row).collect()
     }
 
     /// Credentials whose stored health does not show their expiry yet: those that expired by `now_ms` and are not
-    /// [`Health::NeedsAuth`], and those that expire by `soon_ms` and are still [`Health::Valid`]. The soonest first, at most `limit`.
+    /// [`HealthKind::NeedsAuth`], and those that expire by `soon_ms` and are still [`HealthKind::Valid`]. The soonest first, at most `limit`.
     ///
     /// # Errors
     /// When the database cannot be read or has a corrupt row.
-    pub async fn expiring_credentials(
+    pub async fn list_expiring_credentials(
         &self,
         now_ms: UnixMs,
         soon_ms: UnixMs,
@@ -98,12 +98,12 @@ impl Store {
             "WHERE deleted_at_ms IS NULL AND ((expires_at_ms <= $1 AND health <> 'needs_auth') \
              OR (expires_at_ms <= $2 AND health = 'valid')) ORDER BY expires_at_ms LIMIT $3"
         ))
-        .bind(stored(now_ms))
-        .bind(stored(soon_ms))
+        .bind(to_sql_integer(now_ms))
+        .bind(to_sql_integer(soon_ms))
         .bind(i64::from(limit))
-        .fetch_all(self.reader())
+        .fetch_all(self.read_pool())
         .await
         .map_err(query_error("list the credentials that expire"))?;
-        rows.iter().map(decode).collect()
+        rows.iter().map(decode_credential_row).collect()
     }
 }

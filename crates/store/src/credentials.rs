@@ -6,9 +6,9 @@
 //! ```
 
 use crate::{
-    Health, OwnerFilter, Retention, Store, StoreError, UnixMs, WriteKind, error::query_error, row::RowReader, sessions,
+    HealthKind, OwnerFilter, Retention, Store, StoreError, UnixMs, WriteKind, error::query_error, row_reader::RowReader, sessions,
 };
-use anteroom_vault::{KeyId, Sealed};
+use anteroom_vault::{KeyId, SealedBytes};
 use anteroom_wire::{CallerId, CredentialId, ProviderId, SessionId, api::CredentialFile, provider::MethodName};
 use sqlx::{AnyConnection, any::AnyRow};
 
@@ -38,7 +38,7 @@ pub struct CredentialRow {
     /// How long it is retained.
     pub retention: Retention,
     /// The stored health.
-    pub health: Health,
+    pub health: HealthKind,
     /// Why it has this health; `None`: because of the sign-in.
     pub health_detail: Option<String>,
     /// When the tool last checked it; the sign-in counts.
@@ -55,7 +55,7 @@ pub struct SealedCredential {
     /// The credential.
     pub credential: CredentialRow,
     /// Its sealed bytes.
-    pub sealed: Sealed,
+    pub sealed: SealedBytes,
 }
 
 /// `SELECT` with every column except the bytes, or also with them (`with bytes`).
@@ -83,55 +83,55 @@ impl Store {
     ///
     /// # Errors
     /// When the database cannot be read or has a corrupt row.
-    pub async fn credentials(&self, filter: OwnerFilter<'_>, limit: u32) -> Result<Vec<CredentialRow>, StoreError> {
+    pub async fn list_credentials(&self, filter: OwnerFilter<'_>, limit: u32) -> Result<Vec<CredentialRow>, StoreError> {
         let rows = sqlx::query(select_credentials!(
             "WHERE deleted_at_ms IS NULL AND ($1 IS NULL OR owner = $1) ORDER BY id DESC LIMIT $2"
         ))
-        .bind(filter.parameter())
+        .bind(filter.sql_parameter())
         .bind(i64::from(limit))
-        .fetch_all(self.reader())
+        .fetch_all(self.read_pool())
         .await
         .map_err(query_error("list credentials"))?;
-        rows.iter().map(decode).collect()
+        rows.iter().map(decode_credential_row).collect()
     }
 
     /// The credential, deleted or not.
     ///
     /// # Errors
     /// When the database cannot be read or has a corrupt row.
-    pub async fn credential(&self, id: &CredentialId) -> Result<Option<CredentialRow>, StoreError> {
-        let mut connection = self.reader().acquire().await.map_err(query_error("read a credential"))?;
-        fetch(&mut connection, id).await
+    pub async fn get_credential(&self, id: &CredentialId) -> Result<Option<CredentialRow>, StoreError> {
+        let mut connection = self.read_pool().acquire().await.map_err(query_error("read a credential"))?;
+        fetch_credential(&mut connection, id).await
     }
 
     /// The credential with which a session completed, deleted or not. Its bytes may have been replaced by another session since.
     ///
     /// # Errors
     /// When the database cannot be read or has a corrupt row.
-    pub async fn credential_of_session(&self, session: &SessionId) -> Result<Option<CredentialRow>, StoreError> {
+    pub async fn get_credential_of_session(&self, session: &SessionId) -> Result<Option<CredentialRow>, StoreError> {
         let row = sqlx::query(select_credentials!("WHERE id = (SELECT credential_id FROM sessions WHERE id = $1)"))
             .bind(session.as_str())
-            .fetch_optional(self.reader())
+            .fetch_optional(self.read_pool())
             .await;
-        row.map_err(query_error("read a session's credential"))?.as_ref().map(decode).transpose()
+        row.map_err(query_error("read a session's credential"))?.as_ref().map(decode_credential_row).transpose()
     }
 
     /// The credential and its sealed bytes, to verify what was stored or to install it in a machine. `None`: it was deleted, or there
-    /// is no such credential. To give a credential to a caller, use [`Store::lease`].
+    /// is no such credential. To give a credential to a caller, use [`Store::lease_credential`].
     ///
     /// # Errors
     /// When the database cannot be read or has a corrupt row.
-    pub async fn sealed_credential(&self, id: &CredentialId) -> Result<Option<SealedCredential>, StoreError> {
-        let mut connection = self.reader().acquire().await.map_err(query_error("read a sealed credential"))?;
-        fetch_sealed(&mut connection, id).await
+    pub async fn get_sealed_credential(&self, id: &CredentialId) -> Result<Option<SealedCredential>, StoreError> {
+        let mut connection = self.read_pool().acquire().await.map_err(query_error("read a sealed credential"))?;
+        fetch_sealed_credential(&mut connection, id).await
     }
 
-    /// Only the sealed bytes; see [`Store::sealed_credential`].
+    /// Only the sealed bytes; see [`Store::get_sealed_credential`].
     ///
     /// # Errors
     /// When the database cannot be read or has a corrupt row.
-    pub async fn read_back(&self, id: &CredentialId) -> Result<Option<Sealed>, StoreError> {
-        Ok(self.sealed_credential(id).await?.map(|record| record.sealed))
+    pub async fn get_sealed_bytes(&self, id: &CredentialId) -> Result<Option<SealedBytes>, StoreError> {
+        Ok(self.get_sealed_credential(id).await?.map(|record| record.sealed))
     }
 
     /// Whether any sealed bytes are stored: then a missing key file must not be replaced by a new one.
@@ -139,16 +139,16 @@ impl Store {
     /// # Errors
     /// When the database cannot be read.
     pub async fn has_sealed_credentials(&self) -> Result<bool, StoreError> {
-        Ok(!self.keys_in_use().await?.is_empty())
+        Ok(!self.list_keys_in_use().await?.is_empty())
     }
 
     /// The keys that wrap stored bytes, the oldest first: the key file must contain them.
     ///
     /// # Errors
     /// When the database cannot be read or has a corrupt row.
-    pub async fn keys_in_use(&self) -> Result<Vec<KeyId>, StoreError> {
+    pub async fn list_keys_in_use(&self) -> Result<Vec<KeyId>, StoreError> {
         let rows = sqlx::query("SELECT DISTINCT key_id FROM credentials WHERE sealed IS NOT NULL ORDER BY key_id")
-            .fetch_all(self.reader())
+            .fetch_all(self.read_pool())
             .await
             .map_err(query_error("list the keys in use"))?;
         rows.iter().map(|row| RowReader::new(row, "credentials", "key_id").number("key_id").map(KeyId)).collect()
@@ -158,13 +158,13 @@ impl Store {
     ///
     /// # Errors
     /// When the database cannot be read or has a corrupt row.
-    pub async fn sealed_with(&self, key: KeyId, limit: u32) -> Result<Vec<(CredentialId, Sealed)>, StoreError> {
+    pub async fn list_sealed_with_key(&self, key: KeyId, limit: u32) -> Result<Vec<(CredentialId, SealedBytes)>, StoreError> {
         let rows = sqlx::query(
             "SELECT id, sealed FROM credentials WHERE key_id = $1 AND sealed IS NOT NULL ORDER BY id LIMIT $2",
         )
         .bind(i64::from(key.0))
         .bind(i64::from(limit))
-        .fetch_all(self.reader())
+        .fetch_all(self.read_pool())
         .await
         .map_err(query_error("list the credentials that a key seals"))?;
         let mut found = Vec::with_capacity(rows.len());
@@ -182,9 +182,9 @@ impl Store {
     ///
     /// # Errors
     /// When the database cannot be written.
-    pub async fn replace_sealed(&self, id: &CredentialId, old: &Sealed, new: &Sealed) -> Result<bool, StoreError> {
+    pub async fn replace_sealed_bytes(&self, id: &CredentialId, old: &SealedBytes, new: &SealedBytes) -> Result<bool, StoreError> {
         const OPERATION: &str = "store a rewrapped credential";
-        let mut transaction = self.begin(WriteKind::ReplaceSealed, OPERATION).await?;
+        let mut transaction = self.begin_write(WriteKind::ReplaceSealed, OPERATION).await?;
         // The bytes are compared, because a credential that was renewed in the meantime may be wrapped with the same key.
         let done = sqlx::query(
             "UPDATE credentials SET sealed = $3, key_id = $4 WHERE id = $1 AND sealed = $2 AND deleted_at_ms IS NULL",
@@ -202,7 +202,7 @@ impl Store {
 }
 
 /// The metadata of files in the format of the column `files`.
-pub(crate) fn files_as_text(files: &[CredentialFile]) -> String {
+pub(crate) fn encode_files(files: &[CredentialFile]) -> String {
     let files: Vec<_> = files
         .iter()
         .map(|file| serde_json::json!({ "path": file.path, "bytes": file.bytes, "mode": file.mode }))
@@ -211,16 +211,16 @@ pub(crate) fn files_as_text(files: &[CredentialFile]) -> String {
 }
 
 /// Reads a credential on the caller's connection or transaction.
-pub(crate) async fn fetch(
+pub(crate) async fn fetch_credential(
     connection: &mut AnyConnection,
     id: &CredentialId,
 ) -> Result<Option<CredentialRow>, StoreError> {
     let row = sqlx::query(select_credentials!("WHERE id = $1")).bind(id.as_str()).fetch_optional(connection).await;
-    row.map_err(query_error("read a credential"))?.as_ref().map(decode).transpose()
+    row.map_err(query_error("read a credential"))?.as_ref().map(decode_credential_row).transpose()
 }
 
 /// Reads a credential with its sealed bytes; `None`: it has none.
-pub(crate) async fn fetch_sealed(
+pub(crate) async fn fetch_sealed_credential(
     connection: &mut AnyConnection,
     id: &CredentialId,
 ) -> Result<Option<SealedCredential>, StoreError> {
@@ -231,15 +231,15 @@ pub(crate) async fn fetch_sealed(
     let Some(row) = row.map_err(query_error("read a sealed credential"))? else { return Ok(None) };
     let sealed = sealed_of(&RowReader::new(&row, "credentials", "id"))?;
     let Some(sealed) = sealed else { return Ok(None) };
-    Ok(Some(SealedCredential { credential: decode(&row)?, sealed }))
+    Ok(Some(SealedCredential { credential: decode_credential_row(&row)?, sealed }))
 }
 
-fn sealed_of(reader: &RowReader<'_>) -> Result<Option<Sealed>, StoreError> {
+fn sealed_of(reader: &RowReader<'_>) -> Result<Option<SealedBytes>, StoreError> {
     let bytes = reader.bytes_or_null("sealed")?;
-    bytes.map(|bytes| Sealed::from_bytes(bytes).map_err(|error| reader.corrupt(error.to_string()))).transpose()
+    bytes.map(|bytes| SealedBytes::from_bytes(bytes).map_err(|error| reader.corrupt_row_error(error.to_string()))).transpose()
 }
 
-pub(crate) fn decode(row: &AnyRow) -> Result<CredentialRow, StoreError> {
+pub(crate) fn decode_credential_row(row: &AnyRow) -> Result<CredentialRow, StoreError> {
     let reader = RowReader::new(row, "credentials", "id");
     let files = serde_json::from_str(&reader.text("files")?);
     let stored_at_ms = reader.number("stored_at_ms")?;
@@ -249,9 +249,9 @@ pub(crate) fn decode(row: &AnyRow) -> Result<CredentialRow, StoreError> {
         user_id: reader.text_or_null("user_id")?,
         provider: reader.parsed("provider")?,
         session: reader.parsed("session_id")?,
-        method: sessions::method(&reader)?,
+        method: sessions::decode_method(&reader)?,
         key_id: KeyId(reader.number("key_id")?),
-        files: files.map_err(|_| reader.corrupt("files: not a list of files"))?,
+        files: files.map_err(|_| reader.corrupt_row_error("files: not a list of files"))?,
         stored_at_ms,
         deleted_at_ms: reader.number_or_null("deleted_at_ms")?,
         retention: Retention::decode(&reader)?,

@@ -2,16 +2,16 @@
 
 use crate::{
     CredentialRow, Store, StoreError, UnixMs, WriteKind,
-    credentials::{self, decode, select_credentials},
+    credentials::{self, decode_credential_row, select_credentials},
     error::query_error,
-    row::stored,
+    row_reader::to_sql_integer,
 };
 use anteroom_wire::CredentialId;
 use sqlx::AnyConnection;
 
 /// The result of a deletion.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Deletion {
+pub enum DeleteOutcome {
     /// It was deleted.
     Deleted,
     /// It had already been deleted.
@@ -25,43 +25,43 @@ impl Store {
     ///
     /// # Errors
     /// When the database cannot be written.
-    pub async fn delete_credential(&self, id: &CredentialId, at_ms: UnixMs) -> Result<Deletion, StoreError> {
+    pub async fn delete_credential(&self, id: &CredentialId, at_ms: UnixMs) -> Result<DeleteOutcome, StoreError> {
         const OPERATION: &str = "delete a credential";
-        let mut transaction = self.begin(WriteKind::DeleteCredential, OPERATION).await?;
-        if erase(&mut transaction, id, at_ms).await? {
+        let mut transaction = self.begin_write(WriteKind::DeleteCredential, OPERATION).await?;
+        if erase_sealed_bytes(&mut transaction, id, at_ms).await? {
             self.commit_erasing(transaction, OPERATION).await?;
-            return Ok(Deletion::Deleted);
+            return Ok(DeleteOutcome::Deleted);
         }
-        let row = credentials::fetch(&mut transaction, id).await?;
-        transaction.unchanged();
-        Ok(row.map_or(Deletion::NotFound, |_| Deletion::AlreadyDeleted))
+        let row = credentials::fetch_credential(&mut transaction, id).await?;
+        transaction.finish_unchanged();
+        Ok(row.map_or(DeleteOutcome::NotFound, |_| DeleteOutcome::AlreadyDeleted))
     }
 
     /// Erases the bytes of credentials whose deadline for delivery has passed, at most `limit`; returns these credentials.
     ///
     /// # Errors
     /// When the database cannot be used or has a corrupt row; then nothing was deleted.
-    pub async fn delete_expired(&self, now_ms: UnixMs, limit: u32) -> Result<Vec<CredentialRow>, StoreError> {
+    pub async fn delete_expired_credentials(&self, now_ms: UnixMs, limit: u32) -> Result<Vec<CredentialRow>, StoreError> {
         const OPERATION: &str = "delete the credentials that were not delivered in time";
         let overdue = sqlx::query(select_credentials!(
             "WHERE deliver_until_ms <= $1 AND deleted_at_ms IS NULL ORDER BY deliver_until_ms LIMIT $2"
         ))
-        .bind(stored(now_ms))
+        .bind(to_sql_integer(now_ms))
         .bind(i64::from(limit))
-        .fetch_all(self.reader())
+        .fetch_all(self.read_pool())
         .await
         .map_err(query_error(OPERATION))?;
         if overdue.is_empty() {
             return Ok(Vec::new());
         }
-        let mut transaction = self.begin(WriteKind::DeleteExpired, OPERATION).await?;
+        let mut transaction = self.begin_write(WriteKind::DeleteExpired, OPERATION).await?;
         let mut deleted = Vec::with_capacity(overdue.len());
         for row in &overdue {
-            let row = decode(row)?;
+            let row = decode_credential_row(row)?;
             // It may have been renewed or deleted since it was read.
-            let Some(now) = credentials::fetch(&mut transaction, &row.id).await? else { continue };
+            let Some(now) = credentials::fetch_credential(&mut transaction, &row.id).await? else { continue };
             let is_overdue = now.retention.until_ms().is_some_and(|until_ms| until_ms <= now_ms);
-            if is_overdue && erase(&mut transaction, &now.id, now_ms).await? {
+            if is_overdue && erase_sealed_bytes(&mut transaction, &now.id, now_ms).await? {
                 deleted.push(now);
             }
         }
@@ -71,7 +71,7 @@ impl Store {
 }
 
 /// Erases the bytes in the caller's transaction, which must end with [`Store::commit_erasing`]. `false`: there were no bytes.
-pub(crate) async fn erase(
+pub(crate) async fn erase_sealed_bytes(
     connection: &mut AnyConnection,
     id: &CredentialId,
     at_ms: UnixMs,
@@ -79,7 +79,7 @@ pub(crate) async fn erase(
     let done =
         sqlx::query("UPDATE credentials SET sealed = NULL, deleted_at_ms = $2 WHERE id = $1 AND deleted_at_ms IS NULL")
             .bind(id.as_str())
-            .bind(stored(at_ms))
+            .bind(to_sql_integer(at_ms))
             .execute(connection)
             .await
             .map_err(query_error("delete a credential's bytes"))?;

@@ -17,13 +17,13 @@ pub struct NotHex;
 
 impl Sha256Hex {
     /// The hash of `bytes`.
-    pub fn of(bytes: &[u8]) -> Self {
+    pub fn of_bytes(bytes: &[u8]) -> Self {
         Self(hex::encode(Sha256::digest(bytes)))
     }
 
     /// The hash of a token.
     pub fn of_secret(secret: &Secret) -> Self {
-        Self::of(secret.expose().as_bytes())
+        Self::of_bytes(secret.expose().as_bytes())
     }
 
     /// As text.

@@ -3,21 +3,21 @@
 use crate::{
     CredentialRow, Retention, SealedCredential, Store, StoreError, UnixMs, WriteKind, credentials,
     error::query_error,
-    row::{RowReader, stored},
+    row_reader::{RowReader, to_sql_integer},
 };
-use anteroom_vault::Sealed;
+use anteroom_vault::SealedBytes;
 use anteroom_wire::{CallerId, CredentialId};
 use sqlx::{AnyConnection, Row, any::AnyRow};
 
 /// A leased credential with its sealed bytes; the lease is recorded.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Leased {
+pub struct LeasedCredential {
     /// The credential; already deleted if its policy is `deliver_once`.
     pub credential: CredentialRow,
     /// Its sealed bytes.
-    pub sealed: Sealed,
+    pub sealed: SealedBytes,
     /// The number of this lease: 1 for the credential's first.
-    pub number: u64,
+    pub lease_number: u64,
 }
 
 /// A recorded lease.
@@ -34,52 +34,52 @@ pub struct LeaseRow {
 impl Store {
     /// Reads the credential with its sealed bytes and records the lease in one transaction. The bytes of a `deliver_once` credential
     /// are erased in the same transaction, so only one of many concurrent leases gets them, and none while a message has claimed them
-    /// ([`Store::claim_for_webhook`]). `None`: claimed by a message, deleted, already delivered, the deadline for its delivery has
+    /// ([`Store::claim_credential_for_webhook`]). `None`: claimed by a message, deleted, already delivered, the deadline for its delivery has
     /// passed, or there is no such credential.
     ///
     /// # Errors
     /// When the caller does not exist (conflict), or the database cannot be written: then no credential is leased.
-    pub async fn lease(
+    pub async fn lease_credential(
         &self,
         id: &CredentialId,
         caller: &CallerId,
         at_ms: UnixMs,
-    ) -> Result<Option<Leased>, StoreError> {
+    ) -> Result<Option<LeasedCredential>, StoreError> {
         const OPERATION: &str = "lease a credential";
-        let mut transaction = self.begin(WriteKind::Lease, OPERATION).await?;
-        let found = credentials::fetch_sealed(&mut transaction, id).await?;
+        let mut transaction = self.begin_write(WriteKind::Lease, OPERATION).await?;
+        let found = credentials::fetch_sealed_credential(&mut transaction, id).await?;
         let in_time =
             |record: &SealedCredential| record.credential.retention.until_ms().is_none_or(|until_ms| at_ms < until_ms);
         let Some(SealedCredential { mut credential, sealed }) = found.filter(in_time) else {
-            transaction.unchanged();
+            transaction.finish_unchanged();
             return Ok(None);
         };
         if let Retention::UntilDeleted = credential.retention {
             let number = record_lease(&mut transaction, id, caller, at_ms).await?;
             transaction.commit().await.map_err(query_error(OPERATION))?;
-            return Ok(Some(Leased { credential, sealed, number }));
+            return Ok(Some(LeasedCredential { credential, sealed, lease_number: number }));
         }
         if !erase_unless_claimed(&mut transaction, id, at_ms).await? {
-            transaction.unchanged();
+            transaction.finish_unchanged();
             return Ok(None);
         }
         let number = record_lease(&mut transaction, id, caller, at_ms).await?;
         self.commit_erasing(transaction, OPERATION).await?;
         credential.deleted_at_ms = Some(at_ms);
-        Ok(Some(Leased { credential, sealed, number }))
+        Ok(Some(LeasedCredential { credential, sealed, lease_number: number }))
     }
 
     /// The recorded leases of a credential, the newest first, at most `limit`.
     ///
     /// # Errors
     /// When the database cannot be read or has a corrupt row.
-    pub async fn leases(&self, id: &CredentialId, limit: u32) -> Result<Vec<LeaseRow>, StoreError> {
+    pub async fn list_leases(&self, id: &CredentialId, limit: u32) -> Result<Vec<LeaseRow>, StoreError> {
         let rows = sqlx::query(
             "SELECT credential_id, number, caller_id, at_ms FROM leases WHERE credential_id = $1 ORDER BY number DESC LIMIT $2",
         )
         .bind(id.as_str())
         .bind(i64::from(limit))
-        .fetch_all(self.reader())
+        .fetch_all(self.read_pool())
         .await
         .map_err(query_error("list the leases of a credential"))?;
         let decode = |row: &AnyRow| {
@@ -104,7 +104,7 @@ async fn erase_unless_claimed(
            AND outbox.done_at_ms IS NULL AND outbox.claimed_revision = credentials.revision)",
     )
     .bind(id.as_str())
-    .bind(stored(at_ms))
+    .bind(to_sql_integer(at_ms))
     .execute(connection)
     .await
     .map_err(query_error("delete the bytes of a leased credential"))?;
@@ -124,7 +124,7 @@ pub(crate) async fn record_lease(
     )
     .bind(id.as_str())
     .bind(caller.as_str())
-    .bind(stored(at_ms))
+    .bind(to_sql_integer(at_ms))
     .fetch_one(connection)
     .await
     .and_then(|row| row.try_get::<i64, _>("number"))

@@ -12,7 +12,7 @@
 //! The status that users see is not stored: it is computed from a session and its machine for each request.
 //!
 //! This crate has no clock: callers pass times as milliseconds since 1970 ([`UnixMs`]). Waiting is limited by
-//! [`Settings::busy_ms_max`]; [`StoreError::kind`] shows whether a retry can help.
+//! [`StoreSettings::busy_ms_max`]; [`StoreError::kind`] shows whether a retry can help.
 
 mod callers;
 mod complete;
@@ -27,9 +27,9 @@ mod leases;
 mod login_tokens;
 mod outbox;
 mod purpose;
-mod replace;
+mod new_revision;
 mod retention;
-mod row;
+mod row_reader;
 mod schema;
 mod sessions;
 mod store;
@@ -42,31 +42,31 @@ mod webhook_credential;
 mod write_observer;
 
 pub use callers::{CallerRow, NewCaller, Role};
-pub use complete::{Completed, Completion, NewCredential};
-pub use complete_use::{CompleteUse, UseOutcome};
+pub use complete::{CompleteOutcome, CompleteWithCredential, NewCredential};
+pub use complete_use::{CompleteUse, CompleteUseOutcome};
 pub use credential_health::HealthUpdate;
 pub use credentials::{CredentialRow, SealedCredential};
-pub use erase::Deletion;
+pub use erase::DeleteOutcome;
 pub use error::{StoreError, StoreErrorKind};
 pub use hash::Sha256Hex;
-pub use leases::{LeaseRow, Leased};
+pub use leases::{LeaseRow, LeasedCredential};
 pub use login_tokens::{LoginScope, NewLoginToken};
 pub use outbox::{MessageRow, NewMessage, Regarding};
 pub use purpose::{CredentialUse, SessionPurpose};
-pub use replace::{Refresh, Refreshed, Revisions};
-pub use retention::{Health, Retention};
+pub use new_revision::{RefreshCredential, RefreshOutcome, Revisions};
+pub use retention::{HealthKind, Retention};
 pub use schema::SCHEMA_VERSION;
 pub use sessions::{
-    Created, End, ExternalMachineClaim, IdempotencyKey, NewSession, OwnerFilter, Reason, RowStatus, SessionOutcome,
+    CreateSessionOutcome, SessionEnd, ExternalMachineClaim, IdempotencyKey, NewSession, OwnerFilter, Reason, RowStatus, SessionOutcome,
     SessionRow,
 };
-pub use store::{Purged, Settings, Store};
+pub use store::{PurgeCounts, StoreSettings, Store};
 pub use tickets::{NewTicket, TicketPurpose};
 pub use timeline::{NewTimelineEntry, TimelineRow};
-pub use transition::{Change, Expect, Transition};
-pub use unreported_ends::UnreportedEnd;
-pub use webhook_credential::{ClaimedRevision, CredentialDelivery};
-pub use write_observer::{Write, WriteKind, WriteObserver, WriteOutcome};
+pub use transition::{SessionChange, ExpectedState, TransitionOutcome};
+pub use unreported_ends::UnreportedMachineEnd;
+pub use webhook_credential::{ClaimedRevision, WebhookDeliveryOutcome};
+pub use write_observer::{ObservedWrite, WriteKind, WriteObserver, WriteOutcome};
 
 /// Milliseconds since 1970-01-01T00:00:00Z.
 pub type UnixMs = u64;

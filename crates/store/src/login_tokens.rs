@@ -3,7 +3,7 @@
 use crate::{
     Sha256Hex, Store, StoreError, UnixMs, WriteKind,
     error::query_error,
-    row::{RowReader, stored},
+    row_reader::{RowReader, to_sql_integer},
     text_enum::text_enum,
 };
 use anteroom_wire::SessionId;
@@ -55,7 +55,7 @@ impl Store {
             LoginScope::Operator { name } => (LoginTokenKind::Operator, Some(name.as_str()), None),
             LoginScope::Session { session } => (LoginTokenKind::Viewer, None, Some(session.as_str())),
         };
-        let mut transaction = self.begin(WriteKind::CreateLoginToken, OPERATION).await?;
+        let mut transaction = self.begin_write(WriteKind::CreateLoginToken, OPERATION).await?;
         sqlx::query(
             "INSERT INTO login_tokens (hash, kind, name, session_id, expires_at_ms) VALUES ($1, $2, $3, $4, $5)",
         )
@@ -63,7 +63,7 @@ impl Store {
         .bind(kind.as_str())
         .bind(name)
         .bind(session)
-        .bind(stored(new.expires_at_ms))
+        .bind(to_sql_integer(new.expires_at_ms))
         .execute(&mut *transaction)
         .await
         .map_err(query_error(OPERATION))?;
@@ -76,18 +76,18 @@ impl Store {
     /// When the database cannot be written or has a corrupt row.
     pub async fn redeem_login_token(&self, hash: &Sha256Hex, now_ms: UnixMs) -> Result<Option<LoginScope>, StoreError> {
         const OPERATION: &str = "redeem a login token";
-        let mut transaction = self.begin(WriteKind::RedeemLoginToken, OPERATION).await?;
+        let mut transaction = self.begin_write(WriteKind::RedeemLoginToken, OPERATION).await?;
         let row = sqlx::query(
             "UPDATE login_tokens SET used_at_ms = $2 WHERE hash = $1 AND used_at_ms IS NULL AND expires_at_ms > $2 \
              RETURNING kind, name, session_id",
         )
         .bind(hash.as_str())
-        .bind(stored(now_ms))
+        .bind(to_sql_integer(now_ms))
         .fetch_optional(&mut *transaction)
         .await
         .map_err(query_error(OPERATION))?;
         let Some(row) = row else {
-            transaction.unchanged();
+            transaction.finish_unchanged();
             return Ok(None);
         };
         transaction.commit().await.map_err(query_error(OPERATION))?;
@@ -96,7 +96,7 @@ impl Store {
             (LoginTokenKind::Operator, Some(name), None) => Ok(Some(LoginScope::Operator { name })),
             (LoginTokenKind::Viewer, None, Some(session)) => Ok(Some(LoginScope::Session { session })),
             (LoginTokenKind::Operator | LoginTokenKind::Viewer, _, _) => {
-                Err(reader.corrupt("name and session do not match the kind"))
+                Err(reader.corrupt_row_error("name and session do not match the kind"))
             }
         }
     }

@@ -12,7 +12,7 @@
 use crate::{
     Store, StoreError, UnixMs, WriteKind,
     error::query_error,
-    row::{RowReader, stored},
+    row_reader::{RowReader, to_sql_integer},
 };
 use anteroom_wire::{CredentialId, MessageId, SessionId};
 use sqlx::{AnyConnection, any::AnyRow};
@@ -48,7 +48,7 @@ pub enum Regarding {
 
 impl Regarding {
     /// The session.
-    pub fn session(&self) -> Option<&SessionId> {
+    pub fn session_id(&self) -> Option<&SessionId> {
         match self {
             Self::Session(session) | Self::Both(session, _) => Some(session),
             Self::Credential(_) => None,
@@ -56,7 +56,7 @@ impl Regarding {
     }
 
     /// The credential.
-    pub fn credential(&self) -> Option<&CredentialId> {
+    pub fn credential_id(&self) -> Option<&CredentialId> {
         match self {
             Self::Credential(credential) | Self::Both(_, credential) => Some(credential),
             Self::Session(_) => None,
@@ -90,8 +90,8 @@ impl Store {
     /// When its id exists, or its session or credential does not (conflict), or the database cannot be written.
     pub async fn enqueue_message(&self, message: &NewMessage) -> Result<(), StoreError> {
         const OPERATION: &str = "enqueue a message";
-        let mut transaction = self.begin(WriteKind::EnqueueMessage, OPERATION).await?;
-        enqueue(&mut transaction, std::slice::from_ref(message)).await?;
+        let mut transaction = self.begin_write(WriteKind::EnqueueMessage, OPERATION).await?;
+        enqueue_messages(&mut transaction, std::slice::from_ref(message)).await?;
         transaction.commit().await.map_err(query_error(OPERATION))
     }
 
@@ -99,14 +99,14 @@ impl Store {
     ///
     /// # Errors
     /// When the database cannot be read or has a corrupt row.
-    pub async fn due_messages(&self, now_ms: UnixMs, limit: u32) -> Result<Vec<MessageRow>, StoreError> {
+    pub async fn list_due_messages(&self, now_ms: UnixMs, limit: u32) -> Result<Vec<MessageRow>, StoreError> {
         let rows = sqlx::query(
             "SELECT id, kind, session_id, credential_id, created_at_ms, due_at_ms, attempts, last_error FROM outbox \
              WHERE done_at_ms IS NULL AND due_at_ms <= $1 ORDER BY due_at_ms, id LIMIT $2",
         )
-        .bind(stored(now_ms))
+        .bind(to_sql_integer(now_ms))
         .bind(i64::from(limit))
-        .fetch_all(self.reader())
+        .fetch_all(self.read_pool())
         .await
         .map_err(query_error("list the due messages"))?;
         rows.iter().map(decode).collect()
@@ -116,7 +116,7 @@ impl Store {
     ///
     /// # Errors
     /// When the database cannot be written.
-    pub async fn message_delivered(&self, id: &MessageId, at_ms: UnixMs) -> Result<bool, StoreError> {
+    pub async fn record_message_delivered(&self, id: &MessageId, at_ms: UnixMs) -> Result<bool, StoreError> {
         self.record_attempt(
             id,
             Attempt { error: None, due_at_ms: None, done_at_ms: Some(at_ms), releases_claim: false },
@@ -129,7 +129,7 @@ impl Store {
     ///
     /// # Errors
     /// When the database cannot be written.
-    pub async fn message_failed(&self, id: &MessageId, error: &str, due_at_ms: UnixMs) -> Result<bool, StoreError> {
+    pub async fn record_message_failed(&self, id: &MessageId, error: &str, due_at_ms: UnixMs) -> Result<bool, StoreError> {
         self.record_attempt(
             id,
             Attempt { error: Some(error), due_at_ms: Some(due_at_ms), done_at_ms: None, releases_claim: false },
@@ -142,7 +142,7 @@ impl Store {
     ///
     /// # Errors
     /// When the database cannot be written.
-    pub async fn message_rejected(&self, id: &MessageId, error: &str, due_at_ms: UnixMs) -> Result<bool, StoreError> {
+    pub async fn record_message_rejected(&self, id: &MessageId, error: &str, due_at_ms: UnixMs) -> Result<bool, StoreError> {
         self.record_attempt(
             id,
             Attempt { error: Some(error), due_at_ms: Some(due_at_ms), done_at_ms: None, releases_claim: true },
@@ -155,7 +155,7 @@ impl Store {
     ///
     /// # Errors
     /// When the database cannot be written.
-    pub async fn message_abandoned(&self, id: &MessageId, error: &str, at_ms: UnixMs) -> Result<bool, StoreError> {
+    pub async fn record_message_abandoned(&self, id: &MessageId, error: &str, at_ms: UnixMs) -> Result<bool, StoreError> {
         self.record_attempt(
             id,
             Attempt { error: Some(error), due_at_ms: None, done_at_ms: Some(at_ms), releases_claim: false },
@@ -165,7 +165,7 @@ impl Store {
 
     async fn record_attempt(&self, id: &MessageId, attempt: Attempt<'_>) -> Result<bool, StoreError> {
         const OPERATION: &str = "record an attempt to send a message";
-        let mut transaction = self.begin(WriteKind::RecordAttempt, OPERATION).await?;
+        let mut transaction = self.begin_write(WriteKind::RecordAttempt, OPERATION).await?;
         let error = attempt.error.map(|error| &error[..error.floor_char_boundary(ERROR_BYTES_MAX)]);
         let done = sqlx::query(
             "UPDATE outbox SET attempts = attempts + 1, last_error = $2, due_at_ms = COALESCE($3, due_at_ms), \
@@ -174,14 +174,14 @@ impl Store {
         )
         .bind(id.as_str())
         .bind(error)
-        .bind(attempt.due_at_ms.map(stored))
-        .bind(attempt.done_at_ms.map(stored))
+        .bind(attempt.due_at_ms.map(to_sql_integer))
+        .bind(attempt.done_at_ms.map(to_sql_integer))
         .bind(i64::from(attempt.releases_claim))
         .execute(&mut *transaction)
         .await
         .map_err(query_error(OPERATION))?;
         if done.rows_affected() == 0 {
-            transaction.unchanged();
+            transaction.finish_unchanged();
             return Ok(false);
         }
         transaction.commit().await.map_err(query_error(OPERATION))?;
@@ -194,9 +194,9 @@ impl Store {
     /// When the database cannot be written.
     pub async fn delete_messages_before(&self, before_ms: UnixMs) -> Result<u64, StoreError> {
         const OPERATION: &str = "remove old messages";
-        let mut transaction = self.begin(WriteKind::Purge, OPERATION).await?;
+        let mut transaction = self.begin_write(WriteKind::Purge, OPERATION).await?;
         let done = sqlx::query("DELETE FROM outbox WHERE done_at_ms < $1")
-            .bind(stored(before_ms))
+            .bind(to_sql_integer(before_ms))
             .execute(&mut *transaction)
             .await
             .map_err(query_error(OPERATION))?;
@@ -215,7 +215,7 @@ struct Attempt<'a> {
 }
 
 /// Enqueues messages in the caller's transaction.
-pub(crate) async fn enqueue(connection: &mut AnyConnection, messages: &[NewMessage]) -> Result<(), StoreError> {
+pub(crate) async fn enqueue_messages(connection: &mut AnyConnection, messages: &[NewMessage]) -> Result<(), StoreError> {
     for message in messages {
         sqlx::query(
             "INSERT INTO outbox (id, kind, session_id, credential_id, created_at_ms, due_at_ms) \
@@ -223,10 +223,10 @@ pub(crate) async fn enqueue(connection: &mut AnyConnection, messages: &[NewMessa
         )
         .bind(message.id.as_str())
         .bind(message.kind.as_str())
-        .bind(message.regarding.session().map(SessionId::as_str))
-        .bind(message.regarding.credential().map(CredentialId::as_str))
-        .bind(stored(message.created_at_ms))
-        .bind(stored(message.due_at_ms))
+        .bind(message.regarding.session_id().map(SessionId::as_str))
+        .bind(message.regarding.credential_id().map(CredentialId::as_str))
+        .bind(to_sql_integer(message.created_at_ms))
+        .bind(to_sql_integer(message.due_at_ms))
         .execute(&mut *connection)
         .await
         .map_err(query_error("enqueue a message"))?;
@@ -240,7 +240,7 @@ fn decode(row: &AnyRow) -> Result<MessageRow, StoreError> {
         (Some(session), Some(credential)) => Regarding::Both(session, credential),
         (Some(session), None) => Regarding::Session(session),
         (None, Some(credential)) => Regarding::Credential(credential),
-        (None, None) => return Err(reader.corrupt("without a session or credential")),
+        (None, None) => return Err(reader.corrupt_row_error("without a session or credential")),
     };
     Ok(MessageRow {
         id: reader.parsed("id")?,

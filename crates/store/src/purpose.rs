@@ -1,6 +1,6 @@
 //! The purpose of a session: signing in, or using a stored credential.
 
-use crate::{StoreError, row::RowReader, text_enum::text_enum};
+use crate::{StoreError, row_reader::RowReader, text_enum::text_enum};
 use anteroom_wire::{CredentialId, agent::UsePurpose};
 
 text_enum! {
@@ -57,7 +57,7 @@ impl SessionPurpose {
     }
 
     /// The credential that is renewed, if any.
-    pub fn renews(&self) -> Option<&CredentialId> {
+    pub fn renewed_credential(&self) -> Option<&CredentialId> {
         match self {
             Self::SignIn { renews } => renews.as_ref(),
             Self::UseCredential(_) => None,
@@ -91,8 +91,8 @@ impl SessionPurpose {
             (Some(purpose), None, (Some(credential), Some(revision))) => {
                 Ok(Self::UseCredential(CredentialUse { purpose, credential, revision }))
             }
-            (None, _, _) => Err(reader.corrupt("a sign-in that uses a credential")),
-            (Some(_), _, _) => Err(reader.corrupt("a credential use without a credential, or with a renewal")),
+            (None, _, _) => Err(reader.corrupt_row_error("a sign-in that uses a credential")),
+            (Some(_), _, _) => Err(reader.corrupt_row_error("a credential use without a credential, or with a renewal")),
         }
     }
 }

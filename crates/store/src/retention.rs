@@ -1,6 +1,6 @@
 //! How long a credential is retained, and its health.
 
-use crate::{StoreError, UnixMs, row::RowReader, text_enum::text_enum};
+use crate::{StoreError, UnixMs, row_reader::RowReader, text_enum::text_enum};
 use anteroom_wire::provider::StoragePolicy;
 
 text_enum! {
@@ -16,7 +16,7 @@ text_enum! {
 text_enum! {
     /// The stored health of a credential. It may have expired since it was stored: readers must also compare
     /// [`CredentialRow::expires_at_ms`](crate::CredentialRow::expires_at_ms).
-    pub enum Health {
+    pub enum HealthKind {
         /// The tool accepted it at the last check; a sign-in counts as a check.
         Valid = "valid",
         /// Valid, but it expires soon; the webhook message for this was enqueued.
@@ -68,8 +68,8 @@ impl Retention {
         match (reader.parsed("policy")?, reader.number_or_null("deliver_until_ms")?) {
             (PolicyKind::Store, None) => Ok(Self::UntilDeleted),
             (PolicyKind::DeliverOnce, Some(until_ms)) => Ok(Self::UntilDelivered { until_ms }),
-            (PolicyKind::Store, Some(_)) => Err(reader.corrupt("policy store with a delivery deadline")),
-            (PolicyKind::DeliverOnce, None) => Err(reader.corrupt("policy deliver_once without a delivery deadline")),
+            (PolicyKind::Store, Some(_)) => Err(reader.corrupt_row_error("policy store with a delivery deadline")),
+            (PolicyKind::DeliverOnce, None) => Err(reader.corrupt_row_error("policy deliver_once without a delivery deadline")),
         }
     }
 }

@@ -90,8 +90,8 @@ fn version_of(text: String) -> Result<u32, StoreError> {
 mod tests {
     use super::*;
     use crate::{
-        Health, TicketPurpose, callers::RoleKind, login_tokens::LoginTokenKind, purpose::PurposeKind,
-        retention::PolicyKind, sessions::State,
+        HealthKind, TicketPurpose, callers::RoleKind, login_tokens::LoginTokenKind, purpose::PurposeKind,
+        retention::PolicyKind, sessions::SessionStateKind,
     };
 
     /// A `CHECK` that differs from its enum would reject a value that the program writes, or accept one that it cannot read.
@@ -103,13 +103,13 @@ mod tests {
         }
         let text: String = MIGRATIONS.iter().map(|migration| migration.tables).collect();
         for expected in [
-            check("state", State::ALL.iter().map(|value| value.as_str())),
+            check("state", SessionStateKind::ALL.iter().map(|value| value.as_str())),
             check("role", RoleKind::ALL.iter().map(|value| value.as_str())),
             check("kind", LoginTokenKind::ALL.iter().map(|value| value.as_str())),
             check("purpose", TicketPurpose::ALL.iter().map(|value| value.as_str())),
             check("purpose", PurposeKind::ALL.iter().map(|value| value.as_str())),
             check("policy", PolicyKind::ALL.iter().map(|value| value.as_str())),
-            check("health", Health::ALL.iter().map(|value| value.as_str())),
+            check("health", HealthKind::ALL.iter().map(|value| value.as_str())),
         ] {
             assert!(text.contains(&expected), "no {expected} in the migrations");
         }

@@ -2,17 +2,17 @@
 
 mod row;
 
-pub use row::{End, Reason, RowStatus, SessionOutcome, SessionRow};
-pub(crate) use row::{State, method};
+pub use row::{SessionEnd, Reason, RowStatus, SessionOutcome, SessionRow};
+pub(crate) use row::{SessionStateKind, decode_method};
 
 use crate::{
-    NewTimelineEntry, SessionPurpose, Sha256Hex, Store, StoreError, UnixMs, Write, WriteKind,
+    NewTimelineEntry, SessionPurpose, Sha256Hex, Store, StoreError, UnixMs, ObservedWrite, WriteKind,
     error::query_error,
-    row::{RowReader, stored},
+    row_reader::{RowReader, to_sql_integer},
     timeline,
 };
 use anteroom_wire::{CallerId, CredentialId, ProviderId, SessionId, provider::MethodName};
-use row::decode;
+use row::decode_session_row;
 use sqlx::AnyConnection;
 
 /// A session to be created.
@@ -64,7 +64,7 @@ pub struct IdempotencyKey {
 
 /// The result of creating a session.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Created {
+pub enum CreateSessionOutcome {
     /// A new session.
     New(SessionRow),
     /// The same request was made before and created this session.
@@ -86,7 +86,7 @@ pub enum OwnerFilter<'a> {
 
 impl<'a> OwnerFilter<'a> {
     /// The owner as a nullable parameter: `($n IS NULL OR owner = $n)`.
-    pub(crate) fn parameter(self) -> Option<&'a str> {
+    pub(crate) fn sql_parameter(self) -> Option<&'a str> {
         match self {
             Self::All => None,
             Self::Owner(owner) => Some(owner.as_str()),
@@ -112,12 +112,12 @@ impl Store {
     ///
     /// # Errors
     /// When the owner does not exist or the id does (conflict), or the database cannot be written.
-    pub async fn create_session(&self, new: &NewSession, entry: NewTimelineEntry) -> Result<Created, StoreError> {
+    pub async fn create_session(&self, new: &NewSession, entry: NewTimelineEntry) -> Result<CreateSessionOutcome, StoreError> {
         const OPERATION: &str = "create a session";
-        let mut transaction = self.begin(Write::with_entry(WriteKind::CreateSession, entry.kind), OPERATION).await?;
+        let mut transaction = self.begin_write(ObservedWrite::with_entry(WriteKind::CreateSession, entry.kind), OPERATION).await?;
         let created = insert(&mut transaction, new).await?;
-        if let Created::New(row) = &created {
-            timeline::append(&mut transaction, &row.id, entry, self.settings(), u64::MAX).await?;
+        if let CreateSessionOutcome::New(row) = &created {
+            timeline::append_entry_in(&mut transaction, &row.id, entry, self.settings(), u64::MAX).await?;
         }
         transaction.commit().await.map_err(query_error(OPERATION))?;
         Ok(created)
@@ -131,9 +131,9 @@ impl Store {
         &self,
         owner: &CallerId,
         key: &IdempotencyKey,
-    ) -> Result<Option<Created>, StoreError> {
+    ) -> Result<Option<CreateSessionOutcome>, StoreError> {
         let mut connection =
-            self.reader().acquire().await.map_err(query_error("find a session by its idempotency key"))?;
+            self.read_pool().acquire().await.map_err(query_error("find a session by its idempotency key"))?;
         with_key(&mut connection, owner, key).await
     }
 
@@ -141,16 +141,16 @@ impl Store {
     ///
     /// # Errors
     /// When the database cannot be read or has a corrupt row.
-    pub async fn session(&self, id: &SessionId) -> Result<Option<SessionRow>, StoreError> {
-        let mut connection = self.reader().acquire().await.map_err(query_error("read a session"))?;
-        fetch(&mut connection, id).await
+    pub async fn get_session(&self, id: &SessionId) -> Result<Option<SessionRow>, StoreError> {
+        let mut connection = self.read_pool().acquire().await.map_err(query_error("read a session"))?;
+        fetch_session(&mut connection, id).await
     }
 
     /// Sessions, the newest first, at most `limit`; with `before`, only older ones.
     ///
     /// # Errors
     /// When the database cannot be read or has a corrupt row.
-    pub async fn sessions(
+    pub async fn list_sessions(
         &self,
         filter: OwnerFilter<'_>,
         limit: u32,
@@ -159,40 +159,40 @@ impl Store {
         let rows = sqlx::query(select!(
             "WHERE ($1 IS NULL OR caller_id = $1) AND ($2 IS NULL OR id < $2) ORDER BY id DESC LIMIT $3"
         ))
-        .bind(filter.parameter())
+        .bind(filter.sql_parameter())
         .bind(before.map(SessionId::as_str))
         .bind(i64::from(limit))
-        .fetch_all(self.reader())
+        .fetch_all(self.read_pool())
         .await
         .map_err(query_error("list sessions"))?;
-        rows.iter().map(decode).collect()
+        rows.iter().map(decode_session_row).collect()
     }
 
     /// All active sessions, the oldest first. Their number is limited by admission.
     ///
     /// # Errors
     /// When the database cannot be read or has a corrupt row.
-    pub async fn active_sessions(&self) -> Result<Vec<SessionRow>, StoreError> {
+    pub async fn list_active_sessions(&self) -> Result<Vec<SessionRow>, StoreError> {
         let rows = sqlx::query(select!("WHERE state = 'active' ORDER BY id"))
-            .fetch_all(self.reader())
+            .fetch_all(self.read_pool())
             .await
             .map_err(query_error("list the active sessions"))?;
-        rows.iter().map(decode).collect()
+        rows.iter().map(decode_session_row).collect()
     }
 
     /// Active sessions with a deadline that has passed, the oldest first.
     ///
     /// # Errors
     /// When the database cannot be read or has a corrupt row.
-    pub async fn sessions_past_deadline(&self, now_ms: UnixMs) -> Result<Vec<SessionRow>, StoreError> {
+    pub async fn list_sessions_past_deadline(&self, now_ms: UnixMs) -> Result<Vec<SessionRow>, StoreError> {
         let rows = sqlx::query(select!(
             "WHERE state = 'active' AND (deadline_ms <= $1 OR idle_deadline_ms <= $1) ORDER BY id"
         ))
-        .bind(stored(now_ms))
-        .fetch_all(self.reader())
+        .bind(to_sql_integer(now_ms))
+        .fetch_all(self.read_pool())
         .await
         .map_err(query_error("list the sessions past their deadline"))?;
-        rows.iter().map(decode).collect()
+        rows.iter().map(decode_session_row).collect()
     }
 
     /// Records the use of a session and moves its idle deadline, without a timeline entry or a new epoch. A use that is older than the
@@ -200,14 +200,14 @@ impl Store {
     ///
     /// # Errors
     /// When the database cannot be written.
-    pub async fn touch(
+    pub async fn record_session_use(
         &self,
         session: &SessionId,
         at_ms: UnixMs,
         idle_deadline_ms: Option<UnixMs>,
     ) -> Result<bool, StoreError> {
         const OPERATION: &str = "record the use of a session";
-        let mut transaction = self.begin(WriteKind::Touch, OPERATION).await?;
+        let mut transaction = self.begin_write(WriteKind::Touch, OPERATION).await?;
         let done = sqlx::query(
             "UPDATE sessions SET \
              idle_deadline_ms = CASE WHEN last_used_at_ms <= $2 THEN $3 ELSE idle_deadline_ms END, \
@@ -215,8 +215,8 @@ impl Store {
              WHERE id = $1 AND state = 'active'",
         )
         .bind(session.as_str())
-        .bind(stored(at_ms))
-        .bind(idle_deadline_ms.map(stored))
+        .bind(to_sql_integer(at_ms))
+        .bind(idle_deadline_ms.map(to_sql_integer))
         .execute(&mut *transaction)
         .await
         .map_err(query_error(OPERATION))?;
@@ -225,7 +225,7 @@ impl Store {
     }
 }
 
-async fn insert(connection: &mut AnyConnection, new: &NewSession) -> Result<Created, StoreError> {
+async fn insert(connection: &mut AnyConnection, new: &NewSession) -> Result<CreateSessionOutcome, StoreError> {
     const OPERATION: &str = "create a session";
     let key = new.idempotency.as_ref();
     let external = new.external.as_ref();
@@ -241,7 +241,7 @@ async fn insert(connection: &mut AnyConnection, new: &NewSession) -> Result<Crea
             .await
             .map_err(query_error(OPERATION))?;
         if let Some(holder) = holder {
-            return Ok(Created::MachineInUse(decode(&holder)?));
+            return Ok(CreateSessionOutcome::MachineInUse(decode_session_row(&holder)?));
         }
     }
     let done = sqlx::query(
@@ -258,21 +258,21 @@ async fn insert(connection: &mut AnyConnection, new: &NewSession) -> Result<Crea
     .bind(new.return_url.as_deref())
     .bind(key.map(|key| key.key.as_str()))
     .bind(key.map(|key| key.request.as_str()))
-    .bind(stored(new.created_at_ms))
-    .bind(new.idle_deadline_ms.map(stored))
-    .bind(stored(new.deadline_ms))
+    .bind(to_sql_integer(new.created_at_ms))
+    .bind(new.idle_deadline_ms.map(to_sql_integer))
+    .bind(to_sql_integer(new.deadline_ms))
     .bind(external.map(|external| external.machine.as_str()))
     .bind(external.map(|external| external.agent_token.as_str()))
     .bind(new.method.as_ref().map(MethodName::as_str))
     .bind(new.purpose.kind().as_str())
     .bind(new.purpose.credential_use().map(|using| using.credential.as_str()))
-    .bind(new.purpose.credential_use().map(|using| stored(using.revision)))
-    .bind(new.purpose.renews().map(CredentialId::as_str))
+    .bind(new.purpose.credential_use().map(|using| to_sql_integer(using.revision)))
+    .bind(new.purpose.renewed_credential().map(CredentialId::as_str))
     .execute(&mut *connection)
     .await
     .map_err(query_error(OPERATION))?;
     if done.rows_affected() == 1 {
-        return Ok(Created::New(expect(connection, &new.id).await?));
+        return Ok(CreateSessionOutcome::New(fetch_existing_session(connection, &new.id).await?));
     }
     let found = match key {
         Some(key) => with_key(connection, &new.owner, key).await?,
@@ -286,7 +286,7 @@ async fn with_key(
     connection: &mut AnyConnection,
     owner: &CallerId,
     key: &IdempotencyKey,
-) -> Result<Option<Created>, StoreError> {
+) -> Result<Option<CreateSessionOutcome>, StoreError> {
     let row = sqlx::query(select!("WHERE caller_id = $1 AND idempotency_key = $2"))
         .bind(owner.as_str())
         .bind(key.key.as_str())
@@ -295,18 +295,18 @@ async fn with_key(
         .map_err(query_error("create a session"))?;
     let Some(row) = row else { return Ok(None) };
     let request = RowReader::new(&row, "sessions", "id").parsed_or_null::<Sha256Hex>("request_hash")?;
-    let row = decode(&row)?;
+    let row = decode_session_row(&row)?;
     let same = request.as_ref() == Some(&key.request);
-    Ok(Some(if same { Created::Existing(row) } else { Created::IdempotencyKeyReused(row) }))
+    Ok(Some(if same { CreateSessionOutcome::Existing(row) } else { CreateSessionOutcome::IdempotencyKeyReused(row) }))
 }
 
 /// Reads a session on the caller's connection or transaction.
-pub(crate) async fn fetch(connection: &mut AnyConnection, id: &SessionId) -> Result<Option<SessionRow>, StoreError> {
+pub(crate) async fn fetch_session(connection: &mut AnyConnection, id: &SessionId) -> Result<Option<SessionRow>, StoreError> {
     let row = sqlx::query(select!("WHERE id = $1")).bind(id.as_str()).fetch_optional(connection).await;
-    row.map_err(query_error("read a session"))?.as_ref().map(decode).transpose()
+    row.map_err(query_error("read a session"))?.as_ref().map(decode_session_row).transpose()
 }
 
 /// Reads a session that must exist.
-pub(crate) async fn expect(connection: &mut AnyConnection, id: &SessionId) -> Result<SessionRow, StoreError> {
-    fetch(connection, id).await?.ok_or_else(|| StoreError::SessionNotFound(id.clone()))
+pub(crate) async fn fetch_existing_session(connection: &mut AnyConnection, id: &SessionId) -> Result<SessionRow, StoreError> {
+    fetch_session(connection, id).await?.ok_or_else(|| StoreError::SessionNotFound(id.clone()))
 }

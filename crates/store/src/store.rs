@@ -4,9 +4,9 @@
 //! transactions begin with `BEGIN IMMEDIATE`, and several reading connections. A write transaction awaits nothing but the database.
 
 use crate::{
-    StoreError, StoreErrorKind, UnixMs, Write, WriteKind, WriteObserver,
+    StoreError, StoreErrorKind, UnixMs, ObservedWrite, WriteKind, WriteObserver,
     error::{self, query_error},
-    row::stored,
+    row_reader::to_sql_integer,
     schema,
     write_observer::WriteTransaction,
 };
@@ -39,7 +39,7 @@ const PREPARE_AGAIN: Duration = Duration::from_millis(20);
 
 /// Limits for the use of the database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Settings {
+pub struct StoreSettings {
     /// How long a call waits for a free connection, and again for the database's lock, milliseconds. Then it fails as
     /// [`StoreErrorKind::Unavailable`](crate::StoreErrorKind::Unavailable).
     pub busy_ms_max: u64,
@@ -53,7 +53,7 @@ pub struct Settings {
     pub event_data_bytes_max: usize,
 }
 
-impl Default for Settings {
+impl Default for StoreSettings {
     fn default() -> Self {
         Self {
             busy_ms_max: 2_000,
@@ -72,7 +72,7 @@ pub struct Store(Arc<Inner>);
 struct Inner {
     writer: AnyPool,
     reader: AnyPool,
-    settings: Settings,
+    settings: StoreSettings,
     path: PathBuf,
     observer: Option<Arc<dyn WriteObserver>>,
     is_broken: Arc<AtomicBool>,
@@ -87,9 +87,9 @@ impl std::fmt::Debug for Store {
     }
 }
 
-/// The number of rows that [`Store::purge`] removed.
+/// The number of rows that [`Store::purge_expired`] removed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Purged {
+pub struct PurgeCounts {
     /// Login tokens that were used or had expired.
     pub login_tokens: u64,
     /// Tickets that were used or had expired.
@@ -103,7 +103,7 @@ impl Store {
     ///
     /// # Errors
     /// When the file cannot be used, or its schema is newer than this program.
-    pub async fn open(path: &Path, settings: Settings) -> Result<Self, StoreError> {
+    pub async fn open(path: &Path, settings: StoreSettings) -> Result<Self, StoreError> {
         Self::open_with(path, settings, None).await
     }
 
@@ -113,7 +113,7 @@ impl Store {
     /// As [`Store::open`].
     pub async fn open_observed(
         path: &Path,
-        settings: Settings,
+        settings: StoreSettings,
         observer: Arc<dyn WriteObserver>,
     ) -> Result<Self, StoreError> {
         Self::open_with(path, settings, Some(observer)).await
@@ -121,7 +121,7 @@ impl Store {
 
     async fn open_with(
         path: &Path,
-        settings: Settings,
+        settings: StoreSettings,
         observer: Option<Arc<dyn WriteObserver>>,
     ) -> Result<Self, StoreError> {
         sqlx::any::install_default_drivers();
@@ -158,7 +158,7 @@ impl Store {
             log_needs_emptying: AtomicBool::new(true),
         }));
         // SQLite opens a read-only file without an error (`BEGIN IMMEDIATE` succeeds too): only a write shows the problem.
-        store.check().await?;
+        store.check_writable().await?;
         Ok(store)
     }
 
@@ -171,9 +171,9 @@ impl Store {
     ///
     /// # Errors
     /// The cause: locked, read-only, disk full …
-    pub async fn check(&self) -> Result<(), StoreError> {
+    pub async fn check_writable(&self) -> Result<(), StoreError> {
         let failed = |source| StoreError::Query { operation: "write and read a row for its health", source };
-        let mut transaction = self.begin(WriteKind::Health, "write and read a row for its health").await?;
+        let mut transaction = self.begin_write(WriteKind::Health, "write and read a row for its health").await?;
         sqlx::query(
             "INSERT INTO meta (key, value) VALUES ('health_checks', '1') ON CONFLICT (key) \
              DO UPDATE SET value = CAST(CAST(meta.value AS BIGINT) + 1 AS TEXT)",
@@ -183,7 +183,7 @@ impl Store {
         .map_err(failed)?;
         transaction.commit().await.map_err(failed)?;
         sqlx::query("SELECT value FROM meta WHERE key = 'health_checks'")
-            .fetch_one(self.reader())
+            .fetch_one(self.read_pool())
             .await
             .map_err(failed)?;
         Ok(())
@@ -201,9 +201,9 @@ impl Store {
     ///
     /// # Errors
     /// When the database cannot be read.
-    pub async fn key_fingerprint(&self) -> Result<Option<String>, StoreError> {
+    pub async fn get_key_fingerprint(&self) -> Result<Option<String>, StoreError> {
         let row = sqlx::query_scalar::<_, String>("SELECT value FROM meta WHERE key = 'key_fingerprint'");
-        row.fetch_optional(self.reader()).await.map_err(query_error("read the key fingerprint"))
+        row.fetch_optional(self.read_pool()).await.map_err(query_error("read the key fingerprint"))
     }
 
     /// Stores the key ring's fingerprint; to be called after it was checked against the stored one.
@@ -212,7 +212,7 @@ impl Store {
     /// When the database cannot be written.
     pub async fn set_key_fingerprint(&self, fingerprint: &str) -> Result<(), StoreError> {
         const OPERATION: &str = "store the key fingerprint";
-        let mut transaction = self.begin(WriteKind::KeyFingerprint, OPERATION).await?;
+        let mut transaction = self.begin_write(WriteKind::KeyFingerprint, OPERATION).await?;
         sqlx::query(
             "INSERT INTO meta (key, value) VALUES ('key_fingerprint', $1) ON CONFLICT (key) DO UPDATE SET value = excluded.value",
         )
@@ -227,9 +227,9 @@ impl Store {
     ///
     /// # Errors
     /// When the database cannot be written.
-    pub async fn purge(&self, now_ms: UnixMs) -> Result<Purged, StoreError> {
+    pub async fn purge_expired(&self, now_ms: UnixMs) -> Result<PurgeCounts, StoreError> {
         const OPERATION: &str = "remove used and expired rows";
-        let mut transaction = self.begin(WriteKind::Purge, OPERATION).await?;
+        let mut transaction = self.begin_write(WriteKind::Purge, OPERATION).await?;
         let login_tokens = remove(
             &mut transaction,
             "DELETE FROM login_tokens WHERE used_at_ms IS NOT NULL OR expires_at_ms <= $1",
@@ -253,29 +253,29 @@ impl Store {
         if self.0.log_needs_emptying.load(Relaxed) {
             self.empty_log().await;
         }
-        Ok(Purged { login_tokens, tickets, callers })
+        Ok(PurgeCounts { login_tokens, tickets, callers })
     }
 
     /// Begins a write transaction. It holds the only writing connection: await nothing but the database until it ends.
-    pub(crate) async fn begin(
+    pub(crate) async fn begin_write(
         &self,
-        write: impl Into<Write>,
+        write: impl Into<ObservedWrite>,
         operation: &'static str,
     ) -> Result<WriteTransaction, StoreError> {
         let Inner { writer, observer, is_broken, .. } = &*self.0;
         WriteTransaction::begin(writer, BEGIN, is_broken, observer.as_ref(), write.into(), operation).await
     }
 
-    pub(crate) fn reader(&self) -> &AnyPool {
+    pub(crate) fn read_pool(&self) -> &AnyPool {
         &self.0.reader
     }
 
-    pub(crate) fn settings(&self) -> &Settings {
+    pub(crate) fn settings(&self) -> &StoreSettings {
         &self.0.settings
     }
 
     /// Commits a transaction that erases bytes, and empties the log, in which the old bytes would otherwise remain until it is
-    /// overwritten. If a reader holds the log, or the caller is cancelled, the next [`Store::purge`] empties it.
+    /// overwritten. If a reader holds the log, or the caller is cancelled, the next [`Store::purge_expired`] empties it.
     pub(crate) async fn commit_erasing(
         &self,
         transaction: WriteTransaction,
@@ -330,7 +330,7 @@ impl Store {
 }
 
 async fn remove(connection: &mut AnyConnection, text: &'static str, now_ms: UnixMs) -> Result<u64, StoreError> {
-    let done = sqlx::query(text).bind(stored(now_ms)).execute(connection).await;
+    let done = sqlx::query(text).bind(to_sql_integer(now_ms)).execute(connection).await;
     Ok(done.map_err(query_error("remove used and expired rows"))?.rows_affected())
 }
 
@@ -349,7 +349,7 @@ async fn prepare(connection: &mut AnyConnection, pragmas: &str, wait_max: Durati
 }
 
 /// `is_broken`: set when the present connection must be replaced by a new one before its next use.
-fn pool(connections_max: u32, settings: Settings, pragmas: String, is_broken: Arc<AtomicBool>) -> AnyPoolOptions {
+fn pool(connections_max: u32, settings: StoreSettings, pragmas: String, is_broken: Arc<AtomicBool>) -> AnyPoolOptions {
     let pragmas: Arc<str> = pragmas.into();
     AnyPoolOptions::new()
         .max_connections(connections_max)
@@ -427,13 +427,13 @@ mod tests {
     #[tokio::test]
     async fn the_writer_flushes_every_commit_and_readers_cannot_write() {
         let directory = tempfile::tempdir().unwrap();
-        let store = Store::open(&directory.path().join("a.db"), Settings::default()).await.unwrap();
+        let store = Store::open(&directory.path().join("a.db"), StoreSettings::default()).await.unwrap();
         for (pragma, expected) in [("PRAGMA synchronous", 2), ("PRAGMA foreign_keys", 1), ("PRAGMA secure_delete", 1)] {
             let found: i64 = sqlx::query_scalar(pragma).fetch_one(&store.0.writer).await.unwrap();
             assert_eq!(found, expected, "{pragma}");
         }
         let mode: String = sqlx::query_scalar("PRAGMA journal_mode").fetch_one(&store.0.writer).await.unwrap();
         assert_eq!(mode, "wal");
-        assert!(store.reader().execute("DELETE FROM meta").await.is_err());
+        assert!(store.read_pool().execute("DELETE FROM meta").await.is_err());
     }
 }

@@ -3,7 +3,7 @@
 use crate::{
     Sha256Hex, Store, StoreError, UnixMs, WriteKind,
     error::query_error,
-    row::{RowReader, stored},
+    row_reader::{RowReader, to_sql_integer},
     text_enum::text_enum,
 };
 use anteroom_wire::{CallerId, SessionId};
@@ -40,7 +40,7 @@ impl Store {
     /// When it already exists, or its session or caller does not (conflict), or the database cannot be written.
     pub async fn create_ticket(&self, new: &NewTicket) -> Result<(), StoreError> {
         const OPERATION: &str = "create a ticket";
-        let mut transaction = self.begin(WriteKind::CreateTicket, OPERATION).await?;
+        let mut transaction = self.begin_write(WriteKind::CreateTicket, OPERATION).await?;
         sqlx::query(
             "INSERT INTO tickets (hash, session_id, caller_id, purpose, expires_at_ms) VALUES ($1, $2, $3, $4, $5)",
         )
@@ -48,7 +48,7 @@ impl Store {
         .bind(new.session.as_str())
         .bind(new.caller.as_str())
         .bind(new.purpose.as_str())
-        .bind(stored(new.expires_at_ms))
+        .bind(to_sql_integer(new.expires_at_ms))
         .execute(&mut *transaction)
         .await
         .map_err(query_error(OPERATION))?;
@@ -69,7 +69,7 @@ impl Store {
         now_ms: UnixMs,
     ) -> Result<Option<CallerId>, StoreError> {
         const OPERATION: &str = "redeem a ticket";
-        let mut transaction = self.begin(WriteKind::RedeemTicket, OPERATION).await?;
+        let mut transaction = self.begin_write(WriteKind::RedeemTicket, OPERATION).await?;
         let row = sqlx::query(
             "UPDATE tickets SET used_at_ms = $2 WHERE hash = $1 AND used_at_ms IS NULL AND expires_at_ms > $2 \
              AND session_id = $3 AND purpose = $4 AND EXISTS (SELECT 1 FROM callers WHERE callers.id = tickets.caller_id \
@@ -77,14 +77,14 @@ impl Store {
              RETURNING session_id, caller_id",
         )
         .bind(hash.as_str())
-        .bind(stored(now_ms))
+        .bind(to_sql_integer(now_ms))
         .bind(session.as_str())
         .bind(purpose.as_str())
         .fetch_optional(&mut *transaction)
         .await
         .map_err(query_error(OPERATION))?;
         let Some(row) = row else {
-            transaction.unchanged();
+            transaction.finish_unchanged();
             return Ok(None);
         };
         transaction.commit().await.map_err(query_error(OPERATION))?;

@@ -1,9 +1,9 @@
 //! The timeline of a session: its events in order, for people and programs. Append-only.
 
 use crate::{
-    Settings, Store, StoreError, UnixMs, Write, WriteKind,
+    StoreSettings, Store, StoreError, UnixMs, ObservedWrite, WriteKind,
     error::query_error,
-    row::{RowReader, stored},
+    row_reader::{RowReader, to_sql_integer},
 };
 use anteroom_wire::{SessionId, TimelineKind};
 use serde_json::{Value, json};
@@ -30,7 +30,7 @@ impl NewTimelineEntry {
 
     /// Adds details.
     #[must_use]
-    pub fn data(mut self, data: Value) -> Self {
+    pub fn with_data(mut self, data: Value) -> Self {
         self.data = data;
         self
     }
@@ -52,7 +52,7 @@ pub struct TimelineRow {
 }
 
 impl Store {
-    /// Appends an entry, also to a session that has ended. `None`: the timeline has [`Settings::timeline_entries_max`] entries, and
+    /// Appends an entry, also to a session that has ended. `None`: the timeline has [`StoreSettings::timeline_entries_max`] entries, and
     /// nothing was added.
     ///
     /// # Errors
@@ -63,9 +63,9 @@ impl Store {
         entry: NewTimelineEntry,
     ) -> Result<Option<TimelineRow>, StoreError> {
         const OPERATION: &str = "append to a session's timeline";
-        let mut transaction = self.begin(Write::with_entry(WriteKind::AppendEvent, entry.kind), OPERATION).await?;
+        let mut transaction = self.begin_write(ObservedWrite::with_entry(WriteKind::AppendEvent, entry.kind), OPERATION).await?;
         let limits = self.settings();
-        let row = append(&mut transaction, session, entry, limits, limits.timeline_entries_max).await?;
+        let row = append_entry_in(&mut transaction, session, entry, limits, limits.timeline_entries_max).await?;
         transaction.commit().await.map_err(query_error(OPERATION))?;
         Ok(row)
     }
@@ -74,15 +74,15 @@ impl Store {
     ///
     /// # Errors
     /// When the database cannot be read or has a corrupt row.
-    pub async fn timeline(&self, session: &SessionId, after: u64, limit: u32) -> Result<Vec<TimelineRow>, StoreError> {
+    pub async fn list_timeline(&self, session: &SessionId, after: u64, limit: u32) -> Result<Vec<TimelineRow>, StoreError> {
         let rows = sqlx::query(
             "SELECT session_id, number, at_ms, kind, sentence, data FROM timeline \
              WHERE session_id = $1 AND number > $2 ORDER BY number LIMIT $3",
         )
         .bind(session.as_str())
-        .bind(stored(after))
+        .bind(to_sql_integer(after))
         .bind(i64::from(limit))
-        .fetch_all(self.reader())
+        .fetch_all(self.read_pool())
         .await
         .map_err(query_error("read a session's timeline"))?;
         rows.iter().map(decode).collect()
@@ -90,11 +90,11 @@ impl Store {
 }
 
 /// Appends an entry in the caller's transaction, unless the timeline already has `entries_max` entries.
-pub(crate) async fn append(
+pub(crate) async fn append_entry_in(
     connection: &mut AnyConnection,
     session: &SessionId,
     entry: NewTimelineEntry,
-    limits: &Settings,
+    limits: &StoreSettings,
     entries_max: u64,
 ) -> Result<Option<TimelineRow>, StoreError> {
     let entry = bounded(entry, limits);
@@ -104,11 +104,11 @@ pub(crate) async fn append(
          HAVING COALESCE(MAX(number), 0) < $6 RETURNING number",
     )
     .bind(session.as_str())
-    .bind(stored(entry.at_ms))
+    .bind(to_sql_integer(entry.at_ms))
     .bind(entry.kind.as_str())
     .bind(entry.sentence.as_str())
     .bind(entry.data.to_string())
-    .bind(stored(entries_max))
+    .bind(to_sql_integer(entries_max))
     .fetch_optional(connection)
     .await
     .map_err(query_error("append to a session's timeline"))?;
@@ -120,7 +120,7 @@ pub(crate) async fn append(
 
 /// Limits the size of an entry, because its texts can come from a guest: a long sentence is truncated, large data is replaced by its
 /// size.
-fn bounded(mut entry: NewTimelineEntry, limits: &Settings) -> NewTimelineEntry {
+fn bounded(mut entry: NewTimelineEntry, limits: &StoreSettings) -> NewTimelineEntry {
     if entry.sentence.len() > limits.sentence_bytes_max {
         entry.sentence.truncate(entry.sentence.floor_char_boundary(limits.sentence_bytes_max));
         entry.sentence.push('…');

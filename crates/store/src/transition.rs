@@ -1,8 +1,8 @@
 //! Transitions: every change of a session is conditional and is written in one transaction with its timeline entry.
 
 use crate::{
-    End, NewMessage, NewTimelineEntry, Reason, RowStatus, SessionOutcome, SessionPurpose, SessionRow, Sha256Hex, Store,
-    StoreError, TimelineRow, UnixMs, Write, WriteKind, error::query_error, outbox, row::stored, sessions, timeline,
+    SessionEnd, NewMessage, NewTimelineEntry, Reason, RowStatus, SessionOutcome, SessionPurpose, SessionRow, Sha256Hex, Store,
+    StoreError, TimelineRow, UnixMs, ObservedWrite, WriteKind, error::query_error, outbox, row_reader::to_sql_integer, sessions, timeline,
 };
 use anteroom_wire::{MachineId, SessionId, provider::MethodName};
 use sqlx::AnyConnection;
@@ -11,7 +11,7 @@ const OPERATION: &str = "change a session";
 
 /// The expected state of the session. A session that has ended never changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Expect {
+pub enum ExpectedState {
     /// Active, at any epoch.
     Active,
     /// Active, and still at this epoch.
@@ -20,7 +20,7 @@ pub enum Expect {
 
 /// The changed values; all others stay. Completion is not included: see [`Store::complete_with_credential`].
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Change {
+pub struct SessionChange {
     generation: Option<u32>,
     machine: Option<Option<MachineId>>,
     agent_token: Option<Option<Sha256Hex>>,
@@ -32,11 +32,11 @@ pub struct Change {
     method: Option<MethodName>,
     used_revision: Option<u64>,
     exit_code: Option<i32>,
-    end: Option<End>,
+    end: Option<SessionEnd>,
     messages: Vec<NewMessage>,
 }
 
-impl Change {
+impl SessionChange {
     /// A change of nothing but the epoch and the timeline.
     pub fn new() -> Self {
         Self::default()
@@ -44,109 +44,109 @@ impl Change {
 
     /// Sets the generation of the machine: 1 for the first.
     #[must_use]
-    pub fn generation(mut self, generation: u32) -> Self {
+    pub fn with_generation(mut self, generation: u32) -> Self {
         self.generation = Some(generation);
         self
     }
 
     /// Sets the requested machine; `None`: there is none.
     #[must_use]
-    pub fn machine(mut self, machine: Option<MachineId>) -> Self {
+    pub fn with_machine(mut self, machine: Option<MachineId>) -> Self {
         self.machine = Some(machine);
         self
     }
 
     /// Sets the hash of that machine's agent token; `None`: no machine may deliver.
     #[must_use]
-    pub fn agent_token(mut self, hash: Option<Sha256Hex>) -> Self {
+    pub fn with_agent_token(mut self, hash: Option<Sha256Hex>) -> Self {
         self.agent_token = Some(hash);
         self
     }
 
     /// Sets the generation whose machine was claimed.
     #[must_use]
-    pub fn claimed_generation(mut self, generation: Option<u32>) -> Self {
+    pub fn with_claimed_generation(mut self, generation: Option<u32>) -> Self {
         self.claimed_generation = Some(generation);
         self
     }
 
     /// Sets whether the tool runs.
     #[must_use]
-    pub fn cli_started(mut self, started: bool) -> Self {
+    pub fn with_cli_started(mut self, started: bool) -> Self {
         self.cli_started = Some(started);
         self
     }
 
     /// Sets why the machine is being replaced; `None`: it is not being replaced any more.
     #[must_use]
-    pub fn replacement_reason(mut self, reason: Option<Reason>) -> Self {
+    pub fn with_replacement_reason(mut self, reason: Option<Reason>) -> Self {
         self.replacement_reason = Some(reason);
         self
     }
 
     /// Sets when the session ends unless it is used before.
     #[must_use]
-    pub fn idle_deadline(mut self, at_ms: Option<UnixMs>) -> Self {
+    pub fn with_idle_deadline(mut self, at_ms: Option<UnixMs>) -> Self {
         self.idle_deadline_ms = Some(at_ms);
         self
     }
 
     /// Sets when the session ends at the latest.
     #[must_use]
-    pub fn deadline(mut self, at_ms: UnixMs) -> Self {
+    pub fn with_deadline(mut self, at_ms: UnixMs) -> Self {
         self.deadline_ms = Some(at_ms);
         self
     }
 
     /// Sets the sign-in method.
     #[must_use]
-    pub fn method(mut self, method: MethodName) -> Self {
+    pub fn with_method(mut self, method: MethodName) -> Self {
         self.method = Some(method);
         self
     }
 
     /// Sets the revision of the used credential in the machine. No effect for a session that does not use one.
     #[must_use]
-    pub fn used_revision(mut self, revision: u64) -> Self {
+    pub fn with_used_revision(mut self, revision: u64) -> Self {
         self.used_revision = Some(revision);
         self
     }
 
     /// Enqueues a webhook message with this change.
     #[must_use]
-    pub fn message(mut self, message: NewMessage) -> Self {
+    pub fn with_webhook_message(mut self, message: NewMessage) -> Self {
         self.messages.push(message);
         self
     }
 
     /// Ends the session by a fault.
     #[must_use]
-    pub fn fail(mut self, reason: Reason, at_ms: UnixMs) -> Self {
-        self.end = Some(End { outcome: SessionOutcome::Failed, reason, at_ms });
+    pub fn end_as_failed(mut self, reason: Reason, at_ms: UnixMs) -> Self {
+        self.end = Some(SessionEnd { outcome: SessionOutcome::Failed, reason, at_ms });
         self
     }
 
     /// Ends the session by its owner.
     #[must_use]
-    pub fn cancel(mut self, reason: Reason, at_ms: UnixMs) -> Self {
-        self.end = Some(End { outcome: SessionOutcome::Cancelled, reason, at_ms });
+    pub fn end_as_cancelled(mut self, reason: Reason, at_ms: UnixMs) -> Self {
+        self.end = Some(SessionEnd { outcome: SessionOutcome::Cancelled, reason, at_ms });
         self
     }
 
     /// Ends the session by a deadline.
     #[must_use]
-    pub fn expire(mut self, reason: Reason, at_ms: UnixMs) -> Self {
-        self.end = Some(End { outcome: SessionOutcome::Expired, reason, at_ms });
+    pub fn end_as_expired(mut self, reason: Reason, at_ms: UnixMs) -> Self {
+        self.end = Some(SessionEnd { outcome: SessionOutcome::Expired, reason, at_ms });
         self
     }
 
     /// Completes the session; only for the transaction that stores the credential.
-    pub(crate) fn complete(end: End) -> Self {
+    pub(crate) fn complete(end: SessionEnd) -> Self {
         Self { end: Some(end), ..Self::default() }
     }
 
     /// Completes a credential use with the exit code of its command.
-    pub(crate) fn complete_use(end: End, exit_code: i32) -> Self {
+    pub(crate) fn complete_use(end: SessionEnd, exit_code: i32) -> Self {
         Self { end: Some(end), exit_code: Some(exit_code), ..Self::default() }
     }
 
@@ -176,7 +176,7 @@ impl Change {
 
 /// The result of a change.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Transition {
+pub enum TransitionOutcome {
     /// The session was changed.
     Done {
         /// The session after the change.
@@ -196,39 +196,39 @@ impl Store {
     pub async fn transition(
         &self,
         session: &SessionId,
-        expect: Expect,
-        change: Change,
+        expect: ExpectedState,
+        change: SessionChange,
         entry: NewTimelineEntry,
-    ) -> Result<Transition, StoreError> {
-        let mut transaction = self.begin(Write::with_entry(WriteKind::Transition, entry.kind), OPERATION).await?;
-        let current = sessions::expect(&mut transaction, session).await?;
+    ) -> Result<TransitionOutcome, StoreError> {
+        let mut transaction = self.begin_write(ObservedWrite::with_entry(WriteKind::Transition, entry.kind), OPERATION).await?;
+        let current = sessions::fetch_existing_session(&mut transaction, session).await?;
         let epoch_fits = match expect {
-            Expect::Active => true,
-            Expect::Epoch(epoch) => epoch == current.epoch,
+            ExpectedState::Active => true,
+            ExpectedState::Epoch(epoch) => epoch == current.epoch,
         };
         if !current.is_active() || !epoch_fits {
-            transaction.unchanged();
-            return Ok(Transition::Conflict(Box::new(current)));
+            transaction.finish_unchanged();
+            return Ok(TransitionOutcome::Conflict(Box::new(current)));
         }
         let messages = change.messages.clone();
-        let Some(row) = update(&mut transaction, current, change).await? else {
-            let now = sessions::expect(&mut transaction, session).await?;
-            transaction.unchanged();
-            return Ok(Transition::Conflict(Box::new(now)));
+        let Some(row) = apply_change(&mut transaction, current, change).await? else {
+            let now = sessions::fetch_existing_session(&mut transaction, session).await?;
+            transaction.finish_unchanged();
+            return Ok(TransitionOutcome::Conflict(Box::new(now)));
         };
-        let entry = timeline::append(&mut transaction, session, entry, self.settings(), u64::MAX).await?;
+        let entry = timeline::append_entry_in(&mut transaction, session, entry, self.settings(), u64::MAX).await?;
         let Some(entry) = entry else { return Err(query_error(OPERATION)(sqlx::Error::RowNotFound)) };
-        outbox::enqueue(&mut transaction, &messages).await?;
+        outbox::enqueue_messages(&mut transaction, &messages).await?;
         transaction.commit().await.map_err(query_error(OPERATION))?;
-        Ok(Transition::Done { row: Box::new(row), entry })
+        Ok(TransitionOutcome::Done { row: Box::new(row), entry })
     }
 }
 
 /// Writes the change of `current`; `None`: the database has another epoch by now.
-pub(crate) async fn update(
+pub(crate) async fn apply_change(
     connection: &mut AnyConnection,
     current: SessionRow,
-    change: Change,
+    change: SessionChange,
 ) -> Result<Option<SessionRow>, StoreError> {
     let read_at = current.epoch;
     let row = change.apply(current);
@@ -240,22 +240,22 @@ pub(crate) async fn update(
          WHERE id = $1 AND epoch = $2 AND state = 'active'",
     )
     .bind(row.id.as_str())
-    .bind(stored(read_at))
-    .bind(row.state().as_str())
+    .bind(to_sql_integer(read_at))
+    .bind(row.state_kind().as_str())
     .bind(reason.map(|reason| reason.kind.code()))
     .bind(reason.and_then(|reason| reason.detail.as_deref()))
-    .bind(stored(row.epoch))
+    .bind(to_sql_integer(row.epoch))
     .bind(i64::from(row.generation))
     .bind(row.machine.as_ref().map(MachineId::as_str))
     .bind(row.agent_token.as_ref().map(Sha256Hex::as_str))
     .bind(row.claimed_generation.map(i64::from))
     .bind(i64::from(row.cli_started))
-    .bind(row.idle_deadline_ms.map(stored))
-    .bind(stored(row.deadline_ms))
-    .bind(row.end().map(|end| stored(end.at_ms)))
+    .bind(row.idle_deadline_ms.map(to_sql_integer))
+    .bind(to_sql_integer(row.deadline_ms))
+    .bind(row.end().map(|end| to_sql_integer(end.at_ms)))
     .bind(row.credential().map(anteroom_wire::CredentialId::as_str))
     .bind(row.method.as_ref().map(MethodName::as_str))
-    .bind(row.purpose.credential_use().map(|using| stored(using.revision)))
+    .bind(row.purpose.credential_use().map(|using| to_sql_integer(using.revision)))
     .bind(row.exit_code.map(i64::from))
     .execute(connection)
     .await

@@ -1,11 +1,11 @@
 //! Ended sessions whose timeline has no entry for the end of their last machine.
 
-use crate::{Store, StoreError, UnixMs, error::query_error, row::RowReader, row::stored};
+use crate::{Store, StoreError, UnixMs, error::query_error, row_reader::RowReader, row_reader::to_sql_integer};
 use anteroom_wire::{MachineId, SessionId, TimelineKind};
 
 /// An ended session and its last machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct UnreportedEnd {
+pub struct UnreportedMachineEnd {
     /// The session.
     pub session: SessionId,
     /// Its last machine, whose end is not on the timeline.
@@ -19,7 +19,7 @@ impl Store {
     ///
     /// # Errors
     /// When the database cannot be read or has a corrupt row.
-    pub async fn unreported_ends(&self, since_ms: UnixMs, limit: u32) -> Result<Vec<UnreportedEnd>, StoreError> {
+    pub async fn list_unreported_machine_ends(&self, since_ms: UnixMs, limit: u32) -> Result<Vec<UnreportedMachineEnd>, StoreError> {
         let rows = sqlx::query(
             "SELECT s.id, s.machine_id FROM (SELECT id, machine_id, ended_at_ms FROM sessions \
                  WHERE state <> 'active' ORDER BY id DESC LIMIT $2) s \
@@ -29,16 +29,16 @@ impl Store {
                      WHERE r.session_id = s.id AND r.kind = $4), 0)) \
              ORDER BY s.id DESC",
         )
-        .bind(stored(since_ms))
+        .bind(to_sql_integer(since_ms))
         .bind(i64::from(limit))
         .bind(TimelineKind::MachineExited.as_str())
         .bind(TimelineKind::MachineRequested.as_str())
-        .fetch_all(self.reader())
+        .fetch_all(self.read_pool())
         .await
         .map_err(query_error("find unreported ends of machines"))?;
         let decoded = rows.iter().map(|row| {
             let reader = RowReader::new(row, "sessions", "id");
-            Ok(UnreportedEnd { session: reader.parsed("id")?, machine: reader.parsed("machine_id")? })
+            Ok(UnreportedMachineEnd { session: reader.parsed("id")?, machine: reader.parsed("machine_id")? })
         });
         decoded.collect()
     }

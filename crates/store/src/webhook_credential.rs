@@ -15,7 +15,7 @@ use crate::{
     SealedCredential, Store, StoreError, UnixMs, WriteKind, credentials,
     error::query_error,
     leases,
-    row::{RowReader, stored},
+    row_reader::{RowReader, to_sql_integer},
 };
 use anteroom_wire::{CallerId, CredentialId, MessageId};
 use sqlx::Row;
@@ -31,7 +31,7 @@ pub struct ClaimedRevision {
 
 /// What happened to the stored credential after a message delivered it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum CredentialDelivery {
+pub enum WebhookDeliveryOutcome {
     /// Its bytes were erased.
     Deleted,
     /// Its bytes had already been erased.
@@ -49,14 +49,14 @@ impl Store {
     ///
     /// # Errors
     /// When the database cannot be used or has a corrupt row.
-    pub async fn claim_for_webhook(
+    pub async fn claim_credential_for_webhook(
         &self,
         message: &MessageId,
         credential: &CredentialId,
         at_ms: UnixMs,
     ) -> Result<Option<ClaimedRevision>, StoreError> {
         const OPERATION: &str = "claim a credential for a message";
-        let mut transaction = self.begin(WriteKind::ClaimForWebhook, OPERATION).await?;
+        let mut transaction = self.begin_write(WriteKind::ClaimForWebhook, OPERATION).await?;
         let row = sqlx::query("SELECT id, claimed_revision FROM outbox WHERE id = $1")
             .bind(message.as_str())
             .fetch_optional(&mut *transaction)
@@ -76,16 +76,16 @@ impl Store {
         )
         .bind(message.as_str())
         .bind(credential.as_str())
-        .bind(stored(at_ms))
+        .bind(to_sql_integer(at_ms))
         .execute(&mut *transaction)
         .await
         .map_err(query_error(OPERATION))?;
         let found = match done.rows_affected() {
-            1 => credentials::fetch_sealed(&mut transaction, credential).await?,
+            1 => credentials::fetch_sealed_credential(&mut transaction, credential).await?,
             _ => None,
         };
         let Some(record) = found else {
-            transaction.unchanged();
+            transaction.finish_unchanged();
             return Ok(None);
         };
         transaction.commit().await.map_err(query_error(OPERATION))?;
@@ -97,26 +97,26 @@ impl Store {
     ///
     /// # Errors
     /// When the caller does not exist (conflict), or the database cannot be written: then the message is sent again.
-    pub async fn message_delivered_credential(
+    pub async fn record_credential_delivered(
         &self,
         id: &MessageId,
         caller: &CallerId,
         at_ms: UnixMs,
-    ) -> Result<CredentialDelivery, StoreError> {
+    ) -> Result<WebhookDeliveryOutcome, StoreError> {
         const OPERATION: &str = "record that a message delivered a credential";
-        let mut transaction = self.begin(WriteKind::DeliverByWebhook, OPERATION).await?;
+        let mut transaction = self.begin_write(WriteKind::DeliverByWebhook, OPERATION).await?;
         let row = sqlx::query(
             "UPDATE outbox SET attempts = attempts + 1, last_error = NULL, done_at_ms = $2 \
              WHERE id = $1 AND done_at_ms IS NULL AND claimed_revision > 0 RETURNING id, credential_id, claimed_revision",
         )
         .bind(id.as_str())
-        .bind(stored(at_ms))
+        .bind(to_sql_integer(at_ms))
         .fetch_optional(&mut *transaction)
         .await
         .map_err(query_error(OPERATION))?;
         let Some(row) = row else {
-            transaction.unchanged();
-            return Ok(CredentialDelivery::NotClaimed);
+            transaction.finish_unchanged();
+            return Ok(WebhookDeliveryOutcome::NotClaimed);
         };
         let reader = RowReader::new(&row, "outbox", "id");
         let credential: CredentialId = reader.parsed("credential_id")?;
@@ -128,18 +128,18 @@ impl Store {
         )
         .bind(credential.as_str())
         .bind(claimed)
-        .bind(stored(at_ms))
+        .bind(to_sql_integer(at_ms))
         .execute(&mut *transaction)
         .await
         .map_err(query_error(OPERATION))?;
         if erased.rows_affected() == 1 {
             self.commit_erasing(transaction, OPERATION).await?;
-            return Ok(CredentialDelivery::Deleted);
+            return Ok(WebhookDeliveryOutcome::Deleted);
         }
-        let now = credentials::fetch(&mut transaction, &credential).await?;
+        let now = credentials::fetch_credential(&mut transaction, &credential).await?;
         transaction.commit().await.map_err(query_error(OPERATION))?;
         let is_there = now.is_some_and(|row| row.deleted_at_ms.is_none());
-        Ok(if is_there { CredentialDelivery::Replaced } else { CredentialDelivery::AlreadyDeleted })
+        Ok(if is_there { WebhookDeliveryOutcome::Replaced } else { WebhookDeliveryOutcome::AlreadyDeleted })
     }
 
     /// Releases all claims of pending messages on this credential for good: they are sent without it. Returns whether there was one.
@@ -148,7 +148,7 @@ impl Store {
     /// When the database cannot be written.
     pub async fn release_webhook_claims(&self, credential: &CredentialId) -> Result<bool, StoreError> {
         const OPERATION: &str = "release a credential from its messages";
-        let mut transaction = self.begin(WriteKind::ClaimForWebhook, OPERATION).await?;
+        let mut transaction = self.begin_write(WriteKind::ClaimForWebhook, OPERATION).await?;
         let done = sqlx::query(
             "UPDATE outbox SET claimed_revision = 0 WHERE credential_id = $1 AND done_at_ms IS NULL AND claimed_revision > 0",
         )
@@ -157,7 +157,7 @@ impl Store {
         .await
         .map_err(query_error(OPERATION))?;
         if done.rows_affected() == 0 {
-            transaction.unchanged();
+            transaction.finish_unchanged();
             return Ok(false);
         }
         transaction.commit().await.map_err(query_error(OPERATION))?;

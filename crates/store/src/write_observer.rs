@@ -1,6 +1,6 @@
 //! Write transactions, and observers that are called before and after each of them.
 //!
-//! Every write of the store starts with [`Store::begin`](crate::Store) and ends with one of three [`WriteOutcome`]s, so an observer
+//! Every write of the store starts with [`Store::begin_write`](crate::Store) and ends with one of three [`WriteOutcome`]s, so an observer
 //! sees all writes, in pairs: a `before` without its `after` means that the process ended in between.
 
 use crate::{StoreError, error, error::query_error, text_enum::text_enum};
@@ -85,28 +85,28 @@ text_enum! {
 
 /// One write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Write {
+pub struct ObservedWrite {
     /// Its kind.
     pub kind: WriteKind,
     /// The kind of the timeline entry that is written with it, if any.
     pub entry: Option<TimelineKind>,
 }
 
-impl Write {
+impl ObservedWrite {
     /// A write with a timeline entry of this kind.
     pub(crate) fn with_entry(kind: WriteKind, entry: TimelineKind) -> Self {
         Self { kind, entry: Some(entry) }
     }
 }
 
-impl From<WriteKind> for Write {
+impl From<WriteKind> for ObservedWrite {
     fn from(kind: WriteKind) -> Self {
         Self { kind, entry: None }
     }
 }
 
 /// `transition machine_ready`, or the kind alone.
-impl std::fmt::Display for Write {
+impl std::fmt::Display for ObservedWrite {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(self.kind.as_str())?;
         self.entry.as_ref().map_or(Ok(()), |entry| write!(f, " {entry}"))
@@ -116,23 +116,23 @@ impl std::fmt::Display for Write {
 /// Is called before and after every write, on the task of the writer: it must not block, and must not call the store.
 pub trait WriteObserver: Send + Sync {
     /// The write is about to begin; nothing is written yet.
-    fn before(&self, write: &Write);
+    fn before(&self, write: &ObservedWrite);
 
     /// The write ended with `outcome`, `took` after [`WriteObserver::before`], including the wait for the connection and the lock.
     /// The caller does not have the result yet.
-    fn after(&self, write: &Write, outcome: WriteOutcome, took: Duration);
+    fn after(&self, write: &ObservedWrite, outcome: WriteOutcome, took: Duration);
 }
 
 /// Calls the observer with the outcome when it is dropped, however the write ends.
 struct Reported {
     observer: Option<Arc<dyn WriteObserver>>,
-    write: Write,
+    write: ObservedWrite,
     began: Instant,
     outcome: WriteOutcome,
 }
 
 impl Reported {
-    fn begin(observer: Option<&Arc<dyn WriteObserver>>, write: Write) -> Self {
+    fn begin(observer: Option<&Arc<dyn WriteObserver>>, write: ObservedWrite) -> Self {
         if let Some(observer) = observer {
             observer.before(&write);
         }
@@ -177,7 +177,7 @@ impl WriteTransaction {
         begin: &'static str,
         is_broken: &Arc<AtomicBool>,
         observer: Option<&Arc<dyn WriteObserver>>,
-        write: Write,
+        write: ObservedWrite,
         operation: &'static str,
     ) -> Result<Self, StoreError> {
         let report = Reported::begin(observer, write);
@@ -200,7 +200,7 @@ impl WriteTransaction {
     }
 
     /// Ends the transaction without a change.
-    pub(crate) fn unchanged(mut self) {
+    pub(crate) fn finish_unchanged(mut self) {
         self.health.ended_properly = true;
         self.report.outcome = WriteOutcome::Unchanged;
     }

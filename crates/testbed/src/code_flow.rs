@@ -45,6 +45,14 @@ pub(crate) struct TokenRequest {
     pub(crate) state: Option<String>,
 }
 
+impl TokenRequest {
+    /// The parameters that every provider's tools send, from the fields of a request.
+    pub(crate) fn read(field: impl Fn(&str) -> String) -> Self {
+        let [code, client_id, redirect_uri] = ["code", "client_id", "redirect_uri"].map(field);
+        Self { code, client_id, redirect_uri, verifier: None, state: None }
+    }
+}
+
 /// The state of an issuer: granted codes, issued tokens, and a record of its requests.
 #[derive(Debug, Default)]
 pub(crate) struct IssuerState {

@@ -209,13 +209,7 @@ impl DeviceFlow {
         if text("code") == self.code {
             return !std::mem::replace(&mut self.exchanged, true);
         }
-        let request = TokenRequest {
-            code: text("code"),
-            client_id: text("client_id"),
-            redirect_uri: text("redirect_uri"),
-            verifier: form.get("code_verifier").cloned(),
-            state: None,
-        };
+        let request = TokenRequest { verifier: form.get("code_verifier").cloned(), ..TokenRequest::read(text) };
         self.issuer.exchange(&request).is_ok()
     }
 }

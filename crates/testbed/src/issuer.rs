@@ -11,6 +11,7 @@ use axum::{
     http::{HeaderMap, Method, StatusCode, Uri, header},
     response::{IntoResponse, Response},
 };
+use anyhow::Context;
 use parking_lot::Mutex;
 use std::{collections::BTreeMap, io, net::SocketAddr, sync::Arc};
 
@@ -90,6 +91,29 @@ impl<P> Issuer<P> {
     /// The number of codes that the authorize page has granted.
     pub fn codes_granted(&self) -> usize {
         self.state.lock().0.codes_granted()
+    }
+
+    /// Requests a page as a browser does; returns the status, the `Location` header and the body.
+    ///
+    /// # Errors
+    /// There is no response.
+    pub async fn get(&self, ca: &TestCa, url: &str, bearer: &str) -> anyhow::Result<(StatusCode, String, String)> {
+        let request = axum::http::Request::get(url).header(header::AUTHORIZATION, format!("Bearer {bearer}"));
+        let response = ca.request(self.address(), request.body(String::new())?).await?;
+        let location = response.headers().get(header::LOCATION).map_or(Ok(""), |location| location.to_str())?.to_owned();
+        Ok((response.status(), location, String::from_utf8_lossy(response.body()).into_owned()))
+    }
+
+    /// Opens an authorize URL, which grants access; returns the code that the page shows.
+    ///
+    /// # Errors
+    /// The authorize page does not redirect to a page with a code.
+    pub async fn code(&self, ca: &TestCa, url: &str) -> anyhow::Result<String> {
+        let (status, location, page) = self.get(ca, url, "").await?;
+        anyhow::ensure!(status == StatusCode::FOUND, "{page}");
+        let (_, _, page) = self.get(ca, &location, "").await?;
+        let code = page.split_once("id=\"text\">").and_then(|(_, rest)| rest.split_once("</pre>"));
+        Ok(code.context("no code")?.0.to_owned())
     }
 
     /// Stops, and returns when the port is closed.

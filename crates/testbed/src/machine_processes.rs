@@ -1,7 +1,7 @@
 //! The processes of one running machine, as its keeper reports them, for tests that pause, resume or kill one.
 
 use crate::{WAIT_MAX, eventually};
-use anteroom_machine::{CONTROL_SOCKET, ProcessId};
+use anteroom_machine::{KEEPER_SOCKET, ProcessId};
 use anyhow::Context;
 use rustix::process::{Pid, Signal, kill_process};
 use std::{
@@ -29,7 +29,7 @@ impl MachineProcesses {
     /// # Errors
     /// No keeper answers there, or its machine has no process.
     pub fn from_run_dir(run_dir: &Path) -> anyhow::Result<Self> {
-        let stream = UnixStream::connect(run_dir.join(CONTROL_SOCKET)).context("no keeper listens")?;
+        let stream = UnixStream::connect(run_dir.join(KEEPER_SOCKET)).context("no keeper listens")?;
         stream.set_read_timeout(Some(GREETING_MAX))?;
         let mut line = String::new();
         BufReader::new(stream).read_line(&mut line)?;

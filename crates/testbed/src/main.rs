@@ -112,14 +112,14 @@ fn machine(config: &str) -> anyhow::Result<ExitCode> {
         fs::create_dir_all(run_dir.join(dir))?;
     }
     let mut config = serde_json::json!({
-        "agent_socket": run_dir.join(anteroom_machine::AGENT_SOCKET),
-        "controller_socket": run_dir.join(anteroom_machine::HOST_SOCKET),
+        "agent_socket": run_dir.join(anteroom_machine::AGENT_SERVER_SOCKET),
+        "controller_socket": run_dir.join(anteroom_machine::CONTROLLER_SERVER_SOCKET),
         "work_dir": run_dir.join("work"),
         "home": run_dir.join("home"),
         "rfb_socket": run_dir.join(RFB_SOCKET),
         "image_hash": plain.image_hash,
-        "clis": plain.tool_versions,
-        "path": plain.path,
+        "tool_versions": plain.tool_versions,
+        "exec_search_path": plain.path,
     });
     if plain.faults.simulated_memory {
         SimulatedMemory { available_mib: 512, oom_kills: 0 }.write(&run_dir)?;

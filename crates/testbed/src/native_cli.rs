@@ -134,9 +134,9 @@ impl NativeCli {
     /// As [`start`](Self::start).
     pub async fn start_in(start: StartOptions<'_>, setup: &TerminalSetup) -> anyhow::Result<Self> {
         let dir = tempfile::Builder::new().prefix("cli").tempdir()?;
-        let (home, shims) = (dir.path().join("home"), dir.path().join("shims"));
+        let (home, openers) = (dir.path().join("home"), dir.path().join("openers"));
         fs::create_dir_all(&home)?;
-        fs::create_dir_all(&shims)?;
+        fs::create_dir_all(&openers)?;
         fs::create_dir_all(dir.path().join("tmp"))?;
         let ca = dir.path().join("ca.pem");
         fs::write(&ca, &start.ca)?;
@@ -147,10 +147,10 @@ impl NativeCli {
         }
         let opened = dir.path().join("opened");
         fs::write(&opened, "")?;
-        let shim = format!("#!/bin/sh\nprintf '%s\\n' \"$1\" >> '{}'\n", opened.display());
+        let opener = format!("#!/bin/sh\nprintf '%s\\n' \"$1\" >> '{}'\n", opened.display());
         for name in ["browser", "xdg-open"] {
-            let path = shims.join(name);
-            fs::write(&path, &shim)?;
+            let path = openers.join(name);
+            fs::write(&path, &opener)?;
             fs::set_permissions(&path, fs::Permissions::from_mode(0o755))?;
         }
         let proxy = NameProxy::start(start.host_overrides.clone()).await?;
@@ -341,15 +341,15 @@ impl NativeCli {
 /// The tool's environment variables: the machine's, then the descriptor's, then the test's.
 fn environment(dir: &Path, start: &StartOptions<'_>, proxy: &str) -> BTreeMap<String, String> {
     let text = |path: &Path| path.to_string_lossy().into_owned();
-    let (shims, address) = (dir.join("shims"), proxy.to_owned());
+    let (openers, address) = (dir.join("openers"), proxy.to_owned());
     let mut env: BTreeMap<String, String> = [
         ("HOME", text(&dir.join("home"))),
-        ("PATH", format!("{}:{}:/usr/bin:/bin", shims.display(), start.clis.path())),
+        ("PATH", format!("{}:{}:/usr/bin:/bin", openers.display(), start.clis.path())),
         // The home directory must not be below TMPDIR: some tools check it, and in a machine it is not.
         ("TMPDIR", text(&dir.join("tmp"))),
         ("LANG", "C.UTF-8".to_owned()),
         ("COLORTERM", "truecolor".to_owned()),
-        ("BROWSER", text(&shims.join("browser"))),
+        ("BROWSER", text(&openers.join("browser"))),
         // A machine has a desktop; the tools only check whether the variable is set.
         ("DISPLAY", ":anteroom".to_owned()),
         ("HTTP_PROXY", address.clone()),

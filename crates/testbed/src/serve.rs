@@ -11,7 +11,7 @@ pub mod read_only_database;
 pub mod wall_clock;
 
 use crate::plain_process::{Faults, PlainProcessSpecs};
-use anteroom_controller::{clock, config::Config, image::ImageFacts, limits::ServerLimits, random};
+use anteroom_controller::{clock, config::Config, image::ImageInfo, limits::ServerLimits, random};
 use anteroom_server::{MachineEnvironment, Server, StateDir};
 use anteroom_store::{NewCaller, Role, Sha256Hex};
 use anteroom_wire::{CallerId, Secret};
@@ -59,18 +59,18 @@ pub async fn run(launch: LaunchConfig) -> anyhow::Result<()> {
     read_only_database::watch(&server_dir);
     let config = Config::read(&launch.config)?;
     let state = StateDir::lock(&config.state_dir)?;
-    anteroom_controller::log::start_server(&config).map_err(anyhow::Error::msg)?;
+    anteroom_controller::log::start_server(&config)?;
     let spec_source = PlainProcessSpecs {
         tool_versions: launch.tool_versions.clone(),
         faults: launch.faults,
         ..PlainProcessSpecs::with_built_programs()?
     };
     let environment = MachineEnvironment {
-        image: ImageFacts {
+        image: ImageInfo {
             hash: spec_source.image_hash.clone(),
-            clis: launch.tool_versions,
+            tool_versions: launch.tool_versions,
             accelerator: "plain processes".to_owned(),
-            emulated: false,
+            is_emulated: false,
         },
         keeper_program: spec_source.testbed.clone(),
         spec_source: Arc::new(spec_source),
@@ -97,9 +97,9 @@ pub async fn run(launch: LaunchConfig) -> anyhow::Result<()> {
 
 /// Creates a caller with this token, unless an earlier server process has created it.
 async fn ensure_caller(server: &Server, role: Role, token: &Secret) -> anyhow::Result<()> {
-    let (store, now, hash) = (&server.app.store, clock::now(), Sha256Hex::of_secret(token));
+    let (store, now, hash) = (&server.app.store, clock::now_unix_ms(), Sha256Hex::of_secret(token));
     if store.find_caller_by_token(&hash, now).await?.is_none() {
-        let id = random::id(CallerId::from_parts);
+        let id = random::random_id(CallerId::from_parts);
         let name = format!("a test's {}", role.as_str());
         let caller = NewCaller { id, role, name, token: hash, created_at_ms: now, expires_at_ms: None };
         store.create_caller(&caller).await?;

@@ -11,7 +11,7 @@ use anteroom_testbed::{
 };
 use anteroom_wire::provider::{Provider, SettingsFile};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-use http::{Request, StatusCode, header::LOCATION};
+use http::{Request, StatusCode};
 use regex_lite::Regex;
 use reqwest::Url;
 use serde_json::Value;
@@ -33,13 +33,12 @@ impl Fixture {
         Self { ca, issuer }
     }
 
-    /// Requests a page; returns the status, the `Location` header and the body.
     async fn get(&self, url: &str, bearer: &str) -> (StatusCode, String, String) {
-        let request =
-            Request::get(url).header("authorization", format!("Bearer {bearer}")).body(String::new()).unwrap();
-        let answer = self.ca.request(self.issuer.address(), request).await.unwrap();
-        let to = answer.headers().get(LOCATION).map_or("", |to| to.to_str().unwrap()).to_owned();
-        (answer.status(), to, String::from_utf8_lossy(answer.body()).into_owned())
+        self.issuer.get(&self.ca, url, bearer).await.unwrap()
+    }
+
+    async fn code(&self, url: &str) -> String {
+        self.issuer.code(&self.ca, url).await.unwrap()
     }
 
     async fn exchange(&self, form: &[(&str, &str)]) -> (StatusCode, Value) {
@@ -47,14 +46,6 @@ impl Fixture {
         let request = Request::post("https://oauth2.googleapis.com/token").body(form).unwrap();
         let answer = self.ca.request(self.issuer.address(), request).await.unwrap();
         (answer.status(), serde_json::from_slice(answer.body()).unwrap())
-    }
-
-    /// Opens an authorize URL and returns the code that the page shows.
-    async fn code(&self, url: &str) -> String {
-        let (status, to, page) = self.get(url, "").await;
-        assert_eq!(status, StatusCode::FOUND, "{page}");
-        let (_, _, page) = self.get(&to, "").await;
-        page.split_once("id=\"text\">").unwrap().1.split_once("</pre>").unwrap().0.to_owned()
     }
 
     async fn tool(&self, clis: &PinnedTools, provider: Provider) -> NativeCli {

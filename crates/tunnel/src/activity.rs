@@ -1,6 +1,6 @@
 //! The time of the last activity in a session.
 
-use anteroom_wire::time::millis;
+use anteroom_wire::time::to_millis;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 use tokio::time::Instant;
@@ -19,19 +19,19 @@ impl Activity {
     }
 
     /// Records activity now. Cheap enough to be called for every message.
-    pub fn touch(&self) {
-        let now = millis(self.created.elapsed());
+    pub fn record(&self) {
+        let now = to_millis(self.created.elapsed());
         self.last_ms.fetch_max(now, Relaxed);
     }
 
     /// The time of the last activity.
-    pub fn last(&self) -> Instant {
+    pub fn last_at(&self) -> Instant {
         self.created + Duration::from_millis(self.last_ms.load(Relaxed))
     }
 
     /// Time since the last activity.
-    pub fn idle(&self) -> Duration {
-        self.last().elapsed()
+    pub fn idle_time(&self) -> Duration {
+        self.last_at().elapsed()
     }
 }
 

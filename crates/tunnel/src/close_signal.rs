@@ -65,7 +65,7 @@ impl CloseSignal {
     }
 
     /// Waits until the signal is closed and returns the cause. Cancel safe.
-    pub async fn closed(&self) -> CloseCause {
+    pub async fn wait_closed(&self) -> CloseCause {
         select_all(self.with_ancestors().map(|state| Box::pin(state.token.cancelled()))).await;
         // A cause is always set before its token is cancelled.
         self.cause().unwrap_or(CloseCause::ServerStopping)
@@ -92,10 +92,10 @@ mod tests {
         let (restarted, other) = (server.child(), server.child());
         assert!(restarted.close(CloseCause::MachineReplaced));
         assert!(!restarted.close(CloseCause::SessionEnded(EndReason::Cancelled)));
-        assert_eq!(restarted.closed().await, CloseCause::MachineReplaced);
+        assert_eq!(restarted.wait_closed().await, CloseCause::MachineReplaced);
         assert_eq!(other.cause(), None);
         server.close(CloseCause::ServerStopping);
-        assert_eq!(other.closed().await, CloseCause::ServerStopping);
-        assert_eq!(restarted.closed().await, CloseCause::MachineReplaced);
+        assert_eq!(other.wait_closed().await, CloseCause::ServerStopping);
+        assert_eq!(restarted.wait_closed().await, CloseCause::MachineReplaced);
     }
 }

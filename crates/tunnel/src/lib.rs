@@ -21,7 +21,7 @@
 
 mod activity;
 mod close_signal;
-mod first_bytes;
+mod connect_with_backoff;
 mod proxy;
 #[cfg(test)]
 mod tests;
@@ -29,7 +29,7 @@ mod view_only;
 
 pub use activity::Activity;
 pub use close_signal::{CloseCause, CloseSignal};
-pub use first_bytes::{PrefixedStream, connect_with_backoff};
+pub use connect_with_backoff::{PrefixedStream, connect_with_backoff};
 pub use proxy::Tunnel;
 pub use view_only::ViewOnlyFilter;
 
@@ -43,7 +43,7 @@ use std::time::Duration;
 use tokio_util::task::TaskTracker;
 
 /// The only supported subprotocol. Tickets are offered in the same header and are never echoed.
-pub const SUBPROTOCOL: &str = "binary";
+pub const WEBSOCKET_SUBPROTOCOL: &str = "binary";
 
 /// The most bytes of a close frame's reason (RFC 6455 §5.5: 125 for the frame, two of them the code).
 const REASON_BYTES_MAX: usize = 123;
@@ -64,7 +64,7 @@ pub struct TunnelSettings {
     /// The largest message a viewer may send, bytes. RFB messages of a viewer are small, except for pasted text.
     pub message_bytes_max: usize,
     /// Bytes from the viewer that are buffered while the stream is being opened. RFB viewers wait for the server's greeting.
-    pub first_bytes_max: usize,
+    pub early_bytes_max: usize,
     /// Timeout for opening the stream, milliseconds. It also ends a longer `sessions.socket_wait_ms_max`; pages
     /// connect again.
     pub connect_ms_max: u64,
@@ -72,7 +72,7 @@ pub struct TunnelSettings {
     /// milliseconds. A session usually ends within a second after its machine.
     pub close_reason_wait_ms: u64,
     /// Timeout for the close handshake, milliseconds: one round trip on a slow connection.
-    pub close_ms_max: u64,
+    pub close_handshake_ms_max: u64,
 }
 
 impl Default for TunnelSettings {
@@ -83,10 +83,10 @@ impl Default for TunnelSettings {
             stall_ms_max: 60_000,
             chunk_bytes: 64 * 1024,
             message_bytes_max: 1024 * 1024,
-            first_bytes_max: 64 * 1024,
+            early_bytes_max: 64 * 1024,
             connect_ms_max: 60_000,
             close_reason_wait_ms: 1_500,
-            close_ms_max: 2_000,
+            close_handshake_ms_max: 2_000,
         }
     }
 }
@@ -101,7 +101,7 @@ pub struct TunnelReport {
     /// From accepted to closed, milliseconds.
     pub duration_ms: u64,
     /// Whether the stream to the machine was opened.
-    pub connected: bool,
+    pub was_connected: bool,
     /// How the tunnel ended.
     pub end: TunnelEnd,
 }
@@ -125,16 +125,16 @@ pub enum TunnelEnd {
     Closed(CloseCause),
 }
 
-/// Answers a WebSocket handshake and runs `serve` with the socket. Echoes [`SUBPROTOCOL`] if it was offered and nothing
+/// Answers a WebSocket handshake and runs `serve` with the socket. Echoes [`WEBSOCKET_SUBPROTOCOL`] if it was offered and nothing
 /// else. `tasks` counts the connection from now until `serve` is done.
-pub fn accept<F, Fut>(upgrade: WebSocketUpgrade, settings: &TunnelSettings, tasks: &TaskTracker, serve: F) -> Response
+pub fn accept_websocket<F, Fut>(upgrade: WebSocketUpgrade, settings: &TunnelSettings, tasks: &TaskTracker, serve: F) -> Response
 where
     F: FnOnce(WebSocket) -> Fut + Send + 'static,
     Fut: Future<Output = ()> + Send + 'static,
 {
     let token = tasks.token();
     upgrade
-        .protocols([SUBPROTOCOL])
+        .protocols([WEBSOCKET_SUBPROTOCOL])
         // Larger than the limit, so that a viewer whose message is too large receives a close frame with that reason.
         .max_message_size(4 * settings.message_bytes_max)
         .max_frame_size(4 * settings.message_bytes_max)
@@ -151,18 +151,18 @@ where
 
 /// Rejects a browser's connection: accepts the handshake and closes the WebSocket with the problem's close code, because
 /// scripts cannot read the HTTP status of a failed handshake.
-pub fn reject(upgrade: WebSocketUpgrade, settings: &TunnelSettings, tasks: &TaskTracker, problem: Problem) -> Response {
-    let close_max = Duration::from_millis(settings.close_ms_max);
-    accept(upgrade, settings, tasks, move |socket| async move {
+pub fn reject_websocket(upgrade: WebSocketUpgrade, settings: &TunnelSettings, tasks: &TaskTracker, problem: Problem) -> Response {
+    let close_max = Duration::from_millis(settings.close_handshake_ms_max);
+    accept_websocket(upgrade, settings, tasks, move |socket| async move {
         let (mut sink, mut source) = socket.split();
-        let handshake = close_handshake(&mut sink, &mut source, Some(close_frame(problem)));
+        let handshake = close_handshake(&mut sink, &mut source, Some(problem_close_frame(problem)));
         // A viewer that does not answer the close frame in time is disconnected.
         let _ = tokio::time::timeout(close_max, handshake).await;
     })
 }
 
 /// The close frame of a problem: its close code and, as the reason, "code: sentence".
-pub fn close_frame(problem: Problem) -> CloseFrame {
+pub fn problem_close_frame(problem: Problem) -> CloseFrame {
     frame(problem.close_code(), &format!("{}: {}", problem.code(), problem.sentence()))
 }
 

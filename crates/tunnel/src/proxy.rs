@@ -4,9 +4,9 @@
 //! stream; [`ViewerSink::copy_to_viewer`] owns the other two halves and sends the pings. They share a [`TunnelState`].
 
 use super::{
-    Activity, CloseSignal, TunnelEnd, TunnelReport, TunnelSettings, ViewOnlyFilter, close_frame, close_handshake, frame,
+    Activity, CloseSignal, TunnelEnd, TunnelReport, TunnelSettings, ViewOnlyFilter, problem_close_frame, close_handshake, frame,
 };
-use anteroom_wire::{Problem, ProblemBody, time::millis};
+use anteroom_wire::{Problem, ProblemBody, time::to_millis};
 use axum::extract::ws::{CloseFrame, Message, WebSocket};
 use bytes::{BufMut, Bytes, BytesMut};
 use futures_util::{
@@ -64,7 +64,7 @@ impl Tunnel {
 
     /// Passes text messages to `control` (terminals: `{"type":"resize",…}`). Without it a text message closes the tunnel.
     #[must_use]
-    pub fn with_control(mut self, control: impl FnMut(&str) -> Result<(), ProblemBody> + Send + 'static) -> Self {
+    pub fn with_text_message_handler(mut self, control: impl FnMut(&str) -> Result<(), ProblemBody> + Send + 'static) -> Self {
         self.control = Some(Box::new(control));
         self
     }
@@ -85,13 +85,13 @@ impl Tunnel {
         let mut sink = ViewerSink { socket: socket_sink, settings: &settings, state: &state };
         let end = tokio::select! {
             biased;
-            cause = close_signal.closed() => TunnelEnd::Closed(cause),
+            cause = close_signal.wait_closed() => TunnelEnd::Closed(cause),
             end = connect_and_copy(&mut source, &mut sink, connect) => end,
         };
         let end = match end {
             // The stream can end before the session publishes the reason: wait a moment for the reason.
             TunnelEnd::StreamEnded(error) => {
-                match timeout(Duration::from_millis(settings.close_reason_wait_ms), close_signal.closed()).await {
+                match timeout(Duration::from_millis(settings.close_reason_wait_ms), close_signal.wait_closed()).await {
                     Ok(cause) => TunnelEnd::Closed(cause),
                     Err(_) => TunnelEnd::StreamEnded(error),
                 }
@@ -106,12 +106,12 @@ impl Tunnel {
         let (mut sink, mut source) = (sink.socket, source.socket);
         let handshake = close_handshake(&mut sink, &mut source, end_frame(&end));
         // A viewer that does not answer the close frame in time is disconnected.
-        let _ = timeout(Duration::from_millis(settings.close_ms_max), handshake).await;
+        let _ = timeout(Duration::from_millis(settings.close_handshake_ms_max), handshake).await;
         TunnelReport {
             bytes_up: state.bytes_up.load(Relaxed),
             bytes_down: state.bytes_down.load(Relaxed),
             duration_ms: state.now_ms(),
-            connected: state.connected.load(Relaxed),
+            was_connected: state.connected.load(Relaxed),
             end,
         }
     }
@@ -121,12 +121,12 @@ impl Tunnel {
 fn end_frame(end: &TunnelEnd) -> Option<CloseFrame> {
     match end {
         TunnelEnd::ViewerClosed(_) | TunnelEnd::ViewerLost => None,
-        TunnelEnd::ViewerTimeout => Some(close_frame(Problem::IdleTimeout)),
+        TunnelEnd::ViewerTimeout => Some(problem_close_frame(Problem::IdleTimeout)),
         TunnelEnd::ViewerProtocolError(body) | TunnelEnd::ConnectFailed(body) => {
             Some(frame(body.close_code, &format!("{}: {}", body.code, body.sentence)))
         }
-        TunnelEnd::StreamEnded(_) => Some(close_frame(Problem::DesktopUnreachable)),
-        TunnelEnd::Closed(cause) => Some(close_frame((*cause).into())),
+        TunnelEnd::StreamEnded(_) => Some(problem_close_frame(Problem::DesktopUnreachable)),
+        TunnelEnd::Closed(cause) => Some(problem_close_frame((*cause).into())),
     }
 }
 
@@ -144,10 +144,10 @@ where
             Ok(Err(body)) => return TunnelEnd::ConnectFailed(body),
             Err(_) => {
                 let detail = format!("not open after {} ms", settings.connect_ms_max);
-                return TunnelEnd::ConnectFailed(Problem::NotReady.with(detail));
+                return TunnelEnd::ConnectFailed(Problem::NotReady.with_detail(detail));
             }
         },
-        end = source.buffer_until_connected(&mut first_bytes, settings.first_bytes_max) => return end,
+        end = source.buffer_until_connected(&mut first_bytes, settings.early_bytes_max) => return end,
         end = sink.copy_to_viewer(tokio::io::empty(), false) => return end,
     };
     sink.state.connected.store(true, Relaxed);
@@ -184,7 +184,7 @@ impl TunnelState {
     }
 
     fn now_ms(&self) -> u64 {
-        millis(self.started.elapsed())
+        to_millis(self.started.elapsed())
     }
 
     /// Records activity of the viewer: pings sent before do not time out.
@@ -225,7 +225,7 @@ impl ViewerSource<'_> {
             match message {
                 Message::Binary(bytes) if bytes.len() > self.bytes_max => {
                     let detail = format!("a message has at most {} bytes", self.bytes_max);
-                    return Err(TunnelEnd::ViewerProtocolError(Problem::TooLarge.with(detail)));
+                    return Err(TunnelEnd::ViewerProtocolError(Problem::TooLarge.with_detail(detail)));
                 }
                 Message::Binary(bytes) => match &mut self.view_only {
                     Some(filter) => {
@@ -235,16 +235,16 @@ impl ViewerSource<'_> {
                         }
                     }
                     None => {
-                        self.activity.touch();
+                        self.activity.record();
                         return Ok(bytes);
                     }
                 },
                 Message::Text(text) => {
-                    self.activity.touch();
+                    self.activity.record();
                     let result = match &mut self.control {
                         Some(control) if text.len() <= self.bytes_max => control(text.as_str()),
-                        Some(_) => Err(Problem::TooLarge.with("")),
-                        None => Err(Problem::Malformed.with("expected a binary message")),
+                        Some(_) => Err(Problem::TooLarge.with_detail("")),
+                        None => Err(Problem::Malformed.with_detail("expected a binary message")),
                     };
                     result.map_err(TunnelEnd::ViewerProtocolError)?;
                 }

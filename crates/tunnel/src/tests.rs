@@ -3,7 +3,7 @@
 mod long_connections;
 
 use super::*;
-use anteroom_rfb::client::{CloseReason, ViewerSocket};
+use anteroom_rfb::client::{WebSocketClose, ViewerSocket};
 use anteroom_wire::EndReason;
 use axum::{Router, extract::State, routing::get};
 use std::{
@@ -81,7 +81,7 @@ impl TestServer {
     }
 
     async fn viewer(&self) -> ViewerSocket {
-        ViewerSocket::dial(&self.url, &[("Sec-WebSocket-Protocol", SUBPROTOCOL)], 5_000).await.unwrap()
+        ViewerSocket::connect(&self.url, &[("Sec-WebSocket-Protocol", WEBSOCKET_SUBPROTOCOL)], 5_000).await.unwrap()
     }
 
     async fn report(self) -> TunnelReport {
@@ -91,11 +91,11 @@ impl TestServer {
 
 async fn desktop(upgrade: WebSocketUpgrade, State(state): State<Arc<ServerState>>) -> Response {
     let (settings, tasks) = (state.settings.clone(), state.tasks.clone());
-    accept(upgrade, &settings, &tasks, move |socket| async move {
+    accept_websocket(upgrade, &settings, &tasks, move |socket| async move {
         let mut tunnel = Tunnel::new(state.settings.clone(), state.close_signal.clone(), state.activity.clone());
         if let Some(control) = state.control.clone() {
             tunnel =
-                tunnel.with_control(move |text| control.send(text.to_owned()).map_err(|_| Problem::Internal.with("")));
+                tunnel.with_text_message_handler(move |text| control.send(text.to_owned()).map_err(|_| Problem::Internal.with_detail("")));
         }
         let connect = state.connect.lock().unwrap().take().unwrap();
         let report = tunnel.run(socket, connect).await;
@@ -104,11 +104,11 @@ async fn desktop(upgrade: WebSocketUpgrade, State(state): State<Arc<ServerState>
 }
 
 async fn rejected(upgrade: WebSocketUpgrade, State(state): State<Arc<ServerState>>) -> Response {
-    reject(upgrade, &state.settings, &state.tasks, Problem::TooManyViewers)
+    reject_websocket(upgrade, &state.settings, &state.tasks, Problem::TooManyViewers)
 }
 
 /// Reads until the server closes and returns the close frame.
-async fn wait_for_close(viewer: &mut ViewerSocket) -> Option<CloseReason> {
+async fn wait_for_close(viewer: &mut ViewerSocket) -> Option<WebSocketClose> {
     let mut rest = Vec::new();
     timeout(SOON, viewer.read_to_end(&mut rest)).await.expect("closed in time").ok();
     viewer.close_reason().cloned()
@@ -119,7 +119,7 @@ fn short_timeouts() -> TunnelSettings {
         ping_every_ms: 50,
         pong_ms_max: 250,
         close_reason_wait_ms: 300,
-        close_ms_max: 500,
+        close_handshake_ms_max: 500,
         ..TunnelSettings::default()
     }
 }
@@ -181,7 +181,7 @@ async fn bytes_sent_before_the_desktop_is_open_are_buffered() {
 
 #[tokio::test]
 async fn connect_error_is_sent_in_the_close_frame() {
-    let server = TestServer::new(short_timeouts(), None, async { Err(Problem::AgentUnreachable.with("")) }).await;
+    let server = TestServer::new(short_timeouts(), None, async { Err(Problem::AgentUnreachable.with_detail("")) }).await;
     let closed = wait_for_close(&mut server.viewer().await).await.unwrap();
     assert_eq!(closed.code, 4502);
     assert!(closed.reason.starts_with("agent_unreachable: "), "{closed:?}");
@@ -248,7 +248,7 @@ async fn end_of_stream_is_closed_with_the_reason_of_the_session_or_desktop_unrea
 #[tokio::test]
 async fn rejected_viewer_receives_a_close_frame_with_the_cause() {
     let (server, _machine) = TestServer::open(short_timeouts()).await;
-    let mut viewer = ViewerSocket::dial(&server.url.replace("/ws", "/rejected"), &[], 5_000).await.unwrap();
+    let mut viewer = ViewerSocket::connect(&server.url.replace("/ws", "/rejected"), &[], 5_000).await.unwrap();
     let closed = wait_for_close(&mut viewer).await.unwrap();
     assert_eq!(closed.code, 4429);
     assert!(closed.reason.starts_with("too_many_viewers: "));
@@ -293,16 +293,16 @@ async fn message_over_the_limit_is_rejected_as_too_large() {
 async fn only_messages_of_the_viewer_count_as_activity() {
     let (server, mut machine) = TestServer::open(short_timeouts()).await;
     let mut viewer = server.viewer().await;
-    let before = server.activity.last();
+    let before = server.activity.last_at();
     machine.write_all(b"a cursor blinks").await.unwrap();
     let mut seen = [0; 15];
     viewer.read_exact(&mut seen).await.unwrap();
-    assert_eq!(server.activity.last(), before);
+    assert_eq!(server.activity.last_at(), before);
     sleep(Duration::from_millis(5)).await;
     viewer.write_all(b"key").await.unwrap();
     viewer.flush().await.unwrap();
     machine.read_exact(&mut [0; 3]).await.unwrap();
-    assert!(server.activity.last() > before);
+    assert!(server.activity.last_at() > before);
 }
 
 #[tokio::test]
@@ -350,7 +350,7 @@ async fn slow_viewer_slows_only_its_own_stream_and_uses_little_memory() {
             let settings = TunnelSettings::default();
             let tunnel = Tunnel::new(settings.clone(), CloseSignal::new(), Arc::default());
             let desktop = UnlimitedDesktop(counts[which.0].clone());
-            accept(upgrade, &settings, &TaskTracker::new(), move |socket| async move {
+            accept_websocket(upgrade, &settings, &TaskTracker::new(), move |socket| async move {
                 tunnel.run(socket, async { Ok(desktop) }).await;
             })
         }),
@@ -360,7 +360,7 @@ async fn slow_viewer_slows_only_its_own_stream_and_uses_little_memory() {
     tokio::spawn(async move { axum::serve(listener, router).await });
 
     let slow = stalled_viewer(at).await;
-    let mut fast = ViewerSocket::dial(&format!("ws://{at}/1"), &[], 5_000).await.unwrap();
+    let mut fast = ViewerSocket::connect(&format!("ws://{at}/1"), &[], 5_000).await.unwrap();
     let mut left: u64 = 100 << 20;
     let mut buffer = vec![0; 64 * 1024];
     timeout(Duration::from_secs(60), async {

@@ -17,7 +17,7 @@
 
 use anteroom_rfb::{
     client_messages::{self, MessageType, UnknownMessage},
-    handshake::{CHALLENGE_RESPONSE_BYTES, SECURITY_NONE, SECURITY_VNC_AUTHENTICATION, VERSION},
+    handshake::{CHALLENGE_RESPONSE_BYTES, SECURITY_NONE, SECURITY_VNC_AUTHENTICATION, PROTOCOL_VERSION},
 };
 use anteroom_wire::{Problem, ProblemBody};
 use bytes::{Buf, Bytes, BytesMut};
@@ -115,7 +115,7 @@ impl ViewOnlyFilter {
         let buffer = &self.buffer[..];
         match self.expected {
             Expected::Version if buffer.len() < 12 => Ok(Action::Wait),
-            Expected::Version if buffer.starts_with(VERSION) || buffer.starts_with(VERSION_3_7) => Ok(Action::Pass(12)),
+            Expected::Version if buffer.starts_with(PROTOCOL_VERSION) || buffer.starts_with(VERSION_3_7) => Ok(Action::Pass(12)),
             Expected::Version => Err(malformed("a view-only viewer must use RFB 3.7 or 3.8")),
             Expected::SecurityType | Expected::ClientInit if buffer.is_empty() => Ok(Action::Wait),
             Expected::SecurityType if !SECURITY_TYPES.contains(&buffer[0]) => {
@@ -130,22 +130,22 @@ impl ViewOnlyFilter {
 
     fn message_action(&self) -> Result<Action, ProblemBody> {
         let buffer = &self.buffer[..];
-        let head = client_messages::head(buffer).map_err(|unknown| match unknown {
+        let head = client_messages::parse_message_head(buffer).map_err(|unknown| match unknown {
             UnknownMessage::Type(other) => malformed(format!("a view-only viewer sent message type {other}")),
             UnknownMessage::QemuType(other) => malformed(format!("a view-only viewer sent QEMU's message {other}")),
         })?;
         let Some(head) = head else { return Ok(Action::Wait) };
-        let is_complete = buffer.len() >= head.bytes;
+        let is_complete = buffer.len() >= head.message_bytes;
         match head.message_type {
-            MessageType::SetEncodings if (head.bytes - 4) / 4 > ENCODINGS_MAX => {
-                let count = (head.bytes - 4) / 4;
+            MessageType::SetEncodings if (head.message_bytes - 4) / 4 > ENCODINGS_MAX => {
+                let count = (head.message_bytes - 4) / 4;
                 Err(too_large(format!("{count} encodings in SetEncodings; the limit is {ENCODINGS_MAX}")))
             }
-            MessageType::Fence if head.bytes - 9 > FENCE_BYTES_MAX => {
-                Err(too_large(format!("a Fence with {} bytes", head.bytes - 9)))
+            MessageType::Fence if head.message_bytes - 9 > FENCE_BYTES_MAX => {
+                Err(too_large(format!("a Fence with {} bytes", head.message_bytes - 9)))
             }
-            MessageType::ClientCutText if head.bytes - 8 > self.dropped_bytes_max => {
-                let (length, limit) = (head.bytes - 8, self.dropped_bytes_max);
+            MessageType::ClientCutText if head.message_bytes - 8 > self.dropped_bytes_max => {
+                let (length, limit) = (head.message_bytes - 8, self.dropped_bytes_max);
                 Err(too_large(format!("{length} bytes of clipboard text; the limit is {limit}")))
             }
             MessageType::SetPixelFormat
@@ -157,17 +157,17 @@ impl ViewOnlyFilter {
             {
                 Ok(Action::Wait)
             }
-            MessageType::SetEncodings => Ok(Action::FilterEncodings(head.bytes)),
+            MessageType::SetEncodings => Ok(Action::FilterEncodings(head.message_bytes)),
             MessageType::SetPixelFormat
             | MessageType::FramebufferUpdateRequest
             | MessageType::EnableContinuousUpdates
-            | MessageType::Fence => Ok(Action::Pass(head.bytes)),
+            | MessageType::Fence => Ok(Action::Pass(head.message_bytes)),
             MessageType::KeyEvent
             | MessageType::PointerEvent
             | MessageType::ClientCutText
             | MessageType::Xvp
             | MessageType::SetDesktopSize
-            | MessageType::Qemu => Ok(Action::Drop(head.bytes)),
+            | MessageType::QemuExtension => Ok(Action::Drop(head.message_bytes)),
         }
     }
 }
@@ -201,11 +201,11 @@ fn write_without_input_extensions(message: &[u8], out: &mut BytesMut) {
 }
 
 fn malformed(detail: impl Into<String>) -> ProblemBody {
-    Problem::Malformed.with(detail)
+    Problem::Malformed.with_detail(detail)
 }
 
 fn too_large(detail: impl Into<String>) -> ProblemBody {
-    Problem::TooLarge.with(detail)
+    Problem::TooLarge.with_detail(detail)
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ const DOMAIN: &[u8] = b"anteroom credential 1";
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Binding<'a> {
     /// The record.
-    pub record: &'a CredentialId,
+    pub credential: &'a CredentialId,
     /// The owner: the caller that started the session.
     pub owner: &'a CallerId,
     /// The provider.
@@ -24,10 +24,10 @@ pub struct Binding<'a> {
 
 impl Binding<'_> {
     /// The associated data: each part after its length (32 bits, big endian), so that no two bindings have the same bytes.
-    pub(crate) fn bytes(&self) -> Vec<u8> {
+    pub(crate) fn to_bytes(&self) -> Vec<u8> {
         let parts = [
             DOMAIN,
-            self.record.as_str().as_bytes(),
+            self.credential.as_str().as_bytes(),
             self.owner.as_str().as_bytes(),
             self.provider.as_str().as_bytes(),
         ];
@@ -40,8 +40,8 @@ impl Binding<'_> {
         bytes
     }
 
-    /// SHA-256 of [`Binding::bytes`].
-    pub(crate) fn digest(&self) -> [u8; DIGEST_BYTES] {
-        Sha256::digest(self.bytes()).into()
+    /// SHA-256 of [`Binding::to_bytes`].
+    pub(crate) fn to_digest(&self) -> [u8; DIGEST_BYTES] {
+        Sha256::digest(self.to_bytes()).into()
     }
 }

@@ -4,7 +4,7 @@
 //! an error with its remedy, and nothing is repaired silently: a replaced key makes every stored credential unreadable.
 
 use crate::{KeyId, sealed::KEY_BYTES};
-use anteroom_wire::{Base64, time::unix_ms};
+use anteroom_wire::{Base64, time::to_unix_ms};
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 use serde::{Deserialize, Serialize};
 use std::{
@@ -115,7 +115,7 @@ struct Entry {
 }
 
 /// Reads all keys of the file; at least one.
-pub(crate) fn read(path: &Path) -> Result<BTreeMap<KeyId, Key>, KeyError> {
+pub(crate) fn read_keys(path: &Path) -> Result<BTreeMap<KeyId, Key>, KeyError> {
     let document = read_document(path)?;
     let mut keys = BTreeMap::new();
     for entry in &document.keys {
@@ -134,7 +134,7 @@ pub(crate) fn read(path: &Path) -> Result<BTreeMap<KeyId, Key>, KeyError> {
 }
 
 /// Creates the file with one random key. If another process creates it at the same time, that file stays.
-pub(crate) fn create(path: &Path) -> Result<(), KeyError> {
+pub(crate) fn create_key_file(path: &Path) -> Result<(), KeyError> {
     let document = Document { version: VERSION, keys: vec![new_entry(1)?] };
     let temporary = write_temporary(path, &document)?;
     match renameat_with(CWD, &temporary, CWD, path, RenameFlags::NOREPLACE) {
@@ -148,8 +148,8 @@ pub(crate) fn create(path: &Path) -> Result<(), KeyError> {
 }
 
 /// Adds a random key with the next number.
-pub(crate) fn add(path: &Path) -> Result<(), KeyError> {
-    read(path)?;
+pub(crate) fn add_key(path: &Path) -> Result<(), KeyError> {
+    read_keys(path)?;
     let mut document = read_document(path)?;
     let last = document.keys.iter().map(|entry| entry.id).max().unwrap_or(0);
     let next = last.checked_add(1).ok_or_else(|| malformed(path, "there is no number left for a key".to_owned()))?;
@@ -195,7 +195,7 @@ fn read_document(path: &Path) -> Result<Document, KeyError> {
 fn new_entry(id: u32) -> Result<Entry, KeyError> {
     let mut bytes = vec![0; KEY_BYTES];
     getrandom::fill(&mut bytes).map_err(|_| KeyError::NoRandomness)?;
-    Ok(Entry { id, created_unix_ms: unix_ms(SystemTime::now()), key: Base64::new(bytes) })
+    Ok(Entry { id, created_unix_ms: to_unix_ms(SystemTime::now()), key: Base64::new(bytes) })
 }
 
 /// Writes the document, flushed to the disk, under a new name in the same directory.

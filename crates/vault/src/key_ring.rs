@@ -1,9 +1,9 @@
 //! The key ring: seals, unseals and rewraps records.
 
 use crate::{
-    Binding, KeyError, KeyId, Sealed,
+    Binding, KeyError, KeyId, SealedBytes,
     key_file::{self, Key},
-    sealed::{KEY_BYTES, NONCE_BYTES, Parts},
+    sealed::{KEY_BYTES, NONCE_BYTES, SealedParts},
 };
 use chacha20poly1305::{
     XChaCha20Poly1305, XNonce,
@@ -61,7 +61,7 @@ impl KeyRing {
     pub fn open_or_create(path: &Path) -> Result<Self, KeyError> {
         match Self::open(path) {
             Err(KeyError::Missing { .. }) => {
-                key_file::create(path)?;
+                key_file::create_key_file(path)?;
                 Self::open(path)
             }
             other => other,
@@ -73,7 +73,7 @@ impl KeyRing {
     /// # Errors
     /// When it is missing, unreadable, accessible to others, or malformed; the text names the remedy.
     pub fn open(path: &Path) -> Result<Self, KeyError> {
-        let keys = key_file::read(path)?;
+        let keys = key_file::read_keys(path)?;
         Ok(Self(Arc::new(keys)))
     }
 
@@ -82,8 +82,8 @@ impl KeyRing {
     ///
     /// # Errors
     /// As [`KeyRing::open`], or when the file cannot be written.
-    pub fn rotate(path: &Path) -> Result<Self, KeyError> {
-        key_file::add(path)?;
+    pub fn rotate_key_file(path: &Path) -> Result<Self, KeyError> {
+        key_file::add_key(path)?;
         Self::open(path)
     }
 
@@ -132,28 +132,28 @@ impl KeyRing {
     ///
     /// # Errors
     /// When there are no random bytes, or the plaintext is too large.
-    pub fn seal(&self, binding: &Binding<'_>, plaintext: &[u8]) -> Result<Sealed, SealError> {
+    pub fn seal(&self, binding: &Binding<'_>, plaintext: &[u8]) -> Result<SealedBytes, SealError> {
         let mut data_key = Zeroizing::new([0; KEY_BYTES]);
         getrandom::fill(data_key.as_mut_slice()).map_err(|_| SealError::NoRandomness)?;
         let content_nonce = nonce()?;
         let content = cipher(&data_key)
-            .encrypt(&XNonce::from(content_nonce), Payload { msg: plaintext, aad: &binding.bytes() })
+            .encrypt(&XNonce::from(content_nonce), Payload { msg: plaintext, aad: &binding.to_bytes() })
             .map_err(|_| SealError::TooLarge)?;
-        self.wrap(&data_key, &binding.digest(), content_nonce, &content)
+        self.wrap(&data_key, &binding.to_digest(), content_nonce, &content)
     }
 
     /// Unseals a record. The plaintext is wiped when dropped.
     ///
     /// # Errors
     /// When the key is not in the ring, the record belongs to another binding, or its authentication fails.
-    pub fn unseal(&self, binding: &Binding<'_>, sealed: &Sealed) -> Result<Zeroizing<Vec<u8>>, SealError> {
-        let parts = sealed.parts();
-        if parts.digest != binding.digest() {
+    pub fn unseal(&self, binding: &Binding<'_>, sealed: &SealedBytes) -> Result<Zeroizing<Vec<u8>>, SealError> {
+        let parts = sealed.split_parts();
+        if parts.binding_digest != binding.to_digest() {
             return Err(SealError::WrongBinding);
         }
         let data_key = self.unwrap_key(sealed)?;
         cipher(&data_key)
-            .decrypt(&XNonce::from(parts.content_nonce), Payload { msg: parts.content, aad: &binding.bytes() })
+            .decrypt(&XNonce::from(parts.content_nonce), Payload { msg: parts.sealed_content, aad: &binding.to_bytes() })
             .map(Zeroizing::new)
             .map_err(|_| SealError::AuthenticationFailed)
     }
@@ -162,10 +162,10 @@ impl KeyRing {
     ///
     /// # Errors
     /// When the old key is not in the ring, or the authentication of the record fails.
-    pub fn rewrap(&self, sealed: &Sealed) -> Result<Sealed, SealError> {
+    pub fn rewrap(&self, sealed: &SealedBytes) -> Result<SealedBytes, SealError> {
         let data_key = self.unwrap_key(sealed)?;
-        let parts = sealed.parts();
-        self.wrap(&data_key, parts.digest, parts.content_nonce, parts.content)
+        let parts = sealed.split_parts();
+        self.wrap(&data_key, parts.binding_digest, parts.content_nonce, parts.sealed_content)
     }
 
     fn wrap(
@@ -174,23 +174,23 @@ impl KeyRing {
         digest: &[u8],
         content_nonce: [u8; NONCE_BYTES],
         content: &[u8],
-    ) -> Result<Sealed, SealError> {
+    ) -> Result<SealedBytes, SealError> {
         let current = self.current_key_id();
         let key = self.0.get(&current).ok_or(SealError::UnknownKey { key: current })?;
-        let header = Sealed::header(current, digest);
+        let header = SealedBytes::build_header(current, digest);
         let wrap_nonce = nonce()?;
         let wrapped = cipher(key)
             .encrypt(&XNonce::from(wrap_nonce), Payload { msg: data_key.as_slice(), aad: &header })
             .map_err(|_| SealError::TooLarge)?;
-        Ok(Sealed::assemble(&Parts { header: &header, digest, wrap_nonce, wrapped: &wrapped, content_nonce, content }))
+        Ok(SealedBytes::assemble(&SealedParts { header: &header, binding_digest: digest, wrap_nonce, wrapped_data_key: &wrapped, content_nonce, sealed_content: content }))
     }
 
-    fn unwrap_key(&self, sealed: &Sealed) -> Result<Key, SealError> {
+    fn unwrap_key(&self, sealed: &SealedBytes) -> Result<Key, SealError> {
         let id = sealed.key_id();
         let key = self.0.get(&id).ok_or(SealError::UnknownKey { key: id })?;
-        let parts = sealed.parts();
+        let parts = sealed.split_parts();
         let bytes = cipher(key)
-            .decrypt(&XNonce::from(parts.wrap_nonce), Payload { msg: parts.wrapped, aad: parts.header })
+            .decrypt(&XNonce::from(parts.wrap_nonce), Payload { msg: parts.wrapped_data_key, aad: parts.header })
             .map(Zeroizing::new)
             .map_err(|_| SealError::AuthenticationFailed)?;
         let mut data_key = Zeroizing::new([0; KEY_BYTES]);

@@ -1,4 +1,4 @@
-//! Envelope encryption of credentials: the only crate that can create a [`Sealed`].
+//! Envelope encryption of credentials: the only crate that can create a [`SealedBytes`].
 //!
 //! ```text
 //!  key file (0600) ──▶ KeyRing ── wraps ──▶ data key (one per record, random) ── encrypts ──▶ the credential
@@ -18,4 +18,4 @@ mod sealed;
 pub use binding::Binding;
 pub use key_file::KeyError;
 pub use key_ring::{KeyRing, SealError};
-pub use sealed::{InvalidRecord, KeyId, Sealed};
+pub use sealed::{InvalidRecord, KeyId, SealedBytes};

@@ -57,19 +57,19 @@ pub enum InvalidRecord {
 
 /// A sealed record, the only form in which a credential may be stored. Only a [`KeyRing`](crate::KeyRing) seals and unseals records.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Sealed(Vec<u8>);
+pub struct SealedBytes(Vec<u8>);
 
 /// The parts of a record, in the order of the layout.
-pub(crate) struct Parts<'a> {
+pub(crate) struct SealedParts<'a> {
     pub(crate) header: &'a [u8],
-    pub(crate) digest: &'a [u8],
+    pub(crate) binding_digest: &'a [u8],
     pub(crate) wrap_nonce: [u8; NONCE_BYTES],
-    pub(crate) wrapped: &'a [u8],
+    pub(crate) wrapped_data_key: &'a [u8],
     pub(crate) content_nonce: [u8; NONCE_BYTES],
-    pub(crate) content: &'a [u8],
+    pub(crate) sealed_content: &'a [u8],
 }
 
-impl Sealed {
+impl SealedBytes {
     /// The record as it is stored (layout: see the source of this module, or the README).
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
@@ -95,7 +95,7 @@ impl Sealed {
     }
 
     /// The associated data of a wrap.
-    pub(crate) fn header(key: KeyId, digest: &[u8]) -> Vec<u8> {
+    pub(crate) fn build_header(key: KeyId, digest: &[u8]) -> Vec<u8> {
         let mut header = Vec::with_capacity(HEADER_END);
         header.extend_from_slice(&MAGIC);
         header.extend_from_slice(&key.0.to_be_bytes());
@@ -104,31 +104,31 @@ impl Sealed {
     }
 
     /// Assembles a record. The lengths are those of the layout.
-    pub(crate) fn assemble(parts: &Parts<'_>) -> Self {
-        let mut bytes = Vec::with_capacity(CONTENT_NONCE_END + parts.content.len());
+    pub(crate) fn assemble(parts: &SealedParts<'_>) -> Self {
+        let mut bytes = Vec::with_capacity(CONTENT_NONCE_END + parts.sealed_content.len());
         bytes.extend_from_slice(parts.header);
         bytes.extend_from_slice(&parts.wrap_nonce);
-        bytes.extend_from_slice(parts.wrapped);
+        bytes.extend_from_slice(parts.wrapped_data_key);
         bytes.extend_from_slice(&parts.content_nonce);
-        bytes.extend_from_slice(parts.content);
+        bytes.extend_from_slice(parts.sealed_content);
         Self(bytes)
     }
 
     /// Splits a record into its parts; the length was checked when it was created.
-    pub(crate) fn parts(&self) -> Parts<'_> {
-        Parts {
+    pub(crate) fn split_parts(&self) -> SealedParts<'_> {
+        SealedParts {
             header: &self.0[..HEADER_END],
-            digest: &self.0[ID_END..HEADER_END],
+            binding_digest: &self.0[ID_END..HEADER_END],
             wrap_nonce: array(&self.0[HEADER_END..WRAP_NONCE_END]),
-            wrapped: &self.0[WRAP_NONCE_END..WRAPPED_END],
+            wrapped_data_key: &self.0[WRAP_NONCE_END..WRAPPED_END],
             content_nonce: array(&self.0[WRAPPED_END..CONTENT_NONCE_END]),
-            content: &self.0[CONTENT_NONCE_END..],
+            sealed_content: &self.0[CONTENT_NONCE_END..],
         }
     }
 }
 
 /// Shows the key and the size, nothing of the content.
-impl fmt::Debug for Sealed {
+impl fmt::Debug for SealedBytes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Sealed(key {}, {} bytes)", self.key_id(), self.0.len())
     }

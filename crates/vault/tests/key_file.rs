@@ -137,7 +137,7 @@ fn another_key_file_is_recognised_and_a_rotated_one_is_accepted() {
     let ring = KeyRing::open_or_create(&test.path).unwrap();
     let stored = ring.fingerprint();
     ring.check_fingerprint(&stored).unwrap();
-    let rotated = KeyRing::rotate(&test.path).unwrap();
+    let rotated = KeyRing::rotate_key_file(&test.path).unwrap();
     rotated.check_fingerprint(&stored).unwrap();
     // The old key file with the new fingerprint: they share a key, so it is accepted.
     ring.check_fingerprint(&rotated.fingerprint()).unwrap();

@@ -1,7 +1,7 @@
 //! Sealed content can be unsealed only unchanged and only with its binding.
 #![allow(clippy::unwrap_used, reason = "a test reports errors by failing")]
 
-use anteroom_vault::{Binding, InvalidRecord, KeyRing, SealError, Sealed};
+use anteroom_vault::{Binding, InvalidRecord, KeyRing, SealError, SealedBytes};
 use anteroom_wire::{CallerId, CredentialId, ProviderId, SessionId};
 use proptest::prelude::*;
 use std::sync::LazyLock;
@@ -24,7 +24,7 @@ impl Owned {
     }
 
     fn binding(&self) -> Binding<'_> {
-        Binding { record: &self.record, owner: &self.owner, provider: &self.provider, session: &self.session }
+        Binding { credential: &self.record, owner: &self.owner, provider: &self.provider, session: &self.session }
     }
 }
 
@@ -40,7 +40,7 @@ proptest! {
     fn sealed_content_unseals_unchanged(plaintext in prop::collection::vec(any::<u8>(), 0..4096), number in 0u64..9) {
         let owned = Owned::numbered(number);
         let sealed = RING.seal(&owned.binding(), &plaintext).unwrap();
-        let stored = Sealed::from_bytes(sealed.as_bytes().to_vec()).unwrap();
+        let stored = SealedBytes::from_bytes(sealed.as_bytes().to_vec()).unwrap();
         prop_assert_eq!(&*RING.unseal(&owned.binding(), &stored).unwrap(), &plaintext);
     }
 
@@ -50,7 +50,7 @@ proptest! {
         let sealed = RING.seal(&mine.binding(), b"secret").unwrap();
         let mut moved = mine.binding();
         match which {
-            0 => moved.record = &theirs.record,
+            0 => moved.credential = &theirs.record,
             1 => moved.owner = &theirs.owner,
             2 => moved.provider = &theirs.provider,
             _ => moved.session = &theirs.session,
@@ -63,7 +63,7 @@ proptest! {
         let owned = Owned::numbered(1);
         let sealed = RING.seal(&owned.binding(), &[7; 48]).unwrap();
         let keep = keep.min(sealed.as_bytes().len() - 1);
-        match Sealed::from_bytes(sealed.as_bytes()[..keep].to_vec()) {
+        match SealedBytes::from_bytes(sealed.as_bytes()[..keep].to_vec()) {
             Ok(short) => prop_assert!(RING.unseal(&owned.binding(), &short).is_err()),
             Err(error) => prop_assert_eq!(error, InvalidRecord::TooShort { bytes: keep }),
         }
@@ -78,7 +78,7 @@ fn every_flipped_bit_is_detected() {
         for bit in 0..8 {
             let mut bytes = sealed.as_bytes().to_vec();
             bytes[position] ^= 1 << bit;
-            if let Ok(changed) = Sealed::from_bytes(bytes) {
+            if let Ok(changed) = SealedBytes::from_bytes(bytes) {
                 assert!(RING.unseal(&owned.binding(), &changed).is_err(), "byte {position}, bit {bit}");
                 let rewrapped = RING.rewrap(&changed).map(|changed| RING.unseal(&owned.binding(), &changed).is_ok());
                 assert_ne!(rewrapped, Ok(true), "byte {position}, bit {bit}: accepted after rewrapping");
@@ -93,7 +93,7 @@ fn parts_of_two_records_cannot_be_combined() {
     let (a, b) = (RING.seal(&mine.binding(), b"mine").unwrap(), RING.seal(&theirs.binding(), b"hers").unwrap());
     let (a, b) = (a.as_bytes(), b.as_bytes());
     for cut in [40, 64, 112, 136] {
-        let mixed = Sealed::from_bytes([&a[..cut], &b[cut..]].concat()).unwrap();
+        let mixed = SealedBytes::from_bytes([&a[..cut], &b[cut..]].concat()).unwrap();
         assert!(RING.unseal(&mine.binding(), &mixed).is_err(), "cut at {cut}");
         assert!(RING.unseal(&theirs.binding(), &mixed).is_err(), "cut at {cut}");
     }
@@ -114,7 +114,7 @@ fn the_layout_matches_the_documentation() {
     let sealed = RING.seal(&Owned::numbered(1).binding(), &[0; 5]).unwrap();
     assert_eq!(sealed.as_bytes().len(), 136 + 5 + 16);
     assert_eq!(&sealed.as_bytes()[..8], b"ATS1\0\0\0\x01");
-    assert_eq!(Sealed::from_bytes(vec![0; 200]).unwrap_err(), InvalidRecord::UnknownFormat);
+    assert_eq!(SealedBytes::from_bytes(vec![0; 200]).unwrap_err(), InvalidRecord::UnknownFormat);
 }
 
 #[test]
@@ -125,7 +125,7 @@ fn rotation_keeps_old_records_readable_and_rewraps_them() {
     let owned = Owned::numbered(1);
     let old = old_ring.seal(&owned.binding(), b"secret").unwrap();
 
-    let ring = KeyRing::rotate(&path).unwrap();
+    let ring = KeyRing::rotate_key_file(&path).unwrap();
     assert_eq!(ring.key_ids().iter().map(|id| id.0).collect::<Vec<_>>(), [1, 2]);
     assert_eq!(&*ring.unseal(&owned.binding(), &old).unwrap(), b"secret");
     let new = ring.rewrap(&old).unwrap();

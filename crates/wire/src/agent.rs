@@ -5,12 +5,12 @@
 //! | request | body → answer | for |
 //! |---|---|---|
 //! | `GET /hello` | → [`AgentInfo`] | identity, protocol version, image and readiness |
-//! | `POST /claim` | [`Claim`] → [`Claimed`] | time, entropy, identity, provider, token; starts the tool. 409 if claimed for another session; repeating the same claim returns 200 and starts nothing |
-//! | `GET /sign-in` | → [`SignIn`] | the current state of the sign-in |
+//! | `POST /claim` | [`Claim`] → [`ClaimResult`] | time, entropy, identity, provider, token; starts the tool. 409 if claimed for another session; repeating the same claim returns 200 and starts nothing |
+//! | `GET /sign-in` | → [`SignInStatus`] | the current state of the sign-in |
 //! | `POST /open-url` | [`OpenUrl`] → 204 | open an address in the machine's browser |
 //! | `POST /paste` | [`Paste`] → [`PasteResult`] | text that the user pastes: a code for the open prompt, the callback address from their own browser, or the secret the tool waits for |
 //! | `POST /method` | [`ChangeMethod`] → 204 | stop the tool and start it with another sign-in method |
-//! | `POST /input` | [`Input`] → 204 | type into the tool's terminal |
+//! | `POST /input` | [`TypeText`] → 204 | type into the tool's terminal |
 //! | `POST /terminal/{id}/size` | [`TerminalSize`] → 204 | resize one terminal stream |
 //! | `GET /screen` | → [`Screen`] | the terminal as text; during a credential use with the scrollback, and after the command has exited its final screen |
 //! | `CONNECT` [`DESKTOP_AUTHORITY`] | raw RFB, both ways | desktop |
@@ -21,8 +21,8 @@
 //!
 //! | request | body → answer | for |
 //! |---|---|---|
-//! | `POST /api/agent/events` | [`Events`] → 204 | events of the machine, in order |
-//! | `POST /api/auth/credentials/store` | [`Delivery`] → 200 [`Delivered`] | the credential; 4xx: do not send it again, 5xx or no answer: keep it and retry |
+//! | `POST /api/agent/events` | [`EventBatch`] → 204 | events of the machine, in order |
+//! | `POST /api/auth/credentials/store` | [`CredentialDelivery`] → 200 [`Delivered`] | the credential; 4xx: do not send it again, 5xx or no answer: keep it and retry |
 //! | `GET /api/agent/session` | → [`AgentSession`] | the session of the machine; an external machine is not claimed, so its agent asks. 404: none at the moment |
 //! | `CONNECT host:port` | raw bytes, both ways; errors are 403, 502 or 504 with a `ProblemBody` | egress |
 
@@ -34,14 +34,14 @@ mod requests;
 mod sign_in;
 
 pub use agent_info::{AgentInfo, ClaimedBy, Stage, StageReport, StageState};
-pub use claim::{CaptureLimits, Claim, Claimed, Geometry, UseCredential, UsePurpose};
-pub use delivery::{AgentSession, DeliveredFile, Delivery, DeliveryResult, is_permanent_rejection};
-pub use events::{CaptureEvent, Event, Events, MachineEvent, NumberedEvent, SignInEvent, ToolEvent, UseEvent};
-pub use requests::{ChangeMethod, Input, OpenUrl, Paste, PasteResult, Screen, TerminalSize};
-pub use sign_in::{CaptureState, CliState, KEY_ENTRY, OpenPrompt, SignIn, SignInOutcome, SignInUrl, UrlSource};
+pub use claim::{CaptureLimits, Claim, ClaimResult, Geometry, UseCredential, UsePurpose};
+pub use delivery::{AgentSession, DeliveredFile, CredentialDelivery, DeliveryResult, is_permanent_rejection};
+pub use events::{CaptureEvent, AgentEvent, EventBatch, MachineEvent, NumberedEvent, SignInEvent, ToolEvent, CredentialUseEvent};
+pub use requests::{ChangeMethod, TypeText, OpenUrl, Paste, PasteResult, Screen, TerminalSize};
+pub use sign_in::{CaptureState, CliState, KEY_ENTRY, OpenPrompt, SignInStatus, SignInOutcome, SignInUrl, UrlSource};
 
 /// The version of this protocol. A peer with another version is rejected with both numbers.
-pub const PROTOCOL: u32 = 3;
+pub const PROTOCOL_VERSION: u32 = 3;
 
 /// Authority of the `CONNECT` that reaches the desktop (RFB).
 pub const DESKTOP_AUTHORITY: &str = "desktop:1";
@@ -56,6 +56,6 @@ pub const TERMINAL_ROWS_HEADER: &str = "anteroom-rows";
 /// The path to which the agent posts events.
 pub const EVENTS_PATH: &str = "/api/agent/events";
 /// The path to which the agent posts the credential.
-pub const STORE_PATH: &str = "/api/auth/credentials/store";
+pub const STORE_CREDENTIAL_PATH: &str = "/api/auth/credentials/store";
 /// The path at which the agent of an external machine gets its session.
-pub const SESSION_PATH: &str = "/api/agent/session";
+pub const AGENT_SESSION_PATH: &str = "/api/agent/session";

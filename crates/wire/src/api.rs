@@ -46,6 +46,21 @@ pub struct StartRequest {
     pub renews: Option<String>,
 }
 
+impl StartRequest {
+    /// A sign-in to this provider, without any option.
+    pub fn new(provider: &str) -> Self {
+        Self {
+            provider: provider.to_owned(),
+            user_id: None,
+            return_url: None,
+            idempotency_key: None,
+            machine: None,
+            method: None,
+            renews: None,
+        }
+    }
+}
+
 /// `POST …/method`: sign in with another method in the same machine; the tool is restarted.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -59,7 +74,7 @@ pub struct MethodRequest {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[cfg_attr(feature = "utoipa", derive(ToSchema))]
-pub struct UseRequest {
+pub struct CredentialUseRequest {
     /// What it is used for.
     pub purpose: UsePurpose,
     /// For `exec`: program, then arguments, at most 256 and 64 KiB together. Otherwise absent.
@@ -81,7 +96,7 @@ pub struct StartResponse {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[cfg_attr(feature = "utoipa", derive(ToSchema))]
-pub enum Status {
+pub enum SessionStatus {
     /// Accepted; a machine was requested, or the session is queued.
     VmCreating,
     /// The machine's process exists; not yet ready.
@@ -102,7 +117,7 @@ pub enum Status {
     Expired,
 }
 
-impl Status {
+impl SessionStatus {
     /// All statuses.
     pub const ALL: &'static [Self] = &[
         Self::VmCreating,
@@ -132,7 +147,7 @@ impl Status {
     }
 
     /// Whether the session has ended.
-    pub fn is_terminal(self) -> bool {
+    pub fn is_ended(self) -> bool {
         match self {
             Self::VmCreating | Self::VmCreated | Self::VmStarted | Self::Authenticating | Self::VmStopped => false,
             Self::Completed | Self::Failed | Self::Cancelled | Self::Expired => true,
@@ -154,7 +169,7 @@ pub struct SessionView {
     #[cfg_attr(feature = "utoipa", schema(required))]
     pub user_id: Option<String>,
     /// The present status.
-    pub status: Status,
+    pub status: SessionStatus,
     /// Why it ended, or why the machine is being replaced.
     #[cfg_attr(feature = "utoipa", schema(required))]
     pub reason: Option<Reason>,
@@ -207,7 +222,7 @@ pub struct SessionView {
     pub renews: Option<CredentialId>,
     /// How a stored credential is used; `null`: the session is a sign-in.
     #[cfg_attr(feature = "utoipa", schema(required))]
-    pub credential_use: Option<UseView>,
+    pub credential_use: Option<CredentialUseView>,
     /// Desktop viewers connected now.
     pub viewers: u32,
 }
@@ -227,7 +242,7 @@ pub struct MethodView {
 /// How a session uses a stored credential.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "utoipa", derive(ToSchema))]
-pub struct UseView {
+pub struct CredentialUseView {
     /// What it is used for.
     pub purpose: UsePurpose,
     /// The credential.
@@ -286,10 +301,10 @@ pub struct PromptView {
     pub secret: bool,
     /// A description of the expected answer.
     #[cfg_attr(feature = "utoipa", schema(required))]
-    pub hint: Option<String>,
+    pub expected_format: Option<String>,
     /// Why the tool rejected the last answer.
     #[cfg_attr(feature = "utoipa", schema(required))]
-    pub rejected: Option<String>,
+    pub rejection: Option<String>,
 }
 
 /// A cause with its stable code.

@@ -17,13 +17,13 @@ impl Backoff {
     }
 
     /// The delay before retry number `retry`, from 0.
-    pub fn delay(&self, retry: u32) -> Duration {
+    pub fn delay_of_retry(&self, retry: u32) -> Duration {
         self.min.saturating_mul(1 << retry.min(31)).min(self.max)
     }
 
     /// The delay before the next retry.
     pub fn next_delay(&mut self) -> Duration {
-        let delay = self.delay(self.retries);
+        let delay = self.delay_of_retry(self.retries);
         self.retries = self.retries.saturating_add(1);
         delay
     }
@@ -53,9 +53,9 @@ mod tests {
         let mut backoff = Backoff::new(ms(100), ms(350));
         let delays: Vec<_> = (0..5).map(|_| backoff.next_delay()).collect();
         assert_eq!(delays, [ms(100), ms(200), ms(350), ms(350), ms(350)]);
-        assert_eq!(backoff.delay(1), ms(200));
-        assert_eq!(backoff.delay(u32::MAX), ms(350));
-        assert_eq!(Backoff::new(ms(5), Duration::MAX).delay(40), ms(5 << 31));
+        assert_eq!(backoff.delay_of_retry(1), ms(200));
+        assert_eq!(backoff.delay_of_retry(u32::MAX), ms(350));
+        assert_eq!(Backoff::new(ms(5), Duration::MAX).delay_of_retry(40), ms(5 << 31));
     }
 
     #[test]

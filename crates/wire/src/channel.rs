@@ -8,7 +8,7 @@
 //!  controller ── \nG <same>\n ──▶   agent    "go": HTTP/2 from here on, both ways
 //! ```
 //!
-//! If there is no echo within [`ECHO_MS_MAX`], the controller sends [`PAD_BYTES`] newlines (more than the largest frame, so that they
+//! If there is no echo within [`ECHO_WAIT_MS_MAX`], the controller sends [`PADDING_BYTES`] newlines (more than the largest frame, so that they
 //! complete any frame in which a decoder is stuck) and a new nonce. The agent searches everything it reads for a nonce, also in the
 //! middle of an HTTP/2 connection.
 
@@ -20,9 +20,9 @@ pub const CONTROLLER_SERVER_PORT: &str = "anteroom.controller";
 /// Bytes of a nonce before it is written as hex.
 pub const NONCE_BYTES: usize = 16;
 /// How long the controller waits for an echo before it sends padding and a new nonce, milliseconds.
-pub const ECHO_MS_MAX: u64 = 100;
+pub const ECHO_WAIT_MS_MAX: u64 = 100;
 /// Newlines sent to end a stuck decoder; more than [`FRAME_BYTES_MAX`].
-pub const PAD_BYTES: usize = 70_000;
+pub const PADDING_BYTES: usize = 70_000;
 
 /// HTTP/2 flow control: one stream's window.
 pub const STREAM_WINDOW_BYTES: u32 = 256 * 1024;
@@ -36,16 +36,16 @@ pub const SEND_BUFFER_BYTES: usize = 64 * 1024;
 pub const STREAMS_MAX: u32 = CONNECTION_WINDOW_BYTES / STREAM_WINDOW_BYTES - 1;
 
 /// `\nN <hex>\n`: the controller's nonce.
-pub fn nonce_line(hex: &str) -> String {
+pub fn format_nonce_line(hex: &str) -> String {
     format!("\nN {hex}\n")
 }
 
 /// `\nE <hex>\n`: the agent's echo.
-pub fn echo_line(hex: &str) -> String {
+pub fn format_echo_line(hex: &str) -> String {
     format!("\nE {hex}\n")
 }
 
 /// `\nG <hex>\n`: the controller's go.
-pub fn go_line(hex: &str) -> String {
+pub fn format_go_line(hex: &str) -> String {
     format!("\nG {hex}\n")
 }

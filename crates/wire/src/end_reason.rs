@@ -88,7 +88,7 @@ mod tests {
         for reason in EndReason::ALL {
             let problem = Problem::Ended(*reason);
             assert_eq!((problem.close_code(), problem.http_status()), (4410, 410), "{reason:?}");
-            assert_eq!(problem.with("").problem(), Some(problem));
+            assert_eq!(problem.with_detail("").problem(), Some(problem));
         }
     }
 

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 macro_rules! problems {
     ($( $(#[$doc:meta])* $name:ident = $code:literal, $http:literal, $close:literal, $sentence:literal, $remedy:literal; )*) => {
-        /// Why a request was rejected or a socket was closed. [`Problem::with`] adds the detail of a case.
+        /// Why a request was rejected or a socket was closed. [`Problem::with_detail`] adds the detail of a case.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
         pub enum Problem {
             $( $(#[$doc])* $name, )*
@@ -94,7 +94,7 @@ problems! {
     /// An idempotency key used for another request.
     IdempotencyKeyReused = "idempotency_key_reused", 409, 4409, "This idempotency key was used for a different request.", "Use a new key for a new request.";
     /// The body is larger than allowed.
-    TooLarge = "too_large", 413, 4413, "The body is larger than this server accepts.", "Send less; for deliveries, http.delivery_bytes_max is the limit.";
+    TooLarge = "too_large", 413, 4413, "The body is larger than this server accepts.", "Send less; the limit of a delivery is 1 MiB.";
     /// The body is not JSON.
     UnsupportedMediaType = "unsupported_media_type", 415, 4400, "The body must be JSON.", "Send `Content-Type: application/json` and a JSON body.";
     /// The delivered file does not have the provider's credential format.
@@ -150,7 +150,7 @@ impl Problem {
     }
 
     /// The JSON body for this problem. `detail` describes the particular case; `""`: no detail.
-    pub fn with(self, detail: impl Into<String>) -> ProblemBody {
+    pub fn with_detail(self, detail: impl Into<String>) -> ProblemBody {
         let detail = detail.into();
         ProblemBody {
             code: self.code().to_owned(),
@@ -215,7 +215,7 @@ mod tests {
             assert!((400..600).contains(&problem.http_status()), "{problem:?}");
             assert!((4400..4600).contains(&problem.close_code()), "{problem:?}");
             assert_eq!(Problem::from_code(problem.code()), Some(*problem));
-            assert_eq!(problem.with("").problem(), Some(*problem));
+            assert_eq!(problem.with_detail("").problem(), Some(*problem));
         }
     }
 

@@ -48,7 +48,7 @@ pub struct Provider {
     #[serde(default)]
     pub settings_files: Vec<SettingsFile>,
     /// Additional files written for a use of a stored credential; they replace those with the same path. They restore state that
-    /// the tool keeps outside its credential after a sign-in. Not sent to the agent; see [`Provider::in_use`].
+    /// the tool keeps outside its credential after a sign-in. Not sent to the agent; see [`Provider::with_method_for_use`].
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub use_settings_files: Vec<SettingsFile>,
     /// The lanes that this command offers, the preferred one first.
@@ -201,7 +201,7 @@ pub struct PromptQuestion {
     pub pattern: Option<String>,
     /// A description of the expected answer, shown when the pattern does not match.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub hint: Option<String>,
+    pub expected_format: Option<String>,
     /// Regular expression on the screen: the tool rejected the last answer; group 1, or the complete match, is the reason.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rejected: Option<String>,
@@ -218,7 +218,7 @@ pub struct KeyEntry {
     pub pattern: Option<String>,
     /// A description of the expected secret, shown when the pattern does not match.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub hint: Option<String>,
+    pub expected_format: Option<String>,
 }
 
 /// Where the tool writes the credential, and its format.
@@ -324,7 +324,7 @@ impl StoragePolicy {
 
 impl EgressRule {
     /// Whether this rule allows `host` (case-insensitive, a trailing dot is ignored) at `port`.
-    pub fn grants(&self, host: &str, port: u16) -> bool {
+    pub fn allows(&self, host: &str, port: u16) -> bool {
         let host = host.trim_end_matches('.').to_ascii_lowercase();
         let rule = self.host.to_ascii_lowercase();
         let name_fits = match rule.strip_prefix("*.") {
@@ -346,12 +346,12 @@ mod tests {
 
     #[test]
     fn a_rule_allows_exactly_its_hosts_and_ports() {
-        assert!(rule("auth.openai.com", &[]).grants("AUTH.openai.com.", 443));
-        assert!(!rule("auth.openai.com", &[]).grants("auth.openai.com", 80));
-        assert!(!rule("auth.openai.com", &[]).grants("xauth.openai.com", 443));
-        assert!(rule("*.openai.com", &[443, 80]).grants("a.b.openai.com", 80));
-        assert!(!rule("*.openai.com", &[]).grants("openai.com", 443));
-        assert!(!rule("*.openai.com", &[]).grants(".openai.com", 443));
-        assert!(!rule("*.openai.com", &[]).grants("evilopenai.com", 443));
+        assert!(rule("auth.openai.com", &[]).allows("AUTH.openai.com.", 443));
+        assert!(!rule("auth.openai.com", &[]).allows("auth.openai.com", 80));
+        assert!(!rule("auth.openai.com", &[]).allows("xauth.openai.com", 443));
+        assert!(rule("*.openai.com", &[443, 80]).allows("a.b.openai.com", 80));
+        assert!(!rule("*.openai.com", &[]).allows("openai.com", 443));
+        assert!(!rule("*.openai.com", &[]).allows(".openai.com", 443));
+        assert!(!rule("*.openai.com", &[]).allows("evilopenai.com", 443));
     }
 }

@@ -6,7 +6,7 @@
 use crate::{
     ProviderId, SessionId,
     agent::DeliveredFile,
-    api::{CredentialMeta, Reason, Status},
+    api::{CredentialMeta, Reason, SessionStatus},
 };
 use serde::{Deserialize, Serialize};
 
@@ -21,7 +21,7 @@ pub const CREDENTIAL_NEEDS_AUTH: &str = "credential.needs_auth";
 
 /// The body of a message.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Notification {
+pub struct WebhookNotification {
     /// The type ([`CREDENTIAL_STORED`], [`SESSION_ENDED`], [`CREDENTIAL_EXPIRING`], [`CREDENTIAL_NEEDS_AUTH`]).
     #[serde(rename = "type")]
     pub kind: String,
@@ -56,7 +56,7 @@ pub struct SessionSummary {
     /// The caller's id for the user.
     pub user_id: Option<String>,
     /// Its status.
-    pub status: Status,
+    pub status: SessionStatus,
     /// Why it has this status.
     pub reason: Option<Reason>,
     /// When it was accepted.

@@ -8,7 +8,7 @@ import { desktopShows, openSession, PHONE, runScene } from "./scene.mjs";
 
 const LINK = "https://claude.com/cai/oauth/authorize?client_id=x&redirect_uri=https%3A%2F%2Fplatform.claude.com%2Foauth%2Fcode%2Fcallback";
 const BROWSER = "https://claude.com/cai/oauth/authorize?client_id=x&redirect_uri=http%3A%2F%2Flocalhost%3A41234%2Fcallback&state=s";
-const PROMPT = { id: "code", label: "The code that the last page shows", secret: false, hint: "It looks like CODE#STATE.", rejected: null };
+const PROMPT = { id: "code", label: "The code that the last page shows", secret: false, expected_format: "It looks like CODE#STATE.", rejection: null };
 
 test("a prompt of the tool is shown, and an answer that the API rejects differs from one that the tool rejects", async () => {
   await runScene({}, async (scene) => {
@@ -24,7 +24,7 @@ test("a prompt of the tool is shown, and an answer that the API rejects differs 
     await page.fill("#paste-code", "abc#def");
     await page.click(".paste-form >> text=Send");
     await page.waitForSelector(".paste-form >> text=Sent to Codex.");
-    fakeServer.change(id, { sign_in: signIn({ url: LINK, prompt: { ...PROMPT, rejected: "Invalid code" } }) });
+    fakeServer.change(id, { sign_in: signIn({ url: LINK, prompt: { ...PROMPT, rejection: "Invalid code" } }) });
     await page.waitForSelector(".rejected >> text=Invalid code");
     await shoot("lane-prompt");
   });
@@ -44,7 +44,7 @@ test("the callback address of the user's browser is recognized", async () => {
 test("a secret is not shown while it is typed", async () => {
   await runScene({}, async (scene) => {
     const { page, fakeServer, shoot } = scene;
-    const prompt = { id: "key_entry", label: "OpenAI API key", secret: true, hint: "It begins with sk-.", rejected: null };
+    const prompt = { id: "key_entry", label: "OpenAI API key", secret: true, expected_format: "It begins with sk-.", rejection: null };
     await openSession(scene, { lanes: ["terminal"], sign_in: signIn({ prompt }) });
     await desktopShows(page);
     assert.equal(await page.getAttribute("#paste-code", "type"), "password");

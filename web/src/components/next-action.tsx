@@ -130,16 +130,16 @@ function PasteForm({ session }: { session: SessionView }) {
   const send = (text: string) => api.paste(session.id, text).then((result) => pasteMessage(result, session.provider_name));
   const loopback = redirectsToLoopback(url) || redirectsToLoopback(browser_url);
   if (prompt !== null) {
-    const hints = [prompt.hint, loopback && !prompt.secret ? CALLBACK_HINT : null].filter((hint) => hint !== null);
+    const hints = [prompt.expected_format, loopback && !prompt.secret ? CALLBACK_HINT : null].filter((hint) => hint !== null);
     return (
       <div class="paste-form" data-prompt={prompt.id}>
-        {prompt.rejected === null ? null : (
+        {prompt.rejection === null ? null : (
           <p class="rejected" role="alert">
-            That was not accepted: {prompt.rejected}
+            That was not accepted: {prompt.rejection}
           </p>
         )}
         <PasteBox
-          key={`${prompt.id} ${prompt.rejected ?? ""}`}
+          key={`${prompt.id} ${prompt.rejection ?? ""}`}
           id="paste-code"
           label={prompt.label}
           hint={hints.length === 0 ? PROMPT_HINT : hints.join(" ")}

@@ -25,7 +25,7 @@ fn mount_on(source: &str, target: &str, kind: &str, flags: MountFlags, data: Opt
 }
 
 /// Mounts the file systems that the agent needs to read its command line.
-pub(super) fn mount_first() -> anyhow::Result<()> {
+pub(super) fn mount_initial_file_systems() -> anyhow::Result<()> {
     let plain = MountFlags::NOSUID | MountFlags::NOEXEC;
     mount_on("dev", "/dev", "devtmpfs", MountFlags::NOSUID, None)?;
     mount_on("proc", "/proc", "proc", plain | MountFlags::NODEV, None)?;

@@ -1,6 +1,7 @@
 //! Checks whether a file is the credential: it is JSON with everything that the provider requires, or text that matches a pattern; it was
 //! written after the claim, and its content has changed since then.
 
+use super::rejection::Rejection;
 use anteroom_wire::provider::CredentialFormat;
 use rustix::fs::{FileType, Mode, OFlags};
 use sha2::{Digest, Sha256};
@@ -41,39 +42,39 @@ pub(crate) enum CheckResult {
     Absent,
     /// The file has a content that does not count.
     Unchanged,
-    /// The file is not a credential; the reason, without any value.
-    Rejected(String),
+    /// The file is not a credential.
+    Rejected(Rejection),
     /// A complete, new credential.
     Complete(FileSnapshot),
 }
 
 /// Reads `path` if it is a plain file of at most `bytes_max`. `Ok(None)`: there is no file.
-fn read(path: &Path, bytes_max: u64) -> io::Result<Option<Result<FileSnapshot, String>>> {
+fn read(path: &Path, bytes_max: u64) -> Result<Option<FileSnapshot>, Rejection> {
     // No link is followed and nothing that blocks is opened, since the tool controls the path.
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOCTTY;
     let file = match rustix::fs::open(path, flags, Mode::empty()) {
         Ok(file) => File::from(file),
         Err(rustix::io::Errno::NOENT | rustix::io::Errno::NOTDIR) => return Ok(None),
-        Err(rustix::io::Errno::LOOP) => return Ok(Some(Err("a symbolic link".to_owned()))),
-        Err(error) => return Err(error.into()),
+        Err(rustix::io::Errno::LOOP) => return Err(Rejection::SymbolicLink),
+        Err(error) => return Err(io::Error::from(error).into()),
     };
     let metadata = file.metadata()?;
     if FileType::from_raw_mode(metadata.mode()) != FileType::RegularFile {
-        return Ok(Some(Err("not a plain file".to_owned())));
+        return Err(Rejection::NotAPlainFile);
     }
     let mut bytes = Vec::new();
     file.take(bytes_max + 1).read_to_end(&mut bytes)?;
     if u64::try_from(bytes.len()).unwrap_or(u64::MAX) > bytes_max {
-        return Ok(Some(Err(format!("larger than {bytes_max} bytes"))));
+        return Err(Rejection::TooLarge { bytes_max });
     }
     let stamp =
         FileStamp { inode: metadata.ino(), modified: metadata.modified()?, digest: Sha256::digest(&bytes).into() };
-    Ok(Some(Ok(FileSnapshot { bytes, mode: metadata.mode() & 0o7777, stamp })))
+    Ok(Some(FileSnapshot { bytes, mode: metadata.mode() & 0o7777, stamp }))
 }
 
 /// The current content at `path`, to be compared with later contents.
-pub(crate) fn baseline(path: &Path, bytes_max: u64) -> Baseline {
-    read(path, bytes_max).ok().flatten()?.ok().map(|file| file.stamp.digest)
+pub(crate) fn read_baseline(path: &Path, bytes_max: u64) -> Baseline {
+    read(path, bytes_max).ok().flatten().map(|file| file.stamp.digest)
 }
 
 /// Decides whether a file counts as a credential.
@@ -90,19 +91,18 @@ pub(crate) struct CheckRules<'a> {
 pub(crate) fn read_and_check(path: &Path, rules: &CheckRules<'_>) -> CheckResult {
     let file = match read(path, rules.bytes_max) {
         Ok(None) => return CheckResult::Absent,
-        Ok(Some(Ok(file))) => file,
-        Ok(Some(Err(reason))) => return CheckResult::Rejected(reason),
-        Err(error) => return CheckResult::Rejected(format!("cannot be read: {}", error.kind())),
+        Ok(Some(file)) => file,
+        Err(reason) => return CheckResult::Rejected(reason),
     };
     if rules.ignored.contains(&file.stamp.digest) {
         return CheckResult::Unchanged;
     }
     if rules.not_before.is_some_and(|time| file.is_older(time)) {
-        return CheckResult::Rejected("older than the sign-in".to_owned());
+        return CheckResult::Rejected(Rejection::OlderThanSignIn);
     }
-    match rules.format.check(&file.bytes) {
+    match rules.format.check_bytes(&file.bytes) {
         Ok(()) => CheckResult::Complete(file),
-        Err(error) => CheckResult::Rejected(error.to_string()),
+        Err(fault) => CheckResult::Rejected(fault.into()),
     }
 }
 
@@ -111,14 +111,13 @@ pub(crate) fn read_and_check(path: &Path, rules: &CheckRules<'_>) -> CheckResult
 ///
 /// # Errors
 /// Why the file is not delivered.
-pub(crate) fn companion(
+pub(crate) fn read_companion(
     path: &Path,
     bytes_max: u64,
     baseline: &Baseline,
     not_before: Option<SystemTime>,
-) -> Result<Option<FileSnapshot>, String> {
-    let found = read(path, bytes_max).map_err(|error| format!("cannot be read: {}", error.kind()))?;
-    let Some(file) = found.transpose()? else { return Ok(None) };
+) -> Result<Option<FileSnapshot>, Rejection> {
+    let Some(file) = read(path, bytes_max)? else { return Ok(None) };
     let is_new = not_before.is_none_or(|time| !file.is_older(time)) || *baseline != Some(file.stamp.digest);
     Ok(is_new.then_some(file))
 }
@@ -174,7 +173,7 @@ mod tests {
         match scan_with(&path, rules, baseline, not_before) {
             CheckResult::Absent => Err("absent".into()),
             CheckResult::Unchanged => Err("unchanged".into()),
-            CheckResult::Rejected(reason) => Err(reason),
+            CheckResult::Rejected(reason) => Err(reason.to_string()),
             CheckResult::Complete(file) => {
                 assert_eq!(file.bytes, content);
                 Ok(())
@@ -224,14 +223,14 @@ mod tests {
     fn companion_is_delivered_when_it_is_new_or_changed() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("accounts");
-        assert!(companion(&path, MAX, &None, None).unwrap().is_none());
+        assert!(read_companion(&path, MAX, &None, None).unwrap().is_none());
         std::fs::write(&path, "any").unwrap();
         let same: Baseline = Some(Sha256::digest("any").into());
         let later = SystemTime::now() + Duration::from_secs(60);
-        assert!(companion(&path, MAX, &same, Some(later)).unwrap().is_none());
-        assert!(companion(&path, MAX, &same, Some(SystemTime::UNIX_EPOCH)).unwrap().is_some());
-        assert!(companion(&path, MAX, &None, Some(later)).unwrap().is_some());
-        assert_eq!(companion(&path, 1, &None, None).err().unwrap(), "larger than 1 bytes");
+        assert!(read_companion(&path, MAX, &same, Some(later)).unwrap().is_none());
+        assert!(read_companion(&path, MAX, &same, Some(SystemTime::UNIX_EPOCH)).unwrap().is_some());
+        assert!(read_companion(&path, MAX, &None, Some(later)).unwrap().is_some());
+        assert_eq!(read_companion(&path, 1, &None, None).err().unwrap(), Rejection::TooLarge { bytes_max: 1 });
     }
 
     #[test]
@@ -243,7 +242,7 @@ mod tests {
         rustix::fs::mknodat(rustix::fs::CWD, &pipe, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
         for (path, expected) in [(link, "a symbolic link"), (pipe, "not a plain file")] {
             let found = scan_with(&path, &rules(), None, None);
-            assert!(matches!(found, CheckResult::Rejected(reason) if reason == expected));
+            assert!(matches!(found, CheckResult::Rejected(reason) if reason.to_string() == expected));
         }
         assert!(matches!(scan_with(&dir.path().join("none/x"), &rules(), None, None), CheckResult::Absent));
     }

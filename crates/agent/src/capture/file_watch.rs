@@ -13,7 +13,7 @@ pub(super) struct FileWatch {
 impl FileWatch {
     pub(super) fn new() -> io::Result<Self> {
         let notify = inotify::init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC)?;
-        Ok(Self { notify: async_fd::register(notify, Interest::READABLE)? })
+        Ok(Self { notify: async_fd::register_fd(notify, Interest::READABLE)? })
     }
 
     /// Watches the nearest existing directory above `path`. Call it repeatedly: adding a directory twice changes nothing.
@@ -33,7 +33,7 @@ impl FileWatch {
     }
 
     /// Waits for a change. Several changes at once are reported as one.
-    pub(super) async fn changed(&self) {
+    pub(super) async fn wait_changed(&self) {
         let Ok(mut ready) = self.notify.readable().await else { return std::future::pending().await };
         let mut events = [0; 4096];
         while rustix::io::read(self.notify.get_ref(), &mut events).is_ok_and(|n| n > 0) {}

@@ -26,7 +26,7 @@ where
                 pad = handshakes.needs_padding();
             }
         };
-        stream = if transport.is_persistent() {
+        stream = if transport.is_one_stream() {
             connections.await;
             // A device that fails at once must not keep the agent busy.
             tokio::time::sleep(Duration::from_millis(REOPEN_MS)).await;

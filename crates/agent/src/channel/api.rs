@@ -43,13 +43,16 @@ pub(crate) async fn serve_connection(agent: Arc<Agent>, connection: Connection) 
         .serve_connection(TokioIo::new(connection), service)
         .await;
     if let Err(error) = served {
-        log::line(&format!("agent channel ended: {error}"));
+        log::write_line(&format!("agent channel ended: {error}"));
     }
 }
 
 fn error_response(error: ApiError) -> ApiResponse {
-    let status = StatusCode::from_u16(error.http_status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    json_with_status(status, &error.problem.with(error.detail))
+    if error.has_cause() {
+        log::write_line(&format!("request failed: {error}"));
+    }
+    let (status, body) = error.into_answer();
+    json_with_status(status, &body)
 }
 
 /// All routes.
@@ -59,28 +62,28 @@ async fn route(agent: &Arc<Agent>, request: Request<Incoming>) -> Result<ApiResp
     if method == Method::CONNECT {
         let authority = request.uri().authority().map(ToString::to_string).unwrap_or_default();
         return match authority.as_str() {
-            DESKTOP_AUTHORITY => streams::desktop(agent, request).await,
-            TERMINAL_AUTHORITY => streams::terminal(agent, request),
+            DESKTOP_AUTHORITY => streams::open_desktop(agent, request).await,
+            TERMINAL_AUTHORITY => streams::open_terminal(agent, request),
             _ => Err(ApiError::new(Problem::PathNotFound, format!("nothing to connect to at {authority:?}"))),
         };
     }
     let resized_stream = path.strip_prefix("/terminal/").and_then(|rest| rest.strip_suffix("/size"));
     match (path.as_str(), resized_stream) {
-        ("/hello", _) => Ok(json(require(&method, Method::GET)?, &agent.hello())),
+        ("/hello", _) => Ok(json(require(&method, Method::GET)?, &agent.agent_info())),
         ("/claim", _) => {
-            sign_in::claim(agent, parse_body_up_to(CLAIM_BYTES_MAX, require(&method, Method::POST)?, request).await?)
+            sign_in::claim_machine(agent, parse_body_up_to(CLAIM_BYTES_MAX, require(&method, Method::POST)?, request).await?)
                 .await
         }
-        ("/sign-in", _) => Ok(json(require(&method, Method::GET)?, &sign_in::read(agent))),
+        ("/sign-in", _) => Ok(json(require(&method, Method::GET)?, &sign_in::get_sign_in_status(agent))),
         ("/open-url", _) => sign_in::open_url(agent, parse_body(require(&method, Method::POST)?, request).await?).await,
-        ("/paste", _) => sign_in::paste(agent, parse_body(require(&method, Method::POST)?, request).await?).await,
-        ("/method", _) => sign_in::method(agent, parse_body(require(&method, Method::POST)?, request).await?).await,
-        ("/input", _) => sign_in::input(agent, parse_body(require(&method, Method::POST)?, request).await?).await,
+        ("/paste", _) => sign_in::submit_paste(agent, parse_body(require(&method, Method::POST)?, request).await?).await,
+        ("/method", _) => sign_in::change_method(agent, parse_body(require(&method, Method::POST)?, request).await?).await,
+        ("/input", _) => sign_in::type_text(agent, parse_body(require(&method, Method::POST)?, request).await?).await,
         ("/screen", _) => {
             require(&method, Method::GET)?;
-            sign_in::screen(agent).await
+            sign_in::get_screen(agent).await
         }
-        (_, Some(id)) => streams::resize(agent, id, parse_body(require(&method, Method::POST)?, request).await?),
+        (_, Some(id)) => streams::resize_terminal(agent, id, parse_body(require(&method, Method::POST)?, request).await?),
         (_, None) => Err(ApiError::new(Problem::PathNotFound, "")),
     }
 }

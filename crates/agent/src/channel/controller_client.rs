@@ -55,7 +55,7 @@ impl ControllerClient {
         let Ok((sender, running)) = handshake else { return };
         self.sender.send_replace(Some(sender));
         if let Err(error) = running.await {
-            log::line(&format!("controller channel ended: {error}"));
+            log::write_line(&format!("controller channel ended: {error}"));
         }
         self.sender.send_replace(None);
     }
@@ -66,7 +66,7 @@ impl ControllerClient {
     }
 
     /// Changes whenever the controller connects or disconnects.
-    pub(crate) fn connection_changes(&self) -> watch::Receiver<Option<Sender>> {
+    pub(crate) fn subscribe_connection(&self) -> watch::Receiver<Option<Sender>> {
         self.sender.subscribe()
     }
 

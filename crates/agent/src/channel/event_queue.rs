@@ -1,8 +1,8 @@
 //! The events of the machine that wait for the controller: numbered from the claim on, kept until acknowledged.
 
 use anteroom_wire::{
-    agent::{CaptureEvent, Event, MachineEvent, NumberedEvent},
-    time::unix_ms,
+    agent::{CaptureEvent, AgentEvent, MachineEvent, NumberedEvent},
+    time::to_unix_ms,
 };
 use parking_lot::Mutex;
 use std::{collections::VecDeque, time::SystemTime};
@@ -21,7 +21,7 @@ struct Queue {
     pending: VecDeque<NumberedEvent>,
 }
 
-/// The queue. Many tasks push; one sends ([`EventQueue::batch`], [`EventQueue::acknowledge`]).
+/// The queue. Many tasks push; one sends ([`EventQueue::next_batch`], [`EventQueue::acknowledge`]).
 #[derive(Default)]
 pub(crate) struct EventQueue {
     queue: Mutex<Queue>,
@@ -32,12 +32,12 @@ pub(crate) struct EventQueue {
 
 impl EventQueue {
     /// Events are recorded from now on. `GET /hello` reports what happened before.
-    pub(crate) fn open(&self) {
+    pub(crate) fn start_recording(&self) {
         self.queue.lock().open = true;
     }
 
     /// Adds an event. A full queue first drops its oldest event of a repetitive kind, or else its oldest event.
-    pub(crate) fn push(&self, event: impl Into<Event>) {
+    pub(crate) fn push(&self, event: impl Into<AgentEvent>) {
         let mut queue = self.queue.lock();
         if !queue.open {
             return;
@@ -48,13 +48,13 @@ impl EventQueue {
         }
         queue.last_number += 1;
         let number = queue.last_number;
-        queue.pending.push_back(NumberedEvent { number, at_unix_ms: unix_ms(SystemTime::now()), event: event.into() });
+        queue.pending.push_back(NumberedEvent { number, at_unix_ms: to_unix_ms(SystemTime::now()), event: event.into() });
         drop(queue);
         self.pushed.notify_one();
     }
 
     /// The oldest events that are not acknowledged; waits until there is one.
-    pub(crate) async fn batch(&self) -> Vec<NumberedEvent> {
+    pub(crate) async fn next_batch(&self) -> Vec<NumberedEvent> {
         loop {
             let pushed = self.pushed.notified();
             let batch: Vec<_> = self.queue.lock().pending.iter().take(BATCH_MAX).cloned().collect();
@@ -79,11 +79,11 @@ impl EventQueue {
     }
 }
 
-fn is_repetitive(event: &Event) -> bool {
+fn is_repetitive(event: &AgentEvent) -> bool {
     matches!(
         event,
-        Event::Machine(MachineEvent::ChildExited { .. } | MachineEvent::Stage(_) | MachineEvent::MemoryPressure { .. })
-            | Event::Capture(CaptureEvent::DeliveryRetry { .. })
+        AgentEvent::Machine(MachineEvent::ChildExited { .. } | MachineEvent::Stage(_) | MachineEvent::MemoryPressure { .. })
+            | AgentEvent::Capture(CaptureEvent::DeliveryRetry { .. })
     )
 }
 
@@ -102,14 +102,14 @@ mod tests {
     async fn events_are_numbered_from_the_claim_and_kept_until_acknowledged() {
         let events = EventQueue::default();
         events.push(child("before the claim"));
-        events.open();
+        events.start_recording();
         events.push(ToolEvent::Started);
         events.push(child("b"));
-        let batch = events.batch().await;
+        let batch = events.next_batch().await;
         assert_eq!(batch.iter().map(|event| event.number).collect::<Vec<_>>(), [1, 2]);
-        assert_eq!(events.batch().await.len(), 2, "not acknowledged: still there");
+        assert_eq!(events.next_batch().await.len(), 2, "not acknowledged: still there");
         events.acknowledge(1);
-        assert_eq!(events.batch().await[0].number, 2);
+        assert_eq!(events.next_batch().await[0].number, 2);
         assert!(timeout(Duration::ZERO, events.wait_all_acknowledged()).await.is_err());
         events.acknowledge(2);
         assert!(timeout(Duration::ZERO, events.wait_all_acknowledged()).await.is_ok());
@@ -118,12 +118,12 @@ mod tests {
     #[tokio::test]
     async fn full_queue_drops_repetitive_events_first() {
         let events = EventQueue::default();
-        events.open();
+        events.start_recording();
         events.push(ToolEvent::Started);
         for _ in 0..EVENTS_MAX * 2 {
             events.push(child("loops"));
         }
         assert_eq!(events.queue.lock().pending.len(), EVENTS_MAX);
-        assert_eq!(events.batch().await[0].event, Event::Tool(ToolEvent::Started));
+        assert_eq!(events.next_batch().await[0].event, AgentEvent::Tool(ToolEvent::Started));
     }
 }

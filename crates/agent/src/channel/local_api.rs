@@ -18,14 +18,14 @@ const CONNECTIONS_MAX: usize = 32;
 const ACCEPT_AGAIN_MS: u64 = 100;
 
 /// Serves the user's programs, forever.
-pub(crate) async fn serve(agent: Arc<Agent>, listener: UnixListener) -> io::Result<()> {
+pub(crate) async fn serve_local_api(agent: Arc<Agent>, listener: UnixListener) -> io::Result<()> {
     let connections = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     loop {
         let stream = match listener.accept().await {
             Ok((stream, _)) => stream,
             Err(error) => {
                 // Out of file descriptors: a later attempt may succeed.
-                log::line(&format!("local socket: {error}"));
+                log::write_line(&format!("local socket: {error}"));
                 tokio::time::sleep(Duration::from_millis(ACCEPT_AGAIN_MS)).await;
                 continue;
             }
@@ -34,7 +34,7 @@ pub(crate) async fn serve(agent: Arc<Agent>, listener: UnixListener) -> io::Resu
         let agent = agent.clone();
         tokio::spawn(async move {
             if let Err(error) = serve_one(&agent, stream).await {
-                log::line(&format!("local socket: {error}"));
+                log::write_line(&format!("local socket: {error}"));
             }
             drop(permit);
         });
@@ -50,8 +50,8 @@ async fn serve_one(agent: &Arc<Agent>, stream: UnixStream) -> io::Result<()> {
     let mut read = BufReader::new(read);
     let first = tokio::time::timeout(Duration::from_millis(FIRST_LINE_MS_MAX), read_line(&mut read)).await??;
     match first {
-        Some(LocalRequest::OpenUrl(url)) => write_line(&mut write, &url_opener::open_url(agent, url)).await,
-        Some(LocalRequest::Pane) => pane::controller::control(agent, read, write).await,
+        Some(LocalRequest::OpenUrl(url)) => write_line(&mut write, &url_opener::receive_url(agent, url)).await,
+        Some(LocalRequest::Pane) => pane::controller::control_panes(agent, read, write).await,
         None => Ok(()),
     }
 }

@@ -11,7 +11,7 @@
 //! The agent must find a nonce at any position, also when HTTP/2 has already read half of it. Instead of searching the last bytes again,
 //! every byte that is read passes one [`MarkerScanner`], whose state outlives the connection.
 
-use anteroom_wire::channel::{NONCE_BYTES, PAD_BYTES, echo_line};
+use anteroom_wire::channel::{NONCE_BYTES, PADDING_BYTES, format_echo_line};
 use parking_lot::{Mutex, MutexGuard};
 use std::{
     future::poll_fn,
@@ -50,7 +50,7 @@ pub(crate) struct MarkerScanner {
 
 impl MarkerScanner {
     /// The first marker in `bytes` and how many bytes were consumed up to its end.
-    pub(crate) fn find(&mut self, bytes: &[u8]) -> Option<(Marker, usize)> {
+    pub(crate) fn find_first(&mut self, bytes: &[u8]) -> Option<(Marker, usize)> {
         let mut at = 0;
         while at < bytes.len() {
             if self.matched.is_empty() {
@@ -122,7 +122,7 @@ impl Inner {
     /// Looks for a nonce in mid-connection, with which a new peer ends this connection.
     fn detect_nonce(&mut self, bytes: &[u8]) -> bool {
         let mut rest = bytes;
-        while let Some((marker, used)) = self.scanner.find(rest) {
+        while let Some((marker, used)) = self.scanner.find_first(rest) {
             rest = &rest[used..];
             if let Marker::Nonce(hex) = marker {
                 self.nonce = Some(hex);
@@ -156,7 +156,7 @@ impl HandshakeStream {
     /// The stream ended or cannot be written.
     pub(crate) async fn handshake(&self, pad: bool) -> io::Result<Connection> {
         if pad {
-            self.write_all(&[b'\n'; PAD_BYTES]).await?;
+            self.write_all(&[b'\n'; PADDING_BYTES]).await?;
         }
         let mut expected = None;
         let pending = {
@@ -166,7 +166,7 @@ impl HandshakeStream {
             std::mem::take(&mut inner.pending)
         };
         if let Some(hex) = &expected {
-            self.write_all(echo_line(hex).as_bytes()).await?;
+            self.write_all(format_echo_line(hex).as_bytes()).await?;
         }
         let mut chunk = pending;
         loop {
@@ -175,7 +175,7 @@ impl HandshakeStream {
                 rest = &rest[used..];
                 match marker {
                     Marker::Nonce(hex) => {
-                        self.write_all(echo_line(&hex).as_bytes()).await?;
+                        self.write_all(format_echo_line(&hex).as_bytes()).await?;
                         expected = Some(hex);
                     }
                     Marker::Go(hex) if expected.as_ref() == Some(&hex) => return Ok(self.connection(rest)),
@@ -192,7 +192,7 @@ impl HandshakeStream {
     }
 
     fn find(&self, bytes: &[u8]) -> Option<(Marker, usize)> {
-        self.inner.lock().scanner.find(bytes)
+        self.inner.lock().scanner.find_first(bytes)
     }
 
     fn connection(&self, rest: &[u8]) -> Connection {

@@ -41,7 +41,7 @@ const CHECK_PEER_EVERY_MS: u64 = 1_000;
 /// An endpoint to which peers connect, one after another.
 pub(crate) enum Transport {
     /// A virtio-serial port, open as long as the agent runs (a second open would be rejected).
-    Virtio(Arc<Device>),
+    Virtio(Arc<VirtioDevice>),
     /// A listening socket; a new connection replaces the previous one.
     Unix(UnixListener),
 }
@@ -52,7 +52,7 @@ impl Transport {
         let find = async {
             loop {
                 if let Some(path) = find_port(Path::new("/sys/class/virtio-ports"), name) {
-                    return Device::open(&path);
+                    return VirtioDevice::open(&path);
                 }
                 tokio::time::sleep(Duration::from_millis(FIND_PORT_EVERY_MS)).await;
             }
@@ -84,7 +84,7 @@ impl Transport {
     }
 
     /// Whether several peers use one stream in turn (a device), instead of one stream each (a socket).
-    pub(crate) fn is_persistent(&self) -> bool {
+    pub(crate) fn is_one_stream(&self) -> bool {
         match self {
             Self::Virtio(_) => true,
             Self::Unix(_) => false,
@@ -107,25 +107,25 @@ struct Wakers {
 }
 
 /// The opened character device.
-pub(crate) struct Device {
+pub(crate) struct VirtioDevice {
     port: OwnedFd,
     wakers: Arc<Mutex<Wakers>>,
     changed: Arc<tokio::sync::Notify>,
     poll_task: tokio::task::JoinHandle<()>,
 }
 
-impl Drop for Device {
+impl Drop for VirtioDevice {
     fn drop(&mut self) {
         self.poll_task.abort();
     }
 }
 
-impl Device {
+impl VirtioDevice {
     fn open(path: &Path) -> io::Result<Self> {
         let port = rustix::fs::open(path, OFlags::RDWR | OFlags::NONBLOCK | OFlags::CLOEXEC, Mode::empty())?;
         let watch = epoll::create(CreateFlags::CLOEXEC)?;
         epoll::add(&watch, &port, EventData::new_u64(0), EventFlags::IN | EventFlags::OUT | EventFlags::ET)?;
-        let watch = async_fd::register(watch, Interest::READABLE)?;
+        let watch = async_fd::register_fd(watch, Interest::READABLE)?;
         let wakers = Arc::new(Mutex::new(Wakers::default()));
         let changed = Arc::new(tokio::sync::Notify::new());
         let poll_task = tokio::spawn(wake_on_events(watch, wakers.clone(), changed.clone()));
@@ -173,7 +173,7 @@ fn drain(watch: &OwnedFd) {
 
 /// The device as the stream of one peer. Ends when that peer has hung up.
 struct VirtioStream {
-    device: Arc<Device>,
+    device: Arc<VirtioDevice>,
     ended: bool,
 }
 

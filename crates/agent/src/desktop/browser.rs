@@ -19,14 +19,14 @@ use crate::{
         backoff::RestartBackoff,
         crash_loop::CrashTracker,
         environment::{ExecutionEnvironment, RunMode},
-        output::Output,
+        child_output::ChildOutput,
         process::{self, drop_privileges, input_pipe, output_pipe},
         readiness::Readiness,
-        supervisor::Supervisor,
+        supervisor::ProcessSupervisor,
     },
     sign_in::active_claim::ClaimSlot,
 };
-use anteroom_screen::bounded;
+use anteroom_screen::truncate_text;
 use anteroom_wire::agent::{SignInEvent, Stage};
 use anyhow::Context;
 use serde_json::json;
@@ -99,7 +99,7 @@ impl Browser {
 /// Runs the browser process.
 pub(crate) struct BrowserProcess<'a> {
     pub(crate) environment: &'a ExecutionEnvironment,
-    pub(crate) supervisor: &'a Supervisor,
+    pub(crate) supervisor: &'a ProcessSupervisor,
     pub(crate) claim: &'a ClaimSlot,
     pub(crate) browser: &'a Browser,
     pub(crate) proxy: SocketAddr,
@@ -118,18 +118,18 @@ impl BrowserProcess<'_> {
         loop {
             readiness.wait_ready(Stage::WindowManager).await;
             readiness.wait_ready(Stage::Terminal).await;
-            readiness.attempt(Stage::Browser);
+            readiness.record_attempt(Stage::Browser);
             let started = Instant::now();
-            let output = Output::default();
+            let output = ChildOutput::default();
             let exit = self.run_once(&tracker, &output).await;
             self.browser.devtools.send_replace(None);
-            tracker.report_exit(&exit, &output);
+            tracker.record_exit(&exit, &output);
             tokio::time::sleep(backoff.next_delay(started.elapsed())).await;
         }
     }
 
     /// Runs the browser until it exits.
-    async fn run_once(&self, tracker: &CrashTracker, output: &Output) -> io::Result<i32> {
+    async fn run_once(&self, tracker: &CrashTracker, output: &ChildOutput) -> io::Result<i32> {
         set_frozen(false)?;
         self.browser.has_opened_url.store(false, Ordering::Relaxed);
         let (read, input) = input_pipe()?;
@@ -138,7 +138,7 @@ impl BrowserProcess<'_> {
         let cgroup = fs::OpenOptions::new().write(true).open(format!("{CGROUP}/cgroup.procs"))?;
         attach_pipes(&mut command, read, write, cgroup.into());
         let mut child = output.spawn(&self.supervisor.processes, &mut command)?;
-        tracker.started();
+        tracker.record_start();
         drop(command); // closes its copies of the pipe ends
         let devtools = Arc::new(DevTools::new(input, from));
         let prepared = async {
@@ -159,7 +159,7 @@ impl BrowserProcess<'_> {
 
     fn command(&self) -> Command {
         let environment = self.environment;
-        let mut command = process::command(&self.browser.program);
+        let mut command = process::new_command(&self.browser.program);
         command.envs(environment.program_env(None)).current_dir(&environment.home);
         command.args([
             "--no-first-run",
@@ -202,7 +202,7 @@ impl BrowserProcess<'_> {
         if self.claim.current().is_some() {
             // The user may be using the browser by now: it is not stopped because of the order of windows.
             if let Err(error) = lowered {
-                log::line(&format!("browser: {error:#}"));
+                log::write_line(&format!("browser: {error:#}"));
             }
         } else if lowered? {
             set_frozen(true)?;
@@ -250,7 +250,7 @@ async fn wait_idle() -> anyhow::Result<()> {
         idle_samples = if percent < IDLE_PERCENT { idle_samples + 1 } else { 0 };
         before = now;
     }
-    log::line(&format!("browser settled after {} ms", started.elapsed().as_millis()));
+    log::write_line(&format!("browser settled after {} ms", started.elapsed().as_millis()));
     Ok(())
 }
 
@@ -277,14 +277,14 @@ pub(crate) async fn thaw_when_in_front(claim: &ClaimSlot, readiness: &Readiness)
         readiness.wait_ready(Stage::Browser).await;
         match display::wait_browser_in_front().await.and_then(|()| Ok(set_frozen(false)?)) {
             Ok(()) => return,
-            Err(error) => log::line(&format!("browser: {error:#}")),
+            Err(error) => log::write_line(&format!("browser: {error:#}")),
         }
         tokio::time::sleep(Duration::from_millis(RESTART_MS_MIN)).await;
     }
 }
 
 /// Opens `url`, whose host is `host`, in front of all windows, and reports the result as an event.
-pub(crate) async fn open(browser: Option<&Browser>, events: &EventQueue, url: &str, host: &str) -> anyhow::Result<()> {
+pub(crate) async fn open_url(browser: Option<&Browser>, events: &EventQueue, url: &str, host: &str) -> anyhow::Result<()> {
     let Some(browser) = browser else { anyhow::bail!("this machine has no browser") };
     let raise = || async {
         set_frozen(false)?;
@@ -299,7 +299,7 @@ fn report_opened(events: &EventQueue, host: &str, opened: &anyhow::Result<()>) {
     let host = host.to_owned();
     events.push(match opened {
         Ok(()) => SignInEvent::BrowserOpened { host },
-        Err(error) => SignInEvent::BrowserNotOpened { host, why: bounded(&format!("{error:#}")) },
+        Err(error) => SignInEvent::BrowserNotOpened { host, why: truncate_text(&format!("{error:#}")) },
     });
 }
 

@@ -41,7 +41,7 @@ pub(crate) async fn track_display(environment: &ExecutionEnvironment, readiness:
                 readiness.set_ready(Stage::Display);
                 readiness.wait_lost(Stage::Display).await;
             }
-            Err(error) => readiness.probe_failed(Stage::Display, &format!("no RFB greeting: {error}")),
+            Err(error) => readiness.record_not_ready_yet(Stage::Display, &format!("no RFB greeting: {error}")),
         }
         tokio::time::sleep(Duration::from_millis(PROBE_EVERY_MS)).await;
     }
@@ -59,8 +59,8 @@ pub(crate) async fn track_window_manager(environment: &ExecutionEnvironment, rea
                 readiness.set_ready(Stage::WindowManager);
                 readiness.wait_lost(Stage::WindowManager).await;
             }
-            Ok(false) => readiness.probe_failed(Stage::WindowManager, "no window manager owns the display"),
-            Err(error) => readiness.probe_failed(Stage::WindowManager, &format!("{error:#}")),
+            Ok(false) => readiness.record_not_ready_yet(Stage::WindowManager, "no window manager owns the display"),
+            Err(error) => readiness.record_not_ready_yet(Stage::WindowManager, &format!("{error:#}")),
         }
         tokio::time::sleep(Duration::from_millis(PROBE_EVERY_MS)).await;
     }
@@ -78,8 +78,8 @@ pub(crate) async fn wait_window(readiness: &Readiness, stage: Stage, matches: fn
     loop {
         match with_display(move |display| Ok(visible_windows(display)?.into_iter().find(&matches))).await {
             Ok(Some(window)) => return window.id,
-            Ok(None) => readiness.probe_failed(stage, "its window is not visible"),
-            Err(error) => readiness.probe_failed(stage, &format!("{error:#}")),
+            Ok(None) => readiness.record_not_ready_yet(stage, "its window is not visible"),
+            Err(error) => readiness.record_not_ready_yet(stage, &format!("{error:#}")),
         }
         tokio::time::sleep(Duration::from_millis(PROBE_EVERY_MS * 2)).await;
     }
@@ -121,7 +121,7 @@ pub(crate) fn is_browser(window: &WindowInfo) -> bool {
 }
 
 /// Changes the desktop's size.
-pub(crate) async fn resize(environment: &ExecutionEnvironment, size: Geometry) {
+pub(crate) async fn resize_display(environment: &ExecutionEnvironment, size: Geometry) {
     let (RunMode::Machine { width, height, .. }, Some(socket)) = (&environment.mode, &environment.rfb_socket) else {
         return;
     };
@@ -129,7 +129,7 @@ pub(crate) async fn resize(environment: &ExecutionEnvironment, size: Geometry) {
         return;
     }
     if let Err(error) = rfb::resize(socket, size).await {
-        log::line(&format!("desktop not resized: {error}"));
+        log::write_line(&format!("desktop not resized: {error}"));
     }
 }
 

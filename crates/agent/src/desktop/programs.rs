@@ -5,7 +5,7 @@ use crate::{
     platform::{
         environment::{DISPLAY, ExecutionEnvironment, RunMode},
         process::{self, drop_privileges, find_program},
-        supervisor::Service,
+        supervisor::SupervisedProgram,
     },
     terminal::attach::attach_argv,
 };
@@ -13,7 +13,7 @@ use anteroom_wire::agent::Stage;
 use std::{process::Command, sync::Arc};
 
 /// The programs to keep running; none in process mode.
-pub(crate) fn services(environment: &Arc<ExecutionEnvironment>) -> Vec<Service> {
+pub(crate) fn desktop_services(environment: &Arc<ExecutionEnvironment>) -> Vec<SupervisedProgram> {
     let RunMode::Machine { width, height, .. } = environment.mode else { return Vec::new() };
     let env = environment.clone();
     let display_server = move || display_server(&env, width, height);
@@ -27,7 +27,7 @@ pub(crate) fn services(environment: &Arc<ExecutionEnvironment>) -> Vec<Service> 
         command.arg("-e").args(attach_argv(&env));
         command
     };
-    let service = |name, stage, needs, command| Service { name, stage, needs, command };
+    let service = |name, stage, needs, command| SupervisedProgram { name, stage, needs, command };
     vec![
         service("Xtigervnc", Stage::Display, None, Box::new(display_server)),
         service("openbox", Stage::WindowManager, Some(Stage::Display), Box::new(window_manager)),
@@ -47,7 +47,7 @@ fn display_server(environment: &ExecutionEnvironment, width: u16, height: u16) -
 }
 
 fn user_command(environment: &ExecutionEnvironment, program: &str) -> Command {
-    let mut command = process::command(find_program(program, &environment.path));
+    let mut command = process::new_command(find_program(program, &environment.exec_search_path));
     command.envs(environment.program_env(None)).current_dir(&environment.home);
     drop_privileges(&mut command, environment);
     command

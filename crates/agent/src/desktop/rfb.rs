@@ -2,8 +2,8 @@
 //! requests a first picture to warm it up.
 
 use anteroom_rfb::{
-    client_messages::{set_desktop_size, set_encodings, set_pixel_format, update_request},
-    handshake::{SECURITY_NONE, ServerInitHead, VERSION},
+    client_messages::{encode_set_desktop_size, encode_set_encodings, encode_set_pixel_format, encode_update_request},
+    handshake::{SECURITY_NONE, ServerInitHead, PROTOCOL_VERSION},
 };
 use anteroom_wire::agent::Geometry;
 use std::{io, path::Path, time::Duration};
@@ -52,10 +52,10 @@ pub(crate) async fn resize(socket: &Path, size: Geometry) -> io::Result<()> {
         if handshake(&mut stream, true).await?.size == size {
             return Ok(());
         }
-        let mut request = set_encodings([EXTENDED_DESKTOP_SIZE]);
+        let mut request = encode_set_encodings([EXTENDED_DESKTOP_SIZE]);
         // The server sends the size only in updates: request one of a single pixel.
-        request.extend(update_request(false, 1, 1));
-        request.extend(set_desktop_size(size.width, size.height));
+        request.extend(encode_update_request(false, 1, 1));
+        request.extend(encode_set_desktop_size(size.width, size.height));
         stream.write_all(&request).await?;
         drop(stream.shutdown().await);
         // A new client gets the present size.
@@ -80,11 +80,11 @@ pub(crate) async fn connect(socket: &Path, shared: bool) -> io::Result<(UnixStre
     .await
 }
 
-/// Connects for a viewer that got the greeting [`VERSION`] and answered `version`. The rest of the handshake is the viewer's.
+/// Connects for a viewer that got the greeting [`PROTOCOL_VERSION`] and answered `version`. The rest of the handshake is the viewer's.
 pub(crate) async fn connect_with_version(socket: &Path, version: [u8; 12]) -> io::Result<UnixStream> {
     limited(async {
         let mut stream = UnixStream::connect(socket).await?;
-        if read_greeting(&mut stream).await? != *VERSION {
+        if read_greeting(&mut stream).await? != *PROTOCOL_VERSION {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "the display server sends another greeting now"));
         }
         stream.write_all(&version).await?;
@@ -99,9 +99,9 @@ pub(crate) async fn warm_up(socket: &Path, encodings: &[i32]) -> io::Result<()> 
     limited(async {
         let mut stream = UnixStream::connect(socket).await?;
         let size = handshake(&mut stream, true).await?.size;
-        let mut request = set_pixel_format();
-        request.extend(set_encodings(encodings.iter().copied()));
-        request.extend(update_request(false, size.width, size.height));
+        let mut request = encode_set_pixel_format();
+        request.extend(encode_set_encodings(encodings.iter().copied()));
+        request.extend(encode_update_request(false, size.width, size.height));
         stream.write_all(&request).await?;
         stream.readable().await?;
         let (mut buf, mut total) = (vec![0; 64 * 1024], 0);
@@ -135,10 +135,10 @@ async fn read_greeting(stream: &mut UnixStream) -> io::Result<[u8; 12]> {
 
 /// Completes the handshake, with security type "none".
 async fn handshake(stream: &mut UnixStream, shared: bool) -> io::Result<ServerInit> {
-    if read_greeting(stream).await? != *VERSION {
+    if read_greeting(stream).await? != *PROTOCOL_VERSION {
         return Err(io::Error::new(io::ErrorKind::Unsupported, "the display server does not speak RFB 3.8"));
     }
-    stream.write_all(VERSION).await?;
+    stream.write_all(PROTOCOL_VERSION).await?;
     let count = stream.read_u8().await?;
     let mut types = vec![0; usize::from(count)];
     stream.read_exact(&mut types).await?;

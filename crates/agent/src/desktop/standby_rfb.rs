@@ -20,7 +20,7 @@ use crate::{
     log,
     platform::{environment::ExecutionEnvironment, readiness::Readiness},
 };
-use anteroom_rfb::handshake::{OFFER_NONE, SECURITY_NONE, SECURITY_OK, VERSION, security_failure};
+use anteroom_rfb::handshake::{OFFER_SECURITY_NONE, SECURITY_NONE, SECURITY_OK, PROTOCOL_VERSION, encode_security_failure};
 use anteroom_wire::agent::Stage;
 use parking_lot::{Mutex, MutexGuard};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -125,7 +125,7 @@ pub(crate) async fn supervise(environment: &ExecutionEnvironment, readiness: &Re
     if environment.is_machine() {
         for encodings in [&BROWSER_ENCODINGS[..], &RAW_ENCODING[..]] {
             if let Err(error) = rfb::warm_up(socket, encodings).await {
-                log::line(&format!("standby-up of the display failed: {error}"));
+                log::write_line(&format!("standby-up of the display failed: {error}"));
             }
         }
     }
@@ -139,7 +139,7 @@ pub(crate) async fn supervise(environment: &ExecutionEnvironment, readiness: &Re
             }
             Err(error) if !is_failing => {
                 is_failing = true;
-                log::line(&format!("standby connection to the desktop failed: {error}"));
+                log::write_line(&format!("standby connection to the desktop failed: {error}"));
             }
             Err(_) => {}
         }
@@ -179,15 +179,15 @@ where
 }
 
 async fn read_request<V: AsyncRead + AsyncWrite + Unpin>(viewer: &mut V) -> io::Result<ViewerRequest> {
-    send(viewer, VERSION).await?;
+    send(viewer, PROTOCOL_VERSION).await?;
     let mut version = [0; 12];
     viewer.read_exact(&mut version).await?;
-    if version != *VERSION {
+    if version != *PROTOCOL_VERSION {
         return Ok(ViewerRequest::Version(version));
     }
-    send(viewer, &OFFER_NONE).await?;
+    send(viewer, &OFFER_SECURITY_NONE).await?;
     if viewer.read_u8().await? != SECURITY_NONE {
-        send(viewer, &security_failure(NOT_OFFERED)).await?;
+        send(viewer, &encode_security_failure(NOT_OFFERED)).await?;
         let message = "the viewer selected a security type that was not offered";
         return Err(io::Error::new(io::ErrorKind::InvalidData, message));
     }

@@ -1,8 +1,8 @@
 //! Reports the exits of one program, and detects when it crashes in a loop.
 
-use super::{output::Output, process_table::ExitCode, readiness::Readiness};
+use super::{child_output::ChildOutput, process_table::ExitCode, readiness::Readiness};
 use crate::{channel::event_queue::EventQueue, log};
-use anteroom_screen::bounded;
+use anteroom_screen::truncate_text;
 use anteroom_wire::agent::{MachineEvent, Stage};
 use parking_lot::Mutex;
 use std::{
@@ -75,12 +75,12 @@ impl CrashTracker {
     }
 
     /// Records that the program was started.
-    pub(crate) fn started(&self) {
+    pub(crate) fn record_start(&self) {
         self.history.lock().running_since = Some(Instant::now());
     }
 
     /// Reports that the program ended, or could not be started (`Err`).
-    pub(crate) fn report_exit(&self, exit: &io::Result<ExitCode>, output: &Output) {
+    pub(crate) fn record_exit(&self, exit: &io::Result<ExitCode>, output: &ChildOutput) {
         let name = self.name;
         let mut last_lines = output.last_lines();
         let (code, summary) = match exit {
@@ -96,9 +96,9 @@ impl CrashTracker {
             history.restarts = history.restarts.saturating_add(1);
             (restarts, history.record_exit(Instant::now()), is_first_report)
         };
-        log::line(&format!("{summary} (restarts {restarts}): {}", last_lines.join(" | ")));
-        self.readiness.fail(self.stage, &format!("{summary}; {}", last_lines.join("\n")));
-        let last_lines: Vec<String> = last_lines.iter().map(|line| bounded(line)).collect();
+        log::write_line(&format!("{summary} (restarts {restarts}): {}", last_lines.join(" | ")));
+        self.readiness.record_failure(self.stage, &format!("{summary}; {}", last_lines.join("\n")));
+        let last_lines: Vec<String> = last_lines.iter().map(|line| truncate_text(line)).collect();
         let name = name.to_owned();
         self.events.push(MachineEvent::ChildExited {
             name: name.clone(),
@@ -108,7 +108,7 @@ impl CrashTracker {
         });
         let Some(exits) = crash_loop else { return };
         let exits = u32::try_from(exits).unwrap_or(u32::MAX);
-        log::line(&format!("{name} ended {exits} times within {LOOP_WINDOW_S} s"));
+        log::write_line(&format!("{name} ended {exits} times within {LOOP_WINDOW_S} s"));
         self.events.push(MachineEvent::CrashLoop { name, exits, window_s: LOOP_WINDOW_S, code, last_lines });
         if is_first_report {
             tokio::spawn(self.clone().report_recovery());

@@ -1,6 +1,6 @@
 //! The paths and users of the agent. Only they differ between a machine and a plain process.
 
-use super::process_mode_config::{Config, MemorySources, default_exec_search_path};
+use super::process_mode_config::{ProcessModeConfig, MemorySources, default_exec_search_path};
 use std::{
     collections::BTreeMap,
     net::SocketAddr,
@@ -50,8 +50,8 @@ pub(crate) struct ExecutionEnvironment {
     pub(crate) rfb_socket: Option<PathBuf>,
     pub(crate) home: PathBuf,
     pub(crate) image_hash: String,
-    pub(crate) clis: BTreeMap<String, String>,
-    pub(crate) path: String,
+    pub(crate) tool_versions: BTreeMap<String, String>,
+    pub(crate) exec_search_path: String,
     pub(crate) extra_env: BTreeMap<String, String>,
     /// The proxy's port; 0: any free one.
     pub(crate) proxy_port: u16,
@@ -64,7 +64,7 @@ const PROXY_PORT: u16 = 3128;
 
 impl ExecutionEnvironment {
     /// A machine; `width` × `height` and the hash come from the kernel's command line.
-    pub(crate) fn machine(
+    pub(crate) fn for_machine(
         width: u16,
         height: u16,
         browser: Option<PathBuf>,
@@ -82,16 +82,16 @@ impl ExecutionEnvironment {
             rfb_socket: Some(run.join("user/rfb.sock")),
             home: Path::new("/home").join(USER_NAME),
             image_hash,
-            clis,
-            path: default_exec_search_path(),
+            tool_versions: clis,
+            exec_search_path: default_exec_search_path(),
             extra_env: BTreeMap::new(),
             proxy_port: PROXY_PORT,
-            memory: Some(MemorySources::kernel()),
+            memory: Some(MemorySources::kernel_files()),
         }
     }
 
     /// Process mode, as configured.
-    pub(crate) fn process(config: Config) -> anyhow::Result<Self> {
+    pub(crate) fn for_process(config: ProcessModeConfig) -> anyhow::Result<Self> {
         let work = &config.work_dir;
         Ok(Self {
             mode: RunMode::Process,
@@ -103,8 +103,8 @@ impl ExecutionEnvironment {
             rfb_socket: config.rfb_socket,
             home: config.home,
             image_hash: config.image_hash,
-            clis: config.clis,
-            path: config.path,
+            tool_versions: config.tool_versions,
+            exec_search_path: config.exec_search_path,
             extra_env: config.env,
             proxy_port: 0,
             memory: config.memory,
@@ -129,7 +129,7 @@ impl ExecutionEnvironment {
         let text = |path: &Path| path.to_string_lossy().into_owned();
         let mut env: BTreeMap<String, String> = [
             ("HOME", text(&self.home)),
-            ("PATH", self.path.clone()),
+            ("PATH", self.exec_search_path.clone()),
             ("LANG", "C.UTF-8".to_owned()),
             ("TERM", "xterm-256color".to_owned()),
             ("BROWSER", text(&self.url_opener)),

@@ -24,9 +24,9 @@ const SETTINGS_MODE: u32 = 0o600;
 /// Writes a provider's settings file.
 ///
 /// # Errors
-/// As [`write`].
-pub(crate) fn write_settings(environment: &ExecutionEnvironment, file: &SettingsFile) -> io::Result<()> {
-    write(environment, &file.path, file.content.as_bytes(), SETTINGS_MODE)
+/// As [`write_home_file`].
+pub(crate) fn write_settings_file(environment: &ExecutionEnvironment, file: &SettingsFile) -> io::Result<()> {
+    write_home_file(environment, &file.path, file.content.as_bytes(), SETTINGS_MODE)
 }
 
 /// Writes `bytes` to `path` below the home directory and creates missing directories, all owned by the user. An existing file or link
@@ -34,7 +34,7 @@ pub(crate) fn write_settings(environment: &ExecutionEnvironment, file: &Settings
 ///
 /// # Errors
 /// The path is not below the home, has a component that is no directory, or the disk is full. The error names the path.
-pub(crate) fn write(environment: &ExecutionEnvironment, path: &str, bytes: &[u8], mode: u32) -> io::Result<()> {
+pub(crate) fn write_home_file(environment: &ExecutionEnvironment, path: &str, bytes: &[u8], mode: u32) -> io::Result<()> {
     replace(environment, path, bytes, mode).map_err(|error| io::Error::new(error.kind(), format!("{path:?}: {error}")))
 }
 
@@ -106,7 +106,7 @@ fn components_below_home(path: &str) -> io::Result<Vec<&str>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::platform::process_mode_config::Config;
+    use crate::platform::process_mode_config::ProcessModeConfig;
     use std::os::unix::fs::PermissionsExt;
 
     fn environment(dir: &Path) -> ExecutionEnvironment {
@@ -116,7 +116,7 @@ mod tests {
         }
         let (agent_socket, controller_socket) = (dir.join("a"), dir.join("h"));
         let config = serde_json::json!({ "agent_socket": agent_socket, "controller_socket": controller_socket, "work_dir": work, "home": home, "image_hash": "x" });
-        ExecutionEnvironment::process(serde_json::from_value::<Config>(config).unwrap()).unwrap()
+        ExecutionEnvironment::for_process(serde_json::from_value::<ProcessModeConfig>(config).unwrap()).unwrap()
     }
 
     #[test]
@@ -134,13 +134,13 @@ mod tests {
         let outside = dir.path().join("outside");
         std::fs::write(&outside, "theirs").unwrap();
         std::os::unix::fs::symlink(&outside, environment.home.join("link")).unwrap();
-        write(&environment, "link", b"ours", 0o640).unwrap();
+        write_home_file(&environment, "link", b"ours", 0o640).unwrap();
         assert_eq!(std::fs::read(environment.home.join("link")).unwrap(), b"ours");
         assert_eq!(std::fs::read(&outside).unwrap(), b"theirs");
         std::os::unix::fs::symlink(dir.path(), environment.home.join("away")).unwrap();
-        let error = write(&environment, "away/x", b"ours", 0o600).unwrap_err().to_string();
+        let error = write_home_file(&environment, "away/x", b"ours", 0o600).unwrap_err().to_string();
         assert!(error.contains("away/x") && !dir.path().join("x").exists(), "{error}");
-        write(&environment, ".a/b/c", b"1", 0o4640).unwrap();
+        write_home_file(&environment, ".a/b/c", b"1", 0o4640).unwrap();
         let mode = |path: &str| std::fs::metadata(environment.home.join(path)).unwrap().permissions().mode() & 0o7777;
         assert_eq!((mode(".a/b"), mode(".a/b/c"), mode("link")), (0o700, 0o640, 0o640));
         assert_eq!(std::fs::read_dir(environment.home.join(".a/b")).unwrap().count(), 1, "no temporary file is left");

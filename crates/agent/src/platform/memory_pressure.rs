@@ -159,7 +159,7 @@ fn parse_victim(line: &str) -> Option<String> {
 }
 
 /// Watches memory, forever.
-pub(crate) async fn watch(sources: &MemorySources, events: &EventQueue) {
+pub(crate) async fn report_memory_pressure(sources: &MemorySources, events: &EventQueue) {
     let kernel_log = KernelLog::open(sources);
     let (mut reporter, mut kills_before) = (PressureReporter::default(), read_oom_kills(sources));
     loop {
@@ -167,12 +167,12 @@ pub(crate) async fn watch(sources: &MemorySources, events: &EventQueue) {
         let kills = read_oom_kills(sources);
         if kills > kills_before {
             let victim = kernel_log.last_victim();
-            log::line(&format!("out of memory: the kernel killed {}", victim.as_deref().unwrap_or("a program")));
+            log::write_line(&format!("out of memory: the kernel killed {}", victim.as_deref().unwrap_or("a program")));
             events.push(MachineEvent::OutOfMemory { victim, kills: kills - kills_before });
         }
         kills_before = kills;
         if let Some(event) = read_memory(sources).and_then(|reading| reporter.event(reading, Instant::now())) {
-            log::line(&format!("memory: {event:?}"));
+            log::write_line(&format!("memory: {event:?}"));
             events.push(event);
         }
     }

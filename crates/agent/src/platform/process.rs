@@ -10,14 +10,14 @@ use std::{
 use tokio::net::unix::pipe;
 
 /// Exit code reported for a command that could not be started, as a shell reports it.
-pub(crate) const COULD_NOT_START: i32 = 127;
+pub(crate) const EXIT_CODE_NOT_STARTED: i32 = 127;
 
 /// A command for `program` with an empty environment. No shell is involved.
 #[expect(
     clippy::disallowed_methods,
     reason = "the only place of the agent that makes commands; ProcessTable starts them"
 )]
-pub(crate) fn command(program: impl AsRef<Path>) -> Command {
+pub(crate) fn new_command(program: impl AsRef<Path>) -> Command {
     let mut command = Command::new(program.as_ref());
     command.env_clear();
     command
@@ -56,7 +56,7 @@ pub(crate) fn input_pipe() -> io::Result<(OwnedFd, pipe::Sender)> {
 
 /// The async runtime of every mode. It has one thread: a child's `PR_SET_PDEATHSIG` follows the *thread* that forked it, so the main
 /// thread must fork all children.
-pub(crate) fn async_runtime() -> io::Result<tokio::runtime::Runtime> {
+pub(crate) fn new_async_runtime() -> io::Result<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(8).build()
 }
 

@@ -10,8 +10,8 @@
 //!   "home": "/tmp/m1/home",
 //!   "rfb_socket": "/tmp/m1/rfb.sock",
 //!   "image_hash": "sha256:…",
-//!   "clis": { "demo": "1.0" },
-//!   "path": "/tmp/m1/bin:/usr/bin:/bin",
+//!   "tool_versions": { "demo": "1.0" },
+//!   "exec_search_path": "/tmp/m1/bin:/usr/bin:/bin",
 //!   "env": { "EXTRA": "1" }
 //! }
 //! ```
@@ -28,7 +28,7 @@ const CONFIG_BYTES_MAX: u64 = 1024 * 1024;
 /// The configuration of process mode. Paths are absolute; `work_dir` and `home` must exist.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Config {
+pub(crate) struct ProcessModeConfig {
     /// The socket that replaces the port on which the agent is the HTTP/2 server.
     pub(crate) agent_socket: PathBuf,
     /// The socket that replaces the port on which the agent is the HTTP/2 client.
@@ -44,10 +44,10 @@ pub(crate) struct Config {
     pub(crate) image_hash: String,
     /// Tool name → version, as returned by `GET /hello`.
     #[serde(default)]
-    pub(crate) clis: BTreeMap<String, String>,
+    pub(crate) tool_versions: BTreeMap<String, String>,
     /// `PATH` of the tool.
     #[serde(default = "default_exec_search_path")]
-    pub(crate) path: String,
+    pub(crate) exec_search_path: String,
     /// Additional environment variables of the tool.
     #[serde(default)]
     pub(crate) env: BTreeMap<String, String>,
@@ -72,7 +72,7 @@ pub(crate) struct MemorySources {
 
 impl MemorySources {
     /// The kernel's own files, for a machine.
-    pub(crate) fn kernel() -> Self {
+    pub(crate) fn kernel_files() -> Self {
         let [meminfo, pressure, vmstat, kmsg] =
             ["/proc/meminfo", "/proc/pressure/memory", "/proc/vmstat", "/dev/kmsg"].map(PathBuf::from);
         Self { meminfo, pressure, vmstat, kmsg }
@@ -84,7 +84,7 @@ pub(crate) fn default_exec_search_path() -> String {
     "/usr/local/bin:/usr/bin:/bin".to_owned()
 }
 
-impl Config {
+impl ProcessModeConfig {
     pub(crate) fn read(path: &Path) -> anyhow::Result<Self> {
         let size = std::fs::metadata(path).with_context(|| format!("{}", path.display()))?.len();
         anyhow::ensure!(size <= CONFIG_BYTES_MAX, "{} is larger than {CONFIG_BYTES_MAX} bytes", path.display());
@@ -114,8 +114,8 @@ mod tests {
             r#""agent_socket":"/a","controller_socket":"/h","work_dir":"{dir_text}","home":"{dir_text}","image_hash":"x""#
         );
         std::fs::write(&file, format!("{{{good}}}")).unwrap();
-        assert_eq!(Config::read(&file).unwrap().path, default_exec_search_path());
+        assert_eq!(ProcessModeConfig::read(&file).unwrap().exec_search_path, default_exec_search_path());
         std::fs::write(&file, format!("{{{good},\"colour\":1}}")).unwrap();
-        assert!(format!("{:#}", Config::read(&file).unwrap_err()).contains("colour"));
+        assert!(format!("{:#}", ProcessModeConfig::read(&file).unwrap_err()).contains("colour"));
     }
 }

@@ -22,7 +22,7 @@ pub(crate) struct ProcessTable {
 }
 
 /// The controlling terminal of a child.
-pub(crate) enum Tty {
+pub(crate) enum ChildTty {
     /// None; the child leads a new process group.
     None,
     /// The agent's own, in the agent's process group.
@@ -57,9 +57,9 @@ impl ProcessTable {
     ///
     /// # Errors
     /// Those of fork and exec, so that a missing program is distinguished from one that ends at once.
-    pub(crate) fn spawn(&self, command: &mut Command, tty: Tty) -> io::Result<Child> {
+    pub(crate) fn spawn(&self, command: &mut Command, tty: ChildTty) -> io::Result<Child> {
         let die_with_agent = self.die_with_agent;
-        if matches!(tty, Tty::None) {
+        if matches!(tty, ChildTty::None) {
             command.process_group(0);
         }
         let prepare = move || {
@@ -68,7 +68,7 @@ impl ProcessTable {
                 rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
             }
             rustix::thread::set_no_new_privs(true)?;
-            if matches!(tty, Tty::Stdin) {
+            if matches!(tty, ChildTty::Stdin) {
                 rustix::process::setsid()?;
                 rustix::process::ioctl_tiocsctty(rustix::stdio::stdin())?;
             }

@@ -1,10 +1,10 @@
 //! The machine's progress through its boot stages, as returned by `GET /hello`.
 
 use crate::{channel::event_queue::EventQueue, log};
-use anteroom_screen::bounded;
+use anteroom_screen::truncate_text;
 use anteroom_wire::{
     agent::{MachineEvent, Stage, StageReport, StageState},
-    time::millis,
+    time::to_millis,
 };
 use std::sync::Arc;
 use tokio::sync::watch;
@@ -27,7 +27,7 @@ impl Readiness {
                     state: StageState::Waiting,
                     attempts: 0,
                     last_error: None,
-                    at_ms: millis(log::uptime()),
+                    changed_at_ms: to_millis(log::uptime()),
                 },
                 0,
             )
@@ -41,7 +41,7 @@ impl Readiness {
     }
 
     /// An attempt begins.
-    pub(crate) fn attempt(&self, stage: Stage) {
+    pub(crate) fn record_attempt(&self, stage: Stage) {
         self.update(stage, |report, _| {
             report.attempts = report.attempts.saturating_add(1);
             if report.state != StageState::Failed {
@@ -51,19 +51,19 @@ impl Readiness {
     }
 
     /// The attempt failed, or a ready stage is no longer ready. `error` is the cause.
-    pub(crate) fn fail(&self, stage: Stage, error: &str) {
+    pub(crate) fn record_failure(&self, stage: Stage, error: &str) {
         self.update(stage, |report, failures| {
             *failures += 1;
-            report.last_error = Some(bounded(error));
+            report.last_error = Some(truncate_text(error));
             report.state = if *failures >= FAILURES_MAX { StageState::Failed } else { StageState::Trying };
         });
     }
 
     /// A probe found the stage not ready yet, which is expected while it starts.
-    pub(crate) fn probe_failed(&self, stage: Stage, reason: &str) {
+    pub(crate) fn record_not_ready_yet(&self, stage: Stage, reason: &str) {
         self.update(stage, |report, _| {
             report.attempts = report.attempts.saturating_add(1);
-            report.last_error = Some(bounded(reason));
+            report.last_error = Some(truncate_text(reason));
             if report.state == StageState::Waiting {
                 report.state = StageState::Trying;
             }
@@ -104,14 +104,14 @@ impl Readiness {
             let before = report.state;
             update(report, failures);
             if report.state != before {
-                report.at_ms = millis(log::uptime());
+                report.changed_at_ms = to_millis(log::uptime());
                 changed = Some(report.clone());
             }
             changed.is_some()
         });
         if let Some(report) = changed {
             let error = report.last_error.as_deref().unwrap_or("");
-            log::line(&format!("stage {:?} {:?} attempts={} {error}", report.stage, report.state, report.attempts));
+            log::write_line(&format!("stage {:?} {:?} attempts={} {error}", report.stage, report.state, report.attempts));
             self.events.push(MachineEvent::Stage(report));
         }
     }
@@ -129,8 +129,8 @@ mod tests {
     fn stage_that_keeps_failing_is_reported_as_failed_until_it_is_ready() {
         let readiness = readiness();
         for round in 1..=FAILURES_MAX {
-            readiness.attempt(Stage::Display);
-            readiness.fail(Stage::Display, "exit 1");
+            readiness.record_attempt(Stage::Display);
+            readiness.record_failure(Stage::Display, "exit 1");
             let expected = if round < FAILURES_MAX { StageState::Trying } else { StageState::Failed };
             assert_eq!(readiness.reports()[0].state, expected);
         }

@@ -7,7 +7,7 @@
 use super::{
     backoff::RestartBackoff,
     crash_loop::CrashTracker,
-    output::Output,
+    child_output::ChildOutput,
     process_table::{ExitCode, ProcessTable},
     readiness::Readiness,
 };
@@ -27,14 +27,14 @@ const STABLE_MS: u64 = 10_000;
 
 /// Starts programs, keeps them running, and reports their exits. Cheap to clone.
 #[derive(Clone)]
-pub(crate) struct Supervisor {
+pub(crate) struct ProcessSupervisor {
     pub(crate) processes: ProcessTable,
     pub(crate) readiness: Arc<Readiness>,
     pub(crate) events: Arc<EventQueue>,
 }
 
 /// A program that must always run.
-pub(crate) struct Service {
+pub(crate) struct SupervisedProgram {
     pub(crate) name: &'static str,
     /// The boot stage that this program provides; its failures are reported there.
     pub(crate) stage: Stage,
@@ -43,14 +43,14 @@ pub(crate) struct Service {
     pub(crate) command: Box<dyn Fn() -> Command + Send + Sync>,
 }
 
-impl Supervisor {
+impl ProcessSupervisor {
     /// A tracker for the exits of the program `name`, whose failures count for `stage`.
     pub(crate) fn crash_tracker(&self, name: &'static str, stage: Stage) -> CrashTracker {
         CrashTracker::new(name, stage, self.readiness.clone(), self.events.clone())
     }
 
     /// Keeps `service` running, forever.
-    pub(crate) async fn run(self, service: Service) {
+    pub(crate) async fn run(self, service: SupervisedProgram) {
         let mut backoff = RestartBackoff::new(
             Duration::from_millis(RESTART_MS_MIN),
             Duration::from_millis(RESTART_MS_MAX),
@@ -61,19 +61,19 @@ impl Supervisor {
             if let Some(stage) = service.needs {
                 self.readiness.wait_ready(stage).await;
             }
-            self.readiness.attempt(service.stage);
+            self.readiness.record_attempt(service.stage);
             let started = Instant::now();
-            let output = Output::default();
+            let output = ChildOutput::default();
             let exit = self.run_once(&service, &tracker, &output).await;
             output.wait_closed(Duration::MAX).await;
-            tracker.report_exit(&exit, &output);
+            tracker.record_exit(&exit, &output);
             tokio::time::sleep(backoff.next_delay(started.elapsed())).await;
         }
     }
 
-    async fn run_once(&self, service: &Service, tracker: &CrashTracker, output: &Output) -> io::Result<ExitCode> {
+    async fn run_once(&self, service: &SupervisedProgram, tracker: &CrashTracker, output: &ChildOutput) -> io::Result<ExitCode> {
         let mut child = output.spawn(&self.processes, &mut (service.command)())?;
-        tracker.started();
+        tracker.record_start();
         Ok(child.wait().await)
     }
 }

@@ -5,7 +5,7 @@ use crate::{
     capture::credential_file::{self, Baseline},
     platform::environment::ExecutionEnvironment,
 };
-use anteroom_screen::finder::SignInFinder;
+use anteroom_screen::{PatternError, SignInFinder, compile_pattern};
 use anteroom_wire::{
     Problem,
     agent::Claim,
@@ -45,12 +45,12 @@ impl ActiveClaim {
         baselines: BTreeMap<String, Baseline>,
         claimed_at: SystemTime,
     ) -> Result<Self, ApiError> {
-        let malformed = |error: String| ApiError::new(Problem::Malformed, error);
+        let malformed = |error: PatternError| ApiError::caused_by(Problem::Malformed, error);
         let sign_in_finder = SignInFinder::new(&claim.provider.sign_in).map_err(malformed)?;
-        let pattern = claim.provider.credential.status_matches.as_deref().map(Regex::new).transpose();
-        let status_pattern = pattern.map_err(|error| malformed(format!("credential.status_matches: {error}")))?;
+        let pattern = claim.provider.credential.status_matches.as_deref();
+        let status_pattern = compile_pattern("credential.status_matches", pattern).map_err(malformed)?;
         let format = CredentialFormat::new(&claim.provider.credential);
-        let format = format.map_err(|error| malformed(error.to_string()))?;
+        let format = format.map_err(|error| ApiError::caused_by(Problem::Malformed, error))?;
         Ok(Self { claim, sign_in_finder, status_pattern, format, baselines, claimed_at })
     }
 
@@ -70,7 +70,7 @@ impl ActiveClaim {
         if provider.id != self.provider.id {
             return malformed(format!("the machine is claimed for {}", self.provider.id));
         }
-        let errors = provider.errors();
+        let errors = provider.validation_errors();
         if !errors.is_empty() {
             return malformed(errors.join("; "));
         }
@@ -93,7 +93,7 @@ pub(super) fn read_baselines(environment: &ExecutionEnvironment, claim: &Claim) 
     let rules = &claim.provider.credential;
     let bytes_max = claim.capture_limits.file_bytes_max;
     let paths = rules.paths.iter().chain(&rules.companions);
-    paths.map(|path| (path.clone(), credential_file::baseline(&environment.home.join(path), bytes_max))).collect()
+    paths.map(|path| (path.clone(), credential_file::read_baseline(&environment.home.join(path), bytes_max))).collect()
 }
 
 /// Holds the active claim, from the claim on.
@@ -114,7 +114,7 @@ impl ClaimSlot {
     }
 
     /// Changes whenever another claim or another method becomes active.
-    pub(crate) fn changes(&self) -> watch::Receiver<Option<Arc<ActiveClaim>>> {
+    pub(crate) fn subscribe(&self) -> watch::Receiver<Option<Arc<ActiveClaim>>> {
         self.active.subscribe()
     }
 

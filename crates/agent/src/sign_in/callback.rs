@@ -4,9 +4,9 @@
 //! for. The URL is requested here unchanged, but only after it was compared with the URL of the sign-in: a tool that gets the `state` of
 //! another sign-in gives up.
 
-mod address;
+mod callback_url;
 
-pub(crate) use address::Address;
+pub(crate) use callback_url::CallbackUrl;
 
 use bytes::Bytes;
 use http::{Request, StatusCode, header};
@@ -14,6 +14,7 @@ use http_body_util::{BodyExt, Empty, Limited};
 use hyper::{body::Incoming, client::conn::http1};
 use hyper_util::rt::TokioIo;
 use std::{
+    io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     time::Duration,
 };
@@ -29,27 +30,36 @@ const REDIRECTS_MAX: u32 = 5;
 /// Why a URL was not relayed, or the relay failed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum CallbackError {
-    /// It does not belong to this sign-in. The text names the parts that differing, never values.
-    #[error("{0}")]
-    Mismatch(String),
+    /// These parts differ from those of this sign-in.
+    #[error("not the same as in this sign-in: {}", .0.join(", "))]
+    Mismatch(Vec<&'static str>),
+    /// This sign-in has no URL with such a callback.
+    #[error("the tool does not wait for an address of this kind in this sign-in")]
+    NotExpected,
     /// It cannot be requested.
     #[error("the address has characters that no browser sends")]
-    InvalidAddress,
-    /// The tool did not answer. The text names the step that failed.
-    #[error("{0}")]
-    Failed(String),
+    InvalidUrl(#[source] http::Error),
+    /// The tool does not listen.
+    #[error("no connection to the tool's listener")]
+    NotConnected(#[source] io::Error),
+    /// The tool closed the connection.
+    #[error("the tool's answer broke off")]
+    BrokeOff(#[source] hyper::Error),
+    /// The tool did not answer in time.
+    #[error("the tool did not answer within {ANSWER_MS_MAX} ms")]
+    Timeout,
 }
 
 /// Checks that `address` belongs to one of the sign-in's URLs `known`: it has the port and path of that URL's `redirect_uri` and the same
 /// `state`; and the path in the descriptor, if there is one.
 ///
 /// # Errors
-/// [`CallbackError::Mismatch`] names the parts that differing from the best match.
-pub(crate) fn check(address: &Address<'_>, known: &[&str], path: Option<&str>) -> Result<(), CallbackError> {
-    let mut best_match: Option<Vec<&str>> = None;
-    for known in known.iter().filter_map(|known| Address::parse(known)) {
+/// [`CallbackError::Mismatch`] with the parts that differ from the best match, [`CallbackError::NotExpected`].
+pub(crate) fn check_callback_url(address: &CallbackUrl<'_>, known: &[&str], path: Option<&str>) -> Result<(), CallbackError> {
+    let mut best_match: Option<Vec<&'static str>> = None;
+    for known in known.iter().filter_map(|known| CallbackUrl::parse(known)) {
         let Some(uri) = known.query_value("redirect_uri") else { continue };
-        let Some(expected) = Address::parse(&uri).filter(Address::is_loopback) else { continue };
+        let Some(expected) = CallbackUrl::parse(&uri).filter(CallbackUrl::is_loopback) else { continue };
         let same_path = expected.path == address.path && path.is_none_or(|path| path == address.path);
         let parts = [
             (expected.port == address.port, "port"),
@@ -63,22 +73,18 @@ pub(crate) fn check(address: &Address<'_>, known: &[&str], path: Option<&str>) -
     }
     match best_match {
         Some(differing) if differing.is_empty() => Ok(()),
-        Some(differing) => {
-            Err(CallbackError::Mismatch(format!("not the same as in this sign-in: {}", differing.join(", "))))
-        }
-        None => Err(CallbackError::Mismatch(
-            "the tool does not wait for an address of this kind in this sign-in".to_owned(),
-        )),
+        Some(differing) => Err(CallbackError::Mismatch(differing)),
+        None => Err(CallbackError::NotExpected),
     }
 }
 
 /// Requests `address` as a browser in this machine would, and follows redirects to the tool. Returns the status of the last response.
 ///
 /// # Errors
-/// [`CallbackError::InvalidAddress`], or [`CallbackError::Failed`] when the tool does not answer in time.
-pub(crate) async fn relay(address: &Address<'_>) -> Result<StatusCode, CallbackError> {
+/// The URL is invalid, or the tool does not answer in time.
+pub(crate) async fn request_callback(address: &CallbackUrl<'_>) -> Result<StatusCode, CallbackError> {
     let exchange = async {
-        let mut target = address.target();
+        let mut target = address.request_target();
         let mut redirects = 0;
         loop {
             let response = request(address, &target).await?;
@@ -89,7 +95,7 @@ pub(crate) async fn relay(address: &Address<'_>) -> Result<StatusCode, CallbackE
         }
     };
     let in_time = tokio::time::timeout(Duration::from_millis(ANSWER_MS_MAX), exchange).await;
-    in_time.map_err(|_| CallbackError::Failed(format!("the tool did not answer within {ANSWER_MS_MAX} ms")))?
+    in_time.map_err(|_| CallbackError::Timeout)?
 }
 
 struct CallbackResponse {
@@ -98,18 +104,17 @@ struct CallbackResponse {
     next: Option<String>,
 }
 
-async fn request(address: &Address<'_>, target: &str) -> Result<CallbackResponse, CallbackError> {
+async fn request(address: &CallbackUrl<'_>, target: &str) -> Result<CallbackResponse, CallbackError> {
     let request = Request::get(target)
         .header(header::HOST, address.authority)
         .header(header::ACCEPT, "text/html,*/*")
         .header(header::CONNECTION, "close")
         .body(Empty::<Bytes>::new())
-        .map_err(|_| CallbackError::InvalidAddress)?;
-    let broke = |error: hyper::Error| CallbackError::Failed(format!("the tool's answer broke off: {error}"));
+        .map_err(CallbackError::InvalidUrl)?;
     let stream = connect(address).await?;
-    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(broke)?;
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(CallbackError::BrokeOff)?;
     let exchange = async {
-        let response = sender.send_request(request).await.map_err(broke)?;
+        let response = sender.send_request(request).await.map_err(CallbackError::BrokeOff)?;
         let status = response.status();
         let next = status.is_redirection().then(|| redirect_target(address, target, &response)).flatten();
         // The page is read to its end, so that the tool completes its response. The content does not matter.
@@ -124,7 +129,7 @@ async fn request(address: &Address<'_>, target: &str) -> Result<CallbackResponse
     }
 }
 
-async fn connect(address: &Address<'_>) -> Result<TcpStream, CallbackError> {
+async fn connect(address: &CallbackUrl<'_>) -> Result<TcpStream, CallbackError> {
     let (v4, v6) = (IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST));
     let addresses: &[IpAddr] = match address.host {
         "127.0.0.1" => &[v4],
@@ -136,23 +141,22 @@ async fn connect(address: &Address<'_>) -> Result<TcpStream, CallbackError> {
         let connecting = TcpStream::connect(SocketAddr::new(*ip, address.port));
         match tokio::time::timeout(Duration::from_millis(CONNECT_MS_MAX), connecting).await {
             Ok(Ok(stream)) => return Ok(stream),
-            Ok(Err(error)) => first_error = first_error.or_else(|| Some(error.to_string())),
-            Err(_) => first_error = first_error.or_else(|| Some("no answer in time".to_owned())),
+            Ok(Err(error)) => first_error = first_error.or(Some(error)),
+            Err(_) => first_error = first_error.or_else(|| Some(io::Error::new(io::ErrorKind::TimedOut, "no answer in time"))),
         }
     }
-    let cause = first_error.unwrap_or_default();
-    Err(CallbackError::Failed(format!("no connection to the tool's listener: {cause}")))
+    Err(CallbackError::NotConnected(first_error.unwrap_or_else(|| io::ErrorKind::AddrNotAvailable.into())))
 }
 
 /// The target of a redirect to the tool's listener; `None` for any other redirect.
-fn redirect_target(address: &Address<'_>, from: &str, response: &http::Response<Incoming>) -> Option<String> {
+fn redirect_target(address: &CallbackUrl<'_>, from: &str, response: &http::Response<Incoming>) -> Option<String> {
     let location = response.headers().get(header::LOCATION)?.to_str().ok()?;
     resolve_redirect(address, from, location)
 }
 
-fn resolve_redirect(address: &Address<'_>, from: &str, location: &str) -> Option<String> {
-    if let Some(absolute) = Address::parse(location) {
-        return (absolute.is_loopback() && absolute.port == address.port).then(|| absolute.target());
+fn resolve_redirect(address: &CallbackUrl<'_>, from: &str, location: &str) -> Option<String> {
+    if let Some(absolute) = CallbackUrl::parse(location) {
+        return (absolute.is_loopback() && absolute.port == address.port).then(|| absolute.request_target());
     }
     let location = location.split('#').next()?;
     let path_only = from.split('?').next()?;

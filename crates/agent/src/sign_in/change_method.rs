@@ -35,10 +35,7 @@ pub(crate) async fn change_method(agent: &Agent, provider: Provider) -> Result<(
         return Err(ApiError::new(Problem::DeliveryInProgress, ""));
     };
     stop(agent).await?;
-    install_settings(&agent.environment, &next.provider).map_err(|error| {
-        log::line(&format!("method {}: {error}", next.provider.method));
-        ApiError::new(Problem::Internal, error.to_string())
-    })?;
+    install_settings(&agent.environment, &next.provider).map_err(ApiError::internal)?;
     start(agent, next);
     Ok(())
 }
@@ -46,12 +43,12 @@ pub(crate) async fn change_method(agent: &Agent, provider: Provider) -> Result<(
 /// Makes `claim` the active one: the next pane starts its method.
 fn start(agent: &Agent, claim: ActiveClaim) {
     let method = claim.provider.method.to_string();
-    log::line(&format!("method {method}"));
+    log::write_line(&format!("method {method}"));
     agent.tool.clear_key();
     agent.tool.set_idle(false);
     agent.sign_in.start_run();
-    agent.sign_in.set_cli(CliState::Waiting);
-    agent.sign_in.set_capture(CaptureState::Waiting);
+    agent.sign_in.set_cli_state(CliState::Waiting);
+    agent.sign_in.set_capture_state(CaptureState::Waiting);
     agent.events.push(SignInEvent::MethodSwitched { method });
     agent.claim.set(claim);
 }
@@ -69,5 +66,5 @@ async fn stop(agent: &Agent) -> Result<(), ApiError> {
 /// # Errors
 /// The first file that cannot be written, with its path.
 pub(crate) fn install_settings(environment: &ExecutionEnvironment, provider: &Provider) -> std::io::Result<()> {
-    provider.settings_files.iter().try_for_each(|file| home_files::write_settings(environment, file))
+    provider.settings_files.iter().try_for_each(|file| home_files::write_settings_file(environment, file))
 }

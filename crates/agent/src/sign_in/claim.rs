@@ -8,7 +8,7 @@ use super::{
 use crate::{agent::Agent, api_error::ApiError, desktop::display, log, use_credential};
 use anteroom_wire::{
     Problem,
-    agent::{Claim, Claimed},
+    agent::{Claim, ClaimResult},
     provider::StoragePolicy,
 };
 use anyhow::Context;
@@ -28,11 +28,11 @@ const ENTROPY_BYTES_MAX: usize = 512;
 ///
 /// # Errors
 /// The machine is claimed for another session, the claim is invalid, or it cannot be applied.
-pub(crate) async fn claim(agent: &Agent, claim: Claim) -> Result<Claimed, ApiError> {
+pub(crate) async fn apply_claim(agent: &Agent, claim: Claim) -> Result<ClaimResult, ApiError> {
     let _applying = agent.claim.applying.lock().await;
     if let Some(active) = agent.claim.current() {
-        if active.by == claim.by {
-            return Ok(Claimed { cli_pid: *agent.cli_pid.borrow() });
+        if active.claimed_by == claim.claimed_by {
+            return Ok(ClaimResult { cli_pid: *agent.cli_pid.borrow() });
         }
         let error = ApiError::new(Problem::NotOwner, "the machine is claimed for another session or generation");
         return Err(error.with_http_status(409));
@@ -42,25 +42,22 @@ pub(crate) async fn claim(agent: &Agent, claim: Claim) -> Result<Claimed, ApiErr
         return Err(ApiError::new(Problem::Malformed, errors.join("; ")));
     }
     let mut active = ActiveClaim::new(claim, BTreeMap::new(), SystemTime::UNIX_EPOCH)?;
-    apply(agent, &active.claim).await.map_err(|error| {
-        log::line(&format!("claim: {error:#}"));
-        ApiError::new(Problem::Internal, format!("{error:#}"))
-    })?;
+    apply(agent, &active.claim).await.map_err(ApiError::internal)?;
     // The files are installed; this copy of the secrets is no longer needed.
     if let Some(used) = &mut active.claim.use_credential {
         used.files.clear();
     }
     active.baselines = read_baselines(&agent.environment, &active.claim);
     active.claimed_at = SystemTime::now();
-    log::line(&format!("claimed: session {} generation {}", active.by.session, active.by.generation));
-    agent.events.open();
+    log::write_line(&format!("claimed: session {} generation {}", active.claimed_by.session, active.claimed_by.generation));
+    agent.events.start_recording();
     // From here on the pane starts the tool, and the watches begin.
     agent.claim.set(active);
-    Ok(Claimed { cli_pid: *agent.cli_pid.borrow() })
+    Ok(ClaimResult { cli_pid: *agent.cli_pid.borrow() })
 }
 
 fn validate(claim: &Claim) -> Vec<String> {
-    let mut errors = claim.provider.errors();
+    let mut errors = claim.provider.validation_errors();
     let hex = claim.guest_machine_id.len() == 32
         && claim.guest_machine_id.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
     let size = (320..=3840).contains(&claim.geometry.width) && (240..=2160).contains(&claim.geometry.height);
@@ -75,7 +72,7 @@ fn validate(claim: &Claim) -> Vec<String> {
             errors.push(error.to_owned());
         }
     }
-    errors.extend(use_credential::validate(claim));
+    errors.extend(use_credential::validation_errors(claim));
     errors
 }
 
@@ -84,7 +81,7 @@ async fn apply(agent: &Agent, claim: &Claim) -> anyhow::Result<()> {
         add_entropy(claim.entropy.expose()).context("entropy")?;
         set_clock(claim.now_unix_ns).context("clock")?;
         std::fs::write("/etc/machine-id", format!("{}\n", claim.guest_machine_id)).context("/etc/machine-id")?;
-        display::resize(&agent.environment, claim.geometry).await;
+        display::resize_display(&agent.environment, claim.geometry).await;
     }
     install_settings(&agent.environment, &claim.provider).context("settings file")?;
     if let Some(used) = &claim.use_credential {

@@ -12,14 +12,14 @@
 
 use super::{
     active_claim::ActiveClaim,
-    callback::{self, Address, CallbackError},
+    callback::{self, CallbackUrl},
     tool,
 };
-use crate::{agent::Agent, api_error::ApiError, log, terminal::handle::TerminalError};
-use anteroom_screen::prompts::Rules;
+use crate::{agent::Agent, api_error::ApiError};
+use anteroom_screen::prompts::PromptRules;
 use anteroom_wire::{
     Problem, Secret,
-    agent::{CliState, KEY_ENTRY, Paste, PasteResult, SignIn, SignInEvent},
+    agent::{CliState, KEY_ENTRY, Paste, PasteResult, SignInStatus, SignInEvent},
     provider::PromptQuestion,
 };
 use std::time::Duration;
@@ -36,13 +36,13 @@ const REACTION_MS_MAX: u64 = 1_500;
 /// # Errors
 /// [`Problem::Malformed`], [`Problem::NotReady`], [`Problem::NoPrompt`], [`Problem::WrongAnswer`], [`Problem::WrongCallback`],
 /// [`Problem::CallbackFailed`]: the tool got nothing, or did not answer. The detail never contains the pasted text.
-pub(crate) async fn paste(agent: &Agent, paste: &Paste) -> Result<PasteResult, ApiError> {
+pub(crate) async fn submit_paste(agent: &Agent, paste: &Paste) -> Result<PasteResult, ApiError> {
     let Some(claim) = agent.claim.current() else {
         return Err(ApiError::new(Problem::NotReady, "the machine is not claimed"));
     };
     let result = pass_to_tool(agent, &claim, &paste.text).await;
     agent.events.push(match &result {
-        Ok(pasted) => SignInEvent::Pasted(pasted.clone()),
+        Ok(pasted) => SignInEvent::PasteAccepted(pasted.clone()),
         Err(error) => SignInEvent::PasteRejected { code: error.problem.code().to_owned() },
     });
     result
@@ -53,8 +53,8 @@ async fn pass_to_tool(agent: &Agent, claim: &ActiveClaim, text: &Secret) -> Resu
     if text.is_empty() || text.len() > TEXT_BYTES_MAX || text.chars().any(char::is_control) {
         return Err(ApiError::new(Problem::Malformed, "text must be 1 byte to 16 KiB without control characters"));
     }
-    let address = Address::parse(text);
-    if let Some(address) = address.filter(Address::is_loopback) {
+    let address = CallbackUrl::parse(text);
+    if let Some(address) = address.filter(CallbackUrl::is_loopback) {
         let _calling = agent.tool.callback_lock.lock().await;
         return request_callback(claim, &agent.sign_in.snapshot(), &address).await;
     }
@@ -71,8 +71,8 @@ async fn pass_to_tool(agent: &Agent, claim: &ActiveClaim, text: &Secret) -> Resu
         return Err(ApiError::new(Problem::NoPrompt, "the tool has its key"));
     }
     // With a stored credential the command is not the sign-in's, and the caller answers its questions.
-    let rules = if claim.use_credential.is_none() { Rules::new(&claim.provider) } else { Ok(Rules::default()) };
-    let rules = rules.map_err(|error| ApiError::new(Problem::Internal, error))?;
+    let rules = if claim.use_credential.is_none() { PromptRules::new(&claim.provider) } else { Ok(PromptRules::default()) };
+    let rules = rules.map_err(ApiError::internal)?;
     if rules.has_questions() {
         return answer_prompt(agent, &rules, &sign_in, text).await;
     }
@@ -81,25 +81,17 @@ async fn pass_to_tool(agent: &Agent, claim: &ActiveClaim, text: &Secret) -> Resu
 }
 
 /// The sign-in's URLs.
-fn urls(sign_in: &SignIn) -> Vec<&str> {
+fn urls(sign_in: &SignInStatus) -> Vec<&str> {
     sign_in.browser_url.as_deref().into_iter().chain(sign_in.url.as_ref().map(|found| found.url.as_str())).collect()
 }
 
 async fn request_callback(
     claim: &ActiveClaim,
-    sign_in: &SignIn,
-    address: &Address<'_>,
+    sign_in: &SignInStatus,
+    address: &CallbackUrl<'_>,
 ) -> Result<PasteResult, ApiError> {
-    let api_error = |error: CallbackError| {
-        let problem = match &error {
-            CallbackError::Mismatch(_) => Problem::WrongCallback,
-            CallbackError::InvalidAddress => Problem::Malformed,
-            CallbackError::Failed(_) => Problem::CallbackFailed,
-        };
-        ApiError::new(problem, error.to_string())
-    };
-    callback::check(address, &urls(sign_in), claim.provider.sign_in.callback_path.as_deref()).map_err(api_error)?;
-    let status = callback::relay(address).await.map_err(api_error)?;
+    callback::check_callback_url(address, &urls(sign_in), claim.provider.sign_in.callback_path.as_deref())?;
+    let status = callback::request_callback(address).await?;
     Ok(PasteResult::Callback { status: status.as_u16() })
 }
 
@@ -113,15 +105,15 @@ async fn provide_key(agent: &Agent, claim: &ActiveClaim, text: &str) -> Result<P
     }
 }
 
-async fn answer_prompt(agent: &Agent, rules: &Rules, sign_in: &SignIn, text: &str) -> Result<PasteResult, ApiError> {
+async fn answer_prompt(agent: &Agent, rules: &PromptRules, sign_in: &SignInStatus, text: &str) -> Result<PasteResult, ApiError> {
     // The recorded state may be older than the screen into which the answer is typed, so the screen decides.
-    let snapshot = agent.terminal.snapshot().await.map_err(not_ready)?;
+    let snapshot = agent.terminal.read_snapshot().await?;
     let before = snapshot.text();
-    let open = rules.open(&before).and_then(|rule| Some((rule, rule.question()?)));
+    let open = rules.first_matching_rule(&before).and_then(|rule| Some((rule, rule.question()?)));
     let Some((rule, question)) = open else { return Err(ApiError::new(Problem::NoPrompt, "")) };
     let answer = matching_answer(text, question, &urls(sign_in))?;
     type_and_enter(agent, answer.expose()).await?;
-    agent.sign_in.prompt_answered(&rule.id);
+    agent.sign_in.record_prompt_answered(&rule.id);
     wait_screen_change(agent, &before).await;
     Ok(PasteResult::Prompt { id: rule.id.clone() })
 }
@@ -132,17 +124,17 @@ fn matching_answer(text: &str, question: &PromptQuestion, known_urls: &[&str]) -
         let is_plain = !answer.is_empty() && !answer.chars().any(char::is_control);
         tool::matches_pattern(question.pattern.as_deref(), answer)
             .map(|matches| matches && is_plain)
-            .map_err(|error| ApiError::new(Problem::Internal, format!("ask.pattern: {error}")))
+            .map_err(ApiError::internal)
     };
     if matches(text)? {
         return Ok(Secret::new(text.to_owned()));
     }
-    let page = Address::parse(text).filter(|page| page.is_https);
+    let page = CallbackUrl::parse(text).filter(|page| page.is_https);
     if let Some(page) = page
         && let Some(code) = page.query_value("code")
     {
         let state = page.query_value("state");
-        let mut expected = known_urls.iter().filter_map(|url| Address::parse(url)?.query_value("state")).peekable();
+        let mut expected = known_urls.iter().filter_map(|url| CallbackUrl::parse(url)?.query_value("state")).peekable();
         if let Some(state) = &state
             && expected.peek().is_some()
             && !expected.any(|expected| expected == *state)
@@ -155,30 +147,25 @@ fn matching_answer(text: &str, question: &PromptQuestion, known_urls: &[&str]) -
             }
         }
     }
-    Err(ApiError::new(Problem::WrongAnswer, question.hint.clone().unwrap_or_default()))
-}
-
-fn not_ready(error: TerminalError) -> ApiError {
-    log::line(&format!("paste: {error}"));
-    ApiError::new(Problem::NotReady, error.to_string())
+    Err(ApiError::new(Problem::WrongAnswer, question.expected_format.clone().unwrap_or_default()))
 }
 
 async fn type_and_enter(agent: &Agent, text: &str) -> Result<(), ApiError> {
-    agent.terminal.paste_text(&Secret::new(text.to_owned()), false).await.map_err(not_ready)?;
+    agent.terminal.paste_text(&Secret::new(text.to_owned()), false).await?;
     tokio::time::sleep(Duration::from_millis(ENTER_AFTER_MS)).await;
     if agent.sign_in.snapshot().cli != CliState::Running {
         // Enter would start the tool again.
         return Err(ApiError::new(Problem::NoPrompt, "the tool has ended"));
     }
-    agent.terminal.paste_text(&Secret::new(String::new()), true).await.map_err(not_ready)
+    Ok(agent.terminal.paste_text(&Secret::new(String::new()), true).await?)
 }
 
 /// Waits until the screen has changed, which is at once where the tool echoes.
 async fn wait_screen_change(agent: &Agent, before: &str) {
-    let mut changes = agent.terminal.changes();
+    let mut changes = agent.terminal.subscribe_screen_changes();
     let end = Instant::now() + Duration::from_millis(REACTION_MS_MAX);
     loop {
-        let same = agent.terminal.snapshot().await.is_ok_and(|snapshot| snapshot.text() == before);
+        let same = agent.terminal.read_snapshot().await.is_ok_and(|snapshot| snapshot.text() == before);
         if !same || !matches!(tokio::time::timeout_at(end, changes.changed()).await, Ok(Ok(()))) {
             return;
         }
@@ -195,12 +182,12 @@ mod tests {
     ];
 
     fn question(pattern: Option<&str>) -> PromptQuestion {
-        let hint = Some("A code with a # in the middle".into());
+        let expected_format = Some("A code with a # in the middle".into());
         PromptQuestion {
             label: "The code".into(),
             secret: false,
             pattern: pattern.map(Into::into),
-            hint,
+            expected_format,
             rejected: None,
         }
     }
@@ -215,7 +202,7 @@ mod tests {
         assert_eq!(answer("abc#def", pattern).unwrap(), "abc#def");
         assert_eq!(answer("anything at all", None).unwrap(), "anything at all");
         let error = answer("abc", pattern).unwrap_err();
-        assert_eq!(error, ApiError::new(Problem::WrongAnswer, "A code with a # in the middle"));
+        assert_eq!((error.problem, error.detail.as_str()), (Problem::WrongAnswer, "A code with a # in the middle"));
         assert_eq!(answer("abc#def ghi", pattern).unwrap_err().problem, Problem::WrongAnswer);
     }
 

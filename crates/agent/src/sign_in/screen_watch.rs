@@ -7,10 +7,11 @@ use super::{
 };
 use crate::{log, terminal::handle::Terminal};
 use anteroom_screen::{
-    finder::{Found, ScreenMatch},
-    prompts::{PromptTracker, Rules, ScreenAction},
+    sign_in_finder::{FoundSignIn, ScreenMatch},
+    prompts::{PromptTracker, PromptRules, ScreenAction},
 };
 use anteroom_wire::{
+    chain,
     agent::{CliState, SignInEvent, UrlSource},
     provider::Key,
 };
@@ -23,10 +24,10 @@ const READ_EVERY_MS: u64 = 250;
 const SETTLED_MS: u64 = 2_000;
 
 /// Watches the screen, forever.
-pub(crate) async fn watch(claim: &ClaimSlot, sign_in: &SignInState, terminal: &Terminal) {
+pub(crate) async fn watch_screen(claim: &ClaimSlot, sign_in: &SignInState, terminal: &Terminal) {
     let mut watch = ScreenWatch::new(claim, sign_in, terminal, claim.wait_claimed().await);
-    let (mut changes, mut run_changes) = (terminal.changes(), sign_in.run_changes());
-    let mut claim_changes = claim.changes();
+    let (mut changes, mut run_changes) = (terminal.subscribe_screen_changes(), sign_in.subscribe_run_number());
+    let mut claim_changes = claim.subscribe();
     // The tool may have written before the subscription.
     changes.mark_changed();
     loop {
@@ -69,7 +70,7 @@ struct ScreenWatch<'a> {
     claim: Arc<ActiveClaim>,
     /// The run's number ([`SignInState::run`]).
     run: u64,
-    rules: Rules,
+    rules: PromptRules,
     tracker: PromptTracker,
     url: Unsettled,
     code: Unsettled,
@@ -88,19 +89,19 @@ impl<'a> ScreenWatch<'a> {
         claim: Arc<ActiveClaim>,
     ) -> Self {
         // With a stored credential the command is not the sign-in's, and the caller answers its questions.
-        let rules = if claim.use_credential.is_none() { Rules::new(&claim.provider) } else { Ok(Rules::default()) };
+        let rules = if claim.use_credential.is_none() { PromptRules::new(&claim.provider) } else { Ok(PromptRules::default()) };
         let rules = rules.unwrap_or_else(|error| {
-            log::line(&error);
-            Rules::default()
+            log::write_line(&chain(&error));
+            PromptRules::default()
         });
-        let (run, tracker) = (sign_in.run(), PromptTracker::default());
+        let (run, tracker) = (sign_in.run_number(), PromptTracker::default());
         Self { claim_slot, sign_in, terminal, claim, run, rules, tracker, url: None, code: None, recheck_at: None }
     }
 
     /// Whether a new run of the tool has started, or another method was chosen.
     fn is_outdated(&self) -> bool {
         let claim_changed = self.claim_slot.current().is_some_and(|claim| !Arc::ptr_eq(&claim, &self.claim));
-        claim_changed || self.sign_in.run() != self.run
+        claim_changed || self.sign_in.run_number() != self.run
     }
 
     /// Drops the findings of an earlier run.
@@ -121,7 +122,7 @@ impl<'a> ScreenWatch<'a> {
     }
 
     async fn read_screen(&mut self) {
-        let Ok(snapshot) = self.terminal.snapshot().await else { return };
+        let Ok(snapshot) = self.terminal.read_snapshot().await else { return };
         if self.is_outdated() {
             return;
         }
@@ -131,19 +132,19 @@ impl<'a> ScreenWatch<'a> {
         let text = snapshot.text();
         for action in self.tracker.observe(&self.rules, &text, running) {
             match action {
-                ScreenAction::Appeared(id) => self.sign_in.report(SignInEvent::PromptOpened { ask: None, id }),
-                ScreenAction::Press { id, keys } => self.press(&text, id, keys).await,
-                ScreenAction::Open(prompt) => self.sign_in.open_prompt(prompt),
-                ScreenAction::Again(prompt) => self.sign_in.reopen_prompt(prompt),
-                ScreenAction::Close(id) => self.sign_in.close_prompt(&id),
-                ScreenAction::Outcome(outcome) => self.sign_in.set_outcome(outcome),
+                ScreenAction::ReportPrompt(id) => self.sign_in.report_event(SignInEvent::PromptOpened { ask: None, id }),
+                ScreenAction::PressKeys { id, keys } => self.press(&text, id, keys).await,
+                ScreenAction::OpenPrompt(prompt) => self.sign_in.open_prompt(prompt),
+                ScreenAction::ReopenPrompt(prompt) => self.sign_in.reopen_prompt(prompt),
+                ScreenAction::ClosePrompt(id) => self.sign_in.close_prompt(&id),
+                ScreenAction::ReportOutcome(outcome) => self.sign_in.set_outcome(outcome),
             }
         }
     }
 
-    fn record(&mut self, found: Found, running: bool) {
+    fn record(&mut self, found: FoundSignIn, running: bool) {
         let link_from = self.claim.provider.sign_in.link_from;
-        if let Some(link) = found.link {
+        if let Some(link) = found.hyperlink_url {
             self.sign_in.add_url(link, UrlSource::Hyperlink, link_from);
         }
         let (url, url_at) = settled(&mut self.url, found.url, running);
@@ -159,16 +160,16 @@ impl<'a> ScreenWatch<'a> {
 
     /// Presses `keys` if the screen still shows the prompt that they answer. Otherwise the screen is read again.
     async fn press(&mut self, text: &str, id: String, keys: Vec<Key>) {
-        let same = self.terminal.snapshot().await.is_ok_and(|snapshot| snapshot.text() == text);
+        let same = self.terminal.read_snapshot().await.is_ok_and(|snapshot| snapshot.text() == text);
         if !same || self.is_outdated() || !self.is_running() {
             self.recheck_at = Some(Instant::now());
             return;
         }
         // Once, also after an error: half of an answer followed by all of it would be worse.
         self.tracker.record_press();
-        match self.terminal.press(&keys).await {
-            Ok(()) => self.sign_in.report(SignInEvent::KeysPressed { id, keys }),
-            Err(error) => log::line(&format!("prompt {id}: {error}")),
+        match self.terminal.press_keys(&keys).await {
+            Ok(()) => self.sign_in.report_event(SignInEvent::KeysPressed { id, keys }),
+            Err(error) => log::write_line(&format!("prompt {id}: {error}")),
         }
     }
 

@@ -3,7 +3,7 @@
 
 use crate::channel::event_queue::EventQueue;
 use anteroom_wire::{
-    agent::{CaptureState, CliState, OpenPrompt, SignIn, SignInEvent, SignInOutcome, SignInUrl, UrlSource},
+    agent::{CaptureState, CliState, OpenPrompt, SignInStatus, SignInEvent, SignInOutcome, SignInUrl, UrlSource},
     provider::LinkFrom,
 };
 use parking_lot::Mutex;
@@ -20,7 +20,7 @@ const EARLY_MS_MAX: u64 = 5_000;
 
 /// The state of the sign-in. Several tasks write, each its part.
 pub(crate) struct SignInState {
-    current: watch::Sender<SignIn>,
+    current: watch::Sender<SignInStatus>,
     /// Counts the runs of the tool, that is calls of [`SignInState::start_run`].
     runs: watch::Sender<u64>,
     reported: Mutex<u32>,
@@ -38,7 +38,7 @@ struct EarlyUrl {
 impl SignInState {
     pub(crate) fn new(events: Arc<EventQueue>) -> Self {
         Self {
-            current: watch::Sender::new(SignIn::default()),
+            current: watch::Sender::new(SignInStatus::default()),
             runs: watch::Sender::new(0),
             reported: Mutex::default(),
             early_url: Mutex::default(),
@@ -47,15 +47,15 @@ impl SignInState {
     }
 
     /// For `GET /sign-in`.
-    pub(crate) fn snapshot(&self) -> SignIn {
+    pub(crate) fn snapshot(&self) -> SignInStatus {
         self.current.borrow().clone()
     }
 
-    pub(crate) fn set_cli(&self, state: CliState) {
+    pub(crate) fn set_cli_state(&self, state: CliState) {
         self.current.send_modify(|current| current.cli = state);
     }
 
-    pub(crate) fn set_capture(&self, state: CaptureState) {
+    pub(crate) fn set_capture_state(&self, state: CaptureState) {
         self.current.send_modify(|current| current.capture = state);
     }
 
@@ -64,19 +64,19 @@ impl SignInState {
     pub(crate) fn start_run(&self) {
         self.current.send_modify(|current| {
             let (cli, capture) = (current.cli.clone(), current.capture.clone());
-            *current = SignIn { cli, capture, ..SignIn::default() };
+            *current = SignInStatus { cli, capture, ..SignInStatus::default() };
         });
         *self.reported.lock() = 0;
         self.runs.send_modify(|runs| *runs += 1);
     }
 
     /// The number of the current run of the tool.
-    pub(crate) fn run(&self) -> u64 {
+    pub(crate) fn run_number(&self) -> u64 {
         *self.runs.borrow()
     }
 
     /// Changes whenever a new run starts.
-    pub(crate) fn run_changes(&self) -> watch::Receiver<u64> {
+    pub(crate) fn subscribe_run_number(&self) -> watch::Receiver<u64> {
         self.runs.subscribe()
     }
 
@@ -110,7 +110,7 @@ impl SignInState {
             (&current.url, &current.browser_url) != (&before.0, &before.1)
         });
         if changed {
-            self.report(SignInEvent::Url(found));
+            self.report_event(SignInEvent::Url(found));
         }
     }
 
@@ -118,7 +118,7 @@ impl SignInState {
     pub(crate) fn set_device_code(&self, code: String) {
         let changed = self.current.send_if_modified(|current| replace(&mut current.device_code, Some(code.clone())));
         if changed {
-            self.report(SignInEvent::DeviceCode { code });
+            self.report_event(SignInEvent::DeviceCode { code });
         }
     }
 
@@ -127,7 +127,7 @@ impl SignInState {
         self.close_other_prompt(&prompt.id);
         let changed = self.current.send_if_modified(|current| replace(&mut current.prompt, Some(prompt.clone())));
         if changed {
-            self.report(SignInEvent::PromptOpened { id: prompt.id.clone(), ask: Some(prompt) });
+            self.report_event(SignInEvent::PromptOpened { id: prompt.id.clone(), ask: Some(prompt) });
         }
     }
 
@@ -135,14 +135,14 @@ impl SignInState {
     pub(crate) fn reopen_prompt(&self, prompt: OpenPrompt) {
         self.close_other_prompt(&prompt.id);
         self.current.send_modify(|current| current.prompt = Some(prompt.clone()));
-        self.report(SignInEvent::PromptOpened { id: prompt.id.clone(), ask: Some(prompt) });
+        self.report_event(SignInEvent::PromptOpened { id: prompt.id.clone(), ask: Some(prompt) });
     }
 
     /// An answer to this question was typed: the reason for the rejection of the previous answer is removed.
-    pub(crate) fn prompt_answered(&self, id: &str) {
-        let open = self.current.borrow().prompt.clone().filter(|open| open.id == id && open.rejected.is_some());
+    pub(crate) fn record_prompt_answered(&self, id: &str) {
+        let open = self.current.borrow().prompt.clone().filter(|open| open.id == id && open.rejection.is_some());
         if let Some(prompt) = open {
-            self.open_prompt(OpenPrompt { rejected: None, ..prompt });
+            self.open_prompt(OpenPrompt { rejection: None, ..prompt });
         }
     }
 
@@ -167,11 +167,11 @@ impl SignInState {
     /// Records the outcome that the tool shows. Call it once for each time that it does: the same outcome may occur twice.
     pub(crate) fn set_outcome(&self, outcome: SignInOutcome) {
         self.current.send_modify(|current| current.outcome = Some(outcome.clone()));
-        self.report(SignInEvent::Outcome(outcome));
+        self.report_event(SignInEvent::Outcome(outcome));
     }
 
     /// Reports something that this run of the tool did, up to [`REPORTS_MAX`] times.
-    pub(crate) fn report(&self, event: SignInEvent) {
+    pub(crate) fn report_event(&self, event: SignInEvent) {
         let mut reported = self.reported.lock();
         if *reported < REPORTS_MAX {
             *reported += 1;

@@ -181,7 +181,7 @@ pub(crate) struct AttachedPane<'a> {
 
 impl AttachedPane<'_> {
     /// Waits until the pane must stop, with what it runs.
-    pub(crate) async fn stop_requested(&mut self) {
+    pub(crate) async fn wait_stop_requested(&mut self) {
         if self.stop_requests.changed().await.is_err() {
             std::future::pending::<()>().await;
         }
@@ -194,11 +194,11 @@ impl Drop for AttachedPane<'_> {
     }
 }
 
-/// The question for the key, before the tool is started. `rejected`: why the tool did not accept the previous key.
-pub(crate) fn key_prompt(claim: &ActiveClaim, rejected: Option<String>) -> Option<OpenPrompt> {
+/// The question for the key, before the tool is started. `rejection`: why the tool did not accept the previous key.
+pub(crate) fn build_key_prompt(claim: &ActiveClaim, rejection: Option<String>) -> Option<OpenPrompt> {
     let entry = claim.provider.key_entry.as_ref()?;
-    let (label, hint) = (entry.label.clone(), entry.hint.clone());
-    Some(OpenPrompt { id: KEY_ENTRY.to_owned(), label, secret: true, hint, rejected })
+    let (label, expected_format) = (entry.label.clone(), entry.expected_format.clone());
+    Some(OpenPrompt { id: KEY_ENTRY.to_owned(), label, secret: true, expected_format, rejection })
 }
 
 /// Whether all of `text` matches `pattern`, not only a part of it. Without a pattern every text matches.
@@ -219,8 +219,8 @@ pub(crate) fn check_key(claim: &ActiveClaim, key: &Secret) -> Result<(), ApiErro
     let one_line = !key.expose().is_empty() && !key.expose().chars().any(char::is_control);
     match matches_pattern(entry.pattern.as_deref(), key.expose()) {
         Ok(true) if one_line => Ok(()),
-        Ok(_) => Err(ApiError::new(Problem::WrongAnswer, entry.hint.clone().unwrap_or_default())),
-        Err(error) => Err(ApiError::new(Problem::Malformed, format!("key_entry.pattern: {error}"))),
+        Ok(_) => Err(ApiError::new(Problem::WrongAnswer, entry.expected_format.clone().unwrap_or_default())),
+        Err(error) => Err(ApiError::caused_by(Problem::Malformed, error)),
     }
 }
 

@@ -7,7 +7,7 @@ use crate::{
     log,
     platform::local_socket::{FIRST_LINE_MS_MAX, LINE_BYTES_MAX, LocalRequest, OpenUrlResponse, socket_path},
 };
-use anteroom_screen::finder;
+use anteroom_screen::sign_in_finder;
 use anteroom_wire::{
     agent::UrlSource,
     provider::{Lane, LinkFrom},
@@ -21,19 +21,19 @@ use std::{
 };
 
 /// `browser URL`: forwards the URL to the agent. Exit code 0 when the agent has accepted it.
-pub(crate) fn forward(args: &[OsString]) -> ExitCode {
+pub(crate) fn forward_url_to_agent(args: &[OsString]) -> ExitCode {
     let Some(url) = args.iter().filter_map(|arg| arg.to_str()).find(|arg| !arg.starts_with('-')) else {
-        log::line("usage: browser URL");
+        log::write_line("usage: browser URL");
         return ExitCode::from(2);
     };
     match request_open(url) {
         Ok(OpenUrlResponse::Accepted) => ExitCode::SUCCESS,
         Ok(OpenUrlResponse::Rejected(reason)) => {
-            log::line(&reason);
+            log::write_line(&reason);
             ExitCode::FAILURE
         }
         Err(error) => {
-            log::line(&format!("the agent cannot be reached: {error}"));
+            log::write_line(&format!("the agent cannot be reached: {error}"));
             ExitCode::FAILURE
         }
     }
@@ -53,8 +53,8 @@ fn request_open(url: &str) -> io::Result<OpenUrlResponse> {
 }
 
 /// The agent's side: records the URL, and opens it in the machine's browser if the method uses that.
-pub(crate) fn open_url(agent: &Arc<Agent>, url: String) -> OpenUrlResponse {
-    let Some(host) = finder::web_host(&url) else {
+pub(crate) fn receive_url(agent: &Arc<Agent>, url: String) -> OpenUrlResponse {
+    let Some(host) = sign_in_finder::web_url_host(&url) else {
         return OpenUrlResponse::Rejected("only http and https addresses can be opened".to_owned());
     };
     let claim = agent.claim.current();
@@ -64,8 +64,8 @@ pub(crate) fn open_url(agent: &Arc<Agent>, url: String) -> OpenUrlResponse {
     if in_machine && agent.browser.is_some() {
         let agent = agent.clone();
         tokio::spawn(async move {
-            if let Err(error) = browser::open(agent.browser.as_ref(), &agent.events, &url, &host).await {
-                log::line(&format!("browser: {error}"));
+            if let Err(error) = browser::open_url(agent.browser.as_ref(), &agent.events, &url, &host).await {
+                log::write_line(&format!("browser: {error}"));
             }
         });
     }

@@ -1,6 +1,6 @@
 //! The handle on the terminal: reads the screen, types and presses keys, through tmux's control mode.
 
-use super::tmux::{REQUESTS_MAX, TmuxRequest, quoted};
+use super::tmux::{REQUESTS_MAX, TmuxError, TmuxRequest, quote};
 use crate::log;
 use anteroom_screen::ScreenSnapshot;
 use anteroom_wire::{Secret, backoff::Backoff, provider::Key};
@@ -8,7 +8,7 @@ use std::{io, time::Duration};
 use tokio::sync::{Mutex, mpsc, oneshot, watch};
 
 /// The name of the tmux session.
-pub(super) const SESSION: &str = "main";
+pub(super) const TMUX_SESSION: &str = "main";
 /// Lines above the screen that are read; with the tallest screen they fit into one response of tmux.
 const HISTORY_LINES: usize = 1_600;
 const REQUEST_MS_MAX: u64 = 10_000;
@@ -21,9 +21,9 @@ const KEY_EVERY_MS: u64 = 100;
 pub(crate) struct Terminal {
     requests: mpsc::Sender<TmuxRequest>,
     /// Read by the tmux control client.
-    pub(super) received: Mutex<mpsc::Receiver<TmuxRequest>>,
+    pub(super) tmux_requests: Mutex<mpsc::Receiver<TmuxRequest>>,
     /// Whether the control client is attached to the session.
-    pub(super) attached: watch::Sender<bool>,
+    pub(super) control_client_attached: watch::Sender<bool>,
     /// Whether a pane process is connected to the agent.
     pub(super) pane_connected: watch::Sender<bool>,
     /// Counts changes of the screen.
@@ -37,8 +37,10 @@ pub(crate) enum TerminalError {
     Down,
     #[error("the terminal did not answer in time")]
     Timeout,
-    #[error("tmux returned an error: {0}")]
-    Rejected(String),
+    #[error(transparent)]
+    Tmux(#[from] TmuxError),
+    #[error("tmux did not print the size of the terminal")]
+    NoSize,
     #[error("a terminal stream could not be started")]
     Start(#[from] io::Error),
 }
@@ -48,8 +50,8 @@ impl Terminal {
         let (requests, received) = mpsc::channel(REQUESTS_MAX);
         Self {
             requests,
-            received: Mutex::new(received),
-            attached: watch::Sender::new(false),
+            tmux_requests: Mutex::new(received),
+            control_client_attached: watch::Sender::new(false),
             pane_connected: watch::Sender::new(false),
             changes: watch::Sender::new(0),
         }
@@ -61,18 +63,18 @@ impl Terminal {
     }
 
     /// Counts changes of the screen.
-    pub(crate) fn changes(&self) -> watch::Receiver<u64> {
+    pub(crate) fn subscribe_screen_changes(&self) -> watch::Receiver<u64> {
         self.changes.subscribe()
     }
 
     async fn request(&self, command: String) -> Result<Vec<String>, TerminalError> {
-        if !*self.attached.borrow() {
+        if !*self.control_client_attached.borrow() {
             return Err(TerminalError::Down);
         }
         let (respond, response) = oneshot::channel();
         let exchange = async {
             self.requests.send(TmuxRequest { command, respond }).await.map_err(|_| TerminalError::Down)?;
-            response.await.map_err(|_| TerminalError::Down)?.map_err(TerminalError::Rejected)
+            response.await.map_err(|_| TerminalError::Down)?.map_err(TerminalError::Tmux)
         };
         tokio::time::timeout(Duration::from_millis(REQUEST_MS_MAX), exchange)
             .await
@@ -80,17 +82,17 @@ impl Terminal {
     }
 
     /// The visible lines without trailing blanks. Lines that the terminal wrapped are joined.
-    pub(crate) async fn screen(&self) -> Result<Vec<String>, TerminalError> {
+    pub(crate) async fn read_screen(&self) -> Result<Vec<String>, TerminalError> {
         self.capture("").await
     }
 
-    /// As [`Self::screen`], with up to 1600 lines of scrollback before it.
-    pub(crate) async fn history(&self) -> Result<Vec<String>, TerminalError> {
+    /// As [`Self::read_screen`], with up to 1600 lines of scrollback before it.
+    pub(crate) async fn read_history(&self) -> Result<Vec<String>, TerminalError> {
         self.capture(&format!("-S -{HISTORY_LINES} ")).await
     }
 
     async fn capture(&self, from: &str) -> Result<Vec<String>, TerminalError> {
-        let mut lines = self.request(format!("capture-pane -p -J {from}-t {SESSION}")).await?;
+        let mut lines = self.request(format!("capture-pane -p -J {from}-t {TMUX_SESSION}")).await?;
         for line in &mut lines {
             line.truncate(line.trim_end().len());
         }
@@ -101,16 +103,16 @@ impl Terminal {
     }
 
     /// The screen with what is needed to find a URL on it.
-    pub(crate) async fn snapshot(&self) -> Result<ScreenSnapshot, TerminalError> {
+    pub(crate) async fn read_snapshot(&self) -> Result<ScreenSnapshot, TerminalError> {
         // The cursor first: text that arrives in between then counts as possibly incomplete.
-        let geometry = format!("display-message -p -t {SESSION} '#{{pane_width}} #{{pane_height}} #{{cursor_y}}'");
+        let geometry = format!("display-message -p -t {TMUX_SESSION} '#{{pane_width}} #{{pane_height}} #{{cursor_y}}'");
         let geometry = self.request(geometry).await?;
         let numbers: Vec<usize> =
             geometry.first().map(|line| line.split(' ').filter_map(|n| n.parse().ok()).collect()).unwrap_or_default();
         let [width, height, cursor_row] = numbers[..] else {
-            return Err(TerminalError::Rejected("no size".into()));
+            return Err(TerminalError::NoSize);
         };
-        let captured = self.request(format!("capture-pane -p -e -J -t {SESSION}")).await?;
+        let captured = self.request(format!("capture-pane -p -e -J -t {TMUX_SESSION}")).await?;
         Ok(ScreenSnapshot::new(&captured, width, height, cursor_row))
     }
 
@@ -120,24 +122,24 @@ impl Terminal {
         let mut connected = self.pane_connected.subscribe();
         let mut timeouts = Backoff::new(Duration::from_millis(PANE_MS_MIN), Duration::from_millis(PANE_MS_MAX));
         loop {
-            if matches!(self.request(format!("respawn-pane -k -t {SESSION}")).await, Err(TerminalError::Down)) {
+            if matches!(self.request(format!("respawn-pane -k -t {TMUX_SESSION}")).await, Err(TerminalError::Down)) {
                 return;
             }
             if tokio::time::timeout(timeouts.next_delay(), connected.wait_for(|connected| *connected)).await.is_ok() {
                 return;
             }
-            log::line("no pane has connected; it is restarted");
+            log::write_line("no pane has connected; it is restarted");
         }
     }
 
     /// Presses keys, one after another.
-    pub(crate) async fn press(&self, keys: &[Key]) -> Result<(), TerminalError> {
+    pub(crate) async fn press_keys(&self, keys: &[Key]) -> Result<(), TerminalError> {
         for (at, key) in keys.iter().enumerate() {
             if at > 0 {
                 // A full-screen program that reads several keys at once takes them for one.
                 tokio::time::sleep(Duration::from_millis(KEY_EVERY_MS)).await;
             }
-            self.request(format!("send-keys -t {SESSION} {}", key_name(*key))).await?;
+            self.request(format!("send-keys -t {TMUX_SESSION} {}", key_name(*key))).await?;
         }
         Ok(())
     }
@@ -145,11 +147,11 @@ impl Terminal {
     /// Pastes `text` as a terminal does, and then presses Enter if `enter` is set.
     pub(crate) async fn paste_text(&self, text: &Secret, enter: bool) -> Result<(), TerminalError> {
         if !text.expose().is_empty() {
-            self.request(format!("set-buffer -b input -- {}", quoted(text.expose()))).await?;
-            self.request(format!("paste-buffer -d -p -b input -t {SESSION}")).await?;
+            self.request(format!("set-buffer -b input -- {}", quote(text.expose()))).await?;
+            self.request(format!("paste-buffer -d -p -b input -t {TMUX_SESSION}")).await?;
         }
         if enter {
-            self.request(format!("send-keys -t {SESSION} Enter")).await?;
+            self.request(format!("send-keys -t {TMUX_SESSION} Enter")).await?;
         }
         Ok(())
     }

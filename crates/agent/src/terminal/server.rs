@@ -2,7 +2,7 @@
 
 use super::{
     attach::tmux_command,
-    handle::{SESSION, Terminal},
+    handle::{TMUX_SESSION, Terminal},
     tmux::{self, TmuxRequest},
 };
 use crate::{
@@ -12,10 +12,10 @@ use crate::{
         backoff::RestartBackoff,
         crash_loop::CrashTracker,
         environment::ExecutionEnvironment,
-        output::Output,
+        child_output::ChildOutput,
         process::{self, drop_privileges, find_program, input_pipe, output_pipe},
-        process_table::Tty,
-        supervisor::Supervisor,
+        process_table::ChildTty,
+        supervisor::ProcessSupervisor,
     },
 };
 use anteroom_wire::agent::Stage;
@@ -59,14 +59,14 @@ set -g update-environment \"\"
 /// The tmux server.
 pub(crate) struct TmuxServer<'a> {
     pub(crate) environment: &'a ExecutionEnvironment,
-    pub(crate) supervisor: &'a Supervisor,
+    pub(crate) supervisor: &'a ProcessSupervisor,
     pub(crate) terminal: &'a Terminal,
 }
 
 impl TmuxServer<'_> {
     /// Keeps the server and its session running, forever.
-    pub(crate) async fn supervise(&self) {
-        let mut requests = self.terminal.received.lock().await;
+    pub(crate) async fn supervise_tmux(&self) {
+        let mut requests = self.terminal.tmux_requests.lock().await;
         let mut backoff = RestartBackoff::new(
             Duration::from_millis(RESTART_MS_MIN),
             Duration::from_millis(RESTART_MS_MAX),
@@ -74,12 +74,12 @@ impl TmuxServer<'_> {
         );
         let tracker = self.supervisor.crash_tracker("tmux", Stage::Terminal);
         loop {
-            self.supervisor.readiness.attempt(Stage::Terminal);
+            self.supervisor.readiness.record_attempt(Stage::Terminal);
             let started = Instant::now();
-            let output = Output::default();
+            let output = ChildOutput::default();
             let exit = self.run_once(&tracker, &output, &mut requests).await;
-            self.terminal.attached.send_replace(false);
-            tracker.report_exit(&exit, &output);
+            self.terminal.control_client_attached.send_replace(false);
+            tracker.record_exit(&exit, &output);
             tokio::time::sleep(backoff.next_delay(started.elapsed())).await;
         }
     }
@@ -87,7 +87,7 @@ impl TmuxServer<'_> {
     async fn run_once(
         &self,
         tracker: &CrashTracker,
-        output: &Output,
+        output: &ChildOutput,
         requests: &mut mpsc::Receiver<TmuxRequest>,
     ) -> io::Result<i32> {
         let environment = self.environment;
@@ -96,13 +96,13 @@ impl TmuxServer<'_> {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             Ok(()) | Err(_) => {}
         }
-        let mut command = process::command(find_program("tmux", &environment.path));
+        let mut command = process::new_command(find_program("tmux", &environment.exec_search_path));
         // -D: stay in the foreground, so that the exit of the server is detected.
         command.arg("-u").arg("-D").arg("-S").arg(&environment.tmux_socket).arg("-f").arg(&environment.tmux_config);
         command.envs(environment.program_env(None)).current_dir(&environment.home);
         drop_privileges(&mut command, environment);
         let mut server = output.spawn(&self.supervisor.processes, &mut command)?;
-        tracker.started();
+        tracker.record_start();
         tokio::select! {
             code = server.wait() => Ok(code),
             error = self.run_control_clients(requests) => Err(error),
@@ -117,9 +117,9 @@ impl TmuxServer<'_> {
                     ended = self.run_control_client(requests) => ended,
                     () = self.track_readiness() => Ok(()),
                 };
-                self.terminal.attached.send_replace(false);
+                self.terminal.control_client_attached.send_replace(false);
                 if let Err(error) = ended {
-                    log::line(&format!("tmux control client: {error}"));
+                    log::write_line(&format!("tmux control client: {error}"));
                 }
             }
             tokio::time::sleep(Duration::from_millis(FIND_SOCKET_EVERY_MS)).await;
@@ -130,7 +130,7 @@ impl TmuxServer<'_> {
     async fn track_readiness(&self) {
         let readiness = &self.supervisor.readiness;
         loop {
-            let _ = self.terminal.attached.subscribe().wait_for(|attached| *attached).await;
+            let _ = self.terminal.control_client_attached.subscribe().wait_for(|attached| *attached).await;
             let _ = self.terminal.pane_connected.subscribe().wait_for(|connected| *connected).await;
             display::wait_terminal_window(self.environment, readiness).await;
             readiness.set_ready(Stage::Terminal);
@@ -143,15 +143,15 @@ impl TmuxServer<'_> {
         let (stdin, mut input) = input_pipe()?;
         let (output, stdout) = output_pipe()?;
         let mut command = tmux_command(self.environment);
-        command.arg("-C").args(["new-session", "-A", "-s", SESSION]);
+        command.arg("-C").args(["new-session", "-A", "-s", TMUX_SESSION]);
         command.args(["-x", &INITIAL_COLS.to_string(), "-y", &INITIAL_ROWS.to_string(), "--"]);
         // As two arguments, with which tmux uses no shell.
         command.arg(&self.environment.agent_exe).arg("pane");
         command.stdin(stdin).stdout(stdout).stderr(Stdio::null());
-        let mut client = self.supervisor.processes.spawn(&mut command, Tty::None)?;
+        let mut client = self.supervisor.processes.spawn(&mut command, ChildTty::None)?;
         drop(command); // closes its copies of the pipe ends
         tokio::select! {
-            ended = tmux::run_control_mode(&mut input, output, requests, &terminal.attached, &terminal.changes) => ended,
+            ended = tmux::run_control_mode(&mut input, output, requests, &terminal.control_client_attached, &terminal.changes) => ended,
             code = client.wait() => Err(io::Error::other(format!("ended with {code}"))),
         }
     }

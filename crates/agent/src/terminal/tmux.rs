@@ -17,14 +17,19 @@ const RESPONSE_LINES_MAX: usize = 2_000;
 /// The most requests that wait.
 pub(crate) const REQUESTS_MAX: usize = 32;
 
-/// A tmux command, and where its output goes. The error is tmux's message.
+/// The message with which tmux rejected a command.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("tmux returned an error: {0}")]
+pub(crate) struct TmuxError(String);
+
+/// A tmux command, and where its output goes.
 pub(crate) struct TmuxRequest {
     pub(crate) command: String,
-    pub(crate) respond: oneshot::Sender<Result<Vec<String>, String>>,
+    pub(crate) respond: oneshot::Sender<Result<Vec<String>, TmuxError>>,
 }
 
 /// `text` as one argument of a tmux command: between single quotes no character is special.
-pub(crate) fn quoted(text: &str) -> String {
+pub(crate) fn quote(text: &str) -> String {
     format!("'{}'", text.replace('\'', r"'\''"))
 }
 
@@ -72,7 +77,7 @@ enum Notification {
 /// Parses responses, `%begin T N F` … `%end T N F`. Flag 1 marks the response to a command of this client.
 #[derive(Default)]
 struct ResponseParser {
-    waiting: VecDeque<oneshot::Sender<Result<Vec<String>, String>>>,
+    waiting: VecDeque<oneshot::Sender<Result<Vec<String>, TmuxError>>>,
     block: Option<Block>,
 }
 
@@ -106,7 +111,7 @@ impl ResponseParser {
         } else if block.ours
             && let Some(respond) = self.waiting.pop_front()
         {
-            let _ = respond.send(if is_end { Ok(block.lines) } else { Err(block.lines.join(" ")) });
+            let _ = respond.send(if is_end { Ok(block.lines) } else { Err(TmuxError(block.lines.join(" "))) });
         }
         None
     }
@@ -137,7 +142,7 @@ mod tests {
 
     #[test]
     fn quote_cannot_end_its_argument() {
-        assert_eq!(quoted("a'; kill-server '"), r"'a'\''; kill-server '\'''");
+        assert_eq!(quote("a'; kill-server '"), r"'a'\''; kill-server '\'''");
     }
 
     #[test]
@@ -150,7 +155,7 @@ mod tests {
         let notifications: Vec<_> = text.lines().filter_map(|line| responses.push_line(line)).collect();
         assert_eq!(notifications, [Notification::Attached, Notification::Output]);
         assert_eq!(one.try_recv().unwrap(), Ok(vec!["%end 9 9 1".into(), "b".into()]));
-        assert_eq!(two.try_recv().unwrap(), Err("no".into()));
+        assert_eq!(two.try_recv().unwrap(), Err(TmuxError("no".into())));
     }
 
     #[tokio::test]

@@ -6,7 +6,7 @@ use crate::{
 };
 use anteroom_wire::{
     Problem,
-    agent::{Event, PasteResult, SignInEvent},
+    agent::{AgentEvent, PasteResult, SignInEvent},
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -69,7 +69,7 @@ async fn pasted_callback_url_reaches_the_listener_only_if_it_matches_the_sign_in
     assert_eq!(paste_rejected(&mut sender, &good).await.0, Problem::CallbackFailed.code());
     fixture
         .wait_event("callback event", |event| {
-            matches!(event, Event::SignIn(SignInEvent::Pasted(PasteResult::Callback { status: 200 }))).then_some(())
+            matches!(event, AgentEvent::SignIn(SignInEvent::PasteAccepted(PasteResult::Callback { status: 200 }))).then_some(())
         })
         .await;
     let events = serde_json::to_string(&fixture.controller.lock().unwrap().events).unwrap();

@@ -1,8 +1,8 @@
 //! Which files are captured as the credential, and which companion files are delivered with it.
 
-use crate::fixture::*;
+use crate::{fixture::*, prompts::paste_rejected};
 use anteroom_wire::{
-    agent::{CaptureEvent, CaptureState, Delivery, Event},
+    agent::{AgentEvent, CaptureEvent, CaptureState, CredentialDelivery, SignInEvent},
     provider::{FileFormat, Provider, StoragePolicy},
 };
 use std::{fs, os::unix::fs::PermissionsExt};
@@ -16,18 +16,18 @@ async fn wait_capture_state(fixture: &AgentFixture, sender: &mut Sender, wanted:
 async fn wait_rejection(fixture: &AgentFixture, path: &str) -> String {
     fixture
         .wait_event(path, |event| match event {
-            Event::Capture(CaptureEvent::CandidateRejected { path: at, why }) if at == path => Some(why.clone()),
+            AgentEvent::Capture(CaptureEvent::CandidateRejected { path: at, why }) if at == path => Some(why.clone()),
             _ => None,
         })
         .await
 }
 
-fn files(delivery: &Delivery) -> Vec<(&str, u32, String)> {
+fn files(delivery: &CredentialDelivery) -> Vec<(&str, u32, String)> {
     let file = |file: &anteroom_wire::agent::DeliveredFile| String::from_utf8(file.content.expose().to_vec()).unwrap();
     delivery.files.iter().map(|of| (of.path.as_str(), of.mode, file(of))).collect()
 }
 
-fn only_delivery(fixture: &AgentFixture) -> Delivery {
+fn only_delivery(fixture: &AgentFixture) -> CredentialDelivery {
     let controller = fixture.controller.lock().unwrap();
     assert_eq!(controller.deliveries.len(), 1);
     controller.deliveries[0].clone()
@@ -130,7 +130,7 @@ async fn file_from_the_image_is_ignored_until_it_is_replaced() {
     fs::write(fixture.home(".demo/auth.json"), &CREDENTIAL[..20]).unwrap();
     fixture
         .wait_event("truncated file rejected", |event| {
-            matches!(event, Event::Capture(CaptureEvent::CandidateRejected { why, .. }) if why == "not complete JSON")
+            matches!(event, AgentEvent::Capture(CaptureEvent::CandidateRejected { why, .. }) if why == "not complete JSON")
                 .then_some(())
         })
         .await;
@@ -181,6 +181,13 @@ async fn credential_refreshed_by_the_status_command_is_delivered() {
     assert_eq!(fs::read_to_string(fixture.home("asked")).unwrap(), "asked\n", "the status command succeeded once");
 }
 
+/// Whether the agent watches the credential's files. It uses inotify for nothing else.
+fn watches_files(fixture: &AgentFixture) -> bool {
+    let descriptors = fs::read_dir(format!("/proc/{}/fd", fixture.agent.id())).unwrap().flatten();
+    let mut targets = descriptors.filter_map(|descriptor| fs::read_link(descriptor.path()).ok());
+    targets.any(|target| target.to_string_lossy().contains("inotify"))
+}
+
 #[tokio::test]
 async fn keep_in_machine_credential_is_reported_once_and_never_delivered() {
     let fixture = AgentFixture::start().await;
@@ -188,14 +195,21 @@ async fn keep_in_machine_credential_is_reported_once_and_never_delivered() {
     let mut tool = Provider { storage_policy: StoragePolicy::KeepInMachine, ..provider(IDLE) };
     tool.credential.status_argv = ["/bin/sh", "-c", "test -e .demo/auth.json"].map(str::to_owned).to_vec();
     fixture.claim(&mut sender, tool).await;
+    eventually("start of the watch", async || watches_files(&fixture).then_some(())).await;
     fs::create_dir(fixture.home(".demo")).unwrap();
     fs::write(fixture.home(".demo/auth.json"), CREDENTIAL).unwrap();
     wait_capture_state(&fixture, &mut sender, CaptureState::KeptInMachine { path: ".demo/auth.json".into() }).await;
     fs::write(fixture.home(".demo/auth.json"), CREDENTIAL.replace("s3cret", "refreshed")).unwrap();
-    let kept = |event: &Event| matches!(event, Event::Capture(CaptureEvent::KeptInMachine { path }) if path == ".demo/auth.json");
-    fixture.wait_event("credential kept", |event| kept(event).then_some(())).await;
-    // Longer than the scan interval: a scan that still ran would find the refreshed credential.
-    tokio::time::sleep(std::time::Duration::from_millis(1_500)).await;
+    let kept = |event: &AgentEvent| matches!(event, AgentEvent::Capture(CaptureEvent::KeptInMachine { path }) if path == ".demo/auth.json");
+    // The watch has ended, so no later scan can find the refreshed credential.
+    eventually("end of the watch", async || (!watches_files(&fixture)).then_some(())).await;
+    // Events that the watch has reported are older than the one about this paste.
+    assert_eq!(paste_rejected(&mut sender, "").await.0, "malformed");
+    fixture
+        .wait_event("rejected paste", |event| {
+            matches!(event, AgentEvent::SignIn(SignInEvent::PasteRejected { .. })).then_some(())
+        })
+        .await;
     let controller = fixture.controller.lock().unwrap();
     assert_eq!(controller.events.iter().filter(|event| kept(&event.event)).count(), 1);
     assert!(controller.deliveries.is_empty());

@@ -3,7 +3,7 @@
 use crate::fixture::*;
 use anteroom_wire::{
     SessionId,
-    agent::{AgentInfo, Claimed, DESKTOP_AUTHORITY, Event, PROTOCOL, Stage, StageState, ToolEvent},
+    agent::{AgentInfo, ClaimResult, DESKTOP_AUTHORITY, AgentEvent, PROTOCOL_VERSION, Stage, StageState, ToolEvent},
 };
 use http::StatusCode;
 use hyper_util::rt::TokioIo;
@@ -22,7 +22,7 @@ async fn hello_returns_protocol_image_tools_and_stages() {
         (up(Stage::Display) && up(Stage::Terminal)).then_some(hello.clone())
     });
     let hello = ready.await;
-    assert_eq!((hello.protocol, hello.image_hash.as_str(), hello.claimed.clone()), (PROTOCOL, "sha256:test", None));
+    assert_eq!((hello.protocol, hello.image_hash.as_str(), hello.claimed_by.clone()), (PROTOCOL_VERSION, "sha256:test", None));
     assert_eq!(hello.clis["demo"], "1.0");
     let stages: Vec<_> = hello.stages.iter().map(|report| report.stage).collect();
     assert_eq!(stages, [Stage::Display, Stage::Terminal, Stage::Cli]);
@@ -34,17 +34,17 @@ async fn repeated_claim_is_idempotent_and_another_session_is_rejected() {
     let mut sender = fixture.connect().await;
     let claim = fixture.claim(&mut sender, provider("echo once >> started; cat >/dev/null")).await;
     fixture
-        .wait_event("the tool started", |event| matches!(event, Event::Tool(ToolEvent::Started)).then_some(()))
+        .wait_event("the tool started", |event| matches!(event, AgentEvent::Tool(ToolEvent::Started)).then_some(()))
         .await;
     let (status, body) = post(&mut sender, "/claim", &claim).await;
     assert_eq!(status, StatusCode::OK);
-    assert!(serde_json::from_slice::<Claimed>(&body).unwrap().cli_pid.is_some());
+    assert!(serde_json::from_slice::<ClaimResult>(&body).unwrap().cli_pid.is_some());
     let mut other = claim.clone();
-    other.by.session = SessionId::from_parts(2, [2; 10]);
+    other.claimed_by.session = SessionId::from_parts(2, [2; 10]);
     let (status, body) = post(&mut sender, "/claim", &other).await;
     assert_eq!((status, problem(&body).code.as_str()), (StatusCode::CONFLICT, "not_owner"));
     let hello: AgentInfo = get(&mut sender, "/hello").await;
-    assert_eq!(hello.claimed, Some(claim.by));
+    assert_eq!(hello.claimed_by, Some(claim.claimed_by));
     let started =
         eventually("file written by the tool", async || std::fs::read_to_string(fixture.home("started")).ok()).await;
     assert_eq!(started, "once\n");
@@ -67,7 +67,7 @@ async fn invalid_claim_is_rejected_with_all_its_errors() {
     let (status, _) = post(&mut sender, "/claim", &serde_json::json!({ "agent_token": "s3cret" })).await;
     assert_eq!(status, StatusCode::BAD_REQUEST);
     let hello: AgentInfo = get(&mut sender, "/hello").await;
-    assert_eq!(hello.claimed, None);
+    assert_eq!(hello.claimed_by, None);
 }
 
 #[tokio::test]
@@ -108,13 +108,13 @@ async fn new_controller_on_the_same_stream_resyncs_during_a_transfer() {
         writer.abort();
         let mut stream = UnixStream::from_std(shared.try_clone().unwrap()).unwrap();
         if round % 2 == 0 {
-            stream.write_all(&[b'\n'; anteroom_wire::channel::PAD_BYTES]).await.unwrap();
+            stream.write_all(&[b'\n'; anteroom_wire::channel::PADDING_BYTES]).await.unwrap();
         }
         resync(&mut stream, &format!("{:032x}", round)).await;
     }
     let mut sender = http_client(UnixStream::from_std(shared).unwrap()).await;
     let hello: AgentInfo = get(&mut sender, "/hello").await;
-    assert_eq!(hello.protocol, PROTOCOL);
+    assert_eq!(hello.protocol, PROTOCOL_VERSION);
 }
 
 #[tokio::test]
@@ -128,7 +128,7 @@ async fn new_controller_connection_replaces_the_previous_one() {
         // A second controller connects while the first still holds its connection.
         let mut next = fixture.connect().await;
         let hello: AgentInfo = get(&mut next, "/hello").await;
-        assert_eq!(hello.protocol, PROTOCOL);
+        assert_eq!(hello.protocol, PROTOCOL_VERSION);
     }
 }
 
@@ -144,7 +144,7 @@ async fn events_are_buffered_while_the_controller_is_disconnected() {
     .await;
     fixture.connect_controller().await;
     fixture
-        .wait_event("tool exit", |event| matches!(event, Event::Tool(ToolEvent::Exited { code: 3, .. })).then_some(()))
+        .wait_event("tool exit", |event| matches!(event, AgentEvent::Tool(ToolEvent::Exited { code: 3, .. })).then_some(()))
         .await;
     fixture.disconnect_controller();
     fixture.connect_controller().await;
@@ -158,7 +158,7 @@ async fn killed_agent_leaves_no_process() {
     let mut sender = fixture.connect().await;
     fixture.claim(&mut sender, provider("trap '' HUP TERM INT; sleep 1000 & sleep 1001")).await;
     fixture
-        .wait_event("the tool started", |event| matches!(event, Event::Tool(ToolEvent::Started)).then_some(()))
+        .wait_event("the tool started", |event| matches!(event, AgentEvent::Tool(ToolEvent::Started)).then_some(()))
         .await;
     let tree = fixture.descendants();
     assert!(tree.len() >= 4, "tmux, its client, the pane and the tool: {tree:?}");
@@ -199,5 +199,5 @@ async fn terminated_agent_removes_its_files_and_processes() {
     let left: Vec<_> =
         std::fs::read_dir(fixture.path("work")).unwrap().flatten().map(|entry| entry.file_name()).collect();
     assert!(left.is_empty(), "{left:?}");
-    assert!(!fixture.path("agent.sock").exists() && !fixture.path("host.sock").exists());
+    assert!(!fixture.path("agent.sock").exists() && !fixture.path("controller.sock").exists());
 }

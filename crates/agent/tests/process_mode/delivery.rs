@@ -3,7 +3,7 @@
 use crate::fixture::*;
 use anteroom_wire::{
     Problem,
-    agent::{CaptureEvent, CaptureState, Event, ToolEvent},
+    agent::{CaptureEvent, CaptureState, AgentEvent, ToolEvent},
 };
 use std::fs;
 
@@ -27,7 +27,7 @@ fn delivered_contents(fixture: &AgentFixture) -> Vec<String> {
 async fn wait_rejection(fixture: &AgentFixture, why: &str) {
     fixture
         .wait_event(why, |event| {
-            matches!(event, Event::Capture(CaptureEvent::CandidateRejected { why: reported, .. }) if reported == why)
+            matches!(event, AgentEvent::Capture(CaptureEvent::CandidateRejected { why: reported, .. }) if reported == why)
                 .then_some(())
         })
         .await;
@@ -48,7 +48,7 @@ async fn renamed_credential_file_is_delivered_unchanged() {
     assert_eq!((delivery.generation, delivery.provider.as_str()), (1, "demo"));
     fixture
         .wait_event("accepted", |event| {
-            matches!(event, Event::Capture(CaptureEvent::CandidateAccepted { bytes: 54, .. })).then_some(())
+            matches!(event, AgentEvent::Capture(CaptureEvent::CandidateAccepted { bytes: 54, .. })).then_some(())
         })
         .await;
     let events = format!("{:?}", fixture.controller.lock().unwrap().events);
@@ -61,7 +61,7 @@ async fn events_that_led_to_a_delivery_are_sent_before_it() {
     let fixture = AgentFixture::start().await;
     let mut sender = fixture.connect().await;
     claim_idle_tool(&fixture, &mut sender).await;
-    fixture.wait_event("started", |event| matches!(event, Event::Tool(ToolEvent::Started)).then_some(())).await;
+    fixture.wait_event("started", |event| matches!(event, AgentEvent::Tool(ToolEvent::Started)).then_some(())).await;
     fixture.controller.lock().unwrap().events_to_reject = 2;
     fs::create_dir(fixture.home(".demo")).unwrap();
     fs::write(fixture.home(".demo/auth.json"), CREDENTIAL).unwrap();
@@ -70,7 +70,7 @@ async fn events_that_led_to_a_delivery_are_sent_before_it() {
     let accepted = controller
         .events
         .iter()
-        .position(|event| matches!(event.event, Event::Capture(CaptureEvent::CandidateAccepted { .. })));
+        .position(|event| matches!(event.event, AgentEvent::Capture(CaptureEvent::CandidateAccepted { .. })));
     assert!(accepted.expect("a CandidateAccepted event") < controller.events_before_delivery[0]);
 }
 
@@ -140,7 +140,7 @@ async fn delivery_is_retried_until_it_is_accepted() {
     assert!(delivered_contents(&fixture).iter().all(|content| content == CREDENTIAL));
     fixture
         .wait_event("retry event", |event| {
-            matches!(event, Event::Capture(CaptureEvent::DeliveryRetry { .. })).then_some(())
+            matches!(event, AgentEvent::Capture(CaptureEvent::DeliveryRetry { .. })).then_some(())
         })
         .await;
 }
@@ -149,7 +149,7 @@ async fn delivery_is_retried_until_it_is_accepted() {
 async fn rejected_credential_is_resent_only_after_a_change() {
     let fixture = AgentFixture::start().await;
     let mut sender = fixture.connect().await;
-    let rejection = serde_json::to_string(&Problem::InvalidCredentialFormat.with("")).unwrap();
+    let rejection = serde_json::to_string(&Problem::InvalidCredentialFormat.with_detail("")).unwrap();
     fixture.controller.lock().unwrap().delivery_responses.push_back((422, rejection));
     claim_idle_tool(&fixture, &mut sender).await;
     fs::create_dir(fixture.home(".demo")).unwrap();

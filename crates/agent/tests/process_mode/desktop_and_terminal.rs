@@ -4,7 +4,7 @@ use crate::fixture::*;
 use anteroom_wire::{
     Secret,
     agent::{
-        DESKTOP_AUTHORITY, Event, Input, Screen, TERMINAL_AUTHORITY, TERMINAL_COLS_HEADER, TERMINAL_ID_HEADER,
+        DESKTOP_AUTHORITY, AgentEvent, TypeText, Screen, TERMINAL_AUTHORITY, TERMINAL_COLS_HEADER, TERMINAL_ID_HEADER,
         TERMINAL_ROWS_HEADER, TerminalSize, ToolEvent,
     },
 };
@@ -72,7 +72,7 @@ async fn terminal_forwards_keys_and_size() {
     let mut sender = fixture.connect().await;
     fixture.claim(&mut sender, provider("read line; echo \"got <$line>\"; while sleep 0.1; do stty size; done")).await;
     fixture
-        .wait_event("the tool started", |event| matches!(event, Event::Tool(ToolEvent::Started)).then_some(()))
+        .wait_event("the tool started", |event| matches!(event, AgentEvent::Tool(ToolEvent::Started)).then_some(()))
         .await;
     let mut stream = open_terminal(&mut sender, "web1").await;
     stream.write_all("grüße\r".as_bytes()).await.unwrap();
@@ -105,12 +105,12 @@ async fn input_reaches_the_tool_unchanged() {
     let fixture = AgentFixture::start().await;
     let mut sender = fixture.connect().await;
     let text = "a'b\";$(id) #{pane_id} \\ ~ ü ; kill-server";
-    let input = |text: &str| Input { text: Secret::new(text.into()), enter: true };
+    let input = |text: &str| TypeText { text: Secret::new(text.into()), press_enter: true };
     let (status, body) = post(&mut sender, "/input", &input(text)).await;
     assert_eq!((status, problem(&body).code.as_str()), (StatusCode::CONFLICT, "not_ready"), "not claimed yet");
     fixture.claim(&mut sender, provider("IFS= read -r line; printf '<%s>' \"$line\" > typed; cat > /dev/null")).await;
     fixture
-        .wait_event("the tool started", |event| matches!(event, Event::Tool(ToolEvent::Started)).then_some(()))
+        .wait_event("the tool started", |event| matches!(event, AgentEvent::Tool(ToolEvent::Started)).then_some(()))
         .await;
     let (status, _) = post(&mut sender, "/input", &input(text)).await;
     assert_eq!(status, StatusCode::NO_CONTENT);

@@ -3,10 +3,10 @@
 use anteroom_wire::{
     Base64, CredentialId, MachineId, Problem, ProblemBody, Secret, SessionId,
     agent::{
-        CaptureLimits, Claim, ClaimedBy, Delivery, DeliveryResult, EVENTS_PATH, Event, Events, Geometry, NumberedEvent,
-        STORE_PATH, SignIn,
+        CaptureLimits, Claim, ClaimedBy, CredentialDelivery, DeliveryResult, EVENTS_PATH, AgentEvent, EventBatch, Geometry, NumberedEvent,
+        STORE_CREDENTIAL_PATH, SignInStatus,
     },
-    channel::{echo_line, go_line, nonce_line},
+    channel::{format_echo_line, format_go_line, format_nonce_line},
     provider::{CredentialRules, Lane, MethodName, Provider, SignInRules, StoragePolicy},
 };
 use bytes::Bytes;
@@ -52,7 +52,7 @@ pub(crate) async fn eventually<T>(what: &str, mut poll: impl AsyncFnMut() -> Opt
 #[derive(Default)]
 pub(crate) struct ControllerState {
     pub(crate) events: Vec<NumberedEvent>,
-    pub(crate) deliveries: Vec<Delivery>,
+    pub(crate) deliveries: Vec<CredentialDelivery>,
     /// For each delivery: the number of events received before it.
     pub(crate) events_before_delivery: Vec<usize>,
     /// The number of event requests to reject first.
@@ -115,12 +115,12 @@ impl AgentFixture {
         }
         let mut config = serde_json::json!({
             "agent_socket": dir.path().join("agent.sock"),
-            "controller_socket": dir.path().join("host.sock"),
+            "controller_socket": dir.path().join("controller.sock"),
             "work_dir": dir.path().join("work"),
             "home": dir.path().join("home"),
             "rfb_socket": dir.path().join("rfb.sock"),
             "image_hash": "sha256:test",
-            "clis": { "demo": "1.0" },
+            "tool_versions": { "demo": "1.0" },
         });
         for (key, value) in extra_config(dir.path()).as_object().unwrap() {
             config[key] = value.clone();
@@ -177,7 +177,7 @@ impl AgentFixture {
     /// Connects the controller to the channel on which it is the server.
     pub(crate) async fn connect_controller(&mut self) {
         self.disconnect_controller();
-        let stream = open_channel(&self.path("host.sock")).await;
+        let stream = open_channel(&self.path("controller.sock")).await;
         let controller = self.controller.clone();
         self.controller_task = Some(tokio::spawn(async move {
             let service = service_fn(move |request| {
@@ -202,12 +202,12 @@ impl AgentFixture {
     }
 
     /// Waits for an event.
-    pub(crate) async fn wait_event<T>(&self, what: &str, mut find: impl FnMut(&Event) -> Option<T>) -> T {
+    pub(crate) async fn wait_event<T>(&self, what: &str, mut find: impl FnMut(&AgentEvent) -> Option<T>) -> T {
         let controller = self.controller.clone();
         eventually(what, async || controller.lock().unwrap().events.iter().find_map(|event| find(&event.event))).await
     }
 
-    pub(crate) async fn sign_in(&self, sender: &mut Sender) -> SignIn {
+    pub(crate) async fn sign_in(&self, sender: &mut Sender) -> SignInStatus {
         get(sender, "/sign-in").await
     }
 
@@ -249,8 +249,8 @@ pub(crate) fn is_alive(pid: u32) -> bool {
 
 /// The controller's half of the resync.
 pub(crate) async fn resync(stream: &mut UnixStream, hex: &str) {
-    stream.write_all(nonce_line(hex).as_bytes()).await.unwrap();
-    let expected_echo = echo_line(hex);
+    stream.write_all(format_nonce_line(hex).as_bytes()).await.unwrap();
+    let expected_echo = format_echo_line(hex);
     let mut received = Vec::new();
     let wait = async {
         while !received.ends_with(expected_echo.as_bytes()) {
@@ -258,7 +258,7 @@ pub(crate) async fn resync(stream: &mut UnixStream, hex: &str) {
         }
     };
     tokio::time::timeout(DEADLINE, wait).await.expect("echo received");
-    stream.write_all(go_line(hex).as_bytes()).await.unwrap();
+    stream.write_all(format_go_line(hex).as_bytes()).await.unwrap();
 }
 
 pub(crate) async fn open_channel(path: &Path) -> UnixStream {
@@ -331,7 +331,7 @@ async fn serve_controller(controller: &Mutex<ControllerState>, request: Request<
         let target = request.uri().authority().unwrap().to_string();
         controller.lock().unwrap().connect_targets.push(target.clone());
         if !target.starts_with("echo.test:") {
-            let body = Problem::EgressDenied.with(target);
+            let body = Problem::EgressDenied.with_detail(target);
             return respond(403, serde_json::to_string(&body).unwrap());
         }
         tokio::spawn(async move {
@@ -352,7 +352,7 @@ async fn serve_controller(controller: &Mutex<ControllerState>, request: Request<
             respond(503, String::new())
         }
         EVENTS_PATH => {
-            let batch: Events = serde_json::from_slice(&body).unwrap();
+            let batch: EventBatch = serde_json::from_slice(&body).unwrap();
             for event in batch.events {
                 if controller.events.last().is_none_or(|last| last.number < event.number) {
                     controller.events.push(event);
@@ -360,7 +360,7 @@ async fn serve_controller(controller: &Mutex<ControllerState>, request: Request<
             }
             respond(204, String::new())
         }
-        STORE_PATH => {
+        STORE_CREDENTIAL_PATH => {
             let before = controller.events.len();
             controller.events_before_delivery.push(before);
             controller.deliveries.push(serde_json::from_slice(&body).unwrap());
@@ -412,7 +412,7 @@ pub(crate) fn claim(provider: Provider) -> Claim {
         entropy: Base64::new(vec![7; 64]),
         now_unix_ns: 1_800_000_000_000_000_000,
         guest_machine_id: "0123456789abcdef0123456789abcdef".into(),
-        by: ClaimedBy {
+        claimed_by: ClaimedBy {
             session: SessionId::from_parts(1, [1; 10]),
             machine: MachineId::from_parts(1, [2; 10]),
             generation: 1,

@@ -1,7 +1,7 @@
 //! What the agent reports of an unhealthy guest: crash loops and low memory.
 
 use crate::fixture::*;
-use anteroom_wire::agent::{Event, MachineEvent};
+use anteroom_wire::agent::{AgentEvent, MachineEvent};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
 use std::{fs, io::Write, os::unix::fs::symlink, path::Path};
@@ -13,7 +13,7 @@ async fn start_with_replaceable_tmux() -> AgentFixture {
         for name in ["tmux", "cat"] {
             symlink(Path::new("/usr/bin").join(name), dir.join("bin").join(name)).unwrap();
         }
-        json!({ "path": dir.join("bin") })
+        json!({ "exec_search_path": dir.join("bin") })
     })
     .await;
     let mut sender = fixture.connect().await;
@@ -43,7 +43,7 @@ fn tmux_exits(fixture: &AgentFixture) -> usize {
         .events
         .iter()
         .filter(
-            |event| matches!(&event.event, Event::Machine(MachineEvent::ChildExited { name, .. }) if name == "tmux"),
+            |event| matches!(&event.event, AgentEvent::Machine(MachineEvent::ChildExited { name, .. }) if name == "tmux"),
         )
         .count()
 }
@@ -56,7 +56,7 @@ async fn crash_loop_is_reported_once_with_its_start_and_end() {
     }
     let (exits, window_s, code) = fixture
         .wait_event("crash loop", |event| match event {
-            Event::Machine(MachineEvent::CrashLoop { name, exits, window_s, code, .. }) if name == "tmux" => {
+            AgentEvent::Machine(MachineEvent::CrashLoop { name, exits, window_s, code, .. }) if name == "tmux" => {
                 Some((*exits, *window_s, *code))
             }
             _ => None,
@@ -64,15 +64,15 @@ async fn crash_loop_is_reported_once_with_its_start_and_end() {
         .await;
     assert_eq!((exits, code), (5, Some(137)));
     assert!(window_s > 0);
-    let over = |event: &Event| {
-        matches!(event, Event::Machine(MachineEvent::CrashLoopEnded { name }) if name == "tmux").then_some(())
+    let over = |event: &AgentEvent| {
+        matches!(event, AgentEvent::Machine(MachineEvent::CrashLoopEnded { name }) if name == "tmux").then_some(())
     };
     fixture.wait_event("end of the crash loop", over).await;
     let controller = fixture.controller.lock().unwrap();
     let loops = controller
         .events
         .iter()
-        .filter(|event| matches!(event.event, Event::Machine(MachineEvent::CrashLoop { .. })))
+        .filter(|event| matches!(event.event, AgentEvent::Machine(MachineEvent::CrashLoop { .. })))
         .count();
     assert_eq!(loops, 1, "reported once");
 }
@@ -84,7 +84,7 @@ async fn start_failure_is_reported_differently_from_an_exit() {
     kill_tmux(&fixture, 0).await;
     let lines = fixture
         .wait_event("crash loop", |event| match event {
-            Event::Machine(MachineEvent::CrashLoop { name, code: None, last_lines, .. }) if name == "tmux" => {
+            AgentEvent::Machine(MachineEvent::CrashLoop { name, code: None, last_lines, .. }) if name == "tmux" => {
                 Some(last_lines.join("\n"))
             }
             _ => None,
@@ -96,7 +96,7 @@ async fn start_failure_is_reported_differently_from_an_exit() {
         .events
         .iter()
         .filter_map(|event| match &event.event {
-            Event::Machine(MachineEvent::ChildExited { name, code, .. }) if name == "tmux" => Some(*code),
+            AgentEvent::Machine(MachineEvent::ChildExited { name, code, .. }) if name == "tmux" => Some(*code),
             _ => None,
         })
         .collect();
@@ -114,9 +114,9 @@ fn write_memory_files(dir: &Path, available_mib: u64, avg10: &str, oom_kills: u6
     write("vmstat", format!("nr_free_pages 1\noom_kill {oom_kills}\n"));
 }
 
-fn memory_pressure(event: &Event, low_wanted: bool) -> Option<(u64, Option<f64>)> {
+fn memory_pressure(event: &AgentEvent, low_wanted: bool) -> Option<(u64, Option<f64>)> {
     match event {
-        Event::Machine(MachineEvent::MemoryPressure { low, available_mib, some_avg10 }) if *low == low_wanted => {
+        AgentEvent::Machine(MachineEvent::MemoryPressure { low, available_mib, some_avg10 }) if *low == low_wanted => {
             Some((*available_mib, *some_avg10))
         }
         _ => None,
@@ -144,7 +144,7 @@ async fn low_memory_and_the_oom_victim_are_reported() {
     write_memory_files(fixture.dir.path(), 500, "3.25", 5);
     let killed = fixture
         .wait_event("kill", |event| match event {
-            Event::Machine(MachineEvent::OutOfMemory { victim, kills }) => Some((victim.clone(), *kills)),
+            AgentEvent::Machine(MachineEvent::OutOfMemory { victim, kills }) => Some((victim.clone(), *kills)),
             _ => None,
         })
         .await;
@@ -154,7 +154,7 @@ async fn low_memory_and_the_oom_victim_are_reported() {
     let changes = controller
         .events
         .iter()
-        .filter(|event| matches!(event.event, Event::Machine(MachineEvent::MemoryPressure { .. })))
+        .filter(|event| matches!(event.event, AgentEvent::Machine(MachineEvent::MemoryPressure { .. })))
         .count();
     assert_eq!(changes, 2, "each change is reported once");
 }

@@ -2,7 +2,7 @@
 
 use crate::fixture::*;
 use anteroom_wire::{
-    agent::{CaptureState, ChangeMethod, CliState, Event, KEY_ENTRY, SignInEvent, ToolEvent},
+    agent::{CaptureState, ChangeMethod, CliState, AgentEvent, KEY_ENTRY, SignInEvent, ToolEvent},
     provider::{KeyEntry, MethodName, Provider, SettingsFile},
 };
 use std::fs;
@@ -31,7 +31,7 @@ async fn wait_file(fixture: &AgentFixture, name: &str, text: &str) {
     .await;
 }
 
-fn count_events(fixture: &AgentFixture, wanted: fn(&Event) -> bool) -> usize {
+fn count_events(fixture: &AgentFixture, wanted: fn(&AgentEvent) -> bool) -> usize {
     fixture.controller.lock().unwrap().events.iter().filter(|event| wanted(&event.event)).count()
 }
 
@@ -60,7 +60,7 @@ async fn method_change_replaces_the_tool_and_its_child_processes() {
     assert!(!is_alive(child), "the child processes of the tool are ended");
     fixture
         .wait_event("method switched", |event| {
-            matches!(event, Event::SignIn(SignInEvent::MethodSwitched { method }) if method == "second").then_some(())
+            matches!(event, AgentEvent::SignIn(SignInEvent::MethodSwitched { method }) if method == "second").then_some(())
         })
         .await;
     let now = eventually("the second runs", async || {
@@ -70,7 +70,7 @@ async fn method_change_replaces_the_tool_and_its_child_processes() {
     .await;
     assert_eq!((now.url, now.prompt), (None, None), "URL and prompt of the first method are cleared");
     assert_eq!(
-        count_events(&fixture, |event| matches!(event, Event::Tool(ToolEvent::Exited { .. }))),
+        count_events(&fixture, |event| matches!(event, AgentEvent::Tool(ToolEvent::Exited { .. }))),
         0,
         "an ended tool is not reported as an exit"
     );
@@ -119,18 +119,18 @@ async fn same_method_is_unchanged_while_running_and_restarted_after_its_exit() {
     let mut sender = fixture.connect().await;
     let running = provider_for_method("first", "echo run >> runs; exec tail -f /dev/null");
     fixture.claim(&mut sender, running.clone()).await;
-    fixture.wait_event("started", |event| matches!(event, Event::Tool(ToolEvent::Started)).then_some(())).await;
+    fixture.wait_event("started", |event| matches!(event, AgentEvent::Tool(ToolEvent::Started)).then_some(())).await;
     assert_eq!(change_method(&mut sender, &running).await.0, 204);
     let ending = provider_for_method("second", "echo end >> runs");
     assert_eq!(change_method(&mut sender, &ending).await.0, 204);
     fixture
-        .wait_event("ended", |event| matches!(event, Event::Tool(ToolEvent::Exited { code: 0, .. })).then_some(()))
+        .wait_event("ended", |event| matches!(event, AgentEvent::Tool(ToolEvent::Exited { code: 0, .. })).then_some(()))
         .await;
     wait_file(&fixture, "runs", "run\nend\n").await;
     assert_eq!(change_method(&mut sender, &ending).await.0, 204);
     wait_file(&fixture, "runs", "run\nend\nend\n").await;
     eventually("both method events", async || {
-        (count_events(&fixture, |event| matches!(event, Event::SignIn(SignInEvent::MethodSwitched { .. }))) == 2)
+        (count_events(&fixture, |event| matches!(event, AgentEvent::SignIn(SignInEvent::MethodSwitched { .. }))) == 2)
             .then_some(())
     })
     .await;
@@ -141,7 +141,7 @@ async fn concurrent_method_changes_start_the_tool_once() {
     let fixture = AgentFixture::start().await;
     let mut one = fixture.connect().await;
     fixture.claim(&mut one, provider_for_method("first", IDLE)).await;
-    fixture.wait_event("started", |event| matches!(event, Event::Tool(ToolEvent::Started)).then_some(())).await;
+    fixture.wait_event("started", |event| matches!(event, AgentEvent::Tool(ToolEvent::Started)).then_some(())).await;
     let mut other = one.clone();
     let second = provider_for_method("second", "echo run >> runs; exec tail -f /dev/null");
     let (first, again) = tokio::join!(change_method(&mut one, &second), change_method(&mut other, &second));
@@ -149,11 +149,11 @@ async fn concurrent_method_changes_start_the_tool_once() {
     wait_file(&fixture, "runs", "run\n").await;
     fixture
         .wait_event("method switched", |event| {
-            matches!(event, Event::SignIn(SignInEvent::MethodSwitched { .. })).then_some(())
+            matches!(event, AgentEvent::SignIn(SignInEvent::MethodSwitched { .. })).then_some(())
         })
         .await;
     assert_eq!(change_method(&mut one, &second).await.0, 204);
-    assert_eq!(count_events(&fixture, |event| matches!(event, Event::SignIn(SignInEvent::MethodSwitched { .. }))), 1);
+    assert_eq!(count_events(&fixture, |event| matches!(event, AgentEvent::SignIn(SignInEvent::MethodSwitched { .. }))), 1);
     wait_file(&fixture, "runs", "run\n").await;
 }
 
@@ -227,7 +227,7 @@ async fn method_change_opens_and_closes_the_key_prompt() {
     let plain = provider_for_method("first", "echo plain >> runs; exec tail -f /dev/null");
     fixture.claim(&mut sender, plain.clone()).await;
     wait_file(&fixture, "runs", "plain\n").await;
-    let entry = KeyEntry { label: "Key".into(), pattern: None, hint: None };
+    let entry = KeyEntry { label: "Key".into(), pattern: None, expected_format: None };
     let with_key = Provider { key_entry: Some(entry), ..provider_for_method("key", "read -r key; echo keyed >> runs") };
     assert_eq!(change_method(&mut sender, &with_key).await.0, 204);
     eventually("key prompt", async || fixture.sign_in(&mut sender).await.prompt.filter(|open| open.id == KEY_ENTRY))

@@ -4,7 +4,7 @@ use crate::fixture::*;
 use anteroom_wire::{
     Problem, Secret,
     agent::{
-        ChangeMethod, CliState, Event, OpenPrompt, Paste, PasteResult, Screen, SignInEvent, SignInOutcome,
+        ChangeMethod, CliState, AgentEvent, OpenPrompt, Paste, PasteResult, Screen, SignInEvent, SignInOutcome,
         TERMINAL_AUTHORITY, TERMINAL_COLS_HEADER, TERMINAL_ID_HEADER, TERMINAL_ROWS_HEADER, ToolEvent, UrlSource,
     },
     provider::{Key, KeyEntry, LinkFrom, MethodName, PromptQuestion, PromptRule, Provider},
@@ -14,11 +14,10 @@ use http::{Request, StatusCode};
 use http_body_util::Full;
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
-use std::time::Duration;
 
 /// A fixture whose agent uses the same tmux as this test.
 pub(crate) async fn start() -> AgentFixture {
-    AgentFixture::start_with(|_| serde_json::json!({ "path": std::env::var("PATH").unwrap() })).await
+    AgentFixture::start_with(|_| serde_json::json!({ "exec_search_path": std::env::var("PATH").unwrap() })).await
 }
 
 fn press_rule(id: &str, matches: &str, press: &[Key]) -> PromptRule {
@@ -28,7 +27,7 @@ fn press_rule(id: &str, matches: &str, press: &[Key]) -> PromptRule {
 fn ask_rule(id: &str, matches: &str, pattern: Option<&str>, rejected: Option<&str>) -> PromptRule {
     let (pattern, rejected) = (pattern.map(Into::into), rejected.map(Into::into));
     let ask =
-        PromptQuestion { label: "The code".into(), secret: true, pattern, hint: Some("Eight digits".into()), rejected };
+        PromptQuestion { label: "The code".into(), secret: true, pattern, expected_format: Some("Eight digits".into()), rejected };
     PromptRule { id: id.into(), matches: matches.into(), press: Vec::new(), ask: Some(ask) }
 }
 
@@ -69,7 +68,7 @@ pub(crate) async fn wait_prompt(
     eventually("prompt", async || wanted(fixture.sign_in(sender).await.prompt.as_ref()).then_some(())).await;
 }
 
-fn count_events(fixture: &AgentFixture, which: impl Fn(&Event) -> bool) -> usize {
+fn count_events(fixture: &AgentFixture, which: impl Fn(&AgentEvent) -> bool) -> usize {
     fixture.controller.lock().unwrap().events.iter().filter(|event| which(&event.event)).count()
 }
 
@@ -87,7 +86,7 @@ async fn open_terminal(sender: &mut Sender, cols: &str) -> TokioIo<Upgraded> {
 pub(crate) async fn wait_url(fixture: &AgentFixture, wanted: &str) -> UrlSource {
     fixture
         .wait_event(wanted, |event| match event {
-            Event::SignIn(SignInEvent::Url(found)) if found.url == wanted => Some(found.source),
+            AgentEvent::SignIn(SignInEvent::Url(found)) if found.url == wanted => Some(found.source),
             _ => None,
         })
         .await
@@ -112,11 +111,11 @@ async fn url_wrapped_at_80_columns_is_found_complete() {
     let _view = open_terminal(&mut sender, "80").await;
     fixture.claim(&mut sender, tool).await;
     assert_eq!(wait_url(&fixture, &url).await, UrlSource::Screen);
-    let enter = serde_json::json!({ "text": "", "enter": true });
+    let enter = serde_json::json!({ "text": "", "press_enter": true });
     assert_eq!(post(&mut sender, "/input", &enter).await.0, 204);
     wait_url(&fixture, &url.replace("end=1", "end=2")).await;
     assert_eq!(
-        count_events(&fixture, |event| matches!(event, Event::SignIn(SignInEvent::Url(_)))),
+        count_events(&fixture, |event| matches!(event, AgentEvent::SignIn(SignInEvent::Url(_)))),
         2,
         "no partial URL"
     );
@@ -131,7 +130,7 @@ async fn url_printed_in_two_writes_is_never_reported_incomplete() {
     tool.sign_in.url = Some(r"https://a\.example/authorize\?\S+".into());
     fixture.claim(&mut sender, tool).await;
     wait_url(&fixture, "https://a.example/authorize?state=one&half=two&end=1").await;
-    assert_eq!(count_events(&fixture, |event| matches!(event, Event::SignIn(SignInEvent::Url(_)))), 1);
+    assert_eq!(count_events(&fixture, |event| matches!(event, AgentEvent::SignIn(SignInEvent::Url(_)))), 1);
 }
 
 #[tokio::test]
@@ -174,7 +173,7 @@ async fn hyperlink_target_is_reported_where_tmux_keeps_it() {
     tool.sign_in.url = Some(r"https://a\.example/authorize\?\S+".into());
     fixture.claim(&mut sender, tool).await;
     let reported = fixture.wait_event("URL", |event| match event {
-        Event::SignIn(SignInEvent::Url(found)) => Some((found.url.clone(), found.source)),
+        AgentEvent::SignIn(SignInEvent::Url(found)) => Some((found.url.clone(), found.source)),
         _ => None,
     });
     let expected = if tmux_keeps_hyperlinks() {
@@ -208,21 +207,31 @@ async fn cursor_position_query_is_answered() {
 async fn prompt_without_a_rule_is_left_to_the_user() {
     let fixture = start().await;
     let mut sender = fixture.connect().await;
-    let mut tool = provider("printf 'Do you like green? [y/n] '; read answer; echo \"answered <$answer>\"; cat");
-    tool.prompts =
-        vec![press_rule("theme", "Choose a theme", &[Key::Enter]), press_rule("go_on", "Continue\\?", &[Key::Y])];
+    let script = "printf 'Do you like green? [y/n]\\n(https://a.example/green shows it)\\n> '; read answer; \
+        echo \"answered <$answer>\"; cat";
+    let mut tool = provider(script);
+    tool.prompts = vec![
+        press_rule("theme", "Choose a theme", &[Key::Enter]),
+        press_rule("go_on", "Continue\\?", &[Key::Y]),
+        press_rule("answered", "answered <y>", &[Key::Enter]),
+    ];
     tool.sign_in.url = Some(r"https://\S+".into());
     fixture.claim(&mut sender, tool).await;
-    wait_screen(&mut sender, "Do you like green?").await;
-    // Longer than the scan interval.
-    tokio::time::sleep(Duration::from_millis(1_000)).await;
-    let green = serde_json::json!({ "text": "y", "enter": true });
+    // The agent has read the screen with the question: the URL follows it.
+    wait_url(&fixture, "https://a.example/green").await;
+    let green = serde_json::json!({ "text": "y", "press_enter": true });
     assert_eq!(post(&mut sender, "/input", &green).await.0, 204);
     wait_screen(&mut sender, "answered <y>").await;
+    // An event about the question would be older than the one about the next screen.
+    fixture
+        .wait_event("keys for the next screen", |event| {
+            matches!(event, AgentEvent::SignIn(SignInEvent::KeysPressed { id, .. }) if id == "answered").then_some(())
+        })
+        .await;
     assert_eq!(
         count_events(&fixture, |event| matches!(
             event,
-            Event::SignIn(SignInEvent::KeysPressed { .. }) | Event::SignIn(SignInEvent::PromptOpened { .. })
+            AgentEvent::SignIn(SignInEvent::KeysPressed { id, .. } | SignInEvent::PromptOpened { id, .. }) if id != "answered"
         )),
         0
     );
@@ -243,11 +252,11 @@ async fn keys_are_pressed_once_per_appearance_of_a_prompt() {
     eventually("both key presses", async || {
         let pressed = count_events(
             &fixture,
-            |event| matches!(event, Event::SignIn(SignInEvent::KeysPressed { id, .. }) if id == "pick"),
+            |event| matches!(event, AgentEvent::SignIn(SignInEvent::KeysPressed { id, .. }) if id == "pick"),
         );
         let opened = count_events(
             &fixture,
-            |event| matches!(event, Event::SignIn(SignInEvent::PromptOpened { id, ask: None }) if id == "pick"),
+            |event| matches!(event, AgentEvent::SignIn(SignInEvent::PromptOpened { id, ask: None }) if id == "pick"),
         );
         assert!(pressed <= 2 && opened <= 2);
         ((pressed, opened) == (2, 2)).then_some(())
@@ -259,13 +268,32 @@ async fn keys_are_pressed_once_per_appearance_of_a_prompt() {
 async fn no_keys_are_pressed_after_the_tool_exited() {
     let fixture = start().await;
     let mut sender = fixture.connect().await;
-    let mut tool = provider("echo run >> runs; exit 3");
+    let script = "echo run >> runs; [ $(wc -l < runs) = 1 ] && exit 3; echo 'https://a.example/second run'; cat";
+    let mut tool = provider(script);
     // A rule must not answer the prompt to restart the tool.
     tool.prompts = vec![press_rule("enter", "(?i)press enter", &[Key::Enter])];
+    tool.sign_in.done = Some("Press Enter to start it again".into());
+    tool.sign_in.url = Some(r"https://\S+".into());
     fixture.claim(&mut sender, tool).await;
-    wait_screen(&mut sender, "Press Enter to start it again").await;
-    tokio::time::sleep(Duration::from_millis(1_000)).await;
+    // The agent has read the screen with this prompt.
+    fixture
+        .wait_event("the prompt to restart", |event| {
+            matches!(event, AgentEvent::SignIn(SignInEvent::Outcome(SignInOutcome::Done))).then_some(())
+        })
+        .await;
     assert_eq!(std::fs::read_to_string(fixture.home("runs")).unwrap(), "run\n");
+    let enter = serde_json::json!({ "text": "", "press_enter": true });
+    assert_eq!(post(&mut sender, "/input", &enter).await.0, 204);
+    // Events about the first run would be older than the one about the second.
+    wait_url(&fixture, "https://a.example/second").await;
+    assert_eq!(
+        count_events(&fixture, |event| matches!(
+            event,
+            AgentEvent::SignIn(SignInEvent::KeysPressed { .. } | SignInEvent::PromptOpened { .. })
+        )),
+        0
+    );
+    assert_eq!(std::fs::read_to_string(fixture.home("runs")).unwrap(), "run\nrun\n");
 }
 
 const ASK_SCRIPT: &str = "while :; do printf 'Your code: '; read code; echo run:$code >> codes; echo working; sleep 0.6; \
@@ -288,13 +316,13 @@ async fn prompt_is_reported_rejected_and_answered_again() {
     assert_eq!(paste_rejected(&mut sender, "1234-5678").await, ("wrong_answer".into(), "Eight digits".into()));
     assert_eq!(paste_accepted(&mut sender, "  87654321\n").await, PasteResult::Prompt { id: "code".into() });
     wait_prompt(&fixture, &mut sender, |open| {
-        open.and_then(|open| open.rejected.as_deref()) == Some("87654321 is unknown")
+        open.and_then(|open| open.rejection.as_deref()) == Some("87654321 is unknown")
     })
     .await;
     assert_eq!(paste_accepted(&mut sender, "12345678").await, PasteResult::Prompt { id: "code".into() });
     fixture
         .wait_event("outcome", |event| {
-            matches!(event, Event::SignIn(SignInEvent::Outcome(SignInOutcome::Done))).then_some(())
+            matches!(event, AgentEvent::SignIn(SignInEvent::Outcome(SignInOutcome::Done))).then_some(())
         })
         .await;
     wait_prompt(&fixture, &mut sender, |open| open.is_none()).await;
@@ -304,16 +332,16 @@ async fn prompt_is_reported_rejected_and_answered_again() {
     assert_eq!(code, Problem::NoPrompt.code(), "no prompt is open");
     eventually("all events", async || {
         let rejections =
-            count_events(&fixture, |event| matches!(event, Event::SignIn(SignInEvent::PasteRejected { .. })));
+            count_events(&fixture, |event| matches!(event, AgentEvent::SignIn(SignInEvent::PasteRejected { .. })));
         let pasted = count_events(&fixture, |event| {
-            matches!(event, Event::SignIn(SignInEvent::Pasted(PasteResult::Prompt { .. })))
+            matches!(event, AgentEvent::SignIn(SignInEvent::PasteAccepted(PasteResult::Prompt { .. })))
         });
         ((rejections, pasted) == (2, 2)).then_some(())
     })
     .await;
     let reasons = count_events(
         &fixture,
-        |event| matches!(event, Event::SignIn(SignInEvent::PromptOpened { ask: Some(ask), .. }) if ask.rejected.is_some()),
+        |event| matches!(event, AgentEvent::SignIn(SignInEvent::PromptOpened { ask: Some(ask), .. }) if ask.rejection.is_some()),
     );
     assert_eq!(reasons, 1);
     let log = std::fs::read_to_string(fixture.path("agent.log")).unwrap();
@@ -332,7 +360,7 @@ async fn concurrent_pastes_are_typed_once() {
     assert!(statuses.contains(&StatusCode::OK) && statuses.contains(&StatusCode::CONFLICT), "{statuses:?}");
     fixture
         .wait_event("outcome", |event| {
-            matches!(event, Event::SignIn(SignInEvent::Outcome(SignInOutcome::Done))).then_some(())
+            matches!(event, AgentEvent::SignIn(SignInEvent::Outcome(SignInOutcome::Done))).then_some(())
         })
         .await;
     assert_eq!(std::fs::read_to_string(fixture.home("codes")).unwrap(), "run:12345678\n");
@@ -346,16 +374,16 @@ async fn changing_lanes_keeps_the_same_tool_running() {
     wait_prompt(&fixture, &mut sender, |open| open.is_some()).await;
     // First pasted in the page, then typed in the terminal.
     paste_accepted(&mut sender, "87654321").await;
-    wait_prompt(&fixture, &mut sender, |open| open.is_some_and(|open| open.rejected.is_some())).await;
-    let typed = serde_json::json!({ "text": "12345678", "enter": true });
+    wait_prompt(&fixture, &mut sender, |open| open.is_some_and(|open| open.rejection.is_some())).await;
+    let typed = serde_json::json!({ "text": "12345678", "press_enter": true });
     assert_eq!(post(&mut sender, "/input", &typed).await.0, 204);
     fixture
         .wait_event("outcome", |event| {
-            matches!(event, Event::SignIn(SignInEvent::Outcome(SignInOutcome::Done))).then_some(())
+            matches!(event, AgentEvent::SignIn(SignInEvent::Outcome(SignInOutcome::Done))).then_some(())
         })
         .await;
-    assert_eq!(count_events(&fixture, |event| matches!(event, Event::Tool(ToolEvent::Started))), 1);
-    assert_eq!(count_events(&fixture, |event| matches!(event, Event::Tool(ToolEvent::Exited { .. }))), 0);
+    assert_eq!(count_events(&fixture, |event| matches!(event, AgentEvent::Tool(ToolEvent::Started))), 1);
+    assert_eq!(count_events(&fixture, |event| matches!(event, AgentEvent::Tool(ToolEvent::Exited { .. }))), 0);
 }
 
 #[tokio::test]
@@ -386,8 +414,8 @@ async fn method_change_to_a_key_and_back_restarts_the_tool() {
     wait_prompt(&fixture, &mut sender, |open| open.is_some_and(|open| open.id == "code")).await;
     let mut by_key = provider("read key; echo \"key of ${#key}\"; cat");
     by_key.method = MethodName::try_from("key".to_owned()).unwrap();
-    let (pattern, hint) = (Some("sk-[a-z]+".into()), Some("It begins with sk-".into()));
-    by_key.key_entry = Some(KeyEntry { label: "The key".into(), pattern, hint });
+    let (pattern, expected_format) = (Some("sk-[a-z]+".into()), Some("It begins with sk-".into()));
+    by_key.key_entry = Some(KeyEntry { label: "The key".into(), pattern, expected_format });
     let (status, body) = post(&mut sender, "/method", &ChangeMethod { provider: by_key }).await;
     assert_eq!(status, StatusCode::NO_CONTENT, "{}", String::from_utf8_lossy(&body));
     wait_prompt(&fixture, &mut sender, |open| open.is_some_and(|open| open.id == "key_entry")).await;
@@ -404,7 +432,7 @@ async fn method_change_to_a_key_and_back_restarts_the_tool() {
     eventually("URL reported again", async || {
         let reported = count_events(
             &fixture,
-            |event| matches!(event, Event::SignIn(SignInEvent::Url(found)) if found.url.ends_with("/login")),
+            |event| matches!(event, AgentEvent::SignIn(SignInEvent::Url(found)) if found.url.ends_with("/login")),
         );
         (reported == 2).then_some(())
     })

@@ -1,8 +1,8 @@
-//! The tool in the terminal, its output, and the BROWSER shim.
+//! The tool in the terminal, its output, and the URL opener.
 
 use crate::fixture::*;
 use anteroom_wire::{
-    agent::{AgentInfo, CliState, Event, MachineEvent, Screen, SignInEvent, Stage, StageState, ToolEvent, UrlSource},
+    agent::{AgentInfo, CliState, AgentEvent, MachineEvent, Screen, SignInEvent, Stage, StageState, ToolEvent, UrlSource},
     provider::SettingsFile,
 };
 
@@ -20,8 +20,8 @@ async fn tool_receives_its_environment_and_settings_files() {
     .await;
     let seen = std::fs::read_to_string(fixture.home("seen")).unwrap();
     let home = fixture.path("home").display().to_string();
-    let shim = fixture.path("work").join("browser").display().to_string();
-    for line in [format!("HOME={home}"), format!("BROWSER={shim}"), "DEMO=a b;$c".into(), "TERM=tmux-256color".into()] {
+    let url_opener = fixture.path("work").join("browser").display().to_string();
+    for line in [format!("HOME={home}"), format!("BROWSER={url_opener}"), "DEMO=a b;$c".into(), "TERM=tmux-256color".into()] {
         assert!(seen.lines().any(|found| found == line), "{line} not in {seen}");
     }
     assert!(seen.contains("HTTPS_PROXY=http://127.0.0.1:") && seen.contains("no_proxy=localhost"));
@@ -29,7 +29,7 @@ async fn tool_receives_its_environment_and_settings_files() {
 }
 
 #[tokio::test]
-async fn browser_shim_forwards_the_complete_url() {
+async fn url_opener_forwards_the_complete_url() {
     let fixture = AgentFixture::start().await;
     let mut sender = fixture.connect().await;
     let url = format!("https://a.example/oauth?state=1&x={}", "y".repeat(3000));
@@ -42,13 +42,13 @@ async fn browser_shim_forwards_the_complete_url() {
         )
         .await;
     let found = fixture.wait_event("the address", |event| match event {
-        Event::SignIn(SignInEvent::Url(found)) => Some(found.clone()),
+        AgentEvent::SignIn(SignInEvent::Url(found)) => Some(found.clone()),
         _ => None,
     });
     let found = found.await;
     assert_eq!((found.url.as_str(), found.source), (url.as_str(), UrlSource::BrowserCommand));
     assert_eq!(fixture.sign_in(&mut sender).await.url.unwrap().url, url);
-    eventually("the shim's exits", async || {
+    eventually("the URL opener exits", async || {
         let screen: Screen = get(&mut sender, "/screen").await;
         let shows = |text: &str| screen.lines.iter().any(|line| line.contains(text));
         (shows("exit 0") && shows("exit 1")).then_some(())
@@ -66,7 +66,7 @@ async fn url_and_code_are_read_from_the_screen_once_and_complete() {
     tool.sign_in.code = Some(r"code: ([A-Z0-9]{4}-[A-Z0-9]{4})".into());
     fixture.claim(&mut sender, tool).await;
     let code = fixture.wait_event("the code", |event| match event {
-        Event::SignIn(SignInEvent::DeviceCode { code }) => Some(code.clone()),
+        AgentEvent::SignIn(SignInEvent::DeviceCode { code }) => Some(code.clone()),
         _ => None,
     });
     assert_eq!(code.await, "AB12-CD34");
@@ -75,7 +75,7 @@ async fn url_and_code_are_read_from_the_screen_once_and_complete() {
     assert_eq!(state.device_code.as_deref(), Some("AB12-CD34"));
     let events = fixture.controller.lock().unwrap().events.clone();
     assert_eq!(
-        events.iter().filter(|event| matches!(event.event, Event::SignIn(SignInEvent::DeviceCode { .. }))).count(),
+        events.iter().filter(|event| matches!(event.event, AgentEvent::SignIn(SignInEvent::DeviceCode { .. }))).count(),
         1
     );
 }
@@ -87,7 +87,7 @@ async fn tool_exit_is_reported_with_its_last_lines_and_enter_restarts_it() {
     let script = "echo run >> runs; echo 'go to https://a.example/x?code=s3cret sk-ant-0123456789abcdefghij'; exit 7";
     fixture.claim(&mut sender, provider(script)).await;
     let last_lines = fixture.wait_event("the exit", |event| match event {
-        Event::Tool(ToolEvent::Exited { code: 7, last_lines }) => Some(last_lines.join("\n")),
+        AgentEvent::Tool(ToolEvent::Exited { code: 7, last_lines }) => Some(last_lines.join("\n")),
         _ => None,
     });
     let last_lines = last_lines.await;
@@ -99,7 +99,7 @@ async fn tool_exit_is_reported_with_its_last_lines_and_enter_restarts_it() {
         screen.lines.iter().any(|line| line.contains("ended with 7. Press Enter")).then_some(())
     })
     .await;
-    let enter = serde_json::json!({ "text": "", "enter": true });
+    let enter = serde_json::json!({ "text": "", "press_enter": true });
     assert_eq!(post(&mut sender, "/input", &enter).await.0, 204);
     eventually("the second run", async || {
         let runs = std::fs::read_to_string(fixture.home("runs")).unwrap_or_default();
@@ -116,7 +116,7 @@ async fn missing_tool_is_reported_differently_from_an_exited_one() {
     tool.argv = vec!["no-such-tool".into()];
     fixture.claim(&mut sender, tool).await;
     let why = fixture.wait_event("the failed start", |event| match event {
-        Event::Machine(MachineEvent::ChildExited { name, code: None, last_lines, .. }) if name == "demo" => {
+        AgentEvent::Machine(MachineEvent::ChildExited { name, code: None, last_lines, .. }) if name == "demo" => {
             Some(last_lines.join("\n"))
         }
         _ => None,
@@ -134,7 +134,7 @@ async fn lost_terminal_is_restarted_with_the_tool() {
     let mut sender = fixture.connect().await;
     fixture.claim(&mut sender, provider("echo run >> runs; cat")).await;
     fixture
-        .wait_event("the tool started", |event| matches!(event, Event::Tool(ToolEvent::Started)).then_some(()))
+        .wait_event("the tool started", |event| matches!(event, AgentEvent::Tool(ToolEvent::Started)).then_some(()))
         .await;
     let server = fixture
         .descendants()
@@ -144,7 +144,7 @@ async fn lost_terminal_is_restarted_with_the_tool() {
     rustix::process::kill_process(server, rustix::process::Signal::KILL).unwrap();
     fixture
         .wait_event("tmux ended", |event| {
-            matches!(event, Event::Machine(MachineEvent::ChildExited { name, code: Some(137), .. }) if name == "tmux")
+            matches!(event, AgentEvent::Machine(MachineEvent::ChildExited { name, code: Some(137), .. }) if name == "tmux")
                 .then_some(())
         })
         .await;
@@ -162,7 +162,7 @@ async fn killed_pane_is_restarted_with_the_tool() {
     let mut sender = fixture.connect().await;
     fixture.claim(&mut sender, provider("echo run >> runs; cat")).await;
     fixture
-        .wait_event("the tool started", |event| matches!(event, Event::Tool(ToolEvent::Started)).then_some(()))
+        .wait_event("the tool started", |event| matches!(event, AgentEvent::Tool(ToolEvent::Started)).then_some(()))
         .await;
     let pane = fixture.descendants().into_iter().find(|pid| {
         std::fs::read_to_string(format!("/proc/{pid}/cmdline"))
@@ -172,7 +172,7 @@ async fn killed_pane_is_restarted_with_the_tool() {
     rustix::process::kill_process(pane, rustix::process::Signal::KILL).unwrap();
     fixture
         .wait_event("tool exit", |event| {
-            matches!(event, Event::Tool(ToolEvent::Exited { code: 129, .. })).then_some(())
+            matches!(event, AgentEvent::Tool(ToolEvent::Exited { code: 129, .. })).then_some(())
         })
         .await;
     eventually("the second run", async || {

@@ -4,8 +4,8 @@ use crate::fixture::*;
 use anteroom_wire::{
     Base64, Problem,
     agent::{
-        CaptureEvent, CaptureState, ChangeMethod, Claim, CliState, DeliveredFile, Event, ToolEvent, UseCredential,
-        UseEvent, UsePurpose,
+        CaptureEvent, CaptureState, ChangeMethod, Claim, CliState, DeliveredFile, AgentEvent, ToolEvent, UseCredential,
+        CredentialUseEvent, UsePurpose,
     },
     provider::{Provider, SettingsFile, StoragePolicy},
 };
@@ -46,7 +46,7 @@ async fn send_claim(sender: &mut Sender, claim: &Claim) {
 async fn wait_use_end(fixture: &AgentFixture) -> (i32, bool) {
     fixture
         .wait_event("end of the use", |event| match event {
-            Event::Use(UseEvent::Completed { code, changed }) => Some((*code, *changed)),
+            AgentEvent::CredentialUse(CredentialUseEvent::Completed { code, changed }) => Some((*code, *changed)),
             _ => None,
         })
         .await
@@ -66,11 +66,11 @@ fn delivered_contents(fixture: &AgentFixture) -> Vec<String> {
 /// The number of events about credential candidates.
 fn candidate_events(fixture: &AgentFixture) -> usize {
     let controller = fixture.controller.lock().unwrap();
-    let is_candidate = |event: &Event| {
+    let is_candidate = |event: &AgentEvent| {
         matches!(
             event,
-            Event::Capture(CaptureEvent::CandidateRejected { .. })
-                | Event::Capture(CaptureEvent::CandidateAccepted { .. })
+            AgentEvent::Capture(CaptureEvent::CandidateRejected { .. })
+                | AgentEvent::Capture(CaptureEvent::CandidateAccepted { .. })
         )
     };
     controller.events.iter().filter(|event| is_candidate(&event.event)).count()
@@ -115,7 +115,7 @@ async fn files_are_installed_before_the_command_which_runs_once() {
     })
     .await;
     // Enter does not restart the command.
-    let enter = serde_json::json!({ "text": "", "enter": true });
+    let enter = serde_json::json!({ "text": "", "press_enter": true });
     assert_eq!(post(&mut sender, "/input", &enter).await.0, 204);
     let events = format!("{:?}", fixture.controller.lock().unwrap().events);
     let log = fs::read_to_string(fixture.path("agent.log")).unwrap();
@@ -171,14 +171,14 @@ async fn end_of_use_is_reported_after_the_last_delivery_is_accepted() {
         &claim_with_use(UsePurpose::Exec, "until test -e go; do sleep 0.05; done; cp new .demo/auth.json; exit 2"),
     )
     .await;
-    fixture.wait_event("started", |event| matches!(event, Event::Tool(ToolEvent::Started)).then_some(())).await;
+    fixture.wait_event("started", |event| matches!(event, AgentEvent::Tool(ToolEvent::Started)).then_some(())).await;
     fixture.disconnect_controller();
     fs::write(fixture.home("go"), "").unwrap();
     eventually("delivering", async || {
         matches!(fixture.sign_in(&mut sender).await.capture, CaptureState::Delivering { .. }).then_some(())
     })
     .await;
-    let ended = |event: &Event| matches!(event, Event::Use(UseEvent::Completed { .. }));
+    let ended = |event: &AgentEvent| matches!(event, AgentEvent::CredentialUse(CredentialUseEvent::Completed { .. }));
     assert!(!fixture.controller.lock().unwrap().events.iter().any(|event| ended(&event.event)));
     fixture.controller.lock().unwrap().delivery_responses.push_back((503, String::new()));
     fixture.connect_controller().await;
@@ -204,7 +204,7 @@ async fn partial_or_deleted_credential_ends_the_use_without_a_delivery() {
 async fn rejected_refresh_still_ends_the_use() {
     let fixture = AgentFixture::start().await;
     let mut sender = fixture.connect().await;
-    let rejection = serde_json::to_string(&Problem::InvalidCredentialFormat.with("")).unwrap();
+    let rejection = serde_json::to_string(&Problem::InvalidCredentialFormat.with_detail("")).unwrap();
     fixture.controller.lock().unwrap().delivery_responses.push_back((422, rejection));
     fs::write(fixture.home("new"), refreshed("new")).unwrap();
     send_claim(&mut sender, &claim_with_use(UsePurpose::Exec, "cp new .demo/auth.json")).await;
@@ -232,7 +232,7 @@ async fn lost_terminal_ends_the_use_without_rerunning_the_command() {
     let mut sender = fixture.connect().await;
     send_claim(&mut sender, &claim_with_use(UsePurpose::Exec, "echo run >> runs; exec tail -f /dev/null")).await;
     eventually("command started", async || fixture.home("runs").exists().then_some(())).await;
-    fixture.wait_event("started", |event| matches!(event, Event::Tool(ToolEvent::Started)).then_some(())).await;
+    fixture.wait_event("started", |event| matches!(event, AgentEvent::Tool(ToolEvent::Started)).then_some(())).await;
     let pane = fixture.descendants().into_iter().find(|pid| {
         fs::read_to_string(format!("/proc/{pid}/cmdline")).is_ok_and(|line| line.split('\0').nth(1) == Some("pane"))
     });
@@ -265,7 +265,7 @@ async fn check_reports_the_status_output_and_delivers_a_refresh() {
         fs::write(fixture.home("new"), refreshed("new")).unwrap();
         send_claim(&mut sender, &claim_with_check(status)).await;
         let checked = fixture.wait_event("checked", |event| match event {
-            Event::Use(UseEvent::Checked { signed_in, detail, conclusive: true }) => Some((*signed_in, detail.clone())),
+            AgentEvent::CredentialUse(CredentialUseEvent::Checked { signed_in, detail, conclusive: true }) => Some((*signed_in, detail.clone())),
             _ => None,
         });
         let (reported, why) = checked.await;
@@ -292,7 +292,7 @@ async fn hanging_status_command_is_killed_at_its_limit_without_a_result() {
         claim_request.capture_limits.status_ms_max = if status.contains("tail") { 300 } else { 20_000 };
         send_claim(&mut sender, &claim_request).await;
         let why = fixture.wait_event("checked", |event| match event {
-            Event::Use(UseEvent::Checked { signed_in: false, conclusive: false, detail }) => Some(detail.clone()),
+            AgentEvent::CredentialUse(CredentialUseEvent::Checked { signed_in: false, conclusive: false, detail }) => Some(detail.clone()),
             _ => None,
         });
         let why = why.await;

@@ -1,7 +1,7 @@
 //! `anteroom doctor --leaks`: lists orphaned processes, files and sessions, with or without a running server.
 
 use super::super::{
-    client::{Client, ClientError},
+    client::{ApiClient, ClientError},
     machine_environment::images_dir,
     print_line, printable,
 };
@@ -12,11 +12,11 @@ use comfy_table::{Table, presets};
 use std::process::ExitCode;
 
 pub(crate) async fn run(config: &Config, json: bool) -> anyhow::Result<ExitCode> {
-    let report = match Client::new(&config.state_dir).get::<LeakReport>("/api/leaks").await {
+    let report = match ApiClient::new(&config.state_dir).get::<LeakReport>("/api/leaks").await {
         Ok(report) => report,
         Err(ClientError::NoServer { .. }) => {
             let image = Image::open_current(&images_dir(config)).ok().map(|image| image.manifest.hash);
-            leaks::without_server(config, image).await?
+            leaks::report_without_server(config, image).await?
         }
         Err(error @ (ClientError::Api(_) | ClientError::InvalidResponse(_))) => return Err(error.into()),
     };

@@ -2,7 +2,7 @@
 //! the machine is replaced.
 
 use super::{CommandStage, SIZE_WITHOUT_TERMINAL, scrollback::Scrollback, tty};
-use crate::client::{Client, ClientError, LocalSocket};
+use crate::client::{ApiClient, ClientError, LocalWebSocket};
 use anteroom_wire::{
     EndReason, Problem, SessionId,
     agent::TerminalSize,
@@ -37,7 +37,7 @@ const END_WITHIN_LINE: &[u8] = b"\x04\x04";
 
 /// A connection to the machine's terminal.
 pub(super) struct Attachment<'a> {
-    client: &'a Client,
+    client: &'a ApiClient,
     session: &'a SessionId,
     stage: watch::Receiver<CommandStage>,
     /// Whether standard input and output are a terminal.
@@ -61,7 +61,7 @@ enum SocketEnd {
 
 impl<'a> Attachment<'a> {
     pub(super) fn new(
-        client: &'a Client,
+        client: &'a ApiClient,
         session: &'a SessionId,
         stage: watch::Receiver<CommandStage>,
         is_interactive: bool,
@@ -88,28 +88,28 @@ impl<'a> Attachment<'a> {
                 }
                 Err(_) => {}
             }
-            if *self.stage.borrow() == CommandStage::Over {
+            if *self.stage.borrow() == CommandStage::Ended {
                 return Ok(());
             }
             tokio::time::sleep(Duration::from_millis(RETRY_MS)).await;
         }
     }
 
-    async fn open(&self) -> Result<LocalSocket, ClientError> {
+    async fn open(&self) -> Result<LocalWebSocket, ClientError> {
         let path = format!("/api/auth/session/{}", self.session);
         let request = serde_json::json!({ "purpose": "terminal" });
         let ticket: Ticket = self.client.call(Method::POST, &format!("{path}/ticket"), Some(&request)).await?;
         // The size is set before the first byte: a snapshot before a later resize could show only a part of the screen.
         let TerminalSize { cols, rows } = self.size();
         let path = format!("{path}/terminal?cols={cols}&rows={rows}");
-        self.client.socket(&path, &format!("binary, ticket.{}", ticket.ticket)).await
+        self.client.open_websocket(&path, &format!("binary, ticket.{}", ticket.ticket)).await
     }
 
     fn size(&self) -> TerminalSize {
-        if self.is_interactive { tty::size().unwrap_or(SIZE_WITHOUT_TERMINAL) } else { SIZE_WITHOUT_TERMINAL }
+        if self.is_interactive { tty::terminal_size().unwrap_or(SIZE_WITHOUT_TERMINAL) } else { SIZE_WITHOUT_TERMINAL }
     }
 
-    async fn copy(&mut self, mut socket: LocalSocket, resized: &mut Signal) -> SocketEnd {
+    async fn copy(&mut self, mut socket: LocalWebSocket, resized: &mut Signal) -> SocketEnd {
         let (mut has_output, mut is_changed) = (false, false);
         let mut snapshots = tokio::time::interval_at(Instant::now(), Duration::from_millis(SNAPSHOT_INTERVAL_MS));
         loop {

@@ -50,7 +50,7 @@ impl Drop for RawMode {
 }
 
 /// Whether the terminal is in raw mode, where a line must end with `\r\n`.
-pub(super) fn is_raw() -> bool {
+pub(super) fn is_raw_mode() -> bool {
     IS_RAW.load(Relaxed)
 }
 
@@ -66,7 +66,7 @@ fn restore() {
 }
 
 /// The terminal's size, clamped to the limits of the machine's terminal.
-pub(super) fn size() -> Option<TerminalSize> {
+pub(super) fn terminal_size() -> Option<TerminalSize> {
     let size = tcgetwinsize(rustix::stdio::stdout()).ok().filter(|size| size.ws_col > 0 && size.ws_row > 0)?;
     Some(TerminalSize { cols: size.ws_col.clamp(2, 500), rows: size.ws_row.clamp(2, 300) })
 }

@@ -3,7 +3,7 @@
 use super::super::print_line;
 use anteroom_controller::{
     config::Config,
-    providers::{DescriptorError, DescriptorSource, sources},
+    providers::{DescriptorError, DescriptorSource, load_descriptor_sources},
 };
 use std::{
     collections::BTreeMap,
@@ -12,14 +12,14 @@ use std::{
 };
 
 pub(super) fn run(config: &Config, which: &[String]) -> anyhow::Result<ExitCode> {
-    let (known, mut errors) = (sources(config), Vec::new());
+    let (known, mut errors) = (load_descriptor_sources(config), Vec::new());
     let selected: Vec<Result<DescriptorSource, Vec<DescriptorError>>> = if which.is_empty() {
         known.into_values().collect()
     } else {
-        which.iter().map(|which| find(&known, which)).collect()
+        which.iter().map(|which| find_descriptor(&known, which)).collect()
     };
     for source in selected {
-        match source.and_then(|source| source.provider().map(|provider| (source.origin, provider))) {
+        match source.and_then(|source| source.to_provider().map(|provider| (source.origin, provider))) {
             Ok((origin, provider)) => print_line(format_args!("{}: valid ({origin})", provider.id)),
             Err(found) => errors.extend(found),
         }
@@ -29,12 +29,12 @@ pub(super) fn run(config: &Config, which: &[String]) -> anyhow::Result<ExitCode>
 }
 
 /// Finds the descriptor by file name or configured id.
-pub(super) fn find(
+pub(super) fn find_descriptor(
     known: &BTreeMap<String, Result<DescriptorSource, Vec<DescriptorError>>>,
     which: &str,
 ) -> Result<DescriptorSource, Vec<DescriptorError>> {
-    let Some(path) = as_file(which) else {
-        let (names, unread): (Vec<_>, Vec<_>) = known.iter().partition(|(name, _)| as_file(name).is_none());
+    let Some(path) = as_descriptor_path(which) else {
+        let (names, unread): (Vec<_>, Vec<_>) = known.iter().partition(|(name, _)| as_descriptor_path(name).is_none());
         // A directory that cannot be read may contain a descriptor with this id.
         if let Some((_, Err(errors))) = unread.first() {
             return Err(errors.clone());
@@ -55,7 +55,7 @@ pub(super) fn find(
 }
 
 /// The path, if the argument is not an id: it has a slash or ends with `.toml`.
-pub(super) fn as_file(which: &str) -> Option<PathBuf> {
+pub(super) fn as_descriptor_path(which: &str) -> Option<PathBuf> {
     let path = Path::new(which);
     let is_file = which.contains('/') || path.extension().is_some_and(|extension| extension == "toml");
     is_file.then(|| path.to_owned())

@@ -1,13 +1,13 @@
 //! `anteroom providers list`: asks the running server, or reads the configuration and the image of this host without one.
 
 use super::super::{
-    client::{Client, ClientError},
+    client::{ApiClient, ClientError},
     machine_environment::images_dir,
     print_line,
 };
 use anteroom_controller::{
     config::Config,
-    providers::{Providers, provider_view},
+    providers::{Providers, to_provider_view},
 };
 use anteroom_machine::image::Image;
 use anteroom_wire::{
@@ -19,7 +19,7 @@ use serde::Serialize;
 use std::process::ExitCode;
 
 pub(super) async fn run(config: &Config, json: bool) -> anyhow::Result<ExitCode> {
-    let list = match Client::new(&config.state_dir).get("/api/providers").await {
+    let list = match ApiClient::new(&config.state_dir).get("/api/providers").await {
         Ok(list) => list,
         Err(ClientError::NoServer { .. }) => list_locally(config)?,
         Err(error) => return Err(error.into()),
@@ -36,7 +36,7 @@ fn list_locally(config: &Config) -> anyhow::Result<ProviderList> {
     let providers = Providers::load(config).map_err(|errors| anyhow::anyhow!(errors.join("\n  ")))?;
     let image = Image::open_current(&images_dir(config));
     let clis = image.as_ref().map(|image| image.manifest.clis.clone()).unwrap_or_default();
-    let mut views: Vec<ProviderView> = providers.iter().map(|provider| provider_view(provider, &clis)).collect();
+    let mut views: Vec<ProviderView> = providers.iter().map(|provider| to_provider_view(provider, &clis)).collect();
     if image.is_err() {
         // Without an image no tool is available, whatever its version.
         for view in views.iter_mut().filter(|view| view.storage_policy != StoragePolicy::Forbidden) {

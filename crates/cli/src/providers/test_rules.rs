@@ -3,17 +3,20 @@
 use super::{
     super::print_line,
     TestArguments,
-    check::{as_file, find},
+    check::{as_descriptor_path, find_descriptor},
 };
 use anteroom_controller::{
     config::Config,
-    providers::{DescriptorSource, built_in_fixtures, sources},
+    providers::{DescriptorSource, built_in_fixtures, load_descriptor_sources},
 };
 use anteroom_screen::{
-    Findings, Fixture,
-    fixture::{RecordedScreen, evaluate},
+    ScreenFindings, Fixture,
+    fixture::{FixtureError, RecordedScreen, evaluate_screens},
 };
-use anteroom_wire::provider::{Key, MethodName, Provider};
+use anteroom_wire::{
+    chain,
+    provider::{Key, MethodName, Provider},
+};
 use anyhow::{Context, anyhow, ensure};
 use std::{
     path::{Path, PathBuf},
@@ -23,8 +26,8 @@ use std::{
 const SCREEN_BYTES_MAX: u64 = 1024 * 1024;
 
 pub(super) fn run(config: &Config, arguments: &TestArguments) -> anyhow::Result<ExitCode> {
-    let source = find(&sources(config), &arguments.which);
-    let found = source.and_then(|source| source.provider().map(|provider| (source, provider)));
+    let source = find_descriptor(&load_descriptor_sources(config), &arguments.which);
+    let found = source.and_then(|source| source.to_provider().map(|provider| (source, provider)));
     let (source, provider) = match found {
         Ok(found) => found,
         Err(errors) => {
@@ -55,7 +58,7 @@ pub(super) fn run(config: &Config, arguments: &TestArguments) -> anyhow::Result<
 
 fn test_credential(provider: &Provider, path: &Path) -> anyhow::Result<bool> {
     let bytes = read_text(path)?.into_bytes();
-    let result = provider.credential.check(&bytes);
+    let result = provider.credential.check_format(&bytes);
     match &result {
         Ok(()) => print_line(format_args!("{}: accepted as a credential of {}", path.display(), provider.name)),
         Err(reason) => print_line(format_args!("{}: not accepted: {reason}", path.display())),
@@ -73,9 +76,9 @@ fn test_screens(provider: &Provider, selected: &Provider, arguments: &TestArgume
     }
     let screens: Vec<RecordedScreen> = texts
         .iter()
-        .map(|path| Ok(RecordedScreen::plain(&read_text(path)?, arguments.width.into())))
+        .map(|path| Ok(RecordedScreen::from_text(&read_text(path)?, arguments.width.into())))
         .collect::<anyhow::Result<_>>()?;
-    let findings = evaluate(selected, &screens).map_err(anyhow::Error::msg)?;
+    let findings = evaluate_screens(selected, &screens)?;
     for (path, findings) in texts.iter().zip(findings) {
         print_line(format_args!("{}:", path.display()));
         describe(selected, &findings).iter().for_each(|line| print_line(format_args!("  {line}")));
@@ -91,7 +94,7 @@ fn read_text(path: &Path) -> anyhow::Result<String> {
 }
 
 /// Describes the findings, one line for each.
-fn describe(provider: &Provider, findings: &Findings) -> Vec<String> {
+fn describe(provider: &Provider, findings: &ScreenFindings) -> Vec<String> {
     let mut lines = Vec::new();
     lines.extend(findings.link.iter().map(|link| format!("URL in a hyperlink: {link}")));
     lines.extend(findings.url.iter().map(|url| format!("URL in the text: {url}")));
@@ -161,7 +164,7 @@ fn load_fixtures(
     source: &DescriptorSource,
     provider: &Provider,
 ) -> anyhow::Result<(String, Vec<(String, String)>)> {
-    let descriptor_dir = match as_file(&arguments.which) {
+    let descriptor_dir = match as_descriptor_path(&arguments.which) {
         Some(file) => Some(file.parent().unwrap_or(Path::new("")).to_owned()),
         None if source.origin.starts_with("built-in") => None,
         None => config.providers_dir.clone(),
@@ -177,10 +180,9 @@ fn load_fixtures(
 }
 
 fn test_fixture(provider: &Provider, name: &str, text: &str) -> bool {
-    let fixture = toml::from_str::<Fixture>(text).map_err(|error| error.to_string());
-    let differences = match fixture.and_then(|fixture| all_differences(&fixture, provider)) {
-        Ok(differences) => differences,
-        Err(reason) => vec![reason],
+    let differences = match toml::from_str::<Fixture>(text) {
+        Ok(fixture) => all_differences(&fixture, provider).unwrap_or_else(|error| vec![chain(&error)]),
+        Err(error) => vec![error.to_string()],
     };
     if differences.is_empty() {
         print_line(format_args!("{name}: passed"));
@@ -190,14 +192,14 @@ fn test_fixture(provider: &Provider, name: &str, text: &str) -> bool {
 }
 
 /// Returns the differences between the fixture's expectations and the rules' findings, including the credential file.
-fn all_differences(fixture: &Fixture, provider: &Provider) -> Result<Vec<String>, String> {
+fn all_differences(fixture: &Fixture, provider: &Provider) -> Result<Vec<String>, FixtureError> {
     let mut all = fixture.differences(provider)?;
     let method = fixture.method.as_ref().unwrap_or(&provider.method);
     if let (Some(file), Some(selected)) = (&fixture.file, provider.with_method(method)) {
         if !selected.credential.paths.contains(&file.path) {
             all.push(format!("file: {} is not a path of the credential", file.path));
         }
-        if let Err(reason) = selected.credential.check(file.text.as_bytes()) {
+        if let Err(reason) = selected.credential.check_format(file.text.as_bytes()) {
             all.push(format!("file: {} is not accepted: {reason}", file.path));
         }
     }

@@ -8,7 +8,7 @@ use std::{
 };
 
 /// An archive that is being written.
-pub(super) struct Archive {
+pub(super) struct BundleArchive {
     tar: tar::Builder<GzEncoder<Vec<u8>>>,
     /// The directory that all files of the archive are in.
     top: String,
@@ -20,14 +20,14 @@ pub(super) struct Archive {
 
 /// The last lines of a file, bounded in total bytes.
 #[derive(Debug)]
-pub(super) struct TailBuffer {
+pub(super) struct LineTailBuffer {
     lines: VecDeque<String>,
     bytes: usize,
     bytes_max: usize,
     dropped: usize,
 }
 
-impl TailBuffer {
+impl LineTailBuffer {
     /// Adds a line and drops the oldest lines over the limit.
     pub(super) fn push(&mut self, line: &str) {
         self.bytes += line.len() + 1;
@@ -40,14 +40,14 @@ impl TailBuffer {
     }
 }
 
-impl Archive {
+impl BundleArchive {
     /// An empty archive whose files have at most `file_bytes_max` bytes each.
     pub(super) fn new(session: &str, file_bytes_max: usize) -> Self {
         Self {
             tar: tar::Builder::new(GzEncoder::new(Vec::new(), Compression::default())),
             top: format!("bundle-{session}"),
             file_bytes_max,
-            created_at_ms: crate::clock::now(),
+            created_at_ms: crate::clock::now_unix_ms(),
             files: Vec::new(),
         }
     }
@@ -72,16 +72,16 @@ impl Archive {
     pub(super) fn add_lines(&mut self, name: &str, lines: impl Iterator<Item = String>) -> io::Result<()> {
         let mut buffer = self.new_tail_buffer();
         lines.for_each(|line| buffer.push(&line));
-        self.add_line_buffer(name, buffer)
+        self.add_tail_buffer(name, buffer)
     }
 
     /// An empty buffer for [`Self::add_line_buffer`], with this archive's size limit.
-    pub(super) fn new_tail_buffer(&self) -> TailBuffer {
-        TailBuffer { lines: VecDeque::new(), bytes: 0, bytes_max: self.file_bytes_max, dropped: 0 }
+    pub(super) fn new_tail_buffer(&self) -> LineTailBuffer {
+        LineTailBuffer { lines: VecDeque::new(), bytes: 0, bytes_max: self.file_bytes_max, dropped: 0 }
     }
 
     /// Adds a file of the buffered lines.
-    pub(super) fn add_line_buffer(&mut self, name: &str, buffer: TailBuffer) -> io::Result<()> {
+    pub(super) fn add_tail_buffer(&mut self, name: &str, buffer: LineTailBuffer) -> io::Result<()> {
         let text: String = buffer.lines.iter().flat_map(|line| [line.as_str(), "\n"]).collect();
         let note = if buffer.dropped > 0 {
             json!(format!("the first {} lines were left out", buffer.dropped))
@@ -108,7 +108,7 @@ impl Archive {
     pub(super) fn finish(mut self) -> io::Result<Vec<u8>> {
         let manifest = json!({
             "what": "Anteroom support bundle. It contains no credentials, codes, tokens or complete URLs.",
-            "made_at": crate::clock::rfc3339(self.created_at_ms),
+            "made_at": crate::clock::format_rfc3339(self.created_at_ms),
             "files": self.files,
         });
         let bytes = serde_json::to_vec_pretty(&manifest)?;

@@ -71,7 +71,7 @@ impl Redactor {
     }
 
     /// Returns the text with all secrets replaced.
-    pub fn text(&self, text: &str) -> String {
+    pub fn redact_text(&self, text: &str) -> String {
         let mut text = match text.find(SCREEN_MARKER) {
             Some(at) => format!("{}its last lines: (left out)", &text[..at]),
             None => text.to_owned(),
@@ -92,19 +92,19 @@ impl Redactor {
     }
 
     /// Redacts all strings of a JSON value, keys too. Values of the keys in [`LEFT_OUT`] are replaced as a whole.
-    pub fn value(&self, value: &mut serde_json::Value) {
+    pub fn redact_json(&self, value: &mut serde_json::Value) {
         use serde_json::Value;
         match value {
-            Value::String(text) => *text = self.text(text),
-            Value::Array(values) => values.iter_mut().for_each(|value| self.value(value)),
+            Value::String(text) => *text = self.redact_text(text),
+            Value::Array(values) => values.iter_mut().for_each(|value| self.redact_json(value)),
             Value::Object(fields) => {
                 for (key, mut value) in std::mem::take(fields) {
                     if LEFT_OUT.contains(&key.as_str()) && !value.is_null() {
                         value = Value::String("(left out)".into());
                     } else {
-                        self.value(&mut value);
+                        self.redact_json(&mut value);
                     }
-                    fields.insert(self.text(&key), value);
+                    fields.insert(self.redact_text(&key), value);
                 }
             }
             Value::Null | Value::Bool(_) | Value::Number(_) => {}
@@ -195,7 +195,7 @@ mod tests {
             ("550e8400-e29b-41d4-a716-446655440000", "(36 characters)"),
             ("Codex ended; its last lines: “Password: swordfish ” / more”.", "Codex ended; its last lines: (left out)"),
         ] {
-            assert_eq!(redactor().text(text), expected, "{text}");
+            assert_eq!(redactor().redact_text(text), expected, "{text}");
         }
     }
 
@@ -209,7 +209,7 @@ mod tests {
             "agent_unreachable credential_invalid_format machine_being_replaced",
             "anteroom_controller::session::generation",
         ] {
-            assert_eq!(redactor().text(text), text);
+            assert_eq!(redactor().redact_text(text), text);
         }
     }
 
@@ -217,7 +217,7 @@ mod tests {
     fn screens_and_user_ids_are_left_out_at_every_depth() {
         let mut value =
             json!({ "data": { "last_lines": ["Password: swordfish"], "code": 1 }, "user_id": "eve", "n": null });
-        redactor().value(&mut value);
+        redactor().redact_json(&mut value);
         assert_eq!(
             value,
             json!({ "data": { "last_lines": "(left out)", "code": 1 }, "user_id": "(left out)", "n": null })

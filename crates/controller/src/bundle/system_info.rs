@@ -1,23 +1,23 @@
 //! The parts of a bundle about server and host: versions, redacted settings, and host data that can be read without starting
 //! a program.
 
-use crate::{admission, config::Config, session::launcher::Launcher};
+use crate::{admission, config::Config, session::launcher::ServerContext};
 use serde_json::{Value, json};
 use std::fs;
 
 /// Versions of server, image and tools.
-pub(super) fn versions(launcher: &Launcher) -> Value {
+pub(super) fn collect_versions(launcher: &ServerContext) -> Value {
     json!({
         "anteroom": env!("CARGO_PKG_VERSION"),
         "image": launcher.image.hash,
-        "clis": launcher.image.clis,
+        "clis": launcher.image.tool_versions,
         "accelerator": launcher.image.accelerator,
-        "emulated": launcher.image.emulated,
+        "emulated": launcher.image.is_emulated,
     })
 }
 
 /// The settings as TOML. Paths are shortened to their last component, free-form tables to their keys.
-pub(super) fn settings(config: &Config) -> String {
+pub(super) fn format_settings(config: &Config) -> String {
     let Ok(mut table) = toml::Table::try_from(config) else { return String::new() };
     for (name, value) in &mut table {
         match (name.as_str(), value) {
@@ -55,7 +55,7 @@ fn shorten_paths(value: &mut toml::Value) {
 }
 
 /// Kernel, memory, disk and KVM of the host.
-pub(super) fn host(config: &Config) -> Value {
+pub(super) fn collect_host_info(config: &Config) -> Value {
     let uname = rustix::system::uname();
     let meminfo = fs::read_to_string("/proc/meminfo").unwrap_or_default();
     let kvm = match fs::File::options().read(true).write(true).open("/dev/kvm") {
@@ -66,11 +66,11 @@ pub(super) fn host(config: &Config) -> Value {
         "kernel": uname.release().to_string_lossy(),
         "processor": uname.machine().to_string_lossy(),
         "processors": std::thread::available_parallelism().map_or(0, std::num::NonZero::get),
-        "memory_available_mib": admission::available_mib(&meminfo),
-        "state_disk_free_mib": admission::disk_free_mib(&config.state_dir).ok(),
-        "cache_disk_free_mib": admission::disk_free_mib(&config.cache_dir).ok(),
+        "memory_available_mib": admission::parse_available_mib(&meminfo),
+        "state_disk_free_mib": admission::read_disk_free_mib(&config.state_dir).ok(),
+        "cache_disk_free_mib": admission::read_disk_free_mib(&config.cache_dir).ok(),
         "dev_kvm": kvm,
-        "qemu_found": anteroom_machine::qemu::find().is_some(),
+        "qemu_found": anteroom_machine::qemu::find_qemu().is_some(),
         "cgroup_v2": fs::exists("/sys/fs/cgroup/cgroup.controllers").unwrap_or(false),
         "open_files_max": rustix::process::getrlimit(rustix::process::Resource::Nofile).current,
     })
@@ -86,7 +86,7 @@ mod tests {
             "state_dir = '/home/eve/anteroom'\n[egress.overrides]\n'a.example:443' = '192.0.2.1:8443'\n[providers.codex]\nargv = ['codex', '--key', 'k']\n",
         )
         .unwrap();
-        let text = settings(&config);
+        let text = format_settings(&config);
         for absent in ["home/eve", "192.0.2.1", "--key"] {
             assert!(!text.contains(absent), "{absent}: {text}");
         }

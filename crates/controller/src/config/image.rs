@@ -26,7 +26,7 @@ impl ImageAdditions {
     pub(super) fn validate(&self) -> Vec<String> {
         let clis = self.extra_clis.iter().enumerate().flat_map(|(at, cli)| {
             let setting = format!("image.extra_clis[{at}] {:?}", cli.name);
-            cli.errors().into_iter().map(move |error| format!("{setting}: {error}"))
+            cli.validation_errors().into_iter().map(move |error| format!("{setting}: {error}"))
         });
         let mut errors: Vec<String> = clis.collect();
         let is_name_char = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, b'+' | b'-' | b'.');

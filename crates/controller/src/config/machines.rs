@@ -24,15 +24,11 @@ settings! {
         memory_mib: u32 = 1_536, within 512..=65_536;
         /// Virtual processors, a whole number.
         cpus: u32 = 2, within 1..=16;
-        /// Under emulation, the size of QEMU's TCG cache of translated code for one machine, MiB. The host allocates only the used
-        /// part. A browser needs a large cache: with a small one, code is translated repeatedly.
-        tcg_cache_mib: u32 = 256, within 8..=1_024;
         /// Machines that run at once; further sessions wait in the queue.
         machines_max: u32 = 10, within 1..=1_000;
-        /// Timeout from the start of a machine's process until it is ready, with KVM, milliseconds.
-        ready_kvm_ms_max: u64 = 15_000, within 100..=600_000;
-        /// Timeout from the start of a machine's process until it is ready, under emulation, milliseconds.
-        ready_emulation_ms_max: u64 = 60_000, within 100..=600_000;
+        /// Timeout from the start of a machine's process until it is ready, milliseconds. Default: 15000 with KVM, 60000 under
+        /// emulation.
+        ready_ms_max: Option<u64> = None, within 100..=600_000, example "30000";
         /// Width of the desktop, pixels.
         width: u16 = 1_280, within 320..=3_840;
         /// Height of the desktop, pixels.

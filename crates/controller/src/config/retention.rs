@@ -1,4 +1,4 @@
-//! Retention of machine receipts and support bundles: limits of number, size and age.
+//! Retention of machine receipts and support bundles.
 
 use crate::settings::settings;
 
@@ -9,8 +9,6 @@ settings! {
         receipts_max: usize = 1_000, within 1..=1_000_000;
         /// Age at which a receipt is deleted, seconds.
         receipts_s_max: u64 = 30 * 24 * 3_600, within 1..=10 * 365 * 24 * 3_600;
-        /// Support bundles that are kept.
-        bundles_max: usize = 20, within 1..=10_000;
         /// Size of all bundles together, bytes.
         bundles_bytes_max: u64 = 256 << 20, within 1 << 20..=1 << 40;
         /// Age at which a bundle is deleted, seconds.

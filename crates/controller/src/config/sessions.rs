@@ -13,8 +13,6 @@ settings! {
         restarts_max: u32 = 2, within 0..=100;
         /// Sessions that wait for a machine; further ones are rejected.
         queue_max: u32 = 100, within 0..=100_000;
-        /// Desktop viewers of one session.
-        viewers_max: u32 = 4, within 1..=100;
         /// How long a viewer's WebSocket waits for the machine to be ready before it is rejected, milliseconds.
         socket_wait_ms_max: u64 = 20_000, within 0..=600_000;
         /// Lifetime of a login link, seconds.
@@ -23,11 +21,5 @@ settings! {
         cookie_s_max: u64 = 12 * 3_600, within 1..=365 * 24 * 3_600;
         /// A credential file must be unchanged for this long before it is delivered, milliseconds.
         capture_stable_ms: u64 = 300, within 0..=60_000;
-        /// Largest credential file, bytes. `http.delivery_bytes_max` must be large enough for it.
-        credential_bytes_max: u64 = 512 * 1_024, within 64..=16 * 1_024 * 1_024;
-        /// Interval of the reconciliation, milliseconds.
-        reconcile_every_ms: u64 = 5_000, within 10..=600_000;
-        /// If an ended machine is not removed after this time, it is logged on the timeline and no longer waited for, seconds.
-        cleanup_timeout_s: u64 = 30, within 1..=3_600;
     }
 }

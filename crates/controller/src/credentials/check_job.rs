@@ -4,9 +4,9 @@
 
 use crate::{
     admission,
-    api_error::{ApiError, chain},
+    api_error::chain,
     clock,
-    session::launcher::Launcher,
+    session::launcher::ServerContext,
     session::start::for_use,
     session::use_credential::volatile_execs::LAST_SCREEN_AGE_MAX,
 };
@@ -20,7 +20,7 @@ const INTERVAL_S_MAX: u64 = 30;
 const INTERVAL_S_MIN: u64 = 1;
 
 /// Runs until the server stops.
-pub async fn run(launcher: Launcher) {
+pub async fn run_check_job(launcher: ServerContext) {
     let settings = &launcher.config.credentials;
     let interval_s = if settings.check_every_s == 0 { INTERVAL_S_MAX } else { settings.check_every_s / 10 };
     let interval = Duration::from_secs(interval_s.clamp(INTERVAL_S_MIN, INTERVAL_S_MAX));
@@ -51,20 +51,20 @@ impl RecentAttempts {
 }
 
 /// Starts the checks that are due, as far as capacity allows.
-async fn start_due_checks(launcher: &Launcher, attempts: &mut RecentAttempts) -> Result<(), StoreError> {
+async fn start_due_checks(launcher: &ServerContext, attempts: &mut RecentAttempts) -> Result<(), StoreError> {
     let every_s = launcher.config.credentials.check_every_s;
     attempts.discard_older_than(Duration::from_secs(every_s));
     let capacity = free_checks(launcher).await?;
     if capacity == 0 {
         return Ok(());
     }
-    let checked_before = clock::now().saturating_sub(every_s.saturating_mul(1_000));
+    let checked_before = clock::now_unix_ms().saturating_sub(every_s.saturating_mul(1_000));
     for row in due(launcher, checked_before, capacity, attempts).await? {
         attempts.0.insert(row.id.clone(), Instant::now());
         let request = CredentialUseRequest { purpose: UsePurpose::Check, argv: Vec::new() };
-        match for_use::start_for(launcher, &launcher.local_operator, &row, &request).await {
+        match for_use::start_credential_use_as(launcher, &launcher.local_operator, &row, &request).await {
             Ok(session) => {
-                tracing::info!(outcome = "check_started", credential = %row.id, session = %session.id, checked_at = clock::rfc3339(row.checked_at_ms), "credential check started");
+                tracing::info!(outcome = "check_started", credential = %row.id, session = %session.id, checked_at = clock::format_rfc3339(row.checked_at_ms), "credential check started");
             }
             Err(error) => {
                 tracing::warn!(outcome = "check_not_started", credential = %row.id, reason = error.problem.code(), detail = error.detail, "credential check not started");
@@ -76,9 +76,9 @@ async fn start_due_checks(launcher: &Launcher, attempts: &mut RecentAttempts) ->
 }
 
 /// How many checks may start now.
-async fn free_checks(launcher: &Launcher) -> Result<u32, StoreError> {
-    if launcher.queue.waiting() > 0
-        || admission::check_capacity(&launcher.config, &launcher.machines, launcher.queue.in_use()).is_err()
+async fn free_checks(launcher: &ServerContext) -> Result<u32, StoreError> {
+    if launcher.queue.waiting_count() > 0
+        || admission::check_capacity(&launcher.config, &launcher.machines, launcher.queue.permits_in_use()).is_err()
     {
         return Ok(0);
     }
@@ -87,12 +87,12 @@ async fn free_checks(launcher: &Launcher) -> Result<u32, StoreError> {
     let running =
         active.iter().filter(|row| row.purpose.credential_use().is_some_and(|using| is_check(using.purpose))).count();
     let running = u32::try_from(running).unwrap_or(u32::MAX);
-    Ok(launcher.config.credentials.concurrent_checks_max.saturating_sub(running).min(launcher.queue.free()))
+    Ok(launcher.config.credentials.concurrent_checks_max.saturating_sub(running).min(launcher.queue.free_permits()))
 }
 
 /// The credentials that are due, the oldest check first.
 async fn due(
-    launcher: &Launcher,
+    launcher: &ServerContext,
     checked_before: clock::UnixMs,
     count_max: u32,
     attempts: &RecentAttempts,

@@ -1,13 +1,13 @@
 //! The current health of a credential, computed from the stored health and the time. Pure.
 
-use crate::clock::{UnixMs, rfc3339};
+use crate::clock::{UnixMs, format_rfc3339};
 use anteroom_store::{CredentialRow, HealthKind};
 use anteroom_wire::api::CredentialHealth;
 
 const CONFIRMED_AT_SIGN_IN: &str = "The tool confirmed the credential at sign-in.";
 
 /// The health at `now` and the reason for it. A credential that expires within `expiring_ms` is expiring.
-pub fn current_health(row: &CredentialRow, now: UnixMs, expiring_ms: UnixMs) -> (CredentialHealth, String) {
+pub fn derive_current_health(row: &CredentialRow, now: UnixMs, expiring_ms: UnixMs) -> (CredentialHealth, String) {
     let stored_detail = || row.health_detail.clone();
     match (row.health, row.expires_at_ms) {
         (HealthKind::NeedsAuth, _) => (
@@ -15,10 +15,10 @@ pub fn current_health(row: &CredentialRow, now: UnixMs, expiring_ms: UnixMs) -> 
             stored_detail().unwrap_or_else(|| "The tool rejected the credential when it was checked.".to_owned()),
         ),
         (HealthKind::Valid | HealthKind::Expiring, Some(expires_at)) if expires_at <= now => {
-            (CredentialHealth::NeedsAuth, format!("It expired at {}, according to its file.", rfc3339(expires_at)))
+            (CredentialHealth::NeedsAuth, format!("It expired at {}, according to its file.", format_rfc3339(expires_at)))
         }
         (HealthKind::Valid | HealthKind::Expiring, Some(expires_at)) if expires_at - now <= expiring_ms => {
-            (CredentialHealth::Expiring, format!("It expires at {}, according to its file.", rfc3339(expires_at)))
+            (CredentialHealth::Expiring, format!("It expires at {}, according to its file.", format_rfc3339(expires_at)))
         }
         (HealthKind::Valid | HealthKind::Expiring, _) => {
             (CredentialHealth::Valid, stored_detail().unwrap_or_else(|| CONFIRMED_AT_SIGN_IN.to_owned()))
@@ -71,7 +71,7 @@ mod tests {
             (HealthKind::Expiring, Some(now + 2 * soon), Valid),
             (HealthKind::Expiring, Some(now + 1), Expiring),
         ] {
-            let (current, detail) = current_health(&row(health, None, expires_at), now, soon);
+            let (current, detail) = derive_current_health(&row(health, None, expires_at), now, soon);
             assert_eq!(current, expected, "{health:?} {expires_at:?}");
             assert!(!detail.is_empty());
         }
@@ -79,10 +79,10 @@ mod tests {
 
     #[test]
     fn the_stored_detail_is_shown_unless_the_credential_has_expired() {
-        let detail = |health, expires_at| current_health(&row(health, Some("Its output: no."), expires_at), 10, 5).1;
+        let detail = |health, expires_at| derive_current_health(&row(health, Some("Its output: no."), expires_at), 10, 5).1;
         assert_eq!(detail(HealthKind::NeedsAuth, None), "Its output: no.");
         assert_eq!(detail(HealthKind::Valid, None), "Its output: no.");
         assert!(detail(HealthKind::Valid, Some(3)).starts_with("It expired at 1970-01-01T00:00:00.003Z"));
-        assert_eq!(current_health(&row(HealthKind::Valid, None, None), 10, 5).1, CONFIRMED_AT_SIGN_IN);
+        assert_eq!(derive_current_health(&row(HealthKind::Valid, None, None), 10, 5).1, CONFIRMED_AT_SIGN_IN);
     }
 }

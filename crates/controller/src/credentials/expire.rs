@@ -2,8 +2,8 @@
 //! reconciliation; may run at any moment.
 
 use crate::{
-    clock::{self, rfc3339},
-    session::{context::SessionContext, timeline::entry},
+    clock::{self, format_rfc3339},
+    session::{context::SessionContext, timeline::new_entry},
 };
 use anteroom_store::{CredentialRow, HealthKind, HealthUpdate, Regarding, StoreError};
 use anteroom_wire::TimelineKind;
@@ -17,13 +17,13 @@ const BATCH_MAX: u32 = 100;
 ///
 /// # Errors
 /// The database cannot be used; changes made before that stay.
-pub async fn expire_due(context: &SessionContext) -> Result<(), StoreError> {
-    let now = clock::now();
+pub async fn delete_expired_credentials(context: &SessionContext) -> Result<(), StoreError> {
+    let now = clock::now_unix_ms();
     for row in context.store.delete_expired_credentials(now, BATCH_MAX).await? {
-        let until = row.retention.until_ms().map(rfc3339);
+        let until = row.retention.until_ms().map(format_rfc3339);
         tracing::warn!(outcome = "credential_delivery_expired", credential = %row.id, session = %row.session, until, "credential not fetched in time; deleted");
         let sentence = "The credential was not fetched in time and was deleted here.";
-        let entry = entry(TimelineKind::CredentialDeliveryExpired, sentence);
+        let entry = new_entry(TimelineKind::CredentialDeliveryExpired, sentence);
         let entry = entry.with_data(json!({ "credential": row.id, "until": until }));
         context.timeline.append_in_background(&row.session, entry);
     }
@@ -41,16 +41,16 @@ async fn report_expiry(context: &SessionContext, row: &CredentialRow, now: clock
         (
             HealthKind::NeedsAuth,
             CREDENTIAL_NEEDS_AUTH,
-            format!("It expired at {}, according to its file.", rfc3339(expires_at)),
+            format!("It expired at {}, according to its file.", format_rfc3339(expires_at)),
         )
     } else {
         (
             HealthKind::Expiring,
             CREDENTIAL_EXPIRING,
-            format!("It expires at {}, according to its file.", rfc3339(expires_at)),
+            format!("It expires at {}, according to its file.", format_rfc3339(expires_at)),
         )
     };
-    let messages = context.outbox.messages(&[(kind, Regarding::Credential(row.id.clone()))]);
+    let messages = context.outbox.new_messages(&[(kind, Regarding::Credential(row.id.clone()))]);
     let update = HealthUpdate {
         credential: &row.id,
         revision: row.revision,

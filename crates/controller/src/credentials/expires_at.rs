@@ -5,7 +5,7 @@ use anteroom_wire::provider::{CredentialRules, ExpiresAt, TimeUnit};
 use serde_json::Value;
 
 /// The expiry from the validated file. `None`: the provider defines none, or the value is not a valid time.
-pub fn expires_at(rules: &CredentialRules, bytes: &[u8]) -> Option<UnixMs> {
+pub fn read_expires_at(rules: &CredentialRules, bytes: &[u8]) -> Option<UnixMs> {
     let ExpiresAt { pointer, unit } = rules.expires_at.as_ref()?;
     let value: Value = serde_json::from_slice(bytes).ok()?;
     let found = value.pointer(pointer)?;
@@ -45,7 +45,7 @@ mod tests {
     }
 
     fn expires_at_of(rules: CredentialRules, json: &str) -> Option<u64> {
-        expires_at(&rules, json.as_bytes())
+        read_expires_at(&rules, json.as_bytes())
     }
 
     #[test]

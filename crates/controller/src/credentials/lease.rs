@@ -5,8 +5,8 @@ use super::unseal::unseal_files;
 use crate::{
     api_error::ApiError,
     caller::Caller,
-    clock::{self, rfc3339},
-    session::{context::SessionContext, timeline::entry},
+    clock::{self, format_rfc3339},
+    session::{context::SessionContext, timeline::new_entry},
 };
 use anteroom_store::{CredentialRow, DeleteOutcome, LeasedCredential, Retention, SealedCredential, StoreError};
 use anteroom_wire::{CredentialId, Problem, TimelineKind, agent::DeliveredFile};
@@ -16,7 +16,7 @@ use serde_json::json;
 ///
 /// # Errors
 /// No such credential, or it belongs to another caller.
-pub async fn require_owned(
+pub async fn require_owned_credential(
     context: &SessionContext,
     caller: &Caller,
     id: &CredentialId,
@@ -30,12 +30,12 @@ pub async fn require_owned(
 ///
 /// # Errors
 /// As [`require_owned`]; or the reason why the bytes are deleted.
-pub async fn require_present(
+pub async fn require_undeleted_credential(
     context: &SessionContext,
     caller: &Caller,
     id: &CredentialId,
 ) -> Result<CredentialRow, ApiError> {
-    let row = require_owned(context, caller, id).await?;
+    let row = require_owned_credential(context, caller, id).await?;
     if row.deleted_at_ms.is_some() {
         return Err(unavailable(context, id).await?);
     }
@@ -47,20 +47,20 @@ pub async fn require_present(
 ///
 /// # Errors
 /// As [`require_present`]; a delivery to the webhook is in progress; or the bytes cannot be decrypted: then nothing was leased or deleted.
-pub async fn lease(
+pub async fn lease_credential(
     context: &SessionContext,
     caller: &Caller,
     id: &CredentialId,
 ) -> Result<(CredentialRow, Vec<DeliveredFile>), ApiError> {
-    require_present(context, caller, id).await?;
+    require_undeleted_credential(context, caller, id).await?;
     // Before anything is deleted: bytes that cannot be decrypted now may be decrypted after a key is restored.
     if let Some(record) = context.store.get_sealed_credential(id).await? {
         unseal_files(context, &record)?;
     }
-    let mut leased = context.store.lease_credential(id, &caller.id, clock::now()).await?;
+    let mut leased = context.store.lease_credential(id, &caller.id, clock::now_unix_ms()).await?;
     // A message from earlier settings may hold the credential although messages attach none now.
     if leased.is_none() && !context.outbox.attaches_credentials() && context.store.release_webhook_claims(id).await? {
-        leased = context.store.lease_credential(id, &caller.id, clock::now()).await?;
+        leased = context.store.lease_credential(id, &caller.id, clock::now_unix_ms()).await?;
     }
     let Some(LeasedCredential { credential, sealed, lease_number: number }) = leased else {
         return Err(unavailable(context, id).await?);
@@ -72,7 +72,7 @@ pub async fn lease(
     if let Retention::UntilDelivered { .. } = row.retention {
         let data = json!({ "credential": row.id, "caller": caller.id });
         let sentence = "The credential was delivered to its owner and deleted here.";
-        let entry = entry(TimelineKind::CredentialLeased, sentence).with_data(data);
+        let entry = new_entry(TimelineKind::CredentialLeased, sentence).with_data(data);
         context.timeline.append_in_background(&row.session, entry);
     }
     Ok((row, files))
@@ -82,12 +82,12 @@ pub async fn lease(
 ///
 /// # Errors
 /// As [`require_owned`].
-pub async fn delete(context: &SessionContext, caller: &Caller, id: &CredentialId) -> Result<(), ApiError> {
-    let row = require_owned(context, caller, id).await?;
-    if context.store.delete_credential(&row.id, clock::now()).await? == DeleteOutcome::Deleted {
+pub async fn delete_credential(context: &SessionContext, caller: &Caller, id: &CredentialId) -> Result<(), ApiError> {
+    let row = require_owned_credential(context, caller, id).await?;
+    if context.store.delete_credential(&row.id, clock::now_unix_ms()).await? == DeleteOutcome::Deleted {
         tracing::info!(outcome = "credential_deleted", credential = %row.id, caller = %caller.id, "credential deleted");
         let data = json!({ "credential": row.id, "caller": caller.id });
-        let entry = entry(TimelineKind::CredentialDeleted, "The credential was deleted.").with_data(data);
+        let entry = new_entry(TimelineKind::CredentialDeleted, "The credential was deleted.").with_data(data);
         context.timeline.append_in_background(&row.session, entry);
     }
     Ok(())
@@ -99,16 +99,16 @@ async fn unavailable(context: &SessionContext, id: &CredentialId) -> Result<ApiE
     let Retention::UntilDelivered { until_ms } = row.retention else {
         return Ok(ApiError::new(Problem::UnknownCredential, "it was deleted"));
     };
-    if row.deleted_at_ms.is_none() && clock::now() < until_ms {
+    if row.deleted_at_ms.is_none() && clock::now_unix_ms() < until_ms {
         let detail = "it is being delivered to the webhook; if that fails, it can be leased here again";
         return Ok(ApiError::new(Problem::AlreadyDelivered, detail));
     }
     Ok(match context.store.list_leases(id, 1).await?.pop() {
         Some(lease) => {
-            ApiError::new(Problem::AlreadyDelivered, format!("it was delivered at {}", rfc3339(lease.at_ms)))
+            ApiError::new(Problem::AlreadyDelivered, format!("it was delivered at {}", format_rfc3339(lease.at_ms)))
         }
-        None if until_ms <= row.deleted_at_ms.unwrap_or_else(clock::now) => {
-            let detail = format!("it was not fetched before {} and was deleted", rfc3339(until_ms));
+        None if until_ms <= row.deleted_at_ms.unwrap_or_else(clock::now_unix_ms) => {
+            let detail = format!("it was not fetched before {} and was deleted", format_rfc3339(until_ms));
             ApiError::new(Problem::UnknownCredential, detail)
         }
         None => ApiError::new(Problem::UnknownCredential, "it was deleted"),

@@ -37,7 +37,7 @@ impl From<UnsealError> for ApiError {
 }
 
 /// The binding under which a credential's bytes are sealed: the session that delivered them, not the one that reads them.
-pub fn binding(row: &CredentialRow) -> Binding<'_> {
+pub fn binding_of(row: &CredentialRow) -> Binding<'_> {
     Binding { credential: &row.id, owner: &row.owner, provider: &row.provider, session: &row.session }
 }
 
@@ -46,7 +46,7 @@ pub fn binding(row: &CredentialRow) -> Binding<'_> {
 /// # Errors
 /// [`UnsealError::NotDecrypted`].
 pub fn unseal_bytes(context: &SessionContext, record: &SealedCredential) -> Result<Zeroizing<Vec<u8>>, UnsealError> {
-    let unsealed = context.vault.unseal(&binding(&record.credential), &record.sealed);
+    let unsealed = context.vault.unseal(&binding_of(&record.credential), &record.sealed);
     unsealed.map_err(|source| UnsealError::NotDecrypted { credential: record.credential.id.clone(), source })
 }
 

@@ -2,28 +2,28 @@
 
 use super::current_health;
 use crate::{
-    clock::{self, rfc3339},
+    clock::{self, format_rfc3339},
     session::context::SessionContext,
 };
 use anteroom_store::CredentialRow;
 use anteroom_wire::api::CredentialMeta;
 
 /// A credential without its secret, with its current health.
-pub fn credential_meta(context: &SessionContext, row: &CredentialRow) -> CredentialMeta {
+pub fn to_credential_meta(context: &SessionContext, row: &CredentialRow) -> CredentialMeta {
     let expiring_ms = context.config.credentials.expiry_warning_s.saturating_mul(1_000);
-    let (health, health_detail) = current_health(row, clock::now(), expiring_ms);
+    let (health, health_detail) = derive_current_health(row, clock::now_unix_ms(), expiring_ms);
     CredentialMeta {
         id: row.id.clone(),
         provider: row.provider.clone(),
         user_id: row.user_id.clone(),
         session: row.session.clone(),
-        stored_at: rfc3339(row.stored_at_ms),
+        stored_at: format_rfc3339(row.stored_at_ms),
         files: row.files.clone(),
         storage_policy: row.retention.storage_policy(),
-        deliver_until: row.retention.until_ms().map(rfc3339),
+        deliver_until: row.retention.until_ms().map(format_rfc3339),
         health,
         health_detail,
-        checked_at: rfc3339(row.checked_at_ms),
-        expires_at: row.expires_at_ms.map(rfc3339),
+        checked_at: format_rfc3339(row.checked_at_ms),
+        expires_at: row.expires_at_ms.map(format_rfc3339),
     }
 }

@@ -4,7 +4,7 @@ use std::fmt;
 
 /// The protocol of a desktop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Scheme {
+pub enum EndpointScheme {
     /// RFB in the binary messages of a WebSocket.
     Ws,
     /// RFB over TCP.
@@ -13,9 +13,9 @@ pub enum Scheme {
 
 /// The address of an external desktop. It is printed without the query, which may contain a websockify token.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Address {
+pub struct DesktopEndpoint {
     /// The protocol.
-    pub scheme: Scheme,
+    pub scheme: EndpointScheme,
     /// A host name or an IP address; IPv6 without brackets.
     pub host: String,
     /// The TCP port.
@@ -53,7 +53,7 @@ pub enum AddressError {
     VncPath,
 }
 
-impl Address {
+impl DesktopEndpoint {
     /// Parses an address.
     ///
     /// # Errors
@@ -61,8 +61,8 @@ impl Address {
     pub fn parse(text: &str) -> Result<Self, AddressError> {
         let given = text.split_once("://").map(|(scheme, _)| scheme.to_ascii_lowercase());
         let (scheme, port) = match given.as_deref() {
-            Some("ws") => (Scheme::Ws, 80),
-            Some("vnc") => (Scheme::Vnc, 5900),
+            Some("ws") => (EndpointScheme::Ws, 80),
+            Some("vnc") => (EndpointScheme::Vnc, 5900),
             Some("wss") => return Err(AddressError::EncryptedWebSocket),
             Some(other) => return Err(AddressError::UnknownScheme(other.to_owned())),
             None => return Err(AddressError::NoScheme),
@@ -85,7 +85,7 @@ impl Address {
             },
         };
         let path = uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
-        if scheme == Scheme::Vnc && path != "/" && !path.is_empty() {
+        if scheme == EndpointScheme::Vnc && path != "/" && !path.is_empty() {
             return Err(AddressError::VncPath);
         }
         let path = if path.is_empty() { "/" } else { path };
@@ -102,17 +102,17 @@ impl Address {
     }
 }
 
-impl fmt::Display for Address {
+impl fmt::Display for DesktopEndpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let authority = self.authority();
         match self.scheme {
-            Scheme::Vnc => write!(f, "vnc://{authority}"),
-            Scheme::Ws => write!(f, "ws://{authority}{}", self.path.split('?').next().unwrap_or("/")),
+            EndpointScheme::Vnc => write!(f, "vnc://{authority}"),
+            EndpointScheme::Ws => write!(f, "ws://{authority}{}", self.path.split('?').next().unwrap_or("/")),
         }
     }
 }
 
-impl fmt::Debug for Address {
+impl fmt::Debug for DesktopEndpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
     }

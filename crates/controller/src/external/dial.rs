@@ -1,6 +1,6 @@
 //! Connects to an external desktop and reads its RFB greeting.
 
-use super::{Address, ExternalMachine, Scheme};
+use super::{DesktopEndpoint, ExternalMachine, EndpointScheme};
 use anteroom_rfb::client::ViewerSocket;
 use anteroom_tunnel::PrefixedStream;
 use anteroom_wire::{Problem, time::to_millis};
@@ -92,12 +92,12 @@ impl DialError {
 ///
 /// # Errors
 /// [`DialError`], within the machine's `connect_ms_max` and `greeting_ms_max`.
-pub async fn dial(machine: &ExternalMachine) -> Result<PrefixedStream<Box<dyn Duplex>>, DialError> {
+pub async fn dial_desktop(machine: &ExternalMachine) -> Result<PrefixedStream<Box<dyn Duplex>>, DialError> {
     let started = Instant::now();
     connect_and_read_greeting(machine).await.inspect_err(|error| {
         let after_ms = to_millis(started.elapsed());
         tracing::warn!(
-            outcome = "external_unreachable", machine = machine.name, address = %machine.desktop,
+            outcome = "external_unreachable", machine = machine.name, address = %machine.desktop_endpoint,
             reason = error.problem().code(), detail = %error, after_ms, "external desktop not opened"
         );
     })
@@ -109,14 +109,14 @@ async fn connect_and_read_greeting(
     let stream = connect(machine).await?;
     let ms_max = machine.greeting_ms_max;
     let greeting = async {
-        match machine.desktop.scheme {
-            Scheme::Vnc => {
+        match machine.desktop_endpoint.scheme {
+            EndpointScheme::Vnc => {
                 let mut stream: Box<dyn Duplex> = Box::new(stream);
                 let greeting = read_greeting(&mut stream).await.map_err(|error| error.with_close_code(None))?;
                 Ok(PrefixedStream::new(greeting, stream))
             }
-            Scheme::Ws => {
-                let mut socket = websocket_handshake(&machine.desktop, stream).await?;
+            EndpointScheme::Ws => {
+                let mut socket = websocket_handshake(&machine.desktop_endpoint, stream).await?;
                 let greeting = read_greeting(&mut socket).await;
                 let closed = socket.close_reason().map(|closing| closing.code);
                 let greeting = greeting.map_err(|error| error.with_close_code(closed))?;
@@ -131,7 +131,7 @@ async fn connect_and_read_greeting(
 }
 
 async fn connect(machine: &ExternalMachine) -> Result<TcpStream, DialError> {
-    let Address { host, port, .. } = &machine.desktop;
+    let DesktopEndpoint { host, port, .. } = &machine.desktop_endpoint;
     let connecting = async {
         let addresses = tokio::net::lookup_host((host.as_str(), *port)).await;
         let mut last = DialError::NoAddress;
@@ -174,7 +174,7 @@ fn keep_alive(stream: &TcpStream) -> rustix::io::Result<()> {
 }
 
 /// The WebSocket handshake, as a client of websockify.
-async fn websocket_handshake(desktop: &Address, stream: TcpStream) -> Result<ViewerSocket, DialError> {
+async fn websocket_handshake(desktop: &DesktopEndpoint, stream: TcpStream) -> Result<ViewerSocket, DialError> {
     let url = format!("ws://{}{}", desktop.authority(), desktop.path);
     ViewerSocket::connect_over(stream, &url, anteroom_tunnel::WEBSOCKET_SUBPROTOCOL, MESSAGE_BYTES_MAX)
         .await

@@ -1,6 +1,6 @@
 //! Parses `[external_machines.NAME]` and reports all errors of all machines at once, as sentences for the operator.
 
-use super::{Address, ExternalMachine};
+use super::{DesktopEndpoint, ExternalMachine};
 use crate::api_error::chain;
 use anteroom_store::Sha256Hex;
 use anteroom_wire::Secret;
@@ -54,7 +54,7 @@ fn parse_machine(name: &str, value: &toml::Value, errors: &mut Vec<String>) -> O
     }
     let desktop = match table.get("desktop") {
         None => Err(".desktop is missing".to_owned()),
-        Some(toml::Value::String(text)) => Address::parse(text).map_err(|error| format!(".desktop {}", chain(&error))),
+        Some(toml::Value::String(text)) => DesktopEndpoint::parse(text).map_err(|error| format!(".desktop {}", chain(&error))),
         Some(_) => Err(".desktop must be a string".to_owned()),
     };
     let agent_token = match table.get("agent_token_file") {
@@ -76,7 +76,7 @@ fn parse_machine(name: &str, value: &toml::Value, errors: &mut Vec<String>) -> O
     match (desktop, agent_token, connect, greeting) {
         (Ok(desktop), Ok(agent_token), Ok(connect_ms_max), Ok(greeting_ms_max)) => {
             let machine =
-                ExternalMachine { name: name.to_owned(), desktop, agent_token, connect_ms_max, greeting_ms_max };
+                ExternalMachine { name: name.to_owned(), desktop_endpoint: desktop, agent_token, connect_ms_max, greeting_ms_max };
             (errors.len() == errors_before).then_some(machine)
         }
         (desktop, agent_token, connect, greeting) => {

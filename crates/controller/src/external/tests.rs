@@ -34,20 +34,20 @@ fn machine_is_parsed_with_its_timeouts_and_only_the_hash_of_its_token() {
     let machines = load(&text).unwrap();
     let desk = machines.get("desk").unwrap();
     assert_eq!((desk.connect_ms_max, desk.greeting_ms_max), (500, 5_000));
-    assert_eq!((desk.desktop.host.as_str(), desk.desktop.port), ("192.168.100.2", 6080));
-    assert_eq!(desk.desktop.path, "/x?token=secret");
-    assert_eq!(desk.desktop.to_string(), "ws://192.168.100.2:6080/x", "the query is not printed");
+    assert_eq!((desk.desktop_endpoint.host.as_str(), desk.desktop_endpoint.port), ("192.168.100.2", 6080));
+    assert_eq!(desk.desktop_endpoint.path, "/x?token=secret");
+    assert_eq!(desk.desktop_endpoint.to_string(), "ws://192.168.100.2:6080/x", "the query is not printed");
     assert!(!format!("{desk:?}").contains("secret") && !format!("{desk:?}").contains("a-token"));
     assert!(machines.has_agent_token(&Sha256Hex::of_bytes(b"a-token-of-the-agent")));
     assert!(!machines.has_agent_token(&Sha256Hex::of_bytes(b"another")));
-    assert_eq!((machines.names().as_str(), ExternalMachines::default().names().as_str()), ("desk", "none"));
+    assert_eq!((machines.comma_separated_names().as_str(), ExternalMachines::default().comma_separated_names().as_str()), ("desk", "none"));
     assert_eq!(machines.too_slow_for(5_499).len(), 1);
     assert_eq!(machines.too_slow_for(5_500).len(), 0);
 }
 
 #[test]
 fn each_invalid_address_is_rejected_with_its_reason() {
-    let good = |text| Address::parse(text).unwrap().to_string();
+    let good = |text| DesktopEndpoint::parse(text).unwrap().to_string();
     assert_eq!(good("vnc://desk"), "vnc://desk:5900");
     assert_eq!(good("vnc://[fd00::1]:5901/"), "vnc://[fd00::1]:5901");
     assert_eq!(good("WS://desk"), "ws://desk:80/");
@@ -64,7 +64,7 @@ fn each_invalid_address_is_rejected_with_its_reason() {
         ("vnc://user:pass@desk", "user name or password"),
         ("ws://a b/", "cannot be read"),
     ] {
-        let found = Address::parse(text).unwrap_err().to_string();
+        let found = DesktopEndpoint::parse(text).unwrap_err().to_string();
         assert!(found.contains(why), "{text}: {found}");
     }
 }
@@ -138,7 +138,7 @@ fn only_a_changed_dial_result_is_new() {
 fn machine(scheme: &str, at: SocketAddr) -> ExternalMachine {
     ExternalMachine {
         name: "desk".to_owned(),
-        desktop: Address::parse(&format!("{scheme}://{at}/")).unwrap(),
+        desktop_endpoint: DesktopEndpoint::parse(&format!("{scheme}://{at}/")).unwrap(),
         agent_token: Sha256Hex::of_bytes(b"token"),
         connect_ms_max: 900,
         greeting_ms_max: 400,
@@ -154,7 +154,7 @@ where
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let at = listener.local_addr().unwrap();
     let server = tokio::spawn(async move { serve(listener.accept().await.unwrap().0).await });
-    let found = match dial(&machine(scheme, at)).await {
+    let found = match dial_desktop(&machine(scheme, at)).await {
         Ok(mut stream) => {
             let mut bytes = vec![0; GREETING.len() + 4];
             stream.read_exact(&mut bytes).await.unwrap();
@@ -238,7 +238,7 @@ async fn close_code_of_websockify_without_vnc_server_is_reported() {
         })
         .await;
     });
-    let failure = dial(&machine("ws", at)).await.map(|_| ()).unwrap_err();
+    let failure = dial_desktop(&machine("ws", at)).await.map(|_| ()).unwrap_err();
     assert_eq!(failure.problem(), Problem::ExternalClosed);
     assert_eq!(
         failure.to_string(), "it closed before its greeting (WebSocket close code 1011)",
@@ -298,7 +298,7 @@ async fn http_status_of_a_rejected_handshake_is_reported() {
         stream.write_all(b"HTTP/1.1 403 Forbidden\r\ncontent-length: 0\r\n\r\n").await.unwrap();
         tokio::time::sleep(Duration::from_secs(60)).await;
     });
-    let failure = dial(&machine("ws", at)).await.map(|_| ()).unwrap_err();
+    let failure = dial_desktop(&machine("ws", at)).await.map(|_| ()).unwrap_err();
     assert_eq!(failure.to_string(), "it answered the WebSocket handshake with HTTP status 403");
 }
 
@@ -307,7 +307,7 @@ async fn closed_port_is_refused_and_full_backlog_is_a_timeout_within_the_limit()
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let at = listener.local_addr().unwrap();
     drop(listener);
-    let failure = dial(&machine("vnc", at)).await.map(|_| ()).unwrap_err();
+    let failure = dial_desktop(&machine("vnc", at)).await.map(|_| ()).unwrap_err();
     assert_eq!(failure.problem(), Problem::ExternalRefused, "{failure:?}");
 
     let socket = tokio::net::TcpSocket::new_v4().unwrap();
@@ -320,7 +320,7 @@ async fn closed_port_is_refused_and_full_backlog_is_a_timeout_within_the_limit()
         kept.push(stream);
     }
     let started = Instant::now();
-    let failure = dial(&machine("ws", at)).await.map(|_| ()).unwrap_err();
+    let failure = dial_desktop(&machine("ws", at)).await.map(|_| ()).unwrap_err();
     assert_eq!(failure.problem(), Problem::ExternalTimeout, "{failure:?}");
     assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
     drop(kept);
@@ -329,9 +329,9 @@ async fn closed_port_is_refused_and_full_backlog_is_a_timeout_within_the_limit()
 #[tokio::test]
 async fn unknown_name_is_no_route_and_is_not_in_the_detail() {
     let mut machine = machine("vnc", "127.0.0.1:1".parse().unwrap());
-    machine.desktop = Address::parse("vnc://desk.invalid").unwrap();
+    machine.desktop_endpoint = DesktopEndpoint::parse("vnc://desk.invalid").unwrap();
     machine.connect_ms_max = 10_000;
-    let failure = dial(&machine).await.map(|_| ()).unwrap_err();
+    let failure = dial_desktop(&machine).await.map(|_| ()).unwrap_err();
     assert!([Problem::ExternalNoRoute, Problem::ExternalTimeout].contains(&failure.problem()), "{failure:?}");
     assert!(!failure.to_string().contains("desk"), "{failure:?}");
 }

@@ -31,7 +31,7 @@ pub struct HostInventory {
     /// Support bundles.
     pub bundles: Vec<RetainedFile>,
     /// Unfinished receipts and bundles whose writer has exited.
-    pub unfinished: Vec<PathBuf>,
+    pub unfinished_files: Vec<PathBuf>,
     /// Templates.
     pub templates: Vec<TemplateDir>,
     /// Number of open files of this process by kind (`socket`, `file`, …); `None` outside the server.
@@ -48,7 +48,7 @@ pub struct MachineProcess {
     /// Its machine, by the name of the run directory.
     pub machine: Option<MachineId>,
     /// Its command line, at most [`COMMAND_CHARS_MAX`] characters.
-    pub command: String,
+    pub command_line: String,
 }
 
 /// A template's directory.
@@ -59,12 +59,12 @@ pub struct TemplateDir {
     /// Hash of the image that it was made from; `None`: the template is unfinished.
     pub image: Option<String>,
     /// Whether a keeper or server holds a lock on it, or a process is making it.
-    pub in_use: bool,
+    pub is_in_use: bool,
 }
 
 impl HostInventory {
     /// All machine ids in the names of processes' run directories and of run directories.
-    pub fn machines(&self) -> BTreeSet<MachineId> {
+    pub fn machine_ids(&self) -> BTreeSet<MachineId> {
         let of_processes = self.processes.iter().filter_map(|process| process.machine.clone());
         of_processes.chain(self.run_dirs.iter().filter_map(|(_, machine)| machine.clone())).collect()
     }
@@ -74,7 +74,7 @@ impl HostInventory {
 ///
 /// # Errors
 /// A directory exists and cannot be read.
-pub fn collect(config: &Config, as_server: bool) -> io::Result<HostInventory> {
+pub fn collect_inventory(config: &Config, as_server: bool) -> io::Result<HostInventory> {
     let run = config.state_dir.join("run");
     // Paths in `/proc` have no symbolic links.
     let real_run = fs::canonicalize(&run).unwrap_or_else(|_| run.clone());
@@ -88,7 +88,7 @@ pub fn collect(config: &Config, as_server: bool) -> io::Result<HostInventory> {
         ..HostInventory::default()
     };
     for dir in [config.receipts_dir(), config.bundles_dir()] {
-        inventory.unfinished.extend(retention::unfinished_files(&dir)?);
+        inventory.unfinished_files.extend(retention::list_unfinished_files(&dir)?);
     }
     inventory.receipts.retain(|file| !is_hidden(&file.path));
     inventory.bundles.retain(|file| !is_hidden(&file.path));
@@ -140,7 +140,7 @@ fn machine_process(process: &ProcessEntry, run: &Path) -> Option<MachineProcess>
     let name = dir.strip_prefix(run).ok()?.components().next()?.as_os_str().to_str()?;
     let machine = name.split(' ').next().and_then(|name| name.parse().ok());
     let command = process.arguments.join(" ").chars().take(COMMAND_CHARS_MAX).collect();
-    Some(MachineProcess { pid: process.pid, is_keeper, machine, command })
+    Some(MachineProcess { pid: process.pid, is_keeper, machine, command_line: command })
 }
 
 fn sockets(dir: &Path, depth: usize, found: &mut Vec<PathBuf>) {
@@ -166,7 +166,7 @@ fn templates(dir: &Path, all: &[ProcessEntry]) -> io::Result<Vec<TemplateDir>> {
         let is_being_made =
             || all.iter().any(|process| process.arguments.iter().any(|argument| argument.contains(&*text)));
         let in_use = is_locked || image.is_none() && is_being_made();
-        TemplateDir { path, image, in_use }
+        TemplateDir { path, image, is_in_use: in_use }
     });
     Ok(found.collect())
 }

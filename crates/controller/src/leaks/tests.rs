@@ -7,7 +7,7 @@ fn machine(number: u8) -> MachineId {
 }
 
 fn process(pid: u32, is_keeper: bool, machine: Option<MachineId>) -> MachineProcess {
-    MachineProcess { pid, is_keeper, machine, command: "x".into() }
+    MachineProcess { pid, is_keeper, machine, command_line: "x".into() }
 }
 
 fn found(report: &LeakReport, kind: &str) -> (u64, u64, Vec<String>) {
@@ -35,8 +35,8 @@ fn items_without_a_session_are_reported_with_a_remedy() {
         sockets: vec!["/state/anteroom.sock".into(), run(&ours).join("agent.sock"), run(&stray).join("agent.sock")],
         ..HostInventory::default()
     };
-    let expected = ExpectedState { by_server: true, machines: [ours].into(), ..ExpectedState::default() };
-    let report = compare(inventory, &expected, &config);
+    let expected = ExpectedState { is_server_running: true, machines: [ours].into(), ..ExpectedState::default() };
+    let report = find_leaks(inventory, &expected, &config);
     assert_eq!(found(&report, "keepers"), (2, 1, vec!["kill 20".into()]));
     assert_eq!(found(&report, "machine processes"), (2, 1, vec!["kill 21".into()]));
     let stray = run(&stray).display().to_string();
@@ -50,7 +50,7 @@ fn a_template_is_kept_for_the_current_image_or_while_it_is_in_use() {
     let template = |name: &str, image: Option<&str>, in_use| TemplateDir {
         path: name.into(),
         image: image.map(str::to_owned),
-        in_use,
+        is_in_use: in_use,
     };
     let inventory = HostInventory {
         templates: vec![
@@ -63,7 +63,7 @@ fn a_template_is_kept_for_the_current_image_or_while_it_is_in_use() {
         ..HostInventory::default()
     };
     let expected = ExpectedState { image: Some("new".into()), ..ExpectedState::default() };
-    let report = compare(inventory, &expected, &Config::default());
+    let report = find_leaks(inventory, &expected, &Config::default());
     assert_eq!(found(&report, "templates"), (5, 3, vec!["rm -r '/t/old'".into(), "rm -r '/t/half'".into()]));
 }
 
@@ -71,7 +71,7 @@ fn a_template_is_kept_for_the_current_image_or_while_it_is_in_use() {
 fn unsupervised_sessions_and_too_many_open_files_are_reported() {
     let session = SessionId::from_parts(1, [1; 10]);
     let expected = ExpectedState {
-        by_server: true,
+        is_server_running: true,
         active: vec![session.clone()],
         unsupervised: vec![(session.clone(), "no supervisor")],
         supervisors: Some(1),
@@ -79,12 +79,12 @@ fn unsupervised_sessions_and_too_many_open_files_are_reported() {
     };
     let open = BTreeMap::from([("socket".to_owned(), OPEN_FILES_IDLE + OPEN_FILES_PER_SESSION + 1)]);
     let report =
-        compare(HostInventory { open_files: Some(open), ..HostInventory::default() }, &expected, &Config::default());
+        find_leaks(HostInventory { open_files: Some(open), ..HostInventory::default() }, &expected, &Config::default());
     assert_eq!(found(&report, "active sessions").0, 1);
     let names: Vec<&str> = report.orphans().map(|orphan| orphan.name.as_str()).collect();
     assert_eq!(names, [session.as_str(), "open files of the server"]);
     // In the second inventory the files are closed: no leak.
-    let second = compare(
+    let second = find_leaks(
         HostInventory { open_files: Some(BTreeMap::new()), ..HostInventory::default() },
         &expected,
         &Config::default(),
@@ -96,10 +96,10 @@ fn unsupervised_sessions_and_too_many_open_files_are_reported() {
 
 #[test]
 fn excess_open_files_are_confirmed_although_their_number_changed() {
-    let expected = ExpectedState { by_server: true, supervisors: Some(0), ..ExpectedState::default() };
+    let expected = ExpectedState { is_server_running: true, supervisors: Some(0), ..ExpectedState::default() };
     let report = |open: u64| {
         let open = BTreeMap::from([("socket".to_owned(), open)]);
-        compare(HostInventory { open_files: Some(open), ..HostInventory::default() }, &expected, &Config::default())
+        find_leaks(HostInventory { open_files: Some(open), ..HostInventory::default() }, &expected, &Config::default())
     };
     let report = confirmed(&report(OPEN_FILES_IDLE + 300), report(OPEN_FILES_IDLE + 301));
     let why: Vec<&str> = report.orphans().map(|orphan| orphan.why.as_str()).collect();
@@ -109,7 +109,7 @@ fn excess_open_files_are_confirmed_although_their_number_changed() {
 #[test]
 fn an_item_in_only_one_inventory_is_no_leak() {
     let report = |processes: Vec<MachineProcess>| {
-        compare(HostInventory { processes, ..HostInventory::default() }, &ExpectedState::default(), &Config::default())
+        find_leaks(HostInventory { processes, ..HostInventory::default() }, &ExpectedState::default(), &Config::default())
     };
     let report = confirmed(&report(Vec::new()), report(vec![process(10, true, Some(machine(1)))]));
     assert_eq!(found(&report, "keepers"), (1, 1, Vec::new()));
@@ -124,7 +124,7 @@ fn inventory_finds_run_directories_sockets_and_open_files() {
     let run_dir = config.state_dir.join("run").join(id.as_str());
     std::fs::create_dir_all(&run_dir).unwrap();
     let _socket = std::os::unix::net::UnixListener::bind(run_dir.join("a.sock")).unwrap();
-    let inventory = inventory::collect(&config, true).unwrap();
+    let inventory = inventory::collect_inventory(&config, true).unwrap();
     assert_eq!((inventory.run_dirs, inventory.sockets.len()), (vec![(run_dir, Some(id))], 1));
     assert!(inventory.processes.is_empty() && inventory.templates.is_empty());
     assert!(inventory.open_files.unwrap()["socket"] >= 1);

@@ -113,7 +113,7 @@ fn rotated(path: &Path, number: u32) -> PathBuf {
 }
 
 /// The existing files of a log, rotated ones included, the oldest first.
-pub fn all_files(path: &Path) -> Vec<PathBuf> {
+pub fn existing_log_files(path: &Path) -> Vec<PathBuf> {
     // The configuration does not accept a higher number.
     const NUMBER_MAX: u32 = 100;
     let rotated = (1..=NUMBER_MAX).rev().map(|number| rotated(path, number));
@@ -150,7 +150,7 @@ mod tests {
         for number in 0..50 {
             file.write_all(format!("{number:02} {}\n", "x".repeat(20)).as_bytes()).unwrap();
         }
-        let found = all_files(&path);
+        let found = existing_log_files(&path);
         assert_eq!(found, [rotated(&path, 2), rotated(&path, 1), path.clone()]);
         let kept: Vec<String> = found.iter().flat_map(|path| lines(path)).collect();
         // Four lines of 24 bytes fit in 100; the last file has the remaining two: 50 = 12 × 4 + 2.

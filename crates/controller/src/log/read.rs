@@ -47,7 +47,7 @@ pub struct LogFilter {
     /// The session's known machines. A line that names both the session and a machine adds that machine.
     pub machines: BTreeSet<MachineId>,
     /// Only lines of this level or more severe.
-    pub level: Option<Level>,
+    pub least_level: Option<Level>,
 }
 
 impl LogFilter {
@@ -64,7 +64,7 @@ impl LogFilter {
                 return false;
             }
         }
-        self.level.is_none_or(|level| Level::of(line).is_some_and(|found| found <= level))
+        self.least_level.is_none_or(|level| Level::of(line).is_some_and(|found| found <= level))
     }
 
     /// Whether the text is a JSON line that the filter selects.
@@ -82,9 +82,9 @@ impl LogFilter {
 ///
 /// # Errors
 /// A file exists and cannot be read.
-pub fn for_each_line(path: &Path, filter: &mut LogFilter, mut on_line: impl FnMut(&str) -> bool) -> io::Result<()> {
+pub fn for_each_log_line(path: &Path, filter: &mut LogFilter, mut on_line: impl FnMut(&str) -> bool) -> io::Result<()> {
     let mut files = Vec::new();
-    for path in file::all_files(path) {
+    for path in file::existing_log_files(path) {
         match File::open(&path) {
             Ok(file) => files.push(file),
             // Rotated or removed concurrently.
@@ -104,9 +104,9 @@ pub fn for_each_line(path: &Path, filter: &mut LogFilter, mut on_line: impl FnMu
 ///
 /// # Errors
 /// As [`for_each_line`].
-pub fn last_lines(path: &Path, filter: &mut LogFilter, lines_max: usize) -> io::Result<Vec<String>> {
+pub fn last_log_lines(path: &Path, filter: &mut LogFilter, lines_max: usize) -> io::Result<Vec<String>> {
     let mut kept = VecDeque::new();
-    for_each_line(path, filter, |line| {
+    for_each_log_line(path, filter, |line| {
         if kept.len() == lines_max {
             kept.pop_front();
         }
@@ -131,19 +131,19 @@ fn read_lines(reader: &mut impl BufRead, mut on_line: impl FnMut(&str) -> bool) 
 
 /// Follows a log file from its current end, across rotations.
 #[derive(Debug)]
-pub struct Follower {
+pub struct LogFollower {
     path: PathBuf,
     reader: Option<BufReader<File>>,
     /// The beginning of an incomplete last line.
     partial_line: Vec<u8>,
 }
 
-impl Follower {
+impl LogFollower {
     /// Starts at the current end of the file.
     ///
     /// # Errors
     /// The file exists and cannot be read.
-    pub fn at_end(path: &Path) -> io::Result<Self> {
+    pub fn open_at_end(path: &Path) -> io::Result<Self> {
         let mut follower = Self { path: path.to_owned(), reader: None, partial_line: Vec::new() };
         follower.open()?;
         if let Some(reader) = &mut follower.reader {
@@ -166,7 +166,7 @@ impl Follower {
     ///
     /// # Errors
     /// The file cannot be read.
-    pub fn read_new(&mut self, filter: &mut LogFilter, mut on_line: impl FnMut(&str) -> bool) -> io::Result<bool> {
+    pub fn read_new_lines(&mut self, filter: &mut LogFilter, mut on_line: impl FnMut(&str) -> bool) -> io::Result<bool> {
         loop {
             // Checked before reading, so that the rest of the rotated file is read first.
             let was_rotated = self.was_rotated()?;
@@ -213,7 +213,7 @@ mod tests {
     const MACHINE: &str = "mac_00000000020202020202020202";
 
     fn filter(level: Option<Level>) -> LogFilter {
-        LogFilter { session: Some(SESSION.parse().unwrap()), machines: BTreeSet::new(), level }
+        LogFilter { session: Some(SESSION.parse().unwrap()), machines: BTreeSet::new(), least_level: level }
     }
 
     fn sample() -> Vec<String> {
@@ -240,13 +240,13 @@ mod tests {
         let path = dir.path().join("a.jsonl");
         let mut file = RotatingFile::open(&path, 150, 10).unwrap();
         sample().iter().for_each(|line| writeln!(file, "{line}").unwrap());
-        assert!(file::all_files(&path).len() > 2);
-        assert_eq!(messages(&last_lines(&path, &mut filter(None), 10).unwrap()), ["one", "two", "three"]);
-        assert_eq!(messages(&last_lines(&path, &mut filter(Some(Level::Warn)), 10).unwrap()), ["three"]);
-        assert_eq!(messages(&last_lines(&path, &mut filter(None), 1).unwrap()), ["three"]);
+        assert!(file::existing_log_files(&path).len() > 2);
+        assert_eq!(messages(&last_log_lines(&path, &mut filter(None), 10).unwrap()), ["one", "two", "three"]);
+        assert_eq!(messages(&last_log_lines(&path, &mut filter(Some(Level::Warn)), 10).unwrap()), ["three"]);
+        assert_eq!(messages(&last_log_lines(&path, &mut filter(None), 1).unwrap()), ["three"]);
         let mut with_machine = filter(None);
         with_machine.machines.insert(MACHINE.parse().unwrap());
-        assert_eq!(last_lines(&path, &mut with_machine, 10).unwrap().len(), 4);
+        assert_eq!(last_log_lines(&path, &mut with_machine, 10).unwrap().len(), 4);
     }
 
     #[test]
@@ -256,12 +256,12 @@ mod tests {
         let mut file = RotatingFile::open(&path, 200, 3).unwrap();
         let line = |number: u32| format!(r#"{{"level":"INFO","message":"{number}"}}"#);
         writeln!(file, "{}", line(0)).unwrap();
-        let mut follower = Follower::at_end(&path).unwrap();
+        let mut follower = LogFollower::open_at_end(&path).unwrap();
         let mut received = Vec::new();
         for number in 1..30 {
             writeln!(file, "{}", line(number)).unwrap();
             follower
-                .read_new(&mut LogFilter::default(), |line| {
+                .read_new_lines(&mut LogFilter::default(), |line| {
                     received.push(line.to_owned());
                     true
                 })
@@ -274,14 +274,14 @@ mod tests {
     fn an_incomplete_line_is_delivered_once_it_is_complete() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("a.jsonl");
-        let mut follower = Follower::at_end(&path).unwrap();
+        let mut follower = LogFollower::open_at_end(&path).unwrap();
         let mut file = RotatingFile::open(&path, 200, 3).unwrap();
         let mut received = Vec::new();
         for part in ["{\"level\":\"INFO\",", "\"message\":\"whole\"}\n"] {
             assert!(received.is_empty());
             file.write_all(part.as_bytes()).unwrap();
             follower
-                .read_new(&mut LogFilter::default(), |line| {
+                .read_new_lines(&mut LogFilter::default(), |line| {
                     received.push(line.to_owned());
                     true
                 })

@@ -4,7 +4,7 @@
 mod key_location;
 
 use anteroom_wire::provider::Provider;
-use key_location::{find_key, line_of, override_depth, path, remove_at, table_at};
+use key_location::{find_key, line_at_offset, override_depth, join_key_path, remove_at, table_at};
 use std::collections::BTreeSet;
 use toml::{Value, de::DeTable};
 
@@ -72,7 +72,7 @@ impl DescriptorSource {
         if !errors.is_empty() {
             let located = |error: &toml::de::Error| DescriptorError {
                 origin: origin.clone(),
-                line: error.span().map(|span| line_of(&text, span.start)),
+                line: error.span().map(|span| line_at_offset(&text, span.start)),
                 path: String::new(),
                 message: error.message().to_owned(),
             };
@@ -108,7 +108,7 @@ impl DescriptorSource {
     /// # Errors
     /// All errors: a key that is missing, unknown or of the wrong type is corrected in a copy, so that the errors after it
     /// are found too.
-    pub fn provider(&self) -> Result<Provider, Vec<DescriptorError>> {
+    pub fn to_provider(&self) -> Result<Provider, Vec<DescriptorError>> {
         let (mut table, mut errors, mut reported) = (self.table.clone(), Vec::new(), BTreeSet::new());
         while errors.len() < ERRORS_MAX {
             let error = match serde_path_to_error::deserialize::<_, Provider>(Value::Table(table.clone())) {
@@ -120,16 +120,16 @@ impl DescriptorSource {
             };
             let (at, message) = (steps(&error), one_line(error.inner().message()));
             let Some(missing) = message.strip_prefix("missing field `").and_then(|rest| rest.split('`').next()) else {
-                errors.push(self.error_at(&path(&at), &message));
+                errors.push(self.error_at(&join_key_path(&at), &message));
                 match remove_at(&mut table, &at) {
-                    Some(removed) => _ = reported.insert(path(removed)),
+                    Some(removed) => _ = reported.insert(join_key_path(removed)),
                     None => break,
                 }
                 continue;
             };
             let missing_key = [&at[..], &[missing.to_owned()]].concat();
-            if reported.insert(path(&missing_key)) {
-                errors.push(self.error_at(&path(&missing_key), &format!("{missing} is missing")));
+            if reported.insert(join_key_path(&missing_key)) {
+                errors.push(self.error_at(&join_key_path(&missing_key), &format!("{missing} is missing")));
             }
             let is_id = *missing_key == ["id"];
             let placeholder = if is_id { Some(self.name.clone().into()) } else { placeholder(missing, errors.len()) };
@@ -143,7 +143,7 @@ impl DescriptorSource {
 
     /// Adds the errors of a deserialized descriptor, except those of keys that are already reported.
     fn validate(&self, provider: &Provider, reported: &BTreeSet<String>, errors: &mut Vec<DescriptorError>) {
-        let messages = provider.errors();
+        let messages = provider.validation_errors();
         // An error that a method inherits is reported once, at the key that has it.
         let is_inherited = |message: &str| {
             let (method, rest) = split_method(message);
@@ -170,7 +170,7 @@ impl DescriptorSource {
         {
             return DescriptorError { origin: format!("[providers.{name}]"), line: None, path, message };
         }
-        let line = in_file.map(|(offset, _)| line_of(&self.text, offset));
+        let line = in_file.map(|(offset, _)| line_at_offset(&self.text, offset));
         DescriptorError { origin: self.file.clone(), line, path, message }
     }
 }
@@ -257,7 +257,7 @@ credential = { paths = [\"x\"], required = [\"/x\"] }
 
     fn errors(text: &str) -> Vec<String> {
         let source = DescriptorSource::parse("x", "x.toml".into(), text.into());
-        let errors = match source.and_then(|source| source.provider()) {
+        let errors = match source.and_then(|source| source.to_provider()) {
             Ok(_) => Vec::new(),
             Err(errors) => errors,
         };
@@ -329,7 +329,7 @@ credential = { paths = [\"x\"], required = [\"/x\"] }
         let mut source = DescriptorSource::parse("x", "x.toml".into(), DESCRIPTOR.into()).unwrap();
         let change = "argv = []\nsign_in = { url = '(' }\ncredential = { required = [3] }\nlanes = ['fax']\n";
         source.apply_override(&change.parse().unwrap(), "x");
-        let all: Vec<String> = source.provider().unwrap_err().iter().map(ToString::to_string).collect();
+        let all: Vec<String> = source.to_provider().unwrap_err().iter().map(ToString::to_string).collect();
         for expected in [
             "[providers.x]: argv names no program",
             "[providers.x]: sign_in.url is not a regular expression",

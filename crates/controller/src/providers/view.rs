@@ -7,7 +7,7 @@ use anteroom_wire::{
 use std::collections::BTreeMap;
 
 /// The view of a provider. `clis` are the tools in the machine image (name → version).
-pub fn provider_view(provider: &Provider, clis: &BTreeMap<String, String>) -> ProviderView {
+pub fn to_provider_view(provider: &Provider, clis: &BTreeMap<String, String>) -> ProviderView {
     let version = clis.get(&provider.cli).cloned();
     let unavailable = if provider.storage_policy == StoragePolicy::Forbidden {
         Some(provider.storage_policy.sentence().to_owned())
@@ -23,7 +23,7 @@ pub fn provider_view(provider: &Provider, clis: &BTreeMap<String, String>) -> Pr
         lanes: provider.lanes.clone(),
         storage_policy: provider.storage_policy,
         policy_sentence: provider.storage_policy.sentence().to_owned(),
-        methods: methods(provider),
+        methods: to_method_views(provider),
         available: unavailable.is_none(),
         tested_version: provider.tested_version.clone(),
         unavailable,
@@ -33,7 +33,7 @@ pub fn provider_view(provider: &Provider, clis: &BTreeMap<String, String>) -> Pr
 }
 
 /// The methods of a provider that a user can choose, the preferred one first.
-pub fn methods(provider: &Provider) -> Vec<MethodView> {
+pub fn to_method_views(provider: &Provider) -> Vec<MethodView> {
     let view = |(name, label): (&MethodName, &str)| {
         let method = provider.with_method(name)?;
         Some(MethodView { id: name.to_string(), label: label.to_owned(), lanes: method.lanes })

@@ -18,7 +18,7 @@ use crate::{
     clock,
     credentials::{self, UnsealError},
     random,
-    session::{context::SessionContext, timeline::entry},
+    session::{context::SessionContext, timeline::new_entry},
 };
 use anteroom_store::{CompleteOutcome, CompleteWithCredential, NewCredential, SessionPurpose, SessionRow, Sha256Hex, StoreError};
 use anteroom_wire::{
@@ -75,11 +75,11 @@ async fn process(
     if !row.is_active() {
         return acknowledge_duplicate(context, &row).await;
     }
-    let validated = ValidatedDelivery::check(context, &row, delivery)?;
+    let validated = ValidatedDelivery::validate(context, &row, delivery)?;
     match &row.purpose {
         SessionPurpose::SignIn { renews } => complete_session(context, &row, renews.as_ref(), token, &validated).await,
         SessionPurpose::UseCredential(credential_use) => {
-            refresh::refresh(context, &row, credential_use, token, &validated).await
+            refresh::store_refreshed_credential(context, &row, credential_use, token, &validated).await
         }
     }
 }
@@ -92,9 +92,9 @@ async fn complete_session(
     token: &Sha256Hex,
     validated: &ValidatedDelivery,
 ) -> Result<DeliveryResult, ApiError> {
-    let id = renews.cloned().unwrap_or_else(|| random::id(CredentialId::from_parts));
+    let id = renews.cloned().unwrap_or_else(|| random::random_id(CredentialId::from_parts));
     let sealed = validated.seal(context, row, &id)?;
-    let messages = context.outbox.session_completed(&row.id, &id);
+    let messages = context.outbox.session_completed_messages(&row.id, &id);
     let completion = CompleteWithCredential {
         session: &row.id,
         generation: row.generation,
@@ -102,17 +102,17 @@ async fn complete_session(
         credential: NewCredential {
             id: &id,
             sealed: &sealed,
-            files: &validated.descriptions,
+            files: &validated.files,
             retention: validated.retention,
             expires_at_ms: validated.expires_at_ms,
         },
         webhook_messages: &messages,
-        at_ms: clock::now(),
+        at_ms: clock::now_unix_ms(),
     };
     let replaced = if renews.is_some() { ", replacing the earlier one" } else { "" };
     let sentence =
-        format!("The credential was sealed and stored{replaced} ({} file(s)).", validated.descriptions.len());
-    let entry = entry(TimelineKind::Completed, sentence).with_data(json!({ "credential": id, "renewed": renews }));
+        format!("The credential was sealed and stored{replaced} ({} file(s)).", validated.files.len());
+    let entry = new_entry(TimelineKind::Completed, sentence).with_data(json!({ "credential": id, "renewed": renews }));
     context.timeline.wait_written(&row.id).await;
     match context.store.complete_with_credential(&completion, entry).await? {
         CompleteOutcome::Ignored(row) => acknowledge_duplicate(context, &row).await,
@@ -133,7 +133,7 @@ async fn complete_session(
 /// The credential to renew was deleted during the sign-in: the session fails, and no other credential takes its place.
 async fn fail_renewal(context: &SessionContext, row: &SessionRow) -> Result<ApiError, StoreError> {
     let reason = "The credential was deleted while it was being renewed.";
-    end::end(context, &row.id, EndReason::CredentialDeleted, reason).await?;
+    end::end_session(context, &row.id, EndReason::CredentialDeleted, reason).await?;
     Ok(ApiError::new(Problem::UnknownCredential, reason))
 }
 
@@ -174,7 +174,7 @@ async fn verify_stored(
     let error = match context.store.get_sealed_credential(id).await? {
         Some(record) if record.credential.revision > revision => return Ok(()),
         Some(record) => match credentials::unseal_bytes(context, &record) {
-            Ok(bytes) if validated.matches(&bytes) => return Ok(()),
+            Ok(bytes) if validated.has_bytes(&bytes) => return Ok(()),
             Ok(_) => ReadBackError::OtherBytes(id.clone()),
             Err(error) => ReadBackError::NotDecrypted(error),
         },

@@ -78,7 +78,7 @@ impl ActiveSession {
         Arc::new(Self {
             id,
             started: Instant::now(),
-            started_at_ms: clock::now(),
+            started_at_ms: clock::now_unix_ms(),
             activity: Arc::new(Activity::new()),
             close_signal,
             restart_requested: Notify::new(),
@@ -235,7 +235,7 @@ mod tests {
 
     fn request(session: &ActiveSession, generation: u32) {
         let kind = MachineKind::Managed(MachineId::from_parts(1, [2; 10]));
-        let machine = CurrentMachine::new(kind, generation, Sha256Hex::of(b"token"));
+        let machine = CurrentMachine::new(kind, generation, Sha256Hex::of_bytes(b"token"));
         session.update(|state| state.machine = Some(machine));
     }
 

@@ -6,7 +6,7 @@ mod sign_in;
 
 use super::{
     active_session::{ActiveSession, CurrentMachine, SignInState},
-    timeline::entry,
+    timeline::new_entry,
     use_credential,
 };
 use crate::{clock, session::context::SessionContext};
@@ -14,8 +14,8 @@ use anteroom_store::{NewTimelineEntry, StoreError};
 use anteroom_wire::{
     TimelineKind,
     agent::{
-        CaptureEvent, CaptureState, CliState, Event, Events, NumberedEvent, SignInEvent, SignInUrl, ToolEvent,
-        UrlSource, UseEvent,
+        CaptureEvent, CaptureState, CliState, AgentEvent, EventBatch, NumberedEvent, SignInEvent, SignInUrl, ToolEvent,
+        UrlSource, CredentialUseEvent,
     },
     provider::LinkFrom,
 };
@@ -33,7 +33,7 @@ const CODE_CHARS_MAX: usize = 64;
 ///
 /// # Errors
 /// The database cannot be written: the agent keeps this event and those after it, and sends them again.
-pub async fn ingest(context: &SessionContext, session: &Arc<ActiveSession>, events: Events) -> Result<(), StoreError> {
+pub async fn ingest_events(context: &SessionContext, session: &Arc<ActiveSession>, events: EventBatch) -> Result<(), StoreError> {
     // If it was lost just now, its agent is not authenticated any more.
     let Some(CurrentMachine { generation, last_event, .. }) = session.state().machine else { return Ok(()) };
     let mut new_events = events.events;
@@ -43,16 +43,16 @@ pub async fn ingest(context: &SessionContext, session: &Arc<ActiveSession>, even
     let accepted: Vec<bool> =
         new_events.iter().map(|numbered| apply_to_state(session, generation, &numbered.event)).collect();
     for (NumberedEvent { number, event, .. }, is_new) in new_events.into_iter().zip(accepted) {
-        let use_event = if let Event::Use(event) = &event { Some(event.clone()) } else { None };
+        let use_event = if let AgentEvent::CredentialUse(event) = &event { Some(event.clone()) } else { None };
         let command_entry = match &event {
-            Event::Tool(event) => use_credential::command_entry(context, session, event).await?,
-            Event::Machine(_) | Event::SignIn(_) | Event::Capture(_) | Event::Use(_) => None,
+            AgentEvent::Tool(event) => use_credential::to_command_entry(context, session, event).await?,
+            AgentEvent::Machine(_) | AgentEvent::SignIn(_) | AgentEvent::Capture(_) | AgentEvent::CredentialUse(_) => None,
         };
         if is_new && let Some(entry) = command_entry.or_else(|| timeline_entry(session, event)) {
             context.timeline.append_durably(&session.id, entry).await?;
         }
         if let Some(event) = use_event {
-            use_credential::apply_event(context, session, event).await?;
+            use_credential::apply_use_event(context, session, event).await?;
         }
         update_machine(session, generation, |machine, _| machine.last_event = machine.last_event.max(number));
     }
@@ -70,19 +70,19 @@ fn update_machine(session: &ActiveSession, generation: u32, change: impl FnOnce(
 }
 
 /// Applies an event to the machine's state. Returns `false` if it adds nothing: a more complete URL is known already.
-fn apply_to_state(session: &ActiveSession, generation: u32, event: &Event) -> bool {
+fn apply_to_state(session: &ActiveSession, generation: u32, event: &AgentEvent) -> bool {
     match event {
-        Event::SignIn(SignInEvent::Url(url)) if !is_at_least_as_complete(url, known_url(session).as_ref()) => {
+        AgentEvent::SignIn(SignInEvent::Url(url)) if !is_at_least_as_complete(url, known_url(session).as_ref()) => {
             return false;
         }
-        Event::Tool(event) => {
+        AgentEvent::Tool(event) => {
             update_machine(session, generation, |machine, _| apply_tool_event(&mut machine.sign_in, event));
         }
-        Event::SignIn(event) => update_machine(session, generation, |machine, link_from| {
+        AgentEvent::SignIn(event) => update_machine(session, generation, |machine, link_from| {
             apply_sign_in_event(&mut machine.sign_in, link_from, event);
         }),
-        Event::Capture(event) => update_machine(session, generation, |machine, _| apply_capture_event(machine, event)),
-        Event::Machine(_) | Event::Use(_) => {}
+        AgentEvent::Capture(event) => update_machine(session, generation, |machine, _| apply_capture_event(machine, event)),
+        AgentEvent::Machine(_) | AgentEvent::CredentialUse(_) => {}
     }
     true
 }
@@ -109,17 +109,17 @@ fn apply_sign_in_event(sign_in: &mut SignInState, link_from: LinkFrom, event: &S
     match event {
         SignInEvent::MethodSwitched { method } => sign_in.reset_for_method(method),
         SignInEvent::Url(url) if is_http_url(url) => {
-            let is_from_shim = url.source == UrlSource::BrowserCommand;
-            if is_from_shim {
+            let is_from_url_opener = url.source == UrlSource::BrowserCommand;
+            if is_from_url_opener {
                 reported.browser_url = Some(url.url.clone());
             }
-            if !(is_from_shim && link_from == LinkFrom::Screen) {
+            if !(is_from_url_opener && link_from == LinkFrom::Screen) {
                 reported.url = Some(url.clone());
             }
         }
         SignInEvent::DeviceCode { code } if code.chars().count() <= CODE_CHARS_MAX => {
             reported.device_code = Some(code.clone());
-            sign_in.device_code_at_ms = Some(clock::now());
+            sign_in.device_code_at_ms = Some(clock::now_unix_ms());
         }
         SignInEvent::PromptOpened { ask: Some(ask), .. } => reported.prompt = Some(ask.clone()),
         SignInEvent::PromptClosed { id } => {
@@ -132,7 +132,7 @@ fn apply_sign_in_event(sign_in: &mut SignInState, link_from: LinkFrom, event: &S
         | SignInEvent::DeviceCode { .. }
         | SignInEvent::PromptOpened { ask: None, .. }
         | SignInEvent::KeysPressed { .. }
-        | SignInEvent::Pasted(_)
+        | SignInEvent::PasteAccepted(_)
         | SignInEvent::PasteRejected { .. }
         | SignInEvent::BrowserOpened { .. }
         | SignInEvent::BrowserNotOpened { .. } => {}
@@ -168,24 +168,24 @@ fn is_http_url(sign_in_url: &SignInUrl) -> bool {
 }
 
 /// The timeline entry for an event; `None` if the event is not recorded.
-fn timeline_entry(session: &ActiveSession, event: Event) -> Option<NewTimelineEntry> {
+fn timeline_entry(session: &ActiveSession, event: AgentEvent) -> Option<NewTimelineEntry> {
     let provider = session.provider();
     let tool = &provider.name;
     match event {
-        Event::Machine(event) => machine::timeline_entry(event),
-        Event::Tool(event) => Some(tool_entry(tool, event)),
-        Event::SignIn(event) => Some(sign_in::timeline_entry(tool, event)),
-        Event::Capture(event) => Some(capture_entry(tool, event)),
-        Event::Use(event) => Some(use_entry(tool, event)),
+        AgentEvent::Machine(event) => machine::to_timeline_entry(event),
+        AgentEvent::Tool(event) => Some(tool_entry(tool, event)),
+        AgentEvent::SignIn(event) => Some(sign_in::to_timeline_entry(tool, event)),
+        AgentEvent::Capture(event) => Some(capture_entry(tool, event)),
+        AgentEvent::CredentialUse(event) => Some(use_entry(tool, event)),
     }
 }
 
 fn tool_entry(tool: &str, event: ToolEvent) -> NewTimelineEntry {
     match event {
-        ToolEvent::Started => entry(TimelineKind::CliStarted, format!("{tool} was started.")),
+        ToolEvent::Started => new_entry(TimelineKind::CliStarted, format!("{tool} was started.")),
         ToolEvent::Exited { code, last_lines } => {
-            entry(TimelineKind::CliExited, format!("{tool} exited with code {code}."))
-                .data(json!({ "code": code, "last_lines": last_lines }))
+            new_entry(TimelineKind::CliExited, format!("{tool} exited with code {code}."))
+                .with_data(json!({ "code": code, "last_lines": last_lines }))
         }
     }
 }
@@ -194,41 +194,41 @@ fn capture_entry(tool: &str, event: CaptureEvent) -> NewTimelineEntry {
     match event {
         CaptureEvent::CandidateRejected { path, why } => {
             let sentence = format!("A credential file appeared and is incomplete: {path}.");
-            entry(TimelineKind::CandidateRejected, sentence).data(json!({ "path": path, "why": why }))
+            new_entry(TimelineKind::CandidateRejected, sentence).with_data(json!({ "path": path, "why": why }))
         }
         CaptureEvent::CandidateAccepted { path, bytes } => {
             let sentence = format!("A complete credential was found and is being delivered: {path}.");
-            entry(TimelineKind::CandidateAccepted, sentence).data(json!({ "path": path, "bytes": bytes }))
+            new_entry(TimelineKind::CandidateAccepted, sentence).with_data(json!({ "path": path, "bytes": bytes }))
         }
         CaptureEvent::DeliveryRetry { attempts, error } => {
             let sentence = format!("The delivery failed {attempts} time(s) and will be retried.");
-            entry(TimelineKind::DeliveryRetry, sentence).data(json!({ "attempts": attempts, "error": error }))
+            new_entry(TimelineKind::DeliveryRetry, sentence).with_data(json!({ "attempts": attempts, "error": error }))
         }
         CaptureEvent::KeptInMachine { path } => {
             let sentence = format!("{tool} is signed in; its credential stays in the machine: {path}.");
-            entry(TimelineKind::CredentialKeptInMachine, sentence).data(json!({ "path": path }))
+            new_entry(TimelineKind::CredentialKeptInMachine, sentence).with_data(json!({ "path": path }))
         }
     }
 }
 
-fn use_entry(tool: &str, event: UseEvent) -> NewTimelineEntry {
+fn use_entry(tool: &str, event: CredentialUseEvent) -> NewTimelineEntry {
     match event {
-        UseEvent::Checked { detail, conclusive: false, .. } => {
+        CredentialUseEvent::Checked { detail, conclusive: false, .. } => {
             let sentence = format!("The check of the credential with {tool} was inconclusive: {detail}.");
-            entry(TimelineKind::CredentialCheckInconclusive, sentence).data(json!({ "detail": detail }))
+            new_entry(TimelineKind::CredentialCheckInconclusive, sentence).with_data(json!({ "detail": detail }))
         }
-        UseEvent::Checked { signed_in, detail, conclusive: true } => {
+        CredentialUseEvent::Checked { signed_in, detail, conclusive: true } => {
             let sentence = if signed_in {
                 format!("{tool} confirmed the credential.")
             } else {
                 format!("{tool} rejected the credential: {detail}")
             };
             let data = json!({ "signed_in": signed_in, "detail": detail });
-            entry(TimelineKind::CredentialChecked, sentence).data(data)
+            new_entry(TimelineKind::CredentialChecked, sentence).with_data(data)
         }
-        UseEvent::Completed { code, changed } => {
-            entry(TimelineKind::UseCompleted, format!("The command exited with code {code}."))
-                .data(json!({ "code": code, "changed": changed }))
+        CredentialUseEvent::Completed { code, changed } => {
+            new_entry(TimelineKind::UseCompleted, format!("The command exited with code {code}."))
+                .with_data(json!({ "code": code, "changed": changed }))
         }
     }
 }

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     api_error::{ApiError, chain},
-    session::{context::SessionContext, timeline::entry},
+    session::{context::SessionContext, timeline::new_entry},
 };
 use anteroom_machine::{AgentError, Channels};
 use anteroom_store::{SessionChange, ExpectedState, SessionRow, TransitionOutcome};
@@ -83,7 +83,7 @@ async fn write_method(
 ) -> Result<SessionRow, ApiError> {
     let label = if descriptor.label.is_empty() { method.as_str() } else { descriptor.label.as_str() };
     let sentence = format!("The sign-in method was changed: {label}.");
-    let entry = entry(TimelineKind::MethodChosen, sentence).with_data(json!({ "method": method.as_str() }));
+    let entry = new_entry(TimelineKind::MethodChosen, sentence).with_data(json!({ "method": method.as_str() }));
     context.timeline.wait_written(&row.id).await;
     match context.store.transition(&row.id, ExpectedState::Active, SessionChange::new().with_method(method.clone()), entry).await? {
         TransitionOutcome::Done { row, .. } => Ok(*row),
@@ -126,7 +126,7 @@ pub(super) async fn resync_method(
     match channels.agent.change_method(&ChangeMethod { provider }).await {
         Ok(()) => {
             let sentence = "The chosen sign-in method was sent to the machine's agent again.";
-            let entry = entry(TimelineKind::MethodResent, sentence);
+            let entry = new_entry(TimelineKind::MethodResent, sentence);
             context.timeline.append(&session.id, entry.with_data(json!({ "method": method, "former": former }))).await;
             Ok(())
         }

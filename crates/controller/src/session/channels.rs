@@ -19,7 +19,7 @@ pub async fn require_active(
     context: &SessionContext,
     id: &SessionId,
 ) -> Result<(SessionRow, Arc<ActiveSession>), ApiError> {
-    let row = context.store.session(id).await?.ok_or(Problem::UnknownSession)?;
+    let row = context.store.get_session(id).await?.ok_or(Problem::UnknownSession)?;
     if let Some(end) = row.end() {
         let detail = end.reason.detail.clone().unwrap_or_default();
         return Err(ApiError::new(Problem::Ended(end.reason.kind), detail));

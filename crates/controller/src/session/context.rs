@@ -1,6 +1,6 @@
 //! What operations on sessions and stored credentials share.
 
-use super::{registry::SessionRegistry, timeline::Timeline, use_credential::volatile_execs::VolatileExecs};
+use super::{registry::SessionRegistry, timeline::TimelineWriter, use_credential::volatile_execs::VolatileExecs};
 use crate::{config::Config, db_metrics::DbMetrics, limits::ServerLimits, outbox::Outbox, providers::Providers};
 use anteroom_store::Store;
 use anteroom_vault::KeyRing;
@@ -28,7 +28,7 @@ pub struct SessionContext {
     /// In-memory data of credential uses.
     pub volatile_execs: Arc<VolatileExecs>,
     /// The timelines of sessions.
-    pub timeline: Timeline,
+    pub timeline: TimelineWriter,
     /// The messages for the webhook.
     pub outbox: Outbox,
     /// The operator at this host's command line.

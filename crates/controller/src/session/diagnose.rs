@@ -37,7 +37,7 @@ mod tests;
 mod timeline_view;
 
 use super::{active_session::SessionState, status::Progress};
-use crate::{api_error::chain as chain_of, clock, session::launcher::Launcher};
+use crate::{api_error::chain as chain_of, clock, session::launcher::ServerContext};
 use anteroom_machine::ExitReason;
 use anteroom_store::{SessionRow, StoreError, TimelineRow};
 use anteroom_wire::{
@@ -51,7 +51,7 @@ use timeline_view::TimelineView;
 
 /// The data that a diagnosis is derived from.
 #[derive(Debug)]
-pub struct Input<'a> {
+pub struct DiagnosisInput<'a> {
     /// The time of the diagnosis, milliseconds since 1970.
     pub now_ms: clock::UnixMs,
     /// The display name of the tool.
@@ -127,7 +127,7 @@ const EVIDENCE_MAX: usize = 40;
 ///
 /// # Errors
 /// The database cannot be read.
-pub async fn diagnose(launcher: &Launcher, id: &SessionId) -> Result<Option<Diagnosis>, StoreError> {
+pub async fn diagnose(launcher: &ServerContext, id: &SessionId) -> Result<Option<Diagnosis>, StoreError> {
     diagnose_for(launcher, id, false).await
 }
 
@@ -136,7 +136,7 @@ pub async fn diagnose(launcher: &Launcher, id: &SessionId) -> Result<Option<Diag
 /// # Errors
 /// The database cannot be read.
 pub async fn diagnose_for(
-    launcher: &Launcher,
+    launcher: &ServerContext,
     id: &SessionId,
     operator: bool,
 ) -> Result<Option<Diagnosis>, StoreError> {
@@ -154,14 +154,14 @@ pub async fn diagnose_for(
     let receipt = receipt(launcher, &row, &timeline).await;
     let external = row.external_machine.as_ref().map(|name| {
         let machine = launcher.external.get(name);
-        let address = machine.filter(|_| operator).map(|machine| machine.desktop.to_string());
+        let address = machine.filter(|_| operator).map(|machine| machine.desktop_endpoint.to_string());
         ExternalMachineConfig { is_configured: machine.is_some(), address }
     });
     let input =
-        Input { now_ms: clock::now(), tool: &tool, row: &row, supervisor, timeline: &timeline, receipt, external };
+        DiagnosisInput { now_ms: clock::now_unix_ms(), tool: &tool, row: &row, supervisor, timeline: &timeline, receipt, external };
     let mut diagnosis = evaluate(&input);
     if diagnosis.verdict == Verdict::WaitingForCapacity
-        && let Some(why) = launcher.queue.blocked_reason()
+        && let Some(why) = launcher.queue.admission_shortage()
     {
         diagnosis.sentence = format!("{} No session is admitted at the moment: {}.", diagnosis.sentence, chain_of(&why));
     }
@@ -184,9 +184,9 @@ async fn snapshot(state: &SessionState) -> SupervisorSnapshot {
 }
 
 /// The exit reason in the receipt of the last machine, if the timeline has no entry for its exit.
-async fn receipt(launcher: &Launcher, row: &SessionRow, timeline: &[TimelineRow]) -> Option<ExitReason> {
+async fn receipt(launcher: &ServerContext, row: &SessionRow, timeline: &[TimelineRow]) -> Option<ExitReason> {
     let machine = row.machine.clone()?;
-    if row.is_active() || TimelineView::new(timeline).exit().is_some() {
+    if row.is_active() || TimelineView::new(timeline).last_machine_exit().is_some() {
         return None;
     }
     let machines = launcher.machines.clone();
@@ -195,14 +195,14 @@ async fn receipt(launcher: &Launcher, row: &SessionRow, timeline: &[TimelineRow]
 }
 
 /// Derives the diagnosis. Pure.
-pub fn evaluate(input: &Input<'_>) -> Diagnosis {
+pub fn evaluate(input: &DiagnosisInput<'_>) -> Diagnosis {
     let timeline = match input.external {
         Some(_) => TimelineView::of_one_machine(input.timeline),
         None => TimelineView::new(input.timeline),
     };
     let finding = match input.row.end() {
-        Some(end) => ended_verdict::verdict(input, &timeline, end),
-        None => active_verdict::verdict(input, &timeline),
+        Some(end) => ended_verdict::ended_verdict(input, &timeline, end),
+        None => active_verdict::active_verdict(input, &timeline),
     };
     // The cause is first in a finding, its consequences are after it.
     let mut entries = finding.evidence;
@@ -214,7 +214,7 @@ pub fn evaluate(input: &Input<'_>) -> Diagnosis {
     entries.dedup_by_key(|entry| entry.number);
     Diagnosis {
         session: input.row.id.clone(),
-        at: clock::rfc3339(input.now_ms),
+        at: clock::format_rfc3339(input.now_ms),
         verdict: finding.verdict,
         sentence: finding.sentence,
         remedy: finding.verdict.remedy().to_owned(),
@@ -226,7 +226,7 @@ pub fn evaluate(input: &Input<'_>) -> Diagnosis {
 fn evidence(entry: &TimelineRow) -> Evidence {
     Evidence {
         number: entry.number,
-        at: clock::rfc3339(entry.at_ms),
+        at: clock::format_rfc3339(entry.at_ms),
         kind: entry.kind,
         sentence: entry.sentence.clone(),
     }

@@ -2,7 +2,7 @@
 
 use super::active_session::ActiveSession;
 use crate::{api_error::chain, clock, session::context::SessionContext};
-use anteroom_store::{Change, Expect, NewTimelineEntry, Reason, SessionRow, StoreError, Transition};
+use anteroom_store::{SessionChange, ExpectedState, NewTimelineEntry, Reason, SessionRow, StoreError, TransitionOutcome};
 use anteroom_wire::{EndReason, SessionId, TimelineKind, backoff::Backoff};
 use std::time::Duration;
 
@@ -13,21 +13,21 @@ const RETRY_MS_MAX: u64 = 5_000;
 ///
 /// # Errors
 /// The database cannot be written.
-pub async fn end(
+pub async fn end_session(
     context: &SessionContext,
     id: &SessionId,
     reason: EndReason,
     detail: &str,
 ) -> Result<SessionRow, StoreError> {
-    let now = clock::now();
+    let now = clock::now_unix_ms();
     let (entry_kind, change) = kind_and_change(reason, detail, now);
     let separator = if detail.is_empty() { "" } else { " " };
     let sentence = format!("{}{separator}{detail}", reason.sentence());
-    let change = context.outbox.session_ended(id).into_iter().fold(change, Change::message);
-    let entry = NewTimelineEntry::new(now, entry_kind, sentence).data(serde_json::json!({ "reason": reason.code() }));
+    let change = context.outbox.session_ended_message(id).into_iter().fold(change, SessionChange::with_webhook_message);
+    let entry = NewTimelineEntry::new(now, entry_kind, sentence).with_data(serde_json::json!({ "reason": reason.code() }));
     context.timeline.wait_written(id).await;
-    match context.store.transition(id, Expect::Active, change, entry).await? {
-        Transition::Done { row, .. } => {
+    match context.store.transition(id, ExpectedState::Active, change, entry).await? {
+        TransitionOutcome::Done { row, .. } => {
             context.outbox.wake_sender();
             tracing::info!(outcome = entry_kind.as_str(), session = %id, reason = reason.code(), detail, "session ended");
             if let Some(session) = context.sessions.get(id) {
@@ -35,7 +35,7 @@ pub async fn end(
             }
             Ok(*row)
         }
-        Transition::Conflict(row) => {
+        TransitionOutcome::Conflict(row) => {
             // It ended earlier; its supervisor may not know yet.
             if let (Some(end), Some(session)) = (row.end(), context.sessions.get(id)) {
                 session.close(end.reason.kind);
@@ -46,11 +46,11 @@ pub async fn end(
 }
 
 /// The kind of timeline entry and the change of the row for an end with this reason.
-fn kind_and_change(reason: EndReason, detail: &str, now: u64) -> (TimelineKind, Change) {
-    let (change, stored) = (Change::new(), Reason::new(reason, detail));
+fn kind_and_change(reason: EndReason, detail: &str, now: u64) -> (TimelineKind, SessionChange) {
+    let (change, stored) = (SessionChange::new(), Reason::new(reason, detail));
     match reason {
-        EndReason::Cancelled => (TimelineKind::Cancelled, change.cancel(stored, now)),
-        EndReason::IdleExpired | EndReason::DeadlineExpired => (TimelineKind::Expired, change.expire(stored, now)),
+        EndReason::Cancelled => (TimelineKind::Cancelled, change.end_as_cancelled(stored, now)),
+        EndReason::IdleExpired | EndReason::DeadlineExpired => (TimelineKind::Expired, change.end_as_expired(stored, now)),
         EndReason::MachineFailed
         | EndReason::ReadyTimeout
         | EndReason::AgentMismatch
@@ -62,13 +62,13 @@ fn kind_and_change(reason: EndReason, detail: &str, now: u64) -> (TimelineKind, 
         | EndReason::Internal
         // A session is completed by its delivery or by its command, never here.
         | EndReason::Completed
-        | EndReason::UseCompleted => (TimelineKind::Failed, change.fail(stored, now)),
+        | EndReason::UseCompleted => (TimelineKind::Failed, change.end_as_failed(stored, now)),
     }
 }
 
 /// As [`end`], with retries until the database accepts it or the server stops, since a session must not stay active without a
 /// supervisor. (If the server stops first, the next server resumes the row.)
-pub async fn end_with_retries(context: &SessionContext, session: &ActiveSession, reason: EndReason, detail: &str) {
+pub async fn end_session_with_retries(context: &SessionContext, session: &ActiveSession, reason: EndReason, detail: &str) {
     let mut backoff = Backoff::new(Duration::from_millis(RETRY_MS_MIN), Duration::from_millis(RETRY_MS_MAX));
     loop {
         while !context.timeline.wait_written(&session.id).await {
@@ -76,7 +76,7 @@ pub async fn end_with_retries(context: &SessionContext, session: &ActiveSession,
                 return;
             }
         }
-        match end(context, &session.id, reason, detail).await {
+        match end_session(context, &session.id, reason, detail).await {
             Ok(_) => return,
             Err(error) => {
                 tracing::error!(outcome = "end_not_written", session = %session.id, error = %chain(&error), "session end not written; retrying");

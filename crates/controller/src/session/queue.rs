@@ -18,7 +18,7 @@ type AdmissionCheck = Box<dyn Fn(u32) -> Result<(), Shortage> + Send + Sync>;
 
 /// Permits for machines, and the sessions that wait for them.
 #[derive(Debug, Clone)]
-pub struct Queue(Arc<Inner>);
+pub struct MachineQueue(Arc<Inner>);
 
 struct Inner {
     state: Mutex<QueueState>,
@@ -48,12 +48,12 @@ impl std::fmt::Debug for Inner {
 
 /// Permission to run one machine; dropping it gives the permit to the next session in the queue.
 #[derive(Debug)]
-pub struct MachinePermit(Queue);
+pub struct MachinePermit(MachineQueue);
 
 /// A position in the queue; dropping it leaves the queue.
 #[derive(Debug)]
 pub struct QueueTicket {
-    queue: Queue,
+    queue: MachineQueue,
     number: u64,
 }
 
@@ -65,7 +65,7 @@ pub struct QueueFull {
     pub waiting: usize,
 }
 
-impl Queue {
+impl MachineQueue {
     /// A queue with `permits` permits in which at most `waiting_max` sessions wait.
     pub fn new(permits: u32, waiting_max: u32) -> Self {
         let state = QueueState { free: permits, in_use: 0, waiting: Vec::new(), next: 0, blocked_reason: None };
@@ -93,14 +93,14 @@ impl Queue {
     }
 
     /// Why waiting sessions are not admitted although permits are free; `None`: none waits for the admission check.
-    pub fn blocked_reason(&self) -> Option<Shortage> {
+    pub fn admission_shortage(&self) -> Option<Shortage> {
         let state = self.state();
         state.blocked_reason.clone().filter(|_| !state.waiting.is_empty())
     }
 
     /// Runs the admission check and stores its error.
     fn passes_admission_check(&self) -> bool {
-        let in_use = self.in_use();
+        let in_use = self.permits_in_use();
         let blocked_reason = self.0.admission_check.get().and_then(|check| check(in_use).err());
         let passes = blocked_reason.is_none();
         self.state().blocked_reason = blocked_reason;
@@ -132,17 +132,17 @@ impl Queue {
     }
 
     /// The number of permits in use: each holder has a machine or is about to request one.
-    pub fn in_use(&self) -> u32 {
+    pub fn permits_in_use(&self) -> u32 {
         self.state().in_use
     }
 
     /// The number of free permits.
-    pub fn free(&self) -> u32 {
+    pub fn free_permits(&self) -> u32 {
         self.state().free
     }
 
     /// The number of waiting sessions.
-    pub fn waiting(&self) -> usize {
+    pub fn waiting_count(&self) -> usize {
         self.state().waiting.len()
     }
 }
@@ -229,7 +229,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_first_session_in_the_queue_gets_the_next_free_permit() {
-        let queue = Queue::new(1, 5);
+        let queue = MachineQueue::new(1, 5);
         let permit = queue.enqueue(session(1)).unwrap().acquire(|_| ()).await;
         let second = queue.enqueue(session(2)).unwrap();
         let third = queue.enqueue(session(3)).unwrap();
@@ -242,7 +242,7 @@ mod tests {
 
     #[tokio::test]
     async fn leaving_the_queue_moves_the_others_up() {
-        let queue = Queue::new(1, 5);
+        let queue = MachineQueue::new(1, 5);
         let _permit = queue.enqueue(session(1)).unwrap().acquire(|_| ()).await;
         let second = queue.enqueue(session(2)).unwrap();
         let third = queue.enqueue(session(3)).unwrap();
@@ -253,26 +253,26 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn no_session_is_admitted_while_the_admission_check_fails_and_the_reason_is_reported() {
         use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
-        let (queue, has_capacity) = (Queue::new(5, 5), Arc::new(AtomicBool::new(false)));
+        let (queue, has_capacity) = (MachineQueue::new(5, 5), Arc::new(AtomicBool::new(false)));
         let checked = Arc::clone(&has_capacity);
         queue.set_admission_check(
             move |_| if checked.load(SeqCst) { Ok(()) } else { Err(DISK_FULL) },
         );
-        assert_eq!(queue.blocked_reason(), None, "no session waits");
+        assert_eq!(queue.admission_shortage(), None, "no session waits");
         let first = queue.enqueue(session(1)).unwrap();
         assert!(first.try_acquire().is_none());
-        assert_eq!(queue.blocked_reason(), Some(DISK_FULL));
+        assert_eq!(queue.admission_shortage(), Some(DISK_FULL));
         let waiting = tokio::spawn(first.acquire(|_| ()));
         tokio::time::sleep(Duration::from_secs(10)).await;
         assert!(!waiting.is_finished());
         has_capacity.store(true, SeqCst);
         waiting.await.unwrap();
-        assert_eq!(queue.blocked_reason(), None);
+        assert_eq!(queue.admission_shortage(), None);
     }
 
     #[test]
     fn concurrent_requests_are_admitted_only_within_the_capacity_of_the_host() {
-        let queue = Queue::new(8, 8);
+        let queue = MachineQueue::new(8, 8);
         queue.set_admission_check(move |in_use| {
             // Long enough that all other threads ask in between.
             for _ in 0..1_000 {
@@ -290,14 +290,14 @@ mod tests {
             let threads: Vec<_> = tickets.into_iter().map(|ticket| scope.spawn(move || acquire(ticket))).collect();
             threads.into_iter().filter_map(|thread| thread.join().unwrap()).collect()
         });
-        assert_eq!((permits.len(), queue.in_use()), (3, 3));
+        assert_eq!((permits.len(), queue.permits_in_use()), (3, 3));
         drop(permits);
-        assert_eq!((queue.in_use(), queue.free()), (0, 8));
+        assert_eq!((queue.permits_in_use(), queue.free_permits()), (0, 8));
     }
 
     #[test]
     fn a_full_queue_rejects_with_its_length() {
-        let queue = Queue::new(0, 1);
+        let queue = MachineQueue::new(0, 1);
         let _ticket = queue.enqueue(session(1)).unwrap();
         assert_eq!(queue.enqueue(session(2)).unwrap_err(), QueueFull { waiting: 1 });
     }

@@ -8,7 +8,7 @@ use super::{
 use crate::{
     api_error::{ApiError, chain},
     external::{self, DialError, Duplex},
-    session::{launcher::Launcher, timeline::entry},
+    session::{launcher::ServerContext, timeline::new_entry},
 };
 use anteroom_wire::{Problem, TimelineKind, time::to_millis};
 use serde_json::json;
@@ -20,7 +20,7 @@ use tokio::time::{Instant, timeout_at};
 /// # Errors
 /// The reason why it cannot be opened.
 pub async fn reach_desktop(
-    launcher: &Launcher,
+    launcher: &ServerContext,
     session: &ActiveSession,
     until: Instant,
 ) -> Result<Box<dyn Duplex>, ApiError> {
@@ -43,7 +43,7 @@ pub async fn reach_desktop(
 }
 
 /// Dials the external machine of an active session.
-async fn dial_external(launcher: &Launcher, session: &ActiveSession) -> Result<Box<dyn Duplex>, ApiError> {
+async fn dial_external(launcher: &ServerContext, session: &ActiveSession) -> Result<Box<dyn Duplex>, ApiError> {
     let (row, _) = require_active(launcher, &session.id).await?;
     let name = row.external_machine.ok_or_else(|| ApiError::internal("the session has no external machine"))?;
     let machine = launcher.external.get(&name);
@@ -51,7 +51,7 @@ async fn dial_external(launcher: &Launcher, session: &ActiveSession) -> Result<B
         .ok_or_else(|| ApiError::new(Problem::UnknownMachine, format!("{name} was removed from the configuration")))?;
     let started = Instant::now();
     let dialed = tokio::select! {
-        dialed = external::dial(machine) => dialed,
+        dialed = external::dial_desktop(machine) => dialed,
         cause = session.close_signal.wait_closed() => return Err(Problem::from(cause).into()),
     };
     let after_ms = to_millis(started.elapsed());
@@ -60,12 +60,12 @@ async fn dial_external(launcher: &Launcher, session: &ActiveSession) -> Result<B
         let error = dialed.as_ref().err();
         let entry = match error {
             None => {
-                entry(TimelineKind::DesktopConnected, format!("The desktop of the external machine {name} answers."))
+                new_entry(TimelineKind::DesktopConnected, format!("The desktop of the external machine {name} answers."))
             }
             Some(error) => {
                 let why = error.problem().sentence();
                 let sentence = format!("The desktop of the external machine {name} could not be opened: {why}");
-                entry(TimelineKind::DesktopConnectFailed, sentence)
+                new_entry(TimelineKind::DesktopConnectFailed, sentence)
             }
         };
         let (reason, detail) = (error.map(|error| error.problem().code()), error.map(ToString::to_string));

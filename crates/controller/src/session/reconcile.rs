@@ -30,19 +30,19 @@ use super::{
     },
     use_credential,
 };
-use crate::{api_error::chain, clock, credentials, retention, session::launcher::Launcher};
+use crate::{api_error::chain, clock, credentials, retention, session::launcher::ServerContext};
 use anteroom_machine::{Receipt, StopReason};
-use anteroom_store::{SessionRow, Sha256Hex, StoreError, UnreportedEnd};
+use anteroom_store::{SessionRow, Sha256Hex, StoreError, UnreportedMachineEnd};
 use anteroom_wire::{
     EndReason, MachineId,
     operator_reports::{ReconcileAction, ReconcileOutcome, ReconcileReport},
 };
-use plan::{Action, PlannedAction};
+use plan::{PlannedActionKind, PlannedAction};
 use std::{sync::Arc, time::Duration};
 
 /// Runs until the server stops. The first run, before this, is [`run_once`] at the start.
-pub async fn run(launcher: Launcher) {
-    let period = Duration::from_millis(launcher.config.sessions.reconcile_every_ms);
+pub async fn run_periodically(launcher: ServerContext) {
+    let period = Duration::from_millis(launcher.limits.sessions.reconcile_every_ms);
     let mut interval = tokio::time::interval_at(tokio::time::Instant::now() + period, period);
     interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
@@ -60,8 +60,8 @@ pub async fn run(launcher: Launcher) {
 ///
 /// # Errors
 /// The database cannot be read.
-pub async fn dry_run(launcher: &Launcher) -> Result<ReconcileReport, StoreError> {
-    let planned = plan::plan(snapshot::collect(launcher).await?, launcher.limits.sessions.reconcile_stops_max);
+pub async fn dry_run(launcher: &ServerContext) -> Result<ReconcileReport, StoreError> {
+    let planned = plan::plan_actions(snapshot::collect_snapshot(launcher).await?, launcher.limits.sessions.reconcile_stops_max);
     let deferred = count(&planned, |planned| planned.is_deferred);
     let actions = planned.into_iter().map(|planned| {
         let outcome = if planned.is_deferred { ReconcileOutcome::Deferred } else { ReconcileOutcome::Planned };
@@ -69,7 +69,7 @@ pub async fn dry_run(launcher: &Launcher) -> Result<ReconcileReport, StoreError>
     });
     Ok(ReconcileReport {
         dry_run: true,
-        at: clock::rfc3339(clock::now()),
+        at: clock::format_rfc3339(clock::now_unix_ms()),
         actions: actions.collect(),
         deferred,
         failed: 0,
@@ -80,19 +80,19 @@ pub async fn dry_run(launcher: &Launcher) -> Result<ReconcileReport, StoreError>
 ///
 /// # Errors
 /// The database cannot be used; actions executed before that stay executed.
-pub async fn run_once(launcher: &Launcher) -> Result<ReconcileReport, StoreError> {
-    let _exclusive = launcher.reconcile_history.exclusive().await;
+pub async fn run_once(launcher: &ServerContext) -> Result<ReconcileReport, StoreError> {
+    let _exclusive = launcher.reconcile_history.lock_run().await;
     let result = reconcile(launcher).await;
     match &result {
-        Ok(report) => launcher.reconcile_history.record_finished(report, clock::now()),
+        Ok(report) => launcher.reconcile_history.record_finished(report, clock::now_unix_ms()),
         Err(_) => launcher.reconcile_history.record_failed(),
     }
     result
 }
 
-async fn reconcile(launcher: &Launcher) -> Result<ReconcileReport, StoreError> {
-    let at = clock::rfc3339(clock::now());
-    let planned = plan::plan(snapshot::collect(launcher).await?, launcher.limits.sessions.reconcile_stops_max);
+async fn reconcile(launcher: &ServerContext) -> Result<ReconcileReport, StoreError> {
+    let at = clock::format_rfc3339(clock::now_unix_ms());
+    let planned = plan::plan_actions(snapshot::collect_snapshot(launcher).await?, launcher.limits.sessions.reconcile_stops_max);
     let deferred = count(&planned, |planned| planned.is_deferred);
     let mut actions = Vec::with_capacity(planned.len());
     for planned in planned {
@@ -102,8 +102,8 @@ async fn reconcile(launcher: &Launcher) -> Result<ReconcileReport, StoreError> {
         log(&action);
         actions.push(action);
     }
-    credentials::expire_due(launcher).await?;
-    launcher.store.purge(clock::now()).await?;
+    credentials::delete_expired_credentials(launcher).await?;
+    launcher.store.purge_expired(clock::now_unix_ms()).await?;
     let failed = actions.iter().filter(|action| action.outcome == ReconcileOutcome::Failed).count();
     let report =
         ReconcileReport { dry_run: false, at, deferred, failed: u32::try_from(failed).unwrap_or(u32::MAX), actions };
@@ -130,34 +130,34 @@ fn log(action: &ReconcileAction) {
 }
 
 /// Executes one action unless its cause no longer exists.
-async fn execute(launcher: &Launcher, planned: &PlannedAction) -> Result<ReconcileOutcome, StoreError> {
+async fn execute(launcher: &ServerContext, planned: &PlannedAction) -> Result<ReconcileOutcome, StoreError> {
     if launcher.stop.is_cancelled() {
         return Ok(ReconcileOutcome::Deferred);
     }
     match &planned.action {
-        Action::ResumeSession(row) => resume(launcher, row).await?,
-        Action::EndSession { row, reason, detail } => {
-            end::end(launcher, &row.id, *reason, detail).await?;
+        PlannedActionKind::ResumeSession(row) => resume(launcher, row).await?,
+        PlannedActionKind::EndSession { row, reason, detail } => {
+            end::end_session(launcher, &row.id, *reason, detail).await?;
         }
-        Action::StopMachine(machine) => {
+        PlannedActionKind::StopMachine(machine) => {
             // A machine is entered in its session's state before it is started, so a machine without a session is orphaned.
             if launcher.sessions.by_machine(machine).is_none() {
                 launcher.machines.stop(machine, StopReason::Orphaned);
             }
         }
-        Action::RemoveReceipt(item) | Action::RemoveBundle(item) => {
-            if let Err(error) = retention::remove(item) {
+        PlannedActionKind::RemoveReceipt(item) | PlannedActionKind::RemoveBundle(item) => {
+            if let Err(error) = retention::remove_file(item) {
                 tracing::warn!(outcome = "not_removed", path = %item.path.display(), %error, "old file not removed");
                 return Ok(ReconcileOutcome::Failed);
             }
         }
-        Action::ReportMachineEnd(end, receipt) => report_machine_end(launcher, end, receipt).await?,
+        PlannedActionKind::ReportMachineEnd(end, receipt) => report_machine_end(launcher, end, receipt).await?,
     }
     Ok(ReconcileOutcome::Done)
 }
 
 /// Records the end of an ended session's machine on the timeline, once, with the time of the end.
-async fn report_machine_end(launcher: &Launcher, end: &UnreportedEnd, receipt: &Receipt) -> Result<(), StoreError> {
+async fn report_machine_end(launcher: &ServerContext, end: &UnreportedMachineEnd, receipt: &Receipt) -> Result<(), StoreError> {
     launcher.timeline.wait_written(&end.session).await;
     if !machine_exit::is_recorded(launcher, &end.session, &end.machine).await? {
         let entry =
@@ -169,14 +169,14 @@ async fn report_machine_end(launcher: &Launcher, end: &UnreportedEnd, receipt: &
 }
 
 /// Resumes an active session whose server stopped or was killed: adopts its machine, or continues without one.
-async fn resume(launcher: &Launcher, row: &SessionRow) -> Result<(), StoreError> {
+async fn resume(launcher: &ServerContext, row: &SessionRow) -> Result<(), StoreError> {
     // The plan has checked that the provider exists.
     let Some(provider) = launcher.providers.resolved(&row.provider, row.method.as_ref()) else { return Ok(()) };
     if launcher.sessions.get(&row.id).is_some() {
         return Ok(());
     }
     if use_credential::is_command_lost(launcher, row) {
-        end::end(launcher, &row.id, EndReason::ControllerRestarted, use_credential::COMMAND_LOST).await?;
+        end::end_session(launcher, &row.id, EndReason::ControllerRestarted, use_credential::COMMAND_LOST).await?;
         return Ok(());
     }
     let session = ActiveSession::new(row.id.clone(), Arc::new(provider), &launcher.close_signal);
@@ -184,14 +184,14 @@ async fn resume(launcher: &Launcher, row: &SessionRow) -> Result<(), StoreError>
     supervisor::spawn_supervisor(launcher, Arc::clone(&session), row.clone(), from);
     // The row was read before the supervisor started: the session may have ended in between, by a delivery or a cancellation,
     // and the supervisor would not know.
-    if let Some(end) = launcher.store.session(&row.id).await?.as_ref().and_then(SessionRow::end) {
+    if let Some(end) = launcher.store.get_session(&row.id).await?.as_ref().and_then(SessionRow::end) {
         session.close(end.reason.kind);
     }
     Ok(())
 }
 
 /// How the session's supervisor starts; `None`: the session had to be ended.
-async fn supervisor_start(launcher: &Launcher, row: &SessionRow) -> Result<Option<Start>, StoreError> {
+async fn supervisor_start(launcher: &ServerContext, row: &SessionRow) -> Result<Option<Start>, StoreError> {
     let state = row.machine.as_ref().and_then(|machine| launcher.machines.watch(machine));
     let initial = lifecycle::initial_state(row.external_machine.is_some(), row.machine.is_some(), state.is_some());
     Ok(match (initial, row.machine.clone(), state) {
@@ -206,7 +206,7 @@ async fn supervisor_start(launcher: &Launcher, row: &SessionRow) -> Result<Optio
             match launcher.queue.enqueue(row.id.clone()) {
                 Ok(ticket) => Some(Start::Queue(ticket)),
                 Err(full) => {
-                    end::end(launcher, &row.id, EndReason::NoCapacity, &full.to_string()).await?;
+                    end::end_session(launcher, &row.id, EndReason::NoCapacity, &full.to_string()).await?;
                     None
                 }
             }
@@ -216,16 +216,16 @@ async fn supervisor_start(launcher: &Launcher, row: &SessionRow) -> Result<Optio
 
 /// The hash of the agent token of the row's machine; `None`: the row has a machine without a token, which no server writes, and
 /// the session had to be ended.
-async fn agent_token(launcher: &Launcher, row: &SessionRow) -> Result<Option<Sha256Hex>, StoreError> {
+async fn agent_token(launcher: &ServerContext, row: &SessionRow) -> Result<Option<Sha256Hex>, StoreError> {
     if row.agent_token.is_none() {
         let detail = "The agent token of its machine is not on record.";
-        end::end(launcher, &row.id, EndReason::Internal, detail).await?;
+        end::end_session(launcher, &row.id, EndReason::Internal, detail).await?;
     }
     Ok(row.agent_token.clone())
 }
 
 /// A machine that was requested and does not run: its receipt reports how it ended, if it ever started.
-fn lost_machine(launcher: &Launcher, machine: MachineId) -> Start {
+fn lost_machine(launcher: &ServerContext, machine: MachineId) -> Start {
     let receipt = launcher.machines.read_receipt(&machine).ok().flatten();
     let (exit, detail) = match receipt {
         Some(receipt) => {

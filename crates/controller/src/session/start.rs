@@ -5,10 +5,10 @@ pub mod for_use;
 use super::{active_session::ActiveSession, change_method, supervisor};
 use crate::{
     admission, api_error::ApiError, caller::Caller, clock, external::ExternalMachine, random,
-    session::launcher::Launcher,
+    session::launcher::ServerContext,
 };
 use anteroom_store::{
-    Created, ExternalMachineClaim, IdempotencyKey, NewSession, NewTimelineEntry, SessionPurpose, SessionRow, Sha256Hex,
+    CreateSessionOutcome, ExternalMachineClaim, IdempotencyKey, NewSession, NewTimelineEntry, SessionPurpose, SessionRow, Sha256Hex,
 };
 use anteroom_wire::{
     CallerId, CredentialId, Problem, ProviderId, SessionId, TimelineKind,
@@ -24,20 +24,20 @@ const URL_BYTES_MAX: usize = 2048;
 ///
 /// # Errors
 /// The request is invalid, the provider cannot be used, the queue is full, or the database cannot be written.
-pub async fn start(launcher: &Launcher, owner: &CallerId, request: &StartRequest) -> Result<SessionRow, ApiError> {
+pub async fn start_session(launcher: &ServerContext, owner: &CallerId, request: &StartRequest) -> Result<SessionRow, ApiError> {
     let (provider, method) = check_request(launcher, request)?;
     let purpose = purpose(launcher, owner, &provider, request).await?;
     if launcher.stop.is_cancelled() {
         return Err(Problem::ShuttingDown.into());
     }
-    let id = random::id(SessionId::from_parts);
+    let id = random::random_id(SessionId::from_parts);
     let key = request.idempotency_key.as_ref().map(|key| idempotency_key(key, request));
     let (start_from, external) = match allocate(launcher, &id, request) {
         Ok(allocated) => allocated,
         // A repeated request needs no capacity.
         Err(error) => return find_earlier(launcher, owner, key.as_ref()).await?.ok_or(error),
     };
-    let now = clock::now();
+    let now = clock::now_unix_ms();
     let new = NewSession {
         id: id.clone(),
         owner: owner.clone(),
@@ -62,14 +62,14 @@ pub async fn start(launcher: &Launcher, owner: &CallerId, request: &StartRequest
         format!("A session for {}{on} was accepted.", provider.name),
     );
     match launcher.store.create_session(&new, entry).await? {
-        Created::New(row) => {
+        CreateSessionOutcome::New(row) => {
             let session = ActiveSession::new(id, Arc::new(provider), &launcher.close_signal);
             supervisor::spawn_supervisor(launcher, session, row.clone(), start_from);
             Ok(row)
         }
-        Created::Existing(row) => Ok(row),
-        Created::IdempotencyKeyReused(_) => Err(Problem::IdempotencyKeyReused.into()),
-        Created::MachineInUse(_) => {
+        CreateSessionOutcome::Existing(row) => Ok(row),
+        CreateSessionOutcome::IdempotencyKeyReused(_) => Err(Problem::IdempotencyKeyReused.into()),
+        CreateSessionOutcome::MachineInUse(_) => {
             let name = request.machine.as_deref().unwrap_or_default();
             Err(ApiError::new(Problem::MachineInUse, format!("{name} is in use")))
         }
@@ -78,15 +78,15 @@ pub async fn start(launcher: &Launcher, owner: &CallerId, request: &StartRequest
 
 /// The session that the same request started earlier.
 async fn find_earlier(
-    launcher: &Launcher,
+    launcher: &ServerContext,
     owner: &CallerId,
     key: Option<&IdempotencyKey>,
 ) -> Result<Option<SessionRow>, ApiError> {
     let Some(key) = key else { return Ok(None) };
     match launcher.store.find_by_idempotency_key(owner, key).await? {
-        Some(Created::Existing(row)) => Ok(Some(row)),
-        Some(Created::IdempotencyKeyReused(_)) => Err(Problem::IdempotencyKeyReused.into()),
-        Some(Created::New(_) | Created::MachineInUse(_)) | None => Ok(None),
+        Some(CreateSessionOutcome::Existing(row)) => Ok(Some(row)),
+        Some(CreateSessionOutcome::IdempotencyKeyReused(_)) => Err(Problem::IdempotencyKeyReused.into()),
+        Some(CreateSessionOutcome::New(_) | CreateSessionOutcome::MachineInUse(_)) | None => Ok(None),
     }
 }
 
@@ -94,9 +94,9 @@ async fn find_earlier(
 ///
 /// # Errors
 /// There is no such credential, or the caller may not act for its owner.
-pub async fn owner_of(launcher: &Launcher, caller: &Caller, request: &StartRequest) -> Result<CallerId, ApiError> {
+pub async fn resolve_owner(launcher: &ServerContext, caller: &Caller, request: &StartRequest) -> Result<CallerId, ApiError> {
     let Some(id) = renewed_credential(request)? else { return Ok(caller.id.clone()) };
-    let credential = launcher.store.credential(&id).await?.ok_or(Problem::UnknownCredential)?;
+    let credential = launcher.store.get_credential(&id).await?.ok_or(Problem::UnknownCredential)?;
     caller.require_ownership(&credential.owner)?;
     Ok(credential.owner)
 }
@@ -108,13 +108,13 @@ fn renewed_credential(request: &StartRequest) -> Result<Option<CredentialId>, Ap
 
 /// The purpose of the session: a new credential, or the renewal of one that the owner has.
 async fn purpose(
-    launcher: &Launcher,
+    launcher: &ServerContext,
     owner: &CallerId,
     provider: &Provider,
     request: &StartRequest,
 ) -> Result<SessionPurpose, ApiError> {
     let Some(id) = renewed_credential(request)? else { return Ok(SessionPurpose::default()) };
-    let credential = launcher.store.credential(&id).await?.filter(|credential| credential.deleted_at_ms.is_none());
+    let credential = launcher.store.get_credential(&id).await?.filter(|credential| credential.deleted_at_ms.is_none());
     let credential = credential.ok_or(Problem::UnknownCredential)?;
     if credential.owner != *owner {
         return Err(Problem::NotOwner.into());
@@ -134,28 +134,28 @@ async fn purpose(
 
 /// Reserves a place in the queue, or selects the external machine.
 fn allocate<'a>(
-    launcher: &'a Launcher,
+    launcher: &'a ServerContext,
     id: &SessionId,
     request: &StartRequest,
 ) -> Result<(supervisor::Start, Option<&'a ExternalMachine>), ApiError> {
     let Some(name) = &request.machine else {
-        admission::admit(launcher)?;
+        admission::require_capacity(launcher)?;
         let ticket = launcher.queue.enqueue(id.clone());
         let ticket = ticket.map_err(|full| ApiError::new(Problem::NoCapacity, full.to_string()))?;
         return Ok((supervisor::Start::Queue(ticket), None));
     };
     let machine = launcher.external.get(name).ok_or_else(|| {
-        ApiError::new(Problem::UnknownMachine, format!("the external machines are: {}", launcher.external.names()))
+        ApiError::new(Problem::UnknownMachine, format!("the external machines are: {}", launcher.external.comma_separated_names()))
     })?;
     Ok((supervisor::Start::External { agent_token: machine.agent_token.clone() }, Some(machine)))
 }
 
 /// Checks the request. Returns the descriptor, resolved for the method, and the method if one is requested.
-fn check_request(launcher: &Launcher, request: &StartRequest) -> Result<(Provider, Option<MethodName>), ApiError> {
+fn check_request(launcher: &ServerContext, request: &StartRequest) -> Result<(Provider, Option<MethodName>), ApiError> {
     let id: ProviderId =
         request.provider.parse().map_err(|error| ApiError::new(Problem::UnknownProvider, format!("{error}")))?;
     let provider = launcher.providers.get(&id).ok_or_else(|| {
-        ApiError::new(Problem::UnknownProvider, format!("{id} is not one of {}", launcher.providers.names()))
+        ApiError::new(Problem::UnknownProvider, format!("{id} is not one of {}", launcher.providers.comma_separated_ids()))
     })?;
     if provider.storage_policy == StoragePolicy::Forbidden {
         return Err(ApiError::new(
@@ -166,7 +166,7 @@ fn check_request(launcher: &Launcher, request: &StartRequest) -> Result<(Provide
     let requested = request.method.as_deref().unwrap_or(provider.method.as_str());
     let (method, resolved) = change_method::resolve_method(provider, requested)?;
     // The tools of an external machine are unknown here.
-    if request.machine.is_none() && !launcher.image.has_cli(&provider.cli) {
+    if request.machine.is_none() && !launcher.image.has_tool(&provider.cli) {
         return Err(ApiError::new(Problem::ProviderUnavailable, format!("the image has no {}", provider.cli)));
     }
     for (name, text) in [("user_id", &request.user_id), ("idempotency_key", &request.idempotency_key)] {
@@ -202,7 +202,7 @@ fn idempotency_key(key: &str, request: &StartRequest) -> IdempotencyKey {
             requested.push(optional.into());
         }
     }
-    IdempotencyKey { key: key.to_owned(), request: Sha256Hex::of(requested.to_string().as_bytes()) }
+    IdempotencyKey { key: key.to_owned(), request: Sha256Hex::of_bytes(requested.to_string().as_bytes()) }
 }
 
 #[cfg(test)]
@@ -210,23 +210,15 @@ mod tests {
     use super::*;
 
     fn requested(change: impl FnOnce(&mut StartRequest)) -> Sha256Hex {
-        let mut request = StartRequest {
-            provider: "codex".into(),
-            user_id: None,
-            return_url: None,
-            idempotency_key: None,
-            machine: None,
-            method: None,
-            renews: None,
-        };
+        let mut request = StartRequest::new("codex");
         change(&mut request);
         idempotency_key("key", &request).request
     }
 
     #[test]
     fn a_request_without_newer_fields_keeps_its_hash() {
-        assert_eq!(requested(|_| ()), Sha256Hex::of(br#"["codex",null,null]"#));
-        assert_eq!(requested(|it| it.machine = Some("desk".into())), Sha256Hex::of(br#"["codex",null,null,"desk"]"#));
+        assert_eq!(requested(|_| ()), Sha256Hex::of_bytes(br#"["codex",null,null]"#));
+        assert_eq!(requested(|it| it.machine = Some("desk".into())), Sha256Hex::of_bytes(br#"["codex",null,null,"desk"]"#));
     }
 
     #[test]

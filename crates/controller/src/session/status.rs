@@ -3,7 +3,7 @@
 use super::lifecycle::{AfterDrain, Phase};
 use anteroom_machine::{Channels, State as MachineState};
 use anteroom_store::{RowStatus, SessionOutcome};
-use anteroom_wire::{agent::Stage, api::Status};
+use anteroom_wire::{agent::Stage, api::SessionStatus};
 
 /// The progress of a running session. Each variant carries the data that is valid in it. `C` is the type of the channels to a ready
 /// machine, or a placeholder in code that does not use them.
@@ -103,20 +103,20 @@ impl<C> Progress<C> {
 /// The status as callers see it.
 ///
 /// `generation` is the number of the current machine; `signing_in` is whether the sign-in is in progress.
-pub fn status(row_status: &RowStatus, progress: Option<&Progress>, generation: u32, signing_in: bool) -> Status {
+pub fn status(row_status: &RowStatus, progress: Option<&Progress>, generation: u32, signing_in: bool) -> SessionStatus {
     match row_status {
         RowStatus::Ended(end) => match end.outcome {
-            SessionOutcome::Completed(_) => Status::Completed,
-            SessionOutcome::Failed => Status::Failed,
-            SessionOutcome::Cancelled => Status::Cancelled,
-            SessionOutcome::Expired => Status::Expired,
+            SessionOutcome::Completed(_) => SessionStatus::Completed,
+            SessionOutcome::Failed => SessionStatus::Failed,
+            SessionOutcome::Cancelled => SessionStatus::Cancelled,
+            SessionOutcome::Expired => SessionStatus::Expired,
         },
         RowStatus::Active { .. } => match progress {
-            None | Some(Progress::Queued { .. }) if generation <= 1 => Status::VmCreating,
-            Some(Progress::Preparing { stage: Stage::Process }) if generation <= 1 => Status::VmCreating,
-            Some(Progress::Preparing { .. } | Progress::Claiming { .. }) if generation <= 1 => Status::VmCreated,
-            Some(Progress::Open { .. } | Progress::Attached) if signing_in => Status::Authenticating,
-            Some(Progress::Open { .. } | Progress::Attached) => Status::VmStarted,
+            None | Some(Progress::Queued { .. }) if generation <= 1 => SessionStatus::VmCreating,
+            Some(Progress::Preparing { stage: Stage::Process }) if generation <= 1 => SessionStatus::VmCreating,
+            Some(Progress::Preparing { .. } | Progress::Claiming { .. }) if generation <= 1 => SessionStatus::VmCreated,
+            Some(Progress::Open { .. } | Progress::Attached) if signing_in => SessionStatus::Authenticating,
+            Some(Progress::Open { .. } | Progress::Attached) => SessionStatus::VmStarted,
             None
             | Some(
                 Progress::Queued { .. }
@@ -124,7 +124,7 @@ pub fn status(row_status: &RowStatus, progress: Option<&Progress>, generation: u
                 | Progress::Claiming { .. }
                 | Progress::Lost
                 | Progress::Closing,
-            ) => Status::VmStopped,
+            ) => SessionStatus::VmStopped,
         },
     }
 }
@@ -143,19 +143,19 @@ pub fn pending_stage_of<C>(state: &MachineState<C>) -> Stage {
 mod tests {
     use super::*;
     use anteroom_machine::{ExitReason, StopReason};
-    use anteroom_store::{End, Reason};
+    use anteroom_store::{SessionEnd, Reason};
     use anteroom_wire::{CredentialId, EndReason};
 
     #[test]
     fn the_status_of_an_ended_session_ignores_the_progress() {
         let credential = CredentialId::from_parts(1, [1; 10]);
         for (outcome, expected) in [
-            (SessionOutcome::Completed(credential), Status::Completed),
-            (SessionOutcome::Failed, Status::Failed),
-            (SessionOutcome::Cancelled, Status::Cancelled),
-            (SessionOutcome::Expired, Status::Expired),
+            (SessionOutcome::Completed(credential), SessionStatus::Completed),
+            (SessionOutcome::Failed, SessionStatus::Failed),
+            (SessionOutcome::Cancelled, SessionStatus::Cancelled),
+            (SessionOutcome::Expired, SessionStatus::Expired),
         ] {
-            let row_status = RowStatus::Ended(End { outcome, reason: Reason::new(EndReason::Cancelled, ""), at_ms: 1 });
+            let row_status = RowStatus::Ended(SessionEnd { outcome, reason: Reason::new(EndReason::Cancelled, ""), at_ms: 1 });
             for progress in
                 [None, Some(Progress::Lost), Some(Progress::Queued { position: 1 }), Some(Progress::Closing)]
             {
@@ -234,11 +234,11 @@ mod tests {
     fn the_status_of_an_active_session_follows_its_machine() {
         let row_status = RowStatus::Active { replacement_reason: None };
         let of = |progress: Option<Progress>, generation| status(&row_status, progress.as_ref(), generation, false);
-        assert_eq!(of(None, 1), Status::VmCreating);
-        assert_eq!(of(Some(Progress::Queued { position: 3 }), 1), Status::VmCreating);
-        assert_eq!(of(Some(Progress::Preparing { stage: Stage::Process }), 1), Status::VmCreating);
-        assert_eq!(of(Some(Progress::Preparing { stage: Stage::Hello }), 1), Status::VmCreated);
-        assert_eq!(of(Some(Progress::Lost), 1), Status::VmStopped);
-        assert_eq!(of(Some(Progress::Preparing { stage: Stage::Hello }), 2), Status::VmStopped);
+        assert_eq!(of(None, 1), SessionStatus::VmCreating);
+        assert_eq!(of(Some(Progress::Queued { position: 3 }), 1), SessionStatus::VmCreating);
+        assert_eq!(of(Some(Progress::Preparing { stage: Stage::Process }), 1), SessionStatus::VmCreating);
+        assert_eq!(of(Some(Progress::Preparing { stage: Stage::Hello }), 1), SessionStatus::VmCreated);
+        assert_eq!(of(Some(Progress::Lost), 1), SessionStatus::VmStopped);
+        assert_eq!(of(Some(Progress::Preparing { stage: Stage::Hello }), 2), SessionStatus::VmStopped);
     }
 }

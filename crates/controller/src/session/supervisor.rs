@@ -23,7 +23,7 @@ use super::{
     lifecycle::{Command, Event, InitialState, Lifecycle},
     queue::{MachinePermit, QueueTicket},
 };
-use crate::session::launcher::Launcher;
+use crate::session::launcher::ServerContext;
 use anteroom_machine::{ExitReason, State, StopReason};
 use anteroom_store::{SessionRow, Sha256Hex};
 use anteroom_tunnel::CloseCause;
@@ -67,7 +67,7 @@ pub enum Start {
 }
 
 /// Adds the session to the registry and starts its supervisor.
-pub fn spawn_supervisor(launcher: &Launcher, session: Arc<ActiveSession>, row: SessionRow, from: Start) {
+pub fn spawn_supervisor(launcher: &ServerContext, session: Arc<ActiveSession>, row: SessionRow, from: Start) {
     let (supervisor, first) = Supervisor::new(launcher, &session, &row, from);
     if !launcher.sessions.insert(&session) {
         return;
@@ -85,7 +85,7 @@ pub fn spawn_supervisor(launcher: &Launcher, session: Arc<ActiveSession>, row: S
 
 /// Ends the session if its supervisor is lost to a panic.
 struct LostTaskGuard {
-    launcher: Launcher,
+    launcher: ServerContext,
     session: Arc<ActiveSession>,
     finished: bool,
 }
@@ -103,7 +103,7 @@ impl Drop for LostTaskGuard {
             if let Some(machine) = machine {
                 launcher.machines.stop(&machine, StopReason::Failed);
             }
-            end::end_with_retries(&launcher, &session, EndReason::Internal, "The session's supervisor task was lost.")
+            end::end_session_with_retries(&launcher, &session, EndReason::Internal, "The session's supervisor task was lost.")
                 .await;
             session.close(EndReason::Internal);
         });
@@ -112,7 +112,7 @@ impl Drop for LostTaskGuard {
 
 /// Executes the commands of the lifecycle.
 struct Supervisor {
-    launcher: Launcher,
+    launcher: ServerContext,
     session: Arc<ActiveSession>,
     lifecycle: Lifecycle,
     slot: MachineSlot,
@@ -121,7 +121,7 @@ struct Supervisor {
 }
 
 impl Supervisor {
-    fn new(launcher: &Launcher, session: &Arc<ActiveSession>, row: &SessionRow, from: Start) -> (Self, Vec<Command>) {
+    fn new(launcher: &ServerContext, session: &Arc<ActiveSession>, row: &SessionRow, from: Start) -> (Self, Vec<Command>) {
         let initial = match &from {
             Start::Queue(_) => InitialState::Queued,
             Start::Adopted { .. } => InitialState::Adopted,
@@ -162,7 +162,7 @@ impl Supervisor {
 
     /// Executes commands and applies events until the lifecycle is finished.
     async fn run(mut self, row: SessionRow, first: Vec<Command>) {
-        let recheck_every = Duration::from_millis(self.launcher.config.sessions.reconcile_every_ms);
+        let recheck_every = Duration::from_millis(self.launcher.limits.sessions.reconcile_every_ms);
         let (launcher, session) = (self.launcher.clone(), Arc::clone(&self.session));
         let deadline_passed =
             |after| deadlines::deadline_passed(launcher.clone(), Arc::clone(&session), row.clone(), after);

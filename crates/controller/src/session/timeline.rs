@@ -16,7 +16,7 @@ pub mod buffer;
 mod view;
 
 pub use buffer::WriteHandle;
-pub use view::timeline_entry;
+pub use view::to_timeline_entry;
 
 use super::{registry::SessionRegistry, rejections::aggregator::RejectionAggregator};
 use crate::{api_error::chain, clock};
@@ -32,7 +32,7 @@ const RETRY_MS_MAX: u64 = 500;
 
 /// The timelines of all sessions. Cheap to clone.
 #[derive(Clone)]
-pub struct Timeline {
+pub struct TimelineWriter {
     /// The database.
     pub store: Store,
     /// Entries that wait for the database.
@@ -51,8 +51,8 @@ pub struct Timeline {
     pub stop: CancellationToken,
 }
 
-impl Timeline {
-    /// Appends an entry and waits until it is written, at most for `store.busy_ms_max`; after that it is written in the
+impl TimelineWriter {
+    /// Appends an entry and waits until it is written, at most for [`busy_ms_max`](crate::limits::StoreLimits::busy_ms_max); after that it is written in the
     /// background.
     pub async fn append(&self, session: &SessionId, entry: NewTimelineEntry) {
         let handle = self.append_in_background(session, entry);
@@ -70,10 +70,10 @@ impl Timeline {
         handle
     }
 
-    /// Waits until all buffered entries of this session are written, at most for `store.busy_ms_max`. Returns whether they are.
+    /// Waits until all buffered entries of this session are written, at most for [`busy_ms_max`](crate::limits::StoreLimits::busy_ms_max). Returns whether they are.
     /// Called before a write to the timeline that bypasses the buffer, to keep the order.
     pub async fn wait_written(&self, session: &SessionId) -> bool {
-        tokio::time::timeout(self.wait_limit, self.buffer.all_written(session).wait()).await.is_ok()
+        tokio::time::timeout(self.wait_limit, self.buffer.all_written_handle(session).wait()).await.is_ok()
     }
 
     /// Writes an entry before it returns, for callers that can repeat it later.
@@ -96,8 +96,8 @@ impl Timeline {
 }
 
 /// A timeline entry of the present moment.
-pub fn entry(kind: TimelineKind, sentence: impl Into<String>) -> NewTimelineEntry {
-    NewTimelineEntry::new(clock::now(), kind, sentence)
+pub fn new_entry(kind: TimelineKind, sentence: impl Into<String>) -> NewTimelineEntry {
+    NewTimelineEntry::new(clock::now_unix_ms(), kind, sentence)
 }
 
 fn log_entry(session: &SessionId, entry: &NewTimelineEntry) {
@@ -107,7 +107,7 @@ fn log_entry(session: &SessionId, entry: &NewTimelineEntry) {
 
 /// Writes one session's buffered entries; ends when the buffer is empty. The server's stop waits for it.
 struct Writer {
-    timeline: Timeline,
+    timeline: TimelineWriter,
     session: SessionId,
     done: bool,
 }
@@ -115,7 +115,7 @@ struct Writer {
 impl Writer {
     async fn run(mut self) {
         let Self { timeline, session, .. } = &self;
-        while let Some((number, entry)) = timeline.buffer.next(session) {
+        while let Some((number, entry)) = timeline.buffer.next_entry(session) {
             self.write(entry).await;
             timeline.buffer.mark_written(session, number);
             timeline.notify(session);

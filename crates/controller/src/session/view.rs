@@ -4,11 +4,11 @@ use super::{
     active_session::{CurrentMachine, SessionState, SignInState},
     status, use_credential,
 };
-use crate::{clock::rfc3339, credentials::credential_meta, providers::methods, session::context::SessionContext};
+use crate::{clock::format_rfc3339, credentials::to_credential_meta, providers::to_method_views, session::context::SessionContext};
 use anteroom_store::{CredentialRow, CredentialUse, SessionRow, StoreError};
 use anteroom_wire::{
     agent::{CliState, SignInOutcome, UsePurpose},
-    api::{PromptView, Reason, SessionView, SignInView, Status, UseView},
+    api::{PromptView, Reason, SessionView, SignInView, SessionStatus, CredentialUseView},
     provider::{Lane, Provider, StoragePolicy},
 };
 use std::sync::Arc;
@@ -17,10 +17,10 @@ use std::sync::Arc;
 ///
 /// # Errors
 /// The database cannot be read.
-pub async fn view(context: &SessionContext, row: &SessionRow) -> Result<SessionView, StoreError> {
+pub async fn to_session_view(context: &SessionContext, row: &SessionRow) -> Result<SessionView, StoreError> {
     let state = context.sessions.get(&row.id).map(|session| session.state());
     let credential = match row.credential() {
-        Some(id) => context.store.credential(id).await?.filter(|credential| credential.deleted_at_ms.is_none()),
+        Some(id) => context.store.get_credential(id).await?.filter(|credential| credential.deleted_at_ms.is_none()),
         None => None,
     };
     Ok(assemble(context, row, state.as_ref(), credential.as_ref()))
@@ -63,10 +63,10 @@ fn assemble(
         generation: row.generation,
         generations_max: if row.external_machine.is_some() { 1 } else { context.config.sessions.restarts_max + 1 },
         machine: row.external_machine.clone(),
-        created_at: rfc3339(row.created_at_ms),
-        idle_deadline_at: row.idle_deadline_ms.filter(|_| row.is_active()).map(rfc3339),
-        deadline_at: rfc3339(row.deadline_ms),
-        ended_at: row.end().map(|end| rfc3339(end.at_ms)),
+        created_at: format_rfc3339(row.created_at_ms),
+        idle_deadline_at: row.idle_deadline_ms.filter(|_| row.is_active()).map(format_rfc3339),
+        deadline_at: format_rfc3339(row.deadline_ms),
+        ended_at: row.end().map(|end| format_rfc3339(end.at_ms)),
         sign_in,
         lanes: match provider {
             Some(provider) if row.purpose.credential_use().is_none() => provider.lanes.clone(),
@@ -77,12 +77,12 @@ fn assemble(
             Some(credential_use) => next_action_of_use(status, credential_use, row.exit_code),
         },
         return_url: row.return_url.clone(),
-        credential: credential.map(|row| credential_meta(context, row)),
+        credential: credential.map(|row| to_credential_meta(context, row)),
         storage_policy,
         policy_sentence: storage_policy.sentence().to_owned(),
         method: provider.map_or_else(String::new, |provider| provider.method.to_string()),
-        methods: descriptor.map_or_else(Vec::new, methods),
-        renews: row.purpose.renews().cloned(),
+        methods: descriptor.map_or_else(Vec::new, to_method_views),
+        renews: row.purpose.renewed_credential().cloned(),
         credential_use: row.purpose.credential_use().map(|credential_use| use_view(row, credential_use)),
         viewers: state.map_or(0, |state| state.desktop_viewers),
     }
@@ -93,7 +93,7 @@ fn assemble(
 fn signing_in(machine: &CurrentMachine) -> bool {
     let sign_in = &machine.sign_in.reported;
     let has_ended = matches!(sign_in.cli, CliState::Exited { .. });
-    machine.delivery_pending || sign_in.prompt.is_some() || (sign_in.is_under_way() && !has_ended)
+    machine.delivery_pending || sign_in.prompt.is_some() || (sign_in.is_in_progress() && !has_ended)
 }
 
 fn sign_in(provider: &Provider, state: &SignInState) -> SignInView {
@@ -101,7 +101,7 @@ fn sign_in(provider: &Provider, state: &SignInState) -> SignInView {
     let until = state
         .device_code_at_ms
         .zip(provider.sign_in.code_s_max)
-        .map(|(shown_at_ms, life_s)| rfc3339(shown_at_ms + life_s * 1_000));
+        .map(|(shown_at_ms, life_s)| format_rfc3339(shown_at_ms + life_s * 1_000));
     SignInView {
         url: reported.url.as_ref().map(|sign_in_url| sign_in_url.url.clone()),
         browser_url: reported.browser_url.clone(),
@@ -111,8 +111,8 @@ fn sign_in(provider: &Provider, state: &SignInState) -> SignInView {
             id: prompt.id.clone(),
             label: prompt.label.clone(),
             secret: prompt.secret,
-            hint: prompt.hint.clone(),
-            rejected: prompt.rejected.clone(),
+            expected_format: prompt.expected_format.clone(),
+            rejection: prompt.rejection.clone(),
         }),
         failed: match &reported.outcome {
             Some(SignInOutcome::Failed { why }) => Some(why.clone()),
@@ -122,51 +122,51 @@ fn sign_in(provider: &Provider, state: &SignInState) -> SignInView {
     }
 }
 
-fn next_action(status: Status, provider: Option<&Provider>, machine: Option<&CurrentMachine>) -> String {
+fn next_action(status: SessionStatus, provider: Option<&Provider>, machine: Option<&CurrentMachine>) -> String {
     let tool = provider.map_or("The tool", |provider| &provider.name);
     let sign_in = machine.map(|machine| &machine.sign_in);
     match status {
-        Status::VmCreating => "Wait a moment: your machine is being created.".into(),
-        Status::VmCreated => "Wait a moment: your machine is starting.".into(),
-        Status::VmStopped => {
+        SessionStatus::VmCreating => "Wait a moment: your machine is being created.".into(),
+        SessionStatus::VmCreated => "Wait a moment: your machine is starting.".into(),
+        SessionStatus::VmStopped => {
             "Wait a moment: your machine is being replaced. The sign-in restarts automatically.".into()
         }
-        Status::VmStarted | Status::Authenticating if sign_in.is_some_and(|sign_in| sign_in.kept_in_machine) => {
+        SessionStatus::VmStarted | SessionStatus::Authenticating if sign_in.is_some_and(|sign_in| sign_in.kept_in_machine) => {
             format!(
                 "{tool} is signed in; the credential stays in this machine. End the session when you are done: the credential is deleted with the machine."
             )
         }
-        Status::VmStarted if sign_in.is_some_and(|sign_in| matches!(sign_in.reported.cli, CliState::Exited { .. })) => {
+        SessionStatus::VmStarted if sign_in.is_some_and(|sign_in| matches!(sign_in.reported.cli, CliState::Exited { .. })) => {
             format!(
                 "{tool} has ended. Press Enter in its terminal to start it again, or choose another sign-in method."
             )
         }
-        Status::VmStarted | Status::Authenticating => {
+        SessionStatus::VmStarted | SessionStatus::Authenticating => {
             provider.map_or_else(String::new, |provider| provider.next_action.clone())
         }
-        Status::Completed => "Nothing more to do: the credential is stored.".into(),
-        Status::Failed | Status::Cancelled | Status::Expired => "Start a new session when you are ready.".into(),
+        SessionStatus::Completed => "Nothing more to do: the credential is stored.".into(),
+        SessionStatus::Failed | SessionStatus::Cancelled | SessionStatus::Expired => "Start a new session when you are ready.".into(),
     }
 }
 
-fn use_view(row: &SessionRow, credential_use: &CredentialUse) -> UseView {
-    UseView { purpose: credential_use.purpose, credential: credential_use.credential.clone(), exit_code: row.exit_code }
+fn use_view(row: &SessionRow, credential_use: &CredentialUse) -> CredentialUseView {
+    CredentialUseView { purpose: credential_use.purpose, credential: credential_use.credential.clone(), exit_code: row.exit_code }
 }
 
 /// The next action of a session that uses a credential: its progress and outcome.
-fn next_action_of_use(status: Status, credential_use: &CredentialUse, exit_code: Option<i32>) -> String {
+fn next_action_of_use(status: SessionStatus, credential_use: &CredentialUse, exit_code: Option<i32>) -> String {
     match status {
-        Status::VmCreating => "Wait a moment: a machine is being created.".into(),
-        Status::VmCreated => "Wait a moment: the machine is starting.".into(),
-        Status::VmStopped => "Wait a moment: the machine is being replaced. The command restarts automatically.".into(),
-        Status::VmStarted | Status::Authenticating => match credential_use.purpose {
+        SessionStatus::VmCreating => "Wait a moment: a machine is being created.".into(),
+        SessionStatus::VmCreated => "Wait a moment: the machine is starting.".into(),
+        SessionStatus::VmStopped => "Wait a moment: the machine is being replaced. The command restarts automatically.".into(),
+        SessionStatus::VmStarted | SessionStatus::Authenticating => match credential_use.purpose {
             UsePurpose::Exec => "The command runs in the terminal.",
             UsePurpose::Check => "The credential is being checked with the tool; there is nothing to do.",
             UsePurpose::Logout => "The tool signs out in the terminal.",
         }
         .into(),
-        Status::Completed => use_credential::outcome_sentence(credential_use.purpose, exit_code.unwrap_or_default()),
-        Status::Failed | Status::Cancelled | Status::Expired => "Use the credential again when you are ready.".into(),
+        SessionStatus::Completed => use_credential::outcome_sentence(credential_use.purpose, exit_code.unwrap_or_default()),
+        SessionStatus::Failed | SessionStatus::Cancelled | SessionStatus::Expired => "Use the credential again when you are ready.".into(),
     }
 }
 

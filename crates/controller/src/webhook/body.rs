@@ -1,10 +1,10 @@
 //! Builds the body of a message from the database when it is sent.
 
 use crate::{
-    clock::{self, rfc3339},
-    credentials::{self, UnsealError, credential_meta},
+    clock::{self, format_rfc3339},
+    credentials::{self, UnsealError, to_credential_meta},
     session::context::SessionContext,
-    session::view::view,
+    session::view::to_session_view,
 };
 use anteroom_store::{ClaimedRevision, MessageRow, SessionRow, StoreError, UnixMs};
 use anteroom_wire::{
@@ -14,9 +14,9 @@ use anteroom_wire::{
 use bytes::Bytes;
 
 /// A message body, and the credential attached to it.
-pub(super) struct Message {
+pub(super) struct WebhookMessage {
     pub(super) bytes: Bytes,
-    pub(super) attached: Option<AttachedCredential>,
+    pub(super) attached_credential: Option<AttachedCredential>,
 }
 
 /// Why a message cannot be built now.
@@ -34,7 +34,7 @@ pub(super) enum BuildFault {
 pub(super) struct BuildError {
     pub(super) fault: BuildFault,
     /// The credential reserved for the message.
-    pub(super) attached: Option<AttachedCredential>,
+    pub(super) attached_credential: Option<AttachedCredential>,
 }
 
 /// A credential attached to a message. While it is reserved for the message it cannot be leased.
@@ -42,17 +42,17 @@ pub(super) struct BuildError {
 pub(super) struct AttachedCredential {
     pub(super) credential: CredentialId,
     /// Until when the credential can be delivered, milliseconds since 1970.
-    pub(super) until_ms: Option<UnixMs>,
+    pub(super) deliver_until_ms: Option<UnixMs>,
     /// Whether no earlier attempt can have delivered it.
     pub(super) is_first_delivery: bool,
 }
 
 /// Builds the body. A credential that is delivered once is attached if its bytes are still stored, and from then on is reserved for
 /// this message.
-pub(super) async fn build(
+pub(super) async fn build_message(
     context: &SessionContext,
     message: &MessageRow,
-) -> Result<Result<Message, BuildError>, StoreError> {
+) -> Result<Result<WebhookMessage, BuildError>, StoreError> {
     let row = match message.regarding.session_id() {
         Some(id) => context.store.get_session(id).await?,
         None => None,
@@ -64,40 +64,40 @@ pub(super) async fn build(
     let regarding = message.regarding.credential_id();
     let claimed = match regarding {
         Some(id) if context.outbox.attaches_credentials() && message.kind == CREDENTIAL_STORED => {
-            context.store.claim_credential_for_webhook(&message.id, id, clock::now()).await?
+            context.store.claim_credential_for_webhook(&message.id, id, clock::now_unix_ms()).await?
         }
         Some(_) | None => None,
     };
     let attached = claimed.as_ref().map(|ClaimedRevision { record, is_new }| AttachedCredential {
         credential: record.credential.id.clone(),
-        until_ms: record.credential.retention.until_ms(),
+        deliver_until_ms: record.credential.retention.until_ms(),
         is_first_delivery: *is_new,
     });
     let (credential, files) = match (claimed, regarding) {
         (Some(ClaimedRevision { record, .. }), _) => match credentials::unseal_files(context, &record) {
             Ok(files) => (Some(record.credential), Some(files)),
-            Err(error) => return Ok(Err(BuildError { fault: BuildFault::NotUnsealed(error), attached })),
+            Err(error) => return Ok(Err(BuildError { fault: BuildFault::NotUnsealed(error), attached_credential: attached })),
         },
         (None, Some(id)) => (context.store.get_credential(id).await?.filter(|row| row.deleted_at_ms.is_none()), None),
         (None, None) => (None, None),
     };
     let notification = WebhookNotification {
         kind: message.kind.clone(),
-        timestamp: rfc3339(message.created_at_ms),
+        timestamp: format_rfc3339(message.created_at_ms),
         data: NotificationData {
             session,
-            credential: credential.as_ref().map(|row| credential_meta(context, row)),
+            credential: credential.as_ref().map(|row| to_credential_meta(context, row)),
             files,
         },
     };
     Ok(match serde_json::to_vec(&notification) {
-        Ok(bytes) => Ok(Message { bytes: bytes.into(), attached }),
-        Err(error) => Err(BuildError { fault: error.into(), attached }),
+        Ok(bytes) => Ok(WebhookMessage { bytes: bytes.into(), attached_credential: attached }),
+        Err(error) => Err(BuildError { fault: error.into(), attached_credential: attached }),
     })
 }
 
 async fn session_summary(context: &SessionContext, row: &SessionRow) -> Result<SessionSummary, StoreError> {
-    let view = view(context, row).await?;
+    let view = to_session_view(context, row).await?;
     Ok(SessionSummary {
         id: view.id,
         provider: view.provider,

@@ -4,7 +4,7 @@
 //! It uses hyper's client and not reqwest: features of a dependency apply to the whole build, and with TLS (rustls, ring) every reqwest
 //! client would need a process-wide crypto provider and the certificates of this host, also those that use plain HTTP or a Unix socket.
 
-use super::settings::Target;
+use super::settings::WebhookTarget;
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, StatusCode, header};
 use http_body_util::{BodyExt, Full, Limited};
@@ -71,8 +71,8 @@ pub(super) struct RequestError(ClientError);
 impl std::fmt::Display for RequestError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self.0.source() {
-            Some(cause) => cause.fmt(f),
-            None => self.0.fmt(f),
+            Some(cause) => std::fmt::Display::fmt(cause, f),
+            None => std::fmt::Display::fmt(&self.0, f),
         }
     }
 }
@@ -132,7 +132,7 @@ impl DeliveryError {
 
 /// Posts messages to the receiver.
 pub(super) struct WebhookClient {
-    target: Target,
+    target: WebhookTarget,
     http: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
     timeout: Duration,
 }
@@ -148,7 +148,7 @@ impl WebhookClient {
     ///
     /// # Errors
     /// No certificate is trusted, or `ca_file` cannot be read.
-    pub(super) fn new(target: Target, ca_file: Option<&Path>, timeout_ms_max: u64) -> Result<Self, ClientSetupError> {
+    pub(super) fn new(target: WebhookTarget, ca_file: Option<&Path>, timeout_ms_max: u64) -> Result<Self, ClientSetupError> {
         let roots = if target.is_tls() { trusted_certificates(ca_file)? } else { RootCertStore::empty() };
         let tls = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
             .with_safe_default_protocol_versions()
@@ -237,7 +237,7 @@ mod tests {
     use tokio::net::TcpListener;
 
     async fn post(address: SocketAddr) -> DeliveryError {
-        let target = Target::parse(&format!("http://{address}/in")).unwrap();
+        let target = WebhookTarget::parse(&format!("http://{address}/in")).unwrap();
         let client = WebhookClient::new(target, None, 500).unwrap();
         let message =
             WebhookRequest { id: "1".into(), timestamp_s: 1, signature: "v1,".into(), body: Bytes::from_static(b"{}") };

@@ -2,8 +2,8 @@
 
 use super::{
     client::{ClientSetupError, WebhookClient},
-    settings::{self, InvalidUrl, SecretFileError, Target},
-    sign::Key,
+    settings::{self, InvalidUrl, SecretFileError, WebhookTarget},
+    sign::SigningKey,
 };
 use crate::{config::Config, limits::WebhookLimits};
 use anteroom_wire::operator_reports::WebhookError;
@@ -15,14 +15,14 @@ use tokio::sync::Notify;
 #[derive(Debug)]
 pub struct Webhook {
     pub(super) client: WebhookClient,
-    pub(super) keys: Vec<Key>,
+    pub(super) keys: Vec<SigningKey>,
     pub(super) wake_signal: Notify,
     /// Number of delivered messages.
-    pub delivered: AtomicU64,
+    pub messages_delivered: AtomicU64,
     /// Number of failed attempts.
-    pub failed: AtomicU64,
+    pub attempts_failed: AtomicU64,
     /// Number of abandoned messages.
-    pub abandoned: AtomicU64,
+    pub messages_abandoned: AtomicU64,
     pub(super) last_error: Mutex<Option<WebhookError>>,
 }
 
@@ -53,16 +53,16 @@ impl Webhook {
     pub fn open(config: &Config, limits: &WebhookLimits) -> Result<Option<Self>, OpenError> {
         let settings = &config.webhook;
         let (Some(url), Some(secret_file)) = (&settings.url, &settings.secret_file) else { return Ok(None) };
-        let target = Target::parse(url)?;
+        let target = WebhookTarget::parse(url)?;
         let keys = settings::read_keys(secret_file)?;
         let client = WebhookClient::new(target, settings.ca_file.as_deref(), limits.timeout_ms_max)?;
         Ok(Some(Self {
             client,
             keys,
             wake_signal: Notify::new(),
-            delivered: AtomicU64::new(0),
-            failed: AtomicU64::new(0),
-            abandoned: AtomicU64::new(0),
+            messages_delivered: AtomicU64::new(0),
+            attempts_failed: AtomicU64::new(0),
+            messages_abandoned: AtomicU64::new(0),
             last_error: Mutex::new(None),
         }))
     }

@@ -13,32 +13,32 @@ const PENDING_MAX: u32 = 1_000;
 ///
 /// # Errors
 /// The database cannot be read.
-pub async fn report(context: &SessionContext) -> Result<WebhookReport, StoreError> {
+pub async fn webhook_report(context: &SessionContext) -> Result<WebhookReport, StoreError> {
     let webhook = context.outbox.webhook.as_deref();
     let count = |of: fn(&Webhook) -> &AtomicU64| webhook.map_or(0, |webhook| of(webhook).load(Relaxed));
-    let messages = pending(context).await?.into_iter().map(|message| PendingMessage {
+    let messages = list_pending_messages(context).await?.into_iter().map(|message| PendingMessage {
         session: message.regarding.session_id().cloned(),
         credential: message.regarding.credential_id().cloned(),
         id: message.id,
         kind: message.kind,
-        created_at: clock::rfc3339(message.created_at_ms),
-        due_at: clock::rfc3339(message.due_at_ms),
+        created_at: clock::format_rfc3339(message.created_at_ms),
+        due_at: clock::format_rfc3339(message.due_at_ms),
         attempts: message.attempts,
         last_error: message.last_error,
     });
     Ok(WebhookReport {
         url: webhook.map(|webhook| webhook.client.display_url()),
         include_credential: context.config.webhook.include_credential,
-        delivered: count(|webhook| &webhook.delivered),
-        failed: count(|webhook| &webhook.failed),
-        abandoned: count(|webhook| &webhook.abandoned),
+        delivered: count(|webhook| &webhook.messages_delivered),
+        failed: count(|webhook| &webhook.attempts_failed),
+        abandoned: count(|webhook| &webhook.messages_abandoned),
         last_error: webhook.and_then(|it| it.last_error.lock().clone()),
         pending: messages.collect(),
     })
 }
 
 /// All pending messages, the oldest first.
-pub(super) async fn pending(context: &SessionContext) -> Result<Vec<MessageRow>, StoreError> {
+pub(super) async fn list_pending_messages(context: &SessionContext) -> Result<Vec<MessageRow>, StoreError> {
     let mut pending = context.store.list_due_messages(i64::MAX.unsigned_abs(), PENDING_MAX).await?;
     pending.sort_by(|a, b| (a.created_at_ms, &a.id).cmp(&(b.created_at_ms, &b.id)));
     Ok(pending)

@@ -15,7 +15,7 @@ use std::{
 };
 use zeroize::Zeroizing;
 
-use super::sign::{InvalidKey, Key};
+use super::sign::{InvalidKey, SigningKey};
 
 settings! {
     /// Messages about sessions and credentials (docs/webhook.md).
@@ -37,11 +37,11 @@ settings! {
 
 impl WebhookSettings {
     /// Errors other than numbers out of range, one sentence each. Files are not read.
-    pub fn errors(&self) -> Vec<String> {
+    pub fn validation_errors(&self) -> Vec<String> {
         let mut errors = Vec::new();
         match &self.url {
             Some(url) => {
-                errors.extend(Target::parse(url).err().map(|error| error.to_string()));
+                errors.extend(WebhookTarget::parse(url).err().map(|error| error.to_string()));
                 if self.secret_file.is_none() {
                     errors.push("webhook.secret_file is missing: messages must be signed".to_owned());
                 }
@@ -77,12 +77,12 @@ pub enum InvalidUrl {
 
 /// The URL to which messages are posted.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Target {
+pub(super) struct WebhookTarget {
     /// An `https` URL, or an `http` URL of this host.
     pub(super) uri: Uri,
 }
 
-impl Target {
+impl WebhookTarget {
     pub(super) fn parse(url: &str) -> Result<Self, InvalidUrl> {
         let uri: Uri = url.parse().map_err(InvalidUrl::NotAUrl)?;
         let authority = uri.authority().ok_or(InvalidUrl::NoHost)?;
@@ -165,7 +165,7 @@ pub enum SecretFileError {
 }
 
 /// Reads the secrets from a file that only its owner may read, in order.
-pub(super) fn read_keys(file_path: &Path) -> Result<Vec<Key>, SecretFileError> {
+pub(super) fn read_keys(file_path: &Path) -> Result<Vec<SigningKey>, SecretFileError> {
     let path = file_path.to_owned();
     let text = match read_private_file(file_path) {
         Ok(PrivateFile::Text(text)) => text,
@@ -175,7 +175,7 @@ pub(super) fn read_keys(file_path: &Path) -> Result<Vec<Key>, SecretFileError> {
     };
     let mut keys = Vec::new();
     for (at, line) in text.lines().map(str::trim).enumerate().filter(|(_, line)| !line.is_empty()) {
-        match Key::parse(line) {
+        match SigningKey::parse(line) {
             Ok(key) => keys.push(key),
             Err(source) => return Err(SecretFileError::InvalidLine { path, number: at + 1, source }),
         }
@@ -210,27 +210,27 @@ mod tests {
 
     #[test]
     fn only_https_or_loopback_urls_are_accepted() {
-        let good = Target::parse("https://hooks.example:8443/in?team=1").unwrap();
+        let good = WebhookTarget::parse("https://hooks.example:8443/in?team=1").unwrap();
         assert_eq!(
             (good.is_tls(), good.uri.host(), good.uri.port_u16(), good.uri.path_and_query().map(PathAndQuery::as_str)),
             (true, Some("hooks.example"), Some(8443), Some("/in?team=1"))
         );
         assert_eq!(good.display_url(), "https://hooks.example:8443/in");
         for here in ["http://127.0.0.1:9/x", "http://localhost/x", "http://[::1]:8/"] {
-            assert!(Target::parse(here).is_ok_and(|target| !target.is_tls()), "{here}");
+            assert!(WebhookTarget::parse(here).is_ok_and(|target| !target.is_tls()), "{here}");
         }
         for bad in ["http://hooks.example/", "ftp://a.example/", "hooks", "/x", "https://u:p@a.example/", "https://"] {
-            assert!(Target::parse(bad).is_err(), "{bad}");
+            assert!(WebhookTarget::parse(bad).is_err(), "{bad}");
         }
     }
 
     #[test]
     fn a_webhook_needs_both_a_url_and_a_secret_file() {
         let none = WebhookSettings::default();
-        assert_eq!(none.errors(), Vec::<String>::new());
+        assert_eq!(none.validation_errors(), Vec::<String>::new());
         let half = WebhookSettings { url: Some("https://a.example/".into()), ..none.clone() };
-        assert!(half.errors()[0].contains("webhook.secret_file"));
+        assert!(half.validation_errors()[0].contains("webhook.secret_file"));
         let other = WebhookSettings { include_credential: true, ..none };
-        assert!(other.errors()[0].contains("webhook.url"));
+        assert!(other.validation_errors()[0].contains("webhook.url"));
     }
 }

@@ -10,7 +10,7 @@ const KEY_BYTES_MIN: usize = 24;
 const KEY_BYTES_MAX: usize = 64;
 
 /// A signing secret. Its `Debug` output hides it.
-pub(super) struct Key(Zeroizing<Vec<u8>>);
+pub(super) struct SigningKey(Zeroizing<Vec<u8>>);
 
 /// What is wrong with the text of a secret. It contains nothing of the text: the decoder's error would quote a character.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -29,7 +29,7 @@ pub enum InvalidKey {
     },
 }
 
-impl Key {
+impl SigningKey {
     /// Parses `whsec_` and base64.
     ///
     /// # Errors
@@ -54,14 +54,14 @@ impl Key {
     }
 }
 
-impl std::fmt::Debug for Key {
+impl std::fmt::Debug for SigningKey {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Key(…)")
     }
 }
 
 /// The `webhook-signature` header: a signature for each secret, so that secrets can be rotated.
-pub(super) fn header(keys: &[Key], id: &str, timestamp_s: u64, body: &[u8]) -> String {
+pub(super) fn signature_header(keys: &[SigningKey], id: &str, timestamp_s: u64, body: &[u8]) -> String {
     keys.iter().map(|key| key.signature(id, timestamp_s, body)).collect::<Vec<_>>().join(" ")
 }
 
@@ -71,17 +71,17 @@ mod tests {
 
     #[test]
     fn the_published_example_is_signed_as_published() {
-        let key = Key::parse("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw").unwrap();
-        let signed = header(&[key], "msg_p5jXN8AQM9LWM0D4loKWxJek", 1_614_265_330, br#"{"test": 2432232314}"#);
+        let key = SigningKey::parse("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw").unwrap();
+        let signed = signature_header(&[key], "msg_p5jXN8AQM9LWM0D4loKWxJek", 1_614_265_330, br#"{"test": 2432232314}"#);
         assert_eq!(signed, "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=");
     }
 
     #[test]
     fn an_invalid_secret_is_rejected_without_being_quoted() {
         for bad in ["MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", "whsec_***", "whsec_c2hvcnQ="] {
-            let why = Key::parse(bad).unwrap_err().to_string();
+            let why = SigningKey::parse(bad).unwrap_err().to_string();
             assert!(!why.contains("MfKQ") && !why.contains("c2hv"), "{why}");
         }
-        assert_eq!(format!("{:?}", Key::parse("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw").unwrap()), "Key(…)");
+        assert_eq!(format!("{:?}", SigningKey::parse("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw").unwrap()), "Key(…)");
     }
 }

@@ -60,7 +60,22 @@ enum Command {
     Help,
 }
 
-fn parse(args: impl IntoIterator<Item = String>) -> Result<Command, String> {
+/// A command line that is not understood.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+enum UsageError {
+    #[error("{0} needs a value")]
+    NoValue(String),
+    #[error("--wait-s-max: {0} is not a number of seconds")]
+    NotSeconds(String),
+    #[error("unknown option of login: {0}")]
+    UnknownOption(String),
+    #[error("unknown command {0}")]
+    UnknownCommand(String),
+    #[error("unexpected argument {0}")]
+    UnexpectedArgument(String),
+}
+
+fn parse(args: impl IntoIterator<Item = String>) -> Result<Command, UsageError> {
     let mut args = args.into_iter();
     let command = match args.next().as_deref() {
         None | Some("help" | "--help" | "-h") => Command::Help,
@@ -70,23 +85,22 @@ fn parse(args: impl IntoIterator<Item = String>) -> Result<Command, String> {
         Some("login") => {
             let (mut issuer, mut wait_s_max) = (None, WAIT_S_MAX);
             while let Some(option) = args.next() {
-                let value = args.next().ok_or_else(|| format!("{option} needs a value"))?;
+                let Some(value) = args.next() else { return Err(UsageError::NoValue(option)) };
                 match option.as_str() {
                     "--issuer" => issuer = Some(value),
                     "--wait-s-max" => {
-                        wait_s_max =
-                            value.parse().map_err(|_| format!("--wait-s-max: {value} is not a number of seconds"))?;
+                        wait_s_max = value.parse().map_err(|_| UsageError::NotSeconds(value))?;
                     }
-                    _ => return Err(format!("unknown option of login: {option}")),
+                    _ => return Err(UsageError::UnknownOption(option)),
                 }
             }
             return Ok(Command::Login { issuer, wait_s_max });
         }
-        Some(other) => return Err(format!("unknown command {other}")),
+        Some(other) => return Err(UsageError::UnknownCommand(other.to_owned())),
     };
     match args.next() {
         None => Ok(command),
-        Some(more) => Err(format!("unexpected argument {more}")),
+        Some(more) => Err(UsageError::UnexpectedArgument(more)),
     }
 }
 
@@ -104,7 +118,7 @@ async fn main() -> ExitCode {
         Command::Version => print_line(&format!("anteroom-demo {}", env!("CARGO_PKG_VERSION"))),
         Command::Login { issuer, wait_s_max } => return sign_in(issuer, wait_s_max).await,
         Command::Status => return status(),
-        Command::Logout => match credential_file::remove() {
+        Command::Logout => match credential_file::remove_credential_file() {
             Ok(true) => print_line("signed out"),
             Ok(false) => print_line("not signed in"),
             Err(error) => return failed(&error.to_string()),
@@ -117,7 +131,7 @@ async fn sign_in(issuer: Option<String>, wait_s_max: u64) -> ExitCode {
     let issuer = issuer
         .or_else(|| std::env::var(ISSUER_VARIABLE).ok().filter(|issuer| !issuer.is_empty()))
         .unwrap_or_else(|| DEFAULT_ISSUER.to_owned());
-    let login = Login { issuer, wait: Duration::from_secs(wait_s_max), print: &print_line };
+    let login = Login { issuer_url: issuer, callback_timeout: Duration::from_secs(wait_s_max), print: &print_line };
     match login.run().await {
         Ok(account) => {
             print_line(&format!("Signed in as {account}"));
@@ -167,7 +181,7 @@ fn print_error(text: &str) {
 mod tests {
     use super::*;
 
-    fn parsed(line: &str) -> Result<Command, String> {
+    fn parsed(line: &str) -> Result<Command, UsageError> {
         parse(line.split_ascii_whitespace().map(str::to_owned))
     }
 
@@ -185,7 +199,7 @@ mod tests {
             ("login --wait-s-max x", "not a number"),
             ("status now", "unexpected"),
         ] {
-            assert!(parsed(line).unwrap_err().contains(expected), "{line}");
+            assert!(parsed(line).unwrap_err().to_string().contains(expected), "{line}");
         }
     }
 }

@@ -38,19 +38,19 @@ pub(super) fn parse_form<T: DeserializeOwned>(body: &[u8]) -> Option<T> {
 }
 
 /// `GET /authorize`: returns the sign-in page, an error page, or a redirect with an error.
-pub(super) async fn authorize(State(idp): State<Arc<DemoIdp>>, uri: Uri) -> Response {
+pub(super) async fn get_authorize_page(State(idp): State<Arc<DemoIdp>>, uri: Uri) -> Response {
     let Some(query) = parse_form::<AuthorizeQuery>(uri.query().unwrap_or_default().as_bytes()) else {
-        return pages::error(StatusCode::BAD_REQUEST, "The query of this address is malformed.");
+        return pages::render_error_page(StatusCode::BAD_REQUEST, "The query of this address is malformed.");
     };
     // Errors in these two fields must not redirect (RFC 6749 §4.1.2.1).
     if !is_client_id(&query.client_id) {
-        return pages::error(
+        return pages::render_error_page(
             StatusCode::BAD_REQUEST,
             "client_id must be 1 to 100 letters, digits, dots, dashes or underscores.",
         );
     }
     if let Err(fault) = check_redirect(&query.redirect_uri) {
-        return pages::error(StatusCode::BAD_REQUEST, &format!("redirect_uri {fault}"));
+        return pages::render_error_page(StatusCode::BAD_REQUEST, &format!("redirect_uri {fault}"));
     }
     if let Err((error, description)) = check_query(&query) {
         return redirect(
@@ -70,7 +70,7 @@ pub(super) async fn authorize(State(idp): State<Arc<DemoIdp>>, uri: Uri) -> Resp
     if !idp.state().pages.insert(key.expose().to_owned(), request) {
         return busy();
     }
-    pages::sign_in(key.expose(), &client)
+    pages::render_sign_in_page(key.expose(), &client)
 }
 
 #[derive(Debug, Deserialize)]
@@ -80,13 +80,13 @@ struct SignInForm {
 }
 
 /// `POST /authorize`: the form of the sign-in page; returns the consent page.
-pub(super) async fn sign_in(State(idp): State<Arc<DemoIdp>>, body: Bytes) -> Response {
+pub(super) async fn submit_sign_in_form(State(idp): State<Arc<DemoIdp>>, body: Bytes) -> Response {
     let Some(form) = parse_form::<SignInForm>(&body) else {
-        return pages::error(StatusCode::BAD_REQUEST, "The form is malformed.");
+        return pages::render_error_page(StatusCode::BAD_REQUEST, "The form is malformed.");
     };
     let name = form.name.trim();
     if name.is_empty() || name.chars().count() > NAME_CHARS_MAX || name.chars().any(char::is_control) {
-        return pages::error(
+        return pages::render_error_page(
             StatusCode::BAD_REQUEST,
             "A name has 1 to 100 printable characters. Go back and try again.",
         );
@@ -101,7 +101,7 @@ pub(super) async fn sign_in(State(idp): State<Arc<DemoIdp>>, body: Bytes) -> Res
         return busy();
     }
     drop(state);
-    pages::consent(key.expose(), &client, name)
+    pages::render_consent_page(key.expose(), &client, name)
 }
 
 #[derive(Debug, Deserialize)]
@@ -118,9 +118,9 @@ enum Decision {
 }
 
 /// `POST /consent`: the form of the consent page; redirects back to the program.
-pub(super) async fn consent(State(idp): State<Arc<DemoIdp>>, body: Bytes) -> Response {
+pub(super) async fn submit_consent_form(State(idp): State<Arc<DemoIdp>>, body: Bytes) -> Response {
     let Some(form) = parse_form::<ConsentForm>(&body) else {
-        return pages::error(StatusCode::BAD_REQUEST, "The form is malformed.");
+        return pages::render_error_page(StatusCode::BAD_REQUEST, "The form is malformed.");
     };
     let mut state = idp.state();
     let request = match state.pages.remove(&form.request) {
@@ -141,11 +141,11 @@ pub(super) async fn consent(State(idp): State<Arc<DemoIdp>>, body: Bytes) -> Res
 }
 
 fn expired() -> Response {
-    pages::error(StatusCode::BAD_REQUEST, "This page was already used or has expired. Start the sign-in again.")
+    pages::render_error_page(StatusCode::BAD_REQUEST, "This page was already used or has expired. Start the sign-in again.")
 }
 
 fn busy() -> Response {
-    pages::error(StatusCode::SERVICE_UNAVAILABLE, "Too many sign-ins are in progress. Try again in a few minutes.")
+    pages::render_error_page(StatusCode::SERVICE_UNAVAILABLE, "Too many sign-ins are in progress. Try again in a few minutes.")
 }
 
 fn is_client_id(client: &str) -> bool {
@@ -198,7 +198,7 @@ fn redirect(redirect_uri: &str, parameters: &[(&str, &str)]) -> Response {
     }
     match HeaderValue::try_from(address) {
         Ok(address) => (StatusCode::FOUND, [(header::LOCATION, address)]).into_response(),
-        Err(_) => pages::error(StatusCode::BAD_REQUEST, "redirect_uri is not a valid URL."),
+        Err(_) => pages::render_error_page(StatusCode::BAD_REQUEST, "redirect_uri is not a valid URL."),
     }
 }
 

@@ -39,7 +39,7 @@ fn page(status: StatusCode, title: &str, body: &str) -> Response {
 }
 
 /// `GET /`
-pub(super) async fn index() -> Response {
+pub(super) async fn get_index_page() -> Response {
     page(
         StatusCode::OK,
         "Anteroom demo sign-in",
@@ -48,12 +48,12 @@ pub(super) async fn index() -> Response {
 }
 
 /// Any other path.
-pub(super) async fn not_found() -> Response {
-    error(StatusCode::NOT_FOUND, "There is no page at this address.")
+pub(super) async fn get_not_found_page() -> Response {
+    render_error_page(StatusCode::NOT_FOUND, "There is no page at this address.")
 }
 
 /// The first page: asks for the user's name.
-pub(super) fn sign_in(request: &str, client: &str) -> Response {
+pub(super) fn render_sign_in_page(request: &str, client: &str) -> Response {
     let (request, client) = (escape(request), escape(client));
     page(
         StatusCode::OK,
@@ -69,7 +69,7 @@ pub(super) fn sign_in(request: &str, client: &str) -> Response {
 }
 
 /// The second page: asks for consent.
-pub(super) fn consent(request: &str, client: &str, name: &str) -> Response {
+pub(super) fn render_consent_page(request: &str, client: &str, name: &str) -> Response {
     let (request, client, name) = (escape(request), escape(client), escape(name));
     page(
         StatusCode::OK,
@@ -84,7 +84,7 @@ pub(super) fn consent(request: &str, client: &str, name: &str) -> Response {
 }
 
 /// An error page.
-pub(super) fn error(status: StatusCode, detail: &str) -> Response {
+pub(super) fn render_error_page(status: StatusCode, detail: &str) -> Response {
     page(status, "This sign-in cannot continue", &format!("<p>{}</p>", escape(detail)))
 }
 

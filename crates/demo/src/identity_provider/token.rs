@@ -16,7 +16,7 @@ use sha2::{Digest, Sha256};
 use std::sync::Arc;
 
 /// `GET /.well-known/oauth-authorization-server` (RFC 8414 §3.2).
-pub(super) async fn metadata(State(idp): State<Arc<DemoIdp>>) -> Response {
+pub(super) async fn get_metadata(State(idp): State<Arc<DemoIdp>>) -> Response {
     let issuer = &idp.issuer;
     Json(json!({
         "issuer": issuer,
@@ -45,7 +45,7 @@ struct TokenRequest {
 }
 
 /// `POST /token`: exchanges a code or a refresh token for new tokens.
-pub(super) async fn exchange(State(idp): State<Arc<DemoIdp>>, headers: HeaderMap, body: Bytes) -> Response {
+pub(super) async fn exchange_code(State(idp): State<Arc<DemoIdp>>, headers: HeaderMap, body: Bytes) -> Response {
     let kind = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     if !kind.starts_with("application/x-www-form-urlencoded") {
         return error_response("invalid_request", "the body must be application/x-www-form-urlencoded");
@@ -121,7 +121,7 @@ fn error_response(error: &str, description: &str) -> Response {
 }
 
 /// `GET /userinfo` with `Authorization: Bearer demo_at_…`.
-pub(super) async fn userinfo(State(idp): State<Arc<DemoIdp>>, headers: HeaderMap) -> Response {
+pub(super) async fn get_userinfo(State(idp): State<Arc<DemoIdp>>, headers: HeaderMap) -> Response {
     let token = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
     let grant = token.and_then(|token| idp.state().access_tokens.get(token).cloned());
     match grant {

@@ -3,7 +3,7 @@
 use anteroom_wire::{
     ProblemBody,
     agent::{
-        AgentInfo, ChangeMethod, Claim, Claimed, DESKTOP_AUTHORITY, Input, OpenUrl, Paste, PasteResult, Screen, SignIn,
+        AgentInfo, ChangeMethod, Claim, ClaimResult, DESKTOP_AUTHORITY, TypeText, OpenUrl, Paste, PasteResult, Screen, SignInStatus,
         TERMINAL_AUTHORITY, TERMINAL_COLS_HEADER, TERMINAL_ID_HEADER, TERMINAL_ROWS_HEADER, TerminalSize,
     },
     channel::{CONNECTION_WINDOW_BYTES, FRAME_BYTES_MAX, SEND_BUFFER_BYTES, STREAM_WINDOW_BYTES},
@@ -124,7 +124,7 @@ pub struct AgentClient {
 
 impl AgentClient {
     /// Starts HTTP/2 on a resynchronized stream. The returned future drives the connection and must be polled; when it ends,
-    /// the stream is closed and [`AgentClient::closed`] returns. An idle peer is pinged; the caller's liveness timer decides
+    /// the stream is closed and [`AgentClient::wait_closed`] returns. An idle peer is pinged; the caller's liveness timer decides
     /// when it has been idle for too long.
     ///
     /// # Errors
@@ -160,7 +160,7 @@ impl AgentClient {
     }
 
     /// Returns when the connection is closed. The machine's next `Ready` state has a new one.
-    pub async fn closed(&self) {
+    pub async fn wait_closed(&self) {
         self.closed.cancelled().await;
     }
 
@@ -181,7 +181,7 @@ impl AgentClient {
     ///
     /// # Errors
     /// `Rejected` with status 409: it was claimed for another session.
-    pub async fn claim(&self, claim: &Claim) -> Result<Claimed, AgentError> {
+    pub async fn claim(&self, claim: &Claim) -> Result<ClaimResult, AgentError> {
         let call = "POST /claim";
         let response = self.post(call, "/claim", claim, self.limits.claim_ms_max).await?;
         parse(call, &response)
@@ -191,7 +191,7 @@ impl AgentClient {
     ///
     /// # Errors
     /// See [`AgentError`].
-    pub async fn sign_in(&self) -> Result<SignIn, AgentError> {
+    pub async fn sign_in_state(&self) -> Result<SignInStatus, AgentError> {
         self.get("GET /sign-in", "/sign-in").await
     }
 
@@ -199,7 +199,7 @@ impl AgentClient {
     ///
     /// # Errors
     /// See [`AgentError`].
-    pub async fn screen(&self) -> Result<Screen, AgentError> {
+    pub async fn read_screen(&self) -> Result<Screen, AgentError> {
         self.get("GET /screen", "/screen").await
     }
 
@@ -215,7 +215,7 @@ impl AgentClient {
     ///
     /// # Errors
     /// `Rejected` when the tool does not expect input or did not accept it.
-    pub async fn paste(&self, paste: &Paste) -> Result<PasteResult, AgentError> {
+    pub async fn submit_paste(&self, paste: &Paste) -> Result<PasteResult, AgentError> {
         let call = "POST /paste";
         parse(call, &self.post(call, "/paste", paste, self.limits.tool_ms_max).await?)
     }
@@ -232,15 +232,15 @@ impl AgentClient {
     ///
     /// # Errors
     /// See [`AgentError`].
-    pub async fn input(&self, input: &Input) -> Result<(), AgentError> {
+    pub async fn type_text(&self, input: &TypeText) -> Result<(), AgentError> {
         self.post("POST /input", "/input", input, self.limits.call_ms_max).await.map(drop)
     }
 
-    /// `POST /terminal/{id}/size` of a terminal stream that [`AgentClient::terminal`] opened.
+    /// `POST /terminal/{id}/size` of a terminal stream that [`AgentClient::open_terminal`] opened.
     ///
     /// # Errors
     /// See [`AgentError`].
-    pub async fn terminal_size(&self, id: &str, size: TerminalSize) -> Result<(), AgentError> {
+    pub async fn resize_terminal(&self, id: &str, size: TerminalSize) -> Result<(), AgentError> {
         let call = "POST /terminal/{id}/size";
         check_terminal_id(call, id)?;
         self.post(call, &format!("/terminal/{id}/size"), &size, self.limits.call_ms_max).await.map(drop)
@@ -250,7 +250,7 @@ impl AgentClient {
     ///
     /// # Errors
     /// See [`AgentError`].
-    pub async fn desktop(&self) -> Result<ByteStream, AgentError> {
+    pub async fn open_desktop(&self) -> Result<ByteStream, AgentError> {
         self.connect("CONNECT desktop", Request::builder().uri(DESKTOP_AUTHORITY)).await
     }
 
@@ -258,7 +258,7 @@ impl AgentClient {
     ///
     /// # Errors
     /// See [`AgentError`].
-    pub async fn terminal(&self, id: &str, size: TerminalSize) -> Result<ByteStream, AgentError> {
+    pub async fn open_terminal(&self, id: &str, size: TerminalSize) -> Result<ByteStream, AgentError> {
         let call = "CONNECT terminal";
         check_terminal_id(call, id)?;
         let request = Request::builder()

@@ -1,12 +1,12 @@
 //! The nonce exchange at the start of each connection. The pipe may contain half a frame of an earlier controller's connection.
 
-use anteroom_wire::channel::{ECHO_MS_MAX, NONCE_BYTES, PAD_BYTES, echo_line, go_line, nonce_line};
+use anteroom_wire::channel::{ECHO_WAIT_MS_MAX, NONCE_BYTES, PADDING_BYTES, format_echo_line, format_go_line, format_nonce_line};
 use parking_lot::Mutex;
 use std::{io, time::Duration};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 /// The longest wait for one echo, milliseconds.
-const ECHO_WAIT_MS_MAX: u64 = 3_000;
+const LONGEST_ECHO_WAIT_MS: u64 = 3_000;
 
 /// Why a channel could not be resynchronized.
 #[derive(Debug, thiserror::Error)]
@@ -34,7 +34,7 @@ fn nonce() -> Result<String, ResyncError> {
 
 /// Sends nonces until the latest one is echoed, then sends the go line. All bytes read before that echo are discarded.
 /// Has no timeout; the caller sets one. Waits `first_wait` for the first echo (a machine that is being cloned
-/// needs a moment), [`ECHO_MS_MAX`] for the second, and twice as long for each after it, up to a maximum. `on_timeout` is
+/// needs a moment), [`ECHO_WAIT_MS_MAX`] for the second, and twice as long for each after it, up to a maximum. `on_timeout` is
 /// called for each echo that did not arrive in time.
 pub(crate) async fn resync<S: AsyncRead + AsyncWrite + Unpin>(
     stream: &mut S,
@@ -52,7 +52,7 @@ pub(crate) async fn resync<S: AsyncRead + AsyncWrite + Unpin>(
             Err(error) => return Err(error),
         },
     };
-    writer.write_all(go_line(&hex).as_bytes()).await.map_err(ResyncError::Io)?;
+    writer.write_all(format_go_line(&hex).as_bytes()).await.map_err(ResyncError::Io)?;
     writer.flush().await.map_err(ResyncError::Io)
 }
 
@@ -62,18 +62,18 @@ async fn send_nonces<W: AsyncWrite + Unpin>(
     first_wait: Duration,
     mut on_timeout: impl FnMut(),
 ) -> Result<std::convert::Infallible, ResyncError> {
-    let pad = vec![b'\n'; PAD_BYTES];
+    let pad = vec![b'\n'; PADDING_BYTES];
     let mut wait = first_wait;
-    let mut next_wait = Duration::from_millis(ECHO_MS_MAX);
+    let mut next_wait = Duration::from_millis(ECHO_WAIT_MS_MAX);
     loop {
         let hex = nonce()?;
         expect(expected, Some(hex.clone()));
-        writer.write_all(nonce_line(&hex).as_bytes()).await.map_err(ResyncError::Io)?;
+        writer.write_all(format_nonce_line(&hex).as_bytes()).await.map_err(ResyncError::Io)?;
         writer.flush().await.map_err(ResyncError::Io)?;
         tokio::time::sleep(wait).await;
         wait = next_wait;
         // A slow guest must be able to catch up: it reads the whole padding before each nonce, and only the latest counts.
-        next_wait = (next_wait * 2).min(Duration::from_millis(ECHO_WAIT_MS_MAX));
+        next_wait = (next_wait * 2).min(Duration::from_millis(LONGEST_ECHO_WAIT_MS));
         on_timeout();
         writer.write_all(&pad).await.map_err(ResyncError::Io)?;
     }
@@ -90,9 +90,9 @@ async fn await_echo<R: AsyncRead + Unpin>(reader: &mut R, expected: &Expected) -
         }
         tail.extend_from_slice(chunk.get(..count).unwrap_or_default());
         let nonce = expected.lock().clone();
-        let line_bytes = echo_line(&"0".repeat(NONCE_BYTES * 2)).len();
+        let line_bytes = format_echo_line(&"0".repeat(NONCE_BYTES * 2)).len();
         if let Some(hex) = nonce
-            && tail.windows(line_bytes).any(|window| window == echo_line(&hex).as_bytes())
+            && tail.windows(line_bytes).any(|window| window == format_echo_line(&hex).as_bytes())
         {
             return Ok(hex);
         }
@@ -121,7 +121,7 @@ mod tests {
             if let Some(hex) = text.strip_prefix("N ") {
                 seen += 1;
                 if seen > ignored {
-                    stream.write_all(echo_line(hex).as_bytes()).await.unwrap();
+                    stream.write_all(format_echo_line(hex).as_bytes()).await.unwrap();
                 }
             } else if let Some(hex) = text.strip_prefix("G ") {
                 return (hex.to_owned(), stream);
@@ -134,7 +134,7 @@ mod tests {
         let (mut ours, theirs) = duplex(64 * 1024);
         let garbage: Vec<u8> = (0..2_000_000u32).map(|n| n.to_le_bytes()[0]).collect();
         let agent = tokio::spawn(async move { agent(theirs, 0, &garbage).await });
-        resync(&mut ours, Duration::from_millis(ECHO_MS_MAX), || ()).await.unwrap();
+        resync(&mut ours, Duration::from_millis(ECHO_WAIT_MS_MAX), || ()).await.unwrap();
         ours.write_all(b"after").await.unwrap();
         let (hex, mut theirs) = agent.await.unwrap();
         assert_eq!(hex.len(), NONCE_BYTES * 2);
@@ -146,10 +146,10 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn nonce_is_sent_again_without_an_echo_and_an_old_echo_does_not_count() {
         let (mut ours, theirs) = duplex(256 * 1024);
-        let old = echo_line(&"a".repeat(NONCE_BYTES * 2));
+        let old = format_echo_line(&"a".repeat(NONCE_BYTES * 2));
         let agent = tokio::spawn(async move { agent(theirs, 3, old.as_bytes()).await });
         let mut tries = 0;
-        resync(&mut ours, Duration::from_millis(ECHO_MS_MAX), || tries += 1).await.unwrap();
+        resync(&mut ours, Duration::from_millis(ECHO_WAIT_MS_MAX), || tries += 1).await.unwrap();
         assert!(tries >= 3, "{tries}");
         agent.await.unwrap();
     }
@@ -159,7 +159,7 @@ mod tests {
         let (mut ours, theirs) = duplex(1024);
         drop(theirs);
         assert!(matches!(
-            resync(&mut ours, Duration::from_millis(ECHO_MS_MAX), || ()).await,
+            resync(&mut ours, Duration::from_millis(ECHO_WAIT_MS_MAX), || ()).await,
             Err(ResyncError::Closed | ResyncError::Io(_))
         ));
     }

@@ -11,15 +11,15 @@ use super::{
     build_error::BuildError,
     build_settings::BuildSettings,
     elf,
-    host_requirements::missing_requirements,
+    host_requirements::find_missing_requirements,
     leftovers,
     progress::{BuildProgress, BuildStep, OnProgress},
     read_up_to,
     recipe::Recipe,
-    root::Root,
+    root_fs::RootFs,
     store::{ImageStore, LockError},
 };
-use anteroom_wire::agent::PROTOCOL;
+use anteroom_wire::agent::PROTOCOL_VERSION;
 use sha2::{Digest, Sha256};
 use std::{error::Error, fs::File, io, path::Path, sync::Arc};
 
@@ -44,44 +44,44 @@ pub struct BuildOutcome {
 ///
 /// # Errors
 /// The step and the cause. A failed build leaves no incomplete image.
-pub async fn build(
+pub async fn build_image(
     settings: &BuildSettings,
     progress: OnProgress,
     self_test: impl AsyncFnOnce(&Image) -> Result<(), Box<dyn Error + Send + Sync>>,
 ) -> Result<BuildOutcome, BuildError> {
-    progress(BuildProgress::at(BuildStep::Check, 0.0, ""));
-    let mut recipe = Recipe::embedded().map_err(BuildError::Recipe)?;
-    recipe.add(&settings.extra_clis, &settings.extra_packages);
+    progress(BuildProgress::new(BuildStep::Check, 0.0, ""));
+    let mut recipe = Recipe::parse_embedded().map_err(BuildError::InvalidRecipe)?;
+    recipe.add_tools_and_packages(&settings.extra_clis, &settings.extra_packages);
     let recipe = Arc::new(recipe);
     let inputs = Inputs::of(&recipe, settings)?;
-    let store = ImageStore::lock(&settings.dir).map_err(|error| match error {
-        LockError::Busy(pid) => BuildError::Busy { dir: settings.dir.clone(), pid },
+    let store = ImageStore::open_locked(&settings.images_dir).map_err(|error| match error {
+        LockError::Busy(pid) => BuildError::OtherBuildRunning { dir: settings.images_dir.clone(), pid },
         LockError::Io(path, source) => BuildError::Io { step: BuildStep::Check, path, source },
     })?;
     let io_error = |step| {
-        let path = settings.dir.clone();
+        let path = settings.images_dir.clone();
         move |source| BuildError::Io { step, path, source }
     };
-    leftovers::remove_all(&store, settings).await?;
-    let images = store.images().map_err(io_error(BuildStep::Check))?;
+    leftovers::remove_all_leftovers(&store, settings).await?;
+    let images = store.list_images().map_err(io_error(BuildStep::Check))?;
     let existing = images.into_iter().find(|image| image.manifest.inputs_sha256 == inputs.image);
     let is_current =
-        |image: &Image| Image::open_current(&settings.dir).is_ok_and(|current| current.manifest == image.manifest);
-    if let Some(image) = existing.filter(|image| !settings.refresh && is_current(image)) {
-        progress(BuildProgress::at(BuildStep::Publish, 1.0, "nothing has changed"));
+        |image: &Image| Image::open_current(&settings.images_dir).is_ok_and(|current| current.manifest == image.manifest);
+    if let Some(image) = existing.filter(|image| !settings.update_packages && is_current(image)) {
+        progress(BuildProgress::new(BuildStep::Publish, 1.0, "nothing has changed"));
         return Ok(BuildOutcome { image, unchanged: true, removed: 0 });
     }
-    let root_dir = store.root_dir(&inputs.root);
-    let root = match Root::cached(&root_dir).filter(|_| !settings.refresh) {
+    let root_dir = store.root_fs_dir(&inputs.root);
+    let root = match RootFs::load_cached(&root_dir).filter(|_| !settings.update_packages) {
         Some(root) => {
-            progress(BuildProgress::at(BuildStep::RootFs, 1.0, "unchanged"));
+            progress(BuildProgress::new(BuildStep::RootFs, 1.0, "unchanged"));
             root
         }
         None => make_root(settings, &recipe, &store, &root_dir, &progress).await?,
     };
-    progress(BuildProgress { step: BuildStep::Assemble, fraction: None, note: String::new() });
-    let image = assemble::assemble(&store, &root, &root_dir, settings, &inputs).await?;
-    progress(BuildProgress { step: BuildStep::SelfTest, fraction: None, note: String::new() });
+    progress(BuildProgress { step: BuildStep::Assemble, fraction: None, message: String::new() });
+    let image = assemble::assemble_image(&store, &root, &root_dir, settings, &inputs).await?;
+    progress(BuildProgress { step: BuildStep::SelfTest, fraction: None, message: String::new() });
     if let Err(error) = self_test(&image).await {
         if !is_current(&image) {
             std::fs::remove_dir_all(&image.dir).map_err(io_error(BuildStep::SelfTest))?;
@@ -90,7 +90,7 @@ pub async fn build(
     }
     store.make_current(&image).map_err(io_error(BuildStep::Publish))?;
     let removed = store.prune(settings.images_kept).map_err(io_error(BuildStep::Publish))?;
-    progress(BuildProgress::at(BuildStep::Publish, 1.0, ""));
+    progress(BuildProgress::new(BuildStep::Publish, 1.0, ""));
     Ok(BuildOutcome { image, unchanged: false, removed })
 }
 
@@ -101,32 +101,32 @@ async fn make_root(
     store: &ImageStore,
     root_dir: &Path,
     progress: &OnProgress,
-) -> Result<Root, BuildError> {
-    let missing = missing_requirements();
+) -> Result<RootFs, BuildError> {
+    let missing = find_missing_requirements();
     if !missing.is_empty() {
-        return Err(BuildError::Missing(missing));
+        return Err(BuildError::MissingRequirements(missing));
     }
-    progress(BuildProgress::at(BuildStep::Check, 1.0, ""));
-    let scratch = store.scratch().map_err(|source| BuildError::Io {
+    progress(BuildProgress::new(BuildStep::Check, 1.0, ""));
+    let scratch = store.create_scratch_dir().map_err(|source| BuildError::Io {
         step: BuildStep::Check,
-        path: settings.dir.clone(),
+        path: settings.images_dir.clone(),
         source,
     })?;
-    let packages_dir = leftovers::packages_dir(&scratch, &settings.scratch_dir)?;
+    let packages_dir = leftovers::create_packages_dir(&scratch, &settings.scratch_dir)?;
     let context = BuildContext {
         recipe,
         settings,
-        demo: DEMO,
+        demo_name_and_version: DEMO,
         scratch: &scratch,
         packages_dir: &packages_dir,
         progress: progress.clone(),
     };
-    let made = super::root::make(&context, root_dir).await;
+    let made = super::root_fs::build_root_fs(&context, root_dir).await;
     // Also after a failure. If the removal fails, the next build removes the directory.
-    let removed = leftovers::remove(&scratch, settings).await;
+    let removed = leftovers::remove_leftover(&scratch, settings).await;
     let root = made?;
     removed?;
-    progress(BuildProgress::at(BuildStep::RootFs, 1.0, ""));
+    progress(BuildProgress::new(BuildStep::RootFs, 1.0, ""));
     Ok(root)
 }
 
@@ -145,7 +145,7 @@ impl Inputs {
         let agent = static_program(&settings.agent_binary)?;
         let demo = static_program(&settings.demo_binary)?;
         let mut root = Sha256::new();
-        root.update(format!("root {ROOT_REVISION} level {}\n{} {}\n", settings.squash_level, DEMO.0, DEMO.1));
+        root.update(format!("root {ROOT_REVISION} level {}\n{} {}\n", settings.compression_level, DEMO.0, DEMO.1));
         recipe.update_hash(&mut root);
         for cli in &settings.extra_clis {
             root.update(format!("\n{cli:?}\n"));
@@ -156,7 +156,7 @@ impl Inputs {
         root.update(Sha256::digest(&demo));
         let root = hex::encode(root.finalize());
         let agent_sha256 = hex::encode(Sha256::digest(&agent));
-        let image = hex::encode(Sha256::digest(format!("image {} {PROTOCOL} {root} {agent_sha256}", super::FORMAT)));
+        let image = hex::encode(Sha256::digest(format!("image {} {PROTOCOL_VERSION} {root} {agent_sha256}", super::MANIFEST_FORMAT)));
         Ok(Self { root, image, agent, agent_sha256 })
     }
 }
@@ -164,7 +164,7 @@ impl Inputs {
 /// Reads a program for the guest and checks that it is a static ELF file.
 fn static_program(path: &Path) -> Result<Vec<u8>, BuildError> {
     const PROGRAM_BYTES_MAX: usize = 64 * 1024 * 1024;
-    let invalid = |why: &str| BuildError::Binary { path: path.to_owned(), why: why.into() };
+    let invalid = |why: &str| BuildError::InvalidBinary { path: path.to_owned(), why: why.into() };
     let read = || -> io::Result<Vec<u8>> {
         let mut file = File::open(path)?;
         let size = usize::try_from(file.metadata()?.len()).unwrap_or(usize::MAX).min(PROGRAM_BYTES_MAX);
@@ -174,7 +174,7 @@ fn static_program(path: &Path) -> Result<Vec<u8>, BuildError> {
         Ok(content)
     };
     let content = read().map_err(|error| invalid(&format!("cannot be read: {error}")))?;
-    match elf::not_static(&content) {
+    match elf::why_not_static(&content) {
         Some(why) => Err(invalid(why)),
         None if content.len() == PROGRAM_BYTES_MAX => Err(invalid("is too large for a program of the guest")),
         None => Ok(content),

@@ -1,7 +1,7 @@
 //! Runs the build's programs without a shell, with bounded output and a timeout. Errors contain step, command and last lines.
 
 use super::{build_error::BuildError, progress::BuildStep};
-use crate::process::{self, ProcessId};
+use crate::procfs::{self, ProcessId};
 use std::{collections::VecDeque, ffi::OsString, path::Path, process::Stdio, time::Duration};
 use tokio::{
     io::{AsyncBufReadExt, AsyncRead, BufReader},
@@ -31,7 +31,7 @@ pub(super) struct BuildCommand {
 }
 
 /// A running program.
-pub(super) struct Running {
+pub(super) struct RunningCommand {
     step: BuildStep,
     line: String,
     limit: Duration,
@@ -79,28 +79,28 @@ impl BuildCommand {
     }
 
     /// Starts it, with pipes for standard output and standard error.
-    pub(super) fn start(mut self) -> Result<Running, BuildError> {
+    pub(super) fn start(mut self) -> Result<RunningCommand, BuildError> {
         let child = self.command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
         match child {
-            Ok(child) => Ok(Running { step: self.step, line: self.line, limit: self.limit, child }),
-            Err(source) => Err(BuildError::Start { step: self.step, command: shorten(&self.line), source }),
+            Ok(child) => Ok(RunningCommand { step: self.step, line: self.line, limit: self.limit, child }),
+            Err(source) => Err(BuildError::CommandNotStarted { step: self.step, command: shorten(&self.line), source }),
         }
     }
 
     /// Runs it until it exits and returns its standard output.
-    pub(super) async fn output(self) -> Result<Vec<u8>, BuildError> {
+    pub(super) async fn run_for_output(self) -> Result<Vec<u8>, BuildError> {
         let mut running = self.start()?;
         let stdout = running.child.stdout.take();
         let never = CancellationToken::new();
-        let (out, ()) = tokio::try_join!(collect(stdout), running.finish(&never, |_| ()))?;
+        let (out, ()) = tokio::try_join!(collect(stdout), running.wait_success(&never, |_| ()))?;
         Ok(out)
     }
 }
 
-impl Running {
+impl RunningCommand {
     /// Waits until it exits and calls `on_line` for every line of standard error. After the timeout, or when `stop` fires, it
     /// gets SIGTERM (on which mmdebstrap removes its files), then SIGKILL.
-    pub(super) async fn finish(mut self, stop: &CancellationToken, on_line: impl Fn(&str)) -> Result<(), BuildError> {
+    pub(super) async fn wait_success(mut self, stop: &CancellationToken, on_line: impl Fn(&str)) -> Result<(), BuildError> {
         let stderr = self.child.stderr.take();
         let mut tail = Tail::default();
         let result = tokio::time::timeout(self.limit, async {
@@ -118,23 +118,23 @@ impl Running {
         let result = match result {
             Ok(None) => {
                 self.end().await;
-                return Err(BuildError::Stopped { step: self.step, command: shorten(&self.line) });
+                return Err(BuildError::CommandStopped { step: self.step, command: shorten(&self.line) });
             }
             Ok(Some(status)) => Ok(status),
             Err(elapsed) => Err(elapsed),
         };
         match result {
             Ok(Ok(status)) if status.success() => Ok(()),
-            Ok(Ok(status)) => Err(BuildError::Failed {
+            Ok(Ok(status)) => Err(BuildError::CommandFailed {
                 step: self.step,
                 command: shorten(&self.line),
                 status: status.to_string(),
                 last_lines: tail.0.into(),
             }),
-            Ok(Err(source)) => Err(BuildError::Start { step: self.step, command: shorten(&self.line), source }),
+            Ok(Err(source)) => Err(BuildError::CommandNotStarted { step: self.step, command: shorten(&self.line), source }),
             Err(_) => {
                 self.end().await;
-                Err(BuildError::TooLong {
+                Err(BuildError::CommandTimeout {
                     step: self.step,
                     command: shorten(&self.line),
                     limit_s: self.limit.as_secs(),
@@ -145,14 +145,14 @@ impl Running {
     }
 
     /// Its process, which is recorded for later builds; `None` when it has exited.
-    pub(super) fn process(&self) -> Option<ProcessId> {
-        ProcessId::of(self.child.id()?)
+    pub(super) fn process_id(&self) -> Option<ProcessId> {
+        ProcessId::from_pid(self.child.id()?)
     }
 
     /// Ends it and its descendants. mmdebstrap itself ignores signals while it works: its child cleans up, then it exits.
     async fn end(&mut self) {
-        let Some(process) = self.process() else { return };
-        let descendants = process::descendants(process.pid);
+        let Some(process) = self.process_id() else { return };
+        let descendants = procfs::descendants(process.pid);
         for each in descendants.iter().chain([&process]) {
             let pid = i32::try_from(each.pid).ok().and_then(rustix::process::Pid::from_raw);
             if let Some(pid) = pid {
@@ -171,7 +171,7 @@ impl Running {
 /// Kills a process and its descendants.
 pub(super) fn kill_with_descendants(process: ProcessId) {
     if process.is_alive() {
-        let descendants = process::descendants(process.pid);
+        let descendants = procfs::descendants(process.pid);
         process.kill();
         descendants.into_iter().for_each(ProcessId::kill);
     }
@@ -253,7 +253,7 @@ mod tests {
     #[tokio::test]
     async fn error_contains_step_command_and_last_lines() {
         let script = "import sys\nfor i in range(40): print('line', i, file=sys.stderr)\nsys.exit(3)";
-        let error = run(Duration::from_secs(30), "python3", &["-c", script]).output().await.unwrap_err();
+        let error = run(Duration::from_secs(30), "python3", &["-c", script]).run_for_output().await.unwrap_err();
         let text = error.to_string();
         for part in ["installing packages", "python3", "exit status: 3", "line 39"] {
             assert!(text.contains(part), "{part:?} is not in {text}");
@@ -263,8 +263,8 @@ mod tests {
 
     #[tokio::test]
     async fn program_is_stopped_after_the_timeout() {
-        let error = run(Duration::from_millis(50), "sleep", &["600"]).output().await.unwrap_err();
-        assert!(matches!(error, BuildError::TooLong { .. }), "{error}");
+        let error = run(Duration::from_millis(50), "sleep", &["600"]).run_for_output().await.unwrap_err();
+        assert!(matches!(error, BuildError::CommandTimeout { .. }), "{error}");
     }
 
     #[tokio::test]
@@ -273,11 +273,11 @@ mod tests {
         let mut running = run(Duration::from_secs(60), "python3", &["-c", script]).start().unwrap();
         let mut line = String::new();
         BufReader::new(running.child.stdout.take().unwrap()).read_line(&mut line).await.unwrap();
-        let grandchild = ProcessId::of(line.trim().parse().unwrap()).unwrap();
+        let grandchild = ProcessId::from_pid(line.trim().parse().unwrap()).unwrap();
         let stop = CancellationToken::new();
         stop.cancel();
-        let error = running.finish(&stop, |_| ()).await.unwrap_err();
-        assert!(matches!(error, BuildError::Stopped { .. }), "{error}");
+        let error = running.wait_success(&stop, |_| ()).await.unwrap_err();
+        assert!(matches!(error, BuildError::CommandStopped { .. }), "{error}");
         let exited = async {
             while grandchild.is_alive() {
                 tokio::time::sleep(Duration::from_millis(5)).await;
@@ -288,14 +288,14 @@ mod tests {
 
     #[tokio::test]
     async fn error_contains_the_name_of_a_missing_program() {
-        let error = run(Duration::from_secs(5), "no-such-program-anywhere", &[]).output().await.unwrap_err();
+        let error = run(Duration::from_secs(5), "no-such-program-anywhere", &[]).run_for_output().await.unwrap_err();
         assert!(error.to_string().contains("no-such-program-anywhere"), "{error}");
     }
 
     #[tokio::test]
     async fn output_beyond_the_limit_is_discarded() {
         let script = "import sys\nsys.stdout.write('x' * 3000000)";
-        let out = run(Duration::from_secs(30), "python3", &["-c", script]).output().await.unwrap();
+        let out = run(Duration::from_secs(30), "python3", &["-c", script]).run_for_output().await.unwrap();
         assert_eq!(out.len(), OUTPUT_BYTES_MAX);
     }
 }

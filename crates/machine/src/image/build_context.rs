@@ -8,7 +8,7 @@ pub(super) struct BuildContext<'a> {
     pub(super) recipe: &'a Arc<Recipe>,
     pub(super) settings: &'a BuildSettings,
     /// Name and version of the demo tool; `settings.demo_binary` is its binary.
-    pub(super) demo: (&'static str, &'static str),
+    pub(super) demo_name_and_version: (&'static str, &'static str),
     /// The temporary directory of this build, in the images directory.
     pub(super) scratch: &'a Path,
     /// Where mmdebstrap unpacks. All users must be able to traverse the directories above it.
@@ -19,7 +19,7 @@ pub(super) struct BuildContext<'a> {
 impl BuildContext<'_> {
     /// Tool → version, for the guest and the manifest.
     pub(super) fn tool_versions(&self) -> BTreeMap<String, String> {
-        let demo = (self.demo.0.to_owned(), self.demo.1.to_owned());
+        let demo = (self.demo_name_and_version.0.to_owned(), self.demo_name_and_version.1.to_owned());
         self.recipe.clis.iter().map(|cli| (cli.name.clone(), cli.version.clone())).chain([demo]).collect()
     }
 }

@@ -2,7 +2,7 @@
 
 use super::{
     ImageError,
-    host_requirements::{MissingRequirement, apt_command},
+    host_requirements::{MissingRequirement, apt_install_command},
     progress::BuildStep,
 };
 use std::{error::Error, fmt::Write as _, io, path::PathBuf};
@@ -12,10 +12,10 @@ use std::{error::Error, fmt::Write as _, io, path::PathBuf};
 pub enum BuildError {
     /// This host does not meet the build's requirements.
     #[error("{}", missing_text(.0))]
-    Missing(Vec<MissingRequirement>),
+    MissingRequirements(Vec<MissingRequirement>),
     /// Another build is running.
     #[error("another build is running in {dir:?}{}: wait until it has ended", process_text(*.pid))]
-    Busy {
+    OtherBuildRunning {
         /// The images directory.
         dir: PathBuf,
         /// Its process, if known.
@@ -23,7 +23,7 @@ pub enum BuildError {
     },
     /// A binary cannot run in the guest.
     #[error("{path:?} {why}")]
-    Binary {
+    InvalidBinary {
         /// The binary.
         path: PathBuf,
         /// What is wrong with it.
@@ -31,10 +31,10 @@ pub enum BuildError {
     },
     /// The embedded recipe cannot be parsed.
     #[error("the recipe in this program is invalid")]
-    Recipe(#[source] toml::de::Error),
+    InvalidRecipe(#[source] toml::de::Error),
     /// A program could not be started or waited for.
     #[error("{step}: `{command}` could not be run")]
-    Start {
+    CommandNotStarted {
         /// The step.
         step: BuildStep,
         /// The command.
@@ -45,7 +45,7 @@ pub enum BuildError {
     },
     /// A program failed.
     #[error("{step}: `{command}` failed with {status}; its last lines:{}", indented(.last_lines))]
-    Failed {
+    CommandFailed {
         /// The step.
         step: BuildStep,
         /// The command.
@@ -57,7 +57,7 @@ pub enum BuildError {
     },
     /// A program took too long.
     #[error("{step}: `{command}` did not end within {limit_s} s; its last lines:{}", indented(.last_lines))]
-    TooLong {
+    CommandTimeout {
         /// The step.
         step: BuildStep,
         /// The command.
@@ -69,7 +69,7 @@ pub enum BuildError {
     },
     /// A program was stopped because another part of the build had failed.
     #[error("{step}: `{command}` was stopped")]
-    Stopped {
+    CommandStopped {
         /// The step.
         step: BuildStep,
         /// The command.
@@ -77,7 +77,7 @@ pub enum BuildError {
     },
     /// The integrity of a download differs from the recipe.
     #[error("{package} is not the package that the recipe names: its integrity is {found}, not {expected}")]
-    Integrity {
+    IntegrityMismatch {
         /// The package.
         package: String,
         /// The integrity in the recipe.
@@ -129,7 +129,7 @@ fn missing_text(missing: &[MissingRequirement]) -> String {
         // Writing to a String cannot fail.
         let _ = write!(text, "\n    {}: {}", missing.what, missing.why);
     }
-    let lines = apt_command(missing).into_iter();
+    let lines = apt_install_command(missing).into_iter();
     let others = missing.iter().filter(|missing| missing.package.is_none()).map(|missing| missing.remedy.clone());
     text.push_str("\n  to install them:");
     for line in lines.chain(others) {

@@ -1,13 +1,13 @@
 //! Checks ELF headers (System V ABI, chapters 4 and 5): whether a file is a program that can run in the guest.
 
 /// In every supported program the ELF header and the program headers are within this many bytes.
-pub(super) const HEAD_BYTES: usize = 4096;
+pub(super) const ELF_HEADERS_BYTES: usize = 4096;
 
 const MACHINE_X86_64: u16 = 62;
 const SEGMENT_INTERPRETER: u32 = 3;
 
 /// Why `head` is not the start of an ELF file for x86-64; `None`: it is.
-pub(super) fn not_x86_64(head: &[u8]) -> Option<&'static str> {
+pub(super) fn why_not_x86_64(head: &[u8]) -> Option<&'static str> {
     match (head.get(..5), u16_at(head, 18)) {
         (Some([0x7f, b'E', b'L', b'F', 2]), Some(MACHINE_X86_64)) => None,
         (Some([0x7f, b'E', b'L', b'F', _]), _) => Some("is an ELF file, but not for x86-64"),
@@ -15,9 +15,9 @@ pub(super) fn not_x86_64(head: &[u8]) -> Option<&'static str> {
     }
 }
 
-/// Why `head` (at least [`HEAD_BYTES`], or the whole file) is not the start of a static program for x86-64; `None`: it is.
-pub(super) fn not_static(head: &[u8]) -> Option<&'static str> {
-    if let Some(why) = not_x86_64(head) {
+/// Why `head` (at least [`ELF_HEADERS_BYTES`], or the whole file) is not the start of a static program for x86-64; `None`: it is.
+pub(super) fn why_not_static(head: &[u8]) -> Option<&'static str> {
+    if let Some(why) = why_not_x86_64(head) {
         return Some(why);
     }
     let (Some(table), Some(size), Some(count)) = (u64_at(head, 32), u16_at(head, 54), u16_at(head, 56)) else {
@@ -59,7 +59,7 @@ pub(super) mod tests {
     use super::*;
 
     /// The start of a program with one segment of type `segment`.
-    pub(crate) fn program(segment: u32) -> Vec<u8> {
+    pub(crate) fn program_with_segment(segment: u32) -> Vec<u8> {
         let mut head = vec![0; 120];
         head[..5].copy_from_slice(b"\x7fELF\x02");
         head[18..20].copy_from_slice(&MACHINE_X86_64.to_le_bytes());
@@ -72,15 +72,15 @@ pub(super) mod tests {
 
     #[test]
     fn only_static_x86_64_programs_are_accepted() {
-        assert_eq!(not_static(&program(1)), None);
-        assert!(not_static(&program(SEGMENT_INTERPRETER)).unwrap().contains("dynamically"));
-        assert_eq!(not_static(b"#!/bin/sh\n"), Some("is not an ELF file"));
-        let mut other = program(1);
+        assert_eq!(why_not_static(&program_with_segment(1)), None);
+        assert!(why_not_static(&program_with_segment(SEGMENT_INTERPRETER)).unwrap().contains("dynamically"));
+        assert_eq!(why_not_static(b"#!/bin/sh\n"), Some("is not an ELF file"));
+        let mut other = program_with_segment(1);
         other[18] = 183;
-        assert!(not_static(&other).unwrap().contains("not for x86-64"));
-        assert_eq!(not_static(&program(1)[..40]), Some("is truncated"));
-        let mut wild = program(1);
+        assert!(why_not_static(&other).unwrap().contains("not for x86-64"));
+        assert_eq!(why_not_static(&program_with_segment(1)[..40]), Some("is truncated"));
+        let mut wild = program_with_segment(1);
         wild[32..40].copy_from_slice(&u64::MAX.to_le_bytes());
-        assert!(not_static(&wild).is_some());
+        assert!(why_not_static(&wild).is_some());
     }
 }

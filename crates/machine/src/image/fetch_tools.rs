@@ -18,7 +18,7 @@ use std::{
 };
 
 /// A tool's verified package on disk.
-pub(super) struct Fetched<'a> {
+pub(super) struct FetchedTool<'a> {
     pub(super) cli: &'a Cli,
     pub(super) package: PathBuf,
 }
@@ -30,18 +30,18 @@ struct Packed {
 }
 
 /// Downloads the packages of all `clis` into `cache`, unless they are there. `scratch` is the temporary directory of this build.
-pub(super) async fn fetch<'a>(
+pub(super) async fn fetch_tools<'a>(
     clis: &'a [Cli],
     cache: &Path,
     scratch: &Path,
     limit: Duration,
     progress: &(dyn Fn(BuildProgress) + Send + Sync),
-) -> Result<Vec<Fetched<'a>>, BuildError> {
+) -> Result<Vec<FetchedTool<'a>>, BuildError> {
     let io = |path: &Path, source| BuildError::Io { step: BuildStep::Tools, path: path.to_owned(), source };
     fs::create_dir_all(cache).map_err(|source| io(cache, source))?;
     let mut fetched = Vec::new();
     for (index, cli) in clis.iter().enumerate() {
-        progress(BuildProgress::at(
+        progress(BuildProgress::new(
             BuildStep::Tools,
             fraction(index, clis.len()),
             &format!("{} {}", cli.name, cli.version),
@@ -56,7 +56,7 @@ pub(super) async fn fetch<'a>(
             let new = pack(cli, scratch, limit).await?;
             let found = integrity_of(&new).await.map_err(|source| io(&new, source))?;
             if found != cli.integrity {
-                return Err(BuildError::Integrity {
+                return Err(BuildError::IntegrityMismatch {
                     package: cli.package.clone(),
                     expected: cli.integrity.clone(),
                     found,
@@ -64,7 +64,7 @@ pub(super) async fn fetch<'a>(
             }
             fs::rename(&new, &package).map_err(|source| io(&package, source))?;
         }
-        fetched.push(Fetched { cli, package });
+        fetched.push(FetchedTool { cli, package });
     }
     Ok(fetched)
 }
@@ -79,7 +79,7 @@ async fn pack(cli: &Cli, scratch: &Path, limit: Duration) -> Result<PathBuf, Bui
         "--pack-destination".into(),
         scratch.into(),
     ];
-    let out = BuildCommand::new(BuildStep::Tools, limit, scratch, "npm", args).output().await?;
+    let out = BuildCommand::new(BuildStep::Tools, limit, scratch, "npm", args).run_for_output().await?;
     let packed: Vec<Packed> = serde_json::from_slice(&out).map_err(|error| BuildError::Unexpected {
         step: BuildStep::Tools,
         what: format!("the output of npm pack {} cannot be parsed: {error}", cli.package),
@@ -98,7 +98,7 @@ async fn pack(cli: &Cli, scratch: &Path, limit: Duration) -> Result<PathBuf, Bui
 ///
 /// # Errors
 /// The package cannot be read, or the first error of `visit`.
-pub(super) fn each_file(
+pub(super) fn for_each_file(
     package: &Path,
     mut visit: impl FnMut(&str, u64, &mut dyn Read) -> io::Result<()>,
 ) -> io::Result<()> {

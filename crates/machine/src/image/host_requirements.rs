@@ -15,7 +15,7 @@ pub struct MissingRequirement {
     pub why: String,
     /// A command that provides it (Debian, Ubuntu).
     pub remedy: String,
-    /// The Debian package, where one provides it; see [`apt_command`].
+    /// The Debian package, where one provides it; see [`apt_install_command`].
     pub package: Option<&'static str>,
 }
 
@@ -39,7 +39,7 @@ const KEYRINGS: &[&str] =
 const IDS: u64 = 65536;
 
 /// All requirements that this host does not meet; empty if the build can run.
-pub fn missing_requirements() -> Vec<MissingRequirement> {
+pub fn find_missing_requirements() -> Vec<MissingRequirement> {
     let user = (!rustix::process::geteuid().is_root())
         .then(|| User { name: user_name(), uid: rustix::process::geteuid().as_raw() });
     let paths: Vec<PathBuf> = env::var_os("PATH").map(|path| env::split_paths(&path).collect()).unwrap_or_default();
@@ -47,7 +47,7 @@ pub fn missing_requirements() -> Vec<MissingRequirement> {
 }
 
 /// One `apt-get install` command for all requirements that Debian packages provide.
-pub fn apt_command(missing: &[MissingRequirement]) -> Option<String> {
+pub fn apt_install_command(missing: &[MissingRequirement]) -> Option<String> {
     let mut packages: Vec<&str> = missing.iter().filter_map(|missing| missing.package).collect();
     packages.sort_unstable();
     packages.dedup();
@@ -55,7 +55,7 @@ pub fn apt_command(missing: &[MissingRequirement]) -> Option<String> {
 }
 
 /// The keyring of the distribution on this host.
-pub(super) fn keyring() -> Option<&'static Path> {
+pub(super) fn debian_keyring_path() -> Option<&'static Path> {
     KEYRINGS.iter().map(Path::new).find(|path| path.is_file())
 }
 
@@ -183,7 +183,7 @@ mod tests {
     fn all_missing_requirements_are_reported_with_one_install_command() {
         let (_root, host) = host(true);
         let missing = host.missing();
-        let line = apt_command(&missing).unwrap();
+        let line = apt_install_command(&missing).unwrap();
         for package in ["mmdebstrap", "squashfs-tools", "npm", "uidmap", "debian-archive-keyring", "xz-utils", "zstd"] {
             assert!(line.contains(package), "{package} is not in {line}");
         }
@@ -203,7 +203,7 @@ mod tests {
             put(root.path(), "etc/subuid", "ada:100000:65536\n");
             put(root.path(), "etc/subgid", "1001:100000:65536\n");
             assert_eq!(host.missing(), []);
-            assert_eq!(apt_command(&host.missing()), None);
+            assert_eq!(apt_install_command(&host.missing()), None);
         }
     }
 

@@ -15,13 +15,13 @@ const PROGRAM: u32 = 0o100_755;
 const FILE: u32 = 0o100_644;
 
 /// A kernel module with its file name.
-pub(super) struct Module {
+pub(super) struct KernelModule {
     pub(super) file: String,
     pub(super) content: Vec<u8>,
 }
 
 /// Writes the archive. Deterministic: the same input gives the same bytes.
-pub(super) fn write(out: &mut impl Write, agent: &[u8], modules: &[Module]) -> io::Result<()> {
+pub(super) fn write_initramfs(out: &mut impl Write, agent: &[u8], modules: &[KernelModule]) -> io::Result<()> {
     let mut archive = Archive { out, inode: 0, written: 0 };
     for dir in ["dev", "modules", "newroot", "proc", "sys"] {
         archive.entry(dir, DIRECTORY, &[])?;
@@ -107,10 +107,10 @@ mod tests {
 
     #[test]
     fn archive_contains_the_agent_as_init_and_the_modules_in_order() {
-        let module = |file: &str, content: &[u8]| Module { file: file.into(), content: content.to_vec() };
+        let module = |file: &str, content: &[u8]| KernelModule { file: file.into(), content: content.to_vec() };
         let modules = [module("b.ko", b"second letter"), module("a.ko", b"x")];
         let mut archive = Vec::new();
-        write(&mut archive, b"agent", &modules).unwrap();
+        write_initramfs(&mut archive, b"agent", &modules).unwrap();
         assert_eq!(archive.len() % 512, 0);
         let entries = read(&archive);
         let find = |name: &str| entries.iter().find(|entry| entry.0 == name).unwrap();
@@ -120,7 +120,7 @@ mod tests {
         assert_eq!(find("modules/b.ko").2, b"second letter");
         assert_eq!(find("newroot").1, DIRECTORY);
         let mut again = Vec::new();
-        write(&mut again, b"agent", &modules).unwrap();
+        write_initramfs(&mut again, b"agent", &modules).unwrap();
         assert_eq!(archive, again);
     }
 }

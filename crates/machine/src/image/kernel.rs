@@ -2,12 +2,32 @@
 
 use std::collections::BTreeMap;
 
+/// What is wrong with a kernel: a clause after its name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(super) enum InvalidKernel {
+    #[error("is not a bzImage")]
+    NotABzImage,
+    #[error("is truncated")]
+    Truncated,
+    #[error("has no payload")]
+    NoPayload,
+    #[error("is shorter than the length in its header")]
+    ShorterThanHeader,
+    #[error("is not compressed with zstd")]
+    NotZstd,
+}
+
+/// A module that the kernel does not have.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("has no module {0}")]
+pub(super) struct MissingModule(pub(super) String);
+
 /// The compressed kernel inside a bzImage (Linux, `Documentation/arch/x86/boot.rst`, fields `setup_sects`,
 /// `payload_offset`, `payload_length`), without the size that the kernel's build appends to it.
 ///
 /// # Errors
-/// What is wrong with the image.
-pub(super) fn payload(image: &[u8]) -> Result<&[u8], &'static str> {
+/// [`InvalidKernel`].
+pub(super) fn find_payload(image: &[u8]) -> Result<&[u8], InvalidKernel> {
     const ZSTD: &[u8] = &[0x28, 0xb5, 0x2f, 0xfd];
     const APPENDED_SIZE_BYTES: usize = 4;
     let u32_at = |at: usize| -> Option<usize> {
@@ -15,24 +35,24 @@ pub(super) fn payload(image: &[u8]) -> Result<&[u8], &'static str> {
         usize::try_from(u32::from_le_bytes(bytes)).ok()
     };
     if image.get(0x202..0x206) != Some(b"HdrS") {
-        return Err("is not a bzImage");
+        return Err(InvalidKernel::NotABzImage);
     }
     let (Some(&sectors), Some(offset), Some(length)) = (image.get(0x1f1), u32_at(0x248), u32_at(0x24c)) else {
-        return Err("is truncated");
+        return Err(InvalidKernel::Truncated);
     };
     // "If setup_sects is 0, the real value is 4."
     let sectors = if sectors == 0 { 4 } else { usize::from(sectors) };
     let begin = (sectors + 1) * 512 + offset;
-    let end = (begin + length).checked_sub(APPENDED_SIZE_BYTES).ok_or("has no payload")?;
-    let payload = image.get(begin..end).ok_or("is shorter than the length in its header")?;
-    if payload.starts_with(ZSTD) { Ok(payload) } else { Err("is not compressed with zstd") }
+    let end = (begin + length).checked_sub(APPENDED_SIZE_BYTES).ok_or(InvalidKernel::NoPayload)?;
+    let payload = image.get(begin..end).ok_or(InvalidKernel::ShorterThanHeader)?;
+    if payload.starts_with(ZSTD) { Ok(payload) } else { Err(InvalidKernel::NotZstd) }
 }
 
 /// The paths (as in `modules.dep`) of `wanted` and their dependencies, each after its dependencies.
 ///
 /// # Errors
-/// The name of a module that the kernel does not have.
-pub(super) fn load_order(modules_dep: &str, wanted: &[String]) -> Result<Vec<String>, String> {
+/// [`MissingModule`].
+pub(super) fn module_load_order(modules_dep: &str, wanted: &[String]) -> Result<Vec<String>, MissingModule> {
     // depmod(8): "path: dependency dependency …", the dependencies in the order in which to *unload* them.
     let dependencies: BTreeMap<&str, Vec<&str>> = modules_dep
         .lines()
@@ -41,7 +61,7 @@ pub(super) fn load_order(modules_dep: &str, wanted: &[String]) -> Result<Vec<Str
         .collect();
     let mut order: Vec<String> = Vec::new();
     for name in wanted {
-        let path = dependencies.keys().find(|path| module_name(path) == name).ok_or_else(|| name.clone())?;
+        let path = dependencies.keys().find(|path| module_name(path) == name).ok_or_else(|| MissingModule(name.clone()))?;
         for path in dependencies[path].iter().chain([path]) {
             if !order.iter().any(|known| known == path) {
                 order.push((*path).to_owned());
@@ -58,7 +78,7 @@ pub(super) fn module_name(path: &str) -> &str {
 }
 
 /// Package → version of all installed packages, from dpkg's status file.
-pub(super) fn installed(status: &str) -> BTreeMap<String, String> {
+pub(super) fn parse_installed_packages(status: &str) -> BTreeMap<String, String> {
     let mut packages = BTreeMap::new();
     for paragraph in status.split("\n\n") {
         let field = |name: &str| {
@@ -94,15 +114,15 @@ mod tests {
     #[test]
     fn the_payload_is_found_without_the_appended_size() {
         let image = bz_image(b"\x28\xb5\x2f\xfdkernelSIZE");
-        assert_eq!(payload(&image), Ok(&b"\x28\xb5\x2f\xfdkernel"[..]));
+        assert_eq!(find_payload(&image), Ok(&b"\x28\xb5\x2f\xfdkernel"[..]));
     }
 
     #[test]
     fn invalid_kernel_is_an_error_with_the_reason() {
-        assert_eq!(payload(b"\x7fELF"), Err("is not a bzImage"));
-        assert_eq!(payload(&bz_image(b"\x1f\x8bgzipSIZE")), Err("is not compressed with zstd"));
+        assert_eq!(find_payload(b"\x7fELF"), Err(InvalidKernel::NotABzImage));
+        assert_eq!(find_payload(&bz_image(b"\x1f\x8bgzipSIZE")), Err(InvalidKernel::NotZstd));
         let image = bz_image(b"\x28\xb5\x2f\xfdkernelSIZE");
-        assert_eq!(payload(&image[..image.len() - 6]), Err("is shorter than the length in its header"));
+        assert_eq!(find_payload(&image[..image.len() - 6]), Err(InvalidKernel::ShorterThanHeader));
     }
 
     #[test]
@@ -110,17 +130,17 @@ mod tests {
         let dep = "k/net/vsock.ko.xz:\nk/net/common.ko.xz: k/net/vsock.ko.xz\n\
                    k/net/virtio.ko.xz: k/net/common.ko.xz k/net/vsock.ko.xz\nk/fs/overlay.ko.xz:\n";
         let wanted = ["overlay", "virtio", "common"].map(str::to_owned);
-        let order = load_order(dep, &wanted).unwrap();
+        let order = module_load_order(dep, &wanted).unwrap();
         assert_eq!(
             order.iter().map(|path| module_name(path)).collect::<Vec<_>>(),
             ["overlay", "vsock", "common", "virtio"]
         );
-        assert_eq!(load_order(dep, &["tun".into()]), Err("tun".into()));
+        assert_eq!(module_load_order(dep, &["tun".into()]), Err(MissingModule("tun".into())));
     }
 
     #[test]
     fn only_installed_packages_count() {
         let status = "Package: a\nStatus: install ok installed\nVersion: 1\n\nPackage: b\nStatus: deinstall ok config-files\nVersion: 2\n";
-        assert_eq!(installed(status), BTreeMap::from([("a".into(), "1".into())]));
+        assert_eq!(parse_installed_packages(status), BTreeMap::from([("a".into(), "1".into())]));
     }
 }

@@ -11,7 +11,7 @@ use super::{
     progress::BuildStep,
     store::{self, ImageStore},
 };
-use crate::process::{self, ProcessId};
+use crate::procfs::{self, ProcessId};
 use std::{
     ffi::OsString,
     fs, io,
@@ -32,10 +32,10 @@ const EXIT_TIMEOUT: Duration = Duration::from_secs(10);
 const PACKAGES_PREFIX: &str = "anteroom-image-";
 
 /// Creates the directory in which mmdebstrap unpacks, below `scratch_dir`, and records its path in `scratch`.
-pub(super) fn packages_dir(scratch: &Path, scratch_dir: &Path) -> Result<PathBuf, BuildError> {
+pub(super) fn create_packages_dir(scratch: &Path, scratch_dir: &Path) -> Result<PathBuf, BuildError> {
     let make = || -> io::Result<PathBuf> {
         let dir = scratch_dir.join(format!("{PACKAGES_PREFIX}{}", store::random_name()?));
-        store::write(&scratch.join(PACKAGES_DIR_FILE), dir.as_os_str().as_bytes())?;
+        store::write_synced(&scratch.join(PACKAGES_DIR_FILE), dir.as_os_str().as_bytes())?;
         fs::create_dir(&dir)?;
         // The subordinate user ids must be able to traverse it.
         fs::set_permissions(&dir, fs::Permissions::from_mode(0o711))?;
@@ -48,7 +48,7 @@ pub(super) fn packages_dir(scratch: &Path, scratch_dir: &Path) -> Result<PathBuf
 pub(super) fn record_process(scratch: &Path, process: ProcessId) -> Result<(), BuildError> {
     let path = scratch.join(PROCESS_FILE);
     let text = serde_json::to_vec(&process).map_err(io::Error::from);
-    text.and_then(|text| store::write(&path, &text)).map_err(|source| BuildError::Io {
+    text.and_then(|text| store::write_synced(&path, &text)).map_err(|source| BuildError::Io {
         step: BuildStep::Packages,
         path,
         source,
@@ -59,7 +59,7 @@ pub(super) fn record_process(scratch: &Path, process: ProcessId) -> Result<(), B
 async fn end_process(scratch: &Path) {
     let Ok(text) = fs::read(scratch.join(PROCESS_FILE)) else { return };
     let Ok(process) = serde_json::from_slice::<ProcessId>(&text) else { return };
-    let others = process::descendants(process.pid);
+    let others = procfs::descendants(process.pid);
     if !process.is_alive() {
         return;
     }
@@ -74,18 +74,18 @@ async fn end_process(scratch: &Path) {
 }
 
 /// Removes the temporary directories of all earlier builds.
-pub(super) async fn remove_all(store: &ImageStore, settings: &BuildSettings) -> Result<(), BuildError> {
-    let found = store.leftovers();
+pub(super) async fn remove_all_leftovers(store: &ImageStore, settings: &BuildSettings) -> Result<(), BuildError> {
+    let found = store.list_leftovers();
     let found = found.map_err(|source| BuildError::Io { step: BuildStep::Check, path: store.dir.clone(), source })?;
     for scratch in found {
         end_process(&scratch).await;
-        remove(&scratch, settings).await?;
+        remove_leftover(&scratch, settings).await?;
     }
     Ok(())
 }
 
 /// Removes one build's temporary directory and the directory in which its mmdebstrap unpacked.
-pub(super) async fn remove(scratch: &Path, settings: &BuildSettings) -> Result<(), BuildError> {
+pub(super) async fn remove_leftover(scratch: &Path, settings: &BuildSettings) -> Result<(), BuildError> {
     let failed = |path: &Path, source| BuildError::Io { step: BuildStep::Check, path: path.to_owned(), source };
     match fs::read(scratch.join(PACKAGES_DIR_FILE)) {
         Ok(recorded) => {
@@ -138,7 +138,7 @@ async fn remove_packages(dir: &Path, settings: &BuildSettings) -> Result<(), Bui
     for entry in fs::read_dir(dir).map_err(failed)? {
         args.push(entry.map_err(failed)?.path().into_os_string());
     }
-    let helper = BuildCommand::new(BuildStep::Check, limit, Path::new("/"), "mmdebstrap", args).output().await;
+    let helper = BuildCommand::new(BuildStep::Check, limit, Path::new("/"), "mmdebstrap", args).run_for_output().await;
     fs::remove_dir_all(dir).map_err(|source| helper.err().unwrap_or_else(|| failed(source)))
 }
 

@@ -49,14 +49,14 @@ pub struct BuildProgress {
     /// From 0 to 1, 1 is done; `None`: running, progress unknown.
     pub fraction: Option<f32>,
     /// A short text for display; may be empty.
-    pub note: String,
+    pub message: String,
 }
 
 /// Callback for progress. Called from several threads; must not block for long.
 pub type OnProgress = Arc<dyn Fn(BuildProgress) + Send + Sync>;
 
 impl BuildProgress {
-    pub(super) fn at(step: BuildStep, fraction: f32, note: &str) -> Self {
-        Self { step, fraction: Some(fraction), note: note.to_owned() }
+    pub(super) fn new(step: BuildStep, fraction: f32, note: &str) -> Self {
+        Self { step, fraction: Some(fraction), message: note.to_owned() }
     }
 }

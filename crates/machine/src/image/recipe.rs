@@ -1,6 +1,6 @@
 //! The recipe, embedded in the binary: `image/recipe.toml` and the files below `image/files`.
 
-use super::pattern;
+use super::path_pattern;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -14,15 +14,15 @@ const USER_ID: u64 = 1000;
 #[serde(deny_unknown_fields)]
 pub(super) struct Recipe {
     pub(super) suite: String,
-    pub(super) epoch_s: u64,
+    pub(super) source_date_epoch_s: u64,
     pub(super) packages: Vec<String>,
     pub(super) unpack_excludes: Vec<String>,
     drop: Vec<String>,
     keep: Vec<String>,
     pub(super) modules: Vec<String>,
-    pub(super) browser_shims: Vec<String>,
-    pub(super) agent_in_guest: String,
-    pub(super) required: Vec<String>,
+    pub(super) url_opener_links: Vec<String>,
+    pub(super) agent_path: String,
+    pub(super) required_paths: Vec<String>,
     #[serde(rename = "cli")]
     pub(super) clis: Vec<Cli>,
 }
@@ -51,7 +51,7 @@ pub struct Cli {
 
 impl Cli {
     /// Everything that is wrong with the entry; empty if it is valid.
-    pub fn errors(&self) -> Vec<String> {
+    pub fn validation_errors(&self) -> Vec<String> {
         let plain = |name: &str| {
             !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
         };
@@ -68,7 +68,7 @@ impl Cli {
                 "integrity is not sha512-…",
             ),
             (
-                self.guest_path(&self.executable).filter(|_| self.includes(&self.executable)).map(drop),
+                self.guest_path(&self.executable).filter(|_| self.includes_path(&self.executable)).map(drop),
                 "executable is not a path in the package, or is left out",
             ),
         ];
@@ -76,9 +76,9 @@ impl Cli {
     }
 
     /// Whether a file of the package is installed.
-    pub(super) fn includes(&self, path: &str) -> bool {
+    pub(super) fn includes_path(&self, path: &str) -> bool {
         if self.whole {
-            !self.leave_out.iter().any(|pattern| pattern::matches(pattern, path))
+            !self.leave_out.iter().any(|pattern| path_pattern::matches(pattern, path))
         } else {
             path == self.executable
         }
@@ -89,11 +89,11 @@ impl Cli {
         let plain = path.split('/').all(|part| !matches!(part, "" | "." | ".."));
         // All files of a package are below one directory, whose name is irrelevant.
         let (_, below) = path.split_once('/').filter(|_| plain)?;
-        Some(if self.whole { format!("usr/local/lib/{}/{below}", self.name) } else { self.program() })
+        Some(if self.whole { format!("usr/local/lib/{}/{below}", self.name) } else { self.program_path() })
     }
 
     /// The path of the tool's program in the guest.
-    pub(super) fn program(&self) -> String {
+    pub(super) fn program_path(&self) -> String {
         format!("usr/local/bin/{}", self.name)
     }
 }
@@ -147,21 +147,21 @@ pub(super) const GUEST_DIRS: &[(&str, u32, u64)] = &[
 
 impl Recipe {
     /// The recipe of this binary.
-    pub(super) fn embedded() -> Result<Self, toml::de::Error> {
+    pub(super) fn parse_embedded() -> Result<Self, toml::de::Error> {
         toml::from_str(TEXT)
     }
 
     /// Adds tools from npm and as Debian packages with the name of their program. A tool with the same name is replaced.
-    pub(super) fn add(&mut self, clis: &[Cli], packages: &[String]) {
+    pub(super) fn add_tools_and_packages(&mut self, clis: &[Cli], packages: &[String]) {
         self.packages.extend_from_slice(packages);
-        self.required.extend(packages.iter().map(|name| format!("usr/bin/{name}")));
+        self.required_paths.extend(packages.iter().map(|name| format!("usr/bin/{name}")));
         self.clis.retain(|known| clis.iter().all(|cli| cli.name != known.name));
         self.clis.extend_from_slice(clis);
     }
 
     /// Whether a file of the packages is dropped from the root file system.
-    pub(super) fn drops(&self, path: &str) -> bool {
-        let any = |patterns: &[String]| patterns.iter().any(|pattern| pattern::matches(pattern, path));
+    pub(super) fn excludes_path(&self, path: &str) -> bool {
+        let any = |patterns: &[String]| patterns.iter().any(|pattern| path_pattern::matches(pattern, path));
         any(&self.drop) && !any(&self.keep)
     }
 
@@ -205,28 +205,28 @@ mod tests {
 
     #[test]
     fn recipe_is_valid_and_required_files_are_not_dropped() {
-        let recipe = Recipe::embedded().unwrap();
-        for path in &recipe.required {
-            assert!(!recipe.drops(path), "{path}");
+        let recipe = Recipe::parse_embedded().unwrap();
+        for path in &recipe.required_paths {
+            assert!(!recipe.excludes_path(path), "{path}");
         }
         for cli in &recipe.clis {
             assert!(cli.package.contains(&cli.version), "{} must be pinned", cli.package);
             assert!(cli.integrity.starts_with("sha512-"), "{}", cli.integrity);
-            assert!(cli.includes(&cli.executable) && cli.guest_path(&cli.executable).is_some(), "{}", cli.executable);
+            assert!(cli.includes_path(&cli.executable) && cli.guest_path(&cli.executable).is_some(), "{}", cli.executable);
         }
-        assert!(recipe.drops("usr/lib/x86_64-linux-gnu/gconv/BIG5.so"));
-        assert!(!recipe.drops("usr/lib/x86_64-linux-gnu/gconv/ISO8859-1.so"));
-        assert!(!recipe.drops("usr/lib/chromium/chromium"));
+        assert!(recipe.excludes_path("usr/lib/x86_64-linux-gnu/gconv/BIG5.so"));
+        assert!(!recipe.excludes_path("usr/lib/x86_64-linux-gnu/gconv/ISO8859-1.so"));
+        assert!(!recipe.excludes_path("usr/lib/chromium/chromium"));
     }
 
     #[test]
     fn package_is_installed_whole_or_as_one_program_and_never_elsewhere() {
-        let recipe = Recipe::embedded().unwrap();
+        let recipe = Recipe::parse_embedded().unwrap();
         let cli = |name: &str| recipe.clis.iter().find(|cli| cli.name == name).unwrap();
         let (codex, gemini) = (cli("codex"), cli("gemini"));
-        assert!(codex.includes(&codex.executable) && !codex.includes("package/package.json"));
+        assert!(codex.includes_path(&codex.executable) && !codex.includes_path("package/package.json"));
         assert_eq!(codex.guest_path(&codex.executable).unwrap(), "usr/local/bin/codex");
-        assert!(gemini.includes("package/package.json") && !gemini.includes("package/bundle/docs/index.md"));
+        assert!(gemini.includes_path("package/package.json") && !gemini.includes_path("package/bundle/docs/index.md"));
         assert_eq!(gemini.guest_path("package/bundle/a.js").unwrap(), "usr/local/lib/gemini/bundle/a.js");
         for bad in ["package", "package/../../etc/passwd", "/etc/passwd", "package//x", "package/./x"] {
             assert_eq!(gemini.guest_path(bad), None, "{bad}");
@@ -235,16 +235,16 @@ mod tests {
 
     #[test]
     fn extra_tools_are_added_and_their_faults_are_listed() {
-        let mut recipe = Recipe::embedded().unwrap();
+        let mut recipe = Recipe::parse_embedded().unwrap();
         let known = recipe.clis.len();
         let mut extra = recipe.clis[0].clone();
         extra.version = "9.9.9".to_owned();
         extra.package = "@openai/codex@9.9.9".to_owned();
-        assert_eq!(extra.errors(), Vec::<String>::new());
+        assert_eq!(extra.validation_errors(), Vec::<String>::new());
         let other = Cli { name: "acme".to_owned(), ..extra.clone() };
-        recipe.add(&[extra.clone(), other], &["gh".to_owned()]);
+        recipe.add_tools_and_packages(&[extra.clone(), other], &["gh".to_owned()]);
         assert!(recipe.packages.iter().any(|name| name == "gh"));
-        assert!(recipe.required.iter().any(|path| path == "usr/bin/gh"));
+        assert!(recipe.required_paths.iter().any(|path| path == "usr/bin/gh"));
         assert_eq!(recipe.clis.len(), known + 1);
         assert_eq!(recipe.clis.iter().filter(|cli| cli.name == extra.name).collect::<Vec<_>>(), [&extra]);
         let bad = Cli {
@@ -255,7 +255,7 @@ mod tests {
             executable: "/etc/passwd".to_owned(),
             ..extra
         };
-        assert_eq!(bad.errors().len(), 5, "{:?}", bad.errors());
+        assert_eq!(bad.validation_errors().len(), 5, "{:?}", bad.validation_errors());
     }
 
     #[test]
@@ -278,11 +278,11 @@ mod tests {
 
     #[test]
     fn every_provider_is_valid_and_its_tool_is_in_the_image_or_listed_as_not_installed() {
-        let recipe = Recipe::embedded().unwrap();
+        let recipe = Recipe::parse_embedded().unwrap();
         let providers = providers();
         let installed = |tool: &str| tool == "anteroom-demo" || recipe.clis.iter().any(|cli| cli.name == tool);
         for provider in &providers {
-            assert_eq!(provider.errors(), Vec::<String>::new(), "{}", provider.id.as_str());
+            assert_eq!(provider.validation_errors(), Vec::<String>::new(), "{}", provider.id.as_str());
             assert_eq!(provider.argv[0], provider.cli);
         }
         let all: BTreeSet<&str> = providers.iter().map(|provider| provider.cli.as_str()).collect();

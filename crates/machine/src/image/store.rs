@@ -10,9 +10,9 @@ use std::{
 };
 
 /// The symbolic link to the image for new machines.
-pub(super) const CURRENT: &str = "current";
+pub(super) const CURRENT_LINK: &str = "current";
 /// Directory of the command-line tools' packages.
-pub(super) const TOOLS_CACHE: &str = "cache/tools";
+pub(super) const TOOLS_CACHE_DIR: &str = "cache/tools";
 /// Directory of the root file systems, by the hash of their inputs.
 const ROOTS_CACHE: &str = "cache/roots";
 const LOCK: &str = "lock";
@@ -36,7 +36,7 @@ pub(super) enum LockError {
 
 impl ImageStore {
     /// Creates the directory if it is missing, and locks it for one build. The lock ends with the process.
-    pub(super) fn lock(dir: &Path) -> Result<Self, LockError> {
+    pub(super) fn open_locked(dir: &Path) -> Result<Self, LockError> {
         let io = |path: &Path| {
             let path = path.to_owned();
             move |error| LockError::Io(path, error)
@@ -63,7 +63,7 @@ impl ImageStore {
     }
 
     /// Temporary directories of earlier builds, which have all ended because this build has the lock.
-    pub(super) fn leftovers(&self) -> io::Result<Vec<PathBuf>> {
+    pub(super) fn list_leftovers(&self) -> io::Result<Vec<PathBuf>> {
         let mut found = Vec::new();
         for entry in fs::read_dir(&self.dir)? {
             let entry = entry?;
@@ -75,19 +75,19 @@ impl ImageStore {
     }
 
     /// Creates a temporary directory for this build.
-    pub(super) fn scratch(&self) -> io::Result<PathBuf> {
+    pub(super) fn create_scratch_dir(&self) -> io::Result<PathBuf> {
         let dir = self.dir.join(format!("{SCRATCH_PREFIX}{}", random_name()?));
         fs::create_dir(&dir)?;
         Ok(dir)
     }
 
     /// The directory for the root file system with these inputs.
-    pub(super) fn root_dir(&self, key: &str) -> PathBuf {
+    pub(super) fn root_fs_dir(&self, key: &str) -> PathBuf {
         self.dir.join(ROOTS_CACHE).join(key)
     }
 
     /// All valid images, newest first.
-    pub(super) fn images(&self) -> io::Result<Vec<Image>> {
+    pub(super) fn list_images(&self) -> io::Result<Vec<Image>> {
         let mut images = Vec::new();
         for entry in fs::read_dir(&self.dir)? {
             let entry = entry?;
@@ -104,13 +104,13 @@ impl ImageStore {
     /// Makes `image` the image for new machines.
     pub(super) fn make_current(&self, image: &Image) -> io::Result<()> {
         let name = image.dir.file_name().ok_or_else(|| io::Error::other("the image's directory has no name"))?;
-        let new = self.dir.join(format!("{SCRATCH_PREFIX}{CURRENT}"));
+        let new = self.dir.join(format!("{SCRATCH_PREFIX}{CURRENT_LINK}"));
         match fs::remove_file(&new) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             Err(_) | Ok(()) => {}
         }
         symlink(name, &new)?;
-        fs::rename(&new, self.dir.join(CURRENT))?;
+        fs::rename(&new, self.dir.join(CURRENT_LINK))?;
         sync(&self.dir)
     }
 
@@ -120,7 +120,7 @@ impl ImageStore {
         let current = Image::open_current(&self.dir).ok();
         let is_current =
             |image: &Image| current.as_ref().is_some_and(|current| current.manifest.hash == image.manifest.hash);
-        let mut images = self.images()?;
+        let mut images = self.list_images()?;
         // The current image counts as one to keep, even if another was built within the same second.
         images.sort_by_key(|image| !is_current(image));
         let mut removed = 0;
@@ -150,10 +150,10 @@ impl ImageStore {
 /// keepers hold one on the files that their machines read. A root file system that the current image shares is not checked:
 /// the exclusive lock would, for a moment, prevent new machines from starting, and running machines have the file open.
 fn remove_unless_used(image: &Image, current: Option<&Image>) -> io::Result<bool> {
-    let inode = |image: &Image| fs::metadata(image.rootfs()).map(|file| file.ino()).ok();
-    let mut paths = vec![image.initramfs()];
+    let inode = |image: &Image| fs::metadata(image.rootfs_path()).map(|file| file.ino()).ok();
+    let mut paths = vec![image.initramfs_path()];
     if current.and_then(inode) != inode(image) {
-        paths.push(image.rootfs());
+        paths.push(image.rootfs_path());
     }
     let mut locks = Vec::new();
     for path in paths {
@@ -179,7 +179,7 @@ fn is_hash(name: &std::ffi::OsStr) -> bool {
 }
 
 /// Writes a file and waits until it is on the disk.
-pub(super) fn write(path: &Path, content: &[u8]) -> io::Result<()> {
+pub(super) fn write_synced(path: &Path, content: &[u8]) -> io::Result<()> {
     let mut file = File::create(path)?;
     file.write_all(content)?;
     file.sync_all()

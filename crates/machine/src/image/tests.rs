@@ -12,15 +12,15 @@ fn image(images: &Path, seed: &str, built_at_unix_s: u64) -> Image {
         fs::write(new.join(file), content).unwrap();
         artefact_of(&new.join(file), file).unwrap()
     };
-    let kernel = put("vmlinux", elf::tests::program(1));
+    let kernel = put("vmlinux", elf::tests::program_with_segment(1));
     let mut archive = Vec::new();
-    initramfs::write(&mut archive, seed.as_bytes(), &[]).unwrap();
+    initramfs::write_initramfs(&mut archive, seed.as_bytes(), &[]).unwrap();
     let initramfs = put("initramfs.cpio", archive);
     let rootfs = put("rootfs.squashfs", b"hsqs and more".to_vec());
     let manifest = Manifest {
-        format: FORMAT,
-        hash: hash_of(PROTOCOL, [&kernel, &initramfs, &rootfs]),
-        protocol: PROTOCOL,
+        format: MANIFEST_FORMAT,
+        hash: hash_of(PROTOCOL_VERSION, [&kernel, &initramfs, &rootfs]),
+        protocol: PROTOCOL_VERSION,
         kernel,
         initramfs,
         rootfs,
@@ -42,7 +42,7 @@ fn write_manifest(dir: &Path, manifest: &Manifest) {
 }
 
 fn open_store(dir: &Path) -> ImageStore {
-    let store = ImageStore::lock(dir).unwrap_or_else(|_| panic!("the store is locked"));
+    let store = ImageStore::open_locked(dir).unwrap_or_else(|_| panic!("the store is locked"));
     fs::create_dir_all(dir.join("cache/roots")).unwrap();
     store
 }
@@ -66,13 +66,13 @@ fn artefact_that_differs_from_the_manifest_is_an_error_with_the_reason() {
         fs::write(&path, before).unwrap();
         text
     };
-    assert!(error_with(image.rootfs(), b"hsqs").contains("4 bytes"));
-    assert!(error_with(image.rootfs(), b"HSQS and more").contains("not a squashfs"));
-    assert!(error_with(image.rootfs(), b"hsqs and else").contains("has the hash"));
+    assert!(error_with(image.rootfs_path(), b"hsqs").contains("4 bytes"));
+    assert!(error_with(image.rootfs_path(), b"HSQS and more").contains("not a squashfs"));
+    assert!(error_with(image.rootfs_path(), b"hsqs and else").contains("has the hash"));
     let mut bz_image = vec![0; 120];
     bz_image.resize(usize::try_from(image.manifest.kernel.bytes).unwrap(), 0);
-    assert!(error_with(image.kernel(), &bz_image).contains("not an ELF"));
-    fs::remove_file(image.initramfs()).unwrap();
+    assert!(error_with(image.kernel_path(), &bz_image).contains("not an ELF"));
+    fs::remove_file(image.initramfs_path()).unwrap();
     assert!(matches!(Image::open(&image.dir), Err(ImageError::Read { .. })));
 }
 
@@ -88,12 +88,12 @@ fn other_layout_or_protocol_is_an_error_with_both_versions() {
     let dir = tempfile::tempdir().unwrap();
     let image = image(dir.path(), "a", 1);
     let mut other = image.manifest.clone();
-    other.protocol = PROTOCOL + 1;
+    other.protocol = PROTOCOL_VERSION + 1;
     write_manifest(&image.dir, &other);
     let text = Image::open(&image.dir).unwrap_err().to_string();
-    assert!(text.contains(&format!("protocol {}", PROTOCOL + 1)) && text.contains(&format!("this program {PROTOCOL}")));
+    assert!(text.contains(&format!("protocol {}", PROTOCOL_VERSION + 1)) && text.contains(&format!("this program {PROTOCOL_VERSION}")));
     fs::write(image.dir.join(MANIFEST_FILE), br#"{"format": 99, "unknown": true}"#).unwrap();
-    assert!(matches!(Image::open(&image.dir), Err(ImageError::Format { found: 99, .. })));
+    assert!(matches!(Image::open(&image.dir), Err(ImageError::UnsupportedFormat { found: 99, .. })));
 }
 
 #[test]
@@ -109,7 +109,7 @@ fn file_name_outside_the_image_directory_is_an_error() {
 #[test]
 fn empty_store_has_no_current_image() {
     let dir = tempfile::tempdir().unwrap();
-    assert!(matches!(Image::open_current(dir.path()), Err(ImageError::None(_))));
+    assert!(matches!(Image::open_current(dir.path()), Err(ImageError::NoCurrentImage(_))));
 }
 
 #[test]
@@ -138,7 +138,7 @@ fn image_whose_root_file_system_is_in_use_is_not_removed() {
     let [used, current] = [("a", 1), ("b", 2)].map(|(seed, built_at)| image(dir.path(), seed, built_at));
     let store = open_store(dir.path());
     store.make_current(&current).unwrap();
-    let reads = File::open(used.rootfs()).unwrap();
+    let reads = File::open(used.rootfs_path()).unwrap();
     rustix::fs::flock(&reads, FlockOperation::LockShared).unwrap();
     assert_eq!(store.prune(1).unwrap(), 0);
     drop(reads);
@@ -149,12 +149,12 @@ fn image_whose_root_file_system_is_in_use_is_not_removed() {
 fn only_one_build_locks_the_store() {
     let dir = tempfile::tempdir().unwrap();
     let first = open_store(dir.path());
-    match ImageStore::lock(dir.path()) {
+    match ImageStore::open_locked(dir.path()) {
         Err(store::LockError::Busy(pid)) => assert_eq!(pid, Some(std::process::id())),
         Err(store::LockError::Io(..)) | Ok(_) => panic!("a second build locked the store"),
     }
     drop(first);
-    assert!(ImageStore::lock(dir.path()).is_ok());
+    assert!(ImageStore::open_locked(dir.path()).is_ok());
 }
 
 #[test]

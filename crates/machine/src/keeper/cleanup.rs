@@ -2,12 +2,12 @@
 
 use super::Keeper;
 use crate::{
-    process::{self, ProcessId},
+    procfs::{self, ProcessId},
     receipt::{CleanupChecks, ExitCause, Receipt},
     run_dir::RunDir,
-    spec::{AGENT_SOCKET, Descriptor, HOST_SOCKET},
+    spec::{AGENT_SERVER_SOCKET, FdSource, CONTROLLER_SERVER_SOCKET},
 };
-use anteroom_wire::time::unix_ms;
+use anteroom_wire::time::to_unix_ms;
 use rustix::{
     event::{PollFd, PollFlags, Timespec},
     io::Errno,
@@ -51,7 +51,7 @@ impl Keeper {
         Receipt {
             machine: self.config.machine.clone(),
             began_unix_ms: self.began_unix_ms,
-            ended_unix_ms: unix_ms(std::time::SystemTime::now()),
+            ended_unix_ms: to_unix_ms(std::time::SystemTime::now()),
             cause,
             stop_detail: self.stop_detail.clone(),
             console_tail: self.console.text(),
@@ -61,9 +61,9 @@ impl Keeper {
     }
 
     fn check_sockets(&self, checks: &mut CleanupChecks) {
-        let mut names = vec![AGENT_SOCKET, HOST_SOCKET];
+        let mut names = vec![AGENT_SERVER_SOCKET, CONTROLLER_SERVER_SOCKET];
         for inherited in &self.config.spec.fds {
-            if let Descriptor::Listen { name } = &inherited.file
+            if let FdSource::Listen { name } = &inherited.source
                 && !names.contains(&name.as_str())
             {
                 names.push(name);
@@ -95,7 +95,7 @@ fn kill_descendants() -> Vec<ProcessId> {
         if reaped == Err(Errno::CHILD) || Instant::now() >= until {
             return seen;
         }
-        let living = process::own_descendants();
+        let living = procfs::own_descendants();
         for process in &living {
             process.kill();
         }

@@ -2,9 +2,9 @@
 
 use super::control::{KeeperCommand, LINE_BYTES_MAX, Report};
 use crate::{
-    process::ProcessId,
+    procfs::ProcessId,
     run_dir::RunDir,
-    spec::{CONTROL_SOCKET, KEEPER_CONFIG_FILE, KeeperConfig},
+    spec::{KEEPER_SOCKET, KEEPER_CONFIG_FILE, KeeperConfig},
 };
 use futures_util::StreamExt;
 use std::{
@@ -40,7 +40,7 @@ impl KeeperClient {
     /// Writes the config into `run_dir` and starts `program keeper RUN_DIR`. Blocks for about a millisecond; needs the
     /// runtime's context.
     pub(crate) fn spawn(program: &Path, run_dir: &RunDir, config: &KeeperConfig) -> io::Result<Self> {
-        run_dir.write(KEEPER_CONFIG_FILE, &serde_json::to_vec(config)?)?;
+        run_dir.write_file(KEEPER_CONFIG_FILE, &serde_json::to_vec(config)?)?;
         let (ours, theirs) = UnixStream::pair()?;
         let child = Command::new(program)
             .arg("keeper")
@@ -57,15 +57,15 @@ impl KeeperClient {
 
     /// Connects to the keeper that listens in `run_dir`.
     pub(crate) fn adopt(run_dir: &RunDir) -> io::Result<Self> {
-        let stream = run_dir.connect(CONTROL_SOCKET)?;
+        let stream = run_dir.connect_blocking(KEEPER_SOCKET)?;
         let credentials = rustix::net::sockopt::socket_peercred(&stream)?;
-        let peer = u32::try_from(credentials.pid.as_raw_nonzero().get()).ok().and_then(ProcessId::of);
+        let peer = u32::try_from(credentials.pid.as_raw_nonzero().get()).ok().and_then(ProcessId::from_pid);
         Self::new(stream, None, peer)
     }
 
     /// The keeper's process, as far as it is known without its greeting.
-    pub(crate) fn keeper(&self) -> Option<ProcessId> {
-        self.peer.or_else(|| ProcessId::of(self.child.as_ref()?.id()?))
+    pub(crate) fn keeper_process(&self) -> Option<ProcessId> {
+        self.peer.or_else(|| ProcessId::from_pid(self.child.as_ref()?.id()?))
     }
 
     fn new(stream: UnixStream, child: Option<Child>, peer: Option<ProcessId>) -> io::Result<Self> {
@@ -76,7 +76,7 @@ impl KeeperClient {
     }
 
     /// The next report; `None`: the keeper has closed its socket. Cancel safe.
-    pub(crate) async fn next(&mut self) -> Option<Report> {
+    pub(crate) async fn next_report(&mut self) -> Option<Report> {
         loop {
             let line = self.reports.next().await?.ok()?;
             match serde_json::from_str(&line) {
@@ -87,7 +87,7 @@ impl KeeperClient {
         }
     }
 
-    /// Sends a command. An error means that the keeper has exited; [`KeeperClient::next`] then returns `None`.
+    /// Sends a command. An error means that the keeper has exited; [`KeeperClient::next_report`] then returns `None`.
     pub(crate) async fn send(&mut self, command: &KeeperCommand) -> io::Result<()> {
         let mut line = serde_json::to_vec(command)?;
         line.push(b'\n');
@@ -106,7 +106,7 @@ impl KeeperClient {
     }
 
     /// Waits until the keeper's process has exited, after its socket has closed. `keeper`: the process from its greeting.
-    pub(crate) async fn wait_for_exit(mut self, keeper: Option<ProcessId>) {
+    pub(crate) async fn wait_exited(mut self, keeper: Option<ProcessId>) {
         let exited = async {
             if let Some(child) = &mut self.child {
                 let _ = child.wait().await;

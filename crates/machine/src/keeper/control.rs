@@ -12,7 +12,7 @@
 //! exit when the socket closes.
 
 use crate::{
-    process::ProcessId,
+    procfs::ProcessId,
     receipt::{ExitCause, StopDetail},
 };
 use anteroom_wire::MachineId;
@@ -83,18 +83,18 @@ pub(crate) enum KeeperCommand {
 }
 
 /// One connection on the control socket, on the keeper's side.
-pub(crate) struct ControlClient {
+pub(crate) struct ControlConnection {
     stream: UnixStream,
     input: Vec<u8>,
 }
 
-impl AsFd for ControlClient {
+impl AsFd for ControlConnection {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.stream.as_fd()
     }
 }
 
-impl ControlClient {
+impl ControlConnection {
     pub(crate) fn new(stream: UnixStream) -> io::Result<Self> {
         stream.set_nonblocking(true)?;
         Ok(Self { stream, input: Vec::new() })
@@ -109,7 +109,7 @@ impl ControlClient {
 
     /// Reads the complete commands that have arrived. On any error (closed, invalid JSON, line too long) the caller drops the
     /// client.
-    pub(crate) fn read(&mut self) -> io::Result<Vec<KeeperCommand>> {
+    pub(crate) fn read_commands(&mut self) -> io::Result<Vec<KeeperCommand>> {
         let mut chunk = [0u8; 1024];
         loop {
             match self.stream.read(&mut chunk) {

@@ -1,6 +1,6 @@
 //! The keeper's QMP session with QEMU: loads and saves the state, and translates QEMU's events.
 
-use crate::qmp::{Client, Message, QmpError};
+use crate::qmp::{QmpClient, QmpMessage, QmpError};
 use serde_json::{Value, json};
 use std::{
     fs::OpenOptions,
@@ -42,7 +42,7 @@ const QUERY_STATUS: &str = "query-status";
 
 /// The QMP session of one machine.
 pub(crate) struct QmpSession {
-    client: Client,
+    client: QmpClient,
 }
 
 impl AsFd for QmpSession {
@@ -53,27 +53,27 @@ impl AsFd for QmpSession {
 
 impl QmpSession {
     pub(crate) fn new(stream: UnixStream) -> Result<Self, QmpError> {
-        Ok(Self { client: Client::new(stream)? })
+        Ok(Self { client: QmpClient::new(stream)? })
     }
 
     /// Loads the state except the RAM (which QEMU maps) from QEMU's file descriptor `number`. A guest that was saved while
     /// running then runs.
-    pub(crate) fn load(&mut self, number: i32) -> Result<(), QmpError> {
+    pub(crate) fn load_state(&mut self, number: i32) -> Result<(), QmpError> {
         let capabilities = json!({ "capabilities": [{ "capability": "x-ignore-shared", "state": true }] });
-        self.client.command("migrate-set-capabilities", capabilities, None)?;
-        self.client.command("migrate-incoming", json!({ "uri": format!("fd:{number}") }), None)
+        self.client.send_command("migrate-set-capabilities", capabilities, None)?;
+        self.client.send_command("migrate-incoming", json!({ "uri": format!("fd:{number}") }), None)
     }
 
     /// Starts saving the state except the RAM (which is in a shared file) into the new file `state`. The guest is paused by
     /// the migration's completion, not before: a state saved while running needs no command to run again.
-    pub(crate) fn save(&mut self, state: &Path) -> io::Result<()> {
+    pub(crate) fn save_state(&mut self, state: &Path) -> io::Result<()> {
         let file: OwnedFd = OpenOptions::new().write(true).create_new(true).mode(0o600).open(state)?.into();
         let on = |name: &str| json!({ "capability": name, "state": true });
         let capabilities = json!({ "capabilities": [on("x-ignore-shared"), on("events")] });
         self.client
-            .command("migrate-set-capabilities", capabilities, None)
-            .and_then(|()| self.client.command("getfd", json!({ "fdname": "state" }), Some(&file)))
-            .and_then(|()| self.client.command("migrate", json!({ "uri": "fd:state" }), None))
+            .send_command("migrate-set-capabilities", capabilities, None)
+            .and_then(|()| self.client.send_command("getfd", json!({ "fdname": "state" }), Some(&file)))
+            .and_then(|()| self.client.send_command("migrate", json!({ "uri": "fd:state" }), None))
             .map_err(io::Error::other)
     }
 
@@ -83,11 +83,11 @@ impl QmpSession {
     }
 
     /// Reads the events that have arrived. Call when the socket is readable.
-    pub(crate) fn read(&mut self) -> Result<Vec<VmEvent>, QmpError> {
-        let messages = self.client.read()?;
+    pub(crate) fn read_events(&mut self) -> Result<Vec<VmEvent>, QmpError> {
+        let messages = self.client.read_messages()?;
         // The event does not contain the run state.
-        if messages.iter().any(|message| matches!(message, Message::Event { name, .. } if name == "STOP")) {
-            match self.client.command(QUERY_STATUS, Value::Null, None) {
+        if messages.iter().any(|message| matches!(message, QmpMessage::Event { name, .. } if name == "STOP")) {
+            match self.client.send_command(QUERY_STATUS, Value::Null, None) {
                 // If the process has exited since, its exit status is more precise.
                 Ok(()) | Err(QmpError::Socket(_)) => {}
                 Err(error @ (QmpError::NotJson { .. } | QmpError::TooLong)) => return Err(error),
@@ -97,17 +97,17 @@ impl QmpSession {
     }
 }
 
-fn vm_event(message: Message) -> Option<VmEvent> {
+fn vm_event(message: QmpMessage) -> Option<VmEvent> {
     match message {
-        Message::Return { command: QUERY_STATUS, value } => {
+        QmpMessage::Return { command: QUERY_STATUS, value } => {
             let status = value.get("status").and_then(Value::as_str).unwrap_or_default();
             ERROR_STATES.contains(&status).then(|| VmEvent::UnrecoverableError(status.to_owned()))
         }
-        Message::Greeting | Message::Return { .. } => None,
+        QmpMessage::Greeting | QmpMessage::Return { .. } => None,
         // A failed query changes nothing.
-        Message::Error { command: QUERY_STATUS, .. } => None,
-        Message::Error { command, text } => Some(VmEvent::Failed(format!("{command}: {text}"))),
-        Message::Event { name, data } => {
+        QmpMessage::Error { command: QUERY_STATUS, .. } => None,
+        QmpMessage::Error { command, text } => Some(VmEvent::Failed(format!("{command}: {text}"))),
+        QmpMessage::Event { name, data } => {
             let text = |key: &str| data.get(key).and_then(Value::as_str).unwrap_or_default();
             match (name.as_str(), text("reason"), text("status")) {
                 ("RESUME", _, _) => Some(VmEvent::Resumed),

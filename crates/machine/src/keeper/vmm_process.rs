@@ -2,8 +2,8 @@
 
 use super::tail_buffer::TailBuffer;
 use crate::{
-    process::ProcessId,
-    spec::{Descriptor, Spec},
+    procfs::ProcessId,
+    spec::{FdSource, ProcessSpec},
 };
 use rustix::{
     fs::FlockOperation,
@@ -28,7 +28,7 @@ const NUMBER_MAX: RawFd = 63;
 const DRAIN_BYTES_MAX: usize = 256 * 1024;
 
 /// The machine's process and the keeper's ends of its sockets and pipes. Dropping it leaves the process running.
-pub(crate) struct Vmm {
+pub(crate) struct VmmProcess {
     child: Child,
     pub(crate) id: ProcessId,
     pub(crate) pidfd: OwnedFd,
@@ -47,21 +47,21 @@ struct KeeperFds {
     locked: Vec<File>,
 }
 
-fn open(what: &Descriptor, keeper_fds: &mut KeeperFds) -> io::Result<OwnedFd> {
+fn open(what: &FdSource, keeper_fds: &mut KeeperFds) -> io::Result<OwnedFd> {
     match what {
-        Descriptor::Listen { name } => Ok(UnixListener::bind(name)?.into()),
-        Descriptor::Qmp => {
+        FdSource::Listen { name } => Ok(UnixListener::bind(name)?.into()),
+        FdSource::Qmp => {
             let (ours, theirs) = UnixStream::pair()?;
             keeper_fds.qmp = Some(ours);
             Ok(theirs.into())
         }
-        Descriptor::Console => {
+        FdSource::Console => {
             let (ours, theirs) = UnixStream::pair()?;
             ours.set_nonblocking(true)?;
             keeper_fds.console = Some(ours);
             Ok(theirs.into())
         }
-        Descriptor::Read { path } => {
+        FdSource::Read { path } => {
             let file = File::open(path)?;
             // The keeper and the process share one open file description; the lock is held until both have closed it.
             rustix::fs::flock(&file, FlockOperation::NonBlockingLockShared)?;
@@ -102,15 +102,15 @@ fn occupy_numbers() -> io::Result<Vec<File>> {
 }
 
 /// Starts the process. Returns it and the QMP socket, if the spec has one.
-pub(crate) fn spawn(spec: &Spec) -> io::Result<(Vmm, Option<UnixStream>)> {
+pub(crate) fn spawn(spec: &ProcessSpec) -> io::Result<(VmmProcess, Option<UnixStream>)> {
     let mut keeper_fds = KeeperFds::default();
     let mut files = Vec::new();
     for inherited in &spec.fds {
         if !(3..=NUMBER_MAX).contains(&inherited.number) {
             return Err(io::Error::other(format!("descriptor number {} is not between 3 and 63", inherited.number)));
         }
-        let opened = open(&inherited.file, &mut keeper_fds)
-            .map_err(|error| io::Error::new(error.kind(), format!("{:?}: {error}", inherited.file)))?;
+        let opened = open(&inherited.source, &mut keeper_fds)
+            .map_err(|error| io::Error::new(error.kind(), format!("{:?}: {error}", inherited.source)))?;
         // Duplicated above all numbers of the spec, so that dup2 in the child cannot overwrite another file.
         files.push((rustix::io::fcntl_dupfd_cloexec(opened.as_fd(), NUMBER_MAX + 1)?, inherited.number));
     }
@@ -138,7 +138,7 @@ pub(crate) fn spawn(spec: &Spec) -> io::Result<(Vmm, Option<UnixStream>)> {
         rustix::io::ioctl_fionbio(pipe, true)?;
     }
     Ok((
-        Vmm { child, id, pidfd, stdout, stderr, console: keeper_fds.console, _locked: keeper_fds.locked },
+        VmmProcess { child, id, pidfd, stdout, stderr, console: keeper_fds.console, _locked: keeper_fds.locked },
         keeper_fds.qmp,
     ))
 }
@@ -146,13 +146,13 @@ pub(crate) fn spawn(spec: &Spec) -> io::Result<(Vmm, Option<UnixStream>)> {
 fn identify(child: &Child) -> io::Result<(ProcessId, OwnedFd)> {
     let pid = Pid::from_child(child);
     let pidfd = rustix::process::pidfd_open(pid, PidfdFlags::empty())?;
-    let id = ProcessId::of(child.id()).ok_or(io::ErrorKind::NotFound)?;
+    let id = ProcessId::from_pid(child.id()).ok_or(io::ErrorKind::NotFound)?;
     Ok((id, pidfd))
 }
 
-impl Vmm {
+impl VmmProcess {
     /// The exit status, once the process has exited.
-    pub(crate) fn status(&mut self) -> Option<ExitStatus> {
+    pub(crate) fn exit_status(&mut self) -> Option<ExitStatus> {
         self.child.try_wait().ok().flatten()
     }
 

@@ -1,6 +1,6 @@
 //! Adoption at a server's start: takes over running machines, removes the run directories of exited ones.
 
-use super::{Machines, OpenError, driver};
+use super::{Machines, MachinesOpenError, machine_task};
 use crate::{
     exit_reason::StopReason,
     keeper::client::KeeperClient,
@@ -24,9 +24,9 @@ const RETRY_INTERVAL_MS: u64 = 20;
 
 impl Machines {
     /// Adopts every keeper that answers; removes the directories of those that do not.
-    pub(super) async fn adopt_all(&self) -> Result<(), OpenError> {
+    pub(super) async fn adopt_all(&self) -> Result<(), MachinesOpenError> {
         let path = self.inner.settings.run_dir.clone();
-        let directory = |source| OpenError::Directory { path: path.clone(), source };
+        let directory = |source| MachinesOpenError::Directory { path: path.clone(), source };
         let until = Instant::now() + Duration::from_millis(LISTEN_MS_MAX);
         for entry in fs::read_dir(&path).map_err(directory)? {
             let entry = entry.map_err(directory)?;
@@ -40,10 +40,10 @@ impl Machines {
                 Ok(Some((client, config))) => self.adopt(id, client, config),
                 Ok(None) => {
                     tracing::info!(machine = %id, outcome = "exited", "run directory without a keeper removed");
-                    RunDir::remove(&path).map_err(|source| OpenError::Directory { path, source })?;
+                    RunDir::remove(&path).map_err(|source| MachinesOpenError::Directory { path, source })?;
                 }
                 // It is unknown whether a machine is running there: its directory must not be removed.
-                Err(source) => return Err(OpenError::Directory { path, source }),
+                Err(source) => return Err(MachinesOpenError::Directory { path, source }),
             }
         }
         Ok(())
@@ -63,7 +63,7 @@ impl Machines {
         match self.reserve_slot(id.clone(), image_hash, State::Cloning) {
             Ok(slot) => {
                 tracing::info!(machine = %id, outcome = "adopted", "machine adopted");
-                self.inner.tasks.spawn(driver::adopt(self.clone(), slot, client, incompatible));
+                self.inner.tasks.spawn(machine_task::run_adopted(self.clone(), slot, client, incompatible));
             }
             Err(error) => tracing::warn!(machine = %id, %error, "machine adoption failed"),
         }

@@ -18,14 +18,14 @@ use super::{
 use crate::{
     channel::{AgentClient, AgentError, CallLimits, ControllerService, KeepAlive, ResyncError, resync, serve},
     run_dir::RunDir,
-    spec::{AGENT_SOCKET, HOST_SOCKET},
-    state::{Channels, Event, Timings},
+    spec::{AGENT_SERVER_SOCKET, CONTROLLER_SERVER_SOCKET},
+    state::{Channels, Event, StartTimings},
 };
 use anteroom_wire::{
     MachineId,
-    agent::{AgentInfo, PROTOCOL, Stage, StageState},
-    channel::ECHO_MS_MAX,
-    time::millis,
+    agent::{AgentInfo, PROTOCOL_VERSION, Stage, StageState},
+    channel::ECHO_WAIT_MS_MAX,
+    time::to_millis,
 };
 use std::{
     io,
@@ -43,7 +43,7 @@ const DIAL_INTERVAL_MS: (u64, u64) = (2, 100);
 #[derive(Debug)]
 pub(super) enum ConnectionEvent {
     /// A lifecycle event.
-    Event(Event),
+    Lifecycle(Event),
     /// The agent has another protocol version or image than expected.
     Mismatch { expected: String, found: String },
     /// The liveness timeout expired.
@@ -97,17 +97,17 @@ enum ConnectionEnd {
 pub(super) struct ConnectParams {
     /// The image hash that its agent must report.
     pub(super) image_hash: String,
-    /// When the machine was requested or adopted: the origin of [`Timings`].
-    pub(super) began: Instant,
+    /// When the machine was requested or adopted: the origin of [`StartTimings`].
+    pub(super) requested_at: Instant,
     pub(super) process_info: Arc<OnceLock<ProcessInfo>>,
     /// How long to wait for the first echo.
-    pub(super) first_wait: Duration,
+    pub(super) first_echo_wait: Duration,
     /// Whether it was ready before.
     pub(super) was_ready: bool,
 }
 
 /// Starts the two tasks that keep the machine connected until `disconnect` is cancelled.
-pub(super) fn spawn(
+pub(super) fn spawn_connections(
     machines: &Machines,
     id: &MachineId,
     params: ConnectParams,
@@ -124,11 +124,11 @@ pub(super) fn spawn(
     };
     let keep_alive = KeepAlive { interval: timeouts.ping_every, timeout: timeouts.hung };
     let host =
-        serve_host_channel(run_dir.clone(), id.clone(), machines.inner.host.clone(), params.first_wait, keep_alive);
+        serve_host_channel(run_dir.clone(), id.clone(), machines.inner.host.clone(), params.first_echo_wait, keep_alive);
     let connector = Connector {
         run_dir,
         params,
-        calls: settings.calls,
+        calls: settings.call_limits,
         probe_every: ms(settings.probe_every_ms),
         timeouts,
         activity: ActivityCounter::default(),
@@ -167,7 +167,7 @@ async fn dial_until_synced(
 }
 
 async fn dial(run_dir: &Path, name: &str) -> io::Result<UnixStream> {
-    RunDir::open(run_dir.to_owned())?.dial(name).await
+    RunDir::open(run_dir.to_owned())?.connect_async(name).await
 }
 
 async fn serve_host_channel(
@@ -181,41 +181,41 @@ async fn serve_host_channel(
     let (mut wait, ignored) = (first_wait, ActivityCounter::default());
     loop {
         let log_error = |error: &ConnectError| tracing::trace!(%machine, %error, "host channel attempt failed");
-        let stream = dial_until_synced(&run_dir, HOST_SOCKET, &ignored, wait, log_error).await;
+        let stream = dial_until_synced(&run_dir, CONTROLLER_SERVER_SOCKET, &ignored, wait, log_error).await;
         if let Err(error) = serve(stream, machine.clone(), service.clone(), keep_alive).await {
             tracing::debug!(%machine, %error, "host channel broke");
         }
-        wait = Duration::from_millis(ECHO_MS_MAX);
+        wait = Duration::from_millis(ECHO_WAIT_MS_MAX);
     }
 }
 
 impl Connector {
     fn elapsed_ms(&self) -> u64 {
-        millis(self.params.began.elapsed())
+        to_millis(self.params.requested_at.elapsed())
     }
 
     async fn send_event(&self, event: Event) {
         // Fails when the driver has ended; this task is then cancelled.
-        let _ = self.events.send(ConnectionEvent::Event(event)).await;
+        let _ = self.events.send(ConnectionEvent::Lifecycle(event)).await;
     }
 
     async fn connect_agent(self) {
-        let mut wait = self.params.first_wait;
+        let mut wait = self.params.first_echo_wait;
         let mut idle = IdleTimer::new(self.activity.clone(), self.timeouts.ping_every);
         let mut was_ready = self.params.was_ready;
         loop {
-            let mut timings = Timings::default();
+            let mut timings = StartTimings::default();
             let connected = tokio::select! {
                 connected = self.connect(wait, &mut timings) => connected,
                 unanswered_ms = idle.wait_idle(self.timeouts.hung), if was_ready => {
                     return self.report_hung(unanswered_ms).await;
                 }
             };
-            wait = Duration::from_millis(ECHO_MS_MAX);
+            wait = Duration::from_millis(ECHO_WAIT_MS_MAX);
             let error = match connected {
                 Ok((agent, hello)) => {
                     timings.ready_ms = self.elapsed_ms();
-                    let channels = Channels { agent, hello: Arc::new(hello), timings };
+                    let channels = Channels { agent, agent_info: Arc::new(hello), timings };
                     was_ready = true;
                     idle.reset();
                     match self.monitor(channels, &mut idle).await {
@@ -238,12 +238,12 @@ impl Connector {
         loop {
             self.send_event(Event::BecameReady(channels.clone())).await;
             let idle_ms = tokio::select! {
-                () = channels.agent.closed() => return ConnectionEnd::Broken { reported: false },
+                () = channels.agent.wait_closed() => return ConnectionEnd::Broken { reported: false },
                 idle_ms = idle.wait_idle(self.timeouts.not_ready) => idle_ms,
             };
             self.send_event(Event::ChannelLost { error: format!("no answer to pings for {idle_ms} ms") }).await;
             tokio::select! {
-                () = channels.agent.closed() => return ConnectionEnd::Broken { reported: true },
+                () = channels.agent.wait_closed() => return ConnectionEnd::Broken { reported: true },
                 active = idle.wait_active(self.timeouts.hung) => if let Err(unanswered_ms) = active {
                     return ConnectionEnd::Hung { unanswered_ms };
                 }
@@ -260,14 +260,14 @@ impl Connector {
     async fn connect(
         &self,
         first_wait: Duration,
-        timings: &mut Timings,
+        timings: &mut StartTimings,
     ) -> Result<(AgentClient, AgentInfo), Option<ConnectError>> {
         // If the queue is full, only an attempt count is lost.
         let report_attempt = |error: &ConnectError| {
             let event = Event::StageAttempted { stage: Stage::Channel, error: Some(error.to_string()) };
-            let _ = self.events.try_send(ConnectionEvent::Event(event));
+            let _ = self.events.try_send(ConnectionEvent::Lifecycle(event));
         };
-        let stream = dial_until_synced(&self.run_dir, AGENT_SOCKET, &self.activity, first_wait, report_attempt).await;
+        let stream = dial_until_synced(&self.run_dir, AGENT_SERVER_SOCKET, &self.activity, first_wait, report_attempt).await;
         timings.channel_ms = self.elapsed_ms();
         timings.spawned_ms =
             self.params.process_info.get().map_or(timings.channel_ms, |process_info| process_info.reported_after_ms);
@@ -282,8 +282,8 @@ impl Connector {
         loop {
             match agent.agent_info().await {
                 Ok(hello) => {
-                    if timings.hello_ms == 0 {
-                        timings.hello_ms = self.elapsed_ms();
+                    if timings.agent_info_ms == 0 {
+                        timings.agent_info_ms = self.elapsed_ms();
                     }
                     if let Some((expected, found)) = mismatch(&hello, &self.params.image_hash) {
                         let _ = self.events.send(ConnectionEvent::Mismatch { expected, found }).await;
@@ -307,9 +307,9 @@ impl Connector {
 
 /// The expected and the reported version or image, if they differ.
 fn mismatch(hello: &AgentInfo, image_hash: &str) -> Option<(String, String)> {
-    if hello.protocol != PROTOCOL {
+    if hello.protocol != PROTOCOL_VERSION {
         let text = |protocol: u32| format!("agent protocol {protocol}");
-        return Some((text(PROTOCOL), text(hello.protocol)));
+        return Some((text(PROTOCOL_VERSION), text(hello.protocol)));
     }
     (hello.image_hash != image_hash).then(|| (format!("image {image_hash}"), format!("image {}", hello.image_hash)))
 }
@@ -319,7 +319,7 @@ fn mismatch(hello: &AgentInfo, image_hash: &str) -> Option<(String, String)> {
 pub(crate) fn first_missing_stage(hello: &AgentInfo) -> Option<(Stage, Option<String>)> {
     let is_required = |stage: Stage| match stage {
         Stage::Cli => false,
-        Stage::WindowManager | Stage::Terminal | Stage::Browser => hello.claimed.is_none(),
+        Stage::WindowManager | Stage::Terminal | Stage::Browser => hello.claimed_by.is_none(),
         Stage::Process | Stage::Channel | Stage::Hello | Stage::Display => true,
     };
     hello

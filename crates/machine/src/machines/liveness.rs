@@ -8,7 +8,7 @@
 //! Idle time is the sum of sampling intervals, not a difference of clock readings: while this process does not run (stopped
 //! server, paused host) no samples are taken, so the gap does not count.
 
-use anteroom_wire::time::millis;
+use anteroom_wire::time::to_millis;
 use std::{
     io,
     pin::Pin,
@@ -160,7 +160,7 @@ impl IdleTimer {
         while self.idle < limit {
             self.sample().await;
         }
-        millis(self.idle)
+        to_millis(self.idle)
     }
 
     /// Waits for activity.

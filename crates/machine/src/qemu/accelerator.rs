@@ -3,14 +3,14 @@
 //! On nested or paravirtual hosts KVM may exist and not work: `-cpu host` aborts, other models are very slow or fail with an
 //! internal error. Emulation allows development and operation without KVM; it is not a security boundary.
 
-use super::{Hardware, KernelCommandLine, PROBE_OK, QemuCommandLine, Ram, Start, kernel_command_line::host_tsc_khz};
+use super::{Hardware, KernelCommandLine, PROBE_OK_LINE, QemuCommandLine, RamBackend, StartMode, kernel_command_line::host_tsc_khz};
 use crate::{
     keeper::client::KeeperClient,
     receipt::{ExitCause, Receipt},
     run_dir::RunDir,
     spec::{KeeperConfig, SpecError},
 };
-use anteroom_wire::{MachineId, time::unix_ms};
+use anteroom_wire::{MachineId, time::to_unix_ms};
 use serde::{Deserialize, Serialize};
 use std::{
     fs::{self, OpenOptions},
@@ -44,14 +44,14 @@ pub enum Accelerator {
 }
 
 impl Accelerator {
-    pub(super) fn accel(&self, tcg_cache_mib: u32) -> String {
+    pub(super) fn accel_option(&self, tcg_cache_mib: u32) -> String {
         match self {
             Self::Kvm { .. } => "kvm".to_owned(),
             Self::Emulation => format!("tcg,tb-size={tcg_cache_mib}"),
         }
     }
 
-    pub(super) fn cpu(&self) -> &str {
+    pub(super) fn cpu_option(&self) -> &str {
         match self {
             Self::Kvm { cpu } => cpu,
             // With cx16, kernel 6.12 panics under QEMU 7.2's emulation in about 15 % of boots.
@@ -155,7 +155,7 @@ struct Cached {
 ///
 /// # Errors
 /// QEMU or the keeper cannot be started at all. KVM that does not work is a result, not an error.
-pub async fn probe(
+pub async fn probe_accelerator(
     kernel: &Path,
     initramfs: &Path,
     image_hash: &str,
@@ -244,7 +244,7 @@ async fn try_kvm(kernel: &Path, initramfs: &Path, settings: &ProbeSettings) -> R
 
 /// Why the probe's guest did not boot; `None`: it did.
 fn boot_failure(receipt: &Receipt) -> Option<String> {
-    if receipt.console_tail.contains(PROBE_OK) {
+    if receipt.console_tail.contains(PROBE_OK_LINE) {
         return None;
     }
     let ended = match &receipt.cause {
@@ -259,7 +259,7 @@ fn boot_failure(receipt: &Receipt) -> Option<String> {
         | ExitCause::Saved
         | ExitCause::SaveFailed { .. }
         | ExitCause::NeverStarted { .. }
-        | ExitCause::KeeperLost => receipt.reason().to_string(),
+        | ExitCause::KeeperLost => receipt.exit_reason().to_string(),
     };
     let tail: Vec<char> = receipt.output_tail.trim().chars().rev().take(QUOTE_CHARS_MAX).collect();
     let tail: String = tail.into_iter().rev().map(|c| if c.is_control() { ' ' } else { c }).collect();
@@ -278,9 +278,9 @@ async fn boot(
         name: "probe".into(),
         accelerator: accelerator.clone(),
         hardware: Hardware { memory_mib: PROBE_MIB, cpus: 1, ..Hardware::default() },
-        ram: Ram::Anonymous,
+        ram: RamBackend::Anonymous,
         rootfs: None,
-        start: Start::Boot {
+        start_mode: StartMode::Boot {
             kernel: kernel.to_owned(),
             initramfs: initramfs.to_owned(),
             line: KernelCommandLine { probe: true, tsc_khz: accelerator.tsc_khz(), ..KernelCommandLine::default() },
@@ -294,7 +294,7 @@ async fn boot(
     let config = KeeperConfig {
         machine: machine.clone(),
         image_hash: String::new(),
-        spec: command_line.spec().map_err(ProbeError::CommandLine)?,
+        spec: command_line.to_spec().map_err(ProbeError::CommandLine)?,
         deadline_ms: settings.boot_ms_max,
         receipts_dir: settings.cache_dir.clone(),
         tied_to_parent: true,
@@ -303,7 +303,7 @@ async fn boot(
     let run_dir = RunDir::create(path.clone()).map_err(directory)?;
     let receipt = run_to_end(&settings.keeper_program, &run_dir, &config).await;
     RunDir::remove(&path).map_err(directory)?;
-    match fs::remove_file(crate::receipt::path(&settings.cache_dir, &machine)) {
+    match fs::remove_file(crate::receipt::receipt_path(&settings.cache_dir, &machine)) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(directory(error)),
         Ok(()) | Err(_) => {}
     }
@@ -312,8 +312,8 @@ async fn boot(
 
 async fn run_to_end(program: &Path, run_dir: &RunDir, config: &KeeperConfig) -> io::Result<Receipt> {
     let mut client = KeeperClient::spawn(program, run_dir, config)?;
-    while client.next().await.is_some() {}
-    client.wait_for_exit(None).await;
+    while client.next_report().await.is_some() {}
+    client.wait_exited(None).await;
     Receipt::read(&config.receipts_dir, &config.machine)?.ok_or_else(|| io::Error::other("it wrote no receipt"))
 }
 
@@ -321,5 +321,5 @@ async fn run_to_end(program: &Path, run_dir: &RunDir, config: &KeeperConfig) -> 
 pub(super) fn new_machine_id() -> io::Result<MachineId> {
     let mut random = [0u8; 10];
     getrandom::fill(&mut random).map_err(io::Error::other)?;
-    Ok(MachineId::from_parts(unix_ms(SystemTime::now()), random))
+    Ok(MachineId::from_parts(to_unix_ms(SystemTime::now()), random))
 }

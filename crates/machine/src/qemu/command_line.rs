@@ -1,7 +1,7 @@
 //! QEMU's command line.
 
 use super::{Accelerator, Hardware, KernelCommandLine};
-use crate::spec::{AGENT_SOCKET, Descriptor, HOST_SOCKET, InheritedFd, Qmp, Spec, SpecError};
+use crate::spec::{AGENT_SERVER_SOCKET, FdSource, CONTROLLER_SERVER_SOCKET, InheritedFd, QmpMode, ProcessSpec, SpecError};
 use anteroom_wire::channel::{AGENT_SERVER_PORT, CONTROLLER_SERVER_PORT};
 use std::{
     collections::BTreeMap,
@@ -20,7 +20,7 @@ const BOOT_TRANSLATION_MIB: u32 = 256;
 
 /// The memory backend of the guest's RAM.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Ram {
+pub(crate) enum RamBackend {
     /// Anonymous memory of the process.
     Anonymous,
     /// A shared mapping of a file: preparation of a template.
@@ -31,7 +31,7 @@ pub(crate) enum Ram {
 
 /// How the guest starts.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Start {
+pub(crate) enum StartMode {
     Boot { kernel: PathBuf, initramfs: PathBuf, line: KernelCommandLine },
     Resume { state: PathBuf },
 }
@@ -43,9 +43,9 @@ pub(crate) struct QemuCommandLine {
     pub(crate) name: String,
     pub(crate) accelerator: Accelerator,
     pub(crate) hardware: Hardware,
-    pub(crate) ram: Ram,
+    pub(crate) ram: RamBackend,
     pub(crate) rootfs: Option<PathBuf>,
-    pub(crate) start: Start,
+    pub(crate) start_mode: StartMode,
 }
 
 fn text(path: &Path) -> Result<&str, SpecError> {
@@ -59,32 +59,32 @@ fn escaped(path: &Path) -> Result<String, SpecError> {
 
 impl QemuCommandLine {
     /// The spec of the process.
-    pub(crate) fn spec(&self) -> Result<Spec, SpecError> {
+    pub(crate) fn to_spec(&self) -> Result<ProcessSpec, SpecError> {
         self.hardware.check().map_err(|error| SpecError::Value(error.to_string()))?;
         let mut args = Vec::new();
         self.base(&mut args)?;
         self.memory(&mut args)?;
         self.devices(&mut args)?;
         let mut fds = vec![
-            InheritedFd { number: AGENT_FD, file: Descriptor::Listen { name: AGENT_SOCKET.into() } },
-            InheritedFd { number: HOST_FD, file: Descriptor::Listen { name: HOST_SOCKET.into() } },
-            InheritedFd { number: CONSOLE_FD, file: Descriptor::Console },
-            InheritedFd { number: QMP_FD, file: Descriptor::Qmp },
+            InheritedFd { number: AGENT_FD, source: FdSource::Listen { name: AGENT_SERVER_SOCKET.into() } },
+            InheritedFd { number: HOST_FD, source: FdSource::Listen { name: CONTROLLER_SERVER_SOCKET.into() } },
+            InheritedFd { number: CONSOLE_FD, source: FdSource::Console },
+            InheritedFd { number: QMP_FD, source: FdSource::Qmp },
         ];
-        let qmp = match &self.start {
-            Start::Boot { kernel, initramfs, line } => {
+        let qmp = match &self.start_mode {
+            StartMode::Boot { kernel, initramfs, line } => {
                 push(&mut args, "-kernel", text(kernel)?);
                 push(&mut args, "-initrd", text(initramfs)?);
                 push(&mut args, "-append", line.to_string());
-                Qmp::Listen
+                QmpMode::Listen
             }
-            Start::Resume { state } => {
+            StartMode::Resume { state } => {
                 push(&mut args, "-incoming", "defer");
-                fds.push(InheritedFd { number: STATE_FD, file: Descriptor::Read { path: state.clone() } });
-                Qmp::Load { state: STATE_FD }
+                fds.push(InheritedFd { number: STATE_FD, source: FdSource::Read { path: state.clone() } });
+                QmpMode::Load { state: STATE_FD }
             }
         };
-        Ok(Spec { program: text(&self.program)?.to_owned(), args, env: BTreeMap::new(), fds, qmp })
+        Ok(ProcessSpec { program: text(&self.program)?.to_owned(), args, env: BTreeMap::new(), fds, qmp_mode: qmp })
     }
 
     fn base(&self, args: &mut Vec<String>) -> Result<(), SpecError> {
@@ -98,12 +98,12 @@ impl QemuCommandLine {
         push(args, "-display", "none");
         // Debian's cloud kernel finds virtio-mmio only through ACPI.
         push(args, "-M", "microvm,rtc=on,acpi=on,dump-guest-core=off");
-        let tcg_cache_mib = match self.start {
-            Start::Boot { .. } => BOOT_TRANSLATION_MIB,
-            Start::Resume { .. } => self.hardware.tcg_cache_mib,
+        let tcg_cache_mib = match self.start_mode {
+            StartMode::Boot { .. } => BOOT_TRANSLATION_MIB,
+            StartMode::Resume { .. } => self.hardware.tcg_cache_mib,
         };
-        push(args, "-accel", self.accelerator.accel(tcg_cache_mib));
-        push(args, "-cpu", self.accelerator.cpu());
+        push(args, "-accel", self.accelerator.accel_option(tcg_cache_mib));
+        push(args, "-cpu", self.accelerator.cpu_option());
         push(args, "-smp", self.hardware.cpus.to_string());
         push(args, "-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny");
         Ok(())
@@ -113,9 +113,9 @@ impl QemuCommandLine {
         let size = format!("{}M", self.hardware.memory_mib);
         push(args, "-m", size.as_str());
         let (path, share) = match &self.ram {
-            Ram::Anonymous => return Ok(()),
-            Ram::Shared(path) => (path, "on"),
-            Ram::CopyOnWrite(path) => (path, "off"),
+            RamBackend::Anonymous => return Ok(()),
+            RamBackend::Shared(path) => (path, "on"),
+            RamBackend::CopyOnWrite(path) => (path, "off"),
         };
         push(
             args,
@@ -156,7 +156,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn command_line(start: Start, ram: Ram, hardware: Hardware) -> QemuCommandLine {
+    fn command_line(start: StartMode, ram: RamBackend, hardware: Hardware) -> QemuCommandLine {
         QemuCommandLine {
             program: "/usr/bin/qemu-system-x86_64".into(),
             name: "mac_1".into(),
@@ -164,12 +164,12 @@ mod tests {
             hardware,
             ram,
             rootfs: Some("/images/a,b/rootfs.squashfs".into()),
-            start,
+            start_mode: start,
         }
     }
 
-    fn boot(kernel: &str) -> Start {
-        Start::Boot { kernel: kernel.into(), initramfs: "/i".into(), line: KernelCommandLine::default() }
+    fn boot(kernel: &str) -> StartMode {
+        StartMode::Boot { kernel: kernel.into(), initramfs: "/i".into(), line: KernelCommandLine::default() }
     }
 
     /// The value that follows `option`, split as QEMU does: at single commas.
@@ -193,15 +193,15 @@ mod tests {
             let hardware = Hardware { memory_mib, cpus, tcg_cache_mib };
             let ram = PathBuf::from(format!("{dir}/ram"));
             let state = PathBuf::from(format!("{dir}/state"));
-            let made = command_line(Start::Resume { state: state.clone() }, Ram::CopyOnWrite(ram.clone()), hardware);
-            let spec = made.spec().unwrap();
+            let made = command_line(StartMode::Resume { state: state.clone() }, RamBackend::CopyOnWrite(ram.clone()), hardware);
+            let spec = made.to_spec().unwrap();
             let object = options(&spec.args, "-object", "memory-backend-file");
             let mem_path = format!("mem-path={}", ram.display());
             prop_assert!(object.contains(&mem_path), "{object:?}");
             prop_assert!(object.contains(&"share=off".to_owned()));
             let size = format!("size={memory_mib}M");
             prop_assert!(object.contains(&size));
-            let inherited = InheritedFd { number: STATE_FD, file: Descriptor::Read { path: state } };
+            let inherited = InheritedFd { number: STATE_FD, source: FdSource::Read { path: state } };
             prop_assert!(spec.fds.contains(&inherited));
             prop_assert!(!spec.args.iter().any(|arg| arg == "-kernel" || arg == "-initrd" || arg == "-append"));
             for arg in spec.args.iter().filter(|arg| !arg.contains(dir.as_str())) {
@@ -214,17 +214,17 @@ mod tests {
 
     #[test]
     fn both_ports_have_the_names_that_the_agent_opens() {
-        let spec = command_line(boot("/k"), Ram::Shared("/r".into()), Hardware::default()).spec().unwrap();
+        let spec = command_line(boot("/k"), RamBackend::Shared("/r".into()), Hardware::default()).to_spec().unwrap();
         for (id, name) in [("agent", AGENT_SERVER_PORT), ("host", CONTROLLER_SERVER_PORT)] {
             let port = options(&spec.args, "-device", &format!("virtserialport,id={id}-port"));
             assert!(port.contains(&format!("name={name}")), "{port:?}");
         }
-        assert_eq!(spec.qmp, Qmp::Listen);
+        assert_eq!(spec.qmp_mode, QmpMode::Listen);
     }
 
     #[test]
     fn machine_has_no_network_card_and_no_writable_disk() {
-        let spec = command_line(boot("/k"), Ram::Anonymous, Hardware::default()).spec().unwrap();
+        let spec = command_line(boot("/k"), RamBackend::Anonymous, Hardware::default()).to_spec().unwrap();
         assert!(!spec.args.iter().any(|arg| arg.contains("net") || arg.contains("tap")), "{:?}", spec.args);
         assert!(options(&spec.args, "-blockdev", "driver=raw").contains(&"read-only=on".to_owned()));
         assert!(spec.args.contains(&"-nodefaults".to_owned()));
@@ -233,7 +233,7 @@ mod tests {
     #[test]
     fn hardware_out_of_range_is_an_error_with_the_name() {
         let hardware = Hardware { memory_mib: 128, ..Hardware::default() };
-        let error = command_line(boot("/k"), Ram::Anonymous, hardware).spec().unwrap_err();
+        let error = command_line(boot("/k"), RamBackend::Anonymous, hardware).to_spec().unwrap_err();
         assert_eq!(error.to_string(), "memory_mib must be 256 to 65536, not 128");
     }
 }

@@ -10,7 +10,7 @@ pub struct KernelCommandLine {
     pub image_hash: Option<String>,
     /// `anteroom.geometry=`: the desktop's size.
     pub geometry: Option<Geometry>,
-    /// `anteroom.probe=1`: print [`super::PROBE_OK`] on the console and power off.
+    /// `anteroom.probe=1`: print [`super::PROBE_OK_LINE`] on the console and power off.
     pub probe: bool,
     /// The host's time stamp counter, kHz; only under emulation, where the guest's own calibration hangs on a busy host.
     pub tsc_khz: Option<u64>,

@@ -14,17 +14,17 @@
 
 mod prepare;
 
-use super::{Accelerator, Hardware, OutOfRange, QemuCommandLine, Ram, Start};
+use super::{Accelerator, Hardware, HardwareOutOfRange, QemuCommandLine, RamBackend, StartMode};
 use crate::{
     exit_reason::ExitReason,
     image::{Image, ImageError},
-    machines::{OpenError, StartError},
-    spec::{Spec, SpecError, SpecSource},
+    machines::{MachinesOpenError, MachineStartError},
+    spec::{ProcessSpec, SpecError, SpecSource},
 };
 use anteroom_wire::{
     MachineId,
     agent::{Geometry, Stage},
-    time::millis,
+    time::to_millis,
 };
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -106,7 +106,7 @@ pub enum TemplateError {
     },
     /// A value of the hardware is out of its range.
     #[error("the machines' hardware is out of range")]
-    Hardware(#[from] OutOfRange),
+    Hardware(#[from] HardwareOutOfRange),
     /// The image cannot be locked.
     #[error("the image cannot be locked")]
     Image(#[from] ImageError),
@@ -115,10 +115,10 @@ pub enum TemplateError {
     CommandLine(#[from] SpecError),
     /// The directories for the template's machine cannot be opened.
     #[error("the directories of the template's machine cannot be used")]
-    Open(#[from] OpenError),
+    Open(#[from] MachinesOpenError),
     /// The template's machine cannot be started.
     #[error("the template's machine cannot be started")]
-    Start(#[from] StartError),
+    Start(#[from] MachineStartError),
     /// Another preparation took too long.
     #[error("another process has been preparing a template for {ms_max} ms")]
     Busy {
@@ -185,9 +185,9 @@ impl SpecSource for Template {
         &self.manifest.image_hash
     }
 
-    fn spec(&self, machine: &MachineId) -> Result<Spec, SpecError> {
-        let start = Start::Resume { state: self.dir.join(STATE_FILE) };
-        self.command_line(machine, start, Ram::CopyOnWrite(self.dir.join(RAM_FILE))).spec()
+    fn build_spec(&self, machine: &MachineId) -> Result<ProcessSpec, SpecError> {
+        let start = StartMode::Resume { state: self.dir.join(STATE_FILE) };
+        self.command_line(machine, start, RamBackend::CopyOnWrite(self.dir.join(RAM_FILE))).to_spec()
     }
 }
 
@@ -196,7 +196,7 @@ impl Template {
     ///
     /// # Errors
     /// See [`TemplateError`]; for a guest that does not become ready, the error contains its stage and console output.
-    pub async fn prepare(
+    pub async fn find_or_prepare(
         image: &Image,
         accelerator: &Accelerator,
         settings: &TemplateSettings,
@@ -218,14 +218,14 @@ impl Template {
             geometry: settings.geometry,
         };
         fs::create_dir_all(&settings.templates_dir).map_err(at(&settings.templates_dir))?;
-        let _lock = prepare::lock(settings, began, &progress).await?;
+        let _lock = prepare::wait_lock(settings, began, &progress).await?;
         prepare::remove_leftovers(&settings.templates_dir)?;
         let dir = settings.templates_dir.join(manifest.key());
         if is_valid(&dir, &manifest) {
             progress(PrepareProgress::Found);
         } else {
-            prepare::make(image, &manifest, settings, &dir, &progress).await?;
-            let elapsed_ms = millis(began.elapsed());
+            prepare::make_template(image, &manifest, settings, &dir, &progress).await?;
+            let elapsed_ms = to_millis(began.elapsed());
             progress(PrepareProgress::Done { elapsed_ms });
         }
         Self::open(dir, manifest, image, settings)
@@ -242,7 +242,7 @@ impl Template {
         rustix::fs::flock(&locked, rustix::fs::FlockOperation::NonBlockingLockShared)
             .map_err(|error| at(&state)(error.into()))?;
         let program = settings.qemu_program.clone();
-        Ok(Self { dir, manifest, program, rootfs: image.rootfs(), _image: image.lock()?, _state: locked })
+        Ok(Self { dir, manifest, program, rootfs: image.rootfs_path(), _image: image.lock()?, _state: locked })
     }
 
     /// Its directory.
@@ -259,7 +259,7 @@ impl Template {
     ///
     /// # Errors
     /// The file cannot be inspected.
-    pub fn ram_bytes(&self) -> io::Result<u64> {
+    pub fn ram_disk_usage_bytes(&self) -> io::Result<u64> {
         // In units of 512 bytes, whatever the file system's block size (stat(2)).
         Ok(fs::metadata(self.dir.join(RAM_FILE))?.blocks().saturating_mul(512))
     }
@@ -285,7 +285,7 @@ impl Template {
         Ok(removed)
     }
 
-    fn command_line(&self, machine: &MachineId, start: Start, ram: Ram) -> QemuCommandLine {
+    fn command_line(&self, machine: &MachineId, start: StartMode, ram: RamBackend) -> QemuCommandLine {
         QemuCommandLine {
             program: self.program.clone(),
             name: machine.to_string(),
@@ -293,7 +293,7 @@ impl Template {
             hardware: self.manifest.hardware,
             ram,
             rootfs: Some(self.rootfs.clone()),
-            start,
+            start_mode: start,
         }
     }
 }

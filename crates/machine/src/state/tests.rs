@@ -1,7 +1,7 @@
 //! The lifecycle as a transition table and as properties.
 
 use super::*;
-use anteroom_wire::agent::PROTOCOL;
+use anteroom_wire::agent::PROTOCOL_VERSION;
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 
@@ -13,15 +13,15 @@ fn channels() -> Channels {
         AgentClient::handshake(ours, crate::CallLimits::default(), std::time::Duration::from_secs(1)).await.unwrap().0
     });
     let hello = AgentInfo {
-        protocol: PROTOCOL,
+        protocol: PROTOCOL_VERSION,
         agent_version: String::new(),
         image_hash: String::new(),
         capabilities: Vec::new(),
         clis: BTreeMap::new(),
         stages: Vec::new(),
-        claimed: None,
+        claimed_by: None,
     };
-    Channels { agent, hello: Arc::new(hello), timings: Timings::default() }
+    Channels { agent, agent_info: Arc::new(hello), timings: StartTimings::default() }
 }
 
 fn waiting(stage: Stage, last_error: Option<&str>, attempts: u32) -> State {

@@ -62,9 +62,7 @@ async fn broken_channel_is_redialled_and_the_machine_continues() {
         until(&mut state, |state| !state.channels().is_some_and(|channels| channels.agent.is_closed())).await;
     }
     until(&mut state, ready).await;
-    server.machines.stop(&id, StopReason::Completed);
-    until_removed(&mut state).await;
-    server.end().await;
+    server.stop_machine_and_end(&id, &mut state).await;
 }
 
 #[tokio::test]

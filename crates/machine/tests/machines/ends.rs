@@ -2,8 +2,8 @@ use crate::test_host::{
     PlainProcess, STATE_TIMEOUT, TestHost, new_id, processes, until_removed, until_removed_with_receipt,
 };
 use anteroom_machine::{
-    ExitCause, ExitReason, FdSource, InheritedFd, ProcessSpec, QmpMode, SpecError, SpecSource, State, StopReason,
-    StopRequestOutcome,
+    ExitCause, ExitReason, FdSource, InheritedFd, MachinesSettings, ProcessSpec, QmpMode, SpecError, SpecSource, State,
+    StopReason, StopRequestOutcome,
 };
 use anteroom_wire::{MachineId, agent::Stage};
 use std::{collections::BTreeMap, sync::Arc};
@@ -131,8 +131,7 @@ async fn missing_program_is_reported_with_any_number_of_inherited_files() {
 #[tokio::test]
 async fn missing_keeper_program_is_in_the_exit_reason() {
     let host = TestHost::new();
-    let mut settings = host.settings();
-    settings.keeper_program = "/no/such/keeper".into();
+    let settings = MachinesSettings { keeper_program: "/no/such/keeper".into(), ..host.settings() };
     let server = host.open_with(settings, PlainProcess::sleeping()).await.unwrap();
     let mut state = server.machines.start(new_id()).unwrap();
     let State::Removed { reason: ExitReason::NeverStarted { error }, .. } = until_removed(&mut state).await else {
@@ -150,7 +149,7 @@ async fn keeper_that_cannot_start_reports_the_error() {
     // A directory exists at the path of the keeper's control socket.
     let program = settings.run_dir.parent().unwrap().join("keeper-without-a-socket");
     let keeper = settings.keeper_program.display();
-    std::fs::write(&program, format!("#!/bin/sh\nmkdir \"$2/control.sock\"\nexec '{keeper}' \"$@\"\n")).unwrap();
+    std::fs::write(&program, format!("#!/bin/sh\nmkdir \"$2/keeper.sock\"\nexec '{keeper}' \"$@\"\n")).unwrap();
     std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o700)).unwrap();
     settings.keeper_program = program;
     let server = host.open_with(settings, PlainProcess::sleeping()).await.unwrap();
@@ -217,8 +216,7 @@ async fn process_is_killed_with_its_keeper_and_the_controller_cleans_up() {
 #[tokio::test]
 async fn keeper_enforces_the_deadline_without_a_controller() {
     let host = TestHost::new();
-    let mut settings = host.settings();
-    settings.lifetime_s_max = 1;
+    let settings = MachinesSettings { lifetime_s_max: 1, ..host.settings() };
     let server = host.open_with(settings, PlainProcess::sleeping()).await.unwrap();
     let (id, _state) = server.start_running().await;
     let (keeper, process) = processes(&host.run_dir(&id));
@@ -240,8 +238,7 @@ async fn keeper_enforces_the_deadline_without_a_controller() {
 #[tokio::test]
 async fn ready_timeout_has_stage_error_and_attempts() {
     let host = TestHost::new();
-    let mut settings = host.settings();
-    settings.ready_ms_max = 300;
+    let settings = MachinesSettings { ready_ms_max: 300, ..host.settings() };
     let server = host.open_with(settings, PlainProcess::sleeping()).await.unwrap();
     let mut state = server.machines.start(new_id()).unwrap();
     let (reason, receipt) = until_removed_with_receipt(&mut state).await;

@@ -1,7 +1,7 @@
 //! The exit of a machine is published before cleanup; its slot is free only after cleanup.
 
 use crate::test_host::{PlainProcess, TestHost, new_id, processes, until, until_removed, until_removed_with_receipt};
-use anteroom_machine::{ExitCause, ExitReason, ProcessId, State, StopReason, StopRequestOutcome};
+use anteroom_machine::{ExitCause, ExitReason, MachinesSettings, ProcessId, State, StopReason, StopRequestOutcome};
 use anteroom_wire::MachineId;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use serde_json::json;
@@ -51,8 +51,7 @@ fn has_exited(state: &State) -> bool {
 #[tokio::test]
 async fn exit_is_published_before_cleanup_and_the_slot_is_freed_after_it() {
     let host = TestHost::new();
-    let mut settings = host.settings();
-    settings.machines_max = 1;
+    let settings = MachinesSettings { machines_max: 1, ..host.settings() };
     let server = host.open_with(settings, PlainProcess::sleeping()).await.unwrap();
     let (id, mut state) = server.start_running().await;
     let (keeper, process) = processes(&host.run_dir(&id));
@@ -100,8 +99,7 @@ async fn stop_is_published_before_cleanup_with_the_requested_reason() {
 #[tokio::test]
 async fn keeper_that_never_finishes_cleanup_is_killed_and_its_reported_cause_is_kept() {
     let host = TestHost::new();
-    let mut settings = host.settings();
-    settings.keeper_exit_timeout_ms = 300;
+    let settings = MachinesSettings { keeper_exit_timeout_ms: 300, ..host.settings() };
     let server = host.open_with(settings, PlainProcess::shell("sleep 1000; exit 7")).await.unwrap();
     let (id, mut state) = server.start_running().await;
     let (keeper, process) = processes(&host.run_dir(&id));
@@ -140,7 +138,7 @@ fn silent_keeper(host: &TestHost, id: &MachineId) -> UnixListener {
         "receipts_dir": host.settings().receipts_dir, "tied_to_parent": false, "console_bytes_max": 1_000,
     });
     std::fs::write(dir.join("keeper.json"), config.to_string()).unwrap();
-    UnixListener::bind(dir.join("control.sock")).unwrap()
+    UnixListener::bind(dir.join("keeper.sock")).unwrap()
 }
 
 fn send(client: &mut UnixStream, line: &serde_json::Value) {
@@ -213,7 +211,7 @@ async fn keeper_of_another_protocol_is_killed_with_its_machine() {
 
 /// Sends a stop command to the keeper, as another server would.
 fn send_stop(run_dir: &Path, reason: &str, stop_detail: &serde_json::Value) -> UnixStream {
-    let mut stream = UnixStream::connect(run_dir.join("control.sock")).unwrap();
+    let mut stream = UnixStream::connect(run_dir.join("keeper.sock")).unwrap();
     send(&mut stream, &json!({ "command": "stop", "reason": reason, "stop_detail": stop_detail }));
     stream
 }

@@ -1,5 +1,5 @@
 use crate::test_host::{PlainProcess, TestHost, new_id, until_removed, until_removed_with_receipt};
-use anteroom_machine::{MachineStartError, StopReason};
+use anteroom_machine::{MachineStartError, MachinesSettings, StopReason};
 
 fn files() -> usize {
     std::fs::read_dir("/proc/self/fd").unwrap().count()
@@ -8,8 +8,7 @@ fn files() -> usize {
 #[tokio::test]
 async fn start_over_the_limit_is_an_error_until_a_machine_is_removed() {
     let host = TestHost::new();
-    let mut settings = host.settings();
-    settings.machines_max = 2;
+    let settings = MachinesSettings { machines_max: 2, ..host.settings() };
     let server = host.open_with(settings, PlainProcess::sleeping()).await.unwrap();
     let (first, second) = (new_id(), new_id());
     let mut states = [server.machines.start(first.clone()).unwrap(), server.machines.start(second.clone()).unwrap()];

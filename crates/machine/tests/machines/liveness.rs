@@ -49,9 +49,7 @@ async fn frozen_machine_is_not_ready_and_keeps_its_streams_when_it_resumes() {
     let mut echoed = String::new();
     stream.read_to_string(&mut echoed).await.unwrap();
     assert_eq!(echoed, "RFB ");
-    server.machines.stop(&id, StopReason::Completed);
-    until_removed(&mut state).await;
-    server.end().await;
+    server.stop_machine_and_end(&id, &mut state).await;
 }
 
 #[tokio::test]
@@ -61,9 +59,7 @@ async fn idle_machine_that_answers_pings_stays_ready() {
     let removed =
         tokio::time::timeout(std::time::Duration::from_secs(3), state.wait_for(State::is_removed)).await.is_ok();
     assert!(!removed);
-    server.machines.stop(&id, StopReason::Completed);
-    until_removed(&mut state).await;
-    server.end().await;
+    server.stop_machine_and_end(&id, &mut state).await;
 }
 
 #[tokio::test]
@@ -102,9 +98,7 @@ async fn liveness_timeout_does_not_apply_before_the_machine_was_ready() {
     tokio::time::sleep(std::time::Duration::from_secs(2)).await;
     let _agent = host.ready_agent(&id);
     until(&mut state, ready).await;
-    server.machines.stop(&id, StopReason::Completed);
-    until_removed(&mut state).await;
-    server.end().await;
+    server.stop_machine_and_end(&id, &mut state).await;
 }
 
 #[tokio::test]

@@ -1,8 +1,8 @@
 //! A state directory for machines and fake agents in them. On drop, [`TestHost`] checks that no file and no process is left.
 
 use anteroom_machine::{
-    AGENT_SOCKET, BoxBody, ControllerService, ExitReason, HOST_SOCKET, Machines, MachinesOpenError, MachinesSettings,
-    ProcessId, ProcessSpec, QmpMode, Receipt, SpecError, SpecSource, State,
+    AGENT_SERVER_SOCKET, BoxBody, ControllerService, ExitReason, CONTROLLER_SERVER_SOCKET, Machines, MachinesOpenError, MachinesSettings,
+    ProcessId, ProcessSpec, QmpMode, Receipt, SpecError, SpecSource, State, StopReason,
 };
 use anteroom_wire::{
     MachineId,
@@ -88,6 +88,13 @@ impl Server {
         let mut state = self.machines.start(id.clone()).unwrap();
         until(&mut state, |state| matches!(state, State::Waiting { .. })).await;
         (id, state)
+    }
+
+    /// Stops the machine, waits until it is removed, and stops the server.
+    pub(crate) async fn stop_machine_and_end(self, id: &MachineId, state: &mut watch::Receiver<State>) {
+        self.machines.stop(id, StopReason::Completed);
+        until_removed(state).await;
+        self.end().await;
     }
 
     /// Stops the server and waits for its tasks. Its machines continue.
@@ -207,7 +214,7 @@ pub(crate) async fn until_removed_with_receipt(state: &mut watch::Receiver<State
 /// The processes of the keeper and of its machine, from the keeper's greeting.
 pub(crate) fn processes(dir: &Path) -> (ProcessId, ProcessId) {
     use std::io::{BufRead, BufReader};
-    let stream = std::os::unix::net::UnixStream::connect(dir.join("control.sock")).unwrap();
+    let stream = std::os::unix::net::UnixStream::connect(dir.join("keeper.sock")).unwrap();
     let mut line = String::new();
     BufReader::new(stream).read_line(&mut line).unwrap();
     let greeting: serde_json::Value = serde_json::from_str(&line).unwrap();
@@ -221,16 +228,16 @@ pub(crate) fn hello(stages: &[(Stage, StageState)]) -> AgentInfo {
         state,
         attempts: 1,
         last_error: (state == StageState::Failed).then(|| "no display: exit 1".into()),
-        at_ms: 1,
+        changed_at_ms: 1,
     };
     AgentInfo {
-        protocol: PROTOCOL,
+        protocol: PROTOCOL_VERSION,
         agent_version: "test".into(),
         image_hash: IMAGE.into(),
         capabilities: Vec::new(),
         clis: BTreeMap::new(),
         stages: stages.iter().map(report).collect(),
-        claimed: None,
+        claimed_by: None,
     }
 }
 
@@ -271,11 +278,11 @@ impl Agent {
     }
 
     async fn run(self: Arc<Self>, dir: &Path, host: watch::Sender<String>) {
-        while !dir.join("control.sock").exists() {
+        while !dir.join("keeper.sock").exists() {
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
-        let agent = UnixListener::bind(dir.join(AGENT_SOCKET)).unwrap();
-        let host_side = UnixListener::bind(dir.join(HOST_SOCKET)).unwrap();
+        let agent = UnixListener::bind(dir.join(AGENT_SERVER_SOCKET)).unwrap();
+        let host_side = UnixListener::bind(dir.join(CONTROLLER_SERVER_SOCKET)).unwrap();
         tokio::join!(
             async {
                 loop {
@@ -313,7 +320,7 @@ impl Agent {
                 }
                 let (status, body) = match request.uri().path() {
                     "/hello" => (200, Bytes::from(body)),
-                    _ => (409, serde_json::to_vec(&anteroom_wire::Problem::NotReady.with("later")).unwrap().into()),
+                    _ => (409, serde_json::to_vec(&anteroom_wire::Problem::NotReady.with_detail("later")).unwrap().into()),
                 };
                 Ok(hyper::Response::builder().status(status).body(Full::from(body)).unwrap())
             }
@@ -353,7 +360,7 @@ async fn resync(stream: &mut UnixStream) -> bool {
         let text = String::from_utf8_lossy(&line).into_owned();
         line.clear();
         if let Some(hex) = text.strip_prefix("N ") {
-            if stream.write_all(echo_line(hex).as_bytes()).await.is_err() {
+            if stream.write_all(format_echo_line(hex).as_bytes()).await.is_err() {
                 return false;
             }
         } else if text.starts_with("G ") {

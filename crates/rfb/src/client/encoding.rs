@@ -38,7 +38,7 @@ impl Encoding {
     }
 
     /// The encoding of a rectangle with this number; `None` if it is not supported or was not offered.
-    pub(super) fn of_rectangle(number: i32, offered: &[Self]) -> Option<Self> {
+    pub(super) fn from_rectangle_number(number: i32, offered: &[Self]) -> Option<Self> {
         if number == Self::Raw.number() {
             return Some(Self::Raw);
         }

@@ -34,18 +34,18 @@ impl Frame {
     }
 
     /// The colour of a pixel; `None` outside the framebuffer.
-    pub fn at(&self, x: u16, y: u16) -> Option<Rgb> {
+    pub fn pixel(&self, x: u16, y: u16) -> Option<Rgb> {
         let inside = x < self.width && y < self.height;
         inside.then(|| self.pixels[self.index(x, y)])
     }
 
     /// The number of pixels with exactly this colour.
-    pub fn count(&self, colour: Rgb) -> usize {
+    pub fn count_pixels(&self, colour: Rgb) -> usize {
         self.pixels.iter().filter(|&&pixel| pixel == colour).count()
     }
 
     /// The number of different colours, counted up to `max`.
-    pub fn colours(&self, max: usize) -> usize {
+    pub fn count_colours(&self, max: usize) -> usize {
         let mut seen = std::collections::HashSet::new();
         for &pixel in &self.pixels {
             seen.insert(pixel);
@@ -57,7 +57,7 @@ impl Frame {
     }
 
     /// The center of the bounding box of all pixels with this colour, if there are at least `pixels_min`.
-    pub fn center_of(&self, colour: Rgb, pixels_min: usize) -> Option<(u16, u16)> {
+    pub fn center_of_colour(&self, colour: Rgb, pixels_min: usize) -> Option<(u16, u16)> {
         let (mut left, mut top, mut right, mut bottom, mut count) = (u16::MAX, u16::MAX, 0, 0, 0);
         for y in 0..self.height {
             for x in 0..self.width {
@@ -83,7 +83,7 @@ impl Frame {
     }
 
     /// Paints a rectangle of this width, row by row; the caller has checked that it fits.
-    pub(super) fn paint(&mut self, x: u16, y: u16, width: u16, pixels: &[Rgb]) {
+    pub(super) fn paint_rectangle(&mut self, x: u16, y: u16, width: u16, pixels: &[Rgb]) {
         let width = usize::from(width);
         for (line, row) in pixels.chunks_exact(width.max(1)).zip(y..) {
             let start = self.index(x, row);
@@ -92,7 +92,7 @@ impl Frame {
     }
 
     /// Copies a rectangle within the framebuffer; the caller has checked that source and target fit.
-    pub(super) fn copy(&mut self, from: (u16, u16), to: (u16, u16), (width, height): (u16, u16)) {
+    pub(super) fn copy_rectangle(&mut self, from: (u16, u16), to: (u16, u16), (width, height): (u16, u16)) {
         let source: Vec<Rgb> = (0..height)
             .flat_map(|row| {
                 let start = self.index(from.0, from.1 + row);
@@ -119,11 +119,11 @@ mod tests {
         for y in 2..5 {
             frame.paint_row(3, y, &[0x33, 0x7d, 0x0a, 0xff].repeat(5));
         }
-        assert_eq!(frame.count(0x0a7d33), 15);
-        assert_eq!(frame.center_of(0x0a7d33, 15), Some((5, 3)));
-        assert_eq!(frame.center_of(0x0a7d33, 16), None);
-        frame.copy((3, 2), (4, 3), (5, 3));
-        assert_eq!(frame.at(8, 5), Some(0x0a7d33));
-        assert_eq!(frame.at(20, 0), None);
+        assert_eq!(frame.count_pixels(0x0a7d33), 15);
+        assert_eq!(frame.center_of_colour(0x0a7d33, 15), Some((5, 3)));
+        assert_eq!(frame.center_of_colour(0x0a7d33, 16), None);
+        frame.copy_rectangle((3, 2), (4, 3), (5, 3));
+        assert_eq!(frame.pixel(8, 5), Some(0x0a7d33));
+        assert_eq!(frame.pixel(20, 0), None);
     }
 }

@@ -1,6 +1,6 @@
 //! Reads the rectangles of a framebuffer update and paints them.
 
-use super::{Encoding, RfbClient, RfbError, Update, broken};
+use super::{Encoding, RfbClient, RfbError, FramebufferUpdate, broken};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 
 /// Position and size of a rectangle.
@@ -19,17 +19,17 @@ impl Rect {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> RfbClient<S> {
-    pub(super) async fn read_rectangles(&mut self, doing: &'static str) -> Result<Update, RfbError> {
+    pub(super) async fn read_rectangles(&mut self, doing: &'static str) -> Result<FramebufferUpdate, RfbError> {
         self.stream.read_u8().await.map_err(broken(doing))?;
         let count = self.stream.read_u16().await.map_err(broken(doing))?;
-        let mut update = Update { rectangles: 0, pixels: 0 };
+        let mut update = FramebufferUpdate { rectangle_count: 0, pixel_count: 0 };
         for _ in 0..count {
             let mut head = [0; 12];
             self.stream.read_exact(&mut head).await.map_err(broken(doing))?;
             let at = |i: usize| u16::from_be_bytes([head[i], head[i + 1]]);
             let rect = Rect { x: at(0), y: at(2), width: at(4), height: at(6) };
             let number = i32::from_be_bytes([head[8], head[9], head[10], head[11]]);
-            let encoding = Encoding::of_rectangle(number, &self.offered);
+            let encoding = Encoding::from_rectangle_number(number, &self.offered);
             match encoding {
                 Some(Encoding::Raw) => self.read_raw(rect, doing).await?,
                 Some(Encoding::CopyRect) => self.read_copy(rect, doing).await?,
@@ -40,9 +40,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> RfbClient<S> {
                     return Err(RfbError::Protocol(format!("encoding {number}, which was not offered")));
                 }
             }
-            update.rectangles += 1;
+            update.rectangle_count += 1;
             if encoding != Some(Encoding::DesktopSize) {
-                update.pixels += rect.pixels();
+                update.pixel_count += rect.pixels();
             }
         }
         Ok(update)
@@ -63,14 +63,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> RfbClient<S> {
         let y = self.stream.read_u16().await.map_err(broken(doing))?;
         self.require_inside(rect)?;
         self.require_inside(Rect { x, y, ..rect })?;
-        self.frame.copy((x, y), (rect.x, rect.y), (rect.width, rect.height));
+        self.frame.copy_rectangle((x, y), (rect.x, rect.y), (rect.width, rect.height));
         Ok(())
     }
 
     async fn read_tight(&mut self, rect: Rect) -> Result<(), RfbError> {
         self.require_inside(rect)?;
-        let pixels = self.tight.read(&mut self.stream, rect.width, rect.height).await?;
-        self.frame.paint(rect.x, rect.y, rect.width, &pixels);
+        let pixels = self.tight.read_rectangle(&mut self.stream, rect.width, rect.height).await?;
+        self.frame.paint_rectangle(rect.x, rect.y, rect.width, &pixels);
         Ok(())
     }
 

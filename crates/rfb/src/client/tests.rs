@@ -11,7 +11,7 @@ const ANSWER_MS_MAX: u64 = 20_000;
 
 /// The server's side of a handshake with a framebuffer of 8 × 8; returns the encodings that the client offers.
 async fn accept_client(server: &mut DuplexStream) -> Vec<i32> {
-    server.write_all(VERSION).await.unwrap();
+    server.write_all(PROTOCOL_VERSION).await.unwrap();
     server.read_exact(&mut [0; 12]).await.unwrap();
     server.write_all(&[1, SECURITY_NONE]).await.unwrap();
     server.read_u8().await.unwrap();
@@ -36,11 +36,11 @@ fn rectangle_header(width: u16, height: u16, encoding: i32) -> Vec<u8> {
 /// Connects a client, sends it these updates, and returns the encodings that it offered and the framebuffer.
 async fn apply_updates(offered: &[Encoding], updates: &[Vec<u8>]) -> (Vec<i32>, Result<Frame, RfbError>) {
     let (near, mut far) = duplex(1 << 16);
-    let (client, offers) = tokio::join!(RfbClient::connect_with(near, ANSWER_MS_MAX, offered), accept_client(&mut far));
+    let (client, offers) = tokio::join!(RfbClient::connect_with_encodings(near, ANSWER_MS_MAX, offered), accept_client(&mut far));
     let mut client = client.unwrap();
     for update in updates {
         far.write_all(update).await.unwrap();
-        if let Err(error) = client.update().await {
+        if let Err(error) = client.read_update().await {
             return (offers, Err(error));
         }
     }
@@ -61,7 +61,7 @@ async fn update_of_unknown_length_ends_with_last_rect() {
     let bell_and_another = [&[2, 0, 0, 0, 1][..], &rectangle_header(2, 1, 7), &[0x80, 1, 2, 3]].concat();
     let (_, frame) = apply_updates(Encoding::BROWSER_DEFAULTS, &[update, bell_and_another]).await;
     let frame = frame.unwrap();
-    assert_eq!((frame.count(0x0a0b0c), frame.count(0x010203)), (62, 2));
+    assert_eq!((frame.count_pixels(0x0a0b0c), frame.count_pixels(0x010203)), (62, 2));
 }
 
 #[tokio::test]
@@ -69,7 +69,7 @@ async fn raw_is_always_accepted_and_other_encodings_only_if_offered() {
     let raw = [&[0, 0, 0, 1][..], &rectangle_header(1, 1, 0), &[3, 2, 1, 0]].concat();
     let tight = [&[0, 0, 0, 1][..], &rectangle_header(8, 8, 7), &[0x80, 1, 2, 3]].concat();
     let (_, frame) = apply_updates(&[], std::slice::from_ref(&raw)).await;
-    assert_eq!(frame.unwrap().at(0, 0), Some(0x010203));
+    assert_eq!(frame.unwrap().pixel(0, 0), Some(0x010203));
     let (_, result) = apply_updates(&[Encoding::Raw], &[raw, tight]).await;
     assert!(matches!(result, Err(RfbError::Protocol(message)) if message.contains("encoding 7")));
 }

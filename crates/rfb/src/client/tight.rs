@@ -34,18 +34,18 @@ const FILTER_GRADIENT: u8 = 2;
 
 /// The state between rectangles: the deflate streams.
 #[derive(Debug)]
-pub(super) struct Tight {
+pub(super) struct TightDecoder {
     streams: [Decompress; 4],
 }
 
-impl Tight {
+impl TightDecoder {
     pub(super) fn new() -> Self {
         Self { streams: std::array::from_fn(|_| Decompress::new(true)) }
     }
 
     /// Reads one rectangle after its header and returns its pixels, row by row. Uses at most seven bytes of memory per pixel and
     /// 4 MiB for compressed data; the caller has checked that the rectangle is inside the framebuffer.
-    pub(super) async fn read<R>(&mut self, from: &mut R, width: u16, height: u16) -> Result<Vec<Rgb>, RfbError>
+    pub(super) async fn read_rectangle<R>(&mut self, from: &mut R, width: u16, height: u16) -> Result<Vec<Rgb>, RfbError>
     where
         R: AsyncRead + Unpin,
     {

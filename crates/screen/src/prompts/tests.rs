@@ -10,13 +10,13 @@ fn provider(rules: &str) -> Provider {
 
 /// A run of the tool: screens one after the other.
 struct Run {
-    rules: Rules,
+    rules: PromptRules,
     tracker: PromptTracker,
 }
 
 impl Run {
     fn new(rules: &str) -> Self {
-        Self { rules: Rules::new(&provider(rules)).unwrap(), tracker: PromptTracker::default() }
+        Self { rules: PromptRules::new(&provider(rules)).unwrap(), tracker: PromptTracker::default() }
     }
 
     fn observe(&mut self, text: &str) -> Vec<ScreenAction> {
@@ -25,7 +25,7 @@ impl Run {
 
     /// The keys' names are pressed as the rule wants.
     fn press(&mut self, text: &str) -> usize {
-        let presses = self.observe(text).iter().filter(|action| matches!(action, ScreenAction::Press { .. })).count();
+        let presses = self.observe(text).iter().filter(|action| matches!(action, ScreenAction::PressKeys { .. })).count();
         for _ in 0..presses {
             self.tracker.record_press();
         }
@@ -44,8 +44,8 @@ const CONTINUE: &str = r#""prompts": [{ "id": "go_on", "matches": "Continue\\?",
 fn keys_are_pressed_once_each_time_the_prompt_appears() {
     let mut run = Run::new(CONTINUE);
     let keys = vec![Key::Down, Key::Enter];
-    let press = ScreenAction::Press { id: "go_on".into(), keys };
-    assert_eq!(run.observe("Continue?"), [ScreenAction::Appeared("go_on".into()), press.clone()]);
+    let press = ScreenAction::PressKeys { id: "go_on".into(), keys };
+    assert_eq!(run.observe("Continue?"), [ScreenAction::ReportPrompt("go_on".into()), press.clone()]);
     assert_eq!(run.observe("Continue? /"), [press], "not pressed yet: the screen had changed");
     run.tracker.record_press();
     assert_eq!(run.observe("Continue? -"), []);
@@ -78,15 +78,15 @@ fn prompts_of_a_stopped_tool_are_ignored() {
     assert_eq!(run.tracker.observe(&run.rules, "Continue?", false), []);
     let mut run = Run::new(ASK);
     run.observe("Code: ");
-    assert_eq!(run.tracker.observe(&run.rules, "Code: ", false), [ScreenAction::Close("code".into())]);
+    assert_eq!(run.tracker.observe(&run.rules, "Code: ", false), [ScreenAction::ClosePrompt("code".into())]);
 }
 
 #[test]
 fn the_first_matching_rule_wins() {
     let rules = r#""prompts": [{ "id": "a", "matches": "one", "press": ["y"] }, { "id": "b", "matches": "two", "press": ["n"] }]"#;
     let mut run = Run::new(rules);
-    assert_eq!(run.observe("two").first(), Some(&ScreenAction::Appeared("b".into())));
-    assert_eq!(run.observe("one two").first(), Some(&ScreenAction::Appeared("a".into())));
+    assert_eq!(run.observe("two").first(), Some(&ScreenAction::ReportPrompt("b".into())));
+    assert_eq!(run.observe("one two").first(), Some(&ScreenAction::ReportPrompt("a".into())));
 }
 
 const ASK: &str = r#""prompts": [{ "id": "code", "matches": "Code: *\\z", "ask": { "label": "The code",
@@ -94,7 +94,7 @@ const ASK: &str = r#""prompts": [{ "id": "code", "matches": "Code: *\\z", "ask":
 
 fn prompt(rejected: Option<&str>) -> OpenPrompt {
     let rejected = rejected.map(str::to_owned);
-    OpenPrompt { id: "code".into(), label: "The code".into(), secret: false, hint: None, rejected }
+    OpenPrompt { id: "code".into(), label: "The code".into(), secret: false, expected_format: None, rejection: rejected }
 }
 
 #[test]
@@ -102,18 +102,18 @@ fn a_prompt_opens_and_closes_and_reports_the_tools_rejection() {
     let mut run = Run::new(ASK);
     assert_eq!(
         run.observe("Not taken: an old reason\nCode: "),
-        [ScreenAction::Open(prompt(None))],
+        [ScreenAction::OpenPrompt(prompt(None))],
         "no answer was given yet"
     );
     assert_eq!(run.observe("Not taken: an old reason\nCode:"), []);
-    assert_eq!(run.observe("Code: 12\nworking"), [ScreenAction::Close("code".into())]);
+    assert_eq!(run.observe("Code: 12\nworking"), [ScreenAction::ClosePrompt("code".into())]);
     assert_eq!(run.observe("Code: 12\nNot taken: too short"), [], "the question is not back yet");
     let again = "Code: 12\nNot taken: too short\nCode:";
-    assert_eq!(run.observe(again), [ScreenAction::Again(prompt(Some("too short")))]);
+    assert_eq!(run.observe(again), [ScreenAction::ReopenPrompt(prompt(Some("too short")))]);
     assert_eq!(run.observe(again), []);
     // The same reason for the second answer, while the prompt was still on the screen.
     let twice = "Code: 12\nNot taken: too short\nCode: 13\nNot taken: too short\nCode:";
-    assert_eq!(run.observe(twice), [ScreenAction::Again(prompt(Some("too short")))]);
+    assert_eq!(run.observe(twice), [ScreenAction::ReopenPrompt(prompt(Some("too short")))]);
     // A screen that only scrolled reports nothing.
     assert_eq!(run.observe("Not taken: too short\nCode:"), []);
 }
@@ -123,22 +123,22 @@ fn secrets_are_masked_in_the_tools_reasons() {
     let mut run = Run::new(ASK);
     run.observe("Code:");
     let actions = run.observe("Not taken: sk-ant-0123456789abcdefghij of https://a.example/x?code=1\nCode:");
-    assert_eq!(actions, [ScreenAction::Again(prompt(Some("••• of https://a.example/x?…")))]);
+    assert_eq!(actions, [ScreenAction::ReopenPrompt(prompt(Some("••• of https://a.example/x?…")))]);
 }
 
 #[test]
 fn each_sign_in_result_on_the_screen_is_reported_once() {
     let mut run = Run::new(r#""sign_in": { "done": "Signed in", "failed": "Failed: (.*)" }"#);
-    let failed = |why: &str| ScreenAction::Outcome(SignInOutcome::Failed { why: why.into() });
+    let failed = |why: &str| ScreenAction::ReportOutcome(SignInOutcome::Failed { why: why.into() });
     assert_eq!(run.observe("Failed: no"), [failed("no")]);
     assert_eq!(run.observe("Failed: no\nagain"), []);
     assert_eq!(run.observe("Failed: no\nFailed: no"), [failed("no")]);
     assert_eq!(run.observe("Failed: no"), []);
-    assert_eq!(run.observe("Failed: no\nSigned in"), [ScreenAction::Outcome(SignInOutcome::Done)]);
+    assert_eq!(run.observe("Failed: no\nSigned in"), [ScreenAction::ReportOutcome(SignInOutcome::Done)]);
     assert_eq!(run.observe("Signed in\nFailed: late"), [failed("late")]);
     assert_eq!(
         run.tracker.observe(&run.rules, "Signed in, again\nSigned in", false),
-        [ScreenAction::Outcome(SignInOutcome::Done)]
+        [ScreenAction::ReportOutcome(SignInOutcome::Done)]
     );
 }
 
@@ -151,28 +151,28 @@ const CLAUDE: &str = r#""sign_in": { "done": "(?m)Login successful\\.", "failed"
 fn claude_code_screens_open_reject_and_complete() {
     let mut run = Run::new(CLAUDE);
     let step = |name: &str| fixture(&format!("claude_code-2.1.330/{name}"));
-    assert_eq!(run.observe(&step("link-waiting")), [ScreenAction::Open(prompt(None))]);
+    assert_eq!(run.observe(&step("link-waiting")), [ScreenAction::OpenPrompt(prompt(None))]);
     let half = "That doesn't look like the full code. Copy all of it, including the # in the middle.";
-    assert_eq!(run.observe(&step("link-incomplete-code")), [ScreenAction::Again(prompt(Some(half)))]);
+    assert_eq!(run.observe(&step("link-incomplete-code")), [ScreenAction::ReopenPrompt(prompt(Some(half)))]);
     let local = run.observe(&step("link-loopback-url"));
     assert!(
-        matches!(&local[..], [ScreenAction::Again(prompt)] if prompt.rejected.as_deref().unwrap().starts_with("That address only"))
+        matches!(&local[..], [ScreenAction::ReopenPrompt(prompt)] if prompt.rejection.as_deref().unwrap().starts_with("That address only"))
     );
     assert_eq!(
         run.observe(&step("link-done")),
-        [ScreenAction::Outcome(SignInOutcome::Done), ScreenAction::Close("code".into())]
+        [ScreenAction::ReportOutcome(SignInOutcome::Done), ScreenAction::ClosePrompt("code".into())]
     );
 
     let mut run = Run::new(CLAUDE);
     run.observe(&step("login-waiting"));
     let failed = SignInOutcome::Failed { why: "Invalid state parameter".into() };
-    assert_eq!(run.observe(&step("login-wrong-state"))[0], ScreenAction::Outcome(failed));
+    assert_eq!(run.observe(&step("login-wrong-state"))[0], ScreenAction::ReportOutcome(failed));
 
     let mut run = Run::new(CLAUDE);
     run.observe(&step("link-waiting"));
     let refused = run.observe(&step("link-code-rejected"));
     assert!(
-        matches!(&refused[..], [ScreenAction::Outcome(SignInOutcome::Failed { why }), ScreenAction::Close(_)] if why.starts_with("That code wasn't accepted"))
+        matches!(&refused[..], [ScreenAction::ReportOutcome(SignInOutcome::Failed { why }), ScreenAction::ClosePrompt(_)] if why.starts_with("That code wasn't accepted"))
     );
 }
 
@@ -188,19 +188,19 @@ fn gemini_cli_screens_are_answered_and_ask_the_user() {
     assert_eq!(run.press(&step("browser-method-prompt")), 1);
     assert_eq!(run.press(&step("browser-open-prompt")), 1);
     assert_eq!(run.observe(&step("browser-waiting")), []);
-    assert_eq!(run.observe(&step("browser-done")), [ScreenAction::Outcome(SignInOutcome::Done)]);
+    assert_eq!(run.observe(&step("browser-done")), [ScreenAction::ReportOutcome(SignInOutcome::Done)]);
 
     let mut run = Run::new(rules);
-    assert_eq!(run.observe(&step("link-waiting")), [ScreenAction::Open(prompt(None))]);
-    assert_eq!(run.observe(&step("link-retry")), [ScreenAction::Again(prompt(Some("invalid_grant")))]);
+    assert_eq!(run.observe(&step("link-waiting")), [ScreenAction::OpenPrompt(prompt(None))]);
+    assert_eq!(run.observe(&step("link-retry")), [ScreenAction::ReopenPrompt(prompt(Some("invalid_grant")))]);
     assert_eq!(
         run.observe(&step("link-done")),
-        [ScreenAction::Outcome(SignInOutcome::Done), ScreenAction::Close("code".into())]
+        [ScreenAction::ReportOutcome(SignInOutcome::Done), ScreenAction::ClosePrompt("code".into())]
     );
 }
 
 #[test]
 fn an_invalid_pattern_is_named_in_the_error() {
     let rules = r#""prompts": [{ "id": "a", "matches": "(", "press": ["y"] }]"#;
-    assert!(Rules::new(&provider(rules)).is_err_and(|error| error.contains("prompts \"a\": matches")));
+    assert!(PromptRules::new(&provider(rules)).is_err_and(|error| error.to_string().contains("prompts \"a\": matches")));
 }

@@ -5,10 +5,10 @@ use axum::http::{HeaderMap, header};
 /// The cookie of an operator.
 pub(super) const OPERATOR_COOKIE: &str = "anteroom";
 /// The cookie of a viewer begins with this; the session's id follows.
-pub(super) const VIEWER_COOKIE: &str = "anteroom_view_";
+pub(super) const VIEWER_COOKIE_PREFIX: &str = "anteroom_view_";
 
 /// Parses the `Cookie` headers into pairs of name and value.
-pub(super) fn parse(headers: &HeaderMap) -> Vec<(&str, &str)> {
+pub(super) fn parse_cookie_header(headers: &HeaderMap) -> Vec<(&str, &str)> {
     let lines = headers.get_all(header::COOKIE).into_iter().filter_map(|value| value.to_str().ok());
     lines.flat_map(|line| line.split(';')).filter_map(|pair| pair.trim().split_once('=')).collect()
 }

@@ -2,7 +2,7 @@
 
 use super::{
     Auth,
-    cookie_header::{self, OPERATOR_COOKIE, VIEWER_COOKIE},
+    cookie_header::{self, OPERATOR_COOKIE, VIEWER_COOKIE_PREFIX},
 };
 use crate::peer::Peer;
 use anteroom_controller::{api_error::ApiError, caller::Caller, clock};
@@ -17,7 +17,7 @@ pub const CSRF_HEADER: &str = "x-anteroom";
 ///
 /// # Errors
 /// No or unknown credentials, or a request that a page of another site may have made.
-pub async fn identify(
+pub async fn identify_caller(
     auth: &Auth,
     peer: Peer,
     method: &Method,
@@ -30,12 +30,12 @@ pub async fn identify(
     if let Some(token) = bearer_token(headers) {
         return find_by_token(auth, token.expose()).await?.ok_or_else(|| Problem::Unauthenticated.into());
     }
-    let cookies = cookie_header::parse(headers);
-    let session_cookie = session.map(|session| format!("{VIEWER_COOKIE}{session}"));
+    let cookies = cookie_header::parse_cookie_header(headers);
+    let session_cookie = session.map(|session| format!("{VIEWER_COOKIE_PREFIX}{session}"));
     let operator = cookies.iter().filter(|(name, _)| *name == OPERATOR_COOKIE);
     let viewer = cookies.iter().filter(|(name, _)| match &session_cookie {
         Some(session_cookie) => name == session_cookie,
-        None => name.starts_with(VIEWER_COOKIE),
+        None => name.starts_with(VIEWER_COOKIE_PREFIX),
     });
     for (_, token) in operator.chain(viewer) {
         if let Some(caller) = find_by_token(auth, token).await? {
@@ -47,7 +47,7 @@ pub async fn identify(
 }
 
 async fn find_by_token(auth: &Auth, token: &str) -> Result<Option<Caller>, StoreError> {
-    let found = auth.store.caller_by_token(&Sha256Hex::of(token.as_bytes()), clock::now()).await?;
+    let found = auth.store.find_caller_by_token(&Sha256Hex::of_bytes(token.as_bytes()), clock::now_unix_ms()).await?;
     Ok(found.map(|row| Caller { id: row.id, role: row.role }))
 }
 

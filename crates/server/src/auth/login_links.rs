@@ -14,8 +14,8 @@ use axum::http::HeaderValue;
 /// # Errors
 /// The database cannot be written.
 pub async fn create_login_token(auth: &Auth, scope: LoginScope) -> Result<Secret, StoreError> {
-    let login_token = random::token("login_");
-    let expires_at_ms = clock::now() + auth.login_link_lifetime_ms;
+    let login_token = random::random_token("login_");
+    let expires_at_ms = clock::now_unix_ms() + auth.login_link_lifetime_ms;
     auth.store
         .create_login_token(&NewLoginToken { hash: Sha256Hex::of_secret(&login_token), scope, expires_at_ms })
         .await?;
@@ -31,7 +31,7 @@ pub async fn redeem_login_token(
     login_token: &Secret,
     current: Option<&Caller>,
 ) -> Result<Option<HeaderValue>, ApiError> {
-    let now = clock::now();
+    let now = clock::now_unix_ms();
     let scope =
         auth.store.redeem_login_token(&Sha256Hex::of_secret(login_token), now).await?.ok_or(Problem::TicketUsed)?;
     let (role, name, cookie) = match scope {
@@ -45,10 +45,10 @@ pub async fn redeem_login_token(
             (Role::Viewer(session), "viewer".to_owned(), cookie)
         }
     };
-    let token = random::token("ck_");
+    let token = random::random_token("ck_");
     let lifetime_s = auth.cookie_lifetime_s;
     let caller = NewCaller {
-        id: random::id(CallerId::from_parts),
+        id: random::random_id(CallerId::from_parts),
         role,
         name,
         token: Sha256Hex::of_secret(&token),

@@ -13,7 +13,7 @@ use anteroom_controller::{
 use anteroom_store::Sha256Hex;
 use anteroom_wire::{
     MachineId, Problem, ProblemBody, Secret, SessionId,
-    agent::{Delivery, DeliveryResult, Events},
+    agent::{CredentialDelivery, DeliveryResult, EventBatch},
 };
 use axum::{
     Extension,
@@ -27,14 +27,14 @@ use axum::{
 #[utoipa::path(post, operation_id = "store_credential", path = "/api/auth/credentials/store", request_body = Object, responses(
     (status = 200, description = "The credential was stored, or ignored because the session has one.", body = DeliveryResult),
     (status = 401, description = "The agent token is missing or wrong.", body = ProblemBody),
-    (status = 413, description = "The body is larger than `http.delivery_bytes_max`.", body = ProblemBody),
+    (status = 413, description = "The body is larger than 1 MiB.", body = ProblemBody),
     (status = 422, description = "The files do not meet the provider's rules.", body = ProblemBody),
     (status = 503, description = "The database cannot be written now; retry.", body = ProblemBody),
 ))]
 pub(super) async fn accept_credential(
     State(context): State<SessionContext>,
     headers: HeaderMap,
-    delivery: Result<Json<Delivery>, ErrorResponse>,
+    delivery: Result<Json<CredentialDelivery>, ErrorResponse>,
 ) -> Result<axum::Json<DeliveryResult>, ErrorResponse> {
     let token = auth::bearer_token(&headers);
     let delivery = match delivery {
@@ -78,7 +78,7 @@ pub(super) async fn receive_events(
     State(context): State<SessionContext>,
     machine: Option<Extension<MachineId>>,
     headers: HeaderMap,
-    Json(events): Json<Events>,
+    Json(events): Json<EventBatch>,
 ) -> Result<StatusCode, ErrorResponse> {
     let token = auth::bearer_token(&headers).ok_or(Problem::WrongAgentToken)?;
     let hash = Sha256Hex::of_secret(&token);
@@ -88,6 +88,6 @@ pub(super) async fn receive_events(
     };
     let session =
         session.filter(|session| session.state().agent_token() == Some(&hash)).ok_or(Problem::WrongAgentToken)?;
-    agent_events::ingest(&context, &session, events).await?;
+    agent_events::ingest_events(&context, &session, events).await?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -2,7 +2,7 @@
 
 use super::error_response::ErrorResponse;
 use crate::auth;
-use anteroom_controller::{api_error::ApiError, session::launcher::Launcher};
+use anteroom_controller::{api_error::ApiError, session::launcher::ServerContext};
 use anteroom_store::Sha256Hex;
 use anteroom_wire::{Problem, ProblemBody, agent::AgentSession};
 use axum::{Json, extract::State, http::HeaderMap};
@@ -16,7 +16,7 @@ use axum::{Json, extract::State, http::HeaderMap};
     (status = 404, description = "No active session uses the machine now; poll again.", body = ProblemBody),
 ))]
 pub(super) async fn get_agent_session(
-    State(launcher): State<Launcher>,
+    State(launcher): State<ServerContext>,
     headers: HeaderMap,
 ) -> Result<Json<AgentSession>, ErrorResponse> {
     let token = auth::bearer_token(&headers).ok_or(Problem::WrongAgentToken)?;
@@ -33,6 +33,6 @@ pub(super) async fn get_agent_session(
         session: session.id.clone(),
         generation: machine.generation,
         provider: state.provider.id.clone(),
-        paths: state.provider.credential.paths.clone(),
+        credential_paths: state.provider.credential.paths.clone(),
     }))
 }

@@ -2,27 +2,27 @@
 
 use super::{
     error_response::ErrorResponse,
-    extract::{AuthenticatedCaller, Credential, Json, OwnedSession},
+    extract::{AuthenticatedCaller, CredentialPath, Json, OwnedSession},
+    start_session::accepted_response,
 };
-use crate::auth::{Auth, login_links};
+use crate::auth::Auth;
 use anteroom_controller::{
     api_error::{ApiError, chain},
     credentials,
-    session::launcher::Launcher,
+    session::launcher::ServerContext,
     session::{
         channels::{open_channels, require_active},
         start::for_use,
         use_credential::volatile_execs::LAST_SCREEN_AGE_MAX,
-        view,
     },
 };
 use anteroom_wire::{
     Problem, ProblemBody,
-    api::{CredentialMeta, ScreenView, StartResponse, UseRequest},
+    api::{CredentialMeta, ScreenView, StartResponse, CredentialUseRequest},
 };
 use axum::{
     extract::State,
-    http::{HeaderValue, StatusCode, header},
+    http::{HeaderValue, header},
     response::{IntoResponse, Response},
 };
 
@@ -30,7 +30,7 @@ use axum::{
 /// sign-out command (`logout`).
 ///
 /// Returns before the machine is ready. The exit code is in `uses` of the session once it has ended.
-#[utoipa::path(post, operation_id = "use_credential", path = "/api/credentials/{id}/use", params(("id" = String, Path)), request_body = UseRequest, responses(
+#[utoipa::path(post, operation_id = "use_credential", path = "/api/credentials/{id}/use", params(("id" = String, Path)), request_body = CredentialUseRequest, responses(
     (status = 202, description = "The session was accepted.", body = StartResponse),
     (status = 400, description = "The request is malformed.", body = ProblemBody),
     (status = 403, description = "The caller may not use this credential, or the provider's policy forbids this use.", body = ProblemBody),
@@ -38,17 +38,15 @@ use axum::{
     (status = 409, description = "The tool has no command for this purpose, or the image does not contain the tool.", body = ProblemBody),
     (status = 503, description = "The queue is full, or this host lacks capacity.", body = ProblemBody),
 ))]
-pub(super) async fn start(
-    State(launcher): State<Launcher>,
+pub(super) async fn start_credential_use(
+    State(launcher): State<ServerContext>,
     State(auth): State<Auth>,
     AuthenticatedCaller(caller): AuthenticatedCaller,
-    Credential(id): Credential,
-    Json(request): Json<UseRequest>,
+    CredentialPath(id): CredentialPath,
+    Json(request): Json<CredentialUseRequest>,
 ) -> Result<impl IntoResponse, ErrorResponse> {
-    let row = for_use::start(&launcher, &caller, &id, &request).await?;
-    let viewer_url = login_links::viewer_link(&auth, &row).await?;
-    let session = view::view(&launcher, &row).await?;
-    Ok((StatusCode::ACCEPTED, axum::Json(StartResponse { session, viewer_url })))
+    let row = for_use::start_credential_use(&launcher, &caller, &id, &request).await?;
+    accepted_response(&launcher, &auth, &row).await
 }
 
 /// Returns the metadata of one credential, without its content.
@@ -57,13 +55,13 @@ pub(super) async fn start(
     (status = 403, description = "The caller may not use this credential.", body = ProblemBody),
     (status = 404, description = "There is no such credential.", body = ProblemBody),
 ))]
-pub(super) async fn read(
-    State(launcher): State<Launcher>,
+pub(super) async fn get_credential(
+    State(launcher): State<ServerContext>,
     AuthenticatedCaller(caller): AuthenticatedCaller,
-    Credential(id): Credential,
+    CredentialPath(id): CredentialPath,
 ) -> Result<axum::Json<CredentialMeta>, ErrorResponse> {
-    let row = credentials::require_present(&launcher, &caller, &id).await?;
-    Ok(axum::Json(credentials::credential_meta(&launcher, &row)))
+    let row = credentials::require_undeleted_credential(&launcher, &caller, &id).await?;
+    Ok(axum::Json(credentials::to_credential_meta(&launcher, &row)))
 }
 
 /// Returns the visible lines of the session's terminal.
@@ -76,13 +74,13 @@ pub(super) async fn read(
     (status = 409, description = "The machine is not ready, or it is external.", body = ProblemBody),
     (status = 410, description = "The session has ended and its last screen is no longer available.", body = ProblemBody),
 ))]
-pub(super) async fn screen(State(launcher): State<Launcher>, owned: OwnedSession) -> Result<Response, ErrorResponse> {
-    let screen = match launcher.volatile_execs.screen(&owned.row.id, LAST_SCREEN_AGE_MAX) {
+pub(super) async fn get_screen(State(launcher): State<ServerContext>, owned: OwnedSession) -> Result<Response, ErrorResponse> {
+    let screen = match launcher.volatile_execs.last_screen(&owned.row.id, LAST_SCREEN_AGE_MAX) {
         Some(lines) => ScreenView { lines, is_final: true },
         None => {
             let (_, session) = require_active(&launcher, &owned.row.id).await?;
             let channels = open_channels(&launcher, &session).await?;
-            let screen = channels.agent.screen().await;
+            let screen = channels.agent.read_screen().await;
             let screen = screen.map_err(|error| ApiError::new(Problem::AgentUnreachable, chain(&error)))?;
             ScreenView { lines: screen.lines, is_final: false }
         }

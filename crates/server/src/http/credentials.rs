@@ -2,7 +2,7 @@
 
 use super::{
     error_response::ErrorResponse,
-    extract::{AuthenticatedCaller, Credential},
+    extract::{AuthenticatedCaller, CredentialPath},
 };
 use anteroom_controller::{credentials, session::context::SessionContext};
 use anteroom_store::OwnerFilter;
@@ -24,15 +24,15 @@ const CREDENTIALS_MAX: u32 = 500;
     (status = 200, description = "The credentials.", body = CredentialList),
     (status = 403, description = "The caller is a viewer.", body = ProblemBody),
 ))]
-pub(super) async fn list(
+pub(super) async fn list_credentials(
     State(context): State<SessionContext>,
     AuthenticatedCaller(caller): AuthenticatedCaller,
 ) -> Result<Json<CredentialList>, ErrorResponse> {
     caller.require_not_viewer()?;
     let filter = if caller.require_operator().is_ok() { OwnerFilter::All } else { OwnerFilter::Owner(&caller.id) };
-    let rows = context.store.credentials(filter, CREDENTIALS_MAX).await?;
+    let rows = context.store.list_credentials(filter, CREDENTIALS_MAX).await?;
     Ok(Json(CredentialList {
-        credentials: rows.iter().map(|row| credentials::credential_meta(&context, row)).collect(),
+        credentials: rows.iter().map(|row| credentials::to_credential_meta(&context, row)).collect(),
     }))
 }
 
@@ -45,13 +45,13 @@ pub(super) async fn list(
     (status = 404, description = "There is no such credential.", body = ProblemBody),
     (status = 410, description = "The credential was delivered once and deleted.", body = ProblemBody),
 ))]
-pub(super) async fn lease(
+pub(super) async fn lease_credential(
     State(context): State<SessionContext>,
     AuthenticatedCaller(caller): AuthenticatedCaller,
-    Credential(id): Credential,
+    CredentialPath(id): CredentialPath,
 ) -> Result<Response, ErrorResponse> {
-    let (row, files) = credentials::lease(&context, &caller, &id).await?;
-    let mut response = Json(Lease { credential: credentials::credential_meta(&context, &row), files }).into_response();
+    let (row, files) = credentials::lease_credential(&context, &caller, &id).await?;
+    let mut response = Json(Lease { credential: credentials::to_credential_meta(&context, &row), files }).into_response();
     response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     Ok(response)
 }
@@ -62,11 +62,11 @@ pub(super) async fn lease(
     (status = 403, description = "The caller may not use this credential.", body = ProblemBody),
     (status = 404, description = "There is no such credential.", body = ProblemBody),
 ))]
-pub(super) async fn delete(
+pub(super) async fn delete_credential(
     State(context): State<SessionContext>,
     AuthenticatedCaller(caller): AuthenticatedCaller,
-    Credential(id): Credential,
+    CredentialPath(id): CredentialPath,
 ) -> Result<StatusCode, ErrorResponse> {
-    credentials::delete(&context, &caller, &id).await?;
+    credentials::delete_credential(&context, &caller, &id).await?;
     Ok(StatusCode::NO_CONTENT)
 }

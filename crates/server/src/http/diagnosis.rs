@@ -1,7 +1,7 @@
 //! `GET /api/auth/session/{id}/diagnosis`.
 
 use super::{error_response::ErrorResponse, extract::OwnedSession};
-use anteroom_controller::{session::diagnose, session::launcher::Launcher};
+use anteroom_controller::{session::diagnose, session::launcher::ServerContext};
 use anteroom_store::Role;
 use anteroom_wire::{Problem, ProblemBody, diagnosis::Diagnosis};
 use axum::{Json, extract::State};
@@ -13,8 +13,8 @@ use axum::{Json, extract::State};
     (status = 403, description = "The caller may not use this session.", body = ProblemBody),
     (status = 404, description = "There is no such session.", body = ProblemBody),
 ))]
-pub(super) async fn diagnosis(
-    State(launcher): State<Launcher>,
+pub(super) async fn get_diagnosis(
+    State(launcher): State<ServerContext>,
     owned: OwnedSession,
 ) -> Result<Json<Diagnosis>, ErrorResponse> {
     let is_operator = owned.caller.role == Role::Operator;

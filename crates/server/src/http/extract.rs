@@ -87,23 +87,23 @@ where
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ErrorResponse> {
         let AuthenticatedCaller(caller) = AuthenticatedCaller::from_request_parts(parts, state).await?;
-        let id = session_id(parts).await?;
+        let id = extract_session_id(parts).await?;
         let context = SessionContext::from_ref(state);
-        let row = context.store.session(&id).await?.ok_or(Problem::UnknownSession)?;
+        let row = context.store.get_session(&id).await?.ok_or(Problem::UnknownSession)?;
         caller.require_session_access(&row)?;
         Ok(Self { row, caller })
     }
 }
 
 /// Parses the session id in the path.
-pub(super) async fn session_id(parts: &mut Parts) -> Result<SessionId, ApiError> {
+pub(super) async fn extract_session_id(parts: &mut Parts) -> Result<SessionId, ApiError> {
     id(parts).await
 }
 
 /// The credential id in the path.
-pub(super) struct Credential(pub CredentialId);
+pub(super) struct CredentialPath(pub CredentialId);
 
-impl<S: Sync> FromRequestParts<S> for Credential {
+impl<S: Sync> FromRequestParts<S> for CredentialPath {
     type Rejection = ErrorResponse;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ErrorResponse> {

@@ -23,7 +23,7 @@ use serde::{Deserialize, Serialize};
     (status = 204, description = "The cookie is set."),
     (status = 401, description = "The login token is unknown, used or expired.", body = ProblemBody),
 ))]
-pub(super) async fn login(
+pub(super) async fn log_in(
     State(auth): State<Auth>,
     caller: Option<axum::Extension<Caller>>,
     headers: HeaderMap,
@@ -31,7 +31,7 @@ pub(super) async fn login(
 ) -> Result<Response, ErrorResponse> {
     require_own_origin(&auth, &headers)?;
     let current = caller.as_ref().map(|caller| &caller.0);
-    let cookie = login_links::redeem(&auth, &Secret::new(request.login_token), current).await?;
+    let cookie = login_links::redeem_login_token(&auth, &Secret::new(request.login_token), current).await?;
     let mut response = StatusCode::NO_CONTENT.into_response();
     if let Some(cookie) = cookie {
         response.headers_mut().append(header::SET_COOKIE, cookie);
@@ -44,7 +44,7 @@ pub(super) async fn login(
     (status = 200, description = "The caller.", body = CurrentCaller),
     (status = 401, description = "The caller is not authenticated.", body = ProblemBody),
 ))]
-pub(super) async fn me(AuthenticatedCaller(caller): AuthenticatedCaller) -> axum::Json<CurrentCaller> {
+pub(super) async fn get_current_caller(AuthenticatedCaller(caller): AuthenticatedCaller) -> axum::Json<CurrentCaller> {
     let session = match &caller.role {
         Role::Viewer(session) => Some(session.clone()),
         Role::Operator | Role::Backend => None,
@@ -66,11 +66,11 @@ pub struct LoginLink {
     (status = 200, description = "The link.", body = LoginLink),
     (status = 403, description = "The caller is not an operator.", body = ProblemBody),
 ))]
-pub(super) async fn create_link(
+pub(super) async fn create_login_link(
     State(auth): State<Auth>,
     AuthenticatedCaller(caller): AuthenticatedCaller,
 ) -> Result<axum::Json<LoginLink>, ErrorResponse> {
     caller.require_operator()?;
-    let url = login_links::operator_login_link(&auth).await?;
-    Ok(axum::Json(LoginLink { url, expires_in_s: auth.login_link_ms_max / 1_000 }))
+    let url = login_links::create_operator_login_link(&auth).await?;
+    Ok(axum::Json(LoginLink { url, expires_in_s: auth.login_link_lifetime_ms / 1_000 }))
 }

@@ -5,7 +5,7 @@ use anteroom_controller::{
     admission,
     api_error::ApiError,
     clock,
-    session::launcher::Launcher,
+    session::launcher::ServerContext,
     session::{status, view},
 };
 use anteroom_machine::State as MachineState;
@@ -39,7 +39,7 @@ const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset
     (status = 403, description = "The caller is not an operator.", body = ProblemBody),
 ))]
 pub(super) async fn get_metrics(
-    State(launcher): State<Launcher>,
+    State(launcher): State<ServerContext>,
     AuthenticatedCaller(caller): AuthenticatedCaller,
 ) -> Result<Response, ErrorResponse> {
     caller.require_operator()?;
@@ -73,7 +73,7 @@ fn register_counter(registry: &mut Registry, name: &str, help: &str, value: u64)
 }
 
 /// Active sessions by status, and ended sessions by final status.
-async fn sessions(launcher: &Launcher, registry: &mut Registry) -> Result<(), StoreError> {
+async fn sessions(launcher: &ServerContext, registry: &mut Registry) -> Result<(), StoreError> {
     let by_status = Gauges::default();
     let gauge = |status: &str| by_status.get_or_create_owned(&vec![("status", status.to_owned())]);
     for status in SessionStatus::ALL.iter().filter(|status| !status.is_ended()) {
@@ -86,7 +86,7 @@ async fn sessions(launcher: &Launcher, registry: &mut Registry) -> Result<(), St
     }
     let mut viewers = 0;
     for row in launcher.store.list_active_sessions().await? {
-        let view = view::view(launcher, &row).await?;
+        let view = view::to_session_view(launcher, &row).await?;
         gauge(view.status.as_str()).inc();
         viewers += view.viewers;
     }
@@ -98,8 +98,8 @@ async fn sessions(launcher: &Launcher, registry: &mut Registry) -> Result<(), St
         "Sessions that a task of this server supervises",
         launcher.sessions.len(),
     );
-    register_gauge(registry, "queue_waiting", "Sessions queued for a machine", launcher.queue.waiting());
-    let is_blocked = launcher.queue.blocked_reason().is_some();
+    register_gauge(registry, "queue_waiting", "Sessions queued for a machine", launcher.queue.waiting_count());
+    let is_blocked = launcher.queue.admission_shortage().is_some();
     register_gauge(
         registry,
         "queue_blocked",
@@ -109,16 +109,16 @@ async fn sessions(launcher: &Launcher, registry: &mut Registry) -> Result<(), St
     Ok(())
 }
 
-async fn credentials(launcher: &Launcher, registry: &mut Registry) -> Result<(), StoreError> {
+async fn credentials(launcher: &ServerContext, registry: &mut Registry) -> Result<(), StoreError> {
     let by_health = Gauges::default();
-    for (health, count) in launcher.store.count_credentials_by_health(clock::now()).await? {
+    for (health, count) in launcher.store.count_credentials_by_health(clock::now_unix_ms()).await? {
         by_health.get_or_create_owned(&vec![("health", health.as_str().to_owned())]).set(to_i64(count));
     }
     registry.register("credentials", "Stored credentials by health", by_health);
     Ok(())
 }
 
-fn machines(launcher: &Launcher, registry: &mut Registry) {
+fn machines(launcher: &ServerContext, registry: &mut Registry) {
     let by_state = Gauges::default();
     for (_, state) in launcher.machines.list() {
         let stage = match &state {
@@ -141,12 +141,12 @@ fn machines(launcher: &Launcher, registry: &mut Registry) {
     );
 }
 
-fn store(launcher: &Launcher, registry: &mut Registry) {
+fn store(launcher: &ServerContext, registry: &mut Registry) {
     let writes = Counters::default();
     for kind in WriteKind::ALL {
         for outcome in WriteOutcome::ALL {
             let labels = vec![("kind", kind.as_str().to_owned()), ("outcome", outcome.as_str().to_owned())];
-            writes.get_or_create_owned(&labels).inc_by(launcher.db_metrics.total(*kind, *outcome));
+            writes.get_or_create_owned(&labels).inc_by(launcher.db_metrics.write_count(*kind, *outcome));
         }
     }
     registry.register("store_writes", "Database writes by outcome", writes);
@@ -154,13 +154,13 @@ fn store(launcher: &Launcher, registry: &mut Registry) {
         registry,
         "store_slow_writes",
         "Database writes that took longer than one second",
-        launcher.db_metrics.slow(),
+        launcher.db_metrics.slow_write_count(),
     );
 }
 
-fn reconciliations(launcher: &Launcher, registry: &mut Registry) {
+fn reconciliations(launcher: &ServerContext, registry: &mut Registry) {
     // Before the first finished reconciliation the time is 0.
-    let last = launcher.reconcile_history.last();
+    let last = launcher.reconcile_history.last_run();
     let finished_s = last.map_or(0, |last| last.at_ms / 1_000);
     let finished: Gauge = Gauge::default();
     finished.set(to_i64(finished_s));
@@ -183,7 +183,7 @@ fn reconciliations(launcher: &Launcher, registry: &mut Registry) {
         last.map_or(0, |last| last.deferred),
     );
     let kinds = Counters::default();
-    for (kind, count) in launcher.reconcile_history.done() {
+    for (kind, count) in launcher.reconcile_history.action_counts() {
         kinds.get_or_create_owned(&vec![("kind", kind.as_str().to_owned())]).inc_by(count);
     }
     registry.register("reconcile_actions", "Reconciliation actions by kind", kinds);
@@ -191,18 +191,18 @@ fn reconciliations(launcher: &Launcher, registry: &mut Registry) {
         registry,
         "reconcile_failures",
         "Reconciliations that failed",
-        launcher.reconcile_history.failures(),
+        launcher.reconcile_history.failure_count(),
     );
 }
 
 /// Webhook messages by outcome; none if no webhook is configured.
-async fn webhook(launcher: &Launcher, registry: &mut Registry) -> Result<(), StoreError> {
+async fn webhook(launcher: &ServerContext, registry: &mut Registry) -> Result<(), StoreError> {
     let Some(webhook) = &launcher.outbox.webhook else { return Ok(()) };
     let waiting = launcher.store.list_due_messages(i64::MAX.unsigned_abs(), MESSAGES_MAX).await?.len();
     register_gauge(registry, "webhook_waiting", "Messages not delivered yet, at most 1000", waiting);
     let outcomes = Counters::default();
     for (outcome, count) in
-        [("delivered", &webhook.delivered), ("failed", &webhook.failed), ("abandoned", &webhook.abandoned)]
+        [("delivered", &webhook.messages_delivered), ("failed", &webhook.attempts_failed), ("abandoned", &webhook.messages_abandoned)]
     {
         outcomes.get_or_create_owned(&vec![("outcome", outcome.to_owned())]).inc_by(count.load(Relaxed));
     }
@@ -210,19 +210,19 @@ async fn webhook(launcher: &Launcher, registry: &mut Registry) -> Result<(), Sto
     Ok(())
 }
 
-fn host(launcher: &Launcher, registry: &mut Registry) {
+fn host(launcher: &ServerContext, registry: &mut Registry) {
     let meminfo = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    if let Some(mib) = admission::available_mib(&meminfo) {
+    if let Some(mib) = admission::parse_available_mib(&meminfo) {
         register_gauge(registry, "host_memory_available_mebibytes", "Memory available according to the kernel", mib);
     }
-    if let Ok(mib) = admission::disk_free_mib(&launcher.config.state_dir) {
+    if let Ok(mib) = admission::read_disk_free_mib(&launcher.config.state_dir) {
         register_gauge(registry, "state_disk_free_mebibytes", "Free space of the state directory's file system", mib);
     }
     let build = Gauges::default();
     let labels = vec![
         ("version", env!("CARGO_PKG_VERSION").to_owned()),
         ("image", launcher.image.hash.clone()),
-        ("emulated", launcher.image.emulated.to_string()),
+        ("emulated", launcher.image.is_emulated.to_string()),
     ];
     build.get_or_create_owned(&labels).set(1);
     registry.register("build", "This server", build);

@@ -23,12 +23,12 @@ const NOT_BUILT: &str = "<!doctype html><html lang=en><meta charset=utf-8><title
      <code>web/</code> and build again. The API is described at <a href=/openapi.json>/openapi.json</a>.";
 
 /// The application shell, for `/`, `/login` and the dashboard.
-pub(super) async fn shell() -> Response {
+pub(super) async fn get_app_page() -> Response {
     page("index.html")
 }
 
 /// The desktop page.
-pub(super) async fn desktop() -> Response {
+pub(super) async fn get_desktop_page() -> Response {
     page("desktop.html")
 }
 
@@ -42,7 +42,7 @@ fn page(name: &str) -> Response {
 }
 
 /// Scripts, styles and fonts. Their names contain a hash of the content, so they are cached permanently.
-pub(super) async fn asset(path: Result<Path<String>, PathRejection>, headers: HeaderMap) -> Response {
+pub(super) async fn get_asset(path: Result<Path<String>, PathRejection>, headers: HeaderMap) -> Response {
     let found = path.ok().and_then(|Path(path)| Some((WebAssets::get(&format!("assets/{path}"))?, path)));
     let Some((file, path)) = found else {
         return ErrorResponse::from(anteroom_wire::Problem::PathNotFound).into_response();
@@ -61,7 +61,7 @@ pub(super) async fn asset(path: Result<Path<String>, PathRejection>, headers: He
 }
 
 /// The icon; 204 if the pages were built without one.
-pub(super) async fn favicon() -> Response {
+pub(super) async fn get_favicon() -> Response {
     match WebAssets::get("favicon.ico").or_else(|| WebAssets::get("assets/favicon.svg")) {
         Some(file) => {
             let kind = file.metadata.mimetype().to_owned();

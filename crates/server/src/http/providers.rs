@@ -1,7 +1,7 @@
 //! `GET /api/providers`.
 
 use super::{error_response::ErrorResponse, extract::AuthenticatedCaller};
-use anteroom_controller::{providers::provider_view, session::launcher::Launcher};
+use anteroom_controller::{providers::to_provider_view, session::launcher::ServerContext};
 use anteroom_wire::api::ProviderList;
 use axum::{Json, extract::State};
 
@@ -9,10 +9,10 @@ use axum::{Json, extract::State};
 #[utoipa::path(get, operation_id = "list_providers", path = "/api/providers", responses(
     (status = 200, description = "The providers.", body = ProviderList),
 ))]
-pub(super) async fn list(
-    State(launcher): State<Launcher>,
+pub(super) async fn list_providers(
+    State(launcher): State<ServerContext>,
     AuthenticatedCaller(_caller): AuthenticatedCaller,
 ) -> Result<Json<ProviderList>, ErrorResponse> {
-    let providers = launcher.providers.iter().map(|provider| provider_view(provider, &launcher.image.clis));
+    let providers = launcher.providers.iter().map(|provider| to_provider_view(provider, &launcher.image.tool_versions));
     Ok(Json(ProviderList { providers: providers.collect() }))
 }

@@ -4,7 +4,7 @@ use super::{
     error_response::ErrorResponse,
     extract::{AuthenticatedCaller, Query},
 };
-use anteroom_controller::{session::launcher::Launcher, session::reconcile};
+use anteroom_controller::{session::launcher::ServerContext, session::reconcile};
 use anteroom_wire::{ProblemBody, operator_reports::ReconcileReport};
 use axum::{Json, extract::State};
 use serde::Deserialize;
@@ -22,8 +22,8 @@ pub(super) struct ReconcileQuery {
     (status = 200, description = "The actions, done or planned.", body = ReconcileReport),
     (status = 403, description = "The caller is not an operator.", body = ProblemBody),
 ))]
-pub(super) async fn reconcile(
-    State(launcher): State<Launcher>,
+pub(super) async fn run_reconcile(
+    State(launcher): State<ServerContext>,
     AuthenticatedCaller(caller): AuthenticatedCaller,
     Query(ReconcileQuery { dry_run }): Query<ReconcileQuery>,
 ) -> Result<Json<ReconcileReport>, ErrorResponse> {

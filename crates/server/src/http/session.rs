@@ -43,7 +43,7 @@ pub(super) async fn get_session(
     State(context): State<SessionContext>,
     owned: OwnedSession,
 ) -> Result<Json<SessionView>, ErrorResponse> {
-    Ok(Json(view::view(&context, &owned.row).await?))
+    Ok(Json(view::to_session_view(&context, &owned.row).await?))
 }
 
 /// Query of `GET …/events`.
@@ -77,7 +77,7 @@ pub(super) async fn list_or_watch_events(
         return Ok(Sse::new(stream).keep_alive(alive).into_response());
     }
     let rows = context.store.list_timeline(&owned.row.id, after, ENTRIES_MAX).await?;
-    let entries = rows.into_iter().map(timeline::timeline_entry).collect();
+    let entries = rows.into_iter().map(timeline::to_timeline_entry).collect();
     Ok(Json(Timeline { entries }).into_response())
 }
 
@@ -142,11 +142,11 @@ async fn send_new_events(
     sender: &mpsc::Sender<Result<Event, Infallible>>,
 ) -> Result<bool, ApiError> {
     let row = context.store.get_session(id).await?.ok_or(Problem::UnknownSession)?;
-    let view = view::view(context, &row).await?;
+    let view = view::to_session_view(context, &row).await?;
     let text = serde_json::to_string(&view).map_err(ApiError::internal)?;
     for entry in context.store.list_timeline(id, *after, ENTRIES_MAX).await? {
         let number = entry.number;
-        let data = serde_json::to_string(&timeline::timeline_entry(entry)).map_err(ApiError::internal)?;
+        let data = serde_json::to_string(&timeline::to_timeline_entry(entry)).map_err(ApiError::internal)?;
         let _ = sender.send(Ok(Event::default().event("timeline").id(number.to_string()).data(data))).await;
         *after = number;
     }
@@ -168,7 +168,7 @@ pub(super) async fn record_heartbeat(
 ) -> Result<Json<SessionView>, ErrorResponse> {
     let (row, session) = require_active(&context, &owned.row.id).await?;
     session.activity.record();
-    Ok(Json(view::view(&context, &row).await?))
+    Ok(Json(view::to_session_view(&context, &row).await?))
 }
 
 /// Cancels the session and removes its machine. Idempotent.
@@ -179,8 +179,8 @@ pub(super) async fn cancel_session(
     State(context): State<SessionContext>,
     owned: OwnedSession,
 ) -> Result<Json<SessionView>, ErrorResponse> {
-    let row = end::end(&context, &owned.row.id, EndReason::Cancelled, "").await?;
-    Ok(Json(view::view(&context, &row).await?))
+    let row = end::end_session(&context, &owned.row.id, EndReason::Cancelled, "").await?;
+    Ok(Json(view::to_session_view(&context, &row).await?))
 }
 
 /// Replaces the session's machine; the sign-in starts again.
@@ -207,7 +207,7 @@ pub(super) async fn restart_session(
         return Err(Problem::DeliveryInProgress.into());
     }
     session.restart_requested.notify_one();
-    Ok((StatusCode::ACCEPTED, Json(view::view(&context, &row).await?)))
+    Ok((StatusCode::ACCEPTED, Json(view::to_session_view(&context, &row).await?)))
 }
 
 /// Returns the metadata of the session's stored credential, without its content; an empty list if there is none. Also available after
@@ -221,7 +221,7 @@ pub(super) async fn list_session_credentials(
 ) -> Result<Json<CredentialList>, ErrorResponse> {
     let found = context.store.get_credential_of_session(&owned.row.id).await?;
     let stored = found.iter().filter(|row| row.deleted_at_ms.is_none());
-    Ok(Json(CredentialList { credentials: stored.map(|row| credentials::credential_meta(&context, row)).collect() }))
+    Ok(Json(CredentialList { credentials: stored.map(|row| credentials::to_credential_meta(&context, row)).collect() }))
 }
 
 /// Lists the caller's sessions, the newest first, at most 100: for an operator all sessions, for a viewer its session.
@@ -239,7 +239,7 @@ pub(super) async fn list_sessions(
     };
     let mut sessions = Vec::with_capacity(rows.len());
     for row in &rows {
-        sessions.push(view::view(&context, row).await?);
+        sessions.push(view::to_session_view(&context, row).await?);
     }
     Ok(Json(SessionList { sessions }))
 }

@@ -14,9 +14,10 @@ use anteroom_controller::{
         view,
     },
 };
+use anteroom_machine::Channels;
 use anteroom_wire::{
     Problem, ProblemBody, Secret, SessionId,
-    agent::{Input, OpenUrl, Paste, PasteResult},
+    agent::{TypeText, OpenUrl, Paste, PasteResult},
     api::{MethodRequest, SessionView, SignInView},
 };
 use axum::{extract::State, http::StatusCode};
@@ -31,16 +32,23 @@ const TEXT_BYTES_MAX: usize = 16 * 1024;
     (status = 409, description = "The tool has not shown a URL yet.", body = ProblemBody),
     (status = 410, description = "The session has ended.", body = ProblemBody),
 ))]
-pub(super) async fn oauth_url(
+pub(super) async fn get_sign_in(
     State(context): State<SessionContext>,
     owned: OwnedSession,
 ) -> Result<axum::Json<SignInView>, ErrorResponse> {
     let (row, _) = require_active(&context, &owned.row.id).await?;
-    let sign_in = view::view(&context, &row).await?.sign_in;
+    let sign_in = view::to_session_view(&context, &row).await?.sign_in;
     if sign_in.url.is_none() {
         return Err(Problem::NoSignInUrl.into());
     }
     Ok(axum::Json(sign_in))
+}
+
+/// The channels to the machine of an active session. The request counts as activity, so the idle timeout starts again.
+async fn channels_for_input(context: &SessionContext, id: &SessionId) -> Result<Channels, ApiError> {
+    let (_, session) = require_active(context, id).await?;
+    session.activity.record();
+    open_channels(context, &session).await
 }
 
 /// Opens an http or https URL of at most 8 KiB in the machine's browser.
@@ -60,9 +68,7 @@ pub(super) async fn open_url(
     if !is_valid {
         return Err(ApiError::new(Problem::Malformed, "url must be an http or https URL of at most 8 KiB").into());
     }
-    let (_, session) = require_active(&context, &owned.row.id).await?;
-    session.activity.touch();
-    let channels = open_channels(&context, &session).await?;
+    let channels = channels_for_input(&context, &owned.row.id).await?;
     channels.agent.open_url(&open).await?;
     Ok(StatusCode::NO_CONTENT)
 }
@@ -88,7 +94,7 @@ pub(super) struct PasteRequest {
     (status = 422, description = "The text was rejected.", body = ProblemBody),
     (status = 502, description = "The machine's agent does not answer.", body = ProblemBody),
 ))]
-pub(super) async fn paste(
+pub(super) async fn submit_paste(
     State(context): State<SessionContext>,
     owned: OwnedSession,
     Json(request): Json<PasteRequest>,
@@ -114,7 +120,7 @@ pub(super) struct CodeRequest {
     (status = 422, description = "The text was rejected.", body = ProblemBody),
     (status = 502, description = "The machine's agent does not answer.", body = ProblemBody),
 ))]
-pub(super) async fn code(
+pub(super) async fn submit_code(
     State(context): State<SessionContext>,
     owned: OwnedSession,
     Json(request): Json<CodeRequest>,
@@ -128,11 +134,9 @@ async fn paste_into_tool(context: &SessionContext, id: &SessionId, pasted: &Secr
     if text.is_empty() || text.len() > TEXT_BYTES_MAX || text.chars().any(char::is_control) {
         return Err(ApiError::new(Problem::Malformed, "the text must have 1 byte to 16 KiB and no control characters"));
     }
-    let (_, session) = require_active(context, id).await?;
-    session.activity.touch();
-    let channels = open_channels(context, &session).await?;
+    let channels = channels_for_input(context, id).await?;
     let paste = Paste { text: Secret::new(text.to_owned()) };
-    Ok(channels.agent.paste(&paste).await?)
+    Ok(channels.agent.submit_paste(&paste).await?)
 }
 
 /// Changes the sign-in method. The tool is restarted in the same machine.
@@ -143,13 +147,13 @@ async fn paste_into_tool(context: &SessionContext, id: &SessionId, pasted: &Secr
     (status = 410, description = "The session has ended.", body = ProblemBody),
     (status = 502, description = "The machine's agent does not answer.", body = ProblemBody),
 ))]
-pub(super) async fn method(
+pub(super) async fn change_method(
     State(context): State<SessionContext>,
     owned: OwnedSession,
     Json(request): Json<MethodRequest>,
 ) -> Result<axum::Json<SessionView>, ErrorResponse> {
     let row = change_method::change_method(&context, &owned.row.id, &request.method).await?;
-    Ok(axum::Json(view::view(&context, &row).await?))
+    Ok(axum::Json(view::to_session_view(&context, &row).await?))
 }
 
 /// Request of `POST …/type`.
@@ -181,9 +185,7 @@ pub(super) async fn type_text(
             ApiError::new(Problem::Malformed, "the text must have at most 16 KiB and no control characters").into()
         );
     }
-    let (_, session) = require_active(&context, &owned.row.id).await?;
-    session.activity.touch();
-    let channels = open_channels(&context, &session).await?;
-    channels.agent.input(&Input { text, enter }).await?;
+    let channels = channels_for_input(&context, &owned.row.id).await?;
+    channels.agent.type_text(&TypeText { text, press_enter: enter }).await?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -6,9 +6,10 @@ use super::{
 };
 use crate::auth::{Auth, login_links};
 use anteroom_controller::{
-    session::launcher::Launcher,
+    session::launcher::ServerContext,
     session::{start, view},
 };
+use anteroom_store::SessionRow;
 use anteroom_wire::{
     ProblemBody,
     api::{StartRequest, StartResponse},
@@ -27,16 +28,25 @@ use axum::{extract::State, http::StatusCode, response::IntoResponse};
     (status = 409, description = "The idempotency key was used with another body, the external machine is in use, or the image does not contain the tool.", body = ProblemBody),
     (status = 503, description = "The queue is full, or this host lacks capacity.", body = ProblemBody),
 ))]
-pub(super) async fn start(
-    State(launcher): State<Launcher>,
+pub(super) async fn start_session(
+    State(launcher): State<ServerContext>,
     State(auth): State<Auth>,
     AuthenticatedCaller(caller): AuthenticatedCaller,
     Json(request): Json<StartRequest>,
 ) -> Result<impl IntoResponse, ErrorResponse> {
     caller.require_not_viewer()?;
-    let owner = start::owner_of(&launcher, &caller, &request).await?;
-    let row = start::start(&launcher, &owner, &request).await?;
-    let viewer_url = login_links::viewer_link(&auth, &row).await?;
-    let session = view::view(&launcher, &row).await?;
+    let owner = start::resolve_owner(&launcher, &caller, &request).await?;
+    let row = start::start_session(&launcher, &owner, &request).await?;
+    accepted_response(&launcher, &auth, &row).await
+}
+
+/// The response for an accepted session: the session and a login link to its page.
+pub(super) async fn accepted_response(
+    launcher: &ServerContext,
+    auth: &Auth,
+    row: &SessionRow,
+) -> Result<(StatusCode, axum::Json<StartResponse>), ErrorResponse> {
+    let viewer_url = login_links::create_viewer_login_link(auth, row).await?;
+    let session = view::to_session_view(launcher, row).await?;
     Ok((StatusCode::ACCEPTED, axum::Json(StartResponse { session, viewer_url })))
 }

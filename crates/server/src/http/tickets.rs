@@ -19,7 +19,7 @@ use axum::extract::State;
 use serde::Deserialize;
 
 /// Prefix of a view-only ticket. The stored hash covers the prefix, so it cannot be removed.
-pub(super) const VIEW_ONLY_PREFIX: &str = "view_";
+pub(super) const VIEW_ONLY_TICKET_PREFIX: &str = "view_";
 
 /// Lifetime of a ticket, seconds. A page uses it at once; the rest is for a slow connection.
 const TICKET_S_MAX: u64 = 60;
@@ -61,7 +61,7 @@ impl From<TicketTarget> for TicketPurpose {
     (status = 403, description = "The caller may not use this session.", body = ProblemBody),
     (status = 410, description = "The session has ended.", body = ProblemBody),
 ))]
-pub(super) async fn create(
+pub(super) async fn create_ticket(
     State(context): State<SessionContext>,
     owned: OwnedSession,
     Json(request): Json<TicketRequest>,
@@ -70,12 +70,12 @@ pub(super) async fn create(
         TicketTarget::Desktop => RejectedRequest::DesktopTicket,
         TicketTarget::Terminal => RejectedRequest::TerminalTicket,
     };
-    let created = create_ticket(&context, &owned, &request).await;
+    let created = store_new_ticket(&context, &owned, &request).await;
     let ticket = created.inspect_err(|error| record_rejection(&context.timeline, &owned.row.id, rejected, error))?;
     Ok(axum::Json(ticket))
 }
 
-async fn create_ticket(
+async fn store_new_ticket(
     context: &SessionContext,
     owned: &OwnedSession,
     request: &TicketRequest,
@@ -85,14 +85,14 @@ async fn create_ticket(
     if view_only && matches!(request.purpose, TicketTarget::Terminal) {
         return Err(ApiError::new(Problem::Malformed, "view_only is supported only for the desktop"));
     }
-    let ticket = random::token(if view_only { VIEW_ONLY_PREFIX } else { "" });
+    let ticket = random::random_token(if view_only { VIEW_ONLY_TICKET_PREFIX } else { "" });
     let expires_in_s = TICKET_S_MAX;
     let new = NewTicket {
         hash: Sha256Hex::of_secret(&ticket),
         session: row.id,
         caller: owned.caller.id.clone(),
         purpose: request.purpose.into(),
-        expires_at_ms: clock::now() + expires_in_s * 1_000,
+        expires_at_ms: clock::now_unix_ms() + expires_in_s * 1_000,
     };
     context.store.create_ticket(&new).await?;
     Ok(Ticket { ticket: ticket.expose().to_owned(), expires_in_s })

@@ -12,7 +12,7 @@ use anteroom_controller::{
         reach_desktop::reach_desktop,
         rejections::{RejectedRequest, record_rejection},
         status::Progress,
-        timeline::entry,
+        timeline::new_entry,
     },
 };
 use anteroom_store::{Sha256Hex, TicketPurpose};
@@ -66,7 +66,7 @@ pub(super) async fn open_desktop_socket(State(app): State<App>, request: Request
             } else {
                 "A viewer connected to the desktop."
             };
-            let entry = entry(TimelineKind::ViewerJoined, sentence).with_data(json!({ "view_only": view_only }));
+            let entry = new_entry(TimelineKind::ViewerJoined, sentence).with_data(json!({ "view_only": view_only }));
             app.timeline.append_in_background(&session.id, entry);
             Ok(stream)
         };
@@ -106,7 +106,7 @@ pub(super) async fn open_terminal_socket(State(app): State<App>, request: Reques
         Err(response) => return response,
     };
     let session = admitted.session;
-    let name = hex::encode(random::bytes::<8>());
+    let name = hex::encode(random::random_bytes::<8>());
     let (settings, tasks) = (app.limits.tunnel.clone(), app.tasks.clone());
     anteroom_tunnel::accept_websocket(upgrade, &settings, &tasks, move |socket| async move {
         let (control_app, control_session, stream) = (app.clone(), Arc::clone(&session), name.clone());
@@ -173,7 +173,7 @@ fn log_disconnect(app: &App, session: &ActiveSession, socket: Socket, report: &T
         Socket::Terminal => TimelineKind::TerminalDisconnected,
         Socket::Desktop => TimelineKind::ViewerDisconnected,
     };
-    app.timeline.append_in_background(&session.id, entry(kind, "A viewer's connection ended.").with_data(data));
+    app.timeline.append_in_background(&session.id, new_entry(kind, "A viewer's connection ended.").with_data(data));
 }
 
 /// A control message of the terminal page.
@@ -279,7 +279,7 @@ async fn redeem_ticket(
         return Err(ApiError::new(Problem::Unauthenticated, detail).into());
     };
     let hash = Sha256Hex::of_bytes(ticket.as_bytes());
-    if app.store.redeem_ticket(&hash, id, purpose, clock::now()).await?.is_none() {
+    if app.store.redeem_ticket(&hash, id, purpose, clock::now_unix_ms()).await?.is_none() {
         // Without a valid ticket the response must not reveal whether the session exists.
         return Err(Problem::TicketUsed.into());
     }

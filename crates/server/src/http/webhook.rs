@@ -10,10 +10,10 @@ use axum::{Json, extract::State};
     (status = 200, description = "The status of webhook delivery.", body = WebhookReport),
     (status = 403, description = "The caller is not an operator.", body = ProblemBody),
 ))]
-pub(super) async fn read(
+pub(super) async fn get_webhook_report(
     State(context): State<SessionContext>,
     AuthenticatedCaller(caller): AuthenticatedCaller,
 ) -> Result<Json<WebhookReport>, ErrorResponse> {
     caller.require_operator()?;
-    Ok(Json(webhook::report(&context).await?))
+    Ok(Json(webhook::webhook_report(&context).await?))
 }

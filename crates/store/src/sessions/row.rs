@@ -1,12 +1,12 @@
 //! The row of a session.
 
-use crate::{SessionPurpose, Sha256Hex, StoreError, UnixMs, row::RowReader, text_enum::text_enum};
+use crate::{SessionPurpose, Sha256Hex, StoreError, UnixMs, row_reader::RowReader, text_enum::text_enum};
 use anteroom_wire::{CallerId, CredentialId, EndReason, MachineId, ProviderId, SessionId, provider::MethodName};
 use sqlx::any::AnyRow;
 
 text_enum! {
     /// The state of a session in the database.
-    pub(crate) enum State {
+    pub(crate) enum SessionStateKind {
         /// Not ended.
         Active = "active",
         /// A credential is stored.
@@ -74,12 +74,12 @@ pub enum RowStatus {
         replacement_reason: Option<Reason>,
     },
     /// Ended: the row does not change any more.
-    Ended(End),
+    Ended(SessionEnd),
 }
 
 /// How a session ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct End {
+pub struct SessionEnd {
     /// The outcome.
     pub outcome: SessionOutcome,
     /// Why it ended.
@@ -125,7 +125,7 @@ impl SessionRow {
     }
 
     /// How it ended, if it has.
-    pub fn end(&self) -> Option<&End> {
+    pub fn end(&self) -> Option<&SessionEnd> {
         match &self.status {
             RowStatus::Active { .. } => None,
             RowStatus::Ended(end) => Some(end),
@@ -149,18 +149,18 @@ impl SessionRow {
     }
 
     /// The name of [`SessionRow::status`].
-    pub(crate) fn state(&self) -> State {
+    pub(crate) fn state_kind(&self) -> SessionStateKind {
         match self.end().map(|end| &end.outcome) {
-            None => State::Active,
-            Some(SessionOutcome::Completed(_)) => State::Completed,
-            Some(SessionOutcome::Failed) => State::Failed,
-            Some(SessionOutcome::Cancelled) => State::Cancelled,
-            Some(SessionOutcome::Expired) => State::Expired,
+            None => SessionStateKind::Active,
+            Some(SessionOutcome::Completed(_)) => SessionStateKind::Completed,
+            Some(SessionOutcome::Failed) => SessionStateKind::Failed,
+            Some(SessionOutcome::Cancelled) => SessionStateKind::Cancelled,
+            Some(SessionOutcome::Expired) => SessionStateKind::Expired,
         }
     }
 }
 
-pub(super) fn decode(row: &AnyRow) -> Result<SessionRow, StoreError> {
+pub(super) fn decode_session_row(row: &AnyRow) -> Result<SessionRow, StoreError> {
     let reader = RowReader::new(row, "sessions", "id");
     Ok(SessionRow {
         id: reader.parsed("id")?,
@@ -180,16 +180,16 @@ pub(super) fn decode(row: &AnyRow) -> Result<SessionRow, StoreError> {
         idle_deadline_ms: reader.number_or_null("idle_deadline_ms")?,
         deadline_ms: reader.number("deadline_ms")?,
         external_machine: reader.text_or_null("external_machine")?,
-        method: method(&reader)?,
+        method: decode_method(&reader)?,
         purpose: SessionPurpose::decode(&reader)?,
         exit_code: reader.number_or_null("exit_code")?,
     })
 }
 
 /// Reads the name of a method.
-pub(crate) fn method(reader: &RowReader<'_>) -> Result<Option<MethodName>, StoreError> {
+pub(crate) fn decode_method(reader: &RowReader<'_>) -> Result<Option<MethodName>, StoreError> {
     let text = reader.text_or_null("method")?;
-    text.map(|text| MethodName::try_from(text).map_err(|error| reader.corrupt(format!("method: {error}")))).transpose()
+    text.map(|text| MethodName::try_from(text).map_err(|error| reader.corrupt_row_error(format!("method: {error}")))).transpose()
 }
 
 fn status(reader: &RowReader<'_>) -> Result<RowStatus, StoreError> {
@@ -197,30 +197,30 @@ fn status(reader: &RowReader<'_>) -> Result<RowStatus, StoreError> {
         None => None,
         Some(code) => {
             let kind = EndReason::from_code(&code);
-            let kind = kind.ok_or_else(|| reader.corrupt(format!("reason_code: {code:?} is unknown")))?;
+            let kind = kind.ok_or_else(|| reader.corrupt_row_error(format!("reason_code: {code:?} is unknown")))?;
             Some(Reason { kind, detail: reader.text_or_null("reason_detail")? })
         }
     };
     let ended_at = reader.number_or_null("ended_at_ms")?;
     let credential = reader.parsed_or_null("credential_id")?;
-    let outcome = match (reader.parsed::<State>("state")?, credential) {
-        (State::Active, None) => {
+    let outcome = match (reader.parsed::<SessionStateKind>("state")?, credential) {
+        (SessionStateKind::Active, None) => {
             let none = ended_at.is_none();
             return none
                 .then_some(RowStatus::Active { replacement_reason: reason })
-                .ok_or_else(|| reader.corrupt("active, and ended"));
+                .ok_or_else(|| reader.corrupt_row_error("active, and ended"));
         }
-        (State::Completed, Some(credential)) => SessionOutcome::Completed(credential),
-        (State::Failed, None) => SessionOutcome::Failed,
-        (State::Cancelled, None) => SessionOutcome::Cancelled,
-        (State::Expired, None) => SessionOutcome::Expired,
-        (State::Completed, None) => return Err(reader.corrupt("completed without a credential")),
-        (State::Active | State::Failed | State::Cancelled | State::Expired, Some(_)) => {
-            return Err(reader.corrupt("a credential, and not completed"));
+        (SessionStateKind::Completed, Some(credential)) => SessionOutcome::Completed(credential),
+        (SessionStateKind::Failed, None) => SessionOutcome::Failed,
+        (SessionStateKind::Cancelled, None) => SessionOutcome::Cancelled,
+        (SessionStateKind::Expired, None) => SessionOutcome::Expired,
+        (SessionStateKind::Completed, None) => return Err(reader.corrupt_row_error("completed without a credential")),
+        (SessionStateKind::Active | SessionStateKind::Failed | SessionStateKind::Cancelled | SessionStateKind::Expired, Some(_)) => {
+            return Err(reader.corrupt_row_error("a credential, and not completed"));
         }
     };
     match (reason, ended_at) {
-        (Some(reason), Some(at_ms)) => Ok(RowStatus::Ended(End { outcome, reason, at_ms })),
-        (None, _) | (_, None) => Err(reader.corrupt("ended without a time and a reason")),
+        (Some(reason), Some(at_ms)) => Ok(RowStatus::Ended(SessionEnd { outcome, reason, at_ms })),
+        (None, _) | (_, None) => Err(reader.corrupt_row_error("ended without a time and a reason")),
     }
 }

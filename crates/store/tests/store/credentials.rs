@@ -2,10 +2,10 @@
 
 use crate::fixture::{NOW, StoreFixture, entry, retained_credential, session_id};
 use anteroom_store::{
-    SessionChange, CompleteOutcome, DeleteOutcome, ExpectedState, NewCaller, OwnerFilter, Reason, Role, SessionOutcome, Sha256Hex,
+    SessionChange, CompleteOutcome, DeleteOutcome, ExpectedState, NewCaller, OwnerFilter, Role, SessionOutcome, Sha256Hex,
 };
 use anteroom_vault::{Binding, KeyRing, SealError};
-use anteroom_wire::{CallerId, CredentialId, EndReason, TimelineKind};
+use anteroom_wire::{CallerId, CredentialId, TimelineKind};
 use sqlx::Executor;
 
 #[tokio::test]

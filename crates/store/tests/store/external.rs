@@ -1,10 +1,10 @@
 //! External machines: only one active session at a time uses one.
 
-use crate::fixture::{NOW, StoreFixture, entry, session_id};
+use crate::fixture::{StoreFixture, entry, session_id};
 use anteroom_store::{
-    SessionChange, CompleteOutcome, CreateSessionOutcome, ExpectedState, ExternalMachineClaim, IdempotencyKey, NewSession, Reason, Sha256Hex,
+    CompleteOutcome, CreateSessionOutcome, ExternalMachineClaim, IdempotencyKey, NewSession, Sha256Hex,
 };
-use anteroom_wire::{EndReason, TimelineKind};
+use anteroom_wire::{TimelineKind};
 use sqlx::Executor;
 
 fn on(fixture: &StoreFixture, machine: &str) -> NewSession {

@@ -2,7 +2,7 @@
 
 use crate::fixture::{NOW, StoreFixture, entry, retained_credential, session_id};
 use anteroom_store::{
-    SessionChange, CompleteUse, CompleteOutcome, CompleteWithCredential, CreateSessionOutcome, CredentialUse, DeleteOutcome, ExpectedState, HealthKind, HealthUpdate, LeasedCredential,
+    SessionChange, CompleteUse, CompleteOutcome, CompleteWithCredential, CredentialUse, DeleteOutcome, ExpectedState, HealthKind, HealthUpdate, LeasedCredential,
     NewCredential, NewSession, OwnerFilter, RefreshCredential, RefreshOutcome, Retention, Revisions, SessionOutcome, SessionPurpose,
     SessionRow, Sha256Hex, CompleteUseOutcome,
 };

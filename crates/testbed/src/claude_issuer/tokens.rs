@@ -20,13 +20,7 @@ pub(super) fn exchange(issuer: &mut IssuerState, body: &[u8]) -> Response {
     let text = |key: &str| parameters[key].as_str().unwrap_or_default().to_owned();
     let scope = match text("grant_type").as_str() {
         "authorization_code" => {
-            let request = TokenRequest {
-                code: text("code"),
-                client_id: text("client_id"),
-                redirect_uri: text("redirect_uri"),
-                verifier: parameters["code_verifier"].as_str().map(str::to_owned),
-                state: Some(text("state")),
-            };
+            let request = TokenRequest { verifier: parameters["code_verifier"].as_str().map(str::to_owned), state: Some(text("state")), ..TokenRequest::read(text) };
             issuer.exchange(&request).map(|authorization| authorization.scope)
         }
         "refresh_token" if issuer.refresh_tokens.remove(&text("refresh_token")) => Ok(text("scope")),

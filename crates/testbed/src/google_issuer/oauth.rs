@@ -63,13 +63,7 @@ pub(super) fn exchange(issuer: &mut IssuerState, form: &BTreeMap<String, String>
     }
     let scope = match text("grant_type").as_str() {
         "authorization_code" => {
-            let request = TokenRequest {
-                code: text("code"),
-                client_id: text("client_id"),
-                redirect_uri: text("redirect_uri"),
-                verifier: form.get("code_verifier").cloned(),
-                state: None,
-            };
+            let request = TokenRequest { verifier: form.get("code_verifier").cloned(), ..TokenRequest::read(text) };
             issuer.exchange(&request).map(|authorization| authorization.scope)
         }
         "refresh_token" if issuer.refresh_tokens.contains(&text("refresh_token")) => Ok(String::new()),

@@ -113,7 +113,7 @@ impl Recording {
     /// The provider has no status command, or its pattern is invalid.
     pub fn record_status(&mut self, exit: i32, printed: &str) -> anyhow::Result<()> {
         let printed = self.masked(printed);
-        let run = StatusRun::of(exit, printed.trim_end(), &self.provider.credential).map_err(anyhow::Error::msg)?;
+        let run = StatusRun::of(exit, printed.trim_end(), &self.provider.credential)?;
         self.fixture.status.push(run);
         Ok(())
     }
@@ -140,7 +140,7 @@ impl Recording {
     pub fn to_text(&self) -> anyhow::Result<String> {
         ensure!(!(self.fixture.screens.is_empty() && self.fixture.status.is_empty()), "nothing was recorded");
         let mut fixture = self.fixture.clone();
-        let findings = evaluate_screens(&self.provider, &fixture.screens).map_err(anyhow::Error::msg)?;
+        let findings = evaluate_screens(&self.provider, &fixture.screens)?;
         for (screen, findings) in fixture.screens.iter_mut().zip(findings) {
             screen.expect = findings;
         }

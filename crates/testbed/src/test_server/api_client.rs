@@ -128,15 +128,7 @@ impl ApiClient {
     /// # Errors
     /// The request is rejected.
     pub async fn start(&self, provider: &str) -> anyhow::Result<StartResponse> {
-        self.start_with(&StartRequest {
-            provider: provider.to_owned(),
-            user_id: None,
-            return_url: None,
-            idempotency_key: None,
-            machine: None,
-            method: None,
-            renews: None,
-        })
+        self.start_with(&StartRequest::new(provider))
         .await
     }
 
@@ -264,7 +256,7 @@ impl ApiClient {
     /// A request is rejected.
     pub async fn cancel_all(&self) -> anyhow::Result<()> {
         let list: SessionList = self.get("/api/sessions").await?.read()?;
-        for session in list.sessions.iter().filter(|session| !session.status.is_terminal()) {
+        for session in list.sessions.iter().filter(|session| !session.status.is_ended()) {
             self.cancel(&session.id).await?;
         }
         Ok(())
@@ -298,7 +290,7 @@ impl ApiClient {
     /// Opens a WebSocket with these subprotocols. `origin`: with an `Origin` header, as a browser does.
     ///
     /// # Errors
-    /// The handshake fails; [`DialError::Rejected`] contains the HTTP status.
+    /// The handshake fails; [`ViewerConnectError::Rejected`] contains the HTTP status.
     pub async fn open_websocket(
         &self,
         path: &str,

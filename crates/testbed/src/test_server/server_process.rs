@@ -58,17 +58,17 @@ impl ServerProcess {
     }
 
     /// The line that it printed when it accepted requests.
-    pub fn ready_line(&self) -> &str {
+    pub(crate) fn ready_line(&self) -> &str {
         &self.ready_line
     }
 
     /// The address that it listens on.
-    pub fn address(&self) -> SocketAddr {
+    pub(crate) fn address(&self) -> SocketAddr {
         self.address
     }
 
     /// The process id, until the process has exited.
-    pub fn pid(&self) -> Option<Pid> {
+    pub(crate) fn pid(&self) -> Option<Pid> {
         self.child.id().and_then(|pid| Pid::from_raw(pid.cast_signed()))
     }
 
@@ -76,7 +76,7 @@ impl ServerProcess {
     ///
     /// # Errors
     /// It does not exit within `limit`, or exits with an error.
-    pub async fn stop(mut self, limit: Duration) -> anyhow::Result<()> {
+    pub(crate) async fn stop(mut self, limit: Duration) -> anyhow::Result<()> {
         kill_process(self.pid().context("the server has exited already")?, Signal::TERM)?;
         let status = timeout(limit, self.child.wait()).await.context("the server does not stop in time")??;
         ensure!(status.success(), "the server ended with {status}");
@@ -87,7 +87,7 @@ impl ServerProcess {
     ///
     /// # Errors
     /// It cannot be killed.
-    pub async fn kill(mut self) -> anyhow::Result<()> {
+    pub(crate) async fn kill(mut self) -> anyhow::Result<()> {
         Ok(self.child.kill().await?)
     }
 }

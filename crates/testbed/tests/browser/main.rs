@@ -108,7 +108,7 @@ async fn page_reconnects_to_same_desktop_after_server_crash() {
     // Long enough for several failed attempts of the page, whose retry delays grow.
     tokio::time::sleep(Duration::from_secs(4)).await;
     server.start_server().await.unwrap();
-    let listens_at_ms = clock::now();
+    let listens_at_ms = clock::now_unix_ms();
     let back = page.reconnected().await;
     let (took, counted) =
         (back.reconnected_at_ms.saturating_sub(listens_at_ms), back.countdowns_at_ms.saturating_sub(listens_at_ms));
@@ -131,7 +131,7 @@ async fn page_reconnects_to_replacement_machine_and_reports_it() {
     server.kill_machine(&server.machines().remove(0)).unwrap();
     let api = server.backend().unwrap();
     api.wait_until(&id, "ready again", |view| view.generation == 2 && view.status == SessionStatus::VmStarted).await.unwrap();
-    let ready_at_ms = clock::now();
+    let ready_at_ms = clock::now_unix_ms();
     let back = page.reconnected().await;
     println!(
         "reconnected {} ms after the machine was ready; {:?}",

@@ -45,15 +45,7 @@ impl SignIn {
     /// Starts a session by a method; `None`: the preferred one.
     async fn start(fixture: &Fixture, method: Option<&str>) -> Self {
         let (api, started) = (fixture.server.operator().unwrap(), Instant::now());
-        let request = StartRequest {
-            provider: fixture.provider.id.to_string(),
-            user_id: None,
-            return_url: None,
-            idempotency_key: None,
-            machine: None,
-            method: method.map(str::to_owned),
-            renews: None,
-        };
+        let request = StartRequest { method: method.map(str::to_owned), ..StartRequest::new(fixture.provider.id.as_str()) };
         let session = api.start_with(&request).await.unwrap().session;
         Self { api, id: session.id, method: session.method, started }
     }

@@ -1,7 +1,7 @@
 //! Machines outlive their server, and the next one adopts them. `examples/measure_adoption.rs` measures this with fifty machines.
 
 use crate::{idle_tool, start_ready};
-use anteroom_machine::{ExitReason, Receipt};
+use anteroom_machine::{ExitReason};
 use anteroom_testbed::{
     ApiClient, ApiResponse, MachineProcesses, Script, ScriptedTool, Step, TestConfig, TestServer, WAIT_MAX,
     machine_processes::send_signal,
@@ -11,7 +11,7 @@ use anteroom_testbed::{
 use anteroom_wire::{
     MachineId, SessionId, TimelineKind,
     api::SessionStatus,
-    diagnosis::{Diagnosis, Verdict},
+    diagnosis::{Verdict},
 };
 use rustix::process::Signal;
 use serde_json::json;

@@ -112,7 +112,7 @@ async fn server_killed_during_machine_cleanup_leaves_one_machine_exited_entry() 
 #[tokio::test]
 async fn machine_end_is_reported_once_from_its_receipt_after_restart() {
     let mut server =
-        TestServer::start(TestConfig::with_tool(idle_tool()).with_settings("[sessions]\nreconcile_every_ms = 100\n"))
+        TestServer::start(TestConfig::with_tool(idle_tool()).with_settings("[limits.sessions]\nreconcile_every_ms = 100\n"))
             .await
             .unwrap();
     let api = server.operator().unwrap();
@@ -141,7 +141,7 @@ async fn machine_end_is_reported_once_from_its_receipt_after_restart() {
 #[tokio::test]
 async fn partial_receipt_is_removed_only_after_its_keeper_exited() {
     let server =
-        TestServer::start(TestConfig::with_tool(idle_tool()).with_settings("[sessions]\nreconcile_every_ms = 100\n"))
+        TestServer::start(TestConfig::with_tool(idle_tool()).with_settings("[limits.sessions]\nreconcile_every_ms = 100\n"))
             .await
             .unwrap();
     let api = server.operator().unwrap();

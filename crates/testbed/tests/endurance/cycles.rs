@@ -22,6 +22,9 @@ machines_max = 12
 [sessions]
 idle_s_max = 5
 capture_stable_ms = 50
+";
+const LIMITS: &str = "
+[limits.sessions]
 reconcile_every_ms = 500
 ";
 
@@ -33,7 +36,6 @@ machines_max = 4
 [sessions]
 idle_s_max = 20
 capture_stable_ms = 50
-reconcile_every_ms = 500
 ";
 /// Longer than a QEMU machine needs to be ready, so that cancellations hit every stage of its start.
 const QEMU_CANCEL_MS_MAX: u64 = 3_000;
@@ -47,7 +49,7 @@ fn quick_tool() -> ScriptedTool {
 async fn ten_thousand_sessions_with_injected_faults_leave_nothing() {
     let tools = vec![quick_tool(), idle_tool()];
     let machines = PlainProcess { tools, in_memory: true, ..PlainProcess::default() };
-    let settings = format!("{SETTINGS}restarts_max = {RESTARTS_MAX}\n");
+    let settings = format!("{SETTINGS}restarts_max = {RESTARTS_MAX}\n{LIMITS}");
     let server = TestServer::start(TestConfig::new(machines).with_settings(&settings)).await.unwrap();
     let config = RunConfig {
         seed: seeded_rng::seed(),

@@ -59,15 +59,7 @@ impl Fixture {
 }
 
 fn request(machine: &str) -> StartRequest {
-    StartRequest {
-        provider: "scripted".into(),
-        user_id: None,
-        return_url: None,
-        idempotency_key: None,
-        machine: Some(machine.into()),
-        method: None,
-        renews: None,
-    }
+    StartRequest { machine: Some(machine.into()), ..StartRequest::new("scripted") }
 }
 
 /// Starts a session on `desk`.

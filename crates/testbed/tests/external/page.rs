@@ -46,8 +46,7 @@ async fn wait_line(lines: &mut Lines<BufReader<ChildStdout>>, wanted: &str) {
 
 #[tokio::test]
 async fn journey_page_shows_external_desktop() {
-    let vnc = vnc_server::Vnc::start(&[]).await;
-    let websockify = vnc_server::Websockify::start(vnc.at).await;
+    let (vnc, websockify) = vnc_server::start_behind_websockify().await;
     let fixture = Fixture::new();
     let server = fixture.start_server(&format!("ws://{}/", websockify.at), "").await;
     let api = server.backend().unwrap();

@@ -25,8 +25,7 @@ pub(crate) async fn assert_sees_desktop(api: &ApiClient, id: &SessionId) {
 
 #[tokio::test]
 async fn several_viewers_see_desktop_behind_websockify_but_not_its_address() {
-    let vnc = vnc_server::Vnc::start(&[]).await;
-    let websockify = vnc_server::Websockify::start(vnc.at).await;
+    let (vnc, websockify) = vnc_server::start_behind_websockify().await;
     let fixture = Fixture::new();
     let server = fixture.start_server(&format!("ws://{}/", websockify.at), "").await;
     let api = server.backend().unwrap();

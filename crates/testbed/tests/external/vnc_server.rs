@@ -148,6 +148,13 @@ impl Websockify {
     }
 }
 
+/// Starts a VNC server and a websockify in front of it.
+pub(crate) async fn start_behind_websockify() -> (Vnc, Websockify) {
+    let vnc = Vnc::start(&[]).await;
+    let websockify = Websockify::start(vnc.at).await;
+    (vnc, websockify)
+}
+
 /// Paints the root window (X11 protocol, little endian).
 async fn paint(socket: &str) {
     let mut stream = UnixStream::connect(socket).await.unwrap();

@@ -69,7 +69,7 @@ async fn start_server(flow: Flow) -> TestServer {
         wait("never"),
     ];
     let settings = format!(
-        "[log]\nlevel = 'info'\n[store]\nbusy_ms_max = 20000\n[limits.sessions]\ndelivery_retry_ms_max = 500\n[sessions]\nreconcile_every_ms = 100\n{}",
+        "[log]\nlevel = 'info'\n[limits.store]\nbusy_ms_max = 20000\n[limits.sessions]\ndelivery_retry_ms_max = 500\nreconcile_every_ms = 100\n[sessions]\n{}",
         flow.settings()
     );
     TestServer::start(TestConfig::with_tool(ScriptedTool::new("scripted", Script::new(steps))).with_settings(&settings))
@@ -145,15 +145,7 @@ impl FlowRun<'_> {
     async fn step(&mut self) -> anyhow::Result<Option<SessionView>> {
         let api = self.server.backend()?;
         // The idempotency key makes repeated requests return the same session.
-        let request = StartRequest {
-            provider: "scripted".to_owned(),
-            user_id: None,
-            return_url: None,
-            machine: None,
-            method: None,
-            renews: None,
-            idempotency_key: Some(self.key.clone()),
-        };
+        let request = StartRequest { idempotency_key: Some(self.key.clone()), ..StartRequest::new("scripted") };
         let id = api.start_with(&request).await?.session.id;
         let view = api.session(&id).await?;
         if view.status.is_ended() {

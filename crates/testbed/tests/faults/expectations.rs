@@ -129,7 +129,7 @@ impl fmt::Display for ViewerOutcome {
 const MACHINE_MS: u64 = 5_000;
 /// Limit for a restarted server to report the state of its sessions.
 const RESTART_MS: u64 = 10_000;
-/// Limit for reporting a database fault: twice `store.busy_ms_max`, plus a margin for a busy host.
+/// Limit for reporting a database fault: twice `busy_ms_max`, plus a margin for a busy host.
 const DATABASE_MS: u64 = 10_000;
 /// Limit for disconnecting a stalled viewer: the stall timeout of the tunnel, plus a margin for a busy host.
 const STALL_MS: u64 = 10_000;

@@ -68,7 +68,7 @@ const SCENARIOS: [DocumentedScenario; 30] = [
     ]),
     DocumentedScenario(15, "Cursor queries, wrapped URLs, unknown prompts", &[
         ("testbed/tests/server/sign_in.rs", "terminal_answers_the_cursor_position_query"),
-        ("screen/src/finder/tests.rs", "an_address_broken_at_the_last_column_is_joined"),
+        ("screen/src/sign_in_finder/tests.rs", "an_address_broken_at_the_last_column_is_joined"),
         ("agent/tests/process_mode/tool.rs", "url_and_code_are_read_from_the_screen_once_and_complete"),
         ("testbed/tests/server/sign_in.rs", "pasted_code_reaches_the_tools_prompt"),
     ]),

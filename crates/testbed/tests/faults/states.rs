@@ -121,15 +121,15 @@ level = 'info'
 machines_max = 6
 disk_free_mib_min = 0
 [sessions]
-reconcile_every_ms = 100
 socket_wait_ms_max = 240000
-[store]
+[limits.store]
 busy_ms_max = 20000
 [limits.machines]
 ping_every_ms = 200
 ping_ms_max = 600
 liveness_timeout_ms = 2000
 [limits.sessions]
+reconcile_every_ms = 100
 delivery_retry_ms_max = 500
 [limits.tunnel]
 stall_ms_max = 2000

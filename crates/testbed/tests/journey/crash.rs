@@ -2,7 +2,7 @@
 
 use super::{assert_stored_nowhere, browser_with, codex::SETTINGS, lease, wait_success};
 use anteroom_testbed::{CodexIssuer, QEMU_WAIT_MAX, TestConfig, TestServer, codex_issuer::Approval, eventually, stats};
-use anteroom_wire::{SessionId, TimelineKind, api::Status};
+use anteroom_wire::{SessionId, TimelineKind, api::SessionStatus};
 use serde::Deserialize;
 use std::{
     fs,
@@ -92,7 +92,7 @@ async fn end_server_during_sign_in(end: End) {
 
     issuer.approve();
     let api = server.operator().unwrap();
-    let view = api.wait_status(&id, Status::Completed).await.unwrap();
+    let view = api.wait_status(&id, SessionStatus::Completed).await.unwrap();
     assert_eq!(view.generation, 1, "the session kept its machine");
     wait_success(page).await;
     assert!(!lease(&server, &id).await[0].content.expose().is_empty());

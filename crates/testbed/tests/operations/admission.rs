@@ -3,9 +3,9 @@
 use crate::{Flags, start_idle};
 use anteroom_testbed::{TestConfig, TestServer, WAIT_MAX, eventually};
 use anteroom_wire::{
-    SessionId, TimelineKind,
+    TimelineKind,
     api::{Health, HealthCheck, HealthStatus, StartResponse, SessionStatus},
-    diagnosis::{Diagnosis, Verdict},
+    diagnosis::{Verdict},
 };
 use serde_json::json;
 use std::fs;

@@ -1,6 +1,6 @@
 //! Support bundles contain diagnostic data and no secrets.
 
-use crate::{Flags, anteroom, canary, start_idle, text};
+use crate::{Flags, anteroom, canary, start_idle, start_idle_session, text};
 use anteroom_testbed::{Script, ScriptedTool, Step, TestConfig, TestServer, WAIT_MAX, eventually, leaks::needles};
 use anteroom_wire::{
     SessionId, TimelineKind,
@@ -8,6 +8,9 @@ use anteroom_wire::{
 };
 use serde_json::{Value, json};
 use std::{collections::BTreeMap, fs, io::Read, os::unix::fs::PermissionsExt, path::Path};
+
+/// The number of bundles that the server retains.
+const BUNDLES_MAX: usize = 20;
 
 /// The files of a bundle by name, without the bundle's top directory.
 fn unpack(path: &Path) -> BTreeMap<String, String> {
@@ -143,8 +146,7 @@ async fn bundles_require_an_operator_and_an_existing_session() {
 
 #[tokio::test]
 async fn bundle_is_returned_when_it_cannot_be_retained() {
-    let (flags, server) = start_idle("").await;
-    let id = server.backend().unwrap().start("scripted").await.unwrap().session.id;
+    let (flags, server, _, id) = start_idle_session("").await;
     // A file instead of the directory makes every write fail, as a full disk does.
     let dir = server.state_dir().join("bundles");
     fs::write(&dir, "").unwrap();
@@ -156,10 +158,8 @@ async fn bundle_is_returned_when_it_cannot_be_retained() {
 
 #[tokio::test]
 async fn retention_removes_oldest_bundles_and_receipts_first() {
-    let settings = "[retention]\nbundles_max = 2\nreceipts_max = 3\n[sessions]\nreconcile_every_ms = 100\n";
-    let (flags, server) = start_idle(settings).await;
-    let api = server.backend().unwrap();
-    let id = api.start("scripted").await.unwrap().session.id;
+    let settings = "[retention]\nreceipts_max = 3\n[limits.sessions]\nreconcile_every_ms = 100\n";
+    let (flags, server, api, id) = start_idle_session(settings).await;
     let dir = server.state_dir().join("bundles");
     let retained = || {
         let names = fs::read_dir(&dir).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
@@ -168,13 +168,13 @@ async fn retention_removes_oldest_bundles_and_receipts_first() {
         names
     };
     let mut seen = Vec::new();
-    for number in 0..4 {
+    for number in 0..BUNDLES_MAX + 2 {
         bundle(&server, &id, &flags.path(&format!("{number}.tar.gz"))).await;
         seen.extend(retained().into_iter().filter(|name| !seen.contains(name)).collect::<Vec<_>>());
     }
-    assert_eq!(seen.len(), 4, "each bundle was retained at first");
-    assert_eq!(retained(), seen[2..], "the two newest are left");
-    assert_eq!(fs::metadata(dir.join(&seen[3])).unwrap().permissions().mode() & 0o777, 0o600);
+    assert_eq!(seen.len(), BUNDLES_MAX + 2, "each bundle was retained at first");
+    assert_eq!(retained(), seen[2..], "the newest are left");
+    assert_eq!(fs::metadata(dir.join(&seen[BUNDLES_MAX + 1])).unwrap().permissions().mode() & 0o777, 0o600);
     // Receipts of unknown machines, older than all others.
     let receipts = server.state_dir().join("receipts");
     let old = std::time::SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(1_000);

@@ -1,6 +1,6 @@
 //! The log file and `anteroom logs`.
 
-use crate::{Flags, anteroom, command, start_idle, start_session, stdout_of, text};
+use crate::{Flags, anteroom, command, start_idle, start_idle_session, start_session, stdout_of, text};
 use anteroom_testbed::{TestConfig, TestServer, WAIT_MAX};
 use anteroom_wire::{SessionId, TimelineKind, api::SessionStatus};
 use serde_json::Value;
@@ -14,7 +14,7 @@ fn parsed(lines: &str) -> Vec<Value> {
 #[tokio::test]
 async fn log_file_is_json_lines_with_owner_only_permissions() {
     let settings = "[log]\nformat = 'text'\nlevel = 'trace'\n";
-    let (_flags, server, api, id) = start_session(settings).await;
+    let (_flags, server, _, id) = start_session(settings).await;
     let path = server.state_dir().join("log/anteroom.jsonl");
     let lines = fs::read_to_string(&path).unwrap();
     let lines = &lines[..=lines.rfind('\n').unwrap()];
@@ -66,7 +66,7 @@ async fn logs_of_a_session_contain_its_machines_and_no_other_session() {
 
 #[tokio::test]
 async fn logs_of_a_session_are_printed_with_a_warning_when_database_is_unreadable() {
-    let (_flags, mut server, api, id) = start_session("").await;
+    let (_flags, mut server, _, id) = start_session("").await;
     server.stop_server().await.unwrap();
     let (database, aside) = (server.state_dir().join("anteroom.db"), server.state_dir().join("aside"));
     fs::rename(&database, &aside).unwrap();
@@ -106,9 +106,7 @@ async fn logs_of_unknown_session_are_an_error() {
 
 #[tokio::test]
 async fn log_follower_receives_new_lines() {
-    let (_flags, server) = start_idle("").await;
-    let api = server.backend().unwrap();
-    let id = api.start("scripted").await.unwrap().session.id;
+    let (_flags, server, api, id) = start_idle_session("").await;
     let mut following = command(&server, &["logs", id.as_str(), "--follow"]).stdout(Stdio::piped()).spawn().unwrap();
     let mut lines = BufReader::new(following.stdout.take().unwrap()).lines();
     lines.next_line().await.unwrap().expect("an earlier line");

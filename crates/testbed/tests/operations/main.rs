@@ -12,15 +12,16 @@ mod metrics;
 mod reconcile_and_leaks;
 
 use anteroom_testbed::{ApiClient, TestServer, WAIT_MAX};
-use anteroom_wire::{SessionId, TimelineKind};
-use fixture::{Flags, start_idle};
+use anteroom_wire::{SessionId};
+use fixture::{Flags, start_idle, start_idle_session};
 use sqlx::{ConnectOptions, Connection, SqliteConnection, sqlite::SqliteConnectOptions};
 use std::process::Output;
 use tokio::process::Command;
 
-/// Starts a server and a session whose tool runs until the session ends.
+/// Starts a server and a session, and waits until its tool runs.
 async fn start_session(settings: &str) -> (Flags, TestServer, ApiClient, SessionId) {
-    let (flags, server, api, id) = start_session(settings).await;
+    let (flags, server, api, id) = start_idle_session(settings).await;
+    api.wait_entry(&id, TimelineKind::CliStarted).await.unwrap();
     (flags, server, api, id)
 }
 

@@ -15,7 +15,7 @@ fn samples(text: &str) -> BTreeMap<String, f64> {
 
 #[tokio::test]
 async fn metrics_reflect_sessions_and_require_an_operator() {
-    let settings = "[machines]\nmachines_max = 1\n[sessions]\nreconcile_every_ms = 50\n";
+    let settings = "[machines]\nmachines_max = 1\n[limits.sessions]\nreconcile_every_ms = 50\n";
     let (_flags, server) = start_idle(settings).await;
     let (api, operator) = (server.backend().unwrap(), server.operator().unwrap());
     assert_eq!(api.get("/metrics").await.unwrap().status, 403);

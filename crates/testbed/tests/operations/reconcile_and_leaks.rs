@@ -1,6 +1,6 @@
 //! Orphaned machines and overdue sessions: the leak report, a dry run of the reconciliation, and its limited steps.
 
-use crate::{Flags, anteroom, command, execute_sql, start_idle, start_session, stdout_of, text};
+use crate::{Flags, anteroom, command, execute_sql, start_idle, start_idle_session, start_session, stdout_of, text};
 use anteroom_testbed::{TestConfig, TestServer, WAIT_MAX, eventually};
 use anteroom_wire::TimelineKind;
 use anteroom_wire::operator_reports::{LeakReport, ReconcileActionKind, ReconcileOutcome, ReconcileReport};
@@ -11,7 +11,7 @@ use tokio::time::Instant;
 /// A server that was stopped while three sessions reached their deadlines. Their machines run, and one reconciliation may stop one
 /// thing.
 async fn server_with_overdue_sessions(flags: &Flags) -> TestServer {
-    let settings = "[sessions]\nreconcile_every_ms = 600000\n[limits.sessions]\nreconcile_stops_max = 1\n";
+    let settings = "[limits.sessions]\nreconcile_every_ms = 600000\nreconcile_stops_max = 1\n";
     let mut server = TestServer::start(TestConfig::with_tool(flags.idle_tool()).with_settings(settings)).await.unwrap();
     let api = server.backend().unwrap();
     for _ in 0..3 {
@@ -163,8 +163,7 @@ async fn active_session_has_no_orphans_with_and_without_server() {
 
 #[tokio::test]
 async fn closed_output_pipe_is_not_an_error() {
-    let (_flags, server) = start_idle("").await;
-    let id = server.backend().unwrap().start("scripted").await.unwrap().session.id;
+    let (_flags, server, _, id) = start_idle_session("").await;
     for arguments in [vec!["doctor", "--leaks"], vec!["diagnose", id.as_str()], vec!["logs"]] {
         let (reader, writer) = std::io::pipe().unwrap();
         drop(reader);

@@ -8,19 +8,19 @@ use crate::{
 use anteroom_machine::{ExitCause, Receipt};
 use anteroom_rfb::client::ViewerSocket;
 use anteroom_testbed::{
-    ApiClient, MachineProcesses, QEMU_WAIT_MAX, Qemu, TestConfig, TestServer, machine_processes::send_signal,
+    MachineProcesses, QEMU_WAIT_MAX, Qemu, TestConfig, TestServer, machine_processes::send_signal,
     test_server::qemu::shell_provider,
 };
 use anteroom_wire::{
-    MachineId, SessionId, TimelineKind,
-    api::Status,
+    MachineId, TimelineKind,
+    api::SessionStatus,
     diagnosis::{Diagnosis, Verdict},
 };
 use rustix::process::Signal;
 use std::{fs, time::Duration};
 use tokio::{
     io::AsyncReadExt,
-    time::{Instant, sleep, timeout},
+    time::{sleep, timeout},
 };
 
 const NO_RESTART: &str = "[sessions]\nrestarts_max = 0\nsocket_wait_ms_max = 120000\n";
@@ -54,7 +54,7 @@ async fn end_machine_by(
     end(&server, &machine_processes);
     let (code, reason) = wait_close(&mut viewer.into_inner()).await;
     assert_eq!((code, reason.split(':').next()), (4410, Some("machine_failed")), "{reason}");
-    let view = api.wait_status(&id, Status::Failed).await.unwrap();
+    let view = api.wait_status(&id, SessionStatus::Failed).await.unwrap();
     assert_eq!(view.reason.unwrap().code, "machine_failed");
     let found = api.wait_verdict(&id, expected).await.unwrap();
     assert!(found.sentence.contains("a connected viewer was disconnected"), "{}", found.sentence);
@@ -68,37 +68,31 @@ async fn end_machine_by(
 
 #[tokio::test]
 async fn qemu_killed_vmm_is_reported_with_its_signal() {
-    let kill = |_: &TestServer<Qemu>, machine_processes: &MachineProcesses| {
-        send_signal(machine_processes.process, Signal::KILL).unwrap()
-    };
-    let (found, receipt) = end_machine_by(kill, Verdict::MachineKilled).await;
+    let (found, receipt) =
+        end_machine_by(|_, machine| send_signal(machine.process, Signal::KILL).unwrap(), Verdict::MachineKilled).await;
     assert!(found.sentence.contains("killed by signal 9"), "{}", found.sentence);
     assert_eq!(receipt.cause, ExitCause::Killed { signal: 9 });
 }
 
 #[tokio::test]
 async fn qemu_exited_vmm_is_reported_with_its_exit_code() {
-    let end = |_: &TestServer<Qemu>, machine_processes: &MachineProcesses| {
-        send_signal(machine_processes.process, Signal::TERM).unwrap()
-    };
-    let (found, receipt) = end_machine_by(end, Verdict::MachineExited).await;
+    let (found, receipt) =
+        end_machine_by(|_, machine| send_signal(machine.process, Signal::TERM).unwrap(), Verdict::MachineExited).await;
     assert!(found.sentence.contains("exit code 0"), "{}", found.sentence);
     assert_eq!(receipt.cause, ExitCause::Exited { code: 0 });
 }
 
 #[tokio::test]
 async fn qemu_killed_keeper_ends_its_machine() {
-    let kill = |_: &TestServer<Qemu>, machine_processes: &MachineProcesses| {
-        send_signal(machine_processes.keeper, Signal::KILL).unwrap()
-    };
-    let (_, receipt) = end_machine_by(kill, Verdict::KeeperLost).await;
+    let (_, receipt) =
+        end_machine_by(|_, machine| send_signal(machine.keeper, Signal::KILL).unwrap(), Verdict::KeeperLost).await;
     assert_eq!(receipt.cause, ExitCause::KeeperLost);
 }
 
 #[tokio::test]
 async fn qemu_guest_kernel_panic_is_reported_with_its_console_output() {
     let (found, receipt) =
-        end_machine_by(|_, machine_processes| inject_machine_check(machine_processes), Verdict::GuestPanic).await;
+        end_machine_by(|_, machine| inject_machine_check(machine), Verdict::GuestPanic).await;
     assert!(found.sentence.contains("kernel panicked"), "{}", found.sentence);
     assert_eq!(receipt.cause, ExitCause::GuestPanic);
     assert!(receipt.console_tail.contains("Kernel panic"), "the console: {}", receipt.console_tail);
@@ -106,10 +100,8 @@ async fn qemu_guest_kernel_panic_is_reported_with_its_console_output() {
 
 #[tokio::test]
 async fn qemu_guest_power_off_is_reported() {
-    let off = |server: &TestServer<Qemu>, machine_processes: &MachineProcesses| {
-        power_off_guest(machine_processes, server.path())
-    };
-    let (_, receipt) = end_machine_by(off, Verdict::GuestPowerOff).await;
+    let (_, receipt) =
+        end_machine_by(|server, machine| power_off_guest(machine, server.path()), Verdict::GuestPowerOff).await;
     assert_eq!(receipt.cause, ExitCause::GuestPowerOff);
 }
 
@@ -130,7 +122,7 @@ async fn qemu_frozen_machine_is_stopped_as_hung_and_replaced() {
     assert_eq!(exited.data["why"]["cause"], "hung", "{:?}", exited.data);
     machine_processes.wait_exited().await.unwrap();
     assert_eq!(receipt_without_leftovers(&server, &machine).cause, ExitCause::Stopped { reason: "hung".into() });
-    let view = api.wait_status(&id, Status::VmStarted).await.unwrap();
+    let view = api.wait_status(&id, SessionStatus::VmStarted).await.unwrap();
     assert_eq!(view.generation, 2);
     let screen = run_in_shell(&server, &id, "echo [AF\"\"TER]", "[AFTER]").await;
     assert!(screen.contains("[AFTER]"));
@@ -148,11 +140,11 @@ async fn qemu_machine_resumed_before_the_timeout_continues() {
     viewer.request_full_frame().await.unwrap();
     let (machine, machine_processes) = server.only_machine().unwrap();
     send_signal(machine_processes.process, Signal::STOP).unwrap();
-    api.wait_until(&id, "away", |view| view.status == Status::VmCreated).await.unwrap();
+    api.wait_until(&id, "away", |view| view.status == SessionStatus::VmCreated).await.unwrap();
     // Longer than the timeout of any connection.
     sleep(Duration::from_secs(15)).await;
     send_signal(machine_processes.process, Signal::CONT).unwrap();
-    api.wait_status(&id, Status::VmStarted).await.unwrap();
+    api.wait_status(&id, SessionStatus::VmStarted).await.unwrap();
     viewer.request_full_frame().await.expect("the same stream continues");
     let screen = run_in_shell(&server, &id, "echo [$MARK]", "[still-here]").await;
     assert!(screen.contains("[still-here]"));

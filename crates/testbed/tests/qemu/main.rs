@@ -69,11 +69,11 @@ async fn qemu_connection_to_a_host_outside_the_allowlist_fails_and_is_on_the_tim
     let server = start_server("").await;
     let id = open_shell(&server).await;
     // The response of the proxy, requested with shell built-ins only.
-    let request = "exec 3<>/dev/tcp/127.0.0.1/3128; printf 'CONNECT not-granted.example.test:443 HTTP/1.1\\r\\n\\r\\n' >&3; head -n1 <&3; echo DO\"\"NE";
+    let request = "exec 3<>/dev/tcp/127.0.0.1/3128; printf 'CONNECT not-allowed.example.test:443 HTTP/1.1\\r\\n\\r\\n' >&3; head -n1 <&3; echo DO\"\"NE";
     let screen = run_in_shell(&server, &id, &format!("bash -c {}", shell_quote(request)), "DONE").await;
     assert!(screen.contains("HTTP/1.1 403"), "{screen}");
     let entry = server.operator().unwrap().wait_entry(&id, TimelineKind::EgressDenied).await.unwrap();
-    assert_eq!(entry.data["host"], "not-granted.example.test");
+    assert_eq!(entry.data["host"], "not-allowed.example.test");
     assert_eq!(entry.data["reason"], "egress_denied");
     server.finish().await.unwrap();
 }

@@ -1,6 +1,6 @@
 //! Authentication and authorization of every operation, and validation of input.
 
-use crate::{Flags, start_idle};
+use crate::{Flags, start_idle, start_idle_session};
 use anteroom_rfb::client::ViewerConnectError;
 use anteroom_testbed::{TestConfig, TestServer};
 use reqwest::Method;
@@ -74,9 +74,7 @@ async fn backend_cannot_access_the_session_of_another_backend() {
 
 #[tokio::test]
 async fn malformed_input_is_rejected_and_never_executed() {
-    let (flags, server) = start_idle("").await;
-    let api = server.backend().unwrap();
-    let id = api.start("scripted").await.unwrap().session.id;
+    let (flags, server, api, id) = start_idle_session("").await;
     api.wait_status(&id, anteroom_wire::api::SessionStatus::VmStarted).await.unwrap();
     let marker = flags.path("executed");
     let touch = format!("$(touch {})", marker.display());

@@ -1,9 +1,6 @@
 //! Credentials from capture to deletion: storage policies, renewal without remains, and expiry.
 
-use crate::{
-    Flags,
-    fake_agent::{FakeAgent, store},
-};
+use crate::{Flags, fake_agent::{FakeAgent, store}};
 use anteroom_testbed::{ApiClient, ApiResponse, Script, ScriptedTool, Step, TestConfig, TestServer};
 use anteroom_wire::{
     CredentialId, SessionId, TimelineKind,
@@ -28,7 +25,7 @@ fn tool_with_policy(flags: &Flags, policy: &str) -> ScriptedTool {
 
 async fn start_server(tool: ScriptedTool, settings: &str) -> TestServer {
     TestServer::start(
-        TestConfig::with_tool(tool).with_settings(&format!("[sessions]\nreconcile_every_ms = 100\n{settings}")),
+        TestConfig::with_tool(tool).with_settings(&format!("[limits.sessions]\nreconcile_every_ms = 100\n{settings}")),
     )
     .await
     .unwrap()

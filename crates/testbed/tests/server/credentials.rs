@@ -10,7 +10,7 @@ use anteroom_wire::{
     api::{
         CredentialHealth, CredentialList, CredentialMeta, SessionList, SessionView, StartRequest, StartResponse, SessionStatus,
     },
-    diagnosis::{Diagnosis, Verdict},
+    diagnosis::{Verdict},
 };
 use serde_json::json;
 use std::{os::unix::fs::PermissionsExt, process::Stdio, time::Duration};
@@ -137,8 +137,8 @@ async fn embedded_expiry_sets_the_health_and_is_logged_once() {
             "paths": [ScriptedTool::CREDENTIAL], "required": ["/token"], "expires_at": { "pointer": "/ends", "unit": "unix_s" },
         });
         let content = format!("{{\"token\": \"first\", \"ends\": {ends_s}}}");
-        let plan = TestConfig::with_tool(flags.tool(&content).with("credential", rules));
-        let server = TestServer::start(plan.with_settings("[credentials]\nexpiry_warning_s = 7200\n")).await.unwrap();
+        let config = TestConfig::with_tool(flags.tool(&content).with("credential", rules));
+        let server = TestServer::start(config.with_settings("[credentials]\nexpiry_warning_s = 7200\n")).await.unwrap();
         let id = sign_in(&flags, &server).await;
         let found = credential_meta(&server, &id).await;
         assert_eq!((found.health, found.expires_at.is_some()), (expected, true), "{found:?}");

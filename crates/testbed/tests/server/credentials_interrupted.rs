@@ -1,9 +1,6 @@
 //! Uses of a stored credential that are interrupted before they begin, and checks without a result.
 
-use crate::{
-    Flags,
-    command_line::{run_cli, sign_in, start_use, text},
-};
+use crate::{Flags, command_line::{run_cli, sign_in, start_use, text}};
 use anteroom_testbed::{
     ApiClient, PausePoint, Script, ScriptedTool, Step, TestConfig, TestServer, processes,
     serve::crash_point::{CrashPoint, CrashTiming},
@@ -11,7 +8,7 @@ use anteroom_testbed::{
 use anteroom_wire::{
     MachineId, SessionId, TimelineKind,
     api::{CredentialHealth, CredentialMeta, SessionView, SessionStatus},
-    diagnosis::{Diagnosis, Verdict},
+    diagnosis::{Verdict},
 };
 use serde_json::json;
 use tokio::net::TcpListener;
@@ -34,7 +31,7 @@ async fn start_with_credential(settings: &str) -> (Flags, TestServer, String) {
     let idle = ScriptedTool::new("idle", Script::new([Step::print_line("Nothing to do"), flags.wait_step("never")]));
     let config = TestConfig::with_tools([tool(&flags), idle])
         .host_override(EXTERNAL, "127.0.0.1:1".parse().unwrap())
-        .with_settings(&format!("[sessions]\nreconcile_every_ms = 100\n{settings}"));
+        .with_settings(&format!("[limits.sessions]\nreconcile_every_ms = 100\n{settings}"));
     let server = TestServer::start(config).await.unwrap();
     let id = sign_in(&flags, &server).await;
     (flags, server, id)
@@ -170,8 +167,8 @@ async fn check_without_egress_reports_no_result_and_leaves_the_health_unchanged(
     // The external host listens until `there` is dropped.
     let there = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let flags = Flags::new();
-    let plan = TestConfig::with_tool(tool(&flags)).host_override(EXTERNAL, there.local_addr().unwrap());
-    let server = TestServer::start(plan).await.unwrap();
+    let config = TestConfig::with_tool(tool(&flags)).host_override(EXTERNAL, there.local_addr().unwrap());
+    let server = TestServer::start(config).await.unwrap();
     let id = sign_in(&flags, &server).await;
     let api = server.backend().unwrap();
     drop(there);

@@ -1,10 +1,6 @@
 //! Concurrent writes to the database: no writer blocks the others for longer than one write.
 
-use crate::{
-    Flags,
-    timeline::{DatabaseLock, start_ready_session},
-    viewers::wait_close,
-};
+use crate::{Flags, start_session_with, timeline::{DatabaseLock, start_ready_session}, viewers::wait_close};
 use anteroom_testbed::{PlainProcess, TestConfig, TestServer, plain_process::Faults};
 use anteroom_wire::{SessionId, TimelineKind, api::SessionStatus};
 use serde_json::json;
@@ -12,11 +8,11 @@ use std::time::Duration;
 use tokio::time::sleep;
 
 /// Writes wait as long as a test locks the database, and are not slow.
-const LONG_LOCK: &str = "[store]\nbusy_ms_max = 20000\n[limits.store]\nslow_write_ms = 15000\n";
+const LONG_LOCK: &str = "[limits.store]\nbusy_ms_max = 20000\nslow_write_ms = 15000\n";
 
 #[tokio::test]
 async fn recording_use_of_a_killed_machine_blocks_no_other_write() {
-    let (_flags, server, id) = start_ready_session(&format!("{LONG_LOCK}[sessions]\nreconcile_every_ms = 10\n")).await;
+    let (_flags, server, id) = start_ready_session(&format!("{LONG_LOCK}[limits.sessions]\nreconcile_every_ms = 10\n")).await;
     let api = server.backend().unwrap();
     let viewer = api.desktop(&id).await.unwrap();
     api.wait_entry(&id, TimelineKind::ViewerJoined).await.unwrap();
@@ -36,9 +32,7 @@ async fn claiming_a_killed_machine_blocks_no_other_write() {
     let flags = Flags::new();
     let faults = Faults { agent_delay_ms: 1_500, ..Faults::default() };
     let machines = PlainProcess { tools: vec![flags.idle_tool()], faults, ..PlainProcess::default() };
-    let server = TestServer::start(TestConfig::new(machines).with_settings(LONG_LOCK)).await.unwrap();
-    let api = server.backend().unwrap();
-    let id = api.start("scripted").await.unwrap().session.id;
+    let (server, api, id) = start_session_with(TestConfig::new(machines).with_settings(LONG_LOCK)).await;
     api.wait_entry(&id, TimelineKind::MachineRequested).await.unwrap();
     let lock = DatabaseLock::acquire(&server).await;
     // The agent connects, and the write of the claim blocks now. As above.

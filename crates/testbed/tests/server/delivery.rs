@@ -1,12 +1,12 @@
 //! The delivery endpoint: rejected deliveries, idempotency, and retries while the database is not writable.
 
-use crate::{fake_agent::FakeAgent, problem_of, start_idle};
+use crate::{Flags, fake_agent::FakeAgent, problem_of, start_idle, start_session_with};
 use anteroom_testbed::{ApiResponse, ScriptedTool, TestConfig, TestServer, WAIT_MAX, leaks::needles};
 use anteroom_wire::{
     Base64, TimelineKind,
     agent::{DeliveredFile, CredentialDelivery, DeliveryResult},
     api::SessionStatus,
-    diagnosis::{Diagnosis, Verdict},
+    diagnosis::{Verdict},
 };
 use reqwest::Method;
 use sqlx::{ConnectOptions, Connection, SqliteConnection, sqlite::SqliteConnectOptions};
@@ -64,7 +64,7 @@ async fn delivery_with_a_wrong_agent_token_is_rejected() {
 #[tokio::test]
 async fn malformed_delivery_is_rejected_without_echoing_its_content() {
     let (_flags, server) = start_idle(
-        "[http]\ndelivery_bytes_max = 8192\n[sessions]\ncredential_bytes_max = 1024\n[log]\nlevel = 'trace'\n",
+        "[limits.http]\ndelivery_bytes_max = 8192\n[limits.sessions]\ncredential_bytes_max = 1024\n[log]\nlevel = 'trace'\n",
     )
     .await;
     let agent = FakeAgent::start(&server).await;
@@ -272,12 +272,7 @@ fn deferred_deliveries(server: &TestServer) -> usize {
 async fn delivery_is_retried_until_the_database_is_writable() {
     let flags = Flags::new();
     let content = "{\"token\": \"patient\",\n \"more\" : [1, 2.50]}\n";
-    let server =
-        TestServer::start(TestConfig::with_tool(flags.tool(content)).with_settings("[store]\nbusy_ms_max = 500\n"))
-            .await
-            .unwrap();
-    let api = server.backend().unwrap();
-    let id = api.start("scripted").await.unwrap().session.id;
+    let (server, api, id) = start_session_with(TestConfig::with_tool(flags.tool(content)).with_settings("[limits.store]\nbusy_ms_max = 500\n")).await;
     api.wait_until(&id, "showing the address", |view| view.sign_in.url.is_some()).await.unwrap();
     let database = SqliteConnectOptions::new().filename(server.state_dir().join("anteroom.db")).busy_timeout(WAIT_MAX);
     let mut holder: SqliteConnection = database.connect().await.unwrap();

@@ -1,6 +1,6 @@
 //! Diagnoses: each cause is injected, and the expected verdict must be returned.
 
-use crate::{Flags, viewers::wait_close};
+use crate::{Flags, start_session_with, viewers::wait_close};
 use anteroom_rfb::client::ViewerConnectError;
 use anteroom_testbed::{
     ApiClient, ScriptedTool, Step, TestConfig, TestServer, WAIT_MAX, fake_rfb_server::Behaviour,
@@ -8,7 +8,7 @@ use anteroom_testbed::{
 };
 use anteroom_wire::{
     SessionId, TimelineKind,
-    api::{SessionStatus, TimelineEntry},
+    api::{SessionStatus},
     diagnosis::{Component, ComponentState, Diagnosis, Verdict},
 };
 use sqlx::{ConnectOptions, Connection, SqliteConnection, sqlite::SqliteConnectOptions};
@@ -21,9 +21,7 @@ fn link_state(found: &Diagnosis, component: Component) -> ComponentState {
 
 /// Starts a session with this tool.
 async fn start_session(tool: ScriptedTool, settings: &str) -> (TestServer, ApiClient, SessionId) {
-    let server = TestServer::start(TestConfig::with_tool(tool).with_settings(settings)).await.unwrap();
-    let api = server.backend().unwrap();
-    let id = api.start("scripted").await.unwrap().session.id;
+    let (server, api, id) = start_session_with(TestConfig::with_tool(tool).with_settings(settings)).await;
     (server, api, id)
 }
 
@@ -155,10 +153,8 @@ async fn diagnosis_of_an_unreachable_allowed_host_is_egress_unreachable() {
     let tool = flags.tool_with_steps([Step::Connect { authority: "login.example:443".into() }, Step::Exit { code: 1 }]);
     // A port without a listener: it was free a moment ago.
     let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let plan = TestConfig::with_tool(tool.reaching("login.example", 443)).host_override("login.example:443", closed);
-    let server = TestServer::start(plan).await.unwrap();
-    let api = server.backend().unwrap();
-    let id = api.start("scripted").await.unwrap().session.id;
+    let config = TestConfig::with_tool(tool.reaching("login.example", 443)).host_override("login.example:443", closed);
+    let (server, api, id) = start_session_with(config).await;
     api.wait_verdict(&id, Verdict::EgressUnreachable).await.unwrap();
     server.finish().await.unwrap();
 }
@@ -168,7 +164,7 @@ async fn diagnosis_of_a_cancelled_completed_or_expired_session_names_that_end() 
     let flags = Flags::new();
     let tool = flags.tool("{\"token\": \"x\"}");
     let server = TestServer::start(
-        TestConfig::with_tool(tool).with_settings("[sessions]\nidle_s_max = 5\nreconcile_every_ms = 50\n"),
+        TestConfig::with_tool(tool).with_settings("[sessions]\nidle_s_max = 5\n[limits.sessions]\nreconcile_every_ms = 50\n"),
     )
     .await
     .unwrap();
@@ -238,7 +234,7 @@ async fn diagnosis_of_a_missing_desktop_is_desktop_unreachable_until_it_returns(
 #[tokio::test]
 async fn diagnosis_during_a_database_lock_is_delivery_failing() {
     let flags = Flags::new();
-    let (server, api, id) = start_session(flags.tool("{\"token\": \"x\"}"), "[store]\nbusy_ms_max = 200\n").await;
+    let (server, api, id) = start_session(flags.tool("{\"token\": \"x\"}"), "[limits.store]\nbusy_ms_max = 200\n").await;
     api.wait_until(&id, "showing the address", |view| view.sign_in.url.is_some()).await.unwrap();
     let database = SqliteConnectOptions::new().filename(server.state_dir().join("anteroom.db"));
     let mut holder: SqliteConnection = database.busy_timeout(WAIT_MAX).connect().await.unwrap();
@@ -276,7 +272,7 @@ async fn diagnosis_of_a_machine_that_ended_without_a_server_is_server_restarted(
 #[tokio::test]
 async fn diagnosis_requires_session_access_and_anonymous_requests_are_not_recorded() {
     let flags = Flags::new();
-    let (server, api, id) = start_session(flags.idle_tool(), "[sessions]\nviewers_max = 1\n").await;
+    let (server, api, id) = start_session(flags.idle_tool(), "[limits.sessions]\nviewers_max = 1\n").await;
     api.wait_status(&id, SessionStatus::VmStarted).await.unwrap();
     let path = format!("/api/auth/session/{id}/diagnosis");
     assert_eq!(server.anonymous().unwrap().get(&path).await.unwrap().status, 401);

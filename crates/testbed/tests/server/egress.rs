@@ -1,7 +1,7 @@
 //! The egress of a machine.
 
-use crate::Flags;
-use anteroom_testbed::{ScriptedTool, Step, TestConfig, TestServer};
+use crate::{Flags, start_session_with};
+use anteroom_testbed::{ScriptedTool, Step, TestConfig};
 use anteroom_wire::{TimelineKind, api::SessionStatus};
 use axum::{Router, routing::get};
 use tokio::net::TcpListener;
@@ -17,15 +17,13 @@ async fn allowed_and_rejected_egress_is_on_the_timeline() {
         Step::Connect { authority: "evil.example:443".into() },
         Step::Connect { authority: "evil.example:443".into() },
         Step::Connect { authority: format!("{address}") },
-        Step::Connect { authority: "granted.example:80".into() },
-        Step::Get { url: "http://granted.example/hello".into() },
+        Step::Connect { authority: "allowed.example:80".into() },
+        Step::Get { url: "http://allowed.example/hello".into() },
         Step::write(ScriptedTool::CREDENTIAL, "{\"token\": \"x\"}"),
         flags.wait_step("never"),
     ]);
-    let plan = TestConfig::with_tool(tool.reaching("granted.example", 80)).host_override("granted.example:80", address);
-    let server = TestServer::start(plan).await.unwrap();
-    let api = server.backend().unwrap();
-    let id = api.start("scripted").await.unwrap().session.id;
+    let config = TestConfig::with_tool(tool.reaching("allowed.example", 80)).host_override("allowed.example:80", address);
+    let (server, api, id) = start_session_with(config).await;
     api.wait_status(&id, SessionStatus::Completed).await.unwrap();
     let timeline = api.timeline(&id).await.unwrap();
     let about = |name: &str| {
@@ -35,7 +33,7 @@ async fn allowed_and_rejected_egress_is_on_the_timeline() {
             .count()
     };
     assert!(about("evil.example") >= 1, "{timeline:#?}");
-    assert!(about("granted.example") >= 1, "{timeline:#?}");
+    assert!(about("allowed.example") >= 1, "{timeline:#?}");
     let rejected: Vec<_> = timeline.iter().filter(|entry| entry.kind == TimelineKind::EgressDenied).collect();
     assert_eq!(rejected.len(), 2, "one entry for each host: {rejected:#?}");
     serving.abort();

@@ -1,14 +1,12 @@
 //! Ends of machines, sessions and servers, in different orders.
 
-use crate::{fake_agent::FakeAgent, start_idle, viewers::wait_close};
-use anteroom_testbed::{TestConfig, TestServer};
+use crate::{Flags, fake_agent::FakeAgent, start_idle, start_idle_session, start_session_with, viewers::wait_close};
+use anteroom_testbed::TestConfig;
 use anteroom_wire::{TimelineKind, api::SessionStatus};
 
 #[tokio::test]
 async fn killed_machine_is_replaced_and_its_viewer_is_closed_with_restarted() {
-    let (_flags, server) = start_idle("").await;
-    let api = server.backend().unwrap();
-    let id = api.start("scripted").await.unwrap().session.id;
+    let (_flags, server, api, id) = start_idle_session("").await;
     let mut viewer = api.desktop(&id).await.unwrap();
     viewer.request_full_frame().await.unwrap();
     let old = viewer.desktop_name().to_owned();
@@ -25,9 +23,7 @@ async fn killed_machine_is_replaced_and_its_viewer_is_closed_with_restarted() {
 
 #[tokio::test]
 async fn killed_machine_without_restarts_left_fails_the_session_with_machine_failed() {
-    let (_flags, server) = start_idle("[sessions]\nrestarts_max = 0\n").await;
-    let api = server.backend().unwrap();
-    let id = api.start("scripted").await.unwrap().session.id;
+    let (_flags, server, api, id) = start_idle_session("[sessions]\nrestarts_max = 0\n").await;
     let viewer = api.desktop(&id).await.unwrap();
     server.kill_machine(&server.machines().remove(0)).unwrap();
     let (code, reason) = wait_close(&mut viewer.into_inner()).await;
@@ -62,9 +58,7 @@ async fn viewer_of_a_renewal_whose_credential_was_deleted_is_closed_with_4410() 
 
 #[tokio::test]
 async fn session_whose_provider_was_removed_rejects_viewers_and_tickets_as_ended() {
-    let (_flags, mut server) = start_idle("").await;
-    let api = server.backend().unwrap();
-    let id = api.start("scripted").await.unwrap().session.id;
+    let (_flags, mut server, api, id) = start_idle_session("").await;
     api.desktop(&id).await.unwrap().request_full_frame().await.unwrap();
     let offered = format!("binary, ticket.{}", api.ticket(&id, "desktop").await.unwrap().ticket);
     server.stop_server().await.unwrap();
@@ -84,9 +78,7 @@ async fn session_whose_provider_was_removed_rejects_viewers_and_tickets_as_ended
 
 #[tokio::test]
 async fn cancelled_session_stays_cancelled_and_closes_its_viewer() {
-    let (_flags, server) = start_idle("").await;
-    let api = server.backend().unwrap();
-    let id = api.start("scripted").await.unwrap().session.id;
+    let (_flags, server, api, id) = start_idle_session("").await;
     let viewer = api.desktop(&id).await.unwrap();
     assert_eq!(api.cancel(&id).await.unwrap().status, SessionStatus::Cancelled);
     assert_eq!(wait_close(&mut viewer.into_inner()).await.0, 4410);
@@ -97,7 +89,7 @@ async fn cancelled_session_stays_cancelled_and_closes_its_viewer() {
 
 #[tokio::test]
 async fn idle_session_expires_and_heartbeats_prevent_it() {
-    let (_flags, server) = start_idle("[sessions]\nidle_s_max = 4\nreconcile_every_ms = 50\n").await;
+    let (_flags, server) = start_idle("[sessions]\nidle_s_max = 4\n[limits.sessions]\nreconcile_every_ms = 50\n").await;
     let api = server.backend().unwrap();
     let left = api.start("scripted").await.unwrap().session.id;
     let used = api.start("scripted").await.unwrap().session.id;
@@ -117,10 +109,7 @@ async fn idle_session_expires_and_heartbeats_prevent_it() {
 #[tokio::test]
 async fn sign_in_survives_a_server_crash() {
     let flags = Flags::new();
-    let mut server =
-        TestServer::start(TestConfig::with_tool(flags.tool("{\"token\": \"after the crash\"}"))).await.unwrap();
-    let api = server.backend().unwrap();
-    let id = api.start("scripted").await.unwrap().session.id;
+    let (mut server, api, id) = start_session_with(TestConfig::with_tool(flags.tool("{\"token\": \"after the crash\"}"))).await;
     let mut viewer = api.desktop(&id).await.unwrap();
     viewer.request_full_frame().await.unwrap();
     let before = viewer.desktop_name().to_owned();
@@ -141,9 +130,7 @@ async fn sign_in_survives_a_server_crash() {
 #[tokio::test]
 async fn credential_written_while_the_server_is_down_is_delivered_to_the_next_server() {
     let flags = Flags::new();
-    let mut server = TestServer::start(TestConfig::with_tool(flags.tool("{\"token\": \"kept\"}"))).await.unwrap();
-    let api = server.backend().unwrap();
-    let id = api.start("scripted").await.unwrap().session.id;
+    let (mut server, api, id) = start_session_with(TestConfig::with_tool(flags.tool("{\"token\": \"kept\"}"))).await;
     api.wait_until(&id, "showing the address", |view| view.sign_in.url.is_some()).await.unwrap();
     let machine = server.machines().remove(0);
     server.stop_server().await.unwrap();
@@ -168,9 +155,7 @@ async fn credential_written_while_the_server_is_down_is_delivered_to_the_next_se
 #[tokio::test]
 async fn completed_session_is_readable_after_its_machine_is_removed() {
     let flags = Flags::new();
-    let server = TestServer::start(TestConfig::with_tool(flags.tool("{\"token\": \"x\"}"))).await.unwrap();
-    let api = server.backend().unwrap();
-    let id = api.start("scripted").await.unwrap().session.id;
+    let (server, api, id) = start_session_with(TestConfig::with_tool(flags.tool("{\"token\": \"x\"}"))).await;
     flags.set("go");
     api.wait_status(&id, SessionStatus::Completed).await.unwrap();
     while !server.machines().is_empty() {
@@ -185,9 +170,7 @@ async fn completed_session_is_readable_after_its_machine_is_removed() {
 
 #[tokio::test]
 async fn restart_without_restarts_left_is_rejected_and_the_session_continues() {
-    let (_flags, server) = start_idle("[sessions]\nrestarts_max = 1\n").await;
-    let api = server.backend().unwrap();
-    let id = api.start("scripted").await.unwrap().session.id;
+    let (_flags, server, api, id) = start_idle_session("[sessions]\nrestarts_max = 1\n").await;
     api.desktop(&id).await.unwrap().request_full_frame().await.unwrap();
     let restart = format!("/api/auth/session/{id}/restart");
     assert_eq!(api.post(&restart, serde_json::json!({})).await.unwrap().status, 202);

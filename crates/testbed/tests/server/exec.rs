@@ -1,15 +1,12 @@
 //! `exec`: a command with a stored credential in a new machine, through the API and the command line.
 
-use crate::{
-    Flags,
-    command_line::{CLI_MS_MAX, cli_command, run_cli, sign_in, start_use, text},
-};
+use crate::{Flags, command_line::{CLI_MS_MAX, cli_command, run_cli, sign_in, start_use, text}};
 use anteroom_testbed::{ScriptedTool, TestConfig, TestServer, WAIT_MAX};
 use anteroom_wire::{
     TimelineKind,
     agent::UsePurpose,
     api::{SessionList, SessionStatus, CredentialUseView},
-    diagnosis::{Diagnosis, Verdict},
+    diagnosis::{Verdict},
 };
 use reqwest::Method;
 use rustix::{
@@ -170,19 +167,24 @@ async fn exec_without_a_terminal_prints_every_line_once_and_returns_the_exit_cod
     server.finish().await.unwrap();
 }
 
+/// Runs `anteroom exec` with a shell script and this piped input, which must succeed; returns its standard output.
+async fn exec_with_input(server: &TestServer, id: &str, script: &str, input: &[u8]) -> String {
+    let mut command = cli_command(server, &["exec", "--credential", id, "--", "sh", "-c", script]);
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    stdin.write_all(input).await.unwrap();
+    drop(stdin);
+    let done = timeout(Duration::from_millis(CLI_MS_MAX), child.wait_with_output()).await.unwrap().unwrap();
+    assert_eq!(done.status.code(), Some(0), "{}", text(&done.stderr));
+    text(&done.stdout)
+}
+
 #[tokio::test]
 async fn exec_forwards_piped_input_and_streams_output() {
     let (_flags, server, id) = start_with_credential().await;
     let script = "echo who; read name; echo hello $name; read more || echo no more";
-    let mut command = cli_command(&server, &["exec", "--credential", &id, "--", "sh", "-c", script]);
-    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut child = command.spawn().unwrap();
-    let mut input = child.stdin.take().unwrap();
-    input.write_all(b"ada\n").await.unwrap();
-    drop(input);
-    let done = timeout(Duration::from_millis(CLI_MS_MAX), child.wait_with_output()).await.unwrap().unwrap();
-    assert_eq!(done.status.code(), Some(0), "{}", text(&done.stderr));
-    let out = text(&done.stdout);
+    let out = exec_with_input(&server, &id, script, b"ada\n").await;
     assert!(out.contains("who\n") && out.contains("hello ada\n") && out.contains("no more"), "{out}");
     server.finish().await.unwrap();
 }
@@ -190,16 +192,8 @@ async fn exec_forwards_piped_input_and_streams_output() {
 #[tokio::test]
 async fn exec_forwards_end_of_input_within_a_line() {
     let (_flags, server, id) = start_with_credential().await;
-    let mut command =
-        cli_command(&server, &["exec", "--credential", &id, "--", "sh", "-c", "cat > got; cat got; echo; wc -c < got"]);
-    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut child = command.spawn().unwrap();
-    let mut input = child.stdin.take().unwrap();
-    input.write_all(b"one\nand a half").await.unwrap();
-    drop(input);
-    let done = timeout(Duration::from_millis(CLI_MS_MAX), child.wait_with_output()).await.unwrap().unwrap();
-    assert_eq!(done.status.code(), Some(0), "{}", text(&done.stderr));
-    assert!(text(&done.stdout).contains("and a half\n14\n"), "{}", text(&done.stdout));
+    let out = exec_with_input(&server, &id, "cat > got; cat got; echo; wc -c < got", b"one\nand a half").await;
+    assert!(out.contains("and a half\n14\n"), "{out}");
     server.finish().await.unwrap();
 }
 

@@ -1,6 +1,7 @@
 //! A server with an idle tool, and flag files for which scripted tools wait.
 
-use anteroom_testbed::{Script, ScriptedTool, Step, TestConfig, TestServer};
+use anteroom_testbed::{ApiClient, Script, ScriptedTool, Step, TestConfig, TestServer};
+use anteroom_wire::SessionId;
 use std::path::PathBuf;
 
 /// Flag files, in a directory outside of the server's.
@@ -33,4 +34,20 @@ pub(crate) async fn start_idle(settings: &str) -> (Flags, TestServer) {
     let flags = Flags::new();
     let server = TestServer::start(TestConfig::with_tool(flags.idle_tool()).with_settings(settings)).await.unwrap();
     (flags, server)
+}
+
+/// Starts a server with this configuration and a session of the provider `scripted`.
+pub(crate) async fn start_session_with(config: TestConfig) -> (TestServer, ApiClient, SessionId) {
+    let server = TestServer::start(config).await.unwrap();
+    let api = server.backend().unwrap();
+    let id = api.start("scripted").await.unwrap().session.id;
+    (server, api, id)
+}
+
+/// Starts a server and a session whose tool runs until the session ends.
+pub(crate) async fn start_idle_session(settings: &str) -> (Flags, TestServer, ApiClient, SessionId) {
+    let flags = Flags::new();
+    let config = TestConfig::with_tool(flags.idle_tool()).with_settings(settings);
+    let (server, api, id) = start_session_with(config).await;
+    (flags, server, api, id)
 }

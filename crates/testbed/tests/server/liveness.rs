@@ -1,12 +1,8 @@
 //! Machines that freeze, never become ready or are unhealthy inside: each is detected, diagnosed, and replaced or ended.
 
-use crate::{Flags, viewers::wait_close};
+use crate::{Flags, start_session_with, viewers::wait_close};
 use anteroom_machine::{ExitReason, Receipt};
-use anteroom_testbed::{
-    ApiClient, Leaks, MachineProcesses, PlainProcess, TestConfig, TestServer, WAIT_MAX,
-    machine_processes::send_signal,
-    plain_process::{Faults, SimulatedMemory},
-};
+use anteroom_testbed::{ApiClient, Leaks, PlainProcess, TestConfig, TestServer, WAIT_MAX, machine_processes::send_signal, plain_process::{Faults, SimulatedMemory}};
 use anteroom_wire::{
     MachineId, SessionId, TimelineKind,
     api::SessionStatus,
@@ -28,9 +24,7 @@ async fn start_session(
     ready_ms_max: Option<u64>,
 ) -> (TestServer, ApiClient, SessionId) {
     let machines = PlainProcess { tools: vec![flags.idle_tool()], faults, ready_ms_max, ..PlainProcess::default() };
-    let server = TestServer::start(TestConfig::new(machines).with_settings(settings)).await.unwrap();
-    let api = server.backend().unwrap();
-    let id = api.start("scripted").await.unwrap().session.id;
+    let (server, api, id) = start_session_with(TestConfig::new(machines).with_settings(settings)).await;
     (server, api, id)
 }
 

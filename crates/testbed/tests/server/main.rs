@@ -34,7 +34,7 @@ mod webhook;
 mod webhook_credentials;
 
 use anteroom_testbed::{ApiResponse, Script, ScriptedTool, Step};
-use fixture::{Flags, start_idle};
+use fixture::{Flags, start_idle, start_idle_session, start_session_with};
 
 /// The sign-in URL that [`Flags::tool`] opens.
 const URL: &str = "https://id.example/authorize?client=1&state=a%20b";
@@ -44,7 +44,7 @@ impl Flags {
         std::fs::write(self.path(name), "").unwrap();
     }
 
-    /// A tool that opens [`URL`] through the browser shim, waits for `go` and writes this credential.
+    /// A tool that opens [`URL`] through the URL opener, waits for `go` and writes this credential.
     fn tool(&self, content: &str) -> ScriptedTool {
         self.tool_with_steps([
             Step::Browser { url: URL.to_owned() },

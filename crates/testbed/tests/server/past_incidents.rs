@@ -54,7 +54,7 @@ async fn frequent_polling_does_not_starve_other_clients() {
 
 #[tokio::test]
 async fn viewer_input_prevents_idle_expiry() {
-    let settings = "[sessions]\nidle_s_max = 3\nreconcile_every_ms = 50\n";
+    let settings = "[sessions]\nidle_s_max = 3\n[limits.sessions]\nreconcile_every_ms = 50\n";
     let (_flags, server) = start_idle(settings).await;
     let api = server.backend().unwrap();
     let used = api.start("scripted").await.unwrap().session.id;
@@ -79,8 +79,8 @@ async fn viewer_input_prevents_idle_expiry() {
 #[tokio::test]
 async fn killed_machine_does_not_affect_another_session_of_its_owner() {
     let flags = Flags::new();
-    let plan = TestConfig::with_tool(flags.tool("{\"token\": \"x\"}")).with_settings("[sessions]\nrestarts_max = 0\n");
-    let server = TestServer::start(plan).await.unwrap();
+    let config = TestConfig::with_tool(flags.tool("{\"token\": \"x\"}")).with_settings("[sessions]\nrestarts_max = 0\n");
+    let server = TestServer::start(config).await.unwrap();
     let api = server.backend().unwrap();
     let dies = api.start("scripted").await.unwrap().session.id;
     let lives = api.start("scripted").await.unwrap().session.id;

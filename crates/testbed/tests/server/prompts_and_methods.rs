@@ -1,11 +1,6 @@
 //! Pastes at open prompts, changes of the sign-in method, providers added by one file, and the prompts of `login`.
 
-use crate::{
-    Flags, URL,
-    command_line::{CLI_MS_MAX, cli_command, run_cli, text},
-    exec::TestTerminal,
-    problem_of,
-};
+use crate::{Flags, URL, command_line::{CLI_MS_MAX, cli_command, run_cli, text}, exec::TestTerminal, problem_of};
 use anteroom_testbed::{
     ApiClient, ApiResponse, Script, ScriptedTool, Step, TestConfig, TestServer, WAIT_MAX, leaks::needles,
 };
@@ -24,7 +19,7 @@ fn prompts() -> Value {
     json!([{
         "id": "paste_code",
         "matches": r"Paste code:\s*\z",
-        "ask": { "label": "The code of the last page", "pattern": "[a-z0-9]{8,}#[a-z0-9]{8,}", "hint": "Two halves.",
+        "ask": { "label": "The code of the last page", "pattern": "[a-z0-9]{8,}#[a-z0-9]{8,}", "expected_format": "Two halves.",
             "rejected": "(?m)^Wrong code: (.*)$" },
     }])
 }
@@ -182,15 +177,7 @@ async fn chosen_method_survives_a_server_restart() {
     let flags = Flags::new();
     let mut server = TestServer::start(TestConfig::with_tool(two_methods(&flags))).await.unwrap();
     let api = server.backend().unwrap();
-    let with = |method: Option<&str>| StartRequest {
-        provider: "scripted".into(),
-        user_id: None,
-        return_url: None,
-        idempotency_key: Some("one".into()),
-        machine: None,
-        method: method.map(str::to_owned),
-        renews: None,
-    };
+    let with = |method: Option<&str>| StartRequest { idempotency_key: Some("one".into()), method: method.map(str::to_owned), ..StartRequest::new("scripted") };
     let id = api.start_with(&with(Some("key"))).await.unwrap().session.id;
     assert_eq!(api.start_with(&with(Some("key"))).await.unwrap().session.id, id);
     let other = api.post("/api/auth/start", serde_json::to_value(with(None)).unwrap()).await.unwrap();

@@ -1,7 +1,7 @@
 //! Successful sign-ins.
 
-use crate::{Flags, URL, start_idle};
-use anteroom_testbed::{Script, ScriptedTool, Step, TestConfig, TestServer, script::WriteMode};
+use crate::{Flags, URL, start_idle, start_session_with};
+use anteroom_testbed::{Script, ScriptedTool, Step, TestConfig, script::WriteMode};
 use anteroom_wire::TimelineKind;
 use anteroom_wire::api::{StartRequest, SessionStatus};
 
@@ -9,9 +9,7 @@ use anteroom_wire::api::{StartRequest, SessionStatus};
 async fn leased_credential_has_the_exact_bytes_of_the_tool() {
     let flags = Flags::new();
     let content = "{\"token\": \"canary-1\",\n  \"unknown\" : [1, 2.50]}\n";
-    let server = TestServer::start(TestConfig::with_tool(flags.tool(content))).await.unwrap();
-    let api = server.backend().unwrap();
-    let id = api.start("scripted").await.unwrap().session.id;
+    let (server, api, id) = start_session_with(TestConfig::with_tool(flags.tool(content))).await;
     let view = api.wait_until(&id, "showing the address", |view| view.sign_in.url.is_some()).await.unwrap();
     assert_eq!((view.status, view.sign_in.url.as_deref()), (SessionStatus::Authenticating, Some(URL)));
     flags.set("go");
@@ -33,9 +31,7 @@ async fn partial_or_wrong_format_files_do_not_complete_a_session() {
         flags.wait_step("halves"),
         write("{\"token\": \"whole\"}", WriteMode::InHalves { wait_ms: 1_000 }),
     ]);
-    let server = TestServer::start(TestConfig::with_tool(tool)).await.unwrap();
-    let api = server.backend().unwrap();
-    let id = api.start("scripted").await.unwrap().session.id;
+    let (server, api, id) = start_session_with(TestConfig::with_tool(tool)).await;
     let entry = api.wait_entry(&id, TimelineKind::CandidateRejected).await.unwrap();
     assert!(format!("{} {}", entry.sentence, entry.data).contains("/token"), "the missing key is named: {entry:?}");
     flags.set("halves");
@@ -51,9 +47,7 @@ async fn status_command_must_confirm_the_credential() {
     let status = Script::new([wait_for_flag(&flags, "signed-in"), Step::print_line("Logged in using a test")]);
     let tool =
         flags.tool_with_steps([Step::write(ScriptedTool::CREDENTIAL, "{\"token\": \"x\"}"), flags.wait_step("never")]);
-    let server = TestServer::start(TestConfig::with_tool(tool.with_status(status, "Logged in"))).await.unwrap();
-    let api = server.backend().unwrap();
-    let id = api.start("scripted").await.unwrap().session.id;
+    let (server, api, id) = start_session_with(TestConfig::with_tool(tool.with_status(status, "Logged in"))).await;
     api.wait_entry(&id, TimelineKind::CandidateRejected).await.unwrap();
     assert_eq!(api.session(&id).await.unwrap().status, SessionStatus::VmStarted);
     flags.set("signed-in");
@@ -74,9 +68,7 @@ async fn pasted_code_reaches_the_tools_prompt() {
         Step::Read,
         Step::write(ScriptedTool::CREDENTIAL, "{\"token\": \"from {line}\"}"),
     ]);
-    let server = TestServer::start(TestConfig::with_tool(tool)).await.unwrap();
-    let api = server.backend().unwrap();
-    let id = api.start("scripted").await.unwrap().session.id;
+    let (server, api, id) = start_session_with(TestConfig::with_tool(tool)).await;
     let view = api.wait_until(&id, "showing the address", |view| view.sign_in.url.is_some()).await.unwrap();
     assert_eq!(view.sign_in.url.as_deref(), Some("https://id.example/device"));
     let code = serde_json::json!({ "code": "the-code#1" });
@@ -94,9 +86,7 @@ async fn terminal_answers_the_cursor_position_query() {
         Step::QueryCursor { ms_max: 30_000 },
         Step::write(ScriptedTool::CREDENTIAL, "{\"token\": \"x\"}"),
     ]);
-    let server = TestServer::start(TestConfig::with_tool(tool)).await.unwrap();
-    let api = server.backend().unwrap();
-    let id = api.start("scripted").await.unwrap().session.id;
+    let (server, api, id) = start_session_with(TestConfig::with_tool(tool)).await;
     api.wait_status(&id, SessionStatus::Completed).await.unwrap();
     server.finish().await.unwrap();
 }
@@ -105,15 +95,7 @@ async fn terminal_answers_the_cursor_position_query() {
 async fn concurrent_starts_with_one_idempotency_key_create_one_session() {
     let (_flags, server) = start_idle("").await;
     let api = server.backend().unwrap();
-    let request = |user: &str| StartRequest {
-        provider: "scripted".into(),
-        user_id: Some(user.into()),
-        return_url: None,
-        idempotency_key: Some("once".into()),
-        machine: None,
-        method: None,
-        renews: None,
-    };
+    let request = |user: &str| StartRequest { user_id: Some(user.into()), idempotency_key: Some("once".into()), ..StartRequest::new("scripted") };
     let ada = request("ada");
     let (one, two) = tokio::join!(api.start_with(&ada), api.start_with(&ada));
     assert_eq!(one.unwrap().session.id, two.unwrap().session.id);

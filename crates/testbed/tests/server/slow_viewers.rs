@@ -1,12 +1,8 @@
 //! The effect of a viewer that stops reading while its desktop sends much data: memory of the server, latency of other viewers.
 
-use crate::Flags;
+use crate::{Flags, start_session_with};
 use anteroom_rfb::client::{RfbClient, ViewerSocket};
-use anteroom_testbed::{
-    TestConfig, TestServer, WAIT_MAX,
-    fake_rfb_server::{Behaviour, SPOT_COLOUR},
-    processes,
-};
+use anteroom_testbed::{TestConfig, WAIT_MAX, fake_rfb_server::{Behaviour, SPOT_COLOUR}, processes};
 use anteroom_wire::api::SessionStatus;
 use std::time::{Duration, Instant};
 use tokio::time::timeout;
@@ -37,11 +33,9 @@ async fn round_trip(viewer: &mut RfbClient<ViewerSocket>, row: u16) -> Duration 
 async fn stalled_viewer_does_not_grow_memory() {
     let flags = Flags::new();
     // The stall limit is raised: the disconnection of stalled viewers has another test.
-    let plan = TestConfig::with_tool(flags.idle_tool())
+    let config = TestConfig::with_tool(flags.idle_tool())
         .with_settings("[limits.tunnel]\nstall_ms_max = 600000\n[log]\nlevel = 'info'\n");
-    let server = TestServer::start(plan).await.unwrap();
-    let api = server.backend().unwrap();
-    let id = api.start("scripted").await.unwrap().session.id;
+    let (server, api, id) = start_session_with(config).await;
     api.wait_status(&id, SessionStatus::VmStarted).await.unwrap();
     let machine = server.machines().remove(0);
     let mut stuck = api.desktop(&id).await.unwrap();

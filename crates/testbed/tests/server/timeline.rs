@@ -1,6 +1,6 @@
 //! The timeline: buffering while the database is not writable, and limits for repeated rejections.
 
-use crate::{Flags, start_idle, viewers::wait_close};
+use crate::{Flags, start_idle, start_idle_session, viewers::wait_close};
 use anteroom_controller::clock;
 use anteroom_testbed::{TestServer, WAIT_MAX};
 use anteroom_wire::{
@@ -31,16 +31,14 @@ impl DatabaseLock {
 }
 
 pub(crate) async fn start_ready_session(settings: &str) -> (Flags, TestServer, SessionId) {
-    let (flags, server) = start_idle(settings).await;
-    let api = server.backend().unwrap();
-    let id = api.start("scripted").await.unwrap().session.id;
+    let (flags, server, api, id) = start_idle_session(settings).await;
     api.wait_status(&id, SessionStatus::VmStarted).await.unwrap();
     (flags, server, id)
 }
 
 /// The current time in the format of the entries, which sorts by time.
 fn now() -> String {
-    clock::rfc3339(clock::now())
+    clock::format_rfc3339(clock::now_unix_ms())
 }
 
 fn entry_of(timeline: &[TimelineEntry], kind: TimelineKind) -> &TimelineEntry {
@@ -50,7 +48,7 @@ fn entry_of(timeline: &[TimelineEntry], kind: TimelineKind) -> &TimelineEntry {
 #[tokio::test]
 async fn events_during_a_database_lock_are_recorded_in_order_with_their_own_time() {
     // A database call fails after 200 ms; the lock lasts ten times longer.
-    let (_flags, server, id) = start_ready_session("[store]\nbusy_ms_max = 200\n").await;
+    let (_flags, server, id) = start_ready_session("[limits.store]\nbusy_ms_max = 200\n").await;
     let api = server.backend().unwrap();
     let viewer = api.desktop(&id).await.unwrap();
     api.wait_entry(&id, TimelineKind::ViewerJoined).await.unwrap();
@@ -85,7 +83,7 @@ async fn events_during_a_database_lock_are_recorded_in_order_with_their_own_time
 #[tokio::test]
 async fn stopping_server_writes_buffered_entries_within_the_drain_time() {
     let (_flags, mut server, id) =
-        start_ready_session("[store]\nbusy_ms_max = 200\n[http]\ndrain_ms_max = 20000\n").await;
+        start_ready_session("[limits.store]\nbusy_ms_max = 200\n[http]\ndrain_ms_max = 20000\n").await;
     let api = server.backend().unwrap();
     let lock = DatabaseLock::acquire(&server).await;
     let ticket = format!("/api/auth/session/{id}/ticket");
@@ -104,7 +102,7 @@ async fn stopping_server_writes_buffered_entries_within_the_drain_time() {
 
 #[tokio::test]
 async fn repeated_rejections_are_recorded_once_with_a_count() {
-    let settings = "[sessions]\nviewers_max = 1\n[limits.sessions]\nrejection_log_interval_ms = 3000\n";
+    let settings = "[limits.sessions]\nviewers_max = 1\nrejection_log_interval_ms = 3000\n";
     let (_flags, server, id) = start_ready_session(settings).await;
     let api = server.backend().unwrap();
     let viewer = api.desktop(&id).await.unwrap();
@@ -152,7 +150,7 @@ async fn viewer_rejected_before_the_machine_is_ready_is_on_the_timeline() {
     let (_flags, server) = start_idle(settings).await;
     let api = server.backend().unwrap();
     let first = api.start("scripted").await.unwrap().session.id;
-    api.wait_status(&first, Status::VmStarted).await.unwrap();
+    api.wait_status(&first, SessionStatus::VmStarted).await.unwrap();
     let waits = api.start("scripted").await.unwrap().session.id;
     let (code, reason) = wait_close(&mut api.desktop_socket(&waits).await.unwrap()).await;
     assert_eq!((code, reason.split(':').next()), (4409, Some("not_ready")));

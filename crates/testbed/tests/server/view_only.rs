@@ -1,24 +1,15 @@
 //! View-only viewers.
 
-use crate::{Flags, start_idle, viewers::wait_close};
+use crate::{start_idle_session, viewers::wait_close};
 use anteroom_rfb::client::{RfbClient, ViewerSocket};
-use anteroom_testbed::{
-    TestConfig, TestServer, WAIT_MAX,
-    fake_rfb_server::{SPOT_COLOUR, background_of},
-};
-use anteroom_wire::{SessionId, TimelineKind, api::SessionStatus};
+use anteroom_testbed::{WAIT_MAX, fake_rfb_server::{SPOT_COLOUR, background_of}};
+use anteroom_wire::{TimelineKind, api::SessionStatus};
 use serde_json::json;
 use std::time::Duration;
 use tokio::{
     io::AsyncWriteExt,
     time::{Instant, sleep},
 };
-
-async fn start_idle_session(settings: &str) -> (Flags, TestServer, SessionId) {
-    let (flags, server) = start_idle(settings).await;
-    let id = server.backend().unwrap().start("scripted").await.unwrap().session.id;
-    (flags, server, id)
-}
 
 /// The background colour, and the colour at the clicked position.
 async fn read_colours(viewer: &mut RfbClient<ViewerSocket>) -> [Option<anteroom_rfb::client::Rgb>; 2] {
@@ -28,8 +19,7 @@ async fn read_colours(viewer: &mut RfbClient<ViewerSocket>) -> [Option<anteroom_
 
 #[tokio::test]
 async fn view_only_input_does_not_reach_the_desktop() {
-    let (_flags, server, id) = start_idle_session("").await;
-    let api = server.backend().unwrap();
+    let (_flags, server, api, id) = start_idle_session("").await;
     let mut watcher = api.desktop_view_only(&id).await.unwrap();
     let before = read_colours(&mut watcher).await;
     assert_eq!(before[0], Some(background_of(watcher.desktop_name())));
@@ -60,8 +50,7 @@ async fn view_only_input_does_not_reach_the_desktop() {
 
 #[tokio::test]
 async fn view_only_viewer_sending_an_unknown_message_is_closed_as_malformed() {
-    let (_flags, server, id) = start_idle_session("").await;
-    let api = server.backend().unwrap();
+    let (_flags, server, api, id) = start_idle_session("").await;
     let mut watcher = api.desktop_view_only(&id).await.unwrap();
     watcher.request_full_frame().await.unwrap();
     let mut socket = watcher.into_inner();
@@ -76,8 +65,7 @@ async fn view_only_viewer_sending_an_unknown_message_is_closed_as_malformed() {
 
 #[tokio::test]
 async fn view_only_viewer_counts_as_a_viewer_and_its_ticket_opens_only_its_own_socket() {
-    let (_flags, server, id) = start_idle_session("[sessions]\nviewers_max = 1\n").await;
-    let api = server.backend().unwrap();
+    let (_flags, server, api, id) = start_idle_session("[limits.sessions]\nviewers_max = 1\n").await;
     let path = format!("/api/auth/session/{id}/ticket");
     let terminal = api.post(&path, json!({ "purpose": "terminal", "view_only": true })).await.unwrap();
     assert_eq!((terminal.status, terminal.problem().unwrap().code.as_str()), (400, "malformed"));
@@ -98,8 +86,7 @@ async fn view_only_viewer_counts_as_a_viewer_and_its_ticket_opens_only_its_own_s
 
 #[tokio::test]
 async fn view_only_viewing_does_not_prevent_idle_expiry() {
-    let (_flags, server, id) = start_idle_session("[sessions]\nidle_s_max = 4\nreconcile_every_ms = 50\n").await;
-    let api = server.backend().unwrap();
+    let (_flags, server, api, id) = start_idle_session("[sessions]\nidle_s_max = 4\n[limits.sessions]\nreconcile_every_ms = 50\n").await;
     let mut watcher = api.desktop_view_only(&id).await.unwrap();
     let until = Instant::now() + WAIT_MAX;
     // Each picture is requested: the requests of an interactive viewer would keep the session alive.

@@ -1,11 +1,8 @@
 //! Viewers: desktop and terminal sockets, tickets and limits.
 
-use crate::start_idle;
+use crate::{Flags, start_idle, start_idle_session, start_session_with};
 use anteroom_rfb::client::{RfbClient, ViewerConnectError, ViewerSocket};
-use anteroom_testbed::{
-    TestConfig, TestServer, WAIT_MAX,
-    fake_rfb_server::{Behaviour, SPOT_COLOUR, background_of},
-};
+use anteroom_testbed::{TestConfig, WAIT_MAX, fake_rfb_server::{Behaviour, SPOT_COLOUR, background_of}};
 use anteroom_wire::{TimelineKind, api::SessionStatus};
 use std::time::Duration;
 use tokio::{
@@ -65,9 +62,7 @@ async fn ticket_opens_one_socket_of_one_session_once() {
 
 #[tokio::test]
 async fn viewers_over_the_limit_are_rejected() {
-    let (_flags, server) = start_idle("[sessions]\nviewers_max = 1\n").await;
-    let api = server.backend().unwrap();
-    let id = api.start("scripted").await.unwrap().session.id;
+    let (_flags, server, api, id) = start_idle_session("[limits.sessions]\nviewers_max = 1\n").await;
     let first = api.desktop(&id).await.unwrap();
     assert_eq!(wait_close(&mut api.desktop_socket(&id).await.unwrap()).await.0, 4429);
     drop(first);
@@ -78,9 +73,7 @@ async fn viewers_over_the_limit_are_rejected() {
 
 #[tokio::test]
 async fn viewer_socket_waits_fifteen_seconds_for_the_desktop() {
-    let (_flags, server) = start_idle("").await;
-    let api = server.backend().unwrap();
-    let id = api.start("scripted").await.unwrap().session.id;
+    let (_flags, server, api, id) = start_idle_session("").await;
     api.wait_status(&id, SessionStatus::VmStarted).await.unwrap();
     let machine = server.machines().remove(0);
     server.set_desktop_behaviour(&machine, Behaviour::Closed).await.unwrap();
@@ -109,9 +102,7 @@ async fn viewer_socket_waits_fifteen_seconds_for_the_desktop() {
 
 #[tokio::test]
 async fn terminal_shows_tool_output_and_accepts_resizes() {
-    let (_flags, server) = start_idle("").await;
-    let api = server.backend().unwrap();
-    let id = api.start("scripted").await.unwrap().session.id;
+    let (_flags, server, api, id) = start_idle_session("").await;
     let mut terminal = api.terminal(&id).await.unwrap();
     terminal.send_text("{\"type\":\"resize\",\"cols\":100,\"rows\":30}").await.unwrap();
     let mut seen = Vec::new();
@@ -129,9 +120,7 @@ async fn terminal_shows_tool_output_and_accepts_resizes() {
 #[tokio::test]
 async fn stalled_viewer_blocks_neither_other_viewers_nor_the_sign_in() {
     let flags = Flags::new();
-    let server = TestServer::start(TestConfig::with_tool(flags.tool("{\"token\": \"x\"}"))).await.unwrap();
-    let api = server.backend().unwrap();
-    let id = api.start("scripted").await.unwrap().session.id;
+    let (server, api, id) = start_session_with(TestConfig::with_tool(flags.tool("{\"token\": \"x\"}"))).await;
     let mut stuck = api.desktop(&id).await.unwrap();
     let mut viewer = api.desktop(&id).await.unwrap();
     stuck.request_full_frame().await.unwrap();
@@ -157,9 +146,7 @@ async fn soak_idle_viewer_with_heartbeats_stays_connected_for_fifteen_minutes() 
 
 /// A viewer that only reads; the heartbeat of the page alone keeps the session alive.
 async fn soak(how_long: Duration) {
-    let (_flags, server) = start_idle("[sessions]\nidle_s_max = 60\n").await;
-    let api = server.backend().unwrap();
-    let id = api.start("scripted").await.unwrap().session.id;
+    let (_flags, server, api, id) = start_idle_session("[sessions]\nidle_s_max = 60\n").await;
     let mut viewer = api.desktop(&id).await.unwrap();
     viewer.request_full_frame().await.unwrap();
     let name = viewer.desktop_name().to_owned();

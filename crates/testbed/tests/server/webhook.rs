@@ -1,6 +1,6 @@
 //! The webhook: signature, order, retries, delivery after a restart, and attached credentials.
 
-use crate::Flags;
+use crate::{Flags, start_session_with};
 use anteroom_testbed::{
     ApiClient, ScriptedTool, TestCa, TestConfig, TestServer, WAIT_MAX, leaks::needles, test_ca::TlsServer,
 };
@@ -238,11 +238,7 @@ async fn webhook_messages_are_ordered_signed_and_without_the_secret() {
 async fn failed_webhook_message_is_retried_and_redirects_are_not_followed() {
     let (flags, inbox) = (Flags::new(), Inbox::with_statuses(&[500, 307]));
     let receiver = Receiver::start(&inbox).await;
-    let server = TestServer::start(TestConfig::with_tool(tool(&flags)).with_settings(&receiver.settings(&flags, "")))
-        .await
-        .unwrap();
-    let api = server.backend().unwrap();
-    let id = api.start("scripted").await.unwrap().session.id;
+    let (server, api, id) = start_session_with(TestConfig::with_tool(tool(&flags)).with_settings(&receiver.settings(&flags, ""))).await;
     api.cancel(&id).await.unwrap();
     let messages = inbox.wait_messages(3).await;
     assert!(
@@ -264,9 +260,9 @@ async fn failed_webhook_message_is_retried_and_redirects_are_not_followed() {
 async fn deliver_once_credential_is_attached_to_the_webhook_and_then_deleted() {
     let (flags, inbox) = (Flags::new(), Inbox::with_statuses(&[503]));
     let receiver = Receiver::start(&inbox).await;
-    let plan = TestConfig::with_tool(tool(&flags).with("policy", json!("deliver_once")));
+    let config = TestConfig::with_tool(tool(&flags).with("policy", json!("deliver_once")));
     let server =
-        TestServer::start(plan.with_settings(&receiver.settings(&flags, "include_credential = true"))).await.unwrap();
+        TestServer::start(config.with_settings(&receiver.settings(&flags, "include_credential = true"))).await.unwrap();
     let api = server.backend().unwrap();
     let id = complete_session(&flags, &api).await;
     let messages = inbox.wait_messages(3).await;

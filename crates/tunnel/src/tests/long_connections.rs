@@ -114,7 +114,7 @@ async fn viewer_without_pongs_is_closed_as_idle_after_45_to_60_seconds() {
     sleep(Duration::from_millis(least)).await;
     assert!(report.is_empty(), "not sooner");
     // It answers within the time of the close handshake: too late to stay connected.
-    sleep(Duration::from_millis(most - least + settings.close_ms_max / 2)).await;
+    sleep(Duration::from_millis(most - least + settings.close_handshake_ms_max / 2)).await;
     let mut close = None;
     while let Some(Ok(frame)) = viewer.next().await {
         if let Frame::Close(frame) = frame {
@@ -125,7 +125,7 @@ async fn viewer_without_pongs_is_closed_as_idle_after_45_to_60_seconds() {
     assert_eq!((u16::from(close.code), close.reason.as_str().split(':').next()), (4408, Some("idle_timeout")));
     let report = report.await.unwrap();
     assert_eq!(report.end, TunnelEnd::ViewerTimeout);
-    assert!((least..=most + settings.close_ms_max).contains(&report.duration_ms), "{report:?}");
+    assert!((least..=most + settings.close_handshake_ms_max).contains(&report.duration_ms), "{report:?}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -136,7 +136,7 @@ async fn half_open_viewer_connection_is_detected_while_the_machine_sends_data() 
     let flood = tokio::spawn(async move { while machine.write_all(&[7; 64 * 1024]).await.is_ok() {} });
     let report = report.await.unwrap();
     assert_eq!(report.end, TunnelEnd::ViewerTimeout);
-    let most = settings.stall_ms_max + settings.close_ms_max + 1_000;
+    let most = settings.stall_ms_max + settings.close_handshake_ms_max + 1_000;
     assert!(report.duration_ms <= most, "{report:?}");
     assert!(report.bytes_down <= (PIPE_BYTES + 2 * settings.chunk_bytes) as u64, "{report:?}");
     flood.await.unwrap();

@@ -54,13 +54,13 @@ pub struct StageReport {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_error: Option<String>,
     /// Milliseconds from the agent's start to the last change.
-    pub at_ms: u64,
+    pub changed_at_ms: u64,
 }
 
 /// The agent's answer to `GET /hello`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct AgentInfo {
-    /// [`PROTOCOL`](super::PROTOCOL) of the agent.
+    /// [`PROTOCOL_VERSION`](super::PROTOCOL_VERSION) of the agent.
     pub protocol: u32,
     /// The agent's version.
     pub agent_version: String,
@@ -73,7 +73,7 @@ pub struct AgentInfo {
     /// The stages of this machine, in order.
     pub stages: Vec<StageReport>,
     /// Who claimed the machine; `None`: not claimed yet.
-    pub claimed: Option<ClaimedBy>,
+    pub claimed_by: Option<ClaimedBy>,
 }
 
 /// The session that claimed a machine.

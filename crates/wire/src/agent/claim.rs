@@ -14,7 +14,7 @@ pub struct Claim {
     /// The guest's new `/etc/machine-id`: 32 hex digits.
     pub guest_machine_id: String,
     /// The session that claims the machine.
-    pub by: ClaimedBy,
+    pub claimed_by: ClaimedBy,
     /// The size of the desktop.
     pub geometry: Geometry,
     /// The provider's descriptor.
@@ -82,7 +82,7 @@ pub struct Geometry {
 
 /// The answer to a claim, sent when the claim has been applied.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Claimed {
+pub struct ClaimResult {
     /// The tool's process id in the guest; `None` while it is still being started.
     pub cli_pid: Option<u32>,
 }

@@ -14,13 +14,13 @@ pub struct AgentSession {
     /// The provider.
     pub provider: ProviderId,
     /// The files that may be delivered, by their paths below the home directory.
-    pub paths: Vec<String>,
+    pub credential_paths: Vec<String>,
 }
 
 /// `POST /api/auth/credentials/store`: a captured credential.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Delivery {
+pub struct CredentialDelivery {
     /// The session.
     pub session: SessionId,
     /// The session's generation.

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 /// A batch of [`Event`]s, oldest first.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Events {
+pub struct EventBatch {
     /// The events. The agent sends each one until it was acknowledged; the receiver drops numbers it has already received.
     pub events: Vec<NumberedEvent>,
 }
@@ -20,7 +20,7 @@ pub struct NumberedEvent {
     pub at_unix_ms: u64,
     /// What happened.
     #[serde(flatten)]
-    pub event: Event,
+    pub event: AgentEvent,
 }
 
 fn default_true() -> bool {
@@ -32,7 +32,7 @@ fn default_true() -> bool {
 /// The groups are not visible in JSON: `kind` names the event.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(untagged, expecting = "an event with a known `kind` and its fields")]
-pub enum Event {
+pub enum AgentEvent {
     /// About the machine's boot stages, programs and memory.
     Machine(MachineEvent),
     /// About the tool's process.
@@ -42,7 +42,7 @@ pub enum Event {
     /// About the capture and delivery of the credential.
     Capture(CaptureEvent),
     /// About the use of a stored credential.
-    Use(UseEvent),
+    CredentialUse(CredentialUseEvent),
 }
 
 /// Events of the machine: its boot stages, programs and memory.
@@ -99,7 +99,7 @@ pub enum MachineEvent {
     },
 }
 
-impl From<MachineEvent> for Event {
+impl From<MachineEvent> for AgentEvent {
     fn from(event: MachineEvent) -> Self {
         Self::Machine(event)
     }
@@ -122,7 +122,7 @@ pub enum ToolEvent {
     },
 }
 
-impl From<ToolEvent> for Event {
+impl From<ToolEvent> for AgentEvent {
     fn from(event: ToolEvent) -> Self {
         Self::Tool(event)
     }
@@ -160,7 +160,7 @@ pub enum SignInEvent {
         keys: Vec<Key>,
     },
     /// Pasted text was passed to the tool.
-    Pasted(PasteResult),
+    PasteAccepted(PasteResult),
     /// Pasted text was rejected and not passed to the tool.
     PasteRejected {
         /// The problem's code.
@@ -188,7 +188,7 @@ pub enum SignInEvent {
     },
 }
 
-impl From<SignInEvent> for Event {
+impl From<SignInEvent> for AgentEvent {
     fn from(event: SignInEvent) -> Self {
         Self::SignIn(event)
     }
@@ -227,7 +227,7 @@ pub enum CaptureEvent {
     },
 }
 
-impl From<CaptureEvent> for Event {
+impl From<CaptureEvent> for AgentEvent {
     fn from(event: CaptureEvent) -> Self {
         Self::Capture(event)
     }
@@ -236,7 +236,7 @@ impl From<CaptureEvent> for Event {
 /// Events of the use of a stored credential.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "kind")]
-pub enum UseEvent {
+pub enum CredentialUseEvent {
     /// The tool's status command has checked the installed credential ([`UsePurpose::Check`](super::UsePurpose::Check)).
     #[serde(rename = "credential_checked")]
     Checked {
@@ -258,9 +258,9 @@ pub enum UseEvent {
     },
 }
 
-impl From<UseEvent> for Event {
-    fn from(event: UseEvent) -> Self {
-        Self::Use(event)
+impl From<CredentialUseEvent> for AgentEvent {
+    fn from(event: CredentialUseEvent) -> Self {
+        Self::CredentialUse(event)
     }
 }
 
@@ -271,7 +271,7 @@ mod tests {
 
     #[test]
     fn an_event_is_flat_in_json_and_its_kind_selects_the_group() {
-        let cases: [(Event, serde_json::Value); 6] = [
+        let cases: [(AgentEvent, serde_json::Value); 6] = [
             (
                 MachineEvent::CrashLoopEnded { name: "tmux".into() }.into(),
                 json!({ "kind": "crash_loop_ended", "name": "tmux" }),
@@ -282,7 +282,7 @@ mod tests {
                 json!({ "kind": "sign_in_outcome", "outcome": "failed", "why": "no" }),
             ),
             (
-                SignInEvent::Pasted(PasteResult::Callback { status: 200 }).into(),
+                SignInEvent::PasteAccepted(PasteResult::Callback { status: 200 }).into(),
                 json!({ "kind": "pasted", "interpreted_as": "callback", "status": 200 }),
             ),
             (
@@ -290,7 +290,7 @@ mod tests {
                 json!({ "kind": "credential_kept_in_machine", "path": "a" }),
             ),
             (
-                UseEvent::Checked { signed_in: true, detail: String::new(), conclusive: true }.into(),
+                CredentialUseEvent::Checked { signed_in: true, detail: String::new(), conclusive: true }.into(),
                 json!({ "kind": "credential_checked", "signed_in": true, "detail": "", "conclusive": true }),
             ),
         ];

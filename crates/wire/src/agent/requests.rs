@@ -52,11 +52,11 @@ pub struct ChangeMethod {
 /// `POST /input`: text, then keys, typed into the tool's terminal. Never shown or logged.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Input {
+pub struct TypeText {
     /// The text, up to 16 KiB, no control characters.
     pub text: Secret,
     /// Press Enter afterwards.
-    pub enter: bool,
+    pub press_enter: bool,
 }
 
 /// `POST /terminal/{id}/size`.

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 /// The state of the sign-in as observed by the agent.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub struct SignIn {
+pub struct SignInStatus {
     /// The tool's process.
     pub cli: CliState,
     /// The complete address for the user's own browser.
@@ -27,9 +27,9 @@ pub struct SignIn {
     pub method: Option<String>,
 }
 
-impl SignIn {
+impl SignInStatus {
     /// Whether there is something for the user to do: an address, a code or a prompt.
-    pub fn is_under_way(&self) -> bool {
+    pub fn is_in_progress(&self) -> bool {
         self.url.is_some() || self.browser_url.is_some() || self.device_code.is_some() || self.prompt.is_some()
     }
 }
@@ -69,9 +69,9 @@ pub struct OpenPrompt {
     /// The input must not be shown while it is typed.
     pub secret: bool,
     /// A description of the expected answer.
-    pub hint: Option<String>,
+    pub expected_format: Option<String>,
     /// Why the tool rejected the last answer, as it shows it; secrets are masked.
-    pub rejected: Option<String>,
+    pub rejection: Option<String>,
 }
 
 /// The rule name of [`OpenPrompt`] for the secret on standard input.

@@ -44,8 +44,8 @@ impl CredentialRules {
     ///
     /// # Errors
     /// They are not, or the rules have no valid pattern.
-    pub fn check(&self, bytes: &[u8]) -> Result<(), FormatFault> {
-        CredentialFormat::new(self)?.check(bytes)
+    pub fn check_format(&self, bytes: &[u8]) -> Result<(), FormatFault> {
+        CredentialFormat::new(self)?.check_bytes(bytes)
     }
 }
 
@@ -69,7 +69,7 @@ impl CredentialFormat {
     ///
     /// # Errors
     /// They have not.
-    pub fn check(&self, bytes: &[u8]) -> Result<(), FormatFault> {
+    pub fn check_bytes(&self, bytes: &[u8]) -> Result<(), FormatFault> {
         if bytes.iter().all(u8::is_ascii_whitespace) {
             return Err(FormatFault::Empty);
         }
@@ -112,12 +112,12 @@ mod tests {
 
     #[test]
     fn a_format_fault_names_keys_and_never_values() {
-        assert_eq!(rules().check(br#"{"tokens":{"access":"s3cret"},"expires":1,"more":[]}"#), Ok(()));
-        let fault = rules().check(br#"{"tokens":{"acess":"s3cret"},"expires":null}"#).unwrap_err();
+        assert_eq!(rules().check_format(br#"{"tokens":{"access":"s3cret"},"expires":1,"more":[]}"#), Ok(()));
+        let fault = rules().check_format(br#"{"tokens":{"acess":"s3cret"},"expires":null}"#).unwrap_err();
         assert_eq!(fault.to_string(), "missing or empty: /tokens/access, /expires");
-        let fault = rules().check(br#"{"tokens":{"access":""},"expires":{}}"#).unwrap_err();
+        let fault = rules().check_format(br#"{"tokens":{"access":""},"expires":{}}"#).unwrap_err();
         assert_eq!(fault.to_string(), "missing or empty: /tokens/access, /expires");
-        let fault = rules().check(b"{\"tokens\":{\"access\":\"s3cr").unwrap_err();
+        let fault = rules().check_format(b"{\"tokens\":{\"access\":\"s3cr").unwrap_err();
         assert_eq!(fault.to_string(), "not complete JSON");
     }
 
@@ -128,7 +128,7 @@ mod tests {
             text_matches: Some("(?m)^oauth_token: \\S+$".into()),
             ..CredentialRules::default()
         };
-        assert_eq!(rules.check(b"github.com:\noauth_token: s3cret\n"), Ok(()));
+        assert_eq!(rules.check_format(b"github.com:\noauth_token: s3cret\n"), Ok(()));
         for (wrong, fault) in [
             (&b"github.com:\n"[..], FormatFault::NoMatch),
             (b"oauth_token: \xff\n", FormatFault::NotText),
@@ -136,22 +136,22 @@ mod tests {
             (b" \n", FormatFault::Empty),
             (b"", FormatFault::Empty),
         ] {
-            let found = rules.check(wrong).unwrap_err();
+            let found = rules.check_format(wrong).unwrap_err();
             assert_eq!(found, fault);
             let text = found.to_string();
             assert!(!text.contains("s3cret") && !text.contains("github"), "{text}");
         }
         let without = CredentialRules { text_matches: None, ..rules.clone() };
-        assert_eq!(without.check(b"anything"), Err(FormatFault::PatternMissing));
+        assert_eq!(without.check_format(b"anything"), Err(FormatFault::PatternMissing));
         let invalid = CredentialRules { text_matches: Some("(".into()), ..rules };
-        assert!(matches!(invalid.check(b"anything"), Err(FormatFault::PatternInvalid(_))));
+        assert!(matches!(invalid.check_format(b"anything"), Err(FormatFault::PatternInvalid(_))));
     }
 
     #[test]
     fn blank_content_is_invalid_in_every_format() {
         for format in [FileFormat::Json, FileFormat::Text] {
             let all = CredentialRules { format, text_matches: Some(String::new()), ..CredentialRules::default() };
-            assert_eq!(all.check(b" \r\n\t"), Err(FormatFault::Empty));
+            assert_eq!(all.check_format(b" \r\n\t"), Err(FormatFault::Empty));
         }
     }
 }

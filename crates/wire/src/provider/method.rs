@@ -103,7 +103,7 @@ impl Provider {
     }
 
     /// The descriptor for using a credential from this method: with the additional files of a credential use.
-    pub fn in_use(&self, name: &MethodName) -> Option<Self> {
+    pub fn with_method_for_use(&self, name: &MethodName) -> Option<Self> {
         let mut chosen = self.chosen(name)?;
         let additional = std::mem::take(&mut chosen.use_settings_files);
         chosen.settings_files.retain(|file| !additional.iter().any(|other| other.path == file.path));
@@ -214,8 +214,8 @@ mod tests {
         {
             let name = MethodName::try_from(name.to_owned()).unwrap();
             assert_eq!(text(provider.with_method(&name).unwrap()), (signing_in.to_owned(), 0));
-            assert_eq!(text(provider.in_use(&name).unwrap()), (in_use.to_owned(), 0));
+            assert_eq!(text(provider.with_method_for_use(&name).unwrap()), (in_use.to_owned(), 0));
         }
-        assert!(provider.in_use(&MethodName::try_from("none".to_owned()).unwrap()).is_none());
+        assert!(provider.with_method_for_use(&MethodName::try_from("none".to_owned()).unwrap()).is_none());
     }
 }

@@ -8,7 +8,7 @@ const ENTRIES_MAX: usize = 64;
 
 impl Provider {
     /// All errors of this descriptor and its methods; empty: it is valid.
-    pub fn errors(&self) -> Vec<String> {
+    pub fn validation_errors(&self) -> Vec<String> {
         let mut errors = ErrorList(Vec::new());
         errors.check_provider(self);
         for (name, overrides) in &self.methods {
@@ -252,7 +252,7 @@ mod tests {
             "#,
         )
         .unwrap();
-        let errors = provider.errors().join("\n");
+        let errors = provider.validation_errors().join("\n");
         for expected in [
             "name is empty",
             "argv names no program",

@@ -6,12 +6,11 @@ use crate::{
     api_error::ApiError,
     desktop::browser,
     sign_in::{change_method, claim, paste},
-    terminal::handle::TerminalError,
 };
-use anteroom_screen::finder;
+use anteroom_screen::sign_in_finder;
 use anteroom_wire::{
     Problem,
-    agent::{ChangeMethod, Claim, Input, OpenUrl, Paste, Screen, SignIn},
+    agent::{ChangeMethod, Claim, TypeText, OpenUrl, Paste, Screen, SignInStatus},
 };
 use http::StatusCode;
 use std::{sync::Arc, time::Duration};
@@ -19,30 +18,30 @@ use std::{sync::Arc, time::Duration};
 const INPUT_BYTES_MAX: usize = 16 * 1024;
 const OPEN_ERROR_MS_MAX: u64 = 1_500;
 
-pub(super) async fn claim(agent: &Arc<Agent>, request: Claim) -> Result<ApiResponse, ApiError> {
-    claim::claim(agent, request).await.map(|claimed| json(MethodChecked, &claimed))
+pub(super) async fn claim_machine(agent: &Arc<Agent>, request: Claim) -> Result<ApiResponse, ApiError> {
+    claim::apply_claim(agent, request).await.map(|claimed| json(MethodChecked, &claimed))
 }
 
 /// The current state of the sign-in.
-pub(super) fn read(agent: &Agent) -> SignIn {
+pub(super) fn get_sign_in_status(agent: &Agent) -> SignInStatus {
     let signing_in = agent.claim.current().filter(|claim| claim.use_credential.is_none());
-    SignIn { method: signing_in.map(|claim| claim.provider.method.to_string()), ..agent.sign_in.snapshot() }
+    SignInStatus { method: signing_in.map(|claim| claim.provider.method.to_string()), ..agent.sign_in.snapshot() }
 }
 
-pub(super) async fn paste(agent: &Arc<Agent>, request: Paste) -> Result<ApiResponse, ApiError> {
+pub(super) async fn submit_paste(agent: &Arc<Agent>, request: Paste) -> Result<ApiResponse, ApiError> {
     // Runs to its end also when the request is cancelled: half of an answer must not stay on the screen.
     let agent = agent.clone();
-    let pasted = tokio::spawn(async move { paste::paste(&agent, &request).await }).await;
-    let pasted = pasted.map_err(|error| ApiError::new(Problem::Internal, error.to_string()))?;
+    let pasted = tokio::spawn(async move { paste::submit_paste(&agent, &request).await }).await;
+    let pasted = pasted.map_err(ApiError::internal)?;
     pasted.map(|pasted| json(MethodChecked, &pasted))
 }
 
-pub(super) async fn method(agent: &Arc<Agent>, request: ChangeMethod) -> Result<ApiResponse, ApiError> {
+pub(super) async fn change_method(agent: &Arc<Agent>, request: ChangeMethod) -> Result<ApiResponse, ApiError> {
     change_method::change_method(agent, request.provider).await.map(|()| empty(StatusCode::NO_CONTENT))
 }
 
 pub(super) async fn open_url(agent: &Arc<Agent>, request: OpenUrl) -> Result<ApiResponse, ApiError> {
-    let host = finder::web_host(&request.url)
+    let host = sign_in_finder::web_url_host(&request.url)
         .ok_or_else(|| ApiError::new(Problem::Malformed, "url must be an http or https address of at most 8 KiB"))?;
     require_claim(agent)?;
     if agent.browser.is_none() {
@@ -50,37 +49,37 @@ pub(super) async fn open_url(agent: &Arc<Agent>, request: OpenUrl) -> Result<Api
     }
     let agent = agent.clone();
     let mut opening =
-        tokio::spawn(async move { browser::open(agent.browser.as_ref(), &agent.events, &request.url, &host).await });
+        tokio::spawn(async move { browser::open_url(agent.browser.as_ref(), &agent.events, &request.url, &host).await });
     // A browser that was not used yet is slow, and the user sees its progress: only an immediate error is waited for.
     match tokio::time::timeout(Duration::from_millis(OPEN_ERROR_MS_MAX), &mut opening).await {
         Ok(Ok(Err(error))) => {
-            Err(ApiError::new(Problem::NotReady, format!("the browser did not open the URL: {error:#}")))?;
+            Err(ApiError::caused_by(Problem::NotReady, error.context("the browser did not open the URL")))?;
         }
-        Ok(Err(error)) => Err(ApiError::new(Problem::Internal, error.to_string()))?,
+        Ok(Err(error)) => Err(ApiError::internal(error))?,
         Ok(Ok(Ok(()))) | Err(_) => {}
     }
     Ok(empty(StatusCode::NO_CONTENT))
 }
 
-pub(super) async fn input(agent: &Arc<Agent>, request: Input) -> Result<ApiResponse, ApiError> {
+pub(super) async fn type_text(agent: &Arc<Agent>, request: TypeText) -> Result<ApiResponse, ApiError> {
     let text = request.text.expose();
     if text.len() > INPUT_BYTES_MAX || text.chars().any(char::is_control) {
         return Err(ApiError::new(Problem::Malformed, "text must be at most 16 KiB without control characters"));
     }
     require_claim(agent)?;
-    agent.terminal.paste_text(&request.text, request.enter).await.map_err(not_ready)?;
+    agent.terminal.paste_text(&request.text, request.press_enter).await?;
     Ok(empty(StatusCode::NO_CONTENT))
 }
 
-pub(super) async fn screen(agent: &Arc<Agent>) -> Result<ApiResponse, ApiError> {
+pub(super) async fn get_screen(agent: &Arc<Agent>) -> Result<ApiResponse, ApiError> {
     let final_output = agent.final_output.borrow().clone();
     let lines = match final_output {
         Some(lines) => lines,
         // The caller of a command reads its output, of which the screen may show only the end.
         None if agent.claim.current().is_some_and(|claim| claim.use_credential.is_some()) => {
-            agent.terminal.history().await.map_err(not_ready)?
+            agent.terminal.read_history().await?
         }
-        None => agent.terminal.screen().await.map_err(not_ready)?,
+        None => agent.terminal.read_screen().await?,
     };
     Ok(json(MethodChecked, &Screen { lines }))
 }
@@ -91,8 +90,4 @@ fn require_claim(agent: &Agent) -> Result<(), ApiError> {
         Some(_) => Ok(()),
         None => Err(ApiError::new(Problem::NotReady, "the machine is not claimed")),
     }
-}
-
-fn not_ready(error: TerminalError) -> ApiError {
-    ApiError::new(Problem::NotReady, error.to_string())
 }

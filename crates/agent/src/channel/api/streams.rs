@@ -8,7 +8,7 @@ use crate::{
     log,
     platform::async_fd,
     terminal::{
-        attach::{self, attach},
+        attach::{self, attach_client},
         handle::TerminalError,
     },
 };
@@ -37,11 +37,11 @@ const COLS: RangeInclusive<u16> = 2..=500;
 const ROWS: RangeInclusive<u16> = 2..=300;
 const STREAMS_MAX: usize = 16;
 
-pub(super) async fn desktop(agent: &Arc<Agent>, request: Request<Incoming>) -> Result<ApiResponse, ApiError> {
+pub(super) async fn open_desktop(agent: &Arc<Agent>, request: Request<Incoming>) -> Result<ApiResponse, ApiError> {
     let Some(socket) = &agent.environment.rfb_socket else {
         return Err(ApiError::new(Problem::DesktopUnreachable, "this machine has no desktop"));
     };
-    if let Some(standby) = agent.standby_rfb.take().await {
+    if let Some(standby) = agent.standby_rfb_slot.take().await {
         let socket = socket.clone();
         tokio::spawn(async move {
             let Ok(viewer) = hyper::upgrade::on(request).await else { return };
@@ -51,14 +51,14 @@ pub(super) async fn desktop(agent: &Arc<Agent>, request: Request<Incoming>) -> R
                     let _ = tokio::io::copy_bidirectional_with_sizes(&mut viewer, &mut display, COPY_BYTES, COPY_BYTES)
                         .await;
                 }
-                Err(error) => log::line(&format!("viewer not connected: {error}")),
+                Err(error) => log::write_line(&format!("viewer not connected: {error}")),
             }
         });
         return Ok(empty(StatusCode::OK));
     }
     let mut display = UnixStream::connect(socket).await.map_err(|error| {
-        agent.readiness.fail(Stage::Display, &format!("no connection: {error}"));
-        ApiError::new(Problem::DesktopUnreachable, error.to_string())
+        agent.readiness.record_failure(Stage::Display, &format!("no connection: {error}"));
+        ApiError::caused_by(Problem::DesktopUnreachable, error)
     })?;
     tokio::spawn(async move {
         if let Ok(viewer) = hyper::upgrade::on(request).await {
@@ -69,7 +69,7 @@ pub(super) async fn desktop(agent: &Arc<Agent>, request: Request<Incoming>) -> R
     Ok(empty(StatusCode::OK))
 }
 
-pub(super) fn terminal(agent: &Arc<Agent>, request: Request<Incoming>) -> Result<ApiResponse, ApiError> {
+pub(super) fn open_terminal(agent: &Arc<Agent>, request: Request<Incoming>) -> Result<ApiResponse, ApiError> {
     let id = text(request.headers(), TERMINAL_ID_HEADER)?.to_owned();
     let valid = (1..=40).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
     if !valid {
@@ -83,16 +83,15 @@ pub(super) fn terminal(agent: &Arc<Agent>, request: Request<Incoming>) -> Result
         return Err(ApiError::new(Problem::TooManyViewers, format!("at most {STREAMS_MAX} terminal streams")));
     }
     let client =
-        attach(&agent.environment, &agent.supervisor.processes, &agent.terminal, cols, rows).map_err(|error| {
+        attach_client(&agent.environment, &agent.supervisor.processes, &agent.terminal, cols, rows).map_err(|error| {
             match error {
-                TerminalError::Down => ApiError::new(Problem::NotReady, error.to_string()),
-                TerminalError::Timeout | TerminalError::Rejected(_) | TerminalError::Start(_) => {
-                    ApiError::new(Problem::Internal, error.to_string())
+                TerminalError::Down => error.into(),
+                TerminalError::Timeout | TerminalError::Tmux(_) | TerminalError::NoSize | TerminalError::Start(_) => {
+                    ApiError::internal(error)
                 }
             }
         })?;
-    let stream =
-        PtyStream::new(client.pty.clone()).map_err(|error| ApiError::new(Problem::Internal, error.to_string()))?;
+    let stream = PtyStream::new(client.pty.clone()).map_err(ApiError::internal)?;
     streams.insert(id, Arc::downgrade(&client.pty));
     drop(streams);
     tokio::spawn(async move {
@@ -102,13 +101,13 @@ pub(super) fn terminal(agent: &Arc<Agent>, request: Request<Incoming>) -> Result
         let (mut viewer, mut stream) = (TokioIo::new(viewer), stream);
         tokio::select! {
             _ = tokio::io::copy_bidirectional_with_sizes(&mut viewer, &mut stream, COPY_BYTES, COPY_BYTES) => {}
-            code = process.wait() => log::line(&format!("client of a terminal stream ended with {code}")),
+            code = process.wait() => log::write_line(&format!("client of a terminal stream ended with {code}")),
         }
     });
     Ok(empty(StatusCode::OK))
 }
 
-pub(super) fn resize(agent: &Arc<Agent>, id: &str, size: TerminalSize) -> Result<ApiResponse, ApiError> {
+pub(super) fn resize_terminal(agent: &Arc<Agent>, id: &str, size: TerminalSize) -> Result<ApiResponse, ApiError> {
     if !COLS.contains(&size.cols) || !ROWS.contains(&size.rows) {
         return Err(ApiError::new(Problem::Malformed, "cols must be 2 to 500 and rows 2 to 300"));
     }
@@ -116,7 +115,7 @@ pub(super) fn resize(agent: &Arc<Agent>, id: &str, size: TerminalSize) -> Result
     let pty = streams.get(id).and_then(std::sync::Weak::upgrade);
     drop(streams);
     let pty = pty.ok_or_else(|| ApiError::new(Problem::PathNotFound, "there is no such terminal stream"))?;
-    attach::resize(&pty, size.cols, size.rows).map_err(|error| ApiError::new(Problem::Internal, error.to_string()))?;
+    attach::resize_pty(&pty, size.cols, size.rows).map_err(ApiError::internal)?;
     Ok(empty(StatusCode::NO_CONTENT))
 }
 
@@ -139,7 +138,7 @@ struct PtyStream {
 
 impl PtyStream {
     fn new(pty: Arc<OwnedFd>) -> io::Result<Self> {
-        Ok(Self { fd: async_fd::register(pty, Interest::READABLE | Interest::WRITABLE)? })
+        Ok(Self { fd: async_fd::register_fd(pty, Interest::READABLE | Interest::WRITABLE)? })
     }
 }
 

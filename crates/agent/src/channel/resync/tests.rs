@@ -1,5 +1,5 @@
 use super::*;
-use anteroom_wire::channel::{go_line, nonce_line};
+use anteroom_wire::channel::{format_go_line, format_nonce_line};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 
 const A: &str = "0123456789abcdef0123456789abcdef";
@@ -17,8 +17,8 @@ async fn expect(peer: &mut DuplexStream, text: &str) {
 }
 
 async fn connect(stream: &HandshakeStream, peer: &mut DuplexStream, hex: &str) -> Connection {
-    peer.write_all(nonce_line(hex).as_bytes()).await.unwrap();
-    peer.write_all(go_line(hex).as_bytes()).await.unwrap();
+    peer.write_all(format_nonce_line(hex).as_bytes()).await.unwrap();
+    peer.write_all(format_go_line(hex).as_bytes()).await.unwrap();
     stream.handshake(false).await.unwrap()
 }
 
@@ -30,7 +30,7 @@ fn marker_is_found_however_the_bytes_are_split() {
         let mut found = Vec::new();
         for piece in text.as_bytes().chunks(size) {
             let mut rest = piece;
-            while let Some((marker, used)) = scanner.find(rest) {
+            while let Some((marker, used)) = scanner.find_first(rest) {
                 found.push(marker);
                 rest = &rest[used..];
             }
@@ -46,11 +46,11 @@ fn marker_is_found_however_the_bytes_are_split() {
 #[tokio::test]
 async fn every_nonce_is_echoed_and_only_the_latest_go_counts() {
     let (stream, mut peer) = stream_and_peer();
-    for text in [nonce_line(A), "\n".repeat(PAD_BYTES), nonce_line(B), go_line(A), go_line(B), "PRI *".into()] {
+    for text in [format_nonce_line(A), "\n".repeat(PADDING_BYTES), format_nonce_line(B), format_go_line(A), format_go_line(B), "PRI *".into()] {
         peer.write_all(text.as_bytes()).await.unwrap();
     }
     let mut connection = stream.handshake(false).await.unwrap();
-    expect(&mut peer, &format!("{}{}", echo_line(A), echo_line(B))).await;
+    expect(&mut peer, &format!("{}{}", format_echo_line(A), format_echo_line(B))).await;
     let mut first = [0; 5];
     connection.read_exact(&mut first).await.unwrap();
     assert_eq!(&first, b"PRI *");
@@ -62,31 +62,31 @@ async fn garbage_before_the_nonce_is_dropped() {
     let garbage: Vec<u8> = (0..300_000u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
     peer.write_all(&garbage).await.unwrap();
     let _connection = connect(&stream, &mut peer, A).await;
-    expect(&mut peer, &echo_line(A)).await;
+    expect(&mut peer, &format_echo_line(A)).await;
 }
 
 #[tokio::test]
 async fn nonce_in_mid_connection_resets_it_and_is_echoed() {
     let (stream, mut peer) = stream_and_peer();
     let mut old = connect(&stream, &mut peer, A).await;
-    expect(&mut peer, &echo_line(A)).await;
+    expect(&mut peer, &format_echo_line(A)).await;
     peer.write_all(b"half a fra").await.unwrap();
     let mut half = [0; 10];
     old.read_exact(&mut half).await.unwrap();
     // Split in the middle of the nonce: the old connection reads the first half.
-    let nonce = nonce_line(B);
+    let nonce = format_nonce_line(B);
     peer.write_all(&nonce.as_bytes()[..20]).await.unwrap();
     let mut first_half = [0; 20];
     old.read_exact(&mut first_half).await.unwrap();
     peer.write_all(&nonce.as_bytes()[20..]).await.unwrap();
-    peer.write_all(go_line(B).as_bytes()).await.unwrap();
+    peer.write_all(format_go_line(B).as_bytes()).await.unwrap();
     peer.write_all(b"PRI").await.unwrap();
     while let Ok(n) = old.read(&mut half).await {
         assert!(n > 0, "a reset, not an end");
     }
     assert!(old.write_all(b"stale").await.is_err());
     let mut new = stream.handshake(false).await.unwrap();
-    expect(&mut peer, &echo_line(B)).await;
+    expect(&mut peer, &format_echo_line(B)).await;
     let mut first = [0; 3];
     new.read_exact(&mut first).await.unwrap();
     assert_eq!(&first, b"PRI");
@@ -97,19 +97,19 @@ async fn nonce_in_mid_connection_resets_it_and_is_echoed() {
 async fn go_without_a_nonce_in_mid_connection_is_payload() {
     let (stream, mut peer) = stream_and_peer();
     let mut connection = connect(&stream, &mut peer, A).await;
-    peer.write_all(go_line(A).as_bytes()).await.unwrap();
-    let mut bytes = vec![0; go_line(A).len()];
+    peer.write_all(format_go_line(A).as_bytes()).await.unwrap();
+    let mut bytes = vec![0; format_go_line(A).len()];
     connection.read_exact(&mut bytes).await.unwrap();
-    assert_eq!(bytes, go_line(A).as_bytes());
+    assert_eq!(bytes, format_go_line(A).as_bytes());
 }
 
 #[tokio::test]
 async fn broken_connection_is_padded_before_the_next() {
     let (stream, mut peer) = stream_and_peer();
-    peer.write_all(format!("{}{}", nonce_line(A), go_line(A)).as_bytes()).await.unwrap();
+    peer.write_all(format!("{}{}", format_nonce_line(A), format_go_line(A)).as_bytes()).await.unwrap();
     let _connection = stream.handshake(true).await.unwrap();
-    expect(&mut peer, &"\n".repeat(PAD_BYTES)).await;
-    expect(&mut peer, &echo_line(A)).await;
+    expect(&mut peer, &"\n".repeat(PADDING_BYTES)).await;
+    expect(&mut peer, &format_echo_line(A)).await;
 }
 
 #[tokio::test]

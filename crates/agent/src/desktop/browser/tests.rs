@@ -129,10 +129,10 @@ async fn url_that_no_browser_opens_fails_in_time_and_is_reported_with_the_cause(
     let windowless = || async { anyhow::bail!("no such window") };
     let never_visible = browser(Some(exited())).navigate(URL, limit, windowless).await;
     let events = EventQueue::default();
-    events.open();
+    events.start_recording();
     for (opened, expected) in [(never_up, "it was not up within 480000 ms"), (never_visible, "no such window")] {
         report_opened(&events, "id.example", &opened);
-        let event = events.batch().await.pop().unwrap().event;
+        let event = events.next_batch().await.pop().unwrap().event;
         let (host, why) = ("id.example".to_owned(), expected.to_owned());
         assert_eq!(event, SignInEvent::BrowserNotOpened { host, why }.into());
     }

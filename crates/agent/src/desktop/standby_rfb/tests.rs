@@ -32,11 +32,11 @@ impl DisplayServer {
     /// Serves one connection up to ServerInit. Returns the server's end of it.
     async fn accept(&self, received: &mpsc::UnboundedSender<Received>) -> UnixStream {
         let (mut stream, _) = self.listener.accept().await.unwrap();
-        stream.write_all(VERSION).await.unwrap();
+        stream.write_all(PROTOCOL_VERSION).await.unwrap();
         let mut version = [0; 12];
         stream.read_exact(&mut version).await.unwrap();
         received.send(Received::Version(version)).unwrap();
-        if version != *VERSION {
+        if version != *PROTOCOL_VERSION {
             return stream;
         }
         stream.write_all(&[2, 16, 1]).await.unwrap();
@@ -72,8 +72,8 @@ async fn in_time<T>(what: impl Future<Output = T>) -> T {
 async fn viewer_handshake(viewer: &mut DuplexStream, shared: u8) -> Vec<u8> {
     let mut greeting = [0; 12];
     viewer.read_exact(&mut greeting).await.unwrap();
-    assert_eq!(&greeting, VERSION);
-    viewer.write_all(VERSION).await.unwrap();
+    assert_eq!(&greeting, PROTOCOL_VERSION);
+    viewer.write_all(PROTOCOL_VERSION).await.unwrap();
     let mut types = [0; 2];
     viewer.read_exact(&mut types).await.unwrap();
     assert_eq!(types, [1, 1]);
@@ -179,7 +179,7 @@ async fn exclusive_viewer_gets_an_exclusive_connection() {
     .await;
     assert!(connected.is_ok());
     assert_eq!(server_init, init());
-    assert_eq!(all.recv().await, Some(Received::Version(*VERSION)));
+    assert_eq!(all.recv().await, Some(Received::Version(*PROTOCOL_VERSION)));
     assert_eq!(all.recv().await, Some(Received::ClientInit(0)));
 }
 
@@ -189,13 +189,13 @@ async fn security_type_that_was_not_offered_is_rejected_with_a_reason() {
     let (standby, _end) = server.standby().await;
     let (mut viewer, mut near) = tokio::io::duplex(1024);
     let socket = server.socket();
-    viewer.write_all(VERSION).await.unwrap();
+    viewer.write_all(PROTOCOL_VERSION).await.unwrap();
     viewer.write_all(&[16]).await.unwrap();
     assert!(in_time(connect_viewer(&mut near, standby, &socket)).await.is_err());
     drop(near);
     let mut bytes = Vec::new();
     viewer.read_to_end(&mut bytes).await.unwrap();
-    assert_eq!(bytes[..14], [VERSION.as_slice(), &[1, 1]].concat());
+    assert_eq!(bytes[..14], [PROTOCOL_VERSION.as_slice(), &[1, 1]].concat());
     assert_eq!(bytes[14..18], [0, 0, 0, 1]);
     assert_eq!(&bytes[22..], NOT_OFFERED.as_bytes());
 }

@@ -1,6 +1,7 @@
 //! Which URLs belong to a sign-in, and what is requested from the tool's listener.
 
 use super::*;
+use anteroom_wire::chain;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
@@ -8,7 +9,7 @@ const KNOWN: &str =
     "https://id.example/authorize?client_id=x&redirect_uri=http%3A%2F%2Flocalhost%3A1455%2Fauth%2Fcallback&state=s%2B1";
 
 fn mismatch(text: &str, known: &[&str], path: Option<&str>) -> Option<String> {
-    check(&Address::parse(text).unwrap(), known, path).err().map(|error| error.to_string())
+    check_callback_url(&CallbackUrl::parse(text).unwrap(), known, path).err().map(|error| error.to_string())
 }
 
 #[test]
@@ -42,7 +43,7 @@ fn matching_sign_in_is_searched_in_all_urls() {
 
 #[test]
 fn redirect_is_followed_only_to_the_tool() {
-    let address = Address::parse("http://localhost:1455/auth/callback?x=1").unwrap();
+    let address = CallbackUrl::parse("http://localhost:1455/auth/callback?x=1").unwrap();
     let next = |location: &str| resolve_redirect(&address, "/auth/callback?x=1", location);
     assert_eq!(next("http://127.0.0.1:1455/success?id=1#x").as_deref(), Some("/success?id=1"));
     assert_eq!(next("/success").as_deref(), Some("/success"));
@@ -88,7 +89,7 @@ async fn query_is_relayed_byte_for_byte_and_the_last_status_is_returned() {
     ])
     .await;
     let text = format!("http://localhost:{port}/callback?code=a%2fB+c%20&&x=%zz&state=1#top");
-    assert_eq!(relay(&Address::parse(&text).unwrap()).await.unwrap(), StatusCode::OK);
+    assert_eq!(request_callback(&CallbackUrl::parse(&text).unwrap()).await.unwrap(), StatusCode::OK);
     let requests = served.await.unwrap();
     assert!(requests[0].starts_with("GET /callback?code=a%2fB+c%20&&x=%zz&state=1 HTTP/1.1\r\n"), "{}", requests[0]);
     assert!(requests[0].to_lowercase().contains(&format!("\r\nhost: localhost:{port}\r\n")), "{}", requests[0]);
@@ -100,7 +101,7 @@ async fn redirect_to_another_host_is_the_response() {
     let (port, served) =
         listener(vec!["HTTP/1.1 302 Found\r\nLocation: https://id.example/done\r\nContent-Length: 0\r\n\r\n"]).await;
     let text = format!("http://127.0.0.1:{port}/callback");
-    assert_eq!(relay(&Address::parse(&text).unwrap()).await.unwrap(), StatusCode::FOUND);
+    assert_eq!(request_callback(&CallbackUrl::parse(&text).unwrap()).await.unwrap(), StatusCode::FOUND);
     assert_eq!(served.await.unwrap().len(), 1);
 }
 
@@ -108,13 +109,14 @@ async fn redirect_to_another_host_is_the_response() {
 async fn closed_listener_or_closed_connection_is_a_failure() {
     let port = TcpListener::bind(("127.0.0.1", 0)).await.unwrap().local_addr().unwrap().port();
     let text = format!("http://127.0.0.1:{port}/callback");
-    let error = relay(&Address::parse(&text).unwrap()).await.unwrap_err();
+    let error = request_callback(&CallbackUrl::parse(&text).unwrap()).await.unwrap_err();
     assert!(
-        matches!(&error, CallbackError::Failed(cause) if cause.contains("no connection to the tool's listener")),
+        matches!(&error, CallbackError::NotConnected(_))
+            && error.to_string().contains("no connection to the tool's listener"),
         "{error}"
     );
     let (port, _served) = listener(vec![""]).await;
     let text = format!("http://127.0.0.1:{port}/callback?code=s3cret");
-    let error = relay(&Address::parse(&text).unwrap()).await.unwrap_err();
-    assert!(matches!(&error, CallbackError::Failed(_)) && !error.to_string().contains("s3cret"), "{error}");
+    let error = request_callback(&CallbackUrl::parse(&text).unwrap()).await.unwrap_err();
+    assert!(matches!(&error, CallbackError::BrokeOff(_)) && !chain(&error).contains("s3cret"), "{error}");
 }

@@ -1,23 +1,23 @@
 //! What the sign-in state records, and which events it pushes.
 
 use super::*;
-use anteroom_wire::agent::{Event, ToolEvent};
+use anteroom_wire::agent::{AgentEvent, ToolEvent};
 
 fn sign_in() -> (SignInState, Arc<EventQueue>) {
     let events = Arc::new(EventQueue::default());
-    events.open();
+    events.start_recording();
     (SignInState::new(events.clone()), events)
 }
 
-async fn pushed(events: &EventQueue) -> Vec<Event> {
-    let batch = tokio::time::timeout(Duration::from_millis(50), events.batch()).await.unwrap_or_default();
+async fn pushed(events: &EventQueue) -> Vec<AgentEvent> {
+    let batch = tokio::time::timeout(Duration::from_millis(50), events.next_batch()).await.unwrap_or_default();
     events.acknowledge(batch.last().map_or(0, |last| last.number));
     batch.into_iter().map(|event| event.event).collect()
 }
 
 fn prompt(id: &str, rejected: Option<&str>) -> OpenPrompt {
     let rejected = rejected.map(str::to_owned);
-    OpenPrompt { id: id.into(), label: "The code".into(), secret: false, hint: None, rejected }
+    OpenPrompt { id: id.into(), label: "The code".into(), secret: false, expected_format: None, rejection: rejected }
 }
 
 #[tokio::test]
@@ -63,8 +63,8 @@ async fn prompt_opens_and_closes_once() {
     state.close_prompt("name");
     state.close_prompt("name");
     let opened =
-        |prompt: OpenPrompt| Event::from(SignInEvent::PromptOpened { id: prompt.id.clone(), ask: Some(prompt) });
-    let closed = |id: &str| Event::from(SignInEvent::PromptClosed { id: id.into() });
+        |prompt: OpenPrompt| AgentEvent::from(SignInEvent::PromptOpened { id: prompt.id.clone(), ask: Some(prompt) });
+    let closed = |id: &str| AgentEvent::from(SignInEvent::PromptClosed { id: id.into() });
     let expected = [
         opened(prompt("code", None)),
         opened(prompt("code", Some("too short"))),
@@ -79,14 +79,14 @@ async fn prompt_opens_and_closes_once() {
 #[tokio::test]
 async fn new_run_drops_only_the_findings_of_the_previous_run() {
     let (state, events) = sign_in();
-    state.set_cli(CliState::Running);
-    state.set_capture(CaptureState::Delivered);
+    state.set_cli_state(CliState::Running);
+    state.set_capture_state(CaptureState::Delivered);
     state.add_url("https://a.example/full".into(), UrlSource::BrowserCommand, LinkFrom::Any);
     state.set_device_code("AB-12".into());
     state.open_prompt(prompt("code", None));
     state.set_outcome(SignInOutcome::Done);
     state.start_run();
-    let expected = SignIn { cli: CliState::Running, capture: CaptureState::Delivered, ..SignIn::default() };
+    let expected = SignInStatus { cli: CliState::Running, capture: CaptureState::Delivered, ..SignInStatus::default() };
     assert_eq!(state.snapshot(), expected);
     pushed(&events).await;
     state.set_device_code("AB-12".into());
@@ -100,12 +100,12 @@ async fn url_opened_before_the_start_was_recorded_is_reported_again_after_it() {
     let (state, events) = sign_in();
     state.add_url("https://a.example/full".into(), UrlSource::BrowserCommand, LinkFrom::Any);
     state.start_run();
-    state.set_cli(CliState::Running);
+    state.set_cli_state(CliState::Running);
     events.push(ToolEvent::Started);
     state.report_early_url();
     state.report_early_url();
     let found = SignInUrl { url: "https://a.example/full".into(), source: UrlSource::BrowserCommand };
-    let shown = Event::from(SignInEvent::Url(found));
+    let shown = AgentEvent::from(SignInEvent::Url(found));
     let expected = [shown.clone(), ToolEvent::Started.into(), shown];
     assert_eq!(pushed(&events).await, expected);
 }
@@ -130,9 +130,9 @@ async fn answer_removes_the_reason_of_the_last_rejection() {
     state.reopen_prompt(prompt("code", Some("too short")));
     state.reopen_prompt(prompt("code", Some("too short")));
     assert_eq!(pushed(&events).await.len(), 2, "the same reason for another answer is reported again");
-    state.prompt_answered("other");
-    state.prompt_answered("code");
-    state.prompt_answered("code");
+    state.record_prompt_answered("other");
+    state.record_prompt_answered("code");
+    state.record_prompt_answered("code");
     assert_eq!(state.snapshot().prompt, Some(prompt("code", None)));
     assert_eq!(pushed(&events).await.len(), 1);
 }

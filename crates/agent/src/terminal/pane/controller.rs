@@ -9,14 +9,14 @@ use crate::{
     log,
     platform::{
         environment::ExecutionEnvironment,
-        process::{COULD_NOT_START, input_pipe},
+        process::{EXIT_CODE_NOT_STARTED, input_pipe},
     },
     sign_in::{
         active_claim::ActiveClaim,
         tool::{self, AttachedPane},
     },
 };
-use anteroom_screen::{bounded, finder};
+use anteroom_screen::{sign_in_finder, truncate_text};
 use anteroom_wire::{
     Secret,
     agent::{CliState, KEY_ENTRY, MachineEvent, OpenPrompt, Stage, ToolEvent, UsePurpose},
@@ -44,7 +44,7 @@ const QUIET_MS_MAX: u64 = 1_500;
 const STOP_MARGIN_MS: u64 = 2_000;
 
 /// Controls one pane until it disconnects, and then starts the next.
-pub(crate) async fn control(
+pub(crate) async fn control_panes(
     agent: &Arc<Agent>,
     read: BufReader<OwnedReadHalf>,
     write: OwnedWriteHalf,
@@ -61,7 +61,7 @@ async fn control_one(agent: &Arc<Agent>, read: BufReader<OwnedReadHalf>, write: 
     tokio::select! {
         _ = agent.claim.wait_claimed() => {}
         // Before the first command a pane sends no event: only its end can come.
-        ended = events.next() => { ended?; return Ok(()) }
+        ended = events.next_event() => { ended?; return Ok(()) }
     }
     let pid = write.as_ref().peer_cred()?.pid();
     let pane_pid = pid.and_then(|pid| u32::try_from(pid).ok()).unwrap_or_default();
@@ -75,7 +75,7 @@ async fn control_one(agent: &Arc<Agent>, read: BufReader<OwnedReadHalf>, write: 
     if agent.sign_in.snapshot().cli == CliState::Running {
         record_exit(agent, HUNG_UP).await; // the terminal ended
     }
-    agent.credential_command.finish(HUNG_UP); // a command that was started is not started again
+    agent.credential_use_run.finish(HUNG_UP); // a command that was started is not started again
     result
 }
 
@@ -93,12 +93,12 @@ impl PaneSession<'_> {
         self.start_or_wait().await?;
         loop {
             tokio::select! {
-                event = events.next() => match event? {
+                event = events.next_event() => match event? {
                     Some(event) => self.handle_event(event).await?,
                     None => return Ok(()),
                 },
                 key = self.agent.tool.wait_key(), if self.awaits_key => self.start(Some(key)).await?,
-                () = attached.stop_requested() => return self.stop(events).await,
+                () = attached.wait_stop_requested() => return self.stop(events).await,
             }
         }
     }
@@ -106,9 +106,9 @@ impl PaneSession<'_> {
     /// Starts the tool, or waits for its key; again when the user restarts it.
     async fn start_or_wait(&mut self) -> io::Result<()> {
         let purpose = self.claim.use_credential.as_ref().map(|used| used.purpose);
-        match (purpose, tool::key_prompt(&self.claim, None)) {
+        match (purpose, tool::build_key_prompt(&self.claim, None)) {
             (Some(UsePurpose::Check), _) => self.show_message("Checking whether the tool is signed in.").await,
-            (Some(UsePurpose::Exec | UsePurpose::Logout), _) if self.agent.credential_command.start() => {
+            (Some(UsePurpose::Exec | UsePurpose::Logout), _) if self.agent.credential_use_run.start() => {
                 self.start(None).await
             }
             (Some(UsePurpose::Exec | UsePurpose::Logout), _) => self.show_message("The command has ended.").await,
@@ -136,9 +136,9 @@ impl PaneSession<'_> {
             self.agent.sign_in.close_prompt(KEY_ENTRY);
         }
         self.agent.tool.set_idle(false);
-        self.agent.readiness.attempt(Stage::Cli);
+        self.agent.readiness.record_attempt(Stage::Cli);
         let stdin = key.map(|key| secret_pipe(&self.agent.environment, key)).transpose()?;
-        let mut tool = self.agent.tool_command(&self.claim.provider);
+        let mut tool = self.agent.build_tool_command(&self.claim.provider);
         if let Some(used) = &self.claim.use_credential {
             tool.argv.clone_from(&used.argv);
         }
@@ -152,17 +152,17 @@ impl PaneSession<'_> {
                 agent.cli_pid.send_replace(Some(pid));
                 agent.readiness.set_ready(Stage::Cli);
                 agent.sign_in.start_run();
-                agent.sign_in.set_cli(CliState::Running);
+                agent.sign_in.set_cli_state(CliState::Running);
                 agent.events.push(ToolEvent::Started);
                 agent.sign_in.report_early_url();
                 Ok(())
             }
             PaneEvent::StartFailed { error } => {
-                agent.readiness.fail(Stage::Cli, &error);
+                agent.readiness.record_failure(Stage::Cli, &error);
                 let name = self.claim.provider.cli.clone();
-                let last_lines = vec![bounded(&error)];
+                let last_lines = vec![truncate_text(&error)];
                 agent.events.push(MachineEvent::ChildExited { name, code: None, restarts: 0, last_lines });
-                self.after_exit(&error, COULD_NOT_START, None).await
+                self.after_exit(&error, EXIT_CODE_NOT_STARTED, None).await
             }
             PaneEvent::Exited { code } => {
                 let last_lines = record_exit(agent, code).await;
@@ -181,14 +181,14 @@ impl PaneSession<'_> {
         self.agent.tool.set_idle(true);
         let (text, offer_restart) = if self.claim.use_credential.is_some() {
             (summary.to_owned(), false)
-        } else if let Some(prompt) = tool::key_prompt(&self.claim, last_line).filter(|_| code != 0) {
+        } else if let Some(prompt) = tool::build_key_prompt(&self.claim, last_line).filter(|_| code != 0) {
             self.ask_key(prompt);
             (format!("{summary} The key is entered in the page."), false)
         } else {
             (format!("{summary} Press Enter to start it again."), true)
         };
         let sent = send_command(&mut self.write, &PaneCommand::AppendMessage { text, offer_restart }, None).await;
-        self.agent.credential_command.finish(code);
+        self.agent.credential_use_run.finish(code);
         sent
     }
 
@@ -197,18 +197,18 @@ impl PaneSession<'_> {
         let sent = send_command(&mut self.write, &PaneCommand::Stop, None).await;
         let disconnected = async {
             // Further events are dropped: the tool was stopped on purpose.
-            while let Ok(Some(_)) = events.next().await {}
+            while let Ok(Some(_)) = events.next_event().await {}
         };
         let limit = Duration::from_millis(HANGUP_MS_MAX + TERMINATE_MS_MAX + STOP_MARGIN_MS);
         if tokio::time::timeout(limit, disconnected).await.is_err()
             && let Some(pid) = self.pid
         {
-            log::line("the pane did not stop and was killed");
+            log::write_line("the pane did not stop and was killed");
             let _ = rustix::process::kill_process_group(pid, Signal::KILL);
             let _ = rustix::process::kill_process(pid, Signal::KILL);
         }
         self.agent.cli_pid.send_replace(None);
-        self.agent.sign_in.set_cli(CliState::Waiting);
+        self.agent.sign_in.set_cli_state(CliState::Waiting);
         sent
     }
 }
@@ -219,22 +219,22 @@ async fn record_exit(agent: &Agent, code: i32) -> Vec<String> {
     wait_screen_quiet(agent).await;
     let lines = if agent.claim.current().is_some_and(|claim| claim.use_credential.is_some()) {
         // The command's complete output, before the pane adds a message.
-        let lines = agent.terminal.history().await.unwrap_or_default();
+        let lines = agent.terminal.read_history().await.unwrap_or_default();
         agent.final_output.send_replace(Some(lines.clone()));
         lines
     } else {
-        agent.terminal.screen().await.unwrap_or_default()
+        agent.terminal.read_screen().await.unwrap_or_default()
     };
     let first = lines.len().saturating_sub(LAST_LINES);
-    let last_lines: Vec<String> = lines[first..].iter().map(|line| bounded(&finder::masked(line))).collect();
-    agent.sign_in.set_cli(CliState::Exited { code });
+    let last_lines: Vec<String> = lines[first..].iter().map(|line| truncate_text(&sign_in_finder::mask_secrets(line))).collect();
+    agent.sign_in.set_cli_state(CliState::Exited { code });
     agent.events.push(ToolEvent::Exited { code, last_lines: last_lines.clone() });
     last_lines
 }
 
 /// Waits until the screen no longer changes: a program's exit is often known before tmux has read its last output.
 async fn wait_screen_quiet(agent: &Agent) {
-    let mut changes = agent.terminal.changes();
+    let mut changes = agent.terminal.subscribe_screen_changes();
     let quiet = async {
         loop {
             changes.mark_unchanged();
@@ -257,8 +257,8 @@ fn secret_pipe(environment: &ExecutionEnvironment, key: Secret) -> io::Result<Ow
         let limit = Duration::from_millis(KEY_READ_MS_MAX);
         match tokio::time::timeout(limit, write_secret(write, key)).await {
             Ok(Ok(())) => {}
-            Ok(Err(error)) => log::line(&format!("the tool's standard input: {}", error.kind())),
-            Err(_) => log::line("the tool did not read its standard input"),
+            Ok(Err(error)) => log::write_line(&format!("the tool's standard input: {}", error.kind())),
+            Err(_) => log::write_line("the tool did not read its standard input"),
         }
     });
     Ok(read)

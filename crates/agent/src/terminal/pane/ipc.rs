@@ -37,7 +37,7 @@ impl EventReader {
     }
 
     /// The next event; `None` at the end of the stream.
-    pub(super) async fn next(&mut self) -> io::Result<Option<PaneEvent>> {
+    pub(super) async fn next_event(&mut self) -> io::Result<Option<PaneEvent>> {
         let capacity = u64::try_from(LINE_BYTES_MAX.saturating_sub(self.line.len())).unwrap_or(0);
         (&mut self.from).take(capacity).read_until(b'\n', &mut self.line).await?;
         if self.line.last() != Some(&b'\n') {
@@ -84,7 +84,7 @@ pub(super) struct CommandReader {
 
 impl CommandReader {
     /// The next command; `None`: the agent has closed the stream.
-    pub(super) async fn next(&mut self, from: &UnixStream) -> io::Result<Option<PaneCommand>> {
+    pub(super) async fn next_command(&mut self, from: &UnixStream) -> io::Result<Option<PaneCommand>> {
         loop {
             if let Some(end) = self.bytes.iter().position(|&byte| byte == b'\n') {
                 let line: Vec<u8> = self.bytes.drain(..=end).collect();

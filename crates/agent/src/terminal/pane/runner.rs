@@ -6,7 +6,7 @@ use crate::{
     platform::{
         local_socket::{LocalRequest, socket_path, write_line},
         process::{self, find_program},
-        process_table::{Child, ProcessTable, Tty},
+        process_table::{Child, ProcessTable, ChildTty},
     },
     sign_in::tool::ToolCommand,
 };
@@ -30,11 +30,11 @@ const HIDE_CURSOR: &str = "\x1b[?25l";
 const SHOW_CURSOR: &str = "\x1b[?25h";
 
 /// Runs until the terminal or the agent ends, or the agent stops it.
-pub(crate) fn run() -> ExitCode {
+pub(crate) fn run_pane() -> ExitCode {
     // The pane dies with tmux, and the tool dies with the pane.
     let tied = rustix::process::set_parent_process_death_signal(Some(KillSignal::KILL));
     let result = tied.map_err(io::Error::from).and_then(|()| {
-        process::async_runtime()?.block_on(async {
+        process::new_async_runtime()?.block_on(async {
             let mut pane = Pane::open().await?;
             pane.serve().await
         })
@@ -42,7 +42,7 @@ pub(crate) fn run() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            log::line(&format!("pane: {error}"));
+            log::write_line(&format!("pane: {error}"));
             ExitCode::FAILURE
         }
     }
@@ -161,7 +161,7 @@ async fn next_input(
     terminates: &mut Signal,
 ) -> io::Result<PaneInput> {
     tokio::select! {
-        command = commands.next(agent) => Ok(command?.map_or(PaneInput::Shutdown, PaneInput::Command)),
+        command = commands.next_command(agent) => Ok(command?.map_or(PaneInput::Shutdown, PaneInput::Command)),
         _ = hangups.recv() => Ok(PaneInput::Shutdown),
         _ = terminates.recv() => Ok(PaneInput::Shutdown),
     }
@@ -170,11 +170,11 @@ async fn next_input(
 fn spawn(processes: &ProcessTable, tool: &ToolCommand, stdin: Option<OwnedFd>) -> io::Result<Child> {
     let [program, args @ ..] = &tool.argv[..] else { return Err(io::ErrorKind::InvalidInput.into()) };
     let path = tool.env.get("PATH").map_or("", String::as_str);
-    let mut command = process::command(find_program(program, path));
+    let mut command = process::new_command(find_program(program, path));
     command.args(args).envs(&tool.env).current_dir(&tool.dir);
     command.stdin(stdin.map_or_else(Stdio::inherit, Stdio::from));
     command.stdout(Stdio::inherit()).stderr(Stdio::inherit());
-    processes.spawn(&mut command, Tty::Shared)
+    processes.spawn(&mut command, ChildTty::Shared)
 }
 
 /// Stops the tool and its whole process group with SIGHUP, then SIGTERM, then SIGKILL. This process is in the group too, and is killed

@@ -20,7 +20,7 @@ impl TtyModes {
         let mut tool_modes = rustix::termios::tcgetattr(stdin)?;
         // Disables Ctrl-Z: without a shell a suspended tool could not be resumed.
         tool_modes.special_codes[SpecialCodeIndex::VSUSP] = 0;
-        let readable = async_fd::register(rustix::io::dup(stdin)?, Interest::READABLE)?;
+        let readable = async_fd::register_fd(rustix::io::dup(stdin)?, Interest::READABLE)?;
         let tty = Self { tool_modes, readable };
         tty.set_pane_mode()?;
         Ok(tty)

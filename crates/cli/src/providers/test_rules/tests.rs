@@ -105,10 +105,10 @@ fn findings_are_described_as_text() {
     let providers = Providers::load(&Config::default()).unwrap();
     let codex = providers.get(&"codex".parse().unwrap()).unwrap();
     let screen = "Open this link\n   https://auth.openai.com/codex/device\n\nEnter this code\n   ABCD-12345\n\n";
-    let findings = evaluate(codex, &[RecordedScreen::plain(screen, 120)]).unwrap();
+    let findings = evaluate_screens(codex, &[RecordedScreen::from_text(screen, 120)]).unwrap();
     let text = describe(codex, &findings[0]);
     assert_eq!(text, ["URL in the text: https://auth.openai.com/codex/device", "code: ABCD-12345"]);
-    assert_eq!(describe(codex, &Findings::default()), ["no findings"]);
+    assert_eq!(describe(codex, &ScreenFindings::default()), ["no findings"]);
 }
 
 #[test]

@@ -6,7 +6,7 @@ use toml::{
 };
 
 /// The path `a.b[2].c` of these keys and indices.
-pub(super) fn path(steps: &[String]) -> String {
+pub(super) fn join_key_path(steps: &[String]) -> String {
     let mut path = String::new();
     for step in steps {
         let is_index = step.bytes().all(|byte| byte.is_ascii_digit());
@@ -86,6 +86,6 @@ pub(super) fn remove_at<'a>(table: &mut toml::Table, steps: &'a [String]) -> Opt
 }
 
 /// The line of a byte offset, from 1.
-pub(super) fn line_of(text: &str, offset: usize) -> usize {
+pub(super) fn line_at_offset(text: &str, offset: usize) -> usize {
     text.as_bytes().iter().take(offset).filter(|byte| **byte == b'\n').count() + 1
 }

@@ -5,7 +5,7 @@ use super::{ValidatedDelivery, acknowledge_duplicate, verify_stored};
 use crate::{
     api_error::{ApiError, chain},
     clock, credentials,
-    session::{context::SessionContext, timeline::entry},
+    session::{context::SessionContext, timeline::new_entry},
 };
 use anteroom_store::{
     CredentialUse, NewCredential, NewTimelineEntry, RefreshCredential, RefreshOutcome, Revisions, SessionRow, Sha256Hex,
@@ -17,7 +17,7 @@ use anteroom_wire::{
 use serde_json::json;
 
 /// Replaces the bytes of the used credential. The session continues and may do so again. Identical bytes change nothing.
-pub(super) async fn refresh(
+pub(super) async fn store_refreshed_credential(
     context: &SessionContext,
     row: &SessionRow,
     credential_use: &CredentialUse,
@@ -34,7 +34,7 @@ pub(super) async fn refresh(
         return Err(record_not_refreshed(context, row, credential_use).await);
     };
     match credentials::unseal_bytes(context, &record) {
-        Ok(bytes) if validated.matches(&bytes) => return accepted(),
+        Ok(bytes) if validated.has_bytes(&bytes) => return accepted(),
         Ok(_) => {}
         // The delivery replaces what cannot be decrypted.
         Err(error) => {
@@ -42,7 +42,7 @@ pub(super) async fn refresh(
         }
     }
     let sealed = validated.seal(context, row, &credential_use.credential)?;
-    let messages = context.outbox.credential_refreshed(&row.id, &record.credential);
+    let messages = context.outbox.credential_refreshed_messages(&row.id, &record.credential);
     let refresh = RefreshCredential {
         session: &row.id,
         generation: row.generation,
@@ -50,12 +50,12 @@ pub(super) async fn refresh(
         credential: NewCredential {
             id: &credential_use.credential,
             sealed: &sealed,
-            files: &validated.descriptions,
+            files: &validated.files,
             retention: validated.retention,
             expires_at_ms: validated.expires_at_ms,
         },
         webhook_messages: &messages,
-        at_ms: clock::now(),
+        at_ms: clock::now_unix_ms(),
     };
     context.timeline.wait_written(&row.id).await;
     let event_for = |revisions| refreshed_entry(credential_use, revisions);
@@ -80,7 +80,7 @@ pub(super) async fn refresh(
 async fn record_not_refreshed(context: &SessionContext, row: &SessionRow, credential_use: &CredentialUse) -> ApiError {
     let sentence =
         "The tool changed the credential, which was delivered or deleted while it was in use: the change is lost.";
-    let entry = entry(TimelineKind::CredentialNotRefreshed, sentence);
+    let entry = new_entry(TimelineKind::CredentialNotRefreshed, sentence);
     context.timeline.append(&row.id, entry.with_data(json!({ "credential": credential_use.credential }))).await;
     ApiError::new(Problem::UnknownCredential, "it was delivered or deleted while it was in use")
 }
@@ -94,5 +94,5 @@ fn refreshed_entry(credential_use: &CredentialUse, revisions: Revisions) -> NewT
         );
     }
     let data = json!({ "credential": credential_use.credential, "installed": installed, "replaced": replaced, "revision": stored });
-    entry(TimelineKind::CredentialRefreshed, sentence).with_data(data)
+    new_entry(TimelineKind::CredentialRefreshed, sentence).with_data(data)
 }

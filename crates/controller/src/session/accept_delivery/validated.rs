@@ -22,7 +22,7 @@ const FILES_MAX: usize = 8;
 pub(super) struct ValidatedDelivery {
     plaintext: Zeroizing<Vec<u8>>,
     /// Its files without their content.
-    pub(super) descriptions: Vec<CredentialFile>,
+    pub(super) files: Vec<CredentialFile>,
     /// How long the credential is retained.
     pub(super) retention: Retention,
     /// When the credential expires, as written in its file.
@@ -34,7 +34,7 @@ impl ValidatedDelivery {
     ///
     /// # Errors
     /// Another provider, an invalid format, or a policy that forbids storing it.
-    pub(super) fn check(context: &SessionContext, row: &SessionRow, delivery: &CredentialDelivery) -> Result<Self, ApiError> {
+    pub(super) fn validate(context: &SessionContext, row: &SessionRow, delivery: &CredentialDelivery) -> Result<Self, ApiError> {
         let invalid = |detail: String| ApiError::new(Problem::InvalidCredentialFormat, detail);
         if delivery.provider != row.provider {
             return Err(invalid(format!("the session is for {}", row.provider)));
@@ -46,12 +46,12 @@ impl ValidatedDelivery {
         let first = delivery.files.first().ok_or_else(|| invalid("no file".into()))?;
         check_paths(&provider.credential, &delivery.files).map_err(|error| invalid(error.to_string()))?;
         provider.credential.check_format(first.content.expose()).map_err(|error| invalid(error.to_string()))?;
-        let expires_at_ms = credentials::expires_at(&provider.credential, first.content.expose());
+        let expires_at_ms = credentials::read_expires_at(&provider.credential, first.content.expose());
         // Permission bits only: a leased file must not carry a set-user-id bit.
         let files: Vec<DeliveredFile> =
             delivery.files.iter().map(|file| DeliveredFile { mode: file.mode & 0o777, ..file.clone() }).collect();
         let plaintext = Zeroizing::new(serde_json::to_vec(&files).map_err(ApiError::internal)?);
-        Ok(Self { plaintext, descriptions: files.iter().map(describe).collect(), retention, expires_at_ms })
+        Ok(Self { plaintext, files: files.iter().map(describe).collect(), retention, expires_at_ms })
     }
 
     /// Encrypts the delivery for the session.
@@ -69,7 +69,7 @@ impl ValidatedDelivery {
     }
 
     /// Whether the bytes are equal to those delivered.
-    pub(super) fn matches(&self, bytes: &[u8]) -> bool {
+    pub(super) fn has_bytes(&self, bytes: &[u8]) -> bool {
         self.plaintext.as_slice() == bytes
     }
 }
@@ -79,7 +79,7 @@ fn retention_of(policy: StoragePolicy, deliver_once_s_max: u64) -> Option<Retent
     match policy {
         StoragePolicy::Store => Some(Retention::UntilDeleted),
         StoragePolicy::DeliverOnce => {
-            Some(Retention::UntilDelivered { until_ms: clock::now() + deliver_once_s_max.saturating_mul(1_000) })
+            Some(Retention::UntilDelivered { until_ms: clock::now_unix_ms() + deliver_once_s_max.saturating_mul(1_000) })
         }
         StoragePolicy::KeepInMachine | StoragePolicy::Forbidden => None,
     }
@@ -145,7 +145,7 @@ mod tests {
     #[test]
     fn only_storable_policies_have_a_retention() {
         assert_eq!(retention_of(StoragePolicy::Store, 1), Some(Retention::UntilDeleted));
-        assert!(retention_of(StoragePolicy::DeliverOnce, 60).unwrap().until_ms().unwrap() > clock::now() + 50_000);
+        assert!(retention_of(StoragePolicy::DeliverOnce, 60).unwrap().until_ms().unwrap() > clock::now_unix_ms() + 50_000);
         assert_eq!(retention_of(StoragePolicy::KeepInMachine, 1), None);
         assert_eq!(retention_of(StoragePolicy::Forbidden, 1), None);
     }

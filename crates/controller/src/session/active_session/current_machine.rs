@@ -3,7 +3,7 @@
 use anteroom_store::Sha256Hex;
 use anteroom_wire::{
     MachineId,
-    agent::{CaptureState, CliState, SignIn},
+    agent::{CaptureState, CliState, SignInStatus},
 };
 
 /// The machine that a session uses now. It exists from the request for the machine until the machine is lost.
@@ -52,7 +52,7 @@ impl CurrentMachine {
 #[derive(Debug, Clone, Default)]
 pub struct SignInState {
     /// The sign-in as last reported by the agent.
-    pub reported: SignIn,
+    pub reported: SignInStatus,
     /// When this server received the device code, milliseconds since 1970.
     pub device_code_at_ms: Option<u64>,
     /// Whether the tool is signed in with a credential that stays in the machine.

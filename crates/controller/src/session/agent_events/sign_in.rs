@@ -1,7 +1,7 @@
 //! Timeline entries about the sign-in: addresses, prompts, pasted text. Keys that a rule pressed are named; text that a user typed
 //! or pasted never is.
 
-use crate::session::timeline::entry;
+use crate::session::timeline::new_entry;
 use anteroom_store::NewTimelineEntry;
 use anteroom_wire::{
     TimelineKind,
@@ -9,52 +9,52 @@ use anteroom_wire::{
 };
 use serde_json::json;
 
-pub(super) fn timeline_entry(tool: &str, event: SignInEvent) -> NewTimelineEntry {
+pub(super) fn to_timeline_entry(tool: &str, event: SignInEvent) -> NewTimelineEntry {
     match event {
         SignInEvent::Url(url) => {
             let host = host_of(&url.url);
-            entry(TimelineKind::SignInUrl, format!("{tool} requests that {host} is opened."))
-                .data(json!({ "host": host, "source": url.source }))
+            new_entry(TimelineKind::SignInUrl, format!("{tool} requests that {host} is opened."))
+                .with_data(json!({ "host": host, "source": url.source }))
         }
-        SignInEvent::DeviceCode { .. } => entry(TimelineKind::DeviceCode, format!("{tool} shows a device code.")),
+        SignInEvent::DeviceCode { .. } => new_entry(TimelineKind::DeviceCode, format!("{tool} shows a device code.")),
         SignInEvent::BrowserOpened { host } => {
-            entry(TimelineKind::BrowserOpened, format!("The machine's browser opened {host}."))
-                .data(json!({ "host": host }))
+            new_entry(TimelineKind::BrowserOpened, format!("The machine's browser opened {host}."))
+                .with_data(json!({ "host": host }))
         }
         SignInEvent::BrowserNotOpened { host, why } => {
-            entry(TimelineKind::BrowserNotOpened, format!("The machine's browser did not open {host}: {why}."))
-                .data(json!({ "host": host, "why": why }))
+            new_entry(TimelineKind::BrowserNotOpened, format!("The machine's browser did not open {host}: {why}."))
+                .with_data(json!({ "host": host, "why": why }))
         }
         SignInEvent::PromptOpened { id, ask } => {
             let sentence = match &ask {
                 Some(ask) => format!("{tool} prompts for: {}.", ask.label),
                 None => format!("{tool} shows the prompt {id}, which a rule answers."),
             };
-            let rejected = ask.and_then(|ask| ask.rejected);
-            entry(TimelineKind::PromptOpened, sentence).data(json!({ "prompt": id, "rejected": rejected }))
+            let rejected = ask.and_then(|ask| ask.rejection);
+            new_entry(TimelineKind::PromptOpened, sentence).with_data(json!({ "prompt": id, "rejected": rejected }))
         }
         SignInEvent::PromptClosed { id } => {
-            entry(TimelineKind::PromptClosed, format!("{tool} closed the prompt {id}.")).data(json!({ "prompt": id }))
+            new_entry(TimelineKind::PromptClosed, format!("{tool} closed the prompt {id}.")).with_data(json!({ "prompt": id }))
         }
         SignInEvent::KeysPressed { id, keys } => {
-            entry(TimelineKind::KeysPressed, format!("A rule answered the prompt {id}."))
-                .data(json!({ "prompt": id, "keys": keys }))
+            new_entry(TimelineKind::KeysPressed, format!("A rule answered the prompt {id}."))
+                .with_data(json!({ "prompt": id, "keys": keys }))
         }
-        SignInEvent::Pasted(pasted) => entry(TimelineKind::Pasted, pasted_sentence(tool, &pasted)).data(json!(pasted)),
+        SignInEvent::PasteAccepted(pasted) => new_entry(TimelineKind::Pasted, pasted_sentence(tool, &pasted)).with_data(json!(pasted)),
         SignInEvent::PasteRejected { code } => {
-            entry(TimelineKind::PasteRejected, format!("The pasted text was not passed to {tool}."))
-                .data(json!({ "code": code }))
+            new_entry(TimelineKind::PasteRejected, format!("The pasted text was not passed to {tool}."))
+                .with_data(json!({ "code": code }))
         }
         SignInEvent::Outcome(SignInOutcome::Done) => {
-            entry(TimelineKind::ToolSignedIn, format!("{tool} reports that it is signed in."))
+            new_entry(TimelineKind::ToolSignedIn, format!("{tool} reports that it is signed in."))
         }
         SignInEvent::Outcome(SignInOutcome::Failed { why }) => {
-            entry(TimelineKind::ToolFailed, format!("{tool} reports that the sign-in failed: {why}"))
-                .data(json!({ "why": why }))
+            new_entry(TimelineKind::ToolFailed, format!("{tool} reports that the sign-in failed: {why}"))
+                .with_data(json!({ "why": why }))
         }
         SignInEvent::MethodSwitched { method } => {
             let sentence = format!("{tool} is being restarted with another sign-in method.");
-            entry(TimelineKind::MethodSwitched, sentence).data(json!({ "method": method }))
+            new_entry(TimelineKind::MethodSwitched, sentence).with_data(json!({ "method": method }))
         }
     }
 }

@@ -1,10 +1,10 @@
 //! The verdict on an active session.
 
 use super::{
-    Finding, Input, Progress, SupervisorSnapshot, credential_use,
-    ended_verdict::cause,
+    Finding, DiagnosisInput, Progress, SupervisorSnapshot, credential_use,
+    ended_verdict::exit_cause_text,
     external, guest, sign_in,
-    timeline_view::{TimelineView, elapsed, quoted, text, when},
+    timeline_view::{TimelineView, format_elapsed, quote, data_text, format_time},
 };
 use anteroom_store::TimelineRow;
 use anteroom_wire::{
@@ -14,7 +14,7 @@ use anteroom_wire::{
 };
 
 /// The verdict on an active session.
-pub(super) fn verdict<'a>(input: &Input<'_>, timeline: &TimelineView<'a>) -> Finding<'a> {
+pub(super) fn active_verdict<'a>(input: &DiagnosisInput<'_>, timeline: &TimelineView<'a>) -> Finding<'a> {
     let Some(supervisor) = &input.supervisor else {
         let sentence = "No supervisor of this server runs the session; it is resumed at the next reconciliation.";
         return Finding::new(Verdict::Resuming, sentence, timeline.all.last());
@@ -34,14 +34,14 @@ pub(super) fn verdict<'a>(input: &Input<'_>, timeline: &TimelineView<'a>) -> Fin
     }
 }
 
-fn since_start(input: &Input<'_>) -> String {
-    elapsed(input.row.created_at_ms, input.now_ms)
+fn since_start(input: &DiagnosisInput<'_>) -> String {
+    format_elapsed(input.row.created_at_ms, input.now_ms)
 }
 
-fn queued<'a>(input: &Input<'_>, timeline: &TimelineView<'a>, position: u32) -> Finding<'a> {
+fn queued<'a>(input: &DiagnosisInput<'_>, timeline: &TimelineView<'a>, position: u32) -> Finding<'a> {
     let again = if timeline.machine.is_empty() { "" } else { " for another machine" };
     let previous = timeline.latest_exit().map_or_else(String::new, |(exit, why)| {
-        format!("; the previous machine ended at {} because {}", when(exit), cause(&why))
+        format!("; the previous machine ended at {} because {}", format_time(exit), exit_cause_text(&why))
     });
     let sentence = format!(
         "The session waits for capacity{again}: it is number {position} in the queue, {} after its start{previous}.",
@@ -54,36 +54,36 @@ fn queued<'a>(input: &Input<'_>, timeline: &TimelineView<'a>, position: u32) -> 
     Finding::new(Verdict::WaitingForCapacity, sentence, evidence)
 }
 
-fn preparing<'a>(input: &Input<'_>, timeline: &TimelineView<'a>, stage: Stage) -> Finding<'a> {
-    let restart = timeline.last(TimelineKind::RestartRequested);
-    let ready = timeline.last(TimelineKind::MachineReady).or(timeline.last(TimelineKind::MachineAdopted));
+fn preparing<'a>(input: &DiagnosisInput<'_>, timeline: &TimelineView<'a>, stage: Stage) -> Finding<'a> {
+    let restart = timeline.last_of_kind(TimelineKind::RestartRequested);
+    let ready = timeline.last_of_kind(TimelineKind::MachineReady).or(timeline.last_of_kind(TimelineKind::MachineAdopted));
     if restart.is_some() || input.row.generation > 1 && ready.is_none() {
         return replaced(input, timeline, Some(stage));
     }
     if let Some(ready) = ready {
-        let lost = timeline.last(TimelineKind::ChannelLost);
-        let error = lost.map(|lost| text(lost, "error")).filter(|error| !error.is_empty());
-        let error = error.map_or_else(String::new, |error| format!(" ({})", quoted(error)));
+        let lost = timeline.last_of_kind(TimelineKind::ChannelLost);
+        let error = lost.map(|lost| data_text(lost, "error")).filter(|error| !error.is_empty());
+        let error = error.map_or_else(String::new, |error| format!(" ({})", quote(error)));
         let sentence = format!(
             "The machine was ready at {}, and the connection to its agent broke {}{error}; it is being reopened (waiting for {stage:?}).",
-            when(ready),
-            lost.map_or_else(|| "afterwards".to_owned(), |lost| format!("at {}", when(lost))),
+            format_time(ready),
+            lost.map_or_else(|| "afterwards".to_owned(), |lost| format!("at {}", format_time(lost))),
         );
         return Finding::new(
             Verdict::AgentUnreachable,
             sentence,
-            [ready].into_iter().chain(lost).chain(timeline.last(TimelineKind::ChannelReopened)),
+            [ready].into_iter().chain(lost).chain(timeline.last_of_kind(TimelineKind::ChannelReopened)),
         );
     }
     let sentence =
         format!("The machine is starting: it waits for {stage:?}, {} after the session's start.", since_start(input));
-    Finding::new(Verdict::MachineStarting, sentence, timeline.last(TimelineKind::MachineRequested))
+    Finding::new(Verdict::MachineStarting, sentence, timeline.last_of_kind(TimelineKind::MachineRequested))
 }
 
-fn replaced<'a>(input: &Input<'_>, timeline: &TimelineView<'a>, stage: Option<Stage>) -> Finding<'a> {
-    let why = match (timeline.last(TimelineKind::RestartRequested), timeline.latest_exit()) {
-        (Some(restart), _) => format!("A restart was requested at {}", when(restart)),
-        (None, Some((exit, why))) => format!("The previous machine ended at {} because {}", when(exit), cause(&why)),
+fn replaced<'a>(input: &DiagnosisInput<'_>, timeline: &TimelineView<'a>, stage: Option<Stage>) -> Finding<'a> {
+    let why = match (timeline.last_of_kind(TimelineKind::RestartRequested), timeline.latest_exit()) {
+        (Some(restart), _) => format!("A restart was requested at {}", format_time(restart)),
+        (None, Some((exit, why))) => format!("The previous machine ended at {} because {}", format_time(exit), exit_cause_text(&why)),
         (None, None) => {
             let detail = input.row.reason().and_then(|reason| reason.detail.clone()).unwrap_or_default();
             format!("The previous machine ended: {detail}")
@@ -96,55 +96,55 @@ fn replaced<'a>(input: &Input<'_>, timeline: &TimelineView<'a>, stage: Option<St
     let evidence = timeline
         .of_kind(TimelineKind::MachineExited)
         .chain(timeline.of_kind(TimelineKind::MachineReplaced))
-        .chain(timeline.last(TimelineKind::RestartRequested))
-        .chain(timeline.last(TimelineKind::MachineRequested));
+        .chain(timeline.last_of_kind(TimelineKind::RestartRequested))
+        .chain(timeline.last_of_kind(TimelineKind::MachineRequested));
     Finding::new(Verdict::MachineBeingReplaced, format!("{why}; {next}."), evidence)
 }
 
-fn open<'a>(input: &Input<'_>, timeline: &TimelineView<'a>, supervisor: &SupervisorSnapshot) -> Finding<'a> {
+fn open<'a>(input: &DiagnosisInput<'_>, timeline: &TimelineView<'a>, supervisor: &SupervisorSnapshot) -> Finding<'a> {
     let using = input.row.purpose.credential_use();
-    let fault = if using.is_some() { credential_use::fault(input, timeline) } else { sign_in::fault(input, timeline) };
+    let fault = if using.is_some() { credential_use::find_fault(input, timeline) } else { sign_in::find_fault(input, timeline) };
     if let Some(fault) = fault {
         return fault;
     }
     if let Some(why) = &supervisor.agent_error {
-        let sentence = format!("The machine runs, but its agent did not answer: {}.", quoted(why));
-        return Finding::new(Verdict::AgentUnreachable, sentence, timeline.last(TimelineKind::MachineReady));
+        let sentence = format!("The machine runs, but its agent did not answer: {}.", quote(why));
+        return Finding::new(Verdict::AgentUnreachable, sentence, timeline.last_of_kind(TimelineKind::MachineReady));
     }
     // A command can change its credential and run on: only the agent's state shows whether the change is being delivered.
     let accepted =
-        sign_in::candidate(timeline).filter(|last| last.kind == TimelineKind::CandidateAccepted && using.is_none());
+        sign_in::last_rejected_candidate(timeline).filter(|last| last.kind == TimelineKind::CandidateAccepted && using.is_none());
     if accepted.is_some() || matches!(supervisor.capture, CaptureState::Delivering { .. }) {
         let sentence = "A valid credential was found and is being delivered.";
         return Finding::new(Verdict::Delivering, sentence, accepted);
     }
-    external::fault(input, timeline)
-        .or_else(|| guest::memory_low(timeline))
+    external::find_fault(input, timeline)
+        .or_else(|| guest::find_memory_low(timeline))
         .or_else(|| desktop_unreachable(timeline))
-        .or_else(|| using.map(|using| credential_use::runs(timeline, using)))
-        .or_else(|| external::waiting_for_user(input, timeline, supervisor))
+        .or_else(|| using.map(|using| credential_use::running_finding(timeline, using)))
+        .or_else(|| external::waiting_for_user_finding(input, timeline, supervisor))
         .unwrap_or_else(|| waiting_for_user(input, timeline, supervisor))
 }
 
 /// The last viewer was disconnected because the desktop did not answer.
 fn desktop_unreachable<'a>(timeline: &TimelineView<'a>) -> Option<Finding<'a>> {
     let kinds = [TimelineKind::ViewerJoined, TimelineKind::ViewerDisconnected, TimelineKind::ViewerRejected];
-    let is_desktop_viewer = |entry: &&TimelineRow| kinds.contains(&entry.kind) && text(entry, "socket") != "terminal";
+    let is_desktop_viewer = |entry: &&TimelineRow| kinds.contains(&entry.kind) && data_text(entry, "socket") != "terminal";
     let last = timeline.machine.iter().rfind(is_desktop_viewer)?;
     let unreachable = [Problem::DesktopUnreachable, Problem::AgentUnreachable].map(Problem::code);
-    if !unreachable.contains(&text(last, "reason")) {
+    if !unreachable.contains(&data_text(last, "reason")) {
         return None;
     }
-    let detail = Some(text(last, "detail")).filter(|detail| !detail.is_empty());
+    let detail = Some(data_text(last, "detail")).filter(|detail| !detail.is_empty());
     let detail = detail.map_or_else(String::new, |detail| format!(" ({detail})"));
     let sentence =
-        format!("The machine's desktop did not answer; the last viewer was disconnected at {}{detail}.", when(last));
+        format!("The machine's desktop did not answer; the last viewer was disconnected at {}{detail}.", format_time(last));
     let failed = timeline.machine.iter().filter(|entry| entry.kind == TimelineKind::StageFailed);
     Some(Finding::new(Verdict::DesktopUnreachable, sentence, failed.chain([last])))
 }
 
 fn waiting_for_user<'a>(
-    input: &Input<'_>,
+    input: &DiagnosisInput<'_>,
     timeline: &TimelineView<'a>,
     supervisor: &SupervisorSnapshot,
 ) -> Finding<'a> {
@@ -153,16 +153,16 @@ fn waiting_for_user<'a>(
         1 => "one viewer is connected".to_owned(),
         count => format!("{count} viewers are connected"),
     };
-    let shown = timeline.last(TimelineKind::SignInUrl).or(timeline.last(TimelineKind::DeviceCode));
+    let shown = timeline.last_of_kind(TimelineKind::SignInUrl).or(timeline.last_of_kind(TimelineKind::DeviceCode));
     let step = match shown {
-        Some(entry) => format!("{} showed sign-in instructions at {}", input.tool, when(entry)),
+        Some(entry) => format!("{} showed sign-in instructions at {}", input.tool, format_time(entry)),
         None => format!("{} runs", input.tool),
     };
-    let ready = timeline.last(TimelineKind::MachineReady).or(timeline.last(TimelineKind::MachineAdopted));
+    let ready = timeline.last_of_kind(TimelineKind::MachineReady).or(timeline.last_of_kind(TimelineKind::MachineAdopted));
     let sentence = format!("The machine is ready, {step}, and {viewers}: the session waits for the user.");
     Finding::new(
         Verdict::WaitingForUser,
         sentence,
-        ready.into_iter().chain(timeline.last(TimelineKind::CliStarted)).chain(shown),
+        ready.into_iter().chain(timeline.last_of_kind(TimelineKind::CliStarted)).chain(shown),
     )
 }

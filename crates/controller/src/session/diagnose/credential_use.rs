@@ -1,11 +1,11 @@
 //! The diagnosis of sessions that run a command with a stored credential, without a sign-in.
 
 use super::{
-    Finding, Input, guest, sign_in,
-    timeline_view::{TimelineView, elapsed, number, quoted_last_lines, when},
+    Finding, DiagnosisInput, guest, sign_in,
+    timeline_view::{TimelineView, format_elapsed, data_number, quoted_last_lines, format_time},
 };
-use crate::clock::rfc3339;
-use anteroom_store::{CredentialUse, End};
+use crate::clock::format_rfc3339;
+use anteroom_store::{CredentialUse, SessionEnd};
 use anteroom_wire::{TimelineKind, agent::UsePurpose, diagnosis::Verdict};
 
 /// The command, as the subject of a sentence.
@@ -18,27 +18,27 @@ fn command_subject(purpose: UsePurpose) -> &'static str {
 }
 
 /// The first fault of a credential use, if there is one. The exit code of the command is not a fault.
-pub(super) fn fault<'a>(input: &Input<'_>, timeline: &TimelineView<'a>) -> Option<Finding<'a>> {
-    sign_in::delivery_rejected(input, timeline)
-        .or_else(|| sign_in::delivery_failing(input, timeline))
-        .or_else(|| guest::out_of_memory(timeline))
-        .or_else(|| guest::crash_loop(timeline))
+pub(super) fn find_fault<'a>(input: &DiagnosisInput<'_>, timeline: &TimelineView<'a>) -> Option<Finding<'a>> {
+    sign_in::find_delivery_rejected(input, timeline)
+        .or_else(|| sign_in::find_delivery_failing(input, timeline))
+        .or_else(|| guest::find_out_of_memory(timeline))
+        .or_else(|| guest::find_crash_loop(timeline))
 }
 
 /// No fault is known: the command runs.
-pub(super) fn runs<'a>(timeline: &TimelineView<'a>, using: &CredentialUse) -> Finding<'a> {
+pub(super) fn running_finding<'a>(timeline: &TimelineView<'a>, using: &CredentialUse) -> Finding<'a> {
     let (command, id) = (command_subject(using.purpose), &using.credential);
-    let started = timeline.last(TimelineKind::CliStarted).filter(|_| using.purpose != UsePurpose::Check);
-    let ready = timeline.last(TimelineKind::MachineReady).or(timeline.last(TimelineKind::MachineAdopted));
-    let ended = timeline.last(TimelineKind::CliExited);
+    let started = timeline.last_of_kind(TimelineKind::CliStarted).filter(|_| using.purpose != UsePurpose::Check);
+    let ready = timeline.last_of_kind(TimelineKind::MachineReady).or(timeline.last_of_kind(TimelineKind::MachineAdopted));
+    let ended = timeline.last_of_kind(TimelineKind::CliExited);
     let sentence = match (started, ended) {
         (_, Some(exit)) => format!(
             "The machine is ready, and {command} {id} ended at {} with exit code {}: its result is being stored.",
-            when(exit),
-            number(exit, "code").unwrap_or_default()
+            format_time(exit),
+            data_number(exit, "code").unwrap_or_default()
         ),
         (Some(started), None) => {
-            format!("The machine is ready, and {command} {id} has been running since {}.", when(started))
+            format!("The machine is ready, and {command} {id} has been running since {}.", format_time(started))
         }
         (None, None) => format!("The machine is ready, and {command} {id} is being run."),
     };
@@ -46,27 +46,27 @@ pub(super) fn runs<'a>(timeline: &TimelineView<'a>, using: &CredentialUse) -> Fi
 }
 
 /// The command finished.
-pub(super) fn completed<'a>(
-    input: &Input<'_>,
+pub(super) fn completed_finding<'a>(
+    input: &DiagnosisInput<'_>,
     timeline: &TimelineView<'a>,
     using: &CredentialUse,
-    end: &End,
+    end: &SessionEnd,
 ) -> Finding<'a> {
     let (command, id) = (command_subject(using.purpose), &using.credential);
     let code = input.row.exit_code.unwrap_or_default();
-    let took = elapsed(input.row.created_at_ms, end.at_ms);
-    let exit = timeline.last(TimelineKind::CliExited).filter(|_| code != 0);
+    let took = format_elapsed(input.row.created_at_ms, end.at_ms);
+    let exit = timeline.last_of_kind(TimelineKind::CliExited).filter(|_| code != 0);
     let last_lines = exit.map_or_else(String::new, quoted_last_lines);
     let sentence = format!(
         "{} {id} ended with exit code {code} at {}, {took} after the start{last_lines}.",
         capitalized(command),
-        rfc3339(end.at_ms)
+        format_rfc3339(end.at_ms)
     );
     let evidence = [
-        timeline.last(TimelineKind::CredentialUnsealed),
+        timeline.last_of_kind(TimelineKind::CredentialUnsealed),
         exit,
-        timeline.last(TimelineKind::CredentialChecked),
-        timeline.last(TimelineKind::UseCompleted),
+        timeline.last_of_kind(TimelineKind::CredentialChecked),
+        timeline.last_of_kind(TimelineKind::UseCompleted),
     ];
     Finding::new(Verdict::Completed, sentence, evidence.into_iter().flatten())
 }

@@ -1,44 +1,44 @@
 //! The verdict on an ended session.
 
 use super::{
-    Finding, Input, credential_use, external, sign_in,
-    timeline_view::{TimelineView, elapsed, listed, number, quoted, quoted_last_lines, text, when},
+    Finding, DiagnosisInput, credential_use, external, sign_in,
+    timeline_view::{TimelineView, format_elapsed, format_list, data_number, quote, quoted_last_lines, data_text, format_time},
 };
-use crate::clock::rfc3339;
+use crate::clock::format_rfc3339;
 use anteroom_machine::{ExitReason, StopReason};
-use anteroom_store::{End, SessionOutcome, TimelineRow};
+use anteroom_store::{SessionEnd, SessionOutcome, TimelineRow};
 use anteroom_wire::{EndReason, TimelineKind, diagnosis::Verdict};
 
 /// The verdict on an ended session.
-pub(super) fn verdict<'a>(input: &Input<'_>, timeline: &TimelineView<'a>, end: &End) -> Finding<'a> {
+pub(super) fn ended_verdict<'a>(input: &DiagnosisInput<'_>, timeline: &TimelineView<'a>, end: &SessionEnd) -> Finding<'a> {
     let mut finding = match &end.outcome {
         SessionOutcome::Completed(_) if let Some(using) = input.row.purpose.credential_use() => {
-            credential_use::completed(input, timeline, using, end)
+            credential_use::completed_finding(input, timeline, using, end)
         }
         SessionOutcome::Completed(credential) => {
-            let took = elapsed(input.row.created_at_ms, end.at_ms);
+            let took = format_elapsed(input.row.created_at_ms, end.at_ms);
             let sentence = format!(
                 "The credential {credential} was sealed, stored and read back at {}, {took} after the start.",
-                rfc3339(end.at_ms)
+                format_rfc3339(end.at_ms)
             );
-            Finding::new(Verdict::Completed, sentence, timeline.last(TimelineKind::CandidateAccepted))
+            Finding::new(Verdict::Completed, sentence, timeline.last_of_kind(TimelineKind::CandidateAccepted))
         }
         SessionOutcome::Cancelled => {
             let sentence =
-                format!("The session was cancelled at {}{}", rfc3339(end.at_ms), consequences(timeline, end));
+                format!("The session was cancelled at {}{}", format_rfc3339(end.at_ms), consequences(timeline, end));
             Finding::new(Verdict::Cancelled, sentence, None)
         }
         SessionOutcome::Failed => failed(input, timeline, end),
         SessionOutcome::Expired => expired(input, timeline, end),
     };
-    finding.evidence.extend(timeline.end());
+    finding.evidence.extend(timeline.end_entry());
     finding.evidence.extend(affected_viewers(timeline, end));
     finding
 }
 
-fn failed<'a>(input: &Input<'_>, timeline: &TimelineView<'a>, end: &End) -> Finding<'a> {
+fn failed<'a>(input: &DiagnosisInput<'_>, timeline: &TimelineView<'a>, end: &SessionEnd) -> Finding<'a> {
     let detail = end.reason.detail.as_deref().unwrap_or("");
-    let at = rfc3339(end.at_ms);
+    let at = format_rfc3339(end.at_ms);
     let consequences = consequences(timeline, end);
     let (verdict, cause) = match end.reason.kind {
         EndReason::MachineFailed | EndReason::ReadyTimeout | EndReason::AgentMismatch => {
@@ -48,7 +48,7 @@ fn failed<'a>(input: &Input<'_>, timeline: &TimelineView<'a>, end: &End) -> Find
         EndReason::NoImage => (Verdict::NoImage, "there is no machine image to start from"),
         EndReason::ProviderRemoved => (Verdict::ProviderRemoved, "its provider is no longer configured"),
         EndReason::Internal => (Verdict::InternalError, "something failed inside the server"),
-        EndReason::ControllerRestarted if timeline.is_use() => {
+        EndReason::ControllerRestarted if timeline.is_credential_use() => {
             (Verdict::ServerRestarted, "the server restarted before the command was run")
         }
         EndReason::ControllerRestarted => (Verdict::ServerRestarted, "the machine ended while the server restarted"),
@@ -62,25 +62,25 @@ fn failed<'a>(input: &Input<'_>, timeline: &TimelineView<'a>, end: &End) -> Find
     };
     let details = if detail.is_empty() { String::new() } else { format!(" ({})", detail.trim_end_matches('.')) };
     let sentence = format!("The session failed at {at}: {cause}{details}{consequences}");
-    Finding::new(verdict, sentence, timeline.last(TimelineKind::MachineStartFailed))
+    Finding::new(verdict, sentence, timeline.last_of_kind(TimelineKind::MachineStartFailed))
 }
 
 /// The session failed because its machine ended.
-fn machine<'a>(input: &Input<'_>, timeline: &TimelineView<'a>, end: &End) -> Finding<'a> {
+fn machine<'a>(input: &DiagnosisInput<'_>, timeline: &TimelineView<'a>, end: &SessionEnd) -> Finding<'a> {
     let consequences = consequences(timeline, end);
     let mut evidence: Vec<&TimelineRow> = timeline.of_kind(TimelineKind::MachineExited).collect();
-    let (at, why) = match (timeline.exit(), &input.receipt) {
-        (Some((entry, why)), _) => (when(entry), Some(why)),
-        (None, receipt) => (rfc3339(end.at_ms), receipt.clone()),
+    let (at, why) = match (timeline.last_machine_exit(), &input.receipt) {
+        (Some((entry, why)), _) => (format_time(entry), Some(why)),
+        (None, receipt) => (format_rfc3339(end.at_ms), receipt.clone()),
     };
     if let (Some(claim), Some(ExitReason::Stopped { reason: StopReason::Failed })) =
-        (timeline.last(TimelineKind::ClaimFailed), &why)
+        (timeline.last_of_kind(TimelineKind::ClaimFailed), &why)
     {
         evidence.push(claim);
         let failure = claim.sentence.trim_end_matches('.');
         return Finding::new(
             Verdict::ClaimFailed,
-            format!("{failure}, at {}; the machine was stopped{consequences}", when(claim)),
+            format!("{failure}, at {}; the machine was stopped{consequences}", format_time(claim)),
             evidence,
         );
     }
@@ -92,10 +92,10 @@ fn machine<'a>(input: &Input<'_>, timeline: &TimelineView<'a>, end: &End) -> Fin
             evidence,
         );
     };
-    let verdict = verdict_of(&why);
+    let verdict = exit_verdict(&why);
     let opening = match &why {
         ExitReason::NeverStarted { .. } | ExitReason::ReadyTimeout { .. } | ExitReason::Mismatch { .. } => {
-            format!("The machine failed to start at {at} because {}", cause(&why))
+            format!("The machine failed to start at {at} because {}", exit_cause_text(&why))
         }
         ExitReason::Stopped { .. }
         | ExitReason::Exited { .. }
@@ -106,12 +106,12 @@ fn machine<'a>(input: &Input<'_>, timeline: &TimelineView<'a>, end: &End) -> Fin
         | ExitReason::GuestPanic
         | ExitReason::VmmError { .. }
         | ExitReason::Hung { .. }
-        | ExitReason::KeeperLost => format!("The machine ended at {at} because {}", cause(&why)),
+        | ExitReason::KeeperLost => format!("The machine ended at {at} because {}", exit_cause_text(&why)),
     };
     Finding::new(verdict, format!("{opening}{consequences}"), evidence)
 }
 
-pub(super) fn verdict_of(why: &ExitReason) -> Verdict {
+pub(super) fn exit_verdict(why: &ExitReason) -> Verdict {
     match why {
         ExitReason::Stopped { .. } => Verdict::MachineStopped,
         ExitReason::Exited { .. } => Verdict::MachineExited,
@@ -130,7 +130,7 @@ pub(super) fn verdict_of(why: &ExitReason) -> Verdict {
 }
 
 /// Why a machine ended, as a clause after "because".
-pub(super) fn cause(why: &ExitReason) -> String {
+pub(super) fn exit_cause_text(why: &ExitReason) -> String {
     match why {
         ExitReason::Stopped { reason } => format!("it was stopped ({})", reason.name()),
         ExitReason::Exited { code } => format!("its process ended with exit code {code}"),
@@ -142,7 +142,7 @@ pub(super) fn cause(why: &ExitReason) -> String {
         ExitReason::GuestPowerOff => "the guest powered off".to_owned(),
         ExitReason::GuestPanic => "the guest's kernel panicked".to_owned(),
         ExitReason::VmmError { status } => {
-            format!("QEMU stopped it with the status {}", quoted(status))
+            format!("QEMU stopped it with the status {}", quote(status))
         }
         ExitReason::Hung { unanswered_ms } => {
             format!("it sent nothing for {unanswered_ms} ms, so this server stopped it")
@@ -150,25 +150,25 @@ pub(super) fn cause(why: &ExitReason) -> String {
         ExitReason::KeeperLost => "its keeper process was killed, and the machine with it".to_owned(),
         ExitReason::ReadyTimeout { stage, last_error, attempts, elapsed_ms } => {
             let error =
-                last_error.as_ref().map_or_else(String::new, |error| format!(", last error: {}", quoted(error)));
+                last_error.as_ref().map_or_else(String::new, |error| format!(", last error: {}", quote(error)));
             format!("it was not ready after {elapsed_ms} ms: it waited for {stage:?}, {attempts} attempts{error}")
         }
         ExitReason::Mismatch { expected, found } => {
-            format!("it runs {}, but {} was expected", quoted(found), quoted(expected))
+            format!("it runs {}, but {} was expected", quote(found), quote(expected))
         }
-        ExitReason::NeverStarted { error } => format!("it could not be started: {}", quoted(error)),
+        ExitReason::NeverStarted { error } => format!("it could not be started: {}", quote(error)),
     }
 }
 
-fn expired<'a>(input: &Input<'_>, timeline: &TimelineView<'a>, end: &End) -> Finding<'a> {
+fn expired<'a>(input: &DiagnosisInput<'_>, timeline: &TimelineView<'a>, end: &SessionEnd) -> Finding<'a> {
     let (verdict, cause) = if end.reason.kind == EndReason::IdleExpired {
         (Verdict::IdleExpired, "it was idle for too long")
     } else {
         (Verdict::DeadlineExpired, "it reached its maximum duration")
     };
-    let at = rfc3339(end.at_ms);
+    let at = format_rfc3339(end.at_ms);
     if timeline.machine.is_empty() {
-        let waited = elapsed(input.row.created_at_ms, end.at_ms);
+        let waited = format_elapsed(input.row.created_at_ms, end.at_ms);
         let sentence = format!(
             "No capacity for a machine became available in {waited}; the session ended at {at} because {cause}{}",
             consequences(timeline, end)
@@ -176,8 +176,8 @@ fn expired<'a>(input: &Input<'_>, timeline: &TimelineView<'a>, end: &End) -> Fin
         return Finding::new(Verdict::NoCapacity, sentence, timeline.of_kind(TimelineKind::Accepted));
     }
     let of_sign_in =
-        if timeline.is_use() { credential_use::fault(input, timeline) } else { sign_in::fault(input, timeline) };
-    if let Some(mut fault) = of_sign_in.or_else(|| external::fault(input, timeline)) {
+        if timeline.is_credential_use() { credential_use::find_fault(input, timeline) } else { sign_in::find_fault(input, timeline) };
+    if let Some(mut fault) = of_sign_in.or_else(|| external::find_fault(input, timeline)) {
         let sentence = fault.sentence.trim_end_matches('.');
         fault.sentence =
             format!("{sentence}. The session ended at {at} because {cause}{}", consequences(timeline, end));
@@ -189,14 +189,14 @@ fn expired<'a>(input: &Input<'_>, timeline: &TimelineView<'a>, end: &End) -> Fin
     Finding::new(
         verdict,
         sentence,
-        timeline.last(TimelineKind::ViewerDisconnected).into_iter().chain(timeline.last(TimelineKind::MachineReady)),
+        timeline.last_of_kind(TimelineKind::ViewerDisconnected).into_iter().chain(timeline.last_of_kind(TimelineKind::MachineReady)),
     )
 }
 
 /// Entries of viewers that were disconnected, or whose WebSocket or ticket was rejected, because the session had ended.
-fn affected_viewers<'a>(timeline: &TimelineView<'a>, end: &End) -> Vec<&'a TimelineRow> {
+fn affected_viewers<'a>(timeline: &TimelineView<'a>, end: &SessionEnd) -> Vec<&'a TimelineRow> {
     let code = end.reason.kind.code();
-    let of = |kind| timeline.of_kind(kind).filter(move |entry| text(entry, "reason") == code);
+    let of = |kind| timeline.of_kind(kind).filter(move |entry| data_text(entry, "reason") == code);
     of(TimelineKind::ViewerDisconnected)
         .chain(of(TimelineKind::ViewerRejected))
         .chain(of(TimelineKind::TicketRejected))
@@ -204,7 +204,7 @@ fn affected_viewers<'a>(timeline: &TimelineView<'a>, end: &End) -> Vec<&'a Timel
 }
 
 /// The consequences for viewers and for the credential, as the end of a sentence.
-fn consequences(timeline: &TimelineView<'_>, end: &End) -> String {
+fn consequences(timeline: &TimelineView<'_>, end: &SessionEnd) -> String {
     let mut sentence = String::new();
     let affected_viewers = affected_viewers(timeline, end);
     for (kind, one, many) in [
@@ -217,22 +217,22 @@ fn consequences(timeline: &TimelineView<'_>, end: &End) -> String {
         (TimelineKind::TicketRejected, "the viewer's ticket was rejected", "viewers' tickets were rejected"),
     ] {
         let entries: Vec<_> = affected_viewers.iter().filter(|entry| entry.kind == kind).collect();
-        let times: Vec<String> = entries.iter().map(|entry| when(entry)).collect();
+        let times: Vec<String> = entries.iter().map(|entry| format_time(entry)).collect();
         // An entry can count several rejections.
-        let subject = match entries.iter().map(|entry| number(entry, "count").unwrap_or(1)).sum::<i64>() {
+        let subject = match entries.iter().map(|entry| data_number(entry, "count").unwrap_or(1)).sum::<i64>() {
             0 => continue,
             1 => one.to_owned(),
             count => format!("{count} {many}"),
         };
-        sentence.push_str(&format!("; {subject} at {} for that reason", listed(&times)));
+        sentence.push_str(&format!("; {subject} at {} for that reason", format_list(&times)));
     }
-    sentence.push_str(if timeline.is_use() { "; the command did not finish" } else { "; no credential was delivered" });
-    if let Some(exit) = timeline.last(TimelineKind::CliExited).filter(|_| end.outcome == SessionOutcome::Cancelled) {
-        let code = number(exit, "code").unwrap_or_default();
-        let what = if timeline.is_use() { "the command" } else { "the tool" };
+    sentence.push_str(if timeline.is_credential_use() { "; the command did not finish" } else { "; no credential was delivered" });
+    if let Some(exit) = timeline.last_of_kind(TimelineKind::CliExited).filter(|_| end.outcome == SessionOutcome::Cancelled) {
+        let code = data_number(exit, "code").unwrap_or_default();
+        let what = if timeline.is_credential_use() { "the command" } else { "the tool" };
         sentence.push_str(&format!(
             "; before that {what} had ended with exit code {code} at {}{}",
-            when(exit),
+            format_time(exit),
             quoted_last_lines(exit)
         ));
     }

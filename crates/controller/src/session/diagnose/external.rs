@@ -5,9 +5,9 @@
 //! block the sender.
 
 use super::{
-    Finding, Input, SupervisorSnapshot,
+    Finding, DiagnosisInput, SupervisorSnapshot,
     observation::Observation,
-    timeline_view::{TimelineView, text, when},
+    timeline_view::{TimelineView, data_text, format_time},
 };
 use anteroom_store::TimelineRow;
 use anteroom_wire::{
@@ -33,7 +33,7 @@ fn last_dial<'a>(timeline: &TimelineView<'a>) -> Option<&'a TimelineRow> {
 }
 
 /// The machine's name, with its address if the caller may see it.
-fn display_name(input: &Input<'_>, name: &str) -> String {
+fn display_name(input: &DiagnosisInput<'_>, name: &str) -> String {
     let address = input.external.as_ref().and_then(|external| external.address.as_ref());
     address.map_or_else(|| name.to_owned(), |address| format!("{name} ({address})"))
 }
@@ -51,7 +51,7 @@ fn verdict_of(code: &str) -> Option<Verdict> {
 }
 
 /// The fault that prevents viewers from reaching the desktop of the external machine.
-pub(super) fn fault<'a>(input: &Input<'_>, timeline: &TimelineView<'a>) -> Option<Finding<'a>> {
+pub(super) fn find_fault<'a>(input: &DiagnosisInput<'_>, timeline: &TimelineView<'a>) -> Option<Finding<'a>> {
     let name = input.row.external_machine.as_ref()?;
     let is_configured = input.external.as_ref().is_some_and(|external| external.is_configured);
     if input.row.is_active() && !is_configured {
@@ -62,30 +62,30 @@ pub(super) fn fault<'a>(input: &Input<'_>, timeline: &TimelineView<'a>) -> Optio
         return Some(Finding::new(Verdict::ExternalRemoved, sentence, timeline.all.last()));
     }
     let last = last_dial(timeline).filter(|last| last.kind == TimelineKind::DesktopConnectFailed)?;
-    let code = text(last, "reason");
+    let code = data_text(last, "reason");
     let verdict = verdict_of(code)?;
     let problem = Problem::from_code(code).map_or("", Problem::sentence).trim_end_matches('.');
     let machine = display_name(input, name);
     let sentence = format!(
         "The desktop of the external machine {machine} could not be opened at {}: {problem} ({}).",
-        when(last),
-        text(last, "detail")
+        format_time(last),
+        data_text(last, "detail")
     );
     let refused = timeline
         .of_kind(TimelineKind::ViewerRejected)
-        .filter(|entry| entry.number > last.number && text(entry, "reason") == code);
+        .filter(|entry| entry.number > last.number && data_text(entry, "reason") == code);
     Some(Finding::new(verdict, sentence, [last].into_iter().chain(refused)))
 }
 
 /// No fault is known: the session waits for the user.
-pub(super) fn waiting_for_user<'a>(
-    input: &Input<'_>,
+pub(super) fn waiting_for_user_finding<'a>(
+    input: &DiagnosisInput<'_>,
     timeline: &TimelineView<'a>,
     supervisor: &SupervisorSnapshot,
 ) -> Option<Finding<'a>> {
     let machine = display_name(input, input.row.external_machine.as_ref()?);
     let desktop = match last_dial(timeline) {
-        Some(entry) => format!("its desktop answered at {}", when(entry)),
+        Some(entry) => format!("its desktop answered at {}", format_time(entry)),
         None => "its desktop has not been opened yet".to_owned(),
     };
     let viewers = match supervisor.desktop_viewers {
@@ -94,7 +94,7 @@ pub(super) fn waiting_for_user<'a>(
         count => format!("{count} viewers are connected"),
     };
     let agent = match last_agent_entry(timeline) {
-        Some(entry) => format!("its agent last reported at {}", when(entry)),
+        Some(entry) => format!("its agent last reported at {}", format_time(entry)),
         None => "its agent has not reported yet".to_owned(),
     };
     let sentence = format!(
@@ -122,7 +122,7 @@ fn last_agent_entry<'a>(timeline: &TimelineView<'a>) -> Option<&'a TimelineRow> 
 }
 
 /// The status of a component that differs from that of a session at a machine of this host.
-pub(super) fn component(input: &Input<'_>, timeline: &TimelineView<'_>, component: Component) -> Option<Observation> {
+pub(super) fn observe_component(input: &DiagnosisInput<'_>, timeline: &TimelineView<'_>, component: Component) -> Option<Observation> {
     let name = input.row.external_machine.as_ref()?;
     let has = |kind| timeline.all.iter().any(|entry| entry.kind == kind);
     Some(match component {
@@ -138,7 +138,7 @@ pub(super) fn component(input: &Input<'_>, timeline: &TimelineView<'_>, componen
         }
         Component::Channel => (ComponentState::NotReached, "An external machine has no channel.".to_owned()),
         Component::Agent => match last_agent_entry(timeline) {
-            Some(entry) => (ComponentState::Ok, format!("It last reported at {}.", when(entry))),
+            Some(entry) => (ComponentState::Ok, format!("It last reported at {}.", format_time(entry))),
             None => (
                 ComponentState::Unknown,
                 "It has not reported yet; it delivers over HTTP with a separate token.".to_owned(),
@@ -147,11 +147,11 @@ pub(super) fn component(input: &Input<'_>, timeline: &TimelineView<'_>, componen
         Component::Display => match last_dial(timeline) {
             None => (ComponentState::NotReached, "It has not been opened yet.".to_owned()),
             Some(entry) if entry.kind == TimelineKind::DesktopConnected => {
-                (ComponentState::Ok, format!("It answered at {}.", when(entry)))
+                (ComponentState::Ok, format!("It answered at {}.", format_time(entry)))
             }
             Some(entry) => {
-                let (code, detail) = (text(entry, "reason"), text(entry, "detail"));
-                (ComponentState::Failed, format!("It could not be opened at {} ({code}: {detail}).", when(entry)))
+                let (code, detail) = (data_text(entry, "reason"), data_text(entry, "detail"));
+                (ComponentState::Failed, format!("It could not be opened at {} ({code}: {detail}).", format_time(entry)))
             }
         },
         Component::Cli if !has(TimelineKind::CliStarted) && !has(TimelineKind::CliExited) => {

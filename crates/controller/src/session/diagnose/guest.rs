@@ -2,7 +2,7 @@
 
 use super::{
     Finding,
-    timeline_view::{TimelineView, number, quoted, quoted_last_lines, text, when},
+    timeline_view::{TimelineView, data_number, quote, quoted_last_lines, data_text, format_time},
 };
 use anteroom_store::TimelineRow;
 use anteroom_wire::{TimelineKind, diagnosis::Verdict};
@@ -14,18 +14,18 @@ const KILLED: i64 = 137;
 const NEAR_MS: u64 = 10_000;
 
 /// The guest's kernel killed a program because memory ran out, and the sign-in made no progress since.
-pub(super) fn out_of_memory<'a>(timeline: &TimelineView<'a>) -> Option<Finding<'a>> {
-    let kill = timeline.last(TimelineKind::OutOfMemory)?;
-    let victim = Some(text(kill, "victim")).filter(|name| !name.is_empty());
-    let victim = victim.map_or_else(|| "a program".to_owned(), quoted);
-    let killed = format!("The machine ran out of memory at {}: its kernel killed {victim}", when(kill));
-    let evidence = timeline.last(TimelineKind::MemoryLow).into_iter().chain([kill]);
+pub(super) fn find_out_of_memory<'a>(timeline: &TimelineView<'a>) -> Option<Finding<'a>> {
+    let kill = timeline.last_of_kind(TimelineKind::OutOfMemory)?;
+    let victim = Some(data_text(kill, "victim")).filter(|name| !name.is_empty());
+    let victim = victim.map_or_else(|| "a program".to_owned(), quote);
+    let killed = format!("The machine ran out of memory at {}: its kernel killed {victim}", format_time(kill));
+    let evidence = timeline.last_of_kind(TimelineKind::MemoryLow).into_iter().chain([kill]);
     let exit = timeline
-        .last(TimelineKind::CliExited)
-        .filter(|exit| number(exit, "code") == Some(KILLED) && exit.at_ms.abs_diff(kill.at_ms) <= NEAR_MS);
-    let later = |kind| timeline.last(kind).is_some_and(|entry| entry.number > kill.number);
+        .last_of_kind(TimelineKind::CliExited)
+        .filter(|exit| data_number(exit, "code") == Some(KILLED) && exit.at_ms.abs_diff(kill.at_ms) <= NEAR_MS);
+    let later = |kind| timeline.last_of_kind(kind).is_some_and(|entry| entry.number > kill.number);
     if let Some(exit) = exit.filter(|_| !later(TimelineKind::CliStarted)) {
-        let sentence = format!("{killed}; the tool ended with exit code {KILLED} at {}.", when(exit));
+        let sentence = format!("{killed}; the tool ended with exit code {KILLED} at {}.", format_time(exit));
         return Some(Finding::new(Verdict::GuestOutOfMemory, sentence, evidence.chain([exit])));
     }
     let progress_kinds = [
@@ -44,39 +44,39 @@ pub(super) fn out_of_memory<'a>(timeline: &TimelineView<'a>) -> Option<Finding<'
 }
 
 /// A program of the machine crashes repeatedly.
-pub(super) fn crash_loop<'a>(timeline: &TimelineView<'a>) -> Option<Finding<'a>> {
+pub(super) fn find_crash_loop<'a>(timeline: &TimelineView<'a>) -> Option<Finding<'a>> {
     let over = |crash: &TimelineRow| {
         timeline.machine.iter().any(|entry| {
             entry.kind == TimelineKind::CrashLoopEnded
                 && entry.number > crash.number
-                && text(entry, "name") == text(crash, "name")
+                && data_text(entry, "name") == data_text(crash, "name")
         })
     };
     let crash = timeline.machine.iter().rfind(|entry| entry.kind == TimelineKind::CrashLoop && !over(entry))?;
-    let (name, exits) = (quoted(text(crash, "name")), number(crash, "exits").unwrap_or_default());
-    let window_s = number(crash, "window_s").unwrap_or_default();
-    let how = match number(crash, "code") {
+    let (name, exits) = (quote(data_text(crash, "name")), data_number(crash, "exits").unwrap_or_default());
+    let window_s = data_number(crash, "window_s").unwrap_or_default();
+    let how = match data_number(crash, "code") {
         Some(code) => {
-            format!("exited {exits} times within {window_s} s, last with exit code {code} at {}", when(crash))
+            format!("exited {exits} times within {window_s} s, last with exit code {code} at {}", format_time(crash))
         }
-        None => format!("could not be started {exits} times within {window_s} s, last at {}", when(crash)),
+        None => format!("could not be started {exits} times within {window_s} s, last at {}", format_time(crash)),
     };
     let sentence =
         format!("The machine's program {name} {how}; the agent keeps restarting it{}.", quoted_last_lines(crash));
-    let single = timeline.last(TimelineKind::ChildExited).filter(|exit| text(exit, "name") == text(crash, "name"));
+    let single = timeline.last_of_kind(TimelineKind::ChildExited).filter(|exit| data_text(exit, "name") == data_text(crash, "name"));
     Some(Finding::new(Verdict::GuestCrashLoop, sentence, single.into_iter().chain([crash])))
 }
 
 /// The machine is low on memory now.
-pub(super) fn memory_low<'a>(timeline: &TimelineView<'a>) -> Option<Finding<'a>> {
-    let low = timeline.last(TimelineKind::MemoryLow)?;
-    if timeline.last(TimelineKind::MemoryRecovered).is_some_and(|enough| enough.number > low.number) {
+pub(super) fn find_memory_low<'a>(timeline: &TimelineView<'a>) -> Option<Finding<'a>> {
+    let low = timeline.last_of_kind(TimelineKind::MemoryLow)?;
+    if timeline.last_of_kind(TimelineKind::MemoryRecovered).is_some_and(|enough| enough.number > low.number) {
         return None;
     }
-    let left = number(low, "available_mib").unwrap_or_default();
+    let left = data_number(low, "available_mib").unwrap_or_default();
     let stall = low.data.get("some_avg10").and_then(serde_json::Value::as_f64);
     let stall = stall
         .map_or_else(String::new, |percent| format!(", and programs waited for memory {percent:.0} % of the time"));
-    let sentence = format!("The machine has been low on memory since {}: {left} MiB were available{stall}.", when(low));
+    let sentence = format!("The machine has been low on memory since {}: {left} MiB were available{stall}.", format_time(low));
     Some(Finding::new(Verdict::GuestMemoryLow, sentence, [low]))
 }

@@ -5,6 +5,6 @@ use anteroom_wire::diagnosis::ComponentState;
 /// A component's state and a sentence about it.
 pub(super) type Observation = (ComponentState, String);
 
-pub(super) fn observation(state: ComponentState, sentence: impl Into<String>) -> Observation {
+pub(super) fn new_observation(state: ComponentState, sentence: impl Into<String>) -> Observation {
     (state, sentence.into())
 }

@@ -1,8 +1,8 @@
 //! Faults of a sign-in in a working machine.
 
 use super::{
-    Finding, Input, guest,
-    timeline_view::{TimelineView, host_and_port, last_lines, listed, number, quoted, quoted_last_lines, text, when},
+    Finding, DiagnosisInput, guest,
+    timeline_view::{TimelineView, host_and_port, data_last_lines, format_list, data_number, quote, quoted_last_lines, data_text, format_time},
 };
 use anteroom_store::TimelineRow;
 use anteroom_wire::{Problem, TimelineKind, agent::CaptureState, diagnosis::Verdict};
@@ -16,11 +16,11 @@ const LATE_MS: u64 = 2_000;
 const STATUS_COMMAND: &str = "the tool's status command";
 
 /// The first fault of the sign-in, if there is one.
-pub(super) fn fault<'a>(input: &Input<'_>, timeline: &TimelineView<'a>) -> Option<Finding<'a>> {
-    delivery_rejected(input, timeline)
-        .or_else(|| delivery_failing(input, timeline))
-        .or_else(|| guest::out_of_memory(timeline))
-        .or_else(|| guest::crash_loop(timeline))
+pub(super) fn find_fault<'a>(input: &DiagnosisInput<'_>, timeline: &TimelineView<'a>) -> Option<Finding<'a>> {
+    find_delivery_rejected(input, timeline)
+        .or_else(|| find_delivery_failing(input, timeline))
+        .or_else(|| guest::find_out_of_memory(timeline))
+        .or_else(|| guest::find_crash_loop(timeline))
         .or_else(|| not_started(input, timeline))
         .or_else(|| cli_error(input, timeline))
         .or_else(|| invalid_file(timeline))
@@ -29,123 +29,123 @@ pub(super) fn fault<'a>(input: &Input<'_>, timeline: &TimelineView<'a>) -> Optio
 }
 
 /// The entry about the last candidate: `candidate_rejected`, `candidate_accepted` or `delivery_retry`.
-pub(super) fn candidate<'a>(timeline: &TimelineView<'a>) -> Option<&'a TimelineRow> {
+pub(super) fn last_rejected_candidate<'a>(timeline: &TimelineView<'a>) -> Option<&'a TimelineRow> {
     let kinds = [TimelineKind::CandidateRejected, TimelineKind::CandidateAccepted, TimelineKind::DeliveryRetry];
     timeline.machine.iter().rfind(|entry| kinds.contains(&entry.kind))
 }
 
 /// The server rejected a delivery; the agent does not retry it.
-pub(super) fn delivery_rejected<'a>(input: &Input<'_>, timeline: &TimelineView<'a>) -> Option<Finding<'a>> {
-    let entry = rejected_delivery(timeline);
+pub(super) fn find_delivery_rejected<'a>(input: &DiagnosisInput<'_>, timeline: &TimelineView<'a>) -> Option<Finding<'a>> {
+    let entry = last_rejected_delivery(timeline);
     let code = match (input.supervisor.as_ref().map(|supervisor| &supervisor.capture), entry) {
         (Some(CaptureState::DeliveryRejected { code }), _) => code.as_str(),
         // The agent's state is not available after the machine's exit.
-        (_, Some(entry)) => text(entry, "reason"),
+        (_, Some(entry)) => data_text(entry, "reason"),
         (_, None) => return None,
     };
     let of_file = [Problem::InvalidCredentialFormat, Problem::TooLarge, Problem::Malformed].map(Problem::code);
     let verdict = if of_file.contains(&code) { Verdict::CredentialInvalidFormat } else { Verdict::DeliveryFailing };
-    let at = entry.map_or_else(String::new, |entry| format!(" at {}", when(entry)));
-    let detail = entry.map(|entry| text(entry, "detail")).filter(|detail| !detail.is_empty());
-    let detail = detail.map_or_else(String::new, |detail| format!(": {}", quoted(detail)));
+    let at = entry.map_or_else(String::new, |entry| format!(" at {}", format_time(entry)));
+    let detail = entry.map(|entry| data_text(entry, "detail")).filter(|detail| !detail.is_empty());
+    let detail = detail.map_or_else(String::new, |detail| format!(": {}", quote(detail)));
     let sentence = format!(
         "A credential was delivered{at} and rejected ({}{detail}); it is not retried and nothing is stored.",
-        quoted(code)
+        quote(code)
     );
-    Some(Finding::new(verdict, sentence, timeline.last(TimelineKind::CandidateAccepted).into_iter().chain(entry)))
+    Some(Finding::new(verdict, sentence, timeline.last_of_kind(TimelineKind::CandidateAccepted).into_iter().chain(entry)))
 }
 
 /// The entry of the last rejected delivery of this machine, unless a newer candidate was found. Deliveries with a wrong token
 /// are ignored.
-pub(super) fn rejected_delivery<'a>(timeline: &TimelineView<'a>) -> Option<&'a TimelineRow> {
+pub(super) fn last_rejected_delivery<'a>(timeline: &TimelineView<'a>) -> Option<&'a TimelineRow> {
     let last = timeline
         .machine
         .iter()
-        .rfind(|entry| entry.kind == TimelineKind::DeliveryRejected && text(entry, "by") == "machine")?;
-    candidate(timeline).is_none_or(|candidate| candidate.number < last.number).then_some(last)
+        .rfind(|entry| entry.kind == TimelineKind::DeliveryRejected && data_text(entry, "by") == "machine")?;
+    last_rejected_candidate(timeline).is_none_or(|candidate| candidate.number < last.number).then_some(last)
 }
 
-pub(super) fn delivery_failing<'a>(input: &Input<'_>, timeline: &TimelineView<'a>) -> Option<Finding<'a>> {
+pub(super) fn find_delivery_failing<'a>(input: &DiagnosisInput<'_>, timeline: &TimelineView<'a>) -> Option<Finding<'a>> {
     // While the database fails, entries are not stored either: use the supervisor's state too.
     let (attempts, error, since) =
-        match (input.supervisor.as_ref().map(|supervisor| &supervisor.capture), candidate(timeline)) {
+        match (input.supervisor.as_ref().map(|supervisor| &supervisor.capture), last_rejected_candidate(timeline)) {
             (Some(CaptureState::Delivering { attempts, last_error: Some(error) }), last) => {
                 (u64::from(*attempts), error.clone(), last)
             }
             (_, Some(last)) if last.kind == TimelineKind::DeliveryRetry => {
-                let attempts = number(last, "attempts").unwrap_or_default().unsigned_abs();
-                (attempts, text(last, "error").to_owned(), Some(last))
+                let attempts = data_number(last, "attempts").unwrap_or_default().unsigned_abs();
+                (attempts, data_text(last, "error").to_owned(), Some(last))
             }
             _ => return None,
         };
-    let since = since.map_or_else(String::new, |entry| format!(" (last recorded at {})", when(entry)));
+    let since = since.map_or_else(String::new, |entry| format!(" (last recorded at {})", format_time(entry)));
     let sentence = format!(
         "A valid credential was found and could not be delivered in {attempts} attempts{since}: {}; nothing is stored yet and the machine keeps the credential.",
-        quoted(&error)
+        quote(&error)
     );
-    let evidence = [timeline.last(TimelineKind::CandidateAccepted), timeline.last(TimelineKind::DeliveryRetry)]
+    let evidence = [timeline.last_of_kind(TimelineKind::CandidateAccepted), timeline.last_of_kind(TimelineKind::DeliveryRetry)]
         .into_iter()
         .flatten();
     Some(Finding::new(Verdict::DeliveryFailing, sentence, evidence))
 }
 
-fn not_started<'a>(input: &Input<'_>, timeline: &TimelineView<'a>) -> Option<Finding<'a>> {
+fn not_started<'a>(input: &DiagnosisInput<'_>, timeline: &TimelineView<'a>) -> Option<Finding<'a>> {
     // The entry has the stage of the program that could not be started; a later start of the tool makes it obsolete.
     let stage = timeline
         .machine
         .iter()
-        .rfind(|entry| entry.kind == TimelineKind::StageFailed && text(entry, "stage") == "cli")?;
-    if timeline.last(TimelineKind::CliStarted).is_some_and(|started| started.number > stage.number) {
+        .rfind(|entry| entry.kind == TimelineKind::StageFailed && data_text(entry, "stage") == "cli")?;
+    if timeline.last_of_kind(TimelineKind::CliStarted).is_some_and(|started| started.number > stage.number) {
         return None;
     }
     let sentence = format!(
         "{} could not be started in the machine at {}: {}.",
         input.tool,
-        when(stage),
-        quoted(text(stage, "error"))
+        format_time(stage),
+        quote(data_text(stage, "error"))
     );
     Some(Finding::new(
         Verdict::CliNotStarted,
         sentence,
-        [stage].into_iter().chain(timeline.last(TimelineKind::ChildExited)),
+        [stage].into_iter().chain(timeline.last_of_kind(TimelineKind::ChildExited)),
     ))
 }
 
 /// The tool's exit and its code, if it is after the last start and no credential was accepted.
 fn exit_without_credential<'a>(timeline: &TimelineView<'a>) -> Option<(&'a TimelineRow, i64)> {
-    let exit = timeline.last(TimelineKind::CliExited)?;
-    if timeline.last(TimelineKind::CliStarted).is_some_and(|started| started.number > exit.number)
-        || candidate(timeline).is_some_and(|last| last.kind == TimelineKind::CandidateAccepted)
+    let exit = timeline.last_of_kind(TimelineKind::CliExited)?;
+    if timeline.last_of_kind(TimelineKind::CliStarted).is_some_and(|started| started.number > exit.number)
+        || last_rejected_candidate(timeline).is_some_and(|last| last.kind == TimelineKind::CandidateAccepted)
     {
         return None;
     }
-    Some((exit, number(exit, "code").unwrap_or_default()))
+    Some((exit, data_number(exit, "code").unwrap_or_default()))
 }
 
-fn cli_error<'a>(input: &Input<'_>, timeline: &TimelineView<'a>) -> Option<Finding<'a>> {
+fn cli_error<'a>(input: &DiagnosisInput<'_>, timeline: &TimelineView<'a>) -> Option<Finding<'a>> {
     let (exit, code) = exit_without_credential(timeline)?;
     if code == 0 {
         return None;
     }
     let last_lines_clause = quoted_last_lines(exit);
-    let ended = format!("{} ended with exit code {code} at {}", input.tool, when(exit));
+    let ended = format!("{} ended with exit code {code} at {}", input.tool, format_time(exit));
     if let Some(requests) = denied_requests_before(timeline, exit) {
         let names: Vec<String> = requests.iter().map(|entry| host_and_port(entry)).collect();
         let is_policy = requests.iter().any(|entry| is_denied_by_policy(entry));
         let (verdict, because) = if is_policy {
-            (Verdict::EgressDenied, "which the egress list of this provider does not grant")
+            (Verdict::EgressDenied, "which the egress list of this provider does not allow")
         } else {
-            (Verdict::EgressUnreachable, "which is granted but could not be reached from this host")
+            (Verdict::EgressUnreachable, "which is allowed but could not be reached from this host")
         };
-        let at = requests.first().map(|entry| when(entry)).unwrap_or_default();
+        let at = requests.first().map(|entry| format_time(entry)).unwrap_or_default();
         let sentence = format!(
             "The machine requested {} at {at}, {because}; then {ended}; no credential was delivered{last_lines_clause}.",
-            listed(&names)
+            format_list(&names)
         );
         return Some(Finding::new(verdict, sentence, requests.into_iter().chain([exit])));
     }
     let sentence = format!("{ended}; no credential was delivered{last_lines_clause}.");
-    Some(Finding::new(Verdict::CliFailed, sentence, timeline.last(TimelineKind::CliStarted).into_iter().chain([exit])))
+    Some(Finding::new(Verdict::CliFailed, sentence, timeline.last_of_kind(TimelineKind::CliStarted).into_iter().chain([exit])))
 }
 
 /// Denied or failed requests that explain the tool's exit: those whose host is in its last lines, else those shortly before it.
@@ -153,8 +153,8 @@ fn cli_error<'a>(input: &Input<'_>, timeline: &TimelineView<'a>) -> Option<Findi
 fn denied_requests_before<'a>(timeline: &TimelineView<'a>, exit: &TimelineRow) -> Option<Vec<&'a TimelineRow>> {
     let in_time = |entry: &&TimelineRow| entry.at_ms <= exit.at_ms + LATE_MS;
     let before: Vec<_> = timeline.of_kind(TimelineKind::EgressDenied).filter(in_time).collect();
-    let output = last_lines(exit).join("\n");
-    let named = |entry: &&TimelineRow| !text(entry, "host").is_empty() && output.contains(text(entry, "host"));
+    let output = data_last_lines(exit).join("\n");
+    let named = |entry: &&TimelineRow| !data_text(entry, "host").is_empty() && output.contains(data_text(entry, "host"));
     let near = |entry: &&TimelineRow| entry.at_ms + ATTRIBUTION_MS >= exit.at_ms;
     let by_name: Vec<_> = before.iter().copied().filter(named).collect();
     let mut found = if by_name.is_empty() { before.into_iter().filter(near).collect() } else { by_name };
@@ -167,48 +167,48 @@ fn denied_requests_before<'a>(timeline: &TimelineView<'a>, exit: &TimelineRow) -
 /// Whether the request was denied by the gate's policy, and not because the network failed.
 pub(super) fn is_denied_by_policy(entry: &TimelineRow) -> bool {
     let unreachable = [Problem::EgressUnreachable, Problem::EgressTimeout].map(Problem::code);
-    !unreachable.contains(&text(entry, "reason"))
+    !unreachable.contains(&data_text(entry, "reason"))
 }
 
 fn invalid_file<'a>(timeline: &TimelineView<'a>) -> Option<Finding<'a>> {
-    let last = candidate(timeline).filter(|last| last.kind == TimelineKind::CandidateRejected)?;
-    let (path, why) = (text(last, "path"), text(last, "why"));
+    let last = last_rejected_candidate(timeline).filter(|last| last.kind == TimelineKind::CandidateRejected)?;
+    let (path, why) = (data_text(last, "path"), data_text(last, "why"));
     if why.starts_with(STATUS_COMMAND) {
         let sentence =
-            format!("A valid credential file appeared at {} ({path}), but {why}; nothing was delivered.", when(last));
+            format!("A valid credential file appeared at {} ({path}), but {why}; nothing was delivered.", format_time(last));
         return Some(Finding::new(Verdict::CredentialNotConfirmed, sentence, [last]));
     }
     let sentence = format!(
         "A file appeared at {} ({path}) that is not a valid credential of this provider: {}; nothing was delivered.",
-        when(last),
-        quoted(why)
+        format_time(last),
+        quote(why)
     );
     Some(Finding::new(
         Verdict::CredentialInvalidFormat,
         sentence,
-        [last].into_iter().chain(timeline.last(TimelineKind::CliExited)),
+        [last].into_iter().chain(timeline.last_of_kind(TimelineKind::CliExited)),
     ))
 }
 
-fn cli_ended<'a>(input: &Input<'_>, timeline: &TimelineView<'a>) -> Option<Finding<'a>> {
+fn cli_ended<'a>(input: &DiagnosisInput<'_>, timeline: &TimelineView<'a>) -> Option<Finding<'a>> {
     let (exit, _) = exit_without_credential(timeline)?;
     let sentence = format!(
         "{} ended without an error at {} and wrote no credential{}.",
         input.tool,
-        when(exit),
+        format_time(exit),
         quoted_last_lines(exit)
     );
     Some(Finding::new(
         Verdict::CliExitedWithoutCredential,
         sentence,
-        timeline.last(TimelineKind::CliStarted).into_iter().chain([exit]),
+        timeline.last_of_kind(TimelineKind::CliStarted).into_iter().chain([exit]),
     ))
 }
 
-/// Granted hosts were requested, none could be reached, and the tool has shown no sign-in address or code.
-fn egress_unreachable<'a>(input: &Input<'_>, timeline: &TimelineView<'a>) -> Option<Finding<'a>> {
+/// Allowed hosts were requested, none could be reached, and the tool has shown no sign-in address or code.
+fn egress_unreachable<'a>(input: &DiagnosisInput<'_>, timeline: &TimelineView<'a>) -> Option<Finding<'a>> {
     let reached = timeline.of_kind(TimelineKind::EgressAllowed).next().is_some();
-    let shown = timeline.last(TimelineKind::SignInUrl).or(timeline.last(TimelineKind::DeviceCode)).is_some()
+    let shown = timeline.last_of_kind(TimelineKind::SignInUrl).or(timeline.last_of_kind(TimelineKind::DeviceCode)).is_some()
         || input.supervisor.as_ref().is_some_and(|supervisor| supervisor.signing_in);
     let unreachable: Vec<_> =
         timeline.of_kind(TimelineKind::EgressDenied).filter(|entry| !is_denied_by_policy(entry)).collect();
@@ -217,8 +217,8 @@ fn egress_unreachable<'a>(input: &Input<'_>, timeline: &TimelineView<'a>) -> Opt
     }
     let names: Vec<String> = unreachable.iter().map(|entry| host_and_port(entry)).collect();
     let sentence = format!(
-        "None of the granted hosts that were requested could be reached from this host ({}); {} waits.",
-        listed(&names),
+        "None of the allowed hosts that were requested could be reached from this host ({}); {} waits.",
+        format_list(&names),
         input.tool
     );
     Some(Finding::new(Verdict::EgressUnreachable, sentence, unreachable))

@@ -10,9 +10,9 @@ mod external;
 mod other_moments;
 mod sign_in;
 
-use super::{ExternalMachineConfig, Input, Progress, SupervisorSnapshot, evaluate};
+use super::{ExternalMachineConfig, DiagnosisInput, Progress, SupervisorSnapshot, evaluate};
 use anteroom_machine::{ExitReason, StopReason};
-use anteroom_store::{End, Reason, RowStatus, SessionOutcome, SessionRow, TimelineRow};
+use anteroom_store::{SessionEnd, Reason, RowStatus, SessionOutcome, SessionRow, TimelineRow};
 use anteroom_wire::{
     CallerId, CredentialId, EndReason, MachineId, Problem, SessionId, TimelineKind,
     agent::{CaptureState, CliState},
@@ -161,7 +161,7 @@ impl Case {
         ];
         let (_, outcome) = outcomes.into_iter().find(|(of, _)| *of == kind).expect("the kind ends a session");
         let at_ms = self.timeline.last().unwrap().at_ms;
-        self.row.status = RowStatus::Ended(End { outcome, reason: Reason::new(reason, detail), at_ms });
+        self.row.status = RowStatus::Ended(SessionEnd { outcome, reason: Reason::new(reason, detail), at_ms });
         self.supervisor = None;
         self
     }
@@ -174,7 +174,7 @@ impl Case {
         let Self { row, supervisor, timeline, receipt, external } = self;
         let now_ms = timeline.last().unwrap().at_ms + 500;
         let (supervisor, receipt, external) = (supervisor.clone(), receipt.clone(), external.clone());
-        evaluate(&Input { now_ms, tool: "Scripted tool", row, supervisor, timeline, receipt, external })
+        evaluate(&DiagnosisInput { now_ms, tool: "Scripted tool", row, supervisor, timeline, receipt, external })
     }
 }
 
@@ -243,5 +243,5 @@ fn state_of(found: &Diagnosis, component: Component) -> ComponentState {
 
 /// The time of entry `number`, as in a sentence.
 fn at(number: u64) -> String {
-    crate::clock::rfc3339(STARTED_MS + number * 1_000)
+    crate::clock::format_rfc3339(STARTED_MS + number * 1_000)
 }

@@ -1,6 +1,6 @@
 //! Queries on a session's timeline, and formatting of timeline data in sentences.
 
-use crate::clock::{UnixMs, rfc3339};
+use crate::clock::{UnixMs, format_rfc3339};
 use anteroom_machine::{ExitReason, StopReason};
 use anteroom_store::TimelineRow;
 use anteroom_wire::TimelineKind;
@@ -32,8 +32,8 @@ impl<'a> TimelineView<'a> {
     }
 
     /// Whether the session uses a stored credential and has no sign-in.
-    pub(super) fn is_use(&self) -> bool {
-        self.of_kind(TimelineKind::Accepted).any(|entry| !text(entry, "purpose").is_empty())
+    pub(super) fn is_credential_use(&self) -> bool {
+        self.of_kind(TimelineKind::Accepted).any(|entry| !data_text(entry, "purpose").is_empty())
     }
 
     /// All entries of this kind, for all machines.
@@ -42,13 +42,13 @@ impl<'a> TimelineView<'a> {
     }
 
     /// The last entry of this kind for the last machine.
-    pub(super) fn last(&self, kind: TimelineKind) -> Option<&'a TimelineRow> {
+    pub(super) fn last_of_kind(&self, kind: TimelineKind) -> Option<&'a TimelineRow> {
         self.machine.iter().rfind(|entry| entry.kind == kind)
     }
 
     /// The exit of the last machine.
-    pub(super) fn exit(&self) -> Option<(&'a TimelineRow, ExitReason)> {
-        exit_reason(self.last(TimelineKind::MachineExited)?)
+    pub(super) fn last_machine_exit(&self) -> Option<(&'a TimelineRow, ExitReason)> {
+        exit_reason(self.last_of_kind(TimelineKind::MachineExited)?)
     }
 
     /// The latest exit of any machine.
@@ -57,7 +57,7 @@ impl<'a> TimelineView<'a> {
     }
 
     /// The entry for the end of the session.
-    pub(super) fn end(&self) -> Option<&'a TimelineRow> {
+    pub(super) fn end_entry(&self) -> Option<&'a TimelineRow> {
         self.all.iter().rfind(|entry| entry.kind.is_session_end())
     }
 }
@@ -86,46 +86,46 @@ pub(super) fn is_intended(why: &ExitReason) -> bool {
 }
 
 /// A text in an entry's data; `""` when there is none.
-pub(super) fn text<'a>(entry: &'a TimelineRow, key: &str) -> &'a str {
+pub(super) fn data_text<'a>(entry: &'a TimelineRow, key: &str) -> &'a str {
     entry.data.get(key).and_then(Value::as_str).unwrap_or("")
 }
 
 /// A number in an entry's data.
-pub(super) fn number(entry: &TimelineRow, key: &str) -> Option<i64> {
+pub(super) fn data_number(entry: &TimelineRow, key: &str) -> Option<i64> {
     entry.data.get(key).and_then(Value::as_i64)
 }
 
 /// `host:port` of an egress entry.
 pub(super) fn host_and_port(entry: &TimelineRow) -> String {
-    format!("{}:{}", text(entry, "host"), number(entry, "port").unwrap_or_default())
+    format!("{}:{}", data_text(entry, "host"), data_number(entry, "port").unwrap_or_default())
 }
 
 /// The non-empty lines of a screen in an entry's data.
-pub(super) fn last_lines(entry: &TimelineRow) -> Vec<&str> {
+pub(super) fn data_last_lines(entry: &TimelineRow) -> Vec<&str> {
     let lines = entry.data.get("last_lines").and_then(Value::as_array).into_iter().flatten();
     lines.filter_map(Value::as_str).map(str::trim).filter(|line| !line.is_empty()).collect()
 }
 
 /// `; its last lines: …`, or an empty text if there are no lines.
 pub(super) fn quoted_last_lines(entry: &TimelineRow) -> String {
-    let lines = last_lines(entry);
+    let lines = data_last_lines(entry);
     let last = &lines[lines.len().saturating_sub(QUOTED_LINES_MAX)..];
-    if last.is_empty() { String::new() } else { format!("; its last lines: {}", quoted(&last.join(" / "))) }
+    if last.is_empty() { String::new() } else { format!("; its last lines: {}", quote(&last.join(" / "))) }
 }
 
 /// A guest's text in quotation marks: bounded, without control characters.
-pub(super) fn quoted(text: &str) -> String {
+pub(super) fn quote(text: &str) -> String {
     let plain: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(QUOTED_CHARS_MAX).collect();
     format!("“{plain}”")
 }
 
 /// The time of an entry.
-pub(super) fn when(entry: &TimelineRow) -> String {
-    rfc3339(entry.at_ms)
+pub(super) fn format_time(entry: &TimelineRow) -> String {
+    format_rfc3339(entry.at_ms)
 }
 
 /// `a, b and 3 more`.
-pub(super) fn listed(names: &[String]) -> String {
+pub(super) fn format_list(names: &[String]) -> String {
     const SHOWN: usize = 4;
     let shown = names.iter().take(SHOWN).cloned().collect::<Vec<_>>().join(", ");
     match names.len().saturating_sub(SHOWN) {
@@ -135,7 +135,7 @@ pub(super) fn listed(names: &[String]) -> String {
 }
 
 /// The time between two times: `3.2 s`.
-pub(super) fn elapsed(from: UnixMs, to: UnixMs) -> String {
+pub(super) fn format_elapsed(from: UnixMs, to: UnixMs) -> String {
     let ms = to.saturating_sub(from);
     format!("{}.{} s", ms / 1_000, ms % 1_000 / 100)
 }

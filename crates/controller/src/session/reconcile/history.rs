@@ -1,6 +1,6 @@
 //! The history of reconciliations since the start of the server, for health and metrics.
 
-use anteroom_store::UnreportedEnd;
+use anteroom_store::UnreportedMachineEnd;
 use anteroom_wire::operator_reports::{ReconcileActionKind, ReconcileOutcome, ReconcileReport};
 use parking_lot::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -32,23 +32,23 @@ pub struct ReconcileHistory {
 
 /// Ends of machines that are on no timeline. Loaded once: ends under this server are recorded by supervisors.
 #[derive(Debug, Default)]
-pub(super) struct UnreportedEnds(Mutex<Option<Vec<UnreportedEnd>>>);
+pub(super) struct UnreportedEnds(Mutex<Option<Vec<UnreportedMachineEnd>>>);
 
 impl UnreportedEnds {
     pub(super) fn is_loaded(&self) -> bool {
         self.0.lock().is_some()
     }
 
-    pub(super) fn load(&self, ends: Vec<UnreportedEnd>) {
+    pub(super) fn load(&self, ends: Vec<UnreportedMachineEnd>) {
         *self.0.lock() = Some(ends);
     }
 
-    pub(super) fn all(&self) -> Vec<UnreportedEnd> {
+    pub(super) fn all(&self) -> Vec<UnreportedMachineEnd> {
         self.0.lock().clone().unwrap_or_default()
     }
 
     /// Removes an end that is recorded, or cannot be.
-    pub(super) fn remove(&self, end: &UnreportedEnd) {
+    pub(super) fn remove(&self, end: &UnreportedMachineEnd) {
         if let Some(ends) = self.0.lock().as_mut() {
             ends.retain(|other| other != end);
         }
@@ -57,7 +57,7 @@ impl UnreportedEnds {
 
 impl ReconcileHistory {
     /// Waits until no other reconciliation runs.
-    pub(super) async fn exclusive(&self) -> MutexGuard<'_, ()> {
+    pub(super) async fn lock_run(&self) -> MutexGuard<'_, ()> {
         self.run_lock.lock().await
     }
 
@@ -80,17 +80,17 @@ impl ReconcileHistory {
     }
 
     /// The last run that finished.
-    pub fn last(&self) -> Option<LastRun> {
+    pub fn last_run(&self) -> Option<LastRun> {
         *self.last.lock()
     }
 
     /// How often each action was executed.
-    pub fn done(&self) -> impl Iterator<Item = (ReconcileActionKind, u64)> {
+    pub fn action_counts(&self) -> impl Iterator<Item = (ReconcileActionKind, u64)> {
         ReconcileActionKind::ALL.iter().zip(&self.done).map(|(kind, count)| (*kind, count.load(Relaxed)))
     }
 
     /// How many runs failed.
-    pub fn failures(&self) -> u64 {
+    pub fn failure_count(&self) -> u64 {
         self.failures.load(Relaxed)
     }
 }

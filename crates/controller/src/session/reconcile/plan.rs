@@ -5,7 +5,7 @@ use crate::{
     session::lifecycle::{self, InitialState},
 };
 use anteroom_machine::Receipt;
-use anteroom_store::{SessionRow, UnreportedEnd};
+use anteroom_store::{SessionRow, UnreportedMachineEnd};
 use anteroom_wire::{
     EndReason, MachineId,
     operator_reports::{ReconcileAction, ReconcileActionKind, ReconcileOutcome},
@@ -14,7 +14,7 @@ use std::collections::BTreeSet;
 
 /// The facts that a plan is made from.
 #[derive(Debug, Default)]
-pub(super) struct Snapshot {
+pub(super) struct ReconcileSnapshot {
     /// The time, milliseconds since 1970.
     pub(super) now_ms: u64,
     /// Active rows, the oldest first.
@@ -30,7 +30,7 @@ pub(super) struct Snapshot {
     /// Unfinished bundles whose writer has exited.
     pub(super) unfinished_bundles: Vec<RetainedFile>,
     /// Ends of machines that are on no timeline, and their receipts.
-    pub(super) ends: Vec<(UnreportedEnd, Receipt)>,
+    pub(super) ends: Vec<(UnreportedMachineEnd, Receipt)>,
 }
 
 /// An active row.
@@ -46,7 +46,7 @@ pub(super) struct ActiveRow {
 /// An action and its reason.
 #[derive(Debug)]
 pub(super) struct PlannedAction {
-    pub(super) action: Action,
+    pub(super) action: PlannedActionKind,
     /// The reason, one clause.
     pub(super) reason: String,
     /// Whether it waits for the next reconciliation.
@@ -55,7 +55,7 @@ pub(super) struct PlannedAction {
 
 /// An action of a reconciliation.
 #[derive(Debug)]
-pub(super) enum Action {
+pub(super) enum PlannedActionKind {
     /// Resume this session.
     ResumeSession(Box<SessionRow>),
     /// End this session.
@@ -67,22 +67,22 @@ pub(super) enum Action {
     /// Remove this bundle.
     RemoveBundle(RetainedFile),
     /// Record the end of this session's machine on the timeline.
-    ReportMachineEnd(UnreportedEnd, Box<Receipt>),
+    ReportMachineEnd(UnreportedMachineEnd, Box<Receipt>),
 }
 
 impl PlannedAction {
-    fn new(action: Action, reason: impl Into<String>) -> Self {
+    fn new(action: PlannedActionKind, reason: impl Into<String>) -> Self {
         Self { action, reason: reason.into(), is_deferred: false }
     }
 
     pub(super) fn kind(&self) -> ReconcileActionKind {
         match &self.action {
-            Action::ResumeSession(_) => ReconcileActionKind::ResumeSession,
-            Action::EndSession { .. } => ReconcileActionKind::EndSession,
-            Action::StopMachine(_) => ReconcileActionKind::StopMachine,
-            Action::RemoveReceipt(_) => ReconcileActionKind::RemoveReceipt,
-            Action::RemoveBundle(_) => ReconcileActionKind::RemoveBundle,
-            Action::ReportMachineEnd(..) => ReconcileActionKind::RecordMachineEnd,
+            PlannedActionKind::ResumeSession(_) => ReconcileActionKind::ResumeSession,
+            PlannedActionKind::EndSession { .. } => ReconcileActionKind::EndSession,
+            PlannedActionKind::StopMachine(_) => ReconcileActionKind::StopMachine,
+            PlannedActionKind::RemoveReceipt(_) => ReconcileActionKind::RemoveReceipt,
+            PlannedActionKind::RemoveBundle(_) => ReconcileActionKind::RemoveBundle,
+            PlannedActionKind::ReportMachineEnd(..) => ReconcileActionKind::RecordMachineEnd,
         }
     }
 
@@ -91,17 +91,17 @@ impl PlannedAction {
         let kind = self.kind();
         let name = |file: RetainedFile| file.path.file_name().map(|name| name.to_string_lossy().into_owned());
         let (session, machine, file) = match self.action {
-            Action::ResumeSession(row) | Action::EndSession { row, .. } => (Some(row.id), row.machine, None),
-            Action::StopMachine(machine) => (None, Some(machine), None),
-            Action::RemoveReceipt(item) | Action::RemoveBundle(item) => (None, None, name(item)),
-            Action::ReportMachineEnd(end, _) => (Some(end.session), Some(end.machine), None),
+            PlannedActionKind::ResumeSession(row) | PlannedActionKind::EndSession { row, .. } => (Some(row.id), row.machine, None),
+            PlannedActionKind::StopMachine(machine) => (None, Some(machine), None),
+            PlannedActionKind::RemoveReceipt(item) | PlannedActionKind::RemoveBundle(item) => (None, None, name(item)),
+            PlannedActionKind::ReportMachineEnd(end, _) => (Some(end.session), Some(end.machine), None),
         };
         ReconcileAction { kind, session, machine, file, reason: self.reason, outcome }
     }
 }
 
 /// The actions in order of execution. Of the destructive ones, those beyond `stops_max` are deferred.
-pub(super) fn plan(snapshot: Snapshot, stops_max: usize) -> Vec<PlannedAction> {
+pub(super) fn plan_actions(snapshot: ReconcileSnapshot, stops_max: usize) -> Vec<PlannedAction> {
     let running: BTreeSet<MachineId> = snapshot.machines.iter().map(|(machine, _)| machine.clone()).collect();
     let mut planned = Vec::new();
     let mut adopted = BTreeSet::new();
@@ -110,29 +110,29 @@ pub(super) fn plan(snapshot: Snapshot, stops_max: usize) -> Vec<PlannedAction> {
             continue;
         }
         let next = plan_unsupervised(row, has_provider, snapshot.now_ms, &running);
-        if let Action::ResumeSession(row) = &next.action {
+        if let PlannedActionKind::ResumeSession(row) = &next.action {
             adopted.extend(row.machine.clone());
         }
         planned.push(next);
     }
     for (machine, is_supervised) in snapshot.machines {
         if !is_supervised && !adopted.contains(&machine) {
-            planned.push(PlannedAction::new(Action::StopMachine(machine), "it is orphaned: no active session uses it"));
+            planned.push(PlannedAction::new(PlannedActionKind::StopMachine(machine), "it is orphaned: no active session uses it"));
         }
     }
     planned.extend(
         snapshot
             .receipts
             .into_iter()
-            .map(|(item, why)| PlannedAction::new(Action::RemoveReceipt(item), why.to_string())),
+            .map(|(item, why)| PlannedAction::new(PlannedActionKind::RemoveReceipt(item), why.to_string())),
     );
     planned.extend(
-        snapshot.bundles.into_iter().map(|(item, why)| PlannedAction::new(Action::RemoveBundle(item), why.to_string())),
+        snapshot.bundles.into_iter().map(|(item, why)| PlannedAction::new(PlannedActionKind::RemoveBundle(item), why.to_string())),
     );
-    let unfinished = snapshot.unfinished_receipts.into_iter().map(Action::RemoveReceipt);
-    let unfinished = unfinished.chain(snapshot.unfinished_bundles.into_iter().map(Action::RemoveBundle));
+    let unfinished = snapshot.unfinished_receipts.into_iter().map(PlannedActionKind::RemoveReceipt);
+    let unfinished = unfinished.chain(snapshot.unfinished_bundles.into_iter().map(PlannedActionKind::RemoveBundle));
     planned.extend(unfinished.map(|action| PlannedAction::new(action, "its writer exited before it was complete")));
-    let ends = snapshot.ends.into_iter().map(|(end, receipt)| Action::ReportMachineEnd(end, Box::new(receipt)));
+    let ends = snapshot.ends.into_iter().map(|(end, receipt)| PlannedActionKind::ReportMachineEnd(end, Box::new(receipt)));
     planned.extend(
         ends.map(|action| PlannedAction::new(action, "its server stopped before it recorded how the machine ended")),
     );
@@ -152,12 +152,12 @@ fn plan_unsupervised(row: SessionRow, has_provider: bool, now_ms: u64, running: 
     if !has_provider {
         let detail = format!("The provider {} is no longer configured.", row.provider);
         let cause = format!("it has no supervisor, and the provider {} is no longer configured", row.provider);
-        return PlannedAction::new(Action::EndSession { row, reason: EndReason::ProviderRemoved, detail }, cause);
+        return PlannedAction::new(PlannedActionKind::EndSession { row, reason: EndReason::ProviderRemoved, detail }, cause);
     }
     if row.deadline_ms <= now_ms {
         let cause = format!("it has no supervisor, and its deadline was {} s ago", (now_ms - row.deadline_ms) / 1_000);
         let (reason, detail) = (EndReason::DeadlineExpired, String::new());
-        return PlannedAction::new(Action::EndSession { row, reason, detail }, cause);
+        return PlannedAction::new(PlannedActionKind::EndSession { row, reason, detail }, cause);
     }
     let is_running = row.machine.as_ref().is_some_and(|machine| running.contains(machine));
     let reason = match lifecycle::initial_state(row.external_machine.is_some(), row.machine.is_some(), is_running) {
@@ -166,7 +166,7 @@ fn plan_unsupervised(row: SessionRow, has_provider: bool, now_ms: u64, running: 
         InitialState::Queued => "it has no supervisor; it waits for a machine",
         InitialState::Attached => "it has no supervisor; it uses an external machine",
     };
-    PlannedAction::new(Action::ResumeSession(row), reason)
+    PlannedAction::new(PlannedActionKind::ResumeSession(row), reason)
 }
 
 #[cfg(test)]

@@ -1,14 +1,14 @@
 //! Collects the facts for a reconciliation.
 
-use super::plan::{ActiveRow, Snapshot};
+use super::plan::{ActiveRow, ReconcileSnapshot};
 use crate::{
     api_error::chain,
     clock,
-    retention::{self, BUNDLE_SUFFIX, ExceededLimit, Limits, RECEIPT_SUFFIX, RetainedFile},
-    session::launcher::Launcher,
+    retention::{self, BUNDLE_SUFFIX, ExceededLimit, RetentionLimits, RECEIPT_SUFFIX, RetainedFile},
+    session::launcher::ServerContext,
 };
 use anteroom_machine::{Receipt, State};
-use anteroom_store::{StoreError, UnreportedEnd};
+use anteroom_store::{StoreError, UnreportedMachineEnd};
 use std::{
     path::PathBuf,
     time::{Duration, SystemTime, UNIX_EPOCH},
@@ -16,14 +16,14 @@ use std::{
 
 /// Collects machines first, then rows, then supervisors: a machine without a supervisor in this order has none, since it is entered
 /// in its session's state before it is started.
-pub(super) async fn collect(launcher: &Launcher) -> Result<Snapshot, StoreError> {
-    let now_ms = clock::now();
+pub(super) async fn collect_snapshot(launcher: &ServerContext) -> Result<ReconcileSnapshot, StoreError> {
+    let now_ms = clock::now_unix_ms();
     let machines = launcher.machines.list().into_iter().filter(|(_, state)| match state {
         State::Requested | State::Cloning | State::Waiting { .. } | State::Ready { .. } => true,
         State::Stopping { .. } | State::Exited { .. } | State::Removed { .. } => false,
     });
     let machines: Vec<_> = machines.map(|(machine, _)| machine).collect();
-    let rows = launcher.store.active_sessions().await?.into_iter().map(|row| {
+    let rows = launcher.store.list_active_sessions().await?.into_iter().map(|row| {
         let (has_supervisor, has_provider) =
             (launcher.sessions.get(&row.id).is_some(), launcher.providers.get(&row.provider).is_some());
         ActiveRow { row, has_supervisor, has_provider }
@@ -40,16 +40,16 @@ pub(super) async fn collect(launcher: &Launcher) -> Result<Snapshot, StoreError>
     let bundles = over_limit(config.bundles_dir(), BUNDLE_SUFFIX, retention::bundle_limits(config), now_ms).await;
     let unfinished_receipts = unfinished_files(config.receipts_dir()).await;
     let unfinished_bundles = unfinished_files(config.bundles_dir()).await;
-    Ok(Snapshot { now_ms, rows, machines, receipts, bundles, unfinished_receipts, unfinished_bundles, ends })
+    Ok(ReconcileSnapshot { now_ms, rows, machines, receipts, bundles, unfinished_receipts, unfinished_bundles, ends })
 }
 
 /// Machines of sessions that had ended before this server started, whose end is on record and not on the timeline.
-async fn find_unreported_ends(launcher: &Launcher, now_ms: u64) -> Result<Vec<(UnreportedEnd, Receipt)>, StoreError> {
+async fn find_unreported_ends(launcher: &ServerContext, now_ms: u64) -> Result<Vec<(UnreportedMachineEnd, Receipt)>, StoreError> {
     let keep = retention::receipt_limits(&launcher.config);
     if !launcher.reconcile_history.unreported_ends.is_loaded() {
-        let since_ms = now_ms.saturating_sub(keep.s_max.saturating_mul(1_000));
+        let since_ms = now_ms.saturating_sub(keep.age_s_max.saturating_mul(1_000));
         let limit = u32::try_from(keep.files_max).unwrap_or(u32::MAX);
-        launcher.reconcile_history.unreported_ends.load(launcher.store.unreported_ends(since_ms, limit).await?);
+        launcher.reconcile_history.unreported_ends.load(launcher.store.list_unreported_machine_ends(since_ms, limit).await?);
     }
     let mut found = Vec::new();
     for end in launcher.reconcile_history.unreported_ends.all() {
@@ -58,7 +58,7 @@ async fn find_unreported_ends(launcher: &Launcher, now_ms: u64) -> Result<Vec<(U
             continue;
         }
         let (machines, machine) = (launcher.machines.clone(), end.machine.clone());
-        let read = tokio::task::spawn_blocking(move || machines.receipt(&machine)).await;
+        let read = tokio::task::spawn_blocking(move || machines.read_receipt(&machine)).await;
         match read.map_err(std::io::Error::other).flatten() {
             Ok(Some(receipt)) => found.push((end, receipt)),
             // It never started, or its receipt was removed.
@@ -77,9 +77,9 @@ async fn unfinished_files(dir: PathBuf) -> Vec<RetainedFile> {
         let file = |path: PathBuf| {
             // The file may be removed concurrently.
             let meta = path.metadata().ok()?;
-            Some(RetainedFile { bytes: meta.len(), written: meta.modified().ok()?, path })
+            Some(RetainedFile { bytes: meta.len(), modified_at: meta.modified().ok()?, path })
         };
-        Ok(retention::unfinished_files(&dir)?.into_iter().filter_map(file).collect())
+        Ok(retention::list_unfinished_files(&dir)?.into_iter().filter_map(file).collect())
     });
     // A directory that cannot be read was logged by `over_limit`.
     found.await.map_err(std::io::Error::other).flatten().unwrap_or_default()
@@ -88,14 +88,14 @@ async fn unfinished_files(dir: PathBuf) -> Vec<RetainedFile> {
 async fn over_limit(
     dir: PathBuf,
     suffix: &'static str,
-    limits: Limits,
+    limits: RetentionLimits,
     now_ms: u64,
 ) -> Vec<(RetainedFile, ExceededLimit)> {
     let now: SystemTime = UNIX_EPOCH + Duration::from_millis(now_ms);
     let shown = dir.display().to_string();
     let found = tokio::task::spawn_blocking(move || retention::list_files(&dir, suffix)).await;
     match found.map_err(std::io::Error::other).flatten() {
-        Ok(files) => retention::over_limit(files, limits, now),
+        Ok(files) => retention::find_over_limit(files, limits, now),
         Err(error) => {
             tracing::warn!(outcome = "not_looked_at", path = shown, %error, "a directory of evidence cannot be read");
             Vec::new()

@@ -61,19 +61,19 @@ impl RejectedRequest {
 }
 
 /// Rejections that are counted together.
-pub(super) type Key = (SessionId, RejectedRequest, Problem);
+pub(super) type RejectionKey = (SessionId, RejectedRequest, Problem);
 
 /// How often each kind of rejection repeated since it was recorded.
 #[derive(Debug, Default)]
-pub struct RejectionAggregator(Mutex<HashMap<Key, u64>>);
+pub struct RejectionAggregator(Mutex<HashMap<RejectionKey, u64>>);
 
 impl RejectionAggregator {
-    fn windows(&self) -> MutexGuard<'_, HashMap<Key, u64>> {
+    fn windows(&self) -> MutexGuard<'_, HashMap<RejectionKey, u64>> {
         self.0.lock()
     }
 
     /// Counts the rejection. Returns whether it is the first within the interval, which is recorded.
-    pub(super) fn count(&self, key: &Key) -> bool {
+    pub(super) fn count_rejection(&self, key: &RejectionKey) -> bool {
         let mut windows = self.windows();
         if let Some(repeated) = windows.get_mut(key) {
             *repeated += 1;
@@ -83,7 +83,7 @@ impl RejectionAggregator {
     }
 
     /// Ends the interval; returns how many followed the first.
-    pub(super) fn close(&self, key: &Key) -> u64 {
+    pub(super) fn end_interval(&self, key: &RejectionKey) -> u64 {
         self.windows().remove(key).unwrap_or(0)
     }
 }
@@ -98,10 +98,10 @@ mod tests {
         let aggregator = RejectionAggregator::default();
         let key = |problem| (SessionId::from_parts(1, [1; 10]), RejectedRequest::Desktop, problem);
         let (ended, full) = (key(Problem::Ended(EndReason::Cancelled)), key(Problem::TooManyViewers));
-        let first: Vec<bool> = [&ended, &ended, &full, &ended].map(|key| aggregator.count(key)).into();
+        let first: Vec<bool> = [&ended, &ended, &full, &ended].map(|key| aggregator.count_rejection(key)).into();
         assert_eq!(first, [true, false, true, false]);
-        assert_eq!((aggregator.close(&ended), aggregator.close(&full)), (2, 0));
-        assert!(aggregator.count(&ended), "after the interval");
+        assert_eq!((aggregator.end_interval(&ended), aggregator.end_interval(&full)), (2, 0));
+        assert!(aggregator.count_rejection(&ended), "after the interval");
     }
 
     #[test]
@@ -113,10 +113,10 @@ mod tests {
                 RejectedRequest::Desktop,
                 Problem::Ended(EndReason::Cancelled),
             );
-            assert!(aggregator.count(&key));
+            assert!(aggregator.count_rejection(&key));
         }
         let one_more =
             (SessionId::from_parts(1, [2; 10]), RejectedRequest::Desktop, Problem::Ended(EndReason::Cancelled));
-        assert!(!aggregator.count(&one_more));
+        assert!(!aggregator.count_rejection(&one_more));
     }
 }

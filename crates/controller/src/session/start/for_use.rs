@@ -1,7 +1,7 @@
 //! Starts a session that uses a stored credential.
 
 use super::super::{active_session::ActiveSession, supervisor};
-use crate::{admission, api_error::ApiError, caller::Caller, clock, credentials, random, session::launcher::Launcher};
+use crate::{admission, api_error::ApiError, caller::Caller, clock, credentials, random, session::launcher::ServerContext};
 use anteroom_store::{CreateSessionOutcome, CredentialRow, CredentialUse, NewSession, NewTimelineEntry, SessionPurpose, SessionRow};
 use anteroom_wire::{
     CallerId, CredentialId, Problem, SessionId, TimelineKind,
@@ -21,23 +21,23 @@ const ARGV_BYTES_MAX: usize = 64 * 1024;
 ///
 /// # Errors
 /// No such credential, another owner, forbidden by policy, an invalid command, no capacity.
-pub async fn start(
-    launcher: &Launcher,
+pub async fn start_credential_use(
+    launcher: &ServerContext,
     caller: &Caller,
     id: &CredentialId,
     request: &CredentialUseRequest,
 ) -> Result<SessionRow, ApiError> {
-    let credential = credentials::require_present(launcher, caller, id).await?;
-    admission::admit(launcher)?;
-    start_for(launcher, &caller.id, &credential, request).await
+    let credential = credentials::require_undeleted_credential(launcher, caller, id).await?;
+    admission::require_capacity(launcher)?;
+    start_credential_use_as(launcher, &caller.id, &credential, request).await
 }
 
 /// As [`start`], also for this server's periodic checks. The session belongs to the credential's owner.
 ///
 /// # Errors
 /// As [`start`].
-pub(crate) async fn start_for(
-    launcher: &Launcher,
+pub(crate) async fn start_credential_use_as(
+    launcher: &ServerContext,
     by: &CallerId,
     credential: &CredentialRow,
     request: &CredentialUseRequest,
@@ -46,10 +46,10 @@ pub(crate) async fn start_for(
     if launcher.stop.is_cancelled() {
         return Err(Problem::ShuttingDown.into());
     }
-    let id = random::id(SessionId::from_parts);
+    let id = random::random_id(SessionId::from_parts);
     let ticket = launcher.queue.enqueue(id.clone());
     let ticket = ticket.map_err(|full| ApiError::new(Problem::NoCapacity, full.to_string()))?;
-    let now = clock::now();
+    let now = clock::now_unix_ms();
     let uses =
         CredentialUse { purpose: request.purpose, credential: credential.id.clone(), revision: credential.revision };
     let new = NewSession {
@@ -94,7 +94,7 @@ fn purpose_phrase(purpose: UsePurpose) -> &'static str {
 }
 
 /// Checks the request. Returns the descriptor, resolved for the use of a credential of this method.
-fn check_request(launcher: &Launcher, credential: &CredentialRow, request: &CredentialUseRequest) -> Result<Provider, ApiError> {
+fn check_request(launcher: &ServerContext, credential: &CredentialRow, request: &CredentialUseRequest) -> Result<Provider, ApiError> {
     if credential.deleted_at_ms.is_some() {
         return Err(Problem::UnknownCredential.into());
     }
@@ -107,7 +107,7 @@ fn check_request(launcher: &Launcher, credential: &CredentialRow, request: &Cred
             return Err(ApiError::new(Problem::ForbiddenByPolicy, format!("{}: {}", provider.id, policy.sentence())));
         }
     }
-    if !launcher.image.has_cli(&provider.cli) {
+    if !launcher.image.has_tool(&provider.cli) {
         return Err(ApiError::new(Problem::ProviderUnavailable, format!("the image has no {}", provider.cli)));
     }
     let missing =
@@ -121,7 +121,7 @@ fn check_request(launcher: &Launcher, credential: &CredentialRow, request: &Cred
         UsePurpose::Logout if provider.logout_argv.is_empty() => return missing("sign-out command"),
         UsePurpose::Check | UsePurpose::Logout => {}
     }
-    let in_use = launcher.providers.in_use(&credential.provider, credential.method.as_ref());
+    let in_use = launcher.providers.resolved_for_use(&credential.provider, credential.method.as_ref());
     in_use.map(|(_, provider)| provider).ok_or_else(|| Problem::UnknownProvider.into())
 }
 

@@ -5,7 +5,7 @@ use crate::{
     api_error::chain,
     clock, random,
     session::{
-        active_session::ActiveSession, change_method, context::SessionContext, timeline::entry,
+        active_session::ActiveSession, change_method, context::SessionContext, timeline::new_entry,
         use_credential::unseal_for_claim::{self, UnsealForClaimError},
     },
 };
@@ -72,7 +72,7 @@ pub(super) async fn claim(
         }
         // The earlier server ended before the claim.
         (None, MachineOrigin::Adopted) => {
-            let token = random::token("agt_");
+            let token = random::random_token("agt_");
             renew_token(context, session, generation, &token).await?;
             let credential = unseal_for_claim::unseal_for_claim(context, session).await?;
             is_use = credential.is_some();
@@ -92,7 +92,7 @@ pub(super) async fn claim(
         format!("The machine is ready; {} was started in it.", session.provider().name)
     };
     let data = json!({ "machine": machine, "timings": channels.timings, "versions": channels.agent_info.clis });
-    let entry = entry(TimelineKind::MachineReady, sentence).with_data(data);
+    let entry = new_entry(TimelineKind::MachineReady, sentence).with_data(data);
     context.timeline.wait_written(&session.id).await;
     match context.store.transition(&session.id, ExpectedState::Active, change, entry).await {
         Ok(TransitionOutcome::Done { .. }) => session.notify(),
@@ -122,7 +122,7 @@ async fn resync_adopted(
     });
     if matches!(origin, MachineOrigin::Adopted) {
         let sentence = "The server adopted the running machine without changing anything in it.";
-        context.timeline.append(&session.id, entry(TimelineKind::MachineAdopted, sentence).with_data(json!({}))).await;
+        context.timeline.append(&session.id, new_entry(TimelineKind::MachineAdopted, sentence).with_data(json!({}))).await;
     }
     Ok(change_method::resync_method(context, session, channels, &sign_in).await?)
 }
@@ -137,7 +137,7 @@ async fn renew_token(
     let hash = Sha256Hex::of_secret(token);
     let change = SessionChange::new().with_agent_token(Some(hash.clone()));
     let sentence = "The server adopted the machine before it was claimed.";
-    let entry = entry(TimelineKind::MachineAdopted, sentence);
+    let entry = new_entry(TimelineKind::MachineAdopted, sentence);
     match context.store.transition(&session.id, ExpectedState::Active, change, entry).await {
         Ok(TransitionOutcome::Done { .. }) => {
             session.update(|state| {
@@ -161,9 +161,9 @@ fn build_claim(
 ) -> Claim {
     let (settings, limits) = (&context.config.sessions, &context.limits.sessions);
     Claim {
-        entropy: Base64::new(random::bytes::<64>().to_vec()),
-        now_unix_ns: clock::now_ns(),
-        guest_machine_id: hex::encode(random::bytes::<16>()),
+        entropy: Base64::new(random::random_bytes::<64>().to_vec()),
+        now_unix_ns: clock::now_unix_ns(),
+        guest_machine_id: hex::encode(random::random_bytes::<16>()),
         claimed_by: by,
         geometry: Geometry { width: context.config.machines.width, height: context.config.machines.height },
         provider: (*session.provider()).clone(),

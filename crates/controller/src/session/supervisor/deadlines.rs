@@ -4,14 +4,14 @@
 use crate::{
     api_error::chain,
     clock,
-    session::launcher::Launcher,
+    session::launcher::ServerContext,
     session::{
         active_session::ActiveSession,
         lifecycle::{Delivery, Event},
     },
 };
 use anteroom_store::SessionRow;
-use anteroom_wire::{EndReason, time::millis};
+use anteroom_wire::{EndReason, time::to_millis};
 use std::{sync::Arc, time::Duration};
 use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
@@ -24,7 +24,7 @@ const DELIVERY_GRACE_S: u64 = 60;
 ///
 /// A pending delivery postpones the deadline by at most [`DELIVERY_GRACE_S`].
 pub(super) async fn deadline_passed(
-    launcher: Launcher,
+    launcher: ServerContext,
     session: Arc<ActiveSession>,
     row: SessionRow,
     after: Duration,
@@ -37,12 +37,12 @@ pub(super) async fn deadline_passed(
     let cap = session.started + Duration::from_millis(left_ms);
     let idle_max = Duration::from_secs(settings.idle_s_max);
     let hold_max = Duration::from_secs(DELIVERY_GRACE_S);
-    let recheck_every = Duration::from_millis(settings.reconcile_every_ms);
+    let recheck_every = Duration::from_millis(launcher.limits.sessions.reconcile_every_ms);
     let mut state = session.watch();
-    let mut written = session.activity.last();
+    let mut written = session.activity.last_at();
     loop {
         let now = Instant::now();
-        let last = session.activity.last();
+        let last = session.activity.last_at();
         if last > written {
             written = last;
             // On a separate task: while the supervisor executes a command it does not poll this future, and an unpolled write
@@ -71,11 +71,11 @@ pub(super) async fn deadline_passed(
     }
 }
 
-async fn write_last_use(launcher: Launcher, session: Arc<ActiveSession>, last: Instant) {
-    let ago = millis(last.elapsed());
-    let at = clock::now().saturating_sub(ago);
+async fn write_last_use(launcher: ServerContext, session: Arc<ActiveSession>, last: Instant) {
+    let ago = to_millis(last.elapsed());
+    let at = clock::now_unix_ms().saturating_sub(ago);
     let idle_deadline = at + launcher.config.sessions.idle_s_max * 1_000;
-    match launcher.store.touch(&session.id, at, Some(idle_deadline)).await {
+    match launcher.store.record_session_use(&session.id, at, Some(idle_deadline)).await {
         Ok(_) => session.notify(),
         Err(error) => {
             tracing::warn!(outcome = "last_use_not_written", session = %session.id, error = %chain(&error), "time of last use not written");

@@ -1,7 +1,7 @@
 //! The egress gate of one session's machines; its decisions are recorded on the session's timeline.
 
-use crate::session::{active_session::ActiveSession, launcher::Launcher, timeline::entry};
-use anteroom_egress::{EgressDecision, MachineGate, SummaryLine};
+use crate::session::{active_session::ActiveSession, launcher::ServerContext, timeline::new_entry};
+use anteroom_egress::{EgressDecision, MachineEgressGate, SummaryLine};
 use anteroom_store::NewTimelineEntry;
 use anteroom_wire::TimelineKind;
 use serde_json::json;
@@ -9,10 +9,10 @@ use std::sync::{Arc, Weak};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 /// Opens the gate for the session's machines. Dropping the guard closes the gate and every connection through it.
-pub(super) fn open(launcher: &Launcher, session: &Arc<ActiveSession>) -> DropGuard {
+pub(super) fn open(launcher: &ServerContext, session: &Arc<ActiveSession>) -> DropGuard {
     let closed = CancellationToken::new();
     let (weak, shared_launcher) = (Arc::downgrade(session), launcher.clone());
-    let gate = MachineGate::new(
+    let gate = MachineEgressGate::new(
         Arc::clone(&launcher.gate),
         session.provider(),
         launcher.tasks.clone(),
@@ -24,7 +24,7 @@ pub(super) fn open(launcher: &Launcher, session: &Arc<ActiveSession>) -> DropGua
     closed.drop_guard()
 }
 
-fn record_decision(launcher: &Launcher, session: &Weak<ActiveSession>, decision: &EgressDecision) {
+fn record_decision(launcher: &ServerContext, session: &Weak<ActiveSession>, decision: &EgressDecision) {
     let Some(session) = session.upgrade() else { return };
     let Some(line) = session.egress_summary().record(decision) else { return };
     let (launcher, entry) = (launcher.clone(), timeline_entry(line));
@@ -33,19 +33,19 @@ fn record_decision(launcher: &Launcher, session: &Weak<ActiveSession>, decision:
 
 fn timeline_entry(line: SummaryLine) -> NewTimelineEntry {
     match line {
-        SummaryLine::FirstGranted { host, port, address, overridden, connect_ms } => {
+        SummaryLine::FirstAllowed { host, port, address, overridden, connect_ms } => {
             let by = if overridden { ", answered by this server's configuration" } else { "" };
             let data = json!({ "host": host, "port": port, "address": address, "overridden": overridden, "connect_ms": connect_ms });
-            entry(TimelineKind::EgressAllowed, format!("The machine reached {host}:{port}{by}.")).data(data)
+            new_entry(TimelineKind::EgressAllowed, format!("The machine reached {host}:{port}{by}.")).with_data(data)
         }
         SummaryLine::FirstFailed { host, port, problem, detail } => {
             let sentence = format!("The machine requested {host}:{port} and was denied: {}", problem.sentence());
             let data = json!({ "host": host, "port": port, "reason": problem.code(), "detail": detail });
-            entry(TimelineKind::EgressDenied, sentence).data(data)
+            new_entry(TimelineKind::EgressDenied, sentence).with_data(data)
         }
         SummaryLine::LimitReached { names_max } => {
             let sentence = format!("The machine requested more than {names_max} names; further ones are only counted.");
-            entry(TimelineKind::EgressFull, sentence).data(json!({ "names_max": names_max }))
+            new_entry(TimelineKind::EgressFull, sentence).with_data(json!({ "names_max": names_max }))
         }
     }
 }

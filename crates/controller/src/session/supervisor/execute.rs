@@ -12,7 +12,7 @@ use crate::{
         change_method,
         lifecycle::{Command, Entry, Event, RestartRejection},
         status::Progress,
-        timeline::entry,
+        timeline::new_entry,
     },
 };
 use anteroom_machine::{MachineStartError, State, StopReason};
@@ -27,6 +27,9 @@ use tokio::time::Instant;
 /// If the channel to a machine's agent is broken for this long, it is recorded, milliseconds. Shorter, and the end of each machine would
 /// be recorded as a lost channel first.
 const CHANNEL_LOST_AFTER_MS: u64 = 1_000;
+/// If an ended machine is not removed after this time, it is recorded and no longer waited for, seconds. A removal takes milliseconds; a
+/// process that SIGKILL does not end in this time is stuck in the kernel.
+pub(super) const CLEANUP_TIMEOUT_S: u64 = 30;
 
 impl Supervisor {
     /// Executes a command, or starts a job for it. Returns an event if the result is known at once.
@@ -89,7 +92,7 @@ impl Supervisor {
 
     async fn request_machine(&mut self) -> Option<Event> {
         self.cancel_job().await;
-        let (machine, token) = (random::id(MachineId::from_parts), random::token("agt_"));
+        let (machine, token) = (random::random_id(MachineId::from_parts), random::random_token("agt_"));
         let (generation, token_hash) = (self.lifecycle.generation(), Sha256Hex::of_secret(&token));
         if let Err(error) = self.slot.request(machine.clone(), token) {
             return Some(out_of_order(&error));
@@ -126,7 +129,7 @@ impl Supervisor {
         };
         let detail = chain(&error);
         let sentence = format!("No machine could be started: {detail}.");
-        self.append(entry(TimelineKind::MachineStartFailed, sentence).data(json!({}))).await;
+        self.append(new_entry(TimelineKind::MachineStartFailed, sentence).with_data(json!({}))).await;
         Event::StartFailed { reason, detail }
     }
 
@@ -149,7 +152,7 @@ impl Supervisor {
     async fn await_cleanup(&mut self) {
         // A claim of a machine that ends is useless.
         self.cancel_job().await;
-        let timeout = Duration::from_secs(self.launcher.config.sessions.cleanup_timeout_s);
+        let timeout = Duration::from_secs(CLEANUP_TIMEOUT_S);
         self.slot.set_cleanup_deadline(Some(Instant::now() + timeout));
     }
 
@@ -174,18 +177,18 @@ impl Supervisor {
             Entry::ChannelLost => self.record_channel_lost(),
             Entry::ChannelReopened => {
                 let sentence = "The channel to the machine's agent was opened again.";
-                self.append(entry(TimelineKind::ChannelReopened, sentence).data(json!({}))).await;
+                self.append(new_entry(TimelineKind::ChannelReopened, sentence).with_data(json!({}))).await;
                 if let Some(State::Ready { channels }) = self.slot.running().map(RunningMachine::state) {
                     change_method::resync_method_in_background(&self.launcher, &self.session, channels);
                 }
             }
             Entry::ClaimFailed { why } => {
                 let sentence = format!("The machine could not be claimed: {why}.");
-                self.append(entry(TimelineKind::ClaimFailed, sentence).data(json!({ "machine": machine }))).await;
+                self.append(new_entry(TimelineKind::ClaimFailed, sentence).with_data(json!({ "machine": machine }))).await;
             }
             Entry::RestartRequested => {
                 let sentence = "Another machine was requested.";
-                self.append(entry(TimelineKind::RestartRequested, sentence).data(json!({}))).await;
+                self.append(new_entry(TimelineKind::RestartRequested, sentence).with_data(json!({}))).await;
             }
             Entry::RestartRejected(why) => {
                 let (reason, sentence) = match why {
@@ -195,7 +198,7 @@ impl Supervisor {
                     RestartRejection::NoMachineLeft => ("none_left", "the session has used all its machines"),
                 };
                 let sentence = format!("The request for another machine was rejected: {sentence}.");
-                self.append(entry(TimelineKind::RestartRejected, sentence).data(json!({ "reason": reason }))).await;
+                self.append(new_entry(TimelineKind::RestartRejected, sentence).with_data(json!({ "reason": reason }))).await;
             }
             Entry::EgressTotals => self.record_egress_totals().await,
         }
@@ -207,7 +210,7 @@ impl Supervisor {
         let Some(running) = self.slot.running() else { return };
         let State::Waiting { last_error, .. } = running.state() else { return };
         let (launcher, session, machine) = (self.launcher.clone(), Arc::clone(&self.session), running.id.clone());
-        let at = clock::rfc3339(clock::now());
+        let at = clock::format_rfc3339(clock::now_unix_ms());
         let lost_after = Duration::from_millis(CHANNEL_LOST_AFTER_MS);
         launcher.clone().tasks.spawn(async move {
             tokio::select! {
@@ -221,7 +224,7 @@ impl Supervisor {
                 let why = last_error.as_ref().map_or_else(String::new, |error| format!(": {error}"));
                 let sentence = format!("The channel to the machine's agent broke{why}.");
                 let data = json!({ "at": at, "error": last_error });
-                launcher.timeline.append(&session.id, entry(TimelineKind::ChannelLost, sentence).data(data)).await;
+                launcher.timeline.append(&session.id, new_entry(TimelineKind::ChannelLost, sentence).with_data(data)).await;
             }
         });
     }
@@ -230,7 +233,7 @@ impl Supervisor {
         let totals = self.session.egress_summary().totals();
         if !totals.is_empty() {
             let sentence = format!("The machine requested {} host name(s).", totals.len());
-            self.append(entry(TimelineKind::EgressTotals, sentence).data(json!({ "names": totals }))).await;
+            self.append(new_entry(TimelineKind::EgressTotals, sentence).with_data(json!({ "names": totals }))).await;
         }
     }
 

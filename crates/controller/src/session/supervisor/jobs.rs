@@ -10,7 +10,7 @@ use crate::{
     session::{
         active_session::ActiveSession,
         end,
-        launcher::Launcher,
+        launcher::ServerContext,
         lifecycle::Event,
         queue::{MachinePermit, QueueTicket},
         status::Progress,
@@ -91,7 +91,7 @@ pub(super) fn wait_in_queue(session: Arc<ActiveSession>, ticket: QueueTicket) ->
 
 /// Records the request for a machine and the hash of its agent token.
 pub(super) fn request_machine(
-    launcher: Launcher,
+    launcher: ServerContext,
     session: Arc<ActiveSession>,
     generation: u32,
     machine: MachineId,
@@ -105,7 +105,7 @@ pub(super) fn request_machine(
         .with_cli_started(false);
     Job::writing(async move {
         let entry = || {
-            timeline::entry(TimelineKind::MachineRequested, format!("Machine {generation} was requested."))
+            timeline::new_entry(TimelineKind::MachineRequested, format!("Machine {generation} was requested."))
                 .with_data(json!({ "machine": machine, "generation": generation }))
         };
         write(&launcher, &session, change, entry, Event::RequestRecorded).await.into()
@@ -114,7 +114,7 @@ pub(super) fn request_machine(
 
 /// Records that the machine is being replaced.
 pub(super) fn record_replacement(
-    launcher: Launcher,
+    launcher: ServerContext,
     session: Arc<ActiveSession>,
     generation: u32,
     reason: EndReason,
@@ -127,7 +127,7 @@ pub(super) fn record_replacement(
         .with_replacement_reason(Some(Reason::new(reason, detail.as_str())));
     Job::writing(async move {
         let entry = || {
-            timeline::entry(TimelineKind::MachineReplaced, format!("The machine is being replaced: {detail}."))
+            timeline::new_entry(TimelineKind::MachineReplaced, format!("The machine is being replaced: {detail}."))
                 .with_data(json!({ "generation": generation, "reason": reason.code() }))
         };
         write(&launcher, &session, change, entry, Event::ReplacementRecorded).await.into()
@@ -136,7 +136,7 @@ pub(super) fn record_replacement(
 
 /// Claims the machine for this session.
 pub(super) fn claim(
-    launcher: Launcher,
+    launcher: ServerContext,
     session: Arc<ActiveSession>,
     generation: u32,
     machine: MachineId,
@@ -158,9 +158,9 @@ pub(super) fn back_off(ms: u64) -> Job {
 }
 
 /// Writes the session's end, with retries until the database accepts it.
-pub(super) fn end(launcher: Launcher, session: Arc<ActiveSession>, reason: EndReason, detail: String) -> Job {
+pub(super) fn end(launcher: ServerContext, session: Arc<ActiveSession>, reason: EndReason, detail: String) -> Job {
     Job::writing(async move {
-        end::end_with_retries(&launcher, &session, reason, &detail).await;
+        end::end_session_with_retries(&launcher, &session, reason, &detail).await;
         // If the server stops first, the next server resumes the row; the supervisor receives `ServerStopping`.
         match session.close_signal.cause() {
             Some(CloseCause::SessionEnded(reason)) => Event::SessionEnded(reason).into(),
@@ -172,7 +172,7 @@ pub(super) fn end(launcher: Launcher, session: Arc<ActiveSession>, reason: EndRe
 /// Writes one transition, with retries until the database accepts it. Returns the session's end if it has ended, and stops
 /// when the server stops.
 async fn write(
-    launcher: &Launcher,
+    launcher: &ServerContext,
     session: &ActiveSession,
     change: SessionChange,
     entry: impl Fn() -> NewTimelineEntry,

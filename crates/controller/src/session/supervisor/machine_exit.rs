@@ -5,11 +5,11 @@
 //!  a machine that was stopped, in one entry:    removed ─▶ machine_exited {why, receipt}
 //! ```
 
-use super::Supervisor;
+use super::{Supervisor, execute::CLEANUP_TIMEOUT_S};
 use crate::{
     api_error::chain,
     clock::{self, UnixMs},
-    session::{context::SessionContext, timeline::entry},
+    session::{context::SessionContext, timeline::new_entry},
 };
 use anteroom_machine::{ExitReason, Receipt, State};
 use anteroom_store::{NewTimelineEntry, StoreError, TimelineRow};
@@ -61,7 +61,7 @@ pub(in crate::session) fn exit_entry(
     if let (Some(receipt), Some(data)) = (receipt, data.as_object_mut()) {
         data.insert("receipt".into(), json!(receipt));
     }
-    NewTimelineEntry::new(at_ms, TimelineKind::MachineExited, sentence).data(data)
+    NewTimelineEntry::new(at_ms, TimelineKind::MachineExited, sentence).with_data(data)
 }
 
 /// Whether this machine's exit is on the session's timeline.
@@ -75,7 +75,7 @@ pub(in crate::session) async fn is_recorded(
 ) -> Result<bool, StoreError> {
     let mut after = 0;
     loop {
-        let page = context.store.timeline(session, after, PAGE_ENTRIES).await?;
+        let page = context.store.list_timeline(session, after, PAGE_ENTRIES).await?;
         if page.iter().any(|entry| records_exit_of(entry, machine)) {
             return Ok(true);
         }
@@ -105,7 +105,7 @@ impl Supervisor {
             }
         }
         let receipt = exit.receipt.filter(|_| with_receipt);
-        self.append(exit_entry(clock::now(), &exit.machine, &exit.reason, receipt.as_deref())).await;
+        self.append(exit_entry(clock::now_unix_ms(), &exit.machine, &exit.reason, receipt.as_deref())).await;
     }
 
     /// Records the removal and the keeper's receipt.
@@ -118,7 +118,7 @@ impl Supervisor {
             (Some(_), left) => format!("Leftovers of the machine: {left}."),
         };
         let data = json!({ "machine": machine, "receipt": receipt });
-        self.append(entry(TimelineKind::MachineRemoved, sentence).data(data)).await;
+        self.append(new_entry(TimelineKind::MachineRemoved, sentence).with_data(data)).await;
     }
 
     /// Records that the cleanup did not finish in time.
@@ -133,8 +133,8 @@ impl Supervisor {
             | State::Stopping { .. }
             | State::Removed { .. } => "was stopped and",
         };
-        let (machine, within) = (running.id.clone(), self.launcher.config.sessions.cleanup_timeout_s);
-        let sentence = format!("The machine {what} was not removed within {within} s.");
-        self.append(entry(TimelineKind::MachineNotRemoved, sentence).data(json!({ "machine": machine }))).await;
+        let machine = running.id.clone();
+        let sentence = format!("The machine {what} was not removed within {CLEANUP_TIMEOUT_S} s.");
+        self.append(new_entry(TimelineKind::MachineNotRemoved, sentence).with_data(json!({ "machine": machine }))).await;
     }
 }

@@ -247,11 +247,11 @@ impl MachineWatch {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::session::queue::Queue;
+    use crate::session::queue::MachineQueue;
     use anteroom_machine::StopReason;
     use anteroom_wire::SessionId;
 
-    fn permit(queue: &Queue) -> MachinePermit {
+    fn permit(queue: &MachineQueue) -> MachinePermit {
         queue.enqueue(SessionId::from_parts(1, [1; 10])).unwrap().try_acquire().unwrap()
     }
 
@@ -265,7 +265,7 @@ mod tests {
 
     #[test]
     fn a_machine_is_requested_only_with_a_permit_and_started_only_when_requested() {
-        let queue = Queue::new(1, 1);
+        let queue = MachineQueue::new(1, 1);
         let token = || Secret::new("agt_token".to_owned());
         let mut slot = MachineSlot::default();
         assert!(matches!(slot.request(machine(), token()), Err(SlotError::NoPermit)));
@@ -273,14 +273,14 @@ mod tests {
         assert!(matches!(slot.take_requested(), Err(SlotError::NotRequested)));
         slot.request(machine(), token()).unwrap();
         let requested = slot.take_requested().unwrap();
-        assert_eq!((requested.id.clone(), queue.free()), (machine(), 0));
+        assert_eq!((requested.id.clone(), queue.free_permits()), (machine(), 0));
         drop(requested);
-        assert_eq!(queue.free(), 1, "a machine that was not started frees its permit");
+        assert_eq!(queue.free_permits(), 1, "a machine that was not started frees its permit");
     }
 
     #[tokio::test]
     async fn the_permit_is_freed_when_the_machine_is_removed_and_not_when_it_exits() {
-        let queue = Queue::new(1, 1);
+        let queue = MachineQueue::new(1, 1);
         let (sender, state) = watch::channel(State::Requested);
         let mut slot =
             MachineSlot::Running(RunningMachine::new(machine(), MachineOrigin::Adopted, state, permit(&queue)));
@@ -289,15 +289,15 @@ mod tests {
         sender.send_replace(State::Exited { reason: stopped() });
         assert!(matches!(slot.next_state().await, Some(State::Exited { .. })));
         assert!(slot.exit().is_some() && slot.take_removed().is_none());
-        assert_eq!(queue.free(), 0);
+        assert_eq!(queue.free_permits(), 0);
         slot.remove_running(stopped(), None);
-        assert_eq!(queue.free(), 1);
+        assert_eq!(queue.free_permits(), 1);
         assert!(slot.running().is_none() && slot.take_removed().is_some() && slot.exit().is_none());
     }
 
     #[tokio::test]
     async fn the_end_of_publication_is_reported_once_and_the_last_state_stays_known() {
-        let queue = Queue::new(1, 1);
+        let queue = MachineQueue::new(1, 1);
         let (sender, state) = watch::channel(State::Cloning);
         let mut slot =
             MachineSlot::Running(RunningMachine::new(machine(), MachineOrigin::Adopted, state, permit(&queue)));

@@ -92,15 +92,15 @@ impl TimelineBuffer {
     }
 
     /// Removes and returns the next entry to write. `None`: the buffer is empty and removed.
-    pub(super) fn next(&self, session: &SessionId) -> Option<(u64, NewTimelineEntry)> {
+    pub(super) fn next_entry(&self, session: &SessionId) -> Option<(u64, NewTimelineEntry)> {
         let mut sessions = self.sessions.lock();
         let buffer = sessions.get_mut(session)?;
         if let Some(lost) = buffer.lost.take() {
             let sentence = format!("{} entries were lost: the database could not be written.", lost.count);
-            let data = json!({ "count": lost.count, "until": crate::clock::rfc3339(lost.until_ms) });
+            let data = json!({ "count": lost.count, "until": crate::clock::format_rfc3339(lost.until_ms) });
             return Some((
                 lost.last,
-                NewTimelineEntry::new(lost.from_ms, TimelineKind::EntriesLost, sentence).data(data),
+                NewTimelineEntry::new(lost.from_ms, TimelineKind::EntriesLost, sentence).with_data(data),
             ));
         }
         let next = buffer.waiting.pop_front();
@@ -118,7 +118,7 @@ impl TimelineBuffer {
     }
 
     /// A handle that waits until all entries buffered now for this session are written.
-    pub(super) fn all_written(&self, session: &SessionId) -> WriteHandle {
+    pub(super) fn all_written_handle(&self, session: &SessionId) -> WriteHandle {
         WriteHandle(self.sessions.lock().get(session).map(|buffer| (buffer.last, buffer.written.subscribe())))
     }
 
@@ -157,7 +157,7 @@ mod tests {
         let buffer = TimelineBuffer::new(10);
         let first: Vec<bool> = (1..=3).map(|at| append(&buffer, at).1).collect();
         assert_eq!(first, [true, false, false], "one writer");
-        let times: Vec<_> = std::iter::from_fn(|| buffer.next(&session())).map(|(_, entry)| entry.at_ms).collect();
+        let times: Vec<_> = std::iter::from_fn(|| buffer.next_entry(&session())).map(|(_, entry)| entry.at_ms).collect();
         assert_eq!(times, [1, 2, 3]);
         assert!(append(&buffer, 4).1, "a buffer that was written to its end starts again");
     }
@@ -166,13 +166,13 @@ mod tests {
     fn a_full_buffer_drops_its_oldest_entries_and_records_how_many() {
         let buffer = TimelineBuffer::new(2);
         append(&buffer, 1);
-        let (number, being_written) = buffer.next(&session()).unwrap();
+        let (number, being_written) = buffer.next_entry(&session()).unwrap();
         for at in 2..=5 {
             append(&buffer, at);
         }
         assert_eq!(being_written.at_ms, 1);
         buffer.mark_written(&session(), number);
-        let left: Vec<_> = std::iter::from_fn(|| buffer.next(&session())).collect();
+        let left: Vec<_> = std::iter::from_fn(|| buffer.next_entry(&session())).collect();
         let kinds: Vec<_> = left.iter().map(|(number, entry)| (*number, entry.kind, entry.at_ms)).collect();
         assert_eq!(
             kinds,
@@ -186,13 +186,13 @@ mod tests {
         let buffer = TimelineBuffer::new(10);
         let (one, _) = append(&buffer, 1);
         let (two, _) = append(&buffer, 2);
-        let all = buffer.all_written(&session());
-        let (number, _) = buffer.next(&session()).unwrap();
+        let all = buffer.all_written_handle(&session());
+        let (number, _) = buffer.next_entry(&session()).unwrap();
         buffer.mark_written(&session(), number);
         assert!(one.wait().now_or_never().is_some());
         assert!(all.wait().now_or_never().is_none(), "the second waits");
         assert_eq!(buffer.discard(&session()), 1);
         assert!(two.wait().now_or_never().is_some());
-        assert!(buffer.all_written(&session()).wait().now_or_never().is_some(), "nothing waits");
+        assert!(buffer.all_written_handle(&session()).wait().now_or_never().is_some(), "nothing waits");
     }
 }

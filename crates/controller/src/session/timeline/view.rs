@@ -1,10 +1,10 @@
 //! A timeline entry as callers see it.
 
-use crate::clock::rfc3339;
+use crate::clock::format_rfc3339;
 use anteroom_store::TimelineRow;
 use anteroom_wire::api::TimelineEntry;
 
 /// A timeline entry.
-pub fn timeline_entry(row: TimelineRow) -> TimelineEntry {
-    TimelineEntry { number: row.number, at: rfc3339(row.at_ms), kind: row.kind, sentence: row.sentence, data: row.data }
+pub fn to_timeline_entry(row: TimelineRow) -> TimelineEntry {
+    TimelineEntry { number: row.number, at: format_rfc3339(row.at_ms), kind: row.kind, sentence: row.sentence, data: row.data }
 }

@@ -6,14 +6,14 @@ use super::super::{
 };
 use crate::{
     clock,
-    session::{context::SessionContext, timeline::entry},
+    session::{context::SessionContext, timeline::new_entry},
 };
 use anteroom_store::{
-    CompleteUse, CredentialUse, Health, HealthUpdate, NewTimelineEntry, Regarding, StoreError, TimelineRow, UseOutcome,
+    CompleteUse, CredentialUse, HealthKind, HealthUpdate, NewTimelineEntry, Regarding, StoreError, TimelineRow, CompleteUseOutcome,
 };
 use anteroom_wire::{
     EndReason, Problem, TimelineKind,
-    agent::{ToolEvent, UseEvent, UsePurpose},
+    agent::{ToolEvent, CredentialUseEvent, UsePurpose},
     webhook::{CREDENTIAL_NEEDS_AUTH, SESSION_ENDED},
 };
 use serde_json::json;
@@ -28,19 +28,19 @@ const ENTRIES_MAX: u32 = 1_000;
 ///
 /// # Errors
 /// The database cannot be written: the agent sends the event again.
-pub async fn apply_event(context: &SessionContext, session: &ActiveSession, event: UseEvent) -> Result<(), StoreError> {
-    let Some(row) = context.store.session(&session.id).await? else { return Ok(()) };
+pub async fn apply_use_event(context: &SessionContext, session: &ActiveSession, event: CredentialUseEvent) -> Result<(), StoreError> {
+    let Some(row) = context.store.get_session(&session.id).await? else { return Ok(()) };
     let Some(credential_use) = row.purpose.credential_use() else {
         tracing::warn!(outcome = "not_a_use", session = %session.id, "credential-use event received in a session that uses no credential");
         return Ok(());
     };
     match event {
         // Recorded on the timeline only.
-        UseEvent::Checked { conclusive: false, .. } => Ok(()),
-        UseEvent::Checked { signed_in, detail, conclusive: true } => {
+        CredentialUseEvent::Checked { conclusive: false, .. } => Ok(()),
+        CredentialUseEvent::Checked { signed_in, detail, conclusive: true } => {
             checked(context, session, credential_use, signed_in, &detail).await
         }
-        UseEvent::Completed { code, changed } => complete_use(context, session, credential_use, code, changed).await,
+        CredentialUseEvent::Completed { code, changed } => complete_use(context, session, credential_use, code, changed).await,
     }
 }
 
@@ -54,19 +54,19 @@ async fn checked(
     if !signed_in && egress_was_unreachable(context, session).await? {
         // Without egress the tool's answer is not about the credential.
         let sentence = "The machine could reach none of the hosts that it requested, so the check is inconclusive.";
-        let entry = entry(TimelineKind::CredentialCheckInconclusive, sentence)
-            .data(json!({ "credential": credential_use.credential }));
+        let entry = new_entry(TimelineKind::CredentialCheckInconclusive, sentence)
+            .with_data(json!({ "credential": credential_use.credential }));
         context.timeline.append_durably(&session.id, entry).await?;
         return Ok(());
     }
     let output = if detail.trim().is_empty() { String::new() } else { format!(" Its output: {}", detail.trim()) };
     let (health, sentence) = if signed_in {
         // A confirmed credential that expires soon stays expiring.
-        let known = context.store.credential(&credential_use.credential).await?.map(|row| row.health);
-        let health = known.filter(|health| *health == Health::Expiring).unwrap_or(Health::Valid);
+        let known = context.store.get_credential(&credential_use.credential).await?.map(|row| row.health);
+        let health = known.filter(|health| *health == HealthKind::Expiring).unwrap_or(HealthKind::Valid);
         (health, format!("The tool confirmed the credential when it was checked.{output}"))
     } else {
-        (Health::NeedsAuth, format!("The tool rejected the credential when it was checked.{output}"))
+        (HealthKind::NeedsAuth, format!("The tool rejected the credential when it was checked.{output}"))
     };
     update_health(context, session, credential_use, health, &sentence).await
 }
@@ -74,7 +74,7 @@ async fn checked(
 /// Whether the machine requested allowed hosts and could reach none of them.
 async fn egress_was_unreachable(context: &SessionContext, session: &ActiveSession) -> Result<bool, StoreError> {
     context.timeline.wait_written(&session.id).await;
-    let timeline = context.store.timeline(&session.id, 0, ENTRIES_MAX).await?;
+    let timeline = context.store.list_timeline(&session.id, 0, ENTRIES_MAX).await?;
     let unreachable = [Problem::EgressUnreachable, Problem::EgressTimeout].map(Problem::code);
     let is_unreachable =
         |entry: &TimelineRow| entry.data["reason"].as_str().is_some_and(|reason| unreachable.contains(&reason));
@@ -86,23 +86,23 @@ async fn update_health(
     context: &SessionContext,
     session: &ActiveSession,
     credential_use: &CredentialUse,
-    health: Health,
+    health: HealthKind,
     detail: &str,
 ) -> Result<(), StoreError> {
-    let known = context.store.credential(&credential_use.credential).await?;
+    let known = context.store.get_credential(&credential_use.credential).await?;
     // Reported once, not at each check.
-    let is_change = health == Health::NeedsAuth && known.is_some_and(|row| row.health != Health::NeedsAuth);
+    let is_change = health == HealthKind::NeedsAuth && known.is_some_and(|row| row.health != HealthKind::NeedsAuth);
     let subject = (CREDENTIAL_NEEDS_AUTH, Regarding::Both(session.id.clone(), credential_use.credential.clone()));
-    let messages = if is_change { context.outbox.messages(&[subject]) } else { Vec::new() };
+    let messages = if is_change { context.outbox.new_messages(&[subject]) } else { Vec::new() };
     let update = HealthUpdate {
         credential: &credential_use.credential,
         revision: credential_use.revision,
         health,
         detail,
-        checked_at_ms: Some(clock::now()),
+        checked_at_ms: Some(clock::now_unix_ms()),
         webhook_messages: &messages,
     };
-    let is_updated = context.store.set_health(&update).await?;
+    let is_updated = context.store.set_credential_health(&update).await?;
     context.outbox.wake_sender();
     tracing::info!(outcome = "credential_checked", credential = %credential_use.credential, health = health.as_str(), is_updated, "credential checked");
     Ok(())
@@ -126,7 +126,7 @@ async fn complete_use(
             context,
             session,
             credential_use,
-            Health::NeedsAuth,
+            HealthKind::NeedsAuth,
             "It was signed out at the provider, as requested.",
         )
         .await?;
@@ -134,7 +134,7 @@ async fn complete_use(
     // A check reports only its finding, not its end.
     let subject = (SESSION_ENDED, Regarding::Both(session.id.clone(), credential_use.credential.clone()));
     let messages = match credential_use.purpose {
-        UsePurpose::Exec | UsePurpose::Logout => context.outbox.messages(&[subject]),
+        UsePurpose::Exec | UsePurpose::Logout => context.outbox.new_messages(&[subject]),
         UsePurpose::Check => Vec::new(),
     };
     let end = CompleteUse {
@@ -143,24 +143,24 @@ async fn complete_use(
         agent_token: &machine.agent_token,
         exit_code: code,
         webhook_messages: &messages,
-        at_ms: clock::now(),
+        at_ms: clock::now_unix_ms(),
     };
-    let entry = entry(TimelineKind::Completed, outcome_sentence(credential_use.purpose, code))
-        .data(json!({ "credential": credential_use.credential, "code": code, "changed": changed }));
+    let entry = new_entry(TimelineKind::Completed, outcome_sentence(credential_use.purpose, code))
+        .with_data(json!({ "credential": credential_use.credential, "code": code, "changed": changed }));
     context.timeline.wait_written(&session.id).await;
     match context.store.complete_use(&end, entry).await? {
-        UseOutcome::Completed { .. } => {
+        CompleteUseOutcome::Completed { .. } => {
             context.outbox.wake_sender();
-            context.volatile_execs.finish(&session.id, screen);
+            context.volatile_execs.discard_argv_and_store_screen(&session.id, screen);
             tracing::info!(outcome = "completed", session = %session.id, credential = %credential_use.credential, purpose = ?credential_use.purpose, code, changed, "credential use completed");
             session.close(EndReason::UseCompleted);
         }
-        UseOutcome::Ignored(row) => {
+        CompleteUseOutcome::Ignored(row) => {
             if let Some(end) = row.end() {
                 session.close(end.reason.kind);
             }
         }
-        UseOutcome::WrongToken => {
+        CompleteUseOutcome::WrongToken => {
             tracing::warn!(outcome = "not_the_machine", session = %session.id, "completion of a credential use received from a replaced machine");
         }
     }
@@ -172,24 +172,24 @@ async fn complete_use(
 ///
 /// # Errors
 /// The database cannot be read.
-pub async fn command_entry(
+pub async fn to_command_entry(
     context: &SessionContext,
     session: &ActiveSession,
     event: &ToolEvent,
 ) -> Result<Option<NewTimelineEntry>, StoreError> {
-    let row = context.store.session(&session.id).await?;
+    let row = context.store.get_session(&session.id).await?;
     let Some(purpose) = row.and_then(|row| row.purpose.credential_use().map(|credential_use| credential_use.purpose))
     else {
         return Ok(None);
     };
     let ToolEvent::Exited { code, last_lines } = event else {
-        return Ok(Some(entry(TimelineKind::CliStarted, "The command was started.")));
+        return Ok(Some(new_entry(TimelineKind::CliStarted, "The command was started.")));
     };
     let data = match purpose {
         UsePurpose::Exec => json!({ "code": code }),
         UsePurpose::Check | UsePurpose::Logout => json!({ "code": code, "last_lines": last_lines }),
     };
-    Ok(Some(entry(TimelineKind::CliExited, format!("The command exited with code {code}.")).data(data)))
+    Ok(Some(new_entry(TimelineKind::CliExited, format!("The command exited with code {code}.")).with_data(data)))
 }
 
 /// The outcome of a credential use, one sentence.

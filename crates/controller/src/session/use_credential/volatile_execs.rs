@@ -62,7 +62,7 @@ impl VolatileExecs {
     }
 
     /// Discards the session's arguments and stores the last content of its terminal.
-    pub fn finish(&self, session: &SessionId, lines: Option<Vec<String>>) {
+    pub fn discard_argv_and_store_screen(&self, session: &SessionId, lines: Option<Vec<String>>) {
         let mut inner = self.inner();
         inner.commands.remove(session);
         let Some(lines) = lines else { return };
@@ -75,7 +75,7 @@ impl VolatileExecs {
     }
 
     /// The last screen of a session that has ended, if it is not older than `max_age`.
-    pub fn screen(&self, session: &SessionId, max_age: Duration) -> Option<Vec<String>> {
+    pub fn last_screen(&self, session: &SessionId, max_age: Duration) -> Option<Vec<String>> {
         self.discard_screens_older_than(max_age);
         let inner = self.inner();
         let screen = inner.screens.iter().find(|screen| screen.session == *session)?;
@@ -113,11 +113,11 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_screen_is_kept_only_for_its_maximum_age() {
         let (execs, max_age) = (VolatileExecs::default(), Duration::from_secs(60));
-        execs.finish(&session(1), Some(vec!["done".into()]));
-        assert_eq!(execs.screen(&session(1), max_age), Some(vec!["done".to_owned()]));
-        assert_eq!(execs.screen(&session(2), max_age), None, "another session");
+        execs.discard_argv_and_store_screen(&session(1), Some(vec!["done".into()]));
+        assert_eq!(execs.last_screen(&session(1), max_age), Some(vec!["done".to_owned()]));
+        assert_eq!(execs.last_screen(&session(2), max_age), None, "another session");
         tokio::time::advance(Duration::from_secs(61)).await;
-        assert_eq!(execs.screen(&session(1), max_age), None);
+        assert_eq!(execs.last_screen(&session(1), max_age), None);
         assert!(execs.inner().screens.is_empty(), "discarded, not hidden");
     }
 
@@ -125,13 +125,13 @@ mod tests {
     fn screens_are_bounded_in_number_and_size() {
         let execs = VolatileExecs::default();
         for number in 0..=u8::try_from(SCREENS_MAX).unwrap() {
-            execs.finish(&session(number), Some(vec!["x".into()]));
+            execs.discard_argv_and_store_screen(&session(number), Some(vec!["x".into()]));
         }
         assert_eq!(execs.inner().screens.len(), SCREENS_MAX);
-        assert_eq!(execs.screen(&session(0), Duration::MAX), None, "the oldest is discarded");
+        assert_eq!(execs.last_screen(&session(0), Duration::MAX), None, "the oldest is discarded");
         let large = vec!["first".to_owned(), "y".repeat(SCREEN_BYTES_MAX - 10), "last".to_owned()];
-        execs.finish(&session(200), Some(large));
-        let screen = execs.screen(&session(200), Duration::MAX).unwrap();
+        execs.discard_argv_and_store_screen(&session(200), Some(large));
+        let screen = execs.last_screen(&session(200), Duration::MAX).unwrap();
         assert_eq!(screen.last().map(String::as_str), Some("last"), "the end is kept");
         assert!(screen.iter().map(|line| line.len() + 1).sum::<usize>() <= SCREEN_BYTES_MAX);
     }

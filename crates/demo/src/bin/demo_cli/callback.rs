@@ -19,14 +19,14 @@ const LAST_PAGE: Duration = Duration::from_secs(3);
 
 /// A callback of the browser.
 pub(crate) struct CallbackRequest {
-    pub(crate) outcome: Outcome,
+    pub(crate) outcome: CallbackOutcome,
     /// The page that the browser is shown.
     pub(crate) reply: oneshot::Sender<Page>,
 }
 
 /// The outcome in the callback.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Outcome {
+pub(crate) enum CallbackOutcome {
     /// A code.
     Code(String),
     /// The provider denied the request: error code and description.
@@ -99,7 +99,7 @@ async fn answer(
         }
         Err(page) => page,
     };
-    let mut response = Response::new(Full::new(page.html().into()));
+    let mut response = Response::new(Full::new(page.to_html().into()));
     *response.status_mut() = page.status;
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, header::HeaderValue::from_static("text/html; charset=utf-8"));
@@ -110,7 +110,7 @@ async fn answer(
 }
 
 /// Parses a request. The error is the page to show.
-fn parse_outcome(path: &str, query: &str, state: &str) -> Result<Outcome, Page> {
+fn parse_outcome(path: &str, query: &str, state: &str) -> Result<CallbackOutcome, Page> {
     if path != "/callback" {
         return Err(Page::new(
             StatusCode::NOT_FOUND,
@@ -119,18 +119,18 @@ fn parse_outcome(path: &str, query: &str, state: &str) -> Result<Outcome, Page> 
         ));
     }
     // RFC 6749 §10.12: a response to another request is ignored.
-    if query::value(query, "state").is_none_or(|found| found != state) {
+    if query::query_value(query, "state").is_none_or(|found| found != state) {
         return Err(Page::new(
             StatusCode::BAD_REQUEST,
             "This is not the sign-in that was started",
             "The answer belongs to another one and was ignored. Go back to the page that anteroom-demo opened.",
         ));
     }
-    if let Some(error) = query::value(query, "error") {
-        return Ok(Outcome::Denied(error, query::value(query, "error_description")));
+    if let Some(error) = query::query_value(query, "error") {
+        return Ok(CallbackOutcome::Denied(error, query::query_value(query, "error_description")));
     }
-    match query::value(query, "code").filter(|code| !code.is_empty()) {
-        Some(code) => Ok(Outcome::Code(code)),
+    match query::query_value(query, "code").filter(|code| !code.is_empty()) {
+        Some(code) => Ok(CallbackOutcome::Code(code)),
         None => Err(Page::new(StatusCode::BAD_REQUEST, "The answer has no code", "Sign in again on the page before.")),
     }
 }
@@ -146,10 +146,10 @@ mod tests {
     #[test]
     fn only_a_callback_with_the_expected_state_counts() {
         let status = |path, query| parse_outcome(path, query, "s1").unwrap_err().status;
-        assert_eq!(parse_outcome("/callback", "code=c&state=s1", "s1"), Ok(Outcome::Code("c".into())));
+        assert_eq!(parse_outcome("/callback", "code=c&state=s1", "s1"), Ok(CallbackOutcome::Code("c".into())));
         assert_eq!(
             parse_outcome("/callback", "error=access_denied&error_description=no&state=s1", "s1"),
-            Ok(Outcome::Denied("access_denied".into(), Some("no".into())))
+            Ok(CallbackOutcome::Denied("access_denied".into(), Some("no".into())))
         );
         assert_eq!(status("/callback", "code=c&state=s2"), StatusCode::BAD_REQUEST);
         assert_eq!(status("/callback", "error=access_denied"), StatusCode::BAD_REQUEST);

@@ -79,7 +79,7 @@ impl Credentials {
 }
 
 /// Removes the stored credential; `false` when there was none.
-pub(crate) fn remove() -> Result<bool, FileError> {
+pub(crate) fn remove_credential_file() -> Result<bool, FileError> {
     let path = path()?;
     match fs::remove_file(&path) {
         Ok(()) => Ok(true),

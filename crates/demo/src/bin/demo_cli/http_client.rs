@@ -19,7 +19,7 @@ pub(crate) struct HttpResponse {
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum HttpError {
     #[error("{0} is not an address that begins with http://")]
-    Address(String),
+    InvalidUrl(String),
     #[error("{at} cannot be reached")]
     Connect { at: String, source: Error },
     #[error("{at} does not answer in HTTP")]
@@ -31,17 +31,17 @@ pub(crate) enum HttpError {
 }
 
 /// The method of a request, with what belongs to it.
-pub(crate) enum Method<'a> {
+pub(crate) enum HttpRequestMethod<'a> {
     /// `GET`, with this bearer token.
     Get { bearer: Option<&'a str> },
     /// `POST` of a form.
-    Form(String),
+    PostForm(String),
 }
 
 /// Sends one request to the URL `address` and reads the whole response.
-pub(crate) async fn request(address: &str, method: Method<'_>) -> Result<HttpResponse, HttpError> {
+pub(crate) async fn request(address: &str, method: HttpRequestMethod<'_>) -> Result<HttpResponse, HttpError> {
     let url = Url::parse(address).ok().filter(|url| url.scheme() == "http");
-    let url = url.ok_or_else(|| HttpError::Address(address.to_owned()))?;
+    let url = url.ok_or_else(|| HttpError::InvalidUrl(address.to_owned()))?;
     let at = url.authority().to_owned();
     let failed = |source: Error| {
         let (at, source) = (at.clone(), source.without_url());
@@ -59,9 +59,9 @@ pub(crate) async fn request(address: &str, method: Method<'_>) -> Result<HttpRes
         .user_agent(concat!("anteroom-demo/", env!("CARGO_PKG_VERSION")));
     let client = client.build().map_err(failed)?;
     let request = match method {
-        Method::Get { bearer: None } => client.get(url),
-        Method::Get { bearer: Some(token) } => client.get(url).bearer_auth(token),
-        Method::Form(form) => {
+        HttpRequestMethod::Get { bearer: None } => client.get(url),
+        HttpRequestMethod::Get { bearer: Some(token) } => client.get(url).bearer_auth(token),
+        HttpRequestMethod::PostForm(form) => {
             client.post(url).header(header::CONTENT_TYPE, "application/x-www-form-urlencoded").body(form)
         }
     };

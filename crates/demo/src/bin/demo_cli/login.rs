@@ -1,7 +1,7 @@
 //! `anteroom-demo login`, from the first request to the stored credential.
 
 use crate::{
-    callback::{CallbackListener, CallbackRequest, Outcome},
+    callback::{CallbackListener, CallbackRequest, CallbackOutcome},
     credential_file::{Credentials, FileError},
     oauth::{AuthorizationRequest, Issuer, OauthError},
     page::Page,
@@ -12,9 +12,9 @@ use tokio::{process::Command, time::timeout};
 
 /// One sign-in.
 pub(crate) struct Login<'a> {
-    pub(crate) issuer: String,
+    pub(crate) issuer_url: String,
     /// How long to wait for the callback.
-    pub(crate) wait: Duration,
+    pub(crate) callback_timeout: Duration,
     /// Prints a line for the user.
     pub(crate) print: &'a dyn Fn(&str),
 }
@@ -65,17 +65,17 @@ impl LoginError {
 impl Login<'_> {
     /// Signs in. Returns the account's name.
     pub(crate) async fn run(&self) -> Result<String, LoginError> {
-        let issuer = Issuer::discover(&self.issuer).await?;
+        let issuer = Issuer::discover(&self.issuer_url).await?;
         let mut listener = CallbackListener::listen().await.map_err(LoginError::Listen)?;
         let request = AuthorizationRequest::new(listener.redirect_uri().map_err(LoginError::Listen)?)?;
         let url = issuer.authorization_url(&request);
         (self.print)("Opening your browser to sign in …");
         (self.print)(&format!("If your browser did not open, go to:\n\n{url}\n"));
         open_browser(&url);
-        let callback = timeout(self.wait, listener.wait_callback(&request.state)).await;
+        let callback = timeout(self.callback_timeout, listener.wait_callback(&request.state)).await;
         let CallbackRequest { outcome, reply } = match callback {
             Ok(callback) => callback.map_err(LoginError::Listen)?,
-            Err(_) => return Err(LoginError::Timeout(self.wait.as_secs())),
+            Err(_) => return Err(LoginError::Timeout(self.callback_timeout.as_secs())),
         };
         let result = self.finish(&issuer, &request, outcome).await;
         let page = match &result {
@@ -101,12 +101,12 @@ impl Login<'_> {
         &self,
         issuer: &Issuer,
         request: &AuthorizationRequest,
-        outcome: Outcome,
+        outcome: CallbackOutcome,
     ) -> Result<Credentials, LoginError> {
         match outcome {
-            Outcome::Denied(error, description) => Err(LoginError::Denied(description.unwrap_or(error))),
-            Outcome::Code(code) => {
-                let credentials = issuer.exchange(request, &code).await?;
+            CallbackOutcome::Denied(error, description) => Err(LoginError::Denied(description.unwrap_or(error))),
+            CallbackOutcome::Code(code) => {
+                let credentials = issuer.exchange_code(request, &code).await?;
                 credentials.store()?;
                 Ok(credentials)
             }

@@ -2,7 +2,7 @@
 
 use crate::{
     credential_file::Credentials,
-    http_client::{self, HttpError, HttpResponse, Method},
+    http_client::{self, HttpError, HttpResponse, HttpRequestMethod},
     now_unix_s, query,
 };
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
@@ -70,7 +70,7 @@ impl Issuer {
         let issuer = issuer.trim_end_matches('/');
         for path in METADATA_PATHS {
             let HttpResponse { status, body } =
-                http_client::request(&format!("{issuer}{path}"), Method::Get { bearer: None }).await?;
+                http_client::request(&format!("{issuer}{path}"), HttpRequestMethod::Get { bearer: None }).await?;
             if status != StatusCode::OK {
                 continue;
             }
@@ -88,7 +88,7 @@ impl Issuer {
     /// The URL at which the user signs in (RFC 6749 §4.1.1, RFC 7636 §4.3).
     pub(crate) fn authorization_url(&self, request: &AuthorizationRequest) -> String {
         let challenge = URL_SAFE_NO_PAD.encode(Sha256::digest(request.verifier.as_bytes()));
-        let query = query::encode(&[
+        let query = query::encode_query(&[
             ("response_type", "code"),
             ("client_id", CLIENT_ID),
             ("redirect_uri", &request.redirect_uri),
@@ -102,15 +102,15 @@ impl Issuer {
     }
 
     /// Exchanges a code for tokens (RFC 6749 §4.1.3, RFC 7636 §4.5) and fetches the account's name.
-    pub(crate) async fn exchange(&self, request: &AuthorizationRequest, code: &str) -> Result<Credentials, OauthError> {
-        let form = query::encode(&[
+    pub(crate) async fn exchange_code(&self, request: &AuthorizationRequest, code: &str) -> Result<Credentials, OauthError> {
+        let form = query::encode_query(&[
             ("grant_type", "authorization_code"),
             ("client_id", CLIENT_ID),
             ("code", code),
             ("redirect_uri", &request.redirect_uri),
             ("code_verifier", &request.verifier),
         ]);
-        let HttpResponse { status, body } = http_client::request(&self.token_endpoint, Method::Form(form)).await?;
+        let HttpResponse { status, body } = http_client::request(&self.token_endpoint, HttpRequestMethod::PostForm(form)).await?;
         if status != StatusCode::OK {
             return Err(OauthError::CodeRejected(error_text(status, &body)));
         }
@@ -130,7 +130,7 @@ impl Issuer {
         let unnamed = || "unknown".to_owned();
         let Some(address) = &self.userinfo_endpoint else { return Ok(unnamed()) };
         let HttpResponse { status, body } =
-            http_client::request(address, Method::Get { bearer: Some(access_token) }).await?;
+            http_client::request(address, HttpRequestMethod::Get { bearer: Some(access_token) }).await?;
         let info: UserInfo = match serde_json::from_slice(&body) {
             Ok(info) if status == StatusCode::OK => info,
             Ok(_) | Err(_) => return Ok(unnamed()),

@@ -15,7 +15,7 @@ impl Page {
         Self { status, title: title.to_owned(), text: text.to_owned() }
     }
 
-    pub(crate) fn html(&self) -> String {
+    pub(crate) fn to_html(&self) -> String {
         let icon = if self.status.is_success() { ("&#10003;", "#2f7d4f") } else { ("!", "#b3261e") };
         format!(
             "<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content=\"width=device-width\">\
@@ -43,7 +43,7 @@ mod tests {
 
     #[test]
     fn text_is_escaped() {
-        let html = Page::new(StatusCode::OK, "<script>", "a & \"b\"").html();
+        let html = Page::new(StatusCode::OK, "<script>", "a & \"b\"").to_html();
         assert!(html.contains("&lt;script&gt;") && html.contains("a &amp; &quot;b&quot;"));
     }
 }

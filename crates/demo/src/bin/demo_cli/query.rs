@@ -1,7 +1,7 @@
 //! Encodes and decodes queries and forms: `application/x-www-form-urlencoded` (WHATWG URL, §5).
 
 /// `key=value&…`, encoded.
-pub(crate) fn encode(pairs: &[(&str, &str)]) -> String {
+pub(crate) fn encode_query(pairs: &[(&str, &str)]) -> String {
     let mut text = String::new();
     for (key, value) in pairs {
         if !text.is_empty() {
@@ -29,7 +29,7 @@ fn escape(value: &str, into: &mut String) {
 }
 
 /// The first value of `key` in a query.
-pub(crate) fn value(query: &str, key: &str) -> Option<String> {
+pub(crate) fn query_value(query: &str, key: &str) -> Option<String> {
     query.split('&').find_map(|pair| {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
         (unescape(name) == key).then(|| unescape(value))
@@ -65,11 +65,11 @@ mod tests {
     #[test]
     fn encoded_values_are_decoded_to_the_same_text() {
         for text in ["", "plain", "a b+c", "ä/%&=?#", "100%", "\u{1F600}"] {
-            assert_eq!(value(&encode(&[("first", "x"), ("key&", text)]), "key&").as_deref(), Some(text));
+            assert_eq!(query_value(&encode_query(&[("first", "x"), ("key&", text)]), "key&").as_deref(), Some(text));
         }
-        assert_eq!(value("a=1&a=2&b", "a").as_deref(), Some("1"));
-        assert_eq!(value("a=1&b", "b").as_deref(), Some(""));
-        assert_eq!(value("a=%zz%4", "a").as_deref(), Some("%zz%4"));
-        assert_eq!(value("a=1", "b"), None);
+        assert_eq!(query_value("a=1&a=2&b", "a").as_deref(), Some("1"));
+        assert_eq!(query_value("a=1&b", "b").as_deref(), Some(""));
+        assert_eq!(query_value("a=%zz%4", "a").as_deref(), Some("%zz%4"));
+        assert_eq!(query_value("a=1", "b"), None);
     }
 }

@@ -2,17 +2,17 @@
 
 use super::{
     super::{
-        Artefact, FORMAT, Image, MANIFEST_FILE, Manifest, artefact_of,
+        Artefact, MANIFEST_FORMAT, Image, MANIFEST_FILE, Manifest, artefact_of,
         build_error::BuildError,
         build_settings::BuildSettings,
         hash_of, initramfs, leftovers,
         progress::BuildStep,
-        root::Root,
+        root_fs::RootFs,
         store::{self, ImageStore},
     },
     Inputs,
 };
-use anteroom_wire::agent::PROTOCOL;
+use anteroom_wire::agent::PROTOCOL_VERSION;
 use std::{
     fs::{self, File},
     io::{self, BufWriter, Write},
@@ -23,17 +23,17 @@ use std::{
 const INITRAMFS_FILE: &str = "initramfs.cpio";
 
 /// Assembles an image and publishes it atomically. If an image with the same hash exists, it is used instead.
-pub(super) async fn assemble(
+pub(super) async fn assemble_image(
     store: &ImageStore,
-    root: &Root,
+    root: &RootFs,
     root_dir: &Path,
     settings: &BuildSettings,
     inputs: &Inputs,
 ) -> Result<Image, BuildError> {
     let step = BuildStep::Assemble;
-    let scratch = store.scratch().map_err(|source| BuildError::Io { step, path: store.dir.clone(), source })?;
+    let scratch = store.create_scratch_dir().map_err(|source| BuildError::Io { step, path: store.dir.clone(), source })?;
     let written = write_image(store, root, root_dir, inputs, &scratch.join("image"));
-    let removed = leftovers::remove(&scratch, settings).await;
+    let removed = leftovers::remove_leftover(&scratch, settings).await;
     let dir = written.map_err(|(path, source)| BuildError::Io { step, path, source })?;
     removed?;
     Image::open(&dir).map_err(BuildError::InvalidImage)
@@ -41,7 +41,7 @@ pub(super) async fn assemble(
 
 fn write_image(
     store: &ImageStore,
-    root: &Root,
+    root: &RootFs,
     root_dir: &Path,
     inputs: &Inputs,
     new: &Path,
@@ -52,10 +52,10 @@ fn write_image(
     };
     fs::create_dir(new).map_err(at(new))?;
     let initramfs = new.join(INITRAMFS_FILE);
-    let modules = root.modules(root_dir).map_err(at(root_dir))?;
+    let modules = root.read_modules(root_dir).map_err(at(root_dir))?;
     let write = || -> io::Result<()> {
         let mut out = BufWriter::new(File::create(&initramfs)?);
-        initramfs::write(&mut out, &inputs.agent, &modules)?;
+        initramfs::write_initramfs(&mut out, &inputs.agent, &modules)?;
         out.flush()
     };
     write().map_err(at(&initramfs))?;
@@ -67,7 +67,7 @@ fn write_image(
     let initramfs = artefact_of(&initramfs, INITRAMFS_FILE).map_err(at(&initramfs))?;
     let manifest = manifest(root, initramfs, inputs);
     let text = serde_json::to_vec_pretty(&manifest).map_err(|error| (new.to_owned(), error.into()))?;
-    store::write(&new.join(MANIFEST_FILE), &text).map_err(at(new))?;
+    store::write_synced(&new.join(MANIFEST_FILE), &text).map_err(at(new))?;
     let dir = store.dir.join(&manifest.hash);
     // The same guest from different inputs (for example, a comment in the recipe). The existing image may be in use, so only
     // its manifest is replaced, which contains the newer inputs.
@@ -79,12 +79,12 @@ fn write_image(
     Ok(dir)
 }
 
-fn manifest(root: &Root, initramfs: Artefact, inputs: &Inputs) -> Manifest {
+fn manifest(root: &RootFs, initramfs: Artefact, inputs: &Inputs) -> Manifest {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
     Manifest {
-        format: FORMAT,
-        hash: hash_of(PROTOCOL, [&root.kernel, &initramfs, &root.rootfs]),
-        protocol: PROTOCOL,
+        format: MANIFEST_FORMAT,
+        hash: hash_of(PROTOCOL_VERSION, [&root.kernel, &initramfs, &root.rootfs]),
+        protocol: PROTOCOL_VERSION,
         kernel: root.kernel.clone(),
         initramfs,
         rootfs: root.rootfs.clone(),

@@ -28,8 +28,8 @@ impl BuildFixture {
     }
 
     fn put_root(&self) {
-        let inputs = Inputs::of(&Recipe::embedded().unwrap(), &self.settings).unwrap();
-        let root = self.settings.dir.join("cache/roots").join(inputs.root);
+        let inputs = Inputs::of(&Recipe::parse_embedded().unwrap(), &self.settings).unwrap();
+        let root = self.settings.images_dir.join("cache/roots").join(inputs.root);
         fs::create_dir_all(root.join("modules")).unwrap();
         fs::write(root.join("rootfs.squashfs"), b"hsqs and more").unwrap();
         fs::write(root.join("vmlinux"), program("kernel")).unwrap();
@@ -50,24 +50,24 @@ impl BuildFixture {
     }
 
     async fn build(&self) -> Result<BuildOutcome, BuildError> {
-        build(&self.settings, Arc::new(|_| ()), async |_| Ok(())).await
+        build_image(&self.settings, Arc::new(|_| ()), async |_| Ok(())).await
     }
 
     fn current(&self) -> Result<Image, ImageError> {
-        Image::open_current(&self.settings.dir)
+        Image::open_current(&self.settings.images_dir)
     }
 
     /// Names in the images directory that are neither images nor fixed names.
     fn unexpected_names(&self) -> Vec<String> {
         let names =
-            fs::read_dir(&self.settings.dir).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+            fs::read_dir(&self.settings.images_dir).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
         names.filter(|name| name.len() != 64 && !["cache", "current", "lock"].contains(&name.as_str())).collect()
     }
 }
 
 /// A static program, different for every name.
 fn program(name: &str) -> Vec<u8> {
-    [elf::tests::program(1).as_slice(), name.as_bytes()].concat()
+    [elf::tests::program_with_segment(1).as_slice(), name.as_bytes()].concat()
 }
 
 #[tokio::test]
@@ -79,7 +79,7 @@ async fn second_build_with_the_same_inputs_does_nothing() {
     assert_eq!(first.image.manifest.clis["codex"], "2");
     assert_eq!(fixture.current().unwrap().manifest, first.image.manifest);
     let tested = Mutex::new(false);
-    let second = build(&fixture.settings, Arc::new(|_| ()), async |_| {
+    let second = build_image(&fixture.settings, Arc::new(|_| ()), async |_| {
         *tested.lock().unwrap() = true;
         Ok(())
     });
@@ -98,7 +98,7 @@ async fn changed_agent_makes_another_image_with_the_same_root() {
     assert_ne!(first.manifest.hash, second.manifest.hash);
     assert_ne!(first.manifest.agent_sha256, second.manifest.agent_sha256);
     assert_eq!(first.manifest.rootfs, second.manifest.rootfs);
-    let archive = fs::read(second.initramfs()).unwrap();
+    let archive = fs::read(second.initramfs_path()).unwrap();
     assert!(archive.windows(13).any(|window| window == b"another agent"));
     assert_eq!(fixture.current().unwrap().manifest.hash, second.manifest.hash);
     // With the old agent, the old image becomes the current one again.
@@ -112,8 +112,8 @@ async fn image_with_a_failed_self_test_is_removed_and_the_current_one_stays() {
     let fixture = BuildFixture::new();
     let good = fixture.build().await.unwrap().image;
     fixture.set_agent("an agent that does not boot");
-    let failed = build(&fixture.settings, Arc::new(|_| ()), async |image| {
-        assert!(image.initramfs().is_file());
+    let failed = build_image(&fixture.settings, Arc::new(|_| ()), async |image| {
+        assert!(image.initramfs_path().is_file());
         Err("the guest printed nothing".into())
     });
     let error = failed.await.unwrap_err();
@@ -123,7 +123,7 @@ async fn image_with_a_failed_self_test_is_removed_and_the_current_one_stays() {
     );
     assert_eq!(fixture.current().unwrap().manifest.hash, good.manifest.hash);
     let images =
-        fs::read_dir(&fixture.settings.dir).unwrap().filter(|entry| entry.as_ref().unwrap().file_name().len() == 64);
+        fs::read_dir(&fixture.settings.images_dir).unwrap().filter(|entry| entry.as_ref().unwrap().file_name().len() == 64);
     assert_eq!(images.count(), 1);
     assert!(fixture.unexpected_names().is_empty());
 }
@@ -132,39 +132,39 @@ async fn image_with_a_failed_self_test_is_removed_and_the_current_one_stays() {
 async fn concurrent_build_is_an_error_with_the_process_id() {
     let fixture = BuildFixture::new();
     let inner = Mutex::new(None);
-    let outer = build(&fixture.settings, Arc::new(|_| ()), async |_| {
+    let outer = build_image(&fixture.settings, Arc::new(|_| ()), async |_| {
         *inner.lock().unwrap() = Some(fixture.build().await);
         Ok(())
     });
     outer.await.unwrap();
     let error = inner.into_inner().unwrap().unwrap().unwrap_err();
     let own = std::process::id();
-    assert!(matches!(error, BuildError::Busy { pid: Some(pid), .. } if pid == own), "{error}");
+    assert!(matches!(error, BuildError::OtherBuildRunning { pid: Some(pid), .. } if pid == own), "{error}");
 }
 
 #[tokio::test]
 async fn invalid_binary_is_an_error_before_anything_is_built() {
     let fixture = BuildFixture::new();
-    fs::write(&fixture.settings.agent_binary, elf::tests::program(3)).unwrap();
+    fs::write(&fixture.settings.agent_binary, elf::tests::program_with_segment(3)).unwrap();
     assert!(fixture.build().await.unwrap_err().to_string().contains("dynamically"));
     fs::remove_file(&fixture.settings.demo_binary).unwrap();
     fixture.set_agent("agent");
     let error = fixture.build().await.unwrap_err();
-    assert!(matches!(&error, BuildError::Binary { path, .. } if path.ends_with("demo")), "{error}");
+    assert!(matches!(&error, BuildError::InvalidBinary { path, .. } if path.ends_with("demo")), "{error}");
     assert!(fixture.current().is_err());
 }
 
 #[tokio::test]
 async fn leftovers_of_a_crashed_build_are_removed_by_the_next() {
     let fixture = BuildFixture::new();
-    let leftover = fixture.settings.dir.join("tmp-0123456789abcdef");
+    let leftover = fixture.settings.images_dir.join("tmp-0123456789abcdef");
     fs::create_dir_all(leftover.join("root")).unwrap();
-    let unpacked = leftovers::packages_dir(&leftover, &fixture.settings.scratch_dir).unwrap();
+    let unpacked = leftovers::create_packages_dir(&leftover, &fixture.settings.scratch_dir).unwrap();
     fs::create_dir(unpacked.join("mmdebstrap.x")).unwrap();
     // A recorded path without a build's prefix is ignored.
     let unrelated = fixture.dir.path().join("unrelated");
     fs::create_dir(&unrelated).unwrap();
-    let forged = fixture.settings.dir.join("tmp-fedcba9876543210");
+    let forged = fixture.settings.images_dir.join("tmp-fedcba9876543210");
     fs::create_dir(&forged).unwrap();
     fs::write(forged.join("packages-dir"), unrelated.to_str().unwrap()).unwrap();
     fixture.build().await.unwrap();
@@ -183,7 +183,7 @@ async fn images_over_the_limit_are_removed() {
         removed += fixture.build().await.unwrap().removed;
     }
     assert_eq!(removed, 2);
-    let agent = elf::tests::program(1).len();
+    let agent = elf::tests::program_with_segment(1).len();
     assert!(fixture.current().unwrap().manifest.initramfs.bytes > agent as u64);
 }
 
@@ -193,7 +193,7 @@ async fn progress_reports_every_step() {
     let reported = Arc::new(Mutex::new(Vec::new()));
     let log = reported.clone();
     let on_progress: OnProgress = Arc::new(move |progress: BuildProgress| log.lock().unwrap().push(progress));
-    build(&fixture.settings, on_progress, async |_| Ok(())).await.unwrap();
+    build_image(&fixture.settings, on_progress, async |_| Ok(())).await.unwrap();
     let mut steps: Vec<BuildStep> = reported.lock().unwrap().iter().map(|progress| progress.step).collect();
     steps.dedup();
     assert_eq!(
@@ -211,7 +211,7 @@ fn missing_requirements_are_one_error_with_one_install_command() {
         package,
     };
     let error =
-        BuildError::Missing(vec![missing("npm", Some("npm")), missing("xz", Some("xz-utils")), missing("ids", None)]);
+        BuildError::MissingRequirements(vec![missing("npm", Some("npm")), missing("xz", Some("xz-utils")), missing("ids", None)]);
     let text = error.to_string();
     for part in ["npm: why", "ids: why", "sudo apt-get install --no-install-recommends npm xz-utils", "get ids"] {
         assert!(text.contains(part), "{part:?} is not in {text}");

@@ -6,10 +6,10 @@ use super::{
 };
 use crate::{
     exit_reason::ExitReason,
-    machines::{Machines, Settings},
-    qemu::{KernelCommandLine, QemuCommandLine, Ram, Start, accelerator::new_machine_id},
+    machines::{Machines, MachinesSettings},
+    qemu::{KernelCommandLine, QemuCommandLine, RamBackend, StartMode, accelerator::new_machine_id},
     receipt::{ExitCause, Receipt},
-    spec::{Spec, SpecError, SpecSource},
+    spec::{ProcessSpec, SpecError, SpecSource},
     state::State,
 };
 use anteroom_wire::MachineId;
@@ -30,7 +30,7 @@ const LOCK_RETRY_MS: u64 = 100;
 const PROBE_INTERVAL_MS: u64 = 200;
 
 /// Waits for the lock that allows one preparation at a time in this directory.
-pub(super) async fn lock(
+pub(super) async fn wait_lock(
     settings: &TemplateSettings,
     began: Instant,
     progress: &(impl Fn(PrepareProgress) + Send + Sync),
@@ -75,8 +75,8 @@ impl SpecSource for Boot {
         &self.image_hash
     }
 
-    fn spec(&self, _: &MachineId) -> Result<Spec, SpecError> {
-        self.command_line.spec()
+    fn build_spec(&self, _: &MachineId) -> Result<ProcessSpec, SpecError> {
+        self.command_line.to_spec()
     }
 }
 
@@ -90,7 +90,7 @@ impl Drop for WorkDir {
     }
 }
 
-pub(super) async fn make(
+pub(super) async fn make_template(
     image: &Image,
     manifest: &TemplateManifest,
     settings: &TemplateSettings,
@@ -117,9 +117,9 @@ pub(super) async fn make(
         name: machine.to_string(),
         accelerator: accelerator.clone(),
         hardware: manifest.hardware,
-        ram: Ram::Shared(ram),
-        rootfs: Some(image.rootfs()),
-        start: Start::Boot { kernel: image.kernel(), initramfs: image.initramfs(), line },
+        ram: RamBackend::Shared(ram),
+        rootfs: Some(image.rootfs_path()),
+        start_mode: StartMode::Boot { kernel: image.kernel_path(), initramfs: image.initramfs_path(), line },
     };
     let boot = Boot { image_hash: manifest.image_hash.clone(), command_line };
     let state = work.0.join(STATE_FILE);
@@ -154,12 +154,12 @@ async fn save_when_ready(
         *response.status_mut() = hyper::StatusCode::NOT_FOUND;
         Box::pin(std::future::ready(response))
     });
-    let mut machine_settings = Settings::under(work, settings.keeper_program.clone());
+    let mut machine_settings = MachinesSettings::in_state_dir(work, settings.keeper_program.clone());
     machine_settings.ready_ms_max = settings.prepare_ms_max;
     machine_settings.lifetime_s_max = settings.prepare_ms_max.div_ceil(1_000).saturating_mul(2);
     machine_settings.console_bytes_max = settings.console_bytes_max;
     machine_settings.probe_every_ms = PROBE_INTERVAL_MS;
-    let machines = Machines::tied_to_parent(machine_settings, Arc::new(boot), host, tasks.clone(), stop.clone())?;
+    let machines = Machines::open_tied_to_parent(machine_settings, Arc::new(boot), host, tasks.clone(), stop.clone())?;
     progress(PrepareProgress::Booting);
     let mut states = machines.start(machine.clone())?;
     let mut reported = None;
@@ -171,7 +171,7 @@ async fn save_when_ready(
             }
             State::Ready { .. } => {
                 progress(PrepareProgress::Saving);
-                machines.save(&machine, state.to_owned());
+                machines.save_state(&machine, state.to_owned());
             }
             State::Removed { reason, receipt } => break (reason, receipt),
             State::Requested
@@ -199,6 +199,6 @@ fn check_saved(reason: ExitReason, receipt: Option<Box<Receipt>>) -> Result<(), 
         return Ok(());
     }
     // A save includes a stop request, so `reason` is `Stopped` even when the save failed; the keeper's cause has the failure.
-    let reason = if matches!(reason, ExitReason::Stopped { .. }) { cause.reason_by_name() } else { reason };
+    let reason = if matches!(reason, ExitReason::Stopped { .. }) { cause.to_exit_reason_without_detail() } else { reason };
     Err(TemplateError::Machine { reason: Box::new(reason), console_tail, output_tail })
 }

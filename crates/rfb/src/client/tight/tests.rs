@@ -57,14 +57,14 @@ fn noise(count: usize) -> Vec<u8> {
 }
 
 /// Decodes one rectangle, which must consume all of `bytes`.
-async fn read(tight: &mut Tight, mut bytes: &[u8], width: u16, height: u16) -> Result<Vec<Rgb>, RfbError> {
-    let pixels = tight.read(&mut bytes, width, height).await?;
+async fn read(tight: &mut TightDecoder, mut bytes: &[u8], width: u16, height: u16) -> Result<Vec<Rgb>, RfbError> {
+    let pixels = tight.read_rectangle(&mut bytes, width, height).await?;
     assert!(bytes.is_empty(), "{} bytes were left", bytes.len());
     Ok(pixels)
 }
 
 async fn protocol_error_of(bytes: &[u8], width: u16, height: u16) -> String {
-    match Tight::new().read(&mut &*bytes, width, height).await {
+    match TightDecoder::new().read_rectangle(&mut &*bytes, width, height).await {
         Err(RfbError::Protocol(message)) => message,
         other => panic!("{other:?}"),
     }
@@ -72,14 +72,14 @@ async fn protocol_error_of(bytes: &[u8], width: u16, height: u16) -> String {
 
 #[tokio::test]
 async fn fill_has_one_colour() {
-    let pixels = read(&mut Tight::new(), &[0x80, 1, 2, 3], 3, 2).await.unwrap();
+    let pixels = read(&mut TightDecoder::new(), &[0x80, 1, 2, 3], 3, 2).await.unwrap();
     assert_eq!(pixels, [0x010203; 6]);
 }
 
 #[tokio::test]
 async fn copy_filter_is_the_default_and_can_be_explicit() {
     let expected: Vec<Rgb> = (0..64).map(|i| i * 0x01_0305).collect();
-    let mut tight = Tight::new();
+    let mut tight = TightDecoder::new();
     let mut deflate = Deflate::new();
     let plain = [&[BASIC][..], &deflate.data(&bytes(&expected))].concat();
     assert_eq!(read(&mut tight, &plain, 16, 4).await.unwrap(), expected);
@@ -89,22 +89,22 @@ async fn copy_filter_is_the_default_and_can_be_explicit() {
 
 #[tokio::test]
 async fn less_than_twelve_bytes_are_not_compressed() {
-    let pixels = read(&mut Tight::new(), &[BASIC, 1, 2, 3, 4, 5, 6, 7, 8, 9], 3, 1).await.unwrap();
+    let pixels = read(&mut TightDecoder::new(), &[BASIC, 1, 2, 3, 4, 5, 6, 7, 8, 9], 3, 1).await.unwrap();
     assert_eq!(pixels, [0x010203, 0x040506, 0x070809]);
     let pixels = [0x0a0b0c; 4];
     let twelve = [&[BASIC][..], &Deflate::new().data(&bytes(&pixels))].concat();
-    assert_eq!(read(&mut Tight::new(), &twelve, 2, 2).await.unwrap(), pixels);
+    assert_eq!(read(&mut TightDecoder::new(), &twelve, 2, 2).await.unwrap(), pixels);
 }
 
 #[tokio::test]
 async fn two_colours_use_one_bit_per_pixel_and_whole_bytes_per_row() {
     let head = [FILTERED, FILTER_PALETTE, 1, 0, 0, 0xaa, 0xbb, 0, 0];
     let rows = [0b1000_0000, 0b0111_1111, 0b0000_0001, 0b1000_0000]; // 9 across: seven bits of each row are padding
-    let pixels = read(&mut Tight::new(), &[&head[..], &rows].concat(), 9, 2).await.unwrap();
+    let pixels = read(&mut TightDecoder::new(), &[&head[..], &rows].concat(), 9, 2).await.unwrap();
     let (a, b) = (0x0000aa, 0xbb0000);
     assert_eq!(pixels, [b, a, a, a, a, a, a, a, a, a, a, a, a, a, a, a, b, b]);
     let many = Deflate::new().data(&[0xff; 40]);
-    assert_eq!(read(&mut Tight::new(), &[&head[..], &many].concat(), 16, 20).await.unwrap(), [b; 320]);
+    assert_eq!(read(&mut TightDecoder::new(), &[&head[..], &many].concat(), 16, 20).await.unwrap(), [b; 320]);
 }
 
 #[tokio::test]
@@ -113,7 +113,7 @@ async fn more_colours_use_one_byte_per_pixel() {
     head.extend((0..=255).flat_map(|i| [i, 0, 255 - i]));
     let indices: Vec<u8> = (0..=255).rev().collect();
     let deflated = Deflate::new().data(&indices);
-    let pixels = read(&mut Tight::new(), &[&head[..], &deflated].concat(), 32, 8).await.unwrap();
+    let pixels = read(&mut TightDecoder::new(), &[&head[..], &deflated].concat(), 32, 8).await.unwrap();
     let expected: Vec<Rgb> = (0..=255).rev().map(|i| i << 16 | (255 - i)).collect();
     assert_eq!(pixels, expected);
 }
@@ -131,12 +131,12 @@ async fn gradient_filter_adds_to_the_prediction_from_neighbours() {
         differences.push(value.wrapping_sub((left + above - above_left).clamp(0, 255) as u8));
     }
     let stream = [&[FILTERED, FILTER_GRADIENT][..], &Deflate::new().data(&differences)].concat();
-    assert_eq!(bytes(&read(&mut Tight::new(), &stream, 13, 9).await.unwrap()), pixels);
+    assert_eq!(bytes(&read(&mut TightDecoder::new(), &stream, 13, 9).await.unwrap()), pixels);
 }
 
 #[tokio::test]
 async fn each_of_the_four_streams_continues_until_it_is_reset() {
-    let mut tight = Tight::new();
+    let mut tight = TightDecoder::new();
     let mut streams = [Deflate::new(), Deflate::new(), Deflate::new(), Deflate::new()];
     let pixels = noise(3 * 64);
     for round in 0..3 {
@@ -173,7 +173,7 @@ async fn lengths_of_one_two_and_three_bytes_are_decoded() {
     for side in [4_u16, 20, 120] {
         let pixels = noise(usize::from(side) * usize::from(side) * 3);
         let sent = [&[BASIC][..], &Deflate::new().data(&pixels)].concat();
-        assert_eq!(bytes(&read(&mut Tight::new(), &sent, side, side).await.unwrap()), pixels);
+        assert_eq!(bytes(&read(&mut TightDecoder::new(), &sent, side, side).await.unwrap()), pixels);
     }
 }
 
@@ -221,9 +221,9 @@ async fn truncated_stream_is_a_stream_error() {
     let mut palette = vec![FILTERED, FILTER_PALETTE, 2, 1, 1, 1, 2, 2, 2, 3, 3, 3];
     palette.extend(Deflate::new().data(&[1; 64]));
     for whole in [vec![0x80, 1, 2, 3], [&[BASIC][..], &deflated].concat(), palette] {
-        assert!(read(&mut Tight::new(), &whole, 8, 8).await.is_ok());
+        assert!(read(&mut TightDecoder::new(), &whole, 8, 8).await.is_ok());
         for end in 0..whole.len() {
-            let broken = Tight::new().read(&mut &whole[..end], 8, 8).await;
+            let broken = TightDecoder::new().read_rectangle(&mut &whole[..end], 8, 8).await;
             assert!(matches!(broken, Err(RfbError::Stream { doing: DOING, .. })), "at {end}: {broken:?}");
         }
     }
@@ -232,12 +232,12 @@ async fn truncated_stream_is_a_stream_error() {
 #[tokio::test]
 async fn random_data_never_panics() {
     let noise = noise(60_000);
-    let mut tight = Tight::new();
+    let mut tight = TightDecoder::new();
     for (i, chunk) in noise.chunks(29).enumerate() {
         let (width, height) = (u16::from(chunk[0]) % 20, u16::from(chunk[1]) % 20);
         let (deflated, kind) = (with_length(&chunk[4..]), chunk[3] & 0x7f);
         let sent = if i % 2 == 0 { [&[kind, chunk[2] % 3][..], &deflated].concat() } else { chunk.to_vec() };
-        if let Ok(pixels) = tight.read(&mut &sent[..], width, height).await {
+        if let Ok(pixels) = tight.read_rectangle(&mut &sent[..], width, height).await {
             assert_eq!(pixels.len(), usize::from(width) * usize::from(height));
         }
     }

@@ -228,7 +228,7 @@ fn denied_host_is_reported_with_the_exit_of_the_tool() {
     let found =
         Case::running().egress_failed("login.example", Problem::EgressDenied).exited(7, &["fetch failed"]).diagnosis();
     let part = format!(
-        "The machine requested login.example:443 at {}, which the egress list of this provider does not grant; then Scripted tool ended with exit code 7 at {}",
+        "The machine requested login.example:443 at {}, which the egress list of this provider does not allow; then Scripted tool ended with exit code 7 at {}",
         at(5),
         at(6)
     );

@@ -41,9 +41,9 @@ fn active_row(row: SessionRow, has_supervisor: bool) -> ActiveRow {
 }
 
 /// A fleet in which every reason occurs once, along with sessions and machines that need no action.
-fn fleet() -> Snapshot {
+fn fleet() -> ReconcileSnapshot {
     let external = SessionRow { external_machine: Some("lab".into()), ..row(8, None, NOW + 1) };
-    Snapshot {
+    ReconcileSnapshot {
         now_ms: NOW,
         rows: vec![
             // Supervised: its supervisor enforces the deadlines.
@@ -56,7 +56,7 @@ fn fleet() -> Snapshot {
             active_row(external, false),
         ],
         machines: vec![(machine(1), true), (machine(2), false), (machine(5), false), (machine(9), false)],
-        ..Snapshot::default()
+        ..ReconcileSnapshot::default()
     }
 }
 
@@ -67,7 +67,7 @@ fn with_outcome(planned: &[PlannedAction]) -> Vec<(ReconcileActionKind, &str, bo
 #[test]
 fn the_plan_for_a_mixed_fleet_contains_only_necessary_actions_with_reasons() {
     use ReconcileActionKind::{EndSession, ResumeSession, StopMachine};
-    let planned = plan(fleet(), 10);
+    let planned = plan_actions(fleet(), 10);
     assert_eq!(
         with_outcome(&planned),
         [
@@ -88,10 +88,10 @@ fn the_plan_for_a_mixed_fleet_contains_only_necessary_actions_with_reasons() {
 
 #[test]
 fn destructive_actions_are_limited_and_the_rest_is_deferred() {
-    let planned = plan(fleet(), 3);
+    let planned = plan_actions(fleet(), 3);
     let held: Vec<_> = planned.iter().map(|planned| planned.is_deferred).collect();
     assert_eq!(held, [false, false, false, false, false, false, false, true]);
-    let planned = plan(fleet(), 1);
+    let planned = plan_actions(fleet(), 1);
     assert!(
         planned.iter().filter(|planned| planned.kind() == ReconcileActionKind::ResumeSession).all(|it| !it.is_deferred)
     );
@@ -101,16 +101,16 @@ fn destructive_actions_are_limited_and_the_rest_is_deferred() {
 #[test]
 fn a_clock_jump_ends_no_supervised_session_and_only_a_limited_number_of_others() {
     let ends = |now_ms: u64, stops_max| {
-        let planned = plan(Snapshot { now_ms, ..fleet() }, stops_max);
+        let planned = plan_actions(ReconcileSnapshot { now_ms, ..fleet() }, stops_max);
         let ends =
             planned.iter().filter(|planned| planned.kind() == ReconcileActionKind::EndSession && !planned.is_deferred);
         let rows = ends.filter_map(|planned| match &planned.action {
-            Action::EndSession { row, .. } => Some(row.id.clone()),
-            Action::ResumeSession(_)
-            | Action::StopMachine(_)
-            | Action::RemoveReceipt(_)
-            | Action::RemoveBundle(_)
-            | Action::ReportMachineEnd(..) => None,
+            PlannedActionKind::EndSession { row, .. } => Some(row.id.clone()),
+            PlannedActionKind::ResumeSession(_)
+            | PlannedActionKind::StopMachine(_)
+            | PlannedActionKind::RemoveReceipt(_)
+            | PlannedActionKind::RemoveBundle(_)
+            | PlannedActionKind::ReportMachineEnd(..) => None,
         });
         rows.collect::<Vec<_>>()
     };
@@ -125,8 +125,8 @@ fn a_clock_jump_ends_no_supervised_session_and_only_a_limited_number_of_others()
 #[test]
 fn old_evidence_is_removed_with_a_reason_and_without_limit() {
     let file =
-        |name: &str| RetainedFile { path: format!("/x/{name}").into(), bytes: 1, written: SystemTime::UNIX_EPOCH };
-    let snapshot = Snapshot {
+        |name: &str| RetainedFile { path: format!("/x/{name}").into(), bytes: 1, modified_at: SystemTime::UNIX_EPOCH };
+    let snapshot = ReconcileSnapshot {
         receipts: vec![
             (file("a.json"), ExceededLimit::Age { s_max: 5 }),
             (file("b.json"), ExceededLimit::Count { files_max: 2 }),
@@ -134,9 +134,9 @@ fn old_evidence_is_removed_with_a_reason_and_without_limit() {
         bundles: vec![(file("c.tar.gz"), ExceededLimit::Bytes { bytes_max: 9 })],
         unfinished_receipts: vec![file(".mac_1.4711")],
         unfinished_bundles: vec![file(".d.tar.gz")],
-        ..Snapshot::default()
+        ..ReconcileSnapshot::default()
     };
-    let planned = plan(snapshot, 1);
+    let planned = plan_actions(snapshot, 1);
     assert!(planned.iter().all(|planned| !planned.is_deferred));
     let with_outcome: Vec<_> =
         planned.into_iter().map(|planned| planned.with_outcome(ReconcileOutcome::Planned)).collect();

@@ -2,7 +2,7 @@
 
 /// The `anteroom.*` keys.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct CommandLine {
+pub(super) struct KernelParameters {
     /// `anteroom.image=HASH`.
     pub(super) image_hash: String,
     /// `anteroom.geometry=WxH`, or `anteroom.width=` and `anteroom.height=`, pixels.
@@ -18,7 +18,7 @@ const WIDTH: u16 = 1280;
 const HEIGHT: u16 = 800;
 const OVERLAY_MIB: u32 = 512;
 
-impl CommandLine {
+impl KernelParameters {
     /// Parses `line`. An invalid value is replaced by the default: a machine that boots can report the error, one that does not boot
     /// cannot.
     pub(super) fn parse(line: &str) -> Self {
@@ -48,20 +48,20 @@ mod tests {
 
     #[test]
     fn keys_are_parsed_and_others_ignored() {
-        let line = CommandLine::parse(
+        let line = KernelParameters::parse(
             "console=ttyS0 anteroom.image=sha256:ab anteroom.geometry=1024x768 anteroom.overlay_mib=256 quiet\n",
         );
         let expected =
-            CommandLine { image_hash: "sha256:ab".into(), width: 1024, height: 768, overlay_mib: 256, probe: false };
+            KernelParameters { image_hash: "sha256:ab".into(), width: 1024, height: 768, overlay_mib: 256, probe: false };
         assert_eq!(line, expected);
-        assert!(CommandLine::parse("anteroom.probe=1").probe);
-        assert_eq!(CommandLine::parse("anteroom.width=800 anteroom.height=600").height, 600);
+        assert!(KernelParameters::parse("anteroom.probe=1").probe);
+        assert_eq!(KernelParameters::parse("anteroom.width=800 anteroom.height=600").height, 600);
     }
 
     #[test]
     fn invalid_value_is_replaced_by_the_default() {
-        let line = CommandLine::parse("anteroom.geometry=$(id)x1 anteroom.overlay_mib=-1 anteroom.probe=yes");
+        let line = KernelParameters::parse("anteroom.geometry=$(id)x1 anteroom.overlay_mib=-1 anteroom.probe=yes");
         assert_eq!((line.width, line.height, line.overlay_mib, line.probe), (WIDTH, HEIGHT, OVERLAY_MIB, false));
-        assert_eq!(CommandLine::parse(""), CommandLine::parse("anteroom.width=99999 anteroom.widthx=3"));
+        assert_eq!(KernelParameters::parse(""), KernelParameters::parse("anteroom.width=99999 anteroom.widthx=3"));
     }
 }

@@ -7,7 +7,7 @@
 //! ```
 
 use super::{
-    client::{Client, ClientError},
+    client::{ApiClient, ClientError},
     print_line,
 };
 use anteroom_wire::{
@@ -40,7 +40,7 @@ const POLL_NS: i64 = 100_000_000;
 ///
 /// # Errors
 /// The file cannot be read, is empty, or is longer than [`LINE_BYTES_MAX`].
-pub(super) fn read_key(path: &Path) -> anyhow::Result<Secret> {
+pub(super) fn read_key_file(path: &Path) -> anyhow::Result<Secret> {
     let mut text = Zeroizing::new(String::new());
     let limit = LINE_BYTES_MAX as u64 + 1;
     if path == Path::new("-") {
@@ -60,7 +60,7 @@ pub(super) fn read_key(path: &Path) -> anyhow::Result<Secret> {
 
 /// Answers the prompts of one session.
 pub(super) struct PromptResponder<'a> {
-    pub(super) client: &'a Client,
+    pub(super) client: &'a ApiClient,
     pub(super) session: &'a SessionId,
     /// The answer to the first prompt for a secret.
     pub(super) key: Option<Secret>,
@@ -96,10 +96,10 @@ impl PromptResponder<'_> {
             self.paste(&key).await.context("the key was rejected")?;
             return Ok(true);
         }
-        if let Some(reason) = &open.rejected {
+        if let Some(reason) = &open.rejection {
             print_line(format_args!("  rejected: {reason}"));
         }
-        let hint = open.hint.as_ref().map_or_else(String::new, |hint| format!(" ({hint})"));
+        let hint = open.expected_format.as_ref().map_or_else(String::new, |hint| format!(" ({hint})"));
         if !io::stdin().is_terminal() {
             print_line(format_args!("  → answer this on the page: {}{hint}", open.label));
             return Ok(true);
@@ -190,12 +190,12 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("key");
         std::fs::write(&file, " sk-test-1234\n").unwrap();
-        let key = read_key(&file).unwrap();
+        let key = read_key_file(&file).unwrap();
         assert_eq!((key.expose(), format!("{key:?}").as_str()), ("sk-test-1234", "Secret(…)"));
         std::fs::write(&file, "\n").unwrap();
-        assert!(read_key(&file).is_err());
+        assert!(read_key_file(&file).is_err());
         std::fs::write(&file, "x".repeat(LINE_BYTES_MAX + 10)).unwrap();
-        assert!(read_key(&file).is_err());
-        assert!(read_key(&dir.path().join("none")).is_err());
+        assert!(read_key_file(&file).is_err());
+        assert!(read_key_file(&dir.path().join("none")).is_err());
     }
 }

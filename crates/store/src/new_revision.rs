@@ -14,8 +14,8 @@
 //! shows whether the tool still accepts the credential.
 
 use crate::{
-    Change, CredentialRow, Health, NewCredential, NewMessage, NewTimelineEntry, Retention, SessionRow, Sha256Hex,
-    Store, StoreError, TimelineRow, UnixMs, WriteKind, credentials, error::query_error, outbox, row::stored, sessions,
+    SessionChange, CredentialRow, HealthKind, NewCredential, NewMessage, NewTimelineEntry, Retention, SessionRow, Sha256Hex,
+    Store, StoreError, TimelineRow, UnixMs, WriteKind, credentials, error::query_error, outbox, row_reader::to_sql_integer, sessions,
     timeline, transition,
 };
 use anteroom_wire::{SessionId, provider::MethodName};
@@ -24,28 +24,28 @@ use sqlx::AnyConnection;
 const OPERATION: &str = "store a refreshed credential";
 
 /// The new bytes of a credential.
-pub(crate) struct Replacement<'a> {
+pub(crate) struct NewRevision<'a> {
     /// The bytes with their metadata.
-    pub(crate) new: NewCredential<'a>,
+    pub(crate) credential: NewCredential<'a>,
     /// How long the credential is retained from now on.
     pub(crate) retention: Retention,
     /// The sign-in method of the new bytes.
-    pub(crate) method: Option<&'a MethodName>,
+    pub(crate) sign_in_method: Option<&'a MethodName>,
     /// The present time.
     pub(crate) at_ms: UnixMs,
 }
 
 /// The result of a replacement.
-pub(crate) struct Replaced {
+pub(crate) struct StoredRevision {
     /// The credential after it.
     pub(crate) credential: CredentialRow,
     /// The revision before it.
-    pub(crate) before: u64,
+    pub(crate) previous_revision: u64,
 }
 
 /// A delivery from a session that uses a credential, after the tool has changed it.
 #[derive(Debug, Clone, Copy)]
-pub struct Refresh<'a> {
+pub struct RefreshCredential<'a> {
     /// The session.
     pub session: &'a SessionId,
     /// The generation of the machine that delivers.
@@ -73,7 +73,7 @@ pub struct Revisions {
 
 /// The result of a refresh.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Refreshed {
+pub enum RefreshOutcome {
     /// The credential has the new bytes; the session continues.
     Stored {
         /// The credential.
@@ -90,7 +90,7 @@ pub enum Refreshed {
     /// The token is not the one of the session's present machine; nothing was changed.
     WrongToken,
     /// The credential was deleted, or belongs to another owner or provider; nothing was changed.
-    NothingToReplace,
+    NothingToRefresh,
 }
 
 impl Store {
@@ -103,60 +103,60 @@ impl Store {
     /// stored.
     pub async fn refresh_credential(
         &self,
-        refresh: &Refresh<'_>,
+        refresh: &RefreshCredential<'_>,
         entry: impl FnOnce(Revisions) -> NewTimelineEntry + Send,
-    ) -> Result<Refreshed, StoreError> {
-        let mut transaction = self.begin(WriteKind::Refresh, OPERATION).await?;
-        let current = sessions::expect(&mut transaction, refresh.session).await?;
+    ) -> Result<RefreshOutcome, StoreError> {
+        let mut transaction = self.begin_write(WriteKind::Refresh, OPERATION).await?;
+        let current = sessions::fetch_existing_session(&mut transaction, refresh.session).await?;
         let token_matches = current.agent_token.as_ref() == Some(refresh.agent_token);
         if !token_matches || current.generation != refresh.generation {
-            transaction.unchanged();
-            return Ok(Refreshed::WrongToken);
+            transaction.finish_unchanged();
+            return Ok(RefreshOutcome::WrongToken);
         }
         if !current.is_active() {
-            transaction.unchanged();
-            return Ok(Refreshed::Ignored(Box::new(current)));
+            transaction.finish_unchanged();
+            return Ok(RefreshOutcome::Ignored(Box::new(current)));
         }
         let used = current.purpose.credential_use().filter(|using| using.credential == *refresh.credential.id).cloned();
         let Some(used) = used else {
-            transaction.unchanged();
+            transaction.finish_unchanged();
             return Err(StoreError::WrongPurpose(refresh.session.clone()));
         };
-        let Some(old) = credentials::fetch(&mut transaction, &used.credential).await? else {
-            transaction.unchanged();
-            return Ok(Refreshed::NothingToReplace);
+        let Some(old) = credentials::fetch_credential(&mut transaction, &used.credential).await? else {
+            transaction.finish_unchanged();
+            return Ok(RefreshOutcome::NothingToRefresh);
         };
         // The new bytes derive from those in this machine, not from bytes that another session may have stored with another method.
         let method = current.method.as_ref().or(old.method.as_ref());
         let replacement =
-            Replacement { new: refresh.credential, retention: old.retention, method, at_ms: refresh.at_ms };
-        let Some(Replaced { credential, before }) = replace(&mut transaction, &current, &replacement).await? else {
-            transaction.unchanged();
-            return Ok(Refreshed::NothingToReplace);
+            NewRevision { credential: refresh.credential, retention: old.retention, sign_in_method: method, at_ms: refresh.at_ms };
+        let Some(StoredRevision { credential, previous_revision: before }) = store_new_revision(&mut transaction, &current, &replacement).await? else {
+            transaction.finish_unchanged();
+            return Ok(RefreshOutcome::NothingToRefresh);
         };
         let revisions = Revisions { installed: used.revision, replaced: before, stored: credential.revision };
-        let change = Change::new().used_revision(credential.revision);
-        let row = transition::update(&mut transaction, current, change).await?;
+        let change = SessionChange::new().with_used_revision(credential.revision);
+        let row = transition::apply_change(&mut transaction, current, change).await?;
         let entry = entry(revisions);
-        let entry = timeline::append(&mut transaction, refresh.session, entry, self.settings(), u64::MAX).await?;
+        let entry = timeline::append_entry_in(&mut transaction, refresh.session, entry, self.settings(), u64::MAX).await?;
         let (Some(row), Some(entry)) = (row, entry) else {
             return Err(query_error(OPERATION)(sqlx::Error::RowNotFound));
         };
-        outbox::enqueue(&mut transaction, refresh.webhook_messages).await?;
+        outbox::enqueue_messages(&mut transaction, refresh.webhook_messages).await?;
         self.commit_erasing(transaction, OPERATION).await?;
-        Ok(Refreshed::Stored { credential: Box::new(credential), row: Box::new(row), entry, revisions })
+        Ok(RefreshOutcome::Stored { credential: Box::new(credential), row: Box::new(row), entry, revisions })
     }
 }
 
 /// Replaces the bytes in the caller's transaction, which must end with [`Store::commit_erasing`]. `None`: the credential was deleted,
 /// does not exist, or belongs to another owner or provider than the session; nothing was changed.
-pub(crate) async fn replace(
+pub(crate) async fn store_new_revision(
     connection: &mut AnyConnection,
     session: &SessionRow,
-    replacement: &Replacement<'_>,
-) -> Result<Option<Replaced>, StoreError> {
-    let new = replacement.new;
-    let old = credentials::fetch(&mut *connection, new.id).await?;
+    replacement: &NewRevision<'_>,
+) -> Result<Option<StoredRevision>, StoreError> {
+    let new = replacement.credential;
+    let old = credentials::fetch_credential(&mut *connection, new.id).await?;
     let is_replaceable = |old: &CredentialRow| {
         old.deleted_at_ms.is_none() && old.owner == session.owner && old.provider == session.provider
     };
@@ -168,17 +168,17 @@ pub(crate) async fn replace(
          revision = revision + 1 WHERE id = $1 AND revision = $2 AND deleted_at_ms IS NULL",
     )
     .bind(new.id.as_str())
-    .bind(stored(old.revision))
+    .bind(to_sql_integer(old.revision))
     .bind(session.id.as_str())
     .bind(new.sealed.as_bytes())
     .bind(i64::from(key_id.0))
-    .bind(credentials::files_as_text(new.files))
-    .bind(stored(replacement.at_ms))
-    .bind(replacement.method.map(MethodName::as_str))
+    .bind(credentials::encode_files(new.files))
+    .bind(to_sql_integer(replacement.at_ms))
+    .bind(replacement.sign_in_method.map(MethodName::as_str))
     .bind(replacement.retention.kind().as_str())
-    .bind(replacement.retention.until_ms().map(stored))
-    .bind(Health::Valid.as_str())
-    .bind(new.expires_at_ms.map(stored))
+    .bind(replacement.retention.until_ms().map(to_sql_integer))
+    .bind(HealthKind::Valid.as_str())
+    .bind(new.expires_at_ms.map(to_sql_integer))
     .execute(connection)
     .await
     .map_err(query_error("replace a credential's bytes"))?;
@@ -188,17 +188,17 @@ pub(crate) async fn replace(
     let before = old.revision;
     let credential = CredentialRow {
         session: session.id.clone(),
-        method: replacement.method.cloned(),
+        method: replacement.sign_in_method.cloned(),
         key_id,
         files: new.files.to_vec(),
         stored_at_ms: replacement.at_ms,
         retention: replacement.retention,
-        health: Health::Valid,
+        health: HealthKind::Valid,
         health_detail: None,
         checked_at_ms: replacement.at_ms,
         expires_at_ms: new.expires_at_ms,
         revision: before + 1,
         ..old
     };
-    Ok(Some(Replaced { credential, before }))
+    Ok(Some(StoredRevision { credential, previous_revision: before }))
 }

@@ -2,7 +2,7 @@
 
 /// An `http` or `https` URL.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Address<'a> {
+pub(crate) struct CallbackUrl<'a> {
     pub(crate) is_https: bool,
     /// As written; an IPv6 address is in brackets.
     pub(crate) host: &'a str,
@@ -16,7 +16,7 @@ pub(crate) struct Address<'a> {
     pub(crate) query: Option<&'a str>,
 }
 
-impl<'a> Address<'a> {
+impl<'a> CallbackUrl<'a> {
     /// `None`: this is not a web URL, or it contains a user name or password.
     pub(crate) fn parse(text: &'a str) -> Option<Self> {
         if text.chars().any(|c| c.is_control() || c.is_whitespace()) {
@@ -54,7 +54,7 @@ impl<'a> Address<'a> {
     }
 
     /// The request target, byte for byte.
-    pub(crate) fn target(&self) -> String {
+    pub(crate) fn request_target(&self) -> String {
         let path = if self.path.is_empty() { "/" } else { self.path };
         self.query.map_or_else(|| path.to_owned(), |query| format!("{path}?{query}"))
     }
@@ -93,16 +93,16 @@ mod tests {
 
     #[test]
     fn url_is_split_into_its_parts() {
-        let address = Address::parse("http://LocalHost:1455/auth/callback?code=a%2Fb+c&state=x%3Dy#top").unwrap();
+        let address = CallbackUrl::parse("http://LocalHost:1455/auth/callback?code=a%2Fb+c&state=x%3Dy#top").unwrap();
         assert!(address.is_loopback());
         assert_eq!((address.host, address.port, address.authority), ("LocalHost", 1455, "LocalHost:1455"));
-        assert_eq!(address.target(), "/auth/callback?code=a%2Fb+c&state=x%3Dy");
+        assert_eq!(address.request_target(), "/auth/callback?code=a%2Fb+c&state=x%3Dy");
         assert_eq!(address.query_value("code").as_deref(), Some("a/b+c"));
         assert_eq!(address.query_value("state").as_deref(), Some("x=y"));
         assert_eq!(address.query_value("none"), None);
-        let v6 = Address::parse("http://[::1]:8/").unwrap();
+        let v6 = CallbackUrl::parse("http://[::1]:8/").unwrap();
         assert!(v6.is_loopback() && v6.port == 8);
-        assert_eq!(Address::parse("https://a.example?x").map(|a| (a.port, a.target())), Some((443, "/?x".into())));
+        assert_eq!(CallbackUrl::parse("https://a.example?x").map(|a| (a.port, a.request_target())), Some((443, "/?x".into())));
     }
 
     #[test]
@@ -120,7 +120,7 @@ mod tests {
             "http://localhost:1/ x",
             "http://localhost:1/\\evil",
         ] {
-            assert_eq!(Address::parse(text), None, "{text:?}");
+            assert_eq!(CallbackUrl::parse(text), None, "{text:?}");
         }
         for text in [
             "http://localhost.evil.example:1/",
@@ -128,7 +128,7 @@ mod tests {
             "https://localhost/",
             "http://10.0.0.1/",
         ] {
-            assert!(!Address::parse(text).unwrap().is_loopback(), "{text:?}");
+            assert!(!CallbackUrl::parse(text).unwrap().is_loopback(), "{text:?}");
         }
     }
 }

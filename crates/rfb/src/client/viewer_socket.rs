@@ -20,7 +20,7 @@ use tokio_tungstenite::{
 
 /// Why a WebSocket was not opened.
 #[derive(Debug, thiserror::Error)]
-pub enum DialError {
+pub enum ViewerConnectError {
     /// The URL or a header is malformed.
     #[error("{0:?} is not a valid URL or header value")]
     Malformed(String),
@@ -42,7 +42,7 @@ pub enum DialError {
 
 /// The status of the server's close frame.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct CloseReason {
+pub struct WebSocketClose {
     /// The close code; 1005 when the frame had none.
     pub code: u16,
     /// The reason.
@@ -55,7 +55,7 @@ pub struct ViewerSocket {
     socket: WebSocketStream<MaybeTlsStream<TcpStream>>,
     /// Bytes of the last message that were not read yet.
     rest: Bytes,
-    close_reason: Option<CloseReason>,
+    close_reason: Option<WebSocketClose>,
     /// Whether a write is not flushed yet. Reading then flushes it, because the caller may not call anything else.
     needs_flush: bool,
 }
@@ -75,21 +75,21 @@ impl ViewerSocket {
     /// Opens `url` (`ws://…`) with these headers (`Authorization`, `Origin`, `Sec-WebSocket-Protocol`).
     ///
     /// # Errors
-    /// [`DialError`].
-    pub async fn dial(url: &str, headers: &[(&'static str, &str)], answer_ms_max: u64) -> Result<Self, DialError> {
-        let mut request = url.into_client_request().map_err(|_| DialError::Malformed(url.to_owned()))?;
+    /// [`ViewerConnectError`].
+    pub async fn connect(url: &str, headers: &[(&'static str, &str)], answer_ms_max: u64) -> Result<Self, ViewerConnectError> {
+        let mut request = url.into_client_request().map_err(|_| ViewerConnectError::Malformed(url.to_owned()))?;
         for &(name, value) in headers {
-            let value = HeaderValue::from_str(value).map_err(|_| DialError::Malformed(name.to_owned()))?;
+            let value = HeaderValue::from_str(value).map_err(|_| ViewerConnectError::Malformed(name.to_owned()))?;
             request.headers_mut().insert(name, value);
         }
         match timeout(Duration::from_millis(answer_ms_max), connect_async(request)).await {
             Ok(Ok((socket, _))) => Ok(Self::new(socket)),
-            Ok(Err(Error::Http(response))) => Err(DialError::Rejected {
+            Ok(Err(Error::Http(response))) => Err(ViewerConnectError::Rejected {
                 status: response.status().as_u16(),
                 body: String::from_utf8_lossy(response.body().as_deref().unwrap_or_default()).into_owned(),
             }),
-            Ok(Err(error)) => Err(DialError::Unreachable(Box::new(error))),
-            Err(_) => Err(DialError::Timeout(answer_ms_max)),
+            Ok(Err(error)) => Err(ViewerConnectError::Unreachable(Box::new(error))),
+            Err(_) => Err(ViewerConnectError::Timeout(answer_ms_max)),
         }
     }
 
@@ -97,7 +97,7 @@ impl ViewerSocket {
     ///
     /// # Errors
     /// The connection broke or the answer is not a WebSocket handshake.
-    pub async fn handshake(
+    pub async fn connect_over(
         stream: TcpStream,
         url: &str,
         subprotocol: &'static str,
@@ -114,7 +114,7 @@ impl ViewerSocket {
     }
 
     /// The status of the server's close frame, after reading has ended. `None`: the connection ended without a close frame.
-    pub fn close_reason(&self) -> Option<&CloseReason> {
+    pub fn close_reason(&self) -> Option<&WebSocketClose> {
         self.close_reason.as_ref()
     }
 
@@ -145,7 +145,7 @@ impl AsyncRead for ViewerSocket {
                 Some(Ok(Message::Close(frame))) => {
                     let status = frame.map(|frame| (u16::from(frame.code), frame.reason.to_string()));
                     let (code, reason) = status.unwrap_or((1005, String::new()));
-                    self.close_reason = Some(CloseReason { code, reason });
+                    self.close_reason = Some(WebSocketClose { code, reason });
                 }
                 Some(Ok(Message::Text(text))) => self.rest = Bytes::copy_from_slice(text.as_bytes()),
                 Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => {}
@@ -199,7 +199,7 @@ mod tests {
             let message = futures_util::StreamExt::next(&mut socket).await.unwrap().unwrap();
             futures_util::SinkExt::send(&mut socket, message).await.unwrap();
         });
-        let mut socket = ViewerSocket::dial(&url, &[], 10_000).await.unwrap();
+        let mut socket = ViewerSocket::connect(&url, &[], 10_000).await.unwrap();
         let written = poll_fn(|cx| {
             exhaust(cx);
             Pin::new(&mut socket).poll_write(cx, b"greeting")

@@ -52,13 +52,13 @@ where
 {
     let deadline = Instant::now() + Duration::from_millis(ms_max);
     let mut backoff = Backoff::new(Duration::from_millis(PAUSE_MS_MIN), Duration::from_millis(PAUSE_MS_MAX));
-    let mut last = Problem::DesktopUnreachable.with(format!("no bytes within {ms_max} ms"));
+    let mut last = Problem::DesktopUnreachable.with_detail(format!("no bytes within {ms_max} ms"));
     loop {
         let temporary = [Problem::DesktopUnreachable, Problem::AgentUnreachable].map(Problem::code);
         match open(deadline).await {
             Ok(stream) => match timeout_at(deadline, read_first_bytes(stream)).await {
                 Ok(Some(stream)) => return Ok(stream),
-                Ok(None) => last = Problem::DesktopUnreachable.with("it accepts connections and closes them"),
+                Ok(None) => last = Problem::DesktopUnreachable.with_detail("it accepts connections and closes them"),
                 Err(_) => return Err(last),
             },
             Err(body) if temporary.contains(&body.code.as_str()) => last = body,
@@ -116,7 +116,7 @@ mod tests {
     async fn run_attempts(script: Vec<Result<&[u8], Problem>>) -> (usize, Result<Vec<u8>, String>) {
         let (mut count, limit) = (0, 20_000);
         let result = connect_with_backoff(limit, |_| {
-            let step = script[count].map_err(|problem| problem.with(""));
+            let step = script[count].map_err(|problem| problem.with_detail(""));
             count += 1;
             async move {
                 let (mut machine, stream): (DuplexStream, _) = duplex(64);
@@ -162,7 +162,7 @@ mod tests {
         });
         assert_eq!(silent.await.unwrap_err().code, "desktop_unreachable");
         let refusing =
-            connect_with_backoff(100, |_| async { Err::<DuplexStream, _>(Problem::AgentUnreachable.with("")) });
+            connect_with_backoff(100, |_| async { Err::<DuplexStream, _>(Problem::AgentUnreachable.with_detail("")) });
         assert_eq!(refusing.await.unwrap_err().code, "agent_unreachable");
     }
 
@@ -175,11 +175,11 @@ mod tests {
             let first = attempts == 1;
             async move {
                 if first {
-                    return Err::<DuplexStream, _>(Problem::AgentUnreachable.with("connection lost"));
+                    return Err::<DuplexStream, _>(Problem::AgentUnreachable.with_detail("connection lost"));
                 }
                 // Like an attempt whose timer fires at the deadline and whose task is scheduled a moment later.
                 sleep_until(deadline + Duration::from_millis(1)).await;
-                Err(Problem::NotReady.with("waiting for capacity"))
+                Err(Problem::NotReady.with_detail("waiting for capacity"))
             }
         });
         let error = waiting.await.unwrap_err();

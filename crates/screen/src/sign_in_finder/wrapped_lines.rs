@@ -9,7 +9,7 @@ const MARGIN_COLS_MAX: usize = 4;
 const PROSE_CHARS_MAX: usize = 20;
 
 /// The lines of a screen `width` columns wide, with broken addresses joined.
-pub(super) fn joined(lines: &[String], width: usize) -> Vec<String> {
+pub(super) fn join_wrapped_lines(lines: &[String], width: usize) -> Vec<String> {
     let mut out: Vec<String> = Vec::new();
     // The indentation of the address whose line is full, and whether it reaches the last column exactly.
     let mut open: Option<(usize, bool)> = None;
@@ -21,13 +21,13 @@ pub(super) fn joined(lines: &[String], width: usize) -> Vec<String> {
         }
         let first_indent = open.filter(|_| continues).map_or_else(|| indent(line), |(indent, _)| indent);
         let in_address = out.last().is_some_and(|last| ends_in_address(last));
-        open = (in_address && is_full(line, width)).then(|| (first_indent, line.chars().count() == width));
+        open = (in_address && is_full_line(line, width)).then(|| (first_indent, line.chars().count() == width));
     }
     out
 }
 
 /// Whether a line reaches the last column, or the right margin.
-pub(super) fn is_full(line: &str, width: usize) -> bool {
+pub(super) fn is_full_line(line: &str, width: usize) -> bool {
     let columns = line.chars().count();
     width > MARGIN_COLS_MAX * 4 && columns <= width && columns + MARGIN_COLS_MAX >= width
 }

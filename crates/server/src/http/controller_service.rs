@@ -1,12 +1,12 @@
 //! Requests from a machine through its channel: deliver a credential, post events, and `CONNECT` for egress.
 
 use super::{agent, error_response::ErrorResponse};
-use crate::app::{App, Parts};
+use crate::app::{App, AppParts};
 use anteroom_controller::api_error::ApiError;
 use anteroom_machine::{BoxBody, ControllerService};
 use anteroom_wire::{
     MachineId, Problem,
-    agent::{EVENTS_PATH, STORE_PATH},
+    agent::{EVENTS_PATH, STORE_CREDENTIAL_PATH},
 };
 use axum::{Extension, Router, extract::DefaultBodyLimit, response::IntoResponse, routing::post};
 use http::{Method, Request, Response};
@@ -20,7 +20,7 @@ use tower::ServiceExt;
 
 /// The service for the channels of all machines. `app` is set when the server is assembled. It is a weak reference because the app
 /// owns the machines that hold this service.
-pub fn host_service(app: Arc<OnceLock<Weak<Parts>>>) -> ControllerService {
+pub fn controller_service(app: Arc<OnceLock<Weak<AppParts>>>) -> ControllerService {
     Arc::new(move |machine, request| {
         let app = app.get().and_then(App::upgrade);
         Box::pin(async move {
@@ -40,11 +40,11 @@ pub fn host_service(app: Arc<OnceLock<Weak<Parts>>>) -> ControllerService {
 /// The agent's two routes. A delivery may be larger than other request bodies.
 fn routes(app: App) -> Router {
     Router::new()
-        .route(STORE_PATH, post(agent::accept_credential))
-        .route(EVENTS_PATH, post(agent::events))
+        .route(STORE_CREDENTIAL_PATH, post(agent::accept_credential))
+        .route(EVENTS_PATH, post(agent::receive_events))
         .fallback(|| async { ErrorResponse::from(Problem::PathNotFound) })
         .method_not_allowed_fallback(|| async { ErrorResponse::from(Problem::MethodNotAllowed) })
-        .layer(DefaultBodyLimit::max(app.config.http.delivery_bytes_max))
+        .layer(DefaultBodyLimit::max(app.limits.http.delivery_bytes_max))
         .with_state(app)
 }
 
@@ -52,7 +52,7 @@ async fn connect(app: &App, machine: &MachineId, request: Request<Incoming>) -> 
     let gate = app.sessions.by_machine(machine).and_then(|session| session.egress_gate.get().cloned());
     match gate {
         Some(gate) => {
-            let (parts, body) = gate.serve(request).await.into_parts();
+            let (parts, body) = gate.serve_connect(request).await.into_parts();
             Response::from_parts(parts, body.map_err(|never: Infallible| match never {}).boxed_unsync())
         }
         None => {

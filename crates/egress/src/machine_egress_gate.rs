@@ -2,10 +2,10 @@
 //! ends or a limit is reached.
 
 use super::{
-    CloseCause, EgressDecision, EgressError, EgressOutcome, Gate, GatedStream, HostName, mask, name::printable,
+    CloseCause, EgressDecision, EgressError, EgressOutcome, EgressGate, GatedStream, HostName, mask_address, host_name::escape_control_characters,
 };
-use crate::GateSettings;
-use anteroom_wire::{Problem, provider::Provider, time::millis};
+use crate::EgressSettings;
+use anteroom_wire::{Problem, provider::Provider, time::to_millis};
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode, header};
 use http_body_util::Full;
@@ -34,8 +34,8 @@ const COPY_BYTES: usize = 64 * 1024;
 ///
 /// Cheap to clone; all clones share the limit of connections.
 #[derive(Clone)]
-pub struct MachineGate {
-    gate: Arc<Gate>,
+pub struct MachineEgressGate {
+    gate: Arc<EgressGate>,
     provider: Arc<Provider>,
     slots: Arc<Semaphore>,
     tasks: TaskTracker,
@@ -43,7 +43,7 @@ pub struct MachineGate {
     on_decision: Arc<dyn Fn(EgressDecision) + Send + Sync>,
 }
 
-impl fmt::Debug for MachineGate {
+impl fmt::Debug for MachineEgressGate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("MachineGate")
             .field("provider", &self.provider.id)
@@ -52,22 +52,22 @@ impl fmt::Debug for MachineGate {
     }
 }
 
-impl MachineGate {
+impl MachineEgressGate {
     /// `tasks` runs the connections; `shutdown` closes all of them; `on_decision` receives every decision and must not block.
     pub fn new(
-        gate: Arc<Gate>,
+        gate: Arc<EgressGate>,
         provider: Arc<Provider>,
         tasks: TaskTracker,
         shutdown: CancellationToken,
         on_decision: impl Fn(EgressDecision) + Send + Sync + 'static,
     ) -> Self {
-        let slots = Arc::new(Semaphore::new(gate.settings().connections_max.max(1)));
+        let slots = Arc::new(Semaphore::new(gate.settings().connections_per_machine_max.max(1)));
         Self { gate, provider, slots, tasks, shutdown, on_decision: Arc::new(on_decision) }
     }
 
     /// Answers one `CONNECT` request: 200 when the connection is open (a task of the tracker then copies its bytes), else 403,
     /// 502 or 504 with a [`ProblemBody`](anteroom_wire::ProblemBody). Returns within the sum of the gate's timeouts.
-    pub async fn serve<B: Send + 'static>(&self, mut request: Request<B>) -> Response<Full<Bytes>> {
+    pub async fn serve_connect<B: Send + 'static>(&self, mut request: Request<B>) -> Response<Full<Bytes>> {
         let started = Instant::now();
         let Some((host, port)) = connect_target(&request) else {
             return error_response(&EgressError::new(Problem::Malformed, "expected CONNECT host:port"));
@@ -82,10 +82,10 @@ impl MachineGate {
                 self.report(
                     &host,
                     port,
-                    EgressOutcome::Granted {
-                        address: mask(stream.peer().ip()),
+                    EgressOutcome::Allowed {
+                        address: mask_address(stream.peer_address().ip()),
                         overridden: stream.is_overridden(),
-                        connect_ms: millis(stream.connect_time()),
+                        connect_ms: to_millis(stream.connect_time()),
                     },
                 );
                 let upgrade = hyper::upgrade::on(&mut request);
@@ -98,7 +98,7 @@ impl MachineGate {
                 self.report(
                     &host,
                     port,
-                    EgressOutcome::Failed { problem, detail, after_ms: millis(started.elapsed()) },
+                    EgressOutcome::Failed { problem, detail, after_ms: to_millis(started.elapsed()) },
                 );
                 error_response(&error)
             }
@@ -106,11 +106,11 @@ impl MachineGate {
     }
 
     async fn open(&self, host: &str, port: u16) -> Result<(GatedStream, OwnedSemaphorePermit), EgressError> {
-        let wait_max = Duration::from_millis(self.gate.settings().connection_wait_ms_max);
+        let wait_max = Duration::from_millis(self.gate.settings().connection_slot_wait_ms_max);
         let slot = match timeout(wait_max, Arc::clone(&self.slots).acquire_owned()).await {
             Ok(Ok(slot)) => slot,
             Ok(Err(_)) | Err(_) => {
-                let most = self.gate.settings().connections_max;
+                let most = self.gate.settings().connections_per_machine_max;
                 let detail = format!("the machine already has {most} connections open");
                 return Err(EgressError::new(Problem::EgressTimeout, detail));
             }
@@ -119,7 +119,7 @@ impl MachineGate {
     }
 
     fn report(&self, host: &str, port: u16, outcome: EgressOutcome) {
-        let host = HostName::parse(host).map_or_else(|_| printable(host), |name| name.as_str().to_owned());
+        let host = HostName::parse(host).map_or_else(|_| escape_control_characters(host), |name| name.as_str().to_owned());
         (self.on_decision)(EgressDecision { host, port, outcome });
     }
 
@@ -155,7 +155,7 @@ impl MachineGate {
             EgressOutcome::Closed {
                 bytes_up: up.bytes.load(Relaxed),
                 bytes_down: down.bytes.load(Relaxed),
-                duration_ms: millis(started.elapsed()),
+                duration_ms: to_millis(started.elapsed()),
                 why,
             },
         );
@@ -163,11 +163,11 @@ impl MachineGate {
 }
 
 /// Waits until the idle timeout or the longest duration of the connection is reached.
-async fn timed_out(settings: &GateSettings, started: Instant, up: &Traffic, down: &Traffic) -> CloseCause {
-    let ends_at = started + Duration::from_secs(settings.total_s_max);
+async fn timed_out(settings: &EgressSettings, started: Instant, up: &Traffic, down: &Traffic) -> CloseCause {
+    let ends_at = started + Duration::from_secs(settings.connection_lifetime_s_max);
     loop {
         let last = started + Duration::from_millis(up.last_ms.load(Relaxed).max(down.last_ms.load(Relaxed)));
-        let idle_at = last + Duration::from_secs(settings.idle_s_max);
+        let idle_at = last + Duration::from_secs(settings.connection_idle_s_max);
         let now = Instant::now();
         if now >= ends_at {
             return CloseCause::LifetimeExceeded;
@@ -221,7 +221,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Counted<S> {
         let before = buf.filled().len();
         ready!(Pin::new(&mut self.inner).poll_read(cx, buf))?;
         self.read.bytes.fetch_add((buf.filled().len() - before) as u64, Relaxed);
-        self.read.last_ms.store(millis(self.read.started.elapsed()), Relaxed);
+        self.read.last_ms.store(to_millis(self.read.started.elapsed()), Relaxed);
         Poll::Ready(Ok(()))
     }
 }

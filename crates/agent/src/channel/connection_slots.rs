@@ -3,7 +3,7 @@
 //! Browsers keep idle connections open for minutes. When all slots are in use and another connection waits, the one that has been idle
 //! longest is closed.
 
-use anteroom_wire::{channel::STREAMS_MAX, time::millis};
+use anteroom_wire::{channel::STREAMS_MAX, time::to_millis};
 use parking_lot::Mutex;
 use std::{
     pin::Pin,
@@ -38,34 +38,34 @@ struct Activity {
 
 impl Activity {
     fn touch(&self) {
-        self.last_ms.store(millis(self.opened_at.elapsed()), Ordering::Relaxed);
+        self.last_ms.store(to_millis(self.opened_at.elapsed()), Ordering::Relaxed);
     }
 
     fn idle_ms(&self) -> u64 {
-        millis(self.opened_at.elapsed()).saturating_sub(self.last_ms.load(Ordering::Relaxed))
+        to_millis(self.opened_at.elapsed()).saturating_sub(self.last_ms.load(Ordering::Relaxed))
     }
 }
 
 /// The open outbound connections.
-pub(crate) struct Tunnels {
+pub(crate) struct ConnectionSlots {
     slots: Arc<Semaphore>,
     open: Mutex<Vec<Arc<Activity>>>,
 }
 
 /// A slot for one connection; dropping it frees the slot.
-pub(crate) struct Slot {
+pub(crate) struct ConnectionSlot {
     _permit: OwnedSemaphorePermit,
     activity: Arc<Activity>,
-    tunnels: Arc<Tunnels>,
+    tunnels: Arc<ConnectionSlots>,
 }
 
-impl Drop for Slot {
+impl Drop for ConnectionSlot {
     fn drop(&mut self) {
         self.tunnels.open.lock().retain(|other| !Arc::ptr_eq(other, &self.activity));
     }
 }
 
-impl Tunnels {
+impl ConnectionSlots {
     pub(crate) fn new() -> Self {
         Self::with_slots((STREAMS_MAX - RESERVED) as usize)
     }
@@ -75,7 +75,7 @@ impl Tunnels {
     }
 
     /// Waits for a slot, first come first served; `None`: none became free within 30 s.
-    pub(crate) async fn acquire(self: &Arc<Self>) -> Option<Slot> {
+    pub(crate) async fn acquire(self: &Arc<Self>) -> Option<ConnectionSlot> {
         let turn = self.slots.clone().acquire_owned();
         let evict = async {
             loop {
@@ -91,7 +91,7 @@ impl Tunnels {
         let activity =
             Arc::new(Activity { opened_at: Instant::now(), last_ms: AtomicU64::new(0), evict: Notify::new() });
         self.open.lock().push(activity.clone());
-        Some(Slot { _permit: permit, activity, tunnels: self.clone() })
+        Some(ConnectionSlot { _permit: permit, activity, tunnels: self.clone() })
     }
 
     fn evict_idlest(&self) {
@@ -103,7 +103,7 @@ impl Tunnels {
     }
 }
 
-impl Slot {
+impl ConnectionSlot {
     /// Copies bytes in both directions until one side ends or the slot is reclaimed.
     pub(crate) async fn relay(
         &self,
@@ -118,7 +118,7 @@ impl Slot {
     }
 
     /// Runs `running` in this slot; `None`: the slot was reclaimed first.
-    pub(crate) async fn run<T>(&self, running: impl Future<Output = T>) -> Option<T> {
+    pub(crate) async fn run_in_slot<T>(&self, running: impl Future<Output = T>) -> Option<T> {
         tokio::select! {
             done = running => Some(done),
             () = self.activity.evict.notified() => None,
@@ -163,11 +163,11 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn idlest_connection_is_closed_for_one_that_waits() {
-        let tunnels = Arc::new(Tunnels::with_slots(2));
+        let tunnels = Arc::new(ConnectionSlots::with_slots(2));
         let busy = tunnels.acquire().await.unwrap();
         let idle = tunnels.acquire().await.unwrap();
         let ((_, near), (far, _)) = (tokio::io::duplex(64), tokio::io::duplex(64));
-        let idle = tokio::spawn(async move { idle.run(std::future::pending::<()>()).await });
+        let idle = tokio::spawn(async move { idle.run_in_slot(std::future::pending::<()>()).await });
         tokio::time::advance(Duration::from_millis(IDLE_MS_MIN + 1)).await;
         busy.activity.touch();
         assert!(tunnels.acquire().await.is_some(), "the idle connection was closed");
@@ -177,7 +177,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn request_for_a_slot_times_out() {
-        let tunnels = Arc::new(Tunnels::with_slots(1));
+        let tunnels = Arc::new(ConnectionSlots::with_slots(1));
         let busy = tunnels.acquire().await.unwrap();
         let keep = async {
             loop {

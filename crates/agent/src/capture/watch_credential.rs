@@ -15,7 +15,8 @@ use super::{
     credential_file::{self, CheckResult, CheckRules, FileSnapshot},
     deliver::{self, DeliveryOutcome},
     file_watch::FileWatch,
-    status,
+    rejection::Rejection,
+    status_command,
 };
 use crate::{agent::Agent, sign_in::active_claim::ActiveClaim};
 use anteroom_wire::{
@@ -37,7 +38,7 @@ const STATUS_EVERY_MS: u64 = 2_000;
 const COMPANION_WAITS_MAX: u32 = 5;
 
 /// A companion file: its path, and its content if it counts, or why it is not delivered.
-type Companion = (String, Result<Option<FileSnapshot>, String>);
+type Companion = (String, Result<Option<FileSnapshot>, Rejection>);
 
 /// A complete, stable, new credential.
 pub(crate) struct FoundCredential {
@@ -75,7 +76,7 @@ pub(crate) enum FindResult {
 #[derive(Default)]
 struct WatchState {
     /// Path → the reason that was last reported.
-    reported: HashMap<String, String>,
+    reported: HashMap<String, Rejection>,
     /// Path → the content that the controller has answered, which is not sent again.
     answered: HashMap<String, [u8; 32]>,
     /// The content that the status command did not confirm, and when.
@@ -85,7 +86,7 @@ struct WatchState {
 }
 
 /// Watches until the credential of `claim` was delivered or kept.
-pub(crate) async fn run(agent: &Agent, claim: Arc<ActiveClaim>) {
+pub(crate) async fn watch_credential(agent: &Agent, claim: Arc<ActiveClaim>) {
     let mut watch = CredentialWatch::new(agent, claim);
     loop {
         watch.follow_changed_method();
@@ -136,7 +137,7 @@ impl<'a> CredentialWatch<'a> {
     pub(crate) async fn wait_change(&self) {
         let wait = Duration::from_millis(SCAN_EVERY_MS);
         let Some(file_watch) = &self.file_watch else { return tokio::time::sleep(wait).await };
-        let _ = tokio::time::timeout(wait, file_watch.changed()).await;
+        let _ = tokio::time::timeout(wait, file_watch.wait_changed()).await;
     }
 
     /// The first path that contains a complete credential which has been stable. Rejections are reported once for each reason, and only
@@ -165,7 +166,7 @@ impl<'a> CredentialWatch<'a> {
                     self.publish_rejection(path, reason);
                 }
                 (CheckResult::Unchanged, CheckResult::Unchanged) if !self.ignores_unchanged(path) => {
-                    self.publish_rejection(path, "the same as before the sign-in".to_owned());
+                    self.publish_rejection(path, Rejection::SameAsBefore);
                 }
                 (
                     CheckResult::Complete(_) | CheckResult::Rejected(_) | CheckResult::Absent | CheckResult::Unchanged,
@@ -236,7 +237,7 @@ impl<'a> CredentialWatch<'a> {
         let read = |path: &String| {
             // A stored credential is replaced as a whole, so its companions are delivered also if they have not changed.
             let baseline = if uses_stored { None } else { self.claim.baselines.get(path).copied().flatten() };
-            let file = credential_file::companion(&home.join(path), bytes_max, &baseline, self.not_before());
+            let file = credential_file::read_companion(&home.join(path), bytes_max, &baseline, self.not_before());
             (path.clone(), file)
         };
         self.claim.provider.credential.companions.iter().map(read).collect()
@@ -254,18 +255,18 @@ impl<'a> CredentialWatch<'a> {
         accepted
     }
 
-    fn publish_rejection(&mut self, path: &str, reason: String) {
+    fn publish_rejection(&mut self, path: &str, reason: Rejection) {
         if self.state.reported.get(path) != Some(&reason) {
-            let rejected = CaptureState::CandidateRejected { path: path.to_owned(), why: reason.clone() };
-            self.agent.sign_in.set_capture(rejected);
+            let rejected = CaptureState::CandidateRejected { path: path.to_owned(), why: reason.to_string() };
+            self.agent.sign_in.set_capture_state(rejected);
             self.report_rejection(path, reason);
         }
     }
 
-    fn report_rejection(&mut self, path: &str, reason: String) {
+    fn report_rejection(&mut self, path: &str, reason: Rejection) {
         if self.state.reported.get(path) != Some(&reason) {
-            self.state.reported.insert(path.to_owned(), reason.clone());
-            self.agent.events.push(CaptureEvent::CandidateRejected { path: path.to_owned(), why: reason });
+            self.agent.events.push(CaptureEvent::CandidateRejected { path: path.to_owned(), why: reason.to_string() });
+            self.state.reported.insert(path.to_owned(), reason);
         }
     }
 
@@ -279,11 +280,11 @@ impl<'a> CredentialWatch<'a> {
             return false;
         }
         let claim = self.claim.clone();
-        match status::run(self.agent, &claim).await.signed_in {
+        match status_command::run_status_command(self.agent, &claim).await.signed_in {
             Ok(()) => true,
             Err(reason) => {
                 self.state.unconfirmed = Some((digest, Instant::now()));
-                self.publish_rejection(&found.path, reason);
+                self.publish_rejection(&found.path, reason.into());
                 false
             }
         }
@@ -297,7 +298,7 @@ impl<'a> CredentialWatch<'a> {
                 DeliveryOutcome::Rejected | DeliveryOutcome::Superseded => false,
             },
             StoragePolicy::KeepInMachine | StoragePolicy::Forbidden => {
-                self.agent.sign_in.set_capture(CaptureState::KeptInMachine { path: found.path.clone() });
+                self.agent.sign_in.set_capture_state(CaptureState::KeptInMachine { path: found.path.clone() });
                 self.agent.events.push(CaptureEvent::KeptInMachine { path: found.path.clone() });
                 true
             }
@@ -309,7 +310,7 @@ impl<'a> CredentialWatch<'a> {
         let bytes = u64::try_from(found.file.bytes.len()).unwrap_or(u64::MAX);
         self.agent.events.push(CaptureEvent::CandidateAccepted { path: found.path.clone(), bytes });
         self.state.reported.clear();
-        let outcome = deliver::deliver(self.agent, &self.claim, found.files(), || self.is_superseded(found)).await;
+        let outcome = deliver::deliver_credential(self.agent, &self.claim, found.files(), || self.is_superseded(found)).await;
         match outcome {
             DeliveryOutcome::Accepted | DeliveryOutcome::Rejected => {
                 self.state.answered.insert(found.path.clone(), found.file.stamp.digest);
@@ -329,7 +330,7 @@ impl<'a> CredentialWatch<'a> {
 }
 
 fn is_stable(before: &[Companion], now: &[Companion]) -> bool {
-    let stamp = |file: &Result<Option<FileSnapshot>, String>| match file {
+    let stamp = |file: &Result<Option<FileSnapshot>, Rejection>| match file {
         Ok(file) => Ok(file.as_ref().map(|file| file.stamp.clone())),
         Err(reason) => Err(reason.clone()),
     };

@@ -3,7 +3,7 @@
 use super::super::{
     build_context::BuildContext,
     elf,
-    fetch_tools::{self, Fetched},
+    fetch_tools::{self, FetchedTool},
     progress::{BuildProgress, BuildStep},
     recipe::{Cli, GUEST_DIRS, GUEST_FILES, Recipe},
 };
@@ -26,9 +26,9 @@ const PIPE_BYTES: usize = 1 << 20;
 
 /// The files that were extracted, and the names in the result.
 #[derive(Default)]
-pub(super) struct Filtered {
+pub(super) struct FilterOutput {
     /// All names in the result.
-    pub(super) names: BTreeSet<String>,
+    pub(super) paths: BTreeSet<String>,
     /// Debian's kernel, a bzImage.
     pub(super) kernel: Vec<u8>,
     pub(super) kernel_version: String,
@@ -56,16 +56,16 @@ pub(super) struct Tool {
 
 impl Tool {
     /// The downloaded tools.
-    pub(super) fn all(fetched: &[Fetched<'_>]) -> Vec<Self> {
+    pub(super) fn from_fetched(fetched: &[FetchedTool<'_>]) -> Vec<Self> {
         fetched.iter().map(|fetched| Self { cli: fetched.cli.clone(), package: fetched.package.clone() }).collect()
     }
 
     /// Adds it to the root file system.
     fn add(&self, out: &mut Out<impl Write>) -> io::Result<()> {
-        let program = self.cli.program();
+        let program = self.cli.program_path();
         let mut found = None;
-        fetch_tools::each_file(&self.package, |path, bytes, content| {
-            if !self.cli.includes(path) {
+        fetch_tools::for_each_file(&self.package, |path, bytes, content| {
+            if !self.cli.includes_path(path) {
                 return Ok(());
             }
             let to = self
@@ -93,7 +93,7 @@ impl Additions {
         Ok(Self {
             tools,
             programs: vec![(
-                format!("usr/local/bin/{}", context.demo.0),
+                format!("usr/local/bin/{}", context.demo_name_and_version.0),
                 std::fs::read(&context.settings.demo_binary)?,
             )],
             versions: serde_json::to_vec_pretty(&context.tool_versions())?,
@@ -102,19 +102,19 @@ impl Additions {
 }
 
 /// Reads the packages' tar from `from` and writes the root file system's tar to `into`. Blocking.
-pub(super) fn filter(
+pub(super) fn filter_packages(
     recipe: &Recipe,
     from: impl Read,
     into: File,
     additions: Additions,
     progress: &(dyn Fn(BuildProgress) + Send + Sync),
-) -> io::Result<Filtered> {
+) -> io::Result<FilterOutput> {
     let mut out = Out {
         tar: Builder::new(BufWriter::with_capacity(PIPE_BYTES, into)),
-        epoch_s: recipe.epoch_s,
+        source_date_epoch_s: recipe.source_date_epoch_s,
         names: BTreeSet::new(),
     };
-    let mut filtered = Filtered::default();
+    let mut filtered = FilterOutput::default();
     let mut passed = 0;
     let mut reported = 0;
     let mut archive = Archive::new(BufReader::with_capacity(PIPE_BYTES, from));
@@ -128,10 +128,10 @@ pub(super) fn filter(
             progress(BuildProgress {
                 step: BuildStep::RootFs,
                 fraction: None,
-                note: format!("{} MB", passed / 1_000_000),
+                message: format!("{} MB", passed / 1_000_000),
             });
         }
-        if !path.is_empty() && !is_added(recipe, &path) && !recipe.drops(&path) {
+        if !path.is_empty() && !is_added(recipe, &path) && !recipe.excludes_path(&path) {
             out.copy(&path, &mut entry)?;
         }
     }
@@ -144,19 +144,19 @@ pub(super) fn filter(
     // Written at the claim; an empty file means "not initialized" (machine-id(5)).
     out.file("etc/machine-id", 0o644, 0, 0, &mut io::empty())?;
     out.file("etc/anteroom/clis.json", 0o644, 0, additions.versions.len() as u64, &mut &additions.versions[..])?;
-    for shim in &recipe.browser_shims {
-        out.link(shim, &recipe.agent_in_guest)?;
+    for link in &recipe.url_opener_links {
+        out.link(link, &recipe.agent_path)?;
     }
     for (path, content) in &additions.programs {
         out.file(path, 0o755, 0, content.len() as u64, &mut &content[..])?;
     }
     let tools = additions.tools.blocking_recv().map_err(|_| io::Error::other("the tools could not be downloaded"))?;
     for tool in &tools {
-        progress(BuildProgress { step: BuildStep::RootFs, fraction: None, note: tool.cli.name.clone() });
+        progress(BuildProgress { step: BuildStep::RootFs, fraction: None, message: tool.cli.name.clone() });
         tool.add(&mut out)?;
     }
     out.tar.into_inner()?.into_inner().map_err(io::IntoInnerError::into_error)?.flush()?;
-    filtered.names = out.names;
+    filtered.paths = out.names;
     Ok(filtered)
 }
 
@@ -165,15 +165,15 @@ fn is_added(recipe: &Recipe, path: &str) -> bool {
     path == "etc/machine-id"
         || GUEST_FILES.iter().any(|file| file.path == path)
         || GUEST_DIRS.iter().any(|(own, ..)| *own == path)
-        || recipe.browser_shims.iter().any(|shim| shim == path)
+        || recipe.url_opener_links.iter().any(|link| link == path)
 }
 
 /// Returns `content` unchanged if it starts with an ELF header for x86-64.
 fn checked_program<'a>(name: &str, mut content: &'a mut dyn Read) -> io::Result<impl Read + 'a> {
-    let mut head = vec![0; elf::HEAD_BYTES];
+    let mut head = vec![0; elf::ELF_HEADERS_BYTES];
     let got = super::super::read_up_to(&mut content, &mut head)?;
     head.truncate(got);
-    match elf::not_x86_64(&head) {
+    match elf::why_not_x86_64(&head) {
         Some(why) => Err(io::Error::other(format!("{name} {why}"))),
         None => Ok(io::Cursor::new(head).chain(content)),
     }
@@ -188,7 +188,7 @@ fn text(path: &std::path::Path) -> io::Result<String> {
     Ok(if path == "." { String::new() } else { path.to_owned() })
 }
 
-impl Filtered {
+impl FilterOutput {
     /// Extracts the files of the kernel and dpkg's status file. Consumes the entry: the recipe drops all of these files from the
     /// root file system.
     fn extract(&mut self, path: &str, entry: &mut tar::Entry<'_, impl Read>) -> io::Result<()> {
@@ -224,7 +224,7 @@ impl Filtered {
 /// The tar that is written.
 struct Out<W: Write> {
     tar: Builder<W>,
-    epoch_s: u64,
+    source_date_epoch_s: u64,
     names: BTreeSet<String>,
 }
 
@@ -301,7 +301,7 @@ impl<W: Write> Out<W> {
         header.set_mode(mode);
         header.set_uid(owner);
         header.set_gid(owner);
-        header.set_mtime(self.epoch_s);
+        header.set_mtime(self.source_date_epoch_s);
         header.set_size(0);
         header
     }

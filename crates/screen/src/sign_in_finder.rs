@@ -1,8 +1,8 @@
 //! Finds addresses and codes on the terminal's screen, and masks secrets in text that is reported.
 
-mod joined;
+mod wrapped_lines;
 
-use crate::ScreenSnapshot;
+use crate::{PatternError, ScreenSnapshot, compile_pattern};
 use anteroom_wire::provider::SignInRules;
 use regex_lite::Regex;
 
@@ -13,7 +13,7 @@ const CODE_CHARS_MAX: usize = 64;
 const TOKEN_CHARS_MIN: usize = 20;
 
 /// The host of a web address that may be opened: `http` or `https`, up to 8 KiB, no blanks or control characters.
-pub fn web_host(url: &str) -> Option<String> {
+pub fn web_url_host(url: &str) -> Option<String> {
     if url.len() > URL_BYTES_MAX || url.chars().any(|c| c.is_control() || c.is_whitespace()) {
         return None;
     }
@@ -39,11 +39,11 @@ pub struct SignInFinder {
 
 /// What was found on a screen.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct Found {
+pub struct FoundSignIn {
     /// The last address in the text.
     pub url: Option<ScreenMatch>,
     /// The last address that is the target of a hyperlink; never cut by the width of the screen.
-    pub link: Option<String>,
+    pub hyperlink_url: Option<String>,
     /// The last code.
     pub code: Option<ScreenMatch>,
 }
@@ -61,13 +61,10 @@ impl SignInFinder {
     /// Compiles a provider's patterns.
     ///
     /// # Errors
-    /// Names the pattern that is not a valid regular expression.
-    pub fn new(rules: &SignInRules) -> Result<Self, String> {
-        let compile = |name: &str, pattern: &Option<String>| {
-            let compiled = pattern.as_deref().map(Regex::new).transpose();
-            compiled.map_err(|error| format!("sign_in.{name} is not a regular expression: {error}"))
-        };
-        Ok(Self { url: compile("url", &rules.url)?, code: compile("code", &rules.code)? })
+    /// A pattern is not a regular expression.
+    pub fn new(rules: &SignInRules) -> Result<Self, PatternError> {
+        let url = compile_pattern("sign_in.url", rules.url.as_deref())?;
+        Ok(Self { url, code: compile_pattern("sign_in.code", rules.code.as_deref())? })
     }
 
     /// Whether there is no pattern at all.
@@ -77,17 +74,17 @@ impl SignInFinder {
 
     /// Finds the last address, hyperlink and code on the screen. Lines that the *terminal* wrapped are already joined in the
     /// snapshot; lines that the *program* broke within an address are joined here.
-    pub fn find(&self, snapshot: &ScreenSnapshot) -> Found {
-        let text = joined::joined(&snapshot.lines, snapshot.width);
+    pub fn find(&self, snapshot: &ScreenSnapshot) -> FoundSignIn {
+        let text = wrapped_lines::join_wrapped_lines(&snapshot.lines, snapshot.width);
         let grows_at_end =
-            snapshot.cursor_in_text || snapshot.lines.last().is_some_and(|line| joined::is_full(line, snapshot.width));
+            snapshot.cursor_in_text || snapshot.lines.last().is_some_and(|line| wrapped_lines::is_full_line(line, snapshot.width));
         let piece = |pattern: &Regex| last_match(pattern, &text, grows_at_end);
-        let url = self.url.as_ref().and_then(piece).filter(|url| web_host(&url.text).is_some());
+        let url = self.url.as_ref().and_then(piece).filter(|url| web_url_host(&url.text).is_some());
         let link = self.url.as_ref().and_then(|pattern| last_link(pattern, &snapshot.links));
         let code = self.code.as_ref().and_then(piece);
         let code =
             code.filter(|code| code.text.chars().count() <= CODE_CHARS_MAX && !code.text.chars().any(char::is_control));
-        Found { url, link, code }
+        FoundSignIn { url, hyperlink_url: link, code }
     }
 }
 
@@ -104,13 +101,13 @@ fn last_link(pattern: &Regex, links: &[String]) -> Option<String> {
     let fits = |link: &&String| {
         let at_start =
             pattern.captures(link).and_then(|found| Some(found.get(1).or_else(|| found.get(0))?.start() == 0));
-        at_start == Some(true) && web_host(link).is_some()
+        at_start == Some(true) && web_url_host(link).is_some()
     };
     links.iter().rev().find(fits).cloned()
 }
 
 /// `line` with secrets masked: query and fragment of addresses are removed, anything that looks like a token becomes `•••`.
-pub fn masked(line: &str) -> String {
+pub fn mask_secrets(line: &str) -> String {
     line.split_inclusive(char::is_whitespace).map(mask_word).collect()
 }
 

@@ -11,7 +11,7 @@ use crate::{
         client::KeeperClient,
         control::{CONTROL_PROTOCOL, KeeperCommand, KeeperPhase, Report},
     },
-    process::{self, ProcessId},
+    procfs::{self, ProcessId},
     receipt::{CleanupChecks, ExitCause, Receipt, StopDetail},
     run_dir::RunDir,
     spec::KeeperConfig,
@@ -19,8 +19,8 @@ use crate::{
 };
 use anteroom_wire::{
     MachineId,
-    channel::ECHO_MS_MAX,
-    time::{millis, unix_ms},
+    channel::ECHO_WAIT_MS_MAX,
+    time::{to_millis, to_unix_ms},
 };
 use std::{
     io,
@@ -61,7 +61,7 @@ struct Driver {
 }
 
 /// Drives a machine from its request to its end.
-pub(super) async fn start(machines: Machines, slot: Slot, config: KeeperConfig) {
+pub(super) async fn run_new(machines: Machines, slot: Slot, config: KeeperConfig) {
     let began = Instant::now();
     let path = machines.run_dir_of(&slot.id);
     let program = machines.inner.settings.keeper_program.clone();
@@ -71,7 +71,7 @@ pub(super) async fn start(machines: Machines, slot: Slot, config: KeeperConfig) 
     match client {
         Ok(client) => {
             driver.apply(Event::KeeperFound);
-            let first_wait = Duration::from_millis(driver.machines.inner.settings.first_echo_ms);
+            let first_wait = Duration::from_millis(driver.machines.inner.settings.first_echo_wait_ms);
             driver.drive(client, commands, image_hash, first_wait).await;
         }
         Err(error) => driver.removed(ExitReason::NeverStarted { error: error.to_string() }, None),
@@ -79,7 +79,7 @@ pub(super) async fn start(machines: Machines, slot: Slot, config: KeeperConfig) 
 }
 
 /// Drives a machine that outlived its server; `incompatible`: why this server cannot use it and stops it.
-pub(super) async fn adopt(machines: Machines, slot: Slot, mut client: KeeperClient, incompatible: Option<StopReason>) {
+pub(super) async fn run_adopted(machines: Machines, slot: Slot, mut client: KeeperClient, incompatible: Option<StopReason>) {
     let (mut driver, commands, image_hash) = Driver::new(machines, slot, Instant::now());
     let path = driver.machines.run_dir_of(&driver.id);
     driver.was_ready = tokio::task::spawn_blocking(move || RunDir::was_ready(&path)).await.unwrap_or_default();
@@ -90,7 +90,7 @@ pub(super) async fn adopt(machines: Machines, slot: Slot, mut client: KeeperClie
         driver.stop(&mut client, reason).await;
     }
     // It has been running: it answers at once, unless stale bytes are in the pipe.
-    driver.drive(client, commands, image_hash, Duration::from_millis(ECHO_MS_MAX)).await;
+    driver.drive(client, commands, image_hash, Duration::from_millis(ECHO_WAIT_MS_MAX)).await;
 }
 
 fn spawn(path: &Path, program: &Path, config: &KeeperConfig) -> io::Result<KeeperClient> {
@@ -123,12 +123,12 @@ impl Driver {
         let disconnect = stop.child_token();
         let _guard = disconnect.clone().drop_guard();
         let (began, process_info, was_ready) = (self.began, self.process_info.clone(), self.was_ready);
-        let params = connection::ConnectParams { image_hash, began, process_info, first_wait, was_ready };
-        connection::spawn(&self.machines, &self.id, params, events, &disconnect);
+        let params = connection::ConnectParams { image_hash, requested_at: began, process_info, first_echo_wait: first_wait, was_ready };
+        connection::spawn_connections(&self.machines, &self.id, params, events, &disconnect);
         loop {
             tokio::select! {
                 biased;
-                report = client.next() => match report {
+                report = client.next_report() => match report {
                     Some(report) => self.handle_report(&mut client, report).await,
                     None => break,
                 },
@@ -149,7 +149,7 @@ impl Driver {
                 () = stop.cancelled(), if !self.is_ending() => return,
             }
         }
-        client.wait_for_exit(self.keeper).await;
+        client.wait_exited(self.keeper).await;
         self.keeper_exited().await;
     }
 
@@ -160,7 +160,7 @@ impl Driver {
 
     /// Milliseconds since the machine was requested or adopted.
     fn elapsed_ms(&self) -> u64 {
-        millis(self.began.elapsed())
+        to_millis(self.began.elapsed())
     }
 
     fn is_ending(&self) -> bool {
@@ -216,7 +216,7 @@ impl Driver {
 
     /// Publishes `Exited` and starts the deadline for the keeper's cleanup.
     fn process_exited(&mut self, cause: ExitCause, stop_detail: Option<StopDetail>) {
-        if self.apply(Event::ProcessExited { reason: cause.exit_reason(stop_detail.as_ref()) }) {
+        if self.apply(Event::ProcessExited { reason: cause.to_exit_reason(stop_detail.as_ref()) }) {
             self.deadline =
                 ActiveTimeDeadline::new(Duration::from_millis(self.machines.inner.settings.keeper_exit_timeout_ms));
             if let State::Exited { reason } = &*self.state.borrow() {
@@ -228,7 +228,7 @@ impl Driver {
 
     async fn handle_connection_event(&mut self, client: &mut KeeperClient, event: connection::ConnectionEvent) {
         match event {
-            connection::ConnectionEvent::Event(event) => {
+            connection::ConnectionEvent::Lifecycle(event) => {
                 let lost = matches!(event, Event::ChannelLost { .. });
                 if self.apply(event) && lost {
                     self.deadline = self.liveness_deadline();
@@ -271,7 +271,7 @@ impl Driver {
     }
 
     async fn stop(&mut self, client: &mut KeeperClient, reason: StopReason) {
-        let command = KeeperCommand::Stop { reason: reason.name().to_owned(), stop_detail: StopDetail::of(&reason) };
+        let command = KeeperCommand::Stop { reason: reason.name().to_owned(), stop_detail: StopDetail::from_reason(&reason) };
         if !self.apply(Event::StopRequested(reason)) {
             return;
         }
@@ -314,7 +314,7 @@ impl Driver {
         if let Some(reason) = not_ready {
             return self.stop(client, reason).await;
         }
-        let pid = self.keeper.or_else(|| client.keeper()).map(|keeper| keeper.pid);
+        let pid = self.keeper.or_else(|| client.keeper_process()).map(|keeper| keeper.pid);
         tracing::warn!(machine = %self.id, outcome = "keeper_hung", pid, "hung keeper killed");
         self.kill_keeper(client);
     }
@@ -322,9 +322,9 @@ impl Driver {
     /// Kills the keeper; its machine's process is killed with it.
     fn kill_keeper(&mut self, client: &mut KeeperClient) {
         // A keeper that hung before this server started has sent neither its process id nor its machine's.
-        self.keeper = self.keeper.or_else(|| client.keeper());
+        self.keeper = self.keeper.or_else(|| client.keeper_process());
         if let (None, Some(keeper)) = (self.process_info.get(), self.keeper)
-            && let Some(&process) = process::descendants(keeper.pid).first()
+            && let Some(&process) = procfs::descendants(keeper.pid).first()
         {
             let _ = self.process_info.set(ProcessInfo { process, reported_after_ms: self.elapsed_ms() });
         }
@@ -355,7 +355,7 @@ impl Driver {
                 receipt
             }
         };
-        self.removed(receipt.reason(), Some(Box::new(receipt)));
+        self.removed(receipt.exit_reason(), Some(Box::new(receipt)));
     }
 
     /// Cleans up in place of a killed keeper and checks that the machine's process exited with it.
@@ -379,7 +379,7 @@ impl Driver {
             checks.leftovers.push(format!("{}: {error}", path.display()));
         }
         checks.paths.push(path);
-        let ended_unix_ms = unix_ms(SystemTime::now());
+        let ended_unix_ms = to_unix_ms(SystemTime::now());
         Receipt {
             machine: self.id.clone(),
             began_unix_ms: ended_unix_ms.saturating_sub(self.elapsed_ms()),

@@ -30,7 +30,7 @@ impl OomKillCounter {
     }
 
     /// Whether the count has grown since the last sample but one. Call when the process has exited.
-    pub(super) fn any_since(&self, count: Option<u64>) -> bool {
+    pub(super) fn has_grown_to(&self, count: Option<u64>) -> bool {
         matches!((count, self.counts[0]), (Some(now), Some(then)) if now > then)
     }
 }
@@ -44,19 +44,19 @@ mod tests {
         let began = Instant::now();
         let at = |samples: u32| began + SAMPLE_INTERVAL * samples;
         let mut oom_kills = OomKillCounter::new(began, Some(7));
-        assert!(!oom_kills.any_since(Some(7)) && oom_kills.any_since(Some(8)));
+        assert!(!oom_kills.has_grown_to(Some(7)) && oom_kills.has_grown_to(Some(8)));
         // A process is killed at once; no sample is taken before the interval has passed.
         oom_kills.sample(began, || panic!("too early"));
         oom_kills.sample(at(1), || Some(8));
-        assert!(oom_kills.any_since(Some(8)), "a killed process may take a moment to exit");
+        assert!(oom_kills.has_grown_to(Some(8)), "a killed process may take a moment to exit");
         oom_kills.sample(at(2), || Some(8));
-        assert!(!oom_kills.any_since(Some(8)), "the kill was too long ago");
-        assert!(oom_kills.any_since(Some(9)));
+        assert!(!oom_kills.has_grown_to(Some(8)), "the kill was too long ago");
+        assert!(oom_kills.has_grown_to(Some(9)));
     }
 
     #[test]
     fn missing_count_is_not_an_oom_kill() {
         let oom_kills = OomKillCounter::new(Instant::now(), None);
-        assert!(!oom_kills.any_since(Some(1)) && !oom_kills.any_since(None));
+        assert!(!oom_kills.has_grown_to(Some(1)) && !oom_kills.has_grown_to(None));
     }
 }

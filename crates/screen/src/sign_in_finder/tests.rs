@@ -97,10 +97,10 @@ fn a_hyperlink_counts_if_the_pattern_matches_its_start() {
     ]
     .map(str::to_owned)
     .to_vec();
-    assert_eq!(finder.find(&snapshot).link.as_deref(), Some("https://a.example/authorize?x=1"));
+    assert_eq!(finder.find(&snapshot).hyperlink_url.as_deref(), Some("https://a.example/authorize?x=1"));
     assert_eq!(finder.find(&snapshot).url, None);
     let none = SignInFinder::new(&SignInRules::default()).unwrap();
-    assert_eq!(none.find(&snapshot), Found::default(), "without a pattern no link is known to be the right one");
+    assert_eq!(none.find(&snapshot), FoundSignIn::default(), "without a pattern no link is known to be the right one");
 }
 
 #[test]
@@ -136,8 +136,8 @@ fn addresses_on_recorded_screens_are_complete() {
 
 #[test]
 fn only_web_addresses_can_be_opened() {
-    assert_eq!(web_host("https://u:p@A.example:8443/x?y#z").as_deref(), Some("a.example"));
-    assert_eq!(web_host("http://[::1]:1/x").as_deref(), Some("::1"));
+    assert_eq!(web_url_host("https://u:p@A.example:8443/x?y#z").as_deref(), Some("a.example"));
+    assert_eq!(web_url_host("http://[::1]:1/x").as_deref(), Some("::1"));
     for bad in [
         "file:///etc/passwd",
         "javascript://a/%0aalert(1)",
@@ -147,23 +147,23 @@ fn only_web_addresses_can_be_opened() {
         "a",
         "https://a\n",
     ] {
-        assert_eq!(web_host(bad), None, "{bad:?}");
+        assert_eq!(web_url_host(bad), None, "{bad:?}");
     }
-    assert_eq!(web_host(&format!("https://a/{}", "x".repeat(URL_BYTES_MAX))), None);
+    assert_eq!(web_url_host(&format!("https://a/{}", "x".repeat(URL_BYTES_MAX))), None);
 }
 
 #[test]
 fn an_invalid_pattern_is_named_in_the_error() {
     let rules = SignInRules { url: Some("(".into()), ..SignInRules::default() };
-    assert!(SignInFinder::new(&rules).is_err_and(|error| error.contains("sign_in.url")));
+    assert!(SignInFinder::new(&rules).is_err_and(|error| error.to_string().contains("sign_in.url")));
 }
 
 #[test]
 fn queries_and_tokens_are_masked() {
-    assert_eq!(masked("see https://a.example/x?code=secret now"), "see https://a.example/x?… now");
-    assert_eq!(masked("token sk-ant-oat01-abcdefghijklmnop done"), "token ••• done");
+    assert_eq!(mask_secrets("see https://a.example/x?code=secret now"), "see https://a.example/x?… now");
+    assert_eq!(mask_secrets("token sk-ant-oat01-abcdefghijklmnop done"), "token ••• done");
     assert_eq!(
-        masked("Login successful. Press Enter (internationalisation)"),
+        mask_secrets("Login successful. Press Enter (internationalisation)"),
         "Login successful. Press Enter (internationalisation)"
     );
 }

@@ -20,10 +20,10 @@ impl HostName {
     /// [`Problem::EgressDenied`] for an IP address in any notation that a resolver accepts (`127.0.0.1`, `[::1]`,
     /// `2130706433`, `0x7f.1`) and for a text that is not a DNS name.
     pub fn parse(text: &str) -> Result<Self, EgressError> {
-        let refused = |why: &str| EgressError::new(Problem::EgressDenied, format!("{:?} {why}", printable(text)));
+        let denied = |why: &str| EgressError::new(Problem::EgressDenied, format!("{:?} {why}", escape_control_characters(text)));
         let name = text.strip_suffix('.').unwrap_or(text);
         if text.starts_with('[') || text.contains(':') || name.parse::<std::net::IpAddr>().is_ok() {
-            return Err(refused("is an IP address; only host names are allowed"));
+            return Err(denied("is an IP address; only host names are allowed"));
         }
         let label = |label: &str| {
             (1..=LABEL_BYTES_MAX).contains(&label.len())
@@ -32,12 +32,12 @@ impl HostName {
                 && !label.ends_with('-')
         };
         if name.len() > NAME_BYTES_MAX || !name.split('.').all(label) {
-            return Err(refused("is not a DNS name"));
+            return Err(denied("is not a DNS name"));
         }
         // inet_aton(3) accepts numbers in decimal, octal and hexadecimal, with one to four parts: a last label that starts
         // with a digit is never a DNS name.
         if name.rsplit('.').next().is_some_and(|last| last.starts_with(|c: char| c.is_ascii_digit())) {
-            return Err(refused("is an IP address; only host names are allowed"));
+            return Err(denied("is an IP address; only host names are allowed"));
         }
         Ok(Self(name.to_ascii_lowercase()))
     }
@@ -49,7 +49,7 @@ impl HostName {
 
     /// The name to resolve, with a trailing dot, so that the resolver does not append a suffix of the host's search list. A
     /// single label (`localhost`) has no dot, because the host itself defines those names.
-    pub(super) fn absolute(&self) -> String {
+    pub(super) fn to_absolute(&self) -> String {
         if self.0.contains('.') { format!("{}.", self.0) } else { self.0.clone() }
     }
 }
@@ -61,7 +61,7 @@ impl fmt::Display for HostName {
 }
 
 /// A guest's text for a message: bounded, with control characters replaced.
-pub(super) fn printable(text: &str) -> String {
+pub(super) fn escape_control_characters(text: &str) -> String {
     text.chars().take(NAME_BYTES_MAX).map(|c| if c.is_ascii_graphic() { c } else { '?' }).collect()
 }
 
@@ -73,8 +73,8 @@ mod tests {
     fn name_is_parsed_in_any_case_and_resolved_as_absolute_name() {
         let name = HostName::parse("Auth.OpenAI.com.").unwrap();
         assert_eq!(name.as_str(), "auth.openai.com");
-        assert_eq!(name.absolute(), "auth.openai.com.");
-        assert_eq!(HostName::parse("localhost").unwrap().absolute(), "localhost");
+        assert_eq!(name.to_absolute(), "auth.openai.com.");
+        assert_eq!(HostName::parse("localhost").unwrap().to_absolute(), "localhost");
     }
 
     #[test]
@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn invalid_name_is_refused_and_shown_without_control_characters() {
+    fn invalid_name_is_denied_and_shown_without_control_characters() {
         for bad in [
             "",
             ".",

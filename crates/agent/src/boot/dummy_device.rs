@@ -50,7 +50,7 @@ impl Drop for DummyDevice {
 }
 
 /// Configures the loopback and the device.
-pub(super) fn start() -> anyhow::Result<DummyDevice> {
+pub(super) fn create_dummy_device() -> anyhow::Result<DummyDevice> {
     let socket = rustix::net::socket(AddressFamily::INET, SocketType::DGRAM, None)?;
     set::<SET_FLAGS, _>(&socket, request("lo", &IFF_UP_RUNNING.to_ne_bytes())).context("lo")?;
     let flags = OFlags::RDWR | OFlags::NONBLOCK | OFlags::CLOEXEC;
@@ -60,7 +60,7 @@ pub(super) fn start() -> anyhow::Result<DummyDevice> {
     set::<SET_NETMASK, _>(&socket, request(DEVICE, &socket_address(NETMASK))).context("netmask")?;
     set::<SET_FLAGS, _>(&socket, request(DEVICE, &IFF_UP_RUNNING.to_ne_bytes())).context("up")?;
     set::<ADD_ROUTE, _>(&socket, default_route()).context("route")?;
-    let tun = async_fd::register(tun, Interest::READABLE)?;
+    let tun = async_fd::register_fd(tun, Interest::READABLE)?;
     Ok(DummyDevice { reader: tokio::spawn(drop_packets(tun)) })
 }
 

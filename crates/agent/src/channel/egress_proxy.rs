@@ -3,7 +3,7 @@
 
 use super::{
     controller_client::{CallError, parse_json},
-    tunnels::Slot,
+    connection_slots::ConnectionSlot,
 };
 use crate::{agent::Agent, log};
 use anteroom_wire::{Problem, ProblemBody};
@@ -30,7 +30,7 @@ const CONTROLLER_MS_MAX: u64 = 30_000;
 const ERROR_BYTES_MAX: usize = 16 * 1024;
 
 /// Serves programs, forever.
-pub(crate) async fn serve(agent: Arc<Agent>, listener: TcpListener) -> io::Result<()> {
+pub(crate) async fn serve_proxy(agent: Arc<Agent>, listener: TcpListener) -> io::Result<()> {
     let connections = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     loop {
         let permit = connections.clone().acquire_owned().await.map_err(io::Error::other)?;
@@ -38,7 +38,7 @@ pub(crate) async fn serve(agent: Arc<Agent>, listener: TcpListener) -> io::Resul
             Ok((stream, _)) => stream,
             Err(error) => {
                 // Out of file descriptors: a later attempt may succeed.
-                log::line(&format!("proxy: {error}"));
+                log::write_line(&format!("proxy: {error}"));
                 tokio::time::sleep(Duration::from_millis(100)).await;
                 continue;
             }
@@ -80,7 +80,7 @@ struct ProxyError {
 impl ProxyError {
     fn new(problem: Problem, detail: &str) -> Self {
         let status = StatusCode::from_u16(problem.http_status()).unwrap_or(StatusCode::BAD_GATEWAY);
-        Self { status, body: problem.with(detail) }
+        Self { status, body: problem.with_detail(detail) }
     }
 
     fn into_response(self) -> Response<Body> {
@@ -100,7 +100,7 @@ fn text_body(text: String) -> Body {
 }
 
 /// Opens a stream to `authority` through the gate.
-async fn connect(agent: &Arc<Agent>, authority: &str) -> Result<(Slot, Upgraded), ProxyError> {
+async fn connect(agent: &Arc<Agent>, authority: &str) -> Result<(ConnectionSlot, Upgraded), ProxyError> {
     // Before the claim only the browser's own background requests can come, and no session accounts for them.
     if agent.claim.current().is_none() {
         return Err(ProxyError::new(Problem::EgressDenied, "the machine is not claimed"));
@@ -123,7 +123,7 @@ async fn connect(agent: &Arc<Agent>, authority: &str) -> Result<(Slot, Upgraded)
         let body = Limited::new(response.into_body(), ERROR_BYTES_MAX).collect();
         let body = tokio::time::timeout(Duration::from_millis(HEAD_MS_MAX), body).await;
         let body = body.ok().and_then(Result::ok).and_then(|body| parse_json(&body.to_bytes()));
-        let body = body.unwrap_or_else(|| Problem::EgressUnreachable.with(""));
+        let body = body.unwrap_or_else(|| Problem::EgressUnreachable.with_detail(""));
         return Err(ProxyError { status, body });
     }
     let upgraded = hyper::upgrade::on(response).await;
@@ -157,7 +157,7 @@ async fn forward(agent: &Arc<Agent>, mut request: Request<Incoming>) -> Result<R
     let broken = |error: hyper::Error| ProxyError::new(Problem::EgressUnreachable, &error.to_string());
     let (mut sender, connection) =
         hyper::client::conn::http1::handshake(TokioIo::new(TokioIo::new(remote))).await.map_err(broken)?;
-    tokio::spawn(async move { slot.run(connection).await });
+    tokio::spawn(async move { slot.run_in_slot(connection).await });
     let response = tokio::time::timeout(Duration::from_millis(GATE_MS_MAX), sender.send_request(request)).await;
     let mut response = response.map_err(|_| ProxyError::new(Problem::EgressTimeout, ""))?.map_err(broken)?;
     for name in [header::CONNECTION, header::PROXY_AUTHENTICATE, HeaderName::from_static("keep-alive")] {

@@ -2,7 +2,7 @@
 
 use super::{
     process::output_pipe,
-    process_table::{Child, ProcessTable, Tty},
+    process_table::{Child, ProcessTable, ChildTty},
 };
 use parking_lot::Mutex;
 use std::{
@@ -21,7 +21,7 @@ const DRAIN_MS_MAX: u64 = 1_000;
 
 /// The last lines that a program wrote to standard output and standard error. Clones share the lines.
 #[derive(Clone, Default)]
-pub(crate) struct Output {
+pub(crate) struct ChildOutput {
     lines: Arc<Mutex<Lines>>,
     closed: Arc<Notify>,
 }
@@ -33,12 +33,12 @@ struct Lines {
     unfinished: String,
 }
 
-impl Output {
+impl ChildOutput {
     /// Starts `command` with its output captured and an empty standard input.
     pub(crate) fn spawn(&self, processes: &ProcessTable, command: &mut Command) -> io::Result<Child> {
         let (mut from, to) = output_pipe()?;
         command.stdin(Stdio::null()).stdout(to.try_clone()?).stderr(to);
-        let child = processes.spawn(command, Tty::None)?;
+        let child = processes.spawn(command, ChildTty::None)?;
         // The command holds the writing ends; as long as it does, the end of the output cannot be detected.
         command.stdout(Stdio::null()).stderr(Stdio::null());
         let output = self.clone();
@@ -91,7 +91,7 @@ mod tests {
 
     #[test]
     fn output_keeps_its_last_lines_and_bounds_them() {
-        let output = Output::default();
+        let output = ChildOutput::default();
         for n in 0..100 {
             output.append(&format!("line {n}\nhalf"));
             output.append(&format!(" of {}\r\n", "x".repeat(10_000)));

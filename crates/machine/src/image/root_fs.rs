@@ -11,16 +11,16 @@
 
 use super::{
     Artefact, FormatCheck, artefact_of,
-    build_command::{BuildCommand, Running},
+    build_command::{BuildCommand, RunningCommand},
     build_context::BuildContext,
     build_error::BuildError,
     fetch_tools, host_requirements,
-    initramfs::Module,
+    initramfs::KernelModule,
     kernel, leftovers, not_a_kernel, not_a_squashfs,
     progress::{BuildProgress, BuildStep},
     store,
 };
-use filter::Filtered;
+use filter::FilterOutput;
 use serde::{Deserialize, Serialize};
 use std::{
     collections::BTreeMap,
@@ -44,7 +44,7 @@ const MODULES_DIR: &str = "modules";
 /// The description of a cached root file system: `root.json` in its directory.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Root {
+pub(super) struct RootFs {
     pub(super) rootfs: Artefact,
     pub(super) kernel: Artefact,
     pub(super) kernel_version: String,
@@ -54,9 +54,9 @@ pub(super) struct Root {
     pub(super) clis: BTreeMap<String, String>,
 }
 
-impl Root {
+impl RootFs {
     /// The cached root file system in `dir`, if it exists and is complete.
-    pub(super) fn cached(dir: &Path) -> Option<Self> {
+    pub(super) fn load_cached(dir: &Path) -> Option<Self> {
         let root: Self = serde_json::from_slice(&fs::read(dir.join(SUMMARY_FILE)).ok()?).ok()?;
         let whole = [&root.rootfs, &root.kernel]
             .into_iter()
@@ -65,33 +65,33 @@ impl Root {
     }
 
     /// Reads the modules from the root file system's directory.
-    pub(super) fn modules(&self, dir: &Path) -> io::Result<Vec<Module>> {
+    pub(super) fn read_modules(&self, dir: &Path) -> io::Result<Vec<KernelModule>> {
         let read = |file: &String| {
-            fs::read(dir.join(MODULES_DIR).join(file)).map(|content| Module { file: file.clone(), content })
+            fs::read(dir.join(MODULES_DIR).join(file)).map(|content| KernelModule { file: file.clone(), content })
         };
         self.modules.iter().map(read).collect()
     }
 }
 
 /// Makes a root file system and publishes it atomically as `dir`, which does not exist yet.
-pub(super) async fn make(context: &BuildContext<'_>, dir: &Path) -> Result<Root, BuildError> {
+pub(super) async fn build_root_fs(context: &BuildContext<'_>, dir: &Path) -> Result<RootFs, BuildError> {
     let new = context.scratch.join("root");
     let io = |path: &Path| {
         let path = path.to_owned();
         move |source| BuildError::Io { step: BuildStep::RootFs, path, source }
     };
     fs::create_dir_all(new.join(MODULES_DIR)).map_err(io(&new))?;
-    let cache = context.settings.dir.join(store::TOOLS_CACHE);
+    let cache = context.settings.images_dir.join(store::TOOLS_CACHE_DIR);
     let limit = Duration::from_millis(context.settings.step_ms_max);
     let (tools, when_fetched) = oneshot::channel();
     let stop = CancellationToken::new();
     // The tools are downloaded while the packages are installed; a failure of one stops the other.
     let fetching = async {
         let fetched =
-            fetch_tools::fetch(&context.recipe.clis, &cache, context.scratch, limit, &*context.progress).await;
+            fetch_tools::fetch_tools(&context.recipe.clis, &cache, context.scratch, limit, &*context.progress).await;
         match fetched {
             // Sending fails if the other side has failed; its error is returned below.
-            Ok(fetched) => drop(tools.send(filter::Tool::all(&fetched))),
+            Ok(fetched) => drop(tools.send(filter::Tool::from_fetched(&fetched))),
             Err(error) => {
                 stop.cancel();
                 drop(tools);
@@ -104,8 +104,8 @@ pub(super) async fn make(context: &BuildContext<'_>, dir: &Path) -> Result<Root,
     let (fetched, filtered) = tokio::join!(fetching, squash(context, when_fetched, &root_file, &stop));
     fetched?;
     let filtered = filtered?;
-    for file in &context.recipe.required {
-        if !filtered.names.contains(file) {
+    for file in &context.recipe.required_paths {
+        if !filtered.paths.contains(file) {
             return Err(missing_file(file));
         }
     }
@@ -113,11 +113,11 @@ pub(super) async fn make(context: &BuildContext<'_>, dir: &Path) -> Result<Root,
     unpack_kernel(context, &filtered, &new).await?;
     let modules = unpack_modules(context, &filtered, &new).await?;
     let (rootfs, kernel) = (artefact_of(&root_file, ROOT_FILE), artefact_of(&new.join(KERNEL_FILE), KERNEL_FILE));
-    let packages = kernel::installed(&String::from_utf8_lossy(&filtered.dpkg_status));
+    let packages = kernel::parse_installed_packages(&String::from_utf8_lossy(&filtered.dpkg_status));
     let mut clis = context.tool_versions();
     let extra = context.settings.extra_packages.iter();
     clis.extend(extra.filter_map(|name| packages.get_key_value(name)).map(|(name, it)| (name.clone(), it.clone())));
-    let root = Root {
+    let root = RootFs {
         rootfs: rootfs.map_err(io(&new))?,
         kernel: kernel.map_err(io(&new))?,
         kernel_version: filtered.kernel_version,
@@ -127,7 +127,7 @@ pub(super) async fn make(context: &BuildContext<'_>, dir: &Path) -> Result<Root,
     };
     let summary = serde_json::to_vec_pretty(&root)
         .map_err(|error| BuildError::Unexpected { step: BuildStep::RootFs, what: error.to_string() })?;
-    store::write(&new.join(SUMMARY_FILE), &summary).map_err(io(&new))?;
+    store::write_synced(&new.join(SUMMARY_FILE), &summary).map_err(io(&new))?;
     store::publish(&new, dir).map_err(io(dir))?;
     Ok(root)
 }
@@ -152,7 +152,7 @@ fn check_head(path: &Path, check: FormatCheck) -> Result<(), BuildError> {
 
 /// Starts mmdebstrap, which writes a tar to standard output. Only the release's name is passed: mmdebstrap knows the
 /// distribution's mirrors, including those for security updates.
-fn start_packages(context: &BuildContext<'_>) -> Result<Running, BuildError> {
+fn start_packages(context: &BuildContext<'_>) -> Result<RunningCommand, BuildError> {
     let recipe = context.recipe;
     let mode = if rustix::process::geteuid().is_root() { "root" } else { "unshare" };
     let mut args: Vec<OsString> = vec![
@@ -167,7 +167,7 @@ fn start_packages(context: &BuildContext<'_>) -> Result<Running, BuildError> {
         format!("--include={}", recipe.packages.join(",")).into(),
     ];
     args.extend(recipe.unpack_excludes.iter().map(|pattern| format!("--dpkgopt=path-exclude={pattern}").into()));
-    if let Some(keyring) = host_requirements::keyring() {
+    if let Some(keyring) = host_requirements::debian_keyring_path() {
         let mut arg = OsString::from("--keyring=");
         arg.push(keyring);
         args.push(arg);
@@ -175,10 +175,10 @@ fn start_packages(context: &BuildContext<'_>) -> Result<Running, BuildError> {
     args.push((&recipe.suite).into());
     args.push("-".into());
     let limit = Duration::from_millis(context.settings.step_ms_max);
-    (context.progress)(BuildProgress::at(BuildStep::Packages, 0.0, "starting"));
+    (context.progress)(BuildProgress::new(BuildStep::Packages, 0.0, "starting"));
     BuildCommand::new(BuildStep::Packages, limit, Path::new("/"), "mmdebstrap", args)
         .env("TMPDIR", Some(&context.packages_dir.to_string_lossy()))
-        .env("SOURCE_DATE_EPOCH", Some(&recipe.epoch_s.to_string()))
+        .env("SOURCE_DATE_EPOCH", Some(&recipe.source_date_epoch_s.to_string()))
         .start()
 }
 
@@ -202,9 +202,9 @@ async fn squash(
     tools: oneshot::Receiver<Vec<filter::Tool>>,
     to: &Path,
     stop: &CancellationToken,
-) -> Result<Filtered, BuildError> {
+) -> Result<FilterOutput, BuildError> {
     let mut packages = start_packages(context)?;
-    if let Some(process) = packages.process() {
+    if let Some(process) = packages.process_id() {
         leftovers::record_process(context.scratch, process)?;
     }
     let mut squashing = start_mksquashfs(context, to)?;
@@ -216,14 +216,14 @@ async fn squash(
     let additions = filter::Additions::new(context, tools).map_err(pipe_error)?;
     let recipe = context.recipe.clone();
     let progress = context.progress.clone();
-    let filtering = tokio::task::spawn_blocking(move || filter::filter(&recipe, from, into, additions, &*progress));
+    let filtering = tokio::task::spawn_blocking(move || filter::filter_packages(&recipe, from, into, additions, &*progress));
     let on_line = |line: &str| {
         if let Some((fraction, text)) = packages_fraction(line) {
-            (context.progress)(BuildProgress::at(BuildStep::Packages, fraction, text));
+            (context.progress)(BuildProgress::new(BuildStep::Packages, fraction, text));
         }
     };
     let (packages, squashing, filtered) =
-        tokio::join!(packages.finish(stop, on_line), squashing.finish(stop, |_| ()), filtering);
+        tokio::join!(packages.wait_success(stop, on_line), squashing.wait_success(stop, |_| ()), filtering);
     // The first program of the pipeline that failed is the cause; the others only got a closed pipe.
     packages?;
     let filtered = match filtered {
@@ -238,9 +238,9 @@ async fn squash(
     }
 }
 
-fn start_mksquashfs(context: &BuildContext<'_>, to: &Path) -> Result<Running, BuildError> {
-    let level = context.settings.squash_level.to_string();
-    let epoch = context.recipe.epoch_s.to_string();
+fn start_mksquashfs(context: &BuildContext<'_>, to: &Path) -> Result<RunningCommand, BuildError> {
+    let level = context.settings.compression_level.to_string();
+    let epoch = context.recipe.source_date_epoch_s.to_string();
     let args: [OsString; 21] = [
         "-".into(),
         to.into(),
@@ -273,10 +273,10 @@ fn start_mksquashfs(context: &BuildContext<'_>, to: &Path) -> Result<Running, Bu
         .start()
 }
 
-async fn unpack_kernel(context: &BuildContext<'_>, filtered: &Filtered, dir: &Path) -> Result<(), BuildError> {
-    let payload = kernel::payload(&filtered.kernel).map_err(|why| BuildError::Unexpected {
+async fn unpack_kernel(context: &BuildContext<'_>, filtered: &FilterOutput, dir: &Path) -> Result<(), BuildError> {
+    let payload = kernel::find_payload(&filtered.kernel).map_err(|error| BuildError::Unexpected {
         step: BuildStep::RootFs,
-        what: format!("the kernel of {} {why}", filtered.kernel_version),
+        what: format!("the kernel of {} {error}", filtered.kernel_version),
     })?;
     let packed = context.scratch.join("vmlinux.zst");
     fs::write(&packed, payload).map_err(|source| BuildError::Io {
@@ -287,19 +287,19 @@ async fn unpack_kernel(context: &BuildContext<'_>, filtered: &Filtered, dir: &Pa
     let kernel = dir.join(KERNEL_FILE);
     let args: [OsString; 6] = ["-d".into(), "-q".into(), "-f".into(), "-o".into(), (&kernel).into(), (&packed).into()];
     let limit = Duration::from_millis(context.settings.step_ms_max);
-    BuildCommand::new(BuildStep::RootFs, limit, dir, "zstd", args).output().await?;
+    BuildCommand::new(BuildStep::RootFs, limit, dir, "zstd", args).run_for_output().await?;
     check_head(&kernel, not_a_kernel)
 }
 
 /// Unpacks the recipe's modules and their dependencies; returns their file names in load order.
 async fn unpack_modules(
     context: &BuildContext<'_>,
-    filtered: &Filtered,
+    filtered: &FilterOutput,
     dir: &Path,
 ) -> Result<Vec<String>, BuildError> {
     let unexpected = |what: String| BuildError::Unexpected { step: BuildStep::RootFs, what };
-    let order = kernel::load_order(&filtered.modules_dep, &context.recipe.modules)
-        .map_err(|name| unexpected(format!("the kernel {} has no module {name}", filtered.kernel_version)))?;
+    let order = kernel::module_load_order(&filtered.modules_dep, &context.recipe.modules)
+        .map_err(|error| unexpected(format!("the kernel {} {error}", filtered.kernel_version)))?;
     let dir = dir.join(MODULES_DIR);
     let limit = Duration::from_millis(context.settings.step_ms_max);
     let mut files = Vec::new();
@@ -314,7 +314,7 @@ async fn unpack_modules(
             source,
         })?;
         BuildCommand::new(BuildStep::RootFs, limit, &dir, "xz", [OsString::from("-d"), "-q".into(), at.into()])
-            .output()
+            .run_for_output()
             .await?;
         files.push(name);
     }

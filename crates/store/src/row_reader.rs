@@ -19,7 +19,7 @@ impl<'r> RowReader<'r> {
     }
 
     /// The error for this row.
-    pub(crate) fn corrupt(&self, why: impl Into<String>) -> StoreError {
+    pub(crate) fn corrupt_row_error(&self, why: impl Into<String>) -> StoreError {
         StoreError::CorruptRow { table: self.table, row: self.key.clone(), why: why.into() }
     }
 
@@ -28,7 +28,7 @@ impl<'r> RowReader<'r> {
         T: Decode<'r, sqlx::Any> + Type<sqlx::Any>,
     {
         // The text of sqlx names types, not values.
-        self.row.try_get(column).map_err(|error| self.corrupt(format!("{column}: {error}")))
+        self.row.try_get(column).map_err(|error| self.corrupt_row_error(format!("{column}: {error}")))
     }
 
     pub(crate) fn text(&self, column: &str) -> Result<String, StoreError> {
@@ -45,31 +45,31 @@ impl<'r> RowReader<'r> {
 
     /// A text that must parse as a `T`.
     pub(crate) fn parsed<T: FromStr<Err: Display>>(&self, column: &str) -> Result<T, StoreError> {
-        self.text(column)?.parse().map_err(|error| self.corrupt(format!("{column}: {error}")))
+        self.text(column)?.parse().map_err(|error| self.corrupt_row_error(format!("{column}: {error}")))
     }
 
     /// A text that must parse as a `T`, or null.
     pub(crate) fn parsed_or_null<T: FromStr<Err: Display>>(&self, column: &str) -> Result<Option<T>, StoreError> {
         let text = self.text_or_null(column)?;
-        text.map(|text| text.parse().map_err(|error| self.corrupt(format!("{column}: {error}")))).transpose()
+        text.map(|text| text.parse().map_err(|error| self.corrupt_row_error(format!("{column}: {error}")))).transpose()
     }
 
     /// A number that fits `T`.
     pub(crate) fn number<T: TryFrom<i64>>(&self, column: &str) -> Result<T, StoreError> {
         let number: i64 = self.get(column)?;
-        T::try_from(number).map_err(|_| self.corrupt(format!("{column}: {number} is out of range")))
+        T::try_from(number).map_err(|_| self.corrupt_row_error(format!("{column}: {number} is out of range")))
     }
 
     /// A number that fits `T`, or null.
     pub(crate) fn number_or_null<T: TryFrom<i64>>(&self, column: &str) -> Result<Option<T>, StoreError> {
         let number: Option<i64> = self.get(column)?;
         number
-            .map(|number| T::try_from(number).map_err(|_| self.corrupt(format!("{column}: {number} is out of range"))))
+            .map(|number| T::try_from(number).map_err(|_| self.corrupt_row_error(format!("{column}: {number} is out of range"))))
             .transpose()
     }
 }
 
 /// A time or count as a database integer; values beyond 63 bits (292 million years) are capped.
-pub(crate) fn stored(number: UnixMs) -> i64 {
+pub(crate) fn to_sql_integer(number: UnixMs) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }

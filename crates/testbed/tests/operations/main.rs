@@ -12,7 +12,7 @@ mod metrics;
 mod reconcile_and_leaks;
 
 use anteroom_testbed::{ApiClient, TestServer, WAIT_MAX};
-use anteroom_wire::{SessionId};
+use anteroom_wire::{SessionId, TimelineKind};
 use fixture::{Flags, start_idle, start_idle_session};
 use sqlx::{ConnectOptions, Connection, SqliteConnection, sqlite::SqliteConnectOptions};
 use std::process::Output;

@@ -40,6 +40,7 @@ mod transition;
 mod unreported_ends;
 mod webhook_credential;
 mod write_observer;
+mod write_transaction;
 
 pub use callers::{CallerRow, NewCaller, Role};
 pub use complete::{CompleteOutcome, CompleteWithCredential, NewCredential};

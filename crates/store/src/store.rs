@@ -8,7 +8,7 @@ use crate::{
     error::{self, query_error},
     row_reader::to_sql_integer,
     schema,
-    write_observer::WriteTransaction,
+    write_transaction::WriteTransaction,
 };
 use sqlx::{
     AnyConnection, AnyPool, ConnectOptions, Connection, Row,

@@ -1,17 +1,12 @@
-//! Write transactions, and observers that are called before and after each of them.
+//! Observers that are called before and after each write transaction.
 //!
 //! Every write of the store starts with [`Store::begin_write`](crate::Store) and ends with one of three [`WriteOutcome`]s, so an observer
 //! sees all writes, in pairs: a `before` without its `after` means that the process ended in between.
 
-use crate::{StoreError, error, error::query_error, text_enum::text_enum};
+use crate::text_enum::text_enum;
 use anteroom_wire::TimelineKind;
-use sqlx::{Any, AnyConnection, Transaction};
 use std::{
-    ops::{Deref, DerefMut},
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering::Relaxed},
-    },
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -124,97 +119,31 @@ pub trait WriteObserver: Send + Sync {
 }
 
 /// Calls the observer with the outcome when it is dropped, however the write ends.
-struct Reported {
+pub(crate) struct WriteReport {
     observer: Option<Arc<dyn WriteObserver>>,
     write: ObservedWrite,
     began: Instant,
     outcome: WriteOutcome,
 }
 
-impl Reported {
-    fn begin(observer: Option<&Arc<dyn WriteObserver>>, write: ObservedWrite) -> Self {
+impl WriteReport {
+    /// Reports that the write begins. Without another outcome it has failed.
+    pub(crate) fn begin(observer: Option<&Arc<dyn WriteObserver>>, write: ObservedWrite) -> Self {
         if let Some(observer) = observer {
             observer.before(&write);
         }
         Self { observer: observer.cloned(), write, began: Instant::now(), outcome: WriteOutcome::Failed }
     }
+
+    pub(crate) fn set_outcome(&mut self, outcome: WriteOutcome) {
+        self.outcome = outcome;
+    }
 }
 
-impl Drop for Reported {
+impl Drop for WriteReport {
     fn drop(&mut self) {
         if let Some(observer) = &self.observer {
             observer.after(&self.write, self.outcome, self.began.elapsed());
         }
-    }
-}
-
-/// A write transaction. Dropping it rolls it back. It holds the only writing connection: await nothing but the database.
-pub(crate) struct WriteTransaction {
-    // Fields are dropped in this order: the transaction is rolled back before its failure is reported.
-    transaction: Transaction<'static, Any>,
-    health: ConnectionHealth,
-    report: Reported,
-}
-
-/// Marks the connection as broken unless the write ended properly: a connection with a half-finished write is not used again.
-struct ConnectionHealth {
-    is_broken: Arc<AtomicBool>,
-    ended_properly: bool,
-}
-
-impl Drop for ConnectionHealth {
-    fn drop(&mut self) {
-        if !self.ended_properly {
-            self.is_broken.store(true, Relaxed);
-        }
-    }
-}
-
-impl WriteTransaction {
-    /// Begins when the connection and the lock are available.
-    pub(crate) async fn begin(
-        writer: &sqlx::AnyPool,
-        begin: &'static str,
-        is_broken: &Arc<AtomicBool>,
-        observer: Option<&Arc<dyn WriteObserver>>,
-        write: ObservedWrite,
-        operation: &'static str,
-    ) -> Result<Self, StoreError> {
-        let report = Reported::begin(observer, write);
-        // An error because of a lock does not mean that the connection is broken.
-        let mut health = ConnectionHealth { is_broken: Arc::clone(is_broken), ended_properly: false };
-        let transaction = writer.begin_with(begin).await.map_err(|source| {
-            health.ended_properly = error::is_lock(&source);
-            query_error(operation)(source)
-        })?;
-        Ok(Self { transaction, health, report })
-    }
-
-    /// Commits the transaction.
-    pub(crate) async fn commit(self) -> Result<(), sqlx::Error> {
-        let Self { transaction, mut health, mut report } = self;
-        transaction.commit().await?;
-        health.ended_properly = true;
-        report.outcome = WriteOutcome::Written;
-        Ok(())
-    }
-
-    /// Ends the transaction without a change.
-    pub(crate) fn finish_unchanged(mut self) {
-        self.health.ended_properly = true;
-        self.report.outcome = WriteOutcome::Unchanged;
-    }
-}
-
-impl Deref for WriteTransaction {
-    type Target = AnyConnection;
-    fn deref(&self) -> &AnyConnection {
-        &self.transaction
-    }
-}
-
-impl DerefMut for WriteTransaction {
-    fn deref_mut(&mut self) -> &mut AnyConnection {
-        &mut self.transaction
     }
 }

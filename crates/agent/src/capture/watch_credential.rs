@@ -310,7 +310,8 @@ impl<'a> CredentialWatch<'a> {
         let bytes = u64::try_from(found.file.bytes.len()).unwrap_or(u64::MAX);
         self.agent.events.push(CaptureEvent::CandidateAccepted { path: found.path.clone(), bytes });
         self.state.reported.clear();
-        let outcome = deliver::deliver_credential(self.agent, &self.claim, found.files(), || self.is_superseded(found)).await;
+        let outcome =
+            deliver::deliver_credential(self.agent, &self.claim, found.files(), || self.is_superseded(found)).await;
         match outcome {
             DeliveryOutcome::Accepted | DeliveryOutcome::Rejected => {
                 self.state.answered.insert(found.path.clone(), found.file.stamp.digest);

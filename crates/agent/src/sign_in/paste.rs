@@ -19,7 +19,7 @@ use crate::{agent::Agent, api_error::ApiError};
 use anteroom_screen::prompts::PromptRules;
 use anteroom_wire::{
     Problem, Secret,
-    agent::{CliState, KEY_ENTRY, Paste, PasteResult, SignInStatus, SignInEvent},
+    agent::{CliState, KEY_ENTRY, Paste, PasteResult, SignInEvent, SignInStatus},
     provider::PromptQuestion,
 };
 use std::time::Duration;
@@ -71,7 +71,8 @@ async fn pass_to_tool(agent: &Agent, claim: &ActiveClaim, text: &Secret) -> Resu
         return Err(ApiError::new(Problem::NoPrompt, "the tool has its key"));
     }
     // With a stored credential the command is not the sign-in's, and the caller answers its questions.
-    let rules = if claim.use_credential.is_none() { PromptRules::new(&claim.provider) } else { Ok(PromptRules::default()) };
+    let rules =
+        if claim.use_credential.is_none() { PromptRules::new(&claim.provider) } else { Ok(PromptRules::default()) };
     let rules = rules.map_err(ApiError::internal)?;
     if rules.has_questions() {
         return answer_prompt(agent, &rules, &sign_in, text).await;
@@ -105,7 +106,12 @@ async fn provide_key(agent: &Agent, claim: &ActiveClaim, text: &str) -> Result<P
     }
 }
 
-async fn answer_prompt(agent: &Agent, rules: &PromptRules, sign_in: &SignInStatus, text: &str) -> Result<PasteResult, ApiError> {
+async fn answer_prompt(
+    agent: &Agent,
+    rules: &PromptRules,
+    sign_in: &SignInStatus,
+    text: &str,
+) -> Result<PasteResult, ApiError> {
     // The recorded state may be older than the screen into which the answer is typed, so the screen decides.
     let snapshot = agent.terminal.read_snapshot().await?;
     let before = snapshot.text();

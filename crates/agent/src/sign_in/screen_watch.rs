@@ -7,12 +7,12 @@ use super::{
 };
 use crate::{log, terminal::handle::Terminal};
 use anteroom_screen::{
+    prompts::{PromptRules, PromptTracker, ScreenAction},
     sign_in_finder::{FoundSignIn, ScreenMatch},
-    prompts::{PromptTracker, PromptRules, ScreenAction},
 };
 use anteroom_wire::{
-    chain,
     agent::{CliState, SignInEvent, UrlSource},
+    chain,
     provider::Key,
 };
 use std::{sync::Arc, time::Duration};
@@ -89,7 +89,8 @@ impl<'a> ScreenWatch<'a> {
         claim: Arc<ActiveClaim>,
     ) -> Self {
         // With a stored credential the command is not the sign-in's, and the caller answers its questions.
-        let rules = if claim.use_credential.is_none() { PromptRules::new(&claim.provider) } else { Ok(PromptRules::default()) };
+        let rules =
+            if claim.use_credential.is_none() { PromptRules::new(&claim.provider) } else { Ok(PromptRules::default()) };
         let rules = rules.unwrap_or_else(|error| {
             log::write_line(&chain(&error));
             PromptRules::default()
@@ -132,7 +133,9 @@ impl<'a> ScreenWatch<'a> {
         let text = snapshot.text();
         for action in self.tracker.observe(&self.rules, &text, running) {
             match action {
-                ScreenAction::ReportPrompt(id) => self.sign_in.report_event(SignInEvent::PromptOpened { ask: None, id }),
+                ScreenAction::ReportPrompt(id) => {
+                    self.sign_in.report_event(SignInEvent::PromptOpened { ask: None, id })
+                }
                 ScreenAction::PressKeys { id, keys } => self.press(&text, id, keys).await,
                 ScreenAction::OpenPrompt(prompt) => self.sign_in.open_prompt(prompt),
                 ScreenAction::ReopenPrompt(prompt) => self.sign_in.reopen_prompt(prompt),

@@ -4,7 +4,7 @@ use crate::fixture::*;
 use anteroom_wire::{
     Problem, Secret,
     agent::{
-        ChangeMethod, CliState, AgentEvent, OpenPrompt, Paste, PasteResult, Screen, SignInEvent, SignInOutcome,
+        AgentEvent, ChangeMethod, CliState, OpenPrompt, Paste, PasteResult, Screen, SignInEvent, SignInOutcome,
         TERMINAL_AUTHORITY, TERMINAL_COLS_HEADER, TERMINAL_ID_HEADER, TERMINAL_ROWS_HEADER, ToolEvent, UrlSource,
     },
     provider::{Key, KeyEntry, LinkFrom, MethodName, PromptQuestion, PromptRule, Provider},
@@ -26,8 +26,13 @@ fn press_rule(id: &str, matches: &str, press: &[Key]) -> PromptRule {
 
 fn ask_rule(id: &str, matches: &str, pattern: Option<&str>, rejected: Option<&str>) -> PromptRule {
     let (pattern, rejected) = (pattern.map(Into::into), rejected.map(Into::into));
-    let ask =
-        PromptQuestion { label: "The code".into(), secret: true, pattern, expected_format: Some("Eight digits".into()), rejected };
+    let ask = PromptQuestion {
+        label: "The code".into(),
+        secret: true,
+        pattern,
+        expected_format: Some("Eight digits".into()),
+        rejected,
+    };
     PromptRule { id: id.into(), matches: matches.into(), press: Vec::new(), ask: Some(ask) }
 }
 

@@ -43,7 +43,9 @@ pub enum AddressError {
     #[error("names no host")]
     NoHost,
     /// A user name or password.
-    #[error("has a user name or password, which must not be in the configuration; viewers enter the desktop's password")]
+    #[error(
+        "has a user name or password, which must not be in the configuration; viewers enter the desktop's password"
+    )]
     UserInfo,
     /// A port that is not one.
     #[error("has a port that is not 1 to 65535")]

@@ -1,6 +1,6 @@
 //! Connects to an external desktop and reads its RFB greeting.
 
-use super::{DesktopEndpoint, ExternalMachine, EndpointScheme};
+use super::{DesktopEndpoint, EndpointScheme, ExternalMachine};
 use anteroom_rfb::client::ViewerSocket;
 use anteroom_tunnel::PrefixedStream;
 use anteroom_wire::{Problem, time::to_millis};
@@ -103,9 +103,7 @@ pub async fn dial_desktop(machine: &ExternalMachine) -> Result<PrefixedStream<Bo
     })
 }
 
-async fn connect_and_read_greeting(
-    machine: &ExternalMachine,
-) -> Result<PrefixedStream<Box<dyn Duplex>>, DialError> {
+async fn connect_and_read_greeting(machine: &ExternalMachine) -> Result<PrefixedStream<Box<dyn Duplex>>, DialError> {
     let stream = connect(machine).await?;
     let ms_max = machine.greeting_ms_max;
     let greeting = async {

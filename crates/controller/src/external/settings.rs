@@ -54,7 +54,9 @@ fn parse_machine(name: &str, value: &toml::Value, errors: &mut Vec<String>) -> O
     }
     let desktop = match table.get("desktop") {
         None => Err(".desktop is missing".to_owned()),
-        Some(toml::Value::String(text)) => DesktopEndpoint::parse(text).map_err(|error| format!(".desktop {}", chain(&error))),
+        Some(toml::Value::String(text)) => {
+            DesktopEndpoint::parse(text).map_err(|error| format!(".desktop {}", chain(&error)))
+        }
         Some(_) => Err(".desktop must be a string".to_owned()),
     };
     let agent_token = match table.get("agent_token_file") {
@@ -75,8 +77,13 @@ fn parse_machine(name: &str, value: &toml::Value, errors: &mut Vec<String>) -> O
     let greeting = limit("greeting_ms_max", GREETING_MS_MAX, 60_000);
     match (desktop, agent_token, connect, greeting) {
         (Ok(desktop), Ok(agent_token), Ok(connect_ms_max), Ok(greeting_ms_max)) => {
-            let machine =
-                ExternalMachine { name: name.to_owned(), desktop_endpoint: desktop, agent_token, connect_ms_max, greeting_ms_max };
+            let machine = ExternalMachine {
+                name: name.to_owned(),
+                desktop_endpoint: desktop,
+                agent_token,
+                connect_ms_max,
+                greeting_ms_max,
+            };
             (errors.len() == errors_before).then_some(machine)
         }
         (desktop, agent_token, connect, greeting) => {

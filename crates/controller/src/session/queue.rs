@@ -255,9 +255,7 @@ mod tests {
         use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
         let (queue, has_capacity) = (MachineQueue::new(5, 5), Arc::new(AtomicBool::new(false)));
         let checked = Arc::clone(&has_capacity);
-        queue.set_admission_check(
-            move |_| if checked.load(SeqCst) { Ok(()) } else { Err(DISK_FULL) },
-        );
+        queue.set_admission_check(move |_| if checked.load(SeqCst) { Ok(()) } else { Err(DISK_FULL) });
         assert_eq!(queue.admission_shortage(), None, "no session waits");
         let first = queue.enqueue(session(1)).unwrap();
         assert!(first.try_acquire().is_none());

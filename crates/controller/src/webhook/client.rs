@@ -148,7 +148,11 @@ impl WebhookClient {
     ///
     /// # Errors
     /// No certificate is trusted, or `ca_file` cannot be read.
-    pub(super) fn new(target: WebhookTarget, ca_file: Option<&Path>, timeout_ms_max: u64) -> Result<Self, ClientSetupError> {
+    pub(super) fn new(
+        target: WebhookTarget,
+        ca_file: Option<&Path>,
+        timeout_ms_max: u64,
+    ) -> Result<Self, ClientSetupError> {
         let roots = if target.is_tls() { trusted_certificates(ca_file)? } else { RootCertStore::empty() };
         let tls = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
             .with_safe_default_protocol_versions()

@@ -61,7 +61,8 @@ pub(super) fn module_load_order(modules_dep: &str, wanted: &[String]) -> Result<
         .collect();
     let mut order: Vec<String> = Vec::new();
     for name in wanted {
-        let path = dependencies.keys().find(|path| module_name(path) == name).ok_or_else(|| MissingModule(name.clone()))?;
+        let path =
+            dependencies.keys().find(|path| module_name(path) == name).ok_or_else(|| MissingModule(name.clone()))?;
         for path in dependencies[path].iter().chain([path]) {
             if !order.iter().any(|known| known == path) {
                 order.push((*path).to_owned());

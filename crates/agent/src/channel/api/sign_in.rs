@@ -10,7 +10,7 @@ use crate::{
 use anteroom_screen::sign_in_finder;
 use anteroom_wire::{
     Problem,
-    agent::{ChangeMethod, Claim, TypeText, OpenUrl, Paste, Screen, SignInStatus},
+    agent::{ChangeMethod, Claim, OpenUrl, Paste, Screen, SignInStatus, TypeText},
 };
 use http::StatusCode;
 use std::{sync::Arc, time::Duration};
@@ -49,7 +49,9 @@ pub(super) async fn open_url(agent: &Arc<Agent>, request: OpenUrl) -> Result<Api
     }
     let agent = agent.clone();
     let mut opening =
-        tokio::spawn(async move { browser::open_url(agent.browser.as_ref(), &agent.events, &request.url, &host).await });
+        tokio::spawn(
+            async move { browser::open_url(agent.browser.as_ref(), &agent.events, &request.url, &host).await },
+        );
     // A browser that was not used yet is slow, and the user sees its progress: only an immediate error is waited for.
     match tokio::time::timeout(Duration::from_millis(OPEN_ERROR_MS_MAX), &mut opening).await {
         Ok(Ok(Err(error))) => {

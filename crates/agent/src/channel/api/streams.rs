@@ -82,15 +82,14 @@ pub(super) fn open_terminal(agent: &Arc<Agent>, request: Request<Incoming>) -> R
     if streams.len() >= STREAMS_MAX {
         return Err(ApiError::new(Problem::TooManyViewers, format!("at most {STREAMS_MAX} terminal streams")));
     }
-    let client =
-        attach_client(&agent.environment, &agent.supervisor.processes, &agent.terminal, cols, rows).map_err(|error| {
-            match error {
-                TerminalError::Down => error.into(),
-                TerminalError::Timeout | TerminalError::Tmux(_) | TerminalError::NoSize | TerminalError::Start(_) => {
-                    ApiError::internal(error)
-                }
+    let client = attach_client(&agent.environment, &agent.supervisor.processes, &agent.terminal, cols, rows).map_err(
+        |error| match error {
+            TerminalError::Down => error.into(),
+            TerminalError::Timeout | TerminalError::Tmux(_) | TerminalError::NoSize | TerminalError::Start(_) => {
+                ApiError::internal(error)
             }
-        })?;
+        },
+    )?;
     let stream = PtyStream::new(client.pty.clone()).map_err(ApiError::internal)?;
     streams.insert(id, Arc::downgrade(&client.pty));
     drop(streams);

@@ -5,12 +5,15 @@ use crate::{
     api_error::chain,
     clock, random,
     session::{
-        active_session::ActiveSession, change_method, context::SessionContext, timeline::new_entry,
+        active_session::ActiveSession,
+        change_method,
+        context::SessionContext,
+        timeline::new_entry,
         use_credential::unseal_for_claim::{self, UnsealForClaimError},
     },
 };
 use anteroom_machine::{AgentError, Channels};
-use anteroom_store::{SessionChange, ExpectedState, Sha256Hex, StoreError, TransitionOutcome};
+use anteroom_store::{ExpectedState, SessionChange, Sha256Hex, StoreError, TransitionOutcome};
 use anteroom_wire::{
     Base64, MachineId, Secret, SessionId, TimelineKind,
     agent::{CaptureLimits, CaptureState, Claim, ClaimedBy, Geometry, UseCredential},
@@ -85,7 +88,10 @@ pub(super) async fn claim(
             });
         }
     }
-    let change = SessionChange::new().with_claimed_generation(Some(generation)).with_cli_started(true).with_replacement_reason(None);
+    let change = SessionChange::new()
+        .with_claimed_generation(Some(generation))
+        .with_cli_started(true)
+        .with_replacement_reason(None);
     let sentence = if is_use {
         "The machine is ready; the stored credential is installed in it.".to_owned()
     } else {
@@ -122,7 +128,10 @@ async fn resync_adopted(
     });
     if matches!(origin, MachineOrigin::Adopted) {
         let sentence = "The server adopted the running machine without changing anything in it.";
-        context.timeline.append(&session.id, new_entry(TimelineKind::MachineAdopted, sentence).with_data(json!({}))).await;
+        context
+            .timeline
+            .append(&session.id, new_entry(TimelineKind::MachineAdopted, sentence).with_data(json!({})))
+            .await;
     }
     Ok(change_method::resync_method(context, session, channels, &sign_in).await?)
 }

@@ -6,7 +6,9 @@ use crate::{
     credentials,
     session::{context::SessionContext, timeline::new_entry},
 };
-use anteroom_store::{SessionChange, CredentialUse, ExpectedState, SealedCredential, SessionRow, StoreError, TransitionOutcome};
+use anteroom_store::{
+    CredentialUse, ExpectedState, SealedCredential, SessionChange, SessionRow, StoreError, TransitionOutcome,
+};
 use anteroom_wire::{
     EndReason, TimelineKind,
     agent::{UseCredential, UsePurpose},
@@ -55,8 +57,7 @@ pub async fn unseal_for_claim(
     context: &SessionContext,
     session: &ActiveSession,
 ) -> Result<Option<UseCredential>, UnsealForClaimError> {
-    let row =
-        context.store.get_session(&session.id).await?.ok_or(UnsealForClaimError::NoSession)?;
+    let row = context.store.get_session(&session.id).await?.ok_or(UnsealForClaimError::NoSession)?;
     let Some(credential_use) = row.purpose.credential_use() else { return Ok(None) };
     let argv = match credential_use.purpose {
         UsePurpose::Check => Vec::new(),
@@ -74,7 +75,8 @@ pub async fn unseal_for_claim(
         return Err(fail_session(context, session, EndReason::CredentialDeleted, why).await);
     };
     let stored_method = record.credential.method.as_ref();
-    let Some((method, provider)) = context.providers.resolved_for_use(&record.credential.provider, stored_method) else {
+    let Some((method, provider)) = context.providers.resolved_for_use(&record.credential.provider, stored_method)
+    else {
         let why = format!("{} is no longer configured.", record.credential.provider);
         return Err(fail_session(context, session, EndReason::ProviderRemoved, &why).await);
     };
@@ -103,7 +105,8 @@ async fn record_unsealing(
     let data = json!({
         "credential": credential_use.credential, "revision": revision, "files": record.credential.files.len(), "method": method.as_str(),
     });
-    let entry = new_entry(TimelineKind::CredentialUnsealed, "The credential is decrypted for this machine.").with_data(data);
+    let entry =
+        new_entry(TimelineKind::CredentialUnsealed, "The credential is decrypted for this machine.").with_data(data);
     context.timeline.wait_written(&session.id).await;
     let change = SessionChange::new().with_used_revision(revision).with_method(method);
     match context.store.transition(&session.id, ExpectedState::Active, change, entry).await {
@@ -117,7 +120,12 @@ async fn record_unsealing(
 }
 
 /// Ends the session as failed; returns the reason as an error.
-async fn fail_session(context: &SessionContext, session: &ActiveSession, reason: EndReason, why: &str) -> UnsealForClaimError {
+async fn fail_session(
+    context: &SessionContext,
+    session: &ActiveSession,
+    reason: EndReason,
+    why: &str,
+) -> UnsealForClaimError {
     if let Err(error) = end::end_session(context, &session.id, reason, why).await {
         tracing::error!(outcome = "end_not_written", session = %session.id, error = %chain(&error), "session end not written");
     }

@@ -1,0 +1,86 @@
+//! Write transactions. Each is reported to the observer, and marks the connection as broken if it does not end properly.
+
+use crate::{
+    StoreError, error,
+    error::query_error,
+    write_observer::{ObservedWrite, WriteObserver, WriteOutcome, WriteReport},
+};
+use sqlx::{Any, AnyConnection, Transaction};
+use std::{
+    ops::{Deref, DerefMut},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+};
+
+/// A write transaction. Dropping it rolls it back. It holds the only writing connection: await nothing but the database.
+pub(crate) struct WriteTransaction {
+    // Fields are dropped in this order: the transaction is rolled back before its failure is reported.
+    transaction: Transaction<'static, Any>,
+    health: ConnectionHealth,
+    report: WriteReport,
+}
+
+/// Marks the connection as broken unless the write ended properly: a connection with a half-finished write is not used again.
+struct ConnectionHealth {
+    is_broken: Arc<AtomicBool>,
+    ended_properly: bool,
+}
+
+impl Drop for ConnectionHealth {
+    fn drop(&mut self) {
+        if !self.ended_properly {
+            self.is_broken.store(true, Relaxed);
+        }
+    }
+}
+
+impl WriteTransaction {
+    /// Begins when the connection and the lock are available.
+    pub(crate) async fn begin(
+        writer: &sqlx::AnyPool,
+        begin: &'static str,
+        is_broken: &Arc<AtomicBool>,
+        observer: Option<&Arc<dyn WriteObserver>>,
+        write: ObservedWrite,
+        operation: &'static str,
+    ) -> Result<Self, StoreError> {
+        let report = WriteReport::begin(observer, write);
+        // An error because of a lock does not mean that the connection is broken.
+        let mut health = ConnectionHealth { is_broken: Arc::clone(is_broken), ended_properly: false };
+        let transaction = writer.begin_with(begin).await.map_err(|source| {
+            health.ended_properly = error::is_lock(&source);
+            query_error(operation)(source)
+        })?;
+        Ok(Self { transaction, health, report })
+    }
+
+    /// Commits the transaction.
+    pub(crate) async fn commit(self) -> Result<(), sqlx::Error> {
+        let Self { transaction, mut health, mut report } = self;
+        transaction.commit().await?;
+        health.ended_properly = true;
+        report.set_outcome(WriteOutcome::Written);
+        Ok(())
+    }
+
+    /// Ends the transaction without a change.
+    pub(crate) fn finish_unchanged(mut self) {
+        self.health.ended_properly = true;
+        self.report.set_outcome(WriteOutcome::Unchanged);
+    }
+}
+
+impl Deref for WriteTransaction {
+    type Target = AnyConnection;
+    fn deref(&self) -> &AnyConnection {
+        &self.transaction
+    }
+}
+
+impl DerefMut for WriteTransaction {
+    fn deref_mut(&mut self) -> &mut AnyConnection {
+        &mut self.transaction
+    }
+}

@@ -1,10 +1,11 @@
 //! The parts of the agent that its tasks share.
 
 use crate::{
-    channel::{controller_client::ControllerClient, event_queue::EventQueue, connection_slots::ConnectionSlots},
+    channel::{connection_slots::ConnectionSlots, controller_client::ControllerClient, event_queue::EventQueue},
     desktop::{browser::Browser, standby_rfb::StandbySlot},
     platform::{
-        environment::ExecutionEnvironment, process_table::ProcessTable, readiness::Readiness, supervisor::ProcessSupervisor,
+        environment::ExecutionEnvironment, process_table::ProcessTable, readiness::Readiness,
+        supervisor::ProcessSupervisor,
     },
     sign_in::{
         active_claim::ClaimSlot,

@@ -8,9 +8,9 @@
 //! A failure here, or of the agent later, is printed on the console and ends the machine by a kernel panic: it cannot be repaired from
 //! inside.
 
+mod dummy_device;
 mod kernel_parameters;
 mod mounts;
-mod dummy_device;
 
 use crate::{
     channel::transport::Transport,

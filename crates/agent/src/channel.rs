@@ -3,11 +3,11 @@
 
 pub(crate) mod accept;
 pub(crate) mod api;
+pub(crate) mod connection_slots;
 pub(crate) mod controller_client;
+pub(crate) mod egress_proxy;
 pub(crate) mod event_queue;
 pub(crate) mod local_api;
-pub(crate) mod egress_proxy;
 pub(crate) mod resync;
 pub(crate) mod send_events;
 pub(crate) mod transport;
-pub(crate) mod connection_slots;

@@ -2,12 +2,12 @@
 
 pub(crate) mod async_fd;
 pub(crate) mod backoff;
+pub(crate) mod child_output;
 pub(crate) mod crash_loop;
 pub(crate) mod environment;
 pub(crate) mod home_files;
 pub(crate) mod local_socket;
 pub(crate) mod memory_pressure;
-pub(crate) mod child_output;
 pub(crate) mod process;
 pub(crate) mod process_mode_config;
 pub(crate) mod process_table;

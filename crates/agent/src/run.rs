@@ -3,13 +3,17 @@
 use crate::{
     agent::Agent,
     capture,
-    channel::{accept::accept_connections, api, local_api, egress_proxy, send_events::send_events, transport::Transport},
+    channel::{
+        accept::accept_connections, api, egress_proxy, local_api, send_events::send_events, transport::Transport,
+    },
     desktop::{
         browser::{self, BrowserProcess},
         display, programs, standby_rfb,
     },
     log,
-    platform::{environment::ExecutionEnvironment, local_socket, memory_pressure, process_mode_config::ProcessModeConfig},
+    platform::{
+        environment::ExecutionEnvironment, local_socket, memory_pressure, process_mode_config::ProcessModeConfig,
+    },
     sign_in::screen_watch,
     terminal::server::TmuxServer,
     use_credential,
@@ -145,7 +149,8 @@ pub(crate) async fn run_as_process(config: ProcessModeConfig) -> anyhow::Result<
     link_url_opener(&environment).context("the URL opener")?;
     let transports = Transports {
         agent_server: Transport::unix(&api_socket).with_context(|| api_socket.display().to_string())?,
-        controller_server: Transport::unix(&controller_socket).with_context(|| controller_socket.display().to_string())?,
+        controller_server: Transport::unix(&controller_socket)
+            .with_context(|| controller_socket.display().to_string())?,
     };
     let created: [PathBuf; 6] = [
         api_socket,

@@ -23,7 +23,7 @@ use crate::{
     sign_in::active_claim::ActiveClaim,
 };
 use anteroom_wire::{
-    agent::{Claim, UseCredential, CredentialUseEvent, UsePurpose},
+    agent::{Claim, CredentialUseEvent, UseCredential, UsePurpose},
     provider::StoragePolicy,
 };
 use std::{io, sync::Arc};
@@ -76,7 +76,9 @@ pub(crate) fn validation_errors(claim: &Claim) -> Vec<String> {
 /// # Errors
 /// The first file that cannot be written, with its path.
 pub(crate) fn install_files(environment: &ExecutionEnvironment, used: &UseCredential) -> io::Result<()> {
-    used.files.iter().try_for_each(|file| home_files::write_home_file(environment, &file.path, file.content.expose(), file.mode))
+    used.files
+        .iter()
+        .try_for_each(|file| home_files::write_home_file(environment, &file.path, file.content.expose(), file.mode))
 }
 
 /// Runs one use until it is completed.

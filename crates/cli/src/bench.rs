@@ -133,8 +133,13 @@ async fn measure(server: &Server, provider: &str, count: u32) -> anyhow::Result<
         idle.push(client.start().await?.0);
     }
     tokio::time::sleep(Duration::from_secs(IDLE_S)).await;
-    let memories =
-        server.app.machines.list().iter().filter_map(|(machine, _)| server.app.machines.memory_usage(machine)).collect();
+    let memories = server
+        .app
+        .machines
+        .list()
+        .iter()
+        .filter_map(|(machine, _)| server.app.machines.memory_usage(machine))
+        .collect();
     for id in idle {
         client.cancel(&id).await?;
     }

@@ -204,7 +204,10 @@ mod tests {
         assert!(!home.join(".a/one.json").exists(), "all of them or none");
         std::fs::remove_file(home.join(".a/two")).unwrap();
         std::fs::create_dir(home.join(".a/two")).unwrap();
-        assert!(OutputPath::new(home.clone(), true).write_files(&both).is_err(), "a directory is not replaced by a file");
+        assert!(
+            OutputPath::new(home.clone(), true).write_files(&both).is_err(),
+            "a directory is not replaced by a file"
+        );
         assert_eq!(std::fs::read_dir(home.join(".a")).unwrap().count(), 1, "no temporary file remains");
     }
 

@@ -13,8 +13,8 @@ use anteroom_wire::{
     CredentialId, TimelineKind,
     agent::UsePurpose,
     api::{
-        CredentialHealth, CredentialList, CredentialMeta, ProviderList, SessionView, StartRequest, StartResponse,
-        SessionStatus, CredentialUseRequest,
+        CredentialHealth, CredentialList, CredentialMeta, CredentialUseRequest, ProviderList, SessionStatus,
+        SessionView, StartRequest, StartResponse,
     },
 };
 use anyhow::Context;

@@ -9,7 +9,8 @@ use std::process::ExitCode;
 
 pub(super) async fn run(config: &Config, session: &str, json: bool) -> anyhow::Result<ExitCode> {
     let id: SessionId = session.parse()?;
-    let diagnosis: Diagnosis = ApiClient::new(&config.state_dir).get(&format!("/api/auth/session/{id}/diagnosis")).await?;
+    let diagnosis: Diagnosis =
+        ApiClient::new(&config.state_dir).get(&format!("/api/auth/session/{id}/diagnosis")).await?;
     if json {
         print_line(serde_json::to_string_pretty(&diagnosis)?);
         return Ok(ExitCode::SUCCESS);

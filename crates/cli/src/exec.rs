@@ -22,7 +22,7 @@ use anteroom_controller::config::Config;
 use anteroom_wire::{
     CredentialId, TimelineKind,
     agent::{TerminalSize, UsePurpose},
-    api::{ScreenView, SessionView, StartResponse, SessionStatus, CredentialUseRequest},
+    api::{CredentialUseRequest, ScreenView, SessionStatus, SessionView, StartResponse},
 };
 use attach::Attachment;
 use http::Method;

@@ -35,7 +35,7 @@ pub(super) enum ImageCommand {
 pub(super) async fn run(config: &Config, command: ImageCommand) -> anyhow::Result<ExitCode> {
     match command {
         ImageCommand::Build { refresh, print_dir, agent, demo_cli } => {
-            let image = build_image(config, refresh, agent, demo_cli, print_dir).await?;
+            let image = build_configured_image(config, refresh, agent, demo_cli, print_dir).await?;
             if print_dir {
                 print_line(image.dir.display());
             }
@@ -48,7 +48,7 @@ pub(super) async fn run(config: &Config, command: ImageCommand) -> anyhow::Resul
     Ok(ExitCode::SUCCESS)
 }
 
-async fn build_image(
+async fn build_configured_image(
     config: &Config,
     refresh: bool,
     agent: Option<PathBuf>,

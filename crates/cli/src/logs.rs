@@ -9,10 +9,10 @@ use anteroom_controller::{
     config::Config,
     log::{
         file::existing_log_files,
-        read::{LogFollower, Level, LogFilter, for_each_log_line, last_log_lines},
+        read::{Level, LogFilter, LogFollower, for_each_log_line, last_log_lines},
     },
 };
-use anteroom_store::{StoreSettings, Store};
+use anteroom_store::{Store, StoreSettings};
 use anteroom_wire::{
     MachineId, SessionId,
     api::{Timeline, TimelineEntry},

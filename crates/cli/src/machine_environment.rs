@@ -52,7 +52,8 @@ pub(super) async fn probe_accelerator(config: &Config, image: &Image) -> anyhow:
         cache_dir: config.cache_dir.clone(),
         boot_ms_max: PROBE_MS_MAX,
     };
-    let report = qemu::probe_accelerator(&image.kernel_path(), &image.initramfs_path(), &image.manifest.hash, &settings).await?;
+    let report =
+        qemu::probe_accelerator(&image.kernel_path(), &image.initramfs_path(), &image.manifest.hash, &settings).await?;
     Ok(report)
 }
 
@@ -80,11 +81,7 @@ pub(super) async fn prepare_template(
         templates_dir: config.cache_dir.join("templates"),
         qemu_program: qemu_program()?,
         keeper_program: keeper_program()?,
-        hardware: Hardware {
-            memory_mib: machines.memory_mib,
-            cpus: machines.cpus,
-            tcg_cache_mib: TCG_CACHE_MIB,
-        },
+        hardware: Hardware { memory_mib: machines.memory_mib, cpus: machines.cpus, tcg_cache_mib: TCG_CACHE_MIB },
         geometry: Geometry { width: machines.width, height: machines.height },
         prepare_ms_max: TEMPLATE_BOOT_MS_MAX,
         console_bytes_max: CONSOLE_BYTES_MAX,
@@ -127,7 +124,11 @@ pub(super) async fn prepare_machine_environment(config: &Config) -> anyhow::Resu
             is_emulated: emulated,
         },
         keeper_program: keeper_program()?,
-        ready_ms_max: config.machines.ready_ms_max.unwrap_or(if emulated { READY_EMULATION_MS_MAX } else { READY_KVM_MS_MAX }),
+        ready_ms_max: config.machines.ready_ms_max.unwrap_or(if emulated {
+            READY_EMULATION_MS_MAX
+        } else {
+            READY_KVM_MS_MAX
+        }),
         write_observer: None,
     })
 }

@@ -9,7 +9,7 @@ use super::{
 };
 use anteroom_wire::{
     Secret, SessionId,
-    api::{CredentialMeta, PromptView, SessionView, StartRequest, StartResponse, SessionStatus},
+    api::{CredentialMeta, PromptView, SessionStatus, SessionView, StartRequest, StartResponse},
     provider::Lane,
 };
 use http::Method;
@@ -76,7 +76,11 @@ pub(super) async fn follow_to_end(client: &ApiClient, id: &SessionId) -> anyhow:
 ///
 /// # Errors
 /// As [`follow_to_end`]; or the key was rejected.
-async fn follow_sign_in(client: &ApiClient, id: &SessionId, key: Option<Secret>) -> anyhow::Result<Option<SessionView>> {
+async fn follow_sign_in(
+    client: &ApiClient,
+    id: &SessionId,
+    key: Option<Secret>,
+) -> anyhow::Result<Option<SessionView>> {
     let (prompt, prompts) = channel::channel(None);
     let mut display = SignInDisplay { code: None, url: None, is_kept: false, prompt };
     let cancel = async || -> Result<(), ClientError> {

@@ -2,7 +2,7 @@
 
 use super::print_line;
 use anteroom_controller::{clock, config::Config, random};
-use anteroom_store::{NewCaller, Role, StoreSettings, Sha256Hex, Store};
+use anteroom_store::{NewCaller, Role, Sha256Hex, Store, StoreSettings};
 use anteroom_wire::CallerId;
 use anyhow::Context;
 use clap::Subcommand;

@@ -8,17 +8,17 @@ pub mod shortage;
 use crate::{
     api_error::{ApiError, chain},
     config::Config,
-    session::launcher::ServerContext,
+    session::server_context::ServerContext,
 };
 use anteroom_machine::{Machines, State};
-use shortage::Shortage;
+use shortage::ResourceShortage;
 use std::{path::Path, sync::Arc};
 
 /// Checks that another machine may be started now, in addition to those of the permits in use.
 ///
 /// # Errors
 /// The resource of which too little is available.
-pub fn check_capacity(config: &Config, machines: &Machines, permits_in_use: u32) -> Result<(), Shortage> {
+pub fn check_capacity(config: &Config, machines: &Machines, permits_in_use: u32) -> Result<(), ResourceShortage> {
     check_disk(config)?;
     check_memory(config, count_pending_machines(machines, permits_in_use) + 1)?;
     Ok(())
@@ -28,25 +28,25 @@ pub fn check_capacity(config: &Config, machines: &Machines, permits_in_use: u32)
 ///
 /// # Errors
 /// `disk_low`, `memory_low` or `no_capacity`.
-pub fn require_capacity(launcher: &ServerContext) -> Result<(), ApiError> {
-    check_capacity(&launcher.config, &launcher.machines, launcher.queue.permits_in_use()).map_err(|shortage| {
-        let error = ApiError::new(shortage.problem(), chain(&shortage));
-        tracing::warn!(
-            outcome = "not_admitted",
-            reason = error.problem.code(),
-            detail = error.detail,
-            "new session rejected"
-        );
-        error
-    })
+pub fn require_capacity(server_context: &ServerContext) -> Result<(), ApiError> {
+    check_capacity(&server_context.config, &server_context.machines, server_context.queue.permits_in_use()).map_err(
+        |shortage| {
+            let error = ApiError::new(shortage.to_problem(), chain(&shortage));
+            tracing::warn!(
+                outcome = "not_admitted",
+                reason = error.problem.code(),
+                detail = error.detail,
+                "new session rejected"
+            );
+            error
+        },
+    )
 }
 
 /// Installs the check in the queue: accepted sessions wait while capacity is missing.
-pub fn install_admission_check(launcher: &ServerContext) {
-    let (config, machines) = (Arc::clone(&launcher.config), launcher.machines.clone());
-    launcher.queue.set_admission_check(move |permits_in_use| {
-        check_capacity(&config, &machines, permits_in_use)
-    });
+pub fn install_admission_check(server_context: &ServerContext) {
+    let (config, machines) = (Arc::clone(&server_context.config), server_context.machines.clone());
+    server_context.queue.set_admission_check(move |permits_in_use| check_capacity(&config, &machines, permits_in_use));
 }
 
 /// The number of machines whose memory is not in use yet: those that are starting, and those that admitted sessions are about to
@@ -70,11 +70,11 @@ fn count_pending<'a>(permits_in_use: u32, states: impl Iterator<Item = &'a State
 ///
 /// # Errors
 /// Too little, or it cannot be determined.
-pub fn check_disk(config: &Config) -> Result<String, Shortage> {
+pub fn check_disk(config: &Config) -> Result<String, ResourceShortage> {
     let min_mib = config.machines.disk_free_mib_min;
-    let free_mib = read_disk_free_mib(&config.state_dir).map_err(Shortage::UnknownDisk)?;
+    let free_mib = read_disk_free_mib(&config.state_dir).map_err(ResourceShortage::UnknownDisk)?;
     if free_mib < min_mib {
-        return Err(Shortage::Disk { free_mib, min_mib });
+        return Err(ResourceShortage::Disk { free_mib, min_mib });
     }
     Ok(format!("{free_mib} MiB free below the state directory"))
 }
@@ -83,7 +83,7 @@ pub fn check_disk(config: &Config) -> Result<String, Shortage> {
 ///
 /// # Errors
 /// Too little, or it cannot be determined.
-pub fn check_memory(config: &Config, pending: u64) -> Result<String, Shortage> {
+pub fn check_memory(config: &Config, pending: u64) -> Result<String, ResourceShortage> {
     let machines = &config.machines;
     let text = std::fs::read_to_string("/proc/meminfo").ok();
     let Some(available_mib) = text.as_deref().and_then(parse_available_mib) else {
@@ -93,7 +93,7 @@ pub fn check_memory(config: &Config, pending: u64) -> Result<String, Shortage> {
     let expected_mib = machines.memory_per_machine_mib.saturating_mul(pending);
     let min_mib = machines.memory_free_mib_min;
     if min_mib > 0 && available_mib.saturating_sub(expected_mib) < min_mib {
-        return Err(Shortage::Memory { available_mib, expected_mib, min_mib });
+        return Err(ResourceShortage::Memory { available_mib, expected_mib, min_mib });
     }
     Ok(format!("{available_mib} MiB of memory available"))
 }
@@ -137,7 +137,7 @@ mod tests {
         let half = parse_available_mib(&text).unwrap() / 2;
         let config = config(1, half, 0);
         assert!(check_memory(&config, 1).is_ok());
-        assert!(matches!(check_memory(&config, 3), Err(Shortage::Memory { .. })));
+        assert!(matches!(check_memory(&config, 3), Err(ResourceShortage::Memory { .. })));
     }
 
     #[test]
@@ -155,9 +155,9 @@ mod tests {
 
     #[test]
     fn a_minimum_above_the_free_amount_is_a_shortage_and_zero_disables_the_check() {
-        assert!(matches!(check_disk(&config(0, 0, 1 << 40)), Err(Shortage::Disk { .. })));
+        assert!(matches!(check_disk(&config(0, 0, 1 << 40)), Err(ResourceShortage::Disk { .. })));
         assert!(check_disk(&config(0, 0, 0)).is_ok());
-        assert!(matches!(check_memory(&config(1 << 40, 0, 0), 0), Err(Shortage::Memory { .. })));
+        assert!(matches!(check_memory(&config(1 << 40, 0, 0), 0), Err(ResourceShortage::Memory { .. })));
         assert!(check_memory(&config(0, 1 << 40, 0), 100).is_ok(), "0 disables the check");
     }
 }

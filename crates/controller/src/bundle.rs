@@ -21,7 +21,7 @@ use crate::{
     health,
     log::read::{self, LogFilter},
     retention::{self, BUNDLE_SUFFIX},
-    session::launcher::ServerContext,
+    session::server_context::ServerContext,
     session::{diagnose, timeline, view},
 };
 use anteroom_store::{SessionRow, StoreError, TimelineRow};
@@ -75,23 +75,24 @@ struct Input {
 ///
 /// # Errors
 /// The database cannot be read, or the archive cannot be written.
-pub async fn create_bundle(launcher: &ServerContext, id: &SessionId) -> Result<Option<Bundle>, BundleError> {
+pub async fn create_bundle(server_context: &ServerContext, id: &SessionId) -> Result<Option<Bundle>, BundleError> {
     let _guard = CREATION_LOCK.lock().await;
-    let Some(row) = launcher.store.get_session(id).await? else { return Ok(None) };
-    let diagnosis = diagnose::diagnose(launcher, id).await?;
+    let Some(row) = server_context.store.get_session(id).await? else { return Ok(None) };
+    let diagnosis = diagnose::diagnose(server_context, id).await?;
     let input = Input {
-        view: view::to_session_view(launcher, &row).await?,
-        timeline: launcher.store.list_timeline(id, 0, ENTRIES_MAX).await?,
+        view: view::to_session_view(server_context, &row).await?,
+        timeline: server_context.store.list_timeline(id, 0, ENTRIES_MAX).await?,
         diagnosis: serde_json::to_value(diagnosis).unwrap_or_default(),
-        health: serde_json::to_value(health::health_report(launcher).await).unwrap_or_default(),
-        versions: system_info::collect_versions(launcher),
+        health: serde_json::to_value(health::health_report(server_context).await).unwrap_or_default(),
+        versions: system_info::collect_versions(server_context),
         row,
     };
-    let (config, machines) = (launcher.config.clone(), launcher.machines.clone());
+    let (config, machines) = (server_context.config.clone(), server_context.machines.clone());
     let name = format!("{id}-{}{BUNDLE_SUFFIX}", clock::now_unix_ms());
     let file_name = name.clone();
     let archived = tokio::task::spawn_blocking(move || {
-        let receipt = |machine: &MachineId| machines.read_receipt(machine).map(|receipt| serde_json::to_value(receipt).ok());
+        let receipt =
+            |machine: &MachineId| machines.read_receipt(machine).map(|receipt| serde_json::to_value(receipt).ok());
         let bytes = write_archive(&config, input, receipt)?;
         // A bundle is often requested because the disk is full, so a failed copy is not an error.
         if let Err(error) = store_copy(&config, &file_name, &bytes) {

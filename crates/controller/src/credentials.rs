@@ -7,7 +7,7 @@
 //!                                                     └─ delete      by its owner
 //! ```
 //!
-//! The health of a credential ([`current_health`](fn@current_health)) is computed on each read from the stored health and the time. The
+//! The health of a credential ([`derive_current_health`]) is computed on each read from the stored health and the time. The
 //! database stores only the last health that was reported, so that a change is reported once.
 
 pub mod check_job;

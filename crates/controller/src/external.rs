@@ -11,13 +11,13 @@
 //! failure's sentence does not contain it. The agent of an external machine delivers over HTTP with the token in the machine's
 //! token file; the server keeps only the hash of the token.
 
-mod address;
+mod desktop_endpoint;
 mod dial;
 mod settings;
 #[cfg(test)]
 mod tests;
 
-pub use address::{DesktopEndpoint, AddressError, EndpointScheme};
+pub use desktop_endpoint::{DesktopEndpoint, DesktopEndpointError, EndpointScheme};
 pub use dial::{DialError, Duplex, dial_desktop};
 
 use anteroom_store::Sha256Hex;

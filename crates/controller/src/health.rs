@@ -1,6 +1,11 @@
 //! Health checks of the server's dependencies. Each check uses the dependency instead of reading a stored state.
 
-use crate::{admission::{self, shortage::Shortage}, api_error::chain, clock, session::launcher::ServerContext};
+use crate::{
+    admission::{self, shortage::ResourceShortage},
+    api_error::chain,
+    clock,
+    session::server_context::ServerContext,
+};
 use anteroom_store::WriteOutcome;
 use anteroom_wire::api::{Health, HealthCheck, HealthStatus};
 
@@ -11,22 +16,22 @@ const MISSED_RECONCILIATIONS_MAX: u64 = 5;
 const RECONCILIATION_LATE_MS_MIN: u64 = 30_000;
 
 /// Runs all checks. The overall status is the worst of them: `degraded` works with restrictions, `down` does not work.
-pub async fn health_report(launcher: &ServerContext) -> Health {
+pub async fn health_report(server_context: &ServerContext) -> Health {
     let checks = vec![
-        store(launcher).await,
-        vault(launcher).await,
-        image(launcher),
-        accelerator(launcher),
-        machines(launcher),
-        capacity("disk", admission::check_disk(&launcher.config)),
+        store(server_context).await,
+        vault(server_context).await,
+        image(server_context),
+        accelerator(server_context),
+        machines(server_context),
+        capacity("disk", admission::check_disk(&server_context.config)),
         capacity(
             "memory",
             admission::check_memory(
-                &launcher.config,
-                admission::count_pending_machines(&launcher.machines, launcher.queue.permits_in_use()) + 1,
+                &server_context.config,
+                admission::count_pending_machines(&server_context.machines, server_context.queue.permits_in_use()) + 1,
             ),
         ),
-        reconcile(launcher),
+        reconcile(server_context),
     ];
     let status = checks.iter().map(|check| check.status).max().unwrap_or(HealthStatus::Ok);
     Health { status, version: env!("CARGO_PKG_VERSION").to_owned(), checks }
@@ -36,24 +41,26 @@ fn check(name: &str, status: HealthStatus, detail: impl Into<String>) -> HealthC
     HealthCheck { name: name.to_owned(), status, detail: detail.into() }
 }
 
-async fn store(launcher: &ServerContext) -> HealthCheck {
-    match launcher.store.check_writable().await {
+async fn store(server_context: &ServerContext) -> HealthCheck {
+    match server_context.store.check_writable().await {
         Ok(()) => {
             let (written, failed) = (
-                launcher.db_metrics.write_count_with_outcome(WriteOutcome::Written),
-                launcher.db_metrics.write_count_with_outcome(WriteOutcome::Failed),
+                server_context.db_metrics.write_count_with_outcome(WriteOutcome::Written),
+                server_context.db_metrics.write_count_with_outcome(WriteOutcome::Failed),
             );
-            let writes =
-                format!("{written} writes since the start, {failed} failed, {} slow", launcher.db_metrics.slow_write_count());
+            let writes = format!(
+                "{written} writes since the start, {failed} failed, {} slow",
+                server_context.db_metrics.slow_write_count()
+            );
             check("store", HealthStatus::Ok, format!("a row was written and read back; {writes}"))
         }
         Err(error) => check("store", HealthStatus::Down, chain(&error)),
     }
 }
 
-async fn vault(launcher: &ServerContext) -> HealthCheck {
-    let available = launcher.vault.key_ids();
-    match launcher.store.list_keys_in_use().await {
+async fn vault(server_context: &ServerContext) -> HealthCheck {
+    let available = server_context.vault.key_ids();
+    match server_context.store.list_keys_in_use().await {
         Ok(used) => {
             let missing: Vec<String> =
                 used.iter().filter(|id| !available.contains(id)).map(ToString::to_string).collect();
@@ -75,40 +82,40 @@ async fn vault(launcher: &ServerContext) -> HealthCheck {
     }
 }
 
-fn image(launcher: &ServerContext) -> HealthCheck {
-    let current = launcher.machines.image_hash();
-    if current == launcher.image.hash {
+fn image(server_context: &ServerContext) -> HealthCheck {
+    let current = server_context.machines.image_hash();
+    if current == server_context.image.hash {
         let short: String = current.chars().take(12).collect();
         check("image", HealthStatus::Ok, format!("machines run image {short}"))
     } else {
         check(
             "image",
             HealthStatus::Degraded,
-            format!("new machines run {current}, this server expects {}", launcher.image.hash),
+            format!("new machines run {current}, this server expects {}", server_context.image.hash),
         )
     }
 }
 
-fn accelerator(launcher: &ServerContext) -> HealthCheck {
-    let status = if launcher.image.is_emulated { HealthStatus::Degraded } else { HealthStatus::Ok };
-    check("accelerator", status, launcher.image.accelerator.clone())
+fn accelerator(server_context: &ServerContext) -> HealthCheck {
+    let status = if server_context.image.is_emulated { HealthStatus::Degraded } else { HealthStatus::Ok };
+    check("accelerator", status, server_context.image.accelerator.clone())
 }
 
-fn machines(launcher: &ServerContext) -> HealthCheck {
-    let (count, waiting) = (launcher.machines.count(), launcher.queue.waiting_count());
+fn machines(server_context: &ServerContext) -> HealthCheck {
+    let (count, waiting) = (server_context.machines.count(), server_context.queue.waiting_count());
     let status = if waiting > 0 { HealthStatus::Degraded } else { HealthStatus::Ok };
-    let max = launcher.config.machines.machines_max;
+    let max = server_context.config.machines.machines_max;
     check("machines", status, format!("{count} of {max} machines run, {waiting} session(s) are queued"))
 }
 
 /// Reports a reconciliation that does not run or cannot finish; nothing else shows it.
-fn reconcile(launcher: &ServerContext) -> HealthCheck {
-    let Some(last) = launcher.reconcile_history.last_run() else {
+fn reconcile(server_context: &ServerContext) -> HealthCheck {
+    let Some(last) = server_context.reconcile_history.last_run() else {
         return check("reconcile", HealthStatus::Degraded, "no reconciliation has finished since the server's start");
     };
     let ago_ms = clock::now_unix_ms().saturating_sub(last.at_ms);
     let late = ago_ms
-        > launcher
+        > server_context
             .limits
             .sessions
             .reconcile_every_ms
@@ -125,11 +132,13 @@ fn reconcile(launcher: &ServerContext) -> HealthCheck {
 }
 
 /// Without capacity the server is degraded, not down: running sessions continue, and new ones are rejected.
-fn capacity(name: &str, found: Result<String, Shortage>) -> HealthCheck {
+fn capacity(name: &str, found: Result<String, ResourceShortage>) -> HealthCheck {
     match found {
         Ok(detail) => check(name, HealthStatus::Ok, detail),
-        Err(shortage) => {
-            check(name, HealthStatus::Degraded, format!("{}; new sessions are rejected and queued ones wait", chain(&shortage)))
-        }
+        Err(shortage) => check(
+            name,
+            HealthStatus::Degraded,
+            format!("{}; new sessions are rejected and queued ones wait", chain(&shortage)),
+        ),
     }
 }

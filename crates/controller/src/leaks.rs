@@ -8,8 +8,8 @@ pub mod inventory;
 use crate::{
     clock,
     config::Config,
-    retention::{self, RetentionLimits, RetainedFile},
-    session::launcher::ServerContext,
+    retention::{self, RetainedFile, RetentionLimits},
+    session::server_context::ServerContext,
 };
 use anteroom_machine::State;
 use anteroom_store::{Store, StoreError};
@@ -65,36 +65,39 @@ pub struct ExpectedState {
 ///
 /// # Errors
 /// The database or the host cannot be read.
-pub async fn report_with_server(launcher: &ServerContext) -> Result<LeakReport, LeakError> {
-    let config = launcher.config.clone();
-    let first = single_report(launcher, &config).await?;
+pub async fn report_with_server(server_context: &ServerContext) -> Result<LeakReport, LeakError> {
+    let config = server_context.config.clone();
+    let first = single_report(server_context, &config).await?;
     if first.orphans().next().is_none() {
         return Ok(first);
     }
     tokio::time::sleep(SECOND_INVENTORY_DELAY).await;
-    Ok(confirmed(&first, single_report(launcher, &config).await?))
+    Ok(confirmed(&first, single_report(server_context, &config).await?))
 }
 
-async fn single_report(launcher: &ServerContext, config: &Config) -> Result<LeakReport, LeakError> {
+async fn single_report(server_context: &ServerContext, config: &Config) -> Result<LeakReport, LeakError> {
     let inventory = collect_inventory(config.clone(), true).await?;
-    let rows = launcher.store.list_active_sessions().await?;
+    let rows = server_context.store.list_active_sessions().await?;
     let mut state = ExpectedState {
         is_server_running: true,
-        supervisors: Some(launcher.sessions.len() as u64),
-        image: Some(launcher.image.hash.clone()),
+        supervisors: Some(server_context.sessions.len() as u64),
+        image: Some(server_context.image.hash.clone()),
         ..ExpectedState::default()
     };
     for row in rows {
-        if launcher.sessions.get(&row.id).is_none() {
+        if server_context.sessions.get(&row.id).is_none() {
             state.unsupervised.push((row.id.clone(), "it has no supervisor task in the server"));
         }
         state.active.push(row.id);
     }
     // Read after the inventory: a session that has a machine now had it then, or the second inventory no longer finds it.
-    state.machines =
-        inventory.machine_ids().into_iter().filter(|machine| launcher.sessions.by_machine(machine).is_some()).collect();
+    state.machines = inventory
+        .machine_ids()
+        .into_iter()
+        .filter(|machine| server_context.sessions.by_machine(machine).is_some())
+        .collect();
     // Exited machines have no session any more; their keepers remove them.
-    let exited = launcher.machines.list().into_iter().filter(|(_, state)| matches!(state, State::Exited { .. }));
+    let exited = server_context.machines.list().into_iter().filter(|(_, state)| matches!(state, State::Exited { .. }));
     state.machines.extend(exited.map(|(machine, _)| machine));
     Ok(find_leaks(inventory, &state, config))
 }

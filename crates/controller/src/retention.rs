@@ -64,7 +64,11 @@ const BUNDLES_MAX: usize = 20;
 /// The limits of the directory of bundles.
 pub fn bundle_limits(config: &Config) -> RetentionLimits {
     let retention = &config.retention;
-    RetentionLimits { files_max: BUNDLES_MAX, bytes_max: retention.bundles_bytes_max, age_s_max: retention.bundles_s_max }
+    RetentionLimits {
+        files_max: BUNDLES_MAX,
+        bytes_max: retention.bundles_bytes_max,
+        age_s_max: retention.bundles_s_max,
+    }
 }
 
 /// The limits of the directory of receipts. Each receipt is bounded by [`anteroom_machine::CONSOLE_BYTES_MAX`], so bytes need no limit.
@@ -96,7 +100,11 @@ pub fn list_files(dir: &Path, suffix: &str) -> io::Result<Vec<RetainedFile>> {
 }
 
 /// Selects the files to remove and the limit that each exceeds, the oldest first.
-pub fn find_over_limit(mut files: Vec<RetainedFile>, limits: RetentionLimits, now: SystemTime) -> Vec<(RetainedFile, ExceededLimit)> {
+pub fn find_over_limit(
+    mut files: Vec<RetainedFile>,
+    limits: RetentionLimits,
+    now: SystemTime,
+) -> Vec<(RetainedFile, ExceededLimit)> {
     files.sort_by(|one, other| (one.modified_at, &one.path).cmp(&(other.modified_at, &other.path)));
     let (mut count, mut bytes) = (files.len(), files.iter().map(|file| file.bytes).sum::<u64>());
     let mut removed = Vec::new();
@@ -180,7 +188,10 @@ mod tests {
     fn oldest_files_are_removed_first_and_only_until_limits_hold() {
         let all = RetentionLimits { files_max: 4, bytes_max: 100, age_s_max: 1_000 };
         assert_eq!(removed(all), []);
-        assert_eq!(removed(RetentionLimits { files_max: 3, ..all }), [("a".into(), ExceededLimit::Count { files_max: 3 })]);
+        assert_eq!(
+            removed(RetentionLimits { files_max: 3, ..all }),
+            [("a".into(), ExceededLimit::Count { files_max: 3 })]
+        );
         let bytes = ExceededLimit::Bytes { bytes_max: 70 };
         assert_eq!(removed(RetentionLimits { bytes_max: 70, ..all }), [("a".into(), bytes), ("b".into(), bytes)]);
         // "d" is from the future, as after a clock was set back: its age is 0.

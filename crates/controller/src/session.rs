@@ -11,7 +11,7 @@
 //! ```
 //!
 //! Code that ends a session writes the row first (one conditional write with its timeline entry) and then signals the supervisor,
-//! which stops the machine. The status that callers see is computed from both on each read ([`status`](mod@status)).
+//! which stops the machine. The status that callers see is computed from both on each read ([`derive_status`](mod@status)).
 
 pub mod accept_delivery;
 pub mod active_session;
@@ -21,13 +21,13 @@ pub mod channels;
 pub mod context;
 pub mod diagnose;
 pub mod end;
-pub mod launcher;
 pub mod lifecycle;
 pub mod queue;
 pub mod reach_desktop;
 pub mod reconcile;
 pub mod registry;
 pub mod rejections;
+pub mod server_context;
 pub mod start;
 pub mod status;
 pub mod supervisor;

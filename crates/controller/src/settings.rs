@@ -57,13 +57,13 @@ macro_rules! settings {
             fn settings(&self) -> Vec<$crate::settings::Setting> {
                 vec![$(
                     $crate::settings::Setting::new(stringify!($key), &[$($key_doc),+], &self.$key)
-                        $(.within($range))? $(.example($example))? $(.lines($lines))?
+                        $(.with_range($range))? $(.with_example($example))? $(.with_example_lines($lines))?
                 ),*]
             }
 
             fn sections(&self) -> Vec<$crate::settings::Subsection<'_>> {
                 vec![$( $( $crate::settings::Subsection {
-                    name: stringify!($section),
+                    key: stringify!($section),
                     doc: &[$($section_doc),+],
                     section: &self.$section,
                 } ),+ )?]

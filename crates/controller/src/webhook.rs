@@ -33,7 +33,7 @@ use crate::{
     random,
     session::{context::SessionContext, timeline::new_entry},
 };
-use anteroom_store::{WebhookDeliveryOutcome, MessageRow, NewTimelineEntry, StoreError};
+use anteroom_store::{MessageRow, NewTimelineEntry, StoreError, WebhookDeliveryOutcome};
 use anteroom_wire::{
     TimelineKind,
     backoff::{Backoff, with_jitter},
@@ -139,7 +139,10 @@ async fn record_delivery(
             None
         }
         Some(_) => {
-            match context.store.record_credential_delivered(&message.id, &context.local_operator, clock::now_unix_ms()).await?
+            match context
+                .store
+                .record_credential_delivered(&message.id, &context.local_operator, clock::now_unix_ms())
+                .await?
             {
                 WebhookDeliveryOutcome::Deleted => Some("The webhook accepted the credential; it was deleted here."),
                 WebhookDeliveryOutcome::AlreadyDeleted => {

@@ -76,7 +76,10 @@ pub(super) fn require_public(
     addresses_max: usize,
 ) -> Result<Vec<SocketAddr>, EgressError> {
     if let Some(private) = addresses.iter().find(|address| !is_public(address.ip())) {
-        return Err(EgressError::new(Problem::EgressPrivate, format!("{name} resolves to {}", mask_address(private.ip()))));
+        return Err(EgressError::new(
+            Problem::EgressPrivate,
+            format!("{name} resolves to {}", mask_address(private.ip())),
+        ));
     }
     if addresses.is_empty() {
         return Err(EgressError::new(Problem::EgressUnreachable, format!("resolve {name}: the name has no address")));

@@ -20,7 +20,8 @@ impl HostName {
     /// [`Problem::EgressDenied`] for an IP address in any notation that a resolver accepts (`127.0.0.1`, `[::1]`,
     /// `2130706433`, `0x7f.1`) and for a text that is not a DNS name.
     pub fn parse(text: &str) -> Result<Self, EgressError> {
-        let denied = |why: &str| EgressError::new(Problem::EgressDenied, format!("{:?} {why}", escape_control_characters(text)));
+        let denied =
+            |why: &str| EgressError::new(Problem::EgressDenied, format!("{:?} {why}", escape_control_characters(text)));
         let name = text.strip_suffix('.').unwrap_or(text);
         if text.starts_with('[') || text.contains(':') || name.parse::<std::net::IpAddr>().is_ok() {
             return Err(denied("is an IP address; only host names are allowed"));

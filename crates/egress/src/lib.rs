@@ -5,7 +5,7 @@
 //!
 //! ```text
 //!  CONNECT host:port ─▶ a name? ─▶ allowed by the provider? ─▶ address in egress.overrides? ──yes──────┐
-//!  (host channel)        │ no       │ no                        │ no                                   ▼
+//!  (controller channel)  │ no       │ no                        │ no                                   ▼
 //!                        ▼          ▼                           ▼                                   connect ─▶ copy
 //!                       403        403                     resolve once ─▶ every address public? ─▶    │
 //!                                                           502 · 504        403                    502 · 504
@@ -21,8 +21,8 @@
 mod address;
 mod decision;
 mod dial;
-mod host_overrides;
 mod host_name;
+mod host_overrides;
 mod machine_egress_gate;
 mod summary;
 #[cfg(test)]
@@ -31,8 +31,8 @@ mod tests;
 pub use address::{is_public, mask_address};
 pub use decision::{CloseCause, EgressDecision, EgressOutcome};
 pub use dial::GatedStream;
-pub use host_overrides::{HostOverrides, InvalidOverride};
 pub use host_name::HostName;
+pub use host_overrides::{HostOverrides, InvalidOverride};
 pub use machine_egress_gate::MachineEgressGate;
 pub use summary::{EgressSummary, HostTotals, SummaryLine};
 

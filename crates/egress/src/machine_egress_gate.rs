@@ -2,7 +2,8 @@
 //! ends or a limit is reached.
 
 use super::{
-    CloseCause, EgressDecision, EgressError, EgressOutcome, EgressGate, GatedStream, HostName, mask_address, host_name::escape_control_characters,
+    CloseCause, EgressDecision, EgressError, EgressGate, EgressOutcome, GatedStream, HostName,
+    host_name::escape_control_characters, mask_address,
 };
 use crate::EgressSettings;
 use anteroom_wire::{Problem, provider::Provider, time::to_millis};
@@ -119,7 +120,8 @@ impl MachineEgressGate {
     }
 
     fn report(&self, host: &str, port: u16, outcome: EgressOutcome) {
-        let host = HostName::parse(host).map_or_else(|_| escape_control_characters(host), |name| name.as_str().to_owned());
+        let host =
+            HostName::parse(host).map_or_else(|_| escape_control_characters(host), |name| name.as_str().to_owned());
         (self.on_decision)(EgressDecision { host, port, outcome });
     }
 

@@ -26,7 +26,7 @@ fn provider(hosts: &[(&str, u16)]) -> Provider {
     .unwrap()
 }
 
-/// A machine connected through a host channel.
+/// A machine connected through a controller channel.
 struct Machine {
     requests: SendRequest<Empty<Bytes>>,
     decisions: Arc<Mutex<Vec<EgressDecision>>>,
@@ -44,7 +44,8 @@ impl Machine {
             let decisions = decisions.clone();
             move |decision| decisions.lock().unwrap().push(decision)
         };
-        let machine = MachineEgressGate::new(gate, Arc::new(provider(hosts)), tasks.clone(), shutdown.clone(), on_decision);
+        let machine =
+            MachineEgressGate::new(gate, Arc::new(provider(hosts)), tasks.clone(), shutdown.clone(), on_decision);
         let (ours, theirs) = duplex(64 * 1024);
         tokio::spawn(async move {
             let service = service_fn(move |request: Request<Incoming>| {
@@ -232,7 +233,11 @@ async fn idle_connection_is_closed() {
 #[tokio::test]
 async fn connections_of_a_machine_are_limited() {
     let outside = echo_server().await;
-    let settings = EgressSettings { connections_per_machine_max: 2, connection_slot_wait_ms_max: 100, ..EgressSettings::default() };
+    let settings = EgressSettings {
+        connections_per_machine_max: 2,
+        connection_slot_wait_ms_max: 100,
+        ..EgressSettings::default()
+    };
     let machine = Machine::new(settings, &[("auth.example", 443)], &[("auth.example:443", outside)]).await;
     let _first = machine.connect("auth.example:443").await;
     let second = machine.connect("auth.example:443").await;

@@ -50,7 +50,8 @@ async fn template(keeper: &Path, image: &Image, state: &Path) -> Result<Template
         cache_dir: state.to_owned(),
         boot_ms_max: 15_000,
     };
-    let report = qemu::probe_accelerator(&image.kernel_path(), &image.initramfs_path(), &image.manifest.hash, &probe).await?;
+    let report =
+        qemu::probe_accelerator(&image.kernel_path(), &image.initramfs_path(), &image.manifest.hash, &probe).await?;
     println!("{}", report.explanation);
     let settings = TemplateSettings {
         templates_dir: state.join("templates"),

@@ -25,7 +25,7 @@ use std::sync::Arc;
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 /// The body of a response to an agent.
 pub type BoxBody = UnsyncBoxBody<Bytes, BoxError>;
-/// Handles the requests of agents on their host channels (HTTP/2; for `CONNECT`, `hyper::upgrade::on` gives the raw stream).
+/// Handles the requests of agents on their controller channels (HTTP/2; for `CONNECT`, `hyper::upgrade::on` gives the raw stream).
 pub type ControllerService = Arc<
     dyn Fn(MachineId, hyper::Request<hyper::body::Incoming>) -> BoxFuture<'static, hyper::Response<BoxBody>>
         + Send

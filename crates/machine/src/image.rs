@@ -132,7 +132,9 @@ pub enum ImageError {
         source: serde_json::Error,
     },
     /// The image has another layout version.
-    #[error("the image in {dir:?} has layout {found}, this program reads {MANIFEST_FORMAT}: run `anteroom image build`")]
+    #[error(
+        "the image in {dir:?} has layout {found}, this program reads {MANIFEST_FORMAT}: run `anteroom image build`"
+    )]
     UnsupportedFormat {
         /// The image's directory.
         dir: PathBuf,
@@ -181,8 +183,8 @@ impl Image {
         struct Layout {
             format: u32,
         }
-        let layout: Layout =
-            serde_json::from_slice(&text).map_err(|source| ImageError::InvalidManifest { path: path.clone(), source })?;
+        let layout: Layout = serde_json::from_slice(&text)
+            .map_err(|source| ImageError::InvalidManifest { path: path.clone(), source })?;
         if layout.format != MANIFEST_FORMAT {
             return Err(ImageError::UnsupportedFormat { dir: dir.to_owned(), found: layout.format });
         }
@@ -203,7 +205,9 @@ impl Image {
     pub fn open_current(images_dir: &Path) -> Result<Self, ImageError> {
         match fs::canonicalize(images_dir.join(store::CURRENT_LINK)) {
             Ok(dir) => Self::open(&dir),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Err(ImageError::NoCurrentImage(images_dir.to_owned())),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                Err(ImageError::NoCurrentImage(images_dir.to_owned()))
+            }
             Err(source) => Err(ImageError::Read { path: images_dir.join(store::CURRENT_LINK), source }),
         }
     }

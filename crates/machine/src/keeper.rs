@@ -24,7 +24,7 @@ use crate::{
     procfs::{self, ProcessId},
     qmp::QmpError,
     receipt::{ExitCause, StopDetail},
-    spec::{KEEPER_SOCKET, KEEPER_CONFIG_FILE, KeeperConfig, QmpMode},
+    spec::{KEEPER_CONFIG_FILE, KEEPER_SOCKET, KeeperConfig, QmpMode},
 };
 use anteroom_wire::{chain, time::to_unix_ms};
 use control::{CONTROL_PROTOCOL, ControlConnection, KeeperCommand, KeeperPhase, Report};
@@ -294,7 +294,9 @@ impl Keeper {
             }
             KeeperCommand::Save { state } => match &mut self.qmp {
                 None => Some(ExitCause::SaveFailed { error: "the machine does not run in QEMU".into() }),
-                Some(qmp) => qmp.save_state(&state).err().map(|error| ExitCause::SaveFailed { error: error.to_string() }),
+                Some(qmp) => {
+                    qmp.save_state(&state).err().map(|error| ExitCause::SaveFailed { error: error.to_string() })
+                }
             },
         })
     }

@@ -25,11 +25,13 @@ mod state;
 
 pub use channel::{AgentClient, AgentError, BoxBody, BoxError, ByteStream, CallLimits, ControllerService};
 pub use exit_reason::{ExitReason, StopReason};
-pub use machines::{CONSOLE_BYTES_MAX, Machines, MachinesOpenError, PING_EVERY_MS, PING_MS_MAX, MachinesSettings, MachineStartError};
+pub use machines::{
+    CONSOLE_BYTES_MAX, MachineStartError, Machines, MachinesOpenError, MachinesSettings, PING_EVERY_MS, PING_MS_MAX,
+};
 pub use procfs::{MemoryUsage, ProcessId};
 pub use receipt::{CleanupChecks, ExitCause, Receipt, StopDetail};
 pub use spec::{
-    AGENT_SERVER_SOCKET, KEEPER_SOCKET, FdSource, CONTROLLER_SERVER_SOCKET, InheritedFd, KEEPER_CONFIG_FILE, QmpMode, ProcessSpec, SpecError,
-    SpecSource,
+    AGENT_SERVER_SOCKET, CONTROLLER_SERVER_SOCKET, FdSource, InheritedFd, KEEPER_CONFIG_FILE, KEEPER_SOCKET,
+    ProcessSpec, QmpMode, SpecError, SpecSource,
 };
-pub use state::{Channels, Event, RejectedEvent, StopRequestOutcome, State, StartTimings};
+pub use state::{Channels, Event, RejectedEvent, StartTimings, State, StopRequestOutcome};

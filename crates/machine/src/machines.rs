@@ -10,8 +10,8 @@
 
 mod adopt;
 mod connection;
-mod machine_task;
 mod liveness;
+mod machine_task;
 
 use crate::{
     channel::{CallLimits, ControllerService},
@@ -19,7 +19,7 @@ use crate::{
     procfs::{MemoryUsage, ProcessId},
     receipt::{self, Receipt},
     spec::{KeeperConfig, SpecError, SpecSource},
-    state::{StopRequestOutcome, State},
+    state::{State, StopRequestOutcome},
 };
 use anteroom_wire::MachineId;
 use parking_lot::{Mutex, MutexGuard};

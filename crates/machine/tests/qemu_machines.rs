@@ -2,8 +2,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr, missing_docs)]
 
 use anteroom_machine::{
-    BoxBody, Channels, ExitCause, ExitReason, ControllerService, Machines, StopRequestOutcome, MachinesSettings, SpecSource, State,
-    StopReason,
+    BoxBody, Channels, ControllerService, ExitCause, ExitReason, Machines, MachinesSettings, SpecSource, State,
+    StopReason, StopRequestOutcome,
     image::Image,
     qemu::{self, Accelerator, Hardware, KvmStatus, PrepareProgress, ProbeSettings, Template, TemplateSettings},
 };
@@ -55,13 +55,17 @@ async fn accelerator(image: &Image) -> qemu::AcceleratorReport {
         cache_dir: shared_dir("accelerator"),
         boot_ms_max: 15_000,
     };
-    qemu::probe_accelerator(&image.kernel_path(), &image.initramfs_path(), &image.manifest.hash, &settings).await.unwrap()
+    qemu::probe_accelerator(&image.kernel_path(), &image.initramfs_path(), &image.manifest.hash, &settings)
+        .await
+        .unwrap()
 }
 
 async fn template() -> Template {
     let image = image();
     let accelerator = accelerator(&image).await.chosen;
-    Template::find_or_prepare(&image, &accelerator, &template_settings(), |progress| eprintln!("{progress:?}")).await.unwrap()
+    Template::find_or_prepare(&image, &accelerator, &template_settings(), |progress| eprintln!("{progress:?}"))
+        .await
+        .unwrap()
 }
 
 /// A server with its machines, in its state directory.
@@ -266,7 +270,8 @@ async fn template_is_not_removed_while_a_machine_maps_it() {
         assert!(cp.arg("--sparse=always").arg(from).arg(to).status().await.unwrap().success());
     }
     let found = Mutex::new(Vec::new());
-    let prepared = Template::find_or_prepare(&image, &accelerator, &settings, |progress| found.lock().unwrap().push(progress));
+    let prepared =
+        Template::find_or_prepare(&image, &accelerator, &settings, |progress| found.lock().unwrap().push(progress));
     let template = prepared.await.unwrap();
     assert_eq!(*found.lock().unwrap(), [PrepareProgress::Found]);
     let current: Arc<Mutex<Arc<Template>>> = Arc::new(Mutex::new(Arc::new(template)));

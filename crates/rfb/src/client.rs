@@ -7,16 +7,16 @@
 mod encoding;
 mod frame;
 mod rectangles;
-mod viewer_socket;
 mod tight;
+mod viewer_socket;
 
 pub use encoding::Encoding;
 pub use frame::{Frame, Rgb};
-pub use viewer_socket::{WebSocketClose, ViewerConnectError, ViewerSocket};
+pub use viewer_socket::{ViewerConnectError, ViewerSocket, WebSocketClose};
 
 use crate::{
     client_messages,
-    handshake::{SECURITY_NONE, ServerInitHead, PROTOCOL_VERSION},
+    handshake::{PROTOCOL_VERSION, SECURITY_NONE, ServerInitHead},
 };
 use std::{io, time::Duration};
 use tight::TightDecoder;

@@ -38,7 +38,7 @@ mod status;
 
 pub use status::{StatusRun, StatusRunError};
 
-use crate::{PatternError, PromptTracker, PromptRules, ScreenAction, ScreenSnapshot, SignInFinder};
+use crate::{PatternError, PromptRules, PromptTracker, ScreenAction, ScreenSnapshot, SignInFinder};
 use anteroom_wire::{
     agent::SignInOutcome,
     provider::{Key, MethodName, Provider},
@@ -169,8 +169,12 @@ pub fn evaluate_screens(provider: &Provider, screens: &[RecordedScreen]) -> Resu
         let snapshot = screen.snapshot();
         let found = finder.find(&snapshot);
         let text = |piece: Option<crate::ScreenMatch>| piece.map(|piece| piece.text);
-        let mut findings =
-            ScreenFindings { url: text(found.url), link: found.hyperlink_url, code: text(found.code), ..ScreenFindings::default() };
+        let mut findings = ScreenFindings {
+            url: text(found.url),
+            link: found.hyperlink_url,
+            code: text(found.code),
+            ..ScreenFindings::default()
+        };
         for step in tracker.observe(&rules, &snapshot.text(), true) {
             match step {
                 ScreenAction::ReportPrompt(_) => {}
@@ -328,7 +332,13 @@ mod tests {
 
     #[test]
     fn an_empty_fixture_is_an_error() {
-        assert!(fixture("version = '1.2.3'").differences(&provider()).unwrap_err().to_string().contains("nothing is recorded"));
+        assert!(
+            fixture("version = '1.2.3'")
+                .differences(&provider())
+                .unwrap_err()
+                .to_string()
+                .contains("nothing is recorded")
+        );
     }
 
     #[test]

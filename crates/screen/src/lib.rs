@@ -7,16 +7,16 @@
 //!  Fixture (recorded screens, expected findings) ──▶ both, compared
 //! ```
 
-pub mod sign_in_finder;
 pub mod fixture;
 mod pattern;
 pub mod prompts;
+pub mod sign_in_finder;
 pub mod snapshot;
 
-pub use sign_in_finder::{FoundSignIn, ScreenMatch, SignInFinder, mask_secrets, web_url_host};
-pub use fixture::{ScreenFindings, Fixture};
+pub use fixture::{Fixture, ScreenFindings};
 pub use pattern::{PatternError, compile_pattern};
-pub use prompts::{PromptTracker, CompiledPromptRule, PromptRules, ScreenAction};
+pub use prompts::{CompiledPromptRule, PromptRules, PromptTracker, ScreenAction};
+pub use sign_in_finder::{FoundSignIn, ScreenMatch, SignInFinder, mask_secrets, web_url_host};
 pub use snapshot::ScreenSnapshot;
 
 /// The longest text from the guest that is reported, bytes.

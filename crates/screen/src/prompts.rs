@@ -6,7 +6,7 @@
 //!                   └▶ ask: ask the user ─▶ the tool rejects the answer: ask again with its reason ─▶ it disappears: close
 //! ```
 
-use crate::{PatternError, compile_pattern, truncate_text, sign_in_finder::mask_secrets};
+use crate::{PatternError, compile_pattern, sign_in_finder::mask_secrets, truncate_text};
 use anteroom_wire::{
     agent::{OpenPrompt, SignInOutcome},
     provider::{Key, PromptQuestion, Provider},
@@ -49,8 +49,8 @@ impl PromptRules {
         let mut rules = Vec::new();
         for rule in &provider.prompts {
             let setting = |key: &str| format!("prompts {:?}: {key}", rule.id);
-            let matches = Regex::new(&rule.matches)
-                .map_err(|source| PatternError { setting: setting("matches"), source })?;
+            let matches =
+                Regex::new(&rule.matches).map_err(|source| PatternError { setting: setting("matches"), source })?;
             let ask = match &rule.ask {
                 Some(ask) => Some(Question {
                     ask: ask.clone(),

@@ -76,8 +76,8 @@ impl SignInFinder {
     /// snapshot; lines that the *program* broke within an address are joined here.
     pub fn find(&self, snapshot: &ScreenSnapshot) -> FoundSignIn {
         let text = wrapped_lines::join_wrapped_lines(&snapshot.lines, snapshot.width);
-        let grows_at_end =
-            snapshot.cursor_in_text || snapshot.lines.last().is_some_and(|line| wrapped_lines::is_full_line(line, snapshot.width));
+        let grows_at_end = snapshot.cursor_in_text
+            || snapshot.lines.last().is_some_and(|line| wrapped_lines::is_full_line(line, snapshot.width));
         let piece = |pattern: &Regex| last_match(pattern, &text, grows_at_end);
         let url = self.url.as_ref().and_then(piece).filter(|url| web_url_host(&url.text).is_some());
         let link = self.url.as_ref().and_then(|pattern| last_link(pattern, &snapshot.links));

@@ -1,7 +1,7 @@
 //! The assembled server. Handlers and jobs receive the part that they need ([`FromRef`]).
 
 use crate::auth::Auth;
-use anteroom_controller::session::{context::SessionContext, launcher::ServerContext};
+use anteroom_controller::session::{context::SessionContext, server_context::ServerContext};
 use axum::extract::FromRef;
 use std::{
     ops::Deref,
@@ -12,10 +12,10 @@ use std::{
 #[derive(Clone)]
 pub struct App(Arc<AppParts>);
 
-/// The parts of the server. Dereferences to the launcher.
+/// The parts of the server. Dereferences to the server_context.
 pub struct AppParts {
     /// Starts and supervises sessions.
-    pub launcher: ServerContext,
+    pub server_context: ServerContext,
     /// Authenticates callers.
     pub auth: Auth,
 }
@@ -47,13 +47,13 @@ impl Deref for App {
 impl Deref for AppParts {
     type Target = ServerContext;
     fn deref(&self) -> &ServerContext {
-        &self.launcher
+        &self.server_context
     }
 }
 
 impl FromRef<App> for ServerContext {
     fn from_ref(app: &App) -> Self {
-        app.launcher.clone()
+        app.server_context.clone()
     }
 }
 

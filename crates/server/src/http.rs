@@ -6,13 +6,13 @@
 mod agent;
 mod agent_auth;
 mod bundle;
+mod controller_service;
 mod credential_uses;
 mod credentials;
 mod diagnosis;
 mod error_response;
 mod extract;
 mod health;
-mod controller_service;
 mod leaks;
 mod login;
 mod metrics;
@@ -163,7 +163,9 @@ async fn authenticate(State(app): State<App>, mut request: Request, next: Next) 
     let session = path.strip_prefix("/api/auth/session/").and_then(|rest| rest.split('/').next());
     let session: Option<SessionId> = session.and_then(|id| id.parse().ok());
     let caller = match peer {
-        Some(peer) => auth::identify_caller(&app.auth, peer, request.method(), request.headers(), session.as_ref()).await,
+        Some(peer) => {
+            auth::identify_caller(&app.auth, peer, request.method(), request.headers(), session.as_ref()).await
+        }
         None => Err(Problem::Unauthenticated.into()),
     };
     match caller {

@@ -22,9 +22,9 @@ use anteroom_controller::{
     random,
     session::{
         context::SessionContext,
-        launcher::ServerContext,
         queue::MachineQueue,
         reconcile,
+        server_context::ServerContext,
         timeline::{
             TimelineWriter,
             buffer::{BUFFERED_ENTRIES_MAX, TimelineBuffer},
@@ -35,7 +35,7 @@ use anteroom_controller::{
 use anteroom_demo::identity_provider::{DEMO_HOST, DEMO_PORT, DemoIdp};
 use anteroom_egress::{EgressGate, EgressSettings, HostName, HostOverrides};
 use anteroom_machine::{Machines, MachinesSettings as MachineSettings, SpecSource};
-use anteroom_store::{NewCaller, Role, StoreSettings as StoreSettings, Sha256Hex, Store, WriteObserver};
+use anteroom_store::{NewCaller, Role, Sha256Hex, Store, StoreSettings, WriteObserver};
 use anteroom_tunnel::{CloseCause, CloseSignal};
 use anteroom_vault::KeyRing;
 use anteroom_wire::CallerId;
@@ -153,7 +153,7 @@ pub async fn start_server(
     let (config, limits) = (Arc::new(config), Arc::new(limits));
     let auth = auth(&config, &database, address);
     let context = session_context(&config, limits, database, providers, webhook, tasks, stop);
-    let launcher = ServerContext {
+    let server_context = ServerContext {
         gate: Arc::new(EgressGate::new(EgressSettings::default(), overrides)),
         queue: MachineQueue::new(config.machines.machines_max, config.sessions.queue_max),
         image: Arc::new(environment.image),
@@ -163,7 +163,7 @@ pub async fn start_server(
         machines,
         context,
     };
-    let app = App::new(AppParts { launcher, auth });
+    let app = App::new(AppParts { server_context, auth });
     let _ = handle.set(app.downgrade());
     start_jobs(&app).await?;
     serve(&app, &serving, listener, &state.path)?;
@@ -266,8 +266,8 @@ fn session_context(
 async fn start_jobs(app: &App) -> anyhow::Result<()> {
     admission::install_admission_check(app);
     reconcile::run_once(app).await.context("resuming sessions")?;
-    app.tasks.spawn(reconcile::run_periodically(app.launcher.clone()));
-    app.tasks.spawn(check_job::run_check_job(app.launcher.clone()));
+    app.tasks.spawn(reconcile::run_periodically(app.server_context.clone()));
+    app.tasks.spawn(check_job::run_check_job(app.server_context.clone()));
     app.tasks.spawn(webhook::run_webhook_sender(app.context.clone()));
     Ok(())
 }
@@ -290,7 +290,11 @@ fn load_overrides(config: &Config) -> anyhow::Result<HostOverrides> {
         .map_err(|errors| anyhow::anyhow!("{}", errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")))
 }
 
-async fn open_store(limits: &ServerLimits, state: &StateDir, observer: Arc<dyn WriteObserver>) -> anyhow::Result<Store> {
+async fn open_store(
+    limits: &ServerLimits,
+    state: &StateDir,
+    observer: Arc<dyn WriteObserver>,
+) -> anyhow::Result<Store> {
     let settings = StoreSettings { busy_ms_max: limits.store.busy_ms_max, ..StoreSettings::default() };
     Store::open_observed(&state.path.join("anteroom.db"), settings, observer).await.context("the database")
 }

@@ -132,7 +132,11 @@ impl Store {
     ///
     /// # Errors
     /// When the database cannot be read or has a corrupt row.
-    pub async fn find_caller_by_token(&self, token: &Sha256Hex, now_ms: UnixMs) -> Result<Option<CallerRow>, StoreError> {
+    pub async fn find_caller_by_token(
+        &self,
+        token: &Sha256Hex,
+        now_ms: UnixMs,
+    ) -> Result<Option<CallerRow>, StoreError> {
         let row = sqlx::query(select!(
             "WHERE token_hash = $1 AND revoked_at_ms IS NULL AND (expires_at_ms IS NULL OR expires_at_ms > $2)"
         ))

@@ -2,10 +2,11 @@
 //! stays the same.
 
 use crate::{
-    CredentialRow, SessionEnd, HealthKind, NewMessage, NewTimelineEntry, Reason, Retention, SessionOutcome, SessionPurpose,
-    SessionRow, Sha256Hex, Store, StoreError, TimelineRow, UnixMs, ObservedWrite, WriteKind, credentials,
+    CredentialRow, HealthKind, NewMessage, NewTimelineEntry, ObservedWrite, Reason, Retention, SessionEnd,
+    SessionOutcome, SessionPurpose, SessionRow, Sha256Hex, Store, StoreError, TimelineRow, UnixMs, WriteKind,
+    credentials,
     error::query_error,
-    outbox, new_revision,
+    new_revision, outbox,
     row_reader::to_sql_integer,
     sessions, timeline,
     transition::{self, SessionChange},
@@ -81,7 +82,8 @@ impl Store {
         completion: &CompleteWithCredential<'_>,
         entry: NewTimelineEntry,
     ) -> Result<CompleteOutcome, StoreError> {
-        let mut transaction = self.begin_write(ObservedWrite::with_entry(WriteKind::Complete, entry.kind), OPERATION).await?;
+        let mut transaction =
+            self.begin_write(ObservedWrite::with_entry(WriteKind::Complete, entry.kind), OPERATION).await?;
         let current = sessions::fetch_existing_session(&mut transaction, completion.session).await?;
         let token_matches = current.agent_token.as_ref() == Some(completion.agent_token);
         if !token_matches || current.generation != completion.generation {
@@ -126,7 +128,8 @@ impl Store {
             at_ms: completion.at_ms,
         };
         let row = transition::apply_change(&mut transaction, current, SessionChange::complete(end)).await?;
-        let entry = timeline::append_entry_in(&mut transaction, completion.session, entry, self.settings(), u64::MAX).await?;
+        let entry =
+            timeline::append_entry_in(&mut transaction, completion.session, entry, self.settings(), u64::MAX).await?;
         let (Some(row), Some(entry)) = (row, entry) else {
             return Err(query_error(OPERATION)(sqlx::Error::RowNotFound));
         };

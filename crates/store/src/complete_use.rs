@@ -1,8 +1,8 @@
 //! Completes a session that used a stored credential.
 
 use crate::{
-    SessionEnd, NewMessage, NewTimelineEntry, Reason, SessionOutcome, SessionRow, Sha256Hex, Store, StoreError, TimelineRow,
-    UnixMs, ObservedWrite, WriteKind,
+    NewMessage, NewTimelineEntry, ObservedWrite, Reason, SessionEnd, SessionOutcome, SessionRow, Sha256Hex, Store,
+    StoreError, TimelineRow, UnixMs, WriteKind,
     error::query_error,
     outbox, sessions, timeline,
     transition::{self, SessionChange},
@@ -55,7 +55,8 @@ impl Store {
         completion: &CompleteUse<'_>,
         entry: NewTimelineEntry,
     ) -> Result<CompleteUseOutcome, StoreError> {
-        let mut transaction = self.begin_write(ObservedWrite::with_entry(WriteKind::CompleteUse, entry.kind), OPERATION).await?;
+        let mut transaction =
+            self.begin_write(ObservedWrite::with_entry(WriteKind::CompleteUse, entry.kind), OPERATION).await?;
         let current = sessions::fetch_existing_session(&mut transaction, completion.session).await?;
         if current.agent_token.as_ref() != Some(completion.agent_token) || current.generation != completion.generation {
             transaction.finish_unchanged();
@@ -74,7 +75,8 @@ impl Store {
         let end = SessionEnd { outcome: SessionOutcome::Completed(used), reason, at_ms: completion.at_ms };
         let change = SessionChange::complete_use(end, completion.exit_code);
         let row = transition::apply_change(&mut transaction, current, change).await?;
-        let entry = timeline::append_entry_in(&mut transaction, completion.session, entry, self.settings(), u64::MAX).await?;
+        let entry =
+            timeline::append_entry_in(&mut transaction, completion.session, entry, self.settings(), u64::MAX).await?;
         let (Some(row), Some(entry)) = (row, entry) else {
             return Err(query_error(OPERATION)(sqlx::Error::RowNotFound));
         };

@@ -1,6 +1,8 @@
 //! Counts of sessions and credentials, for metrics.
 
-use crate::{HealthKind, Store, StoreError, UnixMs, error::query_error, row_reader::to_sql_integer, sessions::SessionStateKind};
+use crate::{
+    HealthKind, Store, StoreError, UnixMs, error::query_error, row_reader::to_sql_integer, sessions::SessionStateKind,
+};
 use std::collections::BTreeMap;
 
 impl Store {

@@ -6,7 +6,8 @@
 //! ```
 
 use crate::{
-    HealthKind, OwnerFilter, Retention, Store, StoreError, UnixMs, WriteKind, error::query_error, row_reader::RowReader, sessions,
+    HealthKind, OwnerFilter, Retention, Store, StoreError, UnixMs, WriteKind, error::query_error,
+    row_reader::RowReader, sessions,
 };
 use anteroom_vault::{KeyId, SealedBytes};
 use anteroom_wire::{CallerId, CredentialId, ProviderId, SessionId, api::CredentialFile, provider::MethodName};
@@ -83,7 +84,11 @@ impl Store {
     ///
     /// # Errors
     /// When the database cannot be read or has a corrupt row.
-    pub async fn list_credentials(&self, filter: OwnerFilter<'_>, limit: u32) -> Result<Vec<CredentialRow>, StoreError> {
+    pub async fn list_credentials(
+        &self,
+        filter: OwnerFilter<'_>,
+        limit: u32,
+    ) -> Result<Vec<CredentialRow>, StoreError> {
         let rows = sqlx::query(select_credentials!(
             "WHERE deleted_at_ms IS NULL AND ($1 IS NULL OR owner = $1) ORDER BY id DESC LIMIT $2"
         ))
@@ -158,7 +163,11 @@ impl Store {
     ///
     /// # Errors
     /// When the database cannot be read or has a corrupt row.
-    pub async fn list_sealed_with_key(&self, key: KeyId, limit: u32) -> Result<Vec<(CredentialId, SealedBytes)>, StoreError> {
+    pub async fn list_sealed_with_key(
+        &self,
+        key: KeyId,
+        limit: u32,
+    ) -> Result<Vec<(CredentialId, SealedBytes)>, StoreError> {
         let rows = sqlx::query(
             "SELECT id, sealed FROM credentials WHERE key_id = $1 AND sealed IS NOT NULL ORDER BY id LIMIT $2",
         )
@@ -182,7 +191,12 @@ impl Store {
     ///
     /// # Errors
     /// When the database cannot be written.
-    pub async fn replace_sealed_bytes(&self, id: &CredentialId, old: &SealedBytes, new: &SealedBytes) -> Result<bool, StoreError> {
+    pub async fn replace_sealed_bytes(
+        &self,
+        id: &CredentialId,
+        old: &SealedBytes,
+        new: &SealedBytes,
+    ) -> Result<bool, StoreError> {
         const OPERATION: &str = "store a rewrapped credential";
         let mut transaction = self.begin_write(WriteKind::ReplaceSealed, OPERATION).await?;
         // The bytes are compared, because a credential that was renewed in the meantime may be wrapped with the same key.
@@ -236,7 +250,9 @@ pub(crate) async fn fetch_sealed_credential(
 
 fn sealed_of(reader: &RowReader<'_>) -> Result<Option<SealedBytes>, StoreError> {
     let bytes = reader.bytes_or_null("sealed")?;
-    bytes.map(|bytes| SealedBytes::from_bytes(bytes).map_err(|error| reader.corrupt_row_error(error.to_string()))).transpose()
+    bytes
+        .map(|bytes| SealedBytes::from_bytes(bytes).map_err(|error| reader.corrupt_row_error(error.to_string())))
+        .transpose()
 }
 
 pub(crate) fn decode_credential_row(row: &AnyRow) -> Result<CredentialRow, StoreError> {

@@ -41,7 +41,11 @@ impl Store {
     ///
     /// # Errors
     /// When the database cannot be used or has a corrupt row; then nothing was deleted.
-    pub async fn delete_expired_credentials(&self, now_ms: UnixMs, limit: u32) -> Result<Vec<CredentialRow>, StoreError> {
+    pub async fn delete_expired_credentials(
+        &self,
+        now_ms: UnixMs,
+        limit: u32,
+    ) -> Result<Vec<CredentialRow>, StoreError> {
         const OPERATION: &str = "delete the credentials that were not delivered in time";
         let overdue = sqlx::query(select_credentials!(
             "WHERE deliver_until_ms <= $1 AND deleted_at_ms IS NULL ORDER BY deliver_until_ms LIMIT $2"

@@ -25,9 +25,9 @@ mod error;
 mod hash;
 mod leases;
 mod login_tokens;
+mod new_revision;
 mod outbox;
 mod purpose;
-mod new_revision;
 mod retention;
 mod row_reader;
 mod schema;
@@ -52,19 +52,19 @@ pub use error::{StoreError, StoreErrorKind};
 pub use hash::Sha256Hex;
 pub use leases::{LeaseRow, LeasedCredential};
 pub use login_tokens::{LoginScope, NewLoginToken};
+pub use new_revision::{RefreshCredential, RefreshOutcome, Revisions};
 pub use outbox::{MessageRow, NewMessage, Regarding};
 pub use purpose::{CredentialUse, SessionPurpose};
-pub use new_revision::{RefreshCredential, RefreshOutcome, Revisions};
 pub use retention::{HealthKind, Retention};
 pub use schema::SCHEMA_VERSION;
 pub use sessions::{
-    CreateSessionOutcome, SessionEnd, ExternalMachineClaim, IdempotencyKey, NewSession, OwnerFilter, Reason, RowStatus, SessionOutcome,
-    SessionRow,
+    CreateSessionOutcome, ExternalMachineClaim, IdempotencyKey, NewSession, OwnerFilter, Reason, RowStatus, SessionEnd,
+    SessionOutcome, SessionRow,
 };
-pub use store::{PurgeCounts, StoreSettings, Store};
+pub use store::{PurgeCounts, Store, StoreSettings};
 pub use tickets::{NewTicket, TicketPurpose};
 pub use timeline::{NewTimelineEntry, TimelineRow};
-pub use transition::{SessionChange, ExpectedState, TransitionOutcome};
+pub use transition::{ExpectedState, SessionChange, TransitionOutcome};
 pub use unreported_ends::UnreportedMachineEnd;
 pub use webhook_credential::{ClaimedRevision, WebhookDeliveryOutcome};
 pub use write_observer::{ObservedWrite, WriteKind, WriteObserver, WriteOutcome};

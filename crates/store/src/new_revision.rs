@@ -14,9 +14,9 @@
 //! shows whether the tool still accepts the credential.
 
 use crate::{
-    SessionChange, CredentialRow, HealthKind, NewCredential, NewMessage, NewTimelineEntry, Retention, SessionRow, Sha256Hex,
-    Store, StoreError, TimelineRow, UnixMs, WriteKind, credentials, error::query_error, outbox, row_reader::to_sql_integer, sessions,
-    timeline, transition,
+    CredentialRow, HealthKind, NewCredential, NewMessage, NewTimelineEntry, Retention, SessionChange, SessionRow,
+    Sha256Hex, Store, StoreError, TimelineRow, UnixMs, WriteKind, credentials, error::query_error, outbox,
+    row_reader::to_sql_integer, sessions, timeline, transition,
 };
 use anteroom_wire::{SessionId, provider::MethodName};
 use sqlx::AnyConnection;
@@ -128,9 +128,15 @@ impl Store {
         };
         // The new bytes derive from those in this machine, not from bytes that another session may have stored with another method.
         let method = current.method.as_ref().or(old.method.as_ref());
-        let replacement =
-            NewRevision { credential: refresh.credential, retention: old.retention, sign_in_method: method, at_ms: refresh.at_ms };
-        let Some(StoredRevision { credential, previous_revision: before }) = store_new_revision(&mut transaction, &current, &replacement).await? else {
+        let replacement = NewRevision {
+            credential: refresh.credential,
+            retention: old.retention,
+            sign_in_method: method,
+            at_ms: refresh.at_ms,
+        };
+        let Some(StoredRevision { credential, previous_revision: before }) =
+            store_new_revision(&mut transaction, &current, &replacement).await?
+        else {
             transaction.finish_unchanged();
             return Ok(RefreshOutcome::NothingToRefresh);
         };
@@ -138,7 +144,8 @@ impl Store {
         let change = SessionChange::new().with_used_revision(credential.revision);
         let row = transition::apply_change(&mut transaction, current, change).await?;
         let entry = entry(revisions);
-        let entry = timeline::append_entry_in(&mut transaction, refresh.session, entry, self.settings(), u64::MAX).await?;
+        let entry =
+            timeline::append_entry_in(&mut transaction, refresh.session, entry, self.settings(), u64::MAX).await?;
         let (Some(row), Some(entry)) = (row, entry) else {
             return Err(query_error(OPERATION)(sqlx::Error::RowNotFound));
         };

@@ -129,7 +129,12 @@ impl Store {
     ///
     /// # Errors
     /// When the database cannot be written.
-    pub async fn record_message_failed(&self, id: &MessageId, error: &str, due_at_ms: UnixMs) -> Result<bool, StoreError> {
+    pub async fn record_message_failed(
+        &self,
+        id: &MessageId,
+        error: &str,
+        due_at_ms: UnixMs,
+    ) -> Result<bool, StoreError> {
         self.record_attempt(
             id,
             Attempt { error: Some(error), due_at_ms: Some(due_at_ms), done_at_ms: None, releases_claim: false },
@@ -142,7 +147,12 @@ impl Store {
     ///
     /// # Errors
     /// When the database cannot be written.
-    pub async fn record_message_rejected(&self, id: &MessageId, error: &str, due_at_ms: UnixMs) -> Result<bool, StoreError> {
+    pub async fn record_message_rejected(
+        &self,
+        id: &MessageId,
+        error: &str,
+        due_at_ms: UnixMs,
+    ) -> Result<bool, StoreError> {
         self.record_attempt(
             id,
             Attempt { error: Some(error), due_at_ms: Some(due_at_ms), done_at_ms: None, releases_claim: true },
@@ -155,7 +165,12 @@ impl Store {
     ///
     /// # Errors
     /// When the database cannot be written.
-    pub async fn record_message_abandoned(&self, id: &MessageId, error: &str, at_ms: UnixMs) -> Result<bool, StoreError> {
+    pub async fn record_message_abandoned(
+        &self,
+        id: &MessageId,
+        error: &str,
+        at_ms: UnixMs,
+    ) -> Result<bool, StoreError> {
         self.record_attempt(
             id,
             Attempt { error: Some(error), due_at_ms: None, done_at_ms: Some(at_ms), releases_claim: false },
@@ -215,7 +230,10 @@ struct Attempt<'a> {
 }
 
 /// Enqueues messages in the caller's transaction.
-pub(crate) async fn enqueue_messages(connection: &mut AnyConnection, messages: &[NewMessage]) -> Result<(), StoreError> {
+pub(crate) async fn enqueue_messages(
+    connection: &mut AnyConnection,
+    messages: &[NewMessage],
+) -> Result<(), StoreError> {
     for message in messages {
         sqlx::query(
             "INSERT INTO outbox (id, kind, session_id, credential_id, created_at_ms, due_at_ms) \

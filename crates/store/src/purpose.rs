@@ -92,7 +92,9 @@ impl SessionPurpose {
                 Ok(Self::UseCredential(CredentialUse { purpose, credential, revision }))
             }
             (None, _, _) => Err(reader.corrupt_row_error("a sign-in that uses a credential")),
-            (Some(_), _, _) => Err(reader.corrupt_row_error("a credential use without a credential, or with a renewal")),
+            (Some(_), _, _) => {
+                Err(reader.corrupt_row_error("a credential use without a credential, or with a renewal"))
+            }
         }
     }
 }

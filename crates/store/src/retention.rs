@@ -69,7 +69,9 @@ impl Retention {
             (PolicyKind::Store, None) => Ok(Self::UntilDeleted),
             (PolicyKind::DeliverOnce, Some(until_ms)) => Ok(Self::UntilDelivered { until_ms }),
             (PolicyKind::Store, Some(_)) => Err(reader.corrupt_row_error("policy store with a delivery deadline")),
-            (PolicyKind::DeliverOnce, None) => Err(reader.corrupt_row_error("policy deliver_once without a delivery deadline")),
+            (PolicyKind::DeliverOnce, None) => {
+                Err(reader.corrupt_row_error("policy deliver_once without a delivery deadline"))
+            }
         }
     }
 }

@@ -64,7 +64,9 @@ impl<'r> RowReader<'r> {
     pub(crate) fn number_or_null<T: TryFrom<i64>>(&self, column: &str) -> Result<Option<T>, StoreError> {
         let number: Option<i64> = self.get(column)?;
         number
-            .map(|number| T::try_from(number).map_err(|_| self.corrupt_row_error(format!("{column}: {number} is out of range"))))
+            .map(|number| {
+                T::try_from(number).map_err(|_| self.corrupt_row_error(format!("{column}: {number} is out of range")))
+            })
             .transpose()
     }
 }

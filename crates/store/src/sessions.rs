@@ -2,11 +2,11 @@
 
 mod row;
 
-pub use row::{SessionEnd, Reason, RowStatus, SessionOutcome, SessionRow};
+pub use row::{Reason, RowStatus, SessionEnd, SessionOutcome, SessionRow};
 pub(crate) use row::{SessionStateKind, decode_method};
 
 use crate::{
-    NewTimelineEntry, SessionPurpose, Sha256Hex, Store, StoreError, UnixMs, ObservedWrite, WriteKind,
+    NewTimelineEntry, ObservedWrite, SessionPurpose, Sha256Hex, Store, StoreError, UnixMs, WriteKind,
     error::query_error,
     row_reader::{RowReader, to_sql_integer},
     timeline,
@@ -112,9 +112,14 @@ impl Store {
     ///
     /// # Errors
     /// When the owner does not exist or the id does (conflict), or the database cannot be written.
-    pub async fn create_session(&self, new: &NewSession, entry: NewTimelineEntry) -> Result<CreateSessionOutcome, StoreError> {
+    pub async fn create_session(
+        &self,
+        new: &NewSession,
+        entry: NewTimelineEntry,
+    ) -> Result<CreateSessionOutcome, StoreError> {
         const OPERATION: &str = "create a session";
-        let mut transaction = self.begin_write(ObservedWrite::with_entry(WriteKind::CreateSession, entry.kind), OPERATION).await?;
+        let mut transaction =
+            self.begin_write(ObservedWrite::with_entry(WriteKind::CreateSession, entry.kind), OPERATION).await?;
         let created = insert(&mut transaction, new).await?;
         if let CreateSessionOutcome::New(row) = &created {
             timeline::append_entry_in(&mut transaction, &row.id, entry, self.settings(), u64::MAX).await?;
@@ -301,12 +306,18 @@ async fn with_key(
 }
 
 /// Reads a session on the caller's connection or transaction.
-pub(crate) async fn fetch_session(connection: &mut AnyConnection, id: &SessionId) -> Result<Option<SessionRow>, StoreError> {
+pub(crate) async fn fetch_session(
+    connection: &mut AnyConnection,
+    id: &SessionId,
+) -> Result<Option<SessionRow>, StoreError> {
     let row = sqlx::query(select!("WHERE id = $1")).bind(id.as_str()).fetch_optional(connection).await;
     row.map_err(query_error("read a session"))?.as_ref().map(decode_session_row).transpose()
 }
 
 /// Reads a session that must exist.
-pub(crate) async fn fetch_existing_session(connection: &mut AnyConnection, id: &SessionId) -> Result<SessionRow, StoreError> {
+pub(crate) async fn fetch_existing_session(
+    connection: &mut AnyConnection,
+    id: &SessionId,
+) -> Result<SessionRow, StoreError> {
     fetch_session(connection, id).await?.ok_or_else(|| StoreError::SessionNotFound(id.clone()))
 }

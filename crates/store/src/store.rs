@@ -4,7 +4,7 @@
 //! transactions begin with `BEGIN IMMEDIATE`, and several reading connections. A write transaction awaits nothing but the database.
 
 use crate::{
-    StoreError, StoreErrorKind, UnixMs, ObservedWrite, WriteKind, WriteObserver,
+    ObservedWrite, StoreError, StoreErrorKind, UnixMs, WriteKind, WriteObserver,
     error::{self, query_error},
     row_reader::to_sql_integer,
     schema,

@@ -1,7 +1,7 @@
 //! The timeline of a session: its events in order, for people and programs. Append-only.
 
 use crate::{
-    StoreSettings, Store, StoreError, UnixMs, ObservedWrite, WriteKind,
+    ObservedWrite, Store, StoreError, StoreSettings, UnixMs, WriteKind,
     error::query_error,
     row_reader::{RowReader, to_sql_integer},
 };
@@ -63,7 +63,8 @@ impl Store {
         entry: NewTimelineEntry,
     ) -> Result<Option<TimelineRow>, StoreError> {
         const OPERATION: &str = "append to a session's timeline";
-        let mut transaction = self.begin_write(ObservedWrite::with_entry(WriteKind::AppendEvent, entry.kind), OPERATION).await?;
+        let mut transaction =
+            self.begin_write(ObservedWrite::with_entry(WriteKind::AppendEvent, entry.kind), OPERATION).await?;
         let limits = self.settings();
         let row = append_entry_in(&mut transaction, session, entry, limits, limits.timeline_entries_max).await?;
         transaction.commit().await.map_err(query_error(OPERATION))?;
@@ -74,7 +75,12 @@ impl Store {
     ///
     /// # Errors
     /// When the database cannot be read or has a corrupt row.
-    pub async fn list_timeline(&self, session: &SessionId, after: u64, limit: u32) -> Result<Vec<TimelineRow>, StoreError> {
+    pub async fn list_timeline(
+        &self,
+        session: &SessionId,
+        after: u64,
+        limit: u32,
+    ) -> Result<Vec<TimelineRow>, StoreError> {
         let rows = sqlx::query(
             "SELECT session_id, number, at_ms, kind, sentence, data FROM timeline \
              WHERE session_id = $1 AND number > $2 ORDER BY number LIMIT $3",

@@ -1,8 +1,9 @@
 //! Transitions: every change of a session is conditional and is written in one transaction with its timeline entry.
 
 use crate::{
-    SessionEnd, NewMessage, NewTimelineEntry, Reason, RowStatus, SessionOutcome, SessionPurpose, SessionRow, Sha256Hex, Store,
-    StoreError, TimelineRow, UnixMs, ObservedWrite, WriteKind, error::query_error, outbox, row_reader::to_sql_integer, sessions, timeline,
+    NewMessage, NewTimelineEntry, ObservedWrite, Reason, RowStatus, SessionEnd, SessionOutcome, SessionPurpose,
+    SessionRow, Sha256Hex, Store, StoreError, TimelineRow, UnixMs, WriteKind, error::query_error, outbox,
+    row_reader::to_sql_integer, sessions, timeline,
 };
 use anteroom_wire::{MachineId, SessionId, provider::MethodName};
 use sqlx::AnyConnection;
@@ -200,7 +201,8 @@ impl Store {
         change: SessionChange,
         entry: NewTimelineEntry,
     ) -> Result<TransitionOutcome, StoreError> {
-        let mut transaction = self.begin_write(ObservedWrite::with_entry(WriteKind::Transition, entry.kind), OPERATION).await?;
+        let mut transaction =
+            self.begin_write(ObservedWrite::with_entry(WriteKind::Transition, entry.kind), OPERATION).await?;
         let current = sessions::fetch_existing_session(&mut transaction, session).await?;
         let epoch_fits = match expect {
             ExpectedState::Active => true,

@@ -19,7 +19,11 @@ impl Store {
     ///
     /// # Errors
     /// When the database cannot be read or has a corrupt row.
-    pub async fn list_unreported_machine_ends(&self, since_ms: UnixMs, limit: u32) -> Result<Vec<UnreportedMachineEnd>, StoreError> {
+    pub async fn list_unreported_machine_ends(
+        &self,
+        since_ms: UnixMs,
+        limit: u32,
+    ) -> Result<Vec<UnreportedMachineEnd>, StoreError> {
         let rows = sqlx::query(
             "SELECT s.id, s.machine_id FROM (SELECT id, machine_id, ended_at_ms FROM sessions \
                  WHERE state <> 'active' ORDER BY id DESC LIMIT $2) s \

@@ -1,7 +1,7 @@
 //! A full disk. In a separate program, because the file size limit that simulates it applies to the whole process.
 #![allow(clippy::unwrap_used, reason = "a test reports errors by failing")]
 
-use anteroom_store::{NewCaller, Role, StoreSettings, Sha256Hex, Store, StoreErrorKind};
+use anteroom_store::{NewCaller, Role, Sha256Hex, Store, StoreErrorKind, StoreSettings};
 use anteroom_wire::CallerId;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};

@@ -35,16 +35,24 @@ async fn measure<M: MachineBackend>(
     config: TestConfig<M>,
     provider: &str,
     count: usize,
-) -> anyhow::Result<measure_adoption::Adoption> {
+) -> anyhow::Result<measure_adoption::AdoptionTimes> {
     let mut server = TestServer::start(config).await?;
     let measured = async {
-        let before = measure_adoption::start_sessions(&server.operator()?.without_history(), provider, count).await?;
+        let before =
+            measure_adoption::start_sessions(&server.operator_client()?.without_response_recording(), provider, count)
+                .await?;
         server.kill_server().await?;
         let began = Instant::now();
         server.start_server().await?;
-        measure_adoption::measure(&server.operator()?.without_history(), &before, began, LIMIT).await
+        measure_adoption::measure_adoption(
+            &server.operator_client()?.without_response_recording(),
+            &before,
+            began,
+            LIMIT,
+        )
+        .await
     };
     let adoption = measured.await;
-    server.finish().await?;
+    server.stop_and_check_leaks().await?;
     adoption
 }

@@ -56,12 +56,12 @@ async fn measure<M: MachineBackend>(
     count: usize,
 ) -> anyhow::Result<Measurements> {
     let server = TestServer::start(config).await?;
-    let api = server.operator()?.without_history();
+    let api = server.operator_client()?.without_response_recording();
     let measured = crash_machines(&api, &server.state_dir(), provider, count).await;
     if let Some(file) = std::env::var_os("ANTEROOM_MEASUREMENT_LOG") {
-        std::fs::write(file, server.log())?;
+        std::fs::write(file, server.read_log())?;
     }
-    server.finish().await?;
+    server.stop_and_check_leaks().await?;
     measured
 }
 
@@ -73,7 +73,7 @@ async fn crash_machines(
 ) -> anyhow::Result<Measurements> {
     let mut measurements = Measurements::default();
     for number in 0..count {
-        let id = api.start(provider).await?.session.id;
+        let id = api.start_session(provider).await?.session.id;
         let recovery = crash_machine(api, state_dir, &id).await.with_context(|| format!("crash {number} of {id}"))?;
         if recovery.close_code != 4510 || recovery.closed > LATE {
             println!("{id}: {recovery:?}");
@@ -82,7 +82,7 @@ async fn crash_machines(
         measurements.status_changed.add(recovery.status_changed);
         measurements.timeline_entry.add(recovery.timeline_entry);
         measurements.frame.extend(recovery.frame);
-        api.cancel(&id).await?;
+        api.cancel_session(&id).await?;
     }
     Ok(measurements)
 }
@@ -91,9 +91,9 @@ async fn crash_machine(
     api: &ApiClient,
     state_dir: &Path,
     id: &SessionId,
-) -> anyhow::Result<measure_recovery::Recovery> {
+) -> anyhow::Result<measure_recovery::RecoveryTimes> {
     api.wait_status(id, SessionStatus::VmStarted).await?;
-    let mut viewer = api.desktop(id).await?;
+    let mut viewer = api.connect_desktop(id).await?;
     viewer.request_full_frame().await?;
     measure_recovery::kill_and_measure(api, state_dir, id, viewer, LIMIT).await
 }

@@ -14,7 +14,7 @@
 
 use anteroom_testbed::{
     NativeCli, TestCa,
-    native_cli::{PinnedTools, Recording, STEP_MAX, StartOptions, TerminalSetup, descriptor},
+    native_cli::{PinnedTools, Recording, STEP_TIMEOUT, StartOptions, TerminalSetup, load_descriptor},
 };
 use anteroom_wire::provider::FileFormat;
 use anyhow::{Context, bail, ensure};
@@ -75,16 +75,20 @@ fn parse_options() -> anyhow::Result<Options> {
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> anyhow::Result<()> {
     let options = parse_options()?;
-    let descriptor = descriptor(&options.id)?;
-    let method =
-        options.method.clone().map_or(Ok(descriptor.method.clone()), TryInto::try_into).map_err(anyhow::Error::msg)?;
-    let provider = descriptor.with_method(&method).with_context(|| format!("{} has no method {method}", options.id))?;
+    let descriptor = load_descriptor(&options.id)?;
+    let method = options
+        .method
+        .clone()
+        .map_or(Ok(descriptor.method.clone()), TryInto::try_into)
+        .map_err(anyhow::Error::msg)?;
+    let provider =
+        descriptor.with_method(&method).with_context(|| format!("{} has no method {method}", options.id))?;
     let clis = if options.bin.is_empty() {
         PinnedTools::install().await?
     } else {
         PinnedTools::in_directories(options.bin.clone())?
     };
-    let version = version(&clis.resolve(&provider.argv)?).await?;
+    let version = version(&clis.resolve_program(&provider.argv)?).await?;
     let mut setup = if options.small { TerminalSetup::MINIMUM } else { TerminalSetup::MACHINE };
     if let Some(path) = &options.key {
         setup = setup.with_key(fs::read_to_string(path)?.trim());
@@ -100,16 +104,16 @@ async fn main() -> anyhow::Result<()> {
     if options.direct {
         started.env_unset.extend(PROXIES.map(str::to_owned));
     }
-    let ca = TestCa::new()?.pem();
-    let start = StartOptions { provider: started, clis: &clis, ca, host_overrides: BTreeMap::new(), env: &[] };
+    let ca_pem = TestCa::new()?.pem();
+    let start = StartOptions { provider: started, tools: &clis, ca_pem, host_overrides: BTreeMap::new(), env: &[] };
     let tool = NativeCli::start_in(start, &setup).await?;
-    println!("tmux -S {} attach", tool.socket().display());
+    println!("tmux -S {} attach", tool.tmux_socket().display());
     follow(&tool, &mut recording).await?;
     if !provider.credential.status_argv.is_empty() {
-        let (exit, printed) = tool.status(&clis).await?;
+        let (exit, printed) = tool.run_status_command(&clis).await?;
         recording.record_status(exit.unwrap_or(-1), &printed)?;
     }
-    let written = tool.complete_credential()?;
+    let written = tool.read_complete_credential()?;
     if let Some(written) = written.as_ref().filter(|_| provider.credential.format == FileFormat::Json) {
         recording.record_credential(written)?;
     }
@@ -126,12 +130,13 @@ async fn follow(tool: &NativeCli, recording: &mut Recording) -> anyhow::Result<(
     let (mut last, mut unchanged) = (None, 0);
     loop {
         let exited = tool.exit_code()?.is_some();
-        let now = tool.snapshot().await?;
+        let now = tool.read_snapshot().await?;
         unchanged = if last.as_ref() == Some(&now) { unchanged + 1 } else { 0 };
         if unchanged == STABLE_POLLS && !now.text().trim().is_empty() {
             recording.record_screen(tool).await?;
         }
-        if (exited && unchanged >= STABLE_POLLS) || (unchanged >= FINAL_POLLS && tool.complete_credential()?.is_some())
+        if (exited && unchanged >= STABLE_POLLS)
+            || (unchanged >= FINAL_POLLS && tool.read_complete_credential()?.is_some())
         {
             return Ok(());
         }
@@ -147,8 +152,9 @@ async fn version(argv: &[String]) -> anyhow::Result<String> {
     let program = argv.first().context("an empty command")?;
     let mut command = Command::new(program);
     command.arg("--version").env("HOME", home.path()).kill_on_drop(true);
-    let done =
-        timeout(STEP_MAX, command.output()).await.with_context(|| format!("{program} --version takes too long"))??;
+    let done = timeout(STEP_TIMEOUT, command.output())
+        .await
+        .with_context(|| format!("{program} --version takes too long"))??;
     let printed = String::from_utf8_lossy(&done.stdout).into_owned();
     let is_version =
         |text: &&str| text.split('.').count() == 3 && text.split('.').all(|part| part.parse::<u32>().is_ok());

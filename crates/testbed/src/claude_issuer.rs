@@ -15,7 +15,7 @@ mod tokens;
 
 use crate::{
     code_flow::{IssuerState, parse_form},
-    issuer::{Call, Issuer},
+    issuer::{Issuer, IssuerRequest},
     test_ca::TestCa,
 };
 use axum::{
@@ -25,7 +25,7 @@ use axum::{
 use std::io;
 
 /// The host names that it serves.
-pub const NAMES: [&str; 4] = ["platform.claude.com", "claude.ai", "claude.com", "api.anthropic.com"];
+pub const HOST_NAMES: [&str; 4] = ["platform.claude.com", "claude.ai", "claude.com", "api.anthropic.com"];
 
 /// The issuer. Stops when dropped.
 pub type ClaudeIssuer = Issuer<Claude>;
@@ -40,22 +40,22 @@ impl ClaudeIssuer {
     /// # Errors
     /// No port, or no certificate.
     pub async fn start(ca: &TestCa) -> io::Result<Self> {
-        Self::open(ca, &NAMES, Claude, answer).await
+        Self::start_with_endpoints(ca, &HOST_NAMES, Claude, answer).await
     }
 }
 
-fn answer(issuer: &mut IssuerState, _: &mut Claude, call: &Call<'_>) -> Option<Response> {
+fn answer(issuer: &mut IssuerState, _: &mut Claude, call: &IssuerRequest<'_>) -> Option<Response> {
     let (query, bearer) = (call.query, call.authorization);
-    Some(match call.line {
+    Some(match call.request_line {
         "GET claude.com/cai/oauth/authorize" | "GET platform.claude.com/oauth/authorize" => {
-            pages::authorize(issuer, &parse_form(query))
+            pages::get_authorize_page(issuer, &parse_form(query))
         }
-        "GET claude.ai/oauth/authorize" => pages::authorize_short(issuer, query),
-        "GET platform.claude.com/oauth/code/callback" => pages::code(issuer, &parse_form(query)),
-        "GET platform.claude.com/oauth/code/success" => pages::success(),
-        "POST platform.claude.com/v1/oauth/token" => tokens::exchange(issuer, call.body),
-        "GET api.anthropic.com/api/oauth/profile" => tokens::profile(issuer, bearer),
-        "GET api.anthropic.com/api/oauth/claude_cli/roles" => tokens::roles(issuer, bearer),
+        "GET claude.ai/oauth/authorize" => pages::redirect_to_authorize(issuer, query),
+        "GET platform.claude.com/oauth/code/callback" => pages::get_code_page(issuer, &parse_form(query)),
+        "GET platform.claude.com/oauth/code/success" => pages::get_success_page(),
+        "POST platform.claude.com/v1/oauth/token" => tokens::exchange_code(issuer, call.body),
+        "GET api.anthropic.com/api/oauth/profile" => tokens::get_profile(issuer, bearer),
+        "GET api.anthropic.com/api/oauth/claude_cli/roles" => tokens::get_roles(issuer, bearer),
         // The tool also requests these after some time. The account has none.
         "GET api.anthropic.com/api/claude_code/policy_limits" | "GET api.anthropic.com/api/claude_code/settings" => {
             StatusCode::NOT_FOUND.into_response()

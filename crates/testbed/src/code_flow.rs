@@ -47,7 +47,7 @@ pub(crate) struct TokenRequest {
 
 impl TokenRequest {
     /// The parameters that every provider's tools send, from the fields of a request.
-    pub(crate) fn read(field: impl Fn(&str) -> String) -> Self {
+    pub(crate) fn parse(field: impl Fn(&str) -> String) -> Self {
         let [code, client_id, redirect_uri] = ["code", "client_id", "redirect_uri"].map(field);
         Self { code, client_id, redirect_uri, verifier: None, state: None }
     }
@@ -63,9 +63,9 @@ pub(crate) struct IssuerState {
     used_codes: BTreeSet<String>,
     pub(crate) access_tokens: BTreeSet<String>,
     pub(crate) refresh_tokens: BTreeSet<String>,
-    pub(crate) canaries: Vec<String>,
-    pub(crate) calls: Vec<String>,
-    pub(crate) unknown_calls: Vec<String>,
+    pub(crate) issued_secrets: Vec<String>,
+    pub(crate) requests: Vec<String>,
+    pub(crate) unknown_requests: Vec<String>,
     pub(crate) rejections: Vec<String>,
 }
 
@@ -74,7 +74,7 @@ impl AuthorizationRequest {
     ///
     /// # Errors
     /// The reason why it is invalid.
-    pub(crate) fn read(query: &BTreeMap<String, String>) -> Result<Self, String> {
+    pub(crate) fn parse(query: &BTreeMap<String, String>) -> Result<Self, String> {
         let need = |key: &str| query.get(key).cloned().ok_or_else(|| format!("{key} is missing"));
         if need("response_type")? != "code" {
             return Err("response_type is not code".to_owned());
@@ -122,17 +122,17 @@ impl IssuerState {
     }
 
     /// Records a code that was granted for this request.
-    pub(crate) fn grant(&mut self, code: String, authorization: AuthorizationRequest) {
+    pub(crate) fn issue_code(&mut self, code: String, authorization: AuthorizationRequest) {
         self.authorization_codes.insert(code, authorization);
     }
 
     /// The number of codes granted.
-    pub(crate) fn codes_granted(&self) -> usize {
+    pub(crate) fn issued_code_count(&self) -> usize {
         self.authorization_codes.len()
     }
 
     /// Whether this code was granted.
-    pub(crate) fn has_granted(&self, code: &str) -> bool {
+    pub(crate) fn has_issued_code(&self, code: &str) -> bool {
         self.authorization_codes.contains_key(code)
     }
 
@@ -140,7 +140,7 @@ impl IssuerState {
     ///
     /// # Errors
     /// The reason for the rejection, which is also recorded.
-    pub(crate) fn exchange(&mut self, request: &TokenRequest) -> Result<AuthorizationRequest, String> {
+    pub(crate) fn exchange_code(&mut self, request: &TokenRequest) -> Result<AuthorizationRequest, String> {
         let checked = self.check(request);
         match &checked {
             Ok(_) => {
@@ -176,11 +176,11 @@ impl IssuerState {
     pub(crate) fn record_tokens(&mut self, access: &str, refresh: &str) {
         self.access_tokens.insert(access.to_owned());
         self.refresh_tokens.insert(refresh.to_owned());
-        self.canaries.extend([access.to_owned(), refresh.to_owned()]);
+        self.issued_secrets.extend([access.to_owned(), refresh.to_owned()]);
     }
 
     /// Whether an `Authorization` header contains a token that this issuer has issued.
-    pub(crate) fn has_issued(&self, authorization: &str) -> bool {
+    pub(crate) fn has_issued_access_token(&self, authorization: &str) -> bool {
         authorization.strip_prefix("Bearer ").is_some_and(|token| self.access_tokens.contains(token))
     }
 }
@@ -199,7 +199,7 @@ pub(crate) fn parse_form(encoded: &str) -> BTreeMap<String, String> {
 }
 
 /// A page with a heading and a text that a user copies (`id="text"`).
-pub(crate) fn page(heading: &str, text: &str) -> axum::response::Html<String> {
+pub(crate) fn html_page(heading: &str, text: &str) -> axum::response::Html<String> {
     let safe = |text: &str| text.replace('&', "&amp;").replace('<', "&lt;").replace('"', "&quot;");
     axum::response::Html(format!(
         "<!doctype html><meta charset=utf-8><title>{0}</title><h1>{0}</h1><pre id=\"text\">{1}</pre>",

@@ -9,7 +9,7 @@
 //!  POST /oauth/token (form)               ─▶ { id_token, access_token, refresh_token, … }, once per code
 //! ```
 //!
-//! Every token is random, so that a test can search for it where it must not be ([`CodexIssuer::canaries`]).
+//! Every token is random, so that a test can search for it where it must not be ([`CodexIssuer::issued_secrets`]).
 
 mod authorize;
 
@@ -38,16 +38,16 @@ use std::{
 use tokio::{net::TcpListener, task::AbortHandle};
 
 /// The provider's host name, which the released tool connects to.
-pub const NAME: &str = "auth.openai.com";
+pub const HOST_NAME: &str = "auth.openai.com";
 /// The lifetime of the tokens, seconds.
 const TOKEN_S: u64 = 3_600;
 
 /// When the user approves the device code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Approval {
+pub enum DeviceCodeApproval {
     /// After this number of polls that were answered with "pending".
     AfterPolls(u32),
-    /// When the test calls [`CodexIssuer::approve`].
+    /// When the test calls [`CodexIssuer::approve_device_code`].
     OnCommand,
 }
 
@@ -68,7 +68,7 @@ enum Listener {
 
 #[derive(Debug)]
 struct DeviceFlow {
-    approval: Approval,
+    approval: DeviceCodeApproval,
     approved: bool,
     expired: bool,
     polls: u32,
@@ -87,7 +87,7 @@ impl CodexIssuer {
     ///
     /// # Errors
     /// No port, or no random bytes.
-    pub async fn start(approval: Approval) -> io::Result<Self> {
+    pub async fn start(approval: DeviceCodeApproval) -> io::Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let address = listener.local_addr()?;
         let (device_flow, router) = DeviceFlow::open(approval)?;
@@ -95,19 +95,19 @@ impl CodexIssuer {
         Ok(Self { address, device_flow, listener: Listener::Http(task.abort_handle()) })
     }
 
-    /// Listens with TLS, as [`NAME`], on a free loopback port.
+    /// Listens with TLS, as [`HOST_NAME`], on a free loopback port.
     ///
     /// # Errors
     /// No port, no certificate, or no random bytes.
-    pub async fn start_tls(ca: &TestCa, approval: Approval) -> io::Result<Self> {
+    pub async fn start_tls(ca: &TestCa, approval: DeviceCodeApproval) -> io::Result<Self> {
         let (device_flow, router) = DeviceFlow::open(approval)?;
-        let server = TlsServer::start(ca, &[NAME], router).await?;
+        let server = TlsServer::start(ca, &[HOST_NAME], router).await?;
         Ok(Self { address: server.address(), device_flow, listener: Listener::Tls(server) })
     }
 
     /// The egress gate's overrides for an issuer that was started by [`start_tls`](Self::start_tls).
     pub fn host_overrides(&self) -> BTreeMap<String, SocketAddr> {
-        BTreeMap::from([(format!("{NAME}:443"), self.address)])
+        BTreeMap::from([(format!("{HOST_NAME}:443"), self.address)])
     }
 
     /// Makes the authorize page show the consent page.
@@ -116,13 +116,13 @@ impl CodexIssuer {
     }
 
     /// How many times a browser that runs scripts has displayed the consent page.
-    pub fn consent_views(&self) -> u32 {
+    pub fn consent_view_count(&self) -> u32 {
         self.device_flow.lock().issuer.consent_views
     }
 
     /// The number of codes that the authorize page has granted.
-    pub fn codes_granted(&self) -> usize {
-        self.device_flow.lock().issuer.codes_granted()
+    pub fn issued_code_count(&self) -> usize {
+        self.device_flow.lock().issuer.issued_code_count()
     }
 
     /// The reasons why the authorize page or the token endpoint rejected requests, in order.
@@ -141,28 +141,28 @@ impl CodexIssuer {
     }
 
     /// Approves the device code, as the user does.
-    pub fn approve(&self) {
+    pub fn approve_device_code(&self) {
         self.device_flow.lock().approved = true;
     }
 
     /// Lets the device code expire: the tool's next poll fails.
-    pub fn expire_code(&self) {
+    pub fn expire_device_code(&self) {
         self.device_flow.lock().expired = true;
     }
 
     /// The number of times the tool has polled for the approval.
-    pub fn polls(&self) -> u32 {
+    pub fn poll_count(&self) -> u32 {
         self.device_flow.lock().polls
     }
 
     /// The secrets it has issued. None of these may be found in a log, a database, an API response or a page.
-    pub fn canaries(&self) -> Vec<String> {
-        self.device_flow.lock().issuer.canaries.clone()
+    pub fn issued_secrets(&self) -> Vec<String> {
+        self.device_flow.lock().issuer.issued_secrets.clone()
     }
 
     /// The paths of requests for which this issuer has no endpoint: a sign that the tool has changed.
-    pub fn unknown_calls(&self) -> Vec<String> {
-        self.device_flow.lock().issuer.unknown_calls.clone()
+    pub fn unknown_requests(&self) -> Vec<String> {
+        self.device_flow.lock().issuer.unknown_requests.clone()
     }
 }
 
@@ -176,7 +176,7 @@ impl Drop for CodexIssuer {
 }
 
 impl DeviceFlow {
-    fn open(approval: Approval) -> io::Result<(Arc<Mutex<Self>>, Router)> {
+    fn open(approval: DeviceCodeApproval) -> io::Result<(Arc<Mutex<Self>>, Router)> {
         let user_code = random_hex(4)?.to_ascii_uppercase();
         let device_flow = Self {
             approval,
@@ -194,9 +194,9 @@ impl DeviceFlow {
         let router = Router::new()
             .route("/api/accounts/deviceauth/usercode", post(create_user_code))
             .route("/api/accounts/deviceauth/token", post(poll))
-            .route("/oauth/authorize", get(authorize::authorize))
+            .route("/oauth/authorize", get(authorize::get_authorize_page))
             .route("/oauth/token", post(exchange_code))
-            .route(CONSENT_SHOWN_PATH, get(authorize::consent_shown))
+            .route(CONSENT_SHOWN_PATH, get(authorize::record_consent_shown))
             .route("/favicon.ico", get(|| async { StatusCode::NOT_FOUND }))
             .fallback(unknown_call)
             .with_state(device_flow.clone());
@@ -209,8 +209,8 @@ impl DeviceFlow {
         if text("code") == self.code {
             return !std::mem::replace(&mut self.exchanged, true);
         }
-        let request = TokenRequest { verifier: form.get("code_verifier").cloned(), ..TokenRequest::read(text) };
-        self.issuer.exchange(&request).is_ok()
+        let request = TokenRequest { verifier: form.get("code_verifier").cloned(), ..TokenRequest::parse(text) };
+        self.issuer.exchange_code(&request).is_ok()
     }
 }
 
@@ -233,8 +233,8 @@ async fn poll(State(shared): Shared, body: Bytes) -> Response {
         return (StatusCode::BAD_REQUEST, Json(json!({ "error": "expired_token" }))).into_response();
     }
     let approved_by_polls = match device_flow.approval {
-        Approval::AfterPolls(pending) => device_flow.polls > pending,
-        Approval::OnCommand => false,
+        DeviceCodeApproval::AfterPolls(pending) => device_flow.polls > pending,
+        DeviceCodeApproval::OnCommand => false,
     };
     if !(approved_by_polls || device_flow.approved) {
         return (StatusCode::FORBIDDEN, Json(json!({ "error": "pending" }))).into_response();
@@ -252,7 +252,7 @@ async fn exchange_code(State(shared): Shared, body: Bytes) -> Response {
     }
     match tokens() {
         Ok((answer, canaries)) => {
-            device_flow.issuer.canaries.extend(canaries);
+            device_flow.issuer.issued_secrets.extend(canaries);
             Json(answer).into_response()
         }
         Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
@@ -283,6 +283,6 @@ fn tokens() -> io::Result<(Value, Vec<String>)> {
 }
 
 async fn unknown_call(State(shared): Shared, uri: Uri) -> StatusCode {
-    shared.lock().issuer.unknown_calls.push(uri.path().to_owned());
+    shared.lock().issuer.unknown_requests.push(uri.path().to_owned());
     StatusCode::NOT_FOUND
 }

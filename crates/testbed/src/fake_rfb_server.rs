@@ -3,13 +3,13 @@
 //! - Security type None. The desktop's name and size are parameters. Pixels have 32 bits, in the order that the client requests.
 //! - A block of [`BLOCK_COLOUR`] moves over a plain background, so that every incremental request is answered within
 //!   [`TICK_MS`].
-//! - A key changes the background to [`background_after_key`]; a pressed button leaves a spot of [`SPOT_COLOUR`] at its position.
-//! - [`Behaviour`] makes it slow, flooding, silent or closed at any time.
+//! - A key changes the background to [`background_colour_after_key`]; a pressed button leaves a spot of [`SPOT_COLOUR`] at its position.
+//! - [`ServerBehaviour`] makes it slow, flooding, silent or closed at any time.
 
 mod connection;
 mod framebuffer;
 
-pub use framebuffer::{BLOCK_COLOUR, SPOT_COLOUR, background_after_key, background_of};
+pub use framebuffer::{BLOCK_COLOUR, SPOT_COLOUR, background_colour_after_key, initial_background_colour};
 
 use serde::{Deserialize, Serialize};
 use std::{
@@ -33,7 +33,7 @@ pub const TICK_MS: u64 = 40;
 /// The desktop's behaviour. A change applies to open connections too.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Behaviour {
+pub enum ServerBehaviour {
     /// Answers every request.
     #[default]
     Normal,
@@ -51,19 +51,19 @@ pub enum Behaviour {
 #[derive(Debug)]
 pub struct FakeRfbServer {
     socket: PathBuf,
-    behaviour: watch::Sender<Behaviour>,
+    behaviour: watch::Sender<ServerBehaviour>,
     accepted: Arc<AtomicU64>,
     task: AbortHandle,
 }
 
 impl FakeRfbServer {
-    /// Listens on `socket`. The initial background colour depends on the desktop's name ([`background_of`]).
+    /// Listens on `socket`. The initial background colour depends on the desktop's name ([`initial_background_colour`]).
     ///
     /// # Errors
     /// The socket cannot be created.
     pub fn start(socket: &Path, name: &str, width: u16, height: u16) -> io::Result<Self> {
         let listener = UnixListener::bind(socket)?;
-        let (behaviour, current) = watch::channel(Behaviour::default());
+        let (behaviour, current) = watch::channel(ServerBehaviour::default());
         let accepted = Arc::new(AtomicU64::new(0));
         let (name, count) = (name.to_owned(), accepted.clone());
         let task = tokio::spawn(async move {
@@ -71,7 +71,7 @@ impl FakeRfbServer {
             let mut connections = JoinSet::new();
             while let Ok((stream, _)) = listener.accept().await {
                 while connections.try_join_next().is_some() {}
-                if *current.borrow() != Behaviour::Closed {
+                if *current.borrow() != ServerBehaviour::Closed {
                     count.fetch_add(1, Relaxed);
                     connections.spawn(connection::serve(stream, name.clone(), width, height, current.clone()));
                 }
@@ -81,12 +81,12 @@ impl FakeRfbServer {
     }
 
     /// Changes the behaviour.
-    pub fn set_behaviour(&self, behaviour: Behaviour) {
+    pub fn set_behaviour(&self, behaviour: ServerBehaviour) {
         self.behaviour.send_replace(behaviour);
     }
 
     /// The number of connections accepted so far.
-    pub fn accepted(&self) -> u64 {
+    pub fn accepted_connection_count(&self) -> u64 {
         self.accepted.load(Relaxed)
     }
 
@@ -107,7 +107,7 @@ impl FakeRfbServer {
 ///
 /// # Errors
 /// The file next to the socket cannot be written.
-pub fn write_behaviour(socket: &Path, behaviour: Behaviour) -> io::Result<()> {
+pub fn write_behaviour(socket: &Path, behaviour: ServerBehaviour) -> io::Result<()> {
     let file = behaviour_file(socket);
     let fresh = file.with_extension("new");
     std::fs::write(&fresh, serde_json::to_vec(&behaviour)?)?;

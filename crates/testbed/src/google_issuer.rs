@@ -15,14 +15,14 @@ mod oauth;
 
 use crate::{
     code_flow::{IssuerState, parse_form},
-    issuer::{Call, Issuer},
+    issuer::{Issuer, IssuerRequest},
     test_ca::TestCa,
 };
 use axum::response::Response;
 use std::io;
 
 /// The host names that it serves.
-pub const NAMES: [&str; 6] = [
+pub const HOST_NAMES: [&str; 6] = [
     "accounts.google.com",
     "oauth2.googleapis.com",
     "www.googleapis.com",
@@ -49,29 +49,31 @@ impl GoogleIssuer {
     /// # Errors
     /// No port, or no certificate.
     pub async fn start(ca: &TestCa, account: Account) -> io::Result<Self> {
-        Self::open(ca, &NAMES, account, answer).await
+        Self::start_with_endpoints(ca, &HOST_NAMES, account, answer).await
     }
 }
 
-fn answer(issuer: &mut IssuerState, account: &mut Account, call: &Call<'_>) -> Option<Response> {
+fn answer(issuer: &mut IssuerState, account: &mut Account, call: &IssuerRequest<'_>) -> Option<Response> {
     let (query, bearer) = (parse_form(call.query), call.authorization);
     let form = || parse_form(&String::from_utf8_lossy(call.body));
-    Some(match call.line {
-        "GET accounts.google.com/o/oauth2/v2/auth" => oauth::authorize(issuer, &query),
-        "GET codeassist.google.com/authcode" => oauth::code(issuer, &query),
+    Some(match call.request_line {
+        "GET accounts.google.com/o/oauth2/v2/auth" => oauth::get_authorize_page(issuer, &query),
+        "GET codeassist.google.com/authcode" => oauth::get_code_page(issuer, &query),
         "GET developers.google.com/gemini-code-assist/auth_success_gemini" => {
             oauth::result_page("Authentication successful")
         }
         "GET developers.google.com/gemini-code-assist/auth_failure_gemini" => {
             oauth::result_page("Authentication failed")
         }
-        "POST oauth2.googleapis.com/token" => oauth::exchange(issuer, &form()),
-        "POST oauth2.googleapis.com/tokeninfo" => oauth::token_info(issuer, bearer),
-        "GET www.googleapis.com/oauth2/v2/userinfo" => oauth::user_info(issuer, bearer),
-        "POST cloudcode-pa.googleapis.com/v1internal:loadCodeAssist" => assist::loaded(issuer, *account, bearer),
-        "POST cloudcode-pa.googleapis.com/v1internal:onboardUser" => assist::onboarded(issuer, account, bearer),
-        "POST cloudcode-pa.googleapis.com/v1internal:retrieveUserQuota" => assist::quota(issuer, bearer),
-        "POST cloudcode-pa.googleapis.com/v1internal:listExperiments" => assist::experiments(issuer, bearer),
+        "POST oauth2.googleapis.com/token" => oauth::exchange_code(issuer, &form()),
+        "POST oauth2.googleapis.com/tokeninfo" => oauth::get_token_info(issuer, bearer),
+        "GET www.googleapis.com/oauth2/v2/userinfo" => oauth::get_user_info(issuer, bearer),
+        "POST cloudcode-pa.googleapis.com/v1internal:loadCodeAssist" => {
+            assist::load_code_assist(issuer, *account, bearer)
+        }
+        "POST cloudcode-pa.googleapis.com/v1internal:onboardUser" => assist::onboard_user(issuer, account, bearer),
+        "POST cloudcode-pa.googleapis.com/v1internal:retrieveUserQuota" => assist::get_quota(issuer, bearer),
+        "POST cloudcode-pa.googleapis.com/v1internal:listExperiments" => assist::list_experiments(issuer, bearer),
         _ => return None,
     })
 }

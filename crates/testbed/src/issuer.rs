@@ -4,6 +4,7 @@ use crate::{
     code_flow::{CONSENT_SHOWN_PATH, ConsentPage, IssuerState},
     test_ca::{TestCa, TlsServer},
 };
+use anyhow::Context;
 use axum::{
     Router,
     body::Bytes,
@@ -11,7 +12,6 @@ use axum::{
     http::{HeaderMap, Method, StatusCode, Uri, header},
     response::{IntoResponse, Response},
 };
-use anyhow::Context;
 use parking_lot::Mutex;
 use std::{collections::BTreeMap, io, net::SocketAddr, sync::Arc};
 
@@ -25,9 +25,9 @@ pub struct Issuer<P> {
 type SharedState<P> = Arc<Mutex<(IssuerState, P)>>;
 
 /// A request.
-pub(crate) struct Call<'a> {
+pub(crate) struct IssuerRequest<'a> {
     /// Method, host and path: `POST platform.claude.com/v1/oauth/token`.
-    pub(crate) line: &'a str,
+    pub(crate) request_line: &'a str,
     pub(crate) query: &'a str,
     /// The `Authorization` header.
     pub(crate) authorization: &'a str,
@@ -35,11 +35,16 @@ pub(crate) struct Call<'a> {
 }
 
 /// The endpoints of a provider; `None`: there is no such endpoint.
-pub(crate) type Endpoints<P> = fn(&mut IssuerState, &mut P, &Call<'_>) -> Option<Response>;
+pub(crate) type Endpoints<P> = fn(&mut IssuerState, &mut P, &IssuerRequest<'_>) -> Option<Response>;
 
 impl<P> Issuer<P> {
     /// Listens on a free loopback port.
-    pub(crate) async fn open(ca: &TestCa, names: &[&str], provider: P, endpoints: Endpoints<P>) -> io::Result<Self>
+    pub(crate) async fn start_with_endpoints(
+        ca: &TestCa,
+        names: &[&str],
+        provider: P,
+        endpoints: Endpoints<P>,
+    ) -> io::Result<Self>
     where
         P: Send + 'static,
     {
@@ -59,13 +64,13 @@ impl<P> Issuer<P> {
     }
 
     /// The requests it received, in order, without their queries: `POST platform.claude.com/v1/oauth/token`.
-    pub fn calls(&self) -> Vec<String> {
-        self.state.lock().0.calls.clone()
+    pub fn requests(&self) -> Vec<String> {
+        self.state.lock().0.requests.clone()
     }
 
     /// The secrets it has issued. None of these may be found in a log, a database, an API response or a page.
-    pub fn canaries(&self) -> Vec<String> {
-        self.state.lock().0.canaries.clone()
+    pub fn issued_secrets(&self) -> Vec<String> {
+        self.state.lock().0.issued_secrets.clone()
     }
 
     /// The reasons why the authorize page or the token endpoint rejected requests, in order.
@@ -74,8 +79,8 @@ impl<P> Issuer<P> {
     }
 
     /// Requests for which this issuer has no endpoint: a sign that the tool has changed.
-    pub fn unknown_calls(&self) -> Vec<String> {
-        self.state.lock().0.unknown_calls.clone()
+    pub fn unknown_requests(&self) -> Vec<String> {
+        self.state.lock().0.unknown_requests.clone()
     }
 
     /// Makes the authorize page show the consent page.
@@ -84,13 +89,13 @@ impl<P> Issuer<P> {
     }
 
     /// How many times a browser that runs scripts has displayed the consent page.
-    pub fn consent_views(&self) -> u32 {
+    pub fn consent_view_count(&self) -> u32 {
         self.state.lock().0.consent_views
     }
 
     /// The number of codes that the authorize page has granted.
-    pub fn codes_granted(&self) -> usize {
-        self.state.lock().0.codes_granted()
+    pub fn issued_code_count(&self) -> usize {
+        self.state.lock().0.issued_code_count()
     }
 
     /// Requests a page as a browser does; returns the status, the `Location` header and the body.
@@ -100,7 +105,8 @@ impl<P> Issuer<P> {
     pub async fn get(&self, ca: &TestCa, url: &str, bearer: &str) -> anyhow::Result<(StatusCode, String, String)> {
         let request = axum::http::Request::get(url).header(header::AUTHORIZATION, format!("Bearer {bearer}"));
         let response = ca.request(self.address(), request.body(String::new())?).await?;
-        let location = response.headers().get(header::LOCATION).map_or(Ok(""), |location| location.to_str())?.to_owned();
+        let location =
+            response.headers().get(header::LOCATION).map_or(Ok(""), |location| location.to_str())?.to_owned();
         Ok((response.status(), location, String::from_utf8_lossy(response.body()).into_owned()))
     }
 
@@ -117,8 +123,8 @@ impl<P> Issuer<P> {
     }
 
     /// Stops, and returns when the port is closed.
-    pub async fn finish(self) {
-        self.server.finish().await;
+    pub async fn stop(self) {
+        self.server.stop().await;
     }
 }
 
@@ -133,18 +139,18 @@ async fn serve<P>(
     let line = format!("{method} {}{}", text(header::HOST), uri.path());
     let mut state = state.lock();
     let (issuer, provider) = &mut *state;
-    issuer.calls.push(line.clone());
+    issuer.requests.push(line.clone());
     if uri.path() == CONSENT_SHOWN_PATH {
         issuer.consent_views += 1;
         return StatusCode::NO_CONTENT.into_response();
     }
     let query = uri.query().unwrap_or_default();
-    let call = Call { line: &line, query, authorization: text(header::AUTHORIZATION), body: &body };
+    let call = IssuerRequest { request_line: &line, query, authorization: text(header::AUTHORIZATION), body: &body };
     if let Some(response) = endpoints(issuer, provider, &call) {
         return response;
     }
     if uri.path() != "/favicon.ico" {
-        issuer.unknown_calls.push(line);
+        issuer.unknown_requests.push(line);
     }
     StatusCode::NOT_FOUND.into_response()
 }

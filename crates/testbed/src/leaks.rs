@@ -13,7 +13,7 @@ use std::{
 
 /// Finds processes and files that belong to one directory.
 #[derive(Debug, Clone)]
-pub struct Leaks {
+pub struct LeakScan {
     dir: PathBuf,
 }
 
@@ -25,17 +25,17 @@ pub struct FoundProcess {
     /// Its arguments, at most 300 characters.
     pub command: String,
     /// Where the directory was found: `cmdline`, `environ`, `cwd`, `fd`.
-    pub by: &'static str,
+    pub found_by: &'static str,
 }
 
-impl Leaks {
+impl LeakScan {
     /// Finds what belongs to `dir`.
     pub fn for_dir(dir: &Path) -> Self {
         Self { dir: dir.to_owned() }
     }
 
     /// Processes that use the directory, without this one.
-    pub fn processes(&self) -> Vec<FoundProcess> {
+    pub fn find_processes(&self) -> Vec<FoundProcess> {
         let this = std::process::id();
         let all = fs::read_dir("/proc").into_iter().flatten().flatten();
         let mut found: Vec<_> = all
@@ -69,11 +69,11 @@ impl Leaks {
         };
         let command = fs::read(proc_dir.join("cmdline")).unwrap_or_default();
         let command = String::from_utf8_lossy(&command).replace('\0', " ").chars().take(300).collect();
-        Some(FoundProcess { pid, command, by })
+        Some(FoundProcess { pid, command, found_by: by })
     }
 
     /// Every file, socket and directory below `sub` (a path relative to the directory).
-    pub fn files(&self, sub: &str) -> Vec<PathBuf> {
+    pub fn list_files(&self, sub: &str) -> Vec<PathBuf> {
         let mut found = Vec::new();
         let mut unread = vec![self.dir.join(sub)];
         while let Some(dir) = unread.pop() {
@@ -89,13 +89,13 @@ impl Leaks {
     }
 
     /// Files of the directory that contain `secret`, as plain text or as base64 in any of its three alignments.
-    pub fn files_with(&self, secret: &str) -> Vec<PathBuf> {
-        let needles = needles(secret);
+    pub fn find_files_containing(&self, secret: &str) -> Vec<PathBuf> {
+        let needles = encoded_forms(secret);
         let contains = |path: &PathBuf| {
             let bytes = fs::read(path).unwrap_or_default();
             needles.iter().any(|needle| bytes.windows(needle.len()).any(|window| window == needle.as_slice()))
         };
-        self.files("").into_iter().filter(|path| path.is_file()).filter(contains).collect()
+        self.list_files("").into_iter().filter(|path| path.is_file()).filter(contains).collect()
     }
 
     /// Waits until no process uses the directory.
@@ -104,13 +104,13 @@ impl Leaks {
     /// The processes that are left after `limit`.
     pub async fn wait_none_left(&self, limit: Duration) -> anyhow::Result<()> {
         let ended =
-            eventually("every process ends", limit, async || Ok(self.processes().is_empty().then_some(()))).await;
-        ended.with_context(|| format!("processes are left: {:#?}", self.processes()))
+            eventually("every process ends", limit, async || Ok(self.find_processes().is_empty().then_some(()))).await;
+        ended.with_context(|| format!("processes are left: {:#?}", self.find_processes()))
     }
 
     /// Kills every process that uses the directory, when a test has failed.
-    pub fn kill_all(&self) {
-        for found in self.processes() {
+    pub fn kill_processes(&self) {
+        for found in self.find_processes() {
             if let Some(pid) = rustix::process::Pid::from_raw(found.pid) {
                 // It may have exited since it was found.
                 let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
@@ -120,7 +120,7 @@ impl Leaks {
 }
 
 /// The byte strings to search for `secret`: the text itself, and its base64 at each of the three alignments.
-pub fn needles(secret: &str) -> Vec<Vec<u8>> {
+pub fn encoded_forms(secret: &str) -> Vec<Vec<u8>> {
     use base64::{Engine, engine::general_purpose::STANDARD_NO_PAD};
     let mut needles = vec![secret.as_bytes().to_vec()];
     for shift in 0..3_usize {

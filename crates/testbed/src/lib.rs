@@ -41,7 +41,7 @@ pub use eventually::eventually;
 pub use fake_rfb_server::FakeRfbServer;
 pub use google_issuer::GoogleIssuer;
 pub use issuer::Issuer;
-pub use leaks::Leaks;
+pub use leaks::LeakScan;
 pub use machine_processes::MachineProcesses;
 pub use native_cli::NativeCli;
 pub use pause_points::PausePoint;
@@ -51,6 +51,6 @@ pub use server_dir::ServerDir;
 pub use stats::DurationStats;
 pub use test_ca::TestCa;
 pub use test_server::{
-    ApiClient, ApiResponse, Launch, MachineBackend, PlainProcess, QEMU_WAIT_MAX, Qemu, TestConfig, TestServer, Tokens,
-    WAIT_MAX,
+    ApiClient, ApiResponse, LaunchCommand, MachineBackend, PlainProcess, QEMU_WAIT_TIMEOUT, Qemu, TestConfig,
+    TestServer, Tokens, WAIT_MAX,
 };

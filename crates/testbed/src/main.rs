@@ -32,7 +32,7 @@ use std::{
 #[allow(unsafe_code, reason = "the C library's signature; the caller guarantees that the pointer is valid")]
 #[unsafe(no_mangle)]
 extern "C" fn clock_gettime(clock: i32, time: *mut Timespec) -> i32 {
-    let offset_ms = serve::wall_clock::offset_ms();
+    let offset_ms = serve::wall_clock::clock_offset_ms();
     let (clock, offset_ms) = match clock {
         0 => (ClockId::Realtime, offset_ms),
         5 => (ClockId::RealtimeCoarse, offset_ms),
@@ -119,7 +119,7 @@ fn machine(config: &str) -> anyhow::Result<ExitCode> {
         "rfb_socket": run_dir.join(RFB_SOCKET),
         "image_hash": plain.image_hash,
         "tool_versions": plain.tool_versions,
-        "exec_search_path": plain.path,
+        "exec_search_path": plain.exec_search_path,
     });
     if plain.faults.simulated_memory {
         SimulatedMemory { available_mib: 512, oom_kills: 0 }.write(&run_dir)?;
@@ -144,7 +144,7 @@ fn machine(config: &str) -> anyhow::Result<ExitCode> {
 fn start_desktop(plain: &PlainMachineConfig) -> anyhow::Result<()> {
     #[allow(clippy::disallowed_methods, reason = "the testbed's machine starts its desktop")]
     let mut desktop = Command::new(std::env::current_exe()?);
-    desktop.args(["desktop", RFB_SOCKET, &plain.desktop, &plain.width.to_string(), &plain.height.to_string()]);
+    desktop.args(["desktop", RFB_SOCKET, &plain.desktop_name, &plain.width.to_string(), &plain.height.to_string()]);
     desktop.stdin(Stdio::null()).stdout(Stdio::null());
     drop(desktop.spawn().context("the desktop")?);
     Ok(())
@@ -165,13 +165,13 @@ fn desktop(socket: &str, name: &str, width: &str, height: &str) -> anyhow::Resul
 fn run_server() -> anyhow::Result<ExitCode> {
     let launch = serde_json::from_reader(std::io::stdin().lock()).context("the server's launch configuration")?;
     let reactor = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    reactor.block_on(serve::run(launch))?;
+    reactor.block_on(serve::run_server(launch))?;
     Ok(ExitCode::SUCCESS)
 }
 
 fn tool(script: &Path) -> anyhow::Result<ExitCode> {
     let script = Script::load(script).with_context(|| format!("{}", script.display()))?;
-    let code = reactor()?.block_on(script::run(script))?;
+    let code = reactor()?.block_on(script::run_script(script))?;
     // Returning would wait for a pending read of standard input.
     std::process::exit(i32::from(code))
 }

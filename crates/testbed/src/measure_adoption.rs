@@ -19,7 +19,7 @@ const START_AT_ONCE: usize = 10;
 
 /// Durations, each counted from the start of the next server process.
 #[derive(Debug)]
-pub struct Adoption {
+pub struct AdoptionTimes {
     /// Until it has printed its address.
     pub listening: Duration,
     /// Until every session's timeline has the entry `machine_adopted`.
@@ -28,7 +28,7 @@ pub struct Adoption {
     pub frames: DurationStats,
 }
 
-impl fmt::Display for Adoption {
+impl fmt::Display for AdoptionTimes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let ms = |took: Duration| took.as_secs_f64() * 1_000.0;
         writeln!(f, "from the start of the next server process to")?;
@@ -43,23 +43,23 @@ impl fmt::Display for Adoption {
 ///
 /// # Errors
 /// A session's machine is not adopted within `limit`, or its viewer sees another machine.
-pub async fn measure(
+pub async fn measure_adoption(
     api: &ApiClient,
     before: &BTreeMap<SessionId, String>,
     began: Instant,
     limit: Duration,
-) -> anyhow::Result<Adoption> {
+) -> anyhow::Result<AdoptionTimes> {
     let listening = began.elapsed();
     let adopted = async {
         for id in before.keys() {
-            while !api.timeline(id).await?.iter().any(|entry| entry.kind == TimelineKind::MachineAdopted) {
+            while !api.get_timeline(id).await?.iter().any(|entry| entry.kind == TimelineKind::MachineAdopted) {
                 sleep(Duration::from_millis(POLL_EVERY_MS)).await;
             }
         }
         anyhow::Ok(began.elapsed())
     };
     let frames = try_join_all(before.iter().map(async |(id, name)| {
-        let mut viewer = api.desktop(id).await?;
+        let mut viewer = api.connect_desktop(id).await?;
         viewer.request_full_frame().await?;
         let took = began.elapsed();
         ensure!(viewer.desktop_name() == name, "{id}: {} instead of {name}", viewer.desktop_name());
@@ -68,7 +68,7 @@ pub async fn measure(
     let (adopted, frames) = tokio::join!(timeout(limit, adopted), timeout(limit, frames));
     let mut stats = DurationStats::EMPTY;
     stats.extend(frames.context("a viewer received no frame")??);
-    Ok(Adoption { listening, adopted: adopted.context("a machine was not adopted")??, frames: stats })
+    Ok(AdoptionTimes { listening, adopted: adopted.context("a machine was not adopted")??, frames: stats })
 }
 
 /// Starts `count` sessions and waits until their machines are ready; returns the names of their desktops.
@@ -84,9 +84,9 @@ pub async fn start_sessions(
     while names.len() < count {
         let some = START_AT_ONCE.min(count - names.len());
         let opened = join_all((0..some).map(async |_| {
-            let id = api.start(provider).await?.session.id;
+            let id = api.start_session(provider).await?.session.id;
             api.wait_status(&id, SessionStatus::VmStarted).await?;
-            let name = api.desktop(&id).await?.desktop_name().to_owned();
+            let name = api.connect_desktop(&id).await?.desktop_name().to_owned();
             anyhow::Ok((id, name))
         }));
         for opened in opened.await {

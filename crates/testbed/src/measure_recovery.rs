@@ -19,7 +19,7 @@ const POLL_EVERY_MS: u64 = 2;
 
 /// Durations, each counted from SIGKILL of the machine's process.
 #[derive(Debug, Clone, Copy)]
-pub struct Recovery {
+pub struct RecoveryTimes {
     /// Until the viewer's WebSocket was closed.
     pub closed: Duration,
     /// The close code of the viewer's WebSocket.
@@ -37,7 +37,7 @@ pub struct Recovery {
 /// # Errors
 /// The API does not answer, or no machine was requested.
 pub async fn current_machine(api: &ApiClient, id: &SessionId) -> anyhow::Result<MachineId> {
-    let timeline = api.timeline(id).await?;
+    let timeline = api.get_timeline(id).await?;
     let requested = timeline.iter().rfind(|entry| entry.kind == TimelineKind::MachineRequested);
     let machine = requested.and_then(|entry| entry.data["machine"].as_str()).context("no machine was requested")?;
     Ok(machine.parse()?)
@@ -53,15 +53,15 @@ pub async fn kill_and_measure(
     id: &SessionId,
     viewer: RfbClient<ViewerSocket>,
     limit: Duration,
-) -> anyhow::Result<Recovery> {
+) -> anyhow::Result<RecoveryTimes> {
     let machine = current_machine(api, id).await?;
-    let generation = api.session(id).await?.generation;
+    let generation = api.get_session(id).await?.generation;
     let exits_before = exit_entries(api, id).await?;
-    let process = processes::machine_pid(state_dir, &machine).context("the machine has no process")?;
+    let process = processes::find_machine_pid(state_dir, &machine).context("the machine has no process")?;
     let mut socket = viewer.into_inner();
     // The time that the kernel needs to end the process counts too.
     let began = Instant::now();
-    processes::kill(process)?;
+    processes::kill_process(process)?;
     let closed = async {
         let mut chunk = vec![0; 64 * 1024];
         while socket.read(&mut chunk).await? > 0 {}
@@ -71,7 +71,7 @@ pub async fn kill_and_measure(
     };
     let status_changed = async {
         loop {
-            let view = api.session(id).await?;
+            let view = api.get_session(id).await?;
             if view.status == SessionStatus::VmStopped || view.generation > generation || view.status.is_ended() {
                 return anyhow::Ok(began.elapsed());
             }
@@ -92,15 +92,15 @@ pub async fn kill_and_measure(
     let frame = match close_code {
         4410 => None,
         _ => {
-            let mut viewer = api.desktop(id).await?;
+            let mut viewer = api.connect_desktop(id).await?;
             viewer.request_full_frame().await?;
             Some(began.elapsed())
         }
     };
-    ensure!(api.session(id).await?.generation > generation || frame.is_none(), "the machine was not replaced");
-    Ok(Recovery { closed, close_code, status_changed, timeline_entry, frame })
+    ensure!(api.get_session(id).await?.generation > generation || frame.is_none(), "the machine was not replaced");
+    Ok(RecoveryTimes { closed, close_code, status_changed, timeline_entry, frame })
 }
 
 async fn exit_entries(api: &ApiClient, id: &SessionId) -> anyhow::Result<usize> {
-    Ok(api.timeline(id).await?.iter().filter(|entry| entry.kind == TimelineKind::MachineExited).count())
+    Ok(api.get_timeline(id).await?.iter().filter(|entry| entry.kind == TimelineKind::MachineExited).count())
 }

@@ -17,7 +17,7 @@ mod terminal;
 pub use name_proxy::NameProxy;
 pub use pinned_tools::PinnedTools;
 pub use recording::Recording;
-pub use screen::{check_screen, masked};
+pub use screen::{check_screen, mask_screen};
 
 use crate::eventually;
 use anteroom_screen::ScreenSnapshot;
@@ -36,7 +36,7 @@ use tempfile::TempDir;
 use terminal::Terminal;
 
 /// The longest wait for one step of a tool on a busy host.
-pub const STEP_MAX: Duration = Duration::from_secs(90);
+pub const STEP_TIMEOUT: Duration = Duration::from_secs(90);
 const POLL_EVERY: Duration = Duration::from_millis(100);
 /// A screen that is the same in this number of polls is complete.
 const STABLE_POLLS: u32 = 4;
@@ -57,9 +57,9 @@ pub struct StartOptions<'a> {
     /// Its descriptor.
     pub provider: Provider,
     /// The directories of its binaries.
-    pub clis: &'a PinnedTools,
+    pub tools: &'a PinnedTools,
     /// The certificate authority that it trusts, PEM.
-    pub ca: String,
+    pub ca_pem: String,
     /// `name:443` → the address that the proxy connects to.
     pub host_overrides: BTreeMap<String, SocketAddr>,
     /// Environment variables in addition to the descriptor's.
@@ -110,7 +110,7 @@ pub struct CredentialFile {
 ///
 /// # Errors
 /// There is none, it does not parse, or it is invalid.
-pub fn descriptor(name: &str) -> anyhow::Result<Provider> {
+pub fn load_descriptor(name: &str) -> anyhow::Result<Provider> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../providers").join(format!("{name}.toml"));
     let text = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
     let provider: Provider = toml::from_str(&text).with_context(|| path.display().to_string())?;
@@ -139,7 +139,7 @@ impl NativeCli {
         fs::create_dir_all(&openers)?;
         fs::create_dir_all(dir.path().join("tmp"))?;
         let ca = dir.path().join("ca.pem");
-        fs::write(&ca, &start.ca)?;
+        fs::write(&ca, &start.ca_pem)?;
         for file in &start.provider.settings_files {
             let path = home.join(&file.path);
             path.parent().map_or(Ok(()), fs::create_dir_all)?;
@@ -156,7 +156,8 @@ impl NativeCli {
         let proxy = NameProxy::start(start.host_overrides.clone()).await?;
         let env = environment(dir.path(), &start, &format!("http://{}", proxy.address()));
         let terminal =
-            Terminal::start(dir.path(), &home, &env, &start.clis.resolve(&start.provider.argv)?, setup).await?;
+            Terminal::start(dir.path(), &home, &env, &start.tools.resolve_program(&start.provider.argv)?, setup)
+                .await?;
         Ok(Self { terminal, proxy, provider: start.provider, env, dir })
     }
 
@@ -164,24 +165,24 @@ impl NativeCli {
     ///
     /// # Errors
     /// The terminal has ended.
-    pub async fn screen(&self) -> anyhow::Result<String> {
-        self.terminal.screen().await
+    pub async fn read_screen(&self) -> anyhow::Result<String> {
+        self.terminal.read_screen().await
     }
 
     /// The screen as the agent reads it: with hyperlinks, its size and the cursor's row.
     ///
     /// # Errors
     /// The terminal has ended.
-    pub async fn snapshot(&self) -> anyhow::Result<ScreenSnapshot> {
-        self.terminal.snapshot().await
+    pub async fn read_snapshot(&self) -> anyhow::Result<ScreenSnapshot> {
+        self.terminal.read_snapshot().await
     }
 
     /// The rows of the terminal. A line that the terminal wrapped is several rows.
     ///
     /// # Errors
     /// The terminal has ended.
-    pub async fn rows(&self) -> anyhow::Result<Vec<String>> {
-        self.terminal.rows().await
+    pub async fn read_rows(&self) -> anyhow::Result<Vec<String>> {
+        self.terminal.read_rows().await
     }
 
     /// Waits until the screen matches `pattern` and is stable; returns the whole screen.
@@ -190,11 +191,11 @@ impl NativeCli {
     /// It does not match in time.
     pub async fn wait_for(&self, pattern: &str) -> anyhow::Result<String> {
         let wanted = Regex::new(pattern)?;
-        let deadline = Instant::now() + STEP_MAX;
+        let deadline = Instant::now() + STEP_TIMEOUT;
         let (mut last, mut unchanged) = (String::new(), 0);
         loop {
-            let screen = self.screen().await?;
-            let current = masked(&screen);
+            let screen = self.read_screen().await?;
+            let current = mask_screen(&screen);
             unchanged = if current == last { unchanged + 1 } else { 0 };
             last = current;
             if unchanged >= STABLE_POLLS && wanted.is_match(&screen) {
@@ -226,10 +227,10 @@ impl NativeCli {
     ///
     /// # Errors
     /// There is none in time.
-    pub async fn opened_url(&self) -> anyhow::Result<String> {
+    pub async fn wait_opened_url(&self) -> anyhow::Result<String> {
         let path = self.dir.path().join("opened");
         let last = || fs::read_to_string(&path).ok()?.lines().last().map(str::to_owned);
-        eventually("the tool opens a URL", STEP_MAX, async || Ok(last())).await
+        eventually("the tool opens a URL", STEP_TIMEOUT, async || Ok(last())).await
     }
 
     /// Waits for the tool's exit and returns its exit code.
@@ -237,10 +238,10 @@ impl NativeCli {
     /// # Errors
     /// It does not exit in time.
     pub async fn wait_exit(&self) -> anyhow::Result<i32> {
-        let exited = eventually("the tool exits", STEP_MAX, async || self.terminal.exit_code()).await;
+        let exited = eventually("the tool exits", STEP_TIMEOUT, async || self.terminal.exit_code()).await;
         match exited {
             Ok(code) => Ok(code),
-            Err(error) => Err(error.context(masked(&self.screen().await?))),
+            Err(error) => Err(error.context(mask_screen(&self.read_screen().await?))),
         }
     }
 
@@ -248,7 +249,7 @@ impl NativeCli {
     ///
     /// # Errors
     /// The descriptor has no such pattern, or there is no match.
-    pub fn url_on(&self, screen: &str) -> anyhow::Result<String> {
+    pub fn find_url(&self, screen: &str) -> anyhow::Result<String> {
         let pattern = self.provider.sign_in.url.as_deref().context("sign_in.url is not set")?;
         let found = Regex::new(pattern)?.find_iter(screen).last().map(|found| found.as_str().to_owned());
         found.with_context(|| format!("sign_in.url is not on the screen:\n{screen}"))
@@ -258,15 +259,15 @@ impl NativeCli {
     ///
     /// # Errors
     /// There is none in time.
-    pub async fn credential(&self) -> anyhow::Result<CredentialFile> {
-        eventually("the credential is complete", STEP_MAX, async || self.complete_credential()).await
+    pub async fn wait_credential(&self) -> anyhow::Result<CredentialFile> {
+        eventually("the credential is complete", STEP_TIMEOUT, async || self.read_complete_credential()).await
     }
 
     /// The credential, if it is complete.
     ///
     /// # Errors
     /// A file cannot be read, or a pattern of the descriptor is invalid.
-    pub fn complete_credential(&self) -> anyhow::Result<Option<CredentialFile>> {
+    pub fn read_complete_credential(&self) -> anyhow::Result<Option<CredentialFile>> {
         let format = CredentialFormat::new(&self.provider.credential)?;
         for path in &self.provider.credential.paths {
             let file = self.home().join(path);
@@ -283,9 +284,9 @@ impl NativeCli {
     ///
     /// # Errors
     /// There is no such command, or it does not end in time.
-    pub async fn status(&self, clis: &PinnedTools) -> anyhow::Result<(Option<i32>, String)> {
-        let argv = clis.resolve(&self.provider.credential.status_argv)?;
-        terminal::output(&argv, &self.home(), &self.env).await
+    pub async fn run_status_command(&self, clis: &PinnedTools) -> anyhow::Result<(Option<i32>, String)> {
+        let argv = clis.resolve_program(&self.provider.credential.status_argv)?;
+        terminal::run_for_output(&argv, &self.home(), &self.env).await
     }
 
     /// The hosts that the tool requested from the proxy, in order, each `name:port`.
@@ -304,7 +305,7 @@ impl NativeCli {
     }
 
     /// The socket of the terminal's tmux, to which a user can attach.
-    pub fn socket(&self) -> PathBuf {
+    pub fn tmux_socket(&self) -> PathBuf {
         self.dir.path().join("tmux.sock")
     }
 
@@ -334,7 +335,7 @@ impl NativeCli {
         let Self { terminal, proxy, dir, .. } = self;
         terminal.finish().await?;
         drop(proxy);
-        crate::Leaks::for_dir(dir.path()).wait_none_left(STEP_MAX).await
+        crate::LeakScan::for_dir(dir.path()).wait_none_left(STEP_TIMEOUT).await
     }
 }
 
@@ -344,7 +345,7 @@ fn environment(dir: &Path, start: &StartOptions<'_>, proxy: &str) -> BTreeMap<St
     let (openers, address) = (dir.join("openers"), proxy.to_owned());
     let mut env: BTreeMap<String, String> = [
         ("HOME", text(&dir.join("home"))),
-        ("PATH", format!("{}:{}:/usr/bin:/bin", openers.display(), start.clis.path())),
+        ("PATH", format!("{}:{}:/usr/bin:/bin", openers.display(), start.tools.search_path())),
         // The home directory must not be below TMPDIR: some tools check it, and in a machine it is not.
         ("TMPDIR", text(&dir.join("tmp"))),
         ("LANG", "C.UTF-8".to_owned()),

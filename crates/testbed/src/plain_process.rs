@@ -7,7 +7,7 @@
 //!              └─ executes the agent: the machine's process is the agent
 //! ```
 
-use anteroom_machine::{QmpMode, ProcessSpec, SpecError, SpecSource};
+use anteroom_machine::{ProcessSpec, QmpMode, SpecError, SpecSource};
 use anteroom_wire::MachineId;
 use serde::{Deserialize, Serialize};
 use std::{
@@ -21,7 +21,7 @@ pub const RFB_SOCKET: &str = "rfb.sock";
 /// Faults of a test server's machines.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Faults {
+pub struct InjectedFaults {
     /// The machine's program does not exist.
     pub no_program: bool,
     /// The agent starts after this delay, milliseconds.
@@ -34,7 +34,7 @@ pub struct Faults {
     pub simulated_memory: bool,
 }
 
-/// The memory figures of a machine with [`Faults::simulated_memory`].
+/// The memory figures of a machine with [`InjectedFaults::simulated_memory`].
 #[derive(Debug, Clone, Copy)]
 pub struct SimulatedMemory {
     /// The available part of 1024 MiB.
@@ -67,7 +67,7 @@ impl SimulatedMemory {
     ///
     /// # Errors
     /// The file cannot be written.
-    pub fn log(run_dir: &Path, line: &str) -> std::io::Result<()> {
+    pub fn append_kernel_log_line(run_dir: &Path, line: &str) -> std::io::Result<()> {
         use std::io::Write;
         writeln!(std::fs::File::options().append(true).create(true).open(run_dir.join("kmsg"))?, "{line}")
     }
@@ -80,7 +80,7 @@ pub struct PlainMachineConfig {
     /// The agent's binary.
     pub agent: PathBuf,
     /// The desktop's name.
-    pub desktop: String,
+    pub desktop_name: String,
     /// The desktop's width, pixels.
     pub width: u16,
     /// The desktop's height, pixels.
@@ -90,9 +90,9 @@ pub struct PlainMachineConfig {
     /// The tools that the agent reports, name → version.
     pub tool_versions: BTreeMap<String, String>,
     /// The tools' `PATH`.
-    pub path: String,
+    pub exec_search_path: String,
     /// The machine's faults.
-    pub faults: Faults,
+    pub faults: InjectedFaults,
 }
 
 /// Specifies machines that are plain processes.
@@ -107,9 +107,9 @@ pub struct PlainProcessSpecs {
     /// The tools in the machines, name → version.
     pub tool_versions: BTreeMap<String, String>,
     /// The tools' `PATH`.
-    pub path: String,
+    pub exec_search_path: String,
     /// Faults of the machines.
-    pub faults: Faults,
+    pub faults: InjectedFaults,
 }
 
 impl PlainProcessSpecs {
@@ -123,8 +123,8 @@ impl PlainProcessSpecs {
             agent: built_program("anteroom-agent")?,
             image_hash: "sha256:plain-process".to_owned(),
             tool_versions: BTreeMap::new(),
-            path: "/usr/local/bin:/usr/bin:/bin".to_owned(),
-            faults: Faults::default(),
+            exec_search_path: "/usr/local/bin:/usr/bin:/bin".to_owned(),
+            faults: InjectedFaults::default(),
         })
     }
 }
@@ -137,12 +137,12 @@ impl SpecSource for PlainProcessSpecs {
     fn build_spec(&self, machine: &MachineId) -> Result<ProcessSpec, SpecError> {
         let plain = PlainMachineConfig {
             agent: self.agent.clone(),
-            desktop: format!("desktop of {machine}"),
+            desktop_name: format!("desktop of {machine}"),
             width: 640,
             height: 480,
             image_hash: self.faults.other_image.clone().unwrap_or_else(|| self.image_hash.clone()),
             tool_versions: self.tool_versions.clone(),
-            path: self.path.clone(),
+            exec_search_path: self.exec_search_path.clone(),
             faults: self.faults.clone(),
         };
         let config = serde_json::to_string(&plain).map_err(|error| SpecError::Value(error.to_string()))?;

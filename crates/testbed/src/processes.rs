@@ -6,11 +6,11 @@
 
 use anteroom_wire::MachineId;
 use anyhow::Context;
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal};
 use std::{fs, path::Path};
 
 /// The keeper of a machine whose run directory lies below `state_dir`; `None`: no keeper runs.
-pub fn keeper_pid(state_dir: &Path, machine: &MachineId) -> Option<Pid> {
+pub fn find_keeper_pid(state_dir: &Path, machine: &MachineId) -> Option<Pid> {
     let run_dir = state_dir.join("run").join(machine.as_str());
     let all = fs::read_dir("/proc").ok()?.flatten();
     let mut pids = all.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
@@ -23,8 +23,8 @@ pub fn keeper_pid(state_dir: &Path, machine: &MachineId) -> Option<Pid> {
 }
 
 /// The machine's own process: its keeper's first child.
-pub fn machine_pid(state_dir: &Path, machine: &MachineId) -> Option<Pid> {
-    let keeper = keeper_pid(state_dir, machine)?.as_raw_nonzero();
+pub fn find_machine_pid(state_dir: &Path, machine: &MachineId) -> Option<Pid> {
+    let keeper = find_keeper_pid(state_dir, machine)?.as_raw_nonzero();
     let children = fs::read_to_string(format!("/proc/{keeper}/task/{keeper}/children")).ok()?;
     children.split_whitespace().next()?.parse().ok().and_then(Pid::from_raw)
 }
@@ -33,8 +33,8 @@ pub fn machine_pid(state_dir: &Path, machine: &MachineId) -> Option<Pid> {
 ///
 /// # Errors
 /// There is no such process.
-pub fn kill(pid: Pid) -> anyhow::Result<()> {
-    kill_process(pid, Signal::KILL).with_context(|| format!("process {}", pid.as_raw_nonzero()))
+pub fn kill_process(pid: Pid) -> anyhow::Result<()> {
+    rustix::process::kill_process(pid, Signal::KILL).with_context(|| format!("process {}", pid.as_raw_nonzero()))
 }
 
 /// The resources of a process.
@@ -49,7 +49,7 @@ pub struct ResourceUsage {
 }
 
 /// The resources that a process uses now; `None`: there is no such process.
-pub fn resource_usage(pid: Pid) -> Option<ResourceUsage> {
+pub fn read_resource_usage(pid: Pid) -> Option<ResourceUsage> {
     let proc_dir = format!("/proc/{}", pid.as_raw_nonzero());
     let count = |name: &str| fs::read_dir(format!("{proc_dir}/{name}")).ok().map(Iterator::count);
     let status = fs::read_to_string(format!("{proc_dir}/status")).ok()?;

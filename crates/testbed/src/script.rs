@@ -5,7 +5,7 @@
 
 mod run;
 
-pub use run::run;
+pub use run::run_script;
 
 use serde::{Deserialize, Serialize};
 use std::{
@@ -31,12 +31,12 @@ pub enum Step {
         text: String,
     },
     /// Runs `$BROWSER URL` and continues whether it succeeds or not.
-    Browser {
+    OpenUrlWithBrowser {
         /// The URL.
         url: String,
     },
     /// Reads one line, which replaces `{line}` in later texts.
-    Read,
+    ReadLine,
     /// Requests the cursor position from the terminal (`ESC [ 6 n`) and waits for the response; exits with 7 without one.
     QueryCursor {
         /// The longest wait, milliseconds.
@@ -45,7 +45,7 @@ pub enum Step {
     /// Exits with 8 unless standard input and output are a terminal.
     RequireTerminal,
     /// Waits until a file exists; exits with 9 if it does not exist in time.
-    WaitFor {
+    WaitForFile {
         /// The file, usually created by the test.
         path: PathBuf,
         /// The longest wait, milliseconds.
@@ -57,7 +57,7 @@ pub enum Step {
         ms: u64,
     },
     /// Writes a file with mode 0600, and creates its directories.
-    Write {
+    WriteFile {
         /// The file.
         path: PathBuf,
         /// Its whole content.
@@ -66,17 +66,17 @@ pub enum Step {
         mode: WriteMode,
     },
     /// Removes a file.
-    Remove {
+    RemoveFile {
         /// The file.
         path: PathBuf,
     },
     /// Requests a connection from the proxy in `HTTPS_PROXY`; prints `CONNECT authority: status line`.
-    Connect {
+    ProxyConnect {
         /// `host:port`.
         authority: String,
     },
     /// Requests a URL through the proxy of the environment; prints `GET url: status`.
-    Get {
+    HttpGet {
         /// `http://…`
         url: String,
     },
@@ -140,6 +140,6 @@ impl Step {
 
     /// Writes a file by renaming a temporary one, as most tools do.
     pub fn write(path: &str, content: impl Into<String>) -> Self {
-        Self::Write { path: path.into(), content: content.into(), mode: WriteMode::Rename }
+        Self::WriteFile { path: path.into(), content: content.into(), mode: WriteMode::Rename }
     }
 }

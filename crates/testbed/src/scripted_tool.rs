@@ -20,7 +20,7 @@ pub struct ScriptedTool {
 
 impl ScriptedTool {
     /// The default path of the tool's credential, relative to its home directory.
-    pub const CREDENTIAL: &str = ".scripted/auth.json";
+    pub const CREDENTIAL_PATH: &str = ".scripted/auth.json";
 
     /// A provider `id` with this script. By default its credential is [`Self::CREDENTIAL`] with a `/token`, and the egress gate
     /// denies it every connection.
@@ -32,7 +32,7 @@ impl ScriptedTool {
             "lanes": ["link", "terminal"],
             "next_action": "Do what the test says.",
             "sign_in": { "url": r"https?://[^\s]+", "code": r"code: ([A-Z0-9-]+)" },
-            "credential": { "paths": [Self::CREDENTIAL], "required": ["/token"] },
+            "credential": { "paths": [Self::CREDENTIAL_PATH], "required": ["/token"] },
             "egress": [],
             "policy": "store",
         });
@@ -41,7 +41,7 @@ impl ScriptedTool {
 
     /// A provider `id` whose tool waits until the machine ends.
     pub fn idle(id: &str) -> Self {
-        let wait = Step::WaitFor { path: "never".into(), ms_max: 3_600_000 };
+        let wait = Step::WaitForFile { path: "never".into(), ms_max: 3_600_000 };
         Self::new(id, Script::new([Step::print_line("Nothing to do"), wait]))
     }
 
@@ -63,7 +63,7 @@ impl ScriptedTool {
 
     /// Allows connections to this host and port.
     #[must_use]
-    pub fn reaching(mut self, host: &str, port: u16) -> Self {
+    pub fn with_egress(mut self, host: &str, port: u16) -> Self {
         if let Some(rules) = self.descriptor["egress"].as_array_mut() {
             rules.push(json!({ "host": host, "ports": [port] }));
         }
@@ -72,7 +72,7 @@ impl ScriptedTool {
 
     /// Sets any other key of the descriptor.
     #[must_use]
-    pub fn with(mut self, key: &str, value: Value) -> Self {
+    pub fn with_descriptor_key(mut self, key: &str, value: Value) -> Self {
         self.descriptor[key] = value;
         self
     }
@@ -86,7 +86,7 @@ impl ScriptedTool {
     ///
     /// # Errors
     /// A file cannot be written.
-    pub fn save(&self, providers: &Path, scripts: &Path, testbed: &Path) -> io::Result<()> {
+    pub fn write_descriptor(&self, providers: &Path, scripts: &Path, testbed: &Path) -> io::Result<()> {
         let command = |name: &str, script: &Script| -> io::Result<Value> {
             let file: PathBuf = scripts.join(format!("{}-{name}.json", self.id));
             script.save(&file)?;

@@ -2,7 +2,7 @@
 //! machines. It is a separate process so that a test can kill it.
 //!
 //! It reads a [`LaunchConfig`] from standard input, so that no token is in a file or an argument. When it accepts requests, it
-//! prints a [`Ready`] as one line of JSON. SIGTERM stops it as it stops `anteroom serve`. By files in the directory of its
+//! prints a [`ReadyMessage`] as one line of JSON. SIGTERM stops it as it stops `anteroom serve`. By files in the directory of its
 //! configuration, a test makes it crash ([`crash_point`]), changes its clock ([`wall_clock`]) and makes its database read-only
 //! ([`read_only_database`]).
 
@@ -10,7 +10,7 @@ pub mod crash_point;
 pub mod read_only_database;
 pub mod wall_clock;
 
-use crate::plain_process::{Faults, PlainProcessSpecs};
+use crate::plain_process::{InjectedFaults, PlainProcessSpecs};
 use anteroom_controller::{clock, config::Config, image::ImageInfo, limits::ServerLimits, random};
 use anteroom_server::{MachineEnvironment, Server, StateDir};
 use anteroom_store::{NewCaller, Role, Sha256Hex};
@@ -39,12 +39,12 @@ pub struct LaunchConfig {
     /// How long a machine may take to become ready, milliseconds.
     pub ready_ms_max: u64,
     /// Faults of its machines.
-    pub faults: Faults,
+    pub faults: InjectedFaults,
 }
 
 /// Printed once the server accepts requests.
 #[derive(Debug, Serialize, Deserialize)]
-pub struct Ready {
+pub struct ReadyMessage {
     /// The address that it listens on.
     pub address: SocketAddr,
 }
@@ -53,7 +53,7 @@ pub struct Ready {
 ///
 /// # Errors
 /// It cannot start.
-pub async fn run(launch: LaunchConfig) -> anyhow::Result<()> {
+pub async fn run_server(launch: LaunchConfig) -> anyhow::Result<()> {
     let server_dir = launch.config.parent().context("the configuration has no directory")?.to_owned();
     wall_clock::restore_offset(&server_dir);
     read_only_database::watch(&server_dir);
@@ -85,7 +85,7 @@ pub async fn run(launch: LaunchConfig) -> anyhow::Result<()> {
         }
     }
     let mut out = std::io::stdout();
-    writeln!(out, "{}", serde_json::to_string(&Ready { address: server.address })?)?;
+    writeln!(out, "{}", serde_json::to_string(&ReadyMessage { address: server.address })?)?;
     out.flush()?;
     tokio::select! {
         _ = terminate.recv() => {}

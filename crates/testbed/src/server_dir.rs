@@ -1,6 +1,6 @@
 //! The directory of one test's server: its configuration, state directory and log, and the commands that use them.
 
-use crate::{Leaks, MachineProcesses, plain_process::built_program};
+use crate::{LeakScan, MachineProcesses, plain_process::built_program};
 use anteroom_machine::Receipt;
 use anteroom_wire::MachineId;
 use anyhow::{Context, bail, ensure};
@@ -45,7 +45,7 @@ impl ServerDir {
     }
 
     /// The machines that have a run directory.
-    pub fn machines(&self) -> Vec<MachineId> {
+    pub fn list_machines(&self) -> Vec<MachineId> {
         let entries = fs::read_dir(self.state_dir().join("run")).into_iter().flatten().flatten();
         entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
     }
@@ -55,7 +55,7 @@ impl ServerDir {
     /// # Errors
     /// There is none, or more than one, or its processes are not running.
     pub fn only_machine(&self) -> anyhow::Result<(MachineId, MachineProcesses)> {
-        let machines = self.machines();
+        let machines = self.list_machines();
         let [machine] = &machines[..] else { bail!("not one machine: {machines:?}") };
         Ok((machine.clone(), MachineProcesses::from_run_dir(&self.run_dir(machine))?))
     }
@@ -69,7 +69,7 @@ impl ServerDir {
     ///
     /// # Errors
     /// There is no receipt, or it cannot be read.
-    pub fn receipt(&self, machine: &MachineId) -> anyhow::Result<Receipt> {
+    pub fn read_receipt(&self, machine: &MachineId) -> anyhow::Result<Receipt> {
         Receipt::read(&self.state_dir().join("receipts"), machine)?.context("there is no receipt")
     }
 
@@ -104,19 +104,19 @@ impl ServerDir {
     }
 
     /// Everything that the server has logged.
-    pub fn log(&self) -> String {
+    pub fn read_log(&self) -> String {
         fs::read_to_string(self.log_file()).unwrap_or_default()
     }
 
     /// The last lines of the log.
-    pub fn log_tail(&self) -> String {
-        let log = self.log();
+    pub fn read_log_tail(&self) -> String {
+        let log = self.read_log();
         let lines: Vec<_> = log.lines().collect();
         lines[lines.len().saturating_sub(LOG_TAIL_LINES)..].join("\n")
     }
 
     /// Finds processes and files that belong to this directory.
-    pub fn leaks(&self) -> Leaks {
-        Leaks::for_dir(self.path())
+    pub fn leak_scan(&self) -> LeakScan {
+        LeakScan::for_dir(self.path())
     }
 }

@@ -22,7 +22,7 @@ impl DurationStats {
     }
 
     /// The smallest duration that `percent` of all do not exceed (nearest rank); zero when there is none.
-    pub fn percentile(&self, percent: usize) -> Duration {
+    pub fn nearest_rank_percentile(&self, percent: usize) -> Duration {
         let rank = (self.0.len() * percent).div_ceil(100).max(1);
         self.0.get(rank - 1).copied().unwrap_or_default()
     }
@@ -43,7 +43,7 @@ impl Extend<Duration> for DurationStats {
 impl fmt::Display for DurationStats {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let ms = |took: Duration| took.as_secs_f64() * 1_000.0;
-        let [p50, p95, p99] = [50, 95, 99].map(|percent| ms(self.percentile(percent)));
+        let [p50, p95, p99] = [50, 95, 99].map(|percent| ms(self.nearest_rank_percentile(percent)));
         let (count, max) = (self.count(), ms(self.max()));
         write!(f, "p50 {p50:7.1} ms   p95 {p95:7.1} ms   p99 {p99:7.1} ms   max {max:7.1} ms   (n = {count})")
     }
@@ -78,9 +78,9 @@ mod tests {
     #[test]
     fn percentiles_use_the_nearest_rank() {
         let mut stats = DurationStats::default();
-        assert_eq!(stats.percentile(50), Duration::ZERO);
+        assert_eq!(stats.nearest_rank_percentile(50), Duration::ZERO);
         stats.extend((1..=200).rev().map(Duration::from_millis));
-        let ms = [1, 50, 95, 99, 100].map(|percent| stats.percentile(percent).as_millis());
+        let ms = [1, 50, 95, 99, 100].map(|percent| stats.nearest_rank_percentile(percent).as_millis());
         assert_eq!(ms, [2, 100, 190, 198, 200]);
         stats.add(Duration::from_secs(1));
         assert_eq!((stats.count(), stats.max()), (201, Duration::from_secs(1)));

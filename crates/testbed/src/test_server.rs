@@ -1,7 +1,7 @@
 //! A server for one test: a server process with a temporary directory and tokens, whose machines are plain processes or QEMU
 //! machines ([`MachineBackend`]).
 //!
-//! [`TestServer::start`] starts it. [`TestServer::finish`] cancels all sessions, stops the server and fails when a process, run
+//! [`TestServer::start`] starts it. [`TestServer::stop_and_check_leaks`] cancels all sessions, stops the server and fails when a process, run
 //! directory or socket is left. Dropping a server that is not finished kills it, and panics unless the test panics already.
 
 mod api_client;
@@ -11,8 +11,8 @@ mod server_process;
 
 pub use api_client::{ApiClient, ApiResponse};
 pub use plain_process::PlainProcess;
-pub use qemu::{QEMU_WAIT_MAX, Qemu};
-pub use server_process::Launch;
+pub use qemu::{QEMU_WAIT_TIMEOUT, Qemu};
+pub use server_process::LaunchCommand;
 
 use crate::{ServerDir, eventually};
 use anteroom_wire::Secret;
@@ -55,7 +55,7 @@ pub trait MachineBackend: fmt::Debug + Send + Sync + Sized {
     ///
     /// # Errors
     /// A program is not built.
-    fn launch(server: &TestServer<Self>) -> anyhow::Result<Launch>;
+    fn launch(server: &TestServer<Self>) -> anyhow::Result<LaunchCommand>;
 }
 
 /// The tokens of a test server.
@@ -95,7 +95,7 @@ impl<M> TestConfig<M> {
 
     /// Adds an address that the egress gate connects to for a name and port.
     #[must_use]
-    pub fn host_override(mut self, name_and_port: &str, address: SocketAddr) -> Self {
+    pub fn with_host_override(mut self, name_and_port: &str, address: SocketAddr) -> Self {
         self.host_overrides.insert(name_and_port.to_owned(), address);
         self
     }
@@ -127,7 +127,7 @@ impl<M: MachineBackend> TestServer<M> {
         let mut server = Self { dir, config, tokens, process: None, first_address: None, finished: false };
         if let Err(error) = server.start_server().await {
             server.finished = true;
-            server.leaks().kill_all();
+            server.leak_scan().kill_processes();
             return Err(error);
         }
         Ok(server)
@@ -195,7 +195,7 @@ impl<M: MachineBackend> TestServer<M> {
     ///
     /// # Errors
     /// The server is not running.
-    pub fn operator(&self) -> anyhow::Result<ApiClient> {
+    pub fn operator_client(&self) -> anyhow::Result<ApiClient> {
         self.client(Some(&self.tokens.operator))
     }
 
@@ -203,7 +203,7 @@ impl<M: MachineBackend> TestServer<M> {
     ///
     /// # Errors
     /// The server is not running.
-    pub fn anonymous(&self) -> anyhow::Result<ApiClient> {
+    pub fn anonymous_client(&self) -> anyhow::Result<ApiClient> {
         self.client(None)
     }
 
@@ -217,32 +217,32 @@ impl<M: MachineBackend> TestServer<M> {
     /// # Errors
     /// The machines that are left.
     pub async fn wait_machines_removed(&self) -> anyhow::Result<()> {
-        let none = async || Ok(self.machines().is_empty().then_some(()));
+        let none = async || Ok(self.list_machines().is_empty().then_some(()));
         let removed = eventually("every machine is removed", M::WAIT_MAX, none).await;
-        removed.with_context(|| format!("machines are left: {:?}", self.machines()))
+        removed.with_context(|| format!("machines are left: {:?}", self.list_machines()))
     }
 
     /// Cancels every session, stops the server and checks that no process, run directory or socket is left.
     ///
     /// # Errors
     /// What is left, and the end of the server's log.
-    pub async fn finish(mut self) -> anyhow::Result<()> {
+    pub async fn stop_and_check_leaks(mut self) -> anyhow::Result<()> {
         self.finished = true;
         let ended = self.end().await;
-        let left = self.leaks().processes();
-        self.leaks().kill_all();
-        ended.with_context(|| format!("left: {left:#?}\nthe server's log ends:\n{}", self.log_tail()))
+        let left = self.leak_scan().find_processes();
+        self.leak_scan().kill_processes();
+        ended.with_context(|| format!("left: {left:#?}\nthe server's log ends:\n{}", self.read_log_tail()))
     }
 
     async fn end(&mut self) -> anyhow::Result<()> {
         if self.process.is_none() {
             self.start_server().await?;
         }
-        self.operator()?.cancel_all().await?;
+        self.operator_client()?.cancel_all_sessions().await?;
         self.wait_machines_removed().await?;
         self.stop_server().await?;
-        self.leaks().wait_none_left(M::EXIT_WAIT_MAX).await?;
-        let sockets: Vec<_> = self.leaks().files("state").into_iter().filter(|path| is_socket(path)).collect();
+        self.leak_scan().wait_none_left(M::EXIT_WAIT_MAX).await?;
+        let sockets: Vec<_> = self.leak_scan().list_files("state").into_iter().filter(|path| is_socket(path)).collect();
         let expected = |path: &PathBuf| path.file_name().is_some_and(|name| name == "anteroom.sock");
         ensure!(sockets.iter().all(expected), "sockets are left: {sockets:?}");
         Ok(())
@@ -260,9 +260,9 @@ impl<M: MachineBackend> Deref for TestServer<M> {
 impl<M: MachineBackend> Drop for TestServer<M> {
     fn drop(&mut self) {
         if !self.finished {
-            self.leaks().kill_all();
+            self.leak_scan().kill_processes();
             if std::thread::panicking() {
-                eprintln!("the server's log ends:\n{}", self.log_tail());
+                eprintln!("the server's log ends:\n{}", self.read_log_tail());
             } else {
                 #[allow(clippy::panic, reason = "a test that does not check for leaks must fail")]
                 {

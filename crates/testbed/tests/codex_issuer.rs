@@ -7,8 +7,8 @@
 
 use anteroom_testbed::{
     NativeCli, TestCa,
-    codex_issuer::{Approval, CodexIssuer},
-    native_cli::{CredentialFile, PinnedTools, Recording, StartOptions, TerminalSetup, descriptor},
+    codex_issuer::{CodexIssuer, DeviceCodeApproval},
+    native_cli::{CredentialFile, PinnedTools, Recording, StartOptions, TerminalSetup, load_descriptor},
 };
 use anteroom_wire::provider::{Provider, SettingsFile};
 use http::Request;
@@ -32,23 +32,23 @@ async fn poll(issuer: &CodexIssuer) -> (StatusCode, Value) {
 
 #[tokio::test]
 async fn tool_waits_for_approval_and_receives_tokens_once() {
-    let issuer = CodexIssuer::start(Approval::OnCommand).await.unwrap();
+    let issuer = CodexIssuer::start(DeviceCodeApproval::OnCommand).await.unwrap();
     assert_eq!(poll(&issuer).await.0, StatusCode::FORBIDDEN);
-    issuer.approve();
+    issuer.approve_device_code();
     let (status, granted) = poll(&issuer).await;
-    assert_eq!((status, issuer.polls()), (StatusCode::OK, 2));
+    assert_eq!((status, issuer.poll_count()), (StatusCode::OK, 2));
     let form = format!("grant_type=authorization_code&code={}", granted["authorization_code"].as_str().unwrap());
     let (status, tokens) = post(&issuer, "/oauth/token", &form).await;
     assert_eq!(status, StatusCode::OK);
     for kind in ["id_token", "access_token", "refresh_token"] {
-        assert!(issuer.canaries().contains(&tokens[kind].as_str().unwrap().to_owned()), "{kind} is a canary");
+        assert!(issuer.issued_secrets().contains(&tokens[kind].as_str().unwrap().to_owned()), "{kind} is a canary");
     }
     assert_eq!(post(&issuer, "/oauth/token", &form).await.0, StatusCode::BAD_REQUEST);
 }
 
 #[tokio::test]
 async fn device_code_is_approved_after_configured_polls() {
-    let issuer = CodexIssuer::start(Approval::AfterPolls(2)).await.unwrap();
+    let issuer = CodexIssuer::start(DeviceCodeApproval::AfterPolls(2)).await.unwrap();
     assert_eq!(poll(&issuer).await.0, StatusCode::FORBIDDEN);
     assert_eq!(poll(&issuer).await.0, StatusCode::FORBIDDEN);
     assert_eq!(poll(&issuer).await.0, StatusCode::OK);
@@ -56,9 +56,9 @@ async fn device_code_is_approved_after_configured_polls() {
 
 #[tokio::test]
 async fn unknown_requests_are_recorded() {
-    let issuer = CodexIssuer::start(Approval::OnCommand).await.unwrap();
+    let issuer = CodexIssuer::start(DeviceCodeApproval::OnCommand).await.unwrap();
     assert_eq!(post(&issuer, "/api/new/thing?x=1", "").await.0, StatusCode::NOT_FOUND);
-    assert_eq!(issuer.unknown_calls(), ["/api/new/thing"]);
+    assert_eq!(issuer.unknown_requests(), ["/api/new/thing"]);
 }
 
 const PACKAGE: &str = "@openai/codex";
@@ -82,8 +82,8 @@ fn terminals() -> [(TerminalSetup, &'static str); 2] {
 impl Fixture {
     async fn new(method: &str) -> Self {
         let ca = TestCa::new().unwrap();
-        let issuer = CodexIssuer::start_tls(&ca, Approval::OnCommand).await.unwrap();
-        let provider = descriptor("codex").unwrap().with_method(&method.to_owned().try_into().unwrap()).unwrap();
+        let issuer = CodexIssuer::start_tls(&ca, DeviceCodeApproval::OnCommand).await.unwrap();
+        let provider = load_descriptor("codex").unwrap().with_method(&method.to_owned().try_into().unwrap()).unwrap();
         Self { ca, issuer, clis: PinnedTools::install().await.unwrap(), provider }
     }
 
@@ -100,12 +100,12 @@ impl Fixture {
         host_overrides: BTreeMap<String, std::net::SocketAddr>,
         provider: Provider,
     ) -> NativeCli {
-        let start = StartOptions { provider, clis: &self.clis, ca: self.ca.pem(), host_overrides, env: &[] };
+        let start = StartOptions { provider, tools: &self.clis, ca_pem: self.ca.pem(), host_overrides, env: &[] };
         NativeCli::start_in(start, setup).await.unwrap()
     }
 
     fn recording(&self, setup: &TerminalSetup, description: &str, against: &str) -> Recording {
-        let version = self.clis.version(PACKAGE).unwrap();
+        let version = self.clis.installed_version(PACKAGE).unwrap();
         let recorded = format!(
             "by crates/testbed/tests/codex_issuer.rs from the npm package {PACKAGE}@{version}, in a terminal of {}x{}, {against}",
             setup.columns, setup.rows
@@ -125,20 +125,20 @@ impl Fixture {
         secrets: &[String],
         name: &str,
     ) -> CredentialFile {
-        assert_eq!(tool.wait_exit().await.unwrap(), 0, "{}", tool.screen().await.unwrap());
+        assert_eq!(tool.wait_exit().await.unwrap(), 0, "{}", tool.read_screen().await.unwrap());
         recording.record_screen(&tool).await.unwrap();
-        let written = tool.credential().await.unwrap();
+        let written = tool.wait_credential().await.unwrap();
         assert_eq!((written.path.as_str(), written.mode), (".codex/auth.json", 0o600));
         for secret in secrets {
             assert!(written.text.contains(secret), "a secret is not in the file");
         }
         recording.record_credential(&written).unwrap();
-        let (exit, output) = tool.status(&self.clis).await.unwrap();
+        let (exit, output) = tool.run_status_command(&self.clis).await.unwrap();
         assert_eq!(exit, Some(0), "{output}");
         recording.record_status(0, &output).unwrap();
         recording.forbid(secrets);
         assert_eq!(tool.denied_hosts(), Vec::<String>::new());
-        assert_eq!(self.issuer.unknown_calls(), Vec::<String>::new(), "the tool sent a new kind of request");
+        assert_eq!(self.issuer.unknown_requests(), Vec::<String>::new(), "the tool sent a new kind of request");
         tool.finish().await.unwrap();
         recording.check(name).unwrap();
         written
@@ -146,10 +146,10 @@ impl Fixture {
 
     /// Checks that the tool exited with 1 and wrote no credential; records its status output.
     async fn failed(&self, tool: NativeCli, mut recording: Recording, name: &str) {
-        assert_eq!(tool.wait_exit().await.unwrap(), 1, "{}", tool.screen().await.unwrap());
+        assert_eq!(tool.wait_exit().await.unwrap(), 1, "{}", tool.read_screen().await.unwrap());
         recording.record_screen(&tool).await.unwrap();
-        assert!(tool.complete_credential().unwrap().is_none());
-        let (exit, output) = tool.status(&self.clis).await.unwrap();
+        assert!(tool.read_complete_credential().unwrap().is_none());
+        let (exit, output) = tool.run_status_command(&self.clis).await.unwrap();
         assert_eq!(exit, Some(1), "{output}");
         recording.record_status(1, &output).unwrap();
         tool.finish().await.unwrap();
@@ -172,9 +172,9 @@ async fn released_tool_signs_in_by_device_code_and_matches_recording() {
             fixture.start(&setup, "a URL and a one-time code, then the tool is signed in.").await;
         let screen = recording.record_when(&tool, "one-time code").await.unwrap();
         assert!(screen.contains(&fixture.issuer.user_code()), "{screen}");
-        fixture.issuer.approve();
+        fixture.issuer.approve_device_code();
         tool.wait_for("Successfully").await.unwrap();
-        fixture.signed_in(tool, recording, &fixture.issuer.canaries(), &format!("device_code{suffix}")).await;
+        fixture.signed_in(tool, recording, &fixture.issuer.issued_secrets(), &format!("device_code{suffix}")).await;
     }
 }
 
@@ -185,7 +185,7 @@ async fn rejected_or_unavailable_device_code_ends_released_tool_and_matches_reco
     let description = "the code expires while the tool waits (the fake answers 400; the tool itself waits 15 minutes).";
     let (tool, mut recording) = fixture.start(&setup, description).await;
     recording.record_when(&tool, "one-time code").await.unwrap();
-    fixture.issuer.expire_code();
+    fixture.issuer.expire_device_code();
     fixture.failed(tool, recording, "device_code_refused").await;
 
     let tool = fixture.start_with(&setup, BTreeMap::new(), fixture.provider.clone()).await;
@@ -209,21 +209,21 @@ async fn released_tool_signs_in_through_browser_and_matches_recording() {
         let (tool, mut recording) =
             fixture.start(&setup, "a URL for a browser, which is redirected to port 1455.").await;
         let screen = recording.record_when(&tool, "remote or headless").await.unwrap();
-        let link = tool.url_on(&screen).unwrap();
-        assert_eq!(tool.opened_url().await.unwrap(), link, "the screen shows the URL that the browser opens");
+        let link = tool.find_url(&screen).unwrap();
+        assert_eq!(tool.wait_opened_url().await.unwrap(), link, "the screen shows the URL that the browser opens");
         if !suffix.is_empty() {
             recording.record_rows(&tool).await.unwrap();
         }
         let answer = browser.get(fixture.authorize(&link).await).send().await.unwrap();
         assert_eq!(answer.status(), StatusCode::OK);
         tool.wait_for("Successfully").await.unwrap();
-        fixture.signed_in(tool, recording, &fixture.issuer.canaries(), &format!("browser{suffix}")).await;
+        fixture.signed_in(tool, recording, &fixture.issuer.issued_secrets(), &format!("browser{suffix}")).await;
     }
     let fixture = Fixture::new("browser").await;
     let (tool, mut recording) =
         fixture.start(&TerminalSetup::MACHINE, "the browser delivers a code that was never issued.").await;
     let screen = recording.record_when(&tool, "remote or headless").await.unwrap();
-    let back = fixture.authorize(&tool.url_on(&screen).unwrap()).await;
+    let back = fixture.authorize(&tool.find_url(&screen).unwrap()).await;
     let (before, code) = back.split_once("code=").unwrap();
     let rest = code.split_once('&').unwrap().1;
     browser.get(format!("{before}code=never-issued&{rest}")).send().await.unwrap();
@@ -238,7 +238,7 @@ async fn released_tool_accepts_api_key_and_matches_recording() {
         let setup = setup.with_key(KEY);
         let (tool, recording) = fixture.start(&setup, "a key on the standard input, which is not verified.").await;
         fixture.signed_in(tool, recording, &[KEY.to_owned()], &format!("api_key{suffix}")).await;
-        assert_eq!(fixture.issuer.polls(), 0);
+        assert_eq!(fixture.issuer.poll_count(), 0);
     }
 }
 

@@ -4,7 +4,8 @@
 
 use anteroom_rfb::client::{RfbClient, RfbError};
 use anteroom_testbed::fake_rfb_server::{
-    BLOCK_COLOUR, Behaviour, FakeRfbServer, SPOT_COLOUR, background_after_key, background_of, write_behaviour,
+    BLOCK_COLOUR, FakeRfbServer, SPOT_COLOUR, ServerBehaviour, background_colour_after_key, initial_background_colour,
+    write_behaviour,
 };
 use std::{path::Path, time::Duration};
 use tokio::{net::UnixStream, time::timeout};
@@ -29,13 +30,16 @@ async fn desktop_shows_name_background_and_moving_block() {
     assert_eq!(viewer.desktop_name(), "one");
     let frame = viewer.request_full_frame().await.unwrap();
     assert_eq!((frame.width(), frame.height()), (320, 240));
-    assert_eq!((frame.count_pixels(BLOCK_COLOUR), frame.pixel(319, 239)), (256, Some(background_of("one"))));
-    assert_ne!(background_of("one"), background_of("two"));
+    assert_eq!(
+        (frame.count_pixels(BLOCK_COLOUR), frame.pixel(319, 239)),
+        (256, Some(initial_background_colour("one")))
+    );
+    assert_ne!(initial_background_colour("one"), initial_background_colour("two"));
     let before = frame.center_of_colour(BLOCK_COLOUR, 256);
     viewer.send_update_request(true).await.unwrap();
     viewer.read_update().await.unwrap();
     assert_ne!(viewer.frame().center_of_colour(BLOCK_COLOUR, 256), before);
-    assert_eq!(desktop.accepted(), 1);
+    assert_eq!(desktop.accepted_connection_count(), 1);
 }
 
 #[tokio::test]
@@ -48,7 +52,7 @@ async fn key_presses_and_clicks_change_the_picture() {
     let changed = async {
         loop {
             let frame = viewer.request_full_frame().await.unwrap();
-            if frame.pixel(319, 239) == Some(background_after_key(u32::from('a')))
+            if frame.pixel(319, 239) == Some(background_colour_after_key(u32::from('a')))
                 && frame.pixel(205, 105) == Some(SPOT_COLOUR)
             {
                 return;
@@ -63,11 +67,11 @@ async fn desktop_closes_and_reopens_on_request() {
     let dir = tempfile::tempdir().unwrap();
     let (desktop, socket) = desktop(&dir, "one");
     let mut viewer = view(&socket).await.unwrap();
-    desktop.set_behaviour(Behaviour::Closed);
+    desktop.set_behaviour(ServerBehaviour::Closed);
     let disconnected = async { while viewer.request_full_frame().await.is_ok() {} };
     timeout(WAIT_MAX, disconnected).await.expect("the open connection ends");
     assert!(view(&socket).await.is_err());
-    desktop.set_behaviour(Behaviour::Normal);
+    desktop.set_behaviour(ServerBehaviour::Normal);
     view(&socket).await.unwrap().request_full_frame().await.unwrap();
 }
 
@@ -75,7 +79,7 @@ async fn desktop_closes_and_reopens_on_request() {
 async fn silent_desktop_sends_no_greeting() {
     let dir = tempfile::tempdir().unwrap();
     let (desktop, socket) = desktop(&dir, "one");
-    desktop.set_behaviour(Behaviour::Silent);
+    desktop.set_behaviour(ServerBehaviour::Silent);
     let late = RfbClient::connect(UnixStream::connect(&socket).await.unwrap(), 200).await;
     assert!(matches!(late, Err(RfbError::Timeout { limit_ms: 200, .. })));
 }
@@ -85,7 +89,7 @@ async fn flooding_desktop_sends_unrequested_updates() {
     let dir = tempfile::tempdir().unwrap();
     let (desktop, socket) = desktop(&dir, "one");
     let mut viewer = view(&socket).await.unwrap();
-    desktop.set_behaviour(Behaviour::Flood);
+    desktop.set_behaviour(ServerBehaviour::Flood);
     for _ in 0..20 {
         assert_eq!(viewer.read_update().await.unwrap().pixel_count, 320 * 240);
     }
@@ -96,7 +100,7 @@ async fn another_process_can_set_desktop_behaviour() {
     let dir = tempfile::tempdir().unwrap();
     let (desktop, socket) = desktop(&dir, "one");
     let mut viewer = view(&socket).await.unwrap();
-    write_behaviour(&socket, Behaviour::Closed).unwrap();
+    write_behaviour(&socket, ServerBehaviour::Closed).unwrap();
     let disconnected = async { while viewer.request_full_frame().await.is_ok() {} };
     tokio::select! {
         () = desktop.follow_behaviour_file() => unreachable!("it never returns"),

@@ -7,7 +7,7 @@
 use anteroom_testbed::{
     GoogleIssuer, NativeCli, TestCa,
     google_issuer::Account,
-    native_cli::{CredentialFile, PinnedTools, StartOptions, check_screen, descriptor},
+    native_cli::{CredentialFile, PinnedTools, StartOptions, check_screen, load_descriptor},
 };
 use anteroom_wire::provider::{Provider, SettingsFile};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
@@ -49,15 +49,20 @@ impl Fixture {
     }
 
     async fn tool(&self, clis: &PinnedTools, provider: Provider) -> NativeCli {
-        let start =
-            StartOptions { provider, clis, ca: self.ca.pem(), host_overrides: self.issuer.host_overrides(), env: &[] };
+        let start = StartOptions {
+            provider,
+            tools: clis,
+            ca_pem: self.ca.pem(),
+            host_overrides: self.issuer.host_overrides(),
+            env: &[],
+        };
         NativeCli::start(start).await.unwrap()
     }
 
     /// Checks the path, mode and keys of the credential file, and that it contains the issued tokens.
     fn assert_contains_canaries(&self, written: &CredentialFile) {
         assert_eq!((written.path.as_str(), written.mode), (".gemini/oauth_creds.json", 0o600));
-        let canaries = self.issuer.canaries();
+        let canaries = self.issuer.issued_secrets();
         assert_eq!(canaries.len(), 3);
         for canary in canaries {
             assert!(written.text.contains(&canary), "a token is not in the file");
@@ -71,7 +76,7 @@ impl Fixture {
     /// Checks that the tool sent only known and allowed requests.
     fn assert_only_known_requests(&self, tool: &NativeCli) {
         assert_eq!(tool.denied_hosts(), Vec::<String>::new());
-        assert_eq!(self.issuer.unknown_calls(), Vec::<String>::new(), "the tool sent a new kind of request");
+        assert_eq!(self.issuer.unknown_requests(), Vec::<String>::new(), "the tool sent a new kind of request");
     }
 }
 
@@ -112,13 +117,16 @@ async fn displayed_code_is_exchanged_once_and_requires_pkce_verifier() {
     let (status, tokens) = fixture.exchange(&with("verifier")).await;
     assert_eq!(status, StatusCode::OK);
     for kind in ["access_token", "refresh_token", "id_token"] {
-        assert!(fixture.issuer.canaries().contains(&tokens[kind].as_str().unwrap().to_owned()), "{kind} is a canary");
+        assert!(
+            fixture.issuer.issued_secrets().contains(&tokens[kind].as_str().unwrap().to_owned()),
+            "{kind} is a canary"
+        );
     }
     let (status, rejection) = fixture.exchange(&with("verifier")).await;
     assert_eq!((status, rejection["error"].as_str()), (StatusCode::BAD_REQUEST, Some("invalid_grant")));
     let reasons = ["the verifier is missing", "the verifier does not fit the challenge", "code used twice"];
     assert_eq!(fixture.issuer.rejections(), reasons);
-    fixture.issuer.finish().await;
+    fixture.issuer.stop().await;
 }
 
 #[tokio::test]
@@ -141,7 +149,7 @@ async fn loopback_callback_receives_code_and_state_and_token_identifies_user() {
     let refresh = [&refresh[..], &[("refresh_token", tokens["refresh_token"].as_str().unwrap())]].concat();
     let (status, renewed) = fixture.exchange(&refresh).await;
     assert_eq!((status, renewed.get("refresh_token")), (StatusCode::OK, None));
-    fixture.issuer.finish().await;
+    fixture.issuer.stop().await;
 }
 
 #[tokio::test]
@@ -158,30 +166,30 @@ async fn invalid_authorize_urls_are_rejected() {
     }
     assert_eq!(fixture.issuer.rejections().len(), 4);
     assert_eq!(fixture.get("https://www.googleapis.com/new?x=1", "").await.0, StatusCode::NOT_FOUND);
-    assert_eq!(fixture.issuer.unknown_calls(), ["GET www.googleapis.com/new"]);
-    fixture.issuer.finish().await;
+    assert_eq!(fixture.issuer.unknown_requests(), ["GET www.googleapis.com/new"]);
+    fixture.issuer.stop().await;
 }
 
 #[tokio::test]
 async fn released_tool_accepts_pasted_code_after_an_invalid_one() {
     let (fixture, clis) = (Fixture::new(Account::Onboarded).await, PinnedTools::install().await.unwrap());
-    let tool = fixture.tool(&clis, descriptor("gemini_cli").unwrap()).await;
+    let tool = fixture.tool(&clis, load_descriptor("gemini_cli").unwrap()).await;
     let screen = tool.wait_for("Enter the authorization code:").await.unwrap();
     check_screen(SCREENS, "link-waiting", &screen).unwrap();
-    let first = tool.url_on(&screen).unwrap();
+    let first = tool.find_url(&screen).unwrap();
     tool.paste_and_enter("never-issued").await.unwrap();
     let screen = tool.wait_for(r"(?s)Retrying.*Enter the authorization code:").await.unwrap();
     check_screen(SCREENS, "link-retry", &screen).unwrap();
-    let second = tool.url_on(&screen).unwrap();
+    let second = tool.find_url(&screen).unwrap();
     assert_ne!(first, second, "the second attempt has another PKCE challenge");
     tool.paste_and_enter(&fixture.code(&second).await).await.unwrap();
-    let written = tool.credential().await.unwrap();
+    let written = tool.wait_credential().await.unwrap();
     fixture.assert_contains_canaries(&written);
     let screen = tool.wait_for(r"(?s)Type your message.*Auto \(Gemini").await.unwrap();
     check_screen(SCREENS, "link-done", from_line("? for shortcuts", &screen)).unwrap();
     fixture.assert_only_known_requests(&tool);
     assert_eq!(fixture.issuer.rejections(), ["unknown code"]);
-    let calls = fixture.issuer.calls();
+    let calls = fixture.issuer.requests();
     let by_tool: Vec<_> =
         calls.iter().filter(|call| !call.starts_with("GET accounts") && !call.contains("authcode")).collect();
     let order = [
@@ -193,18 +201,18 @@ async fn released_tool_accepts_pasted_code_after_an_invalid_one() {
     assert_eq!(by_tool[..4], order);
     tool.finish().await.unwrap();
     assert_valid_in_another_home(&fixture, &clis, written, "paste").await;
-    fixture.issuer.finish().await;
+    fixture.issuer.stop().await;
 }
 
 /// Checks that the credential file, with the settings of a credential use, signs the tool in: it verifies the token and does not ask
 /// the user to sign in.
 async fn assert_valid_in_another_home(fixture: &Fixture, clis: &PinnedTools, written: CredentialFile, method: &str) {
     let method = method.to_owned().try_into().unwrap();
-    let mut provider = descriptor("gemini_cli").unwrap().with_method_for_use(&method).unwrap();
+    let mut provider = load_descriptor("gemini_cli").unwrap().with_method_for_use(&method).unwrap();
     provider.settings_files.push(SettingsFile { path: written.path, content: written.text });
     let tool = fixture.tool(clis, provider).await;
     tool.wait_for(PROMPT).await.unwrap();
-    assert!(fixture.issuer.calls().contains(&"POST oauth2.googleapis.com/tokeninfo".to_owned()));
+    assert!(fixture.issuer.requests().contains(&"POST oauth2.googleapis.com/tokeninfo".to_owned()));
     fixture.assert_only_known_requests(&tool);
     tool.finish().await.unwrap();
 }
@@ -212,38 +220,42 @@ async fn assert_valid_in_another_home(fixture: &Fixture, clis: &PinnedTools, wri
 #[tokio::test]
 async fn new_account_is_set_up_after_released_tool_writes_credential() {
     let (fixture, clis) = (Fixture::new(Account::New).await, PinnedTools::install().await.unwrap());
-    let tool = fixture.tool(&clis, descriptor("gemini_cli").unwrap()).await;
+    let tool = fixture.tool(&clis, load_descriptor("gemini_cli").unwrap()).await;
     let screen = tool.wait_for("Enter the authorization code:").await.unwrap();
-    let link = tool.url_on(&screen).unwrap();
+    let link = tool.find_url(&screen).unwrap();
     tool.paste_and_enter(&fixture.code(&link).await).await.unwrap();
-    fixture.assert_contains_canaries(&tool.credential().await.unwrap());
+    fixture.assert_contains_canaries(&tool.wait_credential().await.unwrap());
     tool.wait_for(PROMPT).await.unwrap();
-    assert!(fixture.issuer.calls().iter().any(|call| call.ends_with(":onboardUser")), "{:?}", fixture.issuer.calls());
+    assert!(
+        fixture.issuer.requests().iter().any(|call| call.ends_with(":onboardUser")),
+        "{:?}",
+        fixture.issuer.requests()
+    );
     fixture.assert_only_known_requests(&tool);
     tool.finish().await.unwrap();
-    fixture.issuer.finish().await;
+    fixture.issuer.stop().await;
 }
 
 #[tokio::test]
 async fn two_rejected_codes_end_released_tool() {
     let (fixture, clis) = (Fixture::new(Account::Onboarded).await, PinnedTools::install().await.unwrap());
-    let tool = fixture.tool(&clis, descriptor("gemini_cli").unwrap()).await;
+    let tool = fixture.tool(&clis, load_descriptor("gemini_cli").unwrap()).await;
     tool.wait_for("Enter the authorization code:").await.unwrap();
     tool.paste_and_enter("never-issued").await.unwrap();
     tool.wait_for(r"(?s)Retrying.*Enter the authorization code:").await.unwrap();
     tool.paste_and_enter("nor-this").await.unwrap();
     assert_eq!(tool.wait_exit().await.unwrap(), 41);
-    assert!(tool.screen().await.unwrap().contains("Failed to authenticate with user code."));
-    assert!(tool.complete_credential().unwrap().is_none());
+    assert!(tool.read_screen().await.unwrap().contains("Failed to authenticate with user code."));
+    assert!(tool.read_complete_credential().unwrap().is_none());
     tool.finish().await.unwrap();
-    fixture.issuer.finish().await;
+    fixture.issuer.stop().await;
 }
 
 #[tokio::test]
 async fn released_tool_signs_in_through_browser_callback() {
     let (fixture, clis) = (Fixture::new(Account::Onboarded).await, PinnedTools::install().await.unwrap());
     let browser = "browser".to_owned().try_into().unwrap();
-    let provider = descriptor("gemini_cli").unwrap().with_method(&browser).unwrap();
+    let provider = load_descriptor("gemini_cli").unwrap().with_method(&browser).unwrap();
     let tool = fixture.tool(&clis, provider).await;
     let screen = tool.wait_for(r"How would you like to authenticate for this project\?").await.unwrap();
     check_screen(SCREENS, "browser-method-prompt", from_line("╭", &screen)).unwrap();
@@ -251,22 +263,22 @@ async fn released_tool_signs_in_through_browser_callback() {
     let screen = tool.wait_for(r"Do you want to continue\?").await.unwrap();
     check_screen(SCREENS, "browser-open-prompt", from_line("╭", &screen)).unwrap();
     tool.press("Enter").await.unwrap();
-    let opened = tool.opened_url().await.unwrap();
+    let opened = tool.wait_opened_url().await.unwrap();
     let screen = tool.wait_for("Press Esc or Ctrl\\+C to cancel").await.unwrap();
     check_screen(SCREENS, "browser-waiting", from_line("Attempting to open", &screen)).unwrap();
-    let pattern = descriptor("gemini_cli").unwrap().sign_in.url.unwrap();
+    let pattern = load_descriptor("gemini_cli").unwrap().sign_in.url.unwrap();
     assert!(!Regex::new(&pattern).unwrap().is_match(&screen), "the URL is shown in pieces, and none of them matches");
     let (_, back, _) = fixture.get(&opened, "").await;
     let browser = reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none()).build().unwrap();
     let response = browser.get(&back).send().await.unwrap();
     let redirect = response.headers().get("location").unwrap().to_str().unwrap().to_owned();
     assert_eq!(fixture.get(&redirect, "").await.0, StatusCode::OK, "the browser ends on a page of the provider");
-    let written = tool.credential().await.unwrap();
+    let written = tool.wait_credential().await.unwrap();
     fixture.assert_contains_canaries(&written);
     let screen = tool.wait_for("successfully signed in with Google").await.unwrap();
     check_screen(SCREENS, "browser-done", from_line("Attempting to open", &screen)).unwrap();
     fixture.assert_only_known_requests(&tool);
     tool.finish().await.unwrap();
     assert_valid_in_another_home(&fixture, &clis, written, "browser").await;
-    fixture.issuer.finish().await;
+    fixture.issuer.stop().await;
 }

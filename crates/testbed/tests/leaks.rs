@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
-use anteroom_testbed::{Leaks, Script, Step, eventually, leaks::needles};
+use anteroom_testbed::{LeakScan, Script, Step, eventually, leaks::encoded_forms};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use std::{fs, process::Stdio, time::Duration};
 use tokio::process::{Child, Command};
@@ -24,8 +24,8 @@ fn sleeper(change: impl FnOnce(&mut Command)) -> (tempfile::TempDir, Child) {
 #[tokio::test]
 async fn process_is_found_by_directory_environment_or_open_file_and_killed() {
     let dir = tempfile::tempdir().unwrap();
-    let leaks = Leaks::for_dir(dir.path());
-    assert_eq!(leaks.processes(), []);
+    let leaks = LeakScan::for_dir(dir.path());
+    assert_eq!(leaks.find_processes(), []);
     let file = fs::File::create(dir.path().join("output")).unwrap();
     let mut children = vec![
         sleeper(|command| _ = command.current_dir(dir.path())),
@@ -34,14 +34,14 @@ async fn process_is_found_by_directory_environment_or_open_file_and_killed() {
     ];
     // A process that has just started may not have its environment yet.
     let all_found = async || {
-        let mut found: Vec<_> = leaks.processes().into_iter().map(|found| found.by).collect();
+        let mut found: Vec<_> = leaks.find_processes().into_iter().map(|found| found.found_by).collect();
         found.sort_unstable();
         Ok((found == ["cwd", "environ", "fd"]).then_some(()))
     };
     eventually("every process is found", WAIT_MAX, all_found).await.unwrap();
     leaks.wait_none_left(Duration::from_millis(50)).await.unwrap_err();
-    assert_eq!(leaks.processes().len(), 3);
-    leaks.kill_all();
+    assert_eq!(leaks.find_processes().len(), 3);
+    leaks.kill_processes();
     for (_, child) in &mut children {
         child.wait().await.unwrap();
     }
@@ -58,6 +58,6 @@ fn secret_is_found_in_plain_text_and_base64() {
     fs::create_dir(dir.path().join("deep")).unwrap();
     fs::write(dir.path().join("deep/clear"), format!("a{secret}b")).unwrap();
     fs::write(dir.path().join("innocent"), STANDARD.encode("demo_at_fedcba9876543210 and more")).unwrap();
-    assert_eq!(Leaks::for_dir(dir.path()).files_with(secret).len(), 5);
-    assert_eq!(needles(secret).len(), 4);
+    assert_eq!(LeakScan::for_dir(dir.path()).find_files_containing(secret).len(), 5);
+    assert_eq!(encoded_forms(secret).len(), 4);
 }

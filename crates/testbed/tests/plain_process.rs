@@ -4,7 +4,7 @@
 
 use anteroom_machine::{BoxBody, Channels, ControllerService, Machines, MachinesSettings, State, StopReason};
 use anteroom_rfb::client::RfbClient;
-use anteroom_testbed::{Leaks, fake_rfb_server::background_of, plain_process::PlainProcessSpecs};
+use anteroom_testbed::{LeakScan, fake_rfb_server::initial_background_colour, plain_process::PlainProcessSpecs};
 use anteroom_wire::MachineId;
 use http::Response;
 use std::{sync::Arc, time::Duration};
@@ -67,9 +67,9 @@ impl Fixture {
         self.stop.cancel();
         self.tasks.close();
         timeout(WAIT_MAX, self.tasks.wait()).await.expect("every task ends");
-        let leaks = Leaks::for_dir(self.dir.path());
+        let leaks = LeakScan::for_dir(self.dir.path());
         leaks.wait_none_left(WAIT_MAX).await.expect("no process is left");
-        assert_eq!(leaks.files("run"), Vec::<std::path::PathBuf>::new());
+        assert_eq!(leaks.list_files("run"), Vec::<std::path::PathBuf>::new());
     }
 }
 
@@ -84,7 +84,10 @@ async fn plain_process_machine_becomes_ready_shows_its_desktop_and_leaves_nothin
     let name = format!("desktop of {}", id(1));
     assert_eq!(viewer.desktop_name(), name);
     let frame = viewer.request_full_frame().await.unwrap();
-    assert_eq!(frame.pixel(639, 479), Some(background_of(&name)));
-    assert!(!Leaks::for_dir(fixture.dir.path()).processes().is_empty(), "the leak check finds the running machine");
+    assert_eq!(frame.pixel(639, 479), Some(initial_background_colour(&name)));
+    assert!(
+        !LeakScan::for_dir(fixture.dir.path()).find_processes().is_empty(),
+        "the leak check finds the running machine"
+    );
     fixture.finish(&id(1), &mut state).await;
 }

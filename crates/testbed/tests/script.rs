@@ -29,8 +29,12 @@ async fn finish(child: Child) -> (i32, String) {
 #[tokio::test]
 async fn tool_prints_reads_and_exits_as_scripted() {
     let home = tempfile::tempdir().unwrap();
-    let steps =
-        vec![Step::print_line("Paste code here:"), Step::Read, Step::print_line("got {line}"), Step::Exit { code: 3 }];
+    let steps = vec![
+        Step::print_line("Paste code here:"),
+        Step::ReadLine,
+        Step::print_line("got {line}"),
+        Step::Exit { code: 3 },
+    ];
     let mut child = start(home.path(), steps, &[]);
     child.stdin.take().unwrap().write_all(b"the code\n").await.unwrap();
     assert_eq!(finish(child).await, (3, "Paste code here:\ngot the code\n".to_owned()));
@@ -40,7 +44,7 @@ async fn tool_prints_reads_and_exits_as_scripted() {
 async fn tool_writes_its_file_in_every_mode() {
     for mode in [WriteMode::Truncate, WriteMode::InHalves { wait_ms: 10 }, WriteMode::Rename] {
         let home = tempfile::tempdir().unwrap();
-        let write = Step::Write { path: ".codex/auth.json".into(), content: "{\"a\":1}".into(), mode };
+        let write = Step::WriteFile { path: ".codex/auth.json".into(), content: "{\"a\":1}".into(), mode };
         let status = Step::ExpectFile { path: ".codex/auth.json".into(), output: "Logged in".into() };
         assert_eq!(finish(start(home.path(), vec![write, status], &[])).await, (0, "Logged in\n".to_owned()));
         let file = home.path().join(".codex/auth.json");
@@ -55,7 +59,7 @@ async fn file_written_in_halves_is_visible_half_written() {
     let home = tempfile::tempdir().unwrap();
     let mode = WriteMode::InHalves { wait_ms: 60_000 };
     let _child =
-        start(home.path(), vec![Step::Write { path: "auth.json".into(), content: "{\"a\":1}".into(), mode }], &[]);
+        start(home.path(), vec![Step::WriteFile { path: "auth.json".into(), content: "{\"a\":1}".into(), mode }], &[]);
     let half = async {
         while fs::read_to_string(home.path().join("auth.json")).unwrap_or_default() != "{\"a" {
             tokio::time::sleep(Duration::from_millis(10)).await;
@@ -67,7 +71,7 @@ async fn file_written_in_halves_is_visible_half_written() {
 #[tokio::test]
 async fn tool_waits_for_a_file_and_times_out() {
     let home = tempfile::tempdir().unwrap();
-    let wait = |ms_max| vec![Step::WaitFor { path: "go".into(), ms_max }, Step::print_line("went")];
+    let wait = |ms_max| vec![Step::WaitForFile { path: "go".into(), ms_max }, Step::print_line("went")];
     assert_eq!(finish(start(home.path(), wait(50), &[])).await, (9, String::new()));
     let child = start(home.path(), wait(20_000), &[]);
     fs::write(home.path().join("go"), "").unwrap();
@@ -81,7 +85,11 @@ async fn tool_opens_urls_with_configured_browser() {
     fs::write(&browser, "#!/bin/sh\nprintf %s \"$1\" > \"$HOME/opened\"\n").unwrap();
     fs::set_permissions(&browser, fs::Permissions::from_mode(0o755)).unwrap();
     let url = "https://a.example/authorize?x=1&y=$(id)";
-    let child = start(home.path(), vec![Step::Browser { url: url.into() }], &[("BROWSER", browser.to_str().unwrap())]);
+    let child = start(
+        home.path(),
+        vec![Step::OpenUrlWithBrowser { url: url.into() }],
+        &[("BROWSER", browser.to_str().unwrap())],
+    );
     assert_eq!(finish(child).await.0, 0);
     assert_eq!(fs::read_to_string(home.path().join("opened")).unwrap(), url);
 }
@@ -91,8 +99,11 @@ async fn tool_connects_through_proxy_and_prints_the_status() {
     let proxy = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = format!("http://{}", proxy.local_addr().unwrap());
     let home = tempfile::tempdir().unwrap();
-    let child =
-        start(home.path(), vec![Step::Connect { authority: "evil.example:443".into() }], &[("HTTPS_PROXY", &address)]);
+    let child = start(
+        home.path(),
+        vec![Step::ProxyConnect { authority: "evil.example:443".into() }],
+        &[("HTTPS_PROXY", &address)],
+    );
     let (mut connection, _) = timeout(WAIT_MAX, proxy.accept()).await.unwrap().unwrap();
     let mut line = [0; 30];
     connection.read_exact(&mut line).await.unwrap();

@@ -127,7 +127,12 @@ pub enum TunnelEnd {
 
 /// Answers a WebSocket handshake and runs `serve` with the socket. Echoes [`WEBSOCKET_SUBPROTOCOL`] if it was offered and nothing
 /// else. `tasks` counts the connection from now until `serve` is done.
-pub fn accept_websocket<F, Fut>(upgrade: WebSocketUpgrade, settings: &TunnelSettings, tasks: &TaskTracker, serve: F) -> Response
+pub fn accept_websocket<F, Fut>(
+    upgrade: WebSocketUpgrade,
+    settings: &TunnelSettings,
+    tasks: &TaskTracker,
+    serve: F,
+) -> Response
 where
     F: FnOnce(WebSocket) -> Fut + Send + 'static,
     Fut: Future<Output = ()> + Send + 'static,
@@ -151,7 +156,12 @@ where
 
 /// Rejects a browser's connection: accepts the handshake and closes the WebSocket with the problem's close code, because
 /// scripts cannot read the HTTP status of a failed handshake.
-pub fn reject_websocket(upgrade: WebSocketUpgrade, settings: &TunnelSettings, tasks: &TaskTracker, problem: Problem) -> Response {
+pub fn reject_websocket(
+    upgrade: WebSocketUpgrade,
+    settings: &TunnelSettings,
+    tasks: &TaskTracker,
+    problem: Problem,
+) -> Response {
     let close_max = Duration::from_millis(settings.close_handshake_ms_max);
     accept_websocket(upgrade, settings, tasks, move |socket| async move {
         let (mut sink, mut source) = socket.split();

@@ -4,7 +4,8 @@
 //! stream; [`ViewerSink::copy_to_viewer`] owns the other two halves and sends the pings. They share a [`TunnelState`].
 
 use super::{
-    Activity, CloseSignal, TunnelEnd, TunnelReport, TunnelSettings, ViewOnlyFilter, problem_close_frame, close_handshake, frame,
+    Activity, CloseSignal, TunnelEnd, TunnelReport, TunnelSettings, ViewOnlyFilter, close_handshake, frame,
+    problem_close_frame,
 };
 use anteroom_wire::{Problem, ProblemBody, time::to_millis};
 use axum::extract::ws::{CloseFrame, Message, WebSocket};
@@ -64,7 +65,10 @@ impl Tunnel {
 
     /// Passes text messages to `control` (terminals: `{"type":"resize",…}`). Without it a text message closes the tunnel.
     #[must_use]
-    pub fn with_text_message_handler(mut self, control: impl FnMut(&str) -> Result<(), ProblemBody> + Send + 'static) -> Self {
+    pub fn with_text_message_handler(
+        mut self,
+        control: impl FnMut(&str) -> Result<(), ProblemBody> + Send + 'static,
+    ) -> Self {
         self.control = Some(Box::new(control));
         self
     }

@@ -3,7 +3,7 @@
 mod long_connections;
 
 use super::*;
-use anteroom_rfb::client::{WebSocketClose, ViewerSocket};
+use anteroom_rfb::client::{ViewerSocket, WebSocketClose};
 use anteroom_wire::EndReason;
 use axum::{Router, extract::State, routing::get};
 use std::{
@@ -94,8 +94,9 @@ async fn desktop(upgrade: WebSocketUpgrade, State(state): State<Arc<ServerState>
     accept_websocket(upgrade, &settings, &tasks, move |socket| async move {
         let mut tunnel = Tunnel::new(state.settings.clone(), state.close_signal.clone(), state.activity.clone());
         if let Some(control) = state.control.clone() {
-            tunnel =
-                tunnel.with_text_message_handler(move |text| control.send(text.to_owned()).map_err(|_| Problem::Internal.with_detail("")));
+            tunnel = tunnel.with_text_message_handler(move |text| {
+                control.send(text.to_owned()).map_err(|_| Problem::Internal.with_detail(""))
+            });
         }
         let connect = state.connect.lock().unwrap().take().unwrap();
         let report = tunnel.run(socket, connect).await;
@@ -181,7 +182,8 @@ async fn bytes_sent_before_the_desktop_is_open_are_buffered() {
 
 #[tokio::test]
 async fn connect_error_is_sent_in_the_close_frame() {
-    let server = TestServer::new(short_timeouts(), None, async { Err(Problem::AgentUnreachable.with_detail("")) }).await;
+    let server =
+        TestServer::new(short_timeouts(), None, async { Err(Problem::AgentUnreachable.with_detail("")) }).await;
     let closed = wait_for_close(&mut server.viewer().await).await.unwrap();
     assert_eq!(closed.code, 4502);
     assert!(closed.reason.starts_with("agent_unreachable: "), "{closed:?}");

@@ -17,7 +17,7 @@
 
 use anteroom_rfb::{
     client_messages::{self, MessageType, UnknownMessage},
-    handshake::{CHALLENGE_RESPONSE_BYTES, SECURITY_NONE, SECURITY_VNC_AUTHENTICATION, PROTOCOL_VERSION},
+    handshake::{CHALLENGE_RESPONSE_BYTES, PROTOCOL_VERSION, SECURITY_NONE, SECURITY_VNC_AUTHENTICATION},
 };
 use anteroom_wire::{Problem, ProblemBody};
 use bytes::{Buf, Bytes, BytesMut};
@@ -115,7 +115,9 @@ impl ViewOnlyFilter {
         let buffer = &self.buffer[..];
         match self.expected {
             Expected::Version if buffer.len() < 12 => Ok(Action::Wait),
-            Expected::Version if buffer.starts_with(PROTOCOL_VERSION) || buffer.starts_with(VERSION_3_7) => Ok(Action::Pass(12)),
+            Expected::Version if buffer.starts_with(PROTOCOL_VERSION) || buffer.starts_with(VERSION_3_7) => {
+                Ok(Action::Pass(12))
+            }
             Expected::Version => Err(malformed("a view-only viewer must use RFB 3.7 or 3.8")),
             Expected::SecurityType | Expected::ClientInit if buffer.is_empty() => Ok(Action::Wait),
             Expected::SecurityType if !SECURITY_TYPES.contains(&buffer[0]) => {

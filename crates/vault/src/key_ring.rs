@@ -153,7 +153,10 @@ impl KeyRing {
         }
         let data_key = self.unwrap_key(sealed)?;
         cipher(&data_key)
-            .decrypt(&XNonce::from(parts.content_nonce), Payload { msg: parts.sealed_content, aad: &binding.to_bytes() })
+            .decrypt(
+                &XNonce::from(parts.content_nonce),
+                Payload { msg: parts.sealed_content, aad: &binding.to_bytes() },
+            )
             .map(Zeroizing::new)
             .map_err(|_| SealError::AuthenticationFailed)
     }
@@ -182,7 +185,14 @@ impl KeyRing {
         let wrapped = cipher(key)
             .encrypt(&XNonce::from(wrap_nonce), Payload { msg: data_key.as_slice(), aad: &header })
             .map_err(|_| SealError::TooLarge)?;
-        Ok(SealedBytes::assemble(&SealedParts { header: &header, binding_digest: digest, wrap_nonce, wrapped_data_key: &wrapped, content_nonce, sealed_content: content }))
+        Ok(SealedBytes::assemble(&SealedParts {
+            header: &header,
+            binding_digest: digest,
+            wrap_nonce,
+            wrapped_data_key: &wrapped,
+            content_nonce,
+            sealed_content: content,
+        }))
     }
 
     fn unwrap_key(&self, sealed: &SealedBytes) -> Result<Key, SealError> {

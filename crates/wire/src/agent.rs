@@ -35,10 +35,12 @@ mod sign_in;
 
 pub use agent_info::{AgentInfo, ClaimedBy, Stage, StageReport, StageState};
 pub use claim::{CaptureLimits, Claim, ClaimResult, Geometry, UseCredential, UsePurpose};
-pub use delivery::{AgentSession, DeliveredFile, CredentialDelivery, DeliveryResult, is_permanent_rejection};
-pub use events::{CaptureEvent, AgentEvent, EventBatch, MachineEvent, NumberedEvent, SignInEvent, ToolEvent, CredentialUseEvent};
-pub use requests::{ChangeMethod, TypeText, OpenUrl, Paste, PasteResult, Screen, TerminalSize};
-pub use sign_in::{CaptureState, CliState, KEY_ENTRY, OpenPrompt, SignInStatus, SignInOutcome, SignInUrl, UrlSource};
+pub use delivery::{AgentSession, CredentialDelivery, DeliveredFile, DeliveryResult, is_permanent_rejection};
+pub use events::{
+    AgentEvent, CaptureEvent, CredentialUseEvent, EventBatch, MachineEvent, NumberedEvent, SignInEvent, ToolEvent,
+};
+pub use requests::{ChangeMethod, OpenUrl, Paste, PasteResult, Screen, TerminalSize, TypeText};
+pub use sign_in::{CaptureState, CliState, KEY_ENTRY, OpenPrompt, SignInOutcome, SignInStatus, SignInUrl, UrlSource};
 
 /// The version of this protocol. A peer with another version is rejected with both numbers.
 pub const PROTOCOL_VERSION: u32 = 3;

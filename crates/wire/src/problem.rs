@@ -243,7 +243,8 @@ mod tests {
     /// One row for each end reason, in the order of the enum.
     fn end_table() -> String {
         let rows = EndReason::ALL.iter();
-        let rows = rows.map(|reason| format!("| `{}` | {} | {} |\n", reason.code(), reason.sentence(), reason.remedy()));
+        let rows =
+            rows.map(|reason| format!("| `{}` | {} | {} |\n", reason.code(), reason.sentence(), reason.remedy()));
         "| code | meaning | what to do |\n|---|---|---|\n".to_owned() + &rows.collect::<String>()
     }
 

@@ -11,7 +11,7 @@ mod method;
 mod validation;
 
 pub use credential_format::{CredentialFormat, FormatFault};
-pub use method::{Method, MethodName};
+pub use method::{InvalidMethodName, Method, MethodName};
 
 use crate::ProviderId;
 use serde::{Deserialize, Serialize};

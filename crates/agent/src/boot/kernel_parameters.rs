@@ -51,8 +51,13 @@ mod tests {
         let line = KernelParameters::parse(
             "console=ttyS0 anteroom.image=sha256:ab anteroom.geometry=1024x768 anteroom.overlay_mib=256 quiet\n",
         );
-        let expected =
-            KernelParameters { image_hash: "sha256:ab".into(), width: 1024, height: 768, overlay_mib: 256, probe: false };
+        let expected = KernelParameters {
+            image_hash: "sha256:ab".into(),
+            width: 1024,
+            height: 768,
+            overlay_mib: 256,
+            probe: false,
+        };
         assert_eq!(line, expected);
         assert!(KernelParameters::parse("anteroom.probe=1").probe);
         assert_eq!(KernelParameters::parse("anteroom.width=800 anteroom.height=600").height, 600);

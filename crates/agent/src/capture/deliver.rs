@@ -4,7 +4,10 @@ use crate::{agent::Agent, channel::controller_client::parse_json, sign_in::activ
 use anteroom_screen::truncate_text;
 use anteroom_wire::{
     ProblemBody,
-    agent::{CaptureEvent, CaptureState, DeliveredFile, CredentialDelivery, DeliveryResult, STORE_CREDENTIAL_PATH, is_permanent_rejection},
+    agent::{
+        CaptureEvent, CaptureState, CredentialDelivery, DeliveredFile, DeliveryResult, STORE_CREDENTIAL_PATH,
+        is_permanent_rejection,
+    },
     backoff::Backoff,
 };
 use std::time::Duration;

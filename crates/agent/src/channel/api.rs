@@ -71,19 +71,28 @@ async fn route(agent: &Arc<Agent>, request: Request<Incoming>) -> Result<ApiResp
     match (path.as_str(), resized_stream) {
         ("/hello", _) => Ok(json(require(&method, Method::GET)?, &agent.agent_info())),
         ("/claim", _) => {
-            sign_in::claim_machine(agent, parse_body_up_to(CLAIM_BYTES_MAX, require(&method, Method::POST)?, request).await?)
-                .await
+            sign_in::claim_machine(
+                agent,
+                parse_body_up_to(CLAIM_BYTES_MAX, require(&method, Method::POST)?, request).await?,
+            )
+            .await
         }
         ("/sign-in", _) => Ok(json(require(&method, Method::GET)?, &sign_in::get_sign_in_status(agent))),
         ("/open-url", _) => sign_in::open_url(agent, parse_body(require(&method, Method::POST)?, request).await?).await,
-        ("/paste", _) => sign_in::submit_paste(agent, parse_body(require(&method, Method::POST)?, request).await?).await,
-        ("/method", _) => sign_in::change_method(agent, parse_body(require(&method, Method::POST)?, request).await?).await,
+        ("/paste", _) => {
+            sign_in::submit_paste(agent, parse_body(require(&method, Method::POST)?, request).await?).await
+        }
+        ("/method", _) => {
+            sign_in::change_method(agent, parse_body(require(&method, Method::POST)?, request).await?).await
+        }
         ("/input", _) => sign_in::type_text(agent, parse_body(require(&method, Method::POST)?, request).await?).await,
         ("/screen", _) => {
             require(&method, Method::GET)?;
             sign_in::get_screen(agent).await
         }
-        (_, Some(id)) => streams::resize_terminal(agent, id, parse_body(require(&method, Method::POST)?, request).await?),
+        (_, Some(id)) => {
+            streams::resize_terminal(agent, id, parse_body(require(&method, Method::POST)?, request).await?)
+        }
         (_, None) => Err(ApiError::new(Problem::PathNotFound, "")),
     }
 }

@@ -2,8 +2,8 @@
 //! host's name, to the controller's egress gate. If the gate rejects it, the program gets the reason as text at once.
 
 use super::{
-    controller_client::{CallError, parse_json},
     connection_slots::ConnectionSlot,
+    controller_client::{CallError, parse_json},
 };
 use crate::{agent::Agent, log};
 use anteroom_wire::{Problem, ProblemBody};

@@ -1,7 +1,7 @@
 //! The events of the machine that wait for the controller: numbered from the claim on, kept until acknowledged.
 
 use anteroom_wire::{
-    agent::{CaptureEvent, AgentEvent, MachineEvent, NumberedEvent},
+    agent::{AgentEvent, CaptureEvent, MachineEvent, NumberedEvent},
     time::to_unix_ms,
 };
 use parking_lot::Mutex;
@@ -48,7 +48,11 @@ impl EventQueue {
         }
         queue.last_number += 1;
         let number = queue.last_number;
-        queue.pending.push_back(NumberedEvent { number, at_unix_ms: to_unix_ms(SystemTime::now()), event: event.into() });
+        queue.pending.push_back(NumberedEvent {
+            number,
+            at_unix_ms: to_unix_ms(SystemTime::now()),
+            event: event.into(),
+        });
         drop(queue);
         self.pushed.notify_one();
     }
@@ -82,8 +86,9 @@ impl EventQueue {
 fn is_repetitive(event: &AgentEvent) -> bool {
     matches!(
         event,
-        AgentEvent::Machine(MachineEvent::ChildExited { .. } | MachineEvent::Stage(_) | MachineEvent::MemoryPressure { .. })
-            | AgentEvent::Capture(CaptureEvent::DeliveryRetry { .. })
+        AgentEvent::Machine(
+            MachineEvent::ChildExited { .. } | MachineEvent::Stage(_) | MachineEvent::MemoryPressure { .. }
+        ) | AgentEvent::Capture(CaptureEvent::DeliveryRetry { .. })
     )
 }
 

@@ -17,9 +17,9 @@ use crate::{
     log,
     platform::{
         backoff::RestartBackoff,
+        child_output::ChildOutput,
         crash_loop::CrashTracker,
         environment::{ExecutionEnvironment, RunMode},
-        child_output::ChildOutput,
         process::{self, drop_privileges, input_pipe, output_pipe},
         readiness::Readiness,
         supervisor::ProcessSupervisor,
@@ -284,7 +284,12 @@ pub(crate) async fn thaw_when_in_front(claim: &ClaimSlot, readiness: &Readiness)
 }
 
 /// Opens `url`, whose host is `host`, in front of all windows, and reports the result as an event.
-pub(crate) async fn open_url(browser: Option<&Browser>, events: &EventQueue, url: &str, host: &str) -> anyhow::Result<()> {
+pub(crate) async fn open_url(
+    browser: Option<&Browser>,
+    events: &EventQueue,
+    url: &str,
+    host: &str,
+) -> anyhow::Result<()> {
     let Some(browser) = browser else { anyhow::bail!("this machine has no browser") };
     let raise = || async {
         set_frozen(false)?;

@@ -3,7 +3,7 @@
 
 use anteroom_rfb::{
     client_messages::{encode_set_desktop_size, encode_set_encodings, encode_set_pixel_format, encode_update_request},
-    handshake::{SECURITY_NONE, ServerInitHead, PROTOCOL_VERSION},
+    handshake::{PROTOCOL_VERSION, SECURITY_NONE, ServerInitHead},
 };
 use anteroom_wire::agent::Geometry;
 use std::{io, path::Path, time::Duration};

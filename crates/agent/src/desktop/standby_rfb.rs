@@ -20,7 +20,9 @@ use crate::{
     log,
     platform::{environment::ExecutionEnvironment, readiness::Readiness},
 };
-use anteroom_rfb::handshake::{OFFER_SECURITY_NONE, SECURITY_NONE, SECURITY_OK, PROTOCOL_VERSION, encode_security_failure};
+use anteroom_rfb::handshake::{
+    OFFER_SECURITY_NONE, PROTOCOL_VERSION, SECURITY_NONE, SECURITY_OK, encode_security_failure,
+};
 use anteroom_wire::agent::Stage;
 use parking_lot::{Mutex, MutexGuard};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};

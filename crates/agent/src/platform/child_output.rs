@@ -2,7 +2,7 @@
 
 use super::{
     process::output_pipe,
-    process_table::{Child, ProcessTable, ChildTty},
+    process_table::{Child, ChildTty, ProcessTable},
 };
 use parking_lot::Mutex;
 use std::{

@@ -1,6 +1,6 @@
 //! The paths and users of the agent. Only they differ between a machine and a plain process.
 
-use super::process_mode_config::{ProcessModeConfig, MemorySources, default_exec_search_path};
+use super::process_mode_config::{MemorySources, ProcessModeConfig, default_exec_search_path};
 use std::{
     collections::BTreeMap,
     net::SocketAddr,

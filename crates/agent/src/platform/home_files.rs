@@ -34,7 +34,12 @@ pub(crate) fn write_settings_file(environment: &ExecutionEnvironment, file: &Set
 ///
 /// # Errors
 /// The path is not below the home, has a component that is no directory, or the disk is full. The error names the path.
-pub(crate) fn write_home_file(environment: &ExecutionEnvironment, path: &str, bytes: &[u8], mode: u32) -> io::Result<()> {
+pub(crate) fn write_home_file(
+    environment: &ExecutionEnvironment,
+    path: &str,
+    bytes: &[u8],
+    mode: u32,
+) -> io::Result<()> {
     replace(environment, path, bytes, mode).map_err(|error| io::Error::new(error.kind(), format!("{path:?}: {error}")))
 }
 

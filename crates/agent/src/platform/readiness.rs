@@ -111,7 +111,10 @@ impl Readiness {
         });
         if let Some(report) = changed {
             let error = report.last_error.as_deref().unwrap_or("");
-            log::write_line(&format!("stage {:?} {:?} attempts={} {error}", report.stage, report.state, report.attempts));
+            log::write_line(&format!(
+                "stage {:?} {:?} attempts={} {error}",
+                report.stage, report.state, report.attempts
+            ));
             self.events.push(MachineEvent::Stage(report));
         }
     }

@@ -6,8 +6,8 @@
 
 use super::{
     backoff::RestartBackoff,
-    crash_loop::CrashTracker,
     child_output::ChildOutput,
+    crash_loop::CrashTracker,
     process_table::{ExitCode, ProcessTable},
     readiness::Readiness,
 };
@@ -71,7 +71,12 @@ impl ProcessSupervisor {
         }
     }
 
-    async fn run_once(&self, service: &SupervisedProgram, tracker: &CrashTracker, output: &ChildOutput) -> io::Result<ExitCode> {
+    async fn run_once(
+        &self,
+        service: &SupervisedProgram,
+        tracker: &CrashTracker,
+        output: &ChildOutput,
+    ) -> io::Result<ExitCode> {
         let mut child = output.spawn(&self.processes, &mut (service.command)())?;
         tracker.record_start();
         Ok(child.wait().await)

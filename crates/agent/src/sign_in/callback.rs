@@ -55,7 +55,11 @@ pub(crate) enum CallbackError {
 ///
 /// # Errors
 /// [`CallbackError::Mismatch`] with the parts that differ from the best match, [`CallbackError::NotExpected`].
-pub(crate) fn check_callback_url(address: &CallbackUrl<'_>, known: &[&str], path: Option<&str>) -> Result<(), CallbackError> {
+pub(crate) fn check_callback_url(
+    address: &CallbackUrl<'_>,
+    known: &[&str],
+    path: Option<&str>,
+) -> Result<(), CallbackError> {
     let mut best_match: Option<Vec<&'static str>> = None;
     for known in known.iter().filter_map(|known| CallbackUrl::parse(known)) {
         let Some(uri) = known.query_value("redirect_uri") else { continue };
@@ -142,7 +146,9 @@ async fn connect(address: &CallbackUrl<'_>) -> Result<TcpStream, CallbackError> 
         match tokio::time::timeout(Duration::from_millis(CONNECT_MS_MAX), connecting).await {
             Ok(Ok(stream)) => return Ok(stream),
             Ok(Err(error)) => first_error = first_error.or(Some(error)),
-            Err(_) => first_error = first_error.or_else(|| Some(io::Error::new(io::ErrorKind::TimedOut, "no answer in time"))),
+            Err(_) => {
+                first_error = first_error.or_else(|| Some(io::Error::new(io::ErrorKind::TimedOut, "no answer in time")))
+            }
         }
     }
     Err(CallbackError::NotConnected(first_error.unwrap_or_else(|| io::ErrorKind::AddrNotAvailable.into())))

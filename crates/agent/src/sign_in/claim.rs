@@ -49,7 +49,10 @@ pub(crate) async fn apply_claim(agent: &Agent, claim: Claim) -> Result<ClaimResu
     }
     active.baselines = read_baselines(&agent.environment, &active.claim);
     active.claimed_at = SystemTime::now();
-    log::write_line(&format!("claimed: session {} generation {}", active.claimed_by.session, active.claimed_by.generation));
+    log::write_line(&format!(
+        "claimed: session {} generation {}",
+        active.claimed_by.session, active.claimed_by.generation
+    ));
     agent.events.start_recording();
     // From here on the pane starts the tool, and the watches begin.
     agent.claim.set(active);

@@ -68,7 +68,7 @@ struct ScreenWatch<'a> {
     sign_in: &'a SignInState,
     terminal: &'a Terminal,
     claim: Arc<ActiveClaim>,
-    /// The run's number ([`SignInState::run`]).
+    /// The run's number ([`SignInState::run_number`]).
     run: u64,
     rules: PromptRules,
     tracker: PromptTracker,

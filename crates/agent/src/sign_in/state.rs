@@ -3,7 +3,7 @@
 
 use crate::channel::event_queue::EventQueue;
 use anteroom_wire::{
-    agent::{CaptureState, CliState, OpenPrompt, SignInStatus, SignInEvent, SignInOutcome, SignInUrl, UrlSource},
+    agent::{CaptureState, CliState, OpenPrompt, SignInEvent, SignInOutcome, SignInStatus, SignInUrl, UrlSource},
     provider::LinkFrom,
 };
 use parking_lot::Mutex;

@@ -4,7 +4,7 @@ use super::handle::{TMUX_SESSION, Terminal, TerminalError};
 use crate::platform::{
     environment::ExecutionEnvironment,
     process::{self, drop_privileges, find_program},
-    process_table::{Child, ProcessTable, ChildTty},
+    process_table::{Child, ChildTty, ProcessTable},
 };
 use rustix::{
     pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt},

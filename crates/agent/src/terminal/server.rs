@@ -10,9 +10,9 @@ use crate::{
     log,
     platform::{
         backoff::RestartBackoff,
+        child_output::ChildOutput,
         crash_loop::CrashTracker,
         environment::ExecutionEnvironment,
-        child_output::ChildOutput,
         process::{self, drop_privileges, find_program, input_pipe, output_pipe},
         process_table::ChildTty,
         supervisor::ProcessSupervisor,

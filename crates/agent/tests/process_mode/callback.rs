@@ -69,7 +69,8 @@ async fn pasted_callback_url_reaches_the_listener_only_if_it_matches_the_sign_in
     assert_eq!(paste_rejected(&mut sender, &good).await.0, Problem::CallbackFailed.code());
     fixture
         .wait_event("callback event", |event| {
-            matches!(event, AgentEvent::SignIn(SignInEvent::PasteAccepted(PasteResult::Callback { status: 200 }))).then_some(())
+            matches!(event, AgentEvent::SignIn(SignInEvent::PasteAccepted(PasteResult::Callback { status: 200 })))
+                .then_some(())
         })
         .await;
     let events = serde_json::to_string(&fixture.controller.lock().unwrap().events).unwrap();

@@ -3,7 +3,7 @@
 use crate::fixture::*;
 use anteroom_wire::{
     SessionId,
-    agent::{AgentInfo, ClaimResult, DESKTOP_AUTHORITY, AgentEvent, PROTOCOL_VERSION, Stage, StageState, ToolEvent},
+    agent::{AgentEvent, AgentInfo, ClaimResult, DESKTOP_AUTHORITY, PROTOCOL_VERSION, Stage, StageState, ToolEvent},
 };
 use http::StatusCode;
 use hyper_util::rt::TokioIo;
@@ -22,7 +22,10 @@ async fn hello_returns_protocol_image_tools_and_stages() {
         (up(Stage::Display) && up(Stage::Terminal)).then_some(hello.clone())
     });
     let hello = ready.await;
-    assert_eq!((hello.protocol, hello.image_hash.as_str(), hello.claimed_by.clone()), (PROTOCOL_VERSION, "sha256:test", None));
+    assert_eq!(
+        (hello.protocol, hello.image_hash.as_str(), hello.claimed_by.clone()),
+        (PROTOCOL_VERSION, "sha256:test", None)
+    );
     assert_eq!(hello.clis["demo"], "1.0");
     let stages: Vec<_> = hello.stages.iter().map(|report| report.stage).collect();
     assert_eq!(stages, [Stage::Display, Stage::Terminal, Stage::Cli]);
@@ -144,7 +147,9 @@ async fn events_are_buffered_while_the_controller_is_disconnected() {
     .await;
     fixture.connect_controller().await;
     fixture
-        .wait_event("tool exit", |event| matches!(event, AgentEvent::Tool(ToolEvent::Exited { code: 3, .. })).then_some(()))
+        .wait_event("tool exit", |event| {
+            matches!(event, AgentEvent::Tool(ToolEvent::Exited { code: 3, .. })).then_some(())
+        })
         .await;
     fixture.disconnect_controller();
     fixture.connect_controller().await;

@@ -3,7 +3,7 @@
 use crate::fixture::*;
 use anteroom_wire::{
     Problem,
-    agent::{CaptureEvent, CaptureState, AgentEvent, ToolEvent},
+    agent::{AgentEvent, CaptureEvent, CaptureState, ToolEvent},
 };
 use std::fs;
 

@@ -4,8 +4,8 @@ use crate::fixture::*;
 use anteroom_wire::{
     Secret,
     agent::{
-        DESKTOP_AUTHORITY, AgentEvent, TypeText, Screen, TERMINAL_AUTHORITY, TERMINAL_COLS_HEADER, TERMINAL_ID_HEADER,
-        TERMINAL_ROWS_HEADER, TerminalSize, ToolEvent,
+        AgentEvent, DESKTOP_AUTHORITY, Screen, TERMINAL_AUTHORITY, TERMINAL_COLS_HEADER, TERMINAL_ID_HEADER,
+        TERMINAL_ROWS_HEADER, TerminalSize, ToolEvent, TypeText,
     },
 };
 use http::StatusCode;

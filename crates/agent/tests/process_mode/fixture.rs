@@ -3,8 +3,8 @@
 use anteroom_wire::{
     Base64, CredentialId, MachineId, Problem, ProblemBody, Secret, SessionId,
     agent::{
-        CaptureLimits, Claim, ClaimedBy, CredentialDelivery, DeliveryResult, EVENTS_PATH, AgentEvent, EventBatch, Geometry, NumberedEvent,
-        STORE_CREDENTIAL_PATH, SignInStatus,
+        AgentEvent, CaptureLimits, Claim, ClaimedBy, CredentialDelivery, DeliveryResult, EVENTS_PATH, EventBatch,
+        Geometry, NumberedEvent, STORE_CREDENTIAL_PATH, SignInStatus,
     },
     channel::{format_echo_line, format_go_line, format_nonce_line},
     provider::{CredentialRules, Lane, MethodName, Provider, SignInRules, StoragePolicy},

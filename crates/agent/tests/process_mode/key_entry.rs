@@ -3,7 +3,7 @@
 use crate::fixture::*;
 use anteroom_wire::{
     Problem, Secret,
-    agent::{CliState, AgentEvent, KEY_ENTRY, Paste, PasteResult, Screen, SignInStatus, ToolEvent},
+    agent::{AgentEvent, CliState, KEY_ENTRY, Paste, PasteResult, Screen, SignInStatus, ToolEvent},
     provider::{KeyEntry, Provider},
 };
 use std::{fs, path::Path};
@@ -63,7 +63,10 @@ async fn key_reaches_only_the_standard_input_of_the_tool() {
     fixture.claim(&mut sender, provider_with_key(script)).await;
     let now = wait_key_prompt(&fixture, &mut sender).await;
     let prompt = now.prompt.unwrap();
-    assert_eq!((prompt.label.as_str(), prompt.secret, prompt.expected_format.as_deref()), ("Demo key", true, Some("sk-demo-…")));
+    assert_eq!(
+        (prompt.label.as_str(), prompt.secret, prompt.expected_format.as_deref()),
+        ("Demo key", true, Some("sk-demo-…"))
+    );
     assert_eq!(now.cli, CliState::Waiting, "nothing runs before the key is pasted");
     wait_screen(&mut sender, "Waiting for the key, which is entered in the page.").await;
 
@@ -106,11 +109,14 @@ async fn rejected_key_is_prompted_again_with_the_reason() {
     fixture.claim(&mut sender, provider_with_key(script)).await;
     wait_key_prompt(&fixture, &mut sender).await;
     assert_eq!(paste_key(&mut sender, KEY).await.0, 200);
-    let reason =
-        eventually("prompted again", async || fixture.sign_in(&mut sender).await.prompt.and_then(|open| open.rejection));
+    let reason = eventually("prompted again", async || {
+        fixture.sign_in(&mut sender).await.prompt.and_then(|open| open.rejection)
+    });
     assert!(reason.await.contains("That key is revoked"));
     fixture
-        .wait_event("tool exit", |event| matches!(event, AgentEvent::Tool(ToolEvent::Exited { code: 3, .. })).then_some(()))
+        .wait_event("tool exit", |event| {
+            matches!(event, AgentEvent::Tool(ToolEvent::Exited { code: 3, .. })).then_some(())
+        })
         .await;
     wait_screen(&mut sender, "ended with 3. The key is entered in the page.").await;
     assert_eq!(paste_key(&mut sender, KEY).await.0, 200);

@@ -2,7 +2,7 @@
 
 use crate::fixture::*;
 use anteroom_wire::{
-    agent::{CaptureState, ChangeMethod, CliState, AgentEvent, KEY_ENTRY, SignInEvent, ToolEvent},
+    agent::{AgentEvent, CaptureState, ChangeMethod, CliState, KEY_ENTRY, SignInEvent, ToolEvent},
     provider::{KeyEntry, MethodName, Provider, SettingsFile},
 };
 use std::fs;
@@ -60,7 +60,8 @@ async fn method_change_replaces_the_tool_and_its_child_processes() {
     assert!(!is_alive(child), "the child processes of the tool are ended");
     fixture
         .wait_event("method switched", |event| {
-            matches!(event, AgentEvent::SignIn(SignInEvent::MethodSwitched { method }) if method == "second").then_some(())
+            matches!(event, AgentEvent::SignIn(SignInEvent::MethodSwitched { method }) if method == "second")
+                .then_some(())
         })
         .await;
     let now = eventually("the second runs", async || {
@@ -153,7 +154,10 @@ async fn concurrent_method_changes_start_the_tool_once() {
         })
         .await;
     assert_eq!(change_method(&mut one, &second).await.0, 204);
-    assert_eq!(count_events(&fixture, |event| matches!(event, AgentEvent::SignIn(SignInEvent::MethodSwitched { .. }))), 1);
+    assert_eq!(
+        count_events(&fixture, |event| matches!(event, AgentEvent::SignIn(SignInEvent::MethodSwitched { .. }))),
+        1
+    );
     wait_file(&fixture, "runs", "run\n").await;
 }
 

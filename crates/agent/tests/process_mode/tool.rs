@@ -2,7 +2,9 @@
 
 use crate::fixture::*;
 use anteroom_wire::{
-    agent::{AgentInfo, CliState, AgentEvent, MachineEvent, Screen, SignInEvent, Stage, StageState, ToolEvent, UrlSource},
+    agent::{
+        AgentEvent, AgentInfo, CliState, MachineEvent, Screen, SignInEvent, Stage, StageState, ToolEvent, UrlSource,
+    },
     provider::SettingsFile,
 };
 
@@ -21,7 +23,9 @@ async fn tool_receives_its_environment_and_settings_files() {
     let seen = std::fs::read_to_string(fixture.home("seen")).unwrap();
     let home = fixture.path("home").display().to_string();
     let url_opener = fixture.path("work").join("browser").display().to_string();
-    for line in [format!("HOME={home}"), format!("BROWSER={url_opener}"), "DEMO=a b;$c".into(), "TERM=tmux-256color".into()] {
+    for line in
+        [format!("HOME={home}"), format!("BROWSER={url_opener}"), "DEMO=a b;$c".into(), "TERM=tmux-256color".into()]
+    {
         assert!(seen.lines().any(|found| found == line), "{line} not in {seen}");
     }
     assert!(seen.contains("HTTPS_PROXY=http://127.0.0.1:") && seen.contains("no_proxy=localhost"));

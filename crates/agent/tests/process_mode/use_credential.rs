@@ -4,8 +4,8 @@ use crate::fixture::*;
 use anteroom_wire::{
     Base64, Problem,
     agent::{
-        CaptureEvent, CaptureState, ChangeMethod, Claim, CliState, DeliveredFile, AgentEvent, ToolEvent, UseCredential,
-        CredentialUseEvent, UsePurpose,
+        AgentEvent, CaptureEvent, CaptureState, ChangeMethod, Claim, CliState, CredentialUseEvent, DeliveredFile,
+        ToolEvent, UseCredential, UsePurpose,
     },
     provider::{Provider, SettingsFile, StoragePolicy},
 };
@@ -265,7 +265,9 @@ async fn check_reports_the_status_output_and_delivers_a_refresh() {
         fs::write(fixture.home("new"), refreshed("new")).unwrap();
         send_claim(&mut sender, &claim_with_check(status)).await;
         let checked = fixture.wait_event("checked", |event| match event {
-            AgentEvent::CredentialUse(CredentialUseEvent::Checked { signed_in, detail, conclusive: true }) => Some((*signed_in, detail.clone())),
+            AgentEvent::CredentialUse(CredentialUseEvent::Checked { signed_in, detail, conclusive: true }) => {
+                Some((*signed_in, detail.clone()))
+            }
             _ => None,
         });
         let (reported, why) = checked.await;
@@ -292,7 +294,9 @@ async fn hanging_status_command_is_killed_at_its_limit_without_a_result() {
         claim_request.capture_limits.status_ms_max = if status.contains("tail") { 300 } else { 20_000 };
         send_claim(&mut sender, &claim_request).await;
         let why = fixture.wait_event("checked", |event| match event {
-            AgentEvent::CredentialUse(CredentialUseEvent::Checked { signed_in: false, conclusive: false, detail }) => Some(detail.clone()),
+            AgentEvent::CredentialUse(CredentialUseEvent::Checked { signed_in: false, conclusive: false, detail }) => {
+                Some(detail.clone())
+            }
             _ => None,
         });
         let why = why.await;

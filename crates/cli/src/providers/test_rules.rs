@@ -10,7 +10,7 @@ use anteroom_controller::{
     providers::{DescriptorSource, built_in_fixtures, load_descriptor_sources},
 };
 use anteroom_screen::{
-    ScreenFindings, Fixture,
+    Fixture, ScreenFindings,
     fixture::{FixtureError, RecordedScreen, evaluate_screens},
 };
 use anteroom_wire::{

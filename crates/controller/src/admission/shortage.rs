@@ -5,7 +5,7 @@ use rustix::io::Errno;
 
 /// A resource of which too little is available.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Shortage {
+pub enum ResourceShortage {
     /// Memory.
     #[error(
         "{available_mib} MiB of memory are available; the next machines need about {expected_mib} MiB and \
@@ -32,9 +32,9 @@ pub enum Shortage {
     UnknownDisk(#[source] Errno),
 }
 
-impl Shortage {
+impl ResourceShortage {
     /// The problem for an API error.
-    pub fn problem(&self) -> Problem {
+    pub fn to_problem(&self) -> Problem {
         match self {
             Self::Memory { .. } => Problem::MemoryLow,
             Self::Disk { .. } => Problem::DiskLow,

@@ -75,7 +75,7 @@ impl BundleArchive {
         self.add_tail_buffer(name, buffer)
     }
 
-    /// An empty buffer for [`Self::add_line_buffer`], with this archive's size limit.
+    /// An empty buffer for [`Self::add_tail_buffer`], with this archive's size limit.
     pub(super) fn new_tail_buffer(&self) -> LineTailBuffer {
         LineTailBuffer { lines: VecDeque::new(), bytes: 0, bytes_max: self.file_bytes_max, dropped: 0 }
     }

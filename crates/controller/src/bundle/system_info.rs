@@ -1,18 +1,18 @@
 //! The parts of a bundle about server and host: versions, redacted settings, and host data that can be read without starting
 //! a program.
 
-use crate::{admission, config::Config, session::launcher::ServerContext};
+use crate::{admission, config::Config, session::server_context::ServerContext};
 use serde_json::{Value, json};
 use std::fs;
 
 /// Versions of server, image and tools.
-pub(super) fn collect_versions(launcher: &ServerContext) -> Value {
+pub(super) fn collect_versions(server_context: &ServerContext) -> Value {
     json!({
         "anteroom": env!("CARGO_PKG_VERSION"),
-        "image": launcher.image.hash,
-        "clis": launcher.image.tool_versions,
-        "accelerator": launcher.image.accelerator,
-        "emulated": launcher.image.is_emulated,
+        "image": server_context.image.hash,
+        "clis": server_context.image.tool_versions,
+        "accelerator": server_context.image.accelerator,
+        "emulated": server_context.image.is_emulated,
     })
 }
 

@@ -3,11 +3,7 @@
 //! `credentials.concurrent_checks_max` and the free permits.
 
 use crate::{
-    admission,
-    api_error::chain,
-    clock,
-    session::launcher::ServerContext,
-    session::start::for_use,
+    admission, api_error::chain, clock, session::server_context::ServerContext, session::start::for_use,
     session::use_credential::volatile_execs::LAST_SCREEN_AGE_MAX,
 };
 use anteroom_store::{CredentialRow, StoreError};
@@ -20,21 +16,21 @@ const INTERVAL_S_MAX: u64 = 30;
 const INTERVAL_S_MIN: u64 = 1;
 
 /// Runs until the server stops.
-pub async fn run_check_job(launcher: ServerContext) {
-    let settings = &launcher.config.credentials;
+pub async fn run_check_job(server_context: ServerContext) {
+    let settings = &server_context.config.credentials;
     let interval_s = if settings.check_every_s == 0 { INTERVAL_S_MAX } else { settings.check_every_s / 10 };
     let interval = Duration::from_secs(interval_s.clamp(INTERVAL_S_MIN, INTERVAL_S_MAX));
     let mut attempts = RecentAttempts::default();
     loop {
         tokio::select! {
             () = tokio::time::sleep(interval) => {}
-            () = launcher.stop.cancelled() => return,
+            () = server_context.stop.cancelled() => return,
         }
-        launcher.volatile_execs.discard_screens_older_than(LAST_SCREEN_AGE_MAX);
+        server_context.volatile_execs.discard_screens_older_than(LAST_SCREEN_AGE_MAX);
         if settings.check_every_s == 0 {
             continue;
         }
-        if let Err(error) = start_due_checks(&launcher, &mut attempts).await {
+        if let Err(error) = start_due_checks(&server_context, &mut attempts).await {
             tracing::warn!(outcome = "checks_delayed", error = %chain(&error), "credential checks delayed");
         }
     }
@@ -51,18 +47,18 @@ impl RecentAttempts {
 }
 
 /// Starts the checks that are due, as far as capacity allows.
-async fn start_due_checks(launcher: &ServerContext, attempts: &mut RecentAttempts) -> Result<(), StoreError> {
-    let every_s = launcher.config.credentials.check_every_s;
+async fn start_due_checks(server_context: &ServerContext, attempts: &mut RecentAttempts) -> Result<(), StoreError> {
+    let every_s = server_context.config.credentials.check_every_s;
     attempts.discard_older_than(Duration::from_secs(every_s));
-    let capacity = free_checks(launcher).await?;
+    let capacity = free_checks(server_context).await?;
     if capacity == 0 {
         return Ok(());
     }
     let checked_before = clock::now_unix_ms().saturating_sub(every_s.saturating_mul(1_000));
-    for row in due(launcher, checked_before, capacity, attempts).await? {
+    for row in due(server_context, checked_before, capacity, attempts).await? {
         attempts.0.insert(row.id.clone(), Instant::now());
         let request = CredentialUseRequest { purpose: UsePurpose::Check, argv: Vec::new() };
-        match for_use::start_credential_use_as(launcher, &launcher.local_operator, &row, &request).await {
+        match for_use::start_credential_use_as(server_context, &server_context.local_operator, &row, &request).await {
             Ok(session) => {
                 tracing::info!(outcome = "check_started", credential = %row.id, session = %session.id, checked_at = clock::format_rfc3339(row.checked_at_ms), "credential check started");
             }
@@ -76,31 +72,41 @@ async fn start_due_checks(launcher: &ServerContext, attempts: &mut RecentAttempt
 }
 
 /// How many checks may start now.
-async fn free_checks(launcher: &ServerContext) -> Result<u32, StoreError> {
-    if launcher.queue.waiting_count() > 0
-        || admission::check_capacity(&launcher.config, &launcher.machines, launcher.queue.permits_in_use()).is_err()
+async fn free_checks(server_context: &ServerContext) -> Result<u32, StoreError> {
+    if server_context.queue.waiting_count() > 0
+        || admission::check_capacity(
+            &server_context.config,
+            &server_context.machines,
+            server_context.queue.permits_in_use(),
+        )
+        .is_err()
     {
         return Ok(0);
     }
     let is_check = |purpose| purpose == UsePurpose::Check;
-    let active = launcher.store.list_active_sessions().await?;
+    let active = server_context.store.list_active_sessions().await?;
     let running =
         active.iter().filter(|row| row.purpose.credential_use().is_some_and(|using| is_check(using.purpose))).count();
     let running = u32::try_from(running).unwrap_or(u32::MAX);
-    Ok(launcher.config.credentials.concurrent_checks_max.saturating_sub(running).min(launcher.queue.free_permits()))
+    Ok(server_context
+        .config
+        .credentials
+        .concurrent_checks_max
+        .saturating_sub(running)
+        .min(server_context.queue.free_permits()))
 }
 
 /// The credentials that are due, the oldest check first.
 async fn due(
-    launcher: &ServerContext,
+    server_context: &ServerContext,
     checked_before: clock::UnixMs,
     count_max: u32,
     attempts: &RecentAttempts,
 ) -> Result<Vec<CredentialRow>, StoreError> {
     let limit = count_max.saturating_add(u32::try_from(attempts.0.len()).unwrap_or(u32::MAX));
     let mut due = Vec::new();
-    for provider in launcher.providers.iter().filter(|provider| !provider.credential.status_argv.is_empty()) {
-        due.extend(launcher.store.list_unchecked_credentials(&provider.id, checked_before, limit).await?);
+    for provider in server_context.providers.iter().filter(|provider| !provider.credential.status_argv.is_empty()) {
+        due.extend(server_context.store.list_unchecked_credentials(&provider.id, checked_before, limit).await?);
     }
     due.retain(|row| !attempts.0.contains_key(&row.id));
     due.sort_by_key(|row| row.checked_at_ms);

@@ -14,12 +14,14 @@ pub fn derive_current_health(row: &CredentialRow, now: UnixMs, expiring_ms: Unix
             CredentialHealth::NeedsAuth,
             stored_detail().unwrap_or_else(|| "The tool rejected the credential when it was checked.".to_owned()),
         ),
-        (HealthKind::Valid | HealthKind::Expiring, Some(expires_at)) if expires_at <= now => {
-            (CredentialHealth::NeedsAuth, format!("It expired at {}, according to its file.", format_rfc3339(expires_at)))
-        }
-        (HealthKind::Valid | HealthKind::Expiring, Some(expires_at)) if expires_at - now <= expiring_ms => {
-            (CredentialHealth::Expiring, format!("It expires at {}, according to its file.", format_rfc3339(expires_at)))
-        }
+        (HealthKind::Valid | HealthKind::Expiring, Some(expires_at)) if expires_at <= now => (
+            CredentialHealth::NeedsAuth,
+            format!("It expired at {}, according to its file.", format_rfc3339(expires_at)),
+        ),
+        (HealthKind::Valid | HealthKind::Expiring, Some(expires_at)) if expires_at - now <= expiring_ms => (
+            CredentialHealth::Expiring,
+            format!("It expires at {}, according to its file.", format_rfc3339(expires_at)),
+        ),
         (HealthKind::Valid | HealthKind::Expiring, _) => {
             (CredentialHealth::Valid, stored_detail().unwrap_or_else(|| CONFIRMED_AT_SIGN_IN.to_owned()))
         }
@@ -79,7 +81,8 @@ mod tests {
 
     #[test]
     fn the_stored_detail_is_shown_unless_the_credential_has_expired() {
-        let detail = |health, expires_at| derive_current_health(&row(health, Some("Its output: no."), expires_at), 10, 5).1;
+        let detail =
+            |health, expires_at| derive_current_health(&row(health, Some("Its output: no."), expires_at), 10, 5).1;
         assert_eq!(detail(HealthKind::NeedsAuth, None), "Its output: no.");
         assert_eq!(detail(HealthKind::Valid, None), "Its output: no.");
         assert!(detail(HealthKind::Valid, Some(3)).starts_with("It expired at 1970-01-01T00:00:00.003Z"));

@@ -29,7 +29,7 @@ pub async fn require_owned_credential(
 /// The credential, if it belongs to the caller and still has its bytes.
 ///
 /// # Errors
-/// As [`require_owned`]; or the reason why the bytes are deleted.
+/// As [`require_owned_credential`]; or the reason why the bytes are deleted.
 pub async fn require_undeleted_credential(
     context: &SessionContext,
     caller: &Caller,
@@ -46,7 +46,7 @@ pub async fn require_undeleted_credential(
 /// concurrent callers one gets them, and none while they are being delivered to the webhook.
 ///
 /// # Errors
-/// As [`require_present`]; a delivery to the webhook is in progress; or the bytes cannot be decrypted: then nothing was leased or deleted.
+/// As [`require_undeleted_credential`]; a delivery to the webhook is in progress; or the bytes cannot be decrypted: then nothing was leased or deleted.
 pub async fn lease_credential(
     context: &SessionContext,
     caller: &Caller,
@@ -81,7 +81,7 @@ pub async fn lease_credential(
 /// Deletes the bytes permanently. Idempotent.
 ///
 /// # Errors
-/// As [`require_owned`].
+/// As [`require_owned_credential`].
 pub async fn delete_credential(context: &SessionContext, caller: &Caller, id: &CredentialId) -> Result<(), ApiError> {
     let row = require_owned_credential(context, caller, id).await?;
     if context.store.delete_credential(&row.id, clock::now_unix_ms()).await? == DeleteOutcome::Deleted {

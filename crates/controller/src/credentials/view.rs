@@ -1,6 +1,6 @@
 //! A credential as callers see it, without its secret.
 
-use super::current_health;
+use super::derive_current_health;
 use crate::{
     clock::{self, format_rfc3339},
     session::context::SessionContext,

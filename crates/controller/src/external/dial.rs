@@ -74,7 +74,7 @@ pub enum DialError {
 
 impl DialError {
     /// The problem for an API error; its close code is 4502.
-    pub fn problem(&self) -> Problem {
+    pub fn to_problem(&self) -> Problem {
         match self {
             Self::NotResolved(_) | Self::NoAddress => Problem::ExternalNoRoute,
             Self::NotConnected(error) => connect_problem(error),
@@ -98,7 +98,7 @@ pub async fn dial_desktop(machine: &ExternalMachine) -> Result<PrefixedStream<Bo
         let after_ms = to_millis(started.elapsed());
         tracing::warn!(
             outcome = "external_unreachable", machine = machine.name, address = %machine.desktop_endpoint,
-            reason = error.problem().code(), detail = %error, after_ms, "external desktop not opened"
+            reason = error.to_problem().code(), detail = %error, after_ms, "external desktop not opened"
         );
     })
 }

@@ -40,7 +40,10 @@ fn machine_is_parsed_with_its_timeouts_and_only_the_hash_of_its_token() {
     assert!(!format!("{desk:?}").contains("secret") && !format!("{desk:?}").contains("a-token"));
     assert!(machines.has_agent_token(&Sha256Hex::of_bytes(b"a-token-of-the-agent")));
     assert!(!machines.has_agent_token(&Sha256Hex::of_bytes(b"another")));
-    assert_eq!((machines.comma_separated_names().as_str(), ExternalMachines::default().comma_separated_names().as_str()), ("desk", "none"));
+    assert_eq!(
+        (machines.comma_separated_names().as_str(), ExternalMachines::default().comma_separated_names().as_str()),
+        ("desk", "none")
+    );
     assert_eq!(machines.too_slow_for(5_499).len(), 1);
     assert_eq!(machines.too_slow_for(5_500).len(), 0);
 }
@@ -164,7 +167,7 @@ where
         }
         Err(failure) => {
             assert!(!failure.to_string().contains("127.0.0.1") && !failure.to_string().is_empty(), "{failure:?}");
-            Err(failure.problem())
+            Err(failure.to_problem())
         }
     };
     if found.is_ok() {
@@ -239,9 +242,10 @@ async fn close_code_of_websockify_without_vnc_server_is_reported() {
         .await;
     });
     let failure = dial_desktop(&machine("ws", at)).await.map(|_| ()).unwrap_err();
-    assert_eq!(failure.problem(), Problem::ExternalClosed);
+    assert_eq!(failure.to_problem(), Problem::ExternalClosed);
     assert_eq!(
-        failure.to_string(), "it closed before its greeting (WebSocket close code 1011)",
+        failure.to_string(),
+        "it closed before its greeting (WebSocket close code 1011)",
         "without the reason of the close frame"
     );
 }
@@ -308,7 +312,7 @@ async fn closed_port_is_refused_and_full_backlog_is_a_timeout_within_the_limit()
     let at = listener.local_addr().unwrap();
     drop(listener);
     let failure = dial_desktop(&machine("vnc", at)).await.map(|_| ()).unwrap_err();
-    assert_eq!(failure.problem(), Problem::ExternalRefused, "{failure:?}");
+    assert_eq!(failure.to_problem(), Problem::ExternalRefused, "{failure:?}");
 
     let socket = tokio::net::TcpSocket::new_v4().unwrap();
     socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
@@ -321,7 +325,7 @@ async fn closed_port_is_refused_and_full_backlog_is_a_timeout_within_the_limit()
     }
     let started = Instant::now();
     let failure = dial_desktop(&machine("ws", at)).await.map(|_| ()).unwrap_err();
-    assert_eq!(failure.problem(), Problem::ExternalTimeout, "{failure:?}");
+    assert_eq!(failure.to_problem(), Problem::ExternalTimeout, "{failure:?}");
     assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
     drop(kept);
 }
@@ -332,6 +336,6 @@ async fn unknown_name_is_no_route_and_is_not_in_the_detail() {
     machine.desktop_endpoint = DesktopEndpoint::parse("vnc://desk.invalid").unwrap();
     machine.connect_ms_max = 10_000;
     let failure = dial_desktop(&machine).await.map(|_| ()).unwrap_err();
-    assert!([Problem::ExternalNoRoute, Problem::ExternalTimeout].contains(&failure.problem()), "{failure:?}");
+    assert!([Problem::ExternalNoRoute, Problem::ExternalTimeout].contains(&failure.to_problem()), "{failure:?}");
     assert!(!failure.to_string().contains("desk"), "{failure:?}");
 }

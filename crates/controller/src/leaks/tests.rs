@@ -109,7 +109,11 @@ fn excess_open_files_are_confirmed_although_their_number_changed() {
 #[test]
 fn an_item_in_only_one_inventory_is_no_leak() {
     let report = |processes: Vec<MachineProcess>| {
-        find_leaks(HostInventory { processes, ..HostInventory::default() }, &ExpectedState::default(), &Config::default())
+        find_leaks(
+            HostInventory { processes, ..HostInventory::default() },
+            &ExpectedState::default(),
+            &Config::default(),
+        )
     };
     let report = confirmed(&report(Vec::new()), report(vec![process(10, true, Some(machine(1)))]));
     assert_eq!(found(&report, "keepers"), (1, 1, Vec::new()));

@@ -103,7 +103,7 @@ pub fn for_each_log_line(path: &Path, filter: &mut LogFilter, mut on_line: impl 
 /// Returns the last selected lines, at most `lines_max`, the oldest first.
 ///
 /// # Errors
-/// As [`for_each_line`].
+/// As [`for_each_log_line`].
 pub fn last_log_lines(path: &Path, filter: &mut LogFilter, lines_max: usize) -> io::Result<Vec<String>> {
     let mut kept = VecDeque::new();
     for_each_log_line(path, filter, |line| {
@@ -166,7 +166,11 @@ impl LogFollower {
     ///
     /// # Errors
     /// The file cannot be read.
-    pub fn read_new_lines(&mut self, filter: &mut LogFilter, mut on_line: impl FnMut(&str) -> bool) -> io::Result<bool> {
+    pub fn read_new_lines(
+        &mut self,
+        filter: &mut LogFilter,
+        mut on_line: impl FnMut(&str) -> bool,
+    ) -> io::Result<bool> {
         loop {
             // Checked before reading, so that the rest of the rotated file is read first.
             let was_rotated = self.was_rotated()?;

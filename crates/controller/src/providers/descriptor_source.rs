@@ -4,7 +4,7 @@
 mod key_location;
 
 use anteroom_wire::provider::Provider;
-use key_location::{find_key, line_at_offset, override_depth, join_key_path, remove_at, table_at};
+use key_location::{find_key, join_key_path, line_at_offset, override_depth, remove_at, table_at};
 use std::collections::BTreeSet;
 use toml::{Value, de::DeTable};
 

@@ -5,7 +5,7 @@
 //! |---|---|
 //! | signs in | becomes a new credential and completes the session |
 //! | renews a credential | replaces that credential's bytes under the same id and completes the session |
-//! | uses a credential | replaces its bytes; the session continues ([`refresh`]) |
+//! | uses a credential | replaces its bytes; the session continues ([`store_refreshed_credential`]) |
 //!
 //! A delivery that the provider's policy does not allow to be stored is rejected permanently.
 
@@ -20,7 +20,9 @@ use crate::{
     random,
     session::{context::SessionContext, timeline::new_entry},
 };
-use anteroom_store::{CompleteOutcome, CompleteWithCredential, NewCredential, SessionPurpose, SessionRow, Sha256Hex, StoreError};
+use anteroom_store::{
+    CompleteOutcome, CompleteWithCredential, NewCredential, SessionPurpose, SessionRow, Sha256Hex, StoreError,
+};
 use anteroom_wire::{
     CredentialId, EndReason, Problem, Secret, TimelineKind,
     agent::{CredentialDelivery, DeliveryResult, is_permanent_rejection},
@@ -49,8 +51,8 @@ pub async fn accept_delivery(
     let _in_flight = session.as_ref().and_then(ActiveSession::begin_delivery);
     let result = process(context, row, &token, delivery).await;
     if let Some(session) = &session {
-        session.update(|state| {
-            if let Some(machine) = state.machine_of(delivery.generation) {
+        session.update_state(|state| {
+            if let Some(machine) = state.machine_of_generation(delivery.generation) {
                 machine.delivery_pending = !is_final(&result);
             }
         });
@@ -110,8 +112,7 @@ async fn complete_session(
         at_ms: clock::now_unix_ms(),
     };
     let replaced = if renews.is_some() { ", replacing the earlier one" } else { "" };
-    let sentence =
-        format!("The credential was sealed and stored{replaced} ({} file(s)).", validated.files.len());
+    let sentence = format!("The credential was sealed and stored{replaced} ({} file(s)).", validated.files.len());
     let entry = new_entry(TimelineKind::Completed, sentence).with_data(json!({ "credential": id, "renewed": renews }));
     context.timeline.wait_written(&row.id).await;
     match context.store.complete_with_credential(&completion, entry).await? {

@@ -3,13 +3,13 @@
 mod current_machine;
 mod delivery_gate;
 
-use super::{lifecycle::Delivery, status::Progress};
+use super::{lifecycle::DeliveryState, status::Progress};
 use crate::clock;
 use anteroom_egress::{EgressSummary, MachineEgressGate};
 use anteroom_store::Sha256Hex;
 use anteroom_tunnel::{Activity, CloseCause, CloseSignal};
 use anteroom_wire::{EndReason, MachineId, Problem, SessionId, provider::Provider};
-pub use current_machine::{CurrentMachine, MachineKind, SignInState};
+pub use current_machine::{CurrentMachine, MachineKind, MachineSignIn};
 pub use delivery_gate::DeliveryGate;
 use parking_lot::{Mutex, MutexGuard};
 use std::sync::{Arc, OnceLock};
@@ -105,17 +105,17 @@ impl ActiveSession {
     }
 
     /// Subscribes to every change of the state.
-    pub fn watch(&self) -> watch::Receiver<SessionState> {
+    pub fn subscribe_state(&self) -> watch::Receiver<SessionState> {
         self.state.subscribe()
     }
 
     /// Changes the state and notifies subscribers.
-    pub fn update(&self, change: impl FnOnce(&mut SessionState)) {
+    pub fn update_state(&self, change: impl FnOnce(&mut SessionState)) {
         self.state.send_modify(change);
     }
 
     /// Notifies subscribers that the row or the timeline changed.
-    pub fn notify(&self) {
+    pub fn notify_subscribers(&self) {
         self.state.send_modify(|state| state.change_count += 1);
     }
 
@@ -138,7 +138,7 @@ impl ActiveSession {
     /// The session has ended with this reason: closes its sockets and notifies subscribers.
     pub fn close(&self, why: EndReason) {
         self.close_signal.close(CloseCause::SessionEnded(why));
-        self.notify();
+        self.notify_subscribers();
     }
 
     /// Counts a connected viewer until the guard is dropped.
@@ -162,8 +162,8 @@ impl ActiveSession {
     }
 
     /// Stops waiting for further deliveries; returns the state of the delivery at that moment.
-    pub fn stop_awaiting_deliveries(&self) -> Delivery {
-        let mut delivery = Delivery::None;
+    pub fn stop_awaiting_deliveries(&self) -> DeliveryState {
+        let mut delivery = DeliveryState::None;
         self.state.send_modify(|state| {
             state.deliveries.close();
             delivery = state.delivery();
@@ -186,7 +186,7 @@ pub struct ViewerGuard(Arc<ActiveSession>);
 
 impl Drop for ViewerGuard {
     fn drop(&mut self) {
-        self.0.update(|state| state.desktop_viewers = state.desktop_viewers.saturating_sub(1));
+        self.0.update_state(|state| state.desktop_viewers = state.desktop_viewers.saturating_sub(1));
     }
 }
 
@@ -196,18 +196,18 @@ pub struct DeliveryGuard(Arc<ActiveSession>);
 
 impl Drop for DeliveryGuard {
     fn drop(&mut self) {
-        self.0.update(|state| state.deliveries.finish());
+        self.0.update_state(|state| state.deliveries.finish());
     }
 }
 
 impl SessionState {
     /// The state of the session's delivery.
-    pub fn delivery(&self) -> Delivery {
-        self.deliveries.state(self.machine.as_ref().is_some_and(|machine| machine.delivery_pending))
+    pub fn delivery(&self) -> DeliveryState {
+        self.deliveries.delivery_state(self.machine.as_ref().is_some_and(|machine| machine.delivery_pending))
     }
 
     /// The current machine if it has this number. A report of a machine that was replaced in between applies to no machine.
-    pub fn machine_of(&mut self, generation: u32) -> Option<&mut CurrentMachine> {
+    pub fn machine_of_generation(&mut self, generation: u32) -> Option<&mut CurrentMachine> {
         self.machine.as_mut().filter(|machine| machine.generation == generation)
     }
 
@@ -236,12 +236,12 @@ mod tests {
     fn request(session: &ActiveSession, generation: u32) {
         let kind = MachineKind::Managed(MachineId::from_parts(1, [2; 10]));
         let machine = CurrentMachine::new(kind, generation, Sha256Hex::of_bytes(b"token"));
-        session.update(|state| state.machine = Some(machine));
+        session.update_state(|state| state.machine = Some(machine));
     }
 
     fn set_pending(session: &ActiveSession, generation: u32) {
-        session.update(|state| {
-            if let Some(machine) = state.machine_of(generation) {
+        session.update_state(|state| {
+            if let Some(machine) = state.machine_of_generation(generation) {
                 machine.delivery_pending = true;
             }
         });
@@ -258,10 +258,10 @@ mod tests {
         session.lose_machine();
         let state = session.state();
         assert!(state.machine.is_none() && state.machine_id().is_none() && state.agent_token().is_none());
-        assert_eq!((state.progress.without_channels(), state.delivery()), (Progress::Lost, Delivery::InFlight));
+        assert_eq!((state.progress.without_channels(), state.delivery()), (Progress::Lost, DeliveryState::InFlight));
         assert_eq!((sockets.cause(), state.machine_close_signal.cause()), (Some(CloseCause::MachineReplaced), None));
         drop(delivery);
-        assert_eq!(session.state().delivery(), Delivery::None);
+        assert_eq!(session.state().delivery(), DeliveryState::None);
         assert!(session.begin_delivery().is_some(), "deliveries of the next machine are counted");
     }
 
@@ -271,11 +271,11 @@ mod tests {
         request(&session, 1);
         session.lose_machine();
         set_pending(&session, 1);
-        assert_eq!(session.state().delivery(), Delivery::None);
+        assert_eq!(session.state().delivery(), DeliveryState::None);
         request(&session, 2);
         set_pending(&session, 1);
-        assert_eq!(session.state().delivery(), Delivery::None);
+        assert_eq!(session.state().delivery(), DeliveryState::None);
         set_pending(&session, 2);
-        assert_eq!(session.state().delivery(), Delivery::Pending);
+        assert_eq!(session.state().delivery(), DeliveryState::Pending);
     }
 }

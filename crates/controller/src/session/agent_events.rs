@@ -5,7 +5,7 @@ mod machine;
 mod sign_in;
 
 use super::{
-    active_session::{ActiveSession, CurrentMachine, SignInState},
+    active_session::{ActiveSession, CurrentMachine, MachineSignIn},
     timeline::new_entry,
     use_credential,
 };
@@ -14,8 +14,8 @@ use anteroom_store::{NewTimelineEntry, StoreError};
 use anteroom_wire::{
     TimelineKind,
     agent::{
-        CaptureEvent, CaptureState, CliState, AgentEvent, EventBatch, NumberedEvent, SignInEvent, SignInUrl, ToolEvent,
-        UrlSource, CredentialUseEvent,
+        AgentEvent, CaptureEvent, CaptureState, CliState, CredentialUseEvent, EventBatch, NumberedEvent, SignInEvent,
+        SignInUrl, ToolEvent, UrlSource,
     },
     provider::LinkFrom,
 };
@@ -33,7 +33,11 @@ const CODE_CHARS_MAX: usize = 64;
 ///
 /// # Errors
 /// The database cannot be written: the agent keeps this event and those after it, and sends them again.
-pub async fn ingest_events(context: &SessionContext, session: &Arc<ActiveSession>, events: EventBatch) -> Result<(), StoreError> {
+pub async fn ingest_events(
+    context: &SessionContext,
+    session: &Arc<ActiveSession>,
+    events: EventBatch,
+) -> Result<(), StoreError> {
     // If it was lost just now, its agent is not authenticated any more.
     let Some(CurrentMachine { generation, last_event, .. }) = session.state().machine else { return Ok(()) };
     let mut new_events = events.events;
@@ -46,7 +50,9 @@ pub async fn ingest_events(context: &SessionContext, session: &Arc<ActiveSession
         let use_event = if let AgentEvent::CredentialUse(event) = &event { Some(event.clone()) } else { None };
         let command_entry = match &event {
             AgentEvent::Tool(event) => use_credential::to_command_entry(context, session, event).await?,
-            AgentEvent::Machine(_) | AgentEvent::SignIn(_) | AgentEvent::Capture(_) | AgentEvent::CredentialUse(_) => None,
+            AgentEvent::Machine(_) | AgentEvent::SignIn(_) | AgentEvent::Capture(_) | AgentEvent::CredentialUse(_) => {
+                None
+            }
         };
         if is_new && let Some(entry) = command_entry.or_else(|| timeline_entry(session, event)) {
             context.timeline.append_durably(&session.id, entry).await?;
@@ -61,9 +67,9 @@ pub async fn ingest_events(context: &SessionContext, session: &Arc<ActiveSession
 
 /// Changes the state of the machine that the events are from, unless it was replaced in between.
 fn update_machine(session: &ActiveSession, generation: u32, change: impl FnOnce(&mut CurrentMachine, LinkFrom)) {
-    session.update(|state| {
+    session.update_state(|state| {
         let link_from = state.provider.sign_in.link_from;
-        if let Some(machine) = state.machine_of(generation) {
+        if let Some(machine) = state.machine_of_generation(generation) {
             change(machine, link_from);
         }
     });
@@ -81,31 +87,33 @@ fn apply_to_state(session: &ActiveSession, generation: u32, event: &AgentEvent) 
         AgentEvent::SignIn(event) => update_machine(session, generation, |machine, link_from| {
             apply_sign_in_event(&mut machine.sign_in, link_from, event);
         }),
-        AgentEvent::Capture(event) => update_machine(session, generation, |machine, _| apply_capture_event(machine, event)),
+        AgentEvent::Capture(event) => {
+            update_machine(session, generation, |machine, _| apply_capture_event(machine, event))
+        }
         AgentEvent::Machine(_) | AgentEvent::CredentialUse(_) => {}
     }
     true
 }
 
 fn known_url(session: &ActiveSession) -> Option<SignInUrl> {
-    session.state().machine?.sign_in.reported.url
+    session.state().machine?.sign_in.reported_status.url
 }
 
-fn apply_tool_event(sign_in: &mut SignInState, event: &ToolEvent) {
+fn apply_tool_event(sign_in: &mut MachineSignIn, event: &ToolEvent) {
     match event {
         ToolEvent::Started => {
             sign_in.clear_tool_output();
-            sign_in.reported.cli = CliState::Running;
+            sign_in.reported_status.cli = CliState::Running;
         }
         ToolEvent::Exited { code, .. } => {
-            sign_in.reported.cli = CliState::Exited { code: *code };
-            sign_in.reported.prompt = None;
+            sign_in.reported_status.cli = CliState::Exited { code: *code };
+            sign_in.reported_status.prompt = None;
         }
     }
 }
 
-fn apply_sign_in_event(sign_in: &mut SignInState, link_from: LinkFrom, event: &SignInEvent) {
-    let reported = &mut sign_in.reported;
+fn apply_sign_in_event(sign_in: &mut MachineSignIn, link_from: LinkFrom, event: &SignInEvent) {
+    let reported = &mut sign_in.reported_status;
     match event {
         SignInEvent::MethodSwitched { method } => sign_in.reset_for_method(method),
         SignInEvent::Url(url) if is_http_url(url) => {
@@ -140,7 +148,7 @@ fn apply_sign_in_event(sign_in: &mut SignInState, link_from: LinkFrom, event: &S
 }
 
 fn apply_capture_event(machine: &mut CurrentMachine, event: &CaptureEvent) {
-    let capture = &mut machine.sign_in.reported.capture;
+    let capture = &mut machine.sign_in.reported_status.capture;
     match event {
         CaptureEvent::CandidateRejected { path, why } => {
             *capture = CaptureState::CandidateRejected { path: path.clone(), why: why.clone() };

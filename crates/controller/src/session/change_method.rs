@@ -5,7 +5,7 @@
 use super::{
     active_session::ActiveSession,
     channels::{open_channels, require_active},
-    lifecycle::Delivery,
+    lifecycle::DeliveryState,
     status::Progress,
 };
 use crate::{
@@ -13,7 +13,7 @@ use crate::{
     session::{context::SessionContext, timeline::new_entry},
 };
 use anteroom_machine::{AgentError, Channels};
-use anteroom_store::{SessionChange, ExpectedState, SessionRow, TransitionOutcome};
+use anteroom_store::{ExpectedState, SessionChange, SessionRow, TransitionOutcome};
 use anteroom_wire::{
     Problem, SessionId, TimelineKind,
     agent::{ChangeMethod, SignInStatus},
@@ -52,12 +52,12 @@ async fn apply(
     descriptor: Provider,
 ) -> Result<SessionRow, ApiError> {
     let _lock = session.method_lock.lock().await;
-    if session.state().delivery() != Delivery::None {
+    if session.state().delivery() != DeliveryState::None {
         return Err(Problem::DeliveryInProgress.into());
     }
     session.activity.record();
     let row = write_method(context, row, &method, &descriptor).await?;
-    session.update(|state| state.provider = Arc::new(descriptor.clone()));
+    session.update_state(|state| state.provider = Arc::new(descriptor.clone()));
     send_to_agent(context, session, descriptor).await?;
     Ok(row)
 }
@@ -85,7 +85,11 @@ async fn write_method(
     let sentence = format!("The sign-in method was changed: {label}.");
     let entry = new_entry(TimelineKind::MethodChosen, sentence).with_data(json!({ "method": method.as_str() }));
     context.timeline.wait_written(&row.id).await;
-    match context.store.transition(&row.id, ExpectedState::Active, SessionChange::new().with_method(method.clone()), entry).await? {
+    match context
+        .store
+        .transition(&row.id, ExpectedState::Active, SessionChange::new().with_method(method.clone()), entry)
+        .await?
+    {
         TransitionOutcome::Done { row, .. } => Ok(*row),
         TransitionOutcome::Conflict(row) => {
             let end = row.end().ok_or_else(|| ApiError::internal("a session that is not active has no end reason"))?;

@@ -64,7 +64,7 @@ pub(super) async fn wait_for_route(
     until: Instant,
     route_of: fn(&Progress) -> Option<Route>,
 ) -> Result<Route, ApiError> {
-    let (started, mut state) = (Instant::now(), session.watch());
+    let (started, mut state) = (Instant::now(), session.subscribe_state());
     let ready = async {
         let changed = state.wait_for(|state| route_of(&state.progress).is_some()).await;
         let route = changed.ok().and_then(|state| route_of(&state.progress));

@@ -29,7 +29,7 @@ mod causal_chain;
 mod credential_use;
 mod ended_verdict;
 mod external;
-mod guest;
+mod guest_faults;
 mod observation;
 mod sign_in;
 #[cfg(test)]
@@ -37,7 +37,7 @@ mod tests;
 mod timeline_view;
 
 use super::{active_session::SessionState, status::Progress};
-use crate::{api_error::chain as chain_of, clock, session::launcher::ServerContext};
+use crate::{api_error::chain as chain_of, clock, session::server_context::ServerContext};
 use anteroom_machine::ExitReason;
 use anteroom_store::{SessionRow, StoreError, TimelineRow};
 use anteroom_wire::{
@@ -88,7 +88,7 @@ pub struct SupervisorSnapshot {
 impl From<&SessionState> for SupervisorSnapshot {
     fn from(state: &SessionState) -> Self {
         let machine = state.machine.as_ref();
-        let sign_in = machine.map(|machine| machine.sign_in.reported.clone()).unwrap_or_default();
+        let sign_in = machine.map(|machine| machine.sign_in.reported_status.clone()).unwrap_or_default();
         Self {
             progress: state.progress.without_channels(),
             signing_in: sign_in.is_in_progress(),
@@ -127,8 +127,8 @@ const EVIDENCE_MAX: usize = 40;
 ///
 /// # Errors
 /// The database cannot be read.
-pub async fn diagnose(launcher: &ServerContext, id: &SessionId) -> Result<Option<Diagnosis>, StoreError> {
-    diagnose_for(launcher, id, false).await
+pub async fn diagnose(server_context: &ServerContext, id: &SessionId) -> Result<Option<Diagnosis>, StoreError> {
+    diagnose_for(server_context, id, false).await
 }
 
 /// Like [`diagnose`]; for an operator the diagnosis includes the address of an external machine.
@@ -136,34 +136,42 @@ pub async fn diagnose(launcher: &ServerContext, id: &SessionId) -> Result<Option
 /// # Errors
 /// The database cannot be read.
 pub async fn diagnose_for(
-    launcher: &ServerContext,
+    server_context: &ServerContext,
     id: &SessionId,
     operator: bool,
 ) -> Result<Option<Diagnosis>, StoreError> {
     // Read the supervisor's state before the row: when the supervisor closes a session, the row has its end already.
-    let supervisor = match launcher.sessions.get(id) {
+    let supervisor = match server_context.sessions.get(id) {
         Some(live) => Some(snapshot(&live.state()).await),
         None => None,
     };
     // Include entries that are still buffered, but do not wait long for a database that does not answer.
-    let _ = tokio::time::timeout(Duration::from_millis(FLUSH_MS_MAX), launcher.timeline.wait_written(id)).await;
-    let Some(row) = launcher.store.get_session(id).await? else { return Ok(None) };
-    let timeline = launcher.store.list_timeline(id, 0, TIMELINE_ENTRIES_MAX).await?;
-    let provider = launcher.providers.get(&row.provider);
+    let _ = tokio::time::timeout(Duration::from_millis(FLUSH_MS_MAX), server_context.timeline.wait_written(id)).await;
+    let Some(row) = server_context.store.get_session(id).await? else { return Ok(None) };
+    let timeline = server_context.store.list_timeline(id, 0, TIMELINE_ENTRIES_MAX).await?;
+    let provider = server_context.providers.get(&row.provider);
     let tool = provider.map_or_else(|| row.provider.to_string(), |provider| provider.name.clone());
-    let receipt = receipt(launcher, &row, &timeline).await;
+    let receipt = receipt(server_context, &row, &timeline).await;
     let external = row.external_machine.as_ref().map(|name| {
-        let machine = launcher.external.get(name);
+        let machine = server_context.external.get(name);
         let address = machine.filter(|_| operator).map(|machine| machine.desktop_endpoint.to_string());
         ExternalMachineConfig { is_configured: machine.is_some(), address }
     });
-    let input =
-        DiagnosisInput { now_ms: clock::now_unix_ms(), tool: &tool, row: &row, supervisor, timeline: &timeline, receipt, external };
+    let input = DiagnosisInput {
+        now_ms: clock::now_unix_ms(),
+        tool: &tool,
+        row: &row,
+        supervisor,
+        timeline: &timeline,
+        receipt,
+        external,
+    };
     let mut diagnosis = evaluate(&input);
     if diagnosis.verdict == Verdict::WaitingForCapacity
-        && let Some(why) = launcher.queue.admission_shortage()
+        && let Some(why) = server_context.queue.admission_shortage()
     {
-        diagnosis.sentence = format!("{} No session is admitted at the moment: {}.", diagnosis.sentence, chain_of(&why));
+        diagnosis.sentence =
+            format!("{} No session is admitted at the moment: {}.", diagnosis.sentence, chain_of(&why));
     }
     Ok(Some(diagnosis))
 }
@@ -184,12 +192,12 @@ async fn snapshot(state: &SessionState) -> SupervisorSnapshot {
 }
 
 /// The exit reason in the receipt of the last machine, if the timeline has no entry for its exit.
-async fn receipt(launcher: &ServerContext, row: &SessionRow, timeline: &[TimelineRow]) -> Option<ExitReason> {
+async fn receipt(server_context: &ServerContext, row: &SessionRow, timeline: &[TimelineRow]) -> Option<ExitReason> {
     let machine = row.machine.clone()?;
     if row.is_active() || TimelineView::new(timeline).last_machine_exit().is_some() {
         return None;
     }
-    let machines = launcher.machines.clone();
+    let machines = server_context.machines.clone();
     let read = tokio::task::spawn_blocking(move || machines.read_receipt(&machine)).await;
     Some(read.ok()?.ok()??.exit_reason())
 }

@@ -2,7 +2,9 @@
 
 use super::active_session::ActiveSession;
 use crate::{api_error::chain, clock, session::context::SessionContext};
-use anteroom_store::{SessionChange, ExpectedState, NewTimelineEntry, Reason, SessionRow, StoreError, TransitionOutcome};
+use anteroom_store::{
+    ExpectedState, NewTimelineEntry, Reason, SessionChange, SessionRow, StoreError, TransitionOutcome,
+};
 use anteroom_wire::{EndReason, SessionId, TimelineKind, backoff::Backoff};
 use std::time::Duration;
 
@@ -24,7 +26,8 @@ pub async fn end_session(
     let separator = if detail.is_empty() { "" } else { " " };
     let sentence = format!("{}{separator}{detail}", reason.sentence());
     let change = context.outbox.session_ended_message(id).into_iter().fold(change, SessionChange::with_webhook_message);
-    let entry = NewTimelineEntry::new(now, entry_kind, sentence).with_data(serde_json::json!({ "reason": reason.code() }));
+    let entry =
+        NewTimelineEntry::new(now, entry_kind, sentence).with_data(serde_json::json!({ "reason": reason.code() }));
     context.timeline.wait_written(id).await;
     match context.store.transition(id, ExpectedState::Active, change, entry).await? {
         TransitionOutcome::Done { row, .. } => {
@@ -66,9 +69,14 @@ fn kind_and_change(reason: EndReason, detail: &str, now: u64) -> (TimelineKind, 
     }
 }
 
-/// As [`end`], with retries until the database accepts it or the server stops, since a session must not stay active without a
+/// As [`end_session`], with retries until the database accepts it or the server stops, since a session must not stay active without a
 /// supervisor. (If the server stops first, the next server resumes the row.)
-pub async fn end_session_with_retries(context: &SessionContext, session: &ActiveSession, reason: EndReason, detail: &str) {
+pub async fn end_session_with_retries(
+    context: &SessionContext,
+    session: &ActiveSession,
+    reason: EndReason,
+    detail: &str,
+) {
     let mut backoff = Backoff::new(Duration::from_millis(RETRY_MS_MIN), Duration::from_millis(RETRY_MS_MAX));
     loop {
         while !context.timeline.wait_written(&session.id).await {

@@ -29,7 +29,7 @@ mod tests;
 
 pub use initial_state::{InitialState, initial_state};
 pub use messages::{Command, Entry, Event, RestartRejection};
-pub use phase::{AfterDrain, Delivery, Phase};
+pub use phase::{AfterDrain, DeliveryState, Phase};
 
 /// The wait before the third machine, milliseconds; it doubles for each further one. The second is requested at once.
 const BACKOFF_MS: u64 = 200;
@@ -42,7 +42,7 @@ pub struct Lifecycle {
     phase: Phase,
     generation: u32,
     restarts_max: u32,
-    delivery: Delivery,
+    delivery: DeliveryState,
     /// The current machine's exit is recorded and its keeper has not finished cleaning up.
     exited: bool,
 }
@@ -51,15 +51,11 @@ impl Lifecycle {
     /// The lifecycle and its first commands. After [`InitialState::Lost`] the caller sends [`Event::MachineRemoved`].
     pub fn begin(from: InitialState, generation: u32, restarts_max: u32) -> (Self, Vec<Command>) {
         let (phase, delivery, commands) = match from {
-            InitialState::Queued => (Phase::Queued, Delivery::None, vec![Command::Enqueue]),
+            InitialState::Queued => (Phase::Queued, DeliveryState::None, vec![Command::Enqueue]),
             // Whether its agent has a credential is unknown until it is asked.
-            InitialState::Adopted => {
-                (Phase::Preparing, Delivery::Pending, vec![Command::PublishProgress])
-            }
-            InitialState::Lost => (Phase::Preparing, Delivery::None, vec![Command::PublishProgress]),
-            InitialState::Attached => {
-                (Phase::Attached, Delivery::None, vec![Command::PublishProgress])
-            }
+            InitialState::Adopted => (Phase::Preparing, DeliveryState::Pending, vec![Command::PublishProgress]),
+            InitialState::Lost => (Phase::Preparing, DeliveryState::None, vec![Command::PublishProgress]),
+            InitialState::Attached => (Phase::Attached, DeliveryState::None, vec![Command::PublishProgress]),
         };
         (Self { phase, generation, restarts_max, delivery, exited: false }, commands)
     }
@@ -75,7 +71,7 @@ impl Lifecycle {
     }
 
     /// The state of the current machine's delivery.
-    pub fn delivery(&self) -> Delivery {
+    pub fn delivery(&self) -> DeliveryState {
         self.delivery
     }
 
@@ -109,9 +105,7 @@ impl Lifecycle {
             (Phase::Queued, Event::PermitGranted) => self.enter(Phase::Requesting, vec![Command::RequestMachine]),
             (Phase::Queued, Event::QueueFull { detail }) => self.fail(EndReason::NoCapacity, detail),
             (Phase::Requesting, Event::RequestRecorded) => vec![Command::StartMachine],
-            (Phase::Requesting, Event::MachineStarted) => {
-                self.enter(Phase::Preparing, vec![Command::PublishProgress])
-            }
+            (Phase::Requesting, Event::MachineStarted) => self.enter(Phase::Preparing, vec![Command::PublishProgress]),
             (Phase::Requesting, Event::StartFailed { reason, detail }) => {
                 let mut commands = self.publish_lost(reason);
                 commands.extend(self.replace_or_fail(reason, detail));
@@ -164,10 +158,10 @@ impl Lifecycle {
     fn publish_lost(&self, reason: EndReason) -> Vec<Command> {
         match (self.has_machine_left(), self.delivery) {
             (true, _) => vec![Command::PublishMachineLost],
-            (false, Delivery::None | Delivery::Pending) => {
+            (false, DeliveryState::None | DeliveryState::Pending) => {
                 vec![Command::CloseSockets(reason)]
             }
-            (false, Delivery::InFlight) => Vec::new(),
+            (false, DeliveryState::InFlight) => Vec::new(),
         }
     }
 
@@ -211,20 +205,23 @@ impl Lifecycle {
         }
     }
 
-    fn delivery_changed(&mut self, phase: Phase, delivery: Delivery) -> Vec<Command> {
+    fn delivery_changed(&mut self, phase: Phase, delivery: DeliveryState) -> Vec<Command> {
         self.delivery = delivery;
         match (phase, delivery) {
-            (Phase::DrainingDelivery { then: AfterDrain::Finish(why) }, Delivery::None | Delivery::Pending) => self
-                .enter(
-                    Phase::Stopping,
-                    vec![Command::StopMachine(stop_reason(why)), Command::Record(Entry::EgressTotals)],
-                ),
-            (Phase::DrainingDelivery { then: AfterDrain::Replace(why) }, Delivery::None | Delivery::Pending) => {
-                self.enter(Phase::Replacing, vec![Command::StopMachine(why)])
-            }
+            (
+                Phase::DrainingDelivery { then: AfterDrain::Finish(why) },
+                DeliveryState::None | DeliveryState::Pending,
+            ) => self.enter(
+                Phase::Stopping,
+                vec![Command::StopMachine(stop_reason(why)), Command::Record(Entry::EgressTotals)],
+            ),
+            (
+                Phase::DrainingDelivery { then: AfterDrain::Replace(why) },
+                DeliveryState::None | DeliveryState::Pending,
+            ) => self.enter(Phase::Replacing, vec![Command::StopMachine(why)]),
             (
                 Phase::DrainingDelivery { then: AfterDrain::MachineLost { reason, detail } },
-                Delivery::None | Delivery::Pending,
+                DeliveryState::None | DeliveryState::Pending,
             ) => {
                 // If another machine is left, the loss is published already.
                 let mut commands = if self.has_machine_left() { Vec::new() } else { self.publish_lost(reason) };
@@ -236,7 +233,7 @@ impl Lifecycle {
     }
 
     fn deadline_passed(&mut self, phase: Phase, reason: EndReason, detail: String, hold_expired: bool) -> Vec<Command> {
-        if !phase.is_active() || (self.delivery != Delivery::None && !hold_expired) {
+        if !phase.is_active() || (self.delivery != DeliveryState::None && !hold_expired) {
             return Vec::new();
         }
         let machine = self.has_machine();
@@ -247,7 +244,7 @@ impl Lifecycle {
         if !matches!(phase, Phase::Preparing | Phase::Claiming | Phase::Open { .. }) {
             return Vec::new();
         }
-        let rejection = if self.delivery != Delivery::None {
+        let rejection = if self.delivery != DeliveryState::None {
             Some(RestartRejection::DeliveryPending)
         } else if !self.has_machine_left() {
             Some(RestartRejection::NoMachineLeft)
@@ -265,9 +262,7 @@ impl Lifecycle {
 
     fn machine_ready(&mut self, phase: Phase) -> Vec<Command> {
         match phase {
-            Phase::Preparing => {
-                self.enter(Phase::Claiming, vec![Command::PublishProgress, Command::ClaimMachine])
-            }
+            Phase::Preparing => self.enter(Phase::Claiming, vec![Command::PublishProgress, Command::ClaimMachine]),
             // The same machine with new channels.
             Phase::Open { reachable } => {
                 let mut commands = vec![Command::PublishProgress];
@@ -366,7 +361,7 @@ impl Lifecycle {
                 commands
             }
             // A delivery that it sent before it exited may still be in flight.
-            Phase::CleaningUp { reason, detail } if self.delivery == Delivery::InFlight => {
+            Phase::CleaningUp { reason, detail } if self.delivery == DeliveryState::InFlight => {
                 self.enter(Phase::DrainingDelivery { then: AfterDrain::MachineLost { reason, detail } }, vec![note])
             }
             Phase::CleaningUp { reason, detail } => {
@@ -401,7 +396,7 @@ impl Lifecycle {
     fn machine_lost(&mut self, reason: EndReason, detail: String) -> Vec<Command> {
         let mut commands = self.publish_lost(reason);
         commands.push(Command::Record(Entry::MachineExited));
-        if self.delivery == Delivery::InFlight {
+        if self.delivery == DeliveryState::InFlight {
             self.phase = Phase::DrainingDelivery { then: AfterDrain::MachineLost { reason, detail } };
         } else {
             commands.extend(self.replace_or_fail(reason, detail));
@@ -411,7 +406,7 @@ impl Lifecycle {
 
     /// Replaces a lost machine as soon as it is removed, or ends the session if no machine is left.
     fn replace_or_fail(&mut self, reason: EndReason, detail: String) -> Vec<Command> {
-        self.delivery = Delivery::None;
+        self.delivery = DeliveryState::None;
         if !self.has_machine_left() {
             return self.fail(reason, detail);
         }

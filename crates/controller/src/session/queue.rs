@@ -1,7 +1,7 @@
 //! The queue for machines: first in, first out, with a visible position. While the host lacks memory or disk
-//! ([`Queue::set_admission_check`]) no session is admitted.
+//! ([`MachineQueue::set_admission_check`]) no session is admitted.
 
-use crate::admission::shortage::Shortage;
+use crate::admission::shortage::ResourceShortage;
 use anteroom_wire::SessionId;
 use parking_lot::{Mutex, MutexGuard};
 use std::{
@@ -14,7 +14,7 @@ use tokio::sync::watch;
 const RECHECK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Checks whether the host has capacity for one more machine than there are permits in use; the error is the reason why not.
-type AdmissionCheck = Box<dyn Fn(u32) -> Result<(), Shortage> + Send + Sync>;
+type AdmissionCheck = Box<dyn Fn(u32) -> Result<(), ResourceShortage> + Send + Sync>;
 
 /// Permits for machines, and the sessions that wait for them.
 #[derive(Debug, Clone)]
@@ -37,7 +37,7 @@ struct QueueState {
     waiting: Vec<(u64, SessionId)>,
     next: u64,
     /// Why the last admission check failed.
-    blocked_reason: Option<Shortage>,
+    blocked_reason: Option<ResourceShortage>,
 }
 
 impl std::fmt::Debug for Inner {
@@ -88,12 +88,12 @@ impl MachineQueue {
 
     /// Sets the check that must pass before a session is admitted; it receives the number of permits in use. Only the first call
     /// has an effect.
-    pub fn set_admission_check(&self, check: impl Fn(u32) -> Result<(), Shortage> + Send + Sync + 'static) {
+    pub fn set_admission_check(&self, check: impl Fn(u32) -> Result<(), ResourceShortage> + Send + Sync + 'static) {
         let _ = self.0.admission_check.set(Box::new(check));
     }
 
     /// Why waiting sessions are not admitted although permits are free; `None`: none waits for the admission check.
-    pub fn admission_shortage(&self) -> Option<Shortage> {
+    pub fn admission_shortage(&self) -> Option<ResourceShortage> {
         let state = self.state();
         state.blocked_reason.clone().filter(|_| !state.waiting.is_empty())
     }
@@ -221,7 +221,7 @@ impl Drop for MachinePermit {
 mod tests {
     use super::*;
 
-    const DISK_FULL: Shortage = Shortage::Disk { free_mib: 0, min_mib: 1 };
+    const DISK_FULL: ResourceShortage = ResourceShortage::Disk { free_mib: 0, min_mib: 1 };
 
     fn session(number: u8) -> SessionId {
         SessionId::from_parts(1, [number; 10])

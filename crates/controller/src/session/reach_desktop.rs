@@ -8,7 +8,7 @@ use super::{
 use crate::{
     api_error::{ApiError, chain},
     external::{self, DialError, Duplex},
-    session::{launcher::ServerContext, timeline::new_entry},
+    session::{server_context::ServerContext, timeline::new_entry},
 };
 use anteroom_wire::{Problem, TimelineKind, time::to_millis};
 use serde_json::json;
@@ -20,7 +20,7 @@ use tokio::time::{Instant, timeout_at};
 /// # Errors
 /// The reason why it cannot be opened.
 pub async fn reach_desktop(
-    launcher: &ServerContext,
+    server_context: &ServerContext,
     session: &ActiveSession,
     until: Instant,
 ) -> Result<Box<dyn Duplex>, ApiError> {
@@ -35,18 +35,19 @@ pub async fn reach_desktop(
             let Ok(opened) = timeout_at(until, channels.agent.open_desktop()).await else {
                 return Err(ApiError::new(Problem::DesktopUnreachable, "the agent did not open it in time"));
             };
-            let stream = opened.map_err(|error| ApiError::new(Problem::DesktopUnreachable, chain(&error)).with_source(error))?;
+            let stream =
+                opened.map_err(|error| ApiError::new(Problem::DesktopUnreachable, chain(&error)).with_source(error))?;
             Ok(Box::new(stream))
         }
-        Route::External => dial_external(launcher, session).await,
+        Route::External => dial_external(server_context, session).await,
     }
 }
 
 /// Dials the external machine of an active session.
-async fn dial_external(launcher: &ServerContext, session: &ActiveSession) -> Result<Box<dyn Duplex>, ApiError> {
-    let (row, _) = require_active(launcher, &session.id).await?;
+async fn dial_external(server_context: &ServerContext, session: &ActiveSession) -> Result<Box<dyn Duplex>, ApiError> {
+    let (row, _) = require_active(server_context, &session.id).await?;
     let name = row.external_machine.ok_or_else(|| ApiError::internal("the session has no external machine"))?;
-    let machine = launcher.external.get(&name);
+    let machine = server_context.external.get(&name);
     let machine = machine
         .ok_or_else(|| ApiError::new(Problem::UnknownMachine, format!("{name} was removed from the configuration")))?;
     let started = Instant::now();
@@ -56,24 +57,26 @@ async fn dial_external(launcher: &ServerContext, session: &ActiveSession) -> Res
     };
     let after_ms = to_millis(started.elapsed());
     // Only a changed result is recorded: a page reconnects repeatedly.
-    if launcher.external.record_dial_result(&name, &session.id, dialed.as_ref().err().map(DialError::problem)) {
+    if server_context.external.record_dial_result(&name, &session.id, dialed.as_ref().err().map(DialError::to_problem))
+    {
         let error = dialed.as_ref().err();
         let entry = match error {
-            None => {
-                new_entry(TimelineKind::DesktopConnected, format!("The desktop of the external machine {name} answers."))
-            }
+            None => new_entry(
+                TimelineKind::DesktopConnected,
+                format!("The desktop of the external machine {name} answers."),
+            ),
             Some(error) => {
-                let why = error.problem().sentence();
+                let why = error.to_problem().sentence();
                 let sentence = format!("The desktop of the external machine {name} could not be opened: {why}");
                 new_entry(TimelineKind::DesktopConnectFailed, sentence)
             }
         };
-        let (reason, detail) = (error.map(|error| error.problem().code()), error.map(ToString::to_string));
+        let (reason, detail) = (error.map(|error| error.to_problem().code()), error.map(ToString::to_string));
         let data = json!({ "machine": name, "reason": reason, "detail": detail, "after_ms": after_ms });
-        launcher.timeline.append_in_background(&session.id, entry.with_data(data));
+        server_context.timeline.append_in_background(&session.id, entry.with_data(data));
     }
     match dialed {
         Ok(stream) => Ok(Box::new(stream)),
-        Err(error) => Err(ApiError::new(error.problem(), error.to_string()).with_source(error)),
+        Err(error) => Err(ApiError::new(error.to_problem(), error.to_string()).with_source(error)),
     }
 }

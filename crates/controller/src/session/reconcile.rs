@@ -25,32 +25,32 @@ use super::{
     end,
     lifecycle::{self, InitialState},
     supervisor::{
-        self, Start,
+        self, SupervisorStart,
         machine_exit::{self, ExitRecord},
     },
     use_credential,
 };
-use crate::{api_error::chain, clock, credentials, retention, session::launcher::ServerContext};
+use crate::{api_error::chain, clock, credentials, retention, session::server_context::ServerContext};
 use anteroom_machine::{Receipt, StopReason};
 use anteroom_store::{SessionRow, Sha256Hex, StoreError, UnreportedMachineEnd};
 use anteroom_wire::{
     EndReason, MachineId,
     operator_reports::{ReconcileAction, ReconcileOutcome, ReconcileReport},
 };
-use plan::{PlannedActionKind, PlannedAction};
+use plan::{PlannedAction, PlannedActionKind};
 use std::{sync::Arc, time::Duration};
 
 /// Runs until the server stops. The first run, before this, is [`run_once`] at the start.
-pub async fn run_periodically(launcher: ServerContext) {
-    let period = Duration::from_millis(launcher.limits.sessions.reconcile_every_ms);
+pub async fn run_periodically(server_context: ServerContext) {
+    let period = Duration::from_millis(server_context.limits.sessions.reconcile_every_ms);
     let mut interval = tokio::time::interval_at(tokio::time::Instant::now() + period, period);
     interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         tokio::select! {
             _ = interval.tick() => {}
-            () = launcher.stop.cancelled() => return,
+            () = server_context.stop.cancelled() => return,
         }
-        if let Err(error) = run_once(&launcher).await {
+        if let Err(error) = run_once(&server_context).await {
             tracing::error!(outcome = "reconciliation_failed", error = %chain(&error), "reconciliation failed");
         }
     }
@@ -60,8 +60,11 @@ pub async fn run_periodically(launcher: ServerContext) {
 ///
 /// # Errors
 /// The database cannot be read.
-pub async fn dry_run(launcher: &ServerContext) -> Result<ReconcileReport, StoreError> {
-    let planned = plan::plan_actions(snapshot::collect_snapshot(launcher).await?, launcher.limits.sessions.reconcile_stops_max);
+pub async fn dry_run(server_context: &ServerContext) -> Result<ReconcileReport, StoreError> {
+    let planned = plan::plan_actions(
+        snapshot::collect_snapshot(server_context).await?,
+        server_context.limits.sessions.reconcile_stops_max,
+    );
     let deferred = count(&planned, |planned| planned.is_deferred);
     let actions = planned.into_iter().map(|planned| {
         let outcome = if planned.is_deferred { ReconcileOutcome::Deferred } else { ReconcileOutcome::Planned };
@@ -80,30 +83,33 @@ pub async fn dry_run(launcher: &ServerContext) -> Result<ReconcileReport, StoreE
 ///
 /// # Errors
 /// The database cannot be used; actions executed before that stay executed.
-pub async fn run_once(launcher: &ServerContext) -> Result<ReconcileReport, StoreError> {
-    let _exclusive = launcher.reconcile_history.lock_run().await;
-    let result = reconcile(launcher).await;
+pub async fn run_once(server_context: &ServerContext) -> Result<ReconcileReport, StoreError> {
+    let _exclusive = server_context.reconcile_history.lock_run().await;
+    let result = reconcile(server_context).await;
     match &result {
-        Ok(report) => launcher.reconcile_history.record_finished(report, clock::now_unix_ms()),
-        Err(_) => launcher.reconcile_history.record_failed(),
+        Ok(report) => server_context.reconcile_history.record_finished(report, clock::now_unix_ms()),
+        Err(_) => server_context.reconcile_history.record_failed(),
     }
     result
 }
 
-async fn reconcile(launcher: &ServerContext) -> Result<ReconcileReport, StoreError> {
+async fn reconcile(server_context: &ServerContext) -> Result<ReconcileReport, StoreError> {
     let at = clock::format_rfc3339(clock::now_unix_ms());
-    let planned = plan::plan_actions(snapshot::collect_snapshot(launcher).await?, launcher.limits.sessions.reconcile_stops_max);
+    let planned = plan::plan_actions(
+        snapshot::collect_snapshot(server_context).await?,
+        server_context.limits.sessions.reconcile_stops_max,
+    );
     let deferred = count(&planned, |planned| planned.is_deferred);
     let mut actions = Vec::with_capacity(planned.len());
     for planned in planned {
         let outcome =
-            if planned.is_deferred { ReconcileOutcome::Deferred } else { execute(launcher, &planned).await? };
+            if planned.is_deferred { ReconcileOutcome::Deferred } else { execute(server_context, &planned).await? };
         let action = planned.with_outcome(outcome);
         log(&action);
         actions.push(action);
     }
-    credentials::delete_expired_credentials(launcher).await?;
-    launcher.store.purge_expired(clock::now_unix_ms()).await?;
+    credentials::delete_expired_credentials(server_context).await?;
+    server_context.store.purge_expired(clock::now_unix_ms()).await?;
     let failed = actions.iter().filter(|action| action.outcome == ReconcileOutcome::Failed).count();
     let report =
         ReconcileReport { dry_run: false, at, deferred, failed: u32::try_from(failed).unwrap_or(u32::MAX), actions };
@@ -130,19 +136,19 @@ fn log(action: &ReconcileAction) {
 }
 
 /// Executes one action unless its cause no longer exists.
-async fn execute(launcher: &ServerContext, planned: &PlannedAction) -> Result<ReconcileOutcome, StoreError> {
-    if launcher.stop.is_cancelled() {
+async fn execute(server_context: &ServerContext, planned: &PlannedAction) -> Result<ReconcileOutcome, StoreError> {
+    if server_context.stop.is_cancelled() {
         return Ok(ReconcileOutcome::Deferred);
     }
     match &planned.action {
-        PlannedActionKind::ResumeSession(row) => resume(launcher, row).await?,
+        PlannedActionKind::ResumeSession(row) => resume(server_context, row).await?,
         PlannedActionKind::EndSession { row, reason, detail } => {
-            end::end_session(launcher, &row.id, *reason, detail).await?;
+            end::end_session(server_context, &row.id, *reason, detail).await?;
         }
         PlannedActionKind::StopMachine(machine) => {
             // A machine is entered in its session's state before it is started, so a machine without a session is orphaned.
-            if launcher.sessions.by_machine(machine).is_none() {
-                launcher.machines.stop(machine, StopReason::Orphaned);
+            if server_context.sessions.by_machine(machine).is_none() {
+                server_context.machines.stop(machine, StopReason::Orphaned);
             }
         }
         PlannedActionKind::RemoveReceipt(item) | PlannedActionKind::RemoveBundle(item) => {
@@ -151,62 +157,74 @@ async fn execute(launcher: &ServerContext, planned: &PlannedAction) -> Result<Re
                 return Ok(ReconcileOutcome::Failed);
             }
         }
-        PlannedActionKind::ReportMachineEnd(end, receipt) => report_machine_end(launcher, end, receipt).await?,
+        PlannedActionKind::ReportMachineEnd(end, receipt) => report_machine_end(server_context, end, receipt).await?,
     }
     Ok(ReconcileOutcome::Done)
 }
 
 /// Records the end of an ended session's machine on the timeline, once, with the time of the end.
-async fn report_machine_end(launcher: &ServerContext, end: &UnreportedMachineEnd, receipt: &Receipt) -> Result<(), StoreError> {
-    launcher.timeline.wait_written(&end.session).await;
-    if !machine_exit::is_recorded(launcher, &end.session, &end.machine).await? {
+async fn report_machine_end(
+    server_context: &ServerContext,
+    end: &UnreportedMachineEnd,
+    receipt: &Receipt,
+) -> Result<(), StoreError> {
+    server_context.timeline.wait_written(&end.session).await;
+    if !machine_exit::is_exit_recorded(server_context, &end.session, &end.machine).await? {
         let entry =
             machine_exit::exit_entry(receipt.ended_unix_ms, &end.machine, &receipt.exit_reason(), Some(receipt));
-        launcher.store.append_entry(&end.session, entry).await?;
+        server_context.store.append_entry(&end.session, entry).await?;
     }
-    launcher.reconcile_history.unreported_ends.remove(end);
+    server_context.reconcile_history.unreported_ends.remove(end);
     Ok(())
 }
 
 /// Resumes an active session whose server stopped or was killed: adopts its machine, or continues without one.
-async fn resume(launcher: &ServerContext, row: &SessionRow) -> Result<(), StoreError> {
+async fn resume(server_context: &ServerContext, row: &SessionRow) -> Result<(), StoreError> {
     // The plan has checked that the provider exists.
-    let Some(provider) = launcher.providers.resolved(&row.provider, row.method.as_ref()) else { return Ok(()) };
-    if launcher.sessions.get(&row.id).is_some() {
+    let Some(provider) = server_context.providers.resolved(&row.provider, row.method.as_ref()) else { return Ok(()) };
+    if server_context.sessions.get(&row.id).is_some() {
         return Ok(());
     }
-    if use_credential::is_command_lost(launcher, row) {
-        end::end_session(launcher, &row.id, EndReason::ControllerRestarted, use_credential::COMMAND_LOST).await?;
+    if use_credential::is_command_lost(server_context, row) {
+        end::end_session(server_context, &row.id, EndReason::ControllerRestarted, use_credential::COMMAND_LOST).await?;
         return Ok(());
     }
-    let session = ActiveSession::new(row.id.clone(), Arc::new(provider), &launcher.close_signal);
-    let Some(from) = supervisor_start(launcher, row).await? else { return Ok(()) };
-    supervisor::spawn_supervisor(launcher, Arc::clone(&session), row.clone(), from);
+    let session = ActiveSession::new(row.id.clone(), Arc::new(provider), &server_context.close_signal);
+    let Some(from) = supervisor_start(server_context, row).await? else { return Ok(()) };
+    supervisor::spawn_supervisor(server_context, Arc::clone(&session), row.clone(), from);
     // The row was read before the supervisor started: the session may have ended in between, by a delivery or a cancellation,
     // and the supervisor would not know.
-    if let Some(end) = launcher.store.get_session(&row.id).await?.as_ref().and_then(SessionRow::end) {
+    if let Some(end) = server_context.store.get_session(&row.id).await?.as_ref().and_then(SessionRow::end) {
         session.close(end.reason.kind);
     }
     Ok(())
 }
 
 /// How the session's supervisor starts; `None`: the session had to be ended.
-async fn supervisor_start(launcher: &ServerContext, row: &SessionRow) -> Result<Option<Start>, StoreError> {
-    let state = row.machine.as_ref().and_then(|machine| launcher.machines.watch(machine));
+async fn supervisor_start(
+    server_context: &ServerContext,
+    row: &SessionRow,
+) -> Result<Option<SupervisorStart>, StoreError> {
+    let state = row.machine.as_ref().and_then(|machine| server_context.machines.watch(machine));
     let initial = lifecycle::initial_state(row.external_machine.is_some(), row.machine.is_some(), state.is_some());
     Ok(match (initial, row.machine.clone(), state) {
         (InitialState::Attached, _, _) => {
-            agent_token(launcher, row).await?.map(|agent_token| Start::External { agent_token })
+            agent_token(server_context, row).await?.map(|agent_token| SupervisorStart::External { agent_token })
         }
-        (InitialState::Adopted, Some(machine), Some(state)) => agent_token(launcher, row).await?.map(|agent_token| {
-            Start::Adopted { machine, agent_token, state, permit: launcher.queue.acquire_for_adopted() }
-        }),
-        (InitialState::Lost, Some(machine), _) => Some(lost_machine(launcher, machine)),
+        (InitialState::Adopted, Some(machine), Some(state)) => {
+            agent_token(server_context, row).await?.map(|agent_token| SupervisorStart::Adopted {
+                machine,
+                agent_token,
+                state,
+                permit: server_context.queue.acquire_for_adopted(),
+            })
+        }
+        (InitialState::Lost, Some(machine), _) => Some(lost_machine(server_context, machine)),
         (InitialState::Queued | InitialState::Adopted | InitialState::Lost, _, _) => {
-            match launcher.queue.enqueue(row.id.clone()) {
-                Ok(ticket) => Some(Start::Queue(ticket)),
+            match server_context.queue.enqueue(row.id.clone()) {
+                Ok(ticket) => Some(SupervisorStart::Queue(ticket)),
                 Err(full) => {
-                    end::end_session(launcher, &row.id, EndReason::NoCapacity, &full.to_string()).await?;
+                    end::end_session(server_context, &row.id, EndReason::NoCapacity, &full.to_string()).await?;
                     None
                 }
             }
@@ -216,17 +234,17 @@ async fn supervisor_start(launcher: &ServerContext, row: &SessionRow) -> Result<
 
 /// The hash of the agent token of the row's machine; `None`: the row has a machine without a token, which no server writes, and
 /// the session had to be ended.
-async fn agent_token(launcher: &ServerContext, row: &SessionRow) -> Result<Option<Sha256Hex>, StoreError> {
+async fn agent_token(server_context: &ServerContext, row: &SessionRow) -> Result<Option<Sha256Hex>, StoreError> {
     if row.agent_token.is_none() {
         let detail = "The agent token of its machine is not on record.";
-        end::end_session(launcher, &row.id, EndReason::Internal, detail).await?;
+        end::end_session(server_context, &row.id, EndReason::Internal, detail).await?;
     }
     Ok(row.agent_token.clone())
 }
 
 /// A machine that was requested and does not run: its receipt reports how it ended, if it ever started.
-fn lost_machine(launcher: &ServerContext, machine: MachineId) -> Start {
-    let receipt = launcher.machines.read_receipt(&machine).ok().flatten();
+fn lost_machine(server_context: &ServerContext, machine: MachineId) -> SupervisorStart {
+    let receipt = server_context.machines.read_receipt(&machine).ok().flatten();
     let (exit, detail) = match receipt {
         Some(receipt) => {
             let detail = format!("while the server was away, {}", receipt.exit_reason());
@@ -234,5 +252,5 @@ fn lost_machine(launcher: &ServerContext, machine: MachineId) -> Start {
         }
         None => (None, "the server ended before the machine started, or its end is not on record".into()),
     };
-    Start::Lost { reason: EndReason::ControllerRestarted, detail, exit }
+    SupervisorStart::Lost { reason: EndReason::ControllerRestarted, detail, exit }
 }

@@ -5,10 +5,11 @@ pub mod for_use;
 use super::{active_session::ActiveSession, change_method, supervisor};
 use crate::{
     admission, api_error::ApiError, caller::Caller, clock, external::ExternalMachine, random,
-    session::launcher::ServerContext,
+    session::server_context::ServerContext,
 };
 use anteroom_store::{
-    CreateSessionOutcome, ExternalMachineClaim, IdempotencyKey, NewSession, NewTimelineEntry, SessionPurpose, SessionRow, Sha256Hex,
+    CreateSessionOutcome, ExternalMachineClaim, IdempotencyKey, NewSession, NewTimelineEntry, SessionPurpose,
+    SessionRow, Sha256Hex,
 };
 use anteroom_wire::{
     CallerId, CredentialId, Problem, ProviderId, SessionId, TimelineKind,
@@ -24,18 +25,22 @@ const URL_BYTES_MAX: usize = 2048;
 ///
 /// # Errors
 /// The request is invalid, the provider cannot be used, the queue is full, or the database cannot be written.
-pub async fn start_session(launcher: &ServerContext, owner: &CallerId, request: &StartRequest) -> Result<SessionRow, ApiError> {
-    let (provider, method) = check_request(launcher, request)?;
-    let purpose = purpose(launcher, owner, &provider, request).await?;
-    if launcher.stop.is_cancelled() {
+pub async fn start_session(
+    server_context: &ServerContext,
+    owner: &CallerId,
+    request: &StartRequest,
+) -> Result<SessionRow, ApiError> {
+    let (provider, method) = check_request(server_context, request)?;
+    let purpose = purpose(server_context, owner, &provider, request).await?;
+    if server_context.stop.is_cancelled() {
         return Err(Problem::ShuttingDown.into());
     }
     let id = random::random_id(SessionId::from_parts);
     let key = request.idempotency_key.as_ref().map(|key| idempotency_key(key, request));
-    let (start_from, external) = match allocate(launcher, &id, request) {
+    let (start_from, external) = match allocate(server_context, &id, request) {
         Ok(allocated) => allocated,
         // A repeated request needs no capacity.
-        Err(error) => return find_earlier(launcher, owner, key.as_ref()).await?.ok_or(error),
+        Err(error) => return find_earlier(server_context, owner, key.as_ref()).await?.ok_or(error),
     };
     let now = clock::now_unix_ms();
     let new = NewSession {
@@ -46,8 +51,8 @@ pub async fn start_session(launcher: &ServerContext, owner: &CallerId, request: 
         return_url: request.return_url.clone(),
         idempotency: key,
         created_at_ms: now,
-        idle_deadline_ms: Some(now + launcher.config.sessions.idle_s_max * 1_000),
-        deadline_ms: now + launcher.config.sessions.session_s_max * 1_000,
+        idle_deadline_ms: Some(now + server_context.config.sessions.idle_s_max * 1_000),
+        deadline_ms: now + server_context.config.sessions.session_s_max * 1_000,
         external: external.map(|machine| ExternalMachineClaim {
             machine: machine.name.clone(),
             agent_token: machine.agent_token.clone(),
@@ -61,10 +66,10 @@ pub async fn start_session(launcher: &ServerContext, owner: &CallerId, request: 
         TimelineKind::Accepted,
         format!("A session for {}{on} was accepted.", provider.name),
     );
-    match launcher.store.create_session(&new, entry).await? {
+    match server_context.store.create_session(&new, entry).await? {
         CreateSessionOutcome::New(row) => {
-            let session = ActiveSession::new(id, Arc::new(provider), &launcher.close_signal);
-            supervisor::spawn_supervisor(launcher, session, row.clone(), start_from);
+            let session = ActiveSession::new(id, Arc::new(provider), &server_context.close_signal);
+            supervisor::spawn_supervisor(server_context, session, row.clone(), start_from);
             Ok(row)
         }
         CreateSessionOutcome::Existing(row) => Ok(row),
@@ -78,12 +83,12 @@ pub async fn start_session(launcher: &ServerContext, owner: &CallerId, request: 
 
 /// The session that the same request started earlier.
 async fn find_earlier(
-    launcher: &ServerContext,
+    server_context: &ServerContext,
     owner: &CallerId,
     key: Option<&IdempotencyKey>,
 ) -> Result<Option<SessionRow>, ApiError> {
     let Some(key) = key else { return Ok(None) };
-    match launcher.store.find_by_idempotency_key(owner, key).await? {
+    match server_context.store.find_by_idempotency_key(owner, key).await? {
         Some(CreateSessionOutcome::Existing(row)) => Ok(Some(row)),
         Some(CreateSessionOutcome::IdempotencyKeyReused(_)) => Err(Problem::IdempotencyKeyReused.into()),
         Some(CreateSessionOutcome::New(_) | CreateSessionOutcome::MachineInUse(_)) | None => Ok(None),
@@ -94,9 +99,13 @@ async fn find_earlier(
 ///
 /// # Errors
 /// There is no such credential, or the caller may not act for its owner.
-pub async fn resolve_owner(launcher: &ServerContext, caller: &Caller, request: &StartRequest) -> Result<CallerId, ApiError> {
+pub async fn resolve_owner(
+    server_context: &ServerContext,
+    caller: &Caller,
+    request: &StartRequest,
+) -> Result<CallerId, ApiError> {
     let Some(id) = renewed_credential(request)? else { return Ok(caller.id.clone()) };
-    let credential = launcher.store.get_credential(&id).await?.ok_or(Problem::UnknownCredential)?;
+    let credential = server_context.store.get_credential(&id).await?.ok_or(Problem::UnknownCredential)?;
     caller.require_ownership(&credential.owner)?;
     Ok(credential.owner)
 }
@@ -108,13 +117,14 @@ fn renewed_credential(request: &StartRequest) -> Result<Option<CredentialId>, Ap
 
 /// The purpose of the session: a new credential, or the renewal of one that the owner has.
 async fn purpose(
-    launcher: &ServerContext,
+    server_context: &ServerContext,
     owner: &CallerId,
     provider: &Provider,
     request: &StartRequest,
 ) -> Result<SessionPurpose, ApiError> {
     let Some(id) = renewed_credential(request)? else { return Ok(SessionPurpose::default()) };
-    let credential = launcher.store.get_credential(&id).await?.filter(|credential| credential.deleted_at_ms.is_none());
+    let credential =
+        server_context.store.get_credential(&id).await?.filter(|credential| credential.deleted_at_ms.is_none());
     let credential = credential.ok_or(Problem::UnknownCredential)?;
     if credential.owner != *owner {
         return Err(Problem::NotOwner.into());
@@ -134,28 +144,37 @@ async fn purpose(
 
 /// Reserves a place in the queue, or selects the external machine.
 fn allocate<'a>(
-    launcher: &'a ServerContext,
+    server_context: &'a ServerContext,
     id: &SessionId,
     request: &StartRequest,
-) -> Result<(supervisor::Start, Option<&'a ExternalMachine>), ApiError> {
+) -> Result<(supervisor::SupervisorStart, Option<&'a ExternalMachine>), ApiError> {
     let Some(name) = &request.machine else {
-        admission::require_capacity(launcher)?;
-        let ticket = launcher.queue.enqueue(id.clone());
+        admission::require_capacity(server_context)?;
+        let ticket = server_context.queue.enqueue(id.clone());
         let ticket = ticket.map_err(|full| ApiError::new(Problem::NoCapacity, full.to_string()))?;
-        return Ok((supervisor::Start::Queue(ticket), None));
+        return Ok((supervisor::SupervisorStart::Queue(ticket), None));
     };
-    let machine = launcher.external.get(name).ok_or_else(|| {
-        ApiError::new(Problem::UnknownMachine, format!("the external machines are: {}", launcher.external.comma_separated_names()))
+    let machine = server_context.external.get(name).ok_or_else(|| {
+        ApiError::new(
+            Problem::UnknownMachine,
+            format!("the external machines are: {}", server_context.external.comma_separated_names()),
+        )
     })?;
-    Ok((supervisor::Start::External { agent_token: machine.agent_token.clone() }, Some(machine)))
+    Ok((supervisor::SupervisorStart::External { agent_token: machine.agent_token.clone() }, Some(machine)))
 }
 
 /// Checks the request. Returns the descriptor, resolved for the method, and the method if one is requested.
-fn check_request(launcher: &ServerContext, request: &StartRequest) -> Result<(Provider, Option<MethodName>), ApiError> {
+fn check_request(
+    server_context: &ServerContext,
+    request: &StartRequest,
+) -> Result<(Provider, Option<MethodName>), ApiError> {
     let id: ProviderId =
         request.provider.parse().map_err(|error| ApiError::new(Problem::UnknownProvider, format!("{error}")))?;
-    let provider = launcher.providers.get(&id).ok_or_else(|| {
-        ApiError::new(Problem::UnknownProvider, format!("{id} is not one of {}", launcher.providers.comma_separated_ids()))
+    let provider = server_context.providers.get(&id).ok_or_else(|| {
+        ApiError::new(
+            Problem::UnknownProvider,
+            format!("{id} is not one of {}", server_context.providers.comma_separated_ids()),
+        )
     })?;
     if provider.storage_policy == StoragePolicy::Forbidden {
         return Err(ApiError::new(
@@ -166,7 +185,7 @@ fn check_request(launcher: &ServerContext, request: &StartRequest) -> Result<(Pr
     let requested = request.method.as_deref().unwrap_or(provider.method.as_str());
     let (method, resolved) = change_method::resolve_method(provider, requested)?;
     // The tools of an external machine are unknown here.
-    if request.machine.is_none() && !launcher.image.has_tool(&provider.cli) {
+    if request.machine.is_none() && !server_context.image.has_tool(&provider.cli) {
         return Err(ApiError::new(Problem::ProviderUnavailable, format!("the image has no {}", provider.cli)));
     }
     for (name, text) in [("user_id", &request.user_id), ("idempotency_key", &request.idempotency_key)] {
@@ -218,7 +237,10 @@ mod tests {
     #[test]
     fn a_request_without_newer_fields_keeps_its_hash() {
         assert_eq!(requested(|_| ()), Sha256Hex::of_bytes(br#"["codex",null,null]"#));
-        assert_eq!(requested(|it| it.machine = Some("desk".into())), Sha256Hex::of_bytes(br#"["codex",null,null,"desk"]"#));
+        assert_eq!(
+            requested(|it| it.machine = Some("desk".into())),
+            Sha256Hex::of_bytes(br#"["codex",null,null,"desk"]"#)
+        );
     }
 
     #[test]

@@ -40,7 +40,7 @@ pub enum Progress<C = Channels> {
 impl<C: Clone> Progress<C> {
     /// The progress in this phase with a machine in this state; `None`: it stays as it is. In the queue the queue reports it; while
     /// an end is being written or a delivery is being answered, callers see no change.
-    pub fn of(phase: &Phase, machine: Option<&MachineState<C>>) -> Option<Self> {
+    pub fn from_phase(phase: &Phase, machine: Option<&MachineState<C>>) -> Option<Self> {
         let preparing = || Self::Preparing { stage: machine.map_or(Stage::Process, pending_stage_of) };
         let channels = match machine {
             Some(MachineState::Ready { channels }) => Some(channels.clone()),
@@ -103,7 +103,12 @@ impl<C> Progress<C> {
 /// The status as callers see it.
 ///
 /// `generation` is the number of the current machine; `signing_in` is whether the sign-in is in progress.
-pub fn status(row_status: &RowStatus, progress: Option<&Progress>, generation: u32, signing_in: bool) -> SessionStatus {
+pub fn derive_status(
+    row_status: &RowStatus,
+    progress: Option<&Progress>,
+    generation: u32,
+    signing_in: bool,
+) -> SessionStatus {
     match row_status {
         RowStatus::Ended(end) => match end.outcome {
             SessionOutcome::Completed(_) => SessionStatus::Completed,
@@ -143,7 +148,7 @@ pub fn pending_stage_of<C>(state: &MachineState<C>) -> Stage {
 mod tests {
     use super::*;
     use anteroom_machine::{ExitReason, StopReason};
-    use anteroom_store::{SessionEnd, Reason};
+    use anteroom_store::{Reason, SessionEnd};
     use anteroom_wire::{CredentialId, EndReason};
 
     #[test]
@@ -155,11 +160,12 @@ mod tests {
             (SessionOutcome::Cancelled, SessionStatus::Cancelled),
             (SessionOutcome::Expired, SessionStatus::Expired),
         ] {
-            let row_status = RowStatus::Ended(SessionEnd { outcome, reason: Reason::new(EndReason::Cancelled, ""), at_ms: 1 });
+            let row_status =
+                RowStatus::Ended(SessionEnd { outcome, reason: Reason::new(EndReason::Cancelled, ""), at_ms: 1 });
             for progress in
                 [None, Some(Progress::Lost), Some(Progress::Queued { position: 1 }), Some(Progress::Closing)]
             {
-                assert_eq!(status(&row_status, progress.as_ref(), 1, true), expected);
+                assert_eq!(derive_status(&row_status, progress.as_ref(), 1, true), expected);
             }
         }
     }
@@ -177,7 +183,7 @@ mod tests {
         let (ready, stopping) =
             (MachineState::Ready { channels: () }, MachineState::Stopping { reason: StopReason::Restarted });
         // With a machine that is ready, that waits for a stage, and that is being stopped.
-        let of = |phase: Phase| [&ready, &waiting, &stopping].map(|state| Progress::of(&phase, Some(state)));
+        let of = |phase: Phase| [&ready, &waiting, &stopping].map(|state| Progress::from_phase(&phase, Some(state)));
         let (hello, process) = (preparing(Stage::Hello), preparing(Stage::Process));
         let not_open = [preparing(Stage::Cli), hello, process];
         assert_eq!(of(Phase::Preparing), not_open);
@@ -208,7 +214,7 @@ mod tests {
             (Phase::BackingOff, Some(Progress::Lost)),
             (Phase::Finished, Some(Progress::Closing)),
         ] {
-            assert_eq!(Progress::of(&phase, None), progress, "{phase:?}");
+            assert_eq!(Progress::from_phase(&phase, None), progress, "{phase:?}");
         }
     }
 
@@ -225,7 +231,7 @@ mod tests {
             Phase::Detached,
         ] {
             for machine in [None, Some(&MachineState::Ready { channels: () }), Some(&removed)] {
-                assert_eq!(Progress::of(&phase, machine), None, "{phase:?}");
+                assert_eq!(Progress::from_phase(&phase, machine), None, "{phase:?}");
             }
         }
     }
@@ -233,7 +239,8 @@ mod tests {
     #[test]
     fn the_status_of_an_active_session_follows_its_machine() {
         let row_status = RowStatus::Active { replacement_reason: None };
-        let of = |progress: Option<Progress>, generation| status(&row_status, progress.as_ref(), generation, false);
+        let of =
+            |progress: Option<Progress>, generation| derive_status(&row_status, progress.as_ref(), generation, false);
         assert_eq!(of(None, 1), SessionStatus::VmCreating);
         assert_eq!(of(Some(Progress::Queued { position: 3 }), 1), SessionStatus::VmCreating);
         assert_eq!(of(Some(Progress::Preparing { stage: Stage::Process }), 1), SessionStatus::VmCreating);

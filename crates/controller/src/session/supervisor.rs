@@ -23,7 +23,7 @@ use super::{
     lifecycle::{Command, Event, InitialState, Lifecycle},
     queue::{MachinePermit, QueueTicket},
 };
-use crate::session::launcher::ServerContext;
+use crate::session::server_context::ServerContext;
 use anteroom_machine::{ExitReason, State, StopReason};
 use anteroom_store::{SessionRow, Sha256Hex};
 use anteroom_tunnel::CloseCause;
@@ -36,7 +36,7 @@ use tokio::{sync::watch, time::Instant};
 
 /// How a supervisor starts.
 #[derive(Debug)]
-pub enum Start {
+pub enum SupervisorStart {
     /// A session that waits in the queue.
     Queue(QueueTicket),
     /// A session whose running machine this server adopts.
@@ -67,17 +67,23 @@ pub enum Start {
 }
 
 /// Adds the session to the registry and starts its supervisor.
-pub fn spawn_supervisor(launcher: &ServerContext, session: Arc<ActiveSession>, row: SessionRow, from: Start) {
-    let (supervisor, first) = Supervisor::new(launcher, &session, &row, from);
-    if !launcher.sessions.insert(&session) {
+pub fn spawn_supervisor(
+    server_context: &ServerContext,
+    session: Arc<ActiveSession>,
+    row: SessionRow,
+    from: SupervisorStart,
+) {
+    let (supervisor, first) = Supervisor::new(server_context, &session, &row, from);
+    if !server_context.sessions.insert(&session) {
         return;
     }
-    let guard = LostTaskGuard { launcher: launcher.clone(), session: Arc::clone(&session), finished: false };
-    let launcher = launcher.clone();
-    launcher.clone().tasks.spawn(async move {
+    let guard =
+        LostTaskGuard { server_context: server_context.clone(), session: Arc::clone(&session), finished: false };
+    let server_context = server_context.clone();
+    server_context.clone().tasks.spawn(async move {
         // Captures the whole guard, not a copy of its flag.
         let mut guard = guard;
-        let _egress = egress_events::open(&launcher, &session);
+        let _egress = egress_events::open_egress_gate(&server_context, &session);
         supervisor.run(row, first).await;
         guard.finished = true;
     });
@@ -85,26 +91,31 @@ pub fn spawn_supervisor(launcher: &ServerContext, session: Arc<ActiveSession>, r
 
 /// Ends the session if its supervisor is lost to a panic.
 struct LostTaskGuard {
-    launcher: ServerContext,
+    server_context: ServerContext,
     session: Arc<ActiveSession>,
     finished: bool,
 }
 
 impl Drop for LostTaskGuard {
     fn drop(&mut self) {
-        self.launcher.sessions.remove(&self.session.id);
-        if self.finished || self.launcher.stop.is_cancelled() {
+        self.server_context.sessions.remove(&self.session.id);
+        if self.finished || self.server_context.stop.is_cancelled() {
             return;
         }
-        let (launcher, session) = (self.launcher.clone(), Arc::clone(&self.session));
+        let (server_context, session) = (self.server_context.clone(), Arc::clone(&self.session));
         let machine = session.state().machine_id().cloned();
         tracing::error!(outcome = "supervisor_lost", session = %session.id, "session supervisor lost");
-        self.launcher.tasks.spawn(async move {
+        self.server_context.tasks.spawn(async move {
             if let Some(machine) = machine {
-                launcher.machines.stop(&machine, StopReason::Failed);
+                server_context.machines.stop(&machine, StopReason::Failed);
             }
-            end::end_session_with_retries(&launcher, &session, EndReason::Internal, "The session's supervisor task was lost.")
-                .await;
+            end::end_session_with_retries(
+                &server_context,
+                &session,
+                EndReason::Internal,
+                "The session's supervisor task was lost.",
+            )
+            .await;
             session.close(EndReason::Internal);
         });
     }
@@ -112,7 +123,7 @@ impl Drop for LostTaskGuard {
 
 /// Executes the commands of the lifecycle.
 struct Supervisor {
-    launcher: ServerContext,
+    server_context: ServerContext,
     session: Arc<ActiveSession>,
     lifecycle: Lifecycle,
     slot: MachineSlot,
@@ -121,16 +132,22 @@ struct Supervisor {
 }
 
 impl Supervisor {
-    fn new(launcher: &ServerContext, session: &Arc<ActiveSession>, row: &SessionRow, from: Start) -> (Self, Vec<Command>) {
+    fn new(
+        server_context: &ServerContext,
+        session: &Arc<ActiveSession>,
+        row: &SessionRow,
+        from: SupervisorStart,
+    ) -> (Self, Vec<Command>) {
         let initial = match &from {
-            Start::Queue(_) => InitialState::Queued,
-            Start::Adopted { .. } => InitialState::Adopted,
-            Start::Lost { .. } => InitialState::Lost,
-            Start::External { .. } => InitialState::Attached,
+            SupervisorStart::Queue(_) => InitialState::Queued,
+            SupervisorStart::Adopted { .. } => InitialState::Adopted,
+            SupervisorStart::Lost { .. } => InitialState::Lost,
+            SupervisorStart::External { .. } => InitialState::Attached,
         };
-        let (lifecycle, commands) = Lifecycle::begin(initial, row.generation, launcher.config.sessions.restarts_max);
+        let (lifecycle, commands) =
+            Lifecycle::begin(initial, row.generation, server_context.config.sessions.restarts_max);
         let mut supervisor = Self {
-            launcher: launcher.clone(),
+            server_context: server_context.clone(),
             session: Arc::clone(session),
             lifecycle,
             slot: MachineSlot::Empty,
@@ -138,23 +155,23 @@ impl Supervisor {
             pending: VecDeque::new(),
         };
         match from {
-            Start::Queue(ticket) => supervisor.slot = MachineSlot::Queued(ticket),
-            Start::Adopted { machine, agent_token, state, permit } => {
+            SupervisorStart::Queue(ticket) => supervisor.slot = MachineSlot::Queued(ticket),
+            SupervisorStart::Adopted { machine, agent_token, state, permit } => {
                 let kind = MachineKind::Managed(machine.clone());
                 // Whether its agent has a credential is unknown until the claim asks it.
                 let current =
                     CurrentMachine { delivery_pending: true, ..CurrentMachine::new(kind, row.generation, agent_token) };
-                session.update(|state| state.machine = Some(current));
+                session.update_state(|state| state.machine = Some(current));
                 let running = RunningMachine::new(machine, MachineOrigin::Adopted, state, permit);
                 supervisor.slot = MachineSlot::Running(running);
             }
-            Start::Lost { reason, detail, exit } => {
+            SupervisorStart::Lost { reason, detail, exit } => {
                 supervisor.slot = exit.map_or(MachineSlot::Empty, MachineSlot::Removed);
                 supervisor.pending.push_back(Event::MachineRemoved { reason, detail });
             }
-            Start::External { agent_token } => {
+            SupervisorStart::External { agent_token } => {
                 let current = CurrentMachine::new(MachineKind::External, row.generation, agent_token);
-                session.update(|state| state.machine = Some(current));
+                session.update_state(|state| state.machine = Some(current));
             }
         }
         (supervisor, commands)
@@ -162,10 +179,10 @@ impl Supervisor {
 
     /// Executes commands and applies events until the lifecycle is finished.
     async fn run(mut self, row: SessionRow, first: Vec<Command>) {
-        let recheck_every = Duration::from_millis(self.launcher.limits.sessions.reconcile_every_ms);
-        let (launcher, session) = (self.launcher.clone(), Arc::clone(&self.session));
+        let recheck_every = Duration::from_millis(self.server_context.limits.sessions.reconcile_every_ms);
+        let (server_context, session) = (self.server_context.clone(), Arc::clone(&self.session));
         let deadline_passed =
-            |after| deadlines::deadline_passed(launcher.clone(), Arc::clone(&session), row.clone(), after);
+            |after| deadlines::deadline_passed(server_context.clone(), Arc::clone(&session), row.clone(), after);
         let mut deadline = Box::pin(deadline_passed(Duration::ZERO));
         let mut commands = first;
         loop {
@@ -199,7 +216,7 @@ impl Supervisor {
     /// The next event other than a deadline. Cancel-safe.
     async fn next_event(&mut self) -> Event {
         let known = self.lifecycle.delivery();
-        let mut state = self.session.watch();
+        let mut state = self.session.subscribe_state();
         let Self { session, lifecycle, job, slot, .. } = self;
         let (cleanup_deadline, has_received_end) = (slot.cleanup_deadline(), lifecycle.phase().has_received_end());
         tokio::select! {
@@ -211,7 +228,7 @@ impl Supervisor {
                 // `MachineReplaced` closes only the sockets of one machine, never the session.
                 CloseCause::ServerStopping | CloseCause::MachineReplaced => Event::ServerStopping,
             },
-            done = jobs::next(job) => {
+            done = jobs::next_result(job) => {
                 *job = None;
                 match done {
                     JobResult::Event(event) => event,

@@ -7,10 +7,10 @@
 //! ```
 //!
 //! - An entry has the time at which it was appended, and the entries of a session stay in order. Code that writes to the
-//!   timeline without the buffer (a transition, which is one transaction with its entry) first calls [`Timeline::wait_written`].
+//!   timeline without the buffer (a transition, which is one transaction with its entry) first calls [`TimelineWriter::wait_written`].
 //! - A server that stops writes the buffered entries within its drain limit. A killed server (SIGKILL, power loss) loses them.
 //!   While the database works these are the entries of the last milliseconds.
-//! - Events of an agent bypass the buffer ([`Timeline::append_durably`]): the agent keeps them until they are written.
+//! - Events of an agent bypass the buffer ([`TimelineWriter::append_durably`]): the agent keeps them until they are written.
 
 pub mod buffer;
 mod view;
@@ -41,7 +41,7 @@ pub struct TimelineWriter {
     pub rejections: Arc<RejectionAggregator>,
     /// The sessions whose subscribers are notified.
     pub sessions: Arc<SessionRegistry>,
-    /// How long [`Timeline::append`] and [`Timeline::wait_written`] wait for the database.
+    /// How long [`TimelineWriter::append`] and [`TimelineWriter::wait_written`] wait for the database.
     pub wait_limit: Duration,
     /// The interval in which repeated rejections are counted.
     pub rejection_interval: Duration,
@@ -90,7 +90,7 @@ impl TimelineWriter {
 
     fn notify(&self, session: &SessionId) {
         if let Some(active) = self.sessions.get(session) {
-            active.notify();
+            active.notify_subscribers();
         }
     }
 }

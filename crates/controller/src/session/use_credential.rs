@@ -15,4 +15,4 @@ mod use_events;
 pub mod volatile_execs;
 
 pub use unseal_for_claim::{COMMAND_LOST, is_command_lost};
-pub use use_events::{apply_use_event, to_command_entry, outcome_sentence};
+pub use use_events::{apply_use_event, outcome_sentence, to_command_entry};

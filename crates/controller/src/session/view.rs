@@ -1,14 +1,17 @@
 //! A session as callers see it, computed on each read from its row and its state.
 
 use super::{
-    active_session::{CurrentMachine, SessionState, SignInState},
+    active_session::{CurrentMachine, MachineSignIn, SessionState},
     status, use_credential,
 };
-use crate::{clock::format_rfc3339, credentials::to_credential_meta, providers::to_method_views, session::context::SessionContext};
+use crate::{
+    clock::format_rfc3339, credentials::to_credential_meta, providers::to_method_views,
+    session::context::SessionContext,
+};
 use anteroom_store::{CredentialRow, CredentialUse, SessionRow, StoreError};
 use anteroom_wire::{
     agent::{CliState, SignInOutcome, UsePurpose},
-    api::{PromptView, Reason, SessionView, SignInView, SessionStatus, CredentialUseView},
+    api::{CredentialUseView, PromptView, Reason, SessionStatus, SessionView, SignInView},
     provider::{Lane, Provider, StoragePolicy},
 };
 use std::sync::Arc;
@@ -47,7 +50,7 @@ fn assemble(
         .map(|(provider, machine)| sign_in(provider, &machine.sign_in))
         .unwrap_or_default();
     let signing_in = row.purpose.credential_use().is_none() && machine.is_some_and(signing_in);
-    let status = status::status(&row.status, progress, row.generation, signing_in);
+    let status = status::derive_status(&row.status, progress, row.generation, signing_in);
     SessionView {
         id: row.id.clone(),
         provider: row.provider.clone(),
@@ -91,13 +94,13 @@ fn assemble(
 /// Whether a sign-in is in progress: the user can act, or the credential is being delivered. Of a tool that has exited only an open
 /// prompt counts.
 fn signing_in(machine: &CurrentMachine) -> bool {
-    let sign_in = &machine.sign_in.reported;
+    let sign_in = &machine.sign_in.reported_status;
     let has_ended = matches!(sign_in.cli, CliState::Exited { .. });
     machine.delivery_pending || sign_in.prompt.is_some() || (sign_in.is_in_progress() && !has_ended)
 }
 
-fn sign_in(provider: &Provider, state: &SignInState) -> SignInView {
-    let reported = &state.reported;
+fn sign_in(provider: &Provider, state: &MachineSignIn) -> SignInView {
+    let reported = &state.reported_status;
     let until = state
         .device_code_at_ms
         .zip(provider.sign_in.code_s_max)
@@ -131,12 +134,16 @@ fn next_action(status: SessionStatus, provider: Option<&Provider>, machine: Opti
         SessionStatus::VmStopped => {
             "Wait a moment: your machine is being replaced. The sign-in restarts automatically.".into()
         }
-        SessionStatus::VmStarted | SessionStatus::Authenticating if sign_in.is_some_and(|sign_in| sign_in.kept_in_machine) => {
+        SessionStatus::VmStarted | SessionStatus::Authenticating
+            if sign_in.is_some_and(|sign_in| sign_in.kept_in_machine) =>
+        {
             format!(
                 "{tool} is signed in; the credential stays in this machine. End the session when you are done: the credential is deleted with the machine."
             )
         }
-        SessionStatus::VmStarted if sign_in.is_some_and(|sign_in| matches!(sign_in.reported.cli, CliState::Exited { .. })) => {
+        SessionStatus::VmStarted
+            if sign_in.is_some_and(|sign_in| matches!(sign_in.reported_status.cli, CliState::Exited { .. })) =>
+        {
             format!(
                 "{tool} has ended. Press Enter in its terminal to start it again, or choose another sign-in method."
             )
@@ -145,12 +152,18 @@ fn next_action(status: SessionStatus, provider: Option<&Provider>, machine: Opti
             provider.map_or_else(String::new, |provider| provider.next_action.clone())
         }
         SessionStatus::Completed => "Nothing more to do: the credential is stored.".into(),
-        SessionStatus::Failed | SessionStatus::Cancelled | SessionStatus::Expired => "Start a new session when you are ready.".into(),
+        SessionStatus::Failed | SessionStatus::Cancelled | SessionStatus::Expired => {
+            "Start a new session when you are ready.".into()
+        }
     }
 }
 
 fn use_view(row: &SessionRow, credential_use: &CredentialUse) -> CredentialUseView {
-    CredentialUseView { purpose: credential_use.purpose, credential: credential_use.credential.clone(), exit_code: row.exit_code }
+    CredentialUseView {
+        purpose: credential_use.purpose,
+        credential: credential_use.credential.clone(),
+        exit_code: row.exit_code,
+    }
 }
 
 /// The next action of a session that uses a credential: its progress and outcome.
@@ -158,15 +171,21 @@ fn next_action_of_use(status: SessionStatus, credential_use: &CredentialUse, exi
     match status {
         SessionStatus::VmCreating => "Wait a moment: a machine is being created.".into(),
         SessionStatus::VmCreated => "Wait a moment: the machine is starting.".into(),
-        SessionStatus::VmStopped => "Wait a moment: the machine is being replaced. The command restarts automatically.".into(),
+        SessionStatus::VmStopped => {
+            "Wait a moment: the machine is being replaced. The command restarts automatically.".into()
+        }
         SessionStatus::VmStarted | SessionStatus::Authenticating => match credential_use.purpose {
             UsePurpose::Exec => "The command runs in the terminal.",
             UsePurpose::Check => "The credential is being checked with the tool; there is nothing to do.",
             UsePurpose::Logout => "The tool signs out in the terminal.",
         }
         .into(),
-        SessionStatus::Completed => use_credential::outcome_sentence(credential_use.purpose, exit_code.unwrap_or_default()),
-        SessionStatus::Failed | SessionStatus::Cancelled | SessionStatus::Expired => "Use the credential again when you are ready.".into(),
+        SessionStatus::Completed => {
+            use_credential::outcome_sentence(credential_use.purpose, exit_code.unwrap_or_default())
+        }
+        SessionStatus::Failed | SessionStatus::Cancelled | SessionStatus::Expired => {
+            "Use the credential again when you are ready.".into()
+        }
     }
 }
 

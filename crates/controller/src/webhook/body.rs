@@ -9,7 +9,7 @@ use crate::{
 use anteroom_store::{ClaimedRevision, MessageRow, SessionRow, StoreError, UnixMs};
 use anteroom_wire::{
     CredentialId,
-    webhook::{CREDENTIAL_STORED, WebhookNotification, NotificationData, SessionSummary},
+    webhook::{CREDENTIAL_STORED, NotificationData, SessionSummary, WebhookNotification},
 };
 use bytes::Bytes;
 
@@ -76,7 +76,9 @@ pub(super) async fn build_message(
     let (credential, files) = match (claimed, regarding) {
         (Some(ClaimedRevision { record, .. }), _) => match credentials::unseal_files(context, &record) {
             Ok(files) => (Some(record.credential), Some(files)),
-            Err(error) => return Ok(Err(BuildError { fault: BuildFault::NotUnsealed(error), attached_credential: attached })),
+            Err(error) => {
+                return Ok(Err(BuildError { fault: BuildFault::NotUnsealed(error), attached_credential: attached }));
+            }
         },
         (None, Some(id)) => (context.store.get_credential(id).await?.filter(|row| row.deleted_at_ms.is_none()), None),
         (None, None) => (None, None),

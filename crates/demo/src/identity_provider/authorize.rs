@@ -141,11 +141,17 @@ pub(super) async fn submit_consent_form(State(idp): State<Arc<DemoIdp>>, body: B
 }
 
 fn expired() -> Response {
-    pages::render_error_page(StatusCode::BAD_REQUEST, "This page was already used or has expired. Start the sign-in again.")
+    pages::render_error_page(
+        StatusCode::BAD_REQUEST,
+        "This page was already used or has expired. Start the sign-in again.",
+    )
 }
 
 fn busy() -> Response {
-    pages::render_error_page(StatusCode::SERVICE_UNAVAILABLE, "Too many sign-ins are in progress. Try again in a few minutes.")
+    pages::render_error_page(
+        StatusCode::SERVICE_UNAVAILABLE,
+        "Too many sign-ins are in progress. Try again in a few minutes.",
+    )
 }
 
 fn is_client_id(client: &str) -> bool {

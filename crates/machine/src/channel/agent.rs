@@ -3,8 +3,9 @@
 use anteroom_wire::{
     ProblemBody,
     agent::{
-        AgentInfo, ChangeMethod, Claim, ClaimResult, DESKTOP_AUTHORITY, TypeText, OpenUrl, Paste, PasteResult, Screen, SignInStatus,
-        TERMINAL_AUTHORITY, TERMINAL_COLS_HEADER, TERMINAL_ID_HEADER, TERMINAL_ROWS_HEADER, TerminalSize,
+        AgentInfo, ChangeMethod, Claim, ClaimResult, DESKTOP_AUTHORITY, OpenUrl, Paste, PasteResult, Screen,
+        SignInStatus, TERMINAL_AUTHORITY, TERMINAL_COLS_HEADER, TERMINAL_ID_HEADER, TERMINAL_ROWS_HEADER, TerminalSize,
+        TypeText,
     },
     channel::{CONNECTION_WINDOW_BYTES, FRAME_BYTES_MAX, SEND_BUFFER_BYTES, STREAM_WINDOW_BYTES},
 };

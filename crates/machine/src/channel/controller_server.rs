@@ -1,4 +1,4 @@
-//! The host channel: HTTP/2 requests from the machine's agent to the controller.
+//! The controller channel: HTTP/2 requests from the machine's agent to the controller.
 
 use super::ControllerService;
 use anteroom_wire::{

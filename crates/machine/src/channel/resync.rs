@@ -1,6 +1,8 @@
 //! The nonce exchange at the start of each connection. The pipe may contain half a frame of an earlier controller's connection.
 
-use anteroom_wire::channel::{ECHO_WAIT_MS_MAX, NONCE_BYTES, PADDING_BYTES, format_echo_line, format_go_line, format_nonce_line};
+use anteroom_wire::channel::{
+    ECHO_WAIT_MS_MAX, NONCE_BYTES, PADDING_BYTES, format_echo_line, format_go_line, format_nonce_line,
+};
 use parking_lot::Mutex;
 use std::{io, time::Duration};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};

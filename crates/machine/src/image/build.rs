@@ -65,8 +65,9 @@ pub async fn build_image(
     leftovers::remove_all_leftovers(&store, settings).await?;
     let images = store.list_images().map_err(io_error(BuildStep::Check))?;
     let existing = images.into_iter().find(|image| image.manifest.inputs_sha256 == inputs.image);
-    let is_current =
-        |image: &Image| Image::open_current(&settings.images_dir).is_ok_and(|current| current.manifest == image.manifest);
+    let is_current = |image: &Image| {
+        Image::open_current(&settings.images_dir).is_ok_and(|current| current.manifest == image.manifest)
+    };
     if let Some(image) = existing.filter(|image| !settings.update_packages && is_current(image)) {
         progress(BuildProgress::new(BuildStep::Publish, 1.0, "nothing has changed"));
         return Ok(BuildOutcome { image, unchanged: true, removed: 0 });
@@ -156,7 +157,10 @@ impl Inputs {
         root.update(Sha256::digest(&demo));
         let root = hex::encode(root.finalize());
         let agent_sha256 = hex::encode(Sha256::digest(&agent));
-        let image = hex::encode(Sha256::digest(format!("image {} {PROTOCOL_VERSION} {root} {agent_sha256}", super::MANIFEST_FORMAT)));
+        let image = hex::encode(Sha256::digest(format!(
+            "image {} {PROTOCOL_VERSION} {root} {agent_sha256}",
+            super::MANIFEST_FORMAT
+        )));
         Ok(Self { root, image, agent, agent_sha256 })
     }
 }

@@ -100,7 +100,11 @@ impl BuildCommand {
 impl RunningCommand {
     /// Waits until it exits and calls `on_line` for every line of standard error. After the timeout, or when `stop` fires, it
     /// gets SIGTERM (on which mmdebstrap removes its files), then SIGKILL.
-    pub(super) async fn wait_success(mut self, stop: &CancellationToken, on_line: impl Fn(&str)) -> Result<(), BuildError> {
+    pub(super) async fn wait_success(
+        mut self,
+        stop: &CancellationToken,
+        on_line: impl Fn(&str),
+    ) -> Result<(), BuildError> {
         let stderr = self.child.stderr.take();
         let mut tail = Tail::default();
         let result = tokio::time::timeout(self.limit, async {
@@ -131,7 +135,9 @@ impl RunningCommand {
                 status: status.to_string(),
                 last_lines: tail.0.into(),
             }),
-            Ok(Err(source)) => Err(BuildError::CommandNotStarted { step: self.step, command: shorten(&self.line), source }),
+            Ok(Err(source)) => {
+                Err(BuildError::CommandNotStarted { step: self.step, command: shorten(&self.line), source })
+            }
             Err(_) => {
                 self.end().await;
                 Err(BuildError::CommandTimeout {

@@ -212,7 +212,11 @@ mod tests {
         for cli in &recipe.clis {
             assert!(cli.package.contains(&cli.version), "{} must be pinned", cli.package);
             assert!(cli.integrity.starts_with("sha512-"), "{}", cli.integrity);
-            assert!(cli.includes_path(&cli.executable) && cli.guest_path(&cli.executable).is_some(), "{}", cli.executable);
+            assert!(
+                cli.includes_path(&cli.executable) && cli.guest_path(&cli.executable).is_some(),
+                "{}",
+                cli.executable
+            );
         }
         assert!(recipe.excludes_path("usr/lib/x86_64-linux-gnu/gconv/BIG5.so"));
         assert!(!recipe.excludes_path("usr/lib/x86_64-linux-gnu/gconv/ISO8859-1.so"));

@@ -216,7 +216,8 @@ async fn squash(
     let additions = filter::Additions::new(context, tools).map_err(pipe_error)?;
     let recipe = context.recipe.clone();
     let progress = context.progress.clone();
-    let filtering = tokio::task::spawn_blocking(move || filter::filter_packages(&recipe, from, into, additions, &*progress));
+    let filtering =
+        tokio::task::spawn_blocking(move || filter::filter_packages(&recipe, from, into, additions, &*progress));
     let on_line = |line: &str| {
         if let Some((fraction, text)) = packages_fraction(line) {
             (context.progress)(BuildProgress::new(BuildStep::Packages, fraction, text));

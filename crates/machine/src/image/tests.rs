@@ -91,7 +91,10 @@ fn other_layout_or_protocol_is_an_error_with_both_versions() {
     other.protocol = PROTOCOL_VERSION + 1;
     write_manifest(&image.dir, &other);
     let text = Image::open(&image.dir).unwrap_err().to_string();
-    assert!(text.contains(&format!("protocol {}", PROTOCOL_VERSION + 1)) && text.contains(&format!("this program {PROTOCOL_VERSION}")));
+    assert!(
+        text.contains(&format!("protocol {}", PROTOCOL_VERSION + 1))
+            && text.contains(&format!("this program {PROTOCOL_VERSION}"))
+    );
     fs::write(image.dir.join(MANIFEST_FILE), br#"{"format": 99, "unknown": true}"#).unwrap();
     assert!(matches!(Image::open(&image.dir), Err(ImageError::UnsupportedFormat { found: 99, .. })));
 }

@@ -5,7 +5,7 @@ use crate::{
     procfs::{self, ProcessId},
     receipt::{CleanupChecks, ExitCause, Receipt},
     run_dir::RunDir,
-    spec::{AGENT_SERVER_SOCKET, FdSource, CONTROLLER_SERVER_SOCKET},
+    spec::{AGENT_SERVER_SOCKET, CONTROLLER_SERVER_SOCKET, FdSource},
 };
 use anteroom_wire::time::to_unix_ms;
 use rustix::{

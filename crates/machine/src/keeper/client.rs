@@ -4,7 +4,7 @@ use super::control::{KeeperCommand, LINE_BYTES_MAX, Report};
 use crate::{
     procfs::ProcessId,
     run_dir::RunDir,
-    spec::{KEEPER_SOCKET, KEEPER_CONFIG_FILE, KeeperConfig},
+    spec::{KEEPER_CONFIG_FILE, KEEPER_SOCKET, KeeperConfig},
 };
 use futures_util::StreamExt;
 use std::{

@@ -1,6 +1,6 @@
 //! The keeper's QMP session with QEMU: loads and saves the state, and translates QEMU's events.
 
-use crate::qmp::{QmpClient, QmpMessage, QmpError};
+use crate::qmp::{QmpClient, QmpError, QmpMessage};
 use serde_json::{Value, json};
 use std::{
     fs::OpenOptions,

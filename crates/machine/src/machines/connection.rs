@@ -123,8 +123,13 @@ pub(super) fn spawn_connections(
         hung: ms(settings.liveness_timeout_ms),
     };
     let keep_alive = KeepAlive { interval: timeouts.ping_every, timeout: timeouts.hung };
-    let host =
-        serve_host_channel(run_dir.clone(), id.clone(), machines.inner.host.clone(), params.first_echo_wait, keep_alive);
+    let host = serve_controller_channel(
+        run_dir.clone(),
+        id.clone(),
+        machines.inner.host.clone(),
+        params.first_echo_wait,
+        keep_alive,
+    );
     let connector = Connector {
         run_dir,
         params,
@@ -170,7 +175,7 @@ async fn dial(run_dir: &Path, name: &str) -> io::Result<UnixStream> {
     RunDir::open(run_dir.to_owned())?.connect_async(name).await
 }
 
-async fn serve_host_channel(
+async fn serve_controller_channel(
     run_dir: PathBuf,
     machine: MachineId,
     service: ControllerService,
@@ -180,10 +185,10 @@ async fn serve_host_channel(
     // The kernel of a guest with a hung agent may still deliver bytes here, so they do not count as activity.
     let (mut wait, ignored) = (first_wait, ActivityCounter::default());
     loop {
-        let log_error = |error: &ConnectError| tracing::trace!(%machine, %error, "host channel attempt failed");
+        let log_error = |error: &ConnectError| tracing::trace!(%machine, %error, "controller channel attempt failed");
         let stream = dial_until_synced(&run_dir, CONTROLLER_SERVER_SOCKET, &ignored, wait, log_error).await;
         if let Err(error) = serve(stream, machine.clone(), service.clone(), keep_alive).await {
-            tracing::debug!(%machine, %error, "host channel broke");
+            tracing::debug!(%machine, %error, "controller channel broke");
         }
         wait = Duration::from_millis(ECHO_WAIT_MS_MAX);
     }
@@ -267,7 +272,8 @@ impl Connector {
             let event = Event::StageAttempted { stage: Stage::Channel, error: Some(error.to_string()) };
             let _ = self.events.try_send(ConnectionEvent::Lifecycle(event));
         };
-        let stream = dial_until_synced(&self.run_dir, AGENT_SERVER_SOCKET, &self.activity, first_wait, report_attempt).await;
+        let stream =
+            dial_until_synced(&self.run_dir, AGENT_SERVER_SOCKET, &self.activity, first_wait, report_attempt).await;
         timings.channel_ms = self.elapsed_ms();
         timings.spawned_ms =
             self.params.process_info.get().map_or(timings.channel_ms, |process_info| process_info.reported_after_ms);

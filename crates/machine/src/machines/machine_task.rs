@@ -79,7 +79,12 @@ pub(super) async fn run_new(machines: Machines, slot: Slot, config: KeeperConfig
 }
 
 /// Drives a machine that outlived its server; `incompatible`: why this server cannot use it and stops it.
-pub(super) async fn run_adopted(machines: Machines, slot: Slot, mut client: KeeperClient, incompatible: Option<StopReason>) {
+pub(super) async fn run_adopted(
+    machines: Machines,
+    slot: Slot,
+    mut client: KeeperClient,
+    incompatible: Option<StopReason>,
+) {
     let (mut driver, commands, image_hash) = Driver::new(machines, slot, Instant::now());
     let path = driver.machines.run_dir_of(&driver.id);
     driver.was_ready = tokio::task::spawn_blocking(move || RunDir::was_ready(&path)).await.unwrap_or_default();
@@ -123,7 +128,13 @@ impl Driver {
         let disconnect = stop.child_token();
         let _guard = disconnect.clone().drop_guard();
         let (began, process_info, was_ready) = (self.began, self.process_info.clone(), self.was_ready);
-        let params = connection::ConnectParams { image_hash, requested_at: began, process_info, first_echo_wait: first_wait, was_ready };
+        let params = connection::ConnectParams {
+            image_hash,
+            requested_at: began,
+            process_info,
+            first_echo_wait: first_wait,
+            was_ready,
+        };
         connection::spawn_connections(&self.machines, &self.id, params, events, &disconnect);
         loop {
             tokio::select! {
@@ -271,7 +282,8 @@ impl Driver {
     }
 
     async fn stop(&mut self, client: &mut KeeperClient, reason: StopReason) {
-        let command = KeeperCommand::Stop { reason: reason.name().to_owned(), stop_detail: StopDetail::from_reason(&reason) };
+        let command =
+            KeeperCommand::Stop { reason: reason.name().to_owned(), stop_detail: StopDetail::from_reason(&reason) };
         if !self.apply(Event::StopRequested(reason)) {
             return;
         }

@@ -3,7 +3,10 @@
 //! On nested or paravirtual hosts KVM may exist and not work: `-cpu host` aborts, other models are very slow or fail with an
 //! internal error. Emulation allows development and operation without KVM; it is not a security boundary.
 
-use super::{Hardware, KernelCommandLine, PROBE_OK_LINE, QemuCommandLine, RamBackend, StartMode, kernel_command_line::host_tsc_khz};
+use super::{
+    Hardware, KernelCommandLine, PROBE_OK_LINE, QemuCommandLine, RamBackend, StartMode,
+    kernel_command_line::host_tsc_khz,
+};
 use crate::{
     keeper::client::KeeperClient,
     receipt::{ExitCause, Receipt},

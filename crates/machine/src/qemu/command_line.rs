@@ -1,7 +1,9 @@
 //! QEMU's command line.
 
 use super::{Accelerator, Hardware, KernelCommandLine};
-use crate::spec::{AGENT_SERVER_SOCKET, FdSource, CONTROLLER_SERVER_SOCKET, InheritedFd, QmpMode, ProcessSpec, SpecError};
+use crate::spec::{
+    AGENT_SERVER_SOCKET, CONTROLLER_SERVER_SOCKET, FdSource, InheritedFd, ProcessSpec, QmpMode, SpecError,
+};
 use anteroom_wire::channel::{AGENT_SERVER_PORT, CONTROLLER_SERVER_PORT};
 use std::{
     collections::BTreeMap,

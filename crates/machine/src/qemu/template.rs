@@ -18,7 +18,7 @@ use super::{Accelerator, Hardware, HardwareOutOfRange, QemuCommandLine, RamBacke
 use crate::{
     exit_reason::ExitReason,
     image::{Image, ImageError},
-    machines::{MachinesOpenError, MachineStartError},
+    machines::{MachineStartError, MachinesOpenError},
     spec::{ProcessSpec, SpecError, SpecSource},
 };
 use anteroom_wire::{

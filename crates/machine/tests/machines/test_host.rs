@@ -1,8 +1,8 @@
 //! A state directory for machines and fake agents in them. On drop, [`TestHost`] checks that no file and no process is left.
 
 use anteroom_machine::{
-    AGENT_SERVER_SOCKET, BoxBody, ControllerService, ExitReason, CONTROLLER_SERVER_SOCKET, Machines, MachinesOpenError, MachinesSettings,
-    ProcessId, ProcessSpec, QmpMode, Receipt, SpecError, SpecSource, State, StopReason,
+    AGENT_SERVER_SOCKET, BoxBody, CONTROLLER_SERVER_SOCKET, ControllerService, ExitReason, Machines, MachinesOpenError,
+    MachinesSettings, ProcessId, ProcessSpec, QmpMode, Receipt, SpecError, SpecSource, State, StopReason,
 };
 use anteroom_wire::{
     MachineId,
@@ -320,7 +320,10 @@ impl Agent {
                 }
                 let (status, body) = match request.uri().path() {
                     "/hello" => (200, Bytes::from(body)),
-                    _ => (409, serde_json::to_vec(&anteroom_wire::Problem::NotReady.with_detail("later")).unwrap().into()),
+                    _ => (
+                        409,
+                        serde_json::to_vec(&anteroom_wire::Problem::NotReady.with_detail("later")).unwrap().into(),
+                    ),
                 };
                 Ok(hyper::Response::builder().status(status).body(Full::from(body)).unwrap())
             }

@@ -1,6 +1,6 @@
 //! Reads the rectangles of a framebuffer update and paints them.
 
-use super::{Encoding, RfbClient, RfbError, FramebufferUpdate, broken};
+use super::{Encoding, FramebufferUpdate, RfbClient, RfbError, broken};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 
 /// Position and size of a rectangle.

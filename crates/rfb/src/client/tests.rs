@@ -36,7 +36,8 @@ fn rectangle_header(width: u16, height: u16, encoding: i32) -> Vec<u8> {
 /// Connects a client, sends it these updates, and returns the encodings that it offered and the framebuffer.
 async fn apply_updates(offered: &[Encoding], updates: &[Vec<u8>]) -> (Vec<i32>, Result<Frame, RfbError>) {
     let (near, mut far) = duplex(1 << 16);
-    let (client, offers) = tokio::join!(RfbClient::connect_with_encodings(near, ANSWER_MS_MAX, offered), accept_client(&mut far));
+    let (client, offers) =
+        tokio::join!(RfbClient::connect_with_encodings(near, ANSWER_MS_MAX, offered), accept_client(&mut far));
     let mut client = client.unwrap();
     for update in updates {
         far.write_all(update).await.unwrap();

@@ -45,7 +45,12 @@ impl TightDecoder {
 
     /// Reads one rectangle after its header and returns its pixels, row by row. Uses at most seven bytes of memory per pixel and
     /// 4 MiB for compressed data; the caller has checked that the rectangle is inside the framebuffer.
-    pub(super) async fn read_rectangle<R>(&mut self, from: &mut R, width: u16, height: u16) -> Result<Vec<Rgb>, RfbError>
+    pub(super) async fn read_rectangle<R>(
+        &mut self,
+        from: &mut R,
+        width: u16,
+        height: u16,
+    ) -> Result<Vec<Rgb>, RfbError>
     where
         R: AsyncRead + Unpin,
     {

@@ -76,7 +76,11 @@ impl ViewerSocket {
     ///
     /// # Errors
     /// [`ViewerConnectError`].
-    pub async fn connect(url: &str, headers: &[(&'static str, &str)], answer_ms_max: u64) -> Result<Self, ViewerConnectError> {
+    pub async fn connect(
+        url: &str,
+        headers: &[(&'static str, &str)],
+        answer_ms_max: u64,
+    ) -> Result<Self, ViewerConnectError> {
         let mut request = url.into_client_request().map_err(|_| ViewerConnectError::Malformed(url.to_owned()))?;
         for &(name, value) in headers {
             let value = HeaderValue::from_str(value).map_err(|_| ViewerConnectError::Malformed(name.to_owned()))?;

@@ -25,7 +25,8 @@ impl Run {
 
     /// The keys' names are pressed as the rule wants.
     fn press(&mut self, text: &str) -> usize {
-        let presses = self.observe(text).iter().filter(|action| matches!(action, ScreenAction::PressKeys { .. })).count();
+        let presses =
+            self.observe(text).iter().filter(|action| matches!(action, ScreenAction::PressKeys { .. })).count();
         for _ in 0..presses {
             self.tracker.record_press();
         }
@@ -94,7 +95,13 @@ const ASK: &str = r#""prompts": [{ "id": "code", "matches": "Code: *\\z", "ask":
 
 fn prompt(rejected: Option<&str>) -> OpenPrompt {
     let rejected = rejected.map(str::to_owned);
-    OpenPrompt { id: "code".into(), label: "The code".into(), secret: false, expected_format: None, rejection: rejected }
+    OpenPrompt {
+        id: "code".into(),
+        label: "The code".into(),
+        secret: false,
+        expected_format: None,
+        rejection: rejected,
+    }
 }
 
 #[test]
@@ -202,5 +209,7 @@ fn gemini_cli_screens_are_answered_and_ask_the_user() {
 #[test]
 fn an_invalid_pattern_is_named_in_the_error() {
     let rules = r#""prompts": [{ "id": "a", "matches": "(", "press": ["y"] }]"#;
-    assert!(PromptRules::new(&provider(rules)).is_err_and(|error| error.to_string().contains("prompts \"a\": matches")));
+    assert!(
+        PromptRules::new(&provider(rules)).is_err_and(|error| error.to_string().contains("prompts \"a\": matches"))
+    );
 }

@@ -2,7 +2,7 @@
 
 use super::error_response::ErrorResponse;
 use crate::auth;
-use anteroom_controller::{api_error::ApiError, session::launcher::ServerContext};
+use anteroom_controller::{api_error::ApiError, session::server_context::ServerContext};
 use anteroom_store::Sha256Hex;
 use anteroom_wire::{Problem, ProblemBody, agent::AgentSession};
 use axum::{Json, extract::State, http::HeaderMap};
@@ -16,17 +16,20 @@ use axum::{Json, extract::State, http::HeaderMap};
     (status = 404, description = "No active session uses the machine now; poll again.", body = ProblemBody),
 ))]
 pub(super) async fn get_agent_session(
-    State(launcher): State<ServerContext>,
+    State(server_context): State<ServerContext>,
     headers: HeaderMap,
 ) -> Result<Json<AgentSession>, ErrorResponse> {
     let token = auth::bearer_token(&headers).ok_or(Problem::WrongAgentToken)?;
     let hash = Sha256Hex::of_secret(&token);
-    let session = launcher.sessions.by_agent_token(&hash);
+    let session = server_context.sessions.by_agent_token(&hash);
     let state = session.as_ref().map(|session| session.state());
     let machine = state.as_ref().and_then(|state| state.machine.as_ref());
     let (Some(session), Some(state), Some(machine)) = (&session, &state, machine) else {
-        let problem =
-            if launcher.external.has_agent_token(&hash) { Problem::UnknownSession } else { Problem::WrongAgentToken };
+        let problem = if server_context.external.has_agent_token(&hash) {
+            Problem::UnknownSession
+        } else {
+            Problem::WrongAgentToken
+        };
         return Err(ApiError::new(problem, "no active session uses this machine").into());
     };
     Ok(Json(AgentSession {

@@ -4,7 +4,7 @@ use super::{error_response::ErrorResponse, extract::OwnedSession};
 use anteroom_controller::{
     api_error::{ApiError, chain},
     bundle,
-    session::launcher::ServerContext,
+    session::server_context::ServerContext,
 };
 use anteroom_wire::{Problem, ProblemBody};
 use axum::{
@@ -20,9 +20,12 @@ use axum::{
     (status = 403, description = "The caller is not an operator.", body = ProblemBody),
     (status = 404, description = "There is no such session.", body = ProblemBody),
 ))]
-pub(super) async fn create_bundle(State(launcher): State<ServerContext>, owned: OwnedSession) -> Result<Response, ErrorResponse> {
+pub(super) async fn create_bundle(
+    State(server_context): State<ServerContext>,
+    owned: OwnedSession,
+) -> Result<Response, ErrorResponse> {
     owned.caller.require_operator()?;
-    let bundle = bundle::create_bundle(&launcher, &owned.row.id).await.map_err(|error| {
+    let bundle = bundle::create_bundle(&server_context, &owned.row.id).await.map_err(|error| {
         // Operators only: they see the cause.
         ApiError::new(Problem::Internal, chain(&error)).with_source(error)
     })?;

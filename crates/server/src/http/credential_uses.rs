@@ -9,7 +9,7 @@ use crate::auth::Auth;
 use anteroom_controller::{
     api_error::{ApiError, chain},
     credentials,
-    session::launcher::ServerContext,
+    session::server_context::ServerContext,
     session::{
         channels::{open_channels, require_active},
         start::for_use,
@@ -18,7 +18,7 @@ use anteroom_controller::{
 };
 use anteroom_wire::{
     Problem, ProblemBody,
-    api::{CredentialMeta, ScreenView, StartResponse, CredentialUseRequest},
+    api::{CredentialMeta, CredentialUseRequest, ScreenView, StartResponse},
 };
 use axum::{
     extract::State,
@@ -39,14 +39,14 @@ use axum::{
     (status = 503, description = "The queue is full, or this host lacks capacity.", body = ProblemBody),
 ))]
 pub(super) async fn start_credential_use(
-    State(launcher): State<ServerContext>,
+    State(server_context): State<ServerContext>,
     State(auth): State<Auth>,
     AuthenticatedCaller(caller): AuthenticatedCaller,
     CredentialPath(id): CredentialPath,
     Json(request): Json<CredentialUseRequest>,
 ) -> Result<impl IntoResponse, ErrorResponse> {
-    let row = for_use::start_credential_use(&launcher, &caller, &id, &request).await?;
-    accepted_response(&launcher, &auth, &row).await
+    let row = for_use::start_credential_use(&server_context, &caller, &id, &request).await?;
+    accepted_response(&server_context, &auth, &row).await
 }
 
 /// Returns the metadata of one credential, without its content.
@@ -56,12 +56,12 @@ pub(super) async fn start_credential_use(
     (status = 404, description = "There is no such credential.", body = ProblemBody),
 ))]
 pub(super) async fn get_credential(
-    State(launcher): State<ServerContext>,
+    State(server_context): State<ServerContext>,
     AuthenticatedCaller(caller): AuthenticatedCaller,
     CredentialPath(id): CredentialPath,
 ) -> Result<axum::Json<CredentialMeta>, ErrorResponse> {
-    let row = credentials::require_undeleted_credential(&launcher, &caller, &id).await?;
-    Ok(axum::Json(credentials::to_credential_meta(&launcher, &row)))
+    let row = credentials::require_undeleted_credential(&server_context, &caller, &id).await?;
+    Ok(axum::Json(credentials::to_credential_meta(&server_context, &row)))
 }
 
 /// Returns the visible lines of the session's terminal.
@@ -74,12 +74,15 @@ pub(super) async fn get_credential(
     (status = 409, description = "The machine is not ready, or it is external.", body = ProblemBody),
     (status = 410, description = "The session has ended and its last screen is no longer available.", body = ProblemBody),
 ))]
-pub(super) async fn get_screen(State(launcher): State<ServerContext>, owned: OwnedSession) -> Result<Response, ErrorResponse> {
-    let screen = match launcher.volatile_execs.last_screen(&owned.row.id, LAST_SCREEN_AGE_MAX) {
+pub(super) async fn get_screen(
+    State(server_context): State<ServerContext>,
+    owned: OwnedSession,
+) -> Result<Response, ErrorResponse> {
+    let screen = match server_context.volatile_execs.last_screen(&owned.row.id, LAST_SCREEN_AGE_MAX) {
         Some(lines) => ScreenView { lines, is_final: true },
         None => {
-            let (_, session) = require_active(&launcher, &owned.row.id).await?;
-            let channels = open_channels(&launcher, &session).await?;
+            let (_, session) = require_active(&server_context, &owned.row.id).await?;
+            let channels = open_channels(&server_context, &session).await?;
             let screen = channels.agent.read_screen().await;
             let screen = screen.map_err(|error| ApiError::new(Problem::AgentUnreachable, chain(&error)))?;
             ScreenView { lines: screen.lines, is_final: false }

@@ -51,7 +51,8 @@ pub(super) async fn lease_credential(
     CredentialPath(id): CredentialPath,
 ) -> Result<Response, ErrorResponse> {
     let (row, files) = credentials::lease_credential(&context, &caller, &id).await?;
-    let mut response = Json(Lease { credential: credentials::to_credential_meta(&context, &row), files }).into_response();
+    let mut response =
+        Json(Lease { credential: credentials::to_credential_meta(&context, &row), files }).into_response();
     response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     Ok(response)
 }

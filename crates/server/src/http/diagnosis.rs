@@ -1,7 +1,7 @@
 //! `GET /api/auth/session/{id}/diagnosis`.
 
 use super::{error_response::ErrorResponse, extract::OwnedSession};
-use anteroom_controller::{session::diagnose, session::launcher::ServerContext};
+use anteroom_controller::{session::diagnose, session::server_context::ServerContext};
 use anteroom_store::Role;
 use anteroom_wire::{Problem, ProblemBody, diagnosis::Diagnosis};
 use axum::{Json, extract::State};
@@ -14,12 +14,12 @@ use axum::{Json, extract::State};
     (status = 404, description = "There is no such session.", body = ProblemBody),
 ))]
 pub(super) async fn get_diagnosis(
-    State(launcher): State<ServerContext>,
+    State(server_context): State<ServerContext>,
     owned: OwnedSession,
 ) -> Result<Json<Diagnosis>, ErrorResponse> {
     let is_operator = owned.caller.role == Role::Operator;
     let diagnosis =
-        diagnose::diagnose_for(&launcher, &owned.row.id, is_operator).await?.ok_or(Problem::UnknownSession)?;
+        diagnose::diagnose_for(&server_context, &owned.row.id, is_operator).await?.ok_or(Problem::UnknownSession)?;
     let verdict = diagnosis.verdict.code();
     tracing::info!(outcome = "diagnosed", session = %owned.row.id, verdict, "session diagnosed");
     Ok(Json(diagnosis))

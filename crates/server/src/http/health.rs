@@ -1,6 +1,6 @@
 //! `GET /health`: the server's health; for authenticated callers also each check.
 
-use anteroom_controller::{caller::Caller, health::health_report, session::launcher::ServerContext};
+use anteroom_controller::{caller::Caller, health::health_report, session::server_context::ServerContext};
 use anteroom_wire::api::{Health, HealthStatus};
 use axum::{Extension, Json, extract::State, http::StatusCode, response::IntoResponse};
 
@@ -9,8 +9,11 @@ use axum::{Extension, Json, extract::State, http::StatusCode, response::IntoResp
     (status = 200, description = "The server works, possibly with restrictions (`degraded`).", body = Health),
     (status = 503, description = "The server does not work (`down`).", body = Health),
 ))]
-pub(super) async fn get_health(State(launcher): State<ServerContext>, caller: Option<Extension<Caller>>) -> impl IntoResponse {
-    let mut health = health_report(&launcher).await;
+pub(super) async fn get_health(
+    State(server_context): State<ServerContext>,
+    caller: Option<Extension<Caller>>,
+) -> impl IntoResponse {
+    let mut health = health_report(&server_context).await;
     if caller.is_none() {
         health.checks.clear();
     }

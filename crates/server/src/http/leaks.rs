@@ -4,7 +4,7 @@ use super::{error_response::ErrorResponse, extract::AuthenticatedCaller};
 use anteroom_controller::{
     api_error::{ApiError, chain},
     leaks,
-    session::launcher::ServerContext,
+    session::server_context::ServerContext,
 };
 use anteroom_wire::{Problem, ProblemBody, operator_reports::LeakReport};
 use axum::{Json, extract::State};
@@ -15,12 +15,12 @@ use axum::{Json, extract::State};
     (status = 403, description = "The caller is not an operator.", body = ProblemBody),
 ))]
 pub(super) async fn get_leak_report(
-    State(launcher): State<ServerContext>,
+    State(server_context): State<ServerContext>,
     AuthenticatedCaller(caller): AuthenticatedCaller,
 ) -> Result<Json<LeakReport>, ErrorResponse> {
     caller.require_operator()?;
     // Operators only: they see the cause.
-    let report = leaks::report_with_server(&launcher)
+    let report = leaks::report_with_server(&server_context)
         .await
         .map_err(|error| ApiError::new(Problem::Internal, chain(&error)).with_source(error))?;
     for orphan in report.orphans() {

@@ -5,7 +5,7 @@ use anteroom_controller::{
     admission,
     api_error::ApiError,
     clock,
-    session::launcher::ServerContext,
+    session::server_context::ServerContext,
     session::{status, view},
 };
 use anteroom_machine::State as MachineState;
@@ -39,18 +39,18 @@ const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset
     (status = 403, description = "The caller is not an operator.", body = ProblemBody),
 ))]
 pub(super) async fn get_metrics(
-    State(launcher): State<ServerContext>,
+    State(server_context): State<ServerContext>,
     AuthenticatedCaller(caller): AuthenticatedCaller,
 ) -> Result<Response, ErrorResponse> {
     caller.require_operator()?;
     let mut registry = Registry::with_prefix("anteroom");
-    sessions(&launcher, &mut registry).await?;
-    credentials(&launcher, &mut registry).await?;
-    machines(&launcher, &mut registry);
-    store(&launcher, &mut registry);
-    reconciliations(&launcher, &mut registry);
-    webhook(&launcher, &mut registry).await?;
-    host(&launcher, &mut registry);
+    sessions(&server_context, &mut registry).await?;
+    credentials(&server_context, &mut registry).await?;
+    machines(&server_context, &mut registry);
+    store(&server_context, &mut registry);
+    reconciliations(&server_context, &mut registry);
+    webhook(&server_context, &mut registry).await?;
+    host(&server_context, &mut registry);
     let mut text = String::new();
     encode(&mut text, &registry).map_err(ApiError::internal)?;
     Ok(([(header::CONTENT_TYPE, CONTENT_TYPE), (header::CACHE_CONTROL, "no-store")], text).into_response())
@@ -73,20 +73,20 @@ fn register_counter(registry: &mut Registry, name: &str, help: &str, value: u64)
 }
 
 /// Active sessions by status, and ended sessions by final status.
-async fn sessions(launcher: &ServerContext, registry: &mut Registry) -> Result<(), StoreError> {
+async fn sessions(server_context: &ServerContext, registry: &mut Registry) -> Result<(), StoreError> {
     let by_status = Gauges::default();
     let gauge = |status: &str| by_status.get_or_create_owned(&vec![("status", status.to_owned())]);
     for status in SessionStatus::ALL.iter().filter(|status| !status.is_ended()) {
         gauge(status.as_str()).set(0);
     }
-    for (state, count) in launcher.store.count_sessions_by_status().await? {
+    for (state, count) in server_context.store.count_sessions_by_status().await? {
         if state != "active" {
             gauge(state).set(to_i64(count));
         }
     }
     let mut viewers = 0;
-    for row in launcher.store.list_active_sessions().await? {
-        let view = view::to_session_view(launcher, &row).await?;
+    for row in server_context.store.list_active_sessions().await? {
+        let view = view::to_session_view(server_context, &row).await?;
         gauge(view.status.as_str()).inc();
         viewers += view.viewers;
     }
@@ -96,10 +96,10 @@ async fn sessions(launcher: &ServerContext, registry: &mut Registry) -> Result<(
         registry,
         "supervisor_tasks",
         "Sessions that a task of this server supervises",
-        launcher.sessions.len(),
+        server_context.sessions.len(),
     );
-    register_gauge(registry, "queue_waiting", "Sessions queued for a machine", launcher.queue.waiting_count());
-    let is_blocked = launcher.queue.admission_shortage().is_some();
+    register_gauge(registry, "queue_waiting", "Sessions queued for a machine", server_context.queue.waiting_count());
+    let is_blocked = server_context.queue.admission_shortage().is_some();
     register_gauge(
         registry,
         "queue_blocked",
@@ -109,18 +109,18 @@ async fn sessions(launcher: &ServerContext, registry: &mut Registry) -> Result<(
     Ok(())
 }
 
-async fn credentials(launcher: &ServerContext, registry: &mut Registry) -> Result<(), StoreError> {
+async fn credentials(server_context: &ServerContext, registry: &mut Registry) -> Result<(), StoreError> {
     let by_health = Gauges::default();
-    for (health, count) in launcher.store.count_credentials_by_health(clock::now_unix_ms()).await? {
+    for (health, count) in server_context.store.count_credentials_by_health(clock::now_unix_ms()).await? {
         by_health.get_or_create_owned(&vec![("health", health.as_str().to_owned())]).set(to_i64(count));
     }
     registry.register("credentials", "Stored credentials by health", by_health);
     Ok(())
 }
 
-fn machines(launcher: &ServerContext, registry: &mut Registry) {
+fn machines(server_context: &ServerContext, registry: &mut Registry) {
     let by_state = Gauges::default();
-    for (_, state) in launcher.machines.list() {
+    for (_, state) in server_context.machines.list() {
         let stage = match &state {
             MachineState::Requested | MachineState::Cloning | MachineState::Waiting { .. } => {
                 format!("{:?}", status::pending_stage_of(&state)).to_lowercase()
@@ -137,16 +137,16 @@ fn machines(launcher: &ServerContext, registry: &mut Registry) {
         registry,
         "machines_max",
         "Machines allowed at the same time",
-        launcher.config.machines.machines_max,
+        server_context.config.machines.machines_max,
     );
 }
 
-fn store(launcher: &ServerContext, registry: &mut Registry) {
+fn store(server_context: &ServerContext, registry: &mut Registry) {
     let writes = Counters::default();
     for kind in WriteKind::ALL {
         for outcome in WriteOutcome::ALL {
             let labels = vec![("kind", kind.as_str().to_owned()), ("outcome", outcome.as_str().to_owned())];
-            writes.get_or_create_owned(&labels).inc_by(launcher.db_metrics.write_count(*kind, *outcome));
+            writes.get_or_create_owned(&labels).inc_by(server_context.db_metrics.write_count(*kind, *outcome));
         }
     }
     registry.register("store_writes", "Database writes by outcome", writes);
@@ -154,13 +154,13 @@ fn store(launcher: &ServerContext, registry: &mut Registry) {
         registry,
         "store_slow_writes",
         "Database writes that took longer than one second",
-        launcher.db_metrics.slow_write_count(),
+        server_context.db_metrics.slow_write_count(),
     );
 }
 
-fn reconciliations(launcher: &ServerContext, registry: &mut Registry) {
+fn reconciliations(server_context: &ServerContext, registry: &mut Registry) {
     // Before the first finished reconciliation the time is 0.
-    let last = launcher.reconcile_history.last_run();
+    let last = server_context.reconcile_history.last_run();
     let finished_s = last.map_or(0, |last| last.at_ms / 1_000);
     let finished: Gauge = Gauge::default();
     finished.set(to_i64(finished_s));
@@ -183,7 +183,7 @@ fn reconciliations(launcher: &ServerContext, registry: &mut Registry) {
         last.map_or(0, |last| last.deferred),
     );
     let kinds = Counters::default();
-    for (kind, count) in launcher.reconcile_history.action_counts() {
+    for (kind, count) in server_context.reconcile_history.action_counts() {
         kinds.get_or_create_owned(&vec![("kind", kind.as_str().to_owned())]).inc_by(count);
     }
     registry.register("reconcile_actions", "Reconciliation actions by kind", kinds);
@@ -191,38 +191,40 @@ fn reconciliations(launcher: &ServerContext, registry: &mut Registry) {
         registry,
         "reconcile_failures",
         "Reconciliations that failed",
-        launcher.reconcile_history.failure_count(),
+        server_context.reconcile_history.failure_count(),
     );
 }
 
 /// Webhook messages by outcome; none if no webhook is configured.
-async fn webhook(launcher: &ServerContext, registry: &mut Registry) -> Result<(), StoreError> {
-    let Some(webhook) = &launcher.outbox.webhook else { return Ok(()) };
-    let waiting = launcher.store.list_due_messages(i64::MAX.unsigned_abs(), MESSAGES_MAX).await?.len();
+async fn webhook(server_context: &ServerContext, registry: &mut Registry) -> Result<(), StoreError> {
+    let Some(webhook) = &server_context.outbox.webhook else { return Ok(()) };
+    let waiting = server_context.store.list_due_messages(i64::MAX.unsigned_abs(), MESSAGES_MAX).await?.len();
     register_gauge(registry, "webhook_waiting", "Messages not delivered yet, at most 1000", waiting);
     let outcomes = Counters::default();
-    for (outcome, count) in
-        [("delivered", &webhook.messages_delivered), ("failed", &webhook.attempts_failed), ("abandoned", &webhook.messages_abandoned)]
-    {
+    for (outcome, count) in [
+        ("delivered", &webhook.messages_delivered),
+        ("failed", &webhook.attempts_failed),
+        ("abandoned", &webhook.messages_abandoned),
+    ] {
         outcomes.get_or_create_owned(&vec![("outcome", outcome.to_owned())]).inc_by(count.load(Relaxed));
     }
     registry.register("webhook_messages", "Messages delivered or abandoned, and attempts that failed", outcomes);
     Ok(())
 }
 
-fn host(launcher: &ServerContext, registry: &mut Registry) {
+fn host(server_context: &ServerContext, registry: &mut Registry) {
     let meminfo = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
     if let Some(mib) = admission::parse_available_mib(&meminfo) {
         register_gauge(registry, "host_memory_available_mebibytes", "Memory available according to the kernel", mib);
     }
-    if let Ok(mib) = admission::read_disk_free_mib(&launcher.config.state_dir) {
+    if let Ok(mib) = admission::read_disk_free_mib(&server_context.config.state_dir) {
         register_gauge(registry, "state_disk_free_mebibytes", "Free space of the state directory's file system", mib);
     }
     let build = Gauges::default();
     let labels = vec![
         ("version", env!("CARGO_PKG_VERSION").to_owned()),
-        ("image", launcher.image.hash.clone()),
-        ("emulated", launcher.image.is_emulated.to_string()),
+        ("image", server_context.image.hash.clone()),
+        ("emulated", server_context.image.is_emulated.to_string()),
     ];
     build.get_or_create_owned(&labels).set(1);
     registry.register("build", "This server", build);

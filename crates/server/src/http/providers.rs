@@ -1,7 +1,7 @@
 //! `GET /api/providers`.
 
 use super::{error_response::ErrorResponse, extract::AuthenticatedCaller};
-use anteroom_controller::{providers::to_provider_view, session::launcher::ServerContext};
+use anteroom_controller::{providers::to_provider_view, session::server_context::ServerContext};
 use anteroom_wire::api::ProviderList;
 use axum::{Json, extract::State};
 
@@ -10,9 +10,10 @@ use axum::{Json, extract::State};
     (status = 200, description = "The providers.", body = ProviderList),
 ))]
 pub(super) async fn list_providers(
-    State(launcher): State<ServerContext>,
+    State(server_context): State<ServerContext>,
     AuthenticatedCaller(_caller): AuthenticatedCaller,
 ) -> Result<Json<ProviderList>, ErrorResponse> {
-    let providers = launcher.providers.iter().map(|provider| to_provider_view(provider, &launcher.image.tool_versions));
+    let providers =
+        server_context.providers.iter().map(|provider| to_provider_view(provider, &server_context.image.tool_versions));
     Ok(Json(ProviderList { providers: providers.collect() }))
 }

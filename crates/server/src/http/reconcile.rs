@@ -4,7 +4,7 @@ use super::{
     error_response::ErrorResponse,
     extract::{AuthenticatedCaller, Query},
 };
-use anteroom_controller::{session::launcher::ServerContext, session::reconcile};
+use anteroom_controller::{session::reconcile, session::server_context::ServerContext};
 use anteroom_wire::{ProblemBody, operator_reports::ReconcileReport};
 use axum::{Json, extract::State};
 use serde::Deserialize;
@@ -23,11 +23,12 @@ pub(super) struct ReconcileQuery {
     (status = 403, description = "The caller is not an operator.", body = ProblemBody),
 ))]
 pub(super) async fn run_reconcile(
-    State(launcher): State<ServerContext>,
+    State(server_context): State<ServerContext>,
     AuthenticatedCaller(caller): AuthenticatedCaller,
     Query(ReconcileQuery { dry_run }): Query<ReconcileQuery>,
 ) -> Result<Json<ReconcileReport>, ErrorResponse> {
     caller.require_operator()?;
-    let report = if dry_run { reconcile::dry_run(&launcher).await? } else { reconcile::run_once(&launcher).await? };
+    let report =
+        if dry_run { reconcile::dry_run(&server_context).await? } else { reconcile::run_once(&server_context).await? };
     Ok(Json(report))
 }

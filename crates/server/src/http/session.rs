@@ -8,7 +8,7 @@ use anteroom_controller::{
     api_error::ApiError,
     credentials,
     session::context::SessionContext,
-    session::{channels::require_active, end, lifecycle::Delivery, timeline, view},
+    session::{channels::require_active, end, lifecycle::DeliveryState, timeline, view},
 };
 use anteroom_store::{OwnerFilter, Role, SessionRow};
 use anteroom_wire::{
@@ -104,7 +104,7 @@ async fn follow(
     let mut retries = 0;
     loop {
         let session = context.sessions.get(id);
-        let mut changes = session.as_ref().map(|session| session.watch());
+        let mut changes = session.as_ref().map(|session| session.subscribe_state());
         drop(session);
         if let Some(changes) = &mut changes {
             changes.borrow_and_update();
@@ -203,7 +203,7 @@ pub(super) async fn restart_session(
         let detail = format!("this is machine {} of {}", row.generation, context.config.sessions.restarts_max + 1);
         return Err(ApiError::new(Problem::NoRestartLeft, detail).into());
     }
-    if session.state().delivery() != Delivery::None {
+    if session.state().delivery() != DeliveryState::None {
         return Err(Problem::DeliveryInProgress.into());
     }
     session.restart_requested.notify_one();

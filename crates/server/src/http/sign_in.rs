@@ -17,7 +17,7 @@ use anteroom_controller::{
 use anteroom_machine::Channels;
 use anteroom_wire::{
     Problem, ProblemBody, Secret, SessionId,
-    agent::{TypeText, OpenUrl, Paste, PasteResult},
+    agent::{OpenUrl, Paste, PasteResult, TypeText},
     api::{MethodRequest, SessionView, SignInView},
 };
 use axum::{extract::State, http::StatusCode};

@@ -6,7 +6,7 @@ use super::{
 };
 use crate::auth::{Auth, login_links};
 use anteroom_controller::{
-    session::launcher::ServerContext,
+    session::server_context::ServerContext,
     session::{start, view},
 };
 use anteroom_store::SessionRow;
@@ -29,24 +29,24 @@ use axum::{extract::State, http::StatusCode, response::IntoResponse};
     (status = 503, description = "The queue is full, or this host lacks capacity.", body = ProblemBody),
 ))]
 pub(super) async fn start_session(
-    State(launcher): State<ServerContext>,
+    State(server_context): State<ServerContext>,
     State(auth): State<Auth>,
     AuthenticatedCaller(caller): AuthenticatedCaller,
     Json(request): Json<StartRequest>,
 ) -> Result<impl IntoResponse, ErrorResponse> {
     caller.require_not_viewer()?;
-    let owner = start::resolve_owner(&launcher, &caller, &request).await?;
-    let row = start::start_session(&launcher, &owner, &request).await?;
-    accepted_response(&launcher, &auth, &row).await
+    let owner = start::resolve_owner(&server_context, &caller, &request).await?;
+    let row = start::start_session(&server_context, &owner, &request).await?;
+    accepted_response(&server_context, &auth, &row).await
 }
 
 /// The response for an accepted session: the session and a login link to its page.
 pub(super) async fn accepted_response(
-    launcher: &ServerContext,
+    server_context: &ServerContext,
     auth: &Auth,
     row: &SessionRow,
 ) -> Result<(StatusCode, axum::Json<StartResponse>), ErrorResponse> {
     let viewer_url = login_links::create_viewer_login_link(auth, row).await?;
-    let session = view::to_session_view(launcher, row).await?;
+    let session = view::to_session_view(server_context, row).await?;
     Ok((StatusCode::ACCEPTED, axum::Json(StartResponse { session, viewer_url })))
 }

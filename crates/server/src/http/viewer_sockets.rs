@@ -16,7 +16,7 @@ use anteroom_controller::{
     },
 };
 use anteroom_store::{Sha256Hex, TicketPurpose};
-use anteroom_tunnel::{WEBSOCKET_SUBPROTOCOL, Tunnel, TunnelEnd, TunnelReport};
+use anteroom_tunnel::{Tunnel, TunnelEnd, TunnelReport, WEBSOCKET_SUBPROTOCOL};
 use anteroom_wire::{Problem, ProblemBody, SessionId, TimelineKind, agent::TerminalSize};
 use axum::{
     extract::{FromRequestParts, Query, Request, State, WebSocketUpgrade},
@@ -183,12 +183,7 @@ enum Control {
     Resize { cols: u16, rows: u16 },
 }
 
-fn handle_control(
-    app: &App,
-    session: &Arc<ActiveSession>,
-    stream: &str,
-    text: &str,
-) -> Result<(), ProblemBody> {
+fn handle_control(app: &App, session: &Arc<ActiveSession>, stream: &str, text: &str) -> Result<(), ProblemBody> {
     let Ok(Control::Resize { cols, rows }) = serde_json::from_str(text) else {
         return Err(Problem::Malformed.with_detail("expected {\"type\":\"resize\",\"cols\":n,\"rows\":n}"));
     };

@@ -189,7 +189,8 @@ pub(super) fn decode_session_row(row: &AnyRow) -> Result<SessionRow, StoreError>
 /// Reads the name of a method.
 pub(crate) fn decode_method(reader: &RowReader<'_>) -> Result<Option<MethodName>, StoreError> {
     let text = reader.text_or_null("method")?;
-    text.map(|text| MethodName::try_from(text).map_err(|error| reader.corrupt_row_error(format!("method: {error}")))).transpose()
+    text.map(|text| MethodName::try_from(text).map_err(|error| reader.corrupt_row_error(format!("method: {error}"))))
+        .transpose()
 }
 
 fn status(reader: &RowReader<'_>) -> Result<RowStatus, StoreError> {
@@ -215,7 +216,13 @@ fn status(reader: &RowReader<'_>) -> Result<RowStatus, StoreError> {
         (SessionStateKind::Cancelled, None) => SessionOutcome::Cancelled,
         (SessionStateKind::Expired, None) => SessionOutcome::Expired,
         (SessionStateKind::Completed, None) => return Err(reader.corrupt_row_error("completed without a credential")),
-        (SessionStateKind::Active | SessionStateKind::Failed | SessionStateKind::Cancelled | SessionStateKind::Expired, Some(_)) => {
+        (
+            SessionStateKind::Active
+            | SessionStateKind::Failed
+            | SessionStateKind::Cancelled
+            | SessionStateKind::Expired,
+            Some(_),
+        ) => {
             return Err(reader.corrupt_row_error("a credential, and not completed"));
         }
     };

@@ -2,7 +2,8 @@
 
 use crate::fixture::{NOW, StoreFixture, entry, retained_credential, session_id};
 use anteroom_store::{
-    SessionChange, CompleteOutcome, DeleteOutcome, ExpectedState, NewCaller, OwnerFilter, Role, SessionOutcome, Sha256Hex,
+    CompleteOutcome, DeleteOutcome, ExpectedState, NewCaller, OwnerFilter, Role, SessionChange, SessionOutcome,
+    Sha256Hex,
 };
 use anteroom_vault::{Binding, KeyRing, SealError};
 use anteroom_wire::{CallerId, CredentialId, TimelineKind};
@@ -55,7 +56,9 @@ async fn only_one_of_concurrent_deliveries_is_stored() {
     for delivery in deliveries {
         match delivery.await.unwrap() {
             CompleteOutcome::Stored { .. } => stored += 1,
-            CompleteOutcome::Ignored(now) => assert!(matches!(now.end().unwrap().outcome, SessionOutcome::Completed(_))),
+            CompleteOutcome::Ignored(now) => {
+                assert!(matches!(now.end().unwrap().outcome, SessionOutcome::Completed(_)))
+            }
             CompleteOutcome::WrongToken | CompleteOutcome::NothingToRenew => panic!("the token is right"),
         }
     }
@@ -124,7 +127,10 @@ async fn a_completion_that_fails_halfway_stores_nothing() {
 
     sql.execute("DROP TRIGGER no_entries").await.unwrap();
     let again = fixture.store.complete_with_credential(&completion, entry(TimelineKind::Completed)).await.unwrap();
-    assert!(matches!(again, CompleteOutcome::Stored { .. }), "the same delivery succeeds when the database works again");
+    assert!(
+        matches!(again, CompleteOutcome::Stored { .. }),
+        "the same delivery succeeds when the database works again"
+    );
 }
 
 #[tokio::test]

@@ -4,11 +4,12 @@ use crate::fixture::{StoreFixture, entry, session_id};
 use anteroom_store::{
     CompleteOutcome, CreateSessionOutcome, ExternalMachineClaim, IdempotencyKey, NewSession, Sha256Hex,
 };
-use anteroom_wire::{TimelineKind};
+use anteroom_wire::TimelineKind;
 use sqlx::Executor;
 
 fn on(fixture: &StoreFixture, machine: &str) -> NewSession {
-    let external = Some(ExternalMachineClaim { machine: machine.to_owned(), agent_token: Sha256Hex::of_bytes(b"token") });
+    let external =
+        Some(ExternalMachineClaim { machine: machine.to_owned(), agent_token: Sha256Hex::of_bytes(b"token") });
     NewSession { id: session_id(), external, ..fixture.new_session() }
 }
 
@@ -29,7 +30,9 @@ async fn only_one_of_twenty_concurrent_starts_gets_the_external_machine() {
         match outcome {
             CreateSessionOutcome::New(row) => new.push(row.id),
             CreateSessionOutcome::MachineInUse(row) => in_use.push(row.id),
-            other @ (CreateSessionOutcome::Existing(_) | CreateSessionOutcome::IdempotencyKeyReused(_)) => panic!("{other:?}"),
+            other @ (CreateSessionOutcome::Existing(_) | CreateSessionOutcome::IdempotencyKeyReused(_)) => {
+                panic!("{other:?}")
+            }
         }
     }
     assert_eq!((new.len(), in_use.len()), (1, 19));

@@ -1,7 +1,7 @@
 //! A locked, read-only or corrupt database is reported by kind and in time, and no data is lost.
 
 use crate::fixture::{NOW, StoreFixture, entry, provider, settings};
-use anteroom_store::{SessionChange, ExpectedState, Reason, StoreSettings, Store, StoreError, StoreErrorKind};
+use anteroom_store::{ExpectedState, Reason, SessionChange, Store, StoreError, StoreErrorKind, StoreSettings};
 use anteroom_wire::{EndReason, TimelineKind};
 use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
 use sqlx::Executor;

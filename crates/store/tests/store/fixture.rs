@@ -1,11 +1,14 @@
 //! A separate database for each test, with a key ring and a second connection for direct SQL.
 
 use anteroom_store::{
-    SessionChange, CompleteOutcome, CompleteWithCredential, CreateSessionOutcome, ExpectedState, NewCaller, NewCredential, NewSession, NewTimelineEntry, Reason, Retention,
-    Role, SessionPurpose, SessionRow, StoreSettings, Sha256Hex, Store, TransitionOutcome,
+    CompleteOutcome, CompleteWithCredential, CreateSessionOutcome, ExpectedState, NewCaller, NewCredential, NewSession,
+    NewTimelineEntry, Reason, Retention, Role, SessionChange, SessionPurpose, SessionRow, Sha256Hex, Store,
+    StoreSettings, TransitionOutcome,
 };
 use anteroom_vault::{Binding, KeyRing, SealedBytes};
-use anteroom_wire::{CallerId, CredentialId, EndReason, MachineId, ProviderId, SessionId, TimelineKind, api::CredentialFile};
+use anteroom_wire::{
+    CallerId, CredentialId, EndReason, MachineId, ProviderId, SessionId, TimelineKind, api::CredentialFile,
+};
 use sqlx::{AnyConnection, Connection};
 use std::path::PathBuf;
 
@@ -100,7 +103,9 @@ impl StoreFixture {
     pub(crate) async fn session(&self) -> SessionRow {
         match self.store.create_session(&self.new_session(), entry(TimelineKind::Accepted)).await.unwrap() {
             CreateSessionOutcome::New(row) => row,
-            CreateSessionOutcome::Existing(_) | CreateSessionOutcome::IdempotencyKeyReused(_) | CreateSessionOutcome::MachineInUse(_) => {
+            CreateSessionOutcome::Existing(_)
+            | CreateSessionOutcome::IdempotencyKeyReused(_)
+            | CreateSessionOutcome::MachineInUse(_) => {
                 panic!("no key and no external machine was given")
             }
         }
@@ -132,7 +137,8 @@ impl StoreFixture {
     }
 
     pub(crate) fn seal(&self, session: &SessionRow, record: &CredentialId, plaintext: &[u8]) -> SealedBytes {
-        let binding = Binding { credential: record, owner: &session.owner, provider: &session.provider, session: &session.id };
+        let binding =
+            Binding { credential: record, owner: &session.owner, provider: &session.provider, session: &session.id };
         self.ring.seal(&binding, plaintext).unwrap()
     }
 

@@ -2,9 +2,10 @@
 
 use crate::fixture::{NOW, StoreFixture, entry, retained_credential, session_id};
 use anteroom_store::{
-    SessionChange, CompleteUse, CompleteOutcome, CompleteWithCredential, CredentialUse, DeleteOutcome, ExpectedState, HealthKind, HealthUpdate, LeasedCredential,
-    NewCredential, NewSession, OwnerFilter, RefreshCredential, RefreshOutcome, Retention, Revisions, SessionOutcome, SessionPurpose,
-    SessionRow, Sha256Hex, CompleteUseOutcome,
+    CompleteOutcome, CompleteUse, CompleteUseOutcome, CompleteWithCredential, CredentialUse, DeleteOutcome,
+    ExpectedState, HealthKind, HealthUpdate, LeasedCredential, NewCredential, NewSession, OwnerFilter,
+    RefreshCredential, RefreshOutcome, Retention, Revisions, SessionChange, SessionOutcome, SessionPurpose, SessionRow,
+    Sha256Hex,
 };
 use anteroom_vault::Binding;
 use anteroom_wire::{
@@ -133,7 +134,9 @@ async fn only_one_of_concurrent_leases_gets_a_deliver_once_credential_and_the_by
     for lease in leases {
         given.extend(lease.await.unwrap());
     }
-    let [LeasedCredential { credential, lease_number: 1, .. }] = given.as_slice() else { panic!("{} leases", given.len()) };
+    let [LeasedCredential { credential, lease_number: 1, .. }] = given.as_slice() else {
+        panic!("{} leases", given.len())
+    };
     assert_eq!(credential.deleted_at_ms, Some(NOW + 9));
     assert!(!fixture.on_disk(&tail), "the sealed bytes were erased from the files");
     assert_eq!(fixture.store.list_leases(&id, 10).await.unwrap().len(), 1, "only one is recorded");
@@ -149,7 +152,11 @@ async fn an_expired_deliver_once_credential_is_not_leased_and_is_erased() {
     let (_, kept) = fixture.completed(b"stays").await;
     let tail = fixture.tail(&late).await;
     assert_eq!(fixture.store.delete_expired_credentials(NOW + 9, 10).await.unwrap(), []);
-    assert_eq!(fixture.store.lease_credential(&late, &fixture.owner, NOW + 10).await.unwrap(), None, "its deadline has passed");
+    assert_eq!(
+        fixture.store.lease_credential(&late, &fixture.owner, NOW + 10).await.unwrap(),
+        None,
+        "its deadline has passed"
+    );
     assert_eq!(fixture.store.list_leases(&late, 1).await.unwrap(), []);
     let deleted = fixture.store.delete_expired_credentials(NOW + 10, 10).await.unwrap();
     assert_eq!(deleted.iter().map(|row| &row.id).collect::<Vec<_>>(), [&late]);
@@ -214,7 +221,10 @@ async fn a_deleted_credential_or_one_of_another_owner_or_provider_is_not_renewed
     let other_tool = NewSession { provider, purpose, ..fixture.new_session() };
     for new in [foreign, other_tool] {
         let row = fixture.started_with_machine(new).await;
-        assert_eq!(fixture.complete(&row, &id, Retention::UntilDeleted, b"theirs").await, CompleteOutcome::NothingToRenew);
+        assert_eq!(
+            fixture.complete(&row, &id, Retention::UntilDeleted, b"theirs").await,
+            CompleteOutcome::NothingToRenew
+        );
         assert!(fixture.store.get_session(&row.id).await.unwrap().unwrap().is_active());
         assert_eq!(fixture.plaintext(&id).await.unwrap(), b"mine");
     }
@@ -292,8 +302,7 @@ async fn an_operation_for_another_purpose_is_rejected_without_effect() {
     let over = completed_use(&signs_in.id, &token);
     fixture.store.complete_use(&over, entry(TimelineKind::Completed)).await.unwrap_err();
     let sealed = fixture.seal(&uses, &id, b"two");
-    let credential =
-        retained_credential(&id, &sealed, &[]);
+    let credential = retained_credential(&id, &sealed, &[]);
     let completion = CompleteWithCredential {
         session: &uses.id,
         generation: 1,
@@ -369,7 +378,8 @@ async fn expiring_credentials_are_listed_until_their_health_is_stored() {
 
 #[tokio::test]
 async fn the_next_purge_removes_bytes_that_a_reader_kept_in_the_log() {
-    let fixture = StoreFixture::with(anteroom_store::StoreSettings { busy_ms_max: 200, ..crate::fixture::settings() }).await;
+    let fixture =
+        StoreFixture::with(anteroom_store::StoreSettings { busy_ms_max: 200, ..crate::fixture::settings() }).await;
     let (_, id) = fixture.completed(&[8; 64]).await;
     let tail = fixture.tail(&id).await;
     let mut sql = fixture.sql().await;
@@ -386,7 +396,8 @@ async fn the_next_purge_removes_bytes_that_a_reader_kept_in_the_log() {
 async fn a_rotation_does_not_undo_a_renewal() {
     let fixture = StoreFixture::new().await;
     let (_, id) = fixture.completed(b"old").await;
-    let [(_, sealed)] = &fixture.store.list_sealed_with_key(fixture.ring.current_key_id(), 10).await.unwrap()[..] else {
+    let [(_, sealed)] = &fixture.store.list_sealed_with_key(fixture.ring.current_key_id(), 10).await.unwrap()[..]
+    else {
         panic!()
     };
     let row = fixture.renewing(&id).await;

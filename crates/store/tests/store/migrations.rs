@@ -2,8 +2,8 @@
 
 use crate::fixture::{NOW, StoreFixture, entry, settings};
 use anteroom_store::{
-    SessionChange, CreateSessionOutcome, DeleteOutcome, ExpectedState, ExternalMachineClaim, HealthKind, LoginScope, NewSession, Retention, SCHEMA_VERSION,
-    SessionOutcome, SessionPurpose, Sha256Hex, Store,
+    CreateSessionOutcome, DeleteOutcome, ExpectedState, ExternalMachineClaim, HealthKind, LoginScope, NewSession,
+    Retention, SCHEMA_VERSION, SessionChange, SessionOutcome, SessionPurpose, Sha256Hex, Store,
 };
 use anteroom_vault::{Binding, KeyRing};
 use anteroom_wire::{CallerId, CredentialId, EndReason, MessageId, SessionId, TimelineKind};
@@ -236,7 +236,10 @@ async fn rows_of_every_older_version_survive_the_migration() {
 
         let kept = store.get_credential_of_session(&old.completed).await.unwrap().unwrap();
         assert_eq!((kept.stored_at_ms, kept.checked_at_ms, kept.revision), (5, 5, 1));
-        assert_eq!((kept.retention, kept.health, kept.expires_at_ms), (Retention::UntilDeleted, HealthKind::Valid, None));
+        assert_eq!(
+            (kept.retention, kept.health, kept.expires_at_ms),
+            (Retention::UntilDeleted, HealthKind::Valid, None)
+        );
         assert_eq!(kept.user_id.as_deref(), Some("ada"));
         let deleted = store.get_credential(&old.deleted).await.unwrap().unwrap();
         assert_eq!((deleted.deleted_at_ms, deleted.revision), (Some(6), 1));
@@ -285,7 +288,8 @@ async fn an_upgraded_database_accepts_new_writes() {
         let old = Old::of_version(version).await;
         let store = Store::open(&old.path(), settings()).await.unwrap();
         let fixture = StoreFixture::new().await;
-        let external = Some(ExternalMachineClaim { machine: "desk".to_owned(), agent_token: Sha256Hex::of_bytes(b"token") });
+        let external =
+            Some(ExternalMachineClaim { machine: "desk".to_owned(), agent_token: Sha256Hex::of_bytes(b"token") });
         let method = Some(anteroom_wire::provider::MethodName::default());
         let renews = SessionPurpose::SignIn { renews: Some(old.credential.clone()) };
         let new = NewSession {
@@ -295,12 +299,16 @@ async fn an_upgraded_database_accepts_new_writes() {
             purpose: renews.clone(),
             ..fixture.new_session()
         };
-        let CreateSessionOutcome::New(row) = store.create_session(&new, entry(TimelineKind::Accepted)).await.unwrap() else {
+        let CreateSessionOutcome::New(row) = store.create_session(&new, entry(TimelineKind::Accepted)).await.unwrap()
+        else {
             panic!()
         };
         assert_eq!((row.external_machine.as_deref(), row.method, row.purpose), (Some("desk"), method, renews));
         let change = SessionChange::new().with_cli_started(true);
-        store.transition(&old.active, ExpectedState::Epoch(2), change, entry(TimelineKind::MethodChosen)).await.unwrap();
+        store
+            .transition(&old.active, ExpectedState::Epoch(2), change, entry(TimelineKind::MethodChosen))
+            .await
+            .unwrap();
         let ends = store.list_expiring_credentials(NOW, NOW, 9).await.unwrap();
         assert_eq!((store.list_due_messages(NOW, 9).await.unwrap().len(), ends), (usize::from(version >= 3), vec![]));
         let message = MessageId::from_parts(NOW, [7; 10]);

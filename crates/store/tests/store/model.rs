@@ -1,7 +1,7 @@
 //! Property test: any order of calls on one session has the same results as a small model.
 
 use crate::fixture::{HOUR, NOW, StoreFixture, entry};
-use anteroom_store::{SessionChange, CompleteOutcome, ExpectedState, Reason, SessionOutcome, TransitionOutcome};
+use anteroom_store::{CompleteOutcome, ExpectedState, Reason, SessionChange, SessionOutcome, TransitionOutcome};
 use anteroom_wire::{EndReason, TimelineKind};
 use proptest::prelude::*;
 
@@ -71,8 +71,11 @@ async fn run(calls: Vec<Call>) {
                     EndKind::Cancel => SessionChange::new().end_as_cancelled(reason, NOW),
                     EndKind::Expire => SessionChange::new().end_as_expired(reason, NOW),
                 };
-                let answer =
-                    fixture.store.transition(&id, ExpectedState::Active, change, entry(TimelineKind::Failed)).await.unwrap();
+                let answer = fixture
+                    .store
+                    .transition(&id, ExpectedState::Active, change, entry(TimelineKind::Failed))
+                    .await
+                    .unwrap();
                 assert_eq!(matches!(answer, TransitionOutcome::Done { .. }), active);
                 if active {
                     (epoch, entries, ended) = (epoch + 1, entries + 1, Ended::By(kind));
@@ -90,7 +93,9 @@ async fn run(calls: Vec<Call>) {
                     CompleteOutcome::NothingToRenew => panic!("it renews nothing"),
                 }
             }
-            Call::Touch => assert_eq!(fixture.store.record_session_use(&id, NOW, Some(NOW + HOUR)).await.unwrap(), active),
+            Call::Touch => {
+                assert_eq!(fixture.store.record_session_use(&id, NOW, Some(NOW + HOUR)).await.unwrap(), active)
+            }
             Call::AppendEntry => {
                 entries =
                     fixture.store.append_entry(&id, entry(TimelineKind::CliStarted)).await.unwrap().unwrap().number

@@ -2,7 +2,7 @@
 
 use crate::fixture::{NOW, StoreFixture, entry, retained_credential};
 use anteroom_store::{
-    SessionChange, CompleteOutcome, CompleteWithCredential, ExpectedState, NewMessage, Reason, Regarding, Sha256Hex,
+    CompleteOutcome, CompleteWithCredential, ExpectedState, NewMessage, Reason, Regarding, SessionChange, Sha256Hex,
     TransitionOutcome,
 };
 use anteroom_wire::{CredentialId, EndReason, MessageId, SessionId, TimelineKind};

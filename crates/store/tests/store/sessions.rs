@@ -2,8 +2,8 @@
 
 use crate::fixture::{HOUR, NOW, StoreFixture, entry, session_id, settings};
 use anteroom_store::{
-    SessionChange, CreateSessionOutcome, ExpectedState, IdempotencyKey, NewSession, NewTimelineEntry, OwnerFilter, Reason, RowStatus, StoreSettings,
-    Sha256Hex, Store, StoreErrorKind,
+    CreateSessionOutcome, ExpectedState, IdempotencyKey, NewSession, NewTimelineEntry, OwnerFilter, Reason, RowStatus,
+    SessionChange, Sha256Hex, Store, StoreErrorKind, StoreSettings,
 };
 use anteroom_wire::{CallerId, EndReason, TimelineKind};
 use serde_json::json;
@@ -36,7 +36,9 @@ async fn concurrent_starts_with_one_key_create_one_session_in_the_store() {
         match outcome {
             CreateSessionOutcome::New(row) => new.push(row.id),
             CreateSessionOutcome::Existing(row) => existing.push(row.id),
-            CreateSessionOutcome::IdempotencyKeyReused(_) | CreateSessionOutcome::MachineInUse(_) => panic!("the same request"),
+            CreateSessionOutcome::IdempotencyKeyReused(_) | CreateSessionOutcome::MachineInUse(_) => {
+                panic!("the same request")
+            }
         }
     }
     assert_eq!((new.len(), existing.len()), (1, 19));
@@ -54,7 +56,8 @@ async fn two_processes_with_one_idempotency_key_create_one_session() {
         fixture.store.create_session(&a, entry(TimelineKind::CliStarted)),
         other.create_session(&b, entry(TimelineKind::CliExited))
     );
-    let new_count = [a.unwrap(), b.unwrap()].iter().filter(|created| matches!(created, CreateSessionOutcome::New(_))).count();
+    let new_count =
+        [a.unwrap(), b.unwrap()].iter().filter(|created| matches!(created, CreateSessionOutcome::New(_))).count();
     assert_eq!(new_count, 1);
     assert_eq!(other.list_sessions(OwnerFilter::All, 100, None).await.unwrap().len(), 1);
 }
@@ -161,7 +164,8 @@ async fn an_older_touch_or_a_touch_after_the_end_changes_nothing() {
 
 #[tokio::test]
 async fn the_timeline_is_ordered_resumable_and_bounded() {
-    let limits = StoreSettings { timeline_entries_max: 4, sentence_bytes_max: 10, event_data_bytes_max: 20, ..settings() };
+    let limits =
+        StoreSettings { timeline_entries_max: 4, sentence_bytes_max: 10, event_data_bytes_max: 20, ..settings() };
     let fixture = StoreFixture::with(limits).await;
     let row = fixture.session().await;
     let long =
@@ -177,7 +181,9 @@ async fn the_timeline_is_ordered_resumable_and_bounded() {
     assert_eq!(fixture.store.append_entry(&row.id, entry(TimelineKind::DeviceCode)).await.unwrap(), None);
     // The entry that ends a session is appended even then.
     let reason = Reason::new(EndReason::MachineFailed, "signal 9");
-    fixture.done(&row.id, ExpectedState::Active, SessionChange::new().end_as_failed(reason, NOW), TimelineKind::Failed).await;
+    fixture
+        .done(&row.id, ExpectedState::Active, SessionChange::new().end_as_failed(reason, NOW), TimelineKind::Failed)
+        .await;
 
     let entries = fixture.store.list_timeline(&row.id, 1, 100).await.unwrap();
     assert_eq!(entries.iter().map(|entry| entry.number).collect::<Vec<_>>(), [2, 3, 4, 5]);

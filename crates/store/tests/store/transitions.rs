@@ -1,7 +1,9 @@
 //! Transitions: one change per epoch succeeds, and ended sessions are final.
 
 use crate::fixture::{NOW, StoreFixture, entry, session_id};
-use anteroom_store::{SessionChange, ExpectedState, Reason, RowStatus, SessionOutcome, StoreError, StoreErrorKind, TransitionOutcome};
+use anteroom_store::{
+    ExpectedState, Reason, RowStatus, SessionChange, SessionOutcome, StoreError, StoreErrorKind, TransitionOutcome,
+};
 use anteroom_wire::{EndReason, MachineId, TimelineKind};
 use sqlx::Executor;
 
@@ -53,7 +55,11 @@ async fn a_change_writes_only_the_values_it_sets() {
     assert_eq!((&after.agent_token, after.claimed_generation), (&before.agent_token, Some(1)));
     assert_eq!(fixture.store.get_session(&before.id).await.unwrap(), Some(after.clone()));
 
-    let cleared = SessionChange::new().with_replacement_reason(None).with_machine(None).with_agent_token(None).with_claimed_generation(None);
+    let cleared = SessionChange::new()
+        .with_replacement_reason(None)
+        .with_machine(None)
+        .with_agent_token(None)
+        .with_claimed_generation(None);
     let after = fixture.done(&before.id, ExpectedState::Active, cleared, TimelineKind::MethodSwitched).await;
     assert_eq!((after.machine, after.agent_token, after.claimed_generation), (None, None, None));
     assert_eq!(after.status, RowStatus::Active { replacement_reason: None });

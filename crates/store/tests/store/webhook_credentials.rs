@@ -1,7 +1,9 @@
 //! A `deliver_once` credential is delivered by one message or one lease; a newer revision is neither lost nor delivered twice.
 
 use crate::fixture::{NOW, StoreFixture};
-use anteroom_store::{SessionChange, CompleteOutcome, WebhookDeliveryOutcome, ExpectedState, NewMessage, NewSession, Regarding, Retention};
+use anteroom_store::{
+    CompleteOutcome, ExpectedState, NewMessage, NewSession, Regarding, Retention, SessionChange, WebhookDeliveryOutcome,
+};
 use anteroom_wire::{CredentialId, MessageId, TimelineKind, provider::MethodName};
 use sqlx::Executor;
 use std::sync::Arc;

@@ -1,7 +1,10 @@
 //! Observers are called before and after every write, with its outcome.
 
 use crate::fixture::{NOW, StoreFixture, entry, settings};
-use anteroom_store::{SessionChange, ExpectedState, StoreSettings, Store, TransitionOutcome, ObservedWrite, WriteKind, WriteObserver, WriteOutcome};
+use anteroom_store::{
+    ExpectedState, ObservedWrite, SessionChange, Store, StoreSettings, TransitionOutcome, WriteKind, WriteObserver,
+    WriteOutcome,
+};
 use anteroom_wire::TimelineKind;
 use sqlx::Executor;
 use std::{
@@ -49,11 +52,16 @@ async fn observers_see_every_write_before_and_after_with_its_outcome() {
     let fixture = StoreFixture::new().await;
     let (store, recorder) = observed(&fixture, settings()).await;
     let row = fixture.session().await;
-    store.transition(&row.id, ExpectedState::Epoch(0), SessionChange::new(), entry(TimelineKind::MethodChosen)).await.unwrap();
+    store
+        .transition(&row.id, ExpectedState::Epoch(0), SessionChange::new(), entry(TimelineKind::MethodChosen))
+        .await
+        .unwrap();
     store.append_entry(&row.id, entry(TimelineKind::CliStarted)).await.unwrap();
     store.record_session_use(&row.id, NOW + 1, None).await.unwrap();
-    let late =
-        store.transition(&row.id, ExpectedState::Epoch(0), SessionChange::new(), entry(TimelineKind::MachineReplaced)).await.unwrap();
+    let late = store
+        .transition(&row.id, ExpectedState::Epoch(0), SessionChange::new(), entry(TimelineKind::MachineReplaced))
+        .await
+        .unwrap();
     assert!(matches!(late, TransitionOutcome::Conflict(_)));
     store.purge_expired(NOW).await.unwrap();
     store.set_key_fingerprint("print").await.unwrap();

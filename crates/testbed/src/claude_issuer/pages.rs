@@ -1,6 +1,6 @@
 //! The pages in the user's browser. The user always grants access.
 
-use crate::code_flow::{AuthorizationRequest, IssuerState, page, random_hex};
+use crate::code_flow::{AuthorizationRequest, IssuerState, html_page, random_hex};
 use axum::{
     http::{StatusCode, header},
     response::{IntoResponse, Response},
@@ -28,11 +28,11 @@ const SCOPES: [&str; 11] = [
 const CHALLENGE_CHARS: usize = 43;
 
 /// The authorize page with a complete URL.
-pub(super) fn authorize(issuer: &mut IssuerState, query: &BTreeMap<String, String>) -> Response {
+pub(super) fn get_authorize_page(issuer: &mut IssuerState, query: &BTreeMap<String, String>) -> Response {
     if let Some(page) = issuer.consent_prompt(query) {
         return page.into_response();
     }
-    match AuthorizationRequest::read(query) {
+    match AuthorizationRequest::parse(query) {
         Ok(authorization) if authorization.challenge.is_none() => reject(issuer, "code_challenge is missing"),
         Ok(authorization) if !authorization.is_loopback() && authorization.redirect_uri != MANUAL => {
             reject(issuer, "an unknown redirect_uri")
@@ -44,7 +44,7 @@ pub(super) fn authorize(issuer: &mut IssuerState, query: &BTreeMap<String, Strin
 
 /// The authorize page with the short URL that the terminal shows: scopes and challenge are one parameter, there is no state, and
 /// the code is always shown for pasting.
-pub(super) fn authorize_short(issuer: &mut IssuerState, query: &str) -> Response {
+pub(super) fn redirect_to_authorize(issuer: &mut IssuerState, query: &str) -> Response {
     let short = query.split('&').next().unwrap_or_default();
     let Some((scopes, challenge)) = short.len().checked_sub(CHALLENGE_CHARS).and_then(|at| short.split_at_checked(at))
     else {
@@ -71,27 +71,27 @@ fn granted(issuer: &mut IssuerState, authorization: AuthorizationRequest) -> Res
         Ok(back) => back,
         Err(why) => return reject(issuer, &why),
     };
-    issuer.grant(code, authorization);
+    issuer.issue_code(code, authorization);
     (StatusCode::FOUND, [(header::LOCATION, back)]).into_response()
 }
 
 fn reject(issuer: &mut IssuerState, why: &str) -> Response {
     issuer.rejections.push(why.to_owned());
-    (StatusCode::BAD_REQUEST, page("Invalid OAuth Request", why)).into_response()
+    (StatusCode::BAD_REQUEST, html_page("Invalid OAuth Request", why)).into_response()
 }
 
 /// The page that shows the code for pasting.
-pub(super) fn code(issuer: &IssuerState, query: &BTreeMap<String, String>) -> Response {
+pub(super) fn get_code_page(issuer: &IssuerState, query: &BTreeMap<String, String>) -> Response {
     let part = |key: &str| query.get(key).map(String::as_str).unwrap_or_default();
-    if !issuer.has_granted(part("code")) {
-        return (StatusCode::BAD_REQUEST, page("Invalid OAuth Request", "unknown code")).into_response();
+    if !issuer.has_issued_code(part("code")) {
+        return (StatusCode::BAD_REQUEST, html_page("Invalid OAuth Request", "unknown code")).into_response();
     }
     // The tool requires the second half but does not check it.
     let state = if part("state").is_empty() { "stateless" } else { part("state") };
-    page("Authentication Code", &format!("{}#{state}", part("code"))).into_response()
+    html_page("Authentication Code", &format!("{}#{state}", part("code"))).into_response()
 }
 
 /// The page that the tool opens after the sign-in.
-pub(super) fn success() -> Response {
-    page("You’re all set up for Claude Code", "You can now close this window.").into_response()
+pub(super) fn get_success_page() -> Response {
+    html_page("You’re all set up for Claude Code", "You can now close this window.").into_response()
 }

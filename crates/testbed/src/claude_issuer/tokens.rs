@@ -15,13 +15,17 @@ const ACCOUNT: &str = "5c0f6b1e-0d3a-4f5e-9a51-0a6d3a6f0001";
 const ORGANIZATION: &str = "5c0f6b1e-0d3a-4f5e-9a51-0a6d3a6f0002";
 
 /// `POST /v1/oauth/token`.
-pub(super) fn exchange(issuer: &mut IssuerState, body: &[u8]) -> Response {
+pub(super) fn exchange_code(issuer: &mut IssuerState, body: &[u8]) -> Response {
     let parameters: Value = serde_json::from_slice(body).unwrap_or_default();
     let text = |key: &str| parameters[key].as_str().unwrap_or_default().to_owned();
     let scope = match text("grant_type").as_str() {
         "authorization_code" => {
-            let request = TokenRequest { verifier: parameters["code_verifier"].as_str().map(str::to_owned), state: Some(text("state")), ..TokenRequest::read(text) };
-            issuer.exchange(&request).map(|authorization| authorization.scope)
+            let request = TokenRequest {
+                verifier: parameters["code_verifier"].as_str().map(str::to_owned),
+                state: Some(text("state")),
+                ..TokenRequest::parse(text)
+            };
+            issuer.exchange_code(&request).map(|authorization| authorization.scope)
         }
         "refresh_token" if issuer.refresh_tokens.remove(&text("refresh_token")) => Ok(text("scope")),
         "refresh_token" => Err("unknown refresh token".to_owned()),
@@ -49,7 +53,7 @@ pub(super) fn exchange(issuer: &mut IssuerState, body: &[u8]) -> Response {
 }
 
 /// `GET /api/oauth/profile`.
-pub(super) fn profile(issuer: &IssuerState, bearer: &str) -> Response {
+pub(super) fn get_profile(issuer: &IssuerState, bearer: &str) -> Response {
     let profile = json!({
         "account": {
             "uuid": ACCOUNT, "full_name": "Ada Example", "display_name": "Ada", "email": "ada@example.test",
@@ -65,7 +69,7 @@ pub(super) fn profile(issuer: &IssuerState, bearer: &str) -> Response {
 }
 
 /// `GET /api/oauth/claude_cli/roles`.
-pub(super) fn roles(issuer: &IssuerState, bearer: &str) -> Response {
+pub(super) fn get_roles(issuer: &IssuerState, bearer: &str) -> Response {
     let roles = json!({
         "organization_uuid": ORGANIZATION, "organization_name": "Example", "organization_role": "admin",
         "workspace_uuid": null, "workspace_name": null, "workspace_role": null,
@@ -74,7 +78,7 @@ pub(super) fn roles(issuer: &IssuerState, bearer: &str) -> Response {
 }
 
 fn if_authenticated(issuer: &IssuerState, bearer: &str, answer: Value) -> Response {
-    if issuer.has_issued(bearer) {
+    if issuer.has_issued_access_token(bearer) {
         return Json(answer).into_response();
     }
     let error = json!({ "type": "error", "error": { "type": "authentication_error", "message": "invalid token" } });

@@ -1,6 +1,6 @@
 //! Audits a server that has no active session: its processes, files, database rows and resource usage.
 
-use crate::{Leaks, WAIT_MAX, eventually, processes};
+use crate::{LeakScan, WAIT_MAX, eventually, processes};
 use anyhow::{Context, ensure};
 use rustix::process::Pid;
 use sqlx::{ConnectOptions, Connection, Row, SqliteConnection, sqlite::SqliteConnectOptions};
@@ -68,7 +68,7 @@ pub struct AuditTarget {
 ///
 /// # Errors
 /// A process, file or inconsistent row was found, or the server uses too many resources.
-pub async fn audit(target: &AuditTarget) -> anyhow::Result<String> {
+pub async fn audit_server(target: &AuditTarget) -> anyhow::Result<String> {
     wait_machines_removed(target).await?;
     check_files(&target.state_dir)?;
     let now = wait_resources_released(target).await?;
@@ -94,7 +94,7 @@ async fn wait_machines_removed(target: &AuditTarget) -> anyhow::Result<()> {
     let left = || -> anyhow::Result<_> {
         let run = fs::read_dir(target.state_dir.join("run"))?;
         let machines: Vec<_> = run.filter_map(|entry| Some(entry.ok()?.file_name())).collect();
-        let all = Leaks::for_dir(&target.dir).processes();
+        let all = LeakScan::for_dir(&target.dir).find_processes();
         let processes: Vec<_> = all.into_iter().filter(|found| found.pid != server).collect();
         Ok((machines, processes))
     };
@@ -108,7 +108,7 @@ async fn wait_machines_removed(target: &AuditTarget) -> anyhow::Result<()> {
 /// Checks that the state directory contains only the database, the key, the lock, the CLI's socket, receipts and logs.
 fn check_files(state_dir: &Path) -> anyhow::Result<()> {
     let unexpected: Vec<PathBuf> =
-        Leaks::for_dir(state_dir).files("").into_iter().filter(|path| !is_expected(state_dir, path)).collect();
+        LeakScan::for_dir(state_dir).list_files("").into_iter().filter(|path| !is_expected(state_dir, path)).collect();
     ensure!(unexpected.is_empty(), "files are left: {unexpected:?}");
     Ok(())
 }
@@ -133,13 +133,13 @@ fn is_expected(state_dir: &Path, path: &Path) -> bool {
 async fn wait_resources_released(target: &AuditTarget) -> anyhow::Result<processes::ResourceUsage> {
     let (server, baseline) = (target.server, target.baseline);
     let released = eventually("the server releases its resources", WAIT_MAX, async || {
-        let now = processes::resource_usage(server).context("the server is not running")?;
+        let now = processes::read_resource_usage(server).context("the server is not running")?;
         let fits = now.files <= baseline.files + EXTRA_FILES_MAX
             && now.threads <= baseline.threads + EXTRA_THREADS_MAX
             && now.resident_kib <= baseline.resident_kib + EXTRA_RESIDENT_KIB_MAX;
         Ok(fits.then_some(now))
     });
-    released.await.with_context(|| format!("now {:?}, baseline {baseline:?}", processes::resource_usage(server)))
+    released.await.with_context(|| format!("now {:?}, baseline {baseline:?}", processes::read_resource_usage(server)))
 }
 
 /// Opens the server's database read-only.

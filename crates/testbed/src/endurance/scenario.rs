@@ -6,7 +6,7 @@ use super::seeded_rng::SeededRng;
 use crate::{ApiClient, measure_recovery::current_machine, processes};
 use anteroom_wire::{
     MachineId, SessionId,
-    api::{SessionView, StartResponse, SessionStatus},
+    api::{SessionStatus, SessionView, StartResponse},
 };
 use anyhow::{Context, bail, ensure};
 use serde_json::json;
@@ -16,7 +16,7 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-/// Sessions of which [`Scenario::draw`] gives each scenario a fixed share.
+/// Sessions of which [`Scenario::draw_with_limits`] gives each scenario a fixed share.
 pub const BATCH_SIZE: u64 = 10;
 /// The server's limit of machine restarts for a session.
 pub const RESTARTS_MAX: u64 = 2;
@@ -64,7 +64,7 @@ impl Scenario {
     /// A scenario for real machines, of which a run has few sessions. Each batch of [`BATCH_SIZE`] sessions contains, in random order:
     /// three that complete, three that are cancelled within `cancel_ms_max`, two whose machine is killed, one whose keeper is
     /// killed, and one that is abandoned.
-    pub fn draw(seed: u64, number: u64, cancel_ms_max: u64) -> Self {
+    pub fn draw_with_limits(seed: u64, number: u64, cancel_ms_max: u64) -> Self {
         let mut shuffle = SeededRng::new(seed, u64::MAX / 2 - number / BATCH_SIZE);
         let mut batch: Vec<u64> = (0..BATCH_SIZE).collect();
         for last in (1..batch.len()).rev() {
@@ -113,7 +113,11 @@ impl Scenario {
         };
         let expired = (view.status, reason) == (SessionStatus::Expired, Some("idle_expired"));
         ensure!(view.status == wanted || expired, "ended as {:?} because of {reason:?}", view.status);
-        ensure!((view.status == SessionStatus::Completed) == view.credential.is_some(), "credential: {:?}", view.credential);
+        ensure!(
+            (view.status == SessionStatus::Completed) == view.credential.is_some(),
+            "credential: {:?}",
+            view.credential
+        );
         Ok(view.status == wanted)
     }
 }
@@ -151,7 +155,7 @@ impl RetryingClient {
     pub async fn run_session(&self, scenario: Scenario, key: &str) -> anyhow::Result<SessionResult> {
         let request = json!({ "provider": scenario.provider(), "idempotency_key": key });
         let started: StartResponse =
-            self.call(async |api| api.post("/api/auth/start", request.clone()).await?.read()).await?;
+            self.call(async |api| api.post("/api/auth/start", request.clone()).await?.parse()).await?;
         let id = started.session.id;
         let done = match scenario {
             Scenario::Completes | Scenario::Abandoned => Ok(0),
@@ -159,8 +163,8 @@ impl RetryingClient {
                 sleep(Duration::from_millis(after_ms)).await;
                 self.cancel(&id).await.map(|()| 0)
             }
-            Scenario::MachineKilled { times } => self.kill_repeatedly(&id, times, processes::machine_pid).await,
-            Scenario::KeeperKilled { times } => self.kill_repeatedly(&id, times, processes::keeper_pid).await,
+            Scenario::MachineKilled { times } => self.kill_repeatedly(&id, times, processes::find_machine_pid).await,
+            Scenario::KeeperKilled { times } => self.kill_repeatedly(&id, times, processes::find_keeper_pid).await,
         };
         let kills = done.with_context(|| format!("{id}, {scenario:?}"))?;
         let view = self.wait_until(&id, |view| view.status.is_ended()).await?;
@@ -184,7 +188,7 @@ impl RetryingClient {
             let machine = self.call(async |api| current_machine(&api, id).await).await?;
             // The process may have ended already, when the server has crashed in between.
             if let Some(pid) = find_process(&self.state_dir, &machine) {
-                kills += u64::from(processes::kill(pid).is_ok());
+                kills += u64::from(processes::kill_process(pid).is_ok());
             }
             self.wait_until(id, |view| view.generation > before.generation || view.status.is_ended()).await?;
         }
@@ -195,19 +199,19 @@ impl RetryingClient {
     }
 
     async fn cancel(&self, id: &SessionId) -> anyhow::Result<()> {
-        self.call(async |api| api.cancel(id).await).await.map(drop)
+        self.call(async |api| api.cancel_session(id).await).await.map(drop)
     }
 
     async fn wait_until(&self, id: &SessionId, wanted: impl Fn(&SessionView) -> bool) -> anyhow::Result<SessionView> {
         let deadline = Instant::now() + self.wait_max;
         let mut pause = POLL_MS_MIN;
         loop {
-            let view = self.call(async |api| api.session(id).await).await?;
+            let view = self.call(async |api| api.get_session(id).await).await?;
             if wanted(&view) {
                 return Ok(view);
             }
             if Instant::now() >= deadline {
-                let timeline = self.call(async |api| api.timeline(id).await).await?;
+                let timeline = self.call(async |api| api.get_timeline(id).await).await?;
                 let timeline: Vec<_> =
                     timeline.into_iter().map(|entry| (entry.at, entry.kind, entry.sentence)).collect();
                 bail!("{id} remains {view:#?}\n{timeline:#?}");
@@ -239,8 +243,9 @@ fn is_ready(view: &SessionView) -> bool {
 #[cfg(test)]
 #[test]
 fn each_batch_contains_every_scenario_in_a_different_order() {
-    let order =
-        |seed, batch| (0..BATCH_SIZE).map(move |at| Scenario::draw(seed, batch * BATCH_SIZE + at, 1_000).name());
+    let order = |seed, batch| {
+        (0..BATCH_SIZE).map(move |at| Scenario::draw_with_limits(seed, batch * BATCH_SIZE + at, 1_000).name())
+    };
     let mut sorted: Vec<_> = order(7, 3).collect();
     sorted.sort_unstable();
     let [cancelled, completes] = ["is cancelled", "completes"].map(|name| [name; 3]);

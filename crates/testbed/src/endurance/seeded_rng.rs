@@ -7,7 +7,7 @@ use std::ops::Range;
 /// # Panics
 /// The operating system has no random numbers.
 #[allow(clippy::print_stdout, clippy::expect_used, reason = "for tests: a failed run is repeated by its seed")]
-pub fn seed() -> u64 {
+pub fn read_or_create_seed() -> u64 {
     let configured = std::env::var("ANTEROOM_TEST_SEED").ok().and_then(|text| text.parse().ok());
     let seed = configured.unwrap_or_else(|| {
         let mut bytes = [0; 8];

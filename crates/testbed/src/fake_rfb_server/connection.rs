@@ -1,12 +1,12 @@
 //! One client's connection to the desktop.
 
 use super::{
-    Behaviour, TICK_MS,
+    ServerBehaviour, TICK_MS,
     framebuffer::{Framebuffer, PixelFormat},
 };
 use anteroom_rfb::{
     client_messages::{self, MessageType},
-    handshake::{OFFER_SECURITY_NONE, SECURITY_NONE, SECURITY_OK, PROTOCOL_VERSION, encode_server_init},
+    handshake::{OFFER_SECURITY_NONE, PROTOCOL_VERSION, SECURITY_NONE, SECURITY_OK, encode_server_init},
 };
 use std::{io, time::Duration};
 use tokio::{
@@ -21,7 +21,7 @@ use tokio::{
 
 /// The longest clipboard text that is read, bytes.
 const TEXT_BYTES_MAX: i32 = 1 << 20;
-/// Bytes that are sent at once with [`Behaviour::Slow`].
+/// Bytes that are sent at once with [`ServerBehaviour::Slow`].
 const SLOW_BYTES: usize = 4 * 1024;
 
 /// A message of the client that has an effect here.
@@ -37,13 +37,13 @@ pub(super) async fn serve(
     name: String,
     width: u16,
     height: u16,
-    mut behaviour: watch::Receiver<Behaviour>,
+    mut behaviour: watch::Receiver<ServerBehaviour>,
 ) {
     let mut closing = behaviour.clone();
     tokio::select! {
         // An error means that the client has closed the connection.
         _ = run(stream, &name, Framebuffer::new(&name, width, height), &mut behaviour) => {}
-        _ = closing.wait_for(|behaviour| *behaviour == Behaviour::Closed) => {}
+        _ = closing.wait_for(|behaviour| *behaviour == ServerBehaviour::Closed) => {}
     }
 }
 
@@ -51,7 +51,7 @@ async fn run(
     stream: UnixStream,
     name: &str,
     mut framebuffer: Framebuffer,
-    behaviour: &mut watch::Receiver<Behaviour>,
+    behaviour: &mut watch::Receiver<ServerBehaviour>,
 ) -> io::Result<()> {
     let (mut reader, mut writer) = stream.into_split();
     wait_while_silent(behaviour).await;
@@ -72,26 +72,26 @@ async fn run(
         // `Some(true)`: an update with all rows is requested; `Some(false)`: one with the changed rows.
         let (mut format, mut requested) = (PixelFormat::default(), None);
         loop {
-            let flooding = *behaviour.borrow() == Behaviour::Flood;
+            let flooding = *behaviour.borrow() == ServerBehaviour::Flood;
             tokio::select! {
                 message = messages.recv() => match message {
                     Some(ClientMessage::SetPixelFormat(new)) => format = new,
                     Some(ClientMessage::UpdateRequest { incremental }) => {
                         requested = Some(!incremental || requested == Some(true));
                     }
-                    Some(ClientMessage::KeyPress(keysym)) => framebuffer.key(keysym),
-                    Some(ClientMessage::ButtonPress(x, y)) => framebuffer.press(x, y),
+                    Some(ClientMessage::KeyPress(keysym)) => framebuffer.handle_key(keysym),
+                    Some(ClientMessage::ButtonPress(x, y)) => framebuffer.handle_press(x, y),
                     None => return Ok(()),
                 },
-                _ = tick.tick() => framebuffer.tick(),
+                _ = tick.tick() => framebuffer.advance_animation(),
                 () = std::future::ready(()), if flooding => {}
             }
             wait_while_silent(behaviour).await;
             match requested {
-                _ if flooding => send(&mut writer, &framebuffer.update(true, format), behaviour).await?,
+                _ if flooding => send(&mut writer, &framebuffer.encode_update(true, format), behaviour).await?,
                 Some(all_rows) if all_rows || framebuffer.is_dirty() => {
                     requested = None;
-                    send(&mut writer, &framebuffer.update(all_rows, format), behaviour).await?;
+                    send(&mut writer, &framebuffer.encode_update(all_rows, format), behaviour).await?;
                 }
                 Some(_) | None => {}
             }
@@ -103,15 +103,19 @@ async fn run(
     }
 }
 
-async fn wait_while_silent(behaviour: &mut watch::Receiver<Behaviour>) {
+async fn wait_while_silent(behaviour: &mut watch::Receiver<ServerBehaviour>) {
     // The sender outlives every connection.
-    let _ = behaviour.wait_for(|behaviour| *behaviour != Behaviour::Silent).await;
+    let _ = behaviour.wait_for(|behaviour| *behaviour != ServerBehaviour::Silent).await;
 }
 
-async fn send(writer: &mut OwnedWriteHalf, message: &[u8], behaviour: &watch::Receiver<Behaviour>) -> io::Result<()> {
+async fn send(
+    writer: &mut OwnedWriteHalf,
+    message: &[u8],
+    behaviour: &watch::Receiver<ServerBehaviour>,
+) -> io::Result<()> {
     for piece in message.chunks(SLOW_BYTES) {
         writer.write_all(piece).await?;
-        if *behaviour.borrow() == Behaviour::Slow {
+        if *behaviour.borrow() == ServerBehaviour::Slow {
             sleep(Duration::from_millis(TICK_MS)).await;
         }
     }

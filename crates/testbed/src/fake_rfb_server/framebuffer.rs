@@ -8,12 +8,12 @@ pub const SPOT_COLOUR: u32 = 0xff00ff;
 const SIDE: u16 = 16;
 
 /// The background colour after a key. It contains the lower 16 bits of the keysym.
-pub fn background_after_key(keysym: u32) -> u32 {
+pub fn background_colour_after_key(keysym: u32) -> u32 {
     0x40_0000 | (keysym & 0xffff)
 }
 
 /// The initial background colour of a desktop with this name: dark, and different for different names.
-pub fn background_of(name: &str) -> u32 {
+pub fn initial_background_colour(name: &str) -> u32 {
     name.bytes().fold(0x1505_u32, |hash, byte| hash.wrapping_mul(33) ^ u32::from(byte)) & 0x3f_ffff
 }
 
@@ -53,11 +53,18 @@ pub(super) struct Framebuffer {
 
 impl Framebuffer {
     pub(super) fn new(name: &str, width: u16, height: u16) -> Self {
-        Self { width, height, background: background_of(name), block: (0, 0), spots: Vec::new(), dirty: (0, height) }
+        Self {
+            width,
+            height,
+            background: initial_background_colour(name),
+            block: (0, 0),
+            spots: Vec::new(),
+            dirty: (0, height),
+        }
     }
 
     /// Moves the block.
-    pub(super) fn tick(&mut self) {
+    pub(super) fn advance_animation(&mut self) {
         self.mark_dirty(self.block.1);
         let (x, y) = self.block;
         self.block = if x + 2 * SIDE <= self.width { (x + SIDE, y) } else { (0, y + SIDE) };
@@ -67,13 +74,13 @@ impl Framebuffer {
         self.mark_dirty(self.block.1);
     }
 
-    pub(super) fn key(&mut self, keysym: u32) {
-        self.background = background_after_key(keysym);
+    pub(super) fn handle_key(&mut self, keysym: u32) {
+        self.background = background_colour_after_key(keysym);
         self.dirty = (0, self.height);
     }
 
     /// Adds a spot for a pressed button. Only the last hundred spots are kept.
-    pub(super) fn press(&mut self, x: u16, y: u16) {
+    pub(super) fn handle_press(&mut self, x: u16, y: u16) {
         if self.spots.len() >= 100 {
             self.spots.remove(0);
         }
@@ -92,7 +99,7 @@ impl Framebuffer {
     }
 
     /// A FramebufferUpdate message with the changed rows, or with all rows: one rectangle in Raw encoding.
-    pub(super) fn update(&mut self, all_rows: bool, format: PixelFormat) -> Vec<u8> {
+    pub(super) fn encode_update(&mut self, all_rows: bool, format: PixelFormat) -> Vec<u8> {
         let (first, end) = if all_rows { (0, self.height) } else { self.dirty };
         self.dirty = (0, 0);
         let mut message = vec![0, 0, 0, 1, 0, 0];

@@ -19,7 +19,7 @@ fn tier() -> Value {
 }
 
 /// `:loadCodeAssist`: the account's tier and project, if there are any.
-pub(super) fn loaded(issuer: &IssuerState, account: Account, bearer: &str) -> Response {
+pub(super) fn load_code_assist(issuer: &IssuerState, account: Account, bearer: &str) -> Response {
     let mut answer = json!({ "allowedTiers": [tier()], "gcpManaged": false });
     if account == Account::Onboarded {
         answer["currentTier"] = tier();
@@ -29,8 +29,8 @@ pub(super) fn loaded(issuer: &IssuerState, account: Account, bearer: &str) -> Re
 }
 
 /// `:onboardUser`: a long-running operation that is complete at once.
-pub(super) fn onboarded(issuer: &IssuerState, account: &mut Account, bearer: &str) -> Response {
-    if issuer.has_issued(bearer) {
+pub(super) fn onboard_user(issuer: &IssuerState, account: &mut Account, bearer: &str) -> Response {
+    if issuer.has_issued_access_token(bearer) {
         *account = Account::Onboarded;
     }
     let response = json!({ "cloudaicompanionProject": { "id": PROJECT, "name": PROJECT } });
@@ -38,17 +38,17 @@ pub(super) fn onboarded(issuer: &IssuerState, account: &mut Account, bearer: &st
 }
 
 /// `:retrieveUserQuota`.
-pub(super) fn quota(issuer: &IssuerState, bearer: &str) -> Response {
+pub(super) fn get_quota(issuer: &IssuerState, bearer: &str) -> Response {
     if_authenticated(issuer, bearer, json!({ "buckets": [] }))
 }
 
 /// `:listExperiments`.
-pub(super) fn experiments(issuer: &IssuerState, bearer: &str) -> Response {
+pub(super) fn list_experiments(issuer: &IssuerState, bearer: &str) -> Response {
     if_authenticated(issuer, bearer, json!({ "experimentIds": [], "flags": [] }))
 }
 
 fn if_authenticated(issuer: &IssuerState, bearer: &str, answer: Value) -> Response {
-    if issuer.has_issued(bearer) {
+    if issuer.has_issued_access_token(bearer) {
         return Json(answer).into_response();
     }
     let error = json!({ "error": { "code": 401, "status": "UNAUTHENTICATED", "message": "unknown token" } });

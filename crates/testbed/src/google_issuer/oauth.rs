@@ -1,6 +1,6 @@
 //! The authorize page, the page that shows a code, and the token endpoint.
 
-use crate::code_flow::{AuthorizationRequest, IssuerState, TokenRequest, page, random_hex};
+use crate::code_flow::{AuthorizationRequest, IssuerState, TokenRequest, html_page, random_hex};
 use axum::{
     Json,
     http::{StatusCode, header},
@@ -15,11 +15,11 @@ const MANUAL: &str = "https://codeassist.google.com/authcode";
 const ACCESS_S: u64 = 3_599;
 
 /// `GET /o/oauth2/v2/auth`. The user always grants access.
-pub(super) fn authorize(issuer: &mut IssuerState, query: &BTreeMap<String, String>) -> Response {
+pub(super) fn get_authorize_page(issuer: &mut IssuerState, query: &BTreeMap<String, String>) -> Response {
     if let Some(page) = issuer.consent_prompt(query) {
         return page.into_response();
     }
-    let granted = AuthorizationRequest::read(query).and_then(|authorization| {
+    let granted = AuthorizationRequest::parse(query).and_then(|authorization| {
         if !authorization.is_loopback() && authorization.redirect_uri != MANUAL {
             return Err("an unknown redirect_uri".to_owned());
         }
@@ -29,42 +29,42 @@ pub(super) fn authorize(issuer: &mut IssuerState, query: &BTreeMap<String, Strin
         let code = format!("4/0A{}", random_hex(24).map_err(|error| error.to_string())?);
         let back = authorization
             .redirect_url(&code, &[("scope", &authorization.scope), ("authuser", "0"), ("prompt", "consent")])?;
-        issuer.grant(code, authorization);
+        issuer.issue_code(code, authorization);
         Ok(back)
     });
     match granted {
         Ok(back) => (StatusCode::FOUND, [(header::LOCATION, back)]).into_response(),
         Err(why) => {
             issuer.rejections.push(why.clone());
-            (StatusCode::BAD_REQUEST, page("Access blocked: authorization error", &why)).into_response()
+            (StatusCode::BAD_REQUEST, html_page("Access blocked: authorization error", &why)).into_response()
         }
     }
 }
 
 /// `GET /authcode`: the page that shows the code for pasting.
-pub(super) fn code(issuer: &IssuerState, query: &BTreeMap<String, String>) -> Response {
+pub(super) fn get_code_page(issuer: &IssuerState, query: &BTreeMap<String, String>) -> Response {
     let code = query.get("code").map(String::as_str).unwrap_or_default();
-    if !issuer.has_granted(code) {
-        return (StatusCode::BAD_REQUEST, page("Something went wrong", "unknown code")).into_response();
+    if !issuer.has_issued_code(code) {
+        return (StatusCode::BAD_REQUEST, html_page("Something went wrong", "unknown code")).into_response();
     }
-    page("Copy this code into Gemini CLI", code).into_response()
+    html_page("Copy this code into Gemini CLI", code).into_response()
 }
 
 /// The page that the tool opens after the sign-in.
 pub(super) fn result_page(heading: &str) -> Response {
-    page(heading, "You can close this window.").into_response()
+    html_page(heading, "You can close this window.").into_response()
 }
 
 /// `POST /token`.
-pub(super) fn exchange(issuer: &mut IssuerState, form: &BTreeMap<String, String>) -> Response {
+pub(super) fn exchange_code(issuer: &mut IssuerState, form: &BTreeMap<String, String>) -> Response {
     let text = |key: &str| form.get(key).cloned().unwrap_or_default();
     if text("client_secret").is_empty() {
         return reject(StatusCode::UNAUTHORIZED, "invalid_client", "the client secret is missing");
     }
     let scope = match text("grant_type").as_str() {
         "authorization_code" => {
-            let request = TokenRequest { verifier: form.get("code_verifier").cloned(), ..TokenRequest::read(text) };
-            issuer.exchange(&request).map(|authorization| authorization.scope)
+            let request = TokenRequest { verifier: form.get("code_verifier").cloned(), ..TokenRequest::parse(text) };
+            issuer.exchange_code(&request).map(|authorization| authorization.scope)
         }
         "refresh_token" if issuer.refresh_tokens.contains(&text("refresh_token")) => Ok(String::new()),
         "refresh_token" => Err("unknown refresh token".to_owned()),
@@ -91,7 +91,7 @@ fn tokens(issuer: &mut IssuerState, scope: &str, client: &str, refresh: Option<&
     });
     let id = format!("{}.{}.{}", part(&json!({ "alg": "none", "typ": "JWT" })), part(&claims), random_hex(32)?);
     issuer.record_tokens(&access, &refresh);
-    issuer.canaries.push(id.clone());
+    issuer.issued_secrets.push(id.clone());
     let mut answer = json!({
         "access_token": access, "expires_in": ACCESS_S, "scope": scope, "token_type": "Bearer", "id_token": id,
     });
@@ -106,8 +106,8 @@ fn reject(status: StatusCode, error: &str, why: &str) -> Response {
 }
 
 /// `POST /tokeninfo`: called when the tool starts with a stored credential.
-pub(super) fn token_info(issuer: &IssuerState, bearer: &str) -> Response {
-    if !issuer.has_issued(bearer) {
+pub(super) fn get_token_info(issuer: &IssuerState, bearer: &str) -> Response {
+    if !issuer.has_issued_access_token(bearer) {
         return reject(StatusCode::BAD_REQUEST, "invalid_token", "unknown token");
     }
     Json(json!({ "expires_in": ACCESS_S, "access_type": "offline", "scope": "openid email", "aud": "any" }))
@@ -115,8 +115,8 @@ pub(super) fn token_info(issuer: &IssuerState, bearer: &str) -> Response {
 }
 
 /// `GET /oauth2/v2/userinfo`.
-pub(super) fn user_info(issuer: &IssuerState, bearer: &str) -> Response {
-    if !issuer.has_issued(bearer) {
+pub(super) fn get_user_info(issuer: &IssuerState, bearer: &str) -> Response {
+    if !issuer.has_issued_access_token(bearer) {
         return reject(StatusCode::UNAUTHORIZED, "invalid_token", "unknown token");
     }
     let person = json!({

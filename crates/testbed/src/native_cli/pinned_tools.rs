@@ -36,7 +36,7 @@ impl PinnedTools {
         let clis = Self { modules: dir.join("node_modules"), node: on_path("node")?, preferred: Vec::new() };
         let pinned: serde_json::Value = serde_json::from_str(&fs::read_to_string(manifests.join("package.json"))?)?;
         for (package, version) in pinned["dependencies"].as_object().into_iter().flatten() {
-            ensure!(*version == *clis.version(package)?, "{package} is not {version} in {}", dir.display());
+            ensure!(*version == *clis.installed_version(package)?, "{package} is not {version} in {}", dir.display());
         }
         Ok(clis)
     }
@@ -53,7 +53,7 @@ impl PinnedTools {
     ///
     /// # Errors
     /// It is not installed.
-    pub fn version(&self, package: &str) -> anyhow::Result<String> {
+    pub fn installed_version(&self, package: &str) -> anyhow::Result<String> {
         let path = self.modules.join(package).join("package.json");
         let text = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
         let manifest: serde_json::Value = serde_json::from_str(&text)?;
@@ -61,7 +61,7 @@ impl PinnedTools {
     }
 
     /// The directories for `PATH`, including that of node.
-    pub fn path(&self) -> String {
+    pub fn search_path(&self) -> String {
         let dirs = [
             self.modules.join("@anthropic-ai/claude-code-linux-x64"),
             self.modules.join("@openai/codex/vendor/x86_64-unknown-linux-musl/bin"),
@@ -76,9 +76,9 @@ impl PinnedTools {
     ///
     /// # Errors
     /// There is no such program.
-    pub fn resolve(&self, argv: &[String]) -> anyhow::Result<Vec<String>> {
+    pub fn resolve_program(&self, argv: &[String]) -> anyhow::Result<Vec<String>> {
         let (program, rest) = argv.split_first().context("an empty command")?;
-        let path = self.path();
+        let path = self.search_path();
         let found = path.split(':').map(|dir| Path::new(dir).join(program)).find(|path| path.is_file());
         let found = found.with_context(|| format!("{program} is not in {path}"))?;
         Ok([vec![found.to_string_lossy().into_owned()], rest.to_vec()].concat())

@@ -1,12 +1,12 @@
 //! Records the screens of a released tool as `providers/fixtures/ID/NAME.screen`. The descriptor's rules are tested with these files
 //! where the tool is not installed. A test that signs in with the tool compares its recording with the file, or writes the file
-//! ([`WRITE`]), so a fixture is as new as the last run against the tool.
+//! ([`WRITE_SCREENS_VARIABLE`]), so a fixture is as new as the last run against the tool.
 //!
-//! Values that differ in each run are masked as in [`masked`]. A recording with a value that must not leave this host is an error.
+//! Values that differ in each run are masked as in [`mask_screen`]. A recording with a value that must not leave this host is an error.
 
-use super::{CredentialFile, NativeCli, masked, screen::WRITE};
+use super::{CredentialFile, NativeCli, mask_screen, screen::WRITE_SCREENS_VARIABLE};
 use anteroom_screen::{
-    ScreenFindings, Fixture,
+    Fixture, ScreenFindings,
     fixture::{RecordedFile, RecordedScreen, StatusRun, evaluate_screens},
 };
 use anteroom_wire::provider::{MethodName, Provider};
@@ -74,7 +74,7 @@ impl Recording {
     /// # Errors
     /// The terminal has ended.
     pub async fn record_screen(&mut self, tool: &NativeCli) -> anyhow::Result<()> {
-        let screen = RecordedScreen::from_snapshot(&tool.snapshot().await?);
+        let screen = RecordedScreen::from_snapshot(&tool.read_snapshot().await?);
         self.add(tool, screen);
         Ok(())
     }
@@ -84,8 +84,8 @@ impl Recording {
     /// # Errors
     /// The terminal has ended, or it does not wrap its lines at the last column.
     pub async fn record_rows(&mut self, tool: &NativeCli) -> anyhow::Result<()> {
-        let unwrapped = RecordedScreen::from_snapshot(&tool.snapshot().await?);
-        let rows = tool.rows().await?.join("\n");
+        let unwrapped = RecordedScreen::from_snapshot(&tool.read_snapshot().await?);
+        let rows = tool.read_rows().await?.join("\n");
         ensure!(
             wrapped(&unwrapped.text, unwrapped.width) == rows.trim_end(),
             "the rows are wrapped differently:\n{rows}"
@@ -100,7 +100,7 @@ impl Recording {
         self.forbidden.extend(tool.home().parent().map(|dir| dir.to_string_lossy().into_owned()));
         screen.text = self.masked(&screen.text);
         for link in &mut screen.links {
-            *link = masked(link);
+            *link = mask_screen(link);
         }
         if self.fixture.screens.last().is_none_or(|last| *last != screen) {
             self.fixture.screens.push(screen);
@@ -130,7 +130,7 @@ impl Recording {
 
     fn masked(&self, text: &str) -> String {
         let replaced = self.replacements.iter().fold(text.to_owned(), |text, (value, with)| text.replace(value, with));
-        masked(&replaced)
+        mask_screen(&replaced)
     }
 
     /// The file's text, with the findings of the rules for each screen.
@@ -164,12 +164,12 @@ impl Recording {
         Ok(path)
     }
 
-    /// Compares the recording with that file, or writes the file when [`WRITE`] is set.
+    /// Compares the recording with that file, or writes the file when [`WRITE_SCREENS_VARIABLE`] is set.
     ///
     /// # Errors
     /// As [`write`](Self::write); or there is no such file, or it differs: the text contains both.
     pub fn check(&self, name: &str) -> anyhow::Result<()> {
-        if env::var_os(WRITE).is_some() {
+        if env::var_os(WRITE_SCREENS_VARIABLE).is_some() {
             return self.write(name).map(|_| ());
         }
         let (actual, path) = (self.to_text()?, self.path(name));

@@ -6,7 +6,7 @@ use regex_lite::{Captures, Regex};
 use std::{env, fs, path::Path};
 
 /// When this environment variable is set, screens are written instead of compared.
-pub(super) const WRITE: &str = "ANTEROOM_WRITE_SCREENS";
+pub(super) const WRITE_SCREENS_VARIABLE: &str = "ANTEROOM_WRITE_SCREENS";
 
 /// Patterns of values that differ in each run. Group 1 is replaced by one repeated letter.
 const VARYING: [&str; 8] = [
@@ -22,7 +22,7 @@ const VARYING: [&str; 8] = [
 ];
 
 /// The screen with the values masked that differ in each run.
-pub fn masked(screen: &str) -> String {
+pub fn mask_screen(screen: &str) -> String {
     let mut text = screen.to_owned();
     for pattern in VARYING {
         let Ok(pattern) = Regex::new(pattern) else { continue };
@@ -39,15 +39,15 @@ pub fn masked(screen: &str) -> String {
     text
 }
 
-/// Compares a screen with the file `fixtures/screens/TOOL/NAME.txt`, or writes that file when [`WRITE`] is set.
+/// Compares a screen with the file `fixtures/screens/TOOL/NAME.txt`, or writes that file when [`WRITE_SCREENS_VARIABLE`] is set.
 ///
 /// # Errors
 /// There is no such file, or it differs: the text contains both.
 pub fn check_screen(tool: &str, name: &str, screen: &str) -> anyhow::Result<()> {
     let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/screens").join(tool);
     let path = dir.join(format!("{name}.txt"));
-    let actual = format!("{}\n", masked(screen));
-    if env::var_os(WRITE).is_some() {
+    let actual = format!("{}\n", mask_screen(screen));
+    if env::var_os(WRITE_SCREENS_VARIABLE).is_some() {
         fs::create_dir_all(&dir)?;
         return Ok(fs::write(path, actual)?);
     }

@@ -91,14 +91,14 @@ impl Terminal {
     }
 
     /// The visible lines without trailing blanks. Lines that the terminal wrapped are joined.
-    pub(super) async fn screen(&self) -> anyhow::Result<String> {
+    pub(super) async fn read_screen(&self) -> anyhow::Result<String> {
         let text = self.tmux(&["capture-pane", "-p", "-J", "-t", SESSION]).await?;
         let lines: Vec<_> = text.lines().map(str::trim_end).collect();
         Ok(lines.join("\n").trim_end().to_owned())
     }
 
     /// The screen as the agent reads it.
-    pub(super) async fn snapshot(&self) -> anyhow::Result<ScreenSnapshot> {
+    pub(super) async fn read_snapshot(&self) -> anyhow::Result<ScreenSnapshot> {
         let size = ["display-message", "-p", "-t", SESSION, "#{pane_width} #{pane_height} #{cursor_y}"];
         let size = self.tmux(&size).await?;
         let numbers: Vec<usize> = size.split_whitespace().filter_map(|number| number.parse().ok()).collect();
@@ -109,7 +109,7 @@ impl Terminal {
     }
 
     /// The rows of the terminal. A line that the terminal wrapped is several rows.
-    pub(super) async fn rows(&self) -> anyhow::Result<Vec<String>> {
+    pub(super) async fn read_rows(&self) -> anyhow::Result<Vec<String>> {
         let text = self.tmux(&["capture-pane", "-p", "-t", SESSION]).await?;
         Ok(text.lines().map(|row| row.trim_end().to_owned()).collect())
     }
@@ -140,7 +140,7 @@ impl Terminal {
 }
 
 /// Runs a command without a terminal; returns its exit code and its output, both streams.
-pub(super) async fn output(
+pub(super) async fn run_for_output(
     argv: &[String],
     home: &Path,
     env: &BTreeMap<String, String>,

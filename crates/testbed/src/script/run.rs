@@ -22,7 +22,7 @@ const PROXY_MS_MAX: u64 = 30_000;
 ///
 /// # Errors
 /// A step fails, for example because a file cannot be written or the output is closed.
-pub async fn run(script: Script) -> anyhow::Result<u8> {
+pub async fn run_script(script: Script) -> anyhow::Result<u8> {
     let home = std::env::var_os("HOME").map(PathBuf::from).unwrap_or_default();
     let mut tool = Tool { home, line: String::new(), input: BufReader::new(tokio::io::stdin()) };
     for step in script.steps {
@@ -44,8 +44,8 @@ impl Tool {
     async fn step(&mut self, step: Step) -> anyhow::Result<Option<u8>> {
         match step {
             Step::Print { text } => print(&self.filled(&text))?,
-            Step::Browser { url } => open(&self.filled(&url)).await?,
-            Step::Read => {
+            Step::OpenUrlWithBrowser { url } => open(&self.filled(&url)).await?,
+            Step::ReadLine => {
                 self.line.clear();
                 self.input.read_line(&mut self.line).await?;
                 self.line.truncate(self.line.trim_end().len());
@@ -57,7 +57,7 @@ impl Tool {
                 let terminal = rustix::termios::isatty(io::stdin()) && rustix::termios::isatty(io::stdout());
                 return Ok((!terminal).then_some(8));
             }
-            Step::WaitFor { path, ms_max } => {
+            Step::WaitForFile { path, ms_max } => {
                 let path = self.home.join(path);
                 let exists = async || Ok(path.exists().then_some(()));
                 if eventually("the file exists", Duration::from_millis(ms_max), exists).await.is_err() {
@@ -65,13 +65,15 @@ impl Tool {
                 }
             }
             Step::Pause { ms } => sleep(Duration::from_millis(ms)).await,
-            Step::Write { path, content, mode } => write(&self.home.join(path), &self.filled(&content), mode).await?,
-            Step::Remove { path } => fs::remove_file(self.home.join(path))?,
-            Step::Connect { authority } => {
+            Step::WriteFile { path, content, mode } => {
+                write(&self.home.join(path), &self.filled(&content), mode).await?
+            }
+            Step::RemoveFile { path } => fs::remove_file(self.home.join(path))?,
+            Step::ProxyConnect { authority } => {
                 let status = connect(&authority).await.unwrap_or_else(|error| format!("{error:#}"));
                 print(&format!("CONNECT {authority}: {status}\n"))?;
             }
-            Step::Get { url } => {
+            Step::HttpGet { url } => {
                 let status = match reqwest::get(&url).await {
                     Ok(answer) => answer.status().as_u16().to_string(),
                     Err(error) => format!("{error}"),

@@ -35,7 +35,7 @@ pub struct CrashPoint {
     /// Before or after the write.
     pub timing: CrashTiming,
     /// The write, as [`Write`] prints it: `transition machine_ready`.
-    pub write: String,
+    pub write_kind: String,
     /// Which of the matching writes, counted from 1 since this crash point was set in this server process.
     pub nth: u32,
 }
@@ -63,7 +63,7 @@ impl CrashInjector {
         let Some(crash) = fs::read(&file).ok().and_then(|text| serde_json::from_slice::<CrashPoint>(&text).ok()) else {
             return;
         };
-        if crash.timing != timing || crash.write != write.to_string() {
+        if crash.timing != timing || crash.write_kind != write.to_string() {
             return;
         }
         let mut seen = self.seen.lock();

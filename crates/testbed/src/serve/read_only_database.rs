@@ -16,7 +16,7 @@ use std::{
 /// While this file exists, the database is read-only.
 const READ_ONLY_FILE: &str = "database-read-only";
 /// The database files that are written with `pwrite64`. The third, the index, is mapped into memory.
-pub const FILES: [&str; 2] = ["anteroom.db", "anteroom.db-wal"];
+pub const DATABASE_FILES: [&str; 2] = ["anteroom.db", "anteroom.db-wal"];
 
 static WATCHED: OnceLock<PathBuf> = OnceLock::new();
 
@@ -31,7 +31,7 @@ pub fn rejects_write(fd: i32) -> bool {
     // The descriptor's file name is read only while the database is read-only.
     WATCHED.get().is_some_and(|file| file.exists())
         && fs::read_link(format!("/proc/self/fd/{fd}"))
-            .is_ok_and(|file| FILES.iter().any(|name| file.file_name() == Some(OsStr::new(name))))
+            .is_ok_and(|file| DATABASE_FILES.iter().any(|name| file.file_name() == Some(OsStr::new(name))))
 }
 
 impl TestServer {

@@ -21,7 +21,7 @@ const POLL_EVERY: Duration = Duration::from_millis(10);
 static OFFSET_MS: AtomicI64 = AtomicI64::new(0);
 
 /// How far this process's wall clock is ahead of the host's, milliseconds.
-pub fn offset_ms() -> i64 {
+pub fn clock_offset_ms() -> i64 {
     OFFSET_MS.load(Relaxed)
 }
 

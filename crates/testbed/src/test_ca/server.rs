@@ -54,7 +54,7 @@ impl TlsServer {
     }
 
     /// Closes the port and every connection, and returns when that is done.
-    pub async fn finish(mut self) {
+    pub async fn stop(mut self) {
         self.task.abort();
         // The error is that the task was cancelled.
         let _ = (&mut self.task).await;

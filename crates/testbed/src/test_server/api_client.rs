@@ -5,7 +5,7 @@ use anteroom_rfb::client::{RfbClient, ViewerConnectError, ViewerSocket};
 use anteroom_wire::{
     CredentialId, ProblemBody, Secret, SessionId, TimelineKind,
     api::{
-        CredentialList, Lease, SessionList, SessionView, StartRequest, StartResponse, SessionStatus, Ticket, Timeline,
+        CredentialList, Lease, SessionList, SessionStatus, SessionView, StartRequest, StartResponse, Ticket, Timeline,
         TimelineEntry,
     },
     diagnosis::{Diagnosis, Verdict},
@@ -35,7 +35,7 @@ impl ApiResponse {
     ///
     /// # Errors
     /// The status is not 2xx, or the body is not a `T`.
-    pub fn read<T: DeserializeOwned>(&self) -> anyhow::Result<T> {
+    pub fn parse<T: DeserializeOwned>(&self) -> anyhow::Result<T> {
         if !(200..300).contains(&self.status) {
             bail!("{}: {}", self.status, self.text);
         }
@@ -77,7 +77,7 @@ impl ApiClient {
 
     /// The same client, which does not keep responses. For tests with thousands of requests.
     #[must_use]
-    pub fn without_history(mut self) -> Self {
+    pub fn without_response_recording(mut self) -> Self {
         self.keeps_history = false;
         self
     }
@@ -119,7 +119,7 @@ impl ApiClient {
     }
 
     /// The bodies of all responses so far, except leases.
-    pub fn responses(&self) -> Vec<String> {
+    pub fn recorded_responses(&self) -> Vec<String> {
         self.history.lock().clone()
     }
 
@@ -127,25 +127,24 @@ impl ApiClient {
     ///
     /// # Errors
     /// The request is rejected.
-    pub async fn start(&self, provider: &str) -> anyhow::Result<StartResponse> {
-        self.start_with(&StartRequest::new(provider))
-        .await
+    pub async fn start_session(&self, provider: &str) -> anyhow::Result<StartResponse> {
+        self.start_session_with(&StartRequest::new(provider)).await
     }
 
     /// Starts a session.
     ///
     /// # Errors
     /// The request is rejected.
-    pub async fn start_with(&self, request: &StartRequest) -> anyhow::Result<StartResponse> {
-        self.post("/api/auth/start", serde_json::to_value(request)?).await?.read()
+    pub async fn start_session_with(&self, request: &StartRequest) -> anyhow::Result<StartResponse> {
+        self.post("/api/auth/start", serde_json::to_value(request)?).await?.parse()
     }
 
     /// The session's current state.
     ///
     /// # Errors
     /// The request is rejected.
-    pub async fn session(&self, id: &SessionId) -> anyhow::Result<SessionView> {
-        self.get(&format!("/api/auth/session/{id}")).await?.read()
+    pub async fn get_session(&self, id: &SessionId) -> anyhow::Result<SessionView> {
+        self.get(&format!("/api/auth/session/{id}")).await?.parse()
     }
 
     /// Waits until the session meets a condition, which `what` describes.
@@ -160,13 +159,13 @@ impl ApiClient {
     ) -> anyhow::Result<SessionView> {
         let deadline = Instant::now() + self.wait_max;
         loop {
-            let view = self.session(id).await?;
+            let view = self.get_session(id).await?;
             if condition(&view) {
                 return Ok(view);
             }
             if Instant::now() >= deadline {
                 let timeline: Vec<_> = self
-                    .timeline(id)
+                    .get_timeline(id)
                     .await?
                     .into_iter()
                     .map(|entry| (entry.kind, entry.sentence, entry.data))
@@ -189,8 +188,8 @@ impl ApiClient {
     ///
     /// # Errors
     /// The request is rejected.
-    pub async fn timeline(&self, id: &SessionId) -> anyhow::Result<Vec<TimelineEntry>> {
-        Ok(self.get(&format!("/api/auth/session/{id}/events")).await?.read::<Timeline>()?.entries)
+    pub async fn get_timeline(&self, id: &SessionId) -> anyhow::Result<Vec<TimelineEntry>> {
+        Ok(self.get(&format!("/api/auth/session/{id}/events")).await?.parse::<Timeline>()?.entries)
     }
 
     /// Waits for an entry of this kind on the timeline.
@@ -200,7 +199,7 @@ impl ApiClient {
     pub async fn wait_entry(&self, id: &SessionId, kind: TimelineKind) -> anyhow::Result<TimelineEntry> {
         let deadline = Instant::now() + self.wait_max;
         loop {
-            let timeline = self.timeline(id).await?;
+            let timeline = self.get_timeline(id).await?;
             if let Some(entry) = timeline.iter().find(|entry| entry.kind == kind) {
                 return Ok(entry.clone());
             }
@@ -215,8 +214,8 @@ impl ApiClient {
     ///
     /// # Errors
     /// The request is rejected.
-    pub async fn diagnosis(&self, id: &SessionId) -> anyhow::Result<Diagnosis> {
-        self.get(&format!("/api/auth/session/{id}/diagnosis")).await?.read()
+    pub async fn get_diagnosis(&self, id: &SessionId) -> anyhow::Result<Diagnosis> {
+        self.get(&format!("/api/auth/session/{id}/diagnosis")).await?.parse()
     }
 
     /// Waits until the diagnosis has this verdict, and checks that its evidence is on the timeline.
@@ -226,10 +225,10 @@ impl ApiClient {
     pub async fn wait_verdict(&self, id: &SessionId, wanted: Verdict) -> anyhow::Result<Diagnosis> {
         let deadline = Instant::now() + self.wait_max;
         loop {
-            let found = self.diagnosis(id).await?;
+            let found = self.get_diagnosis(id).await?;
             ensure!(found.verdict != Verdict::Unknown, "{found:#?}");
             if found.verdict == wanted {
-                let timeline = self.timeline(id).await?;
+                let timeline = self.get_timeline(id).await?;
                 for proof in &found.evidence {
                     let entry =
                         timeline.iter().find(|entry| entry.number == proof.number).context("not on the timeline")?;
@@ -246,18 +245,18 @@ impl ApiClient {
     ///
     /// # Errors
     /// The request is rejected.
-    pub async fn cancel(&self, id: &SessionId) -> anyhow::Result<SessionView> {
-        self.post(&format!("/api/auth/session/{id}/cancel"), json!({})).await?.read()
+    pub async fn cancel_session(&self, id: &SessionId) -> anyhow::Result<SessionView> {
+        self.post(&format!("/api/auth/session/{id}/cancel"), json!({})).await?.parse()
     }
 
     /// Cancels every active session.
     ///
     /// # Errors
     /// A request is rejected.
-    pub async fn cancel_all(&self) -> anyhow::Result<()> {
-        let list: SessionList = self.get("/api/sessions").await?.read()?;
+    pub async fn cancel_all_sessions(&self) -> anyhow::Result<()> {
+        let list: SessionList = self.get("/api/sessions").await?.parse()?;
         for session in list.sessions.iter().filter(|session| !session.status.is_ended()) {
-            self.cancel(&session.id).await?;
+            self.cancel_session(&session.id).await?;
         }
         Ok(())
     }
@@ -266,25 +265,25 @@ impl ApiClient {
     ///
     /// # Errors
     /// The request is rejected.
-    pub async fn credentials(&self) -> anyhow::Result<CredentialList> {
-        self.get("/api/credentials").await?.read()
+    pub async fn list_credentials(&self) -> anyhow::Result<CredentialList> {
+        self.get("/api/credentials").await?.parse()
     }
 
     /// The files of a credential. The response is not kept.
     ///
     /// # Errors
     /// The request is rejected.
-    pub async fn lease(&self, id: &CredentialId) -> anyhow::Result<Lease> {
+    pub async fn lease_credential(&self, id: &CredentialId) -> anyhow::Result<Lease> {
         let unrecorded = Self { history: Arc::default(), ..self.clone() };
-        unrecorded.post(&format!("/api/credentials/{id}/lease"), json!({})).await?.read()
+        unrecorded.post(&format!("/api/credentials/{id}/lease"), json!({})).await?.parse()
     }
 
     /// A ticket for `desktop` or `terminal`.
     ///
     /// # Errors
     /// The request is rejected.
-    pub async fn ticket(&self, id: &SessionId, purpose: &str) -> anyhow::Result<Ticket> {
-        self.post(&format!("/api/auth/session/{id}/ticket"), json!({ "purpose": purpose })).await?.read()
+    pub async fn create_ticket(&self, id: &SessionId, purpose: &str) -> anyhow::Result<Ticket> {
+        self.post(&format!("/api/auth/session/{id}/ticket"), json!({ "purpose": purpose })).await?.parse()
     }
 
     /// Opens a WebSocket with these subprotocols. `origin`: with an `Origin` header, as a browser does.
@@ -309,16 +308,16 @@ impl ApiClient {
     ///
     /// # Errors
     /// No ticket, no WebSocket, or no RFB connection.
-    pub async fn desktop(&self, id: &SessionId) -> anyhow::Result<RfbClient<ViewerSocket>> {
-        Ok(RfbClient::connect(self.desktop_socket(id).await?, ANSWER_MS_MAX).await?)
+    pub async fn connect_desktop(&self, id: &SessionId) -> anyhow::Result<RfbClient<ViewerSocket>> {
+        Ok(RfbClient::connect(self.open_desktop_socket(id).await?, ANSWER_MS_MAX).await?)
     }
 
     /// Opens the WebSocket of the session's desktop, without an RFB handshake.
     ///
     /// # Errors
     /// No ticket, or no WebSocket.
-    pub async fn desktop_socket(&self, id: &SessionId) -> anyhow::Result<ViewerSocket> {
-        let ticket = self.ticket(id, "desktop").await?.ticket;
+    pub async fn open_desktop_socket(&self, id: &SessionId) -> anyhow::Result<ViewerSocket> {
+        let ticket = self.create_ticket(id, "desktop").await?.ticket;
         self.websocket_with_ticket(id, "novnc/websock", &ticket).await
     }
 
@@ -336,9 +335,9 @@ impl ApiClient {
     ///
     /// # Errors
     /// No ticket, no WebSocket, or no RFB connection.
-    pub async fn desktop_view_only(&self, id: &SessionId) -> anyhow::Result<RfbClient<ViewerSocket>> {
+    pub async fn connect_view_only_desktop(&self, id: &SessionId) -> anyhow::Result<RfbClient<ViewerSocket>> {
         let request = json!({ "purpose": "desktop", "view_only": true });
-        let ticket: Ticket = self.post(&format!("/api/auth/session/{id}/ticket"), request).await?.read()?;
+        let ticket: Ticket = self.post(&format!("/api/auth/session/{id}/ticket"), request).await?.parse()?;
         let socket = self.websocket_with_ticket(id, "novnc/websock", &ticket.ticket).await?;
         Ok(RfbClient::connect(socket, ANSWER_MS_MAX).await?)
     }
@@ -347,8 +346,8 @@ impl ApiClient {
     ///
     /// # Errors
     /// No ticket, or no WebSocket.
-    pub async fn terminal(&self, id: &SessionId) -> anyhow::Result<ViewerSocket> {
-        let ticket = self.ticket(id, "terminal").await?.ticket;
+    pub async fn open_terminal_socket(&self, id: &SessionId) -> anyhow::Result<ViewerSocket> {
+        let ticket = self.create_ticket(id, "terminal").await?.ticket;
         self.websocket_with_ticket(id, "terminal", &ticket).await
     }
 }

@@ -1,11 +1,11 @@
 //! Test servers with plain-process machines: the server is `anteroom-testbed serve`.
 
-use super::{ApiClient, Launch, MachineBackend, TestConfig, TestServer, Tokens, WAIT_MAX, path_value};
+use super::{ApiClient, LaunchCommand, MachineBackend, TestConfig, TestServer, Tokens, WAIT_MAX, path_value};
 use crate::{
     ScriptedTool, ServerDir,
-    fake_rfb_server::{Behaviour, write_behaviour},
-    plain_process::{Faults, RFB_SOCKET, built_program},
-    serve::{LaunchConfig, Ready},
+    fake_rfb_server::{ServerBehaviour, write_behaviour},
+    plain_process::{InjectedFaults, RFB_SOCKET, built_program},
+    serve::{LaunchConfig, ReadyMessage},
 };
 use anteroom_controller::limits::ServerLimits;
 use anteroom_wire::{MachineId, Secret, time::to_millis};
@@ -25,7 +25,7 @@ pub struct PlainProcess {
     /// More tools that the machines have, by the names that providers' descriptors use.
     pub clis: Vec<String>,
     /// Faults of the machines.
-    pub faults: Faults,
+    pub faults: InjectedFaults,
     /// How long a machine may take to become ready, milliseconds; default: [`WAIT_MAX`].
     pub ready_ms_max: Option<u64>,
     /// Whether the server's directory is in `/dev/shm`, where the host has it: a disk's file system is too slow for the
@@ -69,7 +69,7 @@ impl MachineBackend for PlainProcess {
         fs::create_dir(&scripts)?;
         let testbed = built_program("anteroom-testbed")?;
         for tool in &self.tools {
-            tool.save(&providers, &scripts, &testbed)?;
+            tool.write_descriptor(&providers, &scripts, &testbed)?;
         }
         settings.entry("cache_dir").or_insert(path_value(&dir.path().join("cache")));
         settings.entry("providers_dir").or_insert(path_value(&providers));
@@ -84,7 +84,7 @@ impl MachineBackend for PlainProcess {
         Ok(Tokens { operator: random_token("op")?, backends })
     }
 
-    fn launch(server: &TestServer<Self>) -> anyhow::Result<Launch> {
+    fn launch(server: &TestServer<Self>) -> anyhow::Result<LaunchCommand> {
         let machines = &server.config.machines;
         let names = machines.tools.iter().map(ScriptedTool::id).chain(machines.clis.iter().map(String::as_str));
         let launch = LaunchConfig {
@@ -100,8 +100,8 @@ impl MachineBackend for PlainProcess {
         let program = machines.program.clone().map_or_else(|| built_program("anteroom-testbed"), Ok)?;
         let mut command = Command::new(program);
         command.arg("serve");
-        let address = |line: &str| Some(serde_json::from_str::<Ready>(line).ok()?.address);
-        Ok(Launch { command, input: serde_json::to_vec(&launch)?, address })
+        let address = |line: &str| Some(serde_json::from_str::<ReadyMessage>(line).ok()?.address);
+        Ok(LaunchCommand { command, input: serde_json::to_vec(&launch)?, address })
     }
 }
 
@@ -110,7 +110,7 @@ impl TestServer {
     ///
     /// # Errors
     /// The server is not running.
-    pub fn backend(&self) -> anyhow::Result<ApiClient> {
+    pub fn backend_client(&self) -> anyhow::Result<ApiClient> {
         self.client(Some(&self.tokens.backends[0]))
     }
 
@@ -118,21 +118,21 @@ impl TestServer {
     ///
     /// # Errors
     /// The server is not running.
-    pub fn other_backend(&self) -> anyhow::Result<ApiClient> {
+    pub fn other_backend_client(&self) -> anyhow::Result<ApiClient> {
         self.client(Some(&self.tokens.backends[1]))
     }
 
     /// A machine's home directory, which exists as long as the machine's run directory.
-    pub fn home(&self, machine: &MachineId) -> PathBuf {
+    pub fn tool_home(&self, machine: &MachineId) -> PathBuf {
         self.run_dir(machine).join("home")
     }
 
-    /// Sets the behaviour of a machine's desktop. For [`Behaviour::Closed`] it waits until the desktop's socket closes
+    /// Sets the behaviour of a machine's desktop. For [`ServerBehaviour::Closed`] it waits until the desktop's socket closes
     /// connections.
     ///
     /// # Errors
     /// The machine has no run directory, or its desktop does not close in time.
-    pub async fn set_desktop_behaviour(&self, machine: &MachineId, behaviour: Behaviour) -> anyhow::Result<()> {
+    pub async fn set_desktop_behaviour(&self, machine: &MachineId, behaviour: ServerBehaviour) -> anyhow::Result<()> {
         let socket = self.run_dir(machine).join(RFB_SOCKET);
         write_behaviour(&socket, behaviour)?;
         let closed = async {
@@ -140,8 +140,10 @@ impl TestServer {
             std::io::Result::Ok(())
         };
         match behaviour {
-            Behaviour::Closed => Ok(timeout(WAIT_MAX, closed).await.context("the desktop does not close")??),
-            Behaviour::Normal | Behaviour::Slow | Behaviour::Flood | Behaviour::Silent => Ok(()),
+            ServerBehaviour::Closed => Ok(timeout(WAIT_MAX, closed).await.context("the desktop does not close")??),
+            ServerBehaviour::Normal | ServerBehaviour::Slow | ServerBehaviour::Flood | ServerBehaviour::Silent => {
+                Ok(())
+            }
         }
     }
 
@@ -156,7 +158,7 @@ impl TestServer {
     /// There is no such process.
     pub fn kill_machine(&self, machine: &MachineId) -> anyhow::Result<()> {
         let config = format!("{machine}/agent.json");
-        let found = self.leaks().processes();
+        let found = self.leak_scan().find_processes();
         let agent = found.iter().find(|found| found.command.contains(&config)).context("the machine has no process")?;
         let pid = rustix::process::Pid::from_raw(agent.pid).context("a process id")?;
         Ok(rustix::process::kill_process(pid, rustix::process::Signal::KILL)?)

@@ -1,7 +1,7 @@
 //! Test servers with QEMU machines: the server is `anteroom serve`, and the machines are made from the image in
 //! `ANTEROOM_TEST_IMAGE`.
 
-use super::{Launch, MachineBackend, TestConfig, TestServer, Tokens, path_value};
+use super::{LaunchCommand, MachineBackend, TestConfig, TestServer, Tokens, path_value};
 use crate::ServerDir;
 use anteroom_wire::Secret;
 use anyhow::Context;
@@ -12,7 +12,7 @@ use std::{
 };
 
 /// The longest wait for anything in an emulated machine on a busy host.
-pub const QEMU_WAIT_MAX: Duration = Duration::from_secs(240);
+pub const QEMU_WAIT_TIMEOUT: Duration = Duration::from_secs(240);
 
 /// QEMU machines.
 #[derive(Debug, Clone, Default)]
@@ -74,7 +74,7 @@ pub fn quick_provider() -> String {
 }
 
 impl MachineBackend for Qemu {
-    const WAIT_MAX: Duration = QEMU_WAIT_MAX;
+    const WAIT_MAX: Duration = QEMU_WAIT_TIMEOUT;
     const EXIT_WAIT_MAX: Duration = Duration::from_secs(20);
 
     fn prepare(&mut self, _: &ServerDir, settings: &mut toml::Table) -> anyhow::Result<()> {
@@ -88,7 +88,7 @@ impl MachineBackend for Qemu {
         Ok(Tokens { operator: Secret::new(token.trim().to_owned()), backends: Vec::new() })
     }
 
-    fn launch(server: &TestServer<Self>) -> anyhow::Result<Launch> {
+    fn launch(server: &TestServer<Self>) -> anyhow::Result<LaunchCommand> {
         let mut command = server.dir.anteroom_command()?;
         command.arg("serve");
         if let Some(path) = &server.config.machines.path {
@@ -101,7 +101,7 @@ impl MachineBackend for Qemu {
             command.arg("--listen").arg(address.to_string());
         }
         let address = |line: &str| line.trim().strip_prefix("http://")?.split('/').next()?.parse().ok();
-        Ok(Launch { command, input: Vec::new(), address })
+        Ok(LaunchCommand { command, input: Vec::new(), address })
     }
 }
 

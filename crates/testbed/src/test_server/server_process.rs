@@ -12,7 +12,7 @@ use tokio::{
 
 /// How a server process is started.
 #[derive(Debug)]
-pub struct Launch {
+pub struct LaunchCommand {
     /// The command.
     pub command: Command,
     /// Its standard input.
@@ -36,8 +36,8 @@ impl ServerProcess {
     ///
     /// # Errors
     /// It ends, or does not accept requests within `limit`; the text contains the end of its log.
-    pub(crate) async fn start(launch: Launch, dir: &ServerDir, limit: Duration) -> anyhow::Result<Self> {
-        let Launch { mut command, input, address } = launch;
+    pub(crate) async fn start(launch: LaunchCommand, dir: &ServerDir, limit: Duration) -> anyhow::Result<Self> {
+        let LaunchCommand { mut command, input, address } = launch;
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(dir.open_log()?).kill_on_drop(true);
         let mut child = command.spawn()?;
         let (mut stdin, stdout) = (child.stdin.take().context("stdin")?, child.stdout.take().context("stdout")?);
@@ -53,7 +53,8 @@ impl ServerProcess {
             bail!("the server ended before it accepted requests")
         };
         let ready = timeout(limit, ready).await.context("the server does not start in time").and_then(|ready| ready);
-        let (address, ready_line) = ready.with_context(|| format!("the server's log ends:\n{}", dir.log_tail()))?;
+        let (address, ready_line) =
+            ready.with_context(|| format!("the server's log ends:\n{}", dir.read_log_tail()))?;
         Ok(Self { child, address, ready_line, _output: output })
     }
 

@@ -81,11 +81,11 @@ impl Page {
 /// Starts a server and a session, and waits until the machine is ready; returns the session's link too.
 async fn start_session(settings: &str) -> (tempfile::TempDir, TestServer, SessionId, String) {
     let dir = tempfile::tempdir().unwrap();
-    let wait = Step::WaitFor { path: dir.path().join("never"), ms_max: 300_000 };
+    let wait = Step::WaitForFile { path: dir.path().join("never"), ms_max: 300_000 };
     let tool = ScriptedTool::new("scripted", Script::new([Step::print_line("Nothing to do"), wait]));
     let server = TestServer::start(TestConfig::with_tool(tool).with_settings(settings)).await.unwrap();
-    let api = server.backend().unwrap();
-    let started = api.start("scripted").await.unwrap();
+    let api = server.backend_client().unwrap();
+    let started = api.start_session("scripted").await.unwrap();
     api.wait_status(&started.session.id, SessionStatus::VmStarted).await.unwrap();
     (dir, server, started.session.id, started.viewer_url)
 }
@@ -120,17 +120,19 @@ async fn page_reconnects_to_same_desktop_after_server_crash() {
     assert!(took <= RECONNECT_MS_MAX, "reconnected after {took} ms: {back:?}");
     assert_eq!((back.countdowns.len(), back.replaced_notices), (2, 0), "{back:?}");
     assert!(!back.messages.is_empty(), "the page reports the interruption");
-    assert_eq!(server.backend().unwrap().session(&id).await.unwrap().generation, 1);
-    server.finish().await.unwrap();
+    assert_eq!(server.backend_client().unwrap().get_session(&id).await.unwrap().generation, 1);
+    server.stop_and_check_leaks().await.unwrap();
 }
 
 #[tokio::test]
 async fn page_reconnects_to_replacement_machine_and_reports_it() {
     let (_dir, server, id, link) = start_session("").await;
     let (page, shown) = Page::open("machine", &link).await;
-    server.kill_machine(&server.machines().remove(0)).unwrap();
-    let api = server.backend().unwrap();
-    api.wait_until(&id, "ready again", |view| view.generation == 2 && view.status == SessionStatus::VmStarted).await.unwrap();
+    server.kill_machine(&server.list_machines().remove(0)).unwrap();
+    let api = server.backend_client().unwrap();
+    api.wait_until(&id, "ready again", |view| view.generation == 2 && view.status == SessionStatus::VmStarted)
+        .await
+        .unwrap();
     let ready_at_ms = clock::now_unix_ms();
     let back = page.reconnected().await;
     println!(
@@ -141,7 +143,7 @@ async fn page_reconnects_to_replacement_machine_and_reports_it() {
     assert_ne!(back.background, shown.background, "another desktop");
     assert!(back.messages.iter().any(|message| message.contains("replaced")), "{back:?}");
     assert_eq!((back.countdowns.len(), back.replaced_notices), (2, 1), "{back:?}");
-    server.finish().await.unwrap();
+    server.stop_and_check_leaks().await.unwrap();
 }
 
 #[tokio::test]
@@ -152,8 +154,8 @@ async fn view_only_page_shows_desktop_and_sends_no_input() {
     // A key would change the background; the script has typed one before this.
     let back = page.reconnected().await;
     assert_eq!(back.background, shown.background, "no input reached the desktop");
-    let api = server.backend().unwrap();
+    let api = server.backend_client().unwrap();
     let joined = api.wait_entry(&id, TimelineKind::ViewerJoined).await.unwrap();
     assert_eq!(joined.data["view_only"], true);
-    server.finish().await.unwrap();
+    server.stop_and_check_leaks().await.unwrap();
 }

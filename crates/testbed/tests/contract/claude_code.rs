@@ -28,9 +28,9 @@ async fn qemu_claude_code_signs_in_by_link_and_pasted_code() {
     let code = fixture.user.open(&link).await.text();
     sign_in.wait_prompt("paste_code").await;
     assert_eq!(sign_in.paste(&code).await, json!({ "interpreted_as": "prompt", "id": "paste_code" }));
-    sign_in.succeeds(&fixture, "link", || issuer.canaries()).await;
+    sign_in.succeeds(&fixture, "link", || issuer.issued_secrets()).await;
     assert_eq!(issuer.rejections(), Vec::<String>::new());
-    fixture.close(issuer.unknown_calls()).await;
+    fixture.close(issuer.unknown_requests()).await;
 }
 
 #[tokio::test]
@@ -40,8 +40,8 @@ async fn qemu_claude_code_signs_in_by_pasted_callback_url() {
     let ended = fixture.user.open(&sign_in.browser_link().await).await.address();
     assert!(ended.starts_with("http://localhost:"), "{ended}");
     assert_eq!(sign_in.paste(&ended).await["interpreted_as"], "callback");
-    sign_in.succeeds(&fixture, "link, address pasted back", || issuer.canaries()).await;
-    fixture.close(issuer.unknown_calls()).await;
+    sign_in.succeeds(&fixture, "link, address pasted back", || issuer.issued_secrets()).await;
+    fixture.close(issuer.unknown_requests()).await;
 }
 
 #[tokio::test]
@@ -49,10 +49,15 @@ async fn qemu_claude_code_signs_in_with_machine_browser() {
     let (issuer, fixture) = open(Browser::TrustsTestCa).await;
     let sign_in = SignIn::start(&fixture, None).await;
     sign_in.browser_link().await;
-    grants_on_the_desktop(&sign_in.api, &sign_in.id, || issuer.consent_views() > 0, || issuer.codes_granted() > 0)
-        .await;
-    sign_in.succeeds(&fixture, "desktop", || issuer.canaries()).await;
-    fixture.close(issuer.unknown_calls()).await;
+    grants_on_the_desktop(
+        &sign_in.api,
+        &sign_in.id,
+        || issuer.consent_view_count() > 0,
+        || issuer.issued_code_count() > 0,
+    )
+    .await;
+    sign_in.succeeds(&fixture, "desktop", || issuer.issued_secrets()).await;
+    fixture.close(issuer.unknown_requests()).await;
 }
 
 #[tokio::test]
@@ -62,9 +67,9 @@ async fn qemu_sign_in_across_link_terminal_and_desktop_uses_one_process() {
     // Link: the user gets a code in the browser outside of the machine, and copies half of it.
     let code = fixture.user.open(&sign_in.link().await).await.text();
     sign_in.wait_prompt("paste_code").await;
-    let granted = issuer.codes_granted();
+    let granted = issuer.issued_code_count();
     // Terminal: the user types that half at the tool's prompt, which rejects it.
-    let mut terminal = sign_in.api.terminal(&sign_in.id).await.unwrap();
+    let mut terminal = sign_in.api.open_terminal_socket(&sign_in.id).await.unwrap();
     terminal.send_text("{\"type\":\"resize\",\"cols\":120,\"rows\":40}").await.unwrap();
     let half = code.split('#').next().unwrap();
     tokio::io::AsyncWriteExt::write_all(&mut terminal, format!("{half}\r").as_bytes()).await.unwrap();
@@ -80,8 +85,8 @@ async fn qemu_sign_in_across_link_terminal_and_desktop_uses_one_process() {
     grants_on_the_desktop(
         &sign_in.api,
         &sign_in.id,
-        || issuer.consent_views() > 0,
-        || issuer.codes_granted() > granted,
+        || issuer.consent_view_count() > 0,
+        || issuer.issued_code_count() > granted,
     )
     .await;
     sign_in.wait("completed", |view| view.status == anteroom_wire::api::SessionStatus::Completed).await;
@@ -91,6 +96,6 @@ async fn qemu_sign_in_across_link_terminal_and_desktop_uses_one_process() {
         "one process for the whole sign-in: {:?}",
         fixture.reporter.all()
     );
-    sign_in.succeeds(&fixture, "link, then terminal, then desktop", || issuer.canaries()).await;
-    fixture.close(issuer.unknown_calls()).await;
+    sign_in.succeeds(&fixture, "link, then terminal, then desktop", || issuer.issued_secrets()).await;
+    fixture.close(issuer.unknown_requests()).await;
 }

@@ -7,7 +7,9 @@
 
 use super::user::User;
 use anteroom_machine::image::Image;
-use anteroom_testbed::{QEMU_WAIT_MAX, Qemu, TestCa, TestConfig, TestServer, eventually, native_cli::descriptor};
+use anteroom_testbed::{
+    QEMU_WAIT_TIMEOUT, Qemu, TestCa, TestConfig, TestServer, eventually, native_cli::load_descriptor,
+};
 use anteroom_wire::provider::{EgressRule, Provider, SettingsFile};
 use axum::{Router, extract::State, http::Uri};
 use base64::{Engine, engine::general_purpose::STANDARD};
@@ -57,7 +59,7 @@ impl Fixture {
         let user = User { ca, host_overrides: host_overrides.clone() };
         let reporter = Reporter::start().await;
         host_overrides.insert(format!("{REPORT}:80"), reporter.address);
-        let product = descriptor(id).unwrap();
+        let product = load_descriptor(id).unwrap();
         let provider = test_descriptor(product, &user.ca, trust, browser);
         let providers = BTreeMap::from([(id.to_owned(), &provider)]);
         let mut settings = toml::Table::new();
@@ -77,7 +79,7 @@ impl Fixture {
     /// Stops the server. `unknown_calls`: the tool's requests for which the issuer has no endpoint.
     pub(crate) async fn close(self, unknown_calls: Vec<String>) {
         assert_eq!(unknown_calls, Vec::<String>::new(), "the tool sent a new kind of request");
-        self.server.finish().await.unwrap();
+        self.server.stop_and_check_leaks().await.unwrap();
     }
 }
 
@@ -152,7 +154,7 @@ impl Reporter {
 
     /// The last report about each of the credential's files, by file name. Waits until there are `count`.
     pub(crate) async fn files(&self, count: usize) -> BTreeMap<String, FileDigest> {
-        let reported = eventually("every file is reported", QEMU_WAIT_MAX, async || {
+        let reported = eventually("every file is reported", QEMU_WAIT_TIMEOUT, async || {
             let files: BTreeMap<_, _> = self.all().iter().filter_map(|report| parse_file(report)).collect();
             Ok((files.len() >= count).then_some(files))
         });

@@ -18,7 +18,7 @@ async fn open(browser: Browser) -> (GoogleIssuer, Fixture) {
 
 /// The unknown requests, without those that Google's browsers send along with the page.
 fn unknown_calls(issuer: &GoogleIssuer) -> Vec<String> {
-    issuer.unknown_calls().into_iter().filter(|call| !call.contains("/ListAccounts")).collect()
+    issuer.unknown_requests().into_iter().filter(|call| !call.contains("/ListAccounts")).collect()
 }
 
 #[tokio::test]
@@ -28,7 +28,7 @@ async fn qemu_gemini_cli_signs_in_by_link_and_pasted_code() {
     let code = fixture.user.open(&sign_in.link().await).await.text();
     sign_in.wait_prompt("paste_code").await;
     assert_eq!(sign_in.paste(&code).await, json!({ "interpreted_as": "prompt", "id": "paste_code" }));
-    sign_in.succeeds(&fixture, "link", || issuer.canaries()).await;
+    sign_in.succeeds(&fixture, "link", || issuer.issued_secrets()).await;
     fixture.close(unknown_calls(&issuer)).await;
 }
 
@@ -38,9 +38,9 @@ async fn qemu_gemini_cli_signs_in_with_code_typed_into_terminal() {
     let sign_in = SignIn::start(&fixture, None).await;
     let code = fixture.user.open(&sign_in.link().await).await.text();
     sign_in.wait_prompt("paste_code").await;
-    let mut terminal = sign_in.api.terminal(&sign_in.id).await.unwrap();
+    let mut terminal = sign_in.api.open_terminal_socket(&sign_in.id).await.unwrap();
     tokio::io::AsyncWriteExt::write_all(&mut terminal, format!("{code}\r").as_bytes()).await.unwrap();
-    sign_in.succeeds(&fixture, "terminal", || issuer.canaries()).await;
+    sign_in.succeeds(&fixture, "terminal", || issuer.issued_secrets()).await;
     fixture.close(unknown_calls(&issuer)).await;
 }
 
@@ -49,8 +49,13 @@ async fn qemu_gemini_cli_signs_in_with_machine_browser() {
     let (issuer, fixture) = open(Browser::TrustsTestCa).await;
     let sign_in = SignIn::start(&fixture, Some("browser")).await;
     sign_in.browser_link().await;
-    grants_on_the_desktop(&sign_in.api, &sign_in.id, || issuer.consent_views() > 0, || issuer.codes_granted() > 0)
-        .await;
-    sign_in.succeeds(&fixture, "desktop", || issuer.canaries()).await;
+    grants_on_the_desktop(
+        &sign_in.api,
+        &sign_in.id,
+        || issuer.consent_view_count() > 0,
+        || issuer.issued_code_count() > 0,
+    )
+    .await;
+    sign_in.succeeds(&fixture, "desktop", || issuer.issued_secrets()).await;
     fixture.close(unknown_calls(&issuer)).await;
 }

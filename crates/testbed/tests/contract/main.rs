@@ -20,11 +20,11 @@ mod gemini_cli;
 mod second_machine;
 mod user;
 
-use anteroom_testbed::{ApiClient, Qemu, TestServer, leaks::needles};
+use anteroom_testbed::{ApiClient, Qemu, TestServer, leaks::encoded_forms};
 use anteroom_wire::{
     SessionId,
     agent::DeliveredFile,
-    api::{SessionView, StartRequest, SessionStatus},
+    api::{SessionStatus, SessionView, StartRequest},
 };
 use document::Row;
 use fixture::{FileDigest, Fixture};
@@ -44,9 +44,10 @@ struct SignIn {
 impl SignIn {
     /// Starts a session by a method; `None`: the preferred one.
     async fn start(fixture: &Fixture, method: Option<&str>) -> Self {
-        let (api, started) = (fixture.server.operator().unwrap(), Instant::now());
-        let request = StartRequest { method: method.map(str::to_owned), ..StartRequest::new(fixture.provider.id.as_str()) };
-        let session = api.start_with(&request).await.unwrap().session;
+        let (api, started) = (fixture.server.operator_client().unwrap(), Instant::now());
+        let request =
+            StartRequest { method: method.map(str::to_owned), ..StartRequest::new(fixture.provider.id.as_str()) };
+        let session = api.start_session_with(&request).await.unwrap().session;
         Self { api, id: session.id, method: session.method, started }
     }
 
@@ -80,7 +81,7 @@ impl SignIn {
     /// Pastes a text; returns how it was interpreted.
     async fn paste(&self, text: &str) -> serde_json::Value {
         let answer = self.api.post(&format!("/api/auth/session/{}/paste", self.id), json!({ "text": text })).await;
-        answer.unwrap().read().unwrap()
+        answer.unwrap().parse().unwrap()
     }
 
     /// Checks that the sign-in completed: the stored bytes equal those of the file in the machine, no secret is stored elsewhere, and
@@ -89,7 +90,7 @@ impl SignIn {
         let view = self.wait("completed", |view| view.status == SessionStatus::Completed).await;
         let took = self.started.elapsed();
         let credential = view.credential.expect("a stored credential").id;
-        let files = self.api.lease(&credential).await.unwrap().files;
+        let files = self.api.lease_credential(&credential).await.unwrap().files;
         let stored: BTreeMap<_, _> = files.iter().map(|file| (file.path.clone(), digest(file))).collect();
         let in_machine = fixture.reporter.files(stored.len()).await;
         assert_eq!(
@@ -121,12 +122,13 @@ fn digest(file: &DeliveredFile) -> FileDigest {
 
 /// Checks that the secret is in no file of the server and in no process's arguments or environment.
 fn assert_stored_nowhere(server: &TestServer<Qemu>, secret: &str) {
-    let files = server.leaks().files_with(secret);
+    let files = server.leak_scan().find_files_containing(secret);
     assert!(files.is_empty(), "a secret is in {files:?}");
-    for found in server.leaks().processes() {
+    for found in server.leak_scan().find_processes() {
         for path in ["cmdline", "environ"].map(|name| format!("/proc/{}/{name}", found.pid)) {
             let bytes = std::fs::read(&path).unwrap_or_default();
-            let found = needles(secret).iter().any(|needle| bytes.windows(needle.len()).any(|part| part == needle));
+            let found =
+                encoded_forms(secret).iter().any(|needle| bytes.windows(needle.len()).any(|part| part == needle));
             assert!(!found, "a secret is in {path}");
         }
     }

@@ -5,7 +5,7 @@ use anteroom_testbed::ApiClient;
 use anteroom_wire::{
     CredentialId, SessionId, TimelineKind,
     agent::UsePurpose,
-    api::{ScreenView, StartResponse, SessionStatus},
+    api::{ScreenView, SessionStatus, StartResponse},
 };
 use regex_lite::Regex;
 use serde_json::json;
@@ -30,7 +30,7 @@ pub(crate) async fn verify(fixture: &Fixture, api: &ApiClient, credential: &Cred
 async fn start_use(api: &ApiClient, credential: &CredentialId, purpose: UsePurpose, argv: &[&str]) -> SessionId {
     let request = json!({ "purpose": purpose, "argv": argv });
     let response = api.post(&format!("/api/credentials/{credential}/use"), request).await;
-    response.unwrap().read::<StartResponse>().unwrap().session.id
+    response.unwrap().parse::<StartResponse>().unwrap().session.id
 }
 
 /// Runs a credential check, as the server does periodically.
@@ -55,20 +55,20 @@ async fn verify_by_exec(fixture: &Fixture, credential: &CredentialId) {
 /// Checks that a tool without a status command shows its prompt.
 async fn verify_prompt(api: &ApiClient, credential: &CredentialId) {
     let id = start_use(api, credential, UsePurpose::Exec, &GEMINI).await;
-    let deadline = tokio::time::Instant::now() + anteroom_testbed::QEMU_WAIT_MAX;
+    let deadline = tokio::time::Instant::now() + anteroom_testbed::QEMU_WAIT_TIMEOUT;
     let mut last = String::new();
     loop {
         let answer = api.get(&format!("/api/auth/session/{id}/screen")).await.unwrap();
-        let lines = answer.read::<ScreenView>().map(|screen| screen.lines.join("\n")).unwrap_or_default();
+        let lines = answer.parse::<ScreenView>().map(|screen| screen.lines.join("\n")).unwrap_or_default();
         if lines.contains(GEMINI_PROMPT) {
             break;
         }
         if !lines.trim().is_empty() {
             last = lines;
         }
-        let ended = api.session(&id).await.unwrap().status.is_ended() || tokio::time::Instant::now() > deadline;
+        let ended = api.get_session(&id).await.unwrap().status.is_ended() || tokio::time::Instant::now() > deadline;
         assert!(!ended, "the tool shows no prompt: {} {}; its last screen:\n{last}", answer.status, answer.text);
         tokio::time::sleep(std::time::Duration::from_millis(200)).await;
     }
-    api.cancel(&id).await.unwrap();
+    api.cancel_session(&id).await.unwrap();
 }

@@ -1,6 +1,6 @@
 //! The user, with a browser outside of the machine, and at the machine's desktop.
 
-use anteroom_testbed::{ApiClient, QEMU_WAIT_MAX, TestCa};
+use anteroom_testbed::{ApiClient, QEMU_WAIT_TIMEOUT, TestCa};
 use anteroom_wire::SessionId;
 use http::{Request, header::LOCATION};
 use regex_lite::Regex;
@@ -94,15 +94,15 @@ pub(crate) async fn grants_on_the_desktop(
     shown: impl Fn() -> bool,
     done: impl Fn() -> bool,
 ) {
-    let deadline = Instant::now() + QEMU_WAIT_MAX;
+    let deadline = Instant::now() + QEMU_WAIT_TIMEOUT;
     while !shown() {
         if Instant::now() > deadline {
-            let timeline = api.timeline(session).await.unwrap();
+            let timeline = api.get_timeline(session).await.unwrap();
             panic!("the machine's browser never showed the consent page: {timeline:#?}");
         }
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
-    let mut desktop = api.desktop(session).await.unwrap();
+    let mut desktop = api.connect_desktop(session).await.unwrap();
     let (width, height) = {
         let frame = desktop.request_full_frame().await.unwrap();
         (frame.width(), frame.height())

@@ -51,81 +51,86 @@ async fn entries_of_machine(
     kind: TimelineKind,
     machine: &MachineId,
 ) -> Vec<TimelineEntry> {
-    let timeline = api.timeline(id).await.unwrap();
+    let timeline = api.get_timeline(id).await.unwrap();
     timeline.into_iter().filter(|entry| entry.kind == kind && entry.data["machine"] == machine.as_str()).collect()
 }
 
 #[tokio::test]
 async fn viewer_is_closed_before_cleanup_ends_and_the_next_machine_starts_after_it() {
     let server = TestServer::start(TestConfig::with_tool(idle_tool())).await.unwrap();
-    let api = server.operator().unwrap();
-    let (id, machine) = (start_ready(&api).await, server.machines().remove(0));
-    let mut viewer = api.desktop(&id).await.unwrap();
+    let api = server.operator_client().unwrap();
+    let (id, machine) = (start_ready(&api).await, server.list_machines().remove(0));
+    let mut viewer = api.connect_desktop(&id).await.unwrap();
     viewer.request_full_frame().await.unwrap();
     let blocker = CleanupBlocker::new(&server.run_dir(&machine));
-    let process = processes::machine_pid(&server.state_dir(), &machine).unwrap();
-    let keeper = processes::keeper_pid(&server.state_dir(), &machine).unwrap();
-    processes::kill(process).unwrap();
+    let process = processes::find_machine_pid(&server.state_dir(), &machine).unwrap();
+    let keeper = processes::find_keeper_pid(&server.state_dir(), &machine).unwrap();
+    processes::kill_process(process).unwrap();
     let (code, reason) = wait_close(&mut viewer.into_inner()).await;
     assert_eq!((code, reason.split(':').next()), (4510, Some("machine_replaced")));
     let exited = api.wait_entry(&id, TimelineKind::MachineExited).await.unwrap();
     assert_eq!(exited.data["why"], serde_json::json!({ "cause": "killed", "signal": 9 }));
     assert_eq!(exited.data.get("receipt"), None, "its keeper has not finished: {:?}", exited.data);
-    let view = api.session(&id).await.unwrap();
+    let view = api.get_session(&id).await.unwrap();
     assert_eq!((view.status, view.generation), (SessionStatus::VmStopped, 1));
-    let leaks = api.get("/api/leaks").await.unwrap().read::<anteroom_wire::operator_reports::LeakReport>().unwrap();
+    let leaks = api.get("/api/leaks").await.unwrap().parse::<anteroom_wire::operator_reports::LeakReport>().unwrap();
     assert_eq!(leaks.orphans().next(), None, "a machine in cleanup is no leak");
-    assert_eq!(processes::keeper_pid(&server.state_dir(), &machine), Some(keeper), "the keeper is still cleaning up");
-    assert_eq!(server.machines(), std::slice::from_ref(&machine), "no other machine before this one is removed");
+    assert_eq!(
+        processes::find_keeper_pid(&server.state_dir(), &machine),
+        Some(keeper),
+        "the keeper is still cleaning up"
+    );
+    assert_eq!(server.list_machines(), std::slice::from_ref(&machine), "no other machine before this one is removed");
     drop(blocker);
     let removed = api.wait_entry(&id, TimelineKind::MachineRemoved).await.unwrap();
     assert_eq!(removed.data["receipt"]["checks"]["leftovers"], serde_json::json!([]), "{:?}", removed.data);
     assert_eq!(api.wait_status(&id, SessionStatus::VmStarted).await.unwrap().generation, 2);
     assert_eq!(entries_of_machine(&api, &id, TimelineKind::MachineExited, &machine).await.len(), 1);
-    let order: Vec<_> = api.timeline(&id).await.unwrap().into_iter().map(|entry| entry.kind).collect();
+    let order: Vec<_> = api.get_timeline(&id).await.unwrap().into_iter().map(|entry| entry.kind).collect();
     let at = |kind: TimelineKind| order.iter().rposition(|recorded| *recorded == kind).unwrap();
     assert!(
         at(TimelineKind::MachineExited) < at(TimelineKind::MachineRemoved)
             && at(TimelineKind::MachineRemoved) < at(TimelineKind::MachineReplaced),
         "{order:?}"
     );
-    server.finish().await.unwrap();
+    server.stop_and_check_leaks().await.unwrap();
 }
 
 #[tokio::test]
 async fn server_killed_during_machine_cleanup_leaves_one_machine_exited_entry() {
     let mut server = TestServer::start(TestConfig::with_tool(idle_tool())).await.unwrap();
-    let api = server.operator().unwrap();
-    let (id, machine) = (start_ready(&api).await, server.machines().remove(0));
+    let api = server.operator_client().unwrap();
+    let (id, machine) = (start_ready(&api).await, server.list_machines().remove(0));
     let blocker = CleanupBlocker::new(&server.run_dir(&machine));
-    processes::kill(processes::machine_pid(&server.state_dir(), &machine).unwrap()).unwrap();
+    processes::kill_process(processes::find_machine_pid(&server.state_dir(), &machine).unwrap()).unwrap();
     api.wait_entry(&id, TimelineKind::MachineExited).await.unwrap();
     server.kill_server().await.unwrap();
     drop(blocker);
     server.start_server().await.unwrap();
-    let api = server.operator().unwrap();
+    let api = server.operator_client().unwrap();
     assert_eq!(api.wait_status(&id, SessionStatus::VmStarted).await.unwrap().generation, 2);
     assert_eq!(entries_of_machine(&api, &id, TimelineKind::MachineExited, &machine).await.len(), 1);
-    server.finish().await.unwrap();
+    server.stop_and_check_leaks().await.unwrap();
 }
 
 #[tokio::test]
 async fn machine_end_is_reported_once_from_its_receipt_after_restart() {
-    let mut server =
-        TestServer::start(TestConfig::with_tool(idle_tool()).with_settings("[limits.sessions]\nreconcile_every_ms = 100\n"))
-            .await
-            .unwrap();
-    let api = server.operator().unwrap();
-    let (id, machine) = (start_ready(&api).await, server.machines().remove(0));
-    let keeper = processes::keeper_pid(&server.state_dir(), &machine).unwrap();
+    let mut server = TestServer::start(
+        TestConfig::with_tool(idle_tool()).with_settings("[limits.sessions]\nreconcile_every_ms = 100\n"),
+    )
+    .await
+    .unwrap();
+    let api = server.operator_client().unwrap();
+    let (id, machine) = (start_ready(&api).await, server.list_machines().remove(0));
+    let keeper = processes::find_keeper_pid(&server.state_dir(), &machine).unwrap();
     // The session ends, but its stopped keeper cannot end the machine before the server is killed.
     kill_process(keeper, Signal::STOP).unwrap();
-    api.cancel(&id).await.unwrap();
+    api.cancel_session(&id).await.unwrap();
     server.kill_server().await.unwrap();
     kill_process(keeper, Signal::CONT).unwrap();
     for _ in 0..2 {
         server.start_server().await.unwrap();
-        let api = server.operator().unwrap();
+        let api = server.operator_client().unwrap();
         let exited = api.wait_entry(&id, TimelineKind::MachineExited).await.unwrap();
         assert_eq!(exited.data["machine"], machine.as_str());
         assert_eq!(exited.data["receipt"]["checks"]["leftovers"], serde_json::json!([]));
@@ -135,19 +140,20 @@ async fn machine_end_is_reported_once_from_its_receipt_after_restart() {
         server.kill_server().await.unwrap();
     }
     server.start_server().await.unwrap();
-    server.finish().await.unwrap();
+    server.stop_and_check_leaks().await.unwrap();
 }
 
 #[tokio::test]
 async fn partial_receipt_is_removed_only_after_its_keeper_exited() {
-    let server =
-        TestServer::start(TestConfig::with_tool(idle_tool()).with_settings("[limits.sessions]\nreconcile_every_ms = 100\n"))
-            .await
-            .unwrap();
-    let api = server.operator().unwrap();
+    let server = TestServer::start(
+        TestConfig::with_tool(idle_tool()).with_settings("[limits.sessions]\nreconcile_every_ms = 100\n"),
+    )
+    .await
+    .unwrap();
+    let api = server.operator_client().unwrap();
     start_ready(&api).await;
-    let machine = server.machines().remove(0);
-    let keeper = processes::keeper_pid(&server.state_dir(), &machine).unwrap().as_raw_nonzero();
+    let machine = server.list_machines().remove(0);
+    let keeper = processes::find_keeper_pid(&server.state_dir(), &machine).unwrap().as_raw_nonzero();
     let receipts = server.state_dir().join("receipts");
     let partial_receipt = |name: String, age_s: u64| {
         let path = receipts.join(name);
@@ -169,5 +175,5 @@ async fn partial_receipt_is_removed_only_after_its_keeper_exited() {
     for path in [recent, being_written] {
         fs::remove_file(path).unwrap();
     }
-    server.finish().await.unwrap();
+    server.stop_and_check_leaks().await.unwrap();
 }

@@ -5,9 +5,9 @@ use crate::{
     run::{Run, RunConfig},
 };
 use anteroom_testbed::{
-    PlainProcess, QEMU_WAIT_MAX, Script, ScriptedTool, Step, TestConfig, TestServer, WAIT_MAX,
+    PlainProcess, QEMU_WAIT_TIMEOUT, Script, ScriptedTool, Step, TestConfig, TestServer, WAIT_MAX,
     endurance::{
-        full,
+        is_full_run,
         scenario::{BATCH_SIZE, RESTARTS_MAX, Scenario},
         seeded_rng,
     },
@@ -42,7 +42,7 @@ const QEMU_CANCEL_MS_MAX: u64 = 3_000;
 
 /// The provider `quick`: its tool writes a credential immediately.
 fn quick_tool() -> ScriptedTool {
-    ScriptedTool::new("quick", Script::new([Step::write(ScriptedTool::CREDENTIAL, "{\"token\": \"x\"}")]))
+    ScriptedTool::new("quick", Script::new([Step::write(ScriptedTool::CREDENTIAL_PATH, "{\"token\": \"x\"}")]))
 }
 
 #[tokio::test]
@@ -52,7 +52,7 @@ async fn ten_thousand_sessions_with_injected_faults_leave_nothing() {
     let settings = format!("{SETTINGS}restarts_max = {RESTARTS_MAX}\n{LIMITS}");
     let server = TestServer::start(TestConfig::new(machines).with_settings(&settings)).await.unwrap();
     let config = RunConfig {
-        seed: seeded_rng::seed(),
+        seed: seeded_rng::read_or_create_seed(),
         concurrent: 8,
         audit_every: 500,
         sessions_per_server: 150..300,
@@ -60,8 +60,8 @@ async fn ten_thousand_sessions_with_injected_faults_leave_nothing() {
         scenario: Scenario::random,
     };
     let mut run = Run::new(server, config);
-    run.run_sessions(if full() { 10_000 } else { 1_000 }).await;
-    run.server.finish().await.unwrap();
+    run.run_sessions(if is_full_run() { 10_000 } else { 1_000 }).await;
+    run.server.stop_and_check_leaks().await.unwrap();
 }
 
 #[tokio::test]
@@ -71,20 +71,20 @@ async fn qemu_ten_cycles_leave_nothing() {
     let config = TestConfig::qemu(&settings).with_settings(&quick_provider()).with_settings(&idle);
     let server = TestServer::start(config).await.unwrap();
     let config = RunConfig {
-        seed: seeded_rng::seed(),
+        seed: seeded_rng::read_or_create_seed(),
         concurrent: 2,
         audit_every: BATCH_SIZE,
         sessions_per_server: 3..6,
-        wait_max: QEMU_WAIT_MAX,
-        scenario: |seed, number| Scenario::draw(seed, number, QEMU_CANCEL_MS_MAX),
+        wait_max: QEMU_WAIT_TIMEOUT,
+        scenario: |seed, number| Scenario::draw_with_limits(seed, number, QEMU_CANCEL_MS_MAX),
     };
     let mut run = Run::new(server, config);
-    run.run_sessions(if full() { 100 } else { BATCH_SIZE }).await;
+    run.run_sessions(if is_full_run() { 100 } else { BATCH_SIZE }).await;
     let tallies = std::mem::take(&mut *run.tallies.lock().unwrap());
     for (scenario, kills) in [("its machine is killed", true), ("its keeper is killed", true), ("is abandoned", false)]
     {
         let tally = &tallies[scenario];
         assert!(tally.as_planned > 0 && (tally.kills > 0) == kills, "{scenario}: {tally:?}");
     }
-    run.server.finish().await.unwrap();
+    run.server.stop_and_check_leaks().await.unwrap();
 }

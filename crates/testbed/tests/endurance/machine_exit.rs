@@ -11,12 +11,12 @@ const REPORTED_MS_MAX: u64 = 2_000;
 #[tokio::test]
 async fn machine_exit_is_reported_to_viewer_status_and_timeline_within_two_seconds() {
     let server = TestServer::start(TestConfig::with_tool(idle_tool())).await.unwrap();
-    let api = server.operator().unwrap();
+    let api = server.operator_client().unwrap();
     let limit = Duration::from_millis(REPORTED_MS_MAX);
     let [mut closed, mut status, mut timeline, mut frame] = [const { DurationStats::EMPTY }; 4];
     for _ in 0..EXITS {
         let id = start_ready(&api).await;
-        let mut viewer = api.desktop(&id).await.unwrap();
+        let mut viewer = api.connect_desktop(&id).await.unwrap();
         viewer.request_full_frame().await.unwrap();
         let measured = measure_recovery::kill_and_measure(&api, &server.state_dir(), &id, viewer, limit).await.unwrap();
         assert_eq!(measured.close_code, 4510);
@@ -24,9 +24,9 @@ async fn machine_exit_is_reported_to_viewer_status_and_timeline_within_two_secon
         status.add(measured.status_changed);
         timeline.add(measured.timeline_entry);
         frame.extend(measured.frame);
-        api.cancel(&id).await.unwrap();
+        api.cancel_session(&id).await.unwrap();
     }
     println!("closed   {closed}\nstatus   {status}\ntimeline {timeline}\nframe    {frame}");
     assert_eq!(frame.count(), EXITS, "every viewer has a desktop again");
-    server.finish().await.unwrap();
+    server.stop_and_check_leaks().await.unwrap();
 }

@@ -23,7 +23,7 @@ fn idle_tool() -> ScriptedTool {
 
 /// Starts a session of the provider `idle` and waits until its machine is ready.
 async fn start_ready(api: &ApiClient) -> SessionId {
-    let id = api.start("idle").await.unwrap().session.id;
+    let id = api.start_session("idle").await.unwrap().session.id;
     api.wait_status(&id, SessionStatus::VmStarted).await.unwrap();
     id
 }

@@ -67,12 +67,12 @@ pub(crate) struct Run<M: MachineBackend> {
 fn audit_target(server: &TestServer<impl MachineBackend>) -> AuditTarget {
     let (dir, state_dir) = (server.path().to_owned(), server.state_dir());
     let process = server.server_pid().unwrap();
-    AuditTarget { dir, state_dir, server: process, baseline: processes::resource_usage(process).unwrap() }
+    AuditTarget { dir, state_dir, server: process, baseline: processes::read_resource_usage(process).unwrap() }
 }
 
 impl<M: MachineBackend> Run<M> {
     pub(crate) fn new(server: TestServer<M>, config: RunConfig) -> Self {
-        let api = watch::channel(server.operator().unwrap().without_history()).0;
+        let api = watch::channel(server.operator_client().unwrap().without_response_recording()).0;
         let audit_target = audit_target(&server);
         let (done, tallies) = Default::default();
         let mut run = Self { server, config, api, audit_target, done, tallies, server_kills: 0, next_kill_at: 0 };
@@ -92,7 +92,7 @@ impl<M: MachineBackend> Run<M> {
             let began = Instant::now();
             let limit = Duration::from_secs(ROUND_S_MAX);
             timeout(limit, self.round(round * audit_every)).await.expect("a round ends within its limit");
-            let seen = audit::audit(&self.audit_target).await.unwrap();
+            let seen = audit::audit_server(&self.audit_target).await.unwrap();
             eprintln!("{:5.1} s for {audit_every} sessions; {seen}", began.elapsed().as_secs_f64());
         }
         eprintln!("the server was killed {} times", self.server_kills);
@@ -150,7 +150,7 @@ impl<M: MachineBackend> Run<M> {
         self.server.kill_server().await.unwrap();
         sleep(Duration::from_millis(pause)).await;
         self.server.start_server().await.unwrap();
-        self.api.send_replace(self.server.operator().unwrap().without_history());
+        self.api.send_replace(self.server.operator_client().unwrap().without_response_recording());
         self.audit_target = audit_target(&self.server);
         self.server_kills += 1;
         self.next_kill_at = self.draw_next_kill();

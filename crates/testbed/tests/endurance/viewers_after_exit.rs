@@ -15,14 +15,15 @@ const CLOSED_MS_MAX: u128 = 100;
 /// A server with one session whose desktop a viewer has seen.
 async fn start_viewed_session(settings: &str) -> (TestServer, ApiClient, SessionId) {
     let server = TestServer::start(TestConfig::with_tool(idle_tool()).with_settings(settings)).await.unwrap();
-    let api = server.backend().unwrap();
+    let api = server.backend_client().unwrap();
     let id = start_ready(&api).await;
-    api.desktop(&id).await.unwrap().request_full_frame().await.unwrap();
+    api.connect_desktop(&id).await.unwrap().request_full_frame().await.unwrap();
     (server, api, id)
 }
 
 fn kill_machine(server: &TestServer) {
-    processes::kill(processes::machine_pid(&server.state_dir(), &server.machines()[0]).unwrap()).unwrap();
+    processes::kill_process(processes::find_machine_pid(&server.state_dir(), &server.list_machines()[0]).unwrap())
+        .unwrap();
 }
 
 #[tokio::test]
@@ -31,7 +32,7 @@ async fn viewer_of_a_session_without_a_machine_is_closed_with_the_cause_within_1
     // The tickets are created while the session is active.
     let mut tickets = Vec::new();
     for _ in 0..TRIES {
-        tickets.push(api.ticket(&id, "desktop").await.unwrap().ticket);
+        tickets.push(api.create_ticket(&id, "desktop").await.unwrap().ticket);
     }
     let machine = measure_recovery::current_machine(&api, &id).await.unwrap();
     kill_machine(&server);
@@ -47,7 +48,7 @@ async fn viewer_of_a_session_without_a_machine_is_closed_with_the_cause_within_1
         assert_eq!(reason, "machine_failed: The machine ended and the session had no restart left.");
     }
     println!("closed after {close_time}");
-    assert!(close_time.percentile(50).as_millis() <= CLOSED_MS_MAX, "{close_time}");
+    assert!(close_time.nearest_rank_percentile(50).as_millis() <= CLOSED_MS_MAX, "{close_time}");
     // An API client gets the same cause.
     let asked = serde_json::json!({ "purpose": "desktop" });
     let response = api.post(&format!("/api/auth/session/{id}/ticket"), asked).await.unwrap();
@@ -55,10 +56,10 @@ async fn viewer_of_a_session_without_a_machine_is_closed_with_the_cause_within_1
     let plain = api.open_websocket(&path, "binary", false).await;
     assert!(plain.is_err(), "a ticket is required");
     // Neither process nor socket of the machine exists.
-    assert_eq!(processes::machine_pid(&server.state_dir(), &machine), None);
-    assert!(server.machines().is_empty());
+    assert_eq!(processes::find_machine_pid(&server.state_dir(), &machine), None);
+    assert!(server.list_machines().is_empty());
     check_diagnosis(&server, &api, &id).await;
-    server.finish().await.unwrap();
+    server.stop_and_check_leaks().await.unwrap();
 }
 
 /// Checks the output of `anteroom diagnose`: when and why the machine ended, which viewer was rejected, and that no credential was
@@ -99,7 +100,7 @@ async fn viewer_connecting_between_two_machines_sees_the_next_one_at_the_same_ur
         .unwrap();
         let began = Instant::now();
         // Like the page: a ticket, and the socket at the same URL.
-        let mut viewer = api.desktop(&id).await.unwrap();
+        let mut viewer = api.connect_desktop(&id).await.unwrap();
         viewer.request_full_frame().await.unwrap();
         waited.add(began.elapsed());
         assert_ne!(viewer.desktop_name(), format!("desktop of {before}"), "the desktop is that of the new machine");
@@ -109,32 +110,32 @@ async fn viewer_connecting_between_two_machines_sees_the_next_one_at_the_same_ur
         assert!(output.contains("waiting_for_user"), "a recovered session is healthy:\n{output}");
     }
     println!("a picture {waited}");
-    let kinds: Vec<_> = api.timeline(&id).await.unwrap().into_iter().map(|entry| entry.kind).collect();
+    let kinds: Vec<_> = api.get_timeline(&id).await.unwrap().into_iter().map(|entry| entry.kind).collect();
     let count = |kind| kinds.iter().filter(|found| **found == kind).count();
     assert_eq!(
         (count(TimelineKind::MachineExited), count(TimelineKind::MachineReplaced), count(TimelineKind::ViewerRejected)),
         (2, 2, 0),
         "{kinds:?}"
     );
-    server.finish().await.unwrap();
+    server.stop_and_check_leaks().await.unwrap();
 }
 
 #[tokio::test]
 async fn viewer_connecting_while_the_next_machine_is_queued_is_closed_with_the_cause() {
     let settings = "[machines]\nmachines_max = 1\n[sessions]\nsocket_wait_ms_max = 300\n";
     let (server, api, id) = start_viewed_session(settings).await;
-    let rival = api.start("idle").await.unwrap().session.id;
+    let rival = api.start_session("idle").await.unwrap().session.id;
     kill_machine(&server);
     // The free slot goes to the first session in the queue.
     api.wait_status(&rival, SessionStatus::VmStarted).await.unwrap();
     api.wait_until(&id, "queued", |view| view.queue_position.is_some()).await.unwrap();
-    let (code, reason) = wait_close(&mut api.desktop_socket(&id).await.unwrap()).await;
+    let (code, reason) = wait_close(&mut api.open_desktop_socket(&id).await.unwrap()).await;
     assert!(reason.starts_with("not_ready: ") || reason.starts_with("no_capacity: "), "{code} {reason}");
     assert!([4409, 4503].contains(&code), "{code} {reason}");
     let output = server.run_anteroom(&["diagnose", id.as_str()]).await.unwrap();
     assert!(output.contains("waiting_for_capacity") && output.contains("killed by signal 9"), "{output}");
-    api.cancel(&rival).await.unwrap();
+    api.cancel_session(&rival).await.unwrap();
     api.wait_status(&id, SessionStatus::VmStarted).await.unwrap();
-    api.desktop(&id).await.unwrap().request_full_frame().await.unwrap();
-    server.finish().await.unwrap();
+    api.connect_desktop(&id).await.unwrap().request_full_frame().await.unwrap();
+    server.stop_and_check_leaks().await.unwrap();
 }

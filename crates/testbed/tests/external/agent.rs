@@ -5,8 +5,8 @@ use anteroom_testbed::{ApiResponse, ScriptedTool, TestServer, WAIT_MAX};
 use anteroom_wire::{
     Base64, SessionId,
     agent::{
-        AgentSession, DeliveredFile, CredentialDelivery, EVENTS_PATH, AgentEvent, EventBatch, NumberedEvent, AGENT_SESSION_PATH, STORE_CREDENTIAL_PATH,
-        SignInEvent, SignInUrl, UrlSource,
+        AGENT_SESSION_PATH, AgentEvent, AgentSession, CredentialDelivery, DeliveredFile, EVENTS_PATH, EventBatch,
+        NumberedEvent, STORE_CREDENTIAL_PATH, SignInEvent, SignInUrl, UrlSource,
     },
     api::SessionStatus,
 };
@@ -44,7 +44,7 @@ impl Agent {
 
     async fn deliver(&self, session: &SessionId, content: &str) -> ApiResponse {
         let content = Base64::new(content.as_bytes().to_vec());
-        let file = DeliveredFile { path: ScriptedTool::CREDENTIAL.to_owned(), mode: 0o600, content };
+        let file = DeliveredFile { path: ScriptedTool::CREDENTIAL_PATH.to_owned(), mode: 0o600, content };
         let provider = "scripted".parse().unwrap();
         let delivery = CredentialDelivery { session: session.clone(), generation: 1, provider, files: vec![file] };
         self.call(Method::POST, STORE_CREDENTIAL_PATH, Some(&delivery)).await
@@ -55,15 +55,15 @@ impl Agent {
 async fn external_agent_reports_sign_in_and_completes_session() {
     let fixture = Fixture::new();
     let server = fixture.start_server(NO_DESKTOP, "").await;
-    let api = server.backend().unwrap();
+    let api = server.backend_client().unwrap();
     let agent = Agent::new(&server, TOKEN);
     let none = agent.session().await;
     assert_eq!((none.status, none.problem().unwrap().code.as_str()), (404, "unknown_session"));
     let id = start(&api).await.session.id;
     api.wait_status(&id, SessionStatus::VmStarted).await.unwrap();
-    let bound: AgentSession = agent.session().await.read().unwrap();
+    let bound: AgentSession = agent.session().await.parse().unwrap();
     assert_eq!((&bound.session, bound.generation, bound.provider.as_str()), (&id, 1, "scripted"));
-    assert_eq!(bound.credential_paths, [ScriptedTool::CREDENTIAL]);
+    assert_eq!(bound.credential_paths, [ScriptedTool::CREDENTIAL_PATH]);
 
     let url =
         SignInUrl { source: UrlSource::BrowserCommand, url: "https://id.example/authorize?state=s3cret".to_owned() };
@@ -75,17 +75,17 @@ async fn external_agent_reports_sign_in_and_completes_session() {
     let stored = agent.deliver(&id, "{\"token\": \"external-secret\"}").await;
     assert_eq!(stored.status, 200, "{}", stored.text);
     let view = api.wait_status(&id, SessionStatus::Completed).await.unwrap();
-    let lease = api.lease(&view.credential.unwrap().id).await.unwrap();
+    let lease = api.lease_credential(&view.credential.unwrap().id).await.unwrap();
     assert_eq!(lease.files[0].content.expose(), b"{\"token\": \"external-secret\"}");
     assert_eq!(verdict(&api, &id).await.0, "completed");
     let again = agent.deliver(&id, "{\"token\": \"external-secret\"}").await;
     assert_eq!(again.status, 200, "a second delivery is ignored: {}", again.text);
     assert_eq!(request_session(&api, "desk").await.status, 202, "the machine is free for another session");
     for secret in ["external-secret", TOKEN] {
-        let files = server.leaks().files_with(secret);
+        let files = server.leak_scan().find_files_containing(secret);
         assert!(files.is_empty(), "{secret} is in {files:?}");
     }
-    server.finish().await.unwrap();
+    server.stop_and_check_leaks().await.unwrap();
 }
 
 #[tokio::test]
@@ -93,7 +93,7 @@ async fn delivery_with_another_token_is_rejected() {
     let fixture = Fixture::new();
     let other = fixture.machine("other", NO_DESKTOP, "the-token-of-another-agent");
     let server = fixture.start_server(NO_DESKTOP, &other).await;
-    let api = server.backend().unwrap();
+    let api = server.backend_client().unwrap();
     let id = start(&api).await.session.id;
     for token in ["an-unknown-token", "the-token-of-another-agent"] {
         let agent = Agent::new(&server, token);
@@ -102,8 +102,8 @@ async fn delivery_with_another_token_is_rejected() {
         let bound = agent.session().await;
         assert_eq!(bound.status, if token.contains("another") { 404 } else { 401 }, "{}", bound.text);
     }
-    assert_eq!(api.session(&id).await.unwrap().status, SessionStatus::VmStarted);
-    server.finish().await.unwrap();
+    assert_eq!(api.get_session(&id).await.unwrap().status, SessionStatus::VmStarted);
+    server.stop_and_check_leaks().await.unwrap();
 }
 
 #[tokio::test]
@@ -111,12 +111,12 @@ async fn restarted_server_reconnects_session_desktop_and_agent() {
     let vnc = crate::vnc_server::Vnc::start(&[]).await;
     let fixture = Fixture::new();
     let mut server = fixture.start_server(&format!("vnc://{}", vnc.at), "").await;
-    let id = start(&server.backend().unwrap()).await.session.id;
-    assert_sees_desktop(&server.backend().unwrap(), &id).await;
+    let id = start(&server.backend_client().unwrap()).await.session.id;
+    assert_sees_desktop(&server.backend_client().unwrap(), &id).await;
     for graceful in [true, false] {
         if graceful { server.stop_server().await } else { server.kill_server().await }.unwrap();
         server.start_server().await.unwrap();
-        let api = server.backend().unwrap();
+        let api = server.backend_client().unwrap();
         let view = api.wait_status(&id, SessionStatus::VmStarted).await.unwrap();
         assert_eq!((view.generation, view.machine.as_deref()), (1, Some("desk")));
         assert_sees_desktop(&api, &id).await;
@@ -127,10 +127,10 @@ async fn restarted_server_reconnects_session_desktop_and_agent() {
         );
     }
     let agent = Agent::new(&server, TOKEN);
-    let bound: AgentSession = agent.session().await.read().unwrap();
+    let bound: AgentSession = agent.session().await.parse().unwrap();
     assert_eq!(bound.session, id);
     assert_eq!(agent.deliver(&id, "{\"token\": \"x\"}").await.status, 200);
-    server.backend().unwrap().wait_status(&id, SessionStatus::Completed).await.unwrap();
-    server.finish().await.unwrap();
+    server.backend_client().unwrap().wait_status(&id, SessionStatus::Completed).await.unwrap();
+    server.stop_and_check_leaks().await.unwrap();
     vnc.end().await;
 }

@@ -23,19 +23,19 @@ async fn invalid_external_machines_prevent_start_and_every_fault_is_listed() {
 async fn removed_external_machine_is_reported_to_its_session() {
     let fixture = Fixture::new();
     let mut server = fixture.start_server("vnc://127.0.0.1:1", "").await;
-    let id = start(&server.backend().unwrap()).await.session.id;
+    let id = start(&server.backend_client().unwrap()).await.session.id;
     server.stop_server().await.unwrap();
     let config = server.path().join("config.toml");
     let mut settings: toml::Table = std::fs::read_to_string(&config).unwrap().parse().unwrap();
     settings.remove("external_machines").unwrap();
     std::fs::write(&config, toml::to_string(&settings).unwrap()).unwrap();
     server.start_server().await.unwrap();
-    let api = server.backend().unwrap();
+    let api = server.backend_client().unwrap();
     api.wait_status(&id, SessionStatus::VmStarted).await.unwrap();
-    let (code, reason) = closing(&mut api.desktop_socket(&id).await.unwrap()).await;
+    let (code, reason) = closing(&mut api.open_desktop_socket(&id).await.unwrap()).await;
     assert_eq!(code, 4404);
     assert!(reason.starts_with("unknown_machine: "), "{reason}");
     assert_eq!(verdict(&api, &id).await.0, "external_removed");
-    api.cancel(&id).await.unwrap();
-    server.finish().await.unwrap();
+    api.cancel_session(&id).await.unwrap();
+    server.stop_and_check_leaks().await.unwrap();
 }

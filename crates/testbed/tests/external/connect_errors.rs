@@ -53,7 +53,7 @@ impl FakeServer {
 /// Starts a server whose machine `desk` has this address, and a session on it.
 async fn start_session(fixture: &Fixture, desktop: &str) -> (TestServer, ApiClient, SessionId) {
     let server = fixture.start_server(desktop, "").await;
-    let api = server.backend().unwrap();
+    let api = server.backend_client().unwrap();
     let id = start(&api).await.session.id;
     api.wait_status(&id, SessionStatus::VmStarted).await.unwrap();
     (server, api, id)
@@ -68,8 +68,11 @@ async fn problem_for(desktop: &str) -> (String, serde_json::Value) {
     assert_eq!(verdict, problem, "the diagnosis has the same cause");
     assert!(text.contains("external machine desk"), "{text}");
     let port = desktop.rsplit(':').next().unwrap().trim_end_matches('/').to_owned();
-    assert!(!api.responses().iter().any(|body| body.contains(&format!(":{port}"))), "a response contains the address");
-    server.finish().await.unwrap();
+    assert!(
+        !api.recorded_responses().iter().any(|body| body.contains(&format!(":{port}"))),
+        "a response contains the address"
+    );
+    server.stop_and_check_leaks().await.unwrap();
     (problem, data)
 }
 
@@ -120,8 +123,9 @@ async fn ended_session_opens_no_connection() {
     let fixture = Fixture::new();
     let (server, api, id) = start_session(&fixture, &format!("vnc://{}", fake.at)).await;
     assert_eq!(fake.accepted(), 0, "no viewer, no connection");
-    let [one, two] = [api.ticket(&id, "desktop").await.unwrap(), api.ticket(&id, "desktop").await.unwrap()];
-    api.cancel(&id).await.unwrap();
+    let [one, two] =
+        [api.create_ticket(&id, "desktop").await.unwrap(), api.create_ticket(&id, "desktop").await.unwrap()];
+    api.cancel_session(&id).await.unwrap();
     let path = format!("/api/auth/session/{id}/novnc/websock");
     let offered = |ticket: &str| format!("binary, ticket.{ticket}");
     let (code, reason) = closing(&mut api.open_websocket(&path, &offered(&one.ticket), true).await.unwrap()).await;
@@ -133,7 +137,7 @@ async fn ended_session_opens_no_connection() {
     let third = api.post(&format!("/api/auth/session/{id}/ticket"), serde_json::json!({ "purpose": "desktop" })).await;
     assert_eq!(third.unwrap().status, 410);
     assert_eq!(verdict(&api, &id).await.0, "cancelled");
-    server.finish().await.unwrap();
+    server.stop_and_check_leaks().await.unwrap();
     assert_eq!(fake.accepted(), 0, "no connection attempt");
 }
 
@@ -145,21 +149,21 @@ async fn session_that_ends_during_connect_closes_with_its_end_reason() {
     let machine = fixture.machine("slow", &format!("vnc://{}", fake.at), "another-token-of-an-agent");
     let machine = machine.replace("greeting_ms_max = 700", "greeting_ms_max = 50000");
     let server = fixture.start_server("vnc://127.0.0.1:1", &format!("{settings}{machine}")).await;
-    let api = server.backend().unwrap();
-    let id = api.start_with(&crate::request("slow")).await.unwrap().session.id;
-    let mut viewer = api.desktop_socket(&id).await.unwrap();
+    let api = server.backend_client().unwrap();
+    let id = api.start_session_with(&crate::request("slow")).await.unwrap().session.id;
+    let mut viewer = api.open_desktop_socket(&id).await.unwrap();
     let accepted = async || Ok((fake.accepted() > 0).then_some(()));
     eventually("the server connects to the desktop", WAIT_MAX, accepted).await.unwrap();
-    api.cancel(&id).await.unwrap();
+    api.cancel_session(&id).await.unwrap();
     assert_eq!(closing(&mut viewer).await.0, 4410);
-    server.finish().await.unwrap();
+    server.stop_and_check_leaks().await.unwrap();
 }
 
 #[tokio::test]
 async fn external_machine_serves_one_session_and_unknown_names_are_rejected() {
     let fixture = Fixture::new();
     let (server, api, id) = start_session(&fixture, "vnc://127.0.0.1:1").await;
-    let other = server.other_backend().unwrap();
+    let other = server.other_backend_client().unwrap();
     let in_use = request_session(&other, "desk").await;
     assert_eq!(in_use.status, 409);
     assert_eq!(in_use.problem().unwrap().code, "machine_in_use");
@@ -167,9 +171,9 @@ async fn external_machine_serves_one_session_and_unknown_names_are_rejected() {
     let unknown = request_session(&other, "nowhere").await;
     assert_eq!((unknown.status, unknown.problem().unwrap().code.as_str()), (404, "unknown_machine"));
     // The tool is not in this host's image. An external machine does not need it there.
-    api.cancel(&id).await.unwrap();
+    api.cancel_session(&id).await.unwrap();
     assert_eq!(request_session(&other, "desk").await.status, 202, "the machine is free again");
-    server.finish().await.unwrap();
+    server.stop_and_check_leaks().await.unwrap();
 }
 
 #[tokio::test]
@@ -181,9 +185,9 @@ async fn unsupported_operations_of_external_machines_are_rejected() {
     let typed = serde_json::json!({ "text": "x", "enter": false });
     let typed = api.post(&format!("/api/auth/session/{id}/type"), typed).await.unwrap();
     assert_eq!(typed.problem().unwrap().code, "external_desktop_only");
-    let (code, reason) = closing(&mut api.terminal(&id).await.unwrap()).await;
+    let (code, reason) = closing(&mut api.open_terminal_socket(&id).await.unwrap()).await;
     assert_eq!(code, 4409);
     assert!(reason.starts_with("external_desktop_only: "), "{reason}");
-    assert_eq!(api.session(&id).await.unwrap().status, SessionStatus::VmStarted, "the session continues");
-    server.finish().await.unwrap();
+    assert_eq!(api.get_session(&id).await.unwrap().status, SessionStatus::VmStarted, "the session continues");
+    server.stop_and_check_leaks().await.unwrap();
 }

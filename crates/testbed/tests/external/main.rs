@@ -64,7 +64,7 @@ fn request(machine: &str) -> StartRequest {
 
 /// Starts a session on `desk`.
 async fn start(api: &ApiClient) -> StartResponse {
-    api.start_with(&request("desk")).await.unwrap()
+    api.start_session_with(&request("desk")).await.unwrap()
 }
 
 /// Requests a session on a machine; returns the response.
@@ -82,7 +82,7 @@ async fn closing(socket: &mut ViewerSocket) -> (u16, String) {
 
 /// Connects a viewer, which is closed with an error; returns the problem's code and the data of its timeline entry.
 async fn connect_error(api: &ApiClient, id: &SessionId) -> (String, serde_json::Value) {
-    let (code, reason) = closing(&mut api.desktop_socket(id).await.unwrap()).await;
+    let (code, reason) = closing(&mut api.open_desktop_socket(id).await.unwrap()).await;
     assert_eq!(code, 4502, "{reason}");
     let entry = api.wait_entry(id, TimelineKind::DesktopConnectFailed).await.unwrap();
     let problem = reason.split_once(": ").expect("code: sentence").0.to_owned();
@@ -93,6 +93,6 @@ async fn connect_error(api: &ApiClient, id: &SessionId) -> (String, serde_json::
 /// The diagnosis for this caller: its verdict, and the whole response.
 async fn verdict(api: &ApiClient, id: &SessionId) -> (String, String) {
     let response = api.get(&format!("/api/auth/session/{id}/diagnosis")).await.unwrap();
-    let found: anteroom_wire::diagnosis::Diagnosis = response.read().unwrap();
+    let found: anteroom_wire::diagnosis::Diagnosis = response.parse().unwrap();
     (found.verdict.code().to_owned(), response.text)
 }

@@ -49,7 +49,7 @@ async fn journey_page_shows_external_desktop() {
     let (vnc, websockify) = vnc_server::start_behind_websockify().await;
     let fixture = Fixture::new();
     let server = fixture.start_server(&format!("ws://{}/", websockify.at), "").await;
-    let api = server.backend().unwrap();
+    let api = server.backend_client().unwrap();
     let started = start(&api).await;
     api.wait_status(&started.session.id, SessionStatus::VmStarted).await.unwrap();
     let away = "The external machine refuses connections to its desktop.";
@@ -63,7 +63,7 @@ async fn journey_page_shows_external_desktop() {
     let websockify = vnc_server::Websockify::start_at(at, vnc.at).await.expect("the port is free again");
     wait_line(&mut lines, "# pass 1").await;
     wait_success(page).await;
-    server.finish().await.unwrap();
+    server.stop_and_check_leaks().await.unwrap();
     websockify.end().await;
     vnc.end().await;
 }
@@ -74,9 +74,9 @@ async fn journey_page_asks_for_vnc_password() {
     let fixture = Fixture::new();
     let vnc = vnc_server::Vnc::start(&vnc_server::with_password(&fixture)).await;
     let server = fixture.start_server(&format!("vnc://{}", vnc.at), "").await;
-    let started = start(&server.backend().unwrap()).await;
+    let started = start(&server.backend_client().unwrap()).await;
     let mut page = browser("password", &started.viewer_url);
     wait_success(page.env("ANTEROOM_E2E_PASSWORD", vnc_server::PASSWORD).spawn().expect("node starts")).await;
-    server.finish().await.unwrap();
+    server.stop_and_check_leaks().await.unwrap();
     vnc.end().await;
 }

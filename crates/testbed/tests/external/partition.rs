@@ -33,17 +33,17 @@ fn ip(arguments: &str) {
 async fn problem_for(desktop: &str) -> (String, serde_json::Value) {
     let fixture = Fixture::new();
     let server = fixture.start_server(desktop, "").await;
-    let api = server.backend().unwrap();
+    let api = server.backend_client().unwrap();
     let id = start(&api).await.session.id;
     let error = connect_error(&api, &id).await;
     assert_eq!(verdict(&api, &id).await.0, error.0);
     let address = desktop.split("://").nth(1).unwrap().split(':').next().unwrap();
-    assert!(!api.responses().iter().any(|body| body.contains(address)), "a response contains the address");
+    assert!(!api.recorded_responses().iter().any(|body| body.contains(address)), "a response contains the address");
     assert!(
-        verdict(&server.operator().unwrap(), &id).await.1.contains(address),
+        verdict(&server.operator_client().unwrap(), &id).await.1.contains(address),
         "the operator's diagnosis contains the address"
     );
-    server.finish().await.unwrap();
+    server.stop_and_check_leaks().await.unwrap();
     error
 }
 

@@ -8,7 +8,7 @@ use tokio::{io::AsyncReadExt, time::timeout};
 
 /// Checks that a viewer receives a whole frame of the painted desktop.
 pub(crate) async fn assert_sees_desktop(api: &ApiClient, id: &SessionId) {
-    let mut viewer = api.desktop(id).await.unwrap();
+    let mut viewer = api.connect_desktop(id).await.unwrap();
     assert!(viewer.desktop_name().contains("a desk outside"), "{}", viewer.desktop_name());
     let frame = timeout(WAIT_MAX, viewer.request_full_frame()).await.expect("a whole frame").unwrap();
     assert_eq!((frame.width(), frame.height()), (vnc_server::WIDTH, vnc_server::HEIGHT));
@@ -28,7 +28,7 @@ async fn several_viewers_see_desktop_behind_websockify_but_not_its_address() {
     let (vnc, websockify) = vnc_server::start_behind_websockify().await;
     let fixture = Fixture::new();
     let server = fixture.start_server(&format!("ws://{}/", websockify.at), "").await;
-    let api = server.backend().unwrap();
+    let api = server.backend_client().unwrap();
     let started = start(&api).await;
     let id = started.session.id;
     assert_eq!(started.session.machine.as_deref(), Some("desk"));
@@ -39,19 +39,19 @@ async fn several_viewers_see_desktop_behind_websockify_but_not_its_address() {
     let ((), ()) = (one, two);
     api.wait_entry(&id, TimelineKind::DesktopConnected).await.unwrap();
     assert_eq!(verdict(&api, &id).await.0, "waiting_for_user");
-    let timeline = api.timeline(&id).await.unwrap();
+    let timeline = api.get_timeline(&id).await.unwrap();
     let connected = timeline.iter().filter(|entry| entry.kind == TimelineKind::DesktopConnected).count();
     assert_eq!(connected, 1, "only a change is recorded: {timeline:#?}");
     for address in [websockify.at, vnc.at] {
         let port = format!(":{}", address.port());
-        assert!(!api.responses().iter().any(|body| body.contains(&port)), "a response contains {port}");
+        assert!(!api.recorded_responses().iter().any(|body| body.contains(&port)), "a response contains {port}");
     }
-    let operator = verdict(&server.operator().unwrap(), &id).await.1;
+    let operator = verdict(&server.operator_client().unwrap(), &id).await.1;
     assert!(
         operator.contains(&format!("desk (ws://{}/)", websockify.at)),
         "the operator's diagnosis contains the address: {operator}"
     );
-    server.finish().await.unwrap();
+    server.stop_and_check_leaks().await.unwrap();
     websockify.end().await;
     vnc.end().await;
 }
@@ -62,11 +62,11 @@ async fn viewers_see_plain_vnc_server_again_after_its_restart() {
     let at = vnc.at;
     let fixture = Fixture::new();
     let server = fixture.start_server(&format!("vnc://{at}"), "").await;
-    let api = server.backend().unwrap();
+    let api = server.backend_client().unwrap();
     let id = start(&api).await.session.id;
     assert_sees_desktop(&api, &id).await;
 
-    let mut watching = api.desktop_socket(&id).await.unwrap();
+    let mut watching = api.open_desktop_socket(&id).await.unwrap();
     let mut greeting = [0; 12];
     watching.read_exact(&mut greeting).await.unwrap();
     vnc.end().await;
@@ -82,7 +82,7 @@ async fn viewers_see_plain_vnc_server_again_after_its_restart() {
     let again = vnc_server::Vnc::start_at(at, &[]).await.expect("the port is free again");
     assert_sees_desktop(&api, &id).await;
     assert_eq!(verdict(&api, &id).await.0, "waiting_for_user");
-    server.finish().await.unwrap();
+    server.stop_and_check_leaks().await.unwrap();
     again.end().await;
 }
 
@@ -93,17 +93,17 @@ async fn missing_vnc_server_and_missing_websockify_have_different_errors() {
     let fixture = Fixture::new();
     let settings = "[limits.sessions]\nrejection_log_interval_ms = 100\n";
     let server = fixture.start_server(&format!("ws://{}/", websockify.at), settings).await;
-    let api = server.backend().unwrap();
+    let api = server.backend_client().unwrap();
     let id = start(&api).await.session.id;
     assert_sees_desktop(&api, &id).await;
     vnc.end().await;
     assert_eq!(connect_error(&api, &id).await.0, "external_closed");
     websockify.end().await;
-    let (code, reason) = closing(&mut api.desktop_socket(&id).await.unwrap()).await;
+    let (code, reason) = closing(&mut api.open_desktop_socket(&id).await.unwrap()).await;
     assert_eq!(code, 4502);
     assert!(reason.starts_with("external_refused: "), "{reason}");
     assert_eq!(verdict(&api, &id).await.0, "external_refused", "the verdict is the newer cause");
-    server.finish().await.unwrap();
+    server.stop_and_check_leaks().await.unwrap();
 }
 
 /// The security handshake of the VNC server (here a password) is passed through unchanged.
@@ -112,13 +112,13 @@ async fn vnc_authentication_is_passed_through_to_the_viewer() {
     let fixture = Fixture::new();
     let vnc = vnc_server::Vnc::start(&vnc_server::with_password(&fixture)).await;
     let server = fixture.start_server(&format!("vnc://{}", vnc.at), "").await;
-    let api = server.backend().unwrap();
+    let api = server.backend_client().unwrap();
     let id = start(&api).await.session.id;
-    let socket = api.desktop_socket(&id).await.unwrap();
+    let socket = api.open_desktop_socket(&id).await.unwrap();
     let error = timeout(WAIT_MAX, RfbClient::connect(socket, 60_000)).await.unwrap().unwrap_err().to_string();
     assert!(error.contains("security types [2]"), "VncAuth is offered to the viewer: {error}");
     assert_eq!(verdict(&api, &id).await.0, "waiting_for_user");
-    server.finish().await.unwrap();
+    server.stop_and_check_leaks().await.unwrap();
     vnc.end().await;
 }
 
@@ -127,9 +127,9 @@ async fn external_sessions_expire_like_others() {
     let vnc = vnc_server::Vnc::start(&[]).await;
     let fixture = Fixture::new();
     let server = fixture.start_server(&format!("vnc://{}", vnc.at), "[sessions]\nidle_s_max = 3\n").await;
-    let api = server.backend().unwrap();
+    let api = server.backend_client().unwrap();
     let id = start(&api).await.session.id;
-    let mut watching = api.desktop_socket(&id).await.unwrap();
+    let mut watching = api.open_desktop_socket(&id).await.unwrap();
     let (code, reason) = closing(&mut watching).await;
     assert_eq!(code, 4410, "{reason}");
     let view = api.wait_status(&id, SessionStatus::Expired).await.unwrap();
@@ -137,6 +137,6 @@ async fn external_sessions_expire_like_others() {
     assert_eq!(verdict(&api, &id).await.0, "idle_expired");
     let next = start(&api).await.session.id;
     assert_sees_desktop(&api, &next).await;
-    server.finish().await.unwrap();
+    server.stop_and_check_leaks().await.unwrap();
     vnc.end().await;
 }

@@ -5,7 +5,7 @@ use crate::inject::JUMP_MS;
 use anteroom_testbed::{Script, ScriptedTool, Step, TestConfig, TestServer};
 use anteroom_wire::{
     SessionId,
-    api::{SessionView, SessionStatus},
+    api::{SessionStatus, SessionView},
 };
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
@@ -19,21 +19,22 @@ const EARLY_MS_MAX: u64 = 500;
 
 /// A server with an idle timeout of `idle_s` and a session limit of [`SESSION_LIMIT_S`].
 async fn start_server(idle_s: u64) -> TestServer {
-    let tool = ScriptedTool::new("idle", Script::new([Step::WaitFor { path: "never".into(), ms_max: 3_600_000 }]));
-    let limits =
-        format!("[sessions]\nidle_s_max = {idle_s}\nsession_s_max = {SESSION_LIMIT_S}\n[limits.sessions]\nreconcile_every_ms = 100\n");
+    let tool = ScriptedTool::new("idle", Script::new([Step::WaitForFile { path: "never".into(), ms_max: 3_600_000 }]));
+    let limits = format!(
+        "[sessions]\nidle_s_max = {idle_s}\nsession_s_max = {SESSION_LIMIT_S}\n[limits.sessions]\nreconcile_every_ms = 100\n"
+    );
     TestServer::start(TestConfig::with_tool(tool).with_settings(&limits)).await.unwrap()
 }
 
 async fn start_session(server: &TestServer) -> SessionId {
-    server.backend().unwrap().start("idle").await.unwrap().session.id
+    server.backend_client().unwrap().start_session("idle").await.unwrap().session.id
 }
 
 /// Sends heartbeats until the session ends; returns the time since `since`.
 async fn use_until_expired(server: &TestServer, id: &SessionId, since: Instant) -> (SessionView, Duration) {
-    let api = server.backend().unwrap();
+    let api = server.backend_client().unwrap();
     loop {
-        let view = api.session(id).await.unwrap();
+        let view = api.get_session(id).await.unwrap();
         if view.status.is_ended() {
             return (view, since.elapsed());
         }
@@ -54,7 +55,7 @@ async fn sessions_expire_on_time(ahead_ms: i64) {
     let since = Instant::now();
     let (idle, used) = (start_session(&server).await, start_session(&server).await);
     server.set_clock_offset(ahead_ms).await.unwrap();
-    let api = server.backend().unwrap();
+    let api = server.backend_client().unwrap();
     let idle_end = async {
         let view = api.wait_status(&idle, SessionStatus::Expired).await.unwrap();
         (view, since.elapsed())
@@ -69,7 +70,7 @@ async fn sessions_expire_on_time(ahead_ms: i64) {
         assert!(took + Duration::from_millis(EARLY_MS_MAX) >= due, "{code} after {took:?}, due after {due:?}");
         assert!(took <= due + Duration::from_secs(LATE_S_MAX), "{code} after {took:?}, due after {due:?}");
     }
-    server.finish().await.unwrap();
+    server.stop_and_check_leaks().await.unwrap();
 }
 
 #[tokio::test]
@@ -93,7 +94,7 @@ async fn session_ends_at_its_limit_after_a_jump_during_downtime(jump_ms: i64) {
     let (view, took) = use_until_expired(&server, &id, since).await;
     eprintln!("ended after {took:?}");
     assert_expired_by(&view, "deadline_expired");
-    server.finish().await.unwrap();
+    server.stop_and_check_leaks().await.unwrap();
 }
 
 #[tokio::test]

@@ -12,7 +12,7 @@ use anteroom_testbed::{
 };
 use anteroom_wire::{
     SessionId, TimelineKind,
-    api::{SessionView, StartRequest, SessionStatus},
+    api::{SessionStatus, SessionView, StartRequest},
 };
 use std::{collections::BTreeSet, fmt::Write as _, fs, time::Duration};
 use tokio::time::{Instant, sleep};
@@ -59,13 +59,13 @@ impl Flow {
 }
 
 async fn start_server(flow: Flow) -> TestServer {
-    let wait = |flag: &str| Step::WaitFor { path: flag.into(), ms_max: 600_000 };
+    let wait = |flag: &str| Step::WaitForFile { path: flag.into(), ms_max: 600_000 };
     let url = "https://id.example/authorize?state=1".to_owned();
     let steps = [
         wait("url"),
-        Step::Browser { url },
+        Step::OpenUrlWithBrowser { url },
         wait("go"),
-        Step::write(ScriptedTool::CREDENTIAL, "{\"token\": \"x\"}"),
+        Step::write(ScriptedTool::CREDENTIAL_PATH, "{\"token\": \"x\"}"),
         wait("never"),
     ];
     let settings = format!(
@@ -102,14 +102,14 @@ impl FlowRun<'_> {
             }
             let step = self.step().await;
             if let Ok(Some(view)) = &step
-                && self.server.machines().is_empty()
+                && self.server.list_machines().is_empty()
                 && (self.crashes > 0 || !expect_crash)
                 && !self.server_has_exited()
             {
                 return view.clone();
             }
             if Instant::now() >= until {
-                let log = self.server.log();
+                let log = self.server.read_log();
                 panic!("{:?}: the flow does not end: {step:?}, {} crash(es)\n{log}", self.key, self.crashes);
             }
             sleep(Duration::from_millis(20)).await;
@@ -135,23 +135,23 @@ impl FlowRun<'_> {
     }
 
     fn assert_one_machine_at_most(&self) {
-        let machines = self.server.machines();
+        let machines = self.server.list_machines();
         let state = self.server.state_dir();
-        let alive: Vec<_> = machines.iter().filter(|id| processes::machine_pid(&state, id).is_some()).collect();
+        let alive: Vec<_> = machines.iter().filter(|id| processes::find_machine_pid(&state, id).is_some()).collect();
         assert!(alive.len() <= 1, "{:?}: two machines are running: {alive:?}", self.flow);
     }
 
     /// Does the next step of the flow; returns the view when the session has ended. Usually an error means that the server has crashed.
     async fn step(&mut self) -> anyhow::Result<Option<SessionView>> {
-        let api = self.server.backend()?;
+        let api = self.server.backend_client()?;
         // The idempotency key makes repeated requests return the same session.
         let request = StartRequest { idempotency_key: Some(self.key.clone()), ..StartRequest::new("scripted") };
-        let id = api.start_with(&request).await?.session.id;
-        let view = api.session(&id).await?;
+        let id = api.start_session_with(&request).await?.session.id;
+        let view = api.get_session(&id).await?;
         if view.status.is_ended() {
             return Ok(Some(view));
         }
-        let timeline = api.timeline(&id).await?;
+        let timeline = api.get_timeline(&id).await?;
         let of_machine = timeline.iter().rev().take_while(|entry| entry.kind != TimelineKind::MachineRequested);
         // Wait for the start of the tool, so that the flow makes the same writes every time.
         let open = matches!(view.status, SessionStatus::VmStarted | SessionStatus::Authenticating)
@@ -159,7 +159,7 @@ impl FlowRun<'_> {
         match self.flow {
             Flow::SignIn if open => {
                 if self.viewer.as_ref().is_none_or(|(crashes, _)| *crashes != self.crashes) {
-                    let mut viewer = api.desktop(&id).await?;
+                    let mut viewer = api.connect_desktop(&id).await?;
                     viewer.request_full_frame().await?;
                     self.viewer = Some((self.crashes, viewer));
                     // The use of the session is written at the next interval.
@@ -177,11 +177,11 @@ impl FlowRun<'_> {
             Flow::Restart if open => {
                 api.post(&format!("/api/auth/session/{id}/restart"), serde_json::json!({})).await?;
             }
-            Flow::Cancellation if open => drop(api.cancel(&id).await?),
+            Flow::Cancellation if open => drop(api.cancel_session(&id).await?),
             Flow::Failure if open => {
                 let machine = current_machine(&api, &id).await?;
-                if let Some(pid) = processes::machine_pid(&self.server.state_dir(), &machine) {
-                    processes::kill(pid)?;
+                if let Some(pid) = processes::find_machine_pid(&self.server.state_dir(), &machine) {
+                    processes::kill_process(pid)?;
                 }
             }
             Flow::SignIn | Flow::Adoption | Flow::Restart | Flow::Cancellation | Flow::Failure | Flow::Expiry => {}
@@ -190,7 +190,7 @@ impl FlowRun<'_> {
     }
 
     async fn sign_in(&self, api: &ApiClient, id: &SessionId) -> anyhow::Result<()> {
-        let home = self.server.home(&current_machine(api, id).await?);
+        let home = self.server.tool_home(&current_machine(api, id).await?);
         for flag in ["url", "go"] {
             // The machine may be ending.
             let _ = fs::write(home.join(flag), "");
@@ -207,9 +207,9 @@ async fn run_flow(server: &mut TestServer, flow: Flow, key: &str, expect_crash: 
 
 /// Checks that the session has one final entry, and one credential if it completed.
 async fn check_ended_once(api: &ApiClient, view: &SessionView, flow: Flow) -> Result<(), String> {
-    let timeline = api.timeline(&view.id).await.unwrap();
+    let timeline = api.get_timeline(&view.id).await.unwrap();
     let ends = timeline.iter().filter(|entry| entry.kind.is_session_end());
-    let kept = api.credentials().await.unwrap().credentials;
+    let kept = api.list_credentials().await.unwrap().credentials;
     let kept = kept.iter().filter(|credential| credential.session == view.id).count();
     let is = (view.status, ends.count(), kept);
     let expected = (flow.expected_status(), 1, usize::from(flow.expected_status() == SessionStatus::Completed));
@@ -221,8 +221,8 @@ async fn crash_at_each_write(flow: Flow) {
     let mut server = start_server(flow).await;
     let began = server.committed_writes().len();
     let view = run_flow(&mut server, flow, "untouched", false).await;
-    check_ended_once(&server.backend().unwrap(), &view, flow).await.unwrap();
-    let api = server.backend().unwrap();
+    check_ended_once(&server.backend_client().unwrap(), &view, flow).await.unwrap();
+    let api = server.backend_client().unwrap();
     // Wait for the last writes of the flow.
     api.wait_entry(&view.id, TimelineKind::MachineExited).await.unwrap();
     match flow {
@@ -240,10 +240,10 @@ async fn crash_at_each_write(flow: Flow) {
     for write in &writes {
         write!(rows, "| `{write}` ").unwrap();
         for timing in [CrashTiming::Before, CrashTiming::After] {
-            let crash = CrashPoint { timing, write: write.clone(), nth: 1 };
+            let crash = CrashPoint { timing, write_kind: write.clone(), nth: 1 };
             server.crash_at(&crash).unwrap();
             let view = run_flow(&mut server, flow, &format!("{timing:?} {write}"), true).await;
-            if let Err(why) = check_ended_once(&server.backend().unwrap(), &view, flow).await {
+            if let Err(why) = check_ended_once(&server.backend_client().unwrap(), &view, flow).await {
                 wrong.push(format!("{timing:?} {write}: {why}"));
             }
             let credentials = usize::from(view.status == SessionStatus::Completed);
@@ -253,7 +253,7 @@ async fn crash_at_each_write(flow: Flow) {
         rows.push_str("|\n");
     }
     server.wait_machines_removed().await.unwrap();
-    server.finish().await.unwrap();
+    server.stop_and_check_leaks().await.unwrap();
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     document::compare_section(&format!("crashes: {}", flow.title()), &format!("### During {}\n\n{rows}", flow.title()));
 }

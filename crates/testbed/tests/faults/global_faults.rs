@@ -10,7 +10,7 @@ use crate::{
 use anteroom_testbed::PausePoint;
 use anteroom_wire::{
     MachineId,
-    api::{Health, HealthStatus, SessionView, SessionStatus},
+    api::{Health, HealthStatus, SessionStatus, SessionView},
 };
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
@@ -83,7 +83,7 @@ async fn with_database_fault(
     let at = Instant::now();
     let fault_guard = fault_guard(&fixture).await;
     // The health endpoint reports the fault, and requests that need a write fail with an error.
-    let operator = fixture.server.operator().unwrap();
+    let operator = fixture.server.operator_client().unwrap();
     loop {
         let health: Health = serde_json::from_str(&operator.get("/health").await.unwrap().text).unwrap();
         if health.status == HealthStatus::Down {
@@ -123,7 +123,7 @@ async fn assert_sessions_continue(fixture: &FaultFixture) {
     }
     sleep(SETTLE_TIME * 2).await;
     for held in &fixture.sessions {
-        let status = fixture.api().session(&held.id).await.unwrap().status;
+        let status = fixture.api().get_session(&held.id).await.unwrap().status;
         assert_eq!(status.is_ended(), held.state.status().is_ended(), "{} became {status:?}", held.state);
     }
 }
@@ -186,7 +186,7 @@ async fn clock_jumps(fault: Fault, ahead_ms: i64) {
     fixture.server.set_clock_offset(0).await.unwrap();
     sleep(SETTLE_TIME).await;
     for held in &fixture.sessions {
-        let view = fixture.api().session(&held.id).await.unwrap();
+        let view = fixture.api().get_session(&held.id).await.unwrap();
         assert_eq!(view.status, held.state.status(), "{} after the clock was corrected", held.state);
     }
     table.finish(fixture).await;
@@ -210,7 +210,7 @@ async fn session_cancelled_in_any_state_stays_cancelled_and_leaves_nothing() {
     for held in &mut all {
         let expected = if held.state.status().is_ended() { held.state.status() } else { SessionStatus::Cancelled };
         for _ in 0..2 {
-            assert_eq!(api.cancel(&held.id).await.unwrap().status, expected, "{}", held.state);
+            assert_eq!(api.cancel_session(&held.id).await.unwrap().status, expected, "{}", held.state);
         }
         if let Some(mut viewer) = held.viewer.take() {
             let outcome = viewer_outcome(viewer.wait_end(WAIT_LIMIT).await);
@@ -222,9 +222,9 @@ async fn session_cancelled_in_any_state_stays_cancelled_and_leaves_nothing() {
     fixture.release_all().await;
     sleep(SETTLE_TIME).await;
     for held in &all {
-        let view = api.session(&held.id).await.unwrap();
+        let view = api.get_session(&held.id).await.unwrap();
         assert!(view.status.is_ended(), "{}: {:?}", held.state, view.status);
         fixture.check_ended_once(&view).await.unwrap_or_else(|why| panic!("{}: {why}", held.state));
     }
-    fixture.server.finish().await.unwrap();
+    fixture.server.stop_and_check_leaks().await.unwrap();
 }

@@ -1,7 +1,7 @@
 //! Injects the faults by their real causes: signals, a lock of a second writer, a read-only or full file system.
 
 use crate::states::{FaultFixture, State, database};
-use anteroom_testbed::{TestServer, fake_rfb_server::Behaviour, processes, serve::read_only_database};
+use anteroom_testbed::{TestServer, fake_rfb_server::ServerBehaviour, processes, serve::read_only_database};
 use anteroom_wire::SessionId;
 use rustix::process::{Pid, Signal, kill_process};
 use sqlx::{Connection, SqliteConnection};
@@ -28,10 +28,10 @@ pub(crate) async fn find_process(fixture: &FaultFixture, id: &SessionId, part: M
     let machine = fixture.machine(id).await?;
     let state = fixture.server.state_dir();
     match part {
-        MachinePart::Keeper => processes::keeper_pid(&state, &machine),
-        MachinePart::Machine => processes::machine_pid(&state, &machine),
+        MachinePart::Keeper => processes::find_keeper_pid(&state, &machine),
+        MachinePart::Machine => processes::find_machine_pid(&state, &machine),
         MachinePart::Desktop => {
-            let machine = processes::machine_pid(&state, &machine)?.as_raw_nonzero();
+            let machine = processes::find_machine_pid(&state, &machine)?.as_raw_nonzero();
             let children = fs::read_to_string(format!("/proc/{machine}/task/{machine}/children")).ok()?;
             let is_desktop = |pid: &&str| {
                 let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
@@ -49,14 +49,14 @@ pub(crate) fn send_signal(pid: Pid, signal: Signal) {
 /// Makes the desktop send more data than the buffers of a stalled viewer hold.
 pub(crate) async fn flood_viewers(fixture: &FaultFixture, id: &SessionId) {
     let machine = fixture.machine(id).await.unwrap();
-    fixture.server.set_desktop_behaviour(&machine, Behaviour::Flood).await.unwrap();
+    fixture.server.set_desktop_behaviour(&machine, ServerBehaviour::Flood).await.unwrap();
 }
 
 pub(crate) async fn stop_flood(fixture: &FaultFixture) {
     for held in &fixture.sessions {
         if held.state.has_desktop() {
             let machine = fixture.machine(&held.id).await.unwrap();
-            fixture.server.set_desktop_behaviour(&machine, Behaviour::Normal).await.unwrap();
+            fixture.server.set_desktop_behaviour(&machine, ServerBehaviour::Normal).await.unwrap();
         }
     }
 }
@@ -78,7 +78,8 @@ impl DatabaseFault {
 
     /// Makes the database files read-only for new and for open file descriptors. Requires a [`namespace`](crate::namespace).
     pub(crate) fn read_only(server: &TestServer) -> Self {
-        let files: Vec<PathBuf> = read_only_database::FILES.iter().map(|name| server.state_dir().join(name)).collect();
+        let files: Vec<PathBuf> =
+            read_only_database::DATABASE_FILES.iter().map(|name| server.state_dir().join(name)).collect();
         for file in &files {
             run_checked(command("mount").arg("--bind").args([file, file]));
             run_checked(command("mount").args(["-o", "remount,bind,ro"]).arg(file));

@@ -67,11 +67,8 @@ impl FaultTable {
         for seen in observations {
             let expected = self.expected(seen.state);
             let end = fixture.finish_session(&seen.id, expected.final_status).await;
-            let outcome = if seen.state.status().is_ended() {
-                fixture.new_viewer_outcome(&seen.id).await
-            } else {
-                seen.viewer
-            };
+            let outcome =
+                if seen.state.status().is_ended() { fixture.new_viewer_outcome(&seen.id).await } else { seen.viewer };
             let actual =
                 Cell { effect: seen.effect, viewer: outcome, within_ms: expected.within_ms, final_status: end.status };
             if actual != expected {
@@ -90,9 +87,9 @@ impl FaultTable {
         }
         fixture.server.wait_machines_removed().await.unwrap();
         if !self.failures.is_empty() {
-            eprintln!("{}", fixture.server.log().lines().rev().take(60).collect::<Vec<_>>().join("\n"));
+            eprintln!("{}", fixture.server.read_log().lines().rev().take(60).collect::<Vec<_>>().join("\n"));
         }
-        fixture.server.finish().await.unwrap();
+        fixture.server.stop_and_check_leaks().await.unwrap();
         assert!(self.failures.is_empty(), "{}\n{}", self.failures.join("\n"), rows);
         document::compare_section(
             &format!("fault: {}", self.fault.title()),
@@ -120,11 +117,11 @@ pub(crate) async fn observe_effect(
     let api = fixture.api();
     let until = Instant::now() + wait;
     loop {
-        let view = api.session(id).await.unwrap();
+        let view = api.get_session(id).await.unwrap();
         if view.generation > generation && !view.status.is_ended() {
             return Effect::MachineReplaced;
         }
-        let timeline = api.timeline(id).await.unwrap();
+        let timeline = api.get_timeline(id).await.unwrap();
         if timeline.iter().any(|entry| entry.kind == TimelineKind::CliExited && entry.data["code"] == 3) {
             return Effect::ToolExited;
         }
@@ -259,7 +256,7 @@ async fn frozen_machine_is_detected_and_replaced() {
     let end = waiting.finish_session(&held.id, SessionStatus::Completed).await;
     waiting.check_ended_once(&end).await.unwrap();
     waiting.server.wait_machines_removed().await.unwrap();
-    waiting.server.finish().await.unwrap();
+    waiting.server.stop_and_check_leaks().await.unwrap();
 
     let mut fixture = FaultFixture::start(FixtureOptions::default()).await;
     let mut table = FaultTable::new(Fault::MachineFrozen);

@@ -8,12 +8,12 @@ use crate::{
     viewer::{SocketEnd, Viewer},
 };
 use anteroom_testbed::{
-    ApiClient, QEMU_WAIT_MAX, Qemu, TestConfig, TestServer, measure_recovery::current_machine, processes,
+    ApiClient, QEMU_WAIT_TIMEOUT, Qemu, TestConfig, TestServer, measure_recovery::current_machine, processes,
     test_server::qemu::command_provider,
 };
 use anteroom_wire::{
     SessionId,
-    api::{SessionView, SessionStatus},
+    api::{SessionStatus, SessionView},
 };
 use rustix::process::Signal;
 use std::{fmt::Write as _, time::Duration};
@@ -73,21 +73,21 @@ struct Session {
 
 /// Waits until the session is in its state again and connects a viewer with a picture.
 async fn connect_viewer(server: &TestServer<Qemu>, session: &mut Session) {
-    let api = server.operator().unwrap();
+    let api = server.operator_client().unwrap();
     let in_state = |view: &SessionView| view.status == session.state.status() && view.generation >= session.generation;
     session.generation = api.wait_until(&session.id, "in its state", in_state).await.unwrap().generation;
-    let mut viewer = api.desktop(&session.id).await.unwrap();
+    let mut viewer = api.connect_desktop(&session.id).await.unwrap();
     viewer.request_full_frame().await.unwrap();
     session.viewer = Some(Viewer::reading(viewer.into_inner()));
 }
 
 async fn find_process(server: &TestServer<Qemu>, fault: Fault, id: &SessionId) -> rustix::process::Pid {
-    let machine = current_machine(&server.operator().unwrap(), id).await.unwrap();
+    let machine = current_machine(&server.operator_client().unwrap(), id).await.unwrap();
     let state = server.state_dir();
     let found = if fault == Fault::KeeperKilled {
-        processes::keeper_pid(&state, &machine)
+        processes::find_keeper_pid(&state, &machine)
     } else {
-        processes::machine_pid(&state, &machine)
+        processes::find_machine_pid(&state, &machine)
     };
     found.expect("the machine is running")
 }
@@ -144,7 +144,7 @@ async fn qemu_machines_meet_the_expectations_of_the_fault_table() {
     let mut server = TestServer::start(TestConfig::qemu(SETTINGS).with_settings(&providers())).await.unwrap();
     let mut sessions = Vec::new();
     for (state, provider) in STATES {
-        let id = server.operator().unwrap().start(provider).await.unwrap().session.id;
+        let id = server.operator_client().unwrap().start_session(provider).await.unwrap().session.id;
         sessions.push(Session { state, id, generation: 1, viewer: None });
     }
     let mut wrong = Vec::new();
@@ -155,11 +155,11 @@ async fn qemu_machines_meet_the_expectations_of_the_fault_table() {
         }
         let at = inject_fault(&mut server, fault, &sessions).await;
         for session in &mut sessions {
-            let end = session.viewer.take().unwrap().wait_end(QEMU_WAIT_MAX).await;
+            let end = session.viewer.take().unwrap().wait_end(QEMU_WAIT_TIMEOUT).await;
             let viewer_took = end.as_ref().map_or(Duration::ZERO, |end| end.at.saturating_duration_since(at));
             let outcome = viewer_outcome(end);
             let expected = cell(fault, session.state);
-            let api = server.operator().unwrap();
+            let api = server.operator_client().unwrap();
             if expected.effect == Effect::MachineReplaced {
                 let next = |view: &SessionView| view.generation > session.generation;
                 api.wait_until(&session.id, "replaced", next).await.unwrap();
@@ -178,10 +178,10 @@ async fn qemu_machines_meet_the_expectations_of_the_fault_table() {
     }
     for session in &mut sessions {
         connect_viewer(&server, session).await;
-        let cancelled = server.operator().unwrap().cancel(&session.id).await.unwrap();
+        let cancelled = server.operator_client().unwrap().cancel_session(&session.id).await.unwrap();
         assert_eq!(cancelled.status, SessionStatus::Cancelled);
     }
-    server.finish().await.unwrap();
+    server.stop_and_check_leaks().await.unwrap();
     assert!(wrong.is_empty(), "{}\n{rows}", wrong.join("\n"));
     document::compare_section("qemu", &rows);
 }

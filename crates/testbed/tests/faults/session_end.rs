@@ -7,7 +7,7 @@ use crate::{
 use anteroom_testbed::{PausePoint, WAIT_MAX};
 use anteroom_wire::{
     SessionId,
-    api::{SessionView, SessionStatus},
+    api::{SessionStatus, SessionView},
 };
 use std::{fs, time::Duration};
 use tokio::time::{Instant, sleep};
@@ -24,30 +24,30 @@ impl FaultFixture {
     pub(crate) async fn finish_session(&self, id: &SessionId, expected: SessionStatus) -> SessionView {
         let api = self.api();
         if expected == SessionStatus::Cancelled {
-            api.cancel(id).await.unwrap();
+            api.cancel_session(id).await.unwrap();
         }
         let until = Instant::now() + WAIT_MAX;
         loop {
-            let view = api.session(id).await.unwrap();
+            let view = api.get_session(id).await.unwrap();
             if view.status.is_ended() {
                 return view;
             }
             if let Some(machine) = self.machine(id).await {
                 // The home directory exists only while the machine exists.
                 for name in ["url", "go"] {
-                    let _ = fs::write(self.server.home(&machine).join(name), "");
+                    let _ = fs::write(self.server.tool_home(&machine).join(name), "");
                 }
             }
-            assert!(Instant::now() < until, "{id} does not end: {view:#?}\n{:#?}", api.timeline(id).await.unwrap());
+            assert!(Instant::now() < until, "{id} does not end: {view:#?}\n{:#?}", api.get_timeline(id).await.unwrap());
             sleep(Duration::from_millis(50)).await;
         }
     }
 
     /// Checks that the session has one final entry, and one credential if it completed.
     pub(crate) async fn check_ended_once(&self, view: &SessionView) -> Result<(), String> {
-        let timeline = self.api().timeline(&view.id).await.unwrap();
+        let timeline = self.api().get_timeline(&view.id).await.unwrap();
         let ends: Vec<_> = timeline.iter().map(|entry| entry.kind).filter(|kind| kind.is_session_end()).collect();
-        let kept = self.api().credentials().await.unwrap().credentials;
+        let kept = self.api().list_credentials().await.unwrap().credentials;
         let kept = kept.iter().filter(|credential| credential.session == view.id).count();
         let expected_credentials = usize::from(view.status == SessionStatus::Completed);
         let valid = ends.len() == 1 && kept == expected_credentials;

@@ -18,7 +18,7 @@ use anteroom_testbed::{
 use anteroom_wire::{
     MachineId, SessionId, TimelineKind,
     agent::Stage,
-    api::{SessionView, SessionStatus},
+    api::{SessionStatus, SessionView},
 };
 use sqlx::{ConnectOptions, Connection, SqliteConnection, sqlite::SqliteConnectOptions};
 use std::{fmt, fs, time::Duration};
@@ -143,9 +143,9 @@ fn tool() -> ScriptedTool {
         "scripted",
         Script::new([
             wait("url"),
-            Step::Browser { url: URL.to_owned() },
+            Step::OpenUrlWithBrowser { url: URL.to_owned() },
             wait("go"),
-            Step::write(ScriptedTool::CREDENTIAL, "{\"token\": \"x\"}"),
+            Step::write(ScriptedTool::CREDENTIAL_PATH, "{\"token\": \"x\"}"),
             wait("never"),
         ]),
     )
@@ -153,9 +153,9 @@ fn tool() -> ScriptedTool {
 
 /// The same tools with exit code 3 at the flag `crash`: in `vm_started`, in `authenticating` and during the delivery.
 fn crashing_tools() -> [ScriptedTool; 3] {
-    let url = || Step::Browser { url: URL.to_owned() };
+    let url = || Step::OpenUrlWithBrowser { url: URL.to_owned() };
     let crash = || [wait("crash"), Step::Exit { code: 3 }];
-    let write = || Step::write(ScriptedTool::CREDENTIAL, "{\"token\": \"x\"}");
+    let write = || Step::write(ScriptedTool::CREDENTIAL_PATH, "{\"token\": \"x\"}");
     let tool = |id: &str, steps: Vec<Step>| ScriptedTool::new(id, Script::new(steps));
     [
         tool("crash_started", crash().into()),
@@ -167,7 +167,7 @@ fn crashing_tools() -> [ScriptedTool; 3] {
 const URL: &str = "https://id.example/authorize?state=1";
 
 fn wait(flag: &str) -> Step {
-    Step::WaitFor { path: flag.into(), ms_max: 600_000 }
+    Step::WaitForFile { path: flag.into(), ms_max: 600_000 }
 }
 
 /// Options of a fixture.
@@ -202,7 +202,7 @@ impl FaultFixture {
     }
 
     pub(crate) fn api(&self) -> ApiClient {
-        self.server.backend().unwrap()
+        self.server.backend_client().unwrap()
     }
 
     pub(crate) fn add(&mut self, state: State, id: SessionId, viewer: Option<Viewer>, generation: u32) {
@@ -219,7 +219,7 @@ impl FaultFixture {
         prepare(&self.server);
         fs::write(&config, short_idle_text).unwrap();
         self.server.start_server().await.unwrap();
-        let id = self.api().start("scripted").await.unwrap().session.id;
+        let id = self.api().start_session("scripted").await.unwrap().session.id;
         self.api().wait_status(&id, SessionStatus::Expired).await.unwrap();
         self.server.wait_machines_removed().await.unwrap();
         self.server.stop_server().await.unwrap();
@@ -236,7 +236,7 @@ impl FaultFixture {
         api.wait_status(&id, SessionStatus::Completed).await.unwrap();
         self.add(State::Completed, id, None, 1);
         let id = self.start_ready("scripted").await;
-        api.cancel(&id).await.unwrap();
+        api.cancel_session(&id).await.unwrap();
         self.add(State::Cancelled, id, None, 1);
         let id = self.start_ready("scripted").await;
         let mut generation = 1;
@@ -285,12 +285,12 @@ impl FaultFixture {
         self.api().wait_status(&stopped, SessionStatus::VmStopped).await.unwrap();
         self.add_with_viewer(State::Stopped, stopped, options).await;
 
-        let id = self.api().start("scripted").await.unwrap().session.id;
+        let id = self.api().start_session("scripted").await.unwrap().session.id;
         self.wait_machine_requested(&id, 1).await;
         self.add_with_viewer(State::MachineRequested, id, options).await;
 
-        assert_eq!(self.server.machines().len(), MACHINES as usize, "a machine for each");
-        let id = self.api().start("scripted").await.unwrap().session.id;
+        assert_eq!(self.server.list_machines().len(), MACHINES as usize, "a machine for each");
+        let id = self.api().start_session("scripted").await.unwrap().session.id;
         let first = |view: &SessionView| view.queue_position == Some(1);
         self.api().wait_until(&id, "queued", first).await.unwrap();
         self.add_with_viewer(State::Queued, id, options).await;
@@ -309,14 +309,14 @@ impl FaultFixture {
     }
 
     async fn start_created(&mut self, options: FixtureOptions) {
-        let id = self.api().start("scripted").await.unwrap().session.id;
+        let id = self.api().start_session("scripted").await.unwrap().session.id;
         let waits = |view: &SessionView| view.status == SessionStatus::VmCreated && view.stage == Some(Stage::Display);
         self.api().wait_until(&id, "waiting for its display", waits).await.unwrap();
         self.add_with_viewer(State::Created, id, options).await;
     }
 
     async fn start_ready(&self, provider: &str) -> SessionId {
-        let id = self.api().start(provider).await.unwrap().session.id;
+        let id = self.api().start_session(provider).await.unwrap().session.id;
         self.api().wait_status(&id, SessionStatus::VmStarted).await.unwrap();
         id
     }
@@ -325,11 +325,13 @@ impl FaultFixture {
     async fn wait_machine_requested(&self, id: &SessionId, machines: usize) {
         let until = Instant::now() + WAIT_MAX;
         loop {
-            let timeline = self.api().timeline(id).await.unwrap();
+            let timeline = self.api().get_timeline(id).await.unwrap();
             let requested =
                 timeline.iter().filter(|entry| entry.kind == TimelineKind::MachineRequested).count() == machines;
             let state = self.server.state_dir();
-            if requested && processes::keeper_pid(&state, &current_machine(&self.api(), id).await.unwrap()).is_some() {
+            if requested
+                && processes::find_keeper_pid(&state, &current_machine(&self.api(), id).await.unwrap()).is_some()
+            {
                 return;
             }
             assert!(Instant::now() < until, "no machine was requested: {timeline:#?}");
@@ -340,7 +342,7 @@ impl FaultFixture {
     /// Connects a viewer and adds the session.
     async fn add_with_viewer(&mut self, state: State, id: SessionId, options: FixtureOptions) {
         let viewer = self.connect_viewer(state, &id, options.stalled_viewers).await;
-        let view = self.api().session(&id).await.unwrap();
+        let view = self.api().get_session(&id).await.unwrap();
         assert_eq!(view.status, state.status(), "{state}");
         self.add(state, id, Some(viewer), view.generation);
     }
@@ -349,11 +351,11 @@ impl FaultFixture {
     pub(crate) async fn connect_viewer(&self, state: State, id: &SessionId, stalled: bool) -> Viewer {
         let api = self.api();
         let socket = if state.has_desktop() {
-            let mut viewer = api.desktop(id).await.unwrap();
+            let mut viewer = api.connect_desktop(id).await.unwrap();
             viewer.request_full_frame().await.unwrap();
             viewer.into_inner()
         } else {
-            api.desktop_socket(id).await.unwrap()
+            api.open_desktop_socket(id).await.unwrap()
         };
         if stalled { Viewer::Stalled(Box::new(socket)) } else { Viewer::reading(socket) }
     }
@@ -361,7 +363,7 @@ impl FaultFixture {
     /// Sets a flag for the session's tool.
     pub(crate) async fn set_flag(&self, id: &SessionId, name: &str) {
         let machine = current_machine(&self.api(), id).await.unwrap();
-        fs::write(self.server.home(&machine).join(name), "").unwrap();
+        fs::write(self.server.tool_home(&machine).join(name), "").unwrap();
     }
 
     /// The session's latest machine.
@@ -372,8 +374,8 @@ impl FaultFixture {
 
 /// Kills the process of the session's machine.
 async fn kill_machine(server: &TestServer, id: &SessionId) {
-    let machine = current_machine(&server.backend().unwrap(), id).await.unwrap();
-    processes::kill(processes::machine_pid(&server.state_dir(), &machine).unwrap()).unwrap();
+    let machine = current_machine(&server.backend_client().unwrap(), id).await.unwrap();
+    processes::kill_process(processes::find_machine_pid(&server.state_dir(), &machine).unwrap()).unwrap();
 }
 
 /// The server's database, opened by the test.

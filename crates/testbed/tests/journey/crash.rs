@@ -1,7 +1,9 @@
 //! The server crashes or restarts during a sign-in in a QEMU machine: the user keeps the page, the desktop and the sign-in.
 
 use super::{assert_stored_nowhere, browser_with, codex::SETTINGS, lease, wait_success};
-use anteroom_testbed::{CodexIssuer, QEMU_WAIT_MAX, TestConfig, TestServer, codex_issuer::Approval, eventually, stats};
+use anteroom_testbed::{
+    CodexIssuer, QEMU_WAIT_TIMEOUT, TestConfig, TestServer, codex_issuer::DeviceCodeApproval, eventually, stats,
+};
 use anteroom_wire::{SessionId, TimelineKind, api::SessionStatus};
 use serde::Deserialize;
 use std::{
@@ -58,8 +60,8 @@ async fn journey_sign_in_survives_a_server_restart() {
 }
 
 async fn end_server_during_sign_in(end: End) {
-    let issuer = CodexIssuer::start(Approval::OnCommand).await.unwrap();
-    let config = TestConfig::qemu(SETTINGS).host_override("issuer.codex.test:80", issuer.address());
+    let issuer = CodexIssuer::start(DeviceCodeApproval::OnCommand).await.unwrap();
+    let config = TestConfig::qemu(SETTINGS).with_host_override("issuer.codex.test:80", issuer.address());
     let mut server = TestServer::start(config).await.unwrap();
     let marks = tempfile::tempdir().unwrap();
     // Two tests run the same script.
@@ -68,12 +70,12 @@ async fn end_server_during_sign_in(end: End) {
     let page = browser_with(&server, "crash.mjs", &more);
 
     let id: SessionId = wait_file(&marks.path().join("ready")).await.parse().unwrap();
-    let (machines, address) = (server.machines(), server.address().unwrap());
+    let (machines, address) = (server.list_machines(), server.address().unwrap());
     match end {
         End::Crash => server.kill_server().await.unwrap(),
         End::Stop => server.stop_server().await.unwrap(),
     }
-    assert_eq!(server.machines(), machines, "the machine keeps running");
+    assert_eq!(server.list_machines(), machines, "the machine keeps running");
     let ended = Instant::now();
     let (listening, started) = tokio::join!(wait_listening(address), server.start_server());
     started.unwrap();
@@ -90,13 +92,13 @@ async fn end_server_during_sign_in(end: End) {
         stats::host_summary(),
     );
 
-    issuer.approve();
-    let api = server.operator().unwrap();
+    issuer.approve_device_code();
+    let api = server.operator_client().unwrap();
     let view = api.wait_status(&id, SessionStatus::Completed).await.unwrap();
     assert_eq!(view.generation, 1, "the session kept its machine");
     wait_success(page).await;
     assert!(!lease(&server, &id).await[0].content.expose().is_empty());
-    let kinds: Vec<_> = api.timeline(&id).await.unwrap().into_iter().map(|entry| entry.kind).collect();
+    let kinds: Vec<_> = api.get_timeline(&id).await.unwrap().into_iter().map(|entry| entry.kind).collect();
     let count = |kind| kinds.iter().filter(|found| **found == kind).count();
     assert_eq!(
         (count(TimelineKind::MachineAdopted), count(TimelineKind::MachineReplaced), count(TimelineKind::Completed)),
@@ -104,20 +106,20 @@ async fn end_server_during_sign_in(end: End) {
         "{kinds:?}"
     );
     server.wait_machines_removed().await.unwrap();
-    assert_stored_nowhere(&server, &id, &issuer.canaries()).await;
-    server.finish().await.unwrap();
+    assert_stored_nowhere(&server, &id, &issuer.issued_secrets()).await;
+    server.stop_and_check_leaks().await.unwrap();
     assert!(page_saw.back - page_saw.listening <= RECONNECT_MS_MAX, "{page_saw:?}");
 }
 
 /// Waits for a file that the browser script writes; returns its text.
 async fn wait_file(path: &Path) -> String {
     let text = async || Ok(fs::read_to_string(path).ok());
-    eventually(&format!("{} exists", path.display()), QEMU_WAIT_MAX * 2, text).await.unwrap()
+    eventually(&format!("{} exists", path.display()), QEMU_WAIT_TIMEOUT * 2, text).await.unwrap()
 }
 
 /// Waits until a server accepts connections at `address`; returns the time, milliseconds since 1970.
 async fn wait_listening(address: SocketAddr) -> u128 {
-    let deadline = Instant::now() + QEMU_WAIT_MAX;
+    let deadline = Instant::now() + QEMU_WAIT_TIMEOUT;
     while TcpStream::connect(address).await.is_err() {
         assert!(Instant::now() < deadline, "no server listens at {address}");
         sleep(Duration::from_millis(POLL_EVERY_MS)).await;

@@ -11,7 +11,7 @@ async fn journey_demo_sign_in_by_mouse_and_keyboard_through_the_page() {
     let page = browser(&server, "demo.mjs");
     let id = wait_session(&server).await;
     wait_success(page).await;
-    let api = server.operator().unwrap();
+    let api = server.operator_client().unwrap();
     api.wait_status(&id, SessionStatus::Completed).await.unwrap();
     let files = lease(&server, &id).await;
     let written: serde_json::Value = serde_json::from_slice(files[0].content.expose()).unwrap();
@@ -19,5 +19,5 @@ async fn journey_demo_sign_in_by_mouse_and_keyboard_through_the_page() {
     assert!(tokens[0].starts_with("demo_at_"), "a token of the demo provider");
     server.wait_machines_removed().await.unwrap();
     assert_stored_nowhere(&server, &id, &tokens).await;
-    server.finish().await.unwrap();
+    server.stop_and_check_leaks().await.unwrap();
 }

@@ -7,7 +7,7 @@ mod codex;
 mod crash;
 mod demo;
 
-use anteroom_testbed::{QEMU_WAIT_MAX, Qemu, TestConfig, TestServer, eventually, leaks::needles};
+use anteroom_testbed::{QEMU_WAIT_TIMEOUT, Qemu, TestConfig, TestServer, eventually, leaks::encoded_forms};
 use anteroom_wire::{SessionId, agent::DeliveredFile, api::SessionList};
 use std::{fs, path::Path, process::Stdio};
 use tokio::{
@@ -29,7 +29,7 @@ fn browser_with(server: &TestServer<Qemu>, script: &str, more: &[(&str, &str)]) 
         .current_dir(web)
         .env("ANTEROOM_E2E_LINK", server.login_link().unwrap())
         .env("ANTEROOM_E2E_TOKEN", server.operator_token().expose())
-        .env("ANTEROOM_E2E_SLOW_MS", QEMU_WAIT_MAX.as_millis().to_string())
+        .env("ANTEROOM_E2E_SLOW_MS", QEMU_WAIT_TIMEOUT.as_millis().to_string())
         .envs(more.iter().copied())
         .stdin(Stdio::null())
         .kill_on_drop(true);
@@ -38,36 +38,37 @@ fn browser_with(server: &TestServer<Qemu>, script: &str, more: &[(&str, &str)]) 
 
 /// Waits until the browser script ends with success.
 async fn wait_success(mut browser: Child) {
-    let status = timeout(QEMU_WAIT_MAX * 3, browser.wait()).await.expect("the browser script ends in time").unwrap();
+    let status =
+        timeout(QEMU_WAIT_TIMEOUT * 3, browser.wait()).await.expect("the browser script ends in time").unwrap();
     assert!(status.success(), "the browser script failed: {status}");
 }
 
 /// Waits for the session that the page starts.
 async fn wait_session(server: &TestServer<Qemu>) -> SessionId {
-    let api = server.operator().unwrap();
+    let api = server.operator_client().unwrap();
     let first = async || {
-        let list: SessionList = api.get("/api/sessions").await?.read()?;
+        let list: SessionList = api.get("/api/sessions").await?.parse()?;
         Ok(list.sessions.into_iter().next().map(|session| session.id))
     };
-    eventually("the page starts a session", QEMU_WAIT_MAX, first).await.unwrap()
+    eventually("the page starts a session", QEMU_WAIT_TIMEOUT, first).await.unwrap()
 }
 
 /// Leases the files of the session's credential.
 async fn lease(server: &TestServer<Qemu>, id: &SessionId) -> Vec<DeliveredFile> {
-    let api = server.operator().unwrap();
-    let view = api.session(id).await.unwrap();
-    api.lease(&view.credential.expect("a stored credential").id).await.unwrap().files
+    let api = server.operator_client().unwrap();
+    let view = api.get_session(id).await.unwrap();
+    api.lease_credential(&view.credential.expect("a stored credential").id).await.unwrap().files
 }
 
 /// Checks that no secret is in a file of the server (database, its log, server's log, receipts, run directories), on the timeline, or
 /// in a process's arguments or environment.
 async fn assert_stored_nowhere(server: &TestServer<Qemu>, id: &SessionId, secrets: &[String]) {
     assert!(!secrets.is_empty(), "nothing was issued");
-    let timeline = server.operator().unwrap().get(&format!("/api/auth/session/{id}/events")).await.unwrap().text;
+    let timeline = server.operator_client().unwrap().get(&format!("/api/auth/session/{id}/events")).await.unwrap().text;
     let mut texts = process_arguments(server);
     texts.push(("timeline".to_owned(), timeline.into_bytes()));
     for secret in secrets {
-        let files = server.leaks().files_with(secret);
+        let files = server.leak_scan().find_files_containing(secret);
         assert!(files.is_empty(), "a secret is in {files:?}");
         assert_not_in(secret, &texts);
     }
@@ -76,8 +77,8 @@ async fn assert_stored_nowhere(server: &TestServer<Qemu>, id: &SessionId, secret
 /// The arguments and environment of every process of the server, each with its path in `/proc`.
 fn process_arguments(server: &TestServer<Qemu>) -> Vec<(String, Vec<u8>)> {
     let paths = server
-        .leaks()
-        .processes()
+        .leak_scan()
+        .find_processes()
         .into_iter()
         .flat_map(|found| ["cmdline", "environ"].map(|name| format!("/proc/{}/{name}", found.pid)));
     paths.map(|path| (path.clone(), fs::read(path).unwrap_or_default())).collect()
@@ -85,7 +86,7 @@ fn process_arguments(server: &TestServer<Qemu>) -> Vec<(String, Vec<u8>)> {
 
 fn assert_not_in(secret: &str, texts: &[(String, Vec<u8>)]) {
     for (path, bytes) in texts {
-        let found = needles(secret).iter().any(|needle| bytes.windows(needle.len()).any(|part| part == needle));
+        let found = encoded_forms(secret).iter().any(|needle| bytes.windows(needle.len()).any(|part| part == needle));
         assert!(!found, "a secret is in {path}");
     }
 }
@@ -96,7 +97,7 @@ async fn journey_secret_search_finds_a_planted_secret() {
     let server = TestServer::start(TestConfig::qemu("")).await.unwrap();
     let planted = "canary-0123456789abcdef";
     fs::write(server.path().join("state/planted"), format!("x{planted}y")).unwrap();
-    assert_eq!(server.leaks().files_with(planted).len(), 1);
+    assert_eq!(server.leak_scan().find_files_containing(planted).len(), 1);
     fs::remove_file(server.path().join("state/planted")).unwrap();
-    server.finish().await.unwrap();
+    server.stop_and_check_leaks().await.unwrap();
 }

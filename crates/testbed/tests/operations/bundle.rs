@@ -1,10 +1,12 @@
 //! Support bundles contain diagnostic data and no secrets.
 
 use crate::{Flags, anteroom, canary, start_idle, start_idle_session, text};
-use anteroom_testbed::{Script, ScriptedTool, Step, TestConfig, TestServer, WAIT_MAX, eventually, leaks::needles};
+use anteroom_testbed::{
+    Script, ScriptedTool, Step, TestConfig, TestServer, WAIT_MAX, eventually, leaks::encoded_forms,
+};
 use anteroom_wire::{
     SessionId, TimelineKind,
-    api::{StartRequest, SessionStatus},
+    api::{SessionStatus, StartRequest},
 };
 use serde_json::{Value, json};
 use std::{collections::BTreeMap, fs, io::Read, os::unix::fs::PermissionsExt, path::Path};
@@ -36,7 +38,7 @@ async fn bundle(server: &TestServer, id: &SessionId, to: &Path) -> BTreeMap<Stri
 fn assert_clean(files: &BTreeMap<String, String>, secrets: &[&str]) {
     for (name, content) in files {
         for secret in secrets {
-            for needle in needles(secret) {
+            for needle in encoded_forms(secret) {
                 let needle = String::from_utf8(needle).unwrap();
                 assert!(!content.contains(&needle), "{name} contains {secret}:\n{content}");
             }
@@ -53,25 +55,25 @@ async fn bundle_of_complete_sign_in_contains_diagnostics_and_no_secret() {
     let tool = ScriptedTool::new(
         "scripted",
         Script::new([
-            Step::Browser { url: format!("https://id.example/authorize?client=1&state={state}#x={state}") },
+            Step::OpenUrlWithBrowser { url: format!("https://id.example/authorize?client=1&state={state}#x={state}") },
             Step::print_line(&format!("Enter the code: {device}")),
             Step::Print { text: "Paste the code: ".into() },
-            Step::Read,
+            Step::ReadLine,
             Step::print_line("Received {line}"),
-            Step::write(ScriptedTool::CREDENTIAL, format!("{{\"token\": \"{credential}{{line}}\"}}")),
+            Step::write(ScriptedTool::CREDENTIAL_PATH, format!("{{\"token\": \"{credential}{{line}}\"}}")),
             Step::print_line("Login successful"),
         ]),
     );
     let server =
         TestServer::start(TestConfig::with_tool(tool).with_settings("[log]\nlevel = 'trace'\n")).await.unwrap();
-    let api = server.backend().unwrap();
+    let api = server.backend_client().unwrap();
     let start = StartRequest {
         provider: "scripted".to_owned(),
         user_id: Some(user.clone()),
         return_url: Some(format!("https://back.example/done?session={back}")),
         ..serde_json::from_value(json!({ "provider": "scripted" })).unwrap()
     };
-    let started = api.start_with(&start).await.unwrap();
+    let started = api.start_session_with(&start).await.unwrap();
     let pass = started.viewer_url.split_once("#login_token=").unwrap().1.to_owned();
     let id = started.session.id;
     api.wait_until(&id, "showing a URL and a code", |view| {
@@ -85,7 +87,7 @@ async fn bundle_of_complete_sign_in_contains_diagnostics_and_no_secret() {
     let code = json!({ "code": pasted });
     assert_eq!(api.post(&format!("/api/auth/session/{id}/code"), code).await.unwrap().status, 204);
     api.wait_status(&id, SessionStatus::Completed).await.unwrap();
-    let removed = async || Ok(server.machines().is_empty().then_some(()));
+    let removed = async || Ok(server.list_machines().is_empty().then_some(()));
     eventually("the machine is removed", WAIT_MAX, removed).await.unwrap();
     // … and after the session has ended.
     let files = bundle(&server, &id, &flags.path("ended.tar.gz")).await;
@@ -107,7 +109,7 @@ async fn bundle_of_complete_sign_in_contains_diagnostics_and_no_secret() {
     assert!(files.values().all(|content| !content.contains(&path)), "paths of this host are redacted");
     let listed = parse("manifest.json")["files"].as_array().unwrap().len();
     assert_eq!(listed, files.len() - 1, "the manifest lists every other file");
-    server.finish().await.unwrap();
+    server.stop_and_check_leaks().await.unwrap();
 }
 
 #[tokio::test]
@@ -116,22 +118,22 @@ async fn bundle_does_not_contain_last_output_of_the_tool() {
     let last_line = "the password is swordfish";
     let tool = ScriptedTool::new("scripted", Script::new([Step::print_line(last_line), Step::Exit { code: 3 }]));
     let server = TestServer::start(TestConfig::with_tool(tool)).await.unwrap();
-    let api = server.backend().unwrap();
-    let id = api.start("scripted").await.unwrap().session.id;
+    let api = server.backend_client().unwrap();
+    let id = api.start_session("scripted").await.unwrap().session.id;
     api.wait_entry(&id, TimelineKind::CliExited).await.unwrap();
     let diagnosis = api.get(&format!("/api/auth/session/{id}/diagnosis")).await.unwrap().text;
     assert!(diagnosis.contains("swordfish"), "the session's owner sees it: {diagnosis}");
     let files = bundle(&server, &id, &flags.path("b.tar.gz")).await;
     assert_clean(&files, &["swordfish"]);
     assert!(files["diagnosis.json"].contains("cli_failed"), "{}", files["diagnosis.json"]);
-    server.finish().await.unwrap();
+    server.stop_and_check_leaks().await.unwrap();
 }
 
 #[tokio::test]
 async fn bundles_require_an_operator_and_an_existing_session() {
     let (flags, server) = start_idle("").await;
-    let (api, operator) = (server.backend().unwrap(), server.operator().unwrap());
-    let id = api.start("scripted").await.unwrap().session.id;
+    let (api, operator) = (server.backend_client().unwrap(), server.operator_client().unwrap());
+    let id = api.start_session("scripted").await.unwrap().session.id;
     let rejected = api.post(&format!("/api/auth/session/{id}/bundle"), json!({})).await.unwrap();
     assert_eq!((rejected.status, rejected.problem().unwrap().code.as_str()), (403, "not_owner"));
     let missing = operator.post("/api/auth/session/ses_00000000000000000000000000/bundle", json!({})).await.unwrap();
@@ -141,7 +143,7 @@ async fn bundles_require_an_operator_and_an_existing_session() {
     let output = anteroom(&server, &["bundle", id.as_str(), "--out", out.to_str().unwrap()]).await;
     assert!(!output.status.success(), "an existing file is not overwritten");
     assert_eq!(fs::read_to_string(&out).unwrap(), "mine");
-    server.finish().await.unwrap();
+    server.stop_and_check_leaks().await.unwrap();
 }
 
 #[tokio::test]
@@ -153,7 +155,7 @@ async fn bundle_is_returned_when_it_cannot_be_retained() {
     let files = bundle(&server, &id, &flags.path("b.tar.gz")).await;
     assert!(files["session.json"].contains(id.as_str()));
     fs::remove_file(&dir).unwrap();
-    server.finish().await.unwrap();
+    server.stop_and_check_leaks().await.unwrap();
 }
 
 #[tokio::test]
@@ -184,5 +186,5 @@ async fn retention_removes_oldest_bundles_and_receipts_first() {
     }
     let removed = async || Ok((fs::read_dir(&receipts)?.count() == 0).then_some(()));
     eventually("reconciliation removes receipts older than receipts_s_max", WAIT_MAX, removed).await.unwrap();
-    server.finish().await.unwrap();
+    server.stop_and_check_leaks().await.unwrap();
 }

@@ -20,14 +20,14 @@ async fn log_file_is_json_lines_with_owner_only_permissions() {
     let lines = &lines[..=lines.rfind('\n').unwrap()];
     assert!(parsed(lines).iter().any(|line| line["session"] == id.as_str() && line["outcome"] == "cli_started"));
     assert!(!lines.contains('\u{1b}'), "no colour codes");
-    assert!(!server.log().contains('\u{1b}'), "standard error is no terminal");
+    assert!(!server.read_log().contains('\u{1b}'), "standard error is no terminal");
     assert!(
-        serde_json::from_str::<Value>(server.log().lines().next().unwrap()).is_err(),
+        serde_json::from_str::<Value>(server.read_log().lines().next().unwrap()).is_err(),
         "standard error has the configured text format"
     );
     assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
     assert_eq!(fs::metadata(path.parent().unwrap()).unwrap().permissions().mode() & 0o777, 0o700);
-    server.finish().await.unwrap();
+    server.stop_and_check_leaks().await.unwrap();
 }
 
 #[tokio::test]
@@ -36,9 +36,11 @@ async fn logs_of_a_session_contain_its_machines_and_no_other_session() {
     let settings = format!("[log]\nerror_file = '{}'\n", flags.path("errors.jsonl").display());
     let mut server =
         TestServer::start(TestConfig::with_tool(flags.idle_tool()).with_settings(&settings)).await.unwrap();
-    let api = server.backend().unwrap();
-    let [id, other] =
-        [api.start("scripted").await.unwrap().session.id, api.start("scripted").await.unwrap().session.id];
+    let api = server.backend_client().unwrap();
+    let [id, other] = [
+        api.start_session("scripted").await.unwrap().session.id,
+        api.start_session("scripted").await.unwrap().session.id,
+    ];
     for id in [&id, &other] {
         api.wait_entry(id, TimelineKind::CliStarted).await.unwrap();
     }
@@ -61,7 +63,7 @@ async fn logs_of_a_session_contain_its_machines_and_no_other_session() {
     assert!(stdout_of(&server, &["logs", "--lines", "5"]).await.lines().count() == 5);
     server.stop_server().await.unwrap();
     check(stdout_of(&server, &["logs", id.as_str()]).await);
-    server.finish().await.unwrap();
+    server.stop_and_check_leaks().await.unwrap();
 }
 
 #[tokio::test]
@@ -79,12 +81,12 @@ async fn logs_of_a_session_are_printed_with_a_warning_when_database_is_unreadabl
     assert!(parsed(&lines).iter().any(|line| line["session"] == id.as_str()), "{lines}");
     assert!(stderr.contains("not a database") && stderr.contains("only lines that name"), "{stderr}");
     server.start_server().await.unwrap();
-    server.finish().await.unwrap();
+    server.stop_and_check_leaks().await.unwrap();
 }
 
 /// The machine that was requested last.
 async fn last_machine(api: &anteroom_testbed::ApiClient, id: &SessionId) -> anteroom_wire::MachineId {
-    let timeline = api.timeline(id).await.unwrap();
+    let timeline = api.get_timeline(id).await.unwrap();
     let named = |entry: &anteroom_wire::api::TimelineEntry| entry.data["machine"].as_str()?.parse().ok();
     timeline.iter().rev().find_map(named).unwrap()
 }
@@ -101,7 +103,7 @@ async fn logs_of_unknown_session_are_an_error() {
     }
     let output = anteroom(&server, &["logs", "nonsense"]).await;
     assert!(text(&output.stderr).contains("not a session id"), "{}", text(&output.stderr));
-    server.finish().await.unwrap();
+    server.stop_and_check_leaks().await.unwrap();
 }
 
 #[tokio::test]
@@ -110,7 +112,7 @@ async fn log_follower_receives_new_lines() {
     let mut following = command(&server, &["logs", id.as_str(), "--follow"]).stdout(Stdio::piped()).spawn().unwrap();
     let mut lines = BufReader::new(following.stdout.take().unwrap()).lines();
     lines.next_line().await.unwrap().expect("an earlier line");
-    api.cancel(&id).await.unwrap();
+    api.cancel_session(&id).await.unwrap();
     let cancelled = async {
         while let Some(line) = lines.next_line().await.unwrap() {
             if serde_json::from_str::<Value>(&line).unwrap()["outcome"] == "cancelled" {
@@ -121,7 +123,7 @@ async fn log_follower_receives_new_lines() {
     };
     tokio::time::timeout(WAIT_MAX, cancelled).await.expect("the follower prints the new line");
     following.kill().await.unwrap();
-    server.finish().await.unwrap();
+    server.stop_and_check_leaks().await.unwrap();
 }
 
 #[tokio::test]
@@ -142,7 +144,7 @@ async fn log_files_are_size_limited_and_rotated_files_are_still_read() {
     }
     let printed = stdout_of(&server, &["logs", id.as_str()]).await;
     assert!(parsed(&printed).iter().any(|line| line["outcome"] == "cli_started"), "{printed}");
-    api.cancel(&id).await.unwrap();
+    api.cancel_session(&id).await.unwrap();
     api.wait_status(&id, SessionStatus::Cancelled).await.unwrap();
-    server.finish().await.unwrap();
+    server.stop_and_check_leaks().await.unwrap();
 }

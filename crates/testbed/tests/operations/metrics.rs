@@ -17,14 +17,14 @@ fn samples(text: &str) -> BTreeMap<String, f64> {
 async fn metrics_reflect_sessions_and_require_an_operator() {
     let settings = "[machines]\nmachines_max = 1\n[limits.sessions]\nreconcile_every_ms = 50\n";
     let (_flags, server) = start_idle(settings).await;
-    let (api, operator) = (server.backend().unwrap(), server.operator().unwrap());
+    let (api, operator) = (server.backend_client().unwrap(), server.operator_client().unwrap());
     assert_eq!(api.get("/metrics").await.unwrap().status, 403);
-    assert_eq!(server.anonymous().unwrap().get("/metrics").await.unwrap().status, 401);
-    let first = api.start("scripted").await.unwrap().session.id;
+    assert_eq!(server.anonymous_client().unwrap().get("/metrics").await.unwrap().status, 401);
+    let first = api.start_session("scripted").await.unwrap().session.id;
     api.wait_entry(&first, TimelineKind::CliStarted).await.unwrap();
-    let second = api.start("scripted").await.unwrap().session.id;
+    let second = api.start_session("scripted").await.unwrap().session.id;
     api.wait_until(&second, "queued", |view| view.queue_position == Some(1)).await.unwrap();
-    let _viewer = api.desktop(&first).await.unwrap();
+    let _viewer = api.connect_desktop(&first).await.unwrap();
     let text = operator.get("/metrics").await.unwrap().text;
     assert!(text.ends_with("# EOF\n"), "{text}");
     let found = samples(&text);
@@ -45,9 +45,9 @@ async fn metrics_reflect_sessions_and_require_an_operator() {
     }
     assert!(found["anteroom_reconcile_last_success_timestamp_seconds"] > 1.7e9);
     for id in [&first, &second] {
-        api.cancel(id).await.unwrap();
+        api.cancel_session(id).await.unwrap();
     }
     let found = samples(&operator.get("/metrics").await.unwrap().text);
     assert_eq!(found["anteroom_sessions{status=\"cancelled\"}"], 2.0);
-    server.finish().await.unwrap();
+    server.stop_and_check_leaks().await.unwrap();
 }

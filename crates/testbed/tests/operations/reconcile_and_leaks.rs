@@ -13,9 +13,9 @@ use tokio::time::Instant;
 async fn server_with_overdue_sessions(flags: &Flags) -> TestServer {
     let settings = "[limits.sessions]\nreconcile_every_ms = 600000\nreconcile_stops_max = 1\n";
     let mut server = TestServer::start(TestConfig::with_tool(flags.idle_tool()).with_settings(settings)).await.unwrap();
-    let api = server.backend().unwrap();
+    let api = server.backend_client().unwrap();
     for _ in 0..3 {
-        let id = api.start("scripted").await.unwrap().session.id;
+        let id = api.start_session("scripted").await.unwrap().session.id;
         api.wait_entry(&id, TimelineKind::CliStarted).await.unwrap();
     }
     server.stop_server().await.unwrap();
@@ -41,8 +41,8 @@ fn outcomes(report: &ReconcileReport) -> Vec<(ReconcileActionKind, ReconcileOutc
 }
 
 async fn active(server: &TestServer) -> usize {
-    let list = server.operator().unwrap().get("/api/sessions").await.unwrap();
-    let list: anteroom_wire::api::SessionList = list.read().unwrap();
+    let list = server.operator_client().unwrap().get("/api/sessions").await.unwrap();
+    let list: anteroom_wire::api::SessionList = list.parse().unwrap();
     list.sessions.iter().filter(|session| !session.status.is_ended()).count()
 }
 
@@ -66,12 +66,12 @@ async fn dry_run_prints_planned_actions_and_changes_nothing() {
         );
         assert_eq!(report.deferred, 4);
         assert!(report.actions[0].reason.contains("its deadline was"), "{report:?}");
-        assert_eq!((active(&server).await, server.machines().len()), (2, 3), "nothing was changed");
+        assert_eq!((active(&server).await, server.list_machines().len()), (2, 3), "nothing was changed");
     }
     let printed = stdout_of(&server, &["reconcile", "--dry-run"]).await;
     assert!(printed.contains("end session") && printed.contains("deferred to a later reconciliation"), "{printed}");
     reconcile_all(&server).await;
-    server.finish().await.unwrap();
+    server.stop_and_check_leaks().await.unwrap();
 }
 
 #[tokio::test]
@@ -80,7 +80,7 @@ async fn reconciliation_limits_stops_and_logs_each_reason() {
     let server = server_with_overdue_sessions(&flags).await;
     let mut done = Vec::new();
     let deadline = Instant::now() + WAIT_MAX;
-    while active(&server).await > 0 || !server.machines().is_empty() {
+    while active(&server).await > 0 || !server.list_machines().is_empty() {
         assert!(Instant::now() < deadline, "{done:?}");
         let report = reconcile(&server, &[]).await;
         let kinds = report.actions.iter().filter(|action| action.outcome == ReconcileOutcome::Done);
@@ -95,18 +95,18 @@ async fn reconciliation_limits_stops_and_logs_each_reason() {
     let logged = log.lines().filter(|line| line.contains("reconciliation action") && line.contains("\"Done\""));
     assert!(logged.clone().all(|line| line.contains("\"reason\":")) && logged.count() >= 6, "{log}");
     assert_eq!(reconcile(&server, &[]).await.actions, []);
-    server.finish().await.unwrap();
+    server.stop_and_check_leaks().await.unwrap();
 }
 
 #[tokio::test]
 async fn reconciliation_requires_an_operator() {
     let (_flags, server) = start_idle("").await;
     for path in ["/api/reconcile", "/api/reconcile?dry_run=true"] {
-        let rejected = server.backend().unwrap().post(path, json!({})).await.unwrap();
+        let rejected = server.backend_client().unwrap().post(path, json!({})).await.unwrap();
         assert_eq!((rejected.status, rejected.problem().unwrap().code.as_str()), (403, "not_owner"), "{path}");
     }
-    assert_eq!(server.backend().unwrap().get("/api/leaks").await.unwrap().status, 403);
-    server.finish().await.unwrap();
+    assert_eq!(server.backend_client().unwrap().get("/api/leaks").await.unwrap().status, 403);
+    server.stop_and_check_leaks().await.unwrap();
 }
 
 /// Runs `doctor --leaks`; returns its report and whether it succeeded.
@@ -139,13 +139,13 @@ async fn orphans_are_counted_and_listed_with_remedies() {
         Ok(clean.then_some(report))
     });
     assert_eq!(clean.await.unwrap().orphans().count(), 0);
-    server.finish().await.unwrap();
+    server.stop_and_check_leaks().await.unwrap();
 }
 
 #[tokio::test]
 async fn active_session_has_no_orphans_with_and_without_server() {
     let (_flags, mut server, api, id) = start_session("").await;
-    let _viewer = api.desktop(&id).await.unwrap();
+    let _viewer = api.connect_desktop(&id).await.unwrap();
     let (report, clean) = leaks(&server).await;
     assert!(clean && report.by_server, "{report:#?}");
     let keepers = report.rows.iter().find(|row| row.kind == "keepers").unwrap();
@@ -158,7 +158,7 @@ async fn active_session_has_no_orphans_with_and_without_server() {
     let (report, clean) = leaks(&server).await;
     assert!(!clean, "{report:#?}");
     assert_eq!((orphans(&report, "keepers"), orphans(&report, "active sessions")), (1, 1), "{report:#?}");
-    server.finish().await.unwrap();
+    server.stop_and_check_leaks().await.unwrap();
 }
 
 #[tokio::test]
@@ -171,5 +171,5 @@ async fn closed_output_pipe_is_not_an_error() {
         let stderr = text(&output.stderr);
         assert!(output.status.success() && !stderr.contains("panicked"), "{arguments:?}: {stderr}");
     }
-    server.finish().await.unwrap();
+    server.stop_and_check_leaks().await.unwrap();
 }

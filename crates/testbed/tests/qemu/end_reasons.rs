@@ -8,7 +8,7 @@ use crate::{
 use anteroom_machine::{ExitCause, Receipt};
 use anteroom_rfb::client::ViewerSocket;
 use anteroom_testbed::{
-    MachineProcesses, QEMU_WAIT_MAX, Qemu, TestConfig, TestServer, machine_processes::send_signal,
+    MachineProcesses, QEMU_WAIT_TIMEOUT, Qemu, TestConfig, TestServer, machine_processes::send_signal,
     test_server::qemu::shell_provider,
 };
 use anteroom_wire::{
@@ -28,13 +28,13 @@ const NO_RESTART: &str = "[sessions]\nrestarts_max = 0\nsocket_wait_ms_max = 120
 /// Reads until the server closes; returns the close code and the reason.
 async fn wait_close(socket: &mut ViewerSocket) -> (u16, String) {
     let mut rest = Vec::new();
-    timeout(QEMU_WAIT_MAX, socket.read_to_end(&mut rest)).await.expect("closed within the limit").ok();
+    timeout(QEMU_WAIT_TIMEOUT, socket.read_to_end(&mut rest)).await.expect("closed within the limit").ok();
     let closing = socket.close_reason().expect("closed with a code").clone();
     (closing.code, closing.reason)
 }
 
 fn receipt_without_leftovers(server: &TestServer<Qemu>, machine: &MachineId) -> Receipt {
-    let receipt = server.receipt(machine).unwrap();
+    let receipt = server.read_receipt(machine).unwrap();
     assert_eq!(receipt.checks.leftovers, Vec::<String>::new(), "nothing is left over");
     assert!(!server.run_dir(machine).exists());
     receipt
@@ -47,8 +47,8 @@ async fn end_machine_by(
 ) -> (Diagnosis, Receipt) {
     let server = start_server(NO_RESTART).await;
     let id = open_shell(&server).await;
-    let api = server.operator().unwrap();
-    let mut viewer = api.desktop(&id).await.unwrap();
+    let api = server.operator_client().unwrap();
+    let mut viewer = api.connect_desktop(&id).await.unwrap();
     viewer.request_full_frame().await.unwrap();
     let (machine, machine_processes) = server.only_machine().unwrap();
     end(&server, &machine_processes);
@@ -62,7 +62,7 @@ async fn end_machine_by(
     assert!(found.evidence.iter().any(|entry| entry.kind == TimelineKind::MachineExited), "{:#?}", found.evidence);
     machine_processes.wait_exited().await.unwrap();
     let receipt = receipt_without_leftovers(&server, &machine);
-    server.finish().await.unwrap();
+    server.stop_and_check_leaks().await.unwrap();
     (found, receipt)
 }
 
@@ -91,8 +91,7 @@ async fn qemu_killed_keeper_ends_its_machine() {
 
 #[tokio::test]
 async fn qemu_guest_kernel_panic_is_reported_with_its_console_output() {
-    let (found, receipt) =
-        end_machine_by(|_, machine| inject_machine_check(machine), Verdict::GuestPanic).await;
+    let (found, receipt) = end_machine_by(|_, machine| inject_machine_check(machine), Verdict::GuestPanic).await;
     assert!(found.sentence.contains("kernel panicked"), "{}", found.sentence);
     assert_eq!(receipt.cause, ExitCause::GuestPanic);
     assert!(receipt.console_tail.contains("Kernel panic"), "the console: {}", receipt.console_tail);
@@ -110,8 +109,8 @@ async fn qemu_frozen_machine_is_stopped_as_hung_and_replaced() {
     let short_timeout = "[machines]\nliveness_timeout_s = 12\n";
     let server = start_server(short_timeout).await;
     let id = open_shell(&server).await;
-    let api = server.operator().unwrap();
-    let mut viewer = api.desktop(&id).await.unwrap();
+    let api = server.operator_client().unwrap();
+    let mut viewer = api.connect_desktop(&id).await.unwrap();
     viewer.request_full_frame().await.unwrap();
     let (machine, machine_processes) = server.only_machine().unwrap();
     send_signal(machine_processes.process, Signal::STOP).unwrap();
@@ -126,7 +125,7 @@ async fn qemu_frozen_machine_is_stopped_as_hung_and_replaced() {
     assert_eq!(view.generation, 2);
     let screen = run_in_shell(&server, &id, "echo [AF\"\"TER]", "[AFTER]").await;
     assert!(screen.contains("[AFTER]"));
-    server.finish().await.unwrap();
+    server.stop_and_check_leaks().await.unwrap();
 }
 
 #[tokio::test]
@@ -134,9 +133,9 @@ async fn qemu_machine_resumed_before_the_timeout_continues() {
     let long_timeout = "[machines]\nliveness_timeout_s = 200\n";
     let server = start_server(long_timeout).await;
     let id = open_shell(&server).await;
-    let api = server.operator().unwrap();
+    let api = server.operator_client().unwrap();
     run_in_shell(&server, &id, "MARK=still-here; echo DO\"\"NE", "DONE").await;
-    let mut viewer = api.desktop(&id).await.unwrap();
+    let mut viewer = api.connect_desktop(&id).await.unwrap();
     viewer.request_full_frame().await.unwrap();
     let (machine, machine_processes) = server.only_machine().unwrap();
     send_signal(machine_processes.process, Signal::STOP).unwrap();
@@ -148,15 +147,15 @@ async fn qemu_machine_resumed_before_the_timeout_continues() {
     viewer.request_full_frame().await.expect("the same stream continues");
     let screen = run_in_shell(&server, &id, "echo [$MARK]", "[still-here]").await;
     assert!(screen.contains("[still-here]"));
-    assert_eq!(server.machines(), [machine]);
-    server.finish().await.unwrap();
+    assert_eq!(server.list_machines(), [machine]);
+    server.stop_and_check_leaks().await.unwrap();
 }
 
 #[tokio::test]
 async fn qemu_guest_low_memory_and_oom_kill_are_diagnosed() {
     let server = start_server("").await;
     let id = open_shell(&server).await;
-    let api = server.operator().unwrap();
+    let api = server.operator_client().unwrap();
     let type_command = async |what: &str| {
         let typed = serde_json::json!({ "text": what, "enter": true });
         assert_eq!(api.post(&format!("/api/auth/session/{id}/type"), typed).await.unwrap().status, 204);
@@ -179,49 +178,49 @@ async fn qemu_guest_low_memory_and_oom_kill_are_diagnosed() {
     // The machine itself is still running.
     let screen = run_in_shell(&server, &id, "echo [AL\"\"IVE]", "[ALIVE]").await;
     assert!(screen.contains("[ALIVE]"));
-    assert_eq!(api.session(&id).await.unwrap().generation, 1);
-    server.finish().await.unwrap();
+    assert_eq!(api.get_session(&id).await.unwrap().generation, 1);
+    server.stop_and_check_leaks().await.unwrap();
 }
 
 #[tokio::test]
 async fn qemu_guest_crash_loop_is_diagnosed() {
     let server = start_server("").await;
     let id = open_shell(&server).await;
-    let api = server.operator().unwrap();
+    let api = server.operator_client().unwrap();
     let kill = "for n in 1 2 3 4 5; do until pkill -9 -x openbox; do sleep 0.2; done; done; echo DO\"\"NE";
     run_in_shell(&server, &id, kill, "DONE").await;
     let found = api.wait_verdict(&id, Verdict::GuestCrashLoop).await.unwrap();
     for part in ["openbox", "5 times", "exit code 137"] {
         assert!(found.sentence.contains(part), "{part}: {}", found.sentence);
     }
-    server.finish().await.unwrap();
+    server.stop_and_check_leaks().await.unwrap();
 }
 
 #[tokio::test]
 async fn qemu_ready_timeout_is_reported_with_stage_and_attempts() {
     let quick_timeout = "[machines]\nready_emulation_ms_max = 100\nready_kvm_ms_max = 100\n";
     // Makes sure that a template to clone exists.
-    TestServer::start(TestConfig::qemu("")).await.unwrap().finish().await.unwrap();
+    TestServer::start(TestConfig::qemu("")).await.unwrap().stop_and_check_leaks().await.unwrap();
     let bin = tempfile::tempdir().unwrap();
     let machines = Qemu { path: Some(link_never_ready_qemu(bin.path()).into()), ..Qemu::default() };
     let config = TestConfig::new(machines).with_settings(quick_timeout).with_settings(NO_RESTART);
     let server = TestServer::start(config.with_settings(&shell_provider())).await.unwrap();
-    let api = server.operator().unwrap();
-    let id = api.start("shell").await.unwrap().session.id;
-    let (code, reason) = wait_close(&mut api.desktop_socket(&id).await.unwrap()).await;
+    let api = server.operator_client().unwrap();
+    let id = api.start_session("shell").await.unwrap().session.id;
+    let (code, reason) = wait_close(&mut api.open_desktop_socket(&id).await.unwrap()).await;
     assert_eq!((code, reason.split(':').next()), (4410, Some("ready_timeout")), "{reason}");
     let found = api.wait_verdict(&id, Verdict::ReadyTimeout).await.unwrap();
     assert!(found.sentence.contains("it waited for") && found.sentence.contains("attempts"), "{}", found.sentence);
     let cleared = api.wait_entry(&id, TimelineKind::MachineRemoved).await.unwrap();
     assert_eq!(cleared.data["receipt"]["cause"], serde_json::json!({ "kind": "stopped", "reason": "not_ready" }));
-    server.finish().await.unwrap();
+    server.stop_and_check_leaks().await.unwrap();
 }
 
 /// Starts a session whose machine cannot start; returns its diagnosis.
 async fn never_started(server: &TestServer<Qemu>) -> Diagnosis {
-    let api = server.operator().unwrap();
-    let id = api.start("shell").await.unwrap().session.id;
-    let (code, reason) = wait_close(&mut api.desktop_socket(&id).await.unwrap()).await;
+    let api = server.operator_client().unwrap();
+    let id = api.start_session("shell").await.unwrap().session.id;
+    let (code, reason) = wait_close(&mut api.open_desktop_socket(&id).await.unwrap()).await;
     assert_eq!((code, reason.split(':').next()), (4410, Some("machine_failed")), "{reason}");
     let found = api.wait_verdict(&id, Verdict::MachineStartFailed).await.unwrap();
     let cleared = api.wait_entry(&id, TimelineKind::MachineRemoved).await.unwrap();
@@ -242,22 +241,22 @@ async fn qemu_missing_vmm_program_is_named_in_the_diagnosis() {
     for part in ["qemu-system-x86_64", "No such file"] {
         assert!(found.sentence.contains(part), "{part}: {}", found.sentence);
     }
-    server.finish().await.unwrap();
+    server.stop_and_check_leaks().await.unwrap();
 }
 
 #[tokio::test]
 async fn qemu_damaged_template_and_image_mismatch_are_diagnosed() {
     // Makes sure that a template to copy exists.
-    TestServer::start(TestConfig::qemu("")).await.unwrap().finish().await.unwrap();
+    TestServer::start(TestConfig::qemu("")).await.unwrap().stop_and_check_leaks().await.unwrap();
     let cache = TemplateCacheCopy::new().await;
     let machines = Qemu { cache_dir: Some(cache.path().to_owned()), ..Qemu::default() };
     let config = TestConfig::new(machines).with_settings(NO_RESTART).with_settings(&shell_provider());
     let other = "0123456789abcdef".repeat(4);
     cache.replace_image_hash(&other).await;
     let server = TestServer::start(config).await.unwrap();
-    let api = server.operator().unwrap();
-    let id = api.start("shell").await.unwrap().session.id;
-    let (code, reason) = wait_close(&mut api.desktop_socket(&id).await.unwrap()).await;
+    let api = server.operator_client().unwrap();
+    let id = api.start_session("shell").await.unwrap().session.id;
+    let (code, reason) = wait_close(&mut api.open_desktop_socket(&id).await.unwrap()).await;
     assert_eq!((code, reason.split(':').next()), (4410, Some("agent_mismatch")), "{reason}");
     let found = api.wait_verdict(&id, Verdict::ImageMismatch).await.unwrap();
     for hash in [other.as_str(), cache.image_hash()] {
@@ -266,5 +265,5 @@ async fn qemu_damaged_template_and_image_mismatch_are_diagnosed() {
     cache.truncate_state();
     let found = never_started(&server).await;
     assert!(found.sentence.contains("could not be loaded"), "{}", found.sentence);
-    server.finish().await.unwrap();
+    server.stop_and_check_leaks().await.unwrap();
 }

@@ -7,7 +7,7 @@ mod fault_injection;
 mod recovery;
 
 use anteroom_testbed::{
-    QEMU_WAIT_MAX, Qemu, TestConfig, TestServer,
+    QEMU_WAIT_TIMEOUT, Qemu, TestConfig, TestServer,
     test_server::qemu::{quick_provider, shell_provider},
 };
 use anteroom_wire::{SessionId, TimelineKind, api::SessionStatus};
@@ -21,8 +21,8 @@ use tokio::{io::AsyncReadExt, net::TcpListener, time::timeout};
 
 /// Types a command into the machine's shell; returns the terminal output up to `end`.
 async fn run_in_shell(server: &TestServer<Qemu>, id: &SessionId, command: &str, end: &str) -> String {
-    let api = server.operator().unwrap();
-    let mut terminal = api.terminal(id).await.unwrap();
+    let api = server.operator_client().unwrap();
+    let mut terminal = api.open_terminal_socket(id).await.unwrap();
     terminal.send_text("{\"type\":\"resize\",\"cols\":200,\"rows\":50}").await.unwrap();
     let typed = serde_json::json!({ "text": command, "enter": true });
     assert_eq!(api.post(&format!("/api/auth/session/{id}/type"), typed).await.unwrap().status, 204);
@@ -32,7 +32,7 @@ async fn run_in_shell(server: &TestServer<Qemu>, id: &SessionId, command: &str, 
             assert!(terminal.read_buf(&mut screen).await.unwrap() > 0, "the terminal ended");
         }
     };
-    timeout(QEMU_WAIT_MAX, shown).await.unwrap_or_else(|_| panic!("{end:?} was not shown"));
+    timeout(QEMU_WAIT_TIMEOUT, shown).await.unwrap_or_else(|_| panic!("{end:?} was not shown"));
     String::from_utf8_lossy(&screen).into_owned()
 }
 
@@ -42,8 +42,8 @@ async fn start_server(settings: &str) -> TestServer<Qemu> {
 }
 
 async fn open_shell(server: &TestServer<Qemu>) -> SessionId {
-    let api = server.operator().unwrap();
-    let id = api.start("shell").await.unwrap().session.id;
+    let api = server.operator_client().unwrap();
+    let id = api.start_session("shell").await.unwrap().session.id;
     api.wait_status(&id, SessionStatus::VmStarted).await.unwrap();
     id
 }
@@ -61,7 +61,7 @@ async fn qemu_machine_has_only_loopback_and_the_agents_interface() {
     .await;
     assert!(screen.contains("[eth0 lo]"), "{screen}");
     assert!(screen.contains("/devices/virtual/net/eth0"), "eth0 is not a hardware device: {screen}");
-    server.finish().await.unwrap();
+    server.stop_and_check_leaks().await.unwrap();
 }
 
 #[tokio::test]
@@ -72,10 +72,10 @@ async fn qemu_connection_to_a_host_outside_the_allowlist_fails_and_is_on_the_tim
     let request = "exec 3<>/dev/tcp/127.0.0.1/3128; printf 'CONNECT not-allowed.example.test:443 HTTP/1.1\\r\\n\\r\\n' >&3; head -n1 <&3; echo DO\"\"NE";
     let screen = run_in_shell(&server, &id, &format!("bash -c {}", shell_quote(request)), "DONE").await;
     assert!(screen.contains("HTTP/1.1 403"), "{screen}");
-    let entry = server.operator().unwrap().wait_entry(&id, TimelineKind::EgressDenied).await.unwrap();
+    let entry = server.operator_client().unwrap().wait_entry(&id, TimelineKind::EgressDenied).await.unwrap();
     assert_eq!(entry.data["host"], "not-allowed.example.test");
     assert_eq!(entry.data["reason"], "egress_denied");
-    server.finish().await.unwrap();
+    server.stop_and_check_leaks().await.unwrap();
 }
 
 fn shell_quote(text: &str) -> String {
@@ -103,28 +103,29 @@ async fn qemu_browser_reports_that_it_is_online() {
     let (address, reported) = start_page().await;
     let egress = r#"egress = [{ host = "page.example.test", ports = [80] }]"#;
     let config = TestConfig::qemu(&shell_provider().replace("egress = []", egress));
-    let config = config.host_override("page.example.test:80", address);
+    let config = config.with_host_override("page.example.test:80", address);
     let server = TestServer::start(config).await.unwrap();
     let id = open_shell(&server).await;
     let open = serde_json::json!({ "url": "http://page.example.test/" });
-    let answer = server.operator().unwrap().post(&format!("/api/auth/session/{id}/open-url"), open).await.unwrap();
+    let answer =
+        server.operator_client().unwrap().post(&format!("/api/auth/session/{id}/open-url"), open).await.unwrap();
     assert_eq!(answer.status, 204, "{}", answer.text);
-    let until = tokio::time::Instant::now() + QEMU_WAIT_MAX;
+    let until = tokio::time::Instant::now() + QEMU_WAIT_TIMEOUT;
     while reported.lock().unwrap().is_empty() {
         assert!(tokio::time::Instant::now() < until, "the page was not shown");
         tokio::time::sleep(std::time::Duration::from_millis(50)).await;
     }
     assert_eq!(reported.lock().unwrap().get("online").map(String::as_str), Some("true"));
-    server.finish().await.unwrap();
+    server.stop_and_check_leaks().await.unwrap();
 }
 
 #[tokio::test]
 async fn qemu_ten_concurrent_sessions_complete_and_clean_up() {
     let server = start_server("").await;
     let sessions = futures_util::future::join_all((0..10).map(|_| open_shell(&server))).await;
-    assert_eq!(server.machines().len(), 10);
+    assert_eq!(server.list_machines().len(), 10);
     let views = sessions.iter().map(|id| async {
-        let mut desktop = server.operator().unwrap().desktop(id).await.unwrap();
+        let mut desktop = server.operator_client().unwrap().connect_desktop(id).await.unwrap();
         let frame = desktop.request_full_frame().await.unwrap();
         assert!(frame.count_colours(2) > 1, "a picture");
     });
@@ -133,32 +134,38 @@ async fn qemu_ten_concurrent_sessions_complete_and_clean_up() {
         let command = format!("mkdir -p .shell; echo '{{\"token\": \"number-{number}\"}}' > .shell/credential.json");
         let typed = serde_json::json!({ "text": command, "enter": true });
         assert_eq!(
-            server.operator().unwrap().post(&format!("/api/auth/session/{id}/type"), typed).await.unwrap().status,
+            server
+                .operator_client()
+                .unwrap()
+                .post(&format!("/api/auth/session/{id}/type"), typed)
+                .await
+                .unwrap()
+                .status,
             204
         );
     }
     for (number, id) in sessions.iter().enumerate() {
-        let view = server.operator().unwrap().wait_status(id, SessionStatus::Completed).await.unwrap();
-        let lease = server.operator().unwrap().lease(&view.credential.unwrap().id).await.unwrap();
+        let view = server.operator_client().unwrap().wait_status(id, SessionStatus::Completed).await.unwrap();
+        let lease = server.operator_client().unwrap().lease_credential(&view.credential.unwrap().id).await.unwrap();
         let wanted = format!("{{\"token\": \"number-{number}\"}}\n");
         assert_eq!(lease.files[0].content.expose(), wanted.as_bytes(), "each session stored the expected credential");
     }
-    server.finish().await.unwrap();
+    server.stop_and_check_leaks().await.unwrap();
 }
 
 #[tokio::test]
 async fn qemu_next_server_after_a_kill_adopts_its_machines() {
     let mut server = start_server("").await;
     let id = open_shell(&server).await;
-    let machines = server.machines();
+    let machines = server.list_machines();
     run_in_shell(&server, &id, "MARK=still-here; echo DO\"\"NE", "DONE").await;
     server.kill_server().await.unwrap();
     server.start_server().await.unwrap();
-    server.operator().unwrap().wait_status(&id, SessionStatus::VmStarted).await.unwrap();
-    assert_eq!(server.machines(), machines, "the same machine");
+    server.operator_client().unwrap().wait_status(&id, SessionStatus::VmStarted).await.unwrap();
+    assert_eq!(server.list_machines(), machines, "the same machine");
     let screen = run_in_shell(&server, &id, "echo [$MARK]", "[still-here]").await;
     assert!(screen.contains("[still-here]"));
-    server.finish().await.unwrap();
+    server.stop_and_check_leaks().await.unwrap();
 }
 
 #[tokio::test]
@@ -176,7 +183,7 @@ async fn qemu_doctor_reports_the_accelerator_and_its_consequences() {
     for name in ["qemu", "image", "providers", "disk", "server"] {
         assert!(output_text.contains(name), "{name} in:\n{output_text}");
     }
-    server.finish().await.unwrap();
+    server.stop_and_check_leaks().await.unwrap();
 }
 
 #[tokio::test]
@@ -185,7 +192,7 @@ async fn doctor_lists_all_missing_requirements_at_once() {
     let program = anteroom_testbed::plain_process::built_program("anteroom").unwrap();
     let mut doctor = tokio::process::Command::new(program);
     doctor.arg("doctor").env_clear().env("PATH", empty.path()).env("HOME", empty.path());
-    let output = timeout(QEMU_WAIT_MAX, doctor.output()).await.unwrap().unwrap();
+    let output = timeout(QEMU_WAIT_TIMEOUT, doctor.output()).await.unwrap().unwrap();
     let output_text = String::from_utf8_lossy(&output.stdout).into_owned();
     assert_eq!(output.status.code(), Some(1), "{output_text}");
     let missing: Vec<&str> = output_text.lines().filter(|line| line.starts_with("MISSING")).collect();
@@ -220,5 +227,5 @@ async fn qemu_login_prints_progress_and_writes_the_credential_to_the_given_path(
     let error =
         server.run_anteroom(&["login", "quick", "--out", nowhere.to_str().unwrap()]).await.unwrap_err().to_string();
     assert!(error.contains("cannot be written"), "checked before the sign-in: {error}");
-    server.finish().await.unwrap();
+    server.stop_and_check_leaks().await.unwrap();
 }

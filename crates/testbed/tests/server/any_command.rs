@@ -39,26 +39,26 @@ async fn any_command_example_captures_the_files_it_watches() {
     );
     let config = TestConfig::with_clis(&["acme"]).with_settings(&settings);
     let server = TestServer::start(config).await.unwrap();
-    let api = server.backend().unwrap();
-    let id = api.start("any_command").await.unwrap().session.id;
+    let api = server.backend_client().unwrap();
+    let id = api.start_session("any_command").await.unwrap().session.id;
     let view = api.wait_until(&id, "the link", |view| view.sign_in.url.is_some()).await.unwrap();
     assert_eq!(view.sign_in.url.as_deref(), Some("https://login.acme.example/start?state=a%20b"));
     flags.set("go");
     let view = api.wait_status(&id, SessionStatus::Completed).await.unwrap();
-    let lease = api.lease(&view.credential.unwrap().id).await.unwrap();
+    let lease = api.lease_credential(&view.credential.unwrap().id).await.unwrap();
     let files: Vec<_> = lease.files.iter().map(|file| (file.path.as_str(), file.content.expose())).collect();
     assert_eq!(
         files,
         [(".config/acme/credentials", &b"token=one\n"[..]), (".config/acme/config", &b"account=person\n"[..])]
     );
-    server.finish().await.unwrap();
+    server.stop_and_check_leaks().await.unwrap();
 }
 
 #[tokio::test]
 async fn provider_without_its_tool_in_the_image_is_listed_as_unavailable_and_cannot_start() {
     let server = TestServer::start(TestConfig::with_tools([])).await.unwrap();
-    let api = server.backend().unwrap();
-    let listed: Value = api.get("/api/providers").await.unwrap().read().unwrap();
+    let api = server.backend_client().unwrap();
+    let listed: Value = api.get("/api/providers").await.unwrap().parse().unwrap();
     for (id, tool) in
         [("github_cli", "gh"), ("copilot_cli", "copilot"), ("opencode", "opencode"), ("qwen_code", "qwen")]
     {
@@ -70,5 +70,5 @@ async fn provider_without_its_tool_in_the_image_is_listed_as_unavailable_and_can
         let rejected = api.post("/api/auth/start", json!({ "provider": id })).await.unwrap().problem().unwrap();
         assert_eq!(rejected.code, "provider_unavailable", "{id}");
     }
-    server.finish().await.unwrap();
+    server.stop_and_check_leaks().await.unwrap();
 }

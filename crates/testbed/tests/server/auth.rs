@@ -24,9 +24,9 @@ fn operations(document: &Value, session: &str) -> Vec<(Method, String)> {
 #[tokio::test]
 async fn anonymous_requests_are_rejected_on_every_route_and_socket() {
     let (_flags, server) = start_idle("").await;
-    let (api, anonymous) = (server.backend().unwrap(), server.anonymous().unwrap());
-    let id = api.start("scripted").await.unwrap().session.id;
-    let document: Value = anonymous.get("/openapi.json").await.unwrap().read().unwrap();
+    let (api, anonymous) = (server.backend_client().unwrap(), server.anonymous_client().unwrap());
+    let id = api.start_session("scripted").await.unwrap().session.id;
+    let document: Value = anonymous.get("/openapi.json").await.unwrap().parse().unwrap();
     let operations = operations(&document, id.as_str());
     assert!(operations.len() > 15, "{operations:?}");
     for (method, path) in operations {
@@ -49,16 +49,16 @@ async fn anonymous_requests_are_rejected_on_every_route_and_socket() {
             );
         }
     }
-    server.finish().await.unwrap();
+    server.stop_and_check_leaks().await.unwrap();
 }
 
 #[tokio::test]
 async fn backend_cannot_access_the_session_of_another_backend() {
     let flags = Flags::new();
     let server = TestServer::start(TestConfig::with_tool(flags.tool("{\"token\": \"x\"}"))).await.unwrap();
-    let (api, stranger) = (server.backend().unwrap(), server.other_backend().unwrap());
-    let id = api.start("scripted").await.unwrap().session.id;
-    let document: Value = api.get("/openapi.json").await.unwrap().read().unwrap();
+    let (api, stranger) = (server.backend_client().unwrap(), server.other_backend_client().unwrap());
+    let id = api.start_session("scripted").await.unwrap().session.id;
+    let document: Value = api.get("/openapi.json").await.unwrap().parse().unwrap();
     for (method, path) in operations(&document, id.as_str()).into_iter().filter(|(_, path)| path.contains(id.as_str()))
     {
         let body = if path.ends_with("/ticket") { json!({ "purpose": "desktop" }) } else { json!({}) };
@@ -66,10 +66,11 @@ async fn backend_cannot_access_the_session_of_another_backend() {
         assert!([400, 403, 404].contains(&answer.status), "{method} {path}: {} {}", answer.status, answer.text);
     }
     flags.set("go");
-    let credential = api.wait_status(&id, anteroom_wire::api::SessionStatus::Completed).await.unwrap().credential.unwrap();
-    assert!(stranger.lease(&credential.id).await.is_err());
-    assert_eq!(stranger.credentials().await.unwrap().credentials, []);
-    server.finish().await.unwrap();
+    let credential =
+        api.wait_status(&id, anteroom_wire::api::SessionStatus::Completed).await.unwrap().credential.unwrap();
+    assert!(stranger.lease_credential(&credential.id).await.is_err());
+    assert_eq!(stranger.list_credentials().await.unwrap().credentials, []);
+    server.stop_and_check_leaks().await.unwrap();
 }
 
 #[tokio::test]
@@ -104,5 +105,5 @@ async fn malformed_input_is_rejected_and_never_executed() {
     let typed = json!({ "text": format!("{touch}\r"), "enter": true });
     assert_eq!(api.post(&format!("/api/auth/session/{id}/type"), typed).await.unwrap().status, 400);
     assert!(!marker.exists(), "no input was executed");
-    server.finish().await.unwrap();
+    server.stop_and_check_leaks().await.unwrap();
 }

@@ -2,7 +2,7 @@
 
 use crate::Flags;
 use anteroom_testbed::{ApiClient, TestServer};
-use anteroom_wire::api::{SessionView, StartResponse, SessionStatus};
+use anteroom_wire::api::{SessionStatus, SessionView, StartResponse};
 use serde_json::Value;
 use std::{
     process::{Output, Stdio},
@@ -15,8 +15,8 @@ pub(crate) const CLI_MS_MAX: u64 = 120_000;
 
 /// Signs in to the provider `scripted` for the first backend; returns the id of the credential.
 pub(crate) async fn sign_in(flags: &Flags, server: &TestServer) -> String {
-    let api = server.backend().unwrap();
-    let id = api.start("scripted").await.unwrap().session.id;
+    let api = server.backend_client().unwrap();
+    let id = api.start_session("scripted").await.unwrap().session.id;
     api.wait_until(&id, "showing the address", |view| view.sign_in.url.is_some()).await.unwrap();
     flags.set("go");
     api.wait_status(&id, SessionStatus::Completed).await.unwrap().credential.unwrap().id.to_string()
@@ -25,7 +25,7 @@ pub(crate) async fn sign_in(flags: &Flags, server: &TestServer) -> String {
 /// Starts a credential use; returns its session.
 pub(crate) async fn start_use(api: &ApiClient, credential: &str, request: Value) -> SessionView {
     let started: StartResponse =
-        api.post(&format!("/api/credentials/{credential}/use"), request).await.unwrap().read().unwrap();
+        api.post(&format!("/api/credentials/{credential}/use"), request).await.unwrap().parse().unwrap();
     started.session
 }
 

@@ -1,6 +1,9 @@
 //! Credentials from capture to deletion: storage policies, renewal without remains, and expiry.
 
-use crate::{Flags, fake_agent::{FakeAgent, store}};
+use crate::{
+    Flags,
+    fake_agent::{FakeAgent, store},
+};
 use anteroom_testbed::{ApiClient, ApiResponse, Script, ScriptedTool, Step, TestConfig, TestServer};
 use anteroom_wire::{
     CredentialId, SessionId, TimelineKind,
@@ -20,7 +23,7 @@ const NEW: &str = "canary5b0c7e12d9f34a68new";
 
 /// A tool that writes its credential once the flag `go` is set.
 fn tool_with_policy(flags: &Flags, policy: &str) -> ScriptedTool {
-    flags.tool("{\"token\": \"of the tool\"}").with("policy", json!(policy))
+    flags.tool("{\"token\": \"of the tool\"}").with_descriptor_key("policy", json!(policy))
 }
 
 async fn start_server(tool: ScriptedTool, settings: &str) -> TestServer {
@@ -39,7 +42,7 @@ async fn wait_completed(api: &ApiClient, id: &SessionId) -> CredentialMeta {
 async fn deliver(server: &TestServer, content: &str) -> CredentialMeta {
     let agent = FakeAgent::start(server).await;
     assert_eq!(agent.deliver(&agent.delivery(content)).await.status, 200);
-    wait_completed(&server.backend().unwrap(), &agent.session).await
+    wait_completed(&server.backend_client().unwrap(), &agent.session).await
 }
 
 async fn request_lease(api: &ApiClient, id: &CredentialId) -> ApiResponse {
@@ -92,17 +95,17 @@ async fn eventually(what: &str, mut is: impl FnMut() -> bool) {
 async fn concurrent_leases_of_a_deliver_once_credential_succeed_exactly_once() {
     let flags = Flags::new();
     let server = start_server(tool_with_policy(&flags, "deliver_once"), "").await;
-    let api = server.backend().unwrap();
-    let id = api.start("scripted").await.unwrap().session.id;
+    let api = server.backend_client().unwrap();
+    let id = api.start_session("scripted").await.unwrap().session.id;
     flags.set("go");
     let meta = wait_completed(&api, &id).await;
     assert_eq!(meta.storage_policy, StoragePolicy::DeliverOnce);
     assert!(meta.deliver_until.is_some(), "{meta:?}");
-    let stranger = server.other_backend().unwrap();
+    let stranger = server.other_backend_client().unwrap();
     assert_eq!(request_lease(&stranger, &meta.id).await.status, 403);
     let tail = sealed_tail(&server, &meta.id).await;
     let racers = (0..12).map(|_| {
-        let (api, id) = (server.backend().unwrap(), meta.id.clone());
+        let (api, id) = (server.backend_client().unwrap(), meta.id.clone());
         tokio::spawn(async move { request_lease(&api, &id).await })
     });
     let racers: Vec<_> = racers.collect();
@@ -110,7 +113,7 @@ async fn concurrent_leases_of_a_deliver_once_credential_succeed_exactly_once() {
     for racer in racers {
         let answer = racer.await.unwrap();
         if answer.status == 200 {
-            leases.push(answer.read::<Lease>().unwrap());
+            leases.push(answer.parse::<Lease>().unwrap());
         } else {
             assert_eq!(status_and_code(&answer), (410, "already_delivered".into()));
             rejected += 1;
@@ -126,9 +129,9 @@ async fn concurrent_leases_of_a_deliver_once_credential_succeed_exactly_once() {
         403,
         "another backend does not learn about the delivery"
     );
-    assert_eq!(api.credentials().await.unwrap().credentials, []);
+    assert_eq!(api.list_credentials().await.unwrap().credentials, []);
     api.wait_entry(&id, TimelineKind::CredentialLeased).await.unwrap();
-    server.finish().await.unwrap();
+    server.stop_and_check_leaks().await.unwrap();
 }
 
 #[tokio::test]
@@ -136,8 +139,8 @@ async fn deliver_once_credential_is_deleted_and_reported_after_its_deadline() {
     let flags = Flags::new();
     let server =
         start_server(tool_with_policy(&flags, "deliver_once"), "[credentials]\ndeliver_once_s_max = 1\n").await;
-    let api = server.backend().unwrap();
-    let id = api.start("scripted").await.unwrap().session.id;
+    let api = server.backend_client().unwrap();
+    let id = api.start_session("scripted").await.unwrap().session.id;
     flags.set("go");
     api.wait_status(&id, SessionStatus::Completed).await.unwrap();
     api.wait_entry(&id, TimelineKind::CredentialDeliveryExpired).await.unwrap();
@@ -149,65 +152,65 @@ async fn deliver_once_credential_is_deleted_and_reported_after_its_deadline() {
     assert!(answer.problem().unwrap().detail.unwrap().contains("not fetched before"), "{}", answer.text);
     assert_eq!(database.list_leases(&stored.id, 10).await.unwrap(), []);
     database.close().await;
-    assert!(server.log().contains("credential_delivery_expired"));
-    server.finish().await.unwrap();
+    assert!(server.read_log().contains("credential_delivery_expired"));
+    server.stop_and_check_leaks().await.unwrap();
 }
 
 #[tokio::test]
 async fn keep_in_machine_credential_is_rejected_on_delivery() {
     let flags = Flags::new();
-    let server = start_server(flags.idle_tool().with("policy", json!("keep_in_machine")), "").await;
+    let server = start_server(flags.idle_tool().with_descriptor_key("policy", json!("keep_in_machine")), "").await;
     let agent = FakeAgent::start(&server).await;
     let answer = agent.deliver(&agent.delivery(&token("one"))).await;
     assert_eq!(status_and_code(&answer), (403, "forbidden_by_policy".into()));
-    assert_eq!(server.operator().unwrap().credentials().await.unwrap().credentials, []);
-    let view = server.backend().unwrap().session(&agent.session).await.unwrap();
+    assert_eq!(server.operator_client().unwrap().list_credentials().await.unwrap().credentials, []);
+    let view = server.backend_client().unwrap().get_session(&agent.session).await.unwrap();
     assert_eq!(view.status, SessionStatus::VmStarted);
-    server.finish().await.unwrap();
+    server.stop_and_check_leaks().await.unwrap();
 }
 
 #[tokio::test]
 async fn provider_with_forbidden_policy_is_listed_as_unavailable_and_cannot_start() {
     let flags = Flags::new();
-    let server = start_server(flags.idle_tool().with("policy", json!("forbidden")), "").await;
-    let api = server.backend().unwrap();
-    let list: ProviderList = api.get("/api/providers").await.unwrap().read().unwrap();
+    let server = start_server(flags.idle_tool().with_descriptor_key("policy", json!("forbidden")), "").await;
+    let api = server.backend_client().unwrap();
+    let list: ProviderList = api.get("/api/providers").await.unwrap().parse().unwrap();
     let of_scene = list.providers.iter().find(|view| view.id.as_str() == "scripted").unwrap();
     assert_eq!((of_scene.available, of_scene.unavailable.as_ref()), (false, Some(&of_scene.policy_sentence)));
     let rejected = api.post("/api/auth/start", json!({ "provider": "scripted" })).await.unwrap();
     assert_eq!(status_and_code(&rejected), (403, "forbidden_by_policy".into()));
     assert!(rejected.problem().unwrap().detail.unwrap().contains(&of_scene.policy_sentence), "{}", rejected.text);
-    assert_eq!(server.machines(), []);
-    server.finish().await.unwrap();
+    assert_eq!(server.list_machines(), []);
+    server.stop_and_check_leaks().await.unwrap();
 }
 
 #[tokio::test]
 async fn renewal_erases_the_old_credential() {
     let flags = Flags::new();
     let server = start_server(flags.idle_tool(), "").await;
-    let api = server.backend().unwrap();
+    let api = server.backend_client().unwrap();
     let meta = deliver(&server, &token(OLD)).await;
     let tail = sealed_tail(&server, &meta.id).await;
     let second = FakeAgent::start_renewing(&server, &meta.id).await;
     let answer = second.deliver(&second.delivery(&token(NEW))).await;
-    assert_eq!(answer.read::<DeliveryResult>().unwrap(), DeliveryResult::Stored { credential: meta.id.clone() });
+    assert_eq!(answer.parse::<DeliveryResult>().unwrap(), DeliveryResult::Stored { credential: meta.id.clone() });
     let again = wait_completed(&api, &second.session).await;
     assert_eq!((&again.id, &again.session), (&meta.id, &second.session));
-    assert_eq!(api.lease(&meta.id).await.unwrap().files[0].content.expose(), token(NEW).as_bytes());
+    assert_eq!(api.lease_credential(&meta.id).await.unwrap().files[0].content.expose(), token(NEW).as_bytes());
     eventually("the old sealed bytes are erased from the database and its log", || !database_contains(&server, &tail))
         .await;
     for plain in [OLD, NEW] {
-        assert_eq!(server.leaks().files_with(plain), Vec::<PathBuf>::new());
+        assert_eq!(server.leak_scan().find_files_containing(plain), Vec::<PathBuf>::new());
     }
-    assert_eq!(api.session(&meta.session).await.unwrap().credential, Some(again), "both sessions refer to it");
-    server.finish().await.unwrap();
+    assert_eq!(api.get_session(&meta.session).await.unwrap().credential, Some(again), "both sessions refer to it");
+    server.stop_and_check_leaks().await.unwrap();
 }
 
 #[tokio::test]
 async fn credential_deleted_during_its_renewal_stays_deleted() {
     let flags = Flags::new();
     let server = start_server(flags.idle_tool(), "").await;
-    let api = server.backend().unwrap();
+    let api = server.backend_client().unwrap();
     let meta = deliver(&server, &token("one")).await;
     let again = FakeAgent::start_renewing(&server, &meta.id).await;
     let path = format!("/api/credentials/{}", meta.id);
@@ -217,44 +220,44 @@ async fn credential_deleted_during_its_renewal_stays_deleted() {
     let view = api.wait_status(&again.session, SessionStatus::Failed).await.unwrap();
     assert_eq!(view.reason.unwrap().code, "credential_deleted");
     assert_eq!(status_and_code(&get_credential(&api, &meta.id).await), (404, "unknown_credential".into()));
-    server.finish().await.unwrap();
+    server.stop_and_check_leaks().await.unwrap();
 }
 
 #[tokio::test]
 async fn exec_can_deliver_repeatedly_without_ending() {
     let flags = Flags::new();
     let server = start_server(flags.idle_tool(), "").await;
-    let api = server.backend().unwrap();
+    let api = server.backend_client().unwrap();
     let meta = deliver(&server, &token("one")).await;
     let using = FakeAgent::start_using(&server, &meta.id).await;
     for value in ["two", "three", "three"] {
         let answer = using.deliver(&using.delivery(&token(value))).await;
-        assert_eq!(answer.read::<DeliveryResult>().unwrap(), DeliveryResult::Stored { credential: meta.id.clone() });
-        let leased = api.lease(&meta.id).await.unwrap();
+        assert_eq!(answer.parse::<DeliveryResult>().unwrap(), DeliveryResult::Stored { credential: meta.id.clone() });
+        let leased = api.lease_credential(&meta.id).await.unwrap();
         assert_eq!(leased.files[0].content.expose(), token(value).as_bytes());
         assert_eq!(leased.credential.session, using.session);
-        assert!(!api.session(&using.session).await.unwrap().status.is_ended(), "the use continues");
+        assert!(!api.get_session(&using.session).await.unwrap().status.is_ended(), "the use continues");
     }
     let wrong = using.deliver(&using.delivery("{\"tokens\": \"four\"}")).await;
     assert_eq!(status_and_code(&wrong), (422, "invalid_credential_format".into()));
-    let timeline = api.timeline(&using.session).await.unwrap();
+    let timeline = api.get_timeline(&using.session).await.unwrap();
     let refreshes: Vec<_> = timeline.iter().filter(|entry| entry.kind == TimelineKind::CredentialRefreshed).collect();
     assert_eq!(refreshes.len(), 2, "delivering the same bytes again changes nothing: {refreshes:?}");
     assert_eq!(refreshes[1].data["revision"], 3);
-    server.finish().await.unwrap();
+    server.stop_and_check_leaks().await.unwrap();
 }
 
 #[tokio::test]
 async fn health_follows_the_expiry_in_the_credential() {
     let now_s = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
     let rules = json!({
-        "paths": [ScriptedTool::CREDENTIAL],
+        "paths": [ScriptedTool::CREDENTIAL_PATH],
         "required": ["/token"],
         "expires_at": { "pointer": "/until", "unit": "unix_s" },
     });
     let flags = Flags::new();
-    let server = start_server(flags.idle_tool().with("credential", rules), "").await;
-    let api = server.backend().unwrap();
+    let server = start_server(flags.idle_tool().with_descriptor_key("credential", rules), "").await;
+    let api = server.backend_client().unwrap();
     for (ends_s, health) in [
         (now_s + 365 * 86_400, CredentialHealth::Valid),
         (now_s + 3_600, CredentialHealth::Expiring),
@@ -263,14 +266,14 @@ async fn health_follows_the_expiry_in_the_credential() {
         let meta = deliver(&server, &format!("{{\"token\": \"t\", \"until\": {ends_s}}}")).await;
         assert_eq!(meta.health, health, "{meta:?}");
         assert!(meta.expires_at.is_some() && !meta.health_detail.is_empty());
-        let alone: CredentialMeta = get_credential(&api, &meta.id).await.read().unwrap();
+        let alone: CredentialMeta = get_credential(&api, &meta.id).await.parse().unwrap();
         assert_eq!((alone.health, &alone.expires_at), (health, &meta.expires_at));
     }
     eventually("the reconciliation has logged both expiries", || {
-        server.log().matches("credential_expires").count() >= 2
+        server.read_log().matches("credential_expires").count() >= 2
     })
     .await;
-    server.finish().await.unwrap();
+    server.stop_and_check_leaks().await.unwrap();
 }
 
 #[tokio::test]
@@ -289,13 +292,15 @@ async fn text_credential_and_companion_file_are_delivered_unchanged() {
         Step::write(".scripted/hosts.yml", text),
         flags.wait_step("never"),
     ];
-    let server = start_server(ScriptedTool::new("scripted", Script::new(steps)).with("credential", rules), "").await;
-    let api = server.backend().unwrap();
-    let id = api.start("scripted").await.unwrap().session.id;
+    let server =
+        start_server(ScriptedTool::new("scripted", Script::new(steps)).with_descriptor_key("credential", rules), "")
+            .await;
+    let api = server.backend_client().unwrap();
+    let id = api.start_session("scripted").await.unwrap().session.id;
     flags.set("go");
     let meta = wait_completed(&api, &id).await;
-    let files = api.lease(&meta.id).await.unwrap().files;
+    let files = api.lease_credential(&meta.id).await.unwrap().files;
     let files: Vec<_> = files.iter().map(|file| (file.path.as_str(), file.content.expose())).collect();
     assert_eq!(files, [(".scripted/hosts.yml", text.as_bytes()), (".scripted/config.yml", &b"editor: none\n"[..])]);
-    server.finish().await.unwrap();
+    server.stop_and_check_leaks().await.unwrap();
 }

@@ -8,9 +8,10 @@ use anteroom_testbed::{Script, ScriptedTool, Step, TestConfig, TestServer, WAIT_
 use anteroom_wire::{
     TimelineKind,
     api::{
-        CredentialHealth, CredentialList, CredentialMeta, SessionList, SessionView, StartRequest, StartResponse, SessionStatus,
+        CredentialHealth, CredentialList, CredentialMeta, SessionList, SessionStatus, SessionView, StartRequest,
+        StartResponse,
     },
-    diagnosis::{Verdict},
+    diagnosis::Verdict,
 };
 use serde_json::json;
 use std::{os::unix::fs::PermissionsExt, process::Stdio, time::Duration};
@@ -35,9 +36,12 @@ fn tool(flags: &Flags) -> ScriptedTool {
     let logout =
         format!("test -e {} && echo The provider does not answer && exit 4; touch {}", flag("stuck"), flag("revoked"));
     let rules = json!({
-        "paths": [ScriptedTool::CREDENTIAL], "required": ["/token"], "status_argv": ["sh", "-c", status], "status_matches": "Logged in",
+        "paths": [ScriptedTool::CREDENTIAL_PATH], "required": ["/token"], "status_argv": ["sh", "-c", status], "status_matches": "Logged in",
     });
-    flags.tool(CONTENT).with("credential", rules).with("logout_argv", json!(["sh", "-c", logout]))
+    flags
+        .tool(CONTENT)
+        .with_descriptor_key("credential", rules)
+        .with_descriptor_key("logout_argv", json!(["sh", "-c", logout]))
 }
 
 async fn start_with_credential(settings: &str) -> (Flags, TestServer, String) {
@@ -48,7 +52,7 @@ async fn start_with_credential(settings: &str) -> (Flags, TestServer, String) {
 }
 
 async fn credential_meta(server: &TestServer, id: &str) -> CredentialMeta {
-    server.backend().unwrap().get(&format!("/api/credentials/{id}")).await.unwrap().read().unwrap()
+    server.backend_client().unwrap().get(&format!("/api/credentials/{id}")).await.unwrap().parse().unwrap()
 }
 
 /// Exit code, standard output and standard error.
@@ -73,22 +77,22 @@ async fn credential_check_runs_the_status_command_and_sets_the_health() {
     assert!(found.health_detail.contains("rejected the credential"), "{}", found.health_detail);
     // The health that a check has set is kept.
     assert_eq!(credential_meta(&server, &id).await.health, CredentialHealth::NeedsAuth);
-    server.finish().await.unwrap();
+    server.stop_and_check_leaks().await.unwrap();
 }
 
 #[tokio::test]
 async fn credential_check_is_a_session_without_a_terminal_tool() {
     let (_flags, server, id) = start_with_credential("").await;
-    let api = server.backend().unwrap();
+    let api = server.backend_client().unwrap();
     let session = start_use(&api, &id, json!({ "purpose": "check" })).await;
     let entry = api.wait_entry(&session.id, TimelineKind::CredentialChecked).await.unwrap();
     assert_eq!(entry.data["signed_in"], true);
     let view = api.wait_status(&session.id, SessionStatus::Completed).await.unwrap();
     assert_eq!(view.credential_use.unwrap().exit_code, Some(0));
-    assert!(api.timeline(&session.id).await.unwrap().iter().all(|entry| entry.kind != TimelineKind::CliStarted));
-    let found = api.diagnosis(&session.id).await.unwrap();
+    assert!(api.get_timeline(&session.id).await.unwrap().iter().all(|entry| entry.kind != TimelineKind::CliStarted));
+    let found = api.get_diagnosis(&session.id).await.unwrap();
     assert_eq!(found.verdict, Verdict::Completed, "{}", found.sentence);
-    server.finish().await.unwrap();
+    server.stop_and_check_leaks().await.unwrap();
 }
 
 #[tokio::test]
@@ -98,11 +102,11 @@ async fn check_that_did_not_run_leaves_the_health_unchanged() {
     let (code, _, stderr) = run_cli_text(&server, &["credentials", "check", none]).await;
     assert_eq!((code, stderr.contains("could not be checked")), (Some(2), true), "{stderr}");
     // The session is cancelled before the status command has run.
-    let api = server.backend().unwrap();
+    let api = server.backend_client().unwrap();
     let session = start_use(&api, &id, json!({ "purpose": "check" })).await;
-    api.cancel(&session.id).await.unwrap();
+    api.cancel_session(&session.id).await.unwrap();
     assert_eq!(credential_meta(&server, &id).await.health, CredentialHealth::Valid);
-    server.finish().await.unwrap();
+    server.stop_and_check_leaks().await.unwrap();
 }
 
 #[tokio::test]
@@ -121,7 +125,7 @@ async fn status_command_failure_leaves_the_health_unchanged() {
         assert_eq!((after.health, after.checked_at), (CredentialHealth::Valid, before.checked_at), "{flag}");
         std::fs::remove_file(flags.path(flag)).unwrap();
     }
-    server.finish().await.unwrap();
+    server.stop_and_check_leaks().await.unwrap();
 }
 
 #[tokio::test]
@@ -134,10 +138,10 @@ async fn embedded_expiry_sets_the_health_and_is_logged_once() {
     ] {
         let flags = Flags::new();
         let rules = json!({
-            "paths": [ScriptedTool::CREDENTIAL], "required": ["/token"], "expires_at": { "pointer": "/ends", "unit": "unix_s" },
+            "paths": [ScriptedTool::CREDENTIAL_PATH], "required": ["/token"], "expires_at": { "pointer": "/ends", "unit": "unix_s" },
         });
         let content = format!("{{\"token\": \"first\", \"ends\": {ends_s}}}");
-        let config = TestConfig::with_tool(flags.tool(&content).with("credential", rules));
+        let config = TestConfig::with_tool(flags.tool(&content).with_descriptor_key("credential", rules));
         let server = TestServer::start(config.with_settings("[credentials]\nexpiry_warning_s = 7200\n")).await.unwrap();
         let id = sign_in(&flags, &server).await;
         let found = credential_meta(&server, &id).await;
@@ -147,9 +151,9 @@ async fn embedded_expiry_sets_the_health_and_is_logged_once() {
         for _ in 0..2 {
             assert_eq!(run_cli_text(&server, &["reconcile"]).await.0, Some(0));
         }
-        let logged = server.log().matches("\"credential_expires\"").count();
-        assert_eq!(logged, usize::from(expected != CredentialHealth::Valid), "{}", server.log());
-        server.finish().await.unwrap();
+        let logged = server.read_log().matches("\"credential_expires\"").count();
+        assert_eq!(logged, usize::from(expected != CredentialHealth::Valid), "{}", server.read_log());
+        server.stop_and_check_leaks().await.unwrap();
     }
 }
 
@@ -162,7 +166,7 @@ async fn logout_runs_at_the_provider_and_marks_the_credential_needs_auth() {
     let found = credential_meta(&server, &id).await;
     assert_eq!(found.health, CredentialHealth::NeedsAuth);
     assert!(found.health_detail.contains("signed out"), "{}", found.health_detail);
-    server.finish().await.unwrap();
+    server.stop_and_check_leaks().await.unwrap();
 }
 
 #[tokio::test]
@@ -182,10 +186,10 @@ async fn failed_logout_keeps_the_credential_unless_forced() {
         (Some(0), true),
         "{stdout}"
     );
-    let list: CredentialList = server.backend().unwrap().credentials().await.unwrap();
+    let list: CredentialList = server.backend_client().unwrap().list_credentials().await.unwrap();
     assert_eq!(list.credentials, []);
     assert!(!flags.path("revoked").exists());
-    server.finish().await.unwrap();
+    server.stop_and_check_leaks().await.unwrap();
 }
 
 #[tokio::test]
@@ -196,7 +200,7 @@ async fn delete_with_logout_signs_out_before_deleting() {
     assert!(flags.path("revoked").exists());
     let (code, _, stderr) = run_cli_text(&server, &["credentials", "show", &id]).await;
     assert_eq!((code, stderr.contains("no such credential")), (Some(1), true), "{stderr}");
-    server.finish().await.unwrap();
+    server.stop_and_check_leaks().await.unwrap();
 }
 
 #[tokio::test]
@@ -208,30 +212,32 @@ async fn credentials_are_listed_shown_and_leased_as_text_and_as_json() {
     assert_eq!(serde_json::from_str::<CredentialList>(&stdout).unwrap().credentials[0].id.as_str(), id);
     let (_, stdout, _) = run_cli_text(&server, &["credentials", "show", &id]).await;
     assert!(
-        stdout.contains(ScriptedTool::CREDENTIAL) && stdout.contains("sealed and stored") && !stdout.contains("first"),
+        stdout.contains(ScriptedTool::CREDENTIAL_PATH)
+            && stdout.contains("sealed and stored")
+            && !stdout.contains("first"),
         "{stdout}"
     );
     let (file, dir) = (server.path().join("auth.json"), server.path().join("home"));
     std::fs::create_dir(&dir).unwrap();
-    for (out, written) in [(&file, file.clone()), (&dir, dir.join(ScriptedTool::CREDENTIAL))] {
+    for (out, written) in [(&file, file.clone()), (&dir, dir.join(ScriptedTool::CREDENTIAL_PATH))] {
         let (code, _, stderr) =
             run_cli_text(&server, &["credentials", "lease", &id, "--out", out.to_str().unwrap()]).await;
         assert_eq!(code, Some(0), "{stderr}");
         assert_eq!(std::fs::read_to_string(&written).unwrap(), CONTENT);
         std::fs::remove_file(written).unwrap();
     }
-    server.finish().await.unwrap();
+    server.stop_and_check_leaks().await.unwrap();
 }
 
 #[tokio::test]
 async fn deliver_once_credential_is_not_leased_when_the_output_file_is_not_writable() {
     let flags = Flags::new();
-    let tool = tool(&flags).with("policy", json!("deliver_once"));
+    let tool = tool(&flags).with_descriptor_key("policy", json!("deliver_once"));
     let server = TestServer::start(TestConfig::with_tool(tool)).await.unwrap();
     let id = sign_in(&flags, &server).await;
     let (file, dir) = (server.path().join("auth.json"), server.path().join("home"));
     std::fs::write(&file, "mine").unwrap();
-    std::fs::create_dir_all(dir.join(ScriptedTool::CREDENTIAL)).unwrap();
+    std::fs::create_dir_all(dir.join(ScriptedTool::CREDENTIAL_PATH)).unwrap();
     let none = server.path().join("none/auth.json");
     for (out, why) in
         [(&file, "exists; --overwrite"), (&dir, "exists; --overwrite"), (&none, "there is no such directory")]
@@ -249,13 +255,13 @@ async fn deliver_once_credential_is_not_leased_when_the_output_file_is_not_writa
     let (code, _, stderr) =
         run_cli_text(&server, &["credentials", "lease", &id, "--overwrite", "--out", file.to_str().unwrap()]).await;
     assert_eq!((code, stderr.contains("delivered at")), (Some(1), true), "{stderr}");
-    server.finish().await.unwrap();
+    server.stop_and_check_leaks().await.unwrap();
 }
 
 #[tokio::test]
 async fn login_starts_no_session_when_the_output_file_is_not_writable() {
     let flags = Flags::new();
-    let tool = tool(&flags).with("policy", json!("keep_in_machine"));
+    let tool = tool(&flags).with_descriptor_key("policy", json!("keep_in_machine"));
     let server = TestServer::start(TestConfig::with_tool(tool)).await.unwrap();
     let (file, free) = (server.path().join("auth.json"), server.path().join("free.json"));
     std::fs::write(&file, "mine").unwrap();
@@ -264,17 +270,17 @@ async fn login_starts_no_session_when_the_output_file_is_not_writable() {
         let (code, _, stderr) = run_cli_text(&server, &["login", "scripted", "--no-open", "--out", out]).await;
         assert_eq!((code, stderr.contains(why)), (Some(1), true), "{stderr}");
     }
-    let list: SessionList = server.operator().unwrap().get("/api/sessions").await.unwrap().read().unwrap();
+    let list: SessionList = server.operator_client().unwrap().get("/api/sessions").await.unwrap().parse().unwrap();
     assert_eq!(list.sessions, []);
     drop(flags);
-    server.finish().await.unwrap();
+    server.stop_and_check_leaks().await.unwrap();
 }
 
 /// The renewal session that the command line has started.
 async fn wait_renewal_session(server: &TestServer) -> SessionView {
     let until = Instant::now() + WAIT_MAX;
     loop {
-        let list: SessionList = server.operator().unwrap().get("/api/sessions").await.unwrap().read().unwrap();
+        let list: SessionList = server.operator_client().unwrap().get("/api/sessions").await.unwrap().parse().unwrap();
         if let Some(session) = list.sessions.into_iter().find(|session| session.renews.is_some()) {
             return session;
         }
@@ -286,7 +292,7 @@ async fn wait_renewal_session(server: &TestServer) -> SessionView {
 #[tokio::test]
 async fn renewal_keeps_the_credential_id_and_restores_the_health() {
     let (flags, server, id) = start_with_credential("").await;
-    let api = server.backend().unwrap();
+    let api = server.backend_client().unwrap();
     flags.set("revoked");
     let (code, ..) = run_cli_text(&server, &["credentials", "check", &id]).await;
     assert_eq!(code, Some(1));
@@ -312,20 +318,20 @@ async fn renewal_keeps_the_credential_id_and_restores_the_health() {
     let session = wait_renewal_session(&server).await;
     assert_eq!(session.renews.as_ref().map(ToString::to_string), Some(id.clone()));
     assert_eq!(
-        api.session(&session.id).await.unwrap().status,
+        api.get_session(&session.id).await.unwrap().status,
         SessionStatus::Completed,
         "the session belongs to the owner of the credential"
     );
     let renewed = credential_meta(&server, &id).await;
     assert_eq!((renewed.health, renewed.session), (CredentialHealth::Valid, session.id));
-    assert_eq!(api.credentials().await.unwrap().credentials.len(), 1);
-    server.finish().await.unwrap();
+    assert_eq!(api.list_credentials().await.unwrap().credentials.len(), 1);
+    server.stop_and_check_leaks().await.unwrap();
 }
 
 #[tokio::test]
 async fn renewal_requires_the_owner_and_the_same_provider() {
     let (flags, server, id) = start_with_credential("").await;
-    let api = server.backend().unwrap();
+    let api = server.backend_client().unwrap();
     let request = |provider: &str, renews: &str| StartRequest {
         provider: provider.into(),
         user_id: None,
@@ -336,7 +342,7 @@ async fn renewal_requires_the_owner_and_the_same_provider() {
         renews: Some(renews.into()),
     };
     for (api, provider, renews, expected) in [
-        (server.other_backend().unwrap(), "scripted", id.as_str(), (403, "not_owner")),
+        (server.other_backend_client().unwrap(), "scripted", id.as_str(), (403, "not_owner")),
         (api.clone(), "scripted", "crd_00000000000000000000000000", (404, "unknown_credential")),
         (api.clone(), "scripted", "all", (400, "malformed")),
     ] {
@@ -347,31 +353,31 @@ async fn renewal_requires_the_owner_and_the_same_provider() {
     // An operator may renew it; the session belongs to the owner.
     let body = serde_json::to_value(request("scripted", &id)).unwrap();
     let started: StartResponse =
-        server.operator().unwrap().post("/api/auth/start", body).await.unwrap().read().unwrap();
-    assert_eq!(api.session(&started.session.id).await.unwrap().renews.unwrap().as_str(), id);
+        server.operator_client().unwrap().post("/api/auth/start", body).await.unwrap().parse().unwrap();
+    assert_eq!(api.get_session(&started.session.id).await.unwrap().renews.unwrap().as_str(), id);
     drop(flags);
-    server.finish().await.unwrap();
+    server.stop_and_check_leaks().await.unwrap();
 }
 
 #[tokio::test]
 async fn due_credentials_are_checked_in_the_background() {
     let settings = "[credentials]\ncheck_every_s = 2\n[machines]\nmachines_max = 2\n";
     let (flags, server, id) = start_with_credential(settings).await;
-    let (api, operator) = (server.backend().unwrap(), server.operator().unwrap());
+    let (api, operator) = (server.backend_client().unwrap(), server.operator_client().unwrap());
     flags.set("revoked");
     let until = Instant::now() + WAIT_MAX;
     while credential_meta(&server, &id).await.health != CredentialHealth::NeedsAuth {
         assert!(Instant::now() < until, "no check ran");
         sleep(Duration::from_millis(50)).await;
     }
-    let list: SessionList = api.get("/api/sessions").await.unwrap().read().unwrap();
+    let list: SessionList = api.get("/api/sessions").await.unwrap().parse().unwrap();
     let check =
         list.sessions.iter().find(|session| session.credential_use.is_some()).expect("the owner can see the check");
     let accepted = api.wait_entry(&check.id, TimelineKind::Accepted).await.unwrap();
     assert_eq!(accepted.data["purpose"], "check");
     let metrics = operator.get("/metrics").await.unwrap().text;
     assert!(metrics.contains("anteroom_credentials{health=\"needs_auth\"} 1"), "{metrics}");
-    assert!(server.log().contains("check_started"));
+    assert!(server.read_log().contains("check_started"));
     // The credential is valid again at the provider: the next check reports it.
     std::fs::remove_file(flags.path("revoked")).unwrap();
     let until = Instant::now() + WAIT_MAX;
@@ -379,7 +385,7 @@ async fn due_credentials_are_checked_in_the_background() {
         assert!(Instant::now() < until, "no second check ran");
         sleep(Duration::from_millis(50)).await;
     }
-    server.finish().await.unwrap();
+    server.stop_and_check_leaks().await.unwrap();
 }
 
 #[tokio::test]
@@ -390,18 +396,18 @@ async fn background_check_does_not_use_a_machine_slot_that_a_user_needs() {
     let config = TestConfig::with_tools([tool(&flags), idle]).with_settings(settings);
     let server = TestServer::start(config).await.unwrap();
     let id = sign_in(&flags, &server).await;
-    let api = server.backend().unwrap();
-    let user_session = api.start("idle").await.unwrap().session.id;
+    let api = server.backend_client().unwrap();
+    let user_session = api.start_session("idle").await.unwrap().session.id;
     api.wait_status(&user_session, SessionStatus::VmStarted).await.unwrap();
     let since = credential_meta(&server, &id).await.checked_at;
     // Several check intervals.
     sleep(Duration::from_secs(4)).await;
     assert_eq!(credential_meta(&server, &id).await.checked_at, since, "a user has the only machine slot");
-    api.cancel(&user_session).await.unwrap();
+    api.cancel_session(&user_session).await.unwrap();
     let until = Instant::now() + WAIT_MAX;
     while credential_meta(&server, &id).await.checked_at == since {
         assert!(Instant::now() < until, "the slot is free and no check ran");
         sleep(Duration::from_millis(50)).await;
     }
-    server.finish().await.unwrap();
+    server.stop_and_check_leaks().await.unwrap();
 }

@@ -7,7 +7,7 @@ use crate::{
 use anteroom_testbed::{ApiClient, Script, ScriptedTool, Step, TestConfig, TestServer};
 use anteroom_wire::{
     SessionId, TimelineKind,
-    api::{CredentialHealth, CredentialMeta, SessionView, StartRequest, StartResponse, SessionStatus},
+    api::{CredentialHealth, CredentialMeta, SessionStatus, SessionView, StartRequest, StartResponse},
 };
 use serde_json::{Value, json};
 
@@ -21,14 +21,18 @@ fn settings(content: &str) -> Value {
 /// `chosen`; the status command of each confirms only its own setting.
 fn tool(flags: &Flags) -> ScriptedTool {
     let signs_in = |content: &str| {
-        [Step::Browser { url: URL.to_owned() }, flags.wait_step("go"), Step::write(ScriptedTool::CREDENTIAL, content)]
+        [
+            Step::OpenUrlWithBrowser { url: URL.to_owned() },
+            flags.wait_step("go"),
+            Step::write(ScriptedTool::CREDENTIAL_PATH, content),
+        ]
     };
     let status = format!(
         "case $(cat {SETTINGS}):$(cat {}) in usual:*usual*|chosen:*other*) echo Logged in;; esac",
-        ScriptedTool::CREDENTIAL
+        ScriptedTool::CREDENTIAL_PATH
     );
     let rules = json!({
-        "paths": [ScriptedTool::CREDENTIAL], "required": ["/token"], "status_argv": ["sh", "-c", status], "status_matches": "Logged in",
+        "paths": [ScriptedTool::CREDENTIAL_PATH], "required": ["/token"], "status_argv": ["sh", "-c", status], "status_matches": "Logged in",
     });
     let differs = json!({
         "label": "The other",
@@ -40,10 +44,10 @@ fn tool(flags: &Flags) -> ScriptedTool {
     let other = Script::new([chooses].into_iter().chain(signs_in("{\"token\": \"other\"}")));
     flags
         .tool_with_steps(signs_in("{\"token\": \"usual\"}"))
-        .with("label", json!("The usual"))
-        .with("method", json!("usual"))
-        .with("settings_files", settings("usual"))
-        .with("credential", rules)
+        .with_descriptor_key("label", json!("The usual"))
+        .with_descriptor_key("method", json!("usual"))
+        .with_descriptor_key("settings_files", settings("usual"))
+        .with_descriptor_key("credential", rules)
         .with_method("other", other, differs)
 }
 
@@ -59,7 +63,7 @@ async fn start_sign_in(api: &ApiClient, method: Option<&str>, renews: Option<&st
         renews: renews.map(str::to_owned),
     };
     let body = serde_json::to_value(request).unwrap();
-    let started: StartResponse = api.post("/api/auth/start", body).await.unwrap().read().unwrap();
+    let started: StartResponse = api.post("/api/auth/start", body).await.unwrap().parse().unwrap();
     started.session.id
 }
 
@@ -79,14 +83,14 @@ async fn settings_in_machine(server: &TestServer, credential: &str) -> String {
 async fn check(api: &ApiClient, credential: &str) -> (SessionView, CredentialMeta) {
     let session = start_use(api, credential, json!({ "purpose": "check" })).await;
     let view = api.wait_status(&session.id, SessionStatus::Completed).await.unwrap();
-    (view, api.get(&format!("/api/credentials/{credential}")).await.unwrap().read().unwrap())
+    (view, api.get(&format!("/api/credentials/{credential}")).await.unwrap().parse().unwrap())
 }
 
 #[tokio::test]
 async fn credential_use_applies_the_settings_of_its_sign_in_method() {
     let flags = Flags::new();
     let server = TestServer::start(TestConfig::with_tool(tool(&flags))).await.unwrap();
-    let api = server.backend().unwrap();
+    let api = server.backend_client().unwrap();
     flags.set("go");
     let usual = wait_stored(&api, &start_sign_in(&api, None, None).await).await;
     let other = wait_stored(&api, &start_sign_in(&api, Some("other"), None).await).await;
@@ -98,7 +102,7 @@ async fn credential_use_applies_the_settings_of_its_sign_in_method() {
         let opened = api.wait_entry(&view.id, TimelineKind::CredentialUnsealed).await.unwrap();
         assert_eq!(opened.data["method"], method);
     }
-    server.finish().await.unwrap();
+    server.stop_and_check_leaks().await.unwrap();
 }
 
 #[tokio::test]
@@ -107,7 +111,7 @@ async fn renewal_by_another_method_changes_the_settings_of_later_uses() {
     let server = TestServer::start(TestConfig::with_tool(tool(&flags)).with_settings("[machines]\nmachines_max = 1\n"))
         .await
         .unwrap();
-    let api = server.backend().unwrap();
+    let api = server.backend_client().unwrap();
     flags.set("go");
     let credential = wait_stored(&api, &start_sign_in(&api, None, None).await).await;
     std::fs::remove_file(flags.path("go")).unwrap();
@@ -127,5 +131,5 @@ async fn renewal_by_another_method_changes_the_settings_of_later_uses() {
     let expected = if opened.data["revision"] == 1 { "usual" } else { "other" };
     assert_eq!((opened.data["method"].as_str(), view.method.as_str()), (Some(expected), expected));
     assert_eq!(settings_in_machine(&server, &credential).await, format!("chosen {SETTINGS}.asks"));
-    server.finish().await.unwrap();
+    server.stop_and_check_leaks().await.unwrap();
 }

@@ -1,10 +1,10 @@
 //! The demo: the tool of the image, the server's demo identity provider, and the egress gate between them.
 
 use anteroom_demo::identity_provider::{DEMO_ISSUER, DemoIdp, DemoLimits};
-use anteroom_testbed::{TestConfig, TestServer, leaks::needles, plain_process::built_program};
+use anteroom_testbed::{TestConfig, TestServer, leaks::encoded_forms, plain_process::built_program};
 use anteroom_wire::{
     Secret, TimelineKind,
-    api::{SessionView, SessionStatus},
+    api::{SessionStatus, SessionView},
 };
 use reqwest::{Client, StatusCode, redirect::Policy};
 use std::net::SocketAddr;
@@ -61,7 +61,7 @@ async fn start_demo(tokens: [&str; 2]) -> (TestServer, Browser, CancellationToke
         "[providers.demo]\nargv = [{tool:?}, 'login']\ncredential = {{ status_argv = [{tool:?}, 'status'] }}\n"
     );
     let config = TestConfig::with_clis(&["anteroom-demo"]).with_settings(&settings);
-    let server = TestServer::start(config.host_override("id.anteroom.test:80", issuer)).await.unwrap();
+    let server = TestServer::start(config.with_host_override("id.anteroom.test:80", issuer)).await.unwrap();
     (server, Browser::new(issuer), stop)
 }
 
@@ -73,43 +73,43 @@ fn url(view: &SessionView) -> String {
 async fn demo_sign_in_exposes_its_tokens_only_in_the_lease() {
     let tokens = ["demo_at_canary_5b1c7e93d0", "demo_rt_canary_f20a6d84c7"];
     let (server, browser, stop) = start_demo(tokens).await;
-    let api = server.backend().unwrap();
-    let id = api.start("demo").await.unwrap().session.id;
+    let api = server.backend_client().unwrap();
+    let id = api.start_session("demo").await.unwrap().session.id;
     let view = api.wait_until(&id, "showing the address", |view| view.sign_in.url.is_some()).await.unwrap();
     assert!(browser.sign_in(&url(&view), "allow").await.is_success());
     let credential = api.wait_status(&id, SessionStatus::Completed).await.unwrap().credential.unwrap();
-    let lease = api.lease(&credential.id).await.unwrap();
+    let lease = api.lease_credential(&credential.id).await.unwrap();
     let file = String::from_utf8_lossy(lease.files[0].content.expose()).into_owned();
-    let timeline = api.timeline(&id).await.unwrap();
+    let timeline = api.get_timeline(&id).await.unwrap();
     assert!(timeline.iter().any(|entry| entry.data.to_string().contains("id.anteroom.test")), "{timeline:#?}");
-    while !server.machines().is_empty() {
+    while !server.list_machines().is_empty() {
         tokio::time::sleep(std::time::Duration::from_millis(20)).await;
     }
     for token in tokens {
         assert!(file.contains(token), "the lease contains it");
-        assert_eq!(server.leaks().files_with(token), Vec::<std::path::PathBuf>::new());
-        let needles = needles(token);
+        assert_eq!(server.leak_scan().find_files_containing(token), Vec::<std::path::PathBuf>::new());
+        let needles = encoded_forms(token);
         let leaked = api
-            .responses()
+            .recorded_responses()
             .iter()
             .any(|body| needles.iter().any(|needle| body.contains(&*String::from_utf8_lossy(needle))));
         assert!(!leaked, "an API response contains the token");
     }
     stop.cancel();
-    server.finish().await.unwrap();
+    server.stop_and_check_leaks().await.unwrap();
 }
 
 #[tokio::test]
 async fn denied_demo_consent_stores_no_credential() {
     let (server, browser, stop) = start_demo(["demo_at_unused", "demo_rt_unused"]).await;
-    let api = server.backend().unwrap();
-    let id = api.start("demo").await.unwrap().session.id;
+    let api = server.backend_client().unwrap();
+    let id = api.start_session("demo").await.unwrap().session.id;
     let view = api.wait_until(&id, "showing the address", |view| view.sign_in.url.is_some()).await.unwrap();
     browser.sign_in(&url(&view), "deny").await;
     let ended = api.wait_entry(&id, TimelineKind::CliExited).await.unwrap();
     assert_ne!(ended.data["code"], 0, "{ended:?}");
-    assert_eq!(api.session(&id).await.unwrap().credential, None);
-    assert_eq!(api.credentials().await.unwrap().credentials, []);
+    assert_eq!(api.get_session(&id).await.unwrap().credential, None);
+    assert_eq!(api.list_credentials().await.unwrap().credentials, []);
     stop.cancel();
-    server.finish().await.unwrap();
+    server.stop_and_check_leaks().await.unwrap();
 }

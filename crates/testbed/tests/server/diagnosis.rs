@@ -3,12 +3,12 @@
 use crate::{Flags, start_session_with, viewers::wait_close};
 use anteroom_rfb::client::ViewerConnectError;
 use anteroom_testbed::{
-    ApiClient, ScriptedTool, Step, TestConfig, TestServer, WAIT_MAX, fake_rfb_server::Behaviour,
+    ApiClient, ScriptedTool, Step, TestConfig, TestServer, WAIT_MAX, fake_rfb_server::ServerBehaviour,
     plain_process::built_program,
 };
 use anteroom_wire::{
     SessionId, TimelineKind,
-    api::{SessionStatus},
+    api::SessionStatus,
     diagnosis::{Component, ComponentState, Diagnosis, Verdict},
 };
 use sqlx::{ConnectOptions, Connection, SqliteConnection, sqlite::SqliteConnectOptions};
@@ -30,8 +30,8 @@ async fn diagnosis_of_a_viewer_rejected_after_the_machine_was_killed_is_one_sent
     let flags = Flags::new();
     let (server, api, id) = start_session(flags.idle_tool(), "[sessions]\nrestarts_max = 0\n").await;
     api.wait_entry(&id, TimelineKind::CliStarted).await.unwrap();
-    let ticket = api.ticket(&id, "desktop").await.unwrap().ticket;
-    server.kill_machine(&server.machines().remove(0)).unwrap();
+    let ticket = api.create_ticket(&id, "desktop").await.unwrap().ticket;
+    server.kill_machine(&server.list_machines().remove(0)).unwrap();
     api.wait_status(&id, SessionStatus::Failed).await.unwrap();
     let path = format!("/api/auth/session/{id}/novnc/websock");
     let mut viewer = api.open_websocket(&path, &format!("binary, ticket.{ticket}"), true).await.unwrap();
@@ -48,7 +48,7 @@ async fn diagnosis_of_a_viewer_rejected_after_the_machine_was_killed_is_one_sent
     assert_eq!(proof, [TimelineKind::MachineExited, TimelineKind::Failed, TimelineKind::ViewerRejected]);
     assert_eq!(link_state(&found, Component::Machine), ComponentState::Failed);
     assert_eq!(link_state(&found, Component::Tunnel), ComponentState::Failed);
-    server.finish().await.unwrap();
+    server.stop_and_check_leaks().await.unwrap();
 }
 
 #[tokio::test]
@@ -56,18 +56,18 @@ async fn diagnosis_of_a_requeued_session_names_the_end_of_its_machine() {
     let flags = Flags::new();
     let (server, api, first) = start_session(flags.idle_tool(), "[machines]\nmachines_max = 1\n").await;
     api.wait_status(&first, SessionStatus::VmStarted).await.unwrap();
-    let second = api.start("scripted").await.unwrap().session.id;
+    let second = api.start_session("scripted").await.unwrap().session.id;
     api.wait_verdict(&second, Verdict::WaitingForCapacity).await.unwrap();
-    server.kill_machine(&server.machines().remove(0)).unwrap();
+    server.kill_machine(&server.list_machines().remove(0)).unwrap();
     // The free slot goes to the first session in the queue.
     api.wait_verdict(&second, Verdict::WaitingForUser).await.unwrap();
     let found = api.wait_verdict(&first, Verdict::WaitingForCapacity).await.unwrap();
     let exited = api.wait_entry(&first, TimelineKind::MachineExited).await.unwrap();
     let clause = format!("the previous machine ended at {} because its process was killed by signal 9", exited.at);
     assert!(found.sentence.contains(&clause), "{}", found.sentence);
-    api.cancel(&second).await.unwrap();
+    api.cancel_session(&second).await.unwrap();
     api.wait_verdict(&first, Verdict::WaitingForUser).await.unwrap();
-    server.finish().await.unwrap();
+    server.stop_and_check_leaks().await.unwrap();
 }
 
 #[tokio::test]
@@ -75,12 +75,12 @@ async fn diagnosis_of_a_killed_keeper_is_keeper_lost() {
     let flags = Flags::new();
     let (server, api, id) = start_session(flags.idle_tool(), "[sessions]\nrestarts_max = 0\n").await;
     api.wait_status(&id, SessionStatus::VmStarted).await.unwrap();
-    let found = server.leaks().processes();
+    let found = server.leak_scan().find_processes();
     let keeper = found.iter().find(|found| found.command.contains(" keeper ")).expect("a keeper");
     let pid = rustix::process::Pid::from_raw(keeper.pid).unwrap();
     rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
     api.wait_verdict(&id, Verdict::KeeperLost).await.unwrap();
-    server.finish().await.unwrap();
+    server.stop_and_check_leaks().await.unwrap();
 }
 
 #[tokio::test]
@@ -93,7 +93,7 @@ async fn diagnosis_of_a_failed_tool_quotes_its_last_lines() {
         assert!(found.sentence.contains(part), "{part}: {}", found.sentence);
     }
     assert_eq!(link_state(&found, Component::Cli), ComponentState::Failed);
-    server.finish().await.unwrap();
+    server.stop_and_check_leaks().await.unwrap();
 }
 
 #[tokio::test]
@@ -101,62 +101,68 @@ async fn diagnosis_of_a_tool_closed_without_an_error_is_cli_ended() {
     let flags = Flags::new();
     let (server, api, id) = start_session(flags.tool_with_steps([Step::print_line("Bye")]), "").await;
     api.wait_verdict(&id, Verdict::CliExitedWithoutCredential).await.unwrap();
-    server.finish().await.unwrap();
+    server.stop_and_check_leaks().await.unwrap();
 }
 
 #[tokio::test]
 async fn diagnosis_of_a_wrong_credential_format_names_keys_without_values() {
     let flags = Flags::new();
     let tool = flags.tool_with_steps([
-        Step::write(ScriptedTool::CREDENTIAL, "{\"key\": \"canary-why\"}"),
+        Step::write(ScriptedTool::CREDENTIAL_PATH, "{\"key\": \"canary-why\"}"),
         flags.wait_step("never"),
     ]);
     let (server, api, id) = start_session(tool, "").await;
     let found = api.wait_verdict(&id, Verdict::CredentialInvalidFormat).await.unwrap();
     assert!(
-        found.sentence.contains("/token") && found.sentence.contains(ScriptedTool::CREDENTIAL),
+        found.sentence.contains("/token") && found.sentence.contains(ScriptedTool::CREDENTIAL_PATH),
         "{}",
         found.sentence
     );
     assert_eq!(link_state(&found, Component::Credential), ComponentState::Failed);
-    assert!(api.responses().iter().all(|text| !text.contains("canary-why")), "the diagnosis contains no values");
-    server.finish().await.unwrap();
+    assert!(
+        api.recorded_responses().iter().all(|text| !text.contains("canary-why")),
+        "the diagnosis contains no values"
+    );
+    server.stop_and_check_leaks().await.unwrap();
 }
 
 #[tokio::test]
 async fn diagnosis_of_an_unconfirmed_credential_is_credential_not_confirmed() {
     let flags = Flags::new();
     let status = anteroom_testbed::Script::new([Step::Exit { code: 1 }]);
-    let tool =
-        flags.tool_with_steps([Step::write(ScriptedTool::CREDENTIAL, "{\"token\": \"x\"}"), flags.wait_step("never")]);
+    let tool = flags
+        .tool_with_steps([Step::write(ScriptedTool::CREDENTIAL_PATH, "{\"token\": \"x\"}"), flags.wait_step("never")]);
     let (server, api, id) = start_session(tool.with_status(status, "Logged in"), "").await;
     api.wait_verdict(&id, Verdict::CredentialNotConfirmed).await.unwrap();
-    server.finish().await.unwrap();
+    server.stop_and_check_leaks().await.unwrap();
 }
 
 #[tokio::test]
 async fn diagnosis_of_a_denied_host_is_egress_denied() {
     let flags = Flags::new();
-    let tool = flags.tool_with_steps([Step::Connect { authority: "login.example:443".into() }, Step::Exit { code: 1 }]);
+    let tool =
+        flags.tool_with_steps([Step::ProxyConnect { authority: "login.example:443".into() }, Step::Exit { code: 1 }]);
     let (server, api, id) = start_session(tool, "").await;
     let found = api.wait_verdict(&id, Verdict::EgressDenied).await.unwrap();
     for part in ["login.example:443", "egress list", "exit code 1"] {
         assert!(found.sentence.contains(part), "{part}: {}", found.sentence);
     }
     assert_eq!(link_state(&found, Component::Egress), ComponentState::Failed);
-    server.finish().await.unwrap();
+    server.stop_and_check_leaks().await.unwrap();
 }
 
 #[tokio::test]
 async fn diagnosis_of_an_unreachable_allowed_host_is_egress_unreachable() {
     let flags = Flags::new();
-    let tool = flags.tool_with_steps([Step::Connect { authority: "login.example:443".into() }, Step::Exit { code: 1 }]);
+    let tool =
+        flags.tool_with_steps([Step::ProxyConnect { authority: "login.example:443".into() }, Step::Exit { code: 1 }]);
     // A port without a listener: it was free a moment ago.
     let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let config = TestConfig::with_tool(tool.reaching("login.example", 443)).host_override("login.example:443", closed);
+    let config =
+        TestConfig::with_tool(tool.with_egress("login.example", 443)).with_host_override("login.example:443", closed);
     let (server, api, id) = start_session_with(config).await;
     api.wait_verdict(&id, Verdict::EgressUnreachable).await.unwrap();
-    server.finish().await.unwrap();
+    server.stop_and_check_leaks().await.unwrap();
 }
 
 #[tokio::test]
@@ -164,25 +170,27 @@ async fn diagnosis_of_a_cancelled_completed_or_expired_session_names_that_end() 
     let flags = Flags::new();
     let tool = flags.tool("{\"token\": \"x\"}");
     let server = TestServer::start(
-        TestConfig::with_tool(tool).with_settings("[sessions]\nidle_s_max = 5\n[limits.sessions]\nreconcile_every_ms = 50\n"),
+        TestConfig::with_tool(tool)
+            .with_settings("[sessions]\nidle_s_max = 5\n[limits.sessions]\nreconcile_every_ms = 50\n"),
     )
     .await
     .unwrap();
-    let api = server.backend().unwrap();
-    let [left, cancelled] = [api.start("scripted").await.unwrap(), api.start("scripted").await.unwrap()];
-    api.cancel(&cancelled.session.id).await.unwrap();
+    let api = server.backend_client().unwrap();
+    let [left, cancelled] =
+        [api.start_session("scripted").await.unwrap(), api.start_session("scripted").await.unwrap()];
+    api.cancel_session(&cancelled.session.id).await.unwrap();
     let found = api.wait_verdict(&cancelled.session.id, Verdict::Cancelled).await.unwrap();
     assert_eq!(link_state(&found, Component::Session), ComponentState::Failed);
     api.wait_status(&left.session.id, SessionStatus::Expired).await.unwrap();
     api.wait_verdict(&left.session.id, Verdict::IdleExpired).await.unwrap();
     flags.set("go");
-    let completed = api.start("scripted").await.unwrap().session.id;
+    let completed = api.start_session("scripted").await.unwrap().session.id;
     let view = api.wait_status(&completed, SessionStatus::Completed).await.unwrap();
     api.wait_entry(&completed, TimelineKind::MachineExited).await.unwrap();
     let found = api.wait_verdict(&completed, Verdict::Completed).await.unwrap();
     assert!(found.sentence.contains(view.credential.unwrap().id.as_str()), "{}", found.sentence);
     assert!(found.chain.iter().all(|link| link.state != ComponentState::Failed), "{:#?}", found.chain);
-    server.finish().await.unwrap();
+    server.stop_and_check_leaks().await.unwrap();
 }
 
 #[tokio::test]
@@ -192,20 +200,20 @@ async fn diagnosis_of_a_session_waiting_for_a_user_or_capacity_is_healthy() {
         TestServer::start(TestConfig::with_tool(flags.tool("{}")).with_settings("[machines]\nmachines_max = 1\n"))
             .await
             .unwrap();
-    let api = server.backend().unwrap();
-    let first = api.start("scripted").await.unwrap().session.id;
+    let api = server.backend_client().unwrap();
+    let first = api.start_session("scripted").await.unwrap().session.id;
     api.wait_until(&first, "showing the address", |view| view.sign_in.url.is_some()).await.unwrap();
-    let second = api.start("scripted").await.unwrap().session.id;
+    let second = api.start_session("scripted").await.unwrap().session.id;
     let found = api.wait_verdict(&second, Verdict::WaitingForCapacity).await.unwrap();
     assert!(found.sentence.contains("number 1 in the queue"), "{}", found.sentence);
     assert_eq!(link_state(&found, Component::Machine), ComponentState::Waiting);
-    let mut viewer = api.desktop(&first).await.unwrap();
+    let mut viewer = api.connect_desktop(&first).await.unwrap();
     viewer.request_full_frame().await.unwrap();
     let found = api.wait_verdict(&first, Verdict::WaitingForUser).await.unwrap();
     assert!(found.sentence.contains("one viewer is connected"), "{}", found.sentence);
     assert!(found.chain.iter().all(|link| link.state != ComponentState::Failed), "{:#?}", found.chain);
     drop(viewer);
-    server.finish().await.unwrap();
+    server.stop_and_check_leaks().await.unwrap();
 }
 
 #[tokio::test]
@@ -213,28 +221,29 @@ async fn diagnosis_of_a_missing_desktop_is_desktop_unreachable_until_it_returns(
     let flags = Flags::new();
     let (server, api, id) = start_session(flags.idle_tool(), "[sessions]\nsocket_wait_ms_max = 1000\n").await;
     api.wait_status(&id, SessionStatus::VmStarted).await.unwrap();
-    let machine = server.machines().remove(0);
-    server.set_desktop_behaviour(&machine, Behaviour::Closed).await.unwrap();
-    assert_eq!(wait_close(&mut api.desktop_socket(&id).await.unwrap()).await.0, 4502);
+    let machine = server.list_machines().remove(0);
+    server.set_desktop_behaviour(&machine, ServerBehaviour::Closed).await.unwrap();
+    assert_eq!(wait_close(&mut api.open_desktop_socket(&id).await.unwrap()).await.0, 4502);
     api.wait_verdict(&id, Verdict::DesktopUnreachable).await.unwrap();
-    server.set_desktop_behaviour(&machine, Behaviour::Normal).await.unwrap();
+    server.set_desktop_behaviour(&machine, ServerBehaviour::Normal).await.unwrap();
     let seen = async {
         // The desktop needs a moment to accept connections again.
         loop {
-            if let Ok(mut viewer) = api.desktop(&id).await {
+            if let Ok(mut viewer) = api.connect_desktop(&id).await {
                 return viewer.request_full_frame().await.map(drop);
             }
         }
     };
     tokio::time::timeout(WAIT_MAX, seen).await.expect("the desktop returns").unwrap();
     api.wait_verdict(&id, Verdict::WaitingForUser).await.unwrap();
-    server.finish().await.unwrap();
+    server.stop_and_check_leaks().await.unwrap();
 }
 
 #[tokio::test]
 async fn diagnosis_during_a_database_lock_is_delivery_failing() {
     let flags = Flags::new();
-    let (server, api, id) = start_session(flags.tool("{\"token\": \"x\"}"), "[limits.store]\nbusy_ms_max = 200\n").await;
+    let (server, api, id) =
+        start_session(flags.tool("{\"token\": \"x\"}"), "[limits.store]\nbusy_ms_max = 200\n").await;
     api.wait_until(&id, "showing the address", |view| view.sign_in.url.is_some()).await.unwrap();
     let database = SqliteConnectOptions::new().filename(server.state_dir().join("anteroom.db"));
     let mut holder: SqliteConnection = database.busy_timeout(WAIT_MAX).connect().await.unwrap();
@@ -245,7 +254,7 @@ async fn diagnosis_during_a_database_lock_is_delivery_failing() {
     sqlx::raw_sql("ROLLBACK").execute(&mut holder).await.unwrap();
     holder.close().await.unwrap();
     api.wait_verdict(&id, Verdict::Completed).await.unwrap();
-    server.finish().await.unwrap();
+    server.stop_and_check_leaks().await.unwrap();
 }
 
 #[tokio::test]
@@ -254,19 +263,19 @@ async fn diagnosis_of_a_machine_that_ended_without_a_server_is_server_restarted(
     let (mut server, api, id) = start_session(flags.idle_tool(), "[sessions]\nrestarts_max = 0\n").await;
     api.wait_status(&id, SessionStatus::VmStarted).await.unwrap();
     server.kill_server().await.unwrap();
-    let machine = server.machines().remove(0);
+    let machine = server.list_machines().remove(0);
     server.kill_machine(&machine).unwrap();
     let until = tokio::time::Instant::now() + WAIT_MAX;
-    while !server.machines().is_empty() {
+    while !server.list_machines().is_empty() {
         assert!(tokio::time::Instant::now() < until, "the keeper does not exit");
         sleep(Duration::from_millis(20)).await;
     }
     server.start_server().await.unwrap();
-    let api = server.backend().unwrap();
+    let api = server.backend_client().unwrap();
     let found = api.wait_verdict(&id, Verdict::ServerRestarted).await.unwrap();
     let machine = found.chain.iter().find(|link| link.component == Component::Machine).unwrap();
     assert!(machine.detail.contains("killed by signal 9"), "the reason is taken from the receipt: {}", machine.detail);
-    server.finish().await.unwrap();
+    server.stop_and_check_leaks().await.unwrap();
 }
 
 #[tokio::test]
@@ -275,22 +284,22 @@ async fn diagnosis_requires_session_access_and_anonymous_requests_are_not_record
     let (server, api, id) = start_session(flags.idle_tool(), "[limits.sessions]\nviewers_max = 1\n").await;
     api.wait_status(&id, SessionStatus::VmStarted).await.unwrap();
     let path = format!("/api/auth/session/{id}/diagnosis");
-    assert_eq!(server.anonymous().unwrap().get(&path).await.unwrap().status, 401);
-    assert_eq!(server.other_backend().unwrap().get(&path).await.unwrap().status, 403);
-    assert_eq!(server.operator().unwrap().get(&path).await.unwrap().status, 200);
+    assert_eq!(server.anonymous_client().unwrap().get(&path).await.unwrap().status, 401);
+    assert_eq!(server.other_backend_client().unwrap().get(&path).await.unwrap().status, 403);
+    assert_eq!(server.operator_client().unwrap().get(&path).await.unwrap().status, 200);
     let unknown = "/api/auth/session/ses_00000000000000000000000000/diagnosis";
     assert_eq!(api.get(unknown).await.unwrap().status, 404);
     for _ in 0..5 {
         let socket = format!("/api/auth/session/{id}/novnc/websock");
-        let dialled = server.anonymous().unwrap().open_websocket(&socket, "binary, ticket.0000", false).await;
+        let dialled = server.anonymous_client().unwrap().open_websocket(&socket, "binary, ticket.0000", false).await;
         assert!(matches!(dialled, Err(ViewerConnectError::Rejected { status: 401, .. })), "{dialled:?}");
     }
-    let viewer = api.desktop(&id).await.unwrap();
+    let viewer = api.connect_desktop(&id).await.unwrap();
     for _ in 0..25 {
-        assert_eq!(wait_close(&mut api.desktop_socket(&id).await.unwrap()).await.0, 4429);
+        assert_eq!(wait_close(&mut api.open_desktop_socket(&id).await.unwrap()).await.0, 4429);
     }
     let rejected = || async {
-        let timeline = api.timeline(&id).await.unwrap();
+        let timeline = api.get_timeline(&id).await.unwrap();
         timeline.into_iter().filter(|entry| entry.kind == TimelineKind::ViewerRejected).collect::<Vec<_>>()
     };
     api.wait_entry(&id, TimelineKind::ViewerRejected).await.unwrap();
@@ -298,7 +307,7 @@ async fn diagnosis_requires_session_access_and_anonymous_requests_are_not_record
     assert_eq!(rejected.len(), 1, "one entry for each reason and interval: {rejected:#?}");
     assert_eq!(rejected[0].data["reason"], "too_many_viewers");
     drop(viewer);
-    server.finish().await.unwrap();
+    server.stop_and_check_leaks().await.unwrap();
 }
 
 #[tokio::test]
@@ -322,5 +331,5 @@ async fn diagnose_command_prints_text_and_json() {
     }
     let json: Diagnosis = serde_json::from_str(&diagnose(true).await).unwrap();
     assert_eq!((json.verdict, json.sentence), (found.verdict, found.sentence));
-    server.finish().await.unwrap();
+    server.stop_and_check_leaks().await.unwrap();
 }

@@ -14,18 +14,19 @@ async fn allowed_and_rejected_egress_is_on_the_timeline() {
         tokio::spawn(async move { axum::serve(outside, Router::new().route("/hello", get(|| async { "hi" }))).await });
     let flags = Flags::new();
     let tool = flags.tool_with_steps([
-        Step::Connect { authority: "evil.example:443".into() },
-        Step::Connect { authority: "evil.example:443".into() },
-        Step::Connect { authority: format!("{address}") },
-        Step::Connect { authority: "allowed.example:80".into() },
-        Step::Get { url: "http://allowed.example/hello".into() },
-        Step::write(ScriptedTool::CREDENTIAL, "{\"token\": \"x\"}"),
+        Step::ProxyConnect { authority: "evil.example:443".into() },
+        Step::ProxyConnect { authority: "evil.example:443".into() },
+        Step::ProxyConnect { authority: format!("{address}") },
+        Step::ProxyConnect { authority: "allowed.example:80".into() },
+        Step::HttpGet { url: "http://allowed.example/hello".into() },
+        Step::write(ScriptedTool::CREDENTIAL_PATH, "{\"token\": \"x\"}"),
         flags.wait_step("never"),
     ]);
-    let config = TestConfig::with_tool(tool.reaching("allowed.example", 80)).host_override("allowed.example:80", address);
+    let config = TestConfig::with_tool(tool.with_egress("allowed.example", 80))
+        .with_host_override("allowed.example:80", address);
     let (server, api, id) = start_session_with(config).await;
     api.wait_status(&id, SessionStatus::Completed).await.unwrap();
-    let timeline = api.timeline(&id).await.unwrap();
+    let timeline = api.get_timeline(&id).await.unwrap();
     let about = |name: &str| {
         timeline
             .iter()
@@ -37,5 +38,5 @@ async fn allowed_and_rejected_egress_is_on_the_timeline() {
     let rejected: Vec<_> = timeline.iter().filter(|entry| entry.kind == TimelineKind::EgressDenied).collect();
     assert_eq!(rejected.len(), 2, "one entry for each host: {rejected:#?}");
     serving.abort();
-    server.finish().await.unwrap();
+    server.stop_and_check_leaks().await.unwrap();
 }

@@ -1,12 +1,15 @@
 //! `exec`: a command with a stored credential in a new machine, through the API and the command line.
 
-use crate::{Flags, command_line::{CLI_MS_MAX, cli_command, run_cli, sign_in, start_use, text}};
+use crate::{
+    Flags,
+    command_line::{CLI_MS_MAX, cli_command, run_cli, sign_in, start_use, text},
+};
 use anteroom_testbed::{ScriptedTool, TestConfig, TestServer, WAIT_MAX};
 use anteroom_wire::{
     TimelineKind,
     agent::UsePurpose,
-    api::{SessionList, SessionStatus, CredentialUseView},
-    diagnosis::{Verdict},
+    api::{CredentialUseView, SessionList, SessionStatus},
+    diagnosis::Verdict,
 };
 use reqwest::Method;
 use rustix::{
@@ -40,51 +43,57 @@ async fn start_with_credential() -> (Flags, TestServer, String) {
 #[tokio::test]
 async fn exec_installs_the_credential_and_returns_the_exit_code() {
     let (_flags, server, id) = start_with_credential().await;
-    let api = server.backend().unwrap();
+    let api = server.backend_client().unwrap();
     let argv = json!(["sh", "-c", "grep -q first .scripted/auth.json && exit 7"]);
     let session = start_use(&api, &id, json!({ "purpose": "exec", "argv": argv })).await;
     assert_eq!((session.lanes.len(), session.renews.as_ref()), (1, None));
     let view = api.wait_status(&session.id, SessionStatus::Completed).await.unwrap();
     let credential = id.parse().unwrap();
-    assert_eq!(view.credential_use, Some(CredentialUseView { purpose: UsePurpose::Exec, credential, exit_code: Some(7) }));
+    assert_eq!(
+        view.credential_use,
+        Some(CredentialUseView { purpose: UsePurpose::Exec, credential, exit_code: Some(7) })
+    );
     assert_eq!(view.reason.unwrap().code, "use_completed");
     assert_eq!(view.next_action, "The command with the stored credential exited with code 7.");
-    let found = api.diagnosis(&session.id).await.unwrap();
+    let found = api.get_diagnosis(&session.id).await.unwrap();
     assert_eq!(found.verdict, Verdict::Completed);
     assert!(found.sentence.contains("exit code 7"), "{}", found.sentence);
     let opened = api.wait_entry(&session.id, TimelineKind::CredentialUnsealed).await.unwrap();
     assert_eq!(opened.data["revision"], 1);
-    assert_eq!(api.credentials().await.unwrap().credentials.len(), 1, "nothing new is stored");
-    server.finish().await.unwrap();
+    assert_eq!(api.list_credentials().await.unwrap().credentials.len(), 1, "nothing new is stored");
+    server.stop_and_check_leaks().await.unwrap();
 }
 
 #[tokio::test]
 async fn running_exec_is_not_waiting_for_a_user() {
     let (flags, server, id) = start_with_credential().await;
-    let api = server.backend().unwrap();
+    let api = server.backend_client().unwrap();
     let wait = format!("while [ ! -e {} ]; do sleep 0.05; done", flags.path("enough").display());
     let session = start_use(&api, &id, json!({ "purpose": "exec", "argv": ["sh", "-c", wait] })).await;
     api.wait_entry(&session.id, TimelineKind::CliStarted).await.unwrap();
-    let view = api.session(&session.id).await.unwrap();
-    assert_eq!((view.status, view.next_action.as_str()), (SessionStatus::VmStarted, "The command runs in the terminal."));
-    let found = api.diagnosis(&session.id).await.unwrap();
+    let view = api.get_session(&session.id).await.unwrap();
+    assert_eq!(
+        (view.status, view.next_action.as_str()),
+        (SessionStatus::VmStarted, "The command runs in the terminal.")
+    );
+    let found = api.get_diagnosis(&session.id).await.unwrap();
     assert_eq!(found.verdict, Verdict::CommandRunning, "{}", found.sentence);
     flags.set("enough");
     api.wait_status(&session.id, SessionStatus::Completed).await.unwrap();
-    server.finish().await.unwrap();
+    server.stop_and_check_leaks().await.unwrap();
 }
 
 #[tokio::test]
 async fn replacement_machine_receives_the_credential_and_reruns_the_command() {
     let (flags, server, id) = start_with_credential().await;
-    let api = server.backend().unwrap();
+    let api = server.backend_client().unwrap();
     let script = format!(
         "grep -q first .scripted/auth.json || exit 9; while [ ! -e {} ]; do sleep 0.05; done; exit 3",
         flags.path("enough").display()
     );
     let session = start_use(&api, &id, json!({ "purpose": "exec", "argv": ["sh", "-c", script] })).await;
     api.wait_entry(&session.id, TimelineKind::CliStarted).await.unwrap();
-    let machine = server.machines().pop().unwrap();
+    let machine = server.list_machines().pop().unwrap();
     server.kill_machine(&machine).unwrap();
     api.wait_until(&session.id, "replaced", |view| view.generation == 2 && view.status == SessionStatus::VmStarted)
         .await
@@ -92,15 +101,15 @@ async fn replacement_machine_receives_the_credential_and_reruns_the_command() {
     flags.set("enough");
     let view = api.wait_status(&session.id, SessionStatus::Completed).await.unwrap();
     assert_eq!(view.credential_use.unwrap().exit_code, Some(3));
-    let opened = api.timeline(&session.id).await.unwrap();
+    let opened = api.get_timeline(&session.id).await.unwrap();
     assert_eq!(opened.iter().filter(|entry| entry.kind == TimelineKind::CredentialUnsealed).count(), 2);
-    server.finish().await.unwrap();
+    server.stop_and_check_leaks().await.unwrap();
 }
 
 #[tokio::test]
 async fn exec_requires_the_owner_and_a_valid_command() {
     let (flags, server, id) = start_with_credential().await;
-    let api = server.backend().unwrap();
+    let api = server.backend_client().unwrap();
     let path = format!("/api/credentials/{id}/use");
     let exec = json!({ "purpose": "exec", "argv": ["true"] });
     let use_problem = |api: anteroom_testbed::ApiClient, path: String, body: serde_json::Value| async move {
@@ -108,8 +117,8 @@ async fn exec_requires_the_owner_and_a_valid_command() {
         (answer.status, answer.problem().unwrap().code)
     };
     for (caller, api, expected) in [
-        ("another backend", server.other_backend().unwrap(), (403, "not_owner")),
-        ("anonymous", server.anonymous().unwrap(), (401, "unauthenticated")),
+        ("another backend", server.other_backend_client().unwrap(), (403, "not_owner")),
+        ("anonymous", server.anonymous_client().unwrap(), (401, "unauthenticated")),
     ] {
         let (status, code) = use_problem(api, path.clone(), exec.clone()).await;
         assert_eq!((status, code.as_str()), expected, "{caller}");
@@ -132,24 +141,24 @@ async fn exec_requires_the_owner_and_a_valid_command() {
     assert_eq!(use_problem(api.clone(), none, exec.clone()).await, (404, "unknown_credential".to_owned()));
     assert_eq!(api.call(Method::DELETE, &format!("/api/credentials/{id}"), None).await.unwrap().status, 204);
     assert_eq!(use_problem(api.clone(), path, exec).await, (404, "unknown_credential".to_owned()));
-    let sessions: SessionList = api.get("/api/sessions").await.unwrap().read().unwrap();
+    let sessions: SessionList = api.get("/api/sessions").await.unwrap().parse().unwrap();
     assert_eq!(sessions.sessions.len(), 1, "nothing was started");
     drop(flags);
-    server.finish().await.unwrap();
+    server.stop_and_check_leaks().await.unwrap();
 }
 
 #[tokio::test]
 async fn deliver_once_credential_cannot_be_used_by_exec() {
     let flags = Flags::new();
-    let tool = flags.tool(CONTENT).with("policy", json!("deliver_once"));
+    let tool = flags.tool(CONTENT).with_descriptor_key("policy", json!("deliver_once"));
     let server = TestServer::start(TestConfig::with_tool(tool)).await.unwrap();
     let id = sign_in(&flags, &server).await;
-    let api = server.backend().unwrap();
+    let api = server.backend_client().unwrap();
     let path = format!("/api/credentials/{id}/use");
     let answer = api.post(&path, json!({ "purpose": "exec", "argv": ["true"] })).await.unwrap();
     assert_eq!((answer.status, answer.problem().unwrap().code.as_str()), (403, "forbidden_by_policy"));
-    assert_eq!(api.lease(&id.parse().unwrap()).await.unwrap().files[0].content.expose(), CONTENT.as_bytes());
-    server.finish().await.unwrap();
+    assert_eq!(api.lease_credential(&id.parse().unwrap()).await.unwrap().files[0].content.expose(), CONTENT.as_bytes());
+    server.stop_and_check_leaks().await.unwrap();
 }
 
 #[tokio::test]
@@ -164,7 +173,7 @@ async fn exec_without_a_terminal_prints_every_line_once_and_returns_the_exit_cod
     let messages: Vec<_> =
         text(&done.stderr).lines().filter(|line| !line.starts_with('{')).map(str::to_owned).collect();
     assert_eq!(messages, Vec::<String>::new(), "no further output");
-    server.finish().await.unwrap();
+    server.stop_and_check_leaks().await.unwrap();
 }
 
 /// Runs `anteroom exec` with a shell script and this piped input, which must succeed; returns its standard output.
@@ -186,7 +195,7 @@ async fn exec_forwards_piped_input_and_streams_output() {
     let script = "echo who; read name; echo hello $name; read more || echo no more";
     let out = exec_with_input(&server, &id, script, b"ada\n").await;
     assert!(out.contains("who\n") && out.contains("hello ada\n") && out.contains("no more"), "{out}");
-    server.finish().await.unwrap();
+    server.stop_and_check_leaks().await.unwrap();
 }
 
 #[tokio::test]
@@ -194,7 +203,7 @@ async fn exec_forwards_end_of_input_within_a_line() {
     let (_flags, server, id) = start_with_credential().await;
     let out = exec_with_input(&server, &id, "cat > got; cat got; echo; wc -c < got", b"one\nand a half").await;
     assert!(out.contains("and a half\n14\n"), "{out}");
-    server.finish().await.unwrap();
+    server.stop_and_check_leaks().await.unwrap();
 }
 
 #[tokio::test]
@@ -215,24 +224,24 @@ async fn exec_forwards_terminal_resizes() {
     terminal.wait_output("second").await;
     let done = timeout(Duration::from_millis(CLI_MS_MAX), child.wait()).await.unwrap().unwrap();
     assert_eq!(done.code(), Some(0));
-    server.finish().await.unwrap();
+    server.stop_and_check_leaks().await.unwrap();
 }
 
 #[tokio::test]
 async fn credential_changed_by_a_command_is_stored_under_the_same_id() {
     let (_flags, server, id) = start_with_credential().await;
-    let api = server.backend().unwrap();
+    let api = server.backend_client().unwrap();
     let script = "printf '{\"token\": \"second\"}' > .scripted/new && mv .scripted/new .scripted/auth.json";
     let done = run_cli(&server, &["exec", "--credential", &id, "--", "sh", "-c", script]).await;
     assert_eq!(done.status.code(), Some(0), "{}", text(&done.stderr));
     assert!(text(&done.stderr).contains(&format!("is stored ({id})")), "{}", text(&done.stderr));
-    let lease = api.lease(&id.parse().unwrap()).await.unwrap();
+    let lease = api.lease_credential(&id.parse().unwrap()).await.unwrap();
     assert_eq!(lease.files[0].content.expose(), b"{\"token\": \"second\"}");
-    assert_eq!(api.credentials().await.unwrap().credentials.len(), 1);
+    assert_eq!(api.list_credentials().await.unwrap().credentials.len(), 1);
     // The next machine receives the changed credential.
-    let done = run_cli(&server, &["exec", "--credential", &id, "--", "cat", ScriptedTool::CREDENTIAL]).await;
+    let done = run_cli(&server, &["exec", "--credential", &id, "--", "cat", ScriptedTool::CREDENTIAL_PATH]).await;
     assert_eq!(text(&done.stdout), "{\"token\": \"second\"}\n", "{}", text(&done.stderr));
-    server.finish().await.unwrap();
+    server.stop_and_check_leaks().await.unwrap();
 }
 
 #[tokio::test]
@@ -253,7 +262,7 @@ async fn exec_exit_codes_distinguish_not_started_from_failed() {
     }
     let done = run_cli(&server, &["exec", "--help"]).await;
     assert!(done.status.success() && text(&done.stdout).contains("--credential"), "{}", text(&done.stdout));
-    server.finish().await.unwrap();
+    server.stop_and_check_leaks().await.unwrap();
 }
 
 /// The near side of a pseudo terminal, with everything that was written to it.
@@ -328,13 +337,13 @@ async fn exec_restores_the_terminal_after_the_command() {
     assert!(terminal.screen.contains("ready\r\n"), "{:?}", terminal.screen);
     let modes = tcgetattr(&tty).unwrap();
     assert_eq!((modes.local_modes, modes.input_modes), (before.local_modes, before.input_modes));
-    server.finish().await.unwrap();
+    server.stop_and_check_leaks().await.unwrap();
 }
 
 #[tokio::test]
 async fn terminated_exec_cancels_the_session_and_restores_the_terminal() {
     let (_flags, server, id) = start_with_credential().await;
-    let api = server.backend().unwrap();
+    let api = server.backend_client().unwrap();
     let (mut terminal, tty) = TestTerminal::open(80, 24);
     let before = tcgetattr(&tty).unwrap();
     let script = "echo ready; while :; do sleep 0.1; done";
@@ -350,12 +359,16 @@ async fn terminated_exec_cancels_the_session_and_restores_the_terminal() {
     assert_eq!(tcgetattr(&tty).unwrap().local_modes, before.local_modes);
     let until = Instant::now() + WAIT_MAX;
     loop {
-        let list: SessionList = api.get("/api/sessions").await.unwrap().read().unwrap();
-        if list.sessions.iter().any(|session| session.credential_use.is_some() && session.status == SessionStatus::Cancelled) {
+        let list: SessionList = api.get("/api/sessions").await.unwrap().parse().unwrap();
+        if list
+            .sessions
+            .iter()
+            .any(|session| session.credential_use.is_some() && session.status == SessionStatus::Cancelled)
+        {
             break;
         }
         assert!(Instant::now() < until, "{list:#?}");
         sleep(Duration::from_millis(20)).await;
     }
-    server.finish().await.unwrap();
+    server.stop_and_check_leaks().await.unwrap();
 }

@@ -1,11 +1,13 @@
 //! A client that delivers credentials like a machine's agent, with a token that the test has set.
 
-use anteroom_store::{SessionChange, ExpectedState, NewTimelineEntry, StoreSettings, Sha256Hex, Store, TransitionOutcome};
+use anteroom_store::{
+    ExpectedState, NewTimelineEntry, SessionChange, Sha256Hex, Store, StoreSettings, TransitionOutcome,
+};
 use anteroom_testbed::{ApiResponse, TestServer};
 use anteroom_wire::{
     Base64, CredentialId, Secret, SessionId, TimelineKind,
-    agent::{DeliveredFile, CredentialDelivery, STORE_CREDENTIAL_PATH},
-    api::{StartResponse, SessionStatus},
+    agent::{CredentialDelivery, DeliveredFile, STORE_CREDENTIAL_PATH},
+    api::{SessionStatus, StartResponse},
 };
 use reqwest::{Client, header};
 use serde_json::json;
@@ -22,23 +24,23 @@ pub(crate) struct FakeAgent {
 impl FakeAgent {
     /// Starts a session, waits for its machine and replaces its agent token by one that the test knows.
     pub(crate) async fn start(server: &TestServer) -> Self {
-        let session = server.backend().unwrap().start("scripted").await.unwrap().session.id;
+        let session = server.backend_client().unwrap().start_session("scripted").await.unwrap().session.id;
         Self::of(server, session).await
     }
 
     /// The same for a session that renews the credential.
     pub(crate) async fn start_renewing(server: &TestServer, credential: &CredentialId) -> Self {
         let request = json!({ "provider": "scripted", "renews": credential });
-        let answer = server.backend().unwrap().post("/api/auth/start", request).await.unwrap();
-        Self::of(server, answer.read::<StartResponse>().unwrap().session.id).await
+        let answer = server.backend_client().unwrap().post("/api/auth/start", request).await.unwrap();
+        Self::of(server, answer.parse::<StartResponse>().unwrap().session.id).await
     }
 
     /// The same for a session that uses the credential, with a command that does not end.
     pub(crate) async fn start_using(server: &TestServer, credential: &CredentialId) -> Self {
         let request = json!({ "purpose": "exec", "argv": ["/bin/sleep", "600"] });
         let path = format!("/api/credentials/{credential}/use");
-        let answer = server.backend().unwrap().post(&path, request).await.unwrap();
-        Self::of(server, answer.read::<StartResponse>().unwrap().session.id).await
+        let answer = server.backend_client().unwrap().post(&path, request).await.unwrap();
+        Self::of(server, answer.parse::<StartResponse>().unwrap().session.id).await
     }
 
     /// The same agent with the address of the restarted server.
@@ -47,7 +49,7 @@ impl FakeAgent {
     }
 
     async fn of(server: &TestServer, session: SessionId) -> Self {
-        server.backend().unwrap().wait_status(&session, SessionStatus::VmStarted).await.unwrap();
+        server.backend_client().unwrap().wait_status(&session, SessionStatus::VmStarted).await.unwrap();
         let token = Secret::new("agt_a-token-that-the-test-knows".to_owned());
         let store = store(server).await;
         let change = SessionChange::new().with_agent_token(Some(Sha256Hex::of_secret(&token)));
@@ -62,7 +64,7 @@ impl FakeAgent {
     /// A delivery of one file with this content.
     pub(crate) fn delivery(&self, content: &str) -> CredentialDelivery {
         let file = DeliveredFile {
-            path: anteroom_testbed::ScriptedTool::CREDENTIAL.to_owned(),
+            path: anteroom_testbed::ScriptedTool::CREDENTIAL_PATH.to_owned(),
             mode: 0o600,
             content: Base64::new(content.as_bytes().to_vec()),
         };

@@ -20,7 +20,7 @@ impl Flags {
 
     /// A step that waits until the test creates the file.
     pub(crate) fn wait_step(&self, name: &str) -> Step {
-        Step::WaitFor { path: self.path(name), ms_max: 300_000 }
+        Step::WaitForFile { path: self.path(name), ms_max: 300_000 }
     }
 
     /// The provider `scripted`, whose tool runs until the session ends.
@@ -39,8 +39,8 @@ pub(crate) async fn start_idle(settings: &str) -> (Flags, TestServer) {
 /// Starts a server with this configuration and a session of the provider `scripted`.
 pub(crate) async fn start_session_with(config: TestConfig) -> (TestServer, ApiClient, SessionId) {
     let server = TestServer::start(config).await.unwrap();
-    let api = server.backend().unwrap();
-    let id = api.start("scripted").await.unwrap().session.id;
+    let api = server.backend_client().unwrap();
+    let id = api.start_session("scripted").await.unwrap().session.id;
     (server, api, id)
 }
 

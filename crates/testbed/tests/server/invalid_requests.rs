@@ -2,7 +2,7 @@
 
 use crate::{problem_of, start_idle};
 use anteroom_testbed::{ApiClient, ApiResponse, WAIT_MAX};
-use anteroom_wire::api::{SessionList, StartResponse, SessionStatus};
+use anteroom_wire::api::{SessionList, SessionStatus, StartResponse};
 use reqwest::{Client, Method, header};
 use serde_json::json;
 
@@ -10,7 +10,7 @@ const START: &str = "/api/auth/start";
 
 /// Starts a session and waits until its machine is ready.
 async fn start_ready(api: &ApiClient) -> StartResponse {
-    let started = api.start("scripted").await.unwrap();
+    let started = api.start_session("scripted").await.unwrap();
     api.wait_status(&started.session.id, SessionStatus::VmStarted).await.unwrap();
     started
 }
@@ -18,7 +18,7 @@ async fn start_ready(api: &ApiClient) -> StartResponse {
 #[tokio::test]
 async fn invalid_start_request_is_rejected_naming_the_field() {
     let (_flags, server) = start_idle("").await;
-    let api = server.backend().unwrap();
+    let api = server.backend_client().unwrap();
     let with = |key: &str, value: &str| json!({ "provider": "scripted", key: value });
     let long = format!("https://a.example/{}", "x".repeat(3_000));
     for (body, code, says) in [
@@ -44,16 +44,16 @@ async fn invalid_start_request_is_rejected_naming_the_field() {
     let large = with("user_id", &"a".repeat(70 * 1024));
     let (status, code, _) = problem_of(&api.post(START, large).await.unwrap());
     assert_eq!((status, code.as_str()), (413, "too_large"));
-    let sessions: SessionList = server.operator().unwrap().get("/api/sessions").await.unwrap().read().unwrap();
+    let sessions: SessionList = server.operator_client().unwrap().get("/api/sessions").await.unwrap().parse().unwrap();
     assert_eq!(sessions.sessions.len(), 0, "no session was started");
-    assert!(server.machines().is_empty());
-    server.finish().await.unwrap();
+    assert!(server.list_machines().is_empty());
+    server.stop_and_check_leaks().await.unwrap();
 }
 
 #[tokio::test]
 async fn unknown_id_and_malformed_id_have_different_errors() {
     let (_flags, server) = start_idle("").await;
-    let api = server.backend().unwrap();
+    let api = server.backend_client().unwrap();
     let id = start_ready(&api).await.session.id;
     let none = "00000000000000000000000000";
     for (method, path, expected) in [
@@ -82,28 +82,28 @@ async fn unknown_id_and_malformed_id_have_different_errors() {
     }
     let last = api.get(&format!("/api/auth/session/{id}/events?after={}", u64::MAX)).await.unwrap();
     assert_eq!((last.status, last.text.as_str()), (200, "{\"entries\":[]}"), "no entries after the last one");
-    server.finish().await.unwrap();
+    server.stop_and_check_leaks().await.unwrap();
 }
 
 #[tokio::test]
 async fn requests_for_the_session_of_another_owner_are_rejected_without_effect() {
     let (_flags, server) = start_idle("").await;
-    let (api, stranger) = (server.backend().unwrap(), server.other_backend().unwrap());
+    let (api, stranger) = (server.backend_client().unwrap(), server.other_backend_client().unwrap());
     let id = start_ready(&api).await.session.id;
     for (method, end) in [(Method::GET, ""), (Method::POST, "/cancel"), (Method::POST, "/restart")] {
         let answer = stranger.call(method, &format!("/api/auth/session/{id}{end}"), None).await.unwrap();
         let (status, code, _) = problem_of(&answer);
         assert_eq!((status, code.as_str()), (403, "not_owner"), "{end}");
     }
-    let view = api.session(&id).await.unwrap();
+    let view = api.get_session(&id).await.unwrap();
     assert_eq!((view.status, view.generation), (SessionStatus::VmStarted, 1));
-    server.finish().await.unwrap();
+    server.stop_and_check_leaks().await.unwrap();
 }
 
 #[tokio::test]
 async fn viewer_login_is_limited_to_its_session() {
     let (_flags, server) = start_idle("").await;
-    let started = start_ready(&server.backend().unwrap()).await;
+    let started = start_ready(&server.backend_client().unwrap()).await;
     let (_, pass) = started.viewer_url.split_once("#login_token=").unwrap();
     let client = Client::builder().no_proxy().timeout(WAIT_MAX).build().unwrap();
     let url = |path: &str| format!("http://{}{path}", server.address().unwrap());
@@ -121,14 +121,14 @@ async fn viewer_login_is_limited_to_its_session() {
         let (status, code, _) = problem_of(&answer);
         assert_eq!((status, code.as_str()), (403, "not_owner"), "{path}");
     }
-    assert_eq!(server.machines().len(), 1);
-    server.finish().await.unwrap();
+    assert_eq!(server.list_machines().len(), 1);
+    server.stop_and_check_leaks().await.unwrap();
 }
 
 #[tokio::test]
 async fn unsupported_content_type_is_rejected_before_the_body_is_read() {
     let (_flags, server) = start_idle("").await;
-    let started = start_ready(&server.backend().unwrap()).await;
+    let started = start_ready(&server.backend_client().unwrap()).await;
     let (_, pass) = started.viewer_url.split_once("#login_token=").unwrap();
     let client = Client::builder().no_proxy().timeout(WAIT_MAX).build().unwrap();
     let url = format!("http://{}/api/login", server.address().unwrap());
@@ -142,5 +142,5 @@ async fn unsupported_content_type_is_rejected_before_the_body_is_read() {
     // None of them has redeemed the login token.
     let request = client.post(&url).header(header::CONTENT_TYPE, "application/json; charset=utf-8").body(body);
     assert_eq!(request.send().await.unwrap().status(), 204);
-    server.finish().await.unwrap();
+    server.stop_and_check_leaks().await.unwrap();
 }

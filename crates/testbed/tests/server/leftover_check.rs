@@ -14,7 +14,7 @@ async fn leftover_process_fails_the_finish_of_the_test_server() {
     let mut leftover = Command::new(built_program("anteroom-testbed").unwrap());
     leftover.arg("tool").arg(script).current_dir(server.path()).stdin(Stdio::null()).kill_on_drop(true);
     let mut leftover = leftover.spawn().unwrap();
-    let left = format!("{:#}", server.finish().await.unwrap_err());
+    let left = format!("{:#}", server.stop_and_check_leaks().await.unwrap_err());
     assert!(left.contains("processes are left"), "{left}");
     assert!(!leftover.wait().await.unwrap().success(), "the leftover process was killed");
 }

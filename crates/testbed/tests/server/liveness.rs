@@ -2,7 +2,11 @@
 
 use crate::{Flags, start_session_with, viewers::wait_close};
 use anteroom_machine::{ExitReason, Receipt};
-use anteroom_testbed::{ApiClient, Leaks, PlainProcess, TestConfig, TestServer, WAIT_MAX, machine_processes::send_signal, plain_process::{Faults, SimulatedMemory}};
+use anteroom_testbed::{
+    ApiClient, LeakScan, PlainProcess, TestConfig, TestServer, WAIT_MAX,
+    machine_processes::send_signal,
+    plain_process::{InjectedFaults, SimulatedMemory},
+};
 use anteroom_wire::{
     MachineId, SessionId, TimelineKind,
     api::SessionStatus,
@@ -20,7 +24,7 @@ const NO_RESTART: &str = "[sessions]\nrestarts_max = 0\nsocket_wait_ms_max = 600
 async fn start_session(
     flags: &Flags,
     settings: &str,
-    faults: Faults,
+    faults: InjectedFaults,
     ready_ms_max: Option<u64>,
 ) -> (TestServer, ApiClient, SessionId) {
     let machines = PlainProcess { tools: vec![flags.idle_tool()], faults, ready_ms_max, ..PlainProcess::default() };
@@ -30,13 +34,13 @@ async fn start_session(
 
 async fn start_ready(settings: &str) -> (Flags, TestServer, ApiClient, SessionId) {
     let flags = Flags::new();
-    let (server, api, id) = start_session(&flags, settings, Faults::default(), None).await;
+    let (server, api, id) = start_session(&flags, settings, InjectedFaults::default(), None).await;
     api.wait_entry(&id, TimelineKind::CliStarted).await.unwrap();
     (flags, server, api, id)
 }
 
 fn receipt(server: &TestServer, machine: &MachineId) -> Receipt {
-    let receipt = server.receipt(machine).unwrap();
+    let receipt = server.read_receipt(machine).unwrap();
     assert_eq!(receipt.checks.leftovers, Vec::<String>::new(), "nothing is left over");
     receipt
 }
@@ -51,7 +55,7 @@ async fn wait_failed(api: &ApiClient, id: &SessionId, code: &str, expected: Verd
 #[tokio::test]
 async fn frozen_machine_is_stopped_as_hung_and_replaced() {
     let (_flags, server, api, id) = start_ready(QUICK).await;
-    let mut viewer = api.desktop(&id).await.unwrap();
+    let mut viewer = api.connect_desktop(&id).await.unwrap();
     viewer.request_full_frame().await.unwrap();
     let (machine, living) = server.only_machine().unwrap();
     send_signal(living.process, Signal::STOP).unwrap();
@@ -65,14 +69,14 @@ async fn frozen_machine_is_stopped_as_hung_and_replaced() {
     receipt(&server, &machine);
     let view = api.wait_status(&id, SessionStatus::VmStarted).await.unwrap();
     assert_eq!(view.generation, 2);
-    api.desktop(&id).await.unwrap().request_full_frame().await.unwrap();
-    server.finish().await.unwrap();
+    api.connect_desktop(&id).await.unwrap().request_full_frame().await.unwrap();
+    server.stop_and_check_leaks().await.unwrap();
 }
 
 #[tokio::test]
 async fn frozen_machine_without_restarts_left_fails_the_session_with_machine_hung() {
     let (_flags, server, api, id) = start_ready(&format!("{QUICK}{NO_RESTART}")).await;
-    let viewer = api.desktop(&id).await.unwrap();
+    let viewer = api.connect_desktop(&id).await.unwrap();
     let (machine, living) = server.only_machine().unwrap();
     send_signal(living.process, Signal::STOP).unwrap();
     api.wait_verdict(&id, Verdict::AgentUnreachable).await.unwrap();
@@ -84,14 +88,14 @@ async fn frozen_machine_without_restarts_left_fails_the_session_with_machine_hun
     assert!(found.sentence.contains("a connected viewer was disconnected"), "{}", found.sentence);
     living.wait_exited().await.unwrap();
     receipt(&server, &machine);
-    server.finish().await.unwrap();
+    server.stop_and_check_leaks().await.unwrap();
 }
 
 #[tokio::test]
 async fn machine_resumed_before_the_timeout_keeps_its_session_and_viewer() {
     let settings = "[limits.machines]\nping_every_ms = 200\nping_ms_max = 1000\n[machines]\nliveness_timeout_s = 120\n";
     let (_flags, server, api, id) = start_ready(settings).await;
-    let mut viewer = api.desktop(&id).await.unwrap();
+    let mut viewer = api.connect_desktop(&id).await.unwrap();
     viewer.request_full_frame().await.unwrap();
     let (machine, living) = server.only_machine().unwrap();
     send_signal(living.process, Signal::STOP).unwrap();
@@ -100,9 +104,9 @@ async fn machine_resumed_before_the_timeout_keeps_its_session_and_viewer() {
     send_signal(living.process, Signal::CONT).unwrap();
     api.wait_verdict(&id, Verdict::WaitingForUser).await.unwrap();
     viewer.request_full_frame().await.expect("the same stream continues");
-    assert_eq!(server.machines(), [machine]);
-    assert_eq!(api.session(&id).await.unwrap().generation, 1);
-    server.finish().await.unwrap();
+    assert_eq!(server.list_machines(), [machine]);
+    assert_eq!(api.get_session(&id).await.unwrap().generation, 1);
+    server.stop_and_check_leaks().await.unwrap();
 }
 
 #[tokio::test]
@@ -116,14 +120,14 @@ async fn stopped_server_does_not_count_its_own_pause_as_machine_silence() {
     // Long enough to observe a wrong machine stop.
     sleep(Duration::from_secs(3)).await;
     api.wait_verdict(&id, Verdict::WaitingForUser).await.unwrap();
-    assert_eq!(api.session(&id).await.unwrap().generation, 1);
-    server.finish().await.unwrap();
+    assert_eq!(api.get_session(&id).await.unwrap().generation, 1);
+    server.stop_and_check_leaks().await.unwrap();
 }
 
 #[tokio::test]
 async fn machine_ends_with_its_killed_keeper_and_the_diagnosis_is_keeper_lost() {
     let (_flags, server, api, id) = start_ready(NO_RESTART).await;
-    let viewer = api.desktop(&id).await.unwrap();
+    let viewer = api.connect_desktop(&id).await.unwrap();
     let (machine, living) = server.only_machine().unwrap();
     send_signal(living.keeper, Signal::KILL).unwrap();
     assert_eq!(wait_close(&mut viewer.into_inner()).await.0, 4410);
@@ -132,7 +136,7 @@ async fn machine_ends_with_its_killed_keeper_and_the_diagnosis_is_keeper_lost() 
     assert!(!living.process.is_alive());
     living.wait_exited().await.unwrap();
     receipt(&server, &machine);
-    server.finish().await.unwrap();
+    server.stop_and_check_leaks().await.unwrap();
 }
 
 #[tokio::test]
@@ -140,73 +144,73 @@ async fn frozen_keeper_does_not_keep_the_machine_of_a_cancelled_session_alive() 
     let (_flags, server, api, id) = start_ready("").await;
     let (_, living) = server.only_machine().unwrap();
     send_signal(living.keeper, Signal::STOP).unwrap();
-    api.cancel(&id).await.unwrap();
+    api.cancel_session(&id).await.unwrap();
     api.wait_entry(&id, TimelineKind::MachineExited).await.unwrap();
     living.wait_exited().await.unwrap();
-    server.finish().await.unwrap();
+    server.stop_and_check_leaks().await.unwrap();
 }
 
 #[tokio::test]
 async fn machine_start_failure_names_the_missing_program() {
     let flags = Flags::new();
-    let faults = Faults { no_program: true, ..Faults::default() };
+    let faults = InjectedFaults { no_program: true, ..InjectedFaults::default() };
     let (server, api, id) = start_session(&flags, NO_RESTART, faults, None).await;
     let found = wait_failed(&api, &id, "machine_failed", Verdict::MachineStartFailed).await;
     assert!(found.sentence.contains("/no/such/program"), "{}", found.sentence);
     let rejected =
         api.post(&format!("/api/auth/session/{id}/ticket"), serde_json::json!({"purpose": "desktop"})).await.unwrap();
     assert_eq!((rejected.status, rejected.problem().unwrap().code.as_str()), (410, "machine_failed"));
-    server.finish().await.unwrap();
+    server.stop_and_check_leaks().await.unwrap();
 }
 
 #[tokio::test]
 async fn image_mismatch_is_reported_with_both_hashes() {
     let flags = Flags::new();
-    let faults = Faults { other_image: Some("sha256:another".into()), ..Faults::default() };
+    let faults = InjectedFaults { other_image: Some("sha256:another".into()), ..InjectedFaults::default() };
     let (server, api, id) = start_session(&flags, NO_RESTART, faults, None).await;
     let found = wait_failed(&api, &id, "agent_mismatch", Verdict::ImageMismatch).await;
     for hash in ["sha256:another", "sha256:plain-process"] {
         assert!(found.sentence.contains(hash), "{hash}: {}", found.sentence);
     }
-    server.finish().await.unwrap();
+    server.stop_and_check_leaks().await.unwrap();
 }
 
 #[tokio::test]
 async fn slow_agent_is_awaited_until_the_ready_timeout() {
     let flags = Flags::new();
-    let slow = Faults { agent_delay_ms: 5_000, ..Faults::default() };
+    let slow = InjectedFaults { agent_delay_ms: 5_000, ..InjectedFaults::default() };
     let (server, api, id) = start_session(&flags, NO_RESTART, slow, None).await;
     let began = Instant::now();
-    api.desktop(&id).await.unwrap().request_full_frame().await.unwrap();
+    api.connect_desktop(&id).await.unwrap().request_full_frame().await.unwrap();
     assert!(began.elapsed() >= Duration::from_secs(3), "the agent was slow");
-    server.finish().await.unwrap();
+    server.stop_and_check_leaks().await.unwrap();
 
-    let never = Faults { agent_delay_ms: 600_000, ..Faults::default() };
+    let never = InjectedFaults { agent_delay_ms: 600_000, ..InjectedFaults::default() };
     let (server, api, id) = start_session(&flags, NO_RESTART, never, Some(2_500)).await;
-    let (code, reason) = wait_close(&mut api.desktop_socket(&id).await.unwrap()).await;
+    let (code, reason) = wait_close(&mut api.open_desktop_socket(&id).await.unwrap()).await;
     assert_eq!((code, reason.split(':').next()), (4410, Some("ready_timeout")), "{reason}");
     let found = wait_failed(&api, &id, "ready_timeout", Verdict::ReadyTimeout).await;
     for part in ["waited for Channel", "attempts", "No such file", "not ready after 2"] {
         assert!(found.sentence.contains(part), "{part}: {}", found.sentence);
     }
-    server.finish().await.unwrap();
+    server.stop_and_check_leaks().await.unwrap();
 }
 
 #[tokio::test]
 async fn machine_without_a_desktop_fails_at_the_display_stage() {
     let flags = Flags::new();
-    let faults = Faults { no_desktop: true, ..Faults::default() };
+    let faults = InjectedFaults { no_desktop: true, ..InjectedFaults::default() };
     let (server, api, id) = start_session(&flags, NO_RESTART, faults, Some(4_000)).await;
     let found = wait_failed(&api, &id, "ready_timeout", Verdict::ReadyTimeout).await;
     for part in ["waited for Display", "attempts", "no RFB greeting"] {
         assert!(found.sentence.contains(part), "{part}: {}", found.sentence);
     }
-    server.finish().await.unwrap();
+    server.stop_and_check_leaks().await.unwrap();
 }
 
 /// A process of the test server whose command line contains all these words.
 fn process_with(server: &TestServer, words: &[&str]) -> Option<Pid> {
-    let all = Leaks::for_dir(server.path()).processes();
+    let all = LeakScan::for_dir(server.path()).find_processes();
     let found = all.iter().find(|found| words.iter().all(|word| found.command.contains(word)))?;
     Pid::from_raw(found.pid)
 }
@@ -214,7 +218,7 @@ fn process_with(server: &TestServer, words: &[&str]) -> Option<Pid> {
 #[tokio::test]
 async fn guest_low_memory_and_oom_kill_are_diagnosed() {
     let flags = Flags::new();
-    let faults = Faults { simulated_memory: true, ..Faults::default() };
+    let faults = InjectedFaults { simulated_memory: true, ..InjectedFaults::default() };
     let (server, api, id) = start_session(&flags, "", faults, None).await;
     api.wait_entry(&id, TimelineKind::CliStarted).await.unwrap();
     let run_dir = server.run_dir(&server.only_machine().unwrap().0);
@@ -226,13 +230,13 @@ async fn guest_low_memory_and_oom_kill_are_diagnosed() {
 
     kill_process(process_with(&server, &["anteroom-testbed tool"]).expect("the tool"), Signal::KILL).unwrap();
     let named = "3,9,9,-;Out of memory: Killed process 5 (anteroom-testbe) total-vm:1kB, anon-rss:1kB";
-    SimulatedMemory::log(&run_dir, named).unwrap();
+    SimulatedMemory::append_kernel_log_line(&run_dir, named).unwrap();
     SimulatedMemory { available_mib: 700, oom_kills: 1 }.write(&run_dir).unwrap();
     let found = api.wait_verdict(&id, Verdict::GuestOutOfMemory).await.unwrap();
     for part in ["anteroom-testbe", "exit code 137"] {
         assert!(found.sentence.contains(part), "{part}: {}", found.sentence);
     }
-    server.finish().await.unwrap();
+    server.stop_and_check_leaks().await.unwrap();
 }
 
 #[tokio::test]
@@ -243,7 +247,7 @@ async fn guest_crash_loop_is_diagnosed() {
     };
     let until = Instant::now() + WAIT_MAX;
     for round in 1..=5 {
-        while killed(&api.timeline(&id).await.unwrap()) < round {
+        while killed(&api.get_timeline(&id).await.unwrap()) < round {
             assert!(Instant::now() < until, "tmux was not restarted");
             if let Some(tmux_pid) = process_with(&server, &["tmux -u -D"]) {
                 // It may have ended since it was found.
@@ -256,5 +260,5 @@ async fn guest_crash_loop_is_diagnosed() {
     for part in ["tmux", "5 times", "exit code 137"] {
         assert!(found.sentence.contains(part), "{part}: {}", found.sentence);
     }
-    server.finish().await.unwrap();
+    server.stop_and_check_leaks().await.unwrap();
 }

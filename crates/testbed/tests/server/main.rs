@@ -47,9 +47,9 @@ impl Flags {
     /// A tool that opens [`URL`] through the URL opener, waits for `go` and writes this credential.
     fn tool(&self, content: &str) -> ScriptedTool {
         self.tool_with_steps([
-            Step::Browser { url: URL.to_owned() },
+            Step::OpenUrlWithBrowser { url: URL.to_owned() },
             self.wait_step("go"),
-            Step::write(ScriptedTool::CREDENTIAL, content),
+            Step::write(ScriptedTool::CREDENTIAL_PATH, content),
         ])
     }
 

@@ -13,8 +13,8 @@ use tokio::time::{Instant, sleep};
 #[tokio::test]
 async fn pages_behind_a_tls_proxy_contain_no_unencrypted_urls() {
     let (_flags, server) = start_idle("public_url = 'https://desk.example'\n").await;
-    let api = server.backend().unwrap();
-    let started = api.start("scripted").await.unwrap();
+    let api = server.backend_client().unwrap();
+    let started = api.start_session("scripted").await.unwrap();
     assert!(started.viewer_url.starts_with("https://desk.example/"), "{}", started.viewer_url);
     let client = Client::builder().no_proxy().redirect(Policy::none()).timeout(WAIT_MAX).build().unwrap();
     let id = &started.session.id;
@@ -28,73 +28,80 @@ async fn pages_behind_a_tls_proxy_contain_no_unencrypted_urls() {
             assert!(!headers.contains(unencrypted), "{path} has {unencrypted}: {headers}");
         }
     }
-    server.finish().await.unwrap();
+    server.stop_and_check_leaks().await.unwrap();
 }
 
 #[tokio::test]
 async fn frequent_polling_does_not_starve_other_clients() {
     let (_flags, server) = start_idle("").await;
-    let (busy, calm) = (server.backend().unwrap(), server.other_backend().unwrap());
-    let mine = busy.start("scripted").await.unwrap().session.id;
-    let yours = calm.start("scripted").await.unwrap().session.id;
+    let (busy, calm) = (server.backend_client().unwrap(), server.other_backend_client().unwrap());
+    let mine = busy.start_session("scripted").await.unwrap().session.id;
+    let yours = calm.start_session("scripted").await.unwrap().session.id;
     let until = Instant::now() + Duration::from_secs(3);
     let mut asked = 0;
     while Instant::now() < until {
         // Four browser tabs of one client, each polling twenty times a second.
-        for answer in futures_util::future::join_all((0..4).map(|_| busy.session(&mine))).await {
+        for answer in futures_util::future::join_all((0..4).map(|_| busy.get_session(&mine))).await {
             answer.unwrap();
             asked += 1;
         }
-        calm.session(&yours).await.unwrap();
+        calm.get_session(&yours).await.unwrap();
         sleep(Duration::from_millis(50)).await;
     }
     assert!(asked >= 40, "only {asked} requests were sent");
-    server.finish().await.unwrap();
+    server.stop_and_check_leaks().await.unwrap();
 }
 
 #[tokio::test]
 async fn viewer_input_prevents_idle_expiry() {
     let settings = "[sessions]\nidle_s_max = 3\n[limits.sessions]\nreconcile_every_ms = 50\n";
     let (_flags, server) = start_idle(settings).await;
-    let api = server.backend().unwrap();
-    let used = api.start("scripted").await.unwrap().session.id;
-    let left = api.start("scripted").await.unwrap().session.id;
-    let mut viewer = api.desktop(&used).await.unwrap();
+    let api = server.backend_client().unwrap();
+    let used = api.start_session("scripted").await.unwrap().session.id;
+    let left = api.start_session("scripted").await.unwrap().session.id;
+    let mut viewer = api.connect_desktop(&used).await.unwrap();
     viewer.request_full_frame().await.unwrap();
     let began = Instant::now();
     let mut x = 0;
-    while api.session(&left).await.unwrap().status != SessionStatus::Expired || began.elapsed() < Duration::from_secs(7) {
+    while api.get_session(&left).await.unwrap().status != SessionStatus::Expired
+        || began.elapsed() < Duration::from_secs(7)
+    {
         x = (x + 7) % 600;
         viewer.send_pointer_event(x, 100, 0).await.unwrap();
         assert!(began.elapsed() < WAIT_MAX, "the idle session does not expire");
         sleep(Duration::from_millis(200)).await;
     }
-    assert_eq!(api.session(&left).await.unwrap().reason.unwrap().code, "idle_expired");
-    assert_eq!(api.session(&used).await.unwrap().status, SessionStatus::VmStarted, "after more than twice the idle timeout");
+    assert_eq!(api.get_session(&left).await.unwrap().reason.unwrap().code, "idle_expired");
+    assert_eq!(
+        api.get_session(&used).await.unwrap().status,
+        SessionStatus::VmStarted,
+        "after more than twice the idle timeout"
+    );
     drop(viewer);
     api.wait_status(&used, SessionStatus::Expired).await.unwrap();
-    server.finish().await.unwrap();
+    server.stop_and_check_leaks().await.unwrap();
 }
 
 #[tokio::test]
 async fn killed_machine_does_not_affect_another_session_of_its_owner() {
     let flags = Flags::new();
-    let config = TestConfig::with_tool(flags.tool("{\"token\": \"x\"}")).with_settings("[sessions]\nrestarts_max = 0\n");
+    let config =
+        TestConfig::with_tool(flags.tool("{\"token\": \"x\"}")).with_settings("[sessions]\nrestarts_max = 0\n");
     let server = TestServer::start(config).await.unwrap();
-    let api = server.backend().unwrap();
-    let dies = api.start("scripted").await.unwrap().session.id;
-    let lives = api.start("scripted").await.unwrap().session.id;
-    let mut viewer = api.desktop(&lives).await.unwrap();
+    let api = server.backend_client().unwrap();
+    let dies = api.start_session("scripted").await.unwrap().session.id;
+    let lives = api.start_session("scripted").await.unwrap().session.id;
+    let mut viewer = api.connect_desktop(&lives).await.unwrap();
     viewer.request_full_frame().await.unwrap();
     api.wait_status(&dies, SessionStatus::Authenticating).await.unwrap();
     let machine = current_machine(&api, &dies).await.unwrap();
-    processes::kill(processes::machine_pid(&server.state_dir(), &machine).unwrap()).unwrap();
+    processes::kill_process(processes::find_machine_pid(&server.state_dir(), &machine).unwrap()).unwrap();
     assert_eq!(api.wait_status(&dies, SessionStatus::Failed).await.unwrap().reason.unwrap().code, "machine_failed");
     viewer.request_full_frame().await.unwrap();
     flags.set("go");
     let view = api.wait_status(&lives, SessionStatus::Completed).await.unwrap();
     assert_eq!(view.generation, 1);
-    server.finish().await.unwrap();
+    server.stop_and_check_leaks().await.unwrap();
 }
 
 /// The credential file of each built-in tool: provider, path below the home directory, invented content in the right format.
@@ -136,12 +143,12 @@ async fn built_in_providers_capture_the_files_of_their_tools() {
         ));
     }
     let server = TestServer::start(config).await.unwrap();
-    let api = server.backend().unwrap();
+    let api = server.backend_client().unwrap();
     for (provider, path, content) in CREDENTIAL_FILES {
-        let id = api.start(provider).await.unwrap().session.id;
+        let id = api.start_session(provider).await.unwrap().session.id;
         let kept = api.wait_status(&id, SessionStatus::Completed).await.unwrap().credential.unwrap();
-        let lease = api.lease(&kept.id).await.unwrap();
+        let lease = api.lease_credential(&kept.id).await.unwrap();
         assert_eq!((lease.files[0].path.as_str(), lease.files[0].content.expose()), (path, content.as_bytes()));
     }
-    server.finish().await.unwrap();
+    server.stop_and_check_leaks().await.unwrap();
 }

@@ -1,12 +1,17 @@
 //! Pastes at open prompts, changes of the sign-in method, providers added by one file, and the prompts of `login`.
 
-use crate::{Flags, URL, command_line::{CLI_MS_MAX, cli_command, run_cli, text}, exec::TestTerminal, problem_of};
+use crate::{
+    Flags, URL,
+    command_line::{CLI_MS_MAX, cli_command, run_cli, text},
+    exec::TestTerminal,
+    problem_of,
+};
 use anteroom_testbed::{
-    ApiClient, ApiResponse, Script, ScriptedTool, Step, TestConfig, TestServer, WAIT_MAX, leaks::needles,
+    ApiClient, ApiResponse, Script, ScriptedTool, Step, TestConfig, TestServer, WAIT_MAX, leaks::encoded_forms,
 };
 use anteroom_wire::{
     SessionId, TimelineKind,
-    api::{SessionView, StartRequest, SessionStatus},
+    api::{SessionStatus, SessionView, StartRequest},
 };
 use serde_json::{Value, json};
 use sqlx::{ConnectOptions, SqliteConnection, sqlite::SqliteConnectOptions};
@@ -28,23 +33,23 @@ fn prompts() -> Value {
 fn tool_with_code_prompt(flags: &Flags) -> ScriptedTool {
     flags
         .tool_with_steps([
-            Step::Browser { url: URL.to_owned() },
+            Step::OpenUrlWithBrowser { url: URL.to_owned() },
             Step::Print { text: "\nPaste code: ".to_owned() },
-            Step::Read,
+            Step::ReadLine,
             Step::Print { text: "\nWrong code: not this one\nPaste code: ".to_owned() },
-            Step::Read,
+            Step::ReadLine,
             Step::print_line("\nThanks"),
-            Step::write(ScriptedTool::CREDENTIAL, "{\"token\": \"{line}\"}"),
+            Step::write(ScriptedTool::CREDENTIAL_PATH, "{\"token\": \"{line}\"}"),
         ])
-        .with("prompts", prompts())
+        .with_descriptor_key("prompts", prompts())
 }
 
 /// One method waits for the browser, the other prompts for a key.
 fn two_methods(flags: &Flags) -> ScriptedTool {
     let key = Script::new([
         Step::Print { text: "Key: ".to_owned() },
-        Step::Read,
-        Step::write(ScriptedTool::CREDENTIAL, "{\"key\": \"{line}\"}"),
+        Step::ReadLine,
+        Step::write(ScriptedTool::CREDENTIAL_PATH, "{\"key\": \"{line}\"}"),
         flags.wait_step("never"),
     ]);
     let differs = json!({
@@ -55,14 +60,14 @@ fn two_methods(flags: &Flags) -> ScriptedTool {
         "credential_required": ["/key"],
     });
     flags
-        .tool_with_steps([Step::Browser { url: URL.to_owned() }, flags.wait_step("never")])
-        .with("label", json!("With a browser"))
-        .with("method", json!("browser"))
+        .tool_with_steps([Step::OpenUrlWithBrowser { url: URL.to_owned() }, flags.wait_step("never")])
+        .with_descriptor_key("label", json!("With a browser"))
+        .with_descriptor_key("method", json!("browser"))
         .with_method("key", key, differs)
 }
 
 async fn start_session(api: &ApiClient) -> SessionId {
-    api.start("scripted").await.unwrap().session.id
+    api.start_session("scripted").await.unwrap().session.id
 }
 
 async fn wait_prompt(api: &ApiClient, id: &SessionId, rule: &str) -> SessionView {
@@ -82,7 +87,7 @@ async fn valid_paste_is_typed_at_the_open_prompt() {
     )
     .await
     .unwrap();
-    let api = server.backend().unwrap();
+    let api = server.backend_client().unwrap();
     let id = start_session(&api).await;
     let view = wait_prompt(&api, &id, "paste_code").await;
     assert_eq!(
@@ -93,30 +98,33 @@ async fn valid_paste_is_typed_at_the_open_prompt() {
     assert_eq!((status, code.as_str()), (422, "wrong_answer"), "{detail}");
     assert!(detail.contains("Two halves."), "{detail}");
     let first = post(&api, &id, "paste", json!({ "text": "aaaaaaaa#bbbbbbbb" })).await;
-    assert_eq!(first.read::<Value>().unwrap(), json!({ "interpreted_as": "prompt", "id": "paste_code" }));
+    assert_eq!(first.parse::<Value>().unwrap(), json!({ "interpreted_as": "prompt", "id": "paste_code" }));
     let again = |view: &SessionView| view.sign_in.prompt.as_ref().is_some_and(|prompt| prompt.rejection.is_some());
     let view = api.wait_until(&id, "asking again", again).await.unwrap();
     assert_eq!(view.sign_in.prompt.unwrap().rejection.as_deref(), Some("not this one"));
     // The former path of the same operation.
     assert_eq!(post(&api, &id, "code", json!({ "code": format!("  {PASTED}\n") })).await.status, 204);
     let view = api.wait_status(&id, SessionStatus::Completed).await.unwrap();
-    let lease = api.lease(&view.credential.unwrap().id).await.unwrap();
+    let lease = api.lease_credential(&view.credential.unwrap().id).await.unwrap();
     assert_eq!(lease.files[0].content.expose(), format!("{{\"token\": \"{PASTED}\"}}").as_bytes());
     let (status, code, _) = problem_of(&post(&api, &id, "paste", json!({ "text": PASTED })).await);
     assert_eq!((status, code.as_str()), (410, "completed"));
-    for needle in needles(PASTED) {
+    for needle in encoded_forms(PASTED) {
         let needle = String::from_utf8(needle).unwrap();
-        assert!(!server.log().contains(&needle) && !api.responses().iter().any(|response| response.contains(&needle)));
+        assert!(
+            !server.read_log().contains(&needle)
+                && !api.recorded_responses().iter().any(|response| response.contains(&needle))
+        );
     }
-    server.finish().await.unwrap();
+    server.stop_and_check_leaks().await.unwrap();
 }
 
 #[tokio::test]
 async fn paste_without_a_prompt_or_with_control_characters_is_rejected() {
     let flags = Flags::new();
-    let tool = flags.idle_tool().with("prompts", prompts());
+    let tool = flags.idle_tool().with_descriptor_key("prompts", prompts());
     let server = TestServer::start(TestConfig::with_tool(tool)).await.unwrap();
-    let api = server.backend().unwrap();
+    let api = server.backend_client().unwrap();
     let id = start_session(&api).await;
     api.wait_entry(&id, TimelineKind::CliStarted).await.unwrap();
     for (body, expected) in [
@@ -132,17 +140,18 @@ async fn paste_without_a_prompt_or_with_control_characters_is_rejected() {
         assert_eq!((status, code.as_str()), expected, "{detail}");
         assert!(!detail.contains("aaaaaaaa"), "{detail}");
     }
-    let (status, code, _) =
-        problem_of(&post(&server.other_backend().unwrap(), &id, "paste", json!({ "text": "aaaaaaaa#bbbbbbbb" })).await);
+    let (status, code, _) = problem_of(
+        &post(&server.other_backend_client().unwrap(), &id, "paste", json!({ "text": "aaaaaaaa#bbbbbbbb" })).await,
+    );
     assert_eq!((status, code.as_str()), (403, "not_owner"));
-    server.finish().await.unwrap();
+    server.stop_and_check_leaks().await.unwrap();
 }
 
 #[tokio::test]
 async fn changed_method_starts_a_new_run_and_applies_to_replacement_machines() {
     let flags = Flags::new();
     let server = TestServer::start(TestConfig::with_tool(two_methods(&flags))).await.unwrap();
-    let api = server.backend().unwrap();
+    let api = server.backend_client().unwrap();
     let id = start_session(&api).await;
     let view = api.wait_until(&id, "showing the address", |view| view.sign_in.url.is_some()).await.unwrap();
     let names: Vec<_> = view.methods.iter().map(|method| method.id.as_str()).collect();
@@ -150,36 +159,44 @@ async fn changed_method_starts_a_new_run_and_applies_to_replacement_machines() {
     let (status, code, detail) = problem_of(&post(&api, &id, "method", json!({ "method": "phone" })).await);
     assert_eq!((status, code.as_str()), (400, "unknown_method"));
     assert!(detail.contains("browser, key"), "{detail}");
-    let view: SessionView = post(&api, &id, "method", json!({ "method": "key" })).await.read().unwrap();
+    let view: SessionView = post(&api, &id, "method", json!({ "method": "key" })).await.parse().unwrap();
     assert_eq!((view.method.as_str(), view.next_action.as_str(), view.lanes.len()), ("key", "Bring your key.", 1));
     let view = wait_prompt(&api, &id, "key").await;
-    assert_eq!((view.status, view.sign_in.url), (SessionStatus::Authenticating, None), "the URL belonged to the previous run");
+    assert_eq!(
+        (view.status, view.sign_in.url),
+        (SessionStatus::Authenticating, None),
+        "the URL belonged to the previous run"
+    );
     for kind in [TimelineKind::MethodChosen, TimelineKind::MethodSwitched] {
         api.wait_entry(&id, kind).await.unwrap();
     }
-    server.kill_machine(&server.machines()[0]).unwrap();
+    server.kill_machine(&server.list_machines()[0]).unwrap();
     let another = |view: &SessionView| view.generation == 2 && view.sign_in.prompt.is_some();
     let view = api.wait_until(&id, "asking in another machine", another).await.unwrap();
     assert_eq!((view.method.as_str(), view.sign_in.prompt.unwrap().secret), ("key", true));
     assert_eq!(post(&api, &id, "paste", json!({ "text": "sk-1" })).await.status, 200);
     let view = api.wait_status(&id, SessionStatus::Completed).await.unwrap();
-    let lease = api.lease(&view.credential.unwrap().id).await.unwrap();
+    let lease = api.lease_credential(&view.credential.unwrap().id).await.unwrap();
     assert_eq!(
         lease.files[0].content.expose(),
         b"{\"key\": \"sk-1\"}",
         "the credential of the chosen method was stored"
     );
-    server.finish().await.unwrap();
+    server.stop_and_check_leaks().await.unwrap();
 }
 
 #[tokio::test]
 async fn chosen_method_survives_a_server_restart() {
     let flags = Flags::new();
     let mut server = TestServer::start(TestConfig::with_tool(two_methods(&flags))).await.unwrap();
-    let api = server.backend().unwrap();
-    let with = |method: Option<&str>| StartRequest { idempotency_key: Some("one".into()), method: method.map(str::to_owned), ..StartRequest::new("scripted") };
-    let id = api.start_with(&with(Some("key"))).await.unwrap().session.id;
-    assert_eq!(api.start_with(&with(Some("key"))).await.unwrap().session.id, id);
+    let api = server.backend_client().unwrap();
+    let with = |method: Option<&str>| StartRequest {
+        idempotency_key: Some("one".into()),
+        method: method.map(str::to_owned),
+        ..StartRequest::new("scripted")
+    };
+    let id = api.start_session_with(&with(Some("key"))).await.unwrap().session.id;
+    assert_eq!(api.start_session_with(&with(Some("key"))).await.unwrap().session.id, id);
     let other = api.post("/api/auth/start", serde_json::to_value(with(None)).unwrap()).await.unwrap();
     assert_eq!(problem_of(&other).1, "idempotency_key_reused");
     let unknown = StartRequest { idempotency_key: None, ..with(Some("phone")) };
@@ -188,13 +205,13 @@ async fn chosen_method_survives_a_server_restart() {
     wait_prompt(&api, &id, "key").await;
     server.kill_server().await.unwrap();
     server.start_server().await.unwrap();
-    let api = server.backend().unwrap();
+    let api = server.backend_client().unwrap();
     wait_prompt(&api, &id, "key").await;
     let view = api.wait_status(&id, SessionStatus::Authenticating).await.unwrap();
     assert_eq!((view.method.as_str(), view.next_action.as_str(), view.generation), ("key", "Bring your key.", 1));
     assert_eq!(post(&api, &id, "paste", json!({ "text": "sk-2" })).await.status, 200);
     api.wait_status(&id, SessionStatus::Completed).await.unwrap();
-    server.finish().await.unwrap();
+    server.stop_and_check_leaks().await.unwrap();
 }
 
 async fn database(server: &TestServer) -> SqliteConnection {
@@ -209,13 +226,13 @@ async fn database(server: &TestServer) -> SqliteConnection {
 #[tokio::test]
 async fn method_change_is_rejected_during_a_delivery() {
     let flags = Flags::new();
-    let tool = flags.tool("{\"token\": \"one\"}").with("label", json!("One")).with_method(
+    let tool = flags.tool("{\"token\": \"one\"}").with_descriptor_key("label", json!("One")).with_method(
         "other",
         Script::new([flags.wait_step("never")]),
         json!({ "label": "Other" }),
     );
     let server = TestServer::start(TestConfig::with_tool(tool)).await.unwrap();
-    let api = server.backend().unwrap();
+    let api = server.backend_client().unwrap();
     let id = start_session(&api).await;
     api.wait_until(&id, "showing the address", |view| view.sign_in.url.is_some()).await.unwrap();
     let trigger = "CREATE TRIGGER not_now BEFORE INSERT ON credentials BEGIN SELECT RAISE(ABORT, 'not now'); END";
@@ -224,12 +241,12 @@ async fn method_change_is_rejected_during_a_delivery() {
     api.wait_entry(&id, TimelineKind::DeliveryRetry).await.unwrap();
     let (status, code, _) = problem_of(&post(&api, &id, "method", json!({ "method": "other" })).await);
     assert_eq!((status, code.as_str()), (409, "delivery_in_progress"));
-    assert_eq!(api.session(&id).await.unwrap().method, "default");
+    assert_eq!(api.get_session(&id).await.unwrap().method, "default");
     sqlx::raw_sql("DROP TRIGGER not_now").execute(&mut database(&server).await).await.unwrap();
     api.wait_status(&id, SessionStatus::Completed).await.unwrap();
     let (status, code, _) = problem_of(&post(&api, &id, "method", json!({ "method": "other" })).await);
     assert_eq!((status, code.as_str()), (410, "completed"));
-    server.finish().await.unwrap();
+    server.stop_and_check_leaks().await.unwrap();
 }
 
 /// A provider file as an operator would write it for a new tool.
@@ -269,20 +286,20 @@ async fn one_provider_file_adds_a_new_tool() {
     std::fs::write(dir.path().join("newcomer.toml"), NEW_PROVIDER).unwrap();
     let settings = format!("providers_dir = '{}'\n", dir.path().display());
     let server = TestServer::start(TestConfig::with_clis(&["newcomer"]).with_settings(&settings)).await.unwrap();
-    let api = server.backend().unwrap();
-    let listed: Value = api.get("/api/providers").await.unwrap().read().unwrap();
+    let api = server.backend_client().unwrap();
+    let listed: Value = api.get("/api/providers").await.unwrap().parse().unwrap();
     let listed = listed["providers"].as_array().unwrap().iter().find(|view| view["id"] == "newcomer").cloned().unwrap();
     assert_eq!((&listed["available"], &listed["unavailable"]), (&json!(true), &Value::Null));
-    let id = api.start("newcomer").await.unwrap().session.id;
+    let id = api.start_session("newcomer").await.unwrap().session.id;
     let view = wait_prompt(&api, &id, "token").await;
     assert_eq!(view.sign_in.url.as_deref(), Some("https://new.example/device"));
     assert_eq!(view.sign_in.device_code.as_deref(), Some("AB12-CD34"));
     api.wait_entry(&id, TimelineKind::KeysPressed).await.unwrap();
     assert_eq!(post(&api, &id, "paste", json!({ "text": "t0ken" })).await.status, 200);
     let view = api.wait_status(&id, SessionStatus::Completed).await.unwrap();
-    let lease = api.lease(&view.credential.unwrap().id).await.unwrap();
+    let lease = api.lease_credential(&view.credential.unwrap().id).await.unwrap();
     assert_eq!(lease.files[0].content.expose(), b"token=t0ken\n");
-    server.finish().await.unwrap();
+    server.stop_and_check_leaks().await.unwrap();
 }
 
 #[tokio::test]
@@ -296,13 +313,13 @@ async fn login_reads_the_api_key_from_a_file_and_writes_the_credential_into_a_di
         run_cli(&server, &["login", "scripted", "--method", "key", "--api-key-file", &key, "--out", &out, "--no-open"])
             .await;
     assert!(done.status.success(), "{}{}", text(&done.stdout), text(&done.stderr));
-    let file = flags.path("out").join(ScriptedTool::CREDENTIAL);
+    let file = flags.path("out").join(ScriptedTool::CREDENTIAL_PATH);
     assert_eq!(std::fs::read_to_string(&file).unwrap(), format!("{{\"key\": \"{PASTED}\"}}"));
     assert_eq!(file.metadata().unwrap().permissions().mode() & 0o777, 0o600);
     assert!(!text(&done.stdout).contains(PASTED), "{}", text(&done.stdout));
     let listed = run_cli(&server, &["providers", "list"]).await;
     assert!(text(&listed.stdout).contains("browser (link, terminal)"), "{}", text(&listed.stdout));
-    server.finish().await.unwrap();
+    server.stop_and_check_leaks().await.unwrap();
 }
 
 #[tokio::test]
@@ -320,5 +337,5 @@ async fn login_prompts_in_the_terminal_without_echoing_the_secret() {
     let done = tokio::time::timeout(Duration::from_millis(CLI_MS_MAX), child.wait()).await.unwrap().unwrap();
     assert!(done.success());
     assert!(!terminal.screen.contains(PASTED), "{}", terminal.screen);
-    server.finish().await.unwrap();
+    server.stop_and_check_leaks().await.unwrap();
 }

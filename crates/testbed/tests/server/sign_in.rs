@@ -3,7 +3,7 @@
 use crate::{Flags, URL, start_idle, start_session_with};
 use anteroom_testbed::{Script, ScriptedTool, Step, TestConfig, script::WriteMode};
 use anteroom_wire::TimelineKind;
-use anteroom_wire::api::{StartRequest, SessionStatus};
+use anteroom_wire::api::{SessionStatus, StartRequest};
 
 #[tokio::test]
 async fn leased_credential_has_the_exact_bytes_of_the_tool() {
@@ -15,17 +15,20 @@ async fn leased_credential_has_the_exact_bytes_of_the_tool() {
     flags.set("go");
     let view = api.wait_status(&id, SessionStatus::Completed).await.unwrap();
     let credential = view.credential.unwrap();
-    let lease = api.lease(&credential.id).await.unwrap();
+    let lease = api.lease_credential(&credential.id).await.unwrap();
     assert_eq!(lease.files[0].content.expose(), content.as_bytes());
-    assert_eq!((lease.files[0].path.as_str(), lease.files[0].mode), (ScriptedTool::CREDENTIAL, 0o600));
-    server.finish().await.unwrap();
+    assert_eq!((lease.files[0].path.as_str(), lease.files[0].mode), (ScriptedTool::CREDENTIAL_PATH, 0o600));
+    server.stop_and_check_leaks().await.unwrap();
 }
 
 #[tokio::test]
 async fn partial_or_wrong_format_files_do_not_complete_a_session() {
     let flags = Flags::new();
-    let write =
-        |content: &str, mode| Step::Write { path: ScriptedTool::CREDENTIAL.into(), content: content.to_owned(), mode };
+    let write = |content: &str, mode| Step::WriteFile {
+        path: ScriptedTool::CREDENTIAL_PATH.into(),
+        content: content.to_owned(),
+        mode,
+    };
     let tool = flags.tool_with_steps([
         write("{\"other\": 1}", WriteMode::Truncate),
         flags.wait_step("halves"),
@@ -36,23 +39,23 @@ async fn partial_or_wrong_format_files_do_not_complete_a_session() {
     assert!(format!("{} {}", entry.sentence, entry.data).contains("/token"), "the missing key is named: {entry:?}");
     flags.set("halves");
     let view = api.wait_status(&id, SessionStatus::Completed).await.unwrap();
-    let lease = api.lease(&view.credential.unwrap().id).await.unwrap();
+    let lease = api.lease_credential(&view.credential.unwrap().id).await.unwrap();
     assert_eq!(lease.files[0].content.expose(), b"{\"token\": \"whole\"}");
-    server.finish().await.unwrap();
+    server.stop_and_check_leaks().await.unwrap();
 }
 
 #[tokio::test]
 async fn status_command_must_confirm_the_credential() {
     let flags = Flags::new();
     let status = Script::new([wait_for_flag(&flags, "signed-in"), Step::print_line("Logged in using a test")]);
-    let tool =
-        flags.tool_with_steps([Step::write(ScriptedTool::CREDENTIAL, "{\"token\": \"x\"}"), flags.wait_step("never")]);
+    let tool = flags
+        .tool_with_steps([Step::write(ScriptedTool::CREDENTIAL_PATH, "{\"token\": \"x\"}"), flags.wait_step("never")]);
     let (server, api, id) = start_session_with(TestConfig::with_tool(tool.with_status(status, "Logged in"))).await;
     api.wait_entry(&id, TimelineKind::CandidateRejected).await.unwrap();
-    assert_eq!(api.session(&id).await.unwrap().status, SessionStatus::VmStarted);
+    assert_eq!(api.get_session(&id).await.unwrap().status, SessionStatus::VmStarted);
     flags.set("signed-in");
     api.wait_status(&id, SessionStatus::Completed).await.unwrap();
-    server.finish().await.unwrap();
+    server.stop_and_check_leaks().await.unwrap();
 }
 
 /// A status command that fails until the flag is set.
@@ -65,8 +68,8 @@ async fn pasted_code_reaches_the_tools_prompt() {
     let flags = Flags::new();
     let tool = flags.tool_with_steps([
         Step::print_line("Open https://id.example/device and paste the code here:"),
-        Step::Read,
-        Step::write(ScriptedTool::CREDENTIAL, "{\"token\": \"from {line}\"}"),
+        Step::ReadLine,
+        Step::write(ScriptedTool::CREDENTIAL_PATH, "{\"token\": \"from {line}\"}"),
     ]);
     let (server, api, id) = start_session_with(TestConfig::with_tool(tool)).await;
     let view = api.wait_until(&id, "showing the address", |view| view.sign_in.url.is_some()).await.unwrap();
@@ -74,9 +77,9 @@ async fn pasted_code_reaches_the_tools_prompt() {
     let code = serde_json::json!({ "code": "the-code#1" });
     assert_eq!(api.post(&format!("/api/auth/session/{id}/code"), code).await.unwrap().status, 204);
     let view = api.wait_status(&id, SessionStatus::Completed).await.unwrap();
-    let lease = api.lease(&view.credential.unwrap().id).await.unwrap();
+    let lease = api.lease_credential(&view.credential.unwrap().id).await.unwrap();
     assert_eq!(lease.files[0].content.expose(), b"{\"token\": \"from the-code#1\"}");
-    server.finish().await.unwrap();
+    server.stop_and_check_leaks().await.unwrap();
 }
 
 #[tokio::test]
@@ -84,22 +87,26 @@ async fn terminal_answers_the_cursor_position_query() {
     let flags = Flags::new();
     let tool = flags.tool_with_steps([
         Step::QueryCursor { ms_max: 30_000 },
-        Step::write(ScriptedTool::CREDENTIAL, "{\"token\": \"x\"}"),
+        Step::write(ScriptedTool::CREDENTIAL_PATH, "{\"token\": \"x\"}"),
     ]);
     let (server, api, id) = start_session_with(TestConfig::with_tool(tool)).await;
     api.wait_status(&id, SessionStatus::Completed).await.unwrap();
-    server.finish().await.unwrap();
+    server.stop_and_check_leaks().await.unwrap();
 }
 
 #[tokio::test]
 async fn concurrent_starts_with_one_idempotency_key_create_one_session() {
     let (_flags, server) = start_idle("").await;
-    let api = server.backend().unwrap();
-    let request = |user: &str| StartRequest { user_id: Some(user.into()), idempotency_key: Some("once".into()), ..StartRequest::new("scripted") };
+    let api = server.backend_client().unwrap();
+    let request = |user: &str| StartRequest {
+        user_id: Some(user.into()),
+        idempotency_key: Some("once".into()),
+        ..StartRequest::new("scripted")
+    };
     let ada = request("ada");
-    let (one, two) = tokio::join!(api.start_with(&ada), api.start_with(&ada));
+    let (one, two) = tokio::join!(api.start_session_with(&ada), api.start_session_with(&ada));
     assert_eq!(one.unwrap().session.id, two.unwrap().session.id);
     let other = api.post("/api/auth/start", serde_json::to_value(request("bob")).unwrap()).await.unwrap();
     assert_eq!(other.problem().unwrap().code, "idempotency_key_reused");
-    server.finish().await.unwrap();
+    server.stop_and_check_leaks().await.unwrap();
 }

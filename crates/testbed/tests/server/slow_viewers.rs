@@ -2,7 +2,11 @@
 
 use crate::{Flags, start_session_with};
 use anteroom_rfb::client::{RfbClient, ViewerSocket};
-use anteroom_testbed::{TestConfig, WAIT_MAX, fake_rfb_server::{Behaviour, SPOT_COLOUR}, processes};
+use anteroom_testbed::{
+    TestConfig, WAIT_MAX,
+    fake_rfb_server::{SPOT_COLOUR, ServerBehaviour},
+    processes,
+};
 use anteroom_wire::api::SessionStatus;
 use std::time::{Duration, Instant};
 use tokio::time::timeout;
@@ -37,16 +41,16 @@ async fn stalled_viewer_does_not_grow_memory() {
         .with_settings("[limits.tunnel]\nstall_ms_max = 600000\n[log]\nlevel = 'info'\n");
     let (server, api, id) = start_session_with(config).await;
     api.wait_status(&id, SessionStatus::VmStarted).await.unwrap();
-    let machine = server.machines().remove(0);
-    let mut stuck = api.desktop(&id).await.unwrap();
-    let mut other = api.desktop(&id).await.unwrap();
+    let machine = server.list_machines().remove(0);
+    let mut stuck = api.connect_desktop(&id).await.unwrap();
+    let mut other = api.connect_desktop(&id).await.unwrap();
     stuck.request_full_frame().await.unwrap();
     let before = round_trip(&mut other, 100).await;
     let server_pid = server.server_pid().unwrap();
-    let resident = || processes::resource_usage(server_pid).unwrap().resident_kib;
+    let resident = || processes::read_resource_usage(server_pid).unwrap().resident_kib;
     let at_first = resident();
 
-    server.set_desktop_behaviour(&machine, Behaviour::Flood).await.unwrap();
+    server.set_desktop_behaviour(&machine, ServerBehaviour::Flood).await.unwrap();
     let (mut read, mut most) = (0, 0);
     let flood = async {
         while read < FLOOD_BYTES {
@@ -62,7 +66,7 @@ async fn stalled_viewer_does_not_grow_memory() {
     assert!(grown <= HELD_KIB_MAX, "the server grew by {grown} KiB");
 
     // The flood is over; the stalled viewer still has a full pipe on the same channel.
-    server.set_desktop_behaviour(&machine, Behaviour::Normal).await.unwrap();
+    server.set_desktop_behaviour(&machine, ServerBehaviour::Normal).await.unwrap();
     timeout(WAIT_MAX, other.request_full_frame()).await.expect("the picture of the other viewer").unwrap();
     let after = round_trip(&mut other, 200).await;
     println!("round trip of a click: {before:?} before, {after:?} with a stalled viewer");
@@ -71,5 +75,5 @@ async fn stalled_viewer_does_not_grow_memory() {
     // The stalled viewer reads again: it gets the sent data in order, then a complete picture, and its clicks take effect.
     timeout(WAIT_MAX, stuck.request_full_frame()).await.expect("a complete picture").unwrap();
     timeout(WAIT_MAX, round_trip(&mut stuck, 300)).await.expect("its clicks are seen");
-    server.finish().await.unwrap();
+    server.stop_and_check_leaks().await.unwrap();
 }

@@ -49,12 +49,12 @@ fn entry_of(timeline: &[TimelineEntry], kind: TimelineKind) -> &TimelineEntry {
 async fn events_during_a_database_lock_are_recorded_in_order_with_their_own_time() {
     // A database call fails after 200 ms; the lock lasts ten times longer.
     let (_flags, server, id) = start_ready_session("[limits.store]\nbusy_ms_max = 200\n").await;
-    let api = server.backend().unwrap();
-    let viewer = api.desktop(&id).await.unwrap();
+    let api = server.backend_client().unwrap();
+    let viewer = api.connect_desktop(&id).await.unwrap();
     api.wait_entry(&id, TimelineKind::ViewerJoined).await.unwrap();
     let lock = DatabaseLock::acquire(&server).await;
     let began = now();
-    server.kill_machine(&server.machines().remove(0)).unwrap();
+    server.kill_machine(&server.list_machines().remove(0)).unwrap();
     assert_eq!(wait_close(&mut viewer.into_inner()).await.0, 4510);
     let ticket = format!("/api/auth/session/{id}/ticket");
     let rejected = api.post(&ticket, json!({ "purpose": "desktop" })).await.unwrap();
@@ -63,9 +63,11 @@ async fn events_during_a_database_lock_are_recorded_in_order_with_their_own_time
     sleep(Duration::from_secs(2)).await;
     let until = now();
     lock.release().await;
-    api.wait_until(&id, "ready again", |view| view.generation == 2 && view.status == SessionStatus::VmStarted).await.unwrap();
+    api.wait_until(&id, "ready again", |view| view.generation == 2 && view.status == SessionStatus::VmStarted)
+        .await
+        .unwrap();
     api.wait_entry(&id, TimelineKind::TicketRejected).await.unwrap();
-    let timeline = api.timeline(&id).await.unwrap();
+    let timeline = api.get_timeline(&id).await.unwrap();
     let [exited, left, ticket] =
         [TimelineKind::MachineExited, TimelineKind::ViewerDisconnected, TimelineKind::TicketRejected]
             .map(|kind| entry_of(&timeline, kind));
@@ -77,14 +79,14 @@ async fn events_during_a_database_lock_are_recorded_in_order_with_their_own_time
     let order = [exited, left, ticket, replaced].map(|entry| entry.number);
     assert!(order.is_sorted(), "{timeline:#?}");
     assert!(timeline.iter().all(|entry| entry.kind != TimelineKind::EntriesLost), "{timeline:#?}");
-    server.finish().await.unwrap();
+    server.stop_and_check_leaks().await.unwrap();
 }
 
 #[tokio::test]
 async fn stopping_server_writes_buffered_entries_within_the_drain_time() {
     let (_flags, mut server, id) =
         start_ready_session("[limits.store]\nbusy_ms_max = 200\n[http]\ndrain_ms_max = 20000\n").await;
-    let api = server.backend().unwrap();
+    let api = server.backend_client().unwrap();
     let lock = DatabaseLock::acquire(&server).await;
     let ticket = format!("/api/auth/session/{id}/ticket");
     assert_eq!(api.post(&ticket, json!({ "purpose": "desktop" })).await.unwrap().status, 503);
@@ -95,22 +97,22 @@ async fn stopping_server_writes_buffered_entries_within_the_drain_time() {
     let (stopped, ()) = tokio::join!(server.stop_server(), release);
     stopped.unwrap();
     server.start_server().await.unwrap();
-    let timeline = server.backend().unwrap().timeline(&id).await.unwrap();
+    let timeline = server.backend_client().unwrap().get_timeline(&id).await.unwrap();
     assert_eq!(entry_of(&timeline, TimelineKind::TicketRejected).data["reason"], "database_unavailable");
-    server.finish().await.unwrap();
+    server.stop_and_check_leaks().await.unwrap();
 }
 
 #[tokio::test]
 async fn repeated_rejections_are_recorded_once_with_a_count() {
     let settings = "[limits.sessions]\nviewers_max = 1\nrejection_log_interval_ms = 3000\n";
     let (_flags, server, id) = start_ready_session(settings).await;
-    let api = server.backend().unwrap();
-    let viewer = api.desktop(&id).await.unwrap();
+    let api = server.backend_client().unwrap();
+    let viewer = api.connect_desktop(&id).await.unwrap();
     for _ in 0..4 {
-        assert_eq!(wait_close(&mut api.desktop_socket(&id).await.unwrap()).await.0, 4429);
+        assert_eq!(wait_close(&mut api.open_desktop_socket(&id).await.unwrap()).await.0, 4429);
     }
     let entries = || async {
-        let timeline = api.timeline(&id).await.unwrap();
+        let timeline = api.get_timeline(&id).await.unwrap();
         timeline.into_iter().filter(|entry| entry.kind == TimelineKind::ViewerRejected).collect::<Vec<_>>()
     };
     let both = async {
@@ -126,7 +128,7 @@ async fn repeated_rejections_are_recorded_once_with_a_count() {
         entries.iter().all(|entry| entry.data["reason"] == "too_many_viewers" && entry.data["socket"] == "desktop")
     );
     drop(viewer);
-    api.cancel(&id).await.unwrap();
+    api.cancel_session(&id).await.unwrap();
     // A page requests a ticket first: the rejection of the ticket is recorded, too.
     for _ in 0..3 {
         let rejected =
@@ -141,26 +143,26 @@ async fn repeated_rejections_are_recorded_once_with_a_count() {
     let found = api.get(&format!("/api/auth/session/{id}/diagnosis")).await.unwrap().text;
     let clause = format!("the viewer's ticket was rejected at {} for that reason", rejected.at);
     assert!(found.contains(&clause), "{clause}: {found}");
-    server.finish().await.unwrap();
+    server.stop_and_check_leaks().await.unwrap();
 }
 
 #[tokio::test]
 async fn viewer_rejected_before_the_machine_is_ready_is_on_the_timeline() {
     let settings = "[machines]\nmachines_max = 1\n[sessions]\nsocket_wait_ms_max = 200\n";
     let (_flags, server) = start_idle(settings).await;
-    let api = server.backend().unwrap();
-    let first = api.start("scripted").await.unwrap().session.id;
+    let api = server.backend_client().unwrap();
+    let first = api.start_session("scripted").await.unwrap().session.id;
     api.wait_status(&first, SessionStatus::VmStarted).await.unwrap();
-    let waits = api.start("scripted").await.unwrap().session.id;
-    let (code, reason) = wait_close(&mut api.desktop_socket(&waits).await.unwrap()).await;
+    let waits = api.start_session("scripted").await.unwrap().session.id;
+    let (code, reason) = wait_close(&mut api.open_desktop_socket(&waits).await.unwrap()).await;
     assert_eq!((code, reason.split(':').next()), (4409, Some("not_ready")));
     let rejected = api.wait_entry(&waits, TimelineKind::ViewerRejected).await.unwrap();
     assert_eq!(rejected.data["reason"], "not_ready");
     assert!(rejected.data["detail"].as_str().unwrap().contains("queued at position 1"), "{rejected:?}");
-    let timeline = api.timeline(&waits).await.unwrap();
+    let timeline = api.get_timeline(&waits).await.unwrap();
     assert!(
         timeline.iter().all(|entry| entry.kind != TimelineKind::ViewerJoined),
         "no viewer was connected: {timeline:#?}"
     );
-    server.finish().await.unwrap();
+    server.stop_and_check_leaks().await.unwrap();
 }

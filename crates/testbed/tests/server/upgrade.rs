@@ -23,7 +23,7 @@ fn executable_of(pid: u32) -> String {
 }
 
 async fn desktop_name(api: &ApiClient, id: &SessionId) -> String {
-    let mut viewer = api.desktop(id).await.unwrap();
+    let mut viewer = api.connect_desktop(id).await.unwrap();
     viewer.request_full_frame().await.unwrap();
     viewer.desktop_name().to_owned()
 }
@@ -36,11 +36,11 @@ async fn new_server_binary_adopts_running_machines() {
     server.stop_server().await.unwrap();
     server.set_program(install(&old));
     server.start_server().await.unwrap();
-    let api = server.backend().unwrap();
-    let id = api.start("scripted").await.unwrap().session.id;
+    let api = server.backend_client().unwrap();
+    let id = api.start_session("scripted").await.unwrap().session.id;
     api.wait_until(&id, "showing the address", |view| view.sign_in.url.is_some()).await.unwrap();
     let before = desktop_name(&api, &id).await;
-    let machines = server.machines();
+    let machines = server.list_machines();
     let living = MachineProcesses::from_run_dir(&server.run_dir(&machines[0])).unwrap();
     assert!(executable_of(living.keeper.pid).starts_with(old.to_str().unwrap()));
 
@@ -49,8 +49,8 @@ async fn new_server_binary_adopts_running_machines() {
     fs::remove_dir_all(&old).unwrap();
     server.set_program(program);
     server.start_server().await.unwrap();
-    let api = server.backend().unwrap();
-    assert_eq!(server.machines(), machines, "the same machine");
+    let api = server.backend_client().unwrap();
+    assert_eq!(server.list_machines(), machines, "the same machine");
     assert_eq!(desktop_name(&api, &id).await, before, "the same desktop");
     assert!(executable_of(living.keeper.pid).ends_with("(deleted)"), "the keeper is still the old binary");
     assert!(executable_of(server.server_pid().unwrap().as_raw_nonzero().get().unsigned_abs()).contains("/new/"));
@@ -62,7 +62,7 @@ async fn new_server_binary_adopts_running_machines() {
     assert_eq!(exited.data["receipt"]["checks"]["leftovers"], serde_json::json!([]), "{:?}", exited.data);
     assert_eq!(exited.data["why"]["reason"]["kind"], "completed");
     // The new server can start machines.
-    let second = api.start("scripted").await.unwrap().session.id;
+    let second = api.start_session("scripted").await.unwrap().session.id;
     api.wait_status(&second, SessionStatus::Completed).await.unwrap();
-    server.finish().await.unwrap();
+    server.stop_and_check_leaks().await.unwrap();
 }

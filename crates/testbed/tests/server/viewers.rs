@@ -2,7 +2,10 @@
 
 use crate::{Flags, start_idle, start_idle_session, start_session_with};
 use anteroom_rfb::client::{RfbClient, ViewerConnectError, ViewerSocket};
-use anteroom_testbed::{TestConfig, WAIT_MAX, fake_rfb_server::{Behaviour, SPOT_COLOUR, background_of}};
+use anteroom_testbed::{
+    TestConfig, WAIT_MAX,
+    fake_rfb_server::{SPOT_COLOUR, ServerBehaviour, initial_background_colour},
+};
 use anteroom_wire::{TimelineKind, api::SessionStatus};
 use std::time::Duration;
 use tokio::{
@@ -21,67 +24,70 @@ pub(crate) async fn wait_close(socket: &mut ViewerSocket) -> (u16, String) {
 #[tokio::test]
 async fn each_viewer_sees_and_controls_the_machine_of_its_session() {
     let (_flags, server) = start_idle("").await;
-    let api = server.backend().unwrap();
+    let api = server.backend_client().unwrap();
     let mut grounds = Vec::new();
     for _ in 0..2 {
         // Immediately: the socket waits until the machine is ready.
-        let id = api.start("scripted").await.unwrap().session.id;
-        let mut viewer = api.desktop(&id).await.unwrap();
+        let id = api.start_session("scripted").await.unwrap().session.id;
+        let mut viewer = api.connect_desktop(&id).await.unwrap();
         let ground = viewer.request_full_frame().await.unwrap().pixel(639, 479).unwrap();
-        assert_eq!(ground, background_of(viewer.desktop_name()));
+        assert_eq!(ground, initial_background_colour(viewer.desktop_name()));
         viewer.click(300, 200).await.unwrap();
         while viewer.request_full_frame().await.unwrap().pixel(305, 205) != Some(SPOT_COLOUR) {}
         grounds.push((viewer.desktop_name().to_owned(), ground));
     }
     assert_ne!(grounds[0], grounds[1]);
-    server.finish().await.unwrap();
+    server.stop_and_check_leaks().await.unwrap();
 }
 
 #[tokio::test]
 async fn ticket_opens_one_socket_of_one_session_once() {
     let (_flags, server) = start_idle("").await;
-    let api = server.backend().unwrap();
-    let [one, two] = [api.start("scripted").await.unwrap().session.id, api.start("scripted").await.unwrap().session.id];
+    let api = server.backend_client().unwrap();
+    let [one, two] = [
+        api.start_session("scripted").await.unwrap().session.id,
+        api.start_session("scripted").await.unwrap().session.id,
+    ];
     let path = |id| format!("/api/auth/session/{id}/novnc/websock");
-    let ticket = api.ticket(&one, "desktop").await.unwrap().ticket;
+    let ticket = api.create_ticket(&one, "desktop").await.unwrap().ticket;
     let offered = format!("binary, ticket.{ticket}");
     let rejected_status = |dialled: Result<ViewerSocket, ViewerConnectError>| match dialled {
         Err(ViewerConnectError::Rejected { status, .. }) => status,
         other => panic!("{other:?}"),
     };
     assert_eq!(rejected_status(api.open_websocket(&path(&two), &offered, false).await), 401, "another session's");
-    let ticket = api.ticket(&one, "desktop").await.unwrap().ticket;
+    let ticket = api.create_ticket(&one, "desktop").await.unwrap().ticket;
     let offered = format!("binary, ticket.{ticket}");
     let socket = api.open_websocket(&path(&one), &offered, false).await.unwrap();
     RfbClient::connect(socket, 60_000).await.unwrap();
     assert_eq!(rejected_status(api.open_websocket(&path(&one), &offered, false).await), 401, "a second time");
     let (code, reason) = wait_close(&mut api.open_websocket(&path(&one), &offered, true).await.unwrap()).await;
     assert_eq!(code, 4401, "a browser gets the reason in the close frame: {reason}");
-    server.finish().await.unwrap();
+    server.stop_and_check_leaks().await.unwrap();
 }
 
 #[tokio::test]
 async fn viewers_over_the_limit_are_rejected() {
     let (_flags, server, api, id) = start_idle_session("[limits.sessions]\nviewers_max = 1\n").await;
-    let first = api.desktop(&id).await.unwrap();
-    assert_eq!(wait_close(&mut api.desktop_socket(&id).await.unwrap()).await.0, 4429);
+    let first = api.connect_desktop(&id).await.unwrap();
+    assert_eq!(wait_close(&mut api.open_desktop_socket(&id).await.unwrap()).await.0, 4429);
     drop(first);
     api.wait_until(&id, "without a viewer", |view| view.viewers == 0).await.unwrap();
-    api.desktop(&id).await.unwrap();
-    server.finish().await.unwrap();
+    api.connect_desktop(&id).await.unwrap();
+    server.stop_and_check_leaks().await.unwrap();
 }
 
 #[tokio::test]
 async fn viewer_socket_waits_fifteen_seconds_for_the_desktop() {
     let (_flags, server, api, id) = start_idle_session("").await;
     api.wait_status(&id, SessionStatus::VmStarted).await.unwrap();
-    let machine = server.machines().remove(0);
-    server.set_desktop_behaviour(&machine, Behaviour::Closed).await.unwrap();
-    let mut viewer = api.desktop_socket(&id).await.unwrap();
+    let machine = server.list_machines().remove(0);
+    server.set_desktop_behaviour(&machine, ServerBehaviour::Closed).await.unwrap();
+    let mut viewer = api.open_desktop_socket(&id).await.unwrap();
     let opening = async {
         // Nearly as long as `socket_wait_ms_max` allows.
         tokio::time::sleep(Duration::from_secs(15)).await;
-        server.set_desktop_behaviour(&machine, Behaviour::Normal).await.unwrap();
+        server.set_desktop_behaviour(&machine, ServerBehaviour::Normal).await.unwrap();
     };
     let greeting = async {
         viewer.write_all(b"RFB 003.008\n").await.unwrap();
@@ -95,15 +101,15 @@ async fn viewer_socket_waits_fifteen_seconds_for_the_desktop() {
     let mut types = [0; 2];
     timeout(WAIT_MAX, viewer.read_exact(&mut types)).await.unwrap().unwrap();
     assert_eq!(types, [1, 1]);
-    let entries = api.timeline(&id).await.unwrap();
+    let entries = api.get_timeline(&id).await.unwrap();
     assert!(entries.iter().all(|entry| entry.kind != TimelineKind::ViewerRejected), "{entries:#?}");
-    server.finish().await.unwrap();
+    server.stop_and_check_leaks().await.unwrap();
 }
 
 #[tokio::test]
 async fn terminal_shows_tool_output_and_accepts_resizes() {
     let (_flags, server, api, id) = start_idle_session("").await;
-    let mut terminal = api.terminal(&id).await.unwrap();
+    let mut terminal = api.open_terminal_socket(&id).await.unwrap();
     terminal.send_text("{\"type\":\"resize\",\"cols\":100,\"rows\":30}").await.unwrap();
     let mut seen = Vec::new();
     let shown = async {
@@ -114,25 +120,25 @@ async fn terminal_shows_tool_output_and_accepts_resizes() {
     timeout(WAIT_MAX, shown).await.expect("the output of the tool");
     terminal.send_text("{\"type\":\"dance\"}").await.unwrap();
     assert_eq!(wait_close(&mut terminal).await.0, 4400);
-    server.finish().await.unwrap();
+    server.stop_and_check_leaks().await.unwrap();
 }
 
 #[tokio::test]
 async fn stalled_viewer_blocks_neither_other_viewers_nor_the_sign_in() {
     let flags = Flags::new();
     let (server, api, id) = start_session_with(TestConfig::with_tool(flags.tool("{\"token\": \"x\"}"))).await;
-    let mut stuck = api.desktop(&id).await.unwrap();
-    let mut viewer = api.desktop(&id).await.unwrap();
+    let mut stuck = api.connect_desktop(&id).await.unwrap();
+    let mut viewer = api.connect_desktop(&id).await.unwrap();
     stuck.request_full_frame().await.unwrap();
     viewer.request_full_frame().await.unwrap();
-    server.set_desktop_behaviour(&server.machines().remove(0), Behaviour::Flood).await.unwrap();
+    server.set_desktop_behaviour(&server.list_machines().remove(0), ServerBehaviour::Flood).await.unwrap();
     for _ in 0..40 {
         viewer.read_update().await.unwrap();
     }
     flags.set("go");
     api.wait_status(&id, SessionStatus::Completed).await.unwrap();
     drop(stuck);
-    server.finish().await.unwrap();
+    server.stop_and_check_leaks().await.unwrap();
 }
 
 #[tokio::test]
@@ -147,7 +153,7 @@ async fn soak_idle_viewer_with_heartbeats_stays_connected_for_fifteen_minutes() 
 /// A viewer that only reads; the heartbeat of the page alone keeps the session alive.
 async fn soak(how_long: Duration) {
     let (_flags, server, api, id) = start_idle_session("[sessions]\nidle_s_max = 60\n").await;
-    let mut viewer = api.desktop(&id).await.unwrap();
+    let mut viewer = api.connect_desktop(&id).await.unwrap();
     viewer.request_full_frame().await.unwrap();
     let name = viewer.desktop_name().to_owned();
     let mut socket = viewer.into_inner();
@@ -169,8 +175,8 @@ async fn soak(how_long: Duration) {
     socket.write_all(&update_request).await.unwrap();
     socket.flush().await.unwrap();
     assert_eq!(timeout(WAIT_MAX, socket.read_u8()).await.unwrap().unwrap(), 0, "a picture, on the same socket");
-    let second = api.desktop(&id).await.unwrap();
+    let second = api.connect_desktop(&id).await.unwrap();
     assert_eq!(second.desktop_name(), name, "the same machine");
-    assert_eq!(api.session(&id).await.unwrap().generation, 1);
-    server.finish().await.unwrap();
+    assert_eq!(api.get_session(&id).await.unwrap().generation, 1);
+    server.stop_and_check_leaks().await.unwrap();
 }

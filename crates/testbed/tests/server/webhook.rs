@@ -2,9 +2,11 @@
 
 use crate::{Flags, start_session_with};
 use anteroom_testbed::{
-    ApiClient, ScriptedTool, TestCa, TestConfig, TestServer, WAIT_MAX, leaks::needles, test_ca::TlsServer,
+    ApiClient, ScriptedTool, TestCa, TestConfig, TestServer, WAIT_MAX, leaks::encoded_forms, test_ca::TlsServer,
 };
-use anteroom_wire::{SessionId, TimelineKind, api::SessionStatus, operator_reports::WebhookReport, webhook::WebhookNotification};
+use anteroom_wire::{
+    SessionId, TimelineKind, api::SessionStatus, operator_reports::WebhookReport, webhook::WebhookNotification,
+};
 use axum::{
     Router,
     body::Bytes,
@@ -173,7 +175,7 @@ fn write_secret(path: &Path) -> PathBuf {
 }
 
 pub(crate) async fn complete_session(flags: &Flags, api: &ApiClient) -> SessionId {
-    let id = api.start("scripted").await.unwrap().session.id;
+    let id = api.start_session("scripted").await.unwrap().session.id;
     api.wait_until(&id, "showing the address", |view| view.sign_in.url.is_some()).await.unwrap();
     flags.set("go");
     api.wait_status(&id, SessionStatus::Completed).await.unwrap();
@@ -181,7 +183,7 @@ pub(crate) async fn complete_session(flags: &Flags, api: &ApiClient) -> SessionI
 }
 
 async fn report(server: &TestServer) -> WebhookReport {
-    server.operator().unwrap().get("/api/webhook").await.unwrap().read().unwrap()
+    server.operator_client().unwrap().get("/api/webhook").await.unwrap().parse().unwrap()
 }
 
 /// Waits until the webhook report fulfils the condition.
@@ -208,7 +210,7 @@ async fn webhook_messages_are_ordered_signed_and_without_the_secret() {
     // Only credentials with the policy deliver_once may be attached.
     let settings = receiver.settings(&flags, "include_credential = true");
     let server = TestServer::start(TestConfig::with_tool(tool(&flags)).with_settings(&settings)).await.unwrap();
-    let api = server.backend().unwrap();
+    let api = server.backend_client().unwrap();
     let id = complete_session(&flags, &api).await;
     let messages = inbox.wait_messages(2).await;
     let [stored, ended] = [0, 1].map(|at| messages[at].read());
@@ -220,7 +222,7 @@ async fn webhook_messages_are_ordered_signed_and_without_the_secret() {
         (session.id, session.status, session.reason.unwrap().code.as_str()),
         (id.clone(), SessionStatus::Completed, "completed")
     );
-    for needle in needles(CANARY) {
+    for needle in encoded_forms(CANARY) {
         let needle = String::from_utf8(needle).unwrap();
         assert!(messages.iter().all(|message| !message.body.contains(&needle)));
     }
@@ -229,17 +231,18 @@ async fn webhook_messages_are_ordered_signed_and_without_the_secret() {
     assert_eq!((report.failed, report.abandoned, report.last_error), (0, 0, None));
     let rejected = api.get("/api/webhook").await.unwrap();
     assert_eq!((rejected.status, rejected.problem().unwrap().code.as_str()), (403, "not_owner"));
-    let metrics = server.operator().unwrap().get("/metrics").await.unwrap().text;
+    let metrics = server.operator_client().unwrap().get("/metrics").await.unwrap().text;
     assert!(metrics.contains("anteroom_webhook_messages_total{outcome=\"delivered\"} 2"), "{metrics}");
-    server.finish().await.unwrap();
+    server.stop_and_check_leaks().await.unwrap();
 }
 
 #[tokio::test]
 async fn failed_webhook_message_is_retried_and_redirects_are_not_followed() {
     let (flags, inbox) = (Flags::new(), Inbox::with_statuses(&[500, 307]));
     let receiver = Receiver::start(&inbox).await;
-    let (server, api, id) = start_session_with(TestConfig::with_tool(tool(&flags)).with_settings(&receiver.settings(&flags, ""))).await;
-    api.cancel(&id).await.unwrap();
+    let (server, api, id) =
+        start_session_with(TestConfig::with_tool(tool(&flags)).with_settings(&receiver.settings(&flags, ""))).await;
+    api.cancel_session(&id).await.unwrap();
     let messages = inbox.wait_messages(3).await;
     assert!(
         messages.iter().all(|message| message.id == messages[0].id && message.path == "/in"),
@@ -253,23 +256,23 @@ async fn failed_webhook_message_is_retried_and_redirects_are_not_followed() {
     let report = wait_report(&server, |report| report.pending.is_empty()).await;
     assert_eq!((report.delivered, report.failed), (1, 2));
     assert!(report.last_error.unwrap().why.contains("redirects are not followed"));
-    server.finish().await.unwrap();
+    server.stop_and_check_leaks().await.unwrap();
 }
 
 #[tokio::test]
 async fn deliver_once_credential_is_attached_to_the_webhook_and_then_deleted() {
     let (flags, inbox) = (Flags::new(), Inbox::with_statuses(&[503]));
     let receiver = Receiver::start(&inbox).await;
-    let config = TestConfig::with_tool(tool(&flags).with("policy", json!("deliver_once")));
+    let config = TestConfig::with_tool(tool(&flags).with_descriptor_key("policy", json!("deliver_once")));
     let server =
         TestServer::start(config.with_settings(&receiver.settings(&flags, "include_credential = true"))).await.unwrap();
-    let api = server.backend().unwrap();
+    let api = server.backend_client().unwrap();
     let id = complete_session(&flags, &api).await;
     let messages = inbox.wait_messages(3).await;
     assert_eq!((&messages[0].id, &messages[0].body), (&messages[1].id, &messages[1].body), "the first attempt failed");
     let stored = messages[1].read();
     let files = stored.data.files.unwrap();
-    assert_eq!((files[0].path.as_str(), files[0].mode), (ScriptedTool::CREDENTIAL, 0o600));
+    assert_eq!((files[0].path.as_str(), files[0].mode), (ScriptedTool::CREDENTIAL_PATH, 0o600));
     assert_eq!(files[0].content.expose(), format!("{{\"token\": \"{CANARY}\"}}").as_bytes());
     assert_eq!(messages[2].read().data.files, None);
     let taken = api.wait_entry(&id, TimelineKind::WebhookDelivered).await.unwrap();
@@ -277,7 +280,7 @@ async fn deliver_once_credential_is_attached_to_the_webhook_and_then_deleted() {
     let credential = stored.data.credential.unwrap().id;
     let lease = api.post(&format!("/api/credentials/{credential}/lease"), json!({})).await.unwrap();
     assert_eq!((lease.status, lease.problem().unwrap().code.as_str()), (410, "already_delivered"));
-    server.finish().await.unwrap();
+    server.stop_and_check_leaks().await.unwrap();
 }
 
 #[tokio::test]
@@ -287,7 +290,7 @@ async fn undelivered_webhook_messages_are_sent_in_order_after_a_restart() {
     let (address, settings) = (receiver.address, receiver.settings(&flags, ""));
     drop(receiver);
     let mut server = TestServer::start(TestConfig::with_tool(tool(&flags)).with_settings(&settings)).await.unwrap();
-    let id = complete_session(&flags, &server.backend().unwrap()).await;
+    let id = complete_session(&flags, &server.backend_client().unwrap()).await;
     wait_report(&server, |report| report.failed > 0 && report.pending.len() == 2).await;
     server.kill_server().await.unwrap();
     server.start_server().await.unwrap();
@@ -297,7 +300,7 @@ async fn undelivered_webhook_messages_are_sent_in_order_after_a_restart() {
     let kinds: Vec<String> = messages.iter().map(|message| message.read().kind).collect();
     assert_eq!(kinds, ["credential.stored", "session.ended"]);
     assert_eq!(messages[1].read().data.session.unwrap().id, id);
-    server.finish().await.unwrap();
+    server.stop_and_check_leaks().await.unwrap();
 }
 
 #[tokio::test]
@@ -306,7 +309,7 @@ async fn webhook_message_is_abandoned_after_its_attempts_and_the_next_is_sent() 
     let receiver = Receiver::start(&inbox).await;
     let settings = receiver.settings(&flags, "attempts_max = 2");
     let server = TestServer::start(TestConfig::with_tool(tool(&flags)).with_settings(&settings)).await.unwrap();
-    let api = server.backend().unwrap();
+    let api = server.backend_client().unwrap();
     let id = complete_session(&flags, &api).await;
     let abandoned = api.wait_entry(&id, TimelineKind::WebhookAbandoned).await.unwrap();
     assert!(abandoned.sentence.contains("credential.stored"), "{abandoned:?}");
@@ -314,7 +317,7 @@ async fn webhook_message_is_abandoned_after_its_attempts_and_the_next_is_sent() 
     assert_eq!(messages[2].read().kind, "session.ended");
     let report = wait_report(&server, |report| report.pending.is_empty()).await;
     assert_eq!((report.delivered, report.abandoned), (1, 1));
-    server.finish().await.unwrap();
+    server.stop_and_check_leaks().await.unwrap();
 }
 
 #[tokio::test]
@@ -328,9 +331,9 @@ async fn webhook_requires_a_trusted_certificate() {
         let url = format!("https://localhost:{}/in", tls_server.address().port());
         let settings = settings(&flags, &url, &format!("ca_file = '{}'", file.display()));
         let server = TestServer::start(TestConfig::with_tool(tool(&flags)).with_settings(&settings)).await.unwrap();
-        let api = server.backend().unwrap();
-        let id = api.start("scripted").await.unwrap().session.id;
-        api.cancel(&id).await.unwrap();
+        let api = server.backend_client().unwrap();
+        let id = api.start_session("scripted").await.unwrap().session.id;
+        api.cancel_session(&id).await.unwrap();
         if trusted {
             inbox.wait_messages(1).await;
         } else {
@@ -338,7 +341,7 @@ async fn webhook_requires_a_trusted_certificate() {
             assert!(report.last_error.unwrap().why.contains("TLS"));
             assert_eq!(inbox.messages().len(), 0);
         }
-        server.finish().await.unwrap();
-        tls_server.finish().await;
+        server.stop_and_check_leaks().await.unwrap();
+        tls_server.stop().await;
     }
 }

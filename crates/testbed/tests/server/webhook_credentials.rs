@@ -19,7 +19,7 @@ const CONTENT: &str = "{\"token\": \"once\"}";
 const WITH_FILES: &str = "include_credential = true\n";
 
 fn tool(flags: &Flags) -> ScriptedTool {
-    flags.tool(CONTENT).with("policy", json!("deliver_once"))
+    flags.tool(CONTENT).with_descriptor_key("policy", json!("deliver_once"))
 }
 
 async fn start_with_webhook(flags: &Flags, receiver: &Receiver, more: &str) -> TestServer {
@@ -32,7 +32,7 @@ async fn request_lease(api: &ApiClient, id: &CredentialId) -> ApiResponse {
 }
 
 fn content(answer: &ApiResponse) -> Vec<u8> {
-    answer.read::<Lease>().unwrap().files[0].content.expose().to_vec()
+    answer.parse::<Lease>().unwrap().files[0].content.expose().to_vec()
 }
 
 /// The attached content of each message, in the order of arrival.
@@ -53,7 +53,7 @@ async fn credential_in_webhook_delivery_cannot_be_leased() {
     let (flags, inbox) = (Flags::new(), Inbox::with_statuses(&[ON_RELEASE]));
     let receiver = Receiver::start(&inbox).await;
     let server = start_with_webhook(&flags, &receiver, "").await;
-    let api = server.backend().unwrap();
+    let api = server.backend_client().unwrap();
     let session = complete_session(&flags, &api).await;
     inbox.wait_messages(1).await;
     let id = wait_credential(&api, &session).await;
@@ -69,7 +69,7 @@ async fn credential_in_webhook_delivery_cannot_be_leased() {
     assert_eq!((status, code.as_str(), detail.contains("delivered at")), (410, "already_delivered", true), "{detail}");
     wait_report(&server, |report| report.pending.is_empty()).await;
     assert_eq!(sent_contents(&inbox), [Some(CONTENT.as_bytes().to_vec()), None]);
-    server.finish().await.unwrap();
+    server.stop_and_check_leaks().await.unwrap();
 }
 
 #[tokio::test]
@@ -80,7 +80,7 @@ async fn credential_rejected_by_the_webhook_can_be_leased_and_is_not_attached_ag
     let settings = receiver.settings(&flags, WITH_FILES).replace("retry_ms_min = 20", "retry_ms_min = 3000");
     let settings = settings.replace("retry_ms_max = 200", "retry_ms_max = 3000");
     let server = TestServer::start(TestConfig::with_tool(tool(&flags)).with_settings(&settings)).await.unwrap();
-    let api = server.backend().unwrap();
+    let api = server.backend_client().unwrap();
     let session = complete_session(&flags, &api).await;
     api.wait_entry(&session, TimelineKind::WebhookFailed).await.unwrap();
     let leased = request_lease(&api, &pending_credential(&server).await).await;
@@ -93,7 +93,7 @@ async fn credential_rejected_by_the_webhook_can_be_leased_and_is_not_attached_ag
         sent.len() > before && sent[before..].iter().all(Option::is_none),
         "after the lease the messages contain no credential"
     );
-    server.finish().await.unwrap();
+    server.stop_and_check_leaks().await.unwrap();
 }
 
 /// The credential of the first pending message.
@@ -111,7 +111,7 @@ async fn credential_of_an_abandoned_webhook_message_can_be_leased_again() {
         .replace("retry_ms_min = 20\nretry_ms_max = 200", limits);
     inbox.push_status(503);
     let server = TestServer::start(TestConfig::with_tool(tool(&flags)).with_settings(&settings)).await.unwrap();
-    let api = server.backend().unwrap();
+    let api = server.backend_client().unwrap();
     let session = complete_session(&flags, &api).await;
     // It is unknown whether the receiver has accepted the first attempt; the rejection of the second does not change that.
     for tries in [1, 2] {
@@ -123,7 +123,7 @@ async fn credential_of_an_abandoned_webhook_message_can_be_leased_again() {
     assert!(abandoned.sentence.contains("can be fetched here until"), "{abandoned:?}");
     let id = wait_credential(&api, &session).await;
     assert_eq!(content(&request_lease(&api, &id).await), CONTENT.as_bytes());
-    server.finish().await.unwrap();
+    server.stop_and_check_leaks().await.unwrap();
 }
 
 #[tokio::test]
@@ -131,11 +131,11 @@ async fn webhook_message_is_sent_again_after_a_server_crash_and_its_credential_s
     let (flags, inbox) = (Flags::new(), Inbox::with_statuses(&[NO_RESPONSE, ON_RELEASE]));
     let receiver = Receiver::start(&inbox).await;
     let mut server = start_with_webhook(&flags, &receiver, "").await;
-    let session = complete_session(&flags, &server.backend().unwrap()).await;
+    let session = complete_session(&flags, &server.backend_client().unwrap()).await;
     inbox.wait_messages(1).await;
     server.kill_server().await.unwrap();
     server.start_server().await.unwrap();
-    let api = server.backend().unwrap();
+    let api = server.backend_client().unwrap();
     let messages = inbox.wait_messages(2).await;
     assert_eq!(messages[0].id(), messages[1].id(), "the same message again");
     let id = wait_credential(&api, &session).await;
@@ -155,9 +155,9 @@ async fn webhook_message_is_sent_again_after_a_server_crash_and_its_credential_s
     assert!(config.contains("include_credential = true"), "{config}");
     fs::write(&file, config.replace("include_credential = true", "include_credential = false")).unwrap();
     server.start_server().await.unwrap();
-    assert_eq!(content(&request_lease(&server.backend().unwrap(), &id).await), CONTENT.as_bytes());
+    assert_eq!(content(&request_lease(&server.backend_client().unwrap(), &id).await), CONTENT.as_bytes());
     wait_report(&server, |report| report.pending.is_empty()).await;
-    server.finish().await.unwrap();
+    server.stop_and_check_leaks().await.unwrap();
 }
 
 /// Clears the flag `go`, so that the tool of the next session waits again.
@@ -175,7 +175,7 @@ async fn refreshed_deliver_once_credential_is_delivered_once() {
     // During the use the policy of its provider changes to deliver_once, and the credential is renewed.
     let first = FakeAgent::start(&server).await;
     assert_eq!(first.deliver(&first.delivery("{\"token\": \"1\"}")).await.status, 200);
-    let id = wait_credential(&server.backend().unwrap(), &first.session).await;
+    let id = wait_credential(&server.backend_client().unwrap(), &first.session).await;
     let using = FakeAgent::start_using(&server, &id).await;
     wait_report(&server, |report| report.pending.is_empty()).await;
     server.stop_server().await.unwrap();
@@ -183,7 +183,7 @@ async fn refreshed_deliver_once_credential_is_delivered_once() {
     let provider = fs::read_to_string(&file).unwrap();
     fs::write(&file, provider.replace("policy = \"store\"", "policy = \"deliver_once\"")).unwrap();
     server.start_server().await.unwrap();
-    let api = server.backend().unwrap();
+    let api = server.backend_client().unwrap();
     api.wait_status(&using.session, SessionStatus::VmStarted).await.unwrap();
     let using = using.with_server(&server);
     let renewing = FakeAgent::start_renewing(&server, &id).await;
@@ -193,7 +193,7 @@ async fn refreshed_deliver_once_credential_is_delivered_once() {
     inbox.wait_messages(before + 1).await;
     // The second revision is in delivery: the third is not deleted with it and is sent separately.
     let answer = using.deliver(&using.delivery("{\"token\": \"3\"}")).await;
-    assert_eq!(answer.read::<DeliveryResult>().unwrap(), DeliveryResult::Stored { credential: id.clone() });
+    assert_eq!(answer.parse::<DeliveryResult>().unwrap(), DeliveryResult::Stored { credential: id.clone() });
     inbox.release.notify_one();
     let taken = api.wait_entry(&renewing.session, TimelineKind::WebhookDelivered).await.unwrap();
     assert!(taken.sentence.contains("was replaced here during the delivery"), "{taken:?}");
@@ -206,5 +206,5 @@ async fn refreshed_deliver_once_credential_is_delivered_once() {
     assert_eq!(problem_of(&answer).1, "unknown_credential");
     let lost = api.wait_entry(&using.session, TimelineKind::CredentialNotRefreshed).await.unwrap();
     assert!(lost.sentence.contains("the change is lost"), "{lost:?}");
-    server.finish().await.unwrap();
+    server.stop_and_check_leaks().await.unwrap();
 }

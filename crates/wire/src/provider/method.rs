@@ -22,17 +22,18 @@ impl Default for MethodName {
     }
 }
 
-impl TryFrom<String> for MethodName {
-    type Error = String;
+/// A text that is not a method's name.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is not a method's name: expected 1 to 40 of a-z, 0-9 and _")]
+pub struct InvalidMethodName(pub String);
 
-    fn try_from(name: String) -> Result<Self, String> {
+impl TryFrom<String> for MethodName {
+    type Error = InvalidMethodName;
+
+    fn try_from(name: String) -> Result<Self, InvalidMethodName> {
         let is_valid = (1..=40).contains(&name.len())
             && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_');
-        if is_valid {
-            Ok(Self(name))
-        } else {
-            Err(format!("{name:?} is not a method's name: expected 1 to 40 of a-z, 0-9 and _"))
-        }
+        if is_valid { Ok(Self(name)) } else { Err(InvalidMethodName(name)) }
     }
 }
 

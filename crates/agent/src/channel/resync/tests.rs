@@ -46,7 +46,14 @@ fn marker_is_found_however_the_bytes_are_split() {
 #[tokio::test]
 async fn every_nonce_is_echoed_and_only_the_latest_go_counts() {
     let (stream, mut peer) = stream_and_peer();
-    for text in [format_nonce_line(A), "\n".repeat(PADDING_BYTES), format_nonce_line(B), format_go_line(A), format_go_line(B), "PRI *".into()] {
+    for text in [
+        format_nonce_line(A),
+        "\n".repeat(PADDING_BYTES),
+        format_nonce_line(B),
+        format_go_line(A),
+        format_go_line(B),
+        "PRI *".into(),
+    ] {
         peer.write_all(text.as_bytes()).await.unwrap();
     }
     let mut connection = stream.handshake(false).await.unwrap();

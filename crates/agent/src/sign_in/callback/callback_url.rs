@@ -102,7 +102,10 @@ mod tests {
         assert_eq!(address.query_value("none"), None);
         let v6 = CallbackUrl::parse("http://[::1]:8/").unwrap();
         assert!(v6.is_loopback() && v6.port == 8);
-        assert_eq!(CallbackUrl::parse("https://a.example?x").map(|a| (a.port, a.request_target())), Some((443, "/?x".into())));
+        assert_eq!(
+            CallbackUrl::parse("https://a.example?x").map(|a| (a.port, a.request_target())),
+            Some((443, "/?x".into()))
+        );
     }
 
     #[test]

@@ -226,7 +226,8 @@ async fn record_exit(agent: &Agent, code: i32) -> Vec<String> {
         agent.terminal.read_screen().await.unwrap_or_default()
     };
     let first = lines.len().saturating_sub(LAST_LINES);
-    let last_lines: Vec<String> = lines[first..].iter().map(|line| truncate_text(&sign_in_finder::mask_secrets(line))).collect();
+    let last_lines: Vec<String> =
+        lines[first..].iter().map(|line| truncate_text(&sign_in_finder::mask_secrets(line))).collect();
     agent.sign_in.set_cli_state(CliState::Exited { code });
     agent.events.push(ToolEvent::Exited { code, last_lines: last_lines.clone() });
     last_lines

@@ -6,7 +6,7 @@ use crate::{
     platform::{
         local_socket::{LocalRequest, socket_path, write_line},
         process::{self, find_program},
-        process_table::{Child, ProcessTable, ChildTty},
+        process_table::{Child, ChildTty, ProcessTable},
     },
     sign_in::tool::ToolCommand,
 };

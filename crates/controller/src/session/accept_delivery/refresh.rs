@@ -66,7 +66,7 @@ pub(super) async fn store_refreshed_credential(
             let Revisions { installed, replaced, stored } = revisions;
             tracing::info!(outcome = "refreshed", session = %row.id, credential = %credential.id, installed, replaced, stored, "credential changed by its tool sealed, stored and read back");
             if let Some(session) = context.sessions.get(&row.id) {
-                session.notify();
+                session.notify_subscribers();
             }
             accepted()
         }

@@ -1,15 +1,11 @@
 //! Validates a delivery: it must be a credential of the session's provider, and the policy must allow to store it.
 
-use crate::{
-    api_error::ApiError,
-    clock, credentials,
-    session::context::SessionContext,
-};
+use crate::{api_error::ApiError, clock, credentials, session::context::SessionContext};
 use anteroom_store::{Retention, SessionRow, UnixMs};
 use anteroom_vault::{Binding, SealedBytes};
 use anteroom_wire::{
     CredentialId, Problem,
-    agent::{DeliveredFile, CredentialDelivery},
+    agent::{CredentialDelivery, DeliveredFile},
     api::CredentialFile,
     provider::{CredentialRules, StoragePolicy},
 };
@@ -34,7 +30,11 @@ impl ValidatedDelivery {
     ///
     /// # Errors
     /// Another provider, an invalid format, or a policy that forbids storing it.
-    pub(super) fn validate(context: &SessionContext, row: &SessionRow, delivery: &CredentialDelivery) -> Result<Self, ApiError> {
+    pub(super) fn validate(
+        context: &SessionContext,
+        row: &SessionRow,
+        delivery: &CredentialDelivery,
+    ) -> Result<Self, ApiError> {
         let invalid = |detail: String| ApiError::new(Problem::InvalidCredentialFormat, detail);
         if delivery.provider != row.provider {
             return Err(invalid(format!("the session is for {}", row.provider)));
@@ -78,9 +78,9 @@ impl ValidatedDelivery {
 fn retention_of(policy: StoragePolicy, deliver_once_s_max: u64) -> Option<Retention> {
     match policy {
         StoragePolicy::Store => Some(Retention::UntilDeleted),
-        StoragePolicy::DeliverOnce => {
-            Some(Retention::UntilDelivered { until_ms: clock::now_unix_ms() + deliver_once_s_max.saturating_mul(1_000) })
-        }
+        StoragePolicy::DeliverOnce => Some(Retention::UntilDelivered {
+            until_ms: clock::now_unix_ms() + deliver_once_s_max.saturating_mul(1_000),
+        }),
         StoragePolicy::KeepInMachine | StoragePolicy::Forbidden => None,
     }
 }
@@ -145,7 +145,9 @@ mod tests {
     #[test]
     fn only_storable_policies_have_a_retention() {
         assert_eq!(retention_of(StoragePolicy::Store, 1), Some(Retention::UntilDeleted));
-        assert!(retention_of(StoragePolicy::DeliverOnce, 60).unwrap().until_ms().unwrap() > clock::now_unix_ms() + 50_000);
+        assert!(
+            retention_of(StoragePolicy::DeliverOnce, 60).unwrap().until_ms().unwrap() > clock::now_unix_ms() + 50_000
+        );
         assert_eq!(retention_of(StoragePolicy::KeepInMachine, 1), None);
         assert_eq!(retention_of(StoragePolicy::Forbidden, 1), None);
     }

@@ -18,7 +18,7 @@ pub struct CurrentMachine {
     /// The number of the last event from its agent.
     pub last_event: u64,
     /// The sign-in in it.
-    pub sign_in: SignInState,
+    pub sign_in: MachineSignIn,
     /// Whether its agent has a credential whose delivery has no final answer.
     pub delivery_pending: bool,
 }
@@ -35,7 +35,7 @@ pub enum MachineKind {
 impl CurrentMachine {
     /// A machine from whose agent no event was received.
     pub fn new(kind: MachineKind, generation: u32, agent_token: Sha256Hex) -> Self {
-        let sign_in = SignInState::default();
+        let sign_in = MachineSignIn::default();
         Self { kind, generation, agent_token, last_event: 0, sign_in, delivery_pending: false }
     }
 
@@ -50,32 +50,32 @@ impl CurrentMachine {
 
 /// The sign-in in a machine.
 #[derive(Debug, Clone, Default)]
-pub struct SignInState {
+pub struct MachineSignIn {
     /// The sign-in as last reported by the agent.
-    pub reported: SignInStatus,
+    pub reported_status: SignInStatus,
     /// When this server received the device code, milliseconds since 1970.
     pub device_code_at_ms: Option<u64>,
     /// Whether the tool is signed in with a credential that stays in the machine.
     pub kept_in_machine: bool,
 }
 
-impl SignInState {
+impl MachineSignIn {
     /// Clears the data that the tool's process reported: it is void for the next process.
     pub fn clear_tool_output(&mut self) {
-        self.reported.url = None;
-        self.reported.browser_url = None;
-        self.reported.device_code = None;
-        self.reported.prompt = None;
-        self.reported.outcome = None;
+        self.reported_status.url = None;
+        self.reported_status.browser_url = None;
+        self.reported_status.device_code = None;
+        self.reported_status.prompt = None;
+        self.reported_status.outcome = None;
         self.device_code_at_ms = None;
     }
 
     /// Resets the sign-in for a tool that is started again with this method.
     pub fn reset_for_method(&mut self, method: &str) {
         self.clear_tool_output();
-        self.reported.method = Some(method.to_owned());
-        self.reported.cli = CliState::Waiting;
-        self.reported.capture = CaptureState::Waiting;
+        self.reported_status.method = Some(method.to_owned());
+        self.reported_status.cli = CliState::Waiting;
+        self.reported_status.capture = CaptureState::Waiting;
         self.kept_in_machine = false;
     }
 }

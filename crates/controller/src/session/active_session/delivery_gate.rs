@@ -1,6 +1,6 @@
 //! The deliveries of a session that are being answered.
 
-use crate::session::lifecycle::Delivery;
+use crate::session::lifecycle::DeliveryState;
 
 /// Counts the deliveries that are being answered. Once it is closed, later deliveries are answered too, and not counted: the stop
 /// of the machine does not wait for them.
@@ -37,11 +37,11 @@ impl DeliveryGate {
     }
 
     /// The state of the delivery; `is_pending` is whether the machine's agent has a credential without a final answer.
-    pub fn state(&self, is_pending: bool) -> Delivery {
+    pub fn delivery_state(&self, is_pending: bool) -> DeliveryState {
         match (self.in_flight, is_pending) {
-            (0, false) => Delivery::None,
-            (0, true) => Delivery::Pending,
-            (_, _) => Delivery::InFlight,
+            (0, false) => DeliveryState::None,
+            (0, true) => DeliveryState::Pending,
+            (_, _) => DeliveryState::InFlight,
         }
     }
 }
@@ -56,12 +56,15 @@ mod tests {
         assert!(gate.begin());
         gate.close();
         assert!(!gate.begin());
-        assert_eq!(gate.state(false), Delivery::InFlight, "the first one is still being answered");
+        assert_eq!(gate.delivery_state(false), DeliveryState::InFlight, "the first one is still being answered");
         gate.finish();
-        assert_eq!((gate.state(false), gate.state(true)), (Delivery::None, Delivery::Pending));
+        assert_eq!(
+            (gate.delivery_state(false), gate.delivery_state(true)),
+            (DeliveryState::None, DeliveryState::Pending)
+        );
         gate.reopen();
         assert!(gate.begin());
-        assert_eq!(gate.state(true), Delivery::InFlight);
+        assert_eq!(gate.delivery_state(true), DeliveryState::InFlight);
     }
 
     #[test]
@@ -70,6 +73,6 @@ mod tests {
         assert!(gate.begin());
         gate.close();
         gate.reopen();
-        assert_eq!(gate.state(false), Delivery::InFlight);
+        assert_eq!(gate.delivery_state(false), DeliveryState::InFlight);
     }
 }

@@ -50,5 +50,8 @@ fn stage_failed(report: &StageReport) -> Option<NewTimelineEntry> {
         return None;
     }
     let data = json!({ "stage": report.stage, "attempts": report.attempts, "error": report.last_error });
-    Some(new_entry(TimelineKind::StageFailed, format!("The stage {:?} failed in the machine.", report.stage)).with_data(data))
+    Some(
+        new_entry(TimelineKind::StageFailed, format!("The stage {:?} failed in the machine.", report.stage))
+            .with_data(data),
+    )
 }

@@ -34,13 +34,16 @@ pub(super) fn to_timeline_entry(tool: &str, event: SignInEvent) -> NewTimelineEn
             new_entry(TimelineKind::PromptOpened, sentence).with_data(json!({ "prompt": id, "rejected": rejected }))
         }
         SignInEvent::PromptClosed { id } => {
-            new_entry(TimelineKind::PromptClosed, format!("{tool} closed the prompt {id}.")).with_data(json!({ "prompt": id }))
+            new_entry(TimelineKind::PromptClosed, format!("{tool} closed the prompt {id}."))
+                .with_data(json!({ "prompt": id }))
         }
         SignInEvent::KeysPressed { id, keys } => {
             new_entry(TimelineKind::KeysPressed, format!("A rule answered the prompt {id}."))
                 .with_data(json!({ "prompt": id, "keys": keys }))
         }
-        SignInEvent::PasteAccepted(pasted) => new_entry(TimelineKind::Pasted, pasted_sentence(tool, &pasted)).with_data(json!(pasted)),
+        SignInEvent::PasteAccepted(pasted) => {
+            new_entry(TimelineKind::Pasted, pasted_sentence(tool, &pasted)).with_data(json!(pasted))
+        }
         SignInEvent::PasteRejected { code } => {
             new_entry(TimelineKind::PasteRejected, format!("The pasted text was not passed to {tool}."))
                 .with_data(json!({ "code": code }))

@@ -1,10 +1,10 @@
 //! The verdict on an active session.
 
 use super::{
-    Finding, DiagnosisInput, Progress, SupervisorSnapshot, credential_use,
+    DiagnosisInput, Finding, Progress, SupervisorSnapshot, credential_use,
     ended_verdict::exit_cause_text,
-    external, guest, sign_in,
-    timeline_view::{TimelineView, format_elapsed, quote, data_text, format_time},
+    external, guest_faults, sign_in,
+    timeline_view::{TimelineView, data_text, format_elapsed, format_time, quote},
 };
 use anteroom_store::TimelineRow;
 use anteroom_wire::{
@@ -56,7 +56,8 @@ fn queued<'a>(input: &DiagnosisInput<'_>, timeline: &TimelineView<'a>, position:
 
 fn preparing<'a>(input: &DiagnosisInput<'_>, timeline: &TimelineView<'a>, stage: Stage) -> Finding<'a> {
     let restart = timeline.last_of_kind(TimelineKind::RestartRequested);
-    let ready = timeline.last_of_kind(TimelineKind::MachineReady).or(timeline.last_of_kind(TimelineKind::MachineAdopted));
+    let ready =
+        timeline.last_of_kind(TimelineKind::MachineReady).or(timeline.last_of_kind(TimelineKind::MachineAdopted));
     if restart.is_some() || input.row.generation > 1 && ready.is_none() {
         return replaced(input, timeline, Some(stage));
     }
@@ -83,7 +84,9 @@ fn preparing<'a>(input: &DiagnosisInput<'_>, timeline: &TimelineView<'a>, stage:
 fn replaced<'a>(input: &DiagnosisInput<'_>, timeline: &TimelineView<'a>, stage: Option<Stage>) -> Finding<'a> {
     let why = match (timeline.last_of_kind(TimelineKind::RestartRequested), timeline.latest_exit()) {
         (Some(restart), _) => format!("A restart was requested at {}", format_time(restart)),
-        (None, Some((exit, why))) => format!("The previous machine ended at {} because {}", format_time(exit), exit_cause_text(&why)),
+        (None, Some((exit, why))) => {
+            format!("The previous machine ended at {} because {}", format_time(exit), exit_cause_text(&why))
+        }
         (None, None) => {
             let detail = input.row.reason().and_then(|reason| reason.detail.clone()).unwrap_or_default();
             format!("The previous machine ended: {detail}")
@@ -103,7 +106,11 @@ fn replaced<'a>(input: &DiagnosisInput<'_>, timeline: &TimelineView<'a>, stage: 
 
 fn open<'a>(input: &DiagnosisInput<'_>, timeline: &TimelineView<'a>, supervisor: &SupervisorSnapshot) -> Finding<'a> {
     let using = input.row.purpose.credential_use();
-    let fault = if using.is_some() { credential_use::find_fault(input, timeline) } else { sign_in::find_fault(input, timeline) };
+    let fault = if using.is_some() {
+        credential_use::find_fault(input, timeline)
+    } else {
+        sign_in::find_fault(input, timeline)
+    };
     if let Some(fault) = fault {
         return fault;
     }
@@ -112,14 +119,14 @@ fn open<'a>(input: &DiagnosisInput<'_>, timeline: &TimelineView<'a>, supervisor:
         return Finding::new(Verdict::AgentUnreachable, sentence, timeline.last_of_kind(TimelineKind::MachineReady));
     }
     // A command can change its credential and run on: only the agent's state shows whether the change is being delivered.
-    let accepted =
-        sign_in::last_rejected_candidate(timeline).filter(|last| last.kind == TimelineKind::CandidateAccepted && using.is_none());
+    let accepted = sign_in::last_rejected_candidate(timeline)
+        .filter(|last| last.kind == TimelineKind::CandidateAccepted && using.is_none());
     if accepted.is_some() || matches!(supervisor.capture, CaptureState::Delivering { .. }) {
         let sentence = "A valid credential was found and is being delivered.";
         return Finding::new(Verdict::Delivering, sentence, accepted);
     }
     external::find_fault(input, timeline)
-        .or_else(|| guest::find_memory_low(timeline))
+        .or_else(|| guest_faults::find_memory_low(timeline))
         .or_else(|| desktop_unreachable(timeline))
         .or_else(|| using.map(|using| credential_use::running_finding(timeline, using)))
         .or_else(|| external::waiting_for_user_finding(input, timeline, supervisor))
@@ -129,7 +136,8 @@ fn open<'a>(input: &DiagnosisInput<'_>, timeline: &TimelineView<'a>, supervisor:
 /// The last viewer was disconnected because the desktop did not answer.
 fn desktop_unreachable<'a>(timeline: &TimelineView<'a>) -> Option<Finding<'a>> {
     let kinds = [TimelineKind::ViewerJoined, TimelineKind::ViewerDisconnected, TimelineKind::ViewerRejected];
-    let is_desktop_viewer = |entry: &&TimelineRow| kinds.contains(&entry.kind) && data_text(entry, "socket") != "terminal";
+    let is_desktop_viewer =
+        |entry: &&TimelineRow| kinds.contains(&entry.kind) && data_text(entry, "socket") != "terminal";
     let last = timeline.machine.iter().rfind(is_desktop_viewer)?;
     let unreachable = [Problem::DesktopUnreachable, Problem::AgentUnreachable].map(Problem::code);
     if !unreachable.contains(&data_text(last, "reason")) {
@@ -137,8 +145,10 @@ fn desktop_unreachable<'a>(timeline: &TimelineView<'a>) -> Option<Finding<'a>> {
     }
     let detail = Some(data_text(last, "detail")).filter(|detail| !detail.is_empty());
     let detail = detail.map_or_else(String::new, |detail| format!(" ({detail})"));
-    let sentence =
-        format!("The machine's desktop did not answer; the last viewer was disconnected at {}{detail}.", format_time(last));
+    let sentence = format!(
+        "The machine's desktop did not answer; the last viewer was disconnected at {}{detail}.",
+        format_time(last)
+    );
     let failed = timeline.machine.iter().filter(|entry| entry.kind == TimelineKind::StageFailed);
     Some(Finding::new(Verdict::DesktopUnreachable, sentence, failed.chain([last])))
 }
@@ -158,7 +168,8 @@ fn waiting_for_user<'a>(
         Some(entry) => format!("{} showed sign-in instructions at {}", input.tool, format_time(entry)),
         None => format!("{} runs", input.tool),
     };
-    let ready = timeline.last_of_kind(TimelineKind::MachineReady).or(timeline.last_of_kind(TimelineKind::MachineAdopted));
+    let ready =
+        timeline.last_of_kind(TimelineKind::MachineReady).or(timeline.last_of_kind(TimelineKind::MachineAdopted));
     let sentence = format!("The machine is ready, {step}, and {viewers}: the session waits for the user.");
     Finding::new(
         Verdict::WaitingForUser,

@@ -5,8 +5,10 @@ use super::{
     ended_verdict::exit_cause_text,
     external,
     observation::{Observation, new_observation},
-    sign_in::{last_rejected_candidate, is_denied_by_policy, last_rejected_delivery},
-    timeline_view::{TimelineView, host_and_port, is_intended, format_list, data_number, quote, data_text, format_time},
+    sign_in::{is_denied_by_policy, last_rejected_candidate, last_rejected_delivery},
+    timeline_view::{
+        TimelineView, data_number, data_text, format_list, format_time, host_and_port, is_intended, quote,
+    },
 };
 use crate::clock::format_rfc3339;
 use anteroom_machine::ExitReason;
@@ -18,7 +20,11 @@ use anteroom_wire::{
 };
 
 /// The status of every component, in order.
-pub(super) fn causal_chain(input: &DiagnosisInput<'_>, timeline: &TimelineView<'_>, verdict: Verdict) -> Vec<ComponentStatus> {
+pub(super) fn causal_chain(
+    input: &DiagnosisInput<'_>,
+    timeline: &TimelineView<'_>,
+    verdict: Verdict,
+) -> Vec<ComponentStatus> {
     let components = [
         (Component::Session, session(input)),
         (Component::Machine, machine(input, timeline)),
@@ -82,13 +88,18 @@ fn machine(input: &DiagnosisInput<'_>, timeline: &TimelineView<'_>) -> Observati
     }
     if let Some((entry, why)) = timeline.last_machine_exit() {
         let state = if is_intended(&why) { ComponentState::Ok } else { ComponentState::Failed };
-        return new_observation(state, format!("It ended at {} because {}.", format_time(entry), exit_cause_text(&why)));
+        return new_observation(
+            state,
+            format!("It ended at {} because {}.", format_time(entry), exit_cause_text(&why)),
+        );
     }
     if let Some(entry) = timeline.last_of_kind(TimelineKind::MachineNotRemoved) {
         return new_observation(ComponentState::Failed, entry.sentence.clone());
     }
     match &input.receipt {
-        Some(why) => new_observation(ComponentState::Failed, format!("Its receipt records that {}.", exit_cause_text(why))),
+        Some(why) => {
+            new_observation(ComponentState::Failed, format!("Its receipt records that {}.", exit_cause_text(why)))
+        }
         None if timeline.machine.is_empty() => new_observation(ComponentState::NotReached, "No machine was requested."),
         // The supervisor of an ended session runs until the machine is removed.
         None if input.supervisor.is_some() && !input.row.is_active() => {
@@ -122,7 +133,9 @@ fn stage(input: &DiagnosisInput<'_>, timeline: &TimelineView<'_>, first: Stage, 
     if let Some(Progress::Preparing { stage }) = progress {
         return match () {
             () if stage > last => new_observation(ComponentState::Ok, "It is ready."),
-            () if stage < first => new_observation(ComponentState::NotReached, format!("The machine waits for {stage:?}.")),
+            () if stage < first => {
+                new_observation(ComponentState::NotReached, format!("The machine waits for {stage:?}."))
+            }
             () => new_observation(ComponentState::Waiting, format!("The machine waits for {stage:?}.")),
         };
     }
@@ -154,7 +167,10 @@ fn stage(input: &DiagnosisInput<'_>, timeline: &TimelineView<'_>, first: Stage, 
 
 fn agent(input: &DiagnosisInput<'_>, timeline: &TimelineView<'_>) -> Observation {
     if let Some((entry, why @ ExitReason::Mismatch { .. })) = timeline.last_machine_exit() {
-        return new_observation(ComponentState::Failed, format!("It was rejected at {}: {}.", format_time(entry), exit_cause_text(&why)));
+        return new_observation(
+            ComponentState::Failed,
+            format!("It was rejected at {}: {}.", format_time(entry), exit_cause_text(&why)),
+        );
     }
     if let Some(why) = input.supervisor.as_ref().and_then(|supervisor| supervisor.agent_error.as_ref()) {
         return new_observation(ComponentState::Failed, format!("It did not answer: {}.", quote(why)));
@@ -204,7 +220,8 @@ fn cli(input: &DiagnosisInput<'_>, timeline: &TimelineView<'_>) -> Observation {
         .filter(|exit| started.is_none_or(|started| started.number < exit.number));
     if let Some(exit) = exit {
         let code = data_number(exit, "code").unwrap_or_default();
-        let delivered = last_rejected_candidate(timeline).is_some_and(|last| last.kind != TimelineKind::CandidateRejected)
+        let delivered = last_rejected_candidate(timeline)
+            .is_some_and(|last| last.kind != TimelineKind::CandidateRejected)
             || input.row.credential().is_some();
         // The exit code of a command that uses a credential is not a fault.
         let ok = timeline.is_credential_use() || code == 0 && delivered;
@@ -260,7 +277,9 @@ fn egress(timeline: &TimelineView<'_>, verdict: Verdict) -> Observation {
 /// The stored credential of a credential use.
 fn unsealed(timeline: &TimelineView<'_>) -> Observation {
     match timeline.last_of_kind(TimelineKind::CredentialUnsealed) {
-        Some(entry) => new_observation(ComponentState::Ok, format!("It was unsealed for the machine at {}.", format_time(entry))),
+        Some(entry) => {
+            new_observation(ComponentState::Ok, format!("It was unsealed for the machine at {}.", format_time(entry)))
+        }
         None => new_observation(ComponentState::NotReached, "It is sealed; no machine was claimed for it."),
     }
 }
@@ -293,13 +312,17 @@ fn credential(input: &DiagnosisInput<'_>, timeline: &TimelineView<'_>) -> Observ
             format!("Its delivery failed at {}: {}.", format_time(last), quote(data_text(last, "error"))),
         ),
         None if timeline.is_credential_use() => unsealed(timeline),
-        Some(last) if last.kind == TimelineKind::CandidateAccepted && timeline.is_credential_use() => unsealed(timeline),
-        Some(last) if active => {
-            new_observation(ComponentState::Waiting, format!("It was found at {} and is being delivered.", format_time(last)))
+        Some(last) if last.kind == TimelineKind::CandidateAccepted && timeline.is_credential_use() => {
+            unsealed(timeline)
         }
-        Some(last) => {
-            new_observation(ComponentState::Failed, format!("It was found at {} and was not delivered.", format_time(last)))
-        }
+        Some(last) if active => new_observation(
+            ComponentState::Waiting,
+            format!("It was found at {} and is being delivered.", format_time(last)),
+        ),
+        Some(last) => new_observation(
+            ComponentState::Failed,
+            format!("It was found at {} and was not delivered.", format_time(last)),
+        ),
 
         None if active => new_observation(ComponentState::Waiting, "No file has appeared."),
         None => new_observation(ComponentState::NotReached, "No file appeared; nothing was delivered."),

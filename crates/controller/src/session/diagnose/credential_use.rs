@@ -1,8 +1,8 @@
 //! The diagnosis of sessions that run a command with a stored credential, without a sign-in.
 
 use super::{
-    Finding, DiagnosisInput, guest, sign_in,
-    timeline_view::{TimelineView, format_elapsed, data_number, quoted_last_lines, format_time},
+    DiagnosisInput, Finding, guest_faults, sign_in,
+    timeline_view::{TimelineView, data_number, format_elapsed, format_time, quoted_last_lines},
 };
 use crate::clock::format_rfc3339;
 use anteroom_store::{CredentialUse, SessionEnd};
@@ -21,15 +21,16 @@ fn command_subject(purpose: UsePurpose) -> &'static str {
 pub(super) fn find_fault<'a>(input: &DiagnosisInput<'_>, timeline: &TimelineView<'a>) -> Option<Finding<'a>> {
     sign_in::find_delivery_rejected(input, timeline)
         .or_else(|| sign_in::find_delivery_failing(input, timeline))
-        .or_else(|| guest::find_out_of_memory(timeline))
-        .or_else(|| guest::find_crash_loop(timeline))
+        .or_else(|| guest_faults::find_out_of_memory(timeline))
+        .or_else(|| guest_faults::find_crash_loop(timeline))
 }
 
 /// No fault is known: the command runs.
 pub(super) fn running_finding<'a>(timeline: &TimelineView<'a>, using: &CredentialUse) -> Finding<'a> {
     let (command, id) = (command_subject(using.purpose), &using.credential);
     let started = timeline.last_of_kind(TimelineKind::CliStarted).filter(|_| using.purpose != UsePurpose::Check);
-    let ready = timeline.last_of_kind(TimelineKind::MachineReady).or(timeline.last_of_kind(TimelineKind::MachineAdopted));
+    let ready =
+        timeline.last_of_kind(TimelineKind::MachineReady).or(timeline.last_of_kind(TimelineKind::MachineAdopted));
     let ended = timeline.last_of_kind(TimelineKind::CliExited);
     let sentence = match (started, ended) {
         (_, Some(exit)) => format!(

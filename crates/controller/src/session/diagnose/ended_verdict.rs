@@ -1,8 +1,10 @@
 //! The verdict on an ended session.
 
 use super::{
-    Finding, DiagnosisInput, credential_use, external, sign_in,
-    timeline_view::{TimelineView, format_elapsed, format_list, data_number, quote, quoted_last_lines, data_text, format_time},
+    DiagnosisInput, Finding, credential_use, external, sign_in,
+    timeline_view::{
+        TimelineView, data_number, data_text, format_elapsed, format_list, format_time, quote, quoted_last_lines,
+    },
 };
 use crate::clock::format_rfc3339;
 use anteroom_machine::{ExitReason, StopReason};
@@ -10,7 +12,11 @@ use anteroom_store::{SessionEnd, SessionOutcome, TimelineRow};
 use anteroom_wire::{EndReason, TimelineKind, diagnosis::Verdict};
 
 /// The verdict on an ended session.
-pub(super) fn ended_verdict<'a>(input: &DiagnosisInput<'_>, timeline: &TimelineView<'a>, end: &SessionEnd) -> Finding<'a> {
+pub(super) fn ended_verdict<'a>(
+    input: &DiagnosisInput<'_>,
+    timeline: &TimelineView<'a>,
+    end: &SessionEnd,
+) -> Finding<'a> {
     let mut finding = match &end.outcome {
         SessionOutcome::Completed(_) if let Some(using) = input.row.purpose.credential_use() => {
             credential_use::completed_finding(input, timeline, using, end)
@@ -149,8 +155,7 @@ pub(super) fn exit_cause_text(why: &ExitReason) -> String {
         }
         ExitReason::KeeperLost => "its keeper process was killed, and the machine with it".to_owned(),
         ExitReason::ReadyTimeout { stage, last_error, attempts, elapsed_ms } => {
-            let error =
-                last_error.as_ref().map_or_else(String::new, |error| format!(", last error: {}", quote(error)));
+            let error = last_error.as_ref().map_or_else(String::new, |error| format!(", last error: {}", quote(error)));
             format!("it was not ready after {elapsed_ms} ms: it waited for {stage:?}, {attempts} attempts{error}")
         }
         ExitReason::Mismatch { expected, found } => {
@@ -175,8 +180,11 @@ fn expired<'a>(input: &DiagnosisInput<'_>, timeline: &TimelineView<'a>, end: &Se
         );
         return Finding::new(Verdict::NoCapacity, sentence, timeline.of_kind(TimelineKind::Accepted));
     }
-    let of_sign_in =
-        if timeline.is_credential_use() { credential_use::find_fault(input, timeline) } else { sign_in::find_fault(input, timeline) };
+    let of_sign_in = if timeline.is_credential_use() {
+        credential_use::find_fault(input, timeline)
+    } else {
+        sign_in::find_fault(input, timeline)
+    };
     if let Some(mut fault) = of_sign_in.or_else(|| external::find_fault(input, timeline)) {
         let sentence = fault.sentence.trim_end_matches('.');
         fault.sentence =
@@ -189,7 +197,10 @@ fn expired<'a>(input: &DiagnosisInput<'_>, timeline: &TimelineView<'a>, end: &Se
     Finding::new(
         verdict,
         sentence,
-        timeline.last_of_kind(TimelineKind::ViewerDisconnected).into_iter().chain(timeline.last_of_kind(TimelineKind::MachineReady)),
+        timeline
+            .last_of_kind(TimelineKind::ViewerDisconnected)
+            .into_iter()
+            .chain(timeline.last_of_kind(TimelineKind::MachineReady)),
     )
 }
 
@@ -226,8 +237,14 @@ fn consequences(timeline: &TimelineView<'_>, end: &SessionEnd) -> String {
         };
         sentence.push_str(&format!("; {subject} at {} for that reason", format_list(&times)));
     }
-    sentence.push_str(if timeline.is_credential_use() { "; the command did not finish" } else { "; no credential was delivered" });
-    if let Some(exit) = timeline.last_of_kind(TimelineKind::CliExited).filter(|_| end.outcome == SessionOutcome::Cancelled) {
+    sentence.push_str(if timeline.is_credential_use() {
+        "; the command did not finish"
+    } else {
+        "; no credential was delivered"
+    });
+    if let Some(exit) =
+        timeline.last_of_kind(TimelineKind::CliExited).filter(|_| end.outcome == SessionOutcome::Cancelled)
+    {
         let code = data_number(exit, "code").unwrap_or_default();
         let what = if timeline.is_credential_use() { "the command" } else { "the tool" };
         sentence.push_str(&format!(

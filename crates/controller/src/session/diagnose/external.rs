@@ -5,7 +5,7 @@
 //! block the sender.
 
 use super::{
-    Finding, DiagnosisInput, SupervisorSnapshot,
+    DiagnosisInput, Finding, SupervisorSnapshot,
     observation::Observation,
     timeline_view::{TimelineView, data_text, format_time},
 };
@@ -122,7 +122,11 @@ fn last_agent_entry<'a>(timeline: &TimelineView<'a>) -> Option<&'a TimelineRow> 
 }
 
 /// The status of a component that differs from that of a session at a machine of this host.
-pub(super) fn observe_component(input: &DiagnosisInput<'_>, timeline: &TimelineView<'_>, component: Component) -> Option<Observation> {
+pub(super) fn observe_component(
+    input: &DiagnosisInput<'_>,
+    timeline: &TimelineView<'_>,
+    component: Component,
+) -> Option<Observation> {
     let name = input.row.external_machine.as_ref()?;
     let has = |kind| timeline.all.iter().any(|entry| entry.kind == kind);
     Some(match component {
@@ -151,7 +155,10 @@ pub(super) fn observe_component(input: &DiagnosisInput<'_>, timeline: &TimelineV
             }
             Some(entry) => {
                 let (code, detail) = (data_text(entry, "reason"), data_text(entry, "detail"));
-                (ComponentState::Failed, format!("It could not be opened at {} ({code}: {detail}).", format_time(entry)))
+                (
+                    ComponentState::Failed,
+                    format!("It could not be opened at {} ({code}: {detail}).", format_time(entry)),
+                )
             }
         },
         Component::Cli if !has(TimelineKind::CliStarted) && !has(TimelineKind::CliExited) => {

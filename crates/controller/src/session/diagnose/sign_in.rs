@@ -1,8 +1,11 @@
 //! Faults of a sign-in in a working machine.
 
 use super::{
-    Finding, DiagnosisInput, guest,
-    timeline_view::{TimelineView, host_and_port, data_last_lines, format_list, data_number, quote, quoted_last_lines, data_text, format_time},
+    DiagnosisInput, Finding, guest_faults,
+    timeline_view::{
+        TimelineView, data_last_lines, data_number, data_text, format_list, format_time, host_and_port, quote,
+        quoted_last_lines,
+    },
 };
 use anteroom_store::TimelineRow;
 use anteroom_wire::{Problem, TimelineKind, agent::CaptureState, diagnosis::Verdict};
@@ -19,8 +22,8 @@ const STATUS_COMMAND: &str = "the tool's status command";
 pub(super) fn find_fault<'a>(input: &DiagnosisInput<'_>, timeline: &TimelineView<'a>) -> Option<Finding<'a>> {
     find_delivery_rejected(input, timeline)
         .or_else(|| find_delivery_failing(input, timeline))
-        .or_else(|| guest::find_out_of_memory(timeline))
-        .or_else(|| guest::find_crash_loop(timeline))
+        .or_else(|| guest_faults::find_out_of_memory(timeline))
+        .or_else(|| guest_faults::find_crash_loop(timeline))
         .or_else(|| not_started(input, timeline))
         .or_else(|| cli_error(input, timeline))
         .or_else(|| invalid_file(timeline))
@@ -35,7 +38,10 @@ pub(super) fn last_rejected_candidate<'a>(timeline: &TimelineView<'a>) -> Option
 }
 
 /// The server rejected a delivery; the agent does not retry it.
-pub(super) fn find_delivery_rejected<'a>(input: &DiagnosisInput<'_>, timeline: &TimelineView<'a>) -> Option<Finding<'a>> {
+pub(super) fn find_delivery_rejected<'a>(
+    input: &DiagnosisInput<'_>,
+    timeline: &TimelineView<'a>,
+) -> Option<Finding<'a>> {
     let entry = last_rejected_delivery(timeline);
     let code = match (input.supervisor.as_ref().map(|supervisor| &supervisor.capture), entry) {
         (Some(CaptureState::DeliveryRejected { code }), _) => code.as_str(),
@@ -52,7 +58,11 @@ pub(super) fn find_delivery_rejected<'a>(input: &DiagnosisInput<'_>, timeline: &
         "A credential was delivered{at} and rejected ({}{detail}); it is not retried and nothing is stored.",
         quote(code)
     );
-    Some(Finding::new(verdict, sentence, timeline.last_of_kind(TimelineKind::CandidateAccepted).into_iter().chain(entry)))
+    Some(Finding::new(
+        verdict,
+        sentence,
+        timeline.last_of_kind(TimelineKind::CandidateAccepted).into_iter().chain(entry),
+    ))
 }
 
 /// The entry of the last rejected delivery of this machine, unless a newer candidate was found. Deliveries with a wrong token
@@ -65,7 +75,10 @@ pub(super) fn last_rejected_delivery<'a>(timeline: &TimelineView<'a>) -> Option<
     last_rejected_candidate(timeline).is_none_or(|candidate| candidate.number < last.number).then_some(last)
 }
 
-pub(super) fn find_delivery_failing<'a>(input: &DiagnosisInput<'_>, timeline: &TimelineView<'a>) -> Option<Finding<'a>> {
+pub(super) fn find_delivery_failing<'a>(
+    input: &DiagnosisInput<'_>,
+    timeline: &TimelineView<'a>,
+) -> Option<Finding<'a>> {
     // While the database fails, entries are not stored either: use the supervisor's state too.
     let (attempts, error, since) =
         match (input.supervisor.as_ref().map(|supervisor| &supervisor.capture), last_rejected_candidate(timeline)) {
@@ -83,9 +96,10 @@ pub(super) fn find_delivery_failing<'a>(input: &DiagnosisInput<'_>, timeline: &T
         "A valid credential was found and could not be delivered in {attempts} attempts{since}: {}; nothing is stored yet and the machine keeps the credential.",
         quote(&error)
     );
-    let evidence = [timeline.last_of_kind(TimelineKind::CandidateAccepted), timeline.last_of_kind(TimelineKind::DeliveryRetry)]
-        .into_iter()
-        .flatten();
+    let evidence =
+        [timeline.last_of_kind(TimelineKind::CandidateAccepted), timeline.last_of_kind(TimelineKind::DeliveryRetry)]
+            .into_iter()
+            .flatten();
     Some(Finding::new(Verdict::DeliveryFailing, sentence, evidence))
 }
 
@@ -145,7 +159,11 @@ fn cli_error<'a>(input: &DiagnosisInput<'_>, timeline: &TimelineView<'a>) -> Opt
         return Some(Finding::new(verdict, sentence, requests.into_iter().chain([exit])));
     }
     let sentence = format!("{ended}; no credential was delivered{last_lines_clause}.");
-    Some(Finding::new(Verdict::CliFailed, sentence, timeline.last_of_kind(TimelineKind::CliStarted).into_iter().chain([exit])))
+    Some(Finding::new(
+        Verdict::CliFailed,
+        sentence,
+        timeline.last_of_kind(TimelineKind::CliStarted).into_iter().chain([exit]),
+    ))
 }
 
 /// Denied or failed requests that explain the tool's exit: those whose host is in its last lines, else those shortly before it.
@@ -154,7 +172,8 @@ fn denied_requests_before<'a>(timeline: &TimelineView<'a>, exit: &TimelineRow) -
     let in_time = |entry: &&TimelineRow| entry.at_ms <= exit.at_ms + LATE_MS;
     let before: Vec<_> = timeline.of_kind(TimelineKind::EgressDenied).filter(in_time).collect();
     let output = data_last_lines(exit).join("\n");
-    let named = |entry: &&TimelineRow| !data_text(entry, "host").is_empty() && output.contains(data_text(entry, "host"));
+    let named =
+        |entry: &&TimelineRow| !data_text(entry, "host").is_empty() && output.contains(data_text(entry, "host"));
     let near = |entry: &&TimelineRow| entry.at_ms + ATTRIBUTION_MS >= exit.at_ms;
     let by_name: Vec<_> = before.iter().copied().filter(named).collect();
     let mut found = if by_name.is_empty() { before.into_iter().filter(near).collect() } else { by_name };
@@ -174,8 +193,10 @@ fn invalid_file<'a>(timeline: &TimelineView<'a>) -> Option<Finding<'a>> {
     let last = last_rejected_candidate(timeline).filter(|last| last.kind == TimelineKind::CandidateRejected)?;
     let (path, why) = (data_text(last, "path"), data_text(last, "why"));
     if why.starts_with(STATUS_COMMAND) {
-        let sentence =
-            format!("A valid credential file appeared at {} ({path}), but {why}; nothing was delivered.", format_time(last));
+        let sentence = format!(
+            "A valid credential file appeared at {} ({path}), but {why}; nothing was delivered.",
+            format_time(last)
+        );
         return Some(Finding::new(Verdict::CredentialNotConfirmed, sentence, [last]));
     }
     let sentence = format!(
@@ -208,8 +229,9 @@ fn cli_ended<'a>(input: &DiagnosisInput<'_>, timeline: &TimelineView<'a>) -> Opt
 /// Allowed hosts were requested, none could be reached, and the tool has shown no sign-in address or code.
 fn egress_unreachable<'a>(input: &DiagnosisInput<'_>, timeline: &TimelineView<'a>) -> Option<Finding<'a>> {
     let reached = timeline.of_kind(TimelineKind::EgressAllowed).next().is_some();
-    let shown = timeline.last_of_kind(TimelineKind::SignInUrl).or(timeline.last_of_kind(TimelineKind::DeviceCode)).is_some()
-        || input.supervisor.as_ref().is_some_and(|supervisor| supervisor.signing_in);
+    let shown =
+        timeline.last_of_kind(TimelineKind::SignInUrl).or(timeline.last_of_kind(TimelineKind::DeviceCode)).is_some()
+            || input.supervisor.as_ref().is_some_and(|supervisor| supervisor.signing_in);
     let unreachable: Vec<_> =
         timeline.of_kind(TimelineKind::EgressDenied).filter(|entry| !is_denied_by_policy(entry)).collect();
     if reached || shown || unreachable.is_empty() {

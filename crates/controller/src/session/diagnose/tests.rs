@@ -10,9 +10,9 @@ mod external;
 mod other_moments;
 mod sign_in;
 
-use super::{ExternalMachineConfig, DiagnosisInput, Progress, SupervisorSnapshot, evaluate};
+use super::{DiagnosisInput, ExternalMachineConfig, Progress, SupervisorSnapshot, evaluate};
 use anteroom_machine::{ExitReason, StopReason};
-use anteroom_store::{SessionEnd, Reason, RowStatus, SessionOutcome, SessionRow, TimelineRow};
+use anteroom_store::{Reason, RowStatus, SessionEnd, SessionOutcome, SessionRow, TimelineRow};
 use anteroom_wire::{
     CallerId, CredentialId, EndReason, MachineId, Problem, SessionId, TimelineKind,
     agent::{CaptureState, CliState},

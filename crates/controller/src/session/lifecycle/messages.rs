@@ -1,6 +1,6 @@
 //! The inputs and outputs of the lifecycle: events, commands and timeline entries.
 
-use super::Delivery;
+use super::DeliveryState;
 use anteroom_machine::StopReason;
 use anteroom_wire::EndReason;
 
@@ -57,7 +57,7 @@ pub enum Event {
     /// A caller requested another machine.
     RestartRequested,
     /// The state of the current machine's delivery changed.
-    DeliveryChanged(Delivery),
+    DeliveryChanged(DeliveryState),
     /// A deadline has passed.
     DeadlinePassed {
         /// Which deadline.

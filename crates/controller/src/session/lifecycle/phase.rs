@@ -70,7 +70,7 @@ pub enum AfterDrain {
 
 /// Whether the current machine has a credential whose delivery is unanswered.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
-pub enum Delivery {
+pub enum DeliveryState {
     /// None.
     #[default]
     None,

@@ -47,8 +47,8 @@ fn events() -> Vec<Event> {
         Event::ReplacementRecorded,
         Event::BackoffElapsed,
         Event::RestartRequested,
-        Event::DeliveryChanged(Delivery::None),
-        Event::DeliveryChanged(Delivery::InFlight),
+        Event::DeliveryChanged(DeliveryState::None),
+        Event::DeliveryChanged(DeliveryState::InFlight),
         Event::DeadlinePassed { reason: EndReason::IdleExpired, detail: detail(), hold_expired: false },
         Event::SessionEnded(EndReason::Cancelled),
         Event::ServerStopping,
@@ -59,7 +59,7 @@ fn events() -> Vec<Event> {
 
 fn in_phase(phase: Phase) -> Lifecycle {
     let exited = matches!(phase, Phase::CleaningUp { .. });
-    Lifecycle { phase, generation: 1, restarts_max: 2, delivery: Delivery::None, exited }
+    Lifecycle { phase, generation: 1, restarts_max: 2, delivery: DeliveryState::None, exited }
 }
 
 #[test]
@@ -72,7 +72,7 @@ fn every_event_in_every_phase_matches_the_table() {
             let commands = lifecycle.handle_event(event.clone());
             if lifecycle != in_phase(phase.clone()) || !commands.is_empty() {
                 let delivery =
-                    if lifecycle.delivery == Delivery::None { "" } else { " (a delivery is being answered)" };
+                    if lifecycle.delivery == DeliveryState::None { "" } else { " (a delivery is being answered)" };
                 writeln!(table, "    {event:?} -> {:?}{delivery} {commands:?}", lifecycle.phase).unwrap();
             }
         }
@@ -89,7 +89,7 @@ fn progress_is_published_only_in_phases_from_which_one_follows_and_first() {
         let commands = lifecycle.handle_event(event);
         if let Some(at) = commands.iter().position(|command| *command == Command::PublishProgress) {
             assert_eq!(at, 0, "{commands:?}");
-            assert!(Progress::<()>::of(lifecycle.phase(), None).is_some(), "{:?}", lifecycle.phase());
+            assert!(Progress::<()>::from_phase(lifecycle.phase(), None).is_some(), "{:?}", lifecycle.phase());
         }
     }
 }
@@ -151,7 +151,7 @@ fn a_session_whose_last_machine_exited_ends_at_once_and_its_supervisor_waits_for
         lifecycle.handle_event(Event::SessionEnded(EndReason::MachineFailed)),
         [Command::PublishProgress, Command::StopAwaitingDeliveries]
     );
-    lifecycle.handle_event(Event::DeliveryChanged(Delivery::None));
+    lifecycle.handle_event(Event::DeliveryChanged(DeliveryState::None));
     assert!(!lifecycle.is_finished());
     let removed = Event::MachineRemoved { reason: EndReason::MachineFailed, detail: "d".into() };
     assert_eq!(lifecycle.handle_event(removed), [Command::Record(Entry::MachineRemoved)]);
@@ -161,25 +161,26 @@ fn a_session_whose_last_machine_exited_ends_at_once_and_its_supervisor_waits_for
 #[test]
 fn delivery_is_decided_before_final_failure_is_published() {
     let mut lifecycle =
-        Lifecycle { generation: 3, delivery: Delivery::InFlight, ..in_phase(Phase::Open { reachable: true }) };
+        Lifecycle { generation: 3, delivery: DeliveryState::InFlight, ..in_phase(Phase::Open { reachable: true }) };
     let exited_event = Event::MachineExited { reason: EndReason::MachineFailed, detail: "d".into() };
     assert_eq!(lifecycle.handle_event(exited_event), [Command::Record(Entry::MachineExited)]);
     let end = Command::EndSession { reason: EndReason::MachineFailed, detail: "d".into() };
     let no_machine_left = Command::CloseSockets(EndReason::MachineFailed);
-    assert_eq!(lifecycle.handle_event(Event::DeliveryChanged(Delivery::None)), [no_machine_left, end]);
+    assert_eq!(lifecycle.handle_event(Event::DeliveryChanged(DeliveryState::None)), [no_machine_left, end]);
 }
 
 #[test]
 fn a_delivery_of_an_exited_machine_is_decided_before_the_machine_is_replaced() {
     let exited_event = || Event::MachineExited { reason: EndReason::MachineFailed, detail: "d".into() };
     let removed = || Event::MachineRemoved { reason: EndReason::MachineFailed, detail: "d".into() };
-    let answered = || Event::DeliveryChanged(Delivery::None);
+    let answered = || Event::DeliveryChanged(DeliveryState::None);
     let record_replacement = || Command::RecordReplacement { reason: EndReason::MachineFailed, detail: "d".into() };
     for (first, second, last) in [
         (answered(), removed(), vec![Command::Record(Entry::MachineRemoved), record_replacement()]),
         (removed(), answered(), vec![record_replacement()]),
     ] {
-        let mut lifecycle = Lifecycle { delivery: Delivery::InFlight, ..in_phase(Phase::Open { reachable: true }) };
+        let mut lifecycle =
+            Lifecycle { delivery: DeliveryState::InFlight, ..in_phase(Phase::Open { reachable: true }) };
         assert_eq!(
             lifecycle.handle_event(exited_event()),
             [Command::PublishMachineLost, Command::Record(Entry::MachineExited)]
@@ -196,7 +197,7 @@ fn a_restart_request_never_uses_up_the_last_machine() {
         lifecycle.handle_event(Event::RestartRequested),
         [Command::Record(Entry::RestartRejected(RestartRejection::NoMachineLeft))]
     );
-    let mut lifecycle = Lifecycle { delivery: Delivery::Pending, ..in_phase(Phase::Open { reachable: true }) };
+    let mut lifecycle = Lifecycle { delivery: DeliveryState::Pending, ..in_phase(Phase::Open { reachable: true }) };
     assert_eq!(
         lifecycle.handle_event(Event::RestartRequested),
         [Command::Record(Entry::RestartRejected(RestartRejection::DeliveryPending))]

@@ -91,7 +91,9 @@ impl PlannedAction {
         let kind = self.kind();
         let name = |file: RetainedFile| file.path.file_name().map(|name| name.to_string_lossy().into_owned());
         let (session, machine, file) = match self.action {
-            PlannedActionKind::ResumeSession(row) | PlannedActionKind::EndSession { row, .. } => (Some(row.id), row.machine, None),
+            PlannedActionKind::ResumeSession(row) | PlannedActionKind::EndSession { row, .. } => {
+                (Some(row.id), row.machine, None)
+            }
             PlannedActionKind::StopMachine(machine) => (None, Some(machine), None),
             PlannedActionKind::RemoveReceipt(item) | PlannedActionKind::RemoveBundle(item) => (None, None, name(item)),
             PlannedActionKind::ReportMachineEnd(end, _) => (Some(end.session), Some(end.machine), None),
@@ -117,7 +119,10 @@ pub(super) fn plan_actions(snapshot: ReconcileSnapshot, stops_max: usize) -> Vec
     }
     for (machine, is_supervised) in snapshot.machines {
         if !is_supervised && !adopted.contains(&machine) {
-            planned.push(PlannedAction::new(PlannedActionKind::StopMachine(machine), "it is orphaned: no active session uses it"));
+            planned.push(PlannedAction::new(
+                PlannedActionKind::StopMachine(machine),
+                "it is orphaned: no active session uses it",
+            ));
         }
     }
     planned.extend(
@@ -127,12 +132,16 @@ pub(super) fn plan_actions(snapshot: ReconcileSnapshot, stops_max: usize) -> Vec
             .map(|(item, why)| PlannedAction::new(PlannedActionKind::RemoveReceipt(item), why.to_string())),
     );
     planned.extend(
-        snapshot.bundles.into_iter().map(|(item, why)| PlannedAction::new(PlannedActionKind::RemoveBundle(item), why.to_string())),
+        snapshot
+            .bundles
+            .into_iter()
+            .map(|(item, why)| PlannedAction::new(PlannedActionKind::RemoveBundle(item), why.to_string())),
     );
     let unfinished = snapshot.unfinished_receipts.into_iter().map(PlannedActionKind::RemoveReceipt);
     let unfinished = unfinished.chain(snapshot.unfinished_bundles.into_iter().map(PlannedActionKind::RemoveBundle));
     planned.extend(unfinished.map(|action| PlannedAction::new(action, "its writer exited before it was complete")));
-    let ends = snapshot.ends.into_iter().map(|(end, receipt)| PlannedActionKind::ReportMachineEnd(end, Box::new(receipt)));
+    let ends =
+        snapshot.ends.into_iter().map(|(end, receipt)| PlannedActionKind::ReportMachineEnd(end, Box::new(receipt)));
     planned.extend(
         ends.map(|action| PlannedAction::new(action, "its server stopped before it recorded how the machine ended")),
     );
@@ -152,7 +161,10 @@ fn plan_unsupervised(row: SessionRow, has_provider: bool, now_ms: u64, running: 
     if !has_provider {
         let detail = format!("The provider {} is no longer configured.", row.provider);
         let cause = format!("it has no supervisor, and the provider {} is no longer configured", row.provider);
-        return PlannedAction::new(PlannedActionKind::EndSession { row, reason: EndReason::ProviderRemoved, detail }, cause);
+        return PlannedAction::new(
+            PlannedActionKind::EndSession { row, reason: EndReason::ProviderRemoved, detail },
+            cause,
+        );
     }
     if row.deadline_ms <= now_ms {
         let cause = format!("it has no supervisor, and its deadline was {} s ago", (now_ms - row.deadline_ms) / 1_000);

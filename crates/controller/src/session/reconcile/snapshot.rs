@@ -4,8 +4,8 @@ use super::plan::{ActiveRow, ReconcileSnapshot};
 use crate::{
     api_error::chain,
     clock,
-    retention::{self, BUNDLE_SUFFIX, ExceededLimit, RetentionLimits, RECEIPT_SUFFIX, RetainedFile},
-    session::launcher::ServerContext,
+    retention::{self, BUNDLE_SUFFIX, ExceededLimit, RECEIPT_SUFFIX, RetainedFile, RetentionLimits},
+    session::server_context::ServerContext,
 };
 use anteroom_machine::{Receipt, State};
 use anteroom_store::{StoreError, UnreportedMachineEnd};
@@ -16,26 +16,26 @@ use std::{
 
 /// Collects machines first, then rows, then supervisors: a machine without a supervisor in this order has none, since it is entered
 /// in its session's state before it is started.
-pub(super) async fn collect_snapshot(launcher: &ServerContext) -> Result<ReconcileSnapshot, StoreError> {
+pub(super) async fn collect_snapshot(server_context: &ServerContext) -> Result<ReconcileSnapshot, StoreError> {
     let now_ms = clock::now_unix_ms();
-    let machines = launcher.machines.list().into_iter().filter(|(_, state)| match state {
+    let machines = server_context.machines.list().into_iter().filter(|(_, state)| match state {
         State::Requested | State::Cloning | State::Waiting { .. } | State::Ready { .. } => true,
         State::Stopping { .. } | State::Exited { .. } | State::Removed { .. } => false,
     });
     let machines: Vec<_> = machines.map(|(machine, _)| machine).collect();
-    let rows = launcher.store.list_active_sessions().await?.into_iter().map(|row| {
+    let rows = server_context.store.list_active_sessions().await?.into_iter().map(|row| {
         let (has_supervisor, has_provider) =
-            (launcher.sessions.get(&row.id).is_some(), launcher.providers.get(&row.provider).is_some());
+            (server_context.sessions.get(&row.id).is_some(), server_context.providers.get(&row.provider).is_some());
         ActiveRow { row, has_supervisor, has_provider }
     });
     let rows = rows.collect();
     let machines = machines.into_iter().map(|machine| {
-        let is_supervised = launcher.sessions.by_machine(&machine).is_some();
+        let is_supervised = server_context.sessions.by_machine(&machine).is_some();
         (machine, is_supervised)
     });
     let machines = machines.collect();
-    let ends = find_unreported_ends(launcher, now_ms).await?;
-    let config = &launcher.config;
+    let ends = find_unreported_ends(server_context, now_ms).await?;
+    let config = &server_context.config;
     let receipts = over_limit(config.receipts_dir(), RECEIPT_SUFFIX, retention::receipt_limits(config), now_ms).await;
     let bundles = over_limit(config.bundles_dir(), BUNDLE_SUFFIX, retention::bundle_limits(config), now_ms).await;
     let unfinished_receipts = unfinished_files(config.receipts_dir()).await;
@@ -44,28 +44,35 @@ pub(super) async fn collect_snapshot(launcher: &ServerContext) -> Result<Reconci
 }
 
 /// Machines of sessions that had ended before this server started, whose end is on record and not on the timeline.
-async fn find_unreported_ends(launcher: &ServerContext, now_ms: u64) -> Result<Vec<(UnreportedMachineEnd, Receipt)>, StoreError> {
-    let keep = retention::receipt_limits(&launcher.config);
-    if !launcher.reconcile_history.unreported_ends.is_loaded() {
+async fn find_unreported_ends(
+    server_context: &ServerContext,
+    now_ms: u64,
+) -> Result<Vec<(UnreportedMachineEnd, Receipt)>, StoreError> {
+    let keep = retention::receipt_limits(&server_context.config);
+    if !server_context.reconcile_history.unreported_ends.is_loaded() {
         let since_ms = now_ms.saturating_sub(keep.age_s_max.saturating_mul(1_000));
         let limit = u32::try_from(keep.files_max).unwrap_or(u32::MAX);
-        launcher.reconcile_history.unreported_ends.load(launcher.store.list_unreported_machine_ends(since_ms, limit).await?);
+        server_context
+            .reconcile_history
+            .unreported_ends
+            .load(server_context.store.list_unreported_machine_ends(since_ms, limit).await?);
     }
     let mut found = Vec::new();
-    for end in launcher.reconcile_history.unreported_ends.all() {
+    for end in server_context.reconcile_history.unreported_ends.all() {
         // A running machine has not ended yet; a supervisor records the end itself.
-        if launcher.machines.watch(&end.machine).is_some() || launcher.sessions.get(&end.session).is_some() {
+        if server_context.machines.watch(&end.machine).is_some() || server_context.sessions.get(&end.session).is_some()
+        {
             continue;
         }
-        let (machines, machine) = (launcher.machines.clone(), end.machine.clone());
+        let (machines, machine) = (server_context.machines.clone(), end.machine.clone());
         let read = tokio::task::spawn_blocking(move || machines.read_receipt(&machine)).await;
         match read.map_err(std::io::Error::other).flatten() {
             Ok(Some(receipt)) => found.push((end, receipt)),
             // It never started, or its receipt was removed.
-            Ok(None) => launcher.reconcile_history.unreported_ends.remove(&end),
+            Ok(None) => server_context.reconcile_history.unreported_ends.remove(&end),
             Err(error) => {
                 tracing::warn!(outcome = "receipt_not_read", machine = %end.machine, error = %chain(&error), "receipt not read");
-                launcher.reconcile_history.unreported_ends.remove(&end);
+                server_context.reconcile_history.unreported_ends.remove(&end);
             }
         }
     }

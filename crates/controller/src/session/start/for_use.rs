@@ -1,8 +1,12 @@
 //! Starts a session that uses a stored credential.
 
 use super::super::{active_session::ActiveSession, supervisor};
-use crate::{admission, api_error::ApiError, caller::Caller, clock, credentials, random, session::launcher::ServerContext};
-use anteroom_store::{CreateSessionOutcome, CredentialRow, CredentialUse, NewSession, NewTimelineEntry, SessionPurpose, SessionRow};
+use crate::{
+    admission, api_error::ApiError, caller::Caller, clock, credentials, random, session::server_context::ServerContext,
+};
+use anteroom_store::{
+    CreateSessionOutcome, CredentialRow, CredentialUse, NewSession, NewTimelineEntry, SessionPurpose, SessionRow,
+};
 use anteroom_wire::{
     CallerId, CredentialId, Problem, SessionId, TimelineKind,
     agent::UsePurpose,
@@ -22,14 +26,14 @@ const ARGV_BYTES_MAX: usize = 64 * 1024;
 /// # Errors
 /// No such credential, another owner, forbidden by policy, an invalid command, no capacity.
 pub async fn start_credential_use(
-    launcher: &ServerContext,
+    server_context: &ServerContext,
     caller: &Caller,
     id: &CredentialId,
     request: &CredentialUseRequest,
 ) -> Result<SessionRow, ApiError> {
-    let credential = credentials::require_undeleted_credential(launcher, caller, id).await?;
-    admission::require_capacity(launcher)?;
-    start_credential_use_as(launcher, &caller.id, &credential, request).await
+    let credential = credentials::require_undeleted_credential(server_context, caller, id).await?;
+    admission::require_capacity(server_context)?;
+    start_credential_use_as(server_context, &caller.id, &credential, request).await
 }
 
 /// As [`start`], also for this server's periodic checks. The session belongs to the credential's owner.
@@ -37,17 +41,17 @@ pub async fn start_credential_use(
 /// # Errors
 /// As [`start`].
 pub(crate) async fn start_credential_use_as(
-    launcher: &ServerContext,
+    server_context: &ServerContext,
     by: &CallerId,
     credential: &CredentialRow,
     request: &CredentialUseRequest,
 ) -> Result<SessionRow, ApiError> {
-    let provider = check_request(launcher, credential, request)?;
-    if launcher.stop.is_cancelled() {
+    let provider = check_request(server_context, credential, request)?;
+    if server_context.stop.is_cancelled() {
         return Err(Problem::ShuttingDown.into());
     }
     let id = random::random_id(SessionId::from_parts);
-    let ticket = launcher.queue.enqueue(id.clone());
+    let ticket = server_context.queue.enqueue(id.clone());
     let ticket = ticket.map_err(|full| ApiError::new(Problem::NoCapacity, full.to_string()))?;
     let now = clock::now_unix_ms();
     let uses =
@@ -60,8 +64,8 @@ pub(crate) async fn start_credential_use_as(
         return_url: None,
         idempotency: None,
         created_at_ms: now,
-        idle_deadline_ms: Some(now + launcher.config.sessions.idle_s_max * 1_000),
-        deadline_ms: now + launcher.config.sessions.session_s_max * 1_000,
+        idle_deadline_ms: Some(now + server_context.config.sessions.idle_s_max * 1_000),
+        deadline_ms: now + server_context.config.sessions.session_s_max * 1_000,
         external: None,
         method: credential.method.clone(),
         purpose: SessionPurpose::UseCredential(uses),
@@ -69,16 +73,25 @@ pub(crate) async fn start_credential_use_as(
     let sentence = format!("A session that {} with a stored credential was accepted.", purpose_phrase(request.purpose));
     let data = json!({ "credential": credential.id, "purpose": request.purpose, "by": by });
     // The command is stored before the row, so that it exists when the session runs.
-    launcher.volatile_execs.store_argv(&id, request.argv.clone(), |session| launcher.sessions.get(session).is_some());
+    server_context
+        .volatile_execs
+        .store_argv(&id, request.argv.clone(), |session| server_context.sessions.get(session).is_some());
     let entry = NewTimelineEntry::new(now, TimelineKind::Accepted, sentence).with_data(data);
-    match launcher.store.create_session(&new, entry).await? {
+    match server_context.store.create_session(&new, entry).await? {
         CreateSessionOutcome::New(row) => {
             tracing::info!(outcome = "credential_used", session = %id, credential = %credential.id, caller = %by, purpose = ?request.purpose, "credential use started");
-            let session = ActiveSession::new(id, Arc::new(provider), &launcher.close_signal);
-            supervisor::spawn_supervisor(launcher, session, row.clone(), supervisor::Start::Queue(ticket));
+            let session = ActiveSession::new(id, Arc::new(provider), &server_context.close_signal);
+            supervisor::spawn_supervisor(
+                server_context,
+                session,
+                row.clone(),
+                supervisor::SupervisorStart::Queue(ticket),
+            );
             Ok(row)
         }
-        CreateSessionOutcome::Existing(_) | CreateSessionOutcome::IdempotencyKeyReused(_) | CreateSessionOutcome::MachineInUse(_) => {
+        CreateSessionOutcome::Existing(_)
+        | CreateSessionOutcome::IdempotencyKeyReused(_)
+        | CreateSessionOutcome::MachineInUse(_) => {
             Err(ApiError::internal("a new session without idempotency key and external machine exists already"))
         }
     }
@@ -94,11 +107,15 @@ fn purpose_phrase(purpose: UsePurpose) -> &'static str {
 }
 
 /// Checks the request. Returns the descriptor, resolved for the use of a credential of this method.
-fn check_request(launcher: &ServerContext, credential: &CredentialRow, request: &CredentialUseRequest) -> Result<Provider, ApiError> {
+fn check_request(
+    server_context: &ServerContext,
+    credential: &CredentialRow,
+    request: &CredentialUseRequest,
+) -> Result<Provider, ApiError> {
     if credential.deleted_at_ms.is_some() {
         return Err(Problem::UnknownCredential.into());
     }
-    let provider = launcher.providers.get(&credential.provider);
+    let provider = server_context.providers.get(&credential.provider);
     let provider = provider.ok_or_else(|| {
         ApiError::new(Problem::UnknownProvider, format!("{} is no longer configured", credential.provider))
     })?;
@@ -107,7 +124,7 @@ fn check_request(launcher: &ServerContext, credential: &CredentialRow, request: 
             return Err(ApiError::new(Problem::ForbiddenByPolicy, format!("{}: {}", provider.id, policy.sentence())));
         }
     }
-    if !launcher.image.has_tool(&provider.cli) {
+    if !server_context.image.has_tool(&provider.cli) {
         return Err(ApiError::new(Problem::ProviderUnavailable, format!("the image has no {}", provider.cli)));
     }
     let missing =
@@ -121,7 +138,7 @@ fn check_request(launcher: &ServerContext, credential: &CredentialRow, request: 
         UsePurpose::Logout if provider.logout_argv.is_empty() => return missing("sign-out command"),
         UsePurpose::Check | UsePurpose::Logout => {}
     }
-    let in_use = launcher.providers.resolved_for_use(&credential.provider, credential.method.as_ref());
+    let in_use = server_context.providers.resolved_for_use(&credential.provider, credential.method.as_ref());
     in_use.map(|(_, provider)| provider).ok_or_else(|| Problem::UnknownProvider.into())
 }
 

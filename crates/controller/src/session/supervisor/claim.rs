@@ -47,7 +47,7 @@ pub(super) enum ClaimError {
 ///
 /// # Errors
 /// Why the machine cannot be used.
-pub(super) async fn claim(
+pub(super) async fn claim_machine(
     context: &SessionContext,
     session: &ActiveSession,
     generation: u32,
@@ -81,8 +81,8 @@ pub(super) async fn claim(
             is_use = credential.is_some();
             let claim = build_claim(context, session, by, &token, credential);
             channels.agent.claim(&claim).await?;
-            session.update(|state| {
-                if let Some(machine) = state.machine_of(generation) {
+            session.update_state(|state| {
+                if let Some(machine) = state.machine_of_generation(generation) {
                     machine.delivery_pending = false;
                 }
             });
@@ -101,7 +101,7 @@ pub(super) async fn claim(
     let entry = new_entry(TimelineKind::MachineReady, sentence).with_data(data);
     context.timeline.wait_written(&session.id).await;
     match context.store.transition(&session.id, ExpectedState::Active, change, entry).await {
-        Ok(TransitionOutcome::Done { .. }) => session.notify(),
+        Ok(TransitionOutcome::Done { .. }) => session.notify_subscribers(),
         Ok(TransitionOutcome::Conflict(_)) => {}
         // The claim itself succeeded; the row is only informative.
         Err(error) => {
@@ -120,10 +120,10 @@ async fn resync_adopted(
     origin: &MachineOrigin,
 ) -> Result<(), ClaimError> {
     let sign_in = channels.agent.sign_in_state().await?;
-    session.update(|state| {
-        if let Some(machine) = state.machine_of(generation) {
+    session.update_state(|state| {
+        if let Some(machine) = state.machine_of_generation(generation) {
             machine.delivery_pending = matches!(sign_in.capture, CaptureState::Delivering { .. });
-            machine.sign_in.reported = sign_in.clone();
+            machine.sign_in.reported_status = sign_in.clone();
         }
     });
     if matches!(origin, MachineOrigin::Adopted) {
@@ -149,8 +149,8 @@ async fn renew_token(
     let entry = new_entry(TimelineKind::MachineAdopted, sentence);
     match context.store.transition(&session.id, ExpectedState::Active, change, entry).await {
         Ok(TransitionOutcome::Done { .. }) => {
-            session.update(|state| {
-                if let Some(machine) = state.machine_of(generation) {
+            session.update_state(|state| {
+                if let Some(machine) = state.machine_of_generation(generation) {
                     machine.agent_token = hash;
                 }
             });

@@ -4,10 +4,10 @@
 use crate::{
     api_error::chain,
     clock,
-    session::launcher::ServerContext,
+    session::server_context::ServerContext,
     session::{
         active_session::ActiveSession,
-        lifecycle::{Delivery, Event},
+        lifecycle::{DeliveryState, Event},
     },
 };
 use anteroom_store::SessionRow;
@@ -24,21 +24,21 @@ const DELIVERY_GRACE_S: u64 = 60;
 ///
 /// A pending delivery postpones the deadline by at most [`DELIVERY_GRACE_S`].
 pub(super) async fn deadline_passed(
-    launcher: ServerContext,
+    server_context: ServerContext,
     session: Arc<ActiveSession>,
     row: SessionRow,
     after: Duration,
 ) -> Event {
     tokio::time::sleep(after).await;
-    let settings = &launcher.config.sessions;
+    let settings = &server_context.config.sessions;
     // If the clock was set back before this server started, the session still gets no more than its total time.
     let left_ms =
         row.deadline_ms.saturating_sub(session.started_at_ms).min(settings.session_s_max.saturating_mul(1_000));
     let cap = session.started + Duration::from_millis(left_ms);
     let idle_max = Duration::from_secs(settings.idle_s_max);
     let hold_max = Duration::from_secs(DELIVERY_GRACE_S);
-    let recheck_every = Duration::from_millis(launcher.limits.sessions.reconcile_every_ms);
-    let mut state = session.watch();
+    let recheck_every = Duration::from_millis(server_context.limits.sessions.reconcile_every_ms);
+    let mut state = session.subscribe_state();
     let mut written = session.activity.last_at();
     loop {
         let now = Instant::now();
@@ -47,7 +47,7 @@ pub(super) async fn deadline_passed(
             written = last;
             // On a separate task: while the supervisor executes a command it does not poll this future, and an unpolled write
             // would block the only writing connection, also for that command.
-            let writing = tokio::spawn(write_last_use(launcher.clone(), Arc::clone(&session), last));
+            let writing = tokio::spawn(write_last_use(server_context.clone(), Arc::clone(&session), last));
             let _ended = AbortOnDropHandle::new(writing).await;
         }
         let idle = last + idle_max;
@@ -61,22 +61,22 @@ pub(super) async fn deadline_passed(
             continue;
         }
         let hold_expired = now >= at + hold_max;
-        if hold_expired || state.borrow_and_update().delivery() == Delivery::None {
+        if hold_expired || state.borrow_and_update().delivery() == DeliveryState::None {
             return Event::DeadlinePassed { reason, detail, hold_expired };
         }
         tokio::select! {
-            _ = state.wait_for(|state| state.delivery() == Delivery::None) => {}
+            _ = state.wait_for(|state| state.delivery() == DeliveryState::None) => {}
             () = tokio::time::sleep_until((now + recheck_every).min(at + hold_max)) => {}
         }
     }
 }
 
-async fn write_last_use(launcher: ServerContext, session: Arc<ActiveSession>, last: Instant) {
+async fn write_last_use(server_context: ServerContext, session: Arc<ActiveSession>, last: Instant) {
     let ago = to_millis(last.elapsed());
     let at = clock::now_unix_ms().saturating_sub(ago);
-    let idle_deadline = at + launcher.config.sessions.idle_s_max * 1_000;
-    match launcher.store.record_session_use(&session.id, at, Some(idle_deadline)).await {
-        Ok(_) => session.notify(),
+    let idle_deadline = at + server_context.config.sessions.idle_s_max * 1_000;
+    match server_context.store.record_session_use(&session.id, at, Some(idle_deadline)).await {
+        Ok(_) => session.notify_subscribers(),
         Err(error) => {
             tracing::warn!(outcome = "last_use_not_written", session = %session.id, error = %chain(&error), "time of last use not written");
         }

@@ -1,6 +1,6 @@
 //! The egress gate of one session's machines; its decisions are recorded on the session's timeline.
 
-use crate::session::{active_session::ActiveSession, launcher::ServerContext, timeline::new_entry};
+use crate::session::{active_session::ActiveSession, server_context::ServerContext, timeline::new_entry};
 use anteroom_egress::{EgressDecision, MachineEgressGate, SummaryLine};
 use anteroom_store::NewTimelineEntry;
 use anteroom_wire::TimelineKind;
@@ -9,26 +9,26 @@ use std::sync::{Arc, Weak};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 /// Opens the gate for the session's machines. Dropping the guard closes the gate and every connection through it.
-pub(super) fn open(launcher: &ServerContext, session: &Arc<ActiveSession>) -> DropGuard {
+pub(super) fn open_egress_gate(server_context: &ServerContext, session: &Arc<ActiveSession>) -> DropGuard {
     let closed = CancellationToken::new();
-    let (weak, shared_launcher) = (Arc::downgrade(session), launcher.clone());
+    let (weak, shared_context) = (Arc::downgrade(session), server_context.clone());
     let gate = MachineEgressGate::new(
-        Arc::clone(&launcher.gate),
+        Arc::clone(&server_context.gate),
         session.provider(),
-        launcher.tasks.clone(),
+        server_context.tasks.clone(),
         closed.clone(),
-        move |decision| record_decision(&shared_launcher, &weak, &decision),
+        move |decision| record_decision(&shared_context, &weak, &decision),
     );
     // A session has one supervisor, so this is set once.
     let _ = session.egress_gate.set(gate);
     closed.drop_guard()
 }
 
-fn record_decision(launcher: &ServerContext, session: &Weak<ActiveSession>, decision: &EgressDecision) {
+fn record_decision(server_context: &ServerContext, session: &Weak<ActiveSession>, decision: &EgressDecision) {
     let Some(session) = session.upgrade() else { return };
     let Some(line) = session.egress_summary().record(decision) else { return };
-    let (launcher, entry) = (launcher.clone(), timeline_entry(line));
-    launcher.clone().tasks.spawn(async move { launcher.timeline.append(&session.id, entry).await });
+    let (server_context, entry) = (server_context.clone(), timeline_entry(line));
+    server_context.clone().tasks.spawn(async move { server_context.timeline.append(&session.id, entry).await });
 }
 
 fn timeline_entry(line: SummaryLine) -> NewTimelineEntry {

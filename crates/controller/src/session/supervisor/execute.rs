@@ -34,7 +34,7 @@ pub(super) const CLEANUP_TIMEOUT_S: u64 = 30;
 impl Supervisor {
     /// Executes a command, or starts a job for it. Returns an event if the result is known at once.
     pub(super) async fn execute(&mut self, command: Command) -> Option<Event> {
-        let (launcher, session) = (self.launcher.clone(), Arc::clone(&self.session));
+        let (server_context, session) = (self.server_context.clone(), Arc::clone(&self.session));
         match command {
             Command::Enqueue => return self.wait_in_queue().await,
             Command::RequestMachine => return self.request_machine().await,
@@ -42,8 +42,13 @@ impl Supervisor {
             Command::ClaimMachine => self.claim().await,
             Command::RecordReplacement { reason, detail } => {
                 self.cancel_job().await;
-                self.job =
-                    Some(jobs::record_replacement(launcher, session, self.lifecycle.generation(), reason, detail));
+                self.job = Some(jobs::record_replacement(
+                    server_context,
+                    session,
+                    self.lifecycle.generation(),
+                    reason,
+                    detail,
+                ));
             }
             Command::BackOff { ms } => {
                 self.cancel_job().await;
@@ -51,7 +56,7 @@ impl Supervisor {
             }
             Command::EndSession { reason, detail } => {
                 self.cancel_job().await;
-                self.job = Some(jobs::end(launcher, session, reason, detail));
+                self.job = Some(jobs::end_session(server_context, session, reason, detail));
             }
             Command::StopAwaitingDeliveries => {
                 return Some(Event::DeliveryChanged(self.session.stop_awaiting_deliveries()));
@@ -63,7 +68,7 @@ impl Supervisor {
             // Other callers see the end once it is written; broken sockets need not wait for that.
             Command::CloseSockets(reason) => {
                 let cause = CloseCause::SessionEnded(reason);
-                session.update(|state| _ = state.machine_close_signal.close(cause));
+                session.update_state(|state| _ = state.machine_close_signal.close(cause));
             }
             Command::Record(entry) => self.record(entry).await,
         }
@@ -80,7 +85,7 @@ impl Supervisor {
     async fn wait_in_queue(&mut self) -> Option<Event> {
         let ticket = match self.slot.take_ticket() {
             Some(ticket) => ticket,
-            None => match self.launcher.queue.enqueue(self.session.id.clone()) {
+            None => match self.server_context.queue.enqueue(self.session.id.clone()) {
                 Ok(ticket) => ticket,
                 Err(full) => return Some(Event::QueueFull { detail: full.to_string() }),
             },
@@ -99,9 +104,9 @@ impl Supervisor {
         }
         let current = CurrentMachine::new(MachineKind::Managed(machine.clone()), generation, token_hash.clone());
         let progress = Progress::Preparing { stage: Stage::Process };
-        self.session.update(|state| (state.machine, state.progress) = (Some(current), progress));
-        let (launcher, session) = (self.launcher.clone(), Arc::clone(&self.session));
-        self.job = Some(jobs::request_machine(launcher, session, generation, machine, token_hash));
+        self.session.update_state(|state| (state.machine, state.progress) = (Some(current), progress));
+        let (server_context, session) = (self.server_context.clone(), Arc::clone(&self.session));
+        self.job = Some(jobs::request_machine(server_context, session, generation, machine, token_hash));
         None
     }
 
@@ -113,7 +118,7 @@ impl Supervisor {
         };
         // A restart that was requested before this machine started does not apply to it.
         let _ = self.session.restart_requested.notified().now_or_never();
-        let error = match self.launcher.machines.start(machine.clone()) {
+        let error = match self.server_context.machines.start(machine.clone()) {
             Ok(state) => {
                 let running = RunningMachine::new(machine, MachineOrigin::Requested(token), state, permit);
                 self.slot = MachineSlot::Running(running);
@@ -138,14 +143,15 @@ impl Supervisor {
         // If it is no longer ready, that event is pending.
         let State::Ready { channels } = running.state() else { return };
         let (machine, origin) = (running.id.clone(), running.origin.clone());
-        let (launcher, session) = (self.launcher.clone(), Arc::clone(&self.session));
+        let (server_context, session) = (self.server_context.clone(), Arc::clone(&self.session));
         self.cancel_job().await;
-        self.job = Some(jobs::claim(launcher, session, self.lifecycle.generation(), machine, channels, origin));
+        self.job =
+            Some(jobs::claim_machine(server_context, session, self.lifecycle.generation(), machine, channels, origin));
     }
 
     async fn stop(&mut self, why: StopReason) {
         let Some(running) = self.slot.running() else { return };
-        self.launcher.machines.stop(&running.id, why);
+        self.server_context.machines.stop(&running.id, why);
         self.await_cleanup().await;
     }
 
@@ -159,7 +165,7 @@ impl Supervisor {
     /// Publishes the progress that follows from the phase and the machine's state.
     fn publish_progress(&self) {
         let state = self.slot.running().map(RunningMachine::state);
-        if let Some(progress) = Progress::of(self.lifecycle.phase(), state.as_ref()) {
+        if let Some(progress) = Progress::from_phase(self.lifecycle.phase(), state.as_ref()) {
             self.session.set_progress(progress);
         }
     }
@@ -179,12 +185,13 @@ impl Supervisor {
                 let sentence = "The channel to the machine's agent was opened again.";
                 self.append(new_entry(TimelineKind::ChannelReopened, sentence).with_data(json!({}))).await;
                 if let Some(State::Ready { channels }) = self.slot.running().map(RunningMachine::state) {
-                    change_method::resync_method_in_background(&self.launcher, &self.session, channels);
+                    change_method::resync_method_in_background(&self.server_context, &self.session, channels);
                 }
             }
             Entry::ClaimFailed { why } => {
                 let sentence = format!("The machine could not be claimed: {why}.");
-                self.append(new_entry(TimelineKind::ClaimFailed, sentence).with_data(json!({ "machine": machine }))).await;
+                self.append(new_entry(TimelineKind::ClaimFailed, sentence).with_data(json!({ "machine": machine })))
+                    .await;
             }
             Entry::RestartRequested => {
                 let sentence = "Another machine was requested.";
@@ -198,7 +205,8 @@ impl Supervisor {
                     RestartRejection::NoMachineLeft => ("none_left", "the session has used all its machines"),
                 };
                 let sentence = format!("The request for another machine was rejected: {sentence}.");
-                self.append(new_entry(TimelineKind::RestartRejected, sentence).with_data(json!({ "reason": reason }))).await;
+                self.append(new_entry(TimelineKind::RestartRejected, sentence).with_data(json!({ "reason": reason })))
+                    .await;
             }
             Entry::EgressTotals => self.record_egress_totals().await,
         }
@@ -209,10 +217,11 @@ impl Supervisor {
     fn record_channel_lost(&mut self) {
         let Some(running) = self.slot.running() else { return };
         let State::Waiting { last_error, .. } = running.state() else { return };
-        let (launcher, session, machine) = (self.launcher.clone(), Arc::clone(&self.session), running.id.clone());
+        let (server_context, session, machine) =
+            (self.server_context.clone(), Arc::clone(&self.session), running.id.clone());
         let at = clock::format_rfc3339(clock::now_unix_ms());
         let lost_after = Duration::from_millis(CHANNEL_LOST_AFTER_MS);
-        launcher.clone().tasks.spawn(async move {
+        server_context.clone().tasks.spawn(async move {
             tokio::select! {
                 () = tokio::time::sleep(lost_after) => {}
                 _ = session.close_signal.wait_closed() => return,
@@ -224,7 +233,10 @@ impl Supervisor {
                 let why = last_error.as_ref().map_or_else(String::new, |error| format!(": {error}"));
                 let sentence = format!("The channel to the machine's agent broke{why}.");
                 let data = json!({ "at": at, "error": last_error });
-                launcher.timeline.append(&session.id, new_entry(TimelineKind::ChannelLost, sentence).with_data(data)).await;
+                server_context
+                    .timeline
+                    .append(&session.id, new_entry(TimelineKind::ChannelLost, sentence).with_data(data))
+                    .await;
             }
         });
     }
@@ -238,7 +250,7 @@ impl Supervisor {
     }
 
     pub(super) async fn append(&mut self, entry: NewTimelineEntry) {
-        self.launcher.timeline.append(&self.session.id, entry).await;
+        self.server_context.timeline.append(&self.session.id, entry).await;
     }
 }
 

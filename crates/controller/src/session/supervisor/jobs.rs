@@ -10,15 +10,15 @@ use crate::{
     session::{
         active_session::ActiveSession,
         end,
-        launcher::ServerContext,
         lifecycle::Event,
         queue::{MachinePermit, QueueTicket},
+        server_context::ServerContext,
         status::Progress,
         timeline,
     },
 };
 use anteroom_machine::Channels;
-use anteroom_store::{SessionChange, ExpectedState, NewTimelineEntry, Reason, Sha256Hex, TransitionOutcome};
+use anteroom_store::{ExpectedState, NewTimelineEntry, Reason, SessionChange, Sha256Hex, TransitionOutcome};
 use anteroom_tunnel::CloseCause;
 use anteroom_wire::{EndReason, MachineId, TimelineKind, backoff::Backoff};
 use serde_json::json;
@@ -67,7 +67,7 @@ impl From<Event> for JobResult {
 }
 
 /// Waits for the job, if there is one.
-pub(super) async fn next(job: &mut Option<Job>) -> JobResult {
+pub(super) async fn next_result(job: &mut Option<Job>) -> JobResult {
     match job {
         Some(Job::Waiting(job)) => job.await,
         Some(Job::Writing(task)) => match task.await {
@@ -91,7 +91,7 @@ pub(super) fn wait_in_queue(session: Arc<ActiveSession>, ticket: QueueTicket) ->
 
 /// Records the request for a machine and the hash of its agent token.
 pub(super) fn request_machine(
-    launcher: ServerContext,
+    server_context: ServerContext,
     session: Arc<ActiveSession>,
     generation: u32,
     machine: MachineId,
@@ -108,13 +108,13 @@ pub(super) fn request_machine(
             timeline::new_entry(TimelineKind::MachineRequested, format!("Machine {generation} was requested."))
                 .with_data(json!({ "machine": machine, "generation": generation }))
         };
-        write(&launcher, &session, change, entry, Event::RequestRecorded).await.into()
+        write(&server_context, &session, change, entry, Event::RequestRecorded).await.into()
     })
 }
 
 /// Records that the machine is being replaced.
 pub(super) fn record_replacement(
-    launcher: ServerContext,
+    server_context: ServerContext,
     session: Arc<ActiveSession>,
     generation: u32,
     reason: EndReason,
@@ -130,13 +130,13 @@ pub(super) fn record_replacement(
             timeline::new_entry(TimelineKind::MachineReplaced, format!("The machine is being replaced: {detail}."))
                 .with_data(json!({ "generation": generation, "reason": reason.code() }))
         };
-        write(&launcher, &session, change, entry, Event::ReplacementRecorded).await.into()
+        write(&server_context, &session, change, entry, Event::ReplacementRecorded).await.into()
     })
 }
 
 /// Claims the machine for this session.
-pub(super) fn claim(
-    launcher: ServerContext,
+pub(super) fn claim_machine(
+    server_context: ServerContext,
     session: Arc<ActiveSession>,
     generation: u32,
     machine: MachineId,
@@ -144,7 +144,7 @@ pub(super) fn claim(
     origin: MachineOrigin,
 ) -> Job {
     Job::writing(async move {
-        let claimed = claim::claim(&launcher, &session, generation, &machine, &channels, &origin).await;
+        let claimed = claim::claim_machine(&server_context, &session, generation, &machine, &channels, &origin).await;
         claimed.map_or_else(|error| Event::ClaimFailed { why: chain(&error) }, |()| Event::Claimed).into()
     })
 }
@@ -158,9 +158,14 @@ pub(super) fn back_off(ms: u64) -> Job {
 }
 
 /// Writes the session's end, with retries until the database accepts it.
-pub(super) fn end(launcher: ServerContext, session: Arc<ActiveSession>, reason: EndReason, detail: String) -> Job {
+pub(super) fn end_session(
+    server_context: ServerContext,
+    session: Arc<ActiveSession>,
+    reason: EndReason,
+    detail: String,
+) -> Job {
     Job::writing(async move {
-        end::end_session_with_retries(&launcher, &session, reason, &detail).await;
+        end::end_session_with_retries(&server_context, &session, reason, &detail).await;
         // If the server stops first, the next server resumes the row; the supervisor receives `ServerStopping`.
         match session.close_signal.cause() {
             Some(CloseCause::SessionEnded(reason)) => Event::SessionEnded(reason).into(),
@@ -172,7 +177,7 @@ pub(super) fn end(launcher: ServerContext, session: Arc<ActiveSession>, reason: 
 /// Writes one transition, with retries until the database accepts it. Returns the session's end if it has ended, and stops
 /// when the server stops.
 async fn write(
-    launcher: &ServerContext,
+    server_context: &ServerContext,
     session: &ActiveSession,
     change: SessionChange,
     entry: impl Fn() -> NewTimelineEntry,
@@ -180,14 +185,14 @@ async fn write(
 ) -> Event {
     let mut backoff = Backoff::new(Duration::from_millis(RETRY_MS_MIN), Duration::from_millis(RETRY_MS_MAX));
     loop {
-        while !launcher.timeline.wait_written(&session.id).await {
-            if launcher.stop.is_cancelled() {
+        while !server_context.timeline.wait_written(&session.id).await {
+            if server_context.stop.is_cancelled() {
                 return Event::ServerStopping;
             }
         }
-        match launcher.store.transition(&session.id, ExpectedState::Active, change.clone(), entry()).await {
+        match server_context.store.transition(&session.id, ExpectedState::Active, change.clone(), entry()).await {
             Ok(TransitionOutcome::Done { .. }) => {
-                session.notify();
+                session.notify_subscribers();
                 return on_success;
             }
             Ok(TransitionOutcome::Conflict(row)) => {
@@ -201,7 +206,7 @@ async fn write(
         }
         tokio::select! {
             () = tokio::time::sleep(backoff.next_delay()) => {}
-            () = launcher.stop.cancelled() => return Event::ServerStopping,
+            () = server_context.stop.cancelled() => return Event::ServerStopping,
         }
     }
 }

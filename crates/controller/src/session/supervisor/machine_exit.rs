@@ -68,7 +68,7 @@ pub(in crate::session) fn exit_entry(
 ///
 /// # Errors
 /// The database cannot be read.
-pub(in crate::session) async fn is_recorded(
+pub(in crate::session) async fn is_exit_recorded(
     context: &SessionContext,
     session: &SessionId,
     machine: &MachineId,
@@ -94,9 +94,9 @@ fn records_exit_of(entry: &TimelineRow, machine: &MachineId) -> bool {
 impl Supervisor {
     /// Records how the machine ended and, if `with_receipt`, its keeper's receipt.
     pub(super) async fn record_machine_exit(&mut self, with_receipt: bool) {
-        let Some(exit) = self.slot.exit() else { return };
+        let Some(exit) = self.slot.exit_record() else { return };
         if exit.from_earlier_server {
-            match is_recorded(&self.launcher, &self.session.id, &exit.machine).await {
+            match is_exit_recorded(&self.server_context, &self.session.id, &exit.machine).await {
                 Ok(false) => {}
                 Ok(true) => return,
                 Err(error) => {
@@ -135,6 +135,7 @@ impl Supervisor {
         };
         let machine = running.id.clone();
         let sentence = format!("The machine {what} was not removed within {CLEANUP_TIMEOUT_S} s.");
-        self.append(new_entry(TimelineKind::MachineNotRemoved, sentence).with_data(json!({ "machine": machine }))).await;
+        self.append(new_entry(TimelineKind::MachineNotRemoved, sentence).with_data(json!({ "machine": machine })))
+            .await;
     }
 }

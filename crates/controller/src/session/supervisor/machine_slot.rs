@@ -156,7 +156,7 @@ impl MachineSlot {
     }
 
     /// How the machine ended; `None`: it has not exited, or there is none.
-    pub(super) fn exit(&self) -> Option<ExitRecord> {
+    pub(super) fn exit_record(&self) -> Option<ExitRecord> {
         match self {
             Self::Running(running) => running.exit(),
             Self::Removed(exit) => Some(exit.clone()),
@@ -285,14 +285,14 @@ mod tests {
         let mut slot =
             MachineSlot::Running(RunningMachine::new(machine(), MachineOrigin::Adopted, state, permit(&queue)));
         assert!(matches!(slot.next_state().await, Some(State::Requested)), "the first state counts as a change");
-        assert!(slot.exit().is_none());
+        assert!(slot.exit_record().is_none());
         sender.send_replace(State::Exited { reason: stopped() });
         assert!(matches!(slot.next_state().await, Some(State::Exited { .. })));
-        assert!(slot.exit().is_some() && slot.take_removed().is_none());
+        assert!(slot.exit_record().is_some() && slot.take_removed().is_none());
         assert_eq!(queue.free_permits(), 0);
         slot.remove_running(stopped(), None);
         assert_eq!(queue.free_permits(), 1);
-        assert!(slot.running().is_none() && slot.take_removed().is_some() && slot.exit().is_none());
+        assert!(slot.running().is_none() && slot.take_removed().is_some() && slot.exit_record().is_none());
     }
 
     #[tokio::test]

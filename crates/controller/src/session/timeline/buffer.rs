@@ -157,7 +157,8 @@ mod tests {
         let buffer = TimelineBuffer::new(10);
         let first: Vec<bool> = (1..=3).map(|at| append(&buffer, at).1).collect();
         assert_eq!(first, [true, false, false], "one writer");
-        let times: Vec<_> = std::iter::from_fn(|| buffer.next_entry(&session())).map(|(_, entry)| entry.at_ms).collect();
+        let times: Vec<_> =
+            std::iter::from_fn(|| buffer.next_entry(&session())).map(|(_, entry)| entry.at_ms).collect();
         assert_eq!(times, [1, 2, 3]);
         assert!(append(&buffer, 4).1, "a buffer that was written to its end starts again");
     }

@@ -6,5 +6,11 @@ use anteroom_wire::api::TimelineEntry;
 
 /// A timeline entry.
 pub fn to_timeline_entry(row: TimelineRow) -> TimelineEntry {
-    TimelineEntry { number: row.number, at: format_rfc3339(row.at_ms), kind: row.kind, sentence: row.sentence, data: row.data }
+    TimelineEntry {
+        number: row.number,
+        at: format_rfc3339(row.at_ms),
+        kind: row.kind,
+        sentence: row.sentence,
+        data: row.data,
+    }
 }

@@ -81,7 +81,7 @@ pub async fn unseal_for_claim(
         return Err(fail_session(context, session, EndReason::ProviderRemoved, &why).await);
     };
     // The method of these bytes, not of the session's start: the credential may have been renewed since.
-    session.update(|state| state.provider = Arc::new(provider));
+    session.update_state(|state| state.provider = Arc::new(provider));
     record_unsealing(context, session, credential_use, &record, method).await?;
     match credentials::unseal_files(context, &record) {
         Ok(files) => Ok(Some(UseCredential { purpose: credential_use.purpose, files, argv })),
@@ -111,7 +111,7 @@ async fn record_unsealing(
     let change = SessionChange::new().with_used_revision(revision).with_method(method);
     match context.store.transition(&session.id, ExpectedState::Active, change, entry).await {
         Ok(TransitionOutcome::Done { .. }) => {
-            session.notify();
+            session.notify_subscribers();
             Ok(())
         }
         Ok(TransitionOutcome::Conflict(_)) => Err(UnsealForClaimError::SessionEnded),

@@ -9,11 +9,12 @@ use crate::{
     session::{context::SessionContext, timeline::new_entry},
 };
 use anteroom_store::{
-    CompleteUse, CredentialUse, HealthKind, HealthUpdate, NewTimelineEntry, Regarding, StoreError, TimelineRow, CompleteUseOutcome,
+    CompleteUse, CompleteUseOutcome, CredentialUse, HealthKind, HealthUpdate, NewTimelineEntry, Regarding, StoreError,
+    TimelineRow,
 };
 use anteroom_wire::{
     EndReason, Problem, TimelineKind,
-    agent::{ToolEvent, CredentialUseEvent, UsePurpose},
+    agent::{CredentialUseEvent, ToolEvent, UsePurpose},
     webhook::{CREDENTIAL_NEEDS_AUTH, SESSION_ENDED},
 };
 use serde_json::json;
@@ -28,7 +29,11 @@ const ENTRIES_MAX: u32 = 1_000;
 ///
 /// # Errors
 /// The database cannot be written: the agent sends the event again.
-pub async fn apply_use_event(context: &SessionContext, session: &ActiveSession, event: CredentialUseEvent) -> Result<(), StoreError> {
+pub async fn apply_use_event(
+    context: &SessionContext,
+    session: &ActiveSession,
+    event: CredentialUseEvent,
+) -> Result<(), StoreError> {
     let Some(row) = context.store.get_session(&session.id).await? else { return Ok(()) };
     let Some(credential_use) = row.purpose.credential_use() else {
         tracing::warn!(outcome = "not_a_use", session = %session.id, "credential-use event received in a session that uses no credential");
@@ -40,7 +45,9 @@ pub async fn apply_use_event(context: &SessionContext, session: &ActiveSession, 
         CredentialUseEvent::Checked { signed_in, detail, conclusive: true } => {
             checked(context, session, credential_use, signed_in, &detail).await
         }
-        CredentialUseEvent::Completed { code, changed } => complete_use(context, session, credential_use, code, changed).await,
+        CredentialUseEvent::Completed { code, changed } => {
+            complete_use(context, session, credential_use, code, changed).await
+        }
     }
 }
 

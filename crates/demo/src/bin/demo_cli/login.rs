@@ -1,7 +1,7 @@
 //! `anteroom-demo login`, from the first request to the stored credential.
 
 use crate::{
-    callback::{CallbackListener, CallbackRequest, CallbackOutcome},
+    callback::{CallbackListener, CallbackOutcome, CallbackRequest},
     credential_file::{Credentials, FileError},
     oauth::{AuthorizationRequest, Issuer, OauthError},
     page::Page,

@@ -2,7 +2,7 @@
 
 use crate::{
     credential_file::Credentials,
-    http_client::{self, HttpError, HttpResponse, HttpRequestMethod},
+    http_client::{self, HttpError, HttpRequestMethod, HttpResponse},
     now_unix_s, query,
 };
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
@@ -102,7 +102,11 @@ impl Issuer {
     }
 
     /// Exchanges a code for tokens (RFC 6749 §4.1.3, RFC 7636 §4.5) and fetches the account's name.
-    pub(crate) async fn exchange_code(&self, request: &AuthorizationRequest, code: &str) -> Result<Credentials, OauthError> {
+    pub(crate) async fn exchange_code(
+        &self,
+        request: &AuthorizationRequest,
+        code: &str,
+    ) -> Result<Credentials, OauthError> {
         let form = query::encode_query(&[
             ("grant_type", "authorization_code"),
             ("client_id", CLIENT_ID),
@@ -110,7 +114,8 @@ impl Issuer {
             ("redirect_uri", &request.redirect_uri),
             ("code_verifier", &request.verifier),
         ]);
-        let HttpResponse { status, body } = http_client::request(&self.token_endpoint, HttpRequestMethod::PostForm(form)).await?;
+        let HttpResponse { status, body } =
+            http_client::request(&self.token_endpoint, HttpRequestMethod::PostForm(form)).await?;
         if status != StatusCode::OK {
             return Err(OauthError::CodeRejected(error_text(status, &body)));
         }

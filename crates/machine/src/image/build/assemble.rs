@@ -2,7 +2,7 @@
 
 use super::{
     super::{
-        Artefact, MANIFEST_FORMAT, Image, MANIFEST_FILE, Manifest, artefact_of,
+        Artefact, Image, MANIFEST_FILE, MANIFEST_FORMAT, Manifest, artefact_of,
         build_error::BuildError,
         build_settings::BuildSettings,
         hash_of, initramfs, leftovers,
@@ -31,7 +31,8 @@ pub(super) async fn assemble_image(
     inputs: &Inputs,
 ) -> Result<Image, BuildError> {
     let step = BuildStep::Assemble;
-    let scratch = store.create_scratch_dir().map_err(|source| BuildError::Io { step, path: store.dir.clone(), source })?;
+    let scratch =
+        store.create_scratch_dir().map_err(|source| BuildError::Io { step, path: store.dir.clone(), source })?;
     let written = write_image(store, root, root_dir, inputs, &scratch.join("image"));
     let removed = leftovers::remove_leftover(&scratch, settings).await;
     let dir = written.map_err(|(path, source)| BuildError::Io { step, path, source })?;

@@ -59,8 +59,9 @@ impl BuildFixture {
 
     /// Names in the images directory that are neither images nor fixed names.
     fn unexpected_names(&self) -> Vec<String> {
-        let names =
-            fs::read_dir(&self.settings.images_dir).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        let names = fs::read_dir(&self.settings.images_dir)
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap());
         names.filter(|name| name.len() != 64 && !["cache", "current", "lock"].contains(&name.as_str())).collect()
     }
 }
@@ -122,8 +123,9 @@ async fn image_with_a_failed_self_test_is_removed_and_the_current_one_stays() {
         "{error}"
     );
     assert_eq!(fixture.current().unwrap().manifest.hash, good.manifest.hash);
-    let images =
-        fs::read_dir(&fixture.settings.images_dir).unwrap().filter(|entry| entry.as_ref().unwrap().file_name().len() == 64);
+    let images = fs::read_dir(&fixture.settings.images_dir)
+        .unwrap()
+        .filter(|entry| entry.as_ref().unwrap().file_name().len() == 64);
     assert_eq!(images.count(), 1);
     assert!(fixture.unexpected_names().is_empty());
 }
@@ -210,8 +212,11 @@ fn missing_requirements_are_one_error_with_one_install_command() {
         remedy: format!("get {what}"),
         package,
     };
-    let error =
-        BuildError::MissingRequirements(vec![missing("npm", Some("npm")), missing("xz", Some("xz-utils")), missing("ids", None)]);
+    let error = BuildError::MissingRequirements(vec![
+        missing("npm", Some("npm")),
+        missing("xz", Some("xz-utils")),
+        missing("ids", None),
+    ]);
     let text = error.to_string();
     for part in ["npm: why", "ids: why", "sudo apt-get install --no-install-recommends npm xz-utils", "get ids"] {
         assert!(text.contains(part), "{part:?} is not in {text}");

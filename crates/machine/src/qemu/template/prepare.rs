@@ -199,6 +199,7 @@ fn check_saved(reason: ExitReason, receipt: Option<Box<Receipt>>) -> Result<(), 
         return Ok(());
     }
     // A save includes a stop request, so `reason` is `Stopped` even when the save failed; the keeper's cause has the failure.
-    let reason = if matches!(reason, ExitReason::Stopped { .. }) { cause.to_exit_reason_without_detail() } else { reason };
+    let reason =
+        if matches!(reason, ExitReason::Stopped { .. }) { cause.to_exit_reason_without_detail() } else { reason };
     Err(TemplateError::Machine { reason: Box::new(reason), console_tail, output_tail })
 }

@@ -2,7 +2,7 @@
 //! the real task polls its sources.
 
 use super::{Credential, Job, Machine, SessionModel, Step, Supervisor};
-use crate::session::lifecycle::{Command, Delivery, Entry, Event};
+use crate::session::lifecycle::{Command, DeliveryState, Entry, Event};
 use anteroom_machine::{Event as MachineEvent, State, StopReason};
 use anteroom_wire::EndReason;
 
@@ -51,21 +51,21 @@ impl SessionModel {
     }
 
     /// The state of the delivery as in the session's state.
-    fn delivery(&self, supervisor: &Supervisor) -> Delivery {
+    fn delivery(&self, supervisor: &Supervisor) -> DeliveryState {
         let in_flight = self.machines.iter().any(|machine| match machine.credential {
             Credential::Sent { counted } | Credential::Stored { counted } => counted,
             Credential::None | Credential::Written | Credential::Answered => false,
         });
         match (in_flight, supervisor.delivery_pending) {
-            (true, _) => Delivery::InFlight,
-            (false, true) => Delivery::Pending,
-            (false, false) => Delivery::None,
+            (true, _) => DeliveryState::InFlight,
+            (false, true) => DeliveryState::Pending,
+            (false, false) => DeliveryState::None,
         }
     }
 
-    fn delivery_now(&self) -> Delivery {
+    fn delivery_now(&self) -> DeliveryState {
         let supervisor = self.server.as_ref().and_then(|server| server.supervisor.as_ref());
-        supervisor.map_or(Delivery::None, |supervisor| self.delivery(supervisor))
+        supervisor.map_or(DeliveryState::None, |supervisor| self.delivery(supervisor))
     }
 
     pub(super) fn supervisor_applies(&mut self, step: &Step) {
@@ -109,7 +109,7 @@ impl SessionModel {
             },
             other => unreachable!("{other:?}"),
         };
-        let is_delivering = self.supervisor_mut().lifecycle.delivery() != Delivery::None;
+        let is_delivering = self.supervisor_mut().lifecycle.delivery() != DeliveryState::None;
         let may_not_end = is_delivering && !matches!(event, Event::DeadlinePassed { hold_expired: true, .. });
         let commands = self.supervisor_mut().lifecycle.handle_event(event);
         if may_not_end && commands.iter().any(is_automatic) {

@@ -2,7 +2,7 @@
 
 use super::{
     Finding,
-    timeline_view::{TimelineView, data_number, quote, quoted_last_lines, data_text, format_time},
+    timeline_view::{TimelineView, data_number, data_text, format_time, quote, quoted_last_lines},
 };
 use anteroom_store::TimelineRow;
 use anteroom_wire::{TimelineKind, diagnosis::Verdict};
@@ -63,7 +63,9 @@ pub(super) fn find_crash_loop<'a>(timeline: &TimelineView<'a>) -> Option<Finding
     };
     let sentence =
         format!("The machine's program {name} {how}; the agent keeps restarting it{}.", quoted_last_lines(crash));
-    let single = timeline.last_of_kind(TimelineKind::ChildExited).filter(|exit| data_text(exit, "name") == data_text(crash, "name"));
+    let single = timeline
+        .last_of_kind(TimelineKind::ChildExited)
+        .filter(|exit| data_text(exit, "name") == data_text(crash, "name"));
     Some(Finding::new(Verdict::GuestCrashLoop, sentence, single.into_iter().chain([crash])))
 }
 
@@ -77,6 +79,7 @@ pub(super) fn find_memory_low<'a>(timeline: &TimelineView<'a>) -> Option<Finding
     let stall = low.data.get("some_avg10").and_then(serde_json::Value::as_f64);
     let stall = stall
         .map_or_else(String::new, |percent| format!(", and programs waited for memory {percent:.0} % of the time"));
-    let sentence = format!("The machine has been low on memory since {}: {left} MiB were available{stall}.", format_time(low));
+    let sentence =
+        format!("The machine has been low on memory since {}: {left} MiB were available{stall}.", format_time(low));
     Some(Finding::new(Verdict::GuestMemoryLow, sentence, [low]))
 }

@@ -26,7 +26,7 @@ pub struct DesktopEndpoint {
 
 /// What is wrong with the text of an address. The sentence is a clause after "desktop" and does not contain the address.
 #[derive(Debug, thiserror::Error)]
-pub enum AddressError {
+pub enum DesktopEndpointError {
     /// `wss`.
     #[error("has the scheme wss, which is not supported; use ws:// or vnc://, through an encrypted tunnel if needed")]
     EncryptedWebSocket,
@@ -59,36 +59,36 @@ impl DesktopEndpoint {
     /// Parses an address.
     ///
     /// # Errors
-    /// [`AddressError`].
-    pub fn parse(text: &str) -> Result<Self, AddressError> {
+    /// [`DesktopEndpointError`].
+    pub fn parse(text: &str) -> Result<Self, DesktopEndpointError> {
         let given = text.split_once("://").map(|(scheme, _)| scheme.to_ascii_lowercase());
         let (scheme, port) = match given.as_deref() {
             Some("ws") => (EndpointScheme::Ws, 80),
             Some("vnc") => (EndpointScheme::Vnc, 5900),
-            Some("wss") => return Err(AddressError::EncryptedWebSocket),
-            Some(other) => return Err(AddressError::UnknownScheme(other.to_owned())),
-            None => return Err(AddressError::NoScheme),
+            Some("wss") => return Err(DesktopEndpointError::EncryptedWebSocket),
+            Some(other) => return Err(DesktopEndpointError::UnknownScheme(other.to_owned())),
+            None => return Err(DesktopEndpointError::NoScheme),
         };
-        let uri: http::Uri = text.parse().map_err(AddressError::NotAUri)?;
-        let authority = uri.authority().ok_or(AddressError::NoHost)?;
+        let uri: http::Uri = text.parse().map_err(DesktopEndpointError::NotAUri)?;
+        let authority = uri.authority().ok_or(DesktopEndpointError::NoHost)?;
         if authority.as_str().contains('@') {
-            return Err(AddressError::UserInfo);
+            return Err(DesktopEndpointError::UserInfo);
         }
         let host = authority.host().trim_start_matches('[').trim_end_matches(']');
         if host.is_empty() {
-            return Err(AddressError::NoHost);
+            return Err(DesktopEndpointError::NoHost);
         }
         let port_suffix = authority.as_str().strip_prefix(authority.host()).unwrap_or("");
         let port = match port_suffix.strip_prefix(':') {
             None => port,
             Some(port) => match port.parse() {
                 Ok(port) if port > 0 => port,
-                Ok(_) | Err(_) => return Err(AddressError::InvalidPort),
+                Ok(_) | Err(_) => return Err(DesktopEndpointError::InvalidPort),
             },
         };
         let path = uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
         if scheme == EndpointScheme::Vnc && path != "/" && !path.is_empty() {
-            return Err(AddressError::VncPath);
+            return Err(DesktopEndpointError::VncPath);
         }
         let path = if path.is_empty() { "/" } else { path };
         Ok(Self { scheme, host: host.to_owned(), port, path: path.to_owned() })

@@ -161,7 +161,7 @@ async fn bundle_is_returned_when_it_cannot_be_retained() {
 #[tokio::test]
 async fn retention_removes_oldest_bundles_and_receipts_first() {
     let settings = "[retention]\nreceipts_max = 3\n[limits.sessions]\nreconcile_every_ms = 100\n";
-    let (flags, server, api, id) = start_idle_session(settings).await;
+    let (flags, server, _api, id) = start_idle_session(settings).await;
     let dir = server.state_dir().join("bundles");
     let retained = || {
         let names = fs::read_dir(&dir).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());

@@ -159,7 +159,7 @@ mod tests {
 
     #[test]
     #[allow(clippy::disallowed_methods, reason = "a test's own child")]
-    fn both_scans_find_a_child_and_a_grandchild() {
+    fn both_process_scans_find_a_child_and_a_grandchild() {
         let mut shell = std::process::Command::new("sh").args(["-c", "sleep 60 & wait"]).spawn().unwrap();
         let is_below = |all: &[ProcessId]| all.iter().any(|found| found.pid == shell.id());
         let until = std::time::Instant::now() + std::time::Duration::from_secs(60);

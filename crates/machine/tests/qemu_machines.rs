@@ -122,7 +122,7 @@ async fn removed(state: &mut watch::Receiver<State>) -> ExitReason {
 }
 
 #[tokio::test]
-async fn probe_reports_what_boots() {
+async fn accelerator_probe_reports_which_accelerators_boot() {
     let image = image();
     let report = accelerator(&image).await;
     match (&report.chosen, &report.kvm) {

@@ -96,7 +96,7 @@ mod tests {
 
     /// A `CHECK` that differs from its enum would reject a value that the program writes, or accept one that it cannot read.
     #[test]
-    fn the_checks_list_exactly_the_values_of_the_enums() {
+    fn sql_check_constraints_list_exactly_the_values_of_the_enums() {
         fn check(column: &str, values: impl Iterator<Item = &'static str>) -> String {
             let values: Vec<_> = values.map(|value| format!("'{value}'")).collect();
             format!("CHECK ({column} IN ({}))", values.join(", "))

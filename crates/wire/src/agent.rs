@@ -43,7 +43,7 @@ pub use requests::{ChangeMethod, OpenUrl, Paste, PasteResult, Screen, TerminalSi
 pub use sign_in::{CaptureState, CliState, KEY_ENTRY, OpenPrompt, SignInOutcome, SignInStatus, SignInUrl, UrlSource};
 
 /// The version of this protocol. A peer with another version is rejected with both numbers.
-pub const PROTOCOL_VERSION: u32 = 3;
+pub const PROTOCOL_VERSION: u32 = 4;
 
 /// Authority of the `CONNECT` that reaches the desktop (RFB).
 pub const DESKTOP_AUTHORITY: &str = "desktop:1";

@@ -214,7 +214,7 @@ mod tests {
     use std::collections::HashSet;
 
     #[test]
-    fn texts_are_unique_and_are_the_json_form() {
+    fn timeline_kind_texts_are_unique_and_are_the_json_form() {
         let texts: HashSet<_> = TimelineKind::ALL.iter().map(|kind| kind.as_str()).collect();
         assert_eq!(texts.len(), TimelineKind::ALL.len());
         for kind in TimelineKind::ALL {

@@ -47,7 +47,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn keys_are_parsed_and_others_ignored() {
+    fn kernel_parameters_are_parsed_and_unknown_ones_ignored() {
         let line = KernelParameters::parse(
             "console=ttyS0 anteroom.image=sha256:ab anteroom.geometry=1024x768 anteroom.overlay_mib=256 quiet\n",
         );

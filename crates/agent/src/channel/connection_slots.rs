@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn request_for_a_slot_times_out() {
+    async fn request_for_a_connection_slot_times_out() {
         let tunnels = Arc::new(ConnectionSlots::with_slots(1));
         let busy = tunnels.acquire().await.unwrap();
         let keep = async {

@@ -213,7 +213,7 @@ pub(crate) fn matches_pattern(pattern: Option<&str>, text: &str) -> Result<bool,
 /// Checks the format of the secret that the tool reads.
 ///
 /// # Errors
-/// [`Problem::WrongAnswer`] with the hint, never with the key; [`Problem::NoPrompt`] when the tool reads no secret.
+/// [`Problem::WrongAnswer`] with the expected format, never with the key; [`Problem::NoPrompt`] when the tool reads no secret.
 pub(crate) fn check_key(claim: &ActiveClaim, key: &Secret) -> Result<(), ApiError> {
     let Some(entry) = &claim.provider.key_entry else { return Err(ApiError::new(Problem::NoPrompt, "")) };
     let one_line = !key.expose().is_empty() && !key.expose().chars().any(char::is_control);

@@ -149,7 +149,7 @@ async fn url_at_the_end_of_the_screen_is_reported_when_it_stops_growing() {
 }
 
 #[tokio::test]
-async fn link_for_the_user_and_link_for_the_machine_can_differ() {
+async fn url_for_the_user_and_url_for_the_machine_can_differ() {
     let fixture = start().await;
     let mut sender = fixture.connect().await;
     let script = "\"$BROWSER\" 'https://a.example/authorize?redirect_uri=http://localhost:1/cb'; \

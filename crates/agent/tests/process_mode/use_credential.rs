@@ -318,7 +318,7 @@ async fn logout_runs_with_the_credential_and_delivers_nothing() {
 }
 
 #[tokio::test]
-async fn invalid_use_is_rejected_with_all_its_errors() {
+async fn invalid_credential_use_is_rejected_with_all_its_errors() {
     let fixture = AgentFixture::start().await;
     let mut sender = fixture.connect().await;
     let mut claim_request = claim_with_use(UsePurpose::Check, "");

@@ -91,7 +91,7 @@ pub(super) fn render_error_page(status: StatusCode, detail: &str) -> Response {
 #[cfg(test)]
 mod tests {
     #[test]
-    fn text_is_escaped() {
+    fn page_text_is_html_escaped() {
         assert_eq!(super::escape("<b a='\"'>&"), "&lt;b a=&#39;&quot;&#39;&gt;&amp;");
     }
 }

@@ -55,7 +55,7 @@ mod tests {
     }
 
     #[test]
-    fn missing_count_is_not_an_oom_kill() {
+    fn unknown_oom_kill_count_is_not_an_oom_kill() {
         let oom_kills = OomKillCounter::new(Instant::now(), None);
         assert!(!oom_kills.has_grown_to(Some(1)) && !oom_kills.has_grown_to(None));
     }

@@ -78,7 +78,7 @@ mod tests {
     }
 
     #[test]
-    fn the_counter_runs_at_a_plausible_rate() {
+    fn measured_time_stamp_counter_frequency_is_plausible() {
         let khz = host_tsc_khz();
         assert!((500_000..10_000_000).contains(&khz), "{khz}");
     }

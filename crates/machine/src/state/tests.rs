@@ -83,7 +83,7 @@ fn one_of_each() -> [Event; 8] {
 }
 
 #[test]
-fn transition_table() {
+fn every_event_in_every_state_matches_the_transition_table() {
     let ready = State::Ready { channels: channels() };
     let waiting = waiting(Stage::Display, Some("e"), 2);
     let (early, stale, ending) = ("rejected TooEarly", "rejected Stale", "rejected Stopping");

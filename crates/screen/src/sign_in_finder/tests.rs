@@ -26,7 +26,7 @@ fn fixture(name: &str) -> ScreenSnapshot {
 }
 
 #[test]
-fn an_address_and_a_code_are_found() {
+fn a_url_and_a_code_are_found() {
     let snapshot = screen(&["Open https://a.example/device?x=1 and enter", "  your one-time code: AB12-CD345"], 80);
     let found = finder_for(r"https://\S+").find(&snapshot);
     let whole = |text: &str| Some(ScreenMatch { text: text.into(), maybe_incomplete: false });
@@ -34,7 +34,7 @@ fn an_address_and_a_code_are_found() {
 }
 
 #[test]
-fn an_address_broken_at_the_last_column_is_joined() {
+fn a_url_broken_at_the_last_column_is_joined() {
     let url = format!("https://a.example/oauth?{}", "abcdefghij".repeat(6));
     let (one, two) = url.split_at(40);
     let (two, three) = two.split_at(40);
@@ -48,7 +48,7 @@ fn an_address_broken_at_the_last_column_is_joined() {
 }
 
 #[test]
-fn an_address_broken_and_indented_is_joined() {
+fn a_url_broken_and_indented_is_joined() {
     let url = format!("https://a.example/oauth?{}&end=1", "abcdefghij".repeat(8));
     let (one, two) = url.split_at(40);
     let (two, three) = two.split_at(40);
@@ -61,7 +61,7 @@ fn an_address_broken_and_indented_is_joined() {
 }
 
 #[test]
-fn text_below_a_long_address_is_not_joined_to_it() {
+fn text_below_a_long_url_is_not_joined_to_it() {
     let url = format!("https://a.example/{}", "x".repeat(40 - 18));
     for below in ["Paste the code here", "https://b.example/next", "│ in a box │", "      far-away/1", ""] {
         let snapshot = screen(&["See this:", &url, below, "end of it"], 40);
@@ -74,7 +74,7 @@ fn text_below_a_long_address_is_not_joined_to_it() {
 }
 
 #[test]
-fn an_address_that_may_be_incomplete_is_marked() {
+fn a_url_that_may_be_incomplete_is_marked() {
     let finder = finder_for(r"https://\S+");
     let maybe_incomplete = |snapshot: &ScreenSnapshot| finder.find(snapshot).url.unwrap().maybe_incomplete;
     let writing = |text: &[&str], width| ScreenSnapshot { cursor_in_text: true, ..screen(text, width) };
@@ -104,7 +104,7 @@ fn a_hyperlink_counts_if_the_pattern_matches_its_start() {
 }
 
 #[test]
-fn addresses_on_recorded_screens_are_complete() {
+fn urls_on_recorded_screens_are_complete() {
     let google = r"https://accounts\.google\.com/o/oauth2/v2/auth\?\S+\.apps\.googleusercontent\.com";
     let claude = r"https://(?:[a-z]+\.)?claude\.(?:ai|com)/(?:[a-z]+/)*oauth/authorize\?\S+";
     for (pattern, name, begins, ends) in [
@@ -135,7 +135,7 @@ fn addresses_on_recorded_screens_are_complete() {
 }
 
 #[test]
-fn only_web_addresses_can_be_opened() {
+fn only_web_urls_can_be_opened() {
     assert_eq!(web_url_host("https://u:p@A.example:8443/x?y#z").as_deref(), Some("a.example"));
     assert_eq!(web_url_host("http://[::1]:1/x").as_deref(), Some("::1"));
     for bad in [

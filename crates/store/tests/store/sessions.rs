@@ -142,7 +142,7 @@ async fn only_active_sessions_past_a_deadline_are_listed() {
 }
 
 #[tokio::test]
-async fn an_older_touch_or_a_touch_after_the_end_changes_nothing() {
+async fn an_older_use_or_a_use_after_the_end_changes_nothing() {
     let fixture = StoreFixture::new().await;
     let row = fixture.session().await;
     assert!(fixture.store.record_session_use(&row.id, NOW + 20, Some(NOW + 2 * HOUR)).await.unwrap());

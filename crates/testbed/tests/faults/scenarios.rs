@@ -68,7 +68,7 @@ const SCENARIOS: [DocumentedScenario; 30] = [
     ]),
     DocumentedScenario(15, "Cursor queries, wrapped URLs, unknown prompts", &[
         ("testbed/tests/server/sign_in.rs", "terminal_answers_the_cursor_position_query"),
-        ("screen/src/sign_in_finder/tests.rs", "an_address_broken_at_the_last_column_is_joined"),
+        ("screen/src/sign_in_finder/tests.rs", "a_url_broken_at_the_last_column_is_joined"),
         ("agent/tests/process_mode/tool.rs", "url_and_code_are_read_from_the_screen_once_and_complete"),
         ("testbed/tests/server/sign_in.rs", "pasted_code_reaches_the_tools_prompt"),
     ]),
@@ -118,7 +118,7 @@ const SCENARIOS: [DocumentedScenario; 30] = [
         ("store/tests/store/callers.rs", "every_role_reads_back_and_is_found_by_its_token"),
         ("store/tests/store/callers.rs", "every_kind_of_login_token_is_redeemed_once"),
         ("store/tests/store/callers.rs", "every_kind_of_ticket_is_redeemed_once_for_its_purpose"),
-        ("store/src/schema.rs", "the_checks_list_exactly_the_values_of_the_enums"),
+        ("store/src/schema.rs", "sql_check_constraints_list_exactly_the_values_of_the_enums"),
         ("store/tests/store/migrations.rs", "rows_of_every_older_version_survive_the_migration"),
     ]),
     DocumentedScenario(27, "Reconciliation of a mixed fleet; clock jumps", &[

@@ -7,7 +7,7 @@ use axum::{Router, routing::get};
 use tokio::net::TcpListener;
 
 #[tokio::test]
-async fn allowed_and_rejected_egress_is_on_the_timeline() {
+async fn allowed_and_denied_egress_is_on_the_timeline() {
     let outside = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = outside.local_addr().unwrap();
     let serving =

@@ -6,7 +6,7 @@ use std::process::Stdio;
 use tokio::process::Command;
 
 #[tokio::test]
-async fn leftover_process_fails_the_finish_of_the_test_server() {
+async fn leftover_process_fails_the_leak_check_of_the_test_server() {
     let flags = Flags::new();
     let server = TestServer::start(TestConfig::with_tool(flags.idle_tool())).await.unwrap();
     let script = flags.path("script.json");
@@ -21,7 +21,7 @@ async fn leftover_process_fails_the_finish_of_the_test_server() {
 
 #[tokio::test]
 #[should_panic(expected = "a test server was not finished")]
-async fn test_server_dropped_without_finish_panics() {
+async fn test_server_dropped_without_its_leak_check_panics() {
     let flags = Flags::new();
     drop(TestServer::start(TestConfig::with_tool(flags.idle_tool())).await.unwrap());
 }

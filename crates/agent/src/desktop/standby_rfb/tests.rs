@@ -102,7 +102,7 @@ async fn viewer_connects_although_the_display_server_accepts_no_connection() {
 }
 
 #[tokio::test]
-async fn only_one_of_two_viewers_gets_the_warm_connection() {
+async fn only_one_of_two_viewers_gets_the_standby_connection() {
     let server = DisplayServer::new();
     let (standby, _end) = server.standby().await;
     let slot = StandbySlot::default();

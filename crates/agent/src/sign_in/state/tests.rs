@@ -21,7 +21,7 @@ fn prompt(id: &str, rejected: Option<&str>) -> OpenPrompt {
 }
 
 #[tokio::test]
-async fn each_change_is_reported_once_and_the_browser_command_outranks_the_screen() {
+async fn each_sign_in_change_is_reported_once_and_the_browser_command_outranks_the_screen() {
     let (state, events) = sign_in();
     state.add_url("https://a.example/short".into(), UrlSource::Screen, LinkFrom::Any);
     state.add_url("https://a.example/link".into(), UrlSource::Hyperlink, LinkFrom::Any);

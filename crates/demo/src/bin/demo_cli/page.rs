@@ -42,7 +42,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn text_is_escaped() {
+    fn page_text_is_html_escaped() {
         let html = Page::new(StatusCode::OK, "<script>", "a & \"b\"").to_html();
         assert!(html.contains("&lt;script&gt;") && html.contains("a &amp; &quot;b&quot;"));
     }

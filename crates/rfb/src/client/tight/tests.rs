@@ -71,13 +71,13 @@ async fn protocol_error_of(bytes: &[u8], width: u16, height: u16) -> String {
 }
 
 #[tokio::test]
-async fn fill_has_one_colour() {
+async fn tight_fill_rectangle_has_one_colour() {
     let pixels = read(&mut TightDecoder::new(), &[0x80, 1, 2, 3], 3, 2).await.unwrap();
     assert_eq!(pixels, [0x010203; 6]);
 }
 
 #[tokio::test]
-async fn copy_filter_is_the_default_and_can_be_explicit() {
+async fn tight_copy_filter_is_the_default_and_can_be_explicit() {
     let expected: Vec<Rgb> = (0..64).map(|i| i * 0x01_0305).collect();
     let mut tight = TightDecoder::new();
     let mut deflate = Deflate::new();

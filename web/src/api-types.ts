@@ -275,7 +275,7 @@ export interface paths {
          * @description The response reports how the text was interpreted. The text is neither logged nor displayed. 409: the tool expects no input.
          *     422: the text was rejected. 502: the agent does not answer.
          */
-        post: operations["paste"];
+        post: operations["submit_paste"];
         delete?: never;
         options?: never;
         head?: never;
@@ -482,7 +482,7 @@ export interface paths {
         get?: never;
         put?: never;
         /** Creates a single-use login link for an operator. Operators only. */
-        post: operations["create_link"];
+        post: operations["create_login_link"];
         delete?: never;
         options?: never;
         head?: never;
@@ -499,7 +499,7 @@ export interface paths {
         get?: never;
         put?: never;
         /** Redeems a single-use login token and sets a session cookie. 401: the token is unknown, used or expired. */
-        post: operations["login"];
+        post: operations["log_in"];
         delete?: never;
         options?: never;
         head?: never;
@@ -550,7 +550,7 @@ export interface paths {
         get?: never;
         put?: never;
         /** Runs one reconciliation now, or returns its plan. Each action has its reason. Operators only. */
-        post: operations["reconcile"];
+        post: operations["run_reconcile"];
         delete?: never;
         options?: never;
         head?: never;
@@ -631,13 +631,13 @@ export interface components {
     schemas: {
         /** @description `GET /api/agent/session`: the session of the machine, with what a delivery must name. */
         AgentSession: {
+            /** @description The files that may be delivered, by their paths below the home directory. */
+            credential_paths: string[];
             /**
              * Format: int32
              * @description The generation of the machine: 1 for the session's first.
              */
             generation: number;
-            /** @description The files that may be delivered, by their paths below the home directory. */
-            paths: string[];
             /** @description The provider. */
             provider: components["schemas"]["ProviderId"];
             /** @description The session. */
@@ -720,6 +720,25 @@ export interface components {
             stored_at: string;
             /** @description The caller's id for the user. */
             user_id: string | null;
+        };
+        /** @description `POST /api/credentials/{id}/use`: use a credential in a new machine. */
+        CredentialUseRequest: {
+            /** @description For `exec`: program, then arguments, at most 256 and 64 KiB together. Otherwise absent. */
+            argv?: string[];
+            /** @description What it is used for. */
+            purpose: components["schemas"]["UsePurpose"];
+        };
+        /** @description How a session uses a stored credential. */
+        CredentialUseView: {
+            /** @description The credential. */
+            credential: components["schemas"]["CredentialId"];
+            /**
+             * Format: int32
+             * @description Exit code of the command, or 128 + signal; `null`: it has not exited.
+             */
+            exit_code: number | null;
+            /** @description What it is used for. */
+            purpose: components["schemas"]["UsePurpose"];
         };
         /** @description `GET /api/me`: the authenticated caller. */
         CurrentCaller: {
@@ -1049,12 +1068,17 @@ export interface components {
             /** @description Newest first. */
             sessions: components["schemas"]["SessionView"][];
         };
+        /**
+         * @description The status of a session, computed from the session and its machine for each request.
+         * @enum {string}
+         */
+        SessionStatus: "vm_creating" | "vm_created" | "vm_started" | "authenticating" | "vm_stopped" | "completed" | "failed" | "cancelled" | "expired";
         /** @description One session. */
         SessionView: {
             /** @description When it was accepted. */
             created_at: string;
             credential: components["schemas"]["CredentialMeta"] | null;
-            credential_use: components["schemas"]["UseView"] | null;
+            credential_use: components["schemas"]["CredentialUseView"] | null;
             /** @description When it ends at the latest. */
             deadline_at: string;
             /** @description When it ended. */
@@ -1104,7 +1128,7 @@ export interface components {
             sign_in: components["schemas"]["SignInView"];
             stage: components["schemas"]["Stage"] | null;
             /** @description The present status. */
-            status: components["schemas"]["Status"];
+            status: components["schemas"]["SessionStatus"];
             /** @description The caller's id for the user. */
             user_id: string | null;
             /**
@@ -1161,11 +1185,6 @@ export interface components {
             /** @description The page for the user, with a single-use login token in its fragment (fragments are not sent to servers and not logged). */
             viewer_url: string;
         };
-        /**
-         * @description The status of a session, computed from the session and its machine for each request.
-         * @enum {string}
-         */
-        Status: "vm_creating" | "vm_created" | "vm_started" | "authenticating" | "vm_stopped" | "completed" | "failed" | "cancelled" | "expired";
         /**
          * @description What happens with a captured credential.
          * @enum {string}
@@ -1231,25 +1250,6 @@ export interface components {
          * @enum {string}
          */
         UsePurpose: "exec" | "check" | "logout";
-        /** @description `POST /api/credentials/{id}/use`: use a credential in a new machine. */
-        UseRequest: {
-            /** @description For `exec`: program, then arguments, at most 256 and 64 KiB together. Otherwise absent. */
-            argv?: string[];
-            /** @description What it is used for. */
-            purpose: components["schemas"]["UsePurpose"];
-        };
-        /** @description How a session uses a stored credential. */
-        UseView: {
-            /** @description The credential. */
-            credential: components["schemas"]["CredentialId"];
-            /**
-             * Format: int32
-             * @description Exit code of the command, or 128 + signal; `null`: it has not exited.
-             */
-            exit_code: number | null;
-            /** @description What it is used for. */
-            purpose: components["schemas"]["UsePurpose"];
-        };
         /**
          * @description The state of a session, or why it ended.
          * @enum {string}
@@ -1878,7 +1878,7 @@ export interface operations {
             };
         };
     };
-    paste: {
+    submit_paste: {
         parameters: {
             query?: never;
             header?: never;
@@ -2360,7 +2360,7 @@ export interface operations {
         };
         requestBody: {
             content: {
-                "application/json": components["schemas"]["UseRequest"];
+                "application/json": components["schemas"]["CredentialUseRequest"];
             };
         };
         responses: {
@@ -2449,7 +2449,7 @@ export interface operations {
             };
         };
     };
-    create_link: {
+    create_login_link: {
         parameters: {
             query?: never;
             header?: never;
@@ -2478,7 +2478,7 @@ export interface operations {
             };
         };
     };
-    login: {
+    log_in: {
         parameters: {
             query?: never;
             header?: never;
@@ -2558,7 +2558,7 @@ export interface operations {
             };
         };
     };
-    reconcile: {
+    run_reconcile: {
         parameters: {
             query?: {
                 /** @description Only return the planned actions; do nothing. */

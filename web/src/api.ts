@@ -18,10 +18,10 @@ export type SessionView = Schemas["SessionView"];
 export type SignInView = Schemas["SignInView"];
 export type Stage = Schemas["Stage"];
 export type StartResponse = Schemas["StartResponse"];
-export type Status = Schemas["Status"];
+export type Status = Schemas["SessionStatus"];
 export type TicketTarget = Schemas["TicketTarget"];
 export type TimelineEntry = Schemas["TimelineEntry"];
-export type UseView = Schemas["UseView"];
+export type UseView = Schemas["CredentialUseView"];
 
 /** An error of the API, or a failure that the page describes in the same form. */
 export type Problem = Omit<Schemas["ProblemBody"], "close_code"> & { close_code: number };
@@ -109,7 +109,7 @@ export const paths = {
   terminalSocket: (id: string) => sessionPath(id, "/terminal"),
 };
 
-const useCredential = (id: string, use: Schemas["UseRequest"]) =>
+const useCredential = (id: string, use: Schemas["CredentialUseRequest"]) =>
   requestJson<"StartResponse">("POST", credentialPath(id, "/use"), use);
 
 export const api = {

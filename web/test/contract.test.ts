@@ -10,7 +10,7 @@ import { STAGES, STATUSES } from "../src/labels";
 const schemas = openapi.components.schemas;
 
 test("the pages have a label for every status and stage of the API, the stages in boot order", () => {
-  assert.deepEqual([...STATUSES].sort(), [...schemas.Status.enum].sort());
+  assert.deepEqual([...STATUSES].sort(), [...schemas.SessionStatus.enum].sort());
   assert.deepEqual(STAGES, schemas.Stage.enum);
 });
 

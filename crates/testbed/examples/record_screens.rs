@@ -76,13 +76,9 @@ fn parse_options() -> anyhow::Result<Options> {
 async fn main() -> anyhow::Result<()> {
     let options = parse_options()?;
     let descriptor = load_descriptor(&options.id)?;
-    let method = options
-        .method
-        .clone()
-        .map_or(Ok(descriptor.method.clone()), TryInto::try_into)
-        .map_err(anyhow::Error::msg)?;
-    let provider =
-        descriptor.with_method(&method).with_context(|| format!("{} has no method {method}", options.id))?;
+    let method =
+        options.method.clone().map_or(Ok(descriptor.method.clone()), TryInto::try_into).map_err(anyhow::Error::msg)?;
+    let provider = descriptor.with_method(&method).with_context(|| format!("{} has no method {method}", options.id))?;
     let clis = if options.bin.is_empty() {
         PinnedTools::install().await?
     } else {

@@ -2,6 +2,7 @@
 
 use super::{
     Supervisor, jobs,
+    machine_exit::CLEANUP_TIMEOUT_S,
     machine_slot::{MachineOrigin, MachineSlot, RequestedMachine, RunningMachine, SlotError},
 };
 use crate::{
@@ -27,9 +28,6 @@ use tokio::time::Instant;
 /// If the channel to a machine's agent is broken for this long, it is recorded, milliseconds. Shorter, and the end of each machine would
 /// be recorded as a lost channel first.
 const CHANNEL_LOST_AFTER_MS: u64 = 1_000;
-/// If an ended machine is not removed after this time, it is recorded and no longer waited for, seconds. A removal takes milliseconds; a
-/// process that SIGKILL does not end in this time is stuck in the kernel.
-pub(super) const CLEANUP_TIMEOUT_S: u64 = 30;
 
 impl Supervisor {
     /// Executes a command, or starts a job for it. Returns an event if the result is known at once.

@@ -5,7 +5,7 @@
 //!  a machine that was stopped, in one entry:    removed ─▶ machine_exited {why, receipt}
 //! ```
 
-use super::{Supervisor, execute::CLEANUP_TIMEOUT_S};
+use super::Supervisor;
 use crate::{
     api_error::chain,
     clock::{self, UnixMs},
@@ -18,6 +18,9 @@ use serde_json::{Value, json};
 
 /// Entries read at once.
 const PAGE_ENTRIES: u32 = 500;
+/// If an ended machine is not removed after this time, it is recorded and no longer waited for, seconds. A removal takes milliseconds; a
+/// process that SIGKILL does not end in this time is stuck in the kernel.
+pub(super) const CLEANUP_TIMEOUT_S: u64 = 30;
 
 /// How a machine ended, for the timeline.
 #[derive(Debug, Clone)]

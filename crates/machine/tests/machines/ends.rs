@@ -169,8 +169,11 @@ async fn stop_kills_every_descendant_and_its_reason_overrides_the_exit_status() 
     let server = host.open(PlainProcess::shell("(setsid sleep 1000 &) ; sleep 1000")).await;
     let (id, mut state) = server.start_running().await;
     let (keeper, process) = processes(&host.run_dir(&id));
-    let children = || std::fs::read_to_string(format!("/proc/{0}/task/{0}/children", keeper.pid)).unwrap_or_default();
-    while children().split_whitespace().count() < 2 {
+    let children = |pid: u32| {
+        let pids = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+        pids.split_whitespace().count()
+    };
+    while children(keeper.pid) < 2 || children(process.pid) < 1 {
         tokio::time::sleep(std::time::Duration::from_millis(5)).await;
     }
     assert_eq!(server.machines.stop(&id, StopReason::Cancelled), StopRequestOutcome::Enqueued);

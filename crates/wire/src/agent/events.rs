@@ -283,7 +283,7 @@ mod tests {
             ),
             (
                 SignInEvent::PasteAccepted(PasteResult::Callback { status: 200 }).into(),
-                json!({ "kind": "pasted", "interpreted_as": "callback", "status": 200 }),
+                json!({ "kind": "paste_accepted", "interpreted_as": "callback", "status": 200 }),
             ),
             (
                 CaptureEvent::KeptInMachine { path: "a".into() }.into(),

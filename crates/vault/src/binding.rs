@@ -24,7 +24,7 @@ pub struct Binding<'a> {
 
 impl Binding<'_> {
     /// The associated data: each part after its length (32 bits, big endian), so that no two bindings have the same bytes.
-    pub(crate) fn to_bytes(&self) -> Vec<u8> {
+    pub(crate) fn to_bytes(self) -> Vec<u8> {
         let parts = [
             DOMAIN,
             self.credential.as_str().as_bytes(),
@@ -41,7 +41,7 @@ impl Binding<'_> {
     }
 
     /// SHA-256 of [`Binding::to_bytes`].
-    pub(crate) fn to_digest(&self) -> [u8; DIGEST_BYTES] {
+    pub(crate) fn to_digest(self) -> [u8; DIGEST_BYTES] {
         Sha256::digest(self.to_bytes()).into()
     }
 }

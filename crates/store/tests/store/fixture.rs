@@ -169,7 +169,9 @@ impl StoreFixture {
     pub(crate) async fn create(&self, new: &NewSession) -> SessionRow {
         match self.store.create_session(new, entry(TimelineKind::Accepted)).await.unwrap() {
             CreateSessionOutcome::New(row) => row,
-            other => panic!("{other:?}"),
+            other @ (CreateSessionOutcome::Existing(_)
+            | CreateSessionOutcome::IdempotencyKeyReused(_)
+            | CreateSessionOutcome::MachineInUse(_)) => panic!("{other:?}"),
         }
     }
 

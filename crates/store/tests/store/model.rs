@@ -1,7 +1,7 @@
 //! Property test: any order of calls on one session has the same results as a small model.
 
 use crate::fixture::{HOUR, NOW, StoreFixture, entry};
-use anteroom_store::{CompleteOutcome, ExpectedState, Reason, SessionChange, SessionOutcome, TransitionOutcome};
+use anteroom_store::{CompleteOutcome, ExpectedState, Reason, SessionChange, SessionOutcome, SessionRow, TransitionOutcome};
 use anteroom_wire::{EndReason, TimelineKind};
 use proptest::prelude::*;
 
@@ -43,6 +43,16 @@ fn call() -> impl Strategy<Value = Call> {
         1 => Just(Call::Touch),
         1 => Just(Call::AppendEntry),
     ]
+}
+
+fn ended_of(row: &SessionRow) -> Ended {
+    match row.end().map(|end| &end.outcome) {
+        None => Ended::No,
+        Some(SessionOutcome::Completed(_)) => Ended::Completed,
+        Some(SessionOutcome::Failed) => Ended::By(EndKind::Fail),
+        Some(SessionOutcome::Cancelled) => Ended::By(EndKind::Cancel),
+        Some(SessionOutcome::Expired) => Ended::By(EndKind::Expire),
+    }
 }
 
 async fn run(calls: Vec<Call>) {
@@ -102,14 +112,7 @@ async fn run(calls: Vec<Call>) {
             }
         }
         let row = fixture.store.get_session(&id).await.unwrap().unwrap();
-        let seen = match row.end().map(|end| &end.outcome) {
-            None => Ended::No,
-            Some(SessionOutcome::Completed(_)) => Ended::Completed,
-            Some(SessionOutcome::Failed) => Ended::By(EndKind::Fail),
-            Some(SessionOutcome::Cancelled) => Ended::By(EndKind::Cancel),
-            Some(SessionOutcome::Expired) => Ended::By(EndKind::Expire),
-        };
-        assert_eq!((row.epoch, seen), (epoch, ended));
+        assert_eq!((row.epoch, ended_of(&row)), (epoch, ended));
         let timeline = fixture.store.list_timeline(&id, 0, 1000).await.unwrap();
         let numbers: Vec<u64> = timeline.iter().map(|entry| entry.number).collect();
         assert_eq!(numbers, (1..=entries).collect::<Vec<u64>>());

@@ -49,7 +49,7 @@ fn receipt(server: &TestServer, machine: &MachineId) -> Receipt {
 async fn wait_failed(api: &ApiClient, id: &SessionId, code: &str, expected: Verdict) -> Diagnosis {
     let view = api.wait_status(id, SessionStatus::Failed).await.unwrap();
     assert_eq!(view.reason.unwrap().code, code);
-    api.wait_verdict(&id, expected).await.unwrap()
+    api.wait_verdict(id, expected).await.unwrap()
 }
 
 #[tokio::test]

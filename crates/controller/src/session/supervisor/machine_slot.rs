@@ -83,7 +83,7 @@ impl MachineSlot {
     pub(super) fn take_ticket(&mut self) -> Option<QueueTicket> {
         match std::mem::take(self) {
             Self::Queued(ticket) => Some(ticket),
-            other => {
+            other @ (Self::Empty | Self::Permitted(_) | Self::Requested(_) | Self::Running(_) | Self::Removed(_)) => {
                 *self = other;
                 None
             }
@@ -100,7 +100,7 @@ impl MachineSlot {
                 *self = Self::Requested(RequestedMachine { id, token, permit });
                 Ok(())
             }
-            other => {
+            other @ (Self::Empty | Self::Queued(_) | Self::Requested(_) | Self::Running(_) | Self::Removed(_)) => {
                 *self = other;
                 Err(SlotError::NoPermit)
             }
@@ -114,7 +114,7 @@ impl MachineSlot {
     pub(super) fn take_requested(&mut self) -> Result<RequestedMachine, SlotError> {
         match std::mem::take(self) {
             Self::Requested(requested) => Ok(requested),
-            other => {
+            other @ (Self::Empty | Self::Queued(_) | Self::Permitted(_) | Self::Running(_) | Self::Removed(_)) => {
                 *self = other;
                 Err(SlotError::NotRequested)
             }
@@ -125,7 +125,9 @@ impl MachineSlot {
     pub(super) fn remove_running(&mut self, reason: ExitReason, receipt: Option<Box<Receipt>>) {
         match std::mem::take(self) {
             Self::Running(running) => *self = Self::Removed(running.into_exit(reason, receipt)),
-            other => *self = other,
+            other @ (Self::Empty | Self::Queued(_) | Self::Permitted(_) | Self::Requested(_) | Self::Removed(_)) => {
+                *self = other
+            }
         }
     }
 
@@ -133,7 +135,7 @@ impl MachineSlot {
     pub(super) fn take_removed(&mut self) -> Option<ExitRecord> {
         match std::mem::take(self) {
             Self::Removed(exit) => Some(exit),
-            other => {
+            other @ (Self::Empty | Self::Queued(_) | Self::Permitted(_) | Self::Requested(_) | Self::Running(_)) => {
                 *self = other;
                 None
             }

@@ -198,7 +198,7 @@ async fn qemu_guest_crash_loop_is_diagnosed() {
 
 #[tokio::test]
 async fn qemu_ready_timeout_is_reported_with_stage_and_attempts() {
-    let quick_timeout = "[machines]\nready_emulation_ms_max = 100\nready_kvm_ms_max = 100\n";
+    let quick_timeout = "[machines]\nready_ms_max = 100\n";
     // Makes sure that a template to clone exists.
     TestServer::start(TestConfig::qemu("")).await.unwrap().stop_and_check_leaks().await.unwrap();
     let bin = tempfile::tempdir().unwrap();

@@ -2,7 +2,7 @@
 
 use crate::{
     channel::{connection_slots::ConnectionSlots, controller_client::ControllerClient, event_queue::EventQueue},
-    desktop::{browser::Browser, standby_rfb::StandbySlot},
+    desktop::{browser::Browser, preconnected_rfb::PreconnectedRfbSlot},
     platform::{
         environment::ExecutionEnvironment, process_table::ProcessTable, readiness::Readiness,
         supervisor::ProcessSupervisor,
@@ -37,7 +37,7 @@ pub(crate) struct Agent {
     pub(crate) sign_in: SignInState,
     pub(crate) controller: ControllerClient,
     /// Offers a prepared connection to the display server for the next viewer.
-    pub(crate) standby_rfb_slot: StandbySlot,
+    pub(crate) preconnected_rfb_slot: PreconnectedRfbSlot,
     pub(crate) terminal: Terminal,
     pub(crate) browser: Option<Browser>,
     pub(crate) tunnels: Arc<ConnectionSlots>,
@@ -81,7 +81,7 @@ impl Agent {
             sign_in: SignInState::new(events.clone()),
             events,
             controller: ControllerClient::new(),
-            standby_rfb_slot: StandbySlot::default(),
+            preconnected_rfb_slot: PreconnectedRfbSlot::default(),
             terminal: Terminal::new(),
             browser,
             tunnels: Arc::new(ConnectionSlots::new()),

@@ -3,6 +3,6 @@
 pub(crate) mod browser;
 pub(crate) mod devtools;
 pub(crate) mod display;
+pub(crate) mod preconnected_rfb;
 pub(crate) mod programs;
 pub(crate) mod rfb;
-pub(crate) mod standby_rfb;

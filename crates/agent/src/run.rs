@@ -8,7 +8,7 @@ use crate::{
     },
     desktop::{
         browser::{self, BrowserProcess},
-        display, programs, standby_rfb,
+        display, preconnected_rfb, programs,
     },
     log,
     platform::{
@@ -90,7 +90,12 @@ fn start_programs(tasks: &mut Tasks, agent: &Arc<Agent>) {
         display::track_window_manager(&agent.environment, &agent.readiness).await;
     });
     run_forever(tasks, agent, |agent| async move {
-        standby_rfb::supervise(&agent.environment, &agent.readiness, &agent.standby_rfb_slot).await;
+        preconnected_rfb::offer_preconnected_streams(
+            &agent.environment,
+            &agent.readiness,
+            &agent.preconnected_rfb_slot,
+        )
+        .await;
     });
     run_forever(tasks, agent, |agent| async move {
         let Agent { environment, supervisor, terminal, .. } = &*agent;
@@ -98,7 +103,7 @@ fn start_programs(tasks: &mut Tasks, agent: &Arc<Agent>) {
     });
     run_forever(tasks, agent, |agent| async move {
         let Agent { environment, supervisor, claim, browser: Some(browser), proxy, .. } = &*agent else { return };
-        BrowserProcess { environment, supervisor, claim, browser, proxy: *proxy }.supervise().await;
+        BrowserProcess { environment, supervisor, claim, browser, proxy: *proxy }.keep_running().await;
     });
 }
 
@@ -124,7 +129,7 @@ fn start_watches(tasks: &mut Tasks, agent: &Arc<Agent>) {
 async fn watch_credential(agent: &Agent) {
     let claim = agent.claim.wait_claimed().await;
     match claim.use_credential.as_ref().map(|used| used.purpose) {
-        Some(purpose) => use_credential::run_credential_use(agent, claim, purpose).await,
+        Some(purpose) => use_credential::deliver_changes_until_use_completed(agent, claim, purpose).await,
         None => capture::watch_credential::watch_credential(agent, claim).await,
     }
 }

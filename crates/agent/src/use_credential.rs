@@ -81,8 +81,9 @@ pub(crate) fn install_files(environment: &ExecutionEnvironment, used: &UseCreden
         .try_for_each(|file| home_files::write_home_file(environment, &file.path, file.content.expose(), file.mode))
 }
 
-/// Runs one use until it is completed.
-pub(crate) async fn run_credential_use(agent: &Agent, claim: Arc<ActiveClaim>, purpose: UsePurpose) {
+/// Delivers the changes of the credential until the command has exited, and pushes [`CredentialUseEvent::Completed`]. Runs the command only
+/// for a check; the pane runs the others.
+pub(crate) async fn deliver_changes_until_use_completed(agent: &Agent, claim: Arc<ActiveClaim>, purpose: UsePurpose) {
     let (code, changed) = match purpose {
         UsePurpose::Exec => {
             let mut changes = ChangeDelivery::new(agent, claim);

@@ -161,7 +161,7 @@ impl Viewer {
             role: Role::Backend,
             name: "bench".into(),
             token: Sha256Hex::of_secret(&token),
-            created_at_ms: anteroom_controller::clock::now_unix_ms(),
+            created_at_ms: anteroom_controller::unix_time::now_unix_ms(),
             expires_at_ms: None,
         };
         server.app.store.create_caller(&caller).await?;

@@ -73,7 +73,7 @@ async fn exec(client: &ApiClient, arguments: ExecArguments) -> anyhow::Result<u8
     let mut attachment = Attachment::new(client, &started.session.id, progress.stage.subscribe(), is_interactive);
     let end = run_attached(client, &started.session, &mut attachment, &mut progress).await;
     // The terminal must be restored before anything is printed.
-    attachment.detach();
+    attachment.restore_local_terminal();
     match end? {
         ExecEnd::SessionOver(view) => {
             attachment.print_last_screen(last_screen(client, &view).await)?;

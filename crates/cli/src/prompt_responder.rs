@@ -12,7 +12,7 @@ use super::{
 };
 use anteroom_wire::{
     Secret, SessionId,
-    agent::{KEY_ENTRY, PasteResult},
+    agent::{KEY_ENTRY_PROMPT_ID, PasteResult},
     api::PromptView,
 };
 use anyhow::Context;
@@ -90,7 +90,7 @@ impl PromptResponder<'_> {
         open: &PromptView,
         prompts: &mut watch::Receiver<Option<PromptView>>,
     ) -> anyhow::Result<bool> {
-        if (open.secret || open.id == KEY_ENTRY)
+        if (open.secret || open.id == KEY_ENTRY_PROMPT_ID)
             && let Some(key) = self.key.take()
         {
             self.paste(&key).await.context("the key was rejected")?;

@@ -1,7 +1,7 @@
 //! `anteroom token create | list | revoke`: uses the database directly, with or without a running server.
 
 use super::print_line;
-use anteroom_controller::{clock, config::Config, random};
+use anteroom_controller::{config::Config, random, unix_time};
 use anteroom_store::{NewCaller, Role, Sha256Hex, Store, StoreSettings};
 use anteroom_wire::CallerId;
 use anyhow::Context;
@@ -49,7 +49,7 @@ async fn execute(store: &Store, command: TokenCommand) -> anyhow::Result<ExitCod
                 role: if operator { Role::Operator } else { Role::Backend },
                 name,
                 token: Sha256Hex::of_secret(&token),
-                created_at_ms: clock::now_unix_ms(),
+                created_at_ms: unix_time::now_unix_ms(),
                 expires_at_ms: None,
             };
             store.create_caller(&caller).await?;
@@ -59,15 +59,16 @@ async fn execute(store: &Store, command: TokenCommand) -> anyhow::Result<ExitCod
             let mut table = Table::new();
             table.load_style(presets::NOTHING).set_header(["id", "role", "name", "created", "expires"]);
             for row in store.list_callers(TOKENS_MAX).await? {
-                let revoked = row.revoked_at_ms.map(|at| format!("revoked {}", clock::format_rfc3339(at)));
-                let expires = revoked.or(row.expires_at_ms.map(clock::format_rfc3339)).unwrap_or_else(|| "-".into());
-                let created = clock::format_rfc3339(row.created_at_ms);
+                let revoked = row.revoked_at_ms.map(|at| format!("revoked {}", unix_time::format_rfc3339(at)));
+                let expires =
+                    revoked.or(row.expires_at_ms.map(unix_time::format_rfc3339)).unwrap_or_else(|| "-".into());
+                let created = unix_time::format_rfc3339(row.created_at_ms);
                 table.add_row([row.id.to_string(), row.role.as_str().to_owned(), row.name, created, expires]);
             }
             print_line(table);
         }
         TokenCommand::Revoke { id } => {
-            let revoked = store.revoke_caller(&id, clock::now_unix_ms()).await?;
+            let revoked = store.revoke_caller(&id, unix_time::now_unix_ms()).await?;
             print_line(if revoked { "Revoked." } else { "There is no such token, or it is already revoked." });
         }
     }

@@ -16,13 +16,13 @@ pub mod redact;
 mod system_info;
 
 use crate::{
-    clock,
     config::Config,
     health,
     log::read::{self, LogFilter},
     retention::{self, BUNDLE_SUFFIX},
     session::server_context::ServerContext,
     session::{diagnose, timeline, view},
+    unix_time,
 };
 use anteroom_store::{SessionRow, StoreError, TimelineRow};
 use anteroom_wire::{MachineId, SessionId, api::SessionView};
@@ -88,7 +88,7 @@ pub async fn create_bundle(server_context: &ServerContext, id: &SessionId) -> Re
         row,
     };
     let (config, machines) = (server_context.config.clone(), server_context.machines.clone());
-    let name = format!("{id}-{}{BUNDLE_SUFFIX}", clock::now_unix_ms());
+    let name = format!("{id}-{}{BUNDLE_SUFFIX}", unix_time::now_unix_ms());
     let file_name = name.clone();
     let archived = tokio::task::spawn_blocking(move || {
         let receipt =

@@ -3,8 +3,8 @@
 use crate::{
     admission::{self, shortage::ResourceShortage},
     api_error::chain,
-    clock,
     session::server_context::ServerContext,
+    unix_time,
 };
 use anteroom_store::WriteOutcome;
 use anteroom_wire::api::{Health, HealthCheck, HealthStatus};
@@ -113,7 +113,7 @@ fn reconcile(server_context: &ServerContext) -> HealthCheck {
     let Some(last) = server_context.reconcile_history.last_run() else {
         return check("reconcile", HealthStatus::Degraded, "no reconciliation has finished since the server's start");
     };
-    let ago_ms = clock::now_unix_ms().saturating_sub(last.at_ms);
+    let ago_ms = unix_time::now_unix_ms().saturating_sub(last.at_ms);
     let late = ago_ms
         > server_context
             .limits

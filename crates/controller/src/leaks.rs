@@ -6,10 +6,10 @@
 pub mod inventory;
 
 use crate::{
-    clock,
     config::Config,
     retention::{self, RetainedFile, RetentionLimits},
     session::server_context::ServerContext,
+    unix_time,
 };
 use anteroom_machine::State;
 use anteroom_store::{Store, StoreError};
@@ -113,7 +113,7 @@ pub async fn report_without_server(config: &Config, image: Option<String>) -> Re
         let store = Store::open(&database, anteroom_store::StoreSettings::default()).await?;
         let rows = store.list_active_sessions().await;
         store.close().await;
-        let now = clock::now_unix_ms();
+        let now = unix_time::now_unix_ms();
         for row in rows? {
             if row.deadline_ms <= now {
                 state.unsupervised.push((row.id.clone(), "its deadline has passed and no server runs"));

@@ -4,7 +4,7 @@
 //!  server (routes, the agent's events and deliveries) ──▶ session, credentials ──▶ store, vault, machine, egress, tunnel
 //!                                                            │        ▲
 //!                                                            ▼        └── supervisor: one task for each active session
-//!                                                         outbox ──▶ webhook ──▶ backend
+//!                                                         store ──▶ webhook ──▶ backend
 //! ```
 //!
 //! A use case returns an [`ApiError`](api_error::ApiError) if it fails; the server converts it to a response.
@@ -13,7 +13,6 @@ pub mod admission;
 pub mod api_error;
 pub mod bundle;
 pub mod caller;
-pub mod clock;
 pub mod config;
 pub mod credentials;
 pub mod db_metrics;
@@ -23,10 +22,10 @@ pub mod image;
 pub mod leaks;
 pub mod limits;
 pub mod log;
-pub mod outbox;
 pub mod providers;
 pub mod random;
 pub mod retention;
 pub mod session;
 mod settings;
+pub mod unix_time;
 pub mod webhook;

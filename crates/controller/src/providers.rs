@@ -87,7 +87,7 @@ pub fn load_descriptor_sources(config: &Config) -> BTreeMap<String, Result<Descr
     for file in BuiltIn::iter() {
         if let (Some(name), Some(data)) = (file.strip_suffix(".toml"), BuiltIn::get(&file)) {
             let text = String::from_utf8_lossy(&data.data).into_owned();
-            sources.insert(name.to_owned(), DescriptorSource::parse(name, format!("built-in {file}"), text));
+            sources.insert(name.to_owned(), DescriptorSource::parse_toml(name, format!("built-in {file}"), text));
         }
     }
     // A file replaces the built-in descriptor of the same name, even if the file cannot be read.
@@ -99,7 +99,7 @@ pub fn load_descriptor_sources(config: &Config) -> BTreeMap<String, Result<Descr
             .filter(|_| is_file)
             .map_or_else(|| format!("{origin}/"), |it| it.to_string_lossy().into_owned());
         let source = match read {
-            Ok(text) => DescriptorSource::parse(&name, origin, text),
+            Ok(text) => DescriptorSource::parse_toml(&name, origin, text),
             Err(error) => Err(vec![DescriptorError::for_file(&origin, format!("cannot be read: {error}"))]),
         };
         sources.insert(name, source);

@@ -15,7 +15,7 @@ pub fn random_bytes<const N: usize>() -> [u8; N] {
 
 /// A new id of any kind: `id::<SessionId>(SessionId::from_parts)`.
 pub fn random_id<T>(from_parts: fn(u64, [u8; 10]) -> T) -> T {
-    from_parts(crate::clock::now_unix_ms(), random_bytes())
+    from_parts(crate::unix_time::now_unix_ms(), random_bytes())
 }
 
 /// 256 bits as 64 hex digits, after a prefix that names its kind (`ant_` for API tokens, so that secret scanners find it).

@@ -15,6 +15,7 @@
 mod attempt_error;
 mod body;
 mod client;
+pub mod new_messages;
 pub mod receiver;
 mod report;
 pub mod settings;
@@ -28,10 +29,10 @@ pub use sign::InvalidKey;
 
 use crate::{
     api_error::chain,
-    clock,
     limits::WebhookLimits,
     random,
     session::{context::SessionContext, timeline::new_entry},
+    unix_time,
 };
 use anteroom_store::{MessageRow, NewTimelineEntry, StoreError, WebhookDeliveryOutcome};
 use anteroom_wire::{
@@ -55,7 +56,7 @@ const DONE_RETENTION_MS: u64 = 7 * 24 * 3_600 * 1_000;
 
 /// Sends messages until the server stops.
 pub async fn run_webhook_sender(context: SessionContext) {
-    let Some(webhook) = &context.outbox.webhook else { return };
+    let Some(webhook) = &context.webhook_messages.webhook else { return };
     let mut deleted_at = 0;
     loop {
         let wait_ms = match deliver_due(&context, webhook).await {
@@ -65,8 +66,8 @@ pub async fn run_webhook_sender(context: SessionContext) {
                 POLL_INTERVAL_MS
             }
         };
-        if clock::now_unix_ms().saturating_sub(deleted_at) >= DELETE_INTERVAL_MS {
-            deleted_at = clock::now_unix_ms();
+        if unix_time::now_unix_ms().saturating_sub(deleted_at) >= DELETE_INTERVAL_MS {
+            deleted_at = unix_time::now_unix_ms();
             let before = deleted_at.saturating_sub(DONE_RETENTION_MS);
             if let Err(error) = context.store.delete_messages_before(before).await {
                 tracing::warn!(outcome = "messages_not_deleted", error = %chain(&error), "finished messages not deleted");
@@ -85,7 +86,7 @@ async fn deliver_due(context: &SessionContext, webhook: &Webhook) -> Result<u64,
     loop {
         let pending = report::list_pending_messages(context).await?;
         let next = next_per_session(&pending);
-        let now = clock::now_unix_ms();
+        let now = unix_time::now_unix_ms();
         let due: Vec<_> = next.iter().filter(|message| message.due_at_ms <= now).collect();
         if due.is_empty() {
             let next_due = next.iter().map(|message| message.due_at_ms.saturating_sub(now)).min();
@@ -118,7 +119,7 @@ async fn deliver(context: &SessionContext, webhook: &Webhook, message: &MessageR
             return record_failure(context, webhook, message, attached, fault.into()).await;
         }
     };
-    let (id, timestamp_s) = (message.id.to_string(), clock::now_unix_ms() / 1_000);
+    let (id, timestamp_s) = (message.id.to_string(), unix_time::now_unix_ms() / 1_000);
     let signature = sign::signature_header(&webhook.keys, &id, timestamp_s, &bytes);
     match webhook.client.post(WebhookRequest { id, timestamp_s, signature, body: bytes }).await {
         Ok(()) => record_delivery(context, webhook, message, attached).await,
@@ -135,13 +136,13 @@ async fn record_delivery(
 ) -> Result<(), StoreError> {
     let sentence = match &attached {
         None => {
-            context.store.record_message_delivered(&message.id, clock::now_unix_ms()).await?;
+            context.store.record_message_delivered(&message.id, unix_time::now_unix_ms()).await?;
             None
         }
         Some(_) => {
             match context
                 .store
-                .record_credential_delivered(&message.id, &context.local_operator, clock::now_unix_ms())
+                .record_credential_delivered(&message.id, &context.local_operator, unix_time::now_unix_ms())
                 .await?
             {
                 WebhookDeliveryOutcome::Deleted => Some("The webhook accepted the credential; it was deleted here."),
@@ -176,12 +177,12 @@ async fn record_failure(
     error: AttemptError,
 ) -> Result<(), StoreError> {
     let settings = &context.config.webhook;
-    let (now, tries) = (clock::now_unix_ms(), message.attempts + 1);
+    let (now, tries) = (unix_time::now_unix_ms(), message.attempts + 1);
     let too_old = now.saturating_sub(message.created_at_ms) >= settings.give_up_s_max * 1_000;
     let abandoned = error.is_permanent() || tries >= settings.attempts_max || too_old;
     webhook.attempts_failed.fetch_add(1, Relaxed);
     let why = error.reason();
-    let last_error = WebhookError { at: clock::format_rfc3339(now), message: message.id.clone(), why: why.clone() };
+    let last_error = WebhookError { at: unix_time::format_rfc3339(now), message: message.id.clone(), why: why.clone() };
     *webhook.last_error.lock() = Some(last_error);
     let due_at_ms = now + wait_ms(&context.limits.webhook, message.attempts, error.retry_after_s());
     // A credential that may have been delivered stays reserved for this message.
@@ -219,7 +220,7 @@ fn failure_entry(
     };
     let until = attached.filter(|_| abandoned).and_then(|attached| attached.deliver_until_ms);
     let fallback = until.map_or_else(String::new, |until_ms| {
-        format!(" The attached credential can be fetched here until {}.", clock::format_rfc3339(until_ms))
+        format!(" The attached credential can be fetched here until {}.", unix_time::format_rfc3339(until_ms))
     });
     new_entry(kind, format!("The webhook {outcome} for {}: {why}.{fallback}", message.kind))
 }

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  agent.sock ── resync ── HTTP/2 client ─▶ AgentClient
-//!  controller.sock  ── resync ── HTTP/2 server ─▶ HostService
+//!  controller.sock  ── resync ── HTTP/2 server ─▶ ControllerService
 //! ```
 //!
 //! Everything above the resync is independent of the transport (virtio-serial or the socket of a plain process).

@@ -16,7 +16,6 @@
 
 mod build;
 mod build_command;
-mod build_context;
 mod build_error;
 mod build_settings;
 mod elf;
@@ -29,13 +28,14 @@ mod path_pattern;
 mod progress;
 mod recipe;
 mod root_fs;
+mod root_fs_build;
 mod store;
 
 pub use build::{BuildOutcome, build_image};
 pub use build_error::BuildError;
 pub use build_settings::BuildSettings;
 pub use host_requirements::{MissingRequirement, apt_install_command, find_missing_requirements};
-pub use progress::{BuildProgress, BuildStep, OnProgress};
+pub use progress::{BuildStep, OnProgress, StepProgress};
 pub use recipe::Cli;
 
 use anteroom_wire::agent::PROTOCOL_VERSION;

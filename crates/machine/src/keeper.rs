@@ -65,7 +65,7 @@ pub fn main(run_dir: &Path) -> ExitCode {
     let mut client = None;
     match Keeper::init(run_dir, &mut client) {
         Ok(mut keeper) => {
-            let cause = keeper.start().unwrap_or_else(|| keeper.supervise());
+            let cause = keeper.start().unwrap_or_else(|| keeper.run_until_exit());
             keeper.finish(cause);
             ExitCode::SUCCESS
         }
@@ -233,7 +233,7 @@ impl Keeper {
     }
 
     /// Runs until the process exits, the deadline expires or a stop is requested; returns the cause.
-    fn supervise(&mut self) -> ExitCause {
+    fn run_until_exit(&mut self) -> ExitCause {
         let deadline = self.began + Duration::from_millis(self.config.deadline_ms);
         loop {
             let left = deadline.saturating_duration_since(Instant::now());

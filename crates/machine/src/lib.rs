@@ -4,7 +4,7 @@
 //!  Machines ── control socket ──▶ keeper (one small process per machine: parent of the VMM)
 //!     │                              └─▶ QEMU, cloned from a Template (dies with its keeper)
 //!     ├─ agent.sock: resync, HTTP/2, the controller is the client ─▶ the machine's agent (AgentClient)
-//!     └─ controller.sock:  resync, HTTP/2, the agent is the client      ─▶ HostService
+//!     └─ controller.sock:  resync, HTTP/2, the agent is the client      ─▶ ControllerService
 //! ```
 //!
 //! A machine has no network card: its two channels are its only connections. [`SpecSource::build_spec`] describes the process

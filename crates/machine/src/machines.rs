@@ -154,7 +154,7 @@ struct Inner {
     settings: MachinesSettings,
     tied_to_parent: bool,
     spec_source: Arc<dyn SpecSource>,
-    host: ControllerService,
+    controller_service: ControllerService,
     tasks: TaskTracker,
     stop: CancellationToken,
     machines: Mutex<BTreeMap<MachineId, Entry>>,
@@ -196,7 +196,7 @@ struct Slot {
 impl Machines {
     /// Opens the run directory, adopts the running machines and removes the directories of the others.
     ///
-    /// `host` answers the machines' requests. All tasks are spawned on `tasks`. When `stop` fires, the tasks end and the
+    /// `controller_service` answers the machines' requests. All tasks are spawned on `tasks`. When `stop` fires, the tasks end and the
     /// machines continue for the next server.
     ///
     /// # Errors
@@ -204,11 +204,11 @@ impl Machines {
     pub async fn open(
         settings: MachinesSettings,
         spec_source: Arc<dyn SpecSource>,
-        host: ControllerService,
+        controller_service: ControllerService,
         tasks: TaskTracker,
         stop: CancellationToken,
     ) -> Result<Self, MachinesOpenError> {
-        let machines = Self::new(settings, spec_source, host, tasks, stop, false)?;
+        let machines = Self::new(settings, spec_source, controller_service, tasks, stop, false)?;
         machines.adopt_all().await?;
         Ok(machines)
     }
@@ -217,17 +217,17 @@ impl Machines {
     pub(crate) fn open_tied_to_parent(
         settings: MachinesSettings,
         spec_source: Arc<dyn SpecSource>,
-        host: ControllerService,
+        controller_service: ControllerService,
         tasks: TaskTracker,
         stop: CancellationToken,
     ) -> Result<Self, MachinesOpenError> {
-        Self::new(settings, spec_source, host, tasks, stop, true)
+        Self::new(settings, spec_source, controller_service, tasks, stop, true)
     }
 
     fn new(
         settings: MachinesSettings,
         spec_source: Arc<dyn SpecSource>,
-        host: ControllerService,
+        controller_service: ControllerService,
         tasks: TaskTracker,
         stop: CancellationToken,
         tied_to_parent: bool,
@@ -235,7 +235,16 @@ impl Machines {
         let lock = lock_directories(&settings)?;
         let machines = Mutex::default();
         Ok(Self {
-            inner: Arc::new(Inner { settings, tied_to_parent, spec_source, host, tasks, stop, machines, _lock: lock }),
+            inner: Arc::new(Inner {
+                settings,
+                tied_to_parent,
+                spec_source,
+                controller_service,
+                tasks,
+                stop,
+                machines,
+                _lock: lock,
+            }),
         })
     }
 
@@ -304,12 +313,14 @@ impl Machines {
         }
     }
 
-    /// Requests that a ready machine's state, without its RAM, is saved into the new file `state` and the machine is stopped.
+    /// Requests that a ready machine's state, without its RAM, is saved into the new file `state_file` and the machine is stopped.
     /// The receipt reports whether that succeeded.
-    pub(crate) fn save_state(&self, id: &MachineId, state: PathBuf) -> StopRequestOutcome {
+    pub(crate) fn save_device_state_and_stop(&self, id: &MachineId, state_file: PathBuf) -> StopRequestOutcome {
         match self.entries().get(id) {
             None => StopRequestOutcome::UnknownMachine,
-            Some(entry) if entry.commands.try_send(DriverCommand::Save(state)).is_ok() => StopRequestOutcome::Enqueued,
+            Some(entry) if entry.commands.try_send(DriverCommand::Save(state_file)).is_ok() => {
+                StopRequestOutcome::Enqueued
+            }
             Some(_) => StopRequestOutcome::Ignored,
         }
     }

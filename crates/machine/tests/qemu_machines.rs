@@ -78,12 +78,13 @@ struct Server {
 impl Server {
     async fn open(state_dir: &Path, spec_source: Arc<dyn SpecSource>) -> Self {
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
-        let host: ControllerService = Arc::new(|_, _| {
+        let controller_service: ControllerService = Arc::new(|_, _| {
             let body: BoxBody = Full::from("{}").map_err(|never| match never {}).boxed_unsync();
             Box::pin(std::future::ready(hyper::Response::new(body)))
         });
         let settings = MachinesSettings::in_state_dir(state_dir, KEEPER.into());
-        let machines = Machines::open(settings, spec_source, host, tasks.clone(), stop.clone()).await.unwrap();
+        let machines =
+            Machines::open(settings, spec_source, controller_service, tasks.clone(), stop.clone()).await.unwrap();
         Self { machines, stop, tasks }
     }
 

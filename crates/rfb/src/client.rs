@@ -57,7 +57,7 @@ pub enum RfbError {
 
 /// The size of an update.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct FramebufferUpdate {
+pub struct UpdateSize {
     /// Number of rectangles.
     pub rectangle_count: u16,
     /// Pixels in all rectangles.
@@ -157,18 +157,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin> RfbClient<S> {
     ///
     /// # Errors
     /// [`RfbError`]; after an error the connection cannot be used.
-    pub async fn read_update(&mut self) -> Result<FramebufferUpdate, RfbError> {
-        within(self.limit, "waiting for an update", self.read_next_update()).await
+    pub async fn apply_next_update(&mut self) -> Result<UpdateSize, RfbError> {
+        within(self.limit, "waiting for an update", self.read_and_apply_update()).await
     }
 
     /// Requests the whole framebuffer and waits for it.
     ///
     /// # Errors
-    /// Like [`Self::read_update`].
+    /// Like [`Self::apply_next_update`].
     pub async fn request_full_frame(&mut self) -> Result<&Frame, RfbError> {
         self.send_update_request(false).await?;
         loop {
-            let update = self.read_update().await?;
+            let update = self.apply_next_update().await?;
             if update.pixel_count >= usize::from(self.frame.width()) * usize::from(self.frame.height()) {
                 return Ok(&self.frame);
             }
@@ -255,7 +255,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> RfbClient<S> {
         Ok(())
     }
 
-    async fn read_next_update(&mut self) -> Result<FramebufferUpdate, RfbError> {
+    async fn read_and_apply_update(&mut self) -> Result<UpdateSize, RfbError> {
         let doing = "waiting for an update";
         loop {
             match self.stream.read_u8().await.map_err(broken(doing))? {

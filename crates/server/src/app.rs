@@ -12,7 +12,7 @@ use std::{
 #[derive(Clone)]
 pub struct App(Arc<AppParts>);
 
-/// The parts of the server. Dereferences to the server_context.
+/// The parts of the server. Dereferences to [`ServerContext`].
 pub struct AppParts {
     /// Starts and supervises sessions.
     pub server_context: ServerContext,

@@ -10,14 +10,12 @@ use crate::{
 use anteroom_controller::{
     admission,
     api_error::chain,
-    clock,
     config::{Config, LOCAL_API_SOCKET_NAME},
     credentials::check_job,
     db_metrics::DbMetrics,
     external::ExternalMachines,
     image::ImageInfo,
     limits::ServerLimits,
-    outbox::Outbox,
     providers::Providers,
     random,
     session::{
@@ -30,6 +28,8 @@ use anteroom_controller::{
             buffer::{BUFFERED_ENTRIES_MAX, TimelineBuffer},
         },
     },
+    unix_time,
+    webhook::new_messages::WebhookMessages,
     webhook::{self, Webhook},
 };
 use anteroom_demo::identity_provider::{DEMO_HOST, DEMO_PORT, DemoIdp};
@@ -255,7 +255,10 @@ fn session_context(
         sessions: Arc::clone(&timeline.sessions),
         volatile_execs: Arc::default(),
         timeline,
-        outbox: Outbox { webhook: webhook.map(Arc::new), include_credential: config.webhook.include_credential },
+        webhook_messages: WebhookMessages {
+            webhook: webhook.map(Arc::new),
+            include_credential: config.webhook.include_credential,
+        },
         local_operator: database.local_operator,
         tasks,
         stop,
@@ -380,7 +383,7 @@ async fn local_operator(store: &Store) -> anyhow::Result<CallerId> {
             role: Role::Operator,
             name: "this host's command line".into(),
             token: Sha256Hex::of_secret(&random::random_token("")),
-            created_at_ms: clock::now_unix_ms(),
+            created_at_ms: unix_time::now_unix_ms(),
             expires_at_ms: None,
         };
         store.create_caller(&caller).await.context("the database")?;

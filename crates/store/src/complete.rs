@@ -2,7 +2,7 @@
 //! stays the same.
 
 use crate::{
-    CredentialRow, HealthKind, NewMessage, NewTimelineEntry, ObservedWrite, Reason, Retention, SessionEnd,
+    CredentialRow, DeletionPolicy, HealthKind, NewMessage, NewTimelineEntry, ObservedWrite, Reason, SessionEnd,
     SessionOutcome, SessionPurpose, SessionRow, Sha256Hex, Store, StoreError, TimelineRow, UnixMs, WriteKind,
     credentials,
     error::query_error,
@@ -44,7 +44,7 @@ pub struct NewCredential<'a> {
     /// The metadata of the files.
     pub files: &'a [CredentialFile],
     /// How long it is retained.
-    pub retention: Retention,
+    pub deletion_policy: DeletionPolicy,
     /// When it expires for good, from its content.
     pub expires_at_ms: Option<UnixMs>,
 }
@@ -102,7 +102,7 @@ impl Store {
             SessionPurpose::SignIn { renews: Some(renewed) } if renewed == new.id => {
                 let replacement = new_revision::NewRevision {
                     credential: new,
-                    retention: new.retention,
+                    deletion_policy: new.deletion_policy,
                     sign_in_method: current.method.as_ref(),
                     at_ms: completion.at_ms,
                 };
@@ -128,9 +128,9 @@ impl Store {
             at_ms: completion.at_ms,
         };
         let row = transition::apply_change(&mut transaction, current, SessionChange::complete(end)).await?;
-        let entry =
+        let outcome =
             timeline::append_entry_in(&mut transaction, completion.session, entry, self.settings(), u64::MAX).await?;
-        let (Some(row), Some(entry)) = (row, entry) else {
+        let (Some(row), Some(entry)) = (row, outcome.into_row()) else {
             return Err(query_error(OPERATION)(sqlx::Error::RowNotFound));
         };
         outbox::enqueue_messages(&mut transaction, completion.webhook_messages).await?;
@@ -165,8 +165,8 @@ async fn insert(
     .bind(credentials::encode_files(new.files))
     .bind(to_sql_integer(completion.at_ms))
     .bind(session.method.as_ref().map(MethodName::as_str))
-    .bind(new.retention.kind().as_str())
-    .bind(new.retention.until_ms().map(to_sql_integer))
+    .bind(new.deletion_policy.kind().as_str())
+    .bind(new.deletion_policy.until_ms().map(to_sql_integer))
     .bind(HealthKind::Valid.as_str())
     .bind(new.expires_at_ms.map(to_sql_integer))
     .execute(connection)
@@ -183,7 +183,7 @@ async fn insert(
         stored_at_ms: completion.at_ms,
         deleted_at_ms: None,
         method: session.method.clone(),
-        retention: new.retention,
+        deletion_policy: new.deletion_policy,
         health: HealthKind::Valid,
         health_detail: None,
         checked_at_ms: completion.at_ms,

@@ -6,7 +6,7 @@
 //! ```
 
 use crate::{
-    HealthKind, OwnerFilter, Retention, Store, StoreError, UnixMs, WriteKind, error::query_error,
+    DeletionPolicy, HealthKind, OwnerFilter, Store, StoreError, UnixMs, WriteKind, error::query_error,
     row_reader::RowReader, sessions,
 };
 use anteroom_vault::{KeyId, SealedBytes};
@@ -37,7 +37,7 @@ pub struct CredentialRow {
     /// When its bytes were erased, if they were.
     pub deleted_at_ms: Option<UnixMs>,
     /// How long it is retained.
-    pub retention: Retention,
+    pub deletion_policy: DeletionPolicy,
     /// The stored health.
     pub health: HealthKind,
     /// Why it has this health; `None`: because of the sign-in.
@@ -270,7 +270,7 @@ pub(crate) fn decode_credential_row(row: &AnyRow) -> Result<CredentialRow, Store
         files: files.map_err(|_| reader.corrupt_row_error("files: not a list of files"))?,
         stored_at_ms,
         deleted_at_ms: reader.number_or_null("deleted_at_ms")?,
-        retention: Retention::decode(&reader)?,
+        deletion_policy: DeletionPolicy::decode(&reader)?,
         health: reader.parsed("health")?,
         health_detail: reader.text_or_null("health_detail")?,
         checked_at_ms: reader.number_or_null("checked_at_ms")?.unwrap_or(stored_at_ms),

@@ -64,7 +64,7 @@ impl Store {
             let row = decode_credential_row(row)?;
             // It may have been renewed or deleted since it was read.
             let Some(now) = credentials::fetch_credential(&mut transaction, &row.id).await? else { continue };
-            let is_overdue = now.retention.until_ms().is_some_and(|until_ms| until_ms <= now_ms);
+            let is_overdue = now.deletion_policy.until_ms().is_some_and(|until_ms| until_ms <= now_ms);
             if is_overdue && erase_sealed_bytes(&mut transaction, &now.id, now_ms).await? {
                 deleted.push(now);
             }

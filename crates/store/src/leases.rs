@@ -1,7 +1,7 @@
 //! Leases: a caller gets a credential. Every lease is recorded; a `deliver_once` credential is leased only once.
 
 use crate::{
-    CredentialRow, Retention, SealedCredential, Store, StoreError, UnixMs, WriteKind, credentials,
+    CredentialRow, DeletionPolicy, SealedCredential, Store, StoreError, UnixMs, WriteKind, credentials,
     error::query_error,
     row_reader::{RowReader, to_sql_integer},
 };
@@ -48,13 +48,14 @@ impl Store {
         const OPERATION: &str = "lease a credential";
         let mut transaction = self.begin_write(WriteKind::Lease, OPERATION).await?;
         let found = credentials::fetch_sealed_credential(&mut transaction, id).await?;
-        let in_time =
-            |record: &SealedCredential| record.credential.retention.until_ms().is_none_or(|until_ms| at_ms < until_ms);
+        let in_time = |record: &SealedCredential| {
+            record.credential.deletion_policy.until_ms().is_none_or(|until_ms| at_ms < until_ms)
+        };
         let Some(SealedCredential { mut credential, sealed }) = found.filter(in_time) else {
             transaction.finish_unchanged();
             return Ok(None);
         };
-        if let Retention::UntilDeleted = credential.retention {
+        if let DeletionPolicy::ByOwner = credential.deletion_policy {
             let number = record_lease(&mut transaction, id, caller, at_ms).await?;
             transaction.commit().await.map_err(query_error(OPERATION))?;
             return Ok(Some(LeasedCredential { credential, sealed, lease_number: number }));

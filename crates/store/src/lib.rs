@@ -1,4 +1,4 @@
-//! The database of Anteroom: all SQL is here. Credentials are accepted only as [`Sealed`](anteroom_vault::Sealed) bytes.
+//! The database of Anteroom: all SQL is here. Credentials are accepted only as [`SealedBytes`](anteroom_vault::SealedBytes).
 //!
 //! ```text
 //!  active ──┬─▶ completed   (with a stored credential in the same transaction: only by Store::complete_with_credential;
@@ -20,15 +20,16 @@ mod complete_use;
 mod counts;
 mod credential_health;
 mod credentials;
+mod deletion_policy;
 mod erase;
 mod error;
 mod hash;
+mod health_kind;
 mod leases;
 mod login_tokens;
 mod new_revision;
 mod outbox;
 mod purpose;
-mod retention;
 mod row_reader;
 mod schema;
 mod sessions;
@@ -47,15 +48,16 @@ pub use complete::{CompleteOutcome, CompleteWithCredential, NewCredential};
 pub use complete_use::{CompleteUse, CompleteUseOutcome};
 pub use credential_health::HealthUpdate;
 pub use credentials::{CredentialRow, SealedCredential};
+pub use deletion_policy::DeletionPolicy;
 pub use erase::DeleteOutcome;
 pub use error::{StoreError, StoreErrorKind};
 pub use hash::Sha256Hex;
+pub use health_kind::HealthKind;
 pub use leases::{LeaseRow, LeasedCredential};
 pub use login_tokens::{LoginScope, NewLoginToken};
 pub use new_revision::{RefreshCredential, RefreshOutcome, Revisions};
 pub use outbox::{MessageRow, NewMessage, Regarding};
 pub use purpose::{CredentialUse, SessionPurpose};
-pub use retention::{HealthKind, Retention};
 pub use schema::SCHEMA_VERSION;
 pub use sessions::{
     CreateSessionOutcome, ExternalMachineClaim, IdempotencyKey, NewSession, OwnerFilter, Reason, RowStatus, SessionEnd,
@@ -63,7 +65,7 @@ pub use sessions::{
 };
 pub use store::{PurgeCounts, Store, StoreSettings};
 pub use tickets::{NewTicket, TicketPurpose};
-pub use timeline::{NewTimelineEntry, TimelineRow};
+pub use timeline::{AppendOutcome, NewTimelineEntry, TimelineRow};
 pub use transition::{ExpectedState, SessionChange, TransitionOutcome};
 pub use unreported_ends::UnreportedMachineEnd;
 pub use webhook_credential::{ClaimedRevision, WebhookDeliveryOutcome};

@@ -14,7 +14,7 @@
 //! shows whether the tool still accepts the credential.
 
 use crate::{
-    CredentialRow, HealthKind, NewCredential, NewMessage, NewTimelineEntry, Retention, SessionChange, SessionRow,
+    CredentialRow, DeletionPolicy, HealthKind, NewCredential, NewMessage, NewTimelineEntry, SessionChange, SessionRow,
     Sha256Hex, Store, StoreError, TimelineRow, UnixMs, WriteKind, credentials, error::query_error, outbox,
     row_reader::to_sql_integer, sessions, timeline, transition,
 };
@@ -28,7 +28,7 @@ pub(crate) struct NewRevision<'a> {
     /// The bytes with their metadata.
     pub(crate) credential: NewCredential<'a>,
     /// How long the credential is retained from now on.
-    pub(crate) retention: Retention,
+    pub(crate) deletion_policy: DeletionPolicy,
     /// The sign-in method of the new bytes.
     pub(crate) sign_in_method: Option<&'a MethodName>,
     /// The present time.
@@ -52,7 +52,7 @@ pub struct RefreshCredential<'a> {
     pub generation: u32,
     /// The hash of that machine's agent token.
     pub agent_token: &'a Sha256Hex,
-    /// The delivered bytes, sealed for this session and the used credential. The retention of the credential does not change.
+    /// The delivered bytes, sealed for this session and the used credential. The deletion policy of the credential does not change.
     pub credential: NewCredential<'a>,
     /// Webhook messages to enqueue in the same transaction.
     pub webhook_messages: &'a [NewMessage],
@@ -130,7 +130,7 @@ impl Store {
         let method = current.method.as_ref().or(old.method.as_ref());
         let replacement = NewRevision {
             credential: refresh.credential,
-            retention: old.retention,
+            deletion_policy: old.deletion_policy,
             sign_in_method: method,
             at_ms: refresh.at_ms,
         };
@@ -144,9 +144,9 @@ impl Store {
         let change = SessionChange::new().with_used_revision(credential.revision);
         let row = transition::apply_change(&mut transaction, current, change).await?;
         let entry = entry(revisions);
-        let entry =
+        let outcome =
             timeline::append_entry_in(&mut transaction, refresh.session, entry, self.settings(), u64::MAX).await?;
-        let (Some(row), Some(entry)) = (row, entry) else {
+        let (Some(row), Some(entry)) = (row, outcome.into_row()) else {
             return Err(query_error(OPERATION)(sqlx::Error::RowNotFound));
         };
         outbox::enqueue_messages(&mut transaction, refresh.webhook_messages).await?;
@@ -182,8 +182,8 @@ pub(crate) async fn store_new_revision(
     .bind(credentials::encode_files(new.files))
     .bind(to_sql_integer(replacement.at_ms))
     .bind(replacement.sign_in_method.map(MethodName::as_str))
-    .bind(replacement.retention.kind().as_str())
-    .bind(replacement.retention.until_ms().map(to_sql_integer))
+    .bind(replacement.deletion_policy.kind().as_str())
+    .bind(replacement.deletion_policy.until_ms().map(to_sql_integer))
     .bind(HealthKind::Valid.as_str())
     .bind(new.expires_at_ms.map(to_sql_integer))
     .execute(connection)
@@ -199,7 +199,7 @@ pub(crate) async fn store_new_revision(
         key_id,
         files: new.files.to_vec(),
         stored_at_ms: replacement.at_ms,
-        retention: replacement.retention,
+        deletion_policy: replacement.deletion_policy,
         health: HealthKind::Valid,
         health_detail: None,
         checked_at_ms: replacement.at_ms,

@@ -90,8 +90,8 @@ fn version_of(text: String) -> Result<u32, StoreError> {
 mod tests {
     use super::*;
     use crate::{
-        HealthKind, TicketPurpose, callers::RoleKind, login_tokens::LoginTokenKind, purpose::PurposeKind,
-        retention::PolicyKind, sessions::SessionStateKind,
+        HealthKind, TicketPurpose, callers::RoleKind, deletion_policy::PolicyKind, login_tokens::LoginTokenKind,
+        purpose::PurposeKind, sessions::SessionStateKind,
     };
 
     /// A `CHECK` that differs from its enum would reject a value that the program writes, or accept one that it cannot read.

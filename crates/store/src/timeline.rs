@@ -51,9 +51,27 @@ pub struct TimelineRow {
     pub data: Value,
 }
 
+/// The outcome of an append to a timeline.
+#[derive(Debug, Clone, PartialEq)]
+pub enum AppendOutcome {
+    /// The entry was added, as this row.
+    Appended(TimelineRow),
+    /// The timeline has [`StoreSettings::timeline_entries_max`] entries, and nothing was added.
+    TimelineFull,
+}
+
+impl AppendOutcome {
+    /// The row of the added entry.
+    pub fn into_row(self) -> Option<TimelineRow> {
+        match self {
+            Self::Appended(row) => Some(row),
+            Self::TimelineFull => None,
+        }
+    }
+}
+
 impl Store {
-    /// Appends an entry, also to a session that has ended. `None`: the timeline has [`StoreSettings::timeline_entries_max`] entries, and
-    /// nothing was added.
+    /// Appends an entry, also to a session that has ended, unless its timeline is full.
     ///
     /// # Errors
     /// When there is no such session (conflict), or the database cannot be written.
@@ -61,14 +79,14 @@ impl Store {
         &self,
         session: &SessionId,
         entry: NewTimelineEntry,
-    ) -> Result<Option<TimelineRow>, StoreError> {
+    ) -> Result<AppendOutcome, StoreError> {
         const OPERATION: &str = "append to a session's timeline";
         let mut transaction =
             self.begin_write(ObservedWrite::with_entry(WriteKind::AppendEvent, entry.kind), OPERATION).await?;
         let limits = self.settings();
-        let row = append_entry_in(&mut transaction, session, entry, limits, limits.timeline_entries_max).await?;
+        let outcome = append_entry_in(&mut transaction, session, entry, limits, limits.timeline_entries_max).await?;
         transaction.commit().await.map_err(query_error(OPERATION))?;
-        Ok(row)
+        Ok(outcome)
     }
 
     /// The entries after number `after` (0: from the start), the oldest first, at most `limit`.
@@ -102,7 +120,7 @@ pub(crate) async fn append_entry_in(
     entry: NewTimelineEntry,
     limits: &StoreSettings,
     entries_max: u64,
-) -> Result<Option<TimelineRow>, StoreError> {
+) -> Result<AppendOutcome, StoreError> {
     let entry = bounded(entry, limits);
     let row = sqlx::query(
         "INSERT INTO timeline (session_id, number, at_ms, kind, sentence, data) \
@@ -118,10 +136,10 @@ pub(crate) async fn append_entry_in(
     .fetch_optional(connection)
     .await
     .map_err(query_error("append to a session's timeline"))?;
-    let Some(row) = row else { return Ok(None) };
+    let Some(row) = row else { return Ok(AppendOutcome::TimelineFull) };
     let number: i64 = row.try_get("number").map_err(query_error("append to a session's timeline"))?;
     let NewTimelineEntry { at_ms, kind, sentence, data } = entry;
-    Ok(Some(TimelineRow { number: number.unsigned_abs(), at_ms, kind, sentence, data }))
+    Ok(AppendOutcome::Appended(TimelineRow { number: number.unsigned_abs(), at_ms, kind, sentence, data }))
 }
 
 /// Limits the size of an entry, because its texts can come from a guest: a long sentence is truncated, large data is replaced by its

@@ -218,8 +218,8 @@ impl Store {
             transaction.finish_unchanged();
             return Ok(TransitionOutcome::Conflict(Box::new(now)));
         };
-        let entry = timeline::append_entry_in(&mut transaction, session, entry, self.settings(), u64::MAX).await?;
-        let Some(entry) = entry else { return Err(query_error(OPERATION)(sqlx::Error::RowNotFound)) };
+        let outcome = timeline::append_entry_in(&mut transaction, session, entry, self.settings(), u64::MAX).await?;
+        let Some(entry) = outcome.into_row() else { return Err(query_error(OPERATION)(sqlx::Error::RowNotFound)) };
         outbox::enqueue_messages(&mut transaction, &messages).await?;
         transaction.commit().await.map_err(query_error(OPERATION))?;
         Ok(TransitionOutcome::Done { row: Box::new(row), entry })

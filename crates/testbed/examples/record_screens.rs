@@ -114,7 +114,7 @@ async fn main() -> anyhow::Result<()> {
         recording.record_credential(written)?;
     }
     println!("credential: {}", written.map_or_else(|| "none".to_owned(), |written| written.path));
-    println!("requested hosts: {:?}, not allowed: {:?}", tool.requested_hosts(), tool.denied_hosts());
+    println!("requested targets: {:?}, not allowed: {:?}", tool.requested_targets(), tool.denied_targets());
     tool.finish().await?;
     println!("{}", recording.write(&options.name)?.display());
     Ok(())

@@ -289,19 +289,19 @@ impl NativeCli {
         terminal::run_for_output(&argv, &self.home(), &self.env).await
     }
 
-    /// The hosts that the tool requested from the proxy, in order, each `name:port`.
-    pub fn requested_hosts(&self) -> Vec<String> {
-        self.proxy.requested_hosts()
+    /// What the tool requested from the proxy, in order: `name:port`, or the first line of a request that is no `CONNECT`.
+    pub fn requested_targets(&self) -> Vec<String> {
+        self.proxy.requested_targets()
     }
 
-    /// The requested hosts that the descriptor does not allow.
-    pub fn denied_hosts(&self) -> Vec<String> {
+    /// The requested targets that the descriptor does not allow.
+    pub fn denied_targets(&self) -> Vec<String> {
         let allowed = |target: &String| {
             let (host, port) = target.rsplit_once(':').unwrap_or((target, ""));
             let port = port.parse().unwrap_or(0);
             self.provider.egress.iter().any(|rule: &EgressRule| rule.allows(host, port))
         };
-        self.requested_hosts().into_iter().filter(|target| !allowed(target)).collect()
+        self.requested_targets().into_iter().filter(|target| !allowed(target)).collect()
     }
 
     /// The socket of the terminal's tmux, to which a user can attach.

@@ -92,7 +92,7 @@ impl Fixture {
         self.assert_contains_canaries(&tool.wait_credential().await.unwrap());
         let (code, output) = tool.run_status_command(clis).await.unwrap();
         assert_eq!((code, output.contains("\"loggedIn\": true")), (Some(0), true), "{output}");
-        assert_eq!(tool.denied_hosts(), Vec::<String>::new());
+        assert_eq!(tool.denied_targets(), Vec::<String>::new());
         assert_eq!(self.issuer.unknown_requests(), Vec::<String>::new(), "the tool sent a new kind of request");
     }
 }
@@ -345,7 +345,7 @@ async fn setup_token_shows_a_token_and_writes_no_credential() {
     check_screen(SCREENS, "setup-token-done", &screen).unwrap();
     assert!(screen.contains(&fixture.issuer.issued_secrets()[0]), "the token is on the screen");
     assert!(tool.read_complete_credential().unwrap().is_none());
-    assert_eq!((tool.denied_hosts(), fixture.issuer.unknown_requests()), (Vec::new(), Vec::new()));
+    assert_eq!((tool.denied_targets(), fixture.issuer.unknown_requests()), (Vec::new(), Vec::new()));
     tool.finish().await.unwrap();
     fixture.issuer.stop().await;
 }

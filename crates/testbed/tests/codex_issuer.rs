@@ -137,7 +137,7 @@ impl Fixture {
         assert_eq!(exit, Some(0), "{output}");
         recording.record_status(0, &output).unwrap();
         recording.forbid(secrets);
-        assert_eq!(tool.denied_hosts(), Vec::<String>::new());
+        assert_eq!(tool.denied_targets(), Vec::<String>::new());
         assert_eq!(self.issuer.unknown_requests(), Vec::<String>::new(), "the tool sent a new kind of request");
         tool.finish().await.unwrap();
         recording.check(name).unwrap();

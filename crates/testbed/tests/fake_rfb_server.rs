@@ -37,7 +37,7 @@ async fn desktop_shows_name_background_and_moving_block() {
     assert_ne!(initial_background_colour("one"), initial_background_colour("two"));
     let before = frame.center_of_colour(BLOCK_COLOUR, 256);
     viewer.send_update_request(true).await.unwrap();
-    viewer.read_update().await.unwrap();
+    viewer.apply_next_update().await.unwrap();
     assert_ne!(viewer.frame().center_of_colour(BLOCK_COLOUR, 256), before);
     assert_eq!(desktop.accepted_connection_count(), 1);
 }
@@ -91,7 +91,7 @@ async fn flooding_desktop_sends_unrequested_updates() {
     let mut viewer = view(&socket).await.unwrap();
     desktop.set_behaviour(ServerBehaviour::Flood);
     for _ in 0..20 {
-        assert_eq!(viewer.read_update().await.unwrap().pixel_count, 320 * 240);
+        assert_eq!(viewer.apply_next_update().await.unwrap().pixel_count, 320 * 240);
     }
 }
 

@@ -75,7 +75,7 @@ impl Fixture {
 
     /// Checks that the tool sent only known and allowed requests.
     fn assert_only_known_requests(&self, tool: &NativeCli) {
-        assert_eq!(tool.denied_hosts(), Vec::<String>::new());
+        assert_eq!(tool.denied_targets(), Vec::<String>::new());
         assert_eq!(self.issuer.unknown_requests(), Vec::<String>::new(), "the tool sent a new kind of request");
     }
 }

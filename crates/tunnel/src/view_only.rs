@@ -42,7 +42,7 @@ pub struct ViewOnlyFilter {
     buffer: BytesMut,
     /// Bytes of a dropped message that have not arrived yet.
     skip: usize,
-    dropped_bytes_max: usize,
+    dropped_message_bytes_max: usize,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -68,9 +68,9 @@ enum Action {
 }
 
 impl ViewOnlyFilter {
-    /// A message that is dropped has at most `dropped_bytes_max` bytes.
-    pub fn new(dropped_bytes_max: usize) -> Self {
-        Self { expected: Expected::Version, buffer: BytesMut::new(), skip: 0, dropped_bytes_max }
+    /// A message that is dropped has at most `dropped_message_bytes_max` bytes.
+    pub fn new(dropped_message_bytes_max: usize) -> Self {
+        Self { expected: Expected::Version, buffer: BytesMut::new(), skip: 0, dropped_message_bytes_max }
     }
 
     /// Consumes the next bytes from the viewer and returns the bytes to send to the machine.
@@ -146,8 +146,8 @@ impl ViewOnlyFilter {
             MessageType::Fence if head.message_bytes - 9 > FENCE_BYTES_MAX => {
                 Err(too_large(format!("a Fence with {} bytes", head.message_bytes - 9)))
             }
-            MessageType::ClientCutText if head.message_bytes - 8 > self.dropped_bytes_max => {
-                let (length, limit) = (head.message_bytes - 8, self.dropped_bytes_max);
+            MessageType::ClientCutText if head.message_bytes - 8 > self.dropped_message_bytes_max => {
+                let (length, limit) = (head.message_bytes - 8, self.dropped_message_bytes_max);
                 Err(too_large(format!("{length} bytes of clipboard text; the limit is {limit}")))
             }
             MessageType::SetPixelFormat

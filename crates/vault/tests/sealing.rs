@@ -59,13 +59,19 @@ proptest! {
     }
 
     #[test]
-    fn a_truncated_or_extended_record_cannot_be_unsealed(keep in 0usize..200) {
+    fn a_truncated_or_extended_record_cannot_be_unsealed(
+        keep in 0usize..200,
+        added in proptest::collection::vec(any::<u8>(), 1..100),
+    ) {
         let owned = Owned::numbered(1);
         let sealed = RING.seal(&owned.binding(), &[7; 48]).unwrap();
         let keep = keep.min(sealed.as_bytes().len() - 1);
         match SealedBytes::from_bytes(sealed.as_bytes()[..keep].to_vec()) {
             Ok(short) => prop_assert!(RING.unseal(&owned.binding(), &short).is_err()),
             Err(error) => prop_assert_eq!(error, InvalidRecord::TooShort { bytes: keep }),
+        }
+        if let Ok(long) = SealedBytes::from_bytes([sealed.as_bytes(), &added].concat()) {
+            prop_assert!(RING.unseal(&owned.binding(), &long).is_err());
         }
     }
 }

@@ -40,7 +40,9 @@ pub use events::{
     AgentEvent, CaptureEvent, CredentialUseEvent, EventBatch, MachineEvent, NumberedEvent, SignInEvent, ToolEvent,
 };
 pub use requests::{ChangeMethod, OpenUrl, Paste, PasteResult, Screen, TerminalSize, TypeText};
-pub use sign_in::{CaptureState, CliState, KEY_ENTRY, OpenPrompt, SignInOutcome, SignInStatus, SignInUrl, UrlSource};
+pub use sign_in::{
+    CaptureState, CliState, KEY_ENTRY_PROMPT_ID, OpenPrompt, SignInOutcome, SignInStatus, SignInUrl, UrlSource,
+};
 
 /// The version of this protocol. A peer with another version is rejected with both numbers.
 pub const PROTOCOL_VERSION: u32 = 4;

@@ -29,7 +29,7 @@ const GATE_MS_MAX: u64 = 60_000;
 const CONTROLLER_MS_MAX: u64 = 30_000;
 const ERROR_BYTES_MAX: usize = 16 * 1024;
 
-/// Serves programs, forever.
+/// Serves programs, forever. A connection that cannot be accepted is logged.
 pub(crate) async fn serve_proxy(agent: Arc<Agent>, listener: TcpListener) -> io::Result<()> {
     let connections = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     loop {

@@ -107,7 +107,7 @@ pub(crate) struct BrowserProcess<'a> {
 
 impl BrowserProcess<'_> {
     /// Keeps the browser running, forever.
-    pub(crate) async fn supervise(&self) {
+    pub(crate) async fn keep_running(&self) {
         let mut backoff = RestartBackoff::new(
             Duration::from_millis(RESTART_MS_MIN),
             Duration::from_millis(RESTART_MS_MAX),

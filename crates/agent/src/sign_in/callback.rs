@@ -50,25 +50,25 @@ pub(crate) enum CallbackError {
     Timeout,
 }
 
-/// Checks that `address` belongs to one of the sign-in's URLs `known`: it has the port and path of that URL's `redirect_uri` and the same
-/// `state`; and the path in the descriptor, if there is one.
+/// Checks that the `pasted` address belongs to one of the sign-in's URLs: it has the port and path of that URL's `redirect_uri` and the
+/// same `state`; and the path in the descriptor, if there is one.
 ///
 /// # Errors
 /// [`CallbackError::Mismatch`] with the parts that differ from the best match, [`CallbackError::NotExpected`].
 pub(crate) fn check_callback_url(
-    address: &CallbackUrl<'_>,
-    known: &[&str],
-    path: Option<&str>,
+    pasted: &CallbackUrl<'_>,
+    sign_in_urls: &[&str],
+    descriptor_path: Option<&str>,
 ) -> Result<(), CallbackError> {
     let mut best_match: Option<Vec<&'static str>> = None;
-    for known in known.iter().filter_map(|known| CallbackUrl::parse(known)) {
-        let Some(uri) = known.query_value("redirect_uri") else { continue };
+    for sign_in_url in sign_in_urls.iter().filter_map(|url| CallbackUrl::parse(url)) {
+        let Some(uri) = sign_in_url.query_value("redirect_uri") else { continue };
         let Some(expected) = CallbackUrl::parse(&uri).filter(CallbackUrl::is_loopback) else { continue };
-        let same_path = expected.path == address.path && path.is_none_or(|path| path == address.path);
+        let same_path = expected.path == pasted.path && descriptor_path.is_none_or(|path| path == pasted.path);
         let parts = [
-            (expected.port == address.port, "port"),
+            (expected.port == pasted.port, "port"),
             (same_path, "path"),
-            (known.query_value("state") == address.query_value("state"), "state"),
+            (sign_in_url.query_value("state") == pasted.query_value("state"), "state"),
         ];
         let differing: Vec<&str> = parts.into_iter().filter(|(same, _)| !same).map(|(_, name)| name).collect();
         if best_match.as_ref().is_none_or(|best| differing.len() < best.len()) {

@@ -19,7 +19,7 @@ use crate::{agent::Agent, api_error::ApiError};
 use anteroom_screen::prompts::PromptRules;
 use anteroom_wire::{
     Problem, Secret,
-    agent::{CliState, KEY_ENTRY, Paste, PasteResult, SignInEvent, SignInStatus},
+    agent::{CliState, KEY_ENTRY_PROMPT_ID, Paste, PasteResult, SignInEvent, SignInStatus},
     provider::PromptQuestion,
 };
 use std::time::Duration;
@@ -60,7 +60,7 @@ async fn pass_to_tool(agent: &Agent, claim: &ActiveClaim, text: &Secret) -> Resu
     }
     let _typing = agent.tool.typing_lock.lock().await;
     let sign_in = agent.sign_in.snapshot();
-    if sign_in.prompt.as_ref().is_some_and(|open| open.id == KEY_ENTRY) {
+    if sign_in.prompt.as_ref().is_some_and(|open| open.id == KEY_ENTRY_PROMPT_ID) {
         return provide_key(agent, claim, text).await;
     }
     if sign_in.cli != CliState::Running {

@@ -11,7 +11,7 @@ use super::active_claim::ActiveClaim;
 use crate::{api_error::ApiError, platform::environment::ExecutionEnvironment};
 use anteroom_wire::{
     Problem, Secret,
-    agent::{KEY_ENTRY, OpenPrompt},
+    agent::{KEY_ENTRY_PROMPT_ID, OpenPrompt},
     provider::Provider,
 };
 use regex_lite::Regex;
@@ -198,7 +198,7 @@ impl Drop for AttachedPane<'_> {
 pub(crate) fn build_key_prompt(claim: &ActiveClaim, rejection: Option<String>) -> Option<OpenPrompt> {
     let entry = claim.provider.key_entry.as_ref()?;
     let (label, expected_format) = (entry.label.clone(), entry.expected_format.clone());
-    Some(OpenPrompt { id: KEY_ENTRY.to_owned(), label, secret: true, expected_format, rejection })
+    Some(OpenPrompt { id: KEY_ENTRY_PROMPT_ID.to_owned(), label, secret: true, expected_format, rejection })
 }
 
 /// Whether all of `text` matches `pattern`, not only a part of it. Without a pattern every text matches.

@@ -78,7 +78,7 @@ async fn pasted_callback_url_reaches_the_listener_only_if_it_matches_the_sign_in
 }
 
 #[tokio::test]
-async fn callback_url_is_rejected_without_a_loopback_listener() {
+async fn callback_url_is_rejected_if_no_sign_in_url_redirects_to_loopback() {
     let fixture = start().await;
     let mut sender = fixture.connect().await;
     fixture.claim(&mut sender, provider_asking_for_a_code()).await;

@@ -3,7 +3,7 @@
 use crate::fixture::*;
 use anteroom_wire::{
     Problem, Secret,
-    agent::{AgentEvent, CliState, KEY_ENTRY, Paste, PasteResult, Screen, SignInStatus, ToolEvent},
+    agent::{AgentEvent, CliState, KEY_ENTRY_PROMPT_ID, Paste, PasteResult, Screen, SignInStatus, ToolEvent},
     provider::{KeyEntry, Provider},
 };
 use std::{fs, path::Path};
@@ -22,7 +22,7 @@ fn provider_with_key(script: &str) -> Provider {
 async fn wait_key_prompt(fixture: &AgentFixture, sender: &mut Sender) -> SignInStatus {
     eventually("key prompt", async || {
         let now = fixture.sign_in(sender).await;
-        now.prompt.as_ref().is_some_and(|open| open.id == KEY_ENTRY).then_some(now)
+        now.prompt.as_ref().is_some_and(|open| open.id == KEY_ENTRY_PROMPT_ID).then_some(now)
     })
     .await
 }

@@ -2,7 +2,7 @@
 
 use crate::fixture::*;
 use anteroom_wire::{
-    agent::{AgentEvent, CaptureState, ChangeMethod, CliState, KEY_ENTRY, SignInEvent, ToolEvent},
+    agent::{AgentEvent, CaptureState, ChangeMethod, CliState, KEY_ENTRY_PROMPT_ID, SignInEvent, ToolEvent},
     provider::{KeyEntry, MethodName, Provider, SettingsFile},
 };
 use std::fs;
@@ -234,8 +234,10 @@ async fn method_change_opens_and_closes_the_key_prompt() {
     let entry = KeyEntry { label: "Key".into(), pattern: None, expected_format: None };
     let with_key = Provider { key_entry: Some(entry), ..provider_for_method("key", "read -r key; echo keyed >> runs") };
     assert_eq!(change_method(&mut sender, &with_key).await.0, 204);
-    eventually("key prompt", async || fixture.sign_in(&mut sender).await.prompt.filter(|open| open.id == KEY_ENTRY))
-        .await;
+    eventually("key prompt", async || {
+        fixture.sign_in(&mut sender).await.prompt.filter(|open| open.id == KEY_ENTRY_PROMPT_ID)
+    })
+    .await;
     assert_eq!(change_method(&mut sender, &with_key).await.0, 204, "already in progress");
     assert_eq!(change_method(&mut sender, &plain).await.0, 204);
     wait_file(&fixture, "runs", "plain\nplain\n").await;

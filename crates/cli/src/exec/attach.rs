@@ -178,7 +178,7 @@ impl<'a> Attachment<'a> {
     }
 
     /// Restores the local terminal.
-    pub(super) fn detach(&mut self) {
+    pub(super) fn restore_local_terminal(&mut self) {
         self.raw_mode = None;
     }
 

@@ -51,7 +51,7 @@ pub(super) fn find_descriptor(
     let text = std::fs::read_to_string(&path);
     let text = text.map_err(|error| vec![DescriptorError::for_file(which, format!("cannot be read: {error}"))])?;
     let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-    DescriptorSource::parse(&name, which.to_owned(), text)
+    DescriptorSource::parse_toml(&name, which.to_owned(), text)
 }
 
 /// The path, if the argument is not an id: it has a slash or ends with `.toml`.

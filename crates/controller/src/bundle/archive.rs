@@ -47,7 +47,7 @@ impl BundleArchive {
             tar: tar::Builder::new(GzEncoder::new(Vec::new(), Compression::default())),
             top: format!("bundle-{session}"),
             file_bytes_max,
-            created_at_ms: crate::clock::now_unix_ms(),
+            created_at_ms: crate::unix_time::now_unix_ms(),
             files: Vec::new(),
         }
     }
@@ -108,7 +108,7 @@ impl BundleArchive {
     pub(super) fn finish(mut self) -> io::Result<Vec<u8>> {
         let manifest = json!({
             "what": "Anteroom support bundle. It contains no credentials, codes, tokens or complete URLs.",
-            "made_at": crate::clock::format_rfc3339(self.created_at_ms),
+            "made_at": crate::unix_time::format_rfc3339(self.created_at_ms),
             "files": self.files,
         });
         let bytes = serde_json::to_vec_pretty(&manifest)?;

@@ -3,8 +3,8 @@
 //! `credentials.concurrent_checks_max` and the free permits.
 
 use crate::{
-    admission, api_error::chain, clock, session::server_context::ServerContext, session::start::for_use,
-    session::use_credential::volatile_execs::LAST_SCREEN_AGE_MAX,
+    admission, api_error::chain, session::server_context::ServerContext, session::start::for_use,
+    session::use_credential::volatile_execs::LAST_SCREEN_AGE_MAX, unix_time,
 };
 use anteroom_store::{CredentialRow, StoreError};
 use anteroom_wire::{CredentialId, agent::UsePurpose, api::CredentialUseRequest};
@@ -54,13 +54,13 @@ async fn start_due_checks(server_context: &ServerContext, attempts: &mut RecentA
     if capacity == 0 {
         return Ok(());
     }
-    let checked_before = clock::now_unix_ms().saturating_sub(every_s.saturating_mul(1_000));
+    let checked_before = unix_time::now_unix_ms().saturating_sub(every_s.saturating_mul(1_000));
     for row in due(server_context, checked_before, capacity, attempts).await? {
         attempts.0.insert(row.id.clone(), Instant::now());
         let request = CredentialUseRequest { purpose: UsePurpose::Check, argv: Vec::new() };
         match for_use::start_credential_use_as(server_context, &server_context.local_operator, &row, &request).await {
             Ok(session) => {
-                tracing::info!(outcome = "check_started", credential = %row.id, session = %session.id, checked_at = clock::format_rfc3339(row.checked_at_ms), "credential check started");
+                tracing::info!(outcome = "check_started", credential = %row.id, session = %session.id, checked_at = unix_time::format_rfc3339(row.checked_at_ms), "credential check started");
             }
             Err(error) => {
                 tracing::warn!(outcome = "check_not_started", credential = %row.id, reason = error.problem.code(), detail = error.detail, "credential check not started");
@@ -99,7 +99,7 @@ async fn free_checks(server_context: &ServerContext) -> Result<u32, StoreError> 
 /// The credentials that are due, the oldest check first.
 async fn due(
     server_context: &ServerContext,
-    checked_before: clock::UnixMs,
+    checked_before: unix_time::UnixMs,
     count_max: u32,
     attempts: &RecentAttempts,
 ) -> Result<Vec<CredentialRow>, StoreError> {

@@ -1,6 +1,6 @@
 //! The current health of a credential, computed from the stored health and the time. Pure.
 
-use crate::clock::{UnixMs, format_rfc3339};
+use crate::unix_time::{UnixMs, format_rfc3339};
 use anteroom_store::{CredentialRow, HealthKind};
 use anteroom_wire::api::CredentialHealth;
 
@@ -31,7 +31,7 @@ pub fn derive_current_health(row: &CredentialRow, now: UnixMs, expiring_ms: Unix
 #[cfg(test)]
 mod tests {
     use super::*;
-    use anteroom_store::Retention;
+    use anteroom_store::DeletionPolicy;
     use anteroom_vault::KeyId;
     use anteroom_wire::{CallerId, CredentialId, SessionId};
 
@@ -47,7 +47,7 @@ mod tests {
             files: Vec::new(),
             stored_at_ms: 1,
             deleted_at_ms: None,
-            retention: Retention::UntilDeleted,
+            deletion_policy: DeletionPolicy::ByOwner,
             health,
             health_detail: health_detail.map(str::to_owned),
             checked_at_ms: 1,

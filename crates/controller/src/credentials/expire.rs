@@ -2,8 +2,8 @@
 //! reconciliation; may run at any moment.
 
 use crate::{
-    clock::{self, format_rfc3339},
     session::{context::SessionContext, timeline::new_entry},
+    unix_time::{self, format_rfc3339},
 };
 use anteroom_store::{CredentialRow, HealthKind, HealthUpdate, Regarding, StoreError};
 use anteroom_wire::TimelineKind;
@@ -18,9 +18,9 @@ const BATCH_MAX: u32 = 100;
 /// # Errors
 /// The database cannot be used; changes made before that stay.
 pub async fn delete_expired_credentials(context: &SessionContext) -> Result<(), StoreError> {
-    let now = clock::now_unix_ms();
+    let now = unix_time::now_unix_ms();
     for row in context.store.delete_expired_credentials(now, BATCH_MAX).await? {
-        let until = row.retention.until_ms().map(format_rfc3339);
+        let until = row.deletion_policy.until_ms().map(format_rfc3339);
         tracing::warn!(outcome = "credential_delivery_expired", credential = %row.id, session = %row.session, until, "credential not fetched in time; deleted");
         let sentence = "The credential was not fetched in time and was deleted here.";
         let entry = new_entry(TimelineKind::CredentialDeliveryExpired, sentence);
@@ -35,7 +35,11 @@ pub async fn delete_expired_credentials(context: &SessionContext) -> Result<(), 
 }
 
 /// Records, once for each, that the credential expires soon or has expired.
-async fn report_expiry(context: &SessionContext, row: &CredentialRow, now: clock::UnixMs) -> Result<(), StoreError> {
+async fn report_expiry(
+    context: &SessionContext,
+    row: &CredentialRow,
+    now: unix_time::UnixMs,
+) -> Result<(), StoreError> {
     let Some(expires_at) = row.expires_at_ms else { return Ok(()) };
     let (health, kind, detail) = if expires_at <= now {
         (
@@ -50,7 +54,7 @@ async fn report_expiry(context: &SessionContext, row: &CredentialRow, now: clock
             format!("It expires at {}, according to its file.", format_rfc3339(expires_at)),
         )
     };
-    let messages = context.outbox.new_messages(&[(kind, Regarding::Credential(row.id.clone()))]);
+    let messages = context.webhook_messages.new_messages(&[(kind, Regarding::Credential(row.id.clone()))]);
     let update = HealthUpdate {
         credential: &row.id,
         revision: row.revision,
@@ -61,7 +65,7 @@ async fn report_expiry(context: &SessionContext, row: &CredentialRow, now: clock
     };
     if context.store.set_credential_health(&update).await? {
         tracing::info!(outcome = "credential_expires", credential = %row.id, health = health.as_str(), detail, "credential expires");
-        context.outbox.wake_sender();
+        context.webhook_messages.wake_sender();
     }
     Ok(())
 }

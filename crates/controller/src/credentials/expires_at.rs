@@ -1,6 +1,6 @@
 //! Reads the expiry of a credential from its file.
 
-use crate::clock::UnixMs;
+use crate::unix_time::UnixMs;
 use anteroom_wire::provider::{CredentialRules, ExpiresAt, TimeUnit};
 use serde_json::Value;
 

@@ -5,10 +5,10 @@ use super::unseal::unseal_files;
 use crate::{
     api_error::ApiError,
     caller::Caller,
-    clock::{self, format_rfc3339},
     session::{context::SessionContext, timeline::new_entry},
+    unix_time::{self, format_rfc3339},
 };
-use anteroom_store::{CredentialRow, DeleteOutcome, LeasedCredential, Retention, SealedCredential, StoreError};
+use anteroom_store::{CredentialRow, DeleteOutcome, DeletionPolicy, LeasedCredential, SealedCredential, StoreError};
 use anteroom_wire::{CredentialId, Problem, TimelineKind, agent::DeliveredFile};
 use serde_json::json;
 
@@ -57,10 +57,13 @@ pub async fn lease_credential(
     if let Some(record) = context.store.get_sealed_credential(id).await? {
         unseal_files(context, &record)?;
     }
-    let mut leased = context.store.lease_credential(id, &caller.id, clock::now_unix_ms()).await?;
+    let mut leased = context.store.lease_credential(id, &caller.id, unix_time::now_unix_ms()).await?;
     // A message from earlier settings may hold the credential although messages attach none now.
-    if leased.is_none() && !context.outbox.attaches_credentials() && context.store.release_webhook_claims(id).await? {
-        leased = context.store.lease_credential(id, &caller.id, clock::now_unix_ms()).await?;
+    if leased.is_none()
+        && !context.webhook_messages.attaches_credentials()
+        && context.store.release_webhook_claims(id).await?
+    {
+        leased = context.store.lease_credential(id, &caller.id, unix_time::now_unix_ms()).await?;
     }
     let Some(LeasedCredential { credential, sealed, lease_number: number }) = leased else {
         return Err(unavailable(context, id).await?);
@@ -69,7 +72,7 @@ pub async fn lease_credential(
     let files = unseal_files(context, &record)?;
     let row = record.credential;
     tracing::info!(outcome = "leased", credential = %row.id, caller = %caller.id, number, "credential leased to its owner");
-    if let Retention::UntilDelivered { .. } = row.retention {
+    if let DeletionPolicy::AfterDelivery { .. } = row.deletion_policy {
         let data = json!({ "credential": row.id, "caller": caller.id });
         let sentence = "The credential was delivered to its owner and deleted here.";
         let entry = new_entry(TimelineKind::CredentialLeased, sentence).with_data(data);
@@ -84,7 +87,7 @@ pub async fn lease_credential(
 /// As [`require_owned_credential`].
 pub async fn delete_credential(context: &SessionContext, caller: &Caller, id: &CredentialId) -> Result<(), ApiError> {
     let row = require_owned_credential(context, caller, id).await?;
-    if context.store.delete_credential(&row.id, clock::now_unix_ms()).await? == DeleteOutcome::Deleted {
+    if context.store.delete_credential(&row.id, unix_time::now_unix_ms()).await? == DeleteOutcome::Deleted {
         tracing::info!(outcome = "credential_deleted", credential = %row.id, caller = %caller.id, "credential deleted");
         let data = json!({ "credential": row.id, "caller": caller.id });
         let entry = new_entry(TimelineKind::CredentialDeleted, "The credential was deleted.").with_data(data);
@@ -96,10 +99,10 @@ pub async fn delete_credential(context: &SessionContext, caller: &Caller, id: &C
 /// The reason why a credential has no bytes or cannot be leased.
 async fn unavailable(context: &SessionContext, id: &CredentialId) -> Result<ApiError, StoreError> {
     let Some(row) = context.store.get_credential(id).await? else { return Ok(Problem::UnknownCredential.into()) };
-    let Retention::UntilDelivered { until_ms } = row.retention else {
+    let DeletionPolicy::AfterDelivery { until_ms } = row.deletion_policy else {
         return Ok(ApiError::new(Problem::UnknownCredential, "it was deleted"));
     };
-    if row.deleted_at_ms.is_none() && clock::now_unix_ms() < until_ms {
+    if row.deleted_at_ms.is_none() && unix_time::now_unix_ms() < until_ms {
         let detail = "it is being delivered to the webhook; if that fails, it can be leased here again";
         return Ok(ApiError::new(Problem::AlreadyDelivered, detail));
     }
@@ -107,7 +110,7 @@ async fn unavailable(context: &SessionContext, id: &CredentialId) -> Result<ApiE
         Some(lease) => {
             ApiError::new(Problem::AlreadyDelivered, format!("it was delivered at {}", format_rfc3339(lease.at_ms)))
         }
-        None if until_ms <= row.deleted_at_ms.unwrap_or_else(clock::now_unix_ms) => {
+        None if until_ms <= row.deleted_at_ms.unwrap_or_else(unix_time::now_unix_ms) => {
             let detail = format!("it was not fetched before {} and was deleted", format_rfc3339(until_ms));
             ApiError::new(Problem::UnknownCredential, detail)
         }

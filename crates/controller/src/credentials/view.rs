@@ -2,8 +2,8 @@
 
 use super::derive_current_health;
 use crate::{
-    clock::{self, format_rfc3339},
     session::context::SessionContext,
+    unix_time::{self, format_rfc3339},
 };
 use anteroom_store::CredentialRow;
 use anteroom_wire::api::CredentialMeta;
@@ -11,7 +11,7 @@ use anteroom_wire::api::CredentialMeta;
 /// A credential without its secret, with its current health.
 pub fn to_credential_meta(context: &SessionContext, row: &CredentialRow) -> CredentialMeta {
     let expiring_ms = context.config.credentials.expiry_warning_s.saturating_mul(1_000);
-    let (health, health_detail) = derive_current_health(row, clock::now_unix_ms(), expiring_ms);
+    let (health, health_detail) = derive_current_health(row, unix_time::now_unix_ms(), expiring_ms);
     CredentialMeta {
         id: row.id.clone(),
         provider: row.provider.clone(),
@@ -19,8 +19,8 @@ pub fn to_credential_meta(context: &SessionContext, row: &CredentialRow) -> Cred
         session: row.session.clone(),
         stored_at: format_rfc3339(row.stored_at_ms),
         files: row.files.clone(),
-        storage_policy: row.retention.storage_policy(),
-        deliver_until: row.retention.until_ms().map(format_rfc3339),
+        storage_policy: row.deletion_policy.storage_policy(),
+        deliver_until: row.deletion_policy.until_ms().map(format_rfc3339),
         health,
         health_detail,
         checked_at: format_rfc3339(row.checked_at_ms),

@@ -67,7 +67,7 @@ impl DescriptorSource {
     ///
     /// # Errors
     /// All TOML syntax errors.
-    pub fn parse(name: &str, origin: String, text: String) -> Result<Self, Vec<DescriptorError>> {
+    pub fn parse_toml(name: &str, origin: String, text: String) -> Result<Self, Vec<DescriptorError>> {
         let (_, errors) = DeTable::parse_recoverable(&text);
         if !errors.is_empty() {
             let located = |error: &toml::de::Error| DescriptorError {
@@ -256,7 +256,7 @@ credential = { paths = [\"x\"], required = [\"/x\"] }
 ";
 
     fn errors(text: &str) -> Vec<String> {
-        let source = DescriptorSource::parse("x", "x.toml".into(), text.into());
+        let source = DescriptorSource::parse_toml("x", "x.toml".into(), text.into());
         let errors = match source.and_then(|source| source.to_provider()) {
             Ok(_) => Vec::new(),
             Err(errors) => errors,
@@ -326,7 +326,7 @@ credential = { paths = [\"x\"], required = [\"/x\"] }
 
     #[test]
     fn errors_in_config_overrides_name_the_config_table() {
-        let mut source = DescriptorSource::parse("x", "x.toml".into(), DESCRIPTOR.into()).unwrap();
+        let mut source = DescriptorSource::parse_toml("x", "x.toml".into(), DESCRIPTOR.into()).unwrap();
         let change = "argv = []\nsign_in = { url = '(' }\ncredential = { required = [3] }\nlanes = ['fax']\n";
         source.apply_override(&change.parse().unwrap(), "x");
         let all: Vec<String> = source.to_provider().unwrap_err().iter().map(ToString::to_string).collect();

@@ -15,10 +15,10 @@ mod validated;
 use super::{active_session::ActiveSession, end};
 use crate::{
     api_error::ApiError,
-    clock,
     credentials::{self, UnsealError},
     random,
     session::{context::SessionContext, timeline::new_entry},
+    unix_time,
 };
 use anteroom_store::{
     CompleteOutcome, CompleteWithCredential, NewCredential, SessionPurpose, SessionRow, Sha256Hex, StoreError,
@@ -96,7 +96,7 @@ async fn complete_session(
 ) -> Result<DeliveryResult, ApiError> {
     let id = renews.cloned().unwrap_or_else(|| random::random_id(CredentialId::from_parts));
     let sealed = validated.seal(context, row, &id)?;
-    let messages = context.outbox.session_completed_messages(&row.id, &id);
+    let messages = context.webhook_messages.session_completed_messages(&row.id, &id);
     let completion = CompleteWithCredential {
         session: &row.id,
         generation: row.generation,
@@ -105,11 +105,11 @@ async fn complete_session(
             id: &id,
             sealed: &sealed,
             files: &validated.files,
-            retention: validated.retention,
+            deletion_policy: validated.deletion_policy,
             expires_at_ms: validated.expires_at_ms,
         },
         webhook_messages: &messages,
-        at_ms: clock::now_unix_ms(),
+        at_ms: unix_time::now_unix_ms(),
     };
     let replaced = if renews.is_some() { ", replacing the earlier one" } else { "" };
     let sentence = format!("The credential was sealed and stored{replaced} ({} file(s)).", validated.files.len());
@@ -121,7 +121,7 @@ async fn complete_session(
         CompleteOutcome::NothingToRenew => Err(fail_renewal(context, row).await?),
         CompleteOutcome::Stored { credential, .. } => {
             verify_stored(context, &credential.id, credential.revision, validated).await?;
-            context.outbox.wake_sender();
+            context.webhook_messages.wake_sender();
             tracing::info!(outcome = "completed", session = %row.id, credential = %credential.id, revision = credential.revision, "credential sealed, stored and read back");
             if let Some(session) = context.sessions.get(&row.id) {
                 session.close(EndReason::Completed);

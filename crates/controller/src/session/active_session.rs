@@ -1,16 +1,16 @@
 //! The in-memory state of a session that runs on this server.
 
 mod current_machine;
-mod delivery_gate;
+mod deliveries_in_flight;
 
 use super::{lifecycle::DeliveryState, status::Progress};
-use crate::clock;
+use crate::unix_time;
 use anteroom_egress::{EgressSummary, MachineEgressGate};
 use anteroom_store::Sha256Hex;
 use anteroom_tunnel::{Activity, CloseCause, CloseSignal};
 use anteroom_wire::{EndReason, MachineId, Problem, SessionId, provider::Provider};
-pub use current_machine::{CurrentMachine, MachineKind, MachineSignIn};
-pub use delivery_gate::DeliveryGate;
+pub use current_machine::{CurrentMachine, MachineHost, MachineSignIn};
+pub use deliveries_in_flight::DeliveriesInFlight;
 use parking_lot::{Mutex, MutexGuard};
 use std::sync::{Arc, OnceLock};
 use tokio::{
@@ -52,7 +52,7 @@ pub struct SessionState {
     /// The progress of the session.
     pub progress: Progress,
     /// Deliveries that are being answered.
-    pub deliveries: DeliveryGate,
+    pub deliveries: DeliveriesInFlight,
     /// Connected desktop viewers.
     pub desktop_viewers: u32,
     /// Closes the sockets to the current machine and those that wait for it.
@@ -70,7 +70,7 @@ impl ActiveSession {
             provider,
             machine: None,
             progress: Progress::Queued { position: 1 },
-            deliveries: DeliveryGate::default(),
+            deliveries: DeliveriesInFlight::default(),
             desktop_viewers: 0,
             machine_close_signal: close_signal.child(),
             change_count: 0,
@@ -78,7 +78,7 @@ impl ActiveSession {
         Arc::new(Self {
             id,
             started: Instant::now(),
-            started_at_ms: clock::now_unix_ms(),
+            started_at_ms: unix_time::now_unix_ms(),
             activity: Arc::new(Activity::new()),
             close_signal,
             restart_requested: Notify::new(),
@@ -129,7 +129,7 @@ impl ActiveSession {
         self.state.send_modify(|state| {
             state.progress = Progress::Lost;
             state.machine = None;
-            state.deliveries.reopen();
+            state.deliveries.resume_counting();
             state.machine_close_signal.close(CloseCause::MachineReplaced);
             state.machine_close_signal = self.close_signal.child();
         });
@@ -165,7 +165,7 @@ impl ActiveSession {
     pub fn stop_awaiting_deliveries(&self) -> DeliveryState {
         let mut delivery = DeliveryState::None;
         self.state.send_modify(|state| {
-            state.deliveries.close();
+            state.deliveries.stop_counting();
             delivery = state.delivery();
         });
         delivery
@@ -234,8 +234,8 @@ mod tests {
     }
 
     fn request(session: &ActiveSession, generation: u32) {
-        let kind = MachineKind::Managed(MachineId::from_parts(1, [2; 10]));
-        let machine = CurrentMachine::new(kind, generation, Sha256Hex::of_bytes(b"token"));
+        let host = MachineHost::ThisServer(MachineId::from_parts(1, [2; 10]));
+        let machine = CurrentMachine::new(host, generation, Sha256Hex::of_bytes(b"token"));
         session.update_state(|state| state.machine = Some(machine));
     }
 

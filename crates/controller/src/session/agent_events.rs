@@ -9,7 +9,7 @@ use super::{
     timeline::new_entry,
     use_credential,
 };
-use crate::{clock, session::context::SessionContext};
+use crate::{session::context::SessionContext, unix_time};
 use anteroom_store::{NewTimelineEntry, StoreError};
 use anteroom_wire::{
     TimelineKind,
@@ -127,7 +127,7 @@ fn apply_sign_in_event(sign_in: &mut MachineSignIn, link_from: LinkFrom, event: 
         }
         SignInEvent::DeviceCode { code } if code.chars().count() <= CODE_CHARS_MAX => {
             reported.device_code = Some(code.clone());
-            sign_in.device_code_at_ms = Some(clock::now_unix_ms());
+            sign_in.device_code_at_ms = Some(unix_time::now_unix_ms());
         }
         SignInEvent::PromptOpened { ask: Some(ask), .. } => reported.prompt = Some(ask.clone()),
         SignInEvent::PromptClosed { id } => {

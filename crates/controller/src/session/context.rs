@@ -1,7 +1,10 @@
 //! What operations on sessions and stored credentials share.
 
 use super::{registry::SessionRegistry, timeline::TimelineWriter, use_credential::volatile_execs::VolatileExecs};
-use crate::{config::Config, db_metrics::DbMetrics, limits::ServerLimits, outbox::Outbox, providers::Providers};
+use crate::{
+    config::Config, db_metrics::DbMetrics, limits::ServerLimits, providers::Providers,
+    webhook::new_messages::WebhookMessages,
+};
 use anteroom_store::Store;
 use anteroom_vault::KeyRing;
 use anteroom_wire::CallerId;
@@ -29,8 +32,8 @@ pub struct SessionContext {
     pub volatile_execs: Arc<VolatileExecs>,
     /// The timelines of sessions.
     pub timeline: TimelineWriter,
-    /// The messages for the webhook.
-    pub outbox: Outbox,
+    /// Creates the messages for the webhook.
+    pub webhook_messages: WebhookMessages,
     /// The operator at this host's command line.
     pub local_operator: CallerId,
     /// Tracks every task, so that a stop can wait for them.

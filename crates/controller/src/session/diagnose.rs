@@ -1,7 +1,7 @@
 //! Explains a session's state: one verdict, its evidence, and the status of each component from the session to its credential.
 //!
 //! ```text
-//!  supervisor state, row, timeline ─▶ Input ─▶ evaluate (pure) ─▶ verdict · sentence · remedy · evidence · chain
+//!  supervisor state, row, timeline ─▶ DiagnosisInput ─▶ evaluate (pure) ─▶ verdict · sentence · remedy · evidence · chain
 //! ```
 //!
 //! Several verdicts can apply. The result is the first one that applies, in this order:
@@ -14,7 +14,7 @@
 //! 4. **Sign-in** (of the last machine only), in this order: a failing delivery; a program of the machine that was killed
 //!    because memory ran out, or that crashes repeatedly; a tool that could not be started; a tool that exited with an error; an
 //!    invalid credential file; a tool that exited without a file; no reachable host. A tool's error is attributed to the egress gate
-//!    only if its last lines name a denied host, or the request was denied at most [`sign_in::ATTRIBUTION_MS`] before its exit:
+//!    only if its last lines name a denied host, or the request was denied at most [`sign_in_faults::ATTRIBUTION_MS`] before its exit:
 //!    browsers request many names that do not matter.
 //! 5. **Active**: not yet open (queued, starting, being replaced, agent unreachable), then (4), then an agent or a desktop that
 //!    did not answer the last viewer. Otherwise the session waits for the user.
@@ -26,18 +26,18 @@
 
 mod active_verdict;
 mod causal_chain;
-mod credential_use;
+mod credential_use_faults;
 mod ended_verdict;
-mod external;
+mod external_faults;
 mod guest_faults;
 mod observation;
-mod sign_in;
+mod sign_in_faults;
 #[cfg(test)]
 mod tests;
 mod timeline_view;
 
 use super::{active_session::SessionState, status::Progress};
-use crate::{api_error::chain as chain_of, clock, session::server_context::ServerContext};
+use crate::{api_error::chain as chain_of, session::server_context::ServerContext, unix_time};
 use anteroom_machine::ExitReason;
 use anteroom_store::{SessionRow, StoreError, TimelineRow};
 use anteroom_wire::{
@@ -45,7 +45,7 @@ use anteroom_wire::{
     agent::{CaptureState, CliState},
     diagnosis::{Diagnosis, Evidence, Verdict},
 };
-pub use external::ExternalMachineConfig;
+pub use external_faults::ExternalMachineConfig;
 use std::time::Duration;
 use timeline_view::TimelineView;
 
@@ -53,7 +53,7 @@ use timeline_view::TimelineView;
 #[derive(Debug)]
 pub struct DiagnosisInput<'a> {
     /// The time of the diagnosis, milliseconds since 1970.
-    pub now_ms: clock::UnixMs,
+    pub now_ms: unix_time::UnixMs,
     /// The display name of the tool.
     pub tool: &'a str,
     /// The row of the session.
@@ -158,7 +158,7 @@ pub async fn diagnose_for(
         ExternalMachineConfig { is_configured: machine.is_some(), address }
     });
     let input = DiagnosisInput {
-        now_ms: clock::now_unix_ms(),
+        now_ms: unix_time::now_unix_ms(),
         tool: &tool,
         row: &row,
         supervisor,
@@ -222,7 +222,7 @@ pub fn evaluate(input: &DiagnosisInput<'_>) -> Diagnosis {
     entries.dedup_by_key(|entry| entry.number);
     Diagnosis {
         session: input.row.id.clone(),
-        at: clock::format_rfc3339(input.now_ms),
+        at: unix_time::format_rfc3339(input.now_ms),
         verdict: finding.verdict,
         sentence: finding.sentence,
         remedy: finding.verdict.remedy().to_owned(),
@@ -234,7 +234,7 @@ pub fn evaluate(input: &DiagnosisInput<'_>) -> Diagnosis {
 fn evidence(entry: &TimelineRow) -> Evidence {
     Evidence {
         number: entry.number,
-        at: clock::format_rfc3339(entry.at_ms),
+        at: unix_time::format_rfc3339(entry.at_ms),
         kind: entry.kind,
         sentence: entry.sentence.clone(),
     }

@@ -1,7 +1,7 @@
 //! Ends a session without completing it: cancelled by its owner, expired, failed.
 
 use super::active_session::ActiveSession;
-use crate::{api_error::chain, clock, session::context::SessionContext};
+use crate::{api_error::chain, session::context::SessionContext, unix_time};
 use anteroom_store::{
     ExpectedState, NewTimelineEntry, Reason, SessionChange, SessionRow, StoreError, TransitionOutcome,
 };
@@ -21,17 +21,21 @@ pub async fn end_session(
     reason: EndReason,
     detail: &str,
 ) -> Result<SessionRow, StoreError> {
-    let now = clock::now_unix_ms();
+    let now = unix_time::now_unix_ms();
     let (entry_kind, change) = kind_and_change(reason, detail, now);
     let separator = if detail.is_empty() { "" } else { " " };
     let sentence = format!("{}{separator}{detail}", reason.sentence());
-    let change = context.outbox.session_ended_message(id).into_iter().fold(change, SessionChange::with_webhook_message);
+    let change = context
+        .webhook_messages
+        .session_ended_message(id)
+        .into_iter()
+        .fold(change, SessionChange::with_webhook_message);
     let entry =
         NewTimelineEntry::new(now, entry_kind, sentence).with_data(serde_json::json!({ "reason": reason.code() }));
     context.timeline.wait_written(id).await;
     match context.store.transition(id, ExpectedState::Active, change, entry).await? {
         TransitionOutcome::Done { row, .. } => {
-            context.outbox.wake_sender();
+            context.webhook_messages.wake_sender();
             tracing::info!(outcome = entry_kind.as_str(), session = %id, reason = reason.code(), detail, "session ended");
             if let Some(session) = context.sessions.get(id) {
                 session.close(reason);

@@ -26,11 +26,11 @@ use super::{
     lifecycle::{self, InitialState},
     supervisor::{
         self, SupervisorStart,
-        machine_exit::{self, ExitRecord},
+        exit_record::{self, ExitRecord},
     },
     use_credential,
 };
-use crate::{api_error::chain, clock, credentials, retention, session::server_context::ServerContext};
+use crate::{api_error::chain, credentials, retention, session::server_context::ServerContext, unix_time};
 use anteroom_machine::{Receipt, StopReason};
 use anteroom_store::{SessionRow, Sha256Hex, StoreError, UnreportedMachineEnd};
 use anteroom_wire::{
@@ -72,7 +72,7 @@ pub async fn dry_run(server_context: &ServerContext) -> Result<ReconcileReport, 
     });
     Ok(ReconcileReport {
         dry_run: true,
-        at: clock::format_rfc3339(clock::now_unix_ms()),
+        at: unix_time::format_rfc3339(unix_time::now_unix_ms()),
         actions: actions.collect(),
         deferred,
         failed: 0,
@@ -87,14 +87,14 @@ pub async fn run_once(server_context: &ServerContext) -> Result<ReconcileReport,
     let _exclusive = server_context.reconcile_history.lock_run().await;
     let result = reconcile(server_context).await;
     match &result {
-        Ok(report) => server_context.reconcile_history.record_finished(report, clock::now_unix_ms()),
+        Ok(report) => server_context.reconcile_history.record_finished(report, unix_time::now_unix_ms()),
         Err(_) => server_context.reconcile_history.record_failed(),
     }
     result
 }
 
 async fn reconcile(server_context: &ServerContext) -> Result<ReconcileReport, StoreError> {
-    let at = clock::format_rfc3339(clock::now_unix_ms());
+    let at = unix_time::format_rfc3339(unix_time::now_unix_ms());
     let planned = plan::plan_actions(
         snapshot::collect_snapshot(server_context).await?,
         server_context.limits.sessions.reconcile_stops_max,
@@ -109,7 +109,7 @@ async fn reconcile(server_context: &ServerContext) -> Result<ReconcileReport, St
         actions.push(action);
     }
     credentials::delete_expired_credentials(server_context).await?;
-    server_context.store.purge_expired(clock::now_unix_ms()).await?;
+    server_context.store.purge_expired(unix_time::now_unix_ms()).await?;
     let failed = actions.iter().filter(|action| action.outcome == ReconcileOutcome::Failed).count();
     let report =
         ReconcileReport { dry_run: false, at, deferred, failed: u32::try_from(failed).unwrap_or(u32::MAX), actions };
@@ -169,9 +169,8 @@ async fn report_machine_end(
     receipt: &Receipt,
 ) -> Result<(), StoreError> {
     server_context.timeline.wait_written(&end.session).await;
-    if !machine_exit::is_exit_recorded(server_context, &end.session, &end.machine).await? {
-        let entry =
-            machine_exit::exit_entry(receipt.ended_unix_ms, &end.machine, &receipt.exit_reason(), Some(receipt));
+    if !exit_record::is_exit_recorded(server_context, &end.session, &end.machine).await? {
+        let entry = exit_record::exit_entry(receipt.ended_unix_ms, &end.machine, &receipt.exit_reason(), Some(receipt));
         server_context.store.append_entry(&end.session, entry).await?;
     }
     server_context.reconcile_history.unreported_ends.remove(end);

@@ -1,4 +1,4 @@
-//! What is needed to start and supervise sessions, in addition to the session context.
+//! What all use cases of a server share: the session context, and what runs its machines.
 
 use super::{context::SessionContext, queue::MachineQueue, reconcile::history::ReconcileHistory};
 use crate::{external::ExternalMachines, image::ImageInfo};
@@ -7,10 +7,11 @@ use anteroom_machine::Machines;
 use anteroom_tunnel::CloseSignal;
 use std::{ops::Deref, sync::Arc};
 
-/// Starts and supervises sessions. Cheap to clone; dereferences to the session context.
+/// The session context, and what is needed to start and supervise machines. Cheap to clone; dereferences to [`SessionContext`], which is
+/// enough for use cases that need no machine.
 #[derive(Clone)]
 pub struct ServerContext {
-    /// What operations on sessions share.
+    /// What all operations on sessions and stored credentials share.
     pub context: SessionContext,
     /// The machines of this host.
     pub machines: Machines,

@@ -4,8 +4,8 @@ pub mod for_use;
 
 use super::{active_session::ActiveSession, change_method, supervisor};
 use crate::{
-    admission, api_error::ApiError, caller::Caller, clock, external::ExternalMachine, random,
-    session::server_context::ServerContext,
+    admission, api_error::ApiError, caller::Caller, external::ExternalMachine, random,
+    session::server_context::ServerContext, unix_time,
 };
 use anteroom_store::{
     CreateSessionOutcome, ExternalMachineClaim, IdempotencyKey, NewSession, NewTimelineEntry, SessionPurpose,
@@ -42,7 +42,7 @@ pub async fn start_session(
         // A repeated request needs no capacity.
         Err(error) => return find_earlier(server_context, owner, key.as_ref()).await?.ok_or(error),
     };
-    let now = clock::now_unix_ms();
+    let now = unix_time::now_unix_ms();
     let new = NewSession {
         id: id.clone(),
         owner: owner.clone(),

@@ -1,9 +1,9 @@
 //! The supervisor of a session: the one task that executes the commands of the session's [`Lifecycle`].
 //!
 //! ```text
-//!   event ──▶ Lifecycle::on ──▶ commands ──▶ executed here ──▶ result ─┐
-//!     ▲                                                                │
-//!     └────────────────────────────────────────────────────────────────┘
+//!   event ──▶ Lifecycle::handle_event ──▶ commands ──▶ executed here ──▶ result ─┐
+//!     ▲                                                                          │
+//!     └──────────────────────────────────────────────────────────────────────────┘
 //! ```
 //!
 //! The task finishes in two cases only: the session has ended and its machine is removed, or the server stops, and then the
@@ -13,12 +13,12 @@ mod claim;
 mod deadlines;
 mod egress_events;
 mod execute;
+pub(super) mod exit_record;
 mod jobs;
-pub(super) mod machine_exit;
 mod machine_slot;
 
 use super::{
-    active_session::{ActiveSession, CurrentMachine, MachineKind},
+    active_session::{ActiveSession, CurrentMachine, MachineHost},
     end,
     lifecycle::{Command, Event, InitialState, Lifecycle},
     queue::{MachinePermit, QueueTicket},
@@ -28,9 +28,9 @@ use anteroom_machine::{ExitReason, State, StopReason};
 use anteroom_store::{SessionRow, Sha256Hex};
 use anteroom_tunnel::CloseCause;
 use anteroom_wire::{EndReason, MachineId};
+use exit_record::ExitRecord;
 use jobs::{Job, JobResult};
-use machine_exit::ExitRecord;
-use machine_slot::{MachineOrigin, MachineSlot, RunningMachine};
+use machine_slot::{MachineOrigin, MachineSlot, StartedMachine};
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 use tokio::{sync::watch, time::Instant};
 
@@ -157,20 +157,20 @@ impl Supervisor {
         match from {
             SupervisorStart::Queue(ticket) => supervisor.slot = MachineSlot::Queued(ticket),
             SupervisorStart::Adopted { machine, agent_token, state, permit } => {
-                let kind = MachineKind::Managed(machine.clone());
+                let host = MachineHost::ThisServer(machine.clone());
                 // Whether its agent has a credential is unknown until the claim asks it.
                 let current =
-                    CurrentMachine { delivery_pending: true, ..CurrentMachine::new(kind, row.generation, agent_token) };
+                    CurrentMachine { delivery_pending: true, ..CurrentMachine::new(host, row.generation, agent_token) };
                 session.update_state(|state| state.machine = Some(current));
-                let running = RunningMachine::new(machine, MachineOrigin::Adopted, state, permit);
-                supervisor.slot = MachineSlot::Running(running);
+                let started = StartedMachine::new(machine, MachineOrigin::Adopted, state, permit);
+                supervisor.slot = MachineSlot::Started(started);
             }
             SupervisorStart::Lost { reason, detail, exit } => {
                 supervisor.slot = exit.map_or(MachineSlot::Empty, MachineSlot::Removed);
                 supervisor.pending.push_back(Event::MachineRemoved { reason, detail });
             }
             SupervisorStart::External { agent_token } => {
-                let current = CurrentMachine::new(MachineKind::External, row.generation, agent_token);
+                let current = CurrentMachine::new(MachineHost::External, row.generation, agent_token);
                 session.update_state(|state| state.machine = Some(current));
             }
         }
@@ -257,7 +257,7 @@ impl Supervisor {
             }
             Some(State::Removed { reason, receipt }) => {
                 let event = Event::MachineRemoved { reason: end_reason_of(&reason), detail: reason.to_string() };
-                self.slot.remove_running(reason, receipt);
+                self.slot.remove_started(reason, receipt);
                 event
             }
             Some(State::Requested | State::Cloning | State::Waiting { .. } | State::Stopping { .. }) => {

@@ -19,8 +19,8 @@ pub use buffer::WriteHandle;
 pub use view::to_timeline_entry;
 
 use super::{registry::SessionRegistry, rejections::aggregator::RejectionAggregator};
-use crate::{api_error::chain, clock};
-use anteroom_store::{NewTimelineEntry, Store, StoreError, StoreErrorKind};
+use crate::{api_error::chain, unix_time};
+use anteroom_store::{AppendOutcome, NewTimelineEntry, Store, StoreError, StoreErrorKind};
 use anteroom_wire::{SessionId, TimelineKind, backoff::Backoff};
 use buffer::TimelineBuffer;
 use serde_json::Value;
@@ -97,7 +97,7 @@ impl TimelineWriter {
 
 /// A timeline entry of the present moment.
 pub fn new_entry(kind: TimelineKind, sentence: impl Into<String>) -> NewTimelineEntry {
-    NewTimelineEntry::new(clock::now_unix_ms(), kind, sentence)
+    NewTimelineEntry::new(unix_time::now_unix_ms(), kind, sentence)
 }
 
 fn log_entry(session: &SessionId, entry: &NewTimelineEntry) {
@@ -129,8 +129,8 @@ impl Writer {
         let mut backoff = Backoff::new(Duration::from_millis(RETRY_MS_MIN), Duration::from_millis(RETRY_MS_MAX));
         while !timeline.buffer.is_closed() {
             match timeline.store.append_entry(session, entry.clone()).await {
-                Ok(Some(_)) => return,
-                Ok(None) => {
+                Ok(AppendOutcome::Appended(_)) => return,
+                Ok(AppendOutcome::TimelineFull) => {
                     tracing::warn!(outcome = "timeline_full", session = %session, kind = entry.kind.as_str(), "timeline entry dropped; the timeline is full");
                     return;
                 }

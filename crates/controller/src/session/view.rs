@@ -5,8 +5,8 @@ use super::{
     status, use_credential,
 };
 use crate::{
-    clock::format_rfc3339, credentials::to_credential_meta, providers::to_method_views,
-    session::context::SessionContext,
+    credentials::to_credential_meta, providers::to_method_views, session::context::SessionContext,
+    unix_time::format_rfc3339,
 };
 use anteroom_store::{CredentialRow, CredentialUse, SessionRow, StoreError};
 use anteroom_wire::{

@@ -1,10 +1,10 @@
 //! Builds the body of a message from the database when it is sent.
 
 use crate::{
-    clock::{self, format_rfc3339},
     credentials::{self, UnsealError, to_credential_meta},
     session::context::SessionContext,
     session::view::to_session_view,
+    unix_time::{self, format_rfc3339},
 };
 use anteroom_store::{ClaimedRevision, MessageRow, SessionRow, StoreError, UnixMs};
 use anteroom_wire::{
@@ -63,14 +63,14 @@ pub(super) async fn build_message(
     };
     let regarding = message.regarding.credential_id();
     let claimed = match regarding {
-        Some(id) if context.outbox.attaches_credentials() && message.kind == CREDENTIAL_STORED => {
-            context.store.claim_credential_for_webhook(&message.id, id, clock::now_unix_ms()).await?
+        Some(id) if context.webhook_messages.attaches_credentials() && message.kind == CREDENTIAL_STORED => {
+            context.store.claim_credential_for_webhook(&message.id, id, unix_time::now_unix_ms()).await?
         }
         Some(_) | None => None,
     };
     let attached = claimed.as_ref().map(|ClaimedRevision { record, is_new }| AttachedCredential {
         credential: record.credential.id.clone(),
-        deliver_until_ms: record.credential.retention.until_ms(),
+        deliver_until_ms: record.credential.deletion_policy.until_ms(),
         is_first_delivery: *is_new,
     });
     let (credential, files) = match (claimed, regarding) {

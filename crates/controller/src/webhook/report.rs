@@ -1,7 +1,7 @@
 //! The state of the outbox and of the deliveries to the receiver.
 
 use super::Webhook;
-use crate::{clock, session::context::SessionContext};
+use crate::{session::context::SessionContext, unix_time};
 use anteroom_store::{MessageRow, StoreError};
 use anteroom_wire::operator_reports::{PendingMessage, WebhookReport};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -14,15 +14,15 @@ const PENDING_MAX: u32 = 1_000;
 /// # Errors
 /// The database cannot be read.
 pub async fn webhook_report(context: &SessionContext) -> Result<WebhookReport, StoreError> {
-    let webhook = context.outbox.webhook.as_deref();
+    let webhook = context.webhook_messages.webhook.as_deref();
     let count = |of: fn(&Webhook) -> &AtomicU64| webhook.map_or(0, |webhook| of(webhook).load(Relaxed));
     let messages = list_pending_messages(context).await?.into_iter().map(|message| PendingMessage {
         session: message.regarding.session_id().cloned(),
         credential: message.regarding.credential_id().cloned(),
         id: message.id,
         kind: message.kind,
-        created_at: clock::format_rfc3339(message.created_at_ms),
-        due_at: clock::format_rfc3339(message.due_at_ms),
+        created_at: unix_time::format_rfc3339(message.created_at_ms),
+        due_at: unix_time::format_rfc3339(message.due_at_ms),
         attempts: message.attempts,
         last_error: message.last_error,
     });

@@ -7,16 +7,16 @@ mod assemble;
 
 use super::{
     Image,
-    build_context::BuildContext,
     build_error::BuildError,
     build_settings::BuildSettings,
     elf,
     host_requirements::find_missing_requirements,
     leftovers,
-    progress::{BuildProgress, BuildStep, OnProgress},
+    progress::{BuildStep, OnProgress, StepProgress},
     read_up_to,
     recipe::Recipe,
     root_fs::RootFs,
+    root_fs_build::RootFsBuild,
     store::{ImageStore, LockError},
 };
 use anteroom_wire::agent::PROTOCOL_VERSION;
@@ -49,7 +49,7 @@ pub async fn build_image(
     progress: OnProgress,
     self_test: impl AsyncFnOnce(&Image) -> Result<(), Box<dyn Error + Send + Sync>>,
 ) -> Result<BuildOutcome, BuildError> {
-    progress(BuildProgress::new(BuildStep::Check, 0.0, ""));
+    progress(StepProgress::new(BuildStep::Check, 0.0, ""));
     let mut recipe = Recipe::parse_embedded().map_err(BuildError::InvalidRecipe)?;
     recipe.add_tools_and_packages(&settings.extra_clis, &settings.extra_packages);
     let recipe = Arc::new(recipe);
@@ -69,20 +69,20 @@ pub async fn build_image(
         Image::open_current(&settings.images_dir).is_ok_and(|current| current.manifest == image.manifest)
     };
     if let Some(image) = existing.filter(|image| !settings.update_packages && is_current(image)) {
-        progress(BuildProgress::new(BuildStep::Publish, 1.0, "nothing has changed"));
+        progress(StepProgress::new(BuildStep::Publish, 1.0, "nothing has changed"));
         return Ok(BuildOutcome { image, unchanged: true, removed: 0 });
     }
     let root_dir = store.root_fs_dir(&inputs.root);
     let root = match RootFs::load_cached(&root_dir).filter(|_| !settings.update_packages) {
         Some(root) => {
-            progress(BuildProgress::new(BuildStep::RootFs, 1.0, "unchanged"));
+            progress(StepProgress::new(BuildStep::RootFs, 1.0, "unchanged"));
             root
         }
         None => make_root(settings, &recipe, &store, &root_dir, &progress).await?,
     };
-    progress(BuildProgress { step: BuildStep::Assemble, fraction: None, message: String::new() });
+    progress(StepProgress { step: BuildStep::Assemble, fraction: None, message: String::new() });
     let image = assemble::assemble_image(&store, &root, &root_dir, settings, &inputs).await?;
-    progress(BuildProgress { step: BuildStep::SelfTest, fraction: None, message: String::new() });
+    progress(StepProgress { step: BuildStep::SelfTest, fraction: None, message: String::new() });
     if let Err(error) = self_test(&image).await {
         if !is_current(&image) {
             std::fs::remove_dir_all(&image.dir).map_err(io_error(BuildStep::SelfTest))?;
@@ -91,7 +91,7 @@ pub async fn build_image(
     }
     store.make_current(&image).map_err(io_error(BuildStep::Publish))?;
     let removed = store.prune(settings.images_kept).map_err(io_error(BuildStep::Publish))?;
-    progress(BuildProgress::new(BuildStep::Publish, 1.0, ""));
+    progress(StepProgress::new(BuildStep::Publish, 1.0, ""));
     Ok(BuildOutcome { image, unchanged: false, removed })
 }
 
@@ -107,14 +107,14 @@ async fn make_root(
     if !missing.is_empty() {
         return Err(BuildError::MissingRequirements(missing));
     }
-    progress(BuildProgress::new(BuildStep::Check, 1.0, ""));
+    progress(StepProgress::new(BuildStep::Check, 1.0, ""));
     let scratch = store.create_scratch_dir().map_err(|source| BuildError::Io {
         step: BuildStep::Check,
         path: settings.images_dir.clone(),
         source,
     })?;
     let packages_dir = leftovers::create_packages_dir(&scratch, &settings.scratch_dir)?;
-    let context = BuildContext {
+    let build = RootFsBuild {
         recipe,
         settings,
         demo_name_and_version: DEMO,
@@ -122,12 +122,12 @@ async fn make_root(
         packages_dir: &packages_dir,
         progress: progress.clone(),
     };
-    let made = super::root_fs::build_root_fs(&context, root_dir).await;
+    let made = super::root_fs::build_root_fs(&build, root_dir).await;
     // Also after a failure. If the removal fails, the next build removes the directory.
     let removed = leftovers::remove_leftover(&scratch, settings).await;
     let root = made?;
     removed?;
-    progress(BuildProgress::new(BuildStep::RootFs, 1.0, ""));
+    progress(StepProgress::new(BuildStep::RootFs, 1.0, ""));
     Ok(root)
 }
 

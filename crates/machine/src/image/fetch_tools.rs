@@ -4,7 +4,7 @@
 use super::{
     build_command::BuildCommand,
     build_error::BuildError,
-    progress::{BuildProgress, BuildStep},
+    progress::{BuildStep, StepProgress},
     recipe::Cli,
 };
 use serde::Deserialize;
@@ -35,13 +35,13 @@ pub(super) async fn fetch_tools<'a>(
     cache: &Path,
     scratch: &Path,
     limit: Duration,
-    progress: &(dyn Fn(BuildProgress) + Send + Sync),
+    progress: &(dyn Fn(StepProgress) + Send + Sync),
 ) -> Result<Vec<FetchedTool<'a>>, BuildError> {
     let io = |path: &Path, source| BuildError::Io { step: BuildStep::Tools, path: path.to_owned(), source };
     fs::create_dir_all(cache).map_err(|source| io(cache, source))?;
     let mut fetched = Vec::new();
     for (index, cli) in clis.iter().enumerate() {
-        progress(BuildProgress::new(
+        progress(StepProgress::new(
             BuildStep::Tools,
             fraction(index, clis.len()),
             &format!("{} {}", cli.name, cli.version),

@@ -43,7 +43,7 @@ impl fmt::Display for BuildStep {
 
 /// The progress of one step.
 #[derive(Debug, Clone, PartialEq)]
-pub struct BuildProgress {
+pub struct StepProgress {
     /// The step.
     pub step: BuildStep,
     /// From 0 to 1, 1 is done; `None`: running, progress unknown.
@@ -53,9 +53,9 @@ pub struct BuildProgress {
 }
 
 /// Callback for progress. Called from several threads; must not block for long.
-pub type OnProgress = Arc<dyn Fn(BuildProgress) + Send + Sync>;
+pub type OnProgress = Arc<dyn Fn(StepProgress) + Send + Sync>;
 
-impl BuildProgress {
+impl StepProgress {
     pub(super) fn new(step: BuildStep, fraction: f32, note: &str) -> Self {
         Self { step, fraction: Some(fraction), message: note.to_owned() }
     }

@@ -12,12 +12,12 @@
 use super::{
     Artefact, FormatCheck, artefact_of,
     build_command::{BuildCommand, RunningCommand},
-    build_context::BuildContext,
     build_error::BuildError,
     fetch_tools, host_requirements,
     initramfs::KernelModule,
     kernel, leftovers, not_a_kernel, not_a_squashfs,
-    progress::{BuildProgress, BuildStep},
+    progress::{BuildStep, StepProgress},
+    root_fs_build::RootFsBuild,
     store,
 };
 use filter::FilterOutput;
@@ -74,21 +74,21 @@ impl RootFs {
 }
 
 /// Makes a root file system and publishes it atomically as `dir`, which does not exist yet.
-pub(super) async fn build_root_fs(context: &BuildContext<'_>, dir: &Path) -> Result<RootFs, BuildError> {
-    let new = context.scratch.join("root");
+pub(super) async fn build_root_fs(build: &RootFsBuild<'_>, dir: &Path) -> Result<RootFs, BuildError> {
+    let new = build.scratch.join("root");
     let io = |path: &Path| {
         let path = path.to_owned();
         move |source| BuildError::Io { step: BuildStep::RootFs, path, source }
     };
     fs::create_dir_all(new.join(MODULES_DIR)).map_err(io(&new))?;
-    let cache = context.settings.images_dir.join(store::TOOLS_CACHE_DIR);
-    let limit = Duration::from_millis(context.settings.step_ms_max);
+    let cache = build.settings.images_dir.join(store::TOOLS_CACHE_DIR);
+    let limit = Duration::from_millis(build.settings.step_ms_max);
     let (tools, when_fetched) = oneshot::channel();
     let stop = CancellationToken::new();
     // The tools are downloaded while the packages are installed; a failure of one stops the other.
     let fetching = async {
         let fetched =
-            fetch_tools::fetch_tools(&context.recipe.clis, &cache, context.scratch, limit, &*context.progress).await;
+            fetch_tools::fetch_tools(&build.recipe.clis, &cache, build.scratch, limit, &*build.progress).await;
         match fetched {
             // Sending fails if the other side has failed; its error is returned below.
             Ok(fetched) => drop(tools.send(filter::Tool::from_fetched(&fetched))),
@@ -101,21 +101,21 @@ pub(super) async fn build_root_fs(context: &BuildContext<'_>, dir: &Path) -> Res
         Ok(())
     };
     let root_file = new.join(ROOT_FILE);
-    let (fetched, filtered) = tokio::join!(fetching, squash(context, when_fetched, &root_file, &stop));
+    let (fetched, filtered) = tokio::join!(fetching, squash(build, when_fetched, &root_file, &stop));
     fetched?;
     let filtered = filtered?;
-    for file in &context.recipe.required_paths {
+    for file in &build.recipe.required_paths {
         if !filtered.paths.contains(file) {
             return Err(missing_file(file));
         }
     }
     check_head(&root_file, not_a_squashfs)?;
-    unpack_kernel(context, &filtered, &new).await?;
-    let modules = unpack_modules(context, &filtered, &new).await?;
+    unpack_kernel(build, &filtered, &new).await?;
+    let modules = unpack_modules(build, &filtered, &new).await?;
     let (rootfs, kernel) = (artefact_of(&root_file, ROOT_FILE), artefact_of(&new.join(KERNEL_FILE), KERNEL_FILE));
     let packages = kernel::parse_installed_packages(&String::from_utf8_lossy(&filtered.dpkg_status));
-    let mut clis = context.tool_versions();
-    let extra = context.settings.extra_packages.iter();
+    let mut clis = build.tool_versions();
+    let extra = build.settings.extra_packages.iter();
     clis.extend(extra.filter_map(|name| packages.get_key_value(name)).map(|(name, it)| (name.clone(), it.clone())));
     let root = RootFs {
         rootfs: rootfs.map_err(io(&new))?,
@@ -152,8 +152,8 @@ fn check_head(path: &Path, check: FormatCheck) -> Result<(), BuildError> {
 
 /// Starts mmdebstrap, which writes a tar to standard output. Only the release's name is passed: mmdebstrap knows the
 /// distribution's mirrors, including those for security updates.
-fn start_packages(context: &BuildContext<'_>) -> Result<RunningCommand, BuildError> {
-    let recipe = context.recipe;
+fn start_packages(build: &RootFsBuild<'_>) -> Result<RunningCommand, BuildError> {
+    let recipe = build.recipe;
     let mode = if rustix::process::geteuid().is_root() { "root" } else { "unshare" };
     let mut args: Vec<OsString> = vec![
         format!("--mode={mode}").into(),
@@ -174,10 +174,10 @@ fn start_packages(context: &BuildContext<'_>) -> Result<RunningCommand, BuildErr
     }
     args.push((&recipe.suite).into());
     args.push("-".into());
-    let limit = Duration::from_millis(context.settings.step_ms_max);
-    (context.progress)(BuildProgress::new(BuildStep::Packages, 0.0, "starting"));
+    let limit = Duration::from_millis(build.settings.step_ms_max);
+    (build.progress)(StepProgress::new(BuildStep::Packages, 0.0, "starting"));
     BuildCommand::new(BuildStep::Packages, limit, Path::new("/"), "mmdebstrap", args)
-        .env("TMPDIR", Some(&context.packages_dir.to_string_lossy()))
+        .env("TMPDIR", Some(&build.packages_dir.to_string_lossy()))
         .env("SOURCE_DATE_EPOCH", Some(&recipe.source_date_epoch_s.to_string()))
         .start()
 }
@@ -198,29 +198,29 @@ fn packages_fraction(line: &str) -> Option<(f32, &'static str)> {
 
 /// Runs mmdebstrap, the filter and mksquashfs as a pipeline.
 async fn squash(
-    context: &BuildContext<'_>,
+    build: &RootFsBuild<'_>,
     tools: oneshot::Receiver<Vec<filter::Tool>>,
     to: &Path,
     stop: &CancellationToken,
 ) -> Result<FilterOutput, BuildError> {
-    let mut packages = start_packages(context)?;
+    let mut packages = start_packages(build)?;
     if let Some(process) = packages.process_id() {
-        leftovers::record_process(context.scratch, process)?;
+        leftovers::record_process(build.scratch, process)?;
     }
-    let mut squashing = start_mksquashfs(context, to)?;
+    let mut squashing = start_mksquashfs(build, to)?;
     let pipes = packages.child.stdout.take().zip(squashing.child.stdin.take());
     let pipe_error = |source| BuildError::Io { step: BuildStep::RootFs, path: to.to_owned(), source };
     let (from, into) = pipes.ok_or_else(|| pipe_error(io::Error::other("the pipe is missing")))?;
     let from = File::from(from.into_owned_fd().map_err(pipe_error)?);
     let into = File::from(into.into_owned_fd().map_err(pipe_error)?);
-    let additions = filter::Additions::new(context, tools).map_err(pipe_error)?;
-    let recipe = context.recipe.clone();
-    let progress = context.progress.clone();
+    let additions = filter::Additions::new(build, tools).map_err(pipe_error)?;
+    let recipe = build.recipe.clone();
+    let progress = build.progress.clone();
     let filtering =
         tokio::task::spawn_blocking(move || filter::filter_packages(&recipe, from, into, additions, &*progress));
     let on_line = |line: &str| {
         if let Some((fraction, text)) = packages_fraction(line) {
-            (context.progress)(BuildProgress::new(BuildStep::Packages, fraction, text));
+            (build.progress)(StepProgress::new(BuildStep::Packages, fraction, text));
         }
     };
     let (packages, squashing, filtered) =
@@ -239,9 +239,9 @@ async fn squash(
     }
 }
 
-fn start_mksquashfs(context: &BuildContext<'_>, to: &Path) -> Result<RunningCommand, BuildError> {
-    let level = context.settings.compression_level.to_string();
-    let epoch = context.recipe.source_date_epoch_s.to_string();
+fn start_mksquashfs(build: &RootFsBuild<'_>, to: &Path) -> Result<RunningCommand, BuildError> {
+    let level = build.settings.compression_level.to_string();
+    let epoch = build.recipe.source_date_epoch_s.to_string();
     let args: [OsString; 21] = [
         "-".into(),
         to.into(),
@@ -267,19 +267,19 @@ fn start_mksquashfs(context: &BuildContext<'_>, to: &Path) -> Result<RunningComm
         "-root-gid".into(),
         "0".into(),
     ];
-    let limit = Duration::from_millis(context.settings.step_ms_max);
+    let limit = Duration::from_millis(build.settings.step_ms_max);
     BuildCommand::new(BuildStep::RootFs, limit, Path::new("/"), "mksquashfs", args)
         .env("SOURCE_DATE_EPOCH", None)
         .stdin(Stdio::piped())
         .start()
 }
 
-async fn unpack_kernel(context: &BuildContext<'_>, filtered: &FilterOutput, dir: &Path) -> Result<(), BuildError> {
+async fn unpack_kernel(build: &RootFsBuild<'_>, filtered: &FilterOutput, dir: &Path) -> Result<(), BuildError> {
     let payload = kernel::find_payload(&filtered.kernel).map_err(|error| BuildError::Unexpected {
         step: BuildStep::RootFs,
         what: format!("the kernel of {} {error}", filtered.kernel_version),
     })?;
-    let packed = context.scratch.join("vmlinux.zst");
+    let packed = build.scratch.join("vmlinux.zst");
     fs::write(&packed, payload).map_err(|source| BuildError::Io {
         step: BuildStep::RootFs,
         path: packed.clone(),
@@ -287,22 +287,22 @@ async fn unpack_kernel(context: &BuildContext<'_>, filtered: &FilterOutput, dir:
     })?;
     let kernel = dir.join(KERNEL_FILE);
     let args: [OsString; 6] = ["-d".into(), "-q".into(), "-f".into(), "-o".into(), (&kernel).into(), (&packed).into()];
-    let limit = Duration::from_millis(context.settings.step_ms_max);
+    let limit = Duration::from_millis(build.settings.step_ms_max);
     BuildCommand::new(BuildStep::RootFs, limit, dir, "zstd", args).run_for_output().await?;
     check_head(&kernel, not_a_kernel)
 }
 
 /// Unpacks the recipe's modules and their dependencies; returns their file names in load order.
 async fn unpack_modules(
-    context: &BuildContext<'_>,
+    build: &RootFsBuild<'_>,
     filtered: &FilterOutput,
     dir: &Path,
 ) -> Result<Vec<String>, BuildError> {
     let unexpected = |what: String| BuildError::Unexpected { step: BuildStep::RootFs, what };
-    let order = kernel::module_load_order(&filtered.modules_dep, &context.recipe.modules)
+    let order = kernel::module_load_order(&filtered.modules_dep, &build.recipe.modules)
         .map_err(|error| unexpected(format!("the kernel {} {error}", filtered.kernel_version)))?;
     let dir = dir.join(MODULES_DIR);
-    let limit = Duration::from_millis(context.settings.step_ms_max);
+    let limit = Duration::from_millis(build.settings.step_ms_max);
     let mut files = Vec::new();
     for path in order {
         let packed =

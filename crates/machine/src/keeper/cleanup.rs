@@ -24,14 +24,14 @@ const KILL_MS_MAX: u64 = 5_000;
 const POLL_INTERVAL_MS: u64 = 1;
 
 impl Keeper {
-    /// Cleans up after a machine whose process has exited. `seen`: descendants that were found before the kill.
-    pub(super) fn clean_up(&mut self, cause: ExitCause, seen: Vec<ProcessId>) -> Receipt {
+    /// Cleans up after a machine whose process has exited. `killed`: descendants that were killed before.
+    pub(super) fn clean_up(&mut self, cause: ExitCause, killed: Vec<ProcessId>) -> Receipt {
         let mut checks = CleanupChecks::default();
         let mut processes: Vec<ProcessId> = self.vmm.iter().map(|vmm| vmm.id).collect();
         if let Some(vmm) = &mut self.vmm {
             vmm.read_output(&mut self.console, &mut self.output);
         }
-        processes.extend(seen);
+        processes.extend(killed);
         processes.extend(kill_descendants());
         processes.sort_unstable_by_key(|process| process.pid);
         processes.dedup();
@@ -83,7 +83,7 @@ impl Keeper {
 /// The keeper is a subreaper: orphaned descendants become its children, so without children it has no descendants.
 fn kill_descendants() -> Vec<ProcessId> {
     let until = Instant::now() + Duration::from_millis(KILL_MS_MAX);
-    let mut seen = Vec::new();
+    let mut killed = Vec::new();
     loop {
         let reaped = loop {
             match rustix::process::wait(WaitOptions::NOHANG) {
@@ -93,7 +93,7 @@ fn kill_descendants() -> Vec<ProcessId> {
             }
         };
         if reaped == Err(Errno::CHILD) || Instant::now() >= until {
-            return seen;
+            return killed;
         }
         let living = procfs::own_descendants();
         for process in &living {
@@ -107,7 +107,7 @@ fn kill_descendants() -> Vec<ProcessId> {
             let _ =
                 rustix::event::poll(&mut [], Timespec::try_from(Duration::from_millis(POLL_INTERVAL_MS)).ok().as_ref());
         }
-        seen.extend(living);
+        killed.extend(living);
     }
 }
 

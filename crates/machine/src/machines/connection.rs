@@ -5,7 +5,7 @@
 //!                                                                              │ ▲
 //!                                                            (no bytes for long) ▼ │ (bytes received: same streams)
 //!                                                                             Waiting ─▶ (still no bytes) ─▶ Hung
-//!  host:  dial ─▶ resync ─▶ HTTP/2 served ─▶ (broken) ─▶ dial …
+//!  controller channel: dial ─▶ resync ─▶ HTTP/2 served ─▶ (broken) ─▶ dial …
 //! ```
 //!
 //! The liveness timeout applies to a machine that was ready once, under this server or an earlier one, whether its channel is
@@ -123,10 +123,10 @@ pub(super) fn spawn_connections(
         hung: ms(settings.liveness_timeout_ms),
     };
     let keep_alive = KeepAlive { interval: timeouts.ping_every, timeout: timeouts.hung };
-    let host = serve_controller_channel(
+    let controller_service = serve_controller_channel(
         run_dir.clone(),
         id.clone(),
-        machines.inner.host.clone(),
+        machines.inner.controller_service.clone(),
         params.first_echo_wait,
         keep_alive,
     );
@@ -142,7 +142,7 @@ pub(super) fn spawn_connections(
         disconnect: disconnect.clone(),
     };
     machines.inner.tasks.spawn(disconnect.clone().run_until_cancelled_owned(connector.connect_agent()));
-    machines.inner.tasks.spawn(disconnect.clone().run_until_cancelled_owned(host));
+    machines.inner.tasks.spawn(disconnect.clone().run_until_cancelled_owned(controller_service));
 }
 
 /// Dials until a stream has been resynchronized. `on_error` is called for every failed attempt.

@@ -62,8 +62,9 @@ impl Accelerator {
         }
     }
 
-    /// The frequency of the host's time stamp counter, if the guest's kernel needs it as a parameter. Blocks for 50 ms.
-    pub(super) fn tsc_khz(&self) -> Option<u64> {
+    /// Measures the frequency of the host's time stamp counter, which the guest's kernel needs as a parameter under emulation. `None` with
+    /// KVM. Blocks for 50 ms.
+    pub(super) fn measure_tsc_khz_for_emulation(&self) -> Option<u64> {
         match self {
             Self::Kvm { .. } => None,
             Self::Emulation => Some(host_tsc_khz()),
@@ -286,7 +287,11 @@ async fn boot(
         start_mode: StartMode::Boot {
             kernel: kernel.to_owned(),
             initramfs: initramfs.to_owned(),
-            line: KernelCommandLine { probe: true, tsc_khz: accelerator.tsc_khz(), ..KernelCommandLine::default() },
+            line: KernelCommandLine {
+                probe: true,
+                tsc_khz: accelerator.measure_tsc_khz_for_emulation(),
+                ..KernelCommandLine::default()
+            },
         },
     };
     let machine =

@@ -133,7 +133,7 @@ impl TestHost {
         spec_source: Arc<dyn SpecSource>,
     ) -> Result<Server, MachinesOpenError> {
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
-        let host: ControllerService = Arc::new(|machine, request| {
+        let controller_service: ControllerService = Arc::new(|machine, request| {
             Box::pin(async move {
                 let path = request.uri().path().to_owned();
                 let body: BoxBody =
@@ -141,7 +141,7 @@ impl TestHost {
                 hyper::Response::new(body)
             })
         });
-        let machines = Machines::open(settings, spec_source, host, tasks.clone(), stop.clone()).await?;
+        let machines = Machines::open(settings, spec_source, controller_service, tasks.clone(), stop.clone()).await?;
         Ok(Server { machines, stop, tasks })
     }
 

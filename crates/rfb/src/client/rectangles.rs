@@ -1,6 +1,6 @@
 //! Reads the rectangles of a framebuffer update and paints them.
 
-use super::{Encoding, FramebufferUpdate, RfbClient, RfbError, broken};
+use super::{Encoding, RfbClient, RfbError, UpdateSize, broken};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 
 /// Position and size of a rectangle.
@@ -19,10 +19,10 @@ impl Rect {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> RfbClient<S> {
-    pub(super) async fn read_rectangles(&mut self, doing: &'static str) -> Result<FramebufferUpdate, RfbError> {
+    pub(super) async fn read_rectangles(&mut self, doing: &'static str) -> Result<UpdateSize, RfbError> {
         self.stream.read_u8().await.map_err(broken(doing))?;
         let count = self.stream.read_u16().await.map_err(broken(doing))?;
-        let mut update = FramebufferUpdate { rectangle_count: 0, pixel_count: 0 };
+        let mut update = UpdateSize { rectangle_count: 0, pixel_count: 0 };
         for _ in 0..count {
             let mut head = [0; 12];
             self.stream.read_exact(&mut head).await.map_err(broken(doing))?;

@@ -41,7 +41,7 @@ async fn apply_updates(offered: &[Encoding], updates: &[Vec<u8>]) -> (Vec<i32>, 
     let mut client = client.unwrap();
     for update in updates {
         far.write_all(update).await.unwrap();
-        if let Err(error) = client.read_update().await {
+        if let Err(error) = client.apply_next_update().await {
             return (offers, Err(error));
         }
     }

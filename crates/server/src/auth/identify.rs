@@ -5,7 +5,7 @@ use super::{
     cookie_header::{self, OPERATOR_COOKIE, VIEWER_COOKIE_PREFIX},
 };
 use crate::peer::Peer;
-use anteroom_controller::{api_error::ApiError, caller::Caller, clock};
+use anteroom_controller::{api_error::ApiError, caller::Caller, unix_time};
 use anteroom_store::{Role, Sha256Hex, StoreError};
 use anteroom_wire::{Problem, Secret, SessionId};
 use axum::http::{HeaderMap, Method, header};
@@ -47,7 +47,8 @@ pub async fn identify_caller(
 }
 
 async fn find_by_token(auth: &Auth, token: &str) -> Result<Option<Caller>, StoreError> {
-    let found = auth.store.find_caller_by_token(&Sha256Hex::of_bytes(token.as_bytes()), clock::now_unix_ms()).await?;
+    let found =
+        auth.store.find_caller_by_token(&Sha256Hex::of_bytes(token.as_bytes()), unix_time::now_unix_ms()).await?;
     Ok(found.map(|row| Caller { id: row.id, role: row.role }))
 }
 

@@ -4,7 +4,7 @@ use super::{
     Auth,
     cookie_header::{OPERATOR_COOKIE, VIEWER_COOKIE_PREFIX},
 };
-use anteroom_controller::{api_error::ApiError, caller::Caller, clock, random};
+use anteroom_controller::{api_error::ApiError, caller::Caller, random, unix_time};
 use anteroom_store::{LoginScope, NewCaller, NewLoginToken, Role, SessionRow, Sha256Hex, StoreError};
 use anteroom_wire::{CallerId, Problem, Secret};
 use axum::http::HeaderValue;
@@ -15,7 +15,7 @@ use axum::http::HeaderValue;
 /// The database cannot be written.
 pub async fn create_login_token(auth: &Auth, scope: LoginScope) -> Result<Secret, StoreError> {
     let login_token = random::random_token("login_");
-    let expires_at_ms = clock::now_unix_ms() + auth.login_link_lifetime_ms;
+    let expires_at_ms = unix_time::now_unix_ms() + auth.login_link_lifetime_ms;
     auth.store
         .create_login_token(&NewLoginToken { hash: Sha256Hex::of_secret(&login_token), scope, expires_at_ms })
         .await?;
@@ -31,7 +31,7 @@ pub async fn redeem_login_token(
     login_token: &Secret,
     current: Option<&Caller>,
 ) -> Result<Option<HeaderValue>, ApiError> {
-    let now = clock::now_unix_ms();
+    let now = unix_time::now_unix_ms();
     let scope =
         auth.store.redeem_login_token(&Sha256Hex::of_secret(login_token), now).await?.ok_or(Problem::TicketUsed)?;
     let (role, name, cookie) = match scope {

@@ -4,9 +4,9 @@ use super::{error_response::ErrorResponse, extract::AuthenticatedCaller};
 use anteroom_controller::{
     admission,
     api_error::ApiError,
-    clock,
     session::server_context::ServerContext,
     session::{status, view},
+    unix_time,
 };
 use anteroom_machine::State as MachineState;
 use anteroom_store::{StoreError, WriteKind, WriteOutcome};
@@ -111,7 +111,7 @@ async fn sessions(server_context: &ServerContext, registry: &mut Registry) -> Re
 
 async fn credentials(server_context: &ServerContext, registry: &mut Registry) -> Result<(), StoreError> {
     let by_health = Gauges::default();
-    for (health, count) in server_context.store.count_credentials_by_health(clock::now_unix_ms()).await? {
+    for (health, count) in server_context.store.count_credentials_by_health(unix_time::now_unix_ms()).await? {
         by_health.get_or_create_owned(&vec![("health", health.as_str().to_owned())]).set(to_i64(count));
     }
     registry.register("credentials", "Stored credentials by health", by_health);
@@ -197,7 +197,7 @@ fn reconciliations(server_context: &ServerContext, registry: &mut Registry) {
 
 /// Webhook messages by outcome; none if no webhook is configured.
 async fn webhook(server_context: &ServerContext, registry: &mut Registry) -> Result<(), StoreError> {
-    let Some(webhook) = &server_context.outbox.webhook else { return Ok(()) };
+    let Some(webhook) = &server_context.webhook_messages.webhook else { return Ok(()) };
     let waiting = server_context.store.list_due_messages(i64::MAX.unsigned_abs(), MESSAGES_MAX).await?.len();
     register_gauge(registry, "webhook_waiting", "Messages not delivered yet, at most 1000", waiting);
     let outcomes = Counters::default();

@@ -6,12 +6,13 @@ use super::{
 };
 use anteroom_controller::{
     api_error::ApiError,
-    clock, random,
+    random,
     session::context::SessionContext,
     session::{
         channels::require_active,
         rejections::{RejectedRequest, record_rejection},
     },
+    unix_time,
 };
 use anteroom_store::{NewTicket, Sha256Hex, TicketPurpose};
 use anteroom_wire::{Problem, ProblemBody, api::Ticket};
@@ -92,7 +93,7 @@ async fn store_new_ticket(
         session: row.id,
         caller: owned.caller.id.clone(),
         purpose: request.purpose.into(),
-        expires_at_ms: clock::now_unix_ms() + expires_in_s * 1_000,
+        expires_at_ms: unix_time::now_unix_ms() + expires_in_s * 1_000,
     };
     context.store.create_ticket(&new).await?;
     Ok(Ticket { ticket: ticket.expose().to_owned(), expires_in_s })

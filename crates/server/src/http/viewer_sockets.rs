@@ -5,7 +5,7 @@ use crate::{app::App, auth};
 use anteroom_controller::{
     api_error::ApiError,
     caller::Caller,
-    clock, random,
+    random,
     session::{
         active_session::ActiveSession,
         channels::{reach_terminal, require_active},
@@ -14,6 +14,7 @@ use anteroom_controller::{
         status::Progress,
         timeline::new_entry,
     },
+    unix_time,
 };
 use anteroom_store::{Sha256Hex, TicketPurpose};
 use anteroom_tunnel::{Tunnel, TunnelEnd, TunnelReport, WEBSOCKET_SUBPROTOCOL};
@@ -274,7 +275,7 @@ async fn redeem_ticket(
         return Err(ApiError::new(Problem::Unauthenticated, detail).into());
     };
     let hash = Sha256Hex::of_bytes(ticket.as_bytes());
-    if app.store.redeem_ticket(&hash, id, purpose, clock::now_unix_ms()).await?.is_none() {
+    if app.store.redeem_ticket(&hash, id, purpose, unix_time::now_unix_ms()).await?.is_none() {
         // Without a valid ticket the response must not reveal whether the session exists.
         return Err(Problem::TicketUsed.into());
     }

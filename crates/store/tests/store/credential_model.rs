@@ -4,7 +4,7 @@ use crate::{
     fixture::{NOW, StoreFixture},
     lifetime::TOKEN,
 };
-use anteroom_store::{CompleteOutcome, RefreshOutcome, Retention, Revisions};
+use anteroom_store::{CompleteOutcome, DeletionPolicy, RefreshOutcome, Revisions};
 use proptest::prelude::*;
 
 #[derive(Debug, Clone, Copy)]
@@ -38,7 +38,7 @@ async fn run(operations: Vec<Operation>) {
         match operation {
             Operation::Renew => {
                 let row = fixture.renewing(&id).await;
-                let done = fixture.complete(&row, &id, Retention::UntilDeleted, &new).await;
+                let done = fixture.complete(&row, &id, DeletionPolicy::ByOwner, &new).await;
                 assert_eq!(matches!(done, CompleteOutcome::Stored { .. }), content.is_some(), "{done:?}");
                 revision += u64::from(content.is_some());
                 content = content.map(|_| new);

@@ -48,7 +48,7 @@ async fn a_call_succeeds_if_the_lock_is_released_in_time() {
     // The task waits for the lock now or later: both orders must succeed.
     tokio::task::yield_now().await;
     sql.execute("ROLLBACK").await.unwrap();
-    waiting.await.unwrap().unwrap().unwrap();
+    waiting.await.unwrap().unwrap().into_row().unwrap();
 }
 
 #[tokio::test]
@@ -64,7 +64,7 @@ async fn a_call_cancelled_while_waiting_for_the_lock_has_no_effect() {
     cancelled.abort();
     assert!(cancelled.await.unwrap_err().is_cancelled());
     sql.execute("ROLLBACK").await.unwrap();
-    fixture.store.append_entry(&row.id, entry(TimelineKind::CliExited)).await.unwrap().unwrap();
+    fixture.store.append_entry(&row.id, entry(TimelineKind::CliExited)).await.unwrap().into_row().unwrap();
     assert_eq!(fixture.kinds(&row.id).await, [TimelineKind::Accepted, TimelineKind::CliExited]);
 }
 

@@ -1,9 +1,9 @@
 //! A separate database for each test, with a key ring and a second connection for direct SQL.
 
 use anteroom_store::{
-    CompleteOutcome, CompleteWithCredential, CreateSessionOutcome, ExpectedState, NewCaller, NewCredential, NewSession,
-    NewTimelineEntry, Reason, Retention, Role, SessionChange, SessionPurpose, SessionRow, Sha256Hex, Store,
-    StoreSettings, TransitionOutcome,
+    CompleteOutcome, CompleteWithCredential, CreateSessionOutcome, DeletionPolicy, ExpectedState, NewCaller,
+    NewCredential, NewSession, NewTimelineEntry, Reason, Role, SessionChange, SessionPurpose, SessionRow, Sha256Hex,
+    Store, StoreSettings, TransitionOutcome,
 };
 use anteroom_vault::{Binding, KeyRing, SealedBytes};
 use anteroom_wire::{
@@ -44,7 +44,7 @@ pub(crate) fn retained_credential<'a>(
     sealed: &'a SealedBytes,
     files: &'a [CredentialFile],
 ) -> NewCredential<'a> {
-    NewCredential { id, sealed, files, retention: Retention::UntilDeleted, expires_at_ms: None }
+    NewCredential { id, sealed, files, deletion_policy: DeletionPolicy::ByOwner, expires_at_ms: None }
 }
 
 pub(crate) struct StoreFixture {

@@ -3,9 +3,8 @@
 use crate::fixture::{NOW, StoreFixture, entry, retained_credential, session_id};
 use anteroom_store::{
     CompleteOutcome, CompleteUse, CompleteUseOutcome, CompleteWithCredential, CredentialUse, DeleteOutcome,
-    ExpectedState, HealthKind, HealthUpdate, LeasedCredential, NewCredential, NewSession, OwnerFilter,
-    RefreshCredential, RefreshOutcome, Retention, Revisions, SessionChange, SessionOutcome, SessionPurpose, SessionRow,
-    Sha256Hex,
+    DeletionPolicy, ExpectedState, HealthKind, HealthUpdate, LeasedCredential, NewCredential, NewSession, OwnerFilter,
+    RefreshCredential, RefreshOutcome, Revisions, SessionChange, SessionOutcome, SessionPurpose, SessionRow, Sha256Hex,
 };
 use anteroom_vault::Binding;
 use anteroom_wire::{
@@ -52,7 +51,7 @@ impl StoreFixture {
         &self,
         row: &SessionRow,
         id: &CredentialId,
-        retention: Retention,
+        deletion_policy: DeletionPolicy,
         plaintext: &[u8],
     ) -> CompleteOutcome {
         let (sealed, files) = (self.seal(row, id, plaintext), files(plaintext));
@@ -60,7 +59,13 @@ impl StoreFixture {
             session: &row.id,
             generation: 1,
             agent_token: &Sha256Hex::of_bytes(TOKEN),
-            credential: NewCredential { id, sealed: &sealed, files: &files, retention, expires_at_ms: Some(NOW + 100) },
+            credential: NewCredential {
+                id,
+                sealed: &sealed,
+                files: &files,
+                deletion_policy,
+                expires_at_ms: Some(NOW + 100),
+            },
             webhook_messages: &[],
             at_ms: NOW + 50,
         };
@@ -71,7 +76,7 @@ impl StoreFixture {
     pub(crate) async fn once(&self, until_ms: u64, plaintext: &[u8]) -> CredentialId {
         let id = CredentialId::from_parts(NOW, crate::fixture::random());
         let row = self.with_purpose(SessionPurpose::default()).await;
-        let stored = self.complete(&row, &id, Retention::UntilDelivered { until_ms }, plaintext).await;
+        let stored = self.complete(&row, &id, DeletionPolicy::AfterDelivery { until_ms }, plaintext).await;
         assert!(matches!(stored, CompleteOutcome::Stored { .. }), "{stored:?}");
         id
     }
@@ -183,7 +188,7 @@ async fn a_renewal_keeps_the_id_and_erases_the_old_bytes() {
     assert!(fixture.store.set_credential_health(&update).await.unwrap());
     let row = fixture.renewing(&id).await;
     let CompleteOutcome::Stored { credential, row, .. } =
-        fixture.complete(&row, &id, Retention::UntilDeleted, &[4; 64]).await
+        fixture.complete(&row, &id, DeletionPolicy::ByOwner, &[4; 64]).await
     else {
         panic!()
     };
@@ -222,7 +227,7 @@ async fn a_deleted_credential_or_one_of_another_owner_or_provider_is_not_renewed
     for new in [foreign, other_tool] {
         let row = fixture.started_with_machine(new).await;
         assert_eq!(
-            fixture.complete(&row, &id, Retention::UntilDeleted, b"theirs").await,
+            fixture.complete(&row, &id, DeletionPolicy::ByOwner, b"theirs").await,
             CompleteOutcome::NothingToRenew
         );
         assert!(fixture.store.get_session(&row.id).await.unwrap().unwrap().is_active());
@@ -230,7 +235,7 @@ async fn a_deleted_credential_or_one_of_another_owner_or_provider_is_not_renewed
     }
     let row = fixture.renewing(&id).await;
     fixture.store.delete_credential(&id, NOW).await.unwrap();
-    assert_eq!(fixture.complete(&row, &id, Retention::UntilDeleted, b"late").await, CompleteOutcome::NothingToRenew);
+    assert_eq!(fixture.complete(&row, &id, DeletionPolicy::ByOwner, b"late").await, CompleteOutcome::NothingToRenew);
     assert_eq!(fixture.plaintext(&id).await, None);
 }
 
@@ -350,7 +355,7 @@ async fn expiring_credentials_are_listed_until_their_health_is_stored() {
     let row = fixture.with_purpose(SessionPurpose::default()).await;
     let id = CredentialId::from_parts(NOW, [9; 10]);
     // It expires at NOW + 100.
-    fixture.complete(&row, &id, Retention::UntilDeleted, b"one").await;
+    fixture.complete(&row, &id, DeletionPolicy::ByOwner, b"one").await;
     fixture.completed(b"never expires").await;
     let expiring = async |now, soon| {
         let rows = fixture.store.list_expiring_credentials(now, soon, 10).await.unwrap();
@@ -401,7 +406,7 @@ async fn a_rotation_does_not_undo_a_renewal() {
         panic!()
     };
     let row = fixture.renewing(&id).await;
-    fixture.complete(&row, &id, Retention::UntilDeleted, b"new").await;
+    fixture.complete(&row, &id, DeletionPolicy::ByOwner, b"new").await;
     let again = fixture.ring.rewrap(sealed).unwrap();
     assert!(!fixture.store.replace_sealed_bytes(&id, sealed, &again).await.unwrap());
     assert_eq!(fixture.plaintext(&id).await.unwrap(), b"new");

@@ -2,8 +2,8 @@
 
 use crate::fixture::{NOW, StoreFixture, entry, settings};
 use anteroom_store::{
-    CreateSessionOutcome, DeleteOutcome, ExpectedState, ExternalMachineClaim, HealthKind, LoginScope, NewSession,
-    Retention, SCHEMA_VERSION, SessionChange, SessionOutcome, SessionPurpose, Sha256Hex, Store,
+    CreateSessionOutcome, DeleteOutcome, DeletionPolicy, ExpectedState, ExternalMachineClaim, HealthKind, LoginScope,
+    NewSession, SCHEMA_VERSION, SessionChange, SessionOutcome, SessionPurpose, Sha256Hex, Store,
 };
 use anteroom_vault::{Binding, KeyRing};
 use anteroom_wire::{CallerId, CredentialId, EndReason, MessageId, SessionId, TimelineKind};
@@ -237,8 +237,8 @@ async fn rows_of_every_older_version_survive_the_migration() {
         let kept = store.get_credential_of_session(&old.completed).await.unwrap().unwrap();
         assert_eq!((kept.stored_at_ms, kept.checked_at_ms, kept.revision), (5, 5, 1));
         assert_eq!(
-            (kept.retention, kept.health, kept.expires_at_ms),
-            (Retention::UntilDeleted, HealthKind::Valid, None)
+            (kept.deletion_policy, kept.health, kept.expires_at_ms),
+            (DeletionPolicy::ByOwner, HealthKind::Valid, None)
         );
         assert_eq!(kept.user_id.as_deref(), Some("ada"));
         let deleted = store.get_credential(&old.deleted).await.unwrap().unwrap();

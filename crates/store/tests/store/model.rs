@@ -1,7 +1,9 @@
 //! Property test: any order of calls on one session has the same results as a small model.
 
 use crate::fixture::{HOUR, NOW, StoreFixture, entry};
-use anteroom_store::{CompleteOutcome, ExpectedState, Reason, SessionChange, SessionOutcome, SessionRow, TransitionOutcome};
+use anteroom_store::{
+    CompleteOutcome, ExpectedState, Reason, SessionChange, SessionOutcome, SessionRow, TransitionOutcome,
+};
 use anteroom_wire::{EndReason, TimelineKind};
 use proptest::prelude::*;
 
@@ -107,8 +109,14 @@ async fn run(calls: Vec<Call>) {
                 assert_eq!(fixture.store.record_session_use(&id, NOW, Some(NOW + HOUR)).await.unwrap(), active)
             }
             Call::AppendEntry => {
-                entries =
-                    fixture.store.append_entry(&id, entry(TimelineKind::CliStarted)).await.unwrap().unwrap().number
+                entries = fixture
+                    .store
+                    .append_entry(&id, entry(TimelineKind::CliStarted))
+                    .await
+                    .unwrap()
+                    .into_row()
+                    .unwrap()
+                    .number
             }
         }
         let row = fixture.store.get_session(&id).await.unwrap().unwrap();

@@ -2,8 +2,8 @@
 
 use crate::fixture::{HOUR, NOW, StoreFixture, entry, session_id, settings};
 use anteroom_store::{
-    CreateSessionOutcome, ExpectedState, IdempotencyKey, NewSession, NewTimelineEntry, OwnerFilter, Reason, RowStatus,
-    SessionChange, Sha256Hex, Store, StoreErrorKind, StoreSettings,
+    AppendOutcome, CreateSessionOutcome, ExpectedState, IdempotencyKey, NewSession, NewTimelineEntry, OwnerFilter,
+    Reason, RowStatus, SessionChange, Sha256Hex, Store, StoreErrorKind, StoreSettings,
 };
 use anteroom_wire::{CallerId, EndReason, TimelineKind};
 use serde_json::json;
@@ -170,15 +170,22 @@ async fn the_timeline_is_ordered_resumable_and_bounded() {
     let row = fixture.session().await;
     let long =
         NewTimelineEntry::new(NOW, TimelineKind::SignInUrl, "äöüäöüäöü").with_data(json!({ "text": "x".repeat(100) }));
-    fixture.store.append_entry(&row.id, long).await.unwrap().unwrap();
+    fixture.store.append_entry(&row.id, long).await.unwrap().into_row().unwrap();
     fixture
         .store
         .append_entry(&row.id, entry(TimelineKind::CliStarted).with_data(json!({ "n": 3 })))
         .await
         .unwrap()
+        .into_row()
         .unwrap();
-    assert_eq!(fixture.store.append_entry(&row.id, entry(TimelineKind::CliExited)).await.unwrap().unwrap().number, 4);
-    assert_eq!(fixture.store.append_entry(&row.id, entry(TimelineKind::DeviceCode)).await.unwrap(), None);
+    assert_eq!(
+        fixture.store.append_entry(&row.id, entry(TimelineKind::CliExited)).await.unwrap().into_row().unwrap().number,
+        4
+    );
+    assert_eq!(
+        fixture.store.append_entry(&row.id, entry(TimelineKind::DeviceCode)).await.unwrap(),
+        AppendOutcome::TimelineFull
+    );
     // The entry that ends a session is appended even then.
     let reason = Reason::new(EndReason::MachineFailed, "signal 9");
     fixture
@@ -206,7 +213,7 @@ async fn an_entry_of_a_newer_version_keeps_its_sentence_and_does_not_hide_the_ot
         row.id
     );
     fixture.sql().await.execute(sqlx::AssertSqlSafe(insert)).await.unwrap();
-    fixture.store.append_entry(&row.id, entry(TimelineKind::CliStarted)).await.unwrap().unwrap();
+    fixture.store.append_entry(&row.id, entry(TimelineKind::CliStarted)).await.unwrap().into_row().unwrap();
     let entries = fixture.store.list_timeline(&row.id, 0, 10).await.unwrap();
     let kinds: Vec<_> = entries.iter().map(|entry| entry.kind).collect();
     assert_eq!(kinds, [TimelineKind::Accepted, TimelineKind::Unknown, TimelineKind::CliStarted]);
@@ -222,7 +229,7 @@ async fn concurrent_timeline_entries_get_numbers_without_gaps() {
         .map(|_| {
             let (store, id) = (fixture.store.clone(), row.id.clone());
             tokio::spawn(async move {
-                store.append_entry(&id, entry(TimelineKind::CliStarted)).await.unwrap().unwrap().number
+                store.append_entry(&id, entry(TimelineKind::CliStarted)).await.unwrap().into_row().unwrap().number
             })
         })
         .collect();

@@ -98,7 +98,7 @@ async fn a_cancelled_session_is_not_overwritten_by_a_late_failure() {
     }
     assert_eq!(fixture.kinds(&row.id).await, [TimelineKind::Accepted, TimelineKind::Cancelled]);
     // A timeline entry about a later event is not a change.
-    fixture.store.append_entry(&row.id, entry(TimelineKind::MachineRemoved)).await.unwrap().unwrap();
+    fixture.store.append_entry(&row.id, entry(TimelineKind::MachineRemoved)).await.unwrap().into_row().unwrap();
 }
 
 #[tokio::test]

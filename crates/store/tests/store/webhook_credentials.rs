@@ -2,7 +2,8 @@
 
 use crate::fixture::{NOW, StoreFixture};
 use anteroom_store::{
-    CompleteOutcome, ExpectedState, NewMessage, NewSession, Regarding, Retention, SessionChange, WebhookDeliveryOutcome,
+    CompleteOutcome, DeletionPolicy, ExpectedState, NewMessage, NewSession, Regarding, SessionChange,
+    WebhookDeliveryOutcome,
 };
 use anteroom_wire::{CredentialId, MessageId, TimelineKind, provider::MethodName};
 use sqlx::Executor;
@@ -118,7 +119,7 @@ async fn newer_revision_replaces_pending_webhook_credential() {
     let [first, second] = fixture.enqueued(&id).await;
     assert_eq!(fixture.claims(&first, &id).await, Some((1, true)));
     let renewing = fixture.renewing(&id).await;
-    let renewed = fixture.complete(&renewing, &id, Retention::UntilDelivered { until_ms: UNTIL }, b"second").await;
+    let renewed = fixture.complete(&renewing, &id, DeletionPolicy::AfterDelivery { until_ms: UNTIL }, b"second").await;
     assert!(matches!(renewed, CompleteOutcome::Stored { .. }));
     assert_eq!(fixture.delivered(&first).await, WebhookDeliveryOutcome::Replaced);
     assert_eq!(fixture.plaintext(&id).await.unwrap(), b"second");
@@ -173,7 +174,7 @@ async fn a_refresh_keeps_the_method_of_the_installed_credential() {
     let purpose = anteroom_store::SessionPurpose::SignIn { renews: Some(id.clone()) };
     let new = NewSession { purpose, method: Some(method("other")), ..fixture.new_session() };
     let renewing = fixture.started_with_machine(new).await;
-    fixture.complete(&renewing, &id, Retention::UntilDeleted, b"second").await;
+    fixture.complete(&renewing, &id, DeletionPolicy::ByOwner, b"second").await;
     assert_eq!(fixture.store.get_credential(&id).await.unwrap().unwrap().method, Some(method("other")));
     fixture.refreshed(&using, b"third").await;
     assert_eq!(fixture.store.get_credential(&id).await.unwrap().unwrap().method, Some(method("usual")));

@@ -39,8 +39,8 @@ impl NameProxy {
         self.address
     }
 
-    /// The requests, in order: `name:port`, or the first line of a request that is no `CONNECT`.
-    pub fn requested_hosts(&self) -> Vec<String> {
+    /// The targets of the requests, in order: `name:port`, or the first line of a request that is no `CONNECT`.
+    pub fn requested_targets(&self) -> Vec<String> {
         self.requested.lock().clone()
     }
 }

@@ -5,7 +5,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::disallowed_methods, reason = "tests")]
 
-use anteroom_controller::clock;
+use anteroom_controller::unix_time;
 use anteroom_testbed::{Script, ScriptedTool, Step, TestConfig, TestServer, WAIT_MAX};
 use anteroom_wire::{SessionId, TimelineKind, api::SessionStatus};
 use serde::Deserialize;
@@ -108,7 +108,7 @@ async fn page_reconnects_to_same_desktop_after_server_crash() {
     // Long enough for several failed attempts of the page, whose retry delays grow.
     tokio::time::sleep(Duration::from_secs(4)).await;
     server.start_server().await.unwrap();
-    let listens_at_ms = clock::now_unix_ms();
+    let listens_at_ms = unix_time::now_unix_ms();
     let back = page.reconnected().await;
     let (took, counted) =
         (back.reconnected_at_ms.saturating_sub(listens_at_ms), back.countdowns_at_ms.saturating_sub(listens_at_ms));
@@ -133,7 +133,7 @@ async fn page_reconnects_to_replacement_machine_and_reports_it() {
     api.wait_until(&id, "ready again", |view| view.generation == 2 && view.status == SessionStatus::VmStarted)
         .await
         .unwrap();
-    let ready_at_ms = clock::now_unix_ms();
+    let ready_at_ms = unix_time::now_unix_ms();
     let back = page.reconnected().await;
     println!(
         "reconnected {} ms after the machine was ready; {:?}",

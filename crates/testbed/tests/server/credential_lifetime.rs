@@ -146,7 +146,7 @@ async fn deliver_once_credential_is_deleted_and_reported_after_its_deadline() {
     api.wait_entry(&id, TimelineKind::CredentialDeliveryExpired).await.unwrap();
     let database = store(&server).await;
     let stored = database.get_credential_of_session(&id).await.unwrap().unwrap();
-    assert!(stored.deleted_at_ms >= stored.retention.until_ms(), "deleted only after its deadline");
+    assert!(stored.deleted_at_ms >= stored.deletion_policy.until_ms(), "deleted only after its deadline");
     let answer = request_lease(&api, &stored.id).await;
     assert_eq!(status_and_code(&answer), (404, "unknown_credential".into()));
     assert!(answer.problem().unwrap().detail.unwrap().contains("not fetched before"), "{}", answer.text);

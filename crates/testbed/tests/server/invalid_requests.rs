@@ -86,7 +86,7 @@ async fn unknown_id_and_malformed_id_have_different_errors() {
 }
 
 #[tokio::test]
-async fn requests_for_the_session_of_another_owner_are_rejected_without_effect() {
+async fn requests_for_the_session_of_another_owner_are_forbidden_without_effect() {
     let (_flags, server) = start_idle("").await;
     let (api, stranger) = (server.backend_client().unwrap(), server.other_backend_client().unwrap());
     let id = start_ready(&api).await.session.id;

@@ -54,7 +54,7 @@ async fn stalled_viewer_does_not_grow_memory() {
     let (mut read, mut most) = (0, 0);
     let flood = async {
         while read < FLOOD_BYTES {
-            read += other.read_update().await.unwrap().pixel_count * BYTES_A_PIXEL;
+            read += other.apply_next_update().await.unwrap().pixel_count * BYTES_A_PIXEL;
             most = most.max(resident());
         }
     };

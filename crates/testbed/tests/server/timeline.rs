@@ -1,7 +1,7 @@
 //! The timeline: buffering while the database is not writable, and limits for repeated rejections.
 
 use crate::{Flags, start_idle, start_idle_session, viewers::wait_close};
-use anteroom_controller::clock;
+use anteroom_controller::unix_time;
 use anteroom_testbed::{TestServer, WAIT_MAX};
 use anteroom_wire::{
     SessionId, TimelineKind,
@@ -38,7 +38,7 @@ pub(crate) async fn start_ready_session(settings: &str) -> (Flags, TestServer, S
 
 /// The current time in the format of the entries, which sorts by time.
 fn now() -> String {
-    clock::format_rfc3339(clock::now_unix_ms())
+    unix_time::format_rfc3339(unix_time::now_unix_ms())
 }
 
 fn entry_of(timeline: &[TimelineEntry], kind: TimelineKind) -> &TimelineEntry {

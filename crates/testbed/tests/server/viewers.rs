@@ -133,7 +133,7 @@ async fn stalled_viewer_blocks_neither_other_viewers_nor_the_sign_in() {
     viewer.request_full_frame().await.unwrap();
     server.set_desktop_behaviour(&server.list_machines().remove(0), ServerBehaviour::Flood).await.unwrap();
     for _ in 0..40 {
-        viewer.read_update().await.unwrap();
+        viewer.apply_next_update().await.unwrap();
     }
     flags.set("go");
     api.wait_status(&id, SessionStatus::Completed).await.unwrap();

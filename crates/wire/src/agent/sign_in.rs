@@ -75,7 +75,7 @@ pub struct OpenPrompt {
 }
 
 /// The rule name of [`OpenPrompt`] for the secret on standard input.
-pub const KEY_ENTRY: &str = "key_entry";
+pub const KEY_ENTRY_PROMPT_ID: &str = "key_entry";
 
 /// The result of the sign-in as the tool shows it on its screen.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

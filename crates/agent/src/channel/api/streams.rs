@@ -4,7 +4,7 @@ use super::{ApiResponse, empty};
 use crate::{
     agent::Agent,
     api_error::ApiError,
-    desktop::standby_rfb,
+    desktop::preconnected_rfb,
     log,
     platform::async_fd,
     terminal::{
@@ -41,12 +41,12 @@ pub(super) async fn open_desktop(agent: &Arc<Agent>, request: Request<Incoming>)
     let Some(socket) = &agent.environment.rfb_socket else {
         return Err(ApiError::new(Problem::DesktopUnreachable, "this machine has no desktop"));
     };
-    if let Some(standby) = agent.standby_rfb_slot.take().await {
+    if let Some(preconnected) = agent.preconnected_rfb_slot.take().await {
         let socket = socket.clone();
         tokio::spawn(async move {
             let Ok(viewer) = hyper::upgrade::on(request).await else { return };
             let mut viewer = TokioIo::new(viewer);
-            match standby_rfb::connect_viewer(&mut viewer, standby, &socket).await {
+            match preconnected_rfb::connect_viewer(&mut viewer, preconnected, &socket).await {
                 Ok(mut display) => {
                     let _ = tokio::io::copy_bidirectional_with_sizes(&mut viewer, &mut display, COPY_BYTES, COPY_BYTES)
                         .await;

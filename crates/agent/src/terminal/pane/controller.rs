@@ -19,7 +19,7 @@ use crate::{
 use anteroom_screen::{sign_in_finder, truncate_text};
 use anteroom_wire::{
     Secret,
-    agent::{CliState, KEY_ENTRY, MachineEvent, OpenPrompt, Stage, ToolEvent, UsePurpose},
+    agent::{CliState, KEY_ENTRY_PROMPT_ID, MachineEvent, OpenPrompt, Stage, ToolEvent, UsePurpose},
 };
 use rustix::{
     fs::{Gid, Uid},
@@ -133,7 +133,7 @@ impl PaneSession<'_> {
     async fn start(&mut self, key: Option<Secret>) -> io::Result<()> {
         self.awaits_key = false;
         if key.is_some() {
-            self.agent.sign_in.close_prompt(KEY_ENTRY);
+            self.agent.sign_in.close_prompt(KEY_ENTRY_PROMPT_ID);
         }
         self.agent.tool.set_idle(false);
         self.agent.readiness.record_attempt(Stage::Cli);

@@ -1,6 +1,6 @@
 //! The pane process: executes the agent's commands, on the terminal that it shares with the tool.
 
-use super::{HANGUP_MS_MAX, PaneCommand, PaneEvent, TERMINATE_MS_MAX, ipc::CommandReader, tty::TtyModes};
+use super::{HANGUP_MS_MAX, PaneCommand, PaneEvent, TERMINATE_MS_MAX, ipc::CommandReader, tty::SharedTty};
 use crate::{
     log,
     platform::{
@@ -49,7 +49,7 @@ pub(crate) fn run_pane() -> ExitCode {
 }
 
 struct Pane {
-    tty: TtyModes,
+    tty: SharedTty,
     processes: ProcessTable,
     agent: UnixStream,
     commands: CommandReader,
@@ -73,7 +73,7 @@ impl Pane {
             tokio::spawn(async move { while signals.recv().await.is_some() {} });
         }
         let (hangups, terminates) = (signal(SignalKind::hangup())?, signal(SignalKind::terminate())?);
-        let tty = TtyModes::open()?;
+        let tty = SharedTty::set_up_stdin()?;
         let processes = ProcessTable::new(true)?;
         show(&format!("{CLEAR}{HIDE_CURSOR}\r\n  Preparing…\r\n"));
         let mut agent = UnixStream::connect(socket_path()).await?;

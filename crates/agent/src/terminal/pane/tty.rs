@@ -9,13 +9,14 @@ use std::io;
 use tokio::io::{Interest, unix::AsyncFd};
 
 /// The terminal that pane and tool share.
-pub(super) struct TtyModes {
+pub(super) struct SharedTty {
     tool_modes: Termios,
     readable: AsyncFd<std::os::fd::OwnedFd>,
 }
 
-impl TtyModes {
-    pub(super) fn open() -> io::Result<Self> {
+impl SharedTty {
+    /// Takes the modes of standard input as those of the tool, and switches the terminal to the mode of the pane.
+    pub(super) fn set_up_stdin() -> io::Result<Self> {
         let stdin = rustix::stdio::stdin();
         let mut tool_modes = rustix::termios::tcgetattr(stdin)?;
         // Disables Ctrl-Z: without a shell a suspended tool could not be resumed.

@@ -4,8 +4,9 @@
 use super::{ValidatedDelivery, acknowledge_duplicate, verify_stored};
 use crate::{
     api_error::{ApiError, chain},
-    clock, credentials,
+    credentials,
     session::{context::SessionContext, timeline::new_entry},
+    unix_time,
 };
 use anteroom_store::{
     CredentialUse, NewCredential, NewTimelineEntry, RefreshCredential, RefreshOutcome, Revisions, SessionRow, Sha256Hex,
@@ -42,7 +43,7 @@ pub(super) async fn store_refreshed_credential(
         }
     }
     let sealed = validated.seal(context, row, &credential_use.credential)?;
-    let messages = context.outbox.credential_refreshed_messages(&row.id, &record.credential);
+    let message = context.webhook_messages.redelivery_message(&row.id, &record.credential);
     let refresh = RefreshCredential {
         session: &row.id,
         generation: row.generation,
@@ -51,18 +52,18 @@ pub(super) async fn store_refreshed_credential(
             id: &credential_use.credential,
             sealed: &sealed,
             files: &validated.files,
-            retention: validated.retention,
+            deletion_policy: validated.deletion_policy,
             expires_at_ms: validated.expires_at_ms,
         },
-        webhook_messages: &messages,
-        at_ms: clock::now_unix_ms(),
+        webhook_messages: message.as_slice(),
+        at_ms: unix_time::now_unix_ms(),
     };
     context.timeline.wait_written(&row.id).await;
     let event_for = |revisions| refreshed_entry(credential_use, revisions);
     match context.store.refresh_credential(&refresh, event_for).await? {
         RefreshOutcome::Stored { credential, revisions, .. } => {
             verify_stored(context, &credential.id, credential.revision, validated).await?;
-            context.outbox.wake_sender();
+            context.webhook_messages.wake_sender();
             let Revisions { installed, replaced, stored } = revisions;
             tracing::info!(outcome = "refreshed", session = %row.id, credential = %credential.id, installed, replaced, stored, "credential changed by its tool sealed, stored and read back");
             if let Some(session) = context.sessions.get(&row.id) {

@@ -1,7 +1,7 @@
 //! Validates a delivery: it must be a credential of the session's provider, and the policy must allow to store it.
 
-use crate::{api_error::ApiError, clock, credentials, session::context::SessionContext};
-use anteroom_store::{Retention, SessionRow, UnixMs};
+use crate::{api_error::ApiError, credentials, session::context::SessionContext, unix_time};
+use anteroom_store::{DeletionPolicy, SessionRow, UnixMs};
 use anteroom_vault::{Binding, SealedBytes};
 use anteroom_wire::{
     CredentialId, Problem,
@@ -20,7 +20,7 @@ pub(super) struct ValidatedDelivery {
     /// Its files without their content.
     pub(super) files: Vec<CredentialFile>,
     /// How long the credential is retained.
-    pub(super) retention: Retention,
+    pub(super) deletion_policy: DeletionPolicy,
     /// When the credential expires, as written in its file.
     pub(super) expires_at_ms: Option<UnixMs>,
 }
@@ -41,8 +41,9 @@ impl ValidatedDelivery {
         }
         let provider =
             context.providers.resolved(&row.provider, row.method.as_ref()).ok_or(Problem::UnknownProvider)?;
-        let retention = retention_of(provider.storage_policy, context.config.credentials.deliver_once_s_max)
-            .ok_or_else(|| ApiError::new(Problem::ForbiddenByPolicy, provider.storage_policy.sentence()))?;
+        let deletion_policy =
+            deletion_policy_of(provider.storage_policy, context.config.credentials.deliver_once_s_max)
+                .ok_or_else(|| ApiError::new(Problem::ForbiddenByPolicy, provider.storage_policy.sentence()))?;
         let first = delivery.files.first().ok_or_else(|| invalid("no file".into()))?;
         check_paths(&provider.credential, &delivery.files).map_err(|error| invalid(error.to_string()))?;
         provider.credential.check_format(first.content.expose()).map_err(|error| invalid(error.to_string()))?;
@@ -51,7 +52,7 @@ impl ValidatedDelivery {
         let files: Vec<DeliveredFile> =
             delivery.files.iter().map(|file| DeliveredFile { mode: file.mode & 0o777, ..file.clone() }).collect();
         let plaintext = Zeroizing::new(serde_json::to_vec(&files).map_err(ApiError::internal)?);
-        Ok(Self { plaintext, files: files.iter().map(describe).collect(), retention, expires_at_ms })
+        Ok(Self { plaintext, files: files.iter().map(describe).collect(), deletion_policy, expires_at_ms })
     }
 
     /// Encrypts the delivery for the session.
@@ -75,11 +76,11 @@ impl ValidatedDelivery {
 }
 
 /// How long the policy allows a credential to be retained; `None`: it may not be stored.
-fn retention_of(policy: StoragePolicy, deliver_once_s_max: u64) -> Option<Retention> {
+fn deletion_policy_of(policy: StoragePolicy, deliver_once_s_max: u64) -> Option<DeletionPolicy> {
     match policy {
-        StoragePolicy::Store => Some(Retention::UntilDeleted),
-        StoragePolicy::DeliverOnce => Some(Retention::UntilDelivered {
-            until_ms: clock::now_unix_ms() + deliver_once_s_max.saturating_mul(1_000),
+        StoragePolicy::Store => Some(DeletionPolicy::ByOwner),
+        StoragePolicy::DeliverOnce => Some(DeletionPolicy::AfterDelivery {
+            until_ms: unix_time::now_unix_ms() + deliver_once_s_max.saturating_mul(1_000),
         }),
         StoragePolicy::KeepInMachine | StoragePolicy::Forbidden => None,
     }
@@ -143,12 +144,13 @@ mod tests {
     }
 
     #[test]
-    fn only_storable_policies_have_a_retention() {
-        assert_eq!(retention_of(StoragePolicy::Store, 1), Some(Retention::UntilDeleted));
+    fn only_storable_policies_have_a_deletion_policy() {
+        assert_eq!(deletion_policy_of(StoragePolicy::Store, 1), Some(DeletionPolicy::ByOwner));
         assert!(
-            retention_of(StoragePolicy::DeliverOnce, 60).unwrap().until_ms().unwrap() > clock::now_unix_ms() + 50_000
+            deletion_policy_of(StoragePolicy::DeliverOnce, 60).unwrap().until_ms().unwrap()
+                > unix_time::now_unix_ms() + 50_000
         );
-        assert_eq!(retention_of(StoragePolicy::KeepInMachine, 1), None);
-        assert_eq!(retention_of(StoragePolicy::Forbidden, 1), None);
+        assert_eq!(deletion_policy_of(StoragePolicy::KeepInMachine, 1), None);
+        assert_eq!(deletion_policy_of(StoragePolicy::Forbidden, 1), None);
     }
 }

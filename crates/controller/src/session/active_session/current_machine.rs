@@ -9,8 +9,8 @@ use anteroom_wire::{
 /// The machine that a session uses now. It exists from the request for the machine until the machine is lost.
 #[derive(Debug, Clone)]
 pub struct CurrentMachine {
-    /// Whether this server runs it.
-    pub kind: MachineKind,
+    /// Where it runs.
+    pub host: MachineHost,
     /// Its number among the machines of the session; the first is 1.
     pub generation: u32,
     /// The hash of its agent's token.
@@ -23,27 +23,27 @@ pub struct CurrentMachine {
     pub delivery_pending: bool,
 }
 
-/// Whether a machine is run by this server.
+/// Where a machine runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum MachineKind {
-    /// A machine that this server runs.
-    Managed(MachineId),
-    /// An external machine: this server connects to its desktop, and its agent delivers over HTTP.
+pub enum MachineHost {
+    /// This server runs it.
+    ThisServer(MachineId),
+    /// Elsewhere: this server connects to its desktop, and its agent delivers over HTTP.
     External,
 }
 
 impl CurrentMachine {
     /// A machine from whose agent no event was received.
-    pub fn new(kind: MachineKind, generation: u32, agent_token: Sha256Hex) -> Self {
+    pub fn new(host: MachineHost, generation: u32, agent_token: Sha256Hex) -> Self {
         let sign_in = MachineSignIn::default();
-        Self { kind, generation, agent_token, last_event: 0, sign_in, delivery_pending: false }
+        Self { host, generation, agent_token, last_event: 0, sign_in, delivery_pending: false }
     }
 
     /// Its id; `None` for an external machine.
     pub fn id(&self) -> Option<&MachineId> {
-        match &self.kind {
-            MachineKind::Managed(id) => Some(id),
-            MachineKind::External => None,
+        match &self.host {
+            MachineHost::ThisServer(id) => Some(id),
+            MachineHost::External => None,
         }
     }
 }

@@ -1,9 +1,9 @@
 //! The verdict on an active session.
 
 use super::{
-    DiagnosisInput, Finding, Progress, SupervisorSnapshot, credential_use,
+    DiagnosisInput, Finding, Progress, SupervisorSnapshot, credential_use_faults,
     ended_verdict::exit_cause_text,
-    external, guest_faults, sign_in,
+    external_faults, guest_faults, sign_in_faults,
     timeline_view::{TimelineView, data_text, format_elapsed, format_time, quote},
 };
 use anteroom_store::TimelineRow;
@@ -107,9 +107,9 @@ fn replaced<'a>(input: &DiagnosisInput<'_>, timeline: &TimelineView<'a>, stage: 
 fn open<'a>(input: &DiagnosisInput<'_>, timeline: &TimelineView<'a>, supervisor: &SupervisorSnapshot) -> Finding<'a> {
     let using = input.row.purpose.credential_use();
     let fault = if using.is_some() {
-        credential_use::find_fault(input, timeline)
+        credential_use_faults::find_fault(input, timeline)
     } else {
-        sign_in::find_fault(input, timeline)
+        sign_in_faults::find_fault(input, timeline)
     };
     if let Some(fault) = fault {
         return fault;
@@ -119,17 +119,17 @@ fn open<'a>(input: &DiagnosisInput<'_>, timeline: &TimelineView<'a>, supervisor:
         return Finding::new(Verdict::AgentUnreachable, sentence, timeline.last_of_kind(TimelineKind::MachineReady));
     }
     // A command can change its credential and run on: only the agent's state shows whether the change is being delivered.
-    let accepted = sign_in::last_rejected_candidate(timeline)
+    let accepted = sign_in_faults::last_rejected_candidate(timeline)
         .filter(|last| last.kind == TimelineKind::CandidateAccepted && using.is_none());
     if accepted.is_some() || matches!(supervisor.capture, CaptureState::Delivering { .. }) {
         let sentence = "A valid credential was found and is being delivered.";
         return Finding::new(Verdict::Delivering, sentence, accepted);
     }
-    external::find_fault(input, timeline)
+    external_faults::find_fault(input, timeline)
         .or_else(|| guest_faults::find_memory_low(timeline))
         .or_else(|| desktop_unreachable(timeline))
-        .or_else(|| using.map(|using| credential_use::running_finding(timeline, using)))
-        .or_else(|| external::waiting_for_user_finding(input, timeline, supervisor))
+        .or_else(|| using.map(|using| credential_use_faults::running_finding(timeline, using)))
+        .or_else(|| external_faults::waiting_for_user_finding(input, timeline, supervisor))
         .unwrap_or_else(|| waiting_for_user(input, timeline, supervisor))
 }
 

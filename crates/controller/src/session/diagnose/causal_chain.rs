@@ -3,14 +3,14 @@
 use super::{
     DiagnosisInput, Progress,
     ended_verdict::exit_cause_text,
-    external,
+    external_faults,
     observation::{Observation, new_observation},
-    sign_in::{is_denied_by_policy, last_rejected_candidate, last_rejected_delivery},
+    sign_in_faults::{is_denied_by_policy, last_rejected_candidate, last_rejected_delivery},
     timeline_view::{
         TimelineView, data_number, data_text, format_list, format_time, host_and_port, is_intended, quote,
     },
 };
-use crate::clock::format_rfc3339;
+use crate::unix_time::format_rfc3339;
 use anteroom_machine::ExitReason;
 use anteroom_store::SessionOutcome;
 use anteroom_wire::{
@@ -37,7 +37,7 @@ pub(super) fn causal_chain(
         (Component::Credential, credential(input, timeline)),
     ];
     let statuses = components.into_iter().map(|(component, status)| {
-        let (state, detail) = external::observe_component(input, timeline, component).unwrap_or(status);
+        let (state, detail) = external_faults::observe_component(input, timeline, component).unwrap_or(status);
         ComponentStatus { component, state, detail }
     });
     statuses.collect()

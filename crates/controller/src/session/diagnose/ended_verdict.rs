@@ -1,12 +1,12 @@
 //! The verdict on an ended session.
 
 use super::{
-    DiagnosisInput, Finding, credential_use, external, sign_in,
+    DiagnosisInput, Finding, credential_use_faults, external_faults, sign_in_faults,
     timeline_view::{
         TimelineView, data_number, data_text, format_elapsed, format_list, format_time, quote, quoted_last_lines,
     },
 };
-use crate::clock::format_rfc3339;
+use crate::unix_time::format_rfc3339;
 use anteroom_machine::{ExitReason, StopReason};
 use anteroom_store::{SessionEnd, SessionOutcome, TimelineRow};
 use anteroom_wire::{EndReason, TimelineKind, diagnosis::Verdict};
@@ -19,7 +19,7 @@ pub(super) fn ended_verdict<'a>(
 ) -> Finding<'a> {
     let mut finding = match &end.outcome {
         SessionOutcome::Completed(_) if let Some(using) = input.row.purpose.credential_use() => {
-            credential_use::completed_finding(input, timeline, using, end)
+            credential_use_faults::completed_finding(input, timeline, using, end)
         }
         SessionOutcome::Completed(credential) => {
             let took = format_elapsed(input.row.created_at_ms, end.at_ms);
@@ -181,11 +181,11 @@ fn expired<'a>(input: &DiagnosisInput<'_>, timeline: &TimelineView<'a>, end: &Se
         return Finding::new(Verdict::NoCapacity, sentence, timeline.of_kind(TimelineKind::Accepted));
     }
     let of_sign_in = if timeline.is_credential_use() {
-        credential_use::find_fault(input, timeline)
+        credential_use_faults::find_fault(input, timeline)
     } else {
-        sign_in::find_fault(input, timeline)
+        sign_in_faults::find_fault(input, timeline)
     };
-    if let Some(mut fault) = of_sign_in.or_else(|| external::find_fault(input, timeline)) {
+    if let Some(mut fault) = of_sign_in.or_else(|| external_faults::find_fault(input, timeline)) {
         let sentence = fault.sentence.trim_end_matches('.');
         fault.sentence =
             format!("{sentence}. The session ended at {at} because {cause}{}", consequences(timeline, end));

@@ -243,5 +243,5 @@ fn state_of(found: &Diagnosis, component: Component) -> ComponentState {
 
 /// The time of entry `number`, as in a sentence.
 fn at(number: u64) -> String {
-    crate::clock::format_rfc3339(STARTED_MS + number * 1_000)
+    crate::unix_time::format_rfc3339(STARTED_MS + number * 1_000)
 }

@@ -1,6 +1,6 @@
 //! Queries on a session's timeline, and formatting of timeline data in sentences.
 
-use crate::clock::{UnixMs, format_rfc3339};
+use crate::unix_time::{UnixMs, format_rfc3339};
 use anteroom_machine::{ExitReason, StopReason};
 use anteroom_store::TimelineRow;
 use anteroom_wire::TimelineKind;

@@ -1,5 +1,5 @@
 //! A model of a session and its surroundings: its row, its supervisor (with the real [`Lifecycle`]), its machines (with the real
-//! `State::on` of the machine crate), the deliveries of their agents, and a server that crashes. The model adds only what may
+//! `State::handle_event` of the machine crate), the deliveries of their agents, and a server that crashes. The model adds only what may
 //! happen at each moment. The check visits every order of events within the [`Bounds`].
 
 #![allow(

@@ -3,9 +3,9 @@
 use super::plan::{ActiveRow, ReconcileSnapshot};
 use crate::{
     api_error::chain,
-    clock,
     retention::{self, BUNDLE_SUFFIX, ExceededLimit, RECEIPT_SUFFIX, RetainedFile, RetentionLimits},
     session::server_context::ServerContext,
+    unix_time,
 };
 use anteroom_machine::{Receipt, State};
 use anteroom_store::{StoreError, UnreportedMachineEnd};
@@ -17,7 +17,7 @@ use std::{
 /// Collects machines first, then rows, then supervisors: a machine without a supervisor in this order has none, since it is entered
 /// in its session's state before it is started.
 pub(super) async fn collect_snapshot(server_context: &ServerContext) -> Result<ReconcileSnapshot, StoreError> {
-    let now_ms = clock::now_unix_ms();
+    let now_ms = unix_time::now_unix_ms();
     let machines = server_context.machines.list().into_iter().filter(|(_, state)| match state {
         State::Requested | State::Cloning | State::Waiting { .. } | State::Ready { .. } => true,
         State::Stopping { .. } | State::Exited { .. } | State::Removed { .. } => false,

@@ -2,7 +2,8 @@
 
 use super::super::{active_session::ActiveSession, supervisor};
 use crate::{
-    admission, api_error::ApiError, caller::Caller, clock, credentials, random, session::server_context::ServerContext,
+    admission, api_error::ApiError, caller::Caller, credentials, random, session::server_context::ServerContext,
+    unix_time,
 };
 use anteroom_store::{
     CreateSessionOutcome, CredentialRow, CredentialUse, NewSession, NewTimelineEntry, SessionPurpose, SessionRow,
@@ -53,7 +54,7 @@ pub(crate) async fn start_credential_use_as(
     let id = random::random_id(SessionId::from_parts);
     let ticket = server_context.queue.enqueue(id.clone());
     let ticket = ticket.map_err(|full| ApiError::new(Problem::NoCapacity, full.to_string()))?;
-    let now = clock::now_unix_ms();
+    let now = unix_time::now_unix_ms();
     let uses =
         CredentialUse { purpose: request.purpose, credential: credential.id.clone(), revision: credential.revision };
     let new = NewSession {
@@ -119,7 +120,7 @@ fn check_request(
     let provider = provider.ok_or_else(|| {
         ApiError::new(Problem::UnknownProvider, format!("{} is no longer configured", credential.provider))
     })?;
-    for policy in [credential.retention.storage_policy(), provider.storage_policy] {
+    for policy in [credential.deletion_policy.storage_policy(), provider.storage_policy] {
         if policy != StoragePolicy::Store {
             return Err(ApiError::new(Problem::ForbiddenByPolicy, format!("{}: {}", provider.id, policy.sentence())));
         }

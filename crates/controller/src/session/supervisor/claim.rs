@@ -3,7 +3,7 @@
 use super::machine_slot::MachineOrigin;
 use crate::{
     api_error::chain,
-    clock, random,
+    random,
     session::{
         active_session::ActiveSession,
         change_method,
@@ -11,6 +11,7 @@ use crate::{
         timeline::new_entry,
         use_credential::unseal_for_claim::{self, UnsealForClaimError},
     },
+    unix_time,
 };
 use anteroom_machine::{AgentError, Channels};
 use anteroom_store::{ExpectedState, SessionChange, Sha256Hex, StoreError, TransitionOutcome};
@@ -171,7 +172,7 @@ fn build_claim(
     let (settings, limits) = (&context.config.sessions, &context.limits.sessions);
     Claim {
         entropy: Base64::new(random::random_bytes::<64>().to_vec()),
-        now_unix_ns: clock::now_unix_ns(),
+        now_unix_ns: unix_time::now_unix_ns(),
         guest_machine_id: hex::encode(random::random_bytes::<16>()),
         claimed_by: by,
         geometry: Geometry { width: context.config.machines.width, height: context.config.machines.height },

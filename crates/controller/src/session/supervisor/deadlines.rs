@@ -3,12 +3,12 @@
 
 use crate::{
     api_error::chain,
-    clock,
     session::server_context::ServerContext,
     session::{
         active_session::ActiveSession,
         lifecycle::{DeliveryState, Event},
     },
+    unix_time,
 };
 use anteroom_store::SessionRow;
 use anteroom_wire::{EndReason, time::to_millis};
@@ -73,7 +73,7 @@ pub(super) async fn deadline_passed(
 
 async fn write_last_use(server_context: ServerContext, session: Arc<ActiveSession>, last: Instant) {
     let ago = to_millis(last.elapsed());
-    let at = clock::now_unix_ms().saturating_sub(ago);
+    let at = unix_time::now_unix_ms().saturating_sub(ago);
     let idle_deadline = at + server_context.config.sessions.idle_s_max * 1_000;
     match server_context.store.record_session_use(&session.id, at, Some(idle_deadline)).await {
         Ok(_) => session.notify_subscribers(),

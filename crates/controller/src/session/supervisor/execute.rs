@@ -1,20 +1,22 @@
 //! Executes the lifecycle's commands: at once, or as a job.
 
 use super::{
-    Supervisor, jobs,
-    machine_exit::CLEANUP_TIMEOUT_S,
-    machine_slot::{MachineOrigin, MachineSlot, RequestedMachine, RunningMachine, SlotError},
+    Supervisor,
+    exit_record::CLEANUP_TIMEOUT_S,
+    jobs,
+    machine_slot::{MachineOrigin, MachineSlot, RequestedMachine, SlotError, StartedMachine},
 };
 use crate::{
     api_error::chain,
-    clock, random,
+    random,
     session::{
-        active_session::{CurrentMachine, MachineKind},
+        active_session::{CurrentMachine, MachineHost},
         change_method,
         lifecycle::{Command, Entry, Event, RestartRejection},
         status::Progress,
         timeline::new_entry,
     },
+    unix_time,
 };
 use anteroom_machine::{MachineStartError, State, StopReason};
 use anteroom_store::{NewTimelineEntry, Sha256Hex};
@@ -100,7 +102,7 @@ impl Supervisor {
         if let Err(error) = self.slot.request(machine.clone(), token) {
             return Some(out_of_order(&error));
         }
-        let current = CurrentMachine::new(MachineKind::Managed(machine.clone()), generation, token_hash.clone());
+        let current = CurrentMachine::new(MachineHost::ThisServer(machine.clone()), generation, token_hash.clone());
         let progress = Progress::Preparing { stage: Stage::Process };
         self.session.update_state(|state| (state.machine, state.progress) = (Some(current), progress));
         let (server_context, session) = (self.server_context.clone(), Arc::clone(&self.session));
@@ -118,8 +120,8 @@ impl Supervisor {
         let _ = self.session.restart_requested.notified().now_or_never();
         let error = match self.server_context.machines.start(machine.clone()) {
             Ok(state) => {
-                let running = RunningMachine::new(machine, MachineOrigin::Requested(token), state, permit);
-                self.slot = MachineSlot::Running(running);
+                let started = StartedMachine::new(machine, MachineOrigin::Requested(token), state, permit);
+                self.slot = MachineSlot::Started(started);
                 return Event::MachineStarted;
             }
             Err(error) => error,
@@ -137,10 +139,10 @@ impl Supervisor {
     }
 
     async fn claim(&mut self) {
-        let Some(running) = self.slot.running() else { return };
+        let Some(started) = self.slot.started() else { return };
         // If it is no longer ready, that event is pending.
-        let State::Ready { channels } = running.state() else { return };
-        let (machine, origin) = (running.id.clone(), running.origin.clone());
+        let State::Ready { channels } = started.state() else { return };
+        let (machine, origin) = (started.id.clone(), started.origin.clone());
         let (server_context, session) = (self.server_context.clone(), Arc::clone(&self.session));
         self.cancel_job().await;
         self.job =
@@ -148,8 +150,8 @@ impl Supervisor {
     }
 
     async fn stop(&mut self, why: StopReason) {
-        let Some(running) = self.slot.running() else { return };
-        self.server_context.machines.stop(&running.id, why);
+        let Some(started) = self.slot.started() else { return };
+        self.server_context.machines.stop(&started.id, why);
         self.await_cleanup().await;
     }
 
@@ -162,14 +164,14 @@ impl Supervisor {
 
     /// Publishes the progress that follows from the phase and the machine's state.
     fn publish_progress(&self) {
-        let state = self.slot.running().map(RunningMachine::state);
+        let state = self.slot.started().map(StartedMachine::state);
         if let Some(progress) = Progress::from_phase(self.lifecycle.phase(), state.as_ref()) {
             self.session.set_progress(progress);
         }
     }
 
     async fn record(&mut self, to_record: Entry) {
-        let machine = self.slot.running().map(|running| running.id.clone());
+        let machine = self.slot.started().map(|started| started.id.clone());
         match to_record {
             Entry::MachineExited => self.record_machine_exit(false).await,
             Entry::MachineExitedAndRemoved => self.record_machine_exit(true).await,
@@ -182,7 +184,7 @@ impl Supervisor {
             Entry::ChannelReopened => {
                 let sentence = "The channel to the machine's agent was opened again.";
                 self.append(new_entry(TimelineKind::ChannelReopened, sentence).with_data(json!({}))).await;
-                if let Some(State::Ready { channels }) = self.slot.running().map(RunningMachine::state) {
+                if let Some(State::Ready { channels }) = self.slot.started().map(StartedMachine::state) {
                     change_method::resync_method_in_background(&self.server_context, &self.session, channels);
                 }
             }
@@ -213,11 +215,11 @@ impl Supervisor {
     /// Records a lost channel once it stayed lost for a while: when a machine ends, its channel breaks a moment before the exit is
     /// known, and then only the exit is recorded.
     fn record_channel_lost(&mut self) {
-        let Some(running) = self.slot.running() else { return };
-        let State::Waiting { last_error, .. } = running.state() else { return };
+        let Some(started) = self.slot.started() else { return };
+        let State::Waiting { last_error, .. } = started.state() else { return };
         let (server_context, session, machine) =
-            (self.server_context.clone(), Arc::clone(&self.session), running.id.clone());
-        let at = clock::format_rfc3339(clock::now_unix_ms());
+            (self.server_context.clone(), Arc::clone(&self.session), started.id.clone());
+        let at = unix_time::format_rfc3339(unix_time::now_unix_ms());
         let lost_after = Duration::from_millis(CHANNEL_LOST_AFTER_MS);
         server_context.clone().tasks.spawn(async move {
             tokio::select! {

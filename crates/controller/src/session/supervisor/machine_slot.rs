@@ -2,14 +2,14 @@
 //!
 //! ```text
 //!  Queued{ticket} ─┐
-//!                  ├─▶ Permitted{permit} ─▶ Requested{id, token, permit} ─▶ Running{id, watch, permit} ─▶ Removed{exit} ─▶ Empty
+//!                  ├─▶ Permitted{permit} ─▶ Requested{id, token, permit} ─▶ Started{id, watch, permit} ─▶ Removed{exit} ─▶ Empty
 //!  Empty ──────────┘                                                             ▲
 //!                                            (adopted from an earlier server) ───┘
 //! ```
 //!
 //! The permit is freed when the machine is removed: another session may then start one.
 
-use super::machine_exit::ExitRecord;
+use super::exit_record::ExitRecord;
 use crate::session::queue::{MachinePermit, QueueTicket};
 use anteroom_machine::{ExitReason, Receipt, State};
 use anteroom_wire::{MachineId, Secret};
@@ -28,7 +28,7 @@ pub(super) enum MachineSlot {
     /// The request for a machine is being recorded.
     Requested(RequestedMachine),
     /// A machine was started and is not removed.
-    Running(RunningMachine),
+    Started(StartedMachine),
     /// A machine is removed, and its removal is not recorded.
     Removed(ExitRecord),
 }
@@ -43,7 +43,7 @@ pub(super) struct RequestedMachine {
 
 /// A machine that was started and is not removed.
 #[derive(Debug)]
-pub(super) struct RunningMachine {
+pub(super) struct StartedMachine {
     pub(super) id: MachineId,
     pub(super) origin: MachineOrigin,
     watch: MachineWatch,
@@ -83,7 +83,7 @@ impl MachineSlot {
     pub(super) fn take_ticket(&mut self) -> Option<QueueTicket> {
         match std::mem::take(self) {
             Self::Queued(ticket) => Some(ticket),
-            other @ (Self::Empty | Self::Permitted(_) | Self::Requested(_) | Self::Running(_) | Self::Removed(_)) => {
+            other @ (Self::Empty | Self::Permitted(_) | Self::Requested(_) | Self::Started(_) | Self::Removed(_)) => {
                 *self = other;
                 None
             }
@@ -100,7 +100,7 @@ impl MachineSlot {
                 *self = Self::Requested(RequestedMachine { id, token, permit });
                 Ok(())
             }
-            other @ (Self::Empty | Self::Queued(_) | Self::Requested(_) | Self::Running(_) | Self::Removed(_)) => {
+            other @ (Self::Empty | Self::Queued(_) | Self::Requested(_) | Self::Started(_) | Self::Removed(_)) => {
                 *self = other;
                 Err(SlotError::NoPermit)
             }
@@ -114,17 +114,17 @@ impl MachineSlot {
     pub(super) fn take_requested(&mut self) -> Result<RequestedMachine, SlotError> {
         match std::mem::take(self) {
             Self::Requested(requested) => Ok(requested),
-            other @ (Self::Empty | Self::Queued(_) | Self::Permitted(_) | Self::Running(_) | Self::Removed(_)) => {
+            other @ (Self::Empty | Self::Queued(_) | Self::Permitted(_) | Self::Started(_) | Self::Removed(_)) => {
                 *self = other;
                 Err(SlotError::NotRequested)
             }
         }
     }
 
-    /// The running machine is removed: frees its permit, and keeps how it ended.
-    pub(super) fn remove_running(&mut self, reason: ExitReason, receipt: Option<Box<Receipt>>) {
+    /// The started machine is removed: frees its permit, and keeps how it ended.
+    pub(super) fn remove_started(&mut self, reason: ExitReason, receipt: Option<Box<Receipt>>) {
         match std::mem::take(self) {
-            Self::Running(running) => *self = Self::Removed(running.into_exit(reason, receipt)),
+            Self::Started(started) => *self = Self::Removed(started.into_exit(reason, receipt)),
             other @ (Self::Empty | Self::Queued(_) | Self::Permitted(_) | Self::Requested(_) | Self::Removed(_)) => {
                 *self = other
             }
@@ -135,24 +135,24 @@ impl MachineSlot {
     pub(super) fn take_removed(&mut self) -> Option<ExitRecord> {
         match std::mem::take(self) {
             Self::Removed(exit) => Some(exit),
-            other @ (Self::Empty | Self::Queued(_) | Self::Permitted(_) | Self::Requested(_) | Self::Running(_)) => {
+            other @ (Self::Empty | Self::Queued(_) | Self::Permitted(_) | Self::Requested(_) | Self::Started(_)) => {
                 *self = other;
                 None
             }
         }
     }
 
-    /// The running machine.
-    pub(super) fn running(&self) -> Option<&RunningMachine> {
+    /// The started machine.
+    pub(super) fn started(&self) -> Option<&StartedMachine> {
         match self {
-            Self::Running(running) => Some(running),
+            Self::Started(started) => Some(started),
             Self::Empty | Self::Queued(_) | Self::Permitted(_) | Self::Requested(_) | Self::Removed(_) => None,
         }
     }
 
-    fn running_mut(&mut self) -> Option<&mut RunningMachine> {
+    fn started_mut(&mut self) -> Option<&mut StartedMachine> {
         match self {
-            Self::Running(running) => Some(running),
+            Self::Started(started) => Some(started),
             Self::Empty | Self::Queued(_) | Self::Permitted(_) | Self::Requested(_) | Self::Removed(_) => None,
         }
     }
@@ -160,34 +160,34 @@ impl MachineSlot {
     /// How the machine ended; `None`: it has not exited, or there is none.
     pub(super) fn exit_record(&self) -> Option<ExitRecord> {
         match self {
-            Self::Running(running) => running.exit(),
+            Self::Started(started) => started.exit(),
             Self::Removed(exit) => Some(exit.clone()),
             Self::Empty | Self::Queued(_) | Self::Permitted(_) | Self::Requested(_) => None,
         }
     }
 
-    /// When the cleanup of the running machine must be done.
+    /// When the cleanup of the started machine must be done.
     pub(super) fn cleanup_deadline(&self) -> Option<Instant> {
-        self.running()?.cleanup_deadline
+        self.started()?.cleanup_deadline
     }
 
-    /// Sets or clears the deadline for the cleanup of the running machine.
+    /// Sets or clears the deadline for the cleanup of the started machine.
     pub(super) fn set_cleanup_deadline(&mut self, deadline: Option<Instant>) {
-        if let Some(running) = self.running_mut() {
-            running.cleanup_deadline = deadline;
+        if let Some(started) = self.started_mut() {
+            started.cleanup_deadline = deadline;
         }
     }
 
-    /// Waits for the next state of the running machine. `None`, once: it is no longer published. Cancel-safe.
+    /// Waits for the next state of the started machine. `None`, once: it is no longer published. Cancel-safe.
     pub(super) async fn next_state(&mut self) -> Option<State> {
-        match self.running_mut().map(|running| &mut running.watch) {
+        match self.started_mut().map(|started| &mut started.watch) {
             Some(watch @ MachineWatch::Published(_)) => watch.next().await,
             Some(MachineWatch::Closed(_)) | None => std::future::pending().await,
         }
     }
 }
 
-impl RunningMachine {
+impl StartedMachine {
     /// A machine with this published state. Its first state counts as a change.
     pub(super) fn new(
         id: MachineId,
@@ -285,16 +285,16 @@ mod tests {
         let queue = MachineQueue::new(1, 1);
         let (sender, state) = watch::channel(State::Requested);
         let mut slot =
-            MachineSlot::Running(RunningMachine::new(machine(), MachineOrigin::Adopted, state, permit(&queue)));
+            MachineSlot::Started(StartedMachine::new(machine(), MachineOrigin::Adopted, state, permit(&queue)));
         assert!(matches!(slot.next_state().await, Some(State::Requested)), "the first state counts as a change");
         assert!(slot.exit_record().is_none());
         sender.send_replace(State::Exited { reason: stopped() });
         assert!(matches!(slot.next_state().await, Some(State::Exited { .. })));
         assert!(slot.exit_record().is_some() && slot.take_removed().is_none());
         assert_eq!(queue.free_permits(), 0);
-        slot.remove_running(stopped(), None);
+        slot.remove_started(stopped(), None);
         assert_eq!(queue.free_permits(), 1);
-        assert!(slot.running().is_none() && slot.take_removed().is_some() && slot.exit_record().is_none());
+        assert!(slot.started().is_none() && slot.take_removed().is_some() && slot.exit_record().is_none());
     }
 
     #[tokio::test]
@@ -302,12 +302,12 @@ mod tests {
         let queue = MachineQueue::new(1, 1);
         let (sender, state) = watch::channel(State::Cloning);
         let mut slot =
-            MachineSlot::Running(RunningMachine::new(machine(), MachineOrigin::Adopted, state, permit(&queue)));
+            MachineSlot::Started(StartedMachine::new(machine(), MachineOrigin::Adopted, state, permit(&queue)));
         drop(sender);
         assert!(matches!(slot.next_state().await, Some(State::Cloning)));
         assert!(slot.next_state().await.is_none());
         let again = tokio::time::timeout(std::time::Duration::from_millis(10), slot.next_state()).await;
         assert!(again.is_err());
-        assert!(matches!(slot.running().map(RunningMachine::state), Some(State::Cloning)));
+        assert!(matches!(slot.started().map(StartedMachine::state), Some(State::Cloning)));
     }
 }

@@ -4,7 +4,7 @@
 //! Pure bookkeeping; [`super`] has the task that writes. The entry being written is not in the buffer. A full buffer drops its
 //! oldest entry, and one entry with the number of lost entries replaces it.
 
-use crate::clock::UnixMs;
+use crate::unix_time::UnixMs;
 use anteroom_store::NewTimelineEntry;
 use anteroom_wire::{SessionId, TimelineKind};
 use parking_lot::Mutex;
@@ -97,7 +97,7 @@ impl TimelineBuffer {
         let buffer = sessions.get_mut(session)?;
         if let Some(lost) = buffer.lost.take() {
             let sentence = format!("{} entries were lost: the database could not be written.", lost.count);
-            let data = json!({ "count": lost.count, "until": crate::clock::format_rfc3339(lost.until_ms) });
+            let data = json!({ "count": lost.count, "until": crate::unix_time::format_rfc3339(lost.until_ms) });
             return Some((
                 lost.last,
                 NewTimelineEntry::new(lost.from_ms, TimelineKind::EntriesLost, sentence).with_data(data),

@@ -1,6 +1,6 @@
 //! A timeline entry as callers see it.
 
-use crate::clock::format_rfc3339;
+use crate::unix_time::format_rfc3339;
 use anteroom_store::TimelineRow;
 use anteroom_wire::api::TimelineEntry;
 

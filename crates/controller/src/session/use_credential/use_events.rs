@@ -5,8 +5,8 @@ use super::super::{
     status::Progress,
 };
 use crate::{
-    clock,
     session::{context::SessionContext, timeline::new_entry},
+    unix_time,
 };
 use anteroom_store::{
     CompleteUse, CompleteUseOutcome, CredentialUse, HealthKind, HealthUpdate, NewTimelineEntry, Regarding, StoreError,
@@ -100,17 +100,17 @@ async fn update_health(
     // Reported once, not at each check.
     let is_change = health == HealthKind::NeedsAuth && known.is_some_and(|row| row.health != HealthKind::NeedsAuth);
     let subject = (CREDENTIAL_NEEDS_AUTH, Regarding::Both(session.id.clone(), credential_use.credential.clone()));
-    let messages = if is_change { context.outbox.new_messages(&[subject]) } else { Vec::new() };
+    let messages = if is_change { context.webhook_messages.new_messages(&[subject]) } else { Vec::new() };
     let update = HealthUpdate {
         credential: &credential_use.credential,
         revision: credential_use.revision,
         health,
         detail,
-        checked_at_ms: Some(clock::now_unix_ms()),
+        checked_at_ms: Some(unix_time::now_unix_ms()),
         webhook_messages: &messages,
     };
     let is_updated = context.store.set_credential_health(&update).await?;
-    context.outbox.wake_sender();
+    context.webhook_messages.wake_sender();
     tracing::info!(outcome = "credential_checked", credential = %credential_use.credential, health = health.as_str(), is_updated, "credential checked");
     Ok(())
 }
@@ -141,7 +141,7 @@ async fn complete_use(
     // A check reports only its finding, not its end.
     let subject = (SESSION_ENDED, Regarding::Both(session.id.clone(), credential_use.credential.clone()));
     let messages = match credential_use.purpose {
-        UsePurpose::Exec | UsePurpose::Logout => context.outbox.new_messages(&[subject]),
+        UsePurpose::Exec | UsePurpose::Logout => context.webhook_messages.new_messages(&[subject]),
         UsePurpose::Check => Vec::new(),
     };
     let end = CompleteUse {
@@ -150,14 +150,14 @@ async fn complete_use(
         agent_token: &machine.agent_token,
         exit_code: code,
         webhook_messages: &messages,
-        at_ms: clock::now_unix_ms(),
+        at_ms: unix_time::now_unix_ms(),
     };
     let entry = new_entry(TimelineKind::Completed, outcome_sentence(credential_use.purpose, code))
         .with_data(json!({ "credential": credential_use.credential, "code": code, "changed": changed }));
     context.timeline.wait_written(&session.id).await;
     match context.store.complete_use(&end, entry).await? {
         CompleteUseOutcome::Completed { .. } => {
-            context.outbox.wake_sender();
+            context.webhook_messages.wake_sender();
             context.volatile_execs.discard_argv_and_store_screen(&session.id, screen);
             tracing::info!(outcome = "completed", session = %session.id, credential = %credential_use.credential, purpose = ?credential_use.purpose, code, changed, "credential use completed");
             session.close(EndReason::UseCompleted);

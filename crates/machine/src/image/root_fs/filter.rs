@@ -1,11 +1,11 @@
 //! Filters a tar stream: drops files by the recipe, adds the guest files and tools, extracts the kernel.
 
 use super::super::{
-    build_context::BuildContext,
     elf,
     fetch_tools::{self, FetchedTool},
-    progress::{BuildProgress, BuildStep},
+    progress::{BuildStep, StepProgress},
     recipe::{Cli, GUEST_DIRS, GUEST_FILES, Recipe},
+    root_fs_build::RootFsBuild,
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -89,14 +89,14 @@ impl Tool {
 
 impl Additions {
     /// Reads the demo tool's binary.
-    pub(super) fn new(context: &BuildContext<'_>, tools: oneshot::Receiver<Vec<Tool>>) -> io::Result<Self> {
+    pub(super) fn new(build: &RootFsBuild<'_>, tools: oneshot::Receiver<Vec<Tool>>) -> io::Result<Self> {
         Ok(Self {
             tools,
             programs: vec![(
-                format!("usr/local/bin/{}", context.demo_name_and_version.0),
-                std::fs::read(&context.settings.demo_binary)?,
+                format!("usr/local/bin/{}", build.demo_name_and_version.0),
+                std::fs::read(&build.settings.demo_binary)?,
             )],
-            versions: serde_json::to_vec_pretty(&context.tool_versions())?,
+            versions: serde_json::to_vec_pretty(&build.tool_versions())?,
         })
     }
 }
@@ -107,7 +107,7 @@ pub(super) fn filter_packages(
     from: impl Read,
     into: File,
     additions: Additions,
-    progress: &(dyn Fn(BuildProgress) + Send + Sync),
+    progress: &(dyn Fn(StepProgress) + Send + Sync),
 ) -> io::Result<FilterOutput> {
     let mut out = Out {
         tar: Builder::new(BufWriter::with_capacity(PIPE_BYTES, into)),
@@ -125,7 +125,7 @@ pub(super) fn filter_packages(
         passed += entry.size();
         if passed - reported >= PROGRESS_BYTES {
             reported = passed;
-            progress(BuildProgress {
+            progress(StepProgress {
                 step: BuildStep::RootFs,
                 fraction: None,
                 message: format!("{} MB", passed / 1_000_000),
@@ -152,7 +152,7 @@ pub(super) fn filter_packages(
     }
     let tools = additions.tools.blocking_recv().map_err(|_| io::Error::other("the tools could not be downloaded"))?;
     for tool in &tools {
-        progress(BuildProgress { step: BuildStep::RootFs, fraction: None, message: tool.cli.name.clone() });
+        progress(StepProgress { step: BuildStep::RootFs, fraction: None, message: tool.cli.name.clone() });
         tool.add(&mut out)?;
     }
     out.tar.into_inner()?.into_inner().map_err(io::IntoInnerError::into_error)?.flush()?;

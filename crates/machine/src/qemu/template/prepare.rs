@@ -110,7 +110,7 @@ pub(super) async fn make_template(
         image_hash: Some(manifest.image_hash.clone()),
         geometry: Some(manifest.geometry),
         probe: false,
-        tsc_khz: accelerator.tsc_khz(),
+        tsc_khz: accelerator.measure_tsc_khz_for_emulation(),
     };
     let command_line = QemuCommandLine {
         program: settings.qemu_program.clone(),
@@ -147,7 +147,7 @@ async fn save_when_ready(
 ) -> Result<(), TemplateError> {
     let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
     let _guard = stop.clone().drop_guard();
-    let host: crate::ControllerService = Arc::new(|_, _| {
+    let controller_service: crate::ControllerService = Arc::new(|_, _| {
         // An unclaimed agent sends no events; any request gets a 404.
         let body = Full::<Bytes>::default().map_err(|never| match never {}).boxed_unsync();
         let mut response = hyper::Response::new(body);
@@ -159,7 +159,13 @@ async fn save_when_ready(
     machine_settings.lifetime_s_max = settings.prepare_ms_max.div_ceil(1_000).saturating_mul(2);
     machine_settings.console_bytes_max = settings.console_bytes_max;
     machine_settings.probe_every_ms = PROBE_INTERVAL_MS;
-    let machines = Machines::open_tied_to_parent(machine_settings, Arc::new(boot), host, tasks.clone(), stop.clone())?;
+    let machines = Machines::open_tied_to_parent(
+        machine_settings,
+        Arc::new(boot),
+        controller_service,
+        tasks.clone(),
+        stop.clone(),
+    )?;
     progress(PrepareProgress::Booting);
     let mut states = machines.start(machine.clone())?;
     let mut reported = None;
@@ -171,7 +177,7 @@ async fn save_when_ready(
             }
             State::Ready { .. } => {
                 progress(PrepareProgress::Saving);
-                machines.save_state(&machine, state.to_owned());
+                machines.save_device_state_and_stop(&machine, state.to_owned());
             }
             State::Removed { reason, receipt } => break (reason, receipt),
             State::Requested

@@ -174,19 +174,3 @@ fn no_component_is_running_between_two_machines() {
         }
     }
 }
-
-#[test]
-fn machine_that_is_being_stopped_is_waiting() {
-    let machine = |case: Case| {
-        let found = case.diagnosis();
-        let status = found.chain.iter().find(|status| status.component == Component::Machine).unwrap();
-        (status.state, status.detail.clone())
-    };
-    let mut cancelled = Case::running().ended(TimelineKind::Cancelled, EndReason::Cancelled, "").at(Progress::Closing);
-    let (state, detail) = machine(cancelled.clone());
-    assert_eq!(state, ComponentState::Waiting, "{detail}");
-    assert!(detail.contains("is being stopped"), "{detail}");
-    assert_eq!(machine(cancelled.clone().stopped(StopReason::Cancelled)).0, ComponentState::Ok);
-    cancelled.supervisor = None;
-    assert_eq!(machine(cancelled).0, ComponentState::Unknown, "no task of the server has it");
-}

@@ -258,7 +258,7 @@ fn machine_stopped_by_its_session_has_not_failed() {
 }
 
 #[test]
-fn evidence_is_bounded_with_many_rejections() {
+fn evidence_is_bounded_with_many_rejected_viewers() {
     let mut case = Case::running().machine_exited(&ExitReason::OutOfMemory).failed(EndReason::MachineFailed);
     for _ in 0..500 {
         case = case.viewer(TimelineKind::ViewerRejected, Some(Problem::Ended(EndReason::MachineFailed)));
@@ -267,4 +267,20 @@ fn evidence_is_bounded_with_many_rejections() {
     assert!(found.evidence.len() <= 60, "{}", found.evidence.len());
     assert!(found.evidence.iter().any(|entry| entry.kind == TimelineKind::MachineExited), "the cause is included");
     assert!(found.sentence.len() < 2_000);
+}
+
+#[test]
+fn machine_component_of_a_cancelled_session_is_waiting_until_it_has_stopped() {
+    let machine = |case: Case| {
+        let found = case.diagnosis();
+        let status = found.chain.iter().find(|status| status.component == Component::Machine).unwrap();
+        (status.state, status.detail.clone())
+    };
+    let mut cancelled = Case::running().ended(TimelineKind::Cancelled, EndReason::Cancelled, "").at(Progress::Closing);
+    let (state, detail) = machine(cancelled.clone());
+    assert_eq!(state, ComponentState::Waiting, "{detail}");
+    assert!(detail.contains("is being stopped"), "{detail}");
+    assert_eq!(machine(cancelled.clone().stopped(StopReason::Cancelled)).0, ComponentState::Ok);
+    cancelled.supervisor = None;
+    assert_eq!(machine(cancelled).0, ComponentState::Unknown, "no task of the server has it");
 }

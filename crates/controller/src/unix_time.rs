@@ -6,7 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 /// Milliseconds since 1970.
 pub type UnixMs = u64;
 
-/// The current system time. A clock before 1970 counts as 1970.
+/// The current system time. A time before 1970 counts as 1970.
 pub fn now_unix_ms() -> UnixMs {
     to_unix_ms(SystemTime::now())
 }

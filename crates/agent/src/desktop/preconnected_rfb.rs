@@ -1,17 +1,17 @@
-//! A connection to the display server that has completed its handshake before there is a viewer. So the next viewer's handshake needs no
-//! work of the display server: in a new clone the first run of any code is slow.
+//! Preconnected streams: an RFB connection to the display server that has completed its handshake before there is a viewer. So the next
+//! viewer's handshake needs no work of the display server: in a new clone the first run of any code is slow.
 //!
 //! ```text
 //!  display ready ─▶ warm up ─▶ connect ─▶ offer ──▶ requested: hand over ──▶ pause ─▶ connect again
 //!                                           └─────▶ ended, or it received bytes: drop ─┘
 //!
 //!  viewer     agent: version ─▶ ◀─ version   agent: types [none] ─▶ ◀─ none   agent: ok ─▶ ◀─ ClientInit
-//!     3.8, shared        the ServerInit of the standby connection, then bytes both ways
+//!     3.8, shared        the ServerInit of the preconnected stream, then bytes both ways
 //!     3.8, exclusive     the same on a new, exclusive connection
 //!     another version    a new connection that gets the viewer's version, then bytes both ways
 //! ```
 //!
-//! The agent answers only with what it has agreed on with the display server: 3.8 and security type "none". A standby connection that
+//! The agent answers only with what it has agreed on with the display server: 3.8 and security type "none". A preconnected stream that
 //! receives anything is dropped (its viewer would have to see that first). The display server closes one when the desktop changes its
 //! size, since it did not announce support for that.
 
@@ -33,7 +33,7 @@ use tokio::{
     sync::oneshot,
 };
 
-/// From the end of a standby connection to the next one: the viewer's first picture comes first.
+/// From the end of a preconnected stream to the next one: the viewer's first picture comes first.
 const RECONNECT_MS: u64 = 3_000;
 /// A viewer's whole handshake.
 const HANDSHAKE_MS_MAX: u64 = 30_000;
@@ -46,12 +46,12 @@ const NOT_OFFERED: &str = "security type was not offered";
 
 /// A shared connection that has completed its handshake, and has sent nothing else.
 #[derive(Debug)]
-pub(crate) struct StandbyConnection {
+pub(crate) struct PreconnectedRfb {
     stream: UnixStream,
     init: ServerInit,
 }
 
-impl StandbyConnection {
+impl PreconnectedRfb {
     /// Connects to the desktop at `socket`.
     pub(crate) async fn connect(socket: &Path) -> io::Result<Self> {
         let (stream, init) = rfb::connect(socket, true).await?;
@@ -79,22 +79,22 @@ impl StandbyConnection {
     }
 }
 
-/// A request for the standby connection: the sender through which it is handed over.
-type Request = oneshot::Sender<StandbyConnection>;
+/// A request for the preconnected stream: the sender through which it is handed over.
+type Request = oneshot::Sender<PreconnectedRfb>;
 
-/// Offers at most one standby connection.
+/// Offers at most one preconnected stream.
 #[derive(Debug, Default)]
-pub(crate) struct StandbySlot {
+pub(crate) struct PreconnectedRfbSlot {
     offer: Mutex<Option<oneshot::Sender<Request>>>,
 }
 
-impl StandbySlot {
+impl PreconnectedRfbSlot {
     fn lock(&self) -> MutexGuard<'_, Option<oneshot::Sender<Request>>> {
         self.offer.lock()
     }
 
-    /// The standby connection, if there is an unused one. Never waits for a new connection.
-    pub(crate) async fn take(&self) -> Option<StandbyConnection> {
+    /// The preconnected stream, if there is an unused one. Never waits for a new connection.
+    pub(crate) async fn take(&self) -> Option<PreconnectedRfb> {
         let offer = self.lock().take()?;
         let (request, connection) = oneshot::channel();
         offer.send(request).ok()?;
@@ -102,7 +102,7 @@ impl StandbySlot {
     }
 
     /// Offers `connection` until it is handed over or no longer usable.
-    pub(crate) async fn offer(&self, connection: StandbyConnection) {
+    pub(crate) async fn offer(&self, connection: PreconnectedRfb) {
         let (offer, requested) = oneshot::channel::<Request>();
         *self.lock() = Some(offer);
         tokio::select! {
@@ -119,29 +119,34 @@ impl StandbySlot {
     }
 }
 
-/// Keeps a standby connection on offer, forever, from when the desktop's terminal is visible.
-pub(crate) async fn supervise(environment: &ExecutionEnvironment, readiness: &Readiness, slot: &StandbySlot) {
+/// Offers one preconnected stream in `slot` from when the desktop's terminal is visible, and the next one after that was handed over or has
+/// ended. Never returns if the machine has a desktop.
+pub(crate) async fn offer_preconnected_streams(
+    environment: &ExecutionEnvironment,
+    readiness: &Readiness,
+    slot: &PreconnectedRfbSlot,
+) {
     let Some(socket) = &environment.rfb_socket else { return };
     readiness.wait_ready(Stage::Display).await;
     readiness.wait_ready(Stage::Terminal).await;
     if environment.is_machine() {
         for encodings in [&BROWSER_ENCODINGS[..], &RAW_ENCODING[..]] {
             if let Err(error) = rfb::warm_up(socket, encodings).await {
-                log::write_line(&format!("standby-up of the display failed: {error}"));
+                log::write_line(&format!("warm-up of the display failed: {error}"));
             }
         }
     }
     let mut is_failing = false;
     loop {
         readiness.wait_ready(Stage::Display).await;
-        match StandbyConnection::connect(socket).await {
+        match PreconnectedRfb::connect(socket).await {
             Ok(connection) => {
                 is_failing = false;
                 slot.offer(connection).await;
             }
             Err(error) if !is_failing => {
                 is_failing = true;
-                log::write_line(&format!("standby connection to the desktop failed: {error}"));
+                log::write_line(&format!("preconnected stream to the desktop failed: {error}"));
             }
             Err(_) => {}
         }
@@ -157,14 +162,14 @@ enum ViewerRequest {
     Version([u8; 12]),
 }
 
-/// Completes the handshake with `viewer`, and returns the connection that serves it from then on: `standby`, or a new one if the viewer's
-/// request needs another.
+/// Completes the handshake with `viewer`, and returns the connection that serves it from then on: the preconnected one, or a new one if the
+/// viewer's request needs another.
 ///
 /// # Errors
 /// The viewer left, took longer than 30 s or broke the protocol; the display server accepted no other connection.
 pub(crate) async fn connect_viewer<V>(
     viewer: &mut V,
-    standby: StandbyConnection,
+    preconnected: PreconnectedRfb,
     socket: &Path,
 ) -> io::Result<UnixStream>
 where
@@ -172,7 +177,7 @@ where
 {
     let request = tokio::time::timeout(Duration::from_millis(HANDSHAKE_MS_MAX), read_request(viewer)).await??;
     let (display, init) = match request {
-        ViewerRequest::Connect { shared: true } => (standby.stream, standby.init),
+        ViewerRequest::Connect { shared: true } => (preconnected.stream, preconnected.init),
         ViewerRequest::Connect { shared: false } => rfb::connect(socket, false).await?,
         ViewerRequest::Version(version) => return rfb::connect_with_version(socket, version).await,
     };

@@ -8,8 +8,8 @@
 use super::Supervisor;
 use crate::{
     api_error::chain,
-    clock::{self, UnixMs},
     session::{context::SessionContext, timeline::new_entry},
+    unix_time::{self, UnixMs},
 };
 use anteroom_machine::{ExitReason, Receipt, State};
 use anteroom_store::{NewTimelineEntry, StoreError, TimelineRow};
@@ -108,7 +108,7 @@ impl Supervisor {
             }
         }
         let receipt = exit.receipt.filter(|_| with_receipt);
-        self.append(exit_entry(clock::now_unix_ms(), &exit.machine, &exit.reason, receipt.as_deref())).await;
+        self.append(exit_entry(unix_time::now_unix_ms(), &exit.machine, &exit.reason, receipt.as_deref())).await;
     }
 
     /// Records the removal and the keeper's receipt.
@@ -126,8 +126,8 @@ impl Supervisor {
 
     /// Records that the cleanup did not finish in time.
     pub(super) async fn record_cleanup_timeout(&mut self) {
-        let Some(running) = self.slot.running() else { return };
-        let what = match running.state() {
+        let Some(started) = self.slot.started() else { return };
+        let what = match started.state() {
             State::Exited { .. } => "exited and",
             State::Requested
             | State::Cloning
@@ -136,7 +136,7 @@ impl Supervisor {
             | State::Stopping { .. }
             | State::Removed { .. } => "was stopped and",
         };
-        let machine = running.id.clone();
+        let machine = started.id.clone();
         let sentence = format!("The machine {what} was not removed within {CLEANUP_TIMEOUT_S} s.");
         self.append(new_entry(TimelineKind::MachineNotRemoved, sentence).with_data(json!({ "machine": machine })))
             .await;

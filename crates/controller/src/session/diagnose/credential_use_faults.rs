@@ -1,10 +1,10 @@
 //! The diagnosis of sessions that run a command with a stored credential, without a sign-in.
 
 use super::{
-    DiagnosisInput, Finding, guest_faults, sign_in,
+    DiagnosisInput, Finding, guest_faults, sign_in_faults,
     timeline_view::{TimelineView, data_number, format_elapsed, format_time, quoted_last_lines},
 };
-use crate::clock::format_rfc3339;
+use crate::unix_time::format_rfc3339;
 use anteroom_store::{CredentialUse, SessionEnd};
 use anteroom_wire::{TimelineKind, agent::UsePurpose, diagnosis::Verdict};
 
@@ -19,8 +19,8 @@ fn command_subject(purpose: UsePurpose) -> &'static str {
 
 /// The first fault of a credential use, if there is one. The exit code of the command is not a fault.
 pub(super) fn find_fault<'a>(input: &DiagnosisInput<'_>, timeline: &TimelineView<'a>) -> Option<Finding<'a>> {
-    sign_in::find_delivery_rejected(input, timeline)
-        .or_else(|| sign_in::find_delivery_failing(input, timeline))
+    sign_in_faults::find_delivery_rejected(input, timeline)
+        .or_else(|| sign_in_faults::find_delivery_failing(input, timeline))
         .or_else(|| guest_faults::find_out_of_memory(timeline))
         .or_else(|| guest_faults::find_crash_loop(timeline))
 }

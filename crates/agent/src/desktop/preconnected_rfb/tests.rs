@@ -47,12 +47,12 @@ impl DisplayServer {
         stream
     }
 
-    /// A standby connection and the server's end of it.
-    async fn standby(&self) -> (StandbyConnection, UnixStream) {
+    /// A preconnected stream and the server's end of it.
+    async fn preconnected(&self) -> (PreconnectedRfb, UnixStream) {
         let (received, _all) = mpsc::unbounded_channel();
         let socket = self.socket();
-        let (standby, end) = tokio::join!(StandbyConnection::connect(&socket), self.accept(&received));
-        (standby.unwrap(), end)
+        let (preconnected, end) = tokio::join!(PreconnectedRfb::connect(&socket), self.accept(&received));
+        (preconnected.unwrap(), end)
     }
 }
 
@@ -88,40 +88,41 @@ async fn viewer_handshake(viewer: &mut DuplexStream, shared: u8) -> Vec<u8> {
 #[tokio::test]
 async fn viewer_connects_although_the_display_server_accepts_no_connection() {
     let server = DisplayServer::new();
-    let (standby, mut end) = server.standby().await;
+    let (preconnected, mut end) = server.preconnected().await;
     let (mut viewer, mut near) = tokio::io::duplex(1024);
     let socket = server.socket();
-    let (connected, server_init) =
-        in_time(async { tokio::join!(connect_viewer(&mut near, standby, &socket), viewer_handshake(&mut viewer, 1)) })
-            .await;
+    let (connected, server_init) = in_time(async {
+        tokio::join!(connect_viewer(&mut near, preconnected, &socket), viewer_handshake(&mut viewer, 1))
+    })
+    .await;
     assert_eq!(server_init, init());
     connected.unwrap().write_all(b"ask").await.unwrap();
     let mut bytes = [0; 3];
     end.read_exact(&mut bytes).await.unwrap();
-    assert_eq!(&bytes, b"ask", "later bytes reach the standby connection");
+    assert_eq!(&bytes, b"ask", "later bytes reach the preconnected stream");
 }
 
 #[tokio::test]
-async fn only_one_of_two_viewers_gets_the_standby_connection() {
+async fn only_one_of_two_viewers_gets_the_preconnected_stream() {
     let server = DisplayServer::new();
-    let (standby, _end) = server.standby().await;
-    let slot = StandbySlot::default();
+    let (preconnected, _end) = server.preconnected().await;
+    let slot = PreconnectedRfbSlot::default();
     let taken = async {
         tokio::task::yield_now().await;
         tokio::join!(slot.take(), slot.take())
     };
-    let (taken, ()) = in_time(async { tokio::join!(taken, slot.offer(standby)) }).await;
+    let (taken, ()) = in_time(async { tokio::join!(taken, slot.offer(preconnected)) }).await;
     assert!(taken.0.is_some() != taken.1.is_some());
     assert!(in_time(slot.take()).await.is_none());
 }
 
 #[tokio::test]
-async fn standby_connection_that_ended_or_received_bytes_is_not_handed_over() {
+async fn preconnected_stream_that_ended_or_received_bytes_is_not_handed_over() {
     let server = DisplayServer::new();
     for text in ["", "bell"] {
-        let (standby, mut end) = server.standby().await;
-        let slot = StandbySlot::default();
-        let offering = slot.offer(standby);
+        let (preconnected, mut end) = server.preconnected().await;
+        let slot = PreconnectedRfbSlot::default();
+        let offering = slot.offer(preconnected);
         tokio::pin!(offering);
         assert!(is_pending(&mut offering).await, "offered while nothing arrives");
         end.write_all(text.as_bytes()).await.unwrap();
@@ -144,7 +145,7 @@ async fn is_pending(future: &mut (impl Future<Output = ()> + Unpin)) -> bool {
 #[tokio::test]
 async fn viewer_of_another_version_gets_a_new_connection() {
     let server = DisplayServer::new();
-    let (standby, _end) = server.standby().await;
+    let (preconnected, _end) = server.preconnected().await;
     let (received, mut all) = mpsc::unbounded_channel();
     let (mut viewer, mut near) = tokio::io::duplex(1024);
     let socket = server.socket();
@@ -157,7 +158,8 @@ async fn viewer_of_another_version_gets_a_new_connection() {
         end.write_all(&[0, 0, 0, 1]).await.unwrap();
         end
     };
-    let (connected, _end) = in_time(async { tokio::join!(connect_viewer(&mut near, standby, &socket), talk) }).await;
+    let (connected, _end) =
+        in_time(async { tokio::join!(connect_viewer(&mut near, preconnected, &socket), talk) }).await;
     assert_eq!(all.recv().await, Some(Received::Version(old)));
     assert_eq!(connected.unwrap().read_u32().await.unwrap(), 1, "the display server's own security type");
 }
@@ -165,13 +167,13 @@ async fn viewer_of_another_version_gets_a_new_connection() {
 #[tokio::test]
 async fn exclusive_viewer_gets_an_exclusive_connection() {
     let server = DisplayServer::new();
-    let (standby, _end) = server.standby().await;
+    let (preconnected, _end) = server.preconnected().await;
     let (received, mut all) = mpsc::unbounded_channel();
     let (mut viewer, mut near) = tokio::io::duplex(1024);
     let socket = server.socket();
     let (connected, server_init, _other) = in_time(async {
         tokio::join!(
-            connect_viewer(&mut near, standby, &socket),
+            connect_viewer(&mut near, preconnected, &socket),
             viewer_handshake(&mut viewer, 0),
             server.accept(&received)
         )
@@ -186,12 +188,12 @@ async fn exclusive_viewer_gets_an_exclusive_connection() {
 #[tokio::test]
 async fn security_type_that_was_not_offered_is_rejected_with_a_reason() {
     let server = DisplayServer::new();
-    let (standby, _end) = server.standby().await;
+    let (preconnected, _end) = server.preconnected().await;
     let (mut viewer, mut near) = tokio::io::duplex(1024);
     let socket = server.socket();
     viewer.write_all(PROTOCOL_VERSION).await.unwrap();
     viewer.write_all(&[16]).await.unwrap();
-    assert!(in_time(connect_viewer(&mut near, standby, &socket)).await.is_err());
+    assert!(in_time(connect_viewer(&mut near, preconnected, &socket)).await.is_err());
     drop(near);
     let mut bytes = Vec::new();
     viewer.read_to_end(&mut bytes).await.unwrap();

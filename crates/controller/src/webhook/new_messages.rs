@@ -1,7 +1,9 @@
-//! The messages for the webhook's receiver. They are written to the outbox in the same transaction as what they report.
+//! Creates the messages for the webhook's receiver. The caller writes them to the outbox in the transaction of what they
+//! report.
 
-use crate::{clock, random, webhook::receiver::Webhook};
-use anteroom_store::{CredentialRow, NewMessage, Regarding, Retention};
+use super::receiver::Webhook;
+use crate::{random, unix_time};
+use anteroom_store::{CredentialRow, DeletionPolicy, NewMessage, Regarding};
 use anteroom_wire::{
     CredentialId, MessageId, SessionId,
     webhook::{CREDENTIAL_STORED, SESSION_ENDED},
@@ -10,28 +12,28 @@ use std::sync::Arc;
 
 /// Creates the messages for the webhook's receiver. Cheap to clone.
 #[derive(Clone)]
-pub struct Outbox {
+pub struct WebhookMessages {
     /// The receiver; without one no messages are created.
     pub webhook: Option<Arc<Webhook>>,
     /// Whether credentials that are delivered once are attached to messages.
     pub include_credential: bool,
 }
 
-impl Outbox {
+impl WebhookMessages {
     /// The messages about a session that a credential completed, in order; none without a webhook.
     pub fn session_completed_messages(&self, session: &SessionId, credential: &CredentialId) -> Vec<NewMessage> {
         let both = || Regarding::Both(session.clone(), credential.clone());
         self.new_messages(&[(CREDENTIAL_STORED, both()), (SESSION_ENDED, both())])
     }
 
-    /// The message about a credential that a use changed, if credentials are delivered once by webhook: the new revision is delivered once
-    /// as well. None for a credential that its owner fetches.
-    pub fn credential_refreshed_messages(&self, session: &SessionId, credential: &CredentialRow) -> Vec<NewMessage> {
-        match credential.retention {
-            Retention::UntilDelivered { .. } if self.attaches_credentials() => {
-                self.new_messages(&[(CREDENTIAL_STORED, Regarding::Both(session.clone(), credential.id.clone()))])
+    /// The message that delivers the new revision of a credential that a use changed, if credentials are delivered once by webhook. `None`
+    /// for a credential that its owner fetches.
+    pub fn redelivery_message(&self, session: &SessionId, credential: &CredentialRow) -> Option<NewMessage> {
+        match credential.deletion_policy {
+            DeletionPolicy::AfterDelivery { .. } if self.attaches_credentials() => {
+                self.new_messages(&[(CREDENTIAL_STORED, Regarding::Both(session.clone(), credential.id.clone()))]).pop()
             }
-            Retention::UntilDelivered { .. } | Retention::UntilDeleted => Vec::new(),
+            DeletionPolicy::AfterDelivery { .. } | DeletionPolicy::ByOwner => None,
         }
     }
 
@@ -50,7 +52,7 @@ impl Outbox {
         if self.webhook.is_none() {
             return Vec::new();
         }
-        let now = clock::now_unix_ms();
+        let now = unix_time::now_unix_ms();
         let mut ids: Vec<MessageId> = kinds.iter().map(|_| random::random_id(MessageId::from_parts)).collect();
         // Ids of the same millisecond are random, so they are sorted.
         ids.sort();

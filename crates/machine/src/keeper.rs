@@ -2,7 +2,7 @@
 //! outlive the controller.
 //!
 //! ```text
-//!  controller ──(socket pair as stdin, or keeper.sock)── keeper ──▶ process (dies with the keeper)
+//!  controller ──(socket pair as stdin, or control.sock)── keeper ──▶ process (dies with the keeper)
 //!                                                           │ QMP, console, output, pidfd
 //! ```
 //!

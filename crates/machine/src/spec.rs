@@ -12,7 +12,7 @@ pub const AGENT_SERVER_SOCKET: &str = "agent.sock";
 /// Socket in the run directory: the channel on which the agent is the client.
 pub const CONTROLLER_SERVER_SOCKET: &str = "controller.sock";
 /// Socket in the run directory on which the keeper accepts control connections.
-pub const KEEPER_SOCKET: &str = "keeper.sock";
+pub const KEEPER_SOCKET: &str = "control.sock";
 /// File in the run directory with the keeper's configuration.
 pub const KEEPER_CONFIG_FILE: &str = "keeper.json";
 

@@ -149,7 +149,7 @@ async fn keeper_that_cannot_start_reports_the_error() {
     // A directory exists at the path of the keeper's control socket.
     let program = settings.run_dir.parent().unwrap().join("keeper-without-a-socket");
     let keeper = settings.keeper_program.display();
-    std::fs::write(&program, format!("#!/bin/sh\nmkdir \"$2/keeper.sock\"\nexec '{keeper}' \"$@\"\n")).unwrap();
+    std::fs::write(&program, format!("#!/bin/sh\nmkdir \"$2/control.sock\"\nexec '{keeper}' \"$@\"\n")).unwrap();
     std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o700)).unwrap();
     settings.keeper_program = program;
     let server = host.open_with(settings, PlainProcess::sleeping()).await.unwrap();

@@ -138,7 +138,7 @@ fn silent_keeper(host: &TestHost, id: &MachineId) -> UnixListener {
         "receipts_dir": host.settings().receipts_dir, "tied_to_parent": false, "console_bytes_max": 1_000,
     });
     std::fs::write(dir.join("keeper.json"), config.to_string()).unwrap();
-    UnixListener::bind(dir.join("keeper.sock")).unwrap()
+    UnixListener::bind(dir.join("control.sock")).unwrap()
 }
 
 fn send(client: &mut UnixStream, line: &serde_json::Value) {
@@ -211,7 +211,7 @@ async fn keeper_of_another_protocol_is_killed_with_its_machine() {
 
 /// Sends a stop command to the keeper, as another server would.
 fn send_stop(run_dir: &Path, reason: &str, stop_detail: &serde_json::Value) -> UnixStream {
-    let mut stream = UnixStream::connect(run_dir.join("keeper.sock")).unwrap();
+    let mut stream = UnixStream::connect(run_dir.join("control.sock")).unwrap();
     send(&mut stream, &json!({ "command": "stop", "reason": reason, "stop_detail": stop_detail }));
     stream
 }

@@ -214,7 +214,7 @@ pub(crate) async fn until_removed_with_receipt(state: &mut watch::Receiver<State
 /// The processes of the keeper and of its machine, from the keeper's greeting.
 pub(crate) fn processes(dir: &Path) -> (ProcessId, ProcessId) {
     use std::io::{BufRead, BufReader};
-    let stream = std::os::unix::net::UnixStream::connect(dir.join("keeper.sock")).unwrap();
+    let stream = std::os::unix::net::UnixStream::connect(dir.join("control.sock")).unwrap();
     let mut line = String::new();
     BufReader::new(stream).read_line(&mut line).unwrap();
     let greeting: serde_json::Value = serde_json::from_str(&line).unwrap();
@@ -278,7 +278,7 @@ impl Agent {
     }
 
     async fn run(self: Arc<Self>, dir: &Path, host: watch::Sender<String>) {
-        while !dir.join("keeper.sock").exists() {
+        while !dir.join("control.sock").exists() {
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
         let agent = UnixListener::bind(dir.join(AGENT_SERVER_SOCKET)).unwrap();

@@ -53,7 +53,7 @@ async fn stopping_server_closes_its_viewers_and_leaves_its_machines_to_the_next_
 
 #[tokio::test]
 async fn stalled_viewer_does_not_delay_the_server_stop() {
-    let settings = format!("[http]\ndrain_ms_max = {DRAIN_MS_MAX}\n[limits.tunnel]\nclose_ms_max = 60000\n");
+    let settings = format!("[http]\ndrain_ms_max = {DRAIN_MS_MAX}\n[limits.tunnel]\nclose_handshake_ms_max = 60000\n");
     let mut server = TestServer::start(TestConfig::with_tool(idle_tool()).with_settings(&settings)).await.unwrap();
     let api = server.backend_client().unwrap();
     let id = start_ready(&api).await;

@@ -3,7 +3,7 @@
 //! ```text
 //!  delivery ─▶ session/accept_delivery ─▶ revision 1 ─┬─ renewed by a sign-in, refreshed by a use ─▶ revision 2, 3 …
 //!                                                     ├─ lease       the owner gets the files; recorded; `deliver_once`: then deleted
-//!                                                     ├─ expire_due  deletes what was not fetched in time; reports what expires
+//!                                                     ├─ expire      deletes what was not fetched in time; reports what expires
 //!                                                     └─ delete      by its owner
 //! ```
 //!

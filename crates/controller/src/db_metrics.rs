@@ -30,7 +30,7 @@ impl DbMetrics {
         Arc::new(Self { counts, slow: AtomicU64::new(0), slow_ms, next })
     }
 
-    /// `store_writes_total`: the number of writes of this kind with this outcome.
+    /// `anteroom_store_writes_total`: the number of writes of this kind with this outcome.
     pub fn write_count(&self, kind: WriteKind, outcome: WriteOutcome) -> u64 {
         self.counts[kind as usize][outcome as usize].load(Relaxed)
     }

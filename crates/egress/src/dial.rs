@@ -1,6 +1,6 @@
 //! Connects to checked addresses.
 //!
-//! A small form of "happy eyeballs" (RFC 8305): the next address is tried in parallel after `stagger_ms`, or at once when an
+//! A small form of "happy eyeballs" (RFC 8305): the next address is tried in parallel after `connect_attempt_delay_ms`, or at once when an
 //! attempt failed. The first connection is used and the other attempts are dropped.
 
 use super::{EgressError, EgressSettings, HostName, mask_address};
@@ -110,7 +110,7 @@ async fn connect_to_first(
     addresses: Vec<SocketAddr>,
 ) -> Result<TcpStream, (SocketAddr, AttemptError)> {
     let attempt_max = Duration::from_millis(settings.connect_attempt_ms_max);
-    let stagger = Duration::from_millis(settings.connect_attempt_delay_ms.max(1));
+    let attempt_delay = Duration::from_millis(settings.connect_attempt_delay_ms.max(1));
     let attempt = async |address: SocketAddr| match timeout(attempt_max, TcpStream::connect(address)).await {
         Ok(Ok(socket)) => Ok(socket),
         Ok(Err(error)) => Err((address, AttemptError::Io(error))),
@@ -125,7 +125,7 @@ async fn connect_to_first(
             && let Some(address) = remaining.next()
         {
             running.push(attempt(address));
-            next_at = Instant::now() + stagger;
+            next_at = Instant::now() + attempt_delay;
         }
         if running.is_empty() {
             // `addresses` is never empty, so there was an attempt and its error is known.

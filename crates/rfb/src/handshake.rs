@@ -2,13 +2,13 @@
 //!
 //! ```text
 //!  client                            server
-//!    ◀── version ───────────────────   VERSION
-//!    ─── version ──────────────────▶   VERSION
-//!    ◀── security types ────────────   OFFER_NONE
+//!    ◀── version ───────────────────   PROTOCOL_VERSION
+//!    ─── version ──────────────────▶   PROTOCOL_VERSION
+//!    ◀── security types ────────────   OFFER_SECURITY_NONE
 //!    ─── the selected type ────────▶   SECURITY_NONE
-//!    ◀── SecurityResult ────────────   SECURITY_OK, or security_failure(reason)
+//!    ◀── SecurityResult ────────────   SECURITY_OK, or encode_security_failure(reason)
 //!    ─── ClientInit: 1 is shared ──▶
-//!    ◀── ServerInit ────────────────   server_init(…)
+//!    ◀── ServerInit ────────────────   encode_server_init(…)
 //! ```
 
 /// The version message of both sides.

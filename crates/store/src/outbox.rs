@@ -2,9 +2,9 @@
 //! that change was committed, and it is retained until it was delivered or abandoned.
 //!
 //! ```text
-//!  enqueued (Completion · Change · set_health …) ──▶ due ──┬─▶ delivered (done)
-//!                                                   ▲      ├─▶ abandoned (done, with the last error)
-//!                                                   └──────┴── failed, rejected: due again later
+//!  enqueued (CompleteWithCredential · SessionChange · HealthUpdate …) ──▶ due ──┬─▶ delivered (done)
+//!                                                                        ▲      ├─▶ abandoned (done, with the last error)
+//!                                                                        └──────┴── failed, rejected: due again later
 //! ```
 //!
 //! For messages that contain a credential see `webhook_credential`.

@@ -74,7 +74,7 @@ impl Tunnel {
     }
 
     /// Opens the stream, copies bytes in both directions until one side ends, and closes the WebSocket with the code and
-    /// reason of that end. While `connect` runs, up to `first_bytes_max` bytes from the viewer are buffered; then the WebSocket
+    /// reason of that end. While `connect` runs, up to `early_bytes_max` bytes from the viewer are buffered; then the WebSocket
     /// is not read until the stream is open.
     pub async fn run<S, C>(self, socket: WebSocket, connect: C) -> TunnelReport
     where

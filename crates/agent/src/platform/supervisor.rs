@@ -1,7 +1,7 @@
 //! Keeps programs running: restarts each with a delay that doubles, and reports its exits ([`super::crash_loop`]).
 //!
 //! The limits of both modules are constants on purpose: programs run from the boot on, while the template is made, when the agent knows
-//! nothing but the kernel's command line (see `memory.rs`). The limits belong to the programs of the image, which contains the agent
+//! nothing but the kernel's command line (see `memory_pressure.rs`). The limits belong to the programs of the image, which contains the agent
 //! too, not to a host or an operator.
 
 use super::{

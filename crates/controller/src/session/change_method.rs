@@ -1,6 +1,6 @@
 //! Changes the sign-in method: first in the row, for every later machine; then in the session's state, for the next claim; then in
 //! the agent of the running machine. If the server ends or the channel breaks in between, the agent lags behind the row until
-//! [`resync_method`] sends the method again.
+//! [`resend_method`] sends the method again.
 
 use super::{
     active_session::ActiveSession,
@@ -114,7 +114,7 @@ async fn send_to_agent(context: &SessionContext, session: &ActiveSession, provid
 ///
 /// # Errors
 /// The agent did not change to the chosen method.
-pub(super) async fn resync_method(
+pub(super) async fn resend_method(
     context: &SessionContext,
     session: &ActiveSession,
     channels: &Channels,
@@ -139,16 +139,16 @@ pub(super) async fn resync_method(
     }
 }
 
-/// As [`resync_method`], in the background, after the channel to the agent was opened again.
-pub(super) fn resync_method_in_background(context: &SessionContext, session: &Arc<ActiveSession>, channels: Channels) {
+/// As [`resend_method`], in the background, after the channel to the agent was opened again.
+pub(super) fn resend_method_in_background(context: &SessionContext, session: &Arc<ActiveSession>, channels: Channels) {
     let (context, session) = (context.clone(), Arc::clone(session));
     context.clone().tasks.spawn(async move {
         let _lock = session.method_lock.lock().await;
-        let resynced = match channels.agent.sign_in_state().await {
-            Ok(sign_in) => resync_method(&context, &session, &channels, &sign_in).await,
+        let resent = match channels.agent.sign_in_state().await {
+            Ok(sign_in) => resend_method(&context, &session, &channels, &sign_in).await,
             Err(error) => Err(error),
         };
-        if let Err(error) = resynced {
+        if let Err(error) = resent {
             // If the channel broke again, this is repeated when it is open again.
             tracing::warn!(outcome = "method_resend_failed", session = %session.id, why = chain(&error), "chosen method not sent to the agent");
         }

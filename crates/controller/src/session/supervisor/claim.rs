@@ -134,7 +134,7 @@ async fn resync_adopted(
             .append(&session.id, new_entry(TimelineKind::MachineAdopted, sentence).with_data(json!({})))
             .await;
     }
-    Ok(change_method::resync_method(context, session, channels, &sign_in).await?)
+    Ok(change_method::resend_method(context, session, channels, &sign_in).await?)
 }
 
 /// Records a new agent token for a machine that is not claimed yet.

@@ -185,7 +185,7 @@ impl Supervisor {
                 let sentence = "The channel to the machine's agent was opened again.";
                 self.append(new_entry(TimelineKind::ChannelReopened, sentence).with_data(json!({}))).await;
                 if let Some(State::Ready { channels }) = self.slot.started().map(StartedMachine::state) {
-                    change_method::resync_method_in_background(&self.server_context, &self.session, channels);
+                    change_method::resend_method_in_background(&self.server_context, &self.session, channels);
                 }
             }
             Entry::ClaimFailed { why } => {

@@ -68,7 +68,7 @@ problems! {
     /// No such provider.
     UnknownProvider = "unknown_provider", 400, 4400, "There is no such provider.", "GET /api/providers lists the providers.";
     /// The image lacks the provider's tool.
-    ProviderUnavailable = "provider_unavailable", 409, 4409, "The machine image does not contain this provider's tool.", "Build the image again: `anteroom image build`.";
+    ProviderUnavailable = "provider_unavailable", 409, 4409, "The machine image does not contain this provider's tool.", "Add it to `[image]` in the configuration (docs/providers.md), then run `anteroom image build`.";
     /// The connection was idle for too long.
     IdleTimeout = "idle_timeout", 408, 4408, "The connection was idle for too long.", "Connect again while the session is active, or start a new one.";
     /// What was requested does not exist yet.

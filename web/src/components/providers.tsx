@@ -82,7 +82,7 @@ export function Providers({ providers }: { providers: ProviderView[] }) {
                 <span>Not available: {provider.policy_sentence}</span>
               ) : (
                 <span>
-                  Not installed: the machine image does not contain this tool. <code>anteroom image build</code> adds it.
+                  Not installed: the machine image does not contain this tool. <code>docs/providers.md</code> describes how to add it.
                 </span>
               )}
               <span class="card-footer">

@@ -220,7 +220,9 @@ fn emulation(kvm: KvmStatus) -> AcceleratorReport {
     let explanation = match &kvm {
         KvmStatus::Absent => format!("there is no /dev/kvm; {SLOW}"),
         KvmStatus::NotPermitted => {
-            format!("this user may not open /dev/kvm (usually: `sudo usermod -aG kvm $USER`, then log in again); {SLOW}")
+            format!(
+                "this user may not open /dev/kvm (usually: `sudo usermod -aG kvm $USER`, then log in again); {SLOW}"
+            )
         }
         KvmStatus::DoesNotBoot { why } => {
             format!("/dev/kvm exists, but no guest boots on it ({why}); {SLOW}")

@@ -4,8 +4,8 @@ use crate::{
     channel::{connection_slots::ConnectionSlots, controller_client::ControllerClient, event_queue::EventQueue},
     desktop::{browser::Browser, preconnected_rfb::PreconnectedRfbSlot},
     platform::{
-        environment::ExecutionEnvironment, process_table::ProcessTable, readiness::Readiness,
-        supervisor::ProcessSupervisor,
+        environment::ExecutionEnvironment, process_table::ProcessTable, program_supervisor::ProcessSupervisor,
+        readiness::Readiness,
     },
     sign_in::{
         active_claim::ClaimSlot,

@@ -10,7 +10,7 @@
 
 mod dummy_device;
 mod kernel_parameters;
-mod mounts;
+mod root_switch;
 
 use crate::{
     channel::transport::Transport,
@@ -53,7 +53,7 @@ pub(crate) fn run_as_init() -> ExitCode {
 }
 
 fn boot() -> anyhow::Result<Infallible> {
-    mounts::mount_initial_file_systems()?;
+    root_switch::mount_initial_file_systems()?;
     open_console();
     let line = std::fs::read_to_string("/proc/cmdline").context("/proc/cmdline")?;
     let line = KernelParameters::parse(&line);
@@ -62,8 +62,8 @@ fn boot() -> anyhow::Result<Infallible> {
         power_off();
     }
     new_async_runtime()?.block_on(async {
-        mounts::load_modules(Path::new("/modules"))?;
-        mounts::switch_root(line.overlay_mib).await?;
+        root_switch::load_modules(Path::new("/modules"))?;
+        root_switch::switch_root(line.overlay_mib).await?;
         open_console();
         let result = run_agent(line).await;
         result.and_then(|()| anyhow::bail!("the agent ended"))

@@ -11,5 +11,5 @@ pub(crate) mod memory_pressure;
 pub(crate) mod process;
 pub(crate) mod process_mode_config;
 pub(crate) mod process_table;
+pub(crate) mod program_supervisor;
 pub(crate) mod readiness;
-pub(crate) mod supervisor;

@@ -129,8 +129,8 @@ fn start_watches(tasks: &mut Tasks, agent: &Arc<Agent>) {
 async fn watch_credential(agent: &Agent) {
     let claim = agent.claim.wait_claimed().await;
     match claim.use_credential.as_ref().map(|used| used.purpose) {
-        Some(purpose) => use_credential::deliver_changes_until_use_completed(agent, claim, purpose).await,
-        None => capture::watch_credential::watch_credential(agent, claim).await,
+        Some(purpose) => use_credential::follow_use_to_completion(agent, claim, purpose).await,
+        None => capture::capture_loop::watch_credential(agent, claim).await,
     }
 }
 

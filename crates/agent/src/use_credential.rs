@@ -16,8 +16,8 @@ pub(crate) mod run_state;
 use crate::{
     agent::Agent,
     capture::{
+        capture_loop::{CredentialWatch, FindResult, FoundCredential},
         deliver::DeliveryOutcome,
-        watch_credential::{CredentialWatch, FindResult, FoundCredential},
     },
     platform::{environment::ExecutionEnvironment, home_files},
     sign_in::active_claim::ActiveClaim,
@@ -83,7 +83,7 @@ pub(crate) fn install_files(environment: &ExecutionEnvironment, used: &UseCreden
 
 /// Delivers the changes of the credential until the command has exited, and pushes [`CredentialUseEvent::Completed`]. Runs the command only
 /// for a check; the pane runs the others.
-pub(crate) async fn deliver_changes_until_use_completed(agent: &Agent, claim: Arc<ActiveClaim>, purpose: UsePurpose) {
+pub(crate) async fn follow_use_to_completion(agent: &Agent, claim: Arc<ActiveClaim>, purpose: UsePurpose) {
     let (code, changed) = match purpose {
         UsePurpose::Exec => {
             let mut changes = ChangeDelivery::new(agent, claim);

@@ -15,7 +15,7 @@
 mod attempt_error;
 mod body;
 mod client;
-pub mod new_messages;
+pub mod create_messages;
 pub mod receiver;
 mod report;
 pub mod settings;

@@ -28,14 +28,14 @@ mod path_pattern;
 mod progress;
 mod recipe;
 mod root_fs;
-mod root_fs_build;
+mod root_fs_inputs;
 mod store;
 
 pub use build::{BuildOutcome, build_image};
 pub use build_error::BuildError;
 pub use build_settings::BuildSettings;
 pub use host_requirements::{MissingRequirement, apt_install_command, find_missing_requirements};
-pub use progress::{BuildStep, OnProgress, StepProgress};
+pub use progress::{BuildStep, OnProgress, ProgressReport};
 pub use recipe::Cli;
 
 use anteroom_wire::agent::PROTOCOL_VERSION;

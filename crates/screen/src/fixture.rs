@@ -68,13 +68,13 @@ pub struct Fixture {
     pub status: Vec<StatusRun>,
     /// The credential that the tool wrote.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub file: Option<RecordedFile>,
+    pub file: Option<RecordedCredentialFile>,
 }
 
 /// A credential file without its secrets.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct RecordedFile {
+pub struct RecordedCredentialFile {
     /// Below the home directory.
     pub path: String,
     /// Its content; values are replaced.

@@ -3,7 +3,7 @@
 //!
 //! ```text
 //!  ScreenSnapshot (lines, hyperlinks, width) ──▶ SignInFinder ──▶ address, code
-//!                                           └──▶ Rules, PromptTracker ──▶ ScreenAction: press, ask, close, outcome
+//!                                           └──▶ PromptRules, PromptTracker ──▶ ScreenAction: press, ask, close, outcome
 //!  Fixture (recorded screens, expected findings) ──▶ both, compared
 //! ```
 

@@ -29,7 +29,7 @@ use anteroom_controller::{
         },
     },
     unix_time,
-    webhook::new_messages::WebhookMessages,
+    webhook::create_messages::WebhookMessages,
     webhook::{self, Webhook},
 };
 use anteroom_demo::identity_provider::{DEMO_HOST, DEMO_PORT, DemoIdp};

@@ -9,7 +9,8 @@
 #![allow(clippy::print_stdout, reason = "a program that prints measurements")]
 
 use anteroom_testbed::{
-    MachineBackend, ScriptedTool, TestConfig, TestServer, measure_adoption, stats, test_server::qemu::shell_provider,
+    MachineBackend, ScriptedProvider, TestConfig, TestServer, measure_adoption, stats,
+    test_server::qemu::shell_provider,
 };
 use std::time::{Duration, Instant};
 
@@ -24,7 +25,8 @@ async fn main() -> anyhow::Result<()> {
     let adoption = if qemu {
         measure(TestConfig::qemu(&settings).with_settings(&shell_provider()), "shell", count).await?
     } else {
-        measure(TestConfig::with_tool(ScriptedTool::idle("idle")).with_settings(&settings), "idle", count).await?
+        measure(TestConfig::with_provider(ScriptedProvider::idle("idle")).with_settings(&settings), "idle", count)
+            .await?
     };
     println!("{count} machines; {adoption}");
     println!("{}", stats::host_summary());

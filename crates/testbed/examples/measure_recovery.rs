@@ -11,7 +11,7 @@
 #![allow(clippy::print_stdout, reason = "a program that prints measurements")]
 
 use anteroom_testbed::{
-    ApiClient, DurationStats, MachineBackend, ScriptedTool, TestConfig, TestServer, measure_recovery, stats,
+    ApiClient, DurationStats, MachineBackend, ScriptedProvider, TestConfig, TestServer, measure_recovery, stats,
     test_server::qemu::shell_provider,
 };
 use anteroom_wire::{SessionId, api::SessionStatus};
@@ -39,7 +39,7 @@ async fn main() -> anyhow::Result<()> {
     let measurements = if qemu {
         measure(TestConfig::qemu(&shell_provider()), "shell", count).await?
     } else {
-        measure(TestConfig::with_tool(ScriptedTool::idle("idle")), "idle", count).await?
+        measure(TestConfig::with_provider(ScriptedProvider::idle("idle")), "idle", count).await?
     };
     println!("from SIGKILL of the machine's process to");
     println!("  the viewer's WebSocket closed       {}", measurements.closed);

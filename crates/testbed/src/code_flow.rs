@@ -11,7 +11,7 @@ use std::{
 
 /// Whether the authorize page asks the user for consent.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum ConsentPage {
+pub enum ConsentRequirement {
     /// The browser is redirected at once.
     #[default]
     Skipped,
@@ -56,7 +56,7 @@ impl TokenRequest {
 /// The state of an issuer: granted codes, issued tokens, and a record of its requests.
 #[derive(Debug, Default)]
 pub(crate) struct IssuerState {
-    pub(crate) consent_page: ConsentPage,
+    pub(crate) consent_page: ConsentRequirement,
     /// How many times the consent page has reported that a browser displays it.
     pub(crate) consent_views: u32,
     authorization_codes: BTreeMap<String, AuthorizationRequest>,
@@ -118,7 +118,7 @@ impl IssuerState {
     /// The consent page for an authorize URL with this query; `None`: consent is not required or has been given.
     pub(crate) fn consent_prompt(&self, query: &BTreeMap<String, String>) -> Option<axum::response::Html<String>> {
         let given = query.get("consent").is_some_and(|consent| consent == "given");
-        (self.consent_page == ConsentPage::Required && !given).then(|| consent_page(query))
+        (self.consent_page == ConsentRequirement::Required && !given).then(|| consent_page(query))
     }
 
     /// Records a code that was granted for this request.

@@ -14,7 +14,7 @@
 mod authorize;
 
 use crate::{
-    code_flow::{CONSENT_SHOWN_PATH, ConsentPage, IssuerState, TokenRequest, parse_form, random_hex},
+    code_flow::{CONSENT_SHOWN_PATH, ConsentRequirement, IssuerState, TokenRequest, parse_form, random_hex},
     test_ca::{TestCa, TlsServer},
 };
 use axum::{
@@ -112,7 +112,7 @@ impl CodexIssuer {
 
     /// Makes the authorize page show the consent page.
     pub fn require_consent(&self) {
-        self.device_flow.lock().issuer.consent_page = ConsentPage::Required;
+        self.device_flow.lock().issuer.consent_page = ConsentRequirement::Required;
     }
 
     /// How many times a browser that runs scripts has displayed the consent page.

@@ -1,7 +1,7 @@
 //! A fake identity provider that serves all host names of a provider over TLS. Each provider implements its endpoints.
 
 use crate::{
-    code_flow::{CONSENT_SHOWN_PATH, ConsentPage, IssuerState},
+    code_flow::{CONSENT_SHOWN_PATH, ConsentRequirement, IssuerState},
     test_ca::{TestCa, TlsServer},
 };
 use anyhow::Context;
@@ -85,7 +85,7 @@ impl<P> Issuer<P> {
 
     /// Makes the authorize page show the consent page.
     pub fn require_consent(&self) {
-        self.state.lock().0.consent_page = ConsentPage::Required;
+        self.state.lock().0.consent_page = ConsentRequirement::Required;
     }
 
     /// How many times a browser that runs scripts has displayed the consent page.

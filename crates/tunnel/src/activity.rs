@@ -7,12 +7,12 @@ use tokio::time::Instant;
 
 /// The time of the last activity. Shared by all sources of activity: tunnels, heartbeats.
 #[derive(Debug)]
-pub struct Activity {
+pub struct SessionActivity {
     created: Instant,
     last_ms: AtomicU64,
 }
 
-impl Activity {
+impl SessionActivity {
     /// Starts with the current time as the last activity.
     pub fn new() -> Self {
         Self { created: Instant::now(), last_ms: AtomicU64::new(0) }
@@ -35,7 +35,7 @@ impl Activity {
     }
 }
 
-impl Default for Activity {
+impl Default for SessionActivity {
     fn default() -> Self {
         Self::new()
     }

@@ -27,7 +27,7 @@ mod proxy;
 mod tests;
 mod view_only;
 
-pub use activity::Activity;
+pub use activity::SessionActivity;
 pub use close_signal::{CloseCause, CloseSignal};
 pub use connect_with_backoff::{PrefixedStream, connect_with_backoff};
 pub use proxy::Tunnel;

@@ -4,7 +4,7 @@
 //! stream; [`ViewerSink::copy_to_viewer`] owns the other two halves and sends the pings. They share a [`TunnelState`].
 
 use super::{
-    Activity, CloseSignal, TunnelEnd, TunnelReport, TunnelSettings, ViewOnlyFilter, close_handshake, frame,
+    CloseSignal, SessionActivity, TunnelEnd, TunnelReport, TunnelSettings, ViewOnlyFilter, close_handshake, frame,
     problem_close_frame,
 };
 use anteroom_wire::{Problem, ProblemBody, time::to_millis};
@@ -38,7 +38,7 @@ type Control = Box<dyn FnMut(&str) -> Result<(), ProblemBody> + Send>;
 pub struct Tunnel {
     settings: TunnelSettings,
     close_signal: CloseSignal,
-    activity: Arc<Activity>,
+    activity: Arc<SessionActivity>,
     control: Option<Control>,
     view_only: Option<ViewOnlyFilter>,
 }
@@ -51,7 +51,7 @@ impl fmt::Debug for Tunnel {
 
 impl Tunnel {
     /// A tunnel that closes with the cause of `close_signal`. Every message from the viewer updates `activity`.
-    pub fn new(settings: TunnelSettings, close_signal: CloseSignal, activity: Arc<Activity>) -> Self {
+    pub fn new(settings: TunnelSettings, close_signal: CloseSignal, activity: Arc<SessionActivity>) -> Self {
         Self { settings, close_signal, activity, control: None, view_only: None }
     }
 
@@ -211,7 +211,7 @@ struct ViewerSource<'a> {
     socket: Source,
     control: Option<Control>,
     view_only: Option<ViewOnlyFilter>,
-    activity: Arc<Activity>,
+    activity: Arc<SessionActivity>,
     state: &'a TunnelState,
     bytes_max: usize,
 }

@@ -33,7 +33,7 @@ type Connect = Pin<Box<dyn Future<Output = Opened> + Send>>;
 struct ServerState {
     settings: TunnelSettings,
     close_signal: CloseSignal,
-    activity: Arc<Activity>,
+    activity: Arc<SessionActivity>,
     connect: Mutex<Option<Connect>>,
     control: Option<mpsc::UnboundedSender<String>>,
     report: Mutex<Option<oneshot::Sender<TunnelReport>>>,
@@ -44,7 +44,7 @@ struct ServerState {
 struct TestServer {
     url: String,
     close_signal: CloseSignal,
-    activity: Arc<Activity>,
+    activity: Arc<SessionActivity>,
     tasks: TaskTracker,
     report: oneshot::Receiver<TunnelReport>,
 }
@@ -56,7 +56,8 @@ impl TestServer {
         connect: impl Future<Output = Opened> + Send + 'static,
     ) -> Self {
         let (report_tx, report) = oneshot::channel();
-        let (close_signal, activity, tasks) = (CloseSignal::new(), Arc::new(Activity::new()), TaskTracker::new());
+        let (close_signal, activity, tasks) =
+            (CloseSignal::new(), Arc::new(SessionActivity::new()), TaskTracker::new());
         let state = ServerState {
             settings,
             close_signal: close_signal.clone(),

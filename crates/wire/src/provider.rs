@@ -11,7 +11,7 @@ mod method;
 mod validation;
 
 pub use credential_format::{CredentialFormat, FormatFault};
-pub use method::{InvalidMethodName, Method, MethodName};
+pub use method::{InvalidMethodName, MethodName, MethodOverrides};
 
 use crate::ProviderId;
 use serde::{Deserialize, Serialize};
@@ -66,7 +66,7 @@ pub struct Provider {
     pub key_entry: Option<KeyEntry>,
     /// Other sign-in methods of the tool, by name.
     #[serde(default)]
-    pub methods: BTreeMap<MethodName, Method>,
+    pub methods: BTreeMap<MethodName, MethodOverrides>,
     /// Where the tool writes the credential, and its format.
     pub credential: CredentialRules,
     /// The hosts that the machine may reach for this provider; all others are denied.
@@ -269,13 +269,13 @@ pub struct ExpiresAt {
     /// JSON pointer to the time.
     pub pointer: String,
     /// The format of the time.
-    pub unit: TimeUnit,
+    pub unit: TimeFormat,
 }
 
 /// The format of a time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum TimeUnit {
+pub enum TimeFormat {
     /// Milliseconds since 1970.
     UnixMs,
     /// Seconds since 1970.

@@ -21,8 +21,8 @@ use crate::{
         crash_loop::CrashTracker,
         environment::{ExecutionEnvironment, RunMode},
         process::{self, drop_privileges, input_pipe, output_pipe},
+        program_supervisor::ProcessSupervisor,
         readiness::Readiness,
-        supervisor::ProcessSupervisor,
     },
     sign_in::active_claim::ClaimSlot,
 };

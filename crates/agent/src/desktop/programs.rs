@@ -5,7 +5,7 @@ use crate::{
     platform::{
         environment::{DISPLAY, ExecutionEnvironment, RunMode},
         process::{self, drop_privileges, find_program},
-        supervisor::SupervisedProgram,
+        program_supervisor::SupervisedProgram,
     },
     terminal::attach::attach_argv,
 };

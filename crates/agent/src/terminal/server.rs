@@ -15,7 +15,7 @@ use crate::{
         environment::ExecutionEnvironment,
         process::{self, drop_privileges, find_program, input_pipe, output_pipe},
         process_table::ChildTty,
-        supervisor::ProcessSupervisor,
+        program_supervisor::ProcessSupervisor,
     },
 };
 use anteroom_wire::agent::Stage;

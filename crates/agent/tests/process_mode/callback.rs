@@ -83,8 +83,19 @@ async fn callback_url_is_rejected_if_no_sign_in_url_redirects_to_loopback() {
     let mut sender = fixture.connect().await;
     fixture.claim(&mut sender, provider_asking_for_a_code()).await;
     wait_prompt(&fixture, &mut sender, |open| open.is_some()).await;
-    let (code, detail) = paste_rejected(&mut sender, "http://localhost:1455/callback?code=12345678&state=x").await;
+    assert_callback_not_expected(&mut sender).await;
+    assert!(!fixture.home("codes").exists());
+
+    let fixture = start().await;
+    let mut sender = fixture.connect().await;
+    let url = "https://a.example/authorize?redirect_uri=https%3A%2F%2Fb.example%2Fcallback&state=x";
+    fixture.claim(&mut sender, provider(&format!("\"$BROWSER\" '{url}'; cat"))).await;
+    wait_url(&fixture, url).await;
+    assert_callback_not_expected(&mut sender).await;
+}
+
+async fn assert_callback_not_expected(sender: &mut Sender) {
+    let (code, detail) = paste_rejected(sender, "http://localhost:1455/callback?code=12345678&state=x").await;
     assert_eq!(code, Problem::WrongCallback.code());
     assert!(detail.contains("does not wait"), "{detail}");
-    assert!(!fixture.home("codes").exists());
 }

@@ -1,7 +1,7 @@
 //! Reads the expiry of a credential from its file.
 
 use crate::unix_time::UnixMs;
-use anteroom_wire::provider::{CredentialRules, ExpiresAt, TimeUnit};
+use anteroom_wire::provider::{CredentialRules, ExpiresAt, TimeFormat};
 use serde_json::Value;
 
 /// The expiry from the validated file. `None`: the provider defines none, or the value is not a valid time.
@@ -10,9 +10,9 @@ pub fn read_expires_at(rules: &CredentialRules, bytes: &[u8]) -> Option<UnixMs> 
     let value: Value = serde_json::from_slice(bytes).ok()?;
     let found = value.pointer(pointer)?;
     match unit {
-        TimeUnit::UnixMs => count(found),
-        TimeUnit::UnixS => count(found)?.checked_mul(1_000),
-        TimeUnit::Rfc3339 => {
+        TimeFormat::UnixMs => count(found),
+        TimeFormat::UnixS => count(found)?.checked_mul(1_000),
+        TimeFormat::Rfc3339 => {
             let time: jiff::Timestamp = found.as_str()?.parse().ok()?;
             u64::try_from(time.as_millisecond()).ok()
         }
@@ -39,7 +39,7 @@ fn count(value: &Value) -> Option<u64> {
 mod tests {
     use super::*;
 
-    fn end(unit: TimeUnit, json: &str) -> Option<u64> {
+    fn end(unit: TimeFormat, json: &str) -> Option<u64> {
         let expires_at = Some(ExpiresAt { pointer: "/oauth/until".into(), unit });
         expires_at_of(CredentialRules { expires_at, ..CredentialRules::default() }, json)
     }
@@ -50,7 +50,7 @@ mod tests {
 
     #[test]
     fn every_time_unit_is_parsed_and_invalid_values_are_ignored() {
-        use TimeUnit::{Rfc3339, UnixMs, UnixS};
+        use TimeFormat::{Rfc3339, UnixMs, UnixS};
         for (unit, json, expected) in [
             (UnixMs, r#"{"oauth":{"until":1800000000123}}"#, Some(1_800_000_000_123)),
             (UnixMs, r#"{"oauth":{"until":1800000000123.7}}"#, Some(1_800_000_000_123)),

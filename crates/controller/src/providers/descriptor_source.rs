@@ -206,7 +206,7 @@ fn placeholder(key: &str, number: usize) -> Option<Value> {
     })
 }
 
-/// Splits a message of [`Provider::errors`] into the method that it is about, if any, and the rest.
+/// Splits a message of [`Provider::validation_errors`] into the method that it is about, if any, and the rest.
 fn split_method(message: &str) -> (Option<&str>, &str) {
     match message.strip_prefix("methods.").and_then(|rest| rest.split_once(": ")) {
         Some((method, rest)) => (Some(method), rest),
@@ -214,7 +214,7 @@ fn split_method(message: &str) -> (Option<&str>, &str) {
     }
 }
 
-/// The path at the beginning of a message of [`Provider::errors`]; empty if there is none.
+/// The path at the beginning of a message of [`Provider::validation_errors`]; empty if there is none.
 fn path_of(message: &str) -> String {
     let (method, rest) = split_method(message);
     let prefix = method.map_or_else(String::new, |method| format!("methods.{method}"));

@@ -7,7 +7,7 @@ use super::{lifecycle::DeliveryState, status::Progress};
 use crate::unix_time;
 use anteroom_egress::{EgressSummary, MachineEgressGate};
 use anteroom_store::Sha256Hex;
-use anteroom_tunnel::{Activity, CloseCause, CloseSignal};
+use anteroom_tunnel::{CloseCause, CloseSignal, SessionActivity};
 use anteroom_wire::{EndReason, MachineId, Problem, SessionId, provider::Provider};
 pub use current_machine::{CurrentMachine, MachineHost, MachineSignIn};
 pub use deliveries_in_flight::DeliveriesInFlight;
@@ -28,7 +28,7 @@ pub struct ActiveSession {
     /// The same moment, milliseconds since 1970.
     pub started_at_ms: u64,
     /// When the session was last used.
-    pub activity: Arc<Activity>,
+    pub activity: Arc<SessionActivity>,
     /// Closes the session's sockets when the session ends, with the reason.
     pub close_signal: CloseSignal,
     /// Signals that a caller requested another machine.
@@ -79,7 +79,7 @@ impl ActiveSession {
             id,
             started: Instant::now(),
             started_at_ms: unix_time::now_unix_ms(),
-            activity: Arc::new(Activity::new()),
+            activity: Arc::new(SessionActivity::new()),
             close_signal,
             restart_requested: Notify::new(),
             egress: Mutex::new(EgressSummary::new(EGRESS_HOSTS_MAX)),

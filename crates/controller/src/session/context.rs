@@ -3,7 +3,7 @@
 use super::{registry::SessionRegistry, timeline::TimelineWriter, use_credential::volatile_execs::VolatileExecs};
 use crate::{
     config::Config, db_metrics::DbMetrics, limits::ServerLimits, providers::Providers,
-    webhook::new_messages::WebhookMessages,
+    webhook::create_messages::WebhookMessages,
 };
 use anteroom_store::Store;
 use anteroom_vault::KeyRing;

@@ -56,7 +56,7 @@ impl SigningKey {
 
 impl std::fmt::Debug for SigningKey {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Key(…)")
+        f.write_str("SigningKey(…)")
     }
 }
 
@@ -83,6 +83,9 @@ mod tests {
             let why = SigningKey::parse(bad).unwrap_err().to_string();
             assert!(!why.contains("MfKQ") && !why.contains("c2hv"), "{why}");
         }
-        assert_eq!(format!("{:?}", SigningKey::parse("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw").unwrap()), "Key(…)");
+        assert_eq!(
+            format!("{:?}", SigningKey::parse("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw").unwrap()),
+            "SigningKey(…)"
+        );
     }
 }

@@ -12,6 +12,8 @@
 
 #[path = "demo_cli/callback.rs"]
 mod callback;
+#[path = "demo_cli/callback_page.rs"]
+mod callback_page;
 #[path = "demo_cli/credential_file.rs"]
 mod credential_file;
 #[path = "demo_cli/http_client.rs"]
@@ -20,8 +22,6 @@ mod http_client;
 mod login;
 #[path = "demo_cli/oauth.rs"]
 mod oauth;
-#[path = "demo_cli/page.rs"]
-mod page;
 #[path = "demo_cli/query.rs"]
 mod query;
 

@@ -12,11 +12,11 @@ use super::{
     elf,
     host_requirements::find_missing_requirements,
     leftovers,
-    progress::{BuildStep, OnProgress, StepProgress},
+    progress::{BuildStep, OnProgress, ProgressReport},
     read_up_to,
     recipe::Recipe,
     root_fs::RootFs,
-    root_fs_build::RootFsBuild,
+    root_fs_inputs::RootFsInputs,
     store::{ImageStore, LockError},
 };
 use anteroom_wire::agent::PROTOCOL_VERSION;
@@ -49,7 +49,7 @@ pub async fn build_image(
     progress: OnProgress,
     self_test: impl AsyncFnOnce(&Image) -> Result<(), Box<dyn Error + Send + Sync>>,
 ) -> Result<BuildOutcome, BuildError> {
-    progress(StepProgress::new(BuildStep::Check, 0.0, ""));
+    progress(ProgressReport::new(BuildStep::Check, 0.0, ""));
     let mut recipe = Recipe::parse_embedded().map_err(BuildError::InvalidRecipe)?;
     recipe.add_tools_and_packages(&settings.extra_clis, &settings.extra_packages);
     let recipe = Arc::new(recipe);
@@ -69,20 +69,20 @@ pub async fn build_image(
         Image::open_current(&settings.images_dir).is_ok_and(|current| current.manifest == image.manifest)
     };
     if let Some(image) = existing.filter(|image| !settings.update_packages && is_current(image)) {
-        progress(StepProgress::new(BuildStep::Publish, 1.0, "nothing has changed"));
+        progress(ProgressReport::new(BuildStep::Publish, 1.0, "nothing has changed"));
         return Ok(BuildOutcome { image, unchanged: true, removed: 0 });
     }
     let root_dir = store.root_fs_dir(&inputs.root);
     let root = match RootFs::load_cached(&root_dir).filter(|_| !settings.update_packages) {
         Some(root) => {
-            progress(StepProgress::new(BuildStep::RootFs, 1.0, "unchanged"));
+            progress(ProgressReport::new(BuildStep::RootFs, 1.0, "unchanged"));
             root
         }
         None => make_root(settings, &recipe, &store, &root_dir, &progress).await?,
     };
-    progress(StepProgress { step: BuildStep::Assemble, fraction: None, message: String::new() });
+    progress(ProgressReport { step: BuildStep::Assemble, fraction: None, message: String::new() });
     let image = assemble::assemble_image(&store, &root, &root_dir, settings, &inputs).await?;
-    progress(StepProgress { step: BuildStep::SelfTest, fraction: None, message: String::new() });
+    progress(ProgressReport { step: BuildStep::SelfTest, fraction: None, message: String::new() });
     if let Err(error) = self_test(&image).await {
         if !is_current(&image) {
             std::fs::remove_dir_all(&image.dir).map_err(io_error(BuildStep::SelfTest))?;
@@ -91,7 +91,7 @@ pub async fn build_image(
     }
     store.make_current(&image).map_err(io_error(BuildStep::Publish))?;
     let removed = store.prune(settings.images_kept).map_err(io_error(BuildStep::Publish))?;
-    progress(StepProgress::new(BuildStep::Publish, 1.0, ""));
+    progress(ProgressReport::new(BuildStep::Publish, 1.0, ""));
     Ok(BuildOutcome { image, unchanged: false, removed })
 }
 
@@ -107,14 +107,14 @@ async fn make_root(
     if !missing.is_empty() {
         return Err(BuildError::MissingRequirements(missing));
     }
-    progress(StepProgress::new(BuildStep::Check, 1.0, ""));
+    progress(ProgressReport::new(BuildStep::Check, 1.0, ""));
     let scratch = store.create_scratch_dir().map_err(|source| BuildError::Io {
         step: BuildStep::Check,
         path: settings.images_dir.clone(),
         source,
     })?;
     let packages_dir = leftovers::create_packages_dir(&scratch, &settings.scratch_dir)?;
-    let build = RootFsBuild {
+    let build = RootFsInputs {
         recipe,
         settings,
         demo_name_and_version: DEMO,
@@ -127,7 +127,7 @@ async fn make_root(
     let removed = leftovers::remove_leftover(&scratch, settings).await;
     let root = made?;
     removed?;
-    progress(StepProgress::new(BuildStep::RootFs, 1.0, ""));
+    progress(ProgressReport::new(BuildStep::RootFs, 1.0, ""));
     Ok(root)
 }
 

@@ -4,7 +4,7 @@
 use super::{
     build_command::BuildCommand,
     build_error::BuildError,
-    progress::{BuildStep, StepProgress},
+    progress::{BuildStep, ProgressReport},
     recipe::Cli,
 };
 use serde::Deserialize;
@@ -35,13 +35,13 @@ pub(super) async fn fetch_tools<'a>(
     cache: &Path,
     scratch: &Path,
     limit: Duration,
-    progress: &(dyn Fn(StepProgress) + Send + Sync),
+    progress: &(dyn Fn(ProgressReport) + Send + Sync),
 ) -> Result<Vec<FetchedTool<'a>>, BuildError> {
     let io = |path: &Path, source| BuildError::Io { step: BuildStep::Tools, path: path.to_owned(), source };
     fs::create_dir_all(cache).map_err(|source| io(cache, source))?;
     let mut fetched = Vec::new();
     for (index, cli) in clis.iter().enumerate() {
-        progress(StepProgress::new(
+        progress(ProgressReport::new(
             BuildStep::Tools,
             fraction(index, clis.len()),
             &format!("{} {}", cli.name, cli.version),

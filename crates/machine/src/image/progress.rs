@@ -41,9 +41,9 @@ impl fmt::Display for BuildStep {
     }
 }
 
-/// The progress of one step.
+/// The progress of one step of an image build.
 #[derive(Debug, Clone, PartialEq)]
-pub struct StepProgress {
+pub struct ProgressReport {
     /// The step.
     pub step: BuildStep,
     /// From 0 to 1, 1 is done; `None`: running, progress unknown.
@@ -53,9 +53,9 @@ pub struct StepProgress {
 }
 
 /// Callback for progress. Called from several threads; must not block for long.
-pub type OnProgress = Arc<dyn Fn(StepProgress) + Send + Sync>;
+pub type OnProgress = Arc<dyn Fn(ProgressReport) + Send + Sync>;
 
-impl StepProgress {
+impl ProgressReport {
     pub(super) fn new(step: BuildStep, fraction: f32, note: &str) -> Self {
         Self { step, fraction: Some(fraction), message: note.to_owned() }
     }

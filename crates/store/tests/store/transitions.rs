@@ -66,7 +66,7 @@ async fn a_change_writes_only_the_values_it_sets() {
 }
 
 #[tokio::test]
-async fn every_end_with_every_reason_reads_back() {
+async fn every_reason_of_a_failed_cancelled_or_expired_session_reads_back() {
     let fixture = StoreFixture::new().await;
     for kind in EndReason::ALL {
         let reason = Reason::new(*kind, "in detail");

@@ -16,7 +16,7 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-/// Sessions of which [`Scenario::draw_with_limits`] gives each scenario a fixed share.
+/// The sessions of a batch, of which [`Scenario::draw_from_fixed_shares`] gives each scenario a fixed share.
 pub const BATCH_SIZE: u64 = 10;
 /// The server's limit of machine restarts for a session.
 pub const RESTARTS_MAX: u64 = 2;
@@ -64,7 +64,7 @@ impl Scenario {
     /// A scenario for real machines, of which a run has few sessions. Each batch of [`BATCH_SIZE`] sessions contains, in random order:
     /// three that complete, three that are cancelled within `cancel_ms_max`, two whose machine is killed, one whose keeper is
     /// killed, and one that is abandoned.
-    pub fn draw_with_limits(seed: u64, number: u64, cancel_ms_max: u64) -> Self {
+    pub fn draw_from_fixed_shares(seed: u64, number: u64, cancel_ms_max: u64) -> Self {
         let mut shuffle = SeededRng::new(seed, u64::MAX / 2 - number / BATCH_SIZE);
         let mut batch: Vec<u64> = (0..BATCH_SIZE).collect();
         for last in (1..batch.len()).rev() {
@@ -244,7 +244,7 @@ fn is_ready(view: &SessionView) -> bool {
 #[test]
 fn each_batch_contains_every_scenario_in_a_different_order() {
     let order = |seed, batch| {
-        (0..BATCH_SIZE).map(move |at| Scenario::draw_with_limits(seed, batch * BATCH_SIZE + at, 1_000).name())
+        (0..BATCH_SIZE).map(move |at| Scenario::draw_from_fixed_shares(seed, batch * BATCH_SIZE + at, 1_000).name())
     };
     let mut sorted: Vec<_> = order(7, 3).collect();
     sorted.sort_unstable();

@@ -7,7 +7,7 @@
 use super::{CredentialFile, NativeCli, mask_screen, screen::WRITE_SCREENS_VARIABLE};
 use anteroom_screen::{
     Fixture, ScreenFindings,
-    fixture::{RecordedFile, RecordedScreen, StatusRun, evaluate_screens},
+    fixture::{RecordedCredentialFile, RecordedScreen, StatusRun, evaluate_screens},
 };
 use anteroom_wire::provider::{MethodName, Provider};
 use anyhow::{Context, ensure};
@@ -124,7 +124,7 @@ impl Recording {
     /// It is no JSON.
     pub fn record_credential(&mut self, file: &CredentialFile) -> anyhow::Result<()> {
         let text = serde_json::to_string_pretty(&without_values(serde_json::from_str(&file.text)?))?;
-        self.fixture.file = Some(RecordedFile { path: file.path.clone(), text });
+        self.fixture.file = Some(RecordedCredentialFile { path: file.path.clone(), text });
         Ok(())
     }
 

@@ -34,7 +34,7 @@ pub enum CrashTiming {
 pub struct CrashPoint {
     /// Before or after the write.
     pub timing: CrashTiming,
-    /// The write, as [`Write`] prints it: `transition machine_ready`.
+    /// The write, as [`ObservedWrite`] prints it: `transition machine_ready`.
     pub write_kind: String,
     /// Which of the matching writes, counted from 1 since this crash point was set in this server process.
     pub nth: u32,
@@ -101,7 +101,7 @@ impl TestServer {
         Ok(fs::rename(fresh, self.path().join(CRASH_POINT_FILE))?)
     }
 
-    /// Every write that the server has committed so far, as [`Write`] prints it, in order.
+    /// Every write that the server has committed so far, as [`ObservedWrite`] prints it, in order.
     pub fn committed_writes(&self) -> Vec<String> {
         let record = fs::read_to_string(self.path().join(WRITES_FILE)).unwrap_or_default();
         record.lines().filter_map(|line| line.strip_prefix("written\t")).map(str::to_owned).collect()

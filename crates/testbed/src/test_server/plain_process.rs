@@ -2,7 +2,7 @@
 
 use super::{ApiClient, LaunchCommand, MachineBackend, TestConfig, TestServer, Tokens, WAIT_MAX, path_value};
 use crate::{
-    ScriptedTool, ServerDir,
+    ScriptedProvider, ServerDir,
     fake_rfb_server::{ServerBehaviour, write_behaviour},
     plain_process::{InjectedFaults, RFB_SOCKET, built_program},
     serve::{LaunchConfig, ReadyMessage},
@@ -21,7 +21,7 @@ use tokio::{io::AsyncReadExt, net::UnixStream, process::Command, time::timeout};
 #[derive(Debug, Clone, Default)]
 pub struct PlainProcess {
     /// Providers whose tools follow scripts.
-    pub tools: Vec<ScriptedTool>,
+    pub providers: Vec<ScriptedProvider>,
     /// More tools that the machines have, by the names that providers' descriptors use.
     pub clis: Vec<String>,
     /// Faults of the machines.
@@ -38,14 +38,14 @@ pub struct PlainProcess {
 }
 
 impl TestConfig {
-    /// A server with this one tool.
-    pub fn with_tool(tool: ScriptedTool) -> Self {
-        Self::with_tools([tool])
+    /// A server with this one provider.
+    pub fn with_provider(provider: ScriptedProvider) -> Self {
+        Self::with_providers([provider])
     }
 
-    /// A server with these tools.
-    pub fn with_tools(tools: impl IntoIterator<Item = ScriptedTool>) -> Self {
-        Self::new(PlainProcess { tools: tools.into_iter().collect(), ..PlainProcess::default() })
+    /// A server with these providers.
+    pub fn with_providers(providers: impl IntoIterator<Item = ScriptedProvider>) -> Self {
+        Self::new(PlainProcess { providers: providers.into_iter().collect(), ..PlainProcess::default() })
     }
 
     /// A server whose machines have these tools, for descriptors in the settings.
@@ -68,8 +68,8 @@ impl MachineBackend for PlainProcess {
         fs::create_dir(&providers)?;
         fs::create_dir(&scripts)?;
         let testbed = built_program("anteroom-testbed")?;
-        for tool in &self.tools {
-            tool.write_descriptor(&providers, &scripts, &testbed)?;
+        for provider in &self.providers {
+            provider.write_descriptor(&providers, &scripts, &testbed)?;
         }
         settings.entry("cache_dir").or_insert(path_value(&dir.path().join("cache")));
         settings.entry("providers_dir").or_insert(path_value(&providers));
@@ -86,7 +86,7 @@ impl MachineBackend for PlainProcess {
 
     fn launch(server: &TestServer<Self>) -> anyhow::Result<LaunchCommand> {
         let machines = &server.config.machines;
-        let names = machines.tools.iter().map(ScriptedTool::id).chain(machines.clis.iter().map(String::as_str));
+        let names = machines.providers.iter().map(ScriptedProvider::id).chain(machines.clis.iter().map(String::as_str));
         let launch = LaunchConfig {
             config: server.dir.config_file(),
             limits: machines.limits.clone(),

@@ -6,7 +6,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::disallowed_methods, reason = "tests")]
 
 use anteroom_controller::unix_time;
-use anteroom_testbed::{Script, ScriptedTool, Step, TestConfig, TestServer, WAIT_MAX};
+use anteroom_testbed::{Script, ScriptedProvider, Step, TestConfig, TestServer, WAIT_MAX};
 use anteroom_wire::{SessionId, TimelineKind, api::SessionStatus};
 use serde::Deserialize;
 use std::{path::Path, process::Stdio, time::Duration};
@@ -82,8 +82,8 @@ impl Page {
 async fn start_session(settings: &str) -> (tempfile::TempDir, TestServer, SessionId, String) {
     let dir = tempfile::tempdir().unwrap();
     let wait = Step::WaitForFile { path: dir.path().join("never"), ms_max: 300_000 };
-    let tool = ScriptedTool::new("scripted", Script::new([Step::print_line("Nothing to do"), wait]));
-    let server = TestServer::start(TestConfig::with_tool(tool).with_settings(settings)).await.unwrap();
+    let provider = ScriptedProvider::new("scripted", Script::new([Step::print_line("Nothing to do"), wait]));
+    let server = TestServer::start(TestConfig::with_provider(provider).with_settings(settings)).await.unwrap();
     let api = server.backend_client().unwrap();
     let started = api.start_session("scripted").await.unwrap();
     api.wait_status(&started.session.id, SessionStatus::VmStarted).await.unwrap();

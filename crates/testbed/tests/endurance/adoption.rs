@@ -1,9 +1,9 @@
 //! Machines outlive their server, and the next one adopts them. `examples/measure_adoption.rs` measures this with fifty machines.
 
-use crate::{idle_tool, start_ready};
+use crate::{idle_provider, start_ready};
 use anteroom_machine::ExitReason;
 use anteroom_testbed::{
-    ApiClient, ApiResponse, MachineProcesses, Script, ScriptedTool, Step, TestConfig, TestServer, WAIT_MAX,
+    ApiClient, ApiResponse, MachineProcesses, Script, ScriptedProvider, Step, TestConfig, TestServer, WAIT_MAX,
     machine_processes::send_signal,
     measure_adoption,
     serve::crash_point::{CrashPoint, CrashTiming},
@@ -18,8 +18,8 @@ const MACHINES: usize = 10;
 const ADOPTED_S_MAX: u64 = 20;
 
 #[tokio::test]
-async fn next_server_adopts_ten_machines_and_reconnects_their_viewers() {
-    let mut server = TestServer::start(TestConfig::with_tool(idle_tool())).await.unwrap();
+async fn next_server_adopts_ten_machines_and_new_viewers_see_the_same_desktops() {
+    let mut server = TestServer::start(TestConfig::with_provider(idle_provider())).await.unwrap();
     let before = measure_adoption::start_sessions(&server.operator_client().unwrap(), "idle", MACHINES).await.unwrap();
     let machines = server.list_machines().len();
     server.kill_server().await.unwrap();
@@ -38,7 +38,8 @@ async fn next_server_adopts_ten_machines_and_reconnects_their_viewers() {
 async fn machine_frozen_before_its_adoption_is_stopped_as_hung() {
     let settings = "[limits.machines]\nping_every_ms = 200\nping_ms_max = 2000\n[machines]\nliveness_timeout_s = 6\n\
                     [sessions]\nrestarts_max = 0\n";
-    let mut server = TestServer::start(TestConfig::with_tool(idle_tool()).with_settings(settings)).await.unwrap();
+    let mut server =
+        TestServer::start(TestConfig::with_provider(idle_provider()).with_settings(settings)).await.unwrap();
     let api = server.backend_client().unwrap();
     let id = start_ready(&api).await;
     let machine = server.list_machines().remove(0);
@@ -59,12 +60,12 @@ async fn machine_frozen_before_its_adoption_is_stopped_as_hung() {
     server.stop_and_check_leaks().await.unwrap();
 }
 
-/// A tool whose methods each write a file of their name and wait.
-fn two_methods() -> ScriptedTool {
+/// A provider whose methods each write a file of their name and wait.
+fn two_methods() -> ScriptedProvider {
     let runs = |name: &str| {
         Script::new([Step::write(name, "runs"), Step::WaitForFile { path: "never".into(), ms_max: 3_600_000 }])
     };
-    ScriptedTool::new("scripted", runs("usual"))
+    ScriptedProvider::new("scripted", runs("usual"))
         .with_descriptor_key("label", json!("The usual"))
         .with_descriptor_key("method", json!("usual"))
         .with_method("other", runs("other"), json!({ "label": "The other" }))
@@ -72,7 +73,7 @@ fn two_methods() -> ScriptedTool {
 
 /// Starts a session by the method `usual`; returns its machine, too.
 async fn start_usual_method(settings: &str) -> (TestServer, ApiClient, SessionId, MachineId) {
-    let server = TestServer::start(TestConfig::with_tool(two_methods()).with_settings(settings)).await.unwrap();
+    let server = TestServer::start(TestConfig::with_provider(two_methods()).with_settings(settings)).await.unwrap();
     let api = server.backend_client().unwrap();
     let id = api.start_session("scripted").await.unwrap().session.id;
     api.wait_entry(&id, TimelineKind::CliStarted).await.unwrap();

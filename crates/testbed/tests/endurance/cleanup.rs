@@ -1,7 +1,7 @@
 //! The exit of a machine is reported immediately, its cleanup later; the next machine waits for the cleanup. What a killed server has
 //! not reported, the next one reports once.
 
-use crate::{idle_tool, start_ready, wait_close};
+use crate::{idle_provider, start_ready, wait_close};
 use anteroom_testbed::{ApiClient, TestConfig, TestServer, WAIT_MAX, processes};
 use anteroom_wire::{
     MachineId, SessionId, TimelineKind,
@@ -57,7 +57,7 @@ async fn entries_of_machine(
 
 #[tokio::test]
 async fn viewer_is_closed_before_cleanup_ends_and_the_next_machine_starts_after_it() {
-    let server = TestServer::start(TestConfig::with_tool(idle_tool())).await.unwrap();
+    let server = TestServer::start(TestConfig::with_provider(idle_provider())).await.unwrap();
     let api = server.operator_client().unwrap();
     let (id, machine) = (start_ready(&api).await, server.list_machines().remove(0));
     let mut viewer = api.connect_desktop(&id).await.unwrap();
@@ -98,7 +98,7 @@ async fn viewer_is_closed_before_cleanup_ends_and_the_next_machine_starts_after_
 
 #[tokio::test]
 async fn server_killed_during_machine_cleanup_leaves_one_machine_exited_entry() {
-    let mut server = TestServer::start(TestConfig::with_tool(idle_tool())).await.unwrap();
+    let mut server = TestServer::start(TestConfig::with_provider(idle_provider())).await.unwrap();
     let api = server.operator_client().unwrap();
     let (id, machine) = (start_ready(&api).await, server.list_machines().remove(0));
     let blocker = CleanupBlocker::new(&server.run_dir(&machine));
@@ -116,7 +116,7 @@ async fn server_killed_during_machine_cleanup_leaves_one_machine_exited_entry() 
 #[tokio::test]
 async fn machine_end_is_reported_once_from_its_receipt_after_restart() {
     let mut server = TestServer::start(
-        TestConfig::with_tool(idle_tool()).with_settings("[limits.sessions]\nreconcile_every_ms = 100\n"),
+        TestConfig::with_provider(idle_provider()).with_settings("[limits.sessions]\nreconcile_every_ms = 100\n"),
     )
     .await
     .unwrap();
@@ -146,7 +146,7 @@ async fn machine_end_is_reported_once_from_its_receipt_after_restart() {
 #[tokio::test]
 async fn partial_receipt_is_removed_only_after_its_keeper_exited() {
     let server = TestServer::start(
-        TestConfig::with_tool(idle_tool()).with_settings("[limits.sessions]\nreconcile_every_ms = 100\n"),
+        TestConfig::with_provider(idle_provider()).with_settings("[limits.sessions]\nreconcile_every_ms = 100\n"),
     )
     .await
     .unwrap();

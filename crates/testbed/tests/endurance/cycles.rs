@@ -1,11 +1,11 @@
 //! Many concurrent sessions, each with a random scenario, while the server itself is killed repeatedly.
 
 use crate::{
-    idle_tool,
+    idle_provider,
     run::{Run, RunConfig},
 };
 use anteroom_testbed::{
-    PlainProcess, QEMU_WAIT_TIMEOUT, Script, ScriptedTool, Step, TestConfig, TestServer, WAIT_MAX,
+    PlainProcess, QEMU_WAIT_TIMEOUT, Script, ScriptedProvider, Step, TestConfig, TestServer, WAIT_MAX,
     endurance::{
         is_full_run,
         scenario::{BATCH_SIZE, RESTARTS_MAX, Scenario},
@@ -41,14 +41,14 @@ capture_stable_ms = 50
 const QEMU_CANCEL_MS_MAX: u64 = 3_000;
 
 /// The provider `quick`: its tool writes a credential immediately.
-fn quick_tool() -> ScriptedTool {
-    ScriptedTool::new("quick", Script::new([Step::write(ScriptedTool::CREDENTIAL_PATH, "{\"token\": \"x\"}")]))
+fn quick_scripted_provider() -> ScriptedProvider {
+    ScriptedProvider::new("quick", Script::new([Step::write(ScriptedProvider::CREDENTIAL_PATH, "{\"token\": \"x\"}")]))
 }
 
 #[tokio::test]
 async fn ten_thousand_sessions_with_injected_faults_leave_nothing() {
-    let tools = vec![quick_tool(), idle_tool()];
-    let machines = PlainProcess { tools, in_memory: true, ..PlainProcess::default() };
+    let providers = vec![quick_scripted_provider(), idle_provider()];
+    let machines = PlainProcess { providers, in_memory: true, ..PlainProcess::default() };
     let settings = format!("{SETTINGS}restarts_max = {RESTARTS_MAX}\n{LIMITS}");
     let server = TestServer::start(TestConfig::new(machines).with_settings(&settings)).await.unwrap();
     let config = RunConfig {
@@ -76,7 +76,7 @@ async fn qemu_ten_cycles_leave_nothing() {
         audit_every: BATCH_SIZE,
         sessions_per_server: 3..6,
         wait_max: QEMU_WAIT_TIMEOUT,
-        scenario: |seed, number| Scenario::draw_with_limits(seed, number, QEMU_CANCEL_MS_MAX),
+        scenario: |seed, number| Scenario::draw_from_fixed_shares(seed, number, QEMU_CANCEL_MS_MAX),
     };
     let mut run = Run::new(server, config);
     run.run_sessions(if is_full_run() { 100 } else { BATCH_SIZE }).await;

@@ -1,7 +1,7 @@
 //! The exit of a machine is reported to viewers, status and timeline immediately. `examples/measure_recovery.rs` measures the exact
 //! times; the limits here also hold on a busy host.
 
-use crate::{idle_tool, start_ready};
+use crate::{idle_provider, start_ready};
 use anteroom_testbed::{DurationStats, TestConfig, TestServer, measure_recovery};
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ const REPORTED_MS_MAX: u64 = 2_000;
 
 #[tokio::test]
 async fn machine_exit_is_reported_to_viewer_status_and_timeline_within_two_seconds() {
-    let server = TestServer::start(TestConfig::with_tool(idle_tool())).await.unwrap();
+    let server = TestServer::start(TestConfig::with_provider(idle_provider())).await.unwrap();
     let api = server.operator_client().unwrap();
     let limit = Duration::from_millis(REPORTED_MS_MAX);
     let [mut closed, mut status, mut timeline, mut frame] = [const { DurationStats::EMPTY }; 4];

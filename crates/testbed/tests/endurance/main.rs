@@ -12,13 +12,13 @@ mod server_stop;
 mod viewers_after_exit;
 
 use anteroom_rfb::client::ViewerSocket;
-use anteroom_testbed::{ApiClient, ScriptedTool, WAIT_MAX};
+use anteroom_testbed::{ApiClient, ScriptedProvider, WAIT_MAX};
 use anteroom_wire::{SessionId, api::SessionStatus};
 use tokio::{io::AsyncReadExt, time::timeout};
 
 /// The provider `idle`: its tool waits until the machine ends.
-fn idle_tool() -> ScriptedTool {
-    ScriptedTool::idle("idle")
+fn idle_provider() -> ScriptedProvider {
+    ScriptedProvider::idle("idle")
 }
 
 /// Starts a session of the provider `idle` and waits until its machine is ready.

@@ -1,6 +1,6 @@
 //! A graceful stop of the server: viewers are closed with a code, machines keep running, and the next server adopts them.
 
-use crate::{idle_tool, start_ready, wait_close};
+use crate::{idle_provider, start_ready, wait_close};
 use anteroom_testbed::{TestConfig, TestServer};
 use anteroom_wire::{Problem, TimelineKind, api::SessionStatus};
 use std::time::{Duration, Instant};
@@ -12,7 +12,8 @@ const STOP_MS_MAX: u64 = 8_000;
 #[tokio::test]
 async fn stopping_server_closes_its_viewers_and_leaves_its_machines_to_the_next_server() {
     let settings = format!("[http]\ndrain_ms_max = {DRAIN_MS_MAX}\n");
-    let mut server = TestServer::start(TestConfig::with_tool(idle_tool()).with_settings(&settings)).await.unwrap();
+    let mut server =
+        TestServer::start(TestConfig::with_provider(idle_provider()).with_settings(&settings)).await.unwrap();
     let api = server.backend_client().unwrap();
     let id = start_ready(&api).await;
     let mut viewer = api.connect_desktop(&id).await.unwrap();
@@ -54,7 +55,8 @@ async fn stopping_server_closes_its_viewers_and_leaves_its_machines_to_the_next_
 #[tokio::test]
 async fn stalled_viewer_does_not_delay_the_server_stop() {
     let settings = format!("[http]\ndrain_ms_max = {DRAIN_MS_MAX}\n[limits.tunnel]\nclose_handshake_ms_max = 60000\n");
-    let mut server = TestServer::start(TestConfig::with_tool(idle_tool()).with_settings(&settings)).await.unwrap();
+    let mut server =
+        TestServer::start(TestConfig::with_provider(idle_provider()).with_settings(&settings)).await.unwrap();
     let api = server.backend_client().unwrap();
     let id = start_ready(&api).await;
     // This viewer never reads again.

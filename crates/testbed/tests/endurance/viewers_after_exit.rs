@@ -4,7 +4,7 @@
 //! Here the close frame contains code and cause immediately, API clients get the same cause as an error, `anteroom diagnose` explains
 //! the chain of events, and a replaced machine is visible at the same URL.
 
-use crate::{idle_tool, start_ready, wait_close};
+use crate::{idle_provider, start_ready, wait_close};
 use anteroom_testbed::{ApiClient, DurationStats, TestConfig, TestServer, measure_recovery, processes};
 use anteroom_wire::{SessionId, TimelineKind, api::SessionStatus};
 use std::time::Instant;
@@ -14,7 +14,7 @@ const CLOSED_MS_MAX: u128 = 100;
 
 /// A server with one session whose desktop a viewer has seen.
 async fn start_viewed_session(settings: &str) -> (TestServer, ApiClient, SessionId) {
-    let server = TestServer::start(TestConfig::with_tool(idle_tool()).with_settings(settings)).await.unwrap();
+    let server = TestServer::start(TestConfig::with_provider(idle_provider()).with_settings(settings)).await.unwrap();
     let api = server.backend_client().unwrap();
     let id = start_ready(&api).await;
     api.connect_desktop(&id).await.unwrap().request_full_frame().await.unwrap();

@@ -1,7 +1,7 @@
 //! The agent of an external machine, over HTTP with the token from its file.
 
 use crate::{Fixture, TOKEN, request_session, start, verdict, viewers::assert_sees_desktop};
-use anteroom_testbed::{ApiResponse, ScriptedTool, TestServer, WAIT_MAX};
+use anteroom_testbed::{ApiResponse, ScriptedProvider, TestServer, WAIT_MAX};
 use anteroom_wire::{
     Base64, SessionId,
     agent::{
@@ -44,7 +44,7 @@ impl Agent {
 
     async fn deliver(&self, session: &SessionId, content: &str) -> ApiResponse {
         let content = Base64::new(content.as_bytes().to_vec());
-        let file = DeliveredFile { path: ScriptedTool::CREDENTIAL_PATH.to_owned(), mode: 0o600, content };
+        let file = DeliveredFile { path: ScriptedProvider::CREDENTIAL_PATH.to_owned(), mode: 0o600, content };
         let provider = "scripted".parse().unwrap();
         let delivery = CredentialDelivery { session: session.clone(), generation: 1, provider, files: vec![file] };
         self.call(Method::POST, STORE_CREDENTIAL_PATH, Some(&delivery)).await
@@ -63,7 +63,7 @@ async fn external_agent_reports_sign_in_and_completes_session() {
     api.wait_status(&id, SessionStatus::VmStarted).await.unwrap();
     let bound: AgentSession = agent.session().await.parse().unwrap();
     assert_eq!((&bound.session, bound.generation, bound.provider.as_str()), (&id, 1, "scripted"));
-    assert_eq!(bound.credential_paths, [ScriptedTool::CREDENTIAL_PATH]);
+    assert_eq!(bound.credential_paths, [ScriptedProvider::CREDENTIAL_PATH]);
 
     let url =
         SignInUrl { source: UrlSource::BrowserCommand, url: "https://id.example/authorize?state=s3cret".to_owned() };

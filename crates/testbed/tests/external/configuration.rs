@@ -12,7 +12,7 @@ async fn invalid_external_machines_prevent_start_and_every_fault_is_listed() {
         "[external_machines.a]\ndesktop = 'http://x/'\nagent_token_file = '/nonexistent'\n\
          [external_machines.b]\ndesktop = 'vnc://x'\nagent_token_file = {token:?}\ngreeting_ms_max = 60000\n"
     );
-    let error = TestServer::start(TestConfig::with_tools([]).with_settings(&settings)).await.unwrap_err();
+    let error = TestServer::start(TestConfig::with_providers([]).with_settings(&settings)).await.unwrap_err();
     let text = format!("{error:#}");
     assert!(text.contains("external_machines.a.desktop has the scheme"), "{text}");
     assert!(text.contains("external_machines.a.agent_token_file"), "{text}");

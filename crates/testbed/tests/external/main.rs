@@ -11,7 +11,7 @@ mod viewers;
 mod vnc_server;
 
 use anteroom_rfb::client::ViewerSocket;
-use anteroom_testbed::{ApiClient, ApiResponse, Script, ScriptedTool, TestConfig, TestServer, WAIT_MAX};
+use anteroom_testbed::{ApiClient, ApiResponse, Script, ScriptedProvider, TestConfig, TestServer, WAIT_MAX};
 use anteroom_wire::{
     SessionId, TimelineKind,
     api::{StartRequest, StartResponse},
@@ -51,7 +51,7 @@ impl Fixture {
     async fn start_server(&self, desktop: &str, settings: &str) -> TestServer {
         let settings = format!("{settings}\n{}", self.machine("desk", desktop, TOKEN));
         TestServer::start(
-            TestConfig::with_tool(ScriptedTool::new("scripted", Script::new([]))).with_settings(&settings),
+            TestConfig::with_provider(ScriptedProvider::new("scripted", Script::new([]))).with_settings(&settings),
         )
         .await
         .unwrap()

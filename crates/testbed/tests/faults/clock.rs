@@ -2,7 +2,7 @@
 //! no session exceeds its limit.
 
 use crate::inject::JUMP_MS;
-use anteroom_testbed::{Script, ScriptedTool, Step, TestConfig, TestServer};
+use anteroom_testbed::{Script, ScriptedProvider, Step, TestConfig, TestServer};
 use anteroom_wire::{
     SessionId,
     api::{SessionStatus, SessionView},
@@ -19,11 +19,12 @@ const EARLY_MS_MAX: u64 = 500;
 
 /// A server with an idle timeout of `idle_s` and a session limit of [`SESSION_LIMIT_S`].
 async fn start_server(idle_s: u64) -> TestServer {
-    let tool = ScriptedTool::new("idle", Script::new([Step::WaitForFile { path: "never".into(), ms_max: 3_600_000 }]));
+    let provider =
+        ScriptedProvider::new("idle", Script::new([Step::WaitForFile { path: "never".into(), ms_max: 3_600_000 }]));
     let limits = format!(
         "[sessions]\nidle_s_max = {idle_s}\nsession_s_max = {SESSION_LIMIT_S}\n[limits.sessions]\nreconcile_every_ms = 100\n"
     );
-    TestServer::start(TestConfig::with_tool(tool).with_settings(&limits)).await.unwrap()
+    TestServer::start(TestConfig::with_provider(provider).with_settings(&limits)).await.unwrap()
 }
 
 async fn start_session(server: &TestServer) -> SessionId {

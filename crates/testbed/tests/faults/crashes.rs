@@ -5,7 +5,7 @@
 
 use crate::document;
 use anteroom_testbed::{
-    ApiClient, Script, ScriptedTool, Step, TestConfig, TestServer, WAIT_MAX,
+    ApiClient, Script, ScriptedProvider, Step, TestConfig, TestServer, WAIT_MAX,
     measure_recovery::current_machine,
     processes,
     serve::crash_point::{CrashPoint, CrashTiming},
@@ -65,16 +65,18 @@ async fn start_server(flow: Flow) -> TestServer {
         wait("url"),
         Step::OpenUrlWithBrowser { url },
         wait("go"),
-        Step::write(ScriptedTool::CREDENTIAL_PATH, "{\"token\": \"x\"}"),
+        Step::write(ScriptedProvider::CREDENTIAL_PATH, "{\"token\": \"x\"}"),
         wait("never"),
     ];
     let settings = format!(
         "[log]\nlevel = 'info'\n[limits.store]\nbusy_ms_max = 20000\n[limits.sessions]\ndelivery_retry_ms_max = 500\nreconcile_every_ms = 100\n[sessions]\n{}",
         flow.settings()
     );
-    TestServer::start(TestConfig::with_tool(ScriptedTool::new("scripted", Script::new(steps))).with_settings(&settings))
-        .await
-        .unwrap()
+    TestServer::start(
+        TestConfig::with_provider(ScriptedProvider::new("scripted", Script::new(steps))).with_settings(&settings),
+    )
+    .await
+    .unwrap()
 }
 
 /// One run of a flow on a server that may crash at any time.

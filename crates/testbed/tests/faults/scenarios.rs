@@ -114,7 +114,7 @@ const SCENARIOS: [DocumentedScenario; 30] = [
         ("vault/tests/sealing.rs", "rotation_keeps_old_records_readable_and_rewraps_them"),
     ]),
     DocumentedScenario(26, "Every enum value through the database; an old database", &[
-        ("store/tests/store/transitions.rs", "every_end_with_every_reason_reads_back"),
+        ("store/tests/store/transitions.rs", "every_reason_of_a_failed_cancelled_or_expired_session_reads_back"),
         ("store/tests/store/callers.rs", "every_role_reads_back_and_is_found_by_its_token"),
         ("store/tests/store/callers.rs", "every_kind_of_login_token_is_redeemed_once"),
         ("store/tests/store/callers.rs", "every_kind_of_ticket_is_redeemed_once_for_its_purpose"),

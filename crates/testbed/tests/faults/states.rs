@@ -12,7 +12,7 @@
 
 use crate::viewer::Viewer;
 use anteroom_testbed::{
-    ApiClient, PausePoint, PlainProcess, Script, ScriptedTool, Step, TestConfig, TestServer, WAIT_MAX,
+    ApiClient, PausePoint, PlainProcess, Script, ScriptedProvider, Step, TestConfig, TestServer, WAIT_MAX,
     measure_recovery::current_machine, processes,
 };
 use anteroom_wire::{
@@ -138,29 +138,29 @@ drain_ms_max = 3000
 ";
 
 /// Waits for flag files in the machine's home directory: at `url` it opens a URL, at `go` it writes the credential.
-fn tool() -> ScriptedTool {
-    ScriptedTool::new(
+fn provider() -> ScriptedProvider {
+    ScriptedProvider::new(
         "scripted",
         Script::new([
             wait("url"),
             Step::OpenUrlWithBrowser { url: URL.to_owned() },
             wait("go"),
-            Step::write(ScriptedTool::CREDENTIAL_PATH, "{\"token\": \"x\"}"),
+            Step::write(ScriptedProvider::CREDENTIAL_PATH, "{\"token\": \"x\"}"),
             wait("never"),
         ]),
     )
 }
 
-/// The same tools with exit code 3 at the flag `crash`: in `vm_started`, in `authenticating` and during the delivery.
-fn crashing_tools() -> [ScriptedTool; 3] {
+/// Providers with the same tool, which ends with exit code 3 at the flag `crash`: in `vm_started`, in `authenticating` and during the delivery.
+fn crashing_providers() -> [ScriptedProvider; 3] {
     let url = || Step::OpenUrlWithBrowser { url: URL.to_owned() };
     let crash = || [wait("crash"), Step::Exit { code: 3 }];
-    let write = || Step::write(ScriptedTool::CREDENTIAL_PATH, "{\"token\": \"x\"}");
-    let tool = |id: &str, steps: Vec<Step>| ScriptedTool::new(id, Script::new(steps));
+    let write = || Step::write(ScriptedProvider::CREDENTIAL_PATH, "{\"token\": \"x\"}");
+    let provider = |id: &str, steps: Vec<Step>| ScriptedProvider::new(id, Script::new(steps));
     [
-        tool("crash_started", crash().into()),
-        tool("crash_authenticating", [vec![wait("url"), url()], crash().into()].concat()),
-        tool("crash_delivering", [vec![wait("url"), url(), wait("go"), write()], crash().into()].concat()),
+        provider("crash_started", crash().into()),
+        provider("crash_authenticating", [vec![wait("url"), url()], crash().into()].concat()),
+        provider("crash_delivering", [vec![wait("url"), url(), wait("go"), write()], crash().into()].concat()),
     ]
 }
 
@@ -189,10 +189,11 @@ impl FaultFixture {
 
     /// Starts sessions in all states; `prepare` is called while the server is stopped.
     pub(crate) async fn start_prepared(options: FixtureOptions, prepare: impl FnOnce(&TestServer)) -> Self {
-        let mut tools = vec![tool()];
-        tools.extend(crashing_tools());
+        let mut providers = vec![provider()];
+        providers.extend(crashing_providers());
         let busy = if options.short_database_timeout { "busy_ms_max = 2500" } else { "busy_ms_max = 20000" };
-        let config = TestConfig::with_tools(tools).with_settings(&SETTINGS.replace("busy_ms_max = 20000", busy));
+        let config =
+            TestConfig::with_providers(providers).with_settings(&SETTINGS.replace("busy_ms_max = 20000", busy));
         let server = TestServer::start(config).await.unwrap();
         let mut fixture = Self { server, sessions: Vec::new() };
         fixture.start_expired_session(prepare).await;
@@ -300,7 +301,7 @@ impl FaultFixture {
     /// Only one session, whose machine waits for its display until the ready timeout.
     pub(crate) async fn start_with_created_session(ready_ms_max: u64) -> Self {
         let machines =
-            PlainProcess { tools: vec![tool()], ready_ms_max: Some(ready_ms_max), ..PlainProcess::default() };
+            PlainProcess { providers: vec![provider()], ready_ms_max: Some(ready_ms_max), ..PlainProcess::default() };
         let config = TestConfig::new(machines).with_settings(SETTINGS);
         let mut fixture = Self { server: TestServer::start(config).await.unwrap(), sessions: Vec::new() };
         fixture.server.pause(PausePoint::DesktopStart).unwrap();

@@ -29,7 +29,7 @@ async fn start_is_rejected_with_cause_when_disk_or_memory_is_low() {
         let flags = Flags::new();
         let settings = format!("[machines]\n{setting} = {TOO_MUCH}\n");
         let server =
-            TestServer::start(TestConfig::with_tool(flags.idle_tool()).with_settings(&settings)).await.unwrap();
+            TestServer::start(TestConfig::with_provider(flags.idle_provider()).with_settings(&settings)).await.unwrap();
         let api = server.backend_client().unwrap();
         let rejected = api.post("/api/auth/start", json!({ "provider": "scripted" })).await.unwrap();
         let problem = rejected.problem().unwrap();

@@ -2,7 +2,7 @@
 
 use crate::{Flags, anteroom, canary, start_idle, start_idle_session, text};
 use anteroom_testbed::{
-    Script, ScriptedTool, Step, TestConfig, TestServer, WAIT_MAX, eventually, leaks::encoded_forms,
+    Script, ScriptedProvider, Step, TestConfig, TestServer, WAIT_MAX, eventually, leaks::encoded_forms,
 };
 use anteroom_wire::{
     SessionId, TimelineKind,
@@ -52,7 +52,7 @@ async fn bundle_of_complete_sign_in_contains_diagnostics_and_no_secret() {
     let [pasted, state, credential, user, back] = ["code", "state", "token", "user", "back"].map(canary);
     let device = canary("").to_uppercase();
     let device = format!("{}-{}", &device[..4], &device[4..9]);
-    let tool = ScriptedTool::new(
+    let provider = ScriptedProvider::new(
         "scripted",
         Script::new([
             Step::OpenUrlWithBrowser { url: format!("https://id.example/authorize?client=1&state={state}#x={state}") },
@@ -60,12 +60,12 @@ async fn bundle_of_complete_sign_in_contains_diagnostics_and_no_secret() {
             Step::Print { text: "Paste the code: ".into() },
             Step::ReadLine,
             Step::print_line("Received {line}"),
-            Step::write(ScriptedTool::CREDENTIAL_PATH, format!("{{\"token\": \"{credential}{{line}}\"}}")),
+            Step::write(ScriptedProvider::CREDENTIAL_PATH, format!("{{\"token\": \"{credential}{{line}}\"}}")),
             Step::print_line("Login successful"),
         ]),
     );
     let server =
-        TestServer::start(TestConfig::with_tool(tool).with_settings("[log]\nlevel = 'trace'\n")).await.unwrap();
+        TestServer::start(TestConfig::with_provider(provider).with_settings("[log]\nlevel = 'trace'\n")).await.unwrap();
     let api = server.backend_client().unwrap();
     let start = StartRequest {
         provider: "scripted".to_owned(),
@@ -116,8 +116,9 @@ async fn bundle_of_complete_sign_in_contains_diagnostics_and_no_secret() {
 async fn bundle_does_not_contain_last_output_of_the_tool() {
     let flags = Flags::new();
     let last_line = "the password is swordfish";
-    let tool = ScriptedTool::new("scripted", Script::new([Step::print_line(last_line), Step::Exit { code: 3 }]));
-    let server = TestServer::start(TestConfig::with_tool(tool)).await.unwrap();
+    let provider =
+        ScriptedProvider::new("scripted", Script::new([Step::print_line(last_line), Step::Exit { code: 3 }]));
+    let server = TestServer::start(TestConfig::with_provider(provider)).await.unwrap();
     let api = server.backend_client().unwrap();
     let id = api.start_session("scripted").await.unwrap().session.id;
     api.wait_entry(&id, TimelineKind::CliExited).await.unwrap();

@@ -35,7 +35,7 @@ async fn logs_of_a_session_contain_its_machines_and_no_other_session() {
     let flags = Flags::new();
     let settings = format!("[log]\nerror_file = '{}'\n", flags.path("errors.jsonl").display());
     let mut server =
-        TestServer::start(TestConfig::with_tool(flags.idle_tool()).with_settings(&settings)).await.unwrap();
+        TestServer::start(TestConfig::with_provider(flags.idle_provider()).with_settings(&settings)).await.unwrap();
     let api = server.backend_client().unwrap();
     let [id, other] = [
         api.start_session("scripted").await.unwrap().session.id,

@@ -12,7 +12,8 @@ use tokio::time::Instant;
 /// thing.
 async fn server_with_overdue_sessions(flags: &Flags) -> TestServer {
     let settings = "[limits.sessions]\nreconcile_every_ms = 600000\nreconcile_stops_max = 1\n";
-    let mut server = TestServer::start(TestConfig::with_tool(flags.idle_tool()).with_settings(settings)).await.unwrap();
+    let mut server =
+        TestServer::start(TestConfig::with_provider(flags.idle_provider()).with_settings(settings)).await.unwrap();
     let api = server.backend_client().unwrap();
     for _ in 0..3 {
         let id = api.start_session("scripted").await.unwrap().session.id;

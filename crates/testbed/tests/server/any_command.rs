@@ -56,7 +56,7 @@ async fn any_command_example_captures_the_files_it_watches() {
 
 #[tokio::test]
 async fn provider_without_its_tool_in_the_image_is_listed_as_unavailable_and_cannot_start() {
-    let server = TestServer::start(TestConfig::with_tools([])).await.unwrap();
+    let server = TestServer::start(TestConfig::with_providers([])).await.unwrap();
     let api = server.backend_client().unwrap();
     let listed: Value = api.get("/api/providers").await.unwrap().parse().unwrap();
     for (id, tool) in

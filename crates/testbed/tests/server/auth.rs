@@ -55,7 +55,7 @@ async fn anonymous_requests_are_rejected_on_every_route_and_socket() {
 #[tokio::test]
 async fn backend_cannot_access_the_session_of_another_backend() {
     let flags = Flags::new();
-    let server = TestServer::start(TestConfig::with_tool(flags.tool("{\"token\": \"x\"}"))).await.unwrap();
+    let server = TestServer::start(TestConfig::with_provider(flags.provider("{\"token\": \"x\"}"))).await.unwrap();
     let (api, stranger) = (server.backend_client().unwrap(), server.other_backend_client().unwrap());
     let id = api.start_session("scripted").await.unwrap().session.id;
     let document: Value = api.get("/openapi.json").await.unwrap().parse().unwrap();

@@ -4,7 +4,7 @@ use crate::{
     Flags,
     fake_agent::{FakeAgent, store},
 };
-use anteroom_testbed::{ApiClient, ApiResponse, Script, ScriptedTool, Step, TestConfig, TestServer};
+use anteroom_testbed::{ApiClient, ApiResponse, Script, ScriptedProvider, Step, TestConfig, TestServer};
 use anteroom_wire::{
     CredentialId, SessionId, TimelineKind,
     agent::DeliveryResult,
@@ -21,14 +21,15 @@ use std::{
 const OLD: &str = "canary5b0c7e12d9f34a68old";
 const NEW: &str = "canary5b0c7e12d9f34a68new";
 
-/// A tool that writes its credential once the flag `go` is set.
-fn tool_with_policy(flags: &Flags, policy: &str) -> ScriptedTool {
-    flags.tool("{\"token\": \"of the tool\"}").with_descriptor_key("policy", json!(policy))
+/// A provider whose tool writes its credential once the flag `go` is set.
+fn provider_with_policy(flags: &Flags, policy: &str) -> ScriptedProvider {
+    flags.provider("{\"token\": \"of the tool\"}").with_descriptor_key("policy", json!(policy))
 }
 
-async fn start_server(tool: ScriptedTool, settings: &str) -> TestServer {
+async fn start_server(provider: ScriptedProvider, settings: &str) -> TestServer {
     TestServer::start(
-        TestConfig::with_tool(tool).with_settings(&format!("[limits.sessions]\nreconcile_every_ms = 100\n{settings}")),
+        TestConfig::with_provider(provider)
+            .with_settings(&format!("[limits.sessions]\nreconcile_every_ms = 100\n{settings}")),
     )
     .await
     .unwrap()
@@ -94,7 +95,7 @@ async fn eventually(what: &str, mut is: impl FnMut() -> bool) {
 #[tokio::test]
 async fn concurrent_leases_of_a_deliver_once_credential_succeed_exactly_once() {
     let flags = Flags::new();
-    let server = start_server(tool_with_policy(&flags, "deliver_once"), "").await;
+    let server = start_server(provider_with_policy(&flags, "deliver_once"), "").await;
     let api = server.backend_client().unwrap();
     let id = api.start_session("scripted").await.unwrap().session.id;
     flags.set("go");
@@ -138,7 +139,7 @@ async fn concurrent_leases_of_a_deliver_once_credential_succeed_exactly_once() {
 async fn deliver_once_credential_is_deleted_and_reported_after_its_deadline() {
     let flags = Flags::new();
     let server =
-        start_server(tool_with_policy(&flags, "deliver_once"), "[credentials]\ndeliver_once_s_max = 1\n").await;
+        start_server(provider_with_policy(&flags, "deliver_once"), "[credentials]\ndeliver_once_s_max = 1\n").await;
     let api = server.backend_client().unwrap();
     let id = api.start_session("scripted").await.unwrap().session.id;
     flags.set("go");
@@ -159,7 +160,7 @@ async fn deliver_once_credential_is_deleted_and_reported_after_its_deadline() {
 #[tokio::test]
 async fn keep_in_machine_credential_is_rejected_on_delivery() {
     let flags = Flags::new();
-    let server = start_server(flags.idle_tool().with_descriptor_key("policy", json!("keep_in_machine")), "").await;
+    let server = start_server(flags.idle_provider().with_descriptor_key("policy", json!("keep_in_machine")), "").await;
     let agent = FakeAgent::start(&server).await;
     let answer = agent.deliver(&agent.delivery(&token("one"))).await;
     assert_eq!(status_and_code(&answer), (403, "forbidden_by_policy".into()));
@@ -172,7 +173,7 @@ async fn keep_in_machine_credential_is_rejected_on_delivery() {
 #[tokio::test]
 async fn provider_with_forbidden_policy_is_listed_as_unavailable_and_cannot_start() {
     let flags = Flags::new();
-    let server = start_server(flags.idle_tool().with_descriptor_key("policy", json!("forbidden")), "").await;
+    let server = start_server(flags.idle_provider().with_descriptor_key("policy", json!("forbidden")), "").await;
     let api = server.backend_client().unwrap();
     let list: ProviderList = api.get("/api/providers").await.unwrap().parse().unwrap();
     let of_scene = list.providers.iter().find(|view| view.id.as_str() == "scripted").unwrap();
@@ -187,7 +188,7 @@ async fn provider_with_forbidden_policy_is_listed_as_unavailable_and_cannot_star
 #[tokio::test]
 async fn renewal_erases_the_old_credential() {
     let flags = Flags::new();
-    let server = start_server(flags.idle_tool(), "").await;
+    let server = start_server(flags.idle_provider(), "").await;
     let api = server.backend_client().unwrap();
     let meta = deliver(&server, &token(OLD)).await;
     let tail = sealed_tail(&server, &meta.id).await;
@@ -209,7 +210,7 @@ async fn renewal_erases_the_old_credential() {
 #[tokio::test]
 async fn credential_deleted_during_its_renewal_stays_deleted() {
     let flags = Flags::new();
-    let server = start_server(flags.idle_tool(), "").await;
+    let server = start_server(flags.idle_provider(), "").await;
     let api = server.backend_client().unwrap();
     let meta = deliver(&server, &token("one")).await;
     let again = FakeAgent::start_renewing(&server, &meta.id).await;
@@ -226,7 +227,7 @@ async fn credential_deleted_during_its_renewal_stays_deleted() {
 #[tokio::test]
 async fn exec_can_deliver_repeatedly_without_ending() {
     let flags = Flags::new();
-    let server = start_server(flags.idle_tool(), "").await;
+    let server = start_server(flags.idle_provider(), "").await;
     let api = server.backend_client().unwrap();
     let meta = deliver(&server, &token("one")).await;
     let using = FakeAgent::start_using(&server, &meta.id).await;
@@ -251,12 +252,12 @@ async fn exec_can_deliver_repeatedly_without_ending() {
 async fn health_follows_the_expiry_in_the_credential() {
     let now_s = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
     let rules = json!({
-        "paths": [ScriptedTool::CREDENTIAL_PATH],
+        "paths": [ScriptedProvider::CREDENTIAL_PATH],
         "required": ["/token"],
         "expires_at": { "pointer": "/until", "unit": "unix_s" },
     });
     let flags = Flags::new();
-    let server = start_server(flags.idle_tool().with_descriptor_key("credential", rules), "").await;
+    let server = start_server(flags.idle_provider().with_descriptor_key("credential", rules), "").await;
     let api = server.backend_client().unwrap();
     for (ends_s, health) in [
         (now_s + 365 * 86_400, CredentialHealth::Valid),
@@ -292,9 +293,11 @@ async fn text_credential_and_companion_file_are_delivered_unchanged() {
         Step::write(".scripted/hosts.yml", text),
         flags.wait_step("never"),
     ];
-    let server =
-        start_server(ScriptedTool::new("scripted", Script::new(steps)).with_descriptor_key("credential", rules), "")
-            .await;
+    let server = start_server(
+        ScriptedProvider::new("scripted", Script::new(steps)).with_descriptor_key("credential", rules),
+        "",
+    )
+    .await;
     let api = server.backend_client().unwrap();
     let id = api.start_session("scripted").await.unwrap().session.id;
     flags.set("go");

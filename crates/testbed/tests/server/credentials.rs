@@ -4,7 +4,7 @@ use crate::{
     Flags,
     command_line::{CLI_MS_MAX, cli_command, run_cli, sign_in, start_use, text},
 };
-use anteroom_testbed::{Script, ScriptedTool, Step, TestConfig, TestServer, WAIT_MAX};
+use anteroom_testbed::{Script, ScriptedProvider, Step, TestConfig, TestServer, WAIT_MAX};
 use anteroom_wire::{
     TimelineKind,
     api::{
@@ -22,9 +22,9 @@ use tokio::{
 
 const CONTENT: &str = "{\"token\": \"first\"}";
 
-/// A tool whose status command prints "Logged in" while its file exists and the flag `revoked` is not set, and whose logout sets
+/// A provider whose status command prints "Logged in" while its file exists and the flag `revoked` is not set, and whose logout sets
 /// `revoked` unless the flag `stuck` is set.
-fn tool(flags: &Flags) -> ScriptedTool {
+fn provider(flags: &Flags) -> ScriptedProvider {
     let flag = |name: &str| flags.path(name).display().to_string();
     let status = format!(
         "test -e {} && exec tail -f /dev/null; test -e {} && kill -9 $$; test -e {} && echo Logged out && exit 1; \
@@ -36,17 +36,17 @@ fn tool(flags: &Flags) -> ScriptedTool {
     let logout =
         format!("test -e {} && echo The provider does not answer && exit 4; touch {}", flag("stuck"), flag("revoked"));
     let rules = json!({
-        "paths": [ScriptedTool::CREDENTIAL_PATH], "required": ["/token"], "status_argv": ["sh", "-c", status], "status_matches": "Logged in",
+        "paths": [ScriptedProvider::CREDENTIAL_PATH], "required": ["/token"], "status_argv": ["sh", "-c", status], "status_matches": "Logged in",
     });
     flags
-        .tool(CONTENT)
+        .provider(CONTENT)
         .with_descriptor_key("credential", rules)
         .with_descriptor_key("logout_argv", json!(["sh", "-c", logout]))
 }
 
 async fn start_with_credential(settings: &str) -> (Flags, TestServer, String) {
     let flags = Flags::new();
-    let server = TestServer::start(TestConfig::with_tool(tool(&flags)).with_settings(settings)).await.unwrap();
+    let server = TestServer::start(TestConfig::with_provider(provider(&flags)).with_settings(settings)).await.unwrap();
     let id = sign_in(&flags, &server).await;
     (flags, server, id)
 }
@@ -138,10 +138,10 @@ async fn embedded_expiry_sets_the_health_and_is_logged_once() {
     ] {
         let flags = Flags::new();
         let rules = json!({
-            "paths": [ScriptedTool::CREDENTIAL_PATH], "required": ["/token"], "expires_at": { "pointer": "/ends", "unit": "unix_s" },
+            "paths": [ScriptedProvider::CREDENTIAL_PATH], "required": ["/token"], "expires_at": { "pointer": "/ends", "unit": "unix_s" },
         });
         let content = format!("{{\"token\": \"first\", \"ends\": {ends_s}}}");
-        let config = TestConfig::with_tool(flags.tool(&content).with_descriptor_key("credential", rules));
+        let config = TestConfig::with_provider(flags.provider(&content).with_descriptor_key("credential", rules));
         let server = TestServer::start(config.with_settings("[credentials]\nexpiry_warning_s = 7200\n")).await.unwrap();
         let id = sign_in(&flags, &server).await;
         let found = credential_meta(&server, &id).await;
@@ -212,14 +212,14 @@ async fn credentials_are_listed_shown_and_leased_as_text_and_as_json() {
     assert_eq!(serde_json::from_str::<CredentialList>(&stdout).unwrap().credentials[0].id.as_str(), id);
     let (_, stdout, _) = run_cli_text(&server, &["credentials", "show", &id]).await;
     assert!(
-        stdout.contains(ScriptedTool::CREDENTIAL_PATH)
+        stdout.contains(ScriptedProvider::CREDENTIAL_PATH)
             && stdout.contains("sealed and stored")
             && !stdout.contains("first"),
         "{stdout}"
     );
     let (file, dir) = (server.path().join("auth.json"), server.path().join("home"));
     std::fs::create_dir(&dir).unwrap();
-    for (out, written) in [(&file, file.clone()), (&dir, dir.join(ScriptedTool::CREDENTIAL_PATH))] {
+    for (out, written) in [(&file, file.clone()), (&dir, dir.join(ScriptedProvider::CREDENTIAL_PATH))] {
         let (code, _, stderr) =
             run_cli_text(&server, &["credentials", "lease", &id, "--out", out.to_str().unwrap()]).await;
         assert_eq!(code, Some(0), "{stderr}");
@@ -232,12 +232,12 @@ async fn credentials_are_listed_shown_and_leased_as_text_and_as_json() {
 #[tokio::test]
 async fn deliver_once_credential_is_not_leased_when_the_output_file_is_not_writable() {
     let flags = Flags::new();
-    let tool = tool(&flags).with_descriptor_key("policy", json!("deliver_once"));
-    let server = TestServer::start(TestConfig::with_tool(tool)).await.unwrap();
+    let provider = provider(&flags).with_descriptor_key("policy", json!("deliver_once"));
+    let server = TestServer::start(TestConfig::with_provider(provider)).await.unwrap();
     let id = sign_in(&flags, &server).await;
     let (file, dir) = (server.path().join("auth.json"), server.path().join("home"));
     std::fs::write(&file, "mine").unwrap();
-    std::fs::create_dir_all(dir.join(ScriptedTool::CREDENTIAL_PATH)).unwrap();
+    std::fs::create_dir_all(dir.join(ScriptedProvider::CREDENTIAL_PATH)).unwrap();
     let none = server.path().join("none/auth.json");
     for (out, why) in
         [(&file, "exists; --overwrite"), (&dir, "exists; --overwrite"), (&none, "there is no such directory")]
@@ -261,8 +261,8 @@ async fn deliver_once_credential_is_not_leased_when_the_output_file_is_not_writa
 #[tokio::test]
 async fn login_starts_no_session_when_the_output_file_is_not_writable() {
     let flags = Flags::new();
-    let tool = tool(&flags).with_descriptor_key("policy", json!("keep_in_machine"));
-    let server = TestServer::start(TestConfig::with_tool(tool)).await.unwrap();
+    let provider = provider(&flags).with_descriptor_key("policy", json!("keep_in_machine"));
+    let server = TestServer::start(TestConfig::with_provider(provider)).await.unwrap();
     let (file, free) = (server.path().join("auth.json"), server.path().join("free.json"));
     std::fs::write(&file, "mine").unwrap();
     for (out, why) in [(&file, "exists; --overwrite"), (&free, "stays in this machine")] {
@@ -392,8 +392,9 @@ async fn due_credentials_are_checked_in_the_background() {
 async fn background_check_does_not_use_a_machine_slot_that_a_user_needs() {
     let settings = "[credentials]\ncheck_every_s = 1\n[machines]\nmachines_max = 1\n";
     let flags = Flags::new();
-    let idle = ScriptedTool::new("idle", Script::new([Step::print_line("Nothing to do"), flags.wait_step("never")]));
-    let config = TestConfig::with_tools([tool(&flags), idle]).with_settings(settings);
+    let idle =
+        ScriptedProvider::new("idle", Script::new([Step::print_line("Nothing to do"), flags.wait_step("never")]));
+    let config = TestConfig::with_providers([provider(&flags), idle]).with_settings(settings);
     let server = TestServer::start(config).await.unwrap();
     let id = sign_in(&flags, &server).await;
     let api = server.backend_client().unwrap();

@@ -4,7 +4,7 @@ use crate::{
     Flags, URL,
     command_line::{run_cli, start_use, text},
 };
-use anteroom_testbed::{ApiClient, Script, ScriptedTool, Step, TestConfig, TestServer};
+use anteroom_testbed::{ApiClient, Script, ScriptedProvider, Step, TestConfig, TestServer};
 use anteroom_wire::{
     SessionId, TimelineKind,
     api::{CredentialHealth, CredentialMeta, SessionStatus, SessionView, StartRequest, StartResponse},
@@ -19,20 +19,20 @@ fn settings(content: &str) -> Value {
 
 /// Two methods with different settings. The second method signs in with the setting `asks` and uses the credential with the setting
 /// `chosen`; the status command of each confirms only its own setting.
-fn tool(flags: &Flags) -> ScriptedTool {
+fn provider(flags: &Flags) -> ScriptedProvider {
     let signs_in = |content: &str| {
         [
             Step::OpenUrlWithBrowser { url: URL.to_owned() },
             flags.wait_step("go"),
-            Step::write(ScriptedTool::CREDENTIAL_PATH, content),
+            Step::write(ScriptedProvider::CREDENTIAL_PATH, content),
         ]
     };
     let status = format!(
         "case $(cat {SETTINGS}):$(cat {}) in usual:*usual*|chosen:*other*) echo Logged in;; esac",
-        ScriptedTool::CREDENTIAL_PATH
+        ScriptedProvider::CREDENTIAL_PATH
     );
     let rules = json!({
-        "paths": [ScriptedTool::CREDENTIAL_PATH], "required": ["/token"], "status_argv": ["sh", "-c", status], "status_matches": "Logged in",
+        "paths": [ScriptedProvider::CREDENTIAL_PATH], "required": ["/token"], "status_argv": ["sh", "-c", status], "status_matches": "Logged in",
     });
     let differs = json!({
         "label": "The other",
@@ -43,7 +43,7 @@ fn tool(flags: &Flags) -> ScriptedTool {
     let chooses = Step::write(SETTINGS, "chosen");
     let other = Script::new([chooses].into_iter().chain(signs_in("{\"token\": \"other\"}")));
     flags
-        .tool_with_steps(signs_in("{\"token\": \"usual\"}"))
+        .provider_with_steps(signs_in("{\"token\": \"usual\"}"))
         .with_descriptor_key("label", json!("The usual"))
         .with_descriptor_key("method", json!("usual"))
         .with_descriptor_key("settings_files", settings("usual"))
@@ -89,7 +89,7 @@ async fn check(api: &ApiClient, credential: &str) -> (SessionView, CredentialMet
 #[tokio::test]
 async fn credential_use_applies_the_settings_of_its_sign_in_method() {
     let flags = Flags::new();
-    let server = TestServer::start(TestConfig::with_tool(tool(&flags))).await.unwrap();
+    let server = TestServer::start(TestConfig::with_provider(provider(&flags))).await.unwrap();
     let api = server.backend_client().unwrap();
     flags.set("go");
     let usual = wait_stored(&api, &start_sign_in(&api, None, None).await).await;
@@ -108,9 +108,10 @@ async fn credential_use_applies_the_settings_of_its_sign_in_method() {
 #[tokio::test]
 async fn renewal_by_another_method_changes_the_settings_of_later_uses() {
     let flags = Flags::new();
-    let server = TestServer::start(TestConfig::with_tool(tool(&flags)).with_settings("[machines]\nmachines_max = 1\n"))
-        .await
-        .unwrap();
+    let server =
+        TestServer::start(TestConfig::with_provider(provider(&flags)).with_settings("[machines]\nmachines_max = 1\n"))
+            .await
+            .unwrap();
     let api = server.backend_client().unwrap();
     flags.set("go");
     let credential = wait_stored(&api, &start_sign_in(&api, None, None).await).await;

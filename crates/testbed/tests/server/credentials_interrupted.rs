@@ -5,7 +5,7 @@ use crate::{
     command_line::{run_cli, sign_in, start_use, text},
 };
 use anteroom_testbed::{
-    ApiClient, PausePoint, Script, ScriptedTool, Step, TestConfig, TestServer, processes,
+    ApiClient, PausePoint, Script, ScriptedProvider, Step, TestConfig, TestServer, processes,
     serve::crash_point::{CrashPoint, CrashTiming},
 };
 use anteroom_wire::{
@@ -19,20 +19,21 @@ use tokio::net::TcpListener;
 const EXTERNAL: &str = "away.example:80";
 
 /// Its status command connects to an allowed host, then prints "Logged in" while the flag `in` is set.
-fn tool(flags: &Flags) -> ScriptedTool {
+fn provider(flags: &Flags) -> ScriptedProvider {
     let status = Script::new([
         Step::ProxyConnect { authority: EXTERNAL.to_owned() },
         Step::ExpectFile { path: flags.path("in"), output: "Logged in".to_owned() },
     ]);
     flags.set("in");
-    flags.tool("{\"token\": \"first\"}").with_status(status, "Logged in").with_egress("away.example", 80)
+    flags.provider("{\"token\": \"first\"}").with_status(status, "Logged in").with_egress("away.example", 80)
 }
 
 /// A server with one stored credential, and a second tool that does nothing.
 async fn start_with_credential(settings: &str) -> (Flags, TestServer, String) {
     let flags = Flags::new();
-    let idle = ScriptedTool::new("idle", Script::new([Step::print_line("Nothing to do"), flags.wait_step("never")]));
-    let config = TestConfig::with_tools([tool(&flags), idle])
+    let idle =
+        ScriptedProvider::new("idle", Script::new([Step::print_line("Nothing to do"), flags.wait_step("never")]));
+    let config = TestConfig::with_providers([provider(&flags), idle])
         .with_host_override(EXTERNAL, "127.0.0.1:1".parse().unwrap())
         .with_settings(&format!("[limits.sessions]\nreconcile_every_ms = 100\n{settings}"));
     let server = TestServer::start(config).await.unwrap();
@@ -172,7 +173,7 @@ async fn check_without_egress_reports_no_result_and_leaves_the_health_unchanged(
     // The external host listens until `there` is dropped.
     let there = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let flags = Flags::new();
-    let config = TestConfig::with_tool(tool(&flags)).with_host_override(EXTERNAL, there.local_addr().unwrap());
+    let config = TestConfig::with_provider(provider(&flags)).with_host_override(EXTERNAL, there.local_addr().unwrap());
     let server = TestServer::start(config).await.unwrap();
     let id = sign_in(&flags, &server).await;
     let api = server.backend_client().unwrap();

@@ -36,7 +36,7 @@ async fn recording_use_of_a_killed_machine_blocks_no_other_write() {
 async fn claiming_a_killed_machine_blocks_no_other_write() {
     let flags = Flags::new();
     let faults = InjectedFaults { agent_delay_ms: 1_500, ..InjectedFaults::default() };
-    let machines = PlainProcess { tools: vec![flags.idle_tool()], faults, ..PlainProcess::default() };
+    let machines = PlainProcess { providers: vec![flags.idle_provider()], faults, ..PlainProcess::default() };
     let (server, api, id) = start_session_with(TestConfig::new(machines).with_settings(LONG_LOCK)).await;
     api.wait_entry(&id, TimelineKind::MachineRequested).await.unwrap();
     let lock = DatabaseLock::acquire(&server).await;

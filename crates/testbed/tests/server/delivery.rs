@@ -1,7 +1,7 @@
 //! The delivery endpoint: rejected deliveries, idempotency, and retries while the database is not writable.
 
 use crate::{Flags, fake_agent::FakeAgent, problem_of, start_idle, start_session_with};
-use anteroom_testbed::{ApiResponse, ScriptedTool, TestConfig, TestServer, WAIT_MAX, leaks::encoded_forms};
+use anteroom_testbed::{ApiResponse, ScriptedProvider, TestConfig, TestServer, WAIT_MAX, leaks::encoded_forms};
 use anteroom_wire::{
     Base64, TimelineKind,
     agent::{CredentialDelivery, DeliveredFile, DeliveryResult},
@@ -130,15 +130,15 @@ async fn wrong_credential_format_is_rejected_by_keys_without_values() {
         ("a path out of the home", files(vec![at("../.scripted/auth.json")]), "path"),
         (
             "a second file elsewhere",
-            files(vec![at(ScriptedTool::CREDENTIAL_PATH), at("../../.ssh/authorized_keys")]),
+            files(vec![at(ScriptedProvider::CREDENTIAL_PATH), at("../../.ssh/authorized_keys")]),
             "path",
         ),
         (
             "one file twice",
-            files(vec![at(ScriptedTool::CREDENTIAL_PATH), at(ScriptedTool::CREDENTIAL_PATH)]),
+            files(vec![at(ScriptedProvider::CREDENTIAL_PATH), at(ScriptedProvider::CREDENTIAL_PATH)]),
             "duplicate",
         ),
-        ("many files", files((0..20).map(|_| at(ScriptedTool::CREDENTIAL_PATH)).collect()), "files"),
+        ("many files", files((0..20).map(|_| at(ScriptedProvider::CREDENTIAL_PATH)).collect()), "files"),
     ] {
         let (status, code, detail) = problem_without_canary(&agent.deliver(&delivery).await);
         assert_eq!((status, code.as_str()), (422, "invalid_credential_format"), "{what}: {detail}");
@@ -285,7 +285,7 @@ async fn delivery_is_retried_until_the_database_is_writable() {
     let flags = Flags::new();
     let content = "{\"token\": \"patient\",\n \"more\" : [1, 2.50]}\n";
     let (server, api, id) = start_session_with(
-        TestConfig::with_tool(flags.tool(content)).with_settings("[limits.store]\nbusy_ms_max = 500\n"),
+        TestConfig::with_provider(flags.provider(content)).with_settings("[limits.store]\nbusy_ms_max = 500\n"),
     )
     .await;
     api.wait_until(&id, "showing the address", |view| view.sign_in.url.is_some()).await.unwrap();

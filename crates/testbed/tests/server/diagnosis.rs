@@ -3,7 +3,7 @@
 use crate::{Flags, start_session_with, viewers::wait_close};
 use anteroom_rfb::client::ViewerConnectError;
 use anteroom_testbed::{
-    ApiClient, ScriptedTool, Step, TestConfig, TestServer, WAIT_MAX, fake_rfb_server::ServerBehaviour,
+    ApiClient, ScriptedProvider, Step, TestConfig, TestServer, WAIT_MAX, fake_rfb_server::ServerBehaviour,
     plain_process::built_program,
 };
 use anteroom_wire::{
@@ -19,16 +19,16 @@ fn link_state(found: &Diagnosis, component: Component) -> ComponentState {
     found.chain.iter().find(|seen| seen.component == component).unwrap().state
 }
 
-/// Starts a session with this tool.
-async fn start_session(tool: ScriptedTool, settings: &str) -> (TestServer, ApiClient, SessionId) {
-    let (server, api, id) = start_session_with(TestConfig::with_tool(tool).with_settings(settings)).await;
+/// Starts a session with this provider.
+async fn start_session(provider: ScriptedProvider, settings: &str) -> (TestServer, ApiClient, SessionId) {
+    let (server, api, id) = start_session_with(TestConfig::with_provider(provider).with_settings(settings)).await;
     (server, api, id)
 }
 
 #[tokio::test]
 async fn diagnosis_of_a_viewer_rejected_after_the_machine_was_killed_is_one_sentence() {
     let flags = Flags::new();
-    let (server, api, id) = start_session(flags.idle_tool(), "[sessions]\nrestarts_max = 0\n").await;
+    let (server, api, id) = start_session(flags.idle_provider(), "[sessions]\nrestarts_max = 0\n").await;
     api.wait_entry(&id, TimelineKind::CliStarted).await.unwrap();
     let ticket = api.create_ticket(&id, "desktop").await.unwrap().ticket;
     server.kill_machine(&server.list_machines().remove(0)).unwrap();
@@ -54,7 +54,7 @@ async fn diagnosis_of_a_viewer_rejected_after_the_machine_was_killed_is_one_sent
 #[tokio::test]
 async fn diagnosis_of_a_requeued_session_names_the_end_of_its_machine() {
     let flags = Flags::new();
-    let (server, api, first) = start_session(flags.idle_tool(), "[machines]\nmachines_max = 1\n").await;
+    let (server, api, first) = start_session(flags.idle_provider(), "[machines]\nmachines_max = 1\n").await;
     api.wait_status(&first, SessionStatus::VmStarted).await.unwrap();
     let second = api.start_session("scripted").await.unwrap().session.id;
     api.wait_verdict(&second, Verdict::WaitingForCapacity).await.unwrap();
@@ -73,7 +73,7 @@ async fn diagnosis_of_a_requeued_session_names_the_end_of_its_machine() {
 #[tokio::test]
 async fn diagnosis_of_a_killed_keeper_is_keeper_lost() {
     let flags = Flags::new();
-    let (server, api, id) = start_session(flags.idle_tool(), "[sessions]\nrestarts_max = 0\n").await;
+    let (server, api, id) = start_session(flags.idle_provider(), "[sessions]\nrestarts_max = 0\n").await;
     api.wait_status(&id, SessionStatus::VmStarted).await.unwrap();
     let found = server.leak_scan().find_processes();
     let keeper = found.iter().find(|found| found.command.contains(" keeper ")).expect("a keeper");
@@ -86,8 +86,9 @@ async fn diagnosis_of_a_killed_keeper_is_keeper_lost() {
 #[tokio::test]
 async fn diagnosis_of_a_failed_tool_quotes_its_last_lines() {
     let flags = Flags::new();
-    let tool = flags.tool_with_steps([Step::print_line("Error: the organisation is disabled"), Step::Exit { code: 3 }]);
-    let (server, api, id) = start_session(tool, "").await;
+    let provider =
+        flags.provider_with_steps([Step::print_line("Error: the organisation is disabled"), Step::Exit { code: 3 }]);
+    let (server, api, id) = start_session(provider, "").await;
     let found = api.wait_verdict(&id, Verdict::CliFailed).await.unwrap();
     for part in ["exit code 3", "the organisation is disabled", "no credential was delivered"] {
         assert!(found.sentence.contains(part), "{part}: {}", found.sentence);
@@ -99,7 +100,7 @@ async fn diagnosis_of_a_failed_tool_quotes_its_last_lines() {
 #[tokio::test]
 async fn diagnosis_of_a_tool_closed_without_an_error_is_cli_ended() {
     let flags = Flags::new();
-    let (server, api, id) = start_session(flags.tool_with_steps([Step::print_line("Bye")]), "").await;
+    let (server, api, id) = start_session(flags.provider_with_steps([Step::print_line("Bye")]), "").await;
     api.wait_verdict(&id, Verdict::CliExitedWithoutCredential).await.unwrap();
     server.stop_and_check_leaks().await.unwrap();
 }
@@ -107,14 +108,14 @@ async fn diagnosis_of_a_tool_closed_without_an_error_is_cli_ended() {
 #[tokio::test]
 async fn diagnosis_of_a_wrong_credential_format_names_keys_without_values() {
     let flags = Flags::new();
-    let tool = flags.tool_with_steps([
-        Step::write(ScriptedTool::CREDENTIAL_PATH, "{\"key\": \"canary-why\"}"),
+    let provider = flags.provider_with_steps([
+        Step::write(ScriptedProvider::CREDENTIAL_PATH, "{\"key\": \"canary-why\"}"),
         flags.wait_step("never"),
     ]);
-    let (server, api, id) = start_session(tool, "").await;
+    let (server, api, id) = start_session(provider, "").await;
     let found = api.wait_verdict(&id, Verdict::CredentialInvalidFormat).await.unwrap();
     assert!(
-        found.sentence.contains("/token") && found.sentence.contains(ScriptedTool::CREDENTIAL_PATH),
+        found.sentence.contains("/token") && found.sentence.contains(ScriptedProvider::CREDENTIAL_PATH),
         "{}",
         found.sentence
     );
@@ -130,9 +131,11 @@ async fn diagnosis_of_a_wrong_credential_format_names_keys_without_values() {
 async fn diagnosis_of_an_unconfirmed_credential_is_credential_not_confirmed() {
     let flags = Flags::new();
     let status = anteroom_testbed::Script::new([Step::Exit { code: 1 }]);
-    let tool = flags
-        .tool_with_steps([Step::write(ScriptedTool::CREDENTIAL_PATH, "{\"token\": \"x\"}"), flags.wait_step("never")]);
-    let (server, api, id) = start_session(tool.with_status(status, "Logged in"), "").await;
+    let provider = flags.provider_with_steps([
+        Step::write(ScriptedProvider::CREDENTIAL_PATH, "{\"token\": \"x\"}"),
+        flags.wait_step("never"),
+    ]);
+    let (server, api, id) = start_session(provider.with_status(status, "Logged in"), "").await;
     api.wait_verdict(&id, Verdict::CredentialNotConfirmed).await.unwrap();
     server.stop_and_check_leaks().await.unwrap();
 }
@@ -140,9 +143,9 @@ async fn diagnosis_of_an_unconfirmed_credential_is_credential_not_confirmed() {
 #[tokio::test]
 async fn diagnosis_of_a_denied_host_is_egress_denied() {
     let flags = Flags::new();
-    let tool =
-        flags.tool_with_steps([Step::ProxyConnect { authority: "login.example:443".into() }, Step::Exit { code: 1 }]);
-    let (server, api, id) = start_session(tool, "").await;
+    let provider = flags
+        .provider_with_steps([Step::ProxyConnect { authority: "login.example:443".into() }, Step::Exit { code: 1 }]);
+    let (server, api, id) = start_session(provider, "").await;
     let found = api.wait_verdict(&id, Verdict::EgressDenied).await.unwrap();
     for part in ["login.example:443", "egress list", "exit code 1"] {
         assert!(found.sentence.contains(part), "{part}: {}", found.sentence);
@@ -154,12 +157,12 @@ async fn diagnosis_of_a_denied_host_is_egress_denied() {
 #[tokio::test]
 async fn diagnosis_of_an_unreachable_allowed_host_is_egress_unreachable() {
     let flags = Flags::new();
-    let tool =
-        flags.tool_with_steps([Step::ProxyConnect { authority: "login.example:443".into() }, Step::Exit { code: 1 }]);
+    let provider = flags
+        .provider_with_steps([Step::ProxyConnect { authority: "login.example:443".into() }, Step::Exit { code: 1 }]);
     // A port without a listener: it was free a moment ago.
     let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let config =
-        TestConfig::with_tool(tool.with_egress("login.example", 443)).with_host_override("login.example:443", closed);
+    let config = TestConfig::with_provider(provider.with_egress("login.example", 443))
+        .with_host_override("login.example:443", closed);
     let (server, api, id) = start_session_with(config).await;
     api.wait_verdict(&id, Verdict::EgressUnreachable).await.unwrap();
     server.stop_and_check_leaks().await.unwrap();
@@ -168,9 +171,9 @@ async fn diagnosis_of_an_unreachable_allowed_host_is_egress_unreachable() {
 #[tokio::test]
 async fn diagnosis_of_a_cancelled_completed_or_expired_session_names_that_end() {
     let flags = Flags::new();
-    let tool = flags.tool("{\"token\": \"x\"}");
+    let provider = flags.provider("{\"token\": \"x\"}");
     let server = TestServer::start(
-        TestConfig::with_tool(tool)
+        TestConfig::with_provider(provider)
             .with_settings("[sessions]\nidle_s_max = 5\n[limits.sessions]\nreconcile_every_ms = 50\n"),
     )
     .await
@@ -196,10 +199,11 @@ async fn diagnosis_of_a_cancelled_completed_or_expired_session_names_that_end() 
 #[tokio::test]
 async fn diagnosis_of_a_session_waiting_for_a_user_or_capacity_is_healthy() {
     let flags = Flags::new();
-    let server =
-        TestServer::start(TestConfig::with_tool(flags.tool("{}")).with_settings("[machines]\nmachines_max = 1\n"))
-            .await
-            .unwrap();
+    let server = TestServer::start(
+        TestConfig::with_provider(flags.provider("{}")).with_settings("[machines]\nmachines_max = 1\n"),
+    )
+    .await
+    .unwrap();
     let api = server.backend_client().unwrap();
     let first = api.start_session("scripted").await.unwrap().session.id;
     api.wait_until(&first, "showing the address", |view| view.sign_in.url.is_some()).await.unwrap();
@@ -219,7 +223,7 @@ async fn diagnosis_of_a_session_waiting_for_a_user_or_capacity_is_healthy() {
 #[tokio::test]
 async fn diagnosis_of_a_missing_desktop_is_desktop_unreachable_until_it_returns() {
     let flags = Flags::new();
-    let (server, api, id) = start_session(flags.idle_tool(), "[sessions]\nsocket_wait_ms_max = 1000\n").await;
+    let (server, api, id) = start_session(flags.idle_provider(), "[sessions]\nsocket_wait_ms_max = 1000\n").await;
     api.wait_status(&id, SessionStatus::VmStarted).await.unwrap();
     let machine = server.list_machines().remove(0);
     server.set_desktop_behaviour(&machine, ServerBehaviour::Closed).await.unwrap();
@@ -243,7 +247,7 @@ async fn diagnosis_of_a_missing_desktop_is_desktop_unreachable_until_it_returns(
 async fn diagnosis_during_a_database_lock_is_delivery_failing() {
     let flags = Flags::new();
     let (server, api, id) =
-        start_session(flags.tool("{\"token\": \"x\"}"), "[limits.store]\nbusy_ms_max = 200\n").await;
+        start_session(flags.provider("{\"token\": \"x\"}"), "[limits.store]\nbusy_ms_max = 200\n").await;
     api.wait_until(&id, "showing the address", |view| view.sign_in.url.is_some()).await.unwrap();
     let database = SqliteConnectOptions::new().filename(server.state_dir().join("anteroom.db"));
     let mut holder: SqliteConnection = database.busy_timeout(WAIT_MAX).connect().await.unwrap();
@@ -260,7 +264,7 @@ async fn diagnosis_during_a_database_lock_is_delivery_failing() {
 #[tokio::test]
 async fn diagnosis_of_a_machine_that_ended_without_a_server_is_server_restarted() {
     let flags = Flags::new();
-    let (mut server, api, id) = start_session(flags.idle_tool(), "[sessions]\nrestarts_max = 0\n").await;
+    let (mut server, api, id) = start_session(flags.idle_provider(), "[sessions]\nrestarts_max = 0\n").await;
     api.wait_status(&id, SessionStatus::VmStarted).await.unwrap();
     server.kill_server().await.unwrap();
     let machine = server.list_machines().remove(0);
@@ -281,7 +285,7 @@ async fn diagnosis_of_a_machine_that_ended_without_a_server_is_server_restarted(
 #[tokio::test]
 async fn diagnosis_requires_session_access_and_anonymous_requests_are_not_recorded() {
     let flags = Flags::new();
-    let (server, api, id) = start_session(flags.idle_tool(), "[limits.sessions]\nviewers_max = 1\n").await;
+    let (server, api, id) = start_session(flags.idle_provider(), "[limits.sessions]\nviewers_max = 1\n").await;
     api.wait_status(&id, SessionStatus::VmStarted).await.unwrap();
     let path = format!("/api/auth/session/{id}/diagnosis");
     assert_eq!(server.anonymous_client().unwrap().get(&path).await.unwrap().status, 401);
@@ -313,7 +317,7 @@ async fn diagnosis_requires_session_access_and_anonymous_requests_are_not_record
 #[tokio::test]
 async fn diagnose_command_prints_text_and_json() {
     let flags = Flags::new();
-    let (server, api, id) = start_session(flags.tool_with_steps([Step::Exit { code: 4 }]), "").await;
+    let (server, api, id) = start_session(flags.provider_with_steps([Step::Exit { code: 4 }]), "").await;
     let found = api.wait_verdict(&id, Verdict::CliFailed).await.unwrap();
     let diagnose = |json: bool| {
         let mut command = Command::new(built_program("anteroom").unwrap());

@@ -1,7 +1,7 @@
 //! The egress of a machine.
 
 use crate::{Flags, start_session_with};
-use anteroom_testbed::{ScriptedTool, Step, TestConfig};
+use anteroom_testbed::{ScriptedProvider, Step, TestConfig};
 use anteroom_wire::{TimelineKind, api::SessionStatus};
 use axum::{Router, routing::get};
 use tokio::net::TcpListener;
@@ -13,16 +13,16 @@ async fn allowed_and_denied_egress_is_on_the_timeline() {
     let serving =
         tokio::spawn(async move { axum::serve(outside, Router::new().route("/hello", get(|| async { "hi" }))).await });
     let flags = Flags::new();
-    let tool = flags.tool_with_steps([
+    let provider = flags.provider_with_steps([
         Step::ProxyConnect { authority: "evil.example:443".into() },
         Step::ProxyConnect { authority: "evil.example:443".into() },
         Step::ProxyConnect { authority: format!("{address}") },
         Step::ProxyConnect { authority: "allowed.example:80".into() },
         Step::HttpGet { url: "http://allowed.example/hello".into() },
-        Step::write(ScriptedTool::CREDENTIAL_PATH, "{\"token\": \"x\"}"),
+        Step::write(ScriptedProvider::CREDENTIAL_PATH, "{\"token\": \"x\"}"),
         flags.wait_step("never"),
     ]);
-    let config = TestConfig::with_tool(tool.with_egress("allowed.example", 80))
+    let config = TestConfig::with_provider(provider.with_egress("allowed.example", 80))
         .with_host_override("allowed.example:80", address);
     let (server, api, id) = start_session_with(config).await;
     api.wait_status(&id, SessionStatus::Completed).await.unwrap();

@@ -110,7 +110,7 @@ async fn idle_session_expires_and_heartbeats_prevent_it() {
 async fn sign_in_survives_a_server_crash() {
     let flags = Flags::new();
     let (mut server, api, id) =
-        start_session_with(TestConfig::with_tool(flags.tool("{\"token\": \"after the crash\"}"))).await;
+        start_session_with(TestConfig::with_provider(flags.provider("{\"token\": \"after the crash\"}"))).await;
     let mut viewer = api.connect_desktop(&id).await.unwrap();
     viewer.request_full_frame().await.unwrap();
     let before = viewer.desktop_name().to_owned();
@@ -131,12 +131,13 @@ async fn sign_in_survives_a_server_crash() {
 #[tokio::test]
 async fn credential_written_while_the_server_is_down_is_delivered_to_the_next_server() {
     let flags = Flags::new();
-    let (mut server, api, id) = start_session_with(TestConfig::with_tool(flags.tool("{\"token\": \"kept\"}"))).await;
+    let (mut server, api, id) =
+        start_session_with(TestConfig::with_provider(flags.provider("{\"token\": \"kept\"}"))).await;
     api.wait_until(&id, "showing the address", |view| view.sign_in.url.is_some()).await.unwrap();
     let machine = server.list_machines().remove(0);
     server.stop_server().await.unwrap();
     flags.set("go");
-    let file = server.tool_home(&machine).join(anteroom_testbed::ScriptedTool::CREDENTIAL_PATH);
+    let file = server.tool_home(&machine).join(anteroom_testbed::ScriptedProvider::CREDENTIAL_PATH);
     while !file.exists() {
         tokio::time::sleep(std::time::Duration::from_millis(20)).await;
     }
@@ -156,7 +157,7 @@ async fn credential_written_while_the_server_is_down_is_delivered_to_the_next_se
 #[tokio::test]
 async fn completed_session_is_readable_after_its_machine_is_removed() {
     let flags = Flags::new();
-    let (server, api, id) = start_session_with(TestConfig::with_tool(flags.tool("{\"token\": \"x\"}"))).await;
+    let (server, api, id) = start_session_with(TestConfig::with_provider(flags.provider("{\"token\": \"x\"}"))).await;
     flags.set("go");
     api.wait_status(&id, SessionStatus::Completed).await.unwrap();
     while !server.list_machines().is_empty() {
@@ -165,7 +166,7 @@ async fn completed_session_is_readable_after_its_machine_is_removed() {
     assert_eq!(api.get_session(&id).await.unwrap().status, SessionStatus::Completed);
     let metadata = api.get(&format!("/api/auth/session/{id}/credentials")).await.unwrap();
     assert_eq!(metadata.status, 200);
-    assert!(metadata.text.contains(anteroom_testbed::ScriptedTool::CREDENTIAL_PATH));
+    assert!(metadata.text.contains(anteroom_testbed::ScriptedProvider::CREDENTIAL_PATH));
     server.stop_and_check_leaks().await.unwrap();
 }
 

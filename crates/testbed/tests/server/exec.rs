@@ -4,7 +4,7 @@ use crate::{
     Flags,
     command_line::{CLI_MS_MAX, cli_command, run_cli, sign_in, start_use, text},
 };
-use anteroom_testbed::{ScriptedTool, TestConfig, TestServer, WAIT_MAX};
+use anteroom_testbed::{ScriptedProvider, TestConfig, TestServer, WAIT_MAX};
 use anteroom_wire::{
     TimelineKind,
     agent::UsePurpose,
@@ -35,7 +35,7 @@ const CONTENT: &str = "{\"token\": \"first\"}";
 /// A server with one stored credential.
 async fn start_with_credential() -> (Flags, TestServer, String) {
     let flags = Flags::new();
-    let server = TestServer::start(TestConfig::with_tool(flags.tool(CONTENT))).await.unwrap();
+    let server = TestServer::start(TestConfig::with_provider(flags.provider(CONTENT))).await.unwrap();
     let id = sign_in(&flags, &server).await;
     (flags, server, id)
 }
@@ -150,8 +150,8 @@ async fn exec_requires_the_owner_and_a_valid_command() {
 #[tokio::test]
 async fn deliver_once_credential_cannot_be_used_by_exec() {
     let flags = Flags::new();
-    let tool = flags.tool(CONTENT).with_descriptor_key("policy", json!("deliver_once"));
-    let server = TestServer::start(TestConfig::with_tool(tool)).await.unwrap();
+    let provider = flags.provider(CONTENT).with_descriptor_key("policy", json!("deliver_once"));
+    let server = TestServer::start(TestConfig::with_provider(provider)).await.unwrap();
     let id = sign_in(&flags, &server).await;
     let api = server.backend_client().unwrap();
     let path = format!("/api/credentials/{id}/use");
@@ -239,7 +239,7 @@ async fn credential_changed_by_a_command_is_stored_under_the_same_id() {
     assert_eq!(lease.files[0].content.expose(), b"{\"token\": \"second\"}");
     assert_eq!(api.list_credentials().await.unwrap().credentials.len(), 1);
     // The next machine receives the changed credential.
-    let done = run_cli(&server, &["exec", "--credential", &id, "--", "cat", ScriptedTool::CREDENTIAL_PATH]).await;
+    let done = run_cli(&server, &["exec", "--credential", &id, "--", "cat", ScriptedProvider::CREDENTIAL_PATH]).await;
     assert_eq!(text(&done.stdout), "{\"token\": \"second\"}\n", "{}", text(&done.stderr));
     server.stop_and_check_leaks().await.unwrap();
 }

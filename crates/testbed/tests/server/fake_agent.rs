@@ -64,7 +64,7 @@ impl FakeAgent {
     /// A delivery of one file with this content.
     pub(crate) fn delivery(&self, content: &str) -> CredentialDelivery {
         let file = DeliveredFile {
-            path: anteroom_testbed::ScriptedTool::CREDENTIAL_PATH.to_owned(),
+            path: anteroom_testbed::ScriptedProvider::CREDENTIAL_PATH.to_owned(),
             mode: 0o600,
             content: Base64::new(content.as_bytes().to_vec()),
         };

@@ -1,6 +1,6 @@
 //! A server with an idle tool, and flag files for which scripted tools wait.
 
-use anteroom_testbed::{ApiClient, Script, ScriptedTool, Step, TestConfig, TestServer};
+use anteroom_testbed::{ApiClient, Script, ScriptedProvider, Step, TestConfig, TestServer};
 use anteroom_wire::SessionId;
 use std::path::PathBuf;
 
@@ -24,15 +24,16 @@ impl Flags {
     }
 
     /// The provider `scripted`, whose tool runs until the session ends.
-    pub(crate) fn idle_tool(&self) -> ScriptedTool {
-        ScriptedTool::new("scripted", Script::new([Step::print_line("Nothing to do"), self.wait_step("never")]))
+    pub(crate) fn idle_provider(&self) -> ScriptedProvider {
+        ScriptedProvider::new("scripted", Script::new([Step::print_line("Nothing to do"), self.wait_step("never")]))
     }
 }
 
 /// Starts a server whose provider `scripted` runs until the session ends.
 pub(crate) async fn start_idle(settings: &str) -> (Flags, TestServer) {
     let flags = Flags::new();
-    let server = TestServer::start(TestConfig::with_tool(flags.idle_tool()).with_settings(settings)).await.unwrap();
+    let server =
+        TestServer::start(TestConfig::with_provider(flags.idle_provider()).with_settings(settings)).await.unwrap();
     (flags, server)
 }
 
@@ -47,7 +48,7 @@ pub(crate) async fn start_session_with(config: TestConfig) -> (TestServer, ApiCl
 /// Starts a server and a session whose tool runs until the session ends.
 pub(crate) async fn start_idle_session(settings: &str) -> (Flags, TestServer, ApiClient, SessionId) {
     let flags = Flags::new();
-    let config = TestConfig::with_tool(flags.idle_tool()).with_settings(settings);
+    let config = TestConfig::with_provider(flags.idle_provider()).with_settings(settings);
     let (server, api, id) = start_session_with(config).await;
     (flags, server, api, id)
 }

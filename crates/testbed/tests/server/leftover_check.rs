@@ -8,7 +8,7 @@ use tokio::process::Command;
 #[tokio::test]
 async fn leftover_process_fails_the_leak_check_of_the_test_server() {
     let flags = Flags::new();
-    let server = TestServer::start(TestConfig::with_tool(flags.idle_tool())).await.unwrap();
+    let server = TestServer::start(TestConfig::with_provider(flags.idle_provider())).await.unwrap();
     let script = flags.path("script.json");
     Script::new([Step::Pause { ms: 600_000 }]).save(&script).unwrap();
     let mut leftover = Command::new(built_program("anteroom-testbed").unwrap());
@@ -23,5 +23,5 @@ async fn leftover_process_fails_the_leak_check_of_the_test_server() {
 #[should_panic(expected = "a test server was not finished")]
 async fn test_server_dropped_without_its_leak_check_panics() {
     let flags = Flags::new();
-    drop(TestServer::start(TestConfig::with_tool(flags.idle_tool())).await.unwrap());
+    drop(TestServer::start(TestConfig::with_provider(flags.idle_provider())).await.unwrap());
 }

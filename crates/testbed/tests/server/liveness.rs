@@ -27,7 +27,8 @@ async fn start_session(
     faults: InjectedFaults,
     ready_ms_max: Option<u64>,
 ) -> (TestServer, ApiClient, SessionId) {
-    let machines = PlainProcess { tools: vec![flags.idle_tool()], faults, ready_ms_max, ..PlainProcess::default() };
+    let machines =
+        PlainProcess { providers: vec![flags.idle_provider()], faults, ready_ms_max, ..PlainProcess::default() };
     let (server, api, id) = start_session_with(TestConfig::new(machines).with_settings(settings)).await;
     (server, api, id)
 }

@@ -33,10 +33,10 @@ mod viewers;
 mod webhook;
 mod webhook_credentials;
 
-use anteroom_testbed::{ApiResponse, Script, ScriptedTool, Step};
+use anteroom_testbed::{ApiResponse, Script, ScriptedProvider, Step};
 use fixture::{Flags, start_idle, start_idle_session, start_session_with};
 
-/// The sign-in URL that [`Flags::tool`] opens.
+/// The sign-in URL that [`Flags::provider`] opens.
 const URL: &str = "https://id.example/authorize?client=1&state=a%20b";
 
 impl Flags {
@@ -44,18 +44,18 @@ impl Flags {
         std::fs::write(self.path(name), "").unwrap();
     }
 
-    /// A tool that opens [`URL`] through the URL opener, waits for `go` and writes this credential.
-    fn tool(&self, content: &str) -> ScriptedTool {
-        self.tool_with_steps([
+    /// A provider whose tool opens [`URL`] through the URL opener, waits for `go` and writes this credential.
+    fn provider(&self, content: &str) -> ScriptedProvider {
+        self.provider_with_steps([
             Step::OpenUrlWithBrowser { url: URL.to_owned() },
             self.wait_step("go"),
-            Step::write(ScriptedTool::CREDENTIAL_PATH, content),
+            Step::write(ScriptedProvider::CREDENTIAL_PATH, content),
         ])
     }
 
     /// The provider `scripted` with these steps.
-    fn tool_with_steps(&self, steps: impl IntoIterator<Item = Step>) -> ScriptedTool {
-        ScriptedTool::new("scripted", Script::new(steps))
+    fn provider_with_steps(&self, steps: impl IntoIterator<Item = Step>) -> ScriptedProvider {
+        ScriptedProvider::new("scripted", Script::new(steps))
     }
 }
 

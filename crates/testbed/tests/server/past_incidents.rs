@@ -86,7 +86,7 @@ async fn viewer_input_prevents_idle_expiry() {
 async fn killed_machine_does_not_affect_another_session_of_its_owner() {
     let flags = Flags::new();
     let config =
-        TestConfig::with_tool(flags.tool("{\"token\": \"x\"}")).with_settings("[sessions]\nrestarts_max = 0\n");
+        TestConfig::with_provider(flags.provider("{\"token\": \"x\"}")).with_settings("[sessions]\nrestarts_max = 0\n");
     let server = TestServer::start(config).await.unwrap();
     let api = server.backend_client().unwrap();
     let dies = api.start_session("scripted").await.unwrap().session.id;

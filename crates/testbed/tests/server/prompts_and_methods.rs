@@ -7,7 +7,7 @@ use crate::{
     problem_of,
 };
 use anteroom_testbed::{
-    ApiClient, ApiResponse, Script, ScriptedTool, Step, TestConfig, TestServer, WAIT_MAX, leaks::encoded_forms,
+    ApiClient, ApiResponse, Script, ScriptedProvider, Step, TestConfig, TestServer, WAIT_MAX, leaks::encoded_forms,
 };
 use anteroom_wire::{
     SessionId, TimelineKind,
@@ -30,26 +30,26 @@ fn prompts() -> Value {
 }
 
 /// Opens a URL, prompts for a code, rejects the first one and writes the second one.
-fn tool_with_code_prompt(flags: &Flags) -> ScriptedTool {
+fn provider_with_code_prompt(flags: &Flags) -> ScriptedProvider {
     flags
-        .tool_with_steps([
+        .provider_with_steps([
             Step::OpenUrlWithBrowser { url: URL.to_owned() },
             Step::Print { text: "\nPaste code: ".to_owned() },
             Step::ReadLine,
             Step::Print { text: "\nWrong code: not this one\nPaste code: ".to_owned() },
             Step::ReadLine,
             Step::print_line("\nThanks"),
-            Step::write(ScriptedTool::CREDENTIAL_PATH, "{\"token\": \"{line}\"}"),
+            Step::write(ScriptedProvider::CREDENTIAL_PATH, "{\"token\": \"{line}\"}"),
         ])
         .with_descriptor_key("prompts", prompts())
 }
 
 /// One method waits for the browser, the other prompts for a key.
-fn two_methods(flags: &Flags) -> ScriptedTool {
+fn two_methods(flags: &Flags) -> ScriptedProvider {
     let key = Script::new([
         Step::Print { text: "Key: ".to_owned() },
         Step::ReadLine,
-        Step::write(ScriptedTool::CREDENTIAL_PATH, "{\"key\": \"{line}\"}"),
+        Step::write(ScriptedProvider::CREDENTIAL_PATH, "{\"key\": \"{line}\"}"),
         flags.wait_step("never"),
     ]);
     let differs = json!({
@@ -60,7 +60,7 @@ fn two_methods(flags: &Flags) -> ScriptedTool {
         "credential_required": ["/key"],
     });
     flags
-        .tool_with_steps([Step::OpenUrlWithBrowser { url: URL.to_owned() }, flags.wait_step("never")])
+        .provider_with_steps([Step::OpenUrlWithBrowser { url: URL.to_owned() }, flags.wait_step("never")])
         .with_descriptor_key("label", json!("With a browser"))
         .with_descriptor_key("method", json!("browser"))
         .with_method("key", key, differs)
@@ -83,7 +83,7 @@ async fn post(api: &ApiClient, id: &SessionId, end: &str, body: Value) -> ApiRes
 async fn valid_paste_is_typed_at_the_open_prompt() {
     let flags = Flags::new();
     let server = TestServer::start(
-        TestConfig::with_tool(tool_with_code_prompt(&flags)).with_settings("[log]\nlevel = 'trace'\n"),
+        TestConfig::with_provider(provider_with_code_prompt(&flags)).with_settings("[log]\nlevel = 'trace'\n"),
     )
     .await
     .unwrap();
@@ -122,8 +122,8 @@ async fn valid_paste_is_typed_at_the_open_prompt() {
 #[tokio::test]
 async fn paste_without_a_prompt_or_with_control_characters_is_rejected() {
     let flags = Flags::new();
-    let tool = flags.idle_tool().with_descriptor_key("prompts", prompts());
-    let server = TestServer::start(TestConfig::with_tool(tool)).await.unwrap();
+    let provider = flags.idle_provider().with_descriptor_key("prompts", prompts());
+    let server = TestServer::start(TestConfig::with_provider(provider)).await.unwrap();
     let api = server.backend_client().unwrap();
     let id = start_session(&api).await;
     api.wait_entry(&id, TimelineKind::CliStarted).await.unwrap();
@@ -150,7 +150,7 @@ async fn paste_without_a_prompt_or_with_control_characters_is_rejected() {
 #[tokio::test]
 async fn changed_method_starts_a_new_run_and_applies_to_replacement_machines() {
     let flags = Flags::new();
-    let server = TestServer::start(TestConfig::with_tool(two_methods(&flags))).await.unwrap();
+    let server = TestServer::start(TestConfig::with_provider(two_methods(&flags))).await.unwrap();
     let api = server.backend_client().unwrap();
     let id = start_session(&api).await;
     let view = api.wait_until(&id, "showing the address", |view| view.sign_in.url.is_some()).await.unwrap();
@@ -188,7 +188,7 @@ async fn changed_method_starts_a_new_run_and_applies_to_replacement_machines() {
 #[tokio::test]
 async fn chosen_method_survives_a_server_restart() {
     let flags = Flags::new();
-    let mut server = TestServer::start(TestConfig::with_tool(two_methods(&flags))).await.unwrap();
+    let mut server = TestServer::start(TestConfig::with_provider(two_methods(&flags))).await.unwrap();
     let api = server.backend_client().unwrap();
     let with = |method: Option<&str>| StartRequest {
         idempotency_key: Some("one".into()),
@@ -226,12 +226,12 @@ async fn database(server: &TestServer) -> SqliteConnection {
 #[tokio::test]
 async fn method_change_is_rejected_during_a_delivery() {
     let flags = Flags::new();
-    let tool = flags.tool("{\"token\": \"one\"}").with_descriptor_key("label", json!("One")).with_method(
+    let provider = flags.provider("{\"token\": \"one\"}").with_descriptor_key("label", json!("One")).with_method(
         "other",
         Script::new([flags.wait_step("never")]),
         json!({ "label": "Other" }),
     );
-    let server = TestServer::start(TestConfig::with_tool(tool)).await.unwrap();
+    let server = TestServer::start(TestConfig::with_provider(provider)).await.unwrap();
     let api = server.backend_client().unwrap();
     let id = start_session(&api).await;
     api.wait_until(&id, "showing the address", |view| view.sign_in.url.is_some()).await.unwrap();
@@ -305,7 +305,7 @@ async fn one_provider_file_adds_a_new_tool() {
 #[tokio::test]
 async fn login_reads_the_api_key_from_a_file_and_writes_the_credential_into_a_directory() {
     let flags = Flags::new();
-    let server = TestServer::start(TestConfig::with_tool(two_methods(&flags))).await.unwrap();
+    let server = TestServer::start(TestConfig::with_provider(two_methods(&flags))).await.unwrap();
     let [key, out] = ["key", "out/"].map(|name| flags.path(name).display().to_string());
     std::fs::write(&key, format!("{PASTED}\n")).unwrap();
     std::fs::create_dir(&out).unwrap();
@@ -313,7 +313,7 @@ async fn login_reads_the_api_key_from_a_file_and_writes_the_credential_into_a_di
         run_cli(&server, &["login", "scripted", "--method", "key", "--api-key-file", &key, "--out", &out, "--no-open"])
             .await;
     assert!(done.status.success(), "{}{}", text(&done.stdout), text(&done.stderr));
-    let file = flags.path("out").join(ScriptedTool::CREDENTIAL_PATH);
+    let file = flags.path("out").join(ScriptedProvider::CREDENTIAL_PATH);
     assert_eq!(std::fs::read_to_string(&file).unwrap(), format!("{{\"key\": \"{PASTED}\"}}"));
     assert_eq!(file.metadata().unwrap().permissions().mode() & 0o777, 0o600);
     assert!(!text(&done.stdout).contains(PASTED), "{}", text(&done.stdout));
@@ -325,7 +325,7 @@ async fn login_reads_the_api_key_from_a_file_and_writes_the_credential_into_a_di
 #[tokio::test]
 async fn login_prompts_in_the_terminal_without_echoing_the_secret() {
     let flags = Flags::new();
-    let server = TestServer::start(TestConfig::with_tool(two_methods(&flags))).await.unwrap();
+    let server = TestServer::start(TestConfig::with_provider(two_methods(&flags))).await.unwrap();
     let (mut terminal, tty) = TestTerminal::open(200, 50);
     let mut command = cli_command(&server, &["login", "scripted", "--method", "key", "--no-open"]);
     let stream = || Stdio::from(tty.try_clone().unwrap());

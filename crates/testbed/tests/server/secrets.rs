@@ -4,7 +4,7 @@ use crate::{
     Flags,
     command_line::{run_cli, sign_in, text},
 };
-use anteroom_testbed::{ScriptedTool, Step, TestConfig, TestServer, leaks::encoded_forms};
+use anteroom_testbed::{ScriptedProvider, Step, TestConfig, TestServer, leaks::encoded_forms};
 use anteroom_wire::api::SessionStatus;
 use serde_json::json;
 
@@ -19,16 +19,16 @@ async fn planted_secret_appears_only_in_the_owners_lease() {
     let flags = Flags::new();
     let pasted = canary("code");
     let state = canary("state");
-    let tool = flags.tool_with_steps([
+    let provider = flags.provider_with_steps([
         Step::OpenUrlWithBrowser { url: format!("https://id.example/authorize?state={state}") },
         Step::Print { text: "Paste the code: ".into() },
         Step::ReadLine,
-        Step::write(ScriptedTool::CREDENTIAL_PATH, "{\"token\": \"{line}\"}"),
+        Step::write(ScriptedProvider::CREDENTIAL_PATH, "{\"token\": \"{line}\"}"),
         Step::print_line("Login successful"),
     ]);
     let errors = flags.path("errors.jsonl");
     let settings = format!("[log]\nlevel = 'trace'\nerror_file = '{}'\n", errors.display());
-    let server = TestServer::start(TestConfig::with_tool(tool).with_settings(&settings)).await.unwrap();
+    let server = TestServer::start(TestConfig::with_provider(provider).with_settings(&settings)).await.unwrap();
     let (api, operator) = (server.backend_client().unwrap(), server.operator_client().unwrap());
     let id = api.start_session("scripted").await.unwrap().session.id;
     let mut viewer = api.connect_desktop(&id).await.unwrap();
@@ -84,12 +84,12 @@ async fn exec_arguments_and_output_are_not_stored_or_logged() {
     let errors = flags.path("errors.jsonl");
     let settings = format!("[log]\nlevel = 'trace'\nerror_file = '{}'\n", errors.display());
     let server = TestServer::start(
-        TestConfig::with_tool(flags.tool(&format!("{{\"token\": \"{printed}\"}}"))).with_settings(&settings),
+        TestConfig::with_provider(flags.provider(&format!("{{\"token\": \"{printed}\"}}"))).with_settings(&settings),
     )
     .await
     .unwrap();
     let id = sign_in(&flags, &server).await;
-    let script = format!("cat {}; echo; echo {argument} | wc -c; exit 3", ScriptedTool::CREDENTIAL_PATH);
+    let script = format!("cat {}; echo; echo {argument} | wc -c; exit 3", ScriptedProvider::CREDENTIAL_PATH);
     let done = run_cli(&server, &["exec", "--credential", &id, "--", "sh", "-c", &script]).await;
     assert_eq!((done.status.code(), text(&done.stdout).contains(&printed)), (Some(3), true), "{}", text(&done.stdout));
     while !server.list_machines().is_empty() {

@@ -1,7 +1,7 @@
 //! Successful sign-ins.
 
 use crate::{Flags, URL, start_idle, start_session_with};
-use anteroom_testbed::{Script, ScriptedTool, Step, TestConfig, script::WriteMode};
+use anteroom_testbed::{Script, ScriptedProvider, Step, TestConfig, script::WriteMode};
 use anteroom_wire::TimelineKind;
 use anteroom_wire::api::{SessionStatus, StartRequest};
 
@@ -9,7 +9,7 @@ use anteroom_wire::api::{SessionStatus, StartRequest};
 async fn leased_credential_has_the_exact_bytes_of_the_tool() {
     let flags = Flags::new();
     let content = "{\"token\": \"canary-1\",\n  \"unknown\" : [1, 2.50]}\n";
-    let (server, api, id) = start_session_with(TestConfig::with_tool(flags.tool(content))).await;
+    let (server, api, id) = start_session_with(TestConfig::with_provider(flags.provider(content))).await;
     let view = api.wait_until(&id, "showing the address", |view| view.sign_in.url.is_some()).await.unwrap();
     assert_eq!((view.status, view.sign_in.url.as_deref()), (SessionStatus::Authenticating, Some(URL)));
     flags.set("go");
@@ -17,7 +17,7 @@ async fn leased_credential_has_the_exact_bytes_of_the_tool() {
     let credential = view.credential.unwrap();
     let lease = api.lease_credential(&credential.id).await.unwrap();
     assert_eq!(lease.files[0].content.expose(), content.as_bytes());
-    assert_eq!((lease.files[0].path.as_str(), lease.files[0].mode), (ScriptedTool::CREDENTIAL_PATH, 0o600));
+    assert_eq!((lease.files[0].path.as_str(), lease.files[0].mode), (ScriptedProvider::CREDENTIAL_PATH, 0o600));
     server.stop_and_check_leaks().await.unwrap();
 }
 
@@ -25,16 +25,16 @@ async fn leased_credential_has_the_exact_bytes_of_the_tool() {
 async fn partial_or_wrong_format_files_do_not_complete_a_session() {
     let flags = Flags::new();
     let write = |content: &str, mode| Step::WriteFile {
-        path: ScriptedTool::CREDENTIAL_PATH.into(),
+        path: ScriptedProvider::CREDENTIAL_PATH.into(),
         content: content.to_owned(),
         mode,
     };
-    let tool = flags.tool_with_steps([
+    let provider = flags.provider_with_steps([
         write("{\"other\": 1}", WriteMode::Truncate),
         flags.wait_step("halves"),
         write("{\"token\": \"whole\"}", WriteMode::InHalves { wait_ms: 1_000 }),
     ]);
-    let (server, api, id) = start_session_with(TestConfig::with_tool(tool)).await;
+    let (server, api, id) = start_session_with(TestConfig::with_provider(provider)).await;
     let entry = api.wait_entry(&id, TimelineKind::CandidateRejected).await.unwrap();
     assert!(format!("{} {}", entry.sentence, entry.data).contains("/token"), "the missing key is named: {entry:?}");
     flags.set("halves");
@@ -48,9 +48,12 @@ async fn partial_or_wrong_format_files_do_not_complete_a_session() {
 async fn status_command_must_confirm_the_credential() {
     let flags = Flags::new();
     let status = Script::new([wait_for_flag(&flags, "signed-in"), Step::print_line("Logged in using a test")]);
-    let tool = flags
-        .tool_with_steps([Step::write(ScriptedTool::CREDENTIAL_PATH, "{\"token\": \"x\"}"), flags.wait_step("never")]);
-    let (server, api, id) = start_session_with(TestConfig::with_tool(tool.with_status(status, "Logged in"))).await;
+    let provider = flags.provider_with_steps([
+        Step::write(ScriptedProvider::CREDENTIAL_PATH, "{\"token\": \"x\"}"),
+        flags.wait_step("never"),
+    ]);
+    let (server, api, id) =
+        start_session_with(TestConfig::with_provider(provider.with_status(status, "Logged in"))).await;
     api.wait_entry(&id, TimelineKind::CandidateRejected).await.unwrap();
     assert_eq!(api.get_session(&id).await.unwrap().status, SessionStatus::VmStarted);
     flags.set("signed-in");
@@ -66,12 +69,12 @@ fn wait_for_flag(flags: &Flags, name: &str) -> Step {
 #[tokio::test]
 async fn pasted_code_reaches_the_tools_prompt() {
     let flags = Flags::new();
-    let tool = flags.tool_with_steps([
+    let provider = flags.provider_with_steps([
         Step::print_line("Open https://id.example/device and paste the code here:"),
         Step::ReadLine,
-        Step::write(ScriptedTool::CREDENTIAL_PATH, "{\"token\": \"from {line}\"}"),
+        Step::write(ScriptedProvider::CREDENTIAL_PATH, "{\"token\": \"from {line}\"}"),
     ]);
-    let (server, api, id) = start_session_with(TestConfig::with_tool(tool)).await;
+    let (server, api, id) = start_session_with(TestConfig::with_provider(provider)).await;
     let view = api.wait_until(&id, "showing the address", |view| view.sign_in.url.is_some()).await.unwrap();
     assert_eq!(view.sign_in.url.as_deref(), Some("https://id.example/device"));
     let code = serde_json::json!({ "code": "the-code#1" });
@@ -85,11 +88,11 @@ async fn pasted_code_reaches_the_tools_prompt() {
 #[tokio::test]
 async fn terminal_answers_the_cursor_position_query() {
     let flags = Flags::new();
-    let tool = flags.tool_with_steps([
+    let provider = flags.provider_with_steps([
         Step::QueryCursor { ms_max: 30_000 },
-        Step::write(ScriptedTool::CREDENTIAL_PATH, "{\"token\": \"x\"}"),
+        Step::write(ScriptedProvider::CREDENTIAL_PATH, "{\"token\": \"x\"}"),
     ]);
-    let (server, api, id) = start_session_with(TestConfig::with_tool(tool)).await;
+    let (server, api, id) = start_session_with(TestConfig::with_provider(provider)).await;
     api.wait_status(&id, SessionStatus::Completed).await.unwrap();
     server.stop_and_check_leaks().await.unwrap();
 }

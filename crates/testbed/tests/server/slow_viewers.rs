@@ -37,7 +37,7 @@ async fn round_trip(viewer: &mut RfbClient<ViewerSocket>, row: u16) -> Duration 
 async fn stalled_viewer_does_not_grow_memory() {
     let flags = Flags::new();
     // The stall limit is raised: the disconnection of stalled viewers has another test.
-    let config = TestConfig::with_tool(flags.idle_tool())
+    let config = TestConfig::with_provider(flags.idle_provider())
         .with_settings("[limits.tunnel]\nstall_ms_max = 600000\n[log]\nlevel = 'info'\n");
     let (server, api, id) = start_session_with(config).await;
     api.wait_status(&id, SessionStatus::VmStarted).await.unwrap();

@@ -31,7 +31,8 @@ async fn desktop_name(api: &ApiClient, id: &SessionId) -> String {
 #[tokio::test]
 async fn new_server_binary_adopts_running_machines() {
     let flags = Flags::new();
-    let mut server = TestServer::start(TestConfig::with_tool(flags.tool("{\"token\": \"across\"}"))).await.unwrap();
+    let mut server =
+        TestServer::start(TestConfig::with_provider(flags.provider("{\"token\": \"across\"}"))).await.unwrap();
     let [old, new] = ["old", "new"].map(|name| server.path().join(name));
     server.stop_server().await.unwrap();
     server.set_program(install(&old));

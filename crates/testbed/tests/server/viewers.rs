@@ -126,7 +126,7 @@ async fn terminal_shows_tool_output_and_accepts_resizes() {
 #[tokio::test]
 async fn stalled_viewer_blocks_neither_other_viewers_nor_the_sign_in() {
     let flags = Flags::new();
-    let (server, api, id) = start_session_with(TestConfig::with_tool(flags.tool("{\"token\": \"x\"}"))).await;
+    let (server, api, id) = start_session_with(TestConfig::with_provider(flags.provider("{\"token\": \"x\"}"))).await;
     let mut stuck = api.connect_desktop(&id).await.unwrap();
     let mut viewer = api.connect_desktop(&id).await.unwrap();
     stuck.request_full_frame().await.unwrap();

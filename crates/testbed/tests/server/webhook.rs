@@ -2,7 +2,7 @@
 
 use crate::{Flags, start_session_with};
 use anteroom_testbed::{
-    ApiClient, ScriptedTool, TestCa, TestConfig, TestServer, WAIT_MAX, leaks::encoded_forms, test_ca::TlsServer,
+    ApiClient, ScriptedProvider, TestCa, TestConfig, TestServer, WAIT_MAX, leaks::encoded_forms, test_ca::TlsServer,
 };
 use anteroom_wire::{
     SessionId, TimelineKind, api::SessionStatus, operator_reports::WebhookReport, webhook::WebhookNotification,
@@ -199,8 +199,8 @@ pub(crate) async fn wait_report(server: &TestServer, wanted: impl Fn(&WebhookRep
     }
 }
 
-fn tool(flags: &Flags) -> ScriptedTool {
-    flags.tool(&format!("{{\"token\": \"{CANARY}\"}}"))
+fn provider(flags: &Flags) -> ScriptedProvider {
+    flags.provider(&format!("{{\"token\": \"{CANARY}\"}}"))
 }
 
 #[tokio::test]
@@ -209,7 +209,7 @@ async fn webhook_messages_are_ordered_signed_and_without_the_secret() {
     let receiver = Receiver::start(&inbox).await;
     // Only credentials with the policy deliver_once may be attached.
     let settings = receiver.settings(&flags, "include_credential = true");
-    let server = TestServer::start(TestConfig::with_tool(tool(&flags)).with_settings(&settings)).await.unwrap();
+    let server = TestServer::start(TestConfig::with_provider(provider(&flags)).with_settings(&settings)).await.unwrap();
     let api = server.backend_client().unwrap();
     let id = complete_session(&flags, &api).await;
     let messages = inbox.wait_messages(2).await;
@@ -241,7 +241,8 @@ async fn failed_webhook_message_is_retried_and_redirects_are_not_followed() {
     let (flags, inbox) = (Flags::new(), Inbox::with_statuses(&[500, 307]));
     let receiver = Receiver::start(&inbox).await;
     let (server, api, id) =
-        start_session_with(TestConfig::with_tool(tool(&flags)).with_settings(&receiver.settings(&flags, ""))).await;
+        start_session_with(TestConfig::with_provider(provider(&flags)).with_settings(&receiver.settings(&flags, "")))
+            .await;
     api.cancel_session(&id).await.unwrap();
     let messages = inbox.wait_messages(3).await;
     assert!(
@@ -263,7 +264,7 @@ async fn failed_webhook_message_is_retried_and_redirects_are_not_followed() {
 async fn deliver_once_credential_is_attached_to_the_webhook_and_then_deleted() {
     let (flags, inbox) = (Flags::new(), Inbox::with_statuses(&[503]));
     let receiver = Receiver::start(&inbox).await;
-    let config = TestConfig::with_tool(tool(&flags).with_descriptor_key("policy", json!("deliver_once")));
+    let config = TestConfig::with_provider(provider(&flags).with_descriptor_key("policy", json!("deliver_once")));
     let server =
         TestServer::start(config.with_settings(&receiver.settings(&flags, "include_credential = true"))).await.unwrap();
     let api = server.backend_client().unwrap();
@@ -272,7 +273,7 @@ async fn deliver_once_credential_is_attached_to_the_webhook_and_then_deleted() {
     assert_eq!((&messages[0].id, &messages[0].body), (&messages[1].id, &messages[1].body), "the first attempt failed");
     let stored = messages[1].read();
     let files = stored.data.files.unwrap();
-    assert_eq!((files[0].path.as_str(), files[0].mode), (ScriptedTool::CREDENTIAL_PATH, 0o600));
+    assert_eq!((files[0].path.as_str(), files[0].mode), (ScriptedProvider::CREDENTIAL_PATH, 0o600));
     assert_eq!(files[0].content.expose(), format!("{{\"token\": \"{CANARY}\"}}").as_bytes());
     assert_eq!(messages[2].read().data.files, None);
     let taken = api.wait_entry(&id, TimelineKind::WebhookDelivered).await.unwrap();
@@ -289,7 +290,8 @@ async fn undelivered_webhook_messages_are_sent_in_order_after_a_restart() {
     let receiver = Receiver::start(&inbox).await;
     let (address, settings) = (receiver.address, receiver.settings(&flags, ""));
     drop(receiver);
-    let mut server = TestServer::start(TestConfig::with_tool(tool(&flags)).with_settings(&settings)).await.unwrap();
+    let mut server =
+        TestServer::start(TestConfig::with_provider(provider(&flags)).with_settings(&settings)).await.unwrap();
     let id = complete_session(&flags, &server.backend_client().unwrap()).await;
     wait_report(&server, |report| report.failed > 0 && report.pending.len() == 2).await;
     server.kill_server().await.unwrap();
@@ -308,7 +310,7 @@ async fn webhook_message_is_abandoned_after_its_attempts_and_the_next_is_sent() 
     let (flags, inbox) = (Flags::new(), Inbox::with_statuses(&[500, 500]));
     let receiver = Receiver::start(&inbox).await;
     let settings = receiver.settings(&flags, "attempts_max = 2");
-    let server = TestServer::start(TestConfig::with_tool(tool(&flags)).with_settings(&settings)).await.unwrap();
+    let server = TestServer::start(TestConfig::with_provider(provider(&flags)).with_settings(&settings)).await.unwrap();
     let api = server.backend_client().unwrap();
     let id = complete_session(&flags, &api).await;
     let abandoned = api.wait_entry(&id, TimelineKind::WebhookAbandoned).await.unwrap();
@@ -330,7 +332,8 @@ async fn webhook_requires_a_trusted_certificate() {
         std::fs::write(&file, if trusted { ca.pem() } else { other.pem() }).unwrap();
         let url = format!("https://localhost:{}/in", tls_server.address().port());
         let settings = settings(&flags, &url, &format!("ca_file = '{}'", file.display()));
-        let server = TestServer::start(TestConfig::with_tool(tool(&flags)).with_settings(&settings)).await.unwrap();
+        let server =
+            TestServer::start(TestConfig::with_provider(provider(&flags)).with_settings(&settings)).await.unwrap();
         let api = server.backend_client().unwrap();
         let id = api.start_session("scripted").await.unwrap().session.id;
         api.cancel_session(&id).await.unwrap();

@@ -6,7 +6,7 @@ use crate::{
     problem_of,
     webhook::{Inbox, NO_RESPONSE, ON_RELEASE, Receiver, complete_session, wait_report},
 };
-use anteroom_testbed::{ApiClient, ApiResponse, ScriptedTool, TestConfig, TestServer};
+use anteroom_testbed::{ApiClient, ApiResponse, ScriptedProvider, TestConfig, TestServer};
 use anteroom_wire::{
     CredentialId, SessionId, TimelineKind,
     agent::DeliveryResult,
@@ -18,13 +18,13 @@ use std::fs;
 const CONTENT: &str = "{\"token\": \"once\"}";
 const WITH_FILES: &str = "include_credential = true\n";
 
-fn tool(flags: &Flags) -> ScriptedTool {
-    flags.tool(CONTENT).with_descriptor_key("policy", json!("deliver_once"))
+fn provider(flags: &Flags) -> ScriptedProvider {
+    flags.provider(CONTENT).with_descriptor_key("policy", json!("deliver_once"))
 }
 
 async fn start_with_webhook(flags: &Flags, receiver: &Receiver, more: &str) -> TestServer {
     let settings = receiver.settings(flags, &format!("{WITH_FILES}{more}"));
-    TestServer::start(TestConfig::with_tool(tool(flags)).with_settings(&settings)).await.unwrap()
+    TestServer::start(TestConfig::with_provider(provider(flags)).with_settings(&settings)).await.unwrap()
 }
 
 async fn request_lease(api: &ApiClient, id: &CredentialId) -> ApiResponse {
@@ -79,7 +79,7 @@ async fn credential_rejected_by_the_webhook_can_be_leased_and_is_not_attached_ag
     // There is time for a lease between the first attempt and the next.
     let settings = receiver.settings(&flags, WITH_FILES).replace("retry_ms_min = 20", "retry_ms_min = 3000");
     let settings = settings.replace("retry_ms_max = 200", "retry_ms_max = 3000");
-    let server = TestServer::start(TestConfig::with_tool(tool(&flags)).with_settings(&settings)).await.unwrap();
+    let server = TestServer::start(TestConfig::with_provider(provider(&flags)).with_settings(&settings)).await.unwrap();
     let api = server.backend_client().unwrap();
     let session = complete_session(&flags, &api).await;
     api.wait_entry(&session, TimelineKind::WebhookFailed).await.unwrap();
@@ -110,7 +110,7 @@ async fn credential_of_an_abandoned_webhook_message_can_be_leased_again() {
         .settings(&flags, &format!("{WITH_FILES}attempts_max = 3\n"))
         .replace("retry_ms_min = 20\nretry_ms_max = 200", limits);
     inbox.push_status(503);
-    let server = TestServer::start(TestConfig::with_tool(tool(&flags)).with_settings(&settings)).await.unwrap();
+    let server = TestServer::start(TestConfig::with_provider(provider(&flags)).with_settings(&settings)).await.unwrap();
     let api = server.backend_client().unwrap();
     let session = complete_session(&flags, &api).await;
     // It is unknown whether the receiver has accepted the first attempt; the rejection of the second does not change that.
@@ -171,7 +171,7 @@ async fn refreshed_deliver_once_credential_is_delivered_once() {
     let receiver = Receiver::start(&inbox).await;
     let settings = receiver.settings(&flags, WITH_FILES);
     let mut server =
-        TestServer::start(TestConfig::with_tool(flags.idle_tool()).with_settings(&settings)).await.unwrap();
+        TestServer::start(TestConfig::with_provider(flags.idle_provider()).with_settings(&settings)).await.unwrap();
     // During the use the policy of its provider changes to deliver_once, and the credential is renewed.
     let first = FakeAgent::start(&server).await;
     assert_eq!(first.deliver(&first.delivery("{\"token\": \"1\"}")).await.status, 200);

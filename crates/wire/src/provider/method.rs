@@ -49,10 +49,10 @@ impl std::fmt::Display for MethodName {
     }
 }
 
-/// What a method does differently from the preferred one; absent values are the preferred method's.
+/// The values in which a method differs from the preferred one; absent values are the preferred method's.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Method {
+pub struct MethodOverrides {
     /// A short description, for people.
     pub label: String,
     /// The command.

@@ -30,7 +30,7 @@ pub(super) struct Bounds {
     pub(super) restart_requests: u8,
     pub(super) channel_losses: u8,
     pub(super) database_faults: u8,
-    pub(super) hangs: u8,
+    pub(super) ignored_stops: u8,
 }
 
 /// The session and its surroundings.
@@ -125,11 +125,11 @@ impl SessionModel {
         let server_runs = self.server.is_some();
         if machine.running_process {
             steps.push(Step::Exits(at));
-            if machine.stop_requested && !machine.hangs {
+            if machine.stop_requested && !machine.ignores_stops {
                 steps.push(Step::StopsOnRequest(at));
             }
-            if self.remaining.hangs > 0 && !machine.hangs {
-                steps.push(Step::Hangs(at));
+            if self.remaining.ignored_stops > 0 && !machine.ignores_stops {
+                steps.push(Step::IgnoresStops(at));
             }
             match &machine.record {
                 Some(State::Cloning) => steps.push(Step::ProcessStarted(at)),
@@ -214,9 +214,9 @@ impl SessionModel {
                 self.machines[*at].running_process = false;
                 self.machines[*at].cleaning_up = true;
             }
-            Step::Hangs(at) => {
-                self.remaining.hangs -= 1;
-                self.machines[*at].hangs = true;
+            Step::IgnoresStops(at) => {
+                self.remaining.ignored_stops -= 1;
+                self.machines[*at].ignores_stops = true;
             }
             Step::ReportsExit(at) => {
                 let reason = anteroom_machine::ExitReason::KeeperLost;

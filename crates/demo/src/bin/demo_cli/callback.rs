@@ -1,6 +1,6 @@
 //! The loopback listener for the callback of the browser (RFC 8252 §7.3).
 
-use crate::{page::Page, query};
+use crate::{callback_page::CallbackPage, query};
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::{Request, Response, StatusCode, body::Incoming, header, service::service_fn};
@@ -21,7 +21,7 @@ const LAST_PAGE: Duration = Duration::from_secs(3);
 pub(crate) struct CallbackRequest {
     pub(crate) outcome: CallbackOutcome,
     /// The page that the browser is shown.
-    pub(crate) reply: oneshot::Sender<Page>,
+    pub(crate) reply: oneshot::Sender<CallbackPage>,
 }
 
 /// The outcome in the callback.
@@ -110,9 +110,9 @@ async fn answer(
 }
 
 /// Parses a request. The error is the page to show.
-fn parse_outcome(path: &str, query: &str, state: &str) -> Result<CallbackOutcome, Page> {
+fn parse_outcome(path: &str, query: &str, state: &str) -> Result<CallbackOutcome, CallbackPage> {
     if path != "/callback" {
-        return Err(Page::new(
+        return Err(CallbackPage::new(
             StatusCode::NOT_FOUND,
             "Nothing here",
             "This address is only used at the end of a sign-in.",
@@ -120,7 +120,7 @@ fn parse_outcome(path: &str, query: &str, state: &str) -> Result<CallbackOutcome
     }
     // RFC 6749 §10.12: a response to another request is ignored.
     if query::query_value(query, "state").is_none_or(|found| found != state) {
-        return Err(Page::new(
+        return Err(CallbackPage::new(
             StatusCode::BAD_REQUEST,
             "This is not the sign-in that was started",
             "The answer belongs to another one and was ignored. Go back to the page that anteroom-demo opened.",
@@ -131,12 +131,16 @@ fn parse_outcome(path: &str, query: &str, state: &str) -> Result<CallbackOutcome
     }
     match query::query_value(query, "code").filter(|code| !code.is_empty()) {
         Some(code) => Ok(CallbackOutcome::Code(code)),
-        None => Err(Page::new(StatusCode::BAD_REQUEST, "The answer has no code", "Sign in again on the page before.")),
+        None => Err(CallbackPage::new(
+            StatusCode::BAD_REQUEST,
+            "The answer has no code",
+            "Sign in again on the page before.",
+        )),
     }
 }
 
-fn too_late() -> Page {
-    Page::new(StatusCode::GONE, "Too late", "This sign-in has already ended. Look at the terminal.")
+fn too_late() -> CallbackPage {
+    CallbackPage::new(StatusCode::GONE, "Too late", "This sign-in has already ended. Look at the terminal.")
 }
 
 #[cfg(test)]

@@ -2,9 +2,9 @@
 
 use crate::{
     callback::{CallbackListener, CallbackOutcome, CallbackRequest},
+    callback_page::CallbackPage,
     credential_file::{Credentials, FileError},
     oauth::{AuthorizationRequest, Issuer, OauthError},
-    page::Page,
 };
 use hyper::StatusCode;
 use std::{io, process::Stdio, time::Duration};
@@ -79,12 +79,12 @@ impl Login<'_> {
         };
         let result = self.finish(&issuer, &request, outcome).await;
         let page = match &result {
-            Ok(credentials) => Page::new(
+            Ok(credentials) => CallbackPage::new(
                 StatusCode::OK,
                 "You are signed in",
                 &format!("Signed in as {}. You can close this tab.", credentials.account),
             ),
-            Err(error) => Page::new(
+            Err(error) => CallbackPage::new(
                 StatusCode::FORBIDDEN,
                 "You are not signed in",
                 &format!("{}. {}", error.with_causes(), error.remedy()),

@@ -194,7 +194,7 @@ async fn progress_reports_every_step() {
     let fixture = BuildFixture::new();
     let reported = Arc::new(Mutex::new(Vec::new()));
     let log = reported.clone();
-    let on_progress: OnProgress = Arc::new(move |progress: StepProgress| log.lock().unwrap().push(progress));
+    let on_progress: OnProgress = Arc::new(move |progress: ProgressReport| log.lock().unwrap().push(progress));
     build_image(&fixture.settings, on_progress, async |_| Ok(())).await.unwrap();
     let mut steps: Vec<BuildStep> = reported.lock().unwrap().iter().map(|progress| progress.step).collect();
     steps.dedup();

@@ -3,9 +3,9 @@
 use super::super::{
     elf,
     fetch_tools::{self, FetchedTool},
-    progress::{BuildStep, StepProgress},
+    progress::{BuildStep, ProgressReport},
     recipe::{Cli, GUEST_DIRS, GUEST_FILES, Recipe},
-    root_fs_build::RootFsBuild,
+    root_fs_inputs::RootFsInputs,
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -89,7 +89,7 @@ impl Tool {
 
 impl Additions {
     /// Reads the demo tool's binary.
-    pub(super) fn new(build: &RootFsBuild<'_>, tools: oneshot::Receiver<Vec<Tool>>) -> io::Result<Self> {
+    pub(super) fn new(build: &RootFsInputs<'_>, tools: oneshot::Receiver<Vec<Tool>>) -> io::Result<Self> {
         Ok(Self {
             tools,
             programs: vec![(
@@ -107,7 +107,7 @@ pub(super) fn filter_packages(
     from: impl Read,
     into: File,
     additions: Additions,
-    progress: &(dyn Fn(StepProgress) + Send + Sync),
+    progress: &(dyn Fn(ProgressReport) + Send + Sync),
 ) -> io::Result<FilterOutput> {
     let mut out = Out {
         tar: Builder::new(BufWriter::with_capacity(PIPE_BYTES, into)),
@@ -125,7 +125,7 @@ pub(super) fn filter_packages(
         passed += entry.size();
         if passed - reported >= PROGRESS_BYTES {
             reported = passed;
-            progress(StepProgress {
+            progress(ProgressReport {
                 step: BuildStep::RootFs,
                 fraction: None,
                 message: format!("{} MB", passed / 1_000_000),
@@ -152,7 +152,7 @@ pub(super) fn filter_packages(
     }
     let tools = additions.tools.blocking_recv().map_err(|_| io::Error::other("the tools could not be downloaded"))?;
     for tool in &tools {
-        progress(StepProgress { step: BuildStep::RootFs, fraction: None, message: tool.cli.name.clone() });
+        progress(ProgressReport { step: BuildStep::RootFs, fraction: None, message: tool.cli.name.clone() });
         tool.add(&mut out)?;
     }
     out.tar.into_inner()?.into_inner().map_err(io::IntoInnerError::into_error)?.flush()?;

@@ -68,7 +68,7 @@ pub(in crate::session::lifecycle) struct Machine {
     pub(in crate::session::lifecycle) started: bool,
     pub(in crate::session::lifecycle) stop_requested: bool,
     /// Its keeper ignores stop requests.
-    pub(in crate::session::lifecycle) hangs: bool,
+    pub(in crate::session::lifecycle) ignores_stops: bool,
     pub(in crate::session::lifecycle) claimed: bool,
     pub(in crate::session::lifecycle) credential: Credential,
 }

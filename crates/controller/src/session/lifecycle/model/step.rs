@@ -30,7 +30,7 @@ pub(in crate::session::lifecycle) enum Step {
     LosesChannel(usize),
     Exits(usize),
     StopsOnRequest(usize),
-    Hangs(usize),
+    IgnoresStops(usize),
     ReportsExit(usize),
     CleansUpUnobserved(usize),
     ReportsRemoval(usize),

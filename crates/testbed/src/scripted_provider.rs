@@ -10,7 +10,7 @@ use std::{
 
 /// A provider for a [`TestConfig`](crate::TestConfig): the script of its tool, and its descriptor.
 #[derive(Debug, Clone)]
-pub struct ScriptedTool {
+pub struct ScriptedProvider {
     id: String,
     script: Script,
     status: Option<Script>,
@@ -18,11 +18,11 @@ pub struct ScriptedTool {
     descriptor: Value,
 }
 
-impl ScriptedTool {
+impl ScriptedProvider {
     /// The default path of the tool's credential, relative to its home directory.
     pub const CREDENTIAL_PATH: &str = ".scripted/auth.json";
 
-    /// A provider `id` with this script. By default its credential is [`Self::CREDENTIAL`] with a `/token`, and the egress gate
+    /// A provider `id` with this script. By default its credential is [`Self::CREDENTIAL_PATH`] with a `/token`, and the egress gate
     /// denies it every connection.
     pub fn new(id: &str, script: Script) -> Self {
         let descriptor = json!({

@@ -2,15 +2,15 @@
 
 use hyper::StatusCode;
 
-/// A page.
+/// The answer to the callback, shown in the browser.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Page {
+pub(crate) struct CallbackPage {
     pub(crate) status: StatusCode,
     title: String,
     text: String,
 }
 
-impl Page {
+impl CallbackPage {
     pub(crate) fn new(status: StatusCode, title: &str, text: &str) -> Self {
         Self { status, title: title.to_owned(), text: text.to_owned() }
     }
@@ -43,7 +43,7 @@ mod tests {
 
     #[test]
     fn page_text_is_html_escaped() {
-        let html = Page::new(StatusCode::OK, "<script>", "a & \"b\"").to_html();
+        let html = CallbackPage::new(StatusCode::OK, "<script>", "a & \"b\"").to_html();
         assert!(html.contains("&lt;script&gt;") && html.contains("a &amp; &quot;b&quot;"));
     }
 }

@@ -1,4 +1,4 @@
-//! Mounts file systems and loads kernel modules.
+//! Switches from the initial file system to the image: mounts file systems, loads kernel modules, and makes the image the root.
 
 use anyhow::Context;
 use rustix::{

@@ -28,7 +28,7 @@ mod path_pattern;
 mod progress;
 mod recipe;
 mod root_fs;
-mod root_fs_inputs;
+mod root_fs_build_parameters;
 mod store;
 
 pub use build::{BuildOutcome, build_image};

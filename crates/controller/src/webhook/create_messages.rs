@@ -28,7 +28,7 @@ impl WebhookMessages {
 
     /// The message that delivers the new revision of a credential that a use changed, if credentials are delivered once by webhook. `None`
     /// for a credential that its owner fetches.
-    pub fn new_revision_message(&self, session: &SessionId, credential: &CredentialRow) -> Option<NewMessage> {
+    pub fn revision_delivery_message(&self, session: &SessionId, credential: &CredentialRow) -> Option<NewMessage> {
         match credential.deletion_policy {
             DeletionPolicy::AfterDelivery { .. } if self.attaches_credentials() => {
                 self.new_messages(&[(CREDENTIAL_STORED, Regarding::Both(session.clone(), credential.id.clone()))]).pop()

@@ -16,7 +16,7 @@ use super::{
     read_up_to,
     recipe::Recipe,
     root_fs::RootFs,
-    root_fs_inputs::RootFsInputs,
+    root_fs_build_parameters::RootFsBuildParameters,
     store::{ImageStore, LockError},
 };
 use anteroom_wire::agent::PROTOCOL_VERSION;
@@ -114,7 +114,7 @@ async fn make_root(
         source,
     })?;
     let packages_dir = leftovers::create_packages_dir(&scratch, &settings.scratch_dir)?;
-    let build = RootFsInputs {
+    let build = RootFsBuildParameters {
         recipe,
         settings,
         demo_name_and_version: DEMO,

@@ -17,7 +17,7 @@ use super::{
     initramfs::KernelModule,
     kernel, leftovers, not_a_kernel, not_a_squashfs,
     progress::{BuildStep, ProgressReport},
-    root_fs_inputs::RootFsInputs,
+    root_fs_build_parameters::RootFsBuildParameters,
     store,
 };
 use filter::FilterOutput;
@@ -74,7 +74,7 @@ impl RootFs {
 }
 
 /// Makes a root file system and publishes it atomically as `dir`, which does not exist yet.
-pub(super) async fn build_root_fs(build: &RootFsInputs<'_>, dir: &Path) -> Result<RootFs, BuildError> {
+pub(super) async fn build_root_fs(build: &RootFsBuildParameters<'_>, dir: &Path) -> Result<RootFs, BuildError> {
     let new = build.scratch.join("root");
     let io = |path: &Path| {
         let path = path.to_owned();
@@ -152,7 +152,7 @@ fn check_head(path: &Path, check: FormatCheck) -> Result<(), BuildError> {
 
 /// Starts mmdebstrap, which writes a tar to standard output. Only the release's name is passed: mmdebstrap knows the
 /// distribution's mirrors, including those for security updates.
-fn start_packages(build: &RootFsInputs<'_>) -> Result<RunningCommand, BuildError> {
+fn start_packages(build: &RootFsBuildParameters<'_>) -> Result<RunningCommand, BuildError> {
     let recipe = build.recipe;
     let mode = if rustix::process::geteuid().is_root() { "root" } else { "unshare" };
     let mut args: Vec<OsString> = vec![
@@ -198,7 +198,7 @@ fn packages_fraction(line: &str) -> Option<(f32, &'static str)> {
 
 /// Runs mmdebstrap, the filter and mksquashfs as a pipeline.
 async fn squash(
-    build: &RootFsInputs<'_>,
+    build: &RootFsBuildParameters<'_>,
     tools: oneshot::Receiver<Vec<filter::Tool>>,
     to: &Path,
     stop: &CancellationToken,
@@ -239,7 +239,7 @@ async fn squash(
     }
 }
 
-fn start_mksquashfs(build: &RootFsInputs<'_>, to: &Path) -> Result<RunningCommand, BuildError> {
+fn start_mksquashfs(build: &RootFsBuildParameters<'_>, to: &Path) -> Result<RunningCommand, BuildError> {
     let level = build.settings.compression_level.to_string();
     let epoch = build.recipe.source_date_epoch_s.to_string();
     let args: [OsString; 21] = [
@@ -274,7 +274,11 @@ fn start_mksquashfs(build: &RootFsInputs<'_>, to: &Path) -> Result<RunningComman
         .start()
 }
 
-async fn unpack_kernel(build: &RootFsInputs<'_>, filtered: &FilterOutput, dir: &Path) -> Result<(), BuildError> {
+async fn unpack_kernel(
+    build: &RootFsBuildParameters<'_>,
+    filtered: &FilterOutput,
+    dir: &Path,
+) -> Result<(), BuildError> {
     let payload = kernel::find_payload(&filtered.kernel).map_err(|error| BuildError::Unexpected {
         step: BuildStep::RootFs,
         what: format!("the kernel of {} {error}", filtered.kernel_version),
@@ -294,7 +298,7 @@ async fn unpack_kernel(build: &RootFsInputs<'_>, filtered: &FilterOutput, dir: &
 
 /// Unpacks the recipe's modules and their dependencies; returns their file names in load order.
 async fn unpack_modules(
-    build: &RootFsInputs<'_>,
+    build: &RootFsBuildParameters<'_>,
     filtered: &FilterOutput,
     dir: &Path,
 ) -> Result<Vec<String>, BuildError> {

@@ -43,7 +43,7 @@ pub(super) async fn store_refreshed_credential(
         }
     }
     let sealed = validated.seal(context, row, &credential_use.credential)?;
-    let message = context.webhook_messages.new_revision_message(&row.id, &record.credential);
+    let message = context.webhook_messages.revision_delivery_message(&row.id, &record.credential);
     let refresh = RefreshCredential {
         session: &row.id,
         generation: row.generation,

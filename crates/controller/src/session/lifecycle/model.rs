@@ -30,7 +30,7 @@ pub(super) struct Bounds {
     pub(super) restart_requests: u8,
     pub(super) channel_losses: u8,
     pub(super) database_faults: u8,
-    pub(super) ignored_stops: u8,
+    pub(super) machines_ignoring_stops: u8,
 }
 
 /// The session and its surroundings.
@@ -128,7 +128,7 @@ impl SessionModel {
             if machine.stop_requested && !machine.ignores_stops {
                 steps.push(Step::StopsOnRequest(at));
             }
-            if self.remaining.ignored_stops > 0 && !machine.ignores_stops {
+            if self.remaining.machines_ignoring_stops > 0 && !machine.ignores_stops {
                 steps.push(Step::IgnoresStops(at));
             }
             match &machine.record {
@@ -215,7 +215,7 @@ impl SessionModel {
                 self.machines[*at].cleaning_up = true;
             }
             Step::IgnoresStops(at) => {
-                self.remaining.ignored_stops -= 1;
+                self.remaining.machines_ignoring_stops -= 1;
                 self.machines[*at].ignores_stops = true;
             }
             Step::ReportsExit(at) => {

@@ -5,7 +5,7 @@ use super::super::{
     fetch_tools::{self, FetchedTool},
     progress::{BuildStep, ProgressReport},
     recipe::{Cli, GUEST_DIRS, GUEST_FILES, Recipe},
-    root_fs_inputs::RootFsInputs,
+    root_fs_build_parameters::RootFsBuildParameters,
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -89,7 +89,7 @@ impl Tool {
 
 impl Additions {
     /// Reads the demo tool's binary.
-    pub(super) fn new(build: &RootFsInputs<'_>, tools: oneshot::Receiver<Vec<Tool>>) -> io::Result<Self> {
+    pub(super) fn new(build: &RootFsBuildParameters<'_>, tools: oneshot::Receiver<Vec<Tool>>) -> io::Result<Self> {
         Ok(Self {
             tools,
             programs: vec![(

@@ -50,7 +50,7 @@ const NARROW: Bounds = Bounds {
     restart_requests: 1,
     channel_losses: 1,
     database_faults: 1,
-    ignored_stops: 0,
+    machines_ignoring_stops: 0,
 };
 
 fn check_every_order(bounds: Bounds) {
@@ -82,7 +82,7 @@ fn every_order_of_events_with_a_server_stop_or_a_hung_machine_keeps_the_guarante
     check_every_order(Bounds {
         crashes: 0,
         restart_requests: 1,
-        ignored_stops: 1,
+        machines_ignoring_stops: 1,
         channel_losses: 0,
         database_faults: 0,
         ..NARROW
@@ -149,7 +149,7 @@ proptest! {
         choices in proptest::collection::vec(any::<(u16, u8)>(), 100..2_000),
     ) {
         let bounds = Bounds {
-            restarts_max: 4, crashes: 6, stops: 2, restart_requests: 4, channel_losses: 6, database_faults: 4, ignored_stops: 1,
+            restarts_max: 4, crashes: 6, stops: 2, restart_requests: 4, channel_losses: 6, database_faults: 4, machines_ignoring_stops: 1,
         };
         let mut model = SessionModel::new(bounds);
         let check = |model: &SessionModel| {

@@ -4,7 +4,7 @@ use super::{build_settings::BuildSettings, progress::OnProgress, recipe::Recipe}
 use std::{collections::BTreeMap, path::Path, sync::Arc};
 
 /// The inputs and directories of one root file system build.
-pub(super) struct RootFsInputs<'a> {
+pub(super) struct RootFsBuildParameters<'a> {
     pub(super) recipe: &'a Arc<Recipe>,
     pub(super) settings: &'a BuildSettings,
     /// Name and version of the demo tool; `settings.demo_binary` is its binary.
@@ -16,7 +16,7 @@ pub(super) struct RootFsInputs<'a> {
     pub(super) progress: OnProgress,
 }
 
-impl RootFsInputs<'_> {
+impl RootFsBuildParameters<'_> {
     /// Tool → version, for the guest and the manifest.
     pub(super) fn tool_versions(&self) -> BTreeMap<String, String> {
         let demo = (self.demo_name_and_version.0.to_owned(), self.demo_name_and_version.1.to_owned());

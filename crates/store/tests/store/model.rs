@@ -109,14 +109,8 @@ async fn run(calls: Vec<Call>) {
                 assert_eq!(fixture.store.record_session_use(&id, NOW, Some(NOW + HOUR)).await.unwrap(), active)
             }
             Call::AppendEntry => {
-                entries = fixture
-                    .store
-                    .append_entry(&id, entry(TimelineKind::CliStarted))
-                    .await
-                    .unwrap()
-                    .into_row()
-                    .unwrap()
-                    .number
+                let appended = fixture.store.append_entry(&id, entry(TimelineKind::CliStarted)).await.unwrap();
+                entries = appended.into_row().unwrap().number;
             }
         }
         let row = fixture.store.get_session(&id).await.unwrap().unwrap();

@@ -1,12 +1,12 @@
 //! The machines of this host: clone, stop, watch, list.
 //!
 //! ```text
-//!  start ─▶ one driver task per machine ─▶ watch channel ─▶ subscribers
-//!  stop  ─▶ (enqueued) ─▶ driver ─▶ keeper
+//!  start ─▶ one task per machine ─▶ watch channel ─▶ subscribers
+//!  stop  ─▶ (enqueued) ─▶ machine task ─▶ keeper
 //!  open  ─▶ scans the run directory, adopts every keeper that answers, removes the directories of the others
 //! ```
 //!
-//! The driver is the only writer of a machine's state. When the stop token fires, the drivers end and the machines continue.
+//! The machine task is the only writer of the state. When the stop token fires, the tasks end and the machines continue.
 
 mod adopt;
 mod connection;
@@ -33,7 +33,7 @@ use std::{
 use tokio::sync::{mpsc, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-/// Commands queued for one driver; the first one takes effect.
+/// Commands queued for one machine task; the first one takes effect.
 const COMMANDS_MAX: usize = 4;
 /// The end of a machine's console output that is kept, bytes: the last boot messages and the last output of a kernel or agent that crashed.
 pub const CONSOLE_BYTES_MAX: usize = 64 * 1024;
@@ -170,7 +170,7 @@ struct ProcessInfo {
     reported_after_ms: u64,
 }
 
-/// A command to a machine's driver.
+/// A command to a machine task.
 enum DriverCommand {
     Stop(StopReason),
     /// Disconnect, save the state except the RAM into a new file, stop.
@@ -184,7 +184,7 @@ struct Entry {
     process_info: Arc<OnceLock<ProcessInfo>>,
 }
 
-/// The driver's side of an [`Entry`].
+/// The machine task's side of an [`Entry`].
 struct Slot {
     id: MachineId,
     image_hash: String,

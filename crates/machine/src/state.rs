@@ -146,7 +146,7 @@ pub enum RejectedEvent {
 /// The result of asking for a machine's end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StopRequestOutcome {
-    /// The driver will carry it out.
+    /// The machine task will carry it out.
     Enqueued,
     /// The machine is already ending or has ended.
     Ignored,

@@ -49,7 +49,7 @@ impl Machines {
         Ok(())
     }
 
-    /// Starts a driver for a running machine. If this server cannot read its configuration, the keeper is commanded to stop it.
+    /// Starts a machine task for a running machine. If this server cannot read its configuration, the keeper is commanded to stop it.
     fn adopt(&self, id: MachineId, client: KeeperClient, config: io::Result<KeeperConfig>) {
         let (image_hash, incompatible) = match config {
             Ok(config) => (config.image_hash, None),

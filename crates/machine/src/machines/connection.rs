@@ -39,7 +39,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 /// Interval between two attempts to dial a socket, milliseconds: at first, and at most.
 const DIAL_INTERVAL_MS: (u64, u64) = (2, 100);
 
-/// A message to the driver.
+/// A message to the machine task.
 #[derive(Debug)]
 pub(super) enum ConnectionEvent {
     /// A lifecycle event.
@@ -200,7 +200,7 @@ impl Connector {
     }
 
     async fn send_event(&self, event: Event) {
-        // Fails when the driver has ended; this task is then cancelled.
+        // Fails when the machine task has ended; this task is then cancelled.
         let _ = self.events.send(ConnectionEvent::Lifecycle(event)).await;
     }
 
@@ -230,7 +230,7 @@ impl Connector {
                     }
                 }
                 Err(Some(error)) => error.to_string(),
-                // Mismatch: the driver stops the machine.
+                // Mismatch: the machine task stops the machine.
                 Err(None) => return,
             };
             self.send_event(Event::ChannelLost { error }).await;
@@ -257,11 +257,11 @@ impl Connector {
     }
 
     async fn report_hung(&self, unanswered_ms: u64) {
-        // Fails when the driver has ended; this task is then cancelled.
+        // Fails when the machine task has ended; this task is then cancelled.
         let _ = self.events.send(ConnectionEvent::Hung { unanswered_ms }).await;
     }
 
-    /// Connects and waits until the machine is ready. `Err(None)`: protocol or image mismatch, already sent to the driver.
+    /// Connects and waits until the machine is ready. `Err(None)`: protocol or image mismatch, already sent to the machine task.
     async fn connect(
         &self,
         first_wait: Duration,

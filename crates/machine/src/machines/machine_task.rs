@@ -124,7 +124,7 @@ impl Driver {
     ) {
         let (events, mut connection_events) = mpsc::channel(EVENTS_MAX);
         let stop = self.machines.inner.stop.clone();
-        // Cancelled when this function returns: the connection must not outlive its driver.
+        // Cancelled when this function returns: the connection must not outlive its machine task.
         let disconnect = stop.child_token();
         let _guard = disconnect.clone().drop_guard();
         let (began, process_info, was_ready) = (self.began, self.process_info.clone(), self.was_ready);
@@ -156,7 +156,7 @@ impl Driver {
                         self.deadline_expired(&mut client).await;
                     }
                 }
-                // The driver of an ending machine stays until it is removed; the other machines continue for the next server.
+                // The machine task of an ending machine stays until it is removed; the other machines continue for the next server.
                 () = stop.cancelled(), if !self.is_ending() => return,
             }
         }

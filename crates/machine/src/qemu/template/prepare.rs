@@ -186,7 +186,7 @@ async fn save_when_ready(
             | State::Stopping { .. }
             | State::Exited { .. } => {}
         }
-        // An error means that the driver has ended; its last state was `Removed`.
+        // An error means that the machine task has ended; its last state was `Removed`.
         let _ = states.changed().await;
     };
     stop.cancel();

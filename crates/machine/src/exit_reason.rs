@@ -116,6 +116,11 @@ pub enum ExitReason {
         /// QEMU's run state: `internal-error`, `io-error`.
         status: String,
     },
+    /// Its process made a system call that no VMM makes: a program has broken out of the guest. Its keeper killed it.
+    ForbiddenSystemCall {
+        /// The name of the call.
+        system_call: String,
+    },
     /// Its keeper ended without a report, and the process ended with it.
     KeeperLost,
     /// It did not become ready in time.
@@ -160,6 +165,10 @@ impl fmt::Display for ExitReason {
             Self::GuestPowerOff => f.write_str("the guest powered off"),
             Self::GuestPanic => f.write_str("the guest's kernel panicked or the guest reset itself"),
             Self::VmmError { status } => write!(f, "QEMU paused the machine with the error state {status}"),
+            Self::ForbiddenSystemCall { system_call } => write!(
+                f,
+                "the machine's process made the system call {system_call}, which no VMM makes, and was killed: a program may have broken out of the guest"
+            ),
             Self::KeeperLost => f.write_str("the machine's keeper process ended, and the machine ended with it"),
             Self::ReadyTimeout { stage, last_error, attempts, elapsed_ms } => {
                 write!(

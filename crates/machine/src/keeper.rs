@@ -20,6 +20,7 @@ mod tail_buffer;
 mod vmm_process;
 
 use crate::{
+    confinement::{ConfinedProcess, SpawnError},
     exit_reason::StopReason,
     procfs::{self, ProcessId},
     qmp::QmpError,
@@ -135,7 +136,7 @@ fn client_on_stdin() -> io::Result<Option<ControlConnection>> {
 #[derive(Debug, thiserror::Error)]
 enum StartError {
     #[error("{program}")]
-    NotSpawned { program: String, source: io::Error },
+    NotSpawned { program: String, source: SpawnError },
     #[error("the spec has no QMP socket")]
     NoQmpSocket,
     #[error(transparent)]
@@ -184,7 +185,7 @@ impl Keeper {
 
     /// Starts the process; returns the cause if it did not start.
     fn start(&mut self) -> Option<ExitCause> {
-        let started = vmm_process::spawn(&self.config.spec)
+        let started = vmm_process::spawn(&self.config.spec, std::process::id())
             .map_err(|source| StartError::NotSpawned { program: self.config.spec.program.clone(), source })
             .and_then(|(vmm, qmp)| {
                 self.phase = KeeperPhase::Running { process: vmm.id };
@@ -200,18 +201,34 @@ impl Keeper {
         }
     }
 
-    /// Opens the QMP session and sends the commands of the start.
+    /// Opens the QMP session.
     fn start_qmp(&mut self, stream: Option<UnixStream>) -> Result<(), StartError> {
-        let state = match self.config.spec.qmp_mode {
-            QmpMode::Unused => return Ok(()),
-            QmpMode::Listen => None,
-            QmpMode::Load { state } => Some(state),
+        match self.config.spec.qmp_mode {
+            QmpMode::Unused => {}
+            QmpMode::Boot | QmpMode::Load { .. } => {
+                self.qmp = Some(QmpSession::new(stream.ok_or(StartError::NoQmpSocket)?)?);
+            }
+        }
+        Ok(())
+    }
+
+    /// The VMM has started and its guest does not run yet: completes the confinement, then lets the guest run.
+    fn run_guest(&mut self) -> Option<ExitCause> {
+        let never_started = |error: String| Some(ExitCause::NeverStarted { error });
+        if let Some(Err(error)) = self.vmm.as_mut().and_then(VmmProcess::confined_mut).map(ConfinedProcess::seal) {
+            return never_started(format!("the VMM could not be confined: {error}"));
+        }
+        let qmp = self.qmp.as_mut()?;
+        let sent = match self.config.spec.qmp_mode {
+            QmpMode::Unused => Ok(()),
+            QmpMode::Boot => qmp.run(),
+            QmpMode::Load { state } => qmp.load_state(state),
         };
-        let stream = stream.ok_or(StartError::NoQmpSocket)?;
-        let mut qmp = QmpSession::new(stream)?;
-        let loading = state.map_or(Ok(()), |number| qmp.load_state(number));
-        self.qmp = Some(qmp);
-        Ok(loading?)
+        match sent {
+            // If the process has exited since, its exit status is more precise.
+            Ok(()) | Err(QmpError::Socket(_)) => None,
+            Err(error @ (QmpError::NotJson { .. } | QmpError::TooLong)) => never_started(chain(&error)),
+        }
     }
 
     fn accept_client(&mut self, mut client: ControlConnection) {
@@ -244,6 +261,11 @@ impl Keeper {
             if let Some(vmm) = &mut self.vmm {
                 vmm.read_output(&mut self.console, &mut self.output);
             }
+            if let Some(violation) =
+                self.vmm.as_mut().and_then(VmmProcess::confined_mut).and_then(ConfinedProcess::answer_calls)
+            {
+                return ExitCause::ForbiddenSystemCall { system_call: violation.system_call };
+            }
             if let Some(cause) = self.handle_qmp_events() {
                 return cause;
             }
@@ -264,6 +286,7 @@ impl Keeper {
         files.extend(self.qmp.iter().map(AsFd::as_fd));
         if let Some(vmm) = &self.vmm {
             files.push(vmm.pidfd.as_fd());
+            files.extend(vmm.confined().map(AsFd::as_fd));
             files.extend(vmm.stdout.iter().map(AsFd::as_fd));
             files.extend(vmm.stderr.iter().map(AsFd::as_fd));
             files.extend(vmm.console.iter().map(AsFd::as_fd));
@@ -311,6 +334,11 @@ impl Keeper {
         }
         for event in events {
             match event {
+                VmEvent::Started => {
+                    if let Some(cause) = self.run_guest() {
+                        return Some(cause);
+                    }
+                }
                 VmEvent::Resumed => self.resumed = true,
                 VmEvent::Guest(event) => self.guest_event = Some(event),
                 VmEvent::Saved => return Some(ExitCause::Saved),
@@ -337,7 +365,7 @@ impl Keeper {
                 let error = output.chars().skip(skipped).collect::<String>();
                 ExitCause::NeverStarted { error: format!("the saved state could not be loaded: {}", error.trim()) }
             }
-            (_, QmpMode::Unused | QmpMode::Listen | QmpMode::Load { .. }) => cause,
+            (_, QmpMode::Unused | QmpMode::Boot | QmpMode::Load { .. }) => cause,
         }
     }
 

@@ -11,6 +11,7 @@
 //! to run. A machine is removed when its keeper closes the control socket; its [`Receipt`] remains.
 
 mod channel;
+mod confinement;
 mod exit_reason;
 pub mod image;
 pub mod keeper;
@@ -24,6 +25,7 @@ mod spec;
 mod state;
 
 pub use channel::{AgentClient, AgentError, BoxBody, BoxError, ByteStream, CallLimits, ControllerService};
+pub use confinement::{Layer, LayerStatus};
 pub use exit_reason::{ExitReason, StopReason};
 pub use machines::{
     CONSOLE_BYTES_MAX, MachineStartError, Machines, MachinesOpenError, MachinesSettings, PING_EVERY_MS, PING_MS_MAX,
@@ -31,7 +33,7 @@ pub use machines::{
 pub use procfs::{MemoryUsage, ProcessId};
 pub use receipt::{CleanupChecks, ExitCause, Receipt, StopDetail};
 pub use spec::{
-    AGENT_SERVER_SOCKET, CONTROLLER_SERVER_SOCKET, FdSource, InheritedFd, KEEPER_CONFIG_FILE, KEEPER_SOCKET,
-    ProcessSpec, QmpMode, SpecError, SpecSource,
+    AGENT_SERVER_SOCKET, CONTROLLER_SERVER_SOCKET, Confinement, FdSource, FileAccess, InheritedFd, KEEPER_CONFIG_FILE,
+    KEEPER_SOCKET, NamedFile, ProcessSpec, QmpMode, ResourceLimits, SpecError, SpecSource,
 };
 pub use state::{Channels, Event, RejectedEvent, StartTimings, State, StopRequestOutcome};

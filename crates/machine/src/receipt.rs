@@ -1,10 +1,14 @@
 //! The record that a keeper writes when its machine has exited: the cause, the last console output, the cleanup checks.
 
-use crate::exit_reason::{ExitReason, StopReason};
+use crate::{
+    confinement::{Layer, LayerStatus},
+    exit_reason::{ExitReason, StopReason},
+};
 use anteroom_wire::MachineId;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::{
+    collections::BTreeMap,
     fs, io,
     path::{Path, PathBuf},
 };
@@ -32,6 +36,12 @@ pub struct Receipt {
     pub output_tail: String,
     /// What was checked after cleanup.
     pub checks: CleanupChecks,
+    /// The layers of its confinement; empty for a process that was not confined.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub confinement: BTreeMap<Layer, LayerStatus>,
+    /// How often its process made a system call that was denied, by name of the call.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub denied_system_calls: BTreeMap<String, u32>,
 }
 
 /// What was checked after cleanup, and what was still there.
@@ -78,6 +88,11 @@ pub enum ExitCause {
     VmmError {
         /// QEMU's run state: `internal-error`, `io-error`.
         status: String,
+    },
+    /// The process made a system call that no VMM makes, and its keeper killed it.
+    ForbiddenSystemCall {
+        /// The name of the call.
+        system_call: String,
     },
     /// The state was saved and the process stopped (preparation of a template).
     Saved,
@@ -154,6 +169,9 @@ impl ExitCause {
             Self::GuestPowerOff => ExitReason::GuestPowerOff,
             Self::GuestPanic => ExitReason::GuestPanic,
             Self::VmmError { status } => ExitReason::VmmError { status: status.clone() },
+            Self::ForbiddenSystemCall { system_call } => {
+                ExitReason::ForbiddenSystemCall { system_call: system_call.clone() }
+            }
             Self::Saved => ExitReason::Exited { code: 0 },
             Self::NeverStarted { error } | Self::SaveFailed { error } => {
                 ExitReason::NeverStarted { error: error.clone() }

@@ -64,6 +64,59 @@ pub struct ProcessSpec {
     pub fds: Vec<InheritedFd>,
     /// What the keeper does over QMP.
     pub qmp_mode: QmpMode,
+    /// What is left to it of the host.
+    pub confinement: Confinement,
+}
+
+/// What is left of the host to a process.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "kind", deny_unknown_fields)]
+pub enum Confinement {
+    /// All that its keeper has: for programs that are not a VMM.
+    Unconfined,
+    /// Its descriptors, its named files and what it needs to start.
+    Confined {
+        /// Files that it opens by a name that exists in no directory. They are opened before it starts.
+        files: Vec<NamedFile>,
+        /// Its resource limits.
+        limits: ResourceLimits,
+    },
+}
+
+/// A file that a confined process opens by a name.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NamedFile {
+    /// The name that the process opens.
+    pub name: String,
+    /// The path that its keeper opens.
+    pub path: PathBuf,
+    /// What the process may do with the file, whatever it asks for.
+    pub access: FileAccess,
+}
+
+/// What a process may do with a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FileAccess {
+    /// Read it, and map it privately.
+    ReadOnly,
+    /// Read and write it.
+    ReadWrite,
+}
+
+/// Resource limits of a process (setrlimit(2)).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ResourceLimits {
+    /// Address space, bytes.
+    pub address_space_bytes_max: u64,
+    /// Size of a file that it writes, bytes.
+    pub file_bytes_max: u64,
+    /// Threads. Applied where they can be counted separately from other processes of the same user.
+    pub threads_max: u64,
+    /// Open files.
+    pub open_files_max: u64,
 }
 
 /// One file descriptor of the process.
@@ -102,9 +155,9 @@ pub enum FdSource {
 pub enum QmpMode {
     /// The process is not QEMU.
     Unused,
-    /// Receive events only: the machine starts by itself.
-    Listen,
-    /// Load the saved state except the RAM from a file descriptor; the machine then runs by itself.
+    /// Let the guest run once its process is confined, then receive events.
+    Boot,
+    /// Once the process is confined, load the saved state except the RAM from a file descriptor; the guest then runs by itself.
     Load {
         /// The descriptor's number in the process.
         state: i32,

@@ -7,7 +7,7 @@
 //!              └─ executes the agent: the machine's process is the agent
 //! ```
 
-use anteroom_machine::{ProcessSpec, QmpMode, SpecError, SpecSource};
+use anteroom_machine::{Confinement, ProcessSpec, QmpMode, SpecError, SpecSource};
 use anteroom_wire::MachineId;
 use serde::{Deserialize, Serialize};
 use std::{
@@ -153,6 +153,7 @@ impl SpecSource for PlainProcessSpecs {
             env: BTreeMap::new(),
             fds: Vec::new(),
             qmp_mode: QmpMode::Unused,
+            confinement: Confinement::Unconfined,
         })
     }
 }

@@ -1,6 +1,6 @@
 //! Cleanup after a machine's exit: kills every descendant, removes the run directory, and checks both.
 
-use super::Keeper;
+use super::{Keeper, vmm_process::VmmProcess};
 use crate::{
     procfs::{self, ProcessId},
     receipt::{CleanupChecks, ExitCause, Receipt},
@@ -48,6 +48,7 @@ impl Keeper {
             checks.leftovers.push(self.run_dir.display().to_string());
         }
         checks.paths.push(self.run_dir.clone());
+        let confined = self.vmm.as_ref().and_then(VmmProcess::confined);
         Receipt {
             machine: self.config.machine.clone(),
             began_unix_ms: self.began_unix_ms,
@@ -57,6 +58,8 @@ impl Keeper {
             console_tail: self.console.text(),
             output_tail: self.output.text(),
             checks,
+            confinement: confined.map(|process| process.layers.clone()).unwrap_or_default(),
+            denied_system_calls: confined.map(|process| process.denied_calls().clone()).unwrap_or_default(),
         }
     }
 

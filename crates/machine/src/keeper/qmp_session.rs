@@ -23,6 +23,8 @@ pub(crate) enum GuestEvent {
 /// An event of the virtual machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum VmEvent {
+    /// The VMM has started: it has made its devices and executes commands.
+    Started,
     /// The guest is running (again).
     Resumed,
     /// The guest powered off, reset or panicked.
@@ -38,6 +40,8 @@ pub(crate) enum VmEvent {
 /// The run states in which QEMU has paused a guest and waits for an operator: an instruction that KVM could not execute, a disk
 /// that could not be read. All other states are temporary or caused by the keeper's commands.
 const ERROR_STATES: [&str; 2] = ["internal-error", "io-error"];
+/// The command with which a connection begins; [`QmpClient::new`] sends it.
+const NEGOTIATE: &str = "qmp_capabilities";
 const QUERY_STATUS: &str = "query-status";
 
 /// The QMP session of one machine.
@@ -62,6 +66,11 @@ impl QmpSession {
         let capabilities = json!({ "capabilities": [{ "capability": "x-ignore-shared", "state": true }] });
         self.client.send_command("migrate-set-capabilities", capabilities, None)?;
         self.client.send_command("migrate-incoming", json!({ "uri": format!("fd:{number}") }), None)
+    }
+
+    /// Lets a guest run that was started paused.
+    pub(crate) fn run(&mut self) -> Result<(), QmpError> {
+        self.client.send_command("cont", Value::Null, None)
     }
 
     /// Starts saving the state except the RAM (which is in a shared file) into the new file `state`. The guest is paused by
@@ -103,6 +112,7 @@ fn vm_event(message: QmpMessage) -> Option<VmEvent> {
             let status = value.get("status").and_then(Value::as_str).unwrap_or_default();
             ERROR_STATES.contains(&status).then(|| VmEvent::UnrecoverableError(status.to_owned()))
         }
+        QmpMessage::Return { command: NEGOTIATE, .. } => Some(VmEvent::Started),
         QmpMessage::Greeting | QmpMessage::Return { .. } => None,
         // A failed query changes nothing.
         QmpMessage::Error { command: QUERY_STATUS, .. } => None,

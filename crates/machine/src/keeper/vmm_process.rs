@@ -2,24 +2,28 @@
 
 use super::tail_buffer::TailBuffer;
 use crate::{
+    confinement::{self, ConfinedProcess, Execution, OpenFile, SpawnError},
     procfs::ProcessId,
-    spec::{FdSource, ProcessSpec},
+    spec::{Confinement, FdSource, FileAccess, InheritedFd, NamedFile, ProcessSpec, ResourceLimits},
 };
 use rustix::{
     fs::FlockOperation,
-    process::{Pid, PidfdFlags, Signal},
+    pipe::PipeFlags,
+    process::{Pid, PidfdFlags, Signal, WaitOptions},
 };
 use std::{
+    ffi::CString,
     fs::File,
     io::{self, Read},
     os::{
-        fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd},
+        fd::{AsRawFd, FromRawFd, OwnedFd, RawFd},
         unix::{
             net::{UnixListener, UnixStream},
-            process::CommandExt,
+            process::{CommandExt, ExitStatusExt},
         },
     },
-    process::{Child, ChildStderr, ChildStdout, ExitStatus, Stdio},
+    path::PathBuf,
+    process::{Child, ExitStatus, Stdio},
 };
 
 /// The largest descriptor number that a spec may use; the keeper's copies have larger numbers.
@@ -29,14 +33,19 @@ const DRAIN_BYTES_MAX: usize = 256 * 1024;
 
 /// The machine's process and the keeper's ends of its sockets and pipes. Dropping it leaves the process running.
 pub(crate) struct VmmProcess {
-    child: Child,
+    process: Process,
     pub(crate) id: ProcessId,
     pub(crate) pidfd: OwnedFd,
-    pub(crate) stdout: Option<ChildStdout>,
-    pub(crate) stderr: Option<ChildStderr>,
+    pub(crate) stdout: Option<File>,
+    pub(crate) stderr: Option<File>,
     pub(crate) console: Option<UnixStream>,
     /// Files that are locked while the machine uses them.
     _locked: Vec<File>,
+}
+
+enum Process {
+    Unconfined(Child),
+    Confined { process: ConfinedProcess, exit_status: Option<ExitStatus> },
 }
 
 /// The keeper's ends of the process's files.
@@ -101,19 +110,54 @@ fn occupy_numbers() -> io::Result<Vec<File>> {
     }
 }
 
-/// Starts the process. Returns it and the QMP socket, if the spec has one.
-pub(crate) fn spawn(spec: &ProcessSpec) -> io::Result<(VmmProcess, Option<UnixStream>)> {
+/// Starts the process. Returns it and the QMP socket, if the spec has one. `number` tells the machines of this host apart.
+pub(crate) fn spawn(spec: &ProcessSpec, number: u32) -> Result<(VmmProcess, Option<UnixStream>), SpawnError> {
+    let at = |step: &str| {
+        let step = step.to_owned();
+        move |source: io::Error| SpawnError::Step { step, source }
+    };
     let mut keeper_fds = KeeperFds::default();
+    let fds = open_fds(&spec.fds, &mut keeper_fds).map_err(at("a file of the process cannot be opened"))?;
+    let (process, pid, stdout, stderr) = match &spec.confinement {
+        Confinement::Unconfined => spawn_unconfined(spec, fds).map_err(SpawnError::NotExecuted)?,
+        Confinement::Confined { files, limits } => spawn_confined(spec, fds, files, *limits, number)?,
+    };
+    let mut process = process;
+    let identified = identify(pid).map_err(at("the process cannot be identified"));
+    if identified.is_err() {
+        process.kill();
+    }
+    let (id, pidfd) = identified?;
+    for pipe in [&stdout, &stderr] {
+        rustix::io::ioctl_fionbio(pipe, true).map_err(|error| at("a pipe cannot be used")(error.into()))?;
+    }
+    let (stdout, stderr) = (Some(stdout), Some(stderr));
+    let vmm =
+        VmmProcess { process, id, pidfd, stdout, stderr, console: keeper_fds.console, _locked: keeper_fds.locked };
+    Ok((vmm, keeper_fds.qmp))
+}
+
+fn open_fds(fds: &[InheritedFd], keeper_fds: &mut KeeperFds) -> io::Result<Vec<(OwnedFd, RawFd)>> {
     let mut files = Vec::new();
-    for inherited in &spec.fds {
+    for inherited in fds {
         if !(3..=NUMBER_MAX).contains(&inherited.number) {
             return Err(io::Error::other(format!("descriptor number {} is not between 3 and 63", inherited.number)));
         }
-        let opened = open(&inherited.source, &mut keeper_fds)
+        let opened = open(&inherited.source, keeper_fds)
             .map_err(|error| io::Error::new(error.kind(), format!("{:?}: {error}", inherited.source)))?;
         // Duplicated above all numbers of the spec, so that dup2 in the child cannot overwrite another file.
-        files.push((rustix::io::fcntl_dupfd_cloexec(opened.as_fd(), NUMBER_MAX + 1)?, inherited.number));
+        files.push((above_numbers(opened)?, inherited.number));
     }
+    Ok(files)
+}
+
+fn above_numbers(file: OwnedFd) -> io::Result<OwnedFd> {
+    Ok(rustix::io::fcntl_dupfd_cloexec(&file, NUMBER_MAX + 1)?)
+}
+
+type Spawned = (Process, Pid, File, File);
+
+fn spawn_unconfined(spec: &ProcessSpec, files: Vec<(OwnedFd, RawFd)>) -> io::Result<Spawned> {
     let keeper = rustix::process::getpid();
     #[allow(clippy::disallowed_methods, reason = "the keeper is what starts a machine's process")]
     let mut command = std::process::Command::new(&spec.program);
@@ -127,39 +171,123 @@ pub(crate) fn spawn(spec: &ProcessSpec) -> io::Result<(VmmProcess, Option<UnixSt
     let spawned = command.spawn();
     drop((command, occupied));
     let mut child = spawned?;
-    let identified = identify(&child);
-    if identified.is_err() {
-        child.kill()?;
-        child.wait()?;
-    }
-    let (id, pidfd) = identified?;
-    let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
-    for pipe in [stdout.as_ref().map(AsFd::as_fd), stderr.as_ref().map(AsFd::as_fd)].into_iter().flatten() {
-        rustix::io::ioctl_fionbio(pipe, true)?;
-    }
-    Ok((
-        VmmProcess { child, id, pidfd, stdout, stderr, console: keeper_fds.console, _locked: keeper_fds.locked },
-        keeper_fds.qmp,
-    ))
+    let pid = Pid::from_child(&child);
+    let pipes = (child.stdout.take().map(OwnedFd::from), child.stderr.take().map(OwnedFd::from));
+    let (Some(stdout), Some(stderr)) = pipes else { return Err(io::ErrorKind::BrokenPipe.into()) };
+    Ok((Process::Unconfined(child), pid, stdout.into(), stderr.into()))
 }
 
-fn identify(child: &Child) -> io::Result<(ProcessId, OwnedFd)> {
-    let pid = Pid::from_child(child);
+fn spawn_confined(
+    spec: &ProcessSpec,
+    mut fds: Vec<(OwnedFd, RawFd)>,
+    files: &[NamedFile],
+    limits: ResourceLimits,
+    number: u32,
+) -> Result<Spawned, SpawnError> {
+    let at = |step: String| move |source: io::Error| SpawnError::Step { step, source };
+    let text =
+        |text: &str| CString::new(text).map_err(|error| at(format!("{text:?} contains a zero byte"))(error.into()));
+    let pipes = || -> io::Result<_> {
+        let (stdout, stdout_of_vmm) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
+        let (stderr, stderr_of_vmm) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
+        let null = File::open("/dev/null")?.into();
+        let standard = [above_numbers(null)?, above_numbers(stdout_of_vmm)?, above_numbers(stderr_of_vmm)?];
+        Ok((standard, File::from(stdout), File::from(stderr)))
+    };
+    let (standard, stdout, stderr) = pipes().map_err(at("a pipe cannot be made".to_owned()))?;
+    fds.extend(standard.into_iter().zip(0..));
+    let open = |file: &NamedFile| -> Result<OpenFile, SpawnError> {
+        let write = file.access == FileAccess::ReadWrite;
+        let opened = File::options().read(true).write(write).open(&file.path);
+        let opened = opened.and_then(|opened| above_numbers(opened.into()));
+        Ok(OpenFile { name: file.name.clone(), file: opened.map_err(at(format!("{:?} cannot be opened", file.path)))? })
+    };
+    let program = find_program(&spec.program).map_err(at(format!("{} cannot be found", spec.program)))?;
+    let args = std::iter::once(&spec.program).chain(&spec.args).map(|arg| text(arg)).collect::<Result<_, _>>()?;
+    let env = spec.env.iter().map(|(name, value)| text(&format!("{name}={value}"))).collect::<Result<_, _>>()?;
+    let files = files.iter().map(open).collect::<Result<_, _>>()?;
+    let program = text(program.to_str().unwrap_or_default())?;
+    let process = confinement::spawn(Execution { program, args, env, fds, files, limits, number })?;
+    let pid = process.pid;
+    Ok((Process::Confined { process, exit_status: None }, pid, stdout, stderr))
+}
+
+/// The program of that path, or of that name in `PATH`.
+fn find_program(program: &str) -> io::Result<PathBuf> {
+    if program.contains('/') {
+        return Ok(PathBuf::from(program));
+    }
+    let path = std::env::var_os("PATH").unwrap_or_else(|| "/usr/bin:/bin".into());
+    let found = std::env::split_paths(&path).map(|dir| dir.join(program)).find(|file| file.is_file());
+    found.ok_or_else(|| io::ErrorKind::NotFound.into())
+}
+
+fn identify(pid: Pid) -> io::Result<(ProcessId, OwnedFd)> {
     let pidfd = rustix::process::pidfd_open(pid, PidfdFlags::empty())?;
-    let id = ProcessId::from_pid(child.id()).ok_or(io::ErrorKind::NotFound)?;
+    let pid = u32::try_from(pid.as_raw_nonzero().get()).map_err(io::Error::other)?;
+    let id = ProcessId::from_pid(pid).ok_or(io::ErrorKind::NotFound)?;
     Ok((id, pidfd))
+}
+
+impl Process {
+    fn exit_status(&mut self) -> Option<ExitStatus> {
+        match self {
+            Self::Unconfined(child) => child.try_wait().ok().flatten(),
+            Self::Confined { process, exit_status } => {
+                if exit_status.is_none() {
+                    *exit_status = wait(process.pid, WaitOptions::NOHANG);
+                }
+                *exit_status
+            }
+        }
+    }
+
+    fn kill(&mut self) {
+        match self {
+            Self::Unconfined(child) => {
+                let _ = child.kill();
+                let _ = child.wait();
+            }
+            Self::Confined { process, exit_status } => {
+                if exit_status.is_none() {
+                    let _ = rustix::process::pidfd_send_signal(&process.pidfd, Signal::KILL);
+                    *exit_status = wait(process.pid, WaitOptions::empty());
+                }
+            }
+        }
+    }
+}
+
+fn wait(pid: Pid, options: WaitOptions) -> Option<ExitStatus> {
+    let (_, status) = rustix::process::waitpid(Some(pid), options).ok().flatten()?;
+    Some(ExitStatus::from_raw(status.as_raw()))
 }
 
 impl VmmProcess {
     /// The exit status, once the process has exited.
     pub(crate) fn exit_status(&mut self) -> Option<ExitStatus> {
-        self.child.try_wait().ok().flatten()
+        self.process.exit_status()
     }
 
     /// Kills the process, if it is running, and waits for it.
     pub(crate) fn kill(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        self.process.kill();
+    }
+
+    /// Its confinement.
+    pub(crate) fn confined(&self) -> Option<&ConfinedProcess> {
+        match &self.process {
+            Process::Unconfined(_) => None,
+            Process::Confined { process, .. } => Some(process),
+        }
+    }
+
+    /// Its confinement, to change it.
+    pub(crate) fn confined_mut(&mut self) -> Option<&mut ConfinedProcess> {
+        match &mut self.process {
+            Process::Unconfined(_) => None,
+            Process::Confined { process, .. } => Some(process),
+        }
     }
 
     /// Reads the output that has arrived; a stream at its end is closed.

@@ -23,6 +23,7 @@ use anteroom_wire::{
     time::{to_millis, to_unix_ms},
 };
 use std::{
+    collections::BTreeMap,
     io,
     path::{Path, PathBuf},
     sync::{Arc, OnceLock},
@@ -401,6 +402,8 @@ impl Driver {
             console_tail: String::new(),
             output_tail: String::new(),
             checks,
+            confinement: BTreeMap::new(),
+            denied_system_calls: BTreeMap::new(),
         }
     }
 

@@ -262,6 +262,7 @@ fn boot_failure(receipt: &Receipt) -> Option<String> {
         | ExitCause::GuestPowerOff
         | ExitCause::GuestPanic
         | ExitCause::VmmError { .. }
+        | ExitCause::ForbiddenSystemCall { .. }
         | ExitCause::Saved
         | ExitCause::SaveFailed { .. }
         | ExitCause::NeverStarted { .. }

@@ -2,7 +2,8 @@
 
 use super::{Accelerator, Hardware, KernelCommandLine};
 use crate::spec::{
-    AGENT_SERVER_SOCKET, CONTROLLER_SERVER_SOCKET, FdSource, InheritedFd, ProcessSpec, QmpMode, SpecError,
+    AGENT_SERVER_SOCKET, CONTROLLER_SERVER_SOCKET, Confinement, FdSource, FileAccess, InheritedFd, NamedFile,
+    ProcessSpec, QmpMode, ResourceLimits, SpecError,
 };
 use anteroom_wire::channel::{AGENT_SERVER_PORT, CONTROLLER_SERVER_PORT};
 use std::{
@@ -16,6 +17,23 @@ const HOST_FD: i32 = 11;
 const CONSOLE_FD: i32 = 12;
 const QMP_FD: i32 = 13;
 const STATE_FD: i32 = 14;
+
+// Names under which QEMU opens its files; no such path exists (see `crate::confinement`).
+const RAM_NAME: &str = "/machine/ram";
+const ROOTFS_NAME: &str = "/machine/rootfs";
+const KERNEL_NAME: &str = "/machine/kernel";
+const INITRAMFS_NAME: &str = "/machine/initramfs";
+/// QEMU has no option for the path of KVM.
+const KVM_PATH: &str = "/dev/kvm";
+
+/// Address space in addition to the guest's memory and the TCG cache, bytes: programs, libraries, stacks and heaps of the threads.
+const OVERHEAD_BYTES: u64 = 2 * 1024 * 1024 * 1024;
+/// The largest saved state of the devices, bytes; usual are some ten thousand.
+const STATE_BYTES_MAX: u64 = 64 * 1024 * 1024;
+/// Threads of QEMU in addition to one for each virtual processor: main loop, RCU, migration, and up to 64 for disk requests.
+const THREADS: u64 = 80;
+const OPEN_FILES_MAX: u64 = 128;
+const MIB: u64 = 1024 * 1024;
 
 /// TCG cache while a template boots, MiB: a boot translates much code, and only one template boots at a time.
 const BOOT_TRANSLATION_MIB: u32 = 256;
@@ -54,31 +72,28 @@ fn text(path: &Path) -> Result<&str, SpecError> {
     path.to_str().ok_or_else(|| SpecError::Path(path.to_owned()))
 }
 
-/// A path in an option list. QEMU reads two commas as one (qemu(1), "commas in a filename").
-fn escaped(path: &Path) -> Result<String, SpecError> {
-    Ok(text(path)?.replace(',', ",,"))
-}
-
 impl QemuCommandLine {
     /// The spec of the process.
     pub(crate) fn to_spec(&self) -> Result<ProcessSpec, SpecError> {
         self.hardware.check().map_err(|error| SpecError::Value(error.to_string()))?;
         let mut args = Vec::new();
         self.base(&mut args)?;
-        self.memory(&mut args)?;
-        self.devices(&mut args)?;
+        self.memory(&mut args);
+        self.devices(&mut args);
         let mut fds = vec![
             InheritedFd { number: AGENT_FD, source: FdSource::Listen { name: AGENT_SERVER_SOCKET.into() } },
             InheritedFd { number: HOST_FD, source: FdSource::Listen { name: CONTROLLER_SERVER_SOCKET.into() } },
             InheritedFd { number: CONSOLE_FD, source: FdSource::Console },
             InheritedFd { number: QMP_FD, source: FdSource::Qmp },
         ];
-        let qmp = match &self.start_mode {
-            StartMode::Boot { kernel, initramfs, line } => {
-                push(&mut args, "-kernel", text(kernel)?);
-                push(&mut args, "-initrd", text(initramfs)?);
+        let qmp_mode = match &self.start_mode {
+            StartMode::Boot { line, .. } => {
+                push(&mut args, "-kernel", KERNEL_NAME);
+                push(&mut args, "-initrd", INITRAMFS_NAME);
                 push(&mut args, "-append", line.to_string());
-                QmpMode::Listen
+                // Paused until its process is confined.
+                args.push("-S".into());
+                QmpMode::Boot
             }
             StartMode::Resume { state } => {
                 push(&mut args, "-incoming", "defer");
@@ -86,7 +101,54 @@ impl QemuCommandLine {
                 QmpMode::Load { state: STATE_FD }
             }
         };
-        Ok(ProcessSpec { program: text(&self.program)?.to_owned(), args, env: BTreeMap::new(), fds, qmp_mode: qmp })
+        let program = text(&self.program)?.to_owned();
+        let confinement = Confinement::Confined { files: self.files(), limits: self.limits() };
+        Ok(ProcessSpec { program, args, env: BTreeMap::new(), fds, qmp_mode, confinement })
+    }
+
+    /// The files that QEMU opens by name.
+    fn files(&self) -> Vec<NamedFile> {
+        let file = |name: &str, path: &Path, access| NamedFile { name: name.into(), path: path.to_owned(), access };
+        let mut files = Vec::new();
+        match &self.ram {
+            RamBackend::Anonymous => {}
+            RamBackend::Shared(path) => files.push(file(RAM_NAME, path, FileAccess::ReadWrite)),
+            // QEMU asks for write access to every memory file, and maps this one privately.
+            RamBackend::CopyOnWrite(path) => files.push(file(RAM_NAME, path, FileAccess::ReadOnly)),
+        }
+        if let Some(rootfs) = &self.rootfs {
+            files.push(file(ROOTFS_NAME, rootfs, FileAccess::ReadOnly));
+        }
+        if let StartMode::Boot { kernel, initramfs, .. } = &self.start_mode {
+            files.push(file(KERNEL_NAME, kernel, FileAccess::ReadOnly));
+            files.push(file(INITRAMFS_NAME, initramfs, FileAccess::ReadOnly));
+        }
+        match self.accelerator {
+            Accelerator::Kvm { .. } => files.push(file(KVM_PATH, Path::new(KVM_PATH), FileAccess::ReadWrite)),
+            Accelerator::Emulation => {}
+        }
+        files
+    }
+
+    fn limits(&self) -> ResourceLimits {
+        let file_bytes_max = match self.start_mode {
+            StartMode::Boot { .. } => STATE_BYTES_MAX,
+            StartMode::Resume { .. } => 0,
+        };
+        let memory_mib = u64::from(self.hardware.memory_mib) + u64::from(self.tcg_cache_mib());
+        ResourceLimits {
+            address_space_bytes_max: memory_mib * MIB + OVERHEAD_BYTES,
+            file_bytes_max,
+            threads_max: THREADS + u64::from(self.hardware.cpus),
+            open_files_max: OPEN_FILES_MAX,
+        }
+    }
+
+    fn tcg_cache_mib(&self) -> u32 {
+        match self.start_mode {
+            StartMode::Boot { .. } => BOOT_TRANSLATION_MIB,
+            StartMode::Resume { .. } => self.hardware.tcg_cache_mib,
+        }
     }
 
     fn base(&self, args: &mut Vec<String>) -> Result<(), SpecError> {
@@ -100,35 +162,26 @@ impl QemuCommandLine {
         push(args, "-display", "none");
         // Debian's cloud kernel finds virtio-mmio only through ACPI.
         push(args, "-M", "microvm,rtc=on,acpi=on,dump-guest-core=off");
-        let tcg_cache_mib = match self.start_mode {
-            StartMode::Boot { .. } => BOOT_TRANSLATION_MIB,
-            StartMode::Resume { .. } => self.hardware.tcg_cache_mib,
-        };
-        push(args, "-accel", self.accelerator.accel_option(tcg_cache_mib));
+        push(args, "-accel", self.accelerator.accel_option(self.tcg_cache_mib()));
         push(args, "-cpu", self.accelerator.cpu_option());
         push(args, "-smp", self.hardware.cpus.to_string());
         push(args, "-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny");
         Ok(())
     }
 
-    fn memory(&self, args: &mut Vec<String>) -> Result<(), SpecError> {
+    fn memory(&self, args: &mut Vec<String>) {
         let size = format!("{}M", self.hardware.memory_mib);
         push(args, "-m", size.as_str());
-        let (path, share) = match &self.ram {
-            RamBackend::Anonymous => return Ok(()),
-            RamBackend::Shared(path) => (path, "on"),
-            RamBackend::CopyOnWrite(path) => (path, "off"),
+        let share = match &self.ram {
+            RamBackend::Anonymous => return,
+            RamBackend::Shared(_) => "on",
+            RamBackend::CopyOnWrite(_) => "off",
         };
-        push(
-            args,
-            "-object",
-            format!("memory-backend-file,id=mem,size={size},mem-path={},share={share}", escaped(path)?),
-        );
+        push(args, "-object", format!("memory-backend-file,id=mem,size={size},mem-path={RAM_NAME},share={share}"));
         push(args, "-machine", "memory-backend=mem");
-        Ok(())
     }
 
-    fn devices(&self, args: &mut Vec<String>) -> Result<(), SpecError> {
+    fn devices(&self, args: &mut Vec<String>) {
         push(args, "-chardev", format!("socket,id=qmp,fd={QMP_FD}"));
         push(args, "-mon", "chardev=qmp,mode=control");
         push(args, "-chardev", format!("socket,id=console,fd={CONSOLE_FD}"));
@@ -138,13 +191,11 @@ impl QemuCommandLine {
             push(args, "-chardev", format!("socket,id={id},fd={fd},server=on,wait=off"));
             push(args, "-device", format!("virtserialport,id={id}-port,chardev={id},name={port}"));
         }
-        if let Some(rootfs) = &self.rootfs {
-            let file = escaped(rootfs)?;
+        if self.rootfs.is_some() {
             let options = "driver=raw,node-name=root,read-only=on,file.driver=file,file.read-only=on,file.locking=off";
-            push(args, "-blockdev", format!("{options},file.filename={file}"));
+            push(args, "-blockdev", format!("{options},file.filename={ROOTFS_NAME}"));
             push(args, "-device", "virtio-blk-device,drive=root");
         }
-        Ok(())
     }
 }
 
@@ -186,7 +237,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_value_is_escaped_and_no_placeholder_remains(
+        fn no_path_but_the_programs_is_on_the_command_line_and_no_placeholder_remains(
             dir in "(/[a-z0-9,=: .{}-]{1,20}){1,4}",
             memory_mib in 256u32..=65_536,
             cpus in 1u32..=16,
@@ -198,17 +249,22 @@ mod tests {
             let made = command_line(StartMode::Resume { state: state.clone() }, RamBackend::CopyOnWrite(ram.clone()), hardware);
             let spec = made.to_spec().unwrap();
             let object = options(&spec.args, "-object", "memory-backend-file");
-            let mem_path = format!("mem-path={}", ram.display());
-            prop_assert!(object.contains(&mem_path), "{object:?}");
+            prop_assert!(object.contains(&"mem-path=/machine/ram".to_owned()), "{object:?}");
             prop_assert!(object.contains(&"share=off".to_owned()));
             let size = format!("size={memory_mib}M");
             prop_assert!(object.contains(&size));
             let inherited = InheritedFd { number: STATE_FD, source: FdSource::Read { path: state } };
             prop_assert!(spec.fds.contains(&inherited));
             prop_assert!(!spec.args.iter().any(|arg| arg == "-kernel" || arg == "-initrd" || arg == "-append"));
-            for arg in spec.args.iter().filter(|arg| !arg.contains(dir.as_str())) {
+            let Confinement::Confined { files, limits } = &spec.confinement else { panic!("it is not confined") };
+            let file = NamedFile { name: RAM_NAME.into(), path: ram, access: FileAccess::ReadOnly };
+            prop_assert!(files.contains(&file), "{files:?}");
+            prop_assert!(files.iter().all(|file| file.access == FileAccess::ReadOnly));
+            prop_assert_eq!(limits.file_bytes_max, 0);
+            for arg in &spec.args {
+                prop_assert!(!arg.contains(&format!("{dir}/")), "{arg}");
                 for placeholder in ["undefined", "null", "None", "Some(", "{", "}", "$", "%", "\n"] {
-                    prop_assert!(!arg.contains(placeholder) || arg.contains(&dir.replace(',', ",,")), "{arg}");
+                    prop_assert!(!arg.contains(placeholder), "{arg}");
                 }
             }
         }
@@ -221,7 +277,7 @@ mod tests {
             let port = options(&spec.args, "-device", &format!("virtserialport,id={id}-port"));
             assert!(port.contains(&format!("name={name}")), "{port:?}");
         }
-        assert_eq!(spec.qmp_mode, QmpMode::Listen);
+        assert_eq!(spec.qmp_mode, QmpMode::Boot);
     }
 
     #[test]

@@ -2,8 +2,8 @@ use crate::test_host::{
     PlainProcess, STATE_TIMEOUT, TestHost, new_id, processes, until_removed, until_removed_with_receipt,
 };
 use anteroom_machine::{
-    ExitCause, ExitReason, FdSource, InheritedFd, MachinesSettings, ProcessSpec, QmpMode, SpecError, SpecSource, State,
-    StopReason, StopRequestOutcome,
+    Confinement, ExitCause, ExitReason, FdSource, InheritedFd, MachinesSettings, ProcessSpec, QmpMode, SpecError,
+    SpecSource, State, StopReason, StopRequestOutcome,
 };
 use anteroom_wire::{MachineId, agent::Stage};
 use std::{collections::BTreeMap, sync::Arc};
@@ -65,6 +65,7 @@ impl SpecSource for PausedVmm {
         let line = format!(
             r#"emit() {{ echo "$1" >&3; }}
             emit '{{"QMP": {{}}}}'; read capabilities <&3; emit '{{"return": {{}}}}'
+            read run <&3; emit '{{"return": {{}}}}'
             emit '{{"event": "STOP"}}'; read query <&3; echo "$query"
             emit '{{"return": {{"running": false, "singlestep": false, "status": "{}"}}}}'
             {}"#,
@@ -73,7 +74,7 @@ impl SpecSource for PausedVmm {
         let (program, args) = ("/bin/sh".to_owned(), ["-c".to_owned(), line].to_vec());
         let env = BTreeMap::from([("PATH".into(), "/usr/bin:/bin".into())]);
         let fds = [InheritedFd { number: 3, source: FdSource::Qmp }].to_vec();
-        Ok(ProcessSpec { program, args, env, fds, qmp_mode: QmpMode::Listen })
+        Ok(ProcessSpec { program, args, env, fds, qmp_mode: QmpMode::Boot, confinement: Confinement::Unconfined })
     }
 }
 
@@ -112,7 +113,14 @@ impl SpecSource for WithFiles {
     fn build_spec(&self, _: &MachineId) -> Result<ProcessSpec, SpecError> {
         let file = |number| InheritedFd { number, source: FdSource::Listen { name: format!("socket-{number}") } };
         let (program, args, env) = ("/no/such/program".to_owned(), Vec::new(), BTreeMap::new());
-        Ok(ProcessSpec { program, args, env, fds: (3..=63).map(file).collect(), qmp_mode: QmpMode::Unused })
+        Ok(ProcessSpec {
+            program,
+            args,
+            env,
+            fds: (3..=63).map(file).collect(),
+            qmp_mode: QmpMode::Unused,
+            confinement: Confinement::Unconfined,
+        })
     }
 }
 

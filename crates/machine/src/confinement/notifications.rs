@@ -1,0 +1,197 @@
+//! The keeper's answers to the system calls of a VMM that its filter does not allow.
+
+use super::{raw, spawn::OpenFile};
+use rustix::{
+    event::{PollFd, PollFlags, Timespec},
+    fd::{AsFd, BorrowedFd, OwnedFd},
+    io::Errno,
+    process::Pid,
+};
+use std::collections::BTreeMap;
+use syscalls::Sysno;
+
+/// Calls that only the start of a VMM needs: they find libraries and firmware, and install the VMM's own filter.
+const START_CALLS: &[Sysno] = &[
+    Sysno::open,
+    Sysno::openat,
+    Sysno::access,
+    Sysno::faccessat,
+    Sysno::faccessat2,
+    Sysno::stat,
+    Sysno::lstat,
+    Sysno::readlink,
+    Sysno::readlinkat,
+    Sysno::statfs,
+    Sysno::fstatfs,
+    Sysno::getdents64,
+    Sysno::getcwd,
+    Sysno::get_mempolicy,
+    Sysno::set_mempolicy,
+    Sysno::mbind,
+    Sysno::memfd_create,
+    Sysno::seccomp,
+    Sysno::prctl,
+    Sysno::sched_setaffinity,
+    Sysno::sched_getparam,
+    Sysno::sched_getscheduler,
+    Sysno::umask,
+    Sysno::getppid,
+    Sysno::listen,
+];
+/// Calls that no VMM makes by mistake: whoever makes one has taken it over, and it is killed at once.
+const HOSTILE_CALLS: &[Sysno] = &[
+    Sysno::execve,
+    Sysno::execveat,
+    Sysno::fork,
+    Sysno::vfork,
+    Sysno::clone,
+    Sysno::ptrace,
+    Sysno::process_vm_readv,
+    Sysno::process_vm_writev,
+    Sysno::pidfd_getfd,
+    Sysno::mount,
+    Sysno::umount2,
+    Sysno::pivot_root,
+    Sysno::setns,
+    Sysno::unshare,
+    Sysno::bpf,
+    Sysno::perf_event_open,
+    Sysno::init_module,
+    Sysno::finit_module,
+    Sysno::kexec_load,
+];
+/// Denied calls after which the VMM is killed.
+const DENIED_CALLS_MAX: u32 = 1_000;
+/// The longest path that is compared with those of the named files, bytes.
+const PATH_BYTES_MAX: usize = 128;
+
+/// How often each system call was denied, by name.
+pub(crate) type DeniedCalls = BTreeMap<String, u32>;
+
+/// A system call for which the VMM is killed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Violation {
+    /// The name of the call.
+    pub(crate) system_call: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Progress {
+    /// The program is not executed yet.
+    BeforeExecution,
+    /// The VMM loads its libraries and makes its devices.
+    Starting,
+    /// The VMM has started.
+    Sealed,
+}
+
+enum Answer {
+    Allow,
+    File(usize),
+    Deny(Errno),
+    Kill,
+}
+
+/// Receives and answers the notifications of one VMM.
+pub(super) struct Notifications {
+    listener: OwnedFd,
+    files: Vec<OpenFile>,
+    progress: Progress,
+    denied: DeniedCalls,
+}
+
+impl AsFd for Notifications {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.listener.as_fd()
+    }
+}
+
+impl Notifications {
+    pub(super) fn new(listener: OwnedFd, files: Vec<OpenFile>) -> Self {
+        Self { listener, files, progress: Progress::BeforeExecution, denied: DeniedCalls::new() }
+    }
+
+    /// Denies from now on what only the start needs, and closes the named files.
+    pub(super) fn seal(&mut self) {
+        self.progress = Progress::Sealed;
+        self.files.clear();
+    }
+
+    pub(super) fn denied(&self) -> &DeniedCalls {
+        &self.denied
+    }
+
+    /// Answers the notifications that have arrived. Returns the call for which the VMM must be killed.
+    pub(super) fn answer_pending(&mut self, vmm: Pid) -> Option<Violation> {
+        // Receiving blocks if there is none.
+        while self.is_readable() {
+            if let Some(violation) = self.answer_next(vmm) {
+                return Some(violation);
+            }
+        }
+        None
+    }
+
+    fn is_readable(&self) -> bool {
+        let mut files = [PollFd::new(self, PollFlags::IN)];
+        let _ = rustix::event::poll(&mut files, Some(&Timespec::default()));
+        files[0].revents().contains(PollFlags::IN)
+    }
+
+    fn answer_next(&mut self, vmm: Pid) -> Option<Violation> {
+        // An error means that the thread which made the call has ended.
+        let Ok(notification) = raw::receive(self.as_fd()) else { return None };
+        let call = usize::try_from(notification.number).ok().and_then(Sysno::new);
+        let answer = call.map_or(Answer::Deny(Errno::NOSYS), |call| self.decide(call, vmm, &notification));
+        let id = notification.id;
+        let name = || call.map_or_else(|| format!("number {}", notification.number), |call| call.name().to_owned());
+        match answer {
+            Answer::Allow => _ = raw::allow(self.as_fd(), id),
+            Answer::File(index) => {
+                if let Some(file) = self.files.get(index) {
+                    let _ = raw::answer_with(self.as_fd(), id, file.file.as_fd());
+                }
+            }
+            Answer::Deny(errno) => {
+                *self.denied.entry(name()).or_default() += 1;
+                let _ = raw::deny(self.as_fd(), id, errno);
+                if self.progress == Progress::Sealed && self.denied.values().sum::<u32>() > DENIED_CALLS_MAX {
+                    return Some(Violation { system_call: name() });
+                }
+            }
+            // Not answered: the thread waits until it is killed.
+            Answer::Kill => return Some(Violation { system_call: name() }),
+        }
+        None
+    }
+
+    fn decide(&mut self, call: Sysno, vmm: Pid, notification: &raw::Notification) -> Answer {
+        match self.progress {
+            Progress::BeforeExecution if call == Sysno::execve => {
+                self.progress = Progress::Starting;
+                Answer::Allow
+            }
+            _ if HOSTILE_CALLS.contains(&call) => Answer::Kill,
+            Progress::Starting if START_CALLS.contains(&call) => {
+                let path = match call {
+                    Sysno::open => notification.args[0],
+                    Sysno::openat => notification.args[1],
+                    _ => return Answer::Allow,
+                };
+                self.named_file(vmm, path).map_or(Answer::Allow, Answer::File)
+            }
+            // The C library then calls clone(2), whose flags the filter can read.
+            _ if call == Sysno::clone3 => Answer::Deny(Errno::NOSYS),
+            Progress::BeforeExecution | Progress::Starting | Progress::Sealed => Answer::Deny(Errno::PERM),
+        }
+    }
+
+    fn named_file(&self, vmm: Pid, path: u64) -> Option<usize> {
+        let mut buffer = [0; PATH_BYTES_MAX];
+        // Not beyond the page, since the next one may not be mapped.
+        let left = usize::try_from(4096 - path % 4096).unwrap_or(0).min(PATH_BYTES_MAX);
+        let read = raw::read_memory(vmm, path, buffer.get_mut(..left)?).ok()?;
+        let path = buffer.get(..read)?.split(|byte| *byte == 0).next()?;
+        self.files.iter().position(|file| file.name.as_bytes() == path)
+    }
+}

@@ -1,0 +1,326 @@
+//! Starts a confined VMM.
+
+use super::{
+    child::{self, ChildPlan},
+    landlock_rules,
+    layers::{Layer, LayerStatus},
+    notifications::{DeniedCalls, Notifications, Violation},
+    raw::{self, Forked},
+    root_dir::RootDir,
+    system_calls,
+};
+use crate::spec::ResourceLimits;
+use rustix::{
+    event::{PollFd, PollFlags, poll},
+    fd::{AsFd, BorrowedFd, OwnedFd, RawFd},
+    net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags},
+    process::Pid,
+};
+use std::{
+    collections::BTreeMap,
+    ffi::CString,
+    fs,
+    io::{self, Write},
+    os::unix::net::UnixStream,
+};
+
+/// The user of a VMM in its user namespace.
+const USER_INSIDE: u32 = 1_000;
+/// On the host, a VMM that the superuser starts has an id in this range, which no system allocates (systemd, "UIDS-GIDS":
+/// from 0x70000000 on unused).
+const FIRST_FOREIGN_USER: u32 = 0x7000_0000;
+const FOREIGN_USERS: u32 = 0x0fff_0000;
+
+/// The smallest number of a descriptor that the child needs for itself; the VMM's files have smaller ones.
+const FIRST_KEEPER_FD: RawFd = 64;
+
+/// A file that the keeper has opened and the VMM opens by a name.
+pub(crate) struct OpenFile {
+    pub(crate) name: String,
+    pub(crate) file: OwnedFd,
+}
+
+/// What to execute.
+pub(crate) struct Execution {
+    pub(crate) program: CString,
+    pub(crate) args: Vec<CString>,
+    pub(crate) env: Vec<CString>,
+    /// Files and their numbers in the process.
+    pub(crate) fds: Vec<(OwnedFd, RawFd)>,
+    pub(crate) files: Vec<OpenFile>,
+    pub(crate) limits: ResourceLimits,
+    /// Tells machines of one host apart: chooses the host's user id of a VMM that the superuser starts.
+    pub(crate) number: u32,
+}
+
+/// Why a VMM was not started.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum SpawnError {
+    #[error("{step}")]
+    Step {
+        /// What could not be done.
+        step: String,
+        #[source]
+        source: io::Error,
+    },
+    #[error(transparent)]
+    NotExecuted(io::Error),
+    #[error("the VMM made the system call {0}, which is not allowed")]
+    Violation(String),
+}
+
+/// A confined VMM.
+pub(crate) struct ConfinedProcess {
+    pub(crate) pid: Pid,
+    pub(crate) pidfd: OwnedFd,
+    pub(crate) layers: BTreeMap<Layer, LayerStatus>,
+    notifications: Notifications,
+    root_dir: Option<RootDir>,
+    in_user_namespace: bool,
+}
+
+impl AsFd for ConfinedProcess {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.notifications.as_fd()
+    }
+}
+
+impl ConfinedProcess {
+    /// Answers the system calls of the VMM that wait for an answer; call it when this is readable. Returns the call for which
+    /// the VMM must be killed.
+    pub(crate) fn answer_calls(&mut self) -> Option<Violation> {
+        self.notifications.answer_pending(self.pid)
+    }
+
+    /// Takes away what only the start needed: call it when the VMM has started, before the guest runs.
+    pub(crate) fn seal(&mut self) -> io::Result<()> {
+        self.notifications.seal();
+        self.root_dir.take().map_or(Ok(()), |root_dir| root_dir.unmount_all(self.pid, self.in_user_namespace))
+    }
+
+    /// The system calls that were denied.
+    pub(crate) fn denied_calls(&self) -> &DeniedCalls {
+        self.notifications.denied()
+    }
+}
+
+/// The namespaces of an attempt to start a VMM, strongest first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Namespaces {
+    All,
+    /// The superuser makes the other namespaces without a user namespace.
+    WithoutUser,
+    None,
+}
+
+/// Starts the VMM with all layers that this host has.
+///
+/// # Errors
+/// The program cannot be executed, or a layer that every supported host has cannot be applied.
+pub(crate) fn spawn(mut execution: Execution) -> Result<ConfinedProcess, SpawnError> {
+    let superuser = rustix::process::geteuid().is_root();
+    let mut refused = None;
+    for namespaces in [Namespaces::All, Namespaces::WithoutUser, Namespaces::None] {
+        if namespaces == Namespaces::WithoutUser && !superuser {
+            continue;
+        }
+        match try_spawn(&mut execution, namespaces, superuser) {
+            Ok(mut confined) => {
+                confined.record_layers(namespaces, superuser, refused);
+                return Ok(confined);
+            }
+            Err(Failure::Namespaces(error)) if namespaces != Namespaces::None => refused = Some(error.to_string()),
+            Err(Failure::Namespaces(source)) => {
+                return Err(SpawnError::Step { step: "a process cannot be made".into(), source });
+            }
+            Err(Failure::Other(error)) => return Err(error),
+        }
+    }
+    Err(SpawnError::Step { step: "a process cannot be made".into(), source: io::ErrorKind::Unsupported.into() })
+}
+
+enum Failure {
+    /// The host has no such namespaces, or does not allow them.
+    Namespaces(io::Error),
+    Other(SpawnError),
+}
+
+fn step(step: impl Into<String>) -> impl FnOnce(io::Error) -> Failure {
+    move |source| Failure::Other(SpawnError::Step { step: step.into(), source })
+}
+
+fn try_spawn(execution: &mut Execution, namespaces: Namespaces, superuser: bool) -> Result<ConfinedProcess, Failure> {
+    let (flags, user) = match namespaces {
+        Namespaces::All => (raw::USER_NAMESPACE | raw::OTHER_NAMESPACES, Some(USER_INSIDE)),
+        Namespaces::WithoutUser => (raw::OTHER_NAMESPACES, Some(foreign_user(execution.number))),
+        Namespaces::None => (0, superuser.then(|| foreign_user(execution.number))),
+    };
+    let root_dir = match (namespaces, user) {
+        (Namespaces::All | Namespaces::WithoutUser, Some(user)) => {
+            Some(RootDir::plan(user).map_err(step("the root directory cannot be planned"))?)
+        }
+        _ => None,
+    };
+    let landlock =
+        landlock_rules::ruleset().map_err(|error| step("Landlock rules cannot be made")(io::Error::other(error)))?;
+    let mut filter = system_calls::filter()
+        .map_err(|error| step("the list of system calls cannot be compiled")(io::Error::other(error)))?;
+    let (ours, theirs) = UnixStream::pair().map_err(step("a socket pair cannot be made"))?;
+    // Above the numbers of the VMM's files, which would replace them in the child.
+    let above = |fd: OwnedFd| rustix::io::fcntl_dupfd_cloexec(&fd, FIRST_KEEPER_FD).map_err(io::Error::from);
+    let theirs = above(theirs.into()).map_err(step("a descriptor cannot be duplicated"))?;
+    let landlock = landlock.map(above).transpose().map_err(step("a descriptor cannot be duplicated"))?;
+    let has_landlock = landlock.is_some();
+    let (pid, pidfd) = match raw::fork(flags).map_err(Failure::Namespaces)? {
+        Forked::Child => child::run(ChildPlan {
+            keeper: theirs.into(),
+            fds: &execution.fds,
+            root_dir: root_dir.as_ref(),
+            limits: execution.limits,
+            count_threads: user.is_some(),
+            user,
+            landlock: landlock.as_ref().map(AsFd::as_fd),
+            filter: &mut filter,
+            program: &execution.program,
+            args: &execution.args,
+            env: &execution.env,
+        }),
+        Forked::Parent(pid, pidfd) => (pid, pidfd),
+    };
+    drop((theirs, landlock));
+    let guard = KillOnDrop(Some(pid));
+    if namespaces == Namespaces::All {
+        map_ids(pid, if superuser { Some(foreign_user(execution.number)) } else { None })
+            .map_err(Failure::Namespaces)?;
+    }
+    (&ours).write_all(b"m").map_err(step("the new process has ended"))?;
+    let listener = receive_listener(&ours)?;
+    let mut notifications = Notifications::new(listener, std::mem::take(&mut execution.files));
+    await_execution(&ours, &mut notifications, pid)?;
+    guard.disarm();
+    let mut layers = BTreeMap::from([(Layer::SystemCalls, LayerStatus::On), (Layer::ResourceLimits, LayerStatus::On)]);
+    layers.insert(
+        Layer::Landlock,
+        if has_landlock {
+            LayerStatus::On
+        } else {
+            LayerStatus::Off { why: "the kernel has no Landlock, or it is not enabled (lsm=landlock)".into() }
+        },
+    );
+    Ok(ConfinedProcess {
+        pid,
+        pidfd,
+        layers,
+        notifications,
+        root_dir,
+        in_user_namespace: namespaces == Namespaces::All,
+    })
+}
+
+/// A user id of this host that owns nothing.
+fn foreign_user(number: u32) -> u32 {
+    FIRST_FOREIGN_USER + number % FOREIGN_USERS
+}
+
+/// Maps the user and group of the child. `foreign`: to an id that owns nothing; otherwise to this process's own.
+fn map_ids(child: Pid, foreign: Option<u32>) -> io::Result<()> {
+    let dir = format!("/proc/{}", child.as_raw_nonzero());
+    let (user, group) = match foreign {
+        Some(id) => (id, id),
+        None => (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw()),
+    };
+    // An ordinary user may map a group only where groups cannot be dropped (user_namespaces(7)).
+    fs::write(format!("{dir}/setgroups"), "deny")?;
+    fs::write(format!("{dir}/uid_map"), format!("{USER_INSIDE} {user} 1\n"))?;
+    fs::write(format!("{dir}/gid_map"), format!("{USER_INSIDE} {group} 1\n"))
+}
+
+/// Kills and reaps the child unless it is disarmed.
+struct KillOnDrop(Option<Pid>);
+
+impl KillOnDrop {
+    fn disarm(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for KillOnDrop {
+    fn drop(&mut self) {
+        if let Some(pid) = self.0 {
+            let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+            let _ = rustix::process::waitpid(Some(pid), rustix::process::WaitOptions::empty());
+        }
+    }
+}
+
+fn receive_listener(keeper: &UnixStream) -> Result<OwnedFd, Failure> {
+    let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    let mut bytes = [0; 6];
+    let received =
+        rustix::net::recvmsg(keeper, &mut [io::IoSliceMut::new(&mut bytes)], &mut control, RecvFlags::CMSG_CLOEXEC);
+    let received = received.map_err(|error| step("the new process does not answer")(error.into()))?;
+    for message in control.drain() {
+        if let RecvAncillaryMessage::ScmRights(mut fds) = message
+            && let Some(fd) = fds.next()
+        {
+            return Ok(fd);
+        }
+    }
+    Err(failed_step(bytes.get(..received.bytes).unwrap_or_default()))
+}
+
+/// The failure that the child reported.
+fn failed_step(report: &[u8]) -> Failure {
+    let [b'e', number, errno @ ..] = report else {
+        return step("the new process ended before it executed the VMM")(io::ErrorKind::UnexpectedEof.into());
+    };
+    let errno = errno.try_into().map(i32::from_le_bytes).unwrap_or(0);
+    let error = io::Error::from_raw_os_error(errno);
+    match child::Step::ALL.get(usize::from(*number)) {
+        Some(child::Step::RootDirectory) => Failure::Namespaces(error),
+        Some(failed) => step(format!("{failed:?}"))(error),
+        None => step("unknown step")(error),
+    }
+}
+
+/// Answers the child's system calls until it has executed the program.
+fn await_execution(keeper: &UnixStream, notifications: &mut Notifications, pid: Pid) -> Result<(), Failure> {
+    loop {
+        let mut files = [PollFd::new(keeper, PollFlags::IN), PollFd::new(&*notifications, PollFlags::IN)];
+        let _ = poll(&mut files, None);
+        let (reported, notified) = (!files[0].revents().is_empty(), !files[1].revents().is_empty());
+        if notified && let Some(violation) = notifications.answer_pending(pid) {
+            return Err(Failure::Other(SpawnError::Violation(violation.system_call)));
+        }
+        if reported {
+            let mut report = [0; 6];
+            let length = rustix::io::read(keeper, &mut report).unwrap_or(0);
+            // The connection is closed by the execution.
+            return match report.get(..length) {
+                Some([]) => Ok(()),
+                Some([b'e', _, errno @ ..]) => Err(Failure::Other(SpawnError::NotExecuted(
+                    io::Error::from_raw_os_error(errno.try_into().map(i32::from_le_bytes).unwrap_or(0)),
+                ))),
+                _ => Err(step("the new process sent an unknown report")(io::ErrorKind::InvalidData.into())),
+            };
+        }
+    }
+}
+
+impl ConfinedProcess {
+    fn record_layers(&mut self, namespaces: Namespaces, superuser: bool, refused: Option<String>) {
+        let why =
+            refused.map_or_else(|| "unknown".to_owned(), |error| format!("this host refuses user namespaces: {error}"));
+        let status = |on: bool| if on { LayerStatus::On } else { LayerStatus::Off { why: why.clone() } };
+        let user = if superuser {
+            LayerStatus::On
+        } else {
+            LayerStatus::Off { why: "the server does not run as the superuser, so the VMM keeps its user id".into() }
+        };
+        self.layers.insert(Layer::User, user);
+        self.layers.insert(Layer::UserNamespace, status(namespaces == Namespaces::All));
+        self.layers.insert(Layer::Namespaces, status(namespaces != Namespaces::None));
+        self.layers.insert(Layer::RootDirectory, status(namespaces != Namespaces::None));
+    }
+}

@@ -188,9 +188,7 @@ impl Notifications {
 
     fn named_file(&self, vmm: Pid, path: u64) -> Option<usize> {
         let mut buffer = [0; PATH_BYTES_MAX];
-        // Not beyond the page, since the next one may not be mapped.
-        let left = usize::try_from(4096 - path % 4096).unwrap_or(0).min(PATH_BYTES_MAX);
-        let read = raw::read_memory(vmm, path, buffer.get_mut(..left)?).ok()?;
+        let read = raw::read_memory(vmm, path, &mut buffer).ok()?;
         let path = buffer.get(..read)?.split(|byte| *byte == 0).next()?;
         self.files.iter().position(|file| file.name.as_bytes() == path)
     }

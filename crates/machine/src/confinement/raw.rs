@@ -177,16 +177,19 @@ pub(super) fn answer_with(listener: BorrowedFd<'_>, id: u64, file: BorrowedFd<'_
     check(unsafe { libc::c_long::from(libc::ioctl(listener.as_raw_fd(), ADD_FD, &raw const add)) }).map(drop)
 }
 
-/// Reads from the memory of another process; returns the number of bytes read.
+/// Reads from the memory of another process; returns the number of bytes read, which are fewer if the next page is not mapped.
 pub(super) fn read_memory(pid: Pid, address: u64, buffer: &mut [u8]) -> io::Result<usize> {
+    const PAGE: usize = 4096;
+    let address = usize::try_from(address).map_err(|_| io::ErrorKind::InvalidInput)?;
     let local = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
-    let remote = libc::iovec {
-        iov_base: ptr::without_provenance_mut(usize::try_from(address).unwrap_or(0)),
-        iov_len: buffer.len(),
-    };
-    let read = check(unsafe {
-        libc::process_vm_readv(pid.as_raw_nonzero().get(), &raw const local, 1, &raw const remote, 1, 0)
-    } as libc::c_long)?;
+    // A range that is not mapped ends the call at the beginning of that range, so each page is a range (process_vm_readv(2)).
+    let first = (PAGE - address % PAGE).min(buffer.len());
+    let second = address.checked_add(first).ok_or(io::ErrorKind::InvalidInput)?;
+    let remote = |start: usize, length| libc::iovec { iov_base: ptr::without_provenance_mut(start), iov_len: length };
+    let ranges = [remote(address, first), remote(second, (buffer.len() - first).min(PAGE))];
+    let pid = pid.as_raw_nonzero().get();
+    let read = unsafe { libc::process_vm_readv(pid, &raw const local, 1, ranges.as_ptr(), 2, 0) };
+    let read = check(libc::c_long::try_from(read).unwrap_or(-1))?;
     Ok(usize::try_from(read).unwrap_or(0))
 }
 

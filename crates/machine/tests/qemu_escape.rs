@@ -293,8 +293,8 @@ fn confinement_holds_for_an_ordinary_user_too() {
     if !superuser() {
         return;
     }
-    let dir =
-        tempfile::Builder::new().permissions(std::os::unix::fs::PermissionsExt::from_mode(0o777)).tempdir().unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    fs::set_permissions(dir.path(), std::os::unix::fs::PermissionsExt::from_mode(0o777)).unwrap();
     let copy = |from: &Path, name: &str| {
         let to = dir.path().join(name);
         fs::copy(from, &to).unwrap();

@@ -11,7 +11,7 @@
 //! | file descriptors | the VMM's files are opened by the keeper; all others are closed |
 //! | root directory: an empty tmpfs with `/usr` read-only ([`root_dir`]) | mounts need the capabilities of the new user namespace |
 //! | resource limits ([`limits`]) | before the user changes, since raising a hard limit is not needed |
-//! | user id | gives up the capabilities that the mounts needed |
+//! | user id, no capabilities | the mounts needed capabilities |
 //! | no new privileges | Landlock and seccomp require it |
 //! | Landlock ([`landlock_rules`]) | after the mounts, which it forbids |
 //! | system calls ([`system_calls`]) | last: the steps above use calls that it denies |
@@ -24,10 +24,14 @@ mod landlock_rules;
 mod layers;
 mod limits;
 mod notifications;
+mod probe;
 mod raw;
 mod root_dir;
 mod spawn;
+mod starter;
 mod system_calls;
 
 pub use layers::{Layer, LayerStatus};
+pub(crate) use probe::{PROBE_ARGUMENT, print_layers};
+pub use probe::{ProbeLayersError, probe_layers};
 pub(crate) use spawn::{ConfinedProcess, Execution, OpenFile, SpawnError, spawn};

@@ -20,7 +20,7 @@ mod tail_buffer;
 mod vmm_process;
 
 use crate::{
-    confinement::{ConfinedProcess, SpawnError},
+    confinement::{self, ConfinedProcess, SpawnError},
     exit_reason::StopReason,
     procfs::{self, ProcessId},
     qmp::QmpError,
@@ -60,9 +60,13 @@ const ERROR_CHARS_MAX: usize = 600;
 
 /// Runs the keeper of the machine whose run directory is `run_dir`; returns when the machine is removed.
 ///
+/// With the argument `--probe-layers` instead of a run directory, it prints the layers of confinement that this host has.
 /// Call it first in a new process, before any thread starts: it closes all inherited files except the first three and starts
 /// a new session. If standard input is a socket, it is the first control connection.
 pub fn main(run_dir: &Path) -> ExitCode {
+    if run_dir == Path::new(confinement::PROBE_ARGUMENT) {
+        return confinement::print_layers();
+    }
     let mut client = None;
     match Keeper::init(run_dir, &mut client) {
         Ok(mut keeper) => {

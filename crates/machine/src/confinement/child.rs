@@ -5,7 +5,7 @@ use crate::spec::ResourceLimits;
 use rustix::{
     fd::{AsFd, BorrowedFd, OwnedFd, RawFd},
     process::Signal,
-    thread::set_no_new_privs,
+    thread::{CapabilitySet, CapabilitySets, set_capabilities, set_no_new_privs},
 };
 use std::{
     ffi::{CStr, CString},
@@ -22,6 +22,7 @@ pub(super) enum Step {
     RootDirectory,
     ResourceLimits,
     User,
+    Capabilities,
     ParentDeathSignal,
     NoNewPrivileges,
     Landlock,
@@ -30,19 +31,46 @@ pub(super) enum Step {
 }
 
 impl Step {
-    pub(super) const ALL: [Self; 10] = [
+    pub(super) const ALL: [Self; 11] = [
         Self::IdMap,
         Self::FileDescriptors,
         Self::RootDirectory,
         Self::ResourceLimits,
         Self::User,
+        Self::Capabilities,
         Self::ParentDeathSignal,
         Self::NoNewPrivileges,
         Self::Landlock,
         Self::SystemCalls,
         Self::Execution,
     ];
+
+    /// What failed, as the beginning of an error message.
+    pub(super) fn failure(self) -> &'static str {
+        match self {
+            Self::IdMap => "the new process was not given its user ids",
+            Self::FileDescriptors => "the new process cannot take its files",
+            Self::RootDirectory => "its empty root directory cannot be made",
+            Self::ResourceLimits => "its resource limits cannot be set (setrlimit)",
+            Self::User => "its user cannot be changed to one that owns nothing",
+            Self::Capabilities => "its capabilities cannot be given up",
+            Self::ParentDeathSignal => "it cannot be bound to the life of its keeper",
+            Self::NoNewPrivileges => "it cannot give up new privileges (PR_SET_NO_NEW_PRIVS)",
+            Self::Landlock => "Landlock rules cannot be applied",
+            Self::SystemCalls => {
+                "its list of system calls cannot be installed: the kernel needs CONFIG_SECCOMP_FILTER, and the server must \
+                 not run under another program that receives notifications of seccomp"
+            }
+            Self::Execution => "it cannot be executed",
+        }
+    }
 }
+
+const NO_CAPABILITIES: CapabilitySets = CapabilitySets {
+    effective: CapabilitySet::empty(),
+    permitted: CapabilitySet::empty(),
+    inheritable: CapabilitySet::empty(),
+};
 
 /// What the child does. Everything is made before it starts.
 pub(super) struct ChildPlan<'a> {
@@ -89,6 +117,8 @@ fn take_steps(plan: &mut ChildPlan<'_>) -> Result<std::convert::Infallible, (Ste
     if let Some(user) = plan.user {
         raw::become_user(user).map_err(at(Step::User))?;
     }
+    // A user that keeps its id may be the superuser of a container.
+    set_capabilities(None, NO_CAPABILITIES).map_err(|error| (Step::Capabilities, error.into()))?;
     // After the change of the user, which clears it (PR_SET_PDEATHSIG(2const)).
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
         .map_err(|error| (Step::ParentDeathSignal, error.into()))?;

@@ -32,5 +32,14 @@ pub enum LayerStatus {
     Off {
         /// The cause.
         why: String,
+        /// How to switch it on.
+        #[serde(default)]
+        remedy: String,
     },
+}
+
+impl LayerStatus {
+    pub(super) fn off(why: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Self::Off { why: why.into(), remedy: remedy.into() }
+    }
 }

@@ -7,6 +7,7 @@ use super::{
     notifications::{DeniedCalls, Notifications, Violation},
     raw::{self, Forked},
     root_dir::RootDir,
+    starter::{Starter, user_namespaces_off},
     system_calls,
 };
 use crate::spec::ResourceLimits;
@@ -14,23 +15,19 @@ use rustix::{
     event::{PollFd, PollFlags, poll},
     fd::{AsFd, BorrowedFd, OwnedFd, RawFd},
     net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags},
-    process::Pid,
+    process::{Pid, Signal, WaitOptions},
 };
 use std::{
     collections::BTreeMap,
     ffi::CString,
     fs,
     io::{self, Write},
-    os::unix::net::UnixStream,
+    os::unix::{net::UnixStream, process::ExitStatusExt},
+    process::ExitStatus,
 };
 
 /// The user of a VMM in its user namespace.
 const USER_INSIDE: u32 = 1_000;
-/// On the host, a VMM that the superuser starts has an id in this range, which no system allocates (systemd, "UIDS-GIDS":
-/// from 0x70000000 on unused).
-const FIRST_FOREIGN_USER: u32 = 0x7000_0000;
-const FOREIGN_USERS: u32 = 0x0fff_0000;
-
 /// The smallest number of a descriptor that the child needs for itself; the VMM's files have smaller ones.
 const FIRST_KEEPER_FD: RawFd = 64;
 
@@ -98,6 +95,23 @@ impl ConfinedProcess {
         self.root_dir.take().map_or(Ok(()), |root_dir| root_dir.unmount_all(self.pid, self.in_user_namespace))
     }
 
+    /// Kills it and waits for it; returns its exit status.
+    pub(crate) fn kill(&self) -> Option<ExitStatus> {
+        // It may have exited.
+        let _ = rustix::process::pidfd_send_signal(&self.pidfd, Signal::KILL);
+        self.wait(WaitOptions::empty())
+    }
+
+    /// Its exit status, if it has exited; call it until then only.
+    pub(crate) fn exit_status(&self) -> Option<ExitStatus> {
+        self.wait(WaitOptions::NOHANG)
+    }
+
+    fn wait(&self, options: WaitOptions) -> Option<ExitStatus> {
+        let (_, status) = rustix::process::waitpid(Some(self.pid), options).ok().flatten()?;
+        Some(ExitStatus::from_raw(status.as_raw()))
+    }
+
     /// The system calls that were denied.
     pub(crate) fn denied_calls(&self) -> &DeniedCalls {
         self.notifications.denied()
@@ -118,18 +132,18 @@ enum Namespaces {
 /// # Errors
 /// The program cannot be executed, or a layer that every supported host has cannot be applied.
 pub(crate) fn spawn(mut execution: Execution) -> Result<ConfinedProcess, SpawnError> {
-    let superuser = rustix::process::geteuid().is_root();
+    let starter = Starter::of_this_process();
     let mut refused = None;
     for namespaces in [Namespaces::All, Namespaces::WithoutUser, Namespaces::None] {
-        if namespaces == Namespaces::WithoutUser && !superuser {
+        if namespaces == Namespaces::WithoutUser && starter == Starter::OrdinaryUser {
             continue;
         }
-        match try_spawn(&mut execution, namespaces, superuser) {
+        match try_spawn(&mut execution, namespaces, starter) {
             Ok(mut confined) => {
-                confined.record_layers(namespaces, superuser, refused);
+                confined.record_layers(namespaces, starter, refused.as_ref());
                 return Ok(confined);
             }
-            Err(Failure::Namespaces(error)) if namespaces != Namespaces::None => refused = Some(error.to_string()),
+            Err(Failure::Namespaces(error)) if namespaces != Namespaces::None => refused = Some(error),
             Err(Failure::Namespaces(source)) => {
                 return Err(SpawnError::Step { step: "a process cannot be made".into(), source });
             }
@@ -149,17 +163,19 @@ fn step(step: impl Into<String>) -> impl FnOnce(io::Error) -> Failure {
     move |source| Failure::Other(SpawnError::Step { step: step.into(), source })
 }
 
-fn try_spawn(execution: &mut Execution, namespaces: Namespaces, superuser: bool) -> Result<ConfinedProcess, Failure> {
+fn try_spawn(execution: &mut Execution, namespaces: Namespaces, starter: Starter) -> Result<ConfinedProcess, Failure> {
+    let foreign_user = starter.foreign_user(execution.number);
     let (flags, user) = match namespaces {
         Namespaces::All => (raw::USER_NAMESPACE | raw::OTHER_NAMESPACES, Some(USER_INSIDE)),
-        Namespaces::WithoutUser => (raw::OTHER_NAMESPACES, Some(foreign_user(execution.number))),
-        Namespaces::None => (0, superuser.then(|| foreign_user(execution.number))),
+        Namespaces::WithoutUser => (raw::OTHER_NAMESPACES, foreign_user),
+        Namespaces::None => (0, foreign_user),
     };
-    let root_dir = match (namespaces, user) {
-        (Namespaces::All | Namespaces::WithoutUser, Some(user)) => {
-            Some(RootDir::plan(user).map_err(step("the root directory cannot be planned"))?)
+    let root_dir = match namespaces {
+        Namespaces::All | Namespaces::WithoutUser => {
+            let owner = user.unwrap_or_else(|| rustix::process::geteuid().as_raw());
+            Some(RootDir::plan(owner).map_err(step("the root directory cannot be planned"))?)
         }
-        _ => None,
+        Namespaces::None => None,
     };
     let landlock =
         landlock_rules::ruleset().map_err(|error| step("Landlock rules cannot be made")(io::Error::other(error)))?;
@@ -190,8 +206,7 @@ fn try_spawn(execution: &mut Execution, namespaces: Namespaces, superuser: bool)
     drop((theirs, landlock));
     let guard = KillOnDrop(Some(pid));
     if namespaces == Namespaces::All {
-        map_ids(pid, if superuser { Some(foreign_user(execution.number)) } else { None })
-            .map_err(Failure::Namespaces)?;
+        map_ids(pid, foreign_user).map_err(Failure::Namespaces)?;
     }
     (&ours).write_all(b"m").map_err(step("the new process has ended"))?;
     let listener = receive_listener(&ours)?;
@@ -204,7 +219,10 @@ fn try_spawn(execution: &mut Execution, namespaces: Namespaces, superuser: bool)
         if has_landlock {
             LayerStatus::On
         } else {
-            LayerStatus::Off { why: "the kernel has no Landlock, or it is not enabled (lsm=landlock)".into() }
+            LayerStatus::off(
+                "the kernel has no Landlock, or it is not enabled",
+                "use Linux 5.13 or newer with CONFIG_SECURITY_LANDLOCK, and `lsm=landlock,…` on its command line",
+            )
         },
     );
     Ok(ConfinedProcess {
@@ -215,11 +233,6 @@ fn try_spawn(execution: &mut Execution, namespaces: Namespaces, superuser: bool)
         root_dir,
         in_user_namespace: namespaces == Namespaces::All,
     })
-}
-
-/// A user id of this host that owns nothing.
-fn foreign_user(number: u32) -> u32 {
-    FIRST_FOREIGN_USER + number % FOREIGN_USERS
 }
 
 /// Maps the user and group of the child. `foreign`: to an id that owns nothing; otherwise to this process's own.
@@ -279,8 +292,8 @@ fn failed_step(report: &[u8]) -> Failure {
     let error = io::Error::from_raw_os_error(errno);
     match child::Step::ALL.get(usize::from(*number)) {
         Some(child::Step::RootDirectory) => Failure::Namespaces(error),
-        Some(failed) => step(format!("{failed:?}"))(error),
-        None => step("unknown step")(error),
+        Some(failed) => step(failed.failure())(error),
+        None => step("the new process sent an unknown report")(error),
     }
 }
 
@@ -309,16 +322,12 @@ fn await_execution(keeper: &UnixStream, notifications: &mut Notifications, pid: 
 }
 
 impl ConfinedProcess {
-    fn record_layers(&mut self, namespaces: Namespaces, superuser: bool, refused: Option<String>) {
-        let why =
-            refused.map_or_else(|| "unknown".to_owned(), |error| format!("this host refuses user namespaces: {error}"));
-        let status = |on: bool| if on { LayerStatus::On } else { LayerStatus::Off { why: why.clone() } };
-        let user = if superuser {
-            LayerStatus::On
-        } else {
-            LayerStatus::Off { why: "the server does not run as the superuser, so the VMM keeps its user id".into() }
+    fn record_layers(&mut self, namespaces: Namespaces, starter: Starter, refused: Option<&io::Error>) {
+        let status = |on: bool| match refused {
+            Some(error) if !on => user_namespaces_off(error),
+            Some(_) | None => LayerStatus::On,
         };
-        self.layers.insert(Layer::User, user);
+        self.layers.insert(Layer::User, starter.user_layer());
         self.layers.insert(Layer::UserNamespace, status(namespaces == Namespaces::All));
         self.layers.insert(Layer::Namespaces, status(namespaces != Namespaces::None));
         self.layers.insert(Layer::RootDirectory, status(namespaces != Namespaces::None));

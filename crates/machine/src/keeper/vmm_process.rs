@@ -9,7 +9,7 @@ use crate::{
 use rustix::{
     fs::FlockOperation,
     pipe::PipeFlags,
-    process::{Pid, PidfdFlags, Signal, WaitOptions},
+    process::{Pid, PidfdFlags, Signal},
 };
 use std::{
     ffi::CString,
@@ -19,7 +19,7 @@ use std::{
         fd::{AsRawFd, FromRawFd, OwnedFd, RawFd},
         unix::{
             net::{UnixListener, UnixStream},
-            process::{CommandExt, ExitStatusExt},
+            process::CommandExt,
         },
     },
     path::PathBuf,
@@ -235,7 +235,7 @@ impl Process {
             Self::Unconfined(child) => child.try_wait().ok().flatten(),
             Self::Confined { process, exit_status } => {
                 if exit_status.is_none() {
-                    *exit_status = wait(process.pid, WaitOptions::NOHANG);
+                    *exit_status = process.exit_status();
                 }
                 *exit_status
             }
@@ -250,17 +250,11 @@ impl Process {
             }
             Self::Confined { process, exit_status } => {
                 if exit_status.is_none() {
-                    let _ = rustix::process::pidfd_send_signal(&process.pidfd, Signal::KILL);
-                    *exit_status = wait(process.pid, WaitOptions::empty());
+                    *exit_status = process.kill();
                 }
             }
         }
     }
-}
-
-fn wait(pid: Pid, options: WaitOptions) -> Option<ExitStatus> {
-    let (_, status) = rustix::process::waitpid(Some(pid), options).ok().flatten()?;
-    Some(ExitStatus::from_raw(status.as_raw()))
 }
 
 impl VmmProcess {

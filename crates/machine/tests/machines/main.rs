@@ -5,6 +5,7 @@ mod adoption;
 mod channels;
 mod ends;
 mod exits;
+mod layers;
 mod limits;
 mod liveness;
 mod test_host;

@@ -97,6 +97,8 @@ verdicts! {
     GuestPanic = "guest_panic", "Start a new session; if it happens again, run `anteroom doctor` and build the image again.";
     /// QEMU could not continue to run the machine.
     VmmError = "vmm_error", "Check the host: the kernel log for KVM errors, the disk for errors; run `anteroom doctor`, then start a new session.";
+    /// The machine's process made a system call that no VMM makes.
+    ForbiddenSystemCall = "forbidden_system_call", "Find out what the session's user ran and opened before you let them start again; revoke what was signed in there; update QEMU or Firecracker; the machine's receipt has its last console lines.";
     /// The machine was unresponsive for too long and was stopped.
     MachineUnresponsive = "machine_unresponsive", "Start a new session; if it happens again, give the host more processors or memory, or raise machines.liveness_timeout_s.";
     /// The machine's keeper was killed.

@@ -38,6 +38,8 @@ end_reasons! {
     DeadlineExpired = "deadline_expired", "The session reached its maximum duration.", "Start a new one.";
     /// The machine ended too often.
     MachineFailed = "machine_failed", "The machine ended and the session had no restart left.", "Start a new session; the timeline has the machine's end.";
+    /// A program in the machine made a system call that no VMM makes.
+    MachineCompromised = "machine_compromised", "A program in the machine may have tried to break out, so the machine was stopped.", "Do not start a new session before an operator has read the diagnosis.";
     /// The machine was not ready in time.
     ReadyTimeout = "ready_timeout", "The machine was not ready in time.", "Start a new session; the timeline names the stage it waited for.";
     /// The agent uses another protocol or runs another image.
@@ -61,6 +63,12 @@ impl EndReason {
     pub const HTTP_STATUS: u16 = 410;
     /// The WebSocket close code of an ended session.
     pub const CLOSE_CODE: u16 = 4410;
+
+    /// Whether another machine may continue the session if its machine ended for this reason. A compromised machine is not replaced:
+    /// its successor would run the same program for the same user.
+    pub fn permits_replacement(self) -> bool {
+        self != Self::MachineCompromised
+    }
 
     /// The reason with this code, if there is one.
     pub fn from_code(code: &str) -> Option<Self> {

@@ -17,6 +17,7 @@ interface EndedProps {
 /** What the user can do, by the code of the reason. */
 const REMEDIES: Record<string, string> = {
   machine_failed: "Start a new session. The timeline shows why the machine ended.",
+  machine_compromised: "Ask the operator of this server before you start again: the diagnosis names what was stopped.",
   ready_timeout: "Start a new session. The timeline shows the stage that did not become ready.",
   agent_mismatch: "The machine image must be built again: anteroom image build.",
   controller_restarted: "Start a new session.",

@@ -59,6 +59,7 @@ fn kind_and_change(reason: EndReason, detail: &str, now: u64) -> (TimelineKind, 
         EndReason::Cancelled => (TimelineKind::Cancelled, change.end_as_cancelled(stored, now)),
         EndReason::IdleExpired | EndReason::DeadlineExpired => (TimelineKind::Expired, change.end_as_expired(stored, now)),
         EndReason::MachineFailed
+        | EndReason::MachineCompromised
         | EndReason::ReadyTimeout
         | EndReason::AgentMismatch
         | EndReason::ControllerRestarted

@@ -6,14 +6,15 @@
 //!   ▲                          │            │         │                                                      ▲                          │
 //!   │                          └────────────┴─────────┴─▶ DrainingDelivery ─▶ Replacing ──────────────────────┘                          │
 //!   └──────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────┘
-//!  (a deadline, or no machine left) ─▶ Ending ─┐
+//!  (a deadline, no machine left, or a compromised machine) ─▶ Ending ─┐
 //!  (the session has ended in the database) ────┴─▶ DrainingDelivery ─▶ Stopping ─▶ Finished
 //!  (the server stops) ─▶ Detached: the machine keeps running for the next server
 //! ```
 //!
 //! A machine's exit is published immediately; the next machine is requested only when the last one is removed. The model check in
 //! `lifecycle/model.rs` verifies for every order of events: a session has at most one running machine; every session ends once; a
-//! machine is not stopped while a delivery from it is being answered; a pending delivery postpones deadlines and restarts.
+//! machine is not stopped while a delivery from it is being answered; a pending delivery postpones deadlines and restarts; a
+//! compromised machine is not replaced.
 
 use anteroom_machine::StopReason;
 use anteroom_wire::EndReason;
@@ -153,10 +154,15 @@ impl Lifecycle {
         self.generation <= self.restarts_max
     }
 
+    /// Whether another machine continues the session after the last one was lost for this reason.
+    fn is_replaced(&self, reason: EndReason) -> bool {
+        self.has_machine_left() && reason.permits_replacement()
+    }
+
     /// Publishes that the machine is lost. A delivery in flight may still complete the session: if no machine is left, nothing
     /// is published before it is answered.
     fn publish_lost(&self, reason: EndReason) -> Vec<Command> {
-        match (self.has_machine_left(), self.delivery) {
+        match (self.is_replaced(reason), self.delivery) {
             (true, _) => vec![Command::PublishMachineLost],
             (false, DeliveryState::None | DeliveryState::Pending) => {
                 vec![Command::CloseSockets(reason)]
@@ -224,7 +230,7 @@ impl Lifecycle {
                 DeliveryState::None | DeliveryState::Pending,
             ) => {
                 // If another machine is left, the loss is published already.
-                let mut commands = if self.has_machine_left() { Vec::new() } else { self.publish_lost(reason) };
+                let mut commands = if self.is_replaced(reason) { Vec::new() } else { self.publish_lost(reason) };
                 commands.extend(self.replace_or_fail(reason, detail));
                 commands
             }
@@ -404,10 +410,10 @@ impl Lifecycle {
         commands
     }
 
-    /// Replaces a lost machine as soon as it is removed, or ends the session if no machine is left.
+    /// Replaces a lost machine as soon as it is removed, or ends the session if no machine is left or the reason permits none.
     fn replace_or_fail(&mut self, reason: EndReason, detail: String) -> Vec<Command> {
         self.delivery = DeliveryState::None;
-        if !self.has_machine_left() {
+        if !self.is_replaced(reason) {
             return self.fail(reason, detail);
         }
         if self.exited {

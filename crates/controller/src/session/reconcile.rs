@@ -244,12 +244,15 @@ async fn agent_token(server_context: &ServerContext, row: &SessionRow) -> Result
 /// A machine that was requested and does not run: its receipt reports how it ended, if it ever started.
 fn lost_machine(server_context: &ServerContext, machine: MachineId) -> SupervisorStart {
     let receipt = server_context.machines.read_receipt(&machine).ok().flatten();
-    let (exit, detail) = match receipt {
+    let (reason, exit, detail) = match receipt {
         Some(receipt) => {
-            let detail = format!("while the server was away, {}", receipt.exit_reason());
-            (Some(ExitRecord::of_earlier_server(machine, receipt)), detail)
+            let why = receipt.exit_reason();
+            let detail = format!("while the server was away, {why}");
+            // Only a reason that forbids a replacement matters more than the restart of the server.
+            let reason = Some(supervisor::end_reason_of(&why)).filter(|reason| !reason.permits_replacement());
+            (reason, Some(ExitRecord::of_earlier_server(machine, receipt)), detail)
         }
-        None => (None, "the server ended before the machine started, or its end is not on record".into()),
+        None => (None, None, "the server ended before the machine started, or its end is not on record".into()),
     };
-    SupervisorStart::Lost { reason: EndReason::ControllerRestarted, detail, exit }
+    SupervisorStart::Lost { reason: reason.unwrap_or(EndReason::ControllerRestarted), detail, exit }
 }

@@ -275,10 +275,11 @@ async fn sleep_until(moment: Option<Instant>) {
 }
 
 /// The reason for which the session ends if its last machine ended with `why`.
-fn end_reason_of(why: &ExitReason) -> EndReason {
+pub(super) fn end_reason_of(why: &ExitReason) -> EndReason {
     match why {
         ExitReason::ReadyTimeout { .. } => EndReason::ReadyTimeout,
         ExitReason::Mismatch { .. } => EndReason::AgentMismatch,
+        ExitReason::ForbiddenSystemCall { .. } => EndReason::MachineCompromised,
         ExitReason::Stopped { .. }
         | ExitReason::Exited { .. }
         | ExitReason::Killed { .. }

@@ -47,7 +47,10 @@ fn failed<'a>(input: &DiagnosisInput<'_>, timeline: &TimelineView<'a>, end: &Ses
     let at = format_rfc3339(end.at_ms);
     let consequences = consequences(timeline, end);
     let (verdict, cause) = match end.reason.kind {
-        EndReason::MachineFailed | EndReason::ReadyTimeout | EndReason::AgentMismatch => {
+        EndReason::MachineFailed
+        | EndReason::MachineCompromised
+        | EndReason::ReadyTimeout
+        | EndReason::AgentMismatch => {
             return machine(input, timeline, end);
         }
         EndReason::NoCapacity => (Verdict::NoCapacity, "there was no capacity for another machine"),
@@ -111,6 +114,7 @@ fn machine<'a>(input: &DiagnosisInput<'_>, timeline: &TimelineView<'a>, end: &Se
         | ExitReason::GuestPowerOff
         | ExitReason::GuestPanic
         | ExitReason::VmmError { .. }
+        | ExitReason::ForbiddenSystemCall { .. }
         | ExitReason::Hung { .. }
         | ExitReason::KeeperLost => format!("The machine ended at {at} because {}", exit_cause_text(&why)),
     };
@@ -127,6 +131,7 @@ pub(super) fn exit_verdict(why: &ExitReason) -> Verdict {
         ExitReason::GuestPowerOff => Verdict::GuestPowerOff,
         ExitReason::GuestPanic => Verdict::GuestPanic,
         ExitReason::VmmError { .. } => Verdict::VmmError,
+        ExitReason::ForbiddenSystemCall { .. } => Verdict::ForbiddenSystemCall,
         ExitReason::Hung { .. } => Verdict::MachineUnresponsive,
         ExitReason::KeeperLost => Verdict::KeeperLost,
         ExitReason::ReadyTimeout { .. } => Verdict::ReadyTimeout,
@@ -150,6 +155,10 @@ pub(super) fn exit_cause_text(why: &ExitReason) -> String {
         ExitReason::VmmError { status } => {
             format!("QEMU stopped it with the status {}", quote(status))
         }
+        ExitReason::ForbiddenSystemCall { system_call } => format!(
+            "its process made the system call {}, which no VMM makes: a program may have broken out of the guest; its keeper killed it, and the session was not given another machine",
+            quote(system_call)
+        ),
         ExitReason::Hung { unanswered_ms } => {
             format!("it sent nothing for {unanswered_ms} ms, so this server stopped it")
         }

@@ -31,6 +31,7 @@ pub(super) struct Bounds {
     pub(super) channel_losses: u8,
     pub(super) database_faults: u8,
     pub(super) machines_ignoring_stops: u8,
+    pub(super) forbidden_system_calls: u8,
 }
 
 /// The session and its surroundings.
@@ -125,6 +126,9 @@ impl SessionModel {
         let server_runs = self.server.is_some();
         if machine.running_process {
             steps.push(Step::Exits(at));
+            if self.remaining.forbidden_system_calls > 0 {
+                steps.push(Step::MakesForbiddenSystemCall(at));
+            }
             if machine.stop_requested && !machine.ignores_stops {
                 steps.push(Step::StopsOnRequest(at));
             }
@@ -214,18 +218,23 @@ impl SessionModel {
                 self.machines[*at].running_process = false;
                 self.machines[*at].cleaning_up = true;
             }
+            Step::MakesForbiddenSystemCall(at) => {
+                self.remaining.forbidden_system_calls -= 1;
+                self.machines[*at].compromised = true;
+                self.apply(&Step::Exits(*at));
+            }
             Step::IgnoresStops(at) => {
                 self.remaining.machines_ignoring_stops -= 1;
                 self.machines[*at].ignores_stops = true;
             }
             Step::ReportsExit(at) => {
-                let reason = anteroom_machine::ExitReason::KeeperLost;
+                let reason = self.machines[*at].exit_reason();
                 self.machine_on(*at, MachineEvent::ProcessExited { reason });
             }
             Step::CleansUpUnobserved(at) => self.machines[*at].cleaning_up = false,
             Step::ReportsRemoval(at) => {
                 self.machines[*at].cleaning_up = false;
-                let reason = anteroom_machine::ExitReason::KeeperLost;
+                let reason = self.machines[*at].exit_reason();
                 self.machine_on(*at, MachineEvent::Removed { reason, receipt: None });
             }
             Step::WritesCredential(at) => self.machines[*at].credential = Credential::Written,
@@ -301,7 +310,9 @@ impl SessionModel {
                 supervisor.delivery_pending = true;
             }
             InitialState::Lost => {
-                let reason = EndReason::ControllerRestarted;
+                let is_compromised = self.row.machine.is_some_and(|at| self.machines[at].compromised);
+                let reason =
+                    if is_compromised { EndReason::MachineCompromised } else { EndReason::ControllerRestarted };
                 supervisor.pending.push_back(Event::MachineRemoved { reason, detail: String::new() });
             }
             InitialState::Queued | InitialState::Attached => {}

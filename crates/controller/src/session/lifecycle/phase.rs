@@ -157,6 +157,7 @@ pub(super) fn stop_reason(end: EndReason) -> StopReason {
         EndReason::IdleExpired => StopReason::IdleExpired,
         EndReason::DeadlineExpired => StopReason::DeadlineExpired,
         EndReason::MachineFailed
+        | EndReason::MachineCompromised
         | EndReason::ReadyTimeout
         | EndReason::AgentMismatch
         | EndReason::ControllerRestarted

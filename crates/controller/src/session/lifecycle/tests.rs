@@ -170,6 +170,22 @@ fn delivery_is_decided_before_final_failure_is_published() {
 }
 
 #[test]
+fn a_compromised_machine_is_not_replaced_although_machines_are_left() {
+    let reason = EndReason::MachineCompromised;
+    let exited = || Event::MachineExited { reason, detail: "ptrace".into() };
+    let end = Command::EndSession { reason, detail: "ptrace".into() };
+    for phase in [Phase::Preparing, Phase::Claiming, Phase::Open { reachable: true }, Phase::Replacing] {
+        let commands = in_phase(phase).handle_event(exited());
+        assert_eq!(commands, [Command::CloseSockets(reason), Command::Record(Entry::MachineExited), end.clone()]);
+    }
+    // A delivery that arrived before is still answered.
+    let mut lifecycle = Lifecycle { delivery: DeliveryState::InFlight, ..in_phase(Phase::Open { reachable: true }) };
+    assert_eq!(lifecycle.handle_event(exited()), [Command::Record(Entry::MachineExited)]);
+    let answered = lifecycle.handle_event(Event::DeliveryChanged(DeliveryState::None));
+    assert_eq!(answered, [Command::CloseSockets(reason), end]);
+}
+
+#[test]
 fn a_delivery_of_an_exited_machine_is_decided_before_the_machine_is_replaced() {
     let exited_event = || Event::MachineExited { reason: EndReason::MachineFailed, detail: "d".into() };
     let removed = || Event::MachineRemoved { reason: EndReason::MachineFailed, detail: "d".into() };

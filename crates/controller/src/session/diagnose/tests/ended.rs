@@ -13,24 +13,23 @@ fn mismatch(found: &str) -> ExitReason {
 }
 
 /// The three times at which a machine can exit during a session.
-fn at_three_times(what: &'static str, why: &ExitReason, verdict: Verdict) -> [Row; 3] {
+fn at_three_times(what: &'static str, why: &ExitReason, verdict: Verdict, end: EndReason) -> [Row; 3] {
     let first_exited =
         Case::running().machine_exited(&ExitReason::OutOfMemory).entry(TimelineKind::MachineReplaced, json!({}));
     let second = first_exited
         .entry(TimelineKind::MachineRequested, json!({ "generation": 2 }))
         .entry(TimelineKind::MachineReady, json!({}));
     [
-        (what, Case::requested().machine_exited(why).failed(EndReason::MachineFailed), verdict),
-        (
-            what,
-            Case::running()
-                .viewer(TimelineKind::ViewerJoined, None)
-                .machine_exited(why)
-                .failed(EndReason::MachineFailed),
-            verdict,
-        ),
-        (what, second.machine_exited(why).failed(EndReason::MachineFailed), verdict),
+        (what, Case::requested().machine_exited(why).failed(end), verdict),
+        (what, Case::running().viewer(TimelineKind::ViewerJoined, None).machine_exited(why).failed(end), verdict),
+        (what, second.machine_exited(why).failed(end), verdict),
     ]
+}
+
+/// A machine that was killed for a system call, before it was ready, after that, and with an earlier machine.
+fn compromised() -> [Row; 3] {
+    let why = ExitReason::ForbiddenSystemCall { system_call: "ptrace".to_owned() };
+    at_three_times("a system call that no VMM makes", &why, Verdict::ForbiddenSystemCall, EndReason::MachineCompromised)
 }
 
 fn machines() -> Vec<Row> {
@@ -60,8 +59,9 @@ fn machines() -> Vec<Row> {
         ("the operator", stopped(StopReason::Operator), Verdict::MachineStopped),
         ("orphaned", stopped(StopReason::Orphaned), Verdict::MachineStopped),
     ] {
-        rows.extend(at_three_times(what, &why, verdict));
+        rows.extend(at_three_times(what, &why, verdict, EndReason::MachineFailed));
     }
+    rows.extend(compromised());
     rows
 }
 

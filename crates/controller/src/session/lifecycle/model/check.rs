@@ -51,6 +51,7 @@ const NARROW: Bounds = Bounds {
     channel_losses: 1,
     database_faults: 1,
     machines_ignoring_stops: 0,
+    forbidden_system_calls: 0,
 };
 
 fn check_every_order(bounds: Bounds) {
@@ -87,6 +88,13 @@ fn every_order_of_events_with_a_server_stop_or_a_hung_machine_keeps_the_guarante
         database_faults: 0,
         ..NARROW
     });
+}
+
+#[test]
+fn every_order_of_events_with_a_compromised_machine_keeps_the_guarantees() {
+    let compromised = Bounds { channel_losses: 0, database_faults: 0, forbidden_system_calls: 1, ..NARROW };
+    check_every_order(Bounds { restart_requests: 0, ..compromised });
+    check_every_order(Bounds { crashes: 0, database_faults: 1, ..compromised });
 }
 
 /// Stronger than "the session settles", which an endless loop satisfies: from every state a settled one is reachable.
@@ -137,6 +145,7 @@ fn is_progress(step: &Step) -> bool {
             | Step::RequestRestart
             | Step::Cancels
             | Step::Exits(_)
+            | Step::MakesForbiddenSystemCall(_)
             | Step::ReceiveDeadline { .. }
             | Step::ReceiveCleanupTimeout
     )
@@ -150,6 +159,7 @@ proptest! {
     ) {
         let bounds = Bounds {
             restarts_max: 4, crashes: 6, stops: 2, restart_requests: 4, channel_losses: 6, database_faults: 4, machines_ignoring_stops: 1,
+            forbidden_system_calls: 1,
         };
         let mut model = SessionModel::new(bounds);
         let check = |model: &SessionModel| {

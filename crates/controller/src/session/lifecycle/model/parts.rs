@@ -1,7 +1,7 @@
 //! The parts of the model: the row, the server with its supervisor, the machines and their credentials.
 
 use crate::session::lifecycle::{Command, Event, Lifecycle};
-use anteroom_machine::State;
+use anteroom_machine::{ExitReason, State};
 use anteroom_wire::EndReason;
 use std::collections::VecDeque;
 
@@ -70,7 +70,20 @@ pub(in crate::session::lifecycle) struct Machine {
     /// Its keeper ignores stop requests.
     pub(in crate::session::lifecycle) ignores_stops: bool,
     pub(in crate::session::lifecycle) claimed: bool,
+    /// It exited because of a system call that no VMM makes.
+    pub(in crate::session::lifecycle) compromised: bool,
     pub(in crate::session::lifecycle) credential: Credential,
+}
+
+impl Machine {
+    /// Why it exited.
+    pub(in crate::session::lifecycle) fn exit_reason(&self) -> ExitReason {
+        if self.compromised {
+            ExitReason::ForbiddenSystemCall { system_call: String::new() }
+        } else {
+            ExitReason::KeeperLost
+        }
+    }
 }
 
 /// The state of the credential in the machine's agent.

@@ -29,6 +29,7 @@ pub(in crate::session::lifecycle) enum Step {
     BecomesReady(usize),
     LosesChannel(usize),
     Exits(usize),
+    MakesForbiddenSystemCall(usize),
     StopsOnRequest(usize),
     IgnoresStops(usize),
     ReportsExit(usize),

@@ -2,7 +2,10 @@
 //! the real task polls its sources.
 
 use super::{Credential, Job, Machine, SessionModel, Step, Supervisor};
-use crate::session::lifecycle::{Command, DeliveryState, Entry, Event};
+use crate::session::{
+    lifecycle::{Command, DeliveryState, Entry, Event},
+    supervisor::end_reason_of,
+};
 use anteroom_machine::{Event as MachineEvent, State, StopReason};
 use anteroom_wire::EndReason;
 
@@ -132,12 +135,13 @@ impl SessionModel {
         let at = supervisor.running.expect("a machine");
         match self.machines[at].record.as_ref().expect("a record") {
             State::Ready { .. } => Event::MachineReady,
-            State::Exited { .. } => Event::MachineExited { reason: EndReason::MachineFailed, detail: String::new() },
-            State::Removed { .. } => {
+            State::Exited { reason } => Event::MachineExited { reason: end_reason_of(reason), detail: String::new() },
+            State::Removed { reason, .. } => {
+                let reason = end_reason_of(reason);
                 let supervisor = self.supervisor_mut();
                 supervisor.running = None;
                 supervisor.awaiting_cleanup = false;
-                Event::MachineRemoved { reason: EndReason::MachineFailed, detail: String::new() }
+                Event::MachineRemoved { reason, detail: String::new() }
             }
             State::Requested | State::Cloning | State::Waiting { .. } | State::Stopping { .. } => {
                 Event::MachineNotReady
@@ -214,6 +218,9 @@ impl SessionModel {
         let others = self.machines.iter().enumerate().filter(|(other, machine)| *other != at && machine.started);
         if others.into_iter().any(|(_, machine)| machine.record.as_ref().is_some_and(|record| !record.is_removed())) {
             self.violate("a machine was started before the last one was removed");
+        }
+        if self.machines.iter().any(|machine| machine.compromised) {
+            self.violate("a compromised machine was replaced");
         }
         self.machines[at].running_process = true;
         self.machines[at].started = true;

@@ -9,7 +9,7 @@
 //! | parent-death signal | before anything that could outlive the keeper |
 //! | id map, written by the keeper | a process cannot map its own user namespace to a foreign id |
 //! | file descriptors | the VMM's files are opened by the keeper; all others are closed |
-//! | root directory: an empty tmpfs with `/usr` read-only ([`root_dir`]) | mounts need the capabilities of the new user namespace |
+//! | root directory: an empty tmpfs, with `/usr` read-only if the program needs libraries ([`root_dir`]) | mounts need the capabilities of the new user namespace |
 //! | resource limits ([`limits`]) | before the user changes, since raising a hard limit is not needed |
 //! | user id, no capabilities | the mounts needed capabilities |
 //! | no new privileges | Landlock and seccomp require it |
@@ -34,4 +34,4 @@ mod system_calls;
 pub use layers::{Layer, LayerStatus};
 pub(crate) use probe::{PROBE_ARGUMENT, print_layers};
 pub use probe::{ProbeLayersError, probe_layers};
-pub(crate) use spawn::{ConfinedProcess, Execution, OpenFile, SpawnError, spawn};
+pub(crate) use spawn::{ConfinedProcess, Execution, OpenFile, OpenListener, SpawnError, spawn};

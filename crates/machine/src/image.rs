@@ -18,7 +18,7 @@ mod build;
 mod build_command;
 mod build_error;
 mod build_settings;
-mod elf;
+pub(crate) mod elf;
 mod fetch_tools;
 mod host_requirements;
 mod initramfs;

@@ -14,6 +14,7 @@
 mod cleanup;
 pub(crate) mod client;
 pub(crate) mod control;
+mod monitor;
 mod oom_kill_counter;
 mod qmp_session;
 mod tail_buffer;
@@ -25,12 +26,12 @@ use crate::{
     procfs::{self, ProcessId},
     qmp::QmpError,
     receipt::{ExitCause, StopDetail},
-    spec::{KEEPER_CONFIG_FILE, KEEPER_SOCKET, KeeperConfig, QmpMode},
+    spec::{KEEPER_CONFIG_FILE, KEEPER_SOCKET, KeeperConfig, Monitor, QmpStart},
 };
 use anteroom_wire::{chain, time::to_unix_ms};
 use control::{CONTROL_PROTOCOL, ControlConnection, KeeperCommand, KeeperPhase, Report};
+use monitor::{GuestEvent, MonitorError, MonitorSession, VmEvent};
 use oom_kill_counter::OomKillCounter;
-use qmp_session::{GuestEvent, QmpSession, VmEvent};
 use rustix::{
     event::{PollFd, PollFlags, Timespec},
     fs::FileType,
@@ -97,7 +98,7 @@ struct Keeper {
     clients: Vec<ControlConnection>,
     phase: KeeperPhase,
     vmm: Option<VmmProcess>,
-    qmp: Option<QmpSession>,
+    monitor: Option<MonitorSession>,
     /// Whether the guest has resumed after its state was loaded.
     resumed: bool,
     guest_event: Option<GuestEvent>,
@@ -141,10 +142,8 @@ fn client_on_stdin() -> io::Result<Option<ControlConnection>> {
 enum StartError {
     #[error("{program}")]
     NotSpawned { program: String, source: SpawnError },
-    #[error("the spec has no QMP socket")]
-    NoQmpSocket,
     #[error(transparent)]
-    Qmp(#[from] QmpError),
+    Monitor(#[from] MonitorError),
 }
 
 impl Keeper {
@@ -173,7 +172,7 @@ impl Keeper {
             clients: Vec::new(),
             phase: KeeperPhase::Starting,
             vmm: None,
-            qmp: None,
+            monitor: None,
             resumed: false,
             guest_event: None,
             stop_detail: None,
@@ -191,10 +190,11 @@ impl Keeper {
     fn start(&mut self) -> Option<ExitCause> {
         let started = vmm_process::spawn(&self.config.spec, std::process::id())
             .map_err(|source| StartError::NotSpawned { program: self.config.spec.program.clone(), source })
-            .and_then(|(vmm, qmp)| {
+            .and_then(|(vmm, stream)| {
                 self.phase = KeeperPhase::Running { process: vmm.id };
                 self.vmm = Some(vmm);
-                self.start_qmp(qmp)
+                self.monitor = MonitorSession::new(&self.config.spec.monitor, stream)?;
+                Ok(())
             });
         match started {
             Ok(()) => {
@@ -205,33 +205,16 @@ impl Keeper {
         }
     }
 
-    /// Opens the QMP session.
-    fn start_qmp(&mut self, stream: Option<UnixStream>) -> Result<(), StartError> {
-        match self.config.spec.qmp_mode {
-            QmpMode::Unused => {}
-            QmpMode::Boot | QmpMode::Load { .. } => {
-                self.qmp = Some(QmpSession::new(stream.ok_or(StartError::NoQmpSocket)?)?);
-            }
-        }
-        Ok(())
-    }
-
     /// The VMM has started and its guest does not run yet: completes the confinement, then lets the guest run.
     fn run_guest(&mut self) -> Option<ExitCause> {
         let never_started = |error: String| Some(ExitCause::NeverStarted { error });
         if let Some(Err(error)) = self.vmm.as_mut().and_then(VmmProcess::confined_mut).map(ConfinedProcess::seal) {
             return never_started(format!("the VMM could not be confined: {error}"));
         }
-        let qmp = self.qmp.as_mut()?;
-        let sent = match self.config.spec.qmp_mode {
-            QmpMode::Unused => Ok(()),
-            QmpMode::Boot => qmp.run(),
-            QmpMode::Load { state } => qmp.load_state(state),
-        };
-        match sent {
+        match self.monitor.as_mut()?.run_guest() {
             // If the process has exited since, its exit status is more precise.
-            Ok(()) | Err(QmpError::Socket(_)) => None,
-            Err(error @ (QmpError::NotJson { .. } | QmpError::TooLong)) => never_started(chain(&error)),
+            Ok(()) | Err(MonitorError::Qmp(QmpError::Socket(_))) => None,
+            Err(error) => never_started(chain(&error)),
         }
     }
 
@@ -270,7 +253,7 @@ impl Keeper {
             {
                 return ExitCause::ForbiddenSystemCall { system_call: violation.system_call };
             }
-            if let Some(cause) = self.handle_qmp_events() {
+            if let Some(cause) = self.handle_monitor_events() {
                 return cause;
             }
             if let Some(status) = self.vmm.as_mut().and_then(VmmProcess::exit_status) {
@@ -287,7 +270,7 @@ impl Keeper {
     fn wait(&self, timeout: Duration) {
         let mut files: Vec<BorrowedFd<'_>> = vec![self.listener.as_fd()];
         files.extend(self.clients.iter().map(AsFd::as_fd));
-        files.extend(self.qmp.iter().map(AsFd::as_fd));
+        files.extend(self.monitor.iter().map(AsFd::as_fd));
         if let Some(vmm) = &self.vmm {
             files.push(vmm.pidfd.as_fd());
             files.extend(vmm.confined().map(AsFd::as_fd));
@@ -319,22 +302,24 @@ impl Keeper {
                 self.stop_detail = stop_detail;
                 Some(ExitCause::Stopped { reason })
             }
-            KeeperCommand::Save { state } => match &mut self.qmp {
-                None => Some(ExitCause::SaveFailed { error: "the machine does not run in QEMU".into() }),
-                Some(qmp) => {
-                    qmp.save_state(&state).err().map(|error| ExitCause::SaveFailed { error: error.to_string() })
+            KeeperCommand::Save { state } => match &mut self.monitor {
+                None => Some(ExitCause::SaveFailed {
+                    error: "the machine's process cannot be saved: it is not a VMM".into(),
+                }),
+                Some(monitor) => {
+                    monitor.save(&state).err().map(|error| ExitCause::SaveFailed { error: error.to_string() })
                 }
             },
         })
     }
 
-    fn handle_qmp_events(&mut self) -> Option<ExitCause> {
-        let events = match self.qmp.as_mut()?.read_events() {
+    fn handle_monitor_events(&mut self) -> Option<ExitCause> {
+        let events = match self.monitor.as_mut()?.read_events() {
             Ok(events) => events,
             Err(error) => return Some(ExitCause::SaveFailed { error: error.to_string() }),
         };
-        if self.qmp.as_ref().is_some_and(QmpSession::is_closed) {
-            self.qmp = None;
+        if self.monitor.as_ref().is_some_and(MonitorSession::is_closed) {
+            self.monitor = None;
         }
         for event in events {
             match event {
@@ -359,17 +344,17 @@ impl Keeper {
             vmm.read_output(&mut self.console, &mut self.output);
         }
         // The last events may still be in the socket.
-        let _ = self.handle_qmp_events();
+        let _ = self.handle_monitor_events();
         let oom_killed = self.oom_kills.has_grown_to(procfs::oom_kill_count());
         let cause = exit_cause(status, self.guest_event, oom_killed);
-        match (&cause, &self.config.spec.qmp_mode) {
-            (ExitCause::Exited { .. }, QmpMode::Load { .. }) if !self.resumed => {
+        match (&cause, &self.config.spec.monitor) {
+            (ExitCause::Exited { .. }, Monitor::Qmp { start: QmpStart::Load { .. } }) if !self.resumed => {
                 let output = self.output.text();
                 let skipped = output.chars().count().saturating_sub(ERROR_CHARS_MAX);
                 let error = output.chars().skip(skipped).collect::<String>();
                 ExitCause::NeverStarted { error: format!("the saved state could not be loaded: {}", error.trim()) }
             }
-            (_, QmpMode::Unused | QmpMode::Boot | QmpMode::Load { .. }) => cause,
+            (_, Monitor::None | Monitor::Qmp { .. }) => cause,
         }
     }
 

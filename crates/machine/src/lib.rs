@@ -33,7 +33,8 @@ pub use machines::{
 pub use procfs::{MemoryUsage, ProcessId};
 pub use receipt::{CleanupChecks, ExitCause, Receipt, StopDetail};
 pub use spec::{
-    AGENT_SERVER_SOCKET, CONTROLLER_SERVER_SOCKET, Confinement, FdSource, FileAccess, InheritedFd, KEEPER_CONFIG_FILE,
-    KEEPER_SOCKET, NamedFile, ProcessSpec, QmpMode, ResourceLimits, SpecError, SpecSource,
+    AGENT_SERVER_SOCKET, CONTROLLER_SERVER_SOCKET, ChannelTransport, Confinement, FdSource, FileAccess, InheritedFd,
+    KEEPER_CONFIG_FILE, KEEPER_SOCKET, Monitor, NamedFile, NamedListener, ProcessSpec, QmpStart, ResourceLimits,
+    SpecError, SpecSource, VSOCK_SOCKET,
 };
 pub use state::{Channels, Event, RejectedEvent, StartTimings, State, StopRequestOutcome};

@@ -10,6 +10,7 @@
 
 mod adopt;
 mod connection;
+mod dial;
 mod liveness;
 mod machine_task;
 
@@ -18,7 +19,7 @@ use crate::{
     exit_reason::StopReason,
     procfs::{MemoryUsage, ProcessId},
     receipt::{self, Receipt},
-    spec::{KeeperConfig, SpecError, SpecSource},
+    spec::{ChannelTransport, KeeperConfig, SpecError, SpecSource},
     state::{State, StopRequestOutcome},
 };
 use anteroom_wire::MachineId;
@@ -184,10 +185,17 @@ struct Entry {
     process_info: Arc<OnceLock<ProcessInfo>>,
 }
 
+/// How a machine's agent is reached, and which image it must run.
+#[derive(Debug, Clone)]
+struct AgentTarget {
+    image_hash: String,
+    transport: ChannelTransport,
+}
+
 /// The machine task's side of an [`Entry`].
 struct Slot {
     id: MachineId,
-    image_hash: String,
+    target: AgentTarget,
     state: watch::Sender<State>,
     commands: mpsc::Receiver<DriverCommand>,
     process_info: Arc<OnceLock<ProcessInfo>>,
@@ -275,7 +283,8 @@ impl Machines {
             tied_to_parent: self.inner.tied_to_parent,
             console_bytes_max: self.inner.settings.console_bytes_max,
         };
-        let reserve_slot = self.reserve_slot(id, config.image_hash.clone(), State::Requested)?;
+        let target = AgentTarget { image_hash: config.image_hash.clone(), transport: config.spec.transport };
+        let reserve_slot = self.reserve_slot(id, target, State::Requested)?;
         let watched = reserve_slot.state.subscribe();
         self.inner.tasks.spawn(machine_task::run_new(self.clone(), reserve_slot, config));
         Ok(watched)
@@ -283,7 +292,7 @@ impl Machines {
 
     /// Registers a machine, unless its id exists or the limit is reached. The limit does not apply to adopted machines, which
     /// run already.
-    fn reserve_slot(&self, id: MachineId, image_hash: String, state: State) -> Result<Slot, MachineStartError> {
+    fn reserve_slot(&self, id: MachineId, target: AgentTarget, state: State) -> Result<Slot, MachineStartError> {
         let mut entries = self.entries();
         if entries.contains_key(&id) {
             return Err(MachineStartError::AlreadyExists);
@@ -297,7 +306,7 @@ impl Machines {
         let (command, commands) = mpsc::channel(COMMANDS_MAX);
         let process_info = Arc::new(OnceLock::new());
         entries.insert(id.clone(), Entry { state: watched, commands: command, process_info: process_info.clone() });
-        Ok(Slot { id, image_hash, state, commands, process_info })
+        Ok(Slot { id, target, state, commands, process_info })
     }
 
     /// Requests the machine's stop; its state receiver reports when it is removed. Idempotent.

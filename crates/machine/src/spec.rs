@@ -11,6 +11,8 @@ use std::{collections::BTreeMap, path::PathBuf};
 pub const AGENT_SERVER_SOCKET: &str = "agent.sock";
 /// Socket in the run directory: the channel on which the agent is the client.
 pub const CONTROLLER_SERVER_SOCKET: &str = "controller.sock";
+/// Socket in the run directory: Firecracker's end of the guest's vsock. A connection names a port of the guest first.
+pub const VSOCK_SOCKET: &str = "vsock.sock";
 /// Socket in the run directory on which the keeper accepts control connections.
 pub const KEEPER_SOCKET: &str = "control.sock";
 /// File in the run directory with the keeper's configuration.
@@ -60,10 +62,12 @@ pub struct ProcessSpec {
     pub args: Vec<String>,
     /// Its complete environment: nothing is inherited.
     pub env: BTreeMap<String, String>,
-    /// Its file descriptors in addition to 0, 1 and 2; no others are inherited.
+    /// Its file descriptors in addition to standard input, output and error; no others are inherited.
     pub fds: Vec<InheritedFd>,
-    /// What the keeper does over QMP.
-    pub qmp_mode: QmpMode,
+    /// How the keeper controls it.
+    pub monitor: Monitor,
+    /// How the controller reaches its agent.
+    pub transport: ChannelTransport,
     /// What is left to it of the host.
     pub confinement: Confinement,
 }
@@ -78,6 +82,8 @@ pub enum Confinement {
     Confined {
         /// Files that it opens by a name that exists in no directory. They are opened before it starts.
         files: Vec<NamedFile>,
+        /// Sockets that it makes by binding a name that exists in no directory. They are made before it starts.
+        listeners: Vec<NamedListener>,
         /// Its resource limits.
         limits: ResourceLimits,
     },
@@ -95,6 +101,26 @@ pub struct NamedFile {
     pub access: FileAccess,
 }
 
+/// A listening Unix stream socket that a confined process makes by binding a name.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NamedListener {
+    /// The name that the process binds.
+    pub name: String,
+    /// The socket's file name in the run directory.
+    pub socket: String,
+}
+
+/// How the controller reaches the two ports of a machine's agent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ChannelTransport {
+    /// Each port is a Unix socket in the run directory: [`AGENT_SERVER_SOCKET`] and [`CONTROLLER_SERVER_SOCKET`].
+    UnixSockets,
+    /// Both are vsock ports, reached through [`VSOCK_SOCKET`].
+    Vsock,
+}
+
 /// What a process may do with a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -103,6 +129,8 @@ pub enum FileAccess {
     ReadOnly,
     /// Read and write it.
     ReadWrite,
+    /// Write it, also after the start. The keeper creates the file, which must not exist.
+    WriteNew,
 }
 
 /// Resource limits of a process (setrlimit(2)).
@@ -123,7 +151,7 @@ pub struct ResourceLimits {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct InheritedFd {
-    /// Its number in the process, 3 to 63.
+    /// Its number in the process, 1 to 63; 1 and 2 replace the pipes to which it writes its output.
     pub number: i32,
     /// What the keeper opens for it.
     pub source: FdSource,
@@ -149,12 +177,23 @@ pub enum FdSource {
     },
 }
 
-/// What the keeper does over QMP (needs [`FdSource::Qmp`] unless it is `Unused`).
+/// How the keeper controls a process.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "kind", deny_unknown_fields)]
-pub enum QmpMode {
-    /// The process is not QEMU.
-    Unused,
+pub enum Monitor {
+    /// It does not: the process is not a VMM.
+    None,
+    /// Over QMP; needs [`FdSource::Qmp`].
+    Qmp {
+        /// How the guest starts.
+        start: QmpStart,
+    },
+}
+
+/// How the guest of a QEMU process starts.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "kind", deny_unknown_fields)]
+pub enum QmpStart {
     /// Let the guest run once its process is confined, then receive events.
     Boot,
     /// Once the process is confined, load the saved state except the RAM from a file descriptor; the guest then runs by itself.

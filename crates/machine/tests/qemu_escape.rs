@@ -3,8 +3,9 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
 use anteroom_machine::{
-    BoxBody, Confinement, ControllerService, ExitReason, FdSource, FileAccess, InheritedFd, Machines, MachinesSettings,
-    NamedFile, ProcessSpec, QmpMode, Receipt, ResourceLimits, SpecError, SpecSource, State, StopReason, qemu,
+    BoxBody, ChannelTransport, Confinement, ControllerService, ExitReason, FdSource, FileAccess, InheritedFd, Machines,
+    MachinesSettings, Monitor, NamedFile, ProcessSpec, QmpStart, Receipt, ResourceLimits, SpecError, SpecSource, State,
+    StopReason, qemu,
 };
 use anteroom_wire::MachineId;
 use http_body_util::{BodyExt, Full};
@@ -75,8 +76,9 @@ impl SpecSource for EmptyGuest {
             args: args.map(String::from).to_vec(),
             env: BTreeMap::new(),
             fds: vec![InheritedFd { number: 13, source: FdSource::Qmp }],
-            qmp_mode: QmpMode::Boot,
-            confinement: Confinement::Confined { files: vec![file], limits },
+            monitor: Monitor::Qmp { start: QmpStart::Boot },
+            transport: ChannelTransport::UnixSockets,
+            confinement: Confinement::Confined { files: vec![file], listeners: Vec::new(), limits },
         })
     }
 }

@@ -7,7 +7,7 @@
 //!              └─ executes the agent: the machine's process is the agent
 //! ```
 
-use anteroom_machine::{Confinement, ProcessSpec, QmpMode, SpecError, SpecSource};
+use anteroom_machine::{ChannelTransport, Confinement, Monitor, ProcessSpec, SpecError, SpecSource};
 use anteroom_wire::MachineId;
 use serde::{Deserialize, Serialize};
 use std::{
@@ -152,7 +152,8 @@ impl SpecSource for PlainProcessSpecs {
             args: vec!["machine".to_owned(), config],
             env: BTreeMap::new(),
             fds: Vec::new(),
-            qmp_mode: QmpMode::Unused,
+            monitor: Monitor::None,
+            transport: ChannelTransport::UnixSockets,
             confinement: Confinement::Unconfined,
         })
     }

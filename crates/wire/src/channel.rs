@@ -17,6 +17,11 @@ pub const AGENT_SERVER_PORT: &str = "anteroom.agent";
 /// The port on which the agent is HTTP/2's client and the controller its server.
 pub const CONTROLLER_SERVER_PORT: &str = "anteroom.controller";
 
+/// The vsock port with the meaning of [`AGENT_SERVER_PORT`], where the machine's ports are vsock ports.
+pub const AGENT_SERVER_VSOCK_PORT: u32 = 1024;
+/// The vsock port with the meaning of [`CONTROLLER_SERVER_PORT`]. The guest listens on it too: the VMM opens no socket.
+pub const CONTROLLER_SERVER_VSOCK_PORT: u32 = 1025;
+
 /// Bytes of a nonce before it is written as hex.
 pub const NONCE_BYTES: usize = 16;
 /// How long the controller waits for an echo before it sends padding and a new nonce, milliseconds.

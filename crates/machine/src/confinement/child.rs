@@ -8,7 +8,7 @@ use rustix::{
     thread::{CapabilitySet, CapabilitySets, set_capabilities, set_no_new_privs},
 };
 use std::{
-    ffi::{CStr, CString},
+    ffi::CString,
     io::{self, Read, Write},
     os::unix::net::UnixStream,
     ptr,
@@ -84,7 +84,7 @@ pub(super) struct ChildPlan<'a> {
     pub(super) user: Option<u32>,
     pub(super) landlock: Option<BorrowedFd<'a>>,
     pub(super) filter: &'a mut [libc::sock_filter],
-    pub(super) program: &'a CStr,
+    pub(super) program: BorrowedFd<'a>,
     pub(super) args: &'a [CString],
     pub(super) env: &'a [CString],
 }

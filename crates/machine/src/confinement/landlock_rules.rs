@@ -1,25 +1,28 @@
-//! Landlock rules of a VMM: it may read and execute programs and libraries below `/usr`, and nothing else. No TCP, no abstract
-//! Unix sockets of other processes, no signals to them (landlock(7)).
+//! Landlock rules of a VMM: it may execute its program, read and execute libraries below `/usr` unless its program is static,
+//! and nothing else. No TCP, no abstract Unix sockets of other processes, no signals to them (landlock(7)).
 
 use landlock::{
-    ABI, Access, AccessFs, AccessNet, CompatLevel, Compatible, Ruleset, RulesetAttr, RulesetCreatedAttr, RulesetError,
-    Scope, path_beneath_rules,
+    ABI, Access, AccessFs, AccessNet, CompatLevel, Compatible, PathBeneath, Ruleset, RulesetAttr, RulesetCreatedAttr,
+    RulesetError, Scope, path_beneath_rules,
 };
-use rustix::fd::OwnedFd;
+use rustix::fd::{BorrowedFd, OwnedFd};
 
 /// The newest version of Landlock whose rights these rules use.
 const NEWEST: ABI = ABI::V6;
 /// The directories of programs and libraries; on most systems all but the first are links into it.
 const READABLE: [&str; 4] = ["/usr", "/lib", "/lib64", "/bin"];
 
-/// The ruleset; `None`: the kernel has no Landlock. Rights that an older kernel does not know are left out.
-pub(super) fn ruleset() -> Result<Option<OwnedFd>, RulesetError> {
+/// The ruleset; `None`: the kernel has no Landlock. Rights that an older kernel does not know are left out. `libraries`: the
+/// program is not static.
+pub(super) fn ruleset(program: BorrowedFd<'_>, libraries: bool) -> Result<Option<OwnedFd>, RulesetError> {
+    let readable: &[&str] = if libraries { &READABLE } else { &[] };
     let rules = Ruleset::default()
         .set_compatibility(CompatLevel::BestEffort)
         .handle_access(AccessFs::from_all(NEWEST))?
         .handle_access(AccessNet::from_all(NEWEST))?
         .scope(Scope::from_all(NEWEST))?
         .create()?
-        .add_rules(path_beneath_rules(READABLE, AccessFs::from_read(NEWEST)))?;
+        .add_rule(PathBeneath::new(program, AccessFs::Execute | AccessFs::ReadFile))?
+        .add_rules(path_beneath_rules(readable, AccessFs::from_read(NEWEST)))?;
     Ok(rules.into())
 }

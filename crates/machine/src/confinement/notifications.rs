@@ -1,6 +1,9 @@
 //! The keeper's answers to the system calls of a VMM that its filter does not allow.
 
-use super::{raw, spawn::OpenFile};
+use super::{
+    raw,
+    spawn::{OpenFile, OpenListener},
+};
 use rustix::{
     event::{PollFd, PollFlags, Timespec},
     fd::{AsFd, BorrowedFd, OwnedFd},
@@ -88,6 +91,8 @@ enum Progress {
 enum Answer {
     Allow,
     File(usize),
+    Listener(usize),
+    Status(usize),
     Deny(Errno),
     Kill,
 }
@@ -96,6 +101,7 @@ enum Answer {
 pub(super) struct Notifications {
     listener: OwnedFd,
     files: Vec<OpenFile>,
+    listeners: Vec<OpenListener>,
     progress: Progress,
     denied: DeniedCalls,
 }
@@ -107,14 +113,20 @@ impl AsFd for Notifications {
 }
 
 impl Notifications {
-    pub(super) fn new(listener: OwnedFd, files: Vec<OpenFile>) -> Self {
-        Self { listener, files, progress: Progress::BeforeExecution, denied: DeniedCalls::new() }
+    pub(super) fn new(listener: OwnedFd, files: Vec<OpenFile>, listeners: Vec<OpenListener>) -> Self {
+        Self { listener, files, listeners, progress: Progress::BeforeExecution, denied: DeniedCalls::new() }
     }
 
-    /// Denies from now on what only the start needs, and closes the named files.
+    /// Denies from now on what only the start needs, and closes the files and listeners that only the start needs.
     pub(super) fn seal(&mut self) {
         self.progress = Progress::Sealed;
+        self.files.retain(|file| !file.start_only);
+        self.listeners.clear();
+    }
+
+    pub(super) fn close_files(&mut self) {
         self.files.clear();
+        self.listeners.clear();
     }
 
     pub(super) fn denied(&self) -> &DeniedCalls {
@@ -152,6 +164,19 @@ impl Notifications {
                     let _ = raw::answer_with(self.as_fd(), id, file.file.as_fd());
                 }
             }
+            Answer::Status(index) => {
+                let written = self
+                    .files
+                    .get(index)
+                    .is_some_and(|file| raw::write_status(vmm, notification.args[1], file.file.as_fd()).is_ok());
+                let _ =
+                    if written { raw::succeed(self.as_fd(), id) } else { raw::deny(self.as_fd(), id, Errno::NOENT) };
+            }
+            Answer::Listener(index) => {
+                if let Some(open) = self.listeners.get(index) {
+                    let _ = raw::replace_with(self.as_fd(), id, notification.args[0], open.listener.as_fd());
+                }
+            }
             Answer::Deny(errno) => {
                 *self.denied.entry(name()).or_default() += 1;
                 let _ = raw::deny(self.as_fd(), id, errno);
@@ -167,7 +192,7 @@ impl Notifications {
 
     fn decide(&mut self, call: Sysno, vmm: Pid, notification: &raw::Notification) -> Answer {
         match self.progress {
-            Progress::BeforeExecution if call == Sysno::execve => {
+            Progress::BeforeExecution if call == Sysno::execveat => {
                 self.progress = Progress::Starting;
                 Answer::Allow
             }
@@ -176,9 +201,23 @@ impl Notifications {
                 let path = match call {
                     Sysno::open => notification.args[0],
                     Sysno::openat => notification.args[1],
+                    // Firecracker asks for the length of a snapshot by its path.
+                    Sysno::stat => {
+                        return self.named_file(vmm, notification.args[0]).map_or(Answer::Allow, Answer::Status);
+                    }
                     _ => return Answer::Allow,
                 };
                 self.named_file(vmm, path).map_or(Answer::Allow, Answer::File)
+            }
+            // A socket that the VMM makes becomes one of the keeper's when it is bound; others cannot be bound.
+            Progress::Starting if self.may_listen(call, notification) => Answer::Allow,
+            Progress::Starting if call == Sysno::bind => {
+                self.named_listener(vmm, notification.args[1]).map_or(Answer::Deny(Errno::PERM), Answer::Listener)
+            }
+            // A file that is written at the end, such as a snapshot of a template.
+            Progress::Sealed if matches!(call, Sysno::open | Sysno::openat) => {
+                let path = notification.args[usize::from(call == Sysno::openat)];
+                self.named_file(vmm, path).map_or(Answer::Deny(Errno::PERM), Answer::File)
             }
             // The C library then calls clone(2), whose flags the filter can read.
             _ if call == Sysno::clone3 => Answer::Deny(Errno::NOSYS),
@@ -186,10 +225,27 @@ impl Notifications {
         }
     }
 
-    fn named_file(&self, vmm: Pid, path: u64) -> Option<usize> {
-        let mut buffer = [0; PATH_BYTES_MAX];
-        let read = raw::read_memory(vmm, path, &mut buffer).ok()?;
-        let path = buffer.get(..read)?.split(|byte| *byte == 0).next()?;
-        self.files.iter().position(|file| file.name.as_bytes() == path)
+    /// Whether the call makes a Unix socket and the VMM has a listener left to bind.
+    fn may_listen(&self, call: Sysno, notification: &raw::Notification) -> bool {
+        let unix = u64::from(rustix::net::AddressFamily::UNIX.as_raw());
+        !self.listeners.is_empty() && call == Sysno::socket && notification.args[0] == unix
     }
+
+    /// The listener whose name is in the `sockaddr_un` at `address` (unix(7)): the name follows the two bytes of the family.
+    fn named_listener(&self, vmm: Pid, address: u64) -> Option<usize> {
+        let name = read_name(vmm, address.checked_add(2)?)?;
+        self.listeners.iter().position(|listener| listener.name.as_bytes() == name)
+    }
+
+    fn named_file(&self, vmm: Pid, path: u64) -> Option<usize> {
+        let name = read_name(vmm, path)?;
+        self.files.iter().position(|file| file.name.as_bytes() == name)
+    }
+}
+
+/// The text at `address` in the memory of the VMM, up to its null byte.
+fn read_name(vmm: Pid, address: u64) -> Option<Vec<u8>> {
+    let mut buffer = [0; PATH_BYTES_MAX];
+    let read = raw::read_memory(vmm, address, &mut buffer).ok()?;
+    buffer.get(..read)?.split(|byte| *byte == 0).next().map(<[u8]>::to_vec)
 }

@@ -108,12 +108,15 @@ fn confine_program() -> Result<BTreeMap<Layer, LayerStatus>, SpawnError> {
     let fds = fds.map_err(|source| SpawnError::Step { step: "/dev/null cannot be opened".into(), source })?;
     let limits =
         ResourceLimits { address_space_bytes_max: 64 * MIB, file_bytes_max: 0, threads_max: 1, open_files_max: 16 };
+    let program = File::open(path).map_err(SpawnError::NotExecuted)?;
     let execution = Execution {
-        program: text(path),
+        program: program.into(),
+        libraries: true,
         args: vec![text(path)],
         env: Vec::new(),
         fds,
         files: Vec::new(),
+        listeners: Vec::new(),
         limits,
         number: std::process::id(),
     };

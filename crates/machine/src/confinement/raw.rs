@@ -5,7 +5,7 @@ use rustix::{
     fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd},
     process::Pid,
 };
-use std::{ffi::CStr, io, mem, os::unix::net::UnixStream, ptr};
+use std::{io, mem, os::unix::net::UnixStream, ptr};
 
 /// Namespaces of a new process: flags of clone(2).
 pub(super) const USER_NAMESPACE: u64 = libc::CLONE_NEWUSER as u64;
@@ -66,9 +66,14 @@ pub(super) fn restrict_self(ruleset: BorrowedFd<'_>) -> io::Result<()> {
     check(unsafe { libc::syscall(libc::SYS_landlock_restrict_self, ruleset.as_raw_fd(), 0) }).map(drop)
 }
 
-/// Executes a program. `argv` and `envp` end with a null pointer. Returns only an error.
-pub(super) fn execute(program: &CStr, argv: &[*const libc::c_char], envp: &[*const libc::c_char]) -> io::Error {
-    unsafe { libc::execve(program.as_ptr(), argv.as_ptr(), envp.as_ptr()) };
+/// Executes an open program file. `argv` and `envp` end with a null pointer. Returns only an error.
+pub(super) fn execute(
+    program: BorrowedFd<'_>,
+    argv: &[*const libc::c_char],
+    envp: &[*const libc::c_char],
+) -> io::Error {
+    let (file, name, flags) = (program.as_raw_fd(), c"".as_ptr(), libc::AT_EMPTY_PATH);
+    unsafe { libc::syscall(libc::SYS_execveat, file, name, argv.as_ptr(), envp.as_ptr(), flags) };
     io::Error::last_os_error()
 }
 
@@ -160,6 +165,21 @@ pub(super) fn answer_with(listener: BorrowedFd<'_>, id: u64, file: BorrowedFd<'_
     check(unsafe { libc::c_long::from(libc::ioctl(listener.as_raw_fd(), ADD_FD, &raw const add)) }).map(drop)
 }
 
+/// Replaces the VMM's descriptor `number` with a copy of `file`, and lets the call return 0 without executing it.
+pub(super) fn replace_with(listener: BorrowedFd<'_>, id: u64, number: u64, file: BorrowedFd<'_>) -> io::Result<()> {
+    const SET_NUMBER: u32 = 1;
+    let source = u32::try_from(file.as_raw_fd()).map_err(|_| io::ErrorKind::InvalidInput)?;
+    let number = u32::try_from(number).map_err(|_| io::ErrorKind::InvalidInput)?;
+    let add = AddFd { id, flags: SET_NUMBER, source, number, number_flags: libc::O_CLOEXEC as u32 };
+    check(unsafe { libc::c_long::from(libc::ioctl(listener.as_raw_fd(), ADD_FD, &raw const add)) })?;
+    succeed(listener, id)
+}
+
+/// Lets the call return 0 without executing it.
+pub(super) fn succeed(listener: BorrowedFd<'_>, id: u64) -> io::Result<()> {
+    respond(listener, Response { id, value: 0, error: 0, flags: 0 })
+}
+
 /// Reads from the memory of another process; returns the number of bytes read, which are fewer if the next page is not mapped.
 pub(super) fn read_memory(pid: Pid, address: u64, buffer: &mut [u8]) -> io::Result<usize> {
     const PAGE: usize = 4096;
@@ -174,6 +194,19 @@ pub(super) fn read_memory(pid: Pid, address: u64, buffer: &mut [u8]) -> io::Resu
     let read = unsafe { libc::process_vm_readv(pid, &raw const local, 1, ranges.as_ptr(), 2, 0) };
     let read = check(libc::c_long::try_from(read).unwrap_or(-1))?;
     Ok(usize::try_from(read).unwrap_or(0))
+}
+
+/// Writes the result of stat(2) for `file` into the memory of another process.
+pub(super) fn write_status(pid: Pid, address: u64, file: BorrowedFd<'_>) -> io::Result<()> {
+    let mut status = mem::MaybeUninit::<libc::stat>::zeroed();
+    check(unsafe { libc::c_long::from(libc::fstat(file.as_raw_fd(), status.as_mut_ptr())) })?;
+    let size = mem::size_of::<libc::stat>();
+    let local = libc::iovec { iov_base: status.as_mut_ptr().cast(), iov_len: size };
+    let address = usize::try_from(address).map_err(|_| io::ErrorKind::InvalidInput)?;
+    let remote = libc::iovec { iov_base: ptr::without_provenance_mut(address), iov_len: size };
+    let pid = pid.as_raw_nonzero().get();
+    let written = unsafe { libc::process_vm_writev(pid, &raw const local, 1, &raw const remote, 1, 0) };
+    if usize::try_from(written) == Ok(size) { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
 /// Moves this process into a namespace.

@@ -1,4 +1,5 @@
-//! The root directory of a VMM: an empty read-only tmpfs, with `/usr` bound into it read-only until the VMM has started.
+//! The root directory of a VMM: an empty read-only tmpfs. For a program with libraries, `/usr` is bound into it read-only until
+//! the VMM has started.
 
 use super::raw;
 use rustix::{
@@ -28,12 +29,15 @@ pub(super) struct RootDir {
 }
 
 impl RootDir {
-    /// Plans the root directory of a process whose user is `user` in its user namespace.
-    pub(super) fn plan(user: u32) -> io::Result<Self> {
+    /// Plans the root directory of a process whose user is `user` in its user namespace; without `libraries` it is empty.
+    pub(super) fn plan(user: u32, libraries: bool) -> io::Result<Self> {
         let text = |text: Vec<u8>| CString::new(text).map_err(io::Error::from);
         let mut links = Vec::new();
-        let mut mounts = vec![(c"/usr".to_owned(), c"usr".to_owned())];
-        for name in LIBRARY_DIRS {
+        let mut mounts = Vec::new();
+        if libraries {
+            mounts.push((c"/usr".to_owned(), c"usr".to_owned()));
+        }
+        for name in LIBRARY_DIRS.into_iter().filter(|_| libraries) {
             let host = format!("/{name}");
             if let Ok(target) = fs::read_link(&host) {
                 links.push((text(target.into_os_string().into_vec())?, text(name.into())?));
@@ -71,6 +75,9 @@ impl RootDir {
 
     /// Unmounts everything from the root directory of the process `vmm`. Files that it has opened or mapped stay usable.
     pub(super) fn unmount_all(&self, vmm: Pid, in_user_namespace: bool) -> io::Result<()> {
+        if self.mounts.is_empty() {
+            return Ok(());
+        }
         let namespace = |name: &str| File::open(format!("/proc/{}/ns/{name}", vmm.as_raw_nonzero()));
         let user = if in_user_namespace { Some(namespace("user")?) } else { None };
         let mount = namespace("mnt")?;

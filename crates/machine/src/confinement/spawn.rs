@@ -35,16 +35,27 @@ const FIRST_KEEPER_FD: RawFd = 64;
 pub(crate) struct OpenFile {
     pub(crate) name: String,
     pub(crate) file: OwnedFd,
+    /// Whether the VMM may open it only before it is sealed.
+    pub(crate) start_only: bool,
+}
+
+/// A listening Unix socket of the keeper, which the VMM gets when it binds a socket to `name`. The name exists in no directory.
+pub(crate) struct OpenListener {
+    pub(crate) name: String,
+    pub(crate) listener: OwnedFd,
 }
 
 /// What to execute.
 pub(crate) struct Execution {
-    pub(crate) program: CString,
+    pub(crate) program: OwnedFd,
+    /// Whether the program needs libraries and data below `/usr`: it is not static.
+    pub(crate) libraries: bool,
     pub(crate) args: Vec<CString>,
     pub(crate) env: Vec<CString>,
     /// Files and their numbers in the process.
     pub(crate) fds: Vec<(OwnedFd, RawFd)>,
     pub(crate) files: Vec<OpenFile>,
+    pub(crate) listeners: Vec<OpenListener>,
     pub(crate) limits: ResourceLimits,
     /// Tells machines of one host apart: chooses the host's user id of a VMM that the superuser starts.
     pub(crate) number: u32,
@@ -112,6 +123,11 @@ impl ConfinedProcess {
         Some(ExitStatus::from_raw(status.as_raw()))
     }
 
+    /// Closes the files and listeners that the VMM could still open: call it when the VMM has exited.
+    pub(crate) fn close_files(&mut self) {
+        self.notifications.close_files();
+    }
+
     /// The system calls that were denied.
     pub(crate) fn denied_calls(&self) -> &DeniedCalls {
         self.notifications.denied()
@@ -173,12 +189,12 @@ fn try_spawn(execution: &mut Execution, namespaces: Namespaces, starter: Starter
     let root_dir = match namespaces {
         Namespaces::All | Namespaces::WithoutUser => {
             let owner = user.unwrap_or_else(|| rustix::process::geteuid().as_raw());
-            Some(RootDir::plan(owner).map_err(step("the root directory cannot be planned"))?)
+            Some(RootDir::plan(owner, execution.libraries).map_err(step("the root directory cannot be planned"))?)
         }
         Namespaces::None => None,
     };
-    let landlock =
-        landlock_rules::ruleset().map_err(|error| step("Landlock rules cannot be made")(io::Error::other(error)))?;
+    let landlock = landlock_rules::ruleset(execution.program.as_fd(), execution.libraries)
+        .map_err(|error| step("Landlock rules cannot be made")(io::Error::other(error)))?;
     let mut filter = system_calls::filter()
         .map_err(|error| step("the list of system calls cannot be compiled")(io::Error::other(error)))?;
     let (ours, theirs) = UnixStream::pair().map_err(step("a socket pair cannot be made"))?;
@@ -197,7 +213,7 @@ fn try_spawn(execution: &mut Execution, namespaces: Namespaces, starter: Starter
             user,
             landlock: landlock.as_ref().map(AsFd::as_fd),
             filter: &mut filter,
-            program: &execution.program,
+            program: execution.program.as_fd(),
             args: &execution.args,
             env: &execution.env,
         }),
@@ -210,7 +226,8 @@ fn try_spawn(execution: &mut Execution, namespaces: Namespaces, starter: Starter
     }
     (&ours).write_all(b"m").map_err(step("the new process has ended"))?;
     let listener = receive_listener(&ours)?;
-    let mut notifications = Notifications::new(listener, std::mem::take(&mut execution.files));
+    let mut notifications =
+        Notifications::new(listener, std::mem::take(&mut execution.files), std::mem::take(&mut execution.listeners));
     await_execution(&ours, &mut notifications, pid)?;
     guard.disarm();
     let mut layers = BTreeMap::from([(Layer::SystemCalls, LayerStatus::On), (Layer::ResourceLimits, LayerStatus::On)]);

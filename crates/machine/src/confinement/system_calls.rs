@@ -102,6 +102,7 @@ const ALLOWED: &[Sysno] = &[
     Sysno::rt_sigsuspend,
     Sysno::sigaltstack,
     Sysno::tgkill,
+    Sysno::tkill,
     Sysno::arch_prctl,
     Sysno::getpid,
     Sysno::gettid,
@@ -119,9 +120,13 @@ const ALLOWED: &[Sysno] = &[
 /// ioctl(2) requests of KVM are of type 0xAE (linux/kvm.h).
 const KVM_TYPE: u64 = 0xAE00;
 const TYPE_MASK: u64 = 0xFF00;
-/// Other ioctl(2) requests: non-blocking mode, bytes that can be read, terminal settings (stdio asks for them).
-const OTHER_IOCTLS: [u64; 5] = [0x5421, 0x541B, 0x5401, 0x5450, 0x5451];
+/// Other ioctl(2) requests: non-blocking mode, bytes that can be read, terminal settings and window size (stdio asks for them).
+const OTHER_IOCTLS: [u64; 6] = [0x5421, 0x541B, 0x5401, 0x5413, 0x5450, 0x5451];
 const PR_SET_NAME: u64 = 15;
+// Each thread of Firecracker installs a filter of its own, possibly after the call that started it was answered. A filter can
+// only take rights away.
+const PR_SET_NO_NEW_PRIVS: u64 = 38;
+const SECCOMP_SET_MODE_FILTER: u64 = 1;
 
 /// `SECCOMP_RET_TRACE` and `SECCOMP_RET_USER_NOTIF` (linux/seccomp.h).
 const RETURN_TRACE: u32 = 0x7ff0_0000;
@@ -137,7 +142,12 @@ pub(super) fn filter() -> Result<Vec<libc::sock_filter>, seccompiler::BackendErr
     let rule = |condition| SeccompRule::new(vec![condition]);
     let threads = libc::CLONE_THREAD as u64;
     rules.insert(number(Sysno::clone), vec![rule(argument(0, SeccompCmpOp::MaskedEq(threads), threads)?)?]);
-    rules.insert(number(Sysno::prctl), vec![rule(argument(0, SeccompCmpOp::Eq, PR_SET_NAME)?)?]);
+    let mut prctls = Vec::new();
+    for option in [PR_SET_NAME, PR_SET_NO_NEW_PRIVS] {
+        prctls.push(rule(argument(0, SeccompCmpOp::Eq, option)?)?);
+    }
+    rules.insert(number(Sysno::prctl), prctls);
+    rules.insert(number(Sysno::seccomp), vec![rule(argument(0, SeccompCmpOp::Eq, SECCOMP_SET_MODE_FILTER)?)?]);
     let mut ioctls = vec![rule(argument(1, SeccompCmpOp::MaskedEq(TYPE_MASK), KVM_TYPE)?)?];
     for request in OTHER_IOCTLS {
         ioctls.push(rule(argument(1, SeccompCmpOp::Eq, request)?)?);

@@ -1,7 +1,7 @@
 //! Checks ELF headers (System V ABI, chapters 4 and 5): whether a file is a program that can run in the guest.
 
 /// In every supported program the ELF header and the program headers are within this many bytes.
-pub(super) const ELF_HEADERS_BYTES: usize = 4096;
+pub(crate) const ELF_HEADERS_BYTES: usize = 4096;
 
 const MACHINE_X86_64: u16 = 62;
 const SEGMENT_INTERPRETER: u32 = 3;
@@ -16,7 +16,7 @@ pub(super) fn why_not_x86_64(head: &[u8]) -> Option<&'static str> {
 }
 
 /// Why `head` (at least [`ELF_HEADERS_BYTES`], or the whole file) is not the start of a static program for x86-64; `None`: it is.
-pub(super) fn why_not_static(head: &[u8]) -> Option<&'static str> {
+pub(crate) fn why_not_static(head: &[u8]) -> Option<&'static str> {
     if let Some(why) = why_not_x86_64(head) {
         return Some(why);
     }

@@ -5,7 +5,7 @@ use crate::{
     procfs::{self, ProcessId},
     receipt::{CleanupChecks, ExitCause, Receipt},
     run_dir::RunDir,
-    spec::{AGENT_SERVER_SOCKET, CONTROLLER_SERVER_SOCKET, FdSource},
+    spec::{AGENT_SERVER_SOCKET, CONTROLLER_SERVER_SOCKET, Confinement, FdSource},
 };
 use anteroom_wire::time::to_unix_ms;
 use rustix::{
@@ -35,7 +35,10 @@ impl Keeper {
         processes.extend(kill_descendants());
         processes.sort_unstable_by_key(|process| process.pid);
         processes.dedup();
-        self.qmp = None;
+        self.monitor = None;
+        if let Some(process) = self.vmm.as_mut().and_then(VmmProcess::confined_mut) {
+            process.close_files();
+        }
         self.check_sockets(&mut checks);
         if let Err(error) = RunDir::remove(&self.run_dir) {
             checks.leftovers.push(format!("{}: {error}", self.run_dir.display()));
@@ -65,6 +68,9 @@ impl Keeper {
 
     fn check_sockets(&self, checks: &mut CleanupChecks) {
         let mut names = vec![AGENT_SERVER_SOCKET, CONTROLLER_SERVER_SOCKET];
+        if let Confinement::Confined { listeners, .. } = &self.config.spec.confinement {
+            names.extend(listeners.iter().map(|listener| listener.socket.as_str()));
+        }
         for inherited in &self.config.spec.fds {
             if let FdSource::Listen { name } = &inherited.source
                 && !names.contains(&name.as_str())

@@ -1,5 +1,6 @@
 //! The keeper's QMP session with QEMU: loads and saves the state, and translates QEMU's events.
 
+use super::monitor::{GuestEvent, VmEvent};
 use crate::qmp::{QmpClient, QmpError, QmpMessage};
 use serde_json::{Value, json};
 use std::{
@@ -11,31 +12,6 @@ use std::{
     },
     path::Path,
 };
-
-/// The last event of the guest that QEMU reported.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum GuestEvent {
-    PowerOff,
-    Reset,
-    Panic,
-}
-
-/// An event of the virtual machine.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum VmEvent {
-    /// The VMM has started: it has made its devices and executes commands.
-    Started,
-    /// The guest is running (again).
-    Resumed,
-    /// The guest powered off, reset or panicked.
-    Guest(GuestEvent),
-    /// The state is saved.
-    Saved,
-    /// A command failed.
-    Failed(String),
-    /// QEMU paused the guest and cannot resume it; QEMU's run state.
-    UnrecoverableError(String),
-}
 
 /// The run states in which QEMU has paused a guest and waits for an operator: an instruction that KVM could not execute, a disk
 /// that could not be read. All other states are temporary or caused by the keeper's commands.

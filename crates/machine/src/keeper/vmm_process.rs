@@ -2,9 +2,10 @@
 
 use super::tail_buffer::TailBuffer;
 use crate::{
-    confinement::{self, ConfinedProcess, Execution, OpenFile, SpawnError},
+    confinement::{self, ConfinedProcess, Execution, OpenFile, OpenListener, SpawnError},
+    image::elf,
     procfs::ProcessId,
-    spec::{Confinement, FdSource, FileAccess, InheritedFd, NamedFile, ProcessSpec, ResourceLimits},
+    spec::{Confinement, FdSource, FileAccess, InheritedFd, NamedFile, NamedListener, ProcessSpec, ResourceLimits},
 };
 use rustix::{
     fs::FlockOperation,
@@ -18,6 +19,7 @@ use std::{
     os::{
         fd::{AsRawFd, FromRawFd, OwnedFd, RawFd},
         unix::{
+            fs::OpenOptionsExt,
             net::{UnixListener, UnixStream},
             process::CommandExt,
         },
@@ -120,7 +122,9 @@ pub(crate) fn spawn(spec: &ProcessSpec, number: u32) -> Result<(VmmProcess, Opti
     let fds = open_fds(&spec.fds, &mut keeper_fds).map_err(at("a file of the process cannot be opened"))?;
     let (process, pid, stdout, stderr) = match &spec.confinement {
         Confinement::Unconfined => spawn_unconfined(spec, fds).map_err(SpawnError::NotExecuted)?,
-        Confinement::Confined { files, limits } => spawn_confined(spec, fds, files, *limits, number)?,
+        Confinement::Confined { files, listeners, limits } => {
+            spawn_confined(spec, fds, (files, listeners), *limits, number)?
+        }
     };
     let mut process = process;
     let identified = identify(pid).map_err(at("the process cannot be identified"));
@@ -140,8 +144,8 @@ pub(crate) fn spawn(spec: &ProcessSpec, number: u32) -> Result<(VmmProcess, Opti
 fn open_fds(fds: &[InheritedFd], keeper_fds: &mut KeeperFds) -> io::Result<Vec<(OwnedFd, RawFd)>> {
     let mut files = Vec::new();
     for inherited in fds {
-        if !(3..=NUMBER_MAX).contains(&inherited.number) {
-            return Err(io::Error::other(format!("descriptor number {} is not between 3 and 63", inherited.number)));
+        if !(1..=NUMBER_MAX).contains(&inherited.number) {
+            return Err(io::Error::other(format!("descriptor number {} is not between 1 and 63", inherited.number)));
         }
         let opened = open(&inherited.source, keeper_fds)
             .map_err(|error| io::Error::new(error.kind(), format!("{:?}: {error}", inherited.source)))?;
@@ -180,7 +184,7 @@ fn spawn_unconfined(spec: &ProcessSpec, files: Vec<(OwnedFd, RawFd)>) -> io::Res
 fn spawn_confined(
     spec: &ProcessSpec,
     mut fds: Vec<(OwnedFd, RawFd)>,
-    files: &[NamedFile],
+    (files, listeners): (&[NamedFile], &[NamedListener]),
     limits: ResourceLimits,
     number: u32,
 ) -> Result<Spawned, SpawnError> {
@@ -195,21 +199,53 @@ fn spawn_confined(
         Ok((standard, File::from(stdout), File::from(stderr)))
     };
     let (standard, stdout, stderr) = pipes().map_err(at("a pipe cannot be made".to_owned()))?;
-    fds.extend(standard.into_iter().zip(0..));
-    let open = |file: &NamedFile| -> Result<OpenFile, SpawnError> {
-        let write = file.access == FileAccess::ReadWrite;
-        let opened = File::options().read(true).write(write).open(&file.path);
-        let opened = opened.and_then(|opened| above_numbers(opened.into()));
-        Ok(OpenFile { name: file.name.clone(), file: opened.map_err(at(format!("{:?} cannot be opened", file.path)))? })
-    };
+    for (file, number) in standard.into_iter().zip(0..) {
+        if fds.iter().all(|(_, taken)| *taken != number) {
+            fds.push((file, number));
+        }
+    }
+    let open = |file: &NamedFile| open_named(file).map_err(at(format!("{:?} cannot be opened", file.path)));
+    let listen =
+        |listener: &NamedListener| bind_named(listener).map_err(at(format!("{} cannot be bound", listener.socket)));
     let program = find_program(&spec.program).map_err(at(format!("{} cannot be found", spec.program)))?;
+    let program = File::open(&program).map_err(SpawnError::NotExecuted)?;
+    let libraries = needs_libraries(&program).map_err(at(format!("{} cannot be read", spec.program)))?;
+    let program = above_numbers(program.into()).map_err(at("a descriptor cannot be duplicated".to_owned()))?;
     let args = std::iter::once(&spec.program).chain(&spec.args).map(|arg| text(arg)).collect::<Result<_, _>>()?;
     let env = spec.env.iter().map(|(name, value)| text(&format!("{name}={value}"))).collect::<Result<_, _>>()?;
     let files = files.iter().map(open).collect::<Result<_, _>>()?;
-    let program = text(program.to_str().unwrap_or_default())?;
-    let process = confinement::spawn(Execution { program, args, env, fds, files, limits, number })?;
+    let listeners = listeners.iter().map(listen).collect::<Result<_, _>>()?;
+    let process =
+        confinement::spawn(Execution { program, libraries, args, env, fds, files, listeners, limits, number })?;
     let pid = process.pid;
     Ok((Process::Confined { process, exit_status: None }, pid, stdout, stderr))
+}
+
+fn open_named(file: &NamedFile) -> io::Result<OpenFile> {
+    let mut options = File::options();
+    let start_only = match file.access {
+        FileAccess::ReadOnly | FileAccess::ReadWrite => {
+            options.read(true).write(file.access == FileAccess::ReadWrite);
+            true
+        }
+        FileAccess::WriteNew => {
+            options.read(true).write(true).create_new(true).mode(0o600);
+            false
+        }
+    };
+    Ok(OpenFile { name: file.name.clone(), file: above_numbers(options.open(&file.path)?.into())?, start_only })
+}
+
+fn bind_named(listener: &NamedListener) -> io::Result<OpenListener> {
+    let bound = UnixListener::bind(&listener.socket)?;
+    Ok(OpenListener { name: listener.name.clone(), listener: above_numbers(bound.into())? })
+}
+
+/// Whether a program is not static. Unknown formats count as such: the kernel decides whether it executes them.
+fn needs_libraries(program: &File) -> io::Result<bool> {
+    let mut head = vec![0; elf::ELF_HEADERS_BYTES];
+    let read = rustix::io::pread(program, &mut head, 0)?;
+    Ok(elf::why_not_static(head.get(..read).unwrap_or_default()).is_some())
 }
 
 /// The program of that path, or of that name in `PATH`.

@@ -1,11 +1,11 @@
 //! Adoption at a server's start: takes over running machines, removes the run directories of exited ones.
 
-use super::{Machines, MachinesOpenError, machine_task};
+use super::{AgentTarget, Machines, MachinesOpenError, machine_task};
 use crate::{
     exit_reason::StopReason,
     keeper::client::KeeperClient,
     run_dir::RunDir,
-    spec::{KEEPER_CONFIG_FILE, KeeperConfig},
+    spec::{ChannelTransport, KEEPER_CONFIG_FILE, KeeperConfig},
     state::State,
 };
 use anteroom_wire::MachineId;
@@ -51,16 +51,18 @@ impl Machines {
 
     /// Starts a machine task for a running machine. If this server cannot read its configuration, the keeper is commanded to stop it.
     fn adopt(&self, id: MachineId, client: KeeperClient, config: io::Result<KeeperConfig>) {
-        let (image_hash, incompatible) = match config {
-            Ok(config) => (config.image_hash, None),
+        let (target, incompatible) = match config {
+            Ok(config) => (AgentTarget { image_hash: config.image_hash, transport: config.spec.transport }, None),
             Err(error) => {
                 tracing::warn!(machine = %id, %error, outcome = "incompatible", "machine cannot be adopted and is stopped: its configuration is unreadable");
                 let expected = "a keeper with a compatible configuration".to_owned();
                 let found = format!("a keeper whose {KEEPER_CONFIG_FILE} this server cannot read ({error})");
-                (String::new(), Some(StopReason::Mismatch { expected, found }))
+                // It is stopped at once, so its agent is not reached.
+                let target = AgentTarget { image_hash: String::new(), transport: ChannelTransport::UnixSockets };
+                (target, Some(StopReason::Mismatch { expected, found }))
             }
         };
-        match self.reserve_slot(id.clone(), image_hash, State::Cloning) {
+        match self.reserve_slot(id.clone(), target, State::Cloning) {
             Ok(slot) => {
                 tracing::info!(machine = %id, outcome = "adopted", "machine adopted");
                 self.inner.tasks.spawn(machine_task::run_adopted(self.clone(), slot, client, incompatible));

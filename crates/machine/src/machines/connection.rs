@@ -12,13 +12,13 @@
 //! open or being redialled. Before that, only the start deadline applies.
 
 use super::{
-    Machines, ProcessInfo,
+    AgentTarget, Machines, ProcessInfo,
+    dial::{AgentPort, dial},
     liveness::{ActivityCounter, IdleTimer, MonitoredStream},
 };
 use crate::{
     channel::{AgentClient, AgentError, CallLimits, ControllerService, KeepAlive, ResyncError, resync, serve},
-    run_dir::RunDir,
-    spec::{AGENT_SERVER_SOCKET, CONTROLLER_SERVER_SOCKET},
+    spec::ChannelTransport,
     state::{Channels, Event, StartTimings},
 };
 use anteroom_wire::{
@@ -95,8 +95,7 @@ enum ConnectionEnd {
 
 /// Parameters of a machine's connections.
 pub(super) struct ConnectParams {
-    /// The image hash that its agent must report.
-    pub(super) image_hash: String,
+    pub(super) target: AgentTarget,
     /// When the machine was requested or adopted: the origin of [`StartTimings`].
     pub(super) requested_at: Instant,
     pub(super) process_info: Arc<OnceLock<ProcessInfo>>,
@@ -125,6 +124,7 @@ pub(super) fn spawn_connections(
     let keep_alive = KeepAlive { interval: timeouts.ping_every, timeout: timeouts.hung };
     let controller_service = serve_controller_channel(
         run_dir.clone(),
+        params.target.transport,
         id.clone(),
         machines.inner.controller_service.clone(),
         params.first_echo_wait,
@@ -148,14 +148,14 @@ pub(super) fn spawn_connections(
 /// Dials until a stream has been resynchronized. `on_error` is called for every failed attempt.
 async fn dial_until_synced(
     run_dir: &Path,
-    name: &str,
+    (transport, port): (ChannelTransport, AgentPort),
     activity: &ActivityCounter,
     first_wait: Duration,
     mut on_error: impl FnMut(&ConnectError),
 ) -> MonitoredStream<UnixStream> {
     let (mut interval_ms, interval_ms_max) = DIAL_INTERVAL_MS;
     loop {
-        let error = match dial(run_dir, name).await {
+        let error = match dial(run_dir, transport, port).await {
             Ok(stream) => {
                 let mut stream = MonitoredStream::new(stream, activity.clone());
                 match resync(&mut stream, first_wait, || on_error(&ConnectError::NoEcho)).await {
@@ -171,12 +171,9 @@ async fn dial_until_synced(
     }
 }
 
-async fn dial(run_dir: &Path, name: &str) -> io::Result<UnixStream> {
-    RunDir::open(run_dir.to_owned())?.connect_async(name).await
-}
-
 async fn serve_controller_channel(
     run_dir: PathBuf,
+    transport: ChannelTransport,
     machine: MachineId,
     service: ControllerService,
     first_wait: Duration,
@@ -184,9 +181,10 @@ async fn serve_controller_channel(
 ) {
     // The kernel of a guest with a hung agent may still deliver bytes here, so they do not count as activity.
     let (mut wait, ignored) = (first_wait, ActivityCounter::default());
+    let port = (transport, AgentPort::ControllerServer);
     loop {
         let log_error = |error: &ConnectError| tracing::trace!(%machine, %error, "controller channel attempt failed");
-        let stream = dial_until_synced(&run_dir, CONTROLLER_SERVER_SOCKET, &ignored, wait, log_error).await;
+        let stream = dial_until_synced(&run_dir, port, &ignored, wait, log_error).await;
         if let Err(error) = serve(stream, machine.clone(), service.clone(), keep_alive).await {
             tracing::debug!(%machine, %error, "controller channel broke");
         }
@@ -272,8 +270,8 @@ impl Connector {
             let event = Event::StageAttempted { stage: Stage::Channel, error: Some(error.to_string()) };
             let _ = self.events.try_send(ConnectionEvent::Lifecycle(event));
         };
-        let stream =
-            dial_until_synced(&self.run_dir, AGENT_SERVER_SOCKET, &self.activity, first_wait, report_attempt).await;
+        let port = (self.params.target.transport, AgentPort::AgentServer);
+        let stream = dial_until_synced(&self.run_dir, port, &self.activity, first_wait, report_attempt).await;
         timings.channel_ms = self.elapsed_ms();
         timings.spawned_ms =
             self.params.process_info.get().map_or(timings.channel_ms, |process_info| process_info.reported_after_ms);
@@ -291,7 +289,7 @@ impl Connector {
                     if timings.agent_info_ms == 0 {
                         timings.agent_info_ms = self.elapsed_ms();
                     }
-                    if let Some((expected, found)) = mismatch(&hello, &self.params.image_hash) {
+                    if let Some((expected, found)) = mismatch(&hello, &self.params.target.image_hash) {
                         let _ = self.events.send(ConnectionEvent::Mismatch { expected, found }).await;
                         return Err(None);
                     }

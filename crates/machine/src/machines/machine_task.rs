@@ -4,7 +4,7 @@
 //! commands to the keeper. The keeper reports that the process has exited. A machine is removed when the keeper's socket
 //! closes, and at no other moment.
 
-use super::{DriverCommand, Machines, ProcessInfo, Slot, connection, liveness::ActiveTimeDeadline};
+use super::{AgentTarget, DriverCommand, Machines, ProcessInfo, Slot, connection, liveness::ActiveTimeDeadline};
 use crate::{
     exit_reason::{ExitReason, StopReason},
     keeper::{
@@ -68,12 +68,12 @@ pub(super) async fn run_new(machines: Machines, slot: Slot, config: KeeperConfig
     let program = machines.inner.settings.keeper_program.clone();
     let spawned = tokio::task::spawn_blocking(move || spawn(&path, &program, &config)).await;
     let client = spawned.unwrap_or_else(|error| Err(io::Error::other(error)));
-    let (driver, commands, image_hash) = Driver::new(machines, slot, began);
+    let (driver, commands, target) = Driver::new(machines, slot, began);
     match client {
         Ok(client) => {
             driver.apply(Event::KeeperFound);
             let first_wait = Duration::from_millis(driver.machines.inner.settings.first_echo_wait_ms);
-            driver.drive(client, commands, image_hash, first_wait).await;
+            driver.drive(client, commands, target, first_wait).await;
         }
         Err(error) => driver.removed(ExitReason::NeverStarted { error: error.to_string() }, None),
     }
@@ -86,7 +86,7 @@ pub(super) async fn run_adopted(
     mut client: KeeperClient,
     incompatible: Option<StopReason>,
 ) {
-    let (mut driver, commands, image_hash) = Driver::new(machines, slot, Instant::now());
+    let (mut driver, commands, target) = Driver::new(machines, slot, Instant::now());
     let path = driver.machines.run_dir_of(&driver.id);
     driver.was_ready = tokio::task::spawn_blocking(move || RunDir::was_ready(&path)).await.unwrap_or_default();
     if driver.was_ready {
@@ -96,7 +96,7 @@ pub(super) async fn run_adopted(
         driver.stop(&mut client, reason).await;
     }
     // It has been running: it answers at once, unless stale bytes are in the pipe.
-    driver.drive(client, commands, image_hash, Duration::from_millis(ECHO_WAIT_MS_MAX)).await;
+    driver.drive(client, commands, target, Duration::from_millis(ECHO_WAIT_MS_MAX)).await;
 }
 
 fn spawn(path: &Path, program: &Path, config: &KeeperConfig) -> io::Result<KeeperClient> {
@@ -108,19 +108,19 @@ fn spawn(path: &Path, program: &Path, config: &KeeperConfig) -> io::Result<Keepe
 }
 
 impl Driver {
-    fn new(machines: Machines, slot: Slot, began: Instant) -> (Self, mpsc::Receiver<DriverCommand>, String) {
-        let Slot { id, image_hash, state, commands, process_info } = slot;
+    fn new(machines: Machines, slot: Slot, began: Instant) -> (Self, mpsc::Receiver<DriverCommand>, AgentTarget) {
+        let Slot { id, target, state, commands, process_info } = slot;
         let deadline = ActiveTimeDeadline::new(Duration::from_millis(machines.inner.settings.ready_ms_max));
         let (was_ready, keeper, reported_cause) = (false, None, None);
         let driver = Self { machines, id, state, began, deadline, process_info, was_ready, keeper, reported_cause };
-        (driver, commands, image_hash)
+        (driver, commands, target)
     }
 
     async fn drive(
         mut self,
         mut client: KeeperClient,
         mut commands: mpsc::Receiver<DriverCommand>,
-        image_hash: String,
+        target: AgentTarget,
         first_wait: Duration,
     ) {
         let (events, mut connection_events) = mpsc::channel(EVENTS_MAX);
@@ -130,7 +130,7 @@ impl Driver {
         let _guard = disconnect.clone().drop_guard();
         let (began, process_info, was_ready) = (self.began, self.process_info.clone(), self.was_ready);
         let params = connection::ConnectParams {
-            image_hash,
+            target,
             requested_at: began,
             process_info,
             first_echo_wait: first_wait,

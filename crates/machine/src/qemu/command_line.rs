@@ -2,8 +2,8 @@
 
 use super::{Accelerator, Hardware, KernelCommandLine};
 use crate::spec::{
-    AGENT_SERVER_SOCKET, CONTROLLER_SERVER_SOCKET, Confinement, FdSource, FileAccess, InheritedFd, NamedFile,
-    ProcessSpec, QmpMode, ResourceLimits, SpecError,
+    AGENT_SERVER_SOCKET, CONTROLLER_SERVER_SOCKET, ChannelTransport, Confinement, FdSource, FileAccess, InheritedFd,
+    Monitor, NamedFile, ProcessSpec, QmpStart, ResourceLimits, SpecError,
 };
 use anteroom_wire::channel::{AGENT_SERVER_PORT, CONTROLLER_SERVER_PORT};
 use std::{
@@ -86,24 +86,32 @@ impl QemuCommandLine {
             InheritedFd { number: CONSOLE_FD, source: FdSource::Console },
             InheritedFd { number: QMP_FD, source: FdSource::Qmp },
         ];
-        let qmp_mode = match &self.start_mode {
+        let start = match &self.start_mode {
             StartMode::Boot { line, .. } => {
                 push(&mut args, "-kernel", KERNEL_NAME);
                 push(&mut args, "-initrd", INITRAMFS_NAME);
                 push(&mut args, "-append", line.to_string());
                 // Paused until its process is confined.
                 args.push("-S".into());
-                QmpMode::Boot
+                QmpStart::Boot
             }
             StartMode::Resume { state } => {
                 push(&mut args, "-incoming", "defer");
                 fds.push(InheritedFd { number: STATE_FD, source: FdSource::Read { path: state.clone() } });
-                QmpMode::Load { state: STATE_FD }
+                QmpStart::Load { state: STATE_FD }
             }
         };
         let program = text(&self.program)?.to_owned();
-        let confinement = Confinement::Confined { files: self.files(), limits: self.limits() };
-        Ok(ProcessSpec { program, args, env: BTreeMap::new(), fds, qmp_mode, confinement })
+        let confinement = Confinement::Confined { files: self.files(), listeners: Vec::new(), limits: self.limits() };
+        Ok(ProcessSpec {
+            program,
+            args,
+            env: BTreeMap::new(),
+            fds,
+            monitor: Monitor::Qmp { start },
+            transport: ChannelTransport::UnixSockets,
+            confinement,
+        })
     }
 
     /// The files that QEMU opens by name.
@@ -256,7 +264,7 @@ mod tests {
             let inherited = InheritedFd { number: STATE_FD, source: FdSource::Read { path: state } };
             prop_assert!(spec.fds.contains(&inherited));
             prop_assert!(!spec.args.iter().any(|arg| arg == "-kernel" || arg == "-initrd" || arg == "-append"));
-            let Confinement::Confined { files, limits } = &spec.confinement else { panic!("it is not confined") };
+            let Confinement::Confined { files, limits, .. } = &spec.confinement else { panic!("it is not confined") };
             let file = NamedFile { name: RAM_NAME.into(), path: ram, access: FileAccess::ReadOnly };
             prop_assert!(files.contains(&file), "{files:?}");
             prop_assert!(files.iter().all(|file| file.access == FileAccess::ReadOnly));
@@ -277,7 +285,7 @@ mod tests {
             let port = options(&spec.args, "-device", &format!("virtserialport,id={id}-port"));
             assert!(port.contains(&format!("name={name}")), "{port:?}");
         }
-        assert_eq!(spec.qmp_mode, QmpMode::Boot);
+        assert_eq!(spec.monitor, Monitor::Qmp { start: QmpStart::Boot });
     }
 
     #[test]

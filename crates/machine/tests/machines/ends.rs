@@ -2,8 +2,8 @@ use crate::test_host::{
     PlainProcess, STATE_TIMEOUT, TestHost, new_id, processes, until_removed, until_removed_with_receipt,
 };
 use anteroom_machine::{
-    Confinement, ExitCause, ExitReason, FdSource, InheritedFd, MachinesSettings, ProcessSpec, QmpMode, SpecError,
-    SpecSource, State, StopReason, StopRequestOutcome,
+    ChannelTransport, Confinement, ExitCause, ExitReason, FdSource, InheritedFd, MachinesSettings, Monitor,
+    ProcessSpec, QmpStart, SpecError, SpecSource, State, StopReason, StopRequestOutcome,
 };
 use anteroom_wire::{MachineId, agent::Stage};
 use std::{collections::BTreeMap, sync::Arc};
@@ -74,7 +74,15 @@ impl SpecSource for PausedVmm {
         let (program, args) = ("/bin/sh".to_owned(), ["-c".to_owned(), line].to_vec());
         let env = BTreeMap::from([("PATH".into(), "/usr/bin:/bin".into())]);
         let fds = [InheritedFd { number: 3, source: FdSource::Qmp }].to_vec();
-        Ok(ProcessSpec { program, args, env, fds, qmp_mode: QmpMode::Boot, confinement: Confinement::Unconfined })
+        Ok(ProcessSpec {
+            program,
+            args,
+            env,
+            fds,
+            monitor: Monitor::Qmp { start: QmpStart::Boot },
+            transport: ChannelTransport::UnixSockets,
+            confinement: Confinement::Unconfined,
+        })
     }
 }
 
@@ -118,7 +126,8 @@ impl SpecSource for WithFiles {
             args,
             env,
             fds: (3..=63).map(file).collect(),
-            qmp_mode: QmpMode::Unused,
+            monitor: Monitor::None,
+            transport: ChannelTransport::UnixSockets,
             confinement: Confinement::Unconfined,
         })
     }

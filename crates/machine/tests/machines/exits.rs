@@ -132,7 +132,7 @@ async fn stopping_server_waits_for_the_cleanup_of_an_exited_machine() {
 fn silent_keeper(host: &TestHost, id: &MachineId) -> UnixListener {
     let dir = host.run_dir(id);
     std::fs::create_dir_all(&dir).unwrap();
-    let spec = json!({ "program": "/bin/true", "args": [], "env": {}, "fds": [], "qmp_mode": { "kind": "unused" }, "confinement": { "kind": "unconfined" } });
+    let spec = json!({ "program": "/bin/true", "args": [], "env": {}, "fds": [], "monitor": { "kind": "none" }, "transport": "unix_sockets", "confinement": { "kind": "unconfined" } });
     let config = json!({
         "machine": id, "image_hash": "none", "spec": spec, "deadline_ms": 1_000_000,
         "receipts_dir": host.settings().receipts_dir, "tied_to_parent": false, "console_bytes_max": 1_000,

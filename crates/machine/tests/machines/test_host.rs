@@ -1,9 +1,9 @@
 //! A state directory for machines and fake agents in them. On drop, [`TestHost`] checks that no file and no process is left.
 
 use anteroom_machine::{
-    AGENT_SERVER_SOCKET, BoxBody, CONTROLLER_SERVER_SOCKET, Confinement, ControllerService, ExitReason, Machines,
-    MachinesOpenError, MachinesSettings, ProcessId, ProcessSpec, QmpMode, Receipt, SpecError, SpecSource, State,
-    StopReason,
+    AGENT_SERVER_SOCKET, BoxBody, CONTROLLER_SERVER_SOCKET, ChannelTransport, Confinement, ControllerService,
+    ExitReason, Machines, MachinesOpenError, MachinesSettings, Monitor, ProcessId, ProcessSpec, Receipt, SpecError,
+    SpecSource, State, StopReason,
 };
 use anteroom_wire::{
     MachineId,
@@ -70,7 +70,8 @@ impl SpecSource for PlainProcess {
             args: self.args.clone(),
             env,
             fds: Vec::new(),
-            qmp_mode: QmpMode::Unused,
+            monitor: Monitor::None,
+            transport: ChannelTransport::UnixSockets,
             confinement: Confinement::Unconfined,
         })
     }

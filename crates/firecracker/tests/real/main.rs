@@ -1,0 +1,10 @@
+//! The client and the jailer's command line against the real programs on this host's KVM, with the guest of `crates/testbed/guest`. Skipped, with the
+//! reason printed, where they cannot run.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
+
+mod guest;
+mod lifecycle;
+mod process;
+mod rejections;
+mod snapshots;

@@ -83,6 +83,10 @@ pub struct Manifest {
     pub rootfs: Artefact,
     /// Release name of the kernel.
     pub kernel_version: String,
+    /// Options (without `CONFIG_`) that the build found in the kernel: all that the recipe requires. Empty if the image was built
+    /// before they were recorded.
+    #[serde(default)]
+    pub kernel_options: Vec<String>,
     /// Command-line tool → version.
     pub clis: BTreeMap<String, String>,
     /// Debian package → version.

@@ -1,6 +1,7 @@
-//! Reads Debian's kernel package: the compressed ELF kernel in a bzImage, the load order of modules, the installed packages.
+//! Reads Debian's kernel package: the compressed ELF kernel in a bzImage, its options, the load order of modules, the installed
+//! packages.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// What is wrong with a kernel: a clause after its name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -16,6 +17,11 @@ pub(super) enum InvalidKernel {
     #[error("is not compressed with zstd")]
     NotZstd,
 }
+
+/// Options that are not built into the kernel: a clause after its name.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("is built without {}", .0.join(", "))]
+pub(super) struct MissingOptions(pub(super) Vec<String>);
 
 /// A module that the kernel does not have.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -48,11 +54,29 @@ pub(super) fn find_payload(image: &[u8]) -> Result<&[u8], InvalidKernel> {
     if payload.starts_with(ZSTD) { Ok(payload) } else { Err(InvalidKernel::NotZstd) }
 }
 
-/// The paths (as in `modules.dep`) of `wanted` and their dependencies, each after its dependencies.
+/// Checks that each of `wanted` (without `CONFIG_`) is built into the kernel with this configuration (Debian's `/boot/config-*`).
+///
+/// # Errors
+/// [`MissingOptions`], all of them.
+pub(super) fn check_built_in_options(config: &str, wanted: &[String]) -> Result<(), MissingOptions> {
+    let built_in: BTreeSet<&str> =
+        config.lines().filter_map(|line| line.strip_prefix("CONFIG_")?.strip_suffix("=y")).collect();
+    let missing: Vec<String> =
+        wanted.iter().filter(|name| !built_in.contains(name.as_str())).map(|name| format!("CONFIG_{name}=y")).collect();
+    if missing.is_empty() { Ok(()) } else { Err(MissingOptions(missing)) }
+}
+
+/// The paths (as in `modules.dep`) of `wanted` and their dependencies, each after its dependencies. Modules in `modules_builtin` are
+/// part of the kernel and have no file.
 ///
 /// # Errors
 /// [`MissingModule`].
-pub(super) fn module_load_order(modules_dep: &str, wanted: &[String]) -> Result<Vec<String>, MissingModule> {
+pub(super) fn module_load_order(
+    modules_dep: &str,
+    modules_builtin: &str,
+    wanted: &[String],
+) -> Result<Vec<String>, MissingModule> {
+    let built_in: BTreeSet<&str> = modules_builtin.lines().map(module_name).collect();
     // depmod(8): "path: dependency dependency …", the dependencies in the order in which to *unload* them.
     let dependencies: BTreeMap<&str, Vec<&str>> = modules_dep
         .lines()
@@ -60,7 +84,7 @@ pub(super) fn module_load_order(modules_dep: &str, wanted: &[String]) -> Result<
         .map(|(path, list)| (path, list.split_ascii_whitespace().rev().collect()))
         .collect();
     let mut order: Vec<String> = Vec::new();
-    for name in wanted {
+    for name in wanted.iter().filter(|name| !built_in.contains(name.as_str())) {
         let path =
             dependencies.keys().find(|path| module_name(path) == name).ok_or_else(|| MissingModule(name.clone()))?;
         for path in dependencies[path].iter().chain([path]) {
@@ -131,12 +155,24 @@ mod tests {
         let dep = "k/net/vsock.ko.xz:\nk/net/common.ko.xz: k/net/vsock.ko.xz\n\
                    k/net/virtio.ko.xz: k/net/common.ko.xz k/net/vsock.ko.xz\nk/fs/overlay.ko.xz:\n";
         let wanted = ["overlay", "virtio", "common"].map(str::to_owned);
-        let order = module_load_order(dep, &wanted).unwrap();
+        let order = module_load_order(dep, "", &wanted).unwrap();
         assert_eq!(
             order.iter().map(|path| module_name(path)).collect::<Vec<_>>(),
             ["overlay", "vsock", "common", "virtio"]
         );
-        assert_eq!(module_load_order(dep, &["tun".into()]), Err(MissingModule("tun".into())));
+        assert_eq!(module_load_order(dep, "", &["tun".into()]), Err(MissingModule("tun".into())));
+        assert_eq!(module_load_order(dep, "kernel/drivers/net/tun.ko\n", &["tun".into()]), Ok(Vec::new()));
+    }
+
+    #[test]
+    fn option_that_is_a_module_or_absent_is_an_error_with_its_name() {
+        let config = "CONFIG_PVH=y\nCONFIG_VIRTIO_MMIO=m\n# CONFIG_X86_MPPARSE is not set\nCONFIG_PVH_EXTRA=y\n";
+        let check = |names: &[&str]| {
+            check_built_in_options(config, &names.iter().map(|&name| name.to_owned()).collect::<Vec<_>>())
+        };
+        assert_eq!(check(&["PVH"]), Ok(()));
+        let error = check(&["PVH", "VIRTIO_MMIO", "X86_MPPARSE", "VMGENID"]).unwrap_err();
+        assert_eq!(error.to_string(), "is built without CONFIG_VIRTIO_MMIO=y, CONFIG_X86_MPPARSE=y, CONFIG_VMGENID=y");
     }
 
     #[test]

@@ -19,6 +19,7 @@ pub(super) struct Recipe {
     pub(super) unpack_excludes: Vec<String>,
     drop: Vec<String>,
     keep: Vec<String>,
+    pub(super) kernel_options: Vec<String>,
     pub(super) modules: Vec<String>,
     pub(super) url_opener_links: Vec<String>,
     pub(super) agent_path: String,

@@ -13,7 +13,7 @@ use super::{
     Artefact, FormatCheck, artefact_of,
     build_command::{BuildCommand, RunningCommand},
     build_error::BuildError,
-    fetch_tools, host_requirements,
+    elf, fetch_tools, host_requirements,
     initramfs::KernelModule,
     kernel, leftovers, not_a_kernel, not_a_squashfs,
     progress::{BuildStep, ProgressReport},
@@ -48,6 +48,7 @@ pub(super) struct RootFs {
     pub(super) rootfs: Artefact,
     pub(super) kernel: Artefact,
     pub(super) kernel_version: String,
+    pub(super) kernel_options: Vec<String>,
     /// Module files in load order.
     modules: Vec<String>,
     pub(super) packages: BTreeMap<String, String>,
@@ -121,6 +122,7 @@ pub(super) async fn build_root_fs(build: &RootFsBuildParameters<'_>, dir: &Path)
         rootfs: rootfs.map_err(io(&new))?,
         kernel: kernel.map_err(io(&new))?,
         kernel_version: filtered.kernel_version,
+        kernel_options: build.recipe.kernel_options.clone(),
         modules,
         packages,
         clis,
@@ -279,10 +281,13 @@ async fn unpack_kernel(
     filtered: &FilterOutput,
     dir: &Path,
 ) -> Result<(), BuildError> {
-    let payload = kernel::find_payload(&filtered.kernel).map_err(|error| BuildError::Unexpected {
+    let invalid = |error: &dyn std::fmt::Display| BuildError::Unexpected {
         step: BuildStep::RootFs,
-        what: format!("the kernel of {} {error}", filtered.kernel_version),
-    })?;
+        what: format!("the kernel {} {error}", filtered.kernel_version),
+    };
+    kernel::check_built_in_options(&filtered.kernel_config, &build.recipe.kernel_options)
+        .map_err(|error| invalid(&error))?;
+    let payload = kernel::find_payload(&filtered.kernel).map_err(|error| invalid(&error))?;
     let packed = build.scratch.join("vmlinux.zst");
     fs::write(&packed, payload).map_err(|source| BuildError::Io {
         step: BuildStep::RootFs,
@@ -293,7 +298,13 @@ async fn unpack_kernel(
     let args: [OsString; 6] = ["-d".into(), "-q".into(), "-f".into(), "-o".into(), (&kernel).into(), (&packed).into()];
     let limit = Duration::from_millis(build.settings.step_ms_max);
     BuildCommand::new(BuildStep::RootFs, limit, dir, "zstd", args).run_for_output().await?;
-    check_head(&kernel, not_a_kernel)
+    check_head(&kernel, not_a_kernel)?;
+    let content =
+        fs::read(&kernel).map_err(|source| BuildError::Io { step: BuildStep::RootFs, path: kernel.clone(), source })?;
+    match elf::pvh_entry(&content) {
+        Some(_) => Ok(()),
+        None => Err(invalid(&"has no PVH entry, by which QEMU's microvm and Firecracker start a kernel")),
+    }
 }
 
 /// Unpacks the recipe's modules and their dependencies; returns their file names in load order.
@@ -303,7 +314,7 @@ async fn unpack_modules(
     dir: &Path,
 ) -> Result<Vec<String>, BuildError> {
     let unexpected = |what: String| BuildError::Unexpected { step: BuildStep::RootFs, what };
-    let order = kernel::module_load_order(&filtered.modules_dep, &build.recipe.modules)
+    let order = kernel::module_load_order(&filtered.modules_dep, &filtered.modules_builtin, &build.recipe.modules)
         .map_err(|error| unexpected(format!("the kernel {} {error}", filtered.kernel_version)))?;
     let dir = dir.join(MODULES_DIR);
     let limit = Duration::from_millis(build.settings.step_ms_max);

@@ -25,6 +25,7 @@ fn image(images: &Path, seed: &str, built_at_unix_s: u64) -> Image {
         initramfs,
         rootfs,
         kernel_version: "6.12".into(),
+        kernel_options: vec!["PVH".into()],
         clis: BTreeMap::from([("codex".into(), "1".into())]),
         packages: BTreeMap::new(),
         agent_sha256: seed.into(),

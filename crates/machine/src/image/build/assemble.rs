@@ -90,6 +90,7 @@ fn manifest(root: &RootFs, initramfs: Artefact, inputs: &Inputs) -> Manifest {
         initramfs,
         rootfs: root.rootfs.clone(),
         kernel_version: root.kernel_version.clone(),
+        kernel_options: root.kernel_options.clone(),
         clis: root.clis.clone(),
         packages: root.packages.clone(),
         agent_sha256: inputs.agent_sha256.clone(),

@@ -38,6 +38,7 @@ impl BuildFixture {
             "rootfs": artefact_of(&root.join("rootfs.squashfs"), "rootfs.squashfs").unwrap(),
             "kernel": artefact_of(&root.join("vmlinux"), "vmlinux").unwrap(),
             "kernel_version": "6.12",
+            "kernel_options": ["PVH"],
             "modules": ["virtio_blk.ko"],
             "packages": {"chromium": "1"},
             "clis": {"codex": "2"},

@@ -32,9 +32,12 @@ pub(super) struct FilterOutput {
     /// Debian's kernel, a bzImage.
     pub(super) kernel: Vec<u8>,
     pub(super) kernel_version: String,
+    /// The kernel's options, as in `/boot/config-*`.
+    pub(super) kernel_config: String,
     /// Path as in `modules.dep` → compressed content.
     pub(super) modules: BTreeMap<String, Vec<u8>>,
     pub(super) modules_dep: String,
+    pub(super) modules_builtin: String,
     pub(super) dpkg_status: Vec<u8>,
 }
 
@@ -197,15 +200,20 @@ impl FilterOutput {
             entry.take(EXTRACTED_BYTES_MAX).read_to_end(&mut content)?;
             Ok(content)
         };
+        let read_text = |entry: &mut tar::Entry<'_, _>| String::from_utf8(read(entry)?).map_err(io::Error::other);
         if !entry.header().entry_type().is_file() {
             return Ok(());
         }
         if let Some(version) = path.strip_prefix("boot/vmlinuz-") {
             version.clone_into(&mut self.kernel_version);
             self.kernel = read(entry)?;
+        } else if path.starts_with("boot/config-") {
+            self.kernel_config = read_text(entry)?;
         } else if let Some((_, name)) = path.strip_prefix("usr/lib/modules/").and_then(|path| path.split_once('/')) {
             if name == "modules.dep" {
-                self.modules_dep = String::from_utf8(read(entry)?).map_err(io::Error::other)?;
+                self.modules_dep = read_text(entry)?;
+            } else if name == "modules.builtin" {
+                self.modules_builtin = read_text(entry)?;
             } else if name.ends_with(".ko.xz") {
                 self.modules.insert(name.to_owned(), read(entry)?);
             }

@@ -7,12 +7,13 @@
 //! ```
 //!
 //! A connection first sends `GET /version`. An unsupported version is an error, and so is a request that this version does not
-//! have: it is not sent. Names are those of Firecracker's API description, `firecracker.yaml`.
+//! have: it is not sent. [`jailer`] has the command line of Firecracker's jailer. Names are those of Firecracker's API description, `firecracker.yaml`.
 
 pub mod body;
 mod client;
 mod connection;
 mod error;
+pub mod jailer;
 mod operation;
 mod request;
 mod response;

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
 mod guest;
+mod jailer;
 mod lifecycle;
 mod process;
 mod rejections;

@@ -52,6 +52,10 @@ impl Programs {
         self.dir.join("firecracker")
     }
 
+    pub(crate) fn jailer(&self) -> PathBuf {
+        self.dir.join("jailer")
+    }
+
     pub(crate) fn kernel(&self) -> String {
         self.dir.join("vmlinux").to_str().unwrap().to_owned()
     }

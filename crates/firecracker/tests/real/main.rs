@@ -3,9 +3,14 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
+mod contract;
 mod guest;
 mod jailer;
 mod lifecycle;
 mod process;
 mod rejections;
+#[path = "../contract/requests.rs"]
+mod requests;
 mod snapshots;
+#[path = "../contract/table.rs"]
+mod table;

@@ -5,6 +5,8 @@
 //!
 //! | step | why here |
 //! |---|---|
+//! | score of the OOM killer ([`oom_order`]) | the process inherits it |
+//! | cgroup ([`cgroup`]) | made before the process; its keeper moves the process there before it continues |
 //! | namespaces (user, mount, PID, network, IPC, UTS, cgroup) | made with the process ([`spawn`]); all mounts and ids below need them |
 //! | parent-death signal | before anything that could outlive the keeper |
 //! | id map, written by the keeper | a process cannot map its own user namespace to a foreign id |
@@ -19,11 +21,13 @@
 //! Two steps follow once the VMM has started and before the guest runs ([`ConfinedProcess::seal`]): `/usr` is unmounted from its root
 //! directory, and every system call that only the start needs is denied.
 
+mod cgroup;
 mod child;
 mod landlock_rules;
 mod layers;
 mod limits;
 mod notifications;
+mod oom_order;
 mod probe;
 mod raw;
 mod root_dir;
@@ -31,6 +35,7 @@ mod spawn;
 mod starter;
 mod system_calls;
 
+pub use cgroup::enter_server_cgroup;
 pub use layers::{Layer, LayerStatus};
 pub(crate) use probe::{PROBE_ARGUMENT, print_layers};
 pub use probe::{ProbeLayersError, probe_layers};

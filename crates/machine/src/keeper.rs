@@ -35,7 +35,7 @@ use oom_kill_counter::OomKillCounter;
 use rustix::{
     event::{PollFd, PollFlags, Timespec},
     fs::FileType,
-    process::{Resource, Rlimit},
+    process::{DumpableBehavior, Resource, Rlimit},
 };
 use std::{
     fs::{self, File},
@@ -137,6 +137,14 @@ fn client_on_stdin() -> io::Result<Option<ControlConnection>> {
     ControlConnection::new(stream).map(Some)
 }
 
+/// A core file of the keeper or of its process would contain the machine's memory.
+fn forbid_core_files() -> io::Result<()> {
+    rustix::process::setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) })?;
+    // A core that goes to a program is not limited, but contains no memory (core(5)). A kernel without this file makes none.
+    let _ = fs::write("/proc/self/coredump_filter", "0");
+    Ok(())
+}
+
 /// Why the process did not start.
 #[derive(Debug, thiserror::Error)]
 enum StartError {
@@ -160,8 +168,7 @@ impl Keeper {
         let listener = UnixListener::bind(KEEPER_SOCKET)?;
         listener.set_nonblocking(true)?;
         rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;
-        // A core file would contain the machine's memory.
-        rustix::process::setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) })?;
+        forbid_core_files()?;
         let config: KeeperConfig = serde_json::from_slice(&fs::read(KEEPER_CONFIG_FILE)?)?;
         let mut keeper = Self {
             run_dir,
@@ -198,6 +205,8 @@ impl Keeper {
             });
         match started {
             Ok(()) => {
+                // Not before: the child would be undumpable too, and an ordinary user could not write its id map.
+                let _ = rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable);
                 self.broadcast_phase();
                 None
             }

@@ -133,18 +133,22 @@ pub enum FileAccess {
     WriteNew,
 }
 
-/// Resource limits of a process (setrlimit(2)).
+/// Resource limits of a process (setrlimit(2), cgroups(7)).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ResourceLimits {
     /// Address space, bytes.
     pub address_space_bytes_max: u64,
+    /// Memory, bytes: also that of its page cache and in the kernel. Applied where the process has a cgroup.
+    pub memory_bytes_max: u64,
     /// Size of a file that it writes, bytes.
     pub file_bytes_max: u64,
     /// Threads. Applied where they can be counted separately from other processes of the same user.
     pub threads_max: u64,
     /// Open files.
     pub open_files_max: u64,
+    /// Processors that it may use at the same time. Applied where the process has a cgroup.
+    pub cpus_max: u32,
 }
 
 /// One file descriptor of the process.

@@ -1,6 +1,7 @@
 //! Landlock rules of a VMM: it may execute its program, read and execute libraries below `/usr` unless its program is static,
 //! and nothing else. No TCP, no abstract Unix sockets of other processes, no signals to them (landlock(7)).
 
+use super::layers::LayerStatus;
 use landlock::{
     ABI, Access, AccessFs, AccessNet, CompatLevel, Compatible, PathBeneath, Ruleset, RulesetAttr, RulesetCreatedAttr,
     RulesetError, Scope, path_beneath_rules,
@@ -25,4 +26,16 @@ pub(super) fn ruleset(program: BorrowedFd<'_>, libraries: bool) -> Result<Option
         .add_rule(PathBeneath::new(program, AccessFs::Execute | AccessFs::ReadFile))?
         .add_rules(path_beneath_rules(readable, AccessFs::from_read(NEWEST)))?;
     Ok(rules.into())
+}
+
+/// The layer [`super::Layer::Landlock`]. `exists`: the kernel has made a ruleset.
+pub(super) fn layer(exists: bool) -> LayerStatus {
+    if exists {
+        LayerStatus::On
+    } else {
+        LayerStatus::off(
+            "the kernel has no Landlock, or it is not enabled",
+            "use Linux 5.13 or newer with CONFIG_SECURITY_LANDLOCK, and `lsm=landlock,…` on its command line",
+        )
+    }
 }

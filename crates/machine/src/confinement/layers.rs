@@ -20,6 +20,10 @@ pub enum Layer {
     SystemCalls,
     /// Resource limits.
     ResourceLimits,
+    /// A cgroup with limits of memory, processes and processor time.
+    Cgroup,
+    /// The kernel kills a VMM before its keeper, and a keeper before the server, for lack of memory.
+    OomOrder,
 }
 
 /// Whether a layer is on.

@@ -41,6 +41,9 @@ const START_CALLS: &[Sysno] = &[
     Sysno::getppid,
     Sysno::listen,
 ];
+/// Calls that are answered as by a kernel that does not have them, since each has an older call that takes its place: clone(2), whose
+/// flags the filter can read, and the event loop's ppoll(2). Not counted as denied.
+const ABSENT_CALLS: &[Sysno] = &[Sysno::clone3, Sysno::io_uring_setup];
 /// Calls that no VMM makes by mistake: whoever makes one has taken it over, and it is killed at once.
 const HOSTILE_CALLS: &[Sysno] = &[
     Sysno::execve,
@@ -93,6 +96,8 @@ enum Answer {
     File(usize),
     Listener(usize),
     Status(usize),
+    /// The call does not exist.
+    Absent,
     Deny(Errno),
     Kill,
 }
@@ -177,6 +182,7 @@ impl Notifications {
                     let _ = raw::replace_with(self.as_fd(), id, notification.args[0], open.listener.as_fd());
                 }
             }
+            Answer::Absent => _ = raw::deny(self.as_fd(), id, Errno::NOSYS),
             Answer::Deny(errno) => {
                 *self.denied.entry(name()).or_default() += 1;
                 let _ = raw::deny(self.as_fd(), id, errno);
@@ -219,8 +225,7 @@ impl Notifications {
                 let path = notification.args[usize::from(call == Sysno::openat)];
                 self.named_file(vmm, path).map_or(Answer::Deny(Errno::PERM), Answer::File)
             }
-            // The C library then calls clone(2), whose flags the filter can read.
-            _ if call == Sysno::clone3 => Answer::Deny(Errno::NOSYS),
+            _ if ABSENT_CALLS.contains(&call) => Answer::Absent,
             Progress::BeforeExecution | Progress::Starting | Progress::Sealed => Answer::Deny(Errno::PERM),
         }
     }

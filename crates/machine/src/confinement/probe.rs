@@ -106,8 +106,14 @@ fn confine_program() -> Result<BTreeMap<Layer, LayerStatus>, SpawnError> {
     let null = |number| Ok((File::options().read(true).write(true).open("/dev/null")?.into(), number));
     let fds = (0..3).map(null).collect::<io::Result<_>>();
     let fds = fds.map_err(|source| SpawnError::Step { step: "/dev/null cannot be opened".into(), source })?;
-    let limits =
-        ResourceLimits { address_space_bytes_max: 64 * MIB, file_bytes_max: 0, threads_max: 1, open_files_max: 16 };
+    let limits = ResourceLimits {
+        address_space_bytes_max: 64 * MIB,
+        memory_bytes_max: 64 * MIB,
+        file_bytes_max: 0,
+        threads_max: 1,
+        open_files_max: 16,
+        cpus_max: 1,
+    };
     let program = File::open(path).map_err(SpawnError::NotExecuted)?;
     let execution = Execution {
         program: program.into(),

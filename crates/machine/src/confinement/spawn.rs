@@ -1,10 +1,12 @@
 //! Starts a confined VMM.
 
 use super::{
+    cgroup::VmmCgroup,
     child::{self, ChildPlan},
     landlock_rules,
     layers::{Layer, LayerStatus},
     notifications::{DeniedCalls, Notifications, Violation},
+    oom_order::{self, OomOrder},
     raw::{self, Forked},
     root_dir::RootDir,
     starter::{Starter, user_namespaces_off},
@@ -85,6 +87,8 @@ pub(crate) struct ConfinedProcess {
     notifications: Notifications,
     root_dir: Option<RootDir>,
     in_user_namespace: bool,
+    /// Removed with this.
+    cgroup: Option<VmmCgroup>,
 }
 
 impl AsFd for ConfinedProcess {
@@ -148,18 +152,37 @@ enum Namespaces {
 /// # Errors
 /// The program cannot be executed, or a layer that every supported host has cannot be applied.
 pub(crate) fn spawn(mut execution: Execution) -> Result<ConfinedProcess, SpawnError> {
+    let cgroup = VmmCgroup::create(&execution.limits, execution.number);
+    let oom_order = OomOrder::set_for_vmm();
+    let spawned = spawn_in_namespaces(&mut execution, cgroup.as_ref().ok());
+    let oom_order = oom_order.and_then(|mut order| order.set_for_keeper());
+    let mut confined = spawned?;
+    confined
+        .layers
+        .insert(Layer::OomOrder, oom_order.map_or_else(|error| oom_order::off(&error), |()| LayerStatus::On));
+    let (cgroup, cgroup_status) = cgroup.map_or_else(|off| (None, off), |cgroup| (Some(cgroup), LayerStatus::On));
+    confined.layers.insert(Layer::Cgroup, cgroup_status);
+    confined.cgroup = cgroup;
+    Ok(confined)
+}
+
+/// Starts the VMM with the strongest namespaces that this host has.
+fn spawn_in_namespaces(execution: &mut Execution, cgroup: Option<&VmmCgroup>) -> Result<ConfinedProcess, SpawnError> {
     let starter = Starter::of_this_process();
     let mut refused = None;
     for namespaces in [Namespaces::All, Namespaces::WithoutUser, Namespaces::None] {
         if namespaces == Namespaces::WithoutUser && starter == Starter::OrdinaryUser {
             continue;
         }
-        match try_spawn(&mut execution, namespaces, starter) {
+        match try_spawn(execution, namespaces, starter, cgroup) {
             Ok(mut confined) => {
-                confined.record_layers(namespaces, starter, refused.as_ref());
+                confined.record_namespaces(namespaces, starter, refused.as_ref());
                 return Ok(confined);
             }
-            Err(Failure::Namespaces(error)) if namespaces != Namespaces::None => refused = Some(error),
+            Err(Failure::Namespaces(error)) if namespaces != Namespaces::None => {
+                // The first one is the cause.
+                refused.get_or_insert(error);
+            }
             Err(Failure::Namespaces(source)) => {
                 return Err(SpawnError::Step { step: "a process cannot be made".into(), source });
             }
@@ -179,20 +202,19 @@ fn step(step: impl Into<String>) -> impl FnOnce(io::Error) -> Failure {
     move |source| Failure::Other(SpawnError::Step { step: step.into(), source })
 }
 
-fn try_spawn(execution: &mut Execution, namespaces: Namespaces, starter: Starter) -> Result<ConfinedProcess, Failure> {
+fn try_spawn(
+    execution: &mut Execution,
+    namespaces: Namespaces,
+    starter: Starter,
+    cgroup: Option<&VmmCgroup>,
+) -> Result<ConfinedProcess, Failure> {
     let foreign_user = starter.foreign_user(execution.number);
     let (flags, user) = match namespaces {
         Namespaces::All => (raw::USER_NAMESPACE | raw::OTHER_NAMESPACES, Some(USER_INSIDE)),
         Namespaces::WithoutUser => (raw::OTHER_NAMESPACES, foreign_user),
         Namespaces::None => (0, foreign_user),
     };
-    let root_dir = match namespaces {
-        Namespaces::All | Namespaces::WithoutUser => {
-            let owner = user.unwrap_or_else(|| rustix::process::geteuid().as_raw());
-            Some(RootDir::plan(owner, execution.libraries).map_err(step("the root directory cannot be planned"))?)
-        }
-        Namespaces::None => None,
-    };
+    let root_dir = plan_root_dir(namespaces, user, execution.libraries)?;
     let landlock = landlock_rules::ruleset(execution.program.as_fd(), execution.libraries)
         .map_err(|error| step("Landlock rules cannot be made")(io::Error::other(error)))?;
     let mut filter = system_calls::filter()
@@ -202,7 +224,7 @@ fn try_spawn(execution: &mut Execution, namespaces: Namespaces, starter: Starter
     let above = |fd: OwnedFd| rustix::io::fcntl_dupfd_cloexec(&fd, FIRST_KEEPER_FD).map_err(io::Error::from);
     let theirs = above(theirs.into()).map_err(step("a descriptor cannot be duplicated"))?;
     let landlock = landlock.map(above).transpose().map_err(step("a descriptor cannot be duplicated"))?;
-    let has_landlock = landlock.is_some();
+    let landlock_status = landlock_rules::layer(landlock.is_some());
     let (pid, pidfd) = match raw::fork(flags).map_err(Failure::Namespaces)? {
         Forked::Child => child::run(ChildPlan {
             keeper: theirs.into(),
@@ -221,6 +243,9 @@ fn try_spawn(execution: &mut Execution, namespaces: Namespaces, starter: Starter
     };
     drop((theirs, landlock));
     let guard = KillOnDrop(Some(pid));
+    if let Some(cgroup) = cgroup {
+        cgroup.add(pid).map_err(step("the new process cannot be moved to its cgroup"))?;
+    }
     if namespaces == Namespaces::All {
         map_ids(pid, foreign_user).map_err(Failure::Namespaces)?;
     }
@@ -230,18 +255,11 @@ fn try_spawn(execution: &mut Execution, namespaces: Namespaces, starter: Starter
         Notifications::new(listener, std::mem::take(&mut execution.files), std::mem::take(&mut execution.listeners));
     await_execution(&ours, &mut notifications, pid)?;
     guard.disarm();
-    let mut layers = BTreeMap::from([(Layer::SystemCalls, LayerStatus::On), (Layer::ResourceLimits, LayerStatus::On)]);
-    layers.insert(
-        Layer::Landlock,
-        if has_landlock {
-            LayerStatus::On
-        } else {
-            LayerStatus::off(
-                "the kernel has no Landlock, or it is not enabled",
-                "use Linux 5.13 or newer with CONFIG_SECURITY_LANDLOCK, and `lsm=landlock,…` on its command line",
-            )
-        },
-    );
+    let layers = BTreeMap::from([
+        (Layer::SystemCalls, LayerStatus::On),
+        (Layer::ResourceLimits, LayerStatus::On),
+        (Layer::Landlock, landlock_status),
+    ]);
     Ok(ConfinedProcess {
         pid,
         pidfd,
@@ -249,7 +267,18 @@ fn try_spawn(execution: &mut Execution, namespaces: Namespaces, starter: Starter
         notifications,
         root_dir,
         in_user_namespace: namespaces == Namespaces::All,
+        cgroup: None,
     })
+}
+
+fn plan_root_dir(namespaces: Namespaces, user: Option<u32>, libraries: bool) -> Result<Option<RootDir>, Failure> {
+    match namespaces {
+        Namespaces::All | Namespaces::WithoutUser => {
+            let owner = user.unwrap_or_else(|| rustix::process::geteuid().as_raw());
+            RootDir::plan(owner, libraries).map(Some).map_err(step("the root directory cannot be planned"))
+        }
+        Namespaces::None => Ok(None),
+    }
 }
 
 /// Maps the user and group of the child. `foreign`: to an id that owns nothing; otherwise to this process's own.
@@ -339,7 +368,7 @@ fn await_execution(keeper: &UnixStream, notifications: &mut Notifications, pid: 
 }
 
 impl ConfinedProcess {
-    fn record_layers(&mut self, namespaces: Namespaces, starter: Starter, refused: Option<&io::Error>) {
+    fn record_namespaces(&mut self, namespaces: Namespaces, starter: Starter, refused: Option<&io::Error>) {
         let status = |on: bool| match refused {
             Some(error) if !on => user_namespaces_off(error),
             Some(_) | None => LayerStatus::On,

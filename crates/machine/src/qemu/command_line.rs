@@ -28,6 +28,8 @@ const KVM_PATH: &str = "/dev/kvm";
 
 /// Address space in addition to the guest's memory and the TCG cache, bytes: programs, libraries, stacks and heaps of the threads.
 const OVERHEAD_BYTES: u64 = 2 * 1024 * 1024 * 1024;
+/// Memory in addition to the guest's and the TCG cache, bytes: of the process, and page cache of the files that it reads.
+const OVERHEAD_MEMORY_BYTES: u64 = 512 * 1024 * 1024;
 /// The largest saved state of the devices, bytes; usual are some ten thousand.
 const STATE_BYTES_MAX: u64 = 64 * 1024 * 1024;
 /// Threads of QEMU in addition to one for each virtual processor: main loop, RCU, migration, and up to 64 for disk requests.
@@ -146,9 +148,12 @@ impl QemuCommandLine {
         let memory_mib = u64::from(self.hardware.memory_mib) + u64::from(self.tcg_cache_mib());
         ResourceLimits {
             address_space_bytes_max: memory_mib * MIB + OVERHEAD_BYTES,
+            memory_bytes_max: memory_mib * MIB + OVERHEAD_MEMORY_BYTES,
             file_bytes_max,
             threads_max: THREADS + u64::from(self.hardware.cpus),
             open_files_max: OPEN_FILES_MAX,
+            // One more for device emulation.
+            cpus_max: self.hardware.cpus + 1,
         }
     }
 

@@ -45,14 +45,16 @@ fn report_without(missing: i64) -> serde_json::Value {
     serde_json::from_slice(&command.output().unwrap().stdout).unwrap()
 }
 
+/// The layers that are off. A host seldom has a delegated cgroup, so that one is left out.
 fn off(layers: &BTreeMap<Layer, LayerStatus>) -> Vec<Layer> {
-    layers.iter().filter(|(_, status)| **status != LayerStatus::On).map(|(layer, _)| *layer).collect()
+    let layers = layers.iter().filter(|(layer, _)| **layer != Layer::Cgroup);
+    layers.filter(|(_, status)| **status != LayerStatus::On).map(|(layer, _)| *layer).collect()
 }
 
 #[tokio::test]
 async fn layers_of_this_host_are_reported_without_a_machine() {
     let layers = probe_layers(Path::new(KEEPER)).await.unwrap();
-    assert_eq!(layers.len(), 7, "{layers:?}");
+    assert_eq!(layers.len(), 9, "{layers:?}");
     for (layer, status) in &layers {
         if let LayerStatus::Off { why, remedy } = status {
             assert!(!why.is_empty() && !remedy.is_empty(), "{layer:?}: {status:?}");

@@ -282,7 +282,7 @@ impl Keeper {
         files.extend(self.monitor.iter().map(AsFd::as_fd));
         if let Some(vmm) = &self.vmm {
             files.push(vmm.pidfd.as_fd());
-            files.extend(vmm.confined().map(AsFd::as_fd));
+            files.extend(vmm.confined().and_then(ConfinedProcess::pending_calls));
             files.extend(vmm.stdout.iter().map(AsFd::as_fd));
             files.extend(vmm.stderr.iter().map(AsFd::as_fd));
             files.extend(vmm.console.iter().map(AsFd::as_fd));

@@ -109,6 +109,7 @@ pub(super) struct Notifications {
     listeners: Vec<OpenListener>,
     progress: Progress,
     denied: DeniedCalls,
+    has_callers: bool,
 }
 
 impl AsFd for Notifications {
@@ -119,7 +120,19 @@ impl AsFd for Notifications {
 
 impl Notifications {
     pub(super) fn new(listener: OwnedFd, files: Vec<OpenFile>, listeners: Vec<OpenListener>) -> Self {
-        Self { listener, files, listeners, progress: Progress::BeforeExecution, denied: DeniedCalls::new() }
+        Self {
+            listener,
+            files,
+            listeners,
+            progress: Progress::BeforeExecution,
+            denied: DeniedCalls::new(),
+            has_callers: true,
+        }
+    }
+
+    /// Whether a thread is left that the filter applies to.
+    pub(super) fn has_callers(&self) -> bool {
+        self.has_callers
     }
 
     /// Denies from now on what only the start needs, and closes the files and listeners that only the start needs.
@@ -149,10 +162,15 @@ impl Notifications {
         None
     }
 
-    fn is_readable(&self) -> bool {
-        let mut files = [PollFd::new(self, PollFlags::IN)];
+    fn is_readable(&mut self) -> bool {
+        let mut files = [PollFd::new(&*self, PollFlags::IN)];
         let _ = rustix::event::poll(&mut files, Some(&Timespec::default()));
-        files[0].revents().contains(PollFlags::IN)
+        let events = files[0].revents();
+        // The kernel hangs up when the last thread has ended. A poll that includes it would return at once, again and again.
+        if events.contains(PollFlags::HUP) {
+            self.has_callers = false;
+        }
+        events.contains(PollFlags::IN)
     }
 
     fn answer_next(&mut self, vmm: Pid) -> Option<Violation> {

@@ -91,15 +91,14 @@ pub(crate) struct ConfinedProcess {
     cgroup: Option<VmmCgroup>,
 }
 
-impl AsFd for ConfinedProcess {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.notifications.as_fd()
-    }
-}
-
 impl ConfinedProcess {
-    /// Answers the system calls of the VMM that wait for an answer; call it when this is readable. Returns the call for which
-    /// the VMM must be killed.
+    /// Readable when a system call of the VMM waits for an answer. `None` once no thread is left that could make one: a process
+    /// whose threads have ended can still wait for its tracer or its parent.
+    pub(crate) fn pending_calls(&self) -> Option<BorrowedFd<'_>> {
+        self.notifications.has_callers().then(|| self.notifications.as_fd())
+    }
+
+    /// Answers the system calls of the VMM that wait for an answer. Returns the call for which the VMM must be killed.
     pub(crate) fn answer_calls(&mut self) -> Option<Violation> {
         self.notifications.answer_pending(self.pid)
     }

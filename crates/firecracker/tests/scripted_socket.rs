@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs, reason = "tests")]
 
 use anteroom_firecracker::{Client, Connection, Error, Operation, Request, Version, body::*};
+use proptest::{collection::vec, prelude::*};
 use std::{
     error::Error as _,
     io::{Read, Write},
@@ -220,4 +221,48 @@ fn answer_to_no_request_is_a_typed_error() {
     theirs.write_all(format!("{}{NO_CONTENT}", version("1.12.1")).as_bytes()).unwrap();
     assert!(connection.read_response().unwrap().is_some());
     assert!(matches!(connection.read_response(), Err(Error::Unrequested)));
+}
+
+/// Reads until there is no complete answer; returns how many there were, and the error.
+fn read_all(connection: &mut Connection) -> (usize, Option<String>) {
+    let mut count = 0;
+    loop {
+        match connection.read_response() {
+            Ok(Some(_)) => count += 1,
+            Ok(None) => return (count, None),
+            Err(error) => return (count, Some(error.to_string())),
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn any_bytes_are_an_answer_or_an_error(bytes in vec(any::<u8>(), 0..600), from in 0usize..100) {
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        let mut connection = Connection::new(ours).unwrap();
+        let valid = version("1.12.1").into_bytes();
+        theirs.write_all(&[valid.get(..from).unwrap_or(&valid), &bytes].concat()).unwrap();
+        read_all(&mut connection);
+        drop(theirs);
+        let (_, error) = read_all(&mut connection);
+        prop_assert!(error.is_some() || connection.version().is_some());
+    }
+
+    #[test]
+    fn answers_do_not_depend_on_how_they_are_split(mut ends in vec(0usize..200, 0..6)) {
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        let mut connection = Connection::new(ours).unwrap();
+        let bytes = version("1.16.0").into_bytes();
+        ends.push(bytes.len());
+        ends.sort_unstable();
+        let (mut begin, mut count) = (0, 0);
+        for end in ends.into_iter().filter(|end| *end <= bytes.len()) {
+            theirs.write_all(&bytes[begin..end]).unwrap();
+            begin = end;
+            let (answers, error) = read_all(&mut connection);
+            prop_assert_eq!(error, None);
+            count += answers;
+        }
+        prop_assert_eq!((count, connection.version()), (1, Some(Version::minor(1, 16))));
+    }
 }

@@ -1,4 +1,4 @@
-//! A real Firecracker process in its own directory, and a template of its guest. Dropping them ends and removes everything.
+//! A real Firecracker process in a new directory, and a template of its guest. Dropping them ends and removes everything.
 
 use anteroom_firecracker::{Client, Error, body::*};
 use rustix::event::{PollFd, PollFlags, Timespec};

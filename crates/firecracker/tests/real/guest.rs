@@ -112,3 +112,21 @@ fn guest_echoes_a_nonce_in_the_middle_of_a_frame_and_after_padding() {
     resync(&mut other, &nonce('e'));
     assert_eq!(agent_info(&mut other)["image_hash"], "sha256:ab");
 }
+
+#[test]
+fn guest_echoes_on_a_connect_stream() {
+    let Some(programs) = Programs::find() else { return };
+    let process = Process::boot(&programs);
+    let mut stream = process.connect_vsock(AGENT_SERVER_PORT);
+    resync(&mut stream, &nonce('f'));
+    // `:method` as a literal with the index 2.
+    let connect = frame(HEADERS, 4, 1, b"\x42\x07CONNECT");
+    stream.write_all(&[PREFACE, &frame(SETTINGS, 0, 0, &[]), &connect, &frame(DATA, 0, 1, b"first")].concat()).unwrap();
+    let frames = |stream: &mut UnixStream| {
+        std::iter::repeat_with(|| read_frame(stream)).find(|found| matches!(found.0, DATA | HEADERS)).unwrap()
+    };
+    assert_eq!(frames(&mut stream), (HEADERS, vec![0x88]));
+    assert_eq!(frames(&mut stream), (DATA, b"first".to_vec()));
+    stream.write_all(&frame(DATA, 0, 1, b"second")).unwrap();
+    assert_eq!(frames(&mut stream), (DATA, b"second".to_vec()));
+}

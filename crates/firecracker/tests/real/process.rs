@@ -15,8 +15,8 @@ use std::{
 };
 use tempfile::TempDir;
 
-/// The longest wait for anything.
-pub(crate) const WAIT_MAX: Duration = Duration::from_secs(30);
+/// The longest wait for anything, on a busy host.
+pub(crate) const WAIT_MAX: Duration = Duration::from_secs(90);
 /// The guest's RAM, MiB.
 pub(crate) const MEMORY_MIB: u32 = 64;
 /// The port on which the guest echoes.

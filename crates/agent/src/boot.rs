@@ -21,9 +21,11 @@ use crate::{
     },
     run::{self, Transports},
 };
-use anteroom_wire::channel::{AGENT_SERVER_PORT, CONTROLLER_SERVER_PORT};
+use anteroom_wire::channel::{
+    AGENT_SERVER_PORT, AGENT_SERVER_VSOCK_PORT, CONTROLLER_SERVER_PORT, CONTROLLER_SERVER_VSOCK_PORT,
+};
 use anyhow::Context;
-use kernel_parameters::KernelParameters;
+use kernel_parameters::{ChannelDevice, KernelParameters};
 use rustix::{
     fs::{Mode, OFlags},
     system::RebootCommand,
@@ -59,7 +61,7 @@ fn boot() -> anyhow::Result<Infallible> {
     let line = KernelParameters::parse(&line);
     if line.probe {
         print_everywhere(PROBE_OK);
-        power_off();
+        power_off(line.channel_device);
     }
     new_async_runtime()?.block_on(async {
         root_switch::load_modules(Path::new("/modules"))?;
@@ -80,11 +82,19 @@ async fn run_agent(line: KernelParameters) -> anyhow::Result<()> {
     let browser = Some(PathBuf::from(BROWSER)).filter(|program| program.is_file());
     let environment = ExecutionEnvironment::for_machine(line.width, line.height, browser, line.image_hash, clis);
     let transports = Transports {
-        agent_server: Transport::virtio(AGENT_SERVER_PORT).await?,
-        controller_server: Transport::virtio(CONTROLLER_SERVER_PORT).await?,
+        agent_server: open_port(line.channel_device, AGENT_SERVER_PORT, AGENT_SERVER_VSOCK_PORT).await?,
+        controller_server: open_port(line.channel_device, CONTROLLER_SERVER_PORT, CONTROLLER_SERVER_VSOCK_PORT).await?,
     };
     log::write_line("ports open");
     run::run_agent(environment, transports).await
+}
+
+/// One of the two ports, which has a name or a number.
+async fn open_port(device: ChannelDevice, name: &str, number: u32) -> anyhow::Result<Transport> {
+    match device {
+        ChannelDevice::VirtioSerial => Ok(Transport::virtio(name).await?),
+        ChannelDevice::Vsock => Transport::vsock(number).with_context(|| format!("vsock port {number}")),
+    }
 }
 
 /// Creates the directories in `/run` and `/tmp`, those of the user with the user as owner.
@@ -124,9 +134,13 @@ fn print_everywhere(text: &str) {
 }
 
 /// Powers off. Where the machine does not support that, a restart ends it as well, since the host forbids restarts.
-fn power_off() -> ! {
+fn power_off(device: ChannelDevice) -> ! {
     rustix::fs::sync();
-    let _ = rustix::system::reboot(RebootCommand::PowerOff);
+    match device {
+        ChannelDevice::VirtioSerial => _ = rustix::system::reboot(RebootCommand::PowerOff),
+        // Firecracker cannot be powered off: the kernel would halt, and the machine would not end.
+        ChannelDevice::Vsock => {}
+    }
     let _ = rustix::system::reboot(RebootCommand::Restart);
     panic_kernel()
 }

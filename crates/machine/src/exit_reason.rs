@@ -111,9 +111,9 @@ pub enum ExitReason {
     GuestPowerOff,
     /// The guest's kernel panicked, or the guest reset itself.
     GuestPanic,
-    /// QEMU paused the guest because of an error that it cannot recover from.
+    /// The VMM met an error from which the guest cannot recover.
     VmmError {
-        /// QEMU's run state: `internal-error`, `io-error`.
+        /// `internal-error`, `io-error` (QEMU's run states), or `unresponsive`: it did not answer its keeper.
         status: String,
     },
     /// Its process made a system call that no VMM makes: a program has broken out of the guest. Its keeper killed it.
@@ -164,7 +164,7 @@ impl fmt::Display for ExitReason {
             Self::Deadline => f.write_str("the machine reached its maximum lifetime"),
             Self::GuestPowerOff => f.write_str("the guest powered off"),
             Self::GuestPanic => f.write_str("the guest's kernel panicked or the guest reset itself"),
-            Self::VmmError { status } => write!(f, "QEMU paused the machine with the error state {status}"),
+            Self::VmmError { status } => write!(f, "the machine's VMM failed: {status}"),
             Self::ForbiddenSystemCall { system_call } => write!(
                 f,
                 "the machine's process made the system call {system_call}, which no VMM makes, and was killed: a program may have broken out of the guest"

@@ -14,6 +14,9 @@
 mod cleanup;
 pub(crate) mod client;
 pub(crate) mod control;
+mod exit_cause;
+mod firecracker_session;
+mod firecracker_watchdog;
 mod monitor;
 mod oom_kill_counter;
 mod qmp_session;
@@ -26,7 +29,7 @@ use crate::{
     procfs::{self, ProcessId},
     qmp::QmpError,
     receipt::{ExitCause, StopDetail},
-    spec::{KEEPER_CONFIG_FILE, KEEPER_SOCKET, KeeperConfig, Monitor, QmpStart},
+    spec::{KEEPER_CONFIG_FILE, KEEPER_SOCKET, KeeperConfig},
 };
 use anteroom_wire::{chain, time::to_unix_ms};
 use control::{CONTROL_PROTOCOL, ControlConnection, KeeperCommand, KeeperPhase, Report};
@@ -42,13 +45,10 @@ use std::{
     io,
     os::{
         fd::{AsFd, BorrowedFd},
-        unix::{
-            net::{UnixListener, UnixStream},
-            process::ExitStatusExt,
-        },
+        unix::net::{UnixListener, UnixStream},
     },
     path::{Path, PathBuf},
-    process::{ExitCode, ExitStatus},
+    process::ExitCode,
     time::{Duration, Instant, SystemTime},
 };
 use tail_buffer::TailBuffer;
@@ -56,8 +56,6 @@ use vmm_process::VmmProcess;
 
 /// Maximum connections on the control socket; one more closes the oldest.
 const CLIENTS_MAX: usize = 8;
-/// How much of the output is quoted in an error, characters.
-const ERROR_CHARS_MAX: usize = 600;
 
 /// Runs the keeper of the machine whose run directory is `run_dir`; returns when the machine is removed.
 ///
@@ -253,7 +251,8 @@ impl Keeper {
             if left.is_zero() {
                 return ExitCause::Deadline;
             }
-            self.wait(left.min(oom_kill_counter::SAMPLE_INTERVAL));
+            let check_after = self.monitor.as_ref().map_or(Duration::MAX, MonitorSession::check_after);
+            self.wait(left.min(oom_kill_counter::SAMPLE_INTERVAL).min(check_after));
             if let Some(vmm) = &mut self.vmm {
                 vmm.read_output(&mut self.console, &mut self.output);
             }
@@ -323,9 +322,13 @@ impl Keeper {
     }
 
     fn handle_monitor_events(&mut self) -> Option<ExitCause> {
-        let events = match self.monitor.as_mut()?.read_events() {
+        let monitor = self.monitor.as_mut()?;
+        let events = match monitor.read_events().and_then(|mut events| {
+            events.extend(monitor.check(Instant::now())?);
+            Ok(events)
+        }) {
             Ok(events) => events,
-            Err(error) => return Some(ExitCause::SaveFailed { error: error.to_string() }),
+            Err(error) => return Some(self.command_failed(chain(&error))),
         };
         if self.monitor.as_ref().is_some_and(MonitorSession::is_closed) {
             self.monitor = None;
@@ -340,31 +343,11 @@ impl Keeper {
                 VmEvent::Resumed => self.resumed = true,
                 VmEvent::Guest(event) => self.guest_event = Some(event),
                 VmEvent::Saved => return Some(ExitCause::Saved),
-                VmEvent::Failed(error) => return Some(ExitCause::SaveFailed { error }),
+                VmEvent::Failed(error) => return Some(self.command_failed(error)),
                 VmEvent::UnrecoverableError(status) => return Some(ExitCause::VmmError { status }),
             }
         }
         None
-    }
-
-    /// The cause of an exit that was not requested.
-    fn exit_cause(&mut self, status: ExitStatus) -> ExitCause {
-        if let Some(vmm) = &mut self.vmm {
-            vmm.read_output(&mut self.console, &mut self.output);
-        }
-        // The last events may still be in the socket.
-        let _ = self.handle_monitor_events();
-        let oom_killed = self.oom_kills.has_grown_to(procfs::oom_kill_count());
-        let cause = exit_cause(status, self.guest_event, oom_killed);
-        match (&cause, &self.config.spec.monitor) {
-            (ExitCause::Exited { .. }, Monitor::Qmp { start: QmpStart::Load { .. } }) if !self.resumed => {
-                let output = self.output.text();
-                let skipped = output.chars().count().saturating_sub(ERROR_CHARS_MAX);
-                let error = output.chars().skip(skipped).collect::<String>();
-                ExitCause::NeverStarted { error: format!("the saved state could not be loaded: {}", error.trim()) }
-            }
-            (_, Monitor::None | Monitor::Qmp { .. }) => cause,
-        }
     }
 
     /// Kills the process, reports the cause, cleans up and writes the receipt. The control connections close when the keeper is
@@ -390,36 +373,5 @@ impl Keeper {
         let seen = procfs::own_descendants();
         vmm.kill();
         seen
-    }
-}
-
-/// The cause of an exit. `oom_killed`: the host's kernel killed some process for lack of memory at about that time.
-fn exit_cause(status: ExitStatus, guest: Option<GuestEvent>, oom_killed: bool) -> ExitCause {
-    const SIGKILL: i32 = 9;
-    match (status.signal(), guest) {
-        (Some(SIGKILL), _) if oom_killed => ExitCause::OutOfMemory,
-        (Some(signal), _) => ExitCause::Killed { signal },
-        (None, Some(GuestEvent::PowerOff)) => ExitCause::GuestPowerOff,
-        (None, Some(GuestEvent::Reset | GuestEvent::Panic)) => ExitCause::GuestPanic,
-        (None, None) => ExitCause::Exited { code: status.code().unwrap_or(-1) },
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn exit_cause_follows_from_status_guest_event_and_oom_kills() {
-        let exited = |code: i32| ExitStatus::from_raw(code << 8);
-        let killed = ExitStatus::from_raw(9);
-        assert_eq!(exit_cause(exited(0), None, false), ExitCause::Exited { code: 0 });
-        assert_eq!(exit_cause(exited(3), None, true), ExitCause::Exited { code: 3 });
-        assert_eq!(exit_cause(killed, None, false), ExitCause::Killed { signal: 9 });
-        assert_eq!(exit_cause(killed, None, true), ExitCause::OutOfMemory);
-        assert_eq!(exit_cause(ExitStatus::from_raw(11), None, true), ExitCause::Killed { signal: 11 });
-        assert_eq!(exit_cause(exited(0), Some(GuestEvent::PowerOff), false), ExitCause::GuestPowerOff);
-        assert_eq!(exit_cause(exited(0), Some(GuestEvent::Reset), false), ExitCause::GuestPanic);
-        assert_eq!(exit_cause(exited(0), Some(GuestEvent::Panic), false), ExitCause::GuestPanic);
     }
 }

@@ -2,9 +2,9 @@
 //!
 //! ```text
 //!  Machines ── control socket ──▶ keeper (one small process per machine: parent of the VMM)
-//!     │                              └─▶ QEMU, cloned from a Template (dies with its keeper)
-//!     ├─ agent.sock: resync, HTTP/2, the controller is the client ─▶ the machine's agent (AgentClient)
-//!     └─ controller.sock:  resync, HTTP/2, the agent is the client      ─▶ ControllerService
+//!     │                              └─▶ QEMU or Firecracker, cloned from a template (dies with its keeper)
+//!     ├─ agent port: resync, HTTP/2, the controller is the client ─▶ the machine's agent (AgentClient)
+//!     └─ controller port: resync, HTTP/2, the agent is the client      ─▶ ControllerService
 //! ```
 //!
 //! A machine has no network card: its two channels are its only connections. [`SpecSource::build_spec`] describes the process
@@ -13,6 +13,7 @@
 mod channel;
 mod confinement;
 mod exit_reason;
+pub mod firecracker;
 pub mod image;
 pub mod keeper;
 mod machines;
@@ -23,6 +24,7 @@ mod receipt;
 mod run_dir;
 mod spec;
 mod state;
+mod template;
 
 pub use channel::{AgentClient, AgentError, BoxBody, BoxError, ByteStream, CallLimits, ControllerService};
 pub use confinement::{Layer, LayerStatus, ProbeLayersError, enter_server_cgroup, probe_layers};
@@ -33,8 +35,9 @@ pub use machines::{
 pub use procfs::{MemoryUsage, ProcessId};
 pub use receipt::{CleanupChecks, ExitCause, Receipt, StopDetail};
 pub use spec::{
-    AGENT_SERVER_SOCKET, CONTROLLER_SERVER_SOCKET, ChannelTransport, Confinement, FdSource, FileAccess, InheritedFd,
-    KEEPER_CONFIG_FILE, KEEPER_SOCKET, Monitor, NamedFile, NamedListener, ProcessSpec, QmpStart, ResourceLimits,
-    SpecError, SpecSource, VSOCK_SOCKET,
+    AGENT_SERVER_SOCKET, CONTROLLER_SERVER_SOCKET, ChannelTransport, Confinement, FdSource, FileAccess,
+    FirecrackerStart, InheritedFd, KEEPER_CONFIG_FILE, KEEPER_SOCKET, Monitor, NamedFile, NamedListener, ProcessSpec,
+    QmpStart, ResourceLimits, SpecError, SpecSource, VSOCK_SOCKET,
 };
 pub use state::{Channels, Event, RejectedEvent, StartTimings, State, StopRequestOutcome};
+pub use template::{PreparationSettings, PrepareProgress, TemplateError, remove_unused};

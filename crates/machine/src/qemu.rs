@@ -10,10 +10,12 @@ mod command_line;
 mod kernel_command_line;
 mod template;
 
+pub use crate::template::{PrepareProgress, TemplateError};
 pub use accelerator::{Accelerator, AcceleratorReport, KvmStatus, ProbeError, ProbeSettings, probe_accelerator};
-pub use kernel_command_line::KernelCommandLine;
-pub use template::{PrepareProgress, Template, TemplateError, TemplateSettings};
+pub use kernel_command_line::{KernelCommandLine, Vmm};
+pub use template::{Template, TemplateSettings};
 
+pub(crate) use accelerator::new_machine_id;
 pub(crate) use command_line::{QemuCommandLine, RamBackend, StartMode};
 
 use std::{

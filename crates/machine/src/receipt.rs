@@ -84,9 +84,9 @@ pub enum ExitCause {
     GuestPowerOff,
     /// The guest reset itself or its kernel panicked.
     GuestPanic,
-    /// QEMU paused the guest because of an error that it cannot recover from.
+    /// The VMM met an error from which the guest cannot recover.
     VmmError {
-        /// QEMU's run state: `internal-error`, `io-error`.
+        /// `internal-error`, `io-error` (QEMU's run states), or `unresponsive`: it did not answer its keeper.
         status: String,
     },
     /// The process made a system call that no VMM makes, and its keeper killed it.
@@ -96,7 +96,7 @@ pub enum ExitCause {
     },
     /// The state was saved and the process stopped (preparation of a template).
     Saved,
-    /// The state could not be saved, or QEMU sent an invalid message.
+    /// The state could not be saved, or the VMM sent an invalid message.
     SaveFailed {
         /// The error.
         error: String,

@@ -192,6 +192,36 @@ pub enum Monitor {
         /// How the guest starts.
         start: QmpStart,
     },
+    /// Over Firecracker's API; the process must be confined.
+    Firecracker {
+        /// How the guest starts.
+        start: FirecrackerStart,
+        /// How long the process may take to answer a request, milliseconds; it is then killed.
+        answer_ms_max: u64,
+    },
+}
+
+/// How the guest of a Firecracker process starts. Files are named as the process opens them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "kind", deny_unknown_fields)]
+pub enum FirecrackerStart {
+    /// It boots. The process is confined completely as soon as the guest runs.
+    Boot {
+        /// Virtual processors.
+        cpus: u32,
+        /// Memory, MiB.
+        memory_mib: u32,
+        /// The kernel.
+        kernel: String,
+        /// The initial file system.
+        initramfs: Option<String>,
+        /// The kernel's command line.
+        boot_args: String,
+        /// A read-only disk.
+        rootfs: Option<String>,
+    },
+    /// It continues from a snapshot, once the process is confined completely.
+    Load,
 }
 
 /// How the guest of a QEMU process starts.

@@ -10,8 +10,19 @@ pub(super) struct KernelParameters {
     pub(super) height: u16,
     /// `anteroom.overlay_mib=`: how much may be written over the image, MiB of guest memory.
     pub(super) overlay_mib: u32,
+    /// `anteroom.channel_device=vsock`: the device of the two channels; virtio-serial without it.
+    pub(super) channel_device: ChannelDevice,
     /// `anteroom.probe=1`: print that the kernel has booted, and power off.
     pub(super) probe: bool,
+}
+
+/// The device behind the two channels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum ChannelDevice {
+    /// QEMU's.
+    VirtioSerial,
+    /// Firecracker's.
+    Vsock,
 }
 
 const WIDTH: u16 = 1280;
@@ -37,6 +48,10 @@ impl KernelParameters {
             width: width.unwrap_or(WIDTH),
             height: height.unwrap_or(HEIGHT),
             overlay_mib: overlay.unwrap_or(OVERLAY_MIB),
+            channel_device: match value("channel_device") {
+                Some("vsock") => ChannelDevice::Vsock,
+                _ => ChannelDevice::VirtioSerial,
+            },
             probe: value("probe") == Some("1"),
         }
     }
@@ -56,10 +71,12 @@ mod tests {
             width: 1024,
             height: 768,
             overlay_mib: 256,
+            channel_device: ChannelDevice::VirtioSerial,
             probe: false,
         };
         assert_eq!(line, expected);
         assert!(KernelParameters::parse("anteroom.probe=1").probe);
+        assert_eq!(KernelParameters::parse("anteroom.channel_device=vsock").channel_device, ChannelDevice::Vsock);
         assert_eq!(KernelParameters::parse("anteroom.width=800 anteroom.height=600").height, 600);
     }
 

@@ -1,6 +1,6 @@
-//! The byte streams of the channels: a virtio-serial port in a machine, a Unix socket in process mode.
+//! The byte streams of the channels: in a machine a virtio-serial port or a vsock port, a Unix socket in process mode.
 //!
-//! The guest's port is a character device with three peculiarities:
+//! The guest's virtio-serial port is a character device with three peculiarities:
 //! - polled directly it spins after one hang-up, since its readiness is never cleared; so a separate, edge-triggered epoll instance
 //!   watches the port, and the async runtime watches that instance;
 //! - without a peer on the host `read` returns 0, but `write` returns `EAGAIN` forever; so after `EAGAIN` it checks for a hang-up;
@@ -31,6 +31,7 @@ use tokio::{
     io::{AsyncRead, AsyncWrite, Interest, ReadBuf, unix::AsyncFd},
     net::UnixListener,
 };
+use tokio_vsock::{VMADDR_CID_ANY, VMADDR_CID_HOST, VsockAddr, VsockListener};
 
 /// The port may appear after the agent has started.
 const FIND_PORT_EVERY_MS: u64 = 20;
@@ -44,6 +45,8 @@ pub(crate) enum Transport {
     Virtio(Arc<VirtioDevice>),
     /// A listening socket; a new connection replaces the previous one.
     Unix(UnixListener),
+    /// A listening vsock socket, for the host only. It survives a snapshot, which closes its connections.
+    Vsock(VsockListener),
 }
 
 impl Transport {
@@ -72,6 +75,11 @@ impl Transport {
         Ok(Self::Unix(UnixListener::bind(path)?))
     }
 
+    /// The vsock port `port`.
+    pub(crate) fn vsock(port: u32) -> io::Result<Self> {
+        Ok(Self::Vsock(VsockListener::bind(VsockAddr::new(VMADDR_CID_ANY, port))?))
+    }
+
     /// Waits for the next peer and returns its stream.
     pub(crate) async fn accept(&self) -> io::Result<Box<dyn ByteStream>> {
         match self {
@@ -80,6 +88,13 @@ impl Transport {
                 Ok(Box::new(VirtioStream { device: device.clone(), ended: false }))
             }
             Self::Unix(listener) => Ok(Box::new(listener.accept().await?.0)),
+            Self::Vsock(listener) => loop {
+                let (stream, peer) = listener.accept().await?;
+                // A program in the guest cannot be the controller.
+                if peer.cid() == VMADDR_CID_HOST {
+                    return Ok(Box::new(stream));
+                }
+            },
         }
     }
 
@@ -87,7 +102,7 @@ impl Transport {
     pub(crate) fn is_one_stream(&self) -> bool {
         match self {
             Self::Virtio(_) => true,
-            Self::Unix(_) => false,
+            Self::Unix(_) | Self::Vsock(_) => false,
         }
     }
 }

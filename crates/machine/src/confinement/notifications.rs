@@ -202,9 +202,13 @@ impl Notifications {
             }
             Answer::Absent => _ = raw::deny(self.as_fd(), id, Errno::NOSYS),
             Answer::Deny(errno) => {
-                *self.denied.entry(name()).or_default() += 1;
+                let denials = self.denied.entry(name()).or_default();
+                *denials = denials.saturating_add(1);
                 let _ = raw::deny(self.as_fd(), id, errno);
-                if self.progress == Progress::Sealed && self.denied.values().sum::<u32>() > DENIED_CALLS_MAX {
+                // A guest that connects to a vsock port of the host makes Firecracker call socket(2).
+                let counted = self.denied.iter().filter(|(name, _)| *name != Sysno::socket.name());
+                let denials = counted.map(|(_, denials)| *denials).fold(0, u32::saturating_add);
+                if self.progress == Progress::Sealed && denials > DENIED_CALLS_MAX {
                     return Some(Violation { system_call: name() });
                 }
             }

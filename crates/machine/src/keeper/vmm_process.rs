@@ -3,9 +3,12 @@
 use super::tail_buffer::TailBuffer;
 use crate::{
     confinement::{self, ConfinedProcess, Execution, OpenFile, OpenListener, SpawnError},
+    firecracker::{API_NAME, LOG_NAME},
     image::elf,
     procfs::ProcessId,
-    spec::{Confinement, FdSource, FileAccess, InheritedFd, NamedFile, NamedListener, ProcessSpec, ResourceLimits},
+    spec::{
+        Confinement, FdSource, FileAccess, InheritedFd, Monitor, NamedFile, NamedListener, ProcessSpec, ResourceLimits,
+    },
 };
 use rustix::{
     fs::FlockOperation,
@@ -54,7 +57,7 @@ enum Process {
 #[derive(Default)]
 struct KeeperFds {
     console: Option<UnixStream>,
-    qmp: Option<UnixStream>,
+    monitor: Option<UnixStream>,
     locked: Vec<File>,
 }
 
@@ -63,7 +66,7 @@ fn open(what: &FdSource, keeper_fds: &mut KeeperFds) -> io::Result<OwnedFd> {
         FdSource::Listen { name } => Ok(UnixListener::bind(name)?.into()),
         FdSource::Qmp => {
             let (ours, theirs) = UnixStream::pair()?;
-            keeper_fds.qmp = Some(ours);
+            keeper_fds.monitor = Some(ours);
             Ok(theirs.into())
         }
         FdSource::Console => {
@@ -112,18 +115,30 @@ fn occupy_numbers() -> io::Result<Vec<File>> {
     }
 }
 
-/// Starts the process. Returns it and the QMP socket, if the spec has one. `number` tells the machines of this host apart.
+/// Starts the process. Returns it and the connection to its monitor, if it has one. `number` tells the machines of this host apart.
 pub(crate) fn spawn(spec: &ProcessSpec, number: u32) -> Result<(VmmProcess, Option<UnixStream>), SpawnError> {
     let at = |step: &str| {
         let step = step.to_owned();
         move |source: io::Error| SpawnError::Step { step, source }
     };
     let mut keeper_fds = KeeperFds::default();
+    let api = match &spec.monitor {
+        Monitor::None | Monitor::Qmp { .. } => None,
+        Monitor::Firecracker { .. } => {
+            let (listener, connection) = open_api_socket().map_err(at("the API socket cannot be made"))?;
+            keeper_fds.monitor = Some(connection);
+            Some(listener)
+        }
+    };
     let fds = open_fds(&spec.fds, &mut keeper_fds).map_err(at("a file of the process cannot be opened"))?;
     let (process, pid, stdout, stderr) = match &spec.confinement {
+        Confinement::Unconfined if api.is_some() => {
+            return Err(at("Firecracker runs only confined")(io::ErrorKind::InvalidInput.into()));
+        }
         Confinement::Unconfined => spawn_unconfined(spec, fds).map_err(SpawnError::NotExecuted)?,
         Confinement::Confined { files, listeners, limits } => {
-            spawn_confined(spec, fds, (files, listeners), *limits, number)?
+            let listeners = (listeners.as_slice(), api);
+            spawn_confined(spec, fds, files, listeners, *limits, number)?
         }
     };
     let mut process = process;
@@ -138,7 +153,7 @@ pub(crate) fn spawn(spec: &ProcessSpec, number: u32) -> Result<(VmmProcess, Opti
     let (stdout, stderr) = (Some(stdout), Some(stderr));
     let vmm =
         VmmProcess { process, id, pidfd, stdout, stderr, console: keeper_fds.console, _locked: keeper_fds.locked };
-    Ok((vmm, keeper_fds.qmp))
+    Ok((vmm, keeper_fds.monitor))
 }
 
 fn open_fds(fds: &[InheritedFd], keeper_fds: &mut KeeperFds) -> io::Result<Vec<(OwnedFd, RawFd)>> {
@@ -184,7 +199,8 @@ fn spawn_unconfined(spec: &ProcessSpec, files: Vec<(OwnedFd, RawFd)>) -> io::Res
 fn spawn_confined(
     spec: &ProcessSpec,
     mut fds: Vec<(OwnedFd, RawFd)>,
-    (files, listeners): (&[NamedFile], &[NamedListener]),
+    files: &[NamedFile],
+    (listeners, api): (&[NamedListener], Option<OpenListener>),
     limits: ResourceLimits,
     number: u32,
 ) -> Result<Spawned, SpawnError> {
@@ -213,12 +229,31 @@ fn spawn_confined(
     let program = above_numbers(program.into()).map_err(at("a descriptor cannot be duplicated".to_owned()))?;
     let args = std::iter::once(&spec.program).chain(&spec.args).map(|arg| text(arg)).collect::<Result<_, _>>()?;
     let env = spec.env.iter().map(|(name, value)| text(&format!("{name}={value}"))).collect::<Result<_, _>>()?;
-    let files = files.iter().map(open).collect::<Result<_, _>>()?;
-    let listeners = listeners.iter().map(listen).collect::<Result<_, _>>()?;
+    let mut files = files.iter().map(open).collect::<Result<Vec<_>, _>>()?;
+    let mut listeners = listeners.iter().map(listen).collect::<Result<Vec<_>, _>>()?;
+    if let Some(api) = api {
+        listeners.push(api);
+        files.push(log_file(&fds).map_err(at("a descriptor cannot be duplicated".to_owned()))?);
+    }
     let process =
         confinement::spawn(Execution { program, libraries, args, env, fds, files, listeners, limits, number })?;
     let pid = process.pid;
     Ok((Process::Confined { process, exit_status: None }, pid, stdout, stderr))
+}
+
+/// The listener that Firecracker's API socket becomes, and a connection to it. No other process can connect.
+fn open_api_socket() -> io::Result<(OpenListener, UnixStream)> {
+    let listener = UnixListener::bind(API_NAME)?;
+    let connection = UnixStream::connect(API_NAME);
+    std::fs::remove_file(API_NAME)?;
+    let listener = OpenListener { name: API_NAME.to_owned(), listener: above_numbers(listener.into())? };
+    Ok((listener, connection?))
+}
+
+/// Firecracker's log is part of its output. It is a pipe, since the sizes of files are limited.
+fn log_file(fds: &[(OwnedFd, RawFd)]) -> io::Result<OpenFile> {
+    let stderr = fds.iter().find(|(_, number)| *number == 2).ok_or(io::ErrorKind::NotFound)?;
+    Ok(OpenFile { name: LOG_NAME.to_owned(), file: above_numbers(stderr.0.try_clone()?)?, start_only: true })
 }
 
 fn open_named(file: &NamedFile) -> io::Result<OpenFile> {

@@ -329,7 +329,7 @@ async fn run_to_end(program: &Path, run_dir: &RunDir, config: &KeeperConfig) -> 
 }
 
 /// The id of a machine that belongs to no session.
-pub(super) fn new_machine_id() -> io::Result<MachineId> {
+pub(crate) fn new_machine_id() -> io::Result<MachineId> {
     let mut random = [0u8; 10];
     getrandom::fill(&mut random).map_err(io::Error::other)?;
     Ok(MachineId::from_parts(to_unix_ms(SystemTime::now()), random))

@@ -12,15 +12,32 @@ pub struct KernelCommandLine {
     pub geometry: Option<Geometry>,
     /// `anteroom.probe=1`: print [`super::PROBE_OK_LINE`] on the console and power off.
     pub probe: bool,
+    /// Whose guest it is.
+    pub vmm: Vmm,
     /// The host's time stamp counter, kHz; only under emulation, where the guest's own calibration hangs on a busy host.
     pub tsc_khz: Option<u64>,
 }
 
+/// A virtual machine monitor, as far as its guest differs.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Vmm {
+    /// QEMU with virtio-serial ports.
+    #[default]
+    Qemu,
+    /// Firecracker with vsock ports.
+    Firecracker,
+}
+
 impl fmt::Display for KernelCommandLine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // A kernel that panics resets, and with -no-reboot QEMU then exits: an exit with a cause instead of a hang. The reset is
-        // a triple fault, because the other methods enter the firmware of a clone, which has nothing to boot and halts.
-        f.write_str("console=ttyS0 quiet loglevel=4 panic=-1 reboot=t random.trust_cpu=on")?;
+        // A kernel that panics resets, and its VMM then exits: an exit with a cause instead of a hang.
+        f.write_str("console=ttyS0 quiet loglevel=4 panic=-1 random.trust_cpu=on")?;
+        f.write_str(match self.vmm {
+            // A triple fault, because the other methods enter the firmware of a clone, which has nothing to boot and halts.
+            Vmm::Qemu => " reboot=t",
+            // There is no PCI bus, and the keyboard controller does nothing but reset.
+            Vmm::Firecracker => " reboot=k pci=off i8042.noaux i8042.nomux i8042.dumbkbd anteroom.channel_device=vsock",
+        })?;
         if let Some(khz) = self.tsc_khz {
             write!(f, " tsc_early_khz={khz} tsc=reliable clocksource=tsc")?;
         }
@@ -67,11 +84,17 @@ mod tests {
             geometry: Some(Geometry { width: 1280, height: 800 }),
             probe: true,
             tsc_khz: Some(2_400_000),
+            vmm: Vmm::Firecracker,
         }
         .to_string();
-        for parameter in
-            ["anteroom.image=ab12", "anteroom.geometry=1280x800", "anteroom.probe=1", "tsc_early_khz=2400000"]
-        {
+        for parameter in [
+            "anteroom.image=ab12",
+            "anteroom.geometry=1280x800",
+            "anteroom.probe=1",
+            "tsc_early_khz=2400000",
+            "reboot=k",
+            "anteroom.channel_device=vsock",
+        ] {
             assert!(line.split(' ').any(|found| found == parameter), "{line}");
         }
         assert!(!KernelCommandLine::default().to_string().contains("anteroom"));

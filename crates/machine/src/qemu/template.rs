@@ -1,37 +1,29 @@
 //! A template: a guest that was booted once, became ready, and was saved. Machines are clones of it.
 //!
 //! ```text
-//!  templates/
-//!    lock              locked by the running preparation
-//!    <key>/            immutable; the key is a hash of everything that the saved state depends on
+//!  templates/<key>/
 //!      ram             the guest's RAM, sparse; machines map it copy-on-write
-//!      state           the devices' state, some ten kilobytes; locked (shared) by every machine's keeper
+//!      state           the devices' state, some ten kilobytes
 //!      template.json
-//!    tmp-<machine>/    a preparation in progress; the next preparation removes leftovers
 //! ```
 //!
 //! A template contains no secrets: it is made before any session exists.
 
-mod prepare;
-
-use super::{Accelerator, Hardware, HardwareOutOfRange, QemuCommandLine, RamBackend, StartMode};
+use super::{Accelerator, Hardware, KernelCommandLine, QemuCommandLine, RamBackend, StartMode};
 use crate::{
-    exit_reason::ExitReason,
-    image::{Image, ImageError},
-    machines::{MachineStartError, MachinesOpenError},
+    image::Image,
     spec::{ProcessSpec, SpecError, SpecSource},
+    template::{
+        self, MANIFEST_FILE, PreparationSettings, PrepareProgress, STATE_FILE, TemplateError, file_error, host_cpu,
+        prepare::{WorkDir, remove_leftovers, save_when_ready, wait_lock},
+    },
 };
-use anteroom_wire::{
-    MachineId,
-    agent::{Geometry, Stage},
-    time::to_millis,
-};
+use anteroom_wire::{MachineId, agent::Geometry, time::to_millis};
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 use std::{
-    fs::{self, File},
+    fs::{self, File, OpenOptions},
     io,
-    os::unix::fs::MetadataExt,
+    os::unix::fs::{MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
     time::Instant,
 };
@@ -39,10 +31,6 @@ use std::{
 /// The version of a template's layout, of the hardware that [`QemuCommandLine`] describes, and of the kernel's command line.
 const FORMAT: u32 = 2;
 const RAM_FILE: &str = "ram";
-const STATE_FILE: &str = "state";
-const MANIFEST_FILE: &str = "template.json";
-const LOCK_FILE: &str = "lock";
-const TEMPORARY: &str = "tmp-";
 
 /// Settings of a template.
 #[derive(Debug, Clone)]
@@ -63,80 +51,15 @@ pub struct TemplateSettings {
     pub console_bytes_max: usize,
 }
 
-/// The progress of a preparation.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum PrepareProgress {
-    /// A matching template exists.
-    Found,
-    /// Another process is preparing a template.
-    Waiting,
-    /// The guest is booting.
-    Booting,
-    /// The guest has not reached this stage yet.
-    Stage(Stage),
-    /// The guest's state is being saved.
-    Saving,
-    /// The template is complete.
-    Done {
-        /// The duration of the preparation, milliseconds.
-        elapsed_ms: u64,
-    },
-}
-
-/// Why no template could be prepared.
-#[derive(Debug, thiserror::Error)]
-pub enum TemplateError {
-    /// A file or directory cannot be read or written.
-    #[error("{path:?} cannot be read or written")]
-    File {
-        /// The path.
-        path: PathBuf,
-        /// The error.
-        #[source]
-        source: io::Error,
-    },
-    /// QEMU does not run.
-    #[error("{program:?} does not run")]
-    Qemu {
-        /// The program.
-        program: PathBuf,
-        /// The error.
-        #[source]
-        source: io::Error,
-    },
-    /// A value of the hardware is out of its range.
-    #[error("the machines' hardware is out of range")]
-    Hardware(#[from] HardwareOutOfRange),
-    /// The image cannot be locked.
-    #[error("the image cannot be locked")]
-    Image(#[from] ImageError),
-    /// QEMU's command line for the template is invalid.
-    #[error("QEMU's command line for the template cannot be made")]
-    CommandLine(#[from] SpecError),
-    /// The directories for the template's machine cannot be opened.
-    #[error("the directories of the template's machine cannot be used")]
-    Open(#[from] MachinesOpenError),
-    /// The template's machine cannot be started.
-    #[error("the template's machine cannot be started")]
-    Start(#[from] MachineStartError),
-    /// Another preparation took too long.
-    #[error("another process has been preparing a template for {ms_max} ms")]
-    Busy {
-        /// The timeout, milliseconds.
-        ms_max: u64,
-    },
-    /// The guest did not become ready, or could not be saved.
-    #[error(
-        "the template's machine exited before it was saved: {reason}; console: {console_tail:?}; output: {output_tail:?}"
-    )]
-    Machine {
-        /// The reason, with stage, last error and attempts.
-        reason: Box<ExitReason>,
-        /// The end of the console output (untrusted).
-        console_tail: String,
-        /// The end of QEMU's output.
-        output_tail: String,
-    },
+impl TemplateSettings {
+    fn preparation(&self) -> PreparationSettings {
+        PreparationSettings {
+            templates_dir: self.templates_dir.clone(),
+            keeper_program: self.keeper_program.clone(),
+            prepare_ms_max: self.prepare_ms_max,
+            console_bytes_max: self.console_bytes_max,
+        }
+    }
 }
 
 /// Everything that a template's saved state depends on: `template.json`.
@@ -157,14 +80,6 @@ pub struct TemplateManifest {
     pub hardware: Hardware,
     /// The desktop's size.
     pub geometry: Geometry,
-}
-
-impl TemplateManifest {
-    /// The directory's name: a hash of the manifest.
-    fn key(&self) -> String {
-        let text = serde_json::to_vec(self).unwrap_or_default();
-        hex::encode(&Sha256::digest(text)[..12])
-    }
 }
 
 /// A complete template. As a [`SpecSource`] it makes clones.
@@ -217,14 +132,14 @@ impl Template {
             hardware: settings.hardware,
             geometry: settings.geometry,
         };
-        fs::create_dir_all(&settings.templates_dir).map_err(at(&settings.templates_dir))?;
-        let _lock = prepare::wait_lock(settings, began, &progress).await?;
-        prepare::remove_leftovers(&settings.templates_dir)?;
-        let dir = settings.templates_dir.join(manifest.key());
+        fs::create_dir_all(&settings.templates_dir).map_err(file_error(&settings.templates_dir))?;
+        let _lock = wait_lock(&settings.preparation(), began, &progress).await?;
+        remove_leftovers(&settings.templates_dir)?;
+        let dir = settings.templates_dir.join(template::key(&manifest));
         if is_valid(&dir, &manifest) {
             progress(PrepareProgress::Found);
         } else {
-            prepare::make_template(image, &manifest, settings, &dir, &progress).await?;
+            make_template(image, &manifest, settings, &dir, &progress).await?;
             let elapsed_ms = to_millis(began.elapsed());
             progress(PrepareProgress::Done { elapsed_ms });
         }
@@ -237,10 +152,7 @@ impl Template {
         image: &Image,
         settings: &TemplateSettings,
     ) -> Result<Self, TemplateError> {
-        let state = dir.join(STATE_FILE);
-        let locked = File::open(&state).map_err(at(&state))?;
-        rustix::fs::flock(&locked, rustix::fs::FlockOperation::NonBlockingLockShared)
-            .map_err(|error| at(&state)(error.into()))?;
+        let locked = template::lock_shared(&dir.join(STATE_FILE))?;
         let program = settings.qemu_program.clone();
         Ok(Self { dir, manifest, program, rootfs: image.rootfs_path(), _image: image.lock()?, _state: locked })
     }
@@ -269,20 +181,7 @@ impl Template {
     /// # Errors
     /// The directory cannot be read, or a template cannot be removed.
     pub fn remove_unused(templates_dir: &Path, kept: Option<&Template>) -> Result<usize, TemplateError> {
-        let mut removed = 0;
-        for entry in fs::read_dir(templates_dir).map_err(at(templates_dir))? {
-            let path = entry.map_err(at(templates_dir))?.path();
-            let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-            let Ok(state) = File::open(path.join(STATE_FILE)) else { continue };
-            let is_unlocked =
-                || rustix::fs::flock(&state, rustix::fs::FlockOperation::NonBlockingLockExclusive).is_ok();
-            let is_key = !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_hexdigit());
-            if is_key && kept.is_none_or(|kept| kept.dir != path) && is_unlocked() {
-                fs::remove_dir_all(&path).map_err(at(&path))?;
-                removed += 1;
-            }
-        }
-        Ok(removed)
+        template::remove_unused(templates_dir, kept.map(|kept| kept.dir.as_path()))
     }
 
     fn command_line(&self, machine: &MachineId, start: StartMode, ram: RamBackend) -> QemuCommandLine {
@@ -298,17 +197,54 @@ impl Template {
     }
 }
 
-fn at(path: &Path) -> impl Fn(io::Error) -> TemplateError {
-    let path = path.to_owned();
-    move |source| TemplateError::File { path: path.clone(), source }
+/// The machine of a preparation.
+struct Boot {
+    image_hash: String,
+    command_line: QemuCommandLine,
 }
 
-/// The processor's model name: a state saved on one model may not load on another.
-fn host_cpu() -> String {
-    let text = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let name =
-        text.lines().find_map(|line| line.strip_prefix("model name")?.split_once(':').map(|(_, name)| name.trim()));
-    name.unwrap_or("unknown").to_owned()
+impl SpecSource for Boot {
+    fn image_hash(&self) -> &str {
+        &self.image_hash
+    }
+
+    fn build_spec(&self, _: &MachineId) -> Result<ProcessSpec, SpecError> {
+        self.command_line.to_spec()
+    }
+}
+
+async fn make_template(
+    image: &Image,
+    manifest: &TemplateManifest,
+    settings: &TemplateSettings,
+    dir: &Path,
+    progress: &(impl Fn(PrepareProgress) + Send + Sync),
+) -> Result<(), TemplateError> {
+    let _image = image.lock()?;
+    let work = WorkDir::create(&settings.templates_dir)?;
+    let ram = work.path().join(RAM_FILE);
+    let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&ram).map_err(file_error(&ram))?;
+    file.set_len(u64::from(manifest.hardware.memory_mib) * 1024 * 1024).map_err(file_error(&ram))?;
+    let accelerator = &manifest.accelerator;
+    let line = KernelCommandLine {
+        image_hash: Some(manifest.image_hash.clone()),
+        geometry: Some(manifest.geometry),
+        tsc_khz: accelerator.measure_tsc_khz_for_emulation(),
+        ..KernelCommandLine::default()
+    };
+    let command_line = QemuCommandLine {
+        program: settings.qemu_program.clone(),
+        name: work.machine().to_string(),
+        accelerator: accelerator.clone(),
+        hardware: manifest.hardware,
+        ram: RamBackend::Shared(ram),
+        rootfs: Some(image.rootfs_path()),
+        start_mode: StartMode::Boot { kernel: image.kernel_path(), initramfs: image.initramfs_path(), line },
+    };
+    let boot = Boot { image_hash: manifest.image_hash.clone(), command_line };
+    let state = work.path().join(STATE_FILE);
+    save_when_ready(boot, &work, &state, &settings.preparation(), progress).await?;
+    work.complete(&serde_json::to_vec_pretty(manifest).unwrap_or_default(), dir)
 }
 
 fn is_valid(dir: &Path, manifest: &TemplateManifest) -> bool {

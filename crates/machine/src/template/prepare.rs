@@ -1,15 +1,12 @@
-//! Preparation of a template: boots one guest, waits until it is ready, and saves it.
+//! Preparation of a template: one guest is booted, waited for until it is ready, and saved.
 
-use super::{
-    Image, LOCK_FILE, MANIFEST_FILE, PrepareProgress, RAM_FILE, STATE_FILE, TEMPORARY, TemplateError, TemplateManifest,
-    TemplateSettings, at,
-};
+use super::{MANIFEST_FILE, PreparationSettings, PrepareProgress, TemplateError, file_error};
 use crate::{
     exit_reason::ExitReason,
     machines::{Machines, MachinesSettings},
-    qemu::{KernelCommandLine, QemuCommandLine, RamBackend, StartMode, accelerator::new_machine_id},
+    qemu::new_machine_id,
     receipt::{ExitCause, Receipt},
-    spec::{ProcessSpec, SpecError, SpecSource},
+    spec::SpecSource,
     state::State,
 };
 use anteroom_wire::MachineId;
@@ -24,23 +21,25 @@ use std::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
+const LOCK_FILE: &str = "lock";
+const TEMPORARY: &str = "tmp-";
 /// Interval between two attempts to get the lock, milliseconds.
 const LOCK_RETRY_MS: u64 = 100;
 /// Interval between two requests for the stages of a booting guest, milliseconds: longer than usual, so as not to slow the boot.
 const PROBE_INTERVAL_MS: u64 = 200;
 
 /// Waits for the lock that allows one preparation at a time in this directory.
-pub(super) async fn wait_lock(
-    settings: &TemplateSettings,
+pub(crate) async fn wait_lock(
+    settings: &PreparationSettings,
     began: Instant,
     progress: &(impl Fn(PrepareProgress) + Send + Sync),
 ) -> Result<File, TemplateError> {
     let path = settings.templates_dir.join(LOCK_FILE);
-    let file = OpenOptions::new().create(true).append(true).mode(0o600).open(&path).map_err(at(&path))?;
+    let file = OpenOptions::new().create(true).append(true).mode(0o600).open(&path).map_err(file_error(&path))?;
     let mut reported = false;
     while let Err(error) = rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
         if error != rustix::io::Errno::WOULDBLOCK {
-            return Err(at(&path)(error.into()));
+            return Err(file_error(&path)(error.into()));
         }
         if began.elapsed() > Duration::from_millis(settings.prepare_ms_max) {
             return Err(TemplateError::Busy { ms_max: settings.prepare_ms_max });
@@ -54,95 +53,68 @@ pub(super) async fn wait_lock(
 }
 
 /// Removes the directories of killed preparations. Call with the lock held, so that no other preparation is running.
-pub(super) fn remove_leftovers(templates_dir: &Path) -> Result<(), TemplateError> {
-    for entry in fs::read_dir(templates_dir).map_err(at(templates_dir))? {
-        let path = entry.map_err(at(templates_dir))?.path();
+pub(crate) fn remove_leftovers(templates_dir: &Path) -> Result<(), TemplateError> {
+    for entry in fs::read_dir(templates_dir).map_err(file_error(templates_dir))? {
+        let path = entry.map_err(file_error(templates_dir))?.path();
         if path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(TEMPORARY)) {
-            fs::remove_dir_all(&path).map_err(at(&path))?;
+            fs::remove_dir_all(&path).map_err(file_error(&path))?;
         }
     }
     Ok(())
 }
 
-/// The machine of a preparation.
-struct Boot {
-    image_hash: String,
-    command_line: QemuCommandLine,
+/// The directory of a preparation; removed on drop unless it is complete.
+pub(crate) struct WorkDir {
+    path: PathBuf,
+    machine: MachineId,
 }
-
-impl SpecSource for Boot {
-    fn image_hash(&self) -> &str {
-        &self.image_hash
-    }
-
-    fn build_spec(&self, _: &MachineId) -> Result<ProcessSpec, SpecError> {
-        self.command_line.to_spec()
-    }
-}
-
-/// The directory of a preparation; removed on drop unless it was renamed.
-struct WorkDir(PathBuf);
 
 impl Drop for WorkDir {
     fn drop(&mut self) {
         // Fails after a successful preparation, which has renamed it.
-        let _ = fs::remove_dir_all(&self.0);
+        let _ = fs::remove_dir_all(&self.path);
     }
 }
 
-pub(super) async fn make_template(
-    image: &Image,
-    manifest: &TemplateManifest,
-    settings: &TemplateSettings,
-    dir: &Path,
-    progress: &(impl Fn(PrepareProgress) + Send + Sync),
-) -> Result<(), TemplateError> {
-    let _image = image.lock()?;
-    let machine = new_machine_id().map_err(at(&settings.templates_dir))?;
-    let path = settings.templates_dir.join(format!("{TEMPORARY}{machine}"));
-    fs::create_dir(&path).map_err(at(&path))?;
-    let work = WorkDir(path);
-    let ram = work.0.join(RAM_FILE);
-    let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&ram).map_err(at(&ram))?;
-    file.set_len(u64::from(manifest.hardware.memory_mib) * 1024 * 1024).map_err(at(&ram))?;
-    let accelerator = &manifest.accelerator;
-    let line = KernelCommandLine {
-        image_hash: Some(manifest.image_hash.clone()),
-        geometry: Some(manifest.geometry),
-        probe: false,
-        tsc_khz: accelerator.measure_tsc_khz_for_emulation(),
-    };
-    let command_line = QemuCommandLine {
-        program: settings.qemu_program.clone(),
-        name: machine.to_string(),
-        accelerator: accelerator.clone(),
-        hardware: manifest.hardware,
-        ram: RamBackend::Shared(ram),
-        rootfs: Some(image.rootfs_path()),
-        start_mode: StartMode::Boot { kernel: image.kernel_path(), initramfs: image.initramfs_path(), line },
-    };
-    let boot = Boot { image_hash: manifest.image_hash.clone(), command_line };
-    let state = work.0.join(STATE_FILE);
-    save_when_ready(boot, machine, &work.0, &state, settings, progress).await?;
-    let text = serde_json::to_vec_pretty(manifest).unwrap_or_default();
-    fs::write(work.0.join(MANIFEST_FILE), text).map_err(at(&work.0))?;
-    for rest in ["run", "receipts"] {
-        fs::remove_dir_all(work.0.join(rest)).map_err(at(&work.0))?;
+impl WorkDir {
+    /// Makes an empty directory for the preparation with a new machine.
+    pub(crate) fn create(templates_dir: &Path) -> Result<Self, TemplateError> {
+        let machine = new_machine_id().map_err(file_error(templates_dir))?;
+        let path = templates_dir.join(format!("{TEMPORARY}{machine}"));
+        fs::create_dir(&path).map_err(file_error(&path))?;
+        Ok(Self { path, machine })
     }
-    // Replaces an invalid template, for example one that was written to a full disk.
-    if dir.exists() {
-        fs::remove_dir_all(dir).map_err(at(dir))?;
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
     }
-    fs::rename(&work.0, dir).map_err(at(dir))
+
+    /// The machine that is saved here.
+    pub(crate) fn machine(&self) -> &MachineId {
+        &self.machine
+    }
+
+    /// Adds the manifest and makes it the template `dir`.
+    pub(crate) fn complete(self, manifest: &[u8], dir: &Path) -> Result<(), TemplateError> {
+        let path = &self.path;
+        fs::write(path.join(MANIFEST_FILE), manifest).map_err(file_error(path))?;
+        for rest in ["run", "receipts"] {
+            fs::remove_dir_all(path.join(rest)).map_err(file_error(path))?;
+        }
+        // Replaces an invalid template, for example one that was written to a full disk.
+        if dir.exists() {
+            fs::remove_dir_all(dir).map_err(file_error(dir))?;
+        }
+        fs::rename(path, dir).map_err(file_error(dir))
+    }
 }
 
-/// Runs the machine until it is ready, saves it, and waits until it is removed.
-async fn save_when_ready(
-    boot: Boot,
-    machine: MachineId,
-    work: &Path,
+/// Runs the machine until it is ready, saves it, with its devices' state in the new file `state`, and waits until it is removed.
+pub(crate) async fn save_when_ready(
+    boot: impl SpecSource,
+    work: &WorkDir,
     state: &Path,
-    settings: &TemplateSettings,
+    settings: &PreparationSettings,
     progress: &(impl Fn(PrepareProgress) + Send + Sync),
 ) -> Result<(), TemplateError> {
     let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
@@ -154,7 +126,7 @@ async fn save_when_ready(
         *response.status_mut() = hyper::StatusCode::NOT_FOUND;
         Box::pin(std::future::ready(response))
     });
-    let mut machine_settings = MachinesSettings::in_state_dir(work, settings.keeper_program.clone());
+    let mut machine_settings = MachinesSettings::in_state_dir(&work.path, settings.keeper_program.clone());
     machine_settings.ready_ms_max = settings.prepare_ms_max;
     machine_settings.lifetime_s_max = settings.prepare_ms_max.div_ceil(1_000).saturating_mul(2);
     machine_settings.console_bytes_max = settings.console_bytes_max;
@@ -167,7 +139,7 @@ async fn save_when_ready(
         stop.clone(),
     )?;
     progress(PrepareProgress::Booting);
-    let mut states = machines.start(machine.clone())?;
+    let mut states = machines.start(work.machine.clone())?;
     let mut reported = None;
     let (reason, receipt) = loop {
         match states.borrow_and_update().clone() {
@@ -177,7 +149,7 @@ async fn save_when_ready(
             }
             State::Ready { .. } => {
                 progress(PrepareProgress::Saving);
-                machines.save_device_state_and_stop(&machine, state.to_owned());
+                machines.save_device_state_and_stop(&work.machine, state.to_owned());
             }
             State::Removed { reason, receipt } => break (reason, receipt),
             State::Requested

@@ -2,18 +2,12 @@
 //! machines one after another and prints the duration of each step in milliseconds.
 #![allow(clippy::print_stdout, reason = "an example for a terminal")]
 
-use anteroom_machine::{
-    BoxBody, ControllerService, Machines, MachinesSettings, State, StopReason,
-    image::Image,
-    qemu::{self, Hardware, ProbeSettings, Template, TemplateSettings},
-};
-use anteroom_wire::{MachineId, agent::Geometry};
-use http_body_util::{BodyExt, Full};
-use std::{
-    path::{Path, PathBuf},
-    sync::Arc,
-    time::Instant,
-};
+#[path = "common.rs"]
+mod common;
+
+use anteroom_machine::{Machines, MachinesSettings, State, StopReason, image::Image};
+use anteroom_wire::MachineId;
+use std::{path::PathBuf, sync::Arc, time::Instant};
 use tokio::io::AsyncReadExt;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -24,14 +18,11 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         return Err("start_times KEEPER IMAGE_DIR STATE_DIR [N]".into());
     };
     let count: u64 = args.next().and_then(|count| count.to_str()?.parse().ok()).unwrap_or(10);
-    let template = template(&keeper, &Image::open(&image)?, &state).await?;
-    let host: ControllerService = Arc::new(|_, _| {
-        let body: BoxBody = Full::from("{}").map_err(|never| match never {}).boxed_unsync();
-        Box::pin(std::future::ready(hyper::Response::new(body)))
-    });
+    let template = common::template(&keeper, &Image::open(&image)?, &state).await?;
     let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
     let settings = MachinesSettings::in_state_dir(&state, keeper);
-    let machines = Machines::open(settings, Arc::new(template), host, tasks.clone(), stop.clone()).await?;
+    let machines =
+        Machines::open(settings, Arc::new(template), common::no_service(), tasks.clone(), stop.clone()).await?;
     println!("spawned channel   hello   ready     RFB removed  private MB");
     for number in 0..count {
         println!("{}", start(&machines, MachineId::from_parts(number, [7; 10])).await?);
@@ -40,29 +31,6 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     tasks.close();
     tasks.wait().await;
     Ok(())
-}
-
-async fn template(keeper: &Path, image: &Image, state: &Path) -> Result<Template, Box<dyn std::error::Error>> {
-    let qemu_program = qemu::find_qemu().ok_or("no qemu-system-x86_64 in PATH")?;
-    let probe = ProbeSettings {
-        qemu_program: qemu_program.clone(),
-        keeper_program: keeper.to_owned(),
-        cache_dir: state.to_owned(),
-        boot_ms_max: 15_000,
-    };
-    let report =
-        qemu::probe_accelerator(&image.kernel_path(), &image.initramfs_path(), &image.manifest.hash, &probe).await?;
-    println!("{}", report.explanation);
-    let settings = TemplateSettings {
-        templates_dir: state.join("templates"),
-        qemu_program,
-        keeper_program: keeper.to_owned(),
-        hardware: Hardware::default(),
-        geometry: Geometry { width: 1280, height: 800 },
-        prepare_ms_max: 600_000,
-        console_bytes_max: 16 * 1024,
-    };
-    Ok(Template::find_or_prepare(image, &report.chosen, &settings, |progress| println!("{progress:?}")).await?)
 }
 
 /// Starts and stops one machine; returns a line of the table.

@@ -35,7 +35,7 @@ mod spawn;
 mod starter;
 mod system_calls;
 
-pub use cgroup::enter_server_cgroup;
+pub(crate) use cgroup::enter_server_cgroup;
 pub use layers::{Layer, LayerStatus};
 pub(crate) use probe::{PROBE_ARGUMENT, print_layers};
 pub use probe::{ProbeLayersError, probe_layers};

@@ -27,7 +27,7 @@ mod state;
 mod template;
 
 pub use channel::{AgentClient, AgentError, BoxBody, BoxError, ByteStream, CallLimits, ControllerService};
-pub use confinement::{Layer, LayerStatus, ProbeLayersError, enter_server_cgroup, probe_layers};
+pub use confinement::{Layer, LayerStatus, ProbeLayersError, probe_layers};
 pub use exit_reason::{ExitReason, StopReason};
 pub use machines::{
     CONSOLE_BYTES_MAX, MachineStartError, Machines, MachinesOpenError, MachinesSettings, PING_EVERY_MS, PING_MS_MAX,

@@ -16,6 +16,7 @@ mod machine_task;
 
 use crate::{
     channel::{CallLimits, ControllerService},
+    confinement::enter_server_cgroup,
     exit_reason::StopReason,
     procfs::{MemoryUsage, ProcessId},
     receipt::{self, Receipt},
@@ -241,6 +242,9 @@ impl Machines {
         tied_to_parent: bool,
     ) -> Result<Self, MachinesOpenError> {
         let lock = lock_directories(&settings)?;
+        if let Err(error) = enter_server_cgroup() {
+            tracing::warn!(%error, "the server cannot enter a cgroup of its own, so machines have none");
+        }
         let machines = Mutex::default();
         Ok(Self {
             inner: Arc::new(Inner {

@@ -89,7 +89,7 @@ fn settings(limits: &ResourceLimits) -> [(&'static str, String); 4] {
 ///
 /// # Errors
 /// The cgroup is delegated, and a process in it cannot be moved.
-pub fn enter_server_cgroup() -> io::Result<()> {
+pub(crate) fn enter_server_cgroup() -> io::Result<()> {
     match own_cgroup() {
         Ok(own) if is_delegated(&own) => enter_below(&own),
         Ok(_) | Err(_) => Ok(()),

@@ -6,7 +6,8 @@ use super::{
 };
 use rustix::{
     event::{PollFd, PollFlags, Timespec},
-    fd::{AsFd, BorrowedFd, OwnedFd},
+    fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
+    fs::{Mode, OFlags},
     io::Errno,
     process::Pid,
 };
@@ -184,7 +185,9 @@ impl Notifications {
             Answer::Allow => _ = raw::allow(self.as_fd(), id),
             Answer::File(index) => {
                 if let Some(file) = self.files.get(index) {
-                    let _ = raw::answer_with(self.as_fd(), id, file.file.as_fd());
+                    // QEMU opens a kernel twice and reads it from the beginning, so each has its own offset.
+                    let opened = reopen(file.file.as_fd());
+                    let _ = raw::answer_with(self.as_fd(), id, opened.as_ref().map_or(file.file.as_fd(), AsFd::as_fd));
                 }
             }
             Answer::Status(index) => {
@@ -275,4 +278,10 @@ fn read_name(vmm: Pid, address: u64) -> Option<Vec<u8>> {
     let mut buffer = [0; PATH_BYTES_MAX];
     let read = raw::read_memory(vmm, address, &mut buffer).ok()?;
     buffer.get(..read)?.split(|byte| *byte == 0).next().map(<[u8]>::to_vec)
+}
+
+/// Opens a file again with the same access.
+fn reopen(file: BorrowedFd<'_>) -> rustix::io::Result<OwnedFd> {
+    let access = rustix::fs::fcntl_getfl(file)? & OFlags::ACCMODE;
+    rustix::fs::open(format!("/proc/self/fd/{}", file.as_raw_fd()), access | OFlags::CLOEXEC, Mode::empty())
 }

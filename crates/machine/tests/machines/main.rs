@@ -3,6 +3,7 @@
 
 mod adoption;
 mod channels;
+mod confined;
 mod ends;
 mod exits;
 mod layers;

@@ -45,7 +45,7 @@ const START_CALLS: &[Sysno] = &[
 /// Calls that are answered as by a kernel that does not have them, since each has an older call that takes its place: clone(2), whose
 /// flags the filter can read, and the event loop's ppoll(2). Not counted as denied.
 const ABSENT_CALLS: &[Sysno] = &[Sysno::clone3, Sysno::io_uring_setup];
-/// Calls that no VMM makes by mistake: whoever makes one has taken it over, and it is killed at once.
+/// Calls that no VMM makes: one that makes them is controlled by an attacker, and is killed at once.
 const HOSTILE_CALLS: &[Sysno] = &[
     Sysno::execve,
     Sysno::execveat,

@@ -59,7 +59,7 @@ pub(crate) struct Execution {
     pub(crate) files: Vec<OpenFile>,
     pub(crate) listeners: Vec<OpenListener>,
     pub(crate) limits: ResourceLimits,
-    /// Tells machines of one host apart: chooses the host's user id of a VMM that the superuser starts.
+    /// Distinguishes the machines of one host: chooses the host's user id of a VMM that the superuser starts.
     pub(crate) number: u32,
 }
 

@@ -115,7 +115,7 @@ fn occupy_numbers() -> io::Result<Vec<File>> {
     }
 }
 
-/// Starts the process. Returns it and the connection to its monitor, if it has one. `number` tells the machines of this host apart.
+/// Starts the process. Returns it and the connection to its monitor, if it has one. `number` distinguishes the machines of this host.
 pub(crate) fn spawn(spec: &ProcessSpec, number: u32) -> Result<(VmmProcess, Option<UnixStream>), SpawnError> {
     let at = |step: &str| {
         let step = step.to_owned();

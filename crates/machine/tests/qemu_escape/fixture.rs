@@ -211,7 +211,7 @@ fn is_sealed(vmm: u32) -> bool {
     fs::read_dir(&root).is_ok() && usr.is_ok_and(|count| count == 0)
 }
 
-/// Whether the process runs: it is neither gone nor a zombie.
+/// Whether the process runs: it has not exited and is no zombie.
 pub(crate) fn is_alive(pid: u32) -> bool {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     stat.rsplit(") ").next().is_some_and(|rest| !rest.is_empty() && !rest.starts_with(['Z', 'X']))

@@ -598,7 +598,7 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** Returns the server's health. `checks` is empty for unauthenticated callers. 503: the server is down. */
+        /** Returns the server's health. `checks` is for authenticated callers, `isolation` for operators. 503: the server is down. */
         get: operations["get_health"];
         put?: never;
         post?: never;
@@ -791,6 +791,7 @@ export interface components {
         Health: {
             /** @description One check for each dependency that was really tested. */
             checks: components["schemas"]["HealthCheck"][];
+            isolation: components["schemas"]["Isolation"] | null;
             /** @description `ok`, `degraded` (works, see the checks) or `down`. */
             status: components["schemas"]["HealthStatus"];
             /** @description The server's version. */
@@ -800,7 +801,7 @@ export interface components {
         HealthCheck: {
             /** @description What was observed, one sentence. */
             detail: string;
-            /** @description `store`, `vault`, `image`, `accelerator`, `machines`, `disk`, `memory`, `reconcile`. */
+            /** @description `store`, `vault`, `image`, `isolation`, `machines`, `disk`, `memory`, `reconcile`. */
             name: string;
             /** @description Its health. */
             status: components["schemas"]["HealthStatus"];
@@ -810,11 +811,34 @@ export interface components {
          * @enum {string}
          */
         HealthStatus: "ok" | "degraded" | "down";
+        /** @description How machines are isolated from the host. */
+        Isolation: {
+            /** @description The sum in one sentence. */
+            detail: string;
+            /** @description The layers of confinement that are off. */
+            layers_off: components["schemas"]["LayerOff"][];
+            /** @description The sum. */
+            level: components["schemas"]["IsolationLevel"];
+        };
+        /**
+         * @description The sum of the layers that isolate machines from the host.
+         * @enum {string}
+         */
+        IsolationLevel: "strong" | "partial" | "emulated";
         /**
          * @description A UI path within a sign-in method.
          * @enum {string}
          */
         Lane: "link" | "device_code" | "terminal" | "desktop";
+        /** @description A layer of confinement that is off. */
+        LayerOff: {
+            /** @description Its name. */
+            name: string;
+            /** @description How to switch it on. */
+            remedy: string;
+            /** @description Why it is off. */
+            why: string;
+        };
         /** @description `GET /api/leaks`: the resources that exist on this host, compared with those that are expected. */
         LeakReport: {
             /** @description Made by the server, which knows the owner of each resource; `false`: by the command line without a server. */

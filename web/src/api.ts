@@ -9,6 +9,7 @@ export type CredentialHealth = Schemas["CredentialHealth"];
 export type CredentialMeta = Schemas["CredentialMeta"];
 export type CurrentCaller = Schemas["CurrentCaller"];
 export type Health = Schemas["Health"];
+export type Isolation = Schemas["Isolation"];
 export type Lane = Schemas["Lane"];
 export type MethodView = Schemas["MethodView"];
 export type PasteResult = Schemas["PasteResult"];

@@ -1,82 +1,101 @@
 //! `anteroom doctor`: checks this host and lists every problem.
 
+mod isolation;
 pub(super) mod leaks;
 
 use super::{
     client::{ApiClient, ClientError},
-    machine_environment::{self, images_dir},
+    machine_environment::images_dir,
     print_line,
 };
 use anteroom_controller::{config::Config, providers::Providers};
 use anteroom_machine::{
     image::{self, Image},
-    qemu::{self, KvmStatus},
+    qemu,
 };
 use anteroom_wire::api::{Health, HealthStatus};
 use owo_colors::{OwoColorize, Stream::Stdout};
+use serde::Serialize;
 use std::process::ExitCode;
 
+/// One check and its result.
+#[derive(Debug, Serialize)]
+struct Check {
+    name: String,
+    #[serde(flatten)]
+    finding: Finding,
+}
+
 /// The result of one check.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "snake_case", tag = "status", content = "detail")]
 enum Finding {
     Ok(String),
     /// Works, but not as it should.
     Degraded(String),
     Missing(String),
+    /// Neither works nor is needed.
+    Unused(String),
 }
 
-pub(super) async fn run(config: &Config) -> anyhow::Result<ExitCode> {
-    let mut missing = 0;
-    let mut print_finding = |name: &str, finding: Finding| {
-        let (mark, text) = match &finding {
-            Finding::Ok(text) => ("ok      ".if_supports_color(Stdout, |mark| mark.green()).to_string(), text),
-            Finding::Degraded(text) => ("degraded".if_supports_color(Stdout, |mark| mark.yellow()).to_string(), text),
-            Finding::Missing(text) => {
-                missing += 1;
-                ("MISSING ".if_supports_color(Stdout, |mark| mark.red()).to_string(), text)
-            }
-        };
-        print_line(format_args!("{mark} {name:<12} {text}"));
+fn check(name: impl Into<String>, finding: Finding) -> Check {
+    Check { name: name.into(), finding }
+}
+
+pub(super) async fn run(config: &Config, json: bool) -> anyhow::Result<ExitCode> {
+    let image = Image::open_current(&images_dir(config));
+    let mut checks = tools().await;
+    checks.push(check("providers", providers(config)));
+    checks.push(check("image", describe_image(image.as_ref().map_err(ToString::to_string))));
+    checks.extend(isolation::check_isolation(config, image.as_ref().ok()).await);
+    checks.push(check("disk", disk(config)));
+    checks.push(check("server", server(config).await));
+    let missing = checks.iter().filter(|check| matches!(check.finding, Finding::Missing(_))).count();
+    if json {
+        print_line(serde_json::to_string_pretty(&checks)?);
+    } else {
+        checks.iter().for_each(print_check);
+        if missing > 0 {
+            print_line(format_args!("\n{missing} check(s) failed."));
+        }
+    }
+    Ok(if missing == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn print_check(check: &Check) {
+    let (mark, text) = match &check.finding {
+        Finding::Ok(text) => ("ok      ".if_supports_color(Stdout, |mark| mark.green()).to_string(), text),
+        Finding::Degraded(text) => ("degraded".if_supports_color(Stdout, |mark| mark.yellow()).to_string(), text),
+        Finding::Missing(text) => ("MISSING ".if_supports_color(Stdout, |mark| mark.red()).to_string(), text),
+        Finding::Unused(text) => ("unused  ".if_supports_color(Stdout, |mark| mark.dimmed()).to_string(), text),
     };
-    for (name, finding) in tools().await {
-        print_finding(&name, finding);
-    }
-    print_finding("providers", providers(config));
-    for (name, finding) in machines(config).await {
-        print_finding(&name, finding);
-    }
-    print_finding("disk", disk(config));
-    print_finding("server", server(config).await);
-    if missing == 0 {
-        return Ok(ExitCode::SUCCESS);
-    }
-    print_line(format_args!("\n{missing} check(s) failed."));
-    Ok(ExitCode::FAILURE)
+    print_line(format_args!("{mark} {:<14} {text}", check.name));
 }
 
-async fn tools() -> Vec<(String, Finding)> {
+async fn tools() -> Vec<Check> {
     let mut found = Vec::new();
     match qemu::find_qemu() {
-        Some(program) => found.push((
-            "qemu".into(),
+        Some(program) => found.push(check(
+            "qemu",
             match qemu::version_line(&program).await {
                 Ok(version) => Finding::Ok(version),
                 Err(error) => Finding::Missing(format!("{} does not run: {error}", program.display())),
             },
         )),
-        None => found.push((
-            "qemu".into(),
+        None => found.push(check(
+            "qemu",
             Finding::Missing("qemu-system-x86_64 is not installed; run: sudo apt-get install qemu-system-x86".into()),
         )),
     }
     let missing = image::find_missing_requirements();
     if missing.is_empty() {
-        found.push(("image tools".into(), Finding::Ok("all installed".into())));
+        found.push(check("image tools", Finding::Ok("all installed".into())));
     }
     for tool in &missing {
-        found.push((tool.what.clone(), Finding::Missing(format!("needed for {}; {}", tool.why, tool.remedy))));
+        found.push(check(&tool.what, Finding::Missing(format!("needed for {}; {}", tool.why, tool.remedy))));
     }
     if let Some(command) = image::apt_install_command(&missing) {
-        found.push(("install".into(), Finding::Degraded(format!("install all missing packages with: {command}"))));
+        found.push(check("install", Finding::Degraded(format!("install all missing packages with: {command}"))));
     }
     found
 }
@@ -88,37 +107,16 @@ fn providers(config: &Config) -> Finding {
     }
 }
 
-async fn machines(config: &Config) -> Vec<(String, Finding)> {
-    let image = match Image::open_current(&images_dir(config)) {
-        Ok(image) => image,
-        Err(error) => {
-            let kvm = if std::path::Path::new("/dev/kvm").exists() {
-                "/dev/kvm exists; whether a guest boots on it can be checked once there is an image"
-            } else {
-                "there is no /dev/kvm; machines will run under emulation"
-            };
-            return vec![
-                ("image".into(), Finding::Missing(error.to_string())),
-                ("accelerator".into(), Finding::Degraded(kvm.into())),
-            ];
+fn describe_image(image: Result<&Image, String>) -> Finding {
+    match image {
+        Ok(image) => {
+            let tools: Vec<String> =
+                image.manifest.clis.iter().map(|(name, version)| format!("{name} {version}")).collect();
+            let short = &image.manifest.hash[..12.min(image.manifest.hash.len())];
+            Finding::Ok(format!("{short}, with {}", tools.join(", ")))
         }
-    };
-    let tools: Vec<String> = image.manifest.clis.iter().map(|(name, version)| format!("{name} {version}")).collect();
-    let short = &image.manifest.hash[..12.min(image.manifest.hash.len())];
-    let mut found = vec![("image".into(), Finding::Ok(format!("{short}, with {}", tools.join(", "))))];
-    found.push((
-        "accelerator".into(),
-        match machine_environment::probe_accelerator(config, &image).await {
-            Ok(report) => match report.kvm {
-                KvmStatus::Works => Finding::Ok(report.explanation),
-                KvmStatus::Absent | KvmStatus::NotPermitted | KvmStatus::DoesNotBoot { .. } => {
-                    Finding::Degraded(report.explanation)
-                }
-            },
-            Err(error) => Finding::Missing(format!("{error:#}")),
-        },
-    ));
-    found
+        Err(error) => Finding::Missing(error),
+    }
 }
 
 fn disk(config: &Config) -> Finding {

@@ -70,8 +70,8 @@ async fn build_configured_image(
     let test_display = Arc::clone(&display);
     let self_test = async |image: &Image| {
         let tested = async {
-            let report = machine_environment::probe_accelerator(config, image).await?;
-            machine_environment::prepare_template(config, image, &report.chosen, &test_display).await
+            let kvm = machine_environment::probe_kvm(config, Some(image)).await?;
+            machine_environment::prepare_template(config, image, &kvm.qemu_accelerator(), &test_display).await
         };
         tested.await.map(|_| ()).map_err(|error| Box::<dyn std::error::Error + Send + Sync>::from(format!("{error:#}")))
     };

@@ -1,20 +1,18 @@
-//! Prepares what machines are started from: the current image, an accelerator that boots a guest, and a template to clone.
+//! Prepares what machines are started from: the current image, the kind of machines that this host can run, and a template to clone.
 
 use super::progress::ProgressDisplay;
-use anteroom_controller::{
-    config::{Accelerator as ConfiguredAccelerator, Config},
-    image::ImageInfo,
-};
+use anteroom_controller::{config::Config, image::ImageInfo};
 use anteroom_machine::{
-    CONSOLE_BYTES_MAX,
+    CONSOLE_BYTES_MAX, SpecSource,
     image::Image,
-    qemu::{
-        self, Accelerator, AcceleratorReport, Hardware, KvmStatus, PrepareProgress, ProbeSettings, Template,
-        TemplateSettings,
-    },
+    kind::{self, KindError, MachineKind, RequestedKind},
+    kvm::{self, KvmReport},
+    probe_layers,
+    qemu::{self, Accelerator, Hardware, PrepareProgress, Template, TemplateSettings},
+    sum_isolation,
 };
 use anteroom_server::MachineEnvironment;
-use anteroom_wire::agent::Geometry;
+use anteroom_wire::{agent::Geometry, api::IsolationLevel};
 use anyhow::Context;
 use std::{path::PathBuf, sync::Arc};
 
@@ -44,29 +42,21 @@ fn qemu_program() -> anyhow::Result<PathBuf> {
     qemu::find_qemu().context("qemu-system-x86_64 is not on the PATH; install it: sudo apt-get install qemu-system-x86")
 }
 
-/// Finds out whether machines can use KVM by booting a small guest.
-pub(super) async fn probe_accelerator(config: &Config, image: &Image) -> anyhow::Result<AcceleratorReport> {
-    let settings = ProbeSettings {
-        qemu_program: qemu_program()?,
+/// Finds out what KVM can do on this host. Linux is booted only with an image.
+pub(super) async fn probe_kvm(config: &Config, image: Option<&Image>) -> anyhow::Result<KvmReport> {
+    let settings = kvm::ProbeSettings {
+        qemu_program: qemu::find_qemu(),
         keeper_program: keeper_program()?,
         cache_dir: config.cache_dir.clone(),
         boot_ms_max: PROBE_MS_MAX,
     };
-    let report =
-        qemu::probe_accelerator(&image.kernel_path(), &image.initramfs_path(), &image.manifest.hash, &settings).await?;
-    Ok(report)
+    Ok(kvm::probe(image, &settings).await?)
 }
 
-fn choose_accelerator(config: &Config, report: &AcceleratorReport) -> anyhow::Result<Accelerator> {
-    match (config.machines.accelerator, &report.chosen) {
-        (ConfiguredAccelerator::Auto, chosen) => Ok(chosen.clone()),
-        (ConfiguredAccelerator::Emulation, _) => Ok(Accelerator::Emulation),
-        (ConfiguredAccelerator::Kvm, chosen @ Accelerator::Kvm { .. }) => Ok(chosen.clone()),
-        (ConfiguredAccelerator::Kvm, Accelerator::Emulation) => anyhow::bail!(
-            "machines.accelerator is \"kvm\", but {}; set it to \"auto\" to run under emulation",
-            report.explanation
-        ),
-    }
+/// The kind of machines for the settings and the report of this host.
+pub(super) async fn choose_kind(config: &Config, kvm: &KvmReport) -> Result<MachineKind, KindError> {
+    let firecracker = kind::find_firecracker().await;
+    kind::choose(RequestedKind::Qemu, config.machines.accelerator, kvm, &firecracker)
 }
 
 /// Finds the template for this image, or makes it by booting the image once.
@@ -99,51 +89,53 @@ pub(super) async fn prepare_template(
     Template::find_or_prepare(image, accelerator, &settings, show).await.context("the template could not be prepared")
 }
 
+/// Prepares the template that machines of `kind` are cloned from, and removes those that no machine uses.
+async fn prepare_spec_source(
+    config: &Config,
+    image: &Image,
+    kind: &MachineKind,
+    display: &ProgressDisplay,
+) -> anyhow::Result<Arc<dyn SpecSource>> {
+    match kind {
+        MachineKind::Qemu { accelerator } => {
+            let template = prepare_template(config, image, accelerator, display).await?;
+            if let Err(error) = Template::remove_unused(&config.cache_dir.join("templates"), Some(&template)) {
+                tracing::warn!(%error, "unused templates not removed");
+            }
+            Ok(Arc::new(template))
+        }
+        MachineKind::Firecracker { .. } => anyhow::bail!("machines run under QEMU"),
+    }
+}
+
 /// Prepares everything that a server needs to start machines.
 pub(super) async fn prepare_machine_environment(config: &Config) -> anyhow::Result<MachineEnvironment> {
     let image = Image::open_current(&images_dir(config))?;
     let display = ProgressDisplay::new();
-    display.show("checking whether KVM boots a guest", "", None);
-    let report = probe_accelerator(config, &image).await?;
-    let accelerator = choose_accelerator(config, &report)?;
-    let template = prepare_template(config, &image, &accelerator, &display).await?;
-    let emulated = matches!(accelerator, Accelerator::Emulation);
-    if let Err(error) = Template::remove_unused(&config.cache_dir.join("templates"), Some(&template)) {
-        tracing::warn!(%error, "unused templates not removed");
-    }
-    let summary = accelerator_summary(config, &report, emulated);
-    if emulated {
-        tracing::warn!(outcome = "emulated", reason = report.explanation, "machines run under {summary}");
+    display.show("checking what KVM can do on this host", "", None);
+    let kvm = probe_kvm(config, Some(&image)).await?;
+    let kind = choose_kind(config, &kvm).await?;
+    let explanation = kind::explain(&kind, config.machines.accelerator, &kvm);
+    let isolation = sum_isolation(&kind, &probe_layers(&keeper_program()?).await?);
+    let spec_source = prepare_spec_source(config, &image, &kind, &display).await?;
+    if isolation.level != IsolationLevel::Strong {
+        let outcome = if kind.is_emulated() { "emulated" } else { "partly_confined" };
+        tracing::warn!(outcome, reason = explanation, "isolation of machines: {}", isolation.detail);
     }
     Ok(MachineEnvironment {
-        spec_source: Arc::new(template),
+        spec_source,
         image: ImageInfo {
             hash: image.manifest.hash.clone(),
             tool_versions: image.manifest.clis.clone(),
-            accelerator: summary,
-            is_emulated: emulated,
+            kind: explanation,
+            isolation,
         },
         keeper_program: keeper_program()?,
-        ready_ms_max: config.machines.ready_ms_max.unwrap_or(if emulated {
+        ready_ms_max: config.machines.ready_ms_max.unwrap_or(if kind.is_emulated() {
             READY_EMULATION_MS_MAX
         } else {
             READY_KVM_MS_MAX
         }),
         write_observer: None,
     })
-}
-
-/// The accelerator as text that follows "machines run under …".
-fn accelerator_summary(config: &Config, report: &AcceleratorReport, emulated: bool) -> String {
-    if !emulated {
-        return "KVM".into();
-    }
-    let reason = match (&config.machines.accelerator, &report.kvm) {
-        (ConfiguredAccelerator::Emulation, _) => "set in the configuration",
-        (_, KvmStatus::Absent) => "there is no /dev/kvm",
-        (_, KvmStatus::NotPermitted) => "this user may not open /dev/kvm",
-        (_, KvmStatus::DoesNotBoot { .. }) => "/dev/kvm exists, but a guest does not boot on it",
-        (_, KvmStatus::Works) => "KVM was not chosen",
-    };
-    format!("emulation ({reason}; see `anteroom doctor`): slower, and not a security boundary")
 }

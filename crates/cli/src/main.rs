@@ -63,8 +63,8 @@ enum Command {
         /// List orphaned processes, files and sessions instead.
         #[arg(long)]
         leaks: bool,
-        /// With --leaks: print JSON.
-        #[arg(long, requires = "leaks")]
+        /// Print JSON.
+        #[arg(long)]
         json: bool,
     },
     /// Sign in to a tool: print the link, show progress, and store the credential or write it to a file.
@@ -191,7 +191,7 @@ async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
             serve::run(config, demo).await
         }
         Command::Doctor { leaks: true, json } => doctor::leaks::run(&config, json).await,
-        Command::Doctor { leaks: false, .. } => doctor::run(&config).await,
+        Command::Doctor { leaks: false, json } => doctor::run(&config, json).await,
         Command::Login(arguments) => login::run(&config, arguments).await,
         Command::Exec(arguments) => exec::run(&config, arguments).await,
         Command::Credentials(command) => credentials::run(&config, command).await,

@@ -16,7 +16,8 @@ pub(super) async fn run(config: Config, demo: bool) -> anyhow::Result<ExitCode> 
     let server = anteroom_server::start_server(config, ServerLimits::default(), &state_dir, environment, demo).await?;
     let link = anteroom_server::create_operator_login_link(&server).await?;
     print_line(format_args!("\nAnteroom is listening at {}", server.app.auth.base_url));
-    print_line(format_args!("Machines run under {}.", server.app.image.accelerator));
+    print_line(format_args!("Isolation of machines: {}.", server.app.image.isolation.detail));
+    print_line(format_args!("Kind of machines: {}.", server.app.image.kind));
     print_line(format_args!(
         "Open this login link (valid once, for {minutes} minutes; `anteroom login-link` prints a new one):\n\n  {link}\n"
     ));

@@ -13,7 +13,7 @@ pub use connections::{Egress, Http};
 pub use credentials::Credentials;
 pub use image::ImageAdditions;
 pub use log::{Log, LogFormat};
-pub use machines::{Accelerator, Machines};
+pub use machines::Machines;
 pub use retention::Retention;
 pub use sessions::Sessions;
 

@@ -7,7 +7,7 @@ use crate::{
     unix_time,
 };
 use anteroom_store::WriteOutcome;
-use anteroom_wire::api::{Health, HealthCheck, HealthStatus};
+use anteroom_wire::api::{Health, HealthCheck, HealthStatus, IsolationLevel};
 
 /// Number of reconciliation intervals without a finished reconciliation before the server is degraded. A briefly locked database
 /// is reported by the `store` check.
@@ -21,7 +21,7 @@ pub async fn health_report(server_context: &ServerContext) -> Health {
         store(server_context).await,
         vault(server_context).await,
         image(server_context),
-        accelerator(server_context),
+        isolation(server_context),
         machines(server_context),
         capacity("disk", admission::check_disk(&server_context.config)),
         capacity(
@@ -34,7 +34,8 @@ pub async fn health_report(server_context: &ServerContext) -> Health {
         reconcile(server_context),
     ];
     let status = checks.iter().map(|check| check.status).max().unwrap_or(HealthStatus::Ok);
-    Health { status, version: env!("CARGO_PKG_VERSION").to_owned(), checks }
+    let isolation = Some(server_context.image.isolation.clone());
+    Health { status, version: env!("CARGO_PKG_VERSION").to_owned(), checks, isolation }
 }
 
 fn check(name: &str, status: HealthStatus, detail: impl Into<String>) -> HealthCheck {
@@ -96,9 +97,13 @@ fn image(server_context: &ServerContext) -> HealthCheck {
     }
 }
 
-fn accelerator(server_context: &ServerContext) -> HealthCheck {
-    let status = if server_context.image.is_emulated { HealthStatus::Degraded } else { HealthStatus::Ok };
-    check("accelerator", status, server_context.image.accelerator.clone())
+fn isolation(server_context: &ServerContext) -> HealthCheck {
+    let isolation = &server_context.image.isolation;
+    let status = match isolation.level {
+        IsolationLevel::Strong => HealthStatus::Ok,
+        IsolationLevel::Partial | IsolationLevel::Emulated => HealthStatus::Degraded,
+    };
+    check("isolation", status, format!("{} ({})", isolation.detail, server_context.image.kind))
 }
 
 fn machines(server_context: &ServerContext) -> HealthCheck {

@@ -1,21 +1,27 @@
-//! The image that machines run, and their accelerator.
+//! The image that machines run, and what isolates them from the host.
 
+use anteroom_wire::api::{Isolation, IsolationLevel};
 use std::collections::BTreeMap;
 
-/// The image of machines and their accelerator.
-#[derive(Debug, Clone, Default)]
+/// The image of machines and their isolation.
+#[derive(Debug, Clone)]
 pub struct ImageInfo {
     /// The image's content hash.
     pub hash: String,
     /// Tool → version.
     pub tool_versions: BTreeMap<String, String>,
-    /// The accelerator, one sentence.
-    pub accelerator: String,
-    /// Whether machines are emulated, which is not a security boundary.
-    pub is_emulated: bool,
+    /// Which kind of machines was chosen and why, one sentence.
+    pub kind: String,
+    /// How machines are isolated from the host.
+    pub isolation: Isolation,
 }
 
 impl ImageInfo {
+    /// Whether machines are emulated, which is not a security boundary.
+    pub fn is_emulated(&self) -> bool {
+        self.isolation.level == IsolationLevel::Emulated
+    }
+
     /// Whether the image contains the tool.
     pub fn has_tool(&self, name: &str) -> bool {
         self.tool_versions.contains_key(name)

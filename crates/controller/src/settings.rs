@@ -12,7 +12,7 @@ use std::{fmt::Write as _, ops::RangeInclusive};
 ///         /// The setting's documentation, which is also its comment in the example file.
 ///         memory_mib: u32 = 1_536, within 512..=65_536;
 ///         /// Without a range: not a number, or a number of any size.
-///         accelerator: Accelerator = Accelerator::Auto;
+///         accelerator: RequestedAccelerator = RequestedAccelerator::Auto;
 ///         /// The example file shows this value instead of the default; if the default is `None`, as a comment.
 ///         public_url: Option<String> = None, example "\"https://anteroom.example\"";
 ///         /// The example file shows these lines as a comment at the end of the section.

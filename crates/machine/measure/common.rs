@@ -3,7 +3,8 @@
 use anteroom_machine::{
     BoxBody, ControllerService,
     image::Image,
-    qemu::{self, Hardware, ProbeSettings, Template, TemplateSettings},
+    kvm,
+    qemu::{self, Hardware, Template, TemplateSettings},
 };
 use anteroom_wire::agent::Geometry;
 use http_body_util::{BodyExt, Full};
@@ -24,15 +25,14 @@ pub(crate) async fn template(
     state: &Path,
 ) -> Result<Template, Box<dyn std::error::Error>> {
     let qemu_program = qemu::find_qemu().ok_or("no qemu-system-x86_64 in PATH")?;
-    let probe = ProbeSettings {
-        qemu_program: qemu_program.clone(),
+    let probe = kvm::ProbeSettings {
+        qemu_program: Some(qemu_program.clone()),
         keeper_program: keeper.to_owned(),
         cache_dir: state.to_owned(),
         boot_ms_max: 15_000,
     };
-    let report =
-        qemu::probe_accelerator(&image.kernel_path(), &image.initramfs_path(), &image.manifest.hash, &probe).await?;
-    println!("{}", report.explanation);
+    let report = kvm::probe(Some(image), &probe).await?;
+    println!("{report}");
     let settings = TemplateSettings {
         templates_dir: state.join("templates"),
         qemu_program,
@@ -42,5 +42,6 @@ pub(crate) async fn template(
         prepare_ms_max: 600_000,
         console_bytes_max: 16 * 1024,
     };
-    Ok(Template::find_or_prepare(image, &report.chosen, &settings, |progress| println!("{progress:?}")).await?)
+    let accelerator = report.qemu_accelerator();
+    Ok(Template::find_or_prepare(image, &accelerator, &settings, |progress| println!("{progress:?}")).await?)
 }

@@ -26,6 +26,7 @@ mod vmm_process;
 use crate::{
     confinement::{self, ConfinedProcess, SpawnError},
     exit_reason::StopReason,
+    kvm::tiny_guest_process,
     procfs::{self, ProcessId},
     qmp::QmpError,
     receipt::{ExitCause, StopDetail},
@@ -59,12 +60,16 @@ const CLIENTS_MAX: usize = 8;
 
 /// Runs the keeper of the machine whose run directory is `run_dir`; returns when the machine is removed.
 ///
-/// With the argument `--probe-layers` instead of a run directory, it prints the layers of confinement that this host has.
+/// With the argument `--probe-layers` instead of a run directory, it prints the layers of confinement that this host has;
+/// with `--run-tiny-guest`, the result of a tiny guest on KVM.
 /// Call it first in a new process, before any thread starts: it closes all inherited files except the first three and starts
 /// a new session. If standard input is a socket, it is the first control connection.
 pub fn main(run_dir: &Path) -> ExitCode {
     if run_dir == Path::new(confinement::PROBE_ARGUMENT) {
         return confinement::print_layers();
+    }
+    if run_dir == Path::new(tiny_guest_process::TINY_GUEST_ARGUMENT) {
+        return tiny_guest_process::print_result();
     }
     let mut client = None;
     match Keeper::init(run_dir, &mut client) {

@@ -15,7 +15,10 @@ mod confinement;
 mod exit_reason;
 pub mod firecracker;
 pub mod image;
+mod isolation;
 pub mod keeper;
+pub mod kind;
+pub mod kvm;
 mod machines;
 mod procfs;
 pub mod qemu;
@@ -29,6 +32,7 @@ mod template;
 pub use channel::{AgentClient, AgentError, BoxBody, BoxError, ByteStream, CallLimits, ControllerService};
 pub use confinement::{Layer, LayerStatus, ProbeLayersError, probe_layers};
 pub use exit_reason::{ExitReason, StopReason};
+pub use isolation::sum_isolation;
 pub use machines::{
     CONSOLE_BYTES_MAX, MachineStartError, Machines, MachinesOpenError, MachinesSettings, PING_EVERY_MS, PING_MS_MAX,
 };

@@ -8,15 +8,17 @@
 mod accelerator;
 mod command_line;
 mod kernel_command_line;
+mod linux_boot;
 mod template;
 
 pub use crate::template::{PrepareProgress, TemplateError};
-pub use accelerator::{Accelerator, AcceleratorReport, KvmStatus, ProbeError, ProbeSettings, probe_accelerator};
+pub use accelerator::Accelerator;
 pub use kernel_command_line::{KernelCommandLine, Vmm};
+pub use linux_boot::LinuxBootError;
 pub use template::{Template, TemplateSettings};
 
-pub(crate) use accelerator::new_machine_id;
 pub(crate) use command_line::{QemuCommandLine, RamBackend, StartMode};
+pub(crate) use linux_boot::{LinuxBootSettings, boot_linux_on_kvm, new_machine_id, read_qemu_version};
 
 use std::{
     io,
@@ -79,8 +81,13 @@ impl Hardware {
 
 /// The first `qemu-system-x86_64` in `PATH` (in `/usr/bin` and `/bin` if `PATH` is not set).
 pub fn find_qemu() -> Option<PathBuf> {
+    find_program("qemu-system-x86_64")
+}
+
+/// The first program of that name in `PATH`, as [`find_qemu`].
+pub(crate) fn find_program(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_else(|| "/usr/bin:/bin".into());
-    std::env::split_paths(&path).map(|dir| dir.join("qemu-system-x86_64")).find(|program| program.is_file())
+    std::env::split_paths(&path).map(|dir| dir.join(name)).find(|program| program.is_file())
 }
 
 /// The first line of `program --version`.

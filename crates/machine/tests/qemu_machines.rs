@@ -5,7 +5,8 @@ use anteroom_machine::{
     BoxBody, Channels, ControllerService, ExitCause, ExitReason, Machines, MachinesSettings, SpecSource, State,
     StopReason, StopRequestOutcome,
     image::Image,
-    qemu::{self, Accelerator, Hardware, KvmStatus, PrepareProgress, ProbeSettings, Template, TemplateSettings},
+    kvm::{self, KvmReport},
+    qemu::{self, Accelerator, Hardware, PrepareProgress, Template, TemplateSettings},
 };
 use anteroom_wire::{
     Base64, MachineId, Secret, SessionId,
@@ -48,21 +49,23 @@ fn template_settings() -> TemplateSettings {
     }
 }
 
-async fn accelerator(image: &Image) -> qemu::AcceleratorReport {
-    let settings = ProbeSettings {
-        qemu_program: qemu::find_qemu().expect("qemu-system-x86_64 is not in PATH"),
+async fn kvm_report(image: &Image) -> KvmReport {
+    let settings = kvm::ProbeSettings {
+        qemu_program: Some(qemu::find_qemu().expect("qemu-system-x86_64 is not in PATH")),
         keeper_program: KEEPER.into(),
-        cache_dir: shared_dir("accelerator"),
+        cache_dir: shared_dir("kvm"),
         boot_ms_max: 15_000,
     };
-    qemu::probe_accelerator(&image.kernel_path(), &image.initramfs_path(), &image.manifest.hash, &settings)
-        .await
-        .unwrap()
+    kvm::probe(Some(image), &settings).await.unwrap()
+}
+
+async fn accelerator(image: &Image) -> Accelerator {
+    kvm_report(image).await.qemu_accelerator()
 }
 
 async fn template() -> Template {
     let image = image();
-    let accelerator = accelerator(&image).await.chosen;
+    let accelerator = accelerator(&image).await;
     Template::find_or_prepare(&image, &accelerator, &template_settings(), |progress| eprintln!("{progress:?}"))
         .await
         .unwrap()
@@ -123,18 +126,17 @@ async fn removed(state: &mut watch::Receiver<State>) -> ExitReason {
 }
 
 #[tokio::test]
-async fn accelerator_probe_reports_which_accelerators_boot() {
+async fn probe_of_kvm_with_an_image_ends_with_the_boot_of_linux() {
     let image = image();
-    let report = accelerator(&image).await;
-    match (&report.chosen, &report.kvm) {
-        (Accelerator::Kvm { .. }, KvmStatus::Works) => {}
-        (Accelerator::Emulation, KvmStatus::Absent | KvmStatus::NotPermitted) => {}
-        (Accelerator::Emulation, KvmStatus::DoesNotBoot { why }) => assert!(why.contains("-cpu host"), "{why}"),
-        other => panic!("{other:?}"),
+    let report = kvm_report(&image).await;
+    match &report {
+        KvmReport::LinuxFails { why } => assert!(why.contains("-cpu host"), "{why}"),
+        KvmReport::BootsLinux { cpu } => assert!(cpu.starts_with("host"), "{cpu}"),
+        KvmReport::DeviceFails { .. } | KvmReport::TinyGuestFails { .. } => {}
+        KvmReport::LinuxNotTried { why } => panic!("{why}"),
     }
-    assert!(!report.explanation.is_empty());
     let again = Instant::now();
-    assert_eq!(accelerator(&image).await, report);
+    assert_eq!(kvm_report(&image).await, report);
     assert!(again.elapsed() < Duration::from_secs(5), "the report was not cached");
 }
 
@@ -295,7 +297,7 @@ async fn template_is_not_removed_while_a_machine_maps_it() {
 #[tokio::test]
 async fn guest_that_is_never_ready_is_an_error_with_its_stage() {
     let image = image();
-    let accelerator = accelerator(&image).await.chosen;
+    let accelerator = accelerator(&image).await;
     let mut settings = template_settings();
     let top = tempfile::tempdir().unwrap();
     settings.templates_dir = top.path().join("templates");
@@ -318,7 +320,7 @@ async fn guest_that_is_never_ready_is_an_error_with_its_stage() {
 #[tokio::test]
 async fn cancelled_preparation_leaves_no_process() {
     let image = image();
-    let accelerator = accelerator(&image).await.chosen;
+    let accelerator = accelerator(&image).await;
     let top = tempfile::tempdir().unwrap();
     let settings = TemplateSettings { templates_dir: top.path().join("templates"), ..template_settings() };
     let (started, has_started) = tokio::sync::oneshot::channel();

@@ -167,7 +167,7 @@ pub async fn start_server(
     let _ = handle.set(app.downgrade());
     start_jobs(&app).await?;
     serve(&app, &serving, listener, &state.path)?;
-    tracing::info!(outcome = "serving", address = %address, image = %app.image.hash, emulated = app.image.is_emulated, "server started");
+    tracing::info!(outcome = "serving", address = %address, image = %app.image.hash, emulated = app.image.is_emulated(), "server started");
     Ok(Server { app, address, serving, demo })
 }
 

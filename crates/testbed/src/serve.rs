@@ -14,7 +14,10 @@ use crate::plain_process::{InjectedFaults, PlainProcessSpecs};
 use anteroom_controller::{config::Config, image::ImageInfo, limits::ServerLimits, random, unix_time};
 use anteroom_server::{MachineEnvironment, Server, StateDir};
 use anteroom_store::{NewCaller, Role, Sha256Hex};
-use anteroom_wire::{CallerId, Secret};
+use anteroom_wire::{
+    CallerId, Secret,
+    api::{Isolation, IsolationLevel},
+};
 use anyhow::Context;
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, io::Write, net::SocketAddr, path::PathBuf, sync::Arc};
@@ -69,8 +72,12 @@ pub async fn run_server(launch: LaunchConfig) -> anyhow::Result<()> {
         image: ImageInfo {
             hash: spec_source.image_hash.clone(),
             tool_versions: launch.tool_versions,
-            accelerator: "plain processes".to_owned(),
-            is_emulated: false,
+            kind: "machines are plain processes".to_owned(),
+            isolation: Isolation {
+                level: IsolationLevel::Strong,
+                detail: "strong, as if machines were virtual".to_owned(),
+                layers_off: Vec::new(),
+            },
         },
         keeper_program: spec_source.testbed.clone(),
         spec_source: Arc::new(spec_source),

@@ -390,6 +390,46 @@ pub struct Health {
     pub version: String,
     /// One check for each dependency that was really tested.
     pub checks: Vec<HealthCheck>,
+    /// How machines are isolated from the host; for operators only.
+    #[cfg_attr(feature = "utoipa", schema(required))]
+    pub isolation: Option<Isolation>,
+}
+
+/// How machines are isolated from the host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "utoipa", derive(ToSchema))]
+pub struct Isolation {
+    /// The sum.
+    pub level: IsolationLevel,
+    /// The sum in one sentence.
+    pub detail: String,
+    /// The layers of confinement that are off.
+    pub layers_off: Vec<LayerOff>,
+}
+
+/// The sum of the layers that isolate machines from the host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[cfg_attr(feature = "utoipa", derive(ToSchema))]
+pub enum IsolationLevel {
+    /// KVM and all layers of confinement.
+    Strong,
+    /// KVM, and not all layers.
+    Partial,
+    /// No KVM: not a security boundary, whatever the layers are.
+    Emulated,
+}
+
+/// A layer of confinement that is off.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "utoipa", derive(ToSchema))]
+pub struct LayerOff {
+    /// Its name.
+    pub name: String,
+    /// Why it is off.
+    pub why: String,
+    /// How to switch it on.
+    pub remedy: String,
 }
 
 /// The health of the server or of one dependency.
@@ -409,7 +449,7 @@ pub enum HealthStatus {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "utoipa", derive(ToSchema))]
 pub struct HealthCheck {
-    /// `store`, `vault`, `image`, `accelerator`, `machines`, `disk`, `memory`, `reconcile`.
+    /// `store`, `vault`, `image`, `isolation`, `machines`, `disk`, `memory`, `reconcile`.
     pub name: String,
     /// Its health.
     pub status: HealthStatus,

@@ -35,7 +35,13 @@ export class FakeServer {
   timelines = new Map();
   credentials = [credential("crd_01jd0000000000000000000001", "ses_01jd0000000000000000000009")];
   providers = providers();
-  health = { status: "ok", version: "0.1.0", checks: [{ name: "store", status: "ok", detail: "SQLite answers." }] };
+  /** @type {{ status: string, version: string, checks: { name: string, status: string, detail: string }[], isolation: unknown }} */
+  health = {
+    status: "ok",
+    version: "0.1.0",
+    checks: [{ name: "store", status: "ok", detail: "SQLite answers." }],
+    isolation: null,
+  };
   /** The unused login tokens. */
   login_tokens = new Set(["fresh-token"]);
   /** Whether requests need no cookie. */

@@ -115,14 +115,42 @@ test("restrictions of the server are shown on the start page", async () => {
       version: "0.1.0",
       checks: [
         { name: "store", status: "ok", detail: "SQLite answers." },
-        { name: "accelerator", status: "degraded", detail: "No usable KVM: machines are emulated, which is slow and no security boundary." },
+        { name: "isolation", status: "degraded", detail: "emulated: not a security boundary; all layers of confinement are on" },
       ],
+      isolation: null,
     };
     await page.goto(`${base}/dashboard/remote-cli`);
-    await page.waitForSelector("text=no security boundary");
+    await page.waitForSelector("text=not a security boundary");
     assert.ok(!((await page.textContent("main")) ?? "").includes("SQLite"));
     await shoot("start-degraded");
   });
+});
+
+test("an operator sees how machines are isolated, once, and how to switch on a layer that is off", async () => {
+  const landlock = { name: "Landlock", why: "the kernel has no Landlock", remedy: "boot a kernel from 6.10 with lsm=landlock" };
+  const scenes = [
+    { level: "strong", detail: "strong: QEMU with KVM, and all layers of confinement are on", layers_off: [] },
+    { level: "partial", detail: "partial: QEMU with KVM; layers of confinement that are off: Landlock", layers_off: [landlock] },
+    { level: "emulated", detail: "emulated: not a security boundary; all layers of confinement are on", layers_off: [] },
+  ];
+  for (const isolation of scenes) {
+    await runScene({}, async ({ page, fakeServer, base, shoot }) => {
+      const restricted = isolation.level !== "strong";
+      fakeServer.health = {
+        status: restricted ? "degraded" : "ok",
+        version: "0.1.0",
+        checks: [{ name: "isolation", status: restricted ? "degraded" : "ok", detail: `${isolation.detail} (machines run)` }],
+        isolation,
+      };
+      await page.goto(`${base}/dashboard/remote-cli`);
+      const note = page.locator(`[data-isolation=${isolation.level}]`);
+      await note.waitFor();
+      const text = (await page.textContent("main")) ?? "";
+      assert.equal(text.split(isolation.detail).length, 2, "the sum is shown once");
+      assert.equal(text.includes(landlock.remedy), isolation.layers_off.length > 0);
+      await shoot(`start-isolation-${isolation.level}`);
+    });
+  }
 });
 
 test("every changing request has the header against cross-site request forgery", async () => {

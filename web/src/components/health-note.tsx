@@ -1,10 +1,12 @@
-// The failed checks of the server's health.
+// The failed checks of the server's health. The isolation of machines has its own note for those who receive it.
 
 import type { Health } from "../api";
 
 export function HealthNote({ health }: { health: Health | null }) {
   if (health === null || health.status === "ok") return null;
-  const failed = health.checks.filter((check) => check.status !== "ok");
+  const separate = health.isolation === null ? null : "isolation";
+  const failed = health.checks.filter((check) => check.status !== "ok" && check.name !== separate);
+  if (failed.length === 0) return null;
   return (
     <section class={health.status === "down" ? "note bad" : "note warn"} aria-label="Health of the server">
       <p>

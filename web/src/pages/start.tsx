@@ -14,6 +14,7 @@ import {
 import { Credentials } from "../components/credentials";
 import { Frame } from "../components/frame";
 import { HealthNote } from "../components/health-note";
+import { IsolationNote } from "../components/isolation-note";
 import { ProblemNote } from "../components/problem-note";
 import { Providers } from "../components/providers";
 import { Sessions } from "../components/sessions";
@@ -98,6 +99,7 @@ export function StartPage() {
       ) : (
         <>
           <HealthNote health={data.health} />
+          <IsolationNote isolation={data.health?.isolation ?? null} />
           <Providers providers={data.providers} />
           <Sessions sessions={data.sessions} />
           <Credentials credentials={data.credentials} providers={data.providers} onChange={reload} />

@@ -11,8 +11,8 @@ pub(super) fn collect_versions(server_context: &ServerContext) -> Value {
         "anteroom": env!("CARGO_PKG_VERSION"),
         "image": server_context.image.hash,
         "clis": server_context.image.tool_versions,
-        "accelerator": server_context.image.accelerator,
-        "emulated": server_context.image.is_emulated,
+        "machine_kind": server_context.image.kind,
+        "isolation": server_context.image.isolation,
     })
 }
 

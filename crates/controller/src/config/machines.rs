@@ -1,25 +1,13 @@
 //! Machines: accelerator, size, timeouts, and the memory and disk space that must stay free on the host.
 
 use crate::settings::settings;
-use serde::{Deserialize, Serialize};
-
-/// The accelerator of machines.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Accelerator {
-    /// KVM if a guest boots with it, else emulation.
-    Auto,
-    /// KVM; without it the server does not start.
-    Kvm,
-    /// Emulation even where KVM works.
-    Emulation,
-}
+use anteroom_machine::kind::RequestedAccelerator;
 
 settings! {
     /// Machines.
     pub struct Machines {
-        /// `auto` (KVM if a guest boots with it, else emulation), `kvm` (without it the server does not start) or `emulation`.
-        accelerator: Accelerator = Accelerator::Auto;
+        /// `auto` (KVM if Linux boots on it, else emulation), `kvm` (without it the server does not start) or `emulation`.
+        accelerator: RequestedAccelerator = RequestedAccelerator::Auto;
         /// Guest memory, MiB. The host allocates only touched pages.
         memory_mib: u32 = 1_536, within 512..=65_536;
         /// Virtual processors, a whole number.

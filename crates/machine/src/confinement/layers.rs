@@ -26,6 +26,51 @@ pub enum Layer {
     OomOrder,
 }
 
+impl Layer {
+    /// All layers.
+    pub const ALL: [Self; 9] = [
+        Self::User,
+        Self::UserNamespace,
+        Self::Namespaces,
+        Self::RootDirectory,
+        Self::Landlock,
+        Self::SystemCalls,
+        Self::ResourceLimits,
+        Self::Cgroup,
+        Self::OomOrder,
+    ];
+
+    /// Its name in reports.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::User => "user",
+            Self::UserNamespace => "user namespace",
+            Self::Namespaces => "namespaces",
+            Self::RootDirectory => "root directory",
+            Self::Landlock => "Landlock",
+            Self::SystemCalls => "system calls",
+            Self::ResourceLimits => "resource limits",
+            Self::Cgroup => "cgroup",
+            Self::OomOrder => "OOM order",
+        }
+    }
+
+    /// What it does when it is on.
+    pub fn purpose(self) -> &'static str {
+        match self {
+            Self::User => "a VMM runs as a user that owns nothing on this host",
+            Self::UserNamespace => "a VMM has no capability on this host",
+            Self::Namespaces => "a VMM has no network, sees no other process and shares no IPC",
+            Self::RootDirectory => "a VMM's root directory is empty once it has started",
+            Self::Landlock => "a VMM may open no file and no TCP connection",
+            Self::SystemCalls => "a VMM may make only the system calls on a list",
+            Self::ResourceLimits => "a VMM's memory, threads, files and file sizes are limited",
+            Self::Cgroup => "the memory, processes and processor time of a machine are limited together",
+            Self::OomOrder => "without memory the kernel kills a VMM first, then its keeper, the server last",
+        }
+    }
+}
+
 /// Whether a layer is on.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "status")]

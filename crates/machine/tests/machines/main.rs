@@ -6,6 +6,7 @@ mod channels;
 mod confined;
 mod ends;
 mod exits;
+mod kvm;
 mod layers;
 mod limits;
 mod liveness;

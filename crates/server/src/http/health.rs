@@ -4,7 +4,7 @@ use anteroom_controller::{caller::Caller, health::health_report, session::server
 use anteroom_wire::api::{Health, HealthStatus};
 use axum::{Extension, Json, extract::State, http::StatusCode, response::IntoResponse};
 
-/// Returns the server's health. `checks` is empty for unauthenticated callers. 503: the server is down.
+/// Returns the server's health. `checks` is for authenticated callers, `isolation` for operators. 503: the server is down.
 #[utoipa::path(get, operation_id = "get_health", path = "/health", responses(
     (status = 200, description = "The server works, possibly with restrictions (`degraded`).", body = Health),
     (status = 503, description = "The server does not work (`down`).", body = Health),
@@ -16,6 +16,9 @@ pub(super) async fn get_health(
     let mut health = health_report(&server_context).await;
     if caller.is_none() {
         health.checks.clear();
+    }
+    if caller.is_none_or(|Extension(caller)| caller.require_operator().is_err()) {
+        health.isolation = None;
     }
     let code = if health.status == HealthStatus::Down { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
     (code, Json(health))

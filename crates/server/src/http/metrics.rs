@@ -224,7 +224,7 @@ fn host(server_context: &ServerContext, registry: &mut Registry) {
     let labels = vec![
         ("version", env!("CARGO_PKG_VERSION").to_owned()),
         ("image", server_context.image.hash.clone()),
-        ("emulated", server_context.image.is_emulated.to_string()),
+        ("emulated", server_context.image.is_emulated().to_string()),
     ];
     build.get_or_create_owned(&labels).set(1);
     registry.register("build", "This server", build);

@@ -115,7 +115,7 @@ async fn queued_session_waits_with_cause_when_disk_runs_low() {
 #[tokio::test]
 async fn health_lists_every_dependency_of_the_server() {
     let (_flags, server) = start_idle("").await;
-    for name in ["store", "vault", "image", "accelerator", "machines", "disk", "memory", "reconcile"] {
+    for name in ["store", "vault", "image", "isolation", "machines", "disk", "memory", "reconcile"] {
         let (_, found) = check(&server, name).await;
         assert_eq!(found.status, HealthStatus::Ok, "{found:?}");
     }

@@ -93,7 +93,7 @@ impl TemplateCacheCopy {
         // Next to the shared directory: /tmp may be small.
         let dir = tempfile::Builder::new().prefix("own-cache").tempdir_in(&shared).unwrap();
         symlink(shared.join("images"), dir.path().join("images")).unwrap();
-        fs::copy(shared.join("accelerator.json"), dir.path().join("accelerator.json")).unwrap();
+        fs::copy(shared.join("kvm.json"), dir.path().join("kvm.json")).unwrap();
         let current = fs::read_link(shared.join("images/current")).unwrap();
         let image_hash = current.file_name().unwrap().to_str().unwrap().to_owned();
         let fits = |dir: &Path| {

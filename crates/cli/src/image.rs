@@ -71,7 +71,8 @@ async fn build_configured_image(
     let self_test = async |image: &Image| {
         let tested = async {
             let kvm = machine_environment::probe_kvm(config, Some(image)).await?;
-            machine_environment::prepare_template(config, image, &kvm.qemu_accelerator(), &test_display).await
+            let kind = machine_environment::choose_kind(config, &kvm).await?;
+            machine_environment::prepare_template(config, image, &kind, &test_display).await
         };
         tested.await.map(|_| ()).map_err(|error| Box::<dyn std::error::Error + Send + Sync>::from(format!("{error:#}")))
     };

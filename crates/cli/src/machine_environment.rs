@@ -3,13 +3,14 @@
 use super::progress::ProgressDisplay;
 use anteroom_controller::{config::Config, image::ImageInfo};
 use anteroom_machine::{
-    CONSOLE_BYTES_MAX, SpecSource,
+    CONSOLE_BYTES_MAX, PreparationSettings, PrepareProgress, SpecSource,
+    firecracker::{self, GuestFiles},
     image::Image,
-    kind::{self, KindError, MachineKind, RequestedKind},
+    kind::{self, KindError, MachineKind},
     kvm::{self, KvmReport},
     probe_layers,
-    qemu::{self, Accelerator, Hardware, PrepareProgress, Template, TemplateSettings},
-    sum_isolation,
+    qemu::{self, Hardware},
+    remove_unused, sum_isolation,
 };
 use anteroom_server::MachineEnvironment;
 use anteroom_wire::{agent::Geometry, api::IsolationLevel};
@@ -27,6 +28,14 @@ const READY_EMULATION_MS_MAX: u64 = 60_000;
 /// Size of QEMU's cache of translated code for one machine under emulation, MiB. The host allocates only the used part. With a smaller
 /// cache a browser's code is translated repeatedly (docs/decisions/0004).
 const TCG_CACHE_MIB: u32 = 256;
+
+/// A template, from which machines are cloned.
+pub(super) struct PreparedTemplate {
+    /// Its directory.
+    dir: PathBuf,
+    /// Makes the specs of its clones.
+    spec_source: Arc<dyn SpecSource>,
+}
 
 /// The directory of machine images.
 pub(super) fn images_dir(config: &Config) -> PathBuf {
@@ -56,27 +65,62 @@ pub(super) async fn probe_kvm(config: &Config, image: Option<&Image>) -> anyhow:
 /// The kind of machines for the settings and the report of this host.
 pub(super) async fn choose_kind(config: &Config, kvm: &KvmReport) -> Result<MachineKind, KindError> {
     let firecracker = kind::find_firecracker().await;
-    kind::choose(RequestedKind::Qemu, config.machines.accelerator, kvm, &firecracker)
+    kind::choose(config.machines.kind, config.machines.accelerator, kvm, &firecracker)
 }
 
-/// Finds the template for this image, or makes it by booting the image once.
+/// Finds the template for this image and kind of machines, or makes it by booting the image once.
 pub(super) async fn prepare_template(
     config: &Config,
     image: &Image,
-    accelerator: &Accelerator,
+    kind: &MachineKind,
     display: &ProgressDisplay,
-) -> anyhow::Result<Template> {
+) -> anyhow::Result<PreparedTemplate> {
     let machines = &config.machines;
-    let settings = TemplateSettings {
-        templates_dir: config.cache_dir.join("templates"),
-        qemu_program: qemu_program()?,
-        keeper_program: keeper_program()?,
-        hardware: Hardware { memory_mib: machines.memory_mib, cpus: machines.cpus, tcg_cache_mib: TCG_CACHE_MIB },
-        geometry: Geometry { width: machines.width, height: machines.height },
-        prepare_ms_max: TEMPLATE_BOOT_MS_MAX,
-        console_bytes_max: CONSOLE_BYTES_MAX,
+    let hardware = Hardware { memory_mib: machines.memory_mib, cpus: machines.cpus, tcg_cache_mib: TCG_CACHE_MIB };
+    let geometry = Geometry { width: machines.width, height: machines.height };
+    let templates_dir = config.cache_dir.join("templates");
+    let show = |progress| show_progress(display, &progress);
+    let prepared = match kind {
+        MachineKind::Qemu { accelerator } => {
+            let settings = qemu::TemplateSettings {
+                templates_dir,
+                qemu_program: qemu_program()?,
+                keeper_program: keeper_program()?,
+                hardware,
+                geometry,
+                prepare_ms_max: TEMPLATE_BOOT_MS_MAX,
+                console_bytes_max: CONSOLE_BYTES_MAX,
+            };
+            let template = qemu::Template::find_or_prepare(image, accelerator, &settings, show).await;
+            template
+                .map(|template| PreparedTemplate { dir: template.dir().to_owned(), spec_source: Arc::new(template) })
+        }
+        MachineKind::Firecracker { firecracker } => {
+            let settings = firecracker::TemplateSettings {
+                firecracker_program: firecracker.path.clone(),
+                firecracker_version: firecracker.version.to_string(),
+                hardware,
+                geometry,
+                preparation: PreparationSettings {
+                    templates_dir,
+                    keeper_program: keeper_program()?,
+                    prepare_ms_max: TEMPLATE_BOOT_MS_MAX,
+                    console_bytes_max: CONSOLE_BYTES_MAX,
+                },
+            };
+            let template = match GuestFiles::of_image(image) {
+                Ok(files) => firecracker::Template::find_or_prepare(files, &settings, show).await,
+                Err(error) => Err(error),
+            };
+            template
+                .map(|template| PreparedTemplate { dir: template.dir().to_owned(), spec_source: Arc::new(template) })
+        }
     };
-    let show = |progress| match progress {
+    prepared.context("the template could not be prepared")
+}
+
+fn show_progress(display: &ProgressDisplay, progress: &PrepareProgress) {
+    match progress {
         PrepareProgress::Found => display.show("template found", "", Some(1.0)),
         PrepareProgress::Waiting => display.show("waiting for another process that prepares the template", "", None),
         PrepareProgress::Booting => display.show("booting a machine for the template", "", Some(0.1)),
@@ -85,26 +129,6 @@ pub(super) async fn prepare_template(
         }
         PrepareProgress::Saving => display.show("saving the template", "", Some(0.9)),
         PrepareProgress::Done { elapsed_ms } => display.show("template ready", &format!("{elapsed_ms} ms"), Some(1.0)),
-    };
-    Template::find_or_prepare(image, accelerator, &settings, show).await.context("the template could not be prepared")
-}
-
-/// Prepares the template that machines of `kind` are cloned from, and removes those that no machine uses.
-async fn prepare_spec_source(
-    config: &Config,
-    image: &Image,
-    kind: &MachineKind,
-    display: &ProgressDisplay,
-) -> anyhow::Result<Arc<dyn SpecSource>> {
-    match kind {
-        MachineKind::Qemu { accelerator } => {
-            let template = prepare_template(config, image, accelerator, display).await?;
-            if let Err(error) = Template::remove_unused(&config.cache_dir.join("templates"), Some(&template)) {
-                tracing::warn!(%error, "unused templates not removed");
-            }
-            Ok(Arc::new(template))
-        }
-        MachineKind::Firecracker { .. } => anyhow::bail!("machines run under QEMU"),
     }
 }
 
@@ -117,13 +141,16 @@ pub(super) async fn prepare_machine_environment(config: &Config) -> anyhow::Resu
     let kind = choose_kind(config, &kvm).await?;
     let explanation = kind::explain(&kind, config.machines.accelerator, &kvm);
     let isolation = sum_isolation(&kind, &probe_layers(&keeper_program()?).await?);
-    let spec_source = prepare_spec_source(config, &image, &kind, &display).await?;
+    let template = prepare_template(config, &image, &kind, &display).await?;
+    if let Err(error) = remove_unused(&config.cache_dir.join("templates"), Some(&template.dir)) {
+        tracing::warn!(%error, "unused templates not removed");
+    }
     if isolation.level != IsolationLevel::Strong {
         let outcome = if kind.is_emulated() { "emulated" } else { "partly_confined" };
         tracing::warn!(outcome, reason = explanation, "isolation of machines: {}", isolation.detail);
     }
     Ok(MachineEnvironment {
-        spec_source,
+        spec_source: template.spec_source,
         image: ImageInfo {
             hash: image.manifest.hash.clone(),
             tool_versions: image.manifest.clis.clone(),

@@ -21,8 +21,8 @@ pub(super) async fn check_isolation(config: &Config, image: Option<&Image>) -> V
     };
     let mut checks: Vec<Check> = kvm.steps().into_iter().map(|(step, result)| check_step(step, result)).collect();
     let firecracker = kind::find_firecracker().await;
-    let chosen = kind::choose(RequestedKind::Qemu, config.machines.accelerator, &kvm, &firecracker);
-    checks.push(check("firecracker", describe_firecracker(firecracker, RequestedKind::Qemu)));
+    let chosen = kind::choose(config.machines.kind, config.machines.accelerator, &kvm, &firecracker);
+    checks.push(check("firecracker", describe_firecracker(firecracker, config.machines.kind)));
     checks.push(check("kind", describe_kind(config, &chosen, &kvm)));
     let layers = match keeper_program() {
         Ok(program) => probe_layers(&program).await.map_err(|error| chain(&error)),

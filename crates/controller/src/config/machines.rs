@@ -1,11 +1,14 @@
-//! Machines: accelerator, size, timeouts, and the memory and disk space that must stay free on the host.
+//! Machines: kind, accelerator, size, timeouts, and the memory and disk space that must stay free on the host.
 
 use crate::settings::settings;
-use anteroom_machine::kind::RequestedAccelerator;
+use anteroom_machine::kind::{RequestedAccelerator, RequestedKind};
 
 settings! {
     /// Machines.
     pub struct Machines {
+        /// `auto` (Firecracker where KVM boots Linux and Firecracker 1.12 to 1.16 is in `PATH`, else QEMU), `qemu` or
+        /// `firecracker` (where it cannot run, the server does not start). `anteroom doctor` prints the choice and its reason.
+        kind: RequestedKind = RequestedKind::Auto;
         /// `auto` (KVM if Linux boots on it, else emulation), `kvm` (without it the server does not start) or `emulation`.
         accelerator: RequestedAccelerator = RequestedAccelerator::Auto;
         /// Guest memory, MiB. The host allocates only touched pages.

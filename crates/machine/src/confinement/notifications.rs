@@ -229,16 +229,11 @@ impl Notifications {
             }
             _ if HOSTILE_CALLS.contains(&call) => Answer::Kill,
             Progress::Starting if START_CALLS.contains(&call) => {
-                let path = match call {
-                    Sysno::open => notification.args[0],
-                    Sysno::openat => notification.args[1],
-                    // Firecracker asks for the length of a snapshot by its path.
-                    Sysno::stat => {
-                        return self.named_file(vmm, notification.args[0]).map_or(Answer::Allow, Answer::Status);
-                    }
-                    _ => return Answer::Allow,
-                };
-                self.named_file(vmm, path).map_or(Answer::Allow, Answer::File)
+                // Firecracker asks for the length of a snapshot by its path.
+                let named = [(Sysno::open, 0), (Sysno::openat, 1), (Sysno::stat, 0)];
+                let path = named.iter().find(|(named, _)| *named == call).map(|(_, index)| notification.args[*index]);
+                let answer = if call == Sysno::stat { Answer::Status } else { Answer::File };
+                path.and_then(|path| self.named_file(vmm, path)).map_or(Answer::Allow, answer)
             }
             // A socket that the VMM makes becomes one of the keeper's when it is bound; others cannot be bound.
             Progress::Starting if self.may_listen(call, notification) => Answer::Allow,

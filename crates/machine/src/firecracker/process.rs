@@ -26,7 +26,7 @@ const MIB: u64 = 1024 * 1024;
 const OVERHEAD_BYTES: u64 = 256 * MIB;
 /// The largest saved state of the devices, bytes; usual are some ten thousand.
 const STATE_BYTES_MAX: u64 = 64 * MIB;
-/// The longest file of a clone, bytes: Firecracker refuses to start without any.
+/// The longest file that a clone may write, bytes. It has none to write; with less, Firecracker 1.12 does not load a snapshot.
 const CLONE_FILE_BYTES_MAX: u64 = 4096;
 /// Threads in addition to one for each virtual processor: main, API, and those that load a snapshot.
 const THREADS: u64 = 16;

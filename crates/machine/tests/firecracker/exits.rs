@@ -73,7 +73,7 @@ async fn flood_on_the_serial_port_is_bounded_and_the_guest_continues() {
 }
 
 #[tokio::test]
-async fn memory_file_that_is_truncated_under_a_guest_ends_only_that_machine() {
+async fn memory_file_that_is_truncated_under_a_guest_ends_its_machine() {
     let Some(host) = Host::new().await else { return };
     let memory = host.template.dir().join("memory");
     let server = host.open().await;
@@ -81,7 +81,9 @@ async fn memory_file_that_is_truncated_under_a_guest_ends_only_that_machine() {
     machine.ready().await;
     fs::File::options().write(true).open(&memory).unwrap().set_len(4096).unwrap();
     let reason = machine.removed().await.0;
-    let expected = [ExitReason::Killed { signal: 7 }, ExitReason::VmmError { status: "internal-error".into() }];
+    // The guest's or Firecracker's access fails first; the guest may also reset.
+    let internal_error = ExitReason::VmmError { status: "internal-error".into() };
+    let expected = [ExitReason::Killed { signal: 7 }, internal_error, ExitReason::GuestPanic];
     assert!(expected.contains(&reason), "{reason:?}");
     server.end().await;
 }

@@ -5,6 +5,10 @@
 
 mod adoption;
 mod clones;
+#[path = "../qemu_escape/debugger.rs"]
+mod debugger;
+mod escape;
 mod exits;
+mod fixture;
 mod host;
 mod rejections;

@@ -25,10 +25,16 @@ mod watch;
 use anteroom_controller::{config::Config, log};
 use clap::{Parser, Subcommand};
 use std::{
+    alloc::System,
     net::SocketAddr,
     path::{Path, PathBuf},
     process::ExitCode,
 };
+use zeroizing_alloc::ZeroAlloc;
+
+/// Wipes all memory that is freed: credentials pass through buffers of the HTTP, TLS and JSON libraries, which do not wipe them.
+#[global_allocator]
+static ALLOCATOR: ZeroAlloc<System> = ZeroAlloc(System);
 
 /// Run disposable machines in which users sign in to command-line tools.
 #[derive(Debug, Parser)]

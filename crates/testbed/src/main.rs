@@ -19,6 +19,7 @@ use rustix::{
     time::{ClockId, Timespec},
 };
 use std::{
+    alloc::System,
     ffi::OsString,
     fs,
     os::{fd::BorrowedFd, unix::process::CommandExt},
@@ -26,6 +27,11 @@ use std::{
     process::{Command, ExitCode, Stdio},
     time::Duration,
 };
+use zeroizing_alloc::ZeroAlloc;
+
+/// As in `anteroom`: wipes all memory that is freed.
+#[global_allocator]
+static ALLOCATOR: ZeroAlloc<System> = ZeroAlloc(System);
 
 /// Replaces the C library's function, to add the offset of [`serve::wall_clock`]. The time is read from the kernel without the C
 /// library.

@@ -3,7 +3,7 @@
 //! It is created once, with mode 0600, as a temporary file that is renamed, so that it is never visible half-written. Every fault is
 //! an error with its remedy, and nothing is repaired silently: a replaced key makes every stored credential unreadable.
 
-use crate::{KeyId, sealed::KEY_BYTES};
+use crate::{KeyId, LockedBytes, sealed::KEY_BYTES};
 use anteroom_wire::{Base64, time::to_unix_ms};
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 use serde::{Deserialize, Serialize};
@@ -21,8 +21,8 @@ const VERSION: u32 = 1;
 /// A key file with a thousand keys is smaller than this.
 const FILE_BYTES_MAX: u64 = 256 * 1024;
 
-/// A key; wiped when dropped.
-pub(crate) type Key = Zeroizing<[u8; KEY_BYTES]>;
+/// A wrapping key of [`KEY_BYTES`] bytes.
+pub(crate) type Key = LockedBytes;
 
 /// Why the key file cannot be used, with the remedy.
 #[derive(Debug, thiserror::Error)]
@@ -88,6 +88,12 @@ pub enum KeyError {
     /// The operating system returned no random bytes for a new key.
     #[error("the operating system returned no random bytes for a new key")]
     NoRandomness,
+    /// There is no memory for the keys.
+    #[error("there is no memory for the keys")]
+    NoMemory {
+        /// The cause.
+        source: io::Error,
+    },
     /// The keys are not those with which the database was used.
     #[error(
         "the key file has other keys than those with which this database was used ({stored}); restore the right key file, or \
@@ -124,8 +130,7 @@ pub(crate) fn read_keys(path: &Path) -> Result<BTreeMap<KeyId, Key>, KeyError> {
         if bytes.len() != KEY_BYTES {
             return Err(KeyError::WrongLength { path: path.into(), key: id, bytes: bytes.len() });
         }
-        let mut key = Zeroizing::new([0; KEY_BYTES]);
-        key.copy_from_slice(bytes);
+        let key = LockedBytes::copy_of(bytes).map_err(|errno| KeyError::NoMemory { source: errno.into() })?;
         if keys.insert(id, key).is_some() {
             return Err(malformed(path, format!("two keys have the number {id}")));
         }

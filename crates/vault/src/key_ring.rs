@@ -1,20 +1,23 @@
 //! The key ring: seals, unseals and rewraps records.
 
 use crate::{
-    Binding, KeyError, KeyId, SealedBytes,
+    Binding, KeyError, KeyId, LockedBytes, SealedBytes,
     key_file::{self, Key},
     sealed::{KEY_BYTES, NONCE_BYTES, SealedParts},
 };
 use chacha20poly1305::{
-    XChaCha20Poly1305, XNonce,
-    aead::{Aead, KeyInit, Payload},
+    Tag, XChaCha20Poly1305, XNonce,
+    aead::{Aead, AeadInOut, KeyInit, Payload},
 };
 use sha2::{Digest, Sha256};
-use std::{collections::BTreeMap, fmt, fmt::Write as _, path::Path, sync::Arc};
+use std::{collections::BTreeMap, fmt, fmt::Write as _, io, path::Path, sync::Arc};
 use zeroize::Zeroizing;
 
 /// Characters of one key's hash in a fingerprint: 64 bits are enough to distinguish the keys of one server.
 const SHORT_HASH_CHARS: usize = 16;
+
+/// The key of one record; wiped when dropped. It exists only while its record is sealed, unsealed or rewrapped.
+type DataKey = Zeroizing<[u8; KEY_BYTES]>;
 
 /// Why a record could not be sealed, unsealed or rewrapped. Contains nothing of the content.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -22,6 +25,9 @@ pub enum SealError {
     /// The operating system returned no random bytes.
     #[error("the operating system returned no random bytes")]
     NoRandomness,
+    /// There is no memory for the plaintext.
+    #[error("there is no memory for the plaintext")]
+    NoMemory,
     /// The record is larger than the cipher supports (256 GiB).
     #[error("the record is too large to be sealed")]
     TooLarge,
@@ -41,7 +47,8 @@ pub enum SealError {
     AuthenticationFailed,
 }
 
-/// The keys that wrap data keys: the newest one seals, all of them unseal. Cloning shares them; dropping the last clone wipes them.
+/// The keys that wrap data keys: the newest one seals, all of them unseal. They are locked in memory. Cloning shares them; dropping the
+/// last clone wipes them.
 #[derive(Clone)]
 pub struct KeyRing(Arc<BTreeMap<KeyId, Key>>);
 
@@ -136,29 +143,39 @@ impl KeyRing {
         let mut data_key = Zeroizing::new([0; KEY_BYTES]);
         getrandom::fill(data_key.as_mut_slice()).map_err(|_| SealError::NoRandomness)?;
         let content_nonce = nonce()?;
-        let content = cipher(&data_key)
+        let content = cipher(&*data_key)?
             .encrypt(&XNonce::from(content_nonce), Payload { msg: plaintext, aad: &binding.to_bytes() })
             .map_err(|_| SealError::TooLarge)?;
         self.wrap(&data_key, &binding.to_digest(), content_nonce, &content)
     }
 
-    /// Unseals a record. The plaintext is wiped when dropped.
+    /// Why the keys are not locked in memory, so that they could be written to swap; `None`: they are locked.
+    pub fn lock_error(&self) -> Option<io::Error> {
+        self.0.values().find_map(LockedBytes::lock_error).map(Into::into)
+    }
+
+    /// Unseals a record. The plaintext is locked in memory if the kernel permits it, and wiped when dropped.
     ///
     /// # Errors
     /// When the key is not in the ring, the record belongs to another binding, or its authentication fails.
-    pub fn unseal(&self, binding: &Binding<'_>, sealed: &SealedBytes) -> Result<Zeroizing<Vec<u8>>, SealError> {
+    pub fn unseal(&self, binding: &Binding<'_>, sealed: &SealedBytes) -> Result<LockedBytes, SealError> {
         let parts = sealed.split_parts();
         if parts.binding_digest != binding.to_digest() {
             return Err(SealError::WrongBinding);
         }
         let data_key = self.unwrap_key(sealed)?;
-        cipher(&data_key)
-            .decrypt(
+        let (content, tag) = parts.sealed_content.split_last_chunk().ok_or(SealError::AuthenticationFailed)?;
+        // In place: the plaintext is never outside the locked pages.
+        let mut plaintext = LockedBytes::copy_of(content).map_err(|_| SealError::NoMemory)?;
+        cipher(&*data_key)?
+            .decrypt_inout_detached(
                 &XNonce::from(parts.content_nonce),
-                Payload { msg: parts.sealed_content, aad: &binding.to_bytes() },
+                &binding.to_bytes(),
+                (&mut *plaintext).into(),
+                &Tag::from(*tag),
             )
-            .map(Zeroizing::new)
-            .map_err(|_| SealError::AuthenticationFailed)
+            .map_err(|_| SealError::AuthenticationFailed)?;
+        Ok(plaintext)
     }
 
     /// Returns the same record with its data key wrapped by the newest key, without decrypting the content.
@@ -173,7 +190,7 @@ impl KeyRing {
 
     fn wrap(
         &self,
-        data_key: &Key,
+        data_key: &DataKey,
         digest: &[u8],
         content_nonce: [u8; NONCE_BYTES],
         content: &[u8],
@@ -182,7 +199,7 @@ impl KeyRing {
         let key = self.0.get(&current).ok_or(SealError::UnknownKey { key: current })?;
         let header = SealedBytes::build_header(current, digest);
         let wrap_nonce = nonce()?;
-        let wrapped = cipher(key)
+        let wrapped = cipher(key)?
             .encrypt(&XNonce::from(wrap_nonce), Payload { msg: data_key.as_slice(), aad: &header })
             .map_err(|_| SealError::TooLarge)?;
         Ok(SealedBytes::assemble(&SealedParts {
@@ -195,11 +212,11 @@ impl KeyRing {
         }))
     }
 
-    fn unwrap_key(&self, sealed: &SealedBytes) -> Result<Key, SealError> {
+    fn unwrap_key(&self, sealed: &SealedBytes) -> Result<DataKey, SealError> {
         let id = sealed.key_id();
         let key = self.0.get(&id).ok_or(SealError::UnknownKey { key: id })?;
         let parts = sealed.split_parts();
-        let bytes = cipher(key)
+        let bytes = cipher(key)?
             .decrypt(&XNonce::from(parts.wrap_nonce), Payload { msg: parts.wrapped_data_key, aad: parts.header })
             .map(Zeroizing::new)
             .map_err(|_| SealError::AuthenticationFailed)?;
@@ -212,8 +229,9 @@ impl KeyRing {
     }
 }
 
-fn cipher(key: &Key) -> XChaCha20Poly1305 {
-    XChaCha20Poly1305::new((&**key).into())
+/// The cipher with a key of [`KEY_BYTES`] bytes; the length of every key was checked when it was read.
+fn cipher(key: &[u8]) -> Result<XChaCha20Poly1305, SealError> {
+    XChaCha20Poly1305::new_from_slice(key).map_err(|_| SealError::AuthenticationFailed)
 }
 
 /// A random nonce: at 192 bits, random nonces do not repeat.
@@ -225,7 +243,7 @@ fn nonce() -> Result<[u8; NONCE_BYTES], SealError> {
 
 /// The first characters of a hash of the key. Keys are 256 random bits, so the hash reveals nothing of them.
 fn short_hash(key: &Key) -> String {
-    let digest = Sha256::new().chain_update(b"anteroom key print 1").chain_update(key.as_slice()).finalize();
+    let digest = Sha256::new().chain_update(b"anteroom key print 1").chain_update(&**key).finalize();
     let mut hash = hex::encode(digest);
     hash.truncate(SHORT_HASH_CHARS);
     hash

@@ -13,9 +13,11 @@
 mod binding;
 mod key_file;
 mod key_ring;
+mod locked_bytes;
 mod sealed;
 
 pub use binding::Binding;
 pub use key_file::KeyError;
 pub use key_ring::{KeyRing, SealError};
+pub use locked_bytes::LockedBytes;
 pub use sealed::{InvalidRecord, KeyId, SealedBytes};

@@ -2,9 +2,8 @@
 
 use crate::{api_error::ApiError, session::context::SessionContext};
 use anteroom_store::{CredentialRow, SealedCredential};
-use anteroom_vault::{Binding, SealError};
+use anteroom_vault::{Binding, LockedBytes, SealError};
 use anteroom_wire::{CredentialId, agent::DeliveredFile};
-use zeroize::Zeroizing;
 
 /// Why a stored credential cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -45,9 +44,19 @@ pub fn binding_of(row: &CredentialRow) -> Binding<'_> {
 ///
 /// # Errors
 /// [`UnsealError::NotDecrypted`].
-pub fn unseal_bytes(context: &SessionContext, record: &SealedCredential) -> Result<Zeroizing<Vec<u8>>, UnsealError> {
+pub fn unseal_bytes(context: &SessionContext, record: &SealedCredential) -> Result<LockedBytes, UnsealError> {
     let unsealed = context.vault.unseal(&binding_of(&record.credential), &record.sealed);
-    unsealed.map_err(|source| UnsealError::NotDecrypted { credential: record.credential.id.clone(), source })
+    let plaintext =
+        unsealed.map_err(|source| UnsealError::NotDecrypted { credential: record.credential.id.clone(), source })?;
+    warn_unless_locked(&plaintext);
+    Ok(plaintext)
+}
+
+/// Logs that a plaintext could be written to swap.
+pub fn warn_unless_locked(plaintext: &LockedBytes) {
+    if let Some(error) = plaintext.lock_error() {
+        tracing::warn!(outcome = "not_locked", bytes = plaintext.len(), %error, "plaintext not locked in memory: it may be swapped out; raise RLIMIT_MEMLOCK");
+    }
 }
 
 /// Decrypts the files.

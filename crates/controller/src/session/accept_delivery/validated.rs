@@ -2,7 +2,7 @@
 
 use crate::{api_error::ApiError, credentials, session::context::SessionContext, unix_time};
 use anteroom_store::{DeletionPolicy, SessionRow, UnixMs};
-use anteroom_vault::{Binding, SealedBytes};
+use anteroom_vault::{Binding, LockedBytes, SealedBytes};
 use anteroom_wire::{
     CredentialId, Problem,
     agent::{CredentialDelivery, DeliveredFile},
@@ -16,7 +16,7 @@ const FILES_MAX: usize = 8;
 
 /// A delivery that has passed validation.
 pub(super) struct ValidatedDelivery {
-    plaintext: Zeroizing<Vec<u8>>,
+    plaintext: LockedBytes,
     /// Its files without their content.
     pub(super) files: Vec<CredentialFile>,
     /// How long the credential is retained.
@@ -51,7 +51,9 @@ impl ValidatedDelivery {
         // Permission bits only: a leased file must not carry a set-user-id bit.
         let files: Vec<DeliveredFile> =
             delivery.files.iter().map(|file| DeliveredFile { mode: file.mode & 0o777, ..file.clone() }).collect();
-        let plaintext = Zeroizing::new(serde_json::to_vec(&files).map_err(ApiError::internal)?);
+        let json = Zeroizing::new(serde_json::to_vec(&files).map_err(ApiError::internal)?);
+        let plaintext = LockedBytes::copy_of(&json).map_err(ApiError::internal)?;
+        credentials::warn_unless_locked(&plaintext);
         Ok(Self { plaintext, files: files.iter().map(describe).collect(), deletion_policy, expires_at_ms })
     }
 
@@ -71,7 +73,7 @@ impl ValidatedDelivery {
 
     /// Whether the bytes are equal to those delivered.
     pub(super) fn has_bytes(&self, bytes: &[u8]) -> bool {
-        self.plaintext.as_slice() == bytes
+        *self.plaintext == *bytes
     }
 }
 

@@ -68,6 +68,11 @@ pub(super) async fn choose_kind(config: &Config, kvm: &KvmReport) -> Result<Mach
     kind::choose(config.machines.kind, config.machines.accelerator, kvm, &firecracker)
 }
 
+/// The virtual hardware of machines.
+fn hardware(config: &Config) -> Hardware {
+    Hardware { memory_mib: config.machines.memory_mib, cpus: config.machines.cpus, tcg_cache_mib: TCG_CACHE_MIB }
+}
+
 /// Finds the template for this image and kind of machines, or makes it by booting the image once.
 pub(super) async fn prepare_template(
     config: &Config,
@@ -76,7 +81,7 @@ pub(super) async fn prepare_template(
     display: &ProgressDisplay,
 ) -> anyhow::Result<PreparedTemplate> {
     let machines = &config.machines;
-    let hardware = Hardware { memory_mib: machines.memory_mib, cpus: machines.cpus, tcg_cache_mib: TCG_CACHE_MIB };
+    let hardware = hardware(config);
     let geometry = Geometry { width: machines.width, height: machines.height };
     let templates_dir = config.cache_dir.join("templates");
     let show = |progress| show_progress(display, &progress);
@@ -156,6 +161,7 @@ pub(super) async fn prepare_machine_environment(config: &Config) -> anyhow::Resu
             tool_versions: image.manifest.clis.clone(),
             kind: explanation,
             isolation,
+            machine_memory_mib_max: kind.host_memory_mib_max(&hardware(config)),
         },
         keeper_program: keeper_program()?,
         ready_ms_max: config.machines.ready_ms_max.unwrap_or(if kind.is_emulated() {

@@ -9,6 +9,7 @@ use tokio::signal::unix::{SignalKind, signal};
 pub(super) async fn run(config: Config, demo: bool) -> anyhow::Result<ExitCode> {
     let state_dir = StateDir::lock(&config.state_dir)?;
     log::start_server(&config)?;
+    anteroom_server::protect_process();
     let environment = machine_environment::prepare_machine_environment(&config).await?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;

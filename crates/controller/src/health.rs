@@ -1,7 +1,7 @@
 //! Health checks of the server's dependencies. Each check uses the dependency instead of reading a stored state.
 
 use crate::{
-    admission::{self, shortage::ResourceShortage},
+    admission::{self, MachineCounts, shortage::ResourceShortage},
     api_error::chain,
     session::server_context::ServerContext,
     unix_time,
@@ -28,7 +28,8 @@ pub async fn health_report(server_context: &ServerContext) -> Health {
             "memory",
             admission::check_memory(
                 &server_context.config,
-                admission::count_pending_machines(&server_context.machines, server_context.queue.permits_in_use()) + 1,
+                &server_context.image,
+                MachineCounts::of(&server_context.machines, server_context.queue.permits_in_use()).with_another(),
             ),
         ),
         reconcile(server_context),

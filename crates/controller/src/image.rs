@@ -14,6 +14,8 @@ pub struct ImageInfo {
     pub kind: String,
     /// How machines are isolated from the host.
     pub isolation: Isolation,
+    /// The host's memory that one machine may take: the guest's and that of its VMM, MiB. 0: unknown.
+    pub machine_memory_mib_max: u64,
 }
 
 impl ImageInfo {

@@ -7,7 +7,7 @@ pub use firecracker_program::{FirecrackerFailure, FirecrackerProgram, find_firec
 
 use crate::{
     kvm::{KvmReport, LinuxNotTried, StepResult},
-    qemu::Accelerator,
+    qemu::{Accelerator, Hardware},
 };
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -36,6 +36,12 @@ pub enum RequestedAccelerator {
     Emulation,
 }
 
+/// An upper estimate of the memory of a QEMU process in addition to the guest's and the translation cache, MiB. The limit of a VMM's cgroup
+/// is higher, because it counts page cache, which the kernel takes back.
+const QEMU_OVERHEAD_MIB: u64 = 64;
+/// The same of Firecracker, MiB.
+const FIRECRACKER_OVERHEAD_MIB: u64 = 16;
+
 /// The kind of machines that was chosen.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum MachineKind {
@@ -58,6 +64,17 @@ impl MachineKind {
             Self::Qemu { accelerator: Accelerator::Emulation } => true,
             Self::Firecracker { .. } | Self::Qemu { accelerator: Accelerator::Kvm { .. } } => false,
         }
+    }
+
+    /// The host's memory that a clone of this kind may take: the guest's memory, the translation cache under emulation, and the heap, stacks
+    /// and devices of the VMM, MiB.
+    pub fn host_memory_mib_max(&self, hardware: &Hardware) -> u64 {
+        let vmm_mib = match self {
+            Self::Firecracker { .. } => FIRECRACKER_OVERHEAD_MIB,
+            Self::Qemu { accelerator: Accelerator::Kvm { .. } } => QEMU_OVERHEAD_MIB,
+            Self::Qemu { accelerator: Accelerator::Emulation } => QEMU_OVERHEAD_MIB + u64::from(hardware.tcg_cache_mib),
+        };
+        u64::from(hardware.memory_mib) + vmm_mib
     }
 }
 

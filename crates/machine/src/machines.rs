@@ -184,6 +184,7 @@ struct Entry {
     state: watch::Receiver<State>,
     commands: mpsc::Sender<DriverCommand>,
     process_info: Arc<OnceLock<ProcessInfo>>,
+    keeper: Arc<OnceLock<ProcessId>>,
 }
 
 /// How a machine's agent is reached, and which image it must run.
@@ -200,6 +201,7 @@ struct Slot {
     state: watch::Sender<State>,
     commands: mpsc::Receiver<DriverCommand>,
     process_info: Arc<OnceLock<ProcessInfo>>,
+    keeper: Arc<OnceLock<ProcessId>>,
 }
 
 impl Machines {
@@ -308,9 +310,11 @@ impl Machines {
         }
         let (state, watched) = watch::channel(state);
         let (command, commands) = mpsc::channel(COMMANDS_MAX);
-        let process_info = Arc::new(OnceLock::new());
-        entries.insert(id.clone(), Entry { state: watched, commands: command, process_info: process_info.clone() });
-        Ok(Slot { id, target, state, commands, process_info })
+        let (process_info, keeper) = (Arc::new(OnceLock::new()), Arc::new(OnceLock::new()));
+        let (info, keeper_of_entry) = (Arc::clone(&process_info), Arc::clone(&keeper));
+        let entry = Entry { state: watched, commands: command, process_info: info, keeper: keeper_of_entry };
+        entries.insert(id.clone(), entry);
+        Ok(Slot { id, target, state, commands, process_info, keeper })
     }
 
     /// Requests the machine's stop; its state receiver reports when it is removed. Idempotent.
@@ -351,6 +355,11 @@ impl Machines {
     /// The number of machines that are not removed.
     pub fn count(&self) -> usize {
         self.entries().len()
+    }
+
+    /// The keepers of the machines that are not removed, as far as they have reported.
+    pub fn keepers(&self) -> Vec<ProcessId> {
+        self.entries().values().filter_map(|entry| entry.keeper.get().copied()).collect()
     }
 
     /// The memory of a machine's process; `None`: no such machine, or no process yet. Reads `/proc`, some milliseconds.

@@ -30,7 +30,21 @@ fn stat(pid: u32) -> Option<Stat> {
     Some(Stat { state, parent, start_ticks })
 }
 
+/// More ancestors than any process has.
+const ANCESTORS_MAX: usize = 10_000;
+
 impl ProcessId {
+    /// The process that has the id `pid` now, its parent, and so on up to the last one that can be read; `None`: there is no such process.
+    pub fn ancestry(pid: u32) -> Option<Vec<Self>> {
+        let mut found = Vec::new();
+        let mut next = pid;
+        while let Some(Stat { parent, start_ticks, .. }) = stat(next).filter(|_| found.len() < ANCESTORS_MAX) {
+            found.push(Self { pid: next, start_ticks });
+            next = parent;
+        }
+        (!found.is_empty()).then_some(found)
+    }
+
     /// The process that has the id `pid` now.
     pub fn from_pid(pid: u32) -> Option<Self> {
         stat(pid).map(|stat| Self { pid, start_ticks: stat.start_ticks })

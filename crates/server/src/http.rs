@@ -172,7 +172,9 @@ async fn authenticate(State(app): State<App>, mut request: Request, next: Next) 
         Ok(caller) => {
             request.extensions_mut().insert(caller);
         }
-        Err(error) if !is_public && !is_websocket => return ErrorResponse(error).into_response(),
+        Err(error) if error.problem == Problem::PeerNotPermitted || (!is_public && !is_websocket) => {
+            return ErrorResponse(error).into_response();
+        }
         // The route needs no caller, or a ticket identifies it.
         Err(error) => error.log_fault(),
     }

@@ -12,6 +12,8 @@ pub mod app;
 pub mod auth;
 pub mod http;
 pub mod peer;
+mod process_protection;
 mod server;
 
+pub use process_protection::protect_process;
 pub use server::{MachineEnvironment, Server, StateDir, create_operator_login_link, start_server};

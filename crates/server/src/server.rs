@@ -5,7 +5,7 @@ use crate::{
     app::{App, AppParts},
     auth::{Auth, login_links},
     http,
-    peer::Peer,
+    peer::{OperatorSocket, Peer},
 };
 use anteroom_controller::{
     admission,
@@ -303,7 +303,7 @@ async fn open_store(
 }
 
 fn serve(app: &App, serving: &TaskTracker, tcp: TcpListener, state_dir: &Path) -> anyhow::Result<()> {
-    let unix = listen_locally(state_dir)?;
+    let unix = OperatorSocket { listener: listen_locally(state_dir)?, machines: app.machines.clone() };
     let router = http::router(app);
     let stop = app.stop.clone();
     let make = router.clone().into_make_service_with_connect_info::<Peer>();
@@ -371,6 +371,9 @@ async fn open_vault(store: &Store, path: &Path) -> anyhow::Result<KeyRing> {
         ring.check_fingerprint(known).context("the key file")?;
     }
     store.set_key_fingerprint(&ring.fingerprint()).await.context("the database")?;
+    if let Some(error) = ring.lock_error() {
+        tracing::warn!(outcome = "not_locked", %error, "keys not locked in memory: they may be swapped out; raise RLIMIT_MEMLOCK");
+    }
     Ok(ring)
 }
 

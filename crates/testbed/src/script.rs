@@ -80,6 +80,13 @@ pub enum Step {
         /// `http://…`
         url: String,
     },
+    /// Requests a URL path over a Unix socket; prints `GET path: status code`, with the problem's code.
+    HttpGetOverSocket {
+        /// The socket.
+        socket: PathBuf,
+        /// The path, `/…`.
+        path: String,
+    },
     /// The status command of a tool: prints `output` and continues if the file exists, else exits with 1.
     ExpectFile {
         /// The file.

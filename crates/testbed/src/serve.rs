@@ -63,6 +63,7 @@ pub async fn run_server(launch: LaunchConfig) -> anyhow::Result<()> {
     let config = Config::read(&launch.config)?;
     let state = StateDir::lock(&config.state_dir)?;
     anteroom_controller::log::start_server(&config)?;
+    anteroom_server::protect_process();
     let spec_source = PlainProcessSpecs {
         tool_versions: launch.tool_versions.clone(),
         faults: launch.faults,
@@ -78,6 +79,7 @@ pub async fn run_server(launch: LaunchConfig) -> anyhow::Result<()> {
                 detail: "strong, as if machines were virtual".to_owned(),
                 layers_off: Vec::new(),
             },
+            machine_memory_mib_max: 0,
         },
         keeper_program: spec_source.testbed.clone(),
         spec_source: Arc::new(spec_source),

@@ -91,6 +91,8 @@ problems! {
     AlreadyDelivered = "already_delivered", 410, 4410, "This credential was delivered once and then deleted here.", "Sign in again.";
     /// The credential's tool has no such command.
     NoSuchCommand = "no_such_command", 409, 4409, "The tool has no command for that.", "The detail names it; use the tool itself with `anteroom exec`.";
+    /// A process that may not use the operator's socket.
+    PeerNotPermitted = "peer_not_permitted", 403, 4403, "This process may not use the operator's socket.", "Run the command on the server's host, outside of machines and containers, or use an API token.";
     /// An idempotency key used for another request.
     IdempotencyKeyReused = "idempotency_key_reused", 409, 4409, "This idempotency key was used for a different request.", "Use a new key for a new request.";
     /// The body is larger than allowed.

@@ -27,13 +27,15 @@ settings! {
         /// A machine that sent nothing for this long is stopped and replaced, seconds.
         // The minimum is `anteroom_machine::PING_MS_MAX`.
         liveness_timeout_s: u64 = 20, within 6..=3_600;
-        /// Expected host memory of one machine, MiB.
+        /// Host memory that one machine takes at its start, MiB. It may grow to `memory_mib` and what its VMM needs.
         memory_per_machine_mib: u64 = 256, within 0..=1 << 20;
-        /// Host memory that must stay available after one more machine is started, MiB; else new sessions are rejected and queued
-        /// ones wait. 0: no check.
+        /// Host memory that machines must leave free, MiB; else new sessions are rejected and queued ones wait. 0: no check of memory.
         memory_free_mib_min: u64 = 256, within 0..=1 << 30;
-        /// Free space that the file system of the state directory must have, MiB; else new sessions are rejected and queued ones
-        /// wait. 0: no check.
+        /// How much of the remaining host memory all machines together may take if each takes all that it may, percent. Above 100, the
+        /// kernel's OOM killer may end machines that use their memory at the same time.
+        memory_overcommit_percent: u32 = 100, within 100..=1_000;
+        /// Free space that the file systems of the state directory and of the cache directory must have, MiB; else new sessions are
+        /// rejected and queued ones wait. 0: no check.
         disk_free_mib_min: u64 = 256, within 0..=1 << 30;
     }
 }

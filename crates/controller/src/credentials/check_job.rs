@@ -76,6 +76,7 @@ async fn free_checks(server_context: &ServerContext) -> Result<u32, StoreError> 
     if server_context.queue.waiting_count() > 0
         || admission::check_capacity(
             &server_context.config,
+            &server_context.image,
             &server_context.machines,
             server_context.queue.permits_in_use(),
         )

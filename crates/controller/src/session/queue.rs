@@ -221,7 +221,8 @@ impl Drop for MachinePermit {
 mod tests {
     use super::*;
 
-    const DISK_FULL: ResourceShortage = ResourceShortage::Disk { free_mib: 0, min_mib: 1 };
+    const DISK_FULL: ResourceShortage =
+        ResourceShortage::Disk { name: "state", path: std::path::PathBuf::new(), free_mib: 0, min_mib: 1 };
 
     fn session(number: u8) -> SessionId {
         SessionId::from_parts(1, [number; 10])

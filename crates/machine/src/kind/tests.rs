@@ -53,6 +53,15 @@ fn auto_is_firecracker_then_qemu_with_kvm_then_emulation() {
 }
 
 #[test]
+fn a_machine_may_take_the_guests_memory_and_that_of_its_vmm() {
+    let hardware = Hardware { memory_mib: 1_536, cpus: 2, tcg_cache_mib: 256 };
+    assert_eq!(EMULATED.host_memory_mib_max(&hardware), 1_536 + 256 + QEMU_OVERHEAD_MIB);
+    assert_eq!(qemu_with_kvm().host_memory_mib_max(&hardware), 1_536 + QEMU_OVERHEAD_MIB);
+    let firecracker = MachineKind::Firecracker { firecracker: program() };
+    assert_eq!(firecracker.host_memory_mib_max(&hardware), 1_536 + FIRECRACKER_OVERHEAD_MIB);
+}
+
+#[test]
 fn qemu_is_never_firecracker() {
     let qemu = |accelerator, kvm: &KvmReport| choose(RequestedKind::Qemu, accelerator, kvm, &Ok(program()));
     assert_eq!(qemu(RequestedAccelerator::Auto, &boots()), Ok(qemu_with_kvm()));

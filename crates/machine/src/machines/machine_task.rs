@@ -56,7 +56,7 @@ struct Driver {
     process_info: Arc<OnceLock<ProcessInfo>>,
     /// Whether it was ready once, under this server or an earlier one.
     was_ready: bool,
-    keeper: Option<ProcessId>,
+    keeper: Arc<OnceLock<ProcessId>>,
     /// The last cause that the keeper reported.
     reported_cause: Option<(ExitCause, Option<StopDetail>)>,
 }
@@ -109,9 +109,9 @@ fn spawn(path: &Path, program: &Path, config: &KeeperConfig) -> io::Result<Keepe
 
 impl Driver {
     fn new(machines: Machines, slot: Slot, began: Instant) -> (Self, mpsc::Receiver<DriverCommand>, AgentTarget) {
-        let Slot { id, target, state, commands, process_info } = slot;
+        let Slot { id, target, state, commands, process_info, keeper } = slot;
         let deadline = ActiveTimeDeadline::new(Duration::from_millis(machines.inner.settings.ready_ms_max));
-        let (was_ready, keeper, reported_cause) = (false, None, None);
+        let (was_ready, reported_cause) = (false, None);
         let driver = Self { machines, id, state, began, deadline, process_info, was_ready, keeper, reported_cause };
         (driver, commands, target)
     }
@@ -161,7 +161,7 @@ impl Driver {
                 () = stop.cancelled(), if !self.is_ending() => return,
             }
         }
-        client.wait_exited(self.keeper).await;
+        client.wait_exited(self.keeper.get().copied()).await;
         self.keeper_exited().await;
     }
 
@@ -197,7 +197,7 @@ impl Driver {
     async fn handle_report(&mut self, client: &mut KeeperClient, report: Report) {
         let phase = match report {
             Report::Greeting { protocol: CONTROL_PROTOCOL, phase, keeper, .. } => {
-                self.keeper = Some(keeper);
+                let _ = self.keeper.set(keeper);
                 phase
             }
             Report::Phase { phase } => phase,
@@ -205,7 +205,7 @@ impl Driver {
                 let (expected, found) = (format!("keeper protocol {CONTROL_PROTOCOL}"), format!("protocol {protocol}"));
                 self.stop(client, StopReason::Mismatch { expected, found }).await;
                 // A keeper of another protocol may not know the stop command.
-                self.keeper = Some(keeper);
+                let _ = self.keeper.set(keeper);
                 return self.kill_keeper(client);
             }
         };
@@ -327,7 +327,7 @@ impl Driver {
         if let Some(reason) = not_ready {
             return self.stop(client, reason).await;
         }
-        let pid = self.keeper.or_else(|| client.keeper_process()).map(|keeper| keeper.pid);
+        let pid = self.keeper.get().copied().or_else(|| client.keeper_process()).map(|keeper| keeper.pid);
         tracing::warn!(machine = %self.id, outcome = "keeper_hung", pid, "hung keeper killed");
         self.kill_keeper(client);
     }
@@ -335,13 +335,15 @@ impl Driver {
     /// Kills the keeper; its machine's process is killed with it.
     fn kill_keeper(&mut self, client: &mut KeeperClient) {
         // A keeper that hung before this server started has sent neither its process id nor its machine's.
-        self.keeper = self.keeper.or_else(|| client.keeper_process());
-        if let (None, Some(keeper)) = (self.process_info.get(), self.keeper)
+        if let Some(keeper) = client.keeper_process() {
+            let _ = self.keeper.set(keeper);
+        }
+        if let (None, Some(keeper)) = (self.process_info.get(), self.keeper.get())
             && let Some(&process) = procfs::descendants(keeper.pid).first()
         {
             let _ = self.process_info.set(ProcessInfo { process, reported_after_ms: self.elapsed_ms() });
         }
-        client.kill_keeper(self.keeper);
+        client.kill_keeper(self.keeper.get().copied());
         self.deadline =
             ActiveTimeDeadline::new(Duration::from_millis(self.machines.inner.settings.keeper_exit_timeout_ms));
     }

@@ -24,6 +24,9 @@ pub async fn identify_caller(
     headers: &HeaderMap,
     session: Option<&SessionId>,
 ) -> Result<Caller, ApiError> {
+    if let Peer::Refused(refusal) = peer {
+        return Err(ApiError::new(Problem::PeerNotPermitted, refusal.to_string()));
+    }
     if peer.is_operator() {
         return Ok(Caller { id: auth.local_operator.clone(), role: Role::Operator });
     }

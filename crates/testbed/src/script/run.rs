@@ -80,6 +80,10 @@ impl Tool {
                 };
                 print(&format!("GET {url}: {status}\n"))?;
             }
+            Step::HttpGetOverSocket { socket, path } => {
+                let status = get_over_socket(&socket, &path).await.unwrap_or_else(|error| format!("{error:#}"));
+                print(&format!("GET {path}: {status}\n"))?;
+            }
             Step::ExpectFile { path, output } => {
                 if !self.home.join(path).exists() {
                     return Ok(Some(1));
@@ -149,6 +153,15 @@ async fn write(path: &Path, content: &str, mode: WriteMode) -> anyhow::Result<()
         }
     }
     Ok(())
+}
+
+/// The status of the response, and the code of its problem if it has one.
+async fn get_over_socket(socket: &Path, path: &str) -> anyhow::Result<String> {
+    let client = reqwest::Client::builder().unix_socket(socket.to_owned()).no_proxy().build()?;
+    let response = client.get(format!("http://localhost{path}")).send().await?;
+    let status = response.status().as_u16();
+    let body: serde_json::Value = response.json().await?;
+    Ok(body["code"].as_str().map_or_else(|| status.to_string(), |code| format!("{status} {code}")))
 }
 
 /// The proxy's status line for a `CONNECT`.

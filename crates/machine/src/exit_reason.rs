@@ -4,6 +4,9 @@ use anteroom_wire::agent::Stage;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
+/// The signal of an access to a mapped file that the file system cannot serve.
+const SIGBUS: i32 = rustix::process::Signal::BUS.as_raw();
+
 /// The reason for a requested stop.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "kind")]
@@ -159,6 +162,10 @@ impl fmt::Display for ExitReason {
         match self {
             Self::Stopped { reason } => write!(f, "the machine was stopped ({})", reason.name()),
             Self::Exited { code } => write!(f, "the machine's process exited by itself with code {code}"),
+            Self::Killed { signal: SIGBUS } => write!(
+                f,
+                "the machine's process was killed by signal {SIGBUS} (SIGBUS): a file that it maps could not be read, or the disk was full"
+            ),
             Self::Killed { signal } => write!(f, "the machine's process was killed by signal {signal}"),
             Self::OutOfMemory => f.write_str("the host ran out of memory and its kernel killed the machine's process"),
             Self::Deadline => f.write_str("the machine reached its maximum lifetime"),
@@ -189,6 +196,12 @@ impl fmt::Display for ExitReason {
 }
 
 impl ExitReason {
+    /// The reason of a machine that exited for `self` after a stop was requested: the request's, unless a program has broken out of the guest.
+    /// That must not remain hidden, whatever else happens to the machine.
+    pub(crate) fn of_stopping_machine(self, requested: &StopReason) -> Self {
+        if matches!(self, Self::ForbiddenSystemCall { .. }) { self } else { Self::from_stop_reason(requested.clone()) }
+    }
+
     pub(crate) fn from_stop_reason(reason: StopReason) -> Self {
         match reason {
             StopReason::NotReady { stage, last_error, attempts, elapsed_ms } => {
@@ -205,5 +218,17 @@ impl ExitReason {
             | StopReason::Orphaned
             | StopReason::Operator) => Self::Stopped { reason },
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exit_by_sigbus_names_the_file_or_the_disk() {
+        let text = ExitReason::Killed { signal: 7 }.to_string();
+        assert!(text.contains("SIGBUS") && text.contains("could not be read, or the disk was full"), "{text}");
+        assert!(!ExitReason::Killed { signal: 9 }.to_string().contains("disk"));
     }
 }

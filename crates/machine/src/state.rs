@@ -167,12 +167,12 @@ impl<C> State<C> {
                 Ok(State::Removed { reason: reason.clone(), receipt })
             }
             (State::Exited { .. }, _) => Err(RejectedEvent::Exited),
-            (State::Stopping { reason }, Event::ProcessExited { .. }) => {
-                Ok(State::Exited { reason: ExitReason::from_stop_reason(reason.clone()) })
+            (State::Stopping { reason: requested }, Event::ProcessExited { reason }) => {
+                Ok(State::Exited { reason: reason.of_stopping_machine(requested) })
             }
             (_, Event::ProcessExited { reason }) => Ok(State::Exited { reason }),
-            (State::Stopping { reason }, Event::Removed { receipt, .. }) => {
-                Ok(State::Removed { reason: ExitReason::from_stop_reason(reason.clone()), receipt })
+            (State::Stopping { reason: requested }, Event::Removed { reason, receipt }) => {
+                Ok(State::Removed { reason: reason.of_stopping_machine(requested), receipt })
             }
             (_, Event::Removed { reason, receipt }) => Ok(State::Removed { reason, receipt }),
             (State::Stopping { .. }, _) => Err(RejectedEvent::Stopping),

@@ -87,6 +87,8 @@ verdicts! {
     MachineExited = "machine_exited", "Start a new session; the machine's receipt has its last console lines.";
     /// The machine's process was killed from outside.
     MachineKilled = "machine_killed", "Find out on the host who sent the signal, then start a new session.";
+    /// A file that the machine maps could not be read, or the disk was full.
+    MachineFileUnreadable = "machine_file_unreadable", "Free space on the file systems of the cache and state directories; if there was space, look for disk errors in the host's kernel log; then start a new session.";
     /// The host's kernel killed the machine because it ran out of memory.
     OutOfMemory = "out_of_memory", "Give the host more memory or lower machines.machines_max, then start a new session.";
     /// The machine reached its hard deadline.

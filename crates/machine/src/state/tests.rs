@@ -136,6 +136,17 @@ fn stop_for_a_ready_timeout_or_a_mismatch_becomes_that_exit_reason() {
 }
 
 #[test]
+fn stop_request_does_not_hide_that_a_program_has_broken_out_of_the_guest() {
+    let forbidden = || ExitReason::ForbiddenSystemCall { system_call: "ptrace".into() };
+    let stopping =
+        State::Ready { channels: channels() }.handle_event(Event::StopRequested(StopReason::Restarted)).unwrap();
+    let exited = stopping.handle_event(Event::ProcessExited { reason: forbidden() }).unwrap();
+    assert!(matches!(&exited, State::Exited { reason } if *reason == forbidden()), "{exited:?}");
+    let removed = stopping.handle_event(Event::Removed { reason: forbidden(), receipt: None }).unwrap();
+    assert!(matches!(&removed, State::Removed { reason, .. } if *reason == forbidden()), "{removed:?}");
+}
+
+#[test]
 fn stop_reason_is_found_by_its_name() {
     for reason in [StopReason::Completed, StopReason::Orphaned, StopReason::Operator] {
         assert_eq!(StopReason::from_name(reason.name()), Some(reason));

@@ -8,7 +8,7 @@ use std::{fmt::Write as _, fs, path::Path};
 struct DocumentedScenario(u8, &'static str, &'static [(&'static str, &'static str)]);
 
 #[rustfmt::skip]
-const SCENARIOS: [DocumentedScenario; 30] = [
+const SCENARIOS: [DocumentedScenario; 31] = [
     DocumentedScenario(1, "The machine exits while a viewer is connected", &[
         ("testbed/tests/endurance/machine_exit.rs", "machine_exit_is_reported_to_viewer_status_and_timeline_within_two_seconds"),
         ("testbed/tests/server/end_reasons.rs", "killed_machine_without_restarts_left_fails_the_session_with_machine_failed"),
@@ -141,6 +141,11 @@ const SCENARIOS: [DocumentedScenario; 30] = [
         ("testbed/tests/server/delivery.rs", "credential_deletion_is_idempotent_and_keeps_the_session_completed"),
         ("testbed/tests/server/end_reasons.rs", "cancelled_session_stays_cancelled_and_closes_its_viewer"),
         ("testbed/tests/server/delivery.rs", "second_delivery_is_ignored"),
+    ]),
+    DocumentedScenario(31, "A program breaks out of the guest", &[
+        ("testbed/tests/server/end_reasons.rs", "compromised_machine_ends_its_session_although_restarts_are_left"),
+        ("controller/src/session/lifecycle/model/check.rs", "every_order_of_events_with_a_compromised_machine_keeps_the_guarantees"),
+        ("testbed/tests/server/operator_socket.rs", "program_in_a_machine_is_refused_at_the_operators_socket_and_the_command_line_is_not"),
     ]),
 ];
 

@@ -1,8 +1,9 @@
 //! Ends of machines, sessions and servers, in different orders.
 
 use crate::{Flags, fake_agent::FakeAgent, start_idle, start_idle_session, start_session_with, viewers::wait_close};
-use anteroom_testbed::TestConfig;
-use anteroom_wire::{TimelineKind, api::SessionStatus};
+use anteroom_testbed::{TestConfig, machine_processes::send_signal};
+use anteroom_wire::{TimelineKind, api::SessionStatus, diagnosis::Verdict};
+use rustix::process::Signal;
 
 #[tokio::test]
 async fn killed_machine_is_replaced_and_its_viewer_is_closed_with_restarted() {
@@ -34,6 +35,33 @@ async fn killed_machine_without_restarts_left_fails_the_session_with_machine_fai
     let rejected =
         api.post(&format!("/api/auth/session/{id}/ticket"), serde_json::json!({"purpose": "desktop"})).await.unwrap();
     assert_eq!((rejected.status, rejected.problem().unwrap().code.as_str()), (410, "machine_failed"));
+    server.stop_and_check_leaks().await.unwrap();
+}
+
+/// The keeper's receipt of a machine that was killed for a system call, as a server that was away for that time finds it.
+#[tokio::test]
+async fn compromised_machine_ends_its_session_although_restarts_are_left() {
+    let (_flags, mut server, _, id) = start_idle_session("").await;
+    let (machine, living) = server.only_machine().unwrap();
+    server.kill_server().await.unwrap();
+    send_signal(living.keeper, Signal::KILL).unwrap();
+    living.wait_exited().await.unwrap();
+    let receipt = serde_json::json!({
+        "machine": machine, "began_unix_ms": 1, "ended_unix_ms": 2, "console_tail": "", "output_tail": "",
+        "cause": { "kind": "forbidden_system_call", "system_call": "ptrace" },
+        "checks": { "pids": [], "sockets": [], "paths": [], "leftovers": [] },
+    });
+    let receipts = server.state_dir().join("receipts");
+    std::fs::create_dir_all(&receipts).unwrap();
+    std::fs::write(receipts.join(format!("{machine}.json")), receipt.to_string()).unwrap();
+    server.start_server().await.unwrap();
+    let api = server.backend_client().unwrap();
+    let view = api.wait_status(&id, SessionStatus::Failed).await.unwrap();
+    assert_eq!((view.reason.unwrap().code.as_str(), view.generation), ("machine_compromised", 1));
+    let found = api.wait_verdict(&id, Verdict::ForbiddenSystemCall).await.unwrap();
+    assert!(found.sentence.contains("ptrace") && found.sentence.contains("broken out"), "{}", found.sentence);
+    let exited = api.wait_entry(&id, TimelineKind::MachineExited).await.unwrap();
+    assert!(exited.sentence.contains("the system call ptrace"), "{}", exited.sentence);
     server.stop_and_check_leaks().await.unwrap();
 }
 

@@ -11,6 +11,9 @@ use anteroom_machine::{ExitReason, StopReason};
 use anteroom_store::{SessionEnd, SessionOutcome, TimelineRow};
 use anteroom_wire::{EndReason, TimelineKind, diagnosis::Verdict};
 
+/// The signal of an access to a mapped file that the file system cannot serve.
+const SIGBUS: i32 = rustix::process::Signal::BUS.as_raw();
+
 /// The verdict on an ended session.
 pub(super) fn ended_verdict<'a>(
     input: &DiagnosisInput<'_>,
@@ -125,6 +128,7 @@ pub(super) fn exit_verdict(why: &ExitReason) -> Verdict {
     match why {
         ExitReason::Stopped { .. } => Verdict::MachineStopped,
         ExitReason::Exited { .. } => Verdict::MachineExited,
+        ExitReason::Killed { signal: SIGBUS } => Verdict::MachineFileUnreadable,
         ExitReason::Killed { .. } => Verdict::MachineKilled,
         ExitReason::OutOfMemory => Verdict::OutOfMemory,
         ExitReason::Deadline => Verdict::MachineDeadline,
@@ -145,6 +149,11 @@ pub(super) fn exit_cause_text(why: &ExitReason) -> String {
     match why {
         ExitReason::Stopped { reason } => format!("it was stopped ({})", reason.name()),
         ExitReason::Exited { code } => format!("its process ended with exit code {code}"),
+        ExitReason::Killed { signal: SIGBUS } => {
+            format!(
+                "its process was killed by signal {SIGBUS} (SIGBUS): a file that it maps could not be read, or the disk was full"
+            )
+        }
         ExitReason::Killed { signal } => {
             format!("its process was killed by signal {signal}, which this server did not send")
         }

@@ -48,6 +48,7 @@ fn machines() -> Vec<Row> {
         ("exit 0", ExitReason::Exited { code: 0 }, Verdict::MachineExited),
         ("exit 1", ExitReason::Exited { code: 1 }, Verdict::MachineExited),
         ("a signal", ExitReason::Killed { signal: 9 }, Verdict::MachineKilled),
+        ("a mapped file", ExitReason::Killed { signal: 7 }, Verdict::MachineFileUnreadable),
         ("no memory", ExitReason::OutOfMemory, Verdict::OutOfMemory),
         ("the keeper's deadline", ExitReason::Deadline, Verdict::MachineDeadline),
         ("power off", ExitReason::GuestPowerOff, Verdict::GuestPowerOff),

@@ -11,14 +11,17 @@ mod kernel_command_line;
 mod linux_boot;
 mod template;
 
-pub use crate::template::{PrepareProgress, TemplateError};
+pub use crate::{
+    hardware::{Hardware, HardwareOutOfRange},
+    template::{PrepareProgress, TemplateError},
+};
 pub use accelerator::Accelerator;
 pub use kernel_command_line::{KernelCommandLine, Vmm};
 pub use linux_boot::LinuxBootError;
 pub use template::{Template, TemplateSettings};
 
 pub(crate) use command_line::{QemuCommandLine, RamBackend, StartMode};
-pub(crate) use linux_boot::{LinuxBootSettings, boot_linux_on_kvm, new_machine_id, read_qemu_version};
+pub(crate) use linux_boot::{LinuxBootSettings, boot_linux_on_kvm, read_qemu_version};
 
 use std::{
     io,
@@ -31,53 +34,6 @@ use std::{
 pub const PROBE_OK_LINE: &str = "anteroom-probe-ok";
 /// How long `qemu --version` may take, milliseconds.
 const VERSION_MS_MAX: u64 = 20_000;
-
-/// A machine's virtual hardware.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct Hardware {
-    /// RAM, MiB: 256 to 65536.
-    pub memory_mib: u32,
-    /// Virtual processors: 1 to 16.
-    pub cpus: u32,
-    /// QEMU's cache of translated code (TCG) under emulation, MiB: 8 to 1024. For clones; a template boots with a large one.
-    pub tcg_cache_mib: u32,
-}
-
-impl Default for Hardware {
-    fn default() -> Self {
-        Self { memory_mib: 1536, cpus: 2, tcg_cache_mib: 16 }
-    }
-}
-
-/// A value of the hardware that is out of its range.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{what} must be {least} to {most}, not {found}")]
-pub struct HardwareOutOfRange {
-    what: &'static str,
-    least: u32,
-    most: u32,
-    found: u32,
-}
-
-impl Hardware {
-    /// Checks the ranges.
-    ///
-    /// # Errors
-    /// The first value that is out of its range.
-    pub fn check(&self) -> Result<(), HardwareOutOfRange> {
-        let ranges = [
-            ("memory_mib", 256, 65_536, self.memory_mib),
-            ("cpus", 1, 16, self.cpus),
-            ("tcg_cache_mib", 8, 1_024, self.tcg_cache_mib),
-        ];
-        for (what, least, most, found) in ranges {
-            if !(least..=most).contains(&found) {
-                return Err(HardwareOutOfRange { what, least, most, found });
-            }
-        }
-        Ok(())
-    }
-}
 
 /// The first `qemu-system-x86_64` in `PATH` (in `/usr/bin` and `/bin` if `PATH` is not set).
 pub fn find_qemu() -> Option<PathBuf> {

@@ -13,9 +13,9 @@ pub(crate) mod prepare;
 
 use crate::{
     exit_reason::ExitReason,
+    hardware::HardwareOutOfRange,
     image::ImageError,
     machines::{MachineStartError, MachinesOpenError},
-    qemu::HardwareOutOfRange,
     spec::SpecError,
 };
 use anteroom_wire::agent::Stage;

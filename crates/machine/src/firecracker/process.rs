@@ -2,7 +2,7 @@
 
 use super::{API_NAME, LOG_NAME, MEMORY_NAME, STATE_NAME, VSOCK_NAME};
 use crate::{
-    qemu::Hardware,
+    hardware::Hardware,
     spec::{
         ChannelTransport, Confinement, FdSource, FileAccess, FirecrackerStart, InheritedFd, Monitor, NamedFile,
         NamedListener, ProcessSpec, ResourceLimits, SpecError, VSOCK_SOCKET,

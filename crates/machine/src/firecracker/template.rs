@@ -12,8 +12,9 @@
 
 use super::{FirecrackerProcess, Snapshot, StartMode, sparse_file};
 use crate::{
+    hardware::Hardware,
     image::{Image, ImageLock},
-    qemu::{Hardware, KernelCommandLine, Vmm},
+    qemu::{KernelCommandLine, Vmm},
     spec::{ProcessSpec, SpecError, SpecSource},
     template::{
         self, MANIFEST_FILE, PreparationSettings, PrepareProgress, STATE_FILE, TemplateError, file_error, host_cpu,

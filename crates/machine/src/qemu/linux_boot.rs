@@ -6,15 +6,14 @@ use super::{
 };
 use crate::{
     keeper::client::KeeperClient,
+    machine_id::new_machine_id,
     receipt::{ExitCause, Receipt},
     run_dir::RunDir,
     spec::{KeeperConfig, SpecError},
 };
-use anteroom_wire::{MachineId, time::to_unix_ms};
 use std::{
     fs, io,
     path::{Path, PathBuf},
-    time::SystemTime,
 };
 
 /// CPU models that are tried with KVM, in this order; the later ones omit features that fail on nested hosts.
@@ -170,11 +169,4 @@ async fn run_to_end(program: &Path, run_dir: &RunDir, config: &KeeperConfig) -> 
     while client.next_report().await.is_some() {}
     client.wait_exited(None).await;
     Receipt::read(&config.receipts_dir, &config.machine)?.ok_or_else(|| io::Error::other("it wrote no receipt"))
-}
-
-/// The id of a machine that belongs to no session.
-pub(crate) fn new_machine_id() -> io::Result<MachineId> {
-    let mut random = [0u8; 10];
-    getrandom::fill(&mut random).map_err(io::Error::other)?;
-    Ok(MachineId::from_parts(to_unix_ms(SystemTime::now()), random))
 }

@@ -3,8 +3,8 @@
 use super::{MANIFEST_FILE, PreparationSettings, PrepareProgress, TemplateError, file_error};
 use crate::{
     exit_reason::ExitReason,
+    machine_id::new_machine_id,
     machines::{Machines, MachinesSettings},
-    qemu::new_machine_id,
     receipt::{ExitCause, Receipt},
     spec::SpecSource,
     state::State,

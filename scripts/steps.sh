@@ -1,6 +1,7 @@
-# Sourced by ./up and ./test: one function per step. Each prints what it does and is quick the second time.
+# Sourced by ./up, ./test and scripts/test_kvm.sh: one function per step. Each prints what it does and is quick the second time.
 
 started=$SECONDS
+built=${CARGO_TARGET_DIR:-target}
 step() { printf '\n== %s (%ss)\n' "$*" "$((SECONDS - started))"; }
 fail() { printf '\nerror: %s\n' "$*" >&2; exit 1; }
 
@@ -26,6 +27,13 @@ need_rust() {
   local have
   have=$(rustc --version | cut -d' ' -f2)
   [ "$(printf '1.95.0\n%s\n' "$have" | sort -V | head -n1)" = 1.95.0 ] || fail "Rust $have is too old: 1.95 or newer is needed (rustup update stable)"
+}
+
+# Installs a program from the Cargo registry.
+need_cargo_program() {
+  if cargo "${1#cargo-}" --version >/dev/null 2>&1; then return; fi
+  step "Installing $1"
+  cargo install --locked "$1"
 }
 
 need_node() {
@@ -66,5 +74,19 @@ build_release() {
   build_guest
   step "Building the server"
   cargo build --locked --release -p anteroom-cli
-  install -m 0755 target/x86_64-unknown-linux-gnu/guest/anteroom-agent target/x86_64-unknown-linux-gnu/guest/anteroom-demo-cli target/release/
+  install -m 0755 "$built"/x86_64-unknown-linux-gnu/guest/anteroom-{agent,demo-cli} "$built/release/"
+}
+
+# Builds the machine image with the debug build of the server; cached by the hash of its inputs. Sets ANTEROOM_TEST_IMAGE.
+build_test_image() {
+  step "The machine image (cached by the hash of its inputs)"
+  local guest=$built/x86_64-unknown-linux-gnu/guest
+  ANTEROOM_TEST_IMAGE=$("$built/debug/anteroom" image build --print-dir --agent "$guest/anteroom-agent" --demo-cli "$guest/anteroom-demo-cli")
+  export ANTEROOM_TEST_IMAGE
+}
+
+# Installs the packages that tests with machines and released tools need.
+test_packages() {
+  packages qemu-system-x86 mmdebstrap squashfs-tools uidmap debian-archive-keyring xz-utils build-essential ca-certificates \
+    gdb tmux tigervnc-standalone-server python3-websockify python3-pip iproute2 openssl libnss3-tools
 }

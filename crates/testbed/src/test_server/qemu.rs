@@ -1,5 +1,5 @@
 //! Test servers with QEMU machines: the server is `anteroom serve`, and the machines are made from the image in
-//! `ANTEROOM_TEST_IMAGE`.
+//! `ANTEROOM_TEST_IMAGE`. `./test --kvm` runs the same servers with Firecracker machines.
 
 use super::{LaunchCommand, MachineBackend, TestConfig, TestServer, Tokens, path_value};
 use crate::ServerDir;
@@ -13,6 +13,11 @@ use std::{
 
 /// The longest wait for anything in an emulated machine on a busy host.
 pub const QEMU_WAIT_TIMEOUT: Duration = Duration::from_secs(240);
+
+/// The kind of machines, a value of the setting `machines.kind`; default: `qemu`.
+const KIND_VARIABLE: &str = "ANTEROOM_TEST_KIND";
+/// If it is not empty, machines must use KVM.
+const KVM_VARIABLE: &str = "ANTEROOM_TEST_KVM";
 
 /// QEMU machines.
 #[derive(Debug, Clone, Default)]
@@ -73,6 +78,17 @@ pub fn quick_provider() -> String {
     command_provider("quick", &["sh", "-c", script])
 }
 
+/// Adds the kind of machines to the settings, unless they have one.
+fn add_kind(settings: &mut toml::Table, kind: Option<String>, needs_kvm: bool) -> anyhow::Result<()> {
+    let machines = settings.entry("machines").or_insert_with(|| toml::Table::new().into());
+    let machines = machines.as_table_mut().context("`machines` is not a table")?;
+    machines.entry("kind").or_insert_with(|| kind.unwrap_or_else(|| "qemu".to_owned()).into());
+    if needs_kvm {
+        machines.entry("accelerator").or_insert_with(|| "kvm".into());
+    }
+    Ok(())
+}
+
 impl MachineBackend for Qemu {
     const WAIT_MAX: Duration = QEMU_WAIT_TIMEOUT;
     const EXIT_WAIT_MAX: Duration = Duration::from_secs(20);
@@ -80,7 +96,8 @@ impl MachineBackend for Qemu {
     fn prepare(&mut self, _: &ServerDir, settings: &mut toml::Table) -> anyhow::Result<()> {
         let cache_dir = self.cache_dir.clone().map_or_else(Self::test_cache_dir, Ok)?;
         settings.insert("cache_dir".to_owned(), path_value(&cache_dir));
-        Ok(())
+        let needs_kvm = std::env::var_os(KVM_VARIABLE).is_some_and(|value| !value.is_empty());
+        add_kind(settings, std::env::var(KIND_VARIABLE).ok(), needs_kvm)
     }
 
     async fn create_tokens(&self, dir: &ServerDir) -> anyhow::Result<Tokens> {
@@ -112,5 +129,25 @@ impl TestServer<Qemu> {
     /// The server is not running.
     pub fn login_link(&self) -> anyhow::Result<&str> {
         Ok(self.process()?.ready_line())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn with_kind(settings: &str, kind: Option<&str>, needs_kvm: bool) -> toml::Table {
+        let mut settings = settings.parse().unwrap();
+        add_kind(&mut settings, kind.map(str::to_owned), needs_kvm).unwrap();
+        settings
+    }
+
+    #[test]
+    fn machines_are_of_qemu_unless_the_run_or_the_test_selects_another_kind() {
+        assert_eq!(with_kind("", None, false), "machines.kind = 'qemu'".parse().unwrap());
+        let expected = "machines = { kind = 'firecracker', accelerator = 'kvm' }".parse().unwrap();
+        assert_eq!(with_kind("", Some("firecracker"), true), expected);
+        let of_the_test = "machines = { kind = 'qemu', accelerator = 'emulation', cpus = 1 }";
+        assert_eq!(with_kind(of_the_test, Some("firecracker"), true), of_the_test.parse().unwrap());
     }
 }

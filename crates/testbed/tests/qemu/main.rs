@@ -4,6 +4,7 @@
 
 mod end_reasons;
 mod fault_injection;
+mod need_kvm;
 mod recovery;
 
 use anteroom_testbed::{

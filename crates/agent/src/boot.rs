@@ -38,7 +38,7 @@ use std::{
     process::ExitCode,
 };
 
-/// Printed by the guest of a probe, to show that this accelerator can boot it.
+/// Printed by the guest of a probe, to show that Linux boots.
 const PROBE_OK: &str = "anteroom-probe-ok";
 /// The executable of Chromium: the one in `/usr/bin` is a shell script.
 const BROWSER: &str = "/usr/lib/chromium/chromium";

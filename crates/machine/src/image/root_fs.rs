@@ -82,29 +82,8 @@ pub(super) async fn build_root_fs(build: &RootFsBuildParameters<'_>, dir: &Path)
         move |source| BuildError::Io { step: BuildStep::RootFs, path, source }
     };
     fs::create_dir_all(new.join(MODULES_DIR)).map_err(io(&new))?;
-    let cache = build.settings.images_dir.join(store::TOOLS_CACHE_DIR);
-    let limit = Duration::from_millis(build.settings.step_ms_max);
-    let (tools, when_fetched) = oneshot::channel();
-    let stop = CancellationToken::new();
-    // The tools are downloaded while the packages are installed; a failure of one stops the other.
-    let fetching = async {
-        let fetched =
-            fetch_tools::fetch_tools(&build.recipe.clis, &cache, build.scratch, limit, &*build.progress).await;
-        match fetched {
-            // Sending fails if the other side has failed; its error is returned below.
-            Ok(fetched) => drop(tools.send(filter::Tool::from_fetched(&fetched))),
-            Err(error) => {
-                stop.cancel();
-                drop(tools);
-                return Err(error);
-            }
-        }
-        Ok(())
-    };
     let root_file = new.join(ROOT_FILE);
-    let (fetched, filtered) = tokio::join!(fetching, squash(build, when_fetched, &root_file, &stop));
-    fetched?;
-    let filtered = filtered?;
+    let filtered = fetch_and_squash(build, &root_file).await?;
     for file in &build.recipe.required_paths {
         if !filtered.paths.contains(file) {
             return Err(missing_file(file));
@@ -132,6 +111,32 @@ pub(super) async fn build_root_fs(build: &RootFsBuildParameters<'_>, dir: &Path)
     store::write_synced(&new.join(SUMMARY_FILE), &summary).map_err(io(&new))?;
     store::publish(&new, dir).map_err(io(dir))?;
     Ok(root)
+}
+
+/// Downloads the tools and makes the root file system `to` of them and the packages.
+async fn fetch_and_squash(build: &RootFsBuildParameters<'_>, to: &Path) -> Result<FilterOutput, BuildError> {
+    let cache = build.settings.images_dir.join(store::TOOLS_CACHE_DIR);
+    let limit = Duration::from_millis(build.settings.step_ms_max);
+    let (tools, when_fetched) = oneshot::channel();
+    let stop = CancellationToken::new();
+    // The tools are downloaded while the packages are installed; a failure of one stops the other.
+    let fetching = async {
+        let fetched =
+            fetch_tools::fetch_tools(&build.recipe.clis, &cache, build.scratch, limit, &*build.progress).await;
+        match fetched {
+            // Sending fails if the other side has failed; its error is returned below.
+            Ok(fetched) => drop(tools.send(filter::Tool::from_fetched(&fetched))),
+            Err(error) => {
+                stop.cancel();
+                drop(tools);
+                return Err(error);
+            }
+        }
+        Ok(())
+    };
+    let (fetched, filtered) = tokio::join!(fetching, squash(build, when_fetched, to, &stop));
+    fetched?;
+    filtered
 }
 
 fn missing_file(file: &str) -> BuildError {

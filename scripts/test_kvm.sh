@@ -37,7 +37,7 @@ test_kind() {
 
 if [ ! -e /dev/kvm ]; then no_kvm "there is no /dev/kvm"; fi
 if [ ! -r /dev/kvm ] || [ ! -w /dev/kvm ]; then
-  no_kvm "the user $(id -un 2>/dev/null || id -u) may not open /dev/kvm ($(stat -c '%A, owner %U, group %G' /dev/kvm))"
+  no_kvm "the user $(id -un 2>/dev/null || true) may not open /dev/kvm ($(stat -c '%A, owner %U, group %G' /dev/kvm))"
 fi
 
 test_packages

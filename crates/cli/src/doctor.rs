@@ -69,7 +69,7 @@ fn print_check(check: &Check) {
         Finding::Missing(text) => ("MISSING ".if_supports_color(Stdout, |mark| mark.red()).to_string(), text),
         Finding::Unused(text) => ("unused  ".if_supports_color(Stdout, |mark| mark.dimmed()).to_string(), text),
     };
-    print_line(format_args!("{mark} {:<14} {text}", check.name));
+    print_line(format_args!("{mark} {:<21} {text}", check.name));
 }
 
 async fn tools() -> Vec<Check> {

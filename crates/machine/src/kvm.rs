@@ -3,7 +3,7 @@
 //!
 //! ```text
 //!  device      /dev/kvm can be opened
-//!  tiny guest  a guest of a few instructions runs, in a process of its own with a timeout
+//!  tiny guest  a guest of a few instructions runs, in a separate process with a timeout
 //!  Linux       the image's kernel boots, under QEMU with a timeout
 //! ```
 //!

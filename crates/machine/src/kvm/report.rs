@@ -99,7 +99,7 @@ impl KvmReport {
             }
             Self::TinyGuestFails { cause } => {
                 let failed = format!(
-                    "a tiny guest does not run on KVM: {cause}; if this host is a virtual machine, its own hypervisor must support \
+                    "a tiny guest does not run on KVM: {cause}; if this host is a virtual machine, its hypervisor must support \
                      nested virtualization"
                 );
                 (StepResult::Ok, StepResult::Failed(failed), not_tried("a tiny guest must run"))

@@ -58,7 +58,7 @@ pub enum TinyGuestFailure {
         /// The error.
         error: String,
     },
-    /// The guest left the processor for another reason than its own instructions.
+    /// The guest left the processor for another reason than its instructions.
     #[error("its processor stopped with {exit}")]
     UnexpectedExit {
         /// KVM's reason.

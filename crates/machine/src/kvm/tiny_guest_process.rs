@@ -1,4 +1,4 @@
-//! Runs the tiny guest in a process of its own: where KVM is broken, `KVM_RUN` may never return.
+//! Runs the tiny guest in a separate process: where KVM is broken, `KVM_RUN` may never return.
 
 use super::tiny_guest::{self, TinyGuestFailure};
 use std::{

@@ -1,17 +1,16 @@
-//! Tests with real machines: boots an image once and clones it. Requires QEMU and `ANTEROOM_TEST_IMAGE`, an image's directory.
+//! KVM and templates, with real machines. What the machines themselves do is tested by the suite `conformance` of the crate `testbed`.
+//! Requires QEMU and `ANTEROOM_TEST_IMAGE`, an image's directory.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr, missing_docs)]
 
 use anteroom_machine::{
-    BoxBody, Channels, ControllerService, ExitCause, ExitReason, Machines, MachinesSettings, SpecSource, State,
-    StopReason, StopRequestOutcome,
+    BoxBody, Channels, ControllerService, ExitReason, Machines, MachinesSettings, SpecSource, State, StopReason,
     image::Image,
     kvm::{self, KvmReport},
     qemu::{self, Accelerator, Hardware, PrepareProgress, Template, TemplateSettings},
 };
 use anteroom_wire::{
-    Base64, MachineId, Secret, SessionId,
-    agent::{CaptureLimits, Claim, ClaimedBy, Geometry, Stage, TerminalSize},
-    provider::Provider,
+    MachineId,
+    agent::{Geometry, Stage},
 };
 use http_body_util::{BodyExt, Full};
 use std::{
@@ -19,31 +18,33 @@ use std::{
     sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
-use tokio::{io::AsyncReadExt, sync::watch};
+use tokio::sync::watch;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 const KEEPER: &str = env!("CARGO_BIN_EXE_anteroom-keeper");
 /// Generous, for emulation on a busy host.
 const STATE_TIMEOUT: Duration = Duration::from_secs(120);
 
+fn image_dir() -> PathBuf {
+    let dir = std::env::var_os("ANTEROOM_TEST_IMAGE");
+    dir.expect("ANTEROOM_TEST_IMAGE is not set: give it the directory of an image (`anteroom image build` makes one)")
+        .into()
+}
+
 fn image() -> Image {
-    let dir = std::env::var_os("ANTEROOM_TEST_IMAGE")
-        .expect("ANTEROOM_TEST_IMAGE is not set: give it the directory of an image (`anteroom image build` makes one)");
-    Image::open(Path::new(&dir)).unwrap()
+    Image::open(&image_dir()).unwrap()
 }
 
-/// A directory that all tests and runs share: preparing a template takes a minute under emulation.
-fn shared_dir(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_TARGET_TMPDIR")).join(name)
-}
-
+/// The templates of all tests, next to the images; hardware and geometry are those of a server with default settings. So all share one
+/// template, whose preparation takes a minute under emulation.
 fn template_settings() -> TemplateSettings {
+    let cache_dir = image_dir().ancestors().nth(2).expect("it is …/images/<hash>").to_owned();
     TemplateSettings {
-        templates_dir: shared_dir("templates"),
+        templates_dir: cache_dir.join("templates"),
         qemu_program: qemu::find_qemu().expect("qemu-system-x86_64 is not in PATH"),
         keeper_program: KEEPER.into(),
-        hardware: Hardware::default(),
-        geometry: Geometry { width: 1280, height: 800 },
+        hardware: Hardware { memory_mib: 1_536, cpus: 2, tcg_cache_mib: 256 },
+        geometry: Geometry { width: 1_280, height: 800 },
         prepare_ms_max: 400_000,
         console_bytes_max: 16 * 1024,
     }
@@ -53,7 +54,7 @@ async fn kvm_report(image: &Image) -> KvmReport {
     let settings = kvm::ProbeSettings {
         qemu_program: Some(qemu::find_qemu().expect("qemu-system-x86_64 is not in PATH")),
         keeper_program: KEEPER.into(),
-        cache_dir: shared_dir("kvm"),
+        cache_dir: Path::new(env!("CARGO_TARGET_TMPDIR")).join("kvm"),
         boot_ms_max: 15_000,
     };
     kvm::probe(Some(image), &settings).await.unwrap()
@@ -140,108 +141,6 @@ async fn probe_of_kvm_with_an_image_ends_with_the_boot_of_linux() {
     assert!(again.elapsed() < Duration::from_secs(5), "the report was not cached");
 }
 
-#[tokio::test]
-async fn clone_answers_at_once_and_shows_its_desktop() {
-    let template = template().await;
-    let top = tempfile::tempdir().unwrap();
-    let memory_bytes = u64::from(template.manifest().hardware.memory_mib) << 20;
-    assert!(template.ram_disk_usage_bytes().unwrap() < memory_bytes, "the RAM file is not sparse");
-    let image_hash = template.image_hash().to_owned();
-    let server = Server::open(top.path(), Arc::new(template)).await;
-    let id = new_id();
-    let began = Instant::now();
-    let mut state = server.machines.start(id.clone()).unwrap();
-    let channels = ready(&mut state).await;
-    let mut desktop = channels.agent.open_desktop().await.unwrap();
-    let mut greeting = [0u8; 12];
-    desktop.read_exact(&mut greeting).await.unwrap();
-    eprintln!("{:?}; RFB greeting after {:?}", channels.timings, began.elapsed());
-    assert_eq!(&greeting[..4], b"RFB ");
-    assert_eq!(channels.agent_info.image_hash, image_hash);
-    assert_eq!(channels.agent_info.claimed_by, None);
-    let memory = server.machines.memory_usage(&id).unwrap();
-    eprintln!("{memory:?}");
-    assert!(memory.private_bytes < memory_bytes / 2, "{memory:?}");
-    assert_eq!(server.machines.stop(&id, StopReason::Completed), StopRequestOutcome::Enqueued);
-    assert_eq!(removed(&mut state).await, ExitReason::Stopped { reason: StopReason::Completed });
-    server.end().await;
-}
-
-#[tokio::test]
-async fn clone_outlives_its_server_and_is_adopted_by_the_next() {
-    let template: Arc<Template> = Arc::new(template().await);
-    let top = tempfile::tempdir().unwrap();
-    let id = new_id();
-    for _ in 0..3 {
-        let server = Server::open(top.path(), template.clone()).await;
-        let mut state = server.machines.watch(&id).unwrap_or_else(|| server.machines.start(id.clone()).unwrap());
-        let channels = ready(&mut state).await;
-        channels.agent.agent_info().await.unwrap();
-        // The stream is active when the server ends, so that the next server finds stale bytes in the pipe.
-        let _desktop = channels.agent.open_desktop().await.unwrap();
-        server.end().await;
-    }
-    let server = Server::open(top.path(), template).await;
-    let mut state = server.machines.watch(&id).unwrap();
-    ready(&mut state).await;
-    server.machines.stop(&id, StopReason::Orphaned);
-    assert_eq!(removed(&mut state).await, ExitReason::Stopped { reason: StopReason::Orphaned });
-    server.end().await;
-}
-
-fn claim(machine: &MachineId) -> Claim {
-    let provider: Provider = toml::from_str(include_str!("../../../providers/codex.toml")).unwrap();
-    Claim {
-        entropy: Base64::new(vec![7; 64]),
-        now_unix_ns: 1_900_000_000_000_000_000,
-        guest_machine_id: "0123456789abcdef0123456789abcdef".into(),
-        claimed_by: ClaimedBy { session: SessionId::from_parts(1, [1; 10]), machine: machine.clone(), generation: 1 },
-        geometry: Geometry { width: 1024, height: 768 },
-        provider,
-        agent_token: Secret::new("a random token".into()),
-        capture_limits: CaptureLimits {
-            stable_ms: 1_000,
-            file_bytes_max: 100_000,
-            retry_ms_min: 1_000,
-            retry_ms_max: 10_000,
-            status_ms_max: 60_000,
-        },
-        use_credential: None,
-    }
-}
-
-#[tokio::test]
-async fn clones_do_not_share_writes_and_a_claim_starts_the_tool() {
-    let template = template().await;
-    let top = tempfile::tempdir().unwrap();
-    let server = Server::open(top.path(), Arc::new(template)).await;
-    let ids = [new_id(), new_id()];
-    let mut states: Vec<_> = ids.iter().map(|id| server.machines.start(id.clone()).unwrap()).collect();
-    let first = ready(&mut states[0]).await;
-    let second = ready(&mut states[1]).await;
-    first.agent.claim(&claim(&ids[0])).await.unwrap();
-    assert_eq!(first.agent.agent_info().await.unwrap().claimed_by.unwrap().machine, ids[0]);
-    assert_eq!(second.agent.agent_info().await.unwrap().claimed_by, None);
-    // The tool's output is on the screen of the clone.
-    let shown = async {
-        while first.agent.read_screen().await.unwrap().lines.iter().all(|line| line.trim().is_empty()) {
-            tokio::time::sleep(Duration::from_millis(100)).await;
-        }
-    };
-    tokio::time::timeout(STATE_TIMEOUT, shown).await.expect("the tool shows nothing");
-    let mut terminal = first.agent.open_terminal("t1", TerminalSize { cols: 100, rows: 30 }).await.unwrap();
-    let mut some = [0u8; 1];
-    tokio::time::timeout(STATE_TIMEOUT, terminal.read_exact(&mut some))
-        .await
-        .expect("the terminal shows nothing")
-        .unwrap();
-    for (id, state) in ids.iter().zip(&mut states) {
-        server.machines.stop(id, StopReason::Completed);
-        removed(state).await;
-    }
-    server.end().await;
-}
-
 /// Starts machines from the template that is current at that moment.
 struct ReplaceableTemplate {
     image_hash: String,
@@ -261,6 +160,8 @@ impl SpecSource for ReplaceableTemplate {
 #[tokio::test]
 async fn template_is_not_removed_while_a_machine_maps_it() {
     let kept = template().await;
+    let memory_bytes = u64::from(kept.manifest().hardware.memory_mib) << 20;
+    assert!(kept.ram_disk_usage_bytes().unwrap() < memory_bytes, "the RAM file is not sparse");
     let (image, accelerator) = (image(), kept.manifest().accelerator.clone());
     let top = tempfile::tempdir().unwrap();
     let mut settings = template_settings();
@@ -348,35 +249,4 @@ async fn cancelled_preparation_leaves_no_process() {
         }
     };
     tokio::time::timeout(STATE_TIMEOUT, ended).await.expect("the preparation's machine is still running");
-}
-
-#[tokio::test]
-async fn invalid_saved_state_is_an_error_with_the_output_of_the_vmm() {
-    let template = template().await;
-    let spec = template.build_spec(&new_id()).unwrap();
-    struct InvalidState(anteroom_machine::ProcessSpec);
-    impl SpecSource for InvalidState {
-        fn image_hash(&self) -> &str {
-            "none"
-        }
-        fn build_spec(&self, _: &MachineId) -> Result<anteroom_machine::ProcessSpec, anteroom_machine::SpecError> {
-            Ok(self.0.clone())
-        }
-    }
-    let top = tempfile::tempdir().unwrap();
-    let mut spec = spec;
-    for inherited in &mut spec.fds {
-        if let anteroom_machine::FdSource::Read { path } = &mut inherited.source {
-            *path = top.path().join("state");
-        }
-    }
-    std::fs::write(top.path().join("state"), b"not a state at all").unwrap();
-    let server = Server::open(top.path(), Arc::new(InvalidState(spec))).await;
-    let id = new_id();
-    let mut state = server.machines.start(id.clone()).unwrap();
-    let reason = removed(&mut state).await;
-    let ExitReason::NeverStarted { error } = reason else { panic!("{reason:?}") };
-    assert!(error.contains("could not be loaded"), "{error}");
-    assert!(matches!(server.machines.read_receipt(&id).unwrap().unwrap().cause, ExitCause::NeverStarted { .. }));
-    server.end().await;
 }

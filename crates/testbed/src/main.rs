@@ -7,9 +7,10 @@
 //! | `tool SCRIPT.json` | a command-line tool that follows a script |
 //! | `serve` | the process of a test server; reads its configuration from standard input |
 //! | `keeper RUN_DIR` | the keeper of a machine |
+//! | `own KIND STATE_DIR COUNT` | owns machines until it is killed |
 
 use anteroom_testbed::{
-    FakeRfbServer, PausePoint, Script,
+    FakeRfbServer, PausePoint, Script, machine_owner,
     plain_process::{PlainMachineConfig, RFB_SOCKET, SimulatedMemory},
     script, serve,
 };
@@ -96,8 +97,9 @@ fn main() -> ExitCode {
         ["desktop", socket, name, width, height] => desktop(socket, name, width, height),
         ["tool", script] => tool(Path::new(script)),
         ["serve"] => run_server(),
+        ["own", kind, state_dir, count] => own_machines(kind, Path::new(state_dir), count),
         _ => Err(anyhow::anyhow!(
-            "usage: machine JSON | desktop SOCKET NAME WIDTH HEIGHT | tool SCRIPT | serve | keeper RUN_DIR"
+            "usage: machine JSON | desktop SOCKET NAME WIDTH HEIGHT | tool SCRIPT | serve | keeper RUN_DIR | own KIND STATE_DIR COUNT"
         )),
     };
     done.unwrap_or_else(|error| {
@@ -172,6 +174,11 @@ fn run_server() -> anyhow::Result<ExitCode> {
     let launch = serde_json::from_reader(std::io::stdin().lock()).context("the server's launch configuration")?;
     let reactor = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     reactor.block_on(serve::run_server(launch))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn own_machines(kind: &str, state_dir: &Path, count: &str) -> anyhow::Result<ExitCode> {
+    reactor()?.block_on(machine_owner::run(kind, state_dir, count.parse().context("the number of machines")?))?;
     Ok(ExitCode::SUCCESS)
 }
 

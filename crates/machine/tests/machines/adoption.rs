@@ -1,7 +1,5 @@
-use crate::test_host::{
-    PlainProcess, STATE_TIMEOUT, TestHost, new_id, processes, until, until_removed, until_removed_with_receipt,
-};
-use anteroom_machine::{ExitReason, MachinesOpenError, MachinesSettings, ProcessId, State, StopReason};
+use crate::test_host::{PlainProcess, TestHost, processes, until_removed, until_removed_with_receipt};
+use anteroom_machine::{ExitReason, MachinesOpenError, MachinesSettings, ProcessId, StopReason};
 use anteroom_wire::MachineId;
 
 /// Starts a machine, and ends its server; returns the machine's keeper and process.
@@ -11,58 +9,6 @@ async fn start_machine_and_end_server(host: &TestHost) -> (MachineId, ProcessId,
     let (keeper, process) = processes(&host.run_dir(&id));
     server.end().await;
     (id, keeper, process)
-}
-
-#[tokio::test]
-async fn machine_outlives_its_server_and_is_adopted_by_the_next() {
-    let host = TestHost::new();
-    let server = host.open(PlainProcess::sleeping()).await;
-    let id = new_id();
-    let _agent = host.ready_agent(&id);
-    let mut state = server.machines.start(id.clone()).unwrap();
-    until(&mut state, |state| matches!(state, State::Ready { .. })).await;
-    let (_, process) = processes(&host.run_dir(&id));
-    drop(state);
-    server.end().await;
-    assert!(process.is_alive());
-
-    // With another spec source: the machine is still checked against the image that it was started from.
-    let server = host.open(PlainProcess::new("/bin/true", &[])).await;
-    let mut state = server.machines.watch(&id).unwrap();
-    let State::Ready { channels } = until(&mut state, |state| matches!(state, State::Ready { .. })).await else {
-        panic!()
-    };
-    channels.agent.agent_info().await.unwrap();
-    // The keeper's greeting may arrive a moment later than the agent's hello.
-    let memory = async {
-        loop {
-            if let Some(memory) = server.machines.memory_usage(&id) {
-                return memory;
-            }
-            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
-        }
-    };
-    assert!(tokio::time::timeout(STATE_TIMEOUT, memory).await.unwrap().pss_bytes > 0);
-    server.machines.stop(&id, StopReason::Orphaned);
-    let State::Removed { reason, .. } = until_removed(&mut state).await else { panic!() };
-    assert_eq!(reason, ExitReason::Stopped { reason: StopReason::Orphaned });
-    server.end().await;
-}
-
-#[tokio::test]
-async fn run_directories_of_exited_keepers_are_removed() {
-    let host = TestHost::new();
-    let (id, keeper, process) = start_machine_and_end_server(&host).await;
-    keeper.kill();
-    while keeper.is_alive() || process.is_alive() {
-        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
-    }
-    assert!(host.run_dir(&id).exists());
-    std::fs::create_dir(host.run_dir(&new_id())).unwrap();
-    let server = host.open(PlainProcess::new("/bin/true", &[])).await;
-    assert_eq!(server.machines.count(), 0);
-    assert!(!host.run_dir(&id).exists());
-    server.end().await;
 }
 
 #[tokio::test]

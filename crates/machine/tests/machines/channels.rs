@@ -1,4 +1,4 @@
-use crate::test_host::{PlainProcess, TestHost, hello, new_id, until, until_removed, until_removed_with_receipt};
+use crate::test_host::{PlainProcess, TestHost, hello, new_id, until, until_removed};
 use anteroom_machine::{AgentError, ExitReason, State, StopReason};
 use anteroom_wire::agent::{OpenUrl, Stage, StageState, TerminalSize};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -63,22 +63,6 @@ async fn broken_channel_is_redialled_and_the_machine_continues() {
     }
     until(&mut state, ready).await;
     server.stop_machine_and_end(&id, &mut state).await;
-}
-
-#[tokio::test]
-async fn other_image_is_a_mismatch_with_both_hashes() {
-    let host = TestHost::new();
-    let server = host.open(PlainProcess::sleeping()).await;
-    let id = new_id();
-    let mut other = hello(&[]);
-    other.image_hash = "another".into();
-    let _agent = host.agent(&id, other);
-    let mut state = server.machines.start(id).unwrap();
-    let (reason, receipt) = until_removed_with_receipt(&mut state).await;
-    assert_eq!(receipt.exit_reason(), reason, "the receipt has the same reason");
-    let (expected, found) = ("image sha256-of-a-test".to_owned(), "image another".to_owned());
-    assert_eq!(reason, ExitReason::Mismatch { expected, found });
-    server.end().await;
 }
 
 #[tokio::test]

@@ -1,6 +1,4 @@
-use crate::test_host::{
-    PlainProcess, STATE_TIMEOUT, TestHost, new_id, processes, until_removed, until_removed_with_receipt,
-};
+use crate::test_host::{PlainProcess, TestHost, new_id, processes, until_removed, until_removed_with_receipt};
 use anteroom_machine::{
     ChannelTransport, Confinement, ExitCause, ExitReason, FdSource, InheritedFd, MachinesSettings, Monitor,
     ProcessSpec, QmpStart, SpecError, SpecSource, State, StopReason, StopRequestOutcome,
@@ -33,18 +31,6 @@ async fn killed_process_has_the_signal_in_its_exit_reason() {
     let mut state = server.machines.start(new_id()).unwrap();
     let State::Removed { reason, .. } = until_removed(&mut state).await else { panic!() };
     assert_eq!(reason, ExitReason::Killed { signal: 11 });
-    server.end().await;
-}
-
-#[tokio::test]
-async fn missing_program_is_in_the_exit_reason() {
-    let host = TestHost::new();
-    let server = host.open(PlainProcess::new("/no/such/program", &[])).await;
-    let mut state = server.machines.start(new_id()).unwrap();
-    let State::Removed { reason: ExitReason::NeverStarted { error }, .. } = until_removed(&mut state).await else {
-        panic!()
-    };
-    assert!(error.contains("/no/such/program"), "{error}");
     server.end().await;
 }
 
@@ -202,56 +188,6 @@ async fn stop_kills_every_descendant_and_its_reason_overrides_the_exit_status() 
     assert!(receipt.checks.pids.contains(&process.pid));
     assert!(!process.is_alive());
     assert_eq!(server.machines.stop(&id, StopReason::Cancelled), StopRequestOutcome::UnknownMachine);
-    server.end().await;
-}
-
-#[tokio::test]
-async fn machine_can_be_stopped_before_it_is_running() {
-    let host = TestHost::new();
-    let server = host.open(PlainProcess::sleeping()).await;
-    let id = new_id();
-    let mut state = server.machines.start(id.clone()).unwrap();
-    assert_eq!(server.machines.stop(&id, StopReason::Cancelled), StopRequestOutcome::Enqueued);
-    let State::Removed { reason, .. } = until_removed(&mut state).await else { panic!() };
-    assert_eq!(reason, ExitReason::Stopped { reason: StopReason::Cancelled });
-    server.end().await;
-}
-
-#[tokio::test]
-async fn process_is_killed_with_its_keeper_and_the_controller_cleans_up() {
-    let host = TestHost::new();
-    let server = host.open(PlainProcess::sleeping()).await;
-    let (id, mut state) = server.start_running().await;
-    let (keeper, process) = processes(&host.run_dir(&id));
-    keeper.kill();
-    let (reason, receipt) = until_removed_with_receipt(&mut state).await;
-    assert_eq!(reason, ExitReason::KeeperLost);
-    assert!(!process.is_alive() && !keeper.is_alive());
-    assert_eq!(receipt.checks.pids, [process.pid]);
-    assert_eq!(receipt.checks.leftovers, Vec::<String>::new());
-    assert!(!host.run_dir(&id).exists());
-    server.end().await;
-}
-
-#[tokio::test]
-async fn keeper_enforces_the_deadline_without_a_controller() {
-    let host = TestHost::new();
-    let settings = MachinesSettings { lifetime_s_max: 1, ..host.settings() };
-    let server = host.open_with(settings, PlainProcess::sleeping()).await.unwrap();
-    let (id, _state) = server.start_running().await;
-    let (keeper, process) = processes(&host.run_dir(&id));
-    server.end().await;
-    let exited = async {
-        while keeper.is_alive() || process.is_alive() {
-            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
-        }
-    };
-    tokio::time::timeout(STATE_TIMEOUT, exited).await.unwrap();
-    assert!(!host.run_dir(&id).exists());
-    // The next server finds the receipt.
-    let server = host.open(PlainProcess::new("/bin/true", &[])).await;
-    assert_eq!(server.machines.read_receipt(&id).unwrap().unwrap().cause, ExitCause::Deadline);
-    assert_eq!(server.machines.count(), 0);
     server.end().await;
 }
 

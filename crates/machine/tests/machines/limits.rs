@@ -1,26 +1,8 @@
-use crate::test_host::{PlainProcess, TestHost, new_id, until_removed, until_removed_with_receipt};
-use anteroom_machine::{MachineStartError, MachinesSettings, StopReason};
+use crate::test_host::{PlainProcess, TestHost, until_removed_with_receipt};
+use anteroom_machine::StopReason;
 
 fn files() -> usize {
     std::fs::read_dir("/proc/self/fd").unwrap().count()
-}
-
-#[tokio::test]
-async fn start_over_the_limit_is_an_error_until_a_machine_is_removed() {
-    let host = TestHost::new();
-    let settings = MachinesSettings { machines_max: 2, ..host.settings() };
-    let server = host.open_with(settings, PlainProcess::sleeping()).await.unwrap();
-    let (first, second) = (new_id(), new_id());
-    let mut states = [server.machines.start(first.clone()).unwrap(), server.machines.start(second.clone()).unwrap()];
-    let rejected = server.machines.start(new_id());
-    assert!(matches!(rejected, Err(MachineStartError::NoCapacity { machines: 2, machines_max: 2 })));
-    assert!(matches!(server.machines.start(first.clone()), Err(MachineStartError::AlreadyExists)));
-    server.machines.stop(&first, StopReason::Operator);
-    until_removed(&mut states[0]).await;
-    assert_eq!(server.machines.count(), 1);
-    server.machines.stop(&second, StopReason::Operator);
-    until_removed(&mut states[1]).await;
-    server.end().await;
 }
 
 #[tokio::test]

@@ -1,13 +1,10 @@
 use crate::test_host::{
-    Agent, PlainProcess, Server, TestHost, new_id, processes, until, until_removed, until_removed_with_receipt,
+    Agent, PlainProcess, Server, TestHost, new_id, until, until_removed, until_removed_with_receipt,
 };
-use anteroom_machine::{ExitCause, ExitReason, MachinesSettings, State, StopReason};
-use anteroom_wire::{MachineId, agent::Stage};
+use anteroom_machine::{ExitReason, MachinesSettings, State};
+use anteroom_wire::MachineId;
 use std::sync::Arc;
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    sync::watch,
-};
+use tokio::sync::watch;
 
 fn settings(host: &TestHost, liveness_timeout_ms: u64) -> MachinesSettings {
     MachinesSettings { ping_every_ms: 50, ping_ms_max: 400, liveness_timeout_ms, ..host.settings() }
@@ -15,10 +12,6 @@ fn settings(host: &TestHost, liveness_timeout_ms: u64) -> MachinesSettings {
 
 fn ready(state: &State) -> bool {
     matches!(state, State::Ready { .. })
-}
-
-fn is_idle(state: &State) -> bool {
-    matches!(state, State::Waiting { stage: Stage::Channel, last_error: Some(error), .. } if error.contains("no answer to pings"))
 }
 
 /// Starts a machine and waits until it is ready.
@@ -35,24 +28,6 @@ async fn start_ready(
 }
 
 #[tokio::test]
-async fn frozen_machine_is_not_ready_and_keeps_its_streams_when_it_resumes() {
-    let host = TestHost::new();
-    let (server, id, agent, mut state) = start_ready(&host, 600_000).await;
-    let State::Ready { channels } = until(&mut state, ready).await else { panic!() };
-    let mut stream = channels.agent.open_desktop().await.unwrap();
-    agent.freeze(true);
-    until(&mut state, is_idle).await;
-    agent.freeze(false);
-    until(&mut state, ready).await;
-    assert!(!channels.agent.is_closed(), "the same connection");
-    stream.write_all(b"RFB ").await.unwrap();
-    let mut echoed = String::new();
-    stream.read_to_string(&mut echoed).await.unwrap();
-    assert_eq!(echoed, "RFB ");
-    server.stop_machine_and_end(&id, &mut state).await;
-}
-
-#[tokio::test]
 async fn idle_machine_that_answers_pings_stays_ready() {
     let host = TestHost::new();
     let (server, id, _agent, mut state) = start_ready(&host, 1_000).await;
@@ -60,21 +35,6 @@ async fn idle_machine_that_answers_pings_stays_ready() {
         tokio::time::timeout(std::time::Duration::from_secs(3), state.wait_for(State::is_removed)).await.is_ok();
     assert!(!removed);
     server.stop_machine_and_end(&id, &mut state).await;
-}
-
-#[tokio::test]
-async fn machine_is_stopped_as_hung_after_the_liveness_timeout() {
-    let host = TestHost::new();
-    let (server, id, agent, mut state) = start_ready(&host, 1_000).await;
-    agent.freeze(true);
-    let (_, process) = processes(&host.run_dir(&id));
-    let (reason, receipt) = until_removed_with_receipt(&mut state).await;
-    let ExitReason::Hung { unanswered_ms } = reason else { panic!("{reason:?}") };
-    assert!(unanswered_ms >= 1_000, "{unanswered_ms}");
-    assert_eq!(receipt.cause, ExitCause::Stopped { reason: "hung".into() });
-    assert_eq!(receipt.exit_reason(), reason, "the receipt has the same reason");
-    assert!(!process.is_alive() && !host.run_dir(&id).exists());
-    server.end().await;
 }
 
 #[tokio::test]
@@ -99,23 +59,6 @@ async fn liveness_timeout_does_not_apply_before_the_machine_was_ready() {
     let _agent = host.ready_agent(&id);
     until(&mut state, ready).await;
     server.stop_machine_and_end(&id, &mut state).await;
-}
-
-#[tokio::test]
-async fn hung_keeper_is_killed_with_its_machine_after_a_stop() {
-    let host = TestHost::new();
-    let settings = MachinesSettings { keeper_exit_timeout_ms: 500, ..host.settings() };
-    let server = host.open_with(settings, PlainProcess::sleeping()).await.unwrap();
-    let (id, mut state) = server.start_running().await;
-    let (keeper, process) = processes(&host.run_dir(&id));
-    let pid = rustix::process::Pid::from_raw(i32::try_from(keeper.pid).unwrap()).unwrap();
-    rustix::process::kill_process(pid, rustix::process::Signal::STOP).unwrap();
-    server.machines.stop(&id, StopReason::Cancelled);
-    let (reason, receipt) = until_removed_with_receipt(&mut state).await;
-    assert_eq!(reason, ExitReason::Stopped { reason: StopReason::Cancelled });
-    assert_eq!(receipt.checks.leftovers, Vec::<String>::new());
-    assert!(!process.is_alive() && !keeper.is_alive() && !host.run_dir(&id).exists());
-    server.end().await;
 }
 
 #[tokio::test]

@@ -1,4 +1,5 @@
-//! Tests of the crate's public API with machines that are plain processes: keeper, adoption, exits, capacity, channels.
+//! Tests of the crate's public API with programs that play a machine, a keeper or an agent. What every kind of machine does is tested by
+//! the suite `conformance` of the crate `testbed`.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
 mod adoption;

@@ -135,7 +135,6 @@ const SCENARIOS: [DocumentedScenario; 31] = [
     ]),
     DocumentedScenario(29, "An unexpected image", &[
         ("testbed/tests/server/liveness.rs", "image_mismatch_is_reported_with_both_hashes"),
-        ("testbed/tests/qemu/end_reasons.rs", "qemu_damaged_template_and_image_mismatch_are_diagnosed"),
     ]),
     DocumentedScenario(30, "Repeated deletion, cancellation and completion", &[
         ("testbed/tests/server/delivery.rs", "credential_deletion_is_idempotent_and_keeps_the_session_completed"),

@@ -70,18 +70,17 @@ pub(super) fn open() -> Result<(), DeviceFailure> {
 }
 
 fn failure(error: &io::Error) -> DeviceFailure {
-    match error.kind() {
-        io::ErrorKind::NotFound => DeviceFailure::Absent,
-        io::ErrorKind::PermissionDenied => {
-            let database = |path: &str| fs::read_to_string(path).unwrap_or_default();
-            let id = rustix::process::geteuid().as_raw();
-            let user = name_of(&database("/etc/passwd"), id);
-            // A device that cannot be examined is treated like one that only its owner may open.
-            let (group, mode) = fs::metadata(KVM_DEVICE).map_or((0, 0), |device| (device.gid(), device.mode()));
-            not_permitted(user, name_of(&database("/etc/group"), group), mode)
-        }
-        _ => DeviceFailure::CannotOpen { error: error.to_string() },
+    if error.kind() == io::ErrorKind::NotFound {
+        return DeviceFailure::Absent;
     }
+    if error.kind() != io::ErrorKind::PermissionDenied {
+        return DeviceFailure::CannotOpen { error: error.to_string() };
+    }
+    let database = |path: &str| fs::read_to_string(path).unwrap_or_default();
+    let user = name_of(&database("/etc/passwd"), rustix::process::geteuid().as_raw());
+    // A device that cannot be examined is treated like one that only its owner may open.
+    let (group, mode) = fs::metadata(KVM_DEVICE).map_or((0, 0), |device| (device.gid(), device.mode()));
+    not_permitted(user, name_of(&database("/etc/group"), group), mode)
 }
 
 fn not_permitted(user: String, group: String, mode: u32) -> DeviceFailure {

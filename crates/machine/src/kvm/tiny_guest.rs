@@ -113,10 +113,13 @@ pub(super) fn run() -> Result<(), TinyGuestFailure> {
 fn run_until_halt(vcpu: &mut VcpuFd) -> Result<Vec<u8>, TinyGuestFailure> {
     let mut output = Vec::new();
     for _ in 0..EXITS_MAX {
-        match vcpu.run().map_err(rejected("to run it"))? {
-            VcpuExit::IoOut(PORT, bytes) => output.extend_from_slice(bytes),
-            VcpuExit::Hlt => return Ok(output),
-            exit => return Err(TinyGuestFailure::UnexpectedExit { exit: format!("{exit:?}") }),
+        let exit = vcpu.run().map_err(rejected("to run it"))?;
+        if let VcpuExit::IoOut(PORT, bytes) = exit {
+            output.extend_from_slice(bytes);
+        } else if matches!(exit, VcpuExit::Hlt) {
+            return Ok(output);
+        } else {
+            return Err(TinyGuestFailure::UnexpectedExit { exit: format!("{exit:?}") });
         }
     }
     Err(TinyGuestFailure::UnexpectedExit { exit: format!("{EXITS_MAX} exits and no halt") })

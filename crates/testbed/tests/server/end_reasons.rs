@@ -41,7 +41,8 @@ async fn killed_machine_without_restarts_left_fails_the_session_with_machine_fai
 /// The keeper's receipt of a machine that was killed for a system call, as a server that was away for that time finds it.
 #[tokio::test]
 async fn compromised_machine_ends_its_session_although_restarts_are_left() {
-    let (_flags, mut server, _, id) = start_idle_session("").await;
+    let (_flags, mut server, api, id) = start_idle_session("").await;
+    api.wait_status(&id, SessionStatus::VmStarted).await.unwrap();
     let (machine, living) = server.only_machine().unwrap();
     server.kill_server().await.unwrap();
     send_signal(living.keeper, Signal::KILL).unwrap();

@@ -59,6 +59,10 @@ pub(super) async fn probe_kvm(config: &Config, image: Option<&Image>) -> anyhow:
         cache_dir: config.cache_dir.clone(),
         boot_ms_max: PROBE_MS_MAX,
     };
+    if let Some(image) = image {
+        let (image, list_dir) = (image.clone(), config.cache_dir.join("templates"));
+        tokio::task::spawn_blocking(move || image.verify_once(&list_dir)).await??;
+    }
     Ok(kvm::probe(image, &settings).await?)
 }
 

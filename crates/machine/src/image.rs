@@ -38,6 +38,7 @@ pub use host_requirements::{MissingRequirement, apt_install_command, find_missin
 pub use progress::{BuildStep, OnProgress, ProgressReport};
 pub use recipe::Cli;
 
+use crate::verified_files::{FileStamp, HashKind, VerifiedFiles, VerifyError};
 use anteroom_wire::agent::PROTOCOL_VERSION;
 use rustix::fs::FlockOperation;
 use serde::{Deserialize, Serialize};
@@ -53,6 +54,8 @@ use std::{
 pub const MANIFEST_FORMAT: u32 = 1;
 /// The manifest's file name in an image's directory.
 pub const MANIFEST_FILE: &str = "manifest.json";
+/// The list of verified files in a cache directory.
+pub(crate) const VERIFIED_FILE: &str = "verified.json";
 /// The largest manifest that is read, bytes.
 const MANIFEST_BYTES_MAX: u64 = 1024 * 1024;
 
@@ -155,6 +158,9 @@ pub enum ImageError {
         /// The agent's protocol version.
         found: u32,
     },
+    /// The content of an artefact does not match the manifest.
+    #[error("the image is damaged or was changed: remove its directory and run `anteroom image build`")]
+    Content(#[from] VerifyError),
     /// An artefact does not match the manifest.
     #[error("{path:?} {why}")]
     InvalidArtefact {
@@ -168,7 +174,19 @@ pub enum ImageError {
 /// Protects an image from removal until it is dropped: a shared lock (flock) on its initial file system, the one file that no
 /// other image shares.
 #[derive(Debug)]
-pub struct ImageLock(#[expect(dead_code, reason = "dropping the file releases the lock")] File);
+pub struct ImageLock {
+    _file: File,
+    rootfs: PathBuf,
+    rootfs_sha256: String,
+}
+
+impl ImageLock {
+    /// Verifies the root file system, the file that running machines read.
+    pub(crate) fn verify_rootfs(&self, verified: &VerifiedFiles) -> Result<(PathBuf, FileStamp), VerifyError> {
+        let stamp = verified.verify(&self.rootfs, HashKind::Content, &self.rootfs_sha256)?;
+        Ok((self.rootfs.clone(), stamp))
+    }
+}
 
 impl Image {
     /// Opens the image in `dir`. The manifest must be valid and every artefact must exist with its size and magic number.
@@ -244,12 +262,30 @@ impl Image {
                 return Err(ImageError::InvalidArtefact { path, why });
             }
         }
+        self.check_hash()
+    }
+
+    /// Checks that the image's hash is that of its artefacts.
+    fn check_hash(&self) -> Result<(), ImageError> {
         let hash = hash_of(self.manifest.protocol, self.artefacts());
         if hash != self.manifest.hash {
             let why = format!("has the image hash {}, but its artefacts have {hash}", self.manifest.hash);
             return Err(ImageError::InvalidArtefact { path: self.dir.join(MANIFEST_FILE), why });
         }
         Ok(())
+    }
+
+    /// As [`Image::verify`], but reads only files that are not in the list of verified files in `cache_dir`.
+    ///
+    /// # Errors
+    /// As [`Image::verify`].
+    pub fn verify_once(&self, cache_dir: &Path) -> Result<(), ImageError> {
+        fs::create_dir_all(cache_dir).map_err(|source| ImageError::Read { path: cache_dir.to_owned(), source })?;
+        let verified = VerifiedFiles::open(cache_dir.join(VERIFIED_FILE));
+        for artefact in self.artefacts() {
+            verified.verify(&self.dir.join(&artefact.file), HashKind::Content, &artefact.sha256)?;
+        }
+        self.check_hash()
     }
 
     /// Protects the image from removal by a later build.
@@ -265,7 +301,9 @@ impl Image {
             fs::metadata(&path)?;
             Ok(file)
         };
-        lock().map(ImageLock).map_err(|source| ImageError::Read { path, source })
+        let file = lock().map_err(|source| ImageError::Read { path, source })?;
+        let (rootfs, rootfs_sha256) = (self.rootfs_path(), self.manifest.rootfs.sha256.clone());
+        Ok(ImageLock { _file: file, rootfs, rootfs_sha256 })
     }
 
     fn artefacts(&self) -> [&Artefact; 3] {

@@ -30,6 +30,7 @@ mod run_dir;
 mod spec;
 mod state;
 mod template;
+mod verified_files;
 
 pub use channel::{AgentClient, AgentError, BoxBody, BoxError, ByteStream, CallLimits, ControllerService};
 pub use confinement::{Layer, LayerStatus, ProbeLayersError, probe_layers};
@@ -46,4 +47,5 @@ pub use spec::{
     QmpStart, ResourceLimits, SpecError, SpecSource, VSOCK_SOCKET,
 };
 pub use state::{Channels, Event, RejectedEvent, StartTimings, State, StopRequestOutcome};
-pub use template::{PreparationSettings, PrepareProgress, TemplateError, remove_unused};
+pub use template::{PreparationSettings, PrepareProgress, TemplateError, hash_template_file, remove_unused};
+pub use verified_files::{FileStamp, VerifyError};

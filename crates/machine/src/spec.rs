@@ -3,6 +3,7 @@
 //! A [`SpecSource`] makes a [`ProcessSpec`] for a machine id. There are two: a QEMU template and, in tests, a plain process. A spec
 //! contains no secrets; it is in the machine's run directory (`keeper.json`, mode 0600).
 
+use crate::verified_files::{FileStamp, VerifyError};
 use anteroom_wire::MachineId;
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, path::PathBuf};
@@ -47,6 +48,11 @@ pub enum SpecError {
         #[source]
         source: std::io::Error,
     },
+    /// A file that the machine needs does not have the content that it should have.
+    #[error(
+        "a file of the machine cannot be used; restart the server, which verifies the image and makes a damaged template again"
+    )]
+    File(#[from] VerifyError),
     /// A value that the program would reject.
     #[error("{0}")]
     Value(String),
@@ -70,6 +76,10 @@ pub struct ProcessSpec {
     pub transport: ChannelTransport,
     /// What is left to it of the host.
     pub confinement: Confinement,
+    /// The files of which the content was verified. If one of them is another file when the keeper opens it, the process is not
+    /// started.
+    #[serde(default)]
+    pub verified: BTreeMap<PathBuf, FileStamp>,
 }
 
 /// What is left of the host to a process.

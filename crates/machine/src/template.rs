@@ -5,11 +5,15 @@
 //!    lock              locked by the running preparation
 //!    <key>/            immutable; the key is a hash of everything that the saved state depends on
 //!      state           locked (shared) by every machine's keeper
-//!      template.json
+//!      template.json   what the saved state depends on, and the hashes of the files
+//!    verified.json     the files of which the content was verified
 //!    tmp-<machine>/    a preparation in progress; the next preparation removes leftovers
 //! ```
 
 pub(crate) mod prepare;
+pub(crate) mod saved;
+
+pub use saved::hash_template_file;
 
 use crate::{
     exit_reason::ExitReason,

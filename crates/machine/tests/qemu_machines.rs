@@ -215,7 +215,7 @@ async fn guest_that_is_never_ready_is_an_error_with_its_stage() {
     assert_eq!(stages.lock().unwrap().first(), Some(&Stage::Channel));
     let left: Vec<_> =
         std::fs::read_dir(&settings.templates_dir).unwrap().map(|entry| entry.unwrap().file_name()).collect();
-    assert_eq!(left, ["lock"]);
+    assert!(left.iter().all(|name| name == "lock" || name == "verified.json"), "{left:?}");
 }
 
 #[tokio::test]

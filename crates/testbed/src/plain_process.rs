@@ -155,6 +155,7 @@ impl SpecSource for PlainProcessSpecs {
             monitor: Monitor::None,
             transport: ChannelTransport::UnixSockets,
             confinement: Confinement::Unconfined,
+            verified: BTreeMap::new(),
         })
     }
 }

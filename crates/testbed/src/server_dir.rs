@@ -50,6 +50,13 @@ impl ServerDir {
         entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
     }
 
+    /// The receipts of removed machines. One that is being written is left out.
+    pub fn receipts(&self) -> Vec<Receipt> {
+        let entries = fs::read_dir(self.state_dir().join("receipts")).into_iter().flatten().flatten();
+        let ids = entries.filter_map(|entry| entry.file_name().to_str()?.strip_suffix(".json")?.parse().ok());
+        ids.filter_map(|id: MachineId| Receipt::read(&self.state_dir().join("receipts"), &id).ok()?).collect()
+    }
+
     /// The only machine that has a run directory, and its processes.
     ///
     /// # Errors

@@ -117,6 +117,7 @@ impl FirecrackerProcess {
                 listeners: vec![listener],
                 limits: self.limits(),
             },
+            verified: BTreeMap::new(),
         })
     }
 

@@ -13,13 +13,15 @@
 use super::{FirecrackerProcess, Snapshot, StartMode, sparse_file};
 use crate::{
     hardware::Hardware,
-    image::{Image, ImageLock},
+    image::{Image, ImageLock, VERIFIED_FILE},
     qemu::{KernelCommandLine, Vmm},
     spec::{ProcessSpec, SpecError, SpecSource},
     template::{
-        self, MANIFEST_FILE, PreparationSettings, PrepareProgress, STATE_FILE, TemplateError, file_error, host_cpu,
+        self, PreparationSettings, PrepareProgress, STATE_FILE, TemplateError, file_error, host_cpu,
         prepare::{WorkDir, remove_leftovers, save_when_ready, wait_lock},
+        saved::SavedTemplate,
     },
+    verified_files::VerifiedFiles,
 };
 use anteroom_wire::{MachineId, agent::Geometry, time::to_millis};
 use serde::{Deserialize, Serialize};
@@ -30,7 +32,7 @@ use std::{
 };
 
 /// The version of a template's layout, of the hardware that [`FirecrackerProcess`] describes, and of the kernel's command line.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 const MEMORY_FILE: &str = "memory";
 
 /// The files that a guest is booted from.
@@ -96,21 +98,28 @@ struct Manifest {
 pub struct Template {
     dir: PathBuf,
     program: PathBuf,
-    manifest: Manifest,
+    saved: SavedTemplate<Manifest>,
     files: GuestFiles,
+    verified: VerifiedFiles,
     /// Protects the template from removal by another process (shared lock).
     _state: File,
 }
 
 impl SpecSource for Template {
     fn image_hash(&self) -> &str {
-        &self.manifest.image_hash
+        &self.saved.manifest.image_hash
     }
 
     fn build_spec(&self, machine: &MachineId) -> Result<ProcessSpec, SpecError> {
         let (program, rootfs) = (self.program.clone(), self.files.rootfs.clone());
         let start = StartMode::Load(snapshot_in(&self.dir));
-        FirecrackerProcess::new(program, machine.as_str(), self.manifest.hardware, rootfs, start).to_spec()
+        let hardware = self.saved.manifest.hardware;
+        let mut spec = FirecrackerProcess::new(program, machine.as_str(), hardware, rootfs, start).to_spec()?;
+        spec.verified = self.saved.verify(&self.dir, &self.verified)?;
+        if let Some(image) = &self.files.image_lock {
+            spec.verified.extend([image.verify_rootfs(&self.verified)?]);
+        }
+        Ok(spec)
     }
 }
 
@@ -159,14 +168,17 @@ impl Template {
         let _lock = wait_lock(&settings.preparation, began, &progress).await?;
         remove_leftovers(templates_dir)?;
         let dir = templates_dir.join(template::key(&manifest));
-        if is_valid(&dir, &manifest) {
+        let verified = VerifiedFiles::open(templates_dir.join(VERIFIED_FILE));
+        let saved = if let Some(saved) = SavedTemplate::find(&dir, &manifest, &verified).await {
             progress(PrepareProgress::Found);
+            saved
         } else {
-            make(&files, &manifest, settings, &dir, &progress).await?;
+            let saved = make(&files, &manifest, settings, &dir, &progress).await?;
             progress(PrepareProgress::Done { elapsed_ms: to_millis(began.elapsed()) });
-        }
+            saved
+        };
         let _state = template::lock_shared(&dir.join(STATE_FILE))?;
-        Ok(Self { dir, program: settings.firecracker_program.clone(), manifest, files, _state })
+        Ok(Self { dir, program: settings.firecracker_program.clone(), saved, files, verified, _state })
     }
 
     /// Its directory.
@@ -181,7 +193,7 @@ async fn make(
     settings: &TemplateSettings,
     dir: &Path,
     progress: &(impl Fn(PrepareProgress) + Send + Sync),
-) -> Result<(), TemplateError> {
+) -> Result<SavedTemplate<Manifest>, TemplateError> {
     let work = WorkDir::create(&settings.preparation.templates_dir)?;
     let snapshot = snapshot_in(work.path());
     let line = KernelCommandLine {
@@ -204,16 +216,8 @@ async fn make(
     // Firecracker writes every page, also those that the guest has never used.
     let punched = tokio::task::spawn_blocking(move || sparse_file::punch_holes(&memory)).await;
     punched.unwrap_or_else(|error| Err(std::io::Error::other(error))).map_err(file_error(&snapshot.memory))?;
-    work.complete(&serde_json::to_vec_pretty(manifest).unwrap_or_default(), dir)
-}
-
-fn is_valid(dir: &Path, manifest: &Manifest) -> bool {
-    let read = || -> Option<bool> {
-        let found: Manifest = serde_json::from_slice(&fs::read(dir.join(MANIFEST_FILE)).ok()?).ok()?;
-        let snapshot = snapshot_in(dir);
-        let memory_bytes = u64::from(manifest.hardware.memory_mib) * 1024 * 1024;
-        let is_whole = fs::metadata(snapshot.memory).ok()?.len() == memory_bytes;
-        Some(found == *manifest && is_whole && fs::metadata(snapshot.state).ok()?.len() > 0)
-    };
-    read().unwrap_or(false)
+    let saved = SavedTemplate::of_files(work.path(), [MEMORY_FILE, STATE_FILE], manifest).await;
+    let saved = saved.map_err(file_error(work.path()))?;
+    work.complete(&serde_json::to_vec_pretty(&saved).unwrap_or_default(), dir)?;
+    Ok(saved)
 }

@@ -78,6 +78,27 @@ fn artefact_that_differs_from_the_manifest_is_an_error_with_the_reason() {
 }
 
 #[test]
+fn flipped_byte_in_any_artefact_is_found_after_an_earlier_verification() {
+    let dir = tempfile::tempdir().unwrap();
+    let image = image(dir.path(), "a", 1);
+    let cache = dir.path().join("cache");
+    image.verify_once(&cache).unwrap();
+    for path in [image.kernel_path(), image.initramfs_path(), image.rootfs_path()] {
+        let mut content = fs::read(&path).unwrap();
+        let last = content.len() - 1;
+        content[last] ^= 1;
+        fs::write(&path, &content).unwrap();
+        let error = image.verify_once(&cache).unwrap_err();
+        assert!(matches!(error, ImageError::Content(_)), "{error:?}");
+        let text = anteroom_wire::chain(&error);
+        assert!(text.contains(path.to_str().unwrap()) && text.contains("anteroom image build"), "{text}");
+        content[last] ^= 1;
+        fs::write(&path, &content).unwrap();
+        image.verify_once(&cache).unwrap();
+    }
+}
+
+#[test]
 fn compressed_kernel_is_an_error_with_its_format() {
     let mut head = vec![0; 1024];
     head[0x202..0x206].copy_from_slice(b"HdrS");

@@ -6,9 +6,8 @@ use crate::{
     firecracker::{API_NAME, LOG_NAME},
     image::elf,
     procfs::ProcessId,
-    spec::{
-        Confinement, FdSource, FileAccess, InheritedFd, Monitor, NamedFile, NamedListener, ProcessSpec, ResourceLimits,
-    },
+    spec::{Confinement, FdSource, FileAccess, Monitor, NamedFile, NamedListener, ProcessSpec, ResourceLimits},
+    verified_files::FileStamp,
 };
 use rustix::{
     fs::FlockOperation,
@@ -16,6 +15,7 @@ use rustix::{
     process::{Pid, PidfdFlags, Signal},
 };
 use std::{
+    collections::BTreeMap,
     ffi::CString,
     fs::File,
     io::{self, Read},
@@ -27,7 +27,7 @@ use std::{
             process::CommandExt,
         },
     },
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Child, ExitStatus, Stdio},
 };
 
@@ -53,6 +53,8 @@ enum Process {
     Confined { process: ConfinedProcess, exit_status: Option<ExitStatus> },
 }
 
+type Verified = BTreeMap<PathBuf, FileStamp>;
+
 /// The keeper's ends of the process's files.
 #[derive(Default)]
 struct KeeperFds {
@@ -61,7 +63,7 @@ struct KeeperFds {
     locked: Vec<File>,
 }
 
-fn open(what: &FdSource, keeper_fds: &mut KeeperFds) -> io::Result<OwnedFd> {
+fn open(what: &FdSource, verified: &Verified, keeper_fds: &mut KeeperFds) -> io::Result<OwnedFd> {
     match what {
         FdSource::Listen { name } => Ok(UnixListener::bind(name)?.into()),
         FdSource::Qmp => {
@@ -77,11 +79,22 @@ fn open(what: &FdSource, keeper_fds: &mut KeeperFds) -> io::Result<OwnedFd> {
         }
         FdSource::Read { path } => {
             let file = File::open(path)?;
+            check_unchanged(&file, path, verified)?;
             // The keeper and the process share one open file description; the lock is held until both have closed it.
             rustix::fs::flock(&file, FlockOperation::NonBlockingLockShared)?;
             keeper_fds.locked.push(file.try_clone()?);
             Ok(file.into())
         }
+    }
+}
+
+/// Whether an open file is the one of which the content was verified.
+fn check_unchanged(file: &File, path: &Path, verified: &Verified) -> io::Result<()> {
+    match verified.get(path) {
+        Some(stamp) if *stamp != FileStamp::of(file)? => {
+            Err(io::Error::other("it was changed after its content was verified"))
+        }
+        Some(_) | None => Ok(()),
     }
 }
 
@@ -130,7 +143,7 @@ pub(crate) fn spawn(spec: &ProcessSpec, number: u32) -> Result<(VmmProcess, Opti
             Some(listener)
         }
     };
-    let fds = open_fds(&spec.fds, &mut keeper_fds).map_err(at("a file of the process cannot be opened"))?;
+    let fds = open_fds(spec, &mut keeper_fds).map_err(at("a file of the process cannot be opened"))?;
     let (process, pid, stdout, stderr) = match &spec.confinement {
         Confinement::Unconfined if api.is_some() => {
             return Err(at("Firecracker runs only confined")(io::ErrorKind::InvalidInput.into()));
@@ -156,13 +169,14 @@ pub(crate) fn spawn(spec: &ProcessSpec, number: u32) -> Result<(VmmProcess, Opti
     Ok((vmm, keeper_fds.monitor))
 }
 
-fn open_fds(fds: &[InheritedFd], keeper_fds: &mut KeeperFds) -> io::Result<Vec<(OwnedFd, RawFd)>> {
+fn open_fds(spec: &ProcessSpec, keeper_fds: &mut KeeperFds) -> io::Result<Vec<(OwnedFd, RawFd)>> {
+    let (fds, verified) = (&spec.fds, &spec.verified);
     let mut files = Vec::new();
     for inherited in fds {
         if !(1..=NUMBER_MAX).contains(&inherited.number) {
             return Err(io::Error::other(format!("descriptor number {} is not between 1 and 63", inherited.number)));
         }
-        let opened = open(&inherited.source, keeper_fds)
+        let opened = open(&inherited.source, verified, keeper_fds)
             .map_err(|error| io::Error::new(error.kind(), format!("{:?}: {error}", inherited.source)))?;
         // Duplicated above all numbers of the spec, so that dup2 in the child cannot overwrite another file.
         files.push((above_numbers(opened)?, inherited.number));
@@ -220,7 +234,8 @@ fn spawn_confined(
             fds.push((file, number));
         }
     }
-    let open = |file: &NamedFile| open_named(file).map_err(at(format!("{:?} cannot be opened", file.path)));
+    let open =
+        |file: &NamedFile| open_named(file, &spec.verified).map_err(at(format!("{:?} cannot be opened", file.path)));
     let listen =
         |listener: &NamedListener| bind_named(listener).map_err(at(format!("{} cannot be bound", listener.socket)));
     let program = find_program(&spec.program).map_err(at(format!("{} cannot be found", spec.program)))?;
@@ -256,7 +271,7 @@ fn log_file(fds: &[(OwnedFd, RawFd)]) -> io::Result<OpenFile> {
     Ok(OpenFile { name: LOG_NAME.to_owned(), file: above_numbers(stderr.0.try_clone()?)?, start_only: true })
 }
 
-fn open_named(file: &NamedFile) -> io::Result<OpenFile> {
+fn open_named(file: &NamedFile, verified: &Verified) -> io::Result<OpenFile> {
     let mut options = File::options();
     let start_only = match file.access {
         FileAccess::ReadOnly | FileAccess::ReadWrite => {
@@ -268,7 +283,9 @@ fn open_named(file: &NamedFile) -> io::Result<OpenFile> {
             false
         }
     };
-    Ok(OpenFile { name: file.name.clone(), file: above_numbers(options.open(&file.path)?.into())?, start_only })
+    let opened = options.open(&file.path)?;
+    check_unchanged(&opened, &file.path, verified)?;
+    Ok(OpenFile { name: file.name.clone(), file: above_numbers(opened.into())?, start_only })
 }
 
 fn bind_named(listener: &NamedListener) -> io::Result<OpenListener> {

@@ -113,6 +113,7 @@ impl QemuCommandLine {
             monitor: Monitor::Qmp { start },
             transport: ChannelTransport::UnixSockets,
             confinement,
+            verified: BTreeMap::new(),
         })
     }
 

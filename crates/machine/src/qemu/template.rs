@@ -11,12 +11,14 @@
 
 use super::{Accelerator, Hardware, KernelCommandLine, QemuCommandLine, RamBackend, StartMode};
 use crate::{
-    image::Image,
+    image::{Image, ImageLock, VERIFIED_FILE},
     spec::{ProcessSpec, SpecError, SpecSource},
     template::{
-        self, MANIFEST_FILE, PreparationSettings, PrepareProgress, STATE_FILE, TemplateError, file_error, host_cpu,
+        self, PreparationSettings, PrepareProgress, STATE_FILE, TemplateError, file_error, host_cpu,
         prepare::{WorkDir, remove_leftovers, save_when_ready, wait_lock},
+        saved::{SavedTemplate, blocking},
     },
+    verified_files::VerifiedFiles,
 };
 use anteroom_wire::{MachineId, agent::Geometry, time::to_millis};
 use serde::{Deserialize, Serialize};
@@ -29,7 +31,7 @@ use std::{
 };
 
 /// The version of a template's layout, of the hardware that [`QemuCommandLine`] describes, and of the kernel's command line.
-const FORMAT: u32 = 2;
+const FORMAT: u32 = 3;
 const RAM_FILE: &str = "ram";
 
 /// Settings of a template.
@@ -86,23 +88,27 @@ pub struct TemplateManifest {
 #[derive(Debug)]
 pub struct Template {
     dir: PathBuf,
-    manifest: TemplateManifest,
+    saved: SavedTemplate<TemplateManifest>,
     program: PathBuf,
     rootfs: PathBuf,
+    verified: VerifiedFiles,
     /// Protects the image's files, which machines read, from removal.
-    _image: crate::image::ImageLock,
+    image: ImageLock,
     /// Protects the template from removal by another process (shared lock).
     _state: File,
 }
 
 impl SpecSource for Template {
     fn image_hash(&self) -> &str {
-        &self.manifest.image_hash
+        &self.saved.manifest.image_hash
     }
 
     fn build_spec(&self, machine: &MachineId) -> Result<ProcessSpec, SpecError> {
         let start = StartMode::Resume { state: self.dir.join(STATE_FILE) };
-        self.command_line(machine, start, RamBackend::CopyOnWrite(self.dir.join(RAM_FILE))).to_spec()
+        let mut spec = self.command_line(machine, start, RamBackend::CopyOnWrite(self.dir.join(RAM_FILE))).to_spec()?;
+        spec.verified = self.saved.verify(&self.dir, &self.verified)?;
+        spec.verified.extend([self.image.verify_rootfs(&self.verified)?]);
+        Ok(spec)
     }
 }
 
@@ -133,28 +139,24 @@ impl Template {
             geometry: settings.geometry,
         };
         fs::create_dir_all(&settings.templates_dir).map_err(file_error(&settings.templates_dir))?;
+        let verified = VerifiedFiles::open(settings.templates_dir.join(VERIFIED_FILE));
+        let (checked, list_dir) = (image.clone(), settings.templates_dir.clone());
+        blocking(move || checked.verify_once(&list_dir)).await?;
         let _lock = wait_lock(&settings.preparation(), began, &progress).await?;
         remove_leftovers(&settings.templates_dir)?;
         let dir = settings.templates_dir.join(template::key(&manifest));
-        if is_valid(&dir, &manifest) {
+        let saved = if let Some(saved) = SavedTemplate::find(&dir, &manifest, &verified).await {
             progress(PrepareProgress::Found);
+            saved
         } else {
-            make_template(image, &manifest, settings, &dir, &progress).await?;
+            let saved = make_template(image, &manifest, settings, &dir, &progress).await?;
             let elapsed_ms = to_millis(began.elapsed());
             progress(PrepareProgress::Done { elapsed_ms });
-        }
-        Self::open(dir, manifest, image, settings)
-    }
-
-    fn open(
-        dir: PathBuf,
-        manifest: TemplateManifest,
-        image: &Image,
-        settings: &TemplateSettings,
-    ) -> Result<Self, TemplateError> {
-        let locked = template::lock_shared(&dir.join(STATE_FILE))?;
-        let program = settings.qemu_program.clone();
-        Ok(Self { dir, manifest, program, rootfs: image.rootfs_path(), _image: image.lock()?, _state: locked })
+            saved
+        };
+        let (program, rootfs, image) = (settings.qemu_program.clone(), image.rootfs_path(), image.lock()?);
+        let _state = template::lock_shared(&dir.join(STATE_FILE))?;
+        Ok(Self { dir, saved, program, rootfs, verified, image, _state })
     }
 
     /// Its directory.
@@ -164,7 +166,7 @@ impl Template {
 
     /// Its manifest.
     pub fn manifest(&self) -> &TemplateManifest {
-        &self.manifest
+        &self.saved.manifest
     }
 
     /// The disk space of its RAM file, bytes: less than the machines' memory, because the file is sparse.
@@ -188,8 +190,8 @@ impl Template {
         QemuCommandLine {
             program: self.program.clone(),
             name: machine.to_string(),
-            accelerator: self.manifest.accelerator.clone(),
-            hardware: self.manifest.hardware,
+            accelerator: self.saved.manifest.accelerator.clone(),
+            hardware: self.saved.manifest.hardware,
             ram,
             rootfs: Some(self.rootfs.clone()),
             start_mode: start,
@@ -219,7 +221,7 @@ async fn make_template(
     settings: &TemplateSettings,
     dir: &Path,
     progress: &(impl Fn(PrepareProgress) + Send + Sync),
-) -> Result<(), TemplateError> {
+) -> Result<SavedTemplate<TemplateManifest>, TemplateError> {
     let _image = image.lock()?;
     let work = WorkDir::create(&settings.templates_dir)?;
     let ram = work.path().join(RAM_FILE);
@@ -244,16 +246,8 @@ async fn make_template(
     let boot = Boot { image_hash: manifest.image_hash.clone(), command_line };
     let state = work.path().join(STATE_FILE);
     save_when_ready(boot, &work, &state, &settings.preparation(), progress).await?;
-    work.complete(&serde_json::to_vec_pretty(manifest).unwrap_or_default(), dir)
-}
-
-fn is_valid(dir: &Path, manifest: &TemplateManifest) -> bool {
-    let read = || -> Option<bool> {
-        let found: TemplateManifest = serde_json::from_slice(&fs::read(dir.join(MANIFEST_FILE)).ok()?).ok()?;
-        let ram_bytes = fs::metadata(dir.join(RAM_FILE)).ok()?.len();
-        let state_bytes = fs::metadata(dir.join(STATE_FILE)).ok()?.len();
-        let memory_bytes = u64::from(manifest.hardware.memory_mib) * 1024 * 1024;
-        Some(found == *manifest && ram_bytes == memory_bytes && state_bytes > 0)
-    };
-    read().unwrap_or(false)
+    let saved = SavedTemplate::of_files(work.path(), [RAM_FILE, STATE_FILE], manifest).await;
+    let saved = saved.map_err(file_error(work.path()))?;
+    work.complete(&serde_json::to_vec_pretty(&saved).unwrap_or_default(), dir)?;
+    Ok(saved)
 }

@@ -37,6 +37,7 @@ impl SpecSource for ConfinedShell {
             monitor: Monitor::None,
             transport: ChannelTransport::UnixSockets,
             confinement: Confinement::Confined { files: vec![file], listeners: Vec::new(), limits },
+            verified: BTreeMap::new(),
         })
     }
 }

@@ -68,6 +68,7 @@ impl SpecSource for PausedVmm {
             monitor: Monitor::Qmp { start: QmpStart::Boot },
             transport: ChannelTransport::UnixSockets,
             confinement: Confinement::Unconfined,
+            verified: BTreeMap::new(),
         })
     }
 }
@@ -115,6 +116,7 @@ impl SpecSource for WithFiles {
             monitor: Monitor::None,
             transport: ChannelTransport::UnixSockets,
             confinement: Confinement::Unconfined,
+            verified: BTreeMap::new(),
         })
     }
 }

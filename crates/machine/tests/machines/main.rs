@@ -12,3 +12,4 @@ mod layers;
 mod limits;
 mod liveness;
 mod test_host;
+mod verified;

@@ -73,6 +73,7 @@ impl SpecSource for PlainProcess {
             monitor: Monitor::None,
             transport: ChannelTransport::UnixSockets,
             confinement: Confinement::Unconfined,
+            verified: BTreeMap::new(),
         })
     }
 }

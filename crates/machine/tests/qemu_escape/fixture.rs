@@ -97,6 +97,7 @@ impl SpecSource for EmptyGuest {
                 Walls::Confined => Confinement::Confined { files, listeners: Vec::new(), limits },
                 Walls::Unconfined => Confinement::Unconfined,
             },
+            verified: BTreeMap::new(),
         })
     }
 }
@@ -118,6 +119,18 @@ pub(crate) struct Server {
     tasks: TaskTracker,
     _operator: UnixListener,
     pub(crate) web: TcpListener,
+}
+
+/// A failed test leaves no machine behind: VMMs die with their keepers.
+impl Drop for Server {
+    fn drop(&mut self) {
+        for run_dir in fs::read_dir(self.path("run")).into_iter().flatten().flatten() {
+            if let Some((keeper, _)) = find_processes(&run_dir.path()) {
+                let keeper = rustix::process::Pid::from_raw(keeper.cast_signed());
+                let _ = keeper.map(|keeper| rustix::process::kill_process(keeper, rustix::process::Signal::KILL));
+            }
+        }
+    }
 }
 
 impl Server {
@@ -211,10 +224,10 @@ fn is_sealed(vmm: u32) -> bool {
     fs::read_dir(&root).is_ok() && usr.is_ok_and(|count| count == 0)
 }
 
-/// Whether the process runs: it has not exited and is no zombie.
+/// Whether the process runs: an exiting process has no memory, and so no command line. It may not be a zombie yet, because its PID
+/// namespace ends only when the debugger has released all threads.
 pub(crate) fn is_alive(pid: u32) -> bool {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    stat.rsplit(") ").next().is_some_and(|rest| !rest.is_empty() && !rest.starts_with(['Z', 'X']))
+    fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| !line.is_empty())
 }
 
 fn find_processes(run_dir: &Path) -> Option<(u32, u32)> {

@@ -53,10 +53,6 @@ fn on_the_host() -> Vec<Script> {
         script("execve", "((int(*)(const char*,long,long))execve)(\"/usr/bin/env\",0,0)".into()),
         script("unshare", "((int(*)(int))unshare)(0x10000000)".into()),
         script("setns", "((int(*)(int,int))setns)(3,0)".into()),
-        script(
-            "mount",
-            "((int(*)(const char*,const char*,const char*,long,long))mount)(\"a\",\"/\",\"tmpfs\",0,0)".into(),
-        ),
         script("bpf", "((long(*)(long,long,long,long))syscall)(321,0,0,0)".into()),
     ]
 }
@@ -77,6 +73,22 @@ async fn vmm_that_makes_a_hostile_call_is_killed_and_its_receipt_names_the_call(
         assert!(Server::is_running(&other), "{hostile:?}");
     }
     server.stop_machine(&other).await;
+    server.end().await;
+}
+
+/// QEMU's own filter is stricter for some calls: it kills, and the kernel reports no call.
+#[tokio::test]
+async fn calls_that_qemu_itself_denies_end_the_machine_too() {
+    let server = Server::start(Walls::Confined).await;
+    let mount = "((int(*)(const char*,const char*,const char*,long,long))mount)(\"a\",\"/\",\"tmpfs\",0,0)";
+    let setuid = "((long(*)(long,long))syscall)(105,0)";
+    for (number, call) in [mount, setuid].into_iter().enumerate() {
+        let own = server.start_machine(u8::try_from(number).unwrap()).await;
+        let results = debugger::run(own.vmm, &server.path(""), [&script("denied", call.to_owned())]).await;
+        assert!(results.values.is_empty(), "{call} returned\n{}", results.text);
+        let (reason, _) = Server::await_exit(&own).await;
+        assert_eq!(reason, ExitReason::Killed { signal: libc::SIGSYS }, "{call}\n{}", results.text);
+    }
     server.end().await;
 }
 

@@ -20,7 +20,8 @@ mod gemini_cli;
 mod second_machine;
 mod user;
 
-use anteroom_testbed::{ApiClient, Qemu, TestServer, leaks::encoded_forms};
+use anteroom_machine::{Layer, LayerStatus};
+use anteroom_testbed::{ApiClient, QEMU_WAIT_TIMEOUT, Qemu, TestServer, eventually, leaks::encoded_forms};
 use anteroom_wire::{
     SessionId,
     agent::DeliveredFile,
@@ -109,6 +110,7 @@ impl SignIn {
         }
         assert!(!canaries.is_empty(), "nothing was issued");
         fixture.server.wait_machines_removed().await.unwrap();
+        assert_nothing_needed_was_denied(&fixture.server).await;
         let second_machine = second_machine::verify(fixture, &self.api, &credential).await;
         Row { fixture, method: &self.method, lane, second_machine, took }.check();
     }
@@ -118,6 +120,14 @@ impl SignIn {
 fn digest(file: &DeliveredFile) -> FileDigest {
     let digest = hex::encode(Sha256::digest(file.content.expose()));
     (digest, format!("{:o}", file.mode & 0o777))
+}
+
+/// Checks that the machine was confined and that its VMM made no system call in the whole sign-in that its confinement denies.
+async fn assert_nothing_needed_was_denied(server: &TestServer<Qemu>) {
+    let written = async || Ok(server.receipts().pop());
+    let receipt = eventually("the machine's receipt is written", QEMU_WAIT_TIMEOUT, written).await.unwrap();
+    assert_eq!(receipt.denied_system_calls, BTreeMap::new(), "{:?}", receipt.cause);
+    assert_eq!(receipt.confinement.get(&Layer::SystemCalls), Some(&LayerStatus::On), "{:?}", receipt.confinement);
 }
 
 /// Checks that the secret is in no file of the server and in no process's arguments or environment.

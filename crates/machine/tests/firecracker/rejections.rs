@@ -10,10 +10,8 @@ async fn rejection(host: &Host, change: impl Fn(&mut ProcessSpec) + Send + Sync 
     let mut machine = server.start();
     let (reason, _) = machine.removed().await;
     server.end().await;
-    match reason {
-        ExitReason::NeverStarted { error } => error,
-        reason => panic!("{reason:?}"),
-    }
+    let ExitReason::NeverStarted { error } = reason else { panic!("{reason:?}") };
+    error
 }
 
 /// A change of the path behind one of the names of a spec.

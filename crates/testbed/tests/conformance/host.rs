@@ -156,7 +156,7 @@ impl Host {
         let files = LeakScan::for_dir(self.path()).list_files("run");
         found.extend(files.into_iter().map(|file| format!("file {}", file.display())));
         let cgroups = LeakScan::for_dir(Path::new("/sys/fs/cgroup")).list_files("");
-        let cgroups = cgroups.into_iter().filter(|path| path.to_str().is_some_and(|path| is_ours(path)));
+        let cgroups = cgroups.into_iter().filter(|path| path.to_str().is_some_and(is_ours));
         found.extend(cgroups.map(|path| format!("cgroup {}", path.display())));
         found
     }

@@ -196,13 +196,7 @@ impl SessionModel {
             Step::ServerEnds => self.server_ended(),
             Step::Resume => self.resume(),
             Step::StopUnowned(at) => self.stop(*at, StopReason::Orphaned),
-            Step::NotifyEnd => {
-                let server = self.server_mut();
-                let why = server.unnotified_end.take();
-                if let Some(supervisor) = &mut server.supervisor {
-                    supervisor.end = supervisor.end.or(why);
-                }
-            }
+            Step::NotifyEnd => self.notify_end(),
             Step::RequestRestart => {
                 self.remaining.restart_requests -= 1;
                 self.supervisor_mut().restart_requested = true;
@@ -272,6 +266,14 @@ impl SessionModel {
 
     pub(super) fn violate(&mut self, which: &'static str) {
         self.violation = self.violation.or(Some(which));
+    }
+
+    fn notify_end(&mut self) {
+        let server = self.server_mut();
+        let why = server.unnotified_end.take();
+        if let Some(supervisor) = &mut server.supervisor {
+            supervisor.end = supervisor.end.or(why);
+        }
     }
 
     fn start_server(&mut self) {

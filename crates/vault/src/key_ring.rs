@@ -11,10 +11,13 @@ use chacha20poly1305::{
 };
 use sha2::{Digest, Sha256};
 use std::{collections::BTreeMap, fmt, fmt::Write as _, io, path::Path, sync::Arc};
-use zeroize::Zeroizing;
+use zeroize::{Zeroize, Zeroizing};
 
 /// Characters of one key's hash in a fingerprint: 64 bits are enough to distinguish the keys of one server.
 const SHORT_HASH_CHARS: usize = 16;
+
+/// What the cipher's functions use of the stack at most, in builds without optimisation too, bytes.
+const STACK_BYTES: usize = 64 * 1024;
 
 /// The key of one record; wiped when dropped. It exists only while its record is sealed, unsealed or rewrapped.
 type DataKey = Zeroizing<[u8; KEY_BYTES]>;
@@ -146,7 +149,9 @@ impl KeyRing {
         let content = cipher(&*data_key)?
             .encrypt(&XNonce::from(content_nonce), Payload { msg: plaintext, aad: &binding.to_bytes() })
             .map_err(|_| SealError::TooLarge)?;
-        self.wrap(&data_key, &binding.to_digest(), content_nonce, &content)
+        let sealed = self.wrap(&data_key, &binding.to_digest(), content_nonce, &content);
+        wipe_stack();
+        sealed
     }
 
     /// Why the keys are not locked in memory, so that they could be written to swap; `None`: they are locked.
@@ -175,6 +180,7 @@ impl KeyRing {
                 &Tag::from(*tag),
             )
             .map_err(|_| SealError::AuthenticationFailed)?;
+        wipe_stack();
         Ok(plaintext)
     }
 
@@ -227,6 +233,14 @@ impl KeyRing {
         data_key.copy_from_slice(&bytes);
         Ok(data_key)
     }
+}
+
+/// Overwrites the part of the stack that the functions called before have used: the cipher copies the last block of a text there.
+#[inline(never)]
+fn wipe_stack() {
+    let mut stack = [0xff_u8; STACK_BYTES];
+    stack.zeroize();
+    std::hint::black_box(&stack);
 }
 
 /// The cipher with a key of [`KEY_BYTES`] bytes; the length of every key was checked when it was read.

@@ -108,7 +108,9 @@ impl QemuCommandLine {
         Ok(ProcessSpec {
             program,
             args,
-            env: BTreeMap::new(),
+            // The C library opens a file of `/proc` when it trims a heap of a thread, which the confinement denies. With one heap for
+            // all threads it opens none.
+            env: BTreeMap::from([("MALLOC_ARENA_MAX".to_owned(), "1".to_owned())]),
             fds,
             monitor: Monitor::Qmp { start },
             transport: ChannelTransport::UnixSockets,

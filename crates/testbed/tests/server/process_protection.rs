@@ -1,12 +1,15 @@
 //! What other programs of the host can find in the server's process.
 
 use crate::{Flags, command_line::sign_in};
-use anteroom_testbed::{TestConfig, TestServer};
+use anteroom_testbed::{TestConfig, TestServer, plain_process::built_program};
 use base64::{Engine, engine::general_purpose::STANDARD_NO_PAD};
 use std::{
     fs::{self, File},
     io::{self, Read, Seek, SeekFrom},
+    os::unix::fs::PermissionsExt,
+    path::Path,
     process::Stdio,
+    time::Duration,
 };
 use tokio::process::Command;
 
@@ -83,7 +86,7 @@ fn rand_bytes() -> [u8; 16] {
 
 #[tokio::test]
 async fn server_is_undumpable_writes_no_core_file_and_is_spared_when_memory_runs_out() {
-    let server = TestServer::start(TestConfig::with_clis(&[])).await.unwrap();
+    let mut server = TestServer::start(TestConfig::with_clis(&[])).await.unwrap();
     let pid = server.server_pid().unwrap().as_raw_nonzero().get();
     let read = |name: &str| fs::read_to_string(format!("/proc/{pid}/{name}")).unwrap();
     let limits = read("limits");
@@ -96,20 +99,46 @@ async fn server_is_undumpable_writes_no_core_file_and_is_spared_when_memory_runs
     fs::write("/proc/self/oom_score_adj", own.to_string()).unwrap();
     let expected = if may_lower { -900 } else { own };
     assert_eq!(score, expected);
-    let own_pid = std::process::id().cast_signed();
-    assert!(can_inspect(own_pid).await, "a dumpable process of the same user can be inspected");
-    assert!(!can_inspect(pid).await);
+
+    // A process with more capabilities than its reader is protected in any case, so this server has none.
+    if rustix::process::geteuid().is_root() {
+        server.stop_server().await.unwrap();
+        let program = server.path().join("server-without-capabilities");
+        install_without_capabilities(&program);
+        server.set_program(program);
+        server.start_server().await.unwrap();
+    }
+    let mut dumpable = without_capabilities("cat").stdin(Stdio::piped()).kill_on_drop(true).spawn().unwrap();
+    let dumpable_pid = dumpable.id().unwrap().cast_signed();
+    let inspected = async { while !can_inspect(dumpable_pid).await {} };
+    let inspected = tokio::time::timeout(Duration::from_secs(20), inspected).await;
+    inspected.expect("a dumpable process of the same user can be inspected");
+    assert!(!can_inspect(server.server_pid().unwrap().as_raw_nonzero().get()).await);
+    dumpable.kill().await.unwrap();
     server.stop_and_check_leaks().await.unwrap();
 }
 
-/// Whether a process of this user that may not trace every process can read another one's environment.
-async fn can_inspect(pid: i32) -> bool {
-    let mut words = vec!["cat".to_owned(), format!("/proc/{pid}/environ")];
-    if rustix::process::geteuid().is_root() {
-        let without_capability = ["setpriv", "--bounding-set=-sys_ptrace", "--inh-caps=-all"].map(str::to_owned);
-        words = [without_capability.to_vec(), words].concat();
+/// Writes a script that runs the server's program without capabilities.
+fn install_without_capabilities(script: &Path) {
+    let program = built_program("anteroom-testbed").unwrap();
+    fs::write(script, format!("#!/bin/sh\nexec {WITHOUT_CAPABILITIES} '{}' \"$@\"\n", program.display())).unwrap();
+    fs::set_permissions(script, fs::Permissions::from_mode(0o755)).unwrap();
+}
+
+const WITHOUT_CAPABILITIES: &str = "setpriv --bounding-set=-all --inh-caps=-all --ambient-caps=-all";
+
+/// A program with this user and without capabilities. (An ordinary user has none, and may not change the sets.)
+fn without_capabilities(program: &str) -> Command {
+    if !rustix::process::geteuid().is_root() {
+        return Command::new(program);
     }
-    let mut command = Command::new(&words[0]);
-    command.args(&words[1..]).stdout(Stdio::null()).stderr(Stdio::null());
-    command.status().await.unwrap().success()
+    let mut words = WITHOUT_CAPABILITIES.split(' ');
+    let mut command = Command::new(words.next().unwrap());
+    command.args(words).arg(program).stdout(Stdio::null()).stderr(Stdio::null());
+    command
+}
+
+/// Whether a process of this user without capabilities can read another one's environment.
+async fn can_inspect(pid: i32) -> bool {
+    without_capabilities("cat").arg(format!("/proc/{pid}/environ")).status().await.unwrap().success()
 }

@@ -24,8 +24,20 @@ pub struct FoundProcess {
     pub pid: i32,
     /// Its arguments, at most 300 characters.
     pub command: String,
-    /// Where the directory was found: `cmdline`, `environ`, `cwd`, `fd`.
+    /// Where the directory was found: `cmdline`, `environ`, `cwd`, `fd`; `parent`: its parent uses the directory.
     pub found_by: &'static str,
+}
+
+/// The start of a process's command line; empty for a zombie.
+fn command_of(pid: i32) -> String {
+    let command = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    String::from_utf8_lossy(&command).replace('\0', " ").chars().take(300).collect()
+}
+
+/// The id of a process's parent (proc(5), `status`).
+fn parent_of(pid: i32) -> Option<i32> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    status.lines().find_map(|line| line.strip_prefix("PPid:"))?.trim().parse().ok()
 }
 
 impl LeakScan {
@@ -34,15 +46,27 @@ impl LeakScan {
         Self { dir: dir.to_owned() }
     }
 
-    /// Processes that use the directory, without this one.
+    /// Processes that use the directory, and their descendants, without this one. (A confined VMM is found only as the child of its
+    /// keeper: nothing of it refers to the directory.)
     pub fn find_processes(&self) -> Vec<FoundProcess> {
         let this = std::process::id();
         let all = fs::read_dir("/proc").into_iter().flatten().flatten();
-        let mut found: Vec<_> = all
-            .filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok())
-            .filter(|pid| u32::try_from(*pid) != Ok(this))
-            .filter_map(|pid| self.inspect(pid))
-            .collect();
+        let (mut found, mut others) = (Vec::new(), Vec::new());
+        for pid in all.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok()) {
+            match self.inspect(pid) {
+                _ if u32::try_from(pid) == Ok(this) => {}
+                Some(process) => found.push(process),
+                None => others.extend(parent_of(pid).map(|parent| (pid, parent))),
+            }
+        }
+        let mut checked = 0;
+        while let Some(parent) = found.get(checked).map(|process| process.pid) {
+            let children = others.iter().filter(|(_, its_parent)| *its_parent == parent);
+            let children =
+                children.map(|(pid, _)| FoundProcess { pid: *pid, command: command_of(*pid), found_by: "parent" });
+            found.extend(children.filter(|child| !child.command.is_empty()).collect::<Vec<_>>());
+            checked += 1;
+        }
         found.sort_by_key(|found| found.pid);
         found
     }
@@ -67,9 +91,7 @@ impl LeakScan {
         } else {
             return None;
         };
-        let command = fs::read(proc_dir.join("cmdline")).unwrap_or_default();
-        let command = String::from_utf8_lossy(&command).replace('\0', " ").chars().take(300).collect();
-        Some(FoundProcess { pid, command, found_by: by })
+        Some(FoundProcess { pid, command: command_of(pid), found_by: by })
     }
 
     /// Every file, socket and directory below `sub` (a path relative to the directory).

@@ -13,7 +13,6 @@
 pub(crate) mod prepare;
 pub(crate) mod saved;
 
-pub use saved::hash_template_file;
 
 use crate::{
     exit_reason::ExitReason,

@@ -25,7 +25,7 @@ pub(crate) struct SavedTemplate<M> {
 ///
 /// # Errors
 /// The file cannot be read.
-pub fn hash_template_file(path: &Path) -> io::Result<String> {
+fn hash_template_file(path: &Path) -> io::Result<String> {
     verified_files::hash(&File::open(path)?, HashKind::SparseContent)
 }
 

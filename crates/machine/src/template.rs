@@ -13,7 +13,6 @@
 pub(crate) mod prepare;
 pub(crate) mod saved;
 
-
 use crate::{
     exit_reason::ExitReason,
     hardware::HardwareOutOfRange,

@@ -1,9 +1,10 @@
 //! What a test server left behind: processes, sockets, files.
 //!
 //! Everything that a test server starts names the server's directory in its arguments, environment, working directory or open
-//! files. So it is found whatever its parent process is.
+//! files. So it is found whatever its parent process is. A confined VMM names nothing of it and is found as a descendant of its keeper.
 
 use crate::eventually;
+use anteroom_machine::ProcessId;
 use anyhow::Context;
 use std::{
     fs,
@@ -24,7 +25,7 @@ pub struct FoundProcess {
     pub pid: i32,
     /// Its arguments, at most 300 characters.
     pub command: String,
-    /// Where the directory was found: `cmdline`, `environ`, `cwd`, `fd`; `parent`: its parent uses the directory.
+    /// Where the directory was found: `cmdline`, `environ`, `cwd`, `fd`; `ancestor`: an ancestor uses the directory.
     pub found_by: &'static str,
 }
 
@@ -34,20 +35,13 @@ fn command_of(pid: i32) -> String {
     String::from_utf8_lossy(&command).replace('\0', " ").chars().take(300).collect()
 }
 
-/// The id of a process's parent (proc(5), `status`).
-fn parent_of(pid: i32) -> Option<i32> {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    status.lines().find_map(|line| line.strip_prefix("PPid:"))?.trim().parse().ok()
-}
-
 impl LeakScan {
     /// Finds what belongs to `dir`.
     pub fn for_dir(dir: &Path) -> Self {
         Self { dir: dir.to_owned() }
     }
 
-    /// Processes that use the directory, and their descendants, without this one. (A confined VMM is found only as the child of its
-    /// keeper: nothing of it refers to the directory.)
+    /// Processes that use the directory, and their descendants, without this one.
     pub fn find_processes(&self) -> Vec<FoundProcess> {
         let this = std::process::id();
         let all = fs::read_dir("/proc").into_iter().flatten().flatten();
@@ -56,17 +50,17 @@ impl LeakScan {
             match self.inspect(pid) {
                 _ if u32::try_from(pid) == Ok(this) => {}
                 Some(process) => found.push(process),
-                None => others.extend(parent_of(pid).map(|parent| (pid, parent))),
+                None => others.push(pid),
             }
         }
-        let mut checked = 0;
-        while let Some(parent) = found.get(checked).map(|process| process.pid) {
-            let children = others.iter().filter(|(_, its_parent)| *its_parent == parent);
-            let children =
-                children.map(|(pid, _)| FoundProcess { pid: *pid, command: command_of(*pid), found_by: "parent" });
-            found.extend(children.filter(|child| !child.command.is_empty()).collect::<Vec<_>>());
-            checked += 1;
-        }
+        let descends = |pid: &i32| {
+            let ancestry = ProcessId::ancestry(pid.unsigned_abs()).unwrap_or_default();
+            ancestry.iter().any(|ancestor| found.iter().any(|process| process.pid.unsigned_abs() == ancestor.pid))
+        };
+        let descendants = others.into_iter().filter(descends).map(|pid| (pid, command_of(pid)));
+        // A zombie has no command line; only its parent still has to collect its status.
+        let descendants = descendants.filter(|(_, command)| !command.is_empty()).collect::<Vec<_>>();
+        found.extend(descendants.into_iter().map(|(pid, command)| FoundProcess { pid, command, found_by: "ancestor" }));
         found.sort_by_key(|found| found.pid);
         found
     }

@@ -70,7 +70,7 @@ impl Recorded {
         let sent = format!("{} {}", request.method.unwrap(), request.path.unwrap());
         let template = sent.replace("/drives/rootfs", "/drives/{drive_id}");
         let operation = Operation::ALL.into_iter().find(|known| known.to_string() == template);
-        let operation = operation.unwrap_or_else(|| panic!("{sent} is no operation of the client"));
+        let operation = operation.unwrap_or_else(|| panic!("{sent} is not an operation of the client"));
         let body = (length > 0).then(|| serde_json::from_slice(body).unwrap());
         Some((Self { operation, body }, head + length))
     }

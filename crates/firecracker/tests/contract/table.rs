@@ -96,7 +96,7 @@ impl Fields {
     }
 
     fn check_object(&self, operation: Operation, definition: &str, value: &Value, description: Description) {
-        let Value::Object(object) = value else { panic!("{operation}: {value} is no {definition}") };
+        let Value::Object(object) = value else { panic!("{operation}: {value} is not a {definition}") };
         let fields: Vec<&Field> = self
             .0
             .iter()

@@ -23,6 +23,7 @@ use crate::{
     webhook::settings::WebhookSettings,
 };
 use anteroom_egress::HostOverrides;
+use ipnet::IpNet;
 use std::{
     collections::BTreeMap,
     net::SocketAddr,
@@ -40,6 +41,9 @@ settings! {
         /// External address, if a reverse proxy is in front; it is used in printed links, and if it is https, cookies are `Secure`.
         /// Default: `http://<listen>`.
         public_url: Option<String> = None, example r#""https://anteroom.example""#;
+        /// Reverse proxies, as networks. Only from their addresses are the headers `X-Forwarded-For` and `Forwarded` read: limits by
+        /// address then apply to the client, not to the proxy.
+        trusted_proxies: Vec<IpNet> = Vec::new(), example r#"["127.0.0.1/32", "::1/128"]"#;
         /// Database, key file, machines' run directories, receipts. Default: `$XDG_STATE_HOME/anteroom`.
         state_dir: PathBuf = base_dir("XDG_STATE_HOME", ".local/state"), example r#""/var/lib/anteroom""#;
         /// Images and templates, which can be rebuilt. Default: `$XDG_CACHE_HOME/anteroom`.

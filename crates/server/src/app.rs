@@ -1,6 +1,6 @@
 //! The assembled server. Handlers and jobs receive the part that they need ([`FromRef`]).
 
-use crate::auth::Auth;
+use crate::{auth::Auth, peer::TrustedProxies};
 use anteroom_controller::session::{context::SessionContext, server_context::ServerContext};
 use axum::extract::FromRef;
 use std::{
@@ -18,6 +18,8 @@ pub struct AppParts {
     pub server_context: ServerContext,
     /// Authenticates callers.
     pub auth: Auth,
+    /// The reverse proxies whose forwarding headers are read.
+    pub trusted_proxies: TrustedProxies,
 }
 
 impl App {

@@ -150,10 +150,14 @@ fn api() -> OpenApiRouter<App> {
         .routes(routes!(webhook::get_webhook_report))
 }
 
-/// Identifies the caller and puts an [`caller::Caller`] into the request's extensions.
+/// Puts the [`ClientAddress`](crate::peer::ClientAddress) and the [`Caller`](anteroom_controller::caller::Caller) into the request's
+/// extensions.
 async fn authenticate(State(app): State<App>, mut request: Request, next: Next) -> Response {
     let path = request.uri().path();
-    let peer = request.extensions().get::<ConnectInfo<Peer>>().map(|info| info.0);
+    let Some(ConnectInfo(peer)) = request.extensions().get::<ConnectInfo<Peer>>().copied() else {
+        return ErrorResponse::from(Problem::Unauthenticated).into_response();
+    };
+    let address = app.trusted_proxies.client_address(peer, request.headers());
     let is_public = PUBLIC_ROUTES.iter().any(|(route, _)| match route.strip_suffix('*') {
         Some(prefix) => path.starts_with(prefix),
         None => path == *route,
@@ -162,12 +166,8 @@ async fn authenticate(State(app): State<App>, mut request: Request, next: Next) 
         path.starts_with("/api/auth/session/") && WEBSOCKET_ROUTES.iter().any(|suffix| path.ends_with(suffix));
     let session = path.strip_prefix("/api/auth/session/").and_then(|rest| rest.split('/').next());
     let session: Option<SessionId> = session.and_then(|id| id.parse().ok());
-    let caller = match peer {
-        Some(peer) => {
-            auth::identify_caller(&app.auth, peer, request.method(), request.headers(), session.as_ref()).await
-        }
-        None => Err(Problem::Unauthenticated.into()),
-    };
+    let caller = auth::identify_caller(&app.auth, peer, request.method(), request.headers(), session.as_ref()).await;
+    request.extensions_mut().insert(address);
     match caller {
         Ok(caller) => {
             request.extensions_mut().insert(caller);

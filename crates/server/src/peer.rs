@@ -1,5 +1,9 @@
 //! Where a connection comes from, and whether a process may use the operator's socket.
 
+mod client_address;
+
+pub use client_address::{ClientAddress, TrustedProxies};
+
 use anteroom_machine::{Machines, ProcessId};
 use axum::{
     extract::connect_info::Connected,

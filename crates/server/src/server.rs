@@ -5,7 +5,7 @@ use crate::{
     app::{App, AppParts},
     auth::{Auth, login_links},
     http,
-    peer::{OperatorSocket, Peer},
+    peer::{OperatorSocket, Peer, TrustedProxies},
 };
 use anteroom_controller::{
     admission,
@@ -163,7 +163,8 @@ pub async fn start_server(
         machines,
         context,
     };
-    let app = App::new(AppParts { server_context, auth });
+    let trusted_proxies = TrustedProxies::new(&server_context.config.trusted_proxies);
+    let app = App::new(AppParts { server_context, auth, trusted_proxies });
     let _ = handle.set(app.downgrade());
     start_jobs(&app).await?;
     serve(&app, &serving, listener, &state.path)?;

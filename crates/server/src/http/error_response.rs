@@ -10,7 +10,7 @@ use axum::{
 
 /// The response for an error, which logs the fault that caused it. Handlers return it, so `?` converts whatever an [`ApiError`] can be made of.
 #[derive(Debug)]
-pub(crate) struct ErrorResponse(pub ApiError);
+pub struct ErrorResponse(pub ApiError);
 
 impl<E: Into<ApiError>> From<E> for ErrorResponse {
     fn from(error: E) -> Self {

@@ -1,6 +1,7 @@
 //! Extractors for JSON bodies, queries and path ids. Their errors name the error without quoting the input.
 
 use super::error_response::ErrorResponse;
+use crate::peer::ClientAddress;
 use anteroom_controller::{api_error::ApiError, caller::Caller, session::context::SessionContext};
 use anteroom_store::SessionRow;
 use anteroom_wire::{CredentialId, Problem, SessionId};
@@ -68,6 +69,14 @@ impl<S: Sync> FromRequestParts<S> for AuthenticatedCaller {
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ErrorResponse> {
         parts.extensions.get().cloned().map(Self).ok_or_else(|| Problem::Unauthenticated.into())
+    }
+}
+
+impl<S: Sync> FromRequestParts<S> for ClientAddress {
+    type Rejection = ErrorResponse;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ErrorResponse> {
+        parts.extensions.get().copied().ok_or_else(|| Problem::Unauthenticated.into())
     }
 }
 

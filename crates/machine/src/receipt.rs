@@ -8,7 +8,7 @@ use anteroom_wire::MachineId;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs, io,
     path::{Path, PathBuf},
 };
@@ -42,6 +42,9 @@ pub struct Receipt {
     /// How often its process made a system call that was denied, by name of the call.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub denied_system_calls: BTreeMap<String, u32>,
+    /// Paths that it was denied to open, at most 32, each cut after 128 bytes; control characters and invalid UTF-8 are replaced.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub denied_paths: BTreeSet<String>,
 }
 
 /// What was checked after cleanup, and what was still there.

@@ -11,7 +11,7 @@ use rustix::{
     io::Errno,
     process::Pid,
 };
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use syscalls::Sysno;
 
 /// Calls that only the start of a VMM needs: they find libraries and firmware, and install the VMM's own filter.
@@ -72,8 +72,17 @@ const DENIED_CALLS_MAX: u32 = 1_000;
 /// The longest path that is compared with those of the named files, bytes.
 const PATH_BYTES_MAX: usize = 128;
 
-/// How often each system call was denied, by name.
-pub(crate) type DeniedCalls = BTreeMap<String, u32>;
+/// The most paths that are kept of those that a VMM was denied to open.
+const DENIED_PATHS_MAX: usize = 32;
+
+/// What a VMM was denied.
+#[derive(Debug, Default)]
+pub(crate) struct Denials {
+    /// How often each system call was denied, by name.
+    pub(crate) calls: BTreeMap<String, u32>,
+    /// The first paths that it was denied to open.
+    pub(crate) paths: BTreeSet<String>,
+}
 
 /// A system call for which the VMM is killed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -109,7 +118,7 @@ pub(super) struct Notifications {
     files: Vec<OpenFile>,
     listeners: Vec<OpenListener>,
     progress: Progress,
-    denied: DeniedCalls,
+    denials: Denials,
     has_callers: bool,
 }
 
@@ -126,7 +135,7 @@ impl Notifications {
             files,
             listeners,
             progress: Progress::BeforeExecution,
-            denied: DeniedCalls::new(),
+            denials: Denials::default(),
             has_callers: true,
         }
     }
@@ -148,8 +157,8 @@ impl Notifications {
         self.listeners.clear();
     }
 
-    pub(super) fn denied(&self) -> &DeniedCalls {
-        &self.denied
+    pub(super) fn denials(&self) -> &Denials {
+        &self.denials
     }
 
     /// Answers the notifications that have arrived. Returns the call for which the VMM must be killed.
@@ -205,11 +214,14 @@ impl Notifications {
             }
             Answer::Absent => _ = raw::deny(self.as_fd(), id, Errno::NOSYS),
             Answer::Deny(errno) => {
-                let denials = self.denied.entry(name()).or_default();
+                if let Some(call) = call {
+                    self.record_denied_path(call, vmm, &notification);
+                }
+                let denials = self.denials.calls.entry(name()).or_default();
                 *denials = denials.saturating_add(1);
                 let _ = raw::deny(self.as_fd(), id, errno);
                 // A guest that connects to a vsock port of the host makes Firecracker call socket(2).
-                let counted = self.denied.iter().filter(|(name, _)| *name != Sysno::socket.name());
+                let counted = self.denials.calls.iter().filter(|(name, _)| *name != Sysno::socket.name());
                 let denials = counted.map(|(_, denials)| *denials).fold(0, u32::saturating_add);
                 if self.progress == Progress::Sealed && denials > DENIED_CALLS_MAX {
                     return Some(Violation { system_call: name() });
@@ -247,6 +259,16 @@ impl Notifications {
             }
             _ if ABSENT_CALLS.contains(&call) => Answer::Absent,
             Progress::BeforeExecution | Progress::Starting | Progress::Sealed => Answer::Deny(Errno::PERM),
+        }
+    }
+
+    fn record_denied_path(&mut self, call: Sysno, vmm: Pid, notification: &raw::Notification) {
+        let paths = &mut self.denials.paths;
+        if !matches!(call, Sysno::open | Sysno::openat) || paths.len() >= DENIED_PATHS_MAX {
+            return;
+        }
+        if let Some(path) = read_name(vmm, notification.args[usize::from(call == Sysno::openat)]) {
+            paths.insert(String::from_utf8_lossy(&path).replace(char::is_control, "\u{fffd}"));
         }
     }
 

@@ -5,7 +5,7 @@ use super::{
     child::{self, ChildPlan},
     landlock_rules,
     layers::{Layer, LayerStatus},
-    notifications::{DeniedCalls, Notifications, Violation},
+    notifications::{Denials, Notifications, Violation},
     oom_order::{self, OomOrder},
     raw::{self, Forked},
     root_dir::RootDir,
@@ -131,9 +131,9 @@ impl ConfinedProcess {
         self.notifications.close_files();
     }
 
-    /// The system calls that were denied.
-    pub(crate) fn denied_calls(&self) -> &DeniedCalls {
-        self.notifications.denied()
+    /// What was denied.
+    pub(crate) fn denials(&self) -> &Denials {
+        self.notifications.denials()
     }
 }
 

@@ -62,7 +62,8 @@ impl Keeper {
             output_tail: self.output.text(),
             checks,
             confinement: confined.map(|process| process.layers.clone()).unwrap_or_default(),
-            denied_system_calls: confined.map(|process| process.denied_calls().clone()).unwrap_or_default(),
+            denied_system_calls: confined.map(|process| process.denials().calls.clone()).unwrap_or_default(),
+            denied_paths: confined.map(|process| process.denials().paths.clone()).unwrap_or_default(),
         }
     }
 

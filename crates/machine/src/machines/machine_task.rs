@@ -23,7 +23,7 @@ use anteroom_wire::{
     time::{to_millis, to_unix_ms},
 };
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     io,
     path::{Path, PathBuf},
     sync::{Arc, OnceLock},
@@ -406,6 +406,7 @@ impl Driver {
             checks,
             confinement: BTreeMap::new(),
             denied_system_calls: BTreeMap::new(),
+            denied_paths: BTreeSet::new(),
         }
     }
 

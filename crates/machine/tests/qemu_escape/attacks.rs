@@ -175,6 +175,7 @@ async fn confined_vmm_reaches_no_file_socket_process_or_memory_but_its_own() {
     let denied = |name: &str| receipt.denied_system_calls.get(name).copied().unwrap_or(0);
     let denials = [denied("openat"), denied("socket"), denied("kill"), denied("memfd_create")];
     assert!(denials >= [9, 7, 4, 1], "{:?}", receipt.denied_system_calls);
+    assert!(receipt.denied_paths.iter().any(|path| path.ends_with("/vault.key")), "{:?}", receipt.denied_paths);
     let untouched = server.stop_machine(&other).await;
     assert!(untouched.denied_system_calls.is_empty(), "{:?}", untouched.denied_system_calls);
     server.end().await;

@@ -20,6 +20,20 @@ export function launch() {
 }
 
 /**
+ * Requests a path of the API as the page does: only the page has the key of its browser.
+ * @param {import("playwright-core").Page} page
+ * @param {string} path
+ * @returns {Promise<unknown>}
+ */
+export function getAsPage(page, path) {
+  return page.evaluate(async (requested) => {
+    const response = await fetch(requested, { headers: { "X-Anteroom": localStorage.getItem("browser_key") ?? "1" } });
+    if (!response.ok) throw new Error(`${requested}: ${response.status} ${await response.text()}`);
+    return response.json();
+  }, path);
+}
+
+/**
  * Counts the different colours on the desktop's canvas, up to 64. A blank canvas has none or one.
  * @param {import("playwright-core").Page} page
  * @returns {Promise<number>}

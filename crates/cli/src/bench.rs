@@ -197,7 +197,9 @@ impl Viewer {
         let ticket: Ticket = self.post(&format!("{path}/ticket"), &serde_json::json!({ "purpose": "desktop" })).await?;
         let url = format!("ws://{}{path}/novnc/websock", self.base);
         let protocols = format!("binary, ticket.{}", ticket.ticket);
-        let socket = ViewerSocket::connect(&url, &[("sec-websocket-protocol", &protocols)], REQUEST_MS_MAX).await?;
+        let bearer = format!("Bearer {}", self.token);
+        let headers = [("sec-websocket-protocol", &*protocols), ("authorization", &*bearer)];
+        let socket = ViewerSocket::connect(&url, &headers, REQUEST_MS_MAX).await?;
         let mut desktop = RfbClient::connect(socket, REQUEST_MS_MAX).await?;
         let rfb_handshake = millis(start);
         desktop.request_full_frame().await?;

@@ -16,7 +16,8 @@ pub(super) async fn run(config: Config, demo: bool) -> anyhow::Result<ExitCode> 
     let minutes = config.sessions.login_link_s_max / 60;
     let server = anteroom_server::start_server(config, ServerLimits::default(), &state_dir, environment, demo).await?;
     let link = anteroom_server::create_operator_login_link(&server).await?;
-    print_line(format_args!("\nAnteroom is listening at {}", server.app.auth.base_url));
+    print_line(format_args!("\nAnteroom is listening at {}", server.address));
+    print_line(format_args!("Its pages are at {}", server.app.auth.addresses.base_url()));
     print_line(format_args!("Isolation of machines: {}.", server.app.image.isolation.detail));
     print_line(format_args!("Kind of machines: {}.", server.app.image.kind));
     print_line(format_args!(

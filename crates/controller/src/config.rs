@@ -38,8 +38,8 @@ settings! {
     pub struct Config {
         /// Address to listen on; with port 0 the system chooses a free port. If other hosts can reach it, `public_url` must be set.
         listen: SocketAddr = SocketAddr::from(([127, 0, 0, 1], 7_060));
-        /// External address, if a reverse proxy is in front; it is used in printed links, and if it is https, cookies are `Secure`.
-        /// Default: `http://<listen>`.
+        /// External address, if a reverse proxy is in front: links begin with it, and pages work only under it. The proxy must pass on
+        /// the `Host` header. Default: `http://<name of this server>.localhost:<port>`.
         public_url: Option<String> = None, example r#""https://anteroom.example""#;
         /// Reverse proxies, as networks. Only from their addresses are the headers `X-Forwarded-For` and `Forwarded` read: limits by
         /// address then apply to the client, not to the proxy.
@@ -136,13 +136,6 @@ impl Config {
         let mut text = String::from(EXAMPLE_HEAD);
         settings::write_example(&Self::default(), "", &mut text);
         text
-    }
-
-    /// The external address, without a slash at its end.
-    pub fn base_url(&self, listening: SocketAddr) -> String {
-        self.public_url
-            .as_ref()
-            .map_or_else(|| format!("http://{listening}"), |url| url.trim_end_matches('/').to_owned())
     }
 
     /// The server's log file.

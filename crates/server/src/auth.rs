@@ -12,17 +12,17 @@ pub mod login_links;
 
 pub use identify::{CSRF_HEADER, bearer_token, identify_caller, require_own_origin};
 
+use crate::addresses::Addresses;
 use anteroom_store::Store;
 use anteroom_wire::CallerId;
-use std::sync::Arc;
 
 /// What authentication needs of the server. Cheap to clone.
 #[derive(Clone)]
 pub struct Auth {
     /// The database.
     pub store: Store,
-    /// The public base URL, without a trailing slash.
-    pub base_url: Arc<str>,
+    /// The addresses of this server.
+    pub addresses: Addresses,
     /// The operator at this host's command line.
     pub local_operator: CallerId,
     /// How long a login link can be redeemed, milliseconds.

@@ -16,6 +16,7 @@ mod health;
 mod leaks;
 mod login;
 mod metrics;
+mod own_host;
 mod pages;
 pub(crate) mod providers;
 mod reconcile;
@@ -96,6 +97,7 @@ pub fn router(app: &App) -> Router {
         .fallback(|| async { ErrorResponse::from(Problem::PathNotFound) })
         .method_not_allowed_fallback(|| async { ErrorResponse::from(Problem::MethodNotAllowed) })
         .layer(from_fn_with_state(app.clone(), authenticate))
+        .layer(from_fn_with_state(app.clone(), own_host::require_own_host))
         .layer(CatchPanicLayer::custom(panic_response))
         .layer(response_header(header::CONTENT_SECURITY_POLICY, pages::CONTENT_SECURITY_POLICY))
         .layer(response_header(header::X_CONTENT_TYPE_OPTIONS, "nosniff"))

@@ -8,6 +8,7 @@
 //! [`start`] opens the parts, resumes sessions and returns a [`Server`] that answers requests. An error of a use case becomes a
 //! response in `http::error_response`.
 
+pub mod addresses;
 pub mod app;
 pub mod auth;
 pub mod http;

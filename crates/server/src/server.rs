@@ -2,6 +2,7 @@
 //! stops gracefully.
 
 use crate::{
+    addresses::{Addresses, open_local_name},
     app::{App, AppParts},
     auth::{Auth, login_links},
     http,
@@ -134,6 +135,7 @@ pub async fn start_server(
         format!("cannot listen on {}: is another server there? Set `listen` or --listen", config.listen)
     })?;
     let address = listener.local_addr()?;
+    let addresses = Addresses::new(config.public_url.as_deref(), address, &open_local_name(&state.path)?)?;
     let demo = CancellationToken::new();
     let serving = TaskTracker::new();
     if with_demo {
@@ -151,7 +153,7 @@ pub async fn start_server(
     .await
     .context("machines")?;
     let (config, limits) = (Arc::new(config), Arc::new(limits));
-    let auth = auth(&config, &database, address);
+    let auth = auth(&config, &database, addresses);
     let context = session_context(&config, limits, database, providers, webhook, tasks, stop);
     let server_context = ServerContext {
         gate: Arc::new(EgressGate::new(EgressSettings::default(), overrides)),
@@ -226,10 +228,10 @@ async fn open_database(
     Ok(Database { store, metrics, vault, local_operator })
 }
 
-fn auth(config: &Config, database: &Database, address: SocketAddr) -> Auth {
+fn auth(config: &Config, database: &Database, addresses: Addresses) -> Auth {
     Auth {
         store: database.store.clone(),
-        base_url: config.base_url(address).into(),
+        addresses,
         local_operator: database.local_operator.clone(),
         login_link_lifetime_ms: config.sessions.login_link_s_max * 1_000,
         cookie_lifetime_s: config.sessions.cookie_s_max,

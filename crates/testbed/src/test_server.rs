@@ -15,6 +15,7 @@ pub use qemu::{QEMU_WAIT_TIMEOUT, Qemu};
 pub use server_process::LaunchCommand;
 
 use crate::{ServerDir, eventually};
+use anteroom_server::addresses;
 use anteroom_wire::Secret;
 use anyhow::{Context, ensure};
 use server_process::ServerProcess;
@@ -179,6 +180,17 @@ impl<M: MachineBackend> TestServer<M> {
         Ok(self.process()?.address())
     }
 
+    /// The base of the server's links, which is the origin of its pages.
+    ///
+    /// # Errors
+    /// The server is not running.
+    pub fn base_url(&self) -> anyhow::Result<String> {
+        let settings: toml::Table = fs::read_to_string(self.dir.config_file())?.parse()?;
+        let public_url = settings.get("public_url").and_then(toml::Value::as_str);
+        let name = addresses::open_local_name(&self.dir.state_dir())?;
+        Ok(addresses::Addresses::new(public_url, self.address()?, &name)?.base_url().to_owned())
+    }
+
     /// The id of the server's process.
     ///
     /// # Errors
@@ -188,7 +200,7 @@ impl<M: MachineBackend> TestServer<M> {
     }
 
     fn client(&self, token: Option<&Secret>) -> anyhow::Result<ApiClient> {
-        ApiClient::new(self.address()?, token.cloned(), M::WAIT_MAX)
+        ApiClient::new(self.address()?, self.base_url()?, token.cloned(), M::WAIT_MAX)
     }
 
     /// An API client with an operator's token.

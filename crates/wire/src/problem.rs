@@ -46,7 +46,9 @@ problems! {
     /// A known caller without the permission.
     NotOwner = "not_owner", 403, 4403, "This belongs to another caller.", "Use the account that started it.";
     /// A request from a page of another origin.
-    CrossOrigin = "cross_origin", 403, 4403, "The request comes from a page of another site.", "Open Anteroom's page directly.";
+    CrossOrigin = "cross_origin", 403, 4403, "The request comes from a page of another site.", "Open Anteroom at the address that `anteroom serve` printed, or at its public_url.";
+    /// A request for another host.
+    WrongHost = "wrong_host", 421, 4400, "This server does not have the host name of this request.", "Use the address that `anteroom serve` printed; behind a reverse proxy, set public_url and let the proxy pass on the Host header.";
     /// The agent's token is not this machine's.
     WrongAgentToken = "wrong_agent_token", 401, 4401, "The agent's token does not belong to a live machine of this session.", "Nothing to do for a replaced machine; for an external machine, compare the token with its agent_token_file.";
     /// The provider's egress list does not allow the host.

@@ -19,7 +19,10 @@ const JOURNEY_MS_MAX = SLOW_MS_MAX * 6;
 
 /** @param {string} path @param {RequestInit} [init] */
 async function withToken(path, init = {}) {
-  const response = await fetch(new URL(path, LINK), {
+  // Only browsers resolve names below `localhost`.
+  const url = new URL(path, LINK);
+  if (url.hostname.endsWith(".localhost")) url.hostname = "127.0.0.1";
+  const response = await fetch(url, {
     ...init,
     headers: { Authorization: `Bearer ${TOKEN}`, "Content-Type": "application/json", "X-Anteroom": "1" },
   });

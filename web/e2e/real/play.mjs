@@ -1,7 +1,7 @@
 // The steps of the journeys. They run on a real `anteroom serve`, and on the fake server that tests these steps.
 
 import assert from "node:assert/strict";
-import { coloursOnDesktop, waitUntil } from "../browser.mjs";
+import { coloursOnDesktop, getAsPage, waitUntil } from "../browser.mjs";
 import { centre, clickDesktop, waitForColour, darkPixels, findColour } from "./canvas.mjs";
 
 /**
@@ -34,10 +34,9 @@ export async function startSession({ page, shoot, log }, provider) {
   return id;
 }
 
-/** Reads the session's state with the page's cookie. @param {Journey} journey @param {string} id */
+/** Reads the session's state. @param {Journey} journey @param {string} id */
 export async function stateOf({ page }, id) {
-  const response = await page.request.get(new URL(`/api/auth/session/${id}`, page.url()).href);
-  return /** @type {import("../../src/api.ts").SessionView} */ (await response.json());
+  return /** @type {import("../../src/api.ts").SessionView} */ (await getAsPage(page, `/api/auth/session/${id}`));
 }
 
 /** Waits until the page shows a live desktop that is not blank. @param {Journey} journey */

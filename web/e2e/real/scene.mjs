@@ -7,7 +7,7 @@
 
 import { join } from "node:path";
 import { createInterface } from "node:readline";
-import { launch, waitUntil } from "../browser.mjs";
+import { getAsPage, launch, waitUntil } from "../browser.mjs";
 import { resultsDirectory } from "../results.mjs";
 
 const LINK = process.env["ANTEROOM_E2E_LINK"] ?? "";
@@ -28,11 +28,10 @@ function background(page) {
   });
 }
 
-/** Reads the session's state with the page's cookie. @param {import("playwright-core").Page} page */
+/** Reads the session's state. @param {import("playwright-core").Page} page */
 async function state(page) {
   const id = new URL(page.url()).searchParams.get("session");
-  const response = await page.request.get(new URL(`/api/auth/session/${id}`, page.url()).href);
-  return /** @type {import("../../src/api.ts").SessionView} */ (await response.json());
+  return /** @type {import("../../src/api.ts").SessionView} */ (await getAsPage(page, `/api/auth/session/${id}`));
 }
 
 /** The deadlines and remaining times on the page. @param {import("playwright-core").Page} page */

@@ -77,10 +77,9 @@ fn require_same_site(auth: &Auth, method: &Method, headers: &HeaderMap) -> Resul
 /// # Errors
 /// It is the origin of another site.
 pub fn require_own_origin(auth: &Auth, headers: &HeaderMap) -> Result<(), ApiError> {
-    let Some(origin) = headers.get(header::ORIGIN) else { return Ok(()) };
-    let origin = origin.to_str().unwrap_or("");
-    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or("");
-    let authority = origin.split_once("://").map_or("", |(_, authority)| authority);
-    let is_own = origin == &*auth.base_url || (!host.is_empty() && authority == host);
-    if is_own { Ok(()) } else { Err(Problem::CrossOrigin.into()) }
+    let mut origins = headers.get_all(header::ORIGIN).into_iter();
+    if origins.all(|origin| auth.addresses.is_own_origin(origin.as_bytes())) {
+        return Ok(());
+    }
+    Err(ApiError::new(Problem::CrossOrigin, "the Origin header is not the address that links begin with"))
 }

@@ -56,7 +56,7 @@ pub async fn redeem_login_token(
         expires_at_ms: Some(now + lifetime_s * 1_000),
     };
     auth.store.create_caller(&caller).await?;
-    let secure = if auth.base_url.starts_with("https://") { "; Secure" } else { "" };
+    let secure = if auth.addresses.is_https() { "; Secure" } else { "" };
     let header =
         format!("{cookie}={}; Path=/; Max-Age={lifetime_s}; HttpOnly; SameSite=Strict{secure}", token.expose());
     HeaderValue::from_str(&header).map(Some).map_err(ApiError::internal)
@@ -68,7 +68,7 @@ pub async fn redeem_login_token(
 /// The database cannot be written.
 pub async fn create_operator_login_link(auth: &Auth) -> Result<String, StoreError> {
     let login_token = create_login_token(auth, LoginScope::Operator { name: "operator".into() }).await?;
-    Ok(format!("{}/login#login_token={}", auth.base_url, login_token.expose()))
+    Ok(format!("{}/login#login_token={}", auth.addresses.base_url(), login_token.expose()))
 }
 
 /// Creates a login link to one session's page.
@@ -77,6 +77,7 @@ pub async fn create_operator_login_link(auth: &Auth) -> Result<String, StoreErro
 /// The database cannot be written.
 pub async fn create_viewer_login_link(auth: &Auth, row: &SessionRow) -> Result<String, StoreError> {
     let login_token = create_login_token(auth, LoginScope::Session { session: row.id.clone() }).await?;
-    let page = format!("{}/dashboard/remote-cli/auth?session={}&provider={}", auth.base_url, row.id, row.provider);
+    let page =
+        format!("{}/dashboard/remote-cli/auth?session={}&provider={}", auth.addresses.base_url(), row.id, row.provider);
     Ok(format!("{page}#login_token={}", login_token.expose()))
 }

@@ -221,7 +221,7 @@ async fn admit_viewer(
     let caller = parts.extensions.get::<Caller>().cloned();
     let upgrade = WebSocketUpgrade::from_request_parts(&mut parts, app).await;
     let admitted = match id {
-        Ok(id) => match redeem_ticket(app, &headers, &id, purpose).await {
+        Ok(id) => match redeem_ticket(app, &headers, caller.as_ref(), &id, purpose).await {
             Ok(admitted) => Ok(admitted),
             Err(rejected) => {
                 if rejected.has_ticket || may_use_session(app, caller.as_ref(), &id).await {
@@ -264,10 +264,14 @@ impl<R: Into<ApiError>> From<R> for TicketError {
 async fn redeem_ticket(
     app: &App,
     headers: &HeaderMap,
+    caller: Option<&Caller>,
     id: &SessionId,
     purpose: TicketPurpose,
 ) -> Result<(Arc<ActiveSession>, bool), TicketError> {
     auth::require_own_origin(&app.auth, headers)?;
+    if !headers.contains_key(header::ORIGIN) {
+        require_program(app, headers, caller, id).await?;
+    }
     let offered = headers.get_all(header::SEC_WEBSOCKET_PROTOCOL).into_iter().filter_map(|value| value.to_str().ok());
     let ticket = offered.flat_map(|line| line.split(',')).find_map(|name| name.trim().strip_prefix(TICKET_PREFIX));
     let Some(ticket) = ticket else {
@@ -283,6 +287,23 @@ async fn redeem_ticket(
         Ok((_, session)) => Ok((session, ticket.starts_with(VIEW_ONLY_TICKET_PREFIX))),
         Err(error) => Err(TicketError { error, has_ticket: true }),
     }
+}
+
+/// Requires that a client without an `Origin` header is an identified program. Browsers send the header, and programs can send a token.
+async fn require_program(
+    app: &App,
+    headers: &HeaderMap,
+    caller: Option<&Caller>,
+    id: &SessionId,
+) -> Result<(), ApiError> {
+    // A cookie identifies a browser; a token, or the operator's socket, a program.
+    let is_program = auth::bearer_token(headers).is_some() || !headers.contains_key(header::COOKIE);
+    if is_program && may_use_session(app, caller, id).await {
+        return Ok(());
+    }
+    let detail =
+        "a WebSocket without an Origin header needs `Authorization: Bearer` of a caller that may use the session";
+    Err(ApiError::new(Problem::Unauthenticated, detail))
 }
 
 /// Whether the caller, identified by a cookie or an API token, may use the session.

@@ -58,6 +58,8 @@ impl ApiResponse {
 #[derive(Debug, Clone)]
 pub struct ApiClient {
     address: SocketAddr,
+    /// The base of the server's links, which is the origin of its pages.
+    base_url: String,
     token: Option<Secret>,
     client: Client,
     /// The bodies of all responses.
@@ -69,10 +71,15 @@ pub struct ApiClient {
 
 impl ApiClient {
     /// `wait_max`: the longest wait for a state or an entry.
-    pub(crate) fn new(address: SocketAddr, token: Option<Secret>, wait_max: Duration) -> anyhow::Result<Self> {
+    pub(crate) fn new(
+        address: SocketAddr,
+        base_url: String,
+        token: Option<Secret>,
+        wait_max: Duration,
+    ) -> anyhow::Result<Self> {
         let client =
             Client::builder().no_proxy().timeout(WAIT_MAX).redirect(reqwest::redirect::Policy::none()).build()?;
-        Ok(Self { address, token, client, history: Arc::default(), keeps_history: true, wait_max })
+        Ok(Self { address, base_url, token, client, history: Arc::default(), keeps_history: true, wait_max })
     }
 
     /// The same client, which does not keep responses. For tests with thousands of requests.
@@ -296,10 +303,12 @@ impl ApiClient {
         protocols: &str,
         origin: bool,
     ) -> Result<ViewerSocket, ViewerConnectError> {
-        let origin_text = format!("http://{}", self.address);
+        let bearer = self.token.as_ref().map(|token| format!("Bearer {}", token.expose()));
         let mut headers = vec![("Sec-WebSocket-Protocol", protocols)];
-        if origin {
-            headers.push(("Origin", &origin_text));
+        match &bearer {
+            _ if origin => headers.push(("Origin", &self.base_url)),
+            Some(bearer) => headers.push(("Authorization", bearer)),
+            None => {}
         }
         ViewerSocket::connect(&format!("ws://{}{path}", self.address), &headers, ANSWER_MS_MAX).await
     }

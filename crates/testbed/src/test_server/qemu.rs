@@ -7,6 +7,7 @@ use anteroom_wire::Secret;
 use anyhow::Context;
 use std::{
     ffi::OsString,
+    net::SocketAddr,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -117,7 +118,11 @@ impl MachineBackend for Qemu {
         if let Some(address) = server.first_address {
             command.arg("--listen").arg(address.to_string());
         }
-        let address = |line: &str| line.trim().strip_prefix("http://")?.split('/').next()?.parse().ok();
+        // The link has a name below `localhost`; the server listens on 127.0.0.1.
+        let address = |line: &str| {
+            let (_, port) = line.trim().strip_prefix("http://")?.split('/').next()?.rsplit_once(':')?;
+            Some(SocketAddr::from(([127, 0, 0, 1], port.parse().ok()?)))
+        };
         Ok(LaunchCommand { command, input: Vec::new(), address })
     }
 }

@@ -9,6 +9,7 @@ mod diagnose;
 mod doctor;
 mod exec;
 mod image;
+mod keys;
 mod login;
 mod logs;
 mod machine_environment;
@@ -125,6 +126,9 @@ enum Command {
     /// List, check and test the descriptors of the supported tools.
     #[command(subcommand)]
     Providers(providers::ProvidersCommand),
+    /// List, rotate and retire the keys that wrap stored credentials.
+    #[command(subcommand)]
+    Keys(keys::KeysCommand),
     /// Create, list and revoke API tokens.
     #[command(subcommand)]
     Token(token::TokenCommand),
@@ -209,6 +213,7 @@ async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::LoginLink => sessions::login_link(&config).await,
         Command::Image(command) => image::run(&config, command).await,
         Command::Providers(command) => providers::run(&config, command).await,
+        Command::Keys(command) => keys::run(&config, command).await,
         Command::Token(command) => token::run(&config, command).await,
         Command::Bench(command) => bench::run(config, command).await,
     }

@@ -8,6 +8,7 @@ mod log;
 mod machines;
 mod retention;
 mod sessions;
+mod vault;
 
 pub use connections::{Egress, Http};
 pub use credentials::Credentials;
@@ -16,6 +17,7 @@ pub use log::{Log, LogFormat};
 pub use machines::Machines;
 pub use retention::Retention;
 pub use sessions::Sessions;
+pub use vault::Vault;
 
 use crate::{
     external::ExternalMachines,
@@ -69,6 +71,8 @@ greeting_ms_max = 5000                # timeout for the VNC greeting, 10 to 6000
         sessions: Sessions;
         /// Stored credentials: checks and expiry.
         credentials: Credentials;
+        /// The keys that wrap stored credentials (docs/keys.md).
+        vault: Vault;
         /// Stopping the server.
         http: Http;
         /// Outbound connections of machines.
@@ -175,6 +179,7 @@ impl Config {
         }
         errors.extend(self.webhook.validation_errors());
         errors.extend(self.image.validate());
+        errors.extend(self.vault.validate());
         if let Err(invalid) = HostOverrides::parse(&self.egress.overrides) {
             errors.extend(invalid.iter().map(ToString::to_string));
         }

@@ -61,27 +61,28 @@ async fn store(server_context: &ServerContext) -> HealthCheck {
 }
 
 async fn vault(server_context: &ServerContext) -> HealthCheck {
+    let report = match server_context.key_rotation.report().await {
+        Ok(report) => report,
+        Err(error) => return check("vault", HealthStatus::Down, chain(&error)),
+    };
     let available = server_context.vault.key_ids();
-    match server_context.store.list_keys_in_use().await {
-        Ok(used) => {
-            let missing: Vec<String> =
-                used.iter().filter(|id| !available.contains(id)).map(ToString::to_string).collect();
-            if missing.is_empty() {
-                check(
-                    "vault",
-                    HealthStatus::Ok,
-                    format!("the key file has {} key(s), including all that stored credentials need", available.len()),
-                )
-            } else {
-                let detail = format!(
-                    "stored credentials need the keys {}, which are missing in the key file",
-                    missing.join(", ")
-                );
-                check("vault", HealthStatus::Down, detail)
-            }
-        }
-        Err(error) => check("vault", HealthStatus::Down, chain(&error)),
+    let used = match server_context.store.list_keys_in_use().await {
+        Ok(used) => used,
+        Err(error) => return check("vault", HealthStatus::Down, chain(&error)),
+    };
+    let missing: Vec<String> = used.iter().filter(|id| !available.contains(id)).map(ToString::to_string).collect();
+    if !missing.is_empty() {
+        let detail =
+            format!("stored credentials need the keys {}, which are missing in the key file", missing.join(", "));
+        return check("vault", HealthStatus::Down, detail);
     }
+    let (keys, waiting, failed) = (available.len(), report.records_to_rewrap, report.records_failed);
+    let detail = format!("the key file has {keys} key(s), including all that stored credentials need");
+    if failed > 0 {
+        let detail = format!("{detail}; {failed} credential(s) could not be rewrapped: the log names each");
+        return check("vault", HealthStatus::Degraded, detail);
+    }
+    check("vault", HealthStatus::Ok, if waiting > 0 { format!("{detail}; {waiting} are being rewrapped") } else { detail })
 }
 
 fn image(server_context: &ServerContext) -> HealthCheck {

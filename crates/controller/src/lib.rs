@@ -19,6 +19,7 @@ pub mod db_metrics;
 pub mod external;
 pub mod health;
 pub mod image;
+pub mod keys;
 pub mod leaks;
 pub mod limits;
 pub mod log;

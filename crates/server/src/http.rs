@@ -13,6 +13,7 @@ mod diagnosis;
 mod error_response;
 mod extract;
 mod health;
+mod keys;
 mod leaks;
 mod login;
 mod metrics;
@@ -146,6 +147,9 @@ fn api() -> OpenApiRouter<App> {
         .routes(routes!(login::get_current_caller))
         .routes(routes!(login::create_login_link))
         .routes(routes!(health::get_health))
+        .routes(routes!(keys::list_keys))
+        .routes(routes!(keys::rotate_keys))
+        .routes(routes!(keys::retire_key))
         .routes(routes!(leaks::get_leak_report))
         .routes(routes!(metrics::get_metrics))
         .routes(routes!(reconcile::run_reconcile))

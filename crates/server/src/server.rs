@@ -16,6 +16,7 @@ use anteroom_controller::{
     db_metrics::DbMetrics,
     external::ExternalMachines,
     image::ImageInfo,
+    keys::{self, KeyRotation},
     limits::ServerLimits,
     providers::Providers,
     random,
@@ -129,7 +130,7 @@ pub async fn start_server(
     let mut overrides = load_overrides(&config)?;
     let external =
         ExternalMachines::load(&config.external_machines).map_err(|errors| anyhow::anyhow!("{}", errors.join("\n")))?;
-    let database = open_database(&limits, state, &environment).await?;
+    let database = open_database(&config, &limits, state, &environment).await?;
     let webhook = Webhook::open(&config, &limits.webhook)?;
     let listener = TcpListener::bind(config.listen).await.with_context(|| {
         format!("cannot listen on {}: is another server there? Set `listen` or --listen", config.listen)
@@ -217,13 +218,14 @@ struct Database {
 }
 
 async fn open_database(
+    config: &Config,
     limits: &ServerLimits,
     state: &StateDir,
     environment: &MachineEnvironment,
 ) -> anyhow::Result<Database> {
     let metrics = DbMetrics::new(limits.store.slow_write_ms, environment.write_observer.clone());
     let store = open_store(limits, state, metrics.clone()).await?;
-    let vault = open_vault(&store, &state.path.join("vault.key")).await?;
+    let vault = keys::open_key_ring(config, &store).await.context("the keys")?;
     let local_operator = local_operator(&store).await?;
     Ok(Database { store, metrics, vault, local_operator })
 }
@@ -248,11 +250,13 @@ fn session_context(
     stop: CancellationToken,
 ) -> SessionContext {
     let timeline = timeline(&limits, &database.store, &tasks, &stop);
+    let store = database.store;
     SessionContext {
         config: Arc::clone(config),
         limits,
-        store: database.store,
+        store: store.clone(),
         db_metrics: database.metrics,
+        key_rotation: KeyRotation::new(store.clone(), database.vault.clone()),
         vault: database.vault,
         providers: Arc::new(providers),
         sessions: Arc::clone(&timeline.sessions),
@@ -274,6 +278,7 @@ async fn start_jobs(app: &App) -> anyhow::Result<()> {
     reconcile::run_once(app).await.context("resuming sessions")?;
     app.tasks.spawn(reconcile::run_periodically(app.server_context.clone()));
     app.tasks.spawn(check_job::run_check_job(app.server_context.clone()));
+    app.tasks.spawn(keys::run_rewrap_job(Arc::clone(&app.key_rotation), app.stop.clone()));
     app.tasks.spawn(webhook::run_webhook_sender(app.context.clone()));
     Ok(())
 }
@@ -359,25 +364,6 @@ fn machine_settings(
         receipts_max: config.retention.receipts_max,
         ..MachineSettings::in_state_dir(&state.path, environment.keeper_program.clone())
     }
-}
-
-/// Opens the key file. It is created at the first start; keys that differ from those of the database are an error.
-async fn open_vault(store: &Store, path: &Path) -> anyhow::Result<KeyRing> {
-    let known = store.get_key_fingerprint().await.context("the database")?;
-    let ring = if store.has_sealed_credentials().await.context("the database")? || known.is_some() {
-        KeyRing::open(path)
-    } else {
-        KeyRing::open_or_create(path)
-    }
-    .context("the key file")?;
-    if let Some(known) = &known {
-        ring.check_fingerprint(known).context("the key file")?;
-    }
-    store.set_key_fingerprint(&ring.fingerprint()).await.context("the database")?;
-    if let Some(error) = ring.lock_error() {
-        tracing::warn!(outcome = "not_locked", %error, "keys not locked in memory: they may be swapped out; raise RLIMIT_MEMLOCK");
-    }
-    Ok(ring)
 }
 
 /// The caller for this host's command line. Its token is random and not stored, so it cannot be used over TCP.

@@ -6,7 +6,7 @@ use crate::{
     SessionOutcome, SessionPurpose, SessionRow, Sha256Hex, Store, StoreError, TimelineRow, UnixMs, WriteKind,
     credentials,
     error::query_error,
-    new_revision, outbox,
+    keys, new_revision, outbox,
     row_reader::to_sql_integer,
     sessions, timeline,
     transition::{self, SessionChange},
@@ -150,6 +150,7 @@ async fn insert(
 ) -> Result<CredentialRow, StoreError> {
     let new = completion.credential;
     let key_id = new.sealed.key_id();
+    keys::require_unretired_key(&mut *connection, key_id).await?;
     sqlx::query(
         "INSERT INTO credentials (id, owner, user_id, provider, session_id, sealed, key_id, files, stored_at_ms, method, \
          policy, deliver_until_ms, health, checked_at_ms, expires_at_ms, revision) \

@@ -1,4 +1,4 @@
-//! Stored credentials: lists their metadata, reads their sealed bytes, replaces rewrapped bytes.
+//! Stored credentials: lists their metadata, reads their sealed bytes.
 //!
 //! ```text
 //!  Completion ──▶ revision 1 ──▶ 2 ──▶ 3 …   (renewed by a sign-in or refreshed by a use: `replace`)
@@ -6,8 +6,7 @@
 //! ```
 
 use crate::{
-    DeletionPolicy, HealthKind, OwnerFilter, Store, StoreError, UnixMs, WriteKind, error::query_error,
-    row_reader::RowReader, sessions,
+    DeletionPolicy, HealthKind, OwnerFilter, Store, StoreError, UnixMs, error::query_error, row_reader::RowReader, sessions,
 };
 use anteroom_vault::{KeyId, SealedBytes};
 use anteroom_wire::{CallerId, CredentialId, ProviderId, SessionId, api::CredentialFile, provider::MethodName};
@@ -138,81 +137,6 @@ impl Store {
     pub async fn get_sealed_bytes(&self, id: &CredentialId) -> Result<Option<SealedBytes>, StoreError> {
         Ok(self.get_sealed_credential(id).await?.map(|record| record.sealed))
     }
-
-    /// Whether any sealed bytes are stored: then a missing key file must not be replaced by a new one.
-    ///
-    /// # Errors
-    /// When the database cannot be read.
-    pub async fn has_sealed_credentials(&self) -> Result<bool, StoreError> {
-        Ok(!self.list_keys_in_use().await?.is_empty())
-    }
-
-    /// The keys that wrap stored bytes, the oldest first: the key file must contain them.
-    ///
-    /// # Errors
-    /// When the database cannot be read or has a corrupt row.
-    pub async fn list_keys_in_use(&self) -> Result<Vec<KeyId>, StoreError> {
-        let rows = sqlx::query("SELECT DISTINCT key_id FROM credentials WHERE sealed IS NOT NULL ORDER BY key_id")
-            .fetch_all(self.read_pool())
-            .await
-            .map_err(query_error("list the keys in use"))?;
-        rows.iter().map(|row| RowReader::new(row, "credentials", "key_id").number("key_id").map(KeyId)).collect()
-    }
-
-    /// Sealed bytes that are wrapped with `key`, at most `limit`: a key rotation rewraps them.
-    ///
-    /// # Errors
-    /// When the database cannot be read or has a corrupt row.
-    pub async fn list_sealed_with_key(
-        &self,
-        key: KeyId,
-        limit: u32,
-    ) -> Result<Vec<(CredentialId, SealedBytes)>, StoreError> {
-        let rows = sqlx::query(
-            "SELECT id, sealed FROM credentials WHERE key_id = $1 AND sealed IS NOT NULL ORDER BY id LIMIT $2",
-        )
-        .bind(i64::from(key.0))
-        .bind(i64::from(limit))
-        .fetch_all(self.read_pool())
-        .await
-        .map_err(query_error("list the credentials that a key seals"))?;
-        let mut found = Vec::with_capacity(rows.len());
-        for row in &rows {
-            let reader = RowReader::new(row, "credentials", "id");
-            if let Some(sealed) = sealed_of(&reader)? {
-                found.push((reader.parsed("id")?, sealed));
-            }
-        }
-        Ok(found)
-    }
-
-    /// Replaces the bytes `old` by the same credential rewrapped with another key. `false`: `old` was deleted, replaced or rewrapped
-    /// in the meantime.
-    ///
-    /// # Errors
-    /// When the database cannot be written.
-    pub async fn replace_sealed_bytes(
-        &self,
-        id: &CredentialId,
-        old: &SealedBytes,
-        new: &SealedBytes,
-    ) -> Result<bool, StoreError> {
-        const OPERATION: &str = "store a rewrapped credential";
-        let mut transaction = self.begin_write(WriteKind::ReplaceSealed, OPERATION).await?;
-        // The bytes are compared, because a credential that was renewed in the meantime may be wrapped with the same key.
-        let done = sqlx::query(
-            "UPDATE credentials SET sealed = $3, key_id = $4 WHERE id = $1 AND sealed = $2 AND deleted_at_ms IS NULL",
-        )
-        .bind(id.as_str())
-        .bind(old.as_bytes())
-        .bind(new.as_bytes())
-        .bind(i64::from(new.key_id().0))
-        .execute(&mut *transaction)
-        .await
-        .map_err(query_error(OPERATION))?;
-        transaction.commit().await.map_err(query_error(OPERATION))?;
-        Ok(done.rows_affected() == 1)
-    }
 }
 
 /// The metadata of files in the format of the column `files`.
@@ -248,7 +172,7 @@ pub(crate) async fn fetch_sealed_credential(
     Ok(Some(SealedCredential { credential: decode_credential_row(&row)?, sealed }))
 }
 
-fn sealed_of(reader: &RowReader<'_>) -> Result<Option<SealedBytes>, StoreError> {
+pub(crate) fn sealed_of(reader: &RowReader<'_>) -> Result<Option<SealedBytes>, StoreError> {
     let bytes = reader.bytes_or_null("sealed")?;
     bytes
         .map(|bytes| SealedBytes::from_bytes(bytes).map_err(|error| reader.corrupt_row_error(error.to_string())))

@@ -1,5 +1,6 @@
 //! Errors of the store, and whether a retry can help.
 
+use anteroom_vault::KeyId;
 use anteroom_wire::SessionId;
 use std::{io, path::PathBuf};
 
@@ -84,13 +85,16 @@ pub enum StoreError {
     /// The session has another purpose than the operation requires.
     #[error("session {0} has a different purpose")]
     WrongPurpose(SessionId),
+    /// The record was sealed with a key that was retired since: it must be sealed again.
+    #[error("the record was sealed with key {0}, which was retired since; seal it again")]
+    KeyRetired(KeyId),
 }
 
 impl StoreError {
     /// What this error means for the caller.
     pub fn kind(&self) -> StoreErrorKind {
         match self {
-            Self::File { .. } => StoreErrorKind::Unavailable,
+            Self::File { .. } | Self::KeyRetired(_) => StoreErrorKind::Unavailable,
             Self::Open { source, .. } | Self::Migrate { source, .. } | Self::Query { source, .. } => kind_of(source),
             Self::SessionNotFound(_) | Self::WrongPurpose(_) => StoreErrorKind::Conflict,
             Self::BadPath { .. } | Self::NewerSchema { .. } | Self::CorruptRow { .. } => StoreErrorKind::Corrupt,

@@ -15,7 +15,7 @@
 
 use crate::{
     CredentialRow, DeletionPolicy, HealthKind, NewCredential, NewMessage, NewTimelineEntry, SessionChange, SessionRow,
-    Sha256Hex, Store, StoreError, TimelineRow, UnixMs, WriteKind, credentials, error::query_error, outbox,
+    Sha256Hex, Store, StoreError, TimelineRow, UnixMs, WriteKind, credentials, error::query_error, keys, outbox,
     row_reader::to_sql_integer, sessions, timeline, transition,
 };
 use anteroom_wire::{SessionId, provider::MethodName};
@@ -169,6 +169,7 @@ pub(crate) async fn store_new_revision(
     };
     let Some(old) = old.filter(is_replaceable) else { return Ok(None) };
     let key_id = new.sealed.key_id();
+    keys::require_unretired_key(&mut *connection, key_id).await?;
     let done = sqlx::query(
         "UPDATE credentials SET session_id = $3, sealed = $4, key_id = $5, files = $6, stored_at_ms = $7, method = $8, \
          policy = $9, deliver_until_ms = $10, health = $11, health_detail = NULL, checked_at_ms = $7, expires_at_ms = $12, \

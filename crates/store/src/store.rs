@@ -197,32 +197,6 @@ impl Store {
         self.0.writer.close().await;
     }
 
-    /// The key ring's fingerprint that this database was last used with.
-    ///
-    /// # Errors
-    /// When the database cannot be read.
-    pub async fn get_key_fingerprint(&self) -> Result<Option<String>, StoreError> {
-        let row = sqlx::query_scalar::<_, String>("SELECT value FROM meta WHERE key = 'key_fingerprint'");
-        row.fetch_optional(self.read_pool()).await.map_err(query_error("read the key fingerprint"))
-    }
-
-    /// Stores the key ring's fingerprint; to be called after it was checked against the stored one.
-    ///
-    /// # Errors
-    /// When the database cannot be written.
-    pub async fn set_key_fingerprint(&self, fingerprint: &str) -> Result<(), StoreError> {
-        const OPERATION: &str = "store the key fingerprint";
-        let mut transaction = self.begin_write(WriteKind::KeyFingerprint, OPERATION).await?;
-        sqlx::query(
-            "INSERT INTO meta (key, value) VALUES ('key_fingerprint', $1) ON CONFLICT (key) DO UPDATE SET value = excluded.value",
-        )
-        .bind(fingerprint)
-        .execute(&mut *transaction)
-        .await
-        .map_err(query_error(OPERATION))?;
-        transaction.commit().await.map_err(query_error(OPERATION))
-    }
-
     /// Removes login tokens, tickets and callers that can never be used again, and empties the log if it may contain erased bytes.
     ///
     /// # Errors

@@ -61,6 +61,8 @@ text_enum! {
         Purge = "purge",
         /// The fingerprint of the key ring is stored.
         KeyFingerprint = "key_fingerprint",
+        /// A key is retired.
+        RetireKey = "retire_key",
         /// The row of the health check is written.
         Health = "health",
     }

@@ -1,9 +1,15 @@
-//! The key file: `{"version": 1, "keys": [{"id": 1, "created_unix_ms": …, "key": "<32 bytes in base64>"}]}`.
+//! The key file: `{"version": 1, "keys": [{"id": 1, "created_unix_ms": …, "key": "<32 bytes in base64>"}]}`. In version 2 each key is
+//! wrapped by a PKCS#11 token.
 //!
-//! It is created once, with mode 0600, as a temporary file that is renamed, so that it is never visible half-written. Every fault is
-//! an error with its remedy, and nothing is repaired silently: a replaced key makes every stored credential unreadable.
+//! It is created once, with mode 0600. Every change writes a temporary file, flushes it, renames it and flushes the directory, so
+//! that the file is never visible half-written and a new key is durable before it is used. Every fault is an error with its remedy,
+//! and nothing is repaired silently: a replaced key makes every stored credential unreadable.
 
-use crate::{KeyId, LockedBytes, sealed::KEY_BYTES};
+use crate::{
+    KeyError, KeyId, LockedBytes, Token,
+    key_source::{Access, KeySource},
+    sealed::KEY_BYTES,
+};
 use anteroom_wire::{Base64, time::to_unix_ms};
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 use serde::{Deserialize, Serialize};
@@ -17,93 +23,24 @@ use std::{
 };
 use zeroize::Zeroizing;
 
-const VERSION: u32 = 1;
+/// The version whose keys are plain.
+const PLAIN: u32 = 1;
+/// The version whose keys are wrapped by a PKCS#11 token.
+const WRAPPED: u32 = 2;
 /// A key file with a thousand keys is smaller than this.
 const FILE_BYTES_MAX: u64 = 256 * 1024;
 
 /// A wrapping key of [`KEY_BYTES`] bytes.
-pub(crate) type Key = LockedBytes;
-
-/// Why the key file cannot be used, with the remedy.
-#[derive(Debug, thiserror::Error)]
-pub enum KeyError {
-    /// It does not exist.
-    #[error(
-        "the key file {path} is missing. If the store has credentials, restore the file from its backup: without it they cannot be \
-         read. If they may be lost, delete them first"
-    )]
-    Missing {
-        /// The path of the file.
-        path: PathBuf,
-    },
-    /// It cannot be read.
-    #[error("the key file {path} cannot be read; the account that runs the server must own it, with mode 0600")]
-    Unreadable {
-        /// The path of the file.
-        path: PathBuf,
-        /// The cause.
-        source: io::Error,
-    },
-    /// Others than its owner may read or write it.
-    #[error(
-        "the key file {path} has mode {mode:04o}: other users can access it; run `chmod 600 {path}`, and rotate the key if it may have \
-         been read"
-    )]
-    WrongPermissions {
-        /// The path of the file.
-        path: PathBuf,
-        /// Its permission bits.
-        mode: u32,
-    },
-    /// It is malformed.
-    #[error("the key file {path} is malformed ({why}); restore it from its backup")]
-    Malformed {
-        /// The path of the file.
-        path: PathBuf,
-        /// What is wrong, without key material.
-        why: String,
-    },
-    /// A key does not have 256 bits.
-    #[error(
-        "key {key} in the key file {path} has {bytes} bytes instead of {KEY_BYTES}; restore the file from its backup"
-    )]
-    WrongLength {
-        /// The path of the file.
-        path: PathBuf,
-        /// The key's number.
-        key: KeyId,
-        /// Its bytes.
-        bytes: usize,
-    },
-    /// It cannot be written.
-    #[error(
-        "the key file {path} cannot be written; its directory must exist and belong to the account that runs the server"
-    )]
-    Unwritable {
-        /// The path of the file.
-        path: PathBuf,
-        /// The cause.
-        source: io::Error,
-    },
-    /// The operating system returned no random bytes for a new key.
-    #[error("the operating system returned no random bytes for a new key")]
-    NoRandomness,
-    /// There is no memory for the keys.
-    #[error("there is no memory for the keys")]
-    NoMemory {
-        /// The cause.
-        source: io::Error,
-    },
-    /// The keys are not those with which the database was used.
-    #[error(
-        "the key file has other keys than those with which this database was used ({stored}); restore the right key file, or \
-         configure the database that belongs to this one"
-    )]
-    FingerprintMismatch {
-        /// The fingerprint stored in the database.
-        stored: String,
-    },
+#[derive(Debug)]
+pub(crate) struct Key {
+    /// The key.
+    pub(crate) bytes: LockedBytes,
+    /// When it was created, milliseconds since 1970.
+    pub(crate) created_unix_ms: u64,
 }
+
+/// The keys of a file, by number.
+pub(crate) type Keys = BTreeMap<KeyId, Key>;
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -120,28 +57,39 @@ struct Entry {
     key: Base64,
 }
 
-/// Reads all keys of the file; at least one.
-pub(crate) fn read_keys(path: &Path) -> Result<BTreeMap<KeyId, Key>, KeyError> {
-    let document = read_document(path)?;
-    let mut keys = BTreeMap::new();
-    for entry in &document.keys {
-        let id = KeyId(entry.id);
-        let bytes = entry.key.expose();
-        if bytes.len() != KEY_BYTES {
-            return Err(KeyError::WrongLength { path: path.into(), key: id, bytes: bytes.len() });
+/// Reads all keys; at least one. Plain keys are wrapped in the file when a token is configured.
+pub(crate) fn read_keys(source: &KeySource) -> Result<Keys, KeyError> {
+    let path = source.path();
+    let document = read_document(source)?;
+    let token = source.token().map(Token::open).transpose()?;
+    let keys = match (document.version, &token) {
+        (PLAIN, None) => decode_keys(path, &document, |_, bytes| Ok(Zeroizing::new(bytes.to_vec())))?,
+        (PLAIN, Some(token)) => {
+            let keys = decode_keys(path, &document, |_, bytes| Ok(Zeroizing::new(bytes.to_vec())))?;
+            if source.access() == Access::ReadOnly {
+                return Err(KeyError::NotWrapped { path: path.into() });
+            }
+            replace_file(path, &encode_keys(&keys, Some(token))?)?;
+            keys
         }
-        let key = LockedBytes::copy_of(bytes).map_err(|errno| KeyError::NoMemory { source: errno.into() })?;
-        if keys.insert(id, key).is_some() {
-            return Err(malformed(path, format!("two keys have the number {id}")));
+        (WRAPPED, Some(token)) => decode_keys(path, &document, |id, wrapped| Ok(token.unwrap_key(id, wrapped)?))?,
+        (WRAPPED, None) => return Err(KeyError::TokenNotConfigured { path: path.into() }),
+        (version, _) => {
+            return Err(malformed(path, format!("it has version {version}, expected {PLAIN} or {WRAPPED}")));
         }
-    }
+    };
     if keys.is_empty() { Err(malformed(path, "it has no key".to_owned())) } else { Ok(keys) }
 }
 
 /// Creates the file with one random key. If another process creates it at the same time, that file stays.
-pub(crate) fn create_key_file(path: &Path) -> Result<(), KeyError> {
-    let document = Document { version: VERSION, keys: vec![new_entry(1)?] };
-    let temporary = write_temporary(path, &document)?;
+pub(crate) fn create_key_file(source: &KeySource) -> Result<(), KeyError> {
+    let path = source.path();
+    if source.access() == Access::ReadOnly {
+        return Err(KeyError::Missing { path: path.into() });
+    }
+    let token = source.token().map(Token::open).transpose()?;
+    let keys = Keys::from([(KeyId(1), new_key()?)]);
+    let temporary = write_temporary(path, &encode_keys(&keys, token.as_ref())?)?;
     match renameat_with(CWD, &temporary, CWD, path, RenameFlags::NOREPLACE) {
         Ok(()) => sync_directory(path),
         Err(rustix::io::Errno::EXIST) => remove(path, &temporary),
@@ -152,22 +100,77 @@ pub(crate) fn create_key_file(path: &Path) -> Result<(), KeyError> {
     }
 }
 
-/// Adds a random key with the next number.
-pub(crate) fn add_key(path: &Path) -> Result<(), KeyError> {
-    read_keys(path)?;
-    let mut document = read_document(path)?;
-    let last = document.keys.iter().map(|entry| entry.id).max().unwrap_or(0);
-    let next = last.checked_add(1).ok_or_else(|| malformed(path, "there is no number left for a key".to_owned()))?;
-    document.keys.push(new_entry(next)?);
-    let temporary = write_temporary(path, &document)?;
-    if let Err(source) = std::fs::rename(&temporary, path) {
-        remove(path, &temporary)?;
-        return Err(KeyError::Unwritable { path: path.into(), source });
-    }
-    sync_directory(path)
+/// Adds a random key with the next number, durably, and returns all keys.
+pub(crate) fn add_key(source: &KeySource) -> Result<Keys, KeyError> {
+    let path = require_writable(source)?;
+    let mut keys = read_keys(source)?;
+    let last = keys.keys().next_back().copied().unwrap_or(KeyId(0));
+    let next = last.0.checked_add(1).ok_or_else(|| malformed(path, "there is no number left for a key".to_owned()))?;
+    keys.insert(KeyId(next), new_key()?);
+    write_keys(source, &keys)?;
+    Ok(keys)
 }
 
-fn read_document(path: &Path) -> Result<Document, KeyError> {
+/// Removes a key, durably, overwrites the bytes of the previous file, and returns the remaining keys. A key that is not in the file
+/// counts as removed.
+pub(crate) fn remove_key(source: &KeySource, id: KeyId) -> Result<Keys, KeyError> {
+    require_writable(source)?;
+    let mut keys = read_keys(source)?;
+    if keys.keys().next_back() == Some(&id) {
+        return Err(KeyError::PrimaryKey(id));
+    }
+    if keys.remove(&id).is_some() {
+        write_keys(source, &keys)?;
+    }
+    Ok(keys)
+}
+
+pub(crate) fn require_writable(source: &KeySource) -> Result<&Path, KeyError> {
+    match source.access() {
+        Access::ReadWrite => Ok(source.path()),
+        Access::ReadOnly => Err(KeyError::ReadOnly { path: source.path().into() }),
+    }
+}
+
+fn write_keys(source: &KeySource, keys: &Keys) -> Result<(), KeyError> {
+    let token = source.token().map(Token::open).transpose()?;
+    replace_file(source.path(), &encode_keys(keys, token.as_ref())?)
+}
+
+fn decode_keys(
+    path: &Path,
+    document: &Document,
+    unwrap: impl Fn(KeyId, &[u8]) -> Result<Zeroizing<Vec<u8>>, KeyError>,
+) -> Result<Keys, KeyError> {
+    let mut keys = Keys::new();
+    for entry in &document.keys {
+        let id = KeyId(entry.id);
+        let bytes = unwrap(id, entry.key.expose())?;
+        if bytes.len() != KEY_BYTES {
+            return Err(KeyError::WrongLength { path: path.into(), key: id, bytes: bytes.len() });
+        }
+        let bytes = LockedBytes::copy_of(&bytes).map_err(|errno| KeyError::NoMemory { source: errno.into() })?;
+        if keys.insert(id, Key { bytes, created_unix_ms: entry.created_unix_ms }).is_some() {
+            return Err(malformed(path, format!("two keys have the number {id}")));
+        }
+    }
+    Ok(keys)
+}
+
+fn encode_keys(keys: &Keys, token: Option<&Token>) -> Result<Document, KeyError> {
+    let entry = |(id, key): (&KeyId, &Key)| {
+        let bytes = match token {
+            Some(token) => token.wrap_key(*id, &key.bytes)?,
+            None => key.bytes.to_vec(),
+        };
+        Ok(Entry { id: id.0, created_unix_ms: key.created_unix_ms, key: Base64::new(bytes) })
+    };
+    let keys = keys.iter().map(entry).collect::<Result<_, KeyError>>()?;
+    Ok(Document { version: if token.is_some() { WRAPPED } else { PLAIN }, keys })
+}
+
+fn read_document(source: &KeySource) -> Result<Document, KeyError> {
+    let path = source.path();
     let unreadable = |source: io::Error| KeyError::Unreadable { path: path.into(), source };
     let mut file = match File::open(path) {
         Ok(file) => file,
@@ -179,7 +182,9 @@ fn read_document(path: &Path) -> Result<Document, KeyError> {
         return Err(malformed(path, "it is not a regular file".to_owned()));
     }
     let mode = metadata.mode() & 0o7777;
-    if mode & 0o077 != 0 {
+    // systemd shows the access list of a credential as the permissions of its group.
+    let others = if source.access() == Access::ReadOnly { 0o037 } else { 0o077 };
+    if mode & others != 0 {
         return Err(KeyError::WrongPermissions { path: path.into(), mode });
     }
     if metadata.len() > FILE_BYTES_MAX {
@@ -187,20 +192,34 @@ fn read_document(path: &Path) -> Result<Document, KeyError> {
     }
     let mut text = Zeroizing::new(Vec::with_capacity(usize::try_from(metadata.len()).unwrap_or(0) + 1));
     (&mut file).take(FILE_BYTES_MAX).read_to_end(&mut text).map_err(unreadable)?;
-    let document: Document = serde_json::from_slice(&text).map_err(|error| {
+    serde_json::from_slice(&text).map_err(|error| {
         // The text of serde's error could contain a value.
         malformed(path, format!("not the expected JSON at line {} column {}", error.line(), error.column()))
-    })?;
-    if document.version != VERSION {
-        return Err(malformed(path, format!("it has version {}, expected {VERSION}", document.version)));
-    }
-    Ok(document)
+    })
 }
 
-fn new_entry(id: u32) -> Result<Entry, KeyError> {
-    let mut bytes = vec![0; KEY_BYTES];
+fn new_key() -> Result<Key, KeyError> {
+    let mut bytes = LockedBytes::zeroed(KEY_BYTES).map_err(|errno| KeyError::NoMemory { source: errno.into() })?;
     getrandom::fill(&mut bytes).map_err(|_| KeyError::NoRandomness)?;
-    Ok(Entry { id, created_unix_ms: to_unix_ms(SystemTime::now()), key: Base64::new(bytes) })
+    Ok(Key { bytes, created_unix_ms: to_unix_ms(SystemTime::now()) })
+}
+
+/// Replaces the file durably. Then the bytes of the previous file are overwritten, best effort: copies of them may remain in a
+/// journal, in a snapshot or in the reserved blocks of a disk.
+fn replace_file(path: &Path, document: &Document) -> Result<(), KeyError> {
+    let previous = OpenOptions::new().write(true).open(path);
+    let temporary = write_temporary(path, document)?;
+    if let Err(source) = std::fs::rename(&temporary, path) {
+        remove(path, &temporary)?;
+        return Err(KeyError::Unwritable { path: path.into(), source });
+    }
+    sync_directory(path)?;
+    if let Ok(mut previous) = previous {
+        let bytes = previous.metadata().map_or(0, |metadata| metadata.len().min(FILE_BYTES_MAX));
+        let zeros = vec![0; usize::try_from(bytes).unwrap_or(0)];
+        let _ = previous.write_all(&zeros).and_then(|()| previous.sync_all());
+    }
+    Ok(())
 }
 
 /// Writes the document, flushed to the disk, under a new name in the same directory.
@@ -230,6 +249,19 @@ fn write_temporary(path: &Path, document: &Document) -> Result<PathBuf, KeyError
 
 fn remove(path: &Path, temporary: &Path) -> Result<(), KeyError> {
     std::fs::remove_file(temporary).map_err(|source| KeyError::Unwritable { path: path.into(), source })
+}
+
+/// Removes the temporary files that an interrupted change has left; they contain keys.
+pub(crate) fn remove_temporary_files(source: &KeySource) {
+    let path = source.path();
+    let (Some(parent), Some(name)) = (path.parent(), path.file_name().and_then(|name| name.to_str())) else { return };
+    let prefix = format!("{name}.new-");
+    for entry in std::fs::read_dir(parent).into_iter().flatten().flatten() {
+        if entry.file_name().to_str().is_some_and(|name| name.starts_with(&prefix)) {
+            // The next start tries again.
+            let _ = std::fs::remove_file(entry.path());
+        }
+    }
 }
 
 /// Makes the rename durable.

@@ -1,8 +1,8 @@
 //! The key ring: seals, unseals and rewraps records.
 
 use crate::{
-    Binding, KeyError, KeyId, LockedBytes, SealedBytes,
-    key_file::{self, Key},
+    Binding, KeyError, KeyId, KeySource, LockedBytes, SealedBytes,
+    key_file::{self, Key, Keys},
     sealed::{KEY_BYTES, NONCE_BYTES, SealedParts},
 };
 use chacha20poly1305::{
@@ -10,7 +10,12 @@ use chacha20poly1305::{
     aead::{Aead, AeadInOut, KeyInit, Payload},
 };
 use sha2::{Digest, Sha256};
-use std::{collections::BTreeMap, fmt, fmt::Write as _, io, path::Path, sync::Arc};
+use std::{
+    fmt,
+    fmt::Write as _,
+    io,
+    sync::{Arc, PoisonError, RwLock},
+};
 use zeroize::{Zeroize, Zeroizing};
 
 /// Characters of one key's hash in a fingerprint: 64 bits are enough to distinguish the keys of one server.
@@ -50,10 +55,38 @@ pub enum SealError {
     AuthenticationFailed,
 }
 
-/// The keys that wrap data keys: the newest one seals, all of them unseal. They are locked in memory. Cloning shares them; dropping the
-/// last clone wipes them.
+/// The keys that wrap data keys: the newest one seals, all of them unseal. They are locked in memory. Clones share them, so that a
+/// rotation reaches every user of the ring; dropping the last clone wipes them.
 #[derive(Clone)]
-pub struct KeyRing(Arc<BTreeMap<KeyId, Key>>);
+pub struct KeyRing(Arc<Shared>);
+
+struct Shared {
+    source: KeySource,
+    keys: RwLock<Arc<Keys>>,
+}
+
+/// What is known about a key, without the key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct KeyMetadata {
+    /// Its number.
+    pub id: KeyId,
+    /// When it was created, milliseconds since 1970.
+    pub created_unix_ms: u64,
+    /// Whether it seals new records.
+    pub is_primary: bool,
+}
+
+/// Keys that are durable in the key file and that the ring does not use yet.
+#[derive(Debug)]
+#[must_use = "the ring uses the keys when they are installed"]
+pub struct PendingKeys(Keys);
+
+impl PendingKeys {
+    /// As [`KeyRing::fingerprint`], of these keys.
+    pub fn fingerprint(&self) -> String {
+        fingerprint(&self.0)
+    }
+}
 
 /// Shows the numbers of the keys and nothing else.
 impl fmt::Debug for KeyRing {
@@ -63,59 +96,113 @@ impl fmt::Debug for KeyRing {
 }
 
 impl KeyRing {
-    /// Opens the key file, or creates it (mode 0600, one random key, never over an existing file) if it does not exist.
+    /// Opens the keys, or creates the key file (mode 0600, one random key, never over an existing file) if it does not exist.
     /// To be used only while the store has no sealed record: otherwise a lost key file would be replaced silently.
     ///
     /// # Errors
     /// When the file cannot be created, or exists and cannot be used; the text names the remedy.
-    pub fn open_or_create(path: &Path) -> Result<Self, KeyError> {
-        match Self::open(path) {
+    pub fn open_or_create(source: impl Into<KeySource>) -> Result<Self, KeyError> {
+        let source = source.into();
+        match Self::open(source.clone()) {
             Err(KeyError::Missing { .. }) => {
-                key_file::create_key_file(path)?;
-                Self::open(path)
+                key_file::create_key_file(&source)?;
+                Self::open(source)
             }
             other => other,
         }
     }
 
-    /// Opens an existing key file.
+    /// Opens existing keys.
     ///
     /// # Errors
-    /// When it is missing, unreadable, accessible to others, or malformed; the text names the remedy.
-    pub fn open(path: &Path) -> Result<Self, KeyError> {
-        let keys = key_file::read_keys(path)?;
-        Ok(Self(Arc::new(keys)))
+    /// When the file is missing, unreadable, accessible to others, or malformed, or the token that wraps the keys cannot be used; the
+    /// text names the remedy.
+    pub fn open(source: impl Into<KeySource>) -> Result<Self, KeyError> {
+        let source = source.into();
+        let keys = RwLock::new(Arc::new(key_file::read_keys(&source)?));
+        Ok(Self(Arc::new(Shared { source, keys })))
     }
 
-    /// Adds a new random key to the file (atomically, with a temporary file and a rename) and returns the ring with it.
-    /// New records are sealed with it; old ones remain readable and can be [rewrapped](Self::rewrap).
+    /// Removes temporary files that an interrupted change of the key file has left. To be called by the only server that uses it.
+    pub fn remove_temporary_files(&self) {
+        key_file::remove_temporary_files(&self.0.source);
+    }
+
+    /// Where the keys are.
+    pub fn source(&self) -> &KeySource {
+        &self.0.source
+    }
+
+    /// Adds a new random key to the key file, durably. The ring seals with it after [`KeyRing::install`]; old records remain readable
+    /// and can be [rewrapped](Self::rewrap). Concurrent changes of one key file must be excluded by the caller.
     ///
     /// # Errors
     /// As [`KeyRing::open`], or when the file cannot be written.
-    pub fn rotate_key_file(path: &Path) -> Result<Self, KeyError> {
-        key_file::add_key(path)?;
-        Self::open(path)
+    pub fn add_key(&self) -> Result<PendingKeys, KeyError> {
+        key_file::add_key(&self.0.source).map(PendingKeys)
+    }
+
+    /// Whether [`KeyRing::remove_key`] could remove the key, as far as the ring shows.
+    ///
+    /// # Errors
+    /// There is no such key, it is the primary key, or the server cannot change the key file.
+    pub fn check_removable(&self, id: KeyId) -> Result<(), KeyError> {
+        key_file::require_writable(&self.0.source)?;
+        if !self.keys().contains_key(&id) {
+            return Err(KeyError::UnknownKey(id));
+        }
+        if id == self.primary_key_id() { Err(KeyError::PrimaryKey(id)) } else { Ok(()) }
+    }
+
+    /// Removes a key from the key file, durably, and from the ring, and wipes it. The caller has made sure that nothing is sealed
+    /// with it, and that nothing can be stored that is.
+    ///
+    /// # Errors
+    /// As [`KeyRing::add_key`], or it is the primary key.
+    pub fn remove_key(&self, id: KeyId) -> Result<(), KeyError> {
+        key_file::remove_key(&self.0.source, id).map(|keys| self.install(PendingKeys(keys)))
+    }
+
+    /// The ring uses these keys from now on, in all clones.
+    pub fn install(&self, PendingKeys(keys): PendingKeys) {
+        *self.0.keys.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(keys);
+    }
+
+    fn keys(&self) -> Arc<Keys> {
+        Arc::clone(&self.0.keys.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The keys without their secrets, the oldest first; never empty.
+    pub fn list_keys(&self) -> Vec<KeyMetadata> {
+        let keys = self.keys();
+        let last = keys.keys().next_back().copied();
+        let metadata = |(id, key): (&KeyId, &Key)| KeyMetadata {
+            id: *id,
+            created_unix_ms: key.created_unix_ms,
+            is_primary: Some(*id) == last,
+        };
+        keys.iter().map(metadata).collect()
     }
 
     /// The numbers of the keys, the oldest first; never empty.
     pub fn key_ids(&self) -> Vec<KeyId> {
-        self.0.keys().copied().collect()
+        self.keys().keys().copied().collect()
     }
 
     /// The key that seals: the newest.
-    pub fn current_key_id(&self) -> KeyId {
+    pub fn primary_key_id(&self) -> KeyId {
         // A key file without keys is rejected, so there is a last key.
-        self.0.keys().next_back().copied().unwrap_or(KeyId(0))
+        self.keys().keys().next_back().copied().unwrap_or(KeyId(0))
     }
 
     /// One line that identifies these keys without revealing them: `1:0a1b…,2:…`. Stored in the database's `meta` table.
     pub fn fingerprint(&self) -> String {
-        let mut line = String::new();
-        for (id, key) in self.0.iter() {
-            let comma = if line.is_empty() { "" } else { "," };
-            let _ = write!(line, "{comma}{id}:{}", short_hash(key));
-        }
-        line
+        fingerprint(&self.keys())
+    }
+
+    /// As [`KeyRing::fingerprint`], without one key.
+    pub fn fingerprint_without(&self, id: KeyId) -> String {
+        join_fingerprint(self.keys().iter().filter(|(key, _)| **key != id))
     }
 
     /// Checks that `stored`, an earlier [`fingerprint`](Self::fingerprint), is of this key file. Keys may have been added or removed
@@ -124,12 +211,12 @@ impl KeyRing {
     /// # Errors
     /// [`KeyError::FingerprintMismatch`]: this is another key file; the text names the remedy.
     pub fn check_fingerprint(&self, stored: &str) -> Result<(), KeyError> {
-        let mut shared = 0;
+        let (keys, mut shared) = (self.keys(), 0);
         for entry in stored.split(',') {
             let (id, hash) =
                 entry.split_once(':').ok_or_else(|| KeyError::FingerprintMismatch { stored: clip(stored) })?;
             let id = KeyId(id.parse().map_err(|_| KeyError::FingerprintMismatch { stored: clip(stored) })?);
-            match self.0.get(&id) {
+            match keys.get(&id) {
                 Some(key) if short_hash(key) == hash => shared += 1,
                 Some(_) => return Err(KeyError::FingerprintMismatch { stored: clip(stored) }),
                 None => {}
@@ -156,7 +243,7 @@ impl KeyRing {
 
     /// Why the keys are not locked in memory, so that they could be written to swap; `None`: they are locked.
     pub fn lock_error(&self) -> Option<io::Error> {
-        self.0.values().find_map(LockedBytes::lock_error).map(Into::into)
+        self.keys().values().find_map(|key| key.bytes.lock_error()).map(Into::into)
     }
 
     /// Unseals a record. The plaintext is locked in memory if the kernel permits it, and wiped when dropped.
@@ -201,11 +288,11 @@ impl KeyRing {
         content_nonce: [u8; NONCE_BYTES],
         content: &[u8],
     ) -> Result<SealedBytes, SealError> {
-        let current = self.current_key_id();
-        let key = self.0.get(&current).ok_or(SealError::UnknownKey { key: current })?;
-        let header = SealedBytes::build_header(current, digest);
+        let keys = self.keys();
+        let (current, key) = keys.last_key_value().ok_or(SealError::UnknownKey { key: KeyId(0) })?;
+        let header = SealedBytes::build_header(*current, digest);
         let wrap_nonce = nonce()?;
-        let wrapped = cipher(key)?
+        let wrapped = cipher(&key.bytes)?
             .encrypt(&XNonce::from(wrap_nonce), Payload { msg: data_key.as_slice(), aad: &header })
             .map_err(|_| SealError::TooLarge)?;
         Ok(SealedBytes::assemble(&SealedParts {
@@ -220,9 +307,10 @@ impl KeyRing {
 
     fn unwrap_key(&self, sealed: &SealedBytes) -> Result<DataKey, SealError> {
         let id = sealed.key_id();
-        let key = self.0.get(&id).ok_or(SealError::UnknownKey { key: id })?;
+        let keys = self.keys();
+        let key = keys.get(&id).ok_or(SealError::UnknownKey { key: id })?;
         let parts = sealed.split_parts();
-        let bytes = cipher(key)?
+        let bytes = cipher(&key.bytes)?
             .decrypt(&XNonce::from(parts.wrap_nonce), Payload { msg: parts.wrapped_data_key, aad: parts.header })
             .map(Zeroizing::new)
             .map_err(|_| SealError::AuthenticationFailed)?;
@@ -255,9 +343,22 @@ fn nonce() -> Result<[u8; NONCE_BYTES], SealError> {
     Ok(nonce)
 }
 
+fn fingerprint(keys: &Keys) -> String {
+    join_fingerprint(keys.iter())
+}
+
+fn join_fingerprint<'a>(keys: impl Iterator<Item = (&'a KeyId, &'a Key)>) -> String {
+    let mut line = String::new();
+    for (id, key) in keys {
+        let comma = if line.is_empty() { "" } else { "," };
+        let _ = write!(line, "{comma}{id}:{}", short_hash(key));
+    }
+    line
+}
+
 /// The first characters of a hash of the key. Keys are 256 random bits, so the hash reveals nothing of them.
 fn short_hash(key: &Key) -> String {
-    let digest = Sha256::new().chain_update(b"anteroom key print 1").chain_update(&**key).finalize();
+    let digest = Sha256::new().chain_update(b"anteroom key print 1").chain_update(&*key.bytes).finalize();
     let mut hash = hex::encode(digest);
     hash.truncate(SHORT_HASH_CHARS);
     hash

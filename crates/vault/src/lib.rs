@@ -1,7 +1,8 @@
 //! Envelope encryption of credentials: the only crate that can create a [`SealedBytes`].
 //!
 //! ```text
-//!  key file (0600) ──▶ KeyRing ── wraps ──▶ data key (one per record, random) ── encrypts ──▶ the credential
+//!  key file (0600, a systemd credential, or wrapped by a PKCS#11 token)
+//!     └─▶ KeyRing ── wraps ──▶ data key (one per record, random) ── encrypts ──▶ the credential
 //!                                              │                                                 │
 //!                         associated data: key id, digest of the binding      associated data: the complete binding
 //! ```
@@ -11,13 +12,19 @@
 //! The README lists the threats against which this does not protect.
 
 mod binding;
+mod key_error;
 mod key_file;
 mod key_ring;
+mod key_source;
 mod locked_bytes;
 mod sealed;
+mod token;
 
 pub use binding::Binding;
-pub use key_file::KeyError;
-pub use key_ring::{KeyRing, SealError};
+pub use key_error::KeyError;
+pub use key_ring::{KeyMetadata, KeyRing, PendingKeys, SealError};
+pub use key_source::KeySource;
 pub use locked_bytes::LockedBytes;
 pub use sealed::{InvalidRecord, KeyId, SealedBytes};
+pub use token::{TokenError, TokenSettings};
+pub(crate) use token::Token;

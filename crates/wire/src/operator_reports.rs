@@ -1,4 +1,4 @@
-//! Reports for operators: leaks, reconciliation, webhook delivery.
+//! Reports for operators: leaks, reconciliation, keys, webhook delivery.
 
 use crate::{CredentialId, MachineId, MessageId, SessionId};
 use serde::{Deserialize, Serialize};
@@ -151,6 +151,34 @@ pub enum ReconcileOutcome {
     Deferred,
     /// Failed.
     Failed,
+}
+
+/// `GET /api/keys`: the keys that wrap stored credentials, without the keys themselves.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "utoipa", derive(ToSchema))]
+pub struct KeyReport {
+    /// The file with the keys, and what wraps them.
+    pub source: String,
+    /// The keys, the oldest first.
+    pub keys: Vec<KeyRow>,
+    /// Records that are still wrapped by an older key than the primary one; the server rewraps them in the background.
+    pub records_to_rewrap: u64,
+    /// Records that could not be rewrapped; the log names each.
+    pub records_failed: u64,
+}
+
+/// One key.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "utoipa", derive(ToSchema))]
+pub struct KeyRow {
+    /// Its number.
+    pub id: u32,
+    /// When it was created.
+    pub created_at: String,
+    /// Whether it seals new records.
+    pub is_primary: bool,
+    /// Records that it wraps.
+    pub records: u64,
 }
 
 /// `GET /api/webhook`: the state of the webhook deliveries.

@@ -135,6 +135,14 @@ problems! {
     ExternalDesktopOnly = "external_desktop_only", 409, 4409, "On an external machine this server reaches only the desktop.", "Use the desktop: it shows the machine's own terminal and browser.";
     /// No route to an external machine.
     ExternalNoRoute = "external_no_route", 502, 4502, "There is no route to the external machine.", "Check that its name resolves and that this host has a route to its network.";
+    /// No such key.
+    UnknownKey = "unknown_key", 404, 4404, "There is no key with this number.", "`anteroom keys list` shows the keys.";
+    /// A key that records or new records need.
+    KeyInUse = "key_in_use", 409, 4409, "This key is still needed.", "Run `anteroom keys rotate` if it is the primary key, and wait until all records are rewrapped.";
+    /// Keys that the server cannot change.
+    KeysReadOnly = "keys_read_only", 409, 4409, "The server cannot change the keys: another program provides them.", "Change the file from which the service manager loads them, with the option --key-file, then restart the server.";
+    /// The key file or the PKCS#11 token cannot be used.
+    KeysUnavailable = "keys_unavailable", 503, 4503, "The keys cannot be read or written.", "The detail names the cause; correct it, then try again.";
     /// An external machine refused the connection.
     ExternalRefused = "external_refused", 502, 4502, "The external machine refuses connections to its desktop.", "Start the websockify or VNC server there, and check its port.";
     /// An external machine did not accept the connection in time.

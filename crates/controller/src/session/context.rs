@@ -2,7 +2,7 @@
 
 use super::{registry::SessionRegistry, timeline::TimelineWriter, use_credential::volatile_execs::VolatileExecs};
 use crate::{
-    config::Config, db_metrics::DbMetrics, limits::ServerLimits, providers::Providers,
+    config::Config, db_metrics::DbMetrics, keys::KeyRotation, limits::ServerLimits, providers::Providers,
     webhook::create_messages::WebhookMessages,
 };
 use anteroom_store::Store;
@@ -24,6 +24,8 @@ pub struct SessionContext {
     pub db_metrics: Arc<DbMetrics>,
     /// The encryption keys of stored credentials.
     pub vault: KeyRing,
+    /// Rotates and retires these keys.
+    pub key_rotation: Arc<KeyRotation>,
     /// The providers and their tools.
     pub providers: Arc<Providers>,
     /// The sessions that run on this server.

@@ -209,10 +209,11 @@ async fn rotation_rewraps_every_record_and_frees_the_old_key() {
     fixture.completed(b"secret too").await;
     assert!(fixture.store.has_sealed_credentials().await.unwrap());
 
-    let ring = KeyRing::rotate_key_file(&fixture.directory.path().join("keys.json")).unwrap();
-    let old = fixture.ring.current_key_id();
+    let old = fixture.ring.primary_key_id();
+    let ring = KeyRing::open(&fixture.directory.path().join("keys.json")).unwrap();
+    ring.install(ring.add_key().unwrap());
     assert_eq!(fixture.store.list_keys_in_use().await.unwrap(), [old]);
-    for (id, sealed) in fixture.store.list_sealed_with_key(old, 10).await.unwrap() {
+    for (id, sealed) in fixture.store.list_sealed_with_key(old, None, 10).await.unwrap() {
         let again = ring.rewrap(&sealed).unwrap();
         assert!(fixture.store.replace_sealed_bytes(&id, &sealed, &again).await.unwrap());
         assert!(
@@ -220,8 +221,8 @@ async fn rotation_rewraps_every_record_and_frees_the_old_key() {
             "the old bytes were already replaced"
         );
     }
-    assert_eq!(fixture.store.list_keys_in_use().await.unwrap(), [ring.current_key_id()]);
-    assert_eq!(fixture.store.list_sealed_with_key(old, 10).await.unwrap(), []);
+    assert_eq!(fixture.store.list_keys_in_use().await.unwrap(), [ring.primary_key_id()]);
+    assert_eq!(fixture.store.list_sealed_with_key(old, None, 10).await.unwrap(), []);
     let sealed = fixture.store.get_sealed_bytes(&credential).await.unwrap().unwrap();
     let binding = Binding { credential: &credential, owner: &row.owner, provider: &row.provider, session: &row.id };
     assert_eq!(&*ring.unseal(&binding, &sealed).unwrap(), b"secret");

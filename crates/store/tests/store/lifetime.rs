@@ -401,7 +401,7 @@ async fn the_next_purge_removes_bytes_that_a_reader_kept_in_the_log() {
 async fn a_rotation_does_not_undo_a_renewal() {
     let fixture = StoreFixture::new().await;
     let (_, id) = fixture.completed(b"old").await;
-    let [(_, sealed)] = &fixture.store.list_sealed_with_key(fixture.ring.current_key_id(), 10).await.unwrap()[..]
+    let [(_, sealed)] = &fixture.store.list_sealed_with_key(fixture.ring.primary_key_id(), None, 10).await.unwrap()[..]
     else {
         panic!()
     };

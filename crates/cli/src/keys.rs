@@ -1,0 +1,133 @@
+//! `anteroom keys list | rotate | retire`: asks the running server, or works on the state directory when no server uses it.
+
+use super::{
+    client::{ApiClient, ClientError},
+    print_line,
+};
+use anteroom_controller::{
+    config::Config,
+    keys::{self, KeyId, KeyRotation},
+};
+use anteroom_server::StateDir;
+use anteroom_store::{Store, StoreSettings};
+use anteroom_wire::operator_reports::KeyReport;
+use clap::{Args, Subcommand};
+use comfy_table::{Table, presets};
+use http::Method;
+use std::{path::PathBuf, process::ExitCode, time::Duration};
+
+/// Time between two requests for the progress of a rotation.
+const PROGRESS_INTERVAL: Duration = Duration::from_millis(500);
+
+#[derive(Debug, Subcommand)]
+pub(super) enum KeysCommand {
+    /// List the keys, and how many stored credentials each wraps.
+    List(KeysArguments),
+    /// Add a key that seals new credentials, and rewrap the stored ones with it.
+    Rotate(KeysArguments),
+    /// Remove a key that no stored credential needs, and wipe it.
+    Retire {
+        /// The key's number, as printed by `anteroom keys list`.
+        id: u32,
+        #[command(flatten)]
+        arguments: KeysArguments,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(super) struct KeysArguments {
+    /// Change this key file instead: the one from which a service manager makes the server's credential. Does not ask the server.
+    #[arg(long, value_name = "FILE")]
+    key_file: Option<PathBuf>,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) async fn run(config: &Config, command: KeysCommand) -> anyhow::Result<ExitCode> {
+    let (method, path, arguments) = match &command {
+        KeysCommand::List(arguments) => (Method::GET, "/api/keys".to_owned(), arguments),
+        KeysCommand::Rotate(arguments) => (Method::POST, "/api/keys/rotate".to_owned(), arguments),
+        KeysCommand::Retire { id, arguments } => (Method::POST, format!("/api/keys/{id}/retire"), arguments),
+    };
+    let client = ApiClient::new(&config.state_dir);
+    let answer = match &arguments.key_file {
+        Some(_) => None,
+        None => match client.call::<(), KeyReport>(method, &path, None).await {
+            Ok(report) => Some(report),
+            Err(ClientError::NoServer { .. }) => None,
+            Err(error @ (ClientError::Api(_) | ClientError::InvalidResponse(_))) => return Err(error.into()),
+        },
+    };
+    let report = match (answer, &command) {
+        (Some(report), KeysCommand::Rotate(_)) => wait_rewrapped(&client, report).await?,
+        (Some(report), KeysCommand::List(_) | KeysCommand::Retire { .. }) => report,
+        (None, command) => run_without_server(config, command, arguments).await?,
+    };
+    print_report(&report, arguments.json)?;
+    Ok(if report.records_failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Prints the progress until no record is left that can be rewrapped.
+async fn wait_rewrapped(client: &ApiClient, mut report: KeyReport) -> anyhow::Result<KeyReport> {
+    let mut printed = 0;
+    while report.records_to_rewrap > report.records_failed {
+        if report.records_to_rewrap != printed {
+            printed = report.records_to_rewrap;
+            tracing::warn!(outcome = "rewrapping", records = printed, "records are being rewrapped");
+        }
+        tokio::time::sleep(PROGRESS_INTERVAL).await;
+        report = client.get("/api/keys").await?;
+    }
+    Ok(report)
+}
+
+/// Opens the state directory as a server would, which fails while a server runs.
+async fn run_without_server(
+    config: &Config,
+    command: &KeysCommand,
+    arguments: &KeysArguments,
+) -> anyhow::Result<KeyReport> {
+    let _state = StateDir::lock(&config.state_dir)?;
+    let mut config = config.clone();
+    config.vault.key_file = arguments.key_file.clone().or(config.vault.key_file);
+    let store = Store::open(&config.state_dir.join("anteroom.db"), StoreSettings::default()).await?;
+    let result = change_keys(&config, &store, command).await;
+    store.close().await;
+    result
+}
+
+async fn change_keys(config: &Config, store: &Store, command: &KeysCommand) -> anyhow::Result<KeyReport> {
+    let ring = keys::open_key_ring(config, store).await?;
+    let rotation = KeyRotation::new(store.clone(), ring);
+    match command {
+        KeysCommand::List(_) => {}
+        KeysCommand::Rotate(_) => {
+            rotation.rotate().await?;
+            rotation.rewrap_records().await?;
+        }
+        KeysCommand::Retire { id, .. } => {
+            rotation.retire(KeyId(*id)).await?;
+        }
+    }
+    Ok(rotation.report().await?)
+}
+
+fn print_report(report: &KeyReport, json: bool) -> anyhow::Result<()> {
+    if json {
+        print_line(serde_json::to_string_pretty(report)?);
+        return Ok(());
+    }
+    print_line(format_args!("Keys in {}", super::printable(&report.source)));
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING).set_header(["key", "created", "use", "credentials"]);
+    for key in &report.keys {
+        let role = if key.is_primary { "primary" } else { "unwraps only" };
+        table.add_row([key.id.to_string(), key.created_at.clone(), role.to_owned(), key.records.to_string()]);
+    }
+    print_line(table);
+    if report.records_failed > 0 {
+        print_line(format_args!("{} credentials could not be rewrapped; the log names each.", report.records_failed));
+    }
+    Ok(())
+}

@@ -1,0 +1,235 @@
+//! The keys that wrap stored credentials: their source, rotation and retirement.
+//!
+//! ```text
+//!  rotate:  key file (durable) ─▶ fingerprint in the database ─▶ ring: new records ─▶ the rewrap job: existing records
+//!  retire:  no record uses it ─┐
+//!           fingerprint without it ┴─ one transaction ─▶ key file (durable) ─▶ ring
+//! ```
+//!
+//! The store accepts only records that are wrapped by a key of the fingerprint, so a record that was sealed before a retirement
+//! cannot be stored after it. A crash between two steps loses nothing: the next start reads the keys of the file and continues.
+
+mod source;
+
+pub use anteroom_vault::KeyId;
+pub use source::key_source;
+
+use crate::{api_error::ApiError, api_error::chain, config::Config, unix_time};
+use anteroom_store::{RetireOutcome, Store, StoreError};
+use anteroom_vault::{KeyError, KeyRing, SealError};
+use anteroom_wire::{
+    CredentialId, Problem,
+    operator_reports::{KeyReport, KeyRow},
+};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+use tokio::sync::{Mutex, Notify};
+use tokio_util::sync::CancellationToken;
+
+/// Records that are read at once; each is written in a transaction of its own, so that other writes take turns with them.
+const BATCH: u32 = 20;
+/// Time between two passes of the job without a rotation.
+const PASS_INTERVAL: Duration = Duration::from_secs(60);
+
+/// Rotates and retires keys. One at a time.
+#[derive(Debug)]
+pub struct KeyRotation {
+    store: Store,
+    ring: KeyRing,
+    changing: Mutex<()>,
+    rotated: Notify,
+    records_failed: AtomicU64,
+}
+
+/// Why a key was not rotated or retired.
+#[derive(Debug, thiserror::Error)]
+pub enum KeyRotationError {
+    /// The keys cannot be read or changed.
+    #[error(transparent)]
+    Keys(#[from] KeyError),
+    /// Records use the key.
+    #[error("{records} records are still wrapped by key {key}")]
+    InUse {
+        /// The key.
+        key: KeyId,
+        /// How many.
+        records: u64,
+    },
+    /// The database cannot be read or written.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The task was cancelled.
+    #[error("the task that changes the keys was cancelled")]
+    Cancelled(#[from] tokio::task::JoinError),
+}
+
+impl From<KeyRotationError> for ApiError {
+    fn from(error: KeyRotationError) -> Self {
+        let problem = match &error {
+            KeyRotationError::Keys(KeyError::UnknownKey(_)) => Problem::UnknownKey,
+            KeyRotationError::Keys(KeyError::PrimaryKey(_)) | KeyRotationError::InUse { .. } => Problem::KeyInUse,
+            KeyRotationError::Keys(KeyError::ReadOnly { .. }) => Problem::KeysReadOnly,
+            KeyRotationError::Keys(_) => Problem::KeysUnavailable,
+            KeyRotationError::Store(_) | KeyRotationError::Cancelled(_) => Problem::Internal,
+        };
+        match error {
+            KeyRotationError::Store(error) => error.into(),
+            error => Self::new(problem, chain(&error)).with_source(error),
+        }
+    }
+}
+
+/// Opens the keys and compares them with those with which the database was used. The key file is created at the first start.
+///
+/// # Errors
+/// The keys are missing, cannot be used, or are others.
+pub async fn open_key_ring(config: &Config, store: &Store) -> Result<KeyRing, KeyRotationError> {
+    let known = store.get_key_fingerprint().await?;
+    let has_records = store.has_sealed_credentials().await?;
+    let source = key_source(config);
+    let ring = if has_records || known.is_some() { KeyRing::open(source) } else { KeyRing::open_or_create(source) };
+    let ring = ring?;
+    if let Some(known) = &known {
+        ring.check_fingerprint(known)?;
+    }
+    ring.remove_temporary_files();
+    store.set_key_fingerprint(&ring.fingerprint()).await?;
+    if let Some(error) = ring.lock_error() {
+        tracing::warn!(outcome = "not_locked", %error, "keys not locked in memory: they may be swapped out; raise RLIMIT_MEMLOCK");
+    }
+    Ok(ring)
+}
+
+impl KeyRotation {
+    /// Rotates the keys of this ring, and rewraps the records of this store.
+    pub fn new(store: Store, ring: KeyRing) -> Arc<Self> {
+        Arc::new(Self {
+            store,
+            ring,
+            changing: Mutex::default(),
+            rotated: Notify::new(),
+            records_failed: AtomicU64::new(0),
+        })
+    }
+
+    /// The keys, and how many records each wraps.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub async fn report(&self) -> Result<KeyReport, StoreError> {
+        let counts = self.store.count_records_by_key().await?;
+        let keys = self.ring.list_keys();
+        let primary = self.ring.primary_key_id();
+        let row = |key: &anteroom_vault::KeyMetadata| KeyRow {
+            id: key.id.0,
+            created_at: unix_time::format_rfc3339(key.created_unix_ms),
+            is_primary: key.is_primary,
+            records: counts.iter().find(|(id, _)| *id == key.id).map_or(0, |(_, records)| *records),
+        };
+        Ok(KeyReport {
+            source: self.ring.source().to_string(),
+            keys: keys.iter().map(row).collect(),
+            records_to_rewrap: counts.iter().filter(|(id, _)| *id != primary).map(|(_, records)| records).sum(),
+            records_failed: self.records_failed.load(Relaxed),
+        })
+    }
+
+    /// Adds a key, seals with it from now on, and wakes the job that rewraps the existing records. Also completes when the caller is
+    /// cancelled.
+    ///
+    /// # Errors
+    /// The keys or the database cannot be written.
+    pub async fn rotate(self: &Arc<Self>) -> Result<KeyReport, KeyRotationError> {
+        let this = Arc::clone(self);
+        tokio::spawn(async move {
+            let _changing = this.changing.lock().await;
+            let ring = this.ring.clone();
+            let pending = tokio::task::spawn_blocking(move || ring.add_key()).await??;
+            this.store.set_key_fingerprint(&pending.fingerprint()).await?;
+            this.ring.install(pending);
+            this.rotated.notify_one();
+            tracing::info!(outcome = "key_rotated", key = %this.ring.primary_key_id(), "new primary key");
+            Ok(this.report().await?)
+        })
+        .await?
+    }
+
+    /// Removes a key that no record uses, and wipes it. Also completes when the caller is cancelled.
+    ///
+    /// # Errors
+    /// It is the primary key, records use it, there is no such key, or the keys or the database cannot be written.
+    pub async fn retire(self: &Arc<Self>, key: KeyId) -> Result<KeyReport, KeyRotationError> {
+        let this = Arc::clone(self);
+        tokio::spawn(async move {
+            let _changing = this.changing.lock().await;
+            this.ring.check_removable(key)?;
+            match this.store.retire_key(key, &this.ring.fingerprint_without(key)).await? {
+                RetireOutcome::Retired => {}
+                RetireOutcome::InUse { records } => return Err(KeyRotationError::InUse { key, records }),
+            }
+            let ring = this.ring.clone();
+            if let Err(error) = tokio::task::spawn_blocking(move || ring.remove_key(key)).await? {
+                // The key is still there, so records that it wraps may be stored again.
+                this.store.set_key_fingerprint(&this.ring.fingerprint()).await?;
+                return Err(error.into());
+            }
+            tracing::info!(outcome = "key_retired", key = %key, "key retired and wiped");
+            Ok(this.report().await?)
+        })
+        .await?
+    }
+
+    /// Rewraps all records that an older key wraps. Returns how many it has rewrapped. A record that cannot be rewrapped is logged and
+    /// left as it is.
+    ///
+    /// # Errors
+    /// The database cannot be read or written.
+    pub async fn rewrap_records(&self) -> Result<u64, StoreError> {
+        let (mut rewrapped, mut failed) = (0, 0);
+        for key in self.store.list_keys_in_use().await? {
+            let mut after: Option<CredentialId> = None;
+            while key != self.ring.primary_key_id() {
+                let batch = self.store.list_sealed_with_key(key, after.as_ref(), BATCH).await?;
+                let Some((last, _)) = batch.last() else { break };
+                after = Some(last.clone());
+                for (id, sealed) in batch {
+                    match self.ring.rewrap(&sealed) {
+                        // A record that was replaced or deleted in the meantime needs nothing.
+                        Ok(new) => rewrapped += u64::from(self.store.replace_sealed_bytes(&id, &sealed, &new).await?),
+                        Err(error) => {
+                            failed += 1;
+                            log_failure(&id, key, error);
+                        }
+                    }
+                }
+            }
+        }
+        self.records_failed.store(failed, Relaxed);
+        Ok(rewrapped)
+    }
+}
+
+fn log_failure(credential: &CredentialId, key: KeyId, error: SealError) {
+    tracing::error!(outcome = "not_rewrapped", %credential, %key, %error, "credential not rewrapped");
+}
+
+/// Rewraps records after each rotation, and at the start those that an interrupted rotation has left. Runs until the server stops.
+pub async fn run_rewrap_job(rotation: Arc<KeyRotation>, stop: CancellationToken) {
+    loop {
+        match rotation.rewrap_records().await {
+            Ok(0) => {}
+            Ok(records) => tracing::info!(outcome = "rewrapped", records, "records rewrapped with the primary key"),
+            Err(error) => tracing::warn!(outcome = "rewrap_delayed", error = %chain(&error), "rewrapping delayed"),
+        }
+        tokio::select! {
+            () = rotation.rotated.notified() => {}
+            () = tokio::time::sleep(PASS_INTERVAL) => {}
+            () = stop.cancelled() => return,
+        }
+    }
+}

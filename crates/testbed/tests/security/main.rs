@@ -2,4 +2,13 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
+#[allow(dead_code, reason = "shared with the binary `server`, which uses all of it")]
+#[path = "../server/fake_agent.rs"]
+mod fake_agent;
+#[allow(dead_code, reason = "shared with the binary `server`, which uses all of it")]
+#[path = "../server/fixture.rs"]
+mod fixture;
+mod s17_key_rotation;
+mod s17_key_sources;
 mod s21_host_and_origin;
+mod stored_credentials;

@@ -58,6 +58,10 @@ pub enum CloseCause {
     IdleTimeout,
     /// The connection lasted `connection_lifetime_s_max`.
     LifetimeExceeded,
+    /// Its TLS handshake did not name the granted host.
+    TlsNameDenied,
+    /// The session has used all bytes of one direction.
+    ByteLimit,
     /// The machine or the server is stopping.
     Shutdown,
 }

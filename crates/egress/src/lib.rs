@@ -16,9 +16,12 @@
 //!   the name server (DNS rebinding) is never used. One address that is not public denies the name.
 //! - `egress.overrides` (set by the operator) replaces resolution for a name and port, e.g. with a test server. The
 //!   provider must still allow the name.
+//! - A connection to port 443 must begin with a TLS ClientHello that names the granted host.
+//! - The bytes of a session are limited in each direction, and their rate.
 //! - Every decision is reported to the session ([`EgressDecision`]); [`EgressSummary`] selects those for the timeline.
 
 mod address;
+mod client_hello;
 mod decision;
 mod dial;
 mod host_name;
@@ -27,6 +30,7 @@ mod machine_egress_gate;
 mod summary;
 #[cfg(test)]
 mod tests;
+mod traffic;
 
 pub use address::{is_public, mask_address};
 pub use decision::{CloseCause, EgressDecision, EgressOutcome};
@@ -65,6 +69,12 @@ pub struct EgressSettings {
     /// Timeout of a request that waits until a connection of the machine closes, milliseconds. Tools retry a failed request, so it
     /// is short.
     pub connection_slot_wait_ms_max: u64,
+    /// Bytes that the machines of one session may send. An open connection may exceed it by one read.
+    pub session_upload_bytes_max: u64,
+    /// Bytes that the machines of one session may receive, likewise.
+    pub session_download_bytes_max: u64,
+    /// The rate of a session in each direction, bytes in a second; one second's worth may be sent at once.
+    pub session_bytes_per_s_max: u64,
     /// Names that are resolved at once, for all machines together (each blocks a thread until the system's resolver answers).
     pub concurrent_lookups_max: usize,
 }
@@ -81,6 +91,9 @@ impl Default for EgressSettings {
             connection_lifetime_s_max: 7_200,
             connections_per_machine_max: 12,
             connection_slot_wait_ms_max: 10_000,
+            session_upload_bytes_max: 1 << 30,
+            session_download_bytes_max: 8 << 30,
+            session_bytes_per_s_max: 16 << 20,
             concurrent_lookups_max: 64,
         }
     }

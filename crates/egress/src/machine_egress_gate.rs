@@ -3,7 +3,10 @@
 
 use super::{
     CloseCause, EgressDecision, EgressError, EgressGate, EgressOutcome, GatedStream, HostName,
-    host_name::escape_control_characters, mask_address,
+    client_hello::{ClientHelloError, UNRECOGNIZED_NAME_ALERT, read_client_hello},
+    host_name::escape_control_characters,
+    mask_address,
+    traffic::{Allowance, Counted, Traffic},
 };
 use crate::EgressSettings;
 use anteroom_wire::{Problem, provider::Provider, time::to_millis};
@@ -12,17 +15,12 @@ use http::{Method, Request, Response, StatusCode, header};
 use http_body_util::Full;
 use hyper_util::rt::TokioIo;
 use std::{
-    fmt, io,
-    pin::Pin,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering::Relaxed},
-    },
-    task::{Context, Poll, ready},
+    fmt,
+    sync::{Arc, atomic::Ordering::Relaxed},
     time::Duration,
 };
 use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf, copy_bidirectional_with_sizes},
+    io::{AsyncWriteExt, copy_bidirectional_with_sizes},
     sync::{OwnedSemaphorePermit, Semaphore},
     time::{Instant, sleep_until, timeout},
 };
@@ -31,14 +29,19 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 /// Size of the copy buffer of each direction (8 KiB cost three times the processor time).
 const COPY_BYTES: usize = 64 * 1024;
 
-/// The gate for one machine: with its provider's egress list, its limit of connections and the callback of its session.
+/// The port whose connections must begin with a TLS handshake that names the granted host. Other ports carry what their rule grants.
+const TLS_PORT: u16 = 443;
+
+/// The gate for one session's machines: with its provider's egress list, its limits and the callback of its session.
 ///
-/// Cheap to clone; all clones share the limit of connections.
+/// Cheap to clone; all clones share the limits.
 #[derive(Clone)]
 pub struct MachineEgressGate {
     gate: Arc<EgressGate>,
     provider: Arc<Provider>,
     slots: Arc<Semaphore>,
+    upload: Arc<Allowance>,
+    download: Arc<Allowance>,
     tasks: TaskTracker,
     shutdown: CancellationToken,
     on_decision: Arc<dyn Fn(EgressDecision) + Send + Sync>,
@@ -63,7 +66,11 @@ impl MachineEgressGate {
         on_decision: impl Fn(EgressDecision) + Send + Sync + 'static,
     ) -> Self {
         let slots = Arc::new(Semaphore::new(gate.settings().connections_per_machine_max.max(1)));
-        Self { gate, provider, slots, tasks, shutdown, on_decision: Arc::new(on_decision) }
+        let settings = gate.settings();
+        let allowance = |bytes_max| Arc::new(Allowance::new(bytes_max, settings.session_bytes_per_s_max));
+        let (upload, download) =
+            (allowance(settings.session_upload_bytes_max), allowance(settings.session_download_bytes_max));
+        Self { gate, provider, slots, upload, download, tasks, shutdown, on_decision: Arc::new(on_decision) }
     }
 
     /// Answers one `CONNECT` request: 200 when the connection is open (a task of the tracker then copies its bytes), else 403,
@@ -107,6 +114,7 @@ impl MachineEgressGate {
     }
 
     async fn open(&self, host: &str, port: u16) -> Result<(GatedStream, OwnedSemaphorePermit), EgressError> {
+        self.require_allowance()?;
         let wait_max = Duration::from_millis(self.gate.settings().connection_slot_wait_ms_max);
         let slot = match timeout(wait_max, Arc::clone(&self.slots).acquire_owned()).await {
             Ok(Ok(slot)) => slot,
@@ -117,6 +125,17 @@ impl MachineEgressGate {
             }
         };
         Ok((self.gate.connect(&self.provider, host, port).await?, slot))
+    }
+
+    /// An error once the session has used all bytes of one direction.
+    fn require_allowance(&self) -> Result<(), EgressError> {
+        for (allowance, direction) in [(&self.upload, "sent"), (&self.download, "received")] {
+            if allowance.is_used_up() {
+                let detail = format!("the session has {direction} all of its {} bytes", allowance.bytes_max());
+                return Err(EgressError::new(Problem::EgressLimit, detail));
+            }
+        }
+        Ok(())
     }
 
     fn report(&self, host: &str, port: u16, outcome: EgressOutcome) {
@@ -139,11 +158,10 @@ impl MachineEgressGate {
         let upgrade_max = Duration::from_millis(self.gate.settings().connect_ms_max);
         let why = match timeout(upgrade_max, upgrade).await {
             Ok(Ok(upgraded)) => {
-                let mut guest = Counted { inner: TokioIo::new(upgraded), read: Arc::clone(&up) };
-                let mut outside = Counted { inner: stream, read: Arc::clone(&down) };
-                let copied = copy_bidirectional_with_sizes(&mut guest, &mut outside, COPY_BYTES, COPY_BYTES);
+                let guest = Counted::new(TokioIo::new(upgraded), &up, &self.upload);
+                let outside = Counted::new(stream, &down, &self.download);
                 tokio::select! {
-                    copied = copied => if copied.is_ok() { CloseCause::Completed } else { CloseCause::ConnectionLost },
+                    why = self.copy_checked(host, port, guest, outside) => why,
                     why = timed_out(self.gate.settings(), started, &up, &down) => why,
                     () = self.shutdown.cancelled() => CloseCause::Shutdown,
                 }
@@ -161,6 +179,50 @@ impl MachineEgressGate {
                 why,
             },
         );
+    }
+}
+
+impl MachineEgressGate {
+    /// Checks the beginning of a TLS connection, then copies bytes in both directions. Reports why it denies the rest.
+    async fn copy_checked(
+        &self,
+        host: &str,
+        port: u16,
+        mut guest: Counted<TokioIo<hyper::upgrade::Upgraded>>,
+        mut outside: Counted<GatedStream>,
+    ) -> CloseCause {
+        if port == TLS_PORT {
+            match read_client_hello(&mut guest, host).await {
+                Ok(bytes) if outside.write_all(&bytes).await.is_ok() => {}
+                Ok(_) => return CloseCause::ConnectionLost,
+                Err(ClientHelloError::Ended(_)) if self.require_allowance().is_ok() => return CloseCause::ConnectionLost,
+                Err(ClientHelloError::Ended(_)) => return self.deny_rest(host, port),
+                Err(error) => {
+                    self.report_failure(host, port, Problem::EgressTlsName, format!("the connection to {host}:{port}: {error}"));
+                    // The machine may have closed the connection.
+                    let _ = guest.write_all(&UNRECOGNIZED_NAME_ALERT).await;
+                    let _ = guest.shutdown().await;
+                    return CloseCause::TlsNameDenied;
+                }
+            }
+        }
+        match copy_bidirectional_with_sizes(&mut guest, &mut outside, COPY_BYTES, COPY_BYTES).await {
+            Ok(_) => CloseCause::Completed,
+            Err(_) if self.require_allowance().is_ok() => CloseCause::ConnectionLost,
+            Err(_) => self.deny_rest(host, port),
+        }
+    }
+
+    /// Reports that the session has used all bytes of one direction.
+    fn deny_rest(&self, host: &str, port: u16) -> CloseCause {
+        if let Err(error) = self.require_allowance() {
+            self.report_failure(host, port, error.problem, error.detail);
+        }
+        CloseCause::ByteLimit
+    }
+
+    fn report_failure(&self, host: &str, port: u16, problem: Problem, detail: String) {
+        self.report(host, port, EgressOutcome::Failed { problem, detail, after_ms: 0 });
     }
 }
 
@@ -197,47 +259,4 @@ fn error_response(error: &EgressError) -> Response<Full<Bytes>> {
         StatusCode::from_u16(error.problem.http_status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     response.headers_mut().insert(header::CONTENT_TYPE, header::HeaderValue::from_static("application/json"));
     response
-}
-
-/// Bytes of one direction and the time of the last one.
-struct Traffic {
-    started: Instant,
-    bytes: AtomicU64,
-    last_ms: AtomicU64,
-}
-
-impl Traffic {
-    fn new(started: Instant) -> Self {
-        Self { started, bytes: AtomicU64::new(0), last_ms: AtomicU64::new(0) }
-    }
-}
-
-/// A stream that counts the bytes read from it.
-struct Counted<S> {
-    inner: S,
-    read: Arc<Traffic>,
-}
-
-impl<S: AsyncRead + Unpin> AsyncRead for Counted<S> {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let before = buf.filled().len();
-        ready!(Pin::new(&mut self.inner).poll_read(cx, buf))?;
-        self.read.bytes.fetch_add((buf.filled().len() - before) as u64, Relaxed);
-        self.read.last_ms.store(to_millis(self.read.started.elapsed()), Relaxed);
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl<S: AsyncWrite + Unpin> AsyncWrite for Counted<S> {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.inner).poll_write(cx, buf)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_shutdown(cx)
-    }
 }

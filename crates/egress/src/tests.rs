@@ -109,8 +109,8 @@ async fn echo_server() -> SocketAddr {
 async fn allowed_connection_copies_bytes_in_both_directions_and_is_reported() {
     let outside = echo_server().await;
     let machine =
-        Machine::new(EgressSettings::default(), &[("auth.example", 443)], &[("auth.example:443", outside)]).await;
-    let mut stream = machine.connect("Auth.Example:443").await;
+        Machine::new(EgressSettings::default(), &[("auth.example", 8443)], &[("auth.example:8443", outside)]).await;
+    let mut stream = machine.connect("Auth.Example:8443").await;
     stream.write_all(&vec![5; 200_000]).await.unwrap();
     stream.shutdown().await.unwrap();
     let mut back = Vec::new();
@@ -118,7 +118,7 @@ async fn allowed_connection_copies_bytes_in_both_directions_and_is_reported() {
     assert_eq!(back.len(), 200_000);
     let decisions = machine.wait_for_decisions().await;
     let [allowed, closed] = &decisions[..] else { panic!("{decisions:?}") };
-    assert_eq!((allowed.host.as_str(), allowed.port), ("auth.example", 443));
+    assert_eq!((allowed.host.as_str(), allowed.port), ("auth.example", 8443));
     assert!(
         matches!(&allowed.outcome, EgressOutcome::Allowed { address, overridden: true, .. } if address == "127.0.x.x")
     );
@@ -199,8 +199,8 @@ async fn name_that_does_not_resolve_is_an_error() {
 async fn shutdown_of_the_machine_closes_its_connections() {
     let outside = echo_server().await;
     let machine =
-        Machine::new(EgressSettings::default(), &[("auth.example", 443)], &[("auth.example:443", outside)]).await;
-    let mut stream = machine.connect("auth.example:443").await;
+        Machine::new(EgressSettings::default(), &[("auth.example", 8443)], &[("auth.example:8443", outside)]).await;
+    let mut stream = machine.connect("auth.example:8443").await;
     stream.write_all(b"hello").await.unwrap();
     stream.read_exact(&mut [0; 5]).await.unwrap();
     machine.shutdown.cancel();
@@ -220,8 +220,8 @@ async fn shutdown_of_the_machine_closes_its_connections() {
 async fn idle_connection_is_closed() {
     let outside = echo_server().await;
     let settings = EgressSettings { connection_idle_s_max: 1, ..EgressSettings::default() };
-    let machine = Machine::new(settings, &[("auth.example", 443)], &[("auth.example:443", outside)]).await;
-    let mut stream = machine.connect("auth.example:443").await;
+    let machine = Machine::new(settings, &[("auth.example", 8443)], &[("auth.example:8443", outside)]).await;
+    let mut stream = machine.connect("auth.example:8443").await;
     assert!(timeout(SOON, stream.read_u8()).await.expect("closed in time").is_err());
     let decisions = machine.wait_for_decisions().await;
     assert!(
@@ -238,13 +238,138 @@ async fn connections_of_a_machine_are_limited() {
         connection_slot_wait_ms_max: 100,
         ..EgressSettings::default()
     };
-    let machine = Machine::new(settings, &[("auth.example", 443)], &[("auth.example:443", outside)]).await;
-    let _first = machine.connect("auth.example:443").await;
-    let second = machine.connect("auth.example:443").await;
-    let (status, body) = machine.failure("auth.example:443").await;
+    let machine = Machine::new(settings, &[("auth.example", 8443)], &[("auth.example:8443", outside)]).await;
+    let _first = machine.connect("auth.example:8443").await;
+    let second = machine.connect("auth.example:8443").await;
+    let (status, body) = machine.failure("auth.example:8443").await;
     assert_eq!((status, body.code.as_str()), (504, "egress_timeout"));
     drop(second);
     // A closed connection frees its slot.
-    let again = async { while machine.send_connect("auth.example:443").await.status() != StatusCode::OK {} };
+    let again = async { while machine.send_connect("auth.example:8443").await.status() != StatusCode::OK {} };
     timeout(SOON, again).await.expect("a free slot");
+}
+
+/// The first message of a TLS client that names this host, in records of at most `record_bytes` bytes.
+fn client_hello(name: &str, record_bytes: usize) -> Vec<u8> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+    let config = config.with_root_certificates(rustls::RootCertStore::empty()).with_no_client_auth();
+    let name = rustls::pki_types::ServerName::try_from(name.to_owned()).unwrap();
+    let mut client = rustls::ClientConnection::new(Arc::new(config), name).unwrap();
+    let mut bytes = Vec::new();
+    client.write_tls(&mut bytes).unwrap();
+    let (head, payload) = bytes.split_at(5);
+    payload
+        .chunks(record_bytes)
+        .flat_map(|part| [&head[..3], &u16::try_from(part.len()).unwrap().to_be_bytes(), part].concat())
+        .collect()
+}
+
+/// Connects to `auth.example:443`, sends these bytes in pieces and returns what comes back until the end or the same length.
+async fn send_in_pieces(bytes: &[u8], piece: usize) -> (Vec<u8>, Vec<EgressDecision>) {
+    let outside = echo_server().await;
+    let machine =
+        Machine::new(EgressSettings::default(), &[("auth.example", 443)], &[("auth.example:443", outside)]).await;
+    let mut stream = machine.connect("auth.example:443").await;
+    for piece in bytes.chunks(piece) {
+        if stream.write_all(piece).await.is_err() || stream.flush().await.is_err() {
+            break;
+        }
+        tokio::task::yield_now().await;
+    }
+    let mut back = Vec::new();
+    while back.len() < bytes.len() {
+        match timeout(SOON, stream.read_buf(&mut back)).await.expect("an answer in time") {
+            Ok(0) | Err(_) => break,
+            Ok(_) => {}
+        }
+    }
+    drop(stream);
+    (back, machine.wait_for_decisions().await)
+}
+
+#[tokio::test]
+async fn tls_connection_passes_if_its_client_hello_names_the_granted_host_however_it_is_fragmented() {
+    for (name, record_bytes, piece) in
+        [("auth.example", 16_000, 16_000), ("AUTH.example", 16_000, 1), ("auth.example", 7, 3), ("auth.example", 1, 11)]
+    {
+        let hello = client_hello(name, record_bytes);
+        let (back, decisions) = send_in_pieces(&hello, piece).await;
+        assert_eq!(back, hello, "{name} {record_bytes} {piece}: {decisions:?}");
+    }
+}
+
+#[tokio::test]
+async fn s20_tls_connection_that_names_another_host_or_none_or_is_not_tls_is_denied() {
+    let mut long = client_hello("auth.example", 16_000);
+    long[3..5].copy_from_slice(&[0x40, 0]);
+    long[6..9].copy_from_slice(&[0xff, 0xff, 0xff]);
+    long.resize(70_000, 0);
+    let cases = [
+        (client_hello("evil.example", 16_000), "names evil.example, and auth.example was granted"),
+        (client_hello("evil.example", 5), "names evil.example"),
+        (client_hello("auth.example.evil.example", 16_000), "names auth.example.evil.example"),
+        // rustls sends no name for an address.
+        (client_hello("192.0.2.1", 16_000), "names no host"),
+        (b"GET / HTTP/1.1\r\nHost: auth.example\r\n\r\n".to_vec(), "does not begin with a TLS ClientHello"),
+        (b"SSH-2.0-OpenSSH_9.2\r\n".to_vec(), "does not begin with a TLS ClientHello"),
+        (long, "does not begin with a TLS ClientHello"),
+    ];
+    for (bytes, expected) in cases {
+        let (back, decisions) = send_in_pieces(&bytes, 16_000).await;
+        assert!(back.is_empty() || back == client_hello::UNRECOGNIZED_NAME_ALERT, "{expected}: nothing is passed on");
+        let denied = decisions.iter().find_map(|decision| match &decision.outcome {
+            EgressOutcome::Failed { problem: Problem::EgressTlsName, detail, .. } => Some(detail.clone()),
+            EgressOutcome::Failed { .. } | EgressOutcome::Allowed { .. } | EgressOutcome::Closed { .. } => None,
+        });
+        assert!(denied.as_ref().is_some_and(|detail| detail.contains(expected)), "{expected}: {decisions:?}");
+        let closed = decisions.iter().any(|decision| {
+            matches!(decision.outcome, EgressOutcome::Closed { bytes_down: 0, why: CloseCause::TlsNameDenied, .. })
+        });
+        assert!(closed, "{expected}: {decisions:?}");
+    }
+}
+
+#[tokio::test]
+async fn s20_session_that_has_sent_all_of_its_bytes_is_denied_further_connections() {
+    let outside = echo_server().await;
+    let settings = EgressSettings { session_upload_bytes_max: 100_000, ..EgressSettings::default() };
+    let machine = Machine::new(settings, &[("a.example", 80)], &[("a.example:80", outside)]).await;
+    let mut stream = machine.connect("a.example:80").await;
+    let sent = async {
+        loop {
+            stream.write_all(&[1; 10_000]).await?;
+            stream.read_exact(&mut [0; 10_000]).await?;
+        }
+    };
+    let ended: Result<std::io::Result<()>, _> = timeout(SOON, sent).await;
+    assert!(ended.expect("closed in time").is_err());
+    let (status, body) = machine.failure("a.example:80").await;
+    assert_eq!((status, body.code.as_str()), (429, "egress_limit"));
+    assert!(body.detail.unwrap().contains("sent all of its 100000 bytes"));
+    let decisions = machine.wait_for_decisions().await;
+    let closed = decisions.iter().find_map(|decision| match decision.outcome {
+        EgressOutcome::Closed { bytes_up, why, .. } => Some((bytes_up, why)),
+        EgressOutcome::Allowed { .. } | EgressOutcome::Failed { .. } => None,
+    });
+    assert!(matches!(closed, Some((100_000..=165_536, CloseCause::ByteLimit))), "{decisions:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn s20_rate_of_a_session_is_limited_over_all_its_connections() {
+    let allowance = Arc::new(crate::traffic::Allowance::new(u64::MAX, 1_000_000));
+    let started = Instant::now();
+    let read_all = |bytes: u64| {
+        let traffic = Arc::new(crate::traffic::Traffic::new(started));
+        let source = crate::traffic::Counted::new(tokio::io::repeat(1).take(bytes), &traffic, &allowance);
+        tokio::spawn(async move {
+            let mut source = source;
+            tokio::io::copy(&mut source, &mut tokio::io::sink()).await.unwrap()
+        })
+    };
+    let (one, other) = (read_all(3_000_000), read_all(3_000_000));
+    assert_eq!((one.await.unwrap(), other.await.unwrap()), (3_000_000, 3_000_000));
+    // 6 MB at 1 MB/s, of which the first second may be sent at once.
+    let took = started.elapsed();
+    assert!((Duration::from_millis(4_900)..Duration::from_millis(5_200)).contains(&took), "{took:?}");
 }

@@ -157,7 +157,7 @@ pub async fn start_server(
     let auth = auth(&config, &database, addresses);
     let context = session_context(&config, limits, database, providers, webhook, tasks, stop);
     let server_context = ServerContext {
-        gate: Arc::new(EgressGate::new(EgressSettings::default(), overrides)),
+        gate: Arc::new(EgressGate::new(egress_settings(&config), overrides)),
         queue: MachineQueue::new(config.machines.machines_max, config.sessions.queue_max),
         image: Arc::new(environment.image),
         external: Arc::new(external),
@@ -293,6 +293,16 @@ fn timeline(limits: &ServerLimits, store: &Store, tasks: &TaskTracker, stop: &Ca
         rejection_interval: Duration::from_millis(limits.sessions.rejection_log_interval_ms),
         tasks: tasks.clone(),
         stop: stop.clone(),
+    }
+}
+
+fn egress_settings(config: &Config) -> EgressSettings {
+    let egress = &config.egress;
+    EgressSettings {
+        session_upload_bytes_max: egress.session_upload_mib_max << 20,
+        session_download_bytes_max: egress.session_download_mib_max << 20,
+        session_bytes_per_s_max: egress.session_kib_per_s_max << 10,
+        ..EgressSettings::default()
     }
 }
 

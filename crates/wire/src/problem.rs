@@ -59,6 +59,10 @@ problems! {
     EgressUnreachable = "egress_unreachable", 502, 4502, "The host cannot be reached from here.", "Check this host's connection to the Internet and its name server.";
     /// An allowed name that does not answer in time.
     EgressTimeout = "egress_timeout", 504, 4504, "The host did not answer in time.", "Try again; check this host's connection to the Internet.";
+    /// A connection whose TLS handshake does not name the granted host.
+    EgressTlsName = "egress_tls_name", 403, 4403, "The connection does not name the granted host in its TLS handshake.", "The detail has the name; if the tool needs that host, add it to the provider's egress list. Ports other than 443 need no TLS.";
+    /// A session that has used all bytes that it may send or receive.
+    EgressLimit = "egress_limit", 429, 4429, "This session has sent or received all bytes that it may.", "Raise egress.session_upload_mib_max or session_download_mib_max if the tool needs more.";
     /// No such route.
     PathNotFound = "path_not_found", 404, 4404, "There is nothing at this path.", "See /openapi.json for the API.";
     /// The path exists, but not with this HTTP method.

@@ -293,6 +293,9 @@ pub struct EgressRule {
     /// Ports; empty: only 443.
     #[serde(default)]
     pub ports: Vec<u16>,
+    /// Why the tool or the browser needs it, for operators; the built-in descriptors have one for each host. Agents do not get it.
+    #[serde(default, skip_serializing)]
+    pub reason: String,
 }
 
 /// What happens with a captured credential.
@@ -341,7 +344,7 @@ mod tests {
     use super::*;
 
     fn rule(host: &str, ports: &[u16]) -> EgressRule {
-        EgressRule { host: host.into(), ports: ports.to_vec() }
+        EgressRule { host: host.into(), ports: ports.to_vec(), reason: String::new() }
     }
 
     #[test]

@@ -103,7 +103,7 @@ fn test_descriptor(mut provider: Provider, ca: &TestCa, trust: &str, browser: Br
         "the script splits the list at blanks: {names:?}"
     );
     provider.env.insert("CONTRACT_FILES".to_owned(), names.join(" "));
-    provider.egress.push(EgressRule { host: REPORT.to_owned(), ports: vec![80] });
+    provider.egress.push(EgressRule { host: REPORT.to_owned(), ports: vec![80], reason: String::new() });
     assert_eq!(provider.validation_errors(), Vec::<String>::new());
     provider
 }

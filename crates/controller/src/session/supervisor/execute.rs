@@ -243,10 +243,24 @@ impl Supervisor {
 
     async fn record_egress_totals(&mut self) {
         let totals = self.session.egress_summary().totals();
-        if !totals.is_empty() {
-            let sentence = format!("The machine requested {} host name(s).", totals.len());
-            self.append(new_entry(TimelineKind::EgressTotals, sentence).with_data(json!({ "names": totals }))).await;
+        if totals.is_empty() {
+            return;
         }
+        let (names, warning_mib) = (totals.len(), self.server_context.config.egress.upload_warning_mib);
+        let bytes_up: u64 = totals.iter().map(|host| host.bytes_up).sum();
+        let bytes_down: u64 = totals.iter().map(|host| host.bytes_down).sum();
+        let is_large = bytes_up >= warning_mib << 20;
+        let mut sentence = format!(
+            "The machine requested {names} host name(s), sent {} KiB and received {} KiB.",
+            bytes_up.div_ceil(1024),
+            bytes_down.div_ceil(1024)
+        );
+        if is_large {
+            sentence.push_str(&format!(" Warning: it sent more than {warning_mib} MiB."));
+            tracing::warn!(outcome = "large_upload", session = %self.session.id, bytes_up, warning_mib, "session sent much data");
+        }
+        let data = json!({ "names": totals, "bytes_up": bytes_up, "bytes_down": bytes_down, "upload_warning": is_large });
+        self.append(new_entry(TimelineKind::EgressTotals, sentence).with_data(data)).await;
     }
 
     pub(super) async fn append(&mut self, entry: NewTimelineEntry) {

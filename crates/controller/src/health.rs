@@ -82,7 +82,11 @@ async fn vault(server_context: &ServerContext) -> HealthCheck {
         let detail = format!("{detail}; {failed} credential(s) could not be rewrapped: the log names each");
         return check("vault", HealthStatus::Degraded, detail);
     }
-    check("vault", HealthStatus::Ok, if waiting > 0 { format!("{detail}; {waiting} are being rewrapped") } else { detail })
+    check(
+        "vault",
+        HealthStatus::Ok,
+        if waiting > 0 { format!("{detail}; {waiting} are being rewrapped") } else { detail },
+    )
 }
 
 fn image(server_context: &ServerContext) -> HealthCheck {

@@ -195,10 +195,17 @@ impl MachineEgressGate {
             match read_client_hello(&mut guest, host).await {
                 Ok(bytes) if outside.write_all(&bytes).await.is_ok() => {}
                 Ok(_) => return CloseCause::ConnectionLost,
-                Err(ClientHelloError::Ended(_)) if self.require_allowance().is_ok() => return CloseCause::ConnectionLost,
+                Err(ClientHelloError::Ended(_)) if self.require_allowance().is_ok() => {
+                    return CloseCause::ConnectionLost;
+                }
                 Err(ClientHelloError::Ended(_)) => return self.deny_rest(host, port),
                 Err(error) => {
-                    self.report_failure(host, port, Problem::EgressTlsName, format!("the connection to {host}:{port}: {error}"));
+                    self.report_failure(
+                        host,
+                        port,
+                        Problem::EgressTlsName,
+                        format!("the connection to {host}:{port}: {error}"),
+                    );
                     // The machine may have closed the connection.
                     let _ = guest.write_all(&UNRECOGNIZED_NAME_ALERT).await;
                     let _ = guest.shutdown().await;

@@ -6,7 +6,8 @@
 //! ```
 
 use crate::{
-    DeletionPolicy, HealthKind, OwnerFilter, Store, StoreError, UnixMs, error::query_error, row_reader::RowReader, sessions,
+    DeletionPolicy, HealthKind, OwnerFilter, Store, StoreError, UnixMs, error::query_error, row_reader::RowReader,
+    sessions,
 };
 use anteroom_vault::{KeyId, SealedBytes};
 use anteroom_wire::{CallerId, CredentialId, ProviderId, SessionId, api::CredentialFile, provider::MethodName};

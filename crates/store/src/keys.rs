@@ -1,10 +1,6 @@
 //! The keys that wrap stored records: which are used, their rotation and their retirement.
 
-use crate::{
-    Store, StoreError, WriteKind, credentials,
-    error::query_error,
-    row_reader::RowReader,
-};
+use crate::{Store, StoreError, WriteKind, credentials, error::query_error, row_reader::RowReader};
 use anteroom_vault::{KeyId, SealedBytes};
 use anteroom_wire::CredentialId;
 use sqlx::{AnyConnection, any::AnyRow};

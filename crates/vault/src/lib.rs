@@ -26,5 +26,5 @@ pub use key_ring::{KeyMetadata, KeyRing, PendingKeys, SealError};
 pub use key_source::KeySource;
 pub use locked_bytes::LockedBytes;
 pub use sealed::{InvalidRecord, KeyId, SealedBytes};
-pub use token::{TokenError, TokenSettings};
 pub(crate) use token::Token;
+pub use token::{TokenError, TokenSettings};

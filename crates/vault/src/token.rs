@@ -54,7 +54,9 @@ pub enum TokenError {
         label: String,
     },
     /// The file with the PIN cannot be used.
-    #[error("the PIN file {path} cannot be used; it must be a file of one line that only its owner can read (mode 0600 or 0400)")]
+    #[error(
+        "the PIN file {path} cannot be used; it must be a file of one line that only its owner can read (mode 0600 or 0400)"
+    )]
     PinFile {
         /// The file.
         path: PathBuf,
@@ -151,9 +153,8 @@ impl Token {
 
     /// The key of [`Token::wrap_key`].
     pub(crate) fn unwrap_key(&self, id: KeyId, wrapped: &[u8]) -> Result<Zeroizing<Vec<u8>>, TokenError> {
-        let (nonce, sealed) = wrapped
-            .split_first_chunk::<NONCE_BYTES>()
-            .ok_or(TokenError::NotUnwrapped { key: id, source: None })?;
+        let (nonce, sealed) =
+            wrapped.split_first_chunk::<NONCE_BYTES>().ok_or(TokenError::NotUnwrapped { key: id, source: None })?;
         let (mut nonce, data) = (*nonce, associated_data(id));
         let failed = |source| TokenError::NotUnwrapped { key: id, source: Some(source) };
         let parameters = GcmParams::new(&mut nonce, &data, TAG_BITS.into()).map_err(failed)?;

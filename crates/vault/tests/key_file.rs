@@ -91,7 +91,7 @@ fn a_malformed_file_is_rejected_with_the_cause_and_not_changed() {
         (String::new(), "not the expected JSON"),
         ("not json".to_owned(), "not the expected JSON"),
         (r#"{"version": 1, "keys": []}"#.to_owned(), "no key"),
-        (format!(r#"{{"version": 2, "keys": [{{"id": 1, "created_unix_ms": 0, "key": {valid_key}}}]}}"#), "version 2"),
+        (format!(r#"{{"version": 3, "keys": [{{"id": 1, "created_unix_ms": 0, "key": {valid_key}}}]}}"#), "version 3"),
         (
             format!(r#"{{"version": 1, "keys": [{{"id": 1, "created_unix_ms": 0, "key": {}}}]}}"#, base64(31)),
             "31 bytes",

@@ -60,7 +60,8 @@ async fn run(operations: Vec<Operation>) {
                 assert_eq!(leased.map(|leased| leased.lease_number), content.as_ref().map(|_| leases));
             }
             Operation::Rotate => {
-                for (id, sealed) in fixture.store.list_sealed_with_key(fixture.ring.primary_key_id(), None, 10).await.unwrap()
+                for (id, sealed) in
+                    fixture.store.list_sealed_with_key(fixture.ring.primary_key_id(), None, 10).await.unwrap()
                 {
                     let again = fixture.ring.rewrap(&sealed).unwrap();
                     assert!(fixture.store.replace_sealed_bytes(&id, &sealed, &again).await.unwrap());

@@ -259,7 +259,8 @@ impl Supervisor {
             sentence.push_str(&format!(" Warning: it sent more than {warning_mib} MiB."));
             tracing::warn!(outcome = "large_upload", session = %self.session.id, bytes_up, warning_mib, "session sent much data");
         }
-        let data = json!({ "names": totals, "bytes_up": bytes_up, "bytes_down": bytes_down, "upload_warning": is_large });
+        let data =
+            json!({ "names": totals, "bytes_up": bytes_up, "bytes_down": bytes_down, "upload_warning": is_large });
         self.append(new_entry(TimelineKind::EgressTotals, sentence).with_data(data)).await;
     }
 

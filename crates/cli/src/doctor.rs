@@ -8,7 +8,7 @@ use super::{
     machine_environment::images_dir,
     print_line,
 };
-use anteroom_controller::{config::Config, providers::Providers};
+use anteroom_controller::{config::Config, external::ExternalMachines, providers::Providers};
 use anteroom_machine::{
     image::{self, Image},
     qemu,
@@ -49,6 +49,7 @@ pub(super) async fn run(config: &Config, json: bool) -> anyhow::Result<ExitCode>
     checks.push(check("image", describe_image(image.as_ref().map_err(ToString::to_string))));
     checks.extend(isolation::check_isolation(config, image.as_ref().ok()).await);
     checks.push(check("disk", disk(config)));
+    checks.extend(external_machines(config).map(|finding| check("external machines", finding)));
     checks.push(check("server", server(config).await));
     let missing = checks.iter().filter(|check| matches!(check.finding, Finding::Missing(_))).count();
     if json {
@@ -105,6 +106,23 @@ fn providers(config: &Config) -> Finding {
         Ok(providers) => Finding::Ok(providers.comma_separated_ids()),
         Err(errors) => Finding::Missing(errors.join("; ")),
     }
+}
+
+/// The external machines; `None`: none is configured.
+fn external_machines(config: &Config) -> Option<Finding> {
+    if config.external_machines.is_empty() {
+        return None;
+    }
+    Some(match ExternalMachines::load(&config.external_machines) {
+        Ok(machines) => match machines.unencrypted_names() {
+            unencrypted if unencrypted.is_empty() => Finding::Ok(machines.comma_separated_names()),
+            unencrypted => Finding::Degraded(format!(
+                "connections to these desktops are not encrypted: {}; use wss://, vncs:// or vencrypt://",
+                unencrypted.join(", ")
+            )),
+        },
+        Err(errors) => Finding::Missing(errors.join("; ")),
+    })
 }
 
 fn describe_image(image: Result<&Image, String>) -> Finding {

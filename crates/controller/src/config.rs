@@ -57,7 +57,7 @@ settings! {
 argv = ["codex", "login", "--device-auth"]"#;
         /// An existing desktop that sessions can use instead of a cloned machine (docs/external_machines.md):
         external_machines: BTreeMap<String, toml::Value> = BTreeMap::new(), lines r#"[external_machines.desk]
-desktop = "ws://192.168.100.2:6080/"  # a websockify server, or "vnc://192.168.100.2:5900"
+desktop = "wss://desk.example:6080/"  # a websockify server with TLS, or "vencrypt://desk.example:5900"
 agent_token_file = "/etc/anteroom/desk.token"  # token of 16 to 512 visible characters; readable only by its owner
 connect_ms_max = 900                  # connection timeout, 10 to 10000; then external_timeout
 greeting_ms_max = 5000                # timeout for the VNC greeting, 10 to 60000; then external_silent"#;

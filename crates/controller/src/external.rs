@@ -3,8 +3,8 @@
 //! ```text
 //!  [external_machines.NAME] ─▶ ExternalMachines (parses, reports all errors at once)
 //!                                   │ get(NAME)
-//!  viewer ─▶ reach_desktop ─▶ dial ─┴▶ TCP ─▶ (WebSocket handshake) ─▶ RFB greeting ─▶ an open stream
-//!                              └─▶ DialError: no route · refused · timeout · silent · closed · wrong protocol
+//!  viewer ─▶ reach_desktop ─▶ dial ─┴▶ TCP ─▶ (TLS) ─▶ (WebSocket handshake) ─▶ RFB greeting ─▶ (VeNCrypt) ─▶ an open stream
+//!                              └─▶ DialError: no route · refused · timeout · silent · closed · certificate · no TLS · wrong protocol
 //! ```
 //!
 //! Every viewer opens a new connection; results of earlier attempts are not reused. Clients never see the address: a
@@ -16,9 +16,13 @@ mod dial;
 mod settings;
 #[cfg(test)]
 mod tests;
+mod tls;
+mod vencrypt;
 
 pub use desktop_endpoint::{DesktopEndpoint, DesktopEndpointError, EndpointScheme};
 pub use dial::{DialError, Duplex, dial_desktop};
+pub use tls::{DesktopTls, TlsFault};
+pub use vencrypt::VencryptFault;
 
 use anteroom_store::Sha256Hex;
 use anteroom_wire::{Problem, SessionId};
@@ -29,18 +33,31 @@ use std::{
 };
 
 /// One external machine.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct ExternalMachine {
     /// The name in the configuration, visible to clients.
     pub name: String,
     /// The address of the desktop, visible only to operators.
     pub desktop_endpoint: DesktopEndpoint,
+    /// The encryption that the address requires.
+    pub encryption: Encryption,
     /// The hash of the token of the machine's agent.
     pub agent_token: Sha256Hex,
     /// Timeout for resolving the name and connecting, milliseconds.
     pub connect_ms_max: u64,
     /// Timeout for the complete RFB greeting after connecting, milliseconds.
     pub greeting_ms_max: u64,
+}
+
+/// How the connection to a desktop is encrypted.
+#[derive(Debug, Clone)]
+pub enum Encryption {
+    /// Not at all.
+    None,
+    /// TLS from the first byte.
+    Tls(DesktopTls),
+    /// TLS after RFB's security type VeNCrypt.
+    Vencrypt(DesktopTls),
 }
 
 /// The external machines of a configuration, and the result of the last connection attempt to each.
@@ -91,6 +108,15 @@ impl ExternalMachines {
             )
         };
         slow.map(error).collect()
+    }
+
+    /// The names of the machines to which passwords and pictures travel over a network without encryption.
+    pub fn unencrypted_names(&self) -> Vec<&str> {
+        let unencrypted = |machine: &&Arc<ExternalMachine>| {
+            let desktop = &machine.desktop_endpoint;
+            !desktop.scheme.is_encrypted() && !desktop.is_on_this_host()
+        };
+        self.machines.values().filter(unencrypted).map(|machine| machine.name.as_str()).collect()
     }
 
     /// The names, for messages.

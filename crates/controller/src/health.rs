@@ -17,7 +17,7 @@ const RECONCILIATION_LATE_MS_MIN: u64 = 30_000;
 
 /// Runs all checks. The overall status is the worst of them: `degraded` works with restrictions, `down` does not work.
 pub async fn health_report(server_context: &ServerContext) -> Health {
-    let checks = vec![
+    let mut checks = vec![
         store(server_context).await,
         vault(server_context).await,
         image(server_context),
@@ -34,6 +34,7 @@ pub async fn health_report(server_context: &ServerContext) -> Health {
         ),
         reconcile(server_context),
     ];
+    checks.extend(external_machines(server_context));
     let status = checks.iter().map(|check| check.status).max().unwrap_or(HealthStatus::Ok);
     let isolation = Some(server_context.image.isolation.clone());
     Health { status, version: env!("CARGO_PKG_VERSION").to_owned(), checks, isolation }
@@ -117,6 +118,13 @@ fn machines(server_context: &ServerContext) -> HealthCheck {
     let status = if waiting > 0 { HealthStatus::Degraded } else { HealthStatus::Ok };
     let max = server_context.config.machines.machines_max;
     check("machines", status, format!("{count} of {max} machines run, {waiting} session(s) are queued"))
+}
+
+/// Reports external machines whose connections are not encrypted; `None`: there are none.
+fn external_machines(server_context: &ServerContext) -> Option<HealthCheck> {
+    let unencrypted = server_context.external.unencrypted_names();
+    let detail = format!("connections to these desktops are not encrypted: {}", unencrypted.join(", "));
+    (!unencrypted.is_empty()).then(|| check("external_machines", HealthStatus::Degraded, detail))
 }
 
 /// Reports a reconciliation that does not run or cannot finish; nothing else shows it.

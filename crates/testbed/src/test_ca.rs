@@ -12,8 +12,8 @@ mod server;
 pub use server::TlsServer;
 
 use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair,
-    KeyUsagePurpose,
+    BasicConstraints, Certificate, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair,
+    KeyUsagePurpose, date_time_ymd,
 };
 use std::{io, sync::Arc};
 use tokio_rustls::{
@@ -56,16 +56,27 @@ impl TestCa {
         self.issuer.pem()
     }
 
+    /// A certificate for these host names and IP addresses, and its key. `expired`: its validity ended in 2021.
+    ///
+    /// # Errors
+    /// A name is invalid.
+    pub fn issue(&self, names: &[&str], expired: bool) -> io::Result<(Certificate, KeyPair)> {
+        let names: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
+        let mut params = CertificateParams::new(names).map_err(io::Error::other)?;
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        if expired {
+            (params.not_before, params.not_after) = (date_time_ymd(2020, 1, 1), date_time_ymd(2021, 1, 1));
+        }
+        let key = KeyPair::generate().map_err(io::Error::other)?;
+        Ok((params.signed_by(&key, &self.issuer).map_err(io::Error::other)?, key))
+    }
+
     /// A TLS acceptor with a certificate for these host names.
     ///
     /// # Errors
     /// A name is invalid.
     pub fn acceptor(&self, names: &[&str]) -> io::Result<TlsAcceptor> {
-        let names: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
-        let mut params = CertificateParams::new(names).map_err(io::Error::other)?;
-        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
-        let key = KeyPair::generate().map_err(io::Error::other)?;
-        let certificate = params.signed_by(&key, &self.issuer).map_err(io::Error::other)?;
+        let (certificate, key) = self.issue(names, false)?;
         let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.serialize_der()));
         let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
             .with_safe_default_protocol_versions()

@@ -56,6 +56,10 @@ verdicts! {
     ExternalSilent = "external_silent", "Check on that machine whether the VNC server hangs or another program uses the port.";
     /// The external desktop closes the connection.
     ExternalClosed = "external_closed", "Check on that machine whether the VNC server behind the websockify runs and accepts more viewers.";
+    /// The certificate of the external desktop is not accepted.
+    ExternalCertificate = "external_certificate", "Renew the certificate on that machine, or set its ca_file or certificate_sha256 in the configuration.";
+    /// The external desktop does not speak TLS.
+    ExternalNoTls = "external_no_tls", "Compare the scheme of the machine's address in the configuration: wss:// is for websockify with a certificate, vncs:// for a TLS proxy, vencrypt:// for a VNC server with X509None or X509Vnc.";
     /// The service there is not a VNC server.
     ExternalWrongProtocol = "external_wrong_protocol", "Compare scheme, port and path of the machine's address in the configuration: ws:// is for websockify, vnc:// for a VNC server.";
     /// The external machine was removed from the configuration.

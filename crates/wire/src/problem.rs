@@ -155,6 +155,10 @@ problems! {
     ExternalSilent = "external_silent", 504, 4502, "The external machine accepted the connection, but its desktop sent nothing in time.", "Check there whether the VNC server hangs or another program uses the port.";
     /// An external desktop that closed the connection.
     ExternalClosed = "external_closed", 502, 4502, "The external machine accepted the connection and closed it without sending anything.", "Check there whether the VNC server behind the websockify runs and accepts more viewers.";
+    /// The certificate of an external desktop is not accepted.
+    ExternalCertificate = "external_certificate", 502, 4502, "The certificate of the external machine's desktop is not accepted.", "Renew the certificate there, or set the machine's ca_file or certificate_sha256 in the configuration.";
+    /// An external desktop that does not speak TLS.
+    ExternalNoTls = "external_no_tls", 502, 4502, "The desktop of the external machine does not speak TLS as its address requires.", "Compare the scheme of its address: wss:// is for websockify with a certificate, vncs:// for a TLS proxy, vencrypt:// for a VNC server with X509None or X509Vnc.";
     /// A service that is not a VNC server.
     ExternalWrongProtocol = "external_wrong_protocol", 502, 4502, "The service on the external machine is not a VNC server.", "Compare scheme, port and path of its address: ws:// is for websockify, vnc:// for a VNC server.";
 }

@@ -1,6 +1,10 @@
 //! Connects to an external desktop and reads its RFB greeting.
 
-use super::{DesktopEndpoint, EndpointScheme, ExternalMachine};
+use super::{
+    DesktopEndpoint, Encryption, ExternalMachine,
+    tls::TlsFault,
+    vencrypt::{self, VencryptFault},
+};
 use anteroom_rfb::client::ViewerSocket;
 use anteroom_tunnel::PrefixedStream;
 use anteroom_wire::{Problem, time::to_millis};
@@ -52,6 +56,12 @@ pub enum DialError {
         /// The timeout, milliseconds.
         ms_max: u64,
     },
+    /// TLS failed.
+    #[error(transparent)]
+    Tls(#[from] TlsFault),
+    /// VeNCrypt's handshake failed.
+    #[error(transparent)]
+    Vencrypt(VencryptFault),
     /// The WebSocket handshake was answered with an HTTP error.
     #[error("it answered the WebSocket handshake with HTTP status {0}")]
     HandshakeStatus(u16),
@@ -80,6 +90,10 @@ impl DialError {
             Self::NotConnected(error) => connect_problem(error),
             Self::ConnectTimeout { .. } => Problem::ExternalTimeout,
             Self::GreetingTimeout { .. } => Problem::ExternalSilent,
+            Self::Tls(fault) | Self::Vencrypt(VencryptFault::Tls(fault)) if fault.is_certificate() => {
+                Problem::ExternalCertificate
+            }
+            Self::Tls(_) | Self::Vencrypt(_) => Problem::ExternalNoTls,
             Self::HandshakeClosed(_) | Self::Closed { .. } => Problem::ExternalClosed,
             Self::HandshakeStatus(_) | Self::HandshakeInvalid(_) | Self::InvalidGreeting => {
                 Problem::ExternalWrongProtocol
@@ -107,18 +121,14 @@ async fn connect_and_read_greeting(machine: &ExternalMachine) -> Result<Prefixed
     let stream = connect(machine).await?;
     let ms_max = machine.greeting_ms_max;
     let greeting = async {
-        match machine.desktop_endpoint.scheme {
-            EndpointScheme::Vnc => {
-                let mut stream: Box<dyn Duplex> = Box::new(stream);
+        match &machine.encryption {
+            Encryption::None => open(&machine.desktop_endpoint, stream).await,
+            Encryption::Tls(tls) => open(&machine.desktop_endpoint, tls.connect(stream).await?).await,
+            Encryption::Vencrypt(tls) => {
+                let mut stream = stream;
                 let greeting = read_greeting(&mut stream).await.map_err(|error| error.with_close_code(None))?;
-                Ok(PrefixedStream::new(greeting, stream))
-            }
-            EndpointScheme::Ws => {
-                let mut socket = websocket_handshake(&machine.desktop_endpoint, stream).await?;
-                let greeting = read_greeting(&mut socket).await;
-                let closed = socket.close_reason().map(|closing| closing.code);
-                let greeting = greeting.map_err(|error| error.with_close_code(closed))?;
-                Ok(PrefixedStream::new(greeting, Box::new(socket) as Box<dyn Duplex>))
+                let stream = vencrypt::open(tls, &greeting, stream).await.map_err(DialError::Vencrypt)?;
+                Ok(PrefixedStream::new(Bytes::new(), Box::new(stream) as Box<dyn Duplex>))
             }
         }
     };
@@ -126,6 +136,23 @@ async fn connect_and_read_greeting(machine: &ExternalMachine) -> Result<Prefixed
         Ok(result) => result,
         Err(_) => Err(DialError::GreetingTimeout { ms_max }),
     }
+}
+
+/// Opens the desktop at the other end of an unencrypted stream or inside TLS.
+async fn open<S>(desktop: &DesktopEndpoint, stream: S) -> Result<PrefixedStream<Box<dyn Duplex>>, DialError>
+where
+    S: Duplex + 'static,
+{
+    if !desktop.scheme.is_websocket() {
+        let mut stream: Box<dyn Duplex> = Box::new(stream);
+        let greeting = read_greeting(&mut stream).await.map_err(|error| error.with_close_code(None))?;
+        return Ok(PrefixedStream::new(greeting, stream));
+    }
+    let mut socket = websocket_handshake(desktop, stream).await?;
+    let greeting = read_greeting(&mut socket).await;
+    let closed = socket.close_reason().map(|closing| closing.code);
+    let greeting = greeting.map_err(|error| error.with_close_code(closed))?;
+    Ok(PrefixedStream::new(greeting, Box::new(socket) as Box<dyn Duplex>))
 }
 
 async fn connect(machine: &ExternalMachine) -> Result<TcpStream, DialError> {
@@ -172,8 +199,12 @@ fn keep_alive(stream: &TcpStream) -> rustix::io::Result<()> {
 }
 
 /// The WebSocket handshake, as a client of websockify.
-async fn websocket_handshake(desktop: &DesktopEndpoint, stream: TcpStream) -> Result<ViewerSocket, DialError> {
-    let url = format!("ws://{}{}", desktop.authority(), desktop.path);
+async fn websocket_handshake<S>(desktop: &DesktopEndpoint, stream: S) -> Result<ViewerSocket<S>, DialError>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let scheme = if desktop.scheme.is_encrypted() { "wss" } else { "ws" };
+    let url = format!("{scheme}://{}{}", desktop.authority(), desktop.path);
     ViewerSocket::connect_over(stream, &url, anteroom_tunnel::WEBSOCKET_SUBPROTOCOL, MESSAGE_BYTES_MAX)
         .await
         .map_err(handshake_error)

@@ -1,6 +1,9 @@
 //! Parses `[external_machines.NAME]` and reports all errors of all machines at once, as sentences for the operator.
 
-use super::{DesktopEndpoint, ExternalMachine};
+use super::{
+    DesktopEndpoint, Encryption, EndpointScheme, ExternalMachine,
+    tls::{self, DesktopTls, Trust},
+};
 use crate::api_error::chain;
 use anteroom_store::Sha256Hex;
 use anteroom_wire::Secret;
@@ -18,7 +21,15 @@ const TOKEN_CHARS_MIN: usize = 16;
 const TOKEN_CHARS_MAX: usize = 512;
 const CONNECT_MS_MAX: u64 = 900;
 const GREETING_MS_MAX: u64 = 5_000;
-const KEYS: &str = "desktop, agent_token_file, connect_ms_max and greeting_ms_max";
+const KEYS: [&str; 7] = [
+    "desktop",
+    "agent_token_file",
+    "connect_ms_max",
+    "greeting_ms_max",
+    "ca_file",
+    "certificate_sha256",
+    "allow_unencrypted",
+];
 
 pub(super) fn load(
     tables: &BTreeMap<String, toml::Value>,
@@ -44,12 +55,12 @@ fn parse_machine(name: &str, value: &toml::Value, errors: &mut Vec<String>) -> O
         error(format!(": a name has 1 to {NAME_CHARS_MAX} characters of a-z, 0-9, - and _"));
     }
     let Some(table) = value.as_table() else {
-        error(format!(" must be a table with {KEYS}"));
+        error(format!(" must be a table with {}", KEYS.join(", ")));
         return None;
     };
     for key in table.keys() {
-        if !["desktop", "agent_token_file", "connect_ms_max", "greeting_ms_max"].contains(&key.as_str()) {
-            error(format!(".{key} is not a setting; the settings are {KEYS}"));
+        if !KEYS.contains(&key.as_str()) {
+            error(format!(".{key} is not a setting; the settings are {}", KEYS.join(", ")));
         }
     }
     let desktop = match table.get("desktop") {
@@ -75,20 +86,61 @@ fn parse_machine(name: &str, value: &toml::Value, errors: &mut Vec<String>) -> O
     };
     let connect = limit("connect_ms_max", CONNECT_MS_MAX, 10_000);
     let greeting = limit("greeting_ms_max", GREETING_MS_MAX, 60_000);
-    match (desktop, agent_token, connect, greeting) {
-        (Ok(desktop), Ok(agent_token), Ok(connect_ms_max), Ok(greeting_ms_max)) => {
+    let encryption = desktop.as_ref().map_or(Ok(Encryption::None), |desktop| parse_encryption(table, desktop));
+    match (desktop, encryption, agent_token, connect, greeting) {
+        (Ok(desktop), Ok(encryption), Ok(agent_token), Ok(connect_ms_max), Ok(greeting_ms_max)) => {
             let machine = ExternalMachine {
                 name: name.to_owned(),
                 desktop_endpoint: desktop,
+                encryption,
                 agent_token,
                 connect_ms_max,
                 greeting_ms_max,
             };
             (errors.len() == errors_before).then_some(machine)
         }
-        (desktop, agent_token, connect, greeting) => {
-            [desktop.err(), agent_token.err(), connect.err(), greeting.err()].into_iter().flatten().for_each(error);
+        (desktop, encryption, agent_token, connect, greeting) => {
+            let errors = [desktop.err(), encryption.err(), agent_token.err(), connect.err(), greeting.err()];
+            errors.into_iter().flatten().for_each(error);
             None
+        }
+    }
+}
+
+/// The encryption of the connection to `desktop`. An error is a clause after the machine's name.
+fn parse_encryption(table: &toml::Table, desktop: &DesktopEndpoint) -> Result<Encryption, String> {
+    let allow_unencrypted = match table.get("allow_unencrypted") {
+        None => false,
+        Some(value) => value.as_bool().ok_or(".allow_unencrypted must be true or false")?,
+    };
+    let is_encrypted = desktop.scheme.is_encrypted();
+    let trust = parse_trust(table)?;
+    if !is_encrypted {
+        return match trust {
+            Some(_) => Err(".desktop is not encrypted: ca_file and certificate_sha256 are for wss://, vncs:// and \
+                            vencrypt://"
+                .to_owned()),
+            None if desktop.is_on_this_host() || allow_unencrypted => Ok(Encryption::None),
+            None => Err(".desktop is on another host and not encrypted; use wss://, vncs:// or vencrypt://, or set \
+                         allow_unencrypted = true where the network between the hosts is trusted"
+                .to_owned()),
+        };
+    }
+    let tls = DesktopTls::new(&desktop.host, &trust.unwrap_or(Trust::SystemRoots)).map_err(|error| chain(&error))?;
+    Ok(if desktop.scheme == EndpointScheme::Vencrypt { Encryption::Vencrypt(tls) } else { Encryption::Tls(tls) })
+}
+
+/// The certificates that the settings name; `None`: they name none.
+fn parse_trust(table: &toml::Table) -> Result<Option<Trust>, String> {
+    match (table.get("ca_file"), table.get("certificate_sha256")) {
+        (None, None) => Ok(None),
+        (Some(_), Some(_)) => Err(" has both ca_file and certificate_sha256; one of them is enough".to_owned()),
+        (Some(toml::Value::String(path)), None) => Ok(Some(Trust::CaFile(path.into()))),
+        (Some(_), None) => Err(".ca_file must be a string".to_owned()),
+        (None, Some(value)) => {
+            let sha256 = value.as_str().and_then(tls::parse_sha256);
+            let sha256 = sha256.ok_or(".certificate_sha256 must have 64 hexadecimal digits, with or without colons")?;
+            Ok(Some(Trust::Certificate(sha256)))
         }
     }
 }

@@ -29,7 +29,7 @@ fn machine_is_parsed_with_its_timeouts_and_only_the_hash_of_its_token() {
     let dir = tempfile::tempdir().unwrap();
     let token = token_file(&dir, "token", "a-token-of-the-agent\n", 0o600);
     let text = format!(
-        "[desk]\ndesktop = 'ws://192.168.100.2:6080/x?token=secret'\nagent_token_file = {token:?}\nconnect_ms_max = 500\n"
+        "[desk]\ndesktop = 'ws://192.168.100.2:6080/x?token=secret'\nallow_unencrypted = true\nagent_token_file = {token:?}\nconnect_ms_max = 500\n"
     );
     let machines = load(&text).unwrap();
     let desk = machines.get("desk").unwrap();
@@ -54,10 +54,13 @@ fn each_invalid_address_is_rejected_with_its_reason() {
     assert_eq!(good("vnc://desk"), "vnc://desk:5900");
     assert_eq!(good("vnc://[fd00::1]:5901/"), "vnc://[fd00::1]:5901");
     assert_eq!(good("WS://desk"), "ws://desk:80/");
+    assert_eq!(good("wss://desk/x?token=secret"), "wss://desk:443/x");
+    assert_eq!(good("vncs://desk"), "vncs://desk:5900");
+    assert_eq!(good("vencrypt://[::1]:5901"), "vencrypt://[::1]:5901");
     for (text, why) in [
         ("desk:5900", "not an address"),
         ("", "not an address"),
-        ("wss://desk/", "scheme wss"),
+        ("vncs://desk/path", "has a path"),
         ("http://desk/", "scheme \"http\""),
         ("vnc://", "cannot be read"),
         ("vnc://:5900", "no host"),
@@ -83,13 +86,13 @@ fn all_errors_of_all_machines_are_reported_at_once_without_tokens() {
     let text = format!(
         "[a]\ndesktop = 'tcp://x'\nagent_token_file = '/nonexistent/token'\nconnect_ms_max = 5\nspeed = 1\n\
          [b]\nagent_token_file = {open:?}\ngreeting_ms_max = 'x'\n\
-         ['C D']\ndesktop = 'vnc://c'\nagent_token_file = {short:?}\n\
+         ['C D']\ndesktop = 'vnc://localhost'\nagent_token_file = {short:?}\n\
          [d]\ndesktop = 5\n\
-         [e]\ndesktop = 'vnc://e'\nagent_token_file = {empty:?}\n\
-         [f]\ndesktop = 'vnc://f'\nagent_token_file = {spaced:?}\n\
-         [g]\ndesktop = 'vnc://g'\nagent_token_file = {good:?}\n\
-         [h]\ndesktop = 'vnc://h'\nagent_token_file = {good:?}\n\
-         [i]\ndesktop = 'vnc://i'\nagent_token_file = {:?}\n",
+         [e]\ndesktop = 'vnc://127.0.0.1'\nagent_token_file = {empty:?}\n\
+         [f]\ndesktop = 'vnc://127.0.0.1'\nagent_token_file = {spaced:?}\n\
+         [g]\ndesktop = 'vnc://127.0.0.1'\nagent_token_file = {good:?}\n\
+         [h]\ndesktop = 'vnc://127.0.0.1'\nagent_token_file = {good:?}\n\
+         [i]\ndesktop = 'vnc://127.0.0.1'\nagent_token_file = {:?}\n",
         dir.path()
     );
     let text = format!("j = 3\n{text}");
@@ -121,6 +124,54 @@ fn all_errors_of_all_machines_are_reported_at_once_without_tokens() {
 }
 
 #[test]
+fn unencrypted_desktop_on_another_host_is_rejected_unless_it_is_allowed() {
+    let dir = tempfile::tempdir().unwrap();
+    let load = |desktop: &str, more: &str| {
+        let token = token_file(&dir, "token", "a-token-of-the-agent", 0o600);
+        load(&format!("[desk]\ndesktop = '{desktop}'\nagent_token_file = {token:?}\n{more}\n"))
+    };
+    for desktop in ["ws://127.0.0.1:1/", "vnc://[::1]:1", "vnc://localhost", "vnc://127.8.8.8"] {
+        assert!(load(desktop, "").unwrap().unencrypted_names().is_empty(), "{desktop}");
+    }
+    for desktop in ["ws://desk/", "vnc://192.168.100.2", "vnc://localhost.example", "vnc://[fd00::1]", "vnc://0.0.0.0"]
+    {
+        let errors = load(desktop, "").unwrap_err().join("\n");
+        assert!(errors.contains("external_machines.desk.desktop is on another host and not encrypted"), "{errors}");
+        assert!(load(desktop, "allow_unencrypted = false").is_err());
+        assert_eq!(load(desktop, "allow_unencrypted = true").unwrap().unencrypted_names(), ["desk"]);
+    }
+    for desktop in ["wss://desk/", "vncs://192.168.100.2", "vencrypt://desk"] {
+        let pin = format!("certificate_sha256 = '{}'", "0F:".repeat(31) + "0f");
+        assert!(load(desktop, &pin).unwrap().unencrypted_names().is_empty(), "{desktop}");
+    }
+}
+
+#[test]
+fn each_invalid_setting_of_certificates_is_reported() {
+    let dir = tempfile::tempdir().unwrap();
+    let not_pem = token_file(&dir, "not-pem", "no certificate", 0o600);
+    for (desktop, more, expected) in [
+        ("vncs://desk", "ca_file = '/nonexistent'".to_owned(), ".ca_file /nonexistent cannot be read"),
+        ("vncs://desk", format!("ca_file = {not_pem:?}"), "contains no certificate"),
+        ("vncs://desk", "ca_file = 3".to_owned(), ".ca_file must be a string"),
+        ("vncs://desk", "certificate_sha256 = 'abc'".to_owned(), ".certificate_sha256 must have 64"),
+        (
+            "vncs://desk",
+            "ca_file = 'x'\ncertificate_sha256 = 'x'".to_owned(),
+            "has both ca_file and certificate_sha256",
+        ),
+        ("vncs://a_*b", format!("certificate_sha256 = '{}'", "00".repeat(32)), ".desktop names a host for which"),
+        ("vnc://127.0.0.1", format!("certificate_sha256 = '{}'", "00".repeat(32)), ".desktop is not encrypted"),
+        ("vnc://desk", "allow_unencrypted = 'yes'".to_owned(), ".allow_unencrypted must be true or false"),
+    ] {
+        let token = token_file(&dir, "token", "a-token-of-the-agent", 0o600);
+        let errors = load(&format!("[desk]\ndesktop = '{desktop}'\nagent_token_file = {token:?}\n{more}\n"));
+        let errors = errors.unwrap_err().join("\n");
+        assert!(errors.contains("external_machines.desk") && errors.contains(expected), "{expected}: {errors}");
+    }
+}
+
+#[test]
 fn only_a_changed_dial_result_is_new() {
     let machines = ExternalMachines::default();
     let [one, two] = [1, 2].map(|number| SessionId::from_parts(number, [0; 10]));
@@ -142,6 +193,7 @@ fn machine(scheme: &str, at: SocketAddr) -> ExternalMachine {
     ExternalMachine {
         name: "desk".to_owned(),
         desktop_endpoint: DesktopEndpoint::parse(&format!("{scheme}://{at}/")).unwrap(),
+        encryption: Encryption::None,
         agent_token: Sha256Hex::of_bytes(b"token"),
         connect_ms_max: 900,
         greeting_ms_max: 400,

@@ -51,8 +51,8 @@ pub struct WebSocketClose {
 
 /// The client side of a viewer's WebSocket. Reading ends when the server closes; [`Self::close_reason`] then returns the status.
 #[derive(Debug)]
-pub struct ViewerSocket {
-    socket: WebSocketStream<MaybeTlsStream<TcpStream>>,
+pub struct ViewerSocket<S = MaybeTlsStream<TcpStream>> {
+    socket: WebSocketStream<S>,
     /// Bytes of the last message that were not read yet.
     rest: Bytes,
     close_reason: Option<WebSocketClose>,
@@ -61,17 +61,6 @@ pub struct ViewerSocket {
 }
 
 impl ViewerSocket {
-    fn new(socket: WebSocketStream<MaybeTlsStream<TcpStream>>) -> Self {
-        Self { socket, rest: Bytes::new(), close_reason: None, needs_flush: false }
-    }
-
-    /// Flushes as much as the connection accepts.
-    fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let sent = Pin::new(&mut self.socket).poll_flush(cx).map_err(io::Error::other);
-        self.needs_flush = sent.is_pending();
-        sent
-    }
-
     /// Opens `url` (`ws://…`) with these headers (`Authorization`, `Origin`, `Sec-WebSocket-Protocol`).
     ///
     /// # Errors
@@ -96,13 +85,26 @@ impl ViewerSocket {
             Err(_) => Err(ViewerConnectError::Timeout(answer_ms_max)),
         }
     }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> ViewerSocket<S> {
+    fn new(socket: WebSocketStream<S>) -> Self {
+        Self { socket, rest: Bytes::new(), close_reason: None, needs_flush: false }
+    }
+
+    /// Flushes as much as the connection accepts.
+    fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let sent = Pin::new(&mut self.socket).poll_flush(cx).map_err(io::Error::other);
+        self.needs_flush = sent.is_pending();
+        sent
+    }
 
     /// Does the WebSocket handshake on an open connection, for `url`. The caller must set a timeout.
     ///
     /// # Errors
     /// The connection broke or the answer is not a WebSocket handshake.
     pub async fn connect_over(
-        stream: TcpStream,
+        stream: S,
         url: &str,
         subprotocol: &'static str,
         message_bytes_max: usize,
@@ -113,7 +115,7 @@ impl ViewerSocket {
             .max_message_size(Some(message_bytes_max))
             .max_frame_size(Some(message_bytes_max))
             .max_write_buffer_size(2 * message_bytes_max);
-        let (socket, _) = client_async_with_config(request, MaybeTlsStream::Plain(stream), Some(config)).await?;
+        let (socket, _) = client_async_with_config(request, stream, Some(config)).await?;
         Ok(Self::new(socket))
     }
 
@@ -131,7 +133,7 @@ impl ViewerSocket {
     }
 }
 
-impl AsyncRead for ViewerSocket {
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for ViewerSocket<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         // The caller may wait for the answer to an unflushed write. If the connection is broken, the read below fails.
         if self.needs_flush {
@@ -160,7 +162,7 @@ impl AsyncRead for ViewerSocket {
     }
 }
 
-impl AsyncWrite for ViewerSocket {
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for ViewerSocket<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let mut socket = Pin::new(&mut self.socket);
         ready!(socket.as_mut().poll_ready(cx)).map_err(io::Error::other)?;

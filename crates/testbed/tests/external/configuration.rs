@@ -10,7 +10,7 @@ async fn invalid_external_machines_prevent_start_and_every_fault_is_listed() {
     let token = fixture.token_file("token", TOKEN);
     let settings = format!(
         "[external_machines.a]\ndesktop = 'http://x/'\nagent_token_file = '/nonexistent'\n\
-         [external_machines.b]\ndesktop = 'vnc://x'\nagent_token_file = {token:?}\ngreeting_ms_max = 60000\n"
+         [external_machines.b]\ndesktop = 'vnc://127.0.0.1'\nagent_token_file = {token:?}\ngreeting_ms_max = 60000\n"
     );
     let error = TestServer::start(TestConfig::with_providers([]).with_settings(&settings)).await.unwrap_err();
     let text = format!("{error:#}");

@@ -5,6 +5,7 @@
 mod agent;
 mod configuration;
 mod connect_errors;
+mod encryption;
 mod page;
 mod partition;
 mod viewers;
@@ -47,14 +48,21 @@ impl Fixture {
         )
     }
 
-    /// Starts a server with the external machine `desk` and a provider whose tool is not in this host's image.
-    async fn start_server(&self, desktop: &str, settings: &str) -> TestServer {
-        let settings = format!("{settings}\n{}", self.machine("desk", desktop, TOKEN));
+    /// Starts a server like [`Self::start_server`], with these additional settings of `desk`.
+    async fn start_server_with_desk(&self, desktop: &str, desk_settings: &str) -> TestServer {
+        let settings = format!("{}{desk_settings}\n", self.machine("desk", desktop, TOKEN));
         TestServer::start(
             TestConfig::with_provider(ScriptedProvider::new("scripted", Script::new([]))).with_settings(&settings),
         )
         .await
         .unwrap()
+    }
+
+    /// Starts a server with the external machine `desk` and a provider whose tool is not in this host's image.
+    async fn start_server(&self, desktop: &str, settings: &str) -> TestServer {
+        let settings = format!("{settings}\n{}", self.machine("desk", desktop, TOKEN));
+        let provider = ScriptedProvider::new("scripted", Script::new([]));
+        TestServer::start(TestConfig::with_provider(provider).with_settings(&settings)).await.unwrap()
     }
 }
 

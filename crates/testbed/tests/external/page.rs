@@ -1,7 +1,7 @@
 //! An external desktop on the page in a real browser: shown, reported while it is unavailable, and shown again.
 
-use crate::{Fixture, start, vnc_server};
-use anteroom_testbed::WAIT_MAX;
+use crate::{Fixture, encryption::Certified, start, vnc_server};
+use anteroom_testbed::{TestServer, WAIT_MAX};
 use anteroom_wire::api::SessionStatus;
 use std::{path::Path, process::Stdio};
 use tokio::{
@@ -60,7 +60,7 @@ async fn journey_page_shows_external_desktop() {
     let at = websockify.at;
     websockify.end().await;
     wait_line(&mut lines, "AWAY").await;
-    let websockify = vnc_server::Websockify::start_at(at, vnc.at).await.expect("the port is free again");
+    let websockify = vnc_server::Websockify::start_at(at, vnc.at, &[]).await.expect("the port is free again");
     wait_line(&mut lines, "# pass 1").await;
     wait_success(page).await;
     server.stop_and_check_leaks().await.unwrap();
@@ -73,10 +73,23 @@ async fn journey_page_shows_external_desktop() {
 async fn journey_page_asks_for_vnc_password() {
     let fixture = Fixture::new();
     let vnc = vnc_server::Vnc::start(&vnc_server::with_password(&fixture)).await;
-    let server = fixture.start_server(&format!("vnc://{}", vnc.at), "").await;
+    assert_page_asks_for_password(fixture.start_server(&format!("vnc://{}", vnc.at), "").await).await;
+    vnc.end().await;
+}
+
+#[tokio::test]
+async fn journey_s32_page_asks_for_vnc_password_of_a_desktop_with_vencrypt() {
+    let fixture = Fixture::new();
+    let certified = Certified::new(&fixture, &["127.0.0.1"], false);
+    let vnc = vnc_server::Vnc::start(&certified.vnc_arguments_with_password(&fixture)).await;
+    let desktop = format!("vencrypt://{}", vnc.at);
+    assert_page_asks_for_password(fixture.start_server_with_desk(&desktop, &certified.ca_setting()).await).await;
+    vnc.end().await;
+}
+
+async fn assert_page_asks_for_password(server: TestServer) {
     let started = start(&server.backend_client().unwrap()).await;
     let mut page = browser("password", &started.viewer_url);
     wait_success(page.env("ANTEROOM_E2E_PASSWORD", vnc_server::PASSWORD).spawn().expect("node starts")).await;
     server.stop_and_check_leaks().await.unwrap();
-    vnc.end().await;
 }

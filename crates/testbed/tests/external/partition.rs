@@ -32,7 +32,7 @@ fn ip(arguments: &str) {
 /// The problem that viewers of a desktop at this address receive, and the data of its timeline entry.
 async fn problem_for(desktop: &str) -> (String, serde_json::Value) {
     let fixture = Fixture::new();
-    let server = fixture.start_server(desktop, "").await;
+    let server = fixture.start_server_with_desk(desktop, "allow_unencrypted = true").await;
     let api = server.backend_client().unwrap();
     let id = start(&api).await.session.id;
     let error = connect_error(&api, &id).await;

@@ -117,9 +117,14 @@ pub(crate) struct Websockify {
 impl Websockify {
     /// Starts websockify for the VNC server `target`, and returns when it listens.
     pub(crate) async fn start(target: SocketAddr) -> Self {
+        Self::start_with(target, &[]).await
+    }
+
+    /// Like [`Self::start`], with additional options.
+    pub(crate) async fn start_with(target: SocketAddr, options: &[String]) -> Self {
         for _ in 0..5 {
             let at = free_port().await;
-            if let Some(websockify) = Self::start_at(at, target).await {
+            if let Some(websockify) = Self::start_at(at, target, options).await {
                 return websockify;
             }
         }
@@ -127,9 +132,9 @@ impl Websockify {
     }
 
     /// `None`: another process has bound the port.
-    pub(crate) async fn start_at(at: SocketAddr, target: SocketAddr) -> Option<Self> {
+    pub(crate) async fn start_at(at: SocketAddr, target: SocketAddr, options: &[String]) -> Option<Self> {
         let mut command = Command::new("/usr/bin/websockify");
-        command.args([at.to_string(), target.to_string()]).stdout(Stdio::null());
+        command.args(options).args([at.to_string(), target.to_string()]).stdout(Stdio::null());
         let mut group = ProcessGroup::start(&mut command);
         let deadline = Instant::now() + WAIT_MAX;
         while TcpStream::connect(at).await.is_err() {

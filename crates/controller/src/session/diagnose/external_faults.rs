@@ -45,6 +45,8 @@ fn verdict_of(code: &str) -> Option<Verdict> {
         (Problem::ExternalTimeout, Verdict::ExternalTimeout),
         (Problem::ExternalSilent, Verdict::ExternalSilent),
         (Problem::ExternalClosed, Verdict::ExternalClosed),
+        (Problem::ExternalCertificate, Verdict::ExternalCertificate),
+        (Problem::ExternalNoTls, Verdict::ExternalNoTls),
         (Problem::ExternalWrongProtocol, Verdict::ExternalWrongProtocol),
     ];
     verdicts.into_iter().find(|(problem, _)| problem.code() == code).map(|(_, verdict)| verdict)

@@ -42,6 +42,8 @@ pub(super) fn rows() -> Vec<Row> {
         ("timeout", refused(on(None), Problem::ExternalTimeout), Verdict::ExternalTimeout),
         ("silent", refused(on(None), Problem::ExternalSilent), Verdict::ExternalSilent),
         ("closed", refused(on(None), Problem::ExternalClosed), Verdict::ExternalClosed),
+        ("certificate", refused(on(None), Problem::ExternalCertificate), Verdict::ExternalCertificate),
+        ("no TLS", refused(on(None), Problem::ExternalNoTls), Verdict::ExternalNoTls),
         ("wrong protocol", refused(on(None), Problem::ExternalWrongProtocol), Verdict::ExternalWrongProtocol),
         ("another cause since", refused(no_route(on(None)), Problem::ExternalSilent), Verdict::ExternalSilent),
         ("it came back", reached(no_route(on(None))), Verdict::WaitingForUser),

@@ -24,6 +24,8 @@ fn external_rows() -> Vec<Row> {
         (Problem::ExternalTimeout, Verdict::ExternalTimeout),
         (Problem::ExternalSilent, Verdict::ExternalSilent),
         (Problem::ExternalClosed, Verdict::ExternalClosed),
+        (Problem::ExternalCertificate, Verdict::ExternalCertificate),
+        (Problem::ExternalNoTls, Verdict::ExternalNoTls),
         (Problem::ExternalWrongProtocol, Verdict::ExternalWrongProtocol),
     ];
     let mut rows = Vec::new();

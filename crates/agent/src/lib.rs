@@ -17,6 +17,8 @@ mod boot;
 mod capture;
 mod channel;
 mod desktop;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod log;
 mod platform;
 mod run;
@@ -31,7 +33,8 @@ use std::{ffi::OsString, path::Path, process::ExitCode};
 /// Names under which programs call the agent to open a URL.
 const BROWSER_NAMES: [&str; 5] = ["browser", "xdg-open", "sensible-browser", "www-browser", "x-www-browser"];
 
-fn main() -> ExitCode {
+/// Runs the program that the arguments name.
+pub fn main() -> ExitCode {
     let mut args = std::env::args_os();
     let called_as = args.next().unwrap_or_default();
     let rest: Vec<OsString> = args.collect();

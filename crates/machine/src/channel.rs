@@ -9,7 +9,7 @@
 
 mod agent;
 mod controller_server;
-mod resync;
+pub(crate) mod resync;
 
 pub use agent::{AgentClient, AgentError, ByteStream, CallLimits};
 pub(crate) use controller_server::{KeepAlive, serve};

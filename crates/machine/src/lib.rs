@@ -14,6 +14,8 @@ mod channel;
 mod confinement;
 mod exit_reason;
 pub mod firecracker;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod hardware;
 pub mod image;
 mod isolation;

@@ -6,7 +6,7 @@
 //! | backend | `Authorization: Bearer` API token | the sessions that it started |
 //! | viewer | the cookie from a session's link | that session, but not its credential |
 
-mod cookie_header;
+pub(crate) mod cookie_header;
 mod identify;
 pub mod login_links;
 

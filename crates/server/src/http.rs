@@ -25,7 +25,7 @@ mod session;
 pub(crate) mod sign_in;
 mod start_session;
 mod tickets;
-mod viewer_sockets;
+pub(crate) mod viewer_sockets;
 mod webhook;
 
 pub use controller_service::controller_service;

@@ -11,6 +11,8 @@
 pub mod addresses;
 pub mod app;
 pub mod auth;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 pub mod http;
 pub mod peer;
 mod process_protection;

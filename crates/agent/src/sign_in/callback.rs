@@ -160,7 +160,7 @@ fn redirect_target(address: &CallbackUrl<'_>, from: &str, response: &http::Respo
     resolve_redirect(address, from, location)
 }
 
-fn resolve_redirect(address: &CallbackUrl<'_>, from: &str, location: &str) -> Option<String> {
+pub(crate) fn resolve_redirect(address: &CallbackUrl<'_>, from: &str, location: &str) -> Option<String> {
     if let Some(absolute) = CallbackUrl::parse(location) {
         return (absolute.is_loopback() && absolute.port == address.port).then(|| absolute.request_target());
     }

@@ -125,7 +125,7 @@ async fn answer_prompt(
 }
 
 /// The answer that matches the question's pattern: the text itself, or the code in the URL of the page that shows it.
-fn matching_answer(text: &str, question: &PromptQuestion, known_urls: &[&str]) -> Result<Secret, ApiError> {
+pub(crate) fn matching_answer(text: &str, question: &PromptQuestion, known_urls: &[&str]) -> Result<Secret, ApiError> {
     let matches = |answer: &str| {
         let is_plain = !answer.is_empty() && !answer.chars().any(char::is_control);
         tool::matches_pattern(question.pattern.as_deref(), answer)

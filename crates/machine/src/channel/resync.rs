@@ -84,22 +84,40 @@ async fn send_nonces<W: AsyncWrite + Unpin>(
 /// Reads until the expected echo; returns its nonce.
 async fn await_echo<R: AsyncRead + Unpin>(reader: &mut R, expected: &Expected) -> Result<String, ResyncError> {
     let mut chunk = vec![0u8; 64 * 1024];
-    let mut tail: Vec<u8> = Vec::new();
+    let mut scanner = EchoScanner::default();
     loop {
         let count = reader.read(&mut chunk).await.map_err(ResyncError::Io)?;
         if count == 0 {
             return Err(ResyncError::Closed);
         }
-        tail.extend_from_slice(chunk.get(..count).unwrap_or_default());
         let nonce = expected.lock().clone();
-        let line_bytes = format_echo_line(&"0".repeat(NONCE_BYTES * 2)).len();
-        if let Some(hex) = nonce
-            && tail.windows(line_bytes).any(|window| window == format_echo_line(&hex).as_bytes())
+        if scanner.finds_echo(chunk.get(..count).unwrap_or_default(), nonce.as_deref())
+            && let Some(hex) = nonce
         {
             return Ok(hex);
         }
-        let excess = tail.len().saturating_sub(line_bytes - 1);
-        tail.drain(..excess);
+    }
+}
+
+/// Finds an echo in a stream that is read in pieces.
+#[derive(Debug, Default)]
+pub(crate) struct EchoScanner {
+    /// The end of the bytes so far, which may be the start of an echo.
+    tail: Vec<u8>,
+}
+
+impl EchoScanner {
+    /// Whether the echo of the nonce `hex` ends within these next bytes. Without a nonce nothing is found.
+    pub(crate) fn finds_echo(&mut self, bytes: &[u8], hex: Option<&str>) -> bool {
+        self.tail.extend_from_slice(bytes);
+        let line_bytes = format_echo_line(&"0".repeat(NONCE_BYTES * 2)).len();
+        let found = hex.is_some_and(|hex| {
+            let line = format_echo_line(hex);
+            self.tail.windows(line_bytes).any(|window| window == line.as_bytes())
+        });
+        let excess = self.tail.len().saturating_sub(line_bytes - 1);
+        self.tail.drain(..excess);
+        found
     }
 }
 

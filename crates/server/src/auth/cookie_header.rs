@@ -8,7 +8,7 @@ pub(super) const OPERATOR_COOKIE: &str = "anteroom";
 pub(super) const VIEWER_COOKIE_PREFIX: &str = "anteroom_view_";
 
 /// Parses the `Cookie` headers into pairs of name and value.
-pub(super) fn parse_cookie_header(headers: &HeaderMap) -> Vec<(&str, &str)> {
+pub(crate) fn parse_cookie_header(headers: &HeaderMap) -> Vec<(&str, &str)> {
     let lines = headers.get_all(header::COOKIE).into_iter().filter_map(|value| value.to_str().ok());
     lines.flat_map(|line| line.split(';')).filter_map(|pair| pair.trim().split_once('=')).collect()
 }

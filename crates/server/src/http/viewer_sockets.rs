@@ -184,11 +184,16 @@ enum Control {
     Resize { cols: u16, rows: u16 },
 }
 
-fn handle_control(app: &App, session: &Arc<ActiveSession>, stream: &str, text: &str) -> Result<(), ProblemBody> {
+/// The size in a control message.
+pub(crate) fn parse_terminal_size(text: &str) -> Result<TerminalSize, ProblemBody> {
     let Ok(Control::Resize { cols, rows }) = serde_json::from_str(text) else {
         return Err(Problem::Malformed.with_detail("expected {\"type\":\"resize\",\"cols\":n,\"rows\":n}"));
     };
-    let size = clamp_size(cols, rows);
+    Ok(clamp_size(cols, rows))
+}
+
+fn handle_control(app: &App, session: &Arc<ActiveSession>, stream: &str, text: &str) -> Result<(), ProblemBody> {
+    let size = parse_terminal_size(text)?;
     if let Progress::Open { channels } = session.state().progress {
         let stream = stream.to_owned();
         app.tasks.spawn(async move {

@@ -5,7 +5,7 @@ use super::{machine_environment, print_line};
 use anteroom_controller::{config::Config, limits::ServerLimits, random};
 use anteroom_rfb::client::{RfbClient, ViewerSocket};
 use anteroom_server::{Server, StateDir};
-use anteroom_store::{NewCaller, Role, Sha256Hex};
+use anteroom_store::{NewCaller, Role};
 use anteroom_wire::{
     CallerId, TimelineKind,
     api::{SessionView, StartRequest, StartResponse, Ticket, Timeline},
@@ -156,14 +156,8 @@ struct Viewer {
 impl Viewer {
     async fn new(server: &Server, provider: &str) -> anyhow::Result<Self> {
         let token = random::random_token("ant_");
-        let caller = NewCaller {
-            id: random::random_id(CallerId::from_parts),
-            role: Role::Backend,
-            name: "bench".into(),
-            token: Sha256Hex::of_secret(&token),
-            created_at_ms: anteroom_controller::unix_time::now_unix_ms(),
-            expires_at_ms: None,
-        };
+        let (id, now) = (random::random_id(CallerId::from_parts), anteroom_controller::unix_time::now_unix_ms());
+        let caller = NewCaller::api_token(id, Role::Backend, "bench", &token, now);
         server.app.store.create_caller(&caller).await?;
         Ok(Self {
             http: reqwest::Client::builder().no_proxy().timeout(Duration::from_millis(REQUEST_MS_MAX)).build()?,

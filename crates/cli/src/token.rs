@@ -2,7 +2,7 @@
 
 use super::print_line;
 use anteroom_controller::{config::Config, random, unix_time};
-use anteroom_store::{NewCaller, Role, Sha256Hex, Store, StoreSettings};
+use anteroom_store::{NewCaller, Role, Store, StoreSettings};
 use anteroom_wire::CallerId;
 use anyhow::Context;
 use clap::Subcommand;
@@ -44,14 +44,9 @@ async fn execute(store: &Store, command: TokenCommand) -> anyhow::Result<ExitCod
     match command {
         TokenCommand::Create { name, operator } => {
             let token = random::random_token("ant_");
-            let caller = NewCaller {
-                id: random::random_id(CallerId::from_parts),
-                role: if operator { Role::Operator } else { Role::Backend },
-                name,
-                token: Sha256Hex::of_secret(&token),
-                created_at_ms: unix_time::now_unix_ms(),
-                expires_at_ms: None,
-            };
+            let (id, now) = (random::random_id(CallerId::from_parts), unix_time::now_unix_ms());
+            let role = if operator { Role::Operator } else { Role::Backend };
+            let caller = NewCaller::api_token(id, role, name, &token, now);
             store.create_caller(&caller).await?;
             print_line(token.expose());
         }
@@ -68,7 +63,7 @@ async fn execute(store: &Store, command: TokenCommand) -> anyhow::Result<ExitCod
             print_line(table);
         }
         TokenCommand::Revoke { id } => {
-            let revoked = store.revoke_caller(&id, unix_time::now_unix_ms()).await?;
+            let revoked = !store.revoke_caller(&id, unix_time::now_unix_ms()).await?.is_empty();
             print_line(if revoked { "Revoked." } else { "There is no such token, or it is already revoked." });
         }
     }

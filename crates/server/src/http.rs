@@ -1,8 +1,9 @@
 //! The HTTP routes: one file for each group of handlers. A handler parses the request, calls a use case and converts the result.
 //!
-//! Access is denied by default: [`authenticate`] identifies the caller on every route that is not in [`PUBLIC_ROUTES`]. Each public
-//! route is listed with the reason why it needs no caller.
+//! Access is denied by default: [`authenticate`] lets only the routes in [`access::ROUTES`] reach their handlers, each with what it
+//! requires of its caller.
 
+pub mod access;
 mod agent;
 mod agent_auth;
 mod bundle;
@@ -32,10 +33,15 @@ pub use controller_service::controller_service;
 pub use login::LoginLink;
 
 use crate::{app::App, auth, peer::Peer};
+use access::{Access, RequestedAction, Route, find_route};
+use anteroom_controller::{
+    api_error::ApiError,
+    caller::{Action, Caller, Resource},
+};
 use anteroom_wire::{Problem, SessionId};
 use axum::{
     Router,
-    extract::{ConnectInfo, DefaultBodyLimit, Request, State},
+    extract::{ConnectInfo, DefaultBodyLimit, MatchedPath, Request, State},
     http::{HeaderName, HeaderValue, header},
     middleware::{Next, from_fn_with_state},
     response::{IntoResponse, Response},
@@ -48,25 +54,6 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 /// Largest request body except for deliveries, bytes. The largest ones are commands with their arguments.
 const BODY_BYTES_MAX: usize = 64 * 1_024;
-
-/// Routes without an authenticated caller: path (a final `*` matches any suffix), and the reason.
-pub const PUBLIC_ROUTES: &[(&str, &str)] = &[
-    ("/", "static page without data"),
-    ("/login", "static page without data"),
-    ("/dashboard/*", "static page without data"),
-    ("/assets/*", "static files"),
-    ("/favicon.ico", "static file"),
-    ("/health", "returns only the overall status without a caller"),
-    ("/openapi.json", "static document"),
-    ("/api/login", "authenticated by a single-use login token"),
-    ("/api/auth/credentials/store", "authenticated by the agent token"),
-    ("/api/agent/events", "authenticated by the agent token"),
-    ("/api/agent/session", "authenticated by the agent token"),
-];
-
-/// WebSocket routes of a session; their handlers authenticate by ticket. A rejected WebSocket is accepted first, because a page can
-/// read the reason only from the close code.
-const WEBSOCKET_ROUTES: &[&str] = &["/novnc/websock", "/terminal"];
 
 /// Head of the OpenAPI document; its paths come from the handlers' annotations.
 #[derive(OpenApi)]
@@ -156,35 +143,51 @@ fn api() -> OpenApiRouter<App> {
         .routes(routes!(webhook::get_webhook_report))
 }
 
-/// Puts the [`ClientAddress`](crate::peer::ClientAddress) and the [`Caller`](anteroom_controller::caller::Caller) into the request's
-/// extensions.
+/// Identifies the caller, requires that it may do what the route does, and puts the [`ClientAddress`](crate::peer::ClientAddress), the
+/// [`Caller`] and the action into the request's extensions. Handlers and extractors check the resource.
 async fn authenticate(State(app): State<App>, mut request: Request, next: Next) -> Response {
-    let path = request.uri().path();
     let Some(ConnectInfo(peer)) = request.extensions().get::<ConnectInfo<Peer>>().copied() else {
         return ErrorResponse::from(Problem::Unauthenticated).into_response();
     };
     let address = app.trusted_proxies.client_address(peer, request.headers());
-    let is_public = PUBLIC_ROUTES.iter().any(|(route, _)| match route.strip_suffix('*') {
-        Some(prefix) => path.starts_with(prefix),
-        None => path == *route,
-    });
-    let is_websocket =
-        path.starts_with("/api/auth/session/") && WEBSOCKET_ROUTES.iter().any(|suffix| path.ends_with(suffix));
-    let session = path.strip_prefix("/api/auth/session/").and_then(|rest| rest.split('/').next());
+    let session = request.uri().path().strip_prefix("/api/auth/session/").and_then(|rest| rest.split('/').next());
     let session: Option<SessionId> = session.and_then(|id| id.parse().ok());
     let caller = auth::identify_caller(&app.auth, peer, request.method(), request.headers(), session.as_ref()).await;
     request.extensions_mut().insert(address);
-    match caller {
-        Ok(caller) => {
-            request.extensions_mut().insert(caller);
+    let pattern = request.extensions().get::<MatchedPath>().map(MatchedPath::as_str);
+    match admit(find_route(request.method(), pattern), caller) {
+        Ok((caller, action)) => {
+            if let Some(caller) = caller {
+                request.extensions_mut().insert(caller);
+            }
+            if let Some(action) = action {
+                request.extensions_mut().insert(RequestedAction(action));
+            }
+            next.run(request).await
         }
-        Err(error) if error.problem == Problem::PeerNotPermitted || (!is_public && !is_websocket) => {
-            return ErrorResponse(error).into_response();
-        }
-        // The route needs no caller, or a ticket identifies it.
-        Err(error) => error.log_fault(),
+        Err(error) => ErrorResponse(error).into_response(),
     }
-    next.run(request).await
+}
+
+/// Decides from its route and its caller whether a request reaches its handler.
+fn admit(route: Route, caller: Result<Caller, ApiError>) -> Result<(Option<Caller>, Option<Action>), ApiError> {
+    match (route, caller) {
+        (_, Err(error)) if error.problem == Problem::PeerNotPermitted => Err(error),
+        (Route::Listed(Access::Public(_) | Access::Ticket), Ok(caller)) => Ok((Some(caller), None)),
+        (Route::Listed(Access::Public(_) | Access::Ticket), Err(error)) => {
+            // The route needs no caller, or a ticket identifies it.
+            error.log_fault();
+            Ok((None, None))
+        }
+        (Route::OtherMethod { is_public: true }, _) => Err(Problem::MethodNotAllowed.into()),
+        (_, Err(error)) => Err(error),
+        (Route::Listed(Access::Caller(action)), Ok(caller)) => {
+            caller.require(action, Resource::Server)?;
+            Ok((Some(caller), Some(action)))
+        }
+        (Route::OtherMethod { is_public: false }, Ok(_)) => Err(Problem::MethodNotAllowed.into()),
+        (Route::Unlisted, Ok(_)) => Err(Problem::PathNotFound.into()),
+    }
 }
 
 /// Sets a response header that the handler has not set.

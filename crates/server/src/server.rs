@@ -4,7 +4,7 @@
 use crate::{
     addresses::{Addresses, open_local_name},
     app::{App, AppParts},
-    auth::{Auth, login_links},
+    auth::{Auth, LOCAL_OPERATOR_NAME, login_links},
     http,
     peer::{OperatorSocket, Peer, TrustedProxies},
 };
@@ -37,7 +37,7 @@ use anteroom_controller::{
 use anteroom_demo::identity_provider::{DEMO_HOST, DEMO_PORT, DemoIdp};
 use anteroom_egress::{EgressGate, EgressSettings, HostName, HostOverrides};
 use anteroom_machine::{Machines, MachinesSettings as MachineSettings, SpecSource};
-use anteroom_store::{NewCaller, Role, Sha256Hex, Store, StoreSettings, WriteObserver};
+use anteroom_store::{CallerKind, NewCaller, Role, Store, StoreSettings, WriteObserver};
 use anteroom_tunnel::{CloseCause, CloseSignal};
 use anteroom_vault::KeyRing;
 use anteroom_wire::CallerId;
@@ -234,7 +234,7 @@ fn auth(config: &Config, database: &Database, addresses: Addresses) -> Auth {
     Auth {
         store: database.store.clone(),
         addresses,
-        local_operator: database.local_operator.clone(),
+        local_operator_id: database.local_operator.clone(),
         login_link_lifetime_ms: config.sessions.login_link_s_max * 1_000,
         cookie_lifetime_s: config.sessions.cookie_s_max,
     }
@@ -380,14 +380,9 @@ fn machine_settings(
 async fn local_operator(store: &Store) -> anyhow::Result<CallerId> {
     let id = CallerId::from_parts(0, [0; 10]);
     if store.get_caller(&id).await.context("the database")?.is_none() {
-        let caller = NewCaller {
-            id: id.clone(),
-            role: Role::Operator,
-            name: "this host's command line".into(),
-            token: Sha256Hex::of_secret(&random::random_token("")),
-            created_at_ms: unix_time::now_unix_ms(),
-            expires_at_ms: None,
-        };
+        let (secret, now) = (random::random_token(""), unix_time::now_unix_ms());
+        let token = NewCaller::api_token(id.clone(), Role::Operator, LOCAL_OPERATOR_NAME, &secret, now);
+        let caller = NewCaller { kind: CallerKind::LocalSocket, ..token };
         store.create_caller(&caller).await.context("the database")?;
     }
     Ok(id)
@@ -416,5 +411,6 @@ async fn start_demo(
 /// # Errors
 /// The database cannot be written.
 pub async fn create_operator_login_link(server: &Server) -> anyhow::Result<String> {
-    Ok(login_links::create_operator_login_link(&server.app.auth).await?)
+    let auth = &server.app.auth;
+    Ok(login_links::create_operator_login_link(auth, &auth.local_operator()).await?)
 }

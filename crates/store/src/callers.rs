@@ -1,55 +1,83 @@
-//! Callers of the API, found by the hash of their token.
+//! Callers of the API, found by the hash of their secret, and what they may do.
 
 use crate::{
-    Sha256Hex, Store, StoreError, UnixMs, WriteKind,
+    CallerKind, Sha256Hex, Store, StoreError, UnixMs, WriteKind,
     error::query_error,
     row_reader::{RowReader, to_sql_integer},
     text_enum::text_enum,
+    write_transaction::WriteTransaction,
 };
-use anteroom_wire::{CallerId, SessionId};
+use anteroom_wire::{CallerId, Scope, Scopes, Secret, SessionId};
 use sqlx::any::AnyRow;
 
 text_enum! {
     /// The role in the database.
     pub(crate) enum RoleKind {
-        /// Sees and may do everything.
+        /// Operates the server.
         Operator = "operator",
-        /// Starts sessions and owns their credentials.
+        /// Reads what callers did.
+        Auditor = "auditor",
+        /// Starts sessions for its users and owns their credentials.
         Backend = "backend",
-        /// Sees one session.
+        /// A person who starts sessions and owns their credentials.
+        User = "user",
+        /// Uses one session.
         Viewer = "viewer",
+        /// Looks at one session.
+        Helper = "helper",
     }
 }
 
-/// What a caller may do.
+/// The role of a caller. What each role may do is decided by `permits` in the controller.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Role {
-    /// Sees and may do everything.
+    /// Operates the server: sees and may do everything.
     Operator,
-    /// Starts sessions and owns their credentials.
+    /// Reads what callers did; has no access to sessions and credentials.
+    Auditor,
+    /// Starts sessions for its users and owns their credentials.
     Backend,
-    /// Sees and uses this session, and nothing else.
+    /// A person who starts sessions and owns their credentials.
+    User,
+    /// The user of this session: sees and uses it, and nothing else.
     Viewer(SessionId),
+    /// Sees this session and its desktop, and cannot act in it.
+    Helper(SessionId),
 }
 
 impl Role {
-    /// The text in the database: `operator`, `backend` or `viewer`.
+    /// The text in the database.
     pub fn as_str(&self) -> &'static str {
         self.kind().as_str()
+    }
+
+    /// The scopes of a caller with this role whose scopes are not restricted.
+    pub fn scopes(&self) -> Scopes {
+        match self {
+            Self::Operator => Scopes::all(),
+            Self::Auditor => [Scope::Metrics, Scope::Audit].into_iter().collect(),
+            Self::Backend | Self::User => [Scope::Start, Scope::Read, Scope::Lease].into_iter().collect(),
+            Self::Viewer(_) => [Scope::Start, Scope::Read].into_iter().collect(),
+            Self::Helper(_) => [Scope::Read].into_iter().collect(),
+        }
+    }
+
+    /// The only session that the caller sees.
+    pub fn session(&self) -> Option<&SessionId> {
+        match self {
+            Self::Operator | Self::Auditor | Self::Backend | Self::User => None,
+            Self::Viewer(session) | Self::Helper(session) => Some(session),
+        }
     }
 
     fn kind(&self) -> RoleKind {
         match self {
             Self::Operator => RoleKind::Operator,
+            Self::Auditor => RoleKind::Auditor,
             Self::Backend => RoleKind::Backend,
+            Self::User => RoleKind::User,
             Self::Viewer(_) => RoleKind::Viewer,
-        }
-    }
-
-    fn session(&self) -> Option<&SessionId> {
-        match self {
-            Self::Operator | Self::Backend => None,
-            Self::Viewer(session) => Some(session),
+            Self::Helper(_) => RoleKind::Helper,
         }
     }
 }
@@ -59,16 +87,39 @@ impl Role {
 pub struct NewCaller {
     /// Its id.
     pub id: CallerId,
-    /// What it may do.
+    /// What authenticates it.
+    pub kind: CallerKind,
+    /// Its role.
     pub role: Role,
     /// A name, for people.
     pub name: String,
-    /// The hash of its token; unique.
-    pub token: Sha256Hex,
+    /// The hash of its secret; unique.
+    pub secret: Sha256Hex,
+    /// Its scopes.
+    pub scopes: Scopes,
+    /// The caller that makes this one; this one is revoked with it, and does not outlive an API token.
+    pub parent: Option<CallerId>,
     /// The current time.
     pub created_at_ms: UnixMs,
     /// When it expires; `None`: it is valid until it is revoked.
     pub expires_at_ms: Option<UnixMs>,
+}
+
+impl NewCaller {
+    /// An API token with all scopes of its role, without a parent and without an end.
+    pub fn api_token(id: CallerId, role: Role, name: impl Into<String>, secret: &Secret, now_ms: UnixMs) -> Self {
+        Self {
+            id,
+            kind: CallerKind::ApiToken,
+            scopes: role.scopes(),
+            role,
+            name: name.into(),
+            secret: Sha256Hex::of_secret(secret),
+            parent: None,
+            created_at_ms: now_ms,
+            expires_at_ms: None,
+        }
+    }
 }
 
 /// A caller as it is stored.
@@ -76,22 +127,43 @@ pub struct NewCaller {
 pub struct CallerRow {
     /// Its id.
     pub id: CallerId,
-    /// What it may do.
+    /// What authenticates it.
+    pub kind: CallerKind,
+    /// Its role.
     pub role: Role,
     /// A name, for people.
     pub name: String,
+    /// Its scopes.
+    pub scopes: Scopes,
+    /// The id under which its sessions and credentials are stored: its own, or for a rotated token that of the first token.
+    pub account: CallerId,
+    /// The caller that made it.
+    pub parent: Option<CallerId>,
     /// When it was created.
     pub created_at_ms: UnixMs,
     /// When it expires.
     pub expires_at_ms: Option<UnixMs>,
+    /// When it was last used, to the minute.
+    pub last_used_at_ms: Option<UnixMs>,
     /// When it was revoked, if it was.
     pub revoked_at_ms: Option<UnixMs>,
+}
+
+impl CallerRow {
+    /// Whether it is neither revoked nor expired.
+    pub fn is_valid_at(&self, now_ms: UnixMs) -> bool {
+        self.revoked_at_ms.is_none() && self.expires_at_ms.is_none_or(|end| end > now_ms)
+    }
 }
 
 /// `SELECT` with every column except the hash.
 macro_rules! select {
     ($rest:literal) => {
-        concat!("SELECT id, role, name, session_id, created_at_ms, expires_at_ms, revoked_at_ms FROM callers ", $rest)
+        concat!(
+            "SELECT id, kind, role, name, session_id, scopes, account_id, parent_id, created_at_ms, expires_at_ms, \
+             last_used_at_ms, revoked_at_ms FROM callers ",
+            $rest
+        )
     };
 }
 
@@ -99,52 +171,34 @@ impl Store {
     /// Creates a caller.
     ///
     /// # Errors
-    /// When its id or token exists (conflict), or the database cannot be written.
+    /// When its id or secret exists (conflict), its parent is revoked or has expired, or the database cannot be written.
     pub async fn create_caller(&self, new: &NewCaller) -> Result<CallerRow, StoreError> {
         const OPERATION: &str = "create a caller";
         let mut transaction = self.begin_write(WriteKind::CreateCaller, OPERATION).await?;
-        sqlx::query(
-            "INSERT INTO callers (id, role, name, token_hash, session_id, created_at_ms, expires_at_ms) \
-             VALUES ($1, $2, $3, $4, $5, $6, $7)",
-        )
-        .bind(new.id.as_str())
-        .bind(new.role.as_str())
-        .bind(new.name.as_str())
-        .bind(new.token.as_str())
-        .bind(new.role.session().map(SessionId::as_str))
-        .bind(to_sql_integer(new.created_at_ms))
-        .bind(new.expires_at_ms.map(to_sql_integer))
-        .execute(&mut *transaction)
-        .await
-        .map_err(query_error(OPERATION))?;
+        let row = insert(&mut transaction, new, None).await?;
         transaction.commit().await.map_err(query_error(OPERATION))?;
-        Ok(CallerRow {
-            id: new.id.clone(),
-            role: new.role.clone(),
-            name: new.name.clone(),
-            created_at_ms: new.created_at_ms,
-            expires_at_ms: new.expires_at_ms,
-            revoked_at_ms: None,
-        })
+        Ok(row)
     }
 
-    /// The caller with this token, if there is one that is neither revoked nor expired.
+    /// The caller with this secret of this kind, if there is one that is neither revoked nor expired.
     ///
     /// # Errors
     /// When the database cannot be read or has a corrupt row.
-    pub async fn find_caller_by_token(
+    pub async fn find_caller_by_secret(
         &self,
-        token: &Sha256Hex,
+        kind: CallerKind,
+        secret: &Sha256Hex,
         now_ms: UnixMs,
     ) -> Result<Option<CallerRow>, StoreError> {
         let row = sqlx::query(select!(
-            "WHERE token_hash = $1 AND revoked_at_ms IS NULL AND (expires_at_ms IS NULL OR expires_at_ms > $2)"
+            "WHERE token_hash = $1 AND kind = $2 AND revoked_at_ms IS NULL AND (expires_at_ms IS NULL OR expires_at_ms > $3)"
         ))
-        .bind(token.as_str())
+        .bind(secret.as_str())
+        .bind(kind.as_str())
         .bind(to_sql_integer(now_ms))
         .fetch_optional(self.read_pool())
         .await;
-        row.map_err(query_error("find a caller by token"))?.as_ref().map(decode).transpose()
+        row.map_err(query_error("find a caller by its secret"))?.as_ref().map(decode).transpose()
     }
 
     /// The caller, if there is one, revoked or not.
@@ -156,50 +210,99 @@ impl Store {
         row.map_err(query_error("read a caller"))?.as_ref().map(decode).transpose()
     }
 
-    /// Operators and backends, including revoked ones, the newest first, at most `limit`. Viewers belong to sessions and are not
-    /// listed.
+    /// All callers except the cookies of sessions' links, including revoked ones, the newest first, at most `limit`.
     ///
     /// # Errors
     /// When the database cannot be read or has a corrupt row.
     pub async fn list_callers(&self, limit: u32) -> Result<Vec<CallerRow>, StoreError> {
-        let rows = sqlx::query(select!("WHERE role <> 'viewer' ORDER BY id DESC LIMIT $1")).bind(i64::from(limit));
+        let rows =
+            sqlx::query(select!("WHERE kind <> 'viewer_cookie' ORDER BY id DESC LIMIT $1")).bind(i64::from(limit));
         let rows = rows.fetch_all(self.read_pool()).await.map_err(query_error("list callers"))?;
         rows.iter().map(decode).collect()
     }
-
-    /// Revokes a caller. `false`: there is no such caller, or it was already revoked.
-    ///
-    /// # Errors
-    /// When the database cannot be written.
-    pub async fn revoke_caller(&self, id: &CallerId, at_ms: UnixMs) -> Result<bool, StoreError> {
-        const OPERATION: &str = "revoke a caller";
-        let mut transaction = self.begin_write(WriteKind::RevokeCaller, OPERATION).await?;
-        let done = sqlx::query("UPDATE callers SET revoked_at_ms = $2 WHERE id = $1 AND revoked_at_ms IS NULL")
-            .bind(id.as_str())
-            .bind(to_sql_integer(at_ms))
-            .execute(&mut *transaction)
-            .await
-            .map_err(query_error(OPERATION))?;
-        transaction.commit().await.map_err(query_error(OPERATION))?;
-        Ok(done.rows_affected() == 1)
-    }
 }
 
-fn decode(row: &AnyRow) -> Result<CallerRow, StoreError> {
+/// Inserts a caller. `account`: of the token that it succeeds.
+pub(crate) async fn insert(
+    transaction: &mut WriteTransaction,
+    new: &NewCaller,
+    account: Option<&CallerId>,
+) -> Result<CallerRow, StoreError> {
+    const OPERATION: &str = "create a caller";
+    let mut expires_at_ms = new.expires_at_ms;
+    if let Some(parent) = &new.parent {
+        let row = sqlx::query(select!("WHERE id = $1")).bind(parent.as_str()).fetch_optional(&mut **transaction).await;
+        let row = row.map_err(query_error(OPERATION))?.as_ref().map(decode).transpose()?;
+        let valid = row.filter(|row| row.revoked_at_ms.is_none());
+        let row = valid.ok_or_else(|| StoreError::CallerInvalid(parent.clone()))?;
+        if let (CallerKind::ApiToken, Some(end)) = (row.kind, row.expires_at_ms) {
+            if end <= new.created_at_ms {
+                return Err(StoreError::CallerInvalid(parent.clone()));
+            }
+            expires_at_ms = Some(expires_at_ms.map_or(end, |own| own.min(end)));
+        }
+    }
+    let account = account.unwrap_or(&new.id);
+    sqlx::query(
+        "INSERT INTO callers (id, kind, role, name, token_hash, session_id, scopes, account_id, parent_id, created_at_ms, \
+         expires_at_ms) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
+    )
+    .bind(new.id.as_str())
+    .bind(new.kind.as_str())
+    .bind(new.role.as_str())
+    .bind(new.name.as_str())
+    .bind(new.secret.as_str())
+    .bind(new.role.session().map(SessionId::as_str))
+    .bind(new.scopes.to_string())
+    .bind(account.as_str())
+    .bind(new.parent.as_ref().map(CallerId::as_str))
+    .bind(to_sql_integer(new.created_at_ms))
+    .bind(expires_at_ms.map(to_sql_integer))
+    .execute(&mut **transaction)
+    .await
+    .map_err(query_error(OPERATION))?;
+    Ok(CallerRow {
+        id: new.id.clone(),
+        kind: new.kind,
+        role: new.role.clone(),
+        name: new.name.clone(),
+        scopes: new.scopes.clone(),
+        account: account.clone(),
+        parent: new.parent.clone(),
+        created_at_ms: new.created_at_ms,
+        expires_at_ms,
+        last_used_at_ms: None,
+        revoked_at_ms: None,
+    })
+}
+
+pub(crate) fn decode(row: &AnyRow) -> Result<CallerRow, StoreError> {
     let reader = RowReader::new(row, "callers", "id");
     let role = match (reader.parsed("role")?, reader.parsed_or_null("session_id")?) {
         (RoleKind::Operator, None) => Role::Operator,
+        (RoleKind::Auditor, None) => Role::Auditor,
         (RoleKind::Backend, None) => Role::Backend,
+        (RoleKind::User, None) => Role::User,
         (RoleKind::Viewer, Some(session)) => Role::Viewer(session),
-        (RoleKind::Operator | RoleKind::Backend, Some(_)) => return Err(reader.corrupt_row_error("bound to a session")),
-        (RoleKind::Viewer, None) => return Err(reader.corrupt_row_error("a viewer without a session")),
+        (RoleKind::Helper, Some(session)) => Role::Helper(session),
+        (RoleKind::Operator | RoleKind::Auditor | RoleKind::Backend | RoleKind::User, Some(_)) => {
+            return Err(reader.corrupt_row_error("bound to a session"));
+        }
+        (RoleKind::Viewer | RoleKind::Helper, None) => {
+            return Err(reader.corrupt_row_error("a viewer without a session"));
+        }
     };
     Ok(CallerRow {
         id: reader.parsed("id")?,
+        kind: reader.parsed("kind")?,
         role,
         name: reader.text("name")?,
+        scopes: reader.parsed("scopes")?,
+        account: reader.parsed("account_id")?,
+        parent: reader.parsed_or_null("parent_id")?,
         created_at_ms: reader.number("created_at_ms")?,
         expires_at_ms: reader.number_or_null("expires_at_ms")?,
+        last_used_at_ms: reader.number_or_null("last_used_at_ms")?,
         revoked_at_ms: reader.number_or_null("revoked_at_ms")?,
     })
 }

@@ -1,7 +1,7 @@
 //! Errors of the store, and whether a retry can help.
 
 use anteroom_vault::KeyId;
-use anteroom_wire::SessionId;
+use anteroom_wire::{CallerId, SessionId};
 use std::{io, path::PathBuf};
 
 /// What an error means for the caller.
@@ -88,6 +88,12 @@ pub enum StoreError {
     /// The record was sealed with a key that was retired since: it must be sealed again.
     #[error("the record was sealed with key {0}, which was retired since; seal it again")]
     KeyRetired(KeyId),
+    /// The caller is revoked, has expired or does not exist.
+    #[error("the caller {0} is revoked or has expired")]
+    CallerInvalid(CallerId),
+    /// Another valid API token of the same role has this name.
+    #[error("the token {0} has this name")]
+    NameInUse(CallerId),
 }
 
 impl StoreError {
@@ -96,7 +102,9 @@ impl StoreError {
         match self {
             Self::File { .. } | Self::KeyRetired(_) => StoreErrorKind::Unavailable,
             Self::Open { source, .. } | Self::Migrate { source, .. } | Self::Query { source, .. } => kind_of(source),
-            Self::SessionNotFound(_) | Self::WrongPurpose(_) => StoreErrorKind::Conflict,
+            Self::SessionNotFound(_) | Self::WrongPurpose(_) | Self::CallerInvalid(_) | Self::NameInUse(_) => {
+                StoreErrorKind::Conflict
+            }
             Self::BadPath { .. } | Self::NewerSchema { .. } | Self::CorruptRow { .. } => StoreErrorKind::Corrupt,
         }
     }

@@ -14,6 +14,7 @@
 //! This crate has no clock: callers pass times as milliseconds since 1970 ([`UnixMs`]). Waiting is limited by
 //! [`StoreSettings::busy_ms_max`]; [`StoreError::kind`] shows whether a retry can help.
 
+mod caller_kind;
 mod callers;
 mod complete;
 mod complete_use;
@@ -31,6 +32,7 @@ mod login_tokens;
 mod new_revision;
 mod outbox;
 mod purpose;
+mod revoke_caller;
 mod row_reader;
 mod schema;
 mod sessions;
@@ -44,6 +46,7 @@ mod webhook_credential;
 mod write_observer;
 mod write_transaction;
 
+pub use caller_kind::CallerKind;
 pub use callers::{CallerRow, NewCaller, Role};
 pub use complete::{CompleteOutcome, CompleteWithCredential, NewCredential};
 pub use complete_use::{CompleteUse, CompleteUseOutcome};
@@ -56,10 +59,11 @@ pub use hash::Sha256Hex;
 pub use health_kind::HealthKind;
 pub use keys::RetireOutcome;
 pub use leases::{LeaseRow, LeasedCredential};
-pub use login_tokens::{LoginScope, NewLoginToken};
+pub use login_tokens::{LoginScope, NewLoginToken, RedeemedLoginToken};
 pub use new_revision::{RefreshCredential, RefreshOutcome, Revisions};
 pub use outbox::{MessageRow, NewMessage, Regarding};
 pub use purpose::{CredentialUse, SessionPurpose};
+pub use revoke_caller::CallerEnd;
 pub use schema::SCHEMA_VERSION;
 pub use sessions::{
     CreateSessionOutcome, ExternalMachineClaim, IdempotencyKey, NewSession, OwnerFilter, Reason, RowStatus, SessionEnd,

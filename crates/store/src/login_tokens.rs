@@ -6,7 +6,7 @@ use crate::{
     row_reader::{RowReader, to_sql_integer},
     text_enum::text_enum,
 };
-use anteroom_wire::SessionId;
+use anteroom_wire::{CallerId, SessionId};
 
 text_enum! {
     /// The kind of login token in the database.
@@ -15,6 +15,8 @@ text_enum! {
         Operator = "operator",
         /// Gives access to one session.
         Viewer = "viewer",
+        /// Lets a person look at one session.
+        Helper = "helper",
     }
 }
 
@@ -31,6 +33,13 @@ pub enum LoginScope {
         /// The session.
         session: SessionId,
     },
+    /// Its bearer may look at this session.
+    Helper {
+        /// The session.
+        session: SessionId,
+        /// The helper's name, for people.
+        name: String,
+    },
 }
 
 /// A login token to be created.
@@ -40,8 +49,19 @@ pub struct NewLoginToken {
     pub hash: Sha256Hex,
     /// What it permits.
     pub scope: LoginScope,
+    /// The caller that makes the link. Its bearer's caller is revoked with it.
+    pub creator: Option<CallerId>,
     /// When it expires.
     pub expires_at_ms: UnixMs,
+}
+
+/// A login token that was redeemed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RedeemedLoginToken {
+    /// What it permits.
+    pub scope: LoginScope,
+    /// The caller that made the link.
+    pub creator: Option<CallerId>,
 }
 
 impl Store {
@@ -54,15 +74,19 @@ impl Store {
         let (kind, name, session) = match &new.scope {
             LoginScope::Operator { name } => (LoginTokenKind::Operator, Some(name.as_str()), None),
             LoginScope::Session { session } => (LoginTokenKind::Viewer, None, Some(session.as_str())),
+            LoginScope::Helper { session, name } => {
+                (LoginTokenKind::Helper, Some(name.as_str()), Some(session.as_str()))
+            }
         };
         let mut transaction = self.begin_write(WriteKind::CreateLoginToken, OPERATION).await?;
         sqlx::query(
-            "INSERT INTO login_tokens (hash, kind, name, session_id, expires_at_ms) VALUES ($1, $2, $3, $4, $5)",
+            "INSERT INTO login_tokens (hash, kind, name, session_id, caller_id, expires_at_ms) VALUES ($1, $2, $3, $4, $5, $6)",
         )
         .bind(new.hash.as_str())
         .bind(kind.as_str())
         .bind(name)
         .bind(session)
+        .bind(new.creator.as_ref().map(CallerId::as_str))
         .bind(to_sql_integer(new.expires_at_ms))
         .execute(&mut *transaction)
         .await
@@ -70,16 +94,23 @@ impl Store {
         transaction.commit().await.map_err(query_error(OPERATION))
     }
 
-    /// Redeems a login token and returns what it permits. `None`: there is no such token, it was used before, or it has expired.
+    /// Redeems a login token and returns what it permits. `None`: there is no such token, it was used before, it has expired, or the
+    /// caller that made it is revoked. A link does not outlive an API token that made it.
     ///
     /// # Errors
     /// When the database cannot be written or has a corrupt row.
-    pub async fn redeem_login_token(&self, hash: &Sha256Hex, now_ms: UnixMs) -> Result<Option<LoginScope>, StoreError> {
+    pub async fn redeem_login_token(
+        &self,
+        hash: &Sha256Hex,
+        now_ms: UnixMs,
+    ) -> Result<Option<RedeemedLoginToken>, StoreError> {
         const OPERATION: &str = "redeem a login token";
         let mut transaction = self.begin_write(WriteKind::RedeemLoginToken, OPERATION).await?;
         let row = sqlx::query(
             "UPDATE login_tokens SET used_at_ms = $2 WHERE hash = $1 AND used_at_ms IS NULL AND expires_at_ms > $2 \
-             RETURNING kind, name, session_id",
+             AND NOT EXISTS (SELECT 1 FROM callers WHERE callers.id = login_tokens.caller_id AND \
+             (revoked_at_ms IS NOT NULL OR (callers.kind = 'api_token' AND callers.expires_at_ms <= $2))) \
+             RETURNING kind, name, session_id, caller_id",
         )
         .bind(hash.as_str())
         .bind(to_sql_integer(now_ms))
@@ -91,13 +122,15 @@ impl Store {
             return Ok(None);
         };
         transaction.commit().await.map_err(query_error(OPERATION))?;
-        let reader = RowReader::new(&row, "passes", "kind");
-        match (reader.parsed("kind")?, reader.text_or_null("name")?, reader.parsed_or_null("session_id")?) {
-            (LoginTokenKind::Operator, Some(name), None) => Ok(Some(LoginScope::Operator { name })),
-            (LoginTokenKind::Viewer, None, Some(session)) => Ok(Some(LoginScope::Session { session })),
-            (LoginTokenKind::Operator | LoginTokenKind::Viewer, _, _) => {
-                Err(reader.corrupt_row_error("name and session do not match the kind"))
+        let reader = RowReader::new(&row, "login_tokens", "kind");
+        let scope = match (reader.parsed("kind")?, reader.text_or_null("name")?, reader.parsed_or_null("session_id")?) {
+            (LoginTokenKind::Operator, Some(name), None) => LoginScope::Operator { name },
+            (LoginTokenKind::Viewer, None, Some(session)) => LoginScope::Session { session },
+            (LoginTokenKind::Helper, Some(name), Some(session)) => LoginScope::Helper { session, name },
+            (LoginTokenKind::Operator | LoginTokenKind::Viewer | LoginTokenKind::Helper, _, _) => {
+                return Err(reader.corrupt_row_error("name and session do not match the kind"));
             }
-        }
+        };
+        Ok(Some(RedeemedLoginToken { scope, creator: reader.parsed_or_null("caller_id")? }))
     }
 }

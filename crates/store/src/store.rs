@@ -219,7 +219,10 @@ impl Store {
              AND NOT EXISTS (SELECT 1 FROM sessions WHERE sessions.caller_id = callers.id) \
              AND NOT EXISTS (SELECT 1 FROM credentials WHERE credentials.owner = callers.id) \
              AND NOT EXISTS (SELECT 1 FROM leases WHERE leases.caller_id = callers.id) \
-             AND NOT EXISTS (SELECT 1 FROM tickets WHERE tickets.caller_id = callers.id)",
+             AND NOT EXISTS (SELECT 1 FROM tickets WHERE tickets.caller_id = callers.id) \
+             AND NOT EXISTS (SELECT 1 FROM login_tokens WHERE login_tokens.caller_id = callers.id) \
+             AND NOT EXISTS (SELECT 1 FROM callers AS other WHERE other.id <> callers.id \
+             AND (other.parent_id = callers.id OR other.account_id = callers.id))",
             now_ms,
         )
         .await?;

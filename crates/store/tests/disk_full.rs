@@ -1,8 +1,8 @@
 //! A full disk. In a separate program, because the file size limit that simulates it applies to the whole process.
 #![allow(clippy::unwrap_used, reason = "a test reports errors by failing")]
 
-use anteroom_store::{NewCaller, Role, Sha256Hex, Store, StoreErrorKind, StoreSettings};
-use anteroom_wire::CallerId;
+use anteroom_store::{NewCaller, Role, Store, StoreErrorKind, StoreSettings};
+use anteroom_wire::{CallerId, Secret};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -14,13 +14,9 @@ async fn a_full_disk_is_unavailable_and_loses_no_data() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("anteroom.db");
     let store = Store::open(&path, StoreSettings::default()).await.unwrap();
-    let caller = |number: u8| NewCaller {
-        id: CallerId::from_parts(1, [number; 10]),
-        role: Role::Operator,
-        name: "n".repeat(20_000),
-        token: Sha256Hex::of_bytes(&[number]),
-        created_at_ms: 1,
-        expires_at_ms: None,
+    let caller = |number: u8| {
+        let (id, secret) = (CallerId::from_parts(1, [number; 10]), Secret::new(number.to_string()));
+        NewCaller::api_token(id, Role::Operator, "n".repeat(20_000), &secret, 1)
     };
     store.create_caller(&caller(1)).await.unwrap();
 

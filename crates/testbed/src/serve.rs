@@ -13,7 +13,7 @@ pub mod wall_clock;
 use crate::plain_process::{InjectedFaults, PlainProcessSpecs};
 use anteroom_controller::{config::Config, image::ImageInfo, limits::ServerLimits, random, unix_time};
 use anteroom_server::{MachineEnvironment, Server, StateDir};
-use anteroom_store::{NewCaller, Role, Sha256Hex};
+use anteroom_store::{CallerKind, NewCaller, Role, Sha256Hex};
 use anteroom_wire::{
     CallerId, Secret,
     api::{Isolation, IsolationLevel},
@@ -107,10 +107,10 @@ pub async fn run_server(launch: LaunchConfig) -> anyhow::Result<()> {
 /// Creates a caller with this token, unless an earlier server process has created it.
 async fn ensure_caller(server: &Server, role: Role, token: &Secret) -> anyhow::Result<()> {
     let (store, now, hash) = (&server.app.store, unix_time::now_unix_ms(), Sha256Hex::of_secret(token));
-    if store.find_caller_by_token(&hash, now).await?.is_none() {
+    if store.find_caller_by_secret(CallerKind::ApiToken, &hash, now).await?.is_none() {
         let id = random::random_id(CallerId::from_parts);
         let name = format!("a test's {}", role.as_str());
-        let caller = NewCaller { id, role, name, token: hash, created_at_ms: now, expires_at_ms: None };
+        let caller = NewCaller::api_token(id, role, name, token, now);
         store.create_caller(&caller).await?;
     }
     Ok(())

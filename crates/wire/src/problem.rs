@@ -45,6 +45,8 @@ problems! {
     TicketUsed = "ticket_used", 401, 4401, "This link or ticket was used before or has expired.", "Ask for a new one.";
     /// A known caller without the permission.
     NotOwner = "not_owner", 403, 4403, "This belongs to another caller.", "Use the account that started it.";
+    /// A token whose scopes do not include the request's.
+    MissingScope = "missing_scope", 403, 4403, "This token lacks a scope that the request needs.", "Use a token with the scope that the detail names; `anteroom token list` shows the scopes.";
     /// A request from a page of another origin.
     CrossOrigin = "cross_origin", 403, 4403, "The request comes from a page of another site.", "Open Anteroom at the address that `anteroom serve` printed, or at its public_url.";
     /// A request for another host.

@@ -4,7 +4,7 @@
 use super::unseal::unseal_files;
 use crate::{
     api_error::ApiError,
-    caller::Caller,
+    caller::{Action, Caller},
     session::{context::SessionContext, timeline::new_entry},
     unix_time::{self, format_rfc3339},
 };
@@ -12,30 +12,32 @@ use anteroom_store::{CredentialRow, DeleteOutcome, DeletionPolicy, LeasedCredent
 use anteroom_wire::{CredentialId, Problem, TimelineKind, agent::DeliveredFile};
 use serde_json::json;
 
-/// The credential, even if its bytes are deleted, if it belongs to the caller.
+/// The credential, even if its bytes are deleted, if the caller may do `action` to it.
 ///
 /// # Errors
-/// No such credential, or it belongs to another caller.
+/// No such credential, or the caller may not.
 pub async fn require_owned_credential(
     context: &SessionContext,
     caller: &Caller,
+    action: Action,
     id: &CredentialId,
 ) -> Result<CredentialRow, ApiError> {
     let row = context.store.get_credential(id).await?.ok_or(Problem::UnknownCredential)?;
-    caller.require_ownership(&row.owner)?;
+    caller.require(action, &row)?;
     Ok(row)
 }
 
-/// The credential, if it belongs to the caller and still has its bytes.
+/// The credential, if the caller may do `action` to it and it still has its bytes.
 ///
 /// # Errors
 /// As [`require_owned_credential`]; or the reason why the bytes are deleted.
 pub async fn require_undeleted_credential(
     context: &SessionContext,
     caller: &Caller,
+    action: Action,
     id: &CredentialId,
 ) -> Result<CredentialRow, ApiError> {
-    let row = require_owned_credential(context, caller, id).await?;
+    let row = require_owned_credential(context, caller, action, id).await?;
     if row.deleted_at_ms.is_some() {
         return Err(unavailable(context, id).await?);
     }
@@ -52,7 +54,7 @@ pub async fn lease_credential(
     caller: &Caller,
     id: &CredentialId,
 ) -> Result<(CredentialRow, Vec<DeliveredFile>), ApiError> {
-    require_undeleted_credential(context, caller, id).await?;
+    require_undeleted_credential(context, caller, Action::LeaseCredential, id).await?;
     // Before anything is deleted: bytes that cannot be decrypted now may be decrypted after a key is restored.
     if let Some(record) = context.store.get_sealed_credential(id).await? {
         unseal_files(context, &record)?;
@@ -86,7 +88,7 @@ pub async fn lease_credential(
 /// # Errors
 /// As [`require_owned_credential`].
 pub async fn delete_credential(context: &SessionContext, caller: &Caller, id: &CredentialId) -> Result<(), ApiError> {
-    let row = require_owned_credential(context, caller, id).await?;
+    let row = require_owned_credential(context, caller, Action::DeleteCredential, id).await?;
     if context.store.delete_credential(&row.id, unix_time::now_unix_ms()).await? == DeleteOutcome::Deleted {
         tracing::info!(outcome = "credential_deleted", credential = %row.id, caller = %caller.id, "credential deleted");
         let data = json!({ "credential": row.id, "caller": caller.id });

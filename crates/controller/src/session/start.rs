@@ -4,8 +4,13 @@ pub mod for_use;
 
 use super::{active_session::ActiveSession, change_method, supervisor};
 use crate::{
-    admission, api_error::ApiError, caller::Caller, external::ExternalMachine, random,
-    session::server_context::ServerContext, unix_time,
+    admission,
+    api_error::ApiError,
+    caller::{Action, Caller},
+    external::ExternalMachine,
+    random,
+    session::server_context::ServerContext,
+    unix_time,
 };
 use anteroom_store::{
     CreateSessionOutcome, ExternalMachineClaim, IdempotencyKey, NewSession, NewTimelineEntry, SessionPurpose,
@@ -104,9 +109,9 @@ pub async fn resolve_owner(
     caller: &Caller,
     request: &StartRequest,
 ) -> Result<CallerId, ApiError> {
-    let Some(id) = renewed_credential(request)? else { return Ok(caller.id.clone()) };
+    let Some(id) = renewed_credential(request)? else { return Ok(caller.account.clone()) };
     let credential = server_context.store.get_credential(&id).await?.ok_or(Problem::UnknownCredential)?;
-    caller.require_ownership(&credential.owner)?;
+    caller.require(Action::UseCredential, &credential)?;
     Ok(credential.owner)
 }
 

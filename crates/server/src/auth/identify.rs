@@ -6,7 +6,7 @@ use super::{
 };
 use crate::peer::Peer;
 use anteroom_controller::{api_error::ApiError, caller::Caller, unix_time};
-use anteroom_store::{Role, Sha256Hex, StoreError};
+use anteroom_store::{CallerKind, Sha256Hex, StoreError};
 use anteroom_wire::{Problem, Secret, SessionId};
 use axum::http::{HeaderMap, Method, header};
 
@@ -28,20 +28,30 @@ pub async fn identify_caller(
         return Err(ApiError::new(Problem::PeerNotPermitted, refusal.to_string()));
     }
     if peer.is_operator() {
-        return Ok(Caller { id: auth.local_operator.clone(), role: Role::Operator });
+        return Ok(auth.local_operator());
     }
     if let Some(token) = bearer_token(headers) {
-        return find_by_token(auth, token.expose()).await?.ok_or_else(|| Problem::Unauthenticated.into());
+        let found = find_by_secret(auth, CallerKind::ApiToken, token.expose()).await?;
+        return found.ok_or_else(|| Problem::Unauthenticated.into());
     }
     let cookies = cookie_header::parse_cookie_header(headers);
-    let session_cookie = session.map(|session| format!("{VIEWER_COOKIE_PREFIX}{session}"));
-    let operator = cookies.iter().filter(|(name, _)| *name == OPERATOR_COOKIE);
-    let viewer = cookies.iter().filter(|(name, _)| match &session_cookie {
-        Some(session_cookie) => name == session_cookie,
-        None => name.starts_with(VIEWER_COOKIE_PREFIX),
-    });
-    for (_, token) in operator.chain(viewer) {
-        if let Some(caller) = find_by_token(auth, token).await? {
+    for (name, secret) in &cookies {
+        if *name == OPERATOR_COOKIE
+            && let Some(caller) = find_by_secret(auth, CallerKind::BrowserCookie, secret).await?
+        {
+            require_same_site(auth, method, headers)?;
+            return Ok(caller);
+        }
+    }
+    for (name, secret) in &cookies {
+        // The cookie of a session is no cookie of another session.
+        let Some(of_session) = name.strip_prefix(VIEWER_COOKIE_PREFIX) else { continue };
+        if session.is_some_and(|session| session.as_str() != of_session) {
+            continue;
+        }
+        let found = find_by_secret(auth, CallerKind::ViewerCookie, secret).await?;
+        let own = found.filter(|caller| caller.role.session().is_some_and(|session| session.as_str() == of_session));
+        if let Some(caller) = own {
             require_same_site(auth, method, headers)?;
             return Ok(caller);
         }
@@ -49,10 +59,14 @@ pub async fn identify_caller(
     Err(Problem::Unauthenticated.into())
 }
 
-async fn find_by_token(auth: &Auth, token: &str) -> Result<Option<Caller>, StoreError> {
-    let found =
-        auth.store.find_caller_by_token(&Sha256Hex::of_bytes(token.as_bytes()), unix_time::now_unix_ms()).await?;
-    Ok(found.map(|row| Caller { id: row.id, role: row.role }))
+/// The caller with this secret, which must be of this kind.
+async fn find_by_secret(auth: &Auth, kind: CallerKind, secret: &str) -> Result<Option<Caller>, StoreError> {
+    if !kind.secret_prefix().is_some_and(|prefix| secret.starts_with(prefix)) {
+        return Ok(None);
+    }
+    let hash = Sha256Hex::of_bytes(secret.as_bytes());
+    let found = auth.store.find_caller_by_secret(kind, &hash, unix_time::now_unix_ms()).await?;
+    Ok(found.map(Caller::from))
 }
 
 /// The bearer token of the request, if it has one.

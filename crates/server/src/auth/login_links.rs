@@ -4,58 +4,78 @@ use super::{
     Auth,
     cookie_header::{OPERATOR_COOKIE, VIEWER_COOKIE_PREFIX},
 };
-use anteroom_controller::{api_error::ApiError, caller::Caller, random, unix_time};
-use anteroom_store::{LoginScope, NewCaller, NewLoginToken, Role, SessionRow, Sha256Hex, StoreError};
+use anteroom_controller::{
+    api_error::ApiError,
+    caller::{Action, Caller},
+    random, unix_time,
+};
+use anteroom_store::{
+    CallerKind, LoginScope, NewCaller, NewLoginToken, RedeemedLoginToken, Role, SessionRow, Sha256Hex, StoreError,
+};
 use anteroom_wire::{CallerId, Problem, Secret};
 use axum::http::HeaderValue;
 
-/// Creates a single-use login token.
+/// Creates a single-use login token. What is redeemed for it is revoked with its `creator`.
 ///
 /// # Errors
 /// The database cannot be written.
-pub async fn create_login_token(auth: &Auth, scope: LoginScope) -> Result<Secret, StoreError> {
+pub async fn create_login_token(auth: &Auth, creator: &Caller, scope: LoginScope) -> Result<Secret, StoreError> {
     let login_token = random::random_token("login_");
     let expires_at_ms = unix_time::now_unix_ms() + auth.login_link_lifetime_ms;
-    auth.store
-        .create_login_token(&NewLoginToken { hash: Sha256Hex::of_secret(&login_token), scope, expires_at_ms })
-        .await?;
+    let (hash, creator) = (Sha256Hex::of_secret(&login_token), Some(creator.id.clone()));
+    auth.store.create_login_token(&NewLoginToken { hash, scope, creator, expires_at_ms }).await?;
     Ok(login_token)
 }
 
 /// Redeems a login token. Returns the cookie to set, or `None` if the `current` caller has the access already.
 ///
 /// # Errors
-/// The token is used or expired, or the database cannot be used.
+/// The token is used or expired, its creator is revoked, or the database cannot be used.
 pub async fn redeem_login_token(
     auth: &Auth,
     login_token: &Secret,
     current: Option<&Caller>,
 ) -> Result<Option<HeaderValue>, ApiError> {
     let now = unix_time::now_unix_ms();
-    let scope =
-        auth.store.redeem_login_token(&Sha256Hex::of_secret(login_token), now).await?.ok_or(Problem::TicketUsed)?;
-    let (role, name, cookie) = match scope {
-        LoginScope::Operator { name } => (Role::Operator, name, OPERATOR_COOKIE.to_owned()),
+    let redeemed = auth.store.redeem_login_token(&Sha256Hex::of_secret(login_token), now).await?;
+    let RedeemedLoginToken { scope, creator } = redeemed.ok_or(Problem::TicketUsed)?;
+    let (kind, role, name) = match scope {
+        LoginScope::Operator { name } => (CallerKind::BrowserCookie, Role::Operator, name),
         LoginScope::Session { session } => {
             let row = auth.store.get_session(&session).await?.ok_or(Problem::UnknownSession)?;
-            if current.is_some_and(|caller| caller.require_session_access(&row).is_ok()) {
+            if current.is_some_and(|caller| caller.require(Action::ControlSession, &row).is_ok()) {
                 return Ok(None);
             }
-            let cookie = format!("{VIEWER_COOKIE_PREFIX}{session}");
-            (Role::Viewer(session), "viewer".to_owned(), cookie)
+            (CallerKind::ViewerCookie, Role::Viewer(session), "viewer".to_owned())
         }
+        LoginScope::Helper { session, name } => (CallerKind::ViewerCookie, Role::Helper(session), name),
     };
-    let token = random::random_token("ck_");
+    let cookie =
+        role.session().map_or_else(|| OPERATOR_COOKIE.to_owned(), |session| format!("{VIEWER_COOKIE_PREFIX}{session}"));
+    let mut scopes = role.scopes();
+    if let (Role::Operator, Some(creator)) = (&role, &creator) {
+        // A link gives no more than its creator has.
+        let creator = auth.store.get_caller(creator).await?.ok_or(Problem::TicketUsed)?;
+        scopes = scopes.iter().filter(|scope| creator.scopes.contains(*scope)).collect();
+    }
+    let token = random::random_token(kind.secret_prefix().unwrap_or_default());
     let lifetime_s = auth.cookie_lifetime_s;
     let caller = NewCaller {
         id: random::random_id(CallerId::from_parts),
+        kind,
         role,
         name,
-        token: Sha256Hex::of_secret(&token),
+        secret: Sha256Hex::of_secret(&token),
+        scopes,
+        parent: creator,
         created_at_ms: now,
         expires_at_ms: Some(now + lifetime_s * 1_000),
     };
-    auth.store.create_caller(&caller).await?;
+    auth.store.create_caller(&caller).await.map_err(|error| match error {
+        // Revoked since the link was redeemed.
+        StoreError::CallerInvalid(_) => Problem::TicketUsed.into(),
+        error => ApiError::from(error),
+    })?;
     let secure = if auth.addresses.is_https() { "; Secure" } else { "" };
     let header =
         format!("{cookie}={}; Path=/; Max-Age={lifetime_s}; HttpOnly; SameSite=Strict{secure}", token.expose());
@@ -66,8 +86,9 @@ pub async fn redeem_login_token(
 ///
 /// # Errors
 /// The database cannot be written.
-pub async fn create_operator_login_link(auth: &Auth) -> Result<String, StoreError> {
-    let login_token = create_login_token(auth, LoginScope::Operator { name: "operator".into() }).await?;
+pub async fn create_operator_login_link(auth: &Auth, creator: &Caller) -> Result<String, StoreError> {
+    let scope = LoginScope::Operator { name: "operator".into() };
+    let login_token = create_login_token(auth, creator, scope).await?;
     Ok(format!("{}/login#login_token={}", auth.addresses.base_url(), login_token.expose()))
 }
 
@@ -75,8 +96,9 @@ pub async fn create_operator_login_link(auth: &Auth) -> Result<String, StoreErro
 ///
 /// # Errors
 /// The database cannot be written.
-pub async fn create_viewer_login_link(auth: &Auth, row: &SessionRow) -> Result<String, StoreError> {
-    let login_token = create_login_token(auth, LoginScope::Session { session: row.id.clone() }).await?;
+pub async fn create_viewer_login_link(auth: &Auth, creator: &Caller, row: &SessionRow) -> Result<String, StoreError> {
+    let scope = LoginScope::Session { session: row.id.clone() };
+    let login_token = create_login_token(auth, creator, scope).await?;
     let page =
         format!("{}/dashboard/remote-cli/auth?session={}&provider={}", auth.addresses.base_url(), row.id, row.provider);
     Ok(format!("{page}#login_token={}", login_token.expose()))

@@ -8,6 +8,7 @@ use super::{
 use crate::auth::Auth;
 use anteroom_controller::{
     api_error::{ApiError, chain},
+    caller::Action,
     credentials,
     session::server_context::ServerContext,
     session::{
@@ -46,7 +47,7 @@ pub(super) async fn start_credential_use(
     Json(request): Json<CredentialUseRequest>,
 ) -> Result<impl IntoResponse, ErrorResponse> {
     let row = for_use::start_credential_use(&server_context, &caller, &id, &request).await?;
-    accepted_response(&server_context, &auth, &row).await
+    accepted_response(&server_context, &auth, &caller, &row).await
 }
 
 /// Returns the metadata of one credential, without its content.
@@ -60,7 +61,7 @@ pub(super) async fn get_credential(
     AuthenticatedCaller(caller): AuthenticatedCaller,
     CredentialPath(id): CredentialPath,
 ) -> Result<axum::Json<CredentialMeta>, ErrorResponse> {
-    let row = credentials::require_undeleted_credential(&server_context, &caller, &id).await?;
+    let row = credentials::require_undeleted_credential(&server_context, &caller, Action::ReadCredential, &id).await?;
     Ok(axum::Json(credentials::to_credential_meta(&server_context, &row)))
 }
 

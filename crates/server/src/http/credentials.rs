@@ -5,7 +5,6 @@ use super::{
     extract::{AuthenticatedCaller, CredentialPath},
 };
 use anteroom_controller::{credentials, session::context::SessionContext};
-use anteroom_store::OwnerFilter;
 use anteroom_wire::{
     ProblemBody,
     api::{CredentialList, Lease},
@@ -28,9 +27,7 @@ pub(super) async fn list_credentials(
     State(context): State<SessionContext>,
     AuthenticatedCaller(caller): AuthenticatedCaller,
 ) -> Result<Json<CredentialList>, ErrorResponse> {
-    caller.require_not_viewer()?;
-    let filter = if caller.require_operator().is_ok() { OwnerFilter::All } else { OwnerFilter::Owner(&caller.id) };
-    let rows = context.store.list_credentials(filter, CREDENTIALS_MAX).await?;
+    let rows = context.store.list_credentials(caller.owner_filter(), CREDENTIALS_MAX).await?;
     Ok(Json(CredentialList {
         credentials: rows.iter().map(|row| credentials::to_credential_meta(&context, row)).collect(),
     }))

@@ -1,8 +1,11 @@
 //! `GET /api/auth/session/{id}/diagnosis`.
 
 use super::{error_response::ErrorResponse, extract::OwnedSession};
-use anteroom_controller::{session::diagnose, session::server_context::ServerContext};
-use anteroom_store::Role;
+use anteroom_controller::{
+    caller::{Action, Resource},
+    session::diagnose,
+    session::server_context::ServerContext,
+};
 use anteroom_wire::{Problem, ProblemBody, diagnosis::Diagnosis};
 use axum::{Json, extract::State};
 
@@ -17,7 +20,7 @@ pub(super) async fn get_diagnosis(
     State(server_context): State<ServerContext>,
     owned: OwnedSession,
 ) -> Result<Json<Diagnosis>, ErrorResponse> {
-    let is_operator = owned.caller.role == Role::Operator;
+    let is_operator = owned.caller.require(Action::OperateServer, Resource::Server).is_ok();
     let diagnosis =
         diagnose::diagnose_for(&server_context, &owned.row.id, is_operator).await?.ok_or(Problem::UnknownSession)?;
     let verdict = diagnosis.verdict.code();

@@ -1,6 +1,6 @@
 //! Extractors for JSON bodies, queries and path ids. Their errors name the error without quoting the input.
 
-use super::error_response::ErrorResponse;
+use super::{access::RequestedAction, error_response::ErrorResponse};
 use crate::peer::ClientAddress;
 use anteroom_controller::{api_error::ApiError, caller::Caller, session::context::SessionContext};
 use anteroom_store::SessionRow;
@@ -80,7 +80,7 @@ impl<S: Sync> FromRequestParts<S> for ClientAddress {
     }
 }
 
-/// The session in the path, after checking that the caller may use it.
+/// The session in the path, after checking that the caller may do to it what the route does.
 pub(super) struct OwnedSession {
     /// The session's row in the database.
     pub row: SessionRow,
@@ -99,7 +99,9 @@ where
         let id = extract_session_id(parts).await?;
         let context = SessionContext::from_ref(state);
         let row = context.store.get_session(&id).await?.ok_or(Problem::UnknownSession)?;
-        caller.require_session_access(&row)?;
+        // A route without an action cannot have a session.
+        let action = parts.extensions.get::<RequestedAction>().ok_or(Problem::PathNotFound)?;
+        caller.require(action.0, &row)?;
         Ok(Self { row, caller })
     }
 }

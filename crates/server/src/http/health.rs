@@ -1,6 +1,10 @@
 //! `GET /health`: the server's health; for authenticated callers also each check.
 
-use anteroom_controller::{caller::Caller, health::health_report, session::server_context::ServerContext};
+use anteroom_controller::{
+    caller::{Action, Caller, Resource},
+    health::health_report,
+    session::server_context::ServerContext,
+};
 use anteroom_wire::api::{Health, HealthStatus};
 use axum::{Extension, Json, extract::State, http::StatusCode, response::IntoResponse};
 
@@ -17,7 +21,7 @@ pub(super) async fn get_health(
     if caller.is_none() {
         health.checks.clear();
     }
-    if caller.is_none_or(|Extension(caller)| caller.require_operator().is_err()) {
+    if caller.is_none_or(|Extension(caller)| caller.require(Action::OperateServer, Resource::Server).is_err()) {
         health.isolation = None;
     }
     let code = if health.status == HealthStatus::Down { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };

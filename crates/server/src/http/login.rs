@@ -6,7 +6,6 @@ use super::{
 };
 use crate::auth::{Auth, login_links, require_own_origin};
 use anteroom_controller::caller::Caller;
-use anteroom_store::Role;
 use anteroom_wire::{
     ProblemBody, Secret,
     api::{CurrentCaller, LoginRequest},
@@ -45,10 +44,7 @@ pub(super) async fn log_in(
     (status = 401, description = "The caller is not authenticated.", body = ProblemBody),
 ))]
 pub(super) async fn get_current_caller(AuthenticatedCaller(caller): AuthenticatedCaller) -> axum::Json<CurrentCaller> {
-    let session = match &caller.role {
-        Role::Viewer(session) => Some(session.clone()),
-        Role::Operator | Role::Backend => None,
-    };
+    let session = caller.role.session().cloned();
     axum::Json(CurrentCaller { role: caller.role.as_str().to_owned(), session })
 }
 
@@ -70,7 +66,6 @@ pub(super) async fn create_login_link(
     State(auth): State<Auth>,
     AuthenticatedCaller(caller): AuthenticatedCaller,
 ) -> Result<axum::Json<LoginLink>, ErrorResponse> {
-    caller.require_operator()?;
-    let url = login_links::create_operator_login_link(&auth).await?;
+    let url = login_links::create_operator_login_link(&auth, &caller).await?;
     Ok(axum::Json(LoginLink { url, expires_in_s: auth.login_link_lifetime_ms / 1_000 }))
 }

@@ -1,6 +1,6 @@
 //! `GET /metrics`: metrics in the OpenMetrics text format for Prometheus. All values are collected at the time of the request.
 
-use super::{error_response::ErrorResponse, extract::AuthenticatedCaller};
+use super::error_response::ErrorResponse;
 use anteroom_controller::{
     admission,
     api_error::ApiError,
@@ -38,11 +38,7 @@ const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset
     (status = 200, description = "OpenMetrics text", content_type = "application/openmetrics-text"),
     (status = 403, description = "The caller is not an operator.", body = ProblemBody),
 ))]
-pub(super) async fn get_metrics(
-    State(server_context): State<ServerContext>,
-    AuthenticatedCaller(caller): AuthenticatedCaller,
-) -> Result<Response, ErrorResponse> {
-    caller.require_operator()?;
+pub(super) async fn get_metrics(State(server_context): State<ServerContext>) -> Result<Response, ErrorResponse> {
     let mut registry = Registry::with_prefix("anteroom");
     sessions(&server_context, &mut registry).await?;
     credentials(&server_context, &mut registry).await?;

@@ -1,9 +1,6 @@
 //! `POST /api/reconcile`.
 
-use super::{
-    error_response::ErrorResponse,
-    extract::{AuthenticatedCaller, Query},
-};
+use super::{error_response::ErrorResponse, extract::Query};
 use anteroom_controller::{session::reconcile, session::server_context::ServerContext};
 use anteroom_wire::{ProblemBody, operator_reports::ReconcileReport};
 use axum::{Json, extract::State};
@@ -24,10 +21,8 @@ pub(super) struct ReconcileQuery {
 ))]
 pub(super) async fn run_reconcile(
     State(server_context): State<ServerContext>,
-    AuthenticatedCaller(caller): AuthenticatedCaller,
     Query(ReconcileQuery { dry_run }): Query<ReconcileQuery>,
 ) -> Result<Json<ReconcileReport>, ErrorResponse> {
-    caller.require_operator()?;
     let report =
         if dry_run { reconcile::dry_run(&server_context).await? } else { reconcile::run_once(&server_context).await? };
     Ok(Json(report))

@@ -10,7 +10,7 @@ use anteroom_controller::{
     session::context::SessionContext,
     session::{channels::require_active, end, lifecycle::DeliveryState, timeline, view},
 };
-use anteroom_store::{OwnerFilter, Role, SessionRow};
+use anteroom_store::SessionRow;
 use anteroom_wire::{
     EndReason, Problem, ProblemBody, SessionId,
     api::{CredentialList, SessionList, SessionView, Timeline},
@@ -232,10 +232,9 @@ pub(super) async fn list_sessions(
     State(context): State<SessionContext>,
     AuthenticatedCaller(caller): AuthenticatedCaller,
 ) -> Result<Json<SessionList>, ErrorResponse> {
-    let rows: Vec<SessionRow> = match &caller.role {
-        Role::Operator => context.store.list_sessions(OwnerFilter::All, SESSIONS_MAX, None).await?,
-        Role::Backend => context.store.list_sessions(OwnerFilter::Owner(&caller.id), SESSIONS_MAX, None).await?,
-        Role::Viewer(session) => context.store.get_session(session).await?.into_iter().collect(),
+    let rows: Vec<SessionRow> = match caller.role.session() {
+        Some(session) => context.store.get_session(session).await?.into_iter().collect(),
+        None => context.store.list_sessions(caller.owner_filter(), SESSIONS_MAX, None).await?,
     };
     let mut sessions = Vec::with_capacity(rows.len());
     for row in &rows {

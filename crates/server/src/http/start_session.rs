@@ -6,6 +6,7 @@ use super::{
 };
 use crate::auth::{Auth, login_links};
 use anteroom_controller::{
+    caller::Caller,
     session::server_context::ServerContext,
     session::{start, view},
 };
@@ -34,19 +35,19 @@ pub(super) async fn start_session(
     AuthenticatedCaller(caller): AuthenticatedCaller,
     Json(request): Json<StartRequest>,
 ) -> Result<impl IntoResponse, ErrorResponse> {
-    caller.require_not_viewer()?;
     let owner = start::resolve_owner(&server_context, &caller, &request).await?;
     let row = start::start_session(&server_context, &owner, &request).await?;
-    accepted_response(&server_context, &auth, &row).await
+    accepted_response(&server_context, &auth, &caller, &row).await
 }
 
 /// The response for an accepted session: the session and a login link to its page.
 pub(super) async fn accepted_response(
     server_context: &ServerContext,
     auth: &Auth,
+    caller: &Caller,
     row: &SessionRow,
 ) -> Result<(StatusCode, axum::Json<StartResponse>), ErrorResponse> {
-    let viewer_url = login_links::create_viewer_login_link(auth, row).await?;
+    let viewer_url = login_links::create_viewer_login_link(auth, caller, row).await?;
     let session = view::to_session_view(server_context, row).await?;
     Ok((StatusCode::ACCEPTED, axum::Json(StartResponse { session, viewer_url })))
 }

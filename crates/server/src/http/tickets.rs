@@ -6,6 +6,7 @@ use super::{
 };
 use anteroom_controller::{
     api_error::ApiError,
+    caller::Action,
     random,
     session::context::SessionContext,
     session::{
@@ -31,7 +32,7 @@ const TICKET_S_MAX: u64 = 60;
 pub(super) struct TicketRequest {
     /// The WebSocket to open.
     purpose: TicketTarget,
-    /// Desktop only: the viewer cannot send keyboard, mouse or clipboard input.
+    /// Desktop only: the viewer cannot send keyboard, mouse or clipboard input. It never can if the caller may only look.
     #[serde(default)]
     view_only: bool,
 }
@@ -82,10 +83,17 @@ async fn store_new_ticket(
     request: &TicketRequest,
 ) -> Result<Ticket, ApiError> {
     let (row, _) = require_active(context, &owned.row.id).await?;
-    let view_only = request.view_only;
-    if view_only && matches!(request.purpose, TicketTarget::Terminal) {
-        return Err(ApiError::new(Problem::Malformed, "view_only is supported only for the desktop"));
-    }
+    let control = owned.caller.require(Action::ControlSession, &row);
+    let view_only = match request.purpose {
+        TicketTarget::Terminal if request.view_only => {
+            return Err(ApiError::new(Problem::Malformed, "view_only is supported only for the desktop"));
+        }
+        TicketTarget::Terminal => {
+            control?;
+            false
+        }
+        TicketTarget::Desktop => request.view_only || control.is_err(),
+    };
     let ticket = random::random_token(if view_only { VIEW_ONLY_TICKET_PREFIX } else { "" });
     let expires_in_s = TICKET_S_MAX;
     let new = NewTicket {

@@ -4,7 +4,7 @@ use super::{error_response::ErrorResponse, extract::extract_session_id, tickets:
 use crate::{app::App, auth};
 use anteroom_controller::{
     api_error::ApiError,
-    caller::Caller,
+    caller::{Action, Caller},
     random,
     session::{
         active_session::ActiveSession,
@@ -314,7 +314,7 @@ async fn require_program(
 /// Whether the caller, identified by a cookie or an API token, may use the session.
 async fn may_use_session(app: &App, caller: Option<&Caller>, id: &SessionId) -> bool {
     let Some(caller) = caller else { return false };
-    app.store.get_session(id).await.ok().flatten().is_some_and(|row| caller.require_session_access(&row).is_ok())
+    app.store.get_session(id).await.ok().flatten().is_some_and(|row| caller.require(Action::ReadSession, &row).is_ok())
 }
 
 /// Rejects the WebSocket: with a close code for browsers, with an HTTP error for other clients.

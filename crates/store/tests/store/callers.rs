@@ -2,7 +2,8 @@
 
 use crate::fixture::{HOUR, NOW, StoreFixture, session_id};
 use anteroom_store::{
-    LoginScope, NewCaller, NewLoginToken, NewTicket, PurgeCounts, Role, Sha256Hex, StoreErrorKind, TicketPurpose,
+    CallerEnd, CallerKind, LoginScope, NewCaller, NewLoginToken, NewTicket, PurgeCounts, RedeemedLoginToken, Role,
+    Sha256Hex, StoreError, StoreErrorKind, TicketPurpose,
 };
 use anteroom_wire::CallerId;
 
@@ -19,16 +20,28 @@ fn ticket(fixture: &StoreFixture, text: &str, session: &anteroom_wire::SessionId
 async fn every_role_reads_back_and_is_found_by_its_token() {
     let fixture = StoreFixture::new().await;
     let session = fixture.session().await.id;
-    for (number, role) in [(1, Role::Operator), (2, Role::Backend), (3, Role::Viewer(session))] {
+    let viewer = (3, Role::Viewer(session.clone()));
+    for (number, role) in [
+        (1, Role::Operator),
+        (2, Role::Backend),
+        viewer,
+        (4, Role::Helper(session)),
+        (5, Role::Auditor),
+        (6, Role::User),
+    ] {
         let new = fixture.new_caller(caller_id(number), role.clone(), &format!("secret {number}"));
         let made = fixture.store.create_caller(&new).await.unwrap();
-        let found = fixture.store.find_caller_by_token(&new.token, NOW).await.unwrap().unwrap();
+        let found = fixture.store.find_caller_by_secret(new.kind, &new.secret, NOW).await.unwrap().unwrap();
         assert_eq!(found, made);
+        for other in CallerKind::ALL.iter().copied().filter(|kind| *kind != new.kind) {
+            assert_eq!(fixture.store.find_caller_by_secret(other, &new.secret, NOW).await.unwrap(), None, "{other:?}");
+        }
         assert_eq!((found.role, found.name), (role, "Ada".to_owned()));
     }
-    assert_eq!(fixture.store.find_caller_by_token(&Sha256Hex::of_bytes(b"guess"), NOW).await.unwrap(), None);
-    // The backend of the fixture and two of the three: viewers are not listed.
-    assert_eq!(fixture.store.list_callers(10).await.unwrap().len(), 3);
+    let guess = fixture.store.find_caller_by_secret(CallerKind::ApiToken, &Sha256Hex::of_bytes(b"guess"), NOW).await;
+    assert_eq!(guess.unwrap(), None);
+    // The backend of the fixture and four of the six: cookies of links are not listed.
+    assert_eq!(fixture.store.list_callers(10).await.unwrap().len(), 5);
 }
 
 #[tokio::test]
@@ -37,13 +50,13 @@ async fn a_revoked_or_expired_caller_is_not_found() {
     let short =
         NewCaller { expires_at_ms: Some(NOW + 10), ..fixture.new_caller(caller_id(1), Role::Operator, "short") };
     fixture.store.create_caller(&short).await.unwrap();
-    assert!(fixture.store.find_caller_by_token(&short.token, NOW + 9).await.unwrap().is_some());
-    assert_eq!(fixture.store.find_caller_by_token(&short.token, NOW + 10).await.unwrap(), None);
+    assert!(fixture.store.find_caller_by_secret(short.kind, &short.secret, NOW + 9).await.unwrap().is_some());
+    assert_eq!(fixture.store.find_caller_by_secret(short.kind, &short.secret, NOW + 10).await.unwrap(), None);
 
     let token = Sha256Hex::of_bytes(b"token-1");
-    assert!(fixture.store.revoke_caller(&fixture.owner, NOW).await.unwrap());
-    assert!(!fixture.store.revoke_caller(&fixture.owner, NOW + 1).await.unwrap());
-    assert_eq!(fixture.store.find_caller_by_token(&token, NOW).await.unwrap(), None);
+    assert_eq!(fixture.store.revoke_caller(&fixture.owner, NOW).await.unwrap(), [fixture.owner.clone()]);
+    assert_eq!(fixture.store.revoke_caller(&fixture.owner, NOW + 1).await.unwrap(), []);
+    assert_eq!(fixture.store.find_caller_by_secret(CallerKind::ApiToken, &token, NOW).await.unwrap(), None);
     assert_eq!(fixture.store.get_caller(&fixture.owner).await.unwrap().unwrap().revoked_at_ms, Some(NOW));
 }
 
@@ -59,9 +72,10 @@ async fn a_token_belongs_to_one_caller() {
 async fn every_kind_of_login_token_is_redeemed_once() {
     let fixture = StoreFixture::new().await;
     let session = fixture.session().await.id;
-    for scope in [LoginScope::Operator { name: "Ada".to_owned() }, LoginScope::Session { session }] {
+    let helper = LoginScope::Helper { session: session.clone(), name: "Bob".to_owned() };
+    for scope in [LoginScope::Operator { name: "Ada".to_owned() }, LoginScope::Session { session }, helper] {
         let hash = Sha256Hex::of_bytes(format!("{scope:?}").as_bytes());
-        let new = NewLoginToken { hash: hash.clone(), scope: scope.clone(), expires_at_ms: NOW + 10 };
+        let new = NewLoginToken { hash: hash.clone(), scope: scope.clone(), creator: None, expires_at_ms: NOW + 10 };
         fixture.store.create_login_token(&new).await.unwrap();
         let attempts: Vec<_> = (0..10)
             .map(|_| {
@@ -73,11 +87,12 @@ async fn every_kind_of_login_token_is_redeemed_once() {
         for one in attempts {
             redeemed.extend(one.await.unwrap());
         }
-        assert_eq!(redeemed, [scope]);
+        assert_eq!(redeemed, [RedeemedLoginToken { scope, creator: None }]);
     }
     let old = NewLoginToken {
         hash: Sha256Hex::of_bytes(b"old"),
         scope: LoginScope::Operator { name: String::new() },
+        creator: None,
         expires_at_ms: NOW,
     };
     fixture.store.create_login_token(&old).await.unwrap();
@@ -129,6 +144,7 @@ async fn purge_removes_only_used_and_expired_rows() {
     let login_token = |text: &str, expires_at_ms| NewLoginToken {
         hash: Sha256Hex::of_bytes(text.as_bytes()),
         scope: LoginScope::Session { session: session.clone() },
+        creator: None,
         expires_at_ms,
     };
     for new in [login_token("used", NOW + HOUR), login_token("old", NOW + 1), login_token("good", NOW + HOUR)] {
@@ -141,12 +157,73 @@ async fn purge_removes_only_used_and_expired_rows() {
     fixture.store.create_ticket(&old).await.unwrap();
     let viewer = fixture.new_caller(caller_id(1), Role::Viewer(session.clone()), "viewer");
     fixture.store.create_caller(&NewCaller { expires_at_ms: Some(NOW + 1), ..viewer }).await.unwrap();
-    // Revoked, but it owns sessions: its row stays.
+    // Revoked, but it owns sessions: its row stays. Its ticket was used up by that.
     fixture.store.revoke_caller(&fixture.owner, NOW).await.unwrap();
 
     let purged = fixture.store.purge_expired(NOW + 1).await.unwrap();
-    assert_eq!(purged, PurgeCounts { login_tokens: 2, tickets: 1, callers: 1 });
+    assert_eq!(purged, PurgeCounts { login_tokens: 2, tickets: 2, callers: 1 });
     assert_eq!(fixture.store.purge_expired(NOW + 1).await.unwrap(), PurgeCounts::default());
     assert!(fixture.store.redeem_login_token(&Sha256Hex::of_bytes(b"good"), NOW + 1).await.unwrap().is_some());
     assert!(fixture.store.get_caller(&fixture.owner).await.unwrap().is_some());
+}
+
+#[tokio::test]
+async fn whatever_a_revoked_caller_made_is_revoked_with_it() {
+    let fixture = StoreFixture::new().await;
+    let session = fixture.session().await.id;
+    let child = |number: u8, parent: &CallerId| NewCaller {
+        parent: Some(parent.clone()),
+        ..fixture.new_caller(caller_id(number), Role::Viewer(session.clone()), &format!("secret {number}"))
+    };
+    let (first, second) = (child(1, &fixture.owner), child(2, &caller_id(1)));
+    let apart = fixture.new_caller(caller_id(3), Role::Viewer(session.clone()), "apart");
+    for new in [&first, &second, &apart] {
+        fixture.store.create_caller(new).await.unwrap();
+    }
+    let link = NewLoginToken {
+        hash: Sha256Hex::of_bytes(b"link"),
+        scope: LoginScope::Session { session: session.clone() },
+        creator: Some(first.id.clone()),
+        expires_at_ms: NOW + HOUR,
+    };
+    fixture.store.create_login_token(&link).await.unwrap();
+    let ticket =
+        NewTicket { caller: second.id.clone(), ..ticket(&fixture, "ticket", &session, TicketPurpose::Desktop) };
+    fixture.store.create_ticket(&ticket).await.unwrap();
+
+    let mut revoked = fixture.store.revoke_caller(&fixture.owner, NOW).await.unwrap();
+    let mut expected = vec![fixture.owner.clone(), first.id.clone(), second.id.clone()];
+    revoked.sort();
+    expected.sort();
+    assert_eq!(revoked, expected);
+    assert_eq!(fixture.store.redeem_login_token(&link.hash, NOW).await.unwrap(), None);
+    assert_eq!(fixture.store.redeem_ticket(&ticket.hash, &session, TicketPurpose::Desktop, NOW).await.unwrap(), None);
+    let ended = fixture.store.find_ended_callers(&[first.id.clone(), apart.id.clone()], NOW).await.unwrap();
+    assert_eq!(ended, [(first.id.clone(), CallerEnd::Revoked)]);
+    let late = fixture.store.create_caller(&child(4, &first.id)).await.unwrap_err();
+    assert!(matches!(late, StoreError::CallerInvalid(id) if id == first.id));
+}
+
+#[tokio::test]
+async fn nothing_outlives_the_api_token_that_made_it() {
+    let fixture = StoreFixture::new().await;
+    let session = fixture.session().await.id;
+    let token = NewCaller { expires_at_ms: Some(NOW + 10), ..fixture.new_caller(caller_id(1), Role::Backend, "short") };
+    fixture.store.create_caller(&token).await.unwrap();
+    let link = NewLoginToken {
+        hash: Sha256Hex::of_bytes(b"link"),
+        scope: LoginScope::Session { session: session.clone() },
+        creator: Some(token.id.clone()),
+        expires_at_ms: NOW + HOUR,
+    };
+    fixture.store.create_login_token(&link).await.unwrap();
+    let cookie = NewCaller {
+        parent: Some(token.id.clone()),
+        expires_at_ms: Some(NOW + HOUR),
+        ..fixture.new_caller(caller_id(2), Role::Viewer(session), "cookie")
+    };
+    assert_eq!(fixture.store.create_caller(&cookie).await.unwrap().expires_at_ms, Some(NOW + 10));
+    assert_eq!(fixture.store.redeem_login_token(&link.hash, NOW + 10).await.unwrap(), None);
+    let ended = fixture.store.find_ended_callers(&[cookie.id.clone()], NOW + 10).await.unwrap();
+    assert_eq!(ended, [(cookie.id, CallerEnd::Expired)]);
 }

@@ -235,6 +235,7 @@ async fn the_database_files_contain_no_plaintext_and_no_token() {
     let (row, credential) = fixture.completed(canary).await;
     fixture.store.lease_credential(&credential, &fixture.owner, NOW).await.unwrap().unwrap();
     let login_token = anteroom_store::NewLoginToken {
+        creator: None,
         hash: Sha256Hex::of_bytes(b"CANARY-token"),
         scope: anteroom_store::LoginScope::Session { session: row.id.clone() },
         expires_at_ms: NOW + 1,

@@ -1,13 +1,13 @@
 //! A separate database for each test, with a key ring and a second connection for direct SQL.
 
 use anteroom_store::{
-    CompleteOutcome, CompleteWithCredential, CreateSessionOutcome, DeletionPolicy, ExpectedState, NewCaller,
-    NewCredential, NewSession, NewTimelineEntry, Reason, Role, SessionChange, SessionPurpose, SessionRow, Sha256Hex,
-    Store, StoreSettings, TransitionOutcome,
+    CallerKind, CompleteOutcome, CompleteWithCredential, CreateSessionOutcome, DeletionPolicy, ExpectedState,
+    NewCaller, NewCredential, NewSession, NewTimelineEntry, Reason, Role, SessionChange, SessionPurpose, SessionRow,
+    Sha256Hex, Store, StoreSettings, TransitionOutcome,
 };
 use anteroom_vault::{Binding, KeyRing, SealedBytes};
 use anteroom_wire::{
-    CallerId, CredentialId, EndReason, MachineId, ProviderId, SessionId, TimelineKind, api::CredentialFile,
+    CallerId, CredentialId, EndReason, MachineId, ProviderId, Secret, SessionId, TimelineKind, api::CredentialFile,
 };
 use sqlx::{AnyConnection, Connection};
 use std::path::PathBuf;
@@ -78,8 +78,9 @@ impl StoreFixture {
     }
 
     pub(crate) fn new_caller(&self, id: CallerId, role: Role, token: &str) -> NewCaller {
-        let token = Sha256Hex::of_bytes(token.as_bytes());
-        NewCaller { id, role, name: "Ada".to_owned(), token, created_at_ms: NOW, expires_at_ms: None }
+        let kind = if role.session().is_some() { CallerKind::ViewerCookie } else { CallerKind::ApiToken };
+        let secret = Secret::new(token.to_owned());
+        NewCaller { kind, ..NewCaller::api_token(id, role, "Ada", &secret, NOW) }
     }
 
     pub(crate) fn new_session(&self) -> NewSession {

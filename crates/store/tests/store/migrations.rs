@@ -2,8 +2,8 @@
 
 use crate::fixture::{NOW, StoreFixture, entry, settings};
 use anteroom_store::{
-    CreateSessionOutcome, DeleteOutcome, DeletionPolicy, ExpectedState, ExternalMachineClaim, HealthKind, LoginScope,
-    NewSession, SCHEMA_VERSION, SessionChange, SessionOutcome, SessionPurpose, Sha256Hex, Store,
+    CallerKind, CreateSessionOutcome, DeleteOutcome, DeletionPolicy, ExpectedState, ExternalMachineClaim, HealthKind,
+    LoginScope, NewSession, SCHEMA_VERSION, SessionChange, SessionOutcome, SessionPurpose, Sha256Hex, Store,
 };
 use anteroom_vault::{Binding, KeyRing};
 use anteroom_wire::{CallerId, CredentialId, EndReason, MessageId, SessionId, TimelineKind};
@@ -11,7 +11,7 @@ use serde_json::json;
 use sqlx::{AnyConnection, Connection, Executor};
 use std::path::PathBuf;
 
-const MIGRATIONS: [&[&str]; 5] = [
+const MIGRATIONS: [&[&str]; 6] = [
     &[include_str!("../../migrations/0001_tables.sql"), include_str!("../../migrations/0001_triggers.sqlite.sql")],
     &[include_str!("../../migrations/0002_external_machines.sql")],
     &[
@@ -23,6 +23,7 @@ const MIGRATIONS: [&[&str]; 5] = [
         include_str!("../../migrations/0004_triggers.sqlite.sql"),
     ],
     &[include_str!("../../migrations/0005_names.sql"), include_str!("../../migrations/0005_names.sqlite.sql")],
+    &[include_str!("../../migrations/0006_end_reasons.sqlite.sql")],
 ];
 
 /// A database of an older version.
@@ -96,7 +97,8 @@ impl Old {
         ]
         .into_iter()
         .chain(if version < 5 { self.rows_with_former_names() } else { self.rows_of_version_5() })
-        .chain(self.rows_with_former_end_reasons())
+        .chain(self.rows_with_end_reasons(version))
+        .chain(self.callers_without_a_kind())
         {
             sql.execute(sqlx::AssertSqlSafe(text)).await.unwrap();
         }
@@ -122,6 +124,27 @@ impl Old {
             );
             sql.execute(sqlx::AssertSqlSafe(message)).await.unwrap();
         }
+    }
+
+    /// Callers as every version before 7 writes them: the command line's, a browser, a viewer and an operator's token.
+    fn callers_without_a_kind(&self) -> Vec<String> {
+        let session = format!("'{}'", self.active);
+        [
+            (0, "operator", "NULL", "NULL"),
+            (1, "operator", "NULL", "9"),
+            (2, "viewer", session.as_str(), "9"),
+            (3, "operator", "NULL", "NULL"),
+        ]
+        .into_iter()
+        .map(|(number, role, session, expires_at_ms)| {
+            let (id, secret) = (CallerId::from_parts(0, [number; 10]), Sha256Hex::of_bytes(&[number]));
+            format!(
+                "INSERT INTO callers (id, role, name, token_hash, session_id, created_at_ms, expires_at_ms) \
+                     VALUES ('{id}', '{role}', 'n', '{}', {session}, 1, {expires_at_ms})",
+                secret.as_str()
+            )
+        })
+        .collect()
     }
 
     /// Rows with names that the migration to version 5 changes.
@@ -184,18 +207,23 @@ impl Old {
     }
 
     /// Sessions that ended for a reason whose code the migration to version 6 changes, and a rejected delivery, whose code stays.
-    fn rows_with_former_end_reasons(&self) -> Vec<String> {
+    fn rows_with_end_reasons(&self, version: usize) -> Vec<String> {
         let Self { without_provider, without_credential, .. } = self;
+        let (provider, credential) = if version < 6 {
+            ("provider_unavailable", "unknown_credential")
+        } else {
+            ("provider_removed", "credential_deleted")
+        };
         let entry = |session: &SessionId, number: u8, kind: &str, reason: &str| {
             let data = json!({ "reason": reason });
             format!("INSERT INTO timeline VALUES ('{session}', {number}, {number}, '{kind}', 'It happened.', '{data}')")
         };
         vec![
-            self.failed_session(without_provider, "provider_unavailable"),
-            entry(without_provider, 1, "failed", "provider_unavailable"),
-            entry(without_provider, 2, "ticket_rejected", "provider_unavailable"),
-            self.failed_session(without_credential, "unknown_credential"),
-            entry(without_credential, 1, "failed", "unknown_credential"),
+            self.failed_session(without_provider, provider),
+            entry(without_provider, 1, "failed", provider),
+            entry(without_provider, 2, "ticket_rejected", provider),
+            self.failed_session(without_credential, credential),
+            entry(without_credential, 1, "failed", credential),
             entry(without_credential, 2, "delivery_rejected", "unknown_credential"),
         ]
     }
@@ -277,9 +305,14 @@ async fn assert_renamed(old: &Old, store: &Store) {
         assert_eq!(entries.iter().map(|entry| entry.data["reason"].as_str().unwrap()).collect::<Vec<_>>(), codes);
     }
     let operator = store.redeem_login_token(&Sha256Hex::of_bytes(b"operator's"), NOW).await.unwrap();
-    assert_eq!(operator, Some(LoginScope::Operator { name: "Ada".to_owned() }));
+    assert_eq!(operator.unwrap().scope, LoginScope::Operator { name: "Ada".to_owned() });
     let viewer = store.redeem_login_token(&Sha256Hex::of_bytes(b"viewer's"), NOW).await.unwrap();
-    assert_eq!(viewer, Some(LoginScope::Session { session: old.active.clone() }));
+    assert_eq!(viewer.unwrap().scope, LoginScope::Session { session: old.active.clone() });
+    let kinds = [CallerKind::LocalSocket, CallerKind::BrowserCookie, CallerKind::ViewerCookie, CallerKind::ApiToken];
+    for (number, kind) in (0..).zip(kinds) {
+        let caller = store.get_caller(&CallerId::from_parts(0, [number; 10])).await.unwrap().unwrap();
+        assert_eq!((caller.kind, caller.scopes, &caller.account), (kind, caller.role.scopes(), &caller.id));
+    }
 }
 
 #[tokio::test]

@@ -2,7 +2,11 @@
 
 use super::super::{active_session::ActiveSession, supervisor};
 use crate::{
-    admission, api_error::ApiError, caller::Caller, credentials, random, session::server_context::ServerContext,
+    admission,
+    api_error::ApiError,
+    caller::{Action, Caller},
+    credentials, random,
+    session::server_context::ServerContext,
     unix_time,
 };
 use anteroom_store::{
@@ -32,7 +36,8 @@ pub async fn start_credential_use(
     id: &CredentialId,
     request: &CredentialUseRequest,
 ) -> Result<SessionRow, ApiError> {
-    let credential = credentials::require_undeleted_credential(server_context, caller, id).await?;
+    let credential =
+        credentials::require_undeleted_credential(server_context, caller, Action::UseCredential, id).await?;
     admission::require_capacity(server_context)?;
     start_credential_use_as(server_context, &caller.id, &credential, request).await
 }

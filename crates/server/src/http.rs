@@ -205,6 +205,41 @@ fn panic_response(cause: Box<dyn std::any::Any + Send>) -> Response {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use axum::http::Method;
+
+    #[test]
+    fn every_operation_of_the_document_is_in_the_table_of_access_once() {
+        let document = serde_json::to_value(api().merge(agent_api()).into_openapi()).unwrap();
+        for (path, methods) in document["paths"].as_object().unwrap() {
+            for method in methods.as_object().unwrap().keys() {
+                let listed = access::ROUTES
+                    .iter()
+                    .filter(|(listed, pattern, _)| listed.eq_ignore_ascii_case(method) && pattern == path);
+                assert_eq!(listed.count(), 1, "{method} {path} in http/access.rs");
+            }
+        }
+    }
+
+    #[test]
+    fn a_route_that_is_not_listed_reaches_no_handler() {
+        let operator = || {
+            let (id, role) = (anteroom_wire::CallerId::from_parts(1, [1; 10]), anteroom_store::Role::Operator);
+            let kind = anteroom_store::CallerKind::ApiToken;
+            Caller { account: id.clone(), id, kind, scopes: role.scopes(), role, name: String::new() }
+        };
+        for (method, pattern, problem) in [
+            (Method::GET, Some("/api/brother"), Problem::PathNotFound),
+            (Method::GET, None, Problem::PathNotFound),
+            (Method::PUT, Some("/api/sessions"), Problem::MethodNotAllowed),
+            (Method::OPTIONS, Some("/api/sessions"), Problem::MethodNotAllowed),
+        ] {
+            let route = find_route(&method, pattern);
+            assert_eq!(admit(route, Ok(operator())).unwrap_err().problem, problem, "{method} {pattern:?}");
+            let anonymous = admit(route, Err(Problem::Unauthenticated.into())).unwrap_err();
+            assert_eq!(anonymous.problem, Problem::Unauthenticated, "{method} {pattern:?}");
+        }
+        assert!(admit(find_route(&Method::HEAD, Some("/api/sessions")), Ok(operator())).is_ok());
+    }
 
     /// `web/openapi.json` is the source of the pages' API types (`npm run api` in `web/`). `ANTEROOM_WRITE_DOCS=1` rewrites it.
     #[test]

@@ -1,6 +1,6 @@
 //! `GET /api/keys`, `POST /api/keys/rotate`, `POST /api/keys/{id}/retire`.
 
-use super::{error_response::ErrorResponse, extract::AuthenticatedCaller};
+use super::error_response::ErrorResponse;
 use anteroom_controller::{api_error::ApiError, session::context::SessionContext};
 use anteroom_vault::KeyId;
 use anteroom_wire::{Problem, ProblemBody, operator_reports::KeyReport};
@@ -14,11 +14,7 @@ use axum::{
     (status = 200, description = "The keys, without their secrets.", body = KeyReport),
     (status = 403, description = "The caller is not an operator.", body = ProblemBody),
 ))]
-pub(super) async fn list_keys(
-    State(context): State<SessionContext>,
-    AuthenticatedCaller(caller): AuthenticatedCaller,
-) -> Result<Json<KeyReport>, ErrorResponse> {
-    caller.require_operator()?;
+pub(super) async fn list_keys(State(context): State<SessionContext>) -> Result<Json<KeyReport>, ErrorResponse> {
     Ok(Json(context.key_rotation.report().await?))
 }
 
@@ -29,11 +25,7 @@ pub(super) async fn list_keys(
     (status = 409, description = "Another program provides the keys.", body = ProblemBody),
     (status = 503, description = "The keys or the database cannot be written.", body = ProblemBody),
 ))]
-pub(super) async fn rotate_keys(
-    State(context): State<SessionContext>,
-    AuthenticatedCaller(caller): AuthenticatedCaller,
-) -> Result<Json<KeyReport>, ErrorResponse> {
-    caller.require_operator()?;
+pub(super) async fn rotate_keys(State(context): State<SessionContext>) -> Result<Json<KeyReport>, ErrorResponse> {
     Ok(Json(context.key_rotation.rotate().await.map_err(ApiError::from)?))
 }
 
@@ -47,10 +39,8 @@ pub(super) async fn rotate_keys(
 ))]
 pub(super) async fn retire_key(
     State(context): State<SessionContext>,
-    AuthenticatedCaller(caller): AuthenticatedCaller,
     Path(id): Path<String>,
 ) -> Result<Json<KeyReport>, ErrorResponse> {
-    caller.require_operator()?;
     let id = id.parse().map_err(|_| ApiError::new(Problem::Malformed, "the key's number is not a number"))?;
     Ok(Json(context.key_rotation.retire(KeyId(id)).await.map_err(ApiError::from)?))
 }

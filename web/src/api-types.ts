@@ -1313,7 +1313,7 @@ export interface components {
         TicketRequest: {
             /** @description The WebSocket to open. */
             purpose: components["schemas"]["TicketTarget"];
-            /** @description Desktop only: the viewer cannot send keyboard, mouse or clipboard input. */
+            /** @description Desktop only: the viewer cannot send keyboard, mouse or clipboard input. It never can if the caller may only look. */
             view_only?: boolean;
         };
         /**

@@ -1,4 +1,4 @@
-//! `anteroom image build | show`.
+//! `anteroom image build | show | lock | sbom`.
 
 use super::{
     machine_environment::{self, images_dir, keeper_program},
@@ -6,7 +6,7 @@ use super::{
     progress::ProgressDisplay,
 };
 use anteroom_controller::config::Config;
-use anteroom_machine::image::{BuildSettings, Image, OnProgress, build_image};
+use anteroom_machine::image::{self, BuildSettings, Image, OnProgress, build_image};
 use anyhow::Context;
 use clap::Subcommand;
 use std::{path::PathBuf, process::ExitCode, sync::Arc};
@@ -18,6 +18,9 @@ pub(super) enum ImageCommand {
         /// Build again with the newest packages, even if the recipe has not changed.
         #[arg(long)]
         refresh: bool,
+        /// Fail if a package differs from the lock of this program (image/packages.lock).
+        #[arg(long, conflicts_with = "refresh")]
+        locked: bool,
         /// Print only the path of the image's directory.
         #[arg(long)]
         print_dir: bool,
@@ -30,12 +33,23 @@ pub(super) enum ImageCommand {
     },
     /// Print the manifest of the current image as JSON.
     Show,
+    /// Print the Debian packages of the current image with their versions and hashes: the content of image/packages.lock.
+    Lock,
+    /// Print the software bill of materials of the current image (CycloneDX, JSON).
+    Sbom,
 }
 
 pub(super) async fn run(config: &Config, command: ImageCommand) -> anyhow::Result<ExitCode> {
     match command {
-        ImageCommand::Build { refresh, print_dir, agent, demo_cli } => {
-            let image = build_configured_image(config, refresh, agent, demo_cli, print_dir).await?;
+        ImageCommand::Build { refresh, locked, print_dir, agent, demo_cli } => {
+            let packages = if refresh {
+                Packages::Newest
+            } else if locked {
+                Packages::LockedOrError
+            } else {
+                Packages::Locked
+            };
+            let image = build_configured_image(config, packages, agent, demo_cli, print_dir).await?;
             if print_dir {
                 print_line(image.dir.display());
             }
@@ -44,13 +58,32 @@ pub(super) async fn run(config: &Config, command: ImageCommand) -> anyhow::Resul
             let image = Image::open_current(&images_dir(config))?;
             print_line(serde_json::to_string_pretty(&image.manifest)?);
         }
+        ImageCommand::Lock => {
+            let image = Image::open_current(&images_dir(config))?;
+            print_line(image::to_package_lock(&image.manifest).trim_end());
+        }
+        ImageCommand::Sbom => {
+            let image = Image::open_current(&images_dir(config))?;
+            print_line(serde_json::to_string_pretty(&image::to_cyclonedx(&image.manifest))?);
+        }
     }
     Ok(ExitCode::SUCCESS)
 }
 
+/// The versions of the packages that a build installs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Packages {
+    /// The locked ones; where the mirror no longer has one, its newest.
+    Locked,
+    /// The locked ones, and nothing else.
+    LockedOrError,
+    /// The newest, even if the recipe has not changed.
+    Newest,
+}
+
 async fn build_configured_image(
     config: &Config,
-    refresh: bool,
+    packages: Packages,
     agent: Option<PathBuf>,
     demo_cli: Option<PathBuf>,
     quiet: bool,
@@ -59,7 +92,8 @@ async fn build_configured_image(
     let agent = agent.map_or_else(|| companion("anteroom-agent"), Ok)?;
     let demo_cli = demo_cli.map_or_else(|| companion("anteroom-demo-cli"), Ok)?;
     let mut settings = BuildSettings::new(images_dir(config), agent, demo_cli);
-    settings.update_packages = refresh;
+    settings.update_packages = packages == Packages::Newest;
+    settings.require_locked_packages = packages == Packages::LockedOrError;
     settings.extra_clis.clone_from(&config.image.extra_clis);
     settings.extra_packages.clone_from(&config.image.extra_packages);
     let display = Arc::new(ProgressDisplay::new());
@@ -78,6 +112,10 @@ async fn build_configured_image(
     };
     let built = build_image(&settings, on_progress, self_test).await.context("the image could not be built")?;
     drop(display);
+    let differences = image::package_differences(&built.image.manifest);
+    if !differences.is_empty() {
+        print_differences(&differences);
+    }
     if !quiet {
         let state = if built.unchanged { "is up to date" } else { "was built" };
         let tools: Vec<String> =
@@ -85,4 +123,14 @@ async fn build_configured_image(
         print_line(format_args!("Image {} {state}, with {}.", &built.image.manifest.hash[..12], tools.join(", ")));
     }
     Ok(built.image)
+}
+
+/// Reports packages that differ from the lock, which is no error: Debian replaces packages by newer ones.
+#[expect(clippy::print_stderr, reason = "standard output may carry only the image's directory")]
+fn print_differences(differences: &[image::PackageDifference]) {
+    eprintln!("anteroom: {} packages differ from image/packages.lock:", differences.len());
+    for difference in differences {
+        eprintln!("    {difference}");
+    }
+    eprintln!("to accept them: anteroom image lock > image/packages.lock");
 }

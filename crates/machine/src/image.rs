@@ -24,19 +24,23 @@ mod host_requirements;
 mod initramfs;
 mod kernel;
 mod leftovers;
+mod package_lock;
 mod path_pattern;
 mod progress;
 mod recipe;
 mod root_fs;
 mod root_fs_build_parameters;
+mod sbom;
 mod store;
 
 pub use build::{BuildOutcome, build_image};
 pub use build_error::BuildError;
 pub use build_settings::BuildSettings;
 pub use host_requirements::{MissingRequirement, apt_install_command, find_missing_requirements};
+pub use package_lock::{PackageDifference, package_differences, to_package_lock};
 pub use progress::{BuildStep, OnProgress, ProgressReport};
 pub use recipe::Cli;
+pub use sbom::to_cyclonedx;
 
 use crate::verified_files::{FileStamp, HashKind, VerifiedFiles, VerifyError};
 use anteroom_wire::agent::PROTOCOL_VERSION;
@@ -94,6 +98,9 @@ pub struct Manifest {
     pub clis: BTreeMap<String, String>,
     /// Debian package → version.
     pub packages: BTreeMap<String, String>,
+    /// Debian package → SHA-256 (hex) of its file. Empty if the image was built before they were recorded.
+    #[serde(default)]
+    pub package_sha256: BTreeMap<String, String>,
     /// SHA-256 (hex) of the agent's binary.
     pub agent_sha256: String,
     /// SHA-256 (hex) of all inputs. A build with the same inputs reuses this image.

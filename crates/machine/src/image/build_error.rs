@@ -3,6 +3,7 @@
 use super::{
     ImageError,
     host_requirements::{MissingRequirement, apt_install_command},
+    package_lock::PackageDifference,
     progress::BuildStep,
 };
 use std::{error::Error, fmt::Write as _, io, path::PathBuf};
@@ -84,6 +85,15 @@ pub enum BuildError {
         expected: String,
         /// The integrity of the download.
         found: String,
+    },
+    /// Packages differ from the lock.
+    #[error(
+        "packages differ from image/packages.lock:{}\nto accept them, build without --locked and write the lock with `anteroom image lock`",
+        indented(&differences.iter().map(ToString::to_string).collect::<Vec<_>>())
+    )]
+    PackagesDiffer {
+        /// The differences.
+        differences: Vec<PackageDifference>,
     },
     /// A program succeeded, but its result is not usable.
     #[error("{step}: {what}")]

@@ -17,6 +17,8 @@ pub struct BuildSettings {
     pub demo_binary: PathBuf,
     /// Install the newest packages even if the recipe has not changed.
     pub update_packages: bool,
+    /// Fail if a package differs from the lock.
+    pub require_locked_packages: bool,
     /// Number of images to keep, including the current one. Images in use are kept in addition.
     pub images_kept: usize,
     /// Timeout of each program of the build, milliseconds.
@@ -38,6 +40,7 @@ impl BuildSettings {
             agent_binary,
             demo_binary,
             update_packages: false,
+            require_locked_packages: false,
             images_kept: 3,
             step_ms_max: 30 * 60 * 1000,
             compression_level: 9,

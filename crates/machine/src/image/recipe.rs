@@ -1,6 +1,6 @@
 //! The recipe, embedded in the binary: `image/recipe.toml` and the files below `image/files`.
 
-use super::path_pattern;
+use super::{package_lock::PackageLock, path_pattern};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -169,6 +169,7 @@ impl Recipe {
     /// Hashes everything in the recipe that the root file system depends on.
     pub(super) fn update_hash(&self, hash: &mut Sha256) {
         hash.update(TEXT);
+        hash.update(PackageLock::text());
         for file in GUEST_FILES {
             hash.update(format!("\n{} {:o} {} {}\n", file.path, file.mode, file.owner, file.content.len()));
             hash.update(file.content);

@@ -16,6 +16,7 @@ use super::{
     elf, fetch_tools, host_requirements,
     initramfs::KernelModule,
     kernel, leftovers, not_a_kernel, not_a_squashfs,
+    package_lock::{PackageDifference, PackageHashes, PackageLock},
     progress::{BuildStep, ProgressReport},
     root_fs_build_parameters::RootFsBuildParameters,
     store,
@@ -40,6 +41,8 @@ const ROOT_FILE: &str = "rootfs.squashfs";
 const KERNEL_FILE: &str = "vmlinux";
 const SUMMARY_FILE: &str = "root.json";
 const MODULES_DIR: &str = "modules";
+/// The preferences of apt, in the temporary directory of a build.
+const PREFERENCES_FILE: &str = "preferences";
 
 /// The description of a cached root file system: `root.json` in its directory.
 #[derive(Debug, Serialize, Deserialize)]
@@ -52,6 +55,8 @@ pub(super) struct RootFs {
     /// Module files in load order.
     modules: Vec<String>,
     pub(super) packages: BTreeMap<String, String>,
+    #[serde(default)]
+    pub(super) package_sha256: BTreeMap<String, String>,
     pub(super) clis: BTreeMap<String, String>,
 }
 
@@ -94,6 +99,8 @@ pub(super) async fn build_root_fs(build: &RootFsBuildParameters<'_>, dir: &Path)
     let modules = unpack_modules(build, &filtered, &new).await?;
     let (rootfs, kernel) = (artefact_of(&root_file, ROOT_FILE), artefact_of(&new.join(KERNEL_FILE), KERNEL_FILE));
     let packages = kernel::parse_installed_packages(&String::from_utf8_lossy(&filtered.dpkg_status));
+    let package_sha256 = hashes_of(&packages, &filtered.package_hashes);
+    check_packages(build, &packages, &package_sha256)?;
     let mut clis = build.tool_versions();
     let extra = build.settings.extra_packages.iter();
     clis.extend(extra.filter_map(|name| packages.get_key_value(name)).map(|(name, it)| (name.clone(), it.clone())));
@@ -104,6 +111,7 @@ pub(super) async fn build_root_fs(build: &RootFsBuildParameters<'_>, dir: &Path)
         kernel_options: build.recipe.kernel_options.clone(),
         modules,
         packages,
+        package_sha256,
         clis,
     };
     let summary = serde_json::to_vec_pretty(&root)
@@ -111,6 +119,32 @@ pub(super) async fn build_root_fs(build: &RootFsBuildParameters<'_>, dir: &Path)
     store::write_synced(&new.join(SUMMARY_FILE), &summary).map_err(io(&new))?;
     store::publish(&new, dir).map_err(io(dir))?;
     Ok(root)
+}
+
+/// Package → SHA-256 of the installed packages.
+fn hashes_of(packages: &BTreeMap<String, String>, hashes: &PackageHashes) -> BTreeMap<String, String> {
+    let hash = |(name, version): (&String, &String)| {
+        Some((name.clone(), hashes.get(&(name.clone(), version.clone()))?.clone()))
+    };
+    packages.iter().filter_map(hash).collect()
+}
+
+/// Compares the packages with the lock. Another content of a locked version is always an error: a version is built once.
+fn check_packages(
+    build: &RootFsBuildParameters<'_>,
+    packages: &BTreeMap<String, String>,
+    sha256: &BTreeMap<String, String>,
+) -> Result<(), BuildError> {
+    let has_extra_packages = !build.settings.extra_packages.is_empty();
+    let is_error = |difference: &PackageDifference| match difference {
+        PackageDifference::Content { .. } => true,
+        // The lock does not know what an operator adds.
+        PackageDifference::Added { .. } => build.settings.require_locked_packages && !has_extra_packages,
+        PackageDifference::Version { .. } | PackageDifference::Removed { .. } => build.settings.require_locked_packages,
+    };
+    let differences: Vec<_> =
+        PackageLock::embedded().differences(packages, sha256).into_iter().filter(is_error).collect();
+    if differences.is_empty() { Ok(()) } else { Err(BuildError::PackagesDiffer { differences }) }
 }
 
 /// Downloads the tools and makes the root file system `to` of them and the packages.
@@ -171,9 +205,21 @@ fn start_packages(build: &RootFsBuildParameters<'_>) -> Result<RunningCommand, B
         // Without this, a mirror that fails in part would result in a smaller image.
         "--aptopt=APT::Update::Error-Mode \"any\"".into(),
         "--aptopt=Acquire::Retries \"3\"".into(),
+        // The lists have the hashes of the packages. They are read from the tar, and are not part of the image.
+        "--aptopt=Acquire::GzipIndexes \"false\"".into(),
+        "--skip=cleanup/apt/lists".into(),
         format!("--include={}", recipe.packages.join(",")).into(),
     ];
     args.extend(recipe.unpack_excludes.iter().map(|pattern| format!("--dpkgopt=path-exclude={pattern}").into()));
+    if !build.settings.update_packages {
+        let preferences = build.scratch.join(PREFERENCES_FILE);
+        fs::write(&preferences, PackageLock::embedded().to_preferences()).map_err(|source| BuildError::Io {
+            step: BuildStep::Packages,
+            path: preferences.clone(),
+            source,
+        })?;
+        args.push(format!("--setup-hook=upload '{}' /etc/apt/preferences.d/anteroom", preferences.display()).into());
+    }
     if let Some(keyring) = host_requirements::debian_keyring_path() {
         let mut arg = OsString::from("--keyring=");
         arg.push(keyring);
@@ -197,7 +243,7 @@ fn packages_fraction(line: &str) -> Option<(f32, &'static str)> {
         ("extracting archives", 0.35, "unpacking the base"),
         ("installing essential", 0.40, "installing the base"),
         ("installing remaining", 0.45, "installing the desktop"),
-        ("cleaning package lists", 0.98, "cleaning up"),
+        ("cleaning apt cache", 0.98, "cleaning up"),
         ("creating tarball", 1.0, "installed"),
     ];
     LOG_LINES.iter().find(|(text, ..)| line.contains(text)).map(|&(_, fraction, note)| (fraction, note))
@@ -354,12 +400,13 @@ mod tests {
             "I: extracting archives...",
             "I: installing essential packages...",
             "I: installing remaining packages inside the chroot...",
-            "I: cleaning package lists and apt cache...",
+            "I: skipping cleanup/apt/lists as requested",
+            "I: cleaning apt cache...",
             "I: creating tarball...",
         ];
         let fractions: Vec<f32> =
             log.iter().filter_map(|line| packages_fraction(line)).map(|(fraction, _)| fraction).collect();
-        assert_eq!(fractions.len(), log.len());
+        assert_eq!(fractions.len(), log.len() - 1, "each step but the one that is skipped");
         assert!(fractions.is_sorted());
         assert_eq!(packages_fraction("W: something else"), None);
     }

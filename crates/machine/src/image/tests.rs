@@ -28,6 +28,7 @@ fn image(images: &Path, seed: &str, built_at_unix_s: u64) -> Image {
         kernel_options: vec!["PVH".into()],
         clis: BTreeMap::from([("codex".into(), "1".into())]),
         packages: BTreeMap::new(),
+        package_sha256: BTreeMap::new(),
         agent_sha256: seed.into(),
         inputs_sha256: seed.into(),
         built_at_unix_s,
@@ -36,6 +37,14 @@ fn image(images: &Path, seed: &str, built_at_unix_s: u64) -> Image {
     let dir = images.join(&manifest.hash);
     fs::rename(new, &dir).unwrap();
     Image::open(&dir).unwrap()
+}
+
+/// The manifest of an image with these packages.
+pub(super) fn manifest_with(packages: &[(&str, &str)]) -> Manifest {
+    let dir = tempfile::tempdir().unwrap();
+    let mut manifest = image(dir.path(), "a", 1).manifest;
+    manifest.packages = packages.iter().map(|&(name, version)| (name.to_owned(), version.to_owned())).collect();
+    manifest
 }
 
 fn write_manifest(dir: &Path, manifest: &Manifest) {

@@ -4,8 +4,10 @@
 
 mod doctor;
 mod end_reasons;
+mod hardening;
 mod need_kvm;
 mod recovery;
+mod supply_chain;
 
 use anteroom_testbed::{
     QEMU_WAIT_TIMEOUT, Qemu, TestConfig, TestServer,

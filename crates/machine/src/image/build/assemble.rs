@@ -93,6 +93,7 @@ fn manifest(root: &RootFs, initramfs: Artefact, inputs: &Inputs) -> Manifest {
         kernel_options: root.kernel_options.clone(),
         clis: root.clis.clone(),
         packages: root.packages.clone(),
+        package_sha256: root.package_sha256.clone(),
         agent_sha256: inputs.agent_sha256.clone(),
         inputs_sha256: inputs.image.clone(),
         built_at_unix_s: now,

@@ -3,6 +3,7 @@
 use super::super::{
     elf,
     fetch_tools::{self, FetchedTool},
+    package_lock::{self, PackageHashes},
     progress::{BuildStep, ProgressReport},
     recipe::{Cli, GUEST_DIRS, GUEST_FILES, Recipe},
     root_fs_build_parameters::RootFsBuildParameters,
@@ -39,6 +40,8 @@ pub(super) struct FilterOutput {
     pub(super) modules_dep: String,
     pub(super) modules_builtin: String,
     pub(super) dpkg_status: Vec<u8>,
+    /// The hashes in the package lists of the mirror.
+    pub(super) package_hashes: PackageHashes,
 }
 
 /// What is added to the packages and the guest files.
@@ -192,7 +195,7 @@ fn text(path: &std::path::Path) -> io::Result<String> {
 }
 
 impl FilterOutput {
-    /// Extracts the files of the kernel and dpkg's status file. Consumes the entry: the recipe drops all of these files from the
+    /// Extracts the files of the kernel, dpkg's status file and the hashes in apt's package lists. Consumes the entry: the recipe drops all of these files from the
     /// root file system.
     fn extract(&mut self, path: &str, entry: &mut tar::Entry<'_, impl Read>) -> io::Result<()> {
         let read = |entry: &mut tar::Entry<'_, _>| -> io::Result<Vec<u8>> {
@@ -219,6 +222,8 @@ impl FilterOutput {
             }
         } else if path == "var/lib/dpkg/status" {
             self.dpkg_status = read(entry)?;
+        } else if path.starts_with("var/lib/apt/lists/") && path.ends_with("_Packages") {
+            package_lock::read_package_list(entry, &mut self.package_hashes)?;
         }
         let extracted_bytes =
             self.kernel.len() + self.modules.values().map(Vec::len).sum::<usize>() + self.dpkg_status.len();

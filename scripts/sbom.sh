@@ -17,7 +17,8 @@ need_cargo_program cargo-cyclonedx
 remove_written() { find crates -maxdepth 2 -name '*.cdx.json' -delete; }
 trap remove_written EXIT
 cargo cyclonedx --quiet --manifest-path crates/cli/Cargo.toml --format json --spec-version 1.5 --describe binaries --target x86_64-unknown-linux-gnu
-cp crates/cli/anteroom_bin.cdx.json "$out/anteroom.cdx.json"
+# Without the path of this working copy.
+sed "s#$PWD#.#g" crates/cli/anteroom_bin.cdx.json > "$out/anteroom.cdx.json"
 "$program" image sbom > "$out/image.cdx.json"
 
 validator=$built/cyclonedx-validator

@@ -1,7 +1,9 @@
 //! Names and targets of `CONNECT` requests from machines. The provider allows no host, so no request may succeed.
 #![no_main]
 
-use anteroom_egress::{EgressGate, EgressOutcome, EgressSettings, HostName, HostOverrides, MachineEgressGate, is_public};
+use anteroom_egress::{
+    EgressGate, EgressOutcome, EgressSettings, HostName, HostOverrides, MachineEgressGate, is_public,
+};
 use libfuzzer_sys::fuzz_target;
 use std::{
     net::{IpAddr, Ipv4Addr},

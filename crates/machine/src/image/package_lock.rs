@@ -121,9 +121,10 @@ impl PackageLock {
                 Some(_) => None,
             }
         });
-        let removed = self.0.iter().filter(|(name, _)| !packages.contains_key(*name)).map(|(name, (version, _))| {
-            PackageDifference::Removed { name: name.clone(), version: version.clone() }
-        });
+        let removed =
+            self.0.iter().filter(|(name, _)| !packages.contains_key(*name)).map(|(name, (version, _))| {
+                PackageDifference::Removed { name: name.clone(), version: version.clone() }
+            });
         of_installed.chain(removed).collect()
     }
 }
@@ -135,9 +136,8 @@ pub fn package_differences(manifest: &Manifest) -> Vec<PackageDifference> {
 
 /// The packages of an image as a lock.
 pub fn to_package_lock(manifest: &Manifest) -> String {
-    let mut text = String::from(
-        "# The Debian packages of the image: name, version, SHA-256. Written by `anteroom image lock`.\n",
-    );
+    let mut text =
+        String::from("# The Debian packages of the image: name, version, SHA-256. Written by `anteroom image lock`.\n");
     for (name, version) in &manifest.packages {
         if let Some(sha256) = manifest.package_sha256.get(name) {
             text.push_str(&format!("{name} {version} {sha256}\n"));

@@ -4,7 +4,6 @@
 
 mod doctor;
 mod end_reasons;
-mod hardening;
 mod need_kvm;
 mod recovery;
 mod supply_chain;

@@ -41,6 +41,40 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/audit": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Returns records of the audit trail. Operators only. */
+        get: operations["list_audit_records"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/audit/verification": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Verifies the whole audit trail: hashes, MACs, order, files and heads. Names the place of everything that was changed. Operators only. */
+        get: operations["verify_audit_trail"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/auth/credentials/store": {
         parameters: {
             query?: never;
@@ -680,6 +714,17 @@ export interface paths {
 export type webhooks = Record<string, never>;
 export interface components {
     schemas: {
+        /** @description Who did it. */
+        Actor: {
+            /** @description The id of the caller; none for strangers and the server. */
+            id?: string | null;
+            /** @description How it was identified: `local`, `token`, `cookie`, `ticket`, `agent`, `server` or `none`. */
+            kind: string;
+            /** @description Its name, for people. */
+            name?: string | null;
+            /** @description Its role. */
+            role?: string | null;
+        };
         /** @description `GET /api/agent/session`: the session of the machine, with what a delivery must name. */
         AgentSession: {
             /** @description The files that may be delivered, by their paths below the home directory. */
@@ -693,6 +738,112 @@ export interface components {
             provider: components["schemas"]["ProviderId"];
             /** @description The session. */
             session: components["schemas"]["SessionId"];
+        };
+        /** @description Something that was changed, removed or added. */
+        AuditFinding: {
+            /** @description The file. */
+            file?: string | null;
+            /**
+             * Format: int64
+             * @description The first record that it concerns.
+             */
+            from_seq?: number | null;
+            /** @description The kind, for programs: docs/audit.md lists them. */
+            kind: string;
+            /**
+             * Format: int64
+             * @description The line in the file, 1 for the first.
+             */
+            line?: number | null;
+            /** @description One sentence, for people. */
+            text: string;
+            /**
+             * Format: int64
+             * @description The last record that it concerns.
+             */
+            to_seq?: number | null;
+        };
+        /** @description A page of the audit trail. */
+        AuditPage: {
+            /** @description The records: with `after` the oldest first, otherwise the newest first. */
+            records: components["schemas"]["AuditRecord"][];
+        };
+        /** @description A record of the trail. */
+        AuditRecord: components["schemas"]["Subject"] & {
+            /** @description What was done; docs/audit.md lists the actions. */
+            action: string;
+            /** @description Who did it. */
+            actor: components["schemas"]["Actor"];
+            /**
+             * Format: int64
+             * @description When it was written, milliseconds since 1970 (UTC).
+             */
+            at_ms: number;
+            /**
+             * Format: int64
+             * @description The number of deeds that it reports.
+             */
+            count: number;
+            /** @description More, by name. */
+            details?: {
+                [key: string]: string;
+            };
+            /** @description SHA-256 of everything before it in the line, in hexadecimal. */
+            hash?: string;
+            /**
+             * Format: int32
+             * @description The number of the key of the MAC.
+             */
+            key: number;
+            /** @description HMAC-SHA256 of the hash, in hexadecimal. */
+            mac?: string;
+            /** @description `ok`, `attempted`, or the code of the problem. */
+            outcome: string;
+            /** @description From where: an IP address, `local:UID` or `machine:ID`. */
+            peer?: string | null;
+            /** @description The hash of the record before it. */
+            prev: string;
+            /** @description The id of the request, which its response carries as `x-request-id`. */
+            request?: string | null;
+            /**
+             * Format: int64
+             * @description Its number: 1 for the first, without gaps.
+             */
+            seq: number;
+        };
+        /** @description The result of a verification. */
+        AuditVerification: {
+            /**
+             * Format: int64
+             * @description The last record that a MAC authenticates, and with it all before it; 0 without a key.
+             */
+            authenticated_to: number;
+            /**
+             * Format: int64
+             * @description Files that were read.
+             */
+            files: number;
+            /** @description What was found, in the order of the files; at most 100. */
+            findings: components["schemas"]["AuditFinding"][];
+            /**
+             * Format: int64
+             * @description The first record that is kept; records before it were removed by the retention.
+             */
+            first_seq: number;
+            /** @description Whether nothing was found. */
+            intact: boolean;
+            /** @description The hash of the last record. */
+            last_hash: string;
+            /**
+             * Format: int64
+             * @description The last record.
+             */
+            last_seq: number;
+            /**
+             * Format: int64
+             * @description Records that were read.
+             */
+            records: number;
         };
         /** @description Request of `POST …/code`. */
         CodeRequest: {
@@ -1299,6 +1450,17 @@ export interface components {
          * @enum {string}
          */
         StoragePolicy: "store" | "deliver_once" | "keep_in_machine" | "forbidden";
+        /** @description What a deed was done to. */
+        Subject: {
+            /** @description The caller, for tokens, logins and links. */
+            caller?: string | null;
+            /** @description The credential. */
+            credential?: string | null;
+            /** @description The session. */
+            session?: string | null;
+            /** @description The user's id, as the backend gave it. */
+            user?: string | null;
+        };
         /** @description `POST …/ticket`: a single-use ticket for one WebSocket. */
         Ticket: {
             /**
@@ -1467,6 +1629,92 @@ export interface operations {
             };
             /** @description No active session uses the machine now; poll again. */
             404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+        };
+    };
+    list_audit_records: {
+        parameters: {
+            query?: {
+                /** @description Only records with a greater number, the oldest first. */
+                after?: number | null;
+                /** @description Only records with a smaller number, the newest first. Without `after` and `before`: the newest records. */
+                before?: number | null;
+                /** @description Only those of this caller: its id or its name. */
+                actor?: string | null;
+                /** @description Only this action; with a trailing dot all actions that begin so: `credential.`. */
+                action?: string | null;
+                /** @description Only those about this session. */
+                session?: string | null;
+                /** @description Only those from this address. */
+                peer?: string | null;
+                /** @description Only records of this time or later, milliseconds since 1970. */
+                since_ms?: number | null;
+                /** @description Only records before this time, milliseconds since 1970. */
+                until_ms?: number | null;
+                /** @description Records at most, 1 to 1000; default 100. */
+                limit?: number | null;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The records. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["AuditPage"];
+                };
+            };
+            /** @description The query is malformed. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+            /** @description The caller is not an operator. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+        };
+    };
+    verify_audit_trail: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The result. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["AuditVerification"];
+                };
+            };
+            /** @description The caller is not an operator. */
+            403: {
                 headers: {
                     [name: string]: unknown;
                 };

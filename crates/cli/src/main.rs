@@ -1,5 +1,6 @@
 //! The `anteroom` command line. The subcommand `keeper` is internal: the server starts it once for each machine.
 
+mod audit;
 mod bench;
 mod bundle;
 mod client;
@@ -118,6 +119,9 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Print, export or verify the audit trail: who did what, from where, with which outcome.
+    #[command(subcommand)]
+    Audit(audit::AuditCommand),
     /// Print a new single-use login link for an operator.
     LoginLink,
     /// Build or show the machine image.
@@ -210,6 +214,7 @@ async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::Logs(arguments) => logs::run(&config, arguments).await,
         Command::Bundle { session, out } => bundle::run(&config, &session, out.as_deref()).await,
         Command::Reconcile { dry_run, json } => reconcile::run(&config, dry_run, json).await,
+        Command::Audit(command) => audit::run(&config, command).await,
         Command::LoginLink => sessions::login_link(&config).await,
         Command::Image(command) => image::run(&config, command).await,
         Command::Providers(command) => providers::run(&config, command).await,

@@ -1,6 +1,7 @@
 //! The configuration: one TOML file with the settings that an operator changes. Each has its unit in its name. All errors are reported
 //! at once. Other limits are constants, see [`limits`](crate::limits).
 
+mod audit;
 mod connections;
 mod credentials;
 mod image;
@@ -10,6 +11,7 @@ mod retention;
 mod sessions;
 mod vault;
 
+pub use audit::Audit;
 pub use connections::{Egress, Http};
 pub use credentials::Credentials;
 pub use image::ImageAdditions;
@@ -82,6 +84,8 @@ greeting_ms_max = 5000                # timeout for the VNC greeting, 10 to 6000
         /// Receipts (how machines ended, with the end of their consoles) and support bundles. The reconciliation deletes the oldest
         /// first.
         retention: Retention;
+        /// The audit trail (docs/audit.md). Its oldest files are removed as a whole; the newest always stays.
+        audit: Audit;
         /// Messages about sessions and credentials (docs/webhook.md).
         webhook: WebhookSettings;
     }
@@ -145,6 +149,11 @@ impl Config {
     /// The server's log file.
     pub fn log_file(&self) -> PathBuf {
         self.log.file.clone().unwrap_or_else(|| self.state_dir.join("log").join("anteroom.jsonl"))
+    }
+
+    /// The directory of the audit trail.
+    pub fn audit_dir(&self) -> PathBuf {
+        self.state_dir.join("audit")
     }
 
     /// The directory of machine receipts.

@@ -21,6 +21,8 @@ pub struct ServerLimits {
     pub store: StoreLimits,
     /// Webhook messages.
     pub webhook: WebhookLimits,
+    /// The audit trail.
+    pub audit: AuditLimits,
 }
 
 /// Limits of machines.
@@ -129,5 +131,25 @@ pub struct WebhookLimits {
 impl Default for WebhookLimits {
     fn default() -> Self {
         Self { timeout_ms_max: 10_000, retry_ms_min: 1_000, retry_ms_max: 15 * 60 * 1_000 }
+    }
+}
+
+/// Limits of the audit trail. Operators set how much of it is kept.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct AuditLimits {
+    /// Size at which a new file is begun, bytes. Files are removed as a whole, and one page of `GET /api/audit` reads one of them.
+    pub segment_bytes_max: u64,
+    /// After a deed that viewers or strangers can repeat was recorded, further ones are only counted for this long, milliseconds; the
+    /// interval doubles while they go on.
+    pub repeat_interval_ms: u64,
+    /// Interval at which the head is stored in the database, milliseconds. A shorter one writes the database more often; a longer one
+    /// leaves more records that an older copy of the trail could lack unnoticed.
+    pub head_every_ms: u64,
+}
+
+impl Default for AuditLimits {
+    fn default() -> Self {
+        Self { segment_bytes_max: 8 << 20, repeat_interval_ms: 60_000, head_every_ms: 5_000 }
     }
 }

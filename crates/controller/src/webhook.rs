@@ -34,9 +34,10 @@ use crate::{
     session::{context::SessionContext, timeline::new_entry},
     unix_time,
 };
+use anteroom_audit::{Action, Entry, OK, Subject};
 use anteroom_store::{MessageRow, NewTimelineEntry, StoreError, WebhookDeliveryOutcome};
 use anteroom_wire::{
-    TimelineKind,
+    CredentialId, TimelineKind,
     backoff::{Backoff, with_jitter},
     operator_reports::WebhookError,
     time::to_millis,
@@ -156,6 +157,9 @@ async fn record_delivery(
             }
         }
     };
+    if let Some(attached) = &attached {
+        record_attached(context, message, attached, OK).await;
+    }
     webhook.messages_delivered.fetch_add(1, Relaxed);
     tracing::info!(outcome = "webhook_delivered", message = %message.id, kind = message.kind, attempts = message.attempts + 1, "webhook message delivered");
     if let Some(session) = message.regarding.session_id() {
@@ -169,6 +173,18 @@ async fn record_delivery(
     Ok(())
 }
 
+/// Records in the audit trail what became of a credential that a message carried.
+async fn record_attached(context: &SessionContext, message: &MessageRow, attached: &AttachedCredential, outcome: &str) {
+    let entry = Entry::new(Action::CredentialWebhook).with_detail("message", &message.id);
+    let subject = audit_subject(message, &attached.credential);
+    context.audit.record(Entry { outcome: outcome.to_owned(), subject, ..entry }).await;
+}
+
+fn audit_subject(message: &MessageRow, credential: &CredentialId) -> Subject {
+    let session = message.regarding.session_id().map(ToString::to_string);
+    Subject { session, credential: Some(credential.to_string()), ..Subject::default() }
+}
+
 async fn record_failure(
     context: &SessionContext,
     webhook: &Webhook,
@@ -180,6 +196,10 @@ async fn record_failure(
     let (now, tries) = (unix_time::now_unix_ms(), message.attempts + 1);
     let too_old = now.saturating_sub(message.created_at_ms) >= settings.give_up_s_max * 1_000;
     let abandoned = error.is_permanent() || tries >= settings.attempts_max || too_old;
+    if let Some(attached) = &attached {
+        let outcome = if error.may_be_delivered() { "perhaps_delivered" } else { "not_delivered" };
+        record_attached(context, message, attached, outcome).await;
+    }
     webhook.attempts_failed.fetch_add(1, Relaxed);
     let why = error.reason();
     let last_error = WebhookError { at: unix_time::format_rfc3339(now), message: message.id.clone(), why: why.clone() };
@@ -237,7 +257,7 @@ fn wait_ms(limits: &WebhookLimits, attempts: u64, retry_after_s: Option<u64>) ->
 mod tests {
     use super::*;
     use anteroom_store::Regarding;
-    use anteroom_wire::{CredentialId, MessageId, SessionId, webhook::SESSION_ENDED};
+    use anteroom_wire::{MessageId, SessionId, webhook::SESSION_ENDED};
 
     fn message(at: u64, regarding: Regarding) -> MessageRow {
         let id = MessageId::from_parts(at, [0; 10]);

@@ -16,7 +16,7 @@ pub(crate) mod cookie_header;
 mod identify;
 pub mod login_links;
 
-pub use identify::{CSRF_HEADER, bearer_token, identify_caller, require_own_origin};
+pub use identify::{CSRF_HEADER, bearer_token, credential_kind, identify_caller, require_own_origin};
 
 use crate::addresses::Addresses;
 use anteroom_controller::caller::Caller;

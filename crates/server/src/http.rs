@@ -6,6 +6,8 @@
 pub mod access;
 mod agent;
 mod agent_auth;
+mod audit;
+mod audited_routes;
 mod bundle;
 mod controller_service;
 mod credential_uses;
@@ -18,14 +20,17 @@ mod keys;
 mod leaks;
 mod login;
 mod metrics;
+mod observe_input;
 mod own_host;
 mod pages;
 pub(crate) mod providers;
 mod reconcile;
+mod record_request;
 mod session;
 pub(crate) mod sign_in;
 mod start_session;
 mod tickets;
+mod viewer_scope;
 pub(crate) mod viewer_sockets;
 mod webhook;
 
@@ -36,6 +41,7 @@ use crate::{app::App, auth, peer::Peer};
 use access::{Access, RequestedAction, Route, find_route};
 use anteroom_controller::{
     api_error::ApiError,
+    audit::{note_actor, note_peer},
     caller::{Action, Caller, Resource},
 };
 use anteroom_wire::{Problem, SessionId};
@@ -86,6 +92,7 @@ pub fn router(app: &App) -> Router {
         .method_not_allowed_fallback(|| async { ErrorResponse::from(Problem::MethodNotAllowed) })
         .layer(from_fn_with_state(app.clone(), authenticate))
         .layer(from_fn_with_state(app.clone(), own_host::require_own_host))
+        .layer(from_fn_with_state(app.clone(), record_request::record_request))
         .layer(CatchPanicLayer::custom(panic_response))
         .layer(response_header(header::CONTENT_SECURITY_POLICY, pages::CONTENT_SECURITY_POLICY))
         .layer(response_header(header::X_CONTENT_TYPE_OPTIONS, "nosniff"))
@@ -141,6 +148,14 @@ fn api() -> OpenApiRouter<App> {
         .routes(routes!(metrics::get_metrics))
         .routes(routes!(reconcile::run_reconcile))
         .routes(routes!(webhook::get_webhook_report))
+        .routes(routes!(audit::list_audit_records))
+        .routes(routes!(audit::verify_audit_trail))
+}
+
+/// The OpenAPI document of all routes, without those of pages and sockets.
+#[cfg(test)]
+fn document_of_all_routes() -> utoipa::openapi::OpenApi {
+    api().merge(agent_api()).into_openapi()
 }
 
 /// Identifies the caller, requires that it may do what the route does, and puts the [`ClientAddress`](crate::peer::ClientAddress), the
@@ -153,7 +168,11 @@ async fn authenticate(State(app): State<App>, mut request: Request, next: Next) 
     let session = request.uri().path().strip_prefix("/api/auth/session/").and_then(|rest| rest.split('/').next());
     let session: Option<SessionId> = session.and_then(|id| id.parse().ok());
     let caller = auth::identify_caller(&app.auth, peer, request.method(), request.headers(), session.as_ref()).await;
+    note_peer(address);
     request.extensions_mut().insert(address);
+    if let Ok(caller) = &caller {
+        note_actor(auth::credential_kind(peer, request.headers()), &caller.id, Some(&caller.role));
+    }
     let pattern = request.extensions().get::<MatchedPath>().map(MatchedPath::as_str);
     match admit(find_route(request.method(), pattern), caller) {
         Ok((caller, action)) => {
@@ -245,7 +264,7 @@ mod tests {
     #[test]
     fn web_openapi_json_matches_the_routes() {
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../web/openapi.json");
-        let document = api().merge(agent_api()).into_openapi();
+        let document = document_of_all_routes();
         let operations = document.paths.paths.values().flat_map(|path| {
             [&path.get, &path.put, &path.post, &path.delete]
                 .into_iter()

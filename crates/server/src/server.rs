@@ -8,9 +8,11 @@ use crate::{
     http,
     peer::{OperatorSocket, Peer, TrustedProxies},
 };
+use anteroom_audit::{Action, Entry};
 use anteroom_controller::{
     admission,
     api_error::chain,
+    audit::{self, Audit},
     config::{Config, LOCAL_API_SOCKET_NAME},
     credentials::check_job,
     db_metrics::DbMetrics,
@@ -204,16 +206,18 @@ impl Server {
                 "server stopped before these timeline entries were written"
             );
         }
+        self.app.audit.close().await;
         self.app.store.close().await;
         tracing::info!(outcome = "stopped", "server stopped; machines keep running");
     }
 }
 
-/// The open database, and what is read from it.
+/// The open database, and what is opened with it.
 struct Database {
     store: Store,
     metrics: Arc<DbMetrics>,
     vault: KeyRing,
+    audit: Arc<Audit>,
     local_operator: CallerId,
 }
 
@@ -227,7 +231,8 @@ async fn open_database(
     let store = open_store(limits, state, metrics.clone()).await?;
     let vault = keys::open_key_ring(config, &store).await.context("the keys")?;
     let local_operator = local_operator(&store).await?;
-    Ok(Database { store, metrics, vault, local_operator })
+    let audit = open_audit(config, limits, &store, &vault).await?;
+    Ok(Database { store, metrics, vault, audit, local_operator })
 }
 
 fn auth(config: &Config, database: &Database, addresses: Addresses) -> Auth {
@@ -258,6 +263,7 @@ fn session_context(
         db_metrics: database.metrics,
         key_rotation: KeyRotation::new(store.clone(), database.vault.clone()),
         vault: database.vault,
+        audit: database.audit,
         providers: Arc::new(providers),
         sessions: Arc::clone(&timeline.sessions),
         volatile_execs: Arc::default(),
@@ -272,6 +278,22 @@ fn session_context(
     }
 }
 
+/// Opens the audit trail and records the start with the settings that changed since the last one.
+async fn open_audit(
+    config: &Config,
+    limits: &ServerLimits,
+    store: &Store,
+    vault: &KeyRing,
+) -> anyhow::Result<Arc<Audit>> {
+    let audit = Audit::open(config, &limits.audit, store, vault).await.context("the audit trail")?;
+    let changed = audit::changed_settings(config, &audit.dir().join("settings.json")).context("the audit trail")?;
+    let entry = Entry::new(Action::ServerStart)
+        .with_detail("version", env!("CARGO_PKG_VERSION"))
+        .with_detail("settings_changed", changed.join(", "));
+    audit.record(entry).await;
+    Ok(Arc::new(audit))
+}
+
 /// Resumes sessions and starts the periodic jobs.
 async fn start_jobs(app: &App) -> anyhow::Result<()> {
     admission::install_admission_check(app);
@@ -280,6 +302,7 @@ async fn start_jobs(app: &App) -> anyhow::Result<()> {
     app.tasks.spawn(check_job::run_check_job(app.server_context.clone()));
     app.tasks.spawn(keys::run_rewrap_job(Arc::clone(&app.key_rotation), app.stop.clone()));
     app.tasks.spawn(webhook::run_webhook_sender(app.context.clone()));
+    app.tasks.spawn(audit::run_audit_task(Arc::clone(&app.audit), app.stop.clone()));
     Ok(())
 }
 

@@ -14,6 +14,7 @@
 //! This crate has no clock: callers pass times as milliseconds since 1970 ([`UnixMs`]). Waiting is limited by
 //! [`StoreSettings::busy_ms_max`]; [`StoreError::kind`] shows whether a retry can help.
 
+mod audit_head;
 mod caller_kind;
 mod callers;
 mod complete;

@@ -63,6 +63,8 @@ text_enum! {
         KeyFingerprint = "key_fingerprint",
         /// A key is retired.
         RetireKey = "retire_key",
+        /// The head of the audit trail is stored.
+        AuditHead = "audit_head",
         /// The row of the health check is written.
         Health = "health",
     }

@@ -43,6 +43,8 @@ pub struct ViewOnlyFilter {
     /// Bytes of a dropped message that have not arrived yet.
     skip: usize,
     dropped_message_bytes_max: usize,
+    /// Whether a message was dropped.
+    has_dropped: bool,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -70,7 +72,19 @@ enum Action {
 impl ViewOnlyFilter {
     /// A message that is dropped has at most `dropped_message_bytes_max` bytes.
     pub fn new(dropped_message_bytes_max: usize) -> Self {
-        Self { expected: Expected::Version, buffer: BytesMut::new(), skip: 0, dropped_message_bytes_max }
+        Self {
+            expected: Expected::Version,
+            buffer: BytesMut::new(),
+            skip: 0,
+            dropped_message_bytes_max,
+            has_dropped: false,
+        }
+    }
+
+    /// Consumes the next bytes from a viewer that may send input. Returns whether input was among the bytes so far: a message that
+    /// [`Self::filter`] would drop or not accept.
+    pub fn finds_input(&mut self, bytes: &[u8]) -> bool {
+        self.filter(bytes).is_err() || self.has_dropped
     }
 
     /// Consumes the next bytes from the viewer and returns the bytes to send to the machine.
@@ -100,6 +114,7 @@ impl ViewOnlyFilter {
                     write_without_input_extensions(&self.buffer.split_to(count), &mut output);
                 }
                 Action::Drop(count) => {
+                    self.has_dropped = true;
                     let available = count.min(self.buffer.len());
                     self.buffer.advance(available);
                     self.skip = count - available;

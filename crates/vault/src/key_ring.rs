@@ -1,5 +1,7 @@
 //! The key ring: seals, unseals and rewraps records.
 
+mod derive;
+
 use crate::{
     Binding, KeyError, KeyId, KeySource, LockedBytes, SealedBytes,
     key_file::{self, Key, Keys},

@@ -145,3 +145,16 @@ fn rotation_keeps_old_records_readable_and_rewraps_them() {
     assert_eq!(stranger.unseal(&owned.binding(), &old).unwrap_err(), SealError::AuthenticationFailed);
     assert_eq!(stranger.rewrap(&old).unwrap_err(), SealError::AuthenticationFailed);
 }
+
+#[test]
+fn derived_keys_depend_on_key_and_purpose() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("vault.key");
+    let ring = KeyRing::open_or_create(&path).unwrap();
+    ring.install(ring.add_key().unwrap());
+    let derived = ring.derive_keys("one purpose");
+    assert_eq!(derived.iter().map(|(id, _)| *id).collect::<Vec<_>>(), ring.key_ids());
+    assert_ne!(derived[0].1, derived[1].1);
+    assert_eq!(derived, KeyRing::open(&path).unwrap().derive_keys("one purpose"));
+    assert_ne!(derived, ring.derive_keys("another purpose"));
+}

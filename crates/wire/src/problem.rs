@@ -119,6 +119,8 @@ problems! {
     AgentUnreachable = "agent_unreachable", 502, 4502, "The machine's agent does not answer.", "The server is connecting again; try again in a few seconds.";
     /// The database cannot be used.
     DatabaseUnavailable = "database_unavailable", 503, 4503, "The database cannot be used at the moment.", "Try again; the server's health page names the cause.";
+    /// A deed that reveals a secret and cannot be recorded.
+    AuditUnavailable = "audit_unavailable", 503, 4503, "This cannot be recorded in the audit trail at the moment, so it was not done.", "Free disk space below the state directory, then try again; the server's log has the cause.";
     /// No capacity for another machine.
     NoCapacity = "no_capacity", 503, 4503, "There is no capacity for another machine.", "Try again later.";
     /// Too little memory for another machine.

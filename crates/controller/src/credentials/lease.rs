@@ -4,10 +4,12 @@
 use super::unseal::unseal_files;
 use crate::{
     api_error::ApiError,
+    audit,
     caller::{Action, Caller},
     session::{context::SessionContext, timeline::new_entry},
     unix_time::{self, format_rfc3339},
 };
+use anteroom_audit::Subject;
 use anteroom_store::{CredentialRow, DeleteOutcome, DeletionPolicy, LeasedCredential, SealedCredential, StoreError};
 use anteroom_wire::{CredentialId, Problem, TimelineKind, agent::DeliveredFile};
 use serde_json::json;
@@ -22,8 +24,10 @@ pub async fn require_owned_credential(
     action: Action,
     id: &CredentialId,
 ) -> Result<CredentialRow, ApiError> {
+    audit::note_credential(id);
     let row = context.store.get_credential(id).await?.ok_or(Problem::UnknownCredential)?;
     caller.require(action, &row)?;
+    audit::note_user(row.user_id.as_deref());
     Ok(row)
 }
 
@@ -54,11 +58,13 @@ pub async fn lease_credential(
     caller: &Caller,
     id: &CredentialId,
 ) -> Result<(CredentialRow, Vec<DeliveredFile>), ApiError> {
-    require_undeleted_credential(context, caller, Action::LeaseCredential, id).await?;
+    let row = require_undeleted_credential(context, caller, Action::LeaseCredential, id).await?;
     // Before anything is deleted: bytes that cannot be decrypted now may be decrypted after a key is restored.
     if let Some(record) = context.store.get_sealed_credential(id).await? {
         unseal_files(context, &record)?;
     }
+    let subject = Subject { credential: Some(id.to_string()), user: row.user_id, ..Subject::default() };
+    context.audit.record_before(anteroom_audit::Action::CredentialLease, subject).await?;
     let mut leased = context.store.lease_credential(id, &caller.id, unix_time::now_unix_ms()).await?;
     // A message from earlier settings may hold the credential although messages attach none now.
     if leased.is_none()

@@ -15,6 +15,7 @@ mod validated;
 use super::{active_session::ActiveSession, end};
 use crate::{
     api_error::ApiError,
+    audit,
     credentials::{self, UnsealError},
     random,
     session::{context::SessionContext, timeline::new_entry},
@@ -46,6 +47,7 @@ pub async fn accept_delivery(
     if row.agent_token.as_ref() != Some(&token) || row.generation != delivery.generation {
         return Err(Problem::WrongAgentToken.into());
     }
+    audit::note_agent(&row);
     let session = context.sessions.get(&row.id);
     // While this is held, the machine that waits for the answer is not stopped.
     let _in_flight = session.as_ref().and_then(ActiveSession::begin_delivery);

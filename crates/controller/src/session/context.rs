@@ -2,7 +2,7 @@
 
 use super::{registry::SessionRegistry, timeline::TimelineWriter, use_credential::volatile_execs::VolatileExecs};
 use crate::{
-    config::Config, db_metrics::DbMetrics, keys::KeyRotation, limits::ServerLimits, providers::Providers,
+    audit::Audit, config::Config, db_metrics::DbMetrics, keys::KeyRotation, limits::ServerLimits, providers::Providers,
     webhook::create_messages::WebhookMessages,
 };
 use anteroom_store::Store;
@@ -26,6 +26,8 @@ pub struct SessionContext {
     pub vault: KeyRing,
     /// Rotates and retires these keys.
     pub key_rotation: Arc<KeyRotation>,
+    /// The audit trail.
+    pub audit: Arc<Audit>,
     /// The providers and their tools.
     pub providers: Arc<Providers>,
     /// The sessions that run on this server.

@@ -1,11 +1,13 @@
 //! Builds the body of a message from the database when it is sent.
 
 use crate::{
+    api_error::ApiError,
     credentials::{self, UnsealError, to_credential_meta},
     session::context::SessionContext,
     session::view::to_session_view,
     unix_time::{self, format_rfc3339},
 };
+use anteroom_audit::Action;
 use anteroom_store::{ClaimedRevision, MessageRow, SessionRow, StoreError, UnixMs};
 use anteroom_wire::{
     CredentialId,
@@ -25,6 +27,9 @@ pub(super) enum BuildFault {
     /// The attached credential cannot be read.
     #[error("the credential cannot be decrypted with the keys of this server")]
     NotUnsealed(#[source] UnsealError),
+    /// The attached credential's delivery cannot be recorded.
+    #[error("the delivery of the credential cannot be recorded in the audit trail")]
+    NotRecorded(#[source] ApiError),
     /// The message cannot be written as JSON.
     #[error(transparent)]
     NotSerialized(#[from] serde_json::Error),
@@ -73,6 +78,12 @@ pub(super) async fn build_message(
         deliver_until_ms: record.credential.deletion_policy.until_ms(),
         is_first_delivery: *is_new,
     });
+    if let Some(ClaimedRevision { record, .. }) = &claimed {
+        let subject = super::audit_subject(message, &record.credential.id);
+        if let Err(error) = context.audit.record_before(Action::CredentialWebhook, subject).await {
+            return Ok(Err(BuildError { fault: BuildFault::NotRecorded(error), attached_credential: attached }));
+        }
+    }
     let (credential, files) = match (claimed, regarding) {
         (Some(ClaimedRevision { record, .. }), _) => match credentials::unseal_files(context, &record) {
             Ok(files) => (Some(record.credential), Some(files)),

@@ -69,6 +69,17 @@ async fn find_by_secret(auth: &Auth, kind: CallerKind, secret: &str) -> Result<O
     Ok(found.map(Caller::from))
 }
 
+/// How the request's caller was identified: `local`, `token` or `cookie`.
+pub fn credential_kind(peer: Peer, headers: &HeaderMap) -> &'static str {
+    if peer.is_operator() {
+        "local"
+    } else if headers.contains_key(header::AUTHORIZATION) {
+        "token"
+    } else {
+        "cookie"
+    }
+}
+
 /// The bearer token of the request, if it has one.
 pub fn bearer_token(headers: &HeaderMap) -> Option<Secret> {
     let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;

@@ -6,6 +6,7 @@ use super::{
 };
 use anteroom_controller::{
     api_error::ApiError,
+    audit,
     caller::{Action, Caller},
     random, unix_time,
 };
@@ -76,6 +77,8 @@ pub async fn redeem_login_token(
         StoreError::CallerInvalid(_) => Problem::TicketUsed.into(),
         error => ApiError::from(error),
     })?;
+    audit::note_caller(&caller.id);
+    audit::note_actor("cookie", &caller.id, Some(&caller.role));
     let secure = if auth.addresses.is_https() { "; Secure" } else { "" };
     let header =
         format!("{cookie}={}; Path=/; Max-Age={lifetime_s}; HttpOnly; SameSite=Strict{secure}", token.expose());

@@ -66,6 +66,8 @@ pub const ROUTES: &[(&str, &str, Access)] = &[
     ("GET", "/api/keys", Access::Caller(Action::OperateServer)),
     ("POST", "/api/keys/rotate", Access::Caller(Action::OperateServer)),
     ("POST", "/api/keys/{id}/retire", Access::Caller(Action::OperateServer)),
+    ("GET", "/api/audit", Access::Caller(Action::ReadAudit)),
+    ("GET", "/api/audit/verification", Access::Caller(Action::ReadAudit)),
     ("GET", "/api/leaks", Access::Caller(Action::OperateServer)),
     ("GET", "/api/webhook", Access::Caller(Action::OperateServer)),
     ("POST", "/api/reconcile", Access::Caller(Action::OperateServer)),

@@ -1,6 +1,6 @@
 //! Requests from a machine through its channel: deliver a credential, post events, and `CONNECT` for egress.
 
-use super::{agent, error_response::ErrorResponse};
+use super::{agent, error_response::ErrorResponse, record_request::record_request};
 use crate::app::{App, AppParts};
 use anteroom_controller::api_error::ApiError;
 use anteroom_machine::{BoxBody, ControllerService};
@@ -8,7 +8,9 @@ use anteroom_wire::{
     MachineId, Problem,
     agent::{EVENTS_PATH, STORE_CREDENTIAL_PATH},
 };
-use axum::{Extension, Router, extract::DefaultBodyLimit, response::IntoResponse, routing::post};
+use axum::{
+    Extension, Router, extract::DefaultBodyLimit, middleware::from_fn_with_state, response::IntoResponse, routing::post,
+};
 use http::{Method, Request, Response};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
@@ -28,7 +30,8 @@ pub fn controller_service(app: Arc<OnceLock<Weak<AppParts>>>) -> ControllerServi
             if request.method() == Method::CONNECT {
                 return connect(&app, &machine, request).await;
             }
-            let routes = routes(app).layer(Extension(machine));
+            let recorded = from_fn_with_state(app.clone(), record_request);
+            let routes = routes(app).layer(recorded).layer(Extension(machine));
             match routes.oneshot(request.map(axum::body::Body::new)).await {
                 Ok(response) => boxed(response),
                 Err(never) => match never {},

@@ -28,6 +28,8 @@ impl IntoResponse for ErrorResponse {
         self.0.log_fault();
         let status = StatusCode::from_u16(self.0.problem.http_status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let mut response = (status, Json(self.0.body())).into_response();
+        // The audit trail records it.
+        response.extensions_mut().insert(self.0.problem);
         response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
         if let Some(after_s) = retry_after_s(self.0.problem) {
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(after_s));

@@ -2,7 +2,7 @@
 
 use super::{access::RequestedAction, error_response::ErrorResponse};
 use crate::peer::ClientAddress;
-use anteroom_controller::{api_error::ApiError, caller::Caller, session::context::SessionContext};
+use anteroom_controller::{api_error::ApiError, audit::note_session, caller::Caller, session::context::SessionContext};
 use anteroom_store::SessionRow;
 use anteroom_wire::{CredentialId, Problem, SessionId};
 use axum::{
@@ -102,6 +102,7 @@ where
         // A route without an action cannot have a session.
         let action = parts.extensions.get::<RequestedAction>().ok_or(Problem::PathNotFound)?;
         caller.require(action.0, &row)?;
+        note_session(&row);
         Ok(Self { row, caller })
     }
 }

@@ -1,7 +1,7 @@
 //! `GET /api/keys`, `POST /api/keys/rotate`, `POST /api/keys/{id}/retire`.
 
 use super::error_response::ErrorResponse;
-use anteroom_controller::{api_error::ApiError, session::context::SessionContext};
+use anteroom_controller::{api_error::ApiError, audit::note_detail, session::context::SessionContext};
 use anteroom_vault::KeyId;
 use anteroom_wire::{Problem, ProblemBody, operator_reports::KeyReport};
 use axum::{
@@ -26,7 +26,9 @@ pub(super) async fn list_keys(State(context): State<SessionContext>) -> Result<J
     (status = 503, description = "The keys or the database cannot be written.", body = ProblemBody),
 ))]
 pub(super) async fn rotate_keys(State(context): State<SessionContext>) -> Result<Json<KeyReport>, ErrorResponse> {
-    Ok(Json(context.key_rotation.rotate().await.map_err(ApiError::from)?))
+    let report = context.key_rotation.rotate().await.map_err(ApiError::from)?;
+    context.audit.set_keys(&context.vault);
+    Ok(Json(report))
 }
 
 /// Removes a key that no record uses, and wipes it. Operators only.
@@ -42,5 +44,8 @@ pub(super) async fn retire_key(
     Path(id): Path<String>,
 ) -> Result<Json<KeyReport>, ErrorResponse> {
     let id = id.parse().map_err(|_| ApiError::new(Problem::Malformed, "the key's number is not a number"))?;
-    Ok(Json(context.key_rotation.retire(KeyId(id)).await.map_err(ApiError::from)?))
+    note_detail("key", id);
+    let report = context.key_rotation.retire(KeyId(id)).await.map_err(ApiError::from)?;
+    context.audit.set_keys(&context.vault);
+    Ok(Json(report))
 }

@@ -47,6 +47,7 @@ pub(super) async fn get_metrics(State(server_context): State<ServerContext>) -> 
     reconciliations(&server_context, &mut registry);
     webhook(&server_context, &mut registry).await?;
     host(&server_context, &mut registry);
+    audit(&server_context, &mut registry);
     let mut text = String::new();
     encode(&mut text, &registry).map_err(ApiError::internal)?;
     Ok(([(header::CONTENT_TYPE, CONTENT_TYPE), (header::CACHE_CONTROL, "no-store")], text).into_response())
@@ -103,6 +104,12 @@ async fn sessions(server_context: &ServerContext, registry: &mut Registry) -> Re
         i64::from(is_blocked),
     );
     Ok(())
+}
+
+fn audit(server_context: &ServerContext, registry: &mut Registry) {
+    let counters = server_context.audit.counters();
+    register_counter(registry, "audit_records", "Records written to the audit trail", counters.records);
+    register_counter(registry, "audit_write_failures", "Records that could not be written", counters.failures);
 }
 
 async fn credentials(server_context: &ServerContext, registry: &mut Registry) -> Result<(), StoreError> {

@@ -6,6 +6,7 @@ use super::{
 };
 use crate::auth::{Auth, login_links};
 use anteroom_controller::{
+    audit::note_session,
     caller::Caller,
     session::server_context::ServerContext,
     session::{start, view},
@@ -47,6 +48,7 @@ pub(super) async fn accepted_response(
     caller: &Caller,
     row: &SessionRow,
 ) -> Result<(StatusCode, axum::Json<StartResponse>), ErrorResponse> {
+    note_session(row);
     let viewer_url = login_links::create_viewer_login_link(auth, caller, row).await?;
     let session = view::to_session_view(server_context, row).await?;
     Ok((StatusCode::ACCEPTED, axum::Json(StartResponse { session, viewer_url })))

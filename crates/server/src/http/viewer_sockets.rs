@@ -1,9 +1,13 @@
 //! `WS …/novnc/websock` and `WS …/terminal`: redeem the ticket, connect to the machine, and copy bytes in both directions.
 
-use super::{error_response::ErrorResponse, extract::extract_session_id, tickets::VIEW_ONLY_TICKET_PREFIX};
+use super::{
+    error_response::ErrorResponse, extract::extract_session_id, observe_input::InputKind,
+    tickets::VIEW_ONLY_TICKET_PREFIX, viewer_scope::ViewerScope,
+};
 use crate::{app::App, auth};
 use anteroom_controller::{
     api_error::ApiError,
+    audit::{note_actor, note_session},
     caller::{Action, Caller},
     random,
     session::{
@@ -17,7 +21,7 @@ use anteroom_controller::{
     unix_time,
 };
 use anteroom_store::{Sha256Hex, TicketPurpose};
-use anteroom_tunnel::{Tunnel, TunnelEnd, TunnelReport, WEBSOCKET_SUBPROTOCOL};
+use anteroom_tunnel::{Tunnel, TunnelEnd, TunnelReport, ViewOnlyFilter, WEBSOCKET_SUBPROTOCOL};
 use anteroom_wire::{Problem, ProblemBody, SessionId, TimelineKind, agent::TerminalSize};
 use axum::{
     extract::{FromRequestParts, Query, Request, State, WebSocketUpgrade},
@@ -39,7 +43,7 @@ pub(super) async fn open_desktop_socket(State(app): State<App>, request: Request
         Ok(admitted) => admitted,
         Err(response) => return response,
     };
-    let AdmittedViewer { session, is_browser, view_only } = admitted;
+    let AdmittedViewer { session, is_browser, view_only, scope } = admitted;
     let viewer = match session.acquire_viewer_slot(app.limits.sessions.viewers_max) {
         Ok(viewer) => viewer,
         Err(problem) => {
@@ -62,6 +66,9 @@ pub(super) async fn open_desktop_socket(State(app): State<App>, request: Request
                 async move { reach_desktop(app, session, until).await.map_err(answer) }
             };
             let stream = anteroom_tunnel::connect_with_backoff(app.config.sessions.socket_wait_ms_max, reach).await?;
+            scope.record_open(&app, Socket::Desktop, view_only).await;
+            let filter = ViewOnlyFilter::new(app.limits.tunnel.message_bytes_max);
+            let stream = scope.observe_input(&app, stream, InputKind::Rfb(Box::new(filter)));
             let sentence = if view_only {
                 "A view-only viewer connected to the desktop."
             } else {
@@ -72,6 +79,7 @@ pub(super) async fn open_desktop_socket(State(app): State<App>, request: Request
             Ok(stream)
         };
         let report = tunnel.run(socket, connect).await;
+        scope.record_close(&app, Socket::Desktop, &report).await;
         log_disconnect(&app, &session, Socket::Desktop, &report);
     })
 }
@@ -106,7 +114,7 @@ pub(super) async fn open_terminal_socket(State(app): State<App>, request: Reques
         Ok(admitted) => admitted,
         Err(response) => return response,
     };
-    let session = admitted.session;
+    let AdmittedViewer { session, scope, .. } = admitted;
     let name = hex::encode(random::random_bytes::<8>());
     let (settings, tasks) = (app.limits.tunnel.clone(), app.tasks.clone());
     anteroom_tunnel::accept_websocket(upgrade, &settings, &tasks, move |socket| async move {
@@ -114,15 +122,20 @@ pub(super) async fn open_terminal_socket(State(app): State<App>, request: Reques
         let tunnel =
             Tunnel::new(app.limits.tunnel.clone(), session.state().machine_close_signal, Arc::clone(&session.activity))
                 .with_text_message_handler(move |text| handle_control(&control_app, &control_session, &stream, text));
-        let connect = async { reach_terminal(&app, &session, &name, size).await.map_err(answer) };
+        let connect = async {
+            let stream = reach_terminal(&app, &session, &name, size).await.map_err(answer)?;
+            scope.record_open(&app, Socket::Terminal, false).await;
+            Ok(scope.observe_input(&app, stream, InputKind::EveryByte))
+        };
         let report = tunnel.run(socket, connect).await;
+        scope.record_close(&app, Socket::Terminal, &report).await;
         log_disconnect(&app, &session, Socket::Terminal, &report);
     })
 }
 
 /// The WebSocket of a viewer.
 #[derive(Debug, Clone, Copy)]
-enum Socket {
+pub(super) enum Socket {
     Desktop,
     Terminal,
 }
@@ -210,6 +223,8 @@ struct AdmittedViewer {
     /// Whether the request comes from a browser, which can read an error only from the close code.
     is_browser: bool,
     view_only: bool,
+    /// The viewer, for the audit trail.
+    scope: ViewerScope,
 }
 
 /// Redeems the ticket and finds the active session. An error is returned as the response for this client.
@@ -242,7 +257,10 @@ async fn admit_viewer(
         Err(error) => Err(error),
     };
     match (admitted, upgrade) {
-        (Ok((session, view_only)), Ok(upgrade)) => Ok((AdmittedViewer { session, is_browser, view_only }, upgrade)),
+        (Ok((session, view_only)), Ok(upgrade)) => {
+            let scope = ViewerScope::current();
+            Ok((AdmittedViewer { session, is_browser, view_only, scope }, upgrade))
+        }
         (Err(error), Ok(upgrade)) => Err(reject(app, is_browser, upgrade, error)),
         (Err(error), Err(_)) => Err(ErrorResponse(error).into_response()),
         (Ok(_), Err(rejection)) => {
@@ -284,12 +302,16 @@ async fn redeem_ticket(
         return Err(ApiError::new(Problem::Unauthenticated, detail).into());
     };
     let hash = Sha256Hex::of_bytes(ticket.as_bytes());
-    if app.store.redeem_ticket(&hash, id, purpose, unix_time::now_unix_ms()).await?.is_none() {
+    let Some(holder) = app.store.redeem_ticket(&hash, id, purpose, unix_time::now_unix_ms()).await? else {
         // Without a valid ticket the response must not reveal whether the session exists.
         return Err(Problem::TicketUsed.into());
-    }
+    };
+    note_actor("ticket", &holder, None);
     match require_active(app, id).await {
-        Ok((_, session)) => Ok((session, ticket.starts_with(VIEW_ONLY_TICKET_PREFIX))),
+        Ok((row, session)) => {
+            note_session(&row);
+            Ok((session, ticket.starts_with(VIEW_ONLY_TICKET_PREFIX)))
+        }
         Err(error) => Err(TicketError { error, has_ticket: true }),
     }
 }
@@ -322,7 +344,10 @@ fn reject(app: &App, is_browser: bool, upgrade: WebSocketUpgrade, error: ApiErro
     tracing::info!(outcome = "socket_rejected", reason = error.problem.code(), detail = %error.detail, "WebSocket rejected");
     if is_browser {
         error.log_fault();
-        anteroom_tunnel::reject_websocket(upgrade, &app.limits.tunnel, &app.tasks, error.problem)
+        let mut response = anteroom_tunnel::reject_websocket(upgrade, &app.limits.tunnel, &app.tasks, error.problem);
+        // The audit trail records it.
+        response.extensions_mut().insert(error.problem);
+        response
     } else {
         ErrorResponse(error).into_response()
     }

@@ -8,6 +8,8 @@ mod fake_agent;
 #[allow(dead_code, reason = "shared with the binary `server`, which uses all of it")]
 #[path = "../server/fixture.rs"]
 mod fixture;
+mod s10_audit;
+mod s10_audit_tampering;
 mod s15_plaintext;
 mod s17_key_rotation;
 mod s17_key_sources;

@@ -4,11 +4,13 @@ use super::super::{active_session::ActiveSession, supervisor};
 use crate::{
     admission,
     api_error::ApiError,
+    audit,
     caller::{Action, Caller},
     credentials, random,
     session::server_context::ServerContext,
     unix_time,
 };
+use anteroom_audit::Subject;
 use anteroom_store::{
     CreateSessionOutcome, CredentialRow, CredentialUse, NewSession, NewTimelineEntry, SessionPurpose, SessionRow,
 };
@@ -57,6 +59,13 @@ pub(crate) async fn start_credential_use_as(
         return Err(Problem::ShuttingDown.into());
     }
     let id = random::random_id(SessionId::from_parts);
+    let subject = Subject {
+        session: Some(id.to_string()),
+        credential: Some(credential.id.to_string()),
+        user: credential.user_id.clone(),
+        ..Subject::default()
+    };
+    server_context.audit.record_before(anteroom_audit::Action::CredentialUse, subject).await?;
     let ticket = server_context.queue.enqueue(id.clone());
     let ticket = ticket.map_err(|full| ApiError::new(Problem::NoCapacity, full.to_string()))?;
     let now = unix_time::now_unix_ms();
@@ -86,6 +95,7 @@ pub(crate) async fn start_credential_use_as(
     match server_context.store.create_session(&new, entry).await? {
         CreateSessionOutcome::New(row) => {
             tracing::info!(outcome = "credential_used", session = %id, credential = %credential.id, caller = %by, purpose = ?request.purpose, "credential use started");
+            audit::note_session(&row);
             let session = ActiveSession::new(id, Arc::new(provider), &server_context.close_signal);
             supervisor::spawn_supervisor(
                 server_context,

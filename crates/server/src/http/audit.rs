@@ -1,0 +1,81 @@
+//! `GET /api/audit` and `GET /api/audit/verification`.
+
+use super::{error_response::ErrorResponse, extract::Query};
+use anteroom_audit::{Filter, Order, Record, Verification, list_records};
+use anteroom_controller::{
+    api_error::ApiError,
+    audit::{mac_keys, note_detail},
+    session::context::SessionContext,
+};
+use anteroom_wire::ProblemBody;
+use axum::{Json, extract::State};
+use serde::{Deserialize, Serialize};
+
+/// Records of a page if the request names no number.
+const DEFAULT_LIMIT: usize = 100;
+/// Records of a page at most.
+const LIMIT_MAX: usize = 1_000;
+
+/// Query of `GET /api/audit`.
+#[derive(Debug, Default, Deserialize, utoipa::IntoParams)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct AuditQuery {
+    /// Only records with a greater number, the oldest first.
+    after: Option<u64>,
+    /// Only records with a smaller number, the newest first. Without `after` and `before`: the newest records.
+    before: Option<u64>,
+    /// Only those of this caller: its id or its name.
+    actor: Option<String>,
+    /// Only this action; with a trailing dot all actions that begin so: `credential.`.
+    action: Option<String>,
+    /// Only those about this session.
+    session: Option<String>,
+    /// Only those from this address.
+    peer: Option<String>,
+    /// Only records of this time or later, milliseconds since 1970.
+    since_ms: Option<u64>,
+    /// Only records before this time, milliseconds since 1970.
+    until_ms: Option<u64>,
+    /// Records at most, 1 to 1000; default 100.
+    limit: Option<usize>,
+}
+
+/// A page of the audit trail.
+#[derive(Debug, Serialize, Deserialize, utoipa::ToSchema)]
+pub(super) struct AuditPage {
+    /// The records: with `after` the oldest first, otherwise the newest first.
+    pub records: Vec<Record>,
+}
+
+/// Returns records of the audit trail. Needs the scope `audit`.
+#[utoipa::path(get, operation_id = "list_audit_records", path = "/api/audit", params(AuditQuery), responses(
+    (status = 200, description = "The records.", body = AuditPage),
+    (status = 400, description = "The query is malformed.", body = ProblemBody),
+    (status = 403, description = "The caller has not the scope `audit`.", body = ProblemBody),
+))]
+pub(super) async fn list_audit_records(
+    State(context): State<SessionContext>,
+    Query(query): Query<AuditQuery>,
+) -> Result<Json<AuditPage>, ErrorResponse> {
+    let order = if query.after.is_some() { Order::Oldest } else { Order::Newest };
+    let limit = query.limit.unwrap_or(DEFAULT_LIMIT).clamp(1, LIMIT_MAX);
+    let AuditQuery { after, before, actor, action, session, peer, since_ms, until_ms, .. } = query;
+    let filter = Filter { after: after.unwrap_or(0), before, actor, action, session, peer, since_ms, until_ms };
+    let dir = context.audit.dir().to_owned();
+    let records = tokio::task::spawn_blocking(move || list_records(&dir, &filter, order, limit)).await;
+    let records = records.map_err(ApiError::internal)?.map_err(ApiError::internal)?;
+    Ok(Json(AuditPage { records }))
+}
+
+/// Verifies the whole audit trail: hashes, MACs, order, files and heads. Names the place of everything that was changed. Needs the scope `audit`.
+#[utoipa::path(get, operation_id = "verify_audit_trail", path = "/api/audit/verification", responses(
+    (status = 200, description = "The result.", body = Verification),
+    (status = 403, description = "The caller has not the scope `audit`.", body = ProblemBody),
+))]
+pub(super) async fn verify_audit_trail(
+    State(context): State<SessionContext>,
+) -> Result<Json<Verification>, ErrorResponse> {
+    let verification = context.audit.verify(&context.config, &mac_keys(&context.vault)).await?;
+    note_detail("verified", if verification.intact { "intact" } else { "changed" });
+    Ok(Json(verification))
+}

@@ -1,0 +1,96 @@
+//! Records requests in the audit trail: those of [`AUDITED_ROUTES`](super::audited_routes::AUDITED_ROUTES), failed identification, and
+//! what a known caller was refused.
+
+use super::audited_routes::audited_action;
+use crate::app::App;
+use anteroom_audit::{Action, Actor, Entry, OK, Subject};
+use anteroom_controller::{audit::RequestScope, random};
+use anteroom_wire::{MachineId, Problem};
+use axum::{
+    extract::{MatchedPath, Request, State},
+    http::{HeaderName, HeaderValue, StatusCode},
+    middleware::Next,
+    response::Response,
+};
+use std::collections::BTreeMap;
+
+/// The header of a response with the id of its request.
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// Runs the request in its scope and records it. A record is written before the response is sent.
+pub(super) async fn record_request(State(app): State<App>, request: Request, next: Next) -> Response {
+    let path = request.extensions().get::<MatchedPath>().map(|path| path.as_str().to_owned());
+    let method = request.method().clone();
+    let action = path.as_deref().and_then(|path| audited_action(&method, path));
+    let scope = new_scope(&request, path.as_deref());
+    let id = HeaderValue::from_str(&scope.request);
+    let (mut response, scope) = scope.run(next.run(request)).await;
+    let route = format!("{method} {}", path.as_deref().unwrap_or("(no route)"));
+    if let Some(entry) = entry(scope, action, route, &response) {
+        app.audit.record(entry).await;
+    }
+    if let Ok(id) = id {
+        response.headers_mut().insert(REQUEST_ID, id);
+    }
+    response
+}
+
+/// A scope in which the caller is not known yet. A machine's channel identifies the machine.
+fn new_scope(request: &Request, path: Option<&str>) -> RequestScope {
+    let machine = request.extensions().get::<MachineId>();
+    let actor = match machine {
+        Some(machine) => Actor { id: Some(machine.to_string()), kind: "agent".to_owned(), ..Actor::default() },
+        None => Actor::stranger(),
+    };
+    RequestScope {
+        actor,
+        peer: machine.map(|machine| format!("machine:{machine}")),
+        request: hex::encode(random::random_bytes::<8>()),
+        subject: path.map(|path| subject_in_path(path, request.uri().path())).unwrap_or_default(),
+        details: BTreeMap::new(),
+    }
+}
+
+/// The session or credential in a path. It is what the caller asked for; it need not exist.
+fn subject_in_path(route: &str, path: &str) -> Subject {
+    let id_after = |prefix: &str| path.strip_prefix(prefix).and_then(|rest| rest.split('/').next()).map(str::to_owned);
+    if route.starts_with("/api/auth/session/{id}") {
+        Subject { session: id_after("/api/auth/session/"), ..Subject::default() }
+    } else if route.starts_with("/api/credentials/{id}") {
+        Subject { credential: id_after("/api/credentials/"), ..Subject::default() }
+    } else {
+        Subject::default()
+    }
+}
+
+/// What is recorded about a request, if anything.
+fn entry(scope: RequestScope, action: Option<Action>, route: String, response: &Response) -> Option<Entry> {
+    let status = response.status();
+    let problem = response.extensions().get::<Problem>().map(|problem| problem.code());
+    // An error without a problem comes from a library, for example from the limit of a body.
+    let outcome = match problem {
+        Some(code) => code,
+        None if status.is_client_error() || status.is_server_error() => "failed",
+        None => OK,
+    };
+    let is_refused = status == StatusCode::FORBIDDEN || problem == Some(Problem::NotOwner.code());
+    let is_unidentified = status == StatusCode::UNAUTHORIZED || is_identification(problem);
+    let is_known = scope.actor.id.is_some();
+    match action {
+        _ if !is_known && (is_refused || is_unidentified) => {
+            // A stranger chooses the path, so only its route is recorded.
+            let entry = Entry { subject: Subject::default(), ..scope.entry(Action::IdentificationFailed, outcome) };
+            Some(entry.with_detail("route", route))
+        }
+        Some(action) => Some(scope.entry(action, outcome)),
+        None if is_refused => Some(scope.entry(Action::AccessRefused, outcome).with_detail("route", route)),
+        None => None,
+    }
+}
+
+/// Whether the problem is that the caller is not known. Browsers get it as the close code of a WebSocket that was accepted.
+fn is_identification(problem: Option<&str>) -> bool {
+    [Problem::Unauthenticated, Problem::TicketUsed, Problem::WrongAgentToken]
+        .iter()
+        .any(|known| problem == Some(known.code()))
+}

@@ -48,7 +48,7 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** Returns records of the audit trail. Operators only. */
+        /** Returns records of the audit trail. Needs the scope `audit`. */
         get: operations["list_audit_records"];
         put?: never;
         post?: never;
@@ -65,7 +65,7 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** Verifies the whole audit trail: hashes, MACs, order, files and heads. Names the place of everything that was changed. Operators only. */
+        /** Verifies the whole audit trail: hashes, MACs, order, files and heads. Names the place of everything that was changed. Needs the scope `audit`. */
         get: operations["verify_audit_trail"];
         put?: never;
         post?: never;
@@ -1684,7 +1684,7 @@ export interface operations {
                     "application/json": components["schemas"]["ProblemBody"];
                 };
             };
-            /** @description The caller is not an operator. */
+            /** @description The caller has not the scope `audit`. */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -1713,7 +1713,7 @@ export interface operations {
                     "application/json": components["schemas"]["AuditVerification"];
                 };
             };
-            /** @description The caller is not an operator. */
+            /** @description The caller has not the scope `audit`. */
             403: {
                 headers: {
                     [name: string]: unknown;

@@ -1944,6 +1944,15 @@ export interface operations {
                     "application/json": components["schemas"]["ProblemBody"];
                 };
             };
+            /** @description Too many in a short time. */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
             /** @description The machine's agent does not answer. */
             502: {
                 headers: {
@@ -2142,6 +2151,15 @@ export interface operations {
                     "application/json": components["schemas"]["ProblemBody"];
                 };
             };
+            /** @description Too many in a short time. */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
             /** @description The machine's agent does not answer. */
             502: {
                 headers: {
@@ -2233,6 +2251,15 @@ export interface operations {
                     "application/json": components["schemas"]["ProblemBody"];
                 };
             };
+            /** @description Too many in a short time. */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
         };
     };
     submit_paste: {
@@ -2288,6 +2315,15 @@ export interface operations {
             };
             /** @description The text was rejected. */
             422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+            /** @description Too many in a short time. */
+            429: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -2393,6 +2429,15 @@ export interface operations {
                     "application/json": components["schemas"]["ProblemBody"];
                 };
             };
+            /** @description Too many in a short time. */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
         };
     };
     create_ticket: {
@@ -2446,6 +2491,15 @@ export interface operations {
                     "application/json": components["schemas"]["ProblemBody"];
                 };
             };
+            /** @description Too many in a short time. */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
         };
     };
     type_text: {
@@ -2481,6 +2535,15 @@ export interface operations {
             };
             /** @description The session has ended. */
             410: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+            /** @description Too many in a short time. */
+            429: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -2532,6 +2595,15 @@ export interface operations {
             };
             /** @description The idempotency key was used with another body, the external machine is in use, or the image does not contain the tool. */
             409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+            /** @description The caller or its user has as many waiting sessions or machines as it may have. */
+            429: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -2759,6 +2831,15 @@ export interface operations {
             };
             /** @description The tool has no command for this purpose, or the image does not contain the tool. */
             409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+            /** @description The credential's owner or its user has as many waiting sessions as it may have. */
+            429: {
                 headers: {
                     [name: string]: unknown;
                 };

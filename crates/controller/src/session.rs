@@ -27,6 +27,7 @@ pub mod reach_desktop;
 pub mod reconcile;
 pub mod registry;
 pub mod rejections;
+pub mod request_rates;
 pub mod server_context;
 pub mod start;
 pub mod status;

@@ -24,7 +24,7 @@ use anteroom_controller::{
     random,
     session::{
         context::SessionContext,
-        queue::MachineQueue,
+        queue::{MachineQueue, QueueLimits},
         reconcile,
         server_context::ServerContext,
         timeline::{
@@ -160,7 +160,7 @@ pub async fn start_server(
     let context = session_context(&config, limits, database, providers, webhook, tasks, stop);
     let server_context = ServerContext {
         gate: Arc::new(EgressGate::new(egress_settings(&config), overrides)),
-        queue: MachineQueue::new(config.machines.machines_max, config.sessions.queue_max),
+        queue: MachineQueue::new(config.machines.machines_max, QueueLimits::new(&config.machines, &config.sessions)),
         image: Arc::new(environment.image),
         external: Arc::new(external),
         reconcile_history: Arc::default(),

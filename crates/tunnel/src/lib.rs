@@ -13,6 +13,8 @@
 //!   the page) and other clients need no code for it.
 //! - Memory is bounded: at most one chunk is in flight to the viewer and one to the machine. A slow viewer fills the buffers of
 //!   the two sockets and slows only its own stream.
+//! - A viewer sends at a limited rate: over it, it is not read. RFB messages have a rate for each kind, and those of which only the
+//!   newest counts are merged ([`desktop_input`]).
 //! - A slow reader does not time out: progress on a full connection counts as activity, because the pings queue behind
 //!   unread data. A viewer that accepts nothing is disconnected after `stall_ms_max`.
 //! - For a view-only viewer, RFB input messages are removed ([`view_only`](mod@view_only)).
@@ -22,10 +24,12 @@
 mod activity;
 mod close_signal;
 mod connect_with_backoff;
+mod desktop_input;
 mod proxy;
 #[cfg(test)]
 mod tests;
 mod view_only;
+mod viewer_rate;
 
 pub use activity::SessionActivity;
 pub use close_signal::{CloseCause, CloseSignal};

@@ -7,6 +7,7 @@ use super::{
     CloseSignal, SessionActivity, TunnelEnd, TunnelReport, TunnelSettings, ViewOnlyFilter, close_handshake, frame,
     problem_close_frame,
 };
+use crate::{desktop_input::DesktopInput, viewer_rate::ViewerRate};
 use anteroom_wire::{Problem, ProblemBody, time::to_millis};
 use axum::extract::ws::{CloseFrame, Message, WebSocket};
 use bytes::{BufMut, Bytes, BytesMut};
@@ -26,7 +27,7 @@ use std::{
 };
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
-    time::{Instant, MissedTickBehavior, interval_at, timeout},
+    time::{Instant, MissedTickBehavior, interval_at, sleep_until, timeout},
 };
 
 type Sink = SplitSink<WebSocket, Message>;
@@ -41,6 +42,7 @@ pub struct Tunnel {
     activity: Arc<SessionActivity>,
     control: Option<Control>,
     view_only: Option<ViewOnlyFilter>,
+    desktop_input: Option<DesktopInput>,
 }
 
 impl fmt::Debug for Tunnel {
@@ -52,7 +54,14 @@ impl fmt::Debug for Tunnel {
 impl Tunnel {
     /// A tunnel that closes with the cause of `close_signal`. Every message from the viewer updates `activity`.
     pub fn new(settings: TunnelSettings, close_signal: CloseSignal, activity: Arc<SessionActivity>) -> Self {
-        Self { settings, close_signal, activity, control: None, view_only: None }
+        Self { settings, close_signal, activity, control: None, view_only: None, desktop_input: None }
+    }
+
+    /// Limits the rates of RFB messages from the viewer. Messages of which only the newest counts are merged, others wait.
+    #[must_use]
+    pub fn to_desktop(mut self) -> Self {
+        self.desktop_input = Some(DesktopInput::new(self.settings.message_bytes_max));
+        self
     }
 
     /// Makes the viewer view-only: the machine receives only the messages that request pictures, no input, and the viewer's
@@ -81,11 +90,21 @@ impl Tunnel {
         S: AsyncRead + AsyncWrite + Send,
         C: Future<Output = Result<S, ProblemBody>> + Send,
     {
-        let Self { settings, close_signal, activity, control, view_only } = self;
+        let Self { settings, close_signal, activity, control, view_only, desktop_input } = self;
         let (socket_sink, socket_source) = socket.split();
         let state = TunnelState::new();
         let bytes_max = settings.message_bytes_max;
-        let mut source = ViewerSource { socket: socket_source, control, view_only, activity, state: &state, bytes_max };
+        let mut source = ViewerSource {
+            socket: socket_source,
+            control,
+            view_only,
+            desktop_input,
+            rate: ViewerRate::new(),
+            end: None,
+            activity,
+            state: &state,
+            bytes_max,
+        };
         let mut sink = ViewerSink { socket: socket_sink, settings: &settings, state: &state };
         let end = tokio::select! {
             biased;
@@ -211,21 +230,30 @@ struct ViewerSource<'a> {
     socket: Source,
     control: Option<Control>,
     view_only: Option<ViewOnlyFilter>,
+    desktop_input: Option<DesktopInput>,
+    rate: ViewerRate,
+    /// How the viewer's side ended, while its last bytes are written.
+    end: Option<TunnelEnd>,
     activity: Arc<SessionActivity>,
     state: &'a TunnelState,
     bytes_max: usize,
 }
 
 impl ViewerSource<'_> {
-    /// The next bytes from the viewer, or how it ended.
+    /// The next message from the viewer, at the rate at which a viewer may send. Cancel-safe.
+    async fn next_message(&mut self) -> Option<Message> {
+        self.rate.wait_permitted().await;
+        // An error: the connection is broken or does not speak WebSocket, so a close frame could not be delivered.
+        let message = self.socket.next().await?.ok()?;
+        self.rate.take(&message);
+        self.state.viewer_active();
+        Some(message)
+    }
+
+    /// The next bytes from the viewer, or how it ended. Cancel-safe.
     async fn next_bytes(&mut self) -> Result<Bytes, TunnelEnd> {
         loop {
-            let message = match self.socket.next().await {
-                Some(Ok(message)) => message,
-                // The connection is broken or does not speak WebSocket: a close frame could not be delivered.
-                Some(Err(_)) | None => return Err(TunnelEnd::ViewerLost),
-            };
-            self.state.viewer_active();
+            let Some(message) = self.next_message().await else { return Err(TunnelEnd::ViewerLost) };
             match message {
                 Message::Binary(bytes) if bytes.len() > self.bytes_max => {
                     let detail = format!("a message has at most {} bytes", self.bytes_max);
@@ -258,6 +286,34 @@ impl ViewerSource<'_> {
         }
     }
 
+    /// The next bytes to write to the machine, or how the viewer ended.
+    async fn next_input(&mut self) -> Result<Bytes, TunnelEnd> {
+        if let Some(end) = self.end.take() {
+            return Err(end);
+        }
+        loop {
+            let now = Instant::now().into_std();
+            let Some(input) = &mut self.desktop_input else { return self.next_bytes().await };
+            let ready = input.take_ready(now).map_err(TunnelEnd::ViewerProtocolError)?;
+            if !ready.is_empty() {
+                return Ok(ready);
+            }
+            let (is_full, ready_at) = (input.is_full(), input.ready_at(now));
+            let received = tokio::select! {
+                received = self.next_bytes(), if !is_full => received,
+                () = sleep_until(ready_at.unwrap_or(now).into()), if ready_at.is_some() => continue,
+            };
+            let Some(input) = &mut self.desktop_input else { return received };
+            match received {
+                Ok(bytes) => input.push(&bytes, now).map_err(TunnelEnd::ViewerProtocolError)?,
+                Err(end) => {
+                    self.end = Some(end);
+                    return Ok(input.finish());
+                }
+            }
+        }
+    }
+
     /// Buffers the viewer's bytes while the stream is not open. Returns only when the viewer's side ends.
     async fn buffer_until_connected(&mut self, buffer: &mut BytesMut, bytes_max: usize) -> TunnelEnd {
         while buffer.len() < bytes_max {
@@ -274,6 +330,11 @@ impl ViewerSource<'_> {
     async fn copy_to_machine<W: AsyncWrite>(&mut self, writer: W, first_bytes: Bytes) -> TunnelEnd {
         let mut writer = std::pin::pin!(writer);
         let mut bytes = first_bytes;
+        if let Some(input) = &mut self.desktop_input {
+            if let Err(body) = input.push(&std::mem::take(&mut bytes), Instant::now().into_std()) {
+                return TunnelEnd::ViewerProtocolError(body);
+            }
+        }
         loop {
             if !bytes.is_empty() {
                 self.state.is_backpressured.store(true, Relaxed);
@@ -289,7 +350,7 @@ impl ViewerSource<'_> {
             // Answers to pings were not read during the write: those pings do not time out.
             self.state.viewer_active();
             self.state.is_backpressured.store(false, Relaxed);
-            bytes = match self.next_bytes().await {
+            bytes = match self.next_input().await {
                 Ok(bytes) => bytes,
                 Err(end) => return end,
             };

@@ -18,6 +18,7 @@ pub mod id;
 pub mod operator_reports;
 pub mod problem;
 pub mod provider;
+pub mod rate;
 pub mod scope;
 mod secret;
 pub mod time;

@@ -111,6 +111,8 @@ problems! {
     InvalidCredentialFormat = "invalid_credential_format", 422, 4422, "The delivered file is not a credential of this provider.", "The detail names the missing keys; the tool's version may have changed the format.";
     /// Too many viewers.
     TooManyViewers = "too_many_viewers", 429, 4429, "This session has reached its maximum number of viewers.", "Close another viewer first.";
+    /// Requests arrive faster than the caller, or the address, may send them.
+    TooManyRequests = "too_many_requests", 429, 4429, "Requests of this kind arrive too fast.", "Wait as long as Retry-After names, then try again; docs/limits.md lists the limits.";
     /// An internal error.
     Internal = "internal", 500, 4500, "Something failed inside the server.", "The server's log has the cause; search it for the time and the session.";
     /// The desktop does not answer.
@@ -123,6 +125,10 @@ problems! {
     AuditUnavailable = "audit_unavailable", 503, 4503, "This cannot be recorded in the audit trail at the moment, so it was not done.", "Free disk space below the state directory, then try again; the server's log has the cause.";
     /// No capacity for another machine.
     NoCapacity = "no_capacity", 503, 4503, "There is no capacity for another machine.", "Try again later.";
+    /// A caller's share of the queue or of the machines is in use.
+    CallerQuota = "caller_quota", 429, 4429, "This caller has as many waiting sessions or machines as it may have.", "Wait until some of its sessions have ended, or cancel some; the detail names the limit.";
+    /// A user's share of the queue is in use.
+    UserQuota = "user_quota", 429, 4429, "This user has as many waiting sessions as a user may have.", "Wait until some of the user's sessions have ended, or cancel some; the detail names the limit.";
     /// Too little memory for another machine.
     MemoryLow = "memory_low", 503, 4503, "This host has too little memory for another machine.", "Try again later; end sessions that are not needed, or give the host more memory.";
     /// Too little disk for another session.

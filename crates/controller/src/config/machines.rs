@@ -17,6 +17,9 @@ settings! {
         cpus: u32 = 2, within 1..=16;
         /// Machines that run at once; further sessions wait in the queue.
         machines_max: u32 = 10, within 1..=1_000;
+        /// Machines that the sessions of one caller use at once, external ones included; further sessions of it wait. Default: no
+        /// limit. The next free machine goes to the caller that uses the fewest.
+        machines_by_caller_max: Option<u32> = None, within 1..=1_000, example "8";
         /// Timeout from the start of a machine's process until it is ready, milliseconds. Default: 15000 with KVM, 60000 under
         /// emulation.
         ready_ms_max: Option<u64> = None, within 100..=600_000, example "30000";

@@ -13,6 +13,12 @@ settings! {
         restarts_max: u32 = 2, within 0..=100;
         /// Sessions that wait for a machine; further ones are rejected.
         queue_max: u32 = 100, within 0..=100_000;
+        /// Sessions of one caller that wait for a machine; further ones are rejected. A full queue still accepts four of each caller.
+        queue_by_caller_max: u32 = 50, within 0..=100_000;
+        /// Sessions of one user (`user_id`) of a caller that wait for a machine; further ones are rejected.
+        queue_by_user_max: u32 = 10, within 0..=100_000;
+        /// A session that got no machine for this long ends, seconds; activity does not prolong it.
+        queue_s_max: u64 = 1_800, within 1..=86_400;
         /// How long a viewer's WebSocket waits for the machine to be ready before it is rejected, milliseconds.
         socket_wait_ms_max: u64 = 20_000, within 0..=600_000;
         /// Lifetime of a login link, seconds.

@@ -1,5 +1,5 @@
 //! Periodic checks of stored credentials that were not checked for `credentials.check_every_s`, the oldest first, each in a session
-//! with a machine. Sign-ins have priority: no check starts while a session waits in the queue, and the number of checks is limited by
+//! with a machine. Sign-ins have priority: no check starts while a session waits for a free permit, and the number of checks is limited by
 //! `credentials.concurrent_checks_max` and the free permits.
 
 use crate::{
@@ -73,7 +73,7 @@ async fn start_due_checks(server_context: &ServerContext, attempts: &mut RecentA
 
 /// How many checks may start now.
 async fn free_checks(server_context: &ServerContext) -> Result<u32, StoreError> {
-    if server_context.queue.waiting_count() > 0
+    if server_context.queue.permitted_count() > 0
         || admission::check_capacity(
             &server_context.config,
             &server_context.image,

@@ -3,7 +3,7 @@
 mod current_machine;
 mod deliveries_in_flight;
 
-use super::{lifecycle::DeliveryState, status::Progress};
+use super::{lifecycle::DeliveryState, request_rates::RequestRates, status::Progress};
 use crate::unix_time;
 use anteroom_egress::{EgressSummary, MachineEgressGate};
 use anteroom_store::Sha256Hex;
@@ -14,7 +14,7 @@ pub use deliveries_in_flight::DeliveriesInFlight;
 use parking_lot::{Mutex, MutexGuard};
 use std::sync::{Arc, OnceLock};
 use tokio::{
-    sync::{Notify, watch},
+    sync::{Notify, Semaphore, watch},
     time::Instant,
 };
 
@@ -37,6 +37,10 @@ pub struct ActiveSession {
     pub egress: Mutex<EgressSummary>,
     /// The egress gate of its machine.
     pub egress_gate: OnceLock<MachineEgressGate>,
+    /// A permit for each terminal that may be open.
+    pub terminal_permits: Arc<Semaphore>,
+    /// The rates of what its viewers and its machine may repeat.
+    pub request_rates: RequestRates,
     /// Held while the sign-in method is changed.
     pub method_lock: tokio::sync::Mutex<()>,
     state: watch::Sender<SessionState>,
@@ -84,6 +88,8 @@ impl ActiveSession {
             restart_requested: Notify::new(),
             egress: Mutex::new(EgressSummary::new(EGRESS_HOSTS_MAX)),
             egress_gate: OnceLock::new(),
+            terminal_permits: Arc::new(Semaphore::new(TERMINALS_MAX)),
+            request_rates: RequestRates::default(),
             method_lock: tokio::sync::Mutex::new(()),
             state: watch::channel(state).0,
         })
@@ -176,6 +182,10 @@ impl ActiveSession {
         self.egress.lock()
     }
 }
+
+/// Open terminals of one session: its user's devices, a helper, and `anteroom exec`. The channel has streams for as many and for all other
+/// requests.
+const TERMINALS_MAX: usize = 8;
 
 /// Hosts that the egress summary of one session counts separately.
 const EGRESS_HOSTS_MAX: usize = 200;

@@ -2,10 +2,12 @@
 //! untrusted: sizes are bounded, and an event changes only what the agent can know.
 
 mod machine;
+mod newest;
 mod sign_in;
 
 use super::{
     active_session::{ActiveSession, CurrentMachine, MachineSignIn},
+    request_rates::MachineRequest,
     timeline::new_entry,
     use_credential,
 };
@@ -43,6 +45,8 @@ pub async fn ingest_events(
     let mut new_events = events.events;
     new_events.retain(|event| event.number > last_event);
     new_events.truncate(EVENTS_MAX);
+    session.request_rates.wait_permitted(MachineRequest::Event, new_events.len()).await;
+    newest::retain_newest(&mut new_events);
     // The page shows the new state at once, even while the timeline cannot be written.
     let accepted: Vec<bool> =
         new_events.iter().map(|numbered| apply_to_state(session, generation, &numbered.event)).collect();

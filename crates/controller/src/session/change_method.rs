@@ -6,6 +6,7 @@ use super::{
     active_session::ActiveSession,
     channels::{open_channels, require_active},
     lifecycle::DeliveryState,
+    request_rates::ViewerRequest,
     status::Progress,
 };
 use crate::{
@@ -29,6 +30,7 @@ use std::sync::Arc;
 /// machine uses the method.
 pub async fn change_method(context: &SessionContext, id: &SessionId, name: &str) -> Result<SessionRow, ApiError> {
     let (row, session) = require_active(context, id).await?;
+    session.request_rates.check(ViewerRequest::MethodChange)?;
     if row.external_machine.is_some() {
         return Err(ApiError::new(Problem::ExternalDesktopOnly, "the tool of an external machine is not started here"));
     }

@@ -1,8 +1,24 @@
-//! The queue for machines: first in, first out, with a visible position. While the host lacks memory or disk
+//! The queue for machines: fair turns by caller and by user, with a visible position. While the host lacks memory or disk
 //! ([`MachineQueue::set_admission_check`]) no session is admitted.
+//!
+//! | limit | at the limit |
+//! |---|---|
+//! | [`QueueLimits::waiting_max`] | a new session is rejected, unless its caller has fewer than [`RESERVED_BY_CALLER`] waiting |
+//! | [`QueueLimits::waiting_by_caller_max`] | a new session of the caller is rejected |
+//! | [`QueueLimits::waiting_by_user_max`] | a new session of the user is rejected |
+//! | [`QueueLimits::machines_by_caller_max`] | sessions of the caller wait, those for external machines are rejected |
 
-use crate::admission::shortage::ResourceShortage;
-use anteroom_wire::SessionId;
+mod fair_turns;
+
+pub use fair_turns::SessionOwner;
+
+use crate::{
+    admission::shortage::ResourceShortage,
+    api_error::ApiError,
+    config::{Machines, Sessions},
+};
+use anteroom_wire::Problem;
+use fair_turns::{FairTurns, Order};
 use parking_lot::{Mutex, MutexGuard};
 use std::{
     sync::{Arc, OnceLock},
@@ -12,6 +28,10 @@ use tokio::sync::watch;
 
 /// How often waiting sessions repeat the admission check: nothing signals that memory or disk became free.
 const RECHECK_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Waiting sessions of each caller for which a full queue has room: few, and enough that a caller's users are served while other
+/// callers fill the queue.
+const RESERVED_BY_CALLER: usize = 4;
 
 /// Checks whether the host has capacity for one more machine than there are permits in use; the error is the reason why not.
 type AdmissionCheck = Box<dyn Fn(u32) -> Result<(), ResourceShortage> + Send + Sync>;
@@ -26,16 +46,19 @@ struct Inner {
     /// Held from the admission check until the permit is taken, so that the next check counts it.
     admitting: Mutex<()>,
     changed: watch::Sender<u64>,
-    waiting_max: usize,
+    limits: QueueLimits,
 }
 
 #[derive(Debug)]
 struct QueueState {
-    free: u32,
-    /// Permits in use; may exceed the configured number after adoptions.
+    permits: u32,
+    /// Permits in use; may exceed the number of permits after adoptions.
     in_use: u32,
-    waiting: Vec<(u64, SessionId)>,
+    turns: FairTurns,
+    /// The number of the next session.
     next: u64,
+    /// The order of the waiting sessions; `None`: it changed and no session has asked for it since.
+    order: Option<Order>,
     /// Why the last admission check failed.
     blocked_reason: Option<ResourceShortage>,
 }
@@ -48,33 +71,108 @@ impl std::fmt::Debug for Inner {
 
 /// Permission to run one machine; dropping it gives the permit to the next session in the queue.
 #[derive(Debug)]
-pub struct MachinePermit(MachineQueue);
+pub struct MachinePermit {
+    queue: MachineQueue,
+    owner: SessionOwner,
+}
 
 /// A position in the queue; dropping it leaves the queue.
 #[derive(Debug)]
 pub struct QueueTicket {
     queue: MachineQueue,
+    owner: SessionOwner,
     number: u64,
 }
 
-/// The queue is full.
+/// The use of an external machine, which counts as a machine of its caller until this is dropped.
+#[derive(Debug)]
+pub struct ExternalMachineUse {
+    queue: MachineQueue,
+    owner: SessionOwner,
+}
+
+/// The limits of a queue. Zero is a limit: nothing is permitted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct QueueLimits {
+    /// Waiting sessions.
+    pub waiting_max: u32,
+    /// Waiting sessions of one caller.
+    pub waiting_by_caller_max: u32,
+    /// Waiting sessions of one user of a caller.
+    pub waiting_by_user_max: u32,
+    /// Machines that one caller uses, external ones included.
+    pub machines_by_caller_max: u32,
+}
+
+impl QueueLimits {
+    /// The limits of these settings.
+    pub fn new(machines: &Machines, sessions: &Sessions) -> Self {
+        Self {
+            waiting_max: sessions.queue_max,
+            waiting_by_caller_max: sessions.queue_by_caller_max,
+            waiting_by_user_max: sessions.queue_by_user_max,
+            machines_by_caller_max: machines.machines_by_caller_max.unwrap_or(u32::MAX),
+        }
+    }
+}
+
+/// Why a session was not accepted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the queue is full ({waiting} sessions waiting)")]
-pub struct QueueFull {
-    /// The number of waiting sessions.
-    pub waiting: usize,
+pub enum QueueRejection {
+    /// The queue is full.
+    #[error("the queue is full ({waiting} sessions waiting)")]
+    Full {
+        /// The number of waiting sessions.
+        waiting: usize,
+    },
+    /// The caller's share of the queue is full.
+    #[error("{waiting} sessions of this caller wait for a machine; sessions.queue_by_caller_max is {waiting_max}")]
+    CallerWaiting {
+        /// The number of the caller's waiting sessions.
+        waiting: usize,
+        /// The limit.
+        waiting_max: u32,
+    },
+    /// The user's share of the queue is full.
+    #[error("{waiting} sessions of this user wait for a machine; sessions.queue_by_user_max is {waiting_max}")]
+    UserWaiting {
+        /// The number of the user's waiting sessions.
+        waiting: usize,
+        /// The limit.
+        waiting_max: u32,
+    },
+    /// The caller uses all the machines that it may use.
+    #[error("this caller uses {machines} machines; machines.machines_by_caller_max is {machines_max}")]
+    CallerMachines {
+        /// The number of the caller's machines.
+        machines: u32,
+        /// The limit.
+        machines_max: u32,
+    },
+}
+
+impl From<QueueRejection> for ApiError {
+    fn from(rejection: QueueRejection) -> Self {
+        let problem = match rejection {
+            QueueRejection::Full { .. } => Problem::NoCapacity,
+            QueueRejection::CallerWaiting { .. } | QueueRejection::CallerMachines { .. } => Problem::CallerQuota,
+            QueueRejection::UserWaiting { .. } => Problem::UserQuota,
+        };
+        Self::new(problem, rejection.to_string())
+    }
 }
 
 impl MachineQueue {
-    /// A queue with `permits` permits in which at most `waiting_max` sessions wait.
-    pub fn new(permits: u32, waiting_max: u32) -> Self {
-        let state = QueueState { free: permits, in_use: 0, waiting: Vec::new(), next: 0, blocked_reason: None };
+    /// A queue with this number of permits.
+    pub fn new(permits: u32, limits: QueueLimits) -> Self {
+        let turns = FairTurns::default();
+        let state = QueueState { permits, in_use: 0, turns, next: 0, order: None, blocked_reason: None };
         Self(Arc::new(Inner {
             state: Mutex::new(state),
             admission_check: OnceLock::new(),
             admitting: Mutex::new(()),
             changed: watch::channel(0).0,
-            waiting_max: waiting_max as usize,
+            limits,
         }))
     }
 
@@ -95,7 +193,7 @@ impl MachineQueue {
     /// Why waiting sessions are not admitted although permits are free; `None`: none waits for the admission check.
     pub fn admission_shortage(&self) -> Option<ResourceShortage> {
         let state = self.state();
-        state.blocked_reason.clone().filter(|_| !state.waiting.is_empty())
+        state.blocked_reason.clone().filter(|_| state.turns.waiting_count() > 0)
     }
 
     /// Runs the admission check and stores its error.
@@ -107,28 +205,60 @@ impl MachineQueue {
         passes
     }
 
-    /// Adds a session to the queue.
+    /// Adds a new session to the queue.
     ///
     /// # Errors
-    /// The queue is full and no permit is free.
-    pub fn enqueue(&self, session: SessionId) -> Result<QueueTicket, QueueFull> {
+    /// No permit is free for it, and the queue or the share of its caller or user is full.
+    pub fn enqueue(&self, owner: &SessionOwner) -> Result<QueueTicket, QueueRejection> {
         let mut state = self.state();
-        let ahead = state.waiting.len();
-        if ahead >= self.0.waiting_max + state.free as usize {
-            return Err(QueueFull { waiting: ahead });
-        }
+        state.check_limits(&self.0.limits, owner)?;
+        Ok(self.add(&mut state, owner))
+    }
+
+    /// Adds a session that was accepted before: its machine ended, or the server restarted. There are no more of these than accepted
+    /// sessions, so they are never rejected.
+    pub fn enqueue_again(&self, owner: &SessionOwner) -> QueueTicket {
+        self.add(&mut self.state(), owner)
+    }
+
+    fn add(&self, state: &mut QueueState, owner: &SessionOwner) -> QueueTicket {
         let number = state.next;
         state.next += 1;
-        state.waiting.push((number, session));
-        Ok(QueueTicket { queue: self.clone(), number })
+        state.change_turns(|turns| turns.add_waiting(owner, number));
+        self.notify();
+        QueueTicket { queue: self.clone(), owner: owner.clone(), number }
     }
 
     /// A permit for an adopted machine, outside the queue: the machine runs already.
-    pub fn acquire_for_adopted(&self) -> MachinePermit {
+    pub fn acquire_for_adopted(&self, owner: &SessionOwner) -> MachinePermit {
         let mut state = self.state();
-        state.free = state.free.saturating_sub(1);
         state.in_use += 1;
-        MachinePermit(self.clone())
+        state.change_turns(|turns| turns.add_machine(owner));
+        MachinePermit { queue: self.clone(), owner: owner.clone() }
+    }
+
+    /// Counts an external machine for a new session.
+    ///
+    /// # Errors
+    /// The caller uses all the machines that it may use.
+    pub fn use_external_machine(&self, owner: &SessionOwner) -> Result<ExternalMachineUse, QueueRejection> {
+        let mut state = self.state();
+        let (machines, machines_max) =
+            (state.turns.machines_of_caller(&owner.caller), self.0.limits.machines_by_caller_max);
+        if machines >= machines_max {
+            return Err(QueueRejection::CallerMachines { machines, machines_max });
+        }
+        Ok(self.count_external_machine(&mut state, owner))
+    }
+
+    /// Counts an external machine that a session uses already.
+    pub fn resume_external_machine(&self, owner: &SessionOwner) -> ExternalMachineUse {
+        self.count_external_machine(&mut self.state(), owner)
+    }
+
+    fn count_external_machine(&self, state: &mut QueueState, owner: &SessionOwner) -> ExternalMachineUse {
+        state.change_turns(|turns| turns.add_machine(owner));
+        ExternalMachineUse { queue: self.clone(), owner: owner.clone() }
     }
 
     /// The number of permits in use: each holder has a machine or is about to request one.
@@ -138,26 +268,66 @@ impl MachineQueue {
 
     /// The number of free permits.
     pub fn free_permits(&self) -> u32 {
-        self.state().free
+        self.state().free()
+    }
+
+    /// The number of waiting sessions that only wait for a free permit: their callers may use more machines.
+    pub fn permitted_count(&self) -> u32 {
+        self.state().order(&self.0.limits).permitted()
     }
 
     /// The number of waiting sessions.
     pub fn waiting_count(&self) -> usize {
-        self.state().waiting.len()
+        self.state().turns.waiting_count()
+    }
+}
+
+impl QueueState {
+    /// Checks the limits for another session of this owner. Sessions for which permits are free do not wait.
+    fn check_limits(&self, limits: &QueueLimits, owner: &SessionOwner) -> Result<(), QueueRejection> {
+        let left = limits.machines_by_caller_max.saturating_sub(self.turns.machines_of_caller(&owner.caller));
+        let about_to_run = self.free().min(left) as usize;
+        let of_caller = self.turns.waiting_of_caller(&owner.caller);
+        if of_caller >= limits.waiting_by_caller_max as usize + about_to_run {
+            let waiting_max = limits.waiting_by_caller_max;
+            return Err(QueueRejection::CallerWaiting { waiting: of_caller, waiting_max });
+        }
+        let of_user = self.turns.waiting_of_user(owner);
+        if owner.user_id.is_some() && of_user >= limits.waiting_by_user_max as usize + about_to_run {
+            let waiting_max = limits.waiting_by_user_max;
+            return Err(QueueRejection::UserWaiting { waiting: of_user, waiting_max });
+        }
+        let (waiting, waiting_max) = (self.turns.waiting_count(), limits.waiting_max as usize);
+        let is_full = waiting >= waiting_max + self.free() as usize;
+        if is_full && of_caller >= RESERVED_BY_CALLER.min(waiting_max) {
+            return Err(QueueRejection::Full { waiting });
+        }
+        Ok(())
+    }
+
+    fn free(&self) -> u32 {
+        self.permits.saturating_sub(self.in_use)
+    }
+
+    fn change_turns(&mut self, change: impl FnOnce(&mut FairTurns)) {
+        change(&mut self.turns);
+        self.order = None;
+    }
+
+    fn order(&mut self, limits: &QueueLimits) -> &Order {
+        self.order.get_or_insert_with(|| self.turns.order(limits.machines_by_caller_max))
     }
 }
 
 impl QueueTicket {
-    /// The current position; 1 is next.
+    /// The current position; 1 is next. It grows when sessions of callers with fewer machines arrive.
     pub fn position(&self) -> u32 {
-        let state = self.queue.state();
-        let ahead = state.waiting.iter().position(|(number, _)| *number == self.number).unwrap_or(0);
-        u32::try_from(ahead + 1).unwrap_or(u32::MAX)
+        self.queue.state().order(&self.queue.0.limits).position(self.number).unwrap_or(1)
     }
 
-    /// Takes a permit if this position is near enough to the front and the admission check passes.
+    /// Takes a permit if it is this session's turn and the admission check passes.
     pub fn try_acquire(&self) -> Option<MachinePermit> {
-        if !self.is_next(&self.queue.state()) {
+        if !self.has_turn(&mut self.queue.state()) {
             return None;
         }
         let _admitting = self.queue.0.admitting.lock();
@@ -165,32 +335,37 @@ impl QueueTicket {
             return None;
         }
         let mut state = self.queue.state();
-        let position = state.waiting.iter().position(|(number, _)| *number == self.number)?;
-        if position >= state.free as usize {
+        if !self.has_turn(&mut state) {
             return None;
         }
-        state.free -= 1;
         state.in_use += 1;
-        state.waiting.remove(position);
+        state.change_turns(|turns| {
+            turns.remove_waiting(&self.owner, self.number);
+            turns.add_machine(&self.owner);
+        });
         drop(state);
         self.queue.notify();
-        Some(MachinePermit(self.queue.clone()))
+        Some(MachinePermit { queue: self.queue.clone(), owner: self.owner.clone() })
     }
 
-    fn is_next(&self, state: &QueueState) -> bool {
-        let position = state.waiting.iter().position(|(number, _)| *number == self.number);
-        position.is_some_and(|position| position < state.free as usize)
+    fn has_turn(&self, state: &mut QueueState) -> bool {
+        let free = state.free();
+        state.order(&self.queue.0.limits).permits(self.number, free)
     }
 
     /// Waits for a permit; calls `on_position` with each new position.
     pub async fn acquire(self, mut on_position: impl FnMut(u32)) -> MachinePermit {
         let mut changes = self.queue.0.changed.subscribe();
+        let mut reported = None;
         loop {
             changes.borrow_and_update();
             if let Some(permit) = self.try_acquire() {
                 return permit;
             }
-            on_position(self.position());
+            let position = self.position();
+            if reported.replace(position) != Some(position) {
+                on_position(position);
+            }
             tokio::select! {
                 // The sender lives as long as this ticket.
                 _ = changes.changed() => {}
@@ -202,102 +377,28 @@ impl QueueTicket {
 
 impl Drop for QueueTicket {
     fn drop(&mut self) {
-        self.queue.state().waiting.retain(|(number, _)| *number != self.number);
+        let number = self.number;
+        self.queue.state().change_turns(|turns| turns.remove_waiting(&self.owner, number));
         self.queue.notify();
     }
 }
 
 impl Drop for MachinePermit {
     fn drop(&mut self) {
-        let mut state = self.0.state();
-        state.free += 1;
+        let mut state = self.queue.state();
         state.in_use = state.in_use.saturating_sub(1);
+        state.change_turns(|turns| turns.remove_machine(&self.owner));
         drop(state);
-        self.0.notify();
+        self.queue.notify();
+    }
+}
+
+impl Drop for ExternalMachineUse {
+    fn drop(&mut self) {
+        self.queue.state().change_turns(|turns| turns.remove_machine(&self.owner));
+        self.queue.notify();
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const DISK_FULL: ResourceShortage =
-        ResourceShortage::Disk { name: "state", path: std::path::PathBuf::new(), free_mib: 0, min_mib: 1 };
-
-    fn session(number: u8) -> SessionId {
-        SessionId::from_parts(1, [number; 10])
-    }
-
-    #[tokio::test]
-    async fn the_first_session_in_the_queue_gets_the_next_free_permit() {
-        let queue = MachineQueue::new(1, 5);
-        let permit = queue.enqueue(session(1)).unwrap().acquire(|_| ()).await;
-        let second = queue.enqueue(session(2)).unwrap();
-        let third = queue.enqueue(session(3)).unwrap();
-        assert_eq!((second.position(), third.position()), (1, 2));
-        assert!(second.try_acquire().is_none() && third.try_acquire().is_none());
-        drop(permit);
-        assert!(third.try_acquire().is_none(), "the second comes first");
-        assert!(second.try_acquire().is_some());
-    }
-
-    #[tokio::test]
-    async fn leaving_the_queue_moves_the_others_up() {
-        let queue = MachineQueue::new(1, 5);
-        let _permit = queue.enqueue(session(1)).unwrap().acquire(|_| ()).await;
-        let second = queue.enqueue(session(2)).unwrap();
-        let third = queue.enqueue(session(3)).unwrap();
-        drop(second);
-        assert_eq!(third.position(), 1);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn no_session_is_admitted_while_the_admission_check_fails_and_the_reason_is_reported() {
-        use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
-        let (queue, has_capacity) = (MachineQueue::new(5, 5), Arc::new(AtomicBool::new(false)));
-        let checked = Arc::clone(&has_capacity);
-        queue.set_admission_check(move |_| if checked.load(SeqCst) { Ok(()) } else { Err(DISK_FULL) });
-        assert_eq!(queue.admission_shortage(), None, "no session waits");
-        let first = queue.enqueue(session(1)).unwrap();
-        assert!(first.try_acquire().is_none());
-        assert_eq!(queue.admission_shortage(), Some(DISK_FULL));
-        let waiting = tokio::spawn(first.acquire(|_| ()));
-        tokio::time::sleep(Duration::from_secs(10)).await;
-        assert!(!waiting.is_finished());
-        has_capacity.store(true, SeqCst);
-        waiting.await.unwrap();
-        assert_eq!(queue.admission_shortage(), None);
-    }
-
-    #[test]
-    fn concurrent_requests_are_admitted_only_within_the_capacity_of_the_host() {
-        let queue = MachineQueue::new(8, 8);
-        queue.set_admission_check(move |in_use| {
-            // Long enough that all other threads ask in between.
-            for _ in 0..1_000 {
-                std::thread::yield_now();
-            }
-            if in_use < 3 { Ok(()) } else { Err(DISK_FULL) }
-        });
-        let tickets: Vec<QueueTicket> = (0..8).map(|number| queue.enqueue(session(number)).unwrap()).collect();
-        let barrier = std::sync::Barrier::new(tickets.len());
-        let acquire = &|ticket: QueueTicket| {
-            barrier.wait();
-            ticket.try_acquire()
-        };
-        let permits: Vec<MachinePermit> = std::thread::scope(|scope| {
-            let threads: Vec<_> = tickets.into_iter().map(|ticket| scope.spawn(move || acquire(ticket))).collect();
-            threads.into_iter().filter_map(|thread| thread.join().unwrap()).collect()
-        });
-        assert_eq!((permits.len(), queue.permits_in_use()), (3, 3));
-        drop(permits);
-        assert_eq!((queue.permits_in_use(), queue.free_permits()), (0, 8));
-    }
-
-    #[test]
-    fn a_full_queue_rejects_with_its_length() {
-        let queue = MachineQueue::new(0, 1);
-        let _ticket = queue.enqueue(session(1)).unwrap();
-        assert_eq!(queue.enqueue(session(2)).unwrap_err(), QueueFull { waiting: 1 });
-    }
-}
+mod tests;

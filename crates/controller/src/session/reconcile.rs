@@ -24,6 +24,7 @@ use super::{
     active_session::ActiveSession,
     end,
     lifecycle::{self, InitialState},
+    queue::SessionOwner,
     supervisor::{
         self, SupervisorStart,
         exit_record::{self, ExitRecord},
@@ -205,28 +206,26 @@ async fn supervisor_start(
     row: &SessionRow,
 ) -> Result<Option<SupervisorStart>, StoreError> {
     let state = row.machine.as_ref().and_then(|machine| server_context.machines.watch(machine));
+    let owner = SessionOwner::of_row(row);
     let initial = lifecycle::initial_state(row.external_machine.is_some(), row.machine.is_some(), state.is_some());
     Ok(match (initial, row.machine.clone(), state) {
         (InitialState::Attached, _, _) => {
-            agent_token(server_context, row).await?.map(|agent_token| SupervisorStart::External { agent_token })
+            let machine_use = server_context.queue.resume_external_machine(&owner);
+            let agent_token = agent_token(server_context, row).await?;
+            agent_token.map(|agent_token| SupervisorStart::External { agent_token, machine_use })
         }
         (InitialState::Adopted, Some(machine), Some(state)) => {
             agent_token(server_context, row).await?.map(|agent_token| SupervisorStart::Adopted {
                 machine,
                 agent_token,
                 state,
-                permit: server_context.queue.acquire_for_adopted(),
+                permit: server_context.queue.acquire_for_adopted(&owner),
             })
         }
         (InitialState::Lost, Some(machine), _) => Some(lost_machine(server_context, machine)),
         (InitialState::Queued | InitialState::Adopted | InitialState::Lost, _, _) => {
-            match server_context.queue.enqueue(row.id.clone()) {
-                Ok(ticket) => Some(SupervisorStart::Queue(ticket)),
-                Err(full) => {
-                    end::end_session(server_context, &row.id, EndReason::NoCapacity, &full.to_string()).await?;
-                    None
-                }
-            }
+            // It was accepted by the server before.
+            Some(SupervisorStart::Queue(server_context.queue.enqueue_again(&owner)))
         }
     })
 }

@@ -2,7 +2,7 @@
 
 pub mod for_use;
 
-use super::{active_session::ActiveSession, change_method, supervisor};
+use super::{active_session::ActiveSession, change_method, queue::SessionOwner, supervisor};
 use crate::{
     admission,
     api_error::ApiError,
@@ -42,7 +42,8 @@ pub async fn start_session(
     }
     let id = random::random_id(SessionId::from_parts);
     let key = request.idempotency_key.as_ref().map(|key| idempotency_key(key, request));
-    let (start_from, external) = match allocate(server_context, &id, request) {
+    let session_owner = SessionOwner { caller: owner.clone(), user_id: request.user_id.clone() };
+    let (start_from, external) = match allocate(server_context, &session_owner, request) {
         Ok(allocated) => allocated,
         // A repeated request needs no capacity.
         Err(error) => return find_earlier(server_context, owner, key.as_ref()).await?.ok_or(error),
@@ -150,13 +151,12 @@ async fn purpose(
 /// Reserves a place in the queue, or selects the external machine.
 fn allocate<'a>(
     server_context: &'a ServerContext,
-    id: &SessionId,
+    owner: &SessionOwner,
     request: &StartRequest,
 ) -> Result<(supervisor::SupervisorStart, Option<&'a ExternalMachine>), ApiError> {
     let Some(name) = &request.machine else {
         admission::require_capacity(server_context)?;
-        let ticket = server_context.queue.enqueue(id.clone());
-        let ticket = ticket.map_err(|full| ApiError::new(Problem::NoCapacity, full.to_string()))?;
+        let ticket = server_context.queue.enqueue(owner)?;
         return Ok((supervisor::SupervisorStart::Queue(ticket), None));
     };
     let machine = server_context.external.get(name).ok_or_else(|| {
@@ -165,7 +165,9 @@ fn allocate<'a>(
             format!("the external machines are: {}", server_context.external.comma_separated_names()),
         )
     })?;
-    Ok((supervisor::SupervisorStart::External { agent_token: machine.agent_token.clone() }, Some(machine)))
+    let machine_use = server_context.queue.use_external_machine(owner)?;
+    let agent_token = machine.agent_token.clone();
+    Ok((supervisor::SupervisorStart::External { agent_token, machine_use }, Some(machine)))
 }
 
 /// Checks the request. Returns the descriptor, resolved for the method, and the method if one is requested.

@@ -21,7 +21,7 @@ use super::{
     active_session::{ActiveSession, CurrentMachine, MachineHost},
     end,
     lifecycle::{Command, Event, InitialState, Lifecycle},
-    queue::{MachinePermit, QueueTicket},
+    queue::{ExternalMachineUse, MachinePermit, QueueTicket, SessionOwner},
 };
 use crate::session::server_context::ServerContext;
 use anteroom_machine::{ExitReason, State, StopReason};
@@ -63,6 +63,8 @@ pub enum SupervisorStart {
     External {
         /// The hash of the token of the external machine's agent.
         agent_token: Sha256Hex,
+        /// Counts it as a machine of the caller.
+        machine_use: ExternalMachineUse,
     },
 }
 
@@ -125,6 +127,8 @@ impl Drop for LostTaskGuard {
 struct Supervisor {
     server_context: ServerContext,
     session: Arc<ActiveSession>,
+    owner: SessionOwner,
+    external_machine: Option<ExternalMachineUse>,
     lifecycle: Lifecycle,
     slot: MachineSlot,
     job: Option<Job>,
@@ -149,6 +153,8 @@ impl Supervisor {
         let mut supervisor = Self {
             server_context: server_context.clone(),
             session: Arc::clone(session),
+            owner: SessionOwner::of_row(row),
+            external_machine: None,
             lifecycle,
             slot: MachineSlot::Empty,
             job: None,
@@ -169,7 +175,8 @@ impl Supervisor {
                 supervisor.slot = exit.map_or(MachineSlot::Empty, MachineSlot::Removed);
                 supervisor.pending.push_back(Event::MachineRemoved { reason, detail });
             }
-            SupervisorStart::External { agent_token } => {
+            SupervisorStart::External { agent_token, machine_use } => {
+                supervisor.external_machine = Some(machine_use);
                 let current = CurrentMachine::new(MachineHost::External, row.generation, agent_token);
                 session.update_state(|state| state.machine = Some(current));
             }

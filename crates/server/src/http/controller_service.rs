@@ -2,7 +2,7 @@
 
 use super::{agent, error_response::ErrorResponse, record_request::record_request};
 use crate::app::{App, AppParts};
-use anteroom_controller::api_error::ApiError;
+use anteroom_controller::{api_error::ApiError, session::request_rates::MachineRequest};
 use anteroom_machine::{BoxBody, ControllerService};
 use anteroom_wire::{
     MachineId, Problem,
@@ -27,6 +27,10 @@ pub fn controller_service(app: Arc<OnceLock<Weak<AppParts>>>) -> ControllerServi
         let app = app.get().and_then(App::upgrade);
         Box::pin(async move {
             let Some(app) = app else { return boxed(ErrorResponse::from(Problem::ShuttingDown).into_response()) };
+            if let Some(session) = app.sessions.by_machine(&machine) {
+                // Before the body is read: until then HTTP/2's flow control holds it back in the machine.
+                session.request_rates.wait_permitted(MachineRequest::Channel, 1).await;
+            }
             if request.method() == Method::CONNECT {
                 return connect(&app, &machine, request).await;
             }

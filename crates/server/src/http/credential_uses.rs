@@ -13,6 +13,7 @@ use anteroom_controller::{
     session::server_context::ServerContext,
     session::{
         channels::{open_channels, require_active},
+        request_rates::ViewerRequest,
         start::for_use,
         use_credential::volatile_execs::LAST_SCREEN_AGE_MAX,
     },
@@ -37,6 +38,7 @@ use axum::{
     (status = 403, description = "The caller may not use this credential, or the provider's policy forbids this use.", body = ProblemBody),
     (status = 404, description = "There is no such credential.", body = ProblemBody),
     (status = 409, description = "The tool has no command for this purpose, or the image does not contain the tool.", body = ProblemBody),
+    (status = 429, description = "The credential's owner or its user has as many waiting sessions as it may have.", body = ProblemBody),
     (status = 503, description = "The queue is full, or this host lacks capacity.", body = ProblemBody),
 ))]
 pub(super) async fn start_credential_use(
@@ -73,6 +75,7 @@ pub(super) async fn get_credential(
     (status = 200, description = "The lines of the screen.", body = ScreenView),
     (status = 403, description = "The caller may not use this session.", body = ProblemBody),
     (status = 409, description = "The machine is not ready, or it is external.", body = ProblemBody),
+    (status = 429, description = "Too many in a short time.", body = ProblemBody),
     (status = 410, description = "The session has ended and its last screen is no longer available.", body = ProblemBody),
 ))]
 pub(super) async fn get_screen(
@@ -83,6 +86,7 @@ pub(super) async fn get_screen(
         Some(lines) => ScreenView { lines, is_final: true },
         None => {
             let (_, session) = require_active(&server_context, &owned.row.id).await?;
+            session.request_rates.check(ViewerRequest::Screen)?;
             let channels = open_channels(&server_context, &session).await?;
             let screen = channels.agent.read_screen().await;
             let screen = screen.map_err(|error| ApiError::new(Problem::AgentUnreachable, chain(&error)))?;

@@ -20,7 +20,12 @@ impl<E: Into<ApiError>> From<E> for ErrorResponse {
 
 /// How long a caller should wait before it repeats the request, seconds: about the time until capacity becomes free.
 fn retry_after_s(problem: Problem) -> Option<u16> {
-    [Problem::NoCapacity, Problem::MemoryLow, Problem::DiskLow].contains(&problem).then_some(30)
+    let waits_for_capacity =
+        [Problem::NoCapacity, Problem::CallerQuota, Problem::UserQuota, Problem::MemoryLow, Problem::DiskLow];
+    match problem {
+        Problem::TooManyRequests => Some(1),
+        problem => waits_for_capacity.contains(&problem).then_some(30),
+    }
 }
 
 impl IntoResponse for ErrorResponse {
@@ -51,6 +56,8 @@ mod tests {
             (Problem::DiskLow, Some("30")),
             (Problem::MemoryLow, Some("30")),
             (Problem::NoCapacity, Some("30")),
+            (Problem::CallerQuota, Some("30")),
+            (Problem::UserQuota, Some("30")),
             (Problem::UnknownSession, None),
         ] {
             let response = ErrorResponse::from(problem).into_response();

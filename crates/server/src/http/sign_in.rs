@@ -11,6 +11,7 @@ use anteroom_controller::{
     session::{
         change_method,
         channels::{open_channels, require_active},
+        request_rates::ViewerRequest,
         view,
     },
 };
@@ -47,6 +48,7 @@ pub(super) async fn get_sign_in(
 /// The channels to the machine of an active session. The request counts as activity, so the idle timeout starts again.
 async fn channels_for_input(context: &SessionContext, id: &SessionId) -> Result<Channels, ApiError> {
     let (_, session) = require_active(context, id).await?;
+    session.request_rates.check(ViewerRequest::Input)?;
     session.activity.record();
     open_channels(context, &session).await
 }
@@ -56,6 +58,7 @@ async fn channels_for_input(context: &SessionContext, id: &SessionId) -> Result<
     (status = 204, description = "The URL was opened."),
     (status = 400, description = "The URL is malformed or too long.", body = ProblemBody),
     (status = 410, description = "The session has ended.", body = ProblemBody),
+    (status = 429, description = "Too many in a short time.", body = ProblemBody),
 ))]
 pub(super) async fn open_url(
     State(context): State<SessionContext>,
@@ -91,6 +94,7 @@ pub(super) struct PasteRequest {
     (status = 400, description = "The request is malformed.", body = ProblemBody),
     (status = 409, description = "The tool expects no input now.", body = ProblemBody),
     (status = 410, description = "The session has ended.", body = ProblemBody),
+    (status = 429, description = "Too many in a short time.", body = ProblemBody),
     (status = 422, description = "The text was rejected.", body = ProblemBody),
     (status = 502, description = "The machine's agent does not answer.", body = ProblemBody),
 ))]
@@ -117,6 +121,7 @@ pub(super) struct CodeRequest {
     (status = 400, description = "The request is malformed.", body = ProblemBody),
     (status = 409, description = "The tool expects no input now.", body = ProblemBody),
     (status = 410, description = "The session has ended.", body = ProblemBody),
+    (status = 429, description = "Too many in a short time.", body = ProblemBody),
     (status = 422, description = "The text was rejected.", body = ProblemBody),
     (status = 502, description = "The machine's agent does not answer.", body = ProblemBody),
 ))]
@@ -145,6 +150,7 @@ async fn paste_into_tool(context: &SessionContext, id: &SessionId, pasted: &Secr
     (status = 400, description = "The request is malformed.", body = ProblemBody),
     (status = 409, description = "A delivery is in progress, the machine is not ready, or it is external.", body = ProblemBody),
     (status = 410, description = "The session has ended.", body = ProblemBody),
+    (status = 429, description = "Too many in a short time.", body = ProblemBody),
     (status = 502, description = "The machine's agent does not answer.", body = ProblemBody),
 ))]
 pub(super) async fn change_method(
@@ -173,6 +179,7 @@ pub(super) struct TypeRequest {
     (status = 204, description = "The text was typed."),
     (status = 400, description = "The request is malformed.", body = ProblemBody),
     (status = 410, description = "The session has ended.", body = ProblemBody),
+    (status = 429, description = "Too many in a short time.", body = ProblemBody),
 ))]
 pub(super) async fn type_text(
     State(context): State<SessionContext>,

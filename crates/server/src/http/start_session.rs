@@ -28,6 +28,7 @@ use axum::{extract::State, http::StatusCode, response::IntoResponse};
     (status = 400, description = "The request is malformed, or names an unknown provider, method or machine.", body = ProblemBody),
     (status = 401, description = "The caller is not authenticated.", body = ProblemBody),
     (status = 409, description = "The idempotency key was used with another body, the external machine is in use, or the image does not contain the tool.", body = ProblemBody),
+    (status = 429, description = "The caller or its user has as many waiting sessions or machines as it may have.", body = ProblemBody),
     (status = 503, description = "The queue is full, or this host lacks capacity.", body = ProblemBody),
 ))]
 pub(super) async fn start_session(

@@ -12,6 +12,7 @@ use anteroom_controller::{
     session::{
         channels::require_active,
         rejections::{RejectedRequest, record_rejection},
+        request_rates::ViewerRequest,
     },
     unix_time,
 };
@@ -62,6 +63,7 @@ impl From<TicketTarget> for TicketPurpose {
     (status = 400, description = "The request is malformed.", body = ProblemBody),
     (status = 403, description = "The caller may not use this session.", body = ProblemBody),
     (status = 410, description = "The session has ended.", body = ProblemBody),
+    (status = 429, description = "Too many in a short time.", body = ProblemBody),
 ))]
 pub(super) async fn create_ticket(
     State(context): State<SessionContext>,
@@ -82,7 +84,8 @@ async fn store_new_ticket(
     owned: &OwnedSession,
     request: &TicketRequest,
 ) -> Result<Ticket, ApiError> {
-    let (row, _) = require_active(context, &owned.row.id).await?;
+    let (row, session) = require_active(context, &owned.row.id).await?;
+    session.request_rates.check(ViewerRequest::Ticket)?;
     let control = owned.caller.require(Action::ControlSession, &row);
     let view_only = match request.purpose {
         TicketTarget::Terminal if request.view_only => {

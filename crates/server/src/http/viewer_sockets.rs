@@ -30,10 +30,13 @@ use axum::{
 };
 use serde::Deserialize;
 use serde_json::json;
-use std::sync::Arc;
+use std::{convert::Infallible, sync::Arc, time::Duration};
+use tokio::sync::watch;
 
 /// Prefix of the subprotocol that carries the ticket.
 const TICKET_PREFIX: &str = "ticket.";
+/// Time between two sizes of a terminal, milliseconds. A person who drags a window's corner sees the terminal follow.
+const RESIZE_INTERVAL_MS: u64 = 50;
 /// Terminal size if the request has none.
 const DEFAULT_TERMINAL_SIZE: TerminalSize = TerminalSize { cols: 80, rows: 24 };
 
@@ -56,7 +59,8 @@ pub(super) async fn open_desktop_socket(State(app): State<App>, request: Request
     anteroom_tunnel::accept_websocket(upgrade, &settings, &tasks, move |socket| async move {
         let _viewer = viewer;
         let mut tunnel =
-            Tunnel::new(app.limits.tunnel.clone(), session.state().machine_close_signal, Arc::clone(&session.activity));
+            Tunnel::new(app.limits.tunnel.clone(), session.state().machine_close_signal, Arc::clone(&session.activity))
+                .to_desktop();
         if view_only {
             tunnel = tunnel.view_only();
         }
@@ -114,20 +118,30 @@ pub(super) async fn open_terminal_socket(State(app): State<App>, request: Reques
         Ok(admitted) => admitted,
         Err(response) => return response,
     };
-    let AdmittedViewer { session, scope, .. } = admitted;
+    let AdmittedViewer { session, is_browser, scope, .. } = admitted;
+    let Ok(permit) = Arc::clone(&session.terminal_permits).try_acquire_owned() else {
+        let error = ApiError::from(Problem::TooManyViewers);
+        record_rejection(&app.timeline, &session.id, RejectedRequest::Terminal, &error);
+        return reject(&app, is_browser, upgrade, error);
+    };
     let name = hex::encode(random::random_bytes::<8>());
     let (settings, tasks) = (app.limits.tunnel.clone(), app.tasks.clone());
     anteroom_tunnel::accept_websocket(upgrade, &settings, &tasks, move |socket| async move {
-        let (control_app, control_session, stream) = (app.clone(), Arc::clone(&session), name.clone());
+        let _permit = permit;
+        let newest_size = watch::Sender::new(size);
+        let sizes = newest_size.subscribe();
         let tunnel =
             Tunnel::new(app.limits.tunnel.clone(), session.state().machine_close_signal, Arc::clone(&session.activity))
-                .with_text_message_handler(move |text| handle_control(&control_app, &control_session, &stream, text));
+                .with_text_message_handler(move |text| handle_control(&newest_size, text));
         let connect = async {
             let stream = reach_terminal(&app, &session, &name, size).await.map_err(answer)?;
             scope.record_open(&app, Socket::Terminal, false).await;
             Ok(scope.observe_input(&app, stream, InputKind::EveryByte))
         };
-        let report = tunnel.run(socket, connect).await;
+        let report = tokio::select! {
+            report = tunnel.run(socket, connect) => report,
+            never = send_newest_sizes(&session, &name, sizes) => match never {},
+        };
         scope.record_close(&app, Socket::Terminal, &report).await;
         log_disconnect(&app, &session, Socket::Terminal, &report);
     })
@@ -205,16 +219,40 @@ pub(crate) fn parse_terminal_size(text: &str) -> Result<TerminalSize, ProblemBod
     Ok(clamp_size(cols, rows))
 }
 
-fn handle_control(app: &App, session: &Arc<ActiveSession>, stream: &str, text: &str) -> Result<(), ProblemBody> {
-    let size = parse_terminal_size(text)?;
-    if let Progress::Open { channels } = session.state().progress {
-        let stream = stream.to_owned();
-        app.tasks.spawn(async move {
-            // Fails only if the stream is ending.
-            let _ = channels.agent.resize_terminal(&stream, size).await;
-        });
-    }
+fn handle_control(newest_size: &watch::Sender<TerminalSize>, text: &str) -> Result<(), ProblemBody> {
+    newest_size.send_replace(parse_terminal_size(text)?);
     Ok(())
+}
+
+/// Sends the newest size of a terminal to the machine's agent until it has accepted it, one request at a time and at most one every
+/// [`RESIZE_INTERVAL_MS`]: a viewer may send as many sizes as it likes.
+async fn send_newest_sizes(
+    session: &ActiveSession,
+    stream: &str,
+    mut sizes: watch::Receiver<TerminalSize>,
+) -> Infallible {
+    while sizes.changed().await.is_ok() {
+        loop {
+            tokio::time::sleep(Duration::from_millis(RESIZE_INTERVAL_MS)).await;
+            let size = *sizes.borrow_and_update();
+            let channels = match session.state().progress {
+                Progress::Open { channels } => Some(channels),
+                Progress::Queued { .. }
+                | Progress::Preparing { .. }
+                | Progress::Claiming { .. }
+                | Progress::Attached
+                | Progress::Lost
+                | Progress::Closing => None,
+            };
+            // Fails while the stream is not open yet, and when it is ending: then this ends with the tunnel.
+            if let Some(channels) = channels
+                && channels.agent.resize_terminal(stream, size).await.is_ok()
+            {
+                break;
+            }
+        }
+    }
+    std::future::pending().await
 }
 
 /// A viewer whose ticket was redeemed.

@@ -88,8 +88,8 @@ const SCENARIOS: [DocumentedScenario; 31] = [
     ]),
     DocumentedScenario(20, "Ten concurrent starts; no capacity", &[
         ("testbed/tests/qemu/main.rs", "qemu_ten_concurrent_sessions_complete_and_clean_up"),
-        ("controller/src/session/queue.rs", "the_first_session_in_the_queue_gets_the_next_free_permit"),
-        ("controller/src/session/queue.rs", "concurrent_requests_are_admitted_only_within_the_capacity_of_the_host"),
+        ("controller/src/session/queue/tests.rs", "the_first_session_in_the_queue_gets_the_next_free_permit"),
+        ("controller/src/session/queue/tests.rs", "concurrent_requests_are_admitted_only_within_the_capacity_of_the_host"),
         ("testbed/tests/operations/admission.rs", "start_is_rejected_with_cause_when_disk_or_memory_is_low"),
     ]),
     DocumentedScenario(21, "Anonymous requests to each route and socket", &[

@@ -8,6 +8,8 @@ mod fake_agent;
 #[allow(dead_code, reason = "shared with the binary `server`, which uses all of it")]
 #[path = "../server/fixture.rs"]
 mod fixture;
+mod guest_floods;
+mod s09_fair_turns;
 mod s10_audit;
 mod s10_audit_tampering;
 mod s15_plaintext;
@@ -15,3 +17,4 @@ mod s17_key_rotation;
 mod s17_key_sources;
 mod s21_host_and_origin;
 mod stored_credentials;
+mod viewer_floods;

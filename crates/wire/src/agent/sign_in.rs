@@ -91,7 +91,7 @@ pub enum SignInOutcome {
 }
 
 /// Where an address was found. A greater source gives the more complete address.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum UrlSource {
     /// Text on the terminal's screen, which may be cut off.

@@ -9,9 +9,9 @@ use anteroom_wire::EndReason;
 pub enum Event {
     /// The queue granted a permit for a machine.
     PermitGranted,
-    /// The queue is full.
-    QueueFull {
-        /// How many sessions wait.
+    /// No permit was granted in time.
+    QueueTimedOut {
+        /// For how long it waited.
         detail: String,
     },
     /// The request for this generation's machine is recorded in the row.
@@ -80,7 +80,7 @@ pub enum Event {
 /// What the supervisor has to do. At most one long-running command is in progress; the next one replaces it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Command {
-    /// Long-running: wait in the queue; ends with [`Event::PermitGranted`] or [`Event::QueueFull`].
+    /// Long-running: wait in the queue; ends with [`Event::PermitGranted`] or [`Event::QueueTimedOut`].
     Enqueue,
     /// Long-running: record the request for a machine; ends with [`Event::RequestRecorded`].
     RequestMachine,

@@ -1,6 +1,6 @@
 //! Starts a session that uses a stored credential.
 
-use super::super::{active_session::ActiveSession, supervisor};
+use super::super::{active_session::ActiveSession, queue::SessionOwner, supervisor};
 use crate::{
     admission,
     api_error::ApiError,
@@ -66,8 +66,8 @@ pub(crate) async fn start_credential_use_as(
         ..Subject::default()
     };
     server_context.audit.record_before(anteroom_audit::Action::CredentialUse, subject).await?;
-    let ticket = server_context.queue.enqueue(id.clone());
-    let ticket = ticket.map_err(|full| ApiError::new(Problem::NoCapacity, full.to_string()))?;
+    let owner = SessionOwner { caller: credential.owner.clone(), user_id: credential.user_id.clone() };
+    let ticket = server_context.queue.enqueue(&owner)?;
     let now = unix_time::now_unix_ms();
     let uses =
         CredentialUse { purpose: request.purpose, credential: credential.id.clone(), revision: credential.revision };

@@ -85,13 +85,11 @@ impl Supervisor {
     async fn wait_in_queue(&mut self) -> Option<Event> {
         let ticket = match self.slot.take_ticket() {
             Some(ticket) => ticket,
-            None => match self.server_context.queue.enqueue(self.session.id.clone()) {
-                Ok(ticket) => ticket,
-                Err(full) => return Some(Event::QueueFull { detail: full.to_string() }),
-            },
+            None => self.server_context.queue.enqueue_again(&self.owner),
         };
         self.cancel_job().await;
-        self.job = Some(jobs::wait_in_queue(Arc::clone(&self.session), ticket));
+        let wait_s_max = self.server_context.config.sessions.queue_s_max;
+        self.job = Some(jobs::wait_in_queue(Arc::clone(&self.session), ticket, wait_s_max));
         None
     }
 

@@ -82,10 +82,17 @@ pub(super) async fn next_result(job: &mut Option<Job>) -> JobResult {
     }
 }
 
-/// Waits in the queue.
-pub(super) fn wait_in_queue(session: Arc<ActiveSession>, ticket: QueueTicket) -> Job {
+/// Waits in the queue, for at most `wait_s_max` seconds: activity of the user does not prolong it.
+pub(super) fn wait_in_queue(session: Arc<ActiveSession>, ticket: QueueTicket, wait_s_max: u64) -> Job {
     Job::Waiting(Box::pin(async move {
-        JobResult::Permit(ticket.acquire(|position| session.set_progress(Progress::Queued { position })).await)
+        let acquired = ticket.acquire(|position| session.set_progress(Progress::Queued { position }));
+        match tokio::time::timeout(Duration::from_secs(wait_s_max), acquired).await {
+            Ok(permit) => JobResult::Permit(permit),
+            Err(_) => {
+                let detail = format!("no machine became free for it within {wait_s_max} s (sessions.queue_s_max)");
+                JobResult::Event(Event::QueueTimedOut { detail })
+            }
+        }
     }))
 }
 

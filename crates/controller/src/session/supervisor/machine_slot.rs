@@ -249,12 +249,19 @@ impl MachineWatch {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::session::queue::MachineQueue;
+    use crate::session::queue::{MachineQueue, QueueLimits, SessionOwner};
     use anteroom_machine::StopReason;
-    use anteroom_wire::SessionId;
+    use anteroom_wire::CallerId;
 
     fn permit(queue: &MachineQueue) -> MachinePermit {
-        queue.enqueue(SessionId::from_parts(1, [1; 10])).unwrap().try_acquire().unwrap()
+        let owner = SessionOwner { caller: CallerId::from_parts(1, [1; 10]), user_id: None };
+        queue.enqueue(&owner).unwrap().try_acquire().unwrap()
+    }
+
+    fn queue() -> MachineQueue {
+        let (waiting_max, waiting_by_caller_max, waiting_by_user_max, machines_by_caller_max) = (1, 1, 1, 1);
+        let limits = QueueLimits { waiting_max, waiting_by_caller_max, waiting_by_user_max, machines_by_caller_max };
+        MachineQueue::new(1, limits)
     }
 
     fn machine() -> MachineId {
@@ -267,7 +274,7 @@ mod tests {
 
     #[test]
     fn a_machine_is_requested_only_with_a_permit_and_started_only_when_requested() {
-        let queue = MachineQueue::new(1, 1);
+        let queue = queue();
         let token = || Secret::new("agt_token".to_owned());
         let mut slot = MachineSlot::default();
         assert!(matches!(slot.request(machine(), token()), Err(SlotError::NoPermit)));
@@ -282,7 +289,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_permit_is_freed_when_the_machine_is_removed_and_not_when_it_exits() {
-        let queue = MachineQueue::new(1, 1);
+        let queue = queue();
         let (sender, state) = watch::channel(State::Requested);
         let mut slot =
             MachineSlot::Started(StartedMachine::new(machine(), MachineOrigin::Adopted, state, permit(&queue)));
@@ -299,7 +306,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_end_of_publication_is_reported_once_and_the_last_state_stays_known() {
-        let queue = MachineQueue::new(1, 1);
+        let queue = queue();
         let (sender, state) = watch::channel(State::Cloning);
         let mut slot =
             MachineSlot::Started(StartedMachine::new(machine(), MachineOrigin::Adopted, state, permit(&queue)));

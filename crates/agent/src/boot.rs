@@ -10,10 +10,12 @@
 
 mod dummy_device;
 mod kernel_parameters;
+mod kernel_settings;
 mod root_switch;
 
 use crate::{
     channel::transport::Transport,
+    desktop::user_namespaces,
     log,
     platform::{
         environment::{ExecutionEnvironment, RUN_DIR, USER_ID},
@@ -64,7 +66,7 @@ fn boot() -> anyhow::Result<Infallible> {
         power_off(line.channel_device);
     }
     new_async_runtime()?.block_on(async {
-        root_switch::load_modules(Path::new("/modules"))?;
+        root_switch::load_modules(Path::new("/modules"), line.channel_device)?;
         root_switch::switch_root(line.overlay_mib).await?;
         open_console();
         let result = run_agent(line).await;
@@ -74,6 +76,8 @@ fn boot() -> anyhow::Result<Infallible> {
 
 async fn run_agent(line: KernelParameters) -> anyhow::Result<()> {
     prepare_directories().context("directories")?;
+    kernel_settings::set_kernel_settings().context("kernel settings")?;
+    user_namespaces::close().context("user namespaces")?;
     // Kept as long as the machine runs: pages see a network as long as the device has its carrier.
     let _network = dummy_device::create_dummy_device().context("network")?;
     let clis = std::fs::read(CLIS).unwrap_or_default();

@@ -6,3 +6,4 @@ pub(crate) mod display;
 pub(crate) mod preconnected_rfb;
 pub(crate) mod programs;
 pub(crate) mod rfb;
+pub(crate) mod user_namespaces;

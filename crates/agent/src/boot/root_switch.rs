@@ -1,5 +1,6 @@
 //! Switches from the initial file system to the image: mounts file systems, loads kernel modules, and makes the image the root.
 
+use super::kernel_parameters::ChannelDevice;
 use anyhow::Context;
 use rustix::{
     fs::{Mode, OFlags},
@@ -28,18 +29,23 @@ fn mount_on(source: &str, target: &str, kind: &str, flags: MountFlags, data: Opt
 pub(super) fn mount_initial_file_systems() -> anyhow::Result<()> {
     let plain = MountFlags::NOSUID | MountFlags::NOEXEC;
     mount_on("dev", "/dev", "devtmpfs", MountFlags::NOSUID, None)?;
-    mount_on("proc", "/proc", "proc", plain | MountFlags::NODEV, None)?;
+    // A user sees only processes of their own.
+    mount_on("proc", "/proc", "proc", plain | MountFlags::NODEV, Some(c"hidepid=2"))?;
     mount_on("sys", "/sys", "sysfs", plain | MountFlags::NODEV, None)
 }
 
-/// Loads the modules that `DIR/order` names, one file name a line, in that order. Without that file there are no modules to load.
-pub(super) fn load_modules(dir: &Path) -> anyhow::Result<()> {
+/// Loads the modules that `DIR/order` names, one file name a line, in that order; those for vsock only where the channels are vsock ports. Without that file there are no modules to load.
+pub(super) fn load_modules(dir: &Path, channels: ChannelDevice) -> anyhow::Result<()> {
     let order = match fs::read_to_string(dir.join("order")) {
         Ok(order) => order,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
         Err(error) => return Err(error).context("/modules/order"),
     };
-    for name in order.lines().map(str::trim).filter(|name| !name.is_empty()) {
+    let is_needed = |name: &&str| match channels {
+        ChannelDevice::Vsock => !name.is_empty(),
+        ChannelDevice::VirtioSerial => !name.is_empty() && !name.contains("vsock"),
+    };
+    for name in order.lines().map(str::trim).filter(is_needed) {
         let file = rustix::fs::open(dir.join(name), OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty());
         let file = file.with_context(|| format!("module {name}"))?;
         match rustix::system::finit_module(&file, c"", 0) {

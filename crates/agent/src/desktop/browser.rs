@@ -10,7 +10,7 @@
 
 use super::{
     devtools::{DevTools, DevToolsError},
-    display,
+    display, user_namespaces,
 };
 use crate::{
     channel::event_queue::EventQueue,
@@ -122,6 +122,9 @@ impl BrowserProcess<'_> {
             let started = Instant::now();
             let output = ChildOutput::default();
             let exit = self.run_once(&tracker, &output).await;
+            if let Err(error) = user_namespaces::close() {
+                log::write_line(&format!("user namespaces: {error}"));
+            }
             self.browser.devtools.send_replace(None);
             tracker.record_exit(&exit, &output);
             tokio::time::sleep(backoff.next_delay(started.elapsed())).await;
@@ -131,6 +134,7 @@ impl BrowserProcess<'_> {
     /// Runs the browser until it exits.
     async fn run_once(&self, tracker: &CrashTracker, output: &ChildOutput) -> io::Result<i32> {
         set_frozen(false)?;
+        user_namespaces::open()?;
         self.browser.has_opened_url.store(false, Ordering::Relaxed);
         let (read, input) = input_pipe()?;
         let (from, write) = output_pipe()?;
@@ -194,6 +198,7 @@ impl BrowserProcess<'_> {
         devtools.call("Browser.getVersion", json!({}), START_MS_MAX).await?;
         display::wait_window(&self.supervisor.readiness, Stage::Browser, display::is_browser).await;
         *self.browser.blank_page.lock().await = find_page(devtools).await?;
+        user_namespaces::close()?;
         self.browser.devtools.send_replace(Some(devtools.clone()));
         if self.claim.current().is_none() {
             wait_idle().await?;

@@ -3,7 +3,7 @@
 //! The messages are JSON, one value a line. The pane and the URL opener are programs of the unprivileged user, so nothing secret is sent
 //! as a message.
 
-use super::environment::ExecutionEnvironment;
+use super::environment::{ExecutionEnvironment, USER_ID};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::{io, os::unix::fs::PermissionsExt, path::PathBuf};
 use tokio::{
@@ -47,7 +47,11 @@ pub(crate) fn listen(environment: &ExecutionEnvironment) -> io::Result<UnixListe
         Ok(()) | Err(_) => {}
     }
     let listener = UnixListener::bind(path)?;
-    let mode = if environment.is_machine() { 0o666 } else { 0o600 };
+    let mut mode = 0o600;
+    if environment.is_machine() {
+        std::os::unix::fs::chown(path, None, Some(USER_ID))?;
+        mode = 0o660;
+    }
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))?;
     Ok(listener)
 }

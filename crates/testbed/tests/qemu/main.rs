@@ -4,6 +4,7 @@
 
 mod doctor;
 mod end_reasons;
+mod hardening;
 mod need_kvm;
 mod recovery;
 mod supply_chain;

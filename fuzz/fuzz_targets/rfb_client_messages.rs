@@ -13,6 +13,8 @@ const HANDSHAKE: &[u8; HANDSHAKE_BYTES] = b"RFB 003.008\n\x01\x01";
 /// The filtered bytes, and whether the viewer was disconnected.
 fn filter<'a>(chunks: impl Iterator<Item = &'a [u8]>) -> (Vec<u8>, bool) {
     let mut filter = ViewOnlyFilter::new(DROPPED_MESSAGE_BYTES_MAX);
+    // What the desktop offers: security types None and VNC authentication.
+    filter.read_offer(b"RFB 003.008\n\x02\x01\x02");
     let mut passed = Vec::new();
     for chunk in chunks {
         match filter.filter(chunk) {

@@ -217,6 +217,7 @@ export interface paths {
          * Returns the session's timeline, at most 1000 entries.
          * @description With `Accept: text/event-stream` the response is a stream of server-sent events until the session has ended: `session` (a
          *     `SessionView`, on every change) and `timeline` (a `TimelineEntry`; its number is the event id). `Last-Event-ID` resumes the stream.
+         *     If the caller is revoked or expires, the stream ends with `closed` (a `ProblemBody`).
          */
         get: operations["get_session_events"];
         put?: never;
@@ -659,6 +660,61 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/tokens": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Lists API tokens and the browsers of operators, including revoked ones, the newest first. Operators and auditors only. */
+        get: operations["list_tokens"];
+        put?: never;
+        /** Creates an API token and returns its secret, once. A token cannot give scopes that it lacks. Operators only. */
+        post: operations["create_token"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/tokens/{id}/revoke": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Revokes a token with everything that was made with it: links, cookies and tickets become invalid, sockets and event streams are
+         *     closed. Operators only.
+         */
+        post: operations["revoke_token"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/tokens/{id}/rotate": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Creates the successor of a token and returns its secret, once. The old token ends after the overlap. Operators only. */
+        post: operations["rotate_token"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/webhook": {
         parameters: {
             query?: never;
@@ -700,7 +756,7 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** Returns metrics for Prometheus. Operators only: `anteroom token create NAME --operator` creates a token for the scraper. */
+        /** Returns metrics for Prometheus. Operators and auditors only: `anteroom token create NAME --role auditor --scope metrics` creates a token for the scraper. */
         get: operations["get_metrics"];
         put?: never;
         post?: never;
@@ -868,6 +924,27 @@ export interface components {
             detail: string;
             /** @description Its state. */
             state: components["schemas"]["ComponentState"];
+        };
+        /** @description `POST /api/tokens`. */
+        CreateTokenRequest: {
+            /**
+             * Format: int64
+             * @description The lifetime, seconds. Default: until the token is revoked.
+             */
+            expires_in_s?: number | null;
+            /** @description A name, 1 to 100 characters. No two valid tokens of one role have the same name. */
+            name: string;
+            /** @description The role. Default: `backend`. */
+            role?: components["schemas"]["TokenRole"];
+            /** @description The scopes. Default: all of the role. */
+            scopes?: components["schemas"]["Scope"][] | null;
+        };
+        /** @description A token that was created. Its secret is returned once. */
+        CreatedToken: {
+            /** @description The secret, for `Authorization: Bearer`. */
+            secret: string;
+            /** @description The token. */
+            token: components["schemas"]["TokenView"];
         };
         /** @description One file of a credential, without its bytes. */
         CredentialFile: {
@@ -1208,7 +1285,7 @@ export interface components {
              * @description The WebSocket close code of the same cause.
              * @enum {integer}
              */
-            close_code: 4400 | 4401 | 4403 | 4404 | 4408 | 4409 | 4410 | 4413 | 4422 | 4429 | 4500 | 4502 | 4503 | 4504 | 4510;
+            close_code: 4400 | 4401 | 4403 | 4404 | 4408 | 4409 | 4410 | 4411 | 4412 | 4413 | 4422 | 4429 | 4500 | 4502 | 4503 | 4504 | 4510;
             /** @description The stable code, for programs. */
             code: string;
             /** @description The details of this case. */
@@ -1314,6 +1391,37 @@ export interface components {
              */
             failed: number;
         };
+        /** @description `POST /api/tokens/{id}/revoke`. */
+        RevokeTokenRequest: {
+            /** @description Also cancel the active sessions of the token's account. */
+            end_sessions?: boolean;
+        };
+        /** @description What a revocation did. */
+        RevokedToken: {
+            /**
+             * Format: int64
+             * @description The number of revoked callers: the token, and cookies from its links.
+             */
+            callers: number;
+            /**
+             * Format: int64
+             * @description The number of sessions that were cancelled.
+             */
+            sessions: number;
+        };
+        /** @description `POST /api/tokens/{id}/rotate`. */
+        RotateTokenRequest: {
+            /**
+             * Format: int64
+             * @description How long the old token, and the links and cookies that were made with it, remain valid, seconds.
+             */
+            overlap_s: number;
+        };
+        /**
+         * @description What a token permits, within its role.
+         * @enum {string}
+         */
+        Scope: "start" | "read" | "lease" | "operate" | "metrics" | "audit";
         /** @description `GET …/screen`: the tool's terminal as text. */
         ScreenView: {
             /** @description The command that used a credential has exited; these are its final lines. */
@@ -1509,6 +1617,37 @@ export interface components {
          * @enum {string}
          */
         TimelineKind: "accepted" | "completed" | "failed" | "cancelled" | "expired" | "entries_lost" | "machine_requested" | "machine_start_failed" | "machine_ready" | "claim_failed" | "machine_adopted" | "channel_lost" | "channel_reopened" | "restart_requested" | "restart_rejected" | "machine_replaced" | "machine_exited" | "machine_removed" | "machine_not_removed" | "desktop_connected" | "desktop_connect_failed" | "stage_failed" | "child_exited" | "crash_loop" | "crash_loop_ended" | "memory_low" | "memory_recovered" | "out_of_memory" | "cli_started" | "cli_exited" | "sign_in_url" | "device_code" | "browser_opened" | "browser_not_opened" | "prompt_opened" | "prompt_closed" | "keys_pressed" | "pasted" | "paste_rejected" | "tool_signed_in" | "tool_failed" | "method_chosen" | "method_switched" | "method_resent" | "candidate_rejected" | "candidate_accepted" | "delivery_retry" | "delivery_rejected" | "credential_kept_in_machine" | "credential_unsealed" | "credential_checked" | "credential_check_inconclusive" | "use_completed" | "credential_refreshed" | "credential_not_refreshed" | "credential_leased" | "credential_deleted" | "credential_delivery_expired" | "webhook_delivered" | "webhook_failed" | "webhook_abandoned" | "egress_allowed" | "egress_denied" | "egress_full" | "egress_totals" | "viewer_joined" | "viewer_disconnected" | "terminal_disconnected" | "viewer_rejected" | "ticket_rejected" | "unknown";
+        /** @description `GET /api/tokens`. */
+        TokenList: {
+            /** @description Newest first. */
+            tokens: components["schemas"]["TokenView"][];
+        };
+        /**
+         * @description The roles that an API token can have.
+         * @enum {string}
+         */
+        TokenRole: "operator" | "auditor" | "backend";
+        /** @description A token, or another caller that is not bound to one session. */
+        TokenView: {
+            /** @description When it was created (RFC 3339). */
+            created_at: string;
+            /** @description When it expires (RFC 3339). */
+            expires_at: string | null;
+            /** @description The id. */
+            id: string;
+            /** @description `api_token`, `browser_cookie` or `local_socket`. */
+            kind: string;
+            /** @description When it was last used, to the minute (RFC 3339). */
+            last_used_at: string | null;
+            /** @description The name. */
+            name: string;
+            /** @description When it was revoked (RFC 3339). */
+            revoked_at: string | null;
+            /** @description `operator`, `auditor`, `backend` or `user`. */
+            role: string;
+            /** @description The scopes. */
+            scopes: components["schemas"]["Scope"][];
+        };
         /** @description Request of `POST …/type`. */
         TypeRequest: {
             /** @description Whether to press Enter after the text. */
@@ -3179,6 +3318,183 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["SessionList"];
+                };
+            };
+        };
+    };
+    list_tokens: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The tokens. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["TokenList"];
+                };
+            };
+            /** @description The caller is neither operator nor auditor. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+        };
+    };
+    create_token: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["CreateTokenRequest"];
+            };
+        };
+        responses: {
+            /** @description The token with its secret. */
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CreatedToken"];
+                };
+            };
+            /** @description The request is malformed. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+            /** @description The caller is not an operator, or lacks a scope that it would give. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+            /** @description Another valid token of the role has this name. */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+        };
+    };
+    revoke_token: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["RevokeTokenRequest"];
+            };
+        };
+        responses: {
+            /** @description What was revoked. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["RevokedToken"];
+                };
+            };
+            /** @description The caller is not an operator. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+            /** @description There is no such token, or it is already revoked. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+        };
+    };
+    rotate_token: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["RotateTokenRequest"];
+            };
+        };
+        responses: {
+            /** @description The successor with its secret. */
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CreatedToken"];
+                };
+            };
+            /** @description The caller is not an operator, or lacks a scope of the token. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+            /** @description There is no such valid token. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+            /** @description The token has a successor. */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
                 };
             };
         };

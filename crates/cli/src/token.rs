@@ -1,71 +1,231 @@
-//! `anteroom token create | list | revoke`: uses the database directly, with or without a running server.
+//! `anteroom token create | list | rotate | revoke`: asks the running server; uses the database while no server runs.
 
-use super::print_line;
-use anteroom_controller::{config::Config, random, unix_time};
-use anteroom_store::{NewCaller, Role, Store, StoreSettings};
-use anteroom_wire::CallerId;
-use anyhow::Context;
-use clap::Subcommand;
+use super::{
+    client::{ApiClient, ClientError},
+    print_line, printable,
+};
+use anteroom_controller::{api_error::ApiError, api_tokens, caller::Caller, config::Config};
+use anteroom_server::StateDir;
+use anteroom_store::{Store, StoreSettings};
+use anteroom_wire::{
+    CallerId, Scope,
+    api_tokens::{
+        CreateTokenRequest, CreatedToken, RevokeTokenRequest, RevokedToken, RotateTokenRequest, TokenList, TokenRole,
+        TokenView,
+    },
+};
+use anyhow::{Context, bail};
+use clap::{Subcommand, ValueEnum};
 use comfy_table::{Table, presets};
-use std::process::ExitCode;
-
-const TOKENS_MAX: u32 = 500;
+use http::Method;
+use serde::{Serialize, de::DeserializeOwned};
+use std::{process::ExitCode, time::Duration};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum TokenCommand {
-    /// Create an API token for a backend and print it. It is not stored in plain text and cannot be printed again.
+    /// Create an API token and print it. It is not stored in plain text and cannot be printed again.
     Create {
-        /// A name for the list of tokens.
+        /// A name for the list of tokens. No two valid tokens of one role have the same name.
         name: String,
-        /// Create a token with the operator role, which permits everything.
-        #[arg(long)]
+        /// What the token's holder is.
+        #[arg(long, value_enum, default_value_t = RoleArgument::Backend)]
+        role: RoleArgument,
+        /// The same as `--role operator`.
+        #[arg(long, conflicts_with = "role")]
         operator: bool,
+        /// What the token permits: start, read, lease, operate, metrics, audit. Repeatable. Default: all that the role has.
+        #[arg(long = "scope", value_name = "SCOPE")]
+        scopes: Vec<Scope>,
+        /// How long the token is valid, for example 12h or 90d. Default: until it is revoked.
+        #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
+        expires: Option<Duration>,
     },
-    /// List operators and backends.
-    List,
-    /// Revoke a token. Its sessions and credentials continue to exist.
+    /// List tokens and the browsers of operators, with scopes, expiry and last use.
+    List {
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Create the successor of a token and print it. The old token ends after the overlap.
+    Rotate {
+        /// The token's id, as printed by `anteroom token list`.
+        id: CallerId,
+        /// How long the old token, and the links and cookies that were made with it, remain valid.
+        #[arg(long, value_name = "DURATION", value_parser = parse_duration, default_value = "1h")]
+        overlap: Duration,
+    },
+    /// Revoke a token and everything that was made with it. Open sockets and event streams are closed.
     Revoke {
         /// The token's id, as printed by `anteroom token list`.
         id: CallerId,
+        /// Also cancel its active sessions. Credentials continue to exist.
+        #[arg(long)]
+        end_sessions: bool,
     },
 }
 
-pub(super) async fn run(config: &Config, command: TokenCommand) -> anyhow::Result<ExitCode> {
-    // The state directory is not locked: a running server holds that lock.
-    std::fs::create_dir_all(&config.state_dir)
-        .with_context(|| format!("{} cannot be created", config.state_dir.display()))?;
-    let store = Store::open(&config.state_dir.join("anteroom.db"), StoreSettings::default()).await?;
-    let result = execute(&store, command).await;
-    store.close().await;
-    result
+/// The role of a token.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(super) enum RoleArgument {
+    /// Operates the server and may do everything.
+    Operator,
+    /// Reads the audit log, the tokens and the metrics.
+    Auditor,
+    /// Starts sessions and owns their credentials.
+    Backend,
 }
 
-async fn execute(store: &Store, command: TokenCommand) -> anyhow::Result<ExitCode> {
+impl From<RoleArgument> for TokenRole {
+    fn from(role: RoleArgument) -> Self {
+        match role {
+            RoleArgument::Operator => Self::Operator,
+            RoleArgument::Auditor => Self::Auditor,
+            RoleArgument::Backend => Self::Backend,
+        }
+    }
+}
+
+pub(super) async fn run(config: &Config, command: TokenCommand) -> anyhow::Result<ExitCode> {
     match command {
-        TokenCommand::Create { name, operator } => {
-            let token = random::random_token("ant_");
-            let (id, now) = (random::random_id(CallerId::from_parts), unix_time::now_unix_ms());
-            let role = if operator { Role::Operator } else { Role::Backend };
-            let caller = NewCaller::api_token(id, role, name, &token, now);
-            store.create_caller(&caller).await?;
-            print_line(token.expose());
+        TokenCommand::Create { name, role, operator, scopes, expires } => {
+            let role = if operator { TokenRole::Operator } else { role.into() };
+            let scopes = (!scopes.is_empty()).then_some(scopes);
+            let request = CreateTokenRequest { name, role, scopes, expires_in_s: expires.map(|time| time.as_secs()) };
+            let created: CreatedToken = match ask_server(config, Method::POST, "/api/tokens", Some(&request)).await? {
+                Some(created) => created,
+                None => {
+                    let offline = Offline::open(config).await?;
+                    offline
+                        .close(api_tokens::create_token(&offline.store, &Caller::command_line(), &request).await)
+                        .await?
+                }
+            };
+            print_line(created.secret);
         }
-        TokenCommand::List => {
-            let mut table = Table::new();
-            table.load_style(presets::NOTHING).set_header(["id", "role", "name", "created", "expires"]);
-            for row in store.list_callers(TOKENS_MAX).await? {
-                let revoked = row.revoked_at_ms.map(|at| format!("revoked {}", unix_time::format_rfc3339(at)));
-                let expires =
-                    revoked.or(row.expires_at_ms.map(unix_time::format_rfc3339)).unwrap_or_else(|| "-".into());
-                let created = unix_time::format_rfc3339(row.created_at_ms);
-                table.add_row([row.id.to_string(), row.role.as_str().to_owned(), row.name, created, expires]);
+        TokenCommand::List { json } => {
+            let list: TokenList = match ask_server(config, Method::GET, "/api/tokens", None::<&()>).await? {
+                Some(list) => list,
+                None => {
+                    let offline = Offline::open(config).await?;
+                    offline.close(api_tokens::list_tokens(&offline.store).await).await?
+                }
+            };
+            if json {
+                print_line(serde_json::to_string_pretty(&list)?);
+            } else {
+                print_line(table(list));
             }
-            print_line(table);
         }
-        TokenCommand::Revoke { id } => {
-            let revoked = !store.revoke_caller(&id, unix_time::now_unix_ms()).await?.is_empty();
-            print_line(if revoked { "Revoked." } else { "There is no such token, or it is already revoked." });
+        TokenCommand::Rotate { id, overlap } => {
+            let (path, overlap_s) = (format!("/api/tokens/{id}/rotate"), overlap.as_secs());
+            let request = RotateTokenRequest { overlap_s };
+            let created: CreatedToken = match ask_server(config, Method::POST, &path, Some(&request)).await? {
+                Some(created) => created,
+                None => {
+                    let offline = Offline::open(config).await?;
+                    let caller = Caller::command_line();
+                    offline.close(api_tokens::rotate_token(&offline.store, &caller, &id, overlap_s).await).await?
+                }
+            };
+            print_line(created.secret);
+        }
+        TokenCommand::Revoke { id, end_sessions } => {
+            let revoked = revoke(config, &id, end_sessions).await?;
+            let RevokedToken { callers, sessions } = revoked;
+            print_line(format_args!(
+                "Revoked, with {} cookies of its links. Sessions cancelled: {sessions}.",
+                callers - 1
+            ));
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+async fn revoke(config: &Config, id: &CallerId, end_sessions: bool) -> anyhow::Result<RevokedToken> {
+    let path = format!("/api/tokens/{id}/revoke");
+    if let Some(revoked) = ask_server(config, Method::POST, &path, Some(&RevokeTokenRequest { end_sessions })).await? {
+        return Ok(revoked);
+    }
+    if end_sessions {
+        bail!(
+            "sessions can be cancelled only by a running server: start it with `anteroom serve`, or leave out --end-sessions"
+        );
+    }
+    let offline = Offline::open(config).await?;
+    let callers = offline.close(api_tokens::revoke_token(&offline.store, &Caller::command_line(), id).await).await?;
+    Ok(RevokedToken { callers, sessions: 0 })
+}
+
+/// The answer of the running server; `None`: none runs.
+async fn ask_server<B: Serialize, T: DeserializeOwned>(
+    config: &Config,
+    method: Method,
+    path: &str,
+    body: Option<&B>,
+) -> anyhow::Result<Option<T>> {
+    match ApiClient::new(&config.state_dir).call(method, path, body).await {
+        Ok(answer) => Ok(Some(answer)),
+        Err(ClientError::NoServer { .. }) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// The database, while no server holds the state directory.
+struct Offline {
+    store: Store,
+    _state: StateDir,
+}
+
+impl Offline {
+    async fn open(config: &Config) -> anyhow::Result<Self> {
+        let state = StateDir::lock(&config.state_dir)?;
+        let store = Store::open(&config.state_dir.join("anteroom.db"), StoreSettings::default()).await?;
+        Ok(Self { store, _state: state })
+    }
+
+    /// Closes the database and returns the result.
+    async fn close<T>(&self, result: Result<T, ApiError>) -> anyhow::Result<T> {
+        self.store.close().await;
+        result.map_err(|error| ClientError::Api(error.body()).into())
+    }
+}
+
+fn table(list: TokenList) -> Table {
+    let mut table = Table::new();
+    let header = ["id", "kind", "role", "name", "scopes", "created", "last used", "expires"];
+    table.load_style(presets::NOTHING).set_header(header);
+    for token in list.tokens {
+        let TokenView { id, kind, role, name, scopes, created_at, expires_at, last_used_at, revoked_at } = token;
+        let scopes: Vec<_> = scopes.into_iter().map(Scope::as_str).collect();
+        let never = || "-".to_owned();
+        let expires = revoked_at.map(|at| format!("revoked {at}")).or(expires_at).unwrap_or_else(never);
+        let last_used = last_used_at.unwrap_or_else(never);
+        table.add_row([id.to_string(), kind, role, printable(&name), scopes.join(" "), created_at, last_used, expires]);
+    }
+    table
+}
+
+/// Parses a duration such as `90s`, `30m`, `12h` or `90d`.
+fn parse_duration(text: &str) -> anyhow::Result<Duration> {
+    const UNITS: [(char, u64); 4] = [('s', 1), ('m', 60), ('h', 3_600), ('d', 86_400)];
+    let parsed = UNITS.iter().find_map(|(unit, seconds)| {
+        let number: u64 = text.strip_suffix(*unit)?.parse().ok()?;
+        number.checked_mul(*seconds)
+    });
+    parsed.map(Duration::from_secs).context("expected a number with a unit: 90s, 30m, 12h or 90d")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_have_a_number_and_a_unit() {
+        for (text, seconds) in [("90s", 90), ("30m", 1_800), ("12h", 43_200), ("90d", 7_776_000), ("0s", 0)] {
+            assert_eq!(parse_duration(text).unwrap(), Duration::from_secs(seconds));
+        }
+        for text in ["", "1", "h", "-1h", "1.5h", "1w", "99999999999999999999d", "18446744073709551615d"] {
+            assert!(parse_duration(text).is_err(), "{text}");
+        }
+    }
 }

@@ -172,7 +172,27 @@ fn role_permits(role: &Role, action: Action) -> bool {
     }
 }
 
+/// The id of the operator at this host's command line.
+pub fn command_line_id() -> CallerId {
+    CallerId::from_parts(0, [0; 10])
+}
+
+/// The name of the operator at this host's command line.
+pub const COMMAND_LINE_NAME: &str = "this host's command line";
+
 impl Caller {
+    /// The operator at this host's command line, whom the Unix socket or the lock of the state directory authenticates.
+    pub fn command_line() -> Self {
+        Self {
+            id: command_line_id(),
+            kind: CallerKind::LocalSocket,
+            role: Role::Operator,
+            name: COMMAND_LINE_NAME.to_owned(),
+            scopes: Role::Operator.scopes(),
+            account: command_line_id(),
+        }
+    }
+
     /// Requires that the caller may do `action` to `resource`, as [`permits`] decides.
     ///
     /// # Errors

@@ -11,6 +11,7 @@
 
 pub mod admission;
 pub mod api_error;
+pub mod api_tokens;
 pub mod audit;
 pub mod bundle;
 pub mod caller;

@@ -9,22 +9,23 @@
 //! | viewer | the cookie from a session's link | that session, but not its credential |
 //! | helper | the cookie from an invitation to a session | the desktop of that session, view-only |
 //!
-//! A secret of one [`CallerKind`] is not accepted where another kind is expected. What callers may do is decided by
+//! A secret of one [`CallerKind`](anteroom_store::CallerKind) is not accepted where another kind is expected. What callers may do is decided by
 //! [`permits`](anteroom_controller::caller::permits).
 
 pub(crate) mod cookie_header;
 mod identify;
+mod live_callers;
 pub mod login_links;
+mod recorded_uses;
 
 pub use identify::{CSRF_HEADER, bearer_token, credential_kind, identify_caller, require_own_origin};
+pub use live_callers::{LiveCaller, LiveCallers};
+pub use recorded_uses::RecordedUses;
 
 use crate::addresses::Addresses;
-use anteroom_controller::caller::Caller;
-use anteroom_store::{CallerKind, Role, Store};
-use anteroom_wire::CallerId;
-
-/// The name of the operator at this host's command line.
-pub(crate) const LOCAL_OPERATOR_NAME: &str = "this host's command line";
+use anteroom_store::Store;
+use std::sync::Arc;
+use tokio_util::task::TaskTracker;
 
 /// What authentication needs of the server. Cheap to clone.
 #[derive(Clone)]
@@ -33,24 +34,14 @@ pub struct Auth {
     pub store: Store,
     /// The addresses of this server.
     pub addresses: Addresses,
-    /// The operator at this host's command line.
-    pub local_operator_id: CallerId,
+    /// The callers that have open connections.
+    pub live_callers: Arc<LiveCallers>,
+    /// Last uses that are being written.
+    pub recorded_uses: RecordedUses,
+    /// The running tasks of the server.
+    pub tasks: TaskTracker,
     /// How long a login link can be redeemed, milliseconds.
     pub login_link_lifetime_ms: u64,
     /// How long a cookie is valid, seconds.
     pub cookie_lifetime_s: u64,
-}
-
-impl Auth {
-    /// The operator at this host's command line.
-    pub fn local_operator(&self) -> Caller {
-        Caller {
-            id: self.local_operator_id.clone(),
-            kind: CallerKind::LocalSocket,
-            role: Role::Operator,
-            name: LOCAL_OPERATOR_NAME.to_owned(),
-            scopes: Role::Operator.scopes(),
-            account: self.local_operator_id.clone(),
-        }
-    }
 }

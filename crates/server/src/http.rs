@@ -30,6 +30,7 @@ mod session;
 pub(crate) mod sign_in;
 mod start_session;
 mod tickets;
+mod tokens;
 mod viewer_scope;
 pub(crate) mod viewer_sockets;
 mod webhook;
@@ -140,6 +141,10 @@ fn api() -> OpenApiRouter<App> {
         .routes(routes!(login::log_in))
         .routes(routes!(login::get_current_caller))
         .routes(routes!(login::create_login_link))
+        .routes(routes!(tokens::list_tokens))
+        .routes(routes!(tokens::create_token))
+        .routes(routes!(tokens::rotate_token))
+        .routes(routes!(tokens::revoke_token))
         .routes(routes!(health::get_health))
         .routes(routes!(keys::list_keys))
         .routes(routes!(keys::rotate_keys))

@@ -4,7 +4,7 @@
 use crate::{
     addresses::{Addresses, open_local_name},
     app::{App, AppParts},
-    auth::{Auth, LOCAL_OPERATOR_NAME, login_links},
+    auth::{Auth, RecordedUses, login_links},
     http,
     peer::{OperatorSocket, Peer, TrustedProxies},
 };
@@ -13,6 +13,7 @@ use anteroom_controller::{
     admission,
     api_error::chain,
     audit::{self, Audit},
+    caller::{COMMAND_LINE_NAME, Caller, command_line_id},
     config::{Config, LOCAL_API_SOCKET_NAME},
     credentials::check_job,
     db_metrics::DbMetrics,
@@ -156,7 +157,7 @@ pub async fn start_server(
     .await
     .context("machines")?;
     let (config, limits) = (Arc::new(config), Arc::new(limits));
-    let auth = auth(&config, &database, addresses);
+    let auth = auth(&config, &database, addresses, &tasks);
     let context = session_context(&config, limits, database, providers, webhook, tasks, stop);
     let server_context = ServerContext {
         gate: Arc::new(EgressGate::new(egress_settings(&config), overrides)),
@@ -235,11 +236,13 @@ async fn open_database(
     Ok(Database { store, metrics, vault, audit, local_operator })
 }
 
-fn auth(config: &Config, database: &Database, addresses: Addresses) -> Auth {
+fn auth(config: &Config, database: &Database, addresses: Addresses, tasks: &TaskTracker) -> Auth {
     Auth {
         store: database.store.clone(),
         addresses,
-        local_operator_id: database.local_operator.clone(),
+        live_callers: Arc::default(),
+        recorded_uses: RecordedUses::default(),
+        tasks: tasks.clone(),
         login_link_lifetime_ms: config.sessions.login_link_s_max * 1_000,
         cookie_lifetime_s: config.sessions.cookie_s_max,
     }
@@ -299,6 +302,8 @@ async fn start_jobs(app: &App) -> anyhow::Result<()> {
     admission::install_admission_check(app);
     reconcile::run_once(app).await.context("resuming sessions")?;
     app.tasks.spawn(reconcile::run_periodically(app.server_context.clone()));
+    let live_callers = Arc::clone(&app.auth.live_callers);
+    app.tasks.spawn(live_callers.run_checks(app.store.clone(), app.stop.clone()));
     app.tasks.spawn(check_job::run_check_job(app.server_context.clone()));
     app.tasks.spawn(keys::run_rewrap_job(Arc::clone(&app.key_rotation), app.stop.clone()));
     app.tasks.spawn(webhook::run_webhook_sender(app.context.clone()));
@@ -401,10 +406,10 @@ fn machine_settings(
 
 /// The caller for this host's command line. Its token is random and not stored, so it cannot be used over TCP.
 async fn local_operator(store: &Store) -> anyhow::Result<CallerId> {
-    let id = CallerId::from_parts(0, [0; 10]);
+    let id = command_line_id();
     if store.get_caller(&id).await.context("the database")?.is_none() {
         let (secret, now) = (random::random_token(""), unix_time::now_unix_ms());
-        let token = NewCaller::api_token(id.clone(), Role::Operator, LOCAL_OPERATOR_NAME, &secret, now);
+        let token = NewCaller::api_token(id.clone(), Role::Operator, COMMAND_LINE_NAME, &secret, now);
         let caller = NewCaller { kind: CallerKind::LocalSocket, ..token };
         store.create_caller(&caller).await.context("the database")?;
     }
@@ -434,6 +439,5 @@ async fn start_demo(
 /// # Errors
 /// The database cannot be written.
 pub async fn create_operator_login_link(server: &Server) -> anyhow::Result<String> {
-    let auth = &server.app.auth;
-    Ok(login_links::create_operator_login_link(auth, &auth.local_operator()).await?)
+    Ok(login_links::create_operator_login_link(&server.app.auth, &Caller::command_line()).await?)
 }

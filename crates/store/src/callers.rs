@@ -231,8 +231,7 @@ pub(crate) async fn insert(
     const OPERATION: &str = "create a caller";
     let mut expires_at_ms = new.expires_at_ms;
     if let Some(parent) = &new.parent {
-        let row = sqlx::query(select!("WHERE id = $1")).bind(parent.as_str()).fetch_optional(&mut **transaction).await;
-        let row = row.map_err(query_error(OPERATION))?.as_ref().map(decode).transpose()?;
+        let row = find_in_transaction(transaction, parent).await?;
         let valid = row.filter(|row| row.revoked_at_ms.is_none());
         let row = valid.ok_or_else(|| StoreError::CallerInvalid(parent.clone()))?;
         if let (CallerKind::ApiToken, Some(end)) = (row.kind, row.expires_at_ms) {
@@ -276,7 +275,16 @@ pub(crate) async fn insert(
     })
 }
 
-pub(crate) fn decode(row: &AnyRow) -> Result<CallerRow, StoreError> {
+/// The caller, revoked or not, within a transaction.
+pub(crate) async fn find_in_transaction(
+    transaction: &mut WriteTransaction,
+    id: &CallerId,
+) -> Result<Option<CallerRow>, StoreError> {
+    let row = sqlx::query(select!("WHERE id = $1")).bind(id.as_str()).fetch_optional(&mut **transaction).await;
+    row.map_err(query_error("read a caller"))?.as_ref().map(decode).transpose()
+}
+
+fn decode(row: &AnyRow) -> Result<CallerRow, StoreError> {
     let reader = RowReader::new(row, "callers", "id");
     let role = match (reader.parsed("role")?, reader.parsed_or_null("session_id")?) {
         (RoleKind::Operator, None) => Role::Operator,

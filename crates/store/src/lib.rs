@@ -14,6 +14,7 @@
 //! This crate has no clock: callers pass times as milliseconds since 1970 ([`UnixMs`]). Waiting is limited by
 //! [`StoreSettings::busy_ms_max`]; [`StoreError::kind`] shows whether a retry can help.
 
+mod api_tokens;
 mod audit_head;
 mod caller_kind;
 mod callers;
@@ -47,6 +48,7 @@ mod webhook_credential;
 mod write_observer;
 mod write_transaction;
 
+pub use api_tokens::Rotation;
 pub use caller_kind::CallerKind;
 pub use callers::{CallerRow, NewCaller, Role};
 pub use complete::{CompleteOutcome, CompleteWithCredential, NewCredential};

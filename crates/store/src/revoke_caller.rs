@@ -1,11 +1,19 @@
 //! Revocation of callers: whatever a caller made is revoked with it.
 
 use crate::{
-    Store, StoreError, UnixMs, WriteKind, error::query_error, row_reader::to_sql_integer,
+    Store, StoreError, UnixMs, WriteKind,
+    error::query_error,
+    row_reader::{RowReader, to_sql_integer},
     write_transaction::WriteTransaction,
 };
 use anteroom_wire::CallerId;
-use sqlx::Row as _;
+use std::collections::HashMap;
+
+/// Callers in one query.
+const IDS_MAX: usize = 100;
+
+/// When a caller was revoked and when it expires.
+type CallerState = (Option<UnixMs>, Option<UnixMs>);
 
 /// The caller with this id and all callers that it made, directly or through others.
 macro_rules! with_descendants {
@@ -51,15 +59,7 @@ impl Store {
         }
         end_links_and_tickets(&mut transaction, id, at_ms).await?;
         transaction.commit().await.map_err(query_error(OPERATION))?;
-        let ids = rows.iter().map(|row| {
-            let text: String = row.try_get("id").map_err(query_error(OPERATION))?;
-            text.parse().map_err(|_| StoreError::CorruptRow {
-                table: "callers",
-                row: "without a key".to_owned(),
-                why: "the id is malformed".to_owned(),
-            })
-        });
-        ids.collect()
+        rows.iter().map(|row| RowReader::new(row, "callers", "id").parsed("id")).collect()
     }
 
     /// Of these callers, those that cannot be used at `now_ms`, with the reason. A caller that no longer exists counts as revoked.
@@ -72,15 +72,51 @@ impl Store {
         now_ms: UnixMs,
     ) -> Result<Vec<(CallerId, CallerEnd)>, StoreError> {
         let mut ended = Vec::new();
-        for id in ids {
-            match self.get_caller(id).await? {
-                Some(row) if row.is_valid_at(now_ms) => {}
-                Some(row) if row.revoked_at_ms.is_none() => ended.push((id.clone(), CallerEnd::Expired)),
-                Some(_) | None => ended.push((id.clone(), CallerEnd::Revoked)),
+        for ids in ids.chunks(IDS_MAX) {
+            let states = self.read_caller_states(ids).await?;
+            for id in ids {
+                match states.get(id) {
+                    Some((None, end)) if end.is_none_or(|end| end > now_ms) => {}
+                    Some((None, _)) => ended.push((id.clone(), CallerEnd::Expired)),
+                    Some((Some(_), _)) | None => ended.push((id.clone(), CallerEnd::Revoked)),
+                }
             }
         }
         Ok(ended)
     }
+
+    /// When each caller was revoked and when it expires.
+    async fn read_caller_states(&self, ids: &[CallerId]) -> Result<HashMap<CallerId, CallerState>, StoreError> {
+        let parameters: Vec<_> = (1..=ids.len()).map(|number| format!("${number}")).collect();
+        let text =
+            format!("SELECT id, revoked_at_ms, expires_at_ms FROM callers WHERE id IN ({})", parameters.join(", "));
+        // Only numbers were inserted into the text.
+        let query = ids.iter().fold(sqlx::query(sqlx::AssertSqlSafe(text)), |query, id| query.bind(id.as_str()));
+        let rows = query.fetch_all(self.read_pool()).await.map_err(query_error("read callers"))?;
+        let states = rows.iter().map(|row| {
+            let reader = RowReader::new(row, "callers", "id");
+            let state = (reader.number_or_null("revoked_at_ms")?, reader.number_or_null("expires_at_ms")?);
+            Ok((reader.parsed("id")?, state))
+        });
+        states.collect()
+    }
+}
+
+/// Ends the callers that a caller made, and itself, at this time unless they end earlier.
+pub(crate) async fn shorten_descendants(
+    transaction: &mut WriteTransaction,
+    id: &CallerId,
+    end_ms: UnixMs,
+) -> Result<(), StoreError> {
+    let done = sqlx::query(with_descendants!(
+        "UPDATE callers SET expires_at_ms = $2 WHERE id IN (SELECT id FROM family) \
+         AND (expires_at_ms IS NULL OR expires_at_ms > $2)"
+    ))
+    .bind(id.as_str())
+    .bind(to_sql_integer(end_ms))
+    .execute(&mut **transaction)
+    .await;
+    done.map(drop).map_err(query_error("rotate an API token"))
 }
 
 /// Marks the unused links and tickets of a caller and of all callers that it made as used.

@@ -17,6 +17,10 @@ text_enum! {
         CreateCaller = "create_caller",
         /// A caller is revoked.
         RevokeCaller = "revoke_caller",
+        /// A successor of an API token is created.
+        RotateToken = "rotate_token",
+        /// The last use of a caller is recorded.
+        RecordCallerUse = "record_caller_use",
         /// A login token is created.
         CreateLoginToken = "create_login_token",
         /// A login token is redeemed.

@@ -219,6 +219,14 @@ impl<M: MachineBackend> TestServer<M> {
         self.client(None)
     }
 
+    /// An API client with this token.
+    ///
+    /// # Errors
+    /// The server is not running.
+    pub fn client_with_token(&self, token: &Secret) -> anyhow::Result<ApiClient> {
+        self.client(Some(token))
+    }
+
     /// The operator's token, for programs that call the API themselves.
     pub fn operator_token(&self) -> &Secret {
         &self.tokens.operator

@@ -12,6 +12,10 @@ pub enum CloseCause {
     SessionEnded(EndReason),
     /// The machine was replaced by a new one.
     MachineReplaced,
+    /// The caller that opened the connection was revoked.
+    CallerRevoked,
+    /// The caller that opened the connection has expired.
+    CallerExpired,
     /// The server is stopping.
     ServerStopping,
 }
@@ -21,6 +25,8 @@ impl From<CloseCause> for Problem {
         match cause {
             CloseCause::SessionEnded(reason) => Self::Ended(reason),
             CloseCause::MachineReplaced => Self::MachineReplaced,
+            CloseCause::CallerRevoked => Self::CallerRevoked,
+            CloseCause::CallerExpired => Self::CallerExpired,
             CloseCause::ServerStopping => Self::ShuttingDown,
         }
     }
@@ -50,6 +56,13 @@ impl CloseSignal {
     /// A signal that closes when this one closes.
     pub fn child(&self) -> Self {
         Self { state: Arc::default(), ancestors: self.with_ancestors().cloned().collect() }
+    }
+
+    /// A signal that closes when this one or `other` closes.
+    #[must_use]
+    pub fn or(&self, other: &Self) -> Self {
+        let ancestors = self.with_ancestors().chain(other.with_ancestors()).cloned().collect();
+        Self { state: Arc::default(), ancestors }
     }
 
     /// Closes the signal. Returns true for the first call.

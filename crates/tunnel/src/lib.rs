@@ -26,6 +26,7 @@ mod close_signal;
 mod connect_with_backoff;
 mod desktop_input;
 mod proxy;
+mod security_offer;
 #[cfg(test)]
 mod tests;
 mod view_only;

@@ -7,7 +7,7 @@ use super::{
     CloseSignal, SessionActivity, TunnelEnd, TunnelReport, TunnelSettings, ViewOnlyFilter, close_handshake, frame,
     problem_close_frame,
 };
-use crate::{desktop_input::DesktopInput, viewer_rate::ViewerRate};
+use crate::{desktop_input::DesktopInput, security_offer::SecurityOffer, viewer_rate::ViewerRate};
 use anteroom_wire::{Problem, ProblemBody, time::to_millis};
 use axum::extract::ws::{CloseFrame, Message, WebSocket};
 use bytes::{BufMut, Bytes, BytesMut};
@@ -94,6 +94,7 @@ impl Tunnel {
         let (socket_sink, socket_source) = socket.split();
         let state = TunnelState::new();
         let bytes_max = settings.message_bytes_max;
+        let offer = view_only.as_ref().map(ViewOnlyFilter::offer);
         let mut source = ViewerSource {
             socket: socket_source,
             control,
@@ -105,7 +106,7 @@ impl Tunnel {
             state: &state,
             bytes_max,
         };
-        let mut sink = ViewerSink { socket: socket_sink, settings: &settings, state: &state };
+        let mut sink = ViewerSink { socket: socket_sink, settings: &settings, state: &state, offer };
         let end = tokio::select! {
             biased;
             cause = close_signal.wait_closed() => TunnelEnd::Closed(cause),
@@ -361,6 +362,8 @@ impl ViewerSource<'_> {
 /// The sending half of the viewer's WebSocket: the machine's bytes and the pings.
 struct ViewerSink<'a> {
     socket: Sink,
+    /// For a view-only viewer: what the machine offers.
+    offer: Option<SecurityOffer>,
     settings: &'a TunnelSettings,
     state: &'a TunnelState,
 }
@@ -384,6 +387,9 @@ impl ViewerSink<'_> {
                 read = reader.read_buf(&mut limited), if is_connected => match read {
                     Ok(0) => return TunnelEnd::StreamEnded(None),
                     Ok(count) => {
+                        if let Some(offer) = &self.offer {
+                            offer.read(&buffer);
+                        }
                         let sent = self.send(Message::Binary(buffer.split().freeze())).await;
                         self.state.bytes_down.fetch_add(count as u64, Relaxed);
                         sent

@@ -216,7 +216,12 @@ async fn viewer_that_does_not_answer_pings_is_disconnected() {
 #[tokio::test]
 async fn session_end_is_sent_as_close_code_and_reason() {
     let ends = EndReason::ALL.iter().map(|reason| CloseCause::SessionEnded(*reason));
-    for cause in ends.chain([CloseCause::MachineReplaced, CloseCause::ServerStopping]) {
+    for cause in ends.chain([
+        CloseCause::MachineReplaced,
+        CloseCause::CallerRevoked,
+        CloseCause::CallerExpired,
+        CloseCause::ServerStopping,
+    ]) {
         let problem = Problem::from(cause);
         let (server, _machine) = TestServer::open(TunnelSettings::default()).await;
         let mut viewer = server.viewer().await;

@@ -10,11 +10,14 @@
 //!                                                                 anything else: an error that names it
 //! ```
 //!
+//! The viewer can select only a security type that the machine offered ([`SecurityOffer`]).
+//!
 //! The filter is strict: if it parsed the stream differently than the machine does, a key event could be hidden in a picture
 //! request. So every byte belongs to a message of known length, the extensions that change the length of a known message are
 //! never offered to the machine, and an unknown message closes the connection. Memory is bounded: at most one message is
 //! buffered.
 
+use crate::security_offer::SecurityOffer;
 use anteroom_rfb::{
     client_messages::{self, MessageType, UnknownMessage},
     handshake::{CHALLENGE_RESPONSE_BYTES, PROTOCOL_VERSION, SECURITY_NONE, SECURITY_VNC_AUTHENTICATION},
@@ -45,6 +48,7 @@ pub struct ViewOnlyFilter {
     dropped_message_bytes_max: usize,
     /// Whether a message was dropped.
     has_dropped: bool,
+    offer: SecurityOffer,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -78,6 +82,7 @@ impl ViewOnlyFilter {
             skip: 0,
             dropped_message_bytes_max,
             has_dropped: false,
+            offer: SecurityOffer::default(),
         }
     }
 
@@ -85,6 +90,16 @@ impl ViewOnlyFilter {
     /// [`Self::filter`] would drop or not accept.
     pub fn finds_input(&mut self, bytes: &[u8]) -> bool {
         self.filter(bytes).is_err() || self.has_dropped
+    }
+
+    /// Reads the bytes that the machine sends, before the viewer receives them: the viewer must select what the machine offers.
+    pub fn read_offer(&self, bytes: &[u8]) {
+        self.offer.read(bytes);
+    }
+
+    /// The offer, to be read by the other half of the tunnel.
+    pub(crate) fn offer(&self) -> SecurityOffer {
+        self.offer.clone()
     }
 
     /// Consumes the next bytes from the viewer and returns the bytes to send to the machine.
@@ -135,14 +150,31 @@ impl ViewOnlyFilter {
             }
             Expected::Version => Err(malformed("a view-only viewer must use RFB 3.7 or 3.8")),
             Expected::SecurityType | Expected::ClientInit if buffer.is_empty() => Ok(Action::Wait),
-            Expected::SecurityType if !SECURITY_TYPES.contains(&buffer[0]) => {
-                Err(malformed(format!("a view-only viewer must use security type 1 or 2, not {}", buffer[0])))
-            }
-            Expected::SecurityType | Expected::ClientInit => Ok(Action::Pass(1)),
+            Expected::SecurityType => self.security_type_action(buffer[0]),
+            Expected::ClientInit => Ok(Action::Pass(1)),
             Expected::ChallengeResponse if buffer.len() < CHALLENGE_RESPONSE_BYTES => Ok(Action::Wait),
             Expected::ChallengeResponse => Ok(Action::Pass(CHALLENGE_RESPONSE_BYTES)),
             Expected::Message => self.message_action(),
         }
+    }
+
+    /// Passes the type that the viewer selects only if the machine offers it and speaks a version in which viewers select a type.
+    fn security_type_action(&self, selected: u8) -> Result<Action, ProblemBody> {
+        let (Some(version), Some(types)) = (self.offer.version(), self.offer.types()) else {
+            return Err(malformed("a view-only viewer selected a security type before the desktop offered any"));
+        };
+        if !SECURITY_TYPES.contains(&selected) {
+            return Err(malformed(format!("a view-only viewer must use security type 1 or 2, not {selected}")));
+        }
+        if version != *PROTOCOL_VERSION && version != *VERSION_3_7 {
+            return Err(malformed("view-only is supported only for desktops with RFB 3.7 or 3.8"));
+        }
+        if !types.contains(&selected) {
+            return Err(malformed(format!(
+                "a view-only viewer selected security type {selected}, which the desktop does not offer"
+            )));
+        }
+        Ok(Action::Pass(1))
     }
 
     fn message_action(&self) -> Result<Action, ProblemBody> {

@@ -9,6 +9,7 @@
 
 pub mod agent;
 pub mod api;
+pub mod api_tokens;
 pub mod backoff;
 pub mod channel;
 pub mod diagnosis;

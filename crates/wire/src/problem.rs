@@ -45,6 +45,14 @@ problems! {
     TicketUsed = "ticket_used", 401, 4401, "This link or ticket was used before or has expired.", "Ask for a new one.";
     /// A known caller without the permission.
     NotOwner = "not_owner", 403, 4403, "This belongs to another caller.", "Use the account that started it.";
+    /// A caller that was revoked while a connection of it was open.
+    CallerRevoked = "caller_revoked", 401, 4411, "The token or cookie of this connection was revoked.", "Ask for a new link or token.";
+    /// A caller that expired while a connection of it was open.
+    CallerExpired = "caller_expired", 401, 4412, "The token or cookie of this connection has expired.", "Ask for a new link or token.";
+    /// No such API token.
+    UnknownToken = "unknown_token", 404, 4404, "There is no such valid API token.", "`anteroom token list` shows the tokens.";
+    /// An API token with the name of another one.
+    NameInUse = "name_in_use", 409, 4409, "Another valid token of this role has this name.", "Choose another name, or rotate or revoke that token.";
     /// A token whose scopes do not include the request's.
     MissingScope = "missing_scope", 403, 4403, "This token lacks a scope that the request needs.", "Use a token with the scope that the detail names; `anteroom token list` shows the scopes.";
     /// A request from a page of another origin.

@@ -232,8 +232,11 @@ impl Supervisor {
             Ok(now) = state.wait_for(|state| state.delivery() != known) => Event::DeliveryChanged(now.delivery()),
             cause = session.close_signal.wait_closed(), if !has_received_end => match cause {
                 CloseCause::SessionEnded(reason) => Event::SessionEnded(reason),
-                // `MachineReplaced` closes only the sockets of one machine, never the session.
-                CloseCause::ServerStopping | CloseCause::MachineReplaced => Event::ServerStopping,
+                // The others close only sockets, never the session.
+                CloseCause::ServerStopping
+                | CloseCause::MachineReplaced
+                | CloseCause::CallerRevoked
+                | CloseCause::CallerExpired => Event::ServerStopping,
             },
             done = jobs::next_result(job) => {
                 *job = None;

@@ -5,9 +5,13 @@ use super::{
     cookie_header::{self, OPERATOR_COOKIE, VIEWER_COOKIE_PREFIX},
 };
 use crate::peer::Peer;
-use anteroom_controller::{api_error::ApiError, caller::Caller, unix_time};
+use anteroom_controller::{
+    api_error::{ApiError, chain},
+    caller::Caller,
+    unix_time,
+};
 use anteroom_store::{CallerKind, Sha256Hex, StoreError};
-use anteroom_wire::{Problem, Secret, SessionId};
+use anteroom_wire::{CallerId, Problem, Secret, SessionId};
 use axum::http::{HeaderMap, Method, header};
 
 /// Required on requests that change something and are authenticated by a cookie: a cross-site form cannot send it.
@@ -28,7 +32,7 @@ pub async fn identify_caller(
         return Err(ApiError::new(Problem::PeerNotPermitted, refusal.to_string()));
     }
     if peer.is_operator() {
-        return Ok(auth.local_operator());
+        return Ok(Caller::command_line());
     }
     if let Some(token) = bearer_token(headers) {
         let found = find_by_secret(auth, CallerKind::ApiToken, token.expose()).await?;
@@ -65,8 +69,24 @@ async fn find_by_secret(auth: &Auth, kind: CallerKind, secret: &str) -> Result<O
         return Ok(None);
     }
     let hash = Sha256Hex::of_bytes(secret.as_bytes());
-    let found = auth.store.find_caller_by_secret(kind, &hash, unix_time::now_unix_ms()).await?;
-    Ok(found.map(Caller::from))
+    let now = unix_time::now_unix_ms();
+    let Some(row) = auth.store.find_caller_by_secret(kind, &hash, now).await? else { return Ok(None) };
+    if row.is_use_to_be_recorded(now) {
+        record_use(auth, &row.id, now);
+    }
+    Ok(Some(row.into()))
+}
+
+/// Records the use without delaying the request. A use that cannot be written is not recorded.
+fn record_use(auth: &Auth, id: &CallerId, now: u64) {
+    let Some(recording) = auth.recorded_uses.begin(id) else { return };
+    let (store, id) = (auth.store.clone(), id.clone());
+    auth.tasks.spawn(async move {
+        if let Err(error) = store.record_caller_use(&id, now).await {
+            tracing::debug!(caller = %id, error = %chain(&error), "the use of a caller was not recorded");
+        }
+        drop(recording);
+    });
 }
 
 /// How the request's caller was identified: `local`, `token` or `cookie`.

@@ -4,7 +4,7 @@ use super::{access::RequestedAction, error_response::ErrorResponse};
 use crate::peer::ClientAddress;
 use anteroom_controller::{api_error::ApiError, audit::note_session, caller::Caller, session::context::SessionContext};
 use anteroom_store::SessionRow;
-use anteroom_wire::{CredentialId, Problem, SessionId};
+use anteroom_wire::{CallerId, CredentialId, Problem, SessionId};
 use axum::{
     body::Bytes,
     extract::{FromRef, FromRequest, FromRequestParts, Path, Request},
@@ -116,6 +116,17 @@ pub(super) async fn extract_session_id(parts: &mut Parts) -> Result<SessionId, A
 pub(super) struct CredentialPath(pub CredentialId);
 
 impl<S: Sync> FromRequestParts<S> for CredentialPath {
+    type Rejection = ErrorResponse;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ErrorResponse> {
+        Ok(Self(id(parts).await?))
+    }
+}
+
+/// The token's id in the path.
+pub(super) struct TokenPath(pub CallerId);
+
+impl<S: Sync> FromRequestParts<S> for TokenPath {
     type Rejection = ErrorResponse;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ErrorResponse> {

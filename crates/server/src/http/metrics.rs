@@ -33,7 +33,7 @@ const MESSAGES_MAX: u32 = 1_000;
 /// The media type of OpenMetrics text.
 const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// Returns metrics for Prometheus. Operators only: `anteroom token create NAME --operator` creates a token for the scraper.
+/// Returns metrics for Prometheus. Operators and auditors only: `anteroom token create NAME --role auditor --scope metrics` creates a token for the scraper.
 #[utoipa::path(get, operation_id = "get_metrics", path = "/metrics", responses(
     (status = 200, description = "OpenMetrics text", content_type = "application/openmetrics-text"),
     (status = 403, description = "The caller is not an operator.", body = ProblemBody),

@@ -42,7 +42,12 @@ impl<S, F: FnOnce()> ObservedInput<S, F> {
 
 impl<S: AsyncRead + Unpin, F: Unpin> AsyncRead for ObservedInput<S, F> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(cx, buf)
+        let before = buf.filled().len();
+        let read = Pin::new(&mut self.stream).poll_read(cx, buf);
+        if let Some((InputKind::Rfb(filter), _)) = &self.observer {
+            filter.read_offer(buf.filled().get(before..).unwrap_or_default());
+        }
+        read
     }
 }
 

@@ -4,6 +4,7 @@ use super::{
     error_response::ErrorResponse,
     extract::{AuthenticatedCaller, OwnedSession, Query},
 };
+use crate::auth::{Auth, LiveCaller};
 use anteroom_controller::{
     api_error::ApiError,
     credentials,
@@ -58,6 +59,7 @@ pub(super) struct EventsQuery {
 ///
 /// With `Accept: text/event-stream` the response is a stream of server-sent events until the session has ended: `session` (a
 /// `SessionView`, on every change) and `timeline` (a `TimelineEntry`; its number is the event id). `Last-Event-ID` resumes the stream.
+/// If the caller is revoked or expires, the stream ends with `closed` (a `ProblemBody`).
 #[utoipa::path(get, operation_id = "get_session_events", path = "/api/auth/session/{id}/events", params(("id" = String, Path), EventsQuery), responses(
     (status = 200, description = "The timeline entries, or the event stream.", body = Timeline),
     (status = 403, description = "The caller may not use this session.", body = ProblemBody),
@@ -65,6 +67,7 @@ pub(super) struct EventsQuery {
 ))]
 pub(super) async fn list_or_watch_events(
     State(context): State<SessionContext>,
+    State(auth): State<Auth>,
     owned: OwnedSession,
     Query(EventsQuery { after }): Query<EventsQuery>,
     headers: HeaderMap,
@@ -72,7 +75,8 @@ pub(super) async fn list_or_watch_events(
     let text = |name| headers.get(name).and_then(|value: &header::HeaderValue| value.to_str().ok());
     let after = text(header::HeaderName::from_static("last-event-id")).and_then(|id| id.parse().ok()).unwrap_or(after);
     if text(header::ACCEPT).is_some_and(|accept| accept.contains("text/event-stream")) {
-        let stream = stream(context.clone(), owned.row.id, after);
+        let live_caller = auth.live_callers.connect(&owned.caller.id);
+        let stream = stream(context.clone(), owned.row.id, live_caller, after);
         let alive = KeepAlive::new().interval(Duration::from_millis(context.limits.tunnel.ping_every_ms));
         return Ok(Sse::new(stream).keep_alive(alive).into_response());
     }
@@ -81,13 +85,25 @@ pub(super) async fn list_or_watch_events(
     Ok(Json(Timeline { entries }).into_response())
 }
 
-/// Streams a session's events until the session has ended and all events were sent.
-fn stream(context: SessionContext, id: SessionId, after: u64) -> impl Stream<Item = Result<Event, Infallible>> {
+/// Streams a session's events until the session has ended and all events were sent, or until the caller is revoked or expires: then
+/// the last event is `closed` with a `ProblemBody`.
+fn stream(
+    context: SessionContext,
+    id: SessionId,
+    live_caller: LiveCaller,
+    after: u64,
+) -> impl Stream<Item = Result<Event, Infallible>> {
     let (sender, receiver) = mpsc::channel(16);
     context.clone().tasks.spawn(async move {
         tokio::select! {
             () = follow(&context, &id, after, &sender) => {}
             () = sender.closed() => {}
+            cause = live_caller.signal().wait_closed() => {
+                let body = Problem::from(cause).with_detail("");
+                if let Ok(data) = serde_json::to_string(&body) {
+                    let _ = sender.send(Ok(Event::default().event("closed").data(data))).await;
+                }
+            }
             () = context.stop.cancelled() => {}
         }
     });

@@ -4,7 +4,10 @@ use super::{
     error_response::ErrorResponse, extract::extract_session_id, observe_input::InputKind,
     tickets::VIEW_ONLY_TICKET_PREFIX, viewer_scope::ViewerScope,
 };
-use crate::{app::App, auth};
+use crate::{
+    app::App,
+    auth::{self, LiveCaller},
+};
 use anteroom_controller::{
     api_error::ApiError,
     audit::{note_actor, note_session},
@@ -46,7 +49,7 @@ pub(super) async fn open_desktop_socket(State(app): State<App>, request: Request
         Ok(admitted) => admitted,
         Err(response) => return response,
     };
-    let AdmittedViewer { session, is_browser, view_only, scope } = admitted;
+    let AdmittedViewer { session, live_caller, is_browser, view_only, scope } = admitted;
     let viewer = match session.acquire_viewer_slot(app.limits.sessions.viewers_max) {
         Ok(viewer) => viewer,
         Err(problem) => {
@@ -58,9 +61,8 @@ pub(super) async fn open_desktop_socket(State(app): State<App>, request: Request
     let (settings, tasks) = (app.limits.tunnel.clone(), app.tasks.clone());
     anteroom_tunnel::accept_websocket(upgrade, &settings, &tasks, move |socket| async move {
         let _viewer = viewer;
-        let mut tunnel =
-            Tunnel::new(app.limits.tunnel.clone(), session.state().machine_close_signal, Arc::clone(&session.activity))
-                .to_desktop();
+        let closed_by = session.state().machine_close_signal.or(live_caller.signal());
+        let mut tunnel = Tunnel::new(app.limits.tunnel.clone(), closed_by, Arc::clone(&session.activity)).to_desktop();
         if view_only {
             tunnel = tunnel.view_only();
         }
@@ -118,7 +120,7 @@ pub(super) async fn open_terminal_socket(State(app): State<App>, request: Reques
         Ok(admitted) => admitted,
         Err(response) => return response,
     };
-    let AdmittedViewer { session, is_browser, scope, .. } = admitted;
+    let AdmittedViewer { session, live_caller, is_browser, scope, .. } = admitted;
     let Ok(permit) = Arc::clone(&session.terminal_permits).try_acquire_owned() else {
         let error = ApiError::from(Problem::TooManyViewers);
         record_rejection(&app.timeline, &session.id, RejectedRequest::Terminal, &error);
@@ -130,9 +132,9 @@ pub(super) async fn open_terminal_socket(State(app): State<App>, request: Reques
         let _permit = permit;
         let newest_size = watch::Sender::new(size);
         let sizes = newest_size.subscribe();
-        let tunnel =
-            Tunnel::new(app.limits.tunnel.clone(), session.state().machine_close_signal, Arc::clone(&session.activity))
-                .with_text_message_handler(move |text| handle_control(&newest_size, text));
+        let closed_by = session.state().machine_close_signal.or(live_caller.signal());
+        let tunnel = Tunnel::new(app.limits.tunnel.clone(), closed_by, Arc::clone(&session.activity))
+            .with_text_message_handler(move |text| handle_control(&newest_size, text));
         let connect = async {
             let stream = reach_terminal(&app, &session, &name, size).await.map_err(answer)?;
             scope.record_open(&app, Socket::Terminal, false).await;
@@ -258,6 +260,8 @@ async fn send_newest_sizes(
 /// A viewer whose ticket was redeemed.
 struct AdmittedViewer {
     session: Arc<ActiveSession>,
+    /// Counts the connection of the caller to which the ticket was given.
+    live_caller: LiveCaller,
     /// Whether the request comes from a browser, which can read an error only from the close code.
     is_browser: bool,
     view_only: bool,
@@ -295,9 +299,9 @@ async fn admit_viewer(
         Err(error) => Err(error),
     };
     match (admitted, upgrade) {
-        (Ok((session, view_only)), Ok(upgrade)) => {
+        (Ok((session, live_caller, view_only)), Ok(upgrade)) => {
             let scope = ViewerScope::current();
-            Ok((AdmittedViewer { session, is_browser, view_only, scope }, upgrade))
+            Ok((AdmittedViewer { session, live_caller, is_browser, view_only, scope }, upgrade))
         }
         (Err(error), Ok(upgrade)) => Err(reject(app, is_browser, upgrade, error)),
         (Err(error), Err(_)) => Err(ErrorResponse(error).into_response()),
@@ -321,14 +325,15 @@ impl<R: Into<ApiError>> From<R> for TicketError {
     }
 }
 
-/// Redeems the ticket. Returns the active session and whether the ticket is view-only.
+/// Redeems the ticket. Returns the active session, the connection of the ticket's caller, and whether the viewer is view-only: as the
+/// ticket asks for, and always if the caller may only look.
 async fn redeem_ticket(
     app: &App,
     headers: &HeaderMap,
     caller: Option<&Caller>,
     id: &SessionId,
     purpose: TicketPurpose,
-) -> Result<(Arc<ActiveSession>, bool), TicketError> {
+) -> Result<(Arc<ActiveSession>, LiveCaller, bool), TicketError> {
     auth::require_own_origin(&app.auth, headers)?;
     if !headers.contains_key(header::ORIGIN) {
         require_program(app, headers, caller, id).await?;
@@ -340,18 +345,27 @@ async fn redeem_ticket(
         return Err(ApiError::new(Problem::Unauthenticated, detail).into());
     };
     let hash = Sha256Hex::of_bytes(ticket.as_bytes());
-    let Some(holder) = app.store.redeem_ticket(&hash, id, purpose, unix_time::now_unix_ms()).await? else {
-        // Without a valid ticket the response must not reveal whether the session exists.
-        return Err(Problem::TicketUsed.into());
-    };
-    note_actor("ticket", &holder, None);
-    match require_active(app, id).await {
-        Ok((row, session)) => {
-            note_session(&row);
-            Ok((session, ticket.starts_with(VIEW_ONLY_TICKET_PREFIX)))
+    // Without a valid ticket the response must not reveal whether the session exists.
+    let redeemed = app.store.redeem_ticket(&hash, id, purpose, unix_time::now_unix_ms()).await?;
+    let caller = redeemed.ok_or(Problem::TicketUsed)?;
+    note_actor("ticket", &caller, None);
+    let live_caller = app.auth.live_callers.connect(&caller);
+    let caller = Caller::from(app.store.get_caller(&caller).await?.ok_or(Problem::TicketUsed)?);
+    let with_ticket = |error| TicketError { error, has_ticket: true };
+    let (row, session) = require_active(app, id).await.map_err(with_ticket)?;
+    note_session(&row);
+    let control = caller.require(Action::ControlSession, &row);
+    let view_only = match purpose {
+        TicketPurpose::Terminal => {
+            control.map_err(with_ticket)?;
+            false
         }
-        Err(error) => Err(TicketError { error, has_ticket: true }),
-    }
+        TicketPurpose::Desktop => {
+            caller.require(Action::ViewDesktop, &row).map_err(with_ticket)?;
+            ticket.starts_with(VIEW_ONLY_TICKET_PREFIX) || control.is_err()
+        }
+    };
+    Ok((session, live_caller, view_only))
 }
 
 /// Requires that a client without an `Origin` header is an identified program. Browsers send the header, and programs can send a token.

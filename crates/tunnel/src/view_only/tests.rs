@@ -68,7 +68,13 @@ fn any_message() -> impl Strategy<Value = FilteredMessage> {
 
 /// Filters the stream in chunks of these sizes, repeated.
 fn feed(stream: &[u8], sizes: &[usize]) -> Result<Vec<u8>, ProblemBody> {
+    feed_after(b"RFB 003.008\n\x02\x01\x02", stream, sizes)
+}
+
+/// As [`feed`], after the machine has sent `offer`.
+fn feed_after(offer: &[u8], stream: &[u8], sizes: &[usize]) -> Result<Vec<u8>, ProblemBody> {
     let (mut filter, mut output, mut at) = (ViewOnlyFilter::new(1_000), Vec::new(), 0);
+    filter.read_offer(offer);
     for size in sizes.iter().cycle() {
         let end = (at + size).min(stream.len());
         output.extend(filter.filter(&stream[at..end])?);
@@ -152,4 +158,21 @@ fn input_extensions_are_never_offered_to_the_machine() {
     let offered = [&[16, 7], &INPUT_EXTENSIONS[..], &[-223, -308]].concat();
     let stream = [HANDSHAKE, &encodings(&offered)].concat();
     assert_eq!(feed(&stream, &[3]).unwrap(), [HANDSHAKE, &encodings(&[16, 7, -223, -308])].concat());
+}
+
+#[test]
+fn security_type_that_the_machine_does_not_offer_is_rejected() {
+    let keys = [&b"RFB 003.008\n\x02"[..], &[4; 16], &[1], &[4, 1, 0, 0, 0, 0, 0, 97]].concat();
+    for (offer, reason) in [
+        (&b"RFB 003.008\n\x01\x01"[..], "which the desktop does not offer"),
+        (b"RFB 003.008\n\x00", "which the desktop does not offer"),
+        (b"RFB 003.003\n\x01\x02", "only for desktops with RFB 3.7 or 3.8"),
+        (b"RFB 003.008\n\x02\x02", "before the desktop offered any"),
+        (b"", "before the desktop offered any"),
+    ] {
+        let body = feed_after(offer, &keys, &[7]).unwrap_err();
+        assert!(body.detail.as_deref().unwrap_or_default().contains(reason), "{offer:?} {body:?}");
+    }
+    let offered = feed_after(b"RFB 003.008\n\x01\x02", &keys, &[7]).unwrap();
+    assert_eq!(offered, keys[..30], "the response to the challenge passes, the key does not");
 }

@@ -176,7 +176,13 @@ pub(super) fn end_session(
         // If the server stops first, the next server resumes the row; the supervisor receives `ServerStopping`.
         match session.close_signal.cause() {
             Some(CloseCause::SessionEnded(reason)) => Event::SessionEnded(reason).into(),
-            Some(CloseCause::ServerStopping | CloseCause::MachineReplaced) | None => std::future::pending().await,
+            Some(
+                CloseCause::ServerStopping
+                | CloseCause::MachineReplaced
+                | CloseCause::CallerRevoked
+                | CloseCause::CallerExpired,
+            )
+            | None => std::future::pending().await,
         }
     })
 }

@@ -1,0 +1,84 @@
+//! API tokens: list, create, rotate, revoke.
+
+use super::{
+    error_response::ErrorResponse,
+    extract::{AuthenticatedCaller, Json, TokenPath},
+};
+use crate::auth::Auth;
+use anteroom_controller::{api_tokens, session::context::SessionContext};
+use anteroom_wire::{
+    ProblemBody,
+    api_tokens::{CreateTokenRequest, CreatedToken, RevokeTokenRequest, RevokedToken, RotateTokenRequest, TokenList},
+};
+use axum::{
+    extract::State,
+    http::{StatusCode, header},
+    response::IntoResponse,
+};
+
+/// Lists API tokens and the browsers of operators, including revoked ones, the newest first. Operators and auditors only.
+#[utoipa::path(get, operation_id = "list_tokens", path = "/api/tokens", responses(
+    (status = 200, description = "The tokens.", body = TokenList),
+    (status = 403, description = "The caller is neither operator nor auditor.", body = ProblemBody),
+))]
+pub(super) async fn list_tokens(State(auth): State<Auth>) -> Result<axum::Json<TokenList>, ErrorResponse> {
+    Ok(axum::Json(api_tokens::list_tokens(&auth.store).await?))
+}
+
+/// Creates an API token and returns its secret, once. A token cannot give scopes that it lacks. Operators only.
+#[utoipa::path(post, operation_id = "create_token", path = "/api/tokens", request_body = CreateTokenRequest, responses(
+    (status = 201, description = "The token with its secret.", body = CreatedToken),
+    (status = 400, description = "The request is malformed.", body = ProblemBody),
+    (status = 403, description = "The caller is not an operator, or lacks a scope that it would give.", body = ProblemBody),
+    (status = 409, description = "Another valid token of the role has this name.", body = ProblemBody),
+))]
+pub(super) async fn create_token(
+    State(auth): State<Auth>,
+    AuthenticatedCaller(caller): AuthenticatedCaller,
+    Json(request): Json<CreateTokenRequest>,
+) -> Result<impl IntoResponse, ErrorResponse> {
+    let created = api_tokens::create_token(&auth.store, &caller, &request).await?;
+    Ok(secret_response(created))
+}
+
+/// Creates the successor of a token and returns its secret, once. The old token ends after the overlap. Operators only.
+#[utoipa::path(post, operation_id = "rotate_token", path = "/api/tokens/{id}/rotate", params(("id" = String, Path)), request_body = RotateTokenRequest, responses(
+    (status = 201, description = "The successor with its secret.", body = CreatedToken),
+    (status = 403, description = "The caller is not an operator, or lacks a scope of the token.", body = ProblemBody),
+    (status = 404, description = "There is no such valid token.", body = ProblemBody),
+    (status = 409, description = "The token has a successor.", body = ProblemBody),
+))]
+pub(super) async fn rotate_token(
+    State(auth): State<Auth>,
+    AuthenticatedCaller(caller): AuthenticatedCaller,
+    TokenPath(id): TokenPath,
+    Json(request): Json<RotateTokenRequest>,
+) -> Result<impl IntoResponse, ErrorResponse> {
+    let created = api_tokens::rotate_token(&auth.store, &caller, &id, request.overlap_s).await?;
+    auth.live_callers.check_soon();
+    Ok(secret_response(created))
+}
+
+/// Revokes a token with everything that was made with it: links, cookies and tickets become invalid, sockets and event streams are
+/// closed. Operators only.
+#[utoipa::path(post, operation_id = "revoke_token", path = "/api/tokens/{id}/revoke", params(("id" = String, Path)), request_body = RevokeTokenRequest, responses(
+    (status = 200, description = "What was revoked.", body = RevokedToken),
+    (status = 403, description = "The caller is not an operator.", body = ProblemBody),
+    (status = 404, description = "There is no such token, or it is already revoked.", body = ProblemBody),
+))]
+pub(super) async fn revoke_token(
+    State(auth): State<Auth>,
+    State(context): State<SessionContext>,
+    AuthenticatedCaller(caller): AuthenticatedCaller,
+    TokenPath(id): TokenPath,
+    Json(request): Json<RevokeTokenRequest>,
+) -> Result<axum::Json<RevokedToken>, ErrorResponse> {
+    let callers = api_tokens::revoke_token(&auth.store, &caller, &id).await?;
+    auth.live_callers.check_soon();
+    let sessions = if request.end_sessions { api_tokens::end_sessions_of(&context, &id).await? } else { 0 };
+    Ok(axum::Json(RevokedToken { callers, sessions }))
+}
+
+fn secret_response(created: CreatedToken) -> impl IntoResponse {
+    (StatusCode::CREATED, [(header::CACHE_CONTROL, "no-store")], axum::Json(created))
+}

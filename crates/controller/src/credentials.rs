@@ -22,5 +22,5 @@ pub use current_health::derive_current_health;
 pub use expire::delete_expired_credentials;
 pub use expires_at::read_expires_at;
 pub use lease::{delete_credential, lease_credential, require_owned_credential, require_undeleted_credential};
-pub use unseal::{UnsealError, binding_of, unseal_bytes, unseal_files, warn_unless_locked};
+pub use unseal::{UnsealError, unseal_bytes, unseal_files, warn_unless_locked};
 pub use view::to_credential_meta;

@@ -77,6 +77,11 @@ async fn vault(server_context: &ServerContext) -> HealthCheck {
             format!("stored credentials need the keys {}, which are missing in the key file", missing.join(", "));
         return check("vault", HealthStatus::Down, detail);
     }
+    let unreadable = server_context.key_rotation.unreadable_records();
+    if let Some((id, error)) = unreadable.first() {
+        let detail = format!("{} credential(s) cannot be opened; the first is {id}: {error}", unreadable.len());
+        return check("vault", HealthStatus::Degraded, detail);
+    }
     let (keys, waiting, failed) = (available.len(), report.records_to_rewrap, report.records_failed);
     let detail = format!("the key file has {keys} key(s), including all that stored credentials need");
     if failed > 0 {

@@ -9,19 +9,22 @@
 //! The store accepts only records that are wrapped by a key of the fingerprint, so a record that was sealed before a retirement
 //! cannot be stored after it. A crash between two steps loses nothing: the next start reads the keys of the file and continues.
 
+mod binding;
 mod source;
 
 pub use anteroom_vault::KeyId;
+pub use binding::binding_of;
 pub use source::key_source;
 
 use crate::{api_error::ApiError, api_error::chain, config::Config, unix_time};
-use anteroom_store::{RetireOutcome, Store, StoreError};
+use anteroom_store::{RetireOutcome, SealedCredential, Store, StoreError};
 use anteroom_vault::{KeyError, KeyRing, SealError};
 use anteroom_wire::{
     CredentialId, Problem,
     operator_reports::{KeyReport, KeyRow},
 };
 use std::{
+    collections::BTreeMap,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
@@ -33,6 +36,10 @@ use tokio_util::sync::CancellationToken;
 
 /// Records that are read at once; each is written in a transaction of its own, so that other writes take turns with them.
 const BATCH: u32 = 20;
+/// Records whose alarm is kept in memory; the log has all.
+const UNREADABLE_MAX: usize = 100;
+/// Passes between two checks of all records: about an hour.
+const PASSES_PER_CHECK: u64 = 60;
 /// Time between two passes of the job without a rotation.
 const PASS_INTERVAL: Duration = Duration::from_secs(60);
 
@@ -44,6 +51,7 @@ pub struct KeyRotation {
     changing: Mutex<()>,
     rotated: Notify,
     records_failed: AtomicU64,
+    unreadable: parking_lot::Mutex<BTreeMap<CredentialId, SealError>>,
 }
 
 /// Why a key was not rotated or retired.
@@ -114,6 +122,7 @@ impl KeyRotation {
             changing: Mutex::default(),
             rotated: Notify::new(),
             records_failed: AtomicU64::new(0),
+            unreadable: parking_lot::Mutex::default(),
         })
     }
 
@@ -214,13 +223,74 @@ impl KeyRotation {
     }
 }
 
+impl KeyRotation {
+    /// Raises the alarm about a record that cannot be opened, once for each record: a line in the log, and the health of the server.
+    pub fn report_unreadable(&self, credential: &CredentialId, error: SealError) {
+        let mut unreadable = self.unreadable.lock();
+        if unreadable.len() >= UNREADABLE_MAX || unreadable.contains_key(credential) {
+            return;
+        }
+        unreadable.insert(credential.clone(), error);
+        tracing::error!(outcome = "record_unreadable", %credential, %error, "stored credential changed or moved outside of this server, or its key is missing");
+    }
+
+    /// The records for which the alarm was raised and that are not replaced or deleted, with the cause.
+    pub fn unreadable_records(&self) -> Vec<(CredentialId, SealError)> {
+        self.unreadable.lock().iter().map(|(id, error)| (id.clone(), *error)).collect()
+    }
+
+    /// Checks that every record belongs to its row, without decrypting it, and seals records of earlier versions again.
+    ///
+    /// # Errors
+    /// The database cannot be read or written.
+    pub async fn check_records(&self) -> Result<(), StoreError> {
+        let mut after: Option<CredentialId> = None;
+        let mut unreadable = BTreeMap::new();
+        loop {
+            let batch = self.store.list_sealed_credentials(after.as_ref(), BATCH).await?;
+            let Some(last) = batch.last() else { break };
+            after = Some(last.credential.id.clone());
+            for record in &batch {
+                if let Err(error) = self.check_record(record).await? {
+                    unreadable.insert(record.credential.id.clone(), error);
+                }
+            }
+        }
+        // Those that were replaced or deleted need no alarm any more.
+        self.unreadable.lock().retain(|id, _| unreadable.contains_key(id));
+        for (id, error) in unreadable {
+            self.report_unreadable(&id, error);
+        }
+        Ok(())
+    }
+
+    async fn check_record(&self, record: &SealedCredential) -> Result<Result<(), SealError>, StoreError> {
+        let (binding, sealed) = (binding_of(&record.credential), &record.sealed);
+        if !sealed.is_outdated() {
+            return Ok(self.ring.check(&binding, sealed));
+        }
+        match self.ring.upgrade(&binding, sealed) {
+            Ok(new) => {
+                self.store.replace_sealed_bytes(&record.credential.id, sealed, &new).await?;
+                Ok(Ok(()))
+            }
+            Err(error) => Ok(Err(error)),
+        }
+    }
+}
+
 fn log_failure(credential: &CredentialId, key: KeyId, error: SealError) {
     tracing::error!(outcome = "not_rewrapped", %credential, %key, %error, "credential not rewrapped");
 }
 
 /// Rewraps records after each rotation, and at the start those that an interrupted rotation has left. Runs until the server stops.
 pub async fn run_rewrap_job(rotation: Arc<KeyRotation>, stop: CancellationToken) {
-    loop {
+    for pass in 0_u64.. {
+        if pass % PASSES_PER_CHECK == 0
+            && let Err(error) = rotation.check_records().await
+        {
+            tracing::warn!(outcome = "check_delayed", error = %chain(&error), "check of stored records delayed");
+        }
         match rotation.rewrap_records().await {
             Ok(0) => {}
             Ok(records) => tracing::info!(outcome = "rewrapped", records, "records rewrapped with the primary key"),

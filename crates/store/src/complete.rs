@@ -41,6 +41,8 @@ pub struct NewCredential<'a> {
     pub id: &'a CredentialId,
     /// The sealed files.
     pub sealed: &'a SealedBytes,
+    /// The revision for which it was sealed: 1 for a new credential, else one more than the revision that it replaces.
+    pub revision: u64,
     /// The metadata of the files.
     pub files: &'a [CredentialFile],
     /// How long it is retained.
@@ -149,6 +151,9 @@ async fn insert(
     completion: &CompleteWithCredential<'_>,
 ) -> Result<CredentialRow, StoreError> {
     let new = completion.credential;
+    if new.revision != 1 {
+        return Err(StoreError::RevisionChanged(new.id.clone()));
+    }
     let key_id = new.sealed.key_id();
     keys::require_unretired_key(&mut *connection, key_id).await?;
     sqlx::query(

@@ -168,9 +168,13 @@ pub(crate) async fn fetch_sealed_credential(
         .fetch_optional(connection)
         .await;
     let Some(row) = row.map_err(query_error("read a sealed credential"))? else { return Ok(None) };
-    let sealed = sealed_of(&RowReader::new(&row, "credentials", "id"))?;
-    let Some(sealed) = sealed else { return Ok(None) };
-    Ok(Some(SealedCredential { credential: decode_credential_row(&row)?, sealed }))
+    decode_sealed_credential(&row)
+}
+
+/// `None`: the credential has no bytes.
+pub(crate) fn decode_sealed_credential(row: &AnyRow) -> Result<Option<SealedCredential>, StoreError> {
+    let Some(sealed) = sealed_of(&RowReader::new(row, "credentials", "id"))? else { return Ok(None) };
+    Ok(Some(SealedCredential { credential: decode_credential_row(row)?, sealed }))
 }
 
 pub(crate) fn sealed_of(reader: &RowReader<'_>) -> Result<Option<SealedBytes>, StoreError> {

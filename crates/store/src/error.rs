@@ -1,7 +1,7 @@
 //! Errors of the store, and whether a retry can help.
 
 use anteroom_vault::KeyId;
-use anteroom_wire::{CallerId, SessionId};
+use anteroom_wire::{CallerId, CredentialId, SessionId};
 use std::{io, path::PathBuf};
 
 /// What an error means for the caller.
@@ -94,13 +94,16 @@ pub enum StoreError {
     /// Another valid API token of the same role has this name.
     #[error("the token {0} has this name")]
     NameInUse(CallerId),
+    /// The record was sealed for a revision that another delivery has taken: it must be sealed again.
+    #[error("credential {0} has another revision than the one for which the new record was sealed; seal it again")]
+    RevisionChanged(CredentialId),
 }
 
 impl StoreError {
     /// What this error means for the caller.
     pub fn kind(&self) -> StoreErrorKind {
         match self {
-            Self::File { .. } | Self::KeyRetired(_) => StoreErrorKind::Unavailable,
+            Self::File { .. } | Self::KeyRetired(_) | Self::RevisionChanged(_) => StoreErrorKind::Unavailable,
             Self::Open { source, .. } | Self::Migrate { source, .. } | Self::Query { source, .. } => kind_of(source),
             Self::SessionNotFound(_) | Self::WrongPurpose(_) | Self::CallerInvalid(_) | Self::NameInUse(_) => {
                 StoreErrorKind::Conflict

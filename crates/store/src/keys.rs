@@ -1,6 +1,11 @@
 //! The keys that wrap stored records: which are used, their rotation and their retirement.
 
-use crate::{Store, StoreError, WriteKind, credentials, error::query_error, row_reader::RowReader};
+use crate::{
+    SealedCredential, Store, StoreError, WriteKind,
+    credentials::{self, select_credentials},
+    error::query_error,
+    row_reader::RowReader,
+};
 use anteroom_vault::{KeyId, SealedBytes};
 use anteroom_wire::CredentialId;
 use sqlx::{AnyConnection, any::AnyRow};
@@ -86,6 +91,24 @@ impl Store {
             }
         }
         Ok(found)
+    }
+
+    /// Credentials with their sealed bytes after `after` in the order of their ids, at most `limit`: their integrity is checked.
+    ///
+    /// # Errors
+    /// When the database cannot be read or has a corrupt row.
+    pub async fn list_sealed_credentials(
+        &self,
+        after: Option<&CredentialId>,
+        limit: u32,
+    ) -> Result<Vec<SealedCredential>, StoreError> {
+        let rows = sqlx::query(select_credentials!(with bytes, "WHERE sealed IS NOT NULL AND id > $1 ORDER BY id LIMIT $2"))
+            .bind(after.map_or("", CredentialId::as_str))
+            .bind(i64::from(limit))
+            .fetch_all(self.read_pool())
+            .await
+            .map_err(query_error("list sealed credentials"))?;
+        rows.iter().filter_map(|row| credentials::decode_sealed_credential(row).transpose()).collect()
     }
 
     /// How many stored records each key wraps, the oldest key first; keys without records are left out.

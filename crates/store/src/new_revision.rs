@@ -168,6 +168,9 @@ pub(crate) async fn store_new_revision(
         old.deleted_at_ms.is_none() && old.owner == session.owner && old.provider == session.provider
     };
     let Some(old) = old.filter(is_replaceable) else { return Ok(None) };
+    if new.revision != old.revision + 1 {
+        return Err(StoreError::RevisionChanged(new.id.clone()));
+    }
     let key_id = new.sealed.key_id();
     keys::require_unretired_key(&mut *connection, key_id).await?;
     let done = sqlx::query(

@@ -5,6 +5,7 @@ mod derive;
 use crate::{
     Binding, KeyError, KeyId, KeySource, LockedBytes, SealedBytes,
     key_file::{self, Key, Keys},
+    binding::Layout,
     sealed::{KEY_BYTES, NONCE_BYTES, SealedParts},
 };
 use chacha20poly1305::{
@@ -49,8 +50,8 @@ pub enum SealError {
         /// The missing key.
         key: KeyId,
     },
-    /// The record was sealed for another record, owner, provider or session.
-    #[error("the record was sealed for another record, owner, provider or session: its row was moved or changed")]
+    /// The record was sealed for another record, owner, user, provider, session or revision.
+    #[error("the record was sealed for another record, owner, user, provider, session or revision: its row was moved or changed")]
     WrongBinding,
     /// The record was changed after it was sealed, or sealed with another key of the same number.
     #[error("the record was changed after it was sealed, or sealed with another key of the same number")]
@@ -236,9 +237,9 @@ impl KeyRing {
         getrandom::fill(data_key.as_mut_slice()).map_err(|_| SealError::NoRandomness)?;
         let content_nonce = nonce()?;
         let content = cipher(&*data_key)?
-            .encrypt(&XNonce::from(content_nonce), Payload { msg: plaintext, aad: &binding.to_bytes() })
+            .encrypt(&XNonce::from(content_nonce), Payload { msg: plaintext, aad: &binding.to_bytes(Layout::V2) })
             .map_err(|_| SealError::TooLarge)?;
-        let sealed = self.wrap(&data_key, &binding.to_digest(), content_nonce, &content);
+        let sealed = self.wrap(Layout::V2, &data_key, &binding.to_digest(Layout::V2), content_nonce, &content);
         wipe_stack();
         sealed
     }
@@ -253,8 +254,8 @@ impl KeyRing {
     /// # Errors
     /// When the key is not in the ring, the record belongs to another binding, or its authentication fails.
     pub fn unseal(&self, binding: &Binding<'_>, sealed: &SealedBytes) -> Result<LockedBytes, SealError> {
-        let parts = sealed.split_parts();
-        if parts.binding_digest != binding.to_digest() {
+        let (parts, layout) = (sealed.split_parts(), sealed.layout());
+        if parts.binding_digest != binding.to_digest(layout) {
             return Err(SealError::WrongBinding);
         }
         let data_key = self.unwrap_key(sealed)?;
@@ -264,7 +265,7 @@ impl KeyRing {
         cipher(&*data_key)?
             .decrypt_inout_detached(
                 &XNonce::from(parts.content_nonce),
-                &binding.to_bytes(),
+                &binding.to_bytes(layout),
                 (&mut *plaintext).into(),
                 &Tag::from(*tag),
             )
@@ -280,11 +281,31 @@ impl KeyRing {
     pub fn rewrap(&self, sealed: &SealedBytes) -> Result<SealedBytes, SealError> {
         let data_key = self.unwrap_key(sealed)?;
         let parts = sealed.split_parts();
-        self.wrap(&data_key, parts.binding_digest, parts.content_nonce, parts.sealed_content)
+        self.wrap(sealed.layout(), &data_key, parts.binding_digest, parts.content_nonce, parts.sealed_content)
+    }
+
+    /// Checks that the record belongs to this binding and that its data key can be unwrapped, without decrypting the content.
+    ///
+    /// # Errors
+    /// As [`KeyRing::unseal`].
+    pub fn check(&self, binding: &Binding<'_>, sealed: &SealedBytes) -> Result<(), SealError> {
+        if sealed.split_parts().binding_digest != binding.to_digest(sealed.layout()) {
+            return Err(SealError::WrongBinding);
+        }
+        self.unwrap_key(sealed).map(drop)
+    }
+
+    /// Seals the content of an [outdated](SealedBytes::is_outdated) record again, bound to all parts of `binding`.
+    ///
+    /// # Errors
+    /// As [`KeyRing::unseal`] and [`KeyRing::seal`].
+    pub fn upgrade(&self, binding: &Binding<'_>, sealed: &SealedBytes) -> Result<SealedBytes, SealError> {
+        self.seal(binding, &self.unseal(binding, sealed)?)
     }
 
     fn wrap(
         &self,
+        layout: Layout,
         data_key: &DataKey,
         digest: &[u8],
         content_nonce: [u8; NONCE_BYTES],
@@ -292,7 +313,7 @@ impl KeyRing {
     ) -> Result<SealedBytes, SealError> {
         let keys = self.keys();
         let (current, key) = keys.last_key_value().ok_or(SealError::UnknownKey { key: KeyId(0) })?;
-        let header = SealedBytes::build_header(*current, digest);
+        let header = SealedBytes::build_header(layout, *current, digest);
         let wrap_nonce = nonce()?;
         let wrapped = cipher(&key.bytes)?
             .encrypt(&XNonce::from(wrap_nonce), Payload { msg: data_key.as_slice(), aad: &header })

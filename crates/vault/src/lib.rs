@@ -7,8 +7,8 @@
 //!                         associated data: key id, digest of the binding      associated data: the complete binding
 //! ```
 //!
-//! A record can be unsealed only with the [`Binding`] for which it was sealed (record, owner, provider, session), so a row that is
-//! copied to another owner cannot be unsealed. A rotation rewraps the data key ([`KeyRing::rewrap`]) and does not change the content.
+//! A record can be unsealed only with the [`Binding`] for which it was sealed (record, owner, user, provider, session, revision), so a
+//! row that is moved or changed cannot be unsealed. A rotation rewraps the data key ([`KeyRing::rewrap`]) and does not change the content.
 //! The README lists the threats against which this does not protect.
 
 mod binding;

@@ -2,7 +2,7 @@
 //!
 //! | bytes | what | covered by |
 //! |---|---|---|
-//! | 0–3 | `ATS1`: kind and version of the layout | wrap's associated data |
+//! | 0–3 | `ATS2` (earlier versions wrote `ATS1`): kind and version of the layout | wrap's associated data |
 //! | 4–7 | id of the wrapping key, 32 bits, big endian | wrap's associated data |
 //! | 8–39 | SHA-256 of the binding | wrap's associated data |
 //! | 40–63 | nonce of the wrap | wrap |
@@ -12,10 +12,11 @@
 //!
 //! Both layers are XChaCha20-Poly1305; the content's associated data is the complete binding.
 
-use crate::binding::DIGEST_BYTES;
+use crate::binding::{DIGEST_BYTES, Layout};
 use std::fmt;
 
-const MAGIC: [u8; 4] = *b"ATS1";
+const MAGIC_V1: [u8; 4] = *b"ATS1";
+const MAGIC: [u8; 4] = *b"ATS2";
 const ID_END: usize = 8;
 /// The associated data of the wrap.
 const HEADER_END: usize = ID_END + DIGEST_BYTES;
@@ -83,7 +84,7 @@ impl SealedBytes {
         if bytes.len() < LEN_MIN {
             return Err(InvalidRecord::TooShort { bytes: bytes.len() });
         }
-        if bytes[..MAGIC.len()] != MAGIC {
+        if ![MAGIC, MAGIC_V1].iter().any(|magic| bytes.starts_with(magic)) {
             return Err(InvalidRecord::UnknownFormat);
         }
         Ok(Self(bytes))
@@ -94,10 +95,22 @@ impl SealedBytes {
         KeyId(u32::from_be_bytes(array(&self.0[MAGIC.len()..ID_END])))
     }
 
+    /// Whether an earlier version sealed it, without the user and the revision: it is to be [upgraded](crate::KeyRing::upgrade).
+    pub fn is_outdated(&self) -> bool {
+        self.layout() == Layout::V1
+    }
+
+    pub(crate) fn layout(&self) -> Layout {
+        if self.0.starts_with(&MAGIC_V1) { Layout::V1 } else { Layout::V2 }
+    }
+
     /// The associated data of a wrap.
-    pub(crate) fn build_header(key: KeyId, digest: &[u8]) -> Vec<u8> {
+    pub(crate) fn build_header(layout: Layout, key: KeyId, digest: &[u8]) -> Vec<u8> {
         let mut header = Vec::with_capacity(HEADER_END);
-        header.extend_from_slice(&MAGIC);
+        header.extend_from_slice(match layout {
+            Layout::V1 => &MAGIC_V1,
+            Layout::V2 => &MAGIC,
+        });
         header.extend_from_slice(&key.0.to_be_bytes());
         header.extend_from_slice(digest);
         header

@@ -24,7 +24,14 @@ impl Owned {
     }
 
     fn binding(&self) -> Binding<'_> {
-        Binding { credential: &self.record, owner: &self.owner, provider: &self.provider, session: &self.session }
+        Binding {
+            credential: &self.record,
+            owner: &self.owner,
+            user_id: Some("ada"),
+            provider: &self.provider,
+            session: &self.session,
+            revision: 1,
+        }
     }
 }
 
@@ -45,7 +52,7 @@ proptest! {
     }
 
     #[test]
-    fn a_changed_binding_cannot_unseal(a in 0u64..1000, b in 1000u64..2000, which in 0usize..4) {
+    fn a_changed_binding_cannot_unseal(a in 0u64..1000, b in 1000u64..2000, which in 0usize..7) {
         let (mine, theirs) = (Owned::numbered(a), Owned::numbered(b));
         let sealed = RING.seal(&mine.binding(), b"secret").unwrap();
         let mut moved = mine.binding();
@@ -53,7 +60,10 @@ proptest! {
             0 => moved.credential = &theirs.record,
             1 => moved.owner = &theirs.owner,
             2 => moved.provider = &theirs.provider,
-            _ => moved.session = &theirs.session,
+            3 => moved.session = &theirs.session,
+            4 => moved.user_id = Some("eve"),
+            5 => moved.user_id = None,
+            _ => moved.revision = 2,
         }
         prop_assert_eq!(RING.unseal(&moved, &sealed).unwrap_err(), SealError::WrongBinding);
     }
@@ -119,7 +129,7 @@ fn sealing_twice_gives_different_records_without_plaintext() {
 fn the_layout_matches_the_documentation() {
     let sealed = RING.seal(&Owned::numbered(1).binding(), &[0; 5]).unwrap();
     assert_eq!(sealed.as_bytes().len(), 136 + 5 + 16);
-    assert_eq!(&sealed.as_bytes()[..8], b"ATS1\0\0\0\x01");
+    assert_eq!(&sealed.as_bytes()[..8], b"ATS2\0\0\0\x01");
     assert_eq!(SealedBytes::from_bytes(vec![0; 200]).unwrap_err(), InvalidRecord::UnknownFormat);
 }
 

@@ -123,6 +123,8 @@ problems! {
     TooManyRequests = "too_many_requests", 429, 4429, "Requests of this kind arrive too fast.", "Wait as long as Retry-After names, then try again; docs/limits.md lists the limits.";
     /// An internal error.
     Internal = "internal", 500, 4500, "Something failed inside the server.", "The server's log has the cause; search it for the time and the session.";
+    /// A stored record that does not belong to its row, or was changed.
+    RecordTampered = "record_tampered", 500, 4500, "The stored record was changed or moved outside of this server; it is not opened.", "Tell the operator: `anteroom doctor` names the record. Sign in again to replace it, and find out who can write to the database.";
     /// The desktop does not answer.
     DesktopUnreachable = "desktop_unreachable", 502, 4502, "The machine does not answer on its desktop.", "The server is connecting again; connect again in a few seconds.";
     /// The machine's agent does not answer.

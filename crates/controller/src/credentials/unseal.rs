@@ -1,9 +1,9 @@
 //! Decrypts stored credentials.
 
-use crate::{api_error::ApiError, session::context::SessionContext};
-use anteroom_store::{CredentialRow, SealedCredential};
-use anteroom_vault::{Binding, LockedBytes, SealError};
-use anteroom_wire::{CredentialId, agent::DeliveredFile};
+use crate::{api_error::ApiError, keys::binding_of, session::context::SessionContext};
+use anteroom_store::SealedCredential;
+use anteroom_vault::{LockedBytes, SealError};
+use anteroom_wire::{CredentialId, Problem, agent::DeliveredFile};
 
 /// Why a stored credential cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -31,13 +31,14 @@ pub enum UnsealError {
 
 impl From<UnsealError> for ApiError {
     fn from(error: UnsealError) -> Self {
-        Self::internal(error)
+        let problem = match &error {
+            UnsealError::NotDecrypted { source: SealError::WrongBinding | SealError::AuthenticationFailed, .. } => {
+                Problem::RecordTampered
+            }
+            UnsealError::NotDecrypted { .. } | UnsealError::NotFiles { .. } => Problem::Internal,
+        };
+        Self::from(problem).with_source(error)
     }
-}
-
-/// The binding under which a credential's bytes are sealed: the session that delivered them, not the one that reads them.
-pub fn binding_of(row: &CredentialRow) -> Binding<'_> {
-    Binding { credential: &row.id, owner: &row.owner, provider: &row.provider, session: &row.session }
 }
 
 /// Decrypts the bytes: the files as JSON.
@@ -46,8 +47,10 @@ pub fn binding_of(row: &CredentialRow) -> Binding<'_> {
 /// [`UnsealError::NotDecrypted`].
 pub fn unseal_bytes(context: &SessionContext, record: &SealedCredential) -> Result<LockedBytes, UnsealError> {
     let unsealed = context.vault.unseal(&binding_of(&record.credential), &record.sealed);
-    let plaintext =
-        unsealed.map_err(|source| UnsealError::NotDecrypted { credential: record.credential.id.clone(), source })?;
+    let plaintext = unsealed.map_err(|source| {
+        context.key_rotation.report_unreadable(&record.credential.id, source);
+        UnsealError::NotDecrypted { credential: record.credential.id.clone(), source }
+    })?;
     warn_unless_locked(&plaintext);
     Ok(plaintext)
 }

@@ -17,7 +17,6 @@ use crate::{
     api_error::ApiError,
     audit,
     credentials::{self, UnsealError},
-    random,
     session::{context::SessionContext, timeline::new_entry},
     unix_time,
 };
@@ -29,7 +28,7 @@ use anteroom_wire::{
     agent::{CredentialDelivery, DeliveryResult, is_permanent_rejection},
 };
 use serde_json::json;
-use validated::ValidatedDelivery;
+use validated::{RevisionSlot, ValidatedDelivery};
 
 /// Accepts a delivery. A second one is ignored. An error of the database changes nothing: the agent keeps the bytes and tries
 /// again.
@@ -96,8 +95,15 @@ async fn complete_session(
     token: &Sha256Hex,
     validated: &ValidatedDelivery,
 ) -> Result<DeliveryResult, ApiError> {
-    let id = renews.cloned().unwrap_or_else(|| random::random_id(CredentialId::from_parts));
-    let sealed = validated.seal(context, row, &id)?;
+    let slot = match renews {
+        None => RevisionSlot::first(row),
+        Some(renewed) => match context.store.get_credential(renewed).await? {
+            Some(renewed) => RevisionSlot::after(&renewed),
+            None => return Err(fail_renewal(context, row).await?),
+        },
+    };
+    let sealed = validated.seal(context, row, &slot)?;
+    let id = slot.credential;
     let messages = context.webhook_messages.session_completed_messages(&row.id, &id);
     let completion = CompleteWithCredential {
         session: &row.id,
@@ -106,6 +112,7 @@ async fn complete_session(
         credential: NewCredential {
             id: &id,
             sealed: &sealed,
+            revision: slot.revision,
             files: &validated.files,
             deletion_policy: validated.deletion_policy,
             expires_at_ms: validated.expires_at_ms,

@@ -1,11 +1,11 @@
 //! Storing, completing, leasing and deleting credentials; no plaintext in the files.
 
-use crate::fixture::{NOW, StoreFixture, entry, retained_credential, session_id};
+use crate::fixture::{NOW, StoreFixture, binding_of, entry, retained_credential, session_id};
 use anteroom_store::{
     CompleteOutcome, DeleteOutcome, ExpectedState, NewCaller, OwnerFilter, Role, SessionChange, SessionOutcome,
     Sha256Hex,
 };
-use anteroom_vault::{Binding, KeyRing, SealError};
+use anteroom_vault::{KeyRing, SealError};
 use anteroom_wire::{CallerId, CredentialId, TimelineKind};
 use sqlx::Executor;
 
@@ -18,7 +18,7 @@ async fn a_delivery_stores_the_credential_and_completes_the_session() {
     assert_eq!(fixture.kinds(&row.id).await.last(), Some(&TimelineKind::Completed));
 
     let sealed = fixture.store.get_sealed_bytes(&credential).await.unwrap().unwrap();
-    let binding = Binding { credential: &credential, owner: &row.owner, provider: &row.provider, session: &row.id };
+    let binding = binding_of(&row, &credential);
     assert_eq!(&*fixture.ring.unseal(&binding, &sealed).unwrap(), b"the credential");
 
     let stored = fixture.store.get_credential_of_session(&row.id).await.unwrap().unwrap();
@@ -197,7 +197,7 @@ async fn a_sealed_record_moved_to_another_row_cannot_be_unsealed() {
         .await
         .unwrap();
     let sealed = fixture.store.get_sealed_bytes(&to).await.unwrap().unwrap();
-    let binding = Binding { credential: &to, owner: &row.owner, provider: &row.provider, session: &row.id };
+    let binding = binding_of(&row, &to);
     assert_eq!(fixture.ring.unseal(&binding, &sealed).unwrap_err(), SealError::WrongBinding);
 }
 
@@ -224,7 +224,7 @@ async fn rotation_rewraps_every_record_and_frees_the_old_key() {
     assert_eq!(fixture.store.list_keys_in_use().await.unwrap(), [ring.primary_key_id()]);
     assert_eq!(fixture.store.list_sealed_with_key(old, None, 10).await.unwrap(), []);
     let sealed = fixture.store.get_sealed_bytes(&credential).await.unwrap().unwrap();
-    let binding = Binding { credential: &credential, owner: &row.owner, provider: &row.provider, session: &row.id };
+    let binding = binding_of(&row, &credential);
     assert_eq!(&*ring.unseal(&binding, &sealed).unwrap(), b"secret");
 }
 

@@ -44,7 +44,19 @@ pub(crate) fn retained_credential<'a>(
     sealed: &'a SealedBytes,
     files: &'a [CredentialFile],
 ) -> NewCredential<'a> {
-    NewCredential { id, sealed, files, deletion_policy: DeletionPolicy::ByOwner, expires_at_ms: None }
+    NewCredential { id, sealed, revision: 1, files, deletion_policy: DeletionPolicy::ByOwner, expires_at_ms: None }
+}
+
+/// The binding of the first revision of a credential that this session delivers.
+pub(crate) fn binding_of<'a>(session: &'a SessionRow, credential: &'a CredentialId) -> Binding<'a> {
+    Binding {
+        credential,
+        owner: &session.owner,
+        user_id: session.user_id.as_deref(),
+        provider: &session.provider,
+        session: &session.id,
+        revision: 1,
+    }
 }
 
 pub(crate) struct StoreFixture {
@@ -138,8 +150,17 @@ impl StoreFixture {
     }
 
     pub(crate) fn seal(&self, session: &SessionRow, record: &CredentialId, plaintext: &[u8]) -> SealedBytes {
-        let binding =
-            Binding { credential: record, owner: &session.owner, provider: &session.provider, session: &session.id };
+        self.seal_revision(session, record, 1, plaintext)
+    }
+
+    pub(crate) fn seal_revision(
+        &self,
+        session: &SessionRow,
+        record: &CredentialId,
+        revision: u64,
+        plaintext: &[u8],
+    ) -> SealedBytes {
+        let binding = Binding { credential: record, revision, ..binding_of(session, record) };
         self.ring.seal(&binding, plaintext).unwrap()
     }
 

@@ -54,7 +54,8 @@ impl StoreFixture {
         deletion_policy: DeletionPolicy,
         plaintext: &[u8],
     ) -> CompleteOutcome {
-        let (sealed, files) = (self.seal(row, id, plaintext), files(plaintext));
+        let revision = self.next_revision(id).await;
+        let (sealed, files) = (self.seal_revision(row, id, revision, plaintext), files(plaintext));
         let completion = CompleteWithCredential {
             session: &row.id,
             generation: 1,
@@ -62,6 +63,7 @@ impl StoreFixture {
             credential: NewCredential {
                 id,
                 sealed: &sealed,
+                revision,
                 files: &files,
                 deletion_policy,
                 expires_at_ms: Some(NOW + 100),
@@ -70,6 +72,10 @@ impl StoreFixture {
             at_ms: NOW + 50,
         };
         self.store.complete_with_credential(&completion, entry(TimelineKind::Completed)).await.unwrap()
+    }
+
+    async fn next_revision(&self, id: &CredentialId) -> u64 {
+        self.store.get_credential(id).await.unwrap().map_or(1, |row| row.revision + 1)
     }
 
     /// A stored `deliver_once` credential with the deadline `until_ms`.
@@ -83,12 +89,13 @@ impl StoreFixture {
 
     pub(crate) async fn refresh(&self, row: &SessionRow, token: &[u8], plaintext: &[u8]) -> RefreshOutcome {
         let id = row.purpose.credential_use().unwrap().credential.clone();
-        let (sealed, files) = (self.seal(row, &id, plaintext), files(plaintext));
+        let revision = self.next_revision(&id).await;
+        let (sealed, files) = (self.seal_revision(row, &id, revision, plaintext), files(plaintext));
         let refresh = RefreshCredential {
             session: &row.id,
             generation: 1,
             agent_token: &Sha256Hex::of_bytes(token),
-            credential: retained_credential(&id, &sealed, &files),
+            credential: NewCredential { revision, ..retained_credential(&id, &sealed, &files) },
             webhook_messages: &[],
             at_ms: NOW + 60,
         };
@@ -109,7 +116,14 @@ impl StoreFixture {
     pub(crate) async fn plaintext(&self, id: &CredentialId) -> Option<Vec<u8>> {
         let record = self.store.get_sealed_credential(id).await.unwrap()?;
         let row = &record.credential;
-        let binding = Binding { credential: id, owner: &row.owner, provider: &row.provider, session: &row.session };
+        let binding = Binding {
+            credential: id,
+            owner: &row.owner,
+            user_id: row.user_id.as_deref(),
+            provider: &row.provider,
+            session: &row.session,
+            revision: row.revision,
+        };
         Some(self.ring.unseal(&binding, &record.sealed).unwrap().to_vec())
     }
 

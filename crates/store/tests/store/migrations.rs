@@ -244,7 +244,14 @@ impl Old {
     fn binding(&self) -> Binding<'_> {
         static CODEX: std::sync::LazyLock<anteroom_wire::ProviderId> =
             std::sync::LazyLock::new(crate::fixture::provider);
-        Binding { credential: &self.credential, owner: &self.owner, provider: &CODEX, session: &self.completed }
+        Binding {
+            credential: &self.credential,
+            owner: &self.owner,
+            user_id: None,
+            provider: &CODEX,
+            session: &self.completed,
+            revision: 1,
+        }
     }
 }
 

@@ -19,7 +19,12 @@ pub(crate) fn content(token: &str) -> String {
 
 /// Starts a session and delivers this token for it.
 pub(crate) async fn deliver(server: &TestServer, token: &str) -> CredentialId {
-    let agent = FakeAgent::start(server).await;
+    deliver_for(server, token, None).await
+}
+
+/// The same for a user.
+pub(crate) async fn deliver_for(server: &TestServer, token: &str, user_id: Option<&str>) -> CredentialId {
+    let agent = FakeAgent::start_for(server, user_id).await;
     let answer = agent.deliver(&agent.delivery(&content(token))).await;
     assert_eq!(answer.status, 200, "{}", answer.text);
     let api = server.backend_client().unwrap();

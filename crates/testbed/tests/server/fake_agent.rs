@@ -7,7 +7,7 @@ use anteroom_testbed::{ApiResponse, TestServer};
 use anteroom_wire::{
     Base64, CredentialId, Secret, SessionId, TimelineKind,
     agent::{CredentialDelivery, DeliveredFile, STORE_CREDENTIAL_PATH},
-    api::{SessionStatus, StartResponse},
+    api::{SessionStatus, StartRequest, StartResponse},
 };
 use reqwest::{Client, header};
 use serde_json::json;
@@ -24,8 +24,14 @@ pub(crate) struct FakeAgent {
 impl FakeAgent {
     /// Starts a session, waits for its machine and replaces its agent token by one that the test knows.
     pub(crate) async fn start(server: &TestServer) -> Self {
-        let session = server.backend_client().unwrap().start_session("scripted").await.unwrap().session.id;
-        Self::of(server, session).await
+        Self::start_for(server, None).await
+    }
+
+    /// The same for a session of a user.
+    pub(crate) async fn start_for(server: &TestServer, user_id: Option<&str>) -> Self {
+        let request = StartRequest { user_id: user_id.map(str::to_owned), ..StartRequest::new("scripted") };
+        let started = server.backend_client().unwrap().start_session_with(&request).await.unwrap();
+        Self::of(server, started.session.id).await
     }
 
     /// The same for a session that renews the credential.

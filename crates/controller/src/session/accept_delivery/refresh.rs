@@ -1,7 +1,7 @@
 //! Accepts a delivery from a session that uses a credential: its tool has changed the file. The store's `replace` explains why the
 //! last delivery wins.
 
-use super::{ValidatedDelivery, acknowledge_duplicate, verify_stored};
+use super::{RevisionSlot, ValidatedDelivery, acknowledge_duplicate, verify_stored};
 use crate::{
     api_error::{ApiError, chain},
     credentials,
@@ -42,7 +42,8 @@ pub(super) async fn store_refreshed_credential(
             tracing::error!(outcome = "unseal_failed", error = %chain(&error), "credential not decrypted");
         }
     }
-    let sealed = validated.seal(context, row, &credential_use.credential)?;
+    let slot = RevisionSlot::after(&record.credential);
+    let sealed = validated.seal(context, row, &slot)?;
     let message = context.webhook_messages.revision_delivery_message(&row.id, &record.credential);
     let refresh = RefreshCredential {
         session: &row.id,
@@ -51,6 +52,7 @@ pub(super) async fn store_refreshed_credential(
         credential: NewCredential {
             id: &credential_use.credential,
             sealed: &sealed,
+            revision: slot.revision,
             files: &validated.files,
             deletion_policy: validated.deletion_policy,
             expires_at_ms: validated.expires_at_ms,

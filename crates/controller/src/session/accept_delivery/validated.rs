@@ -1,7 +1,7 @@
 //! Validates a delivery: it must be a credential of the session's provider, and the policy must allow to store it.
 
-use crate::{api_error::ApiError, credentials, session::context::SessionContext, unix_time};
-use anteroom_store::{DeletionPolicy, SessionRow, UnixMs};
+use crate::{api_error::ApiError, credentials, random, session::context::SessionContext, unix_time};
+use anteroom_store::{CredentialRow, DeletionPolicy, SessionRow, UnixMs};
 use anteroom_vault::{Binding, LockedBytes, SealedBytes};
 use anteroom_wire::{
     CredentialId, Problem,
@@ -23,6 +23,28 @@ pub(super) struct ValidatedDelivery {
     pub(super) deletion_policy: DeletionPolicy,
     /// When the credential expires, as written in its file.
     pub(super) expires_at_ms: Option<UnixMs>,
+}
+
+/// The credential and revision that a delivery becomes.
+pub(super) struct RevisionSlot {
+    /// The credential.
+    pub(super) credential: CredentialId,
+    /// Its owner's id for the user.
+    pub(super) user_id: Option<String>,
+    /// The revision.
+    pub(super) revision: u64,
+}
+
+impl RevisionSlot {
+    /// The first revision of a new credential of the session.
+    pub(super) fn first(row: &SessionRow) -> Self {
+        Self { credential: random::random_id(CredentialId::from_parts), user_id: row.user_id.clone(), revision: 1 }
+    }
+
+    /// The revision after the present one.
+    pub(super) fn after(row: &CredentialRow) -> Self {
+        Self { credential: row.id.clone(), user_id: row.user_id.clone(), revision: row.revision + 1 }
+    }
 }
 
 impl ValidatedDelivery {
@@ -65,9 +87,16 @@ impl ValidatedDelivery {
         &self,
         context: &SessionContext,
         row: &SessionRow,
-        id: &CredentialId,
+        slot: &RevisionSlot,
     ) -> Result<SealedBytes, ApiError> {
-        let binding = Binding { credential: id, owner: &row.owner, provider: &row.provider, session: &row.id };
+        let binding = Binding {
+            credential: &slot.credential,
+            owner: &row.owner,
+            user_id: slot.user_id.as_deref(),
+            provider: &row.provider,
+            session: &row.id,
+            revision: slot.revision,
+        };
         context.vault.seal(&binding, &self.plaintext).map_err(ApiError::internal)
     }
 

@@ -8,6 +8,7 @@ mod credential_files;
 mod credentials;
 mod diagnose;
 mod doctor;
+mod erase;
 mod exec;
 mod image;
 mod keys;
@@ -130,6 +131,8 @@ enum Command {
     /// List, check and test the descriptors of the supported tools.
     #[command(subcommand)]
     Providers(providers::ProvidersCommand),
+    /// Delete everything that is stored about a user.
+    Erase(erase::EraseArguments),
     /// List, rotate and retire the keys that wrap stored credentials.
     #[command(subcommand)]
     Keys(keys::KeysCommand),
@@ -218,6 +221,7 @@ async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::LoginLink => sessions::login_link(&config).await,
         Command::Image(command) => image::run(&config, command).await,
         Command::Providers(command) => providers::run(&config, command).await,
+        Command::Erase(arguments) => erase::run(&config, arguments).await,
         Command::Keys(command) => keys::run(&config, command).await,
         Command::Token(command) => token::run(&config, command).await,
         Command::Bench(command) => bench::run(config, command).await,

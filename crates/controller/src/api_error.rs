@@ -42,7 +42,9 @@ impl ApiError {
     /// Logs the cause of a fault of the server, which the answer does not contain. Called once, where the answer is made. The detail of
     /// any other error already describes its cause.
     pub fn log_fault(&self) {
-        if let (Problem::Internal | Problem::DatabaseUnavailable | Problem::RecordTampered, Some(source)) = (self.problem, &self.source) {
+        if let (Problem::Internal | Problem::DatabaseUnavailable | Problem::RecordTampered, Some(source)) =
+            (self.problem, &self.source)
+        {
             tracing::error!(outcome = "request_failed", reason = self.problem.code(), error = %chain(source), "request failed in the server");
         }
     }

@@ -18,6 +18,7 @@ pub mod caller;
 pub mod config;
 pub mod credentials;
 pub mod db_metrics;
+pub mod erasure;
 pub mod external;
 pub mod health;
 pub mod image;

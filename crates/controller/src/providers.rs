@@ -146,6 +146,18 @@ mod tests {
     }
 
     #[test]
+    fn s20_every_host_of_a_built_in_list_has_a_reason() {
+        let providers = Providers::load(&Config::default()).unwrap();
+        let without: Vec<_> = providers
+            .iter()
+            .flat_map(|provider| provider.egress.iter().map(move |rule| (&provider.id, rule)))
+            .filter(|(_, rule)| rule.reason.len() < 20 || rule.host.starts_with('*'))
+            .map(|(id, rule)| format!("{id}: {}", rule.host))
+            .collect();
+        assert_eq!(without, Vec::<String>::new(), "each name is complete and has a reason");
+    }
+
+    #[test]
     fn configuration_overrides_keys_of_a_descriptor() {
         let config = Config::parse("[providers.codex]\nargv = ['codex', 'login']\n").unwrap();
         let providers = Providers::load(&config).unwrap();

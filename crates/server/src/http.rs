@@ -13,6 +13,7 @@ mod controller_service;
 mod credential_uses;
 mod credentials;
 mod diagnosis;
+mod erase;
 mod error_response;
 mod extract;
 mod health;
@@ -146,6 +147,7 @@ fn api() -> OpenApiRouter<App> {
         .routes(routes!(tokens::rotate_token))
         .routes(routes!(tokens::revoke_token))
         .routes(routes!(health::get_health))
+        .routes(routes!(erase::erase_user))
         .routes(routes!(keys::list_keys))
         .routes(routes!(keys::rotate_keys))
         .routes(routes!(keys::retire_key))

@@ -17,6 +17,7 @@ use anteroom_controller::{
     config::{Config, LOCAL_API_SOCKET_NAME},
     credentials::check_job,
     db_metrics::DbMetrics,
+    erasure,
     external::ExternalMachines,
     image::ImageInfo,
     keys::{self, KeyRotation},
@@ -305,6 +306,7 @@ async fn start_jobs(app: &App) -> anyhow::Result<()> {
     let live_callers = Arc::clone(&app.auth.live_callers);
     app.tasks.spawn(live_callers.run_checks(app.store.clone(), app.stop.clone()));
     app.tasks.spawn(check_job::run_check_job(app.server_context.clone()));
+    app.tasks.spawn(erasure::run_retention_job(app.server_context.clone()));
     app.tasks.spawn(keys::run_rewrap_job(Arc::clone(&app.key_rotation), app.stop.clone()));
     app.tasks.spawn(webhook::run_webhook_sender(app.context.clone()));
     app.tasks.spawn(audit::run_audit_task(Arc::clone(&app.audit), app.stop.clone()));

@@ -102,12 +102,13 @@ impl Store {
         after: Option<&CredentialId>,
         limit: u32,
     ) -> Result<Vec<SealedCredential>, StoreError> {
-        let rows = sqlx::query(select_credentials!(with bytes, "WHERE sealed IS NOT NULL AND id > $1 ORDER BY id LIMIT $2"))
-            .bind(after.map_or("", CredentialId::as_str))
-            .bind(i64::from(limit))
-            .fetch_all(self.read_pool())
-            .await
-            .map_err(query_error("list sealed credentials"))?;
+        let rows =
+            sqlx::query(select_credentials!(with bytes, "WHERE sealed IS NOT NULL AND id > $1 ORDER BY id LIMIT $2"))
+                .bind(after.map_or("", CredentialId::as_str))
+                .bind(i64::from(limit))
+                .fetch_all(self.read_pool())
+                .await
+                .map_err(query_error("list sealed credentials"))?;
         rows.iter().filter_map(|row| credentials::decode_sealed_credential(row).transpose()).collect()
     }
 

@@ -65,6 +65,8 @@ text_enum! {
         Purge = "purge",
         /// The fingerprint of the key ring is stored.
         KeyFingerprint = "key_fingerprint",
+        /// A user's rows, or those of sessions that ended long ago, are erased.
+        Erase = "erase",
         /// A key is retired.
         RetireKey = "retire_key",
         /// The head of the audit trail is stored.

@@ -75,7 +75,7 @@ pub enum Step {
         /// `host:port`.
         authority: String,
     },
-    /// Requests a URL through the proxy of the environment; prints `GET url: status`.
+    /// Requests a URL through the proxy of the environment and reads the answer; prints `GET url: status`.
     HttpGet {
         /// `http://…`
         url: String,

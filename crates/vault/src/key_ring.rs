@@ -4,8 +4,8 @@ mod derive;
 
 use crate::{
     Binding, KeyError, KeyId, KeySource, LockedBytes, SealedBytes,
-    key_file::{self, Key, Keys},
     binding::Layout,
+    key_file::{self, Key, Keys},
     sealed::{KEY_BYTES, NONCE_BYTES, SealedParts},
 };
 use chacha20poly1305::{
@@ -51,7 +51,9 @@ pub enum SealError {
         key: KeyId,
     },
     /// The record was sealed for another record, owner, user, provider, session or revision.
-    #[error("the record was sealed for another record, owner, user, provider, session or revision: its row was moved or changed")]
+    #[error(
+        "the record was sealed for another record, owner, user, provider, session or revision: its row was moved or changed"
+    )]
     WrongBinding,
     /// The record was changed after it was sealed, or sealed with another key of the same number.
     #[error("the record was changed after it was sealed, or sealed with another key of the same number")]

@@ -1,6 +1,6 @@
 //! Reports for operators: leaks, reconciliation, keys, webhook delivery.
 
-use crate::{CredentialId, MachineId, MessageId, SessionId};
+use crate::{CallerId, CredentialId, MachineId, MessageId, SessionId};
 use serde::{Deserialize, Serialize};
 
 #[cfg(feature = "utoipa")]
@@ -151,6 +151,44 @@ pub enum ReconcileOutcome {
     Deferred,
     /// Failed.
     Failed,
+}
+
+/// `POST /api/erase`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "utoipa", derive(ToSchema))]
+pub struct EraseRequest {
+    /// The callers' id for the user.
+    pub user_id: String,
+    /// Only what belongs to this caller; absent: of all callers.
+    #[serde(default)]
+    pub caller: Option<CallerId>,
+}
+
+/// What was deleted about a user, and what stays.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "utoipa", derive(ToSchema))]
+pub struct EraseReport {
+    /// Sessions.
+    pub sessions: u64,
+    /// Timeline entries.
+    pub timeline_entries: u64,
+    /// Credentials.
+    pub credentials: u64,
+    /// Records of leases.
+    pub leases: u64,
+    /// Tickets and login tokens.
+    pub tickets: u64,
+    /// Callers that could see only one of these sessions.
+    pub viewers: u64,
+    /// Webhook messages.
+    pub messages: u64,
+    /// Receipts of machines.
+    pub receipts: u64,
+    /// Support bundles.
+    pub bundles: u64,
+    /// What was not deleted, one sentence each.
+    pub stays: Vec<String>,
 }
 
 /// `GET /api/keys`: the keys that wrap stored credentials, without the keys themselves.

@@ -3,8 +3,12 @@
 use crate::settings::settings;
 
 settings! {
-    /// Receipts (how machines ended, with the end of their consoles) and support bundles. The reconciliation deletes the oldest first.
+    /// Ended sessions, receipts (how machines ended, with the end of their consoles) and support bundles. The reconciliation deletes the
+    /// oldest receipts and bundles first.
     pub struct Retention {
+        /// Age at which an ended session is deleted with its timeline, seconds. The session of a stored credential is kept as long as
+        /// the credential.
+        sessions_s_max: u64 = 365 * 24 * 3_600, within 1..=10 * 365 * 24 * 3_600;
         /// Receipts that are kept.
         receipts_max: usize = 1_000, within 1..=1_000_000;
         /// Age at which a receipt is deleted, seconds.

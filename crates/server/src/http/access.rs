@@ -63,6 +63,7 @@ pub const ROUTES: &[(&str, &str, Access)] = &[
     ("POST", "/api/credentials/{id}/use", Access::Caller(Action::UseCredential)),
     ("POST", "/api/credentials/{id}/lease", Access::Caller(Action::LeaseCredential)),
     ("POST", "/api/links", Access::Caller(Action::OperateServer)),
+    ("POST", "/api/erase", Access::Caller(Action::OperateServer)),
     ("GET", "/api/keys", Access::Caller(Action::OperateServer)),
     ("POST", "/api/keys/rotate", Access::Caller(Action::OperateServer)),
     ("POST", "/api/keys/{id}/retire", Access::Caller(Action::OperateServer)),

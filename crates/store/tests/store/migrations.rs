@@ -11,7 +11,7 @@ use serde_json::json;
 use sqlx::{AnyConnection, Connection, Executor};
 use std::path::PathBuf;
 
-const MIGRATIONS: [&[&str]; 6] = [
+const MIGRATIONS: [&[&str]; 7] = [
     &[include_str!("../../migrations/0001_tables.sql"), include_str!("../../migrations/0001_triggers.sqlite.sql")],
     &[include_str!("../../migrations/0002_external_machines.sql")],
     &[
@@ -24,6 +24,7 @@ const MIGRATIONS: [&[&str]; 6] = [
     ],
     &[include_str!("../../migrations/0005_names.sql"), include_str!("../../migrations/0005_names.sqlite.sql")],
     &[include_str!("../../migrations/0006_end_reasons.sqlite.sql")],
+    &[include_str!("../../migrations/0009_callers.sqlite.sql")],
 ];
 
 /// A database of an older version.
@@ -79,10 +80,7 @@ impl Old {
         };
         for text in [
             format!("INSERT INTO meta VALUES ('schema_version', '{version}')"),
-            format!(
-                "INSERT INTO callers (id, role, name, token_hash, created_at_ms) VALUES ('{owner}', 'backend', 'b', '{}', 1)",
-                Sha256Hex::of_bytes(b"t").as_str()
-            ),
+            insert_caller(version, owner, ("backend", "api_token"), b"t", "NULL", "NULL"),
             format!(
                 "INSERT INTO sessions (id, caller_id, provider, state, epoch, generation, cli_started, created_at_ms, \
                  last_used_at_ms, deadline_ms) VALUES ('{active}', '{owner}', 'codex', 'active', 2, 1, 0, 1, 2, 9)"
@@ -98,7 +96,7 @@ impl Old {
         .into_iter()
         .chain(if version < 5 { self.rows_with_former_names() } else { self.rows_of_version_5() })
         .chain(self.rows_with_end_reasons(version))
-        .chain(self.callers_without_a_kind())
+        .chain(self.callers(version))
         {
             sql.execute(sqlx::AssertSqlSafe(text)).await.unwrap();
         }
@@ -126,23 +124,19 @@ impl Old {
         }
     }
 
-    /// Callers as every version before 7 writes them: the command line's, a browser, a viewer and an operator's token.
-    fn callers_without_a_kind(&self) -> Vec<String> {
+    /// The command line's caller, a browser, a viewer and an operator's token.
+    fn callers(&self, version: usize) -> Vec<String> {
         let session = format!("'{}'", self.active);
         [
-            (0, "operator", "NULL", "NULL"),
-            (1, "operator", "NULL", "9"),
-            (2, "viewer", session.as_str(), "9"),
-            (3, "operator", "NULL", "NULL"),
+            (0, ("operator", "local_socket"), "NULL", "NULL"),
+            (1, ("operator", "browser_cookie"), "NULL", "9"),
+            (2, ("viewer", "viewer_cookie"), session.as_str(), "9"),
+            (3, ("operator", "api_token"), "NULL", "NULL"),
         ]
         .into_iter()
-        .map(|(number, role, session, expires_at_ms)| {
-            let (id, secret) = (CallerId::from_parts(0, [number; 10]), Sha256Hex::of_bytes(&[number]));
-            format!(
-                "INSERT INTO callers (id, role, name, token_hash, session_id, created_at_ms, expires_at_ms) \
-                     VALUES ('{id}', '{role}', 'n', '{}', {session}, 1, {expires_at_ms})",
-                secret.as_str()
-            )
+        .map(|(number, role_and_kind, session, expires_at_ms)| {
+            let id = CallerId::from_parts(0, [number; 10]);
+            insert_caller(version, &id, role_and_kind, &[number], session, expires_at_ms)
         })
         .collect()
     }
@@ -253,6 +247,33 @@ impl Old {
             revision: 1,
         }
     }
+}
+
+/// A caller as this version writes it; versions before 7 had neither kinds nor scopes.
+fn insert_caller(
+    version: usize,
+    id: &CallerId,
+    (role, kind): (&str, &str),
+    secret: &[u8],
+    session: &str,
+    expires_at_ms: &str,
+) -> String {
+    let hash = Sha256Hex::of_bytes(secret);
+    let values = format!("'{id}', '{role}', 'n', '{}', {session}, 1, {expires_at_ms}", hash.as_str());
+    if version < 7 {
+        return format!(
+            "INSERT INTO callers (id, role, name, token_hash, session_id, created_at_ms, expires_at_ms) VALUES ({values})"
+        );
+    }
+    let scopes = match role {
+        "backend" => "start read lease",
+        "viewer" => "start read",
+        _ => "start read lease operate metrics audit",
+    };
+    format!(
+        "INSERT INTO callers (kind, scopes, account_id, id, role, name, token_hash, session_id, created_at_ms, expires_at_ms) \
+         VALUES ('{kind}', '{scopes}', '{id}', {values})"
+    )
 }
 
 #[tokio::test]

@@ -75,7 +75,10 @@ impl Tool {
             }
             Step::HttpGet { url } => {
                 let status = match reqwest::get(&url).await {
-                    Ok(answer) => answer.status().as_u16().to_string(),
+                    Ok(answer) => {
+                        let status = answer.status().as_u16().to_string();
+                        answer.bytes().await.map_or_else(|error| format!("{status}, then {error}"), |_| status.clone())
+                    }
                     Err(error) => format!("{error}"),
                 };
                 print(&format!("GET {url}: {status}\n"))?;

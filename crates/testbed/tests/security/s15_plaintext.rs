@@ -8,9 +8,12 @@ use anteroom_testbed::{TestServer, eventually};
 use anteroom_wire::{CredentialId, SessionId, api::SessionStatus};
 use base64::{Engine, engine::general_purpose::STANDARD_NO_PAD};
 use std::{
+    ffi::OsStr,
     fs::{self, File},
-    io::{Read, Seek, SeekFrom},
+    io::{Read, Seek, SeekFrom, Write},
+    os::unix::ffi::OsStrExt,
     path::Path,
+    process::{Command, Stdio},
     time::Duration,
 };
 
@@ -76,10 +79,17 @@ impl Canary {
         }
     }
 
+    /// Passes the process's memory to grep(1), which is many times faster than an unoptimised build of this test.
     fn find_in_memory(&self, pid: i32, hits: &mut Vec<String>) {
         let Ok(mut memory) = File::open(format!("/proc/{pid}/mem")) else { return };
-        let overlap = self.forms.iter().map(|(_, form)| form.len()).max().unwrap_or(0);
-        let mut chunk = vec![0; CHUNK_BYTES + overlap];
+        let mut grep = Command::new("grep");
+        grep.args(["-a", "-o", "-F"]).stdin(Stdio::piped()).stdout(Stdio::piped());
+        for (_, form) in self.forms.iter().filter(|(_, form)| !form.contains(&0)) {
+            grep.arg("-e").arg(OsStr::from_bytes(form));
+        }
+        let mut grep = grep.spawn().unwrap();
+        let mut input = grep.stdin.take().unwrap();
+        let mut chunk = vec![0; CHUNK_BYTES];
         for mapping in fs::read_to_string(format!("/proc/{pid}/maps")).unwrap_or_default().lines() {
             let range = mapping.split(' ').next().and_then(|range| range.split_once('-'));
             let bound = |text: &str| u64::from_str_radix(text, 16).ok();
@@ -90,11 +100,14 @@ impl Canary {
                 if memory.seek(SeekFrom::Start(at)).and_then(|_| memory.read_exact(&mut chunk[..wanted])).is_err() {
                     break;
                 }
-                let found = self.find(&chunk[..wanted]);
-                hits.extend(found.iter().map(|form| format!("memory of {pid}, {mapping}: {form}")));
-                at += CHUNK_BYTES as u64;
+                input.write_all(&chunk[..wanted]).unwrap();
+                at += wanted as u64;
             }
+            input.write_all(b"\n").unwrap();
         }
+        drop(input);
+        let found = grep.wait_with_output().unwrap().stdout;
+        hits.extend(String::from_utf8_lossy(&found).lines().map(|form| format!("memory of {pid}: {form}")));
     }
 }
 
@@ -152,6 +165,11 @@ async fn s15_plaintext_is_nowhere_on_the_host_after_delivery_lease_and_rotation(
     fs::write(&marker, hex::encode(&canary.text)).unwrap();
     assert_eq!(search(&server, &canary, &session).await.len(), 1, "the search finds what is there");
     fs::remove_file(marker).unwrap();
+    if rustix::process::geteuid().is_root() {
+        let (mut own, pid) = (Vec::new(), i32::try_from(std::process::id()).unwrap());
+        canary.find_in_memory(pid, &mut own);
+        assert!(!own.is_empty(), "the search finds what is in the memory of this test");
+    }
     assert_eq!(agent.deliver(&agent.delivery(&content(&canary.text))).await.status, 200);
     drop(agent);
     let api = server.backend_client().unwrap();

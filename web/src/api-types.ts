@@ -490,6 +490,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/erase": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Deletes everything that is stored about a user: sessions with their timelines, credentials, tickets, messages, receipts and
+         *     bundles. Active sessions are cancelled first. Operators only.
+         */
+        post: operations["erase_user"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/keys": {
         parameters: {
             query?: never;
@@ -901,6 +921,8 @@ export interface components {
              */
             records: number;
         };
+        /** @description A caller of the API: a backend with its token, an operator, or a viewer of one session. */
+        CallerId: string;
         /** @description Request of `POST …/code`. */
         CodeRequest: {
             /** @description The code, or the URL of the callback. */
@@ -1051,6 +1073,62 @@ export interface components {
             session: components["schemas"]["SessionId"];
             /** @description The cause. */
             verdict: components["schemas"]["Verdict"];
+        };
+        /** @description What was deleted about a user, and what stays. */
+        EraseReport: {
+            /**
+             * Format: int64
+             * @description Support bundles.
+             */
+            bundles: number;
+            /**
+             * Format: int64
+             * @description Credentials.
+             */
+            credentials: number;
+            /**
+             * Format: int64
+             * @description Records of leases.
+             */
+            leases: number;
+            /**
+             * Format: int64
+             * @description Webhook messages.
+             */
+            messages: number;
+            /**
+             * Format: int64
+             * @description Receipts of machines.
+             */
+            receipts: number;
+            /**
+             * Format: int64
+             * @description Sessions.
+             */
+            sessions: number;
+            /** @description What was not deleted, one sentence each. */
+            stays: string[];
+            /**
+             * Format: int64
+             * @description Tickets and login tokens.
+             */
+            tickets: number;
+            /**
+             * Format: int64
+             * @description Timeline entries.
+             */
+            timeline_entries: number;
+            /**
+             * Format: int64
+             * @description Callers that could see only one of these sessions.
+             */
+            viewers: number;
+        };
+        /** @description `POST /api/erase`. */
+        EraseRequest: {
+            caller?: components["schemas"]["CallerId"] | null;
+            /** @description The callers' id for the user. */
+            user_id: string;
         };
         /** @description A timeline entry that proves the verdict. */
         Evidence: {
@@ -2988,6 +3066,48 @@ export interface operations {
             };
             /** @description The queue is full, or this host lacks capacity. */
             503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+        };
+    };
+    erase_user: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["EraseRequest"];
+            };
+        };
+        responses: {
+            /** @description What was deleted, and what stays. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["EraseReport"];
+                };
+            };
+            /** @description The caller is not an operator. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+            /** @description A machine of the user has not ended in time; nothing was deleted. */
+            409: {
                 headers: {
                     [name: string]: unknown;
                 };

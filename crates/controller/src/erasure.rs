@@ -45,11 +45,13 @@ pub async fn erase_user(context: &SessionContext, request: &EraseRequest) -> Res
         return Err(ApiError::new(Problem::Malformed, "user_id is empty"));
     }
     let user = ErasedUser { user_id: &request.user_id, owner: request.caller.as_ref() };
-    let active = context.store.list_active_sessions_of_user(user).await?;
-    for session in &active {
-        end_session(context, session, EndReason::Cancelled, "The user is erased.").await?;
+    let sessions = context.store.list_sessions_of_user(user).await?;
+    for session in sessions.iter().filter(|session| session.is_active) {
+        end_session(context, &session.id, EndReason::Cancelled, "The user is erased.").await?;
     }
-    wait_ended(context, &active).await?;
+    // Also those that have ended: a machine that is being stopped leaves a receipt.
+    let sessions: Vec<SessionId> = sessions.into_iter().map(|session| session.id).collect();
+    wait_ended(context, &sessions).await?;
     let rows = context.store.erase_user(user).await?;
     let report = finish(context, &rows);
     // Without the user's id: this line stays.

@@ -3,7 +3,11 @@
 //! One transaction deletes all rows, so that an interrupted erasure has no effect and a repeated one finds nothing. The pages are
 //! overwritten (`secure_delete`) and the write-ahead log is emptied.
 
-use crate::{Store, StoreError, UnixMs, WriteKind, error::query_error, row_reader::to_sql_integer};
+use crate::{
+    Store, StoreError, UnixMs, WriteKind,
+    error::query_error,
+    row_reader::{RowReader, to_sql_integer},
+};
 use anteroom_wire::{CallerId, MachineId, SessionId};
 use sqlx::{AnyConnection, Row, any::AnyRow};
 use std::collections::BTreeSet;
@@ -17,6 +21,15 @@ pub struct ErasedUser<'a> {
     pub user_id: &'a str,
     /// Only what belongs to this caller; `None`: of all callers.
     pub owner: Option<&'a CallerId>,
+}
+
+/// A session of a user.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UserSession {
+    /// Its id.
+    pub id: SessionId,
+    /// Whether it has not ended.
+    pub is_active: bool,
 }
 
 /// What an erasure has deleted.
@@ -41,21 +54,25 @@ pub struct ErasedRows {
 }
 
 impl Store {
-    /// The active sessions of a user: they must end before [`Store::erase_user`].
+    /// The sessions of a user: they must end before [`Store::erase_user`].
     ///
     /// # Errors
     /// When the database cannot be read.
-    pub async fn list_active_sessions_of_user(&self, user: ErasedUser<'_>) -> Result<Vec<SessionId>, StoreError> {
+    pub async fn list_sessions_of_user(&self, user: ErasedUser<'_>) -> Result<Vec<UserSession>, StoreError> {
         let rows = sqlx::query(
-            "SELECT id FROM sessions WHERE state = 'active' AND ((user_id = $1 AND ($2 IS NULL OR caller_id = $2)) \
-             OR renewed_credential_id IN (SELECT id FROM credentials WHERE user_id = $1 AND ($2 IS NULL OR owner = $2)))",
+            "SELECT id, state FROM sessions WHERE (user_id = $1 AND ($2 IS NULL OR caller_id = $2)) \
+             OR renewed_credential_id IN (SELECT id FROM credentials WHERE user_id = $1 AND ($2 IS NULL OR owner = $2))",
         )
         .bind(user.user_id)
         .bind(user.owner.map(CallerId::as_str))
         .fetch_all(self.read_pool())
         .await
         .map_err(query_error("list the sessions of a user"))?;
-        Ok(ids(&rows).iter().filter_map(|id| id.parse().ok()).collect())
+        let decode = |row: &AnyRow| {
+            let reader = RowReader::new(row, "sessions", "id");
+            Ok(UserSession { id: reader.parsed("id")?, is_active: reader.text("state")? == "active" })
+        };
+        rows.iter().map(decode).collect()
     }
 
     /// Deletes all sessions and credentials of a user, with everything that belongs to them.

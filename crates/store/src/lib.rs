@@ -58,7 +58,7 @@ pub use credential_health::HealthUpdate;
 pub use credentials::{CredentialRow, SealedCredential};
 pub use deletion_policy::DeletionPolicy;
 pub use erase::DeleteOutcome;
-pub use erasure::{ErasedRows, ErasedUser};
+pub use erasure::{ErasedRows, ErasedUser, UserSession};
 pub use error::{StoreError, StoreErrorKind};
 pub use hash::Sha256Hex;
 pub use health_kind::HealthKind;

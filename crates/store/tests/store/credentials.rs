@@ -2,8 +2,8 @@
 
 use crate::fixture::{NOW, StoreFixture, binding_of, entry, retained_credential, session_id};
 use anteroom_store::{
-    CompleteOutcome, DeleteOutcome, ExpectedState, NewCaller, OwnerFilter, Role, SessionChange, SessionOutcome,
-    Sha256Hex,
+    CompleteOutcome, DeleteOutcome, ExpectedState, NewCaller, OwnerFilter, RetireOutcome, Role, SessionChange,
+    SessionOutcome, Sha256Hex, StoreError, StoreErrorKind,
 };
 use anteroom_vault::{KeyRing, SealError};
 use anteroom_wire::{CallerId, CredentialId, TimelineKind};
@@ -226,6 +226,43 @@ async fn rotation_rewraps_every_record_and_frees_the_old_key() {
     let sealed = fixture.store.get_sealed_bytes(&credential).await.unwrap().unwrap();
     let binding = binding_of(&row, &credential);
     assert_eq!(&*ring.unseal(&binding, &sealed).unwrap(), b"secret");
+}
+
+#[tokio::test]
+async fn key_is_retired_only_when_no_record_uses_it_and_no_record_is_stored_under_it_afterwards() {
+    let fixture = StoreFixture::new().await;
+    fixture.completed(b"secret").await;
+    let (old, row) = (fixture.ring.primary_key_id(), fixture.session_with_machine("late").await);
+    let (id, token) = (CredentialId::from_parts(NOW, [1; 10]), Sha256Hex::of_bytes(b"late"));
+    let sealed_before = fixture.seal(&row, &id, b"late");
+    let ring = KeyRing::open(&fixture.directory.path().join("keys.json")).unwrap();
+    ring.install(ring.add_key().unwrap());
+    fixture.store.set_key_fingerprint(&ring.fingerprint()).await.unwrap();
+    let without_old = ring.fingerprint_without(old);
+    let in_use = fixture.store.retire_key(old, &without_old).await.unwrap();
+    assert_eq!(in_use, RetireOutcome::InUse { records: 1 });
+    for (id, sealed) in fixture.store.list_sealed_with_key(old, None, 10).await.unwrap() {
+        assert!(fixture.store.replace_sealed_bytes(&id, &sealed, &ring.rewrap(&sealed).unwrap()).await.unwrap());
+    }
+    assert_eq!(fixture.store.retire_key(old, &without_old).await.unwrap(), RetireOutcome::Retired);
+
+    let sealed_again = ring.seal(&binding_of(&row, &id), b"late").unwrap();
+    let completion = |sealed| anteroom_store::CompleteWithCredential {
+        session: &row.id,
+        generation: 1,
+        agent_token: &token,
+        credential: retained_credential(&id, sealed, &[]),
+        webhook_messages: &[],
+        at_ms: NOW,
+    };
+    let complete = async |sealed| {
+        fixture.store.complete_with_credential(&completion(sealed), entry(TimelineKind::Completed)).await
+    };
+    let error = complete(&sealed_before).await.unwrap_err();
+    assert!(matches!(error, StoreError::KeyRetired(key) if key == old), "{error:?}");
+    assert_eq!(error.kind(), StoreErrorKind::Unavailable, "the agent delivers again");
+    let stored = complete(&sealed_again).await.unwrap();
+    assert!(matches!(stored, CompleteOutcome::Stored { .. }), "{stored:?}");
 }
 
 #[tokio::test]

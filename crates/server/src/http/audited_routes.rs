@@ -26,6 +26,7 @@ pub(super) const AUDITED_ROUTES: &[(Method, &str, Action)] = &[
     (Method::POST, "/api/tokens", Action::TokenCreate),
     (Method::POST, "/api/tokens/{id}/rotate", Action::TokenRotate),
     (Method::POST, "/api/tokens/{id}/revoke", Action::TokenRevoke),
+    (Method::POST, "/api/erase", Action::DataErase),
     (Method::POST, "/api/keys/rotate", Action::KeyRotate),
     (Method::POST, "/api/keys/{id}/retire", Action::KeyRetire),
     (Method::GET, "/api/leaks", Action::LeaksList),

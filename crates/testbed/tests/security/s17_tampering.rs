@@ -43,7 +43,7 @@ async fn s17_record_whose_row_was_edited_or_moved_is_not_opened_and_raises_an_al
     }
     let tampered = ("record_tampered", 500);
     let [user, owner, moved, revision, untouched] = &stored[..] else { unreachable!("five") };
-    // Whoever can write to the database can also drop its triggers.
+    // A program that can write to the database can also drop its triggers.
     execute_sql(&server, "DROP TRIGGER credentials_owner_is_fixed").await;
     execute_sql(&server, "DROP TRIGGER credentials_revision_is_counted").await;
     let edits = [

@@ -51,13 +51,15 @@ fn new_scope(request: &Request, path: Option<&str>) -> RequestScope {
     }
 }
 
-/// The session or credential in a path. It is what the caller asked for; it need not exist.
+/// The session, credential or token in a path. It is what the caller asked for; it need not exist.
 fn subject_in_path(route: &str, path: &str) -> Subject {
     let id_after = |prefix: &str| path.strip_prefix(prefix).and_then(|rest| rest.split('/').next()).map(str::to_owned);
     if route.starts_with("/api/auth/session/{id}") {
         Subject { session: id_after("/api/auth/session/"), ..Subject::default() }
     } else if route.starts_with("/api/credentials/{id}") {
         Subject { credential: id_after("/api/credentials/"), ..Subject::default() }
+    } else if route.starts_with("/api/tokens/{id}") {
+        Subject { caller: id_after("/api/tokens/"), ..Subject::default() }
     } else {
         Subject::default()
     }

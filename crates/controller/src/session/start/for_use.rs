@@ -4,7 +4,6 @@ use super::super::{active_session::ActiveSession, queue::SessionOwner, superviso
 use crate::{
     admission,
     api_error::ApiError,
-    audit,
     caller::{Action, Caller},
     credentials, random,
     session::server_context::ServerContext,
@@ -59,13 +58,7 @@ pub(crate) async fn start_credential_use_as(
         return Err(Problem::ShuttingDown.into());
     }
     let id = random::random_id(SessionId::from_parts);
-    let subject = Subject {
-        session: Some(id.to_string()),
-        credential: Some(credential.id.to_string()),
-        user: credential.user_id.clone(),
-        ..Subject::default()
-    };
-    server_context.audit.record_before(anteroom_audit::Action::CredentialUse, subject).await?;
+    record_attempt(server_context, &id, credential).await?;
     let owner = SessionOwner { caller: credential.owner.clone(), user_id: credential.user_id.clone() };
     let ticket = server_context.queue.enqueue(&owner)?;
     let now = unix_time::now_unix_ms();
@@ -95,7 +88,6 @@ pub(crate) async fn start_credential_use_as(
     match server_context.store.create_session(&new, entry).await? {
         CreateSessionOutcome::New(row) => {
             tracing::info!(outcome = "credential_used", session = %id, credential = %credential.id, caller = %by, purpose = ?request.purpose, "credential use started");
-            audit::note_session(&row);
             let session = ActiveSession::new(id, Arc::new(provider), &server_context.close_signal);
             supervisor::spawn_supervisor(
                 server_context,
@@ -111,6 +103,21 @@ pub(crate) async fn start_credential_use_as(
             Err(ApiError::internal("a new session without idempotency key and external machine exists already"))
         }
     }
+}
+
+/// Records the use in the audit trail before it begins.
+async fn record_attempt(
+    server_context: &ServerContext,
+    session: &SessionId,
+    credential: &CredentialRow,
+) -> Result<(), ApiError> {
+    let subject = Subject {
+        session: Some(session.to_string()),
+        credential: Some(credential.id.to_string()),
+        user: credential.user_id.clone(),
+        ..Subject::default()
+    };
+    server_context.audit.record_before(anteroom_audit::Action::CredentialUse, subject).await
 }
 
 /// What the session does, as a phrase that follows "a session that".

@@ -8,7 +8,7 @@ use std::{io::Write, net::Shutdown, os::unix::net::UnixStream};
 /// Less than the buffer of a socket, so that one thread can write and then read.
 const BYTES_MAX: usize = 32 * 1024;
 const ERROR_BYTES_MAX: usize = 8 * 1024;
-const VERSION: &[u8] = b"HTTP/1.1 200 \r\nContent-Length: 31\r\n\r\n{\"firecracker_version\":\"1.13.1\"}";
+const VERSION: &[u8] = b"HTTP/1.1 200 \r\nContent-Length: 32\r\n\r\n{\"firecracker_version\":\"1.13.1\"}";
 
 /// Reads answers until there is no other; returns whether the connection can still be used.
 fn read_answers(connection: &mut Connection) -> bool {

@@ -112,14 +112,18 @@ pub fn mask_secrets(line: &str) -> String {
 }
 
 fn mask_word(word: &str) -> String {
+    // Control characters are dropped: one within a token or an address would hide it here, and is not shown where the text is.
+    let word: String = word.chars().filter(|c| !c.is_control() || c.is_whitespace()).collect();
     let word = match (word.contains("://"), word.find(['?', '#'])) {
-        (true, Some(query)) => format!("{}?…{}", &word[..query], trailing_blank(word)),
-        (_, _) => word.to_owned(),
+        (true, Some(query)) => format!("{}?…{}", &word[..query], trailing_blank(&word)),
+        (_, _) => word,
     };
     let mut out = String::new();
     let mut run = String::new();
-    for c in word.chars().chain(['\0']) {
-        if c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '+' | '=') {
+    for c in word.chars().map(Some).chain([None]) {
+        if let Some(c) = c
+            && (c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '+' | '='))
+        {
             run.push(c);
             continue;
         }
@@ -127,9 +131,7 @@ fn mask_word(word: &str) -> String {
         let letters = run.chars().any(|c| c.is_ascii_alphabetic());
         out.push_str(if run.len() >= TOKEN_CHARS_MIN && digits && letters { "•••" } else { &run });
         run.clear();
-        if c != '\0' {
-            out.push(c);
-        }
+        out.extend(c);
     }
     out
 }

@@ -162,6 +162,8 @@ fn an_invalid_pattern_is_named_in_the_error() {
 fn queries_and_tokens_are_masked() {
     assert_eq!(mask_secrets("see https://a.example/x?code=secret now"), "see https://a.example/x?… now");
     assert_eq!(mask_secrets("token sk-ant-oat01-abcdefghijklmnop done"), "token ••• done");
+    assert_eq!(mask_secrets("sk-ant-oat01\0-abcdefgh\u{1}ijklmnop\n"), "•••\n", "control characters hide no token");
+    assert_eq!(mask_secrets("https:\0//a.example/x?code=secret"), "https://a.example/x?…", "and no query");
     assert_eq!(
         mask_secrets("Login successful. Press Enter (internationalisation)"),
         "Login successful. Press Enter (internationalisation)"

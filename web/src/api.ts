@@ -1,9 +1,11 @@
-// The client of the API: same origin, authenticated by the cookie. The types come from the API's OpenAPI document (`npm run api`).
+// The client of the API: same origin, authenticated by the cookie and the browser's key. The types come from the API's OpenAPI document (`npm run api`).
 
 import type { components } from "./api-types";
+import { browserKey } from "./browser-key";
 import { clock } from "./clock";
 
 type Schemas = components["schemas"];
+export type BrowserView = Schemas["BrowserView"];
 export type CredentialFile = Schemas["CredentialFile"];
 export type CredentialHealth = Schemas["CredentialHealth"];
 export type CredentialMeta = Schemas["CredentialMeta"];
@@ -68,9 +70,8 @@ async function problemOf(response: Response): Promise<Problem> {
 }
 
 async function request(method: string, path: string, body?: unknown): Promise<Response> {
-  const headers: Record<string, string> = { Accept: "application/json" };
-  // CSRF protection: a page of another site cannot set this header without a preflight request.
-  if (method !== "GET") headers["X-Anteroom"] = "1";
+  // A page of another site cannot set this header without a preflight request, and does not know the key.
+  const headers: Record<string, string> = { Accept: "application/json", "X-Anteroom": browserKey() };
   if (body !== undefined) headers["Content-Type"] = "application/json";
   let response: Response;
   try {
@@ -102,10 +103,9 @@ async function requestJson<Name extends keyof Schemas>(method: string, path: str
 const sessionPath = (id: string, rest = "") => `/api/auth/session/${encodeURIComponent(id)}${rest}`;
 const credentialPath = (id: string, rest = "") => `/api/credentials/${encodeURIComponent(id)}${rest}`;
 
-/** Paths that are opened by EventSource and WebSocket. */
+/** Paths of event streams and WebSockets. */
 export const paths = {
-  /** `after`: the number of the last known entry. */
-  events: (id: string, after = 0) => sessionPath(id, after === 0 ? "/events" : `/events?after=${after}`),
+  events: (id: string) => sessionPath(id, "/events"),
   desktopSocket: (id: string) => sessionPath(id, "/novnc/websock"),
   terminalSocket: (id: string) => sessionPath(id, "/terminal"),
 };
@@ -115,7 +115,12 @@ const useCredential = (id: string, use: Schemas["CredentialUseRequest"]) =>
 
 export const api = {
   /** Exchanges a login token for the cookie. */
-  login: (login_token: string) => request("POST", "/api/login", { login_token } satisfies Schemas["LoginRequest"]),
+  login: (login_token: string) =>
+    request("POST", "/api/login", { login_token, browser_key: browserKey() } satisfies Schemas["LoginRequest"]),
+  /** Signs this browser out. */
+  logOut: () => request("POST", "/api/logout", {}),
+  browsers: () => requestJson<"BrowserList">("GET", "/api/browsers").then((list) => list.browsers),
+  signBrowserOut: (id: string) => request("DELETE", `/api/browsers/${encodeURIComponent(id)}`),
   currentCaller: () => requestJson<"CurrentCaller">("GET", "/api/me"),
   providers: () => requestJson<"ProviderList">("GET", "/api/providers").then((list) => list.providers),
   sessions: () => requestJson<"SessionList">("GET", "/api/sessions").then((list) => list.sessions),
@@ -147,7 +152,8 @@ export const api = {
     request("POST", sessionPath(id, "/type"), { text, enter } satisfies Schemas["TypeRequest"]),
   /** The server's health, `null` if it does not answer. A server that is down answers 503 with the same body. */
   health: async (): Promise<Health | null> => {
-    const response = await fetch("/health", { credentials: "same-origin", cache: "no-store" }).catch(() => null);
+    const headers = { "X-Anteroom": browserKey() };
+    const response = await fetch("/health", { headers, credentials: "same-origin", cache: "no-store" }).catch(() => null);
     const body: unknown = await response?.json().catch(() => null);
     return typeof body === "object" && body !== null && Array.isArray((body as Health).checks) ? (body as Health) : null;
   },

@@ -7,6 +7,7 @@ import "./styles/components.css";
 import { api } from "./api";
 import { ConnectionOverlay } from "./components/connection-overlay";
 import { FocusTrap } from "./components/focus-trap";
+import { LoginConfirmation } from "./components/login-confirmation";
 import { Desktop } from "./desktop";
 import { startHeartbeat } from "./heartbeat";
 import { extractLoginToken } from "./login-token";
@@ -41,8 +42,17 @@ const root = document.getElementById("app");
 const id = /^\/api\/auth\/session\/([^/]+)\/novnc\/?$/.exec(window.location.pathname)?.[1];
 if (root !== null && id !== undefined) {
   const login_token = extractLoginToken();
-  // After a failed login, a cookie from an earlier login may still be valid.
-  const logged_in = login_token === null ? Promise.resolve() : api.login(login_token).catch(() => undefined);
-  const view_only = isViewOnly();
-  void logged_in.then(() => render(<DesktopPage id={decodeURIComponent(id)} view_only={view_only} />, root));
+  const page = <DesktopPage id={decodeURIComponent(id)} view_only={isViewOnly()} />;
+  if (login_token === null) {
+    render(page, root);
+  } else {
+    const logIn = () => {
+      // After a failed login, a cookie from an earlier login may still be valid.
+      void api
+        .login(login_token)
+        .catch(() => undefined)
+        .then(() => render(page, root));
+    };
+    render(<LoginConfirmation onConfirm={logIn} />, root);
+  }
 }

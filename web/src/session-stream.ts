@@ -1,12 +1,13 @@
 // The live state of one session: server-sent events, and polling while no events arrive.
 //
-//   EventSource ──session──▶ the complete state           no message for too long, or the stream was rejected
+//   EventStream ──session──▶ the complete state           no message for too long, or the stream was rejected
 //               ──timeline─▶ entries by number            └─▶ GET every few seconds until the stream delivers again
 //
 // The page shows only this state. An ended session does not change any more, even if an older state arrives late.
 
 import { api, ApiError, paths, toProblem, type Problem, type SessionView, type TimelineEntry } from "./api";
 import { backoff_ms } from "./close";
+import { EventStream } from "./event-stream";
 import { hasEnded } from "./labels";
 import { mergeTimeline, supersedes } from "./merge";
 import { Store } from "./store";
@@ -28,7 +29,7 @@ const POLL_INTERVAL_MS = 2_500;
 
 export class SessionStream {
   readonly state = new Store<SessionStreamState>({ session: null, timeline: [], status: "connecting", problem: null });
-  #source: EventSource | null = null;
+  #source: EventStream | null = null;
   #silence_timer: number | undefined;
   #poll_timer: number | undefined;
   #reopen_timer: number | undefined;
@@ -95,44 +96,40 @@ export class SessionStream {
   }
 
   #open(): void {
-    const source = new EventSource(paths.events(this.id, this.state.value.timeline.at(-1)?.number));
-    this.#source = source;
     this.#startSilenceTimer();
-    source.addEventListener("session", (event) => {
-      window.clearTimeout(this.#silence_timer);
-      window.clearTimeout(this.#poll_timer);
-      this.#silence_timer = undefined;
-      this.#poll_timer = undefined;
-      this.#failures = 0;
-      this.#messages_received += 1;
-      this.#update({ status: "live" });
-      this.#applySession(JSON.parse(event.data as string) as SessionView);
-    });
-    source.addEventListener("timeline", (event) => {
-      const entry = JSON.parse(event.data as string) as TimelineEntry;
-      this.#update({ timeline: mergeTimeline(this.state.value.timeline, [entry]) });
-    });
-    source.addEventListener("error", () => {
-      const session = this.state.value.session;
-      if (session !== null && hasEnded(session.status)) {
-        source.close();
-        return;
-      }
-      // While CONNECTING, the browser reconnects with Last-Event-ID. After CLOSED (the request was rejected) it does not.
-      this.#startSilenceTimer();
-      if (source.readyState === EventSource.CLOSED) this.#scheduleReopen();
+    this.#source = new EventStream(paths.events(this.id), this.state.value.timeline.at(-1)?.number, {
+      onEvent: (name, data) => this.#onEvent(name, data),
+      onEnd: (status, retry_ms) => this.#onStreamEnd(status, retry_ms),
     });
   }
 
-  #scheduleReopen(): void {
+  #onEvent(name: string, data: string): void {
+    if (name === "timeline") {
+      this.#update({ timeline: mergeTimeline(this.state.value.timeline, [JSON.parse(data) as TimelineEntry]) });
+      return;
+    }
+    if (name !== "session") return;
+    window.clearTimeout(this.#silence_timer);
+    window.clearTimeout(this.#poll_timer);
+    this.#silence_timer = undefined;
+    this.#poll_timer = undefined;
+    this.#failures = 0;
+    this.#messages_received += 1;
+    this.#update({ status: "live" });
+    this.#applySession(JSON.parse(data) as SessionView);
+  }
+
+  #onStreamEnd(status: number, retry_ms: number): void {
+    const session = this.state.value.session;
+    if (this.#stopped || (session !== null && hasEnded(session.status))) return;
+    this.#startSilenceTimer();
+    // A stream that broke is opened again soon, one that was rejected later.
+    const was_rejected = status !== 0 && status !== 200;
+    const delay_ms = was_rejected ? backoff_ms(this.#failures, Math.random(), 3_000, 30_000) : retry_ms;
     window.clearTimeout(this.#reopen_timer);
-    this.#reopen_timer = window.setTimeout(
-      () => {
-        this.#source?.close();
-        if (!this.#stopped) this.#open();
-      },
-      backoff_ms(this.#failures, Math.random(), 3_000, 30_000),
-    );
+    this.#reopen_timer = window.setTimeout(() => {
+      if (!this.#stopped) this.#open();
+    }, delay_ms);
   }
 
   /** A running timer is not restarted: only a message stops it, a reconnection of the stream does not. */

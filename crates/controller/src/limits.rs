@@ -15,6 +15,8 @@ pub struct ServerLimits {
     pub sessions: SessionLimits,
     /// Requests.
     pub http: HttpLimits,
+    /// Browsers that are signed in.
+    pub browsers: BrowserLimits,
     /// WebSockets to desktops and terminals.
     pub tunnel: TunnelSettings,
     /// The database.
@@ -96,6 +98,22 @@ pub struct HttpLimits {
 impl Default for HttpLimits {
     fn default() -> Self {
         Self { delivery_bytes_max: 1_024 * 1_024 }
+    }
+}
+
+/// Limits of browsers that are signed in.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct BrowserLimits {
+    /// A browser that was not used for this long is signed out, milliseconds. An open page uses it all the time.
+    pub idle_ms_max: u64,
+    /// How long after a sign-in a browser may lease credentials and create links and tokens, milliseconds.
+    pub confirmation_ms_max: u64,
+}
+
+impl Default for BrowserLimits {
+    fn default() -> Self {
+        Self { idle_ms_max: 2 * 3_600 * 1_000, confirmation_ms_max: 5 * 60 * 1_000 }
     }
 }
 

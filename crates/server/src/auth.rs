@@ -12,12 +12,14 @@
 //! A secret of one [`CallerKind`](anteroom_store::CallerKind) is not accepted where another kind is expected. What callers may do is decided by
 //! [`permits`](anteroom_controller::caller::permits).
 
+pub mod browsers;
 pub(crate) mod cookie_header;
 mod identify;
 mod live_callers;
 pub mod login_links;
 mod recorded_uses;
 
+pub(crate) use cookie_header::cookie_name;
 pub use identify::{CSRF_HEADER, bearer_token, credential_kind, identify_caller, require_own_origin};
 pub use live_callers::{LiveCaller, LiveCallers};
 pub use recorded_uses::RecordedUses;
@@ -44,4 +46,8 @@ pub struct Auth {
     pub login_link_lifetime_ms: u64,
     /// How long a cookie is valid, seconds.
     pub cookie_lifetime_s: u64,
+    /// A browser that was not used for this long is signed out, milliseconds.
+    pub browser_idle_ms_max: u64,
+    /// How long after a sign-in a browser may do what needs a confirmation, milliseconds.
+    pub confirmation_ms_max: u64,
 }

@@ -41,9 +41,11 @@ pub fn check_request_headers(data: &[u8]) {
 
 fn check_credentials(headers: &HeaderMap) {
     let lines = headers.get_all(header::COOKIE).iter().filter_map(|value| value.to_str().ok()).collect::<Vec<_>>();
-    for (name, value) in auth::cookie_header::parse_cookie_header(headers) {
-        assert!(!name.contains([';', '=']) && !value.contains(';'), "{name:?} {value:?}");
-        assert!(lines.iter().any(|line| line.contains(&format!("{name}={value}"))), "{name:?} {value:?}");
+    for is_https in [false, true] {
+        for (name, value) in auth::cookie_header::parse_cookie_header(headers, is_https) {
+            assert!(!name.contains([';', '=']) && !value.contains(';'), "{name:?} {value:?}");
+            assert!(lines.iter().any(|line| line.contains(&format!("{name}={value}"))), "{name:?} {value:?}");
+        }
     }
     if let Some(token) = auth::bearer_token(headers) {
         let value = headers[header::AUTHORIZATION].to_str().expect("a token was found in it");

@@ -8,6 +8,7 @@ mod agent;
 mod agent_auth;
 mod audit;
 mod audited_routes;
+mod browsers;
 mod bundle;
 mod controller_service;
 mod credential_uses;
@@ -146,6 +147,9 @@ fn api() -> OpenApiRouter<App> {
         .routes(routes!(tokens::create_token))
         .routes(routes!(tokens::rotate_token))
         .routes(routes!(tokens::revoke_token))
+        .routes(routes!(browsers::list_browsers))
+        .routes(routes!(browsers::sign_browser_out))
+        .routes(routes!(browsers::log_out))
         .routes(routes!(health::get_health))
         .routes(routes!(erase::erase_user))
         .routes(routes!(keys::list_keys))

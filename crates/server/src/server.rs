@@ -158,7 +158,7 @@ pub async fn start_server(
     .await
     .context("machines")?;
     let (config, limits) = (Arc::new(config), Arc::new(limits));
-    let auth = auth(&config, &database, addresses, &tasks);
+    let auth = auth(&config, &limits, &database, addresses, &tasks);
     let context = session_context(&config, limits, database, providers, webhook, tasks, stop);
     let server_context = ServerContext {
         gate: Arc::new(EgressGate::new(egress_settings(&config), overrides)),
@@ -237,7 +237,13 @@ async fn open_database(
     Ok(Database { store, metrics, vault, audit, local_operator })
 }
 
-fn auth(config: &Config, database: &Database, addresses: Addresses, tasks: &TaskTracker) -> Auth {
+fn auth(
+    config: &Config,
+    limits: &ServerLimits,
+    database: &Database,
+    addresses: Addresses,
+    tasks: &TaskTracker,
+) -> Auth {
     Auth {
         store: database.store.clone(),
         addresses,
@@ -246,6 +252,8 @@ fn auth(config: &Config, database: &Database, addresses: Addresses, tasks: &Task
         tasks: tasks.clone(),
         login_link_lifetime_ms: config.sessions.login_link_s_max * 1_000,
         cookie_lifetime_s: config.sessions.cookie_s_max,
+        browser_idle_ms_max: limits.browsers.idle_ms_max,
+        confirmation_ms_max: limits.browsers.confirmation_ms_max,
     }
 }
 

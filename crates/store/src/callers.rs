@@ -286,20 +286,7 @@ pub(crate) async fn find_in_transaction(
 
 fn decode(row: &AnyRow) -> Result<CallerRow, StoreError> {
     let reader = RowReader::new(row, "callers", "id");
-    let role = match (reader.parsed("role")?, reader.parsed_or_null("session_id")?) {
-        (RoleKind::Operator, None) => Role::Operator,
-        (RoleKind::Auditor, None) => Role::Auditor,
-        (RoleKind::Backend, None) => Role::Backend,
-        (RoleKind::User, None) => Role::User,
-        (RoleKind::Viewer, Some(session)) => Role::Viewer(session),
-        (RoleKind::Helper, Some(session)) => Role::Helper(session),
-        (RoleKind::Operator | RoleKind::Auditor | RoleKind::Backend | RoleKind::User, Some(_)) => {
-            return Err(reader.corrupt_row_error("bound to a session"));
-        }
-        (RoleKind::Viewer | RoleKind::Helper, None) => {
-            return Err(reader.corrupt_row_error("a viewer without a session"));
-        }
-    };
+    let role = decode_role(&reader)?;
     Ok(CallerRow {
         id: reader.parsed("id")?,
         kind: reader.parsed("kind")?,
@@ -313,4 +300,20 @@ fn decode(row: &AnyRow) -> Result<CallerRow, StoreError> {
         last_used_at_ms: reader.number_or_null("last_used_at_ms")?,
         revoked_at_ms: reader.number_or_null("revoked_at_ms")?,
     })
+}
+
+/// The role in the columns `role` and `session_id`.
+pub(crate) fn decode_role(reader: &RowReader<'_>) -> Result<Role, StoreError> {
+    match (reader.parsed("role")?, reader.parsed_or_null("session_id")?) {
+        (RoleKind::Operator, None) => Ok(Role::Operator),
+        (RoleKind::Auditor, None) => Ok(Role::Auditor),
+        (RoleKind::Backend, None) => Ok(Role::Backend),
+        (RoleKind::User, None) => Ok(Role::User),
+        (RoleKind::Viewer, Some(session)) => Ok(Role::Viewer(session)),
+        (RoleKind::Helper, Some(session)) => Ok(Role::Helper(session)),
+        (RoleKind::Operator | RoleKind::Auditor | RoleKind::Backend | RoleKind::User, Some(_)) => {
+            Err(reader.corrupt_row_error("bound to a session"))
+        }
+        (RoleKind::Viewer | RoleKind::Helper, None) => Err(reader.corrupt_row_error("a viewer without a session")),
+    }
 }

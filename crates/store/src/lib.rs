@@ -17,6 +17,7 @@
 mod api_tokens;
 mod audit_head;
 mod caller_kind;
+mod browsers;
 mod callers;
 mod complete;
 mod complete_use;
@@ -51,6 +52,7 @@ mod write_transaction;
 
 pub use api_tokens::Rotation;
 pub use caller_kind::CallerKind;
+pub use browsers::{BrowserRow, NewBrowser, Person};
 pub use callers::{CallerRow, NewCaller, Role};
 pub use complete::{CompleteOutcome, CompleteWithCredential, NewCredential};
 pub use complete_use::{CompleteUse, CompleteUseOutcome};

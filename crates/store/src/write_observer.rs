@@ -21,6 +21,10 @@ text_enum! {
         RotateToken = "rotate_token",
         /// The last use of a caller is recorded.
         RecordCallerUse = "record_caller_use",
+        /// A browser signs in.
+        CreateBrowser = "create_browser",
+        /// The use of a browser is recorded.
+        RecordBrowserUse = "record_browser_use",
         /// A login token is created.
         CreateLoginToken = "create_login_token",
         /// A login token is redeemed.

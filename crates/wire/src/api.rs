@@ -361,6 +361,9 @@ pub struct Ticket {
 pub struct LoginRequest {
     /// The login token, from the link's fragment.
     pub login_token: String,
+    /// The key of the browser: 64 hex digits that it keeps and sends as `X-Anteroom` with each request. The cookie is accepted only
+    /// with it.
+    pub browser_key: String,
 }
 
 /// `GET /api/me`: the authenticated caller.

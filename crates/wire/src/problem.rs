@@ -57,6 +57,8 @@ problems! {
     MissingScope = "missing_scope", 403, 4403, "This token lacks a scope that the request needs.", "Use a token with the scope that the detail names; `anteroom token list` shows the scopes.";
     /// A request from a page of another origin.
     CrossOrigin = "cross_origin", 403, 4403, "The request comes from a page of another site.", "Open Anteroom at the address that `anteroom serve` printed, or at its public_url.";
+    /// A browser whose last sign-in is too long ago.
+    ConfirmationRequired = "confirmation_required", 403, 4403, "This needs a fresh sign-in in this browser.", "Sign in again, with a new link or with your identity provider, and repeat it within 5 minutes.";
     /// A request for another host.
     WrongHost = "wrong_host", 421, 4400, "This server does not have the host name of this request.", "Use the address that `anteroom serve` printed; behind a reverse proxy, set public_url and let the proxy pass on the Host header.";
     /// The agent's token is not this machine's.

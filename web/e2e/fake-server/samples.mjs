@@ -119,3 +119,12 @@ export function credential(id, session, part = {}) {
     ...part,
   };
 }
+
+/** Two browsers of one person. */
+export function signedInBrowsers() {
+  const common = { signed_in_at: "2026-03-01T08:00:00.000Z", last_used_at: "2026-03-01T09:30:00.000Z", expires_at: "2026-03-01T20:00:00.000Z" };
+  return [
+    { ...common, id: "cal_00000000000000000000000001", description: "Firefox on Linux", address: "192.0.2.7", is_current: true },
+    { ...common, id: "cal_00000000000000000000000002", description: "Safari on iOS", address: "2001:db8::7", is_current: false },
+  ];
+}

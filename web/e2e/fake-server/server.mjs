@@ -8,7 +8,7 @@ import { dirname, extname, join, normalize } from "node:path";
 import { fileURLToPath } from "node:url";
 import { WebSocketServer } from "ws";
 import { RfbServer } from "./rfb.mjs";
-import { credential, newSession, providers, signIn } from "./samples.mjs";
+import { credential, newSession, providers, signIn, signedInBrowsers } from "./samples.mjs";
 
 const DIST = join(dirname(fileURLToPath(import.meta.url)), "../../dist");
 
@@ -58,6 +58,8 @@ export class FakeServer {
   viewers = new Set();
   /** Whether new sessions are rejected, because there is no capacity. */
   at_capacity = false;
+  /** The browsers that are signed in. */
+  browsers = signedInBrowsers();
   /** Called for each desktop connection. @type {(rfb: RfbServer, session: string) => void} */
   onDesktop = () => {};
   /** The text that was typed into terminals. */
@@ -166,7 +168,7 @@ export class FakeServer {
     const text = Buffer.concat(chunks).toString();
     const body = text === "" ? null : JSON.parse(text);
     this.requests.push({ method, path: url.pathname, body, headers: request.headers });
-    if (method !== "GET" && request.headers["x-anteroom"] !== "1") {
+    if (method !== "GET" && !/^[0-9a-f]{64}$/.test(String(request.headers["x-anteroom"]))) {
       this.#respondProblem(response, 403, "cross_origin", "The request comes from a page of another site.", "Open Anteroom's page directly.", 4403);
       return;
     }
@@ -210,6 +212,16 @@ export class FakeServer {
    */
   #handleApi(method, path, body, request, response) {
     if (path === "/api/me") return this.#respond(response, 200, { role: "operator", session: null });
+    if (path === "/api/browsers") return this.#respond(response, 200, { browsers: this.browsers });
+    if (path === "/api/logout") {
+      this.anonymous_allowed = false;
+      return this.#respond(response, 204, undefined, { "Set-Cookie": "anteroom=; HttpOnly; SameSite=Strict; Path=/; Max-Age=0" });
+    }
+    const browserId = /^\/api\/browsers\/([^/]+)$/.exec(path)?.[1];
+    if (browserId !== undefined && method === "DELETE") {
+      this.browsers = this.browsers.filter((one) => one.id !== browserId);
+      return this.#respond(response, 204);
+    }
     if (path === "/api/providers") return this.#respond(response, 200, { providers: this.providers });
     if (path === "/api/sessions") return this.#respond(response, 200, { sessions: [...this.sessions.values()].reverse() });
     if (path === "/api/credentials") return this.#respond(response, 200, { credentials: this.credentials });

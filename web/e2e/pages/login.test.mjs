@@ -6,10 +6,12 @@ test("an unused login token signs the browser in and is removed from the address
   await runScene({}, async ({ page, fakeServer, base }) => {
     fakeServer.anonymous_allowed = false;
     await page.goto(`${base}/login#login_token=fresh-token`);
+    await page.click("[data-action=log-in]");
     await page.waitForURL(`${base}/dashboard/remote-cli`);
     await page.waitForSelector("[data-provider=codex]");
     const login = fakeServer.requests.find((call) => call.path === "/api/login");
-    assert.deepEqual(login?.body, { login_token: "fresh-token" });
+    assert.equal(login?.body.login_token, "fresh-token");
+    assert.match(login?.body.browser_key, /^[0-9a-f]{64}$/);
     await page.goBack().catch(() => null);
     assert.ok(!page.url().includes("fresh-token"));
     await page.goForward();
@@ -20,6 +22,7 @@ test("a used login token shows an error with its remedy", async () => {
   await runScene({}, async ({ page, fakeServer, base, shoot }) => {
     fakeServer.anonymous_allowed = false;
     await page.goto(`${base}/login#login_token=used-token`);
+    await page.click("[data-action=log-in]");
     await page.waitForSelector("[data-problem=ticket_used]");
     const text = await page.textContent("main");
     assert.match(text ?? "", /used before or has expired/);
@@ -31,6 +34,7 @@ test("a used login token shows an error with its remedy", async () => {
 test("a used login token in a signed-in browser offers the start page", async () => {
   await runScene({}, async ({ page, base }) => {
     await page.goto(`${base}/login#login_token=used-token`);
+    await page.click("[data-action=log-in]");
     await page.click("text=continue to the start page");
     await page.waitForSelector("[data-provider=codex]");
   });
@@ -59,6 +63,7 @@ test("a viewer's link signs in for its session and can be reloaded", async () =>
     fakeServer.anonymous_allowed = false;
     const session = fakeServer.add({ status: "authenticating" });
     await page.goto(`${base}/dashboard/remote-cli/auth?session=${session.id}&provider=codex#login_token=fresh-token`);
+    await page.click("[data-action=log-in]");
     await page.waitForSelector("main[data-status=authenticating]");
     assert.ok(!page.url().includes("#"));
     // The same link again: its token is used, but the browser has the cookie.
@@ -73,6 +78,34 @@ test("a viewer's used link in another browser shows an error", async () => {
     fakeServer.anonymous_allowed = false;
     const session = fakeServer.add({ status: "authenticating" });
     await page.goto(`${base}/dashboard/remote-cli/auth?session=${session.id}&provider=codex#login_token=old`);
+    await page.click("[data-action=log-in]");
     await page.waitForSelector("[data-problem=ticket_used]");
+  });
+});
+
+test("a link that is only opened, as mail scanners do, is not used up", async () => {
+  await runScene({}, async ({ page, fakeServer, base, shoot }) => {
+    fakeServer.anonymous_allowed = false;
+    await page.goto(`${base}/login#login_token=fresh-token`);
+    await page.waitForSelector("main[data-status=confirm]");
+    await shoot("login-confirm");
+    assert.ok(!page.url().includes("fresh-token"));
+    assert.equal(fakeServer.requests.filter((call) => call.path === "/api/login").length, 0);
+    await page.goto("about:blank");
+    await page.goto(`${base}/login#login_token=fresh-token`);
+    await page.click("[data-action=log-in]");
+    await page.waitForSelector("[data-provider=codex]");
+  });
+});
+
+test("requests of the page carry the key of the browser", async () => {
+  await runScene({}, async ({ page, fakeServer, base }) => {
+    const session = fakeServer.add({ status: "authenticating" });
+    await page.goto(`${base}/dashboard/remote-cli/auth?session=${session.id}&provider=codex`);
+    await page.waitForSelector("main[data-status=authenticating]");
+    const key = await page.evaluate(() => localStorage.getItem("browser_key"));
+    const calls = fakeServer.requests.filter((call) => call.path.startsWith("/api/") && !call.path.endsWith("/novnc"));
+    assert.ok(calls.some((call) => call.path.endsWith("/events")));
+    for (const call of calls) assert.equal(call.headers["x-anteroom"], key, call.path);
   });
 });

@@ -160,9 +160,23 @@ test("every changing request has the header against cross-site request forgery",
     await page.waitForURL(/\/auth\?/);
     await waitUntil("a ticket", () => fakeServer.requests.some((call) => call.path.endsWith("/ticket")));
     for (const call of fakeServer.requests.filter((one) => one.method !== "GET")) {
-      assert.equal(call.headers["x-anteroom"], "1", call.path);
+      assert.match(String(call.headers["x-anteroom"]), /^[0-9a-f]{64}$/, call.path);
       assert.equal(call.headers["content-type"], "application/json", call.path);
       assert.equal(call.headers.origin, base, call.path);
     }
+  });
+});
+
+test("another browser and this one are signed out on the start page", async () => {
+  await runScene({}, async ({ page, fakeServer, base, shoot }) => {
+    await page.goto(`${base}/dashboard/remote-cli`);
+    await page.waitForSelector("[data-browser]");
+    await shoot("start-browsers");
+    assert.equal(await page.locator("[data-browser]").count(), 2);
+    await page.click("[data-action=sign-browser-out]");
+    await waitUntil("one browser", async () => (await page.locator("[data-browser]").count()) === 1);
+    assert.ok(fakeServer.requests.some((call) => call.method === "DELETE" && call.path.endsWith("0002")));
+    await page.click("[data-action=log-out]");
+    await page.waitForSelector("main[data-page=signed-out]");
   });
 });

@@ -58,6 +58,7 @@ test(`an external desktop is viewed through the page (${CLAIM})`, { timeout: SLO
   const shots = await resultsDirectory(`external-${CLAIM}`);
   try {
     await page.goto(LINK);
+    await page.click("[data-action=log-in]");
     if (PASSWORD !== "") await enterPassword(page);
     await showsTestDesktop(page);
     await page.getByText("On the external machine desk", { exact: true }).waitFor();

@@ -33,6 +33,7 @@ async function withToken(path, init = {}) {
 async function signIn(page) {
   const arrived = () => page.waitForSelector("[data-provider], [data-problem]");
   await page.goto(LINK);
+  await page.click("[data-action=log-in]");
   await arrived();
   const refused = await page.locator("[data-problem]").count();
   if (refused === 0) return;
@@ -41,6 +42,7 @@ async function signIn(page) {
   const created = await withToken("/api/links", { method: "POST", body: "{}" });
   if (created.status !== 200) throw new Error(`no new link could be created: ${created.status} ${created.body}`);
   await page.goto(JSON.parse(created.body).url);
+  await page.click("[data-action=log-in]");
   await page.waitForSelector("[data-provider]");
 }
 

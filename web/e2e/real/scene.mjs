@@ -61,6 +61,7 @@ try {
     }).observe(document, { childList: true, subtree: true, characterData: true });
   });
   await page.goto(LINK);
+  await page.click("[data-action=log-in]");
   const before = await waitUntil("the desktop", () => background(page), WAIT_MS_MAX, 30);
   await waitUntil("the countdowns", async () => NAME === "watch" || (await countdowns(page)).length === 2);
   if (NAME === "watch") {

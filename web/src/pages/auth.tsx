@@ -1,6 +1,6 @@
 // /dashboard/remote-cli/auth?session=…&provider=…[#login_token=…]: one session, live.
 //
-//   login token (if any) ─▶ cookie ─▶ the desktop's socket and the state's stream, opened in parallel
+//   login token (if any) ─▶ a click ─▶ cookie ─▶ the desktop's socket and the state's stream, opened in parallel
 //
 // The page shows the session's state; it has no timer that changes it.
 
@@ -9,6 +9,7 @@ import { api, toProblem, type CurrentCaller, type Problem, type SessionView } fr
 import { Countdown } from "../components/countdown";
 import { Ended } from "../components/ended";
 import { Frame } from "../components/frame";
+import { LoginConfirmation } from "../components/login-confirmation";
 import { MachineView } from "../components/machine-view";
 import { NextAction } from "../components/next-action";
 import { ProblemNote } from "../components/problem-note";
@@ -27,28 +28,35 @@ import { useStore } from "../store";
 import type { Terminal } from "../terminal";
 import { SignedOut } from "./signed-out";
 
-interface LoginState {
-  finished: boolean;
-  problem: Problem | null;
-}
+type LoginState = { step: "confirm" | "log_in" } | { step: "finished"; problem: Problem | null };
 
-/** Exchanges the link's login token. A rejected token does not matter if the browser has a cookie from an earlier login. */
-function useLogin(): LoginState {
+/**
+ * Exchanges the link's login token after a click. A rejected token does not matter if the browser has a cookie from an earlier login,
+ * which needs no click.
+ */
+function useLogin(session: string): { state: LoginState; confirm: () => void } {
   const [login_token] = useState(extractLoginToken);
-  const [state, setState] = useState<LoginState>({ finished: login_token === null, problem: null });
+  const [state, setState] = useState<LoginState>(login_token === null ? { step: "finished", problem: null } : { step: "log_in" });
   useEffect(() => {
     if (login_token === null) return;
-    api.login(login_token).then(
-      () => setState({ finished: true, problem: null }),
-      (error: unknown) => setState({ finished: true, problem: toProblem(error) }),
+    api.session(session).then(
+      () => setState({ step: "finished", problem: null }),
+      () => setState({ step: "confirm" }),
     );
-  }, [login_token]);
-  return state;
+  }, [login_token, session]);
+  const confirm = () => {
+    setState({ step: "log_in" });
+    api.login(login_token ?? "").then(
+      () => setState({ step: "finished", problem: null }),
+      (error: unknown) => setState({ step: "finished", problem: toProblem(error) }),
+    );
+  };
+  return { state, confirm };
 }
 
 export function AuthPage() {
   const id = new URLSearchParams(window.location.search).get("session") ?? "";
-  const login = useLogin();
+  const login = useLogin(id);
   if (id === "") {
     return (
       <Frame title="No session" page="auth">
@@ -62,14 +70,15 @@ export function AuthPage() {
       </Frame>
     );
   }
-  if (!login.finished) {
+  if (login.state.step === "confirm") return <LoginConfirmation onConfirm={login.confirm} />;
+  if (login.state.step === "log_in") {
     return (
       <Frame title="Signing in" page="auth">
         <p role="status">Signing in…</p>
       </Frame>
     );
   }
-  return <SessionPage id={id} login_problem={login.problem} view_only={isViewOnly()} />;
+  return <SessionPage id={id} login_problem={login.state.problem} view_only={isViewOnly()} />;
 }
 
 interface Connections {

@@ -1,8 +1,9 @@
-// /login#login_token=…: the operator's link. Exchanges the login token for a cookie and continues on the start page.
+// /login#login_token=…: the operator's link. After a click, exchanges the login token for a cookie and continues on the start page.
 
 import { useEffect, useState } from "preact/hooks";
 import { api, toProblem, type Problem } from "../api";
 import { Frame } from "../components/frame";
+import { LoginConfirmation } from "../components/login-confirmation";
 import { ProblemNote } from "../components/problem-note";
 import { extractLoginToken } from "../login-token";
 import { START_PATH } from "../pages";
@@ -15,34 +16,36 @@ const NO_LOGIN_TOKEN: Problem = {
 };
 
 export function LoginPage() {
-  const [problem, setProblem] = useState<Problem | null>(null);
-  const [signed_in, setSignedIn] = useState(false);
-  useEffect(() => {
-    const login_token = extractLoginToken();
-    const onFailed = (login_problem: Problem) => {
-      setProblem(login_problem);
-      // If the link was opened twice in one browser, the first time has signed it in.
-      void api.currentCaller().then(
-        () => setSignedIn(true),
-        () => undefined,
-      );
-    };
-    if (login_token === null) {
-      onFailed(NO_LOGIN_TOKEN);
-      return;
-    }
-    void api.login(login_token).then(
-      () => window.location.replace(START_PATH),
-      (error: unknown) => onFailed(toProblem(error)),
-    );
-  }, []);
-  if (problem === null) {
+  const [login_token] = useState(extractLoginToken);
+  const [problem, setProblem] = useState<Problem | null>(login_token === null ? NO_LOGIN_TOKEN : null);
+  const [confirmed, setConfirmed] = useState(false);
+  if (problem !== null) return <LoginProblem problem={problem} />;
+  if (confirmed || login_token === null) {
     return (
       <Frame title="Signing in" page="login">
         <p role="status">Signing in…</p>
       </Frame>
     );
   }
+  const logIn = () => {
+    setConfirmed(true);
+    api.login(login_token).then(
+      () => window.location.replace(START_PATH),
+      (error: unknown) => setProblem(toProblem(error)),
+    );
+  };
+  return <LoginConfirmation onConfirm={logIn} />;
+}
+
+function LoginProblem({ problem }: { problem: Problem }) {
+  const [signed_in, setSignedIn] = useState(false);
+  useEffect(() => {
+    // If the link was opened twice in one browser, the first time has signed it in.
+    void api.currentCaller().then(
+      () => setSignedIn(true),
+      () => undefined,
+    );
+  }, []);
   return (
     <Frame title="This link does not work" page="login">
       <h1>This link does not work</h1>

@@ -11,6 +11,7 @@ import {
   type ProviderView,
   type SessionView,
 } from "../api";
+import { Browsers } from "../components/browsers";
 import { Credentials } from "../components/credentials";
 import { Frame } from "../components/frame";
 import { HealthNote } from "../components/health-note";
@@ -103,6 +104,7 @@ export function StartPage() {
           <Providers providers={data.providers} />
           <Sessions sessions={data.sessions} />
           <Credentials credentials={data.credentials} providers={data.providers} onChange={reload} />
+          <Browsers />
         </>
       )}
     </Frame>

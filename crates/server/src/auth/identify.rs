@@ -1,7 +1,7 @@
 //! Authenticates a request: by its connection, its bearer token or its cookies.
 
 use super::{
-    Auth,
+    Auth, browsers,
     cookie_header::{self, OPERATOR_COOKIE, VIEWER_COOKIE_PREFIX},
 };
 use crate::peer::Peer;
@@ -14,7 +14,7 @@ use anteroom_store::{CallerKind, Sha256Hex, StoreError};
 use anteroom_wire::{CallerId, Problem, Secret, SessionId};
 use axum::http::{HeaderMap, Method, header};
 
-/// Required on requests that change something and are authenticated by a cookie: a cross-site form cannot send it.
+/// Required on requests that are authenticated by a cookie; its value is the key of the browser. A cross-site form cannot send it.
 pub const CSRF_HEADER: &str = "x-anteroom";
 
 /// Authenticates the request. `session` is the one in its path: it selects the viewer cookie.
@@ -38,13 +38,15 @@ pub async fn identify_caller(
         let found = find_by_secret(auth, CallerKind::ApiToken, token.expose()).await?;
         return found.ok_or_else(|| Problem::Unauthenticated.into());
     }
-    let cookies = cookie_header::parse_cookie_header(headers);
+    let cookies = cookie_header::parse_cookie_header(headers, auth.addresses.is_https());
     for (name, secret) in &cookies {
         if *name == OPERATOR_COOKIE
             && let Some(caller) = find_by_secret(auth, CallerKind::BrowserCookie, secret).await?
         {
             require_same_site(auth, method, headers)?;
-            return Ok(caller);
+            if browsers::is_own_browser(auth, headers, &caller.id).await? {
+                return Ok(caller);
+            }
         }
     }
     for (name, secret) in &cookies {
@@ -57,7 +59,9 @@ pub async fn identify_caller(
         let own = found.filter(|caller| caller.role.session().is_some_and(|session| session.as_str() == of_session));
         if let Some(caller) = own {
             require_same_site(auth, method, headers)?;
-            return Ok(caller);
+            if browsers::is_own_browser(auth, headers, &caller.id).await? {
+                return Ok(caller);
+            }
         }
     }
     Err(Problem::Unauthenticated.into())

@@ -2,7 +2,8 @@
 
 use super::{
     Auth,
-    cookie_header::{OPERATOR_COOKIE, VIEWER_COOKIE_PREFIX},
+    browsers::{self, BrowserInfo},
+    cookie_header::cookie_name,
 };
 use anteroom_controller::{
     api_error::ApiError,
@@ -36,6 +37,7 @@ pub async fn redeem_login_token(
     auth: &Auth,
     login_token: &Secret,
     current: Option<&Caller>,
+    browser: BrowserInfo,
 ) -> Result<Option<HeaderValue>, ApiError> {
     let now = unix_time::now_unix_ms();
     let redeemed = auth.store.redeem_login_token(&Sha256Hex::of_secret(login_token), now).await?;
@@ -51,8 +53,6 @@ pub async fn redeem_login_token(
         }
         LoginScope::Helper { session, name } => (CallerKind::ViewerCookie, Role::Helper(session), name),
     };
-    let cookie =
-        role.session().map_or_else(|| OPERATOR_COOKIE.to_owned(), |session| format!("{VIEWER_COOKIE_PREFIX}{session}"));
     let mut scopes = role.scopes();
     if let (Role::Operator, Some(creator)) = (&role, &creator) {
         // A link gives no more than its creator has.
@@ -61,6 +61,7 @@ pub async fn redeem_login_token(
     }
     let token = random::random_token(kind.secret_prefix().unwrap_or_default());
     let lifetime_s = auth.cookie_lifetime_s;
+    let cookie = cookie_name(&role);
     let caller = NewCaller {
         id: random::random_id(CallerId::from_parts),
         kind,
@@ -79,10 +80,13 @@ pub async fn redeem_login_token(
     })?;
     audit::note_caller(&caller.id);
     audit::note_actor("cookie", &caller.id, Some(&caller.role));
-    let secure = if auth.addresses.is_https() { "; Secure" } else { "" };
-    let header =
-        format!("{cookie}={}; Path=/; Max-Age={lifetime_s}; HttpOnly; SameSite=Strict{secure}", token.expose());
-    HeaderValue::from_str(&header).map(Some).map_err(ApiError::internal)
+    browsers::sign_in(auth, caller.id.clone(), browser, None, now).await?;
+    let replaced = current.filter(|current| current.kind == kind && cookie_name(&current.role) == cookie);
+    // The new cookie replaces the browser's previous one. If that made the link, its end would end the new one too.
+    if let Some(replaced) = replaced.filter(|replaced| caller.parent.as_ref() != Some(&replaced.id)) {
+        browsers::sign_out(auth, replaced, &replaced.id).await?;
+    }
+    browsers::set_cookie(auth, &cookie, token.expose(), lifetime_s).map(Some)
 }
 
 /// Creates an operator's login link. The token is in the fragment, which browsers do not send to the server.

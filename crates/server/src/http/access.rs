@@ -36,6 +36,10 @@ pub const ROUTES: &[(&str, &str, Access)] = &[
     ("GET", "/api/auth/session/{id}/novnc/websock", Access::Ticket),
     ("GET", "/api/auth/session/{id}/terminal", Access::Ticket),
     ("GET", "/api/me", Access::Caller(Action::ReadSelf)),
+    // The handlers permit only the caller's own browsers.
+    ("GET", "/api/browsers", Access::Caller(Action::ReadSelf)),
+    ("DELETE", "/api/browsers/{id}", Access::Caller(Action::ReadSelf)),
+    ("POST", "/api/logout", Access::Caller(Action::ReadSelf)),
     ("GET", "/api/providers", Access::Caller(Action::ListProviders)),
     ("POST", "/api/auth/start", Access::Caller(Action::StartSession)),
     ("GET", "/api/sessions", Access::Caller(Action::ListSessions)),

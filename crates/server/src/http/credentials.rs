@@ -4,6 +4,7 @@ use super::{
     error_response::ErrorResponse,
     extract::{AuthenticatedCaller, CredentialPath},
 };
+use crate::auth::{Auth, browsers};
 use anteroom_controller::{credentials, session::context::SessionContext};
 use anteroom_wire::{
     ProblemBody,
@@ -44,9 +45,11 @@ pub(super) async fn list_credentials(
 ))]
 pub(super) async fn lease_credential(
     State(context): State<SessionContext>,
+    State(auth): State<Auth>,
     AuthenticatedCaller(caller): AuthenticatedCaller,
     CredentialPath(id): CredentialPath,
 ) -> Result<Response, ErrorResponse> {
+    browsers::require_confirmation(&auth, &caller).await?;
     let (row, files) = credentials::lease_credential(&context, &caller, &id).await?;
     let mut response =
         Json(Lease { credential: credentials::to_credential_meta(&context, &row), files }).into_response();

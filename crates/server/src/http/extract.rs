@@ -123,10 +123,10 @@ impl<S: Sync> FromRequestParts<S> for CredentialPath {
     }
 }
 
-/// The token's id in the path.
-pub(super) struct TokenPath(pub CallerId);
+/// The caller's id in the path: of a token or a browser.
+pub(super) struct CallerPath(pub CallerId);
 
-impl<S: Sync> FromRequestParts<S> for TokenPath {
+impl<S: Sync> FromRequestParts<S> for CallerPath {
     type Rejection = ErrorResponse;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ErrorResponse> {

@@ -4,7 +4,14 @@ use super::{
     error_response::ErrorResponse,
     extract::{AuthenticatedCaller, Json},
 };
-use crate::auth::{Auth, login_links, require_own_origin};
+use crate::{
+    auth::{
+        Auth,
+        browsers::{self, BrowserInfo},
+        login_links, require_own_origin,
+    },
+    peer::ClientAddress,
+};
 use anteroom_controller::caller::Caller;
 use anteroom_wire::{
     ProblemBody, Secret,
@@ -25,12 +32,14 @@ use serde::{Deserialize, Serialize};
 pub(super) async fn log_in(
     State(auth): State<Auth>,
     caller: Option<axum::Extension<Caller>>,
+    address: ClientAddress,
     headers: HeaderMap,
     Json(request): Json<LoginRequest>,
 ) -> Result<Response, ErrorResponse> {
     require_own_origin(&auth, &headers)?;
     let current = caller.as_ref().map(|caller| &caller.0);
-    let cookie = login_links::redeem_login_token(&auth, &Secret::new(request.login_token), current).await?;
+    let browser = BrowserInfo::new(&request.browser_key, &headers, address.to_string())?;
+    let cookie = login_links::redeem_login_token(&auth, &Secret::new(request.login_token), current, browser).await?;
     let mut response = StatusCode::NO_CONTENT.into_response();
     if let Some(cookie) = cookie {
         response.headers_mut().append(header::SET_COOKIE, cookie);
@@ -66,6 +75,7 @@ pub(super) async fn create_login_link(
     State(auth): State<Auth>,
     AuthenticatedCaller(caller): AuthenticatedCaller,
 ) -> Result<axum::Json<LoginLink>, ErrorResponse> {
+    browsers::require_confirmation(&auth, &caller).await?;
     let url = login_links::create_operator_login_link(&auth, &caller).await?;
     Ok(axum::Json(LoginLink { url, expires_in_s: auth.login_link_lifetime_ms / 1_000 }))
 }

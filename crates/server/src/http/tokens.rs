@@ -2,7 +2,7 @@
 
 use super::{
     error_response::ErrorResponse,
-    extract::{AuthenticatedCaller, Json, TokenPath},
+    extract::{AuthenticatedCaller, Json, CallerPath},
 };
 use crate::auth::Auth;
 use anteroom_controller::{api_tokens, session::context::SessionContext};
@@ -51,7 +51,7 @@ pub(super) async fn create_token(
 pub(super) async fn rotate_token(
     State(auth): State<Auth>,
     AuthenticatedCaller(caller): AuthenticatedCaller,
-    TokenPath(id): TokenPath,
+    CallerPath(id): CallerPath,
     Json(request): Json<RotateTokenRequest>,
 ) -> Result<impl IntoResponse, ErrorResponse> {
     let created = api_tokens::rotate_token(&auth.store, &caller, &id, request.overlap_s).await?;
@@ -70,7 +70,7 @@ pub(super) async fn revoke_token(
     State(auth): State<Auth>,
     State(context): State<SessionContext>,
     AuthenticatedCaller(caller): AuthenticatedCaller,
-    TokenPath(id): TokenPath,
+    CallerPath(id): CallerPath,
     Json(request): Json<RevokeTokenRequest>,
 ) -> Result<axum::Json<RevokedToken>, ErrorResponse> {
     let callers = api_tokens::revoke_token(&auth.store, &caller, &id).await?;

@@ -11,7 +11,7 @@ use serde_json::json;
 use sqlx::{AnyConnection, Connection, Executor};
 use std::path::PathBuf;
 
-const MIGRATIONS: [&[&str]; 7] = [
+const MIGRATIONS: [&[&str]; 8] = [
     &[include_str!("../../migrations/0001_tables.sql"), include_str!("../../migrations/0001_triggers.sqlite.sql")],
     &[include_str!("../../migrations/0002_external_machines.sql")],
     &[
@@ -25,6 +25,7 @@ const MIGRATIONS: [&[&str]; 7] = [
     &[include_str!("../../migrations/0005_names.sql"), include_str!("../../migrations/0005_names.sqlite.sql")],
     &[include_str!("../../migrations/0006_end_reasons.sqlite.sql")],
     &[include_str!("../../migrations/0009_callers.sqlite.sql")],
+    &[include_str!("../../migrations/0012_erasure.sqlite.sql")],
 ];
 
 /// A database of an older version.

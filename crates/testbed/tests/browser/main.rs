@@ -5,6 +5,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::disallowed_methods, reason = "tests")]
 
+mod neighbours;
+
 use anteroom_controller::unix_time;
 use anteroom_testbed::{Script, ScriptedProvider, Step, TestConfig, TestServer, WAIT_MAX};
 use anteroom_wire::{SessionId, TimelineKind, api::SessionStatus};

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
+mod browser_client;
 #[allow(dead_code, reason = "shared with the binary `server`, which uses all of it")]
 #[path = "../server/fake_agent.rs"]
 mod fake_agent;
@@ -10,6 +11,7 @@ mod fake_agent;
 mod fixture;
 mod guest_floods;
 mod s09_fair_turns;
+mod s05_browsers;
 mod s10_audit;
 mod s10_audit_tampering;
 mod s11_revocation;

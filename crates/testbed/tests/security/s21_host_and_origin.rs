@@ -172,7 +172,7 @@ async fn s21_login_from_another_origin_does_not_spend_the_link() {
     let (base, login_token) = link["url"].as_str().unwrap().split_once("/login#login_token=").unwrap();
     assert_eq!(base, server.base_url().unwrap());
     let log_in = |origin: String| {
-        let body = format!("{{\"login_token\":\"{login_token}\"}}");
+        let body = serde_json::json!({ "login_token": login_token, "browser_key": "5a".repeat(32) }).to_string();
         let address = server.address().unwrap();
         format!(
             "POST /api/login HTTP/1.1\r\nHost: {address}\r\nOrigin: {origin}\r\nContent-Type: application/json\r\n\

@@ -107,11 +107,16 @@ async fn viewer_login_is_limited_to_its_session() {
     let (_, pass) = started.viewer_url.split_once("#login_token=").unwrap();
     let client = Client::builder().no_proxy().timeout(WAIT_MAX).build().unwrap();
     let url = |path: &str| format!("http://{}{path}", server.address().unwrap());
-    let enter = client.post(url("/api/login")).json(&json!({ "login_token": pass })).send().await.unwrap();
+    let enter = client
+        .post(url("/api/login"))
+        .json(&json!({ "login_token": pass, "browser_key": "5a".repeat(32) }))
+        .send()
+        .await
+        .unwrap();
     assert_eq!(enter.status(), 204);
     let cookie = enter.headers()[header::SET_COOKIE].to_str().unwrap().split(';').next().unwrap().to_owned();
     let as_viewer = |method: Method, path: &str| {
-        client.request(method, url(path)).header(header::COOKIE, &cookie).header("x-anteroom", "1")
+        client.request(method, url(path)).header(header::COOKIE, &cookie).header("x-anteroom", "5a".repeat(32))
     };
     let own = format!("/api/auth/session/{}", started.session.id);
     assert_eq!(as_viewer(Method::GET, &own).send().await.unwrap().status(), 200);
@@ -132,7 +137,7 @@ async fn unsupported_content_type_is_rejected_before_the_body_is_read() {
     let (_, pass) = started.viewer_url.split_once("#login_token=").unwrap();
     let client = Client::builder().no_proxy().timeout(WAIT_MAX).build().unwrap();
     let url = format!("http://{}/api/login", server.address().unwrap());
-    let body = json!({ "login_token": pass }).to_string();
+    let body = json!({ "login_token": pass, "browser_key": "5a".repeat(32) }).to_string();
     for kind in ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x"] {
         let request = client.post(&url).header(header::CONTENT_TYPE, kind).body(body.clone());
         let answer = request.send().await.unwrap();

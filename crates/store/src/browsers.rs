@@ -1,0 +1,188 @@
+//! Browsers that are signed in: the callers that a cookie authenticates.
+
+use crate::{
+    Role, Sha256Hex, Store, StoreError, UnixMs, WriteKind,
+    callers::decode_role,
+    error::query_error,
+    row_reader::{RowReader, to_sql_integer},
+};
+use anteroom_wire::CallerId;
+use sqlx::any::AnyRow;
+
+/// How precisely the last use of a browser is stored, milliseconds: most requests write nothing.
+const LAST_USE_RESOLUTION_MS: u64 = 60_000;
+
+/// A person, as an OpenID provider identifies it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Person {
+    /// The provider's issuer identifier.
+    pub issuer: String,
+    /// The subject identifier, unique at the issuer and never reassigned.
+    pub subject: String,
+}
+
+/// A browser that signs in. Its caller exists.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewBrowser {
+    /// The caller that its cookie authenticates.
+    pub caller: CallerId,
+    /// The hash of its key.
+    pub key: Sha256Hex,
+    /// The browser and its operating system, for people.
+    pub description: String,
+    /// The client's address at the sign-in.
+    pub address: String,
+    /// Who signed in; `None`: whoever had a login link.
+    pub person: Option<Person>,
+    /// When the person last proved to be present.
+    pub confirmed_at_ms: UnixMs,
+    /// The current time.
+    pub now_ms: UnixMs,
+}
+
+/// A browser as it is stored, with its caller.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BrowserRow {
+    /// The caller that its cookie authenticates.
+    pub caller: CallerId,
+    /// The caller's role.
+    pub role: Role,
+    /// The hash of its key.
+    pub key: Sha256Hex,
+    /// The browser and its operating system, for people.
+    pub description: String,
+    /// The client's address at the sign-in.
+    pub address: String,
+    /// Who signed in; `None`: whoever had a login link.
+    pub person: Option<Person>,
+    /// When it signed in.
+    pub signed_in_at_ms: UnixMs,
+    /// When the person last proved to be present.
+    pub confirmed_at_ms: UnixMs,
+    /// When it was last used, to the minute.
+    pub last_used_at_ms: UnixMs,
+    /// When it is signed out at the latest.
+    pub expires_at_ms: Option<UnixMs>,
+}
+
+/// `SELECT` with every column.
+macro_rules! select {
+    ($rest:literal) => {
+        concat!(
+            "SELECT browsers.caller_id, callers.role, callers.session_id, browsers.key_hash, browsers.description, \
+             browsers.address, browsers.issuer, browsers.subject, callers.created_at_ms, browsers.confirmed_at_ms, \
+             browsers.last_used_at_ms, callers.expires_at_ms FROM browsers JOIN callers ON callers.id = browsers.caller_id ",
+            $rest
+        )
+    };
+}
+
+impl Store {
+    /// Creates a browser for a caller.
+    ///
+    /// # Errors
+    /// When it exists or its caller does not (conflict), or the database cannot be written.
+    pub async fn create_browser(&self, new: &NewBrowser) -> Result<(), StoreError> {
+        const OPERATION: &str = "create a browser";
+        let mut transaction = self.begin_write(WriteKind::CreateBrowser, OPERATION).await?;
+        sqlx::query(
+            "INSERT INTO browsers (caller_id, key_hash, description, address, issuer, subject, confirmed_at_ms, \
+             last_used_at_ms) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
+        )
+        .bind(new.caller.as_str())
+        .bind(new.key.as_str())
+        .bind(new.description.as_str())
+        .bind(new.address.as_str())
+        .bind(new.person.as_ref().map(|person| person.issuer.as_str()))
+        .bind(new.person.as_ref().map(|person| person.subject.as_str()))
+        .bind(to_sql_integer(new.confirmed_at_ms))
+        .bind(to_sql_integer(new.now_ms))
+        .execute(&mut *transaction)
+        .await
+        .map_err(query_error(OPERATION))?;
+        transaction.commit().await.map_err(query_error(OPERATION))
+    }
+
+    /// The browser of a caller, if the caller is one.
+    ///
+    /// # Errors
+    /// When the database cannot be read or has a corrupt row.
+    pub async fn get_browser(&self, caller: &CallerId) -> Result<Option<BrowserRow>, StoreError> {
+        let row = sqlx::query(select!("WHERE browsers.caller_id = $1"))
+            .bind(caller.as_str())
+            .fetch_optional(self.read_pool())
+            .await;
+        row.map_err(query_error("read a browser"))?.as_ref().map(decode).transpose()
+    }
+
+    /// The browsers that are signed in and were used after `used_after_ms`, the last used first, at most `limit`.
+    ///
+    /// # Errors
+    /// When the database cannot be read or has a corrupt row.
+    pub async fn list_browsers(
+        &self,
+        now_ms: UnixMs,
+        used_after_ms: UnixMs,
+        limit: u32,
+    ) -> Result<Vec<BrowserRow>, StoreError> {
+        let rows = sqlx::query(select!(
+            "WHERE callers.revoked_at_ms IS NULL AND (callers.expires_at_ms IS NULL OR callers.expires_at_ms > $1) \
+             AND browsers.last_used_at_ms > $2 ORDER BY browsers.last_used_at_ms DESC LIMIT $3"
+        ))
+        .bind(to_sql_integer(now_ms))
+        .bind(to_sql_integer(used_after_ms))
+        .bind(i64::from(limit))
+        .fetch_all(self.read_pool())
+        .await;
+        row_list(&rows.map_err(query_error("list browsers"))?)
+    }
+
+    /// Records that a browser was used, at most once a minute. `seen_at_ms`: the last use that was stored.
+    ///
+    /// # Errors
+    /// When the database cannot be written.
+    pub async fn record_browser_use(
+        &self,
+        caller: &CallerId,
+        seen_at_ms: UnixMs,
+        now_ms: UnixMs,
+    ) -> Result<(), StoreError> {
+        const OPERATION: &str = "record the use of a browser";
+        if now_ms < seen_at_ms.saturating_add(LAST_USE_RESOLUTION_MS) {
+            return Ok(());
+        }
+        let mut transaction = self.begin_write(WriteKind::RecordBrowserUse, OPERATION).await?;
+        sqlx::query("UPDATE browsers SET last_used_at_ms = $2 WHERE caller_id = $1 AND last_used_at_ms < $2")
+            .bind(caller.as_str())
+            .bind(to_sql_integer(now_ms))
+            .execute(&mut *transaction)
+            .await
+            .map_err(query_error(OPERATION))?;
+        transaction.commit().await.map_err(query_error(OPERATION))
+    }
+}
+
+fn row_list(rows: &[AnyRow]) -> Result<Vec<BrowserRow>, StoreError> {
+    rows.iter().map(decode).collect()
+}
+
+fn decode(row: &AnyRow) -> Result<BrowserRow, StoreError> {
+    let reader = RowReader::new(row, "browsers", "caller_id");
+    let person = match (reader.text_or_null("issuer")?, reader.text_or_null("subject")?) {
+        (Some(issuer), Some(subject)) => Some(Person { issuer, subject }),
+        (None, None) => None,
+        (Some(_), None) | (None, Some(_)) => return Err(reader.corrupt_row_error("a person without issuer or subject")),
+    };
+    Ok(BrowserRow {
+        caller: reader.parsed("caller_id")?,
+        role: decode_role(&reader)?,
+        key: reader.parsed("key_hash")?,
+        description: reader.text("description")?,
+        address: reader.text("address")?,
+        person,
+        signed_in_at_ms: reader.number("created_at_ms")?,
+        confirmed_at_ms: reader.number("confirmed_at_ms")?,
+        last_used_at_ms: reader.number("last_used_at_ms")?,
+        expires_at_ms: reader.number_or_null("expires_at_ms")?,
+    })
+}

@@ -1,0 +1,48 @@
+// The browsers in which the user is signed in, with buttons that sign them out.
+
+import { useCallback, useEffect, useState } from "preact/hooks";
+import { api, toProblem, type BrowserView, type Problem } from "../api";
+import { DateTime } from "./date-time";
+import { ProblemNote } from "./problem-note";
+
+export function Browsers() {
+  const [browsers, setBrowsers] = useState<BrowserView[]>([]);
+  const [problem, setProblem] = useState<Problem | null>(null);
+  const onFailed = useCallback((error: unknown) => setProblem(toProblem(error)), []);
+  const reload = useCallback(() => void api.browsers().then(setBrowsers, onFailed), [onFailed]);
+  useEffect(reload, [reload]);
+  const logOut = () => {
+    setProblem(null);
+    api.logOut().then(() => window.location.reload(), onFailed);
+  };
+  const signOut = (id: string) => {
+    setProblem(null);
+    api.signBrowserOut(id).then(reload, onFailed);
+  };
+  if (browsers.length === 0 && problem === null) return null;
+  return (
+    <section aria-labelledby="browsers-title">
+      <h2 id="browsers-title">Signed-in browsers</h2>
+      {problem === null ? null : <ProblemNote problem={problem} />}
+      <ul class="list">
+        {browsers.map((browser) => (
+          <li key={browser.id} data-browser={browser.id}>
+            <span class="list-main">{browser.is_current ? `${browser.description} (this browser)` : browser.description}</span>
+            {browser.is_current ? (
+              <button type="button" class="small" data-action="log-out" onClick={logOut}>
+                Sign out
+              </button>
+            ) : (
+              <button type="button" class="small" data-action="sign-browser-out" onClick={() => signOut(browser.id)}>
+                Sign out<span class="visually-hidden"> {browser.description}</span>
+              </button>
+            )}
+            <span class="list-text muted">
+              From {browser.address}, signed in <DateTime at={browser.signed_in_at} />, last used <DateTime at={browser.last_used_at} />
+            </span>
+          </li>
+        ))}
+      </ul>
+    </section>
+  );
+}

@@ -136,6 +136,9 @@ export const api = {
   sessionCredentials: (id: string) =>
     requestJson<"CredentialList">("GET", sessionPath(id, "/credentials")).then((list) => list.credentials),
   createTicket: (id: string, ticket: Schemas["TicketRequest"]) => requestJson<"Ticket">("POST", sessionPath(id, "/ticket"), ticket),
+  /** Creates a link with which a helper of this name watches the session. */
+  inviteHelper: (id: string, name: string) =>
+    requestJson<"LoginLink">("POST", sessionPath(id, "/invitations"), { name } satisfies Schemas["InvitationRequest"]),
   heartbeat: (id: string) => request("POST", sessionPath(id, "/heartbeat"), {}),
   cancel: (id: string) => request("POST", sessionPath(id, "/cancel"), {}),
   restart: (id: string) => request("POST", sessionPath(id, "/restart"), {}),

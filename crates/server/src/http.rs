@@ -19,6 +19,7 @@ mod error_response;
 mod extract;
 mod health;
 mod keys;
+mod invitations;
 mod leaks;
 mod login;
 mod metrics;
@@ -127,6 +128,7 @@ fn api() -> OpenApiRouter<App> {
         .routes(routes!(bundle::create_bundle))
         .routes(routes!(session::list_sessions))
         .routes(routes!(tickets::create_ticket))
+        .routes(routes!(invitations::invite_helper))
         .routes(routes!(sign_in::get_sign_in))
         .routes(routes!(sign_in::open_url))
         .routes(routes!(sign_in::submit_paste))

@@ -281,6 +281,8 @@ export class FakeServer {
       case "POST /cancel":
         this.change(session.id, { status: "cancelled", reason: { code: "cancelled", sentence: "The session was cancelled." }, ended_at: new Date().toISOString() });
         return this.#respond(response, 200, this.sessions.get(session.id));
+      case "POST /invitations":
+        return this.#respond(response, 200, { url: `https://anteroom.example/dashboard/remote-cli/auth?session=${session.id}&view=1#login_token=for-${body.name}`, expires_in_s: 900 });
       case "POST /heartbeat":
       case "POST /restart":
       case "POST /open-url":

@@ -205,3 +205,15 @@ test("a visible page sends heartbeats", async () => {
     await waitUntil("a heartbeat", () => scene.fakeServer.requests.some((call) => call.path === `/api/auth/session/${id}/heartbeat`));
   });
 });
+
+test("a helper is invited by name with a link to copy", async () => {
+  await runScene({}, async (scene) => {
+    await openSession(scene);
+    await scene.page.click("[data-invite] summary");
+    await scene.page.fill("[data-invite] input[name=helper]", "Grace");
+    await scene.page.click("[data-action=invite]");
+    await scene.page.waitForSelector("[data-invitation]");
+    assert.match((await scene.page.textContent("[data-invitation]")) ?? "", /view=1#login_token=for-Grace/);
+    await scene.shoot("session-invite");
+  });
+});

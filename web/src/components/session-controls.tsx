@@ -4,6 +4,7 @@ import { useState } from "preact/hooks";
 import { api, toProblem, type Problem, type SessionView } from "../api";
 import { ConfirmDialog, type ConfirmDialogTexts } from "./confirm-dialog";
 import { Countdown } from "./countdown";
+import { InviteHelper } from "./invite-helper";
 import { ProblemNote } from "./problem-note";
 
 type Action = "cancel" | "restart";
@@ -67,6 +68,7 @@ export function SessionControls({ session }: { session: SessionView }) {
         ) : null}
       </div>
       {problem === null ? null : <ProblemNote problem={problem} />}
+      <InviteHelper id={session.id} />
       {to_confirm === null ? null : (
         <ConfirmDialog
           {...dialogTexts(to_confirm, session)}

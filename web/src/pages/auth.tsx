@@ -178,7 +178,7 @@ function SessionPage({ id, login_problem, view_only }: SessionPageProps) {
   if (session !== null && ended) {
     return (
       <Frame title={titleOf(session)} page="auth" status={session.status}>
-        <Ended session={session} timeline={timeline} can_start={caller !== null && caller.role !== "viewer"} />
+        <Ended session={session} timeline={timeline} can_start={caller !== null && caller.session === null} />
       </Frame>
     );
   }
@@ -195,7 +195,7 @@ function SessionPage({ id, login_problem, view_only }: SessionPageProps) {
             <>
               <StatusLine session={session} stream_status={stream_status} />
               <ReplacedNotice session={session} timeline={timeline} />
-              {view_only ? <ViewOnlyNotice session={session} /> : <NextAction session={session} />}
+              {view_only ? <ViewOnlyNotice session={session} can_control={caller !== null && caller.role !== "helper"} /> : <NextAction session={session} />}
             </>
           )}
         </div>
@@ -214,7 +214,7 @@ function SessionPage({ id, login_problem, view_only }: SessionPageProps) {
   );
 }
 
-function ViewOnlyNotice({ session }: { session: SessionView }) {
+function ViewOnlyNotice({ session, can_control }: { session: SessionView; can_control: boolean }) {
   return (
     <div class="note" data-notice="view-only">
       <p>
@@ -223,11 +223,13 @@ function ViewOnlyNotice({ session }: { session: SessionView }) {
       <p>
         <Countdown until={session.idle_deadline_at} prefix="Closes if unused in" />
       </p>
-      <p>
-        <a class="button small" href={sessionPath(session.id, { provider: session.provider })}>
-          Take control
-        </a>
-      </p>
+      {can_control ? (
+        <p>
+          <a class="button small" href={sessionPath(session.id, { provider: session.provider })}>
+            Take control
+          </a>
+        </p>
+      ) : null}
     </div>
   );
 }

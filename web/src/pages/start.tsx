@@ -34,8 +34,8 @@ interface PageData {
 
 async function load(): Promise<PageData> {
   const caller = await api.currentCaller();
-  if (caller.session !== null && caller.role === "viewer") {
-    // A viewer may see only one session: redirect to its page.
+  if (caller.session !== null) {
+    // A viewer or helper may see only one session: redirect to its page.
     const session = await api.session(caller.session);
     window.location.replace(sessionPath(session.id, { provider: session.provider }));
     return new Promise(() => undefined);

@@ -110,3 +110,20 @@ pub async fn create_viewer_login_link(auth: &Auth, creator: &Caller, row: &Sessi
         format!("{}/dashboard/remote-cli/auth?session={}&provider={}", auth.addresses.base_url(), row.id, row.provider);
     Ok(format!("{page}#login_token={}", login_token.expose()))
 }
+
+/// Creates a login link with which a helper of this name looks at a session.
+///
+/// # Errors
+/// The database cannot be written.
+pub async fn create_helper_login_link(
+    auth: &Auth,
+    creator: &Caller,
+    row: &SessionRow,
+    name: &str,
+) -> Result<String, StoreError> {
+    let scope = LoginScope::Helper { session: row.id.clone(), name: name.to_owned() };
+    let login_token = create_login_token(auth, creator, scope).await?;
+    let (base, session, provider) = (auth.addresses.base_url(), &row.id, &row.provider);
+    let page = format!("{base}/dashboard/remote-cli/auth?session={session}&provider={provider}&view=1");
+    Ok(format!("{page}#login_token={}", login_token.expose()))
+}

@@ -52,6 +52,7 @@ pub const ROUTES: &[(&str, &str, Access)] = &[
     ("GET", "/api/auth/session/{id}/novnc", Access::Caller(Action::ViewDesktop)),
     // The terminal and input to the desktop require more; the handler decides.
     ("POST", "/api/auth/session/{id}/ticket", Access::Caller(Action::ViewDesktop)),
+    ("POST", "/api/auth/session/{id}/invitations", Access::Caller(Action::ControlSession)),
     ("POST", "/api/auth/session/{id}/heartbeat", Access::Caller(Action::ControlSession)),
     ("POST", "/api/auth/session/{id}/cancel", Access::Caller(Action::ControlSession)),
     ("POST", "/api/auth/session/{id}/restart", Access::Caller(Action::ControlSession)),

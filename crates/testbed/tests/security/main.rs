@@ -11,6 +11,7 @@ mod fake_agent;
 mod fixture;
 mod guest_floods;
 mod s09_fair_turns;
+mod helper_invitations;
 mod s05_browsers;
 mod s10_audit;
 mod s10_audit_tampering;

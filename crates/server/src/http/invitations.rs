@@ -1,0 +1,48 @@
+//! Invitations of helpers: links with which another person looks at a session's desktop, view-only.
+
+use super::{
+    error_response::ErrorResponse,
+    extract::{Json, OwnedSession},
+    login::LoginLink,
+};
+use crate::auth::{Auth, login_links};
+use anteroom_controller::{api_error::ApiError, session::channels::require_active, session::context::SessionContext};
+use anteroom_wire::{Problem, ProblemBody};
+use axum::extract::State;
+use serde::Deserialize;
+
+/// Longest name of a helper, characters.
+const NAME_CHARS_MAX: usize = 60;
+
+/// Request of `POST …/invitations`.
+#[derive(Debug, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct InvitationRequest {
+    /// The helper's name, for people: 1 to 60 characters.
+    name: String,
+}
+
+/// Creates a single-use link for a helper, who sees this session and its desktop and cannot act in it. The link and the helper's access
+/// end with the caller that created the link. 410: the session has ended.
+#[utoipa::path(post, operation_id = "invite_helper", path = "/api/auth/session/{id}/invitations", params(("id" = String, Path)), request_body = InvitationRequest, responses(
+    (status = 200, description = "The link.", body = LoginLink),
+    (status = 400, description = "The name is malformed.", body = ProblemBody),
+    (status = 403, description = "The caller may not control this session.", body = ProblemBody),
+    (status = 410, description = "The session has ended.", body = ProblemBody),
+))]
+pub(super) async fn invite_helper(
+    State(context): State<SessionContext>,
+    State(auth): State<Auth>,
+    owned: OwnedSession,
+    Json(request): Json<InvitationRequest>,
+) -> Result<axum::Json<LoginLink>, ErrorResponse> {
+    let name = request.name.trim();
+    let chars = name.chars().count();
+    if chars == 0 || chars > NAME_CHARS_MAX || name.chars().any(char::is_control) {
+        let detail = format!("name must have 1 to {NAME_CHARS_MAX} characters and no control characters");
+        return Err(ApiError::new(Problem::Malformed, detail).into());
+    }
+    let (row, _) = require_active(&context, &owned.row.id).await?;
+    let url = login_links::create_helper_login_link(&auth, &owned.caller, &row, name).await?;
+    Ok(axum::Json(LoginLink { url, expires_in_s: auth.login_link_lifetime_ms / 1_000 }))
+}

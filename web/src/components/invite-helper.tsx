@@ -1,0 +1,48 @@
+// Invites a helper: another person who watches the session and cannot act in it.
+
+import { useState } from "preact/hooks";
+import { api, toProblem, type Problem } from "../api";
+import { CopyButton } from "./copy-button";
+import { ProblemNote } from "./problem-note";
+
+interface Invitation {
+  name: string;
+  url: string;
+  expires_in_s: number;
+}
+
+export function InviteHelper({ id }: { id: string }) {
+  const [name, setName] = useState("");
+  const [invitation, setInvitation] = useState<Invitation | null>(null);
+  const [problem, setProblem] = useState<Problem | null>(null);
+  const invite = (event: Event) => {
+    event.preventDefault();
+    setProblem(null);
+    api.inviteHelper(id, name).then(
+      ({ url, expires_in_s }) => setInvitation({ name, url, expires_in_s }),
+      (error: unknown) => setProblem(toProblem(error)),
+    );
+  };
+  return (
+    <details class="invite" data-invite>
+      <summary>Invite a helper</summary>
+      <p class="muted">A helper sees the desktop of this session. Keys and clicks of a helper are not sent to the machine.</p>
+      <form class="row" onSubmit={invite}>
+        <label>
+          Name{" "}
+          <input name="helper" autocomplete="off" maxLength={60} required value={name} onInput={(event) => setName(event.currentTarget.value)} />
+        </label>
+        <button type="submit" class="small" data-action="invite">
+          Create a link
+        </button>
+      </form>
+      {problem === null ? null : <ProblemNote problem={problem} />}
+      {invitation === null ? null : (
+        <p data-invitation>
+          Send this link to {invitation.name}. It works once, within {Math.round(invitation.expires_in_s / 60)} minutes:{" "}
+          <code>{invitation.url}</code> <CopyButton text={invitation.url} name="the link" />
+        </p>
+      )}
+    </details>
+  );
+}

@@ -32,7 +32,7 @@ pub struct NewBrowser {
     pub description: String,
     /// The client's address at the sign-in.
     pub address: String,
-    /// Who signed in; `None`: whoever had a login link.
+    /// The person who signed in; `None` after a login link.
     pub person: Option<Person>,
     /// When the person last proved to be present.
     pub confirmed_at_ms: UnixMs,
@@ -53,7 +53,7 @@ pub struct BrowserRow {
     pub description: String,
     /// The client's address at the sign-in.
     pub address: String,
-    /// Who signed in; `None`: whoever had a login link.
+    /// The person who signed in; `None` after a login link.
     pub person: Option<Person>,
     /// When it signed in.
     pub signed_in_at_ms: UnixMs,

@@ -93,7 +93,7 @@ pub(super) async fn is_own_browser(auth: &Auth, headers: &HeaderMap, caller: &Ca
     Ok(true)
 }
 
-/// The browsers that the caller may list and sign out: those of the same person, or, for whoever has a login link, those that signed in
+/// The browsers that the caller may list and sign out: those of the same person, or, after a login link, those that signed in
 /// with a link and the same role. Empty if the caller is not a browser.
 ///
 /// # Errors
@@ -117,6 +117,7 @@ pub async fn sign_out(auth: &Auth, caller: &Caller, id: &CallerId) -> Result<(),
         return Err(ApiError::new(Problem::NotOwner, "it is not one of your browsers that are signed in"));
     }
     auth.store.revoke_caller(id, unix_time::now_unix_ms()).await?;
+    auth.live_callers.check_soon();
     Ok(())
 }
 

@@ -2,9 +2,9 @@
 
 use super::{
     error_response::ErrorResponse,
-    extract::{AuthenticatedCaller, Json, CallerPath},
+    extract::{AuthenticatedCaller, CallerPath, Json},
 };
-use crate::auth::Auth;
+use crate::auth::{Auth, browsers};
 use anteroom_controller::{api_tokens, session::context::SessionContext};
 use anteroom_wire::{
     ProblemBody,
@@ -37,6 +37,7 @@ pub(super) async fn create_token(
     AuthenticatedCaller(caller): AuthenticatedCaller,
     Json(request): Json<CreateTokenRequest>,
 ) -> Result<impl IntoResponse, ErrorResponse> {
+    browsers::require_confirmation(&auth, &caller).await?;
     let created = api_tokens::create_token(&auth.store, &caller, &request).await?;
     Ok(secret_response(created))
 }
@@ -54,6 +55,7 @@ pub(super) async fn rotate_token(
     CallerPath(id): CallerPath,
     Json(request): Json<RotateTokenRequest>,
 ) -> Result<impl IntoResponse, ErrorResponse> {
+    browsers::require_confirmation(&auth, &caller).await?;
     let created = api_tokens::rotate_token(&auth.store, &caller, &id, request.overlap_s).await?;
     auth.live_callers.check_soon();
     Ok(secret_response(created))

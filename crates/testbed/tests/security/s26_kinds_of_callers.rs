@@ -3,7 +3,7 @@
 use crate::fixture::start_idle_session;
 use anteroom_controller::caller::{Action, Caller, Resource, permits};
 use anteroom_server::http::access::{Access, ROUTES};
-use anteroom_store::{CallerKind, LoginScope, NewCaller, NewLoginToken, Role, Sha256Hex, Store, StoreSettings};
+use anteroom_store::{CallerKind, LoginScope, NewBrowser, NewCaller, NewLoginToken, Role, Sha256Hex, Store, StoreSettings};
 use anteroom_testbed::TestServer;
 use anteroom_wire::{CallerId, Scope, Secret, SessionId};
 use reqwest::{Client, Method};
@@ -24,6 +24,18 @@ pub(crate) async fn store_caller(store: &Store, number: u8, change: impl FnOnce(
     let secret = Secret::new(format!("{}{number:064}", new.kind.secret_prefix().unwrap()));
     new.secret = Sha256Hex::of_secret(&secret);
     let row = store.create_caller(&new).await.unwrap();
+    if matches!(row.kind, CallerKind::BrowserCookie | CallerKind::ViewerCookie) {
+        let browser = NewBrowser {
+            caller: row.id.clone(),
+            key: Sha256Hex::of_bytes("5a".repeat(32).as_bytes()),
+            description: "test".to_owned(),
+            address: "127.0.0.1".to_owned(),
+            person: None,
+            confirmed_at_ms: now,
+            now_ms: now,
+        };
+        store.create_browser(&browser).await.unwrap();
+    }
     Known { caller: Caller::from(row), secret }
 }
 
@@ -68,7 +80,7 @@ impl Walk {
     async fn send(&mut self, method: &str, path: &str, shown: Option<(Shown, &Secret)>) -> (u16, String) {
         self.requests += 1;
         let method: Method = method.parse().unwrap();
-        let mut request = self.client.request(method, format!("{}{path}", self.base)).header("x-anteroom", "1");
+        let mut request = self.client.request(method, format!("{}{path}", self.base)).header("x-anteroom", "5a".repeat(32));
         request = match shown {
             None => request,
             Some((Shown::Bearer, secret)) => request.bearer_auth(secret.expose()),

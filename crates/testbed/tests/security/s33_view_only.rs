@@ -28,7 +28,7 @@ async fn s33_helper_sees_the_desktop_and_cannot_act_whatever_it_asks_for() {
     let (client, cookie) = (Client::builder().no_proxy().build().unwrap(), viewer_cookies(&id, &helper.secret));
     let call = async |path: &str, body: Value| {
         let url = format!("http://{address}/api/auth/session/{id}{path}");
-        let request = client.post(url).header("cookie", &cookie).header("x-anteroom", "1");
+        let request = client.post(url).header("cookie", &cookie).header("x-anteroom", "5a".repeat(32));
         request.header("content-type", "application/json").body(body.to_string()).send().await.unwrap()
     };
     for (path, body) in [

@@ -68,7 +68,7 @@ impl Walk {
             let Some(expected) = expected(*action) else { continue };
             let id = match *pattern {
                 pattern if pattern.contains("/credentials/") => "crd_00000000000000000000000000",
-                pattern if pattern.contains("/tokens/") => "cal_00000000000000000000000001",
+                pattern if pattern.contains("/tokens/") || pattern.contains("/browsers/") => "cal_00000000000000000000000001",
                 pattern if pattern.contains("/keys/") => "1",
                 _ => self.session.as_str(),
             };

@@ -245,6 +245,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/auth/session/{id}/invitations": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Creates a single-use link for a helper, who sees this session and its desktop and cannot act in it. The link and the helper's access
+         *     end with the caller that created the link. 410: the session has ended.
+         */
+        post: operations["invite_helper"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/auth/session/{id}/method": {
         parameters: {
             query?: never;
@@ -409,6 +429,40 @@ export interface paths {
          */
         post: operations["start_session"];
         delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/browsers": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Lists the browsers in which the caller is signed in. A caller that is not a browser has none. */
+        get: operations["list_browsers"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/browsers/{id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post?: never;
+        /** Signs one of the caller's browsers out. */
+        delete: operations["sign_browser_out"];
         options?: never;
         head?: never;
         patch?: never;
@@ -606,6 +660,23 @@ export interface paths {
         put?: never;
         /** Redeems a single-use login token and sets a session cookie. 401: the token is unknown, used or expired. */
         post: operations["log_in"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/logout": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Signs this browser out and deletes its cookie. */
+        post: operations["log_out"];
         delete?: never;
         options?: never;
         head?: never;
@@ -875,7 +946,7 @@ export interface components {
             mac?: string;
             /** @description `ok`, `attempted`, or the code of the problem. */
             outcome: string;
-            /** @description From where: an IP address, `local:UID` or `machine:ID`. */
+            /** @description From where: an IP address, the operator's socket with its user id, or `machine:ID`. */
             peer?: string | null;
             /** @description The hash of the record before it. */
             prev: string;
@@ -920,6 +991,28 @@ export interface components {
              * @description Records that were read.
              */
             records: number;
+        };
+        /** @description `GET /api/browsers`. */
+        BrowserList: {
+            /** @description The last used first. */
+            browsers: components["schemas"]["BrowserView"][];
+        };
+        /** @description A browser that is signed in. */
+        BrowserView: {
+            /** @description The address from which it signed in. */
+            address: string;
+            /** @description The browser and its operating system. */
+            description: string;
+            /** @description When it is signed out at the latest (RFC 3339). */
+            expires_at: string | null;
+            /** @description Its id. */
+            id: components["schemas"]["CallerId"];
+            /** @description Whether it is the browser that sent this request. */
+            is_current: boolean;
+            /** @description When it was last used, to the minute (RFC 3339). */
+            last_used_at: string;
+            /** @description When it signed in (RFC 3339). */
+            signed_in_at: string;
         };
         /** @description A caller of the API: a backend with its token, an operator, or a viewer of one session. */
         CallerId: string;
@@ -1168,6 +1261,11 @@ export interface components {
          * @enum {string}
          */
         HealthStatus: "ok" | "degraded" | "down";
+        /** @description Request of `POST …/invitations`. */
+        InvitationRequest: {
+            /** @description The helper's name, for people: 1 to 60 characters. */
+            name: string;
+        };
         /** @description How machines are isolated from the host. */
         Isolation: {
             /** @description The sum in one sentence. */
@@ -1278,6 +1376,11 @@ export interface components {
         LoginRequest: {
             /** @description The login token, from the link's fragment. */
             login_token: string;
+            /**
+             * @description The key of the browser: 64 hex digits that it keeps and sends as `X-Anteroom` with each request. The cookie is accepted only
+             *     with it.
+             */
+            browser_key: string;
         };
         /** @description One machine: one keeper and its VMM. A restarted session gets a new one. */
         MachineId: string;
@@ -2317,6 +2420,59 @@ export interface operations {
             };
         };
     };
+    invite_helper: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["InvitationRequest"];
+            };
+        };
+        responses: {
+            /** @description The link. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["LoginLink"];
+                };
+            };
+            /** @description The name is malformed. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+            /** @description The caller may not control this session. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+            /** @description The session has ended. */
+            410: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+        };
+    };
     change_method: {
         parameters: {
             query?: never;
@@ -2839,6 +2995,64 @@ export interface operations {
             };
         };
     };
+    list_browsers: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The browsers. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["BrowserList"];
+                };
+            };
+            /** @description The caller is not authenticated. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+        };
+    };
+    sign_browser_out: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description It is signed out. */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description It is not one of the caller's browsers. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+        };
+    };
     list_credentials: {
         parameters: {
             query?: never;
@@ -3331,6 +3545,42 @@ export interface operations {
                 content?: never;
             };
             /** @description The login token is unknown, used or expired. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+        };
+    };
+    log_out: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The browser is signed out. */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description The caller is not a browser. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+            /** @description The caller is not authenticated. */
             401: {
                 headers: {
                     [name: string]: unknown;

@@ -1,7 +1,7 @@
 -- Browsers that are signed in. Cookies of earlier versions have no row here and are not accepted any more.
 
 CREATE TABLE browsers (
-    caller_id       TEXT PRIMARY KEY NOT NULL REFERENCES callers (id),
+    caller_id       TEXT PRIMARY KEY NOT NULL REFERENCES callers (id) ON DELETE CASCADE,
     -- The hash of the key that only the pages of this browser have.
     key_hash        TEXT NOT NULL,
     description     TEXT NOT NULL,

@@ -28,7 +28,7 @@ import { useStore } from "../store";
 import type { Terminal } from "../terminal";
 import { SignedOut } from "./signed-out";
 
-type LoginState = { step: "confirm" | "log_in" } | { step: "finished"; problem: Problem | null };
+type LoginState = { step: "confirm" } | { step: "log_in" } | { step: "finished"; problem: Problem | null };
 
 /**
  * Exchanges the link's login token after a click. A rejected token does not matter if the browser has a cookie from an earlier login,

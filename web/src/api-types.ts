@@ -166,6 +166,24 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/auth/session/{id}/consent": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Returns for whom the caller signs in, and whether the caller must agree before it can see or use the machine. */
+        get: operations["get_consent"];
+        put?: never;
+        /** Agrees to the sign-in, as a viewer. Idempotent; has no effect for other callers. 410: the session has ended. */
+        post: operations["give_consent"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/auth/session/{id}/credentials": {
         parameters: {
             query?: never;
@@ -1040,6 +1058,22 @@ export interface components {
             /** @description Its state. */
             state: components["schemas"]["ComponentState"];
         };
+        /**
+         * @description Whether a caller must agree before it can see or use the machine.
+         * @enum {string}
+         */
+        ConsentStatus: "not_needed" | "required" | "given";
+        /** @description `GET …/consent`: who asks for the credential. */
+        ConsentView: {
+            /** @description The display name of the session's owner, for whom the credential is stored. */
+            owner_name: string;
+            /** @description The host to which the page redirects the user at the end. */
+            return_host: string | null;
+            /** @description The request, for people: names owner, provider and return host. */
+            sentence: string;
+            /** @description Whether this caller must agree. */
+            status: components["schemas"]["ConsentStatus"];
+        };
         /** @description `POST /api/tokens`. */
         CreateTokenRequest: {
             /**
@@ -1656,6 +1690,8 @@ export interface components {
             methods: components["schemas"]["MethodView"][];
             /** @description What the user must do next, one sentence. */
             next_action: string;
+            /** @description The display name of its owner: the caller that started it, for whom the credential is stored. */
+            owner_name: string;
             /** @description What happens with a captured credential. */
             policy: components["schemas"]["StoragePolicy"];
             /** @description The policy in one sentence, for the user. */
@@ -1671,6 +1707,8 @@ export interface components {
             queue_position: number | null;
             reason: components["schemas"]["Reason"] | null;
             renews: components["schemas"]["CredentialId"] | null;
+            /** @description The host to which the page redirects the user at the end. */
+            return_host: string | null;
             /** @description Where the page redirects the user at the end. */
             return_url: string | null;
             /** @description The state of the sign-in. */
@@ -1702,6 +1740,7 @@ export interface components {
             /** @description The credential is complete and stays in the machine (`keep_in_machine`). */
             kept_in_machine: boolean;
             prompt: components["schemas"]["PromptView"] | null;
+            unexpected_address: components["schemas"]["UnexpectedAddress"] | null;
             /** @description The address to open in the user's own browser. */
             url: string | null;
         };
@@ -1797,7 +1836,7 @@ export interface components {
          * @description The kind of a timeline entry: what happened.
          * @enum {string}
          */
-        TimelineKind: "accepted" | "completed" | "failed" | "cancelled" | "expired" | "entries_lost" | "machine_requested" | "machine_start_failed" | "machine_ready" | "claim_failed" | "machine_adopted" | "channel_lost" | "channel_reopened" | "restart_requested" | "restart_rejected" | "machine_replaced" | "machine_exited" | "machine_removed" | "machine_not_removed" | "desktop_connected" | "desktop_connect_failed" | "stage_failed" | "child_exited" | "crash_loop" | "crash_loop_ended" | "memory_low" | "memory_recovered" | "out_of_memory" | "cli_started" | "cli_exited" | "sign_in_url" | "device_code" | "browser_opened" | "browser_not_opened" | "prompt_opened" | "prompt_closed" | "keys_pressed" | "pasted" | "paste_rejected" | "tool_signed_in" | "tool_failed" | "method_chosen" | "method_switched" | "method_resent" | "candidate_rejected" | "candidate_accepted" | "delivery_retry" | "delivery_rejected" | "credential_kept_in_machine" | "credential_unsealed" | "credential_checked" | "credential_check_inconclusive" | "use_completed" | "credential_refreshed" | "credential_not_refreshed" | "credential_leased" | "credential_deleted" | "credential_delivery_expired" | "webhook_delivered" | "webhook_failed" | "webhook_abandoned" | "egress_allowed" | "egress_denied" | "egress_full" | "egress_totals" | "viewer_joined" | "viewer_disconnected" | "terminal_disconnected" | "viewer_rejected" | "ticket_rejected" | "unknown";
+        TimelineKind: "accepted" | "completed" | "failed" | "cancelled" | "expired" | "entries_lost" | "reports_dropped" | "machine_requested" | "machine_start_failed" | "machine_ready" | "claim_failed" | "machine_adopted" | "channel_lost" | "channel_reopened" | "restart_requested" | "restart_rejected" | "machine_replaced" | "machine_exited" | "machine_removed" | "machine_not_removed" | "desktop_connected" | "desktop_connect_failed" | "stage_failed" | "child_exited" | "crash_loop" | "crash_loop_ended" | "memory_low" | "memory_recovered" | "out_of_memory" | "cli_started" | "cli_exited" | "sign_in_url" | "unexpected_url" | "device_code" | "browser_opened" | "browser_not_opened" | "prompt_opened" | "prompt_closed" | "keys_pressed" | "pasted" | "paste_rejected" | "tool_signed_in" | "tool_failed" | "method_chosen" | "method_switched" | "method_resent" | "candidate_rejected" | "candidate_accepted" | "delivery_retry" | "delivery_rejected" | "credential_kept_in_machine" | "credential_unsealed" | "credential_checked" | "credential_check_inconclusive" | "use_completed" | "credential_refreshed" | "credential_not_refreshed" | "credential_leased" | "credential_deleted" | "credential_delivery_expired" | "webhook_delivered" | "webhook_failed" | "webhook_abandoned" | "egress_allowed" | "egress_denied" | "egress_full" | "egress_totals" | "consent_given" | "viewer_joined" | "viewer_disconnected" | "terminal_disconnected" | "viewer_rejected" | "ticket_rejected" | "unknown";
         /** @description `GET /api/tokens`. */
         TokenList: {
             /** @description Newest first. */
@@ -1835,6 +1874,13 @@ export interface components {
             enter?: boolean;
             /** @description The text, at most 16 KiB without control characters. */
             text: string;
+        };
+        /** @description An address that the machine wants to open and that is not a page of the provider. The address itself is withheld. */
+        UnexpectedAddress: {
+            /** @description The host that it leads to; with the scheme, the port and a mark for a user name, if they are unusual. */
+            host: string;
+            /** @description The warning, for people: names this host and the provider. */
+            sentence: string;
         };
         /**
          * @description What a stored credential is used for.
@@ -2275,6 +2321,77 @@ export interface operations {
             };
             /** @description The machine's agent does not answer. */
             502: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+        };
+    };
+    get_consent: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The request to sign in. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ConsentView"];
+                };
+            };
+            /** @description The caller may not use this session. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+        };
+    };
+    give_consent: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The viewer has agreed. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ConsentView"];
+                };
+            };
+            /** @description The caller may not use this session. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+            /** @description The session has ended. */
+            410: {
                 headers: {
                     [name: string]: unknown;
                 };

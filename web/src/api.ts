@@ -6,6 +6,7 @@ import { clock } from "./clock";
 
 type Schemas = components["schemas"];
 export type BrowserView = Schemas["BrowserView"];
+export type ConsentView = Schemas["ConsentView"];
 export type CredentialFile = Schemas["CredentialFile"];
 export type CredentialHealth = Schemas["CredentialHealth"];
 export type CredentialMeta = Schemas["CredentialMeta"];
@@ -135,6 +136,9 @@ export const api = {
   timeline: (id: string) => requestJson<"Timeline">("GET", sessionPath(id, "/events")).then((timeline) => timeline.entries),
   sessionCredentials: (id: string) =>
     requestJson<"CredentialList">("GET", sessionPath(id, "/credentials")).then((list) => list.credentials),
+  /** Who asks for the credential, and whether this browser's user must agree. */
+  consent: (id: string) => requestJson<"ConsentView">("GET", sessionPath(id, "/consent")),
+  giveConsent: (id: string) => requestJson<"ConsentView">("POST", sessionPath(id, "/consent"), {}),
   createTicket: (id: string, ticket: Schemas["TicketRequest"]) => requestJson<"Ticket">("POST", sessionPath(id, "/ticket"), ticket),
   /** Creates a link with which a helper of this name watches the session. */
   inviteHelper: (id: string, name: string) =>

@@ -112,10 +112,16 @@ impl Agent {
         }
         AgentInfo {
             protocol: PROTOCOL_VERSION,
-            agent_version: env!("CARGO_PKG_VERSION").to_owned(),
-            image_hash: self.environment.image_hash.clone(),
-            capabilities: capabilities.into_iter().map(str::to_owned).collect(),
-            clis: self.environment.tool_versions.clone(),
+            agent_version: env!("CARGO_PKG_VERSION").into(),
+            image_hash: self.environment.image_hash.clone().into(),
+            capabilities: capabilities.into_iter().map(Into::into).collect(),
+            clis: self
+                .environment
+                .tool_versions
+                .clone()
+                .into_iter()
+                .map(|(name, version)| (name.into(), version.into()))
+                .collect(),
             stages: self.readiness.reports(),
             claimed_by: self.claim.current().map(|claim| claim.claimed_by.clone()),
         }

@@ -2,7 +2,7 @@
 
 use super::{
     client::{ApiClient, ClientError},
-    print_line, printable,
+    print_line, one_line,
 };
 use anteroom_audit::{
     Filter, Follower, Order, Record, Verification, csv_header, for_each_record, list_records, verify,
@@ -213,7 +213,7 @@ fn report(verification: &Verification, json: bool) -> serde_json::Result<ExitCod
             "{records} records ({first_seq} to {last_seq}) in {files} files; the last hash is {last_hash}."
         ));
         for finding in &verification.findings {
-            print_line(format_args!("{}: {}", finding.kind, printable(&finding.text)));
+            print_line(format_args!("{}: {}", finding.kind, one_line(&finding.text)));
         }
         print_line(if verification.intact { "Nothing was changed." } else { "The audit trail was changed." });
     }
@@ -241,7 +241,7 @@ fn as_text(record: &Record) -> String {
     for (key, value) in details {
         let _ = write!(line, " {key}={value}");
     }
-    printable(&line)
+    one_line(&line)
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! HTTP client of the command line. It uses the API on the Unix socket in the state directory, where the peer's user id
 //! authenticates the caller, so no token is stored in a file.
 
+use super::output::clean_json;
 use anteroom_controller::config::LOCAL_API_SOCKET_NAME;
 use anteroom_wire::ProblemBody;
 use bytes::{Bytes, BytesMut};
@@ -94,7 +95,7 @@ impl ApiClient {
     ) -> Result<T, ClientError> {
         let bytes = self.exchange(request(method, path, body)?).await?;
         let bytes: &[u8] = if bytes.is_empty() { b"null" } else { &bytes };
-        serde_json::from_slice(bytes).map_err(|error| invalid(&error))
+        parse_json(bytes)
     }
 
     /// Sends a request without a body and returns the response's bytes.
@@ -203,8 +204,15 @@ async fn collect(mut response: Response) -> Result<Bytes, ClientError> {
     Ok(bytes.freeze())
 }
 
+/// Parses JSON of the server. Every text in it becomes one clean line; base64 is not changed by that.
+pub(crate) fn parse_json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ClientError> {
+    let mut value: serde_json::Value = serde_json::from_slice(bytes).map_err(|error| invalid(&error))?;
+    clean_json(&mut value);
+    serde_json::from_value(value).map_err(|error| invalid(&error))
+}
+
 fn api_error(status: StatusCode, bytes: &[u8]) -> ClientError {
-    serde_json::from_slice(bytes).map_or_else(|_| invalid(&format_args!("status {status}")), ClientError::Api)
+    parse_json(bytes).map_or_else(|_| invalid(&format_args!("status {status}")), ClientError::Api)
 }
 
 /// The error of a request on an open connection.

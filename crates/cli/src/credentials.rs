@@ -4,7 +4,7 @@ use super::{
     client::{ApiClient, ClientError},
     credential_files::OutputPath,
     login::lease_to_files,
-    print_line, printable,
+    one_line, print_error_line, print_line,
     sign_in::{SignInResult, follow_to_end, sign_in},
     watch::{self, SessionUpdate},
 };
@@ -146,7 +146,7 @@ async fn show(client: &ApiClient, id: &CredentialId, json: bool) -> anyhow::Resu
     row("credential", meta.id.to_string());
     row("tool", meta.provider.to_string());
     row("user", meta.user_id.clone().unwrap_or_default());
-    row("health", format!("{}: {}", meta.health.as_str(), printable(&meta.health_detail)));
+    row("health", format!("{}: {}", meta.health.as_str(), one_line(&meta.health_detail)));
     row("checked", meta.checked_at.clone());
     row("stored", meta.stored_at.clone());
     row("session", meta.session.to_string());
@@ -204,15 +204,14 @@ async fn check(client: &ApiClient, id: &CredentialId, json: bool) -> anyhow::Res
     if json {
         print_line(serde_json::to_string_pretty(&meta)?);
     } else {
-        print_line(format_args!("{}: {}", meta.health.as_str(), printable(&meta.health_detail)));
+        print_line(format_args!("{}: {}", meta.health.as_str(), one_line(&meta.health_detail)));
     }
     let is_accepted = meta.health != CredentialHealth::NeedsAuth;
     Ok(if is_accepted { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-#[expect(clippy::print_stderr, reason = "the error of the command")]
 fn print_not_checked(reason: &str) -> ExitCode {
-    eprintln!("anteroom: the credential could not be checked: {reason}");
+    print_error_line(format_args!("anteroom: the credential could not be checked: {reason}"));
     ExitCode::from(NOT_CHECKED)
 }
 

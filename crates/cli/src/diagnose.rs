@@ -1,6 +1,6 @@
 //! `anteroom diagnose SESSION`: explains a session's current state or failure.
 
-use super::{client::ApiClient, print_line, printable};
+use super::{client::ApiClient, one_line, print_line};
 use anteroom_controller::config::Config;
 use anteroom_wire::{SessionId, diagnosis::Diagnosis};
 use comfy_table::{Table, presets};
@@ -15,12 +15,12 @@ pub(super) async fn run(config: &Config, session: &str, json: bool) -> anyhow::R
         print_line(serde_json::to_string_pretty(&diagnosis)?);
         return Ok(ExitCode::SUCCESS);
     }
-    print_line(printable(&diagnosis.sentence));
+    print_line(one_line(&diagnosis.sentence));
     print_line(format_args!("Verdict: {}. {}", diagnosis.verdict.code(), diagnosis.remedy));
     let mut chain = Table::new();
     chain.load_style(presets::NOTHING);
     for link in &diagnosis.chain {
-        chain.add_row([wire_name(&link.component), wire_name(&link.state), printable(&link.detail)]);
+        chain.add_row([wire_name(&link.component), wire_name(&link.state), one_line(&link.detail)]);
     }
     print_line(format_args!("\n{chain}"));
     if !diagnosis.evidence.is_empty() {
@@ -31,7 +31,7 @@ pub(super) async fn run(config: &Config, session: &str, json: bool) -> anyhow::R
                 entry.number.to_string(),
                 entry.at.clone(),
                 entry.kind.to_string(),
-                printable(&entry.sentence),
+                one_line(&entry.sentence),
             ]);
         }
         print_line(format_args!("\nEvidence (timeline entries):\n{evidence}"));

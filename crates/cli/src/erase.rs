@@ -50,7 +50,7 @@ pub(super) async fn run(config: &Config, arguments: EraseArguments) -> anyhow::R
     print_line(table);
     print_line("\nNot deleted:");
     for sentence in &report.stays {
-        print_line(format_args!("- {}", super::printable(sentence)));
+        print_line(format_args!("- {}", super::one_line(sentence)));
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -16,6 +16,7 @@ mod tty;
 
 use super::{
     client::{ApiClient, ClientError},
+    output::one_line,
     watch::{self, SessionUpdate},
 };
 use anteroom_controller::config::Config;
@@ -249,5 +250,5 @@ impl Signals {
 /// Prints a line to standard error, separate from the command's output. In raw mode a line must end with `\r\n`.
 fn print_status(text: &str) {
     let end = if tty::is_raw_mode() { "\r\n" } else { "\n" };
-    let _ = write!(std::io::stderr().lock(), "anteroom: {text}{end}");
+    let _ = write!(std::io::stderr().lock(), "anteroom: {}{end}", one_line(text));
 }

@@ -118,7 +118,7 @@ fn print_report(report: &KeyReport, json: bool) -> anyhow::Result<()> {
         print_line(serde_json::to_string_pretty(report)?);
         return Ok(());
     }
-    print_line(format_args!("Keys in {}", super::printable(&report.source)));
+    print_line(format_args!("Keys in {}", super::one_line(&report.source)));
     let mut table = Table::new();
     table.load_style(presets::NOTHING).set_header(["key", "created", "use", "credentials"]);
     for key in &report.keys {

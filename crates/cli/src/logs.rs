@@ -3,7 +3,7 @@
 
 use super::{
     client::{ApiClient, ClientError},
-    printable,
+    one_line, print_error_line,
 };
 use anteroom_controller::{
     config::Config,
@@ -16,6 +16,7 @@ use anteroom_store::{Store, StoreSettings};
 use anteroom_wire::{
     MachineId, SessionId,
     api::{Timeline, TimelineEntry},
+    guest_text::escape_json,
 };
 use serde_json::Value;
 use std::{
@@ -95,8 +96,9 @@ pub(super) async fn run(config: &Config, arguments: LogsArguments) -> anyhow::Re
     let as_json = arguments.json || !std::io::stdout().is_terminal();
     let mut out = std::io::stdout().lock();
     // A closed pipe is no error: its reader needs no more.
-    let mut print =
-        |line: &str| if as_json { writeln!(out, "{line}") } else { writeln!(out, "{}", as_text(line)) }.is_ok();
+    let mut print = |line: &str| {
+        if as_json { writeln!(out, "{}", escape_json(line)) } else { writeln!(out, "{}", as_text(line)) }.is_ok()
+    };
     // Opened before the existing lines are read, so that no line is lost in between.
     let mut follower = LogFollower::open_at_end(&path)?;
     let mut found = 0_usize;
@@ -135,9 +137,11 @@ pub(super) async fn run(config: &Config, arguments: LogsArguments) -> anyhow::Re
     Ok(ExitCode::SUCCESS)
 }
 
-#[expect(clippy::print_stderr, reason = "standard output may be a pipe and carries only log lines")]
+/// Standard output may be a pipe and carries only log lines.
 fn warn_machines_unknown(id: &SessionId, error: &anyhow::Error) {
-    eprintln!("anteroom: {error:#}; only lines that name {id} follow, not those that name only its machines");
+    print_error_line(format_args!(
+        "anteroom: {error:#}; only lines that name {id} follow, not those that name only its machines"
+    ));
 }
 
 /// Whether any line of the log is about the session.
@@ -174,9 +178,9 @@ fn machine_ids(data: impl Iterator<Item = Value>) -> BTreeSet<MachineId> {
     data.filter_map(|data| data.get("machine")?.as_str()?.parse().ok()).collect()
 }
 
-/// Formats a JSON line as text: time, level, message, and the other fields as `key=value`, without control characters.
+/// Formats a JSON line as text: time, level, message, and the other fields as `key=value`.
 fn as_text(line: &str) -> String {
-    let Ok(Value::Object(mut fields)) = serde_json::from_str(line) else { return printable(line) };
+    let Ok(Value::Object(mut fields)) = serde_json::from_str(line) else { return one_line(line) };
     let mut remove = |key: &str| match fields.remove(key) {
         Some(Value::String(text)) => text,
         Some(other) => other.to_string(),
@@ -188,7 +192,7 @@ fn as_text(line: &str) -> String {
         Some(text) => format!(" {key}={text}"),
         None => format!(" {key}={value}"),
     });
-    printable(&rest.fold(head, |line, field| line + &field))
+    one_line(&rest.fold(head, |line, field| line + &field))
 }
 
 #[cfg(test)]
@@ -196,7 +200,7 @@ mod tests {
     #[test]
     fn a_text_line_contains_no_control_characters() {
         let line = r#"{"timestamp":"T","level":"WARN","target":"x","message":"a\u001b[31mb","count":3,"who":"c\nd"}"#;
-        assert_eq!(super::as_text(line), "T WARN  a [31mb count=3 who=c d");
-        assert_eq!(super::as_text("not JSON\u{7}"), "not JSON ");
+        assert_eq!(super::as_text(line), "T WARN  a�[31mb count=3 who=c d");
+        assert_eq!(super::as_text("not JSON\u{7}\u{202e}\u{2028}"), "not JSON� ");
     }
 }

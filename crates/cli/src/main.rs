@@ -15,6 +15,7 @@ mod keys;
 mod login;
 mod logs;
 mod machine_environment;
+mod output;
 mod progress;
 mod prompt_responder;
 mod providers;
@@ -27,6 +28,7 @@ mod watch;
 
 use anteroom_controller::{config::Config, log};
 use clap::{Parser, Subcommand};
+use output::{one_line, print_error_line, print_line};
 use std::{
     alloc::System,
     net::SocketAddr,
@@ -228,19 +230,7 @@ async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     }
 }
 
-#[expect(clippy::print_stderr, reason = "the error of the command")]
 fn print_error(error: &anyhow::Error, is_exec: bool) -> ExitCode {
-    eprintln!("anteroom: {error:#}");
+    print_error_line(format_args!("anteroom: {error:#}"));
     if is_exec { ExitCode::from(exec::EXIT_CODE_NOT_RUN) } else { ExitCode::FAILURE }
-}
-
-/// Replaces control characters by spaces, so that text from machines, files and logs cannot control the terminal.
-fn printable(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
-}
-
-/// Prints a line to standard output. A closed pipe is no error: its reader needs no more.
-fn print_line(text: impl std::fmt::Display) {
-    use std::io::Write as _;
-    let _ = writeln!(std::io::stdout(), "{text}");
 }

@@ -1,5 +1,6 @@
 //! Progress of a long operation: a bar on a terminal, lines otherwise.
 
+use super::output::{one_line, print_error_line};
 use indicatif::{ProgressBar, ProgressStyle};
 use parking_lot::Mutex;
 use std::{io::IsTerminal, time::Duration};
@@ -21,15 +22,14 @@ impl ProgressDisplay {
     }
 
     /// Shows the present step. `fraction`: completed part of the step, 0 to 1, if known.
-    #[expect(clippy::print_stderr, reason = "progress without a terminal")]
     pub(super) fn show(&self, step: &str, note: &str, fraction: Option<f32>) {
         let text = if note.is_empty() { step.to_owned() } else { format!("{step}: {note}") };
-        self.bar.set_message(text);
+        self.bar.set_message(one_line(&text));
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "0 to 1000")]
         self.bar.set_position((fraction.unwrap_or(0.0).clamp(0.0, 1.0) * 1_000.0) as u64);
         let mut last_step = self.last_step.lock();
         if self.bar.is_hidden() && *last_step != step {
-            eprintln!("  {step}");
+            print_error_line(format_args!("  {step}"));
             step.clone_into(&mut last_step);
         }
     }

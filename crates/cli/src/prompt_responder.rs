@@ -8,6 +8,7 @@
 
 use super::{
     client::{ApiClient, ClientError},
+    output::print_prompt,
     print_line,
 };
 use anteroom_wire::{
@@ -24,7 +25,7 @@ use rustix::{
 use serde_json::json;
 use std::{
     fs::File,
-    io::{self, IsTerminal, Read, Write},
+    io::{self, IsTerminal, Read},
     path::Path,
 };
 use tokio::sync::watch;
@@ -130,12 +131,6 @@ impl PromptResponder<'_> {
         let path = format!("/api/auth/session/{}/paste", self.session);
         self.client.call(Method::POST, &path, Some(&json!({ "text": text }))).await
     }
-}
-
-#[expect(clippy::print_stdout, reason = "a prompt has no line break")]
-fn print_prompt(text: &str) {
-    print!("{text}");
-    let _ = io::stdout().flush();
 }
 
 /// Reads a line from the terminal. Cancel safe: it reads only a complete line.

@@ -82,7 +82,7 @@ async fn follow_sign_in(
     key: Option<Secret>,
 ) -> anyhow::Result<Option<SessionView>> {
     let (prompt, prompts) = channel::channel(None);
-    let mut display = SignInDisplay { code: None, url: None, is_kept: false, prompt };
+    let mut display = SignInDisplay { code: None, url: None, warning: None, is_kept: false, prompt };
     let cancel = async || -> Result<(), ClientError> {
         let path = format!("/api/auth/session/{id}/cancel");
         client.call::<(), SessionView>(Method::POST, &path, None).await.map(drop)
@@ -104,6 +104,8 @@ async fn follow_sign_in(
 struct SignInDisplay {
     code: Option<String>,
     url: Option<String>,
+    /// The warning about a page that is not the provider's.
+    warning: Option<String>,
     /// The tool is signed in and its credential stays in the machine.
     is_kept: bool,
     prompt: channel::Sender<Option<PromptView>>,
@@ -130,6 +132,13 @@ impl SignInDisplay {
             if let Some(url) = &self.url {
                 print_line(format_args!("  → open {url}"));
             }
+        }
+        let warning = view.sign_in.unexpected_address.as_ref().map(|unexpected| unexpected.sentence.clone());
+        if warning != self.warning {
+            if let Some(sentence) = &warning {
+                print_line(format_args!("  → warning: {sentence}"));
+            }
+            self.warning = warning;
         }
         if view.sign_in.device_code != self.code {
             self.code.clone_from(&view.sign_in.device_code);

@@ -2,7 +2,7 @@
 
 use super::{
     client::{ApiClient, ClientError},
-    print_line, printable,
+    print_line, one_line,
 };
 use anteroom_controller::{api_error::ApiError, api_tokens, caller::Caller, config::Config};
 use anteroom_server::StateDir;
@@ -200,7 +200,7 @@ fn table(list: TokenList) -> Table {
         let never = || "-".to_owned();
         let expires = revoked_at.map(|at| format!("revoked {at}")).or(expires_at).unwrap_or_else(never);
         let last_used = last_used_at.unwrap_or_else(never);
-        table.add_row([id.to_string(), kind, role, printable(&name), scopes.join(" "), created_at, last_used, expires]);
+        table.add_row([id.to_string(), kind, role, one_line(&name), scopes.join(" "), created_at, last_used, expires]);
     }
     table
 }

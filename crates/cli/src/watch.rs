@@ -1,6 +1,6 @@
 //! Follows a session: every timeline entry once and every changed view, across restarts of the server.
 
-use super::client::{ApiClient, ClientError};
+use super::client::{ApiClient, ClientError, parse_json};
 use anteroom_wire::{
     SessionId,
     api::{SessionView, TimelineEntry},
@@ -39,13 +39,13 @@ pub(super) async fn follow_session(
         let followed = client.follow_events(&path, |name, data| {
             last_event = Instant::now();
             if name == "timeline" {
-                if let Ok(entry) = serde_json::from_str::<TimelineEntry>(data) {
+                if let Ok(entry) = parse_json::<TimelineEntry>(data.as_bytes()) {
                     after = entry.number;
                     on_update(SessionUpdate::Entry(entry));
                 }
                 return true;
             }
-            let Ok(view) = serde_json::from_str::<SessionView>(data) else { return true };
+            let Ok(view) = parse_json::<SessionView>(data.as_bytes()) else { return true };
             let is_active = !view.status.is_ended();
             on_update(SessionUpdate::View(Box::new(view.clone())));
             if !is_active {

@@ -3,8 +3,11 @@
 use anteroom_machine::AgentError;
 use anteroom_store::{StoreError, StoreErrorKind};
 pub use anteroom_wire::chain;
-use anteroom_wire::{Problem, ProblemBody};
+use anteroom_wire::{Problem, ProblemBody, guest_text::clean_line};
 use std::{error::Error, sync::Arc};
+
+/// The most bytes of the details.
+const DETAIL_BYTES_MAX: usize = 4 * 1024;
 
 /// An error returned to a caller. `detail` is for people and contains no secret; the source is never part of the answer.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -21,7 +24,8 @@ pub struct ApiError {
 impl ApiError {
     /// An error with details.
     pub fn new(problem: Problem, detail: impl Into<String>) -> Self {
-        Self { problem, detail: detail.into(), source: None }
+        // The detail may quote a guest or the caller.
+        Self { problem, detail: clean_line(&detail.into(), DETAIL_BYTES_MAX), source: None }
     }
 
     /// An internal error with its cause.

@@ -183,12 +183,12 @@ pub fn evaluate_screens(provider: &Provider, screens: &[RecordedScreen]) -> Resu
                     findings.presses = keys;
                 }
                 ScreenAction::OpenPrompt(prompt) | ScreenAction::ReopenPrompt(prompt) => {
-                    open = Some(prompt.id);
-                    findings.rejected = prompt.rejection;
+                    open = Some(prompt.id.into());
+                    findings.rejected = prompt.rejection.map(Into::into);
                 }
                 ScreenAction::ClosePrompt(_) => open = None,
                 ScreenAction::ReportOutcome(SignInOutcome::Done) => findings.done = true,
-                ScreenAction::ReportOutcome(SignInOutcome::Failed { why }) => findings.failed = Some(why),
+                ScreenAction::ReportOutcome(SignInOutcome::Failed { why }) => findings.failed = Some(why.into()),
             }
         }
         findings.asks.clone_from(&open);

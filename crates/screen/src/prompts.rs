@@ -88,8 +88,14 @@ impl CompiledPromptRule {
     }
 
     fn prompt(&self, question: &Question, rejection: Option<String>) -> OpenPrompt {
-        let PromptQuestion { label, secret, expected_format, .. } = question.ask.clone();
-        OpenPrompt { id: self.id.clone(), label, secret, expected_format, rejection }
+        let PromptQuestion { label, secret, expected_format, .. } = &question.ask;
+        OpenPrompt {
+            id: self.id.as_str().into(),
+            label: label.as_str().into(),
+            secret: *secret,
+            expected_format: expected_format.as_deref().map(Into::into),
+            rejection: rejection.map(Into::into),
+        }
     }
 }
 
@@ -223,8 +229,10 @@ impl PromptTracker {
 
     fn outcomes(&mut self, rules: &PromptRules, text: &str) -> Vec<ScreenAction> {
         let done = self.done.update(rules.done.as_ref(), text).map(|(at, _)| (at, SignInOutcome::Done));
-        let failed =
-            self.failed.update(rules.failed.as_ref(), text).map(|(at, why)| (at, SignInOutcome::Failed { why }));
+        let failed = self
+            .failed
+            .update(rules.failed.as_ref(), text)
+            .map(|(at, why)| (at, SignInOutcome::Failed { why: why.into() }));
         let mut both: Vec<_> = done.into_iter().chain(failed).collect();
         both.sort_by_key(|(at, _)| *at);
         both.into_iter().map(|(_, outcome)| ScreenAction::ReportOutcome(outcome)).collect()

@@ -10,6 +10,7 @@ mod audit;
 mod audited_routes;
 mod browsers;
 mod bundle;
+mod consent;
 mod controller_service;
 mod credential_uses;
 mod credentials;
@@ -127,6 +128,7 @@ fn api() -> OpenApiRouter<App> {
         .routes(routes!(diagnosis::get_diagnosis))
         .routes(routes!(bundle::create_bundle))
         .routes(routes!(session::list_sessions))
+        .routes(routes!(consent::get_consent, consent::give_consent))
         .routes(routes!(tickets::create_ticket))
         .routes(routes!(invitations::invite_helper))
         .routes(routes!(sign_in::get_sign_in))

@@ -4,6 +4,7 @@ mod client_address;
 
 pub use client_address::{ClientAddress, TrustedProxies};
 
+use anteroom_controller::log::line_budget::SECURITY_TARGET;
 use anteroom_machine::{Machines, ProcessId};
 use axum::{
     extract::connect_info::Connected,
@@ -105,7 +106,7 @@ impl Listener for OperatorSocket {
         let server = ProcessId::from_pid(std::process::id()).filter(|server| server.pid != 1);
         let ancestors: Vec<_> = self.machines.keepers().into_iter().chain(server).collect();
         let peer = check_peer(&stream, &ancestors).unwrap_or_else(|refusal| {
-            tracing::warn!(outcome = "peer_refused", reason = %refusal, "process refused at the operator's socket");
+            tracing::warn!(target: SECURITY_TARGET, outcome = "peer_refused", reason = %refusal, "process refused at the operator's socket");
             Peer::Refused(refusal)
         });
         (stream, peer)

@@ -22,6 +22,7 @@ use anteroom_controller::{
     image::ImageInfo,
     keys::{self, KeyRotation},
     limits::ServerLimits,
+    log,
     providers::Providers,
     random,
     session::{
@@ -313,6 +314,7 @@ async fn start_jobs(app: &App) -> anyhow::Result<()> {
     app.tasks.spawn(reconcile::run_periodically(app.server_context.clone()));
     let live_callers = Arc::clone(&app.auth.live_callers);
     app.tasks.spawn(live_callers.run_checks(app.store.clone(), app.stop.clone()));
+    app.tasks.spawn(log::report_dropped_lines(app.stop.clone()));
     app.tasks.spawn(check_job::run_check_job(app.server_context.clone()));
     app.tasks.spawn(erasure::run_retention_job(app.server_context.clone()));
     app.tasks.spawn(keys::run_rewrap_job(Arc::clone(&app.key_rotation), app.stop.clone()));

@@ -21,6 +21,7 @@ mod browsers;
 mod callers;
 mod complete;
 mod complete_use;
+mod consents;
 mod counts;
 mod credential_health;
 mod credentials;

@@ -34,10 +34,11 @@ const MIGRATIONS: &[Migration] = &[
     Migration { tables: "", sqlite: include_str!("../migrations/0009_callers.sqlite.sql") },
     Migration { tables: "", sqlite: include_str!("../migrations/0012_erasure.sqlite.sql") },
     Migration { tables: include_str!("../migrations/0010_browsers.sql"), sqlite: "" },
+    Migration { tables: include_str!("../migrations/0013_consents.sql"), sqlite: "" },
 ];
 
 /// The schema version that this program reads and writes.
-pub const SCHEMA_VERSION: u32 = 9;
+pub const SCHEMA_VERSION: u32 = 10;
 
 const _: () = assert!(MIGRATIONS.len() == SCHEMA_VERSION as usize, "one migration for each version");
 

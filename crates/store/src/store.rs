@@ -59,8 +59,8 @@ impl Default for StoreSettings {
             busy_ms_max: 2_000,
             readers_max: 4,
             timeline_entries_max: 5_000,
-            sentence_bytes_max: 4 * 1024,
-            event_data_bytes_max: 32 * 1024,
+            sentence_bytes_max: 1024,
+            event_data_bytes_max: 16 * 1024,
         }
     }
 }

@@ -5,7 +5,7 @@ use crate::{
     error::query_error,
     row_reader::{RowReader, to_sql_integer},
 };
-use anteroom_wire::{SessionId, TimelineKind};
+use anteroom_wire::{SessionId, TimelineKind, guest_text::clean_line};
 use serde_json::{Value, json};
 use sqlx::{AnyConnection, Row, any::AnyRow};
 
@@ -142,9 +142,21 @@ pub(crate) async fn append_entry_in(
     Ok(AppendOutcome::Appended(TimelineRow { number: number.unsigned_abs(), at_ms, kind, sentence, data }))
 }
 
-/// Limits the size of an entry, because its texts can come from a guest: a long sentence is truncated, large data is replaced by its
+/// Makes one clean line of every text in an entry's data.
+fn clean_texts(data: &mut Value) {
+    match data {
+        Value::String(text) => *text = clean_line(text, usize::MAX),
+        Value::Array(values) => values.iter_mut().for_each(clean_texts),
+        Value::Object(fields) => fields.values_mut().for_each(clean_texts),
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
+    }
+}
+
+/// Cleans an entry and limits its size, because its texts can come from a guest: a long sentence is truncated, large data is replaced by its
 /// size.
 fn bounded(mut entry: NewTimelineEntry, limits: &StoreSettings) -> NewTimelineEntry {
+    entry.sentence = clean_line(&entry.sentence, usize::MAX);
+    clean_texts(&mut entry.data);
     if entry.sentence.len() > limits.sentence_bytes_max {
         entry.sentence.truncate(entry.sentence.floor_char_boundary(limits.sentence_bytes_max));
         entry.sentence.push('…');

@@ -29,6 +29,8 @@ text_enum! {
         CreateLoginToken = "create_login_token",
         /// A login token is redeemed.
         RedeemLoginToken = "redeem_login_token",
+        /// A viewer's consent is recorded.
+        RecordConsent = "record_consent",
         /// A WebSocket ticket is created.
         CreateTicket = "create_ticket",
         /// A WebSocket ticket is redeemed.

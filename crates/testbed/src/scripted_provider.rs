@@ -31,6 +31,7 @@ impl ScriptedProvider {
             "cli": id,
             "lanes": ["link", "terminal"],
             "next_action": "Do what the test says.",
+            "sign_in_hosts": ["id.example", "a.example", "b.example", "new.example"],
             "sign_in": { "url": r"https?://[^\s]+", "code": r"code: ([A-Z0-9-]+)" },
             "credential": { "paths": [Self::CREDENTIAL_PATH], "required": ["/token"] },
             "egress": [],

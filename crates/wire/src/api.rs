@@ -3,10 +3,12 @@
 //! Times are RFC 3339 in UTC with milliseconds. Ids are texts (see [`crate::id`]). Absent values are `null`.
 //! The OpenAPI document marks such fields of responses as required (`schema(required)`): they are always present.
 
+mod consent;
 mod credentials;
 mod health;
 mod providers;
 
+pub use consent::{ConsentStatus, ConsentView};
 pub use credentials::{CredentialFile, CredentialHealth, CredentialList, CredentialMeta, Lease};
 pub use health::{Health, HealthCheck, HealthStatus, Isolation, IsolationLevel, LayerOff};
 pub use providers::{ProviderList, ProviderView};
@@ -167,6 +169,11 @@ pub struct SessionView {
     pub provider: ProviderId,
     /// The provider's name for people.
     pub provider_name: String,
+    /// The display name of its owner: the caller that started it, for whom the credential is stored.
+    pub owner_name: String,
+    /// The host to which the page redirects the user at the end.
+    #[cfg_attr(feature = "utoipa", schema(required))]
+    pub return_host: Option<String>,
     /// The caller's id for the user.
     #[cfg_attr(feature = "utoipa", schema(required))]
     pub user_id: Option<String>,
@@ -275,6 +282,9 @@ pub struct SignInView {
     /// address there, which can be pasted here.
     #[cfg_attr(feature = "utoipa", schema(required))]
     pub browser_url: Option<String>,
+    /// A warning: the machine wants to open a page that does not belong to the provider.
+    #[cfg_attr(feature = "utoipa", schema(required))]
+    pub unexpected_address: Option<UnexpectedAddress>,
     /// The code to type there.
     #[cfg_attr(feature = "utoipa", schema(required))]
     pub device_code: Option<String>,
@@ -289,6 +299,16 @@ pub struct SignInView {
     pub failed: Option<String>,
     /// The credential is complete and stays in the machine (`keep_in_machine`).
     pub kept_in_machine: bool,
+}
+
+/// An address that the machine wants to open and that is not a page of the provider. The address itself is withheld.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "utoipa", derive(ToSchema))]
+pub struct UnexpectedAddress {
+    /// The host that it leads to; with the scheme, the port and a mark for a user name, if they are unusual.
+    pub host: String,
+    /// The warning, for people: names this host and the provider.
+    pub sentence: String,
 }
 
 /// A prompt of the tool that the user answers.

@@ -15,6 +15,7 @@ pub mod channel;
 pub mod diagnosis;
 pub mod end_reason;
 mod error_chain;
+pub mod guest_text;
 pub mod id;
 pub mod operator_reports;
 pub mod problem;
@@ -28,6 +29,7 @@ pub mod webhook;
 
 pub use end_reason::EndReason;
 pub use error_chain::chain;
+pub use guest_text::{GuestLines, GuestScreenLine, GuestText};
 pub use id::{CallerId, CredentialId, MachineId, MessageId, ProviderId, SessionId};
 pub use problem::{Problem, ProblemBody};
 pub use scope::{Scope, Scopes};

@@ -103,6 +103,8 @@ problems! {
     CallbackFailed = "callback_failed", 502, 4502, "The tool did not answer at its callback address.", "Look at the terminal; start the sign-in again there or in the page.";
     /// A sign-in method that the provider does not have.
     UnknownMethod = "unknown_method", 400, 4400, "The provider has no such sign-in method.", "GET /api/providers lists its methods.";
+    /// A viewer that has not agreed to sign in for the session's owner.
+    ConsentRequired = "consent_required", 403, 4403, "You have not agreed to this sign-in yet.", "Open the session's page: it shows who asks for the credential.";
     /// The policy forbids it.
     ForbiddenByPolicy = "forbidden_by_policy", 403, 4403, "This provider's storage policy does not allow that.", "GET /api/providers shows each provider's policy.";
     /// A `deliver_once` credential that was delivered.

@@ -8,10 +8,12 @@
 
 mod credential_format;
 mod method;
+mod sign_in_host;
 mod validation;
 
 pub use credential_format::{CredentialFormat, FormatFault};
 pub use method::{InvalidMethodName, MethodName, MethodOverrides};
+pub use sign_in_host::{InvalidSignInHost, SignInHost};
 
 use crate::ProviderId;
 use serde::{Deserialize, Serialize};
@@ -55,6 +57,10 @@ pub struct Provider {
     pub lanes: Vec<Lane>,
     /// What the user must do, one sentence.
     pub next_action: String,
+    /// The hosts of the pages at which a user signs in. An address of the tool on another host is shown as a warning and cannot be
+    /// opened. Required with the lanes `link` and `device_code`. Not sent to the agent; see [`Provider::for_agent`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sign_in_hosts: Vec<SignInHost>,
     /// How the address to open, a code and the result are recognised.
     #[serde(default)]
     pub sign_in: SignInRules,

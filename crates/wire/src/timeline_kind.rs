@@ -51,6 +51,8 @@ timeline_kinds! {
     Expired = "expired";
     /// Entries were dropped because the database could not be written.
     EntriesLost = "entries_lost";
+    /// Reports of the machine were counted and not recorded: too many, or not of the provider.
+    ReportsDropped = "reports_dropped";
 
     // The machine.
     /// A machine was requested for the session.
@@ -107,6 +109,8 @@ timeline_kinds! {
     CliExited = "cli_exited";
     /// The tool shows or opens an address to sign in at.
     SignInUrl = "sign_in_url";
+    /// The machine wants to open an address that is not a page of the provider.
+    UnexpectedUrl = "unexpected_url";
     /// The tool shows a device code.
     DeviceCode = "device_code";
     /// The machine's browser opened an address.
@@ -183,6 +187,8 @@ timeline_kinds! {
     EgressTotals = "egress_totals";
 
     // Viewers.
+    /// A viewer agreed to sign in for the session's owner.
+    ConsentGiven = "consent_given";
     /// A viewer connected to the desktop.
     ViewerJoined = "viewer_joined";
     /// A viewer's connection to the desktop ended.

@@ -50,7 +50,7 @@ export function providers() {
  * @returns {import("../../src/api.ts").SignInView}
  */
 export function signIn(part = {}) {
-  return { url: null, browser_url: null, device_code: null, device_code_until: null, prompt: null, failed: null, kept_in_machine: false, ...part };
+  return { url: null, browser_url: null, unexpected_address: null, device_code: null, device_code_until: null, prompt: null, failed: null, kept_in_machine: false, ...part };
 }
 
 /** The time in so many seconds. @param {number} seconds */
@@ -68,6 +68,8 @@ export function newSession(number, part) {
     id: `ses_01jd${String(number).padStart(22, "0")}`,
     provider: "codex",
     provider_name: "Codex",
+    owner_name: "Acme",
+    return_host: null,
     user_id: null,
     status: "vm_creating",
     reason: null,

@@ -56,6 +56,8 @@ export class FakeServer {
   requests = [];
   /** @type {Set<Viewer>} */
   viewers = new Set();
+  /** Whether the pages' user must agree, or has agreed. @type {"not_needed" | "required" | "given"} */
+  consent = "not_needed";
   /** Whether new sessions are rejected, because there is no capacity. */
   at_capacity = false;
   /** The browsers that are signed in. */
@@ -273,7 +275,15 @@ export class FakeServer {
         return this.#sendEvents(request, response, session);
       case "GET /credentials":
         return this.#respond(response, 200, { credentials: session.credential ? [session.credential] : [] });
+      case "POST /consent":
+        this.consent = "given";
+        return this.#respond(response, 200, this.#consentView(session));
+      case "GET /consent":
+        return this.#respond(response, 200, this.#consentView(session));
       case "POST /ticket": {
+        if (this.consent === "required") {
+          return this.#respondProblem(response, 403, "consent_required", "You have not agreed to this sign-in yet.", "Open the session's page.", 4403);
+        }
         const ticket = `t${Math.random().toString(36).slice(2)}`;
         this.#tickets.set(ticket, { session: session.id, purpose: body.purpose });
         return this.#respond(response, 200, { ticket, expires_in_s: 30 });
@@ -296,6 +306,13 @@ export class FakeServer {
       default:
         return this.#respondProblem(response, 404, "path_not_found", "There is nothing at this path.", "See /openapi.json for the API.", 4404);
     }
+  }
+
+  /** @param {Session} session */
+  #consentView({ owner_name, provider_name, return_host }) {
+    const after = return_host === null ? "" : ` After that you return to ${return_host}.`;
+    const sentence = `${owner_name} asks you to sign in to ${provider_name}. The credential will be stored for ${owner_name}.${after}`;
+    return { status: this.consent, owner_name, return_host, sentence };
   }
 
   /** @param {import("node:http").ServerResponse} response @param {Session} session @param {string} text */

@@ -59,6 +59,7 @@ test(`an external desktop is viewed through the page (${CLAIM})`, { timeout: SLO
   try {
     await page.goto(LINK);
     await page.click("[data-action=log-in]");
+    await page.click("[data-action=agree]");
     if (PASSWORD !== "") await enterPassword(page);
     await showsTestDesktop(page);
     await page.getByText("On the external machine desk", { exact: true }).waitFor();

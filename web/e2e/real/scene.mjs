@@ -62,6 +62,7 @@ try {
   });
   await page.goto(LINK);
   await page.click("[data-action=log-in]");
+  await page.click("[data-action=agree]", { timeout: WAIT_MS_MAX });
   const before = await waitUntil("the desktop", () => background(page), WAIT_MS_MAX, 30);
   await waitUntil("the countdowns", async () => NAME === "watch" || (await countdowns(page)).length === 2);
   if (NAME === "watch") {

@@ -38,6 +38,19 @@ function DeviceCode({ session }: { session: SessionView }) {
   );
 }
 
+/** The machine wants to open a page that is not the provider's. The server withholds its address. */
+function UnexpectedAddress({ session }: { session: SessionView }) {
+  const unexpected = session.sign_in.unexpected_address;
+  if (unexpected === null) return null;
+  return (
+    <div class="note warn" role="alert" data-notice="unexpected-address">
+      <p>
+        <strong>Warning.</strong> {unexpected.sentence}
+      </p>
+    </div>
+  );
+}
+
 /** Opens the address for the machine's browser there; without one, the address for the user's browser. */
 function OpenInMachine({ session, url }: { session: SessionView; url: URL }) {
   const [problem, setProblem] = useState<Problem | null>(null);
@@ -135,7 +148,7 @@ function PasteForm({ session }: { session: SessionView }) {
       <div class="paste-form" data-prompt={prompt.id}>
         {prompt.rejection === null ? null : (
           <p class="rejected" role="alert">
-            That was not accepted: {prompt.rejection}
+            That was not accepted. {session.provider_name} answered: “{prompt.rejection}”
           </p>
         )}
         <PasteBox
@@ -179,11 +192,17 @@ export function NextAction({ session }: { session: SessionView }) {
           <p>Continue in the terminal. If the tool has ended, press Enter there to start it again.</p>
         </div>
       ) : null}
+      {ready ? <UnexpectedAddress session={session} /> : null}
       {ready ? <DeviceCode session={session} /> : null}
       {url === null ? null : <SignInAddress session={session} url={url} />}
       {ready && session.machine === null ? <PasteForm session={session} /> : null}
       {ready && session.machine === null ? <Methods session={session} /> : null}
-      {session.credential_use === null ? <p class="muted policy">{session.policy_sentence}</p> : null}
+      {session.credential_use === null ? (
+        <p class="muted policy">
+          {session.policy_sentence} Owner: <strong data-owner>{session.owner_name}</strong>.
+          {session.return_host === null ? null : ` Afterwards you return to ${session.return_host}.`}
+        </p>
+      ) : null}
     </section>
   );
 }

@@ -5,7 +5,8 @@
 // The page shows the session's state; it has no timer that changes it.
 
 import { useEffect, useState } from "preact/hooks";
-import { api, toProblem, type CurrentCaller, type Problem, type SessionView } from "../api";
+import { api, toProblem, type ConsentView, type CurrentCaller, type Problem, type SessionView } from "../api";
+import { ConsentStep } from "../components/consent-step";
 import { Countdown } from "../components/countdown";
 import { Ended } from "../components/ended";
 import { Frame } from "../components/frame";
@@ -91,7 +92,6 @@ function useConnections(id: string, view_only: boolean): Connections {
   const [connections] = useState<Connections>(() => ({ stream: new SessionStream(id), desktop: new Desktop(id, view_only) }));
   useEffect(() => {
     const { stream, desktop } = connections;
-    desktop.start();
     stream.start();
     const unsubscribe = desktop.socket.state.subscribe((state) => {
       // The desktop's socket learned before the stream that the session has ended or that the server is back.
@@ -125,6 +125,17 @@ function headline(session: SessionView, view_only: boolean): string {
   return session.renews === null ? `Connect ${session.provider_name}` : `Connect ${session.provider_name} again`;
 }
 
+/** The server's answer; "unknown" if there is none: the server enforces the consent by itself. */
+type ConsentState = ConsentView | "loading" | "unknown";
+
+function useConsent(id: string): [ConsentState, (consent: ConsentView) => void] {
+  const [consent, setConsent] = useState<ConsentState>("loading");
+  useEffect(() => {
+    void api.consent(id).then(setConsent, () => setConsent("unknown"));
+  }, [id]);
+  return [consent, setConsent];
+}
+
 interface SessionPageProps {
   id: string;
   login_problem: Problem | null;
@@ -136,6 +147,12 @@ function SessionPage({ id, login_problem, view_only }: SessionPageProps) {
   const { session, timeline, status: stream_status, problem } = useStore(stream.state);
   const [terminal, setTerminal] = useState<Terminal | null>(null);
   const caller = useCurrentCaller();
+  const [consent, setConsent] = useConsent(id);
+  const asks_consent = typeof consent === "object" && consent.status === "required";
+  const may_connect = consent !== "loading" && !asks_consent;
+  useEffect(() => {
+    if (may_connect) desktop.start();
+  }, [desktop, may_connect]);
   const ended = session !== null && hasEnded(session.status);
   const status = session?.status;
   const generation = session?.generation;
@@ -195,11 +212,19 @@ function SessionPage({ id, login_problem, view_only }: SessionPageProps) {
             <>
               <StatusLine session={session} stream_status={stream_status} />
               <ReplacedNotice session={session} timeline={timeline} />
-              {view_only ? <ViewOnlyNotice session={session} can_control={caller !== null && caller.role !== "helper"} /> : <NextAction session={session} />}
+              {asks_consent ? (
+                <ConsentStep id={id} consent={consent} onAgreed={setConsent} />
+              ) : view_only ? (
+                <ViewOnlyNotice session={session} can_control={caller !== null && caller.role !== "helper"} />
+              ) : (
+                <NextAction session={session} />
+              )}
             </>
           )}
         </div>
-        <MachineView id={id} session={session} desktop={desktop} terminal={terminal} openTerminal={openTerminal} />
+        {asks_consent ? null : (
+          <MachineView id={id} session={session} desktop={desktop} terminal={terminal} openTerminal={openTerminal} />
+        )}
         {session === null ? null : (
           <div class="panel-column">
             <Steps session={session} />

@@ -257,7 +257,7 @@ impl<'a> CredentialWatch<'a> {
 
     fn publish_rejection(&mut self, path: &str, reason: Rejection) {
         if self.state.reported.get(path) != Some(&reason) {
-            let rejected = CaptureState::CandidateRejected { path: path.to_owned(), why: reason.to_string() };
+            let rejected = CaptureState::CandidateRejected { path: path.into(), why: reason.to_string().into() };
             self.agent.sign_in.set_capture_state(rejected);
             self.report_rejection(path, reason);
         }
@@ -265,7 +265,9 @@ impl<'a> CredentialWatch<'a> {
 
     fn report_rejection(&mut self, path: &str, reason: Rejection) {
         if self.state.reported.get(path) != Some(&reason) {
-            self.agent.events.push(CaptureEvent::CandidateRejected { path: path.to_owned(), why: reason.to_string() });
+            self.agent
+                .events
+                .push(CaptureEvent::CandidateRejected { path: path.into(), why: reason.to_string().into() });
             self.state.reported.insert(path.to_owned(), reason);
         }
     }
@@ -298,8 +300,8 @@ impl<'a> CredentialWatch<'a> {
                 DeliveryOutcome::Rejected | DeliveryOutcome::Superseded => false,
             },
             StoragePolicy::KeepInMachine | StoragePolicy::Forbidden => {
-                self.agent.sign_in.set_capture_state(CaptureState::KeptInMachine { path: found.path.clone() });
-                self.agent.events.push(CaptureEvent::KeptInMachine { path: found.path.clone() });
+                self.agent.sign_in.set_capture_state(CaptureState::KeptInMachine { path: found.path.clone().into() });
+                self.agent.events.push(CaptureEvent::KeptInMachine { path: found.path.clone().into() });
                 true
             }
         }
@@ -308,7 +310,7 @@ impl<'a> CredentialWatch<'a> {
     /// Delivers `found`. A content that the controller has accepted or rejected is not sent again.
     pub(crate) async fn deliver(&mut self, found: &FoundCredential) -> DeliveryOutcome {
         let bytes = u64::try_from(found.file.bytes.len()).unwrap_or(u64::MAX);
-        self.agent.events.push(CaptureEvent::CandidateAccepted { path: found.path.clone(), bytes });
+        self.agent.events.push(CaptureEvent::CandidateAccepted { path: found.path.clone().into(), bytes });
         self.state.reported.clear();
         let outcome =
             deliver::deliver_credential(self.agent, &self.claim, found.files(), || self.is_superseded(found)).await;

@@ -72,14 +72,14 @@ pub(super) async fn deliver_credential(
                 return DeliveryOutcome::Accepted;
             }
             Attempt::Rejected(code) => {
-                agent.sign_in.set_capture_state(CaptureState::DeliveryRejected { code });
+                agent.sign_in.set_capture_state(CaptureState::DeliveryRejected { code: code.into() });
                 return DeliveryOutcome::Rejected;
             }
             Attempt::Retry(error) => error,
         };
-        agent.events.push(CaptureEvent::DeliveryRetry { attempts, error: error.clone() });
-        agent.sign_in.set_capture_state(CaptureState::Delivering { attempts, last_error: Some(error.clone()) });
-        last_error = Some(error);
+        agent.events.push(CaptureEvent::DeliveryRetry { attempts, error: error.clone().into() });
+        agent.sign_in.set_capture_state(CaptureState::Delivering { attempts, last_error: Some(error.clone().into()) });
+        last_error = Some(error.into());
         // A new connection is a reason to retry at once.
         let _ = tokio::time::timeout(backoff.next_delay(), connection_changes.changed()).await;
         if is_superseded() {

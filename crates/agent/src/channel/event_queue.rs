@@ -95,12 +95,12 @@ fn is_repetitive(event: &AgentEvent) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use anteroom_wire::agent::ToolEvent;
+    use anteroom_wire::{GuestLines, agent::ToolEvent};
     use std::time::Duration;
     use tokio::time::timeout;
 
     fn child(name: &str) -> MachineEvent {
-        MachineEvent::ChildExited { name: name.into(), code: Some(1), restarts: 0, last_lines: Vec::new() }
+        MachineEvent::ChildExited { name: name.into(), code: Some(1), restarts: 0, last_lines: GuestLines::default() }
     }
 
     #[tokio::test]

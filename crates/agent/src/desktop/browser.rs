@@ -308,8 +308,10 @@ pub(crate) async fn open_url(
 fn report_opened(events: &EventQueue, host: &str, opened: &anyhow::Result<()>) {
     let host = host.to_owned();
     events.push(match opened {
-        Ok(()) => SignInEvent::BrowserOpened { host },
-        Err(error) => SignInEvent::BrowserNotOpened { host, why: truncate_text(&format!("{error:#}")) },
+        Ok(()) => SignInEvent::BrowserOpened { host: host.into() },
+        Err(error) => {
+            SignInEvent::BrowserNotOpened { host: host.into(), why: truncate_text(&format!("{error:#}")).into() }
+        }
     });
 }
 

@@ -101,15 +101,21 @@ impl CrashTracker {
         let last_lines: Vec<String> = last_lines.iter().map(|line| truncate_text(line)).collect();
         let name = name.to_owned();
         self.events.push(MachineEvent::ChildExited {
-            name: name.clone(),
+            name: name.clone().into(),
             code,
             restarts,
-            last_lines: last_lines.clone(),
+            last_lines: last_lines.clone().into(),
         });
         let Some(exits) = crash_loop else { return };
         let exits = u32::try_from(exits).unwrap_or(u32::MAX);
         log::write_line(&format!("{name} ended {exits} times within {LOOP_WINDOW_S} s"));
-        self.events.push(MachineEvent::CrashLoop { name, exits, window_s: LOOP_WINDOW_S, code, last_lines });
+        self.events.push(MachineEvent::CrashLoop {
+            name: name.into(),
+            exits,
+            window_s: LOOP_WINDOW_S,
+            code,
+            last_lines: last_lines.into(),
+        });
         if is_first_report {
             tokio::spawn(self.clone().report_recovery());
         }
@@ -120,7 +126,7 @@ impl CrashTracker {
         loop {
             tokio::time::sleep(Duration::from_millis(CHECK_EVERY_MS)).await;
             if self.history.lock().left_loop(Instant::now()) {
-                self.events.push(MachineEvent::CrashLoopEnded { name: self.name.to_owned() });
+                self.events.push(MachineEvent::CrashLoopEnded { name: self.name.into() });
                 return;
             }
         }

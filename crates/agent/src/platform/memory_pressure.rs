@@ -168,7 +168,7 @@ pub(crate) async fn report_memory_pressure(sources: &MemorySources, events: &Eve
         if kills > kills_before {
             let victim = kernel_log.last_victim();
             log::write_line(&format!("out of memory: the kernel killed {}", victim.as_deref().unwrap_or("a program")));
-            events.push(MachineEvent::OutOfMemory { victim, kills: kills - kills_before });
+            events.push(MachineEvent::OutOfMemory { victim: victim.map(Into::into), kills: kills - kills_before });
         }
         kills_before = kills;
         if let Some(event) = read_memory(sources).and_then(|reading| reporter.event(reading, Instant::now())) {

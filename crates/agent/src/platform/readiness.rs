@@ -54,7 +54,7 @@ impl Readiness {
     pub(crate) fn record_failure(&self, stage: Stage, error: &str) {
         self.update(stage, |report, failures| {
             *failures += 1;
-            report.last_error = Some(truncate_text(error));
+            report.last_error = Some(truncate_text(error).into());
             report.state = if *failures >= FAILURES_MAX { StageState::Failed } else { StageState::Trying };
         });
     }
@@ -63,7 +63,7 @@ impl Readiness {
     pub(crate) fn record_not_ready_yet(&self, stage: Stage, reason: &str) {
         self.update(stage, |report, _| {
             report.attempts = report.attempts.saturating_add(1);
-            report.last_error = Some(truncate_text(reason));
+            report.last_error = Some(truncate_text(reason).into());
             if report.state == StageState::Waiting {
                 report.state = StageState::Trying;
             }

@@ -49,7 +49,7 @@ fn start(agent: &Agent, claim: ActiveClaim) {
     agent.sign_in.start_run();
     agent.sign_in.set_cli_state(CliState::Waiting);
     agent.sign_in.set_capture_state(CaptureState::Waiting);
-    agent.events.push(SignInEvent::MethodSwitched { method });
+    agent.events.push(SignInEvent::MethodSwitched { method: method.into() });
     agent.claim.set(claim);
 }
 

@@ -43,7 +43,7 @@ pub(crate) async fn submit_paste(agent: &Agent, paste: &Paste) -> Result<PasteRe
     let result = pass_to_tool(agent, &claim, &paste.text).await;
     agent.events.push(match &result {
         Ok(pasted) => SignInEvent::PasteAccepted(pasted.clone()),
-        Err(error) => SignInEvent::PasteRejected { code: error.problem.code().to_owned() },
+        Err(error) => SignInEvent::PasteRejected { code: error.problem.code().into() },
     });
     result
 }
@@ -121,7 +121,7 @@ async fn answer_prompt(
     type_and_enter(agent, answer.expose()).await?;
     agent.sign_in.record_prompt_answered(&rule.id);
     wait_screen_change(agent, &before).await;
-    Ok(PasteResult::Prompt { id: rule.id.clone() })
+    Ok(PasteResult::Prompt { id: rule.id.clone().into() })
 }
 
 /// The answer that matches the question's pattern: the text itself, or the code in the URL of the page that shows it.

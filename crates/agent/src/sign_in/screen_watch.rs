@@ -134,7 +134,7 @@ impl<'a> ScreenWatch<'a> {
         for action in self.tracker.observe(&self.rules, &text, running) {
             match action {
                 ScreenAction::ReportPrompt(id) => {
-                    self.sign_in.report_event(SignInEvent::PromptOpened { ask: None, id })
+                    self.sign_in.report_event(SignInEvent::PromptOpened { ask: None, id: id.into() })
                 }
                 ScreenAction::PressKeys { id, keys } => self.press(&text, id, keys).await,
                 ScreenAction::OpenPrompt(prompt) => self.sign_in.open_prompt(prompt),
@@ -171,7 +171,7 @@ impl<'a> ScreenWatch<'a> {
         // Once, also after an error: half of an answer followed by all of it would be worse.
         self.tracker.record_press();
         match self.terminal.press_keys(&keys).await {
-            Ok(()) => self.sign_in.report_event(SignInEvent::KeysPressed { id, keys }),
+            Ok(()) => self.sign_in.report_event(SignInEvent::KeysPressed { id: id.into(), keys }),
             Err(error) => log::write_line(&format!("prompt {id}: {error}")),
         }
     }

@@ -116,9 +116,10 @@ impl SignInState {
 
     /// Records the code that the user must enter at the URL.
     pub(crate) fn set_device_code(&self, code: String) {
-        let changed = self.current.send_if_modified(|current| replace(&mut current.device_code, Some(code.clone())));
+        let changed =
+            self.current.send_if_modified(|current| replace(&mut current.device_code, Some(code.clone().into())));
         if changed {
-            self.report_event(SignInEvent::DeviceCode { code });
+            self.report_event(SignInEvent::DeviceCode { code: code.into() });
         }
     }
 
@@ -160,7 +161,7 @@ impl SignInState {
         });
         if changed {
             // Not limited by the number of reports: an opening that was reported must be followed by the close.
-            self.events.push(SignInEvent::PromptClosed { id: id.to_owned() });
+            self.events.push(SignInEvent::PromptClosed { id: id.into() });
         }
     }
 

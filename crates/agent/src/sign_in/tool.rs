@@ -198,7 +198,13 @@ impl Drop for AttachedPane<'_> {
 pub(crate) fn build_key_prompt(claim: &ActiveClaim, rejection: Option<String>) -> Option<OpenPrompt> {
     let entry = claim.provider.key_entry.as_ref()?;
     let (label, expected_format) = (entry.label.clone(), entry.expected_format.clone());
-    Some(OpenPrompt { id: KEY_ENTRY_PROMPT_ID.to_owned(), label, secret: true, expected_format, rejection })
+    Some(OpenPrompt {
+        id: KEY_ENTRY_PROMPT_ID.into(),
+        label: label.into(),
+        secret: true,
+        expected_format: expected_format.map(Into::into),
+        rejection: rejection.map(Into::into),
+    })
 }
 
 /// Whether all of `text` matches `pattern`, not only a part of it. Without a pattern every text matches.

@@ -14,6 +14,6 @@ pub(super) async fn run_check(agent: &Agent, claim: &ActiveClaim) -> i32 {
         Err(reason) => format!("{reason}: {}", report.last_line),
     };
     let (detail, conclusive) = (truncate_text(&detail), report.conclusive);
-    agent.events.push(CredentialUseEvent::Checked { signed_in, detail, conclusive });
+    agent.events.push(CredentialUseEvent::Checked { signed_in, detail: detail.into(), conclusive });
     report.exit_code
 }

@@ -20,6 +20,7 @@ async fn wait_rejection(fixture: &AgentFixture, path: &str) -> String {
             _ => None,
         })
         .await
+        .into()
 }
 
 fn files(delivery: &CredentialDelivery) -> Vec<(&str, u32, String)> {

@@ -393,6 +393,7 @@ pub(crate) fn provider(script: &str) -> Provider {
         logout_argv: Vec::new(),
         lanes: vec![Lane::Terminal],
         next_action: "Sign in.".into(),
+        sign_in_hosts: Vec::new(),
         sign_in: SignInRules::default(),
         credential: CredentialRules {
             paths: vec![".demo/auth.json".into(), ".config/demo.json".into()],

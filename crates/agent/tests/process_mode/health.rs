@@ -148,7 +148,7 @@ async fn low_memory_and_the_oom_victim_are_reported() {
             _ => None,
         })
         .await;
-    assert_eq!(killed, (Some("chromium".to_owned()), 2));
+    assert_eq!(killed, (Some("chromium".into()), 2));
     assert_eq!(fixture.wait_event("enough memory", |event| memory_pressure(event, false)).await, (500, Some(3.25)));
     let controller = fixture.controller.lock().unwrap();
     let changes = controller

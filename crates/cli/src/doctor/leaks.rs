@@ -3,7 +3,7 @@
 use super::super::{
     client::{ApiClient, ClientError},
     machine_environment::images_dir,
-    print_line, printable,
+    one_line, print_line,
 };
 use anteroom_controller::{config::Config, leaks};
 use anteroom_machine::image::Image;
@@ -52,7 +52,7 @@ fn print_report(report: &LeakReport, orphans: usize) {
     }
     print_line(format_args!("\n{orphans} orphans:"));
     for orphan in report.orphans() {
-        let (name, why, remedy) = (printable(&orphan.name), printable(&orphan.why), printable(&orphan.remedy));
+        let (name, why, remedy) = (one_line(&orphan.name), one_line(&orphan.why), one_line(&orphan.remedy));
         print_line(format_args!("  {name}: {why}\n    {remedy}"));
     }
 }

@@ -2,8 +2,9 @@
 
 mod current_machine;
 mod deliveries_in_flight;
+mod sign_in_changes;
 
-use super::{lifecycle::DeliveryState, request_rates::RequestRates, status::Progress};
+use super::{lifecycle::DeliveryState, request_rates::RequestRates, status::Progress, timeline::KindBudget};
 use crate::unix_time;
 use anteroom_egress::{EgressSummary, MachineEgressGate};
 use anteroom_store::Sha256Hex;
@@ -12,6 +13,7 @@ use anteroom_wire::{EndReason, MachineId, Problem, SessionId, provider::Provider
 pub use current_machine::{CurrentMachine, MachineHost, MachineSignIn};
 pub use deliveries_in_flight::DeliveriesInFlight;
 use parking_lot::{Mutex, MutexGuard};
+pub use sign_in_changes::{SIGN_IN_CHANGES_MAX, SignInChange, SignInChanges};
 use std::sync::{Arc, OnceLock};
 use tokio::{
     sync::{Notify, Semaphore, watch},
@@ -43,6 +45,8 @@ pub struct ActiveSession {
     pub request_rates: RequestRates,
     /// Held while the sign-in method is changed.
     pub method_lock: tokio::sync::Mutex<()>,
+    /// The entries that its timeline has, by kind.
+    pub timeline_budget: Mutex<KindBudget>,
     state: watch::Sender<SessionState>,
 }
 
@@ -91,6 +95,7 @@ impl ActiveSession {
             terminal_permits: Arc::new(Semaphore::new(TERMINALS_MAX)),
             request_rates: RequestRates::default(),
             method_lock: tokio::sync::Mutex::new(()),
+            timeline_budget: Mutex::default(),
             state: watch::channel(state).0,
         })
     }

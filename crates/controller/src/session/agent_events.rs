@@ -3,6 +3,7 @@
 
 mod machine;
 mod newest;
+pub mod reported_sign_in;
 mod sign_in;
 
 use super::{
@@ -11,26 +12,20 @@ use super::{
     timeline::new_entry,
     use_credential,
 };
-use crate::{session::context::SessionContext, unix_time};
+use crate::session::context::SessionContext;
 use anteroom_store::{NewTimelineEntry, StoreError};
 use anteroom_wire::{
     TimelineKind,
     agent::{
-        AgentEvent, CaptureEvent, CaptureState, CliState, CredentialUseEvent, EventBatch, NumberedEvent, SignInEvent,
-        SignInUrl, ToolEvent, UrlSource,
+        AgentEvent, CaptureEvent, CaptureState, CliState, CredentialUseEvent, EventBatch, NumberedEvent, ToolEvent,
     },
-    provider::LinkFrom,
 };
+use reported_sign_in::Applied;
 use serde_json::json;
 use std::sync::Arc;
 
 /// Maximum number of events in one batch.
 const EVENTS_MAX: usize = 256;
-/// Maximum length of a sign-in URL; longer ones are ignored.
-const URL_BYTES_MAX: usize = 8 * 1024;
-/// Maximum length of a device code.
-const CODE_CHARS_MAX: usize = 64;
-
 /// Ingests a batch. Events that were ingested before are skipped, so that a batch can be sent again.
 ///
 /// # Errors
@@ -64,43 +59,43 @@ pub async fn ingest_events(
         if let Some(event) = use_event {
             use_credential::apply_use_event(context, session, event).await?;
         }
-        update_machine(session, generation, |machine, _| machine.last_event = machine.last_event.max(number));
+        update_machine(session, generation, |machine| machine.last_event = machine.last_event.max(number));
     }
     Ok(())
 }
 
 /// Changes the state of the machine that the events are from, unless it was replaced in between.
-fn update_machine(session: &ActiveSession, generation: u32, change: impl FnOnce(&mut CurrentMachine, LinkFrom)) {
+fn update_machine(session: &ActiveSession, generation: u32, change: impl FnOnce(&mut CurrentMachine)) {
     session.update_state(|state| {
-        let link_from = state.provider.sign_in.link_from;
         if let Some(machine) = state.machine_of_generation(generation) {
-            change(machine, link_from);
+            change(machine);
         }
     });
 }
 
-/// Applies an event to the machine's state. Returns `false` if it adds nothing: a more complete URL is known already.
+/// Applies an event to the machine's state. Returns whether the event is recorded on the timeline: it adds something, and it fits to
+/// the provider's descriptor.
 fn apply_to_state(session: &ActiveSession, generation: u32, event: &AgentEvent) -> bool {
     match event {
-        AgentEvent::SignIn(SignInEvent::Url(url)) if !is_at_least_as_complete(url, known_url(session).as_ref()) => {
-            return false;
-        }
         AgentEvent::Tool(event) => {
-            update_machine(session, generation, |machine, _| apply_tool_event(&mut machine.sign_in, event));
+            update_machine(session, generation, |machine| apply_tool_event(&mut machine.sign_in, event));
         }
-        AgentEvent::SignIn(event) => update_machine(session, generation, |machine, link_from| {
-            apply_sign_in_event(&mut machine.sign_in, link_from, event);
-        }),
+        AgentEvent::SignIn(event) => {
+            let (provider, mut applied) = (session.provider(), Applied::Rejected);
+            update_machine(session, generation, |machine| {
+                applied = reported_sign_in::apply(&mut machine.sign_in, &provider, event);
+            });
+            if applied == Applied::Rejected {
+                session.timeline_budget.lock().add_dropped("not_of_the_provider", 1);
+            }
+            return applied == Applied::Recorded;
+        }
         AgentEvent::Capture(event) => {
-            update_machine(session, generation, |machine, _| apply_capture_event(machine, event))
+            update_machine(session, generation, |machine| apply_capture_event(machine, event))
         }
         AgentEvent::Machine(_) | AgentEvent::CredentialUse(_) => {}
     }
     true
-}
-
-fn known_url(session: &ActiveSession) -> Option<SignInUrl> {
-    session.state().machine?.sign_in.reported_status.url
 }
 
 fn apply_tool_event(sign_in: &mut MachineSignIn, event: &ToolEvent) {
@@ -113,41 +108,6 @@ fn apply_tool_event(sign_in: &mut MachineSignIn, event: &ToolEvent) {
             sign_in.reported_status.cli = CliState::Exited { code: *code };
             sign_in.reported_status.prompt = None;
         }
-    }
-}
-
-fn apply_sign_in_event(sign_in: &mut MachineSignIn, link_from: LinkFrom, event: &SignInEvent) {
-    let reported = &mut sign_in.reported_status;
-    match event {
-        SignInEvent::MethodSwitched { method } => sign_in.reset_for_method(method),
-        SignInEvent::Url(url) if is_http_url(url) => {
-            let is_from_url_opener = url.source == UrlSource::BrowserCommand;
-            if is_from_url_opener {
-                reported.browser_url = Some(url.url.clone());
-            }
-            if !(is_from_url_opener && link_from == LinkFrom::Screen) {
-                reported.url = Some(url.clone());
-            }
-        }
-        SignInEvent::DeviceCode { code } if code.chars().count() <= CODE_CHARS_MAX => {
-            reported.device_code = Some(code.clone());
-            sign_in.device_code_at_ms = Some(unix_time::now_unix_ms());
-        }
-        SignInEvent::PromptOpened { ask: Some(ask), .. } => reported.prompt = Some(ask.clone()),
-        SignInEvent::PromptClosed { id } => {
-            if reported.prompt.as_ref().is_some_and(|open| open.id == *id) {
-                reported.prompt = None;
-            }
-        }
-        SignInEvent::Outcome(outcome) => reported.outcome = Some(outcome.clone()),
-        SignInEvent::Url(_)
-        | SignInEvent::DeviceCode { .. }
-        | SignInEvent::PromptOpened { ask: None, .. }
-        | SignInEvent::KeysPressed { .. }
-        | SignInEvent::PasteAccepted(_)
-        | SignInEvent::PasteRejected { .. }
-        | SignInEvent::BrowserOpened { .. }
-        | SignInEvent::BrowserNotOpened { .. } => {}
     }
 }
 
@@ -169,16 +129,6 @@ fn apply_capture_event(machine: &mut CurrentMachine, event: &CaptureEvent) {
     }
 }
 
-/// Whether a URL is from the same source as the known one, or from one that gives more complete URLs.
-fn is_at_least_as_complete(url: &SignInUrl, known: Option<&SignInUrl>) -> bool {
-    known.is_none_or(|known| url.source >= known.source)
-}
-
-fn is_http_url(sign_in_url: &SignInUrl) -> bool {
-    let good = sign_in_url.url.starts_with("https://") || sign_in_url.url.starts_with("http://");
-    good && sign_in_url.url.len() <= URL_BYTES_MAX && !sign_in_url.url.chars().any(char::is_control)
-}
-
 /// The timeline entry for an event; `None` if the event is not recorded.
 fn timeline_entry(session: &ActiveSession, event: AgentEvent) -> Option<NewTimelineEntry> {
     let provider = session.provider();
@@ -186,7 +136,7 @@ fn timeline_entry(session: &ActiveSession, event: AgentEvent) -> Option<NewTimel
     match event {
         AgentEvent::Machine(event) => machine::to_timeline_entry(event),
         AgentEvent::Tool(event) => Some(tool_entry(tool, event)),
-        AgentEvent::SignIn(event) => Some(sign_in::to_timeline_entry(tool, event)),
+        AgentEvent::SignIn(event) => Some(sign_in::to_timeline_entry(&provider, event)),
         AgentEvent::Capture(event) => Some(capture_entry(tool, event)),
         AgentEvent::CredentialUse(event) => Some(use_entry(tool, event)),
     }
@@ -242,25 +192,5 @@ fn use_entry(tool: &str, event: CredentialUseEvent) -> NewTimelineEntry {
             new_entry(TimelineKind::UseCompleted, format!("The command exited with code {code}."))
                 .with_data(json!({ "code": code, "changed": changed }))
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_url_from_the_browser_is_not_replaced_by_one_from_the_screen() {
-        let sign_in_url = |source, url: &str| SignInUrl { source, url: url.into() };
-        let (whole, short) = (
-            sign_in_url(UrlSource::BrowserCommand, "https://a/whole"),
-            sign_in_url(UrlSource::Screen, "https://a/short"),
-        );
-        assert!(is_at_least_as_complete(&short, None) && is_at_least_as_complete(&whole, Some(&short)));
-        assert!(!is_at_least_as_complete(&short, Some(&whole)));
-        assert!(
-            is_at_least_as_complete(&sign_in_url(UrlSource::BrowserCommand, "https://a/next"), Some(&whole)),
-            "a second try of the tool"
-        );
     }
 }

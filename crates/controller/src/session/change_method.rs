@@ -106,7 +106,7 @@ async fn send_to_agent(context: &SessionContext, session: &ActiveSession, provid
         Progress::Queued { .. } | Progress::Preparing { .. } | Progress::Lost | Progress::Closing => Ok(()),
         Progress::Claiming { .. } | Progress::Open { .. } | Progress::Attached => {
             let channels = open_channels(context, session).await?;
-            Ok(channels.agent.change_method(&ChangeMethod { provider }).await?)
+            Ok(channels.agent.change_method(&ChangeMethod { provider: provider.for_agent() }).await?)
         }
     }
 }
@@ -127,7 +127,7 @@ pub(super) async fn resend_method(
     if sign_in.method.as_deref().is_none_or(|current| current == descriptor.method.as_str()) {
         return Ok(());
     }
-    let provider = (*descriptor).clone();
+    let provider = descriptor.for_agent();
     let (method, former) = (provider.method.to_string(), sign_in.method.clone());
     match channels.agent.change_method(&ChangeMethod { provider }).await {
         Ok(()) => {

@@ -13,20 +13,24 @@
 //! - Events of an agent bypass the buffer ([`TimelineWriter::append_durably`]): the agent keeps them until they are written.
 
 pub mod buffer;
+mod kind_budget;
 mod view;
 
 pub use buffer::WriteHandle;
+pub use kind_budget::KindBudget;
 pub use view::to_timeline_entry;
 
 use super::{registry::SessionRegistry, rejections::aggregator::RejectionAggregator};
 use crate::{api_error::chain, unix_time};
 use anteroom_store::{AppendOutcome, NewTimelineEntry, Store, StoreError, StoreErrorKind};
-use anteroom_wire::{SessionId, TimelineKind, backoff::Backoff};
+use anteroom_wire::{SessionId, TimelineKind, backoff::Backoff, guest_text::clean_line};
 use buffer::TimelineBuffer;
 use serde_json::Value;
 use std::{sync::Arc, time::Duration};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
+/// The most bytes of a sentence in the log.
+const LOGGED_SENTENCE_BYTES_MAX: usize = 1024;
 const RETRY_MS_MIN: u64 = 20;
 const RETRY_MS_MAX: u64 = 500;
 
@@ -61,6 +65,9 @@ impl TimelineWriter {
 
     /// Appends an entry, which is written as soon as the database accepts it. The handle waits for that.
     pub fn append_in_background(&self, session: &SessionId, entry: NewTimelineEntry) -> WriteHandle {
+        if !self.is_within_budget(session, &entry) {
+            return WriteHandle::written();
+        }
         log_entry(session, &entry);
         let (handle, is_first) = self.buffer.append(session, entry);
         if is_first {
@@ -81,11 +88,19 @@ impl TimelineWriter {
     /// # Errors
     /// The database cannot be written; nothing was written.
     pub async fn append_durably(&self, session: &SessionId, entry: NewTimelineEntry) -> Result<(), StoreError> {
+        if !self.is_within_budget(session, &entry) {
+            return Ok(());
+        }
         log_entry(session, &entry);
         self.wait_written(session).await;
         self.store.append_entry(session, entry).await?;
         self.notify(session);
         Ok(())
+    }
+
+    /// Counts the entry. Returns whether it is recorded: a guest or a viewer may cause any number of them.
+    fn is_within_budget(&self, session: &SessionId, entry: &NewTimelineEntry) -> bool {
+        self.sessions.get(session).is_none_or(|active| active.timeline_budget.lock().count(entry))
     }
 
     fn notify(&self, session: &SessionId) {
@@ -102,7 +117,7 @@ pub fn new_entry(kind: TimelineKind, sentence: impl Into<String>) -> NewTimeline
 
 fn log_entry(session: &SessionId, entry: &NewTimelineEntry) {
     let machine = entry.data.get("machine").and_then(Value::as_str);
-    tracing::info!(outcome = entry.kind.as_str(), session = %session, machine, "{}", entry.sentence);
+    tracing::info!(outcome = entry.kind.as_str(), session = %session, machine, "{}", clean_line(&entry.sentence, LOGGED_SENTENCE_BYTES_MAX));
 }
 
 /// Writes one session's buffered entries; ends when the buffer is empty. The server's stop waits for it.

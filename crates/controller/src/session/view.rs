@@ -2,7 +2,7 @@
 
 use super::{
     active_session::{CurrentMachine, MachineSignIn, SessionState},
-    status, use_credential,
+    consent, status, use_credential,
 };
 use crate::{
     credentials::to_credential_meta, providers::to_method_views, session::context::SessionContext,
@@ -10,8 +10,9 @@ use crate::{
 };
 use anteroom_store::{CredentialRow, CredentialUse, SessionRow, StoreError};
 use anteroom_wire::{
-    agent::{CliState, SignInOutcome, UsePurpose},
-    api::{CredentialUseView, PromptView, Reason, SessionStatus, SessionView, SignInView},
+    agent::{CliState, KEY_ENTRY_PROMPT_ID, OpenPrompt, SignInOutcome, UsePurpose},
+    api::{CredentialUseView, PromptView, Reason, SessionStatus, SessionView, SignInView, UnexpectedAddress},
+    guest_text::{GUEST_TEXT_BYTES_MAX, clean_line},
     provider::{Lane, Provider, StoragePolicy},
 };
 use std::sync::Arc;
@@ -55,6 +56,8 @@ fn assemble(
         id: row.id.clone(),
         provider: row.provider.clone(),
         provider_name: provider.map_or_else(|| row.provider.to_string(), |provider| provider.name.clone()),
+        owner_name: consent::owner_name(row),
+        return_host: consent::return_host(row),
         user_id: row.user_id.clone(),
         status,
         reason: row.reason().map(reason),
@@ -108,21 +111,36 @@ fn sign_in(provider: &Provider, state: &MachineSignIn) -> SignInView {
     SignInView {
         url: reported.url.as_ref().map(|sign_in_url| sign_in_url.url.clone()),
         browser_url: reported.browser_url.clone(),
-        device_code: reported.device_code.clone(),
-        device_code_until: until,
-        prompt: reported.prompt.as_ref().map(|prompt| PromptView {
-            id: prompt.id.clone(),
-            label: prompt.label.clone(),
-            secret: prompt.secret,
-            expected_format: prompt.expected_format.clone(),
-            rejection: prompt.rejection.clone(),
+        unexpected_address: state.unexpected_origin.as_ref().map(|origin| UnexpectedAddress {
+            host: origin.to_string(),
+            sentence: format!(
+                "The machine wants to open {origin}, which is not a page of {}. Do not enter a password or a code there.",
+                provider.name
+            ),
         }),
+        device_code: reported.device_code.as_ref().map(ToString::to_string),
+        device_code_until: until,
+        prompt: reported.prompt.as_ref().and_then(|prompt| prompt_view(provider, prompt)),
         failed: match &reported.outcome {
-            Some(SignInOutcome::Failed { why }) => Some(why.clone()),
+            Some(SignInOutcome::Failed { why }) => Some(why.to_string()),
             Some(SignInOutcome::Done) | None => None,
         },
         kept_in_machine: state.kept_in_machine,
     }
+}
+
+/// The prompt with the texts of the provider's rule. The guest only names the rule and reports why an answer was rejected.
+/// `None`: the provider has no such prompt.
+fn prompt_view(provider: &Provider, prompt: &OpenPrompt) -> Option<PromptView> {
+    let (label, secret, expected_format) = if prompt.id == KEY_ENTRY_PROMPT_ID {
+        let entry = provider.key_entry.as_ref()?;
+        (entry.label.clone(), true, entry.expected_format.clone())
+    } else {
+        let (_, question) = provider.questions().find(|(id, _)| prompt.id == *id)?;
+        (question.label.clone(), question.secret, question.expected_format.clone())
+    };
+    let rejection = prompt.rejection.as_ref().map(ToString::to_string);
+    Some(PromptView { id: prompt.id.to_string(), label, secret, expected_format, rejection })
 }
 
 fn next_action(status: SessionStatus, provider: Option<&Provider>, machine: Option<&CurrentMachine>) -> String {
@@ -193,6 +211,9 @@ fn reason(reason: &anteroom_store::Reason) -> Reason {
     let sentence = reason.kind.sentence();
     Reason {
         code: reason.kind.code().to_owned(),
-        sentence: reason.detail.as_ref().map_or_else(|| sentence.to_owned(), |detail| format!("{sentence} {detail}")),
+        sentence: reason.detail.as_ref().map_or_else(
+            || sentence.to_owned(),
+            |detail| format!("{sentence} {}", clean_line(detail, GUEST_TEXT_BYTES_MAX)),
+        ),
     }
 }

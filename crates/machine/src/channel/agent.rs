@@ -1,7 +1,7 @@
 //! The agent channel: calls to a machine's agent, each with a timeout.
 
 use anteroom_wire::{
-    ProblemBody,
+    GuestText, ProblemBody,
     agent::{
         AgentInfo, ChangeMethod, Claim, ClaimResult, DESKTOP_AUTHORITY, OpenUrl, Paste, PasteResult, Screen,
         SignInStatus, TERMINAL_AUTHORITY, TERMINAL_COLS_HEADER, TERMINAL_ID_HEADER, TERMINAL_ROWS_HEADER, TerminalSize,
@@ -367,9 +367,22 @@ fn parse<T: DeserializeOwned>(call: &'static str, body: &[u8]) -> Result<T, Agen
     })
 }
 
+/// The agent's problem with texts that are safe to show.
+fn clean_problem(problem: ProblemBody) -> ProblemBody {
+    let clean = |text: String| String::from(GuestText::from(text));
+    let ProblemBody { code, sentence, detail, remedy, close_code } = problem;
+    ProblemBody {
+        code: clean(code),
+        sentence: clean(sentence),
+        detail: detail.map(clean),
+        remedy: clean(remedy),
+        close_code,
+    }
+}
+
 fn rejected(call: &'static str, status: StatusCode, body: &[u8]) -> AgentError {
     match serde_json::from_slice(body) {
-        Ok(problem) => AgentError::Rejected { call, status, problem: Box::new(problem) },
+        Ok(problem) => AgentError::Rejected { call, status, problem: Box::new(clean_problem(problem)) },
         Err(_) => AgentError::InvalidResponse { call, status, why: "the body is not a problem document".into() },
     }
 }

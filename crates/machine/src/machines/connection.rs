@@ -330,5 +330,5 @@ pub(crate) fn first_missing_stage(hello: &AgentInfo) -> Option<(Stage, Option<St
         .stages
         .iter()
         .find(|report| is_required(report.stage) && report.state != StageState::Ready)
-        .map(|report| (report.stage, report.last_error.clone()))
+        .map(|report| (report.stage, report.last_error.clone().map(Into::into)))
 }

@@ -233,6 +233,9 @@ impl Driver {
                 ActiveTimeDeadline::new(Duration::from_millis(self.machines.inner.settings.keeper_exit_timeout_ms));
             if let State::Exited { reason } = &*self.state.borrow() {
                 tracing::info!(machine = %self.id, outcome = "exited", cause = %reason, "machine process exited");
+                if matches!(reason, ExitReason::Killed { signal: libc::SIGSYS }) {
+                    tracing::error!(target: "security", machine = %self.id, outcome = "confinement_violated", cause = %reason, "VMM killed for a system call that its confinement does not allow");
+                }
             }
         }
         self.reported_cause = Some((cause, stop_detail));

@@ -14,8 +14,8 @@ fn channels() -> Channels {
     });
     let hello = AgentInfo {
         protocol: PROTOCOL_VERSION,
-        agent_version: String::new(),
-        image_hash: String::new(),
+        agent_version: "".into(),
+        image_hash: "".into(),
         capabilities: Vec::new(),
         clis: BTreeMap::new(),
         stages: Vec::new(),

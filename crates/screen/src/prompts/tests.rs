@@ -94,7 +94,7 @@ const ASK: &str = r#""prompts": [{ "id": "code", "matches": "Code: *\\z", "ask":
     "rejected": "Not taken: (.*)" } }]"#;
 
 fn prompt(rejected: Option<&str>) -> OpenPrompt {
-    let rejected = rejected.map(str::to_owned);
+    let rejected = rejected.map(Into::into);
     OpenPrompt {
         id: "code".into(),
         label: "The code".into(),

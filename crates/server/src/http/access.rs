@@ -51,6 +51,8 @@ pub const ROUTES: &[(&str, &str, Access)] = &[
     ("GET", "/api/auth/session/{id}/screen", Access::Caller(Action::ReadScreen)),
     ("GET", "/api/auth/session/{id}/novnc", Access::Caller(Action::ViewDesktop)),
     // The terminal and input to the desktop require more; the handler decides.
+    ("GET", "/api/auth/session/{id}/consent", Access::Caller(Action::ReadSession)),
+    ("POST", "/api/auth/session/{id}/consent", Access::Caller(Action::ControlSession)),
     ("POST", "/api/auth/session/{id}/ticket", Access::Caller(Action::ViewDesktop)),
     ("POST", "/api/auth/session/{id}/invitations", Access::Caller(Action::ControlSession)),
     ("POST", "/api/auth/session/{id}/heartbeat", Access::Caller(Action::ControlSession)),

@@ -4,6 +4,7 @@ use super::{error_response::ErrorResponse, extract::Json};
 use crate::auth;
 use anteroom_controller::{
     api_error::ApiError,
+    log::line_budget::SECURITY_TARGET,
     session::context::SessionContext,
     session::{
         accept_delivery, agent_events,
@@ -58,7 +59,7 @@ pub(super) async fn accept_credential(
 fn record_rejected_delivery(context: &SessionContext, session: Option<&SessionId>, error: &ApiError) {
     let (reason, detail) = (error.problem.code(), &error.detail);
     let session = session.filter(|_| error.problem != Problem::UnknownSession);
-    tracing::warn!(outcome = "delivery_rejected", session = session.map(SessionId::as_str), reason, %detail, "delivery rejected");
+    tracing::warn!(target: SECURITY_TARGET, outcome = "delivery_rejected", session = session.map(SessionId::as_str), reason, %detail, "delivery rejected");
     if let Some(session) = session.filter(|_| error.problem.http_status() < 500) {
         let request = if error.problem == Problem::WrongAgentToken {
             RejectedRequest::UnauthorizedDelivery

@@ -9,6 +9,7 @@ pub(super) const AUDITED_ROUTES: &[(Method, &str, Action)] = &[
     (Method::POST, "/api/auth/session/{id}/cancel", Action::SessionCancel),
     (Method::POST, "/api/auth/session/{id}/restart", Action::SessionRestart),
     (Method::POST, "/api/auth/session/{id}/method", Action::SessionMethod),
+    (Method::POST, "/api/auth/session/{id}/consent", Action::SessionConsent),
     (Method::POST, "/api/auth/session/{id}/ticket", Action::TicketCreate),
     (Method::POST, "/api/auth/session/{id}/open-url", Action::InputOpenUrl),
     (Method::POST, "/api/auth/session/{id}/paste", Action::InputPaste),

@@ -90,7 +90,7 @@ pub(super) async fn get_screen(
             let channels = open_channels(&server_context, &session).await?;
             let screen = channels.agent.read_screen().await;
             let screen = screen.map_err(|error| ApiError::new(Problem::AgentUnreachable, chain(&error)))?;
-            ScreenView { lines: screen.lines, is_final: false }
+            ScreenView { lines: screen.lines.into_iter().map(Into::into).collect(), is_final: false }
         }
     };
     let mut response = axum::Json(screen).into_response();

@@ -11,13 +11,14 @@ use anteroom_controller::{
     session::{
         change_method,
         channels::{open_channels, require_active},
+        consent::require_consent,
         request_rates::ViewerRequest,
         view,
     },
 };
 use anteroom_machine::Channels;
 use anteroom_wire::{
-    Problem, ProblemBody, Secret, SessionId,
+    Problem, ProblemBody, Secret,
     agent::{OpenUrl, Paste, PasteResult, TypeText},
     api::{MethodRequest, SessionView, SignInView},
 };
@@ -46,9 +47,10 @@ pub(super) async fn get_sign_in(
 }
 
 /// The channels to the machine of an active session. The request counts as activity, so the idle timeout starts again.
-async fn channels_for_input(context: &SessionContext, id: &SessionId) -> Result<Channels, ApiError> {
-    let (_, session) = require_active(context, id).await?;
+async fn channels_for_input(context: &SessionContext, owned: &OwnedSession) -> Result<Channels, ApiError> {
+    let (row, session) = require_active(context, &owned.row.id).await?;
     session.request_rates.check(ViewerRequest::Input)?;
+    require_consent(context, &owned.caller, &row).await?;
     session.activity.record();
     open_channels(context, &session).await
 }
@@ -71,7 +73,7 @@ pub(super) async fn open_url(
     if !is_valid {
         return Err(ApiError::new(Problem::Malformed, "url must be an http or https URL of at most 8 KiB").into());
     }
-    let channels = channels_for_input(&context, &owned.row.id).await?;
+    let channels = channels_for_input(&context, &owned).await?;
     channels.agent.open_url(&open).await?;
     Ok(StatusCode::NO_CONTENT)
 }
@@ -103,7 +105,7 @@ pub(super) async fn submit_paste(
     owned: OwnedSession,
     Json(request): Json<PasteRequest>,
 ) -> Result<axum::Json<PasteResult>, ErrorResponse> {
-    Ok(axum::Json(paste_into_tool(&context, &owned.row.id, &request.text).await?))
+    Ok(axum::Json(paste_into_tool(&context, &owned, &request.text).await?))
 }
 
 /// Request of `POST …/code`.
@@ -130,16 +132,20 @@ pub(super) async fn submit_code(
     owned: OwnedSession,
     Json(request): Json<CodeRequest>,
 ) -> Result<StatusCode, ErrorResponse> {
-    paste_into_tool(&context, &owned.row.id, &request.code).await?;
+    paste_into_tool(&context, &owned, &request.code).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
-async fn paste_into_tool(context: &SessionContext, id: &SessionId, pasted: &Secret) -> Result<PasteResult, ApiError> {
+async fn paste_into_tool(
+    context: &SessionContext,
+    owned: &OwnedSession,
+    pasted: &Secret,
+) -> Result<PasteResult, ApiError> {
     let text = pasted.expose().trim();
     if text.is_empty() || text.len() > TEXT_BYTES_MAX || text.chars().any(char::is_control) {
         return Err(ApiError::new(Problem::Malformed, "the text must have 1 byte to 16 KiB and no control characters"));
     }
-    let channels = channels_for_input(context, id).await?;
+    let channels = channels_for_input(context, owned).await?;
     let paste = Paste { text: Secret::new(text.to_owned()) };
     Ok(channels.agent.submit_paste(&paste).await?)
 }
@@ -158,6 +164,7 @@ pub(super) async fn change_method(
     owned: OwnedSession,
     Json(request): Json<MethodRequest>,
 ) -> Result<axum::Json<SessionView>, ErrorResponse> {
+    require_consent(&context, &owned.caller, &owned.row).await?;
     let row = change_method::change_method(&context, &owned.row.id, &request.method).await?;
     Ok(axum::Json(view::to_session_view(&context, &row).await?))
 }
@@ -192,7 +199,7 @@ pub(super) async fn type_text(
             ApiError::new(Problem::Malformed, "the text must have at most 16 KiB and no control characters").into()
         );
     }
-    let channels = channels_for_input(&context, &owned.row.id).await?;
+    let channels = channels_for_input(&context, &owned).await?;
     channels.agent.type_text(&TypeText { text, press_enter: enter }).await?;
     Ok(StatusCode::NO_CONTENT)
 }

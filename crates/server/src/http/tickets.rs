@@ -11,6 +11,7 @@ use anteroom_controller::{
     session::context::SessionContext,
     session::{
         channels::require_active,
+        consent::require_consent,
         rejections::{RejectedRequest, record_rejection},
         request_rates::ViewerRequest,
     },
@@ -86,6 +87,7 @@ async fn store_new_ticket(
 ) -> Result<Ticket, ApiError> {
     let (row, session) = require_active(context, &owned.row.id).await?;
     session.request_rates.check(ViewerRequest::Ticket)?;
+    require_consent(context, &owned.caller, &row).await?;
     let control = owned.caller.require(Action::ControlSession, &row);
     let view_only = match request.purpose {
         TicketTarget::Terminal if request.view_only => {

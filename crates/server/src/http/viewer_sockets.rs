@@ -12,6 +12,7 @@ use anteroom_controller::{
     api_error::ApiError,
     audit::{note_actor, note_session},
     caller::{Action, Caller},
+    log::line_budget::SECURITY_TARGET,
     random,
     session::{
         active_session::ActiveSession,
@@ -393,7 +394,7 @@ async fn may_use_session(app: &App, caller: Option<&Caller>, id: &SessionId) -> 
 
 /// Rejects the WebSocket: with a close code for browsers, with an HTTP error for other clients.
 fn reject(app: &App, is_browser: bool, upgrade: WebSocketUpgrade, error: ApiError) -> Response {
-    tracing::info!(outcome = "socket_rejected", reason = error.problem.code(), detail = %error.detail, "WebSocket rejected");
+    tracing::info!(target: SECURITY_TARGET, outcome = "socket_rejected", reason = error.problem.code(), detail = %error.detail, "WebSocket rejected");
     if is_browser {
         error.log_fault();
         let mut response = anteroom_tunnel::reject_websocket(upgrade, &app.limits.tunnel, &app.tasks, error.problem);

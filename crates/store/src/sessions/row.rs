@@ -27,6 +27,8 @@ pub struct SessionRow {
     pub id: SessionId,
     /// The caller that started it.
     pub owner: CallerId,
+    /// That caller's name, for people.
+    pub owner_name: String,
     /// The owner's id for the user.
     pub user_id: Option<String>,
     /// The provider.
@@ -165,6 +167,7 @@ pub(super) fn decode_session_row(row: &AnyRow) -> Result<SessionRow, StoreError>
     Ok(SessionRow {
         id: reader.parsed("id")?,
         owner: reader.parsed("caller_id")?,
+        owner_name: reader.text("owner_name")?,
         user_id: reader.text_or_null("user_id")?,
         provider: reader.parsed("provider")?,
         return_url: reader.text_or_null("return_url")?,

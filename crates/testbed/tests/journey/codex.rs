@@ -15,6 +15,7 @@ codex login --device-auth --experimental_issuer http://issuer.codex.test --exper
 echo "WROTE:$(sha256sum "$HOME/.codex/auth.json" | cut -c1-64):"
 sleep 600
 """]
+sign_in_hosts = ["http://issuer.codex.test"]
 egress = [{ host = "issuer.codex.test", ports = [80] }]
 "#;
 

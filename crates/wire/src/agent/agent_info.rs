@@ -1,6 +1,6 @@
 //! The agent's identity and the readiness of its machine.
 
-use crate::{MachineId, SessionId};
+use crate::{GuestText, MachineId, SessionId};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -52,7 +52,7 @@ pub struct StageReport {
     pub attempts: u32,
     /// The last error, with the last lines of the program's output if there are any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub last_error: Option<String>,
+    pub last_error: Option<GuestText>,
     /// Milliseconds from the agent's start to the last change.
     pub changed_at_ms: u64,
 }
@@ -63,13 +63,13 @@ pub struct AgentInfo {
     /// [`PROTOCOL_VERSION`](super::PROTOCOL_VERSION) of the agent.
     pub protocol: u32,
     /// The agent's version.
-    pub agent_version: String,
+    pub agent_version: GuestText,
     /// The hash of the image it was started from, from the kernel command line or the agent's configuration.
-    pub image_hash: String,
+    pub image_hash: GuestText,
     /// The names of its optional features.
-    pub capabilities: Vec<String>,
+    pub capabilities: Vec<GuestText>,
     /// Tool name → version, as found in the image.
-    pub clis: BTreeMap<String, String>,
+    pub clis: BTreeMap<GuestText, GuestText>,
     /// The stages of this machine, in order.
     pub stages: Vec<StageReport>,
     /// Who claimed the machine; `None`: not claimed yet.

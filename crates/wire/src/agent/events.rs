@@ -1,7 +1,7 @@
 //! The events that the agent sends to the controller.
 
 use super::{OpenPrompt, PasteResult, SignInOutcome, SignInUrl, StageReport};
-use crate::provider::Key;
+use crate::{GuestLines, GuestText, provider::Key};
 use serde::{Deserialize, Serialize};
 
 /// A batch of [`Event`]s, oldest first.
@@ -27,7 +27,7 @@ fn default_true() -> bool {
     true
 }
 
-/// What happened in the machine. All texts come from the guest: at most 4 KiB each, and untrusted.
+/// What happened in the machine. All texts come from the guest and are untrusted: see [`GuestText`].
 ///
 /// The groups are not visible in JSON: `kind` names the event.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -54,18 +54,18 @@ pub enum MachineEvent {
     /// A supervised program exited.
     ChildExited {
         /// The program's name.
-        name: String,
+        name: GuestText,
         /// Exit code, or 128 + signal; `None`: could not be started at all.
         code: Option<i32>,
         /// Restarts so far.
         restarts: u32,
         /// The last lines of its output.
-        last_lines: Vec<String>,
+        last_lines: GuestLines,
     },
     /// A supervised program exits repeatedly. It is still restarted, with growing delays. Sent at most once per window.
     CrashLoop {
         /// The program's name.
-        name: String,
+        name: GuestText,
         /// How often it exited within the window.
         exits: u32,
         /// The window, seconds.
@@ -73,12 +73,12 @@ pub enum MachineEvent {
         /// The last exit code, or 128 + signal; `None`: it could not be started.
         code: Option<i32>,
         /// The last lines of its output.
-        last_lines: Vec<String>,
+        last_lines: GuestLines,
     },
     /// A program that was in a crash loop keeps running now.
     CrashLoopEnded {
         /// The program's name.
-        name: String,
+        name: GuestText,
     },
     /// The machine became low on memory, or recovered.
     MemoryPressure {
@@ -93,7 +93,7 @@ pub enum MachineEvent {
     /// The guest's kernel killed programs because memory ran out.
     OutOfMemory {
         /// The name of the last killed program; `None`: the kernel's log does not name it.
-        victim: Option<String>,
+        victim: Option<GuestText>,
         /// How many were killed since the last such event.
         kills: u64,
     },
@@ -118,7 +118,7 @@ pub enum ToolEvent {
         /// Exit code, or 128 + signal.
         code: i32,
         /// The last lines of its screen, for people; queries of addresses and anything that looks like a token are masked.
-        last_lines: Vec<String>,
+        last_lines: GuestLines,
     },
 }
 
@@ -138,24 +138,24 @@ pub enum SignInEvent {
     /// The tool shows a device code.
     DeviceCode {
         /// The code.
-        code: String,
+        code: GuestText,
     },
     /// A prompt that matches a rule appeared.
     PromptOpened {
         /// What the user is asked; `None`: the rule answers automatically.
         ask: Option<OpenPrompt>,
         /// The rule's name.
-        id: String,
+        id: GuestText,
     },
     /// A prompt to the user is no longer on the screen.
     PromptClosed {
         /// The rule's name.
-        id: String,
+        id: GuestText,
     },
     /// A rule pressed keys.
     KeysPressed {
         /// The rule's name.
-        id: String,
+        id: GuestText,
         /// The keys, in order.
         keys: Vec<Key>,
     },
@@ -164,7 +164,7 @@ pub enum SignInEvent {
     /// Pasted text was rejected and not passed to the tool.
     PasteRejected {
         /// The problem's code.
-        code: String,
+        code: GuestText,
     },
     /// The tool shows how its sign-in ended.
     #[serde(rename = "sign_in_outcome")]
@@ -172,19 +172,19 @@ pub enum SignInEvent {
     /// The tool was stopped to be started with another sign-in method.
     MethodSwitched {
         /// The method's name.
-        method: String,
+        method: GuestText,
     },
     /// The machine's browser was instructed to open an address.
     BrowserOpened {
         /// Host of the address.
-        host: String,
+        host: GuestText,
     },
     /// The machine's browser did not open an address, although this was retried for as long as the browser may take to start.
     BrowserNotOpened {
         /// Host of the address.
-        host: String,
+        host: GuestText,
         /// Why.
-        why: String,
+        why: GuestText,
     },
 }
 
@@ -202,19 +202,19 @@ pub enum CaptureEvent {
     #[serde(rename = "credential_kept_in_machine")]
     KeptInMachine {
         /// Path below the home directory.
-        path: String,
+        path: GuestText,
     },
     /// A candidate file is not a complete credential.
     CandidateRejected {
         /// Path below the home directory.
-        path: String,
+        path: GuestText,
         /// The reason: missing JSON pointers or a short cause; never values.
-        why: String,
+        why: GuestText,
     },
     /// A complete credential was found and its delivery starts.
     CandidateAccepted {
         /// Path below the home directory.
-        path: String,
+        path: GuestText,
         /// Size in bytes.
         bytes: u64,
     },
@@ -223,7 +223,7 @@ pub enum CaptureEvent {
         /// Attempts so far.
         attempts: u32,
         /// Why the last attempt failed.
-        error: String,
+        error: GuestText,
     },
 }
 
@@ -243,7 +243,7 @@ pub enum CredentialUseEvent {
         /// Whether it reports that it is signed in.
         signed_in: bool,
         /// Its last output line or the cause of a failure, for people; secrets are masked.
-        detail: String,
+        detail: GuestText,
         /// `false`: the command could not be started or was stopped before it finished, so `signed_in` means nothing. Absent: `true`.
         #[serde(default = "default_true")]
         conclusive: bool,
@@ -290,7 +290,7 @@ mod tests {
                 json!({ "kind": "credential_kept_in_machine", "path": "a" }),
             ),
             (
-                CredentialUseEvent::Checked { signed_in: true, detail: String::new(), conclusive: true }.into(),
+                CredentialUseEvent::Checked { signed_in: true, detail: GuestText::default(), conclusive: true }.into(),
                 json!({ "kind": "credential_checked", "signed_in": true, "detail": "", "conclusive": true }),
             ),
         ];

@@ -1,6 +1,6 @@
 //! The controller's requests to a claimed machine.
 
-use crate::{Secret, provider::Provider};
+use crate::{GuestScreenLine, GuestText, Secret, provider::Provider};
 use serde::{Deserialize, Serialize};
 
 /// `POST /open-url`.
@@ -33,7 +33,8 @@ pub enum PasteResult {
     /// It was typed at the tool's prompt, with Enter.
     Prompt {
         /// The rule's name.
-        id: String,
+        #[cfg_attr(feature = "utoipa", schema(value_type = String))]
+        id: GuestText,
     },
     /// It was typed into the terminal, with Enter: the provider has no rule for the tool's prompts.
     Terminal,
@@ -72,5 +73,5 @@ pub struct TerminalSize {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Screen {
     /// The visible lines; a line that wrapped is one line.
-    pub lines: Vec<String>,
+    pub lines: Vec<GuestScreenLine>,
 }

@@ -1,5 +1,6 @@
 //! The state of the sign-in: addresses, code, prompt, result, and the state of the credential.
 
+use crate::GuestText;
 use serde::{Deserialize, Serialize};
 
 /// The state of the sign-in as observed by the agent.
@@ -13,7 +14,7 @@ pub struct SignInStatus {
     #[serde(default)]
     pub browser_url: Option<String>,
     /// The code to type there.
-    pub device_code: Option<String>,
+    pub device_code: Option<GuestText>,
     /// The prompt that is open now.
     #[serde(default)]
     pub prompt: Option<OpenPrompt>,
@@ -24,7 +25,7 @@ pub struct SignInStatus {
     pub capture: CaptureState,
     /// The name of the sign-in method; `None`: the tool does not sign in (yet), or the agent is older than this field.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub method: Option<String>,
+    pub method: Option<GuestText>,
 }
 
 impl SignInStatus {
@@ -63,15 +64,15 @@ pub struct SignInUrl {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OpenPrompt {
     /// The rule's name; `key_entry` for the secret on standard input.
-    pub id: String,
+    pub id: GuestText,
     /// What is asked for, for people.
-    pub label: String,
+    pub label: GuestText,
     /// The input must not be shown while it is typed.
     pub secret: bool,
     /// A description of the expected answer.
-    pub expected_format: Option<String>,
+    pub expected_format: Option<GuestText>,
     /// Why the tool rejected the last answer, as it shows it; secrets are masked.
-    pub rejection: Option<String>,
+    pub rejection: Option<GuestText>,
 }
 
 /// The rule name of [`OpenPrompt`] for the secret on standard input.
@@ -86,7 +87,7 @@ pub enum SignInOutcome {
     /// The sign-in failed.
     Failed {
         /// The reason that the tool shows; secrets are masked.
-        why: String,
+        why: GuestText,
     },
 }
 
@@ -112,27 +113,27 @@ pub enum CaptureState {
     /// A file appeared that is not a complete credential (yet).
     CandidateRejected {
         /// Path below the home directory.
-        path: String,
+        path: GuestText,
         /// What is missing: JSON pointers, never values.
-        why: String,
+        why: GuestText,
     },
     /// Complete and stable; being delivered.
     Delivering {
         /// Attempts so far.
         attempts: u32,
         /// Why the last attempt failed.
-        last_error: Option<String>,
+        last_error: Option<GuestText>,
     },
     /// Complete and stable; it stays in the machine because the provider's policy is `keep_in_machine`.
     KeptInMachine {
         /// Path below the home directory.
-        path: String,
+        path: GuestText,
     },
     /// The controller acknowledged it.
     Delivered,
     /// The controller rejected it permanently.
     DeliveryRejected {
         /// The problem's code.
-        code: String,
+        code: GuestText,
     },
 }

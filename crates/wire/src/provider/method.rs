@@ -136,6 +136,12 @@ impl Provider {
         Some(chosen)
     }
 
+    /// The part of the descriptor that an agent needs. Agents of earlier images reject keys that they do not know.
+    #[must_use]
+    pub fn for_agent(&self) -> Self {
+        Self { sign_in_hosts: Vec::new(), ..self.clone() }
+    }
+
     /// The prompts that the user answers, each with the id of its rule.
     pub fn questions(&self) -> impl Iterator<Item = (&str, &PromptQuestion)> {
         self.prompts.iter().filter_map(|rule| rule.ask.as_ref().map(|ask| (rule.id.as_str(), ask)))

@@ -86,6 +86,11 @@ impl ErrorList {
         self.require(rules.code.is_some() || !provider.lanes.contains(&Lane::DeviceCode), || {
             "lanes has device_code, but there is no sign_in.code to find one".to_owned()
         });
+        let needs_page = provider.lanes.iter().any(|lane| matches!(lane, Lane::Link | Lane::DeviceCode));
+        self.require(!needs_page || !provider.sign_in_hosts.is_empty(), || {
+            "sign_in_hosts is empty: with the lanes link and device_code it must name the hosts of the sign-in pages"
+                .to_owned()
+        });
         self.require(rules.url.is_some() || rules.link_from != LinkFrom::Screen, || {
             "sign_in.link_from is the screen, but there is no sign_in.url to find one there".to_owned()
         });
@@ -188,6 +193,9 @@ impl ErrorList {
     }
 
     fn check_egress(&mut self, provider: &Provider) {
+        self.require(provider.sign_in_hosts.len() <= ENTRIES_MAX, || {
+            format!("sign_in_hosts has more than {ENTRIES_MAX} entries")
+        });
         self.require(provider.egress.len() <= ENTRIES_MAX, || format!("egress has more than {ENTRIES_MAX} entries"));
         for (at, rule) in provider.egress.iter().enumerate() {
             let name = rule.host.strip_prefix("*.").unwrap_or(&rule.host);
@@ -279,6 +287,7 @@ mod tests {
             "methods.key: label is empty",
             "methods.key: use_settings_files[0].path \"../y\" must be below",
             "methods.key: lanes has device_code, but",
+            "methods.key: sign_in_hosts is empty: with",
             "methods.key: sign_in.link_from is the screen, but",
             "methods.key: credential_required[0] \"key\" must be a JSON pointer",
             "methods.key: argv names no program",

@@ -25,7 +25,10 @@ pub(super) async fn claim_machine(agent: &Arc<Agent>, request: Claim) -> Result<
 /// The current state of the sign-in.
 pub(super) fn get_sign_in_status(agent: &Agent) -> SignInStatus {
     let signing_in = agent.claim.current().filter(|claim| claim.use_credential.is_none());
-    SignInStatus { method: signing_in.map(|claim| claim.provider.method.to_string()), ..agent.sign_in.snapshot() }
+    SignInStatus {
+        method: signing_in.map(|claim| claim.provider.method.to_string()).map(Into::into),
+        ..agent.sign_in.snapshot()
+    }
 }
 
 pub(super) async fn submit_paste(agent: &Arc<Agent>, request: Paste) -> Result<ApiResponse, ApiError> {
@@ -83,7 +86,7 @@ pub(super) async fn get_screen(agent: &Arc<Agent>) -> Result<ApiResponse, ApiErr
         }
         None => agent.terminal.read_screen().await?,
     };
-    Ok(json(MethodChecked, &Screen { lines }))
+    Ok(json(MethodChecked, &Screen { lines: lines.into_iter().map(Into::into).collect() }))
 }
 
 /// Before the claim nothing may be typed or opened: the template must stay unchanged.

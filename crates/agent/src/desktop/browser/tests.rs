@@ -134,6 +134,6 @@ async fn url_that_no_browser_opens_fails_in_time_and_is_reported_with_the_cause(
         report_opened(&events, "id.example", &opened);
         let event = events.next_batch().await.pop().unwrap().event;
         let (host, why) = ("id.example".to_owned(), expected.to_owned());
-        assert_eq!(event, SignInEvent::BrowserNotOpened { host, why }.into());
+        assert_eq!(event, SignInEvent::BrowserNotOpened { host: host.into(), why: why.into() }.into());
     }
 }

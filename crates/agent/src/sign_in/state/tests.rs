@@ -17,7 +17,13 @@ async fn pushed(events: &EventQueue) -> Vec<AgentEvent> {
 
 fn prompt(id: &str, rejected: Option<&str>) -> OpenPrompt {
     let rejected = rejected.map(str::to_owned);
-    OpenPrompt { id: id.into(), label: "The code".into(), secret: false, expected_format: None, rejection: rejected }
+    OpenPrompt {
+        id: id.into(),
+        label: "The code".into(),
+        secret: false,
+        expected_format: None,
+        rejection: rejected.map(Into::into),
+    }
 }
 
 #[tokio::test]

@@ -161,7 +161,12 @@ impl PaneSession<'_> {
                 agent.readiness.record_failure(Stage::Cli, &error);
                 let name = self.claim.provider.cli.clone();
                 let last_lines = vec![truncate_text(&error)];
-                agent.events.push(MachineEvent::ChildExited { name, code: None, restarts: 0, last_lines });
+                agent.events.push(MachineEvent::ChildExited {
+                    name: name.into(),
+                    code: None,
+                    restarts: 0,
+                    last_lines: last_lines.into(),
+                });
                 self.after_exit(&error, EXIT_CODE_NOT_STARTED, None).await
             }
             PaneEvent::Exited { code } => {
@@ -229,7 +234,7 @@ async fn record_exit(agent: &Agent, code: i32) -> Vec<String> {
     let last_lines: Vec<String> =
         lines[first..].iter().map(|line| truncate_text(&sign_in_finder::mask_secrets(line))).collect();
     agent.sign_in.set_cli_state(CliState::Exited { code });
-    agent.events.push(ToolEvent::Exited { code, last_lines: last_lines.clone() });
+    agent.events.push(ToolEvent::Exited { code, last_lines: last_lines.clone().into() });
     last_lines
 }
 

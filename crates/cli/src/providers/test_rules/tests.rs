@@ -46,6 +46,7 @@ name = \"X\"
 cli = \"x\"
 argv = [\"x\"]
 lanes = [\"link\"]
+sign_in_hosts = [\"a.example\"]
 next_action = \"Do.\"
 policy = \"store\"
 egress = []

@@ -1,8 +1,9 @@
 //! The machine that a session uses now, with the state that its agent reports.
 
+use super::sign_in_changes::SignInChanges;
 use anteroom_store::Sha256Hex;
 use anteroom_wire::{
-    MachineId,
+    GuestText, MachineId,
     agent::{CaptureState, CliState, SignInStatus},
 };
 
@@ -57,6 +58,10 @@ pub struct MachineSignIn {
     pub device_code_at_ms: Option<u64>,
     /// Whether the tool is signed in with a credential that stays in the machine.
     pub kept_in_machine: bool,
+    /// Where the last reported address leads that is not a page of the provider.
+    pub unexpected_origin: Option<GuestText>,
+    /// The addresses and codes that were reported.
+    pub changes: SignInChanges,
 }
 
 impl MachineSignIn {
@@ -68,12 +73,13 @@ impl MachineSignIn {
         self.reported_status.prompt = None;
         self.reported_status.outcome = None;
         self.device_code_at_ms = None;
+        self.unexpected_origin = None;
     }
 
     /// Resets the sign-in for a tool that is started again with this method.
     pub fn reset_for_method(&mut self, method: &str) {
         self.clear_tool_output();
-        self.reported_status.method = Some(method.to_owned());
+        self.reported_status.method = Some(method.into());
         self.reported_status.cli = CliState::Waiting;
         self.reported_status.capture = CaptureState::Waiting;
         self.kept_in_machine = false;

@@ -1,21 +1,19 @@
 //! Timeline entries about the sign-in: addresses, prompts, pasted text. Keys that a rule pressed are named; text that a user typed
 //! or pasted never is.
 
-use crate::session::timeline::new_entry;
+use crate::session::{sign_in_address::SignInAddress, timeline::new_entry};
 use anteroom_store::NewTimelineEntry;
 use anteroom_wire::{
-    TimelineKind,
-    agent::{PasteResult, SignInEvent, SignInOutcome},
+    GuestText, TimelineKind,
+    agent::{KEY_ENTRY_PROMPT_ID, PasteResult, SignInEvent, SignInOutcome, SignInUrl},
+    provider::Provider,
 };
 use serde_json::json;
 
-pub(super) fn to_timeline_entry(tool: &str, event: SignInEvent) -> NewTimelineEntry {
+pub(super) fn to_timeline_entry(provider: &Provider, event: SignInEvent) -> NewTimelineEntry {
+    let tool = &provider.name;
     match event {
-        SignInEvent::Url(url) => {
-            let host = host_of(&url.url);
-            new_entry(TimelineKind::SignInUrl, format!("{tool} requests that {host} is opened."))
-                .with_data(json!({ "host": host, "source": url.source }))
-        }
+        SignInEvent::Url(url) => url_entry(provider, &url),
         SignInEvent::DeviceCode { .. } => new_entry(TimelineKind::DeviceCode, format!("{tool} shows a device code.")),
         SignInEvent::BrowserOpened { host } => {
             new_entry(TimelineKind::BrowserOpened, format!("The machine's browser opened {host}."))
@@ -27,7 +25,7 @@ pub(super) fn to_timeline_entry(tool: &str, event: SignInEvent) -> NewTimelineEn
         }
         SignInEvent::PromptOpened { id, ask } => {
             let sentence = match &ask {
-                Some(ask) => format!("{tool} prompts for: {}.", ask.label),
+                Some(ask) => format!("{tool} prompts for: {}.", prompt_label(provider, &ask.id)),
                 None => format!("{tool} shows the prompt {id}, which a rule answers."),
             };
             let rejected = ask.and_then(|ask| ask.rejection);
@@ -71,6 +69,28 @@ fn pasted_sentence(tool: &str, pasted: &PasteResult) -> String {
         PasteResult::Terminal => "The pasted text was typed into the terminal.".to_owned(),
         PasteResult::Stdin => format!("{tool} was started with the pasted key."),
     }
+}
+
+fn url_entry(provider: &Provider, url: &SignInUrl) -> NewTimelineEntry {
+    let tool = &provider.name;
+    match SignInAddress::check(provider, &url.url) {
+        Some(SignInAddress::Unexpected(origin)) => {
+            let sentence = format!("The machine wants to open {origin}, which is not a page of {tool}.");
+            new_entry(TimelineKind::UnexpectedUrl, sentence).with_data(json!({ "host": origin, "source": url.source }))
+        }
+        Some(SignInAddress::Named(_)) | None => {
+            let host = host_of(&url.url);
+            new_entry(TimelineKind::SignInUrl, format!("{tool} requests that {host} is opened."))
+                .with_data(json!({ "host": host, "source": url.source }))
+        }
+    }
+}
+
+/// What the provider's descriptor calls the prompt.
+fn prompt_label<'a>(provider: &'a Provider, id: &'a GuestText) -> &'a str {
+    let entry = provider.key_entry.as_ref().filter(|_| *id == KEY_ENTRY_PROMPT_ID).map(|entry| entry.label.as_str());
+    let question = || provider.questions().find(|(known, _)| *id == *known).map(|(_, ask)| ask.label.as_str());
+    entry.or_else(question).unwrap_or(id)
 }
 
 /// The host of a URL, for the timeline: the rest may contain secrets of the user.

@@ -83,7 +83,7 @@ pub(super) fn find_delivery_failing<'a>(
     let (attempts, error, since) =
         match (input.supervisor.as_ref().map(|supervisor| &supervisor.capture), last_rejected_candidate(timeline)) {
             (Some(CaptureState::Delivering { attempts, last_error: Some(error) }), last) => {
-                (u64::from(*attempts), error.clone(), last)
+                (u64::from(*attempts), error.to_string(), last)
             }
             (_, Some(last)) if last.kind == TimelineKind::DeliveryRetry => {
                 let attempts = data_number(last, "attempts").unwrap_or_default().unsigned_abs();

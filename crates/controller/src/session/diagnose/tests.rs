@@ -39,6 +39,7 @@ impl Case {
         let row = SessionRow {
             id: SessionId::from_parts(1, [1; 10]),
             owner: CallerId::from_parts(1, [2; 10]),
+            owner_name: "owner".to_owned(),
             user_id: None,
             provider: "scripted".parse().unwrap(),
             return_url: None,

@@ -3,7 +3,7 @@
 use crate::unix_time::{UnixMs, format_rfc3339};
 use anteroom_machine::{ExitReason, StopReason};
 use anteroom_store::TimelineRow;
-use anteroom_wire::TimelineKind;
+use anteroom_wire::{TimelineKind, guest_text::clean_line};
 use serde_json::Value;
 
 /// The most characters of a guest's text that a sentence quotes.
@@ -115,7 +115,7 @@ pub(super) fn quoted_last_lines(entry: &TimelineRow) -> String {
 
 /// A guest's text in quotation marks: bounded, without control characters.
 pub(super) fn quote(text: &str) -> String {
-    let plain: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(QUOTED_CHARS_MAX).collect();
+    let plain: String = clean_line(text, usize::MAX).chars().take(QUOTED_CHARS_MAX).collect();
     format!("“{plain}”")
 }
 

@@ -6,6 +6,7 @@ use crate::{
     random,
     session::{
         active_session::ActiveSession,
+        agent_events::reported_sign_in::replace_status,
         change_method,
         context::SessionContext,
         timeline::new_entry,
@@ -121,10 +122,11 @@ async fn resync_adopted(
     origin: &MachineOrigin,
 ) -> Result<(), ClaimError> {
     let sign_in = channels.agent.sign_in_state().await?;
+    let provider = session.provider();
     session.update_state(|state| {
         if let Some(machine) = state.machine_of_generation(generation) {
             machine.delivery_pending = matches!(sign_in.capture, CaptureState::Delivering { .. });
-            machine.sign_in.reported_status = sign_in.clone();
+            replace_status(&mut machine.sign_in, &provider, sign_in.clone());
         }
     });
     if matches!(origin, MachineOrigin::Adopted) {
@@ -176,7 +178,7 @@ fn build_claim(
         guest_machine_id: hex::encode(random::random_bytes::<16>()),
         claimed_by: by,
         geometry: Geometry { width: context.config.machines.width, height: context.config.machines.height },
-        provider: (*session.provider()).clone(),
+        provider: session.provider().for_agent(),
         agent_token: token.clone(),
         capture_limits: CaptureLimits {
             stable_ms: settings.capture_stable_ms,

@@ -206,7 +206,10 @@ impl Supervisor {
                 self.append(new_entry(TimelineKind::RestartRejected, sentence).with_data(json!({ "reason": reason })))
                     .await;
             }
-            Entry::EgressTotals => self.record_egress_totals().await,
+            Entry::EgressTotals => {
+                self.record_egress_totals().await;
+                self.record_dropped_reports().await;
+            }
         }
     }
 
@@ -260,6 +263,15 @@ impl Supervisor {
         let data =
             json!({ "names": totals, "bytes_up": bytes_up, "bytes_down": bytes_down, "upload_warning": is_large });
         self.append(new_entry(TimelineKind::EgressTotals, sentence).with_data(data)).await;
+    }
+
+    async fn record_dropped_reports(&mut self) {
+        let dropped = self.session.timeline_budget.lock().take_dropped();
+        if !dropped.is_empty() {
+            let sentence = format!("{} report(s) were counted and not recorded.", dropped.values().sum::<u64>());
+            self.append(new_entry(TimelineKind::ReportsDropped, sentence).with_data(json!({ "reports": dropped })))
+                .await;
+        }
     }
 
     pub(super) async fn append(&mut self, entry: NewTimelineEntry) {

@@ -50,6 +50,11 @@ struct LostEntries {
 pub struct WriteHandle(Option<(u64, watch::Receiver<u64>)>);
 
 impl WriteHandle {
+    /// A handle that waits for nothing.
+    pub fn written() -> Self {
+        Self(None)
+    }
+
     /// Waits until the entry is written or lost.
     pub async fn wait(self) {
         if let Some((number, mut written)) = self.0 {

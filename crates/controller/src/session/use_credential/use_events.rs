@@ -214,5 +214,5 @@ pub fn outcome_sentence(purpose: UsePurpose, code: i32) -> String {
 async fn last_screen(state: &SessionState) -> Option<Vec<String>> {
     let Progress::Open { channels } = &state.progress else { return None };
     let response = tokio::time::timeout(Duration::from_millis(SCREEN_MS_MAX), channels.agent.read_screen()).await;
-    Some(response.ok()?.ok()?.lines)
+    Some(response.ok()?.ok()?.lines.into_iter().map(Into::into).collect())
 }

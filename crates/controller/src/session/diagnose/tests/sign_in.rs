@@ -17,11 +17,11 @@ fn retry(case: Case, attempts: u32) -> Case {
 }
 
 fn turned_down(code: &str) -> CaptureState {
-    CaptureState::DeliveryRejected { code: code.to_owned() }
+    CaptureState::DeliveryRejected { code: code.into() }
 }
 
 fn delivering(attempts: u32, error: Option<&str>) -> CaptureState {
-    CaptureState::Delivering { attempts, last_error: error.map(str::to_owned) }
+    CaptureState::Delivering { attempts, last_error: error.map(Into::into) }
 }
 
 fn killed(case: Case) -> Case {

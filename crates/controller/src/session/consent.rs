@@ -1,0 +1,95 @@
+//! The consent of the person at a session's page: they see for whom they sign in before they can see the machine, and agree once in
+//! each browser. Backends and operators act for themselves and are not asked.
+
+use super::{context::SessionContext, timeline::new_entry};
+use crate::{api_error::ApiError, caller::Caller, unix_time};
+use anteroom_store::{Role, SessionRow};
+use anteroom_wire::{
+    Problem, TimelineKind,
+    api::{ConsentStatus, ConsentView},
+    guest_text::clean_line,
+    provider::StoragePolicy,
+};
+use serde_json::json;
+use url::Url;
+
+/// The most bytes of an owner's name that are shown.
+const NAME_BYTES_MAX: usize = 200;
+
+/// The request to sign in as the caller sees it.
+///
+/// # Errors
+/// The database cannot be read.
+pub async fn to_consent_view(
+    context: &SessionContext,
+    caller: &Caller,
+    row: &SessionRow,
+) -> Result<ConsentView, ApiError> {
+    let status = match &caller.role {
+        // A helper only watches.
+        Role::Operator | Role::Auditor | Role::Backend | Role::User | Role::Helper(_) => ConsentStatus::NotNeeded,
+        // Whoever uses a stored credential enters nothing.
+        Role::Viewer(_) if row.purpose.credential_use().is_some() => ConsentStatus::NotNeeded,
+        Role::Viewer(_) if context.store.has_consented(&caller.id).await? => ConsentStatus::Given,
+        Role::Viewer(_) => ConsentStatus::Required,
+    };
+    let owner_name = owner_name(row);
+    let return_host = return_host(row);
+    let sentence = sentence(context, row, &owner_name, return_host.as_deref());
+    Ok(ConsentView { status, owner_name, return_host, sentence })
+}
+
+/// Requires that the caller may act in the session: a viewer has agreed.
+///
+/// # Errors
+/// [`Problem::ConsentRequired`], or the database cannot be read.
+pub async fn require_consent(context: &SessionContext, caller: &Caller, row: &SessionRow) -> Result<(), ApiError> {
+    match to_consent_view(context, caller, row).await?.status {
+        ConsentStatus::NotNeeded | ConsentStatus::Given => Ok(()),
+        ConsentStatus::Required => Err(Problem::ConsentRequired.into()),
+    }
+}
+
+/// Records that the viewer agreed. Does nothing for other callers, who are not asked.
+///
+/// # Errors
+/// The database cannot be written.
+pub async fn agree(context: &SessionContext, caller: &Caller, row: &SessionRow) -> Result<ConsentView, ApiError> {
+    let view = to_consent_view(context, caller, row).await?;
+    match view.status {
+        ConsentStatus::NotNeeded | ConsentStatus::Given => return Ok(view),
+        ConsentStatus::Required => {}
+    }
+    if context.store.record_consent(&caller.id, unix_time::now_unix_ms()).await? {
+        let sentence = format!("A viewer agreed to sign in for {}.", view.owner_name);
+        let data = json!({ "caller": caller.id, "owner": row.owner });
+        context.timeline.append(&row.id, new_entry(TimelineKind::ConsentGiven, sentence).with_data(data)).await;
+    }
+    Ok(ConsentView { status: ConsentStatus::Given, ..view })
+}
+
+/// The display name of the caller that started the session.
+pub fn owner_name(row: &SessionRow) -> String {
+    clean_line(&row.owner_name, NAME_BYTES_MAX)
+}
+
+/// The host of the address to which the user returns at the end; names in other scripts are in their ASCII form.
+pub fn return_host(row: &SessionRow) -> Option<String> {
+    let url = Url::parse(row.return_url.as_deref()?).ok()?;
+    let port = url.port().map_or_else(String::new, |port| format!(":{port}"));
+    Some(format!("{}{port}", url.host_str()?))
+}
+
+fn sentence(context: &SessionContext, row: &SessionRow, owner: &str, return_host: Option<&str>) -> String {
+    let provider = context.providers.get(&row.provider);
+    let tool = provider.map_or_else(|| row.provider.as_str(), |provider| provider.name.as_str());
+    let stored = match provider.map_or(StoragePolicy::Store, |provider| provider.storage_policy) {
+        StoragePolicy::Store => format!("The credential will be stored for {owner}."),
+        StoragePolicy::DeliverOnce => format!("The credential will be delivered to {owner} once."),
+        StoragePolicy::KeepInMachine | StoragePolicy::Forbidden => {
+            "The credential will be destroyed with the machine.".to_owned()
+        }
+    };
+    let after = return_host.map_or_else(String::new, |host| format!(" After that you return to {host}."));
+    format!("{owner} asks you to sign in to {tool}. {stored}{after}")
+}

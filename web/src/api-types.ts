@@ -236,6 +236,7 @@ export interface paths {
          * @description With `Accept: text/event-stream` the response is a stream of server-sent events until the session has ended: `session` (a
          *     `SessionView`, on every change) and `timeline` (a `TimelineEntry`; its number is the event id). `Last-Event-ID` resumes the stream.
          *     If the caller is revoked or expires, the stream ends with `closed` (a `ProblemBody`).
+         *     429: the caller or the session has too many streams.
          */
         get: operations["get_session_events"];
         put?: never;
@@ -2497,6 +2498,15 @@ export interface operations {
             };
             /** @description There is no such session. */
             404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+            /** @description The caller or the session has too many event streams. */
+            429: {
                 headers: {
                     [name: string]: unknown;
                 };

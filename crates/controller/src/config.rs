@@ -46,7 +46,7 @@ settings! {
         /// the `Host` header. Default: `http://<name of this server>.localhost:<port>`.
         public_url: Option<String> = None, example r#""https://anteroom.example""#;
         /// Reverse proxies, as networks. Only from their addresses are the headers `X-Forwarded-For` and `Forwarded` read: limits by
-        /// address then apply to the client, not to the proxy.
+        /// address then apply to the client, not to the proxy. Default: none.
         trusted_proxies: Vec<IpNet> = Vec::new(), example r#"["127.0.0.1/32", "::1/128"]"#;
         /// Database, key file, machines' run directories, receipts. Default: `$XDG_STATE_HOME/anteroom`.
         state_dir: PathBuf = base_dir("XDG_STATE_HOME", ".local/state"), example r#""/var/lib/anteroom""#;
@@ -75,7 +75,7 @@ greeting_ms_max = 5000                # timeout for the VNC greeting, 10 to 6000
         credentials: Credentials;
         /// The keys that wrap stored credentials (docs/keys.md).
         vault: Vault;
-        /// Stopping the server.
+        /// HTTP.
         http: Http;
         /// Outbound connections of machines.
         egress: Egress;

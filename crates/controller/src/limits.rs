@@ -17,6 +17,10 @@ pub struct ServerLimits {
     pub http: HttpLimits,
     /// Browsers that are signed in.
     pub browsers: BrowserLimits,
+    /// Rates of requests.
+    pub rates: RateLimits,
+    /// Connections over TCP.
+    pub connections: ConnectionLimits,
     /// WebSockets to desktops and terminals.
     pub tunnel: TunnelSettings,
     /// The database.
@@ -93,11 +97,118 @@ pub struct HttpLimits {
     /// Largest request body of a delivery, bytes. A credential file of [`SessionLimits::credential_bytes_max`] fits, although base64
     /// encodes three bytes as four; a larger body is rejected without a retry.
     pub delivery_bytes_max: usize,
+    /// Bytes of request bodies that are held for all clients without a valid token or cookie together.
+    pub stranger_bytes_max: u32,
+    /// Bytes of request bodies that are held for one machine's agent.
+    pub agent_bytes_max: u32,
+    /// Time for a request body, milliseconds, in addition to what [`Self::body_bytes_per_s_min`] gives.
+    pub body_ms_max: u64,
+    /// The least rate of a request body, bytes a second.
+    pub body_bytes_per_s_min: u64,
 }
 
 impl Default for HttpLimits {
     fn default() -> Self {
-        Self { delivery_bytes_max: 1_024 * 1_024 }
+        Self {
+            delivery_bytes_max: 1_024 * 1_024,
+            stranger_bytes_max: 4 * 1_024 * 1_024,
+            agent_bytes_max: 4 * 1_024 * 1_024,
+            body_ms_max: 10_000,
+            body_bytes_per_s_min: 8 * 1_024,
+        }
+    }
+}
+
+/// A rate of requests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Rate {
+    /// Requests a second, on average.
+    pub per_s: u32,
+    /// Requests at once, after a time without any.
+    pub burst: u32,
+}
+
+/// Rates of one caller's requests by class of route, or of one address's where there is no caller.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RateLimits {
+    /// Reads: status, lists, pages.
+    pub read: Rate,
+    /// Changes that are in no other class.
+    pub change: Rate,
+    /// Starts of sessions. How many may run or wait is limited elsewhere.
+    pub start: Rate,
+    /// Leases of credentials.
+    pub lease: Rate,
+    /// Tickets, and WebSockets.
+    pub ticket: Rate,
+    /// Event streams that are opened.
+    pub stream: Rate,
+    /// Logins, and login links that are created.
+    pub login: Rate,
+    /// Support bundles.
+    pub bundle: Rate,
+    /// Requests from one address whose token, cookie or ticket is not valid.
+    pub failed_identification: Rate,
+}
+
+impl Default for RateLimits {
+    fn default() -> Self {
+        let rate = |per_s, burst| Rate { per_s, burst };
+        Self {
+            read: rate(200, 1_000),
+            change: rate(50, 1_000),
+            start: rate(20, 500),
+            lease: rate(10, 100),
+            ticket: rate(20, 200),
+            stream: rate(20, 200),
+            login: rate(10, 200),
+            bundle: rate(1, 10),
+            failed_identification: rate(20, 1_000),
+        }
+    }
+}
+
+/// Limits of connections over TCP. Those of the operator's socket are not counted. A *stranger* is a client none of whose requests on the
+/// connection carried a valid token or cookie.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ConnectionLimits {
+    /// Connections of authenticated callers together. Half of the process's open files may make it less.
+    pub known_max: usize,
+    /// Connections of one caller that count as authenticated; its others are treated as a stranger's.
+    pub by_caller_max: usize,
+    /// Connections of strangers together.
+    pub strangers_max: usize,
+    /// Connections of strangers from one address, or one /64 network of IPv6. Trusted proxies are exempt.
+    pub strangers_by_address_max: usize,
+    /// Time for the head of a request, from its first byte, and for the first byte after the connection was accepted, milliseconds.
+    pub head_ms_max: u64,
+    /// How long a stranger's connection stays open without a request, milliseconds.
+    pub stranger_idle_ms_max: u64,
+    /// How long a caller's connection stays open without a request, milliseconds. Reverse proxies keep connections for 60 s.
+    pub idle_ms_max: u64,
+    /// How long a client may accept no byte of a response, milliseconds.
+    pub stall_ms_max: u64,
+    /// When there are too many connections: a stranger's that has been busy with a request for this long may be closed for a new one,
+    /// milliseconds. One without a request may be closed at once.
+    pub stranger_request_ms_min: u64,
+}
+
+impl Default for ConnectionLimits {
+    fn default() -> Self {
+        Self {
+            known_max: 4_096,
+            by_caller_max: 1_024,
+            strangers_max: 512,
+            strangers_by_address_max: 128,
+            head_ms_max: 10_000,
+            stranger_idle_ms_max: 15_000,
+            idle_ms_max: 75_000,
+            stall_ms_max: 60_000,
+            stranger_request_ms_min: 2_000,
+        }
     }
 }
 

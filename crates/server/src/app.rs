@@ -1,6 +1,10 @@
 //! The assembled server. Handlers and jobs receive the part that they need ([`FromRef`]).
 
-use crate::{auth::Auth, peer::TrustedProxies};
+use crate::{
+    auth::Auth,
+    http::{event_streams::EventStreams, health::PublicHealth, rates::Rates, request_body::ByteBudget},
+    peer::TrustedProxies,
+};
 use anteroom_controller::session::{context::SessionContext, server_context::ServerContext};
 use axum::extract::FromRef;
 use std::{
@@ -20,6 +24,14 @@ pub struct AppParts {
     pub auth: Auth,
     /// The reverse proxies whose forwarding headers are read.
     pub trusted_proxies: TrustedProxies,
+    /// The bytes of request bodies that are held for clients without a valid token or cookie.
+    pub stranger_bytes: ByteBudget,
+    /// The open event streams.
+    pub event_streams: EventStreams,
+    /// The health report of clients without a caller.
+    pub public_health: PublicHealth,
+    /// The rates of requests.
+    pub rates: Rates,
 }
 
 impl App {
@@ -62,6 +74,12 @@ impl FromRef<App> for ServerContext {
 impl FromRef<App> for SessionContext {
     fn from_ref(app: &App) -> Self {
         app.context.clone()
+    }
+}
+
+impl FromRef<App> for EventStreams {
+    fn from_ref(app: &App) -> Self {
+        app.event_streams.clone()
     }
 }
 

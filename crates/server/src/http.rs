@@ -17,19 +17,24 @@ mod credentials;
 mod diagnosis;
 mod erase;
 mod error_response;
+pub(crate) mod event_streams;
 mod extract;
-mod health;
+pub(crate) mod health;
 mod keys;
 mod invitations;
 mod leaks;
+#[cfg(test)]
+mod limits_document;
 mod login;
 mod metrics;
 mod observe_input;
 mod own_host;
 mod pages;
 pub(crate) mod providers;
+pub(crate) mod rates;
 mod reconcile;
 mod record_request;
+pub(crate) mod request_body;
 mod session;
 pub(crate) mod sign_in;
 mod start_session;
@@ -40,9 +45,18 @@ pub(crate) mod viewer_sockets;
 mod webhook;
 
 pub use controller_service::controller_service;
+pub use event_streams::EventStreams;
+pub use health::PublicHealth;
 pub use login::LoginLink;
+pub use rates::Rates;
+pub use request_body::ByteBudget;
 
-use crate::{app::App, auth, peer::Peer};
+use crate::{
+    app::App,
+    auth,
+    listener::Connection,
+    peer::{ClientAddress, Peer},
+};
 use access::{Access, RequestedAction, Route, find_route};
 use anteroom_controller::{
     api_error::ApiError,
@@ -53,18 +67,24 @@ use anteroom_wire::{Problem, SessionId};
 use axum::{
     Router,
     extract::{ConnectInfo, DefaultBodyLimit, MatchedPath, Request, State},
-    http::{HeaderName, HeaderValue, header},
+    http::{HeaderName, HeaderValue, StatusCode, header},
     middleware::{Next, from_fn_with_state},
     response::{IntoResponse, Response},
     routing::{any, get},
 };
 use error_response::ErrorResponse;
+use rates::RouteClass;
+use request_body::limit_body;
+use tower::util::option_layer;
 use tower_http::{catch_panic::CatchPanicLayer, set_header::SetResponseHeaderLayer};
 use utoipa::OpenApi;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 /// Largest request body except for deliveries, bytes. The largest ones are commands with their arguments.
 const BODY_BYTES_MAX: usize = 64 * 1_024;
+
+/// Largest body of a login, bytes: it needs no caller. A login token is shorter than 100 bytes.
+const LOGIN_BYTES_MAX: usize = 4 * 1_024;
 
 /// Head of the OpenAPI document; its paths come from the handlers' annotations.
 #[derive(OpenApi)]
@@ -103,8 +123,18 @@ pub fn router(app: &App) -> Router {
         .layer(response_header(header::X_CONTENT_TYPE_OPTIONS, "nosniff"))
         .layer(response_header(header::REFERRER_POLICY, "no-referrer"))
         .layer(response_header(HeaderName::from_static("cross-origin-opener-policy"), "same-origin"))
+        .layer(response_header(HeaderName::from_static("cross-origin-resource-policy"), "same-origin"))
+        .layer(response_header(HeaderName::from_static("permissions-policy"), pages::PERMISSIONS_POLICY))
+        // Pages and assets have another value; everything else may carry secrets.
+        .layer(response_header(header::CACHE_CONTROL, "no-store"))
+        .layer(option_layer(strict_transport_security(app)))
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .with_state(app.clone())
+}
+
+/// Over https, browsers must not use http later. Not for names below this one: they may be other services.
+fn strict_transport_security(app: &App) -> Option<SetResponseHeaderLayer<HeaderValue>> {
+    app.auth.addresses.is_https().then(|| response_header(header::STRICT_TRANSPORT_SECURITY, "max-age=31536000"))
 }
 
 /// The routes for the agent in a machine, which has a larger body limit.
@@ -117,7 +147,9 @@ fn agent_api() -> OpenApiRouter<App> {
 
 /// The routes for backends, users and operators.
 fn api() -> OpenApiRouter<App> {
+    let log_in = OpenApiRouter::new().routes(routes!(login::log_in)).layer(DefaultBodyLimit::max(LOGIN_BYTES_MAX));
     OpenApiRouter::with_openapi(Document::openapi())
+        .merge(log_in)
         .routes(routes!(start_session::start_session))
         .routes(routes!(session::get_session))
         .routes(routes!(session::list_or_watch_events))
@@ -144,7 +176,6 @@ fn api() -> OpenApiRouter<App> {
         .routes(routes!(credentials::lease_credential))
         .routes(routes!(credentials::delete_credential))
         .routes(routes!(providers::list_providers))
-        .routes(routes!(login::log_in))
         .routes(routes!(login::get_current_caller))
         .routes(routes!(login::create_login_link))
         .routes(routes!(tokens::list_tokens))
@@ -173,34 +204,75 @@ fn document_of_all_routes() -> utoipa::openapi::OpenApi {
     api().merge(agent_api()).into_openapi()
 }
 
-/// Identifies the caller, requires that it may do what the route does, and puts the [`ClientAddress`](crate::peer::ClientAddress), the
-/// [`Caller`] and the action into the request's extensions. Handlers and extractors check the resource.
+/// Puts the [`ClientAddress`] into the request's extensions and limits how often clients that cannot be identified may ask.
 async fn authenticate(State(app): State<App>, mut request: Request, next: Next) -> Response {
     let Some(ConnectInfo(peer)) = request.extensions().get::<ConnectInfo<Peer>>().copied() else {
         return ErrorResponse::from(Problem::Unauthenticated).into_response();
     };
     let address = app.trusted_proxies.client_address(peer, request.headers());
-    let session = request.uri().path().strip_prefix("/api/auth/session/").and_then(|rest| rest.split('/').next());
+    request.extensions_mut().insert(address);
+    note_peer(address);
+    if let Err(early) = app.rates.check_identification(address, request.headers()) {
+        return early.into_response();
+    }
+    let attempt = IdentificationAttempt::of(&request);
+    let response = answer_as_caller(&app, peer, address, request, next).await;
+    if response.status() == StatusCode::UNAUTHORIZED && attempt == IdentificationAttempt::Made {
+        app.rates.record_failure(address);
+    }
+    response
+}
+
+/// Whether a request claims to be a caller's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum IdentificationAttempt {
+    Made,
+    NotMade,
+}
+
+impl IdentificationAttempt {
+    fn of(request: &Request) -> Self {
+        let names = [header::AUTHORIZATION, header::COOKIE, header::SEC_WEBSOCKET_PROTOCOL];
+        let is_made =
+            names.iter().any(|name| request.headers().contains_key(name)) || request.uri().path() == "/api/login";
+        if is_made { Self::Made } else { Self::NotMade }
+    }
+}
+
+/// Identifies the caller, requires that it may do what the route does, and puts the [`Caller`] and the action into the request's extensions.
+/// Handlers and extractors check the resource. The body is limited, and not read before all that.
+async fn answer_as_caller(app: &App, peer: Peer, address: ClientAddress, mut request: Request, next: Next) -> Response {
+    let path = request.uri().path();
+    let session = path.strip_prefix("/api/auth/session/").and_then(|rest| rest.split('/').next());
     let session: Option<SessionId> = session.and_then(|id| id.parse().ok());
     let caller = auth::identify_caller(&app.auth, peer, request.method(), request.headers(), session.as_ref()).await;
-    note_peer(address);
-    request.extensions_mut().insert(address);
     if let Ok(caller) = &caller {
         note_actor(auth::credential_kind(peer, request.headers()), &caller.id, Some(&caller.role));
+        app.rates.record_success(request.headers());
+        if let Some(connection) = request.extensions().get::<Connection>() {
+            connection.authenticate(&caller.id);
+        }
+    }
+    let class = RouteClass::of(request.method(), path, request.headers());
+    if let Err(early) = app.rates.check(class, caller.as_ref().ok(), address) {
+        return early.into_response();
     }
     let pattern = request.extensions().get::<MatchedPath>().map(MatchedPath::as_str);
-    match admit(find_route(request.method(), pattern), caller) {
-        Ok((caller, action)) => {
-            if let Some(caller) = caller {
-                request.extensions_mut().insert(caller);
-            }
-            if let Some(action) = action {
-                request.extensions_mut().insert(RequestedAction(action));
-            }
-            next.run(request).await
-        }
-        Err(error) => ErrorResponse(error).into_response(),
+    let (caller, action) = match admit(find_route(request.method(), pattern), caller) {
+        Ok(admitted) => admitted,
+        Err(error) => return ErrorResponse(error).into_response(),
+    };
+    let budget = caller.is_none().then(|| app.stranger_bytes.clone());
+    if let Some(caller) = caller {
+        request.extensions_mut().insert(caller);
     }
+    if let Some(action) = action {
+        request.extensions_mut().insert(RequestedAction(action));
+    }
+    let (request, held) = limit_body(request, &app.limits.http, budget);
+    let response = next.run(request).await;
+    drop(held);
+    response
 }
 
 /// Decides from its route and its caller whether a request reaches its handler.

@@ -14,6 +14,7 @@ pub mod auth;
 #[cfg(fuzzing)]
 pub mod fuzzing;
 pub mod http;
+mod listener;
 pub mod peer;
 mod process_protection;
 mod server;

@@ -1,6 +1,6 @@
 //! Protects the server's own process: other programs cannot read its memory, and the kernel spares it when memory runs out.
 
-use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
+use rustix::process::{DumpableBehavior, Resource, Rlimit, getrlimit, set_dumpable_behavior, setrlimit};
 use std::{fs, io};
 
 /// The preferred OOM score adjustment (proc(5), `oom_score_adj`). Machines have the highest, keepers one in between: a machine can be
@@ -35,6 +35,20 @@ pub fn protect_process() {
     if let Err(error) = oom_score {
         tracing::info!(outcome = "not_protected", error = %anteroom_controller::api_error::chain(&error), "OOM score unchanged");
     }
+}
+
+/// Raises the limit of open files to its hard limit. Returns how many files this process may open.
+pub(crate) fn raise_open_files() -> usize {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    let limit = match setrlimit(Resource::Nofile, raised) {
+        Ok(()) => raised,
+        Err(error) => {
+            tracing::warn!(outcome = "not_raised", %error, "limit of open files not raised: fewer connections are accepted");
+            limit
+        }
+    };
+    limit.current.map_or(usize::MAX, |files| usize::try_from(files).unwrap_or(usize::MAX))
 }
 
 /// Sets the lowest OOM score adjustment that this process may set.

@@ -5,7 +5,8 @@ use crate::{
     addresses::{Addresses, open_local_name},
     app::{App, AppParts},
     auth::{Auth, RecordedUses, login_links},
-    http,
+    http::{self, ByteBudget, EventStreams, PublicHealth, Rates},
+    listener::TcpServer,
     peer::{OperatorSocket, Peer, TrustedProxies},
 };
 use anteroom_audit::{Action, Entry};
@@ -171,8 +172,15 @@ pub async fn start_server(
         machines,
         context,
     };
-    let trusted_proxies = TrustedProxies::new(&server_context.config.trusted_proxies);
-    let app = App::new(AppParts { server_context, auth, trusted_proxies });
+    let app = App::new(AppParts {
+        auth,
+        trusted_proxies: TrustedProxies::new(&server_context.config.trusted_proxies),
+        stranger_bytes: ByteBudget::new(server_context.limits.http.stranger_bytes_max),
+        event_streams: EventStreams::default(),
+        public_health: PublicHealth::default(),
+        rates: Rates::new(server_context.limits.rates.clone()),
+        server_context,
+    });
     let _ = handle.set(app.downgrade());
     start_jobs(&app).await?;
     serve(&app, &serving, listener, &state.path)?;
@@ -363,14 +371,7 @@ async fn open_store(
 fn serve(app: &App, serving: &TaskTracker, tcp: TcpListener, state_dir: &Path) -> anyhow::Result<()> {
     let unix = OperatorSocket { listener: listen_locally(state_dir)?, machines: app.machines.clone() };
     let router = http::router(app);
-    let stop = app.stop.clone();
-    let make = router.clone().into_make_service_with_connect_info::<Peer>();
-    serving.spawn(async move {
-        let served = axum::serve(tcp, make).with_graceful_shutdown(stop.cancelled_owned()).await;
-        if let Err(error) = served {
-            tracing::error!(outcome = "listener_failed", %error, "TCP listener failed");
-        }
-    });
+    serving.spawn(TcpServer::new(app, router.clone(), serving.clone()).serve(tcp));
     let stop = app.stop.clone();
     let make = router.into_make_service_with_connect_info::<Peer>();
     serving.spawn(async move {

@@ -31,14 +31,15 @@ const MIGRATIONS: &[Migration] = &[
         sqlite: include_str!("../migrations/0005_names.sqlite.sql"),
     },
     Migration { tables: "", sqlite: include_str!("../migrations/0006_end_reasons.sqlite.sql") },
-    Migration { tables: "", sqlite: include_str!("../migrations/0009_callers.sqlite.sql") },
-    Migration { tables: "", sqlite: include_str!("../migrations/0012_erasure.sqlite.sql") },
-    Migration { tables: include_str!("../migrations/0010_browsers.sql"), sqlite: "" },
-    Migration { tables: include_str!("../migrations/0013_consents.sql"), sqlite: "" },
+    Migration { tables: "", sqlite: include_str!("../migrations/0007_callers.sqlite.sql") },
+    Migration { tables: "", sqlite: include_str!("../migrations/0008_erasure.sqlite.sql") },
+    Migration { tables: include_str!("../migrations/0009_browsers.sql"), sqlite: "" },
+    Migration { tables: include_str!("../migrations/0010_consents.sql"), sqlite: "" },
+    Migration { tables: include_str!("../migrations/0011_agent_token_index.sql"), sqlite: "" },
 ];
 
 /// The schema version that this program reads and writes.
-pub const SCHEMA_VERSION: u32 = 10;
+pub const SCHEMA_VERSION: u32 = 11;
 
 const _: () = assert!(MIGRATIONS.len() == SCHEMA_VERSION as usize, "one migration for each version");
 

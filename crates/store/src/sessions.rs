@@ -152,6 +152,20 @@ impl Store {
         fetch_session(&mut connection, id).await
     }
 
+    /// The newest session whose machine's agent has this token, active or ended.
+    ///
+    /// # Errors
+    /// When the database cannot be read or has a corrupt row.
+    pub async fn find_session_by_agent_token(&self, token: &Sha256Hex) -> Result<Option<SessionRow>, StoreError> {
+        const OPERATION: &str = "find a session by its agent's token";
+        let row = sqlx::query(select!("WHERE agent_token_hash = $1 ORDER BY id DESC LIMIT 1"))
+            .bind(token.as_str())
+            .fetch_optional(self.read_pool())
+            .await
+            .map_err(query_error(OPERATION))?;
+        row.as_ref().map(decode_session_row).transpose()
+    }
+
     /// Sessions, the newest first, at most `limit`; with `before`, only older ones.
     ///
     /// # Errors

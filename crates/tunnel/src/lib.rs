@@ -53,6 +53,9 @@ pub const WEBSOCKET_SUBPROTOCOL: &str = "binary";
 /// The most bytes of a close frame's reason (RFC 6455 §5.5: 125 for the frame, two of them the code).
 const REASON_BYTES_MAX: usize = 123;
 
+/// Bytes of a message of a rejected viewer, who need not have a ticket: it sends at most a close frame.
+const REJECTED_MESSAGE_BYTES_MAX: usize = 1_024;
+
 /// Limits of a tunnel. They are constants for the server; tests change them.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -168,7 +171,8 @@ pub fn reject_websocket(
     problem: Problem,
 ) -> Response {
     let close_max = Duration::from_millis(settings.close_handshake_ms_max);
-    accept_websocket(upgrade, settings, tasks, move |socket| async move {
+    let settings = TunnelSettings { message_bytes_max: REJECTED_MESSAGE_BYTES_MAX / 4, ..settings.clone() };
+    accept_websocket(upgrade, &settings, tasks, move |socket| async move {
         let (mut sink, mut source) = socket.split();
         let handshake = close_handshake(&mut sink, &mut source, Some(problem_close_frame(problem)));
         // A viewer that does not answer the close frame in time is disconnected.

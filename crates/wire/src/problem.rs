@@ -125,6 +125,12 @@ problems! {
     TooManyViewers = "too_many_viewers", 429, 4429, "This session has reached its maximum number of viewers.", "Close another viewer first.";
     /// Requests arrive faster than the caller, or the address, may send them.
     TooManyRequests = "too_many_requests", 429, 4429, "Requests of this kind arrive too fast.", "Wait as long as Retry-After names, then try again; docs/limits.md lists the limits.";
+    /// Too many event streams at once.
+    TooManyStreams = "too_many_streams", 429, 4429, "There are too many event streams at once.", "Close one first; docs/limits.md lists the limits.";
+    /// A request body that arrives too slowly.
+    RequestTimeout = "request_timeout", 408, 4408, "The request's body did not arrive in time.", "Send the request again, faster; docs/limits.md lists the limits.";
+    /// Connections, or bytes of unauthenticated requests, that exceed what the server holds.
+    TooManyConnections = "too_many_connections", 503, 4503, "The server has too many connections of clients without a valid token or cookie.", "Try again in a moment; reuse connections.";
     /// An internal error.
     Internal = "internal", 500, 4500, "Something failed inside the server.", "The server's log has the cause; search it for the time and the session.";
     /// A stored record that does not belong to its row, or was changed.

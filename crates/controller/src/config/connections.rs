@@ -8,6 +8,8 @@ settings! {
     pub struct Http {
         /// How long a graceful stop waits for open connections, milliseconds.
         drain_ms_max: u64 = 5_000, within 0..=600_000;
+        /// Whether `listen` accepts HTTP/2 without TLS (prior knowledge), for a reverse proxy that speaks it.
+        http2: bool = false;
     }
 }
 

@@ -14,11 +14,11 @@ use anteroom_controller::{
 use anteroom_store::Sha256Hex;
 use anteroom_wire::{
     MachineId, Problem, ProblemBody, Secret, SessionId,
-    agent::{CredentialDelivery, DeliveryResult, EventBatch},
+    agent::{DeliveryResult, EventBatch},
 };
 use axum::{
     Extension,
-    extract::State,
+    extract::{FromRequest, Request, State},
     http::{HeaderMap, StatusCode},
 };
 
@@ -34,24 +34,33 @@ use axum::{
 ))]
 pub(super) async fn accept_credential(
     State(context): State<SessionContext>,
-    headers: HeaderMap,
-    delivery: Result<Json<CredentialDelivery>, ErrorResponse>,
+    request: Request,
 ) -> Result<axum::Json<DeliveryResult>, ErrorResponse> {
-    let token = auth::bearer_token(&headers);
-    let delivery = match delivery {
-        Ok(Json(delivery)) => delivery,
+    // The session that the token belongs to, not the one that the delivery names, gets the entry on its timeline.
+    let (token, session) = match identify_agent(&context, request.headers()).await {
+        Ok(identified) => identified,
         Err(error) => {
-            // A malformed delivery names no session; the token identifies it.
-            let session = token.and_then(|token| context.sessions.by_agent_token(&Sha256Hex::of_secret(&token)));
-            record_rejected_delivery(&context, session.map(|session| session.id.clone()).as_ref(), &error.0);
-            return Err(error);
+            record_rejected_delivery(&context, None, &error);
+            return Err(error.into());
         }
     };
-    // A missing token is handled as a wrong token.
-    let token = token.unwrap_or_else(|| Secret::new(String::new()));
-    let accepted = accept_delivery::accept_delivery(&context, &token, &delivery).await;
-    let result = accepted.inspect_err(|error| record_rejected_delivery(&context, Some(&delivery.session), error))?;
+    let accepted = async {
+        let Json(delivery) = Json::from_request(request, &()).await.map_err(|ErrorResponse(error)| error)?;
+        accept_delivery::accept_delivery(&context, &token, &delivery).await
+    };
+    let result = accepted.await.inspect_err(|error| record_rejected_delivery(&context, Some(&session), error))?;
     Ok(axum::Json(result))
+}
+
+/// The agent's token and the session that it belongs to, active or ended. It is found before the body is read.
+async fn identify_agent(context: &SessionContext, headers: &HeaderMap) -> Result<(Secret, SessionId), ApiError> {
+    let token = auth::bearer_token(headers).ok_or(Problem::WrongAgentToken)?;
+    let hash = Sha256Hex::of_secret(&token);
+    if let Some(session) = context.sessions.by_agent_token(&hash) {
+        return Ok((token, session.id.clone()));
+    }
+    let ended = context.store.find_session_by_agent_token(&hash).await?.ok_or(Problem::WrongAgentToken)?;
+    Ok((token, ended.id))
 }
 
 /// Logs a rejected delivery, and records it on the timeline if it is final (4xx). After a 5xx the agent retries and reports that
@@ -78,10 +87,9 @@ fn record_rejected_delivery(context: &SessionContext, session: Option<&SessionId
 pub(super) async fn receive_events(
     State(context): State<SessionContext>,
     machine: Option<Extension<MachineId>>,
-    headers: HeaderMap,
-    Json(events): Json<EventBatch>,
+    request: Request,
 ) -> Result<StatusCode, ErrorResponse> {
-    let token = auth::bearer_token(&headers).ok_or(Problem::WrongAgentToken)?;
+    let token = auth::bearer_token(request.headers()).ok_or(Problem::WrongAgentToken)?;
     let hash = Sha256Hex::of_secret(&token);
     let session = match machine {
         Some(Extension(machine)) => context.sessions.by_machine(&machine),
@@ -89,6 +97,7 @@ pub(super) async fn receive_events(
     };
     let session =
         session.filter(|session| session.state().agent_token() == Some(&hash)).ok_or(Problem::WrongAgentToken)?;
+    let Json(events): Json<EventBatch> = Json::from_request(request, &()).await?;
     agent_events::ingest_events(&context, &session, events).await?;
     Ok(StatusCode::NO_CONTENT)
 }

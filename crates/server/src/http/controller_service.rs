@@ -1,6 +1,11 @@
 //! Requests from a machine through its channel: deliver a credential, post events, and `CONNECT` for egress.
 
-use super::{agent, error_response::ErrorResponse, record_request::record_request};
+use super::{
+    agent,
+    error_response::ErrorResponse,
+    record_request::record_request,
+    request_body::{AgentBudgets, limit_body},
+};
 use crate::app::{App, AppParts};
 use anteroom_controller::{api_error::ApiError, session::request_rates::MachineRequest};
 use anteroom_machine::{BoxBody, ControllerService};
@@ -23,8 +28,10 @@ use tower::ServiceExt;
 /// The service for the channels of all machines. `app` is set when the server is assembled. It is a weak reference because the app
 /// owns the machines that hold this service.
 pub fn controller_service(app: Arc<OnceLock<Weak<AppParts>>>) -> ControllerService {
+    let budgets = Arc::new(AgentBudgets::default());
     Arc::new(move |machine, request| {
         let app = app.get().and_then(App::upgrade);
+        let budgets = Arc::clone(&budgets);
         Box::pin(async move {
             let Some(app) = app else { return boxed(ErrorResponse::from(Problem::ShuttingDown).into_response()) };
             if let Some(session) = app.sessions.by_machine(&machine) {
@@ -34,9 +41,12 @@ pub fn controller_service(app: Arc<OnceLock<Weak<AppParts>>>) -> ControllerServi
             if request.method() == Method::CONNECT {
                 return connect(&app, &machine, request).await;
             }
+            let limits = &app.limits.http;
+            let budget = budgets.of(&machine, limits.agent_bytes_max);
+            let (request, _held) = limit_body(request.map(axum::body::Body::new), limits, Some(budget));
             let recorded = from_fn_with_state(app.clone(), record_request);
             let routes = routes(app).layer(recorded).layer(Extension(machine));
-            match routes.oneshot(request.map(axum::body::Body::new)).await {
+            match routes.oneshot(request).await {
                 Ok(response) => boxed(response),
                 Err(never) => match never {},
             }

@@ -1,14 +1,14 @@
 //! Extractors for JSON bodies, queries and path ids. Their errors name the error without quoting the input.
 
-use super::{access::RequestedAction, error_response::ErrorResponse};
+use super::{access::RequestedAction, error_response::ErrorResponse, request_body::read_body};
 use crate::peer::ClientAddress;
 use anteroom_controller::{api_error::ApiError, audit::note_session, caller::Caller, session::context::SessionContext};
 use anteroom_store::SessionRow;
 use anteroom_wire::{CallerId, CredentialId, Problem, SessionId};
 use axum::{
-    body::Bytes,
+    RequestExt,
     extract::{FromRef, FromRequest, FromRequestParts, Path, Request},
-    http::{StatusCode, header, request::Parts},
+    http::{header, request::Parts},
 };
 use serde::de::DeserializeOwned;
 use std::{fmt::Display, str::FromStr};
@@ -22,18 +22,12 @@ pub(super) struct Json<T>(pub T);
 impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Json<T> {
     type Rejection = ErrorResponse;
 
-    async fn from_request(request: Request, state: &S) -> Result<Self, ErrorResponse> {
+    async fn from_request(request: Request, _: &S) -> Result<Self, ErrorResponse> {
         let kind = request.headers().get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or("");
         if !kind.trim_start().to_ascii_lowercase().starts_with("application/json") {
             return Err(Problem::UnsupportedMediaType.into());
         }
-        let bytes = Bytes::from_request(request, state).await.map_err(|rejection| {
-            if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
-                Problem::TooLarge.into()
-            } else {
-                ApiError::new(Problem::Malformed, "the connection ended within the request body")
-            }
-        })?;
+        let bytes = read_body(request.into_limited_body()).await?;
         // serde's error text may quote the body, which may be secret: only the position and kind of the error are returned.
         serde_json::from_slice(&bytes)
             .map(Self)

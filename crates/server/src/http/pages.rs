@@ -7,7 +7,9 @@ use axum::{
     http::{HeaderMap, HeaderValue, StatusCode, header},
     response::{Html, IntoResponse, Response},
 };
-use rust_embed::RustEmbed;
+use bytes::Bytes;
+use rust_embed::{EmbeddedFile, RustEmbed};
+use std::borrow::Cow;
 
 #[derive(RustEmbed)]
 #[folder = "../../web/dist"]
@@ -17,6 +19,10 @@ struct WebAssets;
 /// Content Security Policy of the pages: no inline code, no external resources.
 pub(super) const CONTENT_SECURITY_POLICY: &str = "default-src 'self'; connect-src 'self'; img-src 'self' data: blob:; \
      style-src 'self'; script-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'self'; object-src 'none'";
+
+/// Features of browsers that no page uses. The desktop uses the clipboard and the full screen.
+pub(super) const PERMISSIONS_POLICY: &str = "accelerometer=(), autoplay=(), bluetooth=(), camera=(), display-capture=(), geolocation=(), \
+     gyroscope=(), hid=(), magnetometer=(), microphone=(), midi=(), payment=(), serial=(), usb=(), xr-spatial-tracking=()";
 
 const NOT_BUILT: &str = "<!doctype html><html lang=en><meta charset=utf-8><title>Anteroom</title><h1>Anteroom</h1>\
      <p>The server is running, but it was built without its web pages: run <code>./up</code>, or <code>npm ci && npm run build</code> in \
@@ -34,7 +40,7 @@ pub(super) async fn get_desktop_page() -> Response {
 
 fn page(name: &str) -> Response {
     let mut response = match WebAssets::get(name) {
-        Some(file) => Html(file.data.into_owned()).into_response(),
+        Some(file) => Html(content(file)).into_response(),
         None => (StatusCode::SERVICE_UNAVAILABLE, Html(NOT_BUILT)).into_response(),
     };
     response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
@@ -57,7 +63,15 @@ pub(super) async fn get_asset(path: Result<Path<String>, PathRejection>, headers
         (header::CACHE_CONTROL, "public, max-age=31536000, immutable".to_owned()),
         (header::ETAG, etag),
     ];
-    (headers, file.data.into_owned()).into_response()
+    (headers, content(file)).into_response()
+}
+
+/// The content of an embedded file, not copied: many clients that read it slowly take no memory.
+fn content(file: EmbeddedFile) -> Bytes {
+    match file.data {
+        Cow::Borrowed(bytes) => Bytes::from_static(bytes),
+        Cow::Owned(bytes) => bytes.into(),
+    }
 }
 
 /// The icon; 204 if the pages were built without one.
@@ -65,7 +79,7 @@ pub(super) async fn get_favicon() -> Response {
     match WebAssets::get("favicon.ico").or_else(|| WebAssets::get("assets/favicon.svg")) {
         Some(file) => {
             let kind = file.metadata.mimetype().to_owned();
-            ([(header::CONTENT_TYPE, kind)], file.data.into_owned()).into_response()
+            ([(header::CONTENT_TYPE, kind)], content(file)).into_response()
         }
         None => StatusCode::NO_CONTENT.into_response(),
     }

@@ -2,9 +2,10 @@
 
 use super::{
     error_response::ErrorResponse,
+    event_streams::EventStreams,
     extract::{AuthenticatedCaller, OwnedSession, Query},
 };
-use crate::auth::{Auth, LiveCaller};
+use crate::auth::Auth;
 use anteroom_controller::{
     api_error::ApiError,
     credentials,
@@ -13,23 +14,17 @@ use anteroom_controller::{
 };
 use anteroom_store::SessionRow;
 use anteroom_wire::{
-    EndReason, Problem, ProblemBody, SessionId,
+    EndReason, Problem, ProblemBody,
     api::{CredentialList, SessionList, SessionView, Timeline},
 };
 use axum::{
     Json,
     extract::State,
-    http::{HeaderMap, StatusCode, header},
-    response::{
-        IntoResponse, Response, Sse,
-        sse::{Event, KeepAlive},
-    },
+    http::{HeaderMap, HeaderValue, StatusCode, header},
+    response::{IntoResponse, Response, Sse, sse::KeepAlive},
 };
-use futures_util::Stream;
 use serde::Deserialize;
-use std::{convert::Infallible, time::Duration};
-use tokio::sync::mpsc;
-use tokio_stream::wrappers::ReceiverStream;
+use std::time::Duration;
 
 const ENTRIES_MAX: u32 = 1_000;
 const SESSIONS_MAX: u32 = 100;
@@ -60,14 +55,17 @@ pub(super) struct EventsQuery {
 /// With `Accept: text/event-stream` the response is a stream of server-sent events until the session has ended: `session` (a
 /// `SessionView`, on every change) and `timeline` (a `TimelineEntry`; its number is the event id). `Last-Event-ID` resumes the stream.
 /// If the caller is revoked or expires, the stream ends with `closed` (a `ProblemBody`).
+/// 429: the caller or the session has too many streams.
 #[utoipa::path(get, operation_id = "get_session_events", path = "/api/auth/session/{id}/events", params(("id" = String, Path), EventsQuery), responses(
     (status = 200, description = "The timeline entries, or the event stream.", body = Timeline),
     (status = 403, description = "The caller may not use this session.", body = ProblemBody),
     (status = 404, description = "There is no such session.", body = ProblemBody),
+    (status = 429, description = "The caller or the session has too many event streams.", body = ProblemBody),
 ))]
 pub(super) async fn list_or_watch_events(
     State(context): State<SessionContext>,
     State(auth): State<Auth>,
+    State(streams): State<EventStreams>,
     owned: OwnedSession,
     Query(EventsQuery { after }): Query<EventsQuery>,
     headers: HeaderMap,
@@ -76,101 +74,15 @@ pub(super) async fn list_or_watch_events(
     let after = text(header::HeaderName::from_static("last-event-id")).and_then(|id| id.parse().ok()).unwrap_or(after);
     if text(header::ACCEPT).is_some_and(|accept| accept.contains("text/event-stream")) {
         let live_caller = auth.live_callers.connect(&owned.caller.id);
-        let stream = stream(context.clone(), owned.row.id, live_caller, after);
+        let stream = streams.stream(&context, &owned.row.id, &owned.caller, live_caller, after)?;
         let alive = KeepAlive::new().interval(Duration::from_millis(context.limits.tunnel.ping_every_ms));
-        return Ok(Sse::new(stream).keep_alive(alive).into_response());
+        let mut response = Sse::new(stream).keep_alive(alive).into_response();
+        response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        return Ok(response);
     }
     let rows = context.store.list_timeline(&owned.row.id, after, ENTRIES_MAX).await?;
     let entries = rows.into_iter().map(timeline::to_timeline_entry).collect();
     Ok(Json(Timeline { entries }).into_response())
-}
-
-/// Streams a session's events until the session has ended and all events were sent, or until the caller is revoked or expires: then
-/// the last event is `closed` with a `ProblemBody`.
-fn stream(
-    context: SessionContext,
-    id: SessionId,
-    live_caller: LiveCaller,
-    after: u64,
-) -> impl Stream<Item = Result<Event, Infallible>> {
-    let (sender, receiver) = mpsc::channel(16);
-    context.clone().tasks.spawn(async move {
-        tokio::select! {
-            () = follow(&context, &id, after, &sender) => {}
-            () = sender.closed() => {}
-            cause = live_caller.signal().wait_closed() => {
-                let body = Problem::from(cause).with_detail("");
-                if let Ok(data) = serde_json::to_string(&body) {
-                    let _ = sender.send(Ok(Event::default().event("closed").data(data))).await;
-                }
-            }
-            () = context.stop.cancelled() => {}
-        }
-    });
-    ReceiverStream::new(receiver)
-}
-
-async fn follow(
-    context: &SessionContext,
-    id: &SessionId,
-    mut after: u64,
-    sender: &mpsc::Sender<Result<Event, Infallible>>,
-) {
-    let mut last_view = String::new();
-    let mut retries = 0;
-    loop {
-        let session = context.sessions.get(id);
-        let mut changes = session.as_ref().map(|session| session.subscribe_state());
-        drop(session);
-        if let Some(changes) = &mut changes {
-            changes.borrow_and_update();
-        }
-        let ended = match send_new_events(context, id, &mut after, &mut last_view, sender).await {
-            Ok(ended) => ended,
-            Err(error) => {
-                // The connection stays open; the next attempt may succeed.
-                tracing::warn!(outcome = "events_delayed", session = %id, %error, "session events not read");
-                error.log_fault();
-                false
-            }
-        };
-        match &mut changes {
-            // An error means that the supervisor has ended: read once more without it.
-            Some(changes) => {
-                let _ = changes.changed().await;
-            }
-            None if ended => return,
-            // The next reconciliation resumes the session.
-            None => {
-                retries += 1;
-                tokio::time::sleep(Duration::from_millis(50 * retries.min(20))).await;
-            }
-        }
-    }
-}
-
-/// Sends new timeline entries and a changed view. Returns whether the session has ended.
-async fn send_new_events(
-    context: &SessionContext,
-    id: &SessionId,
-    after: &mut u64,
-    last_view: &mut String,
-    sender: &mpsc::Sender<Result<Event, Infallible>>,
-) -> Result<bool, ApiError> {
-    let row = context.store.get_session(id).await?.ok_or(Problem::UnknownSession)?;
-    let view = view::to_session_view(context, &row).await?;
-    let text = serde_json::to_string(&view).map_err(ApiError::internal)?;
-    for entry in context.store.list_timeline(id, *after, ENTRIES_MAX).await? {
-        let number = entry.number;
-        let data = serde_json::to_string(&timeline::to_timeline_entry(entry)).map_err(ApiError::internal)?;
-        let _ = sender.send(Ok(Event::default().event("timeline").id(number.to_string()).data(data))).await;
-        *after = number;
-    }
-    if text != *last_view {
-        let _ = sender.send(Ok(Event::default().event("session").data(&text))).await;
-        *last_view = text;
-    }
-    Ok(!row.is_active())
 }
 
 /// Resets the idle timeout of the session. 410: the session has ended.

@@ -24,8 +24,8 @@ const MIGRATIONS: [&[&str]; 8] = [
     ],
     &[include_str!("../../migrations/0005_names.sql"), include_str!("../../migrations/0005_names.sqlite.sql")],
     &[include_str!("../../migrations/0006_end_reasons.sqlite.sql")],
-    &[include_str!("../../migrations/0009_callers.sqlite.sql")],
-    &[include_str!("../../migrations/0012_erasure.sqlite.sql")],
+    &[include_str!("../../migrations/0007_callers.sqlite.sql")],
+    &[include_str!("../../migrations/0008_erasure.sqlite.sql")],
 ];
 
 /// A database of an older version.

@@ -93,7 +93,8 @@ async fn malformed_delivery_is_rejected_without_echoing_its_content() {
         assert_session_unaffected(&server, &agent).await;
     }
     for kind in ["text/plain", "application/x-www-form-urlencoded", ""] {
-        let (status, code, _) = problem_without_canary(&agent.send(Some("agt_x"), kind, good.clone()).await);
+        let (status, code, _) =
+            problem_without_canary(&agent.send(Some(agent.token.expose()), kind, good.clone()).await);
         assert_eq!((status, code.as_str()), (415, "unsupported_media_type"), "{kind}");
     }
     let (_, _, detail) = problem_without_canary(&agent.post("{\"sesion\": 1}").await);
@@ -247,16 +248,19 @@ async fn rejected_delivery_is_on_the_timeline_and_explains_the_diagnosis() {
     assert_eq!(found.verdict, Verdict::CredentialInvalidFormat, "{}", found.sentence);
     assert!(found.sentence.contains(&entry.at) && found.sentence.contains("/token"), "{}", found.sentence);
     assert!(found.evidence.iter().any(|proof| proof.number == entry.number));
-    // A delivery with a wrong token is recorded as unauthorized and does not change the diagnosis.
+    // A delivery of another generation is recorded as unauthorized and does not change the diagnosis.
     let good = serde_json::to_string(&agent.delivery(GOOD)).unwrap();
     assert_eq!(problem_without_canary(&agent.send(Some("agt_stranger"), "application/json", good).await).0, 401);
+    let replaced = CredentialDelivery { generation: 2, ..agent.delivery(GOOD) };
+    assert_eq!(problem_without_canary(&agent.deliver(&replaced).await).0, 401);
     let unauthorized = async {
         loop {
             let timeline = api.get_timeline(&agent.session).await.unwrap();
             let rejected: Vec<_> =
                 timeline.into_iter().filter(|entry| entry.kind == TimelineKind::DeliveryRejected).collect();
-            if rejected.len() == 2 {
-                return rejected[1].clone();
+            if let [_, unauthorized, ..] = rejected.as_slice() {
+                assert_eq!(rejected.len(), 2, "a stranger's delivery is on no timeline: {rejected:?}");
+                return unauthorized.clone();
             }
             sleep(Duration::from_millis(20)).await;
         }

@@ -16,7 +16,7 @@ use serde_json::json;
 pub(crate) struct FakeAgent {
     /// The session for which this delivers.
     pub session: SessionId,
-    token: Secret,
+    pub(crate) token: Secret,
     client: Client,
     url: String,
 }

@@ -1,0 +1,215 @@
+//! The table in `docs/limits.md`: every limit that a client, a viewer, a backend or a machine can reach.
+
+use super::{
+    BODY_BYTES_MAX, LOGIN_BYTES_MAX,
+    event_streams::limits as streams,
+    health::PUBLIC_REPORT_MS_MAX,
+    rates::{CREDENTIALS_REMEMBERED_MAX, RouteClass},
+};
+use crate::listener;
+use anteroom_controller::{config::Config, limits::ServerLimits};
+use anteroom_egress::EgressSettings;
+
+/// One row of the table.
+struct Row {
+    limit: String,
+    unit: &'static str,
+    default: String,
+    effect: &'static str,
+}
+
+fn row(limit: &str, unit: &'static str, default: impl ToString, effect: &'static str) -> Row {
+    Row { limit: limit.to_owned(), unit, default: default.to_string(), effect }
+}
+
+fn connections(limits: &ServerLimits) -> Vec<Row> {
+    let connections = &limits.connections;
+    let for_strangers = "the one that has waited longest without a request is closed; if all are busy, 503 `too_many_connections` and close";
+    vec![
+        row(
+            "connections of strangers from one address (IPv6: /64), trusted proxies exempt",
+            "connections",
+            connections.strangers_by_address_max,
+            for_strangers,
+        ),
+        row("connections of strangers together", "connections", connections.strangers_max, for_strangers),
+        row("connections of callers together", "connections", connections.known_max, "the next count as a stranger's"),
+        row("connections of one caller", "connections", connections.by_caller_max, "the next count as a stranger's"),
+        row("connections to the operator's socket", "connections", "none", "they are not counted"),
+        row("first byte of a connection; head of a request", "ms", connections.head_ms_max, "the connection is closed"),
+        row("head of a request", "bytes", listener::HEAD_BYTES_MAX, "431"),
+        row(
+            "a stranger's connection without a request",
+            "ms",
+            connections.stranger_idle_ms_max,
+            "the connection is closed",
+        ),
+        row("a caller's connection without a request", "ms", connections.idle_ms_max, "the connection is closed"),
+        row("a client that accepts nothing of a response", "ms", connections.stall_ms_max, "the connection is closed"),
+        row(
+            "data that the client's host does not acknowledge",
+            "ms",
+            listener::UNACKNOWLEDGED_MS_MAX,
+            "the kernel closes the connection",
+        ),
+        row("HTTP/2 without TLS", "setting", "off (`http.http2`)", "GOAWAY `HTTP_1_1_REQUIRED`"),
+        row("requests at once on one HTTP/2 connection", "requests", listener::HTTP2_STREAMS_MAX, "REFUSED_STREAM"),
+    ]
+}
+
+fn requests(limits: &ServerLimits) -> Vec<Row> {
+    let http = &limits.http;
+    vec![
+        row("body of a request", "bytes", BODY_BYTES_MAX, "413 `too_large`"),
+        row("body of a login", "bytes", LOGIN_BYTES_MAX, "413 `too_large`"),
+        row("body of a delivery, and of an agent's events", "bytes", http.delivery_bytes_max, "413 `too_large`"),
+        row("time for a body, in addition to the least rate", "ms", http.body_ms_max, "408 `request_timeout`"),
+        row("least rate of a body", "bytes/s", http.body_bytes_per_s_min, "408 `request_timeout`"),
+        row(
+            "bytes of bodies held for all strangers, external machines included",
+            "bytes",
+            http.stranger_bytes_max,
+            "503 `too_many_connections`",
+        ),
+        row(
+            "bytes of bodies held for one machine's agent",
+            "bytes",
+            http.agent_bytes_max,
+            "503 `too_many_connections`; the agent tries again",
+        ),
+    ]
+}
+
+fn rates(limits: &ServerLimits) -> Vec<Row> {
+    let rate = |rate: anteroom_controller::limits::Rate| format!("{}, {} at once", rate.per_s, rate.burst);
+    let classes = RouteClass::ALL.into_iter().map(|class| {
+        let limit =
+            format!("requests of the class `{}`, of one caller, or of one address without a caller", class.as_str());
+        row(
+            &limit,
+            "requests/s",
+            rate(class.rate(&limits.rates)),
+            "429 `too_many_requests` with Retry-After; other classes are not affected",
+        )
+    });
+    let failed = row(
+        "requests of one address with a token, cookie or ticket that is not valid",
+        "requests/s",
+        rate(limits.rates.failed_identification),
+        "429 `too_many_requests`, except for credentials that were valid before",
+    );
+    let health = row("age of the health report that strangers share", "ms", PUBLIC_REPORT_MS_MAX, "a new one is made");
+    let remembered = row(
+        "credentials that are remembered as valid",
+        "credentials",
+        CREDENTIALS_REMEMBERED_MAX,
+        "the oldest is forgotten",
+    );
+    classes.chain([failed, remembered, health]).collect()
+}
+
+fn event_streams() -> Vec<Row> {
+    let effect = "429 `too_many_streams`";
+    vec![
+        row("event streams of one session", "streams", streams::STREAMS_BY_SESSION_MAX, effect),
+        row("event streams of one session's viewers", "streams", streams::STREAMS_OF_VIEWERS_MAX, effect),
+        row("event streams of one caller for one session", "streams", streams::STREAMS_BY_CALLER_MAX, effect),
+        row("event streams of one caller", "streams", streams::STREAMS_OF_CALLER_MAX, effect),
+        row(
+            "time between two reads for all event streams of a session",
+            "ms",
+            streams::READ_MS_MIN,
+            "changes in between are sent together",
+        ),
+    ]
+}
+
+fn sessions_and_sockets(limits: &ServerLimits) -> Vec<Row> {
+    let (config, tunnel) = (Config::default(), &limits.tunnel);
+    vec![
+        row(
+            "machines at once (`machines.machines_max`)",
+            "machines",
+            config.machines.machines_max,
+            "further sessions wait",
+        ),
+        row(
+            "sessions that wait for a machine (`sessions.queue_max`)",
+            "sessions",
+            config.sessions.queue_max,
+            "503 `no_capacity`",
+        ),
+        row("a session without activity (`sessions.idle_s_max`)", "s", config.sessions.idle_s_max, "the session ends"),
+        row("duration of a session (`sessions.session_s_max`)", "s", config.sessions.session_s_max, "the session ends"),
+        row(
+            "desktop viewers of one session",
+            "viewers",
+            limits.sessions.viewers_max,
+            "429 `too_many_viewers`, close code 4429",
+        ),
+        row("credential file", "bytes", limits.sessions.credential_bytes_max, "the delivery is rejected"),
+        row("message of a viewer", "bytes", tunnel.message_bytes_max, "the WebSocket is closed"),
+        row(
+            "bytes of a viewer before its machine is connected",
+            "bytes",
+            tunnel.early_bytes_max,
+            "the WebSocket is closed",
+        ),
+        row("a viewer that answers no ping", "ms", tunnel.pong_ms_max, "the WebSocket is closed"),
+        row("a viewer that accepts no data", "ms", tunnel.stall_ms_max, "the WebSocket is closed"),
+    ]
+}
+
+fn egress() -> Vec<Row> {
+    let egress = EgressSettings::default();
+    vec![
+        row(
+            "outbound connections of one machine",
+            "connections",
+            egress.connections_per_machine_max,
+            "the next one waits, then it is refused",
+        ),
+        row("outbound connection without traffic", "s", egress.connection_idle_s_max, "the connection is closed"),
+        row("duration of an outbound connection", "s", egress.connection_lifetime_s_max, "the connection is closed"),
+        row("names that are resolved at once", "names", egress.concurrent_lookups_max, "the next one waits"),
+    ]
+}
+
+fn document() -> String {
+    let limits = ServerLimits::default();
+    let sections = [
+        ("Connections over TCP", connections(&limits)),
+        ("Request bodies", requests(&limits)),
+        ("Rates", rates(&limits)),
+        ("Event streams", event_streams()),
+        ("Sessions and WebSockets", sessions_and_sockets(&limits)),
+        ("Outbound connections of machines", egress()),
+    ];
+    let mut text = String::from(
+        "# Limits\n\n\
+         What a client, a viewer, a backend or a machine may use, and what happens at each limit. A *stranger* is a client none of whose\n\
+         requests on its connection carried a valid token or cookie. A limit with a setting names it; the others are constants.\n\
+         Half of the process's open files may lower the numbers of connections; the server raises `nofile` to its hard limit at its start.\n\n\
+         Behind a reverse proxy, set `trusted_proxies`: limits by address then apply to the client that the proxy reports, not to the proxy.\n\n\
+         This file is generated from `crates/server/src/http/limits_document.rs`; `ANTEROOM_WRITE_DOCS=1` rewrites it when its test runs.\n",
+    );
+    for (title, rows) in sections {
+        text += &format!("\n## {title}\n\n| limit | unit | default | at the limit |\n|---|---|--:|---|\n");
+        for Row { limit, unit, default, effect } in rows {
+            text += &format!("| {limit} | {unit} | {default} | {effect} |\n");
+        }
+    }
+    text
+}
+
+/// `ANTEROOM_WRITE_DOCS=1` rewrites the document.
+#[test]
+fn docs_limits_matches_the_limits() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/limits.md");
+    let wanted = document();
+    if std::env::var_os("ANTEROOM_WRITE_DOCS").is_some() {
+        std::fs::write(path, &wanted).unwrap();
+    }
+    let written = std::fs::read_to_string(path).unwrap_or_default();
+    assert!(written == wanted, "docs/limits.md differs from the limits; ANTEROOM_WRITE_DOCS=1 writes it");
+}

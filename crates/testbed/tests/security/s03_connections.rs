@@ -1,0 +1,134 @@
+//! Many connections and slow ones.
+
+use crate::{
+    idle_session::Idle,
+    raw_http::{RawConnection, head, status},
+};
+use anteroom_testbed::TestServer;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+const SHORT: &str = "[limits.connections]\nhead_ms_max = 1000\nstranger_idle_ms_max = 1000\nidle_ms_max = 1500\n";
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+
+/// More than may be open from one address, fewer than this process may open.
+const MANY: usize = 600;
+
+async fn open_many(server: &TestServer, bytes: &[u8]) -> Vec<RawConnection> {
+    let mut connections = Vec::new();
+    for _ in 0..MANY {
+        connections.push(RawConnection::send_new(server, bytes).await);
+    }
+    connections
+}
+
+#[tokio::test]
+async fn s03_silent_connections_and_slow_heads_are_closed_in_time() {
+    let idle = Idle::start(SHORT).await;
+    for (case, bytes) in
+        [("nothing", ""), ("a letter of the preface", "P"), ("half a head", "GET / HTTP/1.1\r\nHost: x\r\n")]
+    {
+        let mut connection = RawConnection::send_new(&idle.server, bytes).await;
+        assert_eq!(connection.read_to_end().await, b"", "{case}");
+    }
+    // One byte at a time gives no more time for the head.
+    let mut connection = RawConnection::send_new(&idle.server, "GET / HTTP/1.1\r\n").await;
+    while !connection.is_closed().await {
+        connection.send("X-a: b\r\n").await;
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    idle.finish().await;
+}
+
+#[tokio::test]
+async fn s03_connections_without_a_request_are_closed_in_time() {
+    let idle = Idle::start(SHORT).await;
+    for lines in [String::new(), idle.operator_line()] {
+        let mut connection = RawConnection::send_new(&idle.server, head(&idle.server, "GET /health", &lines)).await;
+        assert_eq!(connection.read_response().await.unwrap().0, 200);
+        assert_eq!(connection.read_to_end().await, b"");
+    }
+    idle.finish().await;
+}
+
+#[tokio::test]
+async fn s03_requests_are_answered_while_one_address_opens_hundreds_of_connections() {
+    let idle = Idle::start("").await;
+    let read = head(&idle.server, &format!("GET {}", idle.path()), &idle.operator_line());
+    let mut kept = RawConnection::send_new(&idle.server, &read).await;
+    assert_eq!(kept.read_response().await.unwrap().0, 200);
+    for bytes in [&b""[..], b"GET / HTTP/1.1\r\n", PREFACE] {
+        let mut connections = open_many(&idle.server, bytes).await;
+        for path in [idle.path(), "/health".to_owned(), "/".to_owned()] {
+            let mut new = RawConnection::send_new(
+                &idle.server,
+                head(&idle.server, &format!("GET {path}"), &idle.operator_line()),
+            )
+            .await;
+            assert_eq!(status(&new.read_head().await.expect("an answer")), 200, "{path}");
+        }
+        let mut stranger = RawConnection::send_new(&idle.server, head(&idle.server, "GET /health", "")).await;
+        assert_eq!(stranger.read_response().await.expect("an answer").0, 200);
+        let mut closed = 0;
+        for connection in &mut connections {
+            closed += usize::from(connection.is_closed().await);
+        }
+        assert!(closed >= MANY - 128, "{closed} of {MANY} were closed");
+        kept.send(&read).await;
+        assert_eq!(kept.read_response().await.expect("a caller's connection is not closed for strangers").0, 200);
+    }
+    idle.finish().await;
+}
+
+#[tokio::test]
+async fn s03_connection_is_refused_with_503_while_all_others_of_its_address_are_busy() {
+    let limits = "[limits.connections]\nstrangers_by_address_max = 2\nstranger_request_ms_min = 600000\n";
+    let idle = Idle::start(limits).await;
+    let lines = "Content-Type: application/json\r\nContent-Length: 100\r\n";
+    let half_body = head(&idle.server, "POST /api/login", lines) + "{\"login_token\": \"";
+    let mut busy = Vec::new();
+    for _ in 0..2 {
+        busy.push(RawConnection::send_new(&idle.server, &half_body).await);
+    }
+    let refused = loop {
+        // A connection counts as busy when its head has been read.
+        let mut new =
+            RawConnection::send_new(&idle.server, head(&idle.server, "GET /health", "Connection: close\r\n")).await;
+        let answer = String::from_utf8(new.read_to_end().await).unwrap();
+        if status(&answer) != 200 {
+            break answer;
+        }
+        busy.push(RawConnection::send_new(&idle.server, &half_body).await);
+    };
+    assert_eq!(status(&refused), 503, "{refused}");
+    assert!(refused.contains("too_many_connections") && refused.to_lowercase().contains("retry-after: "), "{refused}");
+    idle.finish().await;
+}
+
+#[tokio::test]
+async fn s03_http2_with_prior_knowledge_is_refused_by_name_unless_the_setting_permits_it() {
+    for (settings, refused) in [("", true), ("[http]\nhttp2 = true\n", false)] {
+        let idle = Idle::start(&format!("{settings}{SHORT}")).await;
+        let mut connection = RawConnection::send_new(&idle.server, PREFACE).await;
+        let answer = connection.read_to_end().await;
+        let first_frame_is_settings = answer.get(3) == Some(&4);
+        assert!(first_frame_is_settings, "{answer:?}");
+        let is_goaway = String::from_utf8_lossy(&answer).contains("use HTTP/1.1");
+        assert_eq!(is_goaway, refused, "{answer:?}");
+        idle.finish().await;
+    }
+}
+
+#[tokio::test]
+async fn s03_limit_of_open_files_is_raised_to_its_hard_limit() {
+    let own = getrlimit(Resource::Nofile);
+    setrlimit(Resource::Nofile, Rlimit { current: Some(512), maximum: own.maximum }).unwrap();
+    let idle = Idle::start("").await;
+    let pid = idle.server.server_pid().unwrap().as_raw_nonzero();
+    let limits = std::fs::read_to_string(format!("/proc/{pid}/limits")).unwrap();
+    let files: Vec<_> =
+        limits.lines().find(|line| line.starts_with("Max open files")).unwrap().split_whitespace().collect();
+    assert_ne!(files[3], "512");
+    assert_eq!(files[3], files[4]);
+    idle.finish().await;
+    setrlimit(Resource::Nofile, own).unwrap();
+}

@@ -1409,13 +1409,13 @@ export interface components {
         };
         /** @description `POST /api/login`: exchanges a single-use login token for a cookie. */
         LoginRequest: {
-            /** @description The login token, from the link's fragment. */
-            login_token: string;
             /**
              * @description The key of the browser: 64 hex digits that it keeps and sends as `X-Anteroom` with each request. The cookie is accepted only
              *     with it.
              */
             browser_key: string;
+            /** @description The login token, from the link's fragment. */
+            login_token: string;
         };
         /** @description One machine: one keeper and its VMM. A restarted session gets a new one. */
         MachineId: string;

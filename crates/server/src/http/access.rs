@@ -25,6 +25,8 @@ pub const ROUTES: &[(&str, &str, Access)] = &[
     ("GET", "/login", Access::Public("static page without data")),
     ("GET", "/dashboard/remote-cli", Access::Public("static page without data")),
     ("GET", "/dashboard/remote-cli/auth", Access::Public("static page without data")),
+    // A navigation cannot send the key of the browser.
+    ("GET", "/api/auth/session/{id}/novnc", Access::Public("static page without data")),
     ("GET", "/assets/{*path}", Access::Public("static files")),
     ("GET", "/favicon.ico", Access::Public("static file")),
     ("GET", "/openapi.json", Access::Public("static document")),
@@ -49,7 +51,6 @@ pub const ROUTES: &[(&str, &str, Access)] = &[
     ("GET", "/api/auth/session/{id}/credentials", Access::Caller(Action::ReadSession)),
     ("GET", "/api/auth/session/{id}/oauth-url", Access::Caller(Action::ReadSession)),
     ("GET", "/api/auth/session/{id}/screen", Access::Caller(Action::ReadScreen)),
-    ("GET", "/api/auth/session/{id}/novnc", Access::Caller(Action::ViewDesktop)),
     // The terminal and input to the desktop require more; the handler decides.
     ("GET", "/api/auth/session/{id}/consent", Access::Caller(Action::ReadSession)),
     ("POST", "/api/auth/session/{id}/consent", Access::Caller(Action::ControlSession)),

@@ -11,7 +11,7 @@ use serde_json::json;
 use sqlx::{AnyConnection, Connection, Executor};
 use std::path::PathBuf;
 
-const MIGRATIONS: [&[&str]; 8] = [
+const MIGRATIONS: [&[&str]; 10] = [
     &[include_str!("../../migrations/0001_tables.sql"), include_str!("../../migrations/0001_triggers.sqlite.sql")],
     &[include_str!("../../migrations/0002_external_machines.sql")],
     &[
@@ -26,6 +26,8 @@ const MIGRATIONS: [&[&str]; 8] = [
     &[include_str!("../../migrations/0006_end_reasons.sqlite.sql")],
     &[include_str!("../../migrations/0007_callers.sqlite.sql")],
     &[include_str!("../../migrations/0008_erasure.sqlite.sql")],
+    &[include_str!("../../migrations/0009_browsers.sql")],
+    &[include_str!("../../migrations/0010_consents.sql")],
 ];
 
 /// A database of an older version.

@@ -176,3 +176,18 @@ async fn s05_invitation_is_not_spent_by_looking_at_it() {
     assert_eq!(person.log_in(login_token).await.status(), 204);
     server.stop_and_check_leaks().await.unwrap();
 }
+
+#[tokio::test]
+async fn s05_desktop_page_opens_by_navigation_which_sends_no_key() {
+    let server = start("").await;
+    let started = server.backend_client().unwrap().start_session("scripted").await.unwrap();
+    let mut viewer = Browser::new(&server, "b");
+    viewer.log_in(started.viewer_url.split_once("#login_token=").unwrap().1).await;
+    let path = format!("/api/auth/session/{}/novnc", started.session.id);
+    let url = format!("http://{}{path}", server.address().unwrap());
+    let page = Client::builder().no_proxy().build().unwrap().get(url).header(header::COOKIE, &viewer.cookie);
+    let page = page.send().await.unwrap();
+    assert_eq!(page.status(), 200);
+    assert!(!page.text().await.unwrap().contains(started.session.id.as_str()), "the page is static");
+    server.stop_and_check_leaks().await.unwrap();
+}

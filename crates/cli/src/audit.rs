@@ -2,7 +2,7 @@
 
 use super::{
     client::{ApiClient, ClientError},
-    print_line, one_line,
+    one_line, print_line,
 };
 use anteroom_audit::{
     Filter, Follower, Order, Record, Verification, csv_header, for_each_record, list_records, verify,

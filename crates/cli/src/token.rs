@@ -2,7 +2,7 @@
 
 use super::{
     client::{ApiClient, ClientError},
-    print_line, one_line,
+    one_line, print_line,
 };
 use anteroom_controller::{api_error::ApiError, api_tokens, caller::Caller, config::Config};
 use anteroom_server::StateDir;

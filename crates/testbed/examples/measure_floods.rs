@@ -184,7 +184,10 @@ impl Bench {
         while Instant::now() < end {
             let numbers = number + 1..=number + 64;
             number += 64;
-            let report = |number| CaptureEvent::CandidateRejected { path: number.to_string().into(), why: "y".repeat(500).into() };
+            let report = |number| CaptureEvent::CandidateRejected {
+                path: number.to_string().into(),
+                why: "y".repeat(500).into(),
+            };
             let event = |number| NumberedEvent { number, at_unix_ms: 0, event: AgentEvent::Capture(report(number)) };
             let body = serde_json::to_string(&EventBatch { events: numbers.map(event).collect() })?;
             let request = client.post(&url).bearer_auth(TOKEN).header("content-type", "application/json").body(body);

@@ -143,7 +143,8 @@ impl DescriptorSource {
 
     /// Adds the errors of a deserialized descriptor, except those of keys that are already reported.
     fn validate(&self, provider: &Provider, reported: &BTreeSet<String>, errors: &mut Vec<DescriptorError>) {
-        let messages = provider.validation_errors();
+        let mut messages = provider.validation_errors();
+        messages.extend(provider.sign_in_hosts_errors());
         // An error that a method inherits is reported once, at the key that has it.
         let is_inherited = |message: &str| {
             let (method, rest) = split_method(message);
@@ -278,12 +279,12 @@ credential = { paths = [\"x\"], required = [\"/x\"] }
         );
         let all = errors(&text).join("\n");
         for expected in [
-            "x.toml:10: speed: unknown field `speed`",
-            "x.toml:13: sign_in.colour: unknown field `colour`",
-            "x.toml:12: sign_in.url is not a regular expression",
-            "x.toml:14: prompts[0] \"a\": matches is not a regular expression",
-            "x.toml:20: methods.key.size: unknown field `size`",
-            "x.toml:19: methods.key.label is empty",
+            "x.toml:11: speed: unknown field `speed`",
+            "x.toml:14: sign_in.colour: unknown field `colour`",
+            "x.toml:13: sign_in.url is not a regular expression",
+            "x.toml:15: prompts[0] \"a\": matches is not a regular expression",
+            "x.toml:21: methods.key.size: unknown field `size`",
+            "x.toml:20: methods.key.label is empty",
             "x.toml: label is empty: with several methods each needs one",
         ] {
             assert!(all.lines().any(|line| line.starts_with(expected)), "{expected} is not in:\n{all}");

@@ -107,7 +107,7 @@ mod tests {
             ("https:\\\\evil.example/accounts.google.com", "evil.example"),
             ("https:evil.example/", "evil.example"),
             ("https://xn--ggle-55da.com/", "xn--ggle-55da.com"),
-            ("https://аccounts.google.com/", "xn--ccounts-4fg.google.com"),
+            ("https://аccounts.google.com/", "xn--ccounts-1fg.google.com"),
             ("https://accounts。google。com/", "accounts.google.com"),
             ("https://accounts.google.com%2eevil.example/", "accounts.google.com.evil.example"),
             ("https://0x7f.1/", "127.0.0.1"),

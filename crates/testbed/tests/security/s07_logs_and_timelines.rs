@@ -39,22 +39,19 @@ async fn s07_a_guest_that_floods_events_fills_neither_the_log_nor_the_database()
     let log = agent.server.state_dir().join("log");
     let before = bytes_of_dir(&log);
     let big = "x".repeat(900_000);
-    for _ in 0..20 {
+    for _ in 0..5 {
         agent.send(vec![json!({ "kind": "candidate_rejected", "path": big, "why": "y" })]).await;
     }
-    for _ in 0..20 {
-        let event = json!({ "kind": "candidate_rejected", "path": "p".repeat(3000), "why": "y".repeat(500) });
-        agent.send(vec![event; 256]).await;
-    }
-    for _ in 0..20 {
-        agent.send(vec![json!({ "kind": "cli_started" }); 256]).await;
-    }
+    // A machine may send 512 events at once; further ones wait.
+    let event = json!({ "kind": "candidate_rejected", "path": "p".repeat(3000), "why": "y".repeat(500) });
+    agent.send(vec![event; 250]).await;
+    agent.send(vec![json!({ "kind": "cli_started" }); 250]).await;
     agent.send(vec![json!({ "kind": "cli_exited", "code": 3, "last_lines": ["the last line"] })]).await;
     let exited = agent.api.wait_entry(&id, TimelineKind::CliExited).await.unwrap();
     assert_eq!(exited.data["last_lines"][0], "the last line", "a flood of one kind does not hide another");
     agent.api.cancel_session(&id).await.unwrap();
     let dropped = agent.api.wait_entry(&id, TimelineKind::ReportsDropped).await.unwrap();
-    assert!(dropped.data["reports"]["cli_started"].as_u64().unwrap() > 4_000, "{}", dropped.data);
+    assert_eq!(dropped.data["reports"]["cli_started"], 250 - 64, "{}", dropped.data);
     let written = bytes_of_dir(&log) - before;
     assert!(written < SESSION_LOG_BYTES_MAX, "{written} bytes of log");
     let stored = timeline_bytes(&agent.api, &id).await;

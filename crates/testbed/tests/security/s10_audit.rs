@@ -78,7 +78,8 @@ async fn redeem(server: &TestServer, link: &str) -> (u16, String) {
     let (_, token) = link.split_once("#login_token=").unwrap();
     let url = format!("http://{}/api/login", server.address().unwrap());
     let client = reqwest::Client::builder().no_proxy().build().unwrap();
-    let response = client.post(url).json(&json!({ "login_token": token, "browser_key": "5a".repeat(32) })).send().await.unwrap();
+    let response =
+        client.post(url).json(&json!({ "login_token": token, "browser_key": "5a".repeat(32) })).send().await.unwrap();
     let cookie = response.headers().get("set-cookie").map(|cookie| cookie.to_str().unwrap().to_owned());
     (response.status().as_u16(), cookie.unwrap_or_default().split(';').next().unwrap().to_owned())
 }
@@ -240,7 +241,8 @@ async fn s10_viewer_cannot_fill_the_trail_with_what_it_may_repeat() {
         let other = format!("/api/auth/session/{}/cancel", SessionId::from_parts(number, [7; 10]));
         for path in [format!("{own}/paste"), format!("{own}/ticket"), other] {
             let body = json!({ "text": "a", "purpose": "terminal" });
-            let request = client.post(format!("{base}{path}")).header("cookie", &cookie).header("x-anteroom", "5a".repeat(32));
+            let request =
+                client.post(format!("{base}{path}")).header("cookie", &cookie).header("x-anteroom", "5a".repeat(32));
             request.json(&body).send().await.unwrap();
         }
     }

@@ -31,7 +31,15 @@ pub(crate) async fn redeem(server: &TestServer, link: &str) -> String {
 pub(crate) async fn get_with_cookie(server: &TestServer, path: &str, cookie: &str) -> u16 {
     let url = format!("http://{}{path}", server.address().unwrap());
     let client = Client::builder().no_proxy().build().unwrap();
-    client.get(url).header("cookie", cookie).header("x-anteroom", "5a".repeat(32)).send().await.unwrap().status().as_u16()
+    client
+        .get(url)
+        .header("cookie", cookie)
+        .header("x-anteroom", "5a".repeat(32))
+        .send()
+        .await
+        .unwrap()
+        .status()
+        .as_u16()
 }
 
 /// Open connections of a caller.
@@ -112,7 +120,10 @@ async fn s11_revocation_closes_sockets_streams_cookies_links_and_tickets() {
     let rejected = operator.open_websocket(&format!("{path}/terminal"), &offered, false).await;
     assert!(matches!(rejected, Err(ViewerConnectError::Rejected { status: 401, .. })), "{rejected:?}");
     let login_token = unused.viewer_url.split("login_token=").nth(1).unwrap();
-    let late = operator.post("/api/login", json!({ "login_token": login_token, "browser_key": "5a".repeat(32) })).await.unwrap();
+    let late = operator
+        .post("/api/login", json!({ "login_token": login_token, "browser_key": "5a".repeat(32) }))
+        .await
+        .unwrap();
     assert_eq!(late.status, 401, "its link admits no viewer");
     assert!(!operator.get_session(&id).await.unwrap().status.is_ended(), "sessions end only if asked");
     server.stop_and_check_leaks().await.unwrap();

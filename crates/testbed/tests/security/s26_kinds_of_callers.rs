@@ -3,7 +3,9 @@
 use crate::fixture::start_idle_session;
 use anteroom_controller::caller::{Action, Caller, Resource, permits};
 use anteroom_server::http::access::{Access, ROUTES};
-use anteroom_store::{CallerKind, LoginScope, NewBrowser, NewCaller, NewLoginToken, Role, Sha256Hex, Store, StoreSettings};
+use anteroom_store::{
+    CallerKind, LoginScope, NewBrowser, NewCaller, NewLoginToken, Role, Sha256Hex, Store, StoreSettings,
+};
 use anteroom_testbed::TestServer;
 use anteroom_wire::{CallerId, Scope, Secret, SessionId};
 use reqwest::{Client, Method};
@@ -68,7 +70,9 @@ impl Walk {
             let Some(expected) = expected(*action) else { continue };
             let id = match *pattern {
                 pattern if pattern.contains("/credentials/") => "crd_00000000000000000000000000",
-                pattern if pattern.contains("/tokens/") || pattern.contains("/browsers/") => "cal_00000000000000000000000001",
+                pattern if pattern.contains("/tokens/") || pattern.contains("/browsers/") => {
+                    "cal_00000000000000000000000001"
+                }
                 pattern if pattern.contains("/keys/") => "1",
                 _ => self.session.as_str(),
             };
@@ -80,7 +84,8 @@ impl Walk {
     async fn send(&mut self, method: &str, path: &str, shown: Option<(Shown, &Secret)>) -> (u16, String) {
         self.requests += 1;
         let method: Method = method.parse().unwrap();
-        let mut request = self.client.request(method, format!("{}{path}", self.base)).header("x-anteroom", "5a".repeat(32));
+        let mut request =
+            self.client.request(method, format!("{}{path}", self.base)).header("x-anteroom", "5a".repeat(32));
         request = match shown {
             None => request,
             Some((Shown::Bearer, secret)) => request.bearer_auth(secret.expose()),

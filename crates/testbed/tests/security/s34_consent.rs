@@ -1,37 +1,31 @@
 //! A person learns who asks for the credential and agrees before they see the machine.
 
-use crate::hostile_agent::HostileAgent;
-use anteroom_testbed::{ApiResponse, WAIT_MAX};
+use crate::{browser_client::Browser, hostile_agent::HostileAgent};
+use anteroom_testbed::ApiResponse;
 use anteroom_wire::{
     TimelineKind,
     api::{ConsentStatus, ConsentView, StartResponse},
 };
-use reqwest::{Client, Method, header};
+use reqwest::Method;
 use serde_json::{Value, json};
 
 /// A person's browser that opened the link of a session.
-struct Viewer<'a> {
-    agent: &'a HostileAgent,
-    client: Client,
-    cookie: String,
+struct Viewer {
+    browser: Browser,
     session: String,
 }
 
-impl<'a> Viewer<'a> {
-    async fn open(agent: &'a HostileAgent, started: &StartResponse) -> Self {
-        let client = Client::builder().no_proxy().timeout(WAIT_MAX).build().unwrap();
+impl Viewer {
+    async fn open(agent: &HostileAgent, started: &StartResponse) -> Self {
+        let mut browser = Browser::new(&agent.server, "a");
         let (_, token) = started.viewer_url.split_once("#login_token=").unwrap();
-        let url = format!("http://{}/api/login", agent.server.address().unwrap());
-        let entered = client.post(url).json(&json!({ "login_token": token })).send().await.unwrap();
-        assert_eq!(entered.status(), 204);
-        let cookie = entered.headers()[header::SET_COOKIE].to_str().unwrap().split(';').next().unwrap().to_owned();
-        Self { agent, client, cookie, session: started.session.id.to_string() }
+        assert_eq!(browser.log_in(token).await.status(), 204);
+        Self { browser, session: started.session.id.to_string() }
     }
 
     async fn call(&self, method: Method, end: &str, body: Value) -> ApiResponse {
-        let url = format!("http://{}/api/auth/session/{}{end}", self.agent.server.address().unwrap(), self.session);
-        let request = self.client.request(method, url).header(header::COOKIE, &self.cookie).header("x-anteroom", "1");
-        let answer = request.json(&body).send().await.unwrap();
+        let path = format!("/api/auth/session/{}{end}", self.session);
+        let answer = self.browser.request(method, &path).json(&body).send().await.unwrap();
         ApiResponse { status: answer.status().as_u16(), text: answer.text().await.unwrap() }
     }
 }

@@ -7,6 +7,23 @@ use regex_lite::Regex;
 const ENTRIES_MAX: usize = 64;
 
 impl Provider {
+    /// The errors of `sign_in_hosts`, by method; empty: it is valid. The server checks them and agents do not, because the hosts are not
+    /// sent to agents.
+    pub fn sign_in_hosts_errors(&self) -> Vec<String> {
+        let needs_hosts = |provider: &Self| {
+            self.sign_in_hosts.is_empty()
+                && provider.lanes.iter().any(|lane| matches!(lane, Lane::Link | Lane::DeviceCode))
+        };
+        let sentence =
+            "sign_in_hosts is empty: with the lanes link and device_code it must name the hosts of the sign-in pages";
+        if needs_hosts(self) {
+            return vec![sentence.to_owned()];
+        }
+        let methods =
+            self.methods.keys().filter(|name| self.with_method(name).is_some_and(|method| needs_hosts(&method)));
+        methods.map(|name| format!("methods.{name}: {sentence}")).collect()
+    }
+
     /// All errors of this descriptor and its methods; empty: it is valid.
     pub fn validation_errors(&self) -> Vec<String> {
         let mut errors = ErrorList(Vec::new());
@@ -85,11 +102,6 @@ impl ErrorList {
         // A lane that cannot work must not be offered.
         self.require(rules.code.is_some() || !provider.lanes.contains(&Lane::DeviceCode), || {
             "lanes has device_code, but there is no sign_in.code to find one".to_owned()
-        });
-        let needs_page = provider.lanes.iter().any(|lane| matches!(lane, Lane::Link | Lane::DeviceCode));
-        self.require(!needs_page || !provider.sign_in_hosts.is_empty(), || {
-            "sign_in_hosts is empty: with the lanes link and device_code it must name the hosts of the sign-in pages"
-                .to_owned()
         });
         self.require(rules.url.is_some() || rules.link_from != LinkFrom::Screen, || {
             "sign_in.link_from is the screen, but there is no sign_in.url to find one there".to_owned()
@@ -287,12 +299,13 @@ mod tests {
             "methods.key: label is empty",
             "methods.key: use_settings_files[0].path \"../y\" must be below",
             "methods.key: lanes has device_code, but",
-            "methods.key: sign_in_hosts is empty: with",
             "methods.key: sign_in.link_from is the screen, but",
             "methods.key: credential_required[0] \"key\" must be a JSON pointer",
             "methods.key: argv names no program",
         ] {
             assert!(errors.contains(expected), "{expected} is not among:\n{errors}");
         }
+        let errors = provider.sign_in_hosts_errors();
+        assert!(errors.len() == 1 && errors[0].starts_with("methods.key: sign_in_hosts is empty"), "{errors:?}");
     }
 }

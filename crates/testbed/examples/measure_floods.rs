@@ -184,7 +184,7 @@ impl Bench {
         while Instant::now() < end {
             let numbers = number + 1..=number + 64;
             number += 64;
-            let report = |number| CaptureEvent::CandidateRejected {
+            let report = |number: u64| CaptureEvent::CandidateRejected {
                 path: number.to_string().into(),
                 why: "y".repeat(500).into(),
             };

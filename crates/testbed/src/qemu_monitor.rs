@@ -62,6 +62,12 @@ fn send_human_command(processes: &MachineProcesses, command: &str) -> anyhow::Re
     send_command(processes, "human-monitor-command", &json!({ "command-line": command }), None)
 }
 
+/// Why this user cannot inject faults; `None`: it can.
+pub fn missing_permission() -> Option<&'static str> {
+    let is_root = rustix::process::geteuid().is_root();
+    (!is_root).then_some("only the superuser may use the sockets of a keeper, which is undumpable")
+}
+
 /// Injects a fatal machine check, as broken memory or a broken processor causes: the guest's kernel panics.
 ///
 /// # Errors

@@ -56,6 +56,11 @@ pub trait Kind: Send + Sync + 'static {
     /// Why its machines do not have `capability`; `None`: they have it.
     fn missing_capability(&self, capability: Capability) -> Option<&'static str>;
 
+    /// Why this user cannot test `capability`, which its machines have; `None`: it can.
+    fn missing_permission(&self, _: Capability) -> Option<&'static str> {
+        None
+    }
+
     /// Prepares what machines are started from.
     fn prepare(&self) -> BoxFuture<'static, anyhow::Result<Preparation>>;
 

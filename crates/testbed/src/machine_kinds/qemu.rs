@@ -83,6 +83,11 @@ impl Kind for Qemu {
         }
     }
 
+    fn missing_permission(&self, capability: Capability) -> Option<&'static str> {
+        let injects_faults = matches!(capability, Capability::GuestPanic | Capability::GuestPowerOff);
+        qemu_monitor::missing_permission().filter(|_| injects_faults)
+    }
+
     fn prepare(&self) -> BoxFuture<'static, anyhow::Result<Preparation>> {
         async { Ok(Preparation::Ready(Arc::new(template().await?))) }.boxed()
     }

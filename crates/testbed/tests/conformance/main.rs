@@ -28,12 +28,17 @@ impl Case {
     pub(crate) fn missing(&self, kind: &dyn Kind) -> Option<&'static str> {
         self.needs.iter().find_map(|capability| kind.missing_capability(*capability))
     }
+
+    /// Why this user cannot run it on `kind`; `None`: it can.
+    fn missing_permission(&self, kind: &dyn Kind) -> Option<&'static str> {
+        self.needs.iter().find_map(|capability| kind.missing_permission(*capability))
+    }
 }
 
 /// Runs a case on a kind, or prints why it cannot.
 fn run(kind: &'static dyn Kind, name: &str, case: impl AsyncFnOnce(&Host)) {
     let found = CASES.iter().find(|case| case.name == name).expect("the case is in the table");
-    if let Some(reason) = found.missing(kind) {
+    if let Some(reason) = found.missing(kind).or_else(|| found.missing_permission(kind)) {
         println!("not run: {reason}");
         return;
     }

@@ -4,7 +4,7 @@
 use crate::{open_shell, run_in_shell, start_server};
 use anteroom_machine::ExitCause;
 use anteroom_rfb::client::ViewerSocket;
-use anteroom_testbed::{QEMU_WAIT_TIMEOUT, qemu_monitor::inject_machine_check};
+use anteroom_testbed::{QEMU_WAIT_TIMEOUT, qemu_monitor::{self, inject_machine_check}};
 use anteroom_wire::{TimelineKind, api::SessionStatus, diagnosis::Verdict};
 use tokio::{io::AsyncReadExt, time::timeout};
 
@@ -20,6 +20,9 @@ async fn wait_close(socket: &mut ViewerSocket) -> (u16, String) {
 
 #[tokio::test]
 async fn qemu_guest_kernel_panic_is_reported_to_viewers_with_its_console_output() {
+    if let Some(reason) = qemu_monitor::missing_permission() {
+        return eprintln!("skipped: {reason}");
+    }
     let server = start_server(NO_RESTART).await;
     let id = open_shell(&server).await;
     let api = server.operator_client().unwrap();

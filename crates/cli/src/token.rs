@@ -91,16 +91,7 @@ pub(super) async fn run(config: &Config, command: TokenCommand) -> anyhow::Resul
             let role = if operator { TokenRole::Operator } else { role.into() };
             let scopes = (!scopes.is_empty()).then_some(scopes);
             let request = CreateTokenRequest { name, role, scopes, expires_in_s: expires.map(|time| time.as_secs()) };
-            let created: CreatedToken = match ask_server(config, Method::POST, "/api/tokens", Some(&request)).await? {
-                Some(created) => created,
-                None => {
-                    let offline = Offline::open(config).await?;
-                    offline
-                        .close(api_tokens::create_token(&offline.store, &Caller::command_line(), &request).await)
-                        .await?
-                }
-            };
-            print_line(created.secret);
+            print_line(create(config, &request).await?.secret);
         }
         TokenCommand::List { json } => {
             let list: TokenList = match ask_server(config, Method::GET, "/api/tokens", None::<&()>).await? {
@@ -117,17 +108,7 @@ pub(super) async fn run(config: &Config, command: TokenCommand) -> anyhow::Resul
             }
         }
         TokenCommand::Rotate { id, overlap } => {
-            let (path, overlap_s) = (format!("/api/tokens/{id}/rotate"), overlap.as_secs());
-            let request = RotateTokenRequest { overlap_s };
-            let created: CreatedToken = match ask_server(config, Method::POST, &path, Some(&request)).await? {
-                Some(created) => created,
-                None => {
-                    let offline = Offline::open(config).await?;
-                    let caller = Caller::command_line();
-                    offline.close(api_tokens::rotate_token(&offline.store, &caller, &id, overlap_s).await).await?
-                }
-            };
-            print_line(created.secret);
+            print_line(rotate(config, &id, overlap.as_secs()).await?.secret);
         }
         TokenCommand::Revoke { id, end_sessions } => {
             let revoked = revoke(config, &id, end_sessions).await?;
@@ -139,6 +120,23 @@ pub(super) async fn run(config: &Config, command: TokenCommand) -> anyhow::Resul
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+async fn create(config: &Config, request: &CreateTokenRequest) -> anyhow::Result<CreatedToken> {
+    if let Some(created) = ask_server(config, Method::POST, "/api/tokens", Some(request)).await? {
+        return Ok(created);
+    }
+    let offline = Offline::open(config).await?;
+    offline.close(api_tokens::create_token(&offline.store, &Caller::command_line(), request).await).await
+}
+
+async fn rotate(config: &Config, id: &CallerId, overlap_s: u64) -> anyhow::Result<CreatedToken> {
+    let path = format!("/api/tokens/{id}/rotate");
+    if let Some(created) = ask_server(config, Method::POST, &path, Some(&RotateTokenRequest { overlap_s })).await? {
+        return Ok(created);
+    }
+    let offline = Offline::open(config).await?;
+    offline.close(api_tokens::rotate_token(&offline.store, &Caller::command_line(), id, overlap_s).await).await
 }
 
 async fn revoke(config: &Config, id: &CallerId, end_sessions: bool) -> anyhow::Result<RevokedToken> {

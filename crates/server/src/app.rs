@@ -35,9 +35,17 @@ pub struct AppParts {
 }
 
 impl App {
-    /// Shares the parts.
-    pub fn new(parts: AppParts) -> Self {
-        Self(Arc::new(parts))
+    /// A server with no request yet.
+    pub fn new(auth: Auth, server_context: ServerContext) -> Self {
+        Self(Arc::new(AppParts {
+            auth,
+            trusted_proxies: TrustedProxies::new(&server_context.config.trusted_proxies),
+            stranger_bytes: ByteBudget::new(server_context.limits.http.stranger_bytes_max),
+            event_streams: EventStreams::default(),
+            public_health: PublicHealth::default(),
+            rates: Rates::new(server_context.limits.rates.clone()),
+            server_context,
+        }))
     }
 
     /// A weak reference, for values that the app owns.

@@ -20,8 +20,8 @@ mod error_response;
 pub(crate) mod event_streams;
 mod extract;
 pub(crate) mod health;
-mod keys;
 mod invitations;
+mod keys;
 mod leaks;
 #[cfg(test)]
 mod limits_document;

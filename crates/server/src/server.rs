@@ -3,11 +3,11 @@
 
 use crate::{
     addresses::{Addresses, open_local_name},
-    app::{App, AppParts},
+    app::App,
     auth::{Auth, RecordedUses, login_links},
-    http::{self, ByteBudget, EventStreams, PublicHealth, Rates},
+    http,
     listener::TcpServer,
-    peer::{OperatorSocket, Peer, TrustedProxies},
+    peer::{OperatorSocket, Peer},
 };
 use anteroom_audit::{Action, Entry};
 use anteroom_controller::{
@@ -172,15 +172,7 @@ pub async fn start_server(
         machines,
         context,
     };
-    let app = App::new(AppParts {
-        auth,
-        trusted_proxies: TrustedProxies::new(&server_context.config.trusted_proxies),
-        stranger_bytes: ByteBudget::new(server_context.limits.http.stranger_bytes_max),
-        event_streams: EventStreams::default(),
-        public_health: PublicHealth::default(),
-        rates: Rates::new(server_context.limits.rates.clone()),
-        server_context,
-    });
+    let app = App::new(auth, server_context);
     let _ = handle.set(app.downgrade());
     start_jobs(&app).await?;
     serve(&app, &serving, listener, &state.path)?;

@@ -16,8 +16,8 @@
 
 mod api_tokens;
 mod audit_head;
-mod caller_kind;
 mod browsers;
+mod caller_kind;
 mod callers;
 mod complete;
 mod complete_use;
@@ -52,8 +52,8 @@ mod write_observer;
 mod write_transaction;
 
 pub use api_tokens::Rotation;
-pub use caller_kind::CallerKind;
 pub use browsers::{BrowserRow, NewBrowser, Person};
+pub use caller_kind::CallerKind;
 pub use callers::{CallerRow, NewCaller, Role};
 pub use complete::{CompleteOutcome, CompleteWithCredential, NewCredential};
 pub use complete_use::{CompleteUse, CompleteUseOutcome};

@@ -25,7 +25,7 @@ impl Vault {
         let set = [self.pkcs11_module.is_some(), self.pkcs11_token_label.is_some(), self.pkcs11_pin_file.is_some()];
         let incomplete = set.contains(&true) && set.contains(&false);
         incomplete.then(|| {
-            "vault.pkcs11_module, vault.pkcs11_token_label and vault.pkcs11_pin_file need one another: set all three or none"
+            "a PKCS#11 token needs vault.pkcs11_module, vault.pkcs11_token_label and vault.pkcs11_pin_file: set all three or none"
                 .to_owned()
         })
     }

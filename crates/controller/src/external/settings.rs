@@ -63,20 +63,11 @@ fn parse_machine(name: &str, value: &toml::Value, errors: &mut Vec<String>) -> O
             error(format!(".{key} is not a setting; the settings are {}", KEYS.join(", ")));
         }
     }
-    let desktop = match table.get("desktop") {
-        None => Err(".desktop is missing".to_owned()),
-        Some(toml::Value::String(text)) => {
-            DesktopEndpoint::parse(text).map_err(|error| format!(".desktop {}", chain(&error)))
-        }
-        Some(_) => Err(".desktop must be a string".to_owned()),
-    };
-    let agent_token = match table.get("agent_token_file") {
-        None => Err(".agent_token_file is missing".to_owned()),
-        Some(toml::Value::String(path)) => {
-            read_token(Path::new(path)).map_err(|error| format!(".agent_token_file {path:?} {}", chain(&error)))
-        }
-        Some(_) => Err(".agent_token_file must be a string".to_owned()),
-    };
+    let desktop = required_text(table, "desktop")
+        .and_then(|text| DesktopEndpoint::parse(text).map_err(|error| format!(".desktop {}", chain(&error))));
+    let agent_token = required_text(table, "agent_token_file").and_then(|path| {
+        read_token(Path::new(path)).map_err(|error| format!(".agent_token_file {path:?} {}", chain(&error)))
+    });
     let limit = |key: &str, default: u64, max: u64| match table.get(key) {
         None => Ok(default),
         Some(value) => match value.as_integer().map(u64::try_from) {
@@ -105,6 +96,12 @@ fn parse_machine(name: &str, value: &toml::Value, errors: &mut Vec<String>) -> O
             None
         }
     }
+}
+
+/// The text of a setting that must be set. An error is a clause after the machine's name.
+fn required_text<'a>(table: &'a toml::Table, key: &str) -> Result<&'a str, String> {
+    let value = table.get(key).ok_or_else(|| format!(".{key} is missing"))?;
+    value.as_str().ok_or_else(|| format!(".{key} must be a string"))
 }
 
 /// The encryption of the connection to `desktop`. An error is a clause after the machine's name.

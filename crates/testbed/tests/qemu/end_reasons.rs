@@ -4,7 +4,10 @@
 use crate::{open_shell, run_in_shell, start_server};
 use anteroom_machine::ExitCause;
 use anteroom_rfb::client::ViewerSocket;
-use anteroom_testbed::{QEMU_WAIT_TIMEOUT, qemu_monitor::{self, inject_machine_check}};
+use anteroom_testbed::{
+    QEMU_WAIT_TIMEOUT,
+    qemu_monitor::{self, inject_machine_check},
+};
 use anteroom_wire::{TimelineKind, api::SessionStatus, diagnosis::Verdict};
 use tokio::{io::AsyncReadExt, time::timeout};
 

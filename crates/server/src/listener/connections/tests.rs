@@ -81,7 +81,11 @@ async fn callers_connections_above_its_limit_stay_a_strangers() {
     for slot in &others {
         slot.connection().authenticate(&caller(2));
     }
-    assert_eq!((connections.open().known, connections.open().strangers.len()), (3, 2), "known_max is 3");
+    let (known, strangers) = {
+        let open = connections.open();
+        (open.known, open.strangers.len())
+    };
+    assert_eq!((known, strangers), (3, 2), "known_max is 3");
     drop((slots, others));
     let open = connections.open();
     assert_eq!((open.known, open.strangers.len(), open.by_caller.len()), (0, 0, 0));

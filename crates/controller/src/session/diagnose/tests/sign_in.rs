@@ -211,7 +211,7 @@ fn exit_of_a_tool_is_reported_with_code_and_last_lines() {
     let found = Case::running().exited(3, &lines).diagnosis();
     let part = format!("Scripted tool ended with exit code 3 at {}; no credential was delivered", at(5));
     assert!(found.sentence.starts_with(&part), "{}", found.sentence);
-    assert!(found.sentence.contains("two / three / four�[31m / Error: �expired"), "{}", found.sentence);
+    assert!(found.sentence.contains("two / three / four\u{fffd}[31m / Error: \u{fffd}expired"), "{}", found.sentence);
     assert_eq!(state_of(&found, Component::Cli), ComponentState::Failed);
 }
 

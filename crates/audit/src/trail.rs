@@ -210,7 +210,7 @@ impl Worker {
         }
         for done in waiting {
             // The request may have ended.
-            let _ = done.send(written.as_ref().map(|()| ()).map_err(|error| AppendError::Io(Arc::clone(error))));
+            let _ = done.send(written.as_ref().copied().map_err(|error| AppendError::Io(Arc::clone(error))));
         }
     }
 

@@ -134,6 +134,10 @@ fn wait_for_head(dir: &Path, keys: &MacKeys, last: u64) -> io::Result<ReadHead> 
         match &newest {
             ReadHead::Found(head) if head.seq < last && attempts < ATTEMPTS_MAX => {
                 attempts += 1;
+                #[expect(
+                    clippy::disallowed_methods,
+                    reason = "callers run it on a thread for blocking work, and the writer gives no signal"
+                )]
                 thread::sleep(ATTEMPT_INTERVAL);
             }
             ReadHead::Found(_) | ReadHead::Missing | ReadHead::Forged => return Ok(newest),

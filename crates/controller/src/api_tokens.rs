@@ -149,11 +149,10 @@ fn require_scopes(caller: &Caller, scopes: &Scopes) -> Result<(), ApiError> {
 }
 
 fn to_api_error(error: StoreError) -> ApiError {
-    match error {
-        StoreError::NameInUse(id) => ApiError::new(Problem::NameInUse, format!("it is {id}")),
-        StoreError::CallerInvalid(_) => Problem::UnknownToken.into(),
-        error => ApiError::from(error),
+    if let StoreError::NameInUse(id) = error {
+        return ApiError::new(Problem::NameInUse, format!("it is {id}"));
     }
+    if matches!(error, StoreError::CallerInvalid(_)) { Problem::UnknownToken.into() } else { error.into() }
 }
 
 fn to_token_view(row: CallerRow) -> TokenView {

@@ -85,10 +85,10 @@ impl From<KeyRotationError> for ApiError {
             KeyRotationError::Keys(_) => Problem::KeysUnavailable,
             KeyRotationError::Store(_) | KeyRotationError::Cancelled(_) => Problem::Internal,
         };
-        match error {
-            KeyRotationError::Store(error) => error.into(),
-            error => Self::new(problem, chain(&error)).with_source(error),
+        if let KeyRotationError::Store(error) = error {
+            return error.into();
         }
+        Self::new(problem, chain(&error)).with_source(error)
     }
 }
 

@@ -158,7 +158,11 @@ impl Store {
             log_needs_emptying: AtomicBool::new(true),
         }));
         // SQLite opens a read-only file without an error (`BEGIN IMMEDIATE` succeeds too): only a write shows the problem.
-        store.check_writable().await?;
+        if let Err(error) = store.check_writable().await {
+            // While a connection of this process is open read-only, SQLite opens no other one for writing.
+            store.close().await;
+            return Err(error);
+        }
         Ok(store)
     }
 

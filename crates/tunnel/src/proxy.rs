@@ -331,10 +331,10 @@ impl ViewerSource<'_> {
     async fn copy_to_machine<W: AsyncWrite>(&mut self, writer: W, first_bytes: Bytes) -> TunnelEnd {
         let mut writer = std::pin::pin!(writer);
         let mut bytes = first_bytes;
-        if let Some(input) = &mut self.desktop_input {
-            if let Err(body) = input.push(&std::mem::take(&mut bytes), Instant::now().into_std()) {
-                return TunnelEnd::ViewerProtocolError(body);
-            }
+        if let Some(input) = &mut self.desktop_input
+            && let Err(body) = input.push(&std::mem::take(&mut bytes), Instant::now().into_std())
+        {
+            return TunnelEnd::ViewerProtocolError(body);
         }
         loop {
             if !bytes.is_empty() {

@@ -66,14 +66,12 @@ fn hashes(config: &Config, key: &str) -> BTreeMap<String, String> {
 fn collect(table: &toml::Table, prefix: &str, key: &[u8], found: &mut BTreeMap<String, String>) {
     for (name, value) in table {
         let name = format!("{prefix}{name}");
-        match value {
-            toml::Value::Table(below) => collect(below, &format!("{name}."), key, found),
-            value => {
-                let Ok(mut mac) = <Hmac<Sha256> as KeyInit>::new_from_slice(key) else { continue };
-                mac.update(value.to_string().as_bytes());
-                let hash = mac.finalize().into_bytes();
-                found.insert(name, hex::encode(hash.get(..HASH_BYTES).unwrap_or_default()));
-            }
+        if let toml::Value::Table(below) = value {
+            collect(below, &format!("{name}."), key, found);
+        } else if let Ok(mut mac) = <Hmac<Sha256> as KeyInit>::new_from_slice(key) {
+            mac.update(value.to_string().as_bytes());
+            let hash = mac.finalize().into_bytes();
+            found.insert(name, hex::encode(hash.get(..HASH_BYTES).unwrap_or_default()));
         }
     }
 }

@@ -26,13 +26,13 @@ pub(super) struct WebhookMessage {
 pub(super) enum BuildFault {
     /// The attached credential cannot be read.
     #[error("the credential cannot be decrypted with the keys of this server")]
-    NotUnsealed(#[source] UnsealError),
+    Unseal(#[source] UnsealError),
     /// The attached credential's delivery cannot be recorded.
     #[error("the delivery of the credential cannot be recorded in the audit trail")]
-    NotRecorded(#[source] ApiError),
+    Record(#[source] ApiError),
     /// The message cannot be written as JSON.
     #[error(transparent)]
-    NotSerialized(#[from] serde_json::Error),
+    Serialize(#[from] serde_json::Error),
 }
 
 /// A message that cannot be built now.
@@ -81,14 +81,14 @@ pub(super) async fn build_message(
     if let Some(ClaimedRevision { record, .. }) = &claimed {
         let subject = super::audit_subject(message, &record.credential.id);
         if let Err(error) = context.audit.record_before(Action::CredentialWebhook, subject).await {
-            return Ok(Err(BuildError { fault: BuildFault::NotRecorded(error), attached_credential: attached }));
+            return Ok(Err(BuildError { fault: BuildFault::Record(error), attached_credential: attached }));
         }
     }
     let (credential, files) = match (claimed, regarding) {
         (Some(ClaimedRevision { record, .. }), _) => match credentials::unseal_files(context, &record) {
             Ok(files) => (Some(record.credential), Some(files)),
             Err(error) => {
-                return Ok(Err(BuildError { fault: BuildFault::NotUnsealed(error), attached_credential: attached }));
+                return Ok(Err(BuildError { fault: BuildFault::Unseal(error), attached_credential: attached }));
             }
         },
         (None, Some(id)) => (context.store.get_credential(id).await?.filter(|row| row.deleted_at_ms.is_none()), None),

@@ -50,7 +50,7 @@ pub(crate) struct VmmProcess {
 
 enum Process {
     Unconfined(Child),
-    Confined { process: ConfinedProcess, exit_status: Option<ExitStatus> },
+    Confined { process: Box<ConfinedProcess>, exit_status: Option<ExitStatus> },
 }
 
 type Verified = BTreeMap<PathBuf, FileStamp>;
@@ -253,7 +253,7 @@ fn spawn_confined(
     let process =
         confinement::spawn(Execution { program, libraries, args, env, fds, files, listeners, limits, number })?;
     let pid = process.pid;
-    Ok((Process::Confined { process, exit_status: None }, pid, stdout, stderr))
+    Ok((Process::Confined { process: Box::new(process), exit_status: None }, pid, stdout, stderr))
 }
 
 /// The listener that Firecracker's API socket becomes, and a connection to it. No other process can connect.

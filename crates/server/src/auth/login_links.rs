@@ -73,10 +73,9 @@ pub async fn redeem_login_token(
         created_at_ms: now,
         expires_at_ms: Some(now + lifetime_s * 1_000),
     };
-    auth.store.create_caller(&caller).await.map_err(|error| match error {
-        // Revoked since the link was redeemed.
-        StoreError::CallerInvalid(_) => Problem::TicketUsed.into(),
-        error => ApiError::from(error),
+    auth.store.create_caller(&caller).await.map_err(|error| {
+        // Its creator was revoked since the link was redeemed.
+        if matches!(error, StoreError::CallerInvalid(_)) { Problem::TicketUsed.into() } else { ApiError::from(error) }
     })?;
     audit::note_caller(&caller.id);
     audit::note_actor("cookie", &caller.id, Some(&caller.role));

@@ -22,10 +22,7 @@ impl<E: Into<ApiError>> From<E> for ErrorResponse {
 fn retry_after_s(problem: Problem) -> Option<u16> {
     let waits_for_capacity =
         [Problem::NoCapacity, Problem::CallerQuota, Problem::UserQuota, Problem::MemoryLow, Problem::DiskLow];
-    match problem {
-        Problem::TooManyRequests => Some(1),
-        problem => waits_for_capacity.contains(&problem).then_some(30),
-    }
+    if problem == Problem::TooManyRequests { Some(1) } else { waits_for_capacity.contains(&problem).then_some(30) }
 }
 
 impl IntoResponse for ErrorResponse {

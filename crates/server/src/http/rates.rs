@@ -222,7 +222,7 @@ impl Rates {
 
     /// Removes buckets that are full again, from time to time.
     fn clean_up(&self) {
-        if self.requests.fetch_add(1, Relaxed) % CLEANUP_EVERY == 0 {
+        if self.requests.fetch_add(1, Relaxed).is_multiple_of(CLEANUP_EVERY) {
             for limiter in &self.classes {
                 limiter.retain_recent();
             }

@@ -54,7 +54,7 @@ async fn a_revoked_or_expired_caller_is_not_found() {
     assert_eq!(fixture.store.find_caller_by_secret(short.kind, &short.secret, NOW + 10).await.unwrap(), None);
 
     let token = Sha256Hex::of_bytes(b"token-1");
-    assert_eq!(fixture.store.revoke_caller(&fixture.owner, NOW).await.unwrap(), [fixture.owner.clone()]);
+    assert_eq!(fixture.store.revoke_caller(&fixture.owner, NOW).await.unwrap(), std::slice::from_ref(&fixture.owner));
     assert_eq!(fixture.store.revoke_caller(&fixture.owner, NOW + 1).await.unwrap(), []);
     assert_eq!(fixture.store.find_caller_by_secret(CallerKind::ApiToken, &token, NOW).await.unwrap(), None);
     assert_eq!(fixture.store.get_caller(&fixture.owner).await.unwrap().unwrap().revoked_at_ms, Some(NOW));
@@ -224,6 +224,6 @@ async fn nothing_outlives_the_api_token_that_made_it() {
     };
     assert_eq!(fixture.store.create_caller(&cookie).await.unwrap().expires_at_ms, Some(NOW + 10));
     assert_eq!(fixture.store.redeem_login_token(&link.hash, NOW + 10).await.unwrap(), None);
-    let ended = fixture.store.find_ended_callers(&[cookie.id.clone()], NOW + 10).await.unwrap();
+    let ended = fixture.store.find_ended_callers(std::slice::from_ref(&cookie.id), NOW + 10).await.unwrap();
     assert_eq!(ended, [(cookie.id, CallerEnd::Expired)]);
 }

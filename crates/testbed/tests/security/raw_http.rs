@@ -69,10 +69,15 @@ impl RawConnection {
         read.expect("the server answers or closes the connection").unwrap_or(0)
     }
 
-    /// Whether the server has closed the connection already, without an answer.
+    /// Reads what the server has sent, and returns whether it has closed the connection.
     pub(crate) async fn is_closed(&mut self) -> bool {
-        let read = timeout(Duration::from_millis(1), self.stream.read_buf(&mut self.buffer)).await;
-        matches!(read, Ok(Ok(0) | Err(_)))
+        loop {
+            match timeout(Duration::from_millis(1), self.stream.read_buf(&mut self.buffer)).await {
+                Ok(Ok(0) | Err(_)) => return true,
+                Ok(Ok(_)) => {}
+                Err(_) => return false,
+            }
+        }
     }
 }
 

@@ -101,6 +101,14 @@ async fn s03_connection_is_refused_with_503_while_all_others_of_its_address_are_
     };
     assert_eq!(status(&refused), 503, "{refused}");
     assert!(refused.contains("too_many_connections") && refused.to_lowercase().contains("retry-after: "), "{refused}");
+    drop(busy);
+    loop {
+        let mut new =
+            RawConnection::send_new(&idle.server, head(&idle.server, "GET /health", "Connection: close\r\n")).await;
+        if status(&String::from_utf8(new.read_to_end().await).unwrap()) == 200 {
+            break;
+        }
+    }
     idle.finish().await;
 }
 

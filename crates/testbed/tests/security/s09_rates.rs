@@ -33,8 +33,9 @@ async fn s09_class_that_is_used_up_does_not_affect_other_classes_or_callers() {
 #[tokio::test]
 async fn s10_guessing_is_limited_by_address_and_does_not_shut_out_a_caller_with_a_valid_token() {
     let idle = Idle::start(FEW).await;
-    // The caller's token was valid before the guesses begin.
+    // These tokens were valid before the guesses begin.
     assert_eq!(idle.api.get("/api/me").await.unwrap().status, 200);
+    assert_eq!(idle.server.operator_client().unwrap().get("/api/me").await.unwrap().status, 200);
     for kind in ["Authorization: Bearer guess", "Cookie: anteroom=guess"] {
         let mut limited = false;
         for number in 0..20 {

@@ -11,6 +11,12 @@ use anteroom_wire::{CallerId, Scope, Secret, SessionId};
 use reqwest::{Client, Method};
 use serde_json::Value;
 
+/// The walk sends hundreds of requests from one address in a few seconds: rates have their own tests.
+const RATES: &str = "[limits.rates.bundle]\nper_s = 1000\nburst = 10000\n[limits.rates.lease]\nper_s = 1000\nburst = 10000\n\
+    [limits.rates.ticket]\nper_s = 1000\nburst = 10000\n[limits.rates.start]\nper_s = 1000\nburst = 10000\n\
+    [limits.rates.login]\nper_s = 1000\nburst = 10000\n[limits.rates.stream]\nper_s = 1000\nburst = 10000\n\
+    [limits.rates.change]\nper_s = 1000\nburst = 10000\n[limits.rates.failed_identification]\nper_s = 1000\nburst = 10000\n";
+
 /// A caller as it is stored, and its secret.
 pub(crate) struct Known {
     pub(crate) caller: Caller,
@@ -109,7 +115,7 @@ pub(crate) fn viewer_cookies(session: &SessionId, secret: &Secret) -> String {
 
 #[tokio::test]
 async fn s26_no_route_or_socket_accepts_a_caller_that_is_not_permitted() {
-    let (_flags, server, api, id) = start_idle_session("").await;
+    let (_flags, server, api, id) = start_idle_session(RATES).await;
     let store = open_store(&server).await;
     let base = format!("http://{}", server.address().unwrap());
     let mut walk =

@@ -1,6 +1,6 @@
 //! Attacks over HTTP and WebSocket that must fail: one file for each subject. Machines are plain processes.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::disallowed_methods, reason = "tests")]
 
 mod browser_client;
 #[allow(dead_code, reason = "shared with the binary `server`, which uses all of it")]

@@ -108,6 +108,7 @@ async fn use_session(api: &ApiClient, id: &SessionId) {
 }
 
 #[tokio::test]
+#[expect(clippy::too_many_lines, reason = "a list of deeds")]
 async fn s10_every_kind_of_deed_is_recorded_with_caller_and_peer() {
     let fixture = Fixture::start("").await;
     let server = &fixture.server;

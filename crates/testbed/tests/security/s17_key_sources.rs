@@ -90,7 +90,7 @@ impl SoftToken {
     /// `None`: `SoftHSM` is not installed; the reason is printed.
     fn create() -> Option<Self> {
         if !Path::new(SOFTHSM).exists() {
-            println!("skipped: {SOFTHSM} does not exist; install the package softhsm2");
+            eprintln!("skipped: {SOFTHSM} does not exist; install the package softhsm2");
             return None;
         }
         let token = Self { dir: tempfile::tempdir().unwrap() };

@@ -114,6 +114,7 @@ pub(crate) fn viewer_cookies(session: &SessionId, secret: &Secret) -> String {
 }
 
 #[tokio::test]
+#[expect(clippy::too_many_lines, reason = "a list of callers")]
 async fn s26_no_route_or_socket_accepts_a_caller_that_is_not_permitted() {
     let (_flags, server, api, id) = start_idle_session(RATES).await;
     let store = open_store(&server).await;

@@ -83,7 +83,7 @@ async fn of_a_flood_of_terminal_sizes_the_newest_arrives() {
 #[tokio::test]
 async fn every_byte_that_is_typed_as_fast_as_possible_reaches_the_tool() {
     let text: String = (0..30_000_u32).fold(String::new(), |mut text, number| {
-        write!(text, "{number:05} brown\n").unwrap();
+        writeln!(text, "{number:05} brown").unwrap();
         text
     });
     let (dir, result) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());

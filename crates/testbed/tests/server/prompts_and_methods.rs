@@ -257,7 +257,7 @@ cli = "newcomer"
 argv = ["/bin/sh", "-c", "printf 'Visit https://new.example/device and enter: AB12-CD34\\nContinue? [y/n] '; read yes; printf 'Token: '; read token; mkdir -p .new; printf 'token=%s\\n' \"$token\" > .new/token"]
 lanes = ["device_code", "terminal"]
 next_action = "Open the link and enter the code."
-sign_in_hosts = ["id.example", "a.example", "b.example", "login.acme.example"]
+sign_in_hosts = ["new.example"]
 policy = "store"
 egress = []
 

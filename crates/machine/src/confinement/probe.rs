@@ -1,4 +1,4 @@
-//! Finds out which layers this host has, without a machine: a keeper confines a program that does nothing.
+//! Finds out which layers this host has, without a machine: a keeper confines a program that waits.
 
 use super::{
     layers::{Layer, LayerStatus},
@@ -6,6 +6,7 @@ use super::{
 };
 use crate::spec::ResourceLimits;
 use anteroom_wire::chain;
+use rustix::pipe::PipeFlags;
 use serde::{Deserialize, Serialize};
 use std::{
     collections::BTreeMap,
@@ -19,7 +20,7 @@ use std::{
 /// The argument with which a keeper probes the layers instead of starting a machine.
 pub(crate) const PROBE_ARGUMENT: &str = "--probe-layers";
 /// The program that is confined; all systems have one of them.
-const PROGRAMS: [&str; 2] = ["/usr/bin/true", "/bin/true"];
+const PROGRAMS: [&str; 2] = ["/usr/bin/cat", "/bin/cat"];
 /// How long a probe may take, milliseconds.
 const PROBE_MS_MAX: u64 = 10_000;
 const MIB: u64 = 1024 * 1024;
@@ -103,9 +104,17 @@ pub(crate) fn print_layers() -> ExitCode {
 fn confine_program() -> Result<BTreeMap<Layer, LayerStatus>, SpawnError> {
     let path = PROGRAMS.into_iter().find(|program| Path::new(program).exists()).unwrap_or(PROGRAMS[0]);
     let text = |text: &str| std::ffi::CString::new(text).unwrap_or_default();
-    let null = |number| Ok((File::options().read(true).write(true).open("/dev/null")?.into(), number));
-    let fds = (0..3).map(null).collect::<io::Result<_>>();
-    let fds = fds.map_err(|source| SpawnError::Step { step: "/dev/null cannot be opened".into(), source })?;
+    let failed = |step: &str| {
+        let step = step.to_owned();
+        move |source| SpawnError::Step { step, source }
+    };
+    // The program reads from a pipe into which nothing is written, so that it runs until it is killed.
+    let (input, _writer) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)
+        .map_err(io::Error::from)
+        .map_err(failed("a pipe cannot be made"))?;
+    let null = |number| Ok((File::options().write(true).open("/dev/null")?.into(), number));
+    let outputs = (1..3).map(null).collect::<io::Result<Vec<_>>>().map_err(failed("/dev/null cannot be opened"))?;
+    let fds = std::iter::once((input, 0)).chain(outputs).collect();
     let limits = ResourceLimits {
         address_space_bytes_max: 64 * MIB,
         memory_bytes_max: 64 * MIB,
@@ -130,6 +139,6 @@ fn confine_program() -> Result<BTreeMap<Layer, LayerStatus>, SpawnError> {
     let sealed = confined.seal();
     let layers = std::mem::take(&mut confined.layers);
     confined.kill();
-    sealed.map_err(|source| SpawnError::Step { step: "the root directory cannot be emptied".into(), source })?;
+    sealed.map_err(failed("the root directory cannot be emptied"))?;
     Ok(layers)
 }

@@ -105,7 +105,7 @@ async fn wait_machines_removed(target: &AuditTarget) -> anyhow::Result<()> {
     removed.await.with_context(|| format!("machines and processes are left: {:#?}", left()))
 }
 
-/// Checks that the state directory contains only the database, the key, the lock, the CLI's socket, receipts and logs.
+/// Checks that the state directory contains only the database, the key, the lock, the local name, the CLI's socket, receipts, logs and the audit trail.
 fn check_files(state_dir: &Path) -> anyhow::Result<()> {
     let unexpected: Vec<PathBuf> =
         LeakScan::for_dir(state_dir).list_files("").into_iter().filter(|path| !is_expected(state_dir, path)).collect();
@@ -117,11 +117,15 @@ fn is_expected(state_dir: &Path, path: &Path) -> bool {
     let Ok(below) = path.strip_prefix(state_dir) else { return false };
     let parts: Vec<&str> = below.iter().filter_map(|part| part.to_str()).collect();
     match parts[..] {
-        ["receipts" | "run" | "log"] => path.is_dir(),
+        ["receipts" | "run" | "log" | "audit"] => path.is_dir(),
+        ["audit", name] => {
+            ["head.json", "lock", "settings.json"].contains(&name)
+                || name.starts_with("audit-") && name.ends_with(".jsonl")
+        }
         ["log", _] => path.is_file(),
         ["receipts", name] => name.starts_with("mac_") && name.ends_with(".json"),
         [name] => {
-            ["vault.key", "lock", "anteroom.sock"].contains(&name)
+            ["vault.key", "lock", "local_name", "anteroom.sock"].contains(&name)
                 || name.starts_with("anteroom.db")
                 || name.contains("log")
         }

@@ -32,7 +32,7 @@ fn providers() -> String {
     let waits = command_provider("waits", &["sh", "-c", "echo Nothing to do; exec sleep 1000000"]);
     let url = "echo Open https://id.example.test/authorize; exec sleep 1000000";
     let asks = command_provider("asks", &["sh", "-c", url]).replace("[\"terminal\"]", "[\"link\", \"terminal\"]");
-    format!("{waits}{asks}sign_in = {{ url = 'https://[^\\s]+' }}\n")
+    format!("{waits}{asks}sign_in = {{ url = 'https://[^\\s]+' }}\nsign_in_hosts = [\"id.example.test\"]\n")
 }
 
 const FAULTS: [Fault; 5] =

@@ -62,7 +62,7 @@ fn check_rules(rules: &Rules, screens: &[ScreenSnapshot]) {
                     tracker.record_press();
                 }
                 ScreenAction::OpenPrompt(prompt) | ScreenAction::ReopenPrompt(prompt) => {
-                    assert!(rules.ids.contains(&prompt.id));
+                    assert!(rules.ids.iter().any(|id| id.as_str() == prompt.id.as_str()));
                     assert!(prompt.rejection.is_none_or(|reason| reason.len() <= TEXT_BYTES_MAX));
                 }
                 ScreenAction::ReportOutcome(SignInOutcome::Failed { why }) => assert!(why.len() <= TEXT_BYTES_MAX),

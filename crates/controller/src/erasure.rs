@@ -35,7 +35,7 @@ const STAYS: [&str; 3] = [
     "Backups of the state directory.",
 ];
 
-/// Cancels the active sessions of a user, waits until their machines are gone, and deletes everything that is stored about the user.
+/// Cancels the active sessions of a user, waits until their machines are removed, and deletes everything that is stored about the user.
 /// Idempotent: a repeated request deletes nothing.
 ///
 /// # Errors

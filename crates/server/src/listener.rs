@@ -50,7 +50,7 @@ use tower::ServiceExt;
 
 /// Bytes of a request head, and of the buffer of a connection.
 pub(crate) const HEAD_BYTES_MAX: usize = 16 * 1_024;
-/// How long the kernel repeats unacknowledged data before it closes the connection, milliseconds: it finds clients that are gone.
+/// How long the kernel repeats unacknowledged data before it closes the connection, milliseconds: it finds clients that no longer answer.
 pub(crate) const UNACKNOWLEDGED_MS_MAX: u32 = 30_000;
 /// Requests at once on one HTTP/2 connection.
 pub(crate) const HTTP2_STREAMS_MAX: u32 = 100;

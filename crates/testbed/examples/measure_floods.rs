@@ -1,4 +1,4 @@
-//! Measures what one viewer and one machine's agent can take from the others: each floods the server for a while, and meanwhile another
+//! Measures what one viewer and one machine's agent can take from the others: each floods the server for a while, as another
 //! backend reads the status of its session.
 //!
 //! ```text

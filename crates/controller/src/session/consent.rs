@@ -28,7 +28,7 @@ pub async fn to_consent_view(
     let status = match &caller.role {
         // A helper only watches.
         Role::Operator | Role::Auditor | Role::Backend | Role::User | Role::Helper(_) => ConsentStatus::NotNeeded,
-        // Whoever uses a stored credential enters nothing.
+        // In a use of a stored credential, the viewer enters nothing.
         Role::Viewer(_) if row.purpose.credential_use().is_some() => ConsentStatus::NotNeeded,
         Role::Viewer(_) if context.store.has_consented(&caller.id).await? => ConsentStatus::Given,
         Role::Viewer(_) => ConsentStatus::Required,

@@ -18,7 +18,7 @@ pub(super) const PUBLIC_REPORT_MS_MAX: u64 = 1_000;
 pub struct PublicHealth(Mutex<Option<(Instant, Health)>>);
 
 impl PublicHealth {
-    /// The last report, or a new one if that is too old. Clients that ask meanwhile wait for the same.
+    /// The last report, or a new one if that is too old. Requests that arrive while it is made wait for the same one.
     async fn get(&self, app: &App) -> Health {
         let mut last = self.0.lock().await;
         if let Some((at, health)) = &*last

@@ -17,7 +17,7 @@ use tokio_util::sync::WaitForCancellationFutureOwned;
 
 /// How long a closed connection is read on, so that the client receives the response to a request whose body was not read.
 const LINGER_MS_MAX: u64 = 1_000;
-/// Bytes that are read and dropped meanwhile: a request body of the largest permitted size.
+/// Bytes that are read and dropped in that time: a request body of the largest permitted size.
 const LINGER_BYTES_MAX: usize = 1 << 20;
 
 /// A connection. Reading fails when the time limit of its phase is over or when it is closed for another one; writing fails when the client

@@ -129,7 +129,7 @@ async fn read_entries(context: &SessionContext, id: &SessionId, after: u64) -> R
     entries.collect()
 }
 
-/// Sends what is new to one stream until the feed has ended or the client is gone.
+/// Sends what is new to one stream until the feed has ended or the client has disconnected.
 pub(super) async fn send_updates(
     context: &SessionContext,
     id: &SessionId,

@@ -1,13 +1,11 @@
 //! The HTTP routes: one file for each group of handlers. A handler parses the request, calls a use case and converts the result.
 //!
-//! Access is denied by default: [`authenticate`] lets only the routes in [`access::ROUTES`] reach their handlers, each with what it
+//! Access is denied by default: [`authenticate`] lets only the routes in [`routes::ROUTES`] reach their handlers, each with what it
 //! requires of its caller.
 
-pub mod access;
 mod agent;
 mod agent_auth;
 mod audit;
-mod audited_routes;
 mod browsers;
 mod bundle;
 mod consent;
@@ -35,6 +33,7 @@ pub(crate) mod rates;
 mod reconcile;
 mod record_request;
 pub(crate) mod request_body;
+pub mod routes;
 mod session;
 pub(crate) mod sign_in;
 mod start_session;
@@ -57,7 +56,6 @@ use crate::{
     listener::Connection,
     peer::{ClientAddress, Peer},
 };
-use access::{Access, RequestedAction, Route, find_route};
 use anteroom_controller::{
     api_error::ApiError,
     audit::{note_actor, note_peer},
@@ -73,8 +71,8 @@ use axum::{
     routing::{any, get},
 };
 use error_response::ErrorResponse;
-use rates::RouteClass;
 use request_body::limit_body;
+use routes::{Access, FoundRoute, RequestedAction, Route};
 use tower::util::option_layer;
 use tower_http::{catch_panic::CatchPanicLayer, set_header::SetResponseHeaderLayer};
 use utoipa::OpenApi;
@@ -253,12 +251,13 @@ async fn answer_as_caller(app: &App, peer: Peer, address: ClientAddress, mut req
             connection.authenticate(&caller.id);
         }
     }
-    let class = RouteClass::of(request.method(), path, request.headers());
+    let pattern = request.extensions().get::<MatchedPath>().map(MatchedPath::as_str);
+    let route = FoundRoute::of(request.method(), pattern);
+    let class = route.class(request.method(), request.headers());
     if let Err(early) = app.rates.check(class, caller.as_ref().ok(), address) {
         return early.into_response();
     }
-    let pattern = request.extensions().get::<MatchedPath>().map(MatchedPath::as_str);
-    let (caller, action) = match admit(find_route(request.method(), pattern), caller) {
+    let (caller, action) = match admit(route, caller) {
         Ok(admitted) => admitted,
         Err(error) => return ErrorResponse(error).into_response(),
     };
@@ -276,23 +275,25 @@ async fn answer_as_caller(app: &App, peer: Peer, address: ClientAddress, mut req
 }
 
 /// Decides from its route and its caller whether a request reaches its handler.
-fn admit(route: Route, caller: Result<Caller, ApiError>) -> Result<(Option<Caller>, Option<Action>), ApiError> {
+fn admit(route: FoundRoute, caller: Result<Caller, ApiError>) -> Result<(Option<Caller>, Option<Action>), ApiError> {
     match (route, caller) {
         (_, Err(error)) if error.problem == Problem::PeerNotPermitted => Err(error),
-        (Route::Listed(Access::Public(_) | Access::Ticket), Ok(caller)) => Ok((Some(caller), None)),
-        (Route::Listed(Access::Public(_) | Access::Ticket), Err(error)) => {
+        (FoundRoute::Listed(Route { access: Access::Public(_) | Access::Ticket, .. }), Ok(caller)) => {
+            Ok((Some(caller), None))
+        }
+        (FoundRoute::Listed(Route { access: Access::Public(_) | Access::Ticket, .. }), Err(error)) => {
             // The route needs no caller, or a ticket identifies it.
             error.log_fault();
             Ok((None, None))
         }
-        (Route::OtherMethod { is_public: true }, _) => Err(Problem::MethodNotAllowed.into()),
+        (FoundRoute::OtherMethod { is_public: true }, _) => Err(Problem::MethodNotAllowed.into()),
         (_, Err(error)) => Err(error),
-        (Route::Listed(Access::Caller(action)), Ok(caller)) => {
-            caller.require(action, Resource::Server)?;
-            Ok((Some(caller), Some(action)))
+        (FoundRoute::Listed(Route { access: Access::Caller(action), .. }), Ok(caller)) => {
+            caller.require(*action, Resource::Server)?;
+            Ok((Some(caller), Some(*action)))
         }
-        (Route::OtherMethod { is_public: false }, Ok(_)) => Err(Problem::MethodNotAllowed.into()),
-        (Route::Unlisted, Ok(_)) => Err(Problem::PathNotFound.into()),
+        (FoundRoute::OtherMethod { is_public: false }, Ok(_)) => Err(Problem::MethodNotAllowed.into()),
+        (FoundRoute::Unlisted, Ok(_)) => Err(Problem::PathNotFound.into()),
     }
 }
 
@@ -314,19 +315,6 @@ mod tests {
     use axum::http::Method;
 
     #[test]
-    fn every_operation_of_the_document_is_in_the_table_of_access_once() {
-        let document = serde_json::to_value(api().merge(agent_api()).into_openapi()).unwrap();
-        for (path, methods) in document["paths"].as_object().unwrap() {
-            for method in methods.as_object().unwrap().keys() {
-                let listed = access::ROUTES
-                    .iter()
-                    .filter(|(listed, pattern, _)| listed.eq_ignore_ascii_case(method) && pattern == path);
-                assert_eq!(listed.count(), 1, "{method} {path} in http/access.rs");
-            }
-        }
-    }
-
-    #[test]
     fn a_route_that_is_not_listed_reaches_no_handler() {
         let operator = || {
             let (id, role) = (anteroom_wire::CallerId::from_parts(1, [1; 10]), anteroom_store::Role::Operator);
@@ -339,12 +327,12 @@ mod tests {
             (Method::PUT, Some("/api/sessions"), Problem::MethodNotAllowed),
             (Method::OPTIONS, Some("/api/sessions"), Problem::MethodNotAllowed),
         ] {
-            let route = find_route(&method, pattern);
+            let route = FoundRoute::of(&method, pattern);
             assert_eq!(admit(route, Ok(operator())).unwrap_err().problem, problem, "{method} {pattern:?}");
             let anonymous = admit(route, Err(Problem::Unauthenticated.into())).unwrap_err();
             assert_eq!(anonymous.problem, Problem::Unauthenticated, "{method} {pattern:?}");
         }
-        assert!(admit(find_route(&Method::HEAD, Some("/api/sessions")), Ok(operator())).is_ok());
+        assert!(admit(FoundRoute::of(&Method::HEAD, Some("/api/sessions")), Ok(operator())).is_ok());
     }
 
     /// `web/openapi.json` is the source of the pages' API types (`npm run api` in `web/`). `ANTEROOM_WRITE_DOCS=1` rewrites it.

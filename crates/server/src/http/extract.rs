@@ -1,6 +1,6 @@
 //! Extractors for JSON bodies, queries and path ids. Their errors name the error without quoting the input.
 
-use super::{access::RequestedAction, error_response::ErrorResponse, request_body::read_body};
+use super::{error_response::ErrorResponse, request_body::read_body, routes::RequestedAction};
 use crate::peer::ClientAddress;
 use anteroom_controller::{api_error::ApiError, audit::note_session, caller::Caller, session::context::SessionContext};
 use anteroom_store::SessionRow;

@@ -13,7 +13,7 @@ use anteroom_controller::{
 use anteroom_store::Sha256Hex;
 use anteroom_wire::{CallerId, Problem};
 use axum::{
-    http::{HeaderMap, HeaderValue, Method, header},
+    http::{HeaderMap, HeaderValue, header},
     response::{IntoResponse, Response},
 };
 use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter, clock::Clock};
@@ -34,7 +34,7 @@ const CLEANUP_EVERY: u32 = 4_096;
 /// A class of routes whose requests share a bucket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum RouteClass {
-    /// `GET` and `HEAD`.
+    /// Everything that changes nothing and is in no other class.
     Read,
     /// Everything that changes something and is in no other class.
     Change,
@@ -44,7 +44,7 @@ pub(crate) enum RouteClass {
     Lease,
     /// Tickets, and the WebSockets that they open.
     Ticket,
-    /// Event streams.
+    /// Event streams; the same route without a stream is `Read`.
     Stream,
     /// Logins and login links.
     Login,
@@ -56,32 +56,6 @@ impl RouteClass {
     /// All classes.
     pub(crate) const ALL: [Self; 8] =
         [Self::Read, Self::Change, Self::Start, Self::Lease, Self::Ticket, Self::Stream, Self::Login, Self::Bundle];
-
-    /// The class of a request.
-    pub(crate) fn of(method: &Method, path: &str, headers: &HeaderMap) -> Self {
-        let is_read = method == Method::GET || method == Method::HEAD;
-        let accepts_events = || {
-            let mut accepted = headers.get_all(header::ACCEPT).into_iter().filter_map(|value| value.to_str().ok());
-            accepted.any(|value| value.contains("text/event-stream"))
-        };
-        if path.ends_with("/ticket") || path.ends_with("/novnc/websock") || path.ends_with("/terminal") {
-            Self::Ticket
-        } else if path.ends_with("/events") && is_read && accepts_events() {
-            Self::Stream
-        } else if is_read {
-            Self::Read
-        } else if path == "/api/auth/start" || path.starts_with("/api/credentials/") && path.ends_with("/use") {
-            Self::Start
-        } else if path.starts_with("/api/credentials/") && path.ends_with("/lease") {
-            Self::Lease
-        } else if path == "/api/login" || path == "/api/links" {
-            Self::Login
-        } else if path.ends_with("/bundle") {
-            Self::Bundle
-        } else {
-            Self::Change
-        }
-    }
 
     /// Its name in errors and documents.
     pub(crate) fn as_str(self) -> &'static str {
@@ -269,28 +243,6 @@ mod tests {
 
     fn bearer(token: &str) -> HeaderMap {
         HeaderMap::from_iter([(header::AUTHORIZATION, format!("Bearer {token}").parse().unwrap())])
-    }
-
-    #[test]
-    fn class_of_a_route() {
-        let class = |method: Method, path: &str| RouteClass::of(&method, path, &HeaderMap::new());
-        for (method, path, expected) in [
-            (Method::GET, "/api/auth/session/ses_1", RouteClass::Read),
-            (Method::GET, "/api/auth/session/ses_1/events", RouteClass::Read),
-            (Method::POST, "/api/auth/session/ses_1/cancel", RouteClass::Change),
-            (Method::POST, "/api/auth/start", RouteClass::Start),
-            (Method::POST, "/api/credentials/crd_1/use", RouteClass::Start),
-            (Method::POST, "/api/credentials/crd_1/lease", RouteClass::Lease),
-            (Method::POST, "/api/auth/session/ses_1/ticket", RouteClass::Ticket),
-            (Method::GET, "/api/auth/session/ses_1/terminal", RouteClass::Ticket),
-            (Method::POST, "/api/login", RouteClass::Login),
-            (Method::POST, "/api/auth/session/ses_1/bundle", RouteClass::Bundle),
-        ] {
-            assert_eq!(class(method, path), expected, "{path}");
-        }
-        let events = HeaderMap::from_iter([(header::ACCEPT, "text/event-stream".parse().unwrap())]);
-        let stream = RouteClass::of(&Method::GET, "/api/auth/session/ses_1/events", &events);
-        assert_eq!(stream, RouteClass::Stream);
     }
 
     #[test]

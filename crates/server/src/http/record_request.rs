@@ -1,7 +1,7 @@
-//! Records requests in the audit trail: those of [`AUDITED_ROUTES`](super::audited_routes::AUDITED_ROUTES), failed identification, and
+//! Records requests in the audit trail: those of [`ROUTES`](super::routes::ROUTES), failed identification, and
 //! what a known caller was refused.
 
-use super::audited_routes::audited_action;
+use super::routes::FoundRoute;
 use crate::app::App;
 use anteroom_audit::{Action, Actor, Entry, OK, Subject};
 use anteroom_controller::{audit::RequestScope, random};
@@ -21,7 +21,7 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 pub(super) async fn record_request(State(app): State<App>, request: Request, next: Next) -> Response {
     let path = request.extensions().get::<MatchedPath>().map(|path| path.as_str().to_owned());
     let method = request.method().clone();
-    let action = path.as_deref().and_then(|path| audited_action(&method, path));
+    let action = FoundRoute::of(&method, path.as_deref()).recorded_action();
     let scope = new_scope(&request, path.as_deref());
     let id = HeaderValue::from_str(&scope.request);
     let (mut response, scope) = scope.run(next.run(request)).await;

@@ -2,7 +2,7 @@
 
 use crate::fixture::start_idle_session;
 use anteroom_controller::caller::{Action, Caller, Resource, permits};
-use anteroom_server::http::access::{Access, ROUTES};
+use anteroom_server::http::routes::{Access, ROUTES, Route};
 use anteroom_store::{
     CallerKind, LoginScope, NewBrowser, NewCaller, NewLoginToken, Role, Sha256Hex, Store, StoreSettings,
 };
@@ -71,7 +71,7 @@ impl Walk {
     /// Sends one request to every route that requires a caller, and returns those whose status is not expected. `expected` is given the
     /// action and returns no status for a route that must not be called.
     async fn deny(&mut self, who: &str, shown: Option<(Shown, &Secret)>, expected: impl Fn(Action) -> Option<u16>) {
-        for (method, pattern, access) in ROUTES {
+        for Route { method, path: pattern, access, .. } in ROUTES {
             let Access::Caller(action) = access else { continue };
             let Some(expected) = expected(*action) else { continue };
             let id = match *pattern {
@@ -82,7 +82,7 @@ impl Walk {
                 pattern if pattern.contains("/keys/") => "1",
                 _ => self.session.as_str(),
             };
-            let (status, text) = self.send(method, &pattern.replace("{id}", id), shown).await;
+            let (status, text) = self.send(method.as_str(), &pattern.replace("{id}", id), shown).await;
             assert_eq!(status, expected, "{who}: {method} {pattern}: {text}");
         }
     }
@@ -126,8 +126,8 @@ async fn s26_no_route_or_socket_accepts_a_caller_that_is_not_permitted() {
     for (path, methods) in document["paths"].as_object().unwrap() {
         for method in methods.as_object().unwrap().keys() {
             let listed =
-                |(listed, pattern, _): &&(&str, &str, Access)| listed.eq_ignore_ascii_case(method) && pattern == path;
-            assert_eq!(ROUTES.iter().filter(listed).count(), 1, "{method} {path} is in the table of access");
+                |route: &&Route| route.method.as_str().eq_ignore_ascii_case(method) && route.path == path.as_str();
+            assert_eq!(ROUTES.iter().filter(listed).count(), 1, "{method} {path} is in the table of routes");
         }
     }
     walk.deny("no caller", None, |_| Some(401)).await;

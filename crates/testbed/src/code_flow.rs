@@ -141,14 +141,16 @@ impl IssuerState {
     /// # Errors
     /// The reason for the rejection, which is also recorded.
     pub(crate) fn exchange_code(&mut self, request: &TokenRequest) -> Result<AuthorizationRequest, String> {
-        let checked = self.check(request);
-        match &checked {
-            Ok(_) => {
-                self.used_codes.insert(request.code.clone());
-            }
-            Err(why) => self.rejections.push(why.clone()),
-        }
+        let checked = self.check_and_use_code(request);
+        self.rejections.extend(checked.as_ref().err().cloned());
         checked
+    }
+
+    /// As [`Self::exchange_code`], without recording the reason for a rejection.
+    pub(crate) fn check_and_use_code(&mut self, request: &TokenRequest) -> Result<AuthorizationRequest, String> {
+        let authorization = self.check(request)?;
+        self.used_codes.insert(request.code.clone());
+        Ok(authorization)
     }
 
     fn check(&self, request: &TokenRequest) -> Result<AuthorizationRequest, String> {
@@ -198,23 +200,28 @@ pub(crate) fn parse_form(encoded: &str) -> BTreeMap<String, String> {
     url.map(|url| url.query_pairs().into_owned().collect()).unwrap_or_default()
 }
 
+/// Encodes a text for an HTML element or a quoted attribute.
+pub(crate) fn escape_html(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('"', "&quot;")
+}
+
 /// A page with a heading and a text that a user copies (`id="text"`).
 pub(crate) fn html_page(heading: &str, text: &str) -> axum::response::Html<String> {
-    let safe = |text: &str| text.replace('&', "&amp;").replace('<', "&lt;").replace('"', "&quot;");
     axum::response::Html(format!(
         "<!doctype html><meta charset=utf-8><title>{0}</title><h1>{0}</h1><pre id=\"text\">{1}</pre>",
-        safe(heading),
-        safe(text)
+        escape_html(heading),
+        escape_html(text)
     ))
 }
 
 /// A page with one button as large as the window. The button repeats the request with the same query and the user's consent; it works
 /// once. A browser that displays the page requests [`CONSENT_SHOWN_PATH`].
 fn consent_page(query: &BTreeMap<String, String>) -> axum::response::Html<String> {
-    let safe = |text: &str| text.replace('&', "&amp;").replace('<', "&lt;").replace('"', "&quot;");
     let kept: String = query
         .iter()
-        .map(|(key, value)| format!("<input type=hidden name=\"{}\" value=\"{}\">", safe(key), safe(value)))
+        .map(|(key, value)| {
+            format!("<input type=hidden name=\"{}\" value=\"{}\">", escape_html(key), escape_html(value))
+        })
         .collect();
     axum::response::Html(format!(
         "<!doctype html><meta charset=utf-8><title>Allow?</title>\

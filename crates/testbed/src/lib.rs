@@ -4,6 +4,7 @@
 //!  test ──▶ TestServer ── HTTP, WebSocket ──▶ server process: the controller with plain-process machines
 //!             │                                └─ keeper ─ machine: the agent in process mode, a fake desktop, a scripted tool
 //!             ├─ CodexIssuer, ClaudeIssuer, GoogleIssuer, DemoIdp: identity providers, reached by the egress gate's overrides
+//!             ├─ OidcIssuer: the OpenID provider at which people sign in to the server
 //!             └─ Leaks: when the server is finished, no process, socket or run directory may be left
 //! ```
 //!
@@ -26,6 +27,7 @@ pub mod machine_server;
 pub mod measure_adoption;
 pub mod measure_recovery;
 pub mod native_cli;
+pub mod oidc_issuer;
 mod pause_points;
 pub mod plain_process;
 pub mod processes;
@@ -48,6 +50,7 @@ pub use issuer::Issuer;
 pub use leaks::LeakScan;
 pub use machine_processes::MachineProcesses;
 pub use native_cli::NativeCli;
+pub use oidc_issuer::OidcIssuer;
 pub use pause_points::PausePoint;
 pub use script::{Script, Step};
 pub use scripted_provider::ScriptedProvider;

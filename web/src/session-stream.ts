@@ -67,6 +67,12 @@ export class SessionStream {
     }
   }
 
+  /** Shows that the caller was revoked or has expired. Nothing is requested any more. */
+  endAccess(problem: Problem): void {
+    this.#update({ problem });
+    this.stop();
+  }
+
   #update(part: Partial<SessionStreamState>): void {
     if (!this.#stopped) this.state.set({ ...this.state.value, ...part });
   }
@@ -106,6 +112,10 @@ export class SessionStream {
   #onEvent(name: string, data: string): void {
     if (name === "timeline") {
       this.#update({ timeline: mergeTimeline(this.state.value.timeline, [JSON.parse(data) as TimelineEntry]) });
+      return;
+    }
+    if (name === "closed") {
+      this.endAccess(JSON.parse(data) as Problem);
       return;
     }
     if (name !== "session") return;

@@ -15,6 +15,8 @@ export type SocketState =
   | { status: "waiting"; message: string; attempt: number }
   /** `can_retry`: the user may connect again. */
   | { status: "stopped"; message: string; can_retry: boolean }
+  /** The caller was revoked or has expired. */
+  | { status: "access_ended"; close_code: 4411 | 4412 }
   /** The session has ended. */
   | { status: "ended"; message: string };
 
@@ -118,6 +120,9 @@ export class TicketedSocket {
     switch (action.kind) {
       case "ended":
         this.state.set({ status: "ended", message: action.message });
+        return;
+      case "access_ended":
+        this.state.set({ status: "access_ended", close_code: action.close_code });
         return;
       case "stop":
         this.state.set({ status: "stopped", message: action.message, can_retry: action.can_retry });

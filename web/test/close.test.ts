@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import test from "node:test";
+import { accessEnded } from "../src/access-ended";
 import { backoff_ms, maxBackoff_ms, closeAction, reasonSentence } from "../src/close";
 
 test("temporary close codes reconnect, permanent ones stop", () => {
@@ -10,6 +11,18 @@ test("temporary close codes reconnect, permanent ones stop", () => {
     assert.equal(closeAction(code, "", false).kind, "stop", String(code));
   }
   assert.equal(closeAction(4410, "", false).kind, "ended");
+});
+
+test("access that was revoked or has expired stops, with words of its own for each and no new attempt", () => {
+  const [revoked, expired] = [closeAction(4411, "caller_revoked: The token or cookie of this connection was revoked.", false), closeAction(4412, "", true)];
+  assert.deepEqual([revoked.kind, expired.kind], ["access_ended", "access_ended"]);
+  assert.notEqual(revoked.message, expired.message);
+  for (const code of [4411, 4412]) {
+    const ended = accessEnded(code);
+    assert.match(ended?.remedy ?? "", /Sign in again/);
+    assert.doesNotMatch(`${ended?.title} ${ended?.text}`, /token|cookie|reconnect/i);
+  }
+  assert.equal(accessEnded(4401), null);
 });
 
 test("an expired ticket is renewed once", () => {

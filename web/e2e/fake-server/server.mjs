@@ -128,6 +128,20 @@ export class FakeServer {
     for (const viewer of this.viewers) if (viewer.rfb) viewer.socket.close(code, reason);
   }
 
+  /**
+   * Ends the access of the pages' user, as a revocation or an expiry does: streams first, or desktops only.
+   * @param {4411 | 4412} close_code @param {{ streams: boolean }} options
+   */
+  endAccess(close_code, { streams }) {
+    const code = close_code === 4411 ? "caller_revoked" : "caller_expired";
+    const sentence = "The token or cookie of this connection has ended.";
+    this.anonymous_allowed = false;
+    for (const stream of streams ? this.#streams : []) {
+      stream.response.end(`event: closed\ndata: ${JSON.stringify({ code, sentence, remedy: "Ask for a new one.", close_code })}\n\n`);
+    }
+    for (const viewer of this.viewers) viewer.socket.close(close_code, `${code}: ${sentence}`);
+  }
+
   /** Breaks all event streams. */
   breakStreams() {
     for (const stream of this.#streams) stream.response.destroy();

@@ -1,5 +1,6 @@
 // Covers a desktop or a terminal while it is not live, and shows the state of its connection.
 
+import { accessEnded } from "../access-ended";
 import { START_PATH } from "../pages";
 import type { TicketedSocket } from "../socket";
 import { useStore, type Store } from "../store";
@@ -34,6 +35,8 @@ export function ConnectionOverlay({ socket, live, name, pending }: ConnectionOve
               </a>
             )}
           </>
+        ) : state.status === "access_ended" ? (
+          <AccessEndedNote close_code={state.close_code} />
         ) : state.status === "ended" ? (
           <>
             <p>
@@ -61,5 +64,23 @@ export function ConnectionOverlay({ socket, live, name, pending }: ConnectionOve
         )}
       </div>
     </div>
+  );
+}
+
+function AccessEndedNote({ close_code }: { close_code: number }) {
+  const ended = accessEnded(close_code);
+  return (
+    <>
+      <p>
+        <strong>{ended?.title}</strong>
+        <small>{ended?.text}</small>
+      </p>
+      <p>
+        <small>{ended?.remedy}</small>
+      </p>
+      <a class="button" href={START_PATH}>
+        Sign in
+      </a>
+    </>
   );
 }

@@ -5,6 +5,7 @@
 // The page shows the session's state; it has no timer that changes it.
 
 import { useEffect, useState } from "preact/hooks";
+import { accessEnded, accessEndedProblem } from "../access-ended";
 import { api, toProblem, type ConsentView, type CurrentCaller, type Problem, type SessionView } from "../api";
 import { ConsentStep } from "../components/consent-step";
 import { Countdown } from "../components/countdown";
@@ -95,7 +96,8 @@ function useConnections(id: string, view_only: boolean): Connections {
     stream.start();
     const unsubscribe = desktop.socket.state.subscribe((state) => {
       // The desktop's socket learned before the stream that the session has ended or that the server is back.
-      if (state.status === "ended" || (state.status === "open" && stream.state.value.status !== "live")) void stream.refresh();
+      if (state.status === "access_ended") stream.endAccess(accessEndedProblem(state.close_code));
+      else if (state.status === "ended" || (state.status === "open" && stream.state.value.status !== "live")) void stream.refresh();
     });
     return () => {
       unsubscribe();
@@ -260,7 +262,7 @@ function ViewOnlyNotice({ session, can_control }: { session: SessionView; can_co
 }
 
 function SessionProblem({ problem, login_problem }: { problem: Problem; login_problem: Problem | null }) {
-  if (problem.close_code === 4401) return <SignedOut problem={login_problem ?? problem} />;
+  if (problem.close_code === 4401 || accessEnded(problem.close_code) !== null) return <SignedOut problem={login_problem ?? problem} />;
   return (
     <Frame title="This session cannot be shown" page="auth" status="error">
       <h1>This session cannot be shown</h1>

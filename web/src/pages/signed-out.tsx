@@ -1,15 +1,24 @@
 // Explains how to sign in.
 
+import { accessEnded } from "../access-ended";
 import type { Problem } from "../api";
 import { Frame } from "../components/frame";
 import { ProblemNote } from "../components/problem-note";
 
 /** @param props.problem is shown unless its code is `unauthenticated` */
 export function SignedOut({ problem }: { problem: Problem }) {
+  const ended = accessEnded(problem.close_code);
   return (
-    <Frame title="Not signed in" page="signed-out">
-      <h1>You are not signed in</h1>
-      {problem.code === "unauthenticated" ? null : <ProblemNote problem={problem} />}
+    <Frame title={ended?.title ?? "Not signed in"} page="signed-out">
+      <h1>{ended?.title ?? "You are not signed in"}</h1>
+      {ended !== null ? (
+        <div class="note" role="alert" data-problem={problem.code}>
+          <p>{ended.text}</p>
+          <p>{ended.remedy}</p>
+        </div>
+      ) : problem.code === "unauthenticated" ? null : (
+        <ProblemNote problem={problem} />
+      )}
       <p>
         Open the link that <code>anteroom serve</code> printed when it started. It works once and signs this browser in;{" "}
         <code>anteroom login-link</code> prints another one.

@@ -1,0 +1,41 @@
+// Access that was ended or has expired while a page was open: what happened and what to do, for the person at the page. The server's own
+// sentences are about tokens and cookies, for programs.
+
+import type { Problem } from "./api";
+
+export interface AccessEnded {
+  title: string;
+  /** Why, and what continues. */
+  text: string;
+  remedy: string;
+}
+
+const REVOKED: AccessEnded = {
+  title: "You were signed out",
+  text: "Your access was ended: in this browser, in another one of yours, or by an operator. The session itself continues until it ends or is cancelled.",
+  remedy: "Sign in again. If you came with a link, ask for a new one where you got it.",
+};
+
+const EXPIRED: AccessEnded = {
+  title: "Your sign-in has expired",
+  text: "A sign-in ends after a while, and so does a link. The session itself continues until it ends or is cancelled.",
+  remedy: "Sign in again. If you came with a link, ask for a new one where you got it.",
+};
+
+/** Returns the explanation for the close code of a problem or a WebSocket; `null`: the code has another meaning. */
+export function accessEnded(close_code: number): AccessEnded | null {
+  switch (close_code) {
+    case 4411:
+      return REVOKED;
+    case 4412:
+      return EXPIRED;
+    default:
+      return null;
+  }
+}
+
+/** The problem of a WebSocket with this close code, as the event stream reports it. */
+export function accessEndedProblem(close_code: 4411 | 4412): Problem {
+  const { text, remedy } = close_code === 4411 ? REVOKED : EXPIRED;
+  return { code: close_code === 4411 ? "caller_revoked" : "caller_expired", sentence: text, remedy, close_code };
+}

@@ -78,6 +78,15 @@ impl ScriptedProvider {
         self
     }
 
+    /// Removes a key of the descriptor, which another release does not know.
+    #[must_use]
+    pub fn without_descriptor_key(mut self, key: &str) -> Self {
+        if let Some(descriptor) = self.descriptor.as_object_mut() {
+            descriptor.remove(key);
+        }
+        self
+    }
+
     /// The provider's id.
     pub fn id(&self) -> &str {
         &self.id

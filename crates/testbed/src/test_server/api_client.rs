@@ -5,15 +5,14 @@ use anteroom_rfb::client::{RfbClient, ViewerConnectError, ViewerSocket};
 use anteroom_wire::{
     CredentialId, ProblemBody, Secret, SessionId, TimelineKind,
     api::{
-        CredentialList, Lease, SessionList, SessionStatus, SessionView, StartRequest, StartResponse, Ticket, Timeline,
-        TimelineEntry,
+        CredentialList, Lease, SessionStatus, SessionView, StartRequest, StartResponse, Ticket, Timeline, TimelineEntry,
     },
     diagnosis::{Diagnosis, Verdict},
 };
 use anyhow::{Context, bail, ensure};
 use parking_lot::Mutex;
 use reqwest::{Client, Method};
-use serde::de::DeserializeOwned;
+use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 use tokio::time::{Instant, sleep};
@@ -261,9 +260,14 @@ impl ApiClient {
     /// # Errors
     /// A request is rejected.
     pub async fn cancel_all_sessions(&self) -> anyhow::Result<()> {
-        let list: SessionList = self.get("/api/sessions").await?.parse()?;
-        for session in list.sessions.iter().filter(|session| !session.status.is_ended()) {
-            self.cancel_session(&session.id).await?;
+        let list: Value = self.get("/api/sessions").await?.parse()?;
+        for session in list["sessions"].as_array().context("a list of sessions")? {
+            // As JSON: another release's server has other fields.
+            let (id, status) = (&session["id"], SessionStatus::deserialize(&session["status"])?);
+            if !status.is_ended() {
+                let id = id.as_str().context("a session's id")?;
+                self.post(&format!("/api/auth/session/{id}/cancel"), json!({})).await?.parse::<Value>()?;
+            }
         }
         Ok(())
     }

@@ -101,11 +101,21 @@ impl MachineBackend for PlainProcess {
         let mut command = Command::new(program);
         command.arg("serve");
         let address = |line: &str| Some(serde_json::from_str::<ReadyMessage>(line).ok()?.address);
-        Ok(LaunchCommand { command, input: serde_json::to_vec(&launch)?, address })
+        let mut input = serde_json::to_value(&launch)?;
+        if launch.limits == ServerLimits::default() {
+            // Another build's server has defaults for other limits.
+            input["limits"] = serde_json::json!({});
+        }
+        Ok(LaunchCommand { command, input: serde_json::to_vec(&input)?, address })
     }
 }
 
 impl TestServer {
+    /// The tokens of the two backends, for programs that call the API themselves.
+    pub fn backend_tokens(&self) -> &[Secret] {
+        &self.tokens.backends
+    }
+
     /// An API client with a backend's token.
     ///
     /// # Errors

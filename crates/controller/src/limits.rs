@@ -99,6 +99,8 @@ pub struct HttpLimits {
     pub delivery_bytes_max: usize,
     /// Bytes of request bodies that are held for all clients without a valid token or cookie together.
     pub stranger_bytes_max: u32,
+    /// Bytes of request bodies that are held for one caller.
+    pub caller_bytes_max: u32,
     /// Bytes of request bodies that are held for one machine's agent.
     pub agent_bytes_max: u32,
     /// Time for a request body, milliseconds, in addition to what [`Self::body_bytes_per_s_min`] gives.
@@ -112,6 +114,7 @@ impl Default for HttpLimits {
         Self {
             delivery_bytes_max: 1_024 * 1_024,
             stranger_bytes_max: 4 * 1_024 * 1_024,
+            caller_bytes_max: 1_024 * 1_024,
             agent_bytes_max: 4 * 1_024 * 1_024,
             body_ms_max: 10_000,
             body_bytes_per_s_min: 8 * 1_024,

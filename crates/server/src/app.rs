@@ -2,7 +2,7 @@
 
 use crate::{
     auth::Auth,
-    http::{event_streams::EventStreams, health::PublicHealth, rates::Rates, request_body::ByteBudget},
+    http::{event_streams::EventStreams, health::PublicHealth, rates::Rates, request_body::BodyBudgets},
     peer::TrustedProxies,
 };
 use anteroom_controller::session::{context::SessionContext, server_context::ServerContext};
@@ -24,8 +24,8 @@ pub struct AppParts {
     pub auth: Auth,
     /// The reverse proxies whose forwarding headers are read.
     pub trusted_proxies: TrustedProxies,
-    /// The bytes of request bodies that are held for clients without a valid token or cookie.
-    pub stranger_bytes: ByteBudget,
+    /// The bytes of request bodies that are held.
+    pub body_budgets: BodyBudgets,
     /// The open event streams.
     pub event_streams: EventStreams,
     /// The health report of clients without a caller.
@@ -40,7 +40,7 @@ impl App {
         Self(Arc::new(AppParts {
             auth,
             trusted_proxies: TrustedProxies::new(&server_context.config.trusted_proxies),
-            stranger_bytes: ByteBudget::new(server_context.limits.http.stranger_bytes_max),
+            body_budgets: BodyBudgets::default(),
             event_streams: EventStreams::default(),
             public_health: PublicHealth::default(),
             rates: Rates::new(server_context.limits.rates.clone()),

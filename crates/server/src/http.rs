@@ -48,12 +48,12 @@ pub use event_streams::EventStreams;
 pub use health::PublicHealth;
 pub use login::LoginLink;
 pub use rates::Rates;
-pub use request_body::ByteBudget;
+pub use request_body::BodyBudgets;
 
 use crate::{
     app::App,
     auth,
-    listener::Connection,
+    listener::{Connection, TooManyConnections},
     peer::{ClientAddress, Peer},
 };
 use anteroom_controller::{
@@ -61,17 +61,18 @@ use anteroom_controller::{
     audit::{note_actor, note_peer},
     caller::{Action, Caller, Resource},
 };
+use anteroom_store::Sha256Hex;
 use anteroom_wire::{Problem, SessionId};
 use axum::{
     Router,
     extract::{ConnectInfo, DefaultBodyLimit, MatchedPath, Request, State},
-    http::{HeaderName, HeaderValue, StatusCode, header},
+    http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header},
     middleware::{Next, from_fn_with_state},
     response::{IntoResponse, Response},
     routing::{any, get},
 };
 use error_response::ErrorResponse;
-use request_body::limit_body;
+use request_body::{BodyOwner, limit_body};
 use routes::{Access, FoundRoute, RequestedAction, Route};
 use tower::util::option_layer;
 use tower_http::{catch_panic::CatchPanicLayer, set_header::SetResponseHeaderLayer};
@@ -247,9 +248,12 @@ async fn answer_as_caller(app: &App, peer: Peer, address: ClientAddress, mut req
     if let Ok(caller) = &caller {
         note_actor(auth::credential_kind(peer, request.headers()), &caller.id, Some(&caller.role));
         app.rates.record_success(request.headers());
-        if let Some(connection) = request.extensions().get::<Connection>() {
-            connection.authenticate(&caller.id);
-        }
+    }
+    let owner = body_owner(app, caller.as_ref().ok(), request.headers());
+    if let Some(connection) = request.extensions().get::<Connection>()
+        && let Err(reason) = begin_request(connection, &owner)
+    {
+        return ErrorResponse(ApiError::new(Problem::TooManyConnections, reason.to_string())).into_response();
     }
     let pattern = request.extensions().get::<MatchedPath>().map(MatchedPath::as_str);
     let route = FoundRoute::of(request.method(), pattern);
@@ -261,17 +265,37 @@ async fn answer_as_caller(app: &App, peer: Peer, address: ClientAddress, mut req
         Ok(admitted) => admitted,
         Err(error) => return ErrorResponse(error).into_response(),
     };
-    let budget = caller.is_none().then(|| app.stranger_bytes.clone());
     if let Some(caller) = caller {
         request.extensions_mut().insert(caller);
     }
     if let Some(action) = action {
         request.extensions_mut().insert(RequestedAction(action));
     }
-    let (request, held) = limit_body(request, &app.limits.http, budget);
+    let limits = &app.limits.http;
+    let (request, held) = limit_body(request, limits, app.body_budgets.of(owner, limits));
     let response = next.run(request).await;
     drop(held);
     response
+}
+
+/// Whose budget holds the bytes of the request's body.
+fn body_owner(app: &App, caller: Option<&Caller>, headers: &HeaderMap) -> BodyOwner {
+    if let Some(caller) = caller {
+        return BodyOwner::Caller(caller.id.clone());
+    }
+    let agent =
+        auth::bearer_token(headers).and_then(|token| app.sessions.by_agent_token(&Sha256Hex::of_secret(&token)));
+    agent.map_or(BodyOwner::Strangers, |session| BodyOwner::Agent(session.id.clone()))
+}
+
+/// Counts the connection as its client's.
+fn begin_request(connection: &Connection, owner: &BodyOwner) -> Result<(), TooManyConnections> {
+    match owner {
+        BodyOwner::Caller(caller) => connection.authenticate(caller),
+        BodyOwner::Strangers => connection.begin_strangers_request()?,
+        BodyOwner::Agent(_) | BodyOwner::Machine(_) => {}
+    }
+    Ok(())
 }
 
 /// Decides from its route and its caller whether a request reaches its handler.

@@ -8,7 +8,7 @@
 mod connections;
 mod guarded_stream;
 
-pub(crate) use connections::Connection;
+pub(crate) use connections::{Connection, TooManyConnections};
 
 use crate::{
     app::App,
@@ -23,7 +23,7 @@ use axum::{
     response::Response,
 };
 use bytes::{Bytes, BytesMut};
-use connections::{ConnectionSlot, Connections, Protocol, RequestGuard, TooManyConnections};
+use connections::{ConnectionSlot, Connections, Protocol, RequestGuard};
 use guarded_stream::GuardedStream;
 use http::StatusCode;
 use hyper::{

@@ -5,6 +5,7 @@ use crate::{
     addresses::{Addresses, open_local_name},
     app::App,
     auth::{Auth, RecordedUses, login_links},
+    free_memory::release_free_memory,
     http,
     listener::TcpServer,
     peer::{OperatorSocket, Peer},
@@ -315,6 +316,7 @@ async fn start_jobs(app: &App) -> anyhow::Result<()> {
     let live_callers = Arc::clone(&app.auth.live_callers);
     app.tasks.spawn(live_callers.run_checks(app.store.clone(), app.stop.clone()));
     app.tasks.spawn(log::report_dropped_lines(app.stop.clone()));
+    app.tasks.spawn(release_free_memory(app.stop.clone()));
     app.tasks.spawn(check_job::run_check_job(app.server_context.clone()));
     app.tasks.spawn(erasure::run_retention_job(app.server_context.clone()));
     app.tasks.spawn(keys::run_rewrap_job(Arc::clone(&app.key_rotation), app.stop.clone()));

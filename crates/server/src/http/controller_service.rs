@@ -4,7 +4,7 @@ use super::{
     agent,
     error_response::ErrorResponse,
     record_request::record_request,
-    request_body::{AgentBudgets, limit_body},
+    request_body::{BodyOwner, limit_body},
 };
 use crate::app::{App, AppParts};
 use anteroom_controller::{api_error::ApiError, session::request_rates::MachineRequest};
@@ -28,10 +28,8 @@ use tower::ServiceExt;
 /// The service for the channels of all machines. `app` is set when the server is assembled. It is a weak reference because the app
 /// owns the machines that hold this service.
 pub fn controller_service(app: Arc<OnceLock<Weak<AppParts>>>) -> ControllerService {
-    let budgets = Arc::new(AgentBudgets::default());
     Arc::new(move |machine, request| {
         let app = app.get().and_then(App::upgrade);
-        let budgets = Arc::clone(&budgets);
         Box::pin(async move {
             let Some(app) = app else { return boxed(ErrorResponse::from(Problem::ShuttingDown).into_response()) };
             if let Some(session) = app.sessions.by_machine(&machine) {
@@ -42,8 +40,8 @@ pub fn controller_service(app: Arc<OnceLock<Weak<AppParts>>>) -> ControllerServi
                 return connect(&app, &machine, request).await;
             }
             let limits = &app.limits.http;
-            let budget = budgets.of(&machine, limits.agent_bytes_max);
-            let (request, _held) = limit_body(request.map(axum::body::Body::new), limits, Some(budget));
+            let budget = app.body_budgets.of(BodyOwner::Machine(machine.clone()), limits);
+            let (request, _held) = limit_body(request.map(axum::body::Body::new), limits, budget);
             let recorded = from_fn_with_state(app.clone(), record_request);
             let routes = routes(app).layer(recorded).layer(Extension(machine));
             match routes.oneshot(request).await {

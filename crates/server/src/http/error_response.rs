@@ -22,7 +22,10 @@ impl<E: Into<ApiError>> From<E> for ErrorResponse {
 fn retry_after_s(problem: Problem) -> Option<u16> {
     let waits_for_capacity =
         [Problem::NoCapacity, Problem::CallerQuota, Problem::UserQuota, Problem::MemoryLow, Problem::DiskLow];
-    if problem == Problem::TooManyRequests { Some(1) } else { waits_for_capacity.contains(&problem).then_some(30) }
+    let waits_for_others = [(Problem::TooManyRequests, 1), (Problem::TooManyConnections, 2)]
+        .into_iter()
+        .find(|(other, _)| *other == problem);
+    waits_for_others.map(|(_, after_s)| after_s).or_else(|| waits_for_capacity.contains(&problem).then_some(30))
 }
 
 impl IntoResponse for ErrorResponse {
@@ -55,6 +58,7 @@ mod tests {
             (Problem::NoCapacity, Some("30")),
             (Problem::CallerQuota, Some("30")),
             (Problem::UserQuota, Some("30")),
+            (Problem::TooManyConnections, Some("2")),
             (Problem::UnknownSession, None),
         ] {
             let response = ErrorResponse::from(problem).into_response();

@@ -5,6 +5,7 @@ use super::{
     event_streams::limits as streams,
     health::PUBLIC_REPORT_MS_MAX,
     rates::{CREDENTIALS_REMEMBERED_MAX, RouteClass},
+    request_body::{PIECE_BYTES_MIN, SMALL_PIECES_MAX},
 };
 use crate::listener;
 use anteroom_controller::{config::Config, limits::ServerLimits};
@@ -33,6 +34,12 @@ fn connections(limits: &ServerLimits) -> Vec<Row> {
             for_strangers,
         ),
         row("connections of strangers together", "connections", connections.strangers_max, for_strangers),
+        row(
+            "of these, connections that are busy with a stranger's request",
+            "connections",
+            "three quarters of both",
+            "one that has been busy for two seconds is closed, or the request is answered with 503 `too_many_connections`",
+        ),
         row("connections of callers together", "connections", connections.known_max, "the next count as a stranger's"),
         row("connections of one caller", "connections", connections.by_caller_max, "the next count as a stranger's"),
         row("connections to the operator's socket", "connections", "none", "they are not counted"),
@@ -64,13 +71,15 @@ fn requests(limits: &ServerLimits) -> Vec<Row> {
         row("body of a login", "bytes", LOGIN_BYTES_MAX, "413 `too_large`"),
         row("body of a delivery, and of an agent's events", "bytes", http.delivery_bytes_max, "413 `too_large`"),
         row("time for a body, in addition to the least rate", "ms", http.body_ms_max, "408 `request_timeout`"),
-        row("least rate of a body", "bytes/s", http.body_bytes_per_s_min, "408 `request_timeout`"),
         row(
-            "bytes of bodies held for all strangers, external machines included",
-            "bytes",
-            http.stranger_bytes_max,
-            "503 `too_many_connections`",
+            "pieces (chunks) of a body",
+            "pieces",
+            format!("{SMALL_PIECES_MAX}, and one for each {PIECE_BYTES_MIN} bytes"),
+            "400 `malformed`",
         ),
+        row("least rate of a body", "bytes/s", http.body_bytes_per_s_min, "408 `request_timeout`"),
+        row("bytes of bodies held for all strangers", "bytes", http.stranger_bytes_max, "503 `too_many_connections`"),
+        row("bytes of bodies held for one caller", "bytes", http.caller_bytes_max, "503 `too_many_connections`"),
         row(
             "bytes of bodies held for one machine's agent",
             "bytes",

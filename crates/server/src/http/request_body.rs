@@ -1,12 +1,12 @@
-//! Limits of request bodies: time, least rate, and the bytes that are held for clients of one kind together.
+//! Limits of request bodies: time, least rate, and the bytes that are held for one owner together.
 
 use anteroom_controller::{api_error::ApiError, limits::HttpLimits};
-use anteroom_wire::{MachineId, Problem};
+use anteroom_wire::{CallerId, MachineId, Problem, SessionId};
 use axum::{
     body::{Body, HttpBody},
     extract::Request,
 };
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http_body_util::{BodyExt, LengthLimitError};
 use hyper::body::{Frame, SizeHint};
 use parking_lot::Mutex;
@@ -23,31 +23,51 @@ use tokio::{
     time::{Instant, Sleep, sleep_until},
 };
 
-/// Bytes that may be held for all clients of one kind.
+/// Pieces of a body that may be small; beyond them a piece must have this many bytes on average. Each piece costs as much as a large one.
+pub(super) const SMALL_PIECES_MAX: u64 = 1_024;
+pub(super) const PIECE_BYTES_MIN: u64 = 64;
+
+/// Whose request bodies share a budget.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) enum BodyOwner {
+    /// All clients without a valid token or cookie.
+    Strangers,
+    /// A caller.
+    Caller(CallerId),
+    /// The agent of a session on an external machine.
+    Agent(SessionId),
+    /// A machine's agent, on the machine's channel.
+    Machine(MachineId),
+}
+
+/// Bytes that may be held for one owner.
 #[derive(Debug, Clone)]
-pub struct ByteBudget(Arc<Semaphore>);
+pub(super) struct ByteBudget(Arc<Semaphore>);
 
 impl ByteBudget {
-    /// A budget of so many bytes.
-    pub fn new(bytes: u32) -> Self {
+    fn new(bytes: u32) -> Self {
         Self(Arc::new(Semaphore::new(bytes as usize)))
     }
 }
 
-/// A budget for each machine's agent.
+/// The budgets of all owners.
 #[derive(Debug, Default)]
-pub(super) struct AgentBudgets(Mutex<HashMap<MachineId, Weak<Semaphore>>>);
+pub struct BodyBudgets(Mutex<HashMap<BodyOwner, Weak<Semaphore>>>);
 
-impl AgentBudgets {
-    /// The budget of this machine's agent; it exists while a request of the machine does.
-    pub(super) fn of(&self, machine: &MachineId, bytes: u32) -> ByteBudget {
+impl BodyBudgets {
+    /// The budget of this owner; it exists while a request of the owner does.
+    pub(super) fn of(&self, owner: BodyOwner, limits: &HttpLimits) -> ByteBudget {
         let mut budgets = self.0.lock();
-        if let Some(budget) = budgets.get(machine).and_then(Weak::upgrade) {
+        if let Some(budget) = budgets.get(&owner).and_then(Weak::upgrade) {
             return ByteBudget(budget);
         }
         budgets.retain(|_, budget| budget.strong_count() > 0);
-        let budget = ByteBudget::new(bytes);
-        budgets.insert(machine.clone(), Arc::downgrade(&budget.0));
+        let budget = ByteBudget::new(match &owner {
+            BodyOwner::Strangers => limits.stranger_bytes_max,
+            BodyOwner::Caller(_) => limits.caller_bytes_max,
+            BodyOwner::Agent(_) | BodyOwner::Machine(_) => limits.agent_bytes_max,
+        });
+        budgets.insert(owner, Arc::downgrade(&budget.0));
         budget
     }
 }
@@ -63,23 +83,25 @@ enum BodyError {
     TooSlow,
     #[error("too many bytes of requests are held")]
     OverBudget,
+    #[error("the request's body is in too many small pieces: send larger chunks")]
+    TooManyPieces,
 }
 
 /// A request body with its limits.
 struct LimitedBody {
     body: Body,
-    budget: Option<ByteBudget>,
+    budget: ByteBudget,
     held: HeldBytes,
     time_max: Duration,
     bytes_per_s_min: u64,
     started: Option<Instant>,
     received: u64,
+    pieces: u64,
     timer: Option<Pin<Box<Sleep>>>,
 }
 
-/// Applies the limits to the request's body. Bytes that are read from it count against the budget, if there is one, until the result is
-/// dropped.
-pub(super) fn limit_body(request: Request, limits: &HttpLimits, budget: Option<ByteBudget>) -> (Request, HeldBytes) {
+/// Applies the limits to the request's body. Bytes that are read from it count against the budget until the result is dropped.
+pub(super) fn limit_body(request: Request, limits: &HttpLimits, budget: ByteBudget) -> (Request, HeldBytes) {
     let held = HeldBytes::default();
     let request = request.map(|body| {
         Body::new(LimitedBody {
@@ -90,6 +112,7 @@ pub(super) fn limit_body(request: Request, limits: &HttpLimits, budget: Option<B
             bytes_per_s_min: limits.body_bytes_per_s_min.max(1),
             started: None,
             received: 0,
+            pieces: 0,
             timer: None,
         })
     });
@@ -100,21 +123,29 @@ pub(super) fn limit_body(request: Request, limits: &HttpLimits, budget: Option<B
 ///
 /// # Errors
 /// It is too large or too slow, the connection ended, or too many bytes are held.
-pub(super) async fn read_body(body: Body) -> Result<Bytes, ApiError> {
-    let collected = body.collect().await.map_err(|error| {
-        if find_source::<LengthLimitError>(&error).is_some() {
-            return Problem::TooLarge.into();
+pub(super) async fn read_body(mut body: Body) -> Result<Bytes, ApiError> {
+    // Copied: a chunk of one byte would keep the buffer that it was read into, and its own 32 bytes.
+    let mut bytes = BytesMut::new();
+    while let Some(frame) = body.frame().await {
+        if let Ok(data) = frame.map_err(to_api_error)?.into_data() {
+            bytes.extend_from_slice(&data);
         }
-        match find_source::<BodyError>(&error) {
-            Some(BodyError::TooSlow) => Problem::RequestTimeout.into(),
-            Some(BodyError::OverBudget) => ApiError::new(
-                Problem::TooManyConnections,
-                "the bytes of requests that are held have reached their limit",
-            ),
-            None => ApiError::new(Problem::Malformed, "the connection ended within the request body"),
+    }
+    Ok(bytes.freeze())
+}
+
+fn to_api_error(error: axum::Error) -> ApiError {
+    if find_source::<LengthLimitError>(&error).is_some() {
+        return Problem::TooLarge.into();
+    }
+    match find_source::<BodyError>(&error) {
+        Some(BodyError::TooSlow) => Problem::RequestTimeout.into(),
+        Some(BodyError::OverBudget) => {
+            ApiError::new(Problem::TooManyConnections, "the bytes of requests that are held have reached their limit")
         }
-    })?;
-    Ok(collected.to_bytes())
+        Some(BodyError::TooManyPieces) => ApiError::new(Problem::Malformed, BodyError::TooManyPieces.to_string()),
+        None => ApiError::new(Problem::Malformed, "the connection ended within the request body"),
+    }
 }
 
 fn find_source<'a, E: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a E> {
@@ -145,9 +176,13 @@ impl LimitedBody {
     }
 
     fn hold(&mut self, bytes: usize) -> Result<(), BodyError> {
-        let Some(ByteBudget(budget)) = &self.budget else { return Ok(()) };
+        self.received += bytes as u64;
+        self.pieces += 1;
+        if self.pieces > SMALL_PIECES_MAX + self.received / PIECE_BYTES_MIN {
+            return Err(BodyError::TooManyPieces);
+        }
         let bytes = u32::try_from(bytes).map_err(|_| BodyError::OverBudget)?;
-        let permit = Arc::clone(budget).try_acquire_many_owned(bytes).map_err(|_| BodyError::OverBudget)?;
+        let permit = Arc::clone(&self.budget.0).try_acquire_many_owned(bytes).map_err(|_| BodyError::OverBudget)?;
         let mut held = self.held.0.lock();
         match &mut *held {
             Some(held) => held.merge(permit),
@@ -170,7 +205,6 @@ impl HttpBody for LimitedBody {
         match std::task::ready!(Pin::new(&mut this.body).poll_frame(context)) {
             Some(Ok(frame)) => {
                 let bytes = frame.data_ref().map_or(0, Bytes::len);
-                this.received += bytes as u64;
                 Poll::Ready(Some(this.hold(bytes).map(|()| frame).map_err(axum::Error::new)))
             }
             other @ (Some(Err(_)) | None) => Poll::Ready(other),
@@ -195,7 +229,7 @@ mod tests {
         HttpLimits { body_ms_max: 1_000, body_bytes_per_s_min: 10, ..HttpLimits::default() }
     }
 
-    async fn read(body: Body, budget: Option<ByteBudget>) -> Result<usize, Problem> {
+    async fn read(body: Body, budget: ByteBudget) -> Result<usize, Problem> {
         let (request, held) = limit_body(Request::new(body), &limits(), budget);
         let read = read_body(request.into_body()).await.map(|bytes| bytes.len()).map_err(|error| error.problem);
         drop(held);
@@ -212,22 +246,22 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn body_must_arrive_at_the_least_rate() {
-        assert_eq!(read(dripped(90, 100), None).await, Ok(100));
+        assert_eq!(read(dripped(90, 100), ByteBudget::new(1_000)).await, Ok(100));
         let started = Instant::now();
-        assert_eq!(read(dripped(200, 1_000), None).await, Err(Problem::RequestTimeout));
+        assert_eq!(read(dripped(200, 1_000), ByteBudget::new(1_000)).await, Err(Problem::RequestTimeout));
         assert!(started.elapsed() < Duration::from_secs(3), "{:?}", started.elapsed());
         let silent = Body::from_stream(stream::pending::<Result<Bytes, std::io::Error>>());
-        assert_eq!(read(silent, None).await, Err(Problem::RequestTimeout));
+        assert_eq!(read(silent, ByteBudget::new(1_000)).await, Err(Problem::RequestTimeout));
     }
 
     #[tokio::test]
     async fn bytes_above_the_budget_are_refused_until_others_are_released() {
         let budget = ByteBudget::new(100);
-        let (request, held) = limit_body(Request::new(Body::from(vec![0; 60])), &limits(), Some(budget.clone()));
+        let (request, held) = limit_body(Request::new(Body::from(vec![0; 60])), &limits(), budget.clone());
         assert_eq!(read_body(request.into_body()).await.unwrap().len(), 60);
         let more = || Body::from(vec![0; 50]);
-        assert_eq!(read(more(), Some(budget.clone())).await, Err(Problem::TooManyConnections));
+        assert_eq!(read(more(), budget.clone()).await, Err(Problem::TooManyConnections));
         drop(held);
-        assert_eq!(read(more(), Some(budget)).await, Ok(50));
+        assert_eq!(read(more(), budget).await, Ok(50));
     }
 }

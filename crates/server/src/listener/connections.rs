@@ -16,6 +16,12 @@ use tokio_util::sync::CancellationToken;
 /// Files that are not for connections: the database, logs, machines' channels, the operator's socket.
 const OTHER_FILES_MIN: usize = 256;
 
+/// How many of so many connections of strangers may be busy with a stranger's request. The others are for clients that are yet to be
+/// identified: requests of strangers cannot keep callers from connecting.
+fn busy_max(connections_max: usize) -> usize {
+    (connections_max - connections_max.div_ceil(4)).max(1)
+}
+
 /// The open connections.
 #[derive(Debug)]
 pub(crate) struct Connections {
@@ -47,6 +53,8 @@ struct Activity {
     protocol: Protocol,
     phase: Phase,
     since: Instant,
+    /// Whether the request is known to be a stranger's.
+    is_strangers: bool,
     /// The caller whose connections it counts among.
     caller: Option<CallerId>,
 }
@@ -132,12 +140,19 @@ impl Connections {
         }
         let count = open.strangers.len();
         if count >= self.limits.strangers_max {
-            let closed = self.longest_waiting_of_largest(&open, now).ok_or(TooManyConnections::FromStrangers(count))?;
+            let closed = self.longest_waiting_of_largest(open.strangers.values(), now);
+            let closed = closed.ok_or(TooManyConnections::FromStrangers(count))?;
             open.close(&closed);
         }
         let number = open.next_number;
         open.next_number += 1;
-        let activity = Mutex::new(Activity { protocol: Protocol::Http1, phase: Phase::New, since: now, caller: None });
+        let activity = Mutex::new(Activity {
+            protocol: Protocol::Http1,
+            phase: Phase::New,
+            since: now,
+            is_strangers: false,
+            caller: None,
+        });
         let entry = Arc::new(Entry { number, network, activity, closing: CancellationToken::new() });
         open.strangers.insert(number, Arc::clone(&entry));
         Ok(ConnectionSlot(Connection { connections: Arc::clone(self), entry }))
@@ -159,9 +174,13 @@ impl Connections {
     }
 
     /// The connection to close, of the network that has most.
-    fn longest_waiting_of_largest(&self, open: &Open, now: Instant) -> Option<Arc<Entry>> {
+    fn longest_waiting_of_largest<'a>(
+        &self,
+        entries: impl Iterator<Item = &'a Arc<Entry>>,
+        now: Instant,
+    ) -> Option<Arc<Entry>> {
         let mut by_network: HashMap<Option<IpAddr>, Vec<&Arc<Entry>>> = HashMap::new();
-        for entry in open.strangers.values() {
+        for entry in entries {
             by_network.entry(entry.network).or_default().push(entry);
         }
         let mut networks: Vec<_> = by_network.into_values().collect();
@@ -171,6 +190,12 @@ impl Connections {
 }
 
 impl Open {
+    /// The connections that are busy with a stranger's request, other than this one.
+    fn busy_strangers(&self, except: &Entry) -> impl Iterator<Item = &Arc<Entry>> {
+        let others = self.strangers.values().filter(|entry| entry.number != except.number);
+        others.filter(|entry| entry.activity.lock().is_strangers)
+    }
+
     /// Closes a stranger's connection. It no longer counts, although its task has yet to notice.
     fn close(&mut self, entry: &Entry) {
         self.strangers.remove(&entry.number);
@@ -186,6 +211,33 @@ impl Connection {
             Phase::New | Phase::Head | Phase::Idle | Phase::Upgraded => Phase::Requests(1),
         });
         RequestGuard(self.clone())
+    }
+
+    /// The connection's request is a stranger's. If too many are, the connection whose request has taken longest is closed for it.
+    ///
+    /// # Errors
+    /// None of them has taken long.
+    pub(crate) fn begin_strangers_request(&self) -> Result<(), TooManyConnections> {
+        let (connections, entry, now) = (&self.connections, &self.entry, Instant::now());
+        let mut open = connections.open();
+        let network = entry.network;
+        if network.is_some() {
+            let same = || open.busy_strangers(entry).filter(|entry| entry.network == network);
+            let count = same().count();
+            if count >= busy_max(connections.limits.strangers_by_address_max) {
+                let closed = connections.longest_waiting(same(), now);
+                let closed = closed.ok_or(TooManyConnections::FromAddress(count))?;
+                open.close(&closed);
+            }
+        }
+        let count = open.busy_strangers(entry).count();
+        if count >= busy_max(connections.limits.strangers_max) {
+            let closed = connections.longest_waiting_of_largest(open.busy_strangers(entry), now);
+            let closed = closed.ok_or(TooManyConnections::FromStrangers(count))?;
+            open.close(&closed);
+        }
+        entry.activity.lock().is_strangers = true;
+        Ok(())
     }
 
     /// The connection speaks HTTP/2: data between requests, such as a ping, is not the head of a request.
@@ -224,6 +276,7 @@ impl Connection {
         open.known += 1;
         *open.by_caller.entry(caller.clone()).or_default() += 1;
         activity.caller = Some(caller.clone());
+        activity.is_strangers = false;
     }
 
     /// When the connection must be closed if nothing else is received; `None`: not for that reason.
@@ -257,6 +310,7 @@ impl Connection {
             activity.since = Instant::now();
         }
         activity.phase = phase;
+        activity.is_strangers &= phase != Phase::Idle;
     }
 }
 

@@ -4,6 +4,7 @@ use super::connections::ConnectionSlot;
 use bytes::{Buf, Bytes};
 use std::{
     io,
+    mem::MaybeUninit,
     pin::Pin,
     task::{Context, Poll, ready},
     time::Duration,
@@ -100,8 +101,8 @@ impl GuardedStream {
             if linger.bytes >= LINGER_BYTES_MAX || linger.timer.poll_elapsed(deadline, context) {
                 return Poll::Ready(());
             }
-            let mut buffer = [0; 4_096];
-            let mut buffer = ReadBuf::new(&mut buffer);
+            let mut buffer = [MaybeUninit::uninit(); 32 * 1_024];
+            let mut buffer = ReadBuf::uninit(&mut buffer);
             match ready!(Pin::new(&mut self.stream).poll_read(context, &mut buffer)) {
                 Ok(()) if !buffer.filled().is_empty() => linger.bytes += buffer.filled().len(),
                 Ok(()) | Err(_) => return Poll::Ready(()),
@@ -140,6 +141,7 @@ impl AsyncRead for GuardedStream {
 impl AsyncWrite for GuardedStream {
     fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
+        this.poll_closing(context)?;
         let written = Pin::new(&mut this.stream).poll_write(context, bytes);
         this.check_stall(written, context)
     }
@@ -150,6 +152,7 @@ impl AsyncWrite for GuardedStream {
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
+        this.poll_closing(context)?;
         let written = Pin::new(&mut this.stream).poll_write_vectored(context, slices);
         this.check_stall(written, context)
     }

@@ -14,7 +14,7 @@ use std::{
     sync::atomic::{AtomicU64, Ordering::Relaxed},
 };
 
-const TOKEN: &str = "the-token-of-the-hostile-agent";
+pub(crate) const TOKEN: &str = "the-token-of-the-hostile-agent";
 
 /// A text that takes over a terminal, a page or a log if it is shown as it is.
 pub(crate) const HOSTILE: &str = "\u{1b}]0;TITLE-OWNED\u{7}\u{1b}[2J\u{1b}[31mRED\u{1b}]8;;http://evil.example\u{7}click\u{1b}]8;;\u{7}\

@@ -1,10 +1,10 @@
 //! Raw connections to a server, which no client library tidies up.
 
 use anteroom_testbed::{TestServer, WAIT_MAX};
-use std::time::Duration;
+use std::{net::Ipv4Addr, time::Duration};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
+    net::{TcpSocket, TcpStream},
     time::timeout,
 };
 
@@ -27,6 +27,14 @@ impl RawConnection {
         let mut connection = Self::open(server).await;
         connection.send(bytes).await;
         connection
+    }
+
+    /// Connects from this address of the loopback network.
+    pub(crate) async fn open_from(server: &TestServer, host: u8) -> Self {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind((Ipv4Addr::new(127, 0, 0, host), 0).into()).unwrap();
+        let stream = socket.connect(server.address().unwrap()).await.unwrap();
+        Self { stream, buffer: Vec::new() }
     }
 
     /// Sends bytes. The server may have closed the connection.
@@ -69,6 +77,11 @@ impl RawConnection {
         read.expect("the server answers or closes the connection").unwrap_or(0)
     }
 
+    /// Whether bytes were read that are no part of a response that was returned.
+    pub(crate) fn has_received(&self) -> bool {
+        !self.buffer.is_empty()
+    }
+
     /// Reads what the server has sent, and returns whether it has closed the connection.
     pub(crate) async fn is_closed(&mut self) -> bool {
         loop {
@@ -93,8 +106,17 @@ pub(crate) fn head(server: &TestServer, request_line: &str, lines: &str) -> Stri
 
 /// The resident memory of the server, KiB.
 pub(crate) fn resident_kib(server: &TestServer) -> u64 {
+    memory_kib(server, "VmRSS:")
+}
+
+/// The most memory of the server that was resident at any time, KiB.
+pub(crate) fn peak_resident_kib(server: &TestServer) -> u64 {
+    memory_kib(server, "VmHWM:")
+}
+
+fn memory_kib(server: &TestServer, name: &str) -> u64 {
     let pid = server.server_pid().unwrap().as_raw_nonzero();
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
     line.trim().trim_end_matches(" kB").parse().unwrap()
 }

@@ -1,10 +1,13 @@
 //! Bodies of clients without a valid token.
 
 use crate::{
+    hostile_agent::{HostileAgent, TOKEN},
     idle_session::Idle,
-    raw_http::{RawConnection, head, resident_kib},
+    raw_http::{RawConnection, head, peak_resident_kib, resident_kib},
 };
 use anteroom_testbed::WAIT_MAX;
+use anteroom_wire::Secret;
+use serde_json::json;
 
 const MIB: usize = 1 << 20;
 
@@ -86,4 +89,55 @@ async fn s02_bytes_of_strangers_are_limited_together() {
     let mut third = RawConnection::send_new(&idle.server, request.clone() + &"x".repeat(4_000)).await;
     assert_eq!(third.read_response().await.expect("an answer").0, 400, "they were released");
     idle.finish().await;
+}
+
+#[tokio::test]
+async fn s02_body_in_tiny_chunks_is_refused_and_takes_no_more_memory_than_its_bytes() {
+    let (agent, _) = HostileAgent::start("").await;
+    let lines = format!("Authorization: Bearer {TOKEN}\r\nContent-Type: application/json\r\n");
+    let head = head(&agent.server, "POST /api/agent/events", &format!("{lines}Transfer-Encoding: chunked\r\n"));
+    let body = "1\r\nx\r\n".repeat(512 * 1024) + "0\r\n\r\n";
+    let before = resident_kib(&agent.server);
+    let mut connections = Vec::new();
+    for _ in 0..3 {
+        connections.push(RawConnection::send_new(&agent.server, format!("{head}{body}")).await);
+    }
+    for connection in &mut connections {
+        let (status, body) = connection.read_response().await.expect("an answer");
+        assert!(status == 400 && body.contains("small pieces"), "{status} {body}");
+    }
+    let grown_kib = peak_resident_kib(&agent.server).saturating_sub(before);
+    assert!(grown_kib < 24 * 1_024, "three bodies of half a MiB took {} MiB", grown_kib / 1_024);
+    agent.end().await;
+}
+
+#[tokio::test]
+async fn s02_bytes_of_one_caller_are_limited_and_those_of_others_and_of_agents_count_apart() {
+    let limits = "[limits.http]\ncaller_bytes_max = 5000\nstranger_bytes_max = 5000\n";
+    let (agent, _) = HostileAgent::start(limits).await;
+    let [first, second] = agent.server.backend_tokens() else { panic!("two backends") };
+    let request = |token: &Secret, length: usize| {
+        let lines = format!("Authorization: Bearer {}\r\nContent-Type: application/json\r\n", token.expose());
+        let head = head(&agent.server, "POST /api/auth/start", &format!("{lines}Content-Length: 4000\r\n"));
+        head + &"x".repeat(length)
+    };
+    let mut held = RawConnection::send_new(&agent.server, request(first, 3_999)).await;
+    let deadline = tokio::time::Instant::now() + WAIT_MAX;
+    loop {
+        let mut next = RawConnection::send_new(&agent.server, request(first, 4_000)).await;
+        let (status, body) = next.read_response().await.expect("an answer");
+        if status == 503 {
+            assert!(body.contains("too_many_connections"), "{body}");
+            break;
+        }
+        // The server has not read the first body yet.
+        assert!(status == 400 && tokio::time::Instant::now() < deadline, "{status} {body}");
+    }
+    let mut other = RawConnection::send_new(&agent.server, request(second, 4_000)).await;
+    assert_eq!(other.read_response().await.expect("an answer").0, 400, "another caller's bytes");
+    let event = json!({ "kind": "candidate_rejected", "path": "p".repeat(10_000), "why": "y" });
+    assert_eq!(agent.send(vec![event]).await, 204, "an agent's bytes");
+    held.send("x").await;
+    assert_eq!(held.read_response().await.expect("an answer").0, 400);
+    agent.end().await;
 }

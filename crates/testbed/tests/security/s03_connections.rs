@@ -4,8 +4,9 @@ use crate::{
     idle_session::Idle,
     raw_http::{RawConnection, head, status},
 };
-use anteroom_testbed::TestServer;
+use anteroom_testbed::{TestServer, WAIT_MAX};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use tokio::time::timeout;
 
 const SHORT: &str = "[limits.connections]\nhead_ms_max = 1000\nstranger_idle_ms_max = 1000\nidle_ms_max = 1500\n";
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
@@ -109,6 +110,37 @@ async fn s03_connection_is_refused_with_503_while_all_others_of_its_address_are_
             break;
         }
     }
+    idle.finish().await;
+}
+
+#[tokio::test]
+async fn s03_callers_connect_while_requests_of_strangers_from_many_addresses_have_all_connections_that_they_may_have() {
+    let limits = "[limits.connections]\nstrangers_max = 16\nstranger_request_ms_min = 600000\n";
+    let idle = Idle::start(limits).await;
+    let lines = "Content-Type: application/json\r\nContent-Length: 100\r\n";
+    let half_body = head(&idle.server, "POST /api/login", lines) + "{\"login_token\": \"";
+    let read = head(&idle.server, &format!("GET {}", idle.path()), &idle.operator_line());
+    let mut strangers = Vec::new();
+    for number in 0..40_u8 {
+        let mut stranger = RawConnection::open_from(&idle.server, 2 + number % 10).await;
+        stranger.send(&half_body).await;
+        strangers.push(stranger);
+        let mut caller = RawConnection::send_new(&idle.server, &read).await;
+        let head = caller.read_head().await.expect("an answer");
+        assert_eq!(status(&head), 200, "after {number} requests of strangers: {head}");
+    }
+    let three_quarters_are_held = async {
+        loop {
+            let mut held = 0;
+            for stranger in &mut strangers {
+                held += usize::from(!stranger.is_closed().await && !stranger.has_received());
+            }
+            if held == 12 {
+                break;
+            }
+        }
+    };
+    timeout(WAIT_MAX, three_quarters_are_held).await.expect("twelve of sixteen are held");
     idle.finish().await;
 }
 

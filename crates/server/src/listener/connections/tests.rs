@@ -92,6 +92,32 @@ async fn callers_connections_above_its_limit_stay_a_strangers() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn requests_of_strangers_leave_a_quarter_of_the_connections_to_clients_that_are_yet_to_be_identified() {
+    let connections = connections(4, 100);
+    let busy: Vec<_> = (0..3).map(|_| connections.admit(network(1)).unwrap()).collect();
+    let mut requests = Vec::new();
+    for slot in &busy {
+        requests.push(slot.connection().begin_request());
+        slot.connection().begin_strangers_request().unwrap();
+    }
+    let fourth = connections.admit(network(1)).unwrap();
+    let request = fourth.connection().begin_request();
+    assert_eq!(fourth.connection().begin_strangers_request(), Err(TooManyConnections::FromAddress(3)));
+    drop(request);
+    let _caller = connections.admit(network(1)).expect("the fourth is not busy and is closed for it");
+    assert!(is_closed(&fourth));
+    drop(requests.pop());
+    let fifth = connections.admit(network(1)).unwrap();
+    let _request = fifth.connection().begin_request();
+    fifth.connection().begin_strangers_request().expect("one of the three has its answer");
+    tokio::time::advance(Duration::from_secs(3)).await;
+    let sixth = connections.admit(network(1)).unwrap();
+    let _request = sixth.connection().begin_request();
+    sixth.connection().begin_strangers_request().expect("the one that has taken longest is closed for it");
+    assert_eq!(busy.iter().filter(|slot| is_closed(slot)).count(), 2, "the idle one and a busy one");
+}
+
+#[tokio::test(start_paused = true)]
 async fn deadline_is_that_of_the_phase() {
     let connections = connections(10, 10);
     let slot = connections.admit(network(1)).unwrap();

@@ -15,6 +15,7 @@ export type Health = Schemas["Health"];
 export type Isolation = Schemas["Isolation"];
 export type Lane = Schemas["Lane"];
 export type MethodView = Schemas["MethodView"];
+export type OidcProvider = Schemas["OidcProvider"];
 export type PasteResult = Schemas["PasteResult"];
 export type PromptView = Schemas["PromptView"];
 export type ProviderView = Schemas["ProviderView"];
@@ -118,6 +119,17 @@ export const api = {
   /** Exchanges a login token for the cookie. */
   login: (login_token: string) =>
     request("POST", "/api/login", { login_token, browser_key: browserKey() } satisfies Schemas["LoginRequest"]),
+  /** The OpenID provider with which people sign in. */
+  oidcProvider: () => requestJson<"OidcProvider">("GET", "/api/oidc"),
+  /** Begins a sign-in with the provider. */
+  beginSignIn: () =>
+    requestJson<"OidcStart">("POST", "/api/oidc/sign-in", { browser_key: browserKey() } satisfies Schemas["OidcRequest"]),
+  /** Begins a confirmation with the provider: it asks the user to authenticate again. */
+  beginConfirmation: () =>
+    requestJson<"OidcStart">("POST", "/api/oidc/confirm", { browser_key: browserKey() } satisfies Schemas["OidcRequest"]),
+  /** Finishes either with the provider's answer. */
+  finishOidc: (answer: Omit<Schemas["OidcAnswer"], "browser_key">) =>
+    requestJson<"OidcOutcome">("POST", "/api/oidc/callback", { ...answer, browser_key: browserKey() } satisfies Schemas["OidcAnswer"]),
   /** Signs this browser out. */
   logOut: () => request("POST", "/api/logout", {}),
   browsers: () => requestJson<"BrowserList">("GET", "/api/browsers").then((list) => list.browsers),

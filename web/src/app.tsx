@@ -11,6 +11,8 @@ async function loadPage() {
   switch (window.location.pathname.replace(/\/+$/, "")) {
     case "/login":
       return (await import("./pages/login")).LoginPage;
+    case "/sign-in/callback":
+      return (await import("./pages/sign-in-callback")).SignInCallbackPage;
     case "/dashboard/remote-cli/auth":
       return (await import("./pages/auth")).AuthPage;
     default:

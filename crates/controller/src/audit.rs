@@ -9,7 +9,8 @@ mod task;
 
 pub use changed_settings::changed_settings;
 pub use request_scope::{
-    RequestScope, note_actor, note_agent, note_caller, note_credential, note_detail, note_peer, note_session, note_user,
+    RequestScope, note_action, note_actor, note_agent, note_caller, note_credential, note_detail, note_peer,
+    note_person, note_session, note_user,
 };
 pub use task::run_audit_task;
 

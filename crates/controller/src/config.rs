@@ -23,6 +23,7 @@ pub use vault::Vault;
 
 use crate::{
     external::ExternalMachines,
+    oidc::OidcSettings,
     settings::{self, settings},
     webhook::settings::WebhookSettings,
 };
@@ -88,6 +89,8 @@ greeting_ms_max = 5000                # timeout for the VNC greeting, 10 to 6000
         audit: Audit;
         /// Messages about sessions and credentials (docs/webhook.md).
         webhook: WebhookSettings;
+        /// Sign-in of people with an OpenID provider (docs/oidc.md).
+        oidc: OidcSettings;
     }
 }
 
@@ -187,6 +190,7 @@ impl Config {
             errors.push(format!("public_url {url:?} must begin with https:// or http://"));
         }
         errors.extend(self.webhook.validation_errors());
+        errors.extend(self.oidc.validation_errors(self.public_url.as_deref()));
         errors.extend(self.image.validate());
         errors.extend(self.vault.validate());
         if let Err(invalid) = HostOverrides::parse(&self.egress.overrides) {

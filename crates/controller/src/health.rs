@@ -3,17 +3,24 @@
 use crate::{
     admission::{self, MachineCounts, shortage::ResourceShortage},
     api_error::chain,
+    oidc::ProviderStatus,
     session::server_context::ServerContext,
     unix_time,
 };
 use anteroom_store::WriteOutcome;
-use anteroom_wire::api::{Health, HealthCheck, HealthStatus, IsolationLevel};
+use anteroom_wire::{
+    api::{Health, HealthCheck, HealthStatus, IsolationLevel},
+    guest_text::clean_line,
+};
 
 /// Number of reconciliation intervals without a finished reconciliation before the server is degraded. A briefly locked database
 /// is reported by the `store` check.
 const MISSED_RECONCILIATIONS_MAX: u64 = 5;
 /// Minimum time without a finished reconciliation before the server is degraded, milliseconds.
 const RECONCILIATION_LATE_MS_MIN: u64 = 30_000;
+
+/// Longest error text of another server in a check, bytes.
+const DETAIL_BYTES_MAX: usize = 500;
 
 /// Runs all checks. The overall status is the worst of them: `degraded` works with restrictions, `down` does not work.
 pub async fn health_report(server_context: &ServerContext) -> Health {
@@ -35,6 +42,7 @@ pub async fn health_report(server_context: &ServerContext) -> Health {
         reconcile(server_context),
     ];
     checks.extend(external_machines(server_context));
+    checks.extend(sign_in_provider(server_context));
     let status = checks.iter().map(|check| check.status).max().unwrap_or(HealthStatus::Ok);
     let isolation = Some(server_context.image.isolation.clone());
     Health { status, version: env!("CARGO_PKG_VERSION").to_owned(), checks, isolation }
@@ -130,6 +138,22 @@ fn external_machines(server_context: &ServerContext) -> Option<HealthCheck> {
     let unencrypted = server_context.external.unencrypted_names();
     let detail = format!("connections to these desktops are not encrypted: {}", unencrypted.join(", "));
     (!unencrypted.is_empty()).then(|| check("external_machines", HealthStatus::Degraded, detail))
+}
+
+/// Reports whether the OpenID provider answers, and the redirect URI that it must know; `None`: none is configured. A report does not
+/// wait for the provider: it is asked in the background.
+fn sign_in_provider(server_context: &ServerContext) -> Option<HealthCheck> {
+    let oidc = server_context.oidc.as_ref()?;
+    let (status, state) = match oidc.status() {
+        ProviderStatus::Answers => (HealthStatus::Ok, "it answers".to_owned()),
+        ProviderStatus::NotAsked => (HealthStatus::Ok, "it was not asked yet".to_owned()),
+        ProviderStatus::Failed { detail } => (
+            HealthStatus::Degraded,
+            format!("people cannot sign in with it: {}", clean_line(&detail, DETAIL_BYTES_MAX)),
+        ),
+    };
+    let detail = format!("{}: {state}; its redirect URI for this server is {}", oidc.issuer(), oidc.redirect_uri());
+    Some(check("sign_in_provider", status, detail))
 }
 
 /// Reports a reconciliation that does not run or cannot finish; nothing else shows it.

@@ -29,6 +29,8 @@ pub struct ServerLimits {
     pub webhook: WebhookLimits,
     /// The audit trail.
     pub audit: AuditLimits,
+    /// Sign-in of people with an OpenID provider.
+    pub oidc: OidcLimits,
 }
 
 /// Limits of machines.
@@ -283,5 +285,33 @@ pub struct AuditLimits {
 impl Default for AuditLimits {
     fn default() -> Self {
         Self { segment_bytes_max: 8 << 20, repeat_interval_ms: 60_000, head_every_ms: 5_000 }
+    }
+}
+
+/// Limits of the sign-in of people with an OpenID provider.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct OidcLimits {
+    /// A sign-in that was begun must be finished within this time, milliseconds. People may have to find their second factor.
+    pub sign_in_ms_max: u64,
+    /// Timeout of a request to the provider, milliseconds.
+    pub request_ms_max: u64,
+    /// Interval at which metadata and keys are read again, milliseconds.
+    pub metadata_every_ms: u64,
+    /// Least time between two requests for the keys because a token is signed with an unknown one, milliseconds.
+    pub keys_ms_min: u64,
+    /// Longest delay before failed requests for the metadata are repeated, milliseconds. It starts with one second and doubles.
+    pub retry_ms_max: u64,
+}
+
+impl Default for OidcLimits {
+    fn default() -> Self {
+        Self {
+            sign_in_ms_max: 10 * 60 * 1_000,
+            request_ms_max: 10_000,
+            metadata_every_ms: 5 * 60 * 1_000,
+            keys_ms_min: 30_000,
+            retry_ms_max: 60_000,
+        }
     }
 }

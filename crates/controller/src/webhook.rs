@@ -21,7 +21,7 @@ mod report;
 pub mod settings;
 mod sign;
 
-pub use client::ClientSetupError;
+pub use crate::https_client::ClientSetupError;
 pub use receiver::{OpenError, Webhook};
 pub use report::webhook_report;
 pub use settings::WebhookSettings;

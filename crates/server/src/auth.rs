@@ -17,6 +17,7 @@ pub(crate) mod cookie_header;
 mod identify;
 mod live_callers;
 pub mod login_links;
+pub(crate) mod people;
 mod recorded_uses;
 
 pub(crate) use cookie_header::cookie_name;

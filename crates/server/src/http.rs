@@ -26,6 +26,7 @@ mod limits_document;
 mod login;
 mod metrics;
 mod observe_input;
+mod oidc;
 mod own_host;
 mod pages;
 pub(crate) mod providers;
@@ -60,6 +61,7 @@ use anteroom_controller::{
     api_error::ApiError,
     audit::{note_actor, note_peer},
     caller::{Action, Caller, Resource},
+    oidc::REDIRECT_PATH,
 };
 use anteroom_store::Sha256Hex;
 use anteroom_wire::{Problem, SessionId};
@@ -85,6 +87,9 @@ const BODY_BYTES_MAX: usize = 64 * 1_024;
 /// Largest body of a login, bytes: it needs no caller. A login token is shorter than 100 bytes.
 const LOGIN_BYTES_MAX: usize = 4 * 1_024;
 
+/// Largest answer of the identity provider that a page passes on, bytes: it needs no caller. Codes of some providers have 2 KiB.
+const OIDC_ANSWER_BYTES_MAX: usize = 16 * 1_024;
+
 /// Head of the OpenAPI document; its paths come from the handlers' annotations.
 #[derive(OpenApi)]
 #[openapi(info(
@@ -101,6 +106,7 @@ pub fn router(app: &App) -> Router {
     let pages = Router::new()
         .route("/", get(pages::get_app_page))
         .route("/login", get(pages::get_app_page))
+        .route(REDIRECT_PATH, get(pages::get_app_page))
         .route("/dashboard/remote-cli", get(pages::get_app_page))
         .route("/dashboard/remote-cli/auth", get(pages::get_app_page))
         .route("/favicon.ico", get(pages::get_favicon))
@@ -147,8 +153,15 @@ fn agent_api() -> OpenApiRouter<App> {
 /// The routes for backends, users and operators.
 fn api() -> OpenApiRouter<App> {
     let log_in = OpenApiRouter::new().routes(routes!(login::log_in)).layer(DefaultBodyLimit::max(LOGIN_BYTES_MAX));
+    let oidc = OpenApiRouter::new()
+        .routes(routes!(oidc::begin_oidc_sign_in))
+        .routes(routes!(oidc::begin_oidc_confirmation))
+        .routes(routes!(oidc::finish_oidc))
+        .layer(DefaultBodyLimit::max(OIDC_ANSWER_BYTES_MAX));
     OpenApiRouter::with_openapi(Document::openapi())
         .merge(log_in)
+        .merge(oidc)
+        .routes(routes!(oidc::get_oidc_provider))
         .routes(routes!(start_session::start_session))
         .routes(routes!(session::get_session))
         .routes(routes!(session::list_or_watch_events))
@@ -232,8 +245,9 @@ enum IdentificationAttempt {
 impl IdentificationAttempt {
     fn of(request: &Request) -> Self {
         let names = [header::AUTHORIZATION, header::COOKIE, header::SEC_WEBSOCKET_PROTOCOL];
+        let paths = ["/api/login", "/api/oidc/callback"];
         let is_made =
-            names.iter().any(|name| request.headers().contains_key(name)) || request.uri().path() == "/api/login";
+            names.iter().any(|name| request.headers().contains_key(name)) || paths.contains(&request.uri().path());
         if is_made { Self::Made } else { Self::NotMade }
     }
 }

@@ -11,6 +11,7 @@
 pub mod addresses;
 pub mod app;
 pub mod auth;
+mod demo;
 mod free_memory;
 #[cfg(fuzzing)]
 pub mod fuzzing;

@@ -5,6 +5,7 @@ use crate::{
     addresses::{Addresses, open_local_name},
     app::App,
     auth::{Auth, RecordedUses, login_links},
+    demo,
     free_memory::release_free_memory,
     http,
     listener::TcpServer,
@@ -25,6 +26,7 @@ use anteroom_controller::{
     keys::{self, KeyRotation},
     limits::ServerLimits,
     log,
+    oidc::{self, Oidc},
     providers::Providers,
     random,
     session::{
@@ -41,8 +43,7 @@ use anteroom_controller::{
     webhook::create_messages::WebhookMessages,
     webhook::{self, Webhook},
 };
-use anteroom_demo::identity_provider::{DEMO_HOST, DEMO_PORT, DemoIdp};
-use anteroom_egress::{EgressGate, EgressSettings, HostName, HostOverrides};
+use anteroom_egress::{EgressGate, EgressSettings, HostOverrides};
 use anteroom_machine::{Machines, MachinesSettings as MachineSettings, SpecSource};
 use anteroom_store::{CallerKind, NewCaller, Role, Store, StoreSettings, WriteObserver};
 use anteroom_tunnel::{CloseCause, CloseSignal};
@@ -144,10 +145,11 @@ pub async fn start_server(
     })?;
     let address = listener.local_addr()?;
     let addresses = Addresses::new(config.public_url.as_deref(), address, &open_local_name(&state.path)?)?;
+    let oidc = Oidc::open(&config, &limits.oidc, addresses.base_url())?;
     let demo = CancellationToken::new();
     let serving = TaskTracker::new();
     if with_demo {
-        start_demo(&serving, &demo, &mut overrides).await?;
+        demo::start(&serving, &demo, &mut overrides).await?;
     }
     let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
     let handle = Arc::new(OnceLock::new());
@@ -168,6 +170,7 @@ pub async fn start_server(
         queue: MachineQueue::new(config.machines.machines_max, QueueLimits::new(&config.machines, &config.sessions)),
         image: Arc::new(environment.image),
         external: Arc::new(external),
+        oidc: oidc.map(Arc::new),
         reconcile_history: Arc::default(),
         close_signal: CloseSignal::new(),
         machines,
@@ -321,6 +324,9 @@ async fn start_jobs(app: &App) -> anyhow::Result<()> {
     app.tasks.spawn(erasure::run_retention_job(app.server_context.clone()));
     app.tasks.spawn(keys::run_rewrap_job(Arc::clone(&app.key_rotation), app.stop.clone()));
     app.tasks.spawn(webhook::run_webhook_sender(app.context.clone()));
+    if let Some(oidc) = &app.oidc {
+        app.tasks.spawn(oidc::keep_current(Arc::clone(oidc), app.stop.clone()));
+    }
     app.tasks.spawn(audit::run_audit_task(Arc::clone(&app.audit), app.stop.clone()));
     Ok(())
 }
@@ -421,24 +427,6 @@ async fn local_operator(store: &Store) -> anyhow::Result<CallerId> {
         store.create_caller(&caller).await.context("the database")?;
     }
     Ok(id)
-}
-
-async fn start_demo(
-    serving: &TaskTracker,
-    stop: &CancellationToken,
-    overrides: &mut HostOverrides,
-) -> anyhow::Result<()> {
-    let listener = TcpListener::bind(("127.0.0.1", 0)).await.context("the demo's identity provider")?;
-    let address = listener.local_addr()?;
-    let host = HostName::parse(DEMO_HOST).map_err(|error| anyhow::anyhow!("{error}"))?;
-    overrides.insert(host, DEMO_PORT, address);
-    let stop = stop.clone();
-    serving.spawn(async move {
-        if let Err(error) = DemoIdp::default().serve(listener, stop).await {
-            tracing::error!(outcome = "demo_failed", error = %chain(&error), "demo identity provider failed");
-        }
-    });
-    Ok(())
 }
 
 /// Creates an operator's login link.

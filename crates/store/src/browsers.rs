@@ -1,14 +1,16 @@
 //! Browsers that are signed in: the callers that a cookie authenticates.
 
 use crate::{
-    Role, Sha256Hex, Store, StoreError, UnixMs, WriteKind,
-    callers::decode_role,
+    CallerRow, NewCaller, Role, Sha256Hex, Store, StoreError, UnixMs, WriteKind,
+    callers::{self, decode_role},
     error::query_error,
     row_reader::{RowReader, to_sql_integer},
+    write_transaction::WriteTransaction,
 };
 use anteroom_wire::CallerId;
 use sqlx::any::AnyRow;
 
+const CREATE: &str = "create a browser";
 /// How precisely the last use of a browser is stored, milliseconds: most requests write nothing.
 const LAST_USE_RESOLUTION_MS: u64 = 60_000;
 
@@ -83,23 +85,42 @@ impl Store {
     /// # Errors
     /// When it exists or its caller does not (conflict), or the database cannot be written.
     pub async fn create_browser(&self, new: &NewBrowser) -> Result<(), StoreError> {
-        const OPERATION: &str = "create a browser";
-        let mut transaction = self.begin_write(WriteKind::CreateBrowser, OPERATION).await?;
-        sqlx::query(
-            "INSERT INTO browsers (caller_id, key_hash, description, address, issuer, subject, confirmed_at_ms, \
-             last_used_at_ms) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
-        )
-        .bind(new.caller.as_str())
-        .bind(new.key.as_str())
-        .bind(new.description.as_str())
-        .bind(new.address.as_str())
-        .bind(new.person.as_ref().map(|person| person.issuer.as_str()))
-        .bind(new.person.as_ref().map(|person| person.subject.as_str()))
-        .bind(to_sql_integer(new.confirmed_at_ms))
-        .bind(to_sql_integer(new.now_ms))
-        .execute(&mut *transaction)
-        .await
-        .map_err(query_error(OPERATION))?;
+        let mut transaction = self.begin_write(WriteKind::CreateBrowser, CREATE).await?;
+        insert(&mut transaction, new).await?;
+        transaction.commit().await.map_err(query_error(CREATE))
+    }
+
+    /// Creates a browser of a person, with the caller that its cookie authenticates. All browsers of a person have one account.
+    ///
+    /// # Errors
+    /// When the caller or its secret exists (conflict), or the database cannot be written.
+    pub async fn create_browser_of_person(
+        &self,
+        caller: &NewCaller,
+        new: &NewBrowser,
+        person: &Person,
+    ) -> Result<CallerRow, StoreError> {
+        let mut transaction = self.begin_write(WriteKind::CreateBrowser, CREATE).await?;
+        let account = find_account(&mut transaction, person).await?;
+        let row = callers::insert(&mut transaction, caller, account.as_ref()).await?;
+        insert(&mut transaction, new).await?;
+        transaction.commit().await.map_err(query_error(CREATE))?;
+        Ok(row)
+    }
+
+    /// Records that the person proved to be present.
+    ///
+    /// # Errors
+    /// When the database cannot be written.
+    pub async fn record_confirmation(&self, caller: &CallerId, confirmed_at_ms: UnixMs) -> Result<(), StoreError> {
+        const OPERATION: &str = "record a confirmation";
+        let mut transaction = self.begin_write(WriteKind::RecordConfirmation, OPERATION).await?;
+        sqlx::query("UPDATE browsers SET confirmed_at_ms = $2 WHERE caller_id = $1 AND confirmed_at_ms < $2")
+            .bind(caller.as_str())
+            .bind(to_sql_integer(confirmed_at_ms))
+            .execute(&mut *transaction)
+            .await
+            .map_err(query_error(OPERATION))?;
         transaction.commit().await.map_err(query_error(OPERATION))
     }
 
@@ -115,22 +136,27 @@ impl Store {
         row.map_err(query_error("read a browser"))?.as_ref().map(decode).transpose()
     }
 
-    /// The browsers that are signed in and were used after `used_after_ms`, the last used first, at most `limit`.
+    /// The browsers of a person that are signed in and were used after `used_after_ms`, the last used first, at most `limit`. `None`:
+    /// those that signed in with a link.
     ///
     /// # Errors
     /// When the database cannot be read or has a corrupt row.
     pub async fn list_browsers(
         &self,
+        person: Option<&Person>,
         now_ms: UnixMs,
         used_after_ms: UnixMs,
         limit: u32,
     ) -> Result<Vec<BrowserRow>, StoreError> {
         let rows = sqlx::query(select!(
             "WHERE callers.revoked_at_ms IS NULL AND (callers.expires_at_ms IS NULL OR callers.expires_at_ms > $1) \
-             AND browsers.last_used_at_ms > $2 ORDER BY browsers.last_used_at_ms DESC LIMIT $3"
+             AND browsers.last_used_at_ms > $2 AND ((issuer = $3 AND subject = $4) OR ($3 IS NULL AND issuer IS NULL)) \
+             ORDER BY browsers.last_used_at_ms DESC LIMIT $5"
         ))
         .bind(to_sql_integer(now_ms))
         .bind(to_sql_integer(used_after_ms))
+        .bind(person.map(|person| person.issuer.as_str()))
+        .bind(person.map(|person| person.subject.as_str()))
         .bind(i64::from(limit))
         .fetch_all(self.read_pool())
         .await;
@@ -160,6 +186,38 @@ impl Store {
             .map_err(query_error(OPERATION))?;
         transaction.commit().await.map_err(query_error(OPERATION))
     }
+}
+
+async fn insert(transaction: &mut WriteTransaction, new: &NewBrowser) -> Result<(), StoreError> {
+    let insertion = sqlx::query(
+        "INSERT INTO browsers (caller_id, key_hash, description, address, issuer, subject, confirmed_at_ms, \
+         last_used_at_ms) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
+    )
+    .bind(new.caller.as_str())
+    .bind(new.key.as_str())
+    .bind(new.description.as_str())
+    .bind(new.address.as_str())
+    .bind(new.person.as_ref().map(|person| person.issuer.as_str()))
+    .bind(new.person.as_ref().map(|person| person.subject.as_str()))
+    .bind(to_sql_integer(new.confirmed_at_ms))
+    .bind(to_sql_integer(new.now_ms))
+    .execute(&mut **transaction)
+    .await;
+    insertion.map(|_| ()).map_err(query_error(CREATE))
+}
+
+/// The account of a person: that of the first browser in which the person signed in.
+async fn find_account(transaction: &mut WriteTransaction, person: &Person) -> Result<Option<CallerId>, StoreError> {
+    let row = sqlx::query(
+        "SELECT callers.id, callers.account_id FROM browsers JOIN callers ON callers.id = browsers.caller_id \
+         WHERE browsers.issuer = $1 AND browsers.subject = $2 ORDER BY callers.id LIMIT 1",
+    )
+    .bind(person.issuer.as_str())
+    .bind(person.subject.as_str())
+    .fetch_optional(&mut **transaction)
+    .await;
+    let row = row.map_err(query_error("find the account of a person"))?;
+    row.map(|row| RowReader::new(&row, "callers", "id").parsed("account_id")).transpose()
 }
 
 fn row_list(rows: &[AnyRow]) -> Result<Vec<BrowserRow>, StoreError> {

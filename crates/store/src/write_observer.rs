@@ -25,6 +25,8 @@ text_enum! {
         CreateBrowser = "create_browser",
         /// The use of a browser is recorded.
         RecordBrowserUse = "record_browser_use",
+        /// A person proved to be present.
+        RecordConfirmation = "record_confirmation",
         /// A login token is created.
         CreateLoginToken = "create_login_token",
         /// A login token is redeemed.

@@ -7,11 +7,15 @@ mod consent;
 mod credentials;
 mod health;
 mod providers;
+mod sign_in;
 
 pub use consent::{ConsentStatus, ConsentView};
 pub use credentials::{CredentialFile, CredentialHealth, CredentialList, CredentialMeta, Lease};
 pub use health::{Health, HealthCheck, HealthStatus, Isolation, IsolationLevel, LayerOff};
 pub use providers::{ProviderList, ProviderView};
+pub use sign_in::{
+    CurrentCaller, LoginRequest, OidcAnswer, OidcOutcome, OidcProvider, OidcRequest, OidcResult, OidcStart, SignInKind,
+};
 
 use crate::{
     CredentialId, ProviderId, SessionId, TimelineKind,
@@ -372,29 +376,6 @@ pub struct Ticket {
     pub ticket: String,
     /// Its lifetime in seconds.
     pub expires_in_s: u64,
-}
-
-/// `POST /api/login`: exchanges a single-use login token for a cookie.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-#[cfg_attr(feature = "utoipa", derive(ToSchema))]
-pub struct LoginRequest {
-    /// The login token, from the link's fragment.
-    pub login_token: String,
-    /// The key of the browser: 64 hex digits that it keeps and sends as `X-Anteroom` with each request. The cookie is accepted only
-    /// with it.
-    pub browser_key: String,
-}
-
-/// `GET /api/me`: the authenticated caller.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "utoipa", derive(ToSchema))]
-pub struct CurrentCaller {
-    /// `operator`, `backend` or `viewer`.
-    pub role: String,
-    /// The session that a viewer may see.
-    #[cfg_attr(feature = "utoipa", schema(required))]
-    pub session: Option<SessionId>,
 }
 
 /// `GET /api/sessions`.

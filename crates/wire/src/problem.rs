@@ -40,7 +40,7 @@ problems! {
     /// A body, query or path that does not parse.
     Malformed = "malformed", 400, 4400, "The request is not well formed.", "Correct the request as the detail says.";
     /// No valid caller.
-    Unauthenticated = "unauthenticated", 401, 4401, "No valid token, cookie or ticket was sent.", "Open the link that `anteroom serve` printed, or send an API token.";
+    Unauthenticated = "unauthenticated", 401, 4401, "No valid token, cookie or ticket was sent.", "Sign in, open the link that `anteroom serve` printed, or send an API token.";
     /// A login token or ticket that was used before or has expired.
     TicketUsed = "ticket_used", 401, 4401, "This link or ticket was used before or has expired.", "Ask for a new one.";
     /// A known caller without the permission.
@@ -59,6 +59,30 @@ problems! {
     CrossOrigin = "cross_origin", 403, 4403, "The request comes from a page of another site.", "Open Anteroom at the address that `anteroom serve` printed, or at its public_url.";
     /// A browser whose last sign-in is too long ago.
     ConfirmationRequired = "confirmation_required", 403, 4403, "This needs a fresh sign-in in this browser.", "Sign in again, with a new link or with your identity provider, and repeat it within 5 minutes.";
+    /// No OpenID provider.
+    OidcNotConfigured = "oidc_not_configured", 404, 4404, "This server has no identity provider.", "Sign in with a link; an operator sets the provider in [oidc] (docs/oidc.md).";
+    /// An OpenID provider that does not answer as it must.
+    IssuerUnavailable = "issuer_unavailable", 503, 4503, "The identity provider does not answer as it must.", "Try again in a moment; the detail names the cause, and so does `anteroom doctor`.";
+    /// A sign-in that cannot be finished.
+    SignInExpired = "sign_in_expired", 401, 4401, "This sign-in was used before, has expired, or was begun in another browser.", "Sign in again, and finish within 10 minutes in the same browser.";
+    /// A person who declined, or whom the OpenID provider does not sign in.
+    SignInDenied = "sign_in_denied", 403, 4403, "The identity provider did not sign you in: it was declined there.", "Sign in again, or ask the operator of the identity provider for access.";
+    /// An error of the OpenID provider.
+    IssuerError = "issuer_error", 502, 4502, "The identity provider answered with an error.", "The detail has its error; an operator compares [oidc] with what is registered at the provider.";
+    /// An authorization code that the OpenID provider does not accept.
+    CodeRejected = "code_rejected", 401, 4401, "The identity provider does not accept the code of this sign-in.", "Sign in again: a code works once, for a short time.";
+    /// A client identifier or secret that the OpenID provider does not accept.
+    ClientRejected = "client_rejected", 502, 4502, "The identity provider does not accept this server as its client.", "An operator compares oidc.client_id and the client's secret with the provider's.";
+    /// An ID token that is not valid.
+    IdTokenInvalid = "id_token_invalid", 401, 4401, "The ID token of the identity provider is not valid.", "The detail names what is wrong; sign in again, and ask an operator if that does not help.";
+    /// A person without a role.
+    NoRole = "no_role", 403, 4403, "Your account may not use this server: none of its groups has a role.", "Ask the operator of this server: [oidc.roles] lists the groups.";
+    /// A confirmation that does not prove that the person is present.
+    ConfirmationNotFresh = "confirmation_not_fresh", 403, 4403, "The identity provider did not ask you to authenticate again.", "Confirm again, and enter your password there; the detail is for the operator of the provider.";
+    /// A confirmation by another person.
+    OtherPerson = "other_person", 403, 4403, "Another person confirmed than the one who is signed in.", "Confirm again with the account that is signed in, or sign out first.";
+    /// A confirmation of a person whose groups give another role now.
+    RoleChanged = "role_changed", 403, 4403, "Your role has changed since you signed in; you are signed out.", "Sign in again.";
     /// A request for another host.
     WrongHost = "wrong_host", 421, 4400, "This server does not have the host name of this request.", "Use the address that `anteroom serve` printed; behind a reverse proxy, set public_url and let the proxy pass on the Host header.";
     /// The agent's token is not this machine's.

@@ -2,6 +2,7 @@
 
 import { useCallback, useEffect, useState } from "preact/hooks";
 import { api, toProblem, type BrowserView, type Problem } from "../api";
+import { signOutHere } from "../oidc";
 import { DateTime } from "./date-time";
 import { ProblemNote } from "./problem-note";
 
@@ -13,7 +14,7 @@ export function Browsers() {
   useEffect(reload, [reload]);
   const logOut = () => {
     setProblem(null);
-    api.logOut().then(() => window.location.reload(), onFailed);
+    signOutHere().then(() => window.location.reload(), onFailed);
   };
   const signOut = (id: string) => {
     setProblem(null);

@@ -3,6 +3,7 @@
 import { useState } from "preact/hooks";
 import { api, toProblem, type Problem } from "../api";
 import { CopyButton } from "./copy-button";
+import { OidcConfirm } from "./oidc-sign-in";
 import { ProblemNote } from "./problem-note";
 
 interface Invitation {
@@ -36,7 +37,9 @@ export function InviteHelper({ id }: { id: string }) {
           Create a link
         </button>
       </form>
-      {problem === null ? null : <ProblemNote problem={problem} />}
+      {problem === null ? null : (
+        <ProblemNote problem={problem}>{problem.code === "confirmation_required" ? <OidcConfirm /> : null}</ProblemNote>
+      )}
       {invitation === null ? null : (
         <p data-invitation>
           Send this link to {invitation.name}. It works once, within {Math.round(invitation.expires_in_s / 60)} minutes:{" "}

@@ -1,12 +1,16 @@
 // Explains how to sign in.
 
+import { useState } from "preact/hooks";
 import { accessEnded } from "../access-ended";
 import type { Problem } from "../api";
 import { Frame } from "../components/frame";
+import { EndSession, OidcSignIn } from "../components/oidc-sign-in";
 import { ProblemNote } from "../components/problem-note";
+import { hasJustSignedOut } from "../oidc";
 
 /** @param props.problem is shown unless its code is `unauthenticated` */
 export function SignedOut({ problem }: { problem: Problem }) {
+  const [has_signed_out] = useState(hasJustSignedOut);
   const ended = accessEnded(problem.close_code);
   return (
     <Frame title={ended?.title ?? "Not signed in"} page="signed-out">
@@ -19,6 +23,8 @@ export function SignedOut({ problem }: { problem: Problem }) {
       ) : problem.code === "unauthenticated" ? null : (
         <ProblemNote problem={problem} />
       )}
+      {has_signed_out ? <EndSession /> : null}
+      <OidcSignIn />
       <p>
         Open the link that <code>anteroom serve</code> printed when it started. It works once and signs this browser in;{" "}
         <code>anteroom login-link</code> prints another one.

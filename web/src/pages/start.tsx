@@ -6,6 +6,7 @@ import {
   ApiError,
   toProblem,
   type CredentialMeta,
+  type CurrentCaller,
   type Health,
   type Problem,
   type ProviderView,
@@ -26,6 +27,7 @@ import { SignedOut } from "./signed-out";
 const PRELOAD_DELAY_MS = 1_500;
 
 interface PageData {
+  caller: CurrentCaller;
   providers: ProviderView[];
   sessions: SessionView[];
   credentials: CredentialMeta[];
@@ -40,13 +42,15 @@ async function load(): Promise<PageData> {
     window.location.replace(sessionPath(session.id, { provider: session.provider }));
     return new Promise(() => undefined);
   }
+  // An auditor has no access to sessions and credentials.
+  if (caller.role === "auditor") return { caller, providers: [], sessions: [], credentials: [], health: await api.health() };
   const [providers, sessions, credentials, health] = await Promise.all([
     api.providers(),
     api.sessions(),
     api.credentials(),
     api.health(),
   ]);
-  return { providers, sessions, credentials, health };
+  return { caller, providers, sessions, credentials, health };
 }
 
 export function StartPage() {
@@ -77,6 +81,7 @@ export function StartPage() {
   }, [reload]);
 
   if (signed_out !== null) return <SignedOut problem={signed_out} />;
+  if (data?.caller.role === "auditor") return <AuditorPage name={data.caller.name} health={data.health} />;
   return (
     <Frame title="Connect a tool" page="start">
       <h1>Connect a tool</h1>
@@ -99,6 +104,7 @@ export function StartPage() {
         ) : null
       ) : (
         <>
+          {data.caller.sign_in === "oidc" ? <p class="muted">Signed in as {data.caller.name}.</p> : null}
           <HealthNote health={data.health} />
           <IsolationNote isolation={data.health?.isolation ?? null} />
           <Providers providers={data.providers} />
@@ -107,6 +113,20 @@ export function StartPage() {
           <Browsers />
         </>
       )}
+    </Frame>
+  );
+}
+
+function AuditorPage({ name, health }: { name: string; health: Health | null }) {
+  return (
+    <Frame title="Audit" page="start" status="auditor">
+      <h1>Audit</h1>
+      <p>
+        Signed in as {name}, auditor. Auditors do not see sessions and credentials. They read the audit trail with{" "}
+        <code>GET /api/audit</code> and an API token, or on the server with <code>anteroom audit export</code>.
+      </p>
+      <HealthNote health={health} />
+      <Browsers />
     </Frame>
   );
 }

@@ -22,6 +22,8 @@ pub struct RequestScope {
     pub subject: Subject,
     /// More about it.
     pub details: BTreeMap<String, String>,
+    /// What it does, if its route does not decide that.
+    pub action: Option<Action>,
 }
 
 impl RequestScope {
@@ -42,7 +44,7 @@ impl RequestScope {
 
     /// An entry about the request.
     pub fn entry(self, action: Action, outcome: &str) -> Entry {
-        let Self { actor, peer, request, subject, details } = self;
+        let Self { actor, peer, request, subject, details, action: _ } = self;
         let request = Some(request);
         Entry { action, outcome: outcome.to_owned(), actor, peer, subject, request, count: 1, details }
     }
@@ -100,6 +102,17 @@ pub fn note_user(user: Option<&str>) {
 /// Notes the caller that the current request concerns, such as the owner of a new token.
 pub fn note_caller(id: &CallerId) {
     note(|scope| scope.subject.caller = Some(id.to_string()));
+}
+
+/// Notes the person whom the identity provider names for the current request.
+pub fn note_person(issuer: &str, subject: &str) {
+    note_detail("issuer", issuer);
+    note_detail("subject", subject);
+}
+
+/// Notes what the current request does, if its route does not decide that.
+pub fn note_action(action: Action) {
+    note(|scope| scope.action = Some(action));
 }
 
 /// Notes a detail of what the current request does; never a secret or what a person typed.

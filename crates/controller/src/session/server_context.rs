@@ -1,7 +1,7 @@
 //! What all use cases of a server share: the session context, and what runs its machines.
 
 use super::{context::SessionContext, queue::MachineQueue, reconcile::history::ReconcileHistory};
-use crate::{external::ExternalMachines, image::ImageInfo};
+use crate::{external::ExternalMachines, image::ImageInfo, oidc::Oidc};
 use anteroom_egress::EgressGate;
 use anteroom_machine::Machines;
 use anteroom_tunnel::CloseSignal;
@@ -21,6 +21,8 @@ pub struct ServerContext {
     pub image: Arc<ImageInfo>,
     /// External machines with a desktop.
     pub external: Arc<ExternalMachines>,
+    /// The OpenID provider with which people sign in; `None`: none is configured.
+    pub oidc: Option<Arc<Oidc>>,
     /// The egress gate of machines.
     pub gate: Arc<EgressGate>,
     /// The history of reconciliations.

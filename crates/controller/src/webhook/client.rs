@@ -1,32 +1,13 @@
 //! The HTTP client of the webhook. It posts one signed message on a new connection and checks the response. Redirects and the proxy
 //! variables of the environment are not followed. One timeout covers everything.
-//!
-//! It uses hyper's client and not reqwest: features of a dependency apply to the whole build, and with TLS (rustls, ring) every reqwest
-//! client would need a process-wide crypto provider and the certificates of this host, also those that use plain HTTP or a Unix socket.
 
 use super::settings::WebhookTarget;
+use crate::https_client::{CaFile, ClientSetupError, HttpsClient, RequestError, https_client};
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, StatusCode, header};
 use http_body_util::{BodyExt, Full, Limited};
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
-use hyper_util::{
-    client::legacy::{Client, Error as ClientError, connect::HttpConnector},
-    rt::TokioExecutor,
-};
-use rustls::{
-    ClientConfig, RootCertStore,
-    crypto::ring,
-    pki_types::{
-        CertificateDer,
-        pem::{self, PemObject},
-    },
-};
-use std::{
-    error::Error,
-    path::{Path, PathBuf},
-    sync::Arc,
-    time::Duration,
-};
+use hyper_util::client::legacy::Error as ClientError;
+use std::{path::Path, time::Duration};
 
 /// Maximum size of a response body, which is read and discarded.
 const RESPONSE_BYTES_MAX: usize = 64 * 1024;
@@ -37,50 +18,6 @@ pub(super) struct WebhookRequest {
     pub(super) timestamp_s: u64,
     pub(super) signature: String,
     pub(super) body: Bytes,
-}
-
-/// Why the client cannot be made.
-#[derive(Debug, thiserror::Error)]
-pub enum ClientSetupError {
-    /// TLS is not supported as configured.
-    #[error("TLS")]
-    Tls(#[source] rustls::Error),
-    /// `webhook.ca_file` cannot be read.
-    #[error("webhook.ca_file {} cannot be read", path.display())]
-    CaFile {
-        /// The file.
-        path: PathBuf,
-        /// The cause.
-        source: pem::Error,
-    },
-    /// `webhook.ca_file` has no certificate.
-    #[error("webhook.ca_file {} contains no certificate", path.display())]
-    NoCertificate {
-        /// The file.
-        path: PathBuf,
-    },
-    /// No certificate is trusted.
-    #[error("webhook.url is https, and this host trusts no certificates: install ca-certificates")]
-    NoTrustedCertificates,
-}
-
-/// An error of the HTTP client. It prints only the cause, since the client's sentence says nothing about it.
-#[derive(Debug)]
-pub(super) struct RequestError(ClientError);
-
-impl std::fmt::Display for RequestError {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self.0.source() {
-            Some(cause) => std::fmt::Display::fmt(cause, f),
-            None => std::fmt::Display::fmt(&self.0, f),
-        }
-    }
-}
-
-impl Error for RequestError {
-    fn source(&self) -> Option<&(dyn Error + 'static)> {
-        self.0.source().and_then(Error::source)
-    }
 }
 
 /// Why a message was not delivered. The text is for operators and contains no secret.
@@ -133,7 +70,7 @@ impl DeliveryError {
 /// Posts messages to the receiver.
 pub(super) struct WebhookClient {
     target: WebhookTarget,
-    http: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
+    http: HttpsClient,
     timeout: Duration,
 }
 
@@ -153,17 +90,7 @@ impl WebhookClient {
         ca_file: Option<&Path>,
         timeout_ms_max: u64,
     ) -> Result<Self, ClientSetupError> {
-        let roots = if target.is_tls() { trusted_certificates(ca_file)? } else { RootCertStore::empty() };
-        let tls = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
-            .with_safe_default_protocol_versions()
-            .map_err(ClientSetupError::Tls)?
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        let connector = HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http1().build();
-        let http = Client::builder(TokioExecutor::new())
-            .pool_max_idle_per_host(0)
-            .retry_canceled_requests(false)
-            .build(connector);
+        let http = https_client(target.is_tls(), CaFile { section: "webhook", path: ca_file })?;
         Ok(Self { target, http, timeout: Duration::from_millis(timeout_ms_max) })
     }
 
@@ -213,24 +140,6 @@ fn check_response(status: StatusCode, retry_after: Option<&HeaderValue>) -> Resu
     }
     let retry_after_s = retry_after.and_then(|value| value.to_str().ok()).and_then(|text| text.trim().parse().ok());
     Err(DeliveryError::Rejected { status, retry_after_s })
-}
-
-/// The certificates that this host trusts, and those in `ca_file`.
-fn trusted_certificates(ca_file: Option<&Path>) -> Result<RootCertStore, ClientSetupError> {
-    let mut roots = RootCertStore::empty();
-    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-    if let Some(path) = ca_file {
-        let read = CertificateDer::pem_file_iter(path).and_then(Iterator::collect::<Result<Vec<_>, _>>);
-        let read = read.map_err(|source| ClientSetupError::CaFile { path: path.to_owned(), source })?;
-        let (added, _) = roots.add_parsable_certificates(read);
-        if added == 0 {
-            return Err(ClientSetupError::NoCertificate { path: path.to_owned() });
-        }
-    }
-    if roots.is_empty() {
-        return Err(ClientSetupError::NoTrustedCertificates);
-    }
-    Ok(roots)
 }
 
 #[cfg(test)]

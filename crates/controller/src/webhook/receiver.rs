@@ -1,11 +1,11 @@
 //! The receiver of the webhook's messages: where it is, the keys that sign, and the counters of its deliveries.
 
 use super::{
-    client::{ClientSetupError, WebhookClient},
+    client::WebhookClient,
     settings::{self, InvalidUrl, SecretFileError, WebhookTarget},
     sign::SigningKey,
 };
-use crate::{config::Config, limits::WebhookLimits};
+use crate::{config::Config, https_client::ClientSetupError, limits::WebhookLimits};
 use anteroom_wire::operator_reports::WebhookError;
 use parking_lot::Mutex;
 use std::sync::atomic::AtomicU64;

@@ -1,19 +1,19 @@
 //! The settings `[webhook]`. All errors are reported at once. The secret file is read only when the server starts, because its
 //! content must not leave the server.
 
-use crate::settings::settings;
+use crate::{
+    private_file::{PrivateFile, Readers, read_private_file},
+    settings::settings,
+};
 use http::{
     Uri,
     uri::{Authority, Scheme},
 };
 use std::{
-    fs::File,
-    io::{self, Read},
+    io,
     net::IpAddr,
-    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
 };
-use zeroize::Zeroizing;
 
 use super::sign::{InvalidKey, SigningKey};
 
@@ -167,7 +167,7 @@ pub enum SecretFileError {
 /// Reads the secrets from a file that only its owner may read, in order.
 pub(super) fn read_keys(file_path: &Path) -> Result<Vec<SigningKey>, SecretFileError> {
     let path = file_path.to_owned();
-    let text = match read_private_file(file_path) {
+    let text = match read_private_file(file_path, Readers::Owner, SECRET_FILE_BYTES_MAX) {
         Ok(PrivateFile::Text(text)) => text,
         Ok(PrivateFile::NotAFile) => return Err(SecretFileError::NotAFile { path }),
         Ok(PrivateFile::ReadableByOthers { mode }) => return Err(SecretFileError::ReadableByOthers { path, mode }),
@@ -181,26 +181,6 @@ pub(super) fn read_keys(file_path: &Path) -> Result<Vec<SigningKey>, SecretFileE
         }
     }
     if (1..=SECRETS_MAX).contains(&keys.len()) { Ok(keys) } else { Err(SecretFileError::WrongCount { path }) }
-}
-
-enum PrivateFile {
-    Text(Zeroizing<String>),
-    NotAFile,
-    ReadableByOthers { mode: u32 },
-}
-
-fn read_private_file(path: &Path) -> io::Result<PrivateFile> {
-    let mut file = File::open(path)?;
-    let meta = file.metadata()?;
-    if !meta.is_file() {
-        return Ok(PrivateFile::NotAFile);
-    }
-    if meta.mode() & 0o077 != 0 {
-        return Ok(PrivateFile::ReadableByOthers { mode: meta.mode() & 0o777 });
-    }
-    let mut text = Zeroizing::new(String::new());
-    Read::by_ref(&mut file).take(SECRET_FILE_BYTES_MAX).read_to_string(&mut text)?;
-    Ok(PrivateFile::Text(text))
 }
 
 #[cfg(test)]

@@ -3,14 +3,14 @@
 
 use super::{Auth, CSRF_HEADER, cookie_header};
 use anteroom_controller::{api_error::ApiError, caller::Caller, unix_time};
-use anteroom_store::{BrowserRow, NewBrowser, Person, Sha256Hex, StoreError, UnixMs};
+use anteroom_store::{BrowserRow, NewBrowser, Sha256Hex, StoreError};
 use anteroom_wire::{CallerId, Problem};
 use axum::http::{HeaderMap, HeaderValue, header};
 
 /// Length of a browser's key: 256 bits as hex digits.
 const KEY_CHARS: usize = 64;
 /// Browsers in one list.
-const BROWSERS_MAX: u32 = 200;
+pub(super) const BROWSERS_MAX: u32 = 200;
 
 /// What a browser sends about itself when it signs in.
 #[derive(Debug, Clone)]
@@ -62,20 +62,15 @@ fn describe(agent: &str) -> String {
     format!("{browser} on {system}")
 }
 
-/// Signs a browser in as this caller, which exists.
+/// Signs a browser in as this caller, which exists and was made with a link.
 ///
 /// # Errors
 /// The database cannot be written.
-pub async fn sign_in(
-    auth: &Auth,
-    caller: CallerId,
-    info: BrowserInfo,
-    person: Option<Person>,
-    confirmed_at_ms: UnixMs,
-) -> Result<(), StoreError> {
+pub async fn sign_in(auth: &Auth, caller: CallerId, info: BrowserInfo) -> Result<(), StoreError> {
     let BrowserInfo { key, description, address } = info;
     let now_ms = unix_time::now_unix_ms();
-    auth.store.create_browser(&NewBrowser { caller, key, description, address, person, confirmed_at_ms, now_ms }).await
+    let new = NewBrowser { caller, key, description, address, person: None, confirmed_at_ms: now_ms, now_ms };
+    auth.store.create_browser(&new).await
 }
 
 /// Whether the request comes from the browser that signed in as this caller, and that was used recently. Records the use.
@@ -102,8 +97,8 @@ pub async fn list_own_browsers(auth: &Auth, caller: &Caller) -> Result<Vec<Brows
     let Some(current) = auth.store.get_browser(&caller.id).await? else { return Ok(Vec::new()) };
     let now = unix_time::now_unix_ms();
     let used_after = now.saturating_sub(auth.browser_idle_ms_max);
-    let mut browsers = auth.store.list_browsers(now, used_after, BROWSERS_MAX).await?;
-    browsers.retain(|browser| browser.person == current.person && browser.role == current.role);
+    let mut browsers = auth.store.list_browsers(current.person.as_ref(), now, used_after, BROWSERS_MAX).await?;
+    browsers.retain(|browser| current.person.is_some() || browser.role == current.role);
     Ok(browsers)
 }
 
@@ -127,7 +122,25 @@ pub async fn sign_out(auth: &Auth, caller: &Caller, id: &CallerId) -> Result<(),
 /// # Errors
 /// The last sign-in is too long ago, or the database cannot be read.
 pub async fn require_confirmation(auth: &Auth, caller: &Caller) -> Result<(), ApiError> {
-    let Some(browser) = auth.store.get_browser(&caller.id).await? else { return Ok(()) };
+    match auth.store.get_browser(&caller.id).await? {
+        Some(browser) => require_recent_confirmation(auth, &browser),
+        None => Ok(()),
+    }
+}
+
+/// As [`require_confirmation`], but only of people who signed in with the OpenID provider: they can confirm at any time. A viewer's
+/// browser would need a new link.
+///
+/// # Errors
+/// The last confirmation is too long ago, or the database cannot be read.
+pub async fn require_confirmation_of_person(auth: &Auth, caller: &Caller) -> Result<(), ApiError> {
+    let browser = auth.store.get_browser(&caller.id).await?;
+    browser
+        .filter(|browser| browser.person.is_some())
+        .map_or(Ok(()), |browser| require_recent_confirmation(auth, &browser))
+}
+
+fn require_recent_confirmation(auth: &Auth, browser: &BrowserRow) -> Result<(), ApiError> {
     if unix_time::now_unix_ms() <= browser.confirmed_at_ms.saturating_add(auth.confirmation_ms_max) {
         return Ok(());
     }

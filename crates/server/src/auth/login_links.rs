@@ -79,7 +79,7 @@ pub async fn redeem_login_token(
     })?;
     audit::note_caller(&caller.id);
     audit::note_actor("cookie", &caller.id, Some(&caller.role));
-    browsers::sign_in(auth, caller.id.clone(), browser, None, now).await?;
+    browsers::sign_in(auth, caller.id.clone(), browser).await?;
     let replaced = current.filter(|current| current.kind == kind && cookie_name(&current.role) == cookie);
     // The new cookie replaces the browser's previous one. If that made the link, its end would end the new one too.
     if let Some(replaced) = replaced.filter(|replaced| caller.parent.as_ref() != Some(&replaced.id)) {

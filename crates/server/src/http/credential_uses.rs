@@ -5,7 +5,7 @@ use super::{
     extract::{AuthenticatedCaller, CredentialPath, Json, OwnedSession},
     start_session::accepted_response,
 };
-use crate::auth::Auth;
+use crate::auth::{Auth, browsers};
 use anteroom_controller::{
     api_error::{ApiError, chain},
     caller::Action,
@@ -20,6 +20,7 @@ use anteroom_controller::{
 };
 use anteroom_wire::{
     Problem, ProblemBody,
+    agent::UsePurpose,
     api::{CredentialMeta, CredentialUseRequest, ScreenView, StartResponse},
 };
 use axum::{
@@ -35,7 +36,7 @@ use axum::{
 #[utoipa::path(post, operation_id = "use_credential", path = "/api/credentials/{id}/use", params(("id" = String, Path)), request_body = CredentialUseRequest, responses(
     (status = 202, description = "The session was accepted.", body = StartResponse),
     (status = 400, description = "The request is malformed.", body = ProblemBody),
-    (status = 403, description = "The caller may not use this credential, or the provider's policy forbids this use.", body = ProblemBody),
+    (status = 403, description = "The caller may not use this credential, the provider's policy forbids this use, or an `exec` needs a confirmation first.", body = ProblemBody),
     (status = 404, description = "There is no such credential.", body = ProblemBody),
     (status = 409, description = "The tool has no command for this purpose, or the image does not contain the tool.", body = ProblemBody),
     (status = 429, description = "The credential's owner or its user has as many waiting sessions as it may have.", body = ProblemBody),
@@ -48,6 +49,10 @@ pub(super) async fn start_credential_use(
     CredentialPath(id): CredentialPath,
     Json(request): Json<CredentialUseRequest>,
 ) -> Result<impl IntoResponse, ErrorResponse> {
+    // A command of the caller can print the credential.
+    if request.purpose == UsePurpose::Exec {
+        browsers::require_confirmation(&auth, &caller).await?;
+    }
     let row = for_use::start_credential_use(&server_context, &caller, &id, &request).await?;
     accepted_response(&server_context, &auth, &caller, &row).await
 }

@@ -5,7 +5,7 @@ use super::{
     extract::{Json, OwnedSession},
     login::LoginLink,
 };
-use crate::auth::{Auth, login_links};
+use crate::auth::{Auth, browsers, login_links};
 use anteroom_controller::{api_error::ApiError, session::channels::require_active, session::context::SessionContext};
 use anteroom_wire::{Problem, ProblemBody};
 use axum::extract::State;
@@ -27,7 +27,7 @@ pub(super) struct InvitationRequest {
 #[utoipa::path(post, operation_id = "invite_helper", path = "/api/auth/session/{id}/invitations", params(("id" = String, Path)), request_body = InvitationRequest, responses(
     (status = 200, description = "The link.", body = LoginLink),
     (status = 400, description = "The name is malformed.", body = ProblemBody),
-    (status = 403, description = "The caller may not control this session.", body = ProblemBody),
+    (status = 403, description = "The caller may not control this session, or must confirm first.", body = ProblemBody),
     (status = 410, description = "The session has ended.", body = ProblemBody),
 ))]
 pub(super) async fn invite_helper(
@@ -42,6 +42,7 @@ pub(super) async fn invite_helper(
         let detail = format!("name must have 1 to {NAME_CHARS_MAX} characters and no control characters");
         return Err(ApiError::new(Problem::Malformed, detail).into());
     }
+    browsers::require_confirmation_of_person(&auth, &owned.caller).await?;
     let (row, _) = require_active(&context, &owned.row.id).await?;
     let url = login_links::create_helper_login_link(&auth, &owned.caller, &row, name).await?;
     Ok(axum::Json(LoginLink { url, expires_in_s: auth.login_link_lifetime_ms / 1_000 }))

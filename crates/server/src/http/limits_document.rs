@@ -1,14 +1,18 @@
 //! The table in `docs/limits.md`: every limit that a client, a viewer, a backend or a machine can reach.
 
 use super::{
-    BODY_BYTES_MAX, LOGIN_BYTES_MAX,
+    BODY_BYTES_MAX, LOGIN_BYTES_MAX, OIDC_ANSWER_BYTES_MAX,
     event_streams::limits as streams,
     health::PUBLIC_REPORT_MS_MAX,
     rates::{CREDENTIALS_REMEMBERED_MAX, RouteClass},
     request_body::{PIECE_BYTES_MIN, SMALL_PIECES_MAX},
 };
 use crate::listener;
-use anteroom_controller::{config::Config, limits::ServerLimits};
+use anteroom_controller::{
+    config::Config,
+    limits::ServerLimits,
+    oidc::{CONCURRENT_REQUESTS_MAX, PENDING_BY_NETWORK_MAX, PENDING_MAX, RESPONSE_BYTES_MAX},
+};
 use anteroom_egress::EgressSettings;
 
 /// One row of the table.
@@ -69,6 +73,7 @@ fn requests(limits: &ServerLimits) -> Vec<Row> {
     vec![
         row("body of a request", "bytes", BODY_BYTES_MAX, "413 `too_large`"),
         row("body of a login", "bytes", LOGIN_BYTES_MAX, "413 `too_large`"),
+        row("answer of the identity provider", "bytes", OIDC_ANSWER_BYTES_MAX, "413 `too_large`"),
         row("body of a delivery, and of an agent's events", "bytes", http.delivery_bytes_max, "413 `too_large`"),
         row("time for a body, in addition to the least rate", "ms", http.body_ms_max, "408 `request_timeout`"),
         row(
@@ -115,6 +120,30 @@ fn rates(limits: &ServerLimits) -> Vec<Row> {
         "the oldest is forgotten",
     );
     classes.chain([failed, remembered, health]).collect()
+}
+
+fn oidc(limits: &ServerLimits) -> Vec<Row> {
+    let limits = &limits.oidc;
+    vec![
+        row("a sign-in that was begun", "ms", limits.sign_in_ms_max, "401 `sign_in_expired`"),
+        row("sign-ins that were begun, of all clients", "sign-ins", PENDING_MAX, "the oldest is dropped"),
+        row("sign-ins that were begun, of one address", "sign-ins", PENDING_BY_NETWORK_MAX, "its oldest is dropped"),
+        row("time for a request to the provider", "ms", limits.request_ms_max, "503 `issuer_unavailable`"),
+        row("answer of the provider", "bytes", RESPONSE_BYTES_MAX, "503 `issuer_unavailable`"),
+        row("requests to the provider at once", "requests", CONCURRENT_REQUESTS_MAX, "the next one waits"),
+        row(
+            "time between two requests for keys that are not known",
+            "ms",
+            limits.keys_ms_min,
+            "401 `id_token_invalid`",
+        ),
+        row(
+            "delay after a failed request for the metadata",
+            "ms",
+            limits.retry_ms_max,
+            "503 `issuer_unavailable` until it is over",
+        ),
+    ]
 }
 
 fn event_streams() -> Vec<Row> {
@@ -190,6 +219,7 @@ fn document() -> String {
         ("Connections over TCP", connections(&limits)),
         ("Request bodies", requests(&limits)),
         ("Rates", rates(&limits)),
+        ("Sign-in with an OpenID provider", oidc(&limits)),
         ("Event streams", event_streams()),
         ("Sessions and WebSockets", sessions_and_sockets(&limits)),
         ("Outbound connections of machines", egress()),

@@ -13,9 +13,10 @@ use crate::{
     peer::ClientAddress,
 };
 use anteroom_controller::caller::Caller;
+use anteroom_store::Person;
 use anteroom_wire::{
     ProblemBody, Secret,
-    api::{CurrentCaller, LoginRequest},
+    api::{CurrentCaller, LoginRequest, SignInKind},
 };
 use axum::{
     extract::State,
@@ -47,14 +48,23 @@ pub(super) async fn log_in(
     Ok(response)
 }
 
-/// Returns the role of the current caller, and for a viewer its session.
+/// Returns the role and name of the current caller, how its browser signed in, and for a viewer its session.
 #[utoipa::path(get, operation_id = "get_current_caller", path = "/api/me", responses(
     (status = 200, description = "The caller.", body = CurrentCaller),
     (status = 401, description = "The caller is not authenticated.", body = ProblemBody),
 ))]
-pub(super) async fn get_current_caller(AuthenticatedCaller(caller): AuthenticatedCaller) -> axum::Json<CurrentCaller> {
-    let session = caller.role.session().cloned();
-    axum::Json(CurrentCaller { role: caller.role.as_str().to_owned(), session })
+pub(super) async fn get_current_caller(
+    State(auth): State<Auth>,
+    AuthenticatedCaller(caller): AuthenticatedCaller,
+) -> Result<axum::Json<CurrentCaller>, ErrorResponse> {
+    let browser = auth.store.get_browser(&caller.id).await?;
+    let kind = |person: Option<Person>| if person.is_some() { SignInKind::Oidc } else { SignInKind::Link };
+    Ok(axum::Json(CurrentCaller {
+        role: caller.role.as_str().to_owned(),
+        session: caller.role.session().cloned(),
+        name: caller.name,
+        sign_in: browser.map(|browser| kind(browser.person)),
+    }))
 }
 
 /// A single-use login link for an operator.

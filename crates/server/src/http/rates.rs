@@ -46,7 +46,7 @@ pub(crate) enum RouteClass {
     Ticket,
     /// Event streams; the same route without a stream is `Read`.
     Stream,
-    /// Logins and login links.
+    /// Logins, login links, and sign-in with the identity provider.
     Login,
     /// Support bundles.
     Bundle,

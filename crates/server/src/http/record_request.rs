@@ -48,6 +48,7 @@ fn new_scope(request: &Request, path: Option<&str>) -> RequestScope {
         request: hex::encode(random::random_bytes::<8>()),
         subject: path.map(|path| subject_in_path(path, request.uri().path())).unwrap_or_default(),
         details: BTreeMap::new(),
+        action: None,
     }
 }
 
@@ -78,7 +79,7 @@ fn entry(scope: RequestScope, action: Option<Action>, route: String, response: &
     let is_refused = status == StatusCode::FORBIDDEN || problem == Some(Problem::NotOwner.code());
     let is_unidentified = status == StatusCode::UNAUTHORIZED || is_identification(problem);
     let is_known = scope.actor.id.is_some();
-    match action {
+    match scope.action.or(action) {
         _ if !is_known && (is_refused || is_unidentified) => {
             // A stranger chooses the path, so only its route is recorded.
             let entry = Entry { subject: Subject::default(), ..scope.entry(Action::IdentificationFailed, outcome) };

@@ -10,6 +10,7 @@ use anteroom_controller::caller::Action::{
     OperateServer, ReadAudit, ReadCredential, ReadMetrics, ReadScreen, ReadSelf, ReadSession, StartSession,
     UseCredential, ViewDesktop,
 };
+use anteroom_controller::oidc::REDIRECT_PATH;
 use axum::http::{HeaderMap, Method, header};
 
 /// What a route requires.
@@ -57,6 +58,7 @@ const POST: Method = Method::POST;
 const DELETE: Method = Method::DELETE;
 const STATIC: &str = "static content without data";
 const AGENT: &str = "authenticated by the agent token";
+const BEGINS: &str = "it only makes an address; what is finished is recorded";
 const OVERALL: &str = "returns only the overall status without a caller";
 
 const fn route(method: Method, path: &'static str, access: Access, recording: Recording, class: RouteClass) -> Route {
@@ -67,6 +69,7 @@ const fn route(method: Method, path: &'static str, access: Access, recording: Re
 pub const ROUTES: &[Route] = &[
     route(GET, "/", Public(STATIC), Unrecorded, Read),
     route(GET, "/login", Public(STATIC), Unrecorded, Read),
+    route(GET, REDIRECT_PATH, Public(STATIC), Unrecorded, Read),
     route(GET, "/dashboard/remote-cli", Public(STATIC), Unrecorded, Read),
     route(GET, "/dashboard/remote-cli/auth", Public(STATIC), Unrecorded, Read),
     // A navigation cannot send the key of the browser.
@@ -76,6 +79,10 @@ pub const ROUTES: &[Route] = &[
     route(GET, "/openapi.json", Public(STATIC), Unrecorded, Read),
     route(GET, "/health", Public(OVERALL), Unrecorded, Read),
     route(POST, "/api/login", Public("authenticated by a single-use login token"), Recorded(Deed::Login), Login),
+    route(GET, "/api/oidc", Public("returns only public addresses of the identity provider"), Unrecorded, Read),
+    route(POST, "/api/oidc/sign-in", Public("begins what the identity provider authenticates"), Exempt(BEGINS), Login),
+    // The use case changes the action if a confirmation is finished.
+    route(POST, "/api/oidc/callback", Public("authenticated by the identity provider"), Recorded(Deed::Login), Login),
     route(POST, "/api/auth/credentials/store", Public(AGENT), Recorded(Deed::CredentialStore), Change),
     route(POST, "/api/agent/events", Public(AGENT), Exempt("its session's timeline has it"), Change),
     route(GET, "/api/agent/session", Public(AGENT), Unrecorded, Read),
@@ -94,6 +101,8 @@ pub const ROUTES: &[Route] = &[
         TicketClass,
     ),
     route(GET, "/api/me", Caller(ReadSelf), Unrecorded, Read),
+    // The handler permits only browsers that signed in with the identity provider.
+    route(POST, "/api/oidc/confirm", Caller(ReadSelf), Exempt(BEGINS), Login),
     // The handlers permit only the caller's own browsers.
     route(GET, "/api/browsers", Caller(ReadSelf), Unrecorded, Read),
     route(DELETE, "/api/browsers/{id}", Caller(ReadSelf), Recorded(Deed::SignOut), Change),

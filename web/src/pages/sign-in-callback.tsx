@@ -1,0 +1,45 @@
+// /sign-in/callback: receives the answer of the OpenID provider, and continues where the sign-in began.
+
+import { useEffect, useState } from "preact/hooks";
+import { api, toProblem, type Problem } from "../api";
+import { Frame } from "../components/frame";
+import { OidcSignIn } from "../components/oidc-sign-in";
+import { ProblemNote } from "../components/problem-note";
+import { extractAnswer, returnPath } from "../oidc";
+import { START_PATH } from "../pages";
+
+const NO_ANSWER: Problem = {
+  code: "no_answer",
+  sentence: "This address contains no answer of the identity provider.",
+  remedy: "Sign in again. After a reload the answer is gone: it works once.",
+  close_code: 4401,
+};
+
+export function SignInCallbackPage() {
+  const [answer] = useState(extractAnswer);
+  const [problem, setProblem] = useState<Problem | null>(answer === null ? NO_ANSWER : null);
+  useEffect(() => {
+    if (answer === null) return;
+    api.finishOidc(answer).then(
+      () => window.location.replace(returnPath()),
+      (error: unknown) => setProblem(toProblem(error)),
+    );
+  }, [answer]);
+  if (problem === null) {
+    return (
+      <Frame title="Signing in" page="sign-in-callback">
+        <p role="status">Signing in…</p>
+      </Frame>
+    );
+  }
+  return (
+    <Frame title="Not signed in" page="sign-in-callback" status="failed">
+      <h1>The sign-in did not work</h1>
+      <ProblemNote problem={problem} />
+      <OidcSignIn />
+      <p>
+        <a href={START_PATH}>Continue to the start page</a>
+      </p>
+    </Frame>
+  );
+}

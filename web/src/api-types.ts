@@ -709,10 +709,78 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** Returns the role of the current caller, and for a viewer its session. */
+        /** Returns the role and name of the current caller, how its browser signed in, and for a viewer its session. */
         get: operations["get_current_caller"];
         put?: never;
         post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/oidc": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Returns the OpenID provider with which people sign in, if there is one. */
+        get: operations["get_oidc_provider"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/oidc/callback": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Finishes a sign-in or confirmation with the provider's answer. A sign-in sets the cookie. */
+        post: operations["finish_oidc"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/oidc/confirm": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Begins a confirmation: the person who signed this browser in authenticates again at the OpenID provider. */
+        post: operations["begin_oidc_confirmation"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/oidc/sign-in": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Begins a sign-in with the OpenID provider. The browser goes to the returned address; only the browser with this key can finish it. */
+        post: operations["begin_oidc_sign_in"];
         delete?: never;
         options?: never;
         head?: never;
@@ -1171,9 +1239,12 @@ export interface components {
         };
         /** @description `GET /api/me`: the authenticated caller. */
         CurrentCaller: {
-            /** @description `operator`, `backend` or `viewer`. */
+            /** @description Its name, for people. */
+            name: string;
+            /** @description `operator`, `auditor`, `backend`, `user`, `viewer` or `helper`. */
             role: string;
             session: components["schemas"]["SessionId"] | null;
+            sign_in: components["schemas"]["SignInKind"] | null;
         };
         /** @description The controller's answer to a delivery. In both cases the agent must not send it again. */
         DeliveryResult: {
@@ -1434,6 +1505,48 @@ export interface components {
             label: string;
             /** @description Its lanes, the preferred one first. */
             lanes: components["schemas"]["Lane"][];
+        };
+        /** @description `POST /api/oidc/callback`: what the provider added to the redirect URI. It contains either `code` or `error`. */
+        OidcAnswer: {
+            /** @description The key of the browser that began the sign-in. */
+            browser_key: string;
+            /** @description The authorization code. */
+            code?: string | null;
+            /** @description The code of an error. */
+            error?: string | null;
+            /** @description The provider's description of the error. */
+            error_description?: string | null;
+            /** @description The issuer, if the provider names it (RFC 9207). */
+            iss?: string | null;
+            /** @description The value of the authorization request. */
+            state: string;
+        };
+        /** @description What a finished sign-in or confirmation did. */
+        OidcOutcome: {
+            /** @description What was done. */
+            outcome: components["schemas"]["OidcResult"];
+        };
+        /** @description `GET /api/oidc`: the OpenID provider with which people sign in. */
+        OidcProvider: {
+            /** @description Where people sign out of the provider; `null`: not known, or the provider has no such address. */
+            end_session_url: string | null;
+            /** @description The issuer identifier; `null`: none is configured. */
+            issuer: string | null;
+        };
+        /** @description `POST /api/oidc/sign-in` and `POST /api/oidc/confirm`. */
+        OidcRequest: {
+            /** @description The key of the browser, as in [`LoginRequest`]. */
+            browser_key: string;
+        };
+        /**
+         * @description What a finished sign-in or confirmation did.
+         * @enum {string}
+         */
+        OidcResult: "signed_in" | "confirmed";
+        /** @description A sign-in with the OpenID provider that was begun. */
+        OidcStart: {
+            /** @description The address of the provider to which the browser goes. */
+            authorization_url: string;
         };
         /** @description `POST /open-url`. */
         OpenUrl: {
@@ -1725,6 +1838,11 @@ export interface components {
              */
             viewers: number;
         };
+        /**
+         * @description How a browser signed in.
+         * @enum {string}
+         */
+        SignInKind: "link" | "oidc";
         /** @description The state of the sign-in. */
         SignInView: {
             /**
@@ -1752,7 +1870,7 @@ export interface components {
         Stage: "process" | "channel" | "hello" | "display" | "window_manager" | "terminal" | "browser" | "cli";
         /** @description `POST /api/auth/start`. */
         StartRequest: {
-            /** @description Two requests of one caller with the same key start only one session. 1 to 200 characters. */
+            /** @description Two requests of one caller with the same key start only one session. 1 to 255 characters. */
             idempotency_key?: string | null;
             /** @description The name of an external machine from the configuration; absent: a cloned machine. */
             machine?: string | null;
@@ -1764,7 +1882,7 @@ export interface components {
             renews?: string | null;
             /** @description Where the page redirects the user at the end: `http(s)://`, up to 2 KiB. */
             return_url?: string | null;
-            /** @description The caller's id for the user, 1 to 200 characters. */
+            /** @description The caller's id for the user, 1 to 255 characters. */
             user_id?: string | null;
         };
         /** @description 202: the session exists, its machine is being started. */
@@ -2580,7 +2698,7 @@ export interface operations {
                     "application/json": components["schemas"]["ProblemBody"];
                 };
             };
-            /** @description The caller may not control this session. */
+            /** @description The caller may not control this session, or must confirm first. */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -3369,7 +3487,7 @@ export interface operations {
                     "application/json": components["schemas"]["ProblemBody"];
                 };
             };
-            /** @description The caller may not use this credential, or the provider's policy forbids this use. */
+            /** @description The caller may not use this credential, the provider's policy forbids this use, or an `exec` needs a confirmation first. */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -3738,6 +3856,179 @@ export interface operations {
             };
             /** @description The caller is not authenticated. */
             401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+        };
+    };
+    get_oidc_provider: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The provider. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["OidcProvider"];
+                };
+            };
+        };
+    };
+    finish_oidc: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["OidcAnswer"];
+            };
+        };
+        responses: {
+            /** @description The browser is signed in, or the person is confirmed. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["OidcOutcome"];
+                };
+            };
+            /** @description It was not begun in this browser, is used or has expired, or the ID token is not valid. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+            /** @description The provider or this server refuses the person. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+            /** @description The provider answered with an error. */
+            502: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+            /** @description The provider does not answer. */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+        };
+    };
+    begin_oidc_confirmation: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["OidcRequest"];
+            };
+        };
+        responses: {
+            /** @description The address of the provider. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["OidcStart"];
+                };
+            };
+            /** @description The caller did not sign in with the provider. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+            /** @description The caller is not authenticated. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+            /** @description The provider does not answer. */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+        };
+    };
+    begin_oidc_sign_in: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["OidcRequest"];
+            };
+        };
+        responses: {
+            /** @description The address of the provider. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["OidcStart"];
+                };
+            };
+            /** @description No provider is configured. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+            /** @description The provider does not answer. */
+            503: {
                 headers: {
                     [name: string]: unknown;
                 };

@@ -13,7 +13,7 @@ use anteroom_machine::{
     image::{self, Image},
     qemu,
 };
-use anteroom_wire::api::{Health, HealthStatus};
+use anteroom_wire::api::{Health, HealthCheck, HealthStatus};
 use owo_colors::{OwoColorize, Stream::Stdout};
 use serde::Serialize;
 use std::process::ExitCode;
@@ -50,7 +50,7 @@ pub(super) async fn run(config: &Config, json: bool) -> anyhow::Result<ExitCode>
     checks.extend(isolation::check_isolation(config, image.as_ref().ok()).await);
     checks.push(check("disk", disk(config)));
     checks.extend(external_machines(config).map(|finding| check("external machines", finding)));
-    checks.push(check("server", server(config).await));
+    checks.extend(server(config).await);
     let missing = checks.iter().filter(|check| matches!(check.finding, Finding::Missing(_))).count();
     if json {
         print_line(serde_json::to_string_pretty(&checks)?);
@@ -154,22 +154,40 @@ fn disk(config: &Config) -> Finding {
     }
 }
 
-async fn server(config: &Config) -> Finding {
+/// The running server, and the OpenID provider that it asks.
+async fn server(config: &Config) -> Vec<Check> {
     match ApiClient::new(&config.state_dir).get::<Health>("/health").await {
         Ok(health) => {
-            let problems: Vec<String> = health
-                .checks
-                .iter()
-                .filter(|check| check.status != HealthStatus::Ok)
-                .map(|check| format!("{}: {}", check.name, check.detail))
-                .collect();
-            match health.status {
-                HealthStatus::Ok => Finding::Ok(format!("running, version {}", health.version)),
-                HealthStatus::Degraded => Finding::Degraded(format!("running; {}", problems.join("; "))),
-                HealthStatus::Down => Finding::Missing(format!("running, but {}", problems.join("; "))),
-            }
+            let provider = health.checks.iter().find(|check| check.name == "sign_in_provider").map(sign_in_provider);
+            [check("server", running(&health))].into_iter().chain(provider).collect()
         }
-        Err(error @ ClientError::NoServer { .. }) => Finding::Degraded(error.to_string()),
-        Err(error @ (ClientError::Api(_) | ClientError::InvalidResponse(_))) => Finding::Missing(error.to_string()),
+        Err(error @ ClientError::NoServer { .. }) => vec![check("server", Finding::Degraded(error.to_string()))],
+        Err(error @ (ClientError::Api(_) | ClientError::InvalidResponse(_))) => {
+            vec![check("server", Finding::Missing(error.to_string()))]
+        }
     }
+}
+
+/// The overall status of a running server.
+fn running(health: &Health) -> Finding {
+    let problems: Vec<String> = health
+        .checks
+        .iter()
+        .filter(|check| check.status != HealthStatus::Ok)
+        .map(|check| format!("{}: {}", check.name, check.detail))
+        .collect();
+    match health.status {
+        HealthStatus::Ok => Finding::Ok(format!("running, version {}", health.version)),
+        HealthStatus::Degraded => Finding::Degraded(format!("running; {}", problems.join("; "))),
+        HealthStatus::Down => Finding::Missing(format!("running, but {}", problems.join("; "))),
+    }
+}
+
+/// Also if it works: the detail has the redirect URI, which an operator registers.
+fn sign_in_provider(found: &HealthCheck) -> Check {
+    let finding = match found.status {
+        HealthStatus::Ok => Finding::Ok(found.detail.clone()),
+        HealthStatus::Degraded | HealthStatus::Down => Finding::Degraded(found.detail.clone()),
+    };
+    check("identity provider", finding)
 }

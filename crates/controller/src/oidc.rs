@@ -243,8 +243,8 @@ impl Oidc {
             AuthorizationResult::Error { code, description } => return Err(refusal(&code, description.as_deref())),
         };
         let known = self.provider.get().await?;
-        let token = self.exchange_code(&known, code, verifier).await?;
-        let identity = self.verify(known, &token, &nonce, begun_at_ms).await?;
+        let exchanged = self.exchange_code(&known, code, verifier).await?;
+        let identity = self.verify(known, &exchanged, &nonce, begun_at_ms).await?;
         match purpose {
             Purpose::SignIn => Ok(Finished::SignIn(identity)),
             Purpose::Confirm { person, .. } if person != identity.person => Err(Problem::OtherPerson.into()),

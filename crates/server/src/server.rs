@@ -14,7 +14,6 @@ use crate::{
 use anteroom_audit::{Action, Entry};
 use anteroom_controller::{
     admission,
-    api_error::chain,
     audit::{self, Audit},
     caller::{COMMAND_LINE_NAME, Caller, command_line_id},
     config::{Config, LOCAL_API_SOCKET_NAME},

@@ -34,13 +34,13 @@ use utoipa::ToSchema;
 pub struct StartRequest {
     /// The provider's id.
     pub provider: String,
-    /// The caller's id for the user, 1 to 200 characters.
+    /// The caller's id for the user, 1 to 255 characters.
     #[serde(default)]
     pub user_id: Option<String>,
     /// Where the page redirects the user at the end: `http(s)://`, up to 2 KiB.
     #[serde(default)]
     pub return_url: Option<String>,
-    /// Two requests of one caller with the same key start only one session. 1 to 200 characters.
+    /// Two requests of one caller with the same key start only one session. 1 to 255 characters.
     #[serde(default)]
     pub idempotency_key: Option<String>,
     /// The name of an external machine from the configuration; absent: a cloned machine.

@@ -227,7 +227,8 @@ export class FakeServer {
    * @param {import("node:http").IncomingMessage} request @param {import("node:http").ServerResponse} response
    */
   #handleApi(method, path, body, request, response) {
-    if (path === "/api/me") return this.#respond(response, 200, { role: "operator", session: null });
+    if (path === "/api/me") return this.#respond(response, 200, { role: "operator", name: "operator", session: null, sign_in: "link" });
+    if (path === "/api/oidc") return this.#respond(response, 200, { issuer: null, end_session_url: null });
     if (path === "/api/browsers") return this.#respond(response, 200, { browsers: this.browsers });
     if (path === "/api/logout") {
       this.anonymous_allowed = false;

@@ -6,7 +6,7 @@ use anteroom_wire::CallerId;
 use openidconnect::{Nonce, PkceCodeVerifier};
 use parking_lot::Mutex;
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     net::IpAddr,
 };
 
@@ -52,6 +52,7 @@ struct Pending {
     /// By their number, so that the oldest is the first.
     by_number: BTreeMap<u64, (String, PendingSignIn)>,
     numbers: HashMap<String, u64>,
+    numbers_by_network: HashMap<Option<IpAddr>, BTreeSet<u64>>,
     next: u64,
 }
 
@@ -64,18 +65,17 @@ impl PendingSignIns {
     pub(super) fn insert(&self, state: &str, sign_in: PendingSignIn) {
         let mut pending = self.pending.lock();
         pending.remove_expired(sign_in.begun_at_ms, self.lifetime_ms);
-        let of_network = pending.by_number.iter().filter(|(_, (_, other))| other.network == sign_in.network);
-        let of_network: Vec<u64> = of_network.map(|(number, _)| *number).collect();
-        if of_network.len() >= PENDING_BY_NETWORK_MAX {
-            pending.remove(of_network[0]);
-        } else if pending.by_number.len() >= PENDING_MAX
-            && let Some(oldest) = pending.by_number.keys().next().copied()
-        {
-            pending.remove(oldest);
+        let of_network = pending.numbers_by_network.get(&sign_in.network);
+        let of_network = of_network.filter(|numbers| numbers.len() >= PENDING_BY_NETWORK_MAX);
+        let is_full = pending.by_number.len() >= PENDING_MAX;
+        let oldest = || pending.by_number.keys().next().filter(|_| is_full);
+        if let Some(dropped) = of_network.and_then(BTreeSet::first).or_else(oldest).copied() {
+            pending.remove(dropped);
         }
         let number = pending.next;
         pending.next += 1;
         pending.numbers.insert(state.to_owned(), number);
+        pending.numbers_by_network.entry(sign_in.network).or_default().insert(number);
         pending.by_number.insert(number, (state.to_owned(), sign_in));
     }
 
@@ -94,6 +94,12 @@ impl Pending {
     fn remove(&mut self, number: u64) -> Option<PendingSignIn> {
         let (state, sign_in) = self.by_number.remove(&number)?;
         self.numbers.remove(&state);
+        if let Some(of_network) = self.numbers_by_network.get_mut(&sign_in.network) {
+            of_network.remove(&number);
+            if of_network.is_empty() {
+                self.numbers_by_network.remove(&sign_in.network);
+            }
+        }
         Some(sign_in)
     }
 
@@ -156,5 +162,6 @@ mod tests {
         assert_eq!(pending.pending.lock().numbers.len(), PENDING_MAX);
         pending.insert("later", sign_in("own", 1, LIFETIME_MS + 2));
         assert_eq!(held(), 1);
+        assert_eq!(pending.pending.lock().numbers_by_network.len(), 1);
     }
 }

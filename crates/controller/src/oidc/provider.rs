@@ -38,11 +38,14 @@ pub(super) struct Provider {
 pub(super) struct Known {
     pub(super) metadata: Arc<ProviderMetadataWithLogout>,
     pub(super) keys: Arc<CoreJsonWebKeySet>,
+    read_at: Instant,
     keys_read_at: Instant,
 }
 
 struct State {
     known: Option<Known>,
+    /// When keys were requested because a token was signed with an unknown one.
+    keys_requested_at: Option<Instant>,
     failure: Option<Failure>,
     backoff: Backoff,
 }
@@ -70,7 +73,7 @@ pub enum ProviderStatus {
 impl Provider {
     pub(super) fn new(issuer: IssuerUrl, http: ProviderHttp, limits: OidcLimits) -> Self {
         let backoff = Backoff::new(Duration::from_millis(RETRY_MS_MIN), Duration::from_millis(limits.retry_ms_max));
-        let state = Mutex::new(State { known: None, failure: None, backoff });
+        let state = Mutex::new(State { known: None, keys_requested_at: None, failure: None, backoff });
         Self { issuer, http: Arc::new(http), limits, state, reading: tokio::sync::Mutex::default() }
     }
 
@@ -107,7 +110,7 @@ impl Provider {
         self.read().await
     }
 
-    /// The keys, read again if that was not done just before: the provider may have signed with a new one.
+    /// The keys, read again if that was not done for the same cause just before: the provider may have signed with a new one.
     ///
     /// # Errors
     /// The provider does not answer as it must.
@@ -117,7 +120,10 @@ impl Provider {
         if known.keys_read_at > than.keys_read_at {
             return Ok(Some(known));
         }
-        if known.keys_read_at.elapsed() < Duration::from_millis(self.limits.keys_ms_min) {
+        let limit = Duration::from_millis(self.limits.keys_ms_min);
+        let requested_at = self.state.lock().keys_requested_at.replace(Instant::now());
+        if requested_at.is_some_and(|at| at.elapsed() < limit) {
+            self.state.lock().keys_requested_at = requested_at;
             return Ok(None);
         }
         let keys = CoreJsonWebKeySet::fetch_async(known.metadata.jwks_uri(), &self.client()).await;
@@ -130,22 +136,34 @@ impl Provider {
     /// Reads the metadata from time to time, until the server stops: the health report then names a provider that does not answer,
     /// and keys that the provider withdrew are not accepted any more.
     pub(super) async fn keep_current(&self, stop: CancellationToken) {
+        let every = Duration::from_millis(self.limits.metadata_every_ms);
         loop {
-            let read = async {
-                let _reading = self.reading.lock().await;
-                self.read().await
+            let next = tokio::select! {
+                next = self.read_if_old(every) => next,
+                () = stop.cancelled() => return,
             };
             tokio::select! {
-                _ = read => {}
-                () = stop.cancelled() => return,
-            }
-            let retry_at = self.state.lock().failure.as_ref().map(|failure| failure.retry_at);
-            let next = Instant::now() + Duration::from_millis(self.limits.metadata_every_ms);
-            tokio::select! {
-                () = tokio::time::sleep_until(retry_at.unwrap_or(next)) => {}
+                () = tokio::time::sleep_until(next) => {}
                 () = stop.cancelled() => return,
             }
         }
+    }
+
+    /// Reads metadata and keys if they are older than that. Returns when they are to be read next.
+    async fn read_if_old(&self, every: Duration) -> Instant {
+        let _reading = self.reading.lock().await;
+        let (known, failure) = {
+            let state = self.state.lock();
+            (state.known.clone(), state.failure.clone())
+        };
+        if failure.is_none()
+            && let Some(known) = known.filter(|known| known.read_at.elapsed() < every)
+        {
+            return known.read_at + every;
+        }
+        // The state has the result.
+        let _ = self.read().await;
+        self.state.lock().failure.as_ref().map_or_else(|| Instant::now() + every, |failure| failure.retry_at)
     }
 
     /// Reads metadata and keys. What was known before stays if that fails.
@@ -157,7 +175,8 @@ impl Provider {
         match found {
             Ok(metadata) => {
                 let keys = Arc::new(metadata.jwks().clone());
-                let known = Known { metadata: Arc::new(metadata), keys, keys_read_at: Instant::now() };
+                let now = Instant::now();
+                let known = Known { metadata: Arc::new(metadata), keys, read_at: now, keys_read_at: now };
                 state.known = Some(known.clone());
                 state.backoff.reset();
                 if state.failure.take().is_some() {

@@ -8,10 +8,10 @@ use crate::{
 use anteroom_store::{Person, UnixMs};
 use anteroom_wire::{Problem, guest_text::clean_line};
 use openidconnect::{
-    AdditionalClaims, AuthType, AuthorizationCode, ClaimsVerificationError, Client, EmptyExtraTokenFields,
-    EndpointMaybeSet, EndpointNotSet, EndpointSet, IdToken, IdTokenClaims, IdTokenFields, IdTokenVerifier, Nonce,
-    PkceCodeVerifier, RequestTokenError, SignatureVerificationError, StandardErrorResponse, StandardTokenResponse,
-    TokenResponse,
+    AccessToken, AccessTokenHash, AdditionalClaims, AuthType, AuthorizationCode, ClaimsVerificationError, Client,
+    EmptyExtraTokenFields, EndpointMaybeSet, EndpointNotSet, EndpointSet, IdToken, IdTokenClaims, IdTokenFields,
+    IdTokenVerifier, Nonce, OAuth2TokenResponse, PkceCodeVerifier, RequestTokenError, SignatureVerificationError,
+    StandardErrorResponse, StandardTokenResponse, TokenResponse,
     core::{
         CoreAuthDisplay, CoreAuthPrompt, CoreClientAuthMethod, CoreErrorResponseType, CoreGenderClaim, CoreJsonWebKey,
         CoreJweContentEncryptionAlgorithm, CoreJwsSigningAlgorithm, CoreRevocableToken, CoreRevocationErrorResponse,
@@ -79,6 +79,12 @@ pub(super) type OidcClient = Client<
     EndpointMaybeSet,
 >;
 
+/// What the provider gave for a code.
+pub(super) struct Exchanged {
+    token: Token,
+    access_token: AccessToken,
+}
+
 impl Oidc {
     /// The client of the library.
     pub(super) fn client(&self, known: &Known) -> OidcClient {
@@ -93,36 +99,37 @@ impl Oidc {
             .set_redirect_uri(self.redirect_uri.clone())
     }
 
-    /// Exchanges the code for an ID token, which is not verified.
+    /// Exchanges the code for an ID token and the access token that it may name, which are not verified.
     pub(super) async fn exchange_code(
         &self,
         known: &Known,
         code: String,
         verifier: PkceCodeVerifier,
-    ) -> Result<Token, ApiError> {
+    ) -> Result<Exchanged, ApiError> {
         let client = self.client(known);
         let request = client.exchange_code(AuthorizationCode::new(code)).map_err(ApiError::internal)?;
         let answer = request.set_pkce_verifier(verifier).request_async(&self.provider.client()).await;
         let answer = answer.map_err(|error| exchange_error(&error))?;
-        answer.id_token().cloned().ok_or_else(|| invalid("the provider sent no ID token"))
+        let token = answer.id_token().cloned().ok_or_else(|| invalid("the provider sent no ID token"))?;
+        Ok(Exchanged { token, access_token: answer.access_token().clone() })
     }
 
     /// Verifies an ID token. If it is signed with an unknown key, the keys may be read again.
     pub(super) async fn verify(
         &self,
         known: Known,
-        token: &Token,
+        exchanged: &Exchanged,
         nonce: &Nonce,
         begun_at_ms: UnixMs,
     ) -> Result<Identity, ApiError> {
-        let verified = self.verify_with(&known, token, nonce, begun_at_ms);
+        let verified = self.verify_with(&known, exchanged, nonce, begun_at_ms);
         let is_key_unknown = matches!(
             verified,
             Err(ClaimsVerificationError::SignatureVerification(SignatureVerificationError::NoMatchingKey))
         );
         let verified = match verified {
             Err(_) if is_key_unknown => match self.provider.get_newer_keys(&known).await? {
-                Some(newer) => self.verify_with(&newer, token, nonce, begun_at_ms),
+                Some(newer) => self.verify_with(&newer, exchanged, nonce, begun_at_ms),
                 None => verified,
             },
             Ok(_) | Err(_) => verified,
@@ -133,7 +140,7 @@ impl Oidc {
     fn verify_with<'t>(
         &self,
         known: &Known,
-        token: &'t Token,
+        exchanged: &'t Exchanged,
         nonce: &Nonce,
         begun_at_ms: UnixMs,
     ) -> Result<&'t Claims, ClaimsVerificationError> {
@@ -145,7 +152,18 @@ impl Oidc {
                 let is_in_range = u64::try_from(at.timestamp_millis()).is_ok_and(|at_ms| range.contains(&at_ms));
                 if is_in_range { Ok(()) } else { Err(ISSUED_AT_ANOTHER_TIME.to_owned()) }
             });
-        token.claims(&verifier, nonce)
+        let Exchanged { token, access_token } = exchanged;
+        let claims = token.claims(&verifier, nonce)?;
+        if let Some(hash) = claims.access_token_hash() {
+            let signature = ClaimsVerificationError::SignatureVerification;
+            let (algorithm, key) =
+                (token.signing_alg().map_err(signature)?, token.signing_key(&verifier).map_err(signature)?);
+            let own = AccessTokenHash::from_token(access_token, algorithm, key);
+            if own.ok().as_ref() != Some(hash) {
+                return Err(ClaimsVerificationError::Other(OTHER_ACCESS_TOKEN.to_owned()));
+            }
+        }
+        Ok(claims)
     }
 
     /// Who the claims name.
@@ -185,6 +203,7 @@ fn invalid(detail: &str) -> ApiError {
     ApiError::new(Problem::IdTokenInvalid, detail)
 }
 
+const OTHER_ACCESS_TOKEN: &str = "it belongs to another access token (at_hash)";
 const ISSUED_AT_ANOTHER_TIME: &str = "it was issued before this sign-in began, or in the future";
 
 /// Why a token is not valid, without anything of its content.
@@ -202,6 +221,7 @@ fn reason(error: &ClaimsVerificationError) -> String {
             SignatureVerificationError::NoMatchingKey => "its signature is by a key that the provider does not publish",
             _ => "its signature is not valid",
         },
+        ClaimsVerificationError::Other(text) if text == OTHER_ACCESS_TOKEN => OTHER_ACCESS_TOKEN,
         _ => "it is of a form that is not supported",
     };
     text.to_owned()

@@ -23,7 +23,7 @@ use anteroom_wire::{
 };
 use std::sync::Arc;
 
-const TEXT_CHARS_MAX: usize = 200;
+const TEXT_CHARS_MAX: usize = 255;
 const URL_BYTES_MAX: usize = 2048;
 
 /// Starts a session for `owner`, or returns the one that the same request started earlier.

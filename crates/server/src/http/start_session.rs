@@ -11,7 +11,7 @@ use anteroom_controller::{
     session::server_context::ServerContext,
     session::{start, view},
 };
-use anteroom_store::SessionRow;
+use anteroom_store::{Role, SessionRow};
 use anteroom_wire::{
     ProblemBody,
     api::{StartRequest, StartResponse},
@@ -35,8 +35,13 @@ pub(super) async fn start_session(
     State(server_context): State<ServerContext>,
     State(auth): State<Auth>,
     AuthenticatedCaller(caller): AuthenticatedCaller,
-    Json(request): Json<StartRequest>,
+    Json(mut request): Json<StartRequest>,
 ) -> Result<impl IntoResponse, ErrorResponse> {
+    if caller.role == Role::User {
+        // A person is its own user: its quota, the audit trail and an erasure go by the subject.
+        let browser = auth.store.get_browser(&caller.id).await?;
+        request.user_id = browser.and_then(|browser| browser.person).map(|person| person.subject);
+    }
     let owner = start::resolve_owner(&server_context, &caller, &request).await?;
     let row = start::start_session(&server_context, &owner, &request).await?;
     accepted_response(&server_context, &auth, &caller, &row).await

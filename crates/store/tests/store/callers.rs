@@ -2,8 +2,8 @@
 
 use crate::fixture::{HOUR, NOW, StoreFixture, session_id};
 use anteroom_store::{
-    CallerEnd, CallerKind, LoginScope, NewCaller, NewLoginToken, NewTicket, PurgeCounts, RedeemedLoginToken, Role,
-    Sha256Hex, StoreError, StoreErrorKind, TicketPurpose,
+    CallerEnd, CallerKind, LoginScope, NewBrowser, NewCaller, NewLoginToken, NewTicket, Person, PurgeCounts,
+    RedeemedLoginToken, Role, Sha256Hex, StoreError, StoreErrorKind, TicketPurpose,
 };
 use anteroom_wire::CallerId;
 
@@ -226,4 +226,46 @@ async fn nothing_outlives_the_api_token_that_made_it() {
     assert_eq!(fixture.store.redeem_login_token(&link.hash, NOW + 10).await.unwrap(), None);
     let ended = fixture.store.find_ended_callers(std::slice::from_ref(&cookie.id), NOW + 10).await.unwrap();
     assert_eq!(ended, [(cookie.id, CallerEnd::Expired)]);
+}
+
+#[tokio::test]
+async fn all_browsers_of_a_person_have_one_account_also_after_the_first_signed_out() {
+    let fixture = StoreFixture::new().await;
+    let sign_in = async |number: u8, issuer: &str, subject: &str| {
+        let person = Person { issuer: issuer.to_owned(), subject: subject.to_owned() };
+        let caller = NewCaller {
+            kind: CallerKind::BrowserCookie,
+            ..fixture.new_caller(caller_id(number), Role::User, &format!("browser {number}"))
+        };
+        let browser = NewBrowser {
+            caller: caller.id.clone(),
+            key: Sha256Hex::of_bytes(&[number]),
+            description: "Firefox on Linux".to_owned(),
+            address: "192.0.2.1".to_owned(),
+            person: Some(person.clone()),
+            confirmed_at_ms: NOW,
+            now_ms: NOW,
+        };
+        fixture.store.create_browser_of_person(&caller, &browser, &person).await.unwrap()
+    };
+    let first = sign_in(1, "https://a.example", "ada").await;
+    assert_eq!(first.account, first.id);
+    let second = sign_in(2, "https://a.example", "ada").await;
+    assert_eq!(second.account, first.id);
+    for (number, issuer, subject) in [(3, "https://a.example", "bob"), (4, "https://b.example", "ada")] {
+        let other = sign_in(number, issuer, subject).await;
+        assert_eq!(other.account, other.id, "{issuer} {subject}");
+    }
+    let ada = Person { issuer: "https://a.example".to_owned(), subject: "ada".to_owned() };
+    let own = fixture.store.list_browsers(Some(&ada), NOW, 0, 10).await.unwrap();
+    assert_eq!(own.len(), 2);
+    assert_eq!(fixture.store.list_browsers(None, NOW, 0, 10).await.unwrap(), [], "no browser signed in with a link");
+
+    fixture.store.revoke_caller(&first.id, NOW).await.unwrap();
+    fixture.store.purge_expired(NOW + 1).await.unwrap();
+    assert_eq!(sign_in(5, "https://a.example", "ada").await.account, first.id, "the account of the second browser");
+
+    fixture.store.record_confirmation(&second.id, NOW + 5).await.unwrap();
+    fixture.store.record_confirmation(&second.id, NOW + 3).await.unwrap();
+    assert_eq!(fixture.store.get_browser(&second.id).await.unwrap().unwrap().confirmed_at_ms, NOW + 5);
 }

@@ -23,7 +23,7 @@ pub use vault::Vault;
 
 use crate::{
     external::ExternalMachines,
-    oidc::OidcSettings,
+    oidc::settings::OidcSettings,
     settings::{self, settings},
     webhook::settings::WebhookSettings,
 };

@@ -150,18 +150,21 @@ fn agent_api() -> OpenApiRouter<App> {
         .routes(routes!(agent_auth::get_agent_session))
 }
 
-/// The routes for backends, users and operators.
-fn api() -> OpenApiRouter<App> {
+/// The routes with which browsers sign in: strangers use them, so their bodies are small.
+fn sign_in_api() -> OpenApiRouter<App> {
     let log_in = OpenApiRouter::new().routes(routes!(login::log_in)).layer(DefaultBodyLimit::max(LOGIN_BYTES_MAX));
     let oidc = OpenApiRouter::new()
         .routes(routes!(oidc::begin_oidc_sign_in))
         .routes(routes!(oidc::begin_oidc_confirmation))
         .routes(routes!(oidc::finish_oidc))
         .layer(DefaultBodyLimit::max(OIDC_ANSWER_BYTES_MAX));
+    log_in.merge(oidc).routes(routes!(oidc::get_oidc_provider))
+}
+
+/// The routes for backends, users and operators.
+fn api() -> OpenApiRouter<App> {
     OpenApiRouter::with_openapi(Document::openapi())
-        .merge(log_in)
-        .merge(oidc)
-        .routes(routes!(oidc::get_oidc_provider))
+        .merge(sign_in_api())
         .routes(routes!(start_session::start_session))
         .routes(routes!(session::get_session))
         .routes(routes!(session::list_or_watch_events))

@@ -3,26 +3,31 @@
 use std::{fs, time::Duration};
 use tokio_util::sync::CancellationToken;
 
-const INTERVAL: Duration = Duration::from_secs(3);
+const INTERVAL: Duration = Duration::from_secs(2);
+/// The interval while what has grown is in use.
+const INTERVAL_IN_USE: Duration = Duration::from_secs(8);
 /// Less growth of the resident memory is not worth a search for free pages, bytes.
 const GROWTH_BYTES_MIN: u64 = 2 << 20;
 
 /// Checks the resident memory until the server stops.
 pub(crate) async fn release_free_memory(stop: CancellationToken) {
-    let mut lowest = u64::MAX;
+    let (mut lowest, mut interval) = (u64::MAX, INTERVAL);
     loop {
         tokio::select! {
-            () = tokio::time::sleep(INTERVAL) => {}
+            () = tokio::time::sleep(interval) => {}
             () = stop.cancelled() => return,
         }
-        let resident = resident_bytes();
+        let mut resident = resident_bytes();
+        interval = INTERVAL;
         if resident > lowest.saturating_add(GROWTH_BYTES_MIN) {
             // Not on a thread that serves requests: it holds the allocator's locks while it searches.
             let _ = tokio::task::spawn_blocking(release).await;
-            lowest = resident_bytes();
-        } else {
-            lowest = lowest.min(resident);
+            let grown = std::mem::replace(&mut resident, resident_bytes());
+            if grown.saturating_sub(resident) < GROWTH_BYTES_MIN {
+                interval = INTERVAL_IN_USE;
+            }
         }
+        lowest = lowest.min(resident);
     }
 }
 

@@ -22,7 +22,7 @@ use tokio::time::sleep;
 /// The token of the external machine's agent.
 pub(crate) const AGENT_TOKEN: &str = "the-token-of-a-hostile-agent";
 /// How long after a flood the memory is measured again.
-const REST_AFTER: Duration = Duration::from_secs(5);
+const REST_AFTER: Duration = Duration::from_secs(10);
 /// Reads and viewers before the memory at rest is measured: the first ones load code.
 const WARM_UP: Duration = Duration::from_secs(4);
 

@@ -35,7 +35,7 @@ async fn main() -> anyhow::Result<()> {
     let mut bench = Bench::start(duration, arguments.next().map(PathBuf::from)).await?;
     println!("{}", stats::host_summary());
     println!(
-        "| flood | the client | memory over rest, MiB | 5 s after | status reads, ms | failed | database, KiB | log |"
+        "| flood | the client | memory over rest, MiB | 10 s after | status reads, ms | failed | database, KiB | log |"
     );
     println!("|---|---|--:|--:|---|--:|--:|---|");
     bench.measure("none", bench.rest()).await?;

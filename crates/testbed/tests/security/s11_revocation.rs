@@ -1,14 +1,18 @@
 //! Revocation and expiry of a caller close everything that hangs on it.
 
 use crate::{
-    fixture::start_idle,
+    fixture::{Flags, start_idle},
     s26_kinds_of_callers::{open_store, store_caller},
 };
 use anteroom_controller::unix_time;
 use anteroom_rfb::client::{ViewerConnectError, ViewerSocket};
 use anteroom_store::{Rotation, Sha256Hex};
-use anteroom_testbed::{ApiClient, TestServer, WAIT_MAX};
-use anteroom_wire::{CallerId, Secret, SessionId, api::SessionStatus, api_tokens::CreatedToken};
+use anteroom_testbed::{ApiClient, Script, ScriptedProvider, Step, TestConfig, TestServer, WAIT_MAX};
+use anteroom_wire::{
+    CallerId, Secret, SessionId, TimelineKind,
+    api::{SessionStatus, StartResponse},
+    api_tokens::CreatedToken,
+};
 use futures_util::StreamExt;
 use reqwest::Client;
 use serde_json::json;
@@ -44,42 +48,50 @@ pub(crate) async fn get_with_cookie(server: &TestServer, path: &str, cookie: &st
 
 /// Open connections of a caller.
 struct Connections {
-    desktop: ViewerSocket,
-    terminal: ViewerSocket,
-    events: tokio::task::JoinHandle<String>,
+    sockets: Vec<ViewerSocket>,
+    event_streams: Vec<tokio::task::JoinHandle<String>>,
 }
 
 impl Connections {
+    /// A desktop, a terminal and an event stream of this session.
     async fn open(server: &TestServer, api: &ApiClient, secret: &str, id: &SessionId) -> Self {
         api.wait_status(id, SessionStatus::VmStarted).await.unwrap();
         let mut desktop = api.connect_desktop(id).await.unwrap();
         desktop.request_full_frame().await.unwrap();
+        let mut connections = Self { sockets: vec![desktop.into_inner()], event_streams: Vec::new() };
+        connections.attach(server, api, secret, id).await;
+        connections
+    }
+
+    /// A terminal and an event stream of this session, as `anteroom exec` opens them.
+    async fn attach(&mut self, server: &TestServer, api: &ApiClient, secret: &str, id: &SessionId) {
         let mut terminal = api.open_terminal_socket(id).await.unwrap();
         terminal.read_u8().await.expect("the terminal is connected");
+        self.sockets.push(terminal);
         let url = format!("http://{}/api/auth/session/{id}/events", server.address().unwrap());
         let client = Client::builder().no_proxy().build().unwrap();
         let request = client.get(url).bearer_auth(secret).header("accept", "text/event-stream");
         let response = request.send().await.unwrap();
         assert_eq!(response.status(), 200);
-        let events = tokio::spawn(async move {
+        self.event_streams.push(tokio::spawn(async move {
             let mut text = String::new();
             let mut chunks = response.bytes_stream();
             while let Some(Ok(chunk)) = chunks.next().await {
                 text.push_str(&String::from_utf8_lossy(&chunk));
             }
             text
-        });
-        Self { desktop: desktop.into_inner(), terminal, events }
+        }));
     }
 
     /// Waits until the server has closed all of them with this code and problem, and returns how long that took.
     async fn wait_closed(self, code: u16, problem: &str) -> Duration {
         let began = Instant::now();
-        let Self { mut desktop, mut terminal, events } = self;
-        let text = timeout(WAIT_MAX, events).await.expect("the event stream ends").unwrap();
-        let last = text.trim_end().rsplit("\n\n").next().unwrap();
-        assert!(last.contains("event: closed") && last.contains(&format!("\"code\":\"{problem}\"")), "{last}");
-        for socket in [&mut desktop, &mut terminal] {
+        for events in self.event_streams {
+            let text = timeout(WAIT_MAX, events).await.expect("the event stream ends").unwrap();
+            let last = text.trim_end().rsplit("\n\n").next().unwrap();
+            assert!(last.contains("event: closed") && last.contains(&format!("\"code\":\"{problem}\"")), "{last}");
+        }
+        for mut socket in self.sockets {
             let mut rest = Vec::new();
             timeout(WAIT_MAX, socket.read_to_end(&mut rest)).await.expect("the socket is closed").ok();
             let closing = socket.close_reason().expect("closed with a code");
@@ -126,6 +138,36 @@ async fn s11_revocation_closes_sockets_streams_cookies_links_and_tickets() {
         .unwrap();
     assert_eq!(late.status, 401, "its link admits no viewer");
     assert!(!operator.get_session(&id).await.unwrap().status.is_ended(), "sessions end only if asked");
+    server.stop_and_check_leaks().await.unwrap();
+}
+
+#[tokio::test]
+async fn s11_revocation_closes_the_terminal_and_the_event_stream_of_an_exec() {
+    let flags = Flags::new();
+    let write = Step::write(ScriptedProvider::CREDENTIAL_PATH, "{\"token\": \"first\"}");
+    let providers = [flags.idle_provider(), ScriptedProvider::new("signed_in", Script::new([write]))];
+    let server = TestServer::start(TestConfig::with_providers(providers)).await.unwrap();
+    let (token, api) = create_token(&server, json!({ "name": "backend" })).await;
+    let signed_in = api.start_session("signed_in").await.unwrap().session.id;
+    let view = api.wait_status(&signed_in, SessionStatus::Completed).await.unwrap();
+    let path = format!("/api/credentials/{}/use", view.credential.unwrap().id);
+    let command = json!({ "purpose": "exec", "argv": ["sh", "-c", "echo running; sleep 3600"] });
+    let started: StartResponse = api.post(&path, command.clone()).await.unwrap().parse().unwrap();
+    let queued: StartResponse = api.post(&path, command.clone()).await.unwrap().parse().unwrap();
+    let exec = started.session.id;
+    api.wait_entry(&exec, TimelineKind::CliStarted).await.unwrap();
+    let mut connections = Connections { sockets: Vec::new(), event_streams: Vec::new() };
+    connections.attach(&server, &api, &token.secret, &exec).await;
+
+    server.run_anteroom(&["token", "revoke", token.token.id.as_str(), "--end-sessions"]).await.unwrap();
+    let took = connections.wait_closed(4411, "caller_revoked").await;
+    println!("closed {} ms after the command had ended", took.as_millis());
+
+    let operator = server.operator_client().unwrap();
+    for id in [&exec, &queued.session.id] {
+        assert_eq!(operator.get_session(id).await.unwrap().status, SessionStatus::Cancelled);
+    }
+    assert_eq!(api.post(&path, command).await.unwrap().status, 401);
     server.stop_and_check_leaks().await.unwrap();
 }
 

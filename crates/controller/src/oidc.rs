@@ -141,7 +141,7 @@ impl Oidc {
         let (Some(issuer), Some(client_id)) = (&settings.issuer, &settings.client_id) else { return Ok(None) };
         let url = parse_issuer(issuer)?;
         let ca_file = settings.ca_file.as_deref().map(Path::new);
-        let http = ProviderHttp::new(&url, ca_file, Duration::from_millis(limits.request_ms_max))?;
+        let http = ProviderHttp::new(url, ca_file, Duration::from_millis(limits.request_ms_max))?;
         // The identifier as it is configured: issuers are compared as texts.
         let issuer = IssuerUrl::new(issuer.clone()).map_err(InvalidIssuer::NotAUrl)?;
         let own = |path: &str| format!("{base_url}{path}");

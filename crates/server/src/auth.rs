@@ -2,10 +2,10 @@
 //!
 //! | caller | authenticates with | may use |
 //! |---|---|---|
-//! | operator | the cookie from a login link, the Unix socket as the user who runs the server, or an API token | everything |
-//! | auditor | an API token | the audit log and the metrics |
+//! | operator | the cookie of a browser that signed in, the Unix socket as the user who runs the server, or an API token | everything |
+//! | auditor | the cookie of a person, or an API token | the audit log and the metrics |
 //! | backend | an API token (`Authorization: Bearer`) | the sessions that it started |
-//! | user | a cookie | the sessions that the person started |
+//! | user | the cookie of a person | the sessions that the person started |
 //! | viewer | the cookie from a session's link | that session, but not its credential |
 //! | helper | the cookie from an invitation to a session | the desktop of that session, view-only |
 //!
@@ -39,6 +39,8 @@ pub struct Auth {
     pub addresses: Addresses,
     /// The callers that have open connections.
     pub live_callers: Arc<LiveCallers>,
+    /// The issuer of the OpenID provider with which people sign in. Those of another one are not accepted any more.
+    pub issuer: Option<Arc<str>>,
     /// Last uses that are being written.
     pub recorded_uses: RecordedUses,
     /// The running tasks of the server.

@@ -162,7 +162,8 @@ pub async fn start_server(
     .await
     .context("machines")?;
     let (config, limits) = (Arc::new(config), Arc::new(limits));
-    let auth = auth(&config, &limits, &database, addresses, &tasks);
+    let issuer = oidc.as_ref().map(|oidc| oidc.issuer().into());
+    let auth = auth(&config, &limits, &database, addresses, issuer, &tasks);
     let context = session_context(&config, limits, database, providers, webhook, tasks, stop);
     let server_context = ServerContext {
         gate: Arc::new(EgressGate::new(egress_settings(&config), overrides)),
@@ -246,12 +247,14 @@ fn auth(
     limits: &ServerLimits,
     database: &Database,
     addresses: Addresses,
+    issuer: Option<Arc<str>>,
     tasks: &TaskTracker,
 ) -> Auth {
     Auth {
         store: database.store.clone(),
         addresses,
         live_callers: Arc::default(),
+        issuer,
         recorded_uses: RecordedUses::default(),
         tasks: tasks.clone(),
         login_link_lifetime_ms: config.sessions.login_link_s_max * 1_000,

@@ -1,6 +1,6 @@
 //! Requests to the provider: bounded in time and size, never redirected.
 
-use super::settings::is_https_or_loopback;
+use super::settings::is_permitted_for;
 use crate::https_client::{CaFile, ClientSetupError, HttpsClient, RequestError, https_client};
 use bytes::Bytes;
 use http::{StatusCode, header};
@@ -19,7 +19,7 @@ pub const CONCURRENT_REQUESTS_MAX: usize = 16;
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ExchangeError {
     /// The metadata names an address that is not encrypted.
-    #[error("its metadata names an address that is neither https nor on this host")]
+    #[error("its metadata names an address that is not https")]
     NotEncrypted,
     /// No connection, or no TLS connection.
     #[error("no connection")]
@@ -41,6 +41,7 @@ pub(super) enum ExchangeError {
 /// The HTTP client of the provider.
 pub(super) struct ProviderHttp {
     client: HttpsClient,
+    issuer: Url,
     timeout: Duration,
     permits: Semaphore,
 }
@@ -56,14 +57,14 @@ impl ProviderHttp {
     ///
     /// # Errors
     /// No certificate is trusted, or `ca_file` cannot be read.
-    pub(super) fn new(issuer: &Url, ca_file: Option<&Path>, timeout: Duration) -> Result<Self, ClientSetupError> {
+    pub(super) fn new(issuer: Url, ca_file: Option<&Path>, timeout: Duration) -> Result<Self, ClientSetupError> {
         let client = https_client(issuer.scheme() == "https", CaFile { section: "oidc", path: ca_file })?;
-        Ok(Self { client, timeout, permits: Semaphore::new(CONCURRENT_REQUESTS_MAX) })
+        Ok(Self { client, issuer, timeout, permits: Semaphore::new(CONCURRENT_REQUESTS_MAX) })
     }
 
     /// Sends a request. Answers with a client error are returned: the provider describes errors in their bodies.
     pub(super) async fn send(&self, request: HttpRequest) -> Result<HttpResponse, ExchangeError> {
-        if !Url::parse(&request.uri().to_string()).is_ok_and(|url| is_https_or_loopback(&url)) {
+        if !Url::parse(&request.uri().to_string()).is_ok_and(|url| is_permitted_for(&self.issuer, &url)) {
             return Err(ExchangeError::NotEncrypted);
         }
         let exchange = async {

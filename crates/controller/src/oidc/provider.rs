@@ -3,7 +3,7 @@
 
 use super::{
     http::{ExchangeError, ProviderHttp},
-    settings::is_https_or_loopback,
+    settings::is_permitted_for,
 };
 use crate::{
     api_error::{ApiError, chain},
@@ -220,8 +220,9 @@ impl Known {
     }
 }
 
-/// Requires that browsers are sent only to addresses that are encrypted or on this host.
+/// Requires that browsers and requests are sent only to addresses that are as protected as the issuer.
 fn require_protected_addresses(metadata: ProviderMetadataWithLogout) -> Result<ProviderMetadataWithLogout, String> {
+    let issuer = metadata.issuer().url();
     let end_session = metadata.additional_metadata().end_session_endpoint.as_ref();
     let Some(token_endpoint) = metadata.token_endpoint() else {
         return Err("its metadata has no token_endpoint".to_owned());
@@ -232,9 +233,9 @@ fn require_protected_addresses(metadata: ProviderMetadataWithLogout) -> Result<P
         ("jwks_uri", metadata.jwks_uri().url()),
     ];
     let end_session = end_session.map(|url| ("end_session_endpoint", url.url()));
-    let unprotected = addresses.into_iter().chain(end_session).find(|(_, url)| !is_https_or_loopback(url));
+    let unprotected = addresses.into_iter().chain(end_session).find(|(_, url)| !is_permitted_for(issuer, url));
     match unprotected.map(|(name, _)| name) {
-        Some(name) => Err(format!("{name} in its metadata is neither https nor on this host")),
+        Some(name) => Err(format!("{name} in its metadata is not https")),
         None => Ok(metadata),
     }
 }

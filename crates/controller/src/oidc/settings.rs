@@ -157,6 +157,12 @@ pub(super) fn is_https_or_loopback(url: &Url) -> bool {
     }
 }
 
+/// Whether the provider with this issuer may name this URL: it is as protected as the issuer. A provider on another host cannot make this
+/// server send requests to programs on this one.
+pub(super) fn is_permitted_for(issuer: &Url, url: &Url) -> bool {
+    if issuer.scheme() == "https" { url.scheme() == "https" && url.has_host() } else { is_https_or_loopback(url) }
+}
+
 /// Why the file of the client's secret is not accepted.
 #[derive(Debug, thiserror::Error)]
 pub enum SecretFileError {
@@ -246,6 +252,23 @@ mod tests {
         ] {
             let settings = OidcSettings { issuer: Some(issuer.to_owned()), ..complete() };
             assert_eq!(settings.validation_errors(None).len(), 1, "{issuer}");
+        }
+    }
+
+    #[test]
+    fn a_provider_names_only_addresses_that_are_as_protected_as_its_issuer() {
+        let is_permitted =
+            |issuer: &str, url: &str| is_permitted_for(&Url::parse(issuer).unwrap(), &Url::parse(url).unwrap());
+        assert!(is_permitted("https://a.example", "https://b.example/token"));
+        assert!(is_permitted("http://127.0.0.1:9", "http://127.0.0.1:9/token"));
+        for (issuer, url) in [
+            ("https://a.example", "http://127.0.0.1:9/token"),
+            ("https://a.example", "javascript:alert(1)"),
+            ("http://127.0.0.1:9", "http://b.example/token"),
+            ("http://localhost:9", "http://localhost.b.example/token"),
+            ("http://localhost:9", "data:text/html,x"),
+        ] {
+            assert!(!is_permitted(issuer, url), "{issuer} {url}");
         }
     }
 

@@ -219,10 +219,19 @@ fn reason(error: &ClaimsVerificationError) -> String {
             | SignatureVerificationError::UnsupportedAlg(_)
             | SignatureVerificationError::NoSignature => "its signature algorithm is not accepted",
             SignatureVerificationError::NoMatchingKey => "its signature is by a key that the provider does not publish",
-            _ => "its signature is not valid",
+            SignatureVerificationError::AmbiguousKeyId(_)
+            | SignatureVerificationError::CryptoError(_)
+            | SignatureVerificationError::InvalidKey(_)
+            | SignatureVerificationError::Other(_)
+            | _ => "its signature is not valid",
         },
         ClaimsVerificationError::Other(text) if text == OTHER_ACCESS_TOKEN => OTHER_ACCESS_TOKEN,
-        _ => "it is of a form that is not supported",
+        ClaimsVerificationError::InvalidAuthContext(_)
+        | ClaimsVerificationError::InvalidAuthTime(_)
+        | ClaimsVerificationError::InvalidSubject(_)
+        | ClaimsVerificationError::Other(_)
+        | ClaimsVerificationError::Unsupported(_)
+        | _ => "it is of a form that is not supported",
     };
     text.to_owned()
 }
@@ -235,7 +244,10 @@ fn exchange_error(error: &RequestTokenError<super::http::ExchangeError, TokenErr
                 CoreErrorResponseType::InvalidGrant => (Problem::CodeRejected, "invalid_grant"),
                 CoreErrorResponseType::InvalidClient => (Problem::ClientRejected, "invalid_client"),
                 CoreErrorResponseType::UnauthorizedClient => (Problem::ClientRejected, "unauthorized_client"),
-                other => (Problem::IssuerError, other.as_ref()),
+                other @ (CoreErrorResponseType::InvalidRequest
+                | CoreErrorResponseType::InvalidScope
+                | CoreErrorResponseType::UnsupportedGrantType
+                | CoreErrorResponseType::Extension(_)) => (Problem::IssuerError, other.as_ref()),
             };
             let description = answer.error_description().map(|text| clean_line(text, PROVIDER_TEXT_BYTES_MAX));
             let code = clean_line(code, PROVIDER_TEXT_BYTES_MAX);

@@ -81,6 +81,9 @@ pub(super) async fn is_own_browser(auth: &Auth, headers: &HeaderMap, caller: &Ca
     let Some(browser) = auth.store.get_browser(caller).await? else { return Ok(false) };
     let now = unix_time::now_unix_ms();
     let key = headers.get(CSRF_HEADER).map(|key| Sha256Hex::of_bytes(key.as_bytes()));
+    if browser.person.is_some_and(|person| auth.issuer.as_deref() != Some(person.issuer.as_str())) {
+        return Ok(false);
+    }
     if key.as_ref() != Some(&browser.key) || now > browser.last_used_at_ms.saturating_add(auth.browser_idle_ms_max) {
         return Ok(false);
     }

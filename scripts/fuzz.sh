@@ -21,26 +21,31 @@ if [ "${#targets[@]}" -eq 0 ]; then for file in fuzz/fuzz_targets/*.rs; do targe
 packages g++   # libFuzzer is C++
 need_rust
 step "Building the fuzz targets"
-# What cargo-fuzz passes, without the sanitizers, which stable Rust does not have. `--target` keeps build scripts out of it.
-RUSTFLAGS="--cfg fuzzing -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 -Cllvm-args=-sanitizer-coverage-inline-8bit-counters
-  -Cllvm-args=-sanitizer-coverage-pc-table -Cllvm-args=-sanitizer-coverage-trace-compares" \
-  cargo build --locked --release --manifest-path fuzz/Cargo.toml --target x86_64-unknown-linux-gnu --target-dir "$built/fuzz" --bins
-programs=$built/fuzz/x86_64-unknown-linux-gnu/release
-work=$built/fuzz/work
+# Only the crates of the workspace are compiled again, with libFuzzer's counters; the dependencies are those of the tests' build. An example
+# is among the targets so that Cargo unites the same features of dependencies as in that build.
+RUSTC_WORKSPACE_WRAPPER=$PWD/scripts/fuzz_rustc.sh CARGO_INCREMENTAL=0 \
+  cargo build --locked --workspace --features anteroom-fuzz/fuzzing --example measure_append "${targets[@]/#/--bin=}"
+programs=$built/debug
+work=$built/fuzz
 mkdir -p "$work"
 
 # Runs one target; its new inputs stay out of the committed corpus.
 run_target() {
   local target=$1 new=$work/$1/new
   mkdir -p "$new" "$work/$1/failures"
-  "$programs/$target" -max_total_time="$seconds" -timeout=10 -rss_limit_mb=2048 -malloc_limit_mb=512 -close_fd_mask=1 -print_final_stats=1 \
+  # A target's temporary files stay in its folder.
+  rm -rf "$work/$target/tmp" && mkdir "$work/$target/tmp"
+  TMPDIR=$work/$target/tmp "$programs/$target" -max_total_time="$seconds" -timeout=10 -rss_limit_mb=2048 -malloc_limit_mb=512 -close_fd_mask=1 -print_final_stats=1 \
     -artifact_prefix="$work/$target/failures/" "$new" "fuzz/corpus/$target" > "$work/$target/log" 2>&1
 }
 
+# Prints the result of a target: executions, edges of the control flow that were reached, inputs that reach them. Without counters there are none.
 report() {
-  local target=$1 runs
+  local target=$1 runs last
   runs=$(sed -n 's/^stat::number_of_executed_units: *//p' "$work/$target/log")
-  printf '%-24s %12s executions\n' "$target" "${runs:-0}"
+  last=$(grep -o 'cov: [0-9]* .*corp: [0-9]*' "$work/$target/log" | tail -n 1)
+  [[ $last =~ ^cov:\ ([0-9]+).*corp:\ ([0-9]+)$ ]] || return 1
+  printf '%-24s %12s executions %6s edges %6s inputs\n' "$target" "${runs:-0}" "${BASH_REMATCH[1]}" "${BASH_REMATCH[2]}"
 }
 
 step "Fuzzing ${#targets[@]} targets for $seconds s each"
@@ -48,13 +53,11 @@ failed=()
 for ((at = 0; at < ${#targets[@]}; at += 2)); do
   running=() pair=("${targets[@]:at:2}")
   for target in "${pair[@]}"; do
-    [ -x "$programs/$target" ] || fail "there is no target $target; see fuzz/fuzz_targets"
     run_target "$target" &
     running+=($!)
   done
   for index in "${!running[@]}"; do
-    wait "${running[$index]}" || failed+=("${pair[$index]}")
-    report "${pair[$index]}"
+    if ! wait "${running[$index]}" || ! report "${pair[$index]}"; then failed+=("${pair[$index]}"); fi
   done
 done
 

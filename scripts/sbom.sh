@@ -14,7 +14,7 @@ need_rust
 need_cargo_program cargo-cyclonedx
 
 # The program writes one file into the directory of each crate.
-remove_written() { find crates -maxdepth 2 -name '*.cdx.json' -delete; }
+remove_written() { find crates fuzz -maxdepth 2 -name '*.cdx.json' -delete; }
 trap remove_written EXIT
 cargo cyclonedx --quiet --manifest-path crates/cli/Cargo.toml --format json --spec-version 1.5 --describe binaries --target x86_64-unknown-linux-gnu
 # Without the path of this working copy.

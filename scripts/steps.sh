@@ -85,20 +85,18 @@ build_test_image() {
   export ANTEROOM_TEST_IMAGE
 }
 
-# Checks the dependencies of the server and of the fuzz targets: licences, sources, bans, and known vulnerabilities where the advisory
-# database (RustSec's repository on GitHub) can be had.
+# Checks the dependencies: licences, sources, bans, and known vulnerabilities where the advisory database (RustSec's repository on GitHub)
+# can be had.
 check_dependencies() {
-  local manifest checks="bans licenses sources" reason
+  local checks="bans licenses sources" reason
   step "Licences, sources, bans and known vulnerabilities of dependencies"
   if reason=$(GIT_TERMINAL_PROMPT=0 timeout 120 cargo deny fetch db 2>&1); then
     checks="advisories $checks"
   else
     echo "not checked for known vulnerabilities: the advisory database cannot be fetched (${reason##*$'\n'})"
   fi
-  for manifest in Cargo.toml fuzz/Cargo.toml; do
-    # shellcheck disable=SC2086
-    cargo deny --offline --log-level error --manifest-path "$manifest" --config deny.toml check $checks
-  done
+  # shellcheck disable=SC2086
+  cargo deny --offline --log-level error check $checks
 }
 
 # Installs the packages that tests with machines and released tools need.

@@ -17,7 +17,7 @@ mod boot;
 mod capture;
 mod channel;
 mod desktop;
-#[cfg(fuzzing)]
+#[cfg(feature = "fuzzing")]
 pub mod fuzzing;
 mod log;
 mod platform;

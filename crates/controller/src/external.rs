@@ -13,6 +13,8 @@
 
 mod desktop_endpoint;
 mod dial;
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzzing;
 mod settings;
 #[cfg(test)]
 mod tests;

@@ -20,6 +20,8 @@ pub mod credentials;
 pub mod db_metrics;
 pub mod erasure;
 pub mod external;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 pub mod health;
 mod https_client;
 pub mod image;

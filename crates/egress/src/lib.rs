@@ -24,6 +24,8 @@ mod address;
 mod client_hello;
 mod decision;
 mod dial;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod host_name;
 mod host_overrides;
 mod machine_egress_gate;

@@ -18,6 +18,7 @@ mod build;
 mod build_command;
 mod build_error;
 mod build_settings;
+mod check_packages;
 pub(crate) mod elf;
 mod fetch_tools;
 mod host_requirements;

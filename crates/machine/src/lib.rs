@@ -14,7 +14,7 @@ mod channel;
 mod confinement;
 mod exit_reason;
 pub mod firecracker;
-#[cfg(fuzzing)]
+#[cfg(feature = "fuzzing")]
 pub mod fuzzing;
 mod hardware;
 pub mod image;

@@ -1,5 +1,6 @@
 //! Processes in `/proc`: an identity that survives reuse of process ids, descendants, memory.
 
+use anteroom_wire::guest_text::GuestText;
 use rustix::process::{Pid, Signal};
 use serde::{Deserialize, Serialize};
 use std::{collections::HashMap, fs, io, path::Path};
@@ -21,9 +22,10 @@ struct Stat {
 }
 
 fn stat(pid: u32) -> Option<Stat> {
-    let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The name in parentheses may contain spaces and parentheses.
-    let mut fields = text.get(text.rfind(')')? + 1..)?.split_ascii_whitespace();
+    // A process chooses its name, in parentheses: any bytes but zero, also parentheses and such that are not UTF-8.
+    let bytes = fs::read(format!("/proc/{pid}/stat")).ok()?;
+    let name_end = bytes.iter().rposition(|byte| *byte == b')')?;
+    let mut fields = std::str::from_utf8(bytes.get(name_end + 1..)?).ok()?.split_ascii_whitespace();
     let state = fields.next()?.chars().next()?;
     let parent = fields.next()?.parse().ok()?;
     let start_ticks = fields.nth(17)?.parse().ok()?;
@@ -58,10 +60,11 @@ impl ProcessId {
 
     /// Id, name, state and parent, for a message.
     pub(crate) fn describe(self) -> String {
-        let name = fs::read_to_string(format!("/proc/{}/comm", self.pid)).unwrap_or_default();
+        let name = fs::read(format!("/proc/{}/comm", self.pid)).unwrap_or_default();
+        let name = GuestText::new(&String::from_utf8_lossy(name.trim_ascii()));
         let seen =
             stat(self.pid).map(|stat| format!(", state {}, parent {}", stat.state, stat.parent)).unwrap_or_default();
-        format!("pid {} ({}{seen})", self.pid, name.trim())
+        format!("pid {} ({name}{seen})", self.pid)
     }
 
     /// Kills it, if it is still the same process.
@@ -190,6 +193,29 @@ mod tests {
         sleeper.kill();
         shell.wait().unwrap();
         assert!(!own_descendants().contains(&sleeper));
+    }
+
+    #[test]
+    #[allow(clippy::disallowed_methods, reason = "a test's own child")]
+    fn process_is_found_whatever_name_it_gives_itself() {
+        for name in [r"\377", r") Z 1 (", r"a\nb\033[2J", r"\303"] {
+            let script = format!("printf '{name}' > /proc/$$/comm; echo; read -r end");
+            let mut shell = std::process::Command::new("sh")
+                .args(["-c", &script])
+                .stdin(std::process::Stdio::piped())
+                .stdout(std::process::Stdio::piped())
+                .spawn()
+                .unwrap();
+            let mut renamed = [0];
+            std::io::Read::read_exact(shell.stdout.as_mut().unwrap(), &mut renamed).unwrap();
+            let found = ProcessId::from_pid(shell.id()).expect(name);
+            assert!(found.is_alive() && own_descendants().contains(&found), "{name}");
+            let ancestors = ProcessId::ancestry(shell.id()).unwrap();
+            assert_eq!(ancestors[1].pid, std::process::id(), "{name}");
+            assert!(!found.describe().contains(char::is_control), "{name}");
+            found.kill();
+            shell.wait().unwrap();
+        }
     }
 
     #[test]

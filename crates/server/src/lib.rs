@@ -13,7 +13,7 @@ pub mod app;
 pub mod auth;
 mod demo;
 mod free_memory;
-#[cfg(fuzzing)]
+#[cfg(feature = "fuzzing")]
 pub mod fuzzing;
 pub mod http;
 mod listener;

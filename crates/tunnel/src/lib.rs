@@ -25,6 +25,8 @@ mod activity;
 mod close_signal;
 mod connect_with_backoff;
 mod desktop_input;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod proxy;
 mod security_offer;
 #[cfg(test)]

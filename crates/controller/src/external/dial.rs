@@ -223,7 +223,8 @@ fn handshake_error(error: tungstenite::Error) -> DialError {
 }
 
 /// Why no greeting was received.
-enum GreetingError {
+#[derive(Debug)]
+pub(super) enum GreetingError {
     /// The stream ended before the first byte.
     Closed,
     /// The bytes are not a greeting.
@@ -241,7 +242,7 @@ impl GreetingError {
 }
 
 /// Reads exactly the greeting; fails at the first wrong byte.
-async fn read_greeting<S: AsyncRead + Unpin>(stream: &mut S) -> Result<Bytes, GreetingError> {
+pub(super) async fn read_greeting<S: AsyncRead + Unpin>(stream: &mut S) -> Result<Bytes, GreetingError> {
     let mut greeting = BytesMut::with_capacity(GREETING_BYTES);
     while greeting.len() < GREETING_BYTES {
         let missing = (GREETING_BYTES - greeting.len()) as u64;

@@ -83,7 +83,7 @@ where
 }
 
 /// Agrees on a subtype with a certificate; returns the security type that follows inside TLS.
-async fn select_subtype<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut S) -> Result<u8, VencryptFault> {
+pub(super) async fn select_subtype<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut S) -> Result<u8, VencryptFault> {
     let mut newest = [0; 2];
     stream.read_exact(&mut newest).await?;
     if newest < VENCRYPT_VERSION {

@@ -10,7 +10,7 @@
 //! A delivery that the provider's policy does not allow to be stored is rejected permanently.
 
 mod refresh;
-mod validated;
+pub(crate) mod validated;
 
 use super::{active_session::ActiveSession, end};
 use crate::{

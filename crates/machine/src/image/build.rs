@@ -6,12 +6,14 @@
 mod assemble;
 
 use super::{
-    Image,
+    Image, Manifest,
     build_error::BuildError,
     build_settings::BuildSettings,
+    check_packages::check_packages,
     elf,
     host_requirements::find_missing_requirements,
     leftovers,
+    package_lock::PackageLock,
     progress::{BuildStep, OnProgress, ProgressReport},
     read_up_to,
     recipe::Recipe,
@@ -69,12 +71,15 @@ pub async fn build_image(
         Image::open_current(&settings.images_dir).is_ok_and(|current| current.manifest == image.manifest)
     };
     if let Some(image) = existing.filter(|image| !settings.update_packages && is_current(image)) {
+        let Manifest { packages, package_sha256, .. } = &image.manifest;
+        check_packages(&PackageLock::embedded(), settings, packages, package_sha256)?;
         progress(ProgressReport::new(BuildStep::Publish, 1.0, "nothing has changed"));
         return Ok(BuildOutcome { image, unchanged: true, removed: 0 });
     }
     let root_dir = store.root_fs_dir(&inputs.root);
     let root = match RootFs::load_cached(&root_dir).filter(|_| !settings.update_packages) {
         Some(root) => {
+            check_packages(&PackageLock::embedded(), settings, &root.packages, &root.package_sha256)?;
             progress(ProgressReport::new(BuildStep::RootFs, 1.0, "unchanged"));
             root
         }

@@ -79,7 +79,7 @@ impl PackageLock {
     }
 
     /// Parses a lock; lines without three words are ignored.
-    fn parse(text: &str) -> Self {
+    pub(super) fn parse(text: &str) -> Self {
         let lines = text.lines().filter(|line| !line.starts_with('#'));
         let packages = lines.filter_map(|line| {
             let mut words = line.split_ascii_whitespace();

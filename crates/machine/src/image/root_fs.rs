@@ -13,10 +13,11 @@ use super::{
     Artefact, FormatCheck, artefact_of,
     build_command::{BuildCommand, RunningCommand},
     build_error::BuildError,
+    check_packages::check_packages,
     elf, fetch_tools, host_requirements,
     initramfs::KernelModule,
     kernel, leftovers, not_a_kernel, not_a_squashfs,
-    package_lock::{PackageDifference, PackageHashes, PackageLock},
+    package_lock::{PackageHashes, PackageLock},
     progress::{BuildStep, ProgressReport},
     root_fs_build_parameters::RootFsBuildParameters,
     store,
@@ -100,7 +101,7 @@ pub(super) async fn build_root_fs(build: &RootFsBuildParameters<'_>, dir: &Path)
     let (rootfs, kernel) = (artefact_of(&root_file, ROOT_FILE), artefact_of(&new.join(KERNEL_FILE), KERNEL_FILE));
     let packages = kernel::parse_installed_packages(&String::from_utf8_lossy(&filtered.dpkg_status));
     let package_sha256 = hashes_of(&packages, &filtered.package_hashes);
-    check_packages(build, &packages, &package_sha256)?;
+    check_packages(&PackageLock::embedded(), build.settings, &packages, &package_sha256)?;
     let mut clis = build.tool_versions();
     let extra = build.settings.extra_packages.iter();
     clis.extend(extra.filter_map(|name| packages.get_key_value(name)).map(|(name, it)| (name.clone(), it.clone())));
@@ -127,24 +128,6 @@ fn hashes_of(packages: &BTreeMap<String, String>, hashes: &PackageHashes) -> BTr
         Some((name.clone(), hashes.get(&(name.clone(), version.clone()))?.clone()))
     };
     packages.iter().filter_map(hash).collect()
-}
-
-/// Compares the packages with the lock. Another content of a locked version is always an error: a version is built once.
-fn check_packages(
-    build: &RootFsBuildParameters<'_>,
-    packages: &BTreeMap<String, String>,
-    sha256: &BTreeMap<String, String>,
-) -> Result<(), BuildError> {
-    let has_extra_packages = !build.settings.extra_packages.is_empty();
-    let is_error = |difference: &PackageDifference| match difference {
-        PackageDifference::Content { .. } => true,
-        // The lock does not know what an operator adds.
-        PackageDifference::Added { .. } => build.settings.require_locked_packages && !has_extra_packages,
-        PackageDifference::Version { .. } | PackageDifference::Removed { .. } => build.settings.require_locked_packages,
-    };
-    let differences: Vec<_> =
-        PackageLock::embedded().differences(packages, sha256).into_iter().filter(is_error).collect();
-    if differences.is_empty() { Ok(()) } else { Err(BuildError::PackagesDiffer { differences }) }
 }
 
 /// Downloads the tools and makes the root file system `to` of them and the packages.

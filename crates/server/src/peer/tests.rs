@@ -55,7 +55,9 @@ async fn process_outside_of_machines_is_the_operator() {
 #[tokio::test]
 async fn child_and_grandchild_of_a_keeper_are_refused() {
     let keeper = this_process();
-    for launcher in [&[][..], &["sh", "-c", "\"$@\"; true", "sh"]] {
+    // A process of a machine may give itself a name that is not UTF-8.
+    let renamed = "printf '\\377' > /proc/$$/comm; \"$@\"; true";
+    for launcher in [&[][..], &["sh", "-c", "\"$@\"; true", "sh"], &["sh", "-c", renamed, "sh"]] {
         let connected = Connected::start_by(launcher).await;
         let refusal = check_peer(&connected.stream, &[keeper]).unwrap_err();
         assert!(matches!(refusal, PeerRefusal::MachineProcess { ancestor, .. } if ancestor == keeper.pid), "{refusal}");

@@ -13,6 +13,7 @@ mod guest_floods;
 mod helper_invitations;
 mod hostile_agent;
 mod idle_session;
+mod mutated_input;
 mod raw_http;
 mod s02_bodies;
 mod s03_connections;

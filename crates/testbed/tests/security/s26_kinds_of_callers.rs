@@ -12,7 +12,7 @@ use reqwest::{Client, Method};
 use serde_json::Value;
 
 /// The walk sends hundreds of requests from one address in a few seconds: rates have their own tests.
-const RATES: &str = "[limits.rates.bundle]\nper_s = 1000\nburst = 10000\n[limits.rates.lease]\nper_s = 1000\nburst = 10000\n\
+pub(crate) const RATES: &str = "[limits.rates.bundle]\nper_s = 1000\nburst = 10000\n[limits.rates.lease]\nper_s = 1000\nburst = 10000\n\
     [limits.rates.ticket]\nper_s = 1000\nburst = 10000\n[limits.rates.start]\nper_s = 1000\nburst = 10000\n\
     [limits.rates.login]\nper_s = 1000\nburst = 10000\n[limits.rates.stream]\nper_s = 1000\nburst = 10000\n\
     [limits.rates.change]\nper_s = 1000\nburst = 10000\n[limits.rates.failed_identification]\nper_s = 1000\nburst = 10000\n";

@@ -12,7 +12,7 @@ use anteroom_wire::{
 use zeroize::Zeroizing;
 
 /// Maximum number of files in one delivery.
-const FILES_MAX: usize = 8;
+pub(crate) const FILES_MAX: usize = 8;
 
 /// A delivery that has passed validation.
 pub(super) struct ValidatedDelivery {
@@ -119,7 +119,7 @@ fn deletion_policy_of(policy: StoragePolicy, deliver_once_s_max: u64) -> Option<
 
 /// What is wrong with the paths of a delivery. Files are counted from 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-enum PathError {
+pub(crate) enum PathError {
     #[error("more than {FILES_MAX} files")]
     TooManyFiles,
     #[error("the path of file {0} is not listed by the provider")]
@@ -130,7 +130,7 @@ enum PathError {
 
 /// Checks the paths: clients that lease the credential write the files to them, so only the paths of the provider are allowed, each
 /// once. The first file is the credential; companions follow.
-fn check_paths(rules: &CredentialRules, files: &[DeliveredFile]) -> Result<(), PathError> {
+pub(crate) fn check_paths(rules: &CredentialRules, files: &[DeliveredFile]) -> Result<(), PathError> {
     if files.len() > FILES_MAX {
         return Err(PathError::TooManyFiles);
     }

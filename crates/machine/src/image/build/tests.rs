@@ -92,6 +92,21 @@ async fn second_build_with_the_same_inputs_does_nothing() {
 }
 
 #[tokio::test]
+async fn packages_that_differ_from_the_lock_are_an_error_if_it_is_required_also_of_what_was_built_before() {
+    let mut fixture = BuildFixture::new();
+    fixture.settings.require_locked_packages = true;
+    let differ = |built: Result<BuildOutcome, BuildError>| match built.unwrap_err() {
+        BuildError::PackagesDiffer { differences } => differences.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        error => panic!("{error}"),
+    };
+    assert!(differ(fixture.build().await).iter().any(|line| line.starts_with("chromium: 1 instead of ")));
+    fixture.settings.require_locked_packages = false;
+    fixture.build().await.unwrap();
+    fixture.settings.require_locked_packages = true;
+    assert!(differ(fixture.build().await).iter().any(|line| line.starts_with("chromium: 1 instead of ")));
+}
+
+#[tokio::test]
 async fn changed_agent_makes_another_image_with_the_same_root() {
     let fixture = BuildFixture::new();
     let first = fixture.build().await.unwrap().image;

@@ -21,10 +21,9 @@ if [ "${#targets[@]}" -eq 0 ]; then for file in fuzz/fuzz_targets/*.rs; do targe
 packages g++   # libFuzzer is C++
 need_rust
 step "Building the fuzz targets"
-# Only the crates of the workspace are compiled again, with libFuzzer's counters; the dependencies are those of the tests' build. An example
-# is among the targets so that Cargo unites the same features of dependencies as in that build.
+# Only the crates of the workspace are compiled again, with libFuzzer's counters; the dependencies are those of the tests' build.
 RUSTC_WORKSPACE_WRAPPER=$PWD/scripts/fuzz_rustc.sh CARGO_INCREMENTAL=0 \
-  cargo build --locked --workspace --features anteroom-fuzz/fuzzing --example measure_append "${targets[@]/#/--bin=}"
+  cargo build --locked --workspace --features anteroom-fuzz/fuzzing --example with_features_of_tests "${targets[@]/#/--bin=}"
 programs=$built/debug
 work=$built/fuzz
 mkdir -p "$work"
@@ -72,7 +71,9 @@ if [ -n "$keep" ]; then
   for target in "${targets[@]}"; do
     minimal=$work/$target/minimal
     rm -rf "$minimal" && mkdir -p "$minimal"
-    "$programs/$target" -merge=1 -max_len=2048 "$minimal" "fuzz/corpus/$target" "$work/$target/new" > "$work/$target/log" 2>&1
+    "$programs/$target" -set_cover_merge=1 -max_len=2048 "$minimal" "fuzz/corpus/$target" "$work/$target/new" > "$work/$target/log" 2>&1
+    # The largest inputs go until the corpus has at most 200 KiB.
+    find "$minimal" -type f -printf '%s %p\n' | sort -n | awk '{ bytes += $1 } bytes > 200 * 1024 { print $2 }' | xargs -r rm
     rm -rf "fuzz/corpus/$target" && mv "$minimal" "fuzz/corpus/$target"
   done
 fi

@@ -28,7 +28,7 @@ const SUBJECT_BYTES_MAX: usize = 255;
 const NAME_BYTES_MAX: usize = 100;
 
 /// The accepted signature algorithms. With a shared secret (`HS256` and others) everyone who knows it could sign.
-const ALGORITHMS: [CoreJwsSigningAlgorithm; 9] = [
+pub(super) const ALGORITHMS: [CoreJwsSigningAlgorithm; 9] = [
     CoreJwsSigningAlgorithm::RsaSsaPkcs1V15Sha256,
     CoreJwsSigningAlgorithm::RsaSsaPkcs1V15Sha384,
     CoreJwsSigningAlgorithm::RsaSsaPkcs1V15Sha512,
@@ -44,13 +44,14 @@ const ALGORITHMS: [CoreJwsSigningAlgorithm; 9] = [
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct OtherClaims {
     #[serde(flatten)]
-    claims: BTreeMap<String, Value>,
+    pub(super) claims: BTreeMap<String, Value>,
 }
 
 impl AdditionalClaims for OtherClaims {}
 
-type Token = IdToken<OtherClaims, CoreGenderClaim, CoreJweContentEncryptionAlgorithm, CoreJwsSigningAlgorithm>;
-type Claims = IdTokenClaims<OtherClaims, CoreGenderClaim>;
+pub(super) type Token =
+    IdToken<OtherClaims, CoreGenderClaim, CoreJweContentEncryptionAlgorithm, CoreJwsSigningAlgorithm>;
+pub(super) type Claims = IdTokenClaims<OtherClaims, CoreGenderClaim>;
 type TokenFields = IdTokenFields<
     OtherClaims,
     EmptyExtraTokenFields,
@@ -191,7 +192,7 @@ impl Oidc {
 }
 
 /// The texts in a claim: a list of them, or one.
-fn texts(claim: &Value) -> Vec<&str> {
+pub(super) fn texts(claim: &Value) -> Vec<&str> {
     match claim {
         Value::Array(values) => values.iter().filter_map(Value::as_str).collect(),
         Value::String(text) => vec![text],

@@ -6,7 +6,6 @@ use serde_json::Value;
 use std::fmt::Debug;
 
 /// Reads JSON. What was read must be written and read again as the same.
-#[expect(clippy::missing_panics_doc, reason = "it panics to report a fault")]
 pub fn require_round_trip<T: Serialize + DeserializeOwned + PartialEq + Debug>(data: &[u8]) -> Option<T> {
     let value: T = serde_json::from_slice(data).ok()?;
     let written = serde_json::to_vec(&value).expect("what was read can be written");
@@ -15,7 +14,6 @@ pub fn require_round_trip<T: Serialize + DeserializeOwned + PartialEq + Debug>(d
 }
 
 /// No text of a guest's message moves a terminal or reorders a line.
-#[expect(clippy::missing_panics_doc, reason = "it panics to report a fault")]
 pub fn require_clean<T: Serialize>(message: &T) {
     require_clean_texts(&serde_json::to_value(message).expect("it can be written"));
 }

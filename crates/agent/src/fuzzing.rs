@@ -1,5 +1,7 @@
 //! Properties of the agent's parsers, for the fuzz targets: each function panics where one does not hold.
 
+#![allow(clippy::expect_used, reason = "a target panics to report a fault")]
+
 use crate::{
     channel::resync::{Marker, MarkerScanner},
     sign_in::{callback, paste},
@@ -24,7 +26,6 @@ fn find_markers<'a>(chunks: impl Iterator<Item = &'a [u8]>) -> Vec<Marker> {
 }
 
 /// The start of a connection on a channel: the first byte selects the size of the pieces in which the rest arrives.
-#[expect(clippy::missing_panics_doc, reason = "it panics to report a fault")]
 pub fn check_channel_markers(data: &[u8]) {
     let Some((&first, data)) = data.split_first() else { return };
     let whole = find_markers([data].into_iter());
@@ -41,7 +42,6 @@ pub fn check_channel_markers(data: &[u8]) {
 }
 
 /// The text that a user pastes, after it the sign-in address of the tool and the target of a redirect, each on a line.
-#[expect(clippy::missing_panics_doc, reason = "it panics to report a fault")]
 pub fn check_pasted_text(data: &[u8]) {
     let text = String::from_utf8_lossy(data);
     let mut lines = text.split('\n');

@@ -28,7 +28,6 @@ fn rules(format: FileFormat, unit: TimeFormat) -> CredentialRules {
 }
 
 /// The body of a delivery, or else the content of a file in it.
-#[expect(clippy::missing_panics_doc, reason = "it panics to report a fault")]
 pub fn check_delivery(data: &[u8]) {
     let delivery = serde_json::from_slice::<CredentialDelivery>(data).ok();
     if let Some(delivery) = &delivery {

@@ -1,5 +1,7 @@
 //! Properties of the parser of machines' TLS handshakes, for the fuzz targets: each function panics where one does not hold.
 
+#![allow(clippy::expect_used, reason = "a target panics to report a fault")]
+
 use crate::client_hello::{ClientHelloError, read_client_hello};
 use tokio::{
     io::{AsyncRead, AsyncReadExt},
@@ -13,7 +15,6 @@ const OTHER: &str = "api.example.org";
 const ERROR_BYTES_MAX: usize = 1024;
 
 /// The start of a connection from a machine: the first byte selects where the rest is cut in two.
-#[expect(clippy::missing_panics_doc, reason = "it panics to report a fault")]
 pub fn check_client_hello(data: &[u8]) {
     let Some((&first, data)) = data.split_first() else { return };
     let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime can be made");

@@ -1,5 +1,7 @@
 //! Properties of the parsers of what machines and keepers send, for the fuzz targets: each function panics where one does not hold.
 
+#![allow(clippy::expect_used, reason = "a target panics to report a fault")]
+
 use crate::{
     channel::resync::EchoScanner,
     keeper::control::{ControlConnection, KeeperCommand, LINE_BYTES_MAX, Report},
@@ -16,7 +18,6 @@ const SOCKET_BYTES_MAX: usize = 32 * 1024;
 const ERROR_BYTES_MAX: usize = 4 * 1024;
 
 /// What a machine sends before the controller has found its echo: the first byte selects where the rest is cut in two.
-#[expect(clippy::missing_panics_doc, reason = "it panics to report a fault")]
 pub fn check_channel_echo(data: &[u8]) {
     let Some((&first, data)) = data.split_first() else { return };
     let (head, tail) = data.split_at(data.len() * usize::from(first) / 256);
@@ -32,7 +33,6 @@ pub fn check_channel_echo(data: &[u8]) {
 }
 
 /// A line between keeper and controller, a receipt, and what QEMU sends to its keeper.
-#[expect(clippy::missing_panics_doc, reason = "it panics to report a fault")]
 pub fn check_keeper_messages(data: &[u8]) {
     require_round_trip::<Report>(data);
     require_round_trip::<KeeperCommand>(data);

@@ -1,5 +1,7 @@
 //! Properties of the server's parsers, for the fuzz targets: each function panics where one does not hold.
 
+#![allow(clippy::expect_used, reason = "a target panics to report a fault")]
+
 use crate::{
     addresses::Addresses,
     auth,
@@ -10,7 +12,6 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, Uri, Version, header};
 use std::net::{IpAddr, SocketAddr};
 
 /// A text message on a terminal's WebSocket.
-#[expect(clippy::missing_panics_doc, reason = "it panics to report a fault")]
 pub fn check_viewer_text_message(data: &[u8]) {
     // The WebSocket library passes only valid UTF-8.
     let Ok(text) = std::str::from_utf8(data) else { return };
@@ -20,7 +21,6 @@ pub fn check_viewer_text_message(data: &[u8]) {
 }
 
 /// The header fields of a request, one a line; the first line is the request target.
-#[expect(clippy::missing_panics_doc, reason = "it panics to report a fault")]
 pub fn check_request_headers(data: &[u8]) {
     let mut lines = data.split(|&byte| byte == b'\n');
     let target = lines.next().unwrap_or_default();

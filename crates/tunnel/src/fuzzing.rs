@@ -1,5 +1,7 @@
 //! Properties of the filters of a viewer's messages, for the fuzz targets: each function panics where one does not hold.
 
+#![allow(clippy::expect_used, reason = "a target panics to report a fault")]
+
 use crate::desktop_input::DesktopInput;
 use anteroom_rfb::client_messages::{MessageType, parse_message_head};
 use std::time::{Duration, Instant};
@@ -9,7 +11,6 @@ const MESSAGE_BYTES_MAX: usize = 64 * 1024;
 const HANDSHAKE: &[u8] = b"RFB 003.008\n\x01\x01";
 
 /// What a viewer sends: the first byte selects the size of the pieces, the second the time between them.
-#[expect(clippy::missing_panics_doc, reason = "it panics to report a fault")]
 pub fn check_desktop_input(data: &[u8]) {
     let [first, second, data @ ..] = data else { return };
     // Most inputs get past the handshake; some fuzz the handshake itself.

@@ -1,5 +1,7 @@
 //! Properties of the parsers of desktops' answers.
 
+#![allow(clippy::expect_used, reason = "a target panics to report a fault")]
+
 use super::{dial::read_greeting, vencrypt::select_subtype};
 use anteroom_rfb::handshake::{SECURITY_NONE, SECURITY_VNC_AUTHENTICATION};
 use tokio::io::{AsyncReadExt, join, sink};

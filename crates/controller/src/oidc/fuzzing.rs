@@ -1,5 +1,7 @@
 //! Properties of the parsers of what a provider answers.
 
+#![allow(clippy::expect_used, reason = "a target panics to report a fault")]
+
 use super::token::{ALGORITHMS, Claims, Token, texts};
 use openidconnect::{
     ClientId, IdTokenVerifier, IssuerUrl, Nonce, ProviderMetadataWithLogout,

@@ -104,9 +104,11 @@ pub fn credential_kind(peer: Peer, headers: &HeaderMap) -> &'static str {
     }
 }
 
-/// The bearer token of the request, if it has one.
+/// The bearer token of the request, if it has one. Of several `Authorization` headers none counts: a reverse proxy may have checked another.
 pub fn bearer_token(headers: &HeaderMap) -> Option<Secret> {
-    let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
+    let mut values = headers.get_all(header::AUTHORIZATION).into_iter();
+    let (Some(value), None) = (values.next(), values.next()) else { return None };
+    let value = value.to_str().ok()?;
     let token = value.strip_prefix("Bearer ").or_else(|| value.strip_prefix("bearer "))?;
     Some(Secret::new(token.trim().to_owned()))
 }

@@ -1,6 +1,10 @@
 //! Who may do what: every route and socket with callers of the wrong kind, owner, role or scope, and with revoked and expired ones.
 
-use crate::fixture::start_idle_session;
+use crate::{
+    fixture::start_idle_session,
+    idle_session::Idle,
+    raw_http::{RawConnection, head},
+};
 use anteroom_controller::caller::{Action, Caller, Resource, permits};
 use anteroom_server::http::routes::{Access, ROUTES, Route};
 use anteroom_store::{
@@ -216,4 +220,19 @@ async fn s26_no_route_or_socket_accepts_a_caller_that_is_not_permitted() {
     assert!(!api.get_session(&id).await.unwrap().status.is_ended(), "no denied request had an effect");
     store.close().await;
     server.stop_and_check_leaks().await.unwrap();
+}
+
+#[tokio::test]
+async fn s26_request_with_two_authorization_headers_identifies_no_caller() {
+    let idle = Idle::start("").await;
+    for other in ["Authorization: Bearer ant_guessed\r\n", "Authorization: Basic YTpi\r\n", &idle.operator_line()] {
+        for lines in [format!("{}{other}", idle.operator_line()), format!("{other}{}", idle.operator_line())] {
+            let mut connection = RawConnection::send_new(&idle.server, head(&idle.server, "GET /api/me", &lines)).await;
+            assert_eq!(connection.read_response().await.expect("an answer").0, 401, "{other}");
+        }
+    }
+    let one = head(&idle.server, "GET /api/me", &idle.operator_line());
+    let mut connection = RawConnection::send_new(&idle.server, one).await;
+    assert_eq!(connection.read_response().await.expect("an answer").0, 200);
+    idle.finish().await;
 }

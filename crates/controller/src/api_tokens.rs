@@ -3,6 +3,7 @@
 use crate::{
     api_error::ApiError,
     caller::Caller,
+    names::require_shown,
     random,
     session::{context::SessionContext, end},
     unix_time::{self, format_rfc3339},
@@ -29,11 +30,7 @@ pub async fn create_token(
     creator: &Caller,
     request: &CreateTokenRequest,
 ) -> Result<CreatedToken, ApiError> {
-    let chars = request.name.chars().count();
-    if chars == 0 || chars > NAME_CHARS_MAX || request.name.chars().any(char::is_control) {
-        let detail = format!("name must have 1 to {NAME_CHARS_MAX} characters and no control characters");
-        return Err(ApiError::new(Problem::Malformed, detail));
-    }
+    require_shown("name", &request.name, NAME_CHARS_MAX)?;
     let role = match request.role {
         TokenRole::Operator => Role::Operator,
         TokenRole::Auditor => Role::Auditor,

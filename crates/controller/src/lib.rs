@@ -29,6 +29,7 @@ pub mod keys;
 pub mod leaks;
 pub mod limits;
 pub mod log;
+pub mod names;
 pub mod oidc;
 mod private_file;
 pub mod providers;

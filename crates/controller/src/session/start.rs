@@ -8,6 +8,7 @@ use crate::{
     api_error::ApiError,
     caller::{Action, Caller},
     external::ExternalMachine,
+    names::require_shown,
     random,
     session::server_context::ServerContext,
     unix_time,
@@ -196,12 +197,8 @@ fn check_request(
         return Err(ApiError::new(Problem::ProviderUnavailable, format!("the image has no {}", provider.cli)));
     }
     for (name, text) in [("user_id", &request.user_id), ("idempotency_key", &request.idempotency_key)] {
-        let is_valid = text.as_ref().is_none_or(|text| {
-            (1..=TEXT_CHARS_MAX).contains(&text.chars().count()) && !text.chars().any(char::is_control)
-        });
-        if !is_valid {
-            let detail = format!("{name} must have 1 to {TEXT_CHARS_MAX} characters and no control characters");
-            return Err(ApiError::new(Problem::Malformed, detail));
+        if let Some(text) = text {
+            require_shown(name, text, TEXT_CHARS_MAX)?;
         }
     }
     if let Some(url) = &request.return_url {

@@ -6,8 +6,8 @@ use super::{
     login::LoginLink,
 };
 use crate::auth::{Auth, browsers, login_links};
-use anteroom_controller::{api_error::ApiError, session::channels::require_active, session::context::SessionContext};
-use anteroom_wire::{Problem, ProblemBody};
+use anteroom_controller::{names::require_shown, session::channels::require_active, session::context::SessionContext};
+use anteroom_wire::ProblemBody;
 use axum::extract::State;
 use serde::Deserialize;
 
@@ -37,11 +37,7 @@ pub(super) async fn invite_helper(
     Json(request): Json<InvitationRequest>,
 ) -> Result<axum::Json<LoginLink>, ErrorResponse> {
     let name = request.name.trim();
-    let chars = name.chars().count();
-    if chars == 0 || chars > NAME_CHARS_MAX || name.chars().any(char::is_control) {
-        let detail = format!("name must have 1 to {NAME_CHARS_MAX} characters and no control characters");
-        return Err(ApiError::new(Problem::Malformed, detail).into());
-    }
+    require_shown("name", name, NAME_CHARS_MAX)?;
     browsers::require_confirmation_of_person(&auth, &owned.caller).await?;
     let (row, _) = require_active(&context, &owned.row.id).await?;
     let url = login_links::create_helper_login_link(&auth, &owned.caller, &row, name).await?;

@@ -1,9 +1,12 @@
 //! What a guest writes, on the operator's terminal, in the API and in the log.
 
-use crate::hostile_agent::{HostileAgent, hostile_events};
+use crate::{
+    hostile_agent::{HostileAgent, hostile_events},
+    idle_session::Idle,
+};
 use anteroom_testbed::WAIT_MAX;
 use anteroom_wire::{TimelineKind, guest_text::is_shown_unchanged};
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::process::Stdio;
 use tokio::io::AsyncReadExt;
 
@@ -88,4 +91,24 @@ async fn s12_login_prints_nothing_of_a_guest_that_moves_the_terminal() {
     assert_plain(&error, "the errors");
     assert!(!out.contains("Your Google password"), "a prompt has the words of the descriptor:\n{out}");
     agent.end().await;
+}
+
+#[tokio::test]
+async fn s12_names_that_are_not_shown_as_they_are_are_refused() {
+    let idle = Idle::start("").await;
+    let operator = idle.server.operator_client().unwrap();
+    let invitations = format!("{}/invitations", idle.path());
+    for name in ["  ", "a\u{202e}nimda", "a\u{200b}", "a\u{1b}[2J", "a\r\nSet-Cookie: a=b"] {
+        let answers = [
+            operator.post("/api/tokens", json!({ "name": name })).await.unwrap(),
+            idle.api.post(&invitations, json!({ "name": name })).await.unwrap(),
+            idle.api.post("/api/auth/start", json!({ "provider": "scripted", "user_id": name })).await.unwrap(),
+        ];
+        for answer in answers {
+            assert_eq!((answer.status, answer.problem().unwrap().code.as_str()), (400, "malformed"), "{name:?}");
+        }
+    }
+    let started = idle.api.post("/api/auth/start", json!({ "provider": "scripted", "user_id": "李雷" })).await.unwrap();
+    assert_eq!(started.status, 202, "{}", started.text);
+    idle.finish().await;
 }

@@ -41,10 +41,15 @@ impl Browser {
     pub(crate) async fn log_in(&mut self, login_token: &str) -> Response {
         let body = json!({ "login_token": login_token, "browser_key": self.key });
         let response = self.request(Method::POST, "/api/login").json(&body).send().await.unwrap();
+        self.keep_cookie(&response);
+        response
+    }
+
+    /// Keeps the cookie of a response, if there is one.
+    pub(crate) fn keep_cookie(&mut self, response: &Response) {
         if let Some(cookie) = response.headers().get(header::SET_COOKIE) {
             self.cookie = cookie.to_str().unwrap().split(';').next().unwrap().to_owned();
         }
-        response
     }
 
     /// A request as a page sends it.

@@ -2,7 +2,7 @@
 
 use crate::{
     credentials::read_expires_at,
-    external, oidc,
+    external,
     session::accept_delivery::validated::{FILES_MAX, check_paths},
 };
 use anteroom_wire::{
@@ -63,9 +63,4 @@ fn check_file(content: &[u8]) {
 /// What an external desktop answers: the first byte selects where the rest is cut in two.
 pub fn check_desktop_answers(data: &[u8]) {
     external::fuzzing::check_answers(data);
-}
-
-/// What an OpenID provider answers: metadata, keys, claims, a token.
-pub fn check_openid_answers(data: &[u8]) {
-    oidc::fuzzing::check_answers(data);
 }

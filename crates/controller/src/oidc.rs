@@ -6,8 +6,6 @@
 //!   └──── finish ──▶ server ── code, verifier ──▶ provider ── ID token ──▶ verify: who it is, groups ──▶ role
 //! ```
 
-#[cfg(feature = "fuzzing")]
-pub(crate) mod fuzzing;
 mod http;
 mod pending;
 mod provider;

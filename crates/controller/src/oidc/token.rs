@@ -28,7 +28,7 @@ const SUBJECT_BYTES_MAX: usize = 255;
 const NAME_BYTES_MAX: usize = 100;
 
 /// The accepted signature algorithms. With a shared secret (`HS256` and others) everyone who knows it could sign.
-pub(super) const ALGORITHMS: [CoreJwsSigningAlgorithm; 9] = [
+const ALGORITHMS: [CoreJwsSigningAlgorithm; 9] = [
     CoreJwsSigningAlgorithm::RsaSsaPkcs1V15Sha256,
     CoreJwsSigningAlgorithm::RsaSsaPkcs1V15Sha384,
     CoreJwsSigningAlgorithm::RsaSsaPkcs1V15Sha512,
@@ -44,14 +44,13 @@ pub(super) const ALGORITHMS: [CoreJwsSigningAlgorithm; 9] = [
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct OtherClaims {
     #[serde(flatten)]
-    pub(super) claims: BTreeMap<String, Value>,
+    claims: BTreeMap<String, Value>,
 }
 
 impl AdditionalClaims for OtherClaims {}
 
-pub(super) type Token =
-    IdToken<OtherClaims, CoreGenderClaim, CoreJweContentEncryptionAlgorithm, CoreJwsSigningAlgorithm>;
-pub(super) type Claims = IdTokenClaims<OtherClaims, CoreGenderClaim>;
+type Token = IdToken<OtherClaims, CoreGenderClaim, CoreJweContentEncryptionAlgorithm, CoreJwsSigningAlgorithm>;
+type Claims = IdTokenClaims<OtherClaims, CoreGenderClaim>;
 type TokenFields = IdTokenFields<
     OtherClaims,
     EmptyExtraTokenFields,
@@ -192,7 +191,7 @@ impl Oidc {
 }
 
 /// The texts in a claim: a list of them, or one.
-pub(super) fn texts(claim: &Value) -> Vec<&str> {
+fn texts(claim: &Value) -> Vec<&str> {
     match claim {
         Value::Array(values) => values.iter().filter_map(Value::as_str).collect(),
         Value::String(text) => vec![text],

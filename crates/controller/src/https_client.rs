@@ -25,7 +25,7 @@ use std::{
     sync::Arc,
 };
 
-/// The client. Each request has a connection of its own.
+/// The client. It opens a connection for each request.
 pub(crate) type HttpsClient = Client<HttpsConnector<HttpConnector>, Full<Bytes>>;
 
 /// The setting `ca_file` of a section of the configuration.

@@ -11,7 +11,7 @@ import { START_PATH } from "../pages";
 const NO_ANSWER: Problem = {
   code: "no_answer",
   sentence: "This address contains no answer of the identity provider.",
-  remedy: "Sign in again. After a reload the answer is gone: it works once.",
+  remedy: "Sign in again. A reload does not repeat the answer: it works once.",
   close_code: 4401,
 };
 

@@ -14,6 +14,7 @@ mod helper_invitations;
 mod hostile_agent;
 mod idle_session;
 mod mutated_input;
+mod oidc_access;
 mod oidc_callbacks;
 mod oidc_confirmation;
 mod oidc_faults;

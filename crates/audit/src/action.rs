@@ -106,6 +106,10 @@ actions! {
     KeyRotate = "key.rotate", Each;
     /// A key was removed from the key ring.
     KeyRetire = "key.retire", Each;
+    /// A row of the database was found that was changed outside of this server; `table` and `row` name it.
+    RowTampered = "row.tampered", Each;
+    /// All rows of the database got MACs as they were: at the first start after an upgrade, or by `anteroom keys accept-rows`.
+    RowsAccept = "rows.accept", Each;
     /// A user's data was erased.
     DataErase = "data.erase", Each;
     /// The server was started; `settings_changed` names the settings that differ from those of the start before.

@@ -10,6 +10,7 @@ use anteroom_controller::{
 };
 use anteroom_server::StateDir;
 use anteroom_store::{Store, StoreSettings};
+use anteroom_vault::KeyRing;
 use anteroom_wire::operator_reports::KeyReport;
 use clap::{Args, Subcommand};
 use comfy_table::{Table, presets};
@@ -32,6 +33,8 @@ pub(super) enum KeysCommand {
         #[command(flatten)]
         arguments: KeysArguments,
     },
+    /// Accept the rows of the database as they are: after a backup of an earlier version was restored, or rows were changed on purpose.
+    AcceptRows(KeysArguments),
 }
 
 #[derive(Debug, Args)]
@@ -49,6 +52,7 @@ pub(super) async fn run(config: &Config, command: KeysCommand) -> anyhow::Result
         KeysCommand::List(arguments) => (Method::GET, "/api/keys".to_owned(), arguments),
         KeysCommand::Rotate(arguments) => (Method::POST, "/api/keys/rotate".to_owned(), arguments),
         KeysCommand::Retire { id, arguments } => (Method::POST, format!("/api/keys/{id}/retire"), arguments),
+        KeysCommand::AcceptRows(arguments) => return accept_rows(config, arguments).await,
     };
     let client = ApiClient::new(&config.state_dir);
     let answer = match &arguments.key_file {
@@ -61,7 +65,7 @@ pub(super) async fn run(config: &Config, command: KeysCommand) -> anyhow::Result
     };
     let report = match (answer, &command) {
         (Some(report), KeysCommand::Rotate(_)) => wait_rewrapped(&client, report).await?,
-        (Some(report), KeysCommand::List(_) | KeysCommand::Retire { .. }) => report,
+        (Some(report), KeysCommand::List(_) | KeysCommand::Retire { .. } | KeysCommand::AcceptRows(_)) => report,
         (None, command) => run_without_server(config, command, arguments).await?,
     };
     print_report(&report, arguments.json)?;
@@ -89,19 +93,37 @@ async fn run_without_server(
     arguments: &KeysArguments,
 ) -> anyhow::Result<KeyReport> {
     let _state = StateDir::lock(&config.state_dir)?;
-    let mut config = config.clone();
-    config.vault.key_file = arguments.key_file.clone().or(config.vault.key_file);
+    let config = with_key_file(config, arguments);
     let store = Store::open(&config.state_dir.join("anteroom.db"), StoreSettings::default()).await?;
     let result = change_keys(&config, &store, command).await;
     store.close().await;
     result
 }
 
+fn with_key_file(config: &Config, arguments: &KeysArguments) -> Config {
+    let mut config = config.clone();
+    config.vault.key_file = arguments.key_file.clone().or(config.vault.key_file);
+    config
+}
+
+/// Only while no server uses the state directory.
+async fn accept_rows(config: &Config, arguments: &KeysArguments) -> anyhow::Result<ExitCode> {
+    let _state = StateDir::lock(&config.state_dir)?;
+    let ring = KeyRing::open(keys::key_source(&with_key_file(config, arguments)))?;
+    let store = Store::open(&config.state_dir.join("anteroom.db"), StoreSettings::default()).await?;
+    let known = store.get_key_fingerprint().await?;
+    known.as_deref().map_or(Ok(()), |known| ring.check_fingerprint(known))?;
+    let rows = keys::accept_rows(&store, &ring).await;
+    store.close().await;
+    print_line(format_args!("{} rows are accepted as they are.", rows?));
+    Ok(ExitCode::SUCCESS)
+}
+
 async fn change_keys(config: &Config, store: &Store, command: &KeysCommand) -> anyhow::Result<KeyReport> {
     let ring = keys::open_key_ring(config, store).await?;
     let rotation = KeyRotation::new(store.clone(), ring);
     match command {
-        KeysCommand::List(_) => {}
+        KeysCommand::List(_) | KeysCommand::AcceptRows(_) => {}
         KeysCommand::Rotate(_) => {
             rotation.rotate().await?;
             rotation.rewrap_records().await?;

@@ -4,7 +4,7 @@ use super::{
     client::{ApiClient, ClientError},
     one_line, print_line,
 };
-use anteroom_controller::{api_error::ApiError, api_tokens, caller::Caller, config::Config};
+use anteroom_controller::{api_error::ApiError, api_tokens, caller::Caller, config::Config, keys};
 use anteroom_server::StateDir;
 use anteroom_store::{Store, StoreSettings};
 use anteroom_wire::{
@@ -178,6 +178,7 @@ impl Offline {
     async fn open(config: &Config) -> anyhow::Result<Self> {
         let state = StateDir::lock(&config.state_dir)?;
         let store = Store::open(&config.state_dir.join("anteroom.db"), StoreSettings::default()).await?;
+        keys::open_key_ring(config, &store).await?;
         Ok(Self { store, _state: state })
     }
 

@@ -62,9 +62,13 @@ impl From<Problem> for ApiError {
 
 impl From<StoreError> for ApiError {
     fn from(error: StoreError) -> Self {
-        let problem = match error.kind() {
-            StoreErrorKind::Unavailable => Problem::DatabaseUnavailable,
-            StoreErrorKind::Conflict | StoreErrorKind::Corrupt => Problem::Internal,
+        let problem = match (&error, error.kind()) {
+            (StoreError::TamperedRow { table: "credentials" | "timeline" | "timeline_heads", .. }, _) => {
+                Problem::RecordTampered
+            }
+            (StoreError::TamperedRow { .. }, _) => Problem::CallerTampered,
+            (_, StoreErrorKind::Unavailable) => Problem::DatabaseUnavailable,
+            (_, StoreErrorKind::Conflict | StoreErrorKind::Corrupt) => Problem::Internal,
         };
         Self::from(problem).with_source(error)
     }

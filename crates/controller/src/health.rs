@@ -27,6 +27,7 @@ pub async fn health_report(server_context: &ServerContext) -> Health {
     let mut checks = vec![
         store(server_context).await,
         vault(server_context).await,
+        rows(server_context),
         image(server_context),
         isolation(server_context),
         machines(server_context),
@@ -101,6 +102,23 @@ async fn vault(server_context: &ServerContext) -> HealthCheck {
         HealthStatus::Ok,
         if waiting > 0 { format!("{detail}; {waiting} are being rewrapped") } else { detail },
     )
+}
+
+/// Rows of the database that were changed outside of this server.
+fn rows(server_context: &ServerContext) -> HealthCheck {
+    let tampered = server_context.store.tampered_rows();
+    match tampered.first() {
+        None => check("rows", HealthStatus::Ok, "no row of the database was changed outside of this server"),
+        Some(first) => {
+            let detail = format!(
+                "{} row(s) of the database were changed outside of this server and are not accepted; the first is in the table {}: {}",
+                tampered.len(),
+                first.table,
+                first.row
+            );
+            check("rows", HealthStatus::Degraded, detail)
+        }
+    }
 }
 
 fn image(server_context: &ServerContext) -> HealthCheck {

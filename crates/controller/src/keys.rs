@@ -10,15 +10,17 @@
 //! cannot be stored after it. A crash between two steps loses nothing: the next start reads the keys of the file and continues.
 
 mod binding;
+mod row_macs;
 mod source;
 
-pub use anteroom_vault::KeyId;
+pub use anteroom_vault::{KeyId, KeyRing};
 pub use binding::binding_of;
+pub use row_macs::{accept_rows, run_row_alarms};
 pub use source::key_source;
 
 use crate::{api_error::ApiError, api_error::chain, config::Config, unix_time};
 use anteroom_store::{RetireOutcome, SealedCredential, Store, StoreError};
-use anteroom_vault::{KeyError, KeyRing, SealError};
+use anteroom_vault::{KeyError, SealError};
 use anteroom_wire::{
     CredentialId, Problem,
     operator_reports::{KeyReport, KeyRow},
@@ -51,6 +53,8 @@ pub struct KeyRotation {
     changing: Mutex<()>,
     rotated: Notify,
     records_failed: AtomicU64,
+    /// Rows whose MAC an older key has made.
+    rows_to_renew: AtomicU64,
     unreadable: parking_lot::Mutex<BTreeMap<CredentialId, SealError>>,
 }
 
@@ -68,6 +72,18 @@ pub enum KeyRotationError {
         /// How many.
         records: u64,
     },
+    /// The rows of a database of an earlier version cannot get MACs, because that cannot be recorded in the key file.
+    #[error(
+        "the rows of this database are of an earlier version and have no MACs, and the key file cannot record that they get them; with \
+         the server stopped, run `anteroom keys accept-rows --key-file FILE` on the file from which the key file is made"
+    )]
+    RowsNotAccepted(#[source] KeyError),
+    /// The rows of the database have no MACs, although the key file records that they got them.
+    #[error(
+        "the rows of this database have no MACs, although the key file records that they got them: the database was changed or \
+         replaced by an older one. If you have restored a backup from before the upgrade, run `anteroom keys accept-rows` with the server stopped"
+    )]
+    RowMacsMissing,
     /// The database cannot be read or written.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -82,7 +98,9 @@ impl From<KeyRotationError> for ApiError {
             KeyRotationError::Keys(KeyError::UnknownKey(_)) => Problem::UnknownKey,
             KeyRotationError::Keys(KeyError::PrimaryKey(_)) | KeyRotationError::InUse { .. } => Problem::KeyInUse,
             KeyRotationError::Keys(KeyError::ReadOnly { .. }) => Problem::KeysReadOnly,
-            KeyRotationError::Keys(_) => Problem::KeysUnavailable,
+            KeyRotationError::Keys(_) | KeyRotationError::RowsNotAccepted(_) | KeyRotationError::RowMacsMissing => {
+                Problem::KeysUnavailable
+            }
             KeyRotationError::Store(_) | KeyRotationError::Cancelled(_) => Problem::Internal,
         };
         if let KeyRotationError::Store(error) = error {
@@ -106,6 +124,7 @@ pub async fn open_key_ring(config: &Config, store: &Store) -> Result<KeyRing, Ke
         ring.check_fingerprint(known)?;
     }
     ring.remove_temporary_files();
+    row_macs::begin_use(store, &ring).await?;
     store.set_key_fingerprint(&ring.fingerprint()).await?;
     if let Some(error) = ring.lock_error() {
         tracing::warn!(outcome = "not_locked", %error, "keys not locked in memory: they may be swapped out; raise RLIMIT_MEMLOCK");
@@ -122,6 +141,7 @@ impl KeyRotation {
             changing: Mutex::default(),
             rotated: Notify::new(),
             records_failed: AtomicU64::new(0),
+            rows_to_renew: AtomicU64::new(0),
             unreadable: parking_lot::Mutex::default(),
         })
     }
@@ -143,7 +163,8 @@ impl KeyRotation {
         Ok(KeyReport {
             source: self.ring.source().to_string(),
             keys: keys.iter().map(row).collect(),
-            records_to_rewrap: counts.iter().filter(|(id, _)| *id != primary).map(|(_, records)| records).sum(),
+            records_to_rewrap: counts.iter().filter(|(id, _)| *id != primary).map(|(_, records)| records).sum::<u64>()
+                + self.rows_to_renew.load(Relaxed),
             records_failed: self.records_failed.load(Relaxed),
         })
     }
@@ -161,6 +182,7 @@ impl KeyRotation {
             let pending = tokio::task::spawn_blocking(move || ring.add_key()).await??;
             this.store.set_key_fingerprint(&pending.fingerprint()).await?;
             this.ring.install(pending);
+            this.rows_to_renew.store(this.store.count_rows_of_older_keys().await?, Relaxed);
             this.rotated.notify_one();
             tracing::info!(outcome = "key_rotated", key = %this.ring.primary_key_id(), "new primary key");
             Ok(this.report().await?)
@@ -179,7 +201,11 @@ impl KeyRotation {
             this.ring.check_removable(key)?;
             match this.store.retire_key(key, &this.ring.fingerprint_without(key)).await? {
                 RetireOutcome::Retired => {}
-                RetireOutcome::InUse { records } => return Err(KeyRotationError::InUse { key, records }),
+                RetireOutcome::InUse { records } => {
+                    this.rows_to_renew.store(this.store.count_rows_of_older_keys().await?, Relaxed);
+                    this.rotated.notify_one();
+                    return Err(KeyRotationError::InUse { key, records });
+                }
             }
             let ring = this.ring.clone();
             if let Err(error) = tokio::task::spawn_blocking(move || ring.remove_key(key)).await? {
@@ -219,11 +245,28 @@ impl KeyRotation {
             }
         }
         self.records_failed.store(failed, Relaxed);
+        if self.rows_to_renew.load(Relaxed) > 0 {
+            self.check_rows().await?;
+        }
         Ok(rewrapped)
     }
 }
 
 impl KeyRotation {
+    /// Checks the MACs of all rows, and renews those that an older key has made.
+    async fn check_rows(&self) -> Result<(), StoreError> {
+        let checked = self.store.check_rows().await?;
+        self.rows_to_renew.store(self.store.count_rows_of_older_keys().await?, Relaxed);
+        if checked.renewed > 0 {
+            tracing::info!(
+                outcome = "rows_renewed",
+                rows = checked.renewed,
+                "MACs of rows renewed with the primary key"
+            );
+        }
+        Ok(())
+    }
+
     /// Raises the alarm about a record that cannot be opened, once for each record: a line in the log, and the health of the server.
     pub fn report_unreadable(&self, credential: &CredentialId, error: SealError) {
         let mut unreadable = self.unreadable.lock();
@@ -239,7 +282,8 @@ impl KeyRotation {
         self.unreadable.lock().iter().map(|(id, error)| (id.clone(), *error)).collect()
     }
 
-    /// Checks that every record belongs to its row, without decrypting it, and seals records of earlier versions again.
+    /// Checks that every record belongs to its row, without decrypting it, and seals records of earlier versions again. Checks all
+    /// rows that have MACs.
     ///
     /// # Errors
     /// The database cannot be read or written.
@@ -261,7 +305,7 @@ impl KeyRotation {
         for (id, error) in unreadable {
             self.report_unreadable(&id, error);
         }
-        Ok(())
+        self.check_rows().await
     }
 
     async fn check_record(&self, record: &SealedCredential) -> Result<Result<(), SealError>, StoreError> {

@@ -310,6 +310,9 @@ async fn open_audit(
         .with_detail("version", env!("CARGO_PKG_VERSION"))
         .with_detail("settings_changed", changed.join(", "));
     audit.record(entry).await;
+    if let Some(rows) = store.take_accepted_rows().await.context("the database")? {
+        audit.record(Entry::new(Action::RowsAccept).with_detail("rows", rows)).await;
+    }
     Ok(Arc::new(audit))
 }
 
@@ -325,6 +328,7 @@ async fn start_jobs(app: &App) -> anyhow::Result<()> {
     app.tasks.spawn(check_job::run_check_job(app.server_context.clone()));
     app.tasks.spawn(erasure::run_retention_job(app.server_context.clone()));
     app.tasks.spawn(keys::run_rewrap_job(Arc::clone(&app.key_rotation), app.stop.clone()));
+    app.tasks.spawn(keys::run_row_alarms(app.store.clone(), Arc::clone(&app.audit), app.stop.clone()));
     app.tasks.spawn(webhook::run_webhook_sender(app.context.clone()));
     if let Some(oidc) = &app.oidc {
         app.tasks.spawn(oidc::keep_current(Arc::clone(oidc), app.stop.clone()));

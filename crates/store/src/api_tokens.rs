@@ -35,7 +35,7 @@ impl Store {
         const OPERATION: &str = "create an API token";
         let mut transaction = self.begin_write(WriteKind::CreateCaller, OPERATION).await?;
         require_unused_name(&mut transaction, (new.role.as_str(), &new.name, &new.id), new.created_at_ms).await?;
-        let row = insert(&mut transaction, new, None).await?;
+        let row = insert(self.row_macs(), &mut transaction, new, None).await?;
         transaction.commit().await.map_err(query_error(OPERATION))?;
         Ok(row)
     }
@@ -49,7 +49,7 @@ impl Store {
         const OPERATION: &str = "rotate an API token";
         let now = rotation.now_ms;
         let mut transaction = self.begin_write(WriteKind::RotateToken, OPERATION).await?;
-        let row = find_in_transaction(&mut transaction, old).await?;
+        let row = find_in_transaction(self.row_macs(), &mut transaction, old).await?;
         let valid = row.filter(|row| row.kind == CallerKind::ApiToken && row.is_valid_at(now));
         let row = valid.ok_or_else(|| StoreError::CallerInvalid(old.clone()))?;
         let name = (row.role.as_str(), row.name.as_str(), &row.id);
@@ -67,8 +67,8 @@ impl Store {
             created_at_ms: now,
             expires_at_ms: lifetime_ms.map(|lifetime_ms| now.saturating_add(lifetime_ms)),
         };
-        let created = insert(&mut transaction, &successor, Some(&row.account)).await?;
-        shorten_descendants(&mut transaction, old, now.saturating_add(rotation.overlap_ms)).await?;
+        let created = insert(self.row_macs(), &mut transaction, &successor, Some(&row.account)).await?;
+        shorten_descendants(self.row_macs(), &mut transaction, old, now.saturating_add(rotation.overlap_ms)).await?;
         transaction.commit().await.map_err(query_error(OPERATION))?;
         Ok(created)
     }

@@ -4,6 +4,10 @@ use crate::{
     CallerRow, NewCaller, Role, Sha256Hex, Store, StoreError, UnixMs, WriteKind,
     callers::{self, decode_role},
     error::query_error,
+    row_macs::{
+        RowMacs,
+        tables::{BROWSERS, CALLERS},
+    },
     row_reader::{RowReader, to_sql_integer},
     write_transaction::WriteTransaction,
 };
@@ -73,7 +77,7 @@ macro_rules! select {
         concat!(
             "SELECT browsers.caller_id, callers.role, callers.session_id, browsers.key_hash, browsers.description, \
              browsers.address, browsers.issuer, browsers.subject, callers.created_at_ms, browsers.confirmed_at_ms, \
-             browsers.last_used_at_ms, callers.expires_at_ms FROM browsers JOIN callers ON callers.id = browsers.caller_id ",
+             browsers.last_used_at_ms, browsers.mac, callers.expires_at_ms FROM browsers JOIN callers ON callers.id = browsers.caller_id ",
             $rest
         )
     };
@@ -86,7 +90,7 @@ impl Store {
     /// When it exists or its caller does not (conflict), or the database cannot be written.
     pub async fn create_browser(&self, new: &NewBrowser) -> Result<(), StoreError> {
         let mut transaction = self.begin_write(WriteKind::CreateBrowser, CREATE).await?;
-        insert(&mut transaction, new).await?;
+        insert(self.row_macs(), &mut transaction, new).await?;
         transaction.commit().await.map_err(query_error(CREATE))
     }
 
@@ -101,9 +105,9 @@ impl Store {
         person: &Person,
     ) -> Result<CallerRow, StoreError> {
         let mut transaction = self.begin_write(WriteKind::CreateBrowser, CREATE).await?;
-        let account = find_account(&mut transaction, person).await?;
-        let row = callers::insert(&mut transaction, caller, account.as_ref()).await?;
-        insert(&mut transaction, new).await?;
+        let account = find_account(self.row_macs(), &mut transaction, person).await?;
+        let row = callers::insert(self.row_macs(), &mut transaction, caller, account.as_ref()).await?;
+        insert(self.row_macs(), &mut transaction, new).await?;
         transaction.commit().await.map_err(query_error(CREATE))?;
         Ok(row)
     }
@@ -115,12 +119,15 @@ impl Store {
     pub async fn record_confirmation(&self, caller: &CallerId, confirmed_at_ms: UnixMs) -> Result<(), StoreError> {
         const OPERATION: &str = "record a confirmation";
         let mut transaction = self.begin_write(WriteKind::RecordConfirmation, OPERATION).await?;
+        let found = self.row_macs().require_valid(&mut transaction, &BROWSERS, caller.as_str().into()).await;
+        found.inspect_err(|_| transaction.end_by_rollback())?;
         sqlx::query("UPDATE browsers SET confirmed_at_ms = $2 WHERE caller_id = $1 AND confirmed_at_ms < $2")
             .bind(caller.as_str())
             .bind(to_sql_integer(confirmed_at_ms))
             .execute(&mut *transaction)
             .await
             .map_err(query_error(OPERATION))?;
+        self.row_macs().renew(&mut transaction, &BROWSERS, caller.as_str().into()).await?;
         transaction.commit().await.map_err(query_error(OPERATION))
     }
 
@@ -133,11 +140,13 @@ impl Store {
             .bind(caller.as_str())
             .fetch_optional(self.read_pool())
             .await;
-        row.map_err(query_error("read a browser"))?.as_ref().map(decode).transpose()
+        let row = row.map_err(query_error("read a browser"))?;
+        row.map(|row| decode(self.row_macs(), &row)).transpose()
     }
 
     /// The browsers of a person that are signed in and were used after `used_after_ms`, the last used first, at most `limit`. `None`:
-    /// those that signed in with a link.
+    /// those that signed in with a link. Rows that were changed outside of this program are left out; the alarm
+    /// names them.
     ///
     /// # Errors
     /// When the database cannot be read or has a corrupt row.
@@ -160,7 +169,9 @@ impl Store {
         .bind(i64::from(limit))
         .fetch_all(self.read_pool())
         .await;
-        row_list(&rows.map_err(query_error("list browsers"))?)
+        let rows = rows.map_err(query_error("list browsers"))?;
+        let decoded = rows.iter().map(|row| decode(self.row_macs(), row));
+        decoded.filter(|row| !matches!(row, Err(StoreError::TamperedRow { .. }))).collect()
     }
 
     /// Records that a browser was used, at most once a minute. `seen_at_ms`: the last use that was stored.
@@ -178,17 +189,20 @@ impl Store {
             return Ok(());
         }
         let mut transaction = self.begin_write(WriteKind::RecordBrowserUse, OPERATION).await?;
+        let found = self.row_macs().require_valid(&mut transaction, &BROWSERS, caller.as_str().into()).await;
+        found.inspect_err(|_| transaction.end_by_rollback())?;
         sqlx::query("UPDATE browsers SET last_used_at_ms = $2 WHERE caller_id = $1 AND last_used_at_ms < $2")
             .bind(caller.as_str())
             .bind(to_sql_integer(now_ms))
             .execute(&mut *transaction)
             .await
             .map_err(query_error(OPERATION))?;
+        self.row_macs().renew(&mut transaction, &BROWSERS, caller.as_str().into()).await?;
         transaction.commit().await.map_err(query_error(OPERATION))
     }
 }
 
-async fn insert(transaction: &mut WriteTransaction, new: &NewBrowser) -> Result<(), StoreError> {
+async fn insert(macs: &RowMacs, transaction: &mut WriteTransaction, new: &NewBrowser) -> Result<(), StoreError> {
     let insertion = sqlx::query(
         "INSERT INTO browsers (caller_id, key_hash, description, address, issuer, subject, confirmed_at_ms, \
          last_used_at_ms) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
@@ -203,28 +217,40 @@ async fn insert(transaction: &mut WriteTransaction, new: &NewBrowser) -> Result<
     .bind(to_sql_integer(new.now_ms))
     .execute(&mut **transaction)
     .await;
-    insertion.map(|_| ()).map_err(query_error(CREATE))
+    insertion.map_err(query_error(CREATE))?;
+    macs.renew(transaction, &BROWSERS, new.caller.as_str().into()).await
 }
 
-/// The account of a person: that of the first browser in which the person signed in.
-async fn find_account(transaction: &mut WriteTransaction, person: &Person) -> Result<Option<CallerId>, StoreError> {
-    let row = sqlx::query(
+/// The account of a person: that of the first browser in which the person signed in. Rows that were changed outside of this program do
+/// not count.
+async fn find_account(
+    macs: &RowMacs,
+    transaction: &mut WriteTransaction,
+    person: &Person,
+) -> Result<Option<CallerId>, StoreError> {
+    let rows = sqlx::query(
         "SELECT callers.id, callers.account_id FROM browsers JOIN callers ON callers.id = browsers.caller_id \
-         WHERE browsers.issuer = $1 AND browsers.subject = $2 ORDER BY callers.id LIMIT 1",
+         WHERE browsers.issuer = $1 AND browsers.subject = $2 ORDER BY callers.id",
     )
     .bind(person.issuer.as_str())
     .bind(person.subject.as_str())
-    .fetch_optional(&mut **transaction)
-    .await;
-    let row = row.map_err(query_error("find the account of a person"))?;
-    row.map(|row| RowReader::new(&row, "callers", "id").parsed("account_id")).transpose()
+    .fetch_all(&mut **transaction)
+    .await
+    .map_err(query_error("find the account of a person"))?;
+    for row in &rows {
+        let reader = RowReader::new(row, "callers", "id");
+        let caller = reader.text("id")?;
+        if macs.is_valid(transaction, &BROWSERS, caller.as_str().into()).await?
+            && macs.is_valid(transaction, &CALLERS, caller.as_str().into()).await?
+        {
+            return reader.parsed("account_id").map(Some);
+        }
+    }
+    Ok(None)
 }
 
-fn row_list(rows: &[AnyRow]) -> Result<Vec<BrowserRow>, StoreError> {
-    rows.iter().map(decode).collect()
-}
-
-fn decode(row: &AnyRow) -> Result<BrowserRow, StoreError> {
+fn decode(macs: &RowMacs, row: &AnyRow) -> Result<BrowserRow, StoreError> {
+    macs.verify(&BROWSERS, row)?;
     let reader = RowReader::new(row, "browsers", "caller_id");
     let person = match (reader.text_or_null("issuer")?, reader.text_or_null("subject")?) {
         (Some(issuer), Some(subject)) => Some(Person { issuer, subject }),

@@ -3,6 +3,7 @@
 use crate::{
     CallerKind, Sha256Hex, Store, StoreError, UnixMs, WriteKind,
     error::query_error,
+    row_macs::{RowMacs, tables::CALLERS},
     row_reader::{RowReader, to_sql_integer},
     text_enum::text_enum,
     write_transaction::WriteTransaction,
@@ -156,12 +157,12 @@ impl CallerRow {
     }
 }
 
-/// `SELECT` with every column except the hash.
+/// `SELECT` with every column.
 macro_rules! select {
     ($rest:literal) => {
         concat!(
-            "SELECT id, kind, role, name, session_id, scopes, account_id, parent_id, created_at_ms, expires_at_ms, \
-             last_used_at_ms, revoked_at_ms FROM callers ",
+            "SELECT id, kind, role, name, token_hash, session_id, scopes, account_id, parent_id, created_at_ms, expires_at_ms, \
+             last_used_at_ms, revoked_at_ms, mac FROM callers ",
             $rest
         )
     };
@@ -175,7 +176,7 @@ impl Store {
     pub async fn create_caller(&self, new: &NewCaller) -> Result<CallerRow, StoreError> {
         const OPERATION: &str = "create a caller";
         let mut transaction = self.begin_write(WriteKind::CreateCaller, OPERATION).await?;
-        let row = insert(&mut transaction, new, None).await?;
+        let row = insert(self.row_macs(), &mut transaction, new, None).await?;
         transaction.commit().await.map_err(query_error(OPERATION))?;
         Ok(row)
     }
@@ -198,7 +199,8 @@ impl Store {
         .bind(to_sql_integer(now_ms))
         .fetch_optional(self.read_pool())
         .await;
-        row.map_err(query_error("find a caller by its secret"))?.as_ref().map(decode).transpose()
+        let row = row.map_err(query_error("find a caller by its secret"))?;
+        row.map(|row| decode(self.row_macs(), &row)).transpose()
     }
 
     /// The caller, if there is one, revoked or not.
@@ -207,10 +209,12 @@ impl Store {
     /// When the database cannot be read or has a corrupt row.
     pub async fn get_caller(&self, id: &CallerId) -> Result<Option<CallerRow>, StoreError> {
         let row = sqlx::query(select!("WHERE id = $1")).bind(id.as_str()).fetch_optional(self.read_pool()).await;
-        row.map_err(query_error("read a caller"))?.as_ref().map(decode).transpose()
+        let row = row.map_err(query_error("read a caller"))?;
+        row.map(|row| decode(self.row_macs(), &row)).transpose()
     }
 
-    /// All callers except the cookies of sessions' links, including revoked ones, the newest first, at most `limit`.
+    /// All callers except the cookies of sessions' links, including revoked ones, the newest first, at most `limit`. Rows that were
+    /// changed outside of this program are left out; the alarm names them.
     ///
     /// # Errors
     /// When the database cannot be read or has a corrupt row.
@@ -218,12 +222,14 @@ impl Store {
         let rows =
             sqlx::query(select!("WHERE kind <> 'viewer_cookie' ORDER BY id DESC LIMIT $1")).bind(i64::from(limit));
         let rows = rows.fetch_all(self.read_pool()).await.map_err(query_error("list callers"))?;
-        rows.iter().map(decode).collect()
+        let decoded = rows.iter().map(|row| decode(self.row_macs(), row));
+        decoded.filter(|row| !matches!(row, Err(StoreError::TamperedRow { .. }))).collect()
     }
 }
 
 /// Inserts a caller. `account`: of the token that it succeeds.
 pub(crate) async fn insert(
+    macs: &RowMacs,
     transaction: &mut WriteTransaction,
     new: &NewCaller,
     account: Option<&CallerId>,
@@ -231,7 +237,7 @@ pub(crate) async fn insert(
     const OPERATION: &str = "create a caller";
     let mut expires_at_ms = new.expires_at_ms;
     if let Some(parent) = &new.parent {
-        let row = find_in_transaction(transaction, parent).await?;
+        let row = find_in_transaction(macs, transaction, parent).await?;
         let valid = row.filter(|row| row.revoked_at_ms.is_none());
         let row = valid.ok_or_else(|| StoreError::CallerInvalid(parent.clone()))?;
         if let (CallerKind::ApiToken, Some(end)) = (row.kind, row.expires_at_ms) {
@@ -260,6 +266,7 @@ pub(crate) async fn insert(
     .execute(&mut **transaction)
     .await
     .map_err(query_error(OPERATION))?;
+    macs.renew(transaction, &CALLERS, new.id.as_str().into()).await?;
     Ok(CallerRow {
         id: new.id.clone(),
         kind: new.kind,
@@ -277,14 +284,16 @@ pub(crate) async fn insert(
 
 /// The caller, revoked or not, within a transaction.
 pub(crate) async fn find_in_transaction(
+    macs: &RowMacs,
     transaction: &mut WriteTransaction,
     id: &CallerId,
 ) -> Result<Option<CallerRow>, StoreError> {
     let row = sqlx::query(select!("WHERE id = $1")).bind(id.as_str()).fetch_optional(&mut **transaction).await;
-    row.map_err(query_error("read a caller"))?.as_ref().map(decode).transpose()
+    row.map_err(query_error("read a caller"))?.map(|row| decode(macs, &row)).transpose()
 }
 
-fn decode(row: &AnyRow) -> Result<CallerRow, StoreError> {
+fn decode(macs: &RowMacs, row: &AnyRow) -> Result<CallerRow, StoreError> {
+    macs.verify(&CALLERS, row)?;
     let reader = RowReader::new(row, "callers", "id");
     let role = decode_role(&reader)?;
     Ok(CallerRow {

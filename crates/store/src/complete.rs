@@ -7,6 +7,7 @@ use crate::{
     credentials,
     error::query_error,
     keys, new_revision, outbox,
+    row_macs::{RowMacs, tables::CREDENTIALS},
     row_reader::to_sql_integer,
     sessions, timeline,
     transition::{self, SessionChange},
@@ -99,7 +100,7 @@ impl Store {
         let new = completion.credential;
         let (stored, is_renewal) = match &current.purpose {
             SessionPurpose::SignIn { renews: None } => {
-                (Some(insert(&mut transaction, &current, completion).await?), false)
+                (Some(insert(self.row_macs(), &mut transaction, &current, completion).await?), false)
             }
             SessionPurpose::SignIn { renews: Some(renewed) } if renewed == new.id => {
                 let replacement = new_revision::NewRevision {
@@ -109,7 +110,7 @@ impl Store {
                     at_ms: completion.at_ms,
                 };
                 (
-                    new_revision::store_new_revision(&mut transaction, &current, &replacement)
+                    new_revision::store_new_revision(self.row_macs(), &mut transaction, &current, &replacement)
                         .await?
                         .map(|replaced| replaced.credential),
                     true,
@@ -130,8 +131,7 @@ impl Store {
             at_ms: completion.at_ms,
         };
         let row = transition::apply_change(&mut transaction, current, SessionChange::complete(end)).await?;
-        let outcome =
-            timeline::append_entry_in(&mut transaction, completion.session, entry, self.settings(), u64::MAX).await?;
+        let outcome = timeline::append_entry_in(&mut transaction, completion.session, entry, self, u64::MAX).await?;
         let (Some(row), Some(entry)) = (row, outcome.into_row()) else {
             return Err(query_error(OPERATION)(sqlx::Error::RowNotFound));
         };
@@ -146,6 +146,7 @@ impl Store {
 }
 
 async fn insert(
+    macs: &RowMacs,
     connection: &mut AnyConnection,
     session: &SessionRow,
     completion: &CompleteWithCredential<'_>,
@@ -175,9 +176,10 @@ async fn insert(
     .bind(new.deletion_policy.until_ms().map(to_sql_integer))
     .bind(HealthKind::Valid.as_str())
     .bind(new.expires_at_ms.map(to_sql_integer))
-    .execute(connection)
+    .execute(&mut *connection)
     .await
     .map_err(query_error(OPERATION))?;
+    macs.renew(connection, &CREDENTIALS, new.id.as_str().into()).await?;
     Ok(CredentialRow {
         id: new.id.clone(),
         owner: session.owner.clone(),

@@ -75,8 +75,7 @@ impl Store {
         let end = SessionEnd { outcome: SessionOutcome::Completed(used), reason, at_ms: completion.at_ms };
         let change = SessionChange::complete_use(end, completion.exit_code);
         let row = transition::apply_change(&mut transaction, current, change).await?;
-        let outcome =
-            timeline::append_entry_in(&mut transaction, completion.session, entry, self.settings(), u64::MAX).await?;
+        let outcome = timeline::append_entry_in(&mut transaction, completion.session, entry, self, u64::MAX).await?;
         let (Some(row), Some(entry)) = (row, outcome.into_row()) else {
             return Err(query_error(OPERATION)(sqlx::Error::RowNotFound));
         };

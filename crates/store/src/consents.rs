@@ -1,6 +1,8 @@
 //! The consents of viewers: each agrees once to sign in for the owner of its session.
 
-use crate::{Store, StoreError, UnixMs, WriteKind, error::query_error, row_reader::to_sql_integer};
+use crate::{
+    Store, StoreError, UnixMs, WriteKind, error::query_error, row_macs::tables::CONSENTS, row_reader::to_sql_integer,
+};
 use anteroom_wire::CallerId;
 
 impl Store {
@@ -19,8 +21,12 @@ impl Store {
         .execute(&mut *transaction)
         .await
         .map_err(query_error(OPERATION))?;
+        let is_first = done.rows_affected() == 1;
+        if is_first {
+            self.row_macs().renew(&mut transaction, &CONSENTS, caller.as_str().into()).await?;
+        }
         transaction.commit().await.map_err(query_error(OPERATION))?;
-        Ok(done.rows_affected() == 1)
+        Ok(is_first)
     }
 
     /// Whether the viewer agreed.
@@ -28,11 +34,7 @@ impl Store {
     /// # Errors
     /// When the database cannot be read.
     pub async fn has_consented(&self, caller: &CallerId) -> Result<bool, StoreError> {
-        let row = sqlx::query("SELECT caller_id FROM consents WHERE caller_id = $1")
-            .bind(caller.as_str())
-            .fetch_optional(self.read_pool())
-            .await
-            .map_err(query_error("read a consent"))?;
-        Ok(row.is_some())
+        let mut connection = self.read_pool().acquire().await.map_err(query_error("read a consent"))?;
+        self.row_macs().require_valid(&mut connection, &CONSENTS, caller.as_str().into()).await
     }
 }

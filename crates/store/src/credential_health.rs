@@ -2,9 +2,10 @@
 
 use crate::{
     CredentialRow, HealthKind, NewMessage, Store, StoreError, UnixMs, WriteKind,
-    credentials::{decode_credential_row, select_credentials},
+    credentials::{self, decode_credential_row, select_credentials},
     error::query_error,
     outbox,
+    row_macs::tables::CREDENTIALS,
     row_reader::to_sql_integer,
 };
 use anteroom_wire::{CredentialId, ProviderId};
@@ -30,13 +31,23 @@ pub struct HealthUpdate<'a> {
 }
 
 impl Store {
-    /// Stores a credential's health. `false`: the credential was deleted or has another revision by now; nothing was changed.
+    /// Stores a credential's health. `false`: the credential was deleted, has another revision by now or was changed outside
+    /// of this program; nothing was changed.
     ///
     /// # Errors
     /// When the database cannot be written.
     pub async fn set_credential_health(&self, update: &HealthUpdate<'_>) -> Result<bool, StoreError> {
         const OPERATION: &str = "store a credential's health";
         let mut transaction = self.begin_write(WriteKind::SetHealth, OPERATION).await?;
+        let before = credentials::fetch_valid_credential(self.row_macs(), &mut transaction, update.credential).await;
+        match before {
+            Ok(_) => {}
+            Err(StoreError::TamperedRow { .. }) => {
+                transaction.finish_unchanged();
+                return Ok(false);
+            }
+            Err(error) => return Err(error),
+        }
         let detail = &update.detail[..update.detail.floor_char_boundary(DETAIL_BYTES_MAX)];
         let done = sqlx::query(
             "UPDATE credentials SET health = $3, health_detail = $4, checked_at_ms = COALESCE($5, checked_at_ms) \
@@ -54,6 +65,7 @@ impl Store {
             transaction.finish_unchanged();
             return Ok(false);
         }
+        self.row_macs().renew(&mut transaction, &CREDENTIALS, update.credential.as_str().into()).await?;
         outbox::enqueue_messages(&mut transaction, update.webhook_messages).await?;
         transaction.commit().await.map_err(query_error(OPERATION))?;
         Ok(true)

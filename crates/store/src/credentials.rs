@@ -6,7 +6,10 @@
 //! ```
 
 use crate::{
-    DeletionPolicy, HealthKind, OwnerFilter, Store, StoreError, UnixMs, error::query_error, row_reader::RowReader,
+    DeletionPolicy, HealthKind, OwnerFilter, Store, StoreError, UnixMs,
+    error::query_error,
+    row_macs::{RowMacs, tables::CREDENTIALS},
+    row_reader::RowReader,
     sessions,
 };
 use anteroom_vault::{KeyId, SealedBytes};
@@ -70,7 +73,7 @@ macro_rules! select_credentials {
     ($more:literal, $rest:literal) => {
         concat!(
             "SELECT id, owner, user_id, provider, session_id, method, key_id, files, stored_at_ms, deleted_at_ms, policy, \
-             deliver_until_ms, health, health_detail, checked_at_ms, expires_at_ms, revision",
+             deliver_until_ms, health, health_detail, checked_at_ms, expires_at_ms, revision, mac",
             $more,
             " FROM credentials ",
             $rest
@@ -128,7 +131,7 @@ impl Store {
     /// When the database cannot be read or has a corrupt row.
     pub async fn get_sealed_credential(&self, id: &CredentialId) -> Result<Option<SealedCredential>, StoreError> {
         let mut connection = self.read_pool().acquire().await.map_err(query_error("read a sealed credential"))?;
-        fetch_sealed_credential(&mut connection, id).await
+        fetch_sealed_credential(self.row_macs(), &mut connection, id).await
     }
 
     /// Only the sealed bytes; see [`Store::get_sealed_credential`].
@@ -158,8 +161,24 @@ pub(crate) async fn fetch_credential(
     row.map_err(query_error("read a credential"))?.as_ref().map(decode_credential_row).transpose()
 }
 
-/// Reads a credential with its sealed bytes; `None`: it has none.
+/// Reads a credential on the caller's connection or transaction, and requires that nothing else than this program has changed it.
+pub(crate) async fn fetch_valid_credential(
+    macs: &RowMacs,
+    connection: &mut AnyConnection,
+    id: &CredentialId,
+) -> Result<Option<CredentialRow>, StoreError> {
+    let row = sqlx::query(select_credentials!("WHERE id = $1")).bind(id.as_str()).fetch_optional(connection).await;
+    let Some(row) = row.map_err(query_error("read a credential"))? else { return Ok(None) };
+    let credential = decode_credential_row(&row)?;
+    if credential.deleted_at_ms.is_none() {
+        macs.verify(&CREDENTIALS, &row)?;
+    }
+    Ok(Some(credential))
+}
+
+/// Reads a credential with its sealed bytes, and requires that nothing else than this program has changed it; `None`: it has none.
 pub(crate) async fn fetch_sealed_credential(
+    macs: &RowMacs,
     connection: &mut AnyConnection,
     id: &CredentialId,
 ) -> Result<Option<SealedCredential>, StoreError> {
@@ -168,6 +187,9 @@ pub(crate) async fn fetch_sealed_credential(
         .fetch_optional(connection)
         .await;
     let Some(row) = row.map_err(query_error("read a sealed credential"))? else { return Ok(None) };
+    if sealed_of(&RowReader::new(&row, "credentials", "id"))?.is_some() {
+        macs.verify(&CREDENTIALS, &row)?;
+    }
     decode_sealed_credential(&row)
 }
 

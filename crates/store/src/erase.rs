@@ -63,7 +63,12 @@ impl Store {
         for row in &overdue {
             let row = decode_credential_row(row)?;
             // It may have been renewed or deleted since it was read.
-            let Some(now) = credentials::fetch_credential(&mut transaction, &row.id).await? else { continue };
+            let now = match credentials::fetch_valid_credential(self.row_macs(), &mut transaction, &row.id).await {
+                Ok(Some(now)) => now,
+                // The deadline of a row that was changed outside of this program is not trusted.
+                Ok(None) | Err(StoreError::TamperedRow { .. }) => continue,
+                Err(error) => return Err(error),
+            };
             let is_overdue = now.deletion_policy.until_ms().is_some_and(|until_ms| until_ms <= now_ms);
             if is_overdue && erase_sealed_bytes(&mut transaction, &now.id, now_ms).await? {
                 deleted.push(now);
@@ -80,12 +85,13 @@ pub(crate) async fn erase_sealed_bytes(
     id: &CredentialId,
     at_ms: UnixMs,
 ) -> Result<bool, StoreError> {
-    let done =
-        sqlx::query("UPDATE credentials SET sealed = NULL, deleted_at_ms = $2 WHERE id = $1 AND deleted_at_ms IS NULL")
-            .bind(id.as_str())
-            .bind(to_sql_integer(at_ms))
-            .execute(connection)
-            .await
-            .map_err(query_error("delete a credential's bytes"))?;
+    let done = sqlx::query(
+        "UPDATE credentials SET sealed = NULL, mac = NULL, deleted_at_ms = $2 WHERE id = $1 AND deleted_at_ms IS NULL",
+    )
+    .bind(id.as_str())
+    .bind(to_sql_integer(at_ms))
+    .execute(connection)
+    .await
+    .map_err(query_error("delete a credential's bytes"))?;
     Ok(done.rows_affected() == 1)
 }

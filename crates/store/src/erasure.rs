@@ -152,6 +152,7 @@ async fn erase_rows(
     for session in &sessions {
         erased.machines.extend(list_machines(connection, session).await?);
         erased.timeline_entries += run(connection, "DELETE FROM timeline WHERE session_id = $1", Some(session)).await?;
+        run(connection, "DELETE FROM timeline_heads WHERE session_id = $1", Some(session)).await?;
         erased.messages += run(connection, "DELETE FROM outbox WHERE session_id = $1", Some(session)).await?;
         erased.tickets += run(connection, "DELETE FROM tickets WHERE session_id = $1", Some(session)).await?;
         erased.tickets += run(connection, "DELETE FROM login_tokens WHERE session_id = $1", Some(session)).await?;

@@ -1,5 +1,6 @@
 //! Errors of the store, and whether a retry can help.
 
+use crate::RowFault;
 use anteroom_vault::KeyId;
 use anteroom_wire::{CallerId, CredentialId, SessionId};
 use std::{io, path::PathBuf};
@@ -79,6 +80,16 @@ pub enum StoreError {
         /// What is wrong, without the row's content.
         why: String,
     },
+    /// A row that was changed outside of this program.
+    #[error("table {table}, row {row}: {why}")]
+    TamperedRow {
+        /// The table.
+        table: &'static str,
+        /// The row's key.
+        row: String,
+        /// What is wrong.
+        why: RowFault,
+    },
     /// There is no such session.
     #[error("there is no session {0}")]
     SessionNotFound(SessionId),
@@ -108,7 +119,9 @@ impl StoreError {
             Self::SessionNotFound(_) | Self::WrongPurpose(_) | Self::CallerInvalid(_) | Self::NameInUse(_) => {
                 StoreErrorKind::Conflict
             }
-            Self::BadPath { .. } | Self::NewerSchema { .. } | Self::CorruptRow { .. } => StoreErrorKind::Corrupt,
+            Self::BadPath { .. } | Self::NewerSchema { .. } | Self::CorruptRow { .. } | Self::TamperedRow { .. } => {
+                StoreErrorKind::Corrupt
+            }
         }
     }
 }

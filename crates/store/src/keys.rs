@@ -4,6 +4,7 @@ use crate::{
     SealedCredential, Store, StoreError, WriteKind,
     credentials::{self, select_credentials},
     error::query_error,
+    row_macs::count_rows_of_key,
     row_reader::RowReader,
 };
 use anteroom_vault::{KeyId, SealedBytes};
@@ -145,9 +146,10 @@ impl Store {
                 .fetch_one(&mut *transaction)
                 .await
                 .map_err(query_error(OPERATION))?;
+        let records = records.unsigned_abs() + count_rows_of_key(&mut transaction, key).await?;
         if records > 0 {
             transaction.finish_unchanged();
-            return Ok(RetireOutcome::InUse { records: records.unsigned_abs() });
+            return Ok(RetireOutcome::InUse { records });
         }
         write_fingerprint(&mut transaction, fingerprint, OPERATION).await?;
         transaction.commit().await.map_err(query_error(OPERATION))?;

@@ -47,7 +47,8 @@ impl Store {
     ) -> Result<Option<LeasedCredential>, StoreError> {
         const OPERATION: &str = "lease a credential";
         let mut transaction = self.begin_write(WriteKind::Lease, OPERATION).await?;
-        let found = credentials::fetch_sealed_credential(&mut transaction, id).await?;
+        let found = credentials::fetch_sealed_credential(self.row_macs(), &mut transaction, id).await;
+        let found = found.inspect_err(|_| transaction.end_by_rollback())?;
         let in_time = |record: &SealedCredential| {
             record.credential.deletion_policy.until_ms().is_none_or(|until_ms| at_ms < until_ms)
         };
@@ -100,7 +101,7 @@ async fn erase_unless_claimed(
     at_ms: UnixMs,
 ) -> Result<bool, StoreError> {
     let done = sqlx::query(
-        "UPDATE credentials SET sealed = NULL, deleted_at_ms = $2 WHERE id = $1 AND deleted_at_ms IS NULL \
+        "UPDATE credentials SET sealed = NULL, mac = NULL, deleted_at_ms = $2 WHERE id = $1 AND deleted_at_ms IS NULL \
          AND NOT EXISTS (SELECT 1 FROM outbox WHERE outbox.credential_id = credentials.id \
            AND outbox.done_at_ms IS NULL AND outbox.claimed_revision = credentials.revision)",
     )

@@ -38,6 +38,7 @@ mod new_revision;
 mod outbox;
 mod purpose;
 mod revoke_caller;
+mod row_macs;
 mod row_reader;
 mod schema;
 mod sessions;
@@ -72,6 +73,7 @@ pub use new_revision::{RefreshCredential, RefreshOutcome, Revisions};
 pub use outbox::{MessageRow, NewMessage, Regarding};
 pub use purpose::{CredentialUse, SessionPurpose};
 pub use revoke_caller::CallerEnd;
+pub use row_macs::{AddRowMacsError, CheckedRows, RowFault, TamperedRow};
 pub use schema::SCHEMA_VERSION;
 pub use sessions::{
     CreateSessionOutcome, ExternalMachineClaim, IdempotencyKey, NewSession, OwnerFilter, Reason, RowStatus, SessionEnd,

@@ -3,6 +3,7 @@
 use crate::{
     Sha256Hex, Store, StoreError, UnixMs, WriteKind,
     error::query_error,
+    row_macs::tables::LOGIN_TOKENS,
     row_reader::{RowReader, to_sql_integer},
     text_enum::text_enum,
 };
@@ -91,6 +92,7 @@ impl Store {
         .execute(&mut *transaction)
         .await
         .map_err(query_error(OPERATION))?;
+        self.row_macs().renew(&mut transaction, &LOGIN_TOKENS, new.hash.as_str().into()).await?;
         transaction.commit().await.map_err(query_error(OPERATION))
     }
 
@@ -106,8 +108,10 @@ impl Store {
     ) -> Result<Option<RedeemedLoginToken>, StoreError> {
         const OPERATION: &str = "redeem a login token";
         let mut transaction = self.begin_write(WriteKind::RedeemLoginToken, OPERATION).await?;
+        let unused = self.require_unused(&mut transaction, &LOGIN_TOKENS, hash).await;
+        unused.inspect_err(|_| transaction.end_by_rollback())?;
         let row = sqlx::query(
-            "UPDATE login_tokens SET used_at_ms = $2 WHERE hash = $1 AND used_at_ms IS NULL AND expires_at_ms > $2 \
+            "UPDATE login_tokens SET used_at_ms = $2, mac = NULL WHERE hash = $1 AND used_at_ms IS NULL AND expires_at_ms > $2 \
              AND NOT EXISTS (SELECT 1 FROM callers WHERE callers.id = login_tokens.caller_id AND \
              (revoked_at_ms IS NOT NULL OR (callers.kind = 'api_token' AND callers.expires_at_ms <= $2))) \
              RETURNING kind, name, session_id, caller_id",

@@ -15,8 +15,12 @@
 
 use crate::{
     CredentialRow, DeletionPolicy, HealthKind, NewCredential, NewMessage, NewTimelineEntry, SessionChange, SessionRow,
-    Sha256Hex, Store, StoreError, TimelineRow, UnixMs, WriteKind, credentials, error::query_error, keys, outbox,
-    row_reader::to_sql_integer, sessions, timeline, transition,
+    Sha256Hex, Store, StoreError, TimelineRow, UnixMs, WriteKind, credentials,
+    error::query_error,
+    keys, outbox,
+    row_macs::{RowMacs, tables::CREDENTIALS},
+    row_reader::to_sql_integer,
+    sessions, timeline, transition,
 };
 use anteroom_wire::{SessionId, provider::MethodName};
 use sqlx::AnyConnection;
@@ -122,7 +126,9 @@ impl Store {
             transaction.finish_unchanged();
             return Err(StoreError::WrongPurpose(refresh.session.clone()));
         };
-        let Some(old) = credentials::fetch_credential(&mut transaction, &used.credential).await? else {
+        let Some(old) =
+            credentials::fetch_valid_credential(self.row_macs(), &mut transaction, &used.credential).await?
+        else {
             transaction.finish_unchanged();
             return Ok(RefreshOutcome::NothingToRefresh);
         };
@@ -135,7 +141,7 @@ impl Store {
             at_ms: refresh.at_ms,
         };
         let Some(StoredRevision { credential, previous_revision: before }) =
-            store_new_revision(&mut transaction, &current, &replacement).await?
+            store_new_revision(self.row_macs(), &mut transaction, &current, &replacement).await?
         else {
             transaction.finish_unchanged();
             return Ok(RefreshOutcome::NothingToRefresh);
@@ -144,8 +150,7 @@ impl Store {
         let change = SessionChange::new().with_used_revision(credential.revision);
         let row = transition::apply_change(&mut transaction, current, change).await?;
         let entry = entry(revisions);
-        let outcome =
-            timeline::append_entry_in(&mut transaction, refresh.session, entry, self.settings(), u64::MAX).await?;
+        let outcome = timeline::append_entry_in(&mut transaction, refresh.session, entry, self, u64::MAX).await?;
         let (Some(row), Some(entry)) = (row, outcome.into_row()) else {
             return Err(query_error(OPERATION)(sqlx::Error::RowNotFound));
         };
@@ -158,12 +163,13 @@ impl Store {
 /// Replaces the bytes in the caller's transaction, which must end with [`Store::commit_erasing`]. `None`: the credential was deleted,
 /// does not exist, or belongs to another owner or provider than the session; nothing was changed.
 pub(crate) async fn store_new_revision(
+    macs: &RowMacs,
     connection: &mut AnyConnection,
     session: &SessionRow,
     replacement: &NewRevision<'_>,
 ) -> Result<Option<StoredRevision>, StoreError> {
     let new = replacement.credential;
-    let old = credentials::fetch_credential(&mut *connection, new.id).await?;
+    let old = credentials::fetch_valid_credential(macs, &mut *connection, new.id).await?;
     let is_replaceable = |old: &CredentialRow| {
         old.deleted_at_ms.is_none() && old.owner == session.owner && old.provider == session.provider
     };
@@ -190,12 +196,13 @@ pub(crate) async fn store_new_revision(
     .bind(replacement.deletion_policy.until_ms().map(to_sql_integer))
     .bind(HealthKind::Valid.as_str())
     .bind(new.expires_at_ms.map(to_sql_integer))
-    .execute(connection)
+    .execute(&mut *connection)
     .await
     .map_err(query_error("replace a credential's bytes"))?;
     if done.rows_affected() != 1 {
         return Ok(None);
     }
+    macs.renew(connection, &CREDENTIALS, new.id.as_str().into()).await?;
     let before = old.revision;
     let credential = CredentialRow {
         session: session.id.clone(),

@@ -3,6 +3,7 @@
 use crate::{
     Store, StoreError, UnixMs, WriteKind,
     error::query_error,
+    row_macs::{RowMacs, tables::CALLERS},
     row_reader::{RowReader, to_sql_integer},
     write_transaction::WriteTransaction,
 };
@@ -44,6 +45,7 @@ impl Store {
     pub async fn revoke_caller(&self, id: &CallerId, at_ms: UnixMs) -> Result<Vec<CallerId>, StoreError> {
         const OPERATION: &str = "revoke a caller";
         let mut transaction = self.begin_write(WriteKind::RevokeCaller, OPERATION).await?;
+        let valid = valid_family(self.row_macs(), &mut transaction, id).await?;
         let rows = sqlx::query(with_descendants!(
             "UPDATE callers SET revoked_at_ms = $2 WHERE revoked_at_ms IS NULL AND id IN (SELECT id FROM family) \
              RETURNING id"
@@ -57,6 +59,7 @@ impl Store {
             transaction.finish_unchanged();
             return Ok(Vec::new());
         }
+        renew_all(self.row_macs(), &mut transaction, &valid).await?;
         end_links_and_tickets(&mut transaction, id, at_ms).await?;
         transaction.commit().await.map_err(query_error(OPERATION))?;
         rows.iter().map(|row| RowReader::new(row, "callers", "id").parsed("id")).collect()
@@ -85,15 +88,15 @@ impl Store {
         Ok(ended)
     }
 
-    /// When each caller was revoked and when it expires.
+    /// When each caller was revoked and when it expires. A row that was changed outside of this program is left out.
     async fn read_caller_states(&self, ids: &[CallerId]) -> Result<HashMap<CallerId, CallerState>, StoreError> {
         let parameters: Vec<_> = (1..=ids.len()).map(|number| format!("${number}")).collect();
-        let text =
-            format!("SELECT id, revoked_at_ms, expires_at_ms FROM callers WHERE id IN ({})", parameters.join(", "));
+        let text = CALLERS.select(&format!("WHERE id IN ({})", parameters.join(", ")));
         // Only numbers were inserted into the text.
         let query = ids.iter().fold(sqlx::query(sqlx::AssertSqlSafe(text)), |query, id| query.bind(id.as_str()));
         let rows = query.fetch_all(self.read_pool()).await.map_err(query_error("read callers"))?;
-        let states = rows.iter().map(|row| {
+        let valid = rows.iter().filter(|row| self.row_macs().verify(&CALLERS, row).is_ok());
+        let states = valid.map(|row| {
             let reader = RowReader::new(row, "callers", "id");
             let state = (reader.number_or_null("revoked_at_ms")?, reader.number_or_null("expires_at_ms")?);
             Ok((reader.parsed("id")?, state))
@@ -104,10 +107,12 @@ impl Store {
 
 /// Ends the callers that a caller made, and itself, at this time unless they end earlier.
 pub(crate) async fn shorten_descendants(
+    macs: &RowMacs,
     transaction: &mut WriteTransaction,
     id: &CallerId,
     end_ms: UnixMs,
 ) -> Result<(), StoreError> {
+    let valid = valid_family(macs, transaction, id).await?;
     let done = sqlx::query(with_descendants!(
         "UPDATE callers SET expires_at_ms = $2 WHERE id IN (SELECT id FROM family) \
          AND (expires_at_ms IS NULL OR expires_at_ms > $2)"
@@ -116,7 +121,36 @@ pub(crate) async fn shorten_descendants(
     .bind(to_sql_integer(end_ms))
     .execute(&mut **transaction)
     .await;
-    done.map(drop).map_err(query_error("rotate an API token"))
+    done.map_err(query_error("rotate an API token"))?;
+    renew_all(macs, transaction, &valid).await
+}
+
+/// Of a caller and those that it made, the rows with a valid MAC: only they get a new one after a change.
+async fn valid_family(
+    macs: &RowMacs,
+    transaction: &mut WriteTransaction,
+    id: &CallerId,
+) -> Result<Vec<CallerId>, StoreError> {
+    let rows = sqlx::query(with_descendants!("SELECT id FROM family"))
+        .bind(id.as_str())
+        .fetch_all(&mut **transaction)
+        .await
+        .map_err(query_error("read a caller and those that it made"))?;
+    let mut valid = Vec::with_capacity(rows.len());
+    for row in &rows {
+        let id: CallerId = RowReader::new(row, "callers", "id").parsed("id")?;
+        if macs.is_valid(transaction, &CALLERS, id.as_str().into()).await? {
+            valid.push(id);
+        }
+    }
+    Ok(valid)
+}
+
+async fn renew_all(macs: &RowMacs, transaction: &mut WriteTransaction, ids: &[CallerId]) -> Result<(), StoreError> {
+    for id in ids {
+        macs.renew(transaction, &CALLERS, id.as_str().into()).await?;
+    }
+    Ok(())
 }
 
 /// Marks the unused links and tickets of a caller and of all callers that it made as used.
@@ -127,10 +161,10 @@ async fn end_links_and_tickets(
 ) -> Result<(), StoreError> {
     for text in [
         with_descendants!(
-            "UPDATE login_tokens SET used_at_ms = $2 WHERE used_at_ms IS NULL AND caller_id IN (SELECT id FROM family)"
+            "UPDATE login_tokens SET used_at_ms = $2, mac = NULL WHERE used_at_ms IS NULL AND caller_id IN (SELECT id FROM family)"
         ),
         with_descendants!(
-            "UPDATE tickets SET used_at_ms = $2 WHERE used_at_ms IS NULL AND caller_id IN (SELECT id FROM family)"
+            "UPDATE tickets SET used_at_ms = $2, mac = NULL WHERE used_at_ms IS NULL AND caller_id IN (SELECT id FROM family)"
         ),
     ] {
         let done = sqlx::query(text).bind(id.as_str()).bind(to_sql_integer(at_ms)).execute(&mut **transaction).await;

@@ -36,10 +36,14 @@ const MIGRATIONS: &[Migration] = &[
     Migration { tables: include_str!("../migrations/0009_browsers.sql"), sqlite: "" },
     Migration { tables: include_str!("../migrations/0010_consents.sql"), sqlite: "" },
     Migration { tables: include_str!("../migrations/0011_agent_token_index.sql"), sqlite: "" },
+    Migration {
+        tables: include_str!("../migrations/0012_row_macs.sql"),
+        sqlite: include_str!("../migrations/0012_row_macs.sqlite.sql"),
+    },
 ];
 
 /// The schema version that this program reads and writes.
-pub const SCHEMA_VERSION: u32 = 11;
+pub const SCHEMA_VERSION: u32 = 12;
 
 const _: () = assert!(MIGRATIONS.len() == SCHEMA_VERSION as usize, "one migration for each version");
 

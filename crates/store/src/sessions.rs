@@ -123,7 +123,8 @@ impl Store {
             self.begin_write(ObservedWrite::with_entry(WriteKind::CreateSession, entry.kind), OPERATION).await?;
         let created = insert(&mut transaction, new).await?;
         if let CreateSessionOutcome::New(row) = &created {
-            timeline::append_entry_in(&mut transaction, &row.id, entry, self.settings(), u64::MAX).await?;
+            timeline::create_head(self.row_macs(), &mut transaction, &row.id).await?;
+            timeline::append_entry_in(&mut transaction, &row.id, entry, self, u64::MAX).await?;
         }
         transaction.commit().await.map_err(query_error(OPERATION))?;
         Ok(created)

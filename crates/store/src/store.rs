@@ -6,6 +6,7 @@
 use crate::{
     ObservedWrite, StoreError, StoreErrorKind, UnixMs, WriteKind, WriteObserver,
     error::{self, query_error},
+    row_macs::RowMacs,
     row_reader::to_sql_integer,
     schema,
     write_transaction::WriteTransaction,
@@ -78,6 +79,7 @@ struct Inner {
     is_broken: Arc<AtomicBool>,
     /// Whether the log may still contain erased bytes.
     log_needs_emptying: AtomicBool,
+    row_macs: RowMacs,
 }
 
 /// Shows the path of the database.
@@ -156,6 +158,7 @@ impl Store {
             is_broken,
             // An earlier process may have ended between erasing bytes and emptying the log.
             log_needs_emptying: AtomicBool::new(true),
+            row_macs: RowMacs::default(),
         }));
         // SQLite opens a read-only file without an error (`BEGIN IMMEDIATE` succeeds too): only a write shows the problem.
         if let Err(error) = store.check_writable().await {
@@ -249,6 +252,10 @@ impl Store {
 
     pub(crate) fn read_pool(&self) -> &AnyPool {
         &self.0.reader
+    }
+
+    pub(crate) fn row_macs(&self) -> &RowMacs {
+        &self.0.row_macs
     }
 
     pub(crate) fn settings(&self) -> &StoreSettings {

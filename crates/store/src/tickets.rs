@@ -3,6 +3,7 @@
 use crate::{
     Sha256Hex, Store, StoreError, UnixMs, WriteKind,
     error::query_error,
+    row_macs::tables::TICKETS,
     row_reader::{RowReader, to_sql_integer},
     text_enum::text_enum,
 };
@@ -52,6 +53,7 @@ impl Store {
         .execute(&mut *transaction)
         .await
         .map_err(query_error(OPERATION))?;
+        self.row_macs().renew(&mut transaction, &TICKETS, new.hash.as_str().into()).await?;
         transaction.commit().await.map_err(query_error(OPERATION))
     }
 
@@ -70,8 +72,10 @@ impl Store {
     ) -> Result<Option<CallerId>, StoreError> {
         const OPERATION: &str = "redeem a ticket";
         let mut transaction = self.begin_write(WriteKind::RedeemTicket, OPERATION).await?;
+        let unused = self.require_unused(&mut transaction, &TICKETS, hash).await;
+        unused.inspect_err(|_| transaction.end_by_rollback())?;
         let row = sqlx::query(
-            "UPDATE tickets SET used_at_ms = $2 WHERE hash = $1 AND used_at_ms IS NULL AND expires_at_ms > $2 \
+            "UPDATE tickets SET used_at_ms = $2, mac = NULL WHERE hash = $1 AND used_at_ms IS NULL AND expires_at_ms > $2 \
              AND session_id = $3 AND purpose = $4 AND EXISTS (SELECT 1 FROM callers WHERE callers.id = tickets.caller_id \
              AND revoked_at_ms IS NULL AND (callers.expires_at_ms IS NULL OR callers.expires_at_ms > $2)) \
              RETURNING session_id, caller_id",

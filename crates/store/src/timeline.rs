@@ -1,13 +1,25 @@
 //! The timeline of a session: its events in order, for people and programs. Append-only.
+//!
+//! Entries have numbers without gaps, and a row of `timeline_heads` counts them, both with a MAC: an entry that was changed, inserted or
+//! removed outside of this program is shown as such.
+
+mod head;
+
+pub(crate) use head::create_head;
 
 use crate::{
     ObservedWrite, Store, StoreError, StoreSettings, UnixMs, WriteKind,
     error::query_error,
+    row_macs::{RowMacs, tables::TIMELINE},
     row_reader::{RowReader, to_sql_integer},
 };
+use anteroom_vault::RowContent;
 use anteroom_wire::{SessionId, TimelineKind, guest_text::clean_line};
 use serde_json::{Value, json};
-use sqlx::{AnyConnection, Row, any::AnyRow};
+use sqlx::{AnyConnection, AssertSqlSafe, any::AnyRow};
+
+/// The most bytes that are shown of each text of an entry that was changed outside of this program.
+const STORED_BYTES_MAX: usize = 1024;
 
 /// An entry to be appended. It must not contain secrets: everyone who may see the session can read it.
 #[derive(Debug, Clone, PartialEq)]
@@ -84,7 +96,7 @@ impl Store {
         let mut transaction =
             self.begin_write(ObservedWrite::with_entry(WriteKind::AppendEvent, entry.kind), OPERATION).await?;
         let limits = self.settings();
-        let outcome = append_entry_in(&mut transaction, session, entry, limits, limits.timeline_entries_max).await?;
+        let outcome = append_entry_in(&mut transaction, session, entry, self, limits.timeline_entries_max).await?;
         transaction.commit().await.map_err(query_error(OPERATION))?;
         Ok(outcome)
     }
@@ -99,17 +111,38 @@ impl Store {
         after: u64,
         limit: u32,
     ) -> Result<Vec<TimelineRow>, StoreError> {
-        let rows = sqlx::query(
-            "SELECT session_id, number, at_ms, kind, sentence, data FROM timeline \
-             WHERE session_id = $1 AND number > $2 ORDER BY number LIMIT $3",
-        )
-        .bind(session.as_str())
-        .bind(to_sql_integer(after))
-        .bind(i64::from(limit))
-        .fetch_all(self.read_pool())
-        .await
-        .map_err(query_error("read a session's timeline"))?;
-        rows.iter().map(decode).collect()
+        let text = format!(
+            "SELECT head.entries, head.mac AS head_mac, entry.session_id, entry.number, entry.at_ms, entry.kind, entry.sentence, \
+             entry.data, entry.mac FROM (SELECT $1 AS id) session LEFT JOIN timeline_heads head ON head.session_id = session.id \
+             LEFT JOIN timeline entry ON entry.session_id = session.id AND entry.number > $2 ORDER BY entry.number LIMIT {limit}"
+        );
+        // Only a number was inserted into the text.
+        let rows = sqlx::query(AssertSqlSafe(text))
+            .bind(session.as_str())
+            .bind(to_sql_integer(after))
+            .fetch_all(self.read_pool())
+            .await
+            .map_err(query_error("read a session's timeline"))?;
+        let Some(first) = rows.first() else { return Ok(Vec::new()) };
+        let count = head::valid_count(self.row_macs(), session, first)?;
+        let mut entries = Vec::with_capacity(rows.len());
+        for row in &rows {
+            let reader = RowReader::new(row, "timeline", "session_id");
+            // Without an entry there is one row, with the head.
+            let Some(number) = reader.number_or_null("number")? else { break };
+            head::push_missing(&mut entries, after, number, limit);
+            entries.push(decode(self.row_macs(), row)?);
+        }
+        if let Some(count) = count
+            && entries.len() < limit as usize
+        {
+            head::push_missing(&mut entries, after, count.saturating_add(1), limit);
+        }
+        entries.truncate(limit as usize);
+        if entries.iter().any(|entry| entry.kind == TimelineKind::EntryRemoved) {
+            self.check_timeline_head(session).await?;
+        }
+        Ok(entries)
     }
 }
 
@@ -118,28 +151,40 @@ pub(crate) async fn append_entry_in(
     connection: &mut AnyConnection,
     session: &SessionId,
     entry: NewTimelineEntry,
-    limits: &StoreSettings,
+    store: &Store,
     entries_max: u64,
 ) -> Result<AppendOutcome, StoreError> {
-    let entry = bounded(entry, limits);
-    let row = sqlx::query(
-        "INSERT INTO timeline (session_id, number, at_ms, kind, sentence, data) \
-         SELECT $1, COALESCE(MAX(number), 0) + 1, $2, $3, $4, $5 FROM timeline WHERE session_id = $1 \
-         HAVING COALESCE(MAX(number), 0) < $6 RETURNING number",
+    const OPERATION: &str = "append to a session's timeline";
+    let entry = bounded(entry, store.settings());
+    let head = head::read(store.row_macs(), &mut *connection, session).await?;
+    let number = head.next_number();
+    if number > entries_max {
+        return Ok(AppendOutcome::TimelineFull);
+    }
+    let data = entry.data.to_string();
+    let content = RowContent::new("timeline")
+        .text(Some(session.as_str()))
+        .number(Some(to_sql_integer(number)))
+        .number(Some(to_sql_integer(entry.at_ms)))
+        .text(Some(entry.kind.as_str()))
+        .text(Some(&entry.sentence))
+        .text(Some(&data));
+    sqlx::query(
+        "INSERT INTO timeline (session_id, number, at_ms, kind, sentence, data, mac) VALUES ($1, $2, $3, $4, $5, $6, $7)",
     )
     .bind(session.as_str())
+    .bind(to_sql_integer(number))
     .bind(to_sql_integer(entry.at_ms))
     .bind(entry.kind.as_str())
     .bind(entry.sentence.as_str())
-    .bind(entry.data.to_string())
-    .bind(to_sql_integer(entries_max))
-    .fetch_optional(connection)
+    .bind(data.as_str())
+    .bind(store.row_macs().mac(&content))
+    .execute(&mut *connection)
     .await
-    .map_err(query_error("append to a session's timeline"))?;
-    let Some(row) = row else { return Ok(AppendOutcome::TimelineFull) };
-    let number: i64 = row.try_get("number").map_err(query_error("append to a session's timeline"))?;
+    .map_err(query_error(OPERATION))?;
+    head.write_count(store.row_macs(), connection, session, number).await?;
     let NewTimelineEntry { at_ms, kind, sentence, data } = entry;
-    Ok(AppendOutcome::Appended(TimelineRow { number: number.unsigned_abs(), at_ms, kind, sentence, data }))
+    Ok(AppendOutcome::Appended(TimelineRow { number, at_ms, kind, sentence, data }))
 }
 
 /// Makes one clean line of every text in an entry's data.
@@ -168,13 +213,29 @@ fn bounded(mut entry: NewTimelineEntry, limits: &StoreSettings) -> NewTimelineEn
     entry
 }
 
-fn decode(row: &AnyRow) -> Result<TimelineRow, StoreError> {
+/// An entry that was changed outside of this program is replaced by one that shows what is stored.
+fn decode(macs: &RowMacs, row: &AnyRow) -> Result<TimelineRow, StoreError> {
     let reader = RowReader::new(row, "timeline", "session_id");
-    Ok(TimelineRow {
-        number: reader.number("number")?,
-        at_ms: reader.number("at_ms")?,
-        kind: reader.text("kind")?.as_str().into(),
-        sentence: reader.text("sentence")?,
-        data: reader.parsed("data")?,
-    })
+    let (number, at_ms) = (reader.number("number")?, reader.number("at_ms").unwrap_or(0));
+    match macs.verify(&TIMELINE, row) {
+        Ok(()) => Ok(TimelineRow {
+            number,
+            at_ms: reader.number("at_ms")?,
+            kind: reader.text("kind")?.as_str().into(),
+            sentence: reader.text("sentence")?,
+            data: reader.parsed("data")?,
+        }),
+        Err(StoreError::TamperedRow { .. }) => {
+            let stored =
+                |column| reader.text(column).map_or(Value::Null, |text| clean_line(&text, STORED_BYTES_MAX).into());
+            Ok(TimelineRow {
+                number,
+                at_ms,
+                kind: TimelineKind::EntryTampered,
+                sentence: "This entry was changed or inserted outside of this server; do not trust it.".to_owned(),
+                data: json!({ "stored_kind": stored("kind"), "stored_sentence": stored("sentence") }),
+            })
+        }
+        Err(error) => Err(error),
+    }
 }

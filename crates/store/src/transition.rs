@@ -218,7 +218,7 @@ impl Store {
             transaction.finish_unchanged();
             return Ok(TransitionOutcome::Conflict(Box::new(now)));
         };
-        let outcome = timeline::append_entry_in(&mut transaction, session, entry, self.settings(), u64::MAX).await?;
+        let outcome = timeline::append_entry_in(&mut transaction, session, entry, self, u64::MAX).await?;
         let Some(entry) = outcome.into_row() else { return Err(query_error(OPERATION)(sqlx::Error::RowNotFound)) };
         outbox::enqueue_messages(&mut transaction, &messages).await?;
         transaction.commit().await.map_err(query_error(OPERATION))?;

@@ -81,9 +81,10 @@ impl Store {
         .await
         .map_err(query_error(OPERATION))?;
         let found = match done.rows_affected() {
-            1 => credentials::fetch_sealed_credential(&mut transaction, credential).await?,
-            _ => None,
+            1 => credentials::fetch_sealed_credential(self.row_macs(), &mut transaction, credential).await,
+            _ => Ok(None),
         };
+        let found = found.inspect_err(|_| transaction.end_by_rollback())?;
         let Some(record) = found else {
             transaction.finish_unchanged();
             return Ok(None);
@@ -123,7 +124,7 @@ impl Store {
         let claimed: i64 = row.try_get("claimed_revision").map_err(query_error(OPERATION))?;
         leases::record_lease(&mut transaction, &credential, caller, at_ms).await?;
         let erased = sqlx::query(
-            "UPDATE credentials SET sealed = NULL, deleted_at_ms = $3 \
+            "UPDATE credentials SET sealed = NULL, mac = NULL, deleted_at_ms = $3 \
              WHERE id = $1 AND revision = $2 AND deleted_at_ms IS NULL AND policy = 'deliver_once'",
         )
         .bind(credential.as_str())

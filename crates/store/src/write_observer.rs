@@ -69,6 +69,8 @@ text_enum! {
         DeleteCredential = "delete_credential",
         /// A credential is rewrapped with another key.
         ReplaceSealed = "replace_sealed",
+        /// Rows get new MACs.
+        RenewMacs = "renew_macs",
         /// Used and expired rows are removed.
         Purge = "purge",
         /// The fingerprint of the key ring is stored.

@@ -65,10 +65,15 @@ impl WriteTransaction {
         Ok(())
     }
 
-    /// Ends the transaction without a change.
-    pub(crate) fn finish_unchanged(mut self) {
+    /// The transaction is going to be dropped, which rolls it back; its connection can be used again.
+    pub(crate) fn end_by_rollback(&mut self) {
         self.health.ended_properly = true;
         self.report.set_outcome(WriteOutcome::Unchanged);
+    }
+
+    /// Ends the transaction without a change.
+    pub(crate) fn finish_unchanged(mut self) {
+        self.end_by_rollback();
     }
 }
 

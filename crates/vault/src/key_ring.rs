@@ -1,6 +1,9 @@
 //! The key ring: seals, unseals and rewraps records.
 
 mod derive;
+mod row_mac;
+
+pub use row_mac::{RowContent, RowMacError};
 
 use crate::{
     Binding, KeyError, KeyId, KeySource, LockedBytes, SealedBytes,

@@ -22,7 +22,7 @@ mod token;
 
 pub use binding::Binding;
 pub use key_error::KeyError;
-pub use key_ring::{KeyMetadata, KeyRing, PendingKeys, SealError};
+pub use key_ring::{KeyMetadata, KeyRing, PendingKeys, RowContent, RowMacError, SealError};
 pub use key_source::KeySource;
 pub use locked_bytes::LockedBytes;
 pub use sealed::{InvalidRecord, KeyId, SealedBytes};

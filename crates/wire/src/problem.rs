@@ -49,6 +49,8 @@ problems! {
     CallerRevoked = "caller_revoked", 401, 4411, "The token or cookie of this connection was revoked.", "Ask for a new link or token.";
     /// A caller that expired while a connection of it was open.
     CallerExpired = "caller_expired", 401, 4412, "The token or cookie of this connection has expired.", "Ask for a new link or token.";
+    /// A caller whose row was changed outside of the server.
+    CallerTampered = "caller_tampered", 403, 4403, "What is stored about this token, cookie or link was changed outside of this server; it is not accepted.", "Tell the operator: `anteroom doctor` names the row. Revoke it, use a new token or link, and find out who can write to the database.";
     /// No such API token.
     UnknownToken = "unknown_token", 404, 4404, "There is no such valid API token.", "`anteroom token list` shows the tokens.";
     /// An API token with the name of another one.

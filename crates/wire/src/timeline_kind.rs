@@ -53,6 +53,10 @@ timeline_kinds! {
     EntriesLost = "entries_lost";
     /// Reports of the machine were counted and not recorded: too many, or not of the provider.
     ReportsDropped = "reports_dropped";
+    /// The stored entry was changed or inserted outside of this server.
+    EntryTampered = "entry_tampered";
+    /// The stored entry was removed outside of this server.
+    EntryRemoved = "entry_removed";
 
     // The machine.
     /// A machine was requested for the session.

@@ -75,6 +75,8 @@ impl StoreFixture {
         let directory = tempfile::tempdir().unwrap();
         let store = Store::open(&directory.path().join("anteroom.db"), settings).await.unwrap();
         let ring = KeyRing::open_or_create(&directory.path().join("keys.json")).unwrap();
+        store.add_row_macs(&ring, || ring.mark_for_row_macs()).await.unwrap();
+        store.use_row_macs(ring.clone());
         let owner = CallerId::from_parts(NOW, random());
         let fixture = Self { directory, store, ring, owner };
         fixture

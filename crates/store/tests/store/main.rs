@@ -11,6 +11,7 @@ mod lifetime;
 mod migrations;
 mod model;
 mod outbox;
+mod row_macs;
 mod schema;
 mod sessions;
 mod transitions;

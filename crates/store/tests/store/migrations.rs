@@ -11,7 +11,7 @@ use serde_json::json;
 use sqlx::{AnyConnection, Connection, Executor};
 use std::path::PathBuf;
 
-const MIGRATIONS: [&[&str]; 10] = [
+const MIGRATIONS: [&[&str]; 11] = [
     &[include_str!("../../migrations/0001_tables.sql"), include_str!("../../migrations/0001_triggers.sqlite.sql")],
     &[include_str!("../../migrations/0002_external_machines.sql")],
     &[
@@ -28,6 +28,7 @@ const MIGRATIONS: [&[&str]; 10] = [
     &[include_str!("../../migrations/0008_erasure.sqlite.sql")],
     &[include_str!("../../migrations/0009_browsers.sql")],
     &[include_str!("../../migrations/0010_consents.sql")],
+    &[include_str!("../../migrations/0011_agent_token_index.sql")],
 ];
 
 /// A database of an older version.
@@ -285,10 +286,14 @@ async fn rows_of_every_older_version_survive_the_migration() {
     for version in 1..=MIGRATIONS.len() {
         let old = Old::of_version(version).await;
         let store = Store::open(&old.path(), settings()).await.unwrap();
+        let rows = store.add_row_macs(&old.ring, || old.ring.mark_for_row_macs()).await.unwrap();
+        assert!(rows > 20 && store.has_row_macs().await.unwrap(), "{rows}");
+        store.use_row_macs(old.ring.clone());
         let active = store.get_session(&old.active).await.unwrap().unwrap();
         assert!(active.is_active() && active.epoch == 2);
         assert_eq!((active.method, active.purpose, active.exit_code), (None, SessionPurpose::default(), None));
-        assert_eq!(store.list_timeline(&old.active, 0, 10).await.unwrap().len(), 1);
+        let timeline = store.list_timeline(&old.active, 0, 10).await.unwrap();
+        assert!(timeline.len() == 1 && timeline[0].kind == TimelineKind::Accepted, "{timeline:?}");
         assert_renamed(&old, &store).await;
         let completed = store.get_session(&old.completed).await.unwrap().unwrap();
         assert_eq!(completed.end().unwrap().outcome, SessionOutcome::Completed(old.credential.clone()));
@@ -308,6 +313,7 @@ async fn rows_of_every_older_version_survive_the_migration() {
         assert_eq!(&*old.ring.unseal(&old.binding(), &leased.sealed).unwrap(), b"old content");
         assert_eq!(store.delete_credential(&old.credential, NOW).await.unwrap(), DeleteOutcome::Deleted);
         store.check_writable().await.unwrap();
+        assert_eq!(store.check_rows().await.unwrap().tampered, 0, "{:?}", store.tampered_rows());
     }
 }
 

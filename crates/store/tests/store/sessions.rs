@@ -5,6 +5,7 @@ use anteroom_store::{
     AppendOutcome, CreateSessionOutcome, ExpectedState, IdempotencyKey, NewSession, NewTimelineEntry, OwnerFilter,
     Reason, RowStatus, SessionChange, Sha256Hex, Store, StoreErrorKind, StoreSettings,
 };
+use anteroom_vault::RowContent;
 use anteroom_wire::{CallerId, EndReason, TimelineKind};
 use serde_json::json;
 use sqlx::Executor;
@@ -207,12 +208,20 @@ async fn the_timeline_is_ordered_resumable_and_bounded() {
 async fn an_entry_of_a_newer_version_keeps_its_sentence_and_does_not_hide_the_others() {
     let fixture = StoreFixture::new().await;
     let row = fixture.session().await;
-    let insert = format!(
-        "INSERT INTO timeline (session_id, number, at_ms, kind, sentence, data) \
-         VALUES ('{}', 2, {NOW}, 'machine_teleported', 'The machine was teleported.', '{{\"to\":\"a\"}}')",
-        row.id
-    );
-    fixture.sql().await.execute(sqlx::AssertSqlSafe(insert)).await.unwrap();
+    let content = RowContent::new("timeline").text(Some(row.id.as_str())).number(Some(2)).number(Some(0));
+    let content = content.text(Some("machine_teleported")).text(Some("The machine was teleported."));
+    let mac = fixture.ring.row_mac(&content.text(Some("{\"to\":\"a\"}")));
+    let head = fixture.ring.row_mac(&RowContent::new("timeline_heads").text(Some(row.id.as_str())).number(Some(2)));
+    for text in [
+        format!(
+            "INSERT INTO timeline (session_id, number, at_ms, kind, sentence, data, mac) \
+             VALUES ('{}', 2, 0, 'machine_teleported', 'The machine was teleported.', '{{\"to\":\"a\"}}', '{mac}')",
+            row.id
+        ),
+        format!("UPDATE timeline_heads SET entries = 2, mac = '{head}'"),
+    ] {
+        fixture.sql().await.execute(sqlx::AssertSqlSafe(text)).await.unwrap();
+    }
     fixture.store.append_entry(&row.id, entry(TimelineKind::CliStarted)).await.unwrap().into_row().unwrap();
     let entries = fixture.store.list_timeline(&row.id, 0, 10).await.unwrap();
     let kinds: Vec<_> = entries.iter().map(|entry| entry.kind).collect();

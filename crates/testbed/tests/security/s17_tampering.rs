@@ -2,11 +2,14 @@
 
 use crate::stored_credentials::{content, deliver_for, lease, start_server};
 use anteroom_testbed::{TestServer, WAIT_MAX, eventually};
-use anteroom_wire::{CredentialId, api::Health};
+use anteroom_wire::{
+    CredentialId,
+    api::{Health, HealthCheck, HealthStatus},
+};
 use serde_json::json;
 use sqlx::{AnyConnection, Connection, Executor};
 
-async fn execute_sql(server: &TestServer, text: &str) {
+pub(crate) async fn execute_sql(server: &TestServer, text: &str) {
     sqlx::any::install_default_drivers();
     let url = format!("sqlite://{}", server.state_dir().join("anteroom.db").display());
     let mut sql = AnyConnection::connect(&url).await.unwrap();
@@ -26,12 +29,14 @@ async fn try_lease(server: &TestServer, id: &CredentialId, by_other: bool) -> (u
 async fn wait_alarm(server: &TestServer, id: &CredentialId) {
     let alarm = async || {
         let health: Health = server.operator_client()?.get("/health").await?.parse()?;
-        let vault = health.checks.iter().find(|check| check.name == "vault").unwrap();
-        Ok(vault.detail.contains("cannot be opened").then_some(()))
+        let names_it =
+            |check: &HealthCheck| check.status != HealthStatus::Ok && ["vault", "rows"].contains(&check.name.as_str());
+        Ok(health.checks.iter().any(names_it).then_some(()))
     };
     eventually("the health names the record", WAIT_MAX, alarm).await.unwrap();
     let log = server.read_log();
-    assert!(log.lines().any(|line| line.contains("record_unreadable") && line.contains(id.as_str())), "{log}");
+    let is_alarm = |line: &str| line.contains("record_unreadable") || line.contains("row_tampered");
+    assert!(log.lines().any(|line| is_alarm(line) && line.contains(id.as_str())), "{log}");
 }
 
 #[tokio::test]
@@ -63,6 +68,19 @@ async fn s17_record_whose_row_was_edited_or_moved_is_not_opened_and_raises_an_al
         wait_alarm(&server, id).await;
     }
     assert_eq!(lease(&server, untouched).await, content("token of eve"));
+    for edit in [
+        "policy = 'deliver_once', deliver_until_ms = 9999999999999",
+        "expires_at_ms = 9999999999999",
+        "health = 'needs_auth'",
+        "method = 'other'",
+        "files = '[]'",
+    ] {
+        let id = deliver_for(&server, "token of fay", Some("fay")).await;
+        execute_sql(&server, &format!("UPDATE credentials SET {edit} WHERE id = '{id}'")).await;
+        let (status, code) = try_lease(&server, &id, false).await;
+        assert_eq!((code.as_str(), status), tampered, "{edit}");
+        wait_alarm(&server, &id).await;
+    }
     // The next server finds them without a lease.
     server.stop_server().await.unwrap();
     server.start_server().await.unwrap();

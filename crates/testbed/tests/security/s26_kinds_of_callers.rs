@@ -7,9 +7,7 @@ use crate::{
 };
 use anteroom_controller::caller::{Action, Caller, Resource, permits};
 use anteroom_server::http::routes::{Access, ROUTES, Route};
-use anteroom_store::{
-    CallerKind, LoginScope, NewBrowser, NewCaller, NewLoginToken, Role, Sha256Hex, Store, StoreSettings,
-};
+use anteroom_store::{CallerKind, LoginScope, NewBrowser, NewCaller, NewLoginToken, Role, Sha256Hex, Store};
 use anteroom_testbed::TestServer;
 use anteroom_wire::{CallerId, Scope, Secret, SessionId};
 use reqwest::{Client, Method};
@@ -53,7 +51,7 @@ pub(crate) async fn store_caller(store: &Store, number: u8, change: impl FnOnce(
 
 /// Opens the database of a running server.
 pub(crate) async fn open_store(server: &TestServer) -> Store {
-    Store::open(&server.state_dir().join("anteroom.db"), StoreSettings::default()).await.unwrap()
+    crate::fake_agent::store(server).await
 }
 
 /// How a request shows a secret.

@@ -69,7 +69,14 @@ pub async fn unseal_for_claim(
             }
         },
     };
-    let record = context.store.get_sealed_credential(&credential_use.credential).await?;
+    let record = match context.store.get_sealed_credential(&credential_use.credential).await {
+        Err(error @ StoreError::TamperedRow { .. }) => {
+            tracing::error!(outcome = "unseal_failed", session = %session.id, error = %chain(&error), "credential not decrypted");
+            let why = "What is stored of the credential was changed outside of this server.";
+            return Err(fail_session(context, session, EndReason::Internal, why).await);
+        }
+        other => other?,
+    };
     let Some(record) = record else {
         let why = "It was deleted before it could be used.";
         return Err(fail_session(context, session, EndReason::CredentialDeleted, why).await);

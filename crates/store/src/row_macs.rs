@@ -1,0 +1,209 @@
+//! MACs of rows: a row that was changed or inserted by anything but this program is not accepted.
+//!
+//! Each covered table has a column `mac`: a MAC of all columns that decide something ([`tables`]), by a key that is derived from the key
+//! ring. The program reads a row and its MAC together; before it changes a row it requires that the MAC is valid, so that it never makes
+//! one for a row that others have changed. Timelines have a second row that counts their entries ([`crate::timeline`]).
+//!
+//! A store without keys ([`Store::use_row_macs`](crate::Store::use_row_macs)) writes no MACs and accepts all rows: for programs that only
+//! read, and until the rows of an older database got their MACs ([`Store::add_row_macs`](crate::Store::add_row_macs)).
+
+mod check;
+mod first_use;
+pub(crate) mod tables;
+
+pub use check::CheckedRows;
+pub(crate) use check::count_rows_of_key;
+pub use first_use::AddRowMacsError;
+
+use crate::{Sha256Hex, StoreError, error::query_error};
+use anteroom_vault::{KeyRing, RowContent, RowMacError};
+use parking_lot::Mutex;
+use sqlx::{AnyConnection, AssertSqlSafe, any::AnyRow};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, OnceLock},
+};
+use tables::{Key, Table};
+use tokio::sync::Notify;
+
+/// Rows whose alarm is kept in memory; the log has all.
+const TAMPERED_MAX: usize = 100;
+
+/// A row that was changed outside of this program.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct TamperedRow {
+    /// The table.
+    pub table: &'static str,
+    /// The row's key.
+    pub row: String,
+}
+
+/// What is wrong with a row that was changed outside of this program.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum RowFault {
+    /// Its MAC is not valid.
+    #[error(transparent)]
+    Mac(#[from] RowMacError),
+    /// Entries of the timeline are missing.
+    #[error("{0} of its entries were removed outside of this server")]
+    EntriesMissing(u64),
+    /// The timeline has entries that were not counted.
+    #[error("it has fewer entries by its count than in fact: the count was put back to an earlier one")]
+    CountTooLow,
+}
+
+/// Makes and checks the MACs of a store. Clones share the keys and the alarms.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct RowMacs(Arc<Shared>);
+
+#[derive(Debug, Default)]
+struct Shared {
+    ring: OnceLock<KeyRing>,
+    alarms: Mutex<Alarms>,
+    raised: Notify,
+}
+
+/// The rows that are known to be tampered with.
+#[derive(Debug, Default)]
+struct Alarms {
+    current: BTreeMap<TamperedRow, RowFault>,
+    /// Those that were not taken yet by [`Store::take_tampered_rows`](crate::Store::take_tampered_rows).
+    new: Vec<TamperedRow>,
+}
+
+impl RowMacs {
+    pub(crate) fn ring(&self) -> Option<&KeyRing> {
+        self.0.ring.get()
+    }
+
+    /// Uses these keys. Keys that are in use stay: they are the same ring.
+    pub(crate) fn set_ring(&self, ring: KeyRing) {
+        let _ = self.0.ring.set(ring);
+    }
+
+    /// The MAC of a row that is about to be written; `None`: the store has no keys.
+    pub(crate) fn mac(&self, content: &RowContent) -> Option<String> {
+        self.ring().map(|ring| ring.row_mac(content))
+    }
+
+    /// Requires that the row has a valid MAC. It was read with all covered columns and its MAC.
+    ///
+    /// # Errors
+    /// It has not; the alarm is raised.
+    pub(crate) fn verify(&self, table: &'static Table, row: &AnyRow) -> Result<(), StoreError> {
+        self.check(table, row)?.map_err(|why| self.raise_alarm(table, table.key_of(row), why.into()))
+    }
+
+    /// As [`RowMacs::verify`], without the alarm.
+    fn check(&self, table: &Table, row: &AnyRow) -> Result<Result<(), RowMacError>, StoreError> {
+        let Some(ring) = self.ring() else { return Ok(Ok(())) };
+        let (content, mac) = table.content_of(row)?;
+        Ok(ring.check_row_mac(&content, mac.as_deref()).map(drop))
+    }
+
+    /// Raises the alarm about a row, once: a line in the log, and the health of the server. Returns the error for its reader.
+    pub(crate) fn raise_alarm(&self, table: &Table, row: String, why: RowFault) -> StoreError {
+        let tampered = TamperedRow { table: table.name, row };
+        let error = StoreError::TamperedRow { table: table.name, row: tampered.row.clone(), why };
+        let mut alarms = self.0.alarms.lock();
+        if alarms.current.len() < TAMPERED_MAX && alarms.current.insert(tampered.clone(), why).is_none() {
+            tracing::error!(outcome = "row_tampered", table = table.name, row = tampered.row, %why, "row of the database changed outside of this server");
+            alarms.new.push(tampered);
+            self.0.raised.notify_one();
+        }
+        error
+    }
+
+    /// Reads a row with this key in the caller's transaction and requires that its MAC is valid. `false`: there is no such row.
+    ///
+    /// # Errors
+    /// It was changed outside of this program, or the database cannot be read.
+    pub(crate) async fn require_valid(
+        &self,
+        connection: &mut AnyConnection,
+        table: &'static Table,
+        key: Key<'_>,
+    ) -> Result<bool, StoreError> {
+        match table.fetch(connection, key).await? {
+            Some(row) => self.verify(table, &row).map(|()| true),
+            None => Ok(false),
+        }
+    }
+
+    /// Whether the row exists and has a valid MAC; raises the alarm about one that has not.
+    pub(crate) async fn is_valid(
+        &self,
+        connection: &mut AnyConnection,
+        table: &'static Table,
+        key: Key<'_>,
+    ) -> Result<bool, StoreError> {
+        match self.require_valid(connection, table, key).await {
+            Err(StoreError::TamperedRow { .. }) => Ok(false),
+            other => other,
+        }
+    }
+
+    /// Gives a row its MAC, which this transaction has inserted, or has changed after [`RowMacs::require_valid`].
+    ///
+    /// # Errors
+    /// The database cannot be written.
+    pub(crate) async fn renew(
+        &self,
+        connection: &mut AnyConnection,
+        table: &'static Table,
+        key: Key<'_>,
+    ) -> Result<(), StoreError> {
+        let Some(ring) = self.ring() else { return Ok(()) };
+        let Some(row) = table.fetch(&mut *connection, key).await? else { return Ok(()) };
+        let (content, _) = table.content_of(&row)?;
+        table.write_mac(connection, &row, &ring.row_mac(&content)).await
+    }
+}
+
+impl crate::Store {
+    /// Makes and checks MACs with the keys of this ring from now on; rotations of the ring apply. To be called once, before the store is
+    /// used, and only if [`Store::has_row_macs`](crate::Store::has_row_macs).
+    pub fn use_row_macs(&self, ring: KeyRing) {
+        self.row_macs().set_ring(ring);
+    }
+
+    /// Requires that a token which can be used once has a valid MAC; one that was used has none and is not accepted by its reader.
+    pub(crate) async fn require_unused(
+        &self,
+        connection: &mut AnyConnection,
+        table: &'static Table,
+        hash: &Sha256Hex,
+    ) -> Result<(), StoreError> {
+        let text = table.select(&format!("WHERE hash = $1 AND {}", table.condition));
+        let row = sqlx::query(AssertSqlSafe(text)).bind(hash.as_str()).fetch_optional(connection).await;
+        match row.map_err(query_error("read a token"))? {
+            Some(row) => self.row_macs().verify(table, &row),
+            None => Ok(()),
+        }
+    }
+
+    /// The rows that are known to have been changed outside of this program, at most 100.
+    pub fn tampered_rows(&self) -> Vec<TamperedRow> {
+        self.row_macs().0.alarms.lock().current.keys().cloned().collect()
+    }
+
+    /// The tampered rows that were found since the last call; waits for the first.
+    pub async fn take_tampered_rows(&self) -> Vec<TamperedRow> {
+        loop {
+            let new = std::mem::take(&mut self.row_macs().0.alarms.lock().new);
+            if !new.is_empty() {
+                return new;
+            }
+            self.row_macs().0.raised.notified().await;
+        }
+    }
+
+    /// Whether the rows of this database have MACs.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub async fn has_row_macs(&self) -> Result<bool, StoreError> {
+        let found = sqlx::query("SELECT value FROM meta WHERE key = 'row_macs'").fetch_optional(self.read_pool()).await;
+        Ok(found.map_err(query_error("read whether rows have MACs"))?.is_some())
+    }
+}

@@ -2,9 +2,9 @@
 
 use crate::{
     SealedCredential, Store, StoreError, WriteKind,
+    authentic_rows::count_rows_of_key,
     credentials::{self, select_credentials},
     error::query_error,
-    row_macs::count_rows_of_key,
     row_reader::RowReader,
 };
 use anteroom_vault::{KeyId, SealedBytes};

@@ -16,6 +16,7 @@
 
 mod api_tokens;
 mod audit_head;
+mod authentic_rows;
 mod browsers;
 mod caller_kind;
 mod callers;
@@ -38,6 +39,7 @@ mod new_revision;
 mod outbox;
 mod purpose;
 mod revoke_caller;
+mod row_fault;
 mod row_macs;
 mod row_reader;
 mod schema;
@@ -53,6 +55,7 @@ mod write_observer;
 mod write_transaction;
 
 pub use api_tokens::Rotation;
+pub use authentic_rows::{AddRowMacsError, CheckedRows};
 pub use browsers::{BrowserRow, NewBrowser, Person};
 pub use caller_kind::CallerKind;
 pub use callers::{CallerRow, NewCaller, Role};
@@ -73,7 +76,8 @@ pub use new_revision::{RefreshCredential, RefreshOutcome, Revisions};
 pub use outbox::{MessageRow, NewMessage, Regarding};
 pub use purpose::{CredentialUse, SessionPurpose};
 pub use revoke_caller::CallerEnd;
-pub use row_macs::{AddRowMacsError, CheckedRows, RowFault, TamperedRow};
+pub use row_fault::RowFault;
+pub use row_macs::TamperedRow;
 pub use schema::SCHEMA_VERSION;
 pub use sessions::{
     CreateSessionOutcome, ExternalMachineClaim, IdempotencyKey, NewSession, OwnerFilter, Reason, RowStatus, SessionEnd,

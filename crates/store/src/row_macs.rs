@@ -7,20 +7,14 @@
 //! A store without keys ([`Store::use_row_macs`](crate::Store::use_row_macs)) writes no MACs and accepts all rows: for programs that only
 //! read, and until the rows of an older database got their MACs ([`Store::add_row_macs`](crate::Store::add_row_macs)).
 
-mod check;
-mod first_use;
 pub(crate) mod tables;
 
-pub use check::CheckedRows;
-pub(crate) use check::count_rows_of_key;
-pub use first_use::AddRowMacsError;
-
-use crate::{Sha256Hex, StoreError, error::query_error};
+use crate::{RowFault, StoreError};
 use anteroom_vault::{KeyRing, RowContent, RowMacError};
 use parking_lot::Mutex;
-use sqlx::{AnyConnection, AssertSqlSafe, any::AnyRow};
+use sqlx::{AnyConnection, any::AnyRow};
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, OnceLock},
 };
 use tables::{Key, Table};
@@ -36,20 +30,6 @@ pub struct TamperedRow {
     pub table: &'static str,
     /// The row's key.
     pub row: String,
-}
-
-/// What is wrong with a row that was changed outside of this program.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum RowFault {
-    /// Its MAC is not valid.
-    #[error(transparent)]
-    Mac(#[from] RowMacError),
-    /// Entries of the timeline are missing.
-    #[error("{0} of its entries were removed outside of this server")]
-    EntriesMissing(u64),
-    /// The timeline has entries that were not counted.
-    #[error("it has fewer entries by its count than in fact: the count was put back to an earlier one")]
-    CountTooLow,
 }
 
 /// Makes and checks the MACs of a store. Clones share the keys and the alarms.
@@ -158,52 +138,24 @@ impl RowMacs {
         let (content, _) = table.content_of(&row)?;
         table.write_mac(connection, &row, &ring.row_mac(&content)).await
     }
-}
 
-impl crate::Store {
-    /// Makes and checks MACs with the keys of this ring from now on; rotations of the ring apply. To be called once, before the store is
-    /// used, and only if [`Store::has_row_macs`](crate::Store::has_row_macs).
-    pub fn use_row_macs(&self, ring: KeyRing) {
-        self.row_macs().set_ring(ring);
+    /// The rows whose alarm is raised.
+    pub(crate) fn tampered_rows(&self) -> Vec<TamperedRow> {
+        self.0.alarms.lock().current.keys().cloned().collect()
     }
 
-    /// Requires that a token which can be used once has a valid MAC; one that was used has none and is not accepted by its reader.
-    pub(crate) async fn require_unused(
-        &self,
-        connection: &mut AnyConnection,
-        table: &'static Table,
-        hash: &Sha256Hex,
-    ) -> Result<(), StoreError> {
-        let text = table.select(&format!("WHERE hash = $1 AND {}", table.condition));
-        let row = sqlx::query(AssertSqlSafe(text)).bind(hash.as_str()).fetch_optional(connection).await;
-        match row.map_err(query_error("read a token"))? {
-            Some(row) => self.row_macs().verify(table, &row),
-            None => Ok(()),
-        }
+    /// The alarms that were raised since the last call.
+    pub(crate) fn take_new_alarms(&self) -> Vec<TamperedRow> {
+        std::mem::take(&mut self.0.alarms.lock().new)
     }
 
-    /// The rows that are known to have been changed outside of this program, at most 100.
-    pub fn tampered_rows(&self) -> Vec<TamperedRow> {
-        self.row_macs().0.alarms.lock().current.keys().cloned().collect()
+    /// Waits until an alarm is raised.
+    pub(crate) async fn wait_alarm(&self) {
+        self.0.raised.notified().await;
     }
 
-    /// The tampered rows that were found since the last call; waits for the first.
-    pub async fn take_tampered_rows(&self) -> Vec<TamperedRow> {
-        loop {
-            let new = std::mem::take(&mut self.row_macs().0.alarms.lock().new);
-            if !new.is_empty() {
-                return new;
-            }
-            self.row_macs().0.raised.notified().await;
-        }
-    }
-
-    /// Whether the rows of this database have MACs.
-    ///
-    /// # Errors
-    /// When the database cannot be read.
-    pub async fn has_row_macs(&self) -> Result<bool, StoreError> {
-        let found = sqlx::query("SELECT value FROM meta WHERE key = 'row_macs'").fetch_optional(self.read_pool()).await;
-        Ok(found.map_err(query_error("read whether rows have MACs"))?.is_some())
+    /// Forgets the alarms of all other rows.
+    pub(crate) fn retain_alarms(&self, tampered: &BTreeSet<TamperedRow>) {
+        self.0.alarms.lock().current.retain(|row, _| tampered.contains(row));
     }
 }

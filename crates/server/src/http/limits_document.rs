@@ -199,8 +199,27 @@ fn sessions_and_sockets(limits: &ServerLimits) -> Vec<Row> {
 }
 
 fn egress() -> Vec<Row> {
-    let egress = EgressSettings::default();
+    let (egress, config) = (EgressSettings::default(), Config::default().egress);
+    let used = "`egress_limit`; open connections are closed";
     vec![
+        row(
+            "bytes that one session sends (`egress.session_upload_mib_max`)",
+            "MiB",
+            config.session_upload_mib_max,
+            used,
+        ),
+        row(
+            "bytes that one session receives (`egress.session_download_mib_max`)",
+            "MiB",
+            config.session_download_mib_max,
+            used,
+        ),
+        row(
+            "rate of one session in each direction, over all its connections (`egress.session_kib_per_s_max`)",
+            "KiB/s",
+            config.session_kib_per_s_max,
+            "its connections wait",
+        ),
         row(
             "outbound connections of one machine",
             "connections",

@@ -2,9 +2,9 @@
 
 use super::TimelineRow;
 use crate::{
-    Store, StoreError, TamperedRow,
+    RowFault, Store, StoreError, TamperedRow,
     error::query_error,
-    row_macs::{RowFault, RowMacs, tables::TIMELINE_HEADS},
+    row_macs::{RowMacs, tables::TIMELINE_HEADS},
     row_reader::{RowReader, to_sql_integer},
 };
 use anteroom_vault::RowContent;

@@ -1,8 +1,10 @@
 //! The check of all rows, which also gives the rows of older keys a MAC by the primary key.
 
-use super::TamperedRow;
-use super::tables::{self, Key, Table};
-use crate::{Store, StoreError, WriteKind, error::query_error};
+use crate::{
+    Store, StoreError, TamperedRow, WriteKind,
+    error::query_error,
+    row_macs::tables::{self, Key, Table},
+};
 use anteroom_vault::{KeyId, RowMacError};
 use sqlx::{AnyConnection, AssertSqlSafe, any::AnyRow};
 use std::collections::BTreeSet;
@@ -51,7 +53,7 @@ impl Store {
         }
         tampered.extend(self.check_timeline_heads().await?);
         checked.tampered = tampered.len() as u64;
-        self.row_macs().0.alarms.lock().current.retain(|row, _| tampered.contains(row));
+        self.row_macs().retain_alarms(&tampered);
         Ok(checked)
     }
 

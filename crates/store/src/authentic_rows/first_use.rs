@@ -1,7 +1,10 @@
 //! The first use of MACs: the rows of a database of an earlier version get theirs, once.
 
-use super::tables::{self, Table};
-use crate::{Store, StoreError, WriteKind, error::query_error};
+use crate::{
+    Store, StoreError, WriteKind,
+    error::query_error,
+    row_macs::tables::{self, Table},
+};
 use anteroom_vault::{KeyError, KeyRing};
 use sqlx::{AnyConnection, AssertSqlSafe};
 

@@ -203,7 +203,6 @@ pub(crate) async fn store_new_revision(
         return Ok(None);
     }
     macs.renew(connection, &CREDENTIALS, new.id.as_str().into()).await?;
-    let before = old.revision;
     let credential = CredentialRow {
         session: session.id.clone(),
         method: replacement.sign_in_method.cloned(),
@@ -215,8 +214,8 @@ pub(crate) async fn store_new_revision(
         health_detail: None,
         checked_at_ms: replacement.at_ms,
         expires_at_ms: new.expires_at_ms,
-        revision: before + 1,
+        revision: old.revision + 1,
         ..old
     };
-    Ok(Some(StoredRevision { credential, previous_revision: before }))
+    Ok(Some(StoredRevision { credential, previous_revision: old.revision }))
 }

@@ -78,17 +78,16 @@ async fn s17_caller_that_was_changed_in_the_database_is_refused_and_named_and_th
     execute_sql(&server, &format!("UPDATE callers SET revoked_at_ms = NULL WHERE id = '{}'", revoked.token.id)).await;
     assert_eq!(answer_to(&client(&server, &revoked)).await, refused());
     let known = |digit: &str| {
-        Secret::new(format!(
-            "{}{}",
-            revoked.secret.split_once('_').unwrap().0.to_owned() + "_",
-            digit.repeat(64)
-        ))
+        Secret::new(format!("{}{}", revoked.secret.split_once('_').unwrap().0.to_owned() + "_", digit.repeat(64)))
     };
     let hash = |secret: &Secret| Sha256Hex::of_secret(secret).as_str().to_owned();
     let (stolen, inserted) = (known("1"), known("2"));
     let victim = create_token(&server, "victim").await;
-    execute_sql(&server, &format!("UPDATE callers SET token_hash = '{}' WHERE id = '{}'", hash(&stolen), victim.token.id))
-        .await;
+    execute_sql(
+        &server,
+        &format!("UPDATE callers SET token_hash = '{}' WHERE id = '{}'", hash(&stolen), victim.token.id),
+    )
+    .await;
     assert_eq!(answer_to(&server.client_with_token(&stolen).unwrap()).await, refused());
     execute_sql(
         &server,

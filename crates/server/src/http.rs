@@ -40,6 +40,7 @@ pub(crate) mod sign_in;
 mod start_session;
 mod tickets;
 mod tokens;
+mod unread_body;
 mod viewer_scope;
 pub(crate) mod viewer_sockets;
 mod webhook;
@@ -69,7 +70,7 @@ use axum::{
     Router,
     extract::{ConnectInfo, DefaultBodyLimit, MatchedPath, Request, State},
     http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header},
-    middleware::{Next, from_fn_with_state},
+    middleware::{Next, from_fn, from_fn_with_state},
     response::{IntoResponse, Response},
     routing::{any, get},
 };
@@ -124,6 +125,7 @@ pub fn router(app: &App) -> Router {
         .layer(from_fn_with_state(app.clone(), own_host::require_own_host))
         .layer(from_fn_with_state(app.clone(), record_request::record_request))
         .layer(CatchPanicLayer::custom(panic_response))
+        .layer(from_fn(unread_body::announce_close))
         .layer(response_header(header::CONTENT_SECURITY_POLICY, pages::CONTENT_SECURITY_POLICY))
         .layer(response_header(header::X_CONTENT_TYPE_OPTIONS, "nosniff"))
         .layer(response_header(header::REFERRER_POLICY, "no-referrer"))

@@ -58,12 +58,18 @@ impl RawConnection {
     /// Reads a response with a `Content-Length`: its status and body.
     pub(crate) async fn read_response(&mut self) -> Option<(u16, String)> {
         let head = self.read_head().await?;
+        let body = self.read_body_of(&head).await;
+        Some((status(&head), body))
+    }
+
+    /// Reads the body of the response with this head.
+    pub(crate) async fn read_body_of(&mut self, head: &str) -> String {
         let length =
             head.lines().find_map(|line| line.to_lowercase().strip_prefix("content-length:")?.trim().parse().ok());
         let length: usize = length.unwrap_or(0);
         while self.buffer.len() < length && self.read_some().await > 0 {}
         let body = self.buffer.drain(..length.min(self.buffer.len())).collect();
-        Some((status(&head), String::from_utf8(body).unwrap()))
+        String::from_utf8(body).unwrap()
     }
 
     /// Reads until the server closes the connection; returns everything.

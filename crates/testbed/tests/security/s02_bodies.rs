@@ -59,6 +59,38 @@ async fn s02_login_of_a_stranger_is_limited_in_bytes_and_time() {
 }
 
 #[tokio::test]
+async fn s02_refusal_before_the_body_was_read_announces_that_the_connection_closes() {
+    let idle = Idle::start("").await;
+    let lines = "Content-Type: application/json\r\nContent-Length: 100\r\n";
+    let with_token = format!("{lines}{}", idle.operator_line());
+    let cases = [
+        ("POST /api/auth/start", lines),
+        ("POST /api/no-such-route", lines),
+        ("PUT /api/auth/start", lines),
+        ("POST /api/no-such-route", &with_token),
+        ("POST /api/auth/session/ses_00000000000000000000000000/cancel", &with_token),
+    ];
+    for (request_line, lines) in cases {
+        let mut connection = RawConnection::send_new(&idle.server, head(&idle.server, request_line, lines)).await;
+        let response = connection.read_head().await.expect("an answer").to_lowercase();
+        assert!(response.contains("\r\nconnection: close\r\n"), "{request_line}: {response}");
+        connection.send("x".repeat(100)).await;
+        connection.read_to_end().await;
+    }
+    // With a body that arrives with the request, the connection stays open.
+    for (request_line, lines) in cases {
+        let mut connection = RawConnection::open(&idle.server).await;
+        for _ in 0..2 {
+            connection.send(head(&idle.server, request_line, lines) + &"x".repeat(100)).await;
+            let response = connection.read_head().await.expect("the connection is open").to_lowercase();
+            assert!(!response.contains("\r\nconnection: close\r\n"), "{request_line}: {response}");
+            connection.read_body_of(&response).await;
+        }
+    }
+    idle.finish().await;
+}
+
+#[tokio::test]
 async fn s02_known_callers_body_must_arrive_in_time_too() {
     let idle = Idle::start("[limits.http]\nbody_ms_max = 1000\nbody_bytes_per_s_min = 1000000\n").await;
     let lines = format!("{}Content-Type: application/json\r\nContent-Length: 60000\r\n", idle.operator_line());

@@ -145,7 +145,7 @@ async fn caller_that_was_changed_is_refused_everywhere_and_its_change_is_not_lau
     assert_eq!(ended, [(fixture.owner.clone(), CallerEnd::Revoked)], "its connections are closed");
     // A write of this program does not give it a valid MAC.
     store.record_caller_use(&fixture.owner, NOW).await.unwrap();
-    assert_eq!(store.revoke_caller(&fixture.owner, NOW).await.unwrap(), [fixture.owner.clone()]);
+    assert_eq!(store.revoke_caller(&fixture.owner, NOW).await.unwrap(), std::slice::from_ref(&fixture.owner));
     assert!(tampered(store.get_caller(&fixture.owner).await.unwrap_err()));
     let named = TamperedRow { table: "callers", row: fixture.owner.to_string() };
     assert_eq!(store.tampered_rows(), [named]);

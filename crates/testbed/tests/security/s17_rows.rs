@@ -139,7 +139,7 @@ async fn s17_links_and_browsers_that_were_inserted_or_changed_in_the_database_ar
     browser.key = "b".repeat(64);
     assert_eq!(status(&browser).await, refused(), "the key of another browser");
 
-    // An operator's link that nobody made, and a real one that was made to last.
+    // An operator's link that the server did not make, and one of its own with a later end.
     let mut stranger = Browser::new(&server, "c");
     let token = "login_".to_owned() + &"5".repeat(64);
     let insert = format!(

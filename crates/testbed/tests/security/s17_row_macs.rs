@@ -1,11 +1,16 @@
 //! The MACs of rows: their first use after an upgrade cannot be repeated, and a rotation of the keys renews them.
 
 use crate::{
+    idle_session::Idle,
     s10_audit::records,
     s17_tampering::execute_sql,
     stored_credentials::{deliver, lease, retire, rotate, start_server},
 };
 use anteroom_testbed::{TestServer, WAIT_MAX, eventually};
+use anteroom_wire::{
+    TimelineKind,
+    api::{Health, HealthStatus},
+};
 use serde_json::Value;
 use sqlx::{AnyConnection, Connection};
 use std::fs;
@@ -93,4 +98,45 @@ async fn s17_rotation_renews_the_macs_of_all_rows_and_nothing_is_left_under_a_re
     server.start_server().await.unwrap();
     assert_eq!(lease(&server, &credential).await, "{\"token\": \"one\"}");
     server.stop_and_check_leaks().await.unwrap();
+}
+
+#[tokio::test]
+async fn s17_entries_that_were_changed_or_removed_are_shown_and_the_session_continues_to_its_end() {
+    let idle = Idle::start("").await;
+    let (server, api, session) = (&idle.server, &idle.api, &idle.session);
+    let before = api.get_timeline(session).await.unwrap();
+    assert!(before.len() >= 3, "{before:?}");
+    for trigger in ["timeline_is_append_only", "timeline_is_kept"] {
+        execute_sql(server, &format!("DROP TRIGGER {trigger}")).await;
+    }
+    let (changed, removed) = (before[1].number, before[2].number);
+    let edit = |text: &str, number: u64| format!("{text} WHERE session_id = '{session}' AND number = {number}");
+    execute_sql(server, &edit("UPDATE timeline SET sentence = 'Nothing happened.'", changed)).await;
+    execute_sql(server, &edit("DELETE FROM timeline", removed)).await;
+    let kinds = async || {
+        let entries = api.get_timeline(session).await.unwrap();
+        entries.into_iter().map(|entry| (entry.number, entry.kind)).collect::<Vec<_>>()
+    };
+    let found = kinds().await;
+    assert!(found.contains(&(changed, TimelineKind::EntryTampered)), "{found:?}");
+    assert!(found.contains(&(removed, TimelineKind::EntryRemoved)), "{found:?}");
+    assert_eq!(found[0], (before[0].number, before[0].kind), "the others are as they were");
+
+    api.cancel_session(session).await.unwrap();
+    let has_ended = async || {
+        let entries = kinds().await;
+        Ok(entries.iter().any(|(_, kind)| *kind == TimelineKind::MachineExited).then_some(()))
+    };
+    eventually("the end of the machine is recorded", WAIT_MAX, has_ended).await.unwrap();
+    // The end is removed, too.
+    let last = kinds().await.last().unwrap().0;
+    execute_sql(server, &edit("DELETE FROM timeline", last)).await;
+    assert_eq!(kinds().await.last(), Some(&(last, TimelineKind::EntryRemoved)));
+    let named = async || {
+        let health: Health = server.operator_client()?.get("/health").await?.parse()?;
+        let rows = health.checks.into_iter().find(|check| check.name == "rows").unwrap();
+        Ok((rows.status != HealthStatus::Ok).then_some(()))
+    };
+    eventually("the health report names it", WAIT_MAX, named).await.unwrap();
+    idle.finish().await;
 }

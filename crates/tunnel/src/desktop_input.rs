@@ -17,6 +17,8 @@ mod message;
 #[cfg(test)]
 mod tests;
 
+pub use lane::{CLIPBOARD_PER_S, FORMATS_PER_S, KEYS_PER_S, POINTER_PER_S, SIZES_PER_S, UPDATES_PER_S};
+
 use anteroom_rfb::{
     client_messages::parse_message_head,
     handshake::{CHALLENGE_RESPONSE_BYTES, PROTOCOL_VERSION, SECURITY_NONE, SECURITY_VNC_AUTHENTICATION},

@@ -24,7 +24,7 @@
 mod activity;
 mod close_signal;
 mod connect_with_backoff;
-mod desktop_input;
+pub mod desktop_input;
 #[cfg(feature = "fuzzing")]
 pub mod fuzzing;
 mod proxy;
@@ -32,7 +32,7 @@ mod security_offer;
 #[cfg(test)]
 mod tests;
 mod view_only;
-mod viewer_rate;
+pub mod viewer_rate;
 
 pub use activity::SessionActivity;
 pub use close_signal::{CloseCause, CloseSignal};

@@ -6,11 +6,13 @@ use tokio::time::Instant;
 
 /// Bytes a second that a viewer may send, and at once. What a person types and draws needs a hundredth of it; a pasted text of 1 MiB
 /// passes at once.
-const BYTES_PER_S: u32 = 256 * 1024;
-const BYTES_BURST: u32 = 1024 * 1024;
+pub const BYTES_PER_S: u32 = 256 * 1024;
+/// Bytes at once.
+pub const BYTES_BURST: u32 = 1024 * 1024;
 /// WebSocket messages a second that a viewer may send, and at once, pings included: a message may be empty.
-const MESSAGES_PER_S: u32 = 1_000;
-const MESSAGES_BURST: u32 = 2_000;
+pub const MESSAGES_PER_S: u32 = 1_000;
+/// Messages at once.
+pub const MESSAGES_BURST: u32 = 2_000;
 
 /// The rates of one viewer.
 #[derive(Debug)]

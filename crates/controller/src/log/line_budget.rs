@@ -25,9 +25,12 @@ use tracing_subscriber::layer::{Context, Layer};
 /// written to a file of their own.
 pub const SECURITY_TARGET: &str = "security";
 
-const SESSION_LINES_PER_MINUTE_MAX: u32 = 120;
-const SECURITY_LINES_PER_MINUTE_MAX: u32 = 20;
-const SECURITY_LINES_PER_DAY_MAX: u32 = 1_000;
+/// Lines of one session or machine from one place in the source, in a minute.
+pub const SESSION_LINES_PER_MINUTE_MAX: u32 = 120;
+/// Lines about refused requests from one place in the source, in a minute.
+pub const SECURITY_LINES_PER_MINUTE_MAX: u32 = 20;
+/// The same, in a day.
+pub const SECURITY_LINES_PER_DAY_MAX: u32 = 1_000;
 const MINUTE: Duration = Duration::from_secs(60);
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 /// Counted places and sessions; when there are more, those without lines in the last minute are forgotten.

@@ -1,19 +1,19 @@
 //! The rates of what a session's viewers and its machine may repeat. They belong to the session, so that one session cannot take the
 //! time of others.
-//!
-//! | from | what | a second | at once | over it |
-//! |---|---|---|---|---|
-//! | viewers | text for the tool and addresses to open | 5 | 20 | `too_many_requests` |
-//! | viewers | changes of the sign-in method | 0.5 | 5 | `too_many_requests` |
-//! | viewers | tickets | 2 | 30 | `too_many_requests` |
-//! | viewers | reads of the terminal's screen | 10 | 40 | `too_many_requests` |
-//! | the machine | requests on its channel, outbound connections included | 50 | 250 | wait |
-//! | the machine | events | 20 | 512 | wait |
 
 use crate::api_error::ApiError;
 use anteroom_wire::{Problem, rate::Rate};
 use parking_lot::Mutex;
 use tokio::time::Instant;
+
+/// What one session may repeat.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SessionRate {
+    /// Time for one, milliseconds.
+    pub every_ms: u32,
+    /// How many are permitted at once after a pause.
+    pub burst: u32,
+}
 
 /// A request of viewers that has a rate for each session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,6 +28,18 @@ pub enum ViewerRequest {
     Screen,
 }
 
+impl ViewerRequest {
+    /// How often it is permitted; above that it is rejected.
+    pub const fn rate(self) -> SessionRate {
+        match self {
+            Self::Input => SessionRate { every_ms: 200, burst: 20 },
+            Self::MethodChange => SessionRate { every_ms: 2_000, burst: 5 },
+            Self::Ticket => SessionRate { every_ms: 500, burst: 30 },
+            Self::Screen => SessionRate { every_ms: 100, burst: 40 },
+        }
+    }
+}
+
 /// A request of a machine's agent that has a rate for each session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MachineRequest {
@@ -35,6 +47,16 @@ pub enum MachineRequest {
     Channel,
     /// An event. An agent that was disconnected sends up to 512 at once.
     Event,
+}
+
+impl MachineRequest {
+    /// How often it is permitted; above that it waits.
+    pub const fn rate(self) -> SessionRate {
+        match self {
+            Self::Channel => SessionRate { every_ms: 20, burst: 250 },
+            Self::Event => SessionRate { every_ms: 50, burst: 512 },
+        }
+    }
 }
 
 /// The rates of one session.
@@ -50,14 +72,14 @@ pub struct RequestRates {
 
 impl Default for RequestRates {
     fn default() -> Self {
-        let rate = |per_s, burst| Mutex::new(Rate::new(per_s, burst));
+        let rate = |SessionRate { every_ms, burst }| Mutex::new(Rate::every_ms(every_ms, burst));
         Self {
-            input: rate(5, 20),
-            method_changes: Mutex::new(Rate::every_ms(2_000, 5)),
-            tickets: rate(2, 30),
-            screens: rate(10, 40),
-            channel: rate(50, 250),
-            events: rate(20, 512),
+            input: rate(ViewerRequest::Input.rate()),
+            method_changes: rate(ViewerRequest::MethodChange.rate()),
+            tickets: rate(ViewerRequest::Ticket.rate()),
+            screens: rate(ViewerRequest::Screen.rate()),
+            channel: rate(MachineRequest::Channel.rate()),
+            events: rate(MachineRequest::Event.rate()),
         }
     }
 }

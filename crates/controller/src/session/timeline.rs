@@ -17,7 +17,7 @@ mod kind_budget;
 mod view;
 
 pub use buffer::WriteHandle;
-pub use kind_budget::KindBudget;
+pub use kind_budget::{BYTES_BY_KIND_MAX, ENTRIES_BY_KIND_MAX, KindBudget};
 pub use view::to_timeline_entry;
 
 use super::{registry::SessionRegistry, rejections::aggregator::RejectionAggregator};

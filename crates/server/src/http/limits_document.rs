@@ -1,5 +1,7 @@
 //! The table in `docs/limits.md`: every limit that a client, a viewer, a backend or a machine can reach.
 
+mod repeated;
+
 use super::{
     BODY_BYTES_MAX, LOGIN_BYTES_MAX, OIDC_ANSWER_BYTES_MAX,
     event_streams::limits as streams,
@@ -241,6 +243,8 @@ fn document() -> String {
         ("Sign-in with an OpenID provider", oidc(&limits)),
         ("Event streams", event_streams()),
         ("Sessions and WebSockets", sessions_and_sockets(&limits)),
+        ("What viewers may repeat", repeated::viewers()),
+        ("What machines and strangers may repeat, and what stays of it", repeated::machines()),
         ("Outbound connections of machines", egress()),
     ];
     let mut text = String::from(

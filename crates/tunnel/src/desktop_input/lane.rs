@@ -10,17 +10,18 @@ use std::{collections::VecDeque, time::Instant};
 const WAITING_MESSAGES_MAX: usize = 256;
 const WAITING_BYTES_MAX: usize = 256 * 1024;
 
-/// Pointer events a second, and at once. Screens show at most 240 pictures a second; viewers send 60 moves.
-const POINTER_PER_S: u32 = 250;
+/// Pointer events a second. Screens show at most 240 pictures a second; viewers send 60 moves.
+pub const POINTER_PER_S: u32 = 250;
 /// Keys and fences. A keyboard repeats 30 times a second; programs that type a text send two events for a character.
-const KEYS_PER_S: u32 = 500;
+pub const KEYS_PER_S: u32 = 500;
 /// Requests for updates: one for each picture.
-const UPDATES_PER_S: u32 = 250;
-/// Clipboard texts and sizes of the desktop: each is one act of a person, or a window that is being resized.
-const CLIPBOARD_PER_S: u32 = 4;
-const SIZES_PER_S: u32 = 4;
+pub const UPDATES_PER_S: u32 = 250;
+/// Clipboard texts: each is one act of a person, or a window that is being resized.
+pub const CLIPBOARD_PER_S: u32 = 4;
+/// Sizes of the desktop.
+pub const SIZES_PER_S: u32 = 4;
 /// Pixel formats and encodings: set at the start and when a person changes the quality.
-const FORMATS_PER_S: u32 = 20;
+pub const FORMATS_PER_S: u32 = 20;
 
 #[derive(Debug)]
 pub(super) struct Lane {

@@ -6,9 +6,9 @@ use anteroom_wire::TimelineKind;
 use std::collections::{BTreeMap, HashMap};
 
 /// The most entries of one kind.
-const ENTRIES_BY_KIND_MAX: u32 = 64;
+pub const ENTRIES_BY_KIND_MAX: u32 = 64;
 /// The most bytes of the entries of one kind.
-const BYTES_BY_KIND_MAX: usize = 24 * 1024;
+pub const BYTES_BY_KIND_MAX: usize = 24 * 1024;
 
 /// The entries that a session has, by kind.
 #[derive(Debug, Default)]

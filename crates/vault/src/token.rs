@@ -13,6 +13,7 @@ use cryptoki::{
     mechanism::{Mechanism, aead::GcmParams},
     object::{Attribute, KeyType, ObjectClass, ObjectHandle},
     session::{Session, UserType},
+    slot::TokenInfo,
     types::AuthPin,
 };
 use std::{fs::File, io, io::Read, os::unix::fs::MetadataExt, path::PathBuf};
@@ -76,6 +77,17 @@ pub enum TokenError {
     PinLocked {
         /// The label of the token.
         label: String,
+    },
+    /// A wrong PIN would lock the token, and a service that is started again and again would send it.
+    #[error(
+        "one attempt is left before the PIN of the PKCS#11 token {label:?} is locked, so {path} was not tried; check the file, and sign in \
+         to the token once with another program"
+    )]
+    LastAttempt {
+        /// The label of the token.
+        label: String,
+        /// The file.
+        path: PathBuf,
     },
     /// The token has no such key, or several.
     #[error(
@@ -169,12 +181,25 @@ fn associated_data(id: KeyId) -> Vec<u8> {
 fn open_session(module: &Pkcs11, settings: &TokenSettings) -> Result<Session, TokenError> {
     let failed = |source| TokenError::Failed { operation: "list its slots", source };
     for slot in module.get_slots_with_token().map_err(failed)? {
-        if module.get_token_info(slot).map_err(failed)?.label() == settings.token_label {
+        let token = module.get_token_info(slot).map_err(failed)?;
+        if token.label() == settings.token_label {
+            require_attempts_left(&token, settings)?;
             let opened = module.open_ro_session(slot);
             return opened.map_err(|source| TokenError::Failed { operation: "open a session", source });
         }
     }
     Err(TokenError::TokenMissing { label: settings.token_label.clone() })
+}
+
+fn require_attempts_left(token: &TokenInfo, settings: &TokenSettings) -> Result<(), TokenError> {
+    let label = settings.token_label.clone();
+    if token.user_pin_locked() {
+        return Err(TokenError::PinLocked { label });
+    }
+    if token.user_pin_final_try() {
+        return Err(TokenError::LastAttempt { label, path: settings.pin_file.clone() });
+    }
+    Ok(())
 }
 
 fn sign_in(session: &Session, settings: &TokenSettings, pin: &AuthPin) -> Result<(), TokenError> {

@@ -37,6 +37,7 @@ mod s15_plaintext;
 mod s17_erasure;
 mod s17_key_rotation;
 mod s17_key_sources;
+mod s17_locked_pin;
 mod s17_row_macs;
 mod s17_rows;
 mod s17_tampering;

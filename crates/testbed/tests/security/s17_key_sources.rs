@@ -12,7 +12,7 @@ use std::{
     process::{Command, Output},
 };
 
-const SOFTHSM: &str = "/usr/lib/softhsm/libsofthsm2.so";
+pub(crate) const SOFTHSM: &str = "/usr/lib/softhsm/libsofthsm2.so";
 
 #[tokio::test]
 async fn s17_key_file_may_be_anywhere() {
@@ -82,13 +82,13 @@ async fn s17_systemd_credential_is_used_and_its_rotation_is_explained() {
 }
 
 /// A token of `SoftHSM` with the label `anteroom`, the PIN 5678 and one AES key with the label `anteroom`.
-struct SoftToken {
+pub(crate) struct SoftToken {
     dir: tempfile::TempDir,
 }
 
 impl SoftToken {
     /// `None`: `SoftHSM` is not installed; the reason is printed.
-    fn create() -> Option<Self> {
+    pub(crate) fn create() -> Option<Self> {
         if !Path::new(SOFTHSM).exists() {
             eprintln!("skipped: {SOFTHSM} does not exist; install the package softhsm2");
             return None;
@@ -107,7 +107,7 @@ impl SoftToken {
         Some(token)
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
 
@@ -117,7 +117,7 @@ impl SoftToken {
         assert!(done.status.success(), "{arguments:?}: {done:?}");
     }
 
-    fn settings(&self, token_label: &str, key_label: &str, pin_file: &Path, module: &str) -> String {
+    pub(crate) fn settings(&self, token_label: &str, key_label: &str, pin_file: &Path, module: &str) -> String {
         format!(
             "[vault]\npkcs11_module = '{module}'\npkcs11_token_label = '{token_label}'\npkcs11_key_label = '{key_label}'\n\
              pkcs11_pin_file = '{}'\n",
@@ -127,10 +127,16 @@ impl SoftToken {
 
     /// Runs `anteroom keys list` without a server, with these settings.
     fn list_keys(&self, state_dir: &Path, settings: &str) -> Output {
+        self.list_keys_with(state_dir, settings, &[])
+    }
+
+    /// The same with environment variables.
+    pub(crate) fn list_keys_with(&self, state_dir: &Path, settings: &str, variables: &[(&str, &str)]) -> Output {
         let config = self.path("anteroom.toml");
         fs::write(&config, settings).unwrap();
         Command::new(built_program("anteroom").unwrap())
             .env("SOFTHSM2_CONF", self.path("softhsm2.conf"))
+            .envs(variables.iter().copied())
             .arg("--config")
             .arg(&config)
             .arg("--state-dir")

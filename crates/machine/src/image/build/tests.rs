@@ -95,9 +95,10 @@ async fn second_build_with_the_same_inputs_does_nothing() {
 async fn packages_that_differ_from_the_lock_are_an_error_if_it_is_required_also_of_what_was_built_before() {
     let mut fixture = BuildFixture::new();
     fixture.settings.require_locked_packages = true;
-    let differ = |built: Result<BuildOutcome, BuildError>| match built.unwrap_err() {
-        BuildError::PackagesDiffer { differences } => differences.iter().map(ToString::to_string).collect::<Vec<_>>(),
-        error => panic!("{error}"),
+    let differ = |built: Result<BuildOutcome, BuildError>| {
+        let error = built.unwrap_err();
+        let BuildError::PackagesDiffer { differences } = &error else { panic!("{error}") };
+        differences.iter().map(ToString::to_string).collect::<Vec<_>>()
     };
     assert!(differ(fixture.build().await).iter().any(|line| line.starts_with("chromium: 1 instead of ")));
     fixture.settings.require_locked_packages = false;

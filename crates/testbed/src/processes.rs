@@ -40,8 +40,8 @@ pub fn kill_process(pid: Pid) -> anyhow::Result<()> {
 /// The resources of a process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ResourceUsage {
-    /// Open files.
-    pub files: usize,
+    /// Open files; `None`: this user may not count those of a process that forbids it.
+    pub files: Option<usize>,
     /// Threads.
     pub threads: usize,
     /// Resident memory, KiB.
@@ -55,5 +55,5 @@ pub fn read_resource_usage(pid: Pid) -> Option<ResourceUsage> {
     let status = fs::read_to_string(format!("{proc_dir}/status")).ok()?;
     let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
     let resident_kib = resident.split_whitespace().next()?.parse().ok()?;
-    Some(ResourceUsage { files: count("fd")?, threads: count("task")?, resident_kib })
+    Some(ResourceUsage { files: count("fd"), threads: count("task")?, resident_kib })
 }

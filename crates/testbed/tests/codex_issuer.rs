@@ -196,7 +196,8 @@ async fn rejected_or_unavailable_device_code_ends_released_tool_and_matches_reco
 /// Locks the port 1455 of this host, on which the tool waits for the browser.
 async fn lock_callback_port() -> File {
     let path = std::env::temp_dir().join("anteroom-codex-1455.lock");
-    let file = File::create(path).unwrap();
+    // Without creating it: the file may be that of another user, in a directory in which such files are not opened to be created.
+    let file = File::open(&path).or_else(|_| File::create(&path)).unwrap();
     tokio::task::spawn_blocking(move || file.lock().map(|()| file)).await.unwrap().unwrap()
 }
 

@@ -107,6 +107,15 @@ fn spawn(path: &Path, program: &Path, config: &KeeperConfig) -> io::Result<Keepe
     })
 }
 
+/// Waits until the process has exited, at most [`PROCESS_EXIT_MS_MAX`]. Returns whether it has.
+async fn wait_exited(process: ProcessId) -> bool {
+    let until = Instant::now() + Duration::from_millis(PROCESS_EXIT_MS_MAX);
+    while process.is_alive() && Instant::now() < until {
+        tokio::time::sleep(Duration::from_millis(POLL_INTERVAL_MS)).await;
+    }
+    !process.is_alive()
+}
+
 impl Driver {
     fn new(machines: Machines, slot: Slot, began: Instant) -> (Self, mpsc::Receiver<DriverCommand>, AgentTarget) {
         let Slot { id, target, state, commands, process_info, keeper } = slot;
@@ -379,14 +388,14 @@ impl Driver {
     /// Cleans up in place of a killed keeper and checks that the machine's process exited with it.
     async fn clean_up_after_lost_keeper(&self, cause: ExitCause, stop_detail: Option<StopDetail>) -> Receipt {
         let mut checks = CleanupChecks::default();
-        if let Some(ProcessInfo { process, .. }) = self.process_info.get() {
-            let until = Instant::now() + Duration::from_millis(PROCESS_EXIT_MS_MAX);
-            while process.is_alive() && Instant::now() < until {
-                tokio::time::sleep(Duration::from_millis(POLL_INTERVAL_MS)).await;
+        if let Some(&ProcessInfo { process, .. }) = self.process_info.get() {
+            let mut has_exited = wait_exited(process).await;
+            if !has_exited {
+                process.kill();
+                has_exited = wait_exited(process).await;
             }
-            process.kill();
             checks.pids.push(process.pid);
-            if process.is_alive() {
+            if !has_exited {
                 checks.leftovers.push(format!("pid {}", process.pid));
             }
         }

@@ -35,8 +35,22 @@ async fn anonymous_requests_are_rejected_on_every_route_and_socket() {
             assert!(!answer.text.contains("store"), "anonymous health must contain only the status: {}", answer.text);
             continue;
         }
-        // These take a secret in the request; an empty one is malformed or wrong.
-        let takes_secret = ["/api/login", "/api/auth/credentials/store", "/api/agent/events"].contains(&path.as_str());
+        if path == "/api/oidc" {
+            assert_eq!(
+                answer.text, "{\"issuer\":null,\"end_session_url\":null}",
+                "only public addresses of the provider"
+            );
+            continue;
+        }
+        // These take a secret in the request, or begin what a provider authenticates; an empty one is malformed or wrong.
+        let secrets = [
+            "/api/login",
+            "/api/auth/credentials/store",
+            "/api/agent/events",
+            "/api/oidc/sign-in",
+            "/api/oidc/callback",
+        ];
+        let takes_secret = secrets.contains(&path.as_str());
         let rejected = answer.status == 401 || (takes_secret && (400..500).contains(&answer.status));
         assert!(rejected, "{method} {path}: {} {}", answer.status, answer.text);
     }

@@ -1,5 +1,5 @@
 //! Random variations of what viewers, agents and strangers send, over the real sockets: nothing panics, memory is given back, and others are
-//! served. Parsers alone are fuzzed much longer (docs/security-tests.md); this is about what stands around them.
+//! served. Parsers alone are fuzzed much longer (docs/security-tests.md); this is about the code around them.
 
 use crate::{
     fixture::start_idle_session,

@@ -3,6 +3,7 @@
 import { render } from "preact";
 import "./styles/base.css";
 import "./styles/components.css";
+import "./styles/machine.css";
 import { toProblem } from "./api";
 import { Frame } from "./components/frame";
 import { ProblemNote } from "./components/problem-note";

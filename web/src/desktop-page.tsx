@@ -4,9 +4,11 @@ import { render } from "preact";
 import { useEffect, useState } from "preact/hooks";
 import "./styles/base.css";
 import "./styles/components.css";
+import "./styles/machine.css";
 import { api } from "./api";
 import { ConnectionOverlay } from "./components/connection-overlay";
-import { FocusTrap } from "./components/focus-trap";
+import { DesktopArea } from "./components/desktop-area";
+import { DESKTOP_LABEL } from "./components/focus-trap";
 import { LoginConfirmation } from "./components/login-confirmation";
 import { Desktop } from "./desktop";
 import { startHeartbeat } from "./heartbeat";
@@ -14,7 +16,7 @@ import { extractLoginToken } from "./login-token";
 import { isViewOnly, sessionPath } from "./pages";
 
 function DesktopPage({ id, view_only }: { id: string; view_only: boolean }) {
-  const [desktop] = useState(() => new Desktop(id, view_only));
+  const [desktop] = useState(() => new Desktop(id, DESKTOP_LABEL, view_only));
   useEffect(() => {
     desktop.start();
     // A view-only page must not keep the session alive.
@@ -26,14 +28,21 @@ function DesktopPage({ id, view_only }: { id: string; view_only: boolean }) {
   }, [desktop, id, view_only]);
   return (
     <main class="desktop-page" data-page="desktop">
-      <h1 class="off-screen">Desktop of the machine</h1>
-      <FocusTrap target={desktop} label="Desktop of the machine" exit_id="open-session-page">
+      <h1 class="visually-hidden">Desktop of the machine</h1>
+      <DesktopArea
+        desktop={desktop}
+        type_box_open={false}
+        after={
+          <>
+            {view_only ? <span class="desktop-page-note">View only</span> : null}
+            <a id="open-session-page" class="desktop-page-link" href={sessionPath(id, { view_only })}>
+              Open the full page
+            </a>
+          </>
+        }
+      >
         <ConnectionOverlay socket={desktop.socket} live={desktop.live} name="desktop" pending={null} />
-      </FocusTrap>
-      {view_only ? <p class="desktop-page-note">View only</p> : null}
-      <a id="open-session-page" class="desktop-page-link" href={sessionPath(id, { view_only })}>
-        Open the full page
-      </a>
+      </DesktopArea>
     </main>
   );
 }

@@ -3,7 +3,9 @@
 // One element contains the picture as long as the page exists. It can be moved in the document without losing its connection.
 
 import RFB from "@novnc/novnc";
-import { keysymOf, type Key } from "./keys";
+import { DesktopClipboard } from "./desktop-clipboard";
+import { DesktopZoom } from "./desktop-zoom";
+import { keysymOf, type Key, type KeyTarget } from "./keys";
 import { TicketedSocket } from "./socket";
 import { Store } from "./store";
 
@@ -18,7 +20,7 @@ export interface CredentialRequest {
   rejected: boolean;
 }
 
-export class Desktop {
+export class Desktop implements KeyTarget {
   /** Whether a live picture is on screen. */
   readonly live = new Store(false);
   readonly socket: TicketedSocket;
@@ -27,18 +29,28 @@ export class Desktop {
   /** Modifier keys that a button of the page holds down. */
   readonly held_modifiers = new Store<readonly Key[]>([]);
   readonly #element = document.createElement("div");
+  /** Is inside `#element`, and larger while only a part is in view. */
+  readonly #picture = document.createElement("div");
+  readonly zoom = new DesktopZoom(this.#element, this.#picture);
+  readonly clipboard = new DesktopClipboard(this.#element);
   #rfb: RFB | null = null;
   /** The user's credentials, for later connections of this page. */
   #credentials: Record<string, string> | null = null;
   #credentials_rejected = false;
   #last_frame: HTMLCanvasElement | null = null;
 
-  /** @param view_only shows the picture and sends no input; the server enforces this too */
+  /**
+   * @param label the accessible name of the picture
+   * @param view_only shows the picture and sends no input; the server enforces this too
+   */
   constructor(
     session: string,
+    readonly label: string,
     readonly view_only = false,
   ) {
     this.#element.className = "desktop-host";
+    this.#picture.className = "desktop-picture";
+    this.#element.append(this.#picture);
     this.socket = new TicketedSocket(
       session,
       "desktop",
@@ -74,18 +86,23 @@ export class Desktop {
     this.#rfb?.sendCredentials(credentials);
   }
 
-  /** Presses and releases one key, then releases the held modifiers. */
   pressKey(key: Key): void {
     this.#rfb?.sendKey(key.keysym, key.code);
     this.#releaseModifiers();
   }
 
+  /** Types what an on-screen keyboard has sent. */
   typeText(text: string): void {
     for (const character of text) this.#rfb?.sendKey(keysymOf(character), null);
     this.#releaseModifiers();
   }
 
-  /** Holds a modifier down until the next key, or releases it. */
+  /** Types a text exactly, by keysyms: no keyboard layout and no held modifier changes it. */
+  typeExactText(text: string, press_enter: boolean): void {
+    this.#releaseModifiers();
+    this.typeText(press_enter ? `${text}\n` : text);
+  }
+
   toggleModifier(key: Key): void {
     const held = this.held_modifiers.value;
     const down = !held.includes(key);
@@ -99,7 +116,7 @@ export class Desktop {
   }
 
   #startRfb(socket: WebSocket): void {
-    const rfb = new RFB(this.#element, socket, { shared: true });
+    const rfb = new RFB(this.#picture, socket, { shared: true });
     rfb.viewOnly = this.view_only;
     rfb.scaleViewport = true;
     rfb.resizeSession = false;
@@ -109,6 +126,7 @@ export class Desktop {
       this.#last_frame?.remove();
       this.#last_frame = null;
       this.#credentials_rejected = false;
+      this.zoom.start();
       this.live.set(true);
     });
     rfb.addEventListener("disconnect", () => {
@@ -123,7 +141,12 @@ export class Desktop {
     rfb.addEventListener("credentialsrequired", (event) => this.#onCredentialsRequired(event.detail.types));
     // The page has no means to verify a server's public key.
     rfb.addEventListener("serververification", () => socket.close(CLOSE_NOT_RFB));
+    // noVNC moves the focus to its canvas.
+    const canvas = this.#picture.querySelector("canvas:not(.last-frame)");
+    canvas?.setAttribute("role", "application");
+    canvas?.setAttribute("aria-label", this.label);
     this.#rfb = rfb;
+    if (!this.view_only) this.clipboard.connect(rfb);
   }
 
   #onCredentialsRequired(types: readonly string[]): void {
@@ -135,6 +158,7 @@ export class Desktop {
   #onClosed(): void {
     const rfb = this.#rfb;
     this.#rfb = null;
+    this.clipboard.connect(null);
     this.held_modifiers.set([]);
     this.credential_request.set(null);
     if (this.live.value) this.#keepLastFrame();
@@ -144,7 +168,7 @@ export class Desktop {
 
   /** After a lost connection, the last picture remains on screen, dimmed, until a new connection is live. */
   #keepLastFrame(): void {
-    const canvas = this.#element.querySelector("canvas");
+    const canvas = this.#picture.querySelector("canvas");
     if (canvas === null || canvas.width === 0) return;
     const copy = document.createElement("canvas");
     copy.width = canvas.width;
@@ -154,6 +178,6 @@ export class Desktop {
     copy.getContext("2d")?.drawImage(canvas, 0, 0);
     this.#last_frame?.remove();
     this.#last_frame = copy;
-    this.#element.prepend(copy);
+    this.#picture.prepend(copy);
   }
 }

@@ -1,7 +1,12 @@
 // Keys of the RFB protocol (X keysyms, RFC 6143 §7.5.4), and the changes that an on-screen keyboard makes to a text field.
 
+import type { Store } from "./store";
+
 export interface Key {
+  /** What the button shows. */
   label: string;
+  /** The accessible name, where the label is a symbol. */
+  name?: string;
   keysym: number;
   /** The `KeyboardEvent.code` of the physical key. */
   code: string;
@@ -13,8 +18,32 @@ export const KEYS = {
   control: { label: "Ctrl", keysym: 0xffe3, code: "ControlLeft" },
   alt: { label: "Alt", keysym: 0xffe9, code: "AltLeft" },
   enter: { label: "Enter", keysym: 0xff0d, code: "Enter" },
-  backspace: { label: "Backspace", keysym: 0xff08, code: "Backspace" },
+  backspace: { label: "⌫", name: "Backspace", keysym: 0xff08, code: "Backspace" },
+  left: { label: "←", name: "Left", keysym: 0xff51, code: "ArrowLeft" },
+  up: { label: "↑", name: "Up", keysym: 0xff52, code: "ArrowUp" },
+  right: { label: "→", name: "Right", keysym: 0xff53, code: "ArrowRight" },
+  down: { label: "↓", name: "Down", keysym: 0xff54, code: "ArrowDown" },
 } as const satisfies Record<string, Key>;
+
+/** Keysyms of keys that have no button. */
+export const KEYSYMS = { v: 0x76, V: 0x56, super_left: 0xffeb } as const;
+
+/** Receives the keys of a keys bar: the desktop or the terminal. */
+export interface KeyTarget {
+  /** Whether it is connected. */
+  readonly live: Store<boolean>;
+  /** The modifiers that are held until the next key. */
+  readonly held_modifiers: Store<readonly Key[]>;
+  /** Presses and releases one key, then releases the held modifiers. */
+  pressKey(key: Key): void;
+  /** Holds a modifier down until the next key, or releases it. */
+  toggleModifier(key: Key): void;
+}
+
+/** The number of characters (code points) of a text. */
+export function characterCount(text: string): number {
+  return [...text].length;
+}
 
 /** The X keysym of one character: the code point for Latin-1, 0x01000000 + the code point otherwise. */
 export function keysymOf(character: string): number {

@@ -13,6 +13,8 @@ declare module "@novnc/novnc" {
     serververification: Event;
     /** `types`: which of username, password and target. */
     credentialsrequired: CustomEvent<{ types: string[] }>;
+    /** A text was copied in the machine. */
+    clipboard: CustomEvent<{ text: string }>;
   }
 
   export default class RFB extends EventTarget {

@@ -1,42 +1,82 @@
 // The tool's terminal: xterm.js on a `TicketedSocket`. Binary frames are the terminal's bytes in both directions; a text frame
-// sends the terminal's size.
+// sends the terminal's size. It is connected only while it is shown: the desktop's own terminal is a view of the same screen, which has
+// the size of the view that was used last.
 
 import { FitAddon } from "@xterm/addon-fit";
+import { WebLinksAddon, type ILinkProviderOptions } from "@xterm/addon-web-links";
 import { Terminal as Xterm, type ITheme } from "@xterm/xterm";
 import "@xterm/xterm/css/xterm.css";
 import { styleSpansByCssom, withConstructedSheets } from "./csp";
+import { KEYS, type Key, type KeyTarget } from "./keys";
 import { TicketedSocket } from "./socket";
 import { Store } from "./store";
 
 const THEME: ITheme = { background: "#14171c", foreground: "#e4e8ee", cursor: "#e4e8ee", selectionBackground: "#3d5a80" };
 const SCROLLBACK_LINES = 2_000;
+/** With rows as high as the type, the underscores of some fonts (DejaVu) are cut off. */
+const LINE_HEIGHT = 1.2;
+
+/** The bytes of keys that have no character. */
+const SEQUENCES = new Map<Key, string>([
+  [KEYS.escape, "\x1b"],
+  [KEYS.tab, "\t"],
+  [KEYS.enter, "\r"],
+  [KEYS.backspace, "\x7f"],
+]);
+/** The last characters of the arrow keys' sequences. */
+const ARROWS = new Map<Key, string>([
+  [KEYS.up, "A"],
+  [KEYS.down, "B"],
+  [KEYS.right, "C"],
+  [KEYS.left, "D"],
+]);
+
+/** Opens a link of the terminal. Its text comes from the machine and is untrusted: only http and https are opened. */
+function openLink(event: MouseEvent, address: string): void {
+  event.preventDefault();
+  if (/^https?:\/\//i.test(address)) window.open(address, "_blank", "noopener,noreferrer");
+}
+
+/** The text with held modifiers: Control makes a control character of a letter, Alt puts Escape before it. */
+export function withModifiers(text: string, has_control: boolean, has_alt: boolean): string {
+  const code = text.toUpperCase().charCodeAt(0);
+  const is_control = has_control && text.length === 1 && code >= 0x40 && code <= 0x5f;
+  return `${has_alt ? "\x1b" : ""}${is_control ? String.fromCharCode(code & 0x1f) : text}`;
+}
 
 styleSpansByCssom();
 
-export class Terminal {
+export class Terminal implements KeyTarget {
   /** Whether the terminal has received output on the present connection. */
   readonly live = new Store(false);
+  /** Modifier keys that a button of the page holds down. */
+  readonly held_modifiers = new Store<readonly Key[]>([]);
   readonly socket: TicketedSocket;
   readonly #element = document.createElement("div");
   readonly #fit_addon = new FitAddon();
   readonly #xterm: Xterm;
   readonly #resize_observer: ResizeObserver;
   #open_socket: WebSocket | null = null;
-  #attached = false;
+  #is_open = false;
+  #is_shown = false;
 
   constructor(session: string) {
     this.#element.className = "terminal-host";
     this.#xterm = new Xterm({
       fontFamily: 'ui-monospace, "SF Mono", Menlo, Consolas, "DejaVu Sans Mono", monospace',
       fontSize: 14,
+      lineHeight: LINE_HEIGHT,
       theme: THEME,
+      linkHandler: { activate: openLink, ...this.#linkTitle() },
       scrollback: SCROLLBACK_LINES,
       cursorBlink: !window.matchMedia("(prefers-reduced-motion: reduce)").matches,
       screenReaderMode: false,
       allowProposedApi: false,
     });
     this.#xterm.loadAddon(this.#fit_addon);
-    this.#xterm.onData((text) => this.#send(new TextEncoder().encode(text)));
+    this.#xterm.loadAddon(new WebLinksAddon(openLink, this.#linkTitle()));
+    this.#xterm.attachCustomKeyEventHandler((event) => this.#onKey(event));
+    this.#xterm.onData((text) => this.#type(text));
     this.#xterm.onBinary((text) => this.#send(Uint8Array.from(text, (character) => character.charCodeAt(0))));
     this.#xterm.onResize((size) => this.#sendSize(size.cols, size.rows));
     this.#resize_observer = new ResizeObserver(() => this.#fit());
@@ -51,15 +91,33 @@ export class Terminal {
     );
   }
 
-  /** Moves the terminal into `container`; the first call connects it. */
+  /** Moves the terminal into `container`. */
   attach(container: HTMLElement): void {
     if (this.#element.parentElement !== container) container.append(this.#element);
-    if (this.#attached) return;
-    this.#attached = true;
-    withConstructedSheets(document, () => this.#xterm.open(this.#element));
-    this.#resize_observer.observe(this.#element);
+  }
+
+  /** Connects, after the terminal's element has become visible, and moves the focus into it. */
+  show(): void {
+    if (!this.#is_open) {
+      this.#is_open = true;
+      withConstructedSheets(document, () => this.#xterm.open(this.#element));
+      this.#resize_observer.observe(this.#element);
+    }
     this.#fit();
-    void this.socket.connect();
+    if (!this.#is_shown) void this.socket.connect();
+    this.#is_shown = true;
+    this.focus();
+  }
+
+  /** Disconnects. */
+  hide(): void {
+    this.#is_shown = false;
+    this.socket.stop();
+  }
+
+  /** Ends a back-off early, because the next attempt may succeed now. */
+  retryNow(): void {
+    if (this.#is_shown) this.socket.retryNow();
   }
 
   stop(): void {
@@ -71,6 +129,53 @@ export class Terminal {
 
   focus(): void {
     this.#xterm.focus();
+  }
+
+  pressKey(key: Key): void {
+    const arrow = ARROWS.get(key);
+    const prefix = this.#xterm.modes.applicationCursorKeysMode ? "\x1bO" : "\x1b[";
+    this.#type(arrow === undefined ? (SEQUENCES.get(key) ?? "") : prefix + arrow);
+  }
+
+  toggleModifier(key: Key): void {
+    const held = this.held_modifiers.value;
+    this.held_modifiers.set(held.includes(key) ? held.filter((other) => other !== key) : [...held, key]);
+  }
+
+  #type(text: string): void {
+    const held = this.held_modifiers.value;
+    const typed = withModifiers(text, held.includes(KEYS.control), held.includes(KEYS.alt));
+    this.held_modifiers.set([]);
+    this.#send(new TextEncoder().encode(typed));
+  }
+
+  /** Leaves copy and paste to the browser, whose events xterm.js handles. `false`: xterm.js ignores the key. */
+  #onKey(event: KeyboardEvent): boolean {
+    if (event.type !== "keydown" || event.ctrlKey === event.metaKey || event.altKey) return true;
+    if (event.code === "KeyV") return false;
+    if (event.code !== "KeyC") return true;
+    if (this.#xterm.hasSelection()) {
+      // Ctrl+Shift+C would open the browser's developer tools, so the copy is requested here.
+      event.preventDefault();
+      document.execCommand("copy");
+      this.#xterm.clearSelection();
+      return false;
+    }
+    if (!event.shiftKey) return true;
+    event.preventDefault();
+    return false;
+  }
+
+  /** Shows the address of a link under the pointer: its text may differ. */
+  #linkTitle(): Required<Pick<ILinkProviderOptions, "hover" | "leave">> {
+    return {
+      hover: (_event: MouseEvent, address: string) => {
+        this.#element.title = address;
+      },
+      leave: () => {
+        this.#element.title = "";
+      },
+    };
   }
 
   #onSocket(socket: WebSocket): void {

@@ -15,6 +15,8 @@ export class RfbServer {
   keys = [];
   /** @type {{ x: number, y: number }[]} */
   clicks = [];
+  /** The texts that the viewer put into this machine's clipboard. @type {string[]} */
+  cut_texts = [];
   /** How many frames were sent. */
   frames_sent = 0;
   #buttons = 0;
@@ -144,13 +146,28 @@ export class RfbServer {
         return true;
       }
       case 6:
-        if (this.#received.length < 8) return false;
-        return this.#read(8 + Math.abs(this.#received.readInt32BE(4))) !== null;
+        return this.#receiveCutText();
       case undefined:
         return false;
       default:
         throw new Error(`the viewer sent message ${this.#received[0]}, which this server does not support`);
     }
+  }
+
+  #receiveCutText() {
+    if (this.#received.length < 8) return false;
+    const text = this.#read(8 + this.#received.readInt32BE(4));
+    if (!text) return false;
+    this.cut_texts.push(text.subarray(8).toString("latin1"));
+    return true;
+  }
+
+  /** Copies a text in the machine. @param {string} text of Latin-1 characters */
+  copy(text) {
+    const head = Buffer.alloc(8);
+    head.writeUInt8(3, 0);
+    head.writeUInt32BE(text.length, 4);
+    this.send(Buffer.concat([head, Buffer.from(text, "latin1")]));
   }
 
   #update() {

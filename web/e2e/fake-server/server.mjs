@@ -147,6 +147,11 @@ export class FakeServer {
     for (const stream of this.#streams) stream.response.destroy();
   }
 
+  /** Prints a text in all terminals. @param {string} text */
+  writeTerminal(text) {
+    for (const viewer of this.viewers) if (viewer.rfb === null) viewer.socket.send(Buffer.from(text));
+  }
+
   /** The newest desktop connection. */
   desktop() {
     return [...this.viewers].findLast((viewer) => viewer.rfb)?.rfb ?? null;
@@ -388,7 +393,8 @@ export class FakeServer {
       if (rfb !== null) return rfb.receive(bytes);
       if (!binary) return void this.terminal_sizes.push(JSON.parse(bytes.toString()));
       this.terminal_input += bytes.toString();
-      peer.send(bytes);
+      // Control characters are echoed as a terminal's line discipline does it.
+      peer.send(Buffer.from(bytes.toString().replace(/[\x00-\x09\x0b\x0c\x0e-\x1f\x7f]/g, (one) => `^${String.fromCharCode(one.charCodeAt(0) ^ 0x40)}`)));
     });
   }
 }

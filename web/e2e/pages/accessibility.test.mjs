@@ -96,12 +96,17 @@ test("the keyboard alone suffices to start, use the desktop, leave it, use the t
     await page.keyboard.press("Tab");
     await waitUntil("the keys", () => (fakeServer.desktop()?.keys.length ?? 0) >= 2);
     assert.deepEqual(fakeServer.desktop()?.keys, [0x78, 0xff09]);
+    assert.match((await page.getAttribute(".desktop-host canvas", "aria-label")) ?? "", /Desktop of the machine.*Shift\+F6/);
+    await page.keyboard.press("Shift+F6");
+    assert.ok(await page.evaluate(() => document.activeElement?.closest("#desktop-tools")), "what follows the picture");
     await page.keyboard.press("Shift+F6");
     assert.equal(await page.evaluate(() => document.activeElement?.id), "tab-desktop");
     await page.keyboard.press("ArrowRight");
     await waitUntil("the terminal", async () => ((await page.textContent(".xterm-rows").catch(() => "")) ?? "").includes("codex login"));
     await page.keyboard.type("y");
     await waitUntil("the key", () => fakeServer.terminal_input.includes("y"));
+    await page.keyboard.press("Shift+F6");
+    assert.equal(await page.evaluate(() => document.activeElement?.id), "paste-text");
     await page.keyboard.press("Shift+F6");
     assert.equal(await page.evaluate(() => document.activeElement?.id), "tab-terminal");
     await page.focus("[data-action=cancel]");
@@ -110,6 +115,44 @@ test("the keyboard alone suffices to start, use the desktop, leave it, use the t
     await page.keyboard.press("Tab");
     await page.keyboard.press("Enter");
     await statusIs(page, "cancelled");
+  });
+});
+
+/** Collects what the live regions of the page announce, in order. @param {import("playwright-core").Page} page */
+function collectAnnouncements(page) {
+  return page.evaluate(() => {
+    const announced = /** @type {string[]} */ ([]);
+    Object.assign(window, { announced });
+    new MutationObserver((changes) => {
+      const regions = new Set(changes.map(({ target }) => (target instanceof Element ? target : target.parentElement)?.closest("[role=status], [role=alert], [aria-live]")));
+      for (const region of regions) {
+        const copy = region?.cloneNode(true);
+        if (!(copy instanceof Element)) continue;
+        for (const hidden of copy.querySelectorAll("[aria-hidden=true]")) hidden.remove();
+        if (copy.textContent) announced.push(copy.textContent);
+      }
+    }).observe(document, { childList: true, subtree: true, characterData: true });
+  });
+}
+
+test("live regions announce each change once, the coming of the link and of the code among them", async () => {
+  await runScene({}, async (scene) => {
+    const { page, fakeServer } = scene;
+    const id = await openSession(scene, { status: "vm_creating", stage: "channel" });
+    await page.waitForSelector(".status-title");
+    await collectAnnouncements(page);
+    const count = async (/** @type {RegExp} */ wanted) => {
+      const announced = await page.evaluate(() => /** @type {any} */ (window).announced);
+      return announced.filter((/** @type {string} */ text) => wanted.test(text)).length;
+    };
+    fakeServer.change(id, { stage: "cli" });
+    await waitUntil("the stage", () => count(/Now: /));
+    fakeServer.change(id, { status: "authenticating", stage: null, sign_in: signIn() });
+    fakeServer.change(id, { sign_in: signIn({ url: "https://auth.example/login" }) });
+    await waitUntil("the link", () => count(/The sign-in link is here\./));
+    fakeServer.change(id, { sign_in: signIn({ url: "https://auth.example/login", device_code: "ABCD-12345" }) });
+    await waitUntil("the code", () => count(/Your code and the sign-in link are here\./));
+    assert.deepEqual([await count(/Now: /), await count(/^The sign-in link is here/), await count(/Your code and/)], [1, 1, 1]);
   });
 });
 

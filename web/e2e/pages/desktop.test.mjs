@@ -128,6 +128,7 @@ test("the key bar sends Esc, Tab, and Ctrl held for one key", async () => {
     const { page, fakeServer } = scene;
     await openSession(scene);
     await desktopShows(page);
+    await page.click(".desktop-tools >> text=Keys");
     await page.click(".keys-bar >> text=Esc");
     await page.click(".keys-bar >> text=Ctrl");
     assert.equal(await page.getAttribute(".keys-bar >> text=Ctrl", "aria-pressed"), "true");
@@ -143,6 +144,11 @@ test("the desktop page shows only the desktop", async () => {
     const session = fakeServer.add({ status: "authenticating" });
     await page.goto(`${base}/api/auth/session/${session.id}/novnc`);
     await desktopShows(page);
+    for (const [button, keysym] of /** @type {const} */ ([["Enter", 0xff0d], ["Backspace", 0xff08], ["Left", 0xff51]])) {
+      if (button === "Enter") await page.click(".desktop-tools >> text=Keys");
+      await page.click(`.keys-bar >> [aria-label="${button}"]`);
+      await waitUntil(button, () => fakeServer.desktop()?.keys.at(-1) === keysym);
+    }
     await shoot("desktop-page");
     await page.click("#open-session-page");
     await page.waitForSelector("main[data-page=auth]");

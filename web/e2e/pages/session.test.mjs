@@ -191,9 +191,10 @@ test("text is typed into the terminal without Enter, and a code is pasted into t
     const pasted = await waitUntil("the code", () => fakeServer.requests.find((call) => call.path.endsWith("/paste")));
     assert.deepEqual(pasted.body, { text: "the-code#state" });
     await waitUntil("the code box to be empty", async () => (await page.inputValue("#paste-code")) === "");
-    await page.click("text=Paste into the machine");
+    assert.equal(await page.locator("#paste-text").count(), 0, "the terminal's box is not on the desktop's tab");
+    await page.click("#tab-terminal");
     await page.fill("#paste-text", "some text");
-    await page.click("form >> text=Paste");
+    await page.click("#terminal-tools button[type=submit]");
     await waitUntil("the text", () => fakeServer.requests.some((call) => call.path.endsWith("/type") && call.body.text === "some text" && !call.body.enter));
     await waitUntil("the text box to be empty", async () => (await page.inputValue("#paste-text")) === "");
   });

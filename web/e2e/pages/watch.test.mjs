@@ -27,7 +27,7 @@ test("a view-only page shows the desktop, sends no input and does not keep the s
     desktop?.fillRectangle(0, 0, 20, 20, 1, 2, 3);
     await waitUntil("a frame after the click", () => desktop?.frames_sent);
     assert.deepEqual([desktop?.keys, desktop?.clicks], [[], []]);
-    for (const part of ["#tab-terminal", "[data-action=cancel]", ".keys-bar", ".paste-details"]) {
+    for (const part of ["#tab-terminal", "[data-action=cancel]", ".keys-bar", ".type-box", ".clipboard-panel", "#paste-text"]) {
       assert.equal(await page.locator(part).count(), 0, part);
     }
     assert.equal(fakeServer.requests.filter((call) => call.path.endsWith("/heartbeat")).length, 0);

@@ -9,7 +9,7 @@ interface ConnectionOverlayProps {
   socket: TicketedSocket;
   live: Store<boolean>;
   name: "desktop" | "terminal";
-  /** What the session waits for. */
+  /** What the session waits for. The status line announces it. */
   pending: string | null;
 }
 
@@ -58,7 +58,7 @@ export function ConnectionOverlay({ socket, live, name, pending }: ConnectionOve
                     : `Connecting to the ${name}`}
               </strong>
               {state.status === "waiting" ? <small>Reconnecting…</small> : null}
-              {state.status !== "waiting" && pending !== null ? <small>{pending}</small> : null}
+              {state.status !== "waiting" && pending !== null ? <small aria-hidden="true">{pending}</small> : null}
             </p>
           </>
         )}

@@ -1,7 +1,10 @@
-// A container for the desktop or the terminal, which take all keys. Shift+F6 moves the focus out of it.
+// A container for the desktop or the terminal, which take all keys. Shift+F6 moves the focus out of it, to what follows.
 
 import { useEffect, useRef } from "preact/hooks";
 import type { ComponentChildren } from "preact";
+
+/** The accessible name of the desktop's picture. */
+export const DESKTOP_LABEL = "Desktop of the machine. Keys are sent to the machine; Shift+F6 leaves it.";
 
 /** An element with a longer life than the component that shows it: it is attached, not rendered. */
 interface Attachable {
@@ -12,9 +15,20 @@ interface Attachable {
 interface FocusTrapProps {
   target: Attachable;
   label: string;
-  /** The id of the element that Shift+F6 focuses. */
+  /** The id of the element with the controls that Shift+F6 leads to. */
   exit_id: string;
   children?: ComponentChildren;
+}
+
+/** Moves the focus to the first control in the element with this id. */
+function focusFirstControl(id: string): void {
+  const controls = document.getElementById(id)?.querySelectorAll<HTMLElement>("button:enabled, input:enabled, a[href], summary") ?? [];
+  [...controls].find((control) => control.getClientRects().length > 0)?.focus();
+}
+
+/** Whether this key leaves the desktop or the terminal. */
+export function isLeaveKey(event: KeyboardEvent): boolean {
+  return event.key === "F6" && event.shiftKey;
 }
 
 export function FocusTrap({ target, label, exit_id, children }: FocusTrapProps) {
@@ -24,10 +38,10 @@ export function FocusTrap({ target, label, exit_id, children }: FocusTrapProps) 
     if (element === null) return undefined;
     target.attach(element);
     const onKeyDown = (event: KeyboardEvent) => {
-      if (event.key !== "F6" || !event.shiftKey) return;
+      if (!isLeaveKey(event)) return;
       event.preventDefault();
       event.stopPropagation();
-      document.getElementById(exit_id)?.focus();
+      focusFirstControl(exit_id);
     };
     const onFocus = (event: FocusEvent) => {
       if (event.target === element) target.focus();
@@ -41,13 +55,7 @@ export function FocusTrap({ target, label, exit_id, children }: FocusTrapProps) 
   }, [target, exit_id]);
   return (
     <div class="focus-trap-frame">
-      <div
-        ref={container}
-        class="focus-trap"
-        role="application"
-        tabIndex={0}
-        aria-label={`${label}. Keys are sent to the machine; Shift+F6 leaves it.`}
-      />
+      <div ref={container} class="focus-trap" role="group" tabIndex={0} aria-label={label} />
       {children}
     </div>
   );

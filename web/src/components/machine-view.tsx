@@ -1,4 +1,4 @@
-// The machine as desktop and as terminal, in two tabs. The hidden one stays connected.
+// The machine as desktop and as terminal, in two tabs. The hidden desktop stays connected; the hidden terminal does not.
 
 import { useEffect, useRef, useState } from "preact/hooks";
 import { api, type SessionView } from "../api";
@@ -7,7 +7,8 @@ import { useStore } from "../store";
 import type { Terminal } from "../terminal";
 import { ConnectionOverlay } from "./connection-overlay";
 import { CredentialsForm } from "./credentials-form";
-import { FocusTrap } from "./focus-trap";
+import { DesktopArea } from "./desktop-area";
+import { FocusTrap, isLeaveKey } from "./focus-trap";
 import { KeysBar } from "./keys-bar";
 import { PasteBox } from "./paste-box";
 import { pendingText } from "./status-line";
@@ -37,7 +38,8 @@ export function MachineView({ id, session, desktop, terminal, openTerminal }: Ma
     setTab(next);
   };
   useEffect(() => {
-    if (tab === "terminal") terminal?.focus();
+    if (tab === "terminal") terminal?.show();
+    else terminal?.hide();
   }, [tab, terminal]);
   const onTabKeyDown = (event: KeyboardEvent) => {
     if (event.key !== "ArrowLeft" && event.key !== "ArrowRight") return;
@@ -45,10 +47,16 @@ export function MachineView({ id, session, desktop, terminal, openTerminal }: Ma
     selectTab(next);
     tab_list.current?.querySelector<HTMLElement>(`#tab-${next}`)?.focus();
   };
+  /** Leads from the controls back to the tabs. */
+  const onKeyDown = (event: KeyboardEvent) => {
+    if (!isLeaveKey(event)) return;
+    event.preventDefault();
+    tab_list.current?.querySelector<HTMLElement>(`#tab-${tab}`)?.focus();
+  };
   const pending = pendingText(session);
   const credential_request = useStore(desktop.credential_request);
   return (
-    <section class="machine-view" aria-label="The machine">
+    <section class="machine-view" aria-label="The machine" onKeyDown={onKeyDown}>
       <div class="tabs" role="tablist" aria-label="Views of the machine" ref={tab_list} onKeyDown={onTabKeyDown}>
         {tabs.map((name) => (
           <button
@@ -64,41 +72,42 @@ export function MachineView({ id, session, desktop, terminal, openTerminal }: Ma
             {TAB_LABELS[name]}
           </button>
         ))}
-        <span class="tabs-hint">Shift+F6 returns the keyboard to this page</span>
+        <span class="tabs-hint">Shift+F6 moves the keyboard below the picture, again: to these tabs</span>
       </div>
       <div id="panel-desktop" role="tabpanel" aria-labelledby="tab-desktop" hidden={tab !== "desktop"}>
-        <FocusTrap target={desktop} label="Desktop of the machine" exit_id="tab-desktop">
+        <DesktopArea desktop={desktop} type_box_open>
           {credential_request === null ? (
             <ConnectionOverlay socket={desktop.socket} live={desktop.live} name="desktop" pending={pending} />
           ) : (
             <CredentialsForm desktop={desktop} request={credential_request} />
           )}
-        </FocusTrap>
-        {desktop.view_only ? null : <KeysBar desktop={desktop} />}
+        </DesktopArea>
       </div>
       {desktop_only ? null : (
-        <>
-          <div id="panel-terminal" role="tabpanel" aria-labelledby="tab-terminal" hidden={tab !== "terminal"}>
-            {terminal === null ? (
-              <p class="muted">Loading…</p>
-            ) : (
-              <FocusTrap target={terminal} label="Terminal of the machine" exit_id="tab-terminal">
-                <ConnectionOverlay socket={terminal.socket} live={terminal.live} name="terminal" pending={pending} />
-              </FocusTrap>
-            )}
-          </div>
-          <details class="paste-details">
-            <summary>Paste into the machine</summary>
-            <PasteBox
-              id="paste-text"
-              label="Text"
-              hint="One line. It is typed into the tool's terminal, without Enter."
-              button="Paste"
-              send={(text) => api.typeText(id, text, false).then(() => "Typed into the terminal.")}
-            />
-          </details>
-        </>
+        <div id="panel-terminal" role="tabpanel" aria-labelledby="tab-terminal" hidden={tab !== "terminal"}>
+          {terminal === null ? <p class="muted">Loading…</p> : <TerminalArea id={id} terminal={terminal} pending={pending} />}
+        </div>
       )}
     </section>
+  );
+}
+
+function TerminalArea({ id, terminal, pending }: { id: string; terminal: Terminal; pending: string | null }) {
+  return (
+    <>
+      <FocusTrap target={terminal} label="Terminal of the machine" exit_id="terminal-tools">
+        <ConnectionOverlay socket={terminal.socket} live={terminal.live} name="terminal" pending={pending} />
+      </FocusTrap>
+      <div id="terminal-tools" class="terminal-tools">
+        <KeysBar target={terminal} name="the terminal" openKeyboard={() => terminal.focus()} />
+        <PasteBox
+          id="paste-text"
+          label="Paste into the terminal"
+          hint="One line. It goes to the tool's terminal, which shows it, without Enter."
+          button="Paste"
+          send={(text) => api.typeText(id, text, false).then(() => "Typed into the terminal.")}
+        />
+      </div>
+    </>
   );
 }

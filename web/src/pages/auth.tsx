@@ -12,12 +12,14 @@ import { Countdown } from "../components/countdown";
 import { Ended } from "../components/ended";
 import { Frame } from "../components/frame";
 import { LoginConfirmation } from "../components/login-confirmation";
+import { DESKTOP_LABEL } from "../components/focus-trap";
 import { MachineView } from "../components/machine-view";
 import { NextAction } from "../components/next-action";
 import { ProblemNote } from "../components/problem-note";
 import { ReplacedNotice } from "../components/replaced-notice";
 import { SessionControls } from "../components/session-controls";
 import { StatusLine } from "../components/status-line";
+import { SignInAnnouncement } from "../components/sign-in-announcement";
 import { Steps } from "../components/steps";
 import { Timeline } from "../components/timeline";
 import { Desktop } from "../desktop";
@@ -90,7 +92,7 @@ interface Connections {
 
 /** The connections of the page, from its first to its last render. */
 function useConnections(id: string, view_only: boolean): Connections {
-  const [connections] = useState<Connections>(() => ({ stream: new SessionStream(id), desktop: new Desktop(id, view_only) }));
+  const [connections] = useState<Connections>(() => ({ stream: new SessionStream(id), desktop: new Desktop(id, DESKTOP_LABEL, view_only) }));
   useEffect(() => {
     const { stream, desktop } = connections;
     stream.start();
@@ -138,6 +140,24 @@ function useConsent(id: string): [ConsentState, (consent: ConsentView) => void] 
   return [consent, setConsent];
 }
 
+/** Whether the page has one column. */
+function useIsNarrow(): boolean {
+  const [query] = useState(() => window.matchMedia("(max-width: 59.99rem)"));
+  const [is_narrow, setIsNarrow] = useState(query.matches);
+  useEffect(() => {
+    const onChange = () => setIsNarrow(query.matches);
+    query.addEventListener("change", onChange);
+    return () => query.removeEventListener("change", onChange);
+  }, [query]);
+  return is_narrow;
+}
+
+/** Whether the user signs in in the machine, not in another browser: then the machine comes before the instruction. */
+function isUsedInMachine(session: SessionView, view_only: boolean): boolean {
+  const [preferred] = session.lanes;
+  return view_only || session.machine !== null || preferred === "desktop" || preferred === "terminal";
+}
+
 interface SessionPageProps {
   id: string;
   login_problem: Problem | null;
@@ -155,6 +175,7 @@ function SessionPage({ id, login_problem, view_only }: SessionPageProps) {
   useEffect(() => {
     if (may_connect) desktop.start();
   }, [desktop, may_connect]);
+  const is_narrow = useIsNarrow();
   const ended = session !== null && hasEnded(session.status);
   const status = session?.status;
   const generation = session?.generation;
@@ -169,7 +190,7 @@ function SessionPage({ id, login_problem, view_only }: SessionPageProps) {
       terminal?.stop();
     } else {
       desktop.socket.retryNow();
-      terminal?.socket.retryNow();
+      terminal?.retryNow();
     }
   }, [desktop, terminal, ended, status, generation, stream_status]);
 
@@ -178,7 +199,7 @@ function SessionPage({ id, login_problem, view_only }: SessionPageProps) {
     const onReturn = () => {
       if (document.visibilityState !== "visible") return;
       desktop.socket.retryNow();
-      terminal?.socket.retryNow();
+      terminal?.retryNow();
     };
     document.addEventListener("visibilitychange", onReturn);
     window.addEventListener("online", onReturn);
@@ -201,10 +222,14 @@ function SessionPage({ id, login_problem, view_only }: SessionPageProps) {
       </Frame>
     );
   }
+  const machine_first = is_narrow && session !== null && isUsedInMachine(session, view_only);
+  const machine_view = asks_consent ? null : (
+    <MachineView key="machine" id={id} session={session} desktop={desktop} terminal={terminal} openTerminal={openTerminal} />
+  );
   return (
     <Frame title={session === null ? "Session" : titleOf(session)} page="auth" status={status ?? "loading"} wide>
       <div class="session">
-        <div class="panel-column">
+        <div class="panel-column session-head">
           <h1>{session === null ? "Session" : headline(session, view_only)}</h1>
           {session === null ? (
             <p class="muted" role="status">
@@ -214,21 +239,27 @@ function SessionPage({ id, login_problem, view_only }: SessionPageProps) {
             <>
               <StatusLine session={session} stream_status={stream_status} />
               <ReplacedNotice session={session} timeline={timeline} />
-              {asks_consent ? (
-                <ConsentStep id={id} consent={consent} onAgreed={setConsent} />
-              ) : view_only ? (
-                <ViewOnlyNotice session={session} can_control={caller !== null && caller.role !== "helper"} />
-              ) : (
-                <NextAction session={session} />
-              )}
             </>
           )}
         </div>
-        {asks_consent ? null : (
-          <MachineView id={id} session={session} desktop={desktop} terminal={terminal} openTerminal={openTerminal} />
-        )}
+        {machine_first ? machine_view : null}
         {session === null ? null : (
-          <div class="panel-column">
+          <div key="action" class="panel-column">
+            {asks_consent ? (
+              <ConsentStep id={id} consent={consent} onAgreed={setConsent} />
+            ) : view_only ? (
+              <ViewOnlyNotice session={session} can_control={caller !== null && caller.role !== "helper"} />
+            ) : (
+              <>
+                <NextAction session={session} />
+                <SignInAnnouncement session={session} />
+              </>
+            )}
+          </div>
+        )}
+        {machine_first ? null : machine_view}
+        {session === null ? null : (
+          <div key="steps" class="panel-column">
             <Steps session={session} />
             {view_only ? null : <SessionControls session={session} />}
           </div>

@@ -1,0 +1,125 @@
+// The pages on a phone: where the picture is, how large, and how it is moved.
+
+import assert from "node:assert/strict";
+import test from "node:test";
+import { waitUntil } from "../browser.mjs";
+import { signIn } from "../fake-server/samples.mjs";
+import { desktopShows, openSession, runScene } from "./scene.mjs";
+
+const TOUCH = { hasTouch: true, isMobile: true };
+const PORTRAIT = { viewport: { width: 390, height: 844 }, ...TOUCH };
+const LANDSCAPE = { viewport: { width: 844, height: 390 }, ...TOUCH };
+const CANVAS = ".desktop-host canvas";
+const LINK = "https://claude.com/cai/oauth/authorize?client_id=x";
+
+/** The bounds of an element in the viewport. @param {import("./scene.mjs").Scene} scene @param {string} selector */
+async function bounds({ page }, selector) {
+  const box = await page.locator(selector).first().boundingBox();
+  assert.ok(box, selector);
+  return box;
+}
+
+/** Moves fingers along straight lines. @param {import("./scene.mjs").Scene} scene @param {{ from: [number, number], to: [number, number] }[]} fingers */
+async function moveFingers({ page }, fingers) {
+  const session = await page.context().newCDPSession(page);
+  const at = (/** @type {number} */ share) =>
+    fingers.map(({ from, to }, id) => ({ id, x: from[0] + (to[0] - from[0]) * share, y: from[1] + (to[1] - from[1]) * share }));
+  await session.send("Input.dispatchTouchEvent", { type: "touchStart", touchPoints: at(0) });
+  for (let step = 1; step <= 10; step += 1) {
+    await session.send("Input.dispatchTouchEvent", { type: "touchMove", touchPoints: at(step / 10) });
+    // A gesture that is faster than the screen is no gesture.
+    await page.evaluate(() => new Promise((done) => requestAnimationFrame(done)));
+  }
+  await session.send("Input.dispatchTouchEvent", { type: "touchEnd", touchPoints: [] });
+}
+
+/** How far the picture is scrolled in its frame. @param {import("./scene.mjs").Scene} scene */
+const scrolled = ({ page }) => page.locator(".desktop-host").evaluate((view) => [Math.round(view.scrollLeft), Math.round(view.scrollTop)]);
+
+test("in portrait the picture stands near the top, as wide as the screen and at its own size, and one finger moves it", async () => {
+  await runScene(PORTRAIT, async (scene) => {
+    const { page, fakeServer, shoot } = scene;
+    await openSession(scene, { lanes: ["desktop"] });
+    await desktopShows(page);
+    const frame = await bounds(scene, ".focus-trap-frame");
+    assert.deepEqual([frame.x, frame.width], [0, 390]);
+    assert.ok(frame.y < 260, `the picture begins at ${frame.y}`);
+    assert.ok(frame.height > 350, `${frame.height}`);
+    assert.equal((await bounds(scene, CANVAS)).width, 800);
+    const [left] = await scrolled(scene);
+    assert.equal(left, 205, "the middle of the picture is in view");
+    await shoot("phone-portrait");
+    await moveFingers(scene, [{ from: [300, frame.y + 100], to: [200, frame.y + 60] }]);
+    const [moved_left] = await scrolled(scene);
+    assert.ok((moved_left ?? 0) > 260, `${moved_left}`);
+    assert.deepEqual(fakeServer.desktop()?.clicks, [], "no button was pressed in the machine");
+    await page.touchscreen.tap(195, frame.y + 50);
+    const at = await waitUntil("the tap", () => fakeServer.desktop()?.clicks[0]);
+    assert.ok(Math.abs(at.x - (195 + (moved_left ?? 0))) < 4, JSON.stringify(at));
+    assert.ok(!(await page.evaluate(() => document.documentElement.scrollWidth > 390)), "the page does not scroll sideways");
+  });
+});
+
+test("two fingers change the size of the picture, and Fit shows it whole", async () => {
+  await runScene(PORTRAIT, async (scene) => {
+    const { page } = scene;
+    await openSession(scene, { lanes: ["desktop"] });
+    await desktopShows(page);
+    const { y } = await bounds(scene, ".focus-trap-frame");
+    await moveFingers(scene, [{ from: [170, y + 150], to: [60, y + 150] }, { from: [220, y + 150], to: [330, y + 150] }]);
+    await waitUntil("a larger picture", async () => (await bounds(scene, CANVAS)).width > 1_200);
+    await page.tap(".desktop-tools >> text=Fit");
+    await waitUntil("the whole picture", async () => (await bounds(scene, CANVAS)).width <= 390);
+    await page.tap(".desktop-tools >> text=100 %");
+    await waitUntil("its own size", async () => (await bounds(scene, CANVAS)).width === 800);
+  });
+});
+
+test("in landscape the picture has nearly the height of the screen", async () => {
+  await runScene(LANDSCAPE, async (scene) => {
+    await openSession(scene, { lanes: ["desktop"] });
+    await desktopShows(scene.page);
+    const frame = await bounds(scene, ".focus-trap-frame");
+    assert.ok(frame.y < 150, `the picture begins at ${frame.y}`);
+    assert.ok(Math.min(390, frame.y + frame.height) - frame.y > 240, JSON.stringify(frame));
+    await scene.shoot("phone-landscape");
+  });
+});
+
+test("a sign-in by a link has the link before the picture", async () => {
+  await runScene(PORTRAIT, async (scene) => {
+    await openSession(scene, { lanes: ["link", "desktop"], sign_in: signIn({ url: LINK }) });
+    await desktopShows(scene.page);
+    const link = await bounds(scene, ".sign-in-address a");
+    assert.ok(link.y + link.height < 844, "without scrolling");
+    assert.ok(link.y < (await bounds(scene, ".focus-trap-frame")).y);
+  });
+});
+
+test("no picture of a pointer stays on the glass", async () => {
+  await runScene(PORTRAIT, async (scene) => {
+    const { page } = scene;
+    await openSession(scene, { lanes: ["desktop"] });
+    await desktopShows(page);
+    const { y } = await bounds(scene, ".focus-trap-frame");
+    await page.touchscreen.tap(195, y + 60);
+    await waitUntil("the tap", () => scene.fakeServer.desktop()?.clicks.length);
+    assert.equal(await page.locator("body > canvas:visible").count(), 0);
+  });
+});
+
+test("the desktop alone has the on-screen keyboard and the keys", async () => {
+  await runScene(PORTRAIT, async (scene) => {
+    const { page, fakeServer, base, shoot } = scene;
+    const session = fakeServer.add({ status: "authenticating" });
+    await page.goto(`${base}/api/auth/session/${session.id}/novnc`);
+    await desktopShows(page);
+    await page.tap(".keys-bar >> text=Keyboard");
+    await page.keyboard.insertText("hé");
+    await page.tap(".keys-bar >> text=Enter");
+    await waitUntil("the keys", () => (fakeServer.desktop()?.keys.length ?? 0) >= 3);
+    assert.deepEqual(fakeServer.desktop()?.keys, [0x68, 0xe9, 0xff0d]);
+    assert.equal(await page.evaluate(() => document.activeElement?.tagName), "TEXTAREA", "the keyboard stays open");
+    await shoot("phone-desktop-page");
+  });
+});

@@ -1150,7 +1150,7 @@ export interface components {
              * @description The lifetime, seconds. Default: until the token is revoked.
              */
             expires_in_s?: number | null;
-            /** @description A name, 1 to 100 characters. No two valid tokens of one role have the same name. */
+            /** @description A name, 1 to 100 characters, each word in one alphabet. No valid token of the role has it, and none of any role looks like it. */
             name: string;
             /** @description The role. Default: `backend`. */
             role?: components["schemas"]["TokenRole"];

@@ -4,9 +4,9 @@ use crate::{Action, Entry, OK, Recording, Subject};
 use std::collections::{HashMap, hash_map};
 
 /// Peers and routes of strangers that are counted apart; all others are counted together.
-const STRANGERS_MAX: usize = 64;
+pub const STRANGERS_MAX: usize = 64;
 /// Deeds of known callers that are counted apart.
-const KNOWN_MAX: usize = 4_096;
+pub const KNOWN_MAX: usize = 4_096;
 /// The interval doubles while the deeds go on, up to this multiple of the first one.
 const INTERVALS_MAX: u64 = 64;
 

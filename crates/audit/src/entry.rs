@@ -8,9 +8,9 @@ use std::collections::BTreeMap;
 pub const OK: &str = "ok";
 
 /// Longest name, id or address in a record, characters.
-const TEXT_CHARS_MAX: usize = 256;
+pub const TEXT_CHARS_MAX: usize = 256;
 /// Longest detail of a record, characters.
-const DETAIL_CHARS_MAX: usize = 2_048;
+pub const DETAIL_CHARS_MAX: usize = 2_048;
 
 /// Who did it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]

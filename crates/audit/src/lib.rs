@@ -22,12 +22,12 @@ mod verify;
 mod writer;
 
 pub use action::{Action, Recording};
-pub use coalesce::Coalescer;
-pub use entry::{Actor, Entry, OK, Subject};
+pub use coalesce::{Coalescer, KNOWN_MAX, STRANGERS_MAX};
+pub use entry::{Actor, DETAIL_CHARS_MAX, Entry, OK, Subject, TEXT_CHARS_MAX};
 pub use head::Head;
 pub use mac_keys::{MAC_KEY_BYTES, MacKeys};
 pub use read::{Filter, Follower, Order, for_each_record, list_records};
 pub use record::{Record, csv_header};
-pub use trail::{AppendError, Counters, Trail};
+pub use trail::{AppendError, Counters, JOBS_MAX, Trail};
 pub use verify::{Finding, KnownHead, Verification, verify};
 pub use writer::{OpenError, TrailSettings};

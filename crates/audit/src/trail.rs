@@ -21,7 +21,7 @@ use std::{
 use tokio::sync::oneshot;
 
 /// Jobs that wait for the thread; further ones are refused.
-const JOBS_MAX: usize = 4_096;
+pub const JOBS_MAX: usize = 4_096;
 /// Records that are written together.
 const BATCH_MAX: usize = 256;
 /// The longest wait for a job before the thread looks what must be flushed.

@@ -3,7 +3,7 @@
 use crate::{
     api_error::ApiError,
     caller::Caller,
-    names::require_shown,
+    names::require_clear,
     random,
     session::{context::SessionContext, end},
     unix_time::{self, format_rfc3339},
@@ -14,10 +14,12 @@ use anteroom_wire::{
     api_tokens::{CreateTokenRequest, CreatedToken, TokenList, TokenRole, TokenView},
 };
 
-const NAME_CHARS_MAX: usize = 100;
-const TOKENS_MAX: u32 = 500;
+/// The longest name of a token, characters.
+pub const NAME_CHARS_MAX: usize = 100;
+/// Tokens in one list.
+pub const TOKENS_MAX: u32 = 500;
 /// The longest lifetime and overlap of a token, seconds: ten years.
-const LIFETIME_S_MAX: u64 = 10 * 366 * 86_400;
+pub const LIFETIME_S_MAX: u64 = 10 * 366 * 86_400;
 /// Sessions that one revocation ends at most; more than run at a time.
 const SESSIONS_MAX: u32 = 10_000;
 
@@ -30,7 +32,7 @@ pub async fn create_token(
     creator: &Caller,
     request: &CreateTokenRequest,
 ) -> Result<CreatedToken, ApiError> {
-    require_shown("name", &request.name, NAME_CHARS_MAX)?;
+    require_clear("name", &request.name, NAME_CHARS_MAX)?;
     let role = match request.role {
         TokenRole::Operator => Role::Operator,
         TokenRole::Auditor => Role::Auditor,
@@ -146,7 +148,7 @@ fn require_scopes(caller: &Caller, scopes: &Scopes) -> Result<(), ApiError> {
 }
 
 fn to_api_error(error: StoreError) -> ApiError {
-    if let StoreError::NameInUse(id) = error {
+    if let StoreError::NameInUse(id) | StoreError::NameLooksAlike(id) = error {
         return ApiError::new(Problem::NameInUse, format!("it is {id}"));
     }
     if matches!(error, StoreError::CallerInvalid(_)) { Problem::UnknownToken.into() } else { error.into() }

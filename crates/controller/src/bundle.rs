@@ -33,10 +33,10 @@ use std::{collections::BTreeSet, io, path::PathBuf, time::SystemTime};
 use tokio::sync::Mutex;
 
 /// Number of timeline entries that a bundle contains at most.
-const ENTRIES_MAX: u32 = 10_000;
+pub const ENTRIES_MAX: u32 = 10_000;
 
 /// Size of one file in a bundle before compression, bytes; of a larger file, the end is included. Bundles are sent by mail or chat.
-const FILE_BYTES_MAX: usize = 4 << 20;
+pub const FILE_BYTES_MAX: usize = 4 << 20;
 
 /// Serializes the creation of bundles: each needs some megabytes of memory.
 static CREATION_LOCK: Mutex<()> = Mutex::const_new(());

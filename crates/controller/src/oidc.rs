@@ -18,6 +18,7 @@ pub use http::{CONCURRENT_REQUESTS_MAX, RESPONSE_BYTES_MAX};
 pub use pending::{PENDING_BY_NETWORK_MAX, PENDING_MAX};
 pub use provider::ProviderStatus;
 pub use settings::{OidcSettings, PersonRole};
+pub use token::{NAME_BYTES_MAX, SUBJECT_BYTES_MAX};
 
 use crate::{api_error::ApiError, audit, config::Config, limits::OidcLimits, random, unix_time};
 use anteroom_audit::Action;
@@ -37,8 +38,14 @@ use tokio_util::sync::CancellationToken;
 
 /// The path of the page to which the provider sends browsers back.
 pub const REDIRECT_PATH: &str = "/sign-in/callback";
-/// How far the provider's clock may differ from this host's, milliseconds.
-const CLOCK_LEEWAY_MS: u64 = 60_000;
+/// How far the provider's clock may be ahead of this host's, milliseconds.
+pub const CLOCK_AHEAD_MS_MAX: u64 = 60_000;
+/// How long before the sign-in was begun its ID token may claim to be issued, milliseconds. Entra ID dates tokens back by five minutes.
+/// The nonce ensures that the token belongs to this sign-in.
+pub const ISSUED_BEFORE_MS_MAX: u64 = 600_000;
+/// How long before the confirmation was begun the person may have authenticated for it, milliseconds: `auth_time` has whole seconds, and
+/// the clocks of two synchronized hosts differ by less than the rest.
+pub const AUTHENTICATED_BEFORE_MS_MAX: u64 = 3_000;
 /// Longest error text of the provider that is shown, bytes.
 const PROVIDER_TEXT_BYTES_MAX: usize = 300;
 
@@ -261,14 +268,17 @@ pub async fn keep_current(oidc: Arc<Oidc>, stop: CancellationToken) {
     oidc.provider.keep_current(stop).await;
 }
 
-/// When the person authenticated, which must not be before the confirmation was begun.
+/// When the person authenticated, which must not be before the confirmation was begun, except for the difference of the clocks.
 fn fresh_authentication(identity: &Identity, begun_at_ms: UnixMs) -> Result<UnixMs, ApiError> {
     let Some(at_ms) = identity.authenticated_at_ms else {
         let detail = "the ID token has no auth_time: the provider must send it when max_age is requested";
         return Err(ApiError::new(Problem::ConfirmationNotFresh, detail));
     };
-    if at_ms.saturating_add(CLOCK_LEEWAY_MS) < begun_at_ms {
-        return Err(ApiError::new(Problem::ConfirmationNotFresh, "auth_time is before the confirmation was begun"));
+    if at_ms.saturating_add(AUTHENTICATED_BEFORE_MS_MAX) < begun_at_ms {
+        return Err(ApiError::new(
+            Problem::ConfirmationNotFresh,
+            "auth_time is before the confirmation was begun; if the person has just authenticated, synchronize the clocks of both hosts",
+        ));
     }
     Ok(at_ms.min(unix_time::now_unix_ms()))
 }

@@ -59,7 +59,7 @@ pub enum ExceededLimit {
 }
 
 /// Support bundles that are kept. Each is made for one question to the developers; their size and age are settings.
-const BUNDLES_MAX: usize = 20;
+pub const BUNDLES_MAX: usize = 20;
 
 /// The limits of the directory of bundles.
 pub fn bundle_limits(config: &Config) -> RetentionLimits {

@@ -22,6 +22,7 @@ pub mod settings;
 mod sign;
 
 pub use crate::https_client::ClientSetupError;
+pub use client::RESPONSE_BYTES_MAX;
 pub use receiver::{OpenError, Webhook};
 pub use report::webhook_report;
 pub use settings::WebhookSettings;

@@ -9,7 +9,7 @@ use std::io;
 use tokio::io::{AsyncRead, AsyncReadExt};
 
 /// The longest ClientHello, bytes. With post-quantum key shares and a session ticket one has about 4 KiB.
-const CLIENT_HELLO_BYTES_MAX: usize = 64 * 1024;
+pub const CLIENT_HELLO_BYTES_MAX: usize = 64 * 1024;
 
 /// A fatal `unrecognized_name` alert (RFC 6066 §3), so that a browser shows the cause.
 pub(crate) const UNRECOGNIZED_NAME_ALERT: [u8; 7] = [21, 3, 3, 0, 2, 2, 112];

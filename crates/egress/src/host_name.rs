@@ -5,7 +5,7 @@ use anteroom_wire::Problem;
 use std::fmt;
 
 /// The longest name, bytes (RFC 1035 §2.3.4).
-const NAME_BYTES_MAX: usize = 253;
+pub const NAME_BYTES_MAX: usize = 253;
 /// The longest label, bytes (RFC 1035 §2.3.4).
 const LABEL_BYTES_MAX: usize = 63;
 

@@ -35,9 +35,10 @@ mod tests;
 mod traffic;
 
 pub use address::{is_public, mask_address};
+pub use client_hello::CLIENT_HELLO_BYTES_MAX;
 pub use decision::{CloseCause, EgressDecision, EgressOutcome};
 pub use dial::GatedStream;
-pub use host_name::HostName;
+pub use host_name::{HostName, NAME_BYTES_MAX};
 pub use host_overrides::{HostOverrides, InvalidOverride};
 pub use machine_egress_gate::MachineEgressGate;
 pub use summary::{EgressSummary, HostTotals, SummaryLine};

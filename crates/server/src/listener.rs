@@ -62,7 +62,7 @@ const HTTP2_CONNECTION_WINDOW_BYTES: u32 = 256 * 1_024;
 /// Delay after the kernel refused to accept a connection.
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 /// Refused connections that are answered at once; further ones are closed without an answer.
-const REFUSALS_MAX: usize = 64;
+pub(crate) const REFUSALS_MAX: usize = 64;
 /// Time for the answer to a refused connection.
 const REFUSAL_TIMEOUT: Duration = Duration::from_secs(2);
 

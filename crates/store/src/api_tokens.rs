@@ -4,14 +4,18 @@ use crate::{
     CallerKind, CallerRow, NewCaller, Sha256Hex, Store, StoreError, UnixMs, WriteKind,
     callers::{find_in_transaction, insert},
     error::query_error,
+    look_alike::look_alike,
     revoke_caller::shorten_descendants,
     row_reader::{RowReader, to_sql_integer},
     write_transaction::WriteTransaction,
 };
 use anteroom_wire::CallerId;
+use sqlx::AnyConnection;
 
 /// How often the last use of a caller is written at most, milliseconds.
 const LAST_USE_EVERY_MS: UnixMs = 60_000;
+
+const COMPARE_NAMES: &str = "compare names of tokens";
 
 /// The successor of a token.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,11 +34,18 @@ impl Store {
     /// Creates an API token.
     ///
     /// # Errors
-    /// When another valid token of the role has this name, its id or secret exists (conflict), or the database cannot be written.
+    /// When another valid token of the role has this name, or one of any role has another one that looks like it, its id or secret exists (conflict), or the database cannot be written.
     pub async fn create_api_token(&self, new: &NewCaller) -> Result<CallerRow, StoreError> {
         const OPERATION: &str = "create an API token";
         let mut transaction = self.begin_write(WriteKind::CreateCaller, OPERATION).await?;
         require_unused_name(&mut transaction, (new.role.as_str(), &new.name, &new.id), new.created_at_ms).await?;
+        if let Some((id, _)) = names_like(&mut transaction, &new.name, new.created_at_ms)
+            .await?
+            .into_iter()
+            .find(|(_, name)| *name != new.name)
+        {
+            return Err(StoreError::NameLooksAlike(id));
+        }
         let row = insert(self.row_macs(), &mut transaction, new, None).await?;
         transaction.commit().await.map_err(query_error(OPERATION))?;
         Ok(row)
@@ -73,6 +84,19 @@ impl Store {
         Ok(created)
     }
 
+    /// A valid API token whose name is this one or looks like it.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub async fn find_api_token_with_name_like(
+        &self,
+        name: &str,
+        now_ms: UnixMs,
+    ) -> Result<Option<CallerId>, StoreError> {
+        let mut connection = self.read_pool().acquire().await.map_err(query_error(COMPARE_NAMES))?;
+        Ok(names_like(&mut connection, name, now_ms).await?.into_iter().next().map(|(id, _)| id))
+    }
+
     /// Records that the caller was used, at most once a minute.
     ///
     /// # Errors
@@ -104,6 +128,28 @@ impl CallerRow {
     }
 }
 
+/// The API tokens that are valid at this time and whose names look like this one.
+async fn names_like(
+    connection: &mut AnyConnection,
+    name: &str,
+    now_ms: UnixMs,
+) -> Result<Vec<(CallerId, String)>, StoreError> {
+    let rows = sqlx::query(
+        "SELECT id, name FROM callers WHERE kind = 'api_token' AND revoked_at_ms IS NULL \
+         AND (expires_at_ms IS NULL OR expires_at_ms > $1) ORDER BY id",
+    )
+    .bind(to_sql_integer(now_ms))
+    .fetch_all(connection)
+    .await
+    .map_err(query_error(COMPARE_NAMES))?;
+    let read = |row| {
+        let reader = RowReader::new(row, "callers", "id");
+        Ok((reader.parsed("id")?, reader.text("name")?))
+    };
+    let all: Vec<(CallerId, String)> = rows.iter().map(read).collect::<Result<_, StoreError>>()?;
+    Ok(all.into_iter().filter(|(_, other)| look_alike(name, other)).collect())
+}
+
 /// Requires that no other token of the role that is valid after `after_ms` has this name.
 async fn require_unused_name(
     transaction: &mut WriteTransaction,
@@ -120,7 +166,7 @@ async fn require_unused_name(
     .bind(to_sql_integer(after_ms))
     .fetch_optional(&mut **transaction)
     .await
-    .map_err(query_error("compare names of tokens"))?;
+    .map_err(query_error(COMPARE_NAMES))?;
     match row {
         Some(row) => Err(StoreError::NameInUse(RowReader::new(&row, "callers", "id").parsed("id")?)),
         None => Ok(()),

@@ -105,6 +105,9 @@ pub enum StoreError {
     /// Another valid API token of the same role has this name.
     #[error("the token {0} has this name")]
     NameInUse(CallerId),
+    /// The name of another valid API token, of any role, looks like this one.
+    #[error("the name of the token {0} looks like this one")]
+    NameLooksAlike(CallerId),
     /// The record was sealed for a revision that another delivery has taken: it must be sealed again.
     #[error("credential {0} has another revision than the one for which the new record was sealed; seal it again")]
     RevisionChanged(CredentialId),
@@ -116,9 +119,11 @@ impl StoreError {
         match self {
             Self::File { .. } | Self::KeyRetired(_) | Self::RevisionChanged(_) => StoreErrorKind::Unavailable,
             Self::Open { source, .. } | Self::Migrate { source, .. } | Self::Query { source, .. } => kind_of(source),
-            Self::SessionNotFound(_) | Self::WrongPurpose(_) | Self::CallerInvalid(_) | Self::NameInUse(_) => {
-                StoreErrorKind::Conflict
-            }
+            Self::SessionNotFound(_)
+            | Self::WrongPurpose(_)
+            | Self::CallerInvalid(_)
+            | Self::NameInUse(_)
+            | Self::NameLooksAlike(_) => StoreErrorKind::Conflict,
             Self::BadPath { .. } | Self::NewerSchema { .. } | Self::CorruptRow { .. } | Self::TamperedRow { .. } => {
                 StoreErrorKind::Corrupt
             }

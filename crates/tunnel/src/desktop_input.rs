@@ -17,7 +17,10 @@ mod message;
 #[cfg(test)]
 mod tests;
 
-pub use lane::{CLIPBOARD_PER_S, FORMATS_PER_S, KEYS_PER_S, POINTER_PER_S, SIZES_PER_S, UPDATES_PER_S};
+pub use lane::{
+    CLIPBOARD_PER_S, FORMATS_PER_S, KEYS_PER_S, POINTER_PER_S, SIZES_PER_S, UPDATES_PER_S, WAITING_BYTES_MAX,
+    WAITING_MESSAGES_MAX,
+};
 
 use anteroom_rfb::{
     client_messages::parse_message_head,

@@ -38,7 +38,7 @@ pub use activity::SessionActivity;
 pub use close_signal::{CloseCause, CloseSignal};
 pub use connect_with_backoff::{PrefixedStream, connect_with_backoff};
 pub use proxy::Tunnel;
-pub use view_only::ViewOnlyFilter;
+pub use view_only::{ENCODINGS_MAX, ViewOnlyFilter};
 
 use anteroom_wire::{Problem, ProblemBody};
 use axum::{

@@ -29,7 +29,7 @@ use bytes::{Buf, Bytes, BytesMut};
 const SECURITY_TYPES: [u8; 2] = [SECURITY_NONE, SECURITY_VNC_AUTHENTICATION];
 const VERSION_3_7: &[u8; 12] = b"RFB 003.007\n";
 /// Encodings of one SetEncodings; noVNC and TigerVNC send about thirty.
-const ENCODINGS_MAX: usize = 256;
+pub const ENCODINGS_MAX: usize = 256;
 /// Fence: "the payload … at most 64 bytes".
 const FENCE_BYTES_MAX: usize = 64;
 

@@ -24,7 +24,7 @@ pub enum TokenRole {
 #[serde(deny_unknown_fields)]
 #[cfg_attr(feature = "utoipa", derive(ToSchema))]
 pub struct CreateTokenRequest {
-    /// A name, 1 to 100 characters. No two valid tokens of one role have the same name.
+    /// A name, 1 to 100 characters, each word in one alphabet. No valid token of the role has it, and none of any role looks like it.
     pub name: String,
     /// The role. Default: `backend`.
     #[serde(default)]

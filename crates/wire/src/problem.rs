@@ -53,8 +53,8 @@ problems! {
     CallerTampered = "caller_tampered", 403, 4403, "What is stored about this token, cookie or link was changed outside of this server; it is not accepted.", "Tell the operator: `anteroom doctor` names the row. Revoke it, use a new token or link, and find out who can write to the database.";
     /// No such API token.
     UnknownToken = "unknown_token", 404, 4404, "There is no such valid API token.", "`anteroom token list` shows the tokens.";
-    /// An API token with the name of another one.
-    NameInUse = "name_in_use", 409, 4409, "Another valid token of this role has this name.", "Choose another name, or rotate or revoke that token.";
+    /// A name that another API token has, or that looks like that of another one.
+    NameInUse = "name_in_use", 409, 4409, "Another valid token has this name, or one that looks like it.", "Choose another name, or rotate or revoke that token.";
     /// A token whose scopes do not include the request's.
     MissingScope = "missing_scope", 403, 4403, "This token lacks a scope that the request needs.", "Use a token with the scope that the detail names; `anteroom token list` shows the scopes.";
     /// A request from a page of another origin.

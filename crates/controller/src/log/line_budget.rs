@@ -34,7 +34,7 @@ pub const SECURITY_LINES_PER_DAY_MAX: u32 = 1_000;
 const MINUTE: Duration = Duration::from_secs(60);
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 /// Counted places and sessions; when there are more, those without lines in the last minute are forgotten.
-const WINDOWS_MAX: usize = 10_000;
+pub const WINDOWS_MAX: usize = 10_000;
 
 /// Counts lines by place and by session; cheap to clone.
 #[derive(Debug, Clone, Default)]

@@ -1,8 +1,12 @@
 //! Exchanges an authorization code for an ID token and verifies it.
 
-use super::{CLOCK_LEEWAY_MS, Identity, Oidc, PROVIDER_TEXT_BYTES_MAX, provider::Known, provider::unavailable};
+use super::{
+    CLOCK_AHEAD_MS_MAX, ISSUED_BEFORE_MS_MAX, Identity, Oidc, PROVIDER_TEXT_BYTES_MAX, provider::Known,
+    provider::unavailable,
+};
 use crate::{
     api_error::{ApiError, chain},
+    names::require_clear,
     unix_time,
 };
 use anteroom_store::{Person, UnixMs};
@@ -23,9 +27,9 @@ use serde_json::Value;
 use std::collections::BTreeMap;
 
 /// Length of a subject identifier (OpenID Connect Core §2), bytes.
-const SUBJECT_BYTES_MAX: usize = 255;
+pub const SUBJECT_BYTES_MAX: usize = 255;
 /// Longest name of a person that is stored, bytes.
-const NAME_BYTES_MAX: usize = 100;
+pub const NAME_BYTES_MAX: usize = 100;
 
 /// The accepted signature algorithms. With a shared secret (`HS256` and others) everyone who knows it could sign.
 const ALGORITHMS: [CoreJwsSigningAlgorithm; 9] = [
@@ -145,7 +149,7 @@ impl Oidc {
         begun_at_ms: UnixMs,
     ) -> Result<&'t Claims, ClaimsVerificationError> {
         let (client_id, issuer) = (self.client_id.clone(), self.provider.issuer.clone());
-        let range = begun_at_ms.saturating_sub(CLOCK_LEEWAY_MS)..=unix_time::now_unix_ms() + CLOCK_LEEWAY_MS;
+        let range = begun_at_ms.saturating_sub(ISSUED_BEFORE_MS_MAX)..=unix_time::now_unix_ms() + CLOCK_AHEAD_MS_MAX;
         let verifier = IdTokenVerifier::new_public_client(client_id, issuer, known.keys.as_ref().clone())
             .set_allowed_algs(ALGORITHMS)
             .set_issue_time_verifier_fn(move |at| {
@@ -178,14 +182,19 @@ impl Oidc {
         let name = claims.name().and_then(|name| name.get(None)).map(|name| name.as_str());
         let username = claims.preferred_username().map(|name| name.as_str());
         let email = claims.email().map(|email| email.as_str());
-        let name = name.or(username).or(email).filter(|name| !name.is_empty()).unwrap_or(subject);
+        let is_clear = |name: &String| require_clear("name", name, NAME_BYTES_MAX).is_ok();
+        let names = [name, username, email].into_iter().flatten().map(|name| clean_line(name, NAME_BYTES_MAX));
+        let name = names.into_iter().find(is_clear).unwrap_or_else(|| clean_line(subject, NAME_BYTES_MAX));
         let groups = claims.additional_claims().claims.get(&self.settings.groups_claim);
-        let authenticated_at = claims.auth_time().and_then(|at| u64::try_from(at.timestamp_millis()).ok());
+        let [issued_at, authenticated_at] = [Some(claims.issue_time()), claims.auth_time()]
+            .map(|at| at.and_then(|at| u64::try_from(at.timestamp_millis()).ok()));
+        // A clock that is ahead would make an earlier authentication look fresh.
+        let ahead_ms = issued_at.unwrap_or(0).saturating_sub(unix_time::now_unix_ms());
         Ok(Identity {
             person: Person { issuer: self.issuer().to_owned(), subject: subject.to_owned() },
-            name: clean_line(name, NAME_BYTES_MAX),
+            name,
             role: self.settings.role_of(groups.into_iter().flat_map(texts)),
-            authenticated_at_ms: authenticated_at,
+            authenticated_at_ms: authenticated_at.map(|at_ms| at_ms.saturating_sub(ahead_ms)),
         })
     }
 }

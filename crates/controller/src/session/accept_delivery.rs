@@ -12,6 +12,8 @@
 mod refresh;
 pub(crate) mod validated;
 
+pub use validated::FILES_MAX;
+
 use super::{active_session::ActiveSession, end};
 use crate::{
     api_error::ApiError,

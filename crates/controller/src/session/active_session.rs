@@ -190,10 +190,10 @@ impl ActiveSession {
 
 /// Open terminals of one session: its user's devices, a helper, and `anteroom exec`. The channel has streams for as many and for all other
 /// requests.
-const TERMINALS_MAX: usize = 8;
+pub const TERMINALS_MAX: usize = 8;
 
 /// Hosts that the egress summary of one session counts separately.
-const EGRESS_HOSTS_MAX: usize = 200;
+pub const EGRESS_HOSTS_MAX: usize = 200;
 
 /// A connected desktop viewer; dropping it ends the count.
 #[derive(Debug)]

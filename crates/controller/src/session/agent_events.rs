@@ -25,7 +25,7 @@ use serde_json::json;
 use std::sync::Arc;
 
 /// Maximum number of events in one batch.
-const EVENTS_MAX: usize = 256;
+pub const EVENTS_MAX: usize = 256;
 /// Ingests a batch. Events that were ingested before are skipped, so that a batch can be sent again.
 ///
 /// # Errors

@@ -2,7 +2,7 @@
 //! each browser. Backends and operators act for themselves and are not asked.
 
 use super::{context::SessionContext, timeline::new_entry};
-use crate::{api_error::ApiError, caller::Caller, unix_time};
+use crate::{api_error::ApiError, caller::Caller, names::with_script, unix_time};
 use anteroom_store::{Role, SessionRow};
 use anteroom_wire::{
     Problem, TimelineKind,
@@ -68,9 +68,9 @@ pub async fn agree(context: &SessionContext, caller: &Caller, row: &SessionRow) 
     Ok(ConsentView { status: ConsentStatus::Given, ..view })
 }
 
-/// The display name of the caller that started the session.
+/// The display name of the caller that started the session; a name in another script that looks like Latin letters is marked.
 pub fn owner_name(row: &SessionRow) -> String {
-    clean_line(&row.owner_name, NAME_BYTES_MAX)
+    with_script(&clean_line(&row.owner_name, NAME_BYTES_MAX)).into_owned()
 }
 
 /// The host of the address to which the user returns at the end; names in other scripts are in their ASCII form.

@@ -24,8 +24,10 @@ use anteroom_wire::{
 };
 use std::sync::Arc;
 
-const TEXT_CHARS_MAX: usize = 255;
-const URL_BYTES_MAX: usize = 2048;
+/// The longest id of a user and the longest idempotency key, characters.
+pub const TEXT_CHARS_MAX: usize = 255;
+/// The longest return address, bytes.
+pub const URL_BYTES_MAX: usize = 2048;
 
 /// Starts a session for `owner`, or returns the one that the same request started earlier.
 ///

@@ -10,7 +10,7 @@ use hyper_util::client::legacy::Error as ClientError;
 use std::{path::Path, time::Duration};
 
 /// Maximum size of a response body, which is read and discarded.
-const RESPONSE_BYTES_MAX: usize = 64 * 1024;
+pub const RESPONSE_BYTES_MAX: usize = 64 * 1024;
 
 /// A message to be posted.
 pub(super) struct WebhookRequest {

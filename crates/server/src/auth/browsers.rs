@@ -10,7 +10,7 @@ use axum::http::{HeaderMap, HeaderValue, header};
 /// Length of a browser's key: 256 bits as hex digits.
 const KEY_CHARS: usize = 64;
 /// Browsers in one list.
-pub(super) const BROWSERS_MAX: u32 = 200;
+pub(crate) const BROWSERS_MAX: u32 = 200;
 
 /// What a browser sends about itself when it signs in.
 #[derive(Debug, Clone)]

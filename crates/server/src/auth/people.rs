@@ -13,8 +13,11 @@ use anteroom_controller::{
     random, unix_time,
 };
 use anteroom_store::{CallerKind, NewBrowser, NewCaller, Person, Role, Sha256Hex, UnixMs};
-use anteroom_wire::{CallerId, Problem};
+use anteroom_wire::{CallerId, Problem, guest_text::clean_line};
 use axum::http::HeaderValue;
+
+/// The most bytes that are shown of a person's id at the provider.
+const SUBJECT_SHOWN_BYTES_MAX: usize = 100;
 
 /// Signs a browser in for a person. Returns the cookie to set. The person's role is that of the last sign-in: browsers with another one
 /// are signed out, and all of them if the person has no role any more.
@@ -32,6 +35,9 @@ pub(crate) async fn sign_in(
     sign_out_other_roles(auth, &person, role).await?;
     let role = Role::from(role.ok_or(Problem::NoRole)?);
     let (kind, now) = (CallerKind::BrowserCookie, unix_time::now_unix_ms());
+    // People choose their names at the provider: one that looks like a backend's is not shown.
+    let is_backends = auth.store.find_api_token_with_name_like(&name, now).await?.is_some();
+    let name = if is_backends { clean_line(&person.subject, SUBJECT_SHOWN_BYTES_MAX) } else { name };
     let token = random::random_token(kind.secret_prefix().unwrap_or_default());
     let lifetime_s = auth.cookie_lifetime_s;
     let caller = NewCaller {

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 /// Records of a page if the request names no number.
 const DEFAULT_LIMIT: usize = 100;
 /// Records of a page at most.
-const LIMIT_MAX: usize = 1_000;
+pub(super) const LIMIT_MAX: usize = 1_000;
 
 /// Query of `GET /api/audit`.
 #[derive(Debug, Default, Deserialize, utoipa::IntoParams)]

@@ -17,7 +17,8 @@ use axum::{
     response::{IntoResponse, Response},
 };
 
-const CREDENTIALS_MAX: u32 = 500;
+/// Credentials in one list.
+pub(super) const CREDENTIALS_MAX: u32 = 500;
 
 /// Lists the caller's credentials, the newest first, without their content; for an operator, all credentials. At most 500.
 #[utoipa::path(get, operation_id = "list_credentials", path = "/api/credentials", responses(

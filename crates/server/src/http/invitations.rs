@@ -6,13 +6,18 @@ use super::{
     login::LoginLink,
 };
 use crate::auth::{Auth, browsers, login_links};
-use anteroom_controller::{names::require_shown, session::channels::require_active, session::context::SessionContext};
-use anteroom_wire::ProblemBody;
+use anteroom_controller::{
+    api_error::ApiError,
+    names::require_clear,
+    session::{channels::require_active, context::SessionContext},
+    unix_time::now_unix_ms,
+};
+use anteroom_wire::{Problem, ProblemBody};
 use axum::extract::State;
 use serde::Deserialize;
 
 /// Longest name of a helper, characters.
-const NAME_CHARS_MAX: usize = 60;
+pub(super) const NAME_CHARS_MAX: usize = 60;
 
 /// Request of `POST …/invitations`.
 #[derive(Debug, Deserialize, utoipa::ToSchema)]
@@ -37,7 +42,11 @@ pub(super) async fn invite_helper(
     Json(request): Json<InvitationRequest>,
 ) -> Result<axum::Json<LoginLink>, ErrorResponse> {
     let name = request.name.trim();
-    require_shown("name", name, NAME_CHARS_MAX)?;
+    require_clear("name", name, NAME_CHARS_MAX)?;
+    if auth.store.find_api_token_with_name_like(name, now_unix_ms()).await.map_err(ApiError::from)?.is_some() {
+        let detail = "the name looks like that of a backend or operator of this server; choose another one";
+        return Err(ApiError::new(Problem::Malformed, detail).into());
+    }
     browsers::require_confirmation_of_person(&auth, &owned.caller).await?;
     let (row, _) = require_active(&context, &owned.row.id).await?;
     let url = login_links::create_helper_login_link(&auth, &owned.caller, &row, name).await?;

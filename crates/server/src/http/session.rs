@@ -26,8 +26,10 @@ use axum::{
 use serde::Deserialize;
 use std::time::Duration;
 
-const ENTRIES_MAX: u32 = 1_000;
-const SESSIONS_MAX: u32 = 100;
+/// Timeline entries in one answer.
+pub(super) const ENTRIES_MAX: u32 = 1_000;
+/// Sessions in one list.
+pub(super) const SESSIONS_MAX: u32 = 100;
 
 /// Returns the session's current state.
 #[utoipa::path(get, operation_id = "get_session", path = "/api/auth/session/{id}", params(("id" = String, Path)), responses(

@@ -25,8 +25,10 @@ use anteroom_wire::{
 use axum::{extract::State, http::StatusCode};
 use serde::Deserialize;
 
-const URL_BYTES_MAX: usize = 8 * 1024;
-const TEXT_BYTES_MAX: usize = 16 * 1024;
+/// The longest address that a viewer opens, bytes.
+pub(super) const URL_BYTES_MAX: usize = 8 * 1024;
+/// The longest text for the tool, bytes.
+pub(super) const TEXT_BYTES_MAX: usize = 16 * 1024;
 
 /// Returns the sign-in URL. 409: the tool has not shown one yet.
 #[utoipa::path(get, operation_id = "get_sign_in_url", path = "/api/auth/session/{id}/oauth-url", params(("id" = String, Path)), responses(

@@ -26,7 +26,7 @@ use serde::Deserialize;
 pub(super) const VIEW_ONLY_TICKET_PREFIX: &str = "view_";
 
 /// Lifetime of a ticket, seconds. A page uses it at once; the rest is for a slow connection.
-const TICKET_S_MAX: u64 = 60;
+pub(super) const TICKET_S_MAX: u64 = 60;
 
 /// Request of `POST …/ticket`.
 #[derive(Debug, Deserialize, utoipa::ToSchema)]

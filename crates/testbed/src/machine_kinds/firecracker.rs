@@ -165,7 +165,7 @@ impl Kind for Firecracker {
             }
             Guest::Image => {
                 "Firecracker with the image's Debian guest, cloned from a snapshot. It needs KVM that boots Linux. The guest is separated \
-                 from the host by the processor, and its VMM, which is small and made for this, by the confinement of SECURITY.md and \
+                 from the host by the processor, and its VMM, which is small and made for this, by the confinement of docs/confinement.md and \
                  by its own filter of system calls."
             }
         }

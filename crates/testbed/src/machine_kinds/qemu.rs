@@ -68,7 +68,7 @@ impl Kind for Qemu {
 
     fn description(&self) -> &'static str {
         "QEMU's `microvm` machine with the image's Debian guest, cloned from a template. It runs on every host: with KVM, or under \
-         emulation. With KVM the guest is separated from the host by the processor, and its VMM by the confinement of SECURITY.md; \
+         emulation. With KVM the guest is separated from the host by the processor, and its VMM by the confinement of docs/confinement.md; \
          under emulation it is separated by the confinement alone, since emulation is not a security boundary."
     }
 

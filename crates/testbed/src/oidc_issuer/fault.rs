@@ -63,6 +63,12 @@ pub enum OidcFault {
     AnotherAccessTokenHash,
     /// The person authenticated a day ago, whatever was requested.
     OldAuthTime,
+    /// The person authenticated half a minute before the request for it.
+    RecentAuthTime,
+    /// The provider's clock is half a minute ahead.
+    ClockAhead,
+    /// The ID token is dated back by five minutes, as Entra ID does.
+    BackdatedIdToken,
     /// The ID token does not contain when the person authenticated.
     NoAuthTime,
     /// The ID token has no subject.

@@ -14,6 +14,8 @@ use std::io;
 /// The lifetime of an ID token, seconds.
 const LIFETIME_S: u64 = 3_600;
 const DAY_S: u64 = 24 * 3_600;
+/// How far the clock is ahead, and how old a recent authentication is, seconds.
+const HALF_MINUTE_S: u64 = 30;
 
 /// The claim `at_hash`: the left half of the access token's SHA-256.
 pub(super) struct AccessTokenHash(String);
@@ -54,14 +56,16 @@ pub(super) fn id_token(provider: &Provider, grant: &Grant, hash: &AccessTokenHas
 
 fn claims(provider: &Provider, grant: &Grant, hash: &AccessTokenHash) -> io::Result<Value> {
     let person = provider.find_person(&grant.authentication.subject).ok_or(io::ErrorKind::NotFound)?;
-    let now_s = now_unix_ms() / 1000;
+    let ahead_s = if provider.has(OidcFault::ClockAhead) { HALF_MINUTE_S } else { 0 };
+    let now_s = now_unix_ms() / 1000 + ahead_s;
+    let auth_time_s = grant.authentication.auth_time_s + ahead_s;
     let mut claims = person.claims.clone();
     claims["iss"] = provider.url.clone().into();
     claims["sub"] = person.subject.clone().into();
     claims["aud"] = provider.client.id.clone().into();
     claims["exp"] = (now_s + LIFETIME_S).into();
     claims["iat"] = now_s.into();
-    claims["auth_time"] = grant.authentication.auth_time_s.into();
+    claims["auth_time"] = auth_time_s.into();
     claims["name"] = person.name.clone().into();
     claims["at_hash"] = hash.0.clone().into();
     if let Some(nonce) = &grant.nonce {
@@ -77,6 +81,8 @@ fn claims(provider: &Provider, grant: &Grant, hash: &AccessTokenHash) -> io::Res
         (OidcFault::AnotherIssuer, "iss", "https://elsewhere.test".into()),
         (OidcFault::AnotherAccessTokenHash, "at_hash", AccessTokenHash::of("another").0.into()),
         (OidcFault::OldAuthTime, "auth_time", (now_s - DAY_S).into()),
+        (OidcFault::RecentAuthTime, "auth_time", (auth_time_s - HALF_MINUTE_S).into()),
+        (OidcFault::BackdatedIdToken, "iat", (now_s - 300).into()),
         (OidcFault::OldIdToken, "iat", (now_s - 10 * DAY_S).into()),
         (OidcFault::ExpiredIdToken, "exp", (now_s - LIFETIME_S).into()),
     ];

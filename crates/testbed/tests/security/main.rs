@@ -49,5 +49,6 @@ mod s26_kinds_of_callers;
 mod s29_headers;
 mod s33_view_only;
 mod s34_consent;
+mod s34_names;
 mod stored_credentials;
 mod viewer_floods;

@@ -77,14 +77,33 @@ async fn oidc_confirmation_by_another_person_or_without_authentication_is_refuse
     wait_confirmation_required(&browser).await;
     assert_eq!(oidc.confirm(&mut browser, "oscar").await.unwrap_err().code, "other_person");
     assert_eq!(browser.status(Method::POST, "/api/links").await, confirmation_required());
-    for fault in [OidcFault::OldAuthTime, OidcFault::NoAuthTime] {
-        oidc.issuer.set_faults([fault]);
-        assert_eq!(oidc.confirm(&mut browser, "olga").await.unwrap_err().code, "confirmation_not_fresh", "{fault:?}");
+    let not_fresh = [
+        &[OidcFault::OldAuthTime][..],
+        &[OidcFault::NoAuthTime],
+        &[OidcFault::RecentAuthTime],
+        // The clock makes up for the age of the authentication.
+        &[OidcFault::RecentAuthTime, OidcFault::ClockAhead],
+    ];
+    for faults in not_fresh {
+        oidc.issuer.set_faults(faults.iter().copied());
+        assert_eq!(oidc.confirm(&mut browser, "olga").await.unwrap_err().code, "confirmation_not_fresh", "{faults:?}");
         assert_eq!(browser.status(Method::POST, "/api/links").await, confirmation_required());
     }
     oidc.issuer.set_faults([]);
     assert_eq!(browser.get_json("/api/me").await["name"], "Olga Example", "still signed in");
     oidc.finish().await;
+}
+
+#[tokio::test]
+async fn oidc_confirmation_at_a_provider_whose_clock_is_ahead_or_that_dates_tokens_back_is_accepted() {
+    for fault in [OidcFault::ClockAhead, OidcFault::BackdatedIdToken] {
+        let oidc = OidcServer::start("").await;
+        oidc.issuer.set_faults([fault]);
+        let mut browser = oidc.sign_in("a", "olga").await;
+        assert_eq!(oidc.confirm(&mut browser, "olga").await.unwrap(), "confirmed", "{fault:?}");
+        assert_eq!(browser.status(Method::POST, "/api/links").await.0, 200, "{fault:?}");
+        oidc.finish().await;
+    }
 }
 
 #[tokio::test]

@@ -6,9 +6,10 @@ use anteroom_wire::rate::Rate;
 use bytes::BytesMut;
 use std::{collections::VecDeque, time::Instant};
 
-/// Messages and bytes that wait in a lane; then the viewer is not read.
-const WAITING_MESSAGES_MAX: usize = 256;
-const WAITING_BYTES_MAX: usize = 256 * 1024;
+/// Messages that wait in a lane; then the viewer is not read.
+pub const WAITING_MESSAGES_MAX: usize = 256;
+/// Bytes that wait in a lane; then the viewer is not read.
+pub const WAITING_BYTES_MAX: usize = 256 * 1024;
 
 /// Pointer events a second. Screens show at most 240 pictures a second; viewers send 60 moves.
 pub const POINTER_PER_S: u32 = 250;

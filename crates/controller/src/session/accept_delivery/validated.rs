@@ -12,7 +12,7 @@ use anteroom_wire::{
 use zeroize::Zeroizing;
 
 /// Maximum number of files in one delivery.
-pub(crate) const FILES_MAX: usize = 8;
+pub const FILES_MAX: usize = 8;
 
 /// A delivery that has passed validation.
 pub(super) struct ValidatedDelivery {

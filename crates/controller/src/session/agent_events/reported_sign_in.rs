@@ -16,7 +16,7 @@ use anteroom_wire::{
 use regex_lite::Regex;
 
 /// The most characters of a device code.
-const CODE_CHARS_MAX: usize = 64;
+pub const CODE_CHARS_MAX: usize = 64;
 
 /// What a report changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

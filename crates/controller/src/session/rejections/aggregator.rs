@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use std::collections::HashMap;
 
 /// Kinds of rejections that are counted at once, over all sessions; further ones are only logged.
-const WINDOWS_MAX: usize = 10_000;
+pub const WINDOWS_MAX: usize = 10_000;
 
 /// A request that was rejected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -23,9 +23,9 @@ use serde_json::json;
 use std::sync::Arc;
 
 /// Maximum number of words of a command: the program and its arguments.
-const ARGV_WORDS_MAX: usize = 256;
+pub const ARGV_WORDS_MAX: usize = 256;
 /// Maximum size of all words together.
-const ARGV_BYTES_MAX: usize = 64 * 1024;
+pub const ARGV_BYTES_MAX: usize = 64 * 1024;
 
 /// Starts a session that uses the credential, for a caller that may.
 ///

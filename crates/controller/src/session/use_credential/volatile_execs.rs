@@ -11,9 +11,9 @@ use tokio::time::Instant;
 use zeroize::Zeroizing;
 
 /// Maximum number of screens; the oldest is discarded first.
-const SCREENS_MAX: usize = 64;
+pub const SCREENS_MAX: usize = 64;
 /// Maximum size of one screen; of a larger one the end is kept.
-const SCREEN_BYTES_MAX: usize = 256 * 1024;
+pub const SCREEN_BYTES_MAX: usize = 256 * 1024;
 
 /// How long the last screen of a command is kept for its caller: long enough for `anteroom exec`, which fetches it at once.
 pub const LAST_SCREEN_AGE_MAX: Duration = Duration::from_secs(60);

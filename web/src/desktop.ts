@@ -5,7 +5,8 @@
 import RFB from "@novnc/novnc";
 import { DesktopClipboard } from "./desktop-clipboard";
 import { DesktopZoom } from "./desktop-zoom";
-import { keysymOf, type Key, type KeyTarget } from "./keys";
+import { KeyQueue } from "./key-queue";
+import { characterCount, type Key, type KeyTarget } from "./keys";
 import { TicketedSocket } from "./socket";
 import { Store } from "./store";
 
@@ -38,6 +39,7 @@ export class Desktop implements KeyTarget {
   #credentials: Record<string, string> | null = null;
   #credentials_rejected = false;
   #last_frame: HTMLCanvasElement | null = null;
+  readonly #keys = new KeyQueue();
 
   /**
    * @param label the accessible name of the picture
@@ -51,6 +53,8 @@ export class Desktop implements KeyTarget {
     this.#element.className = "desktop-host";
     this.#picture.className = "desktop-picture";
     this.#element.append(this.#picture);
+    // Before noVNC, which listens on its canvas.
+    this.#element.addEventListener("keydown", (event) => this.#onKeyDown(event), { capture: true });
     this.socket = new TicketedSocket(
       session,
       "desktop",
@@ -87,17 +91,17 @@ export class Desktop implements KeyTarget {
   }
 
   pressKey(key: Key): void {
-    this.#rfb?.sendKey(key.keysym, key.code);
+    this.#keys.send((rfb) => rfb.sendKey(key.keysym, key.code));
     this.#releaseModifiers();
   }
 
   /** Types what an on-screen keyboard has sent. */
   typeText(text: string): void {
-    for (const character of text) this.#rfb?.sendKey(keysymOf(character), null);
+    this.#keys.type(text);
     this.#releaseModifiers();
   }
 
-  /** Types a text exactly, by keysyms: no keyboard layout and no held modifier changes it. */
+  /** Types a text exactly: no keyboard layout and no held modifier changes it. */
   typeExactText(text: string, press_enter: boolean): void {
     this.#releaseModifiers();
     this.typeText(press_enter ? `${text}\n` : text);
@@ -106,13 +110,23 @@ export class Desktop implements KeyTarget {
   toggleModifier(key: Key): void {
     const held = this.held_modifiers.value;
     const down = !held.includes(key);
-    this.#rfb?.sendKey(key.keysym, key.code, down);
+    this.#keys.send((rfb) => rfb.sendKey(key.keysym, key.code, down));
     this.held_modifiers.set(down ? [...held, key] : held.filter((other) => other !== key));
   }
 
   #releaseModifiers(): void {
-    for (const key of this.held_modifiers.value) this.#rfb?.sendKey(key.keysym, key.code, false);
+    const held = this.held_modifiers.value;
+    this.#keys.send((rfb) => held.forEach((key) => rfb.sendKey(key.keysym, key.code, false)));
     this.held_modifiers.set([]);
+  }
+
+  /** Takes a character from noVNC whose key the machine may lack. */
+  #onKeyDown(event: KeyboardEvent): void {
+    const is_character = characterCount(event.key) === 1 && !event.ctrlKey && !event.metaKey && !event.altKey;
+    if (!is_character || this.view_only || !this.#keys.needs(event.key)) return;
+    event.preventDefault();
+    event.stopImmediatePropagation();
+    this.#keys.type(event.key);
   }
 
   #startRfb(socket: WebSocket): void {
@@ -146,6 +160,7 @@ export class Desktop implements KeyTarget {
     canvas?.setAttribute("role", "application");
     canvas?.setAttribute("aria-label", this.label);
     this.#rfb = rfb;
+    this.#keys.connect(rfb);
     if (!this.view_only) this.clipboard.connect(rfb);
   }
 
@@ -159,6 +174,7 @@ export class Desktop implements KeyTarget {
     const rfb = this.#rfb;
     this.#rfb = null;
     this.clipboard.connect(null);
+    this.#keys.connect(null);
     this.held_modifiers.set([]);
     this.credential_request.set(null);
     if (this.live.value) this.#keepLastFrame();

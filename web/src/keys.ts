@@ -53,6 +53,11 @@ export function keysymOf(character: string): number {
   return point <= 0xff ? point : 0x01000000 + point;
 }
 
+/** Whether every keyboard layout has a key for it: ASCII and the keys without a character. */
+export function isInEveryLayout(keysym: number): boolean {
+  return (keysym >= 0x20 && keysym <= 0x7e) || (keysym >= 0xff00 && keysym <= 0xffff);
+}
+
 /**
  * Returns the key presses that change a text field's value from `before` to `after`. On-screen keyboards send words, corrections
  * and predictions, and no reliable key events.

@@ -64,6 +64,8 @@ export class FakeServer {
   browsers = signedInBrowsers();
   /** Called for each desktop connection. @type {(rfb: RfbServer, session: string) => void} */
   onDesktop = () => {};
+  /** Connects to a real desktop, which then takes the place of the fake one. @type {(() => import("node:net").Socket) | null} */
+  connectDesktop = null;
   /** The text that was typed into terminals. */
   terminal_input = "";
   /** @type {{ cols: number, rows: number }[]} */
@@ -380,8 +382,22 @@ export class FakeServer {
     });
   }
 
+  /** @param {import("ws").WebSocket} peer @param {string} session @param {import("node:net").Socket} desktop */
+  #relayDesktop(peer, session, desktop) {
+    const viewer = { socket: peer, rfb: null, session };
+    this.viewers.add(viewer);
+    peer.on("message", (bytes) => desktop.write(/** @type {Buffer} */ (bytes)));
+    desktop.on("data", (bytes) => peer.send(bytes));
+    desktop.on("error", () => peer.close(4502));
+    peer.on("close", () => {
+      this.viewers.delete(viewer);
+      desktop.destroy();
+    });
+  }
+
   /** @param {import("ws").WebSocket} peer @param {string} session @param {string} purpose */
   #connect(peer, session, purpose) {
+    if (purpose === "desktop" && this.connectDesktop !== null) return this.#relayDesktop(peer, session, this.connectDesktop());
     const rfb = purpose === "desktop" ? new RfbServer((bytes) => peer.send(bytes), { hue: this.hue }) : null;
     if (rfb !== null) this.onDesktop(rfb, session);
     const viewer = { socket: peer, rfb, session };

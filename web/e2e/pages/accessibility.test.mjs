@@ -58,8 +58,9 @@ test("the on-screen keyboard of a phone types into the desktop", async () => {
     assert.equal(await page.evaluate(() => document.activeElement?.tagName), "TEXTAREA");
     await page.keyboard.insertText("hé");
     await page.keyboard.press("Backspace");
-    await waitUntil("the keys", () => (fakeServer.desktop()?.keys.length ?? 0) >= 3);
-    assert.deepEqual(fakeServer.desktop()?.keys, [0x68, 0xe9, 0xff08]);
+    await waitUntil("the keys", () => (fakeServer.desktop()?.keys.length ?? 0) >= 5);
+    // Control and é: the machine gets a key for é before it is typed.
+    assert.deepEqual(fakeServer.desktop()?.keys, [0xffe3, 0xe9, 0x68, 0xe9, 0xff08]);
   });
 });
 

@@ -35,6 +35,9 @@ const RESTART_MS_MAX: u64 = 5_000;
 const STABLE_MS: u64 = 10_000;
 
 /// tmux binds no key: everything that the user types goes to the tool.
+///
+/// The hooks: when a narrower client comes, tmux wraps the screen's lines and moves the top lines into the history even if the bottom of the
+/// screen is empty. A taller window for a moment brings them back.
 const CONFIG: &str = "\
 set -s escape-time 0
 set -s exit-empty off
@@ -54,6 +57,9 @@ set -ga terminal-features xterm*:RGB:hyperlinks
 set -g allow-rename off
 set -g bell-action none
 set -g update-environment \"\"
+set-hook -g client-attached 'resize-window -y 400 ; set-option -w -u window-size'
+set-hook -g client-resized 'resize-window -y 400 ; set-option -w -u window-size'
+set-hook -g client-active 'resize-window -y 400 ; set-option -w -u window-size'
 ";
 
 /// The tmux server.

@@ -363,4 +363,18 @@ impl ApiClient {
         let ticket = self.create_ticket(id, "terminal").await?.ticket;
         self.websocket_with_ticket(id, "terminal", &ticket).await
     }
+
+    /// Like [`Self::open_terminal_socket`], for a terminal of this size.
+    ///
+    /// # Errors
+    /// No ticket, or no WebSocket.
+    pub async fn open_sized_terminal_socket(
+        &self,
+        id: &SessionId,
+        cols: u16,
+        rows: u16,
+    ) -> anyhow::Result<ViewerSocket> {
+        let ticket = self.create_ticket(id, "terminal").await?.ticket;
+        self.websocket_with_ticket(id, &format!("terminal?cols={cols}&rows={rows}"), &ticket).await
+    }
 }

@@ -3,7 +3,7 @@
 use crate::{Flags, start_idle, start_idle_session, start_session_with};
 use anteroom_rfb::client::{RfbClient, ViewerConnectError, ViewerSocket};
 use anteroom_testbed::{
-    TestConfig, WAIT_MAX,
+    Script, ScriptedProvider, Step, TestConfig, WAIT_MAX,
     fake_rfb_server::{SPOT_COLOUR, ServerBehaviour, initial_background_colour},
 };
 use anteroom_wire::{TimelineKind, api::SessionStatus};
@@ -120,6 +120,30 @@ async fn terminal_shows_tool_output_and_accepts_resizes() {
     timeout(WAIT_MAX, shown).await.expect("the output of the tool");
     terminal.send_text("{\"type\":\"dance\"}").await.unwrap();
     assert_eq!(wait_close(&mut terminal).await.0, 4400);
+    server.stop_and_check_leaks().await.unwrap();
+}
+
+/// Reads until the terminal has printed all of these texts.
+async fn wait_terminal_texts(terminal: &mut ViewerSocket, texts: &[&str]) {
+    let mut seen = Vec::new();
+    let shown = async {
+        while !texts.iter().all(|text| String::from_utf8_lossy(&seen).contains(text)) {
+            terminal.read_buf(&mut seen).await.unwrap();
+        }
+    };
+    timeout(WAIT_MAX, shown).await.unwrap_or_else(|_| panic!("{texts:?} in {}", String::from_utf8_lossy(&seen)));
+}
+
+#[tokio::test]
+async fn narrower_terminal_that_is_opened_late_shows_all_lines_from_the_top() {
+    let address = format!("https://first.example/{}/last", "client_id=0123456789&".repeat(18));
+    let script = Script::new([Step::print_line(&address), Step::print_line("Press Enter"), Step::ReadLine]);
+    let provider = ScriptedProvider::new("scripted", script);
+    let (server, api, id) = start_session_with(TestConfig::with_provider(provider)).await;
+    let mut wide = api.open_sized_terminal_socket(&id, 160, 45).await.unwrap();
+    wait_terminal_texts(&mut wide, &["Press Enter"]).await;
+    let mut narrow = api.open_sized_terminal_socket(&id, 60, 20).await.unwrap();
+    wait_terminal_texts(&mut narrow, &["https://first.example/", "/last", "Press Enter"]).await;
     server.stop_and_check_leaks().await.unwrap();
 }
 

@@ -1,6 +1,6 @@
 //! One message of an RFB client.
 
-use anteroom_rfb::client_messages::MessageType;
+use anteroom_rfb::client_messages::{MessageType, parse_cut_text_length};
 use bytes::{BufMut, Bytes, BytesMut};
 
 /// A complete message.
@@ -25,6 +25,12 @@ impl ClientMessage {
     /// The pressed buttons, if it is a PointerEvent.
     pub(super) fn buttons(&self) -> Option<u8> {
         self.bytes.get(1).copied().filter(|_| self.message_type == MessageType::PointerEvent)
+    }
+
+    /// The action and formats of a message of the extended clipboard; `None` for a plain text.
+    fn extended_clipboard_step(&self) -> Option<[u8; 4]> {
+        let is_extended = parse_cut_text_length(&self.bytes).is_some_and(|length| length < 0);
+        self.bytes.get(8..12).filter(|_| is_extended).and_then(|flags| flags.try_into().ok())
     }
 
     pub(super) fn message_type(&self) -> MessageType {
@@ -58,6 +64,8 @@ impl ClientMessage {
             return Err(next);
         }
         match self.message_type {
+            // Messages of the extended clipboard are steps of an exchange: one replaces another of the same step only.
+            MessageType::ClientCutText if self.extended_clipboard_step() != next.extended_clipboard_step() => Err(next),
             // A press or release of a button is never lost, nor its position.
             MessageType::PointerEvent if self.changes_buttons || next.changes_buttons => Err(next),
             MessageType::FramebufferUpdateRequest => {

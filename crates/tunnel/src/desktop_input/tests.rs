@@ -83,6 +83,21 @@ fn of_a_flood_of_sizes_and_texts_only_the_newest_arrive() {
 }
 
 #[test]
+fn of_the_extended_clipboard_no_step_replaces_another() {
+    let mut input = after_handshake();
+    let step = |action: u8, last: u8| [&[6, 0, 0, 0][..], &(-5_i32).to_be_bytes(), &[action, 0, 0, 1, last]].concat();
+    let (notify, provide, request) = (8, 16, 2);
+    for last in 0..50 {
+        // The first ones exhaust the rate.
+        push_all(&mut input, [step(notify, last)]);
+    }
+    push_all(&mut input, [step(provide, 50), step(provide, 51), step(notify, 52), step(request, 53)]);
+    let (sent, _) = drain(&mut input, Instant::now());
+    let expected = [step(notify, 49), step(provide, 51), step(notify, 52), step(request, 53)];
+    assert!(messages_in(&sent).ends_with(&expected));
+}
+
+#[test]
 fn update_requests_over_the_rate_become_one_for_all_their_areas() {
     let mut input = after_handshake();
     let request = |incremental: u8, x: u8, width: u8| [3, incremental, 0, x, 0, 0, 0, width, 0, 5];

@@ -50,6 +50,13 @@ pub enum StopReason {
         /// Time without any received byte, milliseconds.
         unanswered_ms: u64,
     },
+    /// It violated the protocol of a channel repeatedly.
+    ChannelViolation {
+        /// The channel's name.
+        channel: String,
+        /// The last violation.
+        violation: String,
+    },
 }
 
 impl StopReason {
@@ -67,6 +74,7 @@ impl StopReason {
             Self::NotReady { .. } => "not_ready",
             Self::Mismatch { .. } => "mismatch",
             Self::Hung { .. } => "hung",
+            Self::ChannelViolation { .. } => "channel_violation",
         }
     }
 
@@ -149,6 +157,13 @@ pub enum ExitReason {
         /// Time without any received byte, milliseconds.
         unanswered_ms: u64,
     },
+    /// It violated the protocol of a channel repeatedly, and was stopped.
+    ChannelViolation {
+        /// The channel's name.
+        channel: String,
+        /// The last violation.
+        violation: String,
+    },
     /// The process could not be started, or its saved state could not be loaded.
     NeverStarted {
         /// The error.
@@ -190,6 +205,12 @@ impl fmt::Display for ExitReason {
             Self::Hung { unanswered_ms } => {
                 write!(f, "the machine sent nothing for {unanswered_ms} ms and was stopped")
             }
+            Self::ChannelViolation { channel, violation } => {
+                write!(
+                    f,
+                    "the machine violated the protocol of its channel {channel} repeatedly and was stopped: {violation}"
+                )
+            }
             Self::NeverStarted { error } => write!(f, "the machine could not be started: {error}"),
         }
     }
@@ -209,6 +230,7 @@ impl ExitReason {
             }
             StopReason::Mismatch { expected, found } => Self::Mismatch { expected, found },
             StopReason::Hung { unanswered_ms } => Self::Hung { unanswered_ms },
+            StopReason::ChannelViolation { channel, violation } => Self::ChannelViolation { channel, violation },
             reason @ (StopReason::Completed
             | StopReason::Cancelled
             | StopReason::IdleExpired

@@ -34,12 +34,16 @@ mod state;
 mod template;
 mod verified_files;
 
-pub use channel::{AgentClient, AgentError, BoxBody, BoxError, ByteStream, CallLimits, ControllerService};
+pub use channel::{
+    AgentClient, AgentError, BROKEN_STREAMS_MAX, BYTES_BEFORE_ECHO_MAX, BoxBody, BoxError, ByteStream, CallLimits,
+    ControllerService, FRAMES_BURST, FRAMES_PER_S, RESET_STREAMS_MAX,
+};
 pub use confinement::{Layer, LayerStatus, ProbeLayersError, probe_layers};
 pub use exit_reason::{ExitReason, StopReason};
 pub use isolation::sum_isolation;
 pub use machines::{
     CONSOLE_BYTES_MAX, MachineStartError, Machines, MachinesOpenError, MachinesSettings, PING_EVERY_MS, PING_MS_MAX,
+    SHORT_CONNECTION_EVERY_MS, SHORT_CONNECTION_MS, SHORT_CONNECTIONS_BURST, VIOLATION_EVERY_MS, VIOLATIONS_BURST,
 };
 pub use procfs::{MemoryUsage, ProcessId};
 pub use receipt::{CleanupChecks, ExitCause, Receipt, StopDetail};

@@ -9,10 +9,15 @@
 //! The machine task is the only writer of the state. When the stop token fires, the tasks end and the machines continue.
 
 mod adopt;
+mod channel_faults;
 mod connection;
 mod dial;
 mod liveness;
 mod machine_task;
+
+pub use channel_faults::{
+    SHORT_CONNECTION_EVERY_MS, SHORT_CONNECTION_MS, SHORT_CONNECTIONS_BURST, VIOLATION_EVERY_MS, VIOLATIONS_BURST,
+};
 
 use crate::{
     channel::{CallLimits, ControllerService},

@@ -129,6 +129,7 @@ impl StopDetail {
             StopReason::Mismatch { expected, found } => (*expected, *found) = (cut(expected), cut(found)),
             StopReason::NotReady { last_error: None, .. }
             | StopReason::Hung { .. }
+            | StopReason::ChannelViolation { .. }
             | StopReason::Completed
             | StopReason::Cancelled
             | StopReason::IdleExpired

@@ -143,6 +143,7 @@ fn machine(config: &str) -> anyhow::Result<ExitCode> {
     }
     #[allow(clippy::disallowed_methods, reason = "a machine that is slow to start; nothing else runs in it yet")]
     std::thread::sleep(Duration::from_millis(plain.faults.agent_delay_ms));
+    PausePoint::AgentStart.block_while_paused(&run_dir);
     #[allow(clippy::disallowed_methods, reason = "this process executes the agent")]
     let error = Command::new(&plain.agent).arg("--config").arg(run_dir.join("agent.json")).exec();
     Err(error).with_context(|| format!("{}", plain.agent.display()))

@@ -14,6 +14,8 @@ pub enum PausePoint {
     KeeperStart,
     /// Before the desktop starts: the machine's agent runs and waits for its display.
     DesktopStart,
+    /// Before the agent starts: the machine's process runs, and nothing listens on its channels. A test may listen there and act as the agent.
+    AgentStart,
 }
 
 impl PausePoint {
@@ -21,6 +23,7 @@ impl PausePoint {
         match self {
             Self::KeeperStart => "pause-keepers",
             Self::DesktopStart => "pause-desktops",
+            Self::AgentStart => "pause-agents",
         }
     }
 

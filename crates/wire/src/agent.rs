@@ -39,7 +39,7 @@ pub use delivery::{AgentSession, CredentialDelivery, DeliveredFile, DeliveryResu
 pub use events::{
     AgentEvent, CaptureEvent, CredentialUseEvent, EventBatch, MachineEvent, NumberedEvent, SignInEvent, ToolEvent,
 };
-pub use requests::{ChangeMethod, OpenUrl, Paste, PasteResult, Screen, TerminalSize, TypeText};
+pub use requests::{ChangeMethod, OpenUrl, Paste, PasteResult, SCREEN_LINES_MAX, Screen, TerminalSize, TypeText};
 pub use sign_in::{
     CaptureState, CliState, KEY_ENTRY_PROMPT_ID, OpenPrompt, SignInOutcome, SignInStatus, SignInUrl, UrlSource,
 };

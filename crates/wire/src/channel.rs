@@ -35,6 +35,8 @@ pub const STREAM_WINDOW_BYTES: u32 = 256 * 1024;
 pub const CONNECTION_WINDOW_BYTES: u32 = 4 * 1024 * 1024;
 /// HTTP/2's largest frame.
 pub const FRAME_BYTES_MAX: u32 = 64 * 1024;
+/// HTTP/2's largest list of headers of one message.
+pub const HEADER_LIST_BYTES_MAX: u32 = 16 * 1024;
 /// HTTP/2's send buffer for one stream.
 pub const SEND_BUFFER_BYTES: usize = 64 * 1024;
 /// Concurrent streams: one less than would fill the connection's window, so that unread streams cannot block the others.

@@ -107,6 +107,8 @@ verdicts! {
     ForbiddenSystemCall = "forbidden_system_call", "Find out what the session's user ran and opened before you let them start again; revoke what was signed in there; update QEMU or Firecracker; the machine's receipt has its last console lines.";
     /// The machine was unresponsive for too long and was stopped.
     MachineUnresponsive = "machine_unresponsive", "Start a new session; if it happens again, give the host more processors or memory, or raise machines.liveness_timeout_s.";
+    /// The machine violated the protocol of a channel repeatedly and was stopped.
+    ChannelViolation = "channel_violation", "Find out what the session's user ran and opened before you let them start again: no agent does this unless it is defective or under the control of another program.";
     /// The machine's keeper was killed.
     KeeperLost = "keeper_lost", "Find out on the host who ended the keeper process, then start a new session.";
     /// The machine could not be started.

@@ -3,6 +3,7 @@
 //! | lines | most |
 //! |---|---|
 //! | of one session or machine, from one place in the source | [`SESSION_LINES_PER_MINUTE_MAX`] |
+//! | of a library, from one place in its source | [`LIBRARY_LINES_PER_MINUTE_MAX`] |
 //! | about refused requests (target [`SECURITY_TARGET`]), from one place in the source | [`SECURITY_LINES_PER_MINUTE_MAX`] and [`SECURITY_LINES_PER_DAY_MAX`] |
 //!
 //! Lines above that are counted, and one line for each place reports the count ([`LineBudget::report_dropped`]).
@@ -27,6 +28,8 @@ pub const SECURITY_TARGET: &str = "security";
 
 /// Lines of one session or machine from one place in the source, in a minute.
 pub const SESSION_LINES_PER_MINUTE_MAX: u32 = 120;
+/// Lines of a library from one place in its source, in a minute. They name no session, and a machine or client can cause some with one frame.
+pub const LIBRARY_LINES_PER_MINUTE_MAX: u32 = 20;
 /// Lines about refused requests from one place in the source, in a minute.
 pub const SECURITY_LINES_PER_MINUTE_MAX: u32 = 20;
 /// The same, in a day.
@@ -52,7 +55,11 @@ struct Counts {
 enum LineKind {
     Security,
     Session,
+    Library,
 }
+
+/// How the targets of this server's own lines begin.
+const OWN_TARGETS: &str = "anteroom";
 
 #[derive(Debug)]
 struct Window {
@@ -70,6 +77,7 @@ impl Window {
         let (minute_max, day_max) = match kind {
             LineKind::Security => (SECURITY_LINES_PER_MINUTE_MAX, SECURITY_LINES_PER_DAY_MAX),
             LineKind::Session => (SESSION_LINES_PER_MINUTE_MAX, u32::MAX),
+            LineKind::Library => (LIBRARY_LINES_PER_MINUTE_MAX, u32::MAX),
         };
         for ((start, lines), length) in [(&mut self.minute, MINUTE), (&mut self.day, DAY)] {
             if now.duration_since(*start) >= length {
@@ -120,7 +128,8 @@ impl<S: Subscriber> Layer<S> for LineBudget {
         let kind = match (metadata.target(), &found.subject) {
             (SECURITY_TARGET, _) => LineKind::Security,
             (_, Some(_)) => LineKind::Session,
-            (_, None) => return true,
+            (target, None) if target.starts_with(OWN_TARGETS) => return true,
+            (_, None) => LineKind::Library,
         };
         let subject = found.subject.filter(|_| kind == LineKind::Session).unwrap_or_default();
         self.count(kind, metadata.name(), &subject, Instant::now())
@@ -165,6 +174,20 @@ mod tests {
             (0..24 * 60).map(|minute| written(&budget, LineKind::Security, "", start + minute * MINUTE, 100)).sum();
         assert_eq!(lines, SECURITY_LINES_PER_DAY_MAX);
         assert!(written(&budget, LineKind::Security, "", start + DAY, 100) > 0, "the next day");
+    }
+
+    #[test]
+    fn lines_of_a_library_are_limited_by_place_and_own_lines_are_not() {
+        use tracing_subscriber::layer::SubscriberExt;
+        let budget = LineBudget::default();
+        tracing::subscriber::with_default(tracing_subscriber::registry().with(budget.clone()), || {
+            for _ in 0..100 {
+                tracing::warn!(target: "h2::proto::ping_pong", "recv PING ack that we never sent");
+                tracing::warn!("a line of this server");
+            }
+        });
+        let dropped: Vec<u64> = budget.0.lock().dropped.values().copied().collect();
+        assert_eq!(dropped, [u64::from(100 - LIBRARY_LINES_PER_MINUTE_MAX)]);
     }
 
     #[test]

@@ -294,6 +294,7 @@ pub(super) fn end_reason_of(why: &ExitReason) -> EndReason {
         | ExitReason::Exited { .. }
         | ExitReason::Killed { .. }
         | ExitReason::Hung { .. }
+        | ExitReason::ChannelViolation { .. }
         | ExitReason::OutOfMemory
         | ExitReason::Deadline
         | ExitReason::GuestPowerOff

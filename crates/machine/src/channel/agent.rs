@@ -7,7 +7,9 @@ use anteroom_wire::{
         SignInStatus, TERMINAL_AUTHORITY, TERMINAL_COLS_HEADER, TERMINAL_ID_HEADER, TERMINAL_ROWS_HEADER, TerminalSize,
         TypeText,
     },
-    channel::{CONNECTION_WINDOW_BYTES, FRAME_BYTES_MAX, SEND_BUFFER_BYTES, STREAM_WINDOW_BYTES},
+    channel::{
+        CONNECTION_WINDOW_BYTES, FRAME_BYTES_MAX, HEADER_LIST_BYTES_MAX, SEND_BUFFER_BYTES, STREAM_WINDOW_BYTES,
+    },
 };
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode};
@@ -45,6 +47,8 @@ pub struct CallLimits {
     pub connect_ms_max: u64,
     /// Maximum size of a response, bytes.
     pub response_bytes_max: usize,
+    /// Maximum size of a terminal's screen with its scrollback, bytes.
+    pub screen_bytes_max: usize,
 }
 
 impl Default for CallLimits {
@@ -54,7 +58,8 @@ impl Default for CallLimits {
             tool_ms_max: 45_000,
             claim_ms_max: 60_000,
             connect_ms_max: 10_000,
-            response_bytes_max: 1024 * 1024,
+            response_bytes_max: 64 * 1024,
+            screen_bytes_max: 1024 * 1024,
         }
     }
 }
@@ -143,6 +148,7 @@ impl AgentClient {
             .initial_stream_window_size(STREAM_WINDOW_BYTES)
             .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
             .max_frame_size(FRAME_BYTES_MAX)
+            .max_header_list_size(HEADER_LIST_BYTES_MAX)
             .max_send_buf_size(SEND_BUFFER_BYTES)
             .keep_alive_interval(ping_every)
             .keep_alive_timeout(PING_TIMEOUT_DISABLED)
@@ -175,7 +181,7 @@ impl AgentClient {
     /// # Errors
     /// See [`AgentError`].
     pub async fn agent_info(&self) -> Result<AgentInfo, AgentError> {
-        self.get("GET /hello", "/hello").await
+        self.get("GET /hello", "/hello", self.limits.response_bytes_max).await
     }
 
     /// `POST /claim`. Idempotent.
@@ -193,7 +199,7 @@ impl AgentClient {
     /// # Errors
     /// See [`AgentError`].
     pub async fn sign_in_state(&self) -> Result<SignInStatus, AgentError> {
-        self.get("GET /sign-in", "/sign-in").await
+        self.get("GET /sign-in", "/sign-in", self.limits.response_bytes_max).await
     }
 
     /// `GET /screen`.
@@ -201,7 +207,7 @@ impl AgentClient {
     /// # Errors
     /// See [`AgentError`].
     pub async fn read_screen(&self) -> Result<Screen, AgentError> {
-        self.get("GET /screen", "/screen").await
+        self.get("GET /screen", "/screen", self.limits.screen_bytes_max).await
     }
 
     /// `POST /open-url`.
@@ -270,9 +276,14 @@ impl AgentClient {
         self.connect(call, request).await
     }
 
-    async fn get<T: DeserializeOwned>(&self, call: &'static str, path: &str) -> Result<T, AgentError> {
+    async fn get<T: DeserializeOwned>(
+        &self,
+        call: &'static str,
+        path: &str,
+        bytes_max: usize,
+    ) -> Result<T, AgentError> {
         let request = Request::builder().method(Method::GET).uri(format!("http://agent{path}")).body(Full::default());
-        parse(call, &self.exchange(call, request, self.limits.call_ms_max).await?)
+        parse(call, &self.exchange(call, request, self.limits.call_ms_max, bytes_max).await?)
     }
 
     async fn post<T: Serialize + ?Sized>(
@@ -289,7 +300,7 @@ impl AgentClient {
             .uri(format!("http://agent{path}"))
             .header(http::header::CONTENT_TYPE, "application/json")
             .body(Full::from(body));
-        self.exchange(call, request, ms_max).await
+        self.exchange(call, request, ms_max, self.limits.response_bytes_max).await
     }
 
     /// Sends one request and reads its whole response.
@@ -298,11 +309,12 @@ impl AgentClient {
         call: &'static str,
         request: Result<Request<Full<Bytes>>, http::Error>,
         ms_max: u64,
+        bytes_max: usize,
     ) -> Result<Bytes, AgentError> {
         let response = async {
             let response = self.send(call, request).await?;
             let status = response.status();
-            let body = self.body(call, response).await?;
+            let body = body(call, response, bytes_max).await?;
             if status.is_success() { Ok(body) } else { Err(rejected(call, status, &body)) }
         };
         timeout(Duration::from_millis(ms_max), response).await.unwrap_or(Err(AgentError::Timeout { call, ms_max }))
@@ -317,7 +329,7 @@ impl AgentClient {
                 return upgraded.map(TokioIo::new).map_err(|source| AgentError::Transport { call, source });
             }
             let status = response.status();
-            Err(rejected(call, status, &self.body(call, response).await?))
+            Err(rejected(call, status, &body(call, response, self.limits.response_bytes_max).await?))
         };
         timeout(Duration::from_millis(ms_max), opened).await.unwrap_or(Err(AgentError::Timeout { call, ms_max }))
     }
@@ -337,15 +349,15 @@ impl AgentClient {
             if source.is_canceled() { AgentError::Closed { call } } else { AgentError::Transport { call, source } }
         })
     }
+}
 
-    async fn body(&self, call: &'static str, response: Response<Incoming>) -> Result<Bytes, AgentError> {
-        let status = response.status();
-        Limited::new(response.into_body(), self.limits.response_bytes_max)
-            .collect()
-            .await
-            .map(http_body_util::Collected::to_bytes)
-            .map_err(|error| AgentError::InvalidResponse { call, status, why: error.to_string() })
-    }
+async fn body(call: &'static str, response: Response<Incoming>, bytes_max: usize) -> Result<Bytes, AgentError> {
+    let status = response.status();
+    Limited::new(response.into_body(), bytes_max)
+        .collect()
+        .await
+        .map(http_body_util::Collected::to_bytes)
+        .map_err(|error| AgentError::InvalidResponse { call, status, why: error.to_string() })
 }
 
 fn check_terminal_id(call: &'static str, id: &str) -> Result<(), AgentError> {

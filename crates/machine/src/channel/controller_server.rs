@@ -3,12 +3,20 @@
 use super::ControllerService;
 use anteroom_wire::{
     MachineId,
-    channel::{CONNECTION_WINDOW_BYTES, FRAME_BYTES_MAX, SEND_BUFFER_BYTES, STREAM_WINDOW_BYTES, STREAMS_MAX},
+    channel::{
+        CONNECTION_WINDOW_BYTES, FRAME_BYTES_MAX, HEADER_LIST_BYTES_MAX, SEND_BUFFER_BYTES, STREAM_WINDOW_BYTES,
+        STREAMS_MAX,
+    },
 };
 use hyper::{server::conn::http2, service::service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use std::{convert::Infallible, time::Duration};
 use tokio::io::{AsyncRead, AsyncWrite};
+
+/// Streams of one connection that the machine resets before they were accepted.
+pub const RESET_STREAMS_MAX: usize = 20;
+/// Streams of one connection that are reset because the machine broke the protocol of a stream.
+pub const BROKEN_STREAMS_MAX: usize = 256;
 
 /// HTTP/2 keep-alive. Only closes the connection; whether the machine has hung is decided on the agent channel.
 #[derive(Debug, Clone, Copy)]
@@ -42,7 +50,10 @@ where
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
         .max_frame_size(FRAME_BYTES_MAX)
         .max_send_buf_size(SEND_BUFFER_BYTES)
+        .max_header_list_size(HEADER_LIST_BYTES_MAX)
         .max_concurrent_streams(STREAMS_MAX)
+        .max_pending_accept_reset_streams(RESET_STREAMS_MAX)
+        .max_local_error_reset_streams(BROKEN_STREAMS_MAX)
         .keep_alive_interval(keep_alive.interval)
         .keep_alive_timeout(keep_alive.timeout)
         .serve_connection(TokioIo::new(stream), handler)

@@ -10,6 +10,10 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 /// The longest wait for one echo, milliseconds.
 const LONGEST_ECHO_WAIT_MS: u64 = 3_000;
 
+/// Bytes that the controller discards while it waits for an echo. A machine that was connected before has at most what fills the windows of
+/// HTTP/2 and the buffers of the channel.
+pub const BYTES_BEFORE_ECHO_MAX: usize = 32 * 1024 * 1024;
+
 /// Why a channel could not be resynchronized.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ResyncError {
@@ -17,6 +21,8 @@ pub(crate) enum ResyncError {
     Io(#[source] io::Error),
     #[error("the machine closed the channel")]
     Closed,
+    #[error("the machine sent {BYTES_BEFORE_ECHO_MAX} bytes without the echo of a nonce")]
+    TooManyBytes,
     #[error("the operating system returned no random bytes")]
     Random(#[source] getrandom::Error),
 }
@@ -84,11 +90,15 @@ async fn send_nonces<W: AsyncWrite + Unpin>(
 /// Reads until the expected echo; returns its nonce.
 async fn await_echo<R: AsyncRead + Unpin>(reader: &mut R, expected: &Expected) -> Result<String, ResyncError> {
     let mut chunk = vec![0u8; 64 * 1024];
-    let mut scanner = EchoScanner::default();
+    let (mut scanner, mut discarded) = (EchoScanner::default(), 0_usize);
     loop {
         let count = reader.read(&mut chunk).await.map_err(ResyncError::Io)?;
         if count == 0 {
             return Err(ResyncError::Closed);
+        }
+        discarded = discarded.saturating_add(count);
+        if discarded > BYTES_BEFORE_ECHO_MAX {
+            return Err(ResyncError::TooManyBytes);
         }
         let nonce = expected.lock().clone();
         if scanner.finds_echo(chunk.get(..count).unwrap_or_default(), nonce.as_deref())
@@ -172,6 +182,19 @@ mod tests {
         resync(&mut ours, Duration::from_millis(ECHO_WAIT_MS_MAX), || tries += 1).await.unwrap();
         assert!(tries >= 3, "{tries}");
         agent.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn machine_that_sends_bytes_without_end_instead_of_the_echo_is_an_error() {
+        let (mut ours, theirs) = duplex(1024 * 1024);
+        let (mut reader, mut writer) = tokio::io::split(theirs);
+        let sender = tokio::spawn(async move { while writer.write_all(&[b'x'; 64 * 1024]).await.is_ok() {} });
+        let drain = tokio::spawn(async move { tokio::io::copy(&mut reader, &mut tokio::io::sink()).await });
+        let error = resync(&mut ours, Duration::from_millis(ECHO_WAIT_MS_MAX), || ()).await.unwrap_err();
+        assert!(matches!(error, ResyncError::TooManyBytes), "{error}");
+        drop(ours);
+        sender.await.unwrap();
+        drain.await.unwrap().unwrap();
     }
 
     #[tokio::test]

@@ -8,16 +8,22 @@
 //!  controller channel: dial ─▶ resync ─▶ HTTP/2 served ─▶ (broken) ─▶ dial …
 //! ```
 //!
+//! A connection that violates the protocol is closed; a machine that goes on is stopped ([`ChannelFaults`]).
+//!
 //! The liveness timeout applies to a machine that was ready once, under this server or an earlier one, whether its channel is
 //! open or being redialled. Before that, only the start deadline applies.
 
 use super::{
     AgentTarget, Machines, ProcessInfo,
+    channel_faults::{ChannelFaults, ShortConnections},
     dial::{AgentPort, dial},
     liveness::{ActivityCounter, IdleTimer, MonitoredStream},
 };
 use crate::{
-    channel::{AgentClient, AgentError, CallLimits, ControllerService, KeepAlive, ResyncError, resync, serve},
+    channel::{
+        AgentClient, AgentError, BYTES_BEFORE_ECHO_MAX, CallLimits, ChannelViolation, ControllerService,
+        FirstViolation, GuardedStream, KeepAlive, MachineRole, ResyncError, resync, serve,
+    },
     spec::ChannelTransport,
     state::{Channels, Event, StartTimings},
 };
@@ -48,6 +54,8 @@ pub(super) enum ConnectionEvent {
     Mismatch { expected: String, found: String },
     /// The liveness timeout expired.
     Hung { unanswered_ms: u64 },
+    /// The machine violated the protocol of a channel repeatedly.
+    Violation { channel: &'static str, violation: String },
 }
 
 /// Why a connection is not established (yet).
@@ -70,6 +78,7 @@ struct Connector {
     probe_every: Duration,
     timeouts: LivenessTimeouts,
     activity: ActivityCounter,
+    faults: Arc<ChannelFaults>,
     events: mpsc::Sender<ConnectionEvent>,
     tasks: TaskTracker,
     disconnect: CancellationToken,
@@ -83,6 +92,12 @@ struct LivenessTimeouts {
     not_ready: Duration,
     /// Until it has hung.
     hung: Duration,
+}
+
+/// A connection of the agent channel that was resynchronized.
+struct Opened {
+    at: Instant,
+    violation: FirstViolation,
 }
 
 /// How an established connection ended.
@@ -122,14 +137,16 @@ pub(super) fn spawn_connections(
         hung: ms(settings.liveness_timeout_ms),
     };
     let keep_alive = KeepAlive { interval: timeouts.ping_every, timeout: timeouts.hung };
-    let controller_service = serve_controller_channel(
-        run_dir.clone(),
-        params.target.transport,
-        id.clone(),
-        machines.inner.controller_service.clone(),
-        params.first_echo_wait,
+    let faults = Arc::new(ChannelFaults::new(id.clone(), events.clone()));
+    let controller_channel = ControllerChannel {
+        run_dir: run_dir.clone(),
+        transport: params.target.transport,
+        machine: id.clone(),
+        service: machines.inner.controller_service.clone(),
+        first_wait: params.first_echo_wait,
         keep_alive,
-    );
+        faults: faults.clone(),
+    };
     let connector = Connector {
         run_dir,
         params,
@@ -137,12 +154,13 @@ pub(super) fn spawn_connections(
         probe_every: ms(settings.probe_every_ms),
         timeouts,
         activity: ActivityCounter::default(),
+        faults,
         events,
         tasks: machines.inner.tasks.clone(),
         disconnect: disconnect.clone(),
     };
     machines.inner.tasks.spawn(disconnect.clone().run_until_cancelled_owned(connector.connect_agent()));
-    machines.inner.tasks.spawn(disconnect.clone().run_until_cancelled_owned(controller_service));
+    machines.inner.tasks.spawn(disconnect.clone().run_until_cancelled_owned(controller_channel.serve()));
 }
 
 /// Dials until a stream has been resynchronized. `on_error` is called for every failed attempt.
@@ -171,24 +189,48 @@ async fn dial_until_synced(
     }
 }
 
-async fn serve_controller_channel(
+/// The channel on which the controller is HTTP/2's server.
+struct ControllerChannel {
     run_dir: PathBuf,
     transport: ChannelTransport,
     machine: MachineId,
     service: ControllerService,
     first_wait: Duration,
     keep_alive: KeepAlive,
-) {
-    // The kernel of a guest with a hung agent may still deliver bytes here, so they do not count as activity.
-    let (mut wait, ignored) = (first_wait, ActivityCounter::default());
-    let port = (transport, AgentPort::ControllerServer);
-    loop {
-        let log_error = |error: &ConnectError| tracing::trace!(%machine, %error, "controller channel attempt failed");
-        let stream = dial_until_synced(&run_dir, port, &ignored, wait, log_error).await;
-        if let Err(error) = serve(stream, machine.clone(), service.clone(), keep_alive).await {
-            tracing::debug!(%machine, %error, "controller channel broke");
+    faults: Arc<ChannelFaults>,
+}
+
+impl ControllerChannel {
+    /// Serves one connection after another.
+    async fn serve(self) {
+        let Self { run_dir, machine, faults, keep_alive, .. } = &self;
+        // The kernel of a guest with a hung agent may still deliver bytes here, so they do not count as activity.
+        let (mut wait, ignored) = (self.first_wait, ActivityCounter::default());
+        let (port, mut short) = (AgentPort::ControllerServer, ShortConnections::default());
+        loop {
+            let on_error = |error: &ConnectError| {
+                record_flood(faults, port, error);
+                tracing::trace!(%machine, %error, "controller channel attempt failed");
+            };
+            let stream = dial_until_synced(run_dir, (self.transport, port), &ignored, wait, on_error).await;
+            let (stream, began) = (GuardedStream::new(stream, MachineRole::Client, keep_alive.timeout), Instant::now());
+            let violation = stream.violation();
+            if let Err(error) = serve(stream, machine.clone(), self.service.clone(), *keep_alive).await {
+                tracing::debug!(%machine, %error, "controller channel broke");
+            }
+            if let Some(violation) = violation.take() {
+                faults.record(port, &violation);
+            }
+            tokio::time::sleep(short.connection_ended(faults, port, began.elapsed())).await;
+            wait = Duration::from_millis(ECHO_WAIT_MS_MAX);
         }
-        wait = Duration::from_millis(ECHO_WAIT_MS_MAX);
+    }
+}
+
+/// Records that a machine sent bytes without end instead of an echo.
+fn record_flood(faults: &ChannelFaults, port: AgentPort, error: &ConnectError) {
+    if matches!(error, ConnectError::Resync(ResyncError::TooManyBytes)) {
+        faults.record(port, &ChannelViolation::NoEcho { bytes_max: BYTES_BEFORE_ECHO_MAX });
     }
 }
 
@@ -206,32 +248,44 @@ impl Connector {
         let mut wait = self.params.first_echo_wait;
         let mut idle = IdleTimer::new(self.activity.clone(), self.timeouts.ping_every);
         let mut was_ready = self.params.was_ready;
+        let mut short = ShortConnections::default();
         loop {
-            let mut timings = StartTimings::default();
+            let (mut timings, mut opened) = (StartTimings::default(), None);
             let connected = tokio::select! {
-                connected = self.connect(wait, &mut timings) => connected,
+                connected = self.connect(wait, &mut timings, &mut opened) => connected,
                 unanswered_ms = idle.wait_idle(self.timeouts.hung), if was_ready => {
                     return self.report_hung(unanswered_ms).await;
                 }
             };
             wait = Duration::from_millis(ECHO_WAIT_MS_MAX);
-            let error = match connected {
+            let lost = match connected {
                 Ok((agent, hello)) => {
                     timings.ready_ms = self.elapsed_ms();
                     let channels = Channels { agent, agent_info: Arc::new(hello), timings };
                     was_ready = true;
                     idle.reset();
                     match self.monitor(channels, &mut idle).await {
-                        ConnectionEnd::Broken { reported: true } => continue,
-                        ConnectionEnd::Broken { reported: false } => "the agent's channel broke".to_owned(),
+                        ConnectionEnd::Broken { reported: true } => None,
+                        ConnectionEnd::Broken { reported: false } => Some("the agent's channel broke".to_owned()),
                         ConnectionEnd::Hung { unanswered_ms } => return self.report_hung(unanswered_ms).await,
                     }
                 }
-                Err(Some(error)) => error.to_string(),
+                Err(Some(error)) => Some(error.to_string()),
                 // Mismatch: the machine task stops the machine.
                 Err(None) => return,
             };
-            self.send_event(Event::ChannelLost { error }).await;
+            let violation = opened.as_ref().and_then(|opened: &Opened| opened.violation.take());
+            if let Some(violation) = &violation {
+                self.faults.record(AgentPort::AgentServer, violation);
+            }
+            if let Some(error) = lost {
+                let error = violation.map_or(error, |violation| violation.to_string());
+                self.send_event(Event::ChannelLost { error }).await;
+            }
+            if let Some(Opened { at, .. }) = opened {
+                let pause = short.connection_ended(&self.faults, AgentPort::AgentServer, at.elapsed());
+                tokio::time::sleep(pause).await;
+            }
         }
     }
 
@@ -264,9 +318,11 @@ impl Connector {
         &self,
         first_wait: Duration,
         timings: &mut StartTimings,
+        opened: &mut Option<Opened>,
     ) -> Result<(AgentClient, AgentInfo), Option<ConnectError>> {
         // If the queue is full, only an attempt count is lost.
         let report_attempt = |error: &ConnectError| {
+            record_flood(&self.faults, AgentPort::AgentServer, error);
             let event = Event::StageAttempted { stage: Stage::Channel, error: Some(error.to_string()) };
             let _ = self.events.try_send(ConnectionEvent::Lifecycle(event));
         };
@@ -275,6 +331,8 @@ impl Connector {
         timings.channel_ms = self.elapsed_ms();
         timings.spawned_ms =
             self.params.process_info.get().map_or(timings.channel_ms, |process_info| process_info.reported_after_ms);
+        let stream = GuardedStream::new(stream, MachineRole::Server, self.timeouts.hung);
+        *opened = Some(Opened { at: Instant::now(), violation: stream.violation() });
         let handshake = AgentClient::handshake(stream, self.calls, self.timeouts.ping_every).await;
         let (agent, connection) = handshake.map_err(|error| Some(ConnectError::Agent(error)))?;
         // Ends with the stream, or with the machine's other tasks.

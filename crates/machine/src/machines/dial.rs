@@ -4,7 +4,9 @@ use crate::{
     run_dir::RunDir,
     spec::{AGENT_SERVER_SOCKET, CONTROLLER_SERVER_SOCKET, ChannelTransport, VSOCK_SOCKET},
 };
-use anteroom_wire::channel::{AGENT_SERVER_VSOCK_PORT, CONTROLLER_SERVER_VSOCK_PORT};
+use anteroom_wire::channel::{
+    AGENT_SERVER_PORT, AGENT_SERVER_VSOCK_PORT, CONTROLLER_SERVER_PORT, CONTROLLER_SERVER_VSOCK_PORT,
+};
 use std::{io, path::Path, time::Duration};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -23,6 +25,16 @@ pub(super) enum AgentPort {
     AgentServer,
     /// The controller is HTTP/2's server.
     ControllerServer,
+}
+
+impl AgentPort {
+    /// The name of the channel.
+    pub(super) fn channel_name(self) -> &'static str {
+        match self {
+            Self::AgentServer => AGENT_SERVER_PORT,
+            Self::ControllerServer => CONTROLLER_SERVER_PORT,
+        }
+    }
 }
 
 /// Opens a stream to `port` of the machine in `run_dir`.

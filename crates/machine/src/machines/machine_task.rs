@@ -270,6 +270,9 @@ impl Driver {
                 tracing::warn!(machine = %self.id, outcome = "hung", waited_ms = unanswered_ms, "machine liveness timeout expired");
                 self.stop(client, StopReason::Hung { unanswered_ms }).await;
             }
+            connection::ConnectionEvent::Violation { channel, violation } => {
+                self.stop(client, StopReason::ChannelViolation { channel: channel.to_owned(), violation }).await;
+            }
         }
     }
 

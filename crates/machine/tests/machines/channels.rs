@@ -1,7 +1,12 @@
-use crate::test_host::{PlainProcess, TestHost, hello, new_id, until, until_removed};
-use anteroom_machine::{AgentError, ExitReason, State, StopReason};
+use crate::test_host::{
+    PlainProcess, TestHost, hello, new_id, resync, until, until_removed, until_removed_with_receipt,
+};
+use anteroom_machine::{AgentError, CONTROLLER_SERVER_SOCKET, ExitReason, State, StopReason};
 use anteroom_wire::agent::{OpenUrl, Stage, StageState, TerminalSize};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::UnixListener,
+};
 
 fn ready(state: &State) -> bool {
     matches!(state, State::Ready { .. })
@@ -63,6 +68,32 @@ async fn broken_channel_is_redialled_and_the_machine_continues() {
     }
     until(&mut state, ready).await;
     server.stop_machine_and_end(&id, &mut state).await;
+}
+
+#[tokio::test]
+async fn machine_that_breaks_http2_again_and_again_is_stopped_and_the_violation_is_named() {
+    let host = TestHost::new();
+    let server = host.open(PlainProcess::sleeping()).await;
+    let id = new_id();
+    let dir = host.run_dir(&id);
+    let mut state = server.machines.start(id).unwrap();
+    until(&mut state, |state| matches!(state, State::Waiting { .. })).await;
+    let listener = UnixListener::bind(dir.join(CONTROLLER_SERVER_SOCKET)).unwrap();
+    let hostile = tokio::spawn(async move {
+        loop {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            if resync(&mut stream).await {
+                stream.write_all(&[b'x'; 64]).await.unwrap();
+                let _ = stream.read_to_end(&mut Vec::new()).await;
+            }
+        }
+    });
+    let (reason, receipt) = until_removed_with_receipt(&mut state).await;
+    hostile.abort();
+    let text = reason.to_string();
+    assert!(text.contains("anteroom.controller") && text.contains("it broke HTTP/2"), "{text}");
+    assert_eq!(receipt.exit_reason(), reason, "the receipt has the violation");
+    server.end().await;
 }
 
 #[tokio::test]

@@ -357,7 +357,7 @@ impl Agent {
 }
 
 /// Echoes nonces until the go line.
-async fn resync(stream: &mut UnixStream) -> bool {
+pub(crate) async fn resync(stream: &mut UnixStream) -> bool {
     let mut line = Vec::new();
     while let Ok(byte) = stream.read_u8().await {
         if byte != b'\n' {

@@ -34,10 +34,12 @@ use axum::{
 ))]
 pub(super) async fn accept_credential(
     State(context): State<SessionContext>,
+    machine: Option<Extension<MachineId>>,
     request: Request,
 ) -> Result<axum::Json<DeliveryResult>, ErrorResponse> {
     // The session that the token belongs to, not the one that the delivery names, gets the entry on its timeline.
-    let (token, session) = match identify_agent(&context, request.headers()).await {
+    let machine = machine.as_deref();
+    let (token, session) = match identify_agent(&context, machine, request.headers()).await {
         Ok(identified) => identified,
         Err(error) => {
             record_rejected_delivery(&context, None, &error);
@@ -52,11 +54,20 @@ pub(super) async fn accept_credential(
     Ok(axum::Json(result))
 }
 
-/// The agent's token and the session that it belongs to, active or ended. It is found before the body is read.
-async fn identify_agent(context: &SessionContext, headers: &HeaderMap) -> Result<(Secret, SessionId), ApiError> {
+/// The agent's token and the session that it belongs to, active or ended. It is found before the body is read. On a machine's channel
+/// the token of another running machine is rejected.
+async fn identify_agent(
+    context: &SessionContext,
+    machine: Option<&MachineId>,
+    headers: &HeaderMap,
+) -> Result<(Secret, SessionId), ApiError> {
     let token = auth::bearer_token(headers).ok_or(Problem::WrongAgentToken)?;
     let hash = Sha256Hex::of_secret(&token);
     if let Some(session) = context.sessions.by_agent_token(&hash) {
+        let is_other = |machine| session.state().machine_id() != Some(machine);
+        if machine.is_some_and(is_other) {
+            return Err(Problem::WrongAgentToken.into());
+        }
         return Ok((token, session.id.clone()));
     }
     let ended = context.store.find_session_by_agent_token(&hash).await?.ok_or(Problem::WrongAgentToken)?;

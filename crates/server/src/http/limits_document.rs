@@ -1,5 +1,6 @@
 //! The table in `docs/limits.md`: every limit that a client, a viewer, a backend or a machine can reach.
 
+mod channels;
 mod repeated;
 
 use super::{
@@ -245,6 +246,7 @@ fn document() -> String {
         ("Sessions and WebSockets", sessions_and_sockets(&limits)),
         ("What viewers may repeat", repeated::viewers()),
         ("What machines and strangers may repeat, and what stays of it", repeated::machines()),
+        ("Channels of machines", channels::rows()),
         ("Outbound connections of machines", egress()),
     ];
     let mut text = String::from(

@@ -38,6 +38,9 @@ fn test_of(reason: &ExitReason) -> &'static str {
         ExitReason::ReadyTimeout { .. } => "stage_that_is_not_reached_in_time_is_named",
         ExitReason::Mismatch { .. } => "machine_of_another_image_is_stopped",
         ExitReason::Hung { .. } => "hung_machine_is_stopped_after_the_liveness_timeout",
+        ExitReason::ChannelViolation { .. } => {
+            "machine_that_breaks_http2_again_and_again_is_stopped_and_the_violation_is_named"
+        }
         ExitReason::NeverStarted { .. } => "missing_program_is_named",
     }
 }
@@ -61,6 +64,7 @@ fn exit_reasons() -> Vec<ExitReason> {
         ExitReason::ReadyTimeout { stage: Stage::Channel, last_error: None, attempts: 1, elapsed_ms: 1 },
         ExitReason::Mismatch { expected: text(), found: text() },
         ExitReason::Hung { unanswered_ms: 1 },
+        ExitReason::ChannelViolation { channel: text(), violation: text() },
         ExitReason::NeverStarted { error: text() },
     ]
 }

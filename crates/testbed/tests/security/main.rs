@@ -3,6 +3,9 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::disallowed_methods, reason = "tests")]
 
 mod browser_client;
+mod channel_answers;
+mod channel_http2;
+mod channel_view_only;
 #[allow(dead_code, reason = "shared with the binary `server`, which uses all of it")]
 #[path = "../server/fake_agent.rs"]
 mod fake_agent;
@@ -12,6 +15,8 @@ mod fixture;
 mod guest_floods;
 mod helper_invitations;
 mod hostile_agent;
+mod hostile_machine;
+mod http2_frames;
 mod idle_session;
 mod mutated_input;
 mod oidc_access;

@@ -1,7 +1,11 @@
 //! The controller's requests to a claimed machine.
 
 use crate::{GuestScreenLine, GuestText, Secret, provider::Provider};
-use serde::{Deserialize, Serialize};
+use serde::{
+    Deserialize, Deserializer, Serialize,
+    de::{Error, SeqAccess, Visitor},
+};
+use std::fmt;
 
 /// `POST /open-url`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -72,6 +76,48 @@ pub struct TerminalSize {
 /// `GET /screen`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Screen {
-    /// The visible lines; a line that wrapped is one line.
+    /// The visible lines, up to [`SCREEN_LINES_MAX`]; a line that wrapped is one line.
+    #[serde(deserialize_with = "deserialize_screen_lines")]
     pub lines: Vec<GuestScreenLine>,
+}
+
+/// The most lines of a [`Screen`]: those that are visible and the scrollback.
+pub const SCREEN_LINES_MAX: usize = 3_000;
+
+/// Reads lines one by one, since a short text of empty lines takes ten times as much memory.
+fn deserialize_screen_lines<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<GuestScreenLine>, D::Error> {
+    struct Lines;
+    impl<'de> Visitor<'de> for Lines {
+        type Value = Vec<GuestScreenLine>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            write!(f, "at most {SCREEN_LINES_MAX} lines")
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
+            let mut lines = Vec::new();
+            while let Some(line) = seq.next_element()? {
+                if lines.len() == SCREEN_LINES_MAX {
+                    return Err(A::Error::invalid_length(SCREEN_LINES_MAX + 1, &self));
+                }
+                lines.push(line);
+            }
+            Ok(lines)
+        }
+    }
+    deserializer.deserialize_seq(Lines)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn screen_with_more_lines_than_a_terminal_has_is_an_error() {
+        let screen = |lines: usize| serde_json::json!({ "lines": vec![""; lines] });
+        let parsed = serde_json::from_value::<Screen>(screen(SCREEN_LINES_MAX)).unwrap();
+        assert_eq!(parsed.lines.len(), SCREEN_LINES_MAX);
+        let error = serde_json::from_value::<Screen>(screen(SCREEN_LINES_MAX + 1)).unwrap_err();
+        assert!(error.to_string().contains("at most 3000 lines"), "{error}");
+    }
 }

@@ -119,6 +119,7 @@ fn machine<'a>(input: &DiagnosisInput<'_>, timeline: &TimelineView<'a>, end: &Se
         | ExitReason::VmmError { .. }
         | ExitReason::ForbiddenSystemCall { .. }
         | ExitReason::Hung { .. }
+        | ExitReason::ChannelViolation { .. }
         | ExitReason::KeeperLost => format!("The machine ended at {at} because {}", exit_cause_text(&why)),
     };
     Finding::new(verdict, format!("{opening}{consequences}"), evidence)
@@ -137,6 +138,7 @@ pub(super) fn exit_verdict(why: &ExitReason) -> Verdict {
         ExitReason::VmmError { .. } => Verdict::VmmError,
         ExitReason::ForbiddenSystemCall { .. } => Verdict::ForbiddenSystemCall,
         ExitReason::Hung { .. } => Verdict::MachineUnresponsive,
+        ExitReason::ChannelViolation { .. } => Verdict::ChannelViolation,
         ExitReason::KeeperLost => Verdict::KeeperLost,
         ExitReason::ReadyTimeout { .. } => Verdict::ReadyTimeout,
         ExitReason::Mismatch { .. } => Verdict::ImageMismatch,
@@ -171,6 +173,11 @@ pub(super) fn exit_cause_text(why: &ExitReason) -> String {
         ExitReason::Hung { unanswered_ms } => {
             format!("it sent nothing for {unanswered_ms} ms, so this server stopped it")
         }
+        ExitReason::ChannelViolation { channel, violation } => format!(
+            "it violated the protocol of its channel {} repeatedly, so this server stopped it: {}",
+            quote(channel),
+            quote(violation)
+        ),
         ExitReason::KeeperLost => "its keeper process was killed, and the machine with it".to_owned(),
         ExitReason::ReadyTimeout { stage, last_error, attempts, elapsed_ms } => {
             let error = last_error.as_ref().map_or_else(String::new, |error| format!(", last error: {}", quote(error)));

@@ -81,6 +81,7 @@ pub(super) fn is_intended(why: &ExitReason) -> bool {
         | StopReason::Operator
         | StopReason::NotReady { .. }
         | StopReason::Hung { .. }
+        | StopReason::ChannelViolation { .. }
         | StopReason::Mismatch { .. } => false,
     }
 }

@@ -2,7 +2,10 @@
 
 use super::{Row, row};
 use anteroom_controller::{
-    log::line_budget::{SECURITY_LINES_PER_DAY_MAX, SECURITY_LINES_PER_MINUTE_MAX, SESSION_LINES_PER_MINUTE_MAX},
+    log::line_budget::{
+        LIBRARY_LINES_PER_MINUTE_MAX, SECURITY_LINES_PER_DAY_MAX, SECURITY_LINES_PER_MINUTE_MAX,
+        SESSION_LINES_PER_MINUTE_MAX,
+    },
     session::{
         request_rates::{MachineRequest, SessionRate, ViewerRequest},
         timeline::{BYTES_BY_KIND_MAX, ENTRIES_BY_KIND_MAX},
@@ -67,6 +70,12 @@ pub(super) fn machines() -> Vec<Row> {
             "lines/min",
             SESSION_LINES_PER_MINUTE_MAX,
             "further ones are counted; one line reports the count",
+        ),
+        row(
+            "log lines of a library from one place in its source",
+            "lines/min",
+            LIBRARY_LINES_PER_MINUTE_MAX,
+            "the same",
         ),
         row(
             "log lines about refused requests from one place in the source",

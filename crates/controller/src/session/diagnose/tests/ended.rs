@@ -55,6 +55,11 @@ fn machines() -> Vec<Row> {
         ("a panic", ExitReason::GuestPanic, Verdict::GuestPanic),
         ("an internal error", ExitReason::VmmError { status: "internal-error".to_owned() }, Verdict::VmmError),
         ("a frozen machine", ExitReason::Hung { unanswered_ms: 20_500 }, Verdict::MachineUnresponsive),
+        (
+            "a machine that floods frames",
+            ExitReason::ChannelViolation { channel: "anteroom.controller".into(), violation: "it broke HTTP/2".into() },
+            Verdict::ChannelViolation,
+        ),
         ("the keeper was killed", ExitReason::KeeperLost, Verdict::KeeperLost),
         ("no start", ExitReason::NeverStarted { error: error() }, Verdict::MachineStartFailed),
         ("the operator", stopped(StopReason::Operator), Verdict::MachineStopped),

@@ -9,6 +9,7 @@ use anteroom_wire::{
     Problem, SessionId,
     agent::{EVENTS_PATH, STORE_CREDENTIAL_PATH},
     api::SessionStatus,
+    diagnosis::Verdict,
 };
 use futures_util::{FutureExt, StreamExt, future::BoxFuture, stream};
 use http::Response;
@@ -28,6 +29,8 @@ use tokio::{io::AsyncWriteExt, sync::watch};
 const ERROR_BYTES_MAX: usize = 8 * 1024;
 /// What the agent sends on each raw stream, bytes.
 const FLOOD_BYTES: u64 = 200 * 1024 * 1024;
+/// The time of a machine to become ready, milliseconds.
+const READY_MS_MAX: u64 = 15_000;
 
 /// A body without an end.
 fn endless(status: u16) -> Answer {
@@ -143,15 +146,13 @@ async fn channel_answer_to_hello_that_is_too_large_is_named_by_the_diagnosis() {
     info.capabilities = vec!["z".repeat(1_000).into(); 500];
     let hello = serde_json::to_vec(&info).unwrap();
     let answers = move |path: &str| (path == "/hello").then(|| answer(200, hello.clone()));
-    let machines = HostileMachines::start(SETTINGS).await;
+    let machines = HostileMachines::start_with(SETTINGS, Some(READY_MS_MAX)).await;
     let (id, HostileMachine { agent, controller, .. }) = machines.start_session().await;
     let behaviour = Behaviour { answer: Some(Arc::new(answers)), ..Behaviour::default() };
     let agent = tokio::spawn(crate::hostile_machine::serve_agent(agent, behaviour, watch::channel(None).0));
-    let named = async || {
-        let found = machines.api.get_diagnosis(&id).await?;
-        Ok(found.sentence.contains("length limit exceeded").then_some(()))
-    };
-    eventually("the diagnosis names the answer", WAIT_MAX, named).await.unwrap();
+    machines.api.wait_status(&id, SessionStatus::Failed).await.unwrap();
+    let found = machines.api.wait_verdict(&id, Verdict::ReadyTimeout).await.unwrap();
+    assert!(found.sentence.contains("length limit exceeded"), "{}", found.sentence);
     machines.require_unaffected("hello").await;
     agent.abort();
     drop(controller);

@@ -2,7 +2,7 @@
 
 use crate::{fixture::Flags, raw_http::resident_kib};
 use anteroom_machine::{AGENT_SERVER_SOCKET, ByteStream, CONTROLLER_SERVER_SOCKET};
-use anteroom_testbed::{ApiClient, PausePoint, TestConfig, TestServer, WAIT_MAX, eventually};
+use anteroom_testbed::{ApiClient, PausePoint, PlainProcess, TestConfig, TestServer, WAIT_MAX, eventually};
 use anteroom_wire::{
     MachineId, SessionId, TimelineKind,
     agent::{AgentInfo, CaptureState, Claim, CliState, PROTOCOL_VERSION, SignInStatus, Stage, StageReport, StageState},
@@ -46,8 +46,15 @@ pub(crate) struct HostileMachines {
 
 impl HostileMachines {
     pub(crate) async fn start(settings: &str) -> Self {
+        Self::start_with(settings, None).await
+    }
+
+    /// The same with another time for machines to become ready, milliseconds.
+    pub(crate) async fn start_with(settings: &str, ready_ms_max: Option<u64>) -> Self {
         let flags = Flags::new();
-        let config = TestConfig::with_provider(flags.idle_provider()).with_settings(settings);
+        let providers = vec![flags.idle_provider()];
+        let machines = PlainProcess { providers, ready_ms_max, ..PlainProcess::default() };
+        let config = TestConfig::new(machines).with_settings(settings);
         let server = TestServer::start(config).await.unwrap();
         let api = server.backend_client().unwrap();
         let other = api.start_session("scripted").await.unwrap().session.id;

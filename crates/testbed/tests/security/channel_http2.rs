@@ -10,7 +10,7 @@ use crate::{
 };
 use anteroom_testbed::{WAIT_MAX, eventually};
 use anteroom_wire::{SessionId, agent::EVENTS_PATH, api::SessionStatus, diagnosis::Verdict};
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{path::Path, sync::Arc};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{UnixListener, UnixStream},
@@ -138,7 +138,6 @@ async fn channel_floods_of_streams_and_headers_stop_the_machine() {
     let continued = [frame(HEADERS, 0, 1, b"\x83\x86\x84"), repeated(CONTINUATION, 0, 1, &block, 1_000)].concat();
     let empty = [frame(HEADERS, 0, 1, b"\x83\x86\x84"), repeated(CONTINUATION, 0, 1, b"", 100_000)].concat();
     let start = &b"\x83\x86\x84\x01\x01x"[..];
-    let large = [start, &long_header(b"x", 60_000)].concat();
     // A header of 3 KiB that is indexed, then 12,000 references to it of one byte each.
     let bomb = [start, &[0x40, 1, b'x', 0x7f, 0x81, 0x17], &[b'a'; 3_072], &[0xbe; 12_000]].concat();
     let no_method = streams(2_000).flat_map(|stream| frame(HEADERS, 5, stream, b""));
@@ -146,7 +145,6 @@ async fn channel_floods_of_streams_and_headers_stop_the_machine() {
         on_connection("50,000 streams opened and reset", pairs.collect(), BROKE),
         on_connection("CONTINUATION without end", continued, BROKE),
         on_connection("empty CONTINUATION without end", empty, BROKE),
-        on_connection("a header of 60 KiB", frame(HEADERS, 5, 1, &large), BROKE),
         on_connection("12,000 references to a long header", frame(HEADERS, 5, 1, &bomb), BROKE),
         on_connection("2,000 empty header lists", no_method.collect(), BROKE),
     ])
@@ -272,18 +270,18 @@ async fn send_and_wait(name: &str, stream: &mut UnixStream, bytes: &[u8]) {
 #[tokio::test]
 async fn channel_attacks_within_http2_cost_bounded_memory_and_the_session_goes_on() {
     let start = &b"\x83\x86\x84\x01\x01x"[..];
-    let half = |stream| [post_events(stream, false), repeated(DATA, 0, stream, &[b'x'; 16_000], 16)].concat();
+    let half = |stream| [post_events(stream, false), repeated(DATA, 0, stream, &[b'x'; 16_000], 4)].concat();
     let values =
         [[0, 1, 0xff, 0xff, 0xff, 0xff], [0, 4, 0x7f, 0xff, 0xff, 0xff], [0, 3, 0, 0, 0, 0], [0, 6, 0, 0, 0, 0]];
     let connects = |stream| frame(HEADERS, 4, stream, b"\x02\x07CONNECT\x01\x09x.test:80");
     let machines = HostileMachines::start(SETTINGS).await;
     let (id, machine) = machines.start_claimed(Behaviour::default()).await;
     for (name, bytes) in [
-        ("a header of 20 KiB", frame(HEADERS, 5, 1, &[start, &long_header(b"x", 20_000)].concat())),
+        ("a header of 60 KiB", frame(HEADERS, 5, 1, &[start, &long_header(b"x", 60_000)].concat())),
         ("15 bodies that were begun", streams(15).flat_map(half).collect()),
         ("settings with the largest values", frame(4, 0, 0, &values.concat())),
         ("15 connections to a host that is not granted", streams(15).flat_map(connects).collect()),
-        ("more streams than there may be", streams(500).flat_map(|stream| post_events(stream, false)).collect()),
+        ("more streams than there may be", streams(100).flat_map(|stream| post_events(stream, false)).collect()),
         ("500 frames of unknown types", repeated(0xfa, 0xff, 0, &[b'x'; 1_000], 500)),
     ] {
         let mut stream = accept(&machine.controller).await;

@@ -13,7 +13,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 const VIEWERS: usize = 60;
 const VERSION_BYTES: usize = 12;
 /// At least so many viewers get past the handshake.
-const HANDSHAKES_MIN: u64 = 20;
+const HANDSHAKES_MIN: u64 = 12;
 /// Encodings whose request enables a message with an effect.
 const ACTING_ENCODINGS: [i32; 4] = [-258, -259, -305, -1_063_131_698];
 

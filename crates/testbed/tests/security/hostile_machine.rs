@@ -4,7 +4,7 @@ use crate::{fixture::Flags, raw_http::resident_kib};
 use anteroom_machine::{AGENT_SERVER_SOCKET, ByteStream, CONTROLLER_SERVER_SOCKET};
 use anteroom_testbed::{ApiClient, PausePoint, PlainProcess, TestConfig, TestServer, WAIT_MAX, eventually};
 use anteroom_wire::{
-    MachineId, SessionId, TimelineKind,
+    SessionId, TimelineKind,
     agent::{AgentInfo, CaptureState, Claim, CliState, PROTOCOL_VERSION, SignInStatus, Stage, StageReport, StageState},
     api::SessionStatus,
     channel::format_echo_line,
@@ -75,7 +75,7 @@ impl HostileMachines {
         let machine = eventually("the machine has a run directory", WAIT_MAX, new).await.unwrap();
         let listen = |name| UnixListener::bind(self.server.run_dir(&machine).join(name)).unwrap();
         let (agent, controller) = (listen(AGENT_SERVER_SOCKET), listen(CONTROLLER_SERVER_SOCKET));
-        (id, HostileMachine { machine, agent, controller })
+        (id, HostileMachine { agent, controller })
     }
 
     /// Starts a session whose agent behaves like this; returns when it has been claimed.
@@ -109,7 +109,6 @@ impl HostileMachines {
 
 /// A machine on whose channels the test listens.
 pub(crate) struct HostileMachine {
-    pub(crate) machine: MachineId,
     pub(crate) agent: UnixListener,
     pub(crate) controller: UnixListener,
 }

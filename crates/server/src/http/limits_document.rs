@@ -1,7 +1,7 @@
 //! The table in `docs/limits.md`: every limit that a client, a viewer, a backend or a machine can reach.
 
-mod channels;
 mod repeated;
+mod texts;
 
 use super::{
     BODY_BYTES_MAX, LOGIN_BYTES_MAX, OIDC_ANSWER_BYTES_MAX,
@@ -14,9 +14,16 @@ use crate::listener;
 use anteroom_controller::{
     config::Config,
     limits::ServerLimits,
-    oidc::{CONCURRENT_REQUESTS_MAX, PENDING_BY_NETWORK_MAX, PENDING_MAX, RESPONSE_BYTES_MAX},
+    oidc::{
+        AUTHENTICATED_BEFORE_MS_MAX, CLOCK_AHEAD_MS_MAX, CONCURRENT_REQUESTS_MAX, ISSUED_BEFORE_MS_MAX,
+        PENDING_BY_NETWORK_MAX, PENDING_MAX, RESPONSE_BYTES_MAX,
+    },
+    session::{
+        accept_delivery::FILES_MAX,
+        active_session::{EGRESS_HOSTS_MAX, TERMINALS_MAX},
+    },
 };
-use anteroom_egress::EgressSettings;
+use anteroom_egress::{CLIENT_HELLO_BYTES_MAX, EgressSettings, NAME_BYTES_MAX};
 
 /// One row of the table.
 struct Row {
@@ -131,6 +138,14 @@ fn oidc(limits: &ServerLimits) -> Vec<Row> {
         row("a sign-in that was begun", "ms", limits.sign_in_ms_max, "401 `sign_in_expired`"),
         row("sign-ins that were begun, of all clients", "sign-ins", PENDING_MAX, "the oldest is dropped"),
         row("sign-ins that were begun, of one address", "sign-ins", PENDING_BY_NETWORK_MAX, "its oldest is dropped"),
+        row("ID token issued before its sign-in was begun", "ms", ISSUED_BEFORE_MS_MAX, "401 `id_token_invalid`"),
+        row("ID token issued in the future", "ms", CLOCK_AHEAD_MS_MAX, "401 `id_token_invalid`"),
+        row(
+            "authentication before its confirmation was begun",
+            "ms",
+            AUTHENTICATED_BEFORE_MS_MAX,
+            "403 `confirmation_not_fresh`",
+        ),
         row("time for a request to the provider", "ms", limits.request_ms_max, "503 `issuer_unavailable`"),
         row("answer of the provider", "bytes", RESPONSE_BYTES_MAX, "503 `issuer_unavailable`"),
         row("requests to the provider at once", "requests", CONCURRENT_REQUESTS_MAX, "the next one waits"),
@@ -188,6 +203,8 @@ fn sessions_and_sockets(limits: &ServerLimits) -> Vec<Row> {
             limits.sessions.viewers_max,
             "429 `too_many_viewers`, close code 4429",
         ),
+        row("terminals of one session", "terminals", TERMINALS_MAX, "429 `too_many_viewers`, close code 4429"),
+        row("files of a credential", "files", FILES_MAX, "the delivery is rejected"),
         row("credential file", "bytes", limits.sessions.credential_bytes_max, "the delivery is rejected"),
         row("message of a viewer", "bytes", tunnel.message_bytes_max, "the WebSocket is closed"),
         row(
@@ -231,6 +248,19 @@ fn egress() -> Vec<Row> {
         ),
         row("outbound connection without traffic", "s", egress.connection_idle_s_max, "the connection is closed"),
         row("duration of an outbound connection", "s", egress.connection_lifetime_s_max, "the connection is closed"),
+        row(
+            "first message of a connection to port 443 (TLS ClientHello)",
+            "bytes",
+            CLIENT_HELLO_BYTES_MAX,
+            "`egress_denied`",
+        ),
+        row("host name", "bytes", NAME_BYTES_MAX, "`egress_denied`"),
+        row(
+            "hosts that a session's summary of its traffic counts apart",
+            "hosts",
+            EGRESS_HOSTS_MAX,
+            "the traffic of further ones is counted together",
+        ),
         row("names that are resolved at once", "names", egress.concurrent_lookups_max, "the next one waits"),
     ]
 }
@@ -242,12 +272,15 @@ fn document() -> String {
         ("Request bodies", requests(&limits)),
         ("Rates", rates(&limits)),
         ("Sign-in with an OpenID provider", oidc(&limits)),
+        ("Callers, names and texts", texts::callers(&limits)),
+        ("Lists", texts::lists()),
         ("Event streams", event_streams()),
         ("Sessions and WebSockets", sessions_and_sockets(&limits)),
         ("What viewers may repeat", repeated::viewers()),
         ("What machines and strangers may repeat, and what stays of it", repeated::machines()),
-        ("Channels of machines", channels::rows()),
+        ("Messages of machines", texts::machines()),
         ("Outbound connections of machines", egress()),
+        ("Records", texts::records(&limits)),
     ];
     let mut text = String::from(
         "# Limits\n\n\

@@ -1,5 +1,6 @@
 //! The table in `docs/limits.md`: every limit that a client, a viewer, a backend or a machine can reach.
 
+mod channels;
 mod repeated;
 mod texts;
 
@@ -279,6 +280,7 @@ fn document() -> String {
         ("What viewers may repeat", repeated::viewers()),
         ("What machines and strangers may repeat, and what stays of it", repeated::machines()),
         ("Messages of machines", texts::machines()),
+        ("Channels of machines", channels::rows()),
         ("Outbound connections of machines", egress()),
         ("Records", texts::records(&limits)),
     ];

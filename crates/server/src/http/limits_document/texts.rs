@@ -27,7 +27,7 @@ use anteroom_tunnel::{
     ENCODINGS_MAX,
     desktop_input::{WAITING_BYTES_MAX, WAITING_MESSAGES_MAX},
 };
-use anteroom_wire::{channel, guest_text};
+use anteroom_wire::guest_text;
 
 pub(super) fn callers(limits: &ServerLimits) -> Vec<Row> {
     let malformed = "400 `malformed`";
@@ -70,8 +70,6 @@ pub(super) fn lists() -> Vec<Row> {
 pub(super) fn machines() -> Vec<Row> {
     let truncated = "it is truncated";
     vec![
-        row("streams at once on a machine's channel", "streams", channel::STREAMS_MAX, "the next one waits"),
-        row("frame on a machine's channel", "bytes", channel::FRAME_BYTES_MAX, "the channel is closed"),
         row("events in one request", "events", agent_events::EVENTS_MAX, "the agent sends the others again"),
         row("text of an event", "bytes", guest_text::GUEST_TEXT_BYTES_MAX, truncated),
         row("lines of a text", "lines", guest_text::GUEST_LINES_MAX, "further ones are dropped"),

@@ -7,6 +7,7 @@ import { DesktopClipboard } from "./desktop-clipboard";
 import { DesktopZoom } from "./desktop-zoom";
 import { KeyQueue } from "./key-queue";
 import { characterCount, type Key, type KeyTarget } from "./keys";
+import { quality_level } from "./line-speed";
 import { TicketedSocket } from "./socket";
 import { Store } from "./store";
 
@@ -40,6 +41,9 @@ export class Desktop implements KeyTarget {
   #credentials_rejected = false;
   #last_frame: HTMLCanvasElement | null = null;
   readonly #keys = new KeyQueue();
+  /** Whether the machine's desktop gets the size of its frame on the page. */
+  readonly follows_frame = new Store(false);
+  #is_shown = true;
 
   /**
    * @param label the accessible name of the picture
@@ -81,6 +85,23 @@ export class Desktop implements KeyTarget {
 
   focus(): void {
     this.#rfb?.focus({ preventScroll: true });
+  }
+
+  /** Sets whether the machine's desktop gets the size of its frame, now and when that changes. */
+  followFrame(follows: boolean): void {
+    this.follows_frame.set(follows);
+    if (follows) this.zoom.setScale(null);
+    this.#applyFollowing();
+  }
+
+  /** A hidden desktop keeps its size. */
+  setShown(is_shown: boolean): void {
+    this.#is_shown = is_shown;
+    this.#applyFollowing();
+  }
+
+  #applyFollowing(): void {
+    if (this.#rfb !== null) this.#rfb.resizeSession = this.follows_frame.value && this.#is_shown;
   }
 
   /** Answers the credential request. */
@@ -133,7 +154,8 @@ export class Desktop implements KeyTarget {
     const rfb = new RFB(this.#picture, socket, { shared: true });
     rfb.viewOnly = this.view_only;
     rfb.scaleViewport = true;
-    rfb.resizeSession = false;
+    rfb.resizeSession = this.follows_frame.value && this.#is_shown;
+    rfb.qualityLevel = quality_level.value;
     rfb.showDotCursor = true;
     rfb.background = "transparent";
     rfb.addEventListener("connect", () => {
@@ -143,7 +165,11 @@ export class Desktop implements KeyTarget {
       this.zoom.start();
       this.live.set(true);
     });
+    const stopFollowing = quality_level.subscribe((level) => {
+      rfb.qualityLevel = level;
+    });
     rfb.addEventListener("disconnect", () => {
+      stopFollowing();
       if (this.#rfb === rfb) this.#rfb = null;
     });
     rfb.addEventListener("securityfailure", () => {

@@ -17,6 +17,8 @@ export class RfbServer {
   clicks = [];
   /** The texts that the viewer put into this machine's clipboard. @type {string[]} */
   cut_texts = [];
+  /** The quality level that the viewer asked for; -1: none. */
+  quality_level = -1;
   /** How many frames were sent. */
   frames_sent = 0;
   #buttons = 0;
@@ -113,8 +115,7 @@ export class RfbServer {
       case 0:
         return this.#read(20) !== null;
       case 2:
-        if (this.#received.length < 4) return false;
-        return this.#read(4 + 4 * this.#received.readUInt16BE(2)) !== null;
+        return this.#receiveEncodings();
       case 3: {
         const request = this.#read(10);
         if (!request) return false;
@@ -152,6 +153,15 @@ export class RfbServer {
       default:
         throw new Error(`the viewer sent message ${this.#received[0]}, which this server does not support`);
     }
+  }
+
+  #receiveEncodings() {
+    if (this.#received.length < 4) return false;
+    const message = this.#read(4 + 4 * this.#received.readUInt16BE(2));
+    if (!message) return false;
+    const encodings = Array.from({ length: (message.length - 4) / 4 }, (_, at) => message.readInt32BE(4 + 4 * at));
+    this.quality_level = (encodings.find((encoding) => encoding >= -32 && encoding <= -23) ?? -33) + 32;
+    return true;
   }
 
   #receiveCutText() {

@@ -154,3 +154,16 @@ test("the desktop page shows only the desktop", async () => {
     await page.waitForSelector("main[data-page=auth]");
   });
 });
+
+test("on a slow line the desktop is asked for pictures of a lower quality", async () => {
+  await runScene({}, async (scene) => {
+    const { page, fakeServer } = scene;
+    await openSession(scene);
+    await desktopShows(page);
+    assert.equal(fakeServer.desktop()?.quality_level, 6);
+    const session = await page.context().newCDPSession(page);
+    const slow = { offline: false, latency: 500, downloadThroughput: 0.4e6 / 8, uploadThroughput: 0.4e6 / 8 };
+    await session.send("Network.emulateNetworkConditions", slow);
+    await waitUntil("the lower quality", () => fakeServer.desktop()?.quality_level === 3);
+  });
+});

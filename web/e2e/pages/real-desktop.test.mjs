@@ -91,3 +91,23 @@ test("a text from the clipboard's form is pasted in the machine", async () => {
     await waitUntil("the pasted text", async () => (await field.inputValue()) === "漢 two\nlines");
   });
 });
+
+test("the desktop gets the size of its frame on request, and keeps it while the terminal is shown", async () => {
+  await runOnRealDesktop({}, async ({ page }) => {
+    const size = () => page.locator(".desktop-host canvas").evaluate((canvas) => [/** @type {HTMLCanvasElement} */ (canvas).width, /** @type {HTMLCanvasElement} */ (canvas).height]);
+    assert.deepEqual(await size(), [800, 600]);
+    await page.click("text=Resize to window");
+    const frame = await page.locator(".focus-trap-frame").first().boundingBox();
+    assert.ok(frame);
+    const wanted = [Math.floor(frame.width), Math.floor(frame.height)];
+    await waitUntil("the size of the frame", async () => String(await size()) === String(wanted));
+    await page.click("#tab-terminal");
+    await page.waitForSelector(".xterm-rows");
+    await page.click("#tab-desktop");
+    await page.setViewportSize({ width: 1100, height: 700 });
+    await waitUntil("the size of the smaller frame", async () => {
+      const smaller = await page.locator("#panel-desktop .focus-trap-frame").boundingBox();
+      return smaller !== null && String(await size()) === String([Math.floor(smaller.width), Math.floor(smaller.height)]);
+    });
+  });
+});

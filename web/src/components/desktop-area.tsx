@@ -63,7 +63,9 @@ interface DesktopToolsProps {
 
 function DesktopTools({ desktop, type_box_open, fill, children }: DesktopToolsProps) {
   const is_full_screen = useIsFullScreen();
+  const live = useStore(desktop.live);
   const scale = useStore(desktop.zoom.scale);
+  const follows_frame = useStore(desktop.follows_frame);
   const [open, setOpen] = useState<Record<Panel, boolean>>(() => ({
     type: type_box_open,
     clipboard: false,
@@ -95,9 +97,14 @@ function DesktopTools({ desktop, type_box_open, fill, children }: DesktopToolsPr
             {panelButton("keys")}
           </>
         )}
-        <button type="button" class="small" onClick={() => desktop.zoom.setScale(scale === null ? 1 : null)}>
+        <button type="button" class="small" disabled={follows_frame} onClick={() => desktop.zoom.setScale(scale === null ? 1 : null)}>
           {scale === null ? "100 %" : "Fit"}
         </button>
+        {desktop.view_only ? null : (
+          <button type="button" class="small" aria-pressed={follows_frame} disabled={!live} onClick={() => desktop.followFrame(!follows_frame)}>
+            Resize to window
+          </button>
+        )}
         {document.fullscreenEnabled ? (
           <button type="button" class="small" onClick={fill}>
             {is_full_screen ? "Leave full screen" : "Full screen"}

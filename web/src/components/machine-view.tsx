@@ -1,6 +1,6 @@
 // The machine as desktop and as terminal, in two tabs. The hidden desktop stays connected; the hidden terminal does not.
 
-import { useEffect, useRef, useState } from "preact/hooks";
+import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
 import { api, type SessionView } from "../api";
 import type { Desktop } from "../desktop";
 import { useStore } from "../store";
@@ -37,6 +37,8 @@ export function MachineView({ id, session, desktop, terminal, openTerminal }: Ma
     if (next === "terminal") openTerminal();
     setTab(next);
   };
+  // Before the hidden desktop is measured.
+  useLayoutEffect(() => desktop.setShown(tab === "desktop"), [desktop, tab]);
   useEffect(() => {
     if (tab === "terminal") terminal?.show();
     else terminal?.hide();

@@ -16,7 +16,10 @@ use x11rb::{
     connection::Connection,
     protocol::{
         Event,
-        xproto::{AtomEnum, ChangeWindowAttributesAux, ClientMessageEvent, ConnectionExt, EventMask, MapState, Window},
+        xproto::{
+            AtomEnum, ChangeWindowAttributesAux, ClientMessageEvent, ConnectionExt, EventMask, Keycode, Keysym,
+            MapState, Window,
+        },
     },
     rust_connection::RustConnection,
 };
@@ -29,6 +32,11 @@ const RAISE_MS_MAX: i64 = 5_000;
 const RAISE_EVERY_MS: i64 = 20;
 /// The most windows that are examined.
 const WINDOWS_MAX: usize = 64;
+/// Below are keys whose position alone makes Chromium act: reload, favourites, home page.
+const FIRST_FREED_KEYCODE: Keycode = 182;
+/// The keysyms `XF86…`.
+const MULTIMEDIA_KEYSYMS: std::ops::RangeInclusive<Keysym> = 0x1008_0000..=0x1008_ffff;
+const NO_SYMBOL: Keysym = 0;
 /// The instance name of the desktop's terminal.
 pub(super) const TERMINAL_NAME: &str = "anteroom-terminal";
 
@@ -38,6 +46,9 @@ pub(crate) async fn track_display(environment: &ExecutionEnvironment, readiness:
     loop {
         match rfb::probe(socket).await {
             Ok(()) => {
+                if let Err(error) = with_display(free_multimedia_keys).await {
+                    log::write_line(&format!("multimedia keys not freed: {error:#}"));
+                }
                 readiness.set_ready(Stage::Display);
                 readiness.wait_lost(Stage::Display).await;
             }
@@ -175,6 +186,28 @@ fn has_window_manager(display: &XDisplay) -> anyhow::Result<bool> {
     Ok(display.windows(window, PROPERTY)?.first() == Some(&window))
 }
 
+/// Frees multimedia keys. The display server makes a key for each character that viewers type and the layout lacks, and drops the character
+/// when no key is free: its layout leaves 19.
+fn free_multimedia_keys(display: &XDisplay) -> anyhow::Result<()> {
+    let last = display.connection.setup().max_keycode;
+    let count = last.saturating_sub(FIRST_FREED_KEYCODE).saturating_add(1);
+    let mapping = display.connection.get_keyboard_mapping(FIRST_FREED_KEYCODE, count)?.reply()?;
+    for keycode in multimedia_keycodes(usize::from(mapping.keysyms_per_keycode), &mapping.keysyms) {
+        display.connection.change_keyboard_mapping(1, keycode, 1, &[NO_SYMBOL])?.check()?;
+    }
+    Ok(())
+}
+
+/// The keycodes from [`FIRST_FREED_KEYCODE`] on that have only multimedia keysyms.
+fn multimedia_keycodes(keysyms_per_keycode: usize, keysyms: &[Keysym]) -> impl Iterator<Item = Keycode> {
+    let is_multimedia = |keysyms: &[Keysym]| {
+        let mut present = keysyms.iter().filter(|&&keysym| keysym != NO_SYMBOL).peekable();
+        present.peek().is_some() && present.all(|keysym| MULTIMEDIA_KEYSYMS.contains(keysym))
+    };
+    let keys = keysyms.chunks_exact(keysyms_per_keycode.max(1));
+    (FIRST_FREED_KEYCODE..=Keycode::MAX).zip(keys).filter(move |(_, keysyms)| is_multimedia(keysyms)).map(|key| key.0)
+}
+
 /// A visible window.
 pub(crate) struct WindowInfo {
     id: Window,
@@ -217,4 +250,16 @@ fn activate_window(display: &XDisplay, matches: fn(&WindowInfo) -> bool) -> anyh
         let _ = poll(&mut [], Some(&pause));
     }
     Err(anyhow!("the window manager did not raise the window"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_keys_with_nothing_but_multimedia_keysyms_are_freed() {
+        let keysyms = [[0x1008_ff10, 0], [0, 0], [0x1008_ff11, 0xffbe], [0x1008_ff12, 0x1008_fe01], [0x61, 0x41]];
+        assert_eq!(multimedia_keycodes(2, &keysyms.concat()).collect::<Vec<_>>(), [182, 185]);
+        assert_eq!(multimedia_keycodes(0, &[]).count(), 0);
+    }
 }

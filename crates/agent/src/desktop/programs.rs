@@ -42,6 +42,8 @@ fn display_server(environment: &ExecutionEnvironment, width: u16, height: u16) -
     command.args(["-SecurityTypes", "None", "-AlwaysShared", "-nolisten", "tcp", "-ac", "-noreset"]);
     // The agent is the only client: a few viewers that leave before the end of the handshake must not block all others.
     command.arg("-UseBlacklist=0");
+    // A text that is only selected stays in the machine; one that is copied goes to the viewers.
+    command.arg("-SendPrimary=0");
     command.args(["-depth", "24", "-geometry", &format!("{width}x{height}"), "-desktop", "Anteroom"]);
     command
 }

@@ -234,7 +234,8 @@ export interface paths {
         /**
          * Returns the session's timeline, at most 1000 entries.
          * @description With `Accept: text/event-stream` the response is a stream of server-sent events until the session has ended: `session` (a
-         *     `SessionView`, on every change) and `timeline` (a `TimelineEntry`; its number is the event id). `Last-Event-ID` resumes the stream.
+         *     `SessionView`, on every change), `timeline` (a `TimelineEntry`; its number is the event id) and, for callers that may list the session's
+         *     helpers, `helpers` (a `HelperList`, when one is invited, comes, leaves or is ended). `Last-Event-ID` resumes the stream.
          *     If the caller is revoked or expires, the stream ends with `closed` (a `ProblemBody`).
          *     429: the caller or the session has too many streams.
          */
@@ -259,6 +260,43 @@ export interface paths {
         /** Resets the idle timeout of the session. 410: the session has ended. */
         post: operations["send_heartbeat"];
         delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/auth/session/{id}/helpers": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Lists the session's helpers and the invitations that were not used yet. */
+        get: operations["list_helpers"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/auth/session/{id}/helpers/{helper}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post?: never;
+        /**
+         * Ends the access of a helper: its cookie is not accepted any more, and its WebSockets and event streams are closed. An invitation that
+         *     was not used yet cannot be used any more. A helper may end its own access only.
+         */
+        delete: operations["end_helper"];
         options?: never;
         head?: never;
         patch?: never;
@@ -1367,6 +1405,33 @@ export interface components {
          * @enum {string}
          */
         HealthStatus: "ok" | "degraded" | "down";
+        /** @description `GET …/helpers`, and the event `helpers` of a session's event stream. */
+        HelperList: {
+            /** @description Open invitations, then helpers, each in the order in which they were made. */
+            helpers: components["schemas"]["HelperView"][];
+        };
+        /**
+         * @description Whether a helper has come, and is connected now.
+         * @enum {string}
+         */
+        HelperStatus: "invited" | "connected" | "away";
+        /** @description A helper of a session, or an invitation that was not used yet. */
+        HelperView: {
+            /** @description The address from which the helper's browser signed in; only for operators. */
+            address: string | null;
+            /** @description When the invitation or the access expires (RFC 3339). */
+            expires_at: string | null;
+            /** @description Its id, the same before and after the invitation is used. */
+            id: components["schemas"]["CallerId"];
+            /** @description When the invitation was used (RFC 3339). */
+            joined_at: string | null;
+            /** @description When the helper's browser last sent a request, to the minute (RFC 3339). */
+            last_seen_at: string | null;
+            /** @description The name given at the invitation. */
+            name: string;
+            /** @description Whether the helper has come, and is connected now. */
+            status: components["schemas"]["HelperStatus"];
+        };
         /** @description Request of `POST …/invitations`. */
         InvitationRequest: {
             /** @description The helper's name, for people: 1 to 60 characters. */
@@ -1614,7 +1679,7 @@ export interface components {
              * @description The WebSocket close code of the same cause.
              * @enum {integer}
              */
-            close_code: 4400 | 4401 | 4403 | 4404 | 4408 | 4409 | 4410 | 4411 | 4412 | 4413 | 4422 | 4429 | 4500 | 4502 | 4503 | 4504 | 4510;
+            close_code: 4400 | 4401 | 4403 | 4404 | 4408 | 4409 | 4410 | 4411 | 4412 | 4413 | 4414 | 4422 | 4429 | 4500 | 4502 | 4503 | 4504 | 4510;
             /** @description The stable code, for programs. */
             code: string;
             /** @description The details of this case. */
@@ -2665,6 +2730,85 @@ export interface operations {
             };
         };
     };
+    list_helpers: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The helpers. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HelperList"];
+                };
+            };
+            /** @description The caller may not list them. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+            /** @description There is no such session. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+        };
+    };
+    end_helper: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+                helper: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The access is ended. */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description The caller may not end it. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+            /** @description The session has no such helper or open invitation. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+        };
+    };
     invite_helper: {
         parameters: {
             query?: never;
@@ -2709,6 +2853,15 @@ export interface operations {
             };
             /** @description The session has ended. */
             410: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+            /** @description The session has too many helpers and open invitations. */
+            429: {
                 headers: {
                     [name: string]: unknown;
                 };

@@ -82,8 +82,10 @@ actions! {
     SignOut = "sign_out", Counted;
     /// A person confirmed a deed that needs a fresh confirmation.
     Confirm = "confirm", Counted;
-    /// A helper was invited, or an invitation ended.
+    /// A helper was invited.
     Invitation = "invitation", Counted;
+    /// The access of a helper, or an invitation that was not used yet, was ended; `helper` has its id.
+    HelperEnd = "helper.end", Counted;
     /// An API token was created.
     TokenCreate = "token.create", Each;
     /// An API token was replaced by a new one.

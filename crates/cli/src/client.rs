@@ -83,6 +83,17 @@ impl ApiClient {
         ClientError::NoServer { dir: self.dir.display().to_string(), reason }
     }
 
+    /// The id of the server's process.
+    ///
+    /// # Errors
+    /// No server runs, or the kernel does not name its process.
+    pub(crate) async fn server_process(&self) -> Result<i32, ClientError> {
+        let (_dir, path) = self.socket_path()?;
+        let stream = UnixStream::connect(path).await.map_err(|error| self.no_server(error.to_string()))?;
+        let peer = stream.peer_cred().map_err(|error| invalid(&error))?;
+        peer.pid().ok_or_else(|| invalid(&"its socket has no process"))
+    }
+
     /// Sends a request with a JSON body or none, and parses the JSON response.
     ///
     /// # Errors

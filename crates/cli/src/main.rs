@@ -10,6 +10,7 @@ mod diagnose;
 mod doctor;
 mod erase;
 mod exec;
+mod helpers;
 mod image;
 mod keys;
 mod login;
@@ -23,6 +24,7 @@ mod reconcile;
 mod serve;
 mod sessions;
 mod sign_in;
+mod status;
 mod token;
 mod watch;
 
@@ -69,6 +71,12 @@ enum Command {
         #[arg(long, env = "ANTEROOM_LISTEN", value_name = "ADDRESS:PORT")]
         listen: Option<SocketAddr>,
     },
+    /// Print whether a server runs with this state directory, and how to open and stop it. Exits with 3 if none runs.
+    Status {
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
     /// Check this host and list every problem.
     Doctor {
         /// List orphaned processes, files and sessions instead.
@@ -87,14 +95,11 @@ enum Command {
     /// List, check, lease, renew and delete stored credentials.
     #[command(subcommand)]
     Credentials(credentials::CredentialsCommand),
-    /// List sessions, or show one session with its timeline.
-    Sessions {
-        /// The session's id.
-        session: Option<String>,
-        /// Print JSON.
-        #[arg(long)]
-        json: bool,
-    },
+    /// List sessions, show one session with its timeline, or cancel sessions.
+    Sessions(sessions::SessionsArguments),
+    /// List the helpers who watch a session, or end their access.
+    #[command(subcommand)]
+    Helpers(helpers::HelpersCommand),
     /// Explain a session's current state or failure.
     Diagnose {
         /// The session's id.
@@ -209,12 +214,14 @@ async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
             config.listen = listen.unwrap_or(config.listen);
             serve::run(config, demo).await
         }
+        Command::Status { json } => status::run(&config, json).await,
         Command::Doctor { leaks: true, json } => doctor::leaks::run(&config, json).await,
         Command::Doctor { leaks: false, json } => doctor::run(&config, json).await,
         Command::Login(arguments) => login::run(&config, arguments).await,
         Command::Exec(arguments) => exec::run(&config, arguments).await,
         Command::Credentials(command) => credentials::run(&config, command).await,
-        Command::Sessions { session, json } => sessions::run(&config, session.as_deref(), json).await,
+        Command::Sessions(arguments) => sessions::run(&config, arguments).await,
+        Command::Helpers(command) => helpers::run(&config, command).await,
         Command::Diagnose { session, json } => diagnose::run(&config, &session, json).await,
         Command::Logs(arguments) => logs::run(&config, arguments).await,
         Command::Bundle { session, out } => bundle::run(&config, &session, out.as_deref()).await,

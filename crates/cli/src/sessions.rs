@@ -1,56 +1,130 @@
 //! `anteroom sessions` and `anteroom login-link`.
 
-use super::{client::ApiClient, print_line};
+use super::{client::ApiClient, print_error_line, print_line};
 use anteroom_controller::config::Config;
 use anteroom_wire::{
     SessionId,
-    api::{SessionList, SessionView, Timeline},
+    api::{SessionList, SessionStatus, SessionView, Timeline},
 };
+use clap::{Args, Subcommand};
 use comfy_table::{Table, presets};
 use http::Method;
 use std::process::ExitCode;
 
-pub(super) async fn run(config: &Config, session: Option<&str>, json: bool) -> anyhow::Result<ExitCode> {
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub(super) struct SessionsArguments {
+    /// The session's id.
+    session: Option<SessionId>,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+    #[command(subcommand)]
+    command: Option<SessionsCommand>,
+}
+
+#[derive(Debug, Subcommand)]
+enum SessionsCommand {
+    /// Cancel sessions: their machines are deleted, and unfinished sign-ins are lost.
+    ///
+    /// Exits with 0 if none of them is active any more. A session that had ended before stays as it was.
+    Cancel {
+        /// The sessions' ids.
+        #[arg(value_name = "SESSION", required_unless_present = "all", conflicts_with = "all")]
+        sessions: Vec<SessionId>,
+        /// Cancel all active sessions.
+        #[arg(long)]
+        all: bool,
+        /// Print the ended sessions as JSON.
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+pub(super) async fn run(config: &Config, arguments: SessionsArguments) -> anyhow::Result<ExitCode> {
     let client = ApiClient::new(&config.state_dir);
-    match session {
-        None => {
+    match arguments {
+        SessionsArguments { command: Some(SessionsCommand::Cancel { sessions, all: false, json }), .. } => {
+            cancel(&client, sessions, json).await
+        }
+        SessionsArguments { command: Some(SessionsCommand::Cancel { all: true, json, .. }), .. } => {
             let list: SessionList = client.get("/api/sessions").await?;
-            if json {
-                print_line(serde_json::to_string_pretty(&list)?);
-            } else {
-                let mut table = Table::new();
-                table.load_style(presets::NOTHING).set_header(["session", "tool", "status", "started", "reason"]);
-                for view in &list.sessions {
-                    table.add_row(row(view));
-                }
-                print_line(table);
-            }
+            let active = list.sessions.into_iter().filter(|view| !view.status.is_ended()).map(|view| view.id);
+            cancel(&client, active.collect(), json).await
         }
-        Some(id) => {
-            let id: SessionId = id.parse()?;
-            let view: SessionView = client.get(&format!("/api/auth/session/{id}")).await?;
-            let timeline: Timeline = client.get(&format!("/api/auth/session/{id}/events")).await?;
-            if json {
-                print_line(serde_json::to_string_pretty(
-                    &serde_json::json!({ "session": view, "timeline": timeline }),
-                )?);
-            } else {
-                print_line(row(&view).join("  "));
-                for entry in timeline.entries {
-                    print_line(format_args!("  {}  {:<20} {}", entry.at, entry.kind, entry.sentence));
-                }
-            }
-        }
+        SessionsArguments { session: Some(id), json, command: None } => show(&client, &id, json).await,
+        SessionsArguments { session: None, json, command: None } => list(&client, json).await,
+    }
+}
+
+async fn list(client: &ApiClient, json: bool) -> anyhow::Result<ExitCode> {
+    let list: SessionList = client.get("/api/sessions").await?;
+    if json {
+        print_line(serde_json::to_string_pretty(&list)?);
+        return Ok(ExitCode::SUCCESS);
+    }
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING).set_header(["session", "tool", "status", "started", "reason"]);
+    for view in &list.sessions {
+        table.add_row(row(view));
+    }
+    print_line(table);
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn show(client: &ApiClient, id: &SessionId, json: bool) -> anyhow::Result<ExitCode> {
+    let view: SessionView = client.get(&format!("/api/auth/session/{id}")).await?;
+    let timeline: Timeline = client.get(&format!("/api/auth/session/{id}/events")).await?;
+    if json {
+        print_line(serde_json::to_string_pretty(&serde_json::json!({ "session": view, "timeline": timeline }))?);
+        return Ok(ExitCode::SUCCESS);
+    }
+    print_line(row(&view).join("  "));
+    for entry in timeline.entries {
+        print_line(format_args!("  {}  {:<20} {}", entry.at, entry.kind, entry.sentence));
     }
     Ok(ExitCode::SUCCESS)
 }
 
+/// Cancels each of them; one that cannot be cancelled does not keep the others.
+async fn cancel(client: &ApiClient, sessions: Vec<SessionId>, json: bool) -> anyhow::Result<ExitCode> {
+    let count = sessions.len();
+    let mut ended = Vec::with_capacity(count);
+    for id in &sessions {
+        let path = format!("/api/auth/session/{id}/cancel");
+        match client.call::<_, SessionView>(Method::POST, &path, Some(&serde_json::json!({}))).await {
+            Ok(view) => ended.push(view),
+            Err(error) => print_error_line(format_args!("anteroom: {id}: {error}")),
+        }
+    }
+    let exit_code = if ended.len() == count { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+    if json {
+        print_line(serde_json::to_string_pretty(&SessionList { sessions: ended })?);
+        return Ok(exit_code);
+    }
+    for view in &ended {
+        if view.status == SessionStatus::Cancelled {
+            print_line(format_args!("{} cancelled", view.id));
+        } else {
+            print_line(format_args!("{} had ended before: {}", view.id, status(view)));
+        }
+    }
+    if count == 0 {
+        print_line("No session is active.");
+    }
+    Ok(exit_code)
+}
+
+fn status(view: &SessionView) -> String {
+    let status = serde_json::to_value(view.status).ok();
+    status.and_then(|status| status.as_str().map(str::to_owned)).unwrap_or_default()
+}
+
 fn row(view: &SessionView) -> [String; 5] {
-    let status = serde_json::to_value(view.status).ok().and_then(|status| status.as_str().map(str::to_owned));
     [
         view.id.to_string(),
         view.provider_name.clone(),
-        status.unwrap_or_default(),
+        status(view),
         view.created_at.clone(),
         view.reason.as_ref().map_or_else(String::new, |reason| reason.sentence.clone()),
     ]

@@ -66,6 +66,8 @@ actions! {
     ReadScreen: [Read];
     /// Act in a session: keep it active, type, paste, choose the method, cancel, restart, use its desktop and terminal.
     ControlSession: [Start];
+    /// List the helpers of a session.
+    ListHelpers: [Read];
     /// List credentials or read the metadata of one.
     ReadCredential: [Read];
     /// Run a command with a stored credential. The command can read the credential.
@@ -154,16 +156,18 @@ pub fn permits(caller: &Caller, action: Action, resource: Resource<'_>) -> Resul
 /// The actions of each role, to the resources that [`permits`] allows it.
 fn role_permits(role: &Role, action: Action) -> bool {
     use Action::{
-        ControlSession, DeleteCredential, LeaseCredential, ListProviders, ListSessions, ListTokens, ManageTokens,
-        OperateServer, ReadAudit, ReadCredential, ReadHealth, ReadMetrics, ReadScreen, ReadSelf, ReadSession,
-        StartSession, UseCredential, ViewDesktop,
+        ControlSession, DeleteCredential, LeaseCredential, ListHelpers, ListProviders, ListSessions, ListTokens,
+        ManageTokens, OperateServer, ReadAudit, ReadCredential, ReadHealth, ReadMetrics, ReadScreen, ReadSelf,
+        ReadSession, StartSession, UseCredential, ViewDesktop,
     };
     match action {
         ReadSelf | ReadHealth | ListProviders => true,
         ListSessions | ReadSession | ViewDesktop => {
             matches!(role, Role::Operator | Role::Backend | Role::User | Role::Viewer(_) | Role::Helper(_))
         }
-        ControlSession | ReadScreen => matches!(role, Role::Operator | Role::Backend | Role::User | Role::Viewer(_)),
+        ControlSession | ReadScreen | ListHelpers => {
+            matches!(role, Role::Operator | Role::Backend | Role::User | Role::Viewer(_))
+        }
         StartSession | ReadCredential | UseCredential | LeaseCredential | DeleteCredential => {
             matches!(role, Role::Operator | Role::Backend | Role::User)
         }

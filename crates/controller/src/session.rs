@@ -22,6 +22,7 @@ pub mod consent;
 pub mod context;
 pub mod diagnose;
 pub mod end;
+pub mod helpers;
 pub mod lifecycle;
 pub mod queue;
 pub mod reach_desktop;

@@ -18,6 +18,7 @@ mod error_response;
 pub(crate) mod event_streams;
 mod extract;
 pub(crate) mod health;
+mod helpers;
 mod invitations;
 mod keys;
 mod leaks;
@@ -180,6 +181,8 @@ fn api() -> OpenApiRouter<App> {
         .routes(routes!(consent::get_consent, consent::give_consent))
         .routes(routes!(tickets::create_ticket))
         .routes(routes!(invitations::invite_helper))
+        .routes(routes!(helpers::list_helpers))
+        .routes(routes!(helpers::end_helper))
         .routes(routes!(sign_in::get_sign_in))
         .routes(routes!(sign_in::open_url))
         .routes(routes!(sign_in::submit_paste))

@@ -227,6 +227,26 @@ impl Store {
     }
 }
 
+impl Store {
+    /// The helpers of a session that are neither revoked nor expired, the first ones first, at most `limit`. Rows that were changed
+    /// outside of this program are left out; the alarm names them.
+    pub(crate) async fn list_valid_helpers(
+        &self,
+        session: &SessionId,
+        now_ms: UnixMs,
+        limit: u32,
+    ) -> Result<Vec<CallerRow>, StoreError> {
+        let rows = sqlx::query(select!(
+            "WHERE session_id = $1 AND role = 'helper' AND revoked_at_ms IS NULL \
+             AND (expires_at_ms IS NULL OR expires_at_ms > $2) ORDER BY created_at_ms, id LIMIT $3"
+        ));
+        let rows = rows.bind(session.as_str()).bind(to_sql_integer(now_ms)).bind(i64::from(limit));
+        let rows = rows.fetch_all(self.read_pool()).await.map_err(query_error("list helpers"))?;
+        let decoded = rows.iter().map(|row| decode(self.row_macs(), row));
+        decoded.filter(|row| !matches!(row, Err(StoreError::TamperedRow { .. }))).collect()
+    }
+}
+
 /// Inserts a caller. `account`: of the token that it succeeds.
 pub(crate) async fn insert(
     macs: &RowMacs,

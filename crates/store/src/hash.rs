@@ -26,6 +26,14 @@ impl Sha256Hex {
         Self::of_bytes(secret.expose().as_bytes())
     }
 
+    /// Its first 80 bits.
+    pub(crate) fn first_bytes(&self) -> [u8; 10] {
+        let mut bytes = [0; 10];
+        // Cannot fail: the text has 64 hex digits.
+        let _ = hex::decode_to_slice(&self.0[..20], &mut bytes);
+        bytes
+    }
+
     /// As text.
     pub fn as_str(&self) -> &str {
         &self.0

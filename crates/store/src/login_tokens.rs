@@ -3,9 +3,10 @@
 use crate::{
     Sha256Hex, Store, StoreError, UnixMs, WriteKind,
     error::query_error,
-    row_macs::tables::LOGIN_TOKENS,
+    row_macs::{RowMacs, tables::LOGIN_TOKENS},
     row_reader::{RowReader, to_sql_integer},
     text_enum::text_enum,
+    write_transaction::WriteTransaction,
 };
 use anteroom_wire::{CallerId, SessionId};
 
@@ -63,7 +64,11 @@ pub struct RedeemedLoginToken {
     pub scope: LoginScope,
     /// The caller that made the link.
     pub creator: Option<CallerId>,
+    /// The id of the caller to create for a helper: the invitation was listed with it.
+    pub caller: CallerId,
 }
+
+const CREATE: &str = "create a login token";
 
 impl Store {
     /// Creates a login token.
@@ -71,29 +76,9 @@ impl Store {
     /// # Errors
     /// When it already exists or its session does not (conflict), or the database cannot be written.
     pub async fn create_login_token(&self, new: &NewLoginToken) -> Result<(), StoreError> {
-        const OPERATION: &str = "create a login token";
-        let (kind, name, session) = match &new.scope {
-            LoginScope::Operator { name } => (LoginTokenKind::Operator, Some(name.as_str()), None),
-            LoginScope::Session { session } => (LoginTokenKind::Viewer, None, Some(session.as_str())),
-            LoginScope::Helper { session, name } => {
-                (LoginTokenKind::Helper, Some(name.as_str()), Some(session.as_str()))
-            }
-        };
-        let mut transaction = self.begin_write(WriteKind::CreateLoginToken, OPERATION).await?;
-        sqlx::query(
-            "INSERT INTO login_tokens (hash, kind, name, session_id, caller_id, expires_at_ms) VALUES ($1, $2, $3, $4, $5, $6)",
-        )
-        .bind(new.hash.as_str())
-        .bind(kind.as_str())
-        .bind(name)
-        .bind(session)
-        .bind(new.creator.as_ref().map(CallerId::as_str))
-        .bind(to_sql_integer(new.expires_at_ms))
-        .execute(&mut *transaction)
-        .await
-        .map_err(query_error(OPERATION))?;
-        self.row_macs().renew(&mut transaction, &LOGIN_TOKENS, new.hash.as_str().into()).await?;
-        transaction.commit().await.map_err(query_error(OPERATION))
+        let mut transaction = self.begin_write(WriteKind::CreateLoginToken, CREATE).await?;
+        insert(self.row_macs(), &mut transaction, new).await?;
+        transaction.commit().await.map_err(query_error(CREATE))
     }
 
     /// Redeems a login token and returns what it permits. `None`: there is no such token, it was used before, it has expired, or the
@@ -114,7 +99,7 @@ impl Store {
             "UPDATE login_tokens SET used_at_ms = $2, mac = NULL WHERE hash = $1 AND used_at_ms IS NULL AND expires_at_ms > $2 \
              AND NOT EXISTS (SELECT 1 FROM callers WHERE callers.id = login_tokens.caller_id AND \
              (revoked_at_ms IS NOT NULL OR (callers.kind = 'api_token' AND callers.expires_at_ms <= $2))) \
-             RETURNING kind, name, session_id, caller_id",
+             RETURNING kind, name, session_id, caller_id, expires_at_ms",
         )
         .bind(hash.as_str())
         .bind(to_sql_integer(now_ms))
@@ -135,6 +120,40 @@ impl Store {
                 return Err(reader.corrupt_row_error("name and session do not match the kind"));
             }
         };
-        Ok(Some(RedeemedLoginToken { scope, creator: reader.parsed_or_null("caller_id")? }))
+        let creator = reader.parsed_or_null("caller_id")?;
+        let caller = caller_id(hash, reader.number("expires_at_ms")?);
+        Ok(Some(RedeemedLoginToken { scope, creator, caller }))
     }
+}
+
+/// The id of the caller that a helper's invitation makes, known before the invitation is used: of its end and its hash, which has as many
+/// random bits.
+pub(crate) fn caller_id(hash: &Sha256Hex, expires_at_ms: UnixMs) -> CallerId {
+    CallerId::from_parts(expires_at_ms, hash.first_bytes())
+}
+
+/// Inserts a login token.
+pub(crate) async fn insert(
+    macs: &RowMacs,
+    transaction: &mut WriteTransaction,
+    new: &NewLoginToken,
+) -> Result<(), StoreError> {
+    let (kind, name, session) = match &new.scope {
+        LoginScope::Operator { name } => (LoginTokenKind::Operator, Some(name.as_str()), None),
+        LoginScope::Session { session } => (LoginTokenKind::Viewer, None, Some(session.as_str())),
+        LoginScope::Helper { session, name } => (LoginTokenKind::Helper, Some(name.as_str()), Some(session.as_str())),
+    };
+    sqlx::query(
+        "INSERT INTO login_tokens (hash, kind, name, session_id, caller_id, expires_at_ms) VALUES ($1, $2, $3, $4, $5, $6)",
+    )
+    .bind(new.hash.as_str())
+    .bind(kind.as_str())
+    .bind(name)
+    .bind(session)
+    .bind(new.creator.as_ref().map(CallerId::as_str))
+    .bind(to_sql_integer(new.expires_at_ms))
+    .execute(&mut **transaction)
+    .await
+    .map_err(query_error(CREATE))?;
+    macs.renew(transaction, &LOGIN_TOKENS, new.hash.as_str().into()).await
 }

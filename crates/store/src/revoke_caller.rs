@@ -2,6 +2,7 @@
 
 use crate::{
     Store, StoreError, UnixMs, WriteKind,
+    callers::RoleKind,
     error::query_error,
     row_macs::{RowMacs, tables::CALLERS},
     row_reader::{RowReader, to_sql_integer},
@@ -10,11 +11,12 @@ use crate::{
 use anteroom_wire::CallerId;
 use std::collections::HashMap;
 
+const OPERATION: &str = "revoke a caller";
 /// Callers in one query.
 const IDS_MAX: usize = 100;
 
-/// When a caller was revoked and when it expires.
-type CallerState = (Option<UnixMs>, Option<UnixMs>);
+/// The role of a caller, when it was revoked and when it expires.
+type CallerState = (RoleKind, Option<UnixMs>, Option<UnixMs>);
 
 /// The caller with this id and all callers that it made, directly or through others.
 macro_rules! with_descendants {
@@ -32,6 +34,8 @@ macro_rules! with_descendants {
 pub enum CallerEnd {
     /// It was revoked.
     Revoked,
+    /// It is a helper and was revoked.
+    HelperRevoked,
     /// It has expired.
     Expired,
 }
@@ -43,26 +47,14 @@ impl Store {
     /// # Errors
     /// When the database cannot be written.
     pub async fn revoke_caller(&self, id: &CallerId, at_ms: UnixMs) -> Result<Vec<CallerId>, StoreError> {
-        const OPERATION: &str = "revoke a caller";
         let mut transaction = self.begin_write(WriteKind::RevokeCaller, OPERATION).await?;
-        let valid = valid_family(self.row_macs(), &mut transaction, id).await?;
-        let rows = sqlx::query(with_descendants!(
-            "UPDATE callers SET revoked_at_ms = $2 WHERE revoked_at_ms IS NULL AND id IN (SELECT id FROM family) \
-             RETURNING id"
-        ))
-        .bind(id.as_str())
-        .bind(to_sql_integer(at_ms))
-        .fetch_all(&mut *transaction)
-        .await
-        .map_err(query_error(OPERATION))?;
-        if rows.is_empty() {
+        let revoked = revoke_family(self.row_macs(), &mut transaction, id, at_ms).await?;
+        if revoked.is_empty() {
             transaction.finish_unchanged();
-            return Ok(Vec::new());
+        } else {
+            transaction.commit().await.map_err(query_error(OPERATION))?;
         }
-        renew_all(self.row_macs(), &mut transaction, &valid).await?;
-        end_links_and_tickets(&mut transaction, id, at_ms).await?;
-        transaction.commit().await.map_err(query_error(OPERATION))?;
-        rows.iter().map(|row| RowReader::new(row, "callers", "id").parsed("id")).collect()
+        Ok(revoked)
     }
 
     /// Of these callers, those that cannot be used at `now_ms`, with the reason. A caller that no longer exists counts as revoked.
@@ -79,9 +71,10 @@ impl Store {
             let states = self.read_caller_states(ids).await?;
             for id in ids {
                 match states.get(id) {
-                    Some((None, end)) if end.is_none_or(|end| end > now_ms) => {}
-                    Some((None, _)) => ended.push((id.clone(), CallerEnd::Expired)),
-                    Some((Some(_), _)) | None => ended.push((id.clone(), CallerEnd::Revoked)),
+                    Some((_, None, end)) if end.is_none_or(|end| end > now_ms) => {}
+                    Some((_, None, _)) => ended.push((id.clone(), CallerEnd::Expired)),
+                    Some((RoleKind::Helper, Some(_), _)) => ended.push((id.clone(), CallerEnd::HelperRevoked)),
+                    Some((_, Some(_), _)) | None => ended.push((id.clone(), CallerEnd::Revoked)),
                 }
             }
         }
@@ -98,11 +91,37 @@ impl Store {
         let valid = rows.iter().filter(|row| self.row_macs().verify(&CALLERS, row).is_ok());
         let states = valid.map(|row| {
             let reader = RowReader::new(row, "callers", "id");
-            let state = (reader.number_or_null("revoked_at_ms")?, reader.number_or_null("expires_at_ms")?);
+            let revoked_at_ms = reader.number_or_null("revoked_at_ms")?;
+            let state = (reader.parsed("role")?, revoked_at_ms, reader.number_or_null("expires_at_ms")?);
             Ok((reader.parsed("id")?, state))
         });
         states.collect()
     }
+}
+
+/// Revokes a caller and all callers that it made, and makes their links and tickets unusable, within a transaction. Returns the callers
+/// that are now revoked.
+pub(crate) async fn revoke_family(
+    macs: &RowMacs,
+    transaction: &mut WriteTransaction,
+    id: &CallerId,
+    at_ms: UnixMs,
+) -> Result<Vec<CallerId>, StoreError> {
+    let valid = valid_family(macs, transaction, id).await?;
+    let rows = sqlx::query(with_descendants!(
+        "UPDATE callers SET revoked_at_ms = $2 WHERE revoked_at_ms IS NULL AND id IN (SELECT id FROM family) RETURNING id"
+    ))
+    .bind(id.as_str())
+    .bind(to_sql_integer(at_ms))
+    .fetch_all(&mut **transaction)
+    .await
+    .map_err(query_error(OPERATION))?;
+    if rows.is_empty() {
+        return Ok(Vec::new());
+    }
+    renew_all(macs, transaction, &valid).await?;
+    end_links_and_tickets(transaction, id, at_ms).await?;
+    rows.iter().map(|row| RowReader::new(row, "callers", "id").parsed("id")).collect()
 }
 
 /// Ends the callers that a caller made, and itself, at this time unless they end earlier.
@@ -168,7 +187,7 @@ async fn end_links_and_tickets(
         ),
     ] {
         let done = sqlx::query(text).bind(id.as_str()).bind(to_sql_integer(at_ms)).execute(&mut **transaction).await;
-        done.map_err(query_error("revoke a caller"))?;
+        done.map_err(query_error(OPERATION))?;
     }
     Ok(())
 }

@@ -16,6 +16,10 @@ pub enum CloseCause {
     CallerRevoked,
     /// The caller that opened the connection has expired.
     CallerExpired,
+    /// The caller that opened the connection is a helper whose access was ended.
+    HelperEnded,
+    /// A newer viewer needs the place of this one.
+    ViewerReplaced,
     /// The server is stopping.
     ServerStopping,
 }
@@ -27,6 +31,8 @@ impl From<CloseCause> for Problem {
             CloseCause::MachineReplaced => Self::MachineReplaced,
             CloseCause::CallerRevoked => Self::CallerRevoked,
             CloseCause::CallerExpired => Self::CallerExpired,
+            CloseCause::HelperEnded => Self::HelperEnded,
+            CloseCause::ViewerReplaced => Self::ViewerReplaced,
             CloseCause::ServerStopping => Self::ShuttingDown,
         }
     }

@@ -220,6 +220,8 @@ async fn session_end_is_sent_as_close_code_and_reason() {
         CloseCause::MachineReplaced,
         CloseCause::CallerRevoked,
         CloseCause::CallerExpired,
+        CloseCause::HelperEnded,
+        CloseCause::ViewerReplaced,
         CloseCause::ServerStopping,
     ]) {
         let problem = Problem::from(cause);

@@ -6,12 +6,14 @@
 mod consent;
 mod credentials;
 mod health;
+mod helpers;
 mod providers;
 mod sign_in;
 
 pub use consent::{ConsentStatus, ConsentView};
 pub use credentials::{CredentialFile, CredentialHealth, CredentialList, CredentialMeta, Lease};
 pub use health::{Health, HealthCheck, HealthStatus, Isolation, IsolationLevel, LayerOff};
+pub use helpers::{HelperList, HelperStatus, HelperView};
 pub use providers::{ProviderList, ProviderView};
 pub use sign_in::{
     CurrentCaller, LoginRequest, OidcAnswer, OidcOutcome, OidcProvider, OidcRequest, OidcResult, OidcStart, SignInKind,

@@ -49,10 +49,14 @@ problems! {
     CallerRevoked = "caller_revoked", 401, 4411, "The token or cookie of this connection was revoked.", "Ask for a new link or token.";
     /// A caller that expired while a connection of it was open.
     CallerExpired = "caller_expired", 401, 4412, "The token or cookie of this connection has expired.", "Ask for a new link or token.";
+    /// A helper whose access was ended.
+    HelperEnded = "helper_ended", 401, 4414, "The access of this helper was ended.", "Ask the person who invited you for another link.";
     /// A caller whose row was changed outside of the server.
     CallerTampered = "caller_tampered", 403, 4403, "What is stored about this token, cookie or link was changed outside of this server; it is not accepted.", "Tell the operator: `anteroom doctor` names the row. Revoke it, use a new token or link, and find out who can write to the database.";
     /// No such API token.
     UnknownToken = "unknown_token", 404, 4404, "There is no such valid API token.", "`anteroom token list` shows the tokens.";
+    /// No such helper of the session.
+    UnknownHelper = "unknown_helper", 404, 4404, "This session has no such helper or open invitation.", "List its helpers: one that has left, was ended or has expired is not among them.";
     /// A name that another API token has, or that looks like that of another one.
     NameInUse = "name_in_use", 409, 4409, "Another valid token has this name, or one that looks like it.", "Choose another name, or rotate or revoke that token.";
     /// A token whose scopes do not include the request's.
@@ -149,6 +153,10 @@ problems! {
     InvalidCredentialFormat = "invalid_credential_format", 422, 4422, "The delivered file is not a credential of this provider.", "The detail names the missing keys; the tool's version may have changed the format.";
     /// Too many viewers.
     TooManyViewers = "too_many_viewers", 429, 4429, "This session has reached its maximum number of viewers.", "Close another viewer first.";
+    /// A viewer whose place another one needed.
+    ViewerReplaced = "viewer_replaced", 429, 4429, "A newer viewer took the place of this one.", "Close a viewer that is not needed, then connect again.";
+    /// Too many helpers.
+    TooManyHelpers = "too_many_helpers", 429, 4429, "This session has as many helpers and open invitations as it may have.", "End the access of one first.";
     /// Requests arrive faster than the caller, or the address, may send them.
     TooManyRequests = "too_many_requests", 429, 4429, "Requests of this kind arrive too fast.", "Wait as long as Retry-After names, then try again; docs/limits.md lists the limits.";
     /// Too many event streams at once.

@@ -1,7 +1,9 @@
 //! The in-memory state of a session that runs on this server.
 
+mod connected_helpers;
 mod current_machine;
 mod deliveries_in_flight;
+mod desktop_viewers;
 mod sign_in_changes;
 
 use super::{lifecycle::DeliveryState, request_rates::RequestRates, status::Progress, timeline::KindBudget};
@@ -9,9 +11,12 @@ use crate::unix_time;
 use anteroom_egress::{EgressSummary, MachineEgressGate};
 use anteroom_store::Sha256Hex;
 use anteroom_tunnel::{CloseCause, CloseSignal, SessionActivity};
-use anteroom_wire::{EndReason, MachineId, Problem, SessionId, provider::Provider};
+use anteroom_wire::{EndReason, MachineId, SessionId, provider::Provider};
+pub use connected_helpers::{ConnectedHelpers, HelperConnection};
 pub use current_machine::{CurrentMachine, MachineHost, MachineSignIn};
 pub use deliveries_in_flight::DeliveriesInFlight;
+use desktop_viewers::DesktopPlaces;
+pub use desktop_viewers::{DesktopPlace, ViewerAccess};
 use parking_lot::{Mutex, MutexGuard};
 pub use sign_in_changes::{SIGN_IN_CHANGES_MAX, SignInChange, SignInChanges};
 use std::sync::{Arc, OnceLock};
@@ -47,6 +52,8 @@ pub struct ActiveSession {
     pub method_lock: tokio::sync::Mutex<()>,
     /// The entries that its timeline has, by kind.
     pub timeline_budget: Mutex<KindBudget>,
+    /// Who has a place at the desktop.
+    desktop_places: Mutex<DesktopPlaces>,
     state: watch::Sender<SessionState>,
 }
 
@@ -63,6 +70,8 @@ pub struct SessionState {
     pub deliveries: DeliveriesInFlight,
     /// Connected desktop viewers.
     pub desktop_viewers: u32,
+    /// Connected helpers.
+    pub helpers: ConnectedHelpers,
     /// Closes the sockets to the current machine and those that wait for it.
     pub machine_close_signal: CloseSignal,
     /// Incremented on timeline entries and row changes, so that subscribers reload.
@@ -80,6 +89,7 @@ impl ActiveSession {
             progress: Progress::Queued { position: 1 },
             deliveries: DeliveriesInFlight::default(),
             desktop_viewers: 0,
+            helpers: ConnectedHelpers::default(),
             machine_close_signal: close_signal.child(),
             change_count: 0,
         };
@@ -96,6 +106,7 @@ impl ActiveSession {
             request_rates: RequestRates::default(),
             method_lock: tokio::sync::Mutex::new(()),
             timeline_budget: Mutex::default(),
+            desktop_places: Mutex::default(),
             state: watch::channel(state).0,
         })
     }
@@ -152,19 +163,6 @@ impl ActiveSession {
         self.notify_subscribers();
     }
 
-    /// Counts a connected viewer until the guard is dropped.
-    ///
-    /// # Errors
-    /// `viewers_max` viewers are connected already.
-    pub fn acquire_viewer_slot(self: &Arc<Self>, viewers_max: u32) -> Result<ViewerGuard, Problem> {
-        let connected = self.state.send_if_modified(|state| {
-            let has_capacity = state.desktop_viewers < viewers_max;
-            state.desktop_viewers += u32::from(has_capacity);
-            has_capacity
-        });
-        if connected { Ok(ViewerGuard(Arc::clone(self))) } else { Err(Problem::TooManyViewers) }
-    }
-
     /// Marks a delivery as in flight until the guard is dropped. `None`: the machine is about to stop, which waits for no
     /// further delivery.
     pub fn begin_delivery(self: &Arc<Self>) -> Option<DeliveryGuard> {
@@ -194,16 +192,6 @@ pub const TERMINALS_MAX: usize = 8;
 
 /// Hosts that the egress summary of one session counts separately.
 pub const EGRESS_HOSTS_MAX: usize = 200;
-
-/// A connected desktop viewer; dropping it ends the count.
-#[derive(Debug)]
-pub struct ViewerGuard(Arc<ActiveSession>);
-
-impl Drop for ViewerGuard {
-    fn drop(&mut self) {
-        self.0.update_state(|state| state.desktop_viewers = state.desktop_viewers.saturating_sub(1));
-    }
-}
 
 /// A delivery in flight; dropping it marks it as answered.
 #[derive(Debug)]

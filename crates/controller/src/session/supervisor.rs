@@ -236,6 +236,8 @@ impl Supervisor {
                 CloseCause::ServerStopping
                 | CloseCause::MachineReplaced
                 | CloseCause::CallerRevoked
+                | CloseCause::HelperEnded
+                | CloseCause::ViewerReplaced
                 | CloseCause::CallerExpired => Event::ServerStopping,
             },
             done = jobs::next_result(job) => {

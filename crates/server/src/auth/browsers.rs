@@ -3,7 +3,7 @@
 
 use super::{Auth, CSRF_HEADER, cookie_header};
 use anteroom_controller::{api_error::ApiError, caller::Caller, unix_time};
-use anteroom_store::{BrowserRow, NewBrowser, Sha256Hex, StoreError};
+use anteroom_store::{BrowserRow, NewBrowser, Role, Sha256Hex, StoreError};
 use anteroom_wire::{CallerId, Problem};
 use axum::http::{HeaderMap, HeaderValue, header};
 
@@ -92,7 +92,8 @@ pub(super) async fn is_own_browser(auth: &Auth, headers: &HeaderMap, caller: &Ca
 }
 
 /// The browsers that the caller may list and sign out: those of the same person, or, after a login link, those that signed in
-/// with a link and the same role. Empty if the caller is not a browser.
+/// with a link and the same role. Helpers of a session are different people: each has only its own browser. Empty if the caller is not a
+/// browser.
 ///
 /// # Errors
 /// The database cannot be read.
@@ -101,7 +102,11 @@ pub async fn list_own_browsers(auth: &Auth, caller: &Caller) -> Result<Vec<Brows
     let now = unix_time::now_unix_ms();
     let used_after = now.saturating_sub(auth.browser_idle_ms_max);
     let mut browsers = auth.store.list_browsers(current.person.as_ref(), now, used_after, BROWSERS_MAX).await?;
-    browsers.retain(|browser| current.person.is_some() || browser.role == current.role);
+    browsers.retain(|browser| match &current.role {
+        _ if current.person.is_some() => true,
+        Role::Helper(_) => browser.caller == current.caller,
+        Role::Operator | Role::Auditor | Role::Backend | Role::User | Role::Viewer(_) => browser.role == current.role,
+    });
     Ok(browsers)
 }
 

@@ -72,6 +72,7 @@ impl LiveCallers {
             let Some(entry) = open.get(id) else { continue };
             let cause = match end {
                 CallerEnd::Revoked => CloseCause::CallerRevoked,
+                CallerEnd::HelperRevoked => CloseCause::HelperEnded,
                 CallerEnd::Expired => CloseCause::CallerExpired,
             };
             if entry.signal.close(cause) {
@@ -83,6 +84,11 @@ impl LiveCallers {
 }
 
 impl LiveCaller {
+    /// The caller.
+    pub fn id(&self) -> &CallerId {
+        &self.id
+    }
+
     /// Closes when the caller is revoked or expires.
     pub fn signal(&self) -> &CloseSignal {
         &self.signal

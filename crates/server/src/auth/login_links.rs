@@ -9,10 +9,13 @@ use anteroom_controller::{
     api_error::ApiError,
     audit,
     caller::{Action, Caller},
-    random, unix_time,
+    random,
+    session::helpers::HELPERS_MAX,
+    unix_time,
 };
 use anteroom_store::{
-    CallerKind, LoginScope, NewCaller, NewLoginToken, RedeemedLoginToken, Role, SessionRow, Sha256Hex, StoreError,
+    CallerKind, Invitation, LoginScope, NewCaller, NewLoginToken, RedeemedLoginToken, Role, SessionRow, Sha256Hex,
+    StoreError,
 };
 use anteroom_wire::{CallerId, Problem, Secret};
 use axum::http::HeaderValue;
@@ -29,7 +32,16 @@ pub async fn create_login_token(auth: &Auth, creator: &Caller, scope: LoginScope
     Ok(login_token)
 }
 
-/// Redeems a login token. Returns the cookie to set, or `None` if the `current` caller has the access already.
+/// What a login token was redeemed for.
+#[derive(Debug)]
+pub struct RedeemedLink {
+    /// The cookie to set.
+    pub cookie: HeaderValue,
+    /// The role of the caller that the cookie authenticates.
+    pub role: Role,
+}
+
+/// Redeems a login token. Returns `None` if the `current` caller has the access already.
 ///
 /// # Errors
 /// The token is used or expired, its creator is revoked, or the database cannot be used.
@@ -38,20 +50,22 @@ pub async fn redeem_login_token(
     login_token: &Secret,
     current: Option<&Caller>,
     browser: BrowserInfo,
-) -> Result<Option<HeaderValue>, ApiError> {
+) -> Result<Option<RedeemedLink>, ApiError> {
     let now = unix_time::now_unix_ms();
-    let redeemed = auth.store.redeem_login_token(&Sha256Hex::of_secret(login_token), now).await?;
-    let RedeemedLoginToken { scope, creator } = redeemed.ok_or(Problem::TicketUsed)?;
-    let (kind, role, name) = match scope {
-        LoginScope::Operator { name } => (CallerKind::BrowserCookie, Role::Operator, name),
+    let hash = Sha256Hex::of_secret(login_token);
+    let redeemed = auth.store.redeem_login_token(&hash, now).await?;
+    let RedeemedLoginToken { scope, creator, caller: helper_id } = redeemed.ok_or(Problem::TicketUsed)?;
+    let new_id = || random::random_id(CallerId::from_parts);
+    let (id, kind, role, name) = match scope {
+        LoginScope::Operator { name } => (new_id(), CallerKind::BrowserCookie, Role::Operator, name),
         LoginScope::Session { session } => {
             let row = auth.store.get_session(&session).await?.ok_or(Problem::UnknownSession)?;
             if current.is_some_and(|caller| caller.require(Action::ControlSession, &row).is_ok()) {
                 return Ok(None);
             }
-            (CallerKind::ViewerCookie, Role::Viewer(session), "viewer".to_owned())
+            (new_id(), CallerKind::ViewerCookie, Role::Viewer(session), "viewer".to_owned())
         }
-        LoginScope::Helper { session, name } => (CallerKind::ViewerCookie, Role::Helper(session), name),
+        LoginScope::Helper { session, name } => (helper_id, CallerKind::ViewerCookie, Role::Helper(session), name),
     };
     let mut scopes = role.scopes();
     if let (Role::Operator, Some(creator)) = (&role, &creator) {
@@ -63,7 +77,7 @@ pub async fn redeem_login_token(
     let lifetime_s = auth.cookie_lifetime_s;
     let cookie = cookie_name(&role);
     let caller = NewCaller {
-        id: random::random_id(CallerId::from_parts),
+        id,
         kind,
         role,
         name,
@@ -73,8 +87,14 @@ pub async fn redeem_login_token(
         created_at_ms: now,
         expires_at_ms: Some(now + lifetime_s * 1_000),
     };
-    auth.store.create_caller(&caller).await.map_err(|error| {
-        // Its creator was revoked since the link was redeemed.
+    let created = match &caller.role {
+        Role::Helper(_) => auth.store.create_helper(&caller, &hash).await,
+        Role::Operator | Role::Auditor | Role::Backend | Role::User | Role::Viewer(_) => {
+            auth.store.create_caller(&caller).await
+        }
+    };
+    created.map_err(|error| {
+        // Its creator, or the invitation, was revoked since the link was redeemed.
         if matches!(error, StoreError::CallerInvalid(_)) { Problem::TicketUsed.into() } else { ApiError::from(error) }
     })?;
     audit::note_caller(&caller.id);
@@ -85,7 +105,8 @@ pub async fn redeem_login_token(
     if let Some(replaced) = replaced.filter(|replaced| caller.parent.as_ref() != Some(&replaced.id)) {
         browsers::sign_out(auth, replaced, &replaced.id).await?;
     }
-    browsers::set_cookie(auth, &cookie, token.expose(), lifetime_s).map(Some)
+    let cookie = browsers::set_cookie(auth, &cookie, token.expose(), lifetime_s)?;
+    Ok(Some(RedeemedLink { cookie, role: caller.role }))
 }
 
 /// Creates an operator's login link. The token is in the fragment, which browsers do not send to the server.
@@ -113,15 +134,21 @@ pub async fn create_viewer_login_link(auth: &Auth, creator: &Caller, row: &Sessi
 /// Creates a login link with which a helper of this name looks at a session.
 ///
 /// # Errors
-/// The database cannot be written.
+/// The session has too many helpers and open invitations, or the database cannot be written.
 pub async fn create_helper_login_link(
     auth: &Auth,
     creator: &Caller,
     row: &SessionRow,
     name: &str,
-) -> Result<String, StoreError> {
-    let scope = LoginScope::Helper { session: row.id.clone(), name: name.to_owned() };
-    let login_token = create_login_token(auth, creator, scope).await?;
+) -> Result<String, ApiError> {
+    let login_token = random::random_token("login_");
+    let now_ms = unix_time::now_unix_ms();
+    let (hash, creator) = (Sha256Hex::of_secret(&login_token), creator.id.clone());
+    let invitation = Invitation { hash, creator, now_ms, expires_at_ms: now_ms + auth.login_link_lifetime_ms };
+    if !auth.store.create_invitation(&row.id, name, &invitation, HELPERS_MAX).await? {
+        let detail = format!("the limit is {HELPERS_MAX}");
+        return Err(ApiError::new(Problem::TooManyHelpers, detail));
+    }
     let (base, session, provider) = (auth.addresses.base_url(), &row.id, &row.provider);
     let page = format!("{base}/dashboard/remote-cli/auth?session={session}&provider={provider}&view=1");
     Ok(format!("{page}#login_token={}", login_token.expose()))

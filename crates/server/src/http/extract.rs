@@ -7,7 +7,7 @@ use anteroom_store::SessionRow;
 use anteroom_wire::{CallerId, CredentialId, Problem, SessionId};
 use axum::{
     RequestExt,
-    extract::{FromRef, FromRequest, FromRequestParts, Path, Request},
+    extract::{FromRef, FromRequest, FromRequestParts, RawPathParams, Request},
     http::{header, request::Parts},
 };
 use serde::de::DeserializeOwned;
@@ -128,10 +128,27 @@ impl<S: Sync> FromRequestParts<S> for CallerPath {
     }
 }
 
+/// The helper's id in a path that has a session's, too.
+pub(super) struct HelperPath(pub CallerId);
+
+impl<S: Sync> FromRequestParts<S> for HelperPath {
+    type Rejection = ErrorResponse;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ErrorResponse> {
+        Ok(Self(named_id(parts, "helper").await?))
+    }
+}
+
 async fn id<T: FromStr<Err: Display>>(parts: &mut Parts) -> Result<T, ApiError> {
-    let Path(id) = Path::<String>::from_request_parts(parts, &())
-        .await
-        .map_err(|_| ApiError::new(Problem::Malformed, "the path has no id"))?;
+    named_id(parts, "id").await
+}
+
+/// Parses the id that has this name in the pattern of the path.
+async fn named_id<T: FromStr<Err: Display>>(parts: &mut Parts, name: &str) -> Result<T, ApiError> {
+    let path = RawPathParams::from_request_parts(parts, &()).await;
+    let path = path.map_err(|_| ApiError::new(Problem::Malformed, "the path is not valid UTF-8"))?;
+    let id = path.iter().find(|(key, _)| *key == name).map(|(_, id)| id);
+    let id = id.ok_or_else(|| ApiError::new(Problem::Malformed, "the path has no id"))?;
     id.parse().map_err(|error| ApiError::new(Problem::Malformed, format!("{error}")))
 }
 

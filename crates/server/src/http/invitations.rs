@@ -9,7 +9,7 @@ use crate::auth::{Auth, browsers, login_links};
 use anteroom_controller::{
     api_error::ApiError,
     names::require_clear,
-    session::{channels::require_active, context::SessionContext},
+    session::{channels::require_active, context::SessionContext, helpers::notify_changed},
     unix_time::now_unix_ms,
 };
 use anteroom_wire::{Problem, ProblemBody};
@@ -34,6 +34,7 @@ pub(super) struct InvitationRequest {
     (status = 400, description = "The name is malformed.", body = ProblemBody),
     (status = 403, description = "The caller may not control this session, or must confirm first.", body = ProblemBody),
     (status = 410, description = "The session has ended.", body = ProblemBody),
+    (status = 429, description = "The session has too many helpers and open invitations.", body = ProblemBody),
 ))]
 pub(super) async fn invite_helper(
     State(context): State<SessionContext>,
@@ -50,5 +51,6 @@ pub(super) async fn invite_helper(
     browsers::require_confirmation_of_person(&auth, &owned.caller).await?;
     let (row, _) = require_active(&context, &owned.row.id).await?;
     let url = login_links::create_helper_login_link(&auth, &owned.caller, &row, name).await?;
+    notify_changed(&context, &row.id);
     Ok(axum::Json(LoginLink { url, expires_in_s: auth.login_link_lifetime_ms / 1_000 }))
 }

@@ -8,12 +8,16 @@ use crate::{
     auth::{
         Auth,
         browsers::{self, BrowserInfo},
-        login_links, require_own_origin,
+        login_links::{self, RedeemedLink},
+        require_own_origin,
     },
     peer::ClientAddress,
 };
-use anteroom_controller::caller::Caller;
-use anteroom_store::Person;
+use anteroom_controller::{
+    caller::Caller,
+    session::{context::SessionContext, helpers::notify_changed},
+};
+use anteroom_store::{Person, Role};
 use anteroom_wire::{
     ProblemBody, Secret,
     api::{CurrentCaller, LoginRequest, SignInKind},
@@ -32,6 +36,7 @@ use serde::{Deserialize, Serialize};
 ))]
 pub(super) async fn log_in(
     State(auth): State<Auth>,
+    State(context): State<SessionContext>,
     caller: Option<axum::Extension<Caller>>,
     address: ClientAddress,
     headers: HeaderMap,
@@ -40,9 +45,12 @@ pub(super) async fn log_in(
     require_own_origin(&auth, &headers)?;
     let current = caller.as_ref().map(|caller| &caller.0);
     let browser = BrowserInfo::new(&request.browser_key, &headers, address.to_string())?;
-    let cookie = login_links::redeem_login_token(&auth, &Secret::new(request.login_token), current, browser).await?;
+    let redeemed = login_links::redeem_login_token(&auth, &Secret::new(request.login_token), current, browser).await?;
     let mut response = StatusCode::NO_CONTENT.into_response();
-    if let Some(cookie) = cookie {
+    if let Some(RedeemedLink { cookie, role }) = redeemed {
+        if let Role::Helper(session) = &role {
+            notify_changed(&context, session);
+        }
         response.headers_mut().append(header::SET_COOKIE, cookie);
     }
     Ok(response)

@@ -6,9 +6,9 @@ use Access::{Caller, Public};
 use Recording::{Exempt, Recorded, Unrecorded};
 use anteroom_audit::Action as Deed;
 use anteroom_controller::caller::Action::{
-    self, ControlSession, DeleteCredential, LeaseCredential, ListProviders, ListSessions, ListTokens, ManageTokens,
-    OperateServer, ReadAudit, ReadCredential, ReadMetrics, ReadScreen, ReadSelf, ReadSession, StartSession,
-    UseCredential, ViewDesktop,
+    self, ControlSession, DeleteCredential, LeaseCredential, ListHelpers, ListProviders, ListSessions, ListTokens,
+    ManageTokens, OperateServer, ReadAudit, ReadCredential, ReadMetrics, ReadScreen, ReadSelf, ReadSession,
+    StartSession, UseCredential, ViewDesktop,
 };
 use anteroom_controller::oidc::REDIRECT_PATH;
 use axum::http::{HeaderMap, Method, header};
@@ -121,6 +121,9 @@ pub const ROUTES: &[Route] = &[
     route(POST, "/api/auth/session/{id}/consent", Caller(ControlSession), Recorded(Deed::SessionConsent), Change),
     route(POST, "/api/auth/session/{id}/ticket", Caller(ViewDesktop), Recorded(Deed::TicketCreate), TicketClass),
     route(POST, "/api/auth/session/{id}/invitations", Caller(ControlSession), Recorded(Deed::Invitation), Change),
+    route(GET, "/api/auth/session/{id}/helpers", Caller(ListHelpers), Unrecorded, Read),
+    // A helper may end its own access; for all others the handler requires more.
+    route(DELETE, "/api/auth/session/{id}/helpers/{helper}", Caller(ReadSession), Recorded(Deed::HelperEnd), Change),
     route(
         POST,
         "/api/auth/session/{id}/heartbeat",

@@ -55,7 +55,8 @@ pub(super) struct EventsQuery {
 /// Returns the session's timeline, at most 1000 entries.
 ///
 /// With `Accept: text/event-stream` the response is a stream of server-sent events until the session has ended: `session` (a
-/// `SessionView`, on every change) and `timeline` (a `TimelineEntry`; its number is the event id). `Last-Event-ID` resumes the stream.
+/// `SessionView`, on every change), `timeline` (a `TimelineEntry`; its number is the event id) and, for callers that may list the session's
+/// helpers, `helpers` (a `HelperList`, when one is invited, comes, leaves or is ended). `Last-Event-ID` resumes the stream.
 /// If the caller is revoked or expires, the stream ends with `closed` (a `ProblemBody`).
 /// 429: the caller or the session has too many streams.
 #[utoipa::path(get, operation_id = "get_session_events", path = "/api/auth/session/{id}/events", params(("id" = String, Path), EventsQuery), responses(

@@ -15,7 +15,7 @@ use anteroom_controller::{
     log::line_budget::SECURITY_TARGET,
     random,
     session::{
-        active_session::ActiveSession,
+        active_session::{ActiveSession, HelperConnection, ViewerAccess},
         channels::{reach_terminal, require_active},
         reach_desktop::reach_desktop,
         rejections::{RejectedRequest, record_rejection},
@@ -24,7 +24,7 @@ use anteroom_controller::{
     },
     unix_time,
 };
-use anteroom_store::{Sha256Hex, TicketPurpose};
+use anteroom_store::{Role, Sha256Hex, TicketPurpose};
 use anteroom_tunnel::{Tunnel, TunnelEnd, TunnelReport, ViewOnlyFilter, WEBSOCKET_SUBPROTOCOL};
 use anteroom_wire::{Problem, ProblemBody, SessionId, TimelineKind, agent::TerminalSize};
 use axum::{
@@ -50,9 +50,9 @@ pub(super) async fn open_desktop_socket(State(app): State<App>, request: Request
         Ok(admitted) => admitted,
         Err(response) => return response,
     };
-    let AdmittedViewer { session, live_caller, is_browser, view_only, scope } = admitted;
-    let viewer = match session.acquire_viewer_slot(app.limits.sessions.viewers_max) {
-        Ok(viewer) => viewer,
+    let AdmittedViewer { session, live_caller, helper, is_browser, access, scope } = admitted;
+    let place = match session.take_desktop_place(live_caller.id(), access, app.limits.sessions.viewers_max) {
+        Ok(place) => place,
         Err(problem) => {
             let error = ApiError::from(problem);
             record_rejection(&app.timeline, &session.id, RejectedRequest::Desktop, &error);
@@ -61,8 +61,9 @@ pub(super) async fn open_desktop_socket(State(app): State<App>, request: Request
     };
     let (settings, tasks) = (app.limits.tunnel.clone(), app.tasks.clone());
     anteroom_tunnel::accept_websocket(upgrade, &settings, &tasks, move |socket| async move {
-        let _viewer = viewer;
-        let closed_by = session.state().machine_close_signal.or(live_caller.signal());
+        let _helper = helper;
+        let closed_by = session.state().machine_close_signal.or(live_caller.signal()).or(place.signal());
+        let view_only = access == ViewerAccess::ViewOnly;
         let mut tunnel = Tunnel::new(app.limits.tunnel.clone(), closed_by, Arc::clone(&session.activity)).to_desktop();
         if view_only {
             tunnel = tunnel.view_only();
@@ -86,6 +87,7 @@ pub(super) async fn open_desktop_socket(State(app): State<App>, request: Request
             Ok(stream)
         };
         let report = tunnel.run(socket, connect).await;
+        drop(place);
         scope.record_close(&app, Socket::Desktop, &report).await;
         log_disconnect(&app, &session, Socket::Desktop, &report);
     })
@@ -263,9 +265,11 @@ struct AdmittedViewer {
     session: Arc<ActiveSession>,
     /// Counts the connection of the caller to which the ticket was given.
     live_caller: LiveCaller,
+    /// Counts the connection of a helper.
+    helper: Option<HelperConnection>,
     /// Whether the request comes from a browser, which can read an error only from the close code.
     is_browser: bool,
-    view_only: bool,
+    access: ViewerAccess,
     /// The viewer, for the audit trail.
     scope: ViewerScope,
 }
@@ -300,9 +304,9 @@ async fn admit_viewer(
         Err(error) => Err(error),
     };
     match (admitted, upgrade) {
-        (Ok((session, live_caller, view_only)), Ok(upgrade)) => {
+        (Ok(Redeemed { session, live_caller, helper, access }), Ok(upgrade)) => {
             let scope = ViewerScope::current();
-            Ok((AdmittedViewer { session, live_caller, is_browser, view_only, scope }, upgrade))
+            Ok((AdmittedViewer { session, live_caller, helper, is_browser, access, scope }, upgrade))
         }
         (Err(error), Ok(upgrade)) => Err(reject(app, is_browser, upgrade, error)),
         (Err(error), Err(_)) => Err(ErrorResponse(error).into_response()),
@@ -326,15 +330,24 @@ impl<R: Into<ApiError>> From<R> for TicketError {
     }
 }
 
-/// Redeems the ticket. Returns the active session, the connection of the ticket's caller, and whether the viewer is view-only: as the
-/// ticket asks for, and always if the caller may only look.
+/// A redeemed ticket.
+struct Redeemed {
+    session: Arc<ActiveSession>,
+    /// The connection of the ticket's caller.
+    live_caller: LiveCaller,
+    helper: Option<HelperConnection>,
+    /// As the ticket asks for; view-only if the caller may only look.
+    access: ViewerAccess,
+}
+
+/// Redeems the ticket.
 async fn redeem_ticket(
     app: &App,
     headers: &HeaderMap,
     caller: Option<&Caller>,
     id: &SessionId,
     purpose: TicketPurpose,
-) -> Result<(Arc<ActiveSession>, LiveCaller, bool), TicketError> {
+) -> Result<Redeemed, TicketError> {
     auth::require_own_origin(&app.auth, headers)?;
     if !headers.contains_key(header::ORIGIN) {
         require_program(app, headers, caller, id).await?;
@@ -356,17 +369,19 @@ async fn redeem_ticket(
     let (row, session) = require_active(app, id).await.map_err(with_ticket)?;
     note_session(&row);
     let control = caller.require(Action::ControlSession, &row);
-    let view_only = match purpose {
+    let access = match purpose {
         TicketPurpose::Terminal => {
             control.map_err(with_ticket)?;
-            false
+            ViewerAccess::Control
         }
         TicketPurpose::Desktop => {
             caller.require(Action::ViewDesktop, &row).map_err(with_ticket)?;
-            ticket.starts_with(VIEW_ONLY_TICKET_PREFIX) || control.is_err()
+            let view_only = ticket.starts_with(VIEW_ONLY_TICKET_PREFIX) || control.is_err();
+            if view_only { ViewerAccess::ViewOnly } else { ViewerAccess::Control }
         }
     };
-    Ok((session, live_caller, view_only))
+    let helper = matches!(caller.role, Role::Helper(_)).then(|| session.connect_helper(&caller.id));
+    Ok(Redeemed { session, live_caller, helper, access })
 }
 
 /// Requires that a client without an `Origin` header is an identified program. Browsers send the header, and programs can send a token.

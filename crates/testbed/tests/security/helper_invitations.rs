@@ -7,7 +7,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 /// Starts a server and a session whose machine runs, and opens the session's link in a browser.
-async fn start() -> (tempfile::TempDir, TestServer, StartResponse, Browser) {
+pub(crate) async fn start() -> (tempfile::TempDir, TestServer, StartResponse, Browser) {
     let dir = tempfile::tempdir().unwrap();
     let wait = Step::WaitForFile { path: dir.path().join("never"), ms_max: 300_000 };
     let provider = ScriptedProvider::new("scripted", Script::new([Step::print_line("Nothing to do"), wait]));
@@ -20,11 +20,11 @@ async fn start() -> (tempfile::TempDir, TestServer, StartResponse, Browser) {
     (dir, server, started, person)
 }
 
-fn login_token(url: &str) -> &str {
+pub(crate) fn login_token(url: &str) -> &str {
     url.split_once("#login_token=").unwrap().1
 }
 
-async fn post(browser: &Browser, path: &str, body: Value) -> (u16, Value) {
+pub(crate) async fn post(browser: &Browser, path: &str, body: Value) -> (u16, Value) {
     let response = browser.request(Method::POST, path).json(&body).send().await.unwrap();
     let status = response.status().as_u16();
     (status, serde_json::from_str(&response.text().await.unwrap()).unwrap_or_default())

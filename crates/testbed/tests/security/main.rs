@@ -13,6 +13,7 @@ mod fake_agent;
 #[path = "../server/fixture.rs"]
 mod fixture;
 mod guest_floods;
+mod helper_access;
 mod helper_invitations;
 mod hostile_agent;
 mod hostile_machine;

@@ -180,6 +180,8 @@ pub(super) fn end_session(
                 CloseCause::ServerStopping
                 | CloseCause::MachineReplaced
                 | CloseCause::CallerRevoked
+                | CloseCause::HelperEnded
+                | CloseCause::ViewerReplaced
                 | CloseCause::CallerExpired,
             )
             | None => std::future::pending().await,

@@ -2,7 +2,11 @@
 
 use anteroom_controller::{
     api_error::ApiError,
-    session::{context::SessionContext, timeline, view},
+    session::{
+        context::SessionContext,
+        helpers::{HelperAddresses, list_helpers},
+        timeline, view,
+    },
 };
 use anteroom_wire::{Problem, SessionId};
 use axum::response::sse::Event;
@@ -28,6 +32,25 @@ pub(super) struct Update {
     entries: Arc<VecDeque<Entry>>,
     /// The number of the newest entry.
     last: u64,
+    helpers: Helpers,
+}
+
+/// The session's helpers, as they were read last.
+#[derive(Debug, Clone, Default)]
+struct Helpers {
+    /// The list as JSON; empty before the first read.
+    list: Arc<str>,
+    /// The changes before this read; `None`: it was not read yet.
+    changes: Option<u64>,
+}
+
+/// The events of one stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Events {
+    /// For callers that may list the session's helpers.
+    WithHelpers,
+    /// For all others.
+    WithoutHelpers,
 }
 
 #[derive(Debug, Clone)]
@@ -98,11 +121,18 @@ async fn find_start(context: &SessionContext, id: &SessionId, after: u64) -> u64
 
 /// Reads the view and the new entries. Returns whether the session has ended.
 async fn read(context: &SessionContext, id: &SessionId, latest: &mut Update) -> Result<bool, ApiError> {
+    // Before the rows: a change in between is read again.
+    let helper_changes = context.sessions.get(id).map_or(0, |session| session.state().helpers.changes());
     let row = context.store.get_session(id).await?.ok_or(Problem::UnknownSession)?;
     let view = view::to_session_view(context, &row).await?;
     let view = serde_json::to_string(&view).map_err(ApiError::internal)?;
     if *latest.view != *view {
         latest.view = view.into();
+    }
+    if latest.helpers.changes != Some(helper_changes) {
+        let list = list_helpers(context, id, HelperAddresses::Hidden).await?;
+        let list = serde_json::to_string(&list).map_err(ApiError::internal)?;
+        latest.helpers = Helpers { list: list.into(), changes: Some(helper_changes) };
     }
     loop {
         let new = read_entries(context, id, latest.last).await?;
@@ -134,10 +164,11 @@ pub(super) async fn send_updates(
     context: &SessionContext,
     id: &SessionId,
     mut updates: watch::Receiver<Update>,
+    events: Events,
     mut after: u64,
     sender: &mpsc::Sender<Result<Event, Infallible>>,
 ) {
-    let mut last_view: Arc<str> = Arc::default();
+    let (mut last_view, mut last_helpers): (Arc<str>, Arc<str>) = (Arc::default(), Arc::default());
     updates.mark_changed();
     while updates.changed().await.is_ok() {
         let update = updates.borrow_and_update().clone();
@@ -149,6 +180,10 @@ pub(super) async fn send_updates(
         if update.view != last_view {
             let _ = sender.send(Ok(Event::default().event("session").data(&*update.view))).await;
             last_view = update.view;
+        }
+        if events == Events::WithHelpers && update.helpers.list != last_helpers {
+            let _ = sender.send(Ok(Event::default().event("helpers").data(&*update.helpers.list))).await;
+            last_helpers = update.helpers.list;
         }
     }
 }

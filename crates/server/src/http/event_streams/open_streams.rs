@@ -1,8 +1,13 @@
 //! The open event streams: how many there may be, and the feeds that they read.
 
-use super::feed::{self, Update};
+use super::feed::{self, Events, Update};
 use crate::auth::LiveCaller;
-use anteroom_controller::{api_error::ApiError, caller::Caller, session::context::SessionContext};
+use anteroom_controller::{
+    api_error::ApiError,
+    caller::{Action, Caller, Resource, permits},
+    session::context::SessionContext,
+};
+use anteroom_store::Role;
 use anteroom_wire::{CallerId, Problem, SessionId};
 use axum::response::sse::Event;
 use futures_util::Stream;
@@ -56,7 +61,7 @@ impl EventStreams {
         self.0.lock()
     }
 
-    /// Opens a stream of the entries after this number, and of the session's view. If the caller is revoked or expires, its last event
+    /// Opens a stream of the entries after this number, of the session's view, and of its helpers if the caller may list them. If the caller is revoked or expires, its last event
     /// is `closed` with a `ProblemBody`.
     ///
     /// # Errors
@@ -71,12 +76,21 @@ impl EventStreams {
     ) -> Result<impl Stream<Item = Result<Event, Infallible>> + use<>, ApiError> {
         let (slot, updates) = self.subscribe(context, session, caller, after)?;
         let (sender, receiver) = mpsc::channel(EVENTS_MAX);
+        let helper = match (&caller.role, context.sessions.get(session)) {
+            (Role::Helper(_), Some(active)) => Some(active.connect_helper(&caller.id)),
+            _ => None,
+        };
+        // It was required that the session is the caller's.
+        let events = match permits(caller, Action::ListHelpers, Resource::Server) {
+            Ok(()) => Events::WithHelpers,
+            Err(_) => Events::WithoutHelpers,
+        };
         let (context, session) = (context.clone(), session.clone());
         context.clone().tasks.spawn(async move {
             // Dropped in this order: the slot, then the receiver. A feed without a receiver has no stream.
-            let (_receiver, _slot) = (updates.clone(), slot);
+            let (_receiver, _slot, _helper) = (updates.clone(), slot, helper);
             tokio::select! {
-                () = feed::send_updates(&context, &session, updates, after, &sender) => {}
+                () = feed::send_updates(&context, &session, updates, events, after, &sender) => {}
                 () = sender.closed() => {}
                 cause = live_caller.signal().wait_closed() => {
                     let body = Problem::from(cause).with_detail("");

@@ -22,6 +22,15 @@ const EXPIRED: AccessEnded = {
   remedy: "Sign in again. If you came with a link, ask for a new one where you got it.",
 };
 
+const HELPER_ENDED: AccessEnded = {
+  title: "You are not watching any more",
+  text: "Your access to this session was ended, or you left it. The session itself continues.",
+  remedy: "Ask the person who invited you for another link.",
+};
+
+/** The close codes of access that was ended or has expired. */
+export type AccessEndCode = 4411 | 4412 | 4414;
+
 /** Returns the explanation for the close code of a problem or a WebSocket; `null`: the code has another meaning. */
 export function accessEnded(close_code: number): AccessEnded | null {
   switch (close_code) {
@@ -29,13 +38,21 @@ export function accessEnded(close_code: number): AccessEnded | null {
       return REVOKED;
     case 4412:
       return EXPIRED;
+    case 4414:
+      return HELPER_ENDED;
     default:
       return null;
   }
 }
 
+const ENDS: Record<AccessEndCode, { code: string; ended: AccessEnded }> = {
+  4411: { code: "caller_revoked", ended: REVOKED },
+  4412: { code: "caller_expired", ended: EXPIRED },
+  4414: { code: "helper_ended", ended: HELPER_ENDED },
+};
+
 /** The problem of a WebSocket with this close code, as the event stream reports it. */
-export function accessEndedProblem(close_code: 4411 | 4412): Problem {
-  const { text, remedy } = close_code === 4411 ? REVOKED : EXPIRED;
-  return { code: close_code === 4411 ? "caller_revoked" : "caller_expired", sentence: text, remedy, close_code };
+export function accessEndedProblem(close_code: AccessEndCode): Problem {
+  const { code, ended } = ENDS[close_code];
+  return { code, sentence: ended.text, remedy: ended.remedy, close_code };
 }

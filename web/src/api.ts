@@ -12,6 +12,7 @@ export type CredentialHealth = Schemas["CredentialHealth"];
 export type CredentialMeta = Schemas["CredentialMeta"];
 export type CurrentCaller = Schemas["CurrentCaller"];
 export type Health = Schemas["Health"];
+export type HelperView = Schemas["HelperView"];
 export type Isolation = Schemas["Isolation"];
 export type Lane = Schemas["Lane"];
 export type MethodView = Schemas["MethodView"];
@@ -155,6 +156,9 @@ export const api = {
   /** Creates a link with which a helper of this name watches the session. */
   inviteHelper: (id: string, name: string) =>
     requestJson<"LoginLink">("POST", sessionPath(id, "/invitations"), { name } satisfies Schemas["InvitationRequest"]),
+  helpers: (id: string) => requestJson<"HelperList">("GET", sessionPath(id, "/helpers")).then((list) => list.helpers),
+  /** Ends the access of a helper, or an invitation that was not used yet. */
+  endHelper: (id: string, helper: string) => request("DELETE", sessionPath(id, `/helpers/${encodeURIComponent(helper)}`)),
   heartbeat: (id: string) => request("POST", sessionPath(id, "/heartbeat"), {}),
   cancel: (id: string) => request("POST", sessionPath(id, "/cancel"), {}),
   restart: (id: string) => request("POST", sessionPath(id, "/restart"), {}),

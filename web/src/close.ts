@@ -1,6 +1,6 @@
 // Decides what the page does after a WebSocket has closed, by the close code (`docs/close_codes.md`).
 
-import { accessEndedProblem } from "./access-ended";
+import { accessEndedProblem, type AccessEndCode } from "./access-ended";
 
 /** What the page does next. `message` is for the user. */
 export type CloseAction =
@@ -9,7 +9,7 @@ export type CloseAction =
   /** Reconnect at once with a new ticket. The next close of the same kind stops. */
   | { kind: "new_ticket"; message: string }
   /** The caller was revoked or has expired: no attempt can succeed before another sign-in. */
-  | { kind: "access_ended"; message: string; close_code: 4411 | 4412 }
+  | { kind: "access_ended"; message: string; close_code: AccessEndCode }
   /** The session has ended; its state has the reason. */
   | { kind: "ended"; message: string }
   /** Do not reconnect. `can_retry`: offer the button "Connect again". */
@@ -59,6 +59,7 @@ export function closeAction(code: number, reason: string, ticket_renewed: boolea
         : { kind: "new_ticket", message: sentence ?? "The ticket has expired." };
     case 4411:
     case 4412:
+    case 4414:
       return { kind: "access_ended", message: accessEndedProblem(code).sentence, close_code: code };
     case 4410:
       return { kind: "ended", message: sentence ?? "The session has ended." };

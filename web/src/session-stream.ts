@@ -5,7 +5,7 @@
 //
 // The page shows only this state. An ended session does not change any more, even if an older state arrives late.
 
-import { api, ApiError, paths, toProblem, type Problem, type SessionView, type TimelineEntry } from "./api";
+import { api, ApiError, paths, toProblem, type Problem, type HelperView, type SessionView, type TimelineEntry } from "./api";
 import { backoff_ms } from "./close";
 import { EventStream } from "./event-stream";
 import { hasEnded } from "./labels";
@@ -18,6 +18,8 @@ export interface SessionStreamState {
   session: SessionView | null;
   /** Oldest first, each number once. */
   timeline: readonly TimelineEntry[];
+  /** `null`: not known, or this caller may not list them. */
+  helpers: readonly HelperView[] | null;
   status: StreamStatus;
   /** The error of the API if this session cannot be shown at all. */
   problem: Problem | null;
@@ -28,7 +30,7 @@ const SILENCE_MS_MAX = 4_000;
 const POLL_INTERVAL_MS = 2_500;
 
 export class SessionStream {
-  readonly state = new Store<SessionStreamState>({ session: null, timeline: [], status: "connecting", problem: null });
+  readonly state = new Store<SessionStreamState>({ session: null, timeline: [], helpers: null, status: "connecting", problem: null });
   #source: EventStream | null = null;
   #silence_timer: number | undefined;
   #poll_timer: number | undefined;
@@ -114,6 +116,10 @@ export class SessionStream {
       this.#update({ timeline: mergeTimeline(this.state.value.timeline, [JSON.parse(data) as TimelineEntry]) });
       return;
     }
+    if (name === "helpers") {
+      this.#update({ helpers: (JSON.parse(data) as { helpers: HelperView[] }).helpers });
+      return;
+    }
     if (name === "closed") {
       this.endAccess(JSON.parse(data) as Problem);
       return;
@@ -155,6 +161,8 @@ export class SessionStream {
       if (succeeded) {
         this.#update({ status: "polling" });
         await this.#fetchTimeline();
+        // Only of callers that may list them.
+        if (this.state.value.helpers !== null) await api.helpers(this.id).then((helpers) => this.#update({ helpers }), () => undefined);
       }
       const session = this.state.value.session;
       if (this.#stopped || this.#poll_timer === undefined || (session !== null && hasEnded(session.status))) return;

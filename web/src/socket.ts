@@ -2,6 +2,7 @@
 //
 //   ticket ─▶ socket ─▶ open ─▶ closed(code) ─▶ close.ts decides: reconnect · new ticket · ended · stop
 
+import type { AccessEndCode } from "./access-ended";
 import { api, ApiError, paths, type TicketTarget } from "./api";
 import { backoff_ms, closeAction, maxBackoff_ms, type CloseAction } from "./close";
 import { Store } from "./store";
@@ -16,7 +17,7 @@ export type SocketState =
   /** `can_retry`: the user may connect again. */
   | { status: "stopped"; message: string; can_retry: boolean }
   /** The caller was revoked or has expired. */
-  | { status: "access_ended"; close_code: 4411 | 4412 }
+  | { status: "access_ended"; close_code: AccessEndCode }
   /** The session has ended. */
   | { status: "ended"; message: string };
 

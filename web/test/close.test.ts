@@ -17,9 +17,9 @@ test("access that was revoked or has expired stops, with words of its own for ea
   const [revoked, expired] = [closeAction(4411, "caller_revoked: The token or cookie of this connection was revoked.", false), closeAction(4412, "", true)];
   assert.deepEqual([revoked.kind, expired.kind], ["access_ended", "access_ended"]);
   assert.notEqual(revoked.message, expired.message);
-  for (const code of [4411, 4412]) {
+  for (const code of [4411, 4412, 4414]) {
     const ended = accessEnded(code);
-    assert.match(ended?.remedy ?? "", /Sign in again/);
+    assert.match(ended?.remedy ?? "", code === 4414 ? /another link/ : /Sign in again/);
     assert.doesNotMatch(`${ended?.title} ${ended?.text}`, /token|cookie|reconnect/i);
   }
   assert.equal(accessEnded(4401), null);

@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import test from "node:test";
-import type { SessionView, Status, TimelineEntry } from "../src/api";
+import type { HelperView, SessionView, Status, TimelineEntry } from "../src/api";
+import { helperChanges } from "../src/helper-changes";
 import { keysymOf, textChange } from "../src/keys";
 import { mergeTimeline, supersedes } from "../src/merge";
 import { stepsOf } from "../src/steps";
@@ -76,4 +77,13 @@ test("characters are converted to X keysyms", () => {
   assert.equal(keysymOf("ä"), 0xe4);
   assert.equal(keysymOf("€"), 0x010020ac);
   assert.equal(keysymOf("\n"), 0xff0d);
+});
+
+test("helpers who came and left are named, and those who were only invited are not", () => {
+  const helper = (name: string, status: HelperView["status"]): HelperView => ({ id: name, name, status, joined_at: null, last_seen_at: null, expires_at: null, address: null });
+  const before = [helper("Ada", "connected"), helper("Bob", "away"), helper("Cy", "connected"), helper("Di", "invited")];
+  const after = [helper("Ada", "connected"), helper("Bob", "connected"), helper("Cy", "away"), helper("Eve", "invited")];
+  assert.equal(helperChanges(before, after), "Bob is watching. Cy stopped watching.");
+  assert.equal(helperChanges(before, []), "Ada stopped watching. Cy stopped watching.");
+  assert.equal(helperChanges(after, after), "");
 });

@@ -66,6 +66,8 @@ export class FakeServer {
   onDesktop = () => {};
   /** Connects to a real desktop, which then takes the place of the fake one. @type {(() => import("node:net").Socket) | null} */
   connectDesktop = null;
+  /** The helpers of every session. @type {{ id: string, name: string, status: string, joined_at: string | null, last_seen_at: string | null, expires_at: string | null, address: null }[]} */
+  helpers = [];
   /** The text that was typed into terminals. */
   terminal_input = "";
   /** @type {{ cols: number, rows: number }[]} */
@@ -117,6 +119,12 @@ export class FakeServer {
     }
   }
 
+  /** Changes the helpers and sends them to the pages. @param {FakeServer["helpers"]} helpers */
+  changeHelpers(helpers) {
+    this.helpers = helpers;
+    for (const stream of this.#streams) stream.response.write(`event: helpers\ndata: ${JSON.stringify({ helpers })}\n\n`);
+  }
+
   /** Adds a timeline entry and sends it to the session's pages. @param {string} id @param {string} kind @param {string} sentence @param {unknown} [data] */
   addEntry(id, kind, sentence, data = {}) {
     const entries = this.timelines.get(id) ?? [];
@@ -132,10 +140,10 @@ export class FakeServer {
 
   /**
    * Ends the access of the pages' user, as a revocation or an expiry does: streams first, or desktops only.
-   * @param {4411 | 4412} close_code @param {{ streams: boolean }} options
+   * @param {4411 | 4412 | 4414} close_code @param {{ streams: boolean }} options
    */
   endAccess(close_code, { streams }) {
-    const code = close_code === 4411 ? "caller_revoked" : "caller_expired";
+    const code = { 4411: "caller_revoked", 4412: "caller_expired", 4414: "helper_ended" }[close_code];
     const sentence = "The token or cookie of this connection has ended.";
     this.anonymous_allowed = false;
     for (const stream of streams ? this.#streams : []) {
@@ -290,6 +298,11 @@ export class FakeServer {
    * @param {import("node:http").IncomingMessage} request @param {import("node:http").ServerResponse} response
    */
   #handleSession(method, rest, body, session, request, response) {
+    const helper = /^\/helpers\/([^/]+)$/.exec(rest)?.[1];
+    if (helper !== undefined && method === "DELETE") {
+      this.changeHelpers(this.helpers.filter((one) => one.id !== helper));
+      return this.#respond(response, 204);
+    }
     switch (`${method} ${rest}`) {
       case "GET ":
         return this.#respond(response, 200, session);
@@ -358,6 +371,7 @@ export class FakeServer {
     if (!this.events_enabled) return this.#respondProblem(response, 502, "bad_gateway", "The proxy failed.", "Try again.", 4502);
     response.writeHead(200, { "Content-Type": "text/event-stream", "Cache-Control": "no-store" });
     response.write(`retry: 300\nevent: session\ndata: ${JSON.stringify(session)}\n\n`);
+    response.write(`event: helpers\ndata: ${JSON.stringify({ helpers: this.helpers })}\n\n`);
     const after = Number(request.headers["last-event-id"] ?? 0);
     for (const entry of entries) if (entry.number > after) this.#sendEntry(response, entry);
     const stream = { id: session.id, response };

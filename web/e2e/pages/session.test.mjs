@@ -218,3 +218,29 @@ test("a helper is invited by name with a link to copy", async () => {
     await scene.shoot("session-invite");
   });
 });
+
+test("helpers and open invitations are listed live, each with a button that ends its access, and announced once", async () => {
+  await runScene({}, async (scene) => {
+    const { page, fakeServer } = scene;
+    await openSession(scene);
+    const helper = { joined_at: "2026-01-01T00:00:00.000Z", last_seen_at: "2026-01-01T00:00:00.000Z", expires_at: "2099-01-01T00:00:00.000Z", address: null };
+    const grace = { ...helper, id: "cal_01jd0000000000000000000001", name: "Grace", status: "away" };
+    const linus = { ...helper, id: "cal_01jd0000000000000000000002", name: "Linus", status: "invited", joined_at: null, last_seen_at: null };
+    assert.equal(await page.locator("[data-helper]").count(), 0);
+    await page.waitForSelector("[data-helpers-announcement]", { state: "attached" });
+    fakeServer.changeHelpers([grace, linus]);
+    await page.waitForSelector("[data-helper=away]");
+    assert.match((await page.textContent("[data-helper=invited]")) ?? "", /Linus.*link was not used yet/s);
+    fakeServer.changeHelpers([{ ...grace, status: "connected" }, linus]);
+    await page.waitForSelector("[data-helper=connected]");
+    const announced = () => page.textContent("[data-helpers-announcement]");
+    await waitUntil("the announcement", async () => (await announced()) === "Grace is watching.");
+    await page.locator("[data-helpers]").scrollIntoViewIfNeeded();
+    await scene.shoot("session-helpers");
+    await page.click("[data-helper=connected] [data-action=end-helper]");
+    await waitUntil("the row to be removed", async () => (await page.locator("[data-helper]").count()) === 1);
+    assert.ok(fakeServer.requests.some((call) => call.method === "DELETE" && call.path.endsWith(`/helpers/${grace.id}`)));
+    await waitUntil("the announcement", async () => (await announced()) === "Grace stopped watching.");
+    assert.equal(await page.evaluate(() => document.activeElement?.hasAttribute("data-helpers")), true, "the focus stays near");
+  });
+});

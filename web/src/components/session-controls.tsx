@@ -1,9 +1,10 @@
 // The session's deadlines, and the buttons that stop the session or replace its machine.
 
 import { useState } from "preact/hooks";
-import { api, toProblem, type Problem, type SessionView } from "../api";
+import { api, toProblem, type HelperView, type Problem, type SessionView } from "../api";
 import { ConfirmDialog, type ConfirmDialogTexts } from "./confirm-dialog";
 import { Countdown } from "./countdown";
+import { Helpers } from "./helpers";
 import { InviteHelper } from "./invite-helper";
 import { ProblemNote } from "./problem-note";
 
@@ -34,7 +35,12 @@ function dialogTexts(action: Action, session: SessionView): ConfirmDialogTexts {
   return action === "cancel" && session.machine !== null ? CANCEL_EXTERNAL : DIALOGS[action];
 }
 
-export function SessionControls({ session }: { session: SessionView }) {
+interface SessionControlsProps {
+  session: SessionView;
+  helpers: readonly HelperView[] | null;
+}
+
+export function SessionControls({ session, helpers }: SessionControlsProps) {
   const [to_confirm, setToConfirm] = useState<Action | null>(null);
   const [problem, setProblem] = useState<Problem | null>(null);
   const [busy, setBusy] = useState(false);
@@ -68,6 +74,7 @@ export function SessionControls({ session }: { session: SessionView }) {
         ) : null}
       </div>
       {problem === null ? null : <ProblemNote problem={problem} />}
+      <Helpers id={session.id} helpers={helpers} />
       <InviteHelper id={session.id} />
       {to_confirm === null ? null : (
         <ConfirmDialog

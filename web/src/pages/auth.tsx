@@ -166,7 +166,7 @@ interface SessionPageProps {
 
 function SessionPage({ id, login_problem, view_only }: SessionPageProps) {
   const { stream, desktop } = useConnections(id, view_only);
-  const { session, timeline, status: stream_status, problem } = useStore(stream.state);
+  const { session, timeline, helpers, status: stream_status, problem } = useStore(stream.state);
   const [terminal, setTerminal] = useState<Terminal | null>(null);
   const caller = useCurrentCaller();
   const [consent, setConsent] = useConsent(id);
@@ -261,7 +261,7 @@ function SessionPage({ id, login_problem, view_only }: SessionPageProps) {
         {session === null ? null : (
           <div key="steps" class="panel-column">
             <Steps session={session} />
-            {view_only ? null : <SessionControls session={session} />}
+            {view_only ? null : <SessionControls session={session} helpers={helpers} />}
           </div>
         )}
         <div class="session-timeline">

@@ -24,12 +24,20 @@ export function SignedOut({ problem }: { problem: Problem }) {
         <ProblemNote problem={problem} />
       )}
       {has_signed_out ? <EndSession /> : null}
+      {problem.code === "helper_ended" ? null : <HowToSignIn />}
+    </Frame>
+  );
+}
+
+function HowToSignIn() {
+  return (
+    <>
       <OidcSignIn />
       <p>
         Open the link that <code>anteroom serve</code> printed when it started. It works once and signs this browser in;{" "}
         <code>anteroom login-link</code> prints another one.
       </p>
       <p class="muted">If another application sent you here, go back to it and start again: its link also works only once.</p>
-    </Frame>
+    </>
   );
 }

@@ -202,7 +202,14 @@ fn sessions_and_sockets(limits: &ServerLimits) -> Vec<Row> {
             "desktop viewers of one session",
             "viewers",
             limits.sessions.viewers_max,
-            "429 `too_many_viewers`, close code 4429",
+            "a view-only one gets 429 `too_many_viewers`, close code 4429; one that can act replaces the oldest of its caller, else the \
+             oldest view-only one, else the oldest, which is closed with 4429 `viewer_replaced`",
+        ),
+        row(
+            "helpers and open invitations of one session",
+            "helpers",
+            anteroom_controller::session::helpers::HELPERS_MAX,
+            "429 `too_many_helpers`",
         ),
         row("terminals of one session", "terminals", TERMINALS_MAX, "429 `too_many_viewers`, close code 4429"),
         row("files of a credential", "files", FILES_MAX, "the delivery is rejected"),

@@ -349,10 +349,17 @@ impl ApiClient {
     /// # Errors
     /// No ticket, no WebSocket, or no RFB connection.
     pub async fn connect_view_only_desktop(&self, id: &SessionId) -> anyhow::Result<RfbClient<ViewerSocket>> {
+        Ok(RfbClient::connect(self.open_view_only_socket(id).await?, ANSWER_MS_MAX).await?)
+    }
+
+    /// Opens the WebSocket of the session's desktop with a view-only ticket, without an RFB handshake.
+    ///
+    /// # Errors
+    /// No ticket, or no WebSocket.
+    pub async fn open_view_only_socket(&self, id: &SessionId) -> anyhow::Result<ViewerSocket> {
         let request = json!({ "purpose": "desktop", "view_only": true });
         let ticket: Ticket = self.post(&format!("/api/auth/session/{id}/ticket"), request).await?.parse()?;
-        let socket = self.websocket_with_ticket(id, "novnc/websock", &ticket.ticket).await?;
-        Ok(RfbClient::connect(socket, ANSWER_MS_MAX).await?)
+        self.websocket_with_ticket(id, "novnc/websock", &ticket.ticket).await
     }
 
     /// Opens the WebSocket of the session's terminal.

@@ -25,7 +25,13 @@ async fn invite(person: &Browser, session: &str, name: &str) -> String {
 }
 
 /// Invites a helper and opens the link in a browser.
-async fn admit(server: &TestServer, person: &Browser, session: &str, name: &str, key_digit: &str) -> Browser {
+pub(crate) async fn admit(
+    server: &TestServer,
+    person: &Browser,
+    session: &str,
+    name: &str,
+    key_digit: &str,
+) -> Browser {
     let mut helper = Browser::new(server, key_digit);
     assert_eq!(helper.log_in(&invite(person, session, name).await).await.status(), 204);
     helper
@@ -90,7 +96,7 @@ impl Events {
 }
 
 /// Opens the desktop as a page of this browser.
-async fn open_desktop(server: &TestServer, browser: &Browser, session: &str) -> RfbClient<ViewerSocket> {
+pub(crate) async fn open_desktop(server: &TestServer, browser: &Browser, session: &str) -> RfbClient<ViewerSocket> {
     let (status, ticket) = post(browser, &format!("{session}/ticket"), json!({ "purpose": "desktop" })).await;
     assert_eq!(status, 200, "{ticket}");
     let offered = format!("binary, ticket.{}", ticket["ticket"].as_str().unwrap());

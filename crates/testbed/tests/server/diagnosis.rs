@@ -300,7 +300,7 @@ async fn diagnosis_requires_session_access_and_anonymous_requests_are_not_record
     }
     let viewer = api.connect_desktop(&id).await.unwrap();
     for _ in 0..25 {
-        assert_eq!(wait_close(&mut api.open_desktop_socket(&id).await.unwrap()).await.0, 4429);
+        assert_eq!(wait_close(&mut api.open_view_only_socket(&id).await.unwrap()).await.0, 4429);
     }
     let rejected = || async {
         let timeline = api.get_timeline(&id).await.unwrap();

@@ -21,6 +21,7 @@ mod fixture;
 mod invalid_requests;
 mod leftover_check;
 mod liveness;
+mod operating_commands;
 mod operator_socket;
 mod past_incidents;
 mod process_protection;

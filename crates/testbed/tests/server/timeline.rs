@@ -109,7 +109,7 @@ async fn repeated_rejections_are_recorded_once_with_a_count() {
     let api = server.backend_client().unwrap();
     let viewer = api.connect_desktop(&id).await.unwrap();
     for _ in 0..4 {
-        assert_eq!(wait_close(&mut api.open_desktop_socket(&id).await.unwrap()).await.0, 4429);
+        assert_eq!(wait_close(&mut api.open_view_only_socket(&id).await.unwrap()).await.0, 4429);
     }
     let entries = || async {
         let timeline = api.get_timeline(&id).await.unwrap();

@@ -83,7 +83,7 @@ async fn view_only_viewer_counts_as_a_viewer_and_its_ticket_opens_only_its_own_s
     assert_eq!(code, 4401, "a view-only ticket cannot be turned into an interactive one");
     let watcher = api.connect_view_only_desktop(&id).await.unwrap();
     assert_eq!(api.get_session(&id).await.unwrap().viewers, 1);
-    assert_eq!(wait_close(&mut api.open_desktop_socket(&id).await.unwrap()).await.0, 4429);
+    assert_eq!(wait_close(&mut api.open_view_only_socket(&id).await.unwrap()).await.0, 4429);
     drop(watcher);
     server.stop_and_check_leaks().await.unwrap();
 }

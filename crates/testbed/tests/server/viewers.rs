@@ -67,10 +67,10 @@ async fn ticket_opens_one_socket_of_one_session_once() {
 }
 
 #[tokio::test]
-async fn viewers_over_the_limit_are_rejected() {
+async fn view_only_viewers_over_the_limit_are_rejected() {
     let (_flags, server, api, id) = start_idle_session("[limits.sessions]\nviewers_max = 1\n").await;
     let first = api.connect_desktop(&id).await.unwrap();
-    assert_eq!(wait_close(&mut api.open_desktop_socket(&id).await.unwrap()).await.0, 4429);
+    assert_eq!(wait_close(&mut api.open_view_only_socket(&id).await.unwrap()).await.0, 4429);
     drop(first);
     api.wait_until(&id, "without a viewer", |view| view.viewers == 0).await.unwrap();
     api.connect_desktop(&id).await.unwrap();

@@ -4,7 +4,7 @@ use crate::{
     idle_session::Idle,
     raw_http::{RawConnection, head, status},
 };
-use anteroom_testbed::{TestServer, WAIT_MAX};
+use anteroom_testbed::{TestServer, WAIT_MAX, eventually};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::time::timeout;
 
@@ -33,10 +33,11 @@ async fn s03_silent_connections_and_slow_heads_are_closed_in_time() {
     }
     // One byte at a time gives no more time for the head.
     let mut connection = RawConnection::send_new(&idle.server, "GET / HTTP/1.1\r\n").await;
-    while !connection.is_closed().await {
+    let closed = async || {
         connection.send("X-a: b\r\n").await;
-        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-    }
+        Ok(connection.is_closed().await.then_some(()))
+    };
+    eventually("the connection is closed", WAIT_MAX, closed).await.unwrap();
     idle.finish().await;
 }
 

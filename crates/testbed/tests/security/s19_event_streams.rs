@@ -4,7 +4,7 @@ use crate::{
     idle_session::Idle,
     raw_http::{RawConnection, head, status},
 };
-use anteroom_testbed::WAIT_MAX;
+use anteroom_testbed::{WAIT_MAX, eventually};
 
 /// Event streams of one session that one caller may have open (docs/limits.md).
 const BY_CALLER_MAX: usize = 8;
@@ -35,12 +35,8 @@ async fn s19_event_streams_of_a_caller_are_limited_and_a_closed_one_makes_place(
     assert_eq!(streams.len(), BY_CALLER_MAX);
     assert_eq!(idle.api.get(&idle.path()).await.unwrap().status, 200, "status reads are another class");
     streams.clear();
-    let again = async {
-        while open(&idle, &idle.operator_line()).await.0 != 200 {
-            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-        }
-    };
-    tokio::time::timeout(WAIT_MAX, again).await.expect("closed streams make place");
+    let again = async || Ok((open(&idle, &idle.operator_line()).await.0 == 200).then_some(()));
+    eventually("closed streams make place", WAIT_MAX, again).await.unwrap();
     idle.finish().await;
 }
 

@@ -76,10 +76,8 @@ impl EventStreams {
     ) -> Result<impl Stream<Item = Result<Event, Infallible>> + use<>, ApiError> {
         let (slot, updates) = self.subscribe(context, session, caller, after)?;
         let (sender, receiver) = mpsc::channel(EVENTS_MAX);
-        let helper = match (&caller.role, context.sessions.get(session)) {
-            (Role::Helper(_), Some(active)) => Some(active.connect_helper(&caller.id)),
-            _ => None,
-        };
+        let of_helper = matches!(caller.role, Role::Helper(_)).then(|| context.sessions.get(session)).flatten();
+        let helper = of_helper.map(|active| active.connect_helper(&caller.id));
         // It was required that the session is the caller's.
         let events = match permits(caller, Action::ListHelpers, Resource::Server) {
             Ok(()) => Events::WithHelpers,

@@ -87,16 +87,7 @@ pub async fn redeem_login_token(
         created_at_ms: now,
         expires_at_ms: Some(now + lifetime_s * 1_000),
     };
-    let created = match &caller.role {
-        Role::Helper(_) => auth.store.create_helper(&caller, &hash).await,
-        Role::Operator | Role::Auditor | Role::Backend | Role::User | Role::Viewer(_) => {
-            auth.store.create_caller(&caller).await
-        }
-    };
-    created.map_err(|error| {
-        // Its creator, or the invitation, was revoked since the link was redeemed.
-        if matches!(error, StoreError::CallerInvalid(_)) { Problem::TicketUsed.into() } else { ApiError::from(error) }
-    })?;
+    create_caller(auth, &caller, &hash).await?;
     audit::note_caller(&caller.id);
     audit::note_actor("cookie", &caller.id, Some(&caller.role));
     browsers::sign_in(auth, caller.id.clone(), browser).await?;
@@ -107,6 +98,22 @@ pub async fn redeem_login_token(
     }
     let cookie = browsers::set_cookie(auth, &cookie, token.expose(), lifetime_s)?;
     Ok(Some(RedeemedLink { cookie, role: caller.role }))
+}
+
+/// Creates the caller for a redeemed login token.
+async fn create_caller(auth: &Auth, caller: &NewCaller, login_token: &Sha256Hex) -> Result<(), ApiError> {
+    let created = match &caller.role {
+        Role::Helper(_) => auth.store.create_helper(caller, login_token).await,
+        Role::Operator | Role::Auditor | Role::Backend | Role::User | Role::Viewer(_) => {
+            auth.store.create_caller(caller).await
+        }
+    };
+    match created {
+        Ok(_) => Ok(()),
+        // Its creator, or the invitation, was revoked since the link was redeemed.
+        Err(StoreError::CallerInvalid(_)) => Err(Problem::TicketUsed.into()),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// Creates an operator's login link. The token is in the fragment, which browsers do not send to the server.

@@ -12,13 +12,19 @@ use tokio::{
 
 /// A command that runs the browser script `web/e2e/real/external.mjs` with this link.
 fn browser(claim: &str, link: &str) -> Command {
+    let mut command = browser_script("external.mjs", link);
+    command.env("ANTEROOM_E2E_CLAIM", claim);
+    command
+}
+
+/// A command that runs this script of `web/e2e/real` with this link.
+fn browser_script(name: &str, link: &str) -> Command {
     let web = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../web");
     let mut command = Command::new("node");
     command
-        .arg("e2e/real/external.mjs")
+        .arg(format!("e2e/real/{name}"))
         .current_dir(web)
         .env("ANTEROOM_E2E_VIEWER_LINK", link)
-        .env("ANTEROOM_E2E_CLAIM", claim)
         .env("ANTEROOM_E2E_SLOW_MS", WAIT_MAX.as_millis().to_string())
         .stdin(Stdio::null())
         .kill_on_drop(true);
@@ -65,6 +71,31 @@ async fn journey_page_shows_external_desktop() {
     wait_success(page).await;
     server.stop_and_check_leaks().await.unwrap();
     websockify.end().await;
+    vnc.end().await;
+}
+
+/// A password goes from the type box and from the clipboard into a field of a browser on the desktop, and nowhere else.
+#[tokio::test]
+async fn journey_typed_password_arrives_exactly_and_is_stored_and_logged_nowhere() {
+    let vnc = vnc_server::Vnc::start(&[]).await;
+    let fixture = Fixture::new();
+    let server = fixture.start_server(&format!("vnc://{}", vnc.at), "[log]\nlevel = 'trace'\n").await;
+    let (api, operator) = (server.backend_client().unwrap(), server.operator_client().unwrap());
+    let started = start(&api).await;
+    let ascii = "MySecret-0123456789-of-40-characters@{}[]|~";
+    let mut page = browser_script("type.mjs", &started.viewer_url);
+    page.env("ANTEROOM_E2E_DISPLAY", format!(":{}", vnc.display))
+        .env("ANTEROOM_E2E_TEXT", format!("{ascii}é€漢😀"))
+        .env("ANTEROOM_E2E_COPIED", "copied: é€漢😀");
+    wait_success(page.spawn().expect("node starts")).await;
+    let id = started.session.id;
+    for path in ["events", "diagnosis"] {
+        operator.get(&format!("/api/auth/session/{id}/{path}")).await.unwrap();
+    }
+    assert_eq!(server.leak_scan().find_files_containing(ascii), Vec::<std::path::PathBuf>::new());
+    let answers = operator.recorded_responses().into_iter().chain([server.read_log()]);
+    assert_eq!(answers.filter(|text| text.contains("MySecret-")).collect::<Vec<_>>(), Vec::<String>::new());
+    server.stop_and_check_leaks().await.unwrap();
     vnc.end().await;
 }
 

@@ -65,7 +65,7 @@ impl Drop for ProcessGroup {
 pub(crate) struct Vnc {
     group: ProcessGroup,
     pub(crate) at: SocketAddr,
-    display: u32,
+    pub(crate) display: u32,
 }
 
 impl Vnc {

@@ -3,7 +3,7 @@
 use anteroom_machine::AgentError;
 use anteroom_store::{StoreError, StoreErrorKind};
 pub use anteroom_wire::chain;
-use anteroom_wire::{Problem, ProblemBody, guest_text::clean_line};
+use anteroom_wire::{EndReason, Problem, ProblemBody, guest_text::clean_line};
 use std::{error::Error, sync::Arc};
 
 /// The most bytes of the details.
@@ -66,6 +66,7 @@ impl From<StoreError> for ApiError {
             (StoreError::TamperedRow { table: "credentials" | "timeline" | "timeline_heads", .. }, _) => {
                 Problem::RecordTampered
             }
+            (StoreError::TamperedRow { table: "sessions", .. }, _) => Problem::Ended(EndReason::SessionTampered),
             (StoreError::TamperedRow { .. }, _) => Problem::CallerTampered,
             (_, StoreErrorKind::Unavailable) => Problem::DatabaseUnavailable,
             (_, StoreErrorKind::Conflict | StoreErrorKind::Corrupt) => Problem::Internal,

@@ -15,7 +15,7 @@ mod source;
 
 pub use anteroom_vault::{KeyId, KeyRing};
 pub use binding::binding_of;
-pub use row_macs::{accept_rows, run_row_alarms};
+pub use row_macs::{accept_rows, record_tampered_row};
 pub use source::key_source;
 
 use crate::{api_error::ApiError, api_error::chain, config::Config, unix_time};

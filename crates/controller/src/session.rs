@@ -35,6 +35,7 @@ pub mod sign_in_address;
 pub mod start;
 pub mod status;
 pub mod supervisor;
+pub mod tampered_rows;
 pub mod timeline;
 pub mod use_credential;
 pub mod view;

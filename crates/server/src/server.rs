@@ -33,6 +33,7 @@ use anteroom_controller::{
         queue::{MachineQueue, QueueLimits},
         reconcile,
         server_context::ServerContext,
+        tampered_rows,
         timeline::{
             TimelineWriter,
             buffer::{BUFFERED_ENTRIES_MAX, TimelineBuffer},
@@ -328,7 +329,7 @@ async fn start_jobs(app: &App) -> anyhow::Result<()> {
     app.tasks.spawn(check_job::run_check_job(app.server_context.clone()));
     app.tasks.spawn(erasure::run_retention_job(app.server_context.clone()));
     app.tasks.spawn(keys::run_rewrap_job(Arc::clone(&app.key_rotation), app.stop.clone()));
-    app.tasks.spawn(keys::run_row_alarms(app.store.clone(), Arc::clone(&app.audit), app.stop.clone()));
+    app.tasks.spawn(tampered_rows::run_row_alarms(app.context.clone()));
     app.tasks.spawn(webhook::run_webhook_sender(app.context.clone()));
     if let Some(oidc) = &app.oidc {
         app.tasks.spawn(oidc::keep_current(Arc::clone(oidc), app.stop.clone()));

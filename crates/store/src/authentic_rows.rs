@@ -11,9 +11,23 @@ use crate::{Sha256Hex, Store, StoreError, TamperedRow, error::query_error, row_m
 use anteroom_vault::KeyRing;
 use sqlx::{AnyConnection, AssertSqlSafe};
 
+/// Which rows of a database have MACs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RowsWithMacs {
+    /// None: versions before 12 of the schema.
+    None,
+    /// All but those of sessions: version 12.
+    AllButSessions,
+    /// All.
+    All,
+}
+
+/// The value of `row_macs` in `meta` when all rows have MACs; version 12 wrote `1`.
+const ALL_ROWS: &str = "2";
+
 impl Store {
     /// Makes and checks MACs with the keys of this ring from now on; rotations of the ring apply. To be called once, before the store is
-    /// used, and only if [`Store::has_row_macs`](crate::Store::has_row_macs).
+    /// used, and only if [all rows have MACs](Store::rows_with_macs).
     pub fn use_row_macs(&self, ring: KeyRing) {
         self.row_macs().set_ring(ring);
     }
@@ -49,12 +63,19 @@ impl Store {
         }
     }
 
-    /// Whether the rows of this database have MACs.
+    /// Which rows of this database have MACs.
     ///
     /// # Errors
     /// When the database cannot be read.
-    pub async fn has_row_macs(&self) -> Result<bool, StoreError> {
-        let found = sqlx::query("SELECT value FROM meta WHERE key = 'row_macs'").fetch_optional(self.read_pool()).await;
-        Ok(found.map_err(query_error("read whether rows have MACs"))?.is_some())
+    pub async fn rows_with_macs(&self) -> Result<RowsWithMacs, StoreError> {
+        let found: Option<String> = sqlx::query_scalar("SELECT value FROM meta WHERE key = 'row_macs'")
+            .fetch_optional(self.read_pool())
+            .await
+            .map_err(query_error("read whether rows have MACs"))?;
+        Ok(match found.as_deref() {
+            None => RowsWithMacs::None,
+            Some(ALL_ROWS) => RowsWithMacs::All,
+            Some(_) => RowsWithMacs::AllButSessions,
+        })
     }
 }

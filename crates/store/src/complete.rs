@@ -87,7 +87,7 @@ impl Store {
     ) -> Result<CompleteOutcome, StoreError> {
         let mut transaction =
             self.begin_write(ObservedWrite::with_entry(WriteKind::Complete, entry.kind), OPERATION).await?;
-        let current = sessions::fetch_existing_session(&mut transaction, completion.session).await?;
+        let current = sessions::fetch_existing_session(self.row_macs(), &mut transaction, completion.session).await?;
         let token_matches = current.agent_token.as_ref() == Some(completion.agent_token);
         if !token_matches || current.generation != completion.generation {
             transaction.finish_unchanged();
@@ -130,7 +130,8 @@ impl Store {
             reason: Reason::new(EndReason::Completed, ""),
             at_ms: completion.at_ms,
         };
-        let row = transition::apply_change(&mut transaction, current, SessionChange::complete(end)).await?;
+        let row =
+            transition::apply_change(self.row_macs(), &mut transaction, current, SessionChange::complete(end)).await?;
         let outcome = timeline::append_entry_in(&mut transaction, completion.session, entry, self, u64::MAX).await?;
         let (Some(row), Some(entry)) = (row, outcome.into_row()) else {
             return Err(query_error(OPERATION)(sqlx::Error::RowNotFound));

@@ -57,7 +57,7 @@ impl Store {
     ) -> Result<CompleteUseOutcome, StoreError> {
         let mut transaction =
             self.begin_write(ObservedWrite::with_entry(WriteKind::CompleteUse, entry.kind), OPERATION).await?;
-        let current = sessions::fetch_existing_session(&mut transaction, completion.session).await?;
+        let current = sessions::fetch_existing_session(self.row_macs(), &mut transaction, completion.session).await?;
         if current.agent_token.as_ref() != Some(completion.agent_token) || current.generation != completion.generation {
             transaction.finish_unchanged();
             return Ok(CompleteUseOutcome::WrongToken);
@@ -74,7 +74,7 @@ impl Store {
         let reason = Reason::new(EndReason::UseCompleted, "");
         let end = SessionEnd { outcome: SessionOutcome::Completed(used), reason, at_ms: completion.at_ms };
         let change = SessionChange::complete_use(end, completion.exit_code);
-        let row = transition::apply_change(&mut transaction, current, change).await?;
+        let row = transition::apply_change(self.row_macs(), &mut transaction, current, change).await?;
         let outcome = timeline::append_entry_in(&mut transaction, completion.session, entry, self, u64::MAX).await?;
         let (Some(row), Some(entry)) = (row, outcome.into_row()) else {
             return Err(query_error(OPERATION)(sqlx::Error::RowNotFound));

@@ -57,7 +57,7 @@ mod write_observer;
 mod write_transaction;
 
 pub use api_tokens::Rotation;
-pub use authentic_rows::{AddRowMacsError, CheckedRows};
+pub use authentic_rows::{AddRowMacsError, CheckedRows, RowsWithMacs};
 pub use browsers::{BrowserRow, NewBrowser, Person};
 pub use caller_kind::CallerKind;
 pub use callers::{CallerRow, NewCaller, Role};

@@ -111,7 +111,7 @@ impl Store {
         entry: impl FnOnce(Revisions) -> NewTimelineEntry + Send,
     ) -> Result<RefreshOutcome, StoreError> {
         let mut transaction = self.begin_write(WriteKind::Refresh, OPERATION).await?;
-        let current = sessions::fetch_existing_session(&mut transaction, refresh.session).await?;
+        let current = sessions::fetch_existing_session(self.row_macs(), &mut transaction, refresh.session).await?;
         let token_matches = current.agent_token.as_ref() == Some(refresh.agent_token);
         if !token_matches || current.generation != refresh.generation {
             transaction.finish_unchanged();
@@ -148,7 +148,7 @@ impl Store {
         };
         let revisions = Revisions { installed: used.revision, replaced: before, stored: credential.revision };
         let change = SessionChange::new().with_used_revision(credential.revision);
-        let row = transition::apply_change(&mut transaction, current, change).await?;
+        let row = transition::apply_change(self.row_macs(), &mut transaction, current, change).await?;
         let entry = entry(revisions);
         let outcome = timeline::append_entry_in(&mut transaction, refresh.session, entry, self, u64::MAX).await?;
         let (Some(row), Some(entry)) = (row, outcome.into_row()) else {

@@ -40,10 +40,14 @@ const MIGRATIONS: &[Migration] = &[
         tables: include_str!("../migrations/0012_row_macs.sql"),
         sqlite: include_str!("../migrations/0012_row_macs.sqlite.sql"),
     },
+    Migration {
+        tables: include_str!("../migrations/0013_session_macs.sql"),
+        sqlite: include_str!("../migrations/0013_session_macs.sqlite.sql"),
+    },
 ];
 
 /// The schema version that this program reads and writes.
-pub const SCHEMA_VERSION: u32 = 12;
+pub const SCHEMA_VERSION: u32 = 13;
 
 const _: () = assert!(MIGRATIONS.len() == SCHEMA_VERSION as usize, "one migration for each version");
 

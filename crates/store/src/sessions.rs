@@ -8,12 +8,13 @@ pub(crate) use row::{SessionStateKind, decode_method};
 use crate::{
     NewTimelineEntry, ObservedWrite, SessionPurpose, Sha256Hex, Store, StoreError, UnixMs, WriteKind,
     error::query_error,
+    row_macs::{RowMacs, tables::SESSIONS},
     row_reader::{RowReader, to_sql_integer},
     timeline,
 };
 use anteroom_wire::{CallerId, CredentialId, ProviderId, SessionId, provider::MethodName};
 use row::decode_session_row;
-use sqlx::AnyConnection;
+use sqlx::{AnyConnection, any::AnyRow};
 
 /// A session to be created.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -101,7 +102,7 @@ macro_rules! select {
             "SELECT id, caller_id, user_id, provider, return_url, request_hash, state, reason_code, reason_detail, epoch, \
              generation, machine_id, agent_token_hash, claimed_generation, cli_started, created_at_ms, last_used_at_ms, \
              idle_deadline_ms, deadline_ms, ended_at_ms, credential_id, external_machine, method, purpose, used_credential_id, used_revision, \
-             renewed_credential_id, exit_code, (SELECT name FROM callers WHERE callers.id = sessions.caller_id) AS owner_name \
+             renewed_credential_id, exit_code, idempotency_key, mac, (SELECT name FROM callers WHERE callers.id = sessions.caller_id) AS owner_name \
              FROM sessions ",
             $rest
         )
@@ -121,7 +122,7 @@ impl Store {
         const OPERATION: &str = "create a session";
         let mut transaction =
             self.begin_write(ObservedWrite::with_entry(WriteKind::CreateSession, entry.kind), OPERATION).await?;
-        let created = insert(&mut transaction, new).await?;
+        let created = insert(self.row_macs(), &mut transaction, new).await?;
         if let CreateSessionOutcome::New(row) = &created {
             timeline::create_head(self.row_macs(), &mut transaction, &row.id).await?;
             timeline::append_entry_in(&mut transaction, &row.id, entry, self, u64::MAX).await?;
@@ -141,7 +142,7 @@ impl Store {
     ) -> Result<Option<CreateSessionOutcome>, StoreError> {
         let mut connection =
             self.read_pool().acquire().await.map_err(query_error("find a session by its idempotency key"))?;
-        with_key(&mut connection, owner, key).await
+        with_key(self.row_macs(), &mut connection, owner, key).await
     }
 
     /// The session, if there is one.
@@ -150,7 +151,7 @@ impl Store {
     /// When the database cannot be read or has a corrupt row.
     pub async fn get_session(&self, id: &SessionId) -> Result<Option<SessionRow>, StoreError> {
         let mut connection = self.read_pool().acquire().await.map_err(query_error("read a session"))?;
-        fetch_session(&mut connection, id).await
+        fetch_session(self.row_macs(), &mut connection, id).await
     }
 
     /// The newest session whose machine's agent has this token, active or ended.
@@ -164,10 +165,11 @@ impl Store {
             .fetch_optional(self.read_pool())
             .await
             .map_err(query_error(OPERATION))?;
-        row.as_ref().map(decode_session_row).transpose()
+        row.map(|row| decode_session_row(self.row_macs(), &row)).transpose()
     }
 
-    /// Sessions, the newest first, at most `limit`; with `before`, only older ones.
+    /// Sessions, the newest first, at most `limit`; with `before`, only older ones. In all lists, sessions whose rows were changed
+    /// outside of this program are left out; the alarm names them.
     ///
     /// # Errors
     /// When the database cannot be read or has a corrupt row.
@@ -186,7 +188,12 @@ impl Store {
         .fetch_all(self.read_pool())
         .await
         .map_err(query_error("list sessions"))?;
-        rows.iter().map(decode_session_row).collect()
+        self.decode_valid(&rows)
+    }
+
+    fn decode_valid(&self, rows: &[AnyRow]) -> Result<Vec<SessionRow>, StoreError> {
+        let decoded = rows.iter().map(|row| decode_session_row(self.row_macs(), row));
+        decoded.filter(|row| !matches!(row, Err(StoreError::TamperedRow { .. }))).collect()
     }
 
     /// All active sessions, the oldest first. Their number is limited by admission.
@@ -198,7 +205,7 @@ impl Store {
             .fetch_all(self.read_pool())
             .await
             .map_err(query_error("list the active sessions"))?;
-        rows.iter().map(decode_session_row).collect()
+        self.decode_valid(&rows)
     }
 
     /// Active sessions with a deadline that has passed, the oldest first.
@@ -213,7 +220,7 @@ impl Store {
         .fetch_all(self.read_pool())
         .await
         .map_err(query_error("list the sessions past their deadline"))?;
-        rows.iter().map(decode_session_row).collect()
+        self.decode_valid(&rows)
     }
 
     /// Records the use of a session and moves its idle deadline, without a timeline entry or a new epoch. A use that is older than the
@@ -246,12 +253,16 @@ impl Store {
     }
 }
 
-async fn insert(connection: &mut AnyConnection, new: &NewSession) -> Result<CreateSessionOutcome, StoreError> {
+async fn insert(
+    macs: &RowMacs,
+    connection: &mut AnyConnection,
+    new: &NewSession,
+) -> Result<CreateSessionOutcome, StoreError> {
     const OPERATION: &str = "create a session";
     let key = new.idempotency.as_ref();
     let external = new.external.as_ref();
     if let Some(key) = key
-        && let Some(found) = with_key(&mut *connection, &new.owner, key).await?
+        && let Some(found) = with_key(macs, &mut *connection, &new.owner, key).await?
     {
         return Ok(found);
     }
@@ -262,7 +273,7 @@ async fn insert(connection: &mut AnyConnection, new: &NewSession) -> Result<Crea
             .await
             .map_err(query_error(OPERATION))?;
         if let Some(holder) = holder {
-            return Ok(CreateSessionOutcome::MachineInUse(decode_session_row(&holder)?));
+            return Ok(CreateSessionOutcome::MachineInUse(decode_session_row(macs, &holder)?));
         }
     }
     let done = sqlx::query(
@@ -293,10 +304,11 @@ async fn insert(connection: &mut AnyConnection, new: &NewSession) -> Result<Crea
     .await
     .map_err(query_error(OPERATION))?;
     if done.rows_affected() == 1 {
-        return Ok(CreateSessionOutcome::New(fetch_existing_session(connection, &new.id).await?));
+        macs.renew(&mut *connection, &SESSIONS, new.id.as_str().into()).await?;
+        return Ok(CreateSessionOutcome::New(fetch_existing_session(macs, connection, &new.id).await?));
     }
     let found = match key {
-        Some(key) => with_key(connection, &new.owner, key).await?,
+        Some(key) => with_key(macs, connection, &new.owner, key).await?,
         None => None,
     };
     found.ok_or_else(|| query_error(OPERATION)(sqlx::Error::RowNotFound))
@@ -304,6 +316,7 @@ async fn insert(connection: &mut AnyConnection, new: &NewSession) -> Result<Crea
 
 /// The session for which the owner has used this idempotency key before.
 async fn with_key(
+    macs: &RowMacs,
     connection: &mut AnyConnection,
     owner: &CallerId,
     key: &IdempotencyKey,
@@ -316,24 +329,26 @@ async fn with_key(
         .map_err(query_error("create a session"))?;
     let Some(row) = row else { return Ok(None) };
     let request = RowReader::new(&row, "sessions", "id").parsed_or_null::<Sha256Hex>("request_hash")?;
-    let row = decode_session_row(&row)?;
+    let row = decode_session_row(macs, &row)?;
     let same = request.as_ref() == Some(&key.request);
     Ok(Some(if same { CreateSessionOutcome::Existing(row) } else { CreateSessionOutcome::IdempotencyKeyReused(row) }))
 }
 
 /// Reads a session on the caller's connection or transaction.
 pub(crate) async fn fetch_session(
+    macs: &RowMacs,
     connection: &mut AnyConnection,
     id: &SessionId,
 ) -> Result<Option<SessionRow>, StoreError> {
     let row = sqlx::query(select!("WHERE id = $1")).bind(id.as_str()).fetch_optional(connection).await;
-    row.map_err(query_error("read a session"))?.as_ref().map(decode_session_row).transpose()
+    row.map_err(query_error("read a session"))?.map(|row| decode_session_row(macs, &row)).transpose()
 }
 
 /// Reads a session that must exist.
 pub(crate) async fn fetch_existing_session(
+    macs: &RowMacs,
     connection: &mut AnyConnection,
     id: &SessionId,
 ) -> Result<SessionRow, StoreError> {
-    fetch_session(connection, id).await?.ok_or_else(|| StoreError::SessionNotFound(id.clone()))
+    fetch_session(macs, connection, id).await?.ok_or_else(|| StoreError::SessionNotFound(id.clone()))
 }

@@ -2,10 +2,14 @@
 
 use crate::{
     NewMessage, NewTimelineEntry, ObservedWrite, Reason, RowStatus, SessionEnd, SessionOutcome, SessionPurpose,
-    SessionRow, Sha256Hex, Store, StoreError, TimelineRow, UnixMs, WriteKind, error::query_error, outbox,
-    row_reader::to_sql_integer, sessions, timeline,
+    SessionRow, Sha256Hex, Store, StoreError, TimelineRow, UnixMs, WriteKind,
+    error::query_error,
+    outbox,
+    row_macs::{RowMacs, tables::SESSIONS},
+    row_reader::to_sql_integer,
+    sessions, timeline,
 };
-use anteroom_wire::{MachineId, SessionId, provider::MethodName};
+use anteroom_wire::{EndReason, MachineId, SessionId, provider::MethodName};
 use sqlx::AnyConnection;
 
 const OPERATION: &str = "change a session";
@@ -193,7 +197,8 @@ impl Store {
     /// Changes a session and appends its timeline entry in one transaction, if the session is in the expected state.
     ///
     /// # Errors
-    /// When there is no such session, or the database cannot be written; then nothing was changed.
+    /// When there is no such session, its row was changed outside of this program, or the database cannot be written; then nothing was
+    /// changed.
     pub async fn transition(
         &self,
         session: &SessionId,
@@ -203,7 +208,7 @@ impl Store {
     ) -> Result<TransitionOutcome, StoreError> {
         let mut transaction =
             self.begin_write(ObservedWrite::with_entry(WriteKind::Transition, entry.kind), OPERATION).await?;
-        let current = sessions::fetch_existing_session(&mut transaction, session).await?;
+        let current = sessions::fetch_existing_session(self.row_macs(), &mut transaction, session).await?;
         let epoch_fits = match expect {
             ExpectedState::Active => true,
             ExpectedState::Epoch(epoch) => epoch == current.epoch,
@@ -213,8 +218,8 @@ impl Store {
             return Ok(TransitionOutcome::Conflict(Box::new(current)));
         }
         let messages = change.messages.clone();
-        let Some(row) = apply_change(&mut transaction, current, change).await? else {
-            let now = sessions::fetch_existing_session(&mut transaction, session).await?;
+        let Some(row) = apply_change(self.row_macs(), &mut transaction, current, change).await? else {
+            let now = sessions::fetch_existing_session(self.row_macs(), &mut transaction, session).await?;
             transaction.finish_unchanged();
             return Ok(TransitionOutcome::Conflict(Box::new(now)));
         };
@@ -226,8 +231,43 @@ impl Store {
     }
 }
 
-/// Writes the change of `current`; `None`: the database has another epoch by now.
+impl Store {
+    /// Ends an active session whose row was changed outside of this program, without looking at the row, whose MAC stays invalid. Appends
+    /// the timeline entry. Returns whether it was active.
+    ///
+    /// # Errors
+    /// When the database cannot be written; then nothing was changed.
+    pub async fn end_tampered_session(
+        &self,
+        session: &SessionId,
+        at_ms: UnixMs,
+        entry: NewTimelineEntry,
+    ) -> Result<bool, StoreError> {
+        let write = ObservedWrite::with_entry(WriteKind::Transition, entry.kind);
+        let mut transaction = self.begin_write(write, OPERATION).await?;
+        let done = sqlx::query(
+            "UPDATE sessions SET state = 'failed', reason_code = $3, reason_detail = NULL, ended_at_ms = $2, credential_id = NULL, \
+             exit_code = NULL WHERE id = $1 AND state = 'active'",
+        )
+        .bind(session.as_str())
+        .bind(to_sql_integer(at_ms))
+        .bind(EndReason::SessionTampered.code())
+        .execute(&mut *transaction)
+        .await
+        .map_err(query_error(OPERATION))?;
+        if done.rows_affected() == 0 {
+            transaction.finish_unchanged();
+            return Ok(false);
+        }
+        timeline::append_entry_in(&mut transaction, session, entry, self, u64::MAX).await?;
+        transaction.commit().await.map_err(query_error(OPERATION))?;
+        Ok(true)
+    }
+}
+
+/// Writes the change of `current`, whose MAC is valid; `None`: the database has another epoch by now.
 pub(crate) async fn apply_change(
+    macs: &RowMacs,
     connection: &mut AnyConnection,
     current: SessionRow,
     change: SessionChange,
@@ -259,8 +299,12 @@ pub(crate) async fn apply_change(
     .bind(row.method.as_ref().map(MethodName::as_str))
     .bind(row.purpose.credential_use().map(|using| to_sql_integer(using.revision)))
     .bind(row.exit_code.map(i64::from))
-    .execute(connection)
+    .execute(&mut *connection)
     .await
     .map_err(query_error(OPERATION))?;
-    Ok((done.rows_affected() == 1).then_some(row))
+    if done.rows_affected() == 0 {
+        return Ok(None);
+    }
+    macs.renew(connection, &SESSIONS, row.id.as_str().into()).await?;
+    Ok(Some(row))
 }

@@ -1,5 +1,6 @@
 //! The key file: `{"version": 1, "keys": [{"id": 1, "created_unix_ms": …, "key": "<32 bytes in base64>"}]}`. In version 2 each key is
-//! wrapped by a PKCS#11 token. `"row_macs": true`: the rows of the database have MACs since the server first used it with them.
+//! wrapped by a PKCS#11 token. `"row_macs": true`: the rows of the database have MACs since the server first used it with them;
+//! `"session_macs": true`: the rows of sessions, too.
 //!
 //! It is created once, with mode 0600. Every change writes a temporary file, flushes it, renames it and flushes the directory, so
 //! that the file is never visible half-written and a new key is durable before it is used. Every fault is an error with its remedy,
@@ -48,6 +49,8 @@ struct Document {
     version: u32,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     row_macs: bool,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    session_macs: bool,
     keys: Vec<Entry>,
 }
 
@@ -71,7 +74,9 @@ pub(crate) fn read_keys(source: &KeySource) -> Result<Keys, KeyError> {
             if source.access() == Access::ReadOnly {
                 return Err(KeyError::NotWrapped { path: path.into() });
             }
-            replace_file(path, &encode_keys(&keys, document.row_macs, Some(token))?)?;
+            let wrapped = encode_keys(&keys, Some(token))?;
+            let Document { row_macs, session_macs, .. } = document;
+            replace_file(path, &Document { row_macs, session_macs, ..wrapped })?;
             keys
         }
         (WRAPPED, Some(token)) => decode_keys(path, &document, |id, wrapped| Ok(token.unwrap_key(id, wrapped)?))?,
@@ -91,7 +96,7 @@ pub(crate) fn create_key_file(source: &KeySource) -> Result<(), KeyError> {
     }
     let token = source.token().map(Token::open).transpose()?;
     let keys = Keys::from([(KeyId(1), new_key()?)]);
-    let temporary = write_temporary(path, &encode_keys(&keys, false, token.as_ref())?)?;
+    let temporary = write_temporary(path, &encode_keys(&keys, token.as_ref())?)?;
     match renameat_with(CWD, &temporary, CWD, path, RenameFlags::NOREPLACE) {
         Ok(()) => sync_directory(path),
         Err(rustix::io::Errno::EXIST) => remove(path, &temporary),
@@ -135,9 +140,10 @@ pub(crate) fn require_writable(source: &KeySource) -> Result<&Path, KeyError> {
 }
 
 fn write_keys(source: &KeySource, keys: &Keys) -> Result<(), KeyError> {
-    let row_macs = read_document(source)?.row_macs;
+    let Document { row_macs, session_macs, .. } = read_document(source)?;
     let token = source.token().map(Token::open).transpose()?;
-    replace_file(source.path(), &encode_keys(keys, row_macs, token.as_ref())?)
+    let keys = encode_keys(keys, token.as_ref())?;
+    replace_file(source.path(), &Document { row_macs, session_macs, ..keys })
 }
 
 /// Whether the rows of the database have MACs.
@@ -145,11 +151,19 @@ pub(crate) fn is_marked_for_row_macs(source: &KeySource) -> Result<bool, KeyErro
     Ok(read_document(source)?.row_macs)
 }
 
-/// Writes durably that the rows of the database have MACs.
+/// Whether the rows of sessions have MACs, too.
+pub(crate) fn is_marked_for_session_macs(source: &KeySource) -> Result<bool, KeyError> {
+    Ok(read_document(source)?.session_macs)
+}
+
+/// Writes durably that all rows of the database have MACs.
 pub(crate) fn mark_for_row_macs(source: &KeySource) -> Result<(), KeyError> {
     let path = require_writable(source)?;
     let document = read_document(source)?;
-    if document.row_macs { Ok(()) } else { replace_file(path, &Document { row_macs: true, ..document }) }
+    if document.row_macs && document.session_macs {
+        return Ok(());
+    }
+    replace_file(path, &Document { row_macs: true, session_macs: true, ..document })
 }
 
 fn decode_keys(
@@ -172,7 +186,8 @@ fn decode_keys(
     Ok(keys)
 }
 
-fn encode_keys(keys: &Keys, row_macs: bool, token: Option<&Token>) -> Result<Document, KeyError> {
+/// A key file without marks.
+fn encode_keys(keys: &Keys, token: Option<&Token>) -> Result<Document, KeyError> {
     let entry = |(id, key): (&KeyId, &Key)| {
         let bytes = match token {
             Some(token) => token.wrap_key(*id, &key.bytes)?,
@@ -181,7 +196,8 @@ fn encode_keys(keys: &Keys, row_macs: bool, token: Option<&Token>) -> Result<Doc
         Ok(Entry { id: id.0, created_unix_ms: key.created_unix_ms, key: Base64::new(bytes) })
     };
     let keys = keys.iter().map(entry).collect::<Result<_, KeyError>>()?;
-    Ok(Document { version: if token.is_some() { WRAPPED } else { PLAIN }, row_macs, keys })
+    let version = if token.is_some() { WRAPPED } else { PLAIN };
+    Ok(Document { version, row_macs: false, session_macs: false, keys })
 }
 
 fn read_document(source: &KeySource) -> Result<Document, KeyError> {

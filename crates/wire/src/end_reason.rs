@@ -54,6 +54,8 @@ end_reasons! {
     ProviderRemoved = "provider_removed", "The session's provider is no longer configured.", "Configure the provider again, or start a session with another one.";
     /// The credential that the session uses or renews was deleted.
     CredentialDeleted = "credential_deleted", "The credential of this session is no longer stored.", "Sign in again.";
+    /// The session's row was changed outside of the server.
+    SessionTampered = "session_tampered", "What is stored about this session was changed outside of this server, so it was ended.", "Start a new session, and tell the operator: `anteroom doctor` names the row.";
     /// An internal error.
     Internal = "internal", "Something failed inside the server.", "The server's log has the cause; search it for the time and the session.";
 }

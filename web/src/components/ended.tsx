@@ -18,6 +18,7 @@ interface EndedProps {
 const REMEDIES: Record<string, string> = {
   machine_failed: "Start a new session. The timeline shows why the machine ended.",
   machine_compromised: "Ask the operator of this server before you start again: the diagnosis names what was stopped.",
+  session_tampered: "Tell the operator of this server, then start a new session.",
   ready_timeout: "Start a new session. The timeline shows the stage that did not become ready.",
   agent_mismatch: "The machine image must be built again: anteroom image build.",
   controller_restarted: "Start a new session.",

@@ -3,10 +3,8 @@
 use super::KeyRotationError;
 use crate::audit::Audit;
 use anteroom_audit::{Action, Entry, Subject};
-use anteroom_store::{AddRowMacsError, Store, TamperedRow};
+use anteroom_store::{AddRowMacsError, RowsWithMacs, Store, TamperedRow};
 use anteroom_vault::{KeyError, KeyRing};
-use std::sync::Arc;
-use tokio_util::sync::CancellationToken;
 
 /// Uses the MACs of the rows from now on. The rows of a database of an earlier version get theirs once: the key file records it, so that a
 /// person who can change the database cannot make its rows pass for those of an earlier version.
@@ -14,14 +12,19 @@ use tokio_util::sync::CancellationToken;
 /// # Errors
 /// The rows have no MACs although they got them, or that cannot be recorded; or the database or the key file cannot be used.
 pub(super) async fn begin_use(store: &Store, ring: &KeyRing) -> Result<(), KeyRotationError> {
-    if !store.has_row_macs().await? {
-        let has_rows = store.has_rows_without_macs().await?;
-        if has_rows && ring.is_marked_for_row_macs()? {
+    let with_macs = store.rows_with_macs().await?;
+    if with_macs != RowsWithMacs::All {
+        let has_rows = store.has_rows_without_macs(with_macs).await?;
+        let is_marked = match with_macs {
+            RowsWithMacs::None => ring.is_marked_for_row_macs()?,
+            RowsWithMacs::AllButSessions | RowsWithMacs::All => ring.is_marked_for_session_macs()?,
+        };
+        if has_rows && is_marked {
             return Err(KeyRotationError::RowMacsMissing);
         }
         // Of a new database nothing can pass for rows of an earlier version, so the key file need not record it now.
         let record = || if has_rows { ring.mark_for_row_macs() } else { Ok(()) };
-        let rows = store.add_row_macs(ring, record).await.map_err(|error| match error {
+        let rows = store.add_row_macs(ring, with_macs, record).await.map_err(|error| match error {
             AddRowMacsError::Keys(source) => KeyRotationError::RowsNotAccepted(source),
             AddRowMacsError::Store(error) => error.into(),
         })?;
@@ -43,24 +46,16 @@ pub(super) async fn begin_use(store: &Store, ring: &KeyRing) -> Result<(), KeyRo
 /// # Errors
 /// The key file cannot be changed, or the database cannot be written.
 pub async fn accept_rows(store: &Store, ring: &KeyRing) -> Result<u64, KeyRotationError> {
-    store.add_row_macs(ring, || ring.mark_for_row_macs()).await.map_err(|error| match error {
+    store.add_row_macs(ring, RowsWithMacs::None, || ring.mark_for_row_macs()).await.map_err(|error| match error {
         AddRowMacsError::Keys(error) => error.into(),
         AddRowMacsError::Store(error) => error.into(),
     })
 }
 
-/// Records rows that were changed outside of this server in the audit trail, when they are found. Runs until the server stops.
-pub async fn run_row_alarms(store: Store, audit: Arc<Audit>, stop: CancellationToken) {
-    loop {
-        let found = tokio::select! {
-            found = store.take_tampered_rows() => found,
-            () = stop.cancelled() => return,
-        };
-        for TamperedRow { table, row } in found {
-            let entry = Entry { subject: subject(table, &row), ..Entry::new(Action::RowTampered) };
-            audit.record(entry.with_detail("table", table).with_detail("row", row)).await;
-        }
-    }
+/// Records in the audit trail that a row was changed outside of this server.
+pub async fn record_tampered_row(audit: &Audit, TamperedRow { table, row }: &TamperedRow) {
+    let entry = Entry { subject: subject(table, row), ..Entry::new(Action::RowTampered) };
+    audit.record(entry.with_detail("table", *table).with_detail("row", row.clone())).await;
 }
 
 /// What the row is about.
@@ -69,7 +64,7 @@ fn subject(table: &str, row: &str) -> Subject {
     match table {
         "callers" | "browsers" | "consents" => Subject { caller: id, ..Subject::default() },
         "credentials" => Subject { credential: id, ..Subject::default() },
-        "timeline" | "timeline_heads" => Subject { session: id, ..Subject::default() },
+        "sessions" | "timeline" | "timeline_heads" => Subject { session: id, ..Subject::default() },
         _ => Subject::default(),
     }
 }

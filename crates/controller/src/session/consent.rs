@@ -25,6 +25,8 @@ pub async fn to_consent_view(
     caller: &Caller,
     row: &SessionRow,
 ) -> Result<ConsentView, ApiError> {
+    // Its name is shown: it must be the one with which the owner was created.
+    context.store.get_caller(&row.owner).await?;
     let status = match &caller.role {
         // A helper only watches.
         Role::Operator | Role::Auditor | Role::Backend | Role::User | Role::Helper(_) => ConsentStatus::NotNeeded,

@@ -33,7 +33,11 @@ pub async fn end_session(
     let entry =
         NewTimelineEntry::new(now, entry_kind, sentence).with_data(serde_json::json!({ "reason": reason.code() }));
     context.timeline.wait_written(id).await;
-    match context.store.transition(id, ExpectedState::Active, change, entry).await? {
+    let outcome = context.store.transition(id, ExpectedState::Active, change, entry).await;
+    if outcome.as_ref().is_err_and(is_tampered) {
+        end_tampered_session(context, id).await?;
+    }
+    match outcome? {
         TransitionOutcome::Done { row, .. } => {
             context.webhook_messages.wake_sender();
             tracing::info!(outcome = entry_kind.as_str(), session = %id, reason = reason.code(), detail, "session ended");
@@ -52,6 +56,29 @@ pub async fn end_session(
     }
 }
 
+/// Whether the error is that the row of a session was changed outside of this server.
+pub fn is_tampered(error: &StoreError) -> bool {
+    matches!(error, StoreError::TamperedRow { table: "sessions", .. })
+}
+
+/// Ends a session whose row was changed outside of this server: nothing in the row decides what happens. Idempotent.
+///
+/// # Errors
+/// The database cannot be written.
+pub async fn end_tampered_session(context: &SessionContext, id: &SessionId) -> Result<(), StoreError> {
+    let (now, reason) = (unix_time::now_unix_ms(), EndReason::SessionTampered);
+    let entry = NewTimelineEntry::new(now, TimelineKind::Failed, reason.sentence())
+        .with_data(serde_json::json!({ "reason": reason.code() }));
+    context.timeline.wait_written(id).await;
+    if context.store.end_tampered_session(id, now, entry).await? {
+        tracing::error!(outcome = "session_tampered", session = %id, "session ended: its row was changed outside of this server");
+    }
+    if let Some(session) = context.sessions.get(id) {
+        session.close(reason);
+    }
+    Ok(())
+}
+
 /// The kind of timeline entry and the change of the row for an end with this reason.
 fn kind_and_change(reason: EndReason, detail: &str, now: u64) -> (TimelineKind, SessionChange) {
     let (change, stored) = (SessionChange::new(), Reason::new(reason, detail));
@@ -67,6 +94,7 @@ fn kind_and_change(reason: EndReason, detail: &str, now: u64) -> (TimelineKind, 
         | EndReason::NoImage
         | EndReason::ProviderRemoved
         | EndReason::CredentialDeleted
+        | EndReason::SessionTampered
         | EndReason::Internal
         // A session is completed by its delivery or by its command, never here.
         | EndReason::Completed
@@ -91,6 +119,7 @@ pub async fn end_session_with_retries(
         }
         match end_session(context, &session.id, reason, detail).await {
             Ok(_) => return,
+            Err(error) if is_tampered(&error) => return,
             Err(error) => {
                 tracing::error!(outcome = "end_not_written", session = %session.id, error = %chain(&error), "session end not written; retrying");
             }

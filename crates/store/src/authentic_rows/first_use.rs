@@ -1,5 +1,6 @@
 //! The first use of MACs: the rows of a database of an earlier version get theirs, once.
 
+use super::{ALL_ROWS, RowsWithMacs};
 use crate::{
     Store, StoreError, WriteKind,
     error::query_error,
@@ -24,12 +25,12 @@ pub enum AddRowMacsError {
 }
 
 impl Store {
-    /// Whether there is a row that needs a MAC.
+    /// Whether there is a row that needs its first MAC.
     ///
     /// # Errors
     /// When the database cannot be read.
-    pub async fn has_rows_without_macs(&self) -> Result<bool, StoreError> {
-        for table in tables::ALL {
+    pub async fn has_rows_without_macs(&self, with_macs: RowsWithMacs) -> Result<bool, StoreError> {
+        for table in tables_without_macs(with_macs) {
             let text = format!("SELECT 1 FROM {} WHERE {} LIMIT 1", table.name, table.condition);
             let found = sqlx::query(AssertSqlSafe(text)).fetch_optional(self.read_pool()).await;
             if found.map_err(query_error(OPERATION))?.is_some() {
@@ -39,14 +40,15 @@ impl Store {
         Ok(false)
     }
 
-    /// Gives all rows a MAC as they are, and records in the database that rows have MACs. `before_commit` records the same in the key
-    /// file, which a person who can change only the database cannot undo. Returns the number of rows.
+    /// Gives all rows a MAC as they are, except those of tables that have them, and records in the database that rows have MACs.
+    /// `before_commit` records the same in the key file, which a person who can change only the database cannot undo. Returns the number of rows.
     ///
     /// # Errors
     /// When the database cannot be written, or `before_commit` fails: then nothing was changed.
     pub async fn add_row_macs(
         &self,
         ring: &KeyRing,
+        with_macs: RowsWithMacs,
         before_commit: impl FnOnce() -> Result<(), KeyError> + Send,
     ) -> Result<u64, AddRowMacsError> {
         let mut transaction = self.begin_write(WriteKind::RenewMacs, OPERATION).await?;
@@ -59,10 +61,10 @@ impl Store {
         .await
         .map_err(query_error(OPERATION))?;
         let mut rows = 0;
-        for table in tables::ALL {
+        for table in tables_without_macs(with_macs) {
             rows += add_to_table(&mut transaction, table, ring).await?;
         }
-        write_meta(&mut transaction, "row_macs", "1").await?;
+        write_meta(&mut transaction, "row_macs", ALL_ROWS).await?;
         if rows > 0 {
             write_meta(&mut transaction, "rows_accepted", &rows.to_string()).await?;
         }
@@ -86,6 +88,14 @@ impl Store {
             None => transaction.finish_unchanged(),
         }
         Ok(rows.and_then(|rows| rows.parse().ok()))
+    }
+}
+
+fn tables_without_macs(with_macs: RowsWithMacs) -> &'static [&'static Table] {
+    match with_macs {
+        RowsWithMacs::None => &tables::ALL,
+        RowsWithMacs::AllButSessions => &tables::SESSIONS_ONLY,
+        RowsWithMacs::All => &[],
     }
 }
 

@@ -131,6 +131,42 @@ pub(crate) static CREDENTIALS: Table = Table {
     condition: "deleted_at_ms IS NULL",
 };
 
+/// The idle deadline and the last use change with every use; the deadline bounds both.
+pub(crate) static SESSIONS: Table = Table {
+    name: "sessions",
+    key_columns: 1,
+    covered: &[
+        Text("id"),
+        Text("caller_id"),
+        Text("user_id"),
+        Text("provider"),
+        Text("return_url"),
+        Text("idempotency_key"),
+        Text("request_hash"),
+        Text("state"),
+        Text("reason_code"),
+        Text("reason_detail"),
+        Number("epoch"),
+        Number("generation"),
+        Text("machine_id"),
+        Text("agent_token_hash"),
+        Number("claimed_generation"),
+        Number("cli_started"),
+        Number("created_at_ms"),
+        Number("deadline_ms"),
+        Number("ended_at_ms"),
+        Text("credential_id"),
+        Text("external_machine"),
+        Text("method"),
+        Text("purpose"),
+        Text("used_credential_id"),
+        Number("used_revision"),
+        Text("renewed_credential_id"),
+        Number("exit_code"),
+    ],
+    condition: "1 = 1",
+};
+
 pub(crate) static TIMELINE: Table = Table {
     name: "timeline",
     key_columns: 2,
@@ -146,9 +182,12 @@ pub(crate) static TIMELINE_HEADS: Table = Table {
     condition: "1 = 1",
 };
 
+/// The table whose rows got MACs later than the others.
+pub(crate) static SESSIONS_ONLY: [&Table; 1] = [&SESSIONS];
+
 /// All tables whose rows have MACs.
-pub(crate) static ALL: [&Table; 8] =
-    [&CALLERS, &BROWSERS, &LOGIN_TOKENS, &TICKETS, &CONSENTS, &CREDENTIALS, &TIMELINE, &TIMELINE_HEADS];
+pub(crate) static ALL: [&Table; 9] =
+    [&CALLERS, &BROWSERS, &LOGIN_TOKENS, &TICKETS, &CONSENTS, &CREDENTIALS, &SESSIONS, &TIMELINE, &TIMELINE_HEADS];
 
 impl Column {
     fn name(self) -> &'static str {
@@ -267,6 +306,8 @@ mod tests {
             ("tickets used_at_ms", "a used one has no MAC"),
             ("credentials sealed", "authenticated by the seal"),
             ("credentials key_id", "authenticated by the seal"),
+            ("sessions last_used_at_ms", "bounded by the deadline"),
+            ("sessions idle_deadline_ms", "bounded by the deadline"),
             ("credentials deleted_at_ms", "a deleted one has no MAC"),
         ];
         let directory = tempfile::tempdir().unwrap();

@@ -1,6 +1,11 @@
 //! The row of a session.
 
-use crate::{SessionPurpose, Sha256Hex, StoreError, UnixMs, row_reader::RowReader, text_enum::text_enum};
+use crate::{
+    SessionPurpose, Sha256Hex, StoreError, UnixMs,
+    row_macs::{RowMacs, tables::SESSIONS},
+    row_reader::RowReader,
+    text_enum::text_enum,
+};
 use anteroom_wire::{CallerId, CredentialId, EndReason, MachineId, ProviderId, SessionId, provider::MethodName};
 use sqlx::any::AnyRow;
 
@@ -162,7 +167,10 @@ impl SessionRow {
     }
 }
 
-pub(super) fn decode_session_row(row: &AnyRow) -> Result<SessionRow, StoreError> {
+/// # Errors
+/// The row was changed outside of this program, or has values that it cannot have written.
+pub(super) fn decode_session_row(macs: &RowMacs, row: &AnyRow) -> Result<SessionRow, StoreError> {
+    macs.verify(&SESSIONS, row)?;
     let reader = RowReader::new(row, "sessions", "id");
     Ok(SessionRow {
         id: reader.parsed("id")?,

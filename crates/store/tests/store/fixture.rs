@@ -2,8 +2,8 @@
 
 use anteroom_store::{
     CallerKind, CompleteOutcome, CompleteWithCredential, CreateSessionOutcome, DeletionPolicy, ExpectedState,
-    NewCaller, NewCredential, NewSession, NewTimelineEntry, Reason, Role, SessionChange, SessionPurpose, SessionRow,
-    Sha256Hex, Store, StoreSettings, TransitionOutcome,
+    NewCaller, NewCredential, NewSession, NewTimelineEntry, Reason, Role, RowsWithMacs, SessionChange, SessionPurpose,
+    SessionRow, Sha256Hex, Store, StoreSettings, TransitionOutcome,
 };
 use anteroom_vault::{Binding, KeyRing, SealedBytes};
 use anteroom_wire::{
@@ -75,7 +75,7 @@ impl StoreFixture {
         let directory = tempfile::tempdir().unwrap();
         let store = Store::open(&directory.path().join("anteroom.db"), settings).await.unwrap();
         let ring = KeyRing::open_or_create(&directory.path().join("keys.json")).unwrap();
-        store.add_row_macs(&ring, || ring.mark_for_row_macs()).await.unwrap();
+        store.add_row_macs(&ring, RowsWithMacs::None, || ring.mark_for_row_macs()).await.unwrap();
         store.use_row_macs(ring.clone());
         let owner = CallerId::from_parts(NOW, random());
         let fixture = Self { directory, store, ring, owner };

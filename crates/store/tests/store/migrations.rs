@@ -3,7 +3,8 @@
 use crate::fixture::{NOW, StoreFixture, entry, settings};
 use anteroom_store::{
     CallerKind, CreateSessionOutcome, DeleteOutcome, DeletionPolicy, ExpectedState, ExternalMachineClaim, HealthKind,
-    LoginScope, NewSession, SCHEMA_VERSION, SessionChange, SessionOutcome, SessionPurpose, Sha256Hex, Store,
+    LoginScope, NewSession, RowsWithMacs, SCHEMA_VERSION, SessionChange, SessionOutcome, SessionPurpose, Sha256Hex,
+    Store,
 };
 use anteroom_vault::{Binding, KeyRing};
 use anteroom_wire::{CallerId, CredentialId, EndReason, MessageId, SessionId, TimelineKind};
@@ -11,7 +12,7 @@ use serde_json::json;
 use sqlx::{AnyConnection, Connection, Executor};
 use std::path::PathBuf;
 
-const MIGRATIONS: [&[&str]; 11] = [
+const MIGRATIONS: [&[&str]; 12] = [
     &[include_str!("../../migrations/0001_tables.sql"), include_str!("../../migrations/0001_triggers.sqlite.sql")],
     &[include_str!("../../migrations/0002_external_machines.sql")],
     &[
@@ -29,6 +30,7 @@ const MIGRATIONS: [&[&str]; 11] = [
     &[include_str!("../../migrations/0009_browsers.sql")],
     &[include_str!("../../migrations/0010_consents.sql")],
     &[include_str!("../../migrations/0011_agent_token_index.sql")],
+    &[include_str!("../../migrations/0012_row_macs.sql"), include_str!("../../migrations/0012_row_macs.sqlite.sql")],
 ];
 
 /// A database of an older version.
@@ -91,7 +93,8 @@ impl Old {
             ),
             ended(completed, credential),
             ended(&other_session, deleted),
-            format!("INSERT INTO timeline VALUES ('{active}', 1, 1, 'accepted', 'It was accepted.', 'null')"),
+            format!("INSERT INTO timeline (session_id, number, at_ms, kind, sentence, data) \
+                 VALUES ('{active}', 1, 1, 'accepted', 'It was accepted.', 'null')"),
             format!(
                 "INSERT INTO credentials (id, owner, provider, session_id, sealed, key_id, files, stored_at_ms, deleted_at_ms) \
                  VALUES ('{deleted}', '{owner}', 'codex', '{other_session}', NULL, 1, '[]', 5, 6)"
@@ -151,19 +154,21 @@ impl Old {
         vec![
             self.failed_session(failed, "machine_gone"),
             format!(
-                "INSERT INTO timeline VALUES ('{failed}', 1, 1, 'machine_gone', 'It ended.', \
+                "INSERT INTO timeline (session_id, number, at_ms, kind, sentence, data) VALUES ('{failed}', 1, 1, 'machine_gone', 'It ended.', \
                  '{{\"why\":{{\"cause\":\"stopped\",\"why\":{{\"reason\":\"unowned\"}}}}}}')"
             ),
             format!(
-                "INSERT INTO timeline VALUES ('{failed}', 4, 4, 'viewer_left', 'It left.', '{{\"door\":\"terminal\"}}')"
+                "INSERT INTO timeline (session_id, number, at_ms, kind, sentence, data) VALUES ('{failed}', 4, 4, 'viewer_left', 'It left.', '{{\"door\":\"terminal\"}}')"
             ),
-            format!("INSERT INTO timeline VALUES ('{failed}', 5, 5, 'terminal_left', 'It left.', 'null')"),
             format!(
-                "INSERT INTO timeline VALUES ('{failed}', 2, 2, 'viewer_refused', 'It was refused.', \
+                "INSERT INTO timeline (session_id, number, at_ms, kind, sentence, data) VALUES ('{failed}', 5, 5, 'terminal_left', 'It left.', 'null')"
+            ),
+            format!(
+                "INSERT INTO timeline (session_id, number, at_ms, kind, sentence, data) VALUES ('{failed}', 2, 2, 'viewer_refused', 'It was refused.', \
                  '{{\"reason\":\"machine_gone\",\"detail\":null}}')"
             ),
             format!(
-                "INSERT INTO timeline VALUES ('{failed}', 3, 3, 'credential_checked', 'It was checked.', '{{\"agrees\":true}}')"
+                "INSERT INTO timeline (session_id, number, at_ms, kind, sentence, data) VALUES ('{failed}', 3, 3, 'credential_checked', 'It was checked.', '{{\"agrees\":true}}')"
             ),
             format!(
                 "INSERT INTO passes (hash, kind, name, expires_at_ms) VALUES ('{}', 'enter', 'Ada', {})",
@@ -182,7 +187,9 @@ impl Old {
     fn rows_of_version_5(&self) -> Vec<String> {
         let Self { active, failed, .. } = self;
         let entry = |number: u8, kind: &str, data: serde_json::Value| {
-            format!("INSERT INTO timeline VALUES ('{failed}', {number}, {number}, '{kind}', 'It happened.', '{data}')")
+            format!(
+                "INSERT INTO timeline (session_id, number, at_ms, kind, sentence, data) VALUES ('{failed}', {number}, {number}, '{kind}', 'It happened.', '{data}')"
+            )
         };
         let login_token = |text: &[u8], kind: &str, column: &str, value: &str| {
             let hash = Sha256Hex::of_bytes(text);
@@ -214,7 +221,9 @@ impl Old {
         };
         let entry = |session: &SessionId, number: u8, kind: &str, reason: &str| {
             let data = json!({ "reason": reason });
-            format!("INSERT INTO timeline VALUES ('{session}', {number}, {number}, '{kind}', 'It happened.', '{data}')")
+            format!(
+                "INSERT INTO timeline (session_id, number, at_ms, kind, sentence, data) VALUES ('{session}', {number}, {number}, '{kind}', 'It happened.', '{data}')"
+            )
         };
         vec![
             self.failed_session(without_provider, provider),
@@ -286,8 +295,8 @@ async fn rows_of_every_older_version_survive_the_migration() {
     for version in 1..=MIGRATIONS.len() {
         let old = Old::of_version(version).await;
         let store = Store::open(&old.path(), settings()).await.unwrap();
-        let rows = store.add_row_macs(&old.ring, || old.ring.mark_for_row_macs()).await.unwrap();
-        assert!(rows > 20 && store.has_row_macs().await.unwrap(), "{rows}");
+        let rows = store.add_row_macs(&old.ring, RowsWithMacs::None, || old.ring.mark_for_row_macs()).await.unwrap();
+        assert!(rows > 20 && store.rows_with_macs().await.unwrap() == RowsWithMacs::All, "{rows}");
         store.use_row_macs(old.ring.clone());
         let active = store.get_session(&old.active).await.unwrap().unwrap();
         assert!(active.is_active() && active.epoch == 2);

@@ -14,7 +14,6 @@ mod reconcile_and_leaks;
 use anteroom_testbed::{ApiClient, TestServer, WAIT_MAX};
 use anteroom_wire::{SessionId, TimelineKind};
 use fixture::{Flags, start_idle, start_idle_session};
-use sqlx::{ConnectOptions, Connection, SqliteConnection, sqlite::SqliteConnectOptions};
 use std::process::Output;
 use tokio::process::Command;
 
@@ -46,14 +45,6 @@ async fn stdout_of(server: &TestServer, arguments: &[&str]) -> String {
 
 fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
-}
-
-/// Changes the database while the server is not running.
-async fn execute_sql(server: &TestServer, statement: &'static str) {
-    let options = SqliteConnectOptions::new().filename(server.state_dir().join("anteroom.db"));
-    let mut database: SqliteConnection = options.connect().await.unwrap();
-    sqlx::query(statement).execute(&mut database).await.unwrap();
-    database.close().await.unwrap();
 }
 
 fn canary(kind: &str) -> String {

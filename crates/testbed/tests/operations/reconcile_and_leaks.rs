@@ -1,12 +1,27 @@
 //! Orphaned machines and overdue sessions: the leak report, a dry run of the reconciliation, and its limited steps.
 
-use crate::{Flags, anteroom, command, execute_sql, start_idle, start_idle_session, start_session, stdout_of, text};
+use crate::{Flags, anteroom, command, start_idle, start_idle_session, start_session, stdout_of, text};
+use anteroom_controller::{config::Config, keys};
+use anteroom_store::{ExpectedState, NewTimelineEntry, SessionChange, Store, StoreSettings};
 use anteroom_testbed::{TestConfig, TestServer, WAIT_MAX, eventually};
 use anteroom_wire::TimelineKind;
 use anteroom_wire::operator_reports::{LeakReport, ReconcileActionKind, ReconcileOutcome, ReconcileReport};
 use serde_json::json;
 use std::time::Duration;
 use tokio::time::Instant;
+
+/// Sets the deadlines of all active sessions into the past, while no server runs.
+async fn pass_deadlines(server: &TestServer) {
+    let config = Config { state_dir: server.state_dir().to_owned(), ..Config::default() };
+    let store = Store::open(&config.state_dir.join("anteroom.db"), StoreSettings::default()).await.unwrap();
+    keys::open_key_ring(&config, &store).await.unwrap();
+    for row in store.list_active_sessions().await.unwrap() {
+        let change = SessionChange::new().with_deadline(1);
+        let entry = NewTimelineEntry::new(1, TimelineKind::MethodChosen, "The deadline was changed.");
+        store.transition(&row.id, ExpectedState::Active, change, entry).await.unwrap();
+    }
+    store.close().await;
+}
 
 /// A server that was stopped while three sessions reached their deadlines. Their machines run, and one reconciliation may stop one
 /// thing.
@@ -20,7 +35,7 @@ async fn server_with_overdue_sessions(flags: &Flags) -> TestServer {
         api.wait_entry(&id, TimelineKind::CliStarted).await.unwrap();
     }
     server.stop_server().await.unwrap();
-    execute_sql(&server, "UPDATE sessions SET deadline_ms = 1").await;
+    pass_deadlines(&server).await;
     // Its first reconciliation ends one session.
     server.start_server().await.unwrap();
     server
@@ -155,7 +170,7 @@ async fn active_session_has_no_orphans_with_and_without_server() {
     let (report, clean) = leaks(&server).await;
     assert!(clean && !report.by_server, "machines of an active session are no orphans: {report:#?}");
     // Without a server, only the database shows that the session is overdue.
-    execute_sql(&server, "UPDATE sessions SET deadline_ms = 1").await;
+    pass_deadlines(&server).await;
     let (report, clean) = leaks(&server).await;
     assert!(!clean, "{report:#?}");
     assert_eq!((orphans(&report, "keepers"), orphans(&report, "active sessions")), (1, 1), "{report:#?}");

@@ -47,6 +47,7 @@ mod s17_key_sources;
 mod s17_locked_pin;
 mod s17_row_macs;
 mod s17_rows;
+mod s17_sessions;
 mod s17_tampering;
 mod s19_event_streams;
 mod s20_egress;

@@ -2,9 +2,9 @@
 
 use crate::{
     fixture::Flags,
-    stored_credentials::{content, deliver, lease, rotate, start_server, wait_rewrapped},
+    stored_credentials::{config, content, deliver_by_tool, lease, rotate, start_server, wait_rewrapped},
 };
-use anteroom_testbed::{TestConfig, TestServer, plain_process::built_program};
+use anteroom_testbed::{TestServer, plain_process::built_program};
 use std::{
     fs,
     os::unix::fs::PermissionsExt,
@@ -19,7 +19,7 @@ async fn s17_key_file_may_be_anywhere() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("elsewhere.key");
     let (_flags, mut server) = start_server(&format!("[vault]\nkey_file = '{}'\n", file.display())).await;
-    let id = deliver(&server, "one").await;
+    let id = deliver_by_tool(&server).await;
     rotate(&server).await;
     assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
     assert!(!server.state_dir().join("vault.key").exists());
@@ -46,7 +46,7 @@ fn program_with_variable(dir: &Path, name: &str, value: &Path) -> PathBuf {
 /// A server with an environment variable from its first start.
 async fn start_with_variable(dir: &Path, name: &str, value: &Path, settings: &str) -> TestServer {
     let flags = Flags::new();
-    let mut config = TestConfig::with_provider(flags.idle_provider()).with_settings(settings);
+    let mut config = config(&flags).with_settings(settings);
     config.machines.program = Some(program_with_variable(dir, name, value));
     TestServer::start(config).await.unwrap()
 }
@@ -63,7 +63,7 @@ async fn s17_systemd_credential_is_used_and_its_rotation_is_explained() {
     // As systemd provides it to a service with User=: the access list of the user appears as the group's permissions.
     write_private(&provided, document.to_string(), 0o440);
     let mut server = start_with_variable(dir.path(), "CREDENTIALS_DIRECTORY", &credentials, "").await;
-    let id = deliver(&server, "one").await;
+    let id = deliver_by_tool(&server).await;
     assert!(!server.state_dir().join("vault.key").exists());
     let answer = server.operator_client().unwrap().post("/api/keys/rotate", serde_json::json!({})).await.unwrap();
     let problem = answer.problem().unwrap();
@@ -155,7 +155,7 @@ async fn s17_pkcs11_token_wraps_the_keys_and_they_are_rotated() {
     let settings = token.settings("anteroom", "anteroom", &token.path("pin"), SOFTHSM);
     let conf = token.path("softhsm2.conf");
     let mut server = start_with_variable(token.dir.path(), "SOFTHSM2_CONF", &conf, &settings).await;
-    let id = deliver(&server, "one").await;
+    let id = deliver_by_tool(&server).await;
     assert_eq!(rotate(&server).await, 2);
     let file = fs::read_to_string(server.state_dir().join("vault.key")).unwrap();
     let file: serde_json::Value = serde_json::from_str(&file).unwrap();

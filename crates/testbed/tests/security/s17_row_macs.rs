@@ -15,8 +15,17 @@ use serde_json::Value;
 use sqlx::{AnyConnection, Connection};
 use std::fs;
 
-const TABLES: [&str; 8] =
-    ["callers", "browsers", "login_tokens", "tickets", "consents", "credentials", "timeline", "timeline_heads"];
+const TABLES: [&str; 9] = [
+    "callers",
+    "browsers",
+    "login_tokens",
+    "tickets",
+    "consents",
+    "credentials",
+    "sessions",
+    "timeline",
+    "timeline_heads",
+];
 
 /// Removes all MACs, as if an earlier version had written the database.
 async fn remove_macs(server: &TestServer) {
@@ -31,7 +40,9 @@ async fn remove_macs(server: &TestServer) {
 fn unmark_key_file(server: &TestServer) {
     let path = server.state_dir().join("vault.key");
     let mut file: Value = serde_json::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
-    assert_eq!(file.as_object_mut().unwrap().remove("row_macs"), Some(Value::Bool(true)));
+    for mark in ["row_macs", "session_macs"] {
+        assert_eq!(file.as_object_mut().unwrap().remove(mark), Some(Value::Bool(true)));
+    }
     fs::write(&path, file.to_string()).unwrap();
 }
 

@@ -32,7 +32,7 @@ fn refused() -> (u16, String) {
 }
 
 /// Waits until `/health`, the log and the audit trail name the row.
-async fn wait_named(server: &TestServer, table: &str, row: &str) {
+pub(crate) async fn wait_named(server: &TestServer, table: &str, row: &str) {
     let named = async || {
         let health: Health = server.operator_client()?.get("/health").await?.parse()?;
         let rows = health.checks.iter().find(|check| check.name == "rows").unwrap();

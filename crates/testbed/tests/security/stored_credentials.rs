@@ -1,15 +1,29 @@
 //! Credentials that a test stores by delivering them as an agent, and what the API reports of the keys that wrap them.
 
 use crate::{fake_agent::FakeAgent, fixture::Flags};
-use anteroom_testbed::{TestConfig, TestServer, WAIT_MAX, eventually};
+use anteroom_testbed::{Script, ScriptedProvider, Step, TestConfig, TestServer, WAIT_MAX, eventually};
 use anteroom_wire::{CredentialId, api::SessionStatus, operator_reports::KeyReport};
 use serde_json::json;
 
 /// A server whose provider `scripted` runs until a credential is delivered.
 pub(crate) async fn start_server(settings: &str) -> (Flags, TestServer) {
     let flags = Flags::new();
-    let config = TestConfig::with_provider(flags.idle_provider()).with_settings(settings);
+    let config = config(&flags).with_settings(settings);
     (flags, TestServer::start(config).await.unwrap())
+}
+
+/// A server with the provider `scripted`, and with `signing`, whose tool writes the credential with the token `one`.
+pub(crate) fn config(flags: &Flags) -> TestConfig {
+    let write = Step::write(ScriptedProvider::CREDENTIAL_PATH, content("one"));
+    let signing = ScriptedProvider::new("signing", Script::new([write, flags.wait_step("never")]));
+    TestConfig::with_providers([flags.idle_provider(), signing])
+}
+
+/// Starts a session whose tool signs in: for a server whose keys, and so the MACs of its rows, the test cannot make.
+pub(crate) async fn deliver_by_tool(server: &TestServer) -> CredentialId {
+    let api = server.backend_client().unwrap();
+    let session = api.start_session("signing").await.unwrap().session.id;
+    api.wait_status(&session, SessionStatus::Completed).await.unwrap().credential.unwrap().id
 }
 
 /// The credential file with this token.

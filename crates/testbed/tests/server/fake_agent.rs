@@ -108,7 +108,7 @@ impl FakeAgent {
 pub(crate) async fn store(server: &TestServer) -> Store {
     let settings = StoreSettings { busy_ms_max: 30_000, ..StoreSettings::default() };
     let store = Store::open(&server.state_dir().join("anteroom.db"), settings).await.unwrap();
-    // With keys from another place the rows that the test writes have no MACs, which stops no session.
+    // With keys from another place the rows that the test writes have no MACs, and are refused.
     if let Ok(ring) = KeyRing::open(&server.state_dir().join("vault.key")) {
         store.use_row_macs(ring);
     }

@@ -99,7 +99,15 @@ impl KeyRing {
         key_file::is_marked_for_row_macs(self.source())
     }
 
-    /// Writes that mark, durably: from then on rows without a MAC are not accepted, whatever the database contains.
+    /// Whether the key file has the mark that the rows of sessions have MACs, too.
+    ///
+    /// # Errors
+    /// The key file cannot be read.
+    pub fn is_marked_for_session_macs(&self) -> Result<bool, KeyError> {
+        key_file::is_marked_for_session_macs(self.source())
+    }
+
+    /// Writes both marks, durably: from then on rows without a MAC are not accepted, whatever the database contains.
     ///
     /// # Errors
     /// The key file cannot be changed.
@@ -157,7 +165,7 @@ mod tests {
         let pending = ring.add_key().unwrap();
         ring.install(pending);
         ring.remove_key(KeyId(1)).unwrap();
-        assert!(ring.is_marked_for_row_macs().unwrap());
+        assert!(ring.is_marked_for_row_macs().unwrap() && ring.is_marked_for_session_macs().unwrap());
         assert_eq!(KeyRing::open(ring.source().clone()).unwrap().key_ids(), [KeyId(2)]);
     }
 }

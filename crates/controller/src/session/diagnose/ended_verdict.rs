@@ -59,6 +59,9 @@ fn failed<'a>(input: &DiagnosisInput<'_>, timeline: &TimelineView<'a>, end: &Ses
         EndReason::NoCapacity => (Verdict::NoCapacity, "there was no capacity for another machine"),
         EndReason::NoImage => (Verdict::NoImage, "there is no machine image to start from"),
         EndReason::ProviderRemoved => (Verdict::ProviderRemoved, "its provider is no longer configured"),
+        EndReason::SessionTampered => {
+            (Verdict::InternalError, "what is stored about it was changed outside of this server")
+        }
         EndReason::Internal => (Verdict::InternalError, "something failed inside the server"),
         EndReason::ControllerRestarted if timeline.is_credential_use() => {
             (Verdict::ServerRestarted, "the server restarted before the command was run")

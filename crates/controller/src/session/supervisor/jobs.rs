@@ -215,6 +215,11 @@ async fn write(
                 session.close(why);
                 return Event::SessionEnded(why);
             }
+            Err(error)
+                if end::is_tampered(&error) && end::end_tampered_session(server_context, &session.id).await.is_ok() =>
+            {
+                return Event::SessionEnded(EndReason::SessionTampered);
+            }
             Err(error) => {
                 tracing::error!(outcome = "transition_not_written", session = %session.id, error = %chain(&error), "transition not written; retrying");
             }

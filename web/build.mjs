@@ -1,8 +1,9 @@
-// Bundles src/ into dist/: two pages and their hashed assets. `--watch` rebuilds on change.
+// Bundles src/ into dist/: the HTML of the pages and their hashed assets. `--watch` rebuilds on change.
 //
-//   dist/index.html     the HTML of all pages except the desktop
-//   dist/desktop.html   only the desktop, served at /api/auth/session/{id}/novnc
+//   dist/*.html         one for each page, with its first content and the scripts that it needs (src/first-content.tsx)
+//   dist/errors/*.html  one for each HTTP status of an error
 //   dist/assets/        scripts, styles, icon: named by the hash of their content, so they can be cached without a time limit
+//   …br, …gz            a file's content, compressed; only if that is smaller
 //
 // Each file is replaced atomically, and obsolete files are removed last, so that a server that serves dist/, a cargo build that embeds
 // it and another build at the same time never see a partial dist/.
@@ -13,36 +14,37 @@ import { build, context } from "esbuild";
 import { mkdir, readFile, readdir, rename, rm, writeFile } from "node:fs/promises";
 import { dirname, join, relative } from "node:path";
 import { fileURLToPath } from "node:url";
+import { promisify } from "node:util";
+import { brotliCompress, constants, gzip } from "node:zlib";
 
 const here = dirname(fileURLToPath(import.meta.url));
 const dist = join(here, "dist");
 
-/** @type {Record<string, { file: string, title: string, body: string }>} */
-const pages = {
-  "src/app.tsx": { file: "index.html", title: "Anteroom", body: '<div id="app"></div>' },
-  "src/desktop-page.tsx": { file: "desktop.html", title: "Desktop · Anteroom", body: '<div id="app"></div>' },
-};
+/** @typedef {import("./src/first-content").HtmlFile} HtmlFile */
+/** @typedef {import("esbuild").Metafile["outputs"][string]} Output */
 
-/**
- * @param {{ title: string, body: string }} page
- * @param {{ script: string, style: string | undefined, icon: string }} assets paths below dist/
- */
-function html(page, assets) {
-  const style = assets.style ? `\n  <link rel="stylesheet" href="/${assets.style}">` : "";
+/** Pages for which no script is needed have no element to render into: nothing replaces their content.
+ * @param {HtmlFile} file @param {{ script: string | null, preloads: string[], style: string, icon: string }} assets paths below dist/ */
+function html(file, assets) {
+  const preloads = assets.preloads.map((path) => `\n  <link rel="modulepreload" href="/${path}">`).join("");
+  const script = assets.script === null ? "" : `\n  <script type="module" src="/${assets.script}"></script>`;
+  const body =
+    assets.script === null
+      ? file.content
+      : `<div id="app">${file.content}</div>\n  <noscript>This page needs JavaScript: it shows a live desktop.</noscript>`;
   return `<!doctype html>
 <html lang="en">
 <head>
   <meta charset="utf-8">
-  <title>${page.title}</title>
+  <title>${file.title}</title>
   <meta name="viewport" content="width=device-width, initial-scale=1, interactive-widget=resizes-content">
   <meta name="color-scheme" content="light dark">
   <meta name="referrer" content="no-referrer">
-  <link rel="icon" type="image/svg+xml" href="/${assets.icon}">${style}
-  <script type="module" src="/${assets.script}"></script>
+  <link rel="icon" type="image/svg+xml" href="/${assets.icon}">
+  <link rel="stylesheet" href="/${assets.style}">${preloads}${script}
 </head>
 <body>
-  ${page.body}
-  <noscript>This page needs JavaScript: it shows a live desktop.</noscript>
+  ${body}
 </body>
 </html>
 `;
@@ -59,6 +61,87 @@ async function writeAtomically(path, content) {
   await rename(temporary, path);
 }
 
+/** Compressed forms of a file, by the ending of their names. @type {Record<string, (bytes: Uint8Array) => Promise<Buffer>>} */
+const ENCODINGS = {
+  ".br": (bytes) =>
+    promisify(brotliCompress)(bytes, {
+      params: { [constants.BROTLI_PARAM_QUALITY]: constants.BROTLI_MAX_QUALITY, [constants.BROTLI_PARAM_SIZE_HINT]: bytes.length },
+    }),
+  ".gz": (bytes) => promisify(gzip)(bytes, { level: constants.Z_BEST_COMPRESSION }),
+};
+
+/** The files of a build. */
+class Files {
+  /** @type {Set<string>} */
+  #names = new Set();
+
+  /** Writes a file and its compressed forms. @param {string} name below dist/ @param {Uint8Array} bytes */
+  async write(name, bytes) {
+    for (const [ending, compress] of Object.entries(ENCODINGS)) {
+      const compressed = await compress(bytes);
+      if (compressed.length < bytes.length) await this.#write(name + ending, compressed);
+    }
+    await this.#write(name, bytes);
+  }
+
+  /** @param {string} name @param {Uint8Array} bytes */
+  async #write(name, bytes) {
+    this.#names.add(name);
+    await writeAtomically(join(dist, name), bytes);
+  }
+
+  /** Removes the files of earlier builds. */
+  async removeOthers() {
+    for (const entry of await readdir(dist, { recursive: true, withFileTypes: true })) {
+      const path = join(entry.parentPath, entry.name);
+      // Temporary files belong to another build that runs now.
+      const keep = this.#names.has(relative(dist, path)) || entry.name.startsWith(".tmp-");
+      if (entry.isFile() && !keep) await rm(path, { force: true });
+    }
+  }
+}
+
+/** The outputs that a module needs before it can run, itself first. @param {Map<string, Output>} outputs @param {string} path */
+function closure(outputs, path, found = new Set([path])) {
+  for (const { path: imported, kind } of outputs.get(path)?.imports ?? []) {
+    const name = imported.replace(/^dist\//, "");
+    if (kind !== "import-statement" || found.has(name)) continue;
+    found.add(name);
+    closure(outputs, name, found);
+  }
+  return found;
+}
+
+/** Imports the style sheet of xterm.js as minified text: only the script that uses it contains it. */
+const stylesAsText = {
+  name: "styles-as-text",
+  /** @param {import("esbuild").PluginBuild} build */
+  setup(build) {
+    build.onLoad({ filter: /xterm\.css$/ }, async ({ path }) => {
+      const { code } = await build.esbuild.transform(await readFile(path, "utf8"), { loader: "css", minify: true, legalComments: "none" });
+      return { contents: code, loader: "text" };
+    });
+  },
+};
+
+/** Renders the first content of the pages in Node. @returns {Promise<readonly HtmlFile[]>} */
+async function htmlFiles() {
+  const rendered = await build({
+    absWorkingDir: here,
+    entryPoints: ["src/first-content.tsx"],
+    bundle: true,
+    platform: "node",
+    format: "esm",
+    jsx: "automatic",
+    jsxImportSource: "preact",
+    write: false,
+    plugins: [stylesAsText],
+    logLevel: "warning",
+  });
+  const text = rendered.outputFiles[0]?.text ?? "";
+  return (await import(`data:text/javascript;base64,${Buffer.from(text).toString("base64")}`)).HTML_FILES;
+}
+
 /** Writes the assets, then the pages that refer to them, then removes the files of earlier builds. */
 const writePages = {
   name: "pages",
@@ -68,28 +151,23 @@ const writePages = {
       if (result.errors.length > 0 || !result.metafile) return;
       // The hash that scripts/steps.sh keeps of the sources is not valid any more.
       await rm(join(dist, ".source-hash"), { force: true });
-      const written = new Set(Object.values(pages).map(({ file }) => file));
-      for (const { path, contents } of result.outputFiles ?? []) {
-        written.add(relative(dist, path));
-        await writeAtomically(path, contents);
+      const files = new Files();
+      for (const { path, contents } of result.outputFiles ?? []) await files.write(relative(dist, path), contents);
+      const outputs = new Map(Object.entries(result.metafile.outputs).map(([path, output]) => [path.replace(/^dist\//, ""), output]));
+      /** @param {string} ending @param {string} [source] */
+      const find = (ending, source) => {
+        const found = [...outputs].find(([path, output]) => path.endsWith(ending) && (source === undefined || output.entryPoint === source));
+        if (!found) throw new Error(`the build has no ${ending} of ${source ?? "any source"}`);
+        return found[0];
+      };
+      const [style, icon] = [find(".css", "src/styles/app.css"), find(".svg")];
+      for (const file of await htmlFiles()) {
+        const script = file.script === null ? null : find(".js", file.script);
+        const roots = [...(script === null ? [] : [script]), ...file.loads.map((source) => find(".js", source))];
+        const preloads = [...new Set(roots.flatMap((root) => [...closure(outputs, root)]))].filter((path) => path !== script);
+        await files.write(file.file, Buffer.from(html(file, { script, preloads, style, icon })));
       }
-      const outputs = Object.entries(result.metafile.outputs).map(
-        ([path, output]) => /** @type {const} */ ([path.replace(/^dist\//, ""), output]),
-      );
-      const icon = outputs.find(([path]) => path.endsWith(".svg"))?.[0];
-      if (!icon) throw new Error("the build has no icon");
-      for (const [entry, page] of Object.entries(pages)) {
-        const main = outputs.find(([, output]) => output.entryPoint === entry);
-        if (!main) throw new Error(`the build has no output for ${entry}`);
-        const style = main[1].cssBundle?.replace(/^dist\//, "");
-        await writeAtomically(join(dist, page.file), html(page, { script: main[0], style, icon }));
-      }
-      for (const entry of await readdir(dist, { recursive: true, withFileTypes: true })) {
-        const path = join(entry.parentPath, entry.name);
-        // Temporary files belong to another build that runs now.
-        const keep = written.has(relative(dist, path)) || entry.name.startsWith(".tmp-");
-        if (entry.isFile() && !keep) await rm(path, { force: true });
-      }
+      await files.removeOthers();
     });
   },
 };
@@ -97,7 +175,7 @@ const writePages = {
 /** @type {import("esbuild").BuildOptions} */
 const options = {
   absWorkingDir: here,
-  entryPoints: [...Object.keys(pages), "src/icon.svg"],
+  entryPoints: ["src/app.tsx", "src/desktop-page.tsx", "src/styles/app.css", "src/icon.svg"],
   bundle: true,
   splitting: true,
   format: "esm",
@@ -116,7 +194,7 @@ const options = {
   assetNames: "assets/[name]-[hash]",
   metafile: true,
   write: false,
-  plugins: [writePages],
+  plugins: [writePages, stylesAsText],
   logLevel: "warning",
 };
 

@@ -46,7 +46,7 @@ export class ApiError extends Error {
 const UNREACHABLE: Problem = {
   code: "server_unreachable",
   sentence: "The server does not answer.",
-  remedy: "Check your connection. This page keeps trying.",
+  remedy: "Check your connection, then try again.",
   close_code: 1006,
 };
 
@@ -181,6 +181,11 @@ export const api = {
     return typeof body === "object" && body !== null && Array.isArray((body as Health).checks) ? (body as Health) : null;
   },
 };
+
+/** Whether the server did not answer, or not by itself: the same request may succeed later. */
+export function isUnreachable(error: unknown): boolean {
+  return error instanceof ApiError && (error.status === 0 || error.status === 429 || error.status >= 500);
+}
 
 /** Converts any error to a problem that can be shown. */
 export function toProblem(error: unknown): Problem {

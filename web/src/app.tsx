@@ -1,9 +1,6 @@
 // Selects the page by path. Each page is a separate chunk, so that the start page does not load the desktop's code.
 
 import { render } from "preact";
-import "./styles/base.css";
-import "./styles/components.css";
-import "./styles/machine.css";
 import { toProblem } from "./api";
 import { Frame } from "./components/frame";
 import { ProblemNote } from "./components/problem-note";

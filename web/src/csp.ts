@@ -47,3 +47,10 @@ export function styleSpansByCssom(): void {
     else Element.prototype.setAttribute.call(this, name, value);
   };
 }
+
+/** Adds a style sheet to the document, in a form that the policy allows. */
+export function adoptStyles(document: Document, css: string): void {
+  const sheet = new CSSStyleSheet();
+  sheet.replaceSync(css);
+  document.adoptedStyleSheets = [...document.adoptedStyleSheets, sheet];
+}

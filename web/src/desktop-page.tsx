@@ -2,9 +2,6 @@
 
 import { render } from "preact";
 import { useEffect, useState } from "preact/hooks";
-import "./styles/base.css";
-import "./styles/components.css";
-import "./styles/machine.css";
 import { api } from "./api";
 import { ConnectionOverlay } from "./components/connection-overlay";
 import { DesktopArea } from "./components/desktop-area";

@@ -2,7 +2,7 @@
 //
 // One element contains the picture as long as the page exists. It can be moved in the document without losing its connection.
 
-import RFB from "@novnc/novnc";
+import type RFB from "@novnc/novnc";
 import { DesktopClipboard } from "./desktop-clipboard";
 import { DesktopZoom } from "./desktop-zoom";
 import { KeyQueue } from "./key-queue";
@@ -35,6 +35,8 @@ export class Desktop implements KeyTarget {
   readonly #picture = document.createElement("div");
   readonly zoom = new DesktopZoom(this.#element, this.#picture);
   readonly clipboard = new DesktopClipboard(this.#element);
+  /** The class of noVNC, loaded with the first connection. */
+  #rfb_class: typeof RFB | null = null;
   #rfb: RFB | null = null;
   /** The user's credentials, for later connections of this page. */
   #credentials: Record<string, string> | null = null;
@@ -65,6 +67,8 @@ export class Desktop implements KeyTarget {
       (socket) => this.#startRfb(socket),
       () => this.#onClosed(),
       view_only,
+      () => "",
+      () => this.#loadRfb(),
     );
   }
 
@@ -150,8 +154,13 @@ export class Desktop implements KeyTarget {
     this.#keys.type(event.key);
   }
 
+  async #loadRfb(): Promise<void> {
+    this.#rfb_class ??= (await import("@novnc/novnc")).default;
+  }
+
   #startRfb(socket: WebSocket): void {
-    const rfb = new RFB(this.#picture, socket, { shared: true });
+    if (this.#rfb_class === null) throw new Error("noVNC is not loaded");
+    const rfb = new this.#rfb_class(this.#picture, socket, { shared: true });
     rfb.viewOnly = this.view_only;
     rfb.scaleViewport = true;
     rfb.resizeSession = this.follows_frame.value && this.#is_shown;

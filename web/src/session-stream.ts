@@ -69,6 +69,16 @@ export class SessionStream {
     }
   }
 
+  /** Requests the state and opens the stream again now: after a sleep or without a network, the open one may be dead. */
+  retryNow(): void {
+    const session = this.state.value.session;
+    if (this.#stopped || (session !== null && hasEnded(session.status))) return;
+    window.clearTimeout(this.#reopen_timer);
+    this.#source?.close();
+    this.#open();
+    void this.refresh();
+  }
+
   /** Shows that the caller was revoked or has expired. Nothing is requested any more. */
   endAccess(problem: Problem): void {
     this.#update({ problem });

@@ -3,7 +3,7 @@
 //   ticket ─▶ socket ─▶ open ─▶ closed(code) ─▶ close.ts decides: reconnect · new ticket · ended · stop
 
 import type { AccessEndCode } from "./access-ended";
-import { api, ApiError, paths, type TicketTarget } from "./api";
+import { api, ApiError, paths, type Problem, type TicketTarget } from "./api";
 import { backoff_ms, closeAction, maxBackoff_ms, type CloseAction } from "./close";
 import { Store } from "./store";
 
@@ -20,6 +20,13 @@ export type SocketState =
   | { status: "access_ended"; close_code: AccessEndCode }
   /** The session has ended. */
   | { status: "ended"; message: string };
+
+const CODE_NOT_LOADED: Problem = {
+  code: "code_not_loaded",
+  sentence: "A part of this page did not load. If this stays, reload the page.",
+  remedy: "Reload the page.",
+  close_code: 1006,
+};
 
 function socketUrl(session: string, target: TicketTarget, query: string): string {
   const path = target === "desktop" ? paths.desktopSocket(session) : paths.terminalSocket(session);
@@ -53,6 +60,7 @@ export class TicketedSocket {
    * @param onSocket is called with each new socket while it is connecting; it may set the socket's `on…` properties
    * @param view_only the server must not forward input
    * @param query returns the query of the URL, computed for each connection
+   * @param loadCode loads what `onSocket` needs, while the ticket is requested
    */
   constructor(
     private readonly session: string,
@@ -61,6 +69,7 @@ export class TicketedSocket {
     private readonly onClosed: () => void = () => {},
     private readonly view_only = false,
     private readonly query: () => string = () => "",
+    private readonly loadCode: () => Promise<void> = () => Promise.resolve(),
   ) {}
 
   /** Connects now and replaces the present connection. */
@@ -71,7 +80,8 @@ export class TicketedSocket {
     let ticket: string;
     try {
       const request = this.view_only ? { purpose: this.target, view_only: true } : { purpose: this.target };
-      ticket = (await api.createTicket(this.session, request)).ticket;
+      const [created] = await Promise.all([api.createTicket(this.session, request), this.#load()]);
+      ticket = created.ticket;
     } catch (error) {
       if (connection_number === this.#connection_number) this.#perform(ticketErrorAction(error));
       return;
@@ -89,6 +99,14 @@ export class TicketedSocket {
       this.#perform(closeAction(event.code, event.reason, this.#ticket_renewed));
     });
     this.onSocket(socket);
+  }
+
+  async #load(): Promise<void> {
+    try {
+      await this.loadCode();
+    } catch {
+      throw new ApiError(CODE_NOT_LOADED, 0);
+    }
   }
 
   /** Ends a back-off early, because the next attempt may succeed now. */

@@ -5,8 +5,8 @@
 import { FitAddon } from "@xterm/addon-fit";
 import { WebLinksAddon, type ILinkProviderOptions } from "@xterm/addon-web-links";
 import { Terminal as Xterm, type ITheme } from "@xterm/xterm";
-import "@xterm/xterm/css/xterm.css";
-import { styleSpansByCssom, withConstructedSheets } from "./csp";
+import xterm_css from "@xterm/xterm/css/xterm.css";
+import { adoptStyles, styleSpansByCssom, withConstructedSheets } from "./csp";
 import { KEYS, type Key, type KeyTarget } from "./keys";
 import { TicketedSocket } from "./socket";
 import { Store } from "./store";
@@ -44,6 +44,7 @@ export function withModifiers(text: string, has_control: boolean, has_alt: boole
   return `${has_alt ? "\x1b" : ""}${is_control ? String.fromCharCode(code & 0x1f) : text}`;
 }
 
+adoptStyles(document, xterm_css);
 styleSpansByCssom();
 
 export class Terminal implements KeyTarget {

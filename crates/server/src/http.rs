@@ -3,6 +3,7 @@
 //! Access is denied by default: [`authenticate`] lets only the routes in [`routes::ROUTES`] reach their handlers, each with what it
 //! requires of its caller.
 
+mod accept;
 mod agent;
 mod agent_auth;
 mod audit;
@@ -13,6 +14,7 @@ mod controller_service;
 mod credential_uses;
 mod credentials;
 mod diagnosis;
+mod embedded_files;
 mod erase;
 mod error_response;
 pub(crate) mod event_streams;
@@ -29,7 +31,7 @@ mod metrics;
 mod observe_input;
 mod oidc;
 mod own_host;
-mod pages;
+pub(crate) mod pages;
 pub(crate) mod providers;
 pub(crate) mod rates;
 mod reconcile;
@@ -76,10 +78,11 @@ use axum::{
     routing::{any, get},
 };
 use error_response::ErrorResponse;
+use pages::Page;
 use request_body::{BodyOwner, limit_body};
 use routes::{Access, FoundRoute, RequestedAction, Route};
 use tower::util::option_layer;
-use tower_http::{catch_panic::CatchPanicLayer, set_header::SetResponseHeaderLayer};
+use tower_http::{catch_panic::CatchPanicLayer, compression::CompressionLayer, set_header::SetResponseHeaderLayer};
 use utoipa::OpenApi;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
@@ -105,20 +108,13 @@ pub fn router(app: &App) -> Router {
     let agent_api = agent_api().layer(DefaultBodyLimit::max(app.limits.http.delivery_bytes_max));
     let (api, document) = api().merge(agent_api).split_for_parts();
     let document = serde_json::to_value(&document).unwrap_or_default();
-    let pages = Router::new()
-        .route("/", get(pages::get_app_page))
-        .route("/login", get(pages::get_app_page))
-        .route(REDIRECT_PATH, get(pages::get_app_page))
-        .route("/dashboard/remote-cli", get(pages::get_app_page))
-        .route("/dashboard/remote-cli/auth", get(pages::get_app_page))
-        .route("/favicon.ico", get(pages::get_favicon))
-        .route("/assets/{*path}", get(pages::get_asset))
-        .route("/api/auth/session/{id}/novnc", get(pages::get_desktop_page))
-        .route("/openapi.json", get(move || async move { axum::Json(document) }));
+    let document =
+        Router::new().route("/openapi.json", get(move || async move { axum::Json(document) })).layer(compression());
     let sockets = Router::new()
         .route("/api/auth/session/{id}/novnc/websock", any(viewer_sockets::open_desktop_socket))
         .route("/api/auth/session/{id}/terminal", any(viewer_sockets::open_terminal_socket));
-    api.merge(pages)
+    api.merge(pages())
+        .merge(document)
         .merge(sockets)
         .fallback(|| async { ErrorResponse::from(Problem::PathNotFound) })
         .method_not_allowed_fallback(|| async { ErrorResponse::from(Problem::MethodNotAllowed) })
@@ -127,6 +123,7 @@ pub fn router(app: &App) -> Router {
         .layer(from_fn_with_state(app.clone(), record_request::record_request))
         .layer(CatchPanicLayer::custom(panic_response))
         .layer(from_fn(unread_body::announce_close))
+        .layer(from_fn(pages::answer_errors_with_pages))
         .layer(response_header(header::CONTENT_SECURITY_POLICY, pages::CONTENT_SECURITY_POLICY))
         .layer(response_header(header::X_CONTENT_TYPE_OPTIONS, "nosniff"))
         .layer(response_header(header::REFERRER_POLICY, "no-referrer"))
@@ -138,6 +135,33 @@ pub fn router(app: &App) -> Router {
         .layer(option_layer(strict_transport_security(app)))
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .with_state(app.clone())
+}
+
+/// The pages and their files.
+fn pages() -> Router<App> {
+    let page = |page: Page| get(move |headers: HeaderMap| async move { page.get(&headers) });
+    let without_slash = || get(pages::redirect_without_slash);
+    Router::new()
+        .route("/", page(Page::Start))
+        .route("/login", page(Page::Login))
+        .route("/login/", without_slash())
+        .route(REDIRECT_PATH, page(Page::SignInCallback))
+        .route(&format!("{REDIRECT_PATH}/"), without_slash())
+        .route("/dashboard", get(pages::redirect_to_start))
+        .route("/dashboard/", get(pages::redirect_to_start))
+        .route(pages::START_PATH, page(Page::Start))
+        .route("/dashboard/remote-cli/", without_slash())
+        .route("/dashboard/remote-cli/auth", page(Page::Session))
+        .route("/dashboard/remote-cli/auth/", without_slash())
+        .route(pages::DESKTOP_PAGE, page(Page::Desktop))
+        .route("/favicon.ico", get(pages::get_favicon))
+        .route("/assets/{*path}", get(pages::get_asset))
+}
+
+/// Compresses responses. Only for routes whose responses have no secret: the size of a compressed response that contains a secret and
+/// text of an attacker reveals the secret (BREACH).
+fn compression() -> CompressionLayer {
+    CompressionLayer::new().gzip(true)
 }
 
 /// Over https, browsers must not use http later. Not for names below this one: they may be other services.
@@ -195,7 +219,7 @@ fn api() -> OpenApiRouter<App> {
         .routes(routes!(credential_uses::get_screen))
         .routes(routes!(credentials::lease_credential))
         .routes(routes!(credentials::delete_credential))
-        .routes(routes!(providers::list_providers))
+        .merge(OpenApiRouter::new().routes(routes!(providers::list_providers)).layer(compression()))
         .routes(routes!(login::get_current_caller))
         .routes(routes!(login::create_login_link))
         .routes(routes!(tokens::list_tokens))
@@ -211,7 +235,7 @@ fn api() -> OpenApiRouter<App> {
         .routes(routes!(keys::rotate_keys))
         .routes(routes!(keys::retire_key))
         .routes(routes!(leaks::get_leak_report))
-        .routes(routes!(metrics::get_metrics))
+        .merge(OpenApiRouter::new().routes(routes!(metrics::get_metrics)).layer(compression()))
         .routes(routes!(reconcile::run_reconcile))
         .routes(routes!(webhook::get_webhook_report))
         .routes(routes!(audit::list_audit_records))

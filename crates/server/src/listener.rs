@@ -7,6 +7,7 @@
 
 mod connections;
 mod guarded_stream;
+mod refusal;
 
 pub(crate) use connections::{Connection, TooManyConnections};
 
@@ -15,7 +16,6 @@ use crate::{
     peer::{ClientAddress, Peer, TrustedProxies},
     process_protection::raise_open_files,
 };
-use anteroom_wire::Problem;
 use axum::{
     Router,
     body::{Body, HttpBody},
@@ -32,6 +32,7 @@ use hyper::{
     service::service_fn,
 };
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use refusal::refuse;
 use std::{
     convert::Infallible,
     io,
@@ -242,25 +243,6 @@ async fn read_protocol(stream: &mut GuardedStream) -> io::Result<Protocol> {
     let protocol = if bytes.starts_with(HTTP2_PREFACE) { Protocol::Http2 } else { Protocol::Http1 };
     stream.unread(bytes.freeze());
     Ok(protocol)
-}
-
-/// Answers a connection that cannot be served.
-async fn refuse(mut stream: TcpStream, reason: TooManyConnections) -> io::Result<()> {
-    let problem = Problem::TooManyConnections;
-    let body = serde_json::to_string(&problem.with_detail(reason.to_string()))?;
-    let head = format!(
-        "HTTP/1.1 {} Service Unavailable\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\
-         cache-control: no-store\r\nretry-after: 2\r\nconnection: close\r\n\r\n",
-        problem.http_status(),
-        body.len()
-    );
-    stream.write_all(head.as_bytes()).await?;
-    stream.write_all(body.as_bytes()).await?;
-    stream.shutdown().await?;
-    // Closing with unread data would reset the connection before the client has read the answer.
-    let mut dropped = [0; 1_024];
-    while stream.read(&mut dropped).await? > 0 {}
-    Ok(())
 }
 
 /// Whether the error concerns only the connection that was to be accepted.

@@ -109,6 +109,8 @@ problems! {
     PathNotFound = "path_not_found", 404, 4404, "There is nothing at this path.", "See /openapi.json for the API.";
     /// The path exists, but not with this HTTP method.
     MethodNotAllowed = "method_not_allowed", 405, 4404, "This path does not support this HTTP method.", "See /openapi.json for the API.";
+    /// No form of the content that the client accepts.
+    NotAcceptable = "not_acceptable", 406, 4400, "This exists in no form that the request accepts.", "Accept the encoding `identity`, `gzip` or `br`.";
     /// No such session.
     UnknownSession = "unknown_session", 404, 4404, "There is no such session.", "Start a new one.";
     /// No such credential.

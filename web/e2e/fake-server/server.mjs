@@ -25,6 +25,15 @@ const TYPES = /** @type {Record<string, string>} */ ({
   ".txt": "text/plain; charset=utf-8",
 });
 
+/** The HTML files of the pages, as in the real server. @type {Record<string, string>} */
+const PAGES = {
+  "/": "index.html",
+  "/login": "login.html",
+  "/sign-in/callback": "sign-in-callback.html",
+  "/dashboard/remote-cli": "index.html",
+  "/dashboard/remote-cli/auth": "session.html",
+};
+
 /** @typedef {import("./samples.mjs").Session} Session */
 /** @typedef {{ socket: import("ws").WebSocket, rfb: RfbServer | null, session: string }} Viewer */
 
@@ -193,7 +202,7 @@ export class FakeServer {
   async #handle(request, response) {
     const url = new URL(request.url ?? "/", "http://fake-server");
     const method = request.method ?? "GET";
-    if (method === "GET" && (await this.#servePage(url.pathname, response))) return;
+    if (method === "GET" && (await this.#servePage(url.pathname, request, response))) return;
     const chunks = [];
     for await (const chunk of request) chunks.push(chunk);
     const text = Buffer.concat(chunks).toString();
@@ -212,19 +221,24 @@ export class FakeServer {
     this.#handleApi(method, url.pathname, body, request, response);
   }
 
-  /** @param {string} path @param {import("node:http").ServerResponse} response */
-  async #servePage(path, response) {
-    const is_main = ["/", "/login", "/dashboard/remote-cli", "/dashboard/remote-cli/auth"].includes(path);
+  /** @param {string} path @param {import("node:http").IncomingMessage} request @param {import("node:http").ServerResponse} response */
+  async #servePage(path, request, response) {
     const is_desktop = /^\/api\/auth\/session\/[^/]+\/novnc$/.test(path);
-    const name = is_main ? "index.html" : is_desktop ? "desktop.html" : path.startsWith("/assets/") ? normalize(path).slice(1) : null;
+    const is_nothing = !path.startsWith("/api/") && (request.headers.accept ?? "").includes("text/html");
+    const name =
+      PAGES[path] ??
+      (is_desktop ? "desktop.html" : path.startsWith("/assets/") ? normalize(path).slice(1) : is_nothing ? "errors/404.html" : null);
     if (name === null) return false;
-    const bytes = await readFile(join(DIST, name)).catch(() => null);
-    response.writeHead(bytes === null ? 404 : 200, {
+    const plain = await readFile(join(DIST, name)).catch(() => null);
+    const compressed = (request.headers["accept-encoding"] ?? "").includes("br") ? await readFile(join(DIST, `${name}.br`)).catch(() => null) : null;
+    response.writeHead(plain === null || name.startsWith("errors/") ? 404 : 200, {
       "Content-Type": TYPES[extname(name)] ?? "application/octet-stream",
       "Content-Security-Policy": CONTENT_SECURITY_POLICY,
       "X-Content-Type-Options": "nosniff",
+      "Cache-Control": path.startsWith("/assets/") ? "public, max-age=31536000, immutable" : "no-cache",
+      ...(compressed === null ? {} : { "Content-Encoding": "br" }),
     });
-    response.end(bytes ?? "");
+    response.end(compressed ?? plain ?? "");
     return true;
   }
 

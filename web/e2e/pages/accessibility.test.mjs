@@ -173,9 +173,10 @@ test("on an https page every socket is wss, and the HTML refers only to its asse
     await rm(directory, { recursive: true, force: true });
   }
   const dist = join(dirname(fileURLToPath(import.meta.url)), "../../dist");
-  for (const page of (await readdir(dist)).filter((name) => name.endsWith(".html"))) {
+  for (const page of (await readdir(dist, { recursive: true })).filter((name) => name.endsWith(".html"))) {
     const html = await readFile(join(dist, page), "utf8");
-    assert.ok(!/(src|href)="(?!\/assets\/)/.test(html), `${page} refers only to files in /assets`);
+    assert.ok(!/<(script|link)[^>]*(src|href)="(?!\/assets\/)/.test(html), `${page} loads only files in /assets`);
+    assert.ok(!/(src|href)="(?!\/(assets|dashboard)\/|#|")/.test(html), `${page} refers only to its own server`);
     assert.ok(!/<script(?![^>]*src=)|<style|\sstyle=|\son\w+=/.test(html), `${page} has no inline script or style`);
   }
 });

@@ -109,3 +109,21 @@ test("requests of the page carry the key of the browser", async () => {
     for (const call of calls) assert.equal(call.headers["x-anteroom"], key, call.path);
   });
 });
+
+test("a link is not lost when the server does not answer: it can be tried again", async () => {
+  for (const path of ["/login", "/dashboard/remote-cli/auth?session=SESSION"]) {
+    await runScene({}, async ({ page, fakeServer, base, shoot }) => {
+      const { id } = fakeServer.add({ status: "authenticating" });
+      fakeServer.anonymous_allowed = false;
+      fakeServer.login_tokens.add("try-again");
+      await page.goto(`${base}${path.replace("SESSION", id)}#login_token=try-again`);
+      await page.route("**/api/login", (route) => route.abort(), { times: 1 });
+      await page.click("[data-action=log-in]");
+      await page.waitForSelector("[data-problem=server_unreachable]");
+      await shoot(`login-unreachable-${path === "/login" ? "operator" : "session"}`);
+      await page.click("[data-action=log-in] >> text=Try again");
+      await page.waitForSelector(path === "/login" ? "[data-provider]" : "main[data-status=authenticating]");
+      assert.ok(!fakeServer.login_tokens.has("try-again"));
+    });
+  }
+});

@@ -5,6 +5,7 @@ import assert from "node:assert/strict";
 import { join } from "node:path";
 import { coloursOnDesktop, launch, waitUntil } from "../browser.mjs";
 import { resultsDirectory } from "../results.mjs";
+import { axeViolations } from "./axe.mjs";
 import { FakeServer } from "../fake-server/server.mjs";
 
 /** The timeout of one wait of Playwright. */
@@ -19,7 +20,7 @@ export const PHONE = { width: 360, height: 740 };
  * @property {FakeServer} fakeServer
  * @property {string} base the server's origin
  * @property {string[]} sockets the URLs of the WebSockets that the page opened
- * @property {(name: string) => Promise<void>} shoot takes a screenshot of the whole page
+ * @property {(name: string) => Promise<void>} shoot takes a screenshot of the whole page, and checks the page with axe-core
  */
 
 /**
@@ -44,7 +45,7 @@ export async function runScene(options, run) {
     page.on("console", (message) => {
       const text = message.text();
       // The browser logs each failed request; the tests check the expected ones.
-      if (text.startsWith("Failed to load resource")) return;
+      if (text.startsWith("Failed to load resource") || text.endsWith("net::ERR_INTERNET_DISCONNECTED")) return;
       if (message.type() === "error" || /token|ticket\./i.test(text)) page_errors.push(`console ${message.type()}: ${text}`);
     });
     await page.addInitScript(() => {
@@ -55,11 +56,14 @@ export async function runScene(options, run) {
     const shots = await resultsDirectory("screenshots");
     const shoot = async (/** @type {string} */ name) => {
       await page.screenshot({ path: join(shots, `${name}.png`), fullPage: true });
+      assert.deepEqual(await axeViolations(page), [], `axe-core on ${name}`);
     };
     await run({ page, fakeServer, base, sockets, shoot });
+    assert.deepEqual(await axeViolations(page), [], "axe-core at the end");
     assert.deepEqual(page_errors, []);
     const stored = await page.evaluate(() => [Object.keys(localStorage).join(), sessionStorage.length, document.cookie]);
-    assert.deepEqual(stored, ["browser_key", 0, ""], "the page stores only its key, and scripts cannot read the cookie");
+    // A page that requested nothing has no key yet.
+    assert.deepEqual(stored, [stored[0] === "" ? "" : "browser_key", 0, ""], "the page stores only its key, and scripts cannot read the cookie");
     assert.ok(!/login_token=|ticket=/.test(page.url()), "no secret in the address");
   } finally {
     await browser.close();

@@ -37,7 +37,7 @@ export function CopyButton({ text, name }: { text: string; name: string }) {
     <>
       <button
         type="button"
-        aria-label={`Copy ${name}`}
+        aria-label={message === null ? `Copy ${name}` : `${message}: ${name}`}
         onClick={() => void copy(text).then((copied) => setMessage(copied ? "Copied" : "Select it and copy it yourself"))}
       >
         {message ?? "Copy"}

@@ -140,7 +140,7 @@ export function Credentials({ credentials, providers, onChange }: CredentialsPro
                     class="small"
                     disabled={busy !== null}
                     aria-busy={busy === credential.id}
-                    aria-label={`Check the credential of ${name}`}
+                    aria-label={`${busy === credential.id ? "Checking…" : "Check"} the credential of ${name}`}
                     onClick={() => check(credential)}
                   >
                     {busy === credential.id ? "Checking…" : "Check"}
@@ -151,7 +151,7 @@ export function Credentials({ credentials, providers, onChange }: CredentialsPro
                     type="button"
                     class={credential.health === "valid" ? "small" : "small primary"}
                     disabled={busy !== null}
-                    aria-label={`Sign in to ${name} again`}
+                    aria-label={`Sign in again to ${name}`}
                     onClick={() => renew(credential)}
                   >
                     Sign in again

@@ -6,11 +6,12 @@
 
 import { useEffect, useState } from "preact/hooks";
 import { accessEnded, accessEndedProblem } from "../access-ended";
-import { api, toProblem, type ConsentView, type CurrentCaller, type Problem, type SessionView } from "../api";
+import { api, isUnreachable, toProblem, type ConsentView, type CurrentCaller, type Problem, type SessionView } from "../api";
 import { ConsentStep } from "../components/consent-step";
 import { Countdown } from "../components/countdown";
 import { Ended } from "../components/ended";
 import { Frame } from "../components/frame";
+import { LoadingPage } from "../components/loading-page";
 import { LoginConfirmation } from "../components/login-confirmation";
 import { DESKTOP_LABEL } from "../components/focus-trap";
 import { MachineView } from "../components/machine-view";
@@ -27,12 +28,13 @@ import { startHeartbeat } from "../heartbeat";
 import { hasEnded, statusLabel } from "../labels";
 import { extractLoginToken } from "../login-token";
 import { isViewOnly, sessionPath, START_PATH } from "../pages";
+import { Repeater } from "../repeater";
 import { SessionStream } from "../session-stream";
 import { useStore } from "../store";
 import type { Terminal } from "../terminal";
 import { SignedOut } from "./signed-out";
 
-type LoginState = { step: "confirm" } | { step: "log_in" } | { step: "finished"; problem: Problem | null };
+type LoginState = { step: "confirm"; problem: Problem | null } | { step: "log_in" } | { step: "finished"; problem: Problem | null };
 
 /**
  * Exchanges the link's login token after a click. A rejected token does not matter if the browser has a cookie from an earlier login,
@@ -45,14 +47,14 @@ function useLogin(session: string): { state: LoginState; confirm: () => void } {
     if (login_token === null) return;
     api.session(session).then(
       () => setState({ step: "finished", problem: null }),
-      () => setState({ step: "confirm" }),
+      () => setState({ step: "confirm", problem: null }),
     );
   }, [login_token, session]);
   const confirm = () => {
     setState({ step: "log_in" });
     api.login(login_token ?? "").then(
       () => setState({ step: "finished", problem: null }),
-      (error: unknown) => setState({ step: "finished", problem: toProblem(error) }),
+      (error: unknown) => setState({ step: isUnreachable(error) ? "confirm" : "finished", problem: toProblem(error) }),
     );
   };
   return { state, confirm };
@@ -74,12 +76,12 @@ export function AuthPage() {
       </Frame>
     );
   }
-  if (login.state.step === "confirm") return <LoginConfirmation onConfirm={login.confirm} />;
+  if (login.state.step === "confirm") return <LoginConfirmation onConfirm={login.confirm} problem={login.state.problem} />;
   if (login.state.step === "log_in") {
     return (
-      <Frame title="Signing in" page="auth">
-        <p role="status">Signing in…</p>
-      </Frame>
+      <LoadingPage title="Signing in" page="auth">
+        One moment…
+      </LoadingPage>
     );
   }
   return <SessionPage id={id} login_problem={login.state.problem} view_only={isViewOnly()} />;
@@ -135,7 +137,18 @@ type ConsentState = ConsentView | "loading" | "unknown";
 function useConsent(id: string): [ConsentState, (consent: ConsentView) => void] {
   const [consent, setConsent] = useState<ConsentState>("loading");
   useEffect(() => {
-    void api.consent(id).then(setConsent, () => setConsent("unknown"));
+    const requests = new Repeater(async () => {
+      try {
+        setConsent(await api.consent(id));
+      } catch (error) {
+        // Without an answer, try again; any other error says that there is nothing to agree to.
+        if (isUnreachable(error)) throw error;
+        setConsent("unknown");
+      }
+      return null;
+    });
+    requests.start();
+    return () => requests.stop();
   }, [id]);
   return [consent, setConsent];
 }
@@ -166,12 +179,14 @@ interface SessionPageProps {
 
 function SessionPage({ id, login_problem, view_only }: SessionPageProps) {
   const { stream, desktop } = useConnections(id, view_only);
-  const { session, timeline, helpers, status: stream_status, problem } = useStore(stream.state);
+  const { session: known_session, timeline, helpers, status: stream_status, problem } = useStore(stream.state);
   const [terminal, setTerminal] = useState<Terminal | null>(null);
   const caller = useCurrentCaller();
   const [consent, setConsent] = useConsent(id);
   const asks_consent = typeof consent === "object" && consent.status === "required";
   const may_connect = consent !== "loading" && !asks_consent;
+  // What the page shows depends on both, and must not move when the second one arrives.
+  const session = consent === "loading" ? null : known_session;
   useEffect(() => {
     if (may_connect) desktop.start();
   }, [desktop, may_connect]);
@@ -198,6 +213,7 @@ function SessionPage({ id, login_problem, view_only }: SessionPageProps) {
   useEffect(() => {
     const onReturn = () => {
       if (document.visibilityState !== "visible") return;
+      stream.retryNow();
       desktop.socket.retryNow();
       terminal?.retryNow();
     };
@@ -207,7 +223,7 @@ function SessionPage({ id, login_problem, view_only }: SessionPageProps) {
       document.removeEventListener("visibilitychange", onReturn);
       window.removeEventListener("online", onReturn);
     };
-  }, [desktop, terminal]);
+  }, [stream, desktop, terminal]);
 
   const openTerminal = () => {
     if (terminal !== null) return;
@@ -223,7 +239,7 @@ function SessionPage({ id, login_problem, view_only }: SessionPageProps) {
     );
   }
   const machine_first = is_narrow && session !== null && isUsedInMachine(session, view_only);
-  const machine_view = asks_consent ? null : (
+  const machine_view = asks_consent || session === null ? null : (
     <MachineView key="machine" id={id} session={session} desktop={desktop} terminal={terminal} openTerminal={openTerminal} />
   );
   return (
@@ -264,9 +280,11 @@ function SessionPage({ id, login_problem, view_only }: SessionPageProps) {
             {view_only ? null : <SessionControls session={session} helpers={helpers} />}
           </div>
         )}
-        <div class="session-timeline">
-          <Timeline entries={timeline} open={false} />
-        </div>
+        {session === null ? null : (
+          <div key="timeline" class="session-timeline">
+            <Timeline entries={timeline} open={false} />
+          </div>
+        )}
       </div>
     </Frame>
   );

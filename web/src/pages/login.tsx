@@ -1,8 +1,9 @@
 // /login#login_token=…: the operator's link. After a click, exchanges the login token for a cookie and continues on the start page.
 
 import { useEffect, useState } from "preact/hooks";
-import { api, toProblem, type Problem } from "../api";
+import { api, isUnreachable, toProblem, type Problem } from "../api";
 import { Frame } from "../components/frame";
+import { LoadingPage } from "../components/loading-page";
 import { LoginConfirmation } from "../components/login-confirmation";
 import { ProblemNote } from "../components/problem-note";
 import { extractLoginToken } from "../login-token";
@@ -19,22 +20,27 @@ export function LoginPage() {
   const [login_token] = useState(extractLoginToken);
   const [problem, setProblem] = useState<Problem | null>(login_token === null ? NO_LOGIN_TOKEN : null);
   const [confirmed, setConfirmed] = useState(false);
+  const [unreached, setUnreached] = useState<Problem | null>(null);
   if (problem !== null) return <LoginProblem problem={problem} />;
   if (confirmed || login_token === null) {
     return (
-      <Frame title="Signing in" page="login">
-        <p role="status">Signing in…</p>
-      </Frame>
+      <LoadingPage title="Signing in" page="login">
+        One moment…
+      </LoadingPage>
     );
   }
   const logIn = () => {
     setConfirmed(true);
     api.login(login_token).then(
       () => window.location.replace(START_PATH),
-      (error: unknown) => setProblem(toProblem(error)),
+      (error: unknown) => {
+        if (!isUnreachable(error)) return setProblem(toProblem(error));
+        setUnreached(toProblem(error));
+        setConfirmed(false);
+      },
     );
   };
-  return <LoginConfirmation onConfirm={logIn} />;
+  return <LoginConfirmation onConfirm={logIn} problem={unreached} />;
 }
 
 function LoginProblem({ problem }: { problem: Problem }) {

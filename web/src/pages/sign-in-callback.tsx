@@ -3,6 +3,7 @@
 import { useEffect, useState } from "preact/hooks";
 import { api, toProblem, type Problem } from "../api";
 import { Frame } from "../components/frame";
+import { LoadingPage } from "../components/loading-page";
 import { OidcSignIn } from "../components/oidc-sign-in";
 import { ProblemNote } from "../components/problem-note";
 import { extractAnswer, returnPath } from "../oidc";
@@ -27,9 +28,9 @@ export function SignInCallbackPage() {
   }, [answer]);
   if (problem === null) {
     return (
-      <Frame title="Signing in" page="sign-in-callback">
-        <p role="status">Signing in…</p>
-      </Frame>
+      <LoadingPage title="Signing in" page="sign-in-callback">
+        One moment…
+      </LoadingPage>
     );
   }
   return (

@@ -20,9 +20,14 @@ import { IsolationNote } from "../components/isolation-note";
 import { ProblemNote } from "../components/problem-note";
 import { Providers } from "../components/providers";
 import { Sessions } from "../components/sessions";
+import { hasEnded } from "../labels";
 import { sessionPath } from "../pages";
+import { Repeater } from "../repeater";
 import { SignedOut } from "./signed-out";
 
+/** How often the lists are requested, while a session is active and while none is. */
+const ACTIVE_INTERVAL_MS = 2_000;
+const IDLE_INTERVAL_MS = 10_000;
 /** Delay before the session page's code is preloaded. */
 const PRELOAD_DELAY_MS = 1_500;
 
@@ -32,6 +37,13 @@ interface PageData {
   sessions: SessionView[];
   credentials: CredentialMeta[];
   health: Health | null;
+}
+
+/** What may change while the page is shown. */
+async function refresh(known: PageData): Promise<PageData> {
+  if (known.caller.role === "auditor") return { ...known, health: await api.health() };
+  const [sessions, credentials] = await Promise.all([api.sessions(), api.credentials()]);
+  return { ...known, sessions, credentials };
 }
 
 async function load(): Promise<PageData> {
@@ -53,32 +65,46 @@ async function load(): Promise<PageData> {
   return { caller, providers, sessions, credentials, health };
 }
 
-export function StartPage() {
+/** The data of the page, kept current. */
+function usePageData() {
   const [data, setData] = useState<PageData | null>(null);
   const [problem, setProblem] = useState<Problem | null>(null);
   const [signed_out, setSignedOut] = useState<Problem | null>(null);
-  const reload = useCallback(() => {
-    load().then(
-      (next) => {
+  const [requests] = useState(() => {
+    let known: PageData | null = null;
+    return new Repeater(async () => {
+      try {
+        const next = known === null ? await load() : await refresh(known);
+        known = next;
         setData(next);
         setProblem(null);
-      },
-      (error: unknown) => {
-        if (error instanceof ApiError && error.status === 401) setSignedOut(error.problem);
-        else setProblem(toProblem(error));
-      },
-    );
-  }, []);
+        return next.sessions.some((session) => !hasEnded(session.status)) ? ACTIVE_INTERVAL_MS : IDLE_INTERVAL_MS;
+      } catch (error) {
+        if (error instanceof ApiError && error.status === 401) {
+          setSignedOut(error.problem);
+          return null;
+        }
+        // Afterwards, everything may have changed.
+        known = null;
+        setProblem(toProblem(error));
+        throw error;
+      }
+    });
+  });
   useEffect(() => {
-    reload();
-    // The browser may restore this page as it was left.
-    window.addEventListener("pageshow", reload);
-    const preload = window.setTimeout(() => void import("./auth"), PRELOAD_DELAY_MS);
-    return () => {
-      window.removeEventListener("pageshow", reload);
-      window.clearTimeout(preload);
-    };
-  }, [reload]);
+    requests.start();
+    return () => requests.stop();
+  }, [requests]);
+  const reload = useCallback(() => requests.now(), [requests]);
+  return { data, problem, signed_out, reload };
+}
+
+export function StartPage() {
+  const { data, problem, signed_out, reload } = usePageData();
+  useEffect(() => {
+    const preload = window.setTimeout(() => void import("./auth").catch(() => undefined), PRELOAD_DELAY_MS);
+    return () => window.clearTimeout(preload);
+  }, []);
 
   if (signed_out !== null) return <SignedOut problem={signed_out} />;
   if (data?.caller.role === "auditor") return <AuditorPage name={data.caller.name} health={data.health} />;
@@ -91,6 +117,7 @@ export function StartPage() {
       </p>
       {problem === null ? null : (
         <ProblemNote problem={problem}>
+          <p>This page tries again by itself.</p>
           <button type="button" onClick={reload}>
             Try again
           </button>

@@ -72,6 +72,12 @@ pub const ROUTES: &[Route] = &[
     route(GET, REDIRECT_PATH, Public(STATIC), Unrecorded, Read),
     route(GET, "/dashboard/remote-cli", Public(STATIC), Unrecorded, Read),
     route(GET, "/dashboard/remote-cli/auth", Public(STATIC), Unrecorded, Read),
+    route(GET, "/dashboard", Public(STATIC), Unrecorded, Read),
+    route(GET, "/dashboard/", Public(STATIC), Unrecorded, Read),
+    route(GET, "/login/", Public(STATIC), Unrecorded, Read),
+    route(GET, "/sign-in/callback/", Public(STATIC), Unrecorded, Read),
+    route(GET, "/dashboard/remote-cli/", Public(STATIC), Unrecorded, Read),
+    route(GET, "/dashboard/remote-cli/auth/", Public(STATIC), Unrecorded, Read),
     // A navigation cannot send the key of the browser.
     route(GET, "/api/auth/session/{id}/novnc", Public(STATIC), Unrecorded, Read),
     route(GET, "/assets/{*path}", Public(STATIC), Unrecorded, Read),

@@ -103,6 +103,11 @@ async fn s03_connection_is_refused_with_503_while_all_others_of_its_address_are_
     };
     assert_eq!(status(&refused), 503, "{refused}");
     assert!(refused.contains("too_many_connections") && refused.to_lowercase().contains("retry-after: "), "{refused}");
+    let person = head(&idle.server, "GET /login", "Accept: text/html,*/*;q=0.8\r\n");
+    let page = RawConnection::send_new(&idle.server, person).await.read_to_end().await;
+    let page = String::from_utf8(page).unwrap();
+    assert_eq!(status(&page), 503, "{page}");
+    assert!(page.contains("text/html") && page.contains("<h1>The server is busy</h1>"), "a person gets a page: {page}");
     drop(busy);
     loop {
         let mut new =

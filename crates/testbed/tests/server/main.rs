@@ -23,6 +23,7 @@ mod leftover_check;
 mod liveness;
 mod operating_commands;
 mod operator_socket;
+mod pages;
 mod past_incidents;
 mod process_protection;
 mod prompts_and_methods;

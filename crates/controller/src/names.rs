@@ -47,7 +47,7 @@ pub fn require_clear(what: &str, name: &str, chars_max: usize) -> Result<(), Api
 /// follows.
 pub fn with_script(name: &str) -> Cow<'_, str> {
     match latin_look_alike(name) {
-        Some(script) if words(name).all(|word| looks_latin(word)) => {
+        Some(script) if words(name).all(looks_latin) => {
             Cow::Owned(format!("{name} (in {} letters)", script.full_name()))
         }
         Some(_) | None => Cow::Borrowed(name),

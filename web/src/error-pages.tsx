@@ -48,7 +48,7 @@ export const ERROR_WORDS: Readonly<Record<number, ErrorWords>> = {
     text: "This page needs a sign-in. If you were given a link, open it. Otherwise sign in first.",
     action: { label: "Sign in", href: START_PATH },
   },
-  403: { title: "You may not open this", text: "It belongs to somebody else, or your sign-in does not include it.", action: CONNECTIONS },
+  403: { title: "You may not open this", text: "It belongs to another account, or your sign-in does not include it.", action: CONNECTIONS },
   404: NOTHING_HERE,
   405: NOTHING_HERE,
   406: NOT_POSSIBLE,

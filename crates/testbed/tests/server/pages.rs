@@ -205,7 +205,7 @@ async fn responses_are_compressed_only_if_they_have_no_secret() {
         }
     }
     assert!(answered > 10, "{answered}");
-    // These reveal secrets to whoever asks for them.
+    // These reveal secrets.
     for path in ["/api/links".to_owned(), format!("/api/auth/session/{id}/ticket"), "/api/login".to_owned()] {
         let found = browser.send(Method::POST, &path, &headers).await;
         assert_eq!(value(&found, header::CONTENT_ENCODING), "", "{path}");

@@ -12,13 +12,13 @@ export interface AccessEnded {
 
 const REVOKED: AccessEnded = {
   title: "You were signed out",
-  text: "Your access was ended: in this browser, in another one of yours, or by an operator. The session itself continues until it ends or is cancelled.",
+  text: "Your access was ended: in this browser, in another one of yours, or by the people who run this page. The sign-in itself continues.",
   remedy: "Sign in again. If you came with a link, ask for a new one where you got it.",
 };
 
 const EXPIRED: AccessEnded = {
   title: "Your sign-in has expired",
-  text: "A sign-in ends after a while, and so does a link. The session itself continues until it ends or is cancelled.",
+  text: "Access ends after a while, and so does a link. The sign-in itself continues.",
   remedy: "Sign in again. If you came with a link, ask for a new one where you got it.",
 };
 
@@ -54,5 +54,5 @@ const ENDS: Record<AccessEndCode, { code: string; ended: AccessEnded }> = {
 /** The problem of a WebSocket with this close code, as the event stream reports it. */
 export function accessEndedProblem(close_code: AccessEndCode): Problem {
   const { code, ended } = ENDS[close_code];
-  return { code, sentence: ended.text, remedy: ended.remedy, close_code };
+  return { code, sentence: ended.text, remedy: ended.remedy, for_person: `${ended.text} ${ended.remedy}`, close_code };
 }

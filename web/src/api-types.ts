@@ -1381,6 +1381,26 @@ export interface components {
             /** @description Its sentence. */
             sentence: string;
         };
+        /** @description The situation of a session as its page shows it to a person: no names of the API, of files or of settings. */
+        ForPerson: {
+            /** @description What the person can do, the recommended action first. */
+            actions: components["schemas"]["PersonAction"][];
+            /** @description Which side acts next. */
+            phase: components["schemas"]["Phase"];
+            /** @description What happened and what to do; may be empty. */
+            sentence: string;
+            /** @description When the tool was started, while it has shown nothing yet. */
+            since: string | null;
+            /** @description The situation. */
+            situation: components["schemas"]["Situation"];
+            /** @description A few words: what happens now. */
+            title: string;
+            /**
+             * Format: int64
+             * @description The median of the seconds that this server's last starts of this tool took; `null`: there were too few.
+             */
+            usual_s: number | null;
+        };
         /** @description `GET /health`. */
         Health: {
             /** @description One check for each dependency that was really tested. */
@@ -1673,6 +1693,16 @@ export interface components {
             last_error?: string | null;
             session?: components["schemas"]["SessionId"] | null;
         };
+        /**
+         * @description What a button of the person's page does.
+         * @enum {string}
+         */
+        PersonAction: "open_link" | "use_desktop" | "use_terminal" | "restart_tool" | "replace_machine" | "start_session" | "change_method";
+        /**
+         * @description Which side acts next in a session, or how it ended. Pages show it as a colour.
+         * @enum {string}
+         */
+        Phase: "working" | "your_turn" | "needs_attention" | "failed" | "connected" | "ended";
         /** @description A problem as JSON; sent with the problem's HTTP status. */
         ProblemBody: {
             /**
@@ -1684,9 +1714,11 @@ export interface components {
             code: string;
             /** @description The details of this case. */
             detail?: string | null;
-            /** @description What to do. */
+            /** @description What happened and what to do, for the person at a page. Empty from an agent of an older image. */
+            for_person: string;
+            /** @description What to do, for operators and backends. */
             remedy: string;
-            /** @description What happened, for people. */
+            /** @description What happened, for operators and backends. */
             sentence: string;
         };
         /** @description A prompt of the tool that the user answers. */
@@ -1845,6 +1877,8 @@ export interface components {
             deadline_at: string;
             /** @description When it ended. */
             ended_at: string | null;
+            /** @description The same for the person at the session's page. */
+            for_person: components["schemas"]["ForPerson"];
             /**
              * Format: int32
              * @description The generation of the machine: 1 for the first, one more after each restart.
@@ -1867,13 +1901,13 @@ export interface components {
             method: string;
             /** @description All methods of the provider, the preferred one first. */
             methods: components["schemas"]["MethodView"][];
-            /** @description What the user must do next, one sentence. */
+            /** @description What must be done next, one sentence for operators, backends and the command line. */
             next_action: string;
             /** @description The display name of its owner: the caller that started it, for whom the credential is stored. */
             owner_name: string;
             /** @description What happens with a captured credential. */
             policy: components["schemas"]["StoragePolicy"];
-            /** @description The policy in one sentence, for the user. */
+            /** @description The policy in one sentence, for the person: it names the owner. */
             policy_sentence: string;
             /** @description The provider. */
             provider: components["schemas"]["ProviderId"];
@@ -1928,6 +1962,11 @@ export interface components {
             /** @description The address to open in the user's own browser. */
             url: string | null;
         };
+        /**
+         * @description What a session waits for, or how it ended.
+         * @enum {string}
+         */
+        Situation: "queued" | "preparing" | "replacing" | "tool_starting" | "your_turn" | "saving" | "saving_delayed" | "not_saved" | "kept_in_machine" | "host_unreachable" | "host_denied" | "declined" | "sign_in_failed" | "tool_ended" | "tool_missing" | "connected" | "cancelled" | "idle_expired" | "deadline_expired" | "machines_failed" | "failed" | "use_running" | "use_ended";
         /**
          * @description The boot stages of a machine, in order.
          * @enum {string}

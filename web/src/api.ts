@@ -3,6 +3,7 @@
 import type { components } from "./api-types";
 import { browserKey } from "./browser-key";
 import { clock } from "./clock";
+import { texts } from "./texts";
 
 type Schemas = components["schemas"];
 export type BrowserView = Schemas["BrowserView"];
@@ -11,6 +12,7 @@ export type CredentialFile = Schemas["CredentialFile"];
 export type CredentialHealth = Schemas["CredentialHealth"];
 export type CredentialMeta = Schemas["CredentialMeta"];
 export type CurrentCaller = Schemas["CurrentCaller"];
+export type ForPerson = Schemas["ForPerson"];
 export type Health = Schemas["Health"];
 export type HelperView = Schemas["HelperView"];
 export type Isolation = Schemas["Isolation"];
@@ -18,6 +20,8 @@ export type Lane = Schemas["Lane"];
 export type MethodView = Schemas["MethodView"];
 export type OidcProvider = Schemas["OidcProvider"];
 export type PasteResult = Schemas["PasteResult"];
+export type PersonAction = Schemas["PersonAction"];
+export type Phase = Schemas["Phase"];
 export type PromptView = Schemas["PromptView"];
 export type ProviderView = Schemas["ProviderView"];
 export type SessionView = Schemas["SessionView"];
@@ -47,6 +51,7 @@ const UNREACHABLE: Problem = {
   code: "server_unreachable",
   sentence: "The server does not answer.",
   remedy: "Check your connection, then try again.",
+  for_person: texts.connection_lost,
   close_code: 1006,
 };
 
@@ -68,6 +73,7 @@ async function problemOf(response: Response): Promise<Problem> {
     code: `http_${response.status}`,
     sentence: `The server answered ${response.status} ${response.statusText}`.trim() + ".",
     remedy: "A proxy between this page and the server may have sent this answer. Try again.",
+    for_person: texts.unexpected_answer,
     close_code: 4500,
   };
 }
@@ -159,7 +165,8 @@ export const api = {
   helpers: (id: string) => requestJson<"HelperList">("GET", sessionPath(id, "/helpers")).then((list) => list.helpers),
   /** Ends the access of a helper, or an invitation that was not used yet. */
   endHelper: (id: string, helper: string) => request("DELETE", sessionPath(id, `/helpers/${encodeURIComponent(helper)}`)),
-  heartbeat: (id: string) => request("POST", sessionPath(id, "/heartbeat"), {}),
+  /** Keeps the session open: its idle time starts again. */
+  heartbeat: (id: string) => requestJson<"SessionView">("POST", sessionPath(id, "/heartbeat"), {}),
   cancel: (id: string) => request("POST", sessionPath(id, "/cancel"), {}),
   restart: (id: string) => request("POST", sessionPath(id, "/restart"), {}),
   /** Opens a URL in the machine's browser. */
@@ -195,6 +202,7 @@ export function toProblem(error: unknown): Problem {
     sentence: "This page failed.",
     detail: error instanceof Error ? error.message : String(error),
     remedy: "Reload the page.",
+    for_person: texts.page_failed,
     close_code: 4500,
   };
 }

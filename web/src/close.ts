@@ -1,6 +1,7 @@
 // Decides what the page does after a WebSocket has closed, by the close code (`docs/close_codes.md`).
 
 import { accessEndedProblem, type AccessEndCode } from "./access-ended";
+import { texts } from "./texts";
 
 /** What the page does next. `message` is for the user. */
 export type CloseAction =
@@ -15,13 +16,6 @@ export type CloseAction =
   /** Do not reconnect. `can_retry`: offer the button "Connect again". */
   | { kind: "stop"; message: string; can_retry: boolean };
 
-/** Returns the sentence of a close reason in the form `code: sentence`; `null` for an empty reason. */
-export function reasonSentence(reason: string): string | null {
-  const match = /^[a-z0-9_]+: (.+)$/s.exec(reason);
-  const text = match?.[1] ?? reason;
-  return text.trim() === "" ? null : text.trim();
-}
-
 /**
  * Returns the action for a close event.
  * @param code of the event; 1006: the connection broke without a close frame
@@ -29,21 +23,20 @@ export function reasonSentence(reason: string): string | null {
  * @param ticket_renewed whether a new ticket was tried since the last connection that worked
  */
 export function closeAction(code: number, reason: string, ticket_renewed: boolean): CloseAction {
-  const sentence = reasonSentence(reason);
   switch (code) {
     case 4510:
-      return { kind: "reconnect", message: sentence ?? "The machine was replaced by a new one." };
+      return { kind: "reconnect", message: texts.closed.replaced };
     case 4409:
-      return { kind: "reconnect", message: sentence ?? "The machine is not ready yet." };
+      return { kind: "reconnect", message: texts.closed.not_ready };
     case 4502:
-      return { kind: "reconnect", message: sentence ?? "The machine's desktop does not answer." };
+      return { kind: "reconnect", message: texts.closed.no_answer };
     case 4503:
-      return { kind: "reconnect", message: sentence ?? "The server is not available.", fast: reason.startsWith("shutting_down") };
+      return { kind: "reconnect", message: texts.closed.lost, fast: reason.startsWith("shutting_down") };
     case 4000:
-      return { kind: "reconnect", message: "The desktop did not answer with the RFB protocol." };
+      return { kind: "reconnect", message: texts.closed.no_answer };
     case 4500:
     case 4504:
-      return { kind: "reconnect", message: sentence ?? "The server had an error." };
+      return { kind: "reconnect", message: texts.closed.fault };
     case 1000:
     case 1001:
     case 1005:
@@ -52,27 +45,31 @@ export function closeAction(code: number, reason: string, ticket_renewed: boolea
     case 1012:
     case 1013:
     case 1015:
-      return { kind: "reconnect", message: sentence ?? "The connection to the server was lost.", fast: true };
+      return { kind: "reconnect", message: texts.closed.lost, fast: true };
     case 4401:
       return ticket_renewed
-        ? { kind: "stop", message: sentence ?? "You are not signed in, or the link has expired.", can_retry: true }
-        : { kind: "new_ticket", message: sentence ?? "The ticket has expired." };
+        ? { kind: "stop", message: texts.closed.signed_out, can_retry: true }
+        : { kind: "new_ticket", message: texts.closed.lost };
     case 4411:
     case 4412:
     case 4414:
       return { kind: "access_ended", message: accessEndedProblem(code).sentence, close_code: code };
     case 4410:
-      return { kind: "ended", message: sentence ?? "The session has ended." };
+      return { kind: "ended", message: texts.closed.ended };
     case 4403:
-      return { kind: "stop", message: sentence ?? "This belongs to another caller.", can_retry: false };
+      return { kind: "stop", message: texts.closed.of_another, can_retry: false };
     case 4404:
-      return { kind: "stop", message: sentence ?? "There is no such session.", can_retry: false };
+      return { kind: "stop", message: texts.closed.unknown, can_retry: false };
     case 4408:
-      return { kind: "stop", message: sentence ?? "The connection was idle for too long.", can_retry: true };
+      return { kind: "stop", message: texts.closed.idle, can_retry: true };
     case 4429:
-      return { kind: "stop", message: sentence ?? "This session has reached its maximum number of viewers.", can_retry: true };
+      return {
+        kind: "stop",
+        message: reason.startsWith("viewer_replaced") ? texts.closed.viewer_replaced : texts.closed.too_many,
+        can_retry: true,
+      };
     default:
-      return { kind: "stop", message: sentence ?? `The server closed the connection (code ${code}).`, can_retry: true };
+      return { kind: "stop", message: texts.closed.fault, can_retry: true };
   }
 }
 

@@ -6,6 +6,7 @@ import type { AccessEndCode } from "./access-ended";
 import { api, ApiError, paths, type Problem, type TicketTarget } from "./api";
 import { backoff_ms, closeAction, maxBackoff_ms, type CloseAction } from "./close";
 import { Store } from "./store";
+import { texts } from "./texts";
 
 /** `message` is for the user. */
 export type SocketState =
@@ -25,6 +26,7 @@ const CODE_NOT_LOADED: Problem = {
   code: "code_not_loaded",
   sentence: "A part of this page did not load. If this stays, reload the page.",
   remedy: "Reload the page.",
+  for_person: texts.closed.lost,
   close_code: 1006,
 };
 

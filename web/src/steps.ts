@@ -1,7 +1,7 @@
 // The five steps of a session, computed from its state.
 
 import type { SessionView, Status } from "./api";
-import { isStatus, STAGES, stageLabel } from "./labels";
+import { isStatus, STAGES } from "./labels";
 
 export type StepState = "done" | "current" | "waiting" | "failed";
 
@@ -13,24 +13,29 @@ export interface Step {
 }
 
 const SIGN_IN_STEPS = [
-  "Request a machine",
-  "Start the machine",
-  "Prepare the desktop",
+  "Get a computer",
+  "Start it",
+  "Start the tool",
   "Sign in",
-  "Store the credential",
+  "Save your sign-in",
 ] as const;
 
 /** The steps of a session that uses a stored credential. */
-const CREDENTIAL_USE_STEPS = [...SIGN_IN_STEPS.slice(0, 3), "Run the command", "Store the changed credential"] as const;
+const CREDENTIAL_USE_STEPS = [...SIGN_IN_STEPS.slice(0, 3), "Run the command", "Save the changed sign-in"] as const;
 
 /** The step of a boot stage: starting the machine, or preparing the desktop. */
 function stepOfStage(stage: string | null): number {
   return (STAGES as readonly string[]).indexOf(stage ?? "") >= STAGES.indexOf("display") ? 2 : 1;
 }
 
+/** Whether the tool is signed in and the sign-in is being saved, or was rejected. */
+function isSaving(session: SessionView): boolean {
+  return ["saving", "saving_delayed", "not_saved"].includes(session.for_person.situation);
+}
+
 /** The step at which an ended session stopped, as far as its state shows. */
 function lastStep(session: SessionView): number {
-  if (session.credential !== null) return 4;
+  if (session.credential !== null || isSaving(session)) return 4;
   if (session.sign_in.url !== null || session.sign_in.device_code !== null) return 3;
   return session.stage === null ? 0 : stepOfStage(session.stage);
 }
@@ -46,7 +51,8 @@ function currentStep(session: SessionView, status: Status): number {
       return stepOfStage(session.stage);
     case "vm_started":
     case "authenticating":
-      return 3;
+      if (session.for_person.situation === "tool_starting") return 2;
+      return isSaving(session) ? 4 : 3;
     case "completed":
       return 5;
     case "failed":
@@ -57,11 +63,10 @@ function currentStep(session: SessionView, status: Status): number {
 }
 
 function stepDetail(session: SessionView, current: number): string | null {
-  if (session.status === "vm_stopped") return "A new machine is being started";
   if (current === 0 && session.queue_position !== null) {
     return session.queue_position === 1 ? "You are next" : `Number ${session.queue_position} in the queue`;
   }
-  return session.status === "vm_created" && session.stage !== null ? stageLabel(session.stage) : null;
+  return null;
 }
 
 /** The steps; `null` for an unknown status (the page shows its text instead). */

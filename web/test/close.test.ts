@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import test from "node:test";
 import { accessEnded } from "../src/access-ended";
-import { backoff_ms, maxBackoff_ms, closeAction, reasonSentence } from "../src/close";
+import { backoff_ms, maxBackoff_ms, closeAction } from "../src/close";
 
 test("temporary close codes reconnect, permanent ones stop", () => {
   for (const code of [4510, 4409, 4502, 4503, 4500, 4504, 1001, 1006, 1011, 1012]) {
@@ -30,15 +30,12 @@ test("an expired ticket is renewed once", () => {
   assert.equal(closeAction(4401, "", true).kind, "stop");
 });
 
-test("the message is the sentence of the reason, without its code", () => {
-  assert.equal(reasonSentence("not_ready: The machine is not ready yet."), "The machine is not ready yet.");
-  assert.equal(reasonSentence("Going away"), "Going away");
-  assert.equal(reasonSentence(""), null);
-});
-
-test("an unknown close code shows the server's sentence, or its number", () => {
-  assert.equal(closeAction(4777, "future: Something new.", false).message, "Something new.");
-  assert.match(closeAction(4777, "", false).message, /4777/);
+test("the message is for people, whatever the server's reason is", () => {
+  for (const code of [4510, 4409, 4502, 4503, 4500, 1006, 4401, 4410, 4403, 4404, 4408, 4429, 4777]) {
+    const { message } = closeAction(code, "machine_failed: The machine ended; see /api and `anteroom doctor`.", true);
+    assert.match(message, /[a-z].*[.…]$/, String(code));
+    assert.doesNotMatch(message, /machine|session|anteroom|server|[`/_]|\d/i, String(code));
+  }
 });
 
 test("the back-off doubles, is randomized and has a maximum", () => {

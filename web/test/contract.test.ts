@@ -18,9 +18,6 @@ test("every close code of the API has an action with a message", () => {
   const close_codes = schemas.ProblemBody.properties.close_code.enum;
   assert.ok(close_codes.length > 10, `only ${close_codes.length} close codes`);
   for (const close_code of close_codes) {
-    const sentence = `The sentence: of ${close_code}.`;
-    const action = closeAction(close_code, `some_code: ${sentence}`, true);
-    assert.equal(action.message === sentence, action.kind !== "access_ended", String(close_code));
-    assert.notEqual(closeAction(close_code, "", true).message, "");
+    assert.notEqual(closeAction(close_code, "", true).message, "", String(close_code));
   }
 });

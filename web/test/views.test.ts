@@ -5,7 +5,7 @@ import { helperChanges } from "../src/helper-changes";
 import { keysymOf, textChange } from "../src/keys";
 import { mergeTimeline, supersedes } from "../src/merge";
 import { stepsOf } from "../src/steps";
-import { hasEnded, isReady, lanesLabel, formatMode, STATUSES, stageLabel, statusLabel } from "../src/labels";
+import { hasEnded, formatMode, STATUSES, statusLabel } from "../src/labels";
 import { SESSION } from "./fixtures/session";
 
 const session = (part: Partial<SessionView>): SessionView => ({ ...SESSION, credential: null, ...part });
@@ -22,9 +22,6 @@ test("an unknown status is shown unchanged and does not end the session", () => 
   assert.equal(statusLabel("vm_paused").title, "vm_paused");
   assert.equal(stepsOf(session({ status: "vm_paused" as string as Status })), null);
   assert.equal(hasEnded("vm_paused"), false);
-  assert.equal(isReady("vm_paused"), true);
-  assert.equal(stageLabel("warp"), "warp");
-  assert.equal(lanesLabel(["telepathy"]), "telepathy");
 });
 
 test("the steps follow the status and the stage", () => {
@@ -39,11 +36,6 @@ test("the steps follow the status and the stage", () => {
 
 test("the position in the queue is shown", () => {
   assert.match(stepsOf(session({ status: "vm_creating", queue_position: 4 }))?.[0]?.detail ?? "", /Number 4/);
-});
-
-test("lanes are joined to one phrase", () => {
-  assert.equal(lanesLabel(["link"]), "a link in your own browser");
-  assert.match(lanesLabel(["link", "terminal"]), / or the tool's own prompts/);
 });
 
 test("permissions are formatted as four octal digits", () => {

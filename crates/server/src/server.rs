@@ -287,6 +287,7 @@ fn session_context(
         providers: Arc::new(providers),
         sessions: Arc::clone(&timeline.sessions),
         volatile_execs: Arc::default(),
+        start_times: Arc::default(),
         timeline,
         webhook_messages: WebhookMessages {
             webhook: webhook.map(Arc::new),

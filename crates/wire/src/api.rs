@@ -23,6 +23,7 @@ use crate::{
     CredentialId, ProviderId, SessionId, TimelineKind,
     agent::{Stage, UsePurpose},
     provider::{Lane, StoragePolicy},
+    situation::ForPerson,
 };
 use serde::{Deserialize, Serialize};
 
@@ -215,8 +216,10 @@ pub struct SessionView {
     pub sign_in: SignInView,
     /// The lanes of the present method, the preferred one first.
     pub lanes: Vec<Lane>,
-    /// What the user must do next, one sentence.
+    /// What must be done next, one sentence for operators, backends and the command line.
     pub next_action: String,
+    /// The same for the person at the session's page.
+    pub for_person: ForPerson,
     /// Where the page redirects the user at the end.
     #[cfg_attr(feature = "utoipa", schema(required))]
     pub return_url: Option<String>,
@@ -226,7 +229,7 @@ pub struct SessionView {
     /// What happens with a captured credential.
     #[serde(rename = "policy")]
     pub storage_policy: StoragePolicy,
-    /// The policy in one sentence, for the user.
+    /// The policy in one sentence, for the person: it names the owner.
     pub policy_sentence: String,
     /// The present sign-in method.
     pub method: String,

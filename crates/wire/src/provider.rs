@@ -137,6 +137,10 @@ pub struct SignInRules {
     /// Regular expression on the screen: the tool shows that the sign-in failed; group 1, or the complete match, is the reason.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failed: Option<String>,
+    /// Regular expression on that reason and on the last lines of the tool: the user declined. OAuth's `access_denied` always counts.
+    /// Not sent to the agent; see [`Provider::for_agent`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub declined: Option<String>,
 }
 
 /// The source of the link for the user's own browser.
@@ -320,13 +324,23 @@ pub enum StoragePolicy {
 }
 
 impl StoragePolicy {
-    /// The policy in one sentence, for the user who signs in.
+    /// The policy in one sentence, for operators and backends.
     pub fn sentence(self) -> &'static str {
         match self {
             Self::Store => "The credential is sealed and stored for the owner of this session until it is deleted.",
             Self::DeliverOnce => "The credential is delivered to the owner of this session once and then deleted here.",
             Self::KeepInMachine => "The credential stays in this machine and is destroyed with it.",
             Self::Forbidden => "Signing in to this tool here is not allowed.",
+        }
+    }
+
+    /// The policy in one sentence, for the person who signs in for this owner.
+    pub fn for_person(self, owner: &str) -> String {
+        match self {
+            Self::Store => format!("Your sign-in is kept encrypted for {owner} until you or they remove it."),
+            Self::DeliverOnce => format!("Your sign-in is handed to {owner} and not kept here."),
+            Self::KeepInMachine => "Your sign-in stays on this temporary computer and is deleted with it.".to_owned(),
+            Self::Forbidden => "Signing in to this tool here is not allowed.".to_owned(),
         }
     }
 }

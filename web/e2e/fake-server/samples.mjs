@@ -3,7 +3,7 @@
 /** @typedef {import("../../src/api.ts").SessionView} Session */
 /** @typedef {import("../../src/api.ts").Lane} Lane */
 
-const STORE = "The credential is sealed and stored for the owner of this session until it is deleted.";
+const STORE = "Your sign-in is kept encrypted for Acme until you or they remove it.";
 
 /**
  * @param {string} id @param {string} name @param {string | null} version @param {Lane[]} lanes
@@ -30,7 +30,7 @@ function provider(id, name, version, lanes, others = []) {
 
 /** The other sign-in methods of Codex. @type {import("../../src/api.ts").MethodView[]} */
 export const CODEX_METHODS = [
-  { id: "browser", label: "In the machine's browser", lanes: ["desktop", "link", "terminal"] },
+  { id: "browser", label: "In the remote browser", lanes: ["desktop", "link", "terminal"] },
   { id: "api_key", label: "With an API key", lanes: ["terminal"] },
 ];
 
@@ -53,6 +53,51 @@ export function signIn(part = {}) {
   return { url: null, browser_url: null, unexpected_address: null, device_code: null, device_code_until: null, prompt: null, failed: null, kept_in_machine: false, ...part };
 }
 
+/** The situations of each status, with phase and title. @type {Record<string, [import("../../src/api.ts").ForPerson["situation"], import("../../src/api.ts").Phase, string]>} */
+const SITUATIONS = {
+  vm_creating: ["preparing", "working", "Getting a computer ready…"],
+  vm_created: ["preparing", "working", "Getting a computer ready…"],
+  vm_stopped: ["replacing", "working", "Getting a new computer ready…"],
+  vm_started: ["your_turn", "your_turn", "Your turn"],
+  authenticating: ["your_turn", "your_turn", "Your turn"],
+  completed: ["connected", "connected", "Connected"],
+  failed: ["machines_failed", "failed", "This did not work"],
+  cancelled: ["cancelled", "ended", "Stopped"],
+  expired: ["idle_expired", "ended", "Closed"],
+};
+
+/** The sentence for each situation that has no other. @type {Record<string, (session: Session) => string>} */
+const SENTENCES = {
+  preparing: () => "This takes a few seconds.",
+  replacing: () => "The temporary computer stopped. A new one is being prepared; you sign in again there.",
+  your_turn: (session) => session.next_action,
+  connected: (session) => `${session.provider_name} is connected. You can close this page.`,
+  machines_failed: () => "The temporary computer stopped three times. Nothing was saved.",
+  cancelled: () => "You can close this page. Nothing was saved.",
+  idle_expired: () => "Closed because it was not used for 10 minutes. Nothing was saved.",
+};
+
+/**
+ * What the server shows to the person of this session, except for `part`.
+ * @param {Session} session
+ * @param {Partial<import("../../src/api.ts").ForPerson>} [part]
+ * @returns {import("../../src/api.ts").ForPerson}
+ */
+export function forPerson(session, part = {}) {
+  const [situation, phase, title] = SITUATIONS[session.status] ?? ["preparing", "working", session.status];
+  /** @type {import("../../src/api.ts").PersonAction[]} */
+  const actions = situation === "your_turn" ? laneActions(session) : session.ended_at !== null || phase === "failed" ? ["start_session"] : [];
+  return { situation, phase, title, sentence: SENTENCES[situation]?.(session) ?? "", actions, since: null, usual_s: null, ...part };
+}
+
+/** @param {Session} session @returns {import("../../src/api.ts").PersonAction[]} */
+function laneActions(session) {
+  /** @type {Record<Lane, import("../../src/api.ts").PersonAction>} */
+  const actions = { link: "open_link", device_code: "open_link", desktop: "use_desktop", terminal: "use_terminal" };
+  const has_url = session.sign_in.url !== null;
+  return [...new Set(session.lanes.map((lane) => actions[lane]))].filter((action) => action !== "open_link" || has_url);
+}
+
 /** The time in so many seconds. @param {number} seconds */
 export function inSeconds(seconds) {
   return new Date(Date.now() + seconds * 1000).toISOString();
@@ -64,7 +109,7 @@ export function inSeconds(seconds) {
  * @returns {Session}
  */
 export function newSession(number, part) {
-  return {
+  const session = /** @type {Session} */ ({
     id: `ses_01jd${String(number).padStart(22, "0")}`,
     provider: "codex",
     provider_name: "Codex",
@@ -95,7 +140,9 @@ export function newSession(number, part) {
     credential_use: null,
     viewers: 0,
     ...part,
-  };
+  });
+  const policy_sentence = `Your sign-in is kept encrypted for ${session.owner_name} until you or they remove it.`;
+  return { ...session, policy_sentence, for_person: part.for_person ?? forPerson(session) };
 }
 
 /**

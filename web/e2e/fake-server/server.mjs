@@ -8,7 +8,7 @@ import { dirname, extname, join, normalize } from "node:path";
 import { fileURLToPath } from "node:url";
 import { WebSocketServer } from "ws";
 import { RfbServer } from "./rfb.mjs";
-import { credential, newSession, providers, signIn, signedInBrowsers } from "./samples.mjs";
+import { credential, forPerson, newSession, providers, signIn, signedInBrowsers } from "./samples.mjs";
 
 const DIST = join(dirname(fileURLToPath(import.meta.url)), "../../dist");
 
@@ -24,6 +24,13 @@ const TYPES = /** @type {Record<string, string>} */ ({
   ".svg": "image/svg+xml",
   ".txt": "text/plain; charset=utf-8",
 });
+
+/** What people read, by the code of the problem. @type {Record<string, string>} */
+const PROBLEMS_FOR_PERSON = {
+  ticket_used: "This link has already been used. Go back to where you came from and start again.",
+  unknown_session: "There is nothing here any more. Go back to where you came from and start again.",
+  no_capacity: "No computer is free at the moment. Please try again later.",
+};
 
 /** The HTML files of the pages, as in the real server. @type {Record<string, string>} */
 const PAGES = {
@@ -67,6 +74,8 @@ export class FakeServer {
   viewers = new Set();
   /** Whether the pages' user must agree, or has agreed. @type {"not_needed" | "required" | "given"} */
   consent = "not_needed";
+  /** The idle time after a heartbeat, milliseconds. */
+  idle_ms_max = 600_000;
   /** Whether new sessions are rejected, because there is no capacity. */
   at_capacity = false;
   /** The browsers that are signed in. */
@@ -121,7 +130,8 @@ export class FakeServer {
 
   /** Changes a session and sends it to its pages. @param {string} id @param {Partial<Session>} part */
   change(id, part) {
-    const session = { .../** @type {Session} */ (this.sessions.get(id)), ...part };
+    const changed = { .../** @type {Session} */ (this.sessions.get(id)), ...part };
+    const session = { ...changed, for_person: part.for_person ?? forPerson(changed) };
     this.sessions.set(id, session);
     for (const stream of this.#streams) {
       if (stream.id === id) stream.response.write(`event: session\ndata: ${JSON.stringify(session)}\n\n`);
@@ -156,7 +166,7 @@ export class FakeServer {
     const sentence = "The token or cookie of this connection has ended.";
     this.anonymous_allowed = false;
     for (const stream of streams ? this.#streams : []) {
-      stream.response.end(`event: closed\ndata: ${JSON.stringify({ code, sentence, remedy: "Ask for a new one.", close_code })}\n\n`);
+      stream.response.end(`event: closed\ndata: ${JSON.stringify({ code, sentence, remedy: "Ask for a new one.", for_person: "Your access has ended.", close_code })}\n\n`);
     }
     for (const viewer of this.viewers) viewer.socket.close(close_code, `${code}: ${sentence}`);
   }
@@ -195,7 +205,7 @@ export class FakeServer {
    * @param {string} sentence @param {string} remedy @param {number} close_code
    */
   #respondProblem(response, status, code, sentence, remedy, close_code) {
-    this.#respond(response, status, { code, sentence, remedy, close_code });
+    this.#respond(response, status, { code, sentence, remedy, for_person: PROBLEMS_FOR_PERSON[code] ?? "This did not work. Please try again.", close_code });
   }
 
   /** @param {import("node:http").IncomingMessage} request @param {import("node:http").ServerResponse} response */
@@ -343,6 +353,8 @@ export class FakeServer {
       case "POST /invitations":
         return this.#respond(response, 200, { url: `https://anteroom.example/dashboard/remote-cli/auth?session=${session.id}&view=1#login_token=for-${body.name}`, expires_in_s: 900 });
       case "POST /heartbeat":
+        this.change(session.id, { idle_deadline_at: new Date(Date.now() + this.idle_ms_max).toISOString(), for_person: session.for_person });
+        return this.#respond(response, 200, this.sessions.get(session.id));
       case "POST /restart":
       case "POST /open-url":
       case "POST /type":
@@ -360,7 +372,7 @@ export class FakeServer {
   /** @param {Session} session */
   #consentView({ owner_name, provider_name, return_host }) {
     const after = return_host === null ? "" : ` After that you return to ${return_host}.`;
-    const sentence = `${owner_name} asks you to sign in to ${provider_name}. The credential will be stored for ${owner_name}.${after}`;
+    const sentence = `${owner_name} asks you to sign in to ${provider_name}. ${owner_name} keeps your sign-in, encrypted, and can use ${provider_name} as you until one of you removes it.${after}`;
     return { status: this.consent, owner_name, return_host, sentence };
   }
 
@@ -370,7 +382,7 @@ export class FakeServer {
     const id = session.sign_in.prompt?.id;
     if (id !== undefined && text === "wrong") {
       const detail = "It looks like CODE#STATE.";
-      return this.#respond(response, 422, { code: "wrong_answer", sentence: "This is not what the tool asks for; it was not passed on.", detail, remedy: "Copy all of it again; the detail describes the expected form.", close_code: 4422 });
+      return this.#respond(response, 422, { code: "wrong_answer", sentence: "This is not what the tool asks for; it was not passed on.", detail, remedy: "Copy all of it again; the detail describes the expected form.", for_person: "This is not what the tool asks for, so it was not sent. Copy all of it again.", close_code: 4422 });
     }
     return this.#respond(response, 200, id === undefined ? { interpreted_as: "terminal" } : { interpreted_as: "prompt", id });
   }

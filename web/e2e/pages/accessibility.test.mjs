@@ -39,8 +39,11 @@ for (const [name, device] of DEVICES) {
       await page.waitForSelector("[data-kind=machine_ready]");
       await check("session");
       fakeServer.change(id, { status: "vm_stopped", reason: { code: "machine_failed", sentence: "The machine ended: killed by signal 9." } });
-      await page.waitForSelector("[data-notice=replaced]");
+      await page.waitForSelector(".next-action[data-situation=replacing]");
       await check("replacing");
+      fakeServer.change(id, { status: "authenticating", generation: 2, reason: null });
+      await page.waitForSelector("[data-notice=replaced]");
+      await check("replaced");
       fakeServer.change(id, { status: "completed", credential: fakeServer.credentials[0] ?? null, reason: null });
       await statusIs(page, "completed");
       await page.waitForSelector("text=Connect another tool");
@@ -146,14 +149,13 @@ test("live regions announce each change once, the coming of the link and of the 
       const announced = await page.evaluate(() => /** @type {any} */ (window).announced);
       return announced.filter((/** @type {string} */ text) => wanted.test(text)).length;
     };
-    fakeServer.change(id, { stage: "cli" });
-    await waitUntil("the stage", () => count(/Now: /));
     fakeServer.change(id, { status: "authenticating", stage: null, sign_in: signIn() });
+    await waitUntil("the person's turn", () => count(/Your turn/));
     fakeServer.change(id, { sign_in: signIn({ url: "https://auth.example/login" }) });
     await waitUntil("the link", () => count(/The sign-in link is here\./));
     fakeServer.change(id, { sign_in: signIn({ url: "https://auth.example/login", device_code: "ABCD-12345" }) });
     await waitUntil("the code", () => count(/Your code and the sign-in link are here\./));
-    assert.deepEqual([await count(/Now: /), await count(/^The sign-in link is here/), await count(/Your code and/)], [1, 1, 1]);
+    assert.deepEqual([await count(/Your turn/), await count(/^The sign-in link is here/), await count(/Your code and/)], [1, 1, 1]);
   });
 });
 

@@ -15,7 +15,7 @@ test("a user agrees once, with the keyboard, before the desktop is shown", async
     await openSession(scene, { ...RETURN, sign_in: signIn({ url: "https://auth.openai.com/codex/device", device_code: "ABCD-12345" }) });
     await page.waitForSelector("[data-consent=required]");
     const text = await page.textContent("[data-consent=required]");
-    assert.match(text ?? "", /Acme Build asks you to sign in to Codex\. The credential will be stored for Acme Build\. After that you return to build\.acme\.example\./);
+    assert.match(text ?? "", /Acme Build asks you to sign in to Codex\. Acme Build keeps your sign-in, encrypted, and can use Codex as you until one of you removes it\. After that you return to build\.acme\.example\./);
     assert.equal(await page.evaluate(() => document.activeElement?.id), "consent-title", "the keyboard starts at the question");
     for (const hidden of [".machine-view", ".device-code", ".sign-in-address"]) {
       assert.equal(await page.locator(hidden).count(), 0, `${hidden} is not shown`);
@@ -26,7 +26,7 @@ test("a user agrees once, with the keyboard, before the desktop is shown", async
     await page.keyboard.press("Tab");
     await page.keyboard.press("Enter");
     await desktopShows(page);
-    assert.equal(await page.textContent("[data-owner]"), "Acme Build", "the owner stays in view");
+    assert.match((await page.textContent(".policy")) ?? "", /kept encrypted for Acme Build/, "the owner stays in view");
     assert.match((await page.textContent(".policy")) ?? "", /you return to build\.acme\.example/);
     await page.reload();
     await desktopShows(page);

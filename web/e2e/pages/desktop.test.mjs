@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import test from "node:test";
 import { coloursOnDesktop, waitUntil } from "../browser.mjs";
+import { forPerson } from "../fake-server/samples.mjs";
 import { desktopShows, openSession, runScene } from "./scene.mjs";
 
 test("the desktop shows a picture and receives clicks and keys", async () => {
@@ -43,7 +44,8 @@ test("after a machine is replaced, the page reconnects and shows what happened",
     await desktopShows(page);
     fakeServer.change(id, { status: "vm_started", generation: 2, reason: null });
     await page.waitForSelector("[data-notice=replaced] button");
-    assert.match((await page.textContent("[data-notice=replaced]")) ?? "", /machine 2 of at most 3/);
+    assert.equal(await page.textContent("[data-notice=replaced] p"), "The temporary computer stopped. A new one is ready: please sign in again.");
+    assert.doesNotMatch((await page.textContent("main .panel-column")) ?? "", /signal/);
     await shoot("desktop-replaced");
     await page.click("[data-notice=replaced] button");
     assert.equal(await page.locator("[data-notice=replaced]").count(), 0);
@@ -71,11 +73,12 @@ test("an ended session shows its end and does not reconnect", async () => {
       .../** @type {any} */ (fakeServer.sessions.get(id)),
       status: "failed",
       reason: { code: "machine_failed", sentence: "The machine ended and the session had no restart left." },
+      for_person: forPerson(/** @type {any} */ ({ ...fakeServer.sessions.get(id), status: "failed" })),
     });
     const tickets = fakeServer.requests.filter((call) => call.path.endsWith("/ticket")).length;
     fakeServer.closeDesktops(4410, "machine_failed: The machine ended and the session had no restart left.");
     await page.waitForSelector("main[data-status=failed]");
-    assert.match((await page.textContent("main")) ?? "", /no restart left/);
+    assert.match((await page.textContent("main")) ?? "", /The temporary computer stopped three times\. Nothing was saved\./);
     assert.equal(fakeServer.requests.filter((call) => call.path.endsWith("/ticket")).length, tickets);
   });
 });
@@ -102,7 +105,7 @@ test("with too many viewers, the page shows an error and does not retry", async 
     scene.fakeServer.desktop_rejections = [[4429, "too_many_viewers: This session has reached its maximum number of viewers."]];
     await openSession(scene);
     await scene.page.waitForSelector("[data-connection=stopped]");
-    assert.match((await scene.page.textContent(".overlay")) ?? "", /maximum number of viewers/);
+    assert.match((await scene.page.textContent(".overlay")) ?? "", /This is open in too many windows\. Close one, then try again\./);
     assert.equal(scene.fakeServer.requests.filter((call) => call.path.endsWith("/ticket")).length, 1);
     await scene.shoot("desktop-too-many");
   });

@@ -33,7 +33,7 @@ test("a prompt of the tool is shown, and an answer that the API rejects differs 
 test("the callback address of the user's browser is recognized", async () => {
   await runScene({}, async (scene) => {
     const { page } = scene;
-    await openSession(scene, { lanes: ["desktop", "terminal"], sign_in: signIn({ url: BROWSER, browser_url: BROWSER }) });
+    await openSession(scene, { lanes: ["desktop", "link", "terminal"], sign_in: signIn({ url: BROWSER, browser_url: BROWSER }) });
     await desktopShows(page);
     await page.fill("#paste-code", "http://localhost:41234/callback?code=c&state=s");
     await page.click(".next-action >> text=Send");
@@ -80,7 +80,7 @@ test("another sign-in method is requested after a confirmation", async () => {
     await openSession(scene, { methods, sign_in: signIn({ url: LINK, device_code: "ABCD-12345" }) });
     await desktopShows(page);
     await page.click("[data-method=api_key]");
-    await page.waitForSelector("text=is restarted in the same machine");
+    await page.waitForSelector("text=What you have entered so far is lost.");
     await shoot("lane-methods");
     await page.click("dialog >> text=Change");
     const call = await waitUntil("the change", () => fakeServer.requests.find((one) => one.path.endsWith("/method")));

@@ -25,7 +25,7 @@ test("a used login token shows an error with its remedy", async () => {
     await page.click("[data-action=log-in]");
     await page.waitForSelector("[data-problem=ticket_used]");
     const text = await page.textContent("main");
-    assert.match(text ?? "", /used before or has expired/);
+    assert.match(text ?? "", /This link has already been used\./);
     assert.match(text ?? "", /anteroom serve/);
     await shoot("login-used");
   });
@@ -80,6 +80,9 @@ test("a viewer's used link in another browser shows an error", async () => {
     await page.goto(`${base}/dashboard/remote-cli/auth?session=${session.id}&provider=codex#login_token=old`);
     await page.click("[data-action=log-in]");
     await page.waitForSelector("[data-problem=ticket_used]");
+    const text = (await page.textContent("main")) ?? "";
+    assert.match(text, /This link has already been used\. Go back to where you came from and start again\./);
+    assert.doesNotMatch(text, /anteroom|ticket|token|cookie/i, "no words for operators");
   });
 });
 

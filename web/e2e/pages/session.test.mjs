@@ -30,7 +30,7 @@ test("without a machine, no code and no address is shown", async () => {
     await openSession(scene, { ...CODE, status: "vm_created", stage: "hello" });
     await page.waitForSelector(".next-action");
     assert.equal(await page.locator(".code, .sign-in-address").count(), 0);
-    assert.match((await page.textContent(".status")) ?? "", /waiting for the machine's agent/);
+    assert.equal(await page.textContent(".status-title"), "Getting a computer ready…");
     await shoot("session-starting");
   });
 });
@@ -67,7 +67,7 @@ test("a completed session shows the files, a return link and a link to connect a
   });
 });
 
-test("a failed session shows the reason, the remedy and the timeline", async () => {
+test("a failed session shows what happened, a button to try again and, for operators, the timeline", async () => {
   await runScene({}, async (scene) => {
     const { page, fakeServer, shoot } = scene;
     const id = await openSession(scene);
@@ -79,10 +79,13 @@ test("a failed session shows the reason, the remedy and the timeline", async () 
     });
     await statusIs(page, "failed");
     const text = (await page.textContent("main")) ?? "";
-    assert.match(text, /no restart left/);
-    assert.match(text, /Start a new session/);
-    assert.match(text, /killed by signal 9/);
+    assert.match(text, /The temporary computer stopped three times\. Nothing was saved\./);
+    assert.match((await page.textContent(".timeline")) ?? "", /killed by signal 9/);
     await shoot("session-failed");
+    await page.click("[data-action=try-again]");
+    const start = await waitUntil("the start", () => fakeServer.requests.find((call) => call.path === "/api/auth/start"));
+    assert.equal(start.body.provider, "codex", "the same tool");
+    await page.waitForURL((url) => url.searchParams.get("session") !== id);
   });
 });
 
@@ -90,7 +93,7 @@ test("an ended session that is opened later shows its end", async () => {
   await runScene({}, async (scene) => {
     await openSession(scene, { status: "expired", reason: { code: "idle_expired", sentence: "The session was idle for too long." } });
     await statusIs(scene.page, "expired");
-    assert.match((await scene.page.textContent("main")) ?? "", /was idle for too long/);
+    assert.match((await scene.page.textContent("main")) ?? "", /Closed because it was not used for 10 minutes\./);
   });
 });
 
@@ -145,7 +148,7 @@ test("when the event stream fails, the page polls", async () => {
     await statusIs(page, "authenticating");
     fakeServer.sessions.set(id, { .../** @type {any} */ (fakeServer.sessions.get(id)), status: "vm_started" });
     await statusIs(page, "vm_started");
-    await page.waitForSelector("text=asks every few seconds");
+    await page.waitForSelector("text=Updates arrive with a delay");
   });
 });
 

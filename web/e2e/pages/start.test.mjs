@@ -16,7 +16,7 @@ test("tools are offered with their lanes; one that the image lacks is disabled w
     fakeServer.add({ status: "authenticating" });
     await page.goto(`${base}/dashboard/remote-cli`);
     const card = page.locator("[data-provider=codex]");
-    assert.match((await card.textContent()) ?? "", /Codex0\.169\.0.*a code you type in your own browser/s);
+    assert.match((await card.textContent()) ?? "", /Codex0\.169\.0.*You sign in in your own browser\./s);
     const missing = page.locator("[data-provider=gemini_cli]");
     assert.equal(await missing.isDisabled(), true);
     assert.match((await missing.textContent()) ?? "", /image does not contain/);

@@ -60,13 +60,13 @@ test("a permanent close code shows its reason and offers the next step", async (
     fakeServer.desktop_rejections = [[4403, "not_owner: This belongs to another caller."]];
     await page.goto(`${base}/api/auth/session/${session.id}/novnc`);
     await page.waitForSelector("[data-connection=stopped]");
-    assert.match((await page.textContent(".overlay")) ?? "", /belongs to another caller/);
+    assert.match((await page.textContent(".overlay")) ?? "", /This belongs to another person\./);
     assert.equal(await page.getAttribute(".overlay a", "href"), "/dashboard/remote-cli");
     fakeServer.desktop_rejections = [[4410, "machine_failed: The machine ended and the session had no restart left."]];
     await page.reload();
     await page.waitForSelector("[data-connection=ended]");
-    assert.match((await page.textContent(".overlay")) ?? "", /no restart left/);
-    await page.click("text=Start a new session");
+    assert.match((await page.textContent(".overlay")) ?? "", /This has ended\./);
+    await page.click("text=Start again");
     await page.waitForSelector("main[data-page=start]");
   });
 });

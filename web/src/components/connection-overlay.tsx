@@ -4,6 +4,7 @@ import { accessEnded } from "../access-ended";
 import { START_PATH } from "../pages";
 import type { TicketedSocket } from "../socket";
 import { useStore, type Store } from "../store";
+import { texts } from "../texts";
 
 interface ConnectionOverlayProps {
   socket: TicketedSocket;
@@ -27,11 +28,11 @@ export function ConnectionOverlay({ socket, live, name, pending }: ConnectionOve
             </p>
             {state.can_retry ? (
               <button type="button" onClick={() => void socket.connect()}>
-                Connect again
+                {texts.connect_again}
               </button>
             ) : (
               <a class="button" href={START_PATH}>
-                Choose a tool
+                {texts.start_again}
               </a>
             )}
           </>
@@ -43,7 +44,7 @@ export function ConnectionOverlay({ socket, live, name, pending }: ConnectionOve
               <strong>{state.message}</strong>
             </p>
             <a class="button" href={START_PATH}>
-              Start a new session
+              {texts.start_again}
             </a>
           </>
         ) : (
@@ -57,7 +58,7 @@ export function ConnectionOverlay({ socket, live, name, pending }: ConnectionOve
                     ? `Waiting for the ${name}`
                     : `Connecting to the ${name}`}
               </strong>
-              {state.status === "waiting" ? <small>Reconnecting…</small> : null}
+              {state.status === "waiting" ? <small>{texts.reconnecting}</small> : null}
               {state.status !== "waiting" && pending !== null ? <small aria-hidden="true">{pending}</small> : null}
             </p>
           </>

@@ -2,6 +2,7 @@
 
 import { useEffect, useRef, useState } from "preact/hooks";
 import { api, toProblem, type ConsentView, type Problem } from "../api";
+import { texts } from "../texts";
 import { ProblemNote } from "./problem-note";
 
 interface ConsentStepProps {
@@ -45,7 +46,7 @@ export function ConsentStep({ id, consent, onAgreed }: ConsentStepProps) {
           Continue
         </button>
         <button type="button" disabled={busy} data-action="decline" onClick={() => send(api.cancel(id))}>
-          Cancel
+          {texts.not_now}
         </button>
       </div>
       {problem === null ? null : <ProblemNote problem={problem} />}

@@ -3,6 +3,7 @@
 
 import { useState } from "preact/hooks";
 import { api, toProblem, type CredentialMeta, type Problem, type ProviderView, type SessionView } from "../api";
+import { texts } from "../texts";
 import { hasEnded, healthLabel } from "../labels";
 import { sessionPath } from "../pages";
 import { ConfirmDialog } from "./confirm-dialog";
@@ -25,6 +26,7 @@ const USE_TIMEOUT: Problem = {
   code: "use_timeout",
   sentence: "This takes longer than expected.",
   remedy: "It continues on the server. Reload this page later.",
+  for_person: texts.use_takes_long,
   close_code: 4504,
 };
 
@@ -52,6 +54,7 @@ function checkProblem(view: SessionView | null): Problem | null {
     code: "check_failed",
     sentence: `The tool could not check the credential. ${cause}`,
     remedy: "The credential may still be valid. Check again.",
+    for_person: texts.not_checked,
     close_code: 4504,
   };
 }
@@ -66,6 +69,7 @@ function signOutProblem(view: SessionView | null): Problem | null {
     code: "sign_out_failed",
     sentence: `Not signed out at the provider. ${cause}`,
     remedy: "The credential was not removed and may still be valid at the provider. You can remove it here without signing out.",
+    for_person: texts.not_signed_out,
     close_code: 4504,
   };
 }

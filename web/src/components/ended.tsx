@@ -1,30 +1,23 @@
 // An ended session: its result, or why it failed.
 
+import type { ComponentChildren } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
-import { api, type CredentialMeta, type SessionView, type TimelineEntry } from "../api";
-import { statusLabel } from "../labels";
+import { api, type CredentialMeta, type SessionView } from "../api";
 import { START_PATH } from "../pages";
+import { texts } from "../texts";
+import { TryAgainButton } from "./failure-actions";
 import { Files } from "./files";
-import { Timeline } from "./timeline";
 
-interface EndedProps {
+interface EndedLinksProps {
   session: SessionView;
-  timeline: readonly TimelineEntry[];
   /** Whether the user may start another session here (a viewer may not). */
   can_start: boolean;
 }
 
-/** What the user can do, by the code of the reason. */
-const REMEDIES: Record<string, string> = {
-  machine_failed: "Start a new session. The timeline shows why the machine ended.",
-  machine_compromised: "Ask the operator of this server before you start again: the diagnosis names what was stopped.",
-  session_tampered: "Tell the operator of this server, then start a new session.",
-  ready_timeout: "Start a new session. The timeline shows the stage that did not become ready.",
-  agent_mismatch: "The machine image must be built again: anteroom image build.",
-  controller_restarted: "Start a new session.",
-  idle_expired: "Start a new session and keep its page open.",
-  deadline_expired: "Start a new session and sign in before its time is up.",
-};
+interface EndedProps extends EndedLinksProps {
+  /** Only for operators. */
+  details: ComponentChildren;
+}
 
 /** The host of the return URL; `null` if it is not an http or https URL. */
 function returnHost(url: string): string | null {
@@ -46,18 +39,20 @@ function useCredentials(session: SessionView): CredentialMeta[] | null {
   return credentials;
 }
 
-function EndedLinks({ session, can_start }: { session: SessionView; can_start: boolean }) {
+function EndedLinks({ session, can_start }: EndedLinksProps) {
   const host = session.return_url === null ? null : returnHost(session.return_url);
+  const can_retry = can_start && session.for_person.actions.includes("start_session") && session.credential_use === null;
   return (
     <div class="row ended-links">
       {host === null || session.return_url === null ? null : (
         <a class="button primary" href={session.return_url} rel="noreferrer">
-          Go back to {host}
+          {texts.go_back_to(host)}
         </a>
       )}
+      {can_retry ? <TryAgainButton session={session} is_primary={host === null} /> : null}
       {can_start ? (
-        <a class={host === null ? "button primary" : "button"} href={START_PATH}>
-          {session.status === "completed" ? "Connect another tool" : "Start a new session"}
+        <a class={host === null && !can_retry ? "button primary" : "button"} href={START_PATH}>
+          {session.status === "completed" ? texts.connect_another : texts.another_way}
         </a>
       ) : null}
     </div>
@@ -71,41 +66,34 @@ function commandResult(exit_code: number | null): string {
   return `It ended with exit code ${exit_code}. The machine was deleted; the timeline has the details.`;
 }
 
-export function Ended({ session, timeline, can_start }: EndedProps) {
+export function Ended({ session, can_start, details }: EndedProps) {
   const credentials = useCredentials(session);
   const heading = useRef<HTMLHeadingElement>(null);
   // The focused element may have been removed with the machine; move the focus to the result.
   useEffect(() => heading.current?.focus({ preventScroll: true }), []);
-  const label = statusLabel(session.status);
+  const { phase, situation, title, sentence } = session.for_person;
   const completed = session.status === "completed";
-  const remedy = session.reason === null ? null : (REMEDIES[session.reason.code] ?? null);
   return (
-    <div class={`ended ${label.tone}`}>
+    <div class={`ended ${phase}`} data-phase={phase} data-situation={situation}>
       <div class="ended-icon" aria-hidden="true">
         <svg viewBox="0 0 24 24">{completed ? <path d="M5 12.5l4.5 4.5L19 7.5" /> : <path d="M7 7l10 10M17 7L7 17" />}</svg>
       </div>
       <h1 ref={heading} tabIndex={-1}>
-        {session.credential_use === null || !completed ? label.title : "The command has ended"}
+        {title}
       </h1>
-      {completed && session.credential_use !== null ? (
-        <p class="lead">{commandResult(session.credential_use.exit_code)}</p>
-      ) : completed ? (
+      <p class="lead">
+        {completed && session.credential_use !== null ? commandResult(session.credential_use.exit_code) : sentence}
+      </p>
+      {completed && session.credential_use === null ? (
+        <p class="muted">{credentials?.length === 0 ? texts.removed : session.policy_sentence}</p>
+      ) : null}
+      <EndedLinks session={session} can_start={can_start} />
+      {details === null ? null : (
         <>
-          <p class="lead">{session.provider_name} is connected. The machine was deleted. You can close this page.</p>
-          <section class="panel" aria-label="Credential">
-            {credentials?.map((credential) => <Files key={credential.id} files={credential.files} />)}
-            <p class="muted">{credentials?.length === 0 ? "The credential has been removed." : session.policy_sentence}</p>
-          </section>
-        </>
-      ) : (
-        <>
-          <p class="lead">{session.reason?.sentence ?? "The server gave no reason."}</p>
-          {remedy === null ? null : <p>{remedy}</p>}
-          {session.credential === null ? <p class="muted">No credential was stored. The machine was deleted.</p> : null}
+          {credentials?.map((credential) => <Files key={credential.id} files={credential.files} />)}
+          {details}
         </>
       )}
-      <EndedLinks session={session} can_start={can_start} />
-      <Timeline entries={timeline} open={session.status === "failed"} />
     </div>
   );
 }

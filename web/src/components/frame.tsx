@@ -2,6 +2,7 @@
 
 import type { ComponentChildren } from "preact";
 import { useEffect } from "preact/hooks";
+import { AudienceContext, type Audience } from "../audience";
 
 interface FrameProps {
   title: string;
@@ -10,6 +11,8 @@ interface FrameProps {
   /** `data-status` of the main element: what the page shows. */
   status?: string;
   wide?: boolean;
+  /** For whom errors are shown; absent: a person. */
+  audience?: Audience;
   children: ComponentChildren;
 }
 
@@ -35,7 +38,7 @@ export function Frame(props: FrameProps) {
         data-page={props.page}
         data-status={props.status}
       >
-        {props.children}
+        <AudienceContext.Provider value={props.audience ?? "person"}>{props.children}</AudienceContext.Provider>
       </main>
     </>
   );

@@ -3,6 +3,7 @@
 
 import { useState } from "preact/hooks";
 import { api, toProblem, type MethodView, type Problem, type SessionView } from "../api";
+import { texts } from "../texts";
 import { ConfirmDialog } from "./confirm-dialog";
 import { ProblemNote } from "./problem-note";
 
@@ -25,7 +26,7 @@ export function Methods({ session }: { session: SessionView }) {
   };
   return (
     <section class="methods" aria-labelledby="methods">
-      <h3 id="methods">Other methods to sign in</h3>
+      <h3 id="methods">{texts.other_ways}</h3>
       <ul class="method-list">
         {others.map((method) => (
           <li key={method.id}>
@@ -39,9 +40,9 @@ export function Methods({ session }: { session: SessionView }) {
       {to_confirm === null ? null : (
         <ConfirmDialog
           question={`${to_confirm.label}?`}
-          detail={`${session.provider_name} is restarted in the same machine. The present sign-in is lost.`}
-          confirm="Change"
-          cancel="Keep the present method"
+          detail={texts.change_way_detail(session.provider_name)}
+          confirm={texts.change_way}
+          cancel={texts.keep_way}
           onChoice={(choice) => {
             setToConfirm(null);
             if (choice === "confirm") changeMethod(to_confirm);

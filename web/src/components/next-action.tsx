@@ -1,10 +1,11 @@
 // What the user does next: the provider's instruction, the device code, the sign-in address, the tool's prompt, other methods.
 
 import { useState } from "preact/hooks";
-import { api, toProblem, type PasteResult, type Problem, type SessionView } from "../api";
-import { isReady } from "../labels";
+import { api, toProblem, type PasteResult, type PersonAction, type Problem, type SessionView } from "../api";
+import { texts } from "../texts";
 import { CopyButton } from "./copy-button";
 import { Countdown } from "./countdown";
+import { FailureActions, StartingTool } from "./failure-actions";
 import { Methods } from "./methods";
 import { PasteBox } from "./paste-box";
 import { ProblemNote } from "./problem-note";
@@ -26,14 +27,14 @@ function DeviceCode({ session }: { session: SessionView }) {
   if (code === null) return null;
   return (
     <div class="device-code" data-device-code={code}>
-      <span class="label">Your code</span>
+      <span class="label">{texts.your_code}</span>
       <div class="row">
-        <output class="code" aria-label="Your code">
+        <output class="code" aria-label={texts.your_code}>
           {code}
         </output>
-        <CopyButton text={code} name="the code" />
+        <CopyButton text={code} name={texts.copy_code} />
       </div>
-      <Countdown until={session.sign_in.device_code_until} prefix="valid for" />
+      <Countdown until={session.sign_in.device_code_until} prefix={texts.valid_for} />
     </div>
   );
 }
@@ -45,7 +46,7 @@ function UnexpectedAddress({ session }: { session: SessionView }) {
   return (
     <div class="note warn" role="alert" data-notice="unexpected-address">
       <p>
-        <strong>Warning.</strong> {unexpected.sentence}
+        <strong>{texts.warning}</strong> {unexpected.sentence}
       </p>
     </div>
   );
@@ -58,14 +59,14 @@ function OpenInMachine({ session, url }: { session: SessionView; url: URL }) {
   const open = () => {
     setProblem(null);
     api.openUrl(session.id, (safeAddress(session.sign_in.browser_url) ?? url).href).then(
-      () => setMessage("Opened in the remote browser. Continue on the desktop."),
+      () => setMessage(texts.opened_in_desktop),
       (error: unknown) => setProblem(toProblem(error)),
     );
   };
   return (
     <>
       <button type="button" onClick={open}>
-        Use the remote browser instead
+        {texts.use_desktop_instead}
       </button>
       <span role="status" class="muted">
         {message}
@@ -75,25 +76,25 @@ function OpenInMachine({ session, url }: { session: SessionView; url: URL }) {
   );
 }
 
-function SignInAddress({ session, url }: { session: SessionView; url: URL }) {
+function SignInAddress({ session, url, is_primary }: { session: SessionView; url: URL; is_primary: boolean }) {
   const [qr_shown, setQrShown] = useState(false);
   return (
     <div class="sign-in-address">
-      <span class="label">Sign-in page</span>
+      <span class="label">{texts.sign_in_page}</span>
       <p class="url" title={url.href}>
         {url.host}
         <span class="muted">{url.pathname === "/" ? "" : url.pathname}</span>
       </p>
       <div class="row">
-        <a class="button primary" href={url.href} target="_blank" rel="noopener noreferrer">
-          Sign in at {url.host}
+        <a class={is_primary ? "button primary" : "button"} href={url.href} target="_blank" rel="noopener noreferrer">
+          {texts.sign_in_at(url.host)}
           <span aria-hidden="true">↗</span>
-          <span class="visually-hidden"> in a new tab</span>
+          <span class="visually-hidden">{texts.in_new_tab}</span>
         </a>
-        <CopyButton text={url.href} name="the address of the sign-in page" />
+        <CopyButton text={url.href} name={texts.copy_address} />
         {fitsQrCode(url.href) ? (
           <button type="button" aria-expanded={qr_shown} aria-controls="sign-in-qr" onClick={() => setQrShown(!qr_shown)}>
-            Sign in on your phone
+            {texts.on_your_phone}
           </button>
         ) : null}
         {session.lanes.includes("desktop") && session.machine === null ? <OpenInMachine session={session} url={url} /> : null}
@@ -101,8 +102,8 @@ function SignInAddress({ session, url }: { session: SessionView; url: URL }) {
       <div id="sign-in-qr" hidden={!qr_shown}>
         {qr_shown ? (
           <>
-            <QrCode text={url.href} name="the address of the sign-in page" />
-            <p class="hint">Scan this with your phone's camera.</p>
+            <QrCode text={url.href} name={texts.copy_address} />
+            <p class="hint">{texts.scan}</p>
           </>
         ) : null}
       </div>
@@ -177,30 +178,80 @@ function PasteForm({ session }: { session: SessionView }) {
   );
 }
 
-export function NextAction({ session }: { session: SessionView }) {
-  const ready = isReady(session.status);
-  const url = ready ? safeAddress(session.sign_in.url) : null;
+/** The tool's own text about its failure: folded, unless the tool asks again. */
+function ToolFailure({ session, open }: { session: SessionView; open: boolean }) {
+  const { failed } = session.sign_in;
+  if (failed === null) return null;
+  return open ? (
+    <p class="note" role="alert" data-notice="tool-failed">
+      {texts.not_accepted(session.provider_name)} “{failed}”
+    </p>
+  ) : (
+    <details class="tool-failure" data-notice="tool-failed">
+      <summary>{texts.details}</summary>
+      <p>
+        {session.provider_name}: “{failed}”
+      </p>
+    </details>
+  );
+}
+
+/** Shows the tab of this view of the machine. */
+function showView(name: "desktop" | "terminal") {
+  const tab = document.getElementById(`tab-${name}`);
+  tab?.click();
+  tab?.focus({ preventScroll: true });
+  tab?.scrollIntoView({ block: "start" });
+}
+
+function ViewButton({ action }: { action: PersonAction }) {
+  if (action !== "use_desktop" && action !== "use_terminal") return null;
+  const view = action === "use_desktop" ? "desktop" : "terminal";
   return (
-    <section class="next-action" aria-labelledby="next-action">
-      <h2 id="next-action">What to do next</h2>
-      <p>{session.next_action}</p>
-      {ready && session.sign_in.failed !== null ? (
-        <div class="note" role="alert" data-notice="tool-failed">
-          <p>
-            <strong>{session.provider_name} reports that the sign-in failed.</strong> {session.sign_in.failed}
-          </p>
-          <p>Continue in the terminal. If the tool has ended, press Enter there to start it again.</p>
-        </div>
+    <button type="button" class="primary" data-action={action} onClick={() => showView(view)}>
+      {view === "desktop" ? texts.open_desktop : texts.open_terminal}
+    </button>
+  );
+}
+
+function YourTurn({ session }: { session: SessionView }) {
+  const { actions } = session.for_person;
+  const url = actions.includes("open_link") ? safeAddress(session.sign_in.url) : null;
+  const asks = session.machine === null && (session.sign_in.prompt !== null || url !== null);
+  return (
+    <>
+      <ToolFailure session={session} open />
+      <DeviceCode session={session} />
+      {asks || actions[0] === undefined ? null : <ViewButton action={actions[0]} />}
+      {url === null ? null : <SignInAddress session={session} url={url} is_primary={actions[0] === "open_link"} />}
+      {asks ? <PasteForm session={session} /> : null}
+      {session.machine === null ? <Methods session={session} /> : null}
+    </>
+  );
+}
+
+export function NextAction({ session }: { session: SessionView }) {
+  const { phase, situation, sentence } = session.for_person;
+  const is_your_turn = phase === "your_turn";
+  return (
+    <section class="next-action" aria-labelledby="next-action" data-situation={situation}>
+      <h2 id="next-action" class={is_your_turn ? undefined : "visually-hidden"}>
+        {texts.next_action_title}
+      </h2>
+      {sentence === "" ? null : <p class="for-person">{sentence}</p>}
+      {situation === "tool_starting" ? <StartingTool session={session} /> : null}
+      <UnexpectedAddress session={session} />
+      {is_your_turn ? <YourTurn session={session} /> : null}
+      {phase === "needs_attention" || phase === "failed" ? (
+        <>
+          <FailureActions session={session} />
+          <ToolFailure session={session} open={false} />
+        </>
       ) : null}
-      {ready ? <UnexpectedAddress session={session} /> : null}
-      {ready ? <DeviceCode session={session} /> : null}
-      {url === null ? null : <SignInAddress session={session} url={url} />}
-      {ready && session.machine === null ? <PasteForm session={session} /> : null}
-      {ready && session.machine === null ? <Methods session={session} /> : null}
       {session.credential_use === null ? (
         <p class="muted policy">
-          {session.policy_sentence} Owner: <strong data-owner>{session.owner_name}</strong>.
-          {session.return_host === null ? null : ` Afterwards you return to ${session.return_host}.`}
+          {session.policy_sentence}
+          {session.return_host === null ? null : ` ${texts.you_return_to(session.return_host)}`}
         </p>
       ) : null}
     </section>

@@ -2,12 +2,21 @@
 
 import { useEffect, useRef, useState } from "preact/hooks";
 import { api, toProblem, type Problem, type ProviderView } from "../api";
-import { lanesLabel } from "../labels";
 import { sessionPath } from "../pages";
+import { texts } from "../texts";
 import { ProblemNote } from "./problem-note";
 
-function otherMethods(count: number): string {
-  return count === 1 ? " There is 1 other method on the next page." : ` There are ${count} other methods on the next page.`;
+/** Where the user signs in, by the preferred lane. */
+function signInPlace(lanes: readonly string[]): string {
+  switch (lanes[0]) {
+    case "link":
+    case "device_code":
+      return texts.sign_in_own_browser;
+    case "desktop":
+      return texts.sign_in_remote_browser;
+    default:
+      return texts.sign_in_with_key;
+  }
 }
 
 /** A new random key. `crypto.randomUUID` exists only in secure contexts, not on plain http. */
@@ -74,10 +83,7 @@ export function Providers({ providers }: { providers: ProviderView[] }) {
                 {provider.version === null ? null : <span class="version">{provider.version}</span>}
               </span>
               {provider.available ? (
-                <span>
-                  Sign in with {lanesLabel(provider.lanes)}.
-                  {provider.methods.length > 1 ? otherMethods(provider.methods.length - 1) : ""}
-                </span>
+                <span>{signInPlace(provider.lanes)}</span>
               ) : provider.policy === "forbidden" ? (
                 <span>Not available: {provider.policy_sentence}</span>
               ) : (

@@ -3,32 +3,33 @@
 import { useState } from "preact/hooks";
 import { api, toProblem, type HelperView, type Problem, type SessionView } from "../api";
 import { ConfirmDialog, type ConfirmDialogTexts } from "./confirm-dialog";
-import { Countdown } from "./countdown";
+import { ClosingSoon } from "./closing-soon";
 import { Helpers } from "./helpers";
 import { InviteHelper } from "./invite-helper";
+import { texts } from "../texts";
 import { ProblemNote } from "./problem-note";
 
 type Action = "cancel" | "restart";
 
 const DIALOGS: Record<Action, ConfirmDialogTexts> = {
   cancel: {
-    question: "Stop this session?",
-    detail: "The machine is deleted and no credential is kept. An unfinished sign-in is lost.",
-    confirm: "Stop",
-    cancel: "Keep going",
+    question: texts.stop_question,
+    detail: texts.stop_detail,
+    confirm: texts.stop,
+    cancel: texts.keep_going,
   },
   restart: {
-    question: "Start over?",
-    detail: "The machine is deleted and a new one is started. An unfinished sign-in is lost.",
-    confirm: "Start over",
-    cancel: "Keep going",
+    question: texts.start_over_question,
+    detail: texts.start_over_detail,
+    confirm: texts.start_over,
+    cancel: texts.keep_going,
   },
 };
 
 /** An external machine continues to run after the session. */
 const CANCEL_EXTERNAL: ConfirmDialogTexts = {
   ...DIALOGS.cancel,
-  detail: "The external machine continues to run. No credential is kept, also if you finish the sign-in there.",
+  detail: texts.stop_external_detail,
 };
 
 function dialogTexts(action: Action, session: SessionView): ConfirmDialogTexts {
@@ -59,17 +60,14 @@ export function SessionControls({ session, helpers }: SessionControlsProps) {
   const restarts_left = session.generations_max - session.generation;
   return (
     <section class="session-controls" aria-label="This session">
-      <p class="deadlines">
-        <Countdown until={session.idle_deadline_at} prefix="Closes if unused in" />
-        <Countdown until={session.deadline_at} prefix="Closes at the latest in" />
-      </p>
+      <ClosingSoon session={session} can_keep_open />
       <div class="row">
         <button type="button" class="small" disabled={busy} data-action="cancel" onClick={() => setToConfirm("cancel")}>
-          Stop
+          {texts.stop}
         </button>
         {restarts_left > 0 ? (
           <button type="button" class="small" disabled={busy} data-action="restart" onClick={() => setToConfirm("restart")}>
-            Start over
+            {texts.start_over}
           </button>
         ) : null}
       </div>

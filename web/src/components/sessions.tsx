@@ -25,7 +25,7 @@ export function Sessions({ sessions }: { sessions: SessionView[] }) {
               <span class={`badge ${label.tone}`}>{label.title}</span>
               <span class="list-text">
                 {hasEnded(session.status) ? (
-                  (session.reason?.sentence ?? "")
+                  session.for_person.sentence
                 ) : (
                   <>
                     Click the name to continue.{" "}

@@ -8,7 +8,7 @@ import { useEffect, useState } from "preact/hooks";
 import { accessEnded, accessEndedProblem } from "../access-ended";
 import { api, isUnreachable, toProblem, type ConsentView, type CurrentCaller, type Problem, type SessionView } from "../api";
 import { ConsentStep } from "../components/consent-step";
-import { Countdown } from "../components/countdown";
+import { ClosingSoon } from "../components/closing-soon";
 import { Ended } from "../components/ended";
 import { Frame } from "../components/frame";
 import { LoadingPage } from "../components/loading-page";
@@ -25,12 +25,13 @@ import { Steps } from "../components/steps";
 import { Timeline } from "../components/timeline";
 import { Desktop } from "../desktop";
 import { startHeartbeat } from "../heartbeat";
-import { hasEnded, statusLabel } from "../labels";
+import { hasEnded } from "../labels";
 import { extractLoginToken } from "../login-token";
-import { isViewOnly, sessionPath, START_PATH } from "../pages";
+import { isViewOnly, sessionPath } from "../pages";
 import { Repeater } from "../repeater";
 import { SessionStream } from "../session-stream";
 import { useStore } from "../store";
+import { texts } from "../texts";
 import type { Terminal } from "../terminal";
 import { SignedOut } from "./signed-out";
 
@@ -65,14 +66,9 @@ export function AuthPage() {
   const login = useLogin(id);
   if (id === "") {
     return (
-      <Frame title="No session" page="auth">
-        <h1>No session</h1>
-        <p>This address is not complete: it names no session.</p>
-        <p>
-          <a class="button primary" href={START_PATH}>
-            Choose a tool
-          </a>
-        </p>
+      <Frame title={texts.address_not_complete} page="auth">
+        <h1>{texts.address_not_complete}</h1>
+        <p>{texts.check_whole_link}</p>
       </Frame>
     );
   }
@@ -122,7 +118,7 @@ function useCurrentCaller(): CurrentCaller | null {
 
 /** The status comes first: while the user signs in in another tab, only the beginning of this title is visible. */
 function titleOf(session: SessionView): string {
-  return `${statusLabel(session.status).title} · ${session.provider_name}`;
+  return `${session.for_person.title} · ${session.provider_name}`;
 }
 
 function headline(session: SessionView, view_only: boolean): string {
@@ -182,6 +178,7 @@ function SessionPage({ id, login_problem, view_only }: SessionPageProps) {
   const { session: known_session, timeline, helpers, status: stream_status, problem } = useStore(stream.state);
   const [terminal, setTerminal] = useState<Terminal | null>(null);
   const caller = useCurrentCaller();
+  const is_operator = caller?.role === "operator";
   const [consent, setConsent] = useConsent(id);
   const asks_consent = typeof consent === "object" && consent.status === "required";
   const may_connect = consent !== "loading" && !asks_consent;
@@ -234,7 +231,11 @@ function SessionPage({ id, login_problem, view_only }: SessionPageProps) {
   if (session !== null && ended) {
     return (
       <Frame title={titleOf(session)} page="auth" status={session.status}>
-        <Ended session={session} timeline={timeline} can_start={caller !== null && caller.session === null} />
+        <Ended
+          session={session}
+          can_start={caller !== null && caller.session === null}
+          details={is_operator ? <Timeline entries={timeline} open={session.status === "failed"} /> : null}
+        />
       </Frame>
     );
   }
@@ -243,18 +244,24 @@ function SessionPage({ id, login_problem, view_only }: SessionPageProps) {
     <MachineView key="machine" id={id} session={session} desktop={desktop} terminal={terminal} openTerminal={openTerminal} />
   );
   return (
-    <Frame title={session === null ? "Session" : titleOf(session)} page="auth" status={status ?? "loading"} wide>
+    <Frame
+      title={session === null ? "Session" : titleOf(session)}
+      page="auth"
+      status={status ?? "loading"}
+      audience={is_operator ? "operator" : "person"}
+      wide
+    >
       <div class="session">
         <div class="panel-column session-head">
           <h1>{session === null ? "Session" : headline(session, view_only)}</h1>
           {session === null ? (
             <p class="muted" role="status">
-              {stream_status === "lost" ? "The server does not answer. Trying again…" : "Loading…"}
+              {stream_status === "lost" ? texts.connection_lost : "Loading…"}
             </p>
           ) : (
             <>
               <StatusLine session={session} stream_status={stream_status} />
-              <ReplacedNotice session={session} timeline={timeline} />
+              <ReplacedNotice session={session} />
             </>
           )}
         </div>
@@ -280,11 +287,11 @@ function SessionPage({ id, login_problem, view_only }: SessionPageProps) {
             {view_only ? null : <SessionControls session={session} helpers={helpers} />}
           </div>
         )}
-        {session === null ? null : (
+        {session !== null && is_operator ? (
           <div key="timeline" class="session-timeline">
             <Timeline entries={timeline} open={false} />
           </div>
-        )}
+        ) : null}
       </div>
     </Frame>
   );
@@ -294,11 +301,9 @@ function ViewOnlyNotice({ session, can_control }: { session: SessionView; can_co
   return (
     <div class="note" data-notice="view-only">
       <p>
-        <strong>View only.</strong> Your keys and clicks are not sent to the machine, and watching does not keep the session open.
+        <strong>{texts.view_only}</strong> {texts.view_only_detail}
       </p>
-      <p>
-        <Countdown until={session.idle_deadline_at} prefix="Closes if unused in" />
-      </p>
+      <ClosingSoon session={session} can_keep_open={false} />
       {can_control ? (
         <p>
           <a class="button small" href={sessionPath(session.id, { provider: session.provider })}>
@@ -311,16 +316,11 @@ function ViewOnlyNotice({ session, can_control }: { session: SessionView; can_co
 }
 
 function SessionProblem({ problem, login_problem }: { problem: Problem; login_problem: Problem | null }) {
-  if (problem.close_code === 4401 || accessEnded(problem.close_code) !== null) return <SignedOut problem={login_problem ?? problem} />;
+  if (problem.close_code === 4401 || accessEnded(problem.close_code) !== null) return <SignedOut problem={login_problem ?? problem} of_session />;
   return (
-    <Frame title="This session cannot be shown" page="auth" status="error">
-      <h1>This session cannot be shown</h1>
+    <Frame title={texts.cannot_be_shown} page="auth" status="error">
+      <h1>{texts.cannot_be_shown}</h1>
       <ProblemNote problem={problem} />
-      <p>
-        <a class="button primary" href={START_PATH}>
-          Choose a tool
-        </a>
-      </p>
     </Frame>
   );
 }

@@ -5,14 +5,17 @@ import { api, isUnreachable, toProblem, type Problem } from "../api";
 import { Frame } from "../components/frame";
 import { LoadingPage } from "../components/loading-page";
 import { LoginConfirmation } from "../components/login-confirmation";
+import { OperatorHint } from "../components/operator-hint";
 import { ProblemNote } from "../components/problem-note";
 import { extractLoginToken } from "../login-token";
 import { START_PATH } from "../pages";
+import { texts } from "../texts";
 
 const NO_LOGIN_TOKEN: Problem = {
   code: "no_login_token",
   sentence: "This link is not complete.",
   remedy: "Open the whole link, with everything after the # sign.",
+  for_person: texts.link_not_complete,
   close_code: 4401,
 };
 
@@ -53,18 +56,15 @@ function LoginProblem({ problem }: { problem: Problem }) {
     );
   }, []);
   return (
-    <Frame title="This link does not work" page="login">
-      <h1>This link does not work</h1>
+    <Frame title={texts.link_does_not_work} page="login">
+      <h1>{texts.link_does_not_work}</h1>
       <ProblemNote problem={problem} />
       {signed_in ? (
         <p>
           This browser is already signed in: <a href={START_PATH}>continue to the start page</a>.
         </p>
       ) : (
-        <p>
-          A link works once. <code>anteroom login-link</code> on the server prints a new one, and so does <code>anteroom serve</code> when it
-          starts.
-        </p>
+        <OperatorHint />
       )}
     </Frame>
   );

@@ -8,11 +8,13 @@ import { OidcSignIn } from "../components/oidc-sign-in";
 import { ProblemNote } from "../components/problem-note";
 import { extractAnswer, returnPath } from "../oidc";
 import { START_PATH } from "../pages";
+import { texts } from "../texts";
 
 const NO_ANSWER: Problem = {
   code: "no_answer",
   sentence: "This address contains no answer of the identity provider.",
   remedy: "Sign in again. A reload does not repeat the answer: it works once.",
+  for_person: texts.sign_in_again,
   close_code: 4401,
 };
 

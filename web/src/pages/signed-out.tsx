@@ -5,11 +5,19 @@ import { accessEnded } from "../access-ended";
 import type { Problem } from "../api";
 import { Frame } from "../components/frame";
 import { EndSession, OidcSignIn } from "../components/oidc-sign-in";
+import { OperatorHint } from "../components/operator-hint";
 import { ProblemNote } from "../components/problem-note";
 import { hasJustSignedOut } from "../oidc";
+import { texts } from "../texts";
 
-/** @param props.problem is shown unless its code is `unauthenticated` */
-export function SignedOut({ problem }: { problem: Problem }) {
+interface SignedOutProps {
+  /** Shown unless its code is `unauthenticated`. */
+  problem: Problem;
+  /** Whether a session's page was requested: then the user came with a link of another application. */
+  of_session?: boolean;
+}
+
+export function SignedOut({ problem, of_session = false }: SignedOutProps) {
   const [has_signed_out] = useState(hasJustSignedOut);
   const ended = accessEnded(problem.close_code);
   return (
@@ -24,20 +32,17 @@ export function SignedOut({ problem }: { problem: Problem }) {
         <ProblemNote problem={problem} />
       )}
       {has_signed_out ? <EndSession /> : null}
-      {problem.code === "helper_ended" ? null : <HowToSignIn />}
+      {problem.code === "helper_ended" ? null : <HowToSignIn of_session={of_session} />}
     </Frame>
   );
 }
 
-function HowToSignIn() {
+function HowToSignIn({ of_session }: { of_session: boolean }) {
   return (
     <>
       <OidcSignIn />
-      <p>
-        Open the link that <code>anteroom serve</code> printed when it started. It works once and signs this browser in;{" "}
-        <code>anteroom login-link</code> prints another one.
-      </p>
-      <p class="muted">If another application sent you here, go back to it and start again: its link also works only once.</p>
+      <p>{texts.link_works_once}</p>
+      {of_session ? null : <OperatorHint />}
     </>
   );
 }

@@ -106,13 +106,14 @@ export function StartPage() {
     return () => window.clearTimeout(preload);
   }, []);
 
+  const is_operator = data?.caller.role === "operator";
   if (signed_out !== null) return <SignedOut problem={signed_out} />;
   if (data?.caller.role === "auditor") return <AuditorPage name={data.caller.name} health={data.health} />;
   return (
-    <Frame title="Connect a tool" page="start">
+    <Frame title="Connect a tool" page="start" audience={is_operator ? "operator" : "person"}>
       <h1>Connect a tool</h1>
       <p class="lead">
-        Choose a tool and sign in. It runs in a temporary machine that is deleted afterwards. Only your sign-in is kept,
+        Choose a tool and sign in. It runs on a temporary computer that is deleted afterwards. Only your sign-in is kept,
         encrypted.
       </p>
       {problem === null ? null : (
@@ -132,9 +133,13 @@ export function StartPage() {
       ) : (
         <>
           {data.caller.sign_in === "oidc" ? <p class="muted">Signed in as {data.caller.name}.</p> : null}
-          <HealthNote health={data.health} />
-          <IsolationNote isolation={data.health?.isolation ?? null} />
-          <Providers providers={data.providers} />
+          {is_operator ? (
+            <>
+              <HealthNote health={data.health} />
+              <IsolationNote isolation={data.health?.isolation ?? null} />
+            </>
+          ) : null}
+          <Providers providers={is_operator ? data.providers : data.providers.filter((provider) => provider.available)} />
           <Sessions sessions={data.sessions} />
           <Credentials credentials={data.credentials} providers={data.providers} onChange={reload} />
           <Browsers />

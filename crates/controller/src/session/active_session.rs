@@ -6,14 +6,17 @@ mod deliveries_in_flight;
 mod desktop_viewers;
 mod sign_in_changes;
 
-use super::{lifecycle::DeliveryState, request_rates::RequestRates, status::Progress, timeline::KindBudget};
+use super::{
+    egress_faults::EgressFaults, lifecycle::DeliveryState, request_rates::RequestRates, status::Progress,
+    timeline::KindBudget,
+};
 use crate::unix_time;
 use anteroom_egress::{EgressSummary, MachineEgressGate};
 use anteroom_store::Sha256Hex;
 use anteroom_tunnel::{CloseCause, CloseSignal, SessionActivity};
 use anteroom_wire::{EndReason, MachineId, SessionId, provider::Provider};
 pub use connected_helpers::{ConnectedHelpers, HelperConnection};
-pub use current_machine::{CurrentMachine, MachineHost, MachineSignIn};
+pub use current_machine::{CurrentMachine, MachineHost, MachineSignIn, ToolStart};
 pub use deliveries_in_flight::DeliveriesInFlight;
 use desktop_viewers::DesktopPlaces;
 pub use desktop_viewers::{DesktopPlace, ViewerAccess};
@@ -34,6 +37,8 @@ pub struct ActiveSession {
     pub started: Instant,
     /// The same moment, milliseconds since 1970.
     pub started_at_ms: u64,
+    /// When its wait in the queue for the first machine ended, if it had to wait.
+    pub left_queue: OnceLock<Instant>,
     /// When the session was last used.
     pub activity: Arc<SessionActivity>,
     /// Closes the session's sockets when the session ends, with the reason.
@@ -42,6 +47,8 @@ pub struct ActiveSession {
     pub restart_requested: Notify,
     /// Summary of its machine's requests to the egress gate.
     pub egress: Mutex<EgressSummary>,
+    /// The failed requests of its machines that can explain why its tool failed.
+    pub egress_faults: Mutex<EgressFaults>,
     /// The egress gate of its machine.
     pub egress_gate: OnceLock<MachineEgressGate>,
     /// A permit for each terminal that may be open.
@@ -66,6 +73,8 @@ pub struct SessionState {
     pub machine: Option<CurrentMachine>,
     /// The progress of the session.
     pub progress: Progress,
+    /// How long sessions at its position in the queue usually wait, seconds.
+    pub queue_wait_s: Option<u64>,
     /// Deliveries that are being answered.
     pub deliveries: DeliveriesInFlight,
     /// Connected desktop viewers.
@@ -87,6 +96,7 @@ impl ActiveSession {
             provider,
             machine: None,
             progress: Progress::Queued { position: 1 },
+            queue_wait_s: None,
             deliveries: DeliveriesInFlight::default(),
             desktop_viewers: 0,
             helpers: ConnectedHelpers::default(),
@@ -97,10 +107,12 @@ impl ActiveSession {
             id,
             started: Instant::now(),
             started_at_ms: unix_time::now_unix_ms(),
+            left_queue: OnceLock::new(),
             activity: Arc::new(SessionActivity::new()),
             close_signal,
             restart_requested: Notify::new(),
             egress: Mutex::new(EgressSummary::new(EGRESS_HOSTS_MAX)),
+            egress_faults: Mutex::default(),
             egress_gate: OnceLock::new(),
             terminal_permits: Arc::new(Semaphore::new(TERMINALS_MAX)),
             request_rates: RequestRates::default(),

@@ -7,7 +7,8 @@ pub mod reported_sign_in;
 mod sign_in;
 
 use super::{
-    active_session::{ActiveSession, CurrentMachine, MachineSignIn},
+    active_session::{ActiveSession, CurrentMachine, MachineSignIn, ToolStart},
+    for_person::CAPTURE_GRACE,
     request_rates::MachineRequest,
     timeline::new_entry,
     use_credential,
@@ -17,12 +18,14 @@ use anteroom_store::{NewTimelineEntry, StoreError};
 use anteroom_wire::{
     TimelineKind,
     agent::{
-        AgentEvent, CaptureEvent, CaptureState, CliState, CredentialUseEvent, EventBatch, NumberedEvent, ToolEvent,
+        AgentEvent, CaptureEvent, CaptureState, CliState, CredentialUseEvent, EventBatch, MachineEvent, NumberedEvent,
+        Stage, StageState, ToolEvent,
     },
 };
 use reported_sign_in::Applied;
 use serde_json::json;
 use std::sync::Arc;
+use tokio::time::Instant;
 
 /// Maximum number of events in one batch.
 pub const EVENTS_MAX: usize = 256;
@@ -45,6 +48,10 @@ pub async fn ingest_events(
     // The page shows the new state at once, even while the timeline cannot be written.
     let accepted: Vec<bool> =
         new_events.iter().map(|numbered| apply_to_state(session, generation, &numbered.event)).collect();
+    record_start_time(context, session, generation);
+    if new_events.iter().any(|numbered| matches!(numbered.event, AgentEvent::Tool(ToolEvent::Exited { code: 0, .. }))) {
+        notify_after_capture_grace(context, session);
+    }
     for (NumberedEvent { number, event, .. }, is_new) in new_events.into_iter().zip(accepted) {
         let use_event = if let AgentEvent::CredentialUse(event) = &event { Some(event.clone()) } else { None };
         let command_entry = match &event {
@@ -93,9 +100,33 @@ fn apply_to_state(session: &ActiveSession, generation: u32, event: &AgentEvent) 
         AgentEvent::Capture(event) => {
             update_machine(session, generation, |machine| apply_capture_event(machine, event))
         }
+        AgentEvent::Machine(MachineEvent::Stage(report)) if report.stage == Stage::Cli => {
+            let has_failed = report.state == StageState::Failed;
+            update_machine(session, generation, |machine| machine.sign_in.tool_not_started = has_failed);
+        }
         AgentEvent::Machine(_) | AgentEvent::CredentialUse(_) => {}
     }
     true
+}
+
+/// Records how long the tool took until it showed what the user must do.
+fn record_start_time(context: &SessionContext, session: &ActiveSession, generation: u32) {
+    let (provider, mut start_time) = (session.provider(), None);
+    update_machine(session, generation, |machine| start_time = machine.sign_in.take_start_time());
+    if let Some(start_time) = start_time {
+        context.start_times.record(&provider, start_time);
+    }
+}
+
+/// Notifies the session's pages once a tool that exited with 0 is no longer taken to have signed in.
+fn notify_after_capture_grace(context: &SessionContext, session: &Arc<ActiveSession>) {
+    let (session, stop) = (Arc::clone(session), context.stop.clone());
+    context.tasks.spawn(async move {
+        tokio::select! {
+            () = tokio::time::sleep(CAPTURE_GRACE) => session.notify_subscribers(),
+            () = stop.cancelled() => {}
+        }
+    });
 }
 
 fn apply_tool_event(sign_in: &mut MachineSignIn, event: &ToolEvent) {
@@ -103,10 +134,13 @@ fn apply_tool_event(sign_in: &mut MachineSignIn, event: &ToolEvent) {
         ToolEvent::Started => {
             sign_in.clear_tool_output();
             sign_in.reported_status.cli = CliState::Running;
+            sign_in.tool_started = Some(ToolStart::now());
         }
-        ToolEvent::Exited { code, .. } => {
+        ToolEvent::Exited { code, last_lines } => {
             sign_in.reported_status.cli = CliState::Exited { code: *code };
             sign_in.reported_status.prompt = None;
+            sign_in.ended_at = Some(Instant::now());
+            sign_in.last_lines = last_lines.iter().map(|line| line.as_str()).collect::<Vec<_>>().join("\n");
         }
     }
 }

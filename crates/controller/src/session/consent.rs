@@ -86,10 +86,12 @@ fn sentence(context: &SessionContext, row: &SessionRow, owner: &str, return_host
     let provider = context.providers.get(&row.provider);
     let tool = provider.map_or_else(|| row.provider.as_str(), |provider| provider.name.as_str());
     let stored = match provider.map_or(StoragePolicy::Store, |provider| provider.storage_policy) {
-        StoragePolicy::Store => format!("The credential will be stored for {owner}."),
-        StoragePolicy::DeliverOnce => format!("The credential will be delivered to {owner} once."),
+        StoragePolicy::Store => {
+            format!("{owner} keeps your sign-in, encrypted, and can use {tool} as you until one of you removes it.")
+        }
+        StoragePolicy::DeliverOnce => format!("Your sign-in is handed to {owner}, who can then use {tool} as you."),
         StoragePolicy::KeepInMachine | StoragePolicy::Forbidden => {
-            "The credential will be destroyed with the machine.".to_owned()
+            "Your sign-in is deleted together with the temporary computer on which it takes place.".to_owned()
         }
     };
     let after = return_host.map_or_else(String::new, |host| format!(" After that you return to {host}."));

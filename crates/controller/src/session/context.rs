@@ -1,6 +1,9 @@
 //! What operations on sessions and stored credentials share.
 
-use super::{registry::SessionRegistry, timeline::TimelineWriter, use_credential::volatile_execs::VolatileExecs};
+use super::{
+    registry::SessionRegistry, start_times::StartTimes, timeline::TimelineWriter,
+    use_credential::volatile_execs::VolatileExecs,
+};
 use crate::{
     audit::Audit, config::Config, db_metrics::DbMetrics, keys::KeyRotation, limits::ServerLimits, providers::Providers,
     webhook::create_messages::WebhookMessages,
@@ -34,6 +37,8 @@ pub struct SessionContext {
     pub sessions: Arc<SessionRegistry>,
     /// In-memory data of credential uses.
     pub volatile_execs: Arc<VolatileExecs>,
+    /// How long tools take to start.
+    pub start_times: Arc<StartTimes>,
     /// The timelines of sessions.
     pub timeline: TimelineWriter,
     /// Creates the messages for the webhook.

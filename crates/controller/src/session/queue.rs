@@ -12,6 +12,7 @@ mod fair_turns;
 
 pub use fair_turns::SessionOwner;
 
+use super::start_times::median_s;
 use crate::{
     admission::shortage::ResourceShortage,
     api_error::ApiError,
@@ -21,13 +22,18 @@ use anteroom_wire::Problem;
 use fair_turns::{FairTurns, Order};
 use parking_lot::{Mutex, MutexGuard};
 use std::{
+    collections::VecDeque,
     sync::{Arc, OnceLock},
     time::Duration,
 };
-use tokio::sync::watch;
+use tokio::{sync::watch, time::Instant};
 
 /// How often waiting sessions repeat the admission check: nothing signals that memory or disk became free.
 const RECHECK_INTERVAL: Duration = Duration::from_secs(1);
+
+/// The uses of permits that are remembered, and the fewest from which a wait is estimated.
+const USES_MAX: usize = 21;
+const USES_MIN: usize = 3;
 
 /// Waiting sessions of each caller for which a full queue has room: few, and enough that a caller's users are served while other
 /// callers fill the queue.
@@ -61,6 +67,8 @@ struct QueueState {
     order: Option<Order>,
     /// Why the last admission check failed.
     blocked_reason: Option<ResourceShortage>,
+    /// How long the last permits were in use, the newest last.
+    uses: VecDeque<Duration>,
 }
 
 impl std::fmt::Debug for Inner {
@@ -74,6 +82,7 @@ impl std::fmt::Debug for Inner {
 pub struct MachinePermit {
     queue: MachineQueue,
     owner: SessionOwner,
+    since: Instant,
 }
 
 /// A position in the queue; dropping it leaves the queue.
@@ -166,7 +175,8 @@ impl MachineQueue {
     /// A queue with this number of permits.
     pub fn new(permits: u32, limits: QueueLimits) -> Self {
         let turns = FairTurns::default();
-        let state = QueueState { permits, in_use: 0, turns, next: 0, order: None, blocked_reason: None };
+        let state =
+            QueueState { permits, in_use: 0, turns, next: 0, order: None, blocked_reason: None, uses: VecDeque::new() };
         Self(Arc::new(Inner {
             state: Mutex::new(state),
             admission_check: OnceLock::new(),
@@ -234,7 +244,7 @@ impl MachineQueue {
         let mut state = self.state();
         state.in_use += 1;
         state.change_turns(|turns| turns.add_machine(owner));
-        MachinePermit { queue: self.clone(), owner: owner.clone() }
+        MachinePermit { queue: self.clone(), owner: owner.clone(), since: Instant::now() }
     }
 
     /// Counts an external machine for a new session.
@@ -259,6 +269,14 @@ impl MachineQueue {
     fn count_external_machine(&self, state: &mut QueueState, owner: &SessionOwner) -> ExternalMachineUse {
         state.change_turns(|turns| turns.add_machine(owner));
         ExternalMachineUse { queue: self.clone(), owner: owner.clone() }
+    }
+
+    /// How long the session at this position usually waits, seconds: from the median of the last uses of permits. `None`: there were
+    /// too few.
+    pub fn usual_wait_s(&self, position: u32) -> Option<u64> {
+        let state = self.state();
+        let use_s = median_s(state.uses.iter().copied(), USES_MIN)?;
+        Some((use_s * u64::from(position)).div_ceil(u64::from(state.permits.max(1))))
     }
 
     /// The number of permits in use: each holder has a machine or is about to request one.
@@ -320,6 +338,11 @@ impl QueueState {
 }
 
 impl QueueTicket {
+    /// Its queue.
+    pub fn queue(&self) -> &MachineQueue {
+        &self.queue
+    }
+
     /// The current position; 1 is next. It grows when sessions of callers with fewer machines arrive.
     pub fn position(&self) -> u32 {
         self.queue.state().order(&self.queue.0.limits).position(self.number).unwrap_or(1)
@@ -345,7 +368,7 @@ impl QueueTicket {
         });
         drop(state);
         self.queue.notify();
-        Some(MachinePermit { queue: self.queue.clone(), owner: self.owner.clone() })
+        Some(MachinePermit { queue: self.queue.clone(), owner: self.owner.clone(), since: Instant::now() })
     }
 
     fn has_turn(&self, state: &mut QueueState) -> bool {
@@ -388,6 +411,10 @@ impl Drop for MachinePermit {
         let mut state = self.queue.state();
         state.in_use = state.in_use.saturating_sub(1);
         state.change_turns(|turns| turns.remove_machine(&self.owner));
+        if state.uses.len() == USES_MAX {
+            state.uses.pop_front();
+        }
+        state.uses.push_back(self.since.elapsed());
         drop(state);
         self.queue.notify();
     }

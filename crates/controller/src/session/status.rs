@@ -90,6 +90,19 @@ impl<C> Progress<C> {
         }
     }
 
+    /// The position in the queue; 1 is next.
+    pub fn queue_position(&self) -> Option<u32> {
+        match self {
+            Self::Queued { position } => Some(*position),
+            Self::Preparing { .. }
+            | Self::Claiming { .. }
+            | Self::Open { .. }
+            | Self::Attached
+            | Self::Lost
+            | Self::Closing => None,
+        }
+    }
+
     /// The pending boot stage, if there is one.
     pub fn pending_stage(&self) -> Option<Stage> {
         match self {

@@ -1,8 +1,10 @@
 //! A session as callers see it, computed on each read from its row and its state.
 
 use super::{
-    active_session::{CurrentMachine, MachineSignIn, SessionState},
-    consent, status, use_credential,
+    active_session::{ActiveSession, CurrentMachine, MachineSignIn},
+    consent,
+    for_person::{SentenceValues, SituationInput},
+    status, use_credential,
 };
 use crate::{
     credentials::to_credential_meta, providers::to_method_views, session::context::SessionContext,
@@ -14,6 +16,7 @@ use anteroom_wire::{
     api::{CredentialUseView, PromptView, Reason, SessionStatus, SessionView, SignInView, UnexpectedAddress},
     guest_text::{GUEST_TEXT_BYTES_MAX, clean_line},
     provider::{Lane, Provider, StoragePolicy},
+    situation::{ForPerson, Situation},
 };
 use std::sync::Arc;
 
@@ -22,20 +25,22 @@ use std::sync::Arc;
 /// # Errors
 /// The database cannot be read.
 pub async fn to_session_view(context: &SessionContext, row: &SessionRow) -> Result<SessionView, StoreError> {
-    let state = context.sessions.get(&row.id).map(|session| session.state());
+    let session = context.sessions.get(&row.id);
     let credential = match row.credential() {
         Some(id) => context.store.get_credential(id).await?.filter(|credential| credential.deleted_at_ms.is_none()),
         None => None,
     };
-    Ok(assemble(context, row, state.as_ref(), credential.as_ref()))
+    Ok(assemble(context, row, session.as_deref(), credential.as_ref()))
 }
 
 fn assemble(
     context: &SessionContext,
     row: &SessionRow,
-    state: Option<&SessionState>,
+    session: Option<&ActiveSession>,
     credential: Option<&CredentialRow>,
 ) -> SessionView {
+    let state = session.map(ActiveSession::state);
+    let state = state.as_ref();
     let descriptor = context.providers.get(&row.provider);
     let provider = match state {
         Some(state) => Some(Arc::clone(&state.provider)),
@@ -45,27 +50,35 @@ fn assemble(
     let storage_policy = provider.map_or(StoragePolicy::Store, |provider| provider.storage_policy);
     let progress = state.map(|state| &state.progress);
     let machine = state.and_then(|state| state.machine.as_ref());
-    let sign_in = provider
-        .zip(machine)
-        .filter(|_| row.is_active())
-        .map(|(provider, machine)| sign_in(provider, &machine.sign_in))
-        .unwrap_or_default();
+    let shown_machine = provider.zip(machine).filter(|_| row.is_active());
     let signing_in = row.purpose.credential_use().is_none() && machine.is_some_and(signing_in);
     let status = status::derive_status(&row.status, progress, row.generation, signing_in);
+    let egress_faults = session.map(|session| session.egress_faults.lock().clone()).unwrap_or_default();
+    let input = SituationInput {
+        status,
+        queue_position: progress.filter(|_| row.is_active()).and_then(status::Progress::queue_position),
+        queue_wait_s: state.and_then(|state| state.queue_wait_s),
+        provider,
+        machine,
+        egress_faults: &egress_faults,
+        uses_credential: row.purpose.credential_use().is_some(),
+        end_reason: row.end().map(|end| end.reason.kind),
+        has_other_methods: descriptor.is_some_and(|provider| !provider.methods.is_empty()),
+    };
+    let Sentences { next_action, for_person } = sentences(context, row, &input);
+    let owner_name = consent::owner_name(row);
     SessionView {
         id: row.id.clone(),
         provider: row.provider.clone(),
         provider_name: provider.map_or_else(|| row.provider.to_string(), |provider| provider.name.clone()),
-        owner_name: consent::owner_name(row),
+        policy_sentence: storage_policy.for_person(&owner_name),
+        owner_name,
         return_host: consent::return_host(row),
         user_id: row.user_id.clone(),
         status,
-        reason: row.reason().map(reason),
+        reason: row.reason().map(|found| reason(found, row.is_active())),
         stage: progress.filter(|_| row.is_active()).and_then(status::Progress::pending_stage),
-        queue_position: match progress {
-            Some(status::Progress::Queued { position }) if row.is_active() => Some(*position),
-            Some(_) | None => None,
-        },
+        queue_position: input.queue_position,
         generation: row.generation,
         generations_max: if row.external_machine.is_some() { 1 } else { context.config.sessions.restarts_max + 1 },
         machine: row.external_machine.clone(),
@@ -73,24 +86,62 @@ fn assemble(
         idle_deadline_at: row.idle_deadline_ms.filter(|_| row.is_active()).map(format_rfc3339),
         deadline_at: format_rfc3339(row.deadline_ms),
         ended_at: row.end().map(|end| format_rfc3339(end.at_ms)),
-        sign_in,
-        lanes: match provider {
-            Some(provider) if row.purpose.credential_use().is_none() => provider.lanes.clone(),
-            Some(_) | None => vec![Lane::Terminal],
-        },
-        next_action: match row.purpose.credential_use() {
-            None => next_action(status, provider, machine),
-            Some(credential_use) => next_action_of_use(status, credential_use, row.exit_code),
-        },
+        sign_in: shown_machine
+            .map_or_else(SignInView::default, |(provider, machine)| sign_in(provider, &machine.sign_in)),
+        lanes: lanes(row, provider),
+        next_action,
+        for_person,
         return_url: row.return_url.clone(),
         credential: credential.map(|row| to_credential_meta(context, row)),
         storage_policy,
-        policy_sentence: storage_policy.sentence().to_owned(),
         method: provider.map_or_else(String::new, |provider| provider.method.to_string()),
         methods: descriptor.map_or_else(Vec::new, to_method_views),
         renews: row.purpose.renewed_credential().cloned(),
         credential_use: row.purpose.credential_use().map(|credential_use| use_view(row, credential_use)),
         viewers: state.map_or(0, |state| state.desktop_viewers),
+    }
+}
+
+/// The sentences of a session's situation.
+struct Sentences {
+    next_action: String,
+    for_person: ForPerson,
+}
+
+fn sentences(context: &SessionContext, row: &SessionRow, input: &SituationInput<'_>) -> Sentences {
+    let (situation, host) = input.situation();
+    let settings = &context.config.sessions;
+    let values = SentenceValues {
+        tool: input.provider.map_or_else(|| "The tool".to_owned(), |provider| provider.name.clone()),
+        owner: consent::owner_name(row),
+        instruction: input.provider.map_or_else(String::new, |provider| provider.next_action.clone()),
+        host: host.unwrap_or_default().to_owned(),
+        position: input.queue_position.unwrap_or_default(),
+        queue_wait_s: input.queue_wait_s,
+        generation: row.generation,
+        idle_s_max: settings.idle_s_max,
+        session_s_max: settings.session_s_max,
+        end_reason: input.end_reason,
+    };
+    let has_restart_left = row.external_machine.is_none() && row.generation <= settings.restarts_max;
+    let mut for_person = values.for_person(situation, input.actions(situation, has_restart_left));
+    if situation == Situation::ToolStarting {
+        let started = input.machine.and_then(|machine| machine.sign_in.tool_started.as_ref());
+        for_person.since = started.map(|started| format_rfc3339(started.at_ms));
+        for_person.usual_s = input.provider.and_then(|provider| context.start_times.usual_s(provider));
+    }
+    let next_action = match row.purpose.credential_use() {
+        None => values.for_operator(situation),
+        Some(credential_use) => next_action_of_use(input.status, credential_use, row.exit_code),
+    };
+    Sentences { next_action, for_person }
+}
+
+/// The lanes of the method; a command with a stored credential runs in the terminal.
+fn lanes(row: &SessionRow, provider: Option<&Provider>) -> Vec<Lane> {
+    match provider {
+        Some(provider) if row.purpose.credential_use().is_none() => provider.lanes.clone(),
+        Some(_) | None => vec![Lane::Terminal],
     }
 }
 
@@ -104,22 +155,24 @@ fn signing_in(machine: &CurrentMachine) -> bool {
 
 fn sign_in(provider: &Provider, state: &MachineSignIn) -> SignInView {
     let reported = &state.reported_status;
+    // What a tool showed that ended with an error leads nowhere.
+    let is_valid = !matches!(reported.cli, CliState::Exited { code } if code != 0);
     let until = state
         .device_code_at_ms
         .zip(provider.sign_in.code_s_max)
         .map(|(shown_at_ms, life_s)| format_rfc3339(shown_at_ms + life_s * 1_000));
     SignInView {
-        url: reported.url.as_ref().map(|sign_in_url| sign_in_url.url.clone()),
-        browser_url: reported.browser_url.clone(),
+        url: reported.url.as_ref().filter(|_| is_valid).map(|sign_in_url| sign_in_url.url.clone()),
+        browser_url: reported.browser_url.clone().filter(|_| is_valid),
         unexpected_address: state.unexpected_origin.as_ref().map(|origin| UnexpectedAddress {
             host: origin.to_string(),
             sentence: format!(
-                "The machine wants to open {origin}, which is not a page of {}. Do not enter a password or a code there.",
+                "The temporary computer wants to open {origin}, which is not a page of {}. Do not enter a password or a code there.",
                 provider.name
             ),
         }),
-        device_code: reported.device_code.as_ref().map(ToString::to_string),
-        device_code_until: until,
+        device_code: reported.device_code.as_ref().filter(|_| is_valid).map(ToString::to_string),
+        device_code_until: until.filter(|_| is_valid),
         prompt: reported.prompt.as_ref().and_then(|prompt| prompt_view(provider, prompt)),
         failed: match &reported.outcome {
             Some(SignInOutcome::Failed { why }) => Some(why.to_string()),
@@ -141,39 +194,6 @@ fn prompt_view(provider: &Provider, prompt: &OpenPrompt) -> Option<PromptView> {
     };
     let rejection = prompt.rejection.as_ref().map(ToString::to_string);
     Some(PromptView { id: prompt.id.to_string(), label, secret, expected_format, rejection })
-}
-
-fn next_action(status: SessionStatus, provider: Option<&Provider>, machine: Option<&CurrentMachine>) -> String {
-    let tool = provider.map_or("The tool", |provider| &provider.name);
-    let sign_in = machine.map(|machine| &machine.sign_in);
-    match status {
-        SessionStatus::VmCreating => "Wait a moment: your machine is being created.".into(),
-        SessionStatus::VmCreated => "Wait a moment: your machine is starting.".into(),
-        SessionStatus::VmStopped => {
-            "Wait a moment: your machine is being replaced. The sign-in restarts automatically.".into()
-        }
-        SessionStatus::VmStarted | SessionStatus::Authenticating
-            if sign_in.is_some_and(|sign_in| sign_in.kept_in_machine) =>
-        {
-            format!(
-                "{tool} is signed in; the credential stays in this machine. End the session when you are done: the credential is deleted with the machine."
-            )
-        }
-        SessionStatus::VmStarted
-            if sign_in.is_some_and(|sign_in| matches!(sign_in.reported_status.cli, CliState::Exited { .. })) =>
-        {
-            format!(
-                "{tool} has ended. Press Enter in its terminal to start it again, or choose another sign-in method."
-            )
-        }
-        SessionStatus::VmStarted | SessionStatus::Authenticating => {
-            provider.map_or_else(String::new, |provider| provider.next_action.clone())
-        }
-        SessionStatus::Completed => "Nothing more to do: the credential is stored.".into(),
-        SessionStatus::Failed | SessionStatus::Cancelled | SessionStatus::Expired => {
-            "Start a new session when you are ready.".into()
-        }
-    }
 }
 
 fn use_view(row: &SessionRow, credential_use: &CredentialUse) -> CredentialUseView {
@@ -207,13 +227,20 @@ fn next_action_of_use(status: SessionStatus, credential_use: &CredentialUse, exi
     }
 }
 
-fn reason(reason: &anteroom_store::Reason) -> Reason {
-    let sentence = reason.kind.sentence();
+/// The reason of an end, or of a replacement while the session is active.
+fn reason(reason: &anteroom_store::Reason, is_replaced: bool) -> Reason {
+    let sentence = if is_replaced { reason.kind.sentence_of_replacement() } else { reason.kind.sentence() };
+    let detail = reason.detail.as_ref().map(|detail| to_sentence(&clean_line(detail, GUEST_TEXT_BYTES_MAX)));
     Reason {
         code: reason.kind.code().to_owned(),
-        sentence: reason.detail.as_ref().map_or_else(
-            || sentence.to_owned(),
-            |detail| format!("{sentence} {}", clean_line(detail, GUEST_TEXT_BYTES_MAX)),
-        ),
+        sentence: detail.map_or_else(|| sentence.to_owned(), |detail| format!("{sentence} {detail}")),
     }
+}
+
+/// The text with a capital letter and a full stop.
+fn to_sentence(text: &str) -> String {
+    let mut chars = text.chars();
+    let first = chars.next().map_or_else(String::new, |first| first.to_uppercase().to_string());
+    let stop = if text.ends_with(['.', '!', '?']) { "" } else { "." };
+    format!("{first}{}{stop}", chars.as_str())
 }

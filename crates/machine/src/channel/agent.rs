@@ -382,12 +382,13 @@ fn parse<T: DeserializeOwned>(call: &'static str, body: &[u8]) -> Result<T, Agen
 /// The agent's problem with texts that are safe to show.
 fn clean_problem(problem: ProblemBody) -> ProblemBody {
     let clean = |text: String| String::from(GuestText::from(text));
-    let ProblemBody { code, sentence, detail, remedy, close_code } = problem;
+    let ProblemBody { code, sentence, detail, remedy, for_person, close_code } = problem;
     ProblemBody {
         code: clean(code),
         sentence: clean(sentence),
         detail: detail.map(clean),
         remedy: clean(remedy),
+        for_person: clean(for_person),
         close_code,
     }
 }

@@ -10,7 +10,7 @@ use anteroom_controller::{
     api_error::ApiError,
     credentials,
     session::context::SessionContext,
-    session::{channels::require_active, end, lifecycle::DeliveryState, timeline, view},
+    session::{channels::require_active, end, keep_open, lifecycle::DeliveryState, timeline, view},
 };
 use anteroom_store::SessionRow;
 use anteroom_wire::{
@@ -97,8 +97,7 @@ pub(super) async fn record_heartbeat(
     State(context): State<SessionContext>,
     owned: OwnedSession,
 ) -> Result<Json<SessionView>, ErrorResponse> {
-    let (row, session) = require_active(&context, &owned.row.id).await?;
-    session.activity.record();
+    let row = keep_open::keep_open(&context, &owned.row.id).await?;
     Ok(Json(view::to_session_view(&context, &row).await?))
 }
 

@@ -82,6 +82,9 @@ impl Page {
     }
 }
 
+/// The page shows both deadlines of a session in its last minutes.
+const CLOSING_SOON: &str = "[sessions]\nidle_s_max = 200\nsession_s_max = 290\n";
+
 /// Starts a server and a session, and waits until the machine is ready; returns the session's link too.
 async fn start_session(settings: &str) -> (tempfile::TempDir, TestServer, SessionId, String) {
     let dir = tempfile::tempdir().unwrap();
@@ -105,7 +108,7 @@ fn keep_port(server: &TestServer) {
 
 #[tokio::test]
 async fn page_reconnects_to_same_desktop_after_server_crash() {
-    let (_dir, mut server, id, link) = start_session("").await;
+    let (_dir, mut server, id, link) = start_session(CLOSING_SOON).await;
     let (page, shown) = Page::open("restart", &link).await;
     keep_port(&server);
     server.kill_server().await.unwrap();
@@ -130,7 +133,7 @@ async fn page_reconnects_to_same_desktop_after_server_crash() {
 
 #[tokio::test]
 async fn page_reconnects_to_replacement_machine_and_reports_it() {
-    let (_dir, server, id, link) = start_session("").await;
+    let (_dir, server, id, link) = start_session(CLOSING_SOON).await;
     let (page, shown) = Page::open("machine", &link).await;
     server.kill_machine(&server.list_machines().remove(0)).unwrap();
     let api = server.backend_client().unwrap();
@@ -145,14 +148,14 @@ async fn page_reconnects_to_replacement_machine_and_reports_it() {
         back.messages
     );
     assert_ne!(back.background, shown.background, "another desktop");
-    assert!(back.messages.iter().any(|message| message.contains("replaced")), "{back:?}");
+    assert!(back.messages.iter().any(|message| message.contains("temporary computer stopped")), "{back:?}");
     assert_eq!((back.countdowns.len(), back.replaced_notices), (2, 1), "{back:?}");
     server.stop_and_check_leaks().await.unwrap();
 }
 
 #[tokio::test]
 async fn view_only_page_shows_desktop_and_sends_no_input() {
-    let (_dir, server, id, link) = start_session("").await;
+    let (_dir, server, id, link) = start_session(CLOSING_SOON).await;
     let (page, shown) = Page::open("watch", &link.replacen('#', "&view=1#", 1)).await;
     assert!(shown.note.as_deref().is_some_and(|note| note.contains("View only")), "{shown:?}");
     // A key would change the background; the script has typed one before this.

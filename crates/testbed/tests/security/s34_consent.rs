@@ -42,7 +42,8 @@ async fn s34_a_viewer_sees_who_asks_and_must_agree_before_it_can_use_the_machine
     assert_eq!(requested.status, ConsentStatus::Required);
     assert_eq!(
         requested.sentence,
-        "a test's backend asks you to sign in to Scripted tool. The credential will be stored for a test's backend. \
+        "a test's backend asks you to sign in to Scripted tool. a test's backend keeps your sign-in, encrypted, and can use \
+         Scripted tool as you until one of you removes it. \
          After that you return to build.acme.example:8443."
     );
     for (end, body) in [

@@ -1,9 +1,9 @@
 //! The demo: the tool of the image, the server's demo identity provider, and the egress gate between them.
 
 use anteroom_demo::identity_provider::{DEMO_ISSUER, DemoIdp, DemoLimits};
-use anteroom_testbed::{TestConfig, TestServer, leaks::encoded_forms, plain_process::built_program};
+use anteroom_testbed::{ApiClient, TestConfig, TestServer, leaks::encoded_forms, plain_process::built_program};
 use anteroom_wire::{
-    Secret, TimelineKind,
+    Secret, SessionId, TimelineKind,
     api::{SessionStatus, SessionView},
 };
 use reqwest::{Client, StatusCode, redirect::Policy};
@@ -12,7 +12,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 /// A browser without scripts that resolves the issuer's name to `issuer`.
-struct Browser {
+pub(crate) struct Browser {
     client: Client,
     issuer: SocketAddr,
 }
@@ -32,7 +32,7 @@ impl Browser {
     }
 
     /// Signs in with a name, submits the decision and follows the redirect to the tool.
-    async fn sign_in(&self, url: &str, decision: &str) -> StatusCode {
+    pub(crate) async fn sign_in(&self, url: &str, decision: &str) -> StatusCode {
         let first = self.client.get(self.here(url)).send().await.unwrap().text().await.unwrap();
         let second =
             self.post("/authorize", format!("request={}&name=Ada", hidden(&first))).await.text().await.unwrap();
@@ -49,7 +49,7 @@ fn hidden(page: &str) -> String {
 }
 
 /// A server with the demo tool, and an issuer with known tokens.
-async fn start_demo(tokens: [&str; 2]) -> (TestServer, Browser, CancellationToken) {
+pub(crate) async fn start_demo(tokens: [&str; 2]) -> (TestServer, Browser, CancellationToken) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let (issuer, stop) = (listener.local_addr().unwrap(), CancellationToken::new());
     let [access, refresh] = tokens.map(|token| Secret::new(token.to_owned()));
@@ -67,6 +67,16 @@ async fn start_demo(tokens: [&str; 2]) -> (TestServer, Browser, CancellationToke
 
 fn url(view: &SessionView) -> String {
     view.sign_in.url.clone().unwrap()
+}
+
+/// A session of the demo whose person declined.
+pub(crate) async fn denied_demo_session() -> (TestServer, ApiClient, SessionId, CancellationToken) {
+    let (server, browser, stop) = start_demo(["demo_at_unused", "demo_rt_unused"]).await;
+    let api = server.backend_client().unwrap();
+    let id = api.start_session("demo").await.unwrap().session.id;
+    let view = api.wait_until(&id, "showing the address", |view| view.sign_in.url.is_some()).await.unwrap();
+    browser.sign_in(&url(&view), "deny").await;
+    (server, api, id, stop)
 }
 
 #[tokio::test]
@@ -101,11 +111,7 @@ async fn demo_sign_in_exposes_its_tokens_only_in_the_lease() {
 
 #[tokio::test]
 async fn denied_demo_consent_stores_no_credential() {
-    let (server, browser, stop) = start_demo(["demo_at_unused", "demo_rt_unused"]).await;
-    let api = server.backend_client().unwrap();
-    let id = api.start_session("demo").await.unwrap().session.id;
-    let view = api.wait_until(&id, "showing the address", |view| view.sign_in.url.is_some()).await.unwrap();
-    browser.sign_in(&url(&view), "deny").await;
+    let (server, api, id, stop) = denied_demo_session().await;
     let ended = api.wait_entry(&id, TimelineKind::CliExited).await.unwrap();
     assert_ne!(ended.data["code"], 0, "{ended:?}");
     assert_eq!(api.get_session(&id).await.unwrap().credential, None);

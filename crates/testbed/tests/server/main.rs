@@ -18,6 +18,7 @@ mod end_reasons;
 mod exec;
 mod fake_agent;
 mod fixture;
+mod for_person;
 mod invalid_requests;
 mod leftover_check;
 mod liveness;

@@ -139,7 +139,8 @@ impl Provider {
     /// The part of the descriptor that an agent needs. Agents of earlier images reject keys that they do not know.
     #[must_use]
     pub fn for_agent(&self) -> Self {
-        Self { sign_in_hosts: Vec::new(), ..self.clone() }
+        let sign_in = SignInRules { declined: None, ..self.sign_in.clone() };
+        Self { sign_in_hosts: Vec::new(), sign_in, ..self.clone() }
     }
 
     /// The prompts that the user answers, each with the id of its rule.

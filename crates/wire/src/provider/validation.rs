@@ -89,9 +89,13 @@ impl ErrorList {
             self.require(is_valid_name(key), || format!("env_unset[{at}] {key:?} is not a valid name"));
         }
         let rules = &provider.sign_in;
-        for (name, pattern) in
-            [("url", &rules.url), ("code", &rules.code), ("done", &rules.done), ("failed", &rules.failed)]
-        {
+        for (name, pattern) in [
+            ("url", &rules.url),
+            ("code", &rules.code),
+            ("done", &rules.done),
+            ("failed", &rules.failed),
+            ("declined", &rules.declined),
+        ] {
             self.check_pattern(&format!("sign_in.{name}"), pattern.as_ref());
         }
         if let Some(path) = &rules.callback_path {

@@ -1,11 +1,14 @@
 //! The machine that a session uses now, with the state that its agent reports.
 
 use super::sign_in_changes::SignInChanges;
+use crate::unix_time::{self, UnixMs};
 use anteroom_store::Sha256Hex;
 use anteroom_wire::{
     GuestText, MachineId,
-    agent::{CaptureState, CliState, SignInStatus},
+    agent::{CaptureState, CliState, SignInOutcome, SignInStatus},
 };
+use std::time::Duration;
+use tokio::time::Instant;
 
 /// The machine that a session uses now. It exists from the request for the machine until the machine is lost.
 #[derive(Debug, Clone)]
@@ -62,6 +65,32 @@ pub struct MachineSignIn {
     pub unexpected_origin: Option<GuestText>,
     /// The addresses and codes that were reported.
     pub changes: SignInChanges,
+    /// When the tool was started.
+    pub tool_started: Option<ToolStart>,
+    /// When this server learned that the tool had exited or that its sign-in had failed.
+    pub ended_at: Option<Instant>,
+    /// The last lines of a tool that exited.
+    pub last_lines: String,
+    /// Whether the tool could not be started.
+    pub tool_not_started: bool,
+    /// Whether the tool has shown an address, a code or a prompt since it was started.
+    pub has_shown: bool,
+}
+
+/// When this server learned that a tool was started.
+#[derive(Debug, Clone, Copy)]
+pub struct ToolStart {
+    /// By the monotonic clock.
+    pub at: Instant,
+    /// The same moment, milliseconds since 1970.
+    pub at_ms: UnixMs,
+}
+
+impl ToolStart {
+    /// Now.
+    pub fn now() -> Self {
+        Self { at: Instant::now(), at_ms: unix_time::now_unix_ms() }
+    }
 }
 
 impl MachineSignIn {
@@ -74,6 +103,27 @@ impl MachineSignIn {
         self.reported_status.outcome = None;
         self.device_code_at_ms = None;
         self.unexpected_origin = None;
+        self.ended_at = None;
+        self.last_lines.clear();
+        self.tool_not_started = false;
+        self.has_shown = false;
+    }
+
+    /// The time from the start of the tool to the first address, code or prompt: returned once for each start.
+    pub fn take_start_time(&mut self) -> Option<Duration> {
+        if self.has_shown || !self.reported_status.is_in_progress() {
+            return None;
+        }
+        self.has_shown = true;
+        self.tool_started.map(|started| started.at.elapsed())
+    }
+
+    /// The tool shows another address or code: a failure that it showed before is over.
+    pub fn clear_failure(&mut self) {
+        if matches!(self.reported_status.outcome, Some(SignInOutcome::Failed { .. })) {
+            self.reported_status.outcome = None;
+            self.ended_at = None;
+        }
     }
 
     /// Resets the sign-in for a tool that is started again with this method.
@@ -83,5 +133,6 @@ impl MachineSignIn {
         self.reported_status.cli = CliState::Waiting;
         self.reported_status.capture = CaptureState::Waiting;
         self.kept_in_machine = false;
+        self.tool_started = None;
     }
 }

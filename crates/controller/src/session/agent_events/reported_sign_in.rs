@@ -14,6 +14,7 @@ use anteroom_wire::{
     provider::{LinkFrom, Provider},
 };
 use regex_lite::Regex;
+use tokio::time::Instant;
 
 /// The most characters of a device code.
 pub const CODE_CHARS_MAX: usize = 64;
@@ -55,7 +56,10 @@ pub(super) fn apply(sign_in: &mut MachineSignIn, provider: &Provider, event: &Si
                 return Applied::Rejected;
             }
         }
-        SignInEvent::Outcome(outcome) => sign_in.reported_status.outcome = Some(outcome.clone()),
+        SignInEvent::Outcome(outcome) => {
+            sign_in.reported_status.outcome = Some(outcome.clone());
+            sign_in.ended_at.get_or_insert_with(Instant::now);
+        }
         SignInEvent::PasteAccepted(PasteResult::Callback { .. } | PasteResult::Terminal | PasteResult::Stdin)
         | SignInEvent::PasteRejected { .. }
         | SignInEvent::BrowserOpened { .. }
@@ -87,7 +91,11 @@ fn apply_url(sign_in: &mut MachineSignIn, provider: &Provider, url: &SignInUrl) 
             }
         }
     }
-    if change == SignInChange::New { Applied::Recorded } else { Applied::Repeated }
+    if change != SignInChange::New {
+        return Applied::Repeated;
+    }
+    sign_in.clear_failure();
+    Applied::Recorded
 }
 
 fn apply_code(sign_in: &mut MachineSignIn, provider: &Provider, code: &GuestText) -> Applied {
@@ -97,7 +105,11 @@ fn apply_code(sign_in: &mut MachineSignIn, provider: &Provider, code: &GuestText
     }
     sign_in.reported_status.device_code = Some(code.clone());
     sign_in.device_code_at_ms = Some(unix_time::now_unix_ms());
-    if change == SignInChange::New { Applied::Recorded } else { Applied::Repeated }
+    if change != SignInChange::New {
+        return Applied::Repeated;
+    }
+    sign_in.clear_failure();
+    Applied::Recorded
 }
 
 /// Replaces the state by what an agent reports as a whole, after a restart of the server.

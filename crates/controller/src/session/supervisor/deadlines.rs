@@ -5,15 +5,16 @@ use crate::{
     api_error::chain,
     session::server_context::ServerContext,
     session::{
-        active_session::ActiveSession,
+        active_session::{ActiveSession, SessionState},
         lifecycle::{DeliveryState, Event},
+        status::Progress,
     },
     unix_time,
 };
 use anteroom_store::SessionRow;
 use anteroom_wire::{EndReason, time::to_millis};
 use std::{sync::Arc, time::Duration};
-use tokio::time::Instant;
+use tokio::{sync::watch, time::Instant};
 use tokio_util::task::AbortOnDropHandle;
 
 /// A deadline waits at most this long for a delivery in progress, seconds. The user has signed in already, so the credential is worth
@@ -34,7 +35,7 @@ pub(super) async fn deadline_passed(
     // If the clock was set back before this server started, the session still gets no more than its total time.
     let left_ms =
         row.deadline_ms.saturating_sub(session.started_at_ms).min(settings.session_s_max.saturating_mul(1_000));
-    let cap = session.started + Duration::from_millis(left_ms);
+    let cap_of_row = session.started + Duration::from_millis(left_ms);
     let idle_max = Duration::from_secs(settings.idle_s_max);
     let hold_max = Duration::from_secs(DELIVERY_GRACE_S);
     let recheck_every = Duration::from_millis(server_context.limits.sessions.reconcile_every_ms);
@@ -51,6 +52,12 @@ pub(super) async fn deadline_passed(
             let _ended = AbortOnDropHandle::new(writing).await;
         }
         let idle = last + idle_max;
+        let cap = match session.left_queue.get() {
+            Some(left_queue) => *left_queue + Duration::from_secs(settings.session_s_max),
+            // `sessions.queue_s_max` limits the wait for the first machine.
+            None if row.generation <= 1 && waits_in_queue(&state) => cap_of_row.max(now + recheck_every),
+            None => cap_of_row,
+        };
         let (at, reason, detail) = if cap <= idle {
             (cap, EndReason::DeadlineExpired, format!("It may last {} s.", settings.session_s_max))
         } else {
@@ -69,6 +76,10 @@ pub(super) async fn deadline_passed(
             () = tokio::time::sleep_until((now + recheck_every).min(at + hold_max)) => {}
         }
     }
+}
+
+fn waits_in_queue(state: &watch::Receiver<SessionState>) -> bool {
+    matches!(state.borrow().progress, Progress::Queued { .. })
 }
 
 async fn write_last_use(server_context: ServerContext, session: Arc<ActiveSession>, last: Instant) {

@@ -26,6 +26,9 @@ pub(super) fn open_egress_gate(server_context: &ServerContext, session: &Arc<Act
 
 fn record_decision(server_context: &ServerContext, session: &Weak<ActiveSession>, decision: &EgressDecision) {
     let Some(session) = session.upgrade() else { return };
+    if session.egress_faults.lock().record(decision) {
+        session.notify_subscribers();
+    }
     let Some(line) = session.egress_summary().record(decision) else { return };
     let (server_context, entry) = (server_context.clone(), timeline_entry(line));
     server_context.clone().tasks.spawn(async move { server_context.timeline.append(&session.id, entry).await });

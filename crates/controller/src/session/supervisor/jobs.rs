@@ -16,6 +16,7 @@ use crate::{
         status::Progress,
         timeline,
     },
+    unix_time::now_unix_ms,
 };
 use anteroom_machine::Channels;
 use anteroom_store::{ExpectedState, NewTimelineEntry, Reason, SessionChange, Sha256Hex, TransitionOutcome};
@@ -23,11 +24,15 @@ use anteroom_tunnel::CloseCause;
 use anteroom_wire::{EndReason, MachineId, TimelineKind, backoff::Backoff};
 use serde_json::json;
 use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
+use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 
 /// The first and the longest wait between retries of a database write, milliseconds.
 const RETRY_MS_MIN: u64 = 20;
 const RETRY_MS_MAX: u64 = 2_000;
+
+/// A shorter wait in the queue does not move the session's deadline.
+const QUEUE_WAIT_MIN: Duration = Duration::from_secs(1);
 
 /// The command in progress.
 pub(super) enum Job {
@@ -85,7 +90,13 @@ pub(super) async fn next_result(job: &mut Option<Job>) -> JobResult {
 /// Waits in the queue, for at most `wait_s_max` seconds: activity of the user does not prolong it.
 pub(super) fn wait_in_queue(session: Arc<ActiveSession>, ticket: QueueTicket, wait_s_max: u64) -> Job {
     Job::Waiting(Box::pin(async move {
-        let acquired = ticket.acquire(|position| session.set_progress(Progress::Queued { position }));
+        let queue = ticket.queue().clone();
+        let acquired = ticket.acquire(|position| {
+            let queue_wait_s = queue.usual_wait_s(position);
+            session.update_state(|state| {
+                (state.progress, state.queue_wait_s) = (Progress::Queued { position }, queue_wait_s);
+            });
+        });
         match tokio::time::timeout(Duration::from_secs(wait_s_max), acquired).await {
             Ok(permit) => JobResult::Permit(permit),
             Err(_) => {
@@ -104,12 +115,18 @@ pub(super) fn request_machine(
     machine: MachineId,
     token_hash: Sha256Hex,
 ) -> Job {
-    let change = SessionChange::new()
+    let mut change = SessionChange::new()
         .with_generation(generation)
         .with_machine(Some(machine.clone()))
         .with_agent_token(Some(token_hash))
         .with_claimed_generation(None)
         .with_cli_started(false);
+    // The wait for the first machine does not count as duration of the session.
+    if generation == 1 && session.started.elapsed() >= QUEUE_WAIT_MIN && session.left_queue.set(Instant::now()).is_ok()
+    {
+        let session_ms_max = server_context.config.sessions.session_s_max.saturating_mul(1_000);
+        change = change.with_deadline(now_unix_ms() + session_ms_max);
+    }
     Job::writing(async move {
         let entry = || {
             timeline::new_entry(TimelineKind::MachineRequested, format!("Machine {generation} was requested."))

@@ -1,0 +1,315 @@
+//! The situation of a session and its sentences for the person and for operators. Pure.
+
+use super::{
+    active_session::{CurrentMachine, MachineHost, MachineSignIn},
+    egress_faults::{EgressFault, EgressFaults},
+};
+use anteroom_wire::{
+    EndReason,
+    agent::{CaptureState, CliState, SignInOutcome},
+    api::SessionStatus,
+    provider::{Lane, Provider},
+    situation::{ForPerson, PersonAction, Situation, fill_template},
+};
+use std::time::Duration;
+
+/// A tool that exits with 0 is taken to have signed in for this long: the agent waits until its files are stable before it reports a
+/// credential.
+pub const CAPTURE_GRACE: Duration = Duration::from_secs(5);
+
+/// What the situation is computed from.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct SituationInput<'a> {
+    pub(super) status: SessionStatus,
+    pub(super) queue_position: Option<u32>,
+    pub(super) queue_wait_s: Option<u64>,
+    pub(super) provider: Option<&'a Provider>,
+    pub(super) machine: Option<&'a CurrentMachine>,
+    pub(super) egress_faults: &'a EgressFaults,
+    pub(super) uses_credential: bool,
+    pub(super) end_reason: Option<EndReason>,
+    /// Whether the provider has other methods.
+    pub(super) has_other_methods: bool,
+}
+
+/// The values for the sentences of a situation.
+#[derive(Debug, Clone)]
+pub(super) struct SentenceValues {
+    pub(super) tool: String,
+    pub(super) owner: String,
+    /// What the method's descriptor instructs.
+    pub(super) instruction: String,
+    pub(super) host: String,
+    pub(super) position: u32,
+    pub(super) queue_wait_s: Option<u64>,
+    pub(super) generation: u32,
+    pub(super) idle_s_max: u64,
+    pub(super) session_s_max: u64,
+    pub(super) end_reason: Option<EndReason>,
+}
+
+impl<'a> SituationInput<'a> {
+    /// The situation; with the host that could not be reached, if that is the cause.
+    pub(super) fn situation(&self) -> (Situation, Option<&'a str>) {
+        let situation = match self.status {
+            SessionStatus::VmCreating if self.queue_position.is_some() => Situation::Queued,
+            SessionStatus::VmCreating | SessionStatus::VmCreated => Situation::Preparing,
+            SessionStatus::VmStopped => Situation::Replacing,
+            SessionStatus::VmStarted | SessionStatus::Authenticating if self.uses_credential => Situation::UseRunning,
+            SessionStatus::VmStarted | SessionStatus::Authenticating => return self.sign_in_situation(),
+            SessionStatus::Completed if self.uses_credential => Situation::UseEnded,
+            SessionStatus::Completed => Situation::Connected,
+            SessionStatus::Cancelled => Situation::Cancelled,
+            SessionStatus::Failed | SessionStatus::Expired => match self.end_reason {
+                Some(EndReason::IdleExpired) => Situation::IdleExpired,
+                Some(EndReason::DeadlineExpired) => Situation::DeadlineExpired,
+                Some(EndReason::MachineFailed) => Situation::MachinesFailed,
+                Some(_) | None => Situation::Failed,
+            },
+        };
+        (situation, None)
+    }
+
+    fn sign_in_situation(&self) -> (Situation, Option<&'a str>) {
+        let Some(machine) = self.machine.filter(|machine| machine.host != MachineHost::External) else {
+            return (Situation::YourTurn, None);
+        };
+        let sign_in = &machine.sign_in;
+        if let Some(situation) = capture_situation(machine) {
+            return (situation, None);
+        }
+        // A tool that asks again has not failed for good.
+        if sign_in.reported_status.prompt.is_some() {
+            return (Situation::YourTurn, None);
+        }
+        if let Some(text) = failure_text(sign_in) {
+            return self.failure(sign_in, &text);
+        }
+        match &sign_in.reported_status.cli {
+            // The descriptor's pattern for success matched.
+            _ if sign_in.reported_status.outcome == Some(SignInOutcome::Done) => (Situation::Saving, None),
+            CliState::Exited { code: 0 } if sign_in.ended_at.is_some_and(|at| at.elapsed() < CAPTURE_GRACE) => {
+                (Situation::Saving, None)
+            }
+            CliState::Exited { .. } => (Situation::ToolEnded, None),
+            _ if sign_in.tool_not_started => (Situation::ToolMissing, None),
+            CliState::Waiting | CliState::Running if sign_in.reported_status.is_in_progress() => {
+                (Situation::YourTurn, None)
+            }
+            CliState::Waiting | CliState::Running => self.nothing_shown(sign_in),
+        }
+    }
+
+    /// Why the tool failed, from what it printed at last.
+    fn failure(&self, sign_in: &MachineSignIn, text: &str) -> (Situation, Option<&'a str>) {
+        if is_declined(self.provider, text) {
+            return (Situation::Declined, None);
+        }
+        match self.egress_faults.explain(text, sign_in.ended_at) {
+            Some(fault) => host_situation(fault),
+            None if exit_code(sign_in) == Some(COMMAND_NOT_FOUND) => (Situation::ToolMissing, None),
+            None if sign_in.reported_status.outcome.is_some() => (Situation::SignInFailed, None),
+            None => (Situation::ToolEnded, None),
+        }
+    }
+
+    /// A running tool that has shown nothing to act on. Tools whose prompts have no rule show them in the terminal.
+    fn nothing_shown(&self, sign_in: &MachineSignIn) -> (Situation, Option<&'a str>) {
+        if let Some(fault) =
+            sign_in.tool_started.and_then(|started| self.egress_faults.nothing_reached_since(started.at))
+        {
+            return host_situation(fault);
+        }
+        let lane = self.provider.and_then(|provider| provider.lanes.first());
+        match lane {
+            Some(Lane::Link | Lane::DeviceCode | Lane::Desktop) => (Situation::ToolStarting, None),
+            Some(Lane::Terminal) | None => (Situation::YourTurn, None),
+        }
+    }
+
+    /// What the person can do in the situation, the recommended action first.
+    pub(super) fn actions(&self, situation: Situation, has_restart_left: bool) -> Vec<PersonAction> {
+        let has_exited = self.machine.is_some_and(|machine| exit_code(&machine.sign_in).is_some());
+        let again = match (has_exited, has_restart_left) {
+            (true, _) => Some(PersonAction::RestartTool),
+            (false, true) => Some(PersonAction::ReplaceMachine),
+            (false, false) => None,
+        };
+        let other = self.has_other_methods.then_some(PersonAction::ChangeMethod);
+        match situation {
+            Situation::YourTurn => self.lane_actions(),
+            Situation::HostUnreachable
+            | Situation::Declined
+            | Situation::SignInFailed
+            | Situation::ToolEnded
+            | Situation::NotSaved
+            | Situation::HostDenied => again.into_iter().chain(other).collect(),
+            Situation::ToolMissing => other.into_iter().collect(),
+            // The page offers it when the start takes long.
+            Situation::ToolStarting => again.into_iter().collect(),
+            Situation::MachinesFailed
+            | Situation::Failed
+            | Situation::IdleExpired
+            | Situation::DeadlineExpired
+            | Situation::Cancelled => vec![PersonAction::StartSession],
+            Situation::Queued
+            | Situation::Preparing
+            | Situation::Replacing
+            | Situation::Saving
+            | Situation::SavingDelayed
+            | Situation::KeptInMachine
+            | Situation::Connected
+            | Situation::UseRunning
+            | Situation::UseEnded => Vec::new(),
+        }
+    }
+
+    /// The lanes of the method in its order; the link only where the method has that lane and there is an address.
+    fn lane_actions(&self) -> Vec<PersonAction> {
+        let has_url = self.machine.is_some_and(|machine| machine.sign_in.reported_status.url.is_some());
+        let lanes = self.provider.map_or(&[][..], |provider| &provider.lanes);
+        let mut actions: Vec<PersonAction> = Vec::new();
+        for lane in lanes {
+            let action = match lane {
+                Lane::Link | Lane::DeviceCode if has_url => PersonAction::OpenLink,
+                Lane::Link | Lane::DeviceCode => continue,
+                Lane::Desktop => PersonAction::UseDesktop,
+                Lane::Terminal => PersonAction::UseTerminal,
+            };
+            if !actions.contains(&action) {
+                actions.push(action);
+            }
+        }
+        actions
+    }
+}
+
+/// The exit code of a shell that does not find the command.
+const COMMAND_NOT_FOUND: i32 = 127;
+
+/// The situation from the capture on; `None`: no credential was found.
+fn capture_situation(machine: &CurrentMachine) -> Option<Situation> {
+    let sign_in = &machine.sign_in;
+    if sign_in.kept_in_machine {
+        return Some(Situation::KeptInMachine);
+    }
+    match &sign_in.reported_status.capture {
+        CaptureState::Delivering { last_error: Some(_), .. } => Some(Situation::SavingDelayed),
+        CaptureState::Delivering { last_error: None, .. } | CaptureState::Delivered => Some(Situation::Saving),
+        CaptureState::DeliveryRejected { .. } => Some(Situation::NotSaved),
+        CaptureState::Waiting | CaptureState::CandidateRejected { .. } | CaptureState::KeptInMachine { .. } => {
+            machine.delivery_pending.then_some(Situation::Saving)
+        }
+    }
+}
+
+/// What a tool printed that failed; `None`: it has not failed.
+fn failure_text(sign_in: &MachineSignIn) -> Option<String> {
+    let reported = match &sign_in.reported_status.outcome {
+        Some(SignInOutcome::Failed { why }) => Some(why.to_string()),
+        Some(SignInOutcome::Done) | None => None,
+    };
+    let exited = exit_code(sign_in).filter(|code| *code != 0).map(|_| sign_in.last_lines.clone());
+    match (reported, exited) {
+        (Some(why), Some(lines)) => Some(format!("{why}\n{lines}")),
+        (why, lines) => why.or(lines),
+    }
+}
+
+fn exit_code(sign_in: &MachineSignIn) -> Option<i32> {
+    match sign_in.reported_status.cli {
+        CliState::Exited { code } => Some(code),
+        CliState::Waiting | CliState::Running => None,
+    }
+}
+
+/// Whether the text reports that the person declined: OAuth's error code (RFC 6749 §4.1.2.1), or the descriptor's pattern.
+fn is_declined(provider: Option<&Provider>, text: &str) -> bool {
+    let pattern = provider.and_then(|provider| provider.sign_in.declined.as_deref());
+    text.contains("access_denied")
+        || pattern.and_then(|pattern| regex_lite::Regex::new(pattern).ok()).is_some_and(|rule| rule.is_match(text))
+}
+
+fn host_situation(fault: &EgressFault) -> (Situation, Option<&str>) {
+    let situation = if fault.is_unreachable() { Situation::HostUnreachable } else { Situation::HostDenied };
+    (situation, Some(&fault.host))
+}
+
+impl SentenceValues {
+    /// The sentence for operators.
+    pub(super) fn for_operator(&self, situation: Situation) -> String {
+        self.fill(situation.for_operator())
+    }
+
+    /// The part for the person.
+    pub(super) fn for_person(&self, situation: Situation, actions: Vec<PersonAction>) -> ForPerson {
+        ForPerson {
+            situation,
+            phase: situation.phase(),
+            title: self.fill(situation.title()),
+            sentence: self.fill(situation.for_person()),
+            actions,
+            since: None,
+            usual_s: None,
+        }
+    }
+
+    fn fill(&self, template: &str) -> String {
+        let position = self.position.to_string();
+        let place = place(self.position, self.queue_wait_s);
+        let machines = times(self.generation);
+        let (idle_time, total_time) = (duration(self.idle_s_max), duration(self.session_s_max));
+        let reason = self.end_reason.map_or("", EndReason::for_person);
+        let filled = fill_template(
+            template,
+            &[
+                ("tool", &self.tool),
+                ("owner", &self.owner),
+                ("instruction", &self.instruction),
+                ("host", &self.host),
+                ("position", &position),
+                ("place", &place),
+                ("machines", &machines),
+                ("idle_time", &idle_time),
+                ("total_time", &total_time),
+                ("reason", reason),
+            ],
+        );
+        filled.trim().to_owned()
+    }
+}
+
+/// "You are next. About 1 minute."
+fn place(position: u32, wait_s: Option<u64>) -> String {
+    let place =
+        if position <= 1 { "You are next.".to_owned() } else { format!("You are number {position} in the queue.") };
+    match wait_s {
+        Some(wait_s) if wait_s < 45 => format!("{place} Less than a minute."),
+        Some(wait_s) => format!("{place} About {}.", duration(wait_s.div_ceil(60) * 60)),
+        None => place,
+    }
+}
+
+/// "1 minute", "10 minutes", "1 hour", "45 seconds".
+pub(super) fn duration(seconds: u64) -> String {
+    let (number, unit) = match seconds {
+        3_600.. if seconds.is_multiple_of(3_600) => (seconds / 3_600, "hour"),
+        60.. if seconds.is_multiple_of(60) => (seconds / 60, "minute"),
+        120.. => (seconds.div_ceil(60), "minute"),
+        _ => (seconds, "second"),
+    };
+    format!("{number} {unit}{}", if number == 1 { "" } else { "s" })
+}
+
+/// "once", "twice", "three times".
+fn times(count: u32) -> String {
+    match count {
+        0 | 1 => "once".into(),
+        2 => "twice".into(),
+        3 => "three times".into(),
+        _ => format!("{count} times"),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,191 @@
+// What the page says in each situation, what it offers, and the colour of its lamp.
+
+import assert from "node:assert/strict";
+import test from "node:test";
+import { waitUntil } from "../browser.mjs";
+import { CODEX_METHODS, forPerson, signIn } from "../fake-server/samples.mjs";
+import { accessibilityFaults } from "./accessibility.mjs";
+import { openSession, PHONE, runScene } from "./scene.mjs";
+
+const DEMO = /** @type {const} */ ({
+  provider: "demo",
+  provider_name: "Demo",
+  next_action: "Sign in under any name in the remote browser, then allow access. No account is needed.",
+});
+const DEMO_URL = "http://id.anteroom.test/authorize?client_id=demo&redirect_uri=http%3A%2F%2F127.0.0.1%3A41234%2Fcallback";
+/** @typedef {Partial<import("../../src/api.ts").ForPerson>} Situation */
+
+const LAMPS = { working: "--soft", your_turn: "--busy", needs_attention: "--attention", failed: "--bad", connected: "--good" };
+
+/** The colours of the lamp and of this custom property. @param {import("playwright-core").Page} page @param {string} property */
+async function lampAndColour(page, property) {
+  return page.evaluate((name) => {
+    const lamp = document.querySelector(".status-light");
+    const sample = document.createElement("span");
+    sample.className = "sample";
+    document.body.append(sample);
+    sample.style.setProperty("background", `var(${name})`);
+    const colours = [lamp === null ? "" : getComputedStyle(lamp).backgroundColor, getComputedStyle(sample).backgroundColor];
+    sample.remove();
+    return colours;
+  }, property);
+}
+
+/**
+ * Opens a session in this situation.
+ * @param {import("./scene.mjs").Scene} scene
+ * @param {Situation} situation
+ * @param {Partial<import("../fake-server/samples.mjs").Session>} [part]
+ */
+async function openSituation(scene, situation, part = {}) {
+  const id = await openSession(scene, { status: "vm_started", ...part });
+  const session = /** @type {import("../fake-server/samples.mjs").Session} */ (scene.fakeServer.sessions.get(id));
+  scene.fakeServer.change(id, { for_person: forPerson(session, situation) });
+  await scene.page.waitForSelector(`.next-action[data-situation=${situation.situation}]`);
+  return id;
+}
+
+/** @type {Situation} */
+const UNREACHABLE = {
+  situation: "host_unreachable",
+  phase: "needs_attention",
+  title: "Codex has no connection",
+  sentence: "Codex could not reach auth.openai.com from here. Try again, or tell Acme.",
+  actions: ["restart_tool", "change_method"],
+};
+
+test("the demo's sign-in page opens only in the remote browser", async () => {
+  await runScene({ viewport: PHONE }, async (scene) => {
+    const { page, shoot } = scene;
+    await openSession(scene, { ...DEMO, lanes: ["desktop"], sign_in: signIn({ url: DEMO_URL, browser_url: DEMO_URL }) });
+    await page.waitForSelector(".next-action >> text=in the remote browser");
+    assert.equal(await page.locator(`a[href*="id.anteroom.test"], svg.qr, .copy, #paste-code`).count(), 0, "no link that leads nowhere");
+    assert.equal(await page.textContent(".next-action button.primary"), "Go to the remote browser");
+    await shoot("situation-demo");
+    await page.click("[data-action=use_desktop]");
+    assert.equal(await page.evaluate(() => document.activeElement?.id), "tab-desktop");
+  });
+});
+
+test("after a successful exit the page saves the sign-in and offers nothing to press", async () => {
+  await runScene({}, async (scene) => {
+    const { page, shoot } = scene;
+    /** @type {Situation} */
+    const saving = { situation: "saving", phase: "working", title: "You are signed in. Saving it…", sentence: "Please keep this page open for a moment.", actions: [] };
+    await openSituation(scene, saving, { ...DEMO, lanes: ["desktop"] });
+    assert.equal(await page.textContent(".status-title"), "You are signed in. Saving it…");
+    assert.equal(await page.locator(".next-action button, .next-action a").count(), 0);
+    assert.match((await page.textContent(".steps .current")) ?? "", /Save your sign-in/);
+    await shoot("situation-saving");
+  });
+});
+
+test("an unreachable provider is named, the dead link is withdrawn, and the tool is started again", async () => {
+  await runScene({}, async (scene) => {
+    const { page, fakeServer, shoot } = scene;
+    /** @type {import("../../src/api.ts").MethodView[]} */
+    const methods = [{ id: "default", label: "With a code", lanes: ["device_code"] }, ...CODEX_METHODS];
+    const sign_in = signIn({ url: "https://auth.openai.com/codex/device", device_code: "ABCD-12345", failed: "error sending request for url" });
+    await openSituation(scene, UNREACHABLE, { methods, sign_in });
+    assert.equal(await page.textContent(".for-person"), UNREACHABLE.sentence);
+    assert.equal(await page.locator(".sign-in-address, .device-code").count(), 0);
+    assert.equal(await page.isVisible("text=error sending request"), false, "the tool's own text is folded");
+    assert.deepEqual(await accessibilityFaults(page), []);
+    await shoot("situation-unreachable");
+    await page.click("[data-action=another-way]");
+    await page.waitForSelector("[data-method=api_key]");
+    await page.click("[data-action=try-again]");
+    const call = await waitUntil("the restart of the tool", () => fakeServer.requests.find((one) => one.path.endsWith("/method")));
+    assert.deepEqual(call.body, { method: "default" });
+  });
+});
+
+test("a person who declined is not shown a success", async () => {
+  await runScene({ viewport: PHONE }, async (scene) => {
+    const { page, shoot } = scene;
+    /** @type {Situation} */
+    const declined = {
+      situation: "declined",
+      phase: "needs_attention",
+      title: "Not allowed",
+      sentence: "You chose not to allow access. Try again if that was a mistake.",
+      actions: ["restart_tool"],
+    };
+    await openSituation(scene, declined, { ...DEMO, lanes: ["desktop"] });
+    assert.equal(await page.textContent(".for-person"), declined.sentence);
+    assert.equal(await page.textContent(".next-action button.primary"), "Try again");
+    await shoot("situation-declined");
+  });
+});
+
+test("while a tool starts, the page counts the seconds and shows the usual time", async () => {
+  await runScene({}, async (scene) => {
+    const { page, shoot } = scene;
+    const since = new Date(Date.now() - 4_000).toISOString();
+    /** @type {Situation} */
+    const starting = { situation: "tool_starting", phase: "working", title: "Starting Codex…", sentence: "", actions: ["replace_machine"] };
+    await openSituation(scene, { ...starting, since, usual_s: 5 });
+    assert.match((await page.textContent(".starting-tool")) ?? "", /[3-9] seconds \(usually 5 seconds\)/);
+    assert.equal(await page.locator("[data-action=try-again]").count(), 0);
+    assert.doesNotMatch((await page.textContent(".next-action")) ?? "", /Open the link/);
+    await shoot("situation-starting");
+  });
+});
+
+test("a tool that starts slowly can be started again", async () => {
+  await runScene({}, async (scene) => {
+    const since = new Date(Date.now() - 60_000).toISOString();
+    await openSituation(scene, { situation: "tool_starting", phase: "working", title: "Starting Codex…", sentence: "", actions: ["replace_machine"], since, usual_s: null });
+    await scene.page.waitForSelector("text=This takes longer than usual.");
+    await scene.page.click("[data-action=try-again]");
+    await waitUntil("another machine", () => scene.fakeServer.requests.find((one) => one.path.endsWith("/restart")));
+  });
+});
+
+test("the lamp is green only when connected, and grey while the server does not answer", async () => {
+  await runScene({}, async (scene) => {
+    const { page, fakeServer } = scene;
+    const id = await openSession(scene);
+    const session = /** @type {import("../fake-server/samples.mjs").Session} */ (fakeServer.sessions.get(id));
+    for (const [phase, property] of Object.entries(LAMPS)) {
+      fakeServer.change(id, { for_person: forPerson(session, { phase: /** @type {any} */ (phase) }) });
+      await page.waitForSelector(`.status[data-phase=${phase}]`);
+      const [lamp, colour] = await lampAndColour(page, property);
+      assert.equal(lamp, colour, phase);
+    }
+    await page.route("**/api/auth/session/**", (route) => route.abort());
+    fakeServer.breakStreams();
+    await page.waitForSelector(".status >> text=Connection lost. Reconnecting…");
+    const [lamp, grey] = await lampAndColour(page, "--soft");
+    assert.equal(lamp, grey);
+    await page.unroute("**/api/auth/session/**");
+    await page.waitForSelector(".status >> text=Your turn");
+  });
+});
+
+test("a session closes visibly in its last minutes and is kept open by a button", async () => {
+  await runScene({ viewport: PHONE }, async (scene) => {
+    const { page, fakeServer, shoot } = scene;
+    fakeServer.idle_ms_max = 200_000;
+    const id = await openSession(scene, { deadline_at: new Date(Date.now() + 3_600_000).toISOString() });
+    await page.waitForSelector("[data-notice=closing-soon] >> text=/Closes in 3:\\d\\d/");
+    assert.equal(await page.locator("[data-notice=closing-soon] time").count(), 1, "the total time is not nearly over");
+    await shoot("situation-closing-soon");
+    fakeServer.idle_ms_max = 600_000;
+    await page.click("[data-action=keep-open]");
+    await page.waitForSelector("[data-notice=closing-soon]", { state: "detached" });
+    assert.ok(Date.parse(fakeServer.sessions.get(id)?.idle_deadline_at ?? "") > Date.now() + 500_000);
+  });
+});
+
+test("a waiting session shows its place and not its end", async () => {
+  await runScene({}, async (scene) => {
+    const { page, shoot } = scene;
+    /** @type {Situation} */
+    const queued = { situation: "queued", phase: "working", title: "Waiting for a free computer", sentence: "You are next. About 2 minutes.", actions: [] };
+    await openSituation(scene, queued, { status: "vm_creating", queue_position: 1, deadline_at: new Date(Date.now() + 60_000).toISOString() });
+    assert.equal(await page.textContent(".for-person"), "You are next. About 2 minutes.");
+    assert.equal(await page.locator("[data-notice=closing-soon]").count(), 0);
+    await shoot("situation-queued");
+  });
+});

@@ -1570,6 +1570,11 @@ export interface components {
              *     with it.
              */
             browser_key: string;
+            /**
+             * @description Whether the page is in a frame of another site. Its cookie is then partitioned: the browser sends it only from frames of that
+             *     site. Only for the links of sessions, and only if the server's settings permit such frames.
+             */
+            embedded?: boolean;
             /** @description The login token, from the link's fragment. */
             login_token: string;
         };

@@ -2,6 +2,7 @@
 
 import type { components } from "./api-types";
 import { browserKey } from "./browser-key";
+import { isEmbedded } from "./frames";
 import { clock } from "./clock";
 import { texts } from "./texts";
 
@@ -125,7 +126,7 @@ const useCredential = (id: string, use: Schemas["CredentialUseRequest"]) =>
 export const api = {
   /** Exchanges a login token for the cookie. */
   login: (login_token: string) =>
-    request("POST", "/api/login", { login_token, browser_key: browserKey() } satisfies Schemas["LoginRequest"]),
+    request("POST", "/api/login", { login_token, browser_key: browserKey(), embedded: isEmbedded() } satisfies Schemas["LoginRequest"]),
   /** The OpenID provider with which people sign in. */
   oidcProvider: () => requestJson<"OidcProvider">("GET", "/api/oidc"),
   /** Begins a sign-in with the provider. */

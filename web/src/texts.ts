@@ -82,6 +82,8 @@ export const texts = {
   start_over_detail: "The temporary computer is deleted and a new one is started. You sign in again there.",
   you_return_to: (host: string) => `Afterwards you return to ${host}.`,
   go_back_to: (host: string) => `Go back to ${host}`,
+  stay_here: "Stay here",
+  goes_back_by_itself: (host: string) => `: this page goes back to ${host} by itself`,
   sign_in_own_browser: "You sign in in your own browser.",
   sign_in_remote_browser: "You sign in in a remote browser on this page.",
   sign_in_with_key: "You answer the tool's questions.",

@@ -189,6 +189,7 @@ impl Config {
         {
             errors.push(format!("public_url {url:?} must begin with https:// or http://"));
         }
+        errors.extend(self.http.validation_errors());
         errors.extend(self.webhook.validation_errors());
         errors.extend(self.oidc.validation_errors(self.public_url.as_deref()));
         errors.extend(self.image.validate());

@@ -49,6 +49,8 @@ pub struct Auth {
     pub login_link_lifetime_ms: u64,
     /// How long a cookie is valid, seconds.
     pub cookie_lifetime_s: u64,
+    /// Whether other sites may show a session's page in a frame.
+    pub frames_permitted: bool,
     /// A browser that was not used for this long is signed out, milliseconds.
     pub browser_idle_ms_max: u64,
     /// How long after a sign-in a browser may do what needs a confirmation, milliseconds.

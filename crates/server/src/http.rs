@@ -15,6 +15,7 @@ mod credential_uses;
 mod credentials;
 mod diagnosis;
 mod embedded_files;
+mod embedding;
 mod erase;
 mod error_response;
 pub(crate) mod event_streams;
@@ -73,7 +74,7 @@ use axum::{
     Router,
     extract::{ConnectInfo, DefaultBodyLimit, MatchedPath, Request, State},
     http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header},
-    middleware::{Next, from_fn, from_fn_with_state},
+    middleware::{Next, from_fn, from_fn_with_state, map_response_with_state},
     response::{IntoResponse, Response},
     routing::{any, get},
 };
@@ -113,7 +114,7 @@ pub fn router(app: &App) -> Router {
     let sockets = Router::new()
         .route("/api/auth/session/{id}/novnc/websock", any(viewer_sockets::open_desktop_socket))
         .route("/api/auth/session/{id}/terminal", any(viewer_sockets::open_terminal_socket));
-    api.merge(pages())
+    api.merge(pages(app))
         .merge(document)
         .merge(sockets)
         .fallback(|| async { ErrorResponse::from(Problem::PathNotFound) })
@@ -138,7 +139,7 @@ pub fn router(app: &App) -> Router {
 }
 
 /// The pages and their files.
-fn pages() -> Router<App> {
+fn pages(app: &App) -> Router<App> {
     let page = |page: Page| get(move |headers: HeaderMap| async move { page.get(&headers) });
     let without_slash = || get(pages::redirect_without_slash);
     Router::new()
@@ -151,7 +152,10 @@ fn pages() -> Router<App> {
         .route("/dashboard/", get(pages::redirect_to_start))
         .route(pages::START_PATH, page(Page::Start))
         .route("/dashboard/remote-cli/", without_slash())
-        .route("/dashboard/remote-cli/auth", page(Page::Session))
+        .route(
+            "/dashboard/remote-cli/auth",
+            page(Page::Session).layer(map_response_with_state(app.clone(), embedding::permit_embedding)),
+        )
         .route("/dashboard/remote-cli/auth/", without_slash())
         .route(pages::DESKTOP_PAGE, page(Page::Desktop))
         .route("/favicon.ico", get(pages::get_favicon))

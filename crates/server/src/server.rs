@@ -260,6 +260,7 @@ fn auth(
         tasks: tasks.clone(),
         login_link_lifetime_ms: config.sessions.login_link_s_max * 1_000,
         cookie_lifetime_s: config.sessions.cookie_s_max,
+        frames_permitted: !config.http.frame_ancestors.is_empty(),
         browser_idle_ms_max: limits.browsers.idle_ms_max,
         confirmation_ms_max: limits.browsers.confirmation_ms_max,
     }

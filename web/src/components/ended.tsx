@@ -3,30 +3,24 @@
 import type { ComponentChildren } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
 import { api, type CredentialMeta, type SessionView } from "../api";
+import { returnAddress } from "../embedding";
 import { START_PATH } from "../pages";
 import { texts } from "../texts";
 import { TryAgainButton } from "./failure-actions";
 import { Files } from "./files";
+import { ReturnLink } from "./return-link";
 
 interface EndedLinksProps {
   session: SessionView;
   /** Whether the user may start another session here (a viewer may not). */
   can_start: boolean;
+  /** Whether the page showed the session before it ended. */
+  was_live: boolean;
 }
 
 interface EndedProps extends EndedLinksProps {
   /** Only for operators. */
   details: ComponentChildren;
-}
-
-/** The host of the return URL; `null` if it is not an http or https URL. */
-function returnHost(url: string): string | null {
-  try {
-    const parsed = new URL(url);
-    return parsed.protocol === "https:" || parsed.protocol === "http:" ? parsed.host : null;
-  } catch {
-    return null;
-  }
 }
 
 /** The session's stored credential, as a list; `null` until it is known. */
@@ -39,19 +33,15 @@ function useCredentials(session: SessionView): CredentialMeta[] | null {
   return credentials;
 }
 
-function EndedLinks({ session, can_start }: EndedLinksProps) {
-  const host = session.return_url === null ? null : returnHost(session.return_url);
+function EndedLinks({ session, can_start, was_live }: EndedLinksProps) {
+  const can_return = returnAddress(session) !== null;
   const can_retry = can_start && session.for_person.actions.includes("start_session") && session.credential_use === null;
   return (
     <div class="row ended-links">
-      {host === null || session.return_url === null ? null : (
-        <a class="button primary" href={session.return_url} rel="noreferrer">
-          {texts.go_back_to(host)}
-        </a>
-      )}
-      {can_retry ? <TryAgainButton session={session} is_primary={host === null} /> : null}
+      <ReturnLink session={session} was_live={was_live} />
+      {can_retry ? <TryAgainButton session={session} is_primary={!can_return} /> : null}
       {can_start ? (
-        <a class={host === null && !can_retry ? "button primary" : "button"} href={START_PATH}>
+        <a class={!can_return && !can_retry ? "button primary" : "button"} href={START_PATH}>
           {session.status === "completed" ? texts.connect_another : texts.another_way}
         </a>
       ) : null}
@@ -66,7 +56,7 @@ function commandResult(exit_code: number | null): string {
   return `It ended with exit code ${exit_code}. The machine was deleted; the timeline has the details.`;
 }
 
-export function Ended({ session, can_start, details }: EndedProps) {
+export function Ended({ session, can_start, was_live, details }: EndedProps) {
   const credentials = useCredentials(session);
   const heading = useRef<HTMLHeadingElement>(null);
   // The focused element may have been removed with the machine; move the focus to the result.
@@ -87,7 +77,7 @@ export function Ended({ session, can_start, details }: EndedProps) {
       {completed && session.credential_use === null ? (
         <p class="muted">{credentials?.length === 0 ? texts.removed : session.policy_sentence}</p>
       ) : null}
-      <EndedLinks session={session} can_start={can_start} />
+      <EndedLinks session={session} can_start={can_start} was_live={was_live} />
       {details === null ? null : (
         <>
           {credentials?.map((credential) => <Files key={credential.id} files={credential.files} />)}

@@ -24,6 +24,7 @@ import { SignInAnnouncement } from "../components/sign-in-announcement";
 import { Steps } from "../components/steps";
 import { Timeline } from "../components/timeline";
 import { Desktop } from "../desktop";
+import { messagesOf, postToSite } from "../embedding";
 import { startHeartbeat } from "../heartbeat";
 import { hasEnded } from "../labels";
 import { extractLoginToken } from "../login-token";
@@ -108,6 +109,19 @@ function useConnections(id: string, view_only: boolean): Connections {
   return connections;
 }
 
+/** Sends the session's changes to the site whose frame or popup shows this page. Returns whether the page showed it before it ended. */
+function useEmbedding(session: SessionView | null): boolean {
+  const [shown, setShown] = useState<SessionView | null>(null);
+  const [was_live, setWasLive] = useState(false);
+  useEffect(() => {
+    if (session === null || session === shown) return;
+    postToSite(session, messagesOf(shown, session));
+    setShown(session);
+    if (!hasEnded(session.status)) setWasLive(true);
+  }, [session, shown]);
+  return was_live;
+}
+
 function useCurrentCaller(): CurrentCaller | null {
   const [caller, setCaller] = useState<CurrentCaller | null>(null);
   useEffect(() => {
@@ -187,6 +201,7 @@ function SessionPage({ id, login_problem, view_only }: SessionPageProps) {
   useEffect(() => {
     if (may_connect) desktop.start();
   }, [desktop, may_connect]);
+  const was_live = useEmbedding(session);
   const is_narrow = useIsNarrow();
   const ended = session !== null && hasEnded(session.status);
   const status = session?.status;
@@ -234,6 +249,7 @@ function SessionPage({ id, login_problem, view_only }: SessionPageProps) {
         <Ended
           session={session}
           can_start={caller !== null && caller.session === null}
+          was_live={was_live}
           details={is_operator ? <Timeline entries={timeline} open={session.status === "failed"} /> : null}
         />
       </Frame>

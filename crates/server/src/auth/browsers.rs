@@ -21,10 +21,34 @@ pub struct BrowserInfo {
     pub description: String,
     /// The client's address.
     pub address: String,
+    /// Where the page is shown.
+    pub context: PageContext,
+}
+
+/// Where a page is shown, which decides the cookie that it needs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PageContext {
+    /// In a tab or window of its own.
+    TopLevel,
+    /// In a frame of another site, which the settings permit.
+    Embedded,
+}
+
+impl PageContext {
+    /// The attributes of the cookie, beginning with `; `. Browsers send a `SameSite=Strict` cookie to no frame of another site; a
+    /// partitioned one only to frames of the same site (CHIPS).
+    fn cookie_attributes(self, auth: &Auth) -> &'static str {
+        match self {
+            Self::TopLevel if auth.addresses.is_https() => "; SameSite=Strict; Secure",
+            Self::TopLevel => "; SameSite=Strict",
+            // Browsers accept `Secure` on loopback without TLS.
+            Self::Embedded => "; SameSite=None; Secure; Partitioned",
+        }
+    }
 }
 
 impl BrowserInfo {
-    /// From a login request.
+    /// From a login request of a page in a tab of its own.
     ///
     /// # Errors
     /// The key is not 64 hex digits.
@@ -33,7 +57,12 @@ impl BrowserInfo {
             return Err(ApiError::new(Problem::Malformed, "browser_key must be 64 characters of 0-9 and a-f"));
         }
         let agent = headers.get(header::USER_AGENT).and_then(|agent| agent.to_str().ok()).unwrap_or("");
-        Ok(Self { key: Sha256Hex::of_bytes(key.as_bytes()), description: describe(agent), address })
+        Ok(Self {
+            key: Sha256Hex::of_bytes(key.as_bytes()),
+            description: describe(agent),
+            address,
+            context: PageContext::TopLevel,
+        })
     }
 }
 
@@ -67,7 +96,7 @@ fn describe(agent: &str) -> String {
 /// # Errors
 /// The database cannot be written.
 pub async fn sign_in(auth: &Auth, caller: CallerId, info: BrowserInfo) -> Result<(), StoreError> {
-    let BrowserInfo { key, description, address } = info;
+    let BrowserInfo { key, description, address, context: _ } = info;
     let now_ms = unix_time::now_unix_ms();
     let new = NewBrowser { caller, key, description, address, person: None, confirmed_at_ms: now_ms, now_ms };
     auth.store.create_browser(&new).await
@@ -160,10 +189,15 @@ fn require_recent_confirmation(auth: &Auth, browser: &BrowserRow) -> Result<(), 
 ///
 /// # Errors
 /// The name or token is not a valid header value.
-pub(crate) fn set_cookie(auth: &Auth, name: &str, token: &str, lifetime_s: u64) -> Result<HeaderValue, ApiError> {
-    let secure = if auth.addresses.is_https() { "; Secure" } else { "" };
-    let name = cookie_header::full_name(auth, name);
-    let header = format!("{name}={token}; Path=/; Max-Age={lifetime_s}; HttpOnly; SameSite=Strict{secure}");
+pub(crate) fn set_cookie(
+    auth: &Auth,
+    name: &str,
+    token: &str,
+    lifetime_s: u64,
+    context: PageContext,
+) -> Result<HeaderValue, ApiError> {
+    let (name, attributes) = (cookie_header::full_name(auth, name), context.cookie_attributes(auth));
+    let header = format!("{name}={token}; Path=/; Max-Age={lifetime_s}; HttpOnly{attributes}");
     HeaderValue::from_str(&header).map_err(ApiError::internal)
 }
 

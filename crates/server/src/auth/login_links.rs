@@ -2,7 +2,7 @@
 
 use super::{
     Auth,
-    browsers::{self, BrowserInfo},
+    browsers::{self, BrowserInfo, PageContext},
     cookie_header::cookie_name,
 };
 use anteroom_controller::{
@@ -90,13 +90,15 @@ pub async fn redeem_login_token(
     create_caller(auth, &caller, &hash).await?;
     audit::note_caller(&caller.id);
     audit::note_actor("cookie", &caller.id, Some(&caller.role));
+    // An operator's cookie is never sent to a frame of another site.
+    let context = if caller.kind == CallerKind::ViewerCookie { browser.context } else { PageContext::TopLevel };
     browsers::sign_in(auth, caller.id.clone(), browser).await?;
     let replaced = current.filter(|current| current.kind == kind && cookie_name(&current.role) == cookie);
     // The new cookie replaces the browser's previous one. If that made the link, its end would end the new one too.
     if let Some(replaced) = replaced.filter(|replaced| caller.parent.as_ref() != Some(&replaced.id)) {
         browsers::sign_out(auth, replaced, &replaced.id).await?;
     }
-    let cookie = browsers::set_cookie(auth, &cookie, token.expose(), lifetime_s)?;
+    let cookie = browsers::set_cookie(auth, &cookie, token.expose(), lifetime_s, context)?;
     Ok(Some(RedeemedLink { cookie, role: caller.role }))
 }
 

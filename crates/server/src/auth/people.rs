@@ -51,7 +51,7 @@ pub(crate) async fn sign_in(
         created_at_ms: now,
         expires_at_ms: Some(now + lifetime_s * 1_000),
     };
-    let BrowserInfo { key, description, address } = browser;
+    let BrowserInfo { key, description, address, context } = browser;
     let new = NewBrowser {
         caller: caller.id.clone(),
         key,
@@ -70,7 +70,7 @@ pub(crate) async fn sign_in(
         auth.store.revoke_caller(&replaced.id, now).await?;
         auth.live_callers.check_soon();
     }
-    browsers::set_cookie(auth, OPERATOR_COOKIE, token.expose(), lifetime_s)
+    browsers::set_cookie(auth, OPERATOR_COOKIE, token.expose(), lifetime_s, context)
 }
 
 /// Records that the person who signed this browser in is present. The person must still have the role with which the browser signed in.

@@ -4,7 +4,11 @@ use super::{
     error_response::ErrorResponse,
     extract::{AuthenticatedCaller, CallerPath},
 };
-use crate::auth::{Auth, browsers, cookie_name};
+use crate::auth::{
+    Auth,
+    browsers::{self, PageContext},
+    cookie_name,
+};
 use anteroom_controller::{api_error::ApiError, unix_time::format_rfc3339};
 use anteroom_store::BrowserRow;
 use anteroom_wire::{CallerId, Problem, ProblemBody};
@@ -96,7 +100,11 @@ pub(super) async fn log_out(
     }
     browsers::sign_out(&auth, &caller, &caller.id).await?;
     let mut response = StatusCode::NO_CONTENT.into_response();
-    let cookie = browsers::set_cookie(&auth, &cookie_name(&caller.role), "", 0)?;
-    response.headers_mut().append(header::SET_COOKIE, cookie);
+    let name = cookie_name(&caller.role);
+    for context in [PageContext::TopLevel, PageContext::Embedded] {
+        if context == PageContext::TopLevel || auth.frames_permitted {
+            response.headers_mut().append(header::SET_COOKIE, browsers::set_cookie(&auth, &name, "", 0, context)?);
+        }
+    }
     Ok(response)
 }

@@ -7,7 +7,7 @@ use super::{
 use crate::{
     auth::{
         Auth,
-        browsers::{self, BrowserInfo},
+        browsers::{self, BrowserInfo, PageContext},
         login_links::{self, RedeemedLink},
         require_own_origin,
     },
@@ -44,7 +44,10 @@ pub(super) async fn log_in(
 ) -> Result<Response, ErrorResponse> {
     require_own_origin(&auth, &headers)?;
     let current = caller.as_ref().map(|caller| &caller.0);
-    let browser = BrowserInfo::new(&request.browser_key, &headers, address.to_string())?;
+    let mut browser = BrowserInfo::new(&request.browser_key, &headers, address.to_string())?;
+    if request.embedded && auth.frames_permitted {
+        browser.context = PageContext::Embedded;
+    }
     let redeemed = login_links::redeem_login_token(&auth, &Secret::new(request.login_token), current, browser).await?;
     let mut response = StatusCode::NO_CONTENT.into_response();
     if let Some(RedeemedLink { cookie, role }) = redeemed {

@@ -19,6 +19,9 @@ use bytes::Bytes;
 pub(crate) const CONTENT_SECURITY_POLICY: &str = "default-src 'self'; connect-src 'self'; img-src 'self' data: blob:; \
      style-src 'self'; script-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'self'; object-src 'none'";
 
+/// The part of [`CONTENT_SECURITY_POLICY`] that forbids frames of other sites.
+pub(super) const FRAME_ANCESTORS_NONE: &str = "frame-ancestors 'none'";
+
 /// Features of browsers that no page uses. The desktop uses the clipboard and the full screen.
 pub(super) const PERMISSIONS_POLICY: &str = "accelerometer=(), autoplay=(), bluetooth=(), camera=(), display-capture=(), geolocation=(), \
      gyroscope=(), hid=(), magnetometer=(), microphone=(), midi=(), payment=(), serial=(), usb=(), xr-spatial-tracking=()";

@@ -27,9 +27,9 @@ async fn s05_programs_on_other_ports_receive_no_cookie_and_cannot_use_one() {
     let web = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../web");
     let mut script = Command::new("node");
     script.arg("e2e/real/neighbours.mjs").current_dir(web).env("ANTEROOM_E2E_LINK", link["url"].as_str().unwrap());
-    let script = script.stdin(Stdio::null()).stderr(Stdio::inherit()).kill_on_drop(true).output();
+    let script = script.stdin(Stdio::null()).kill_on_drop(true).output();
     let output = timeout(2 * WAIT_MAX, script).await.expect("the script ends in time").unwrap();
-    assert!(output.status.success(), "the script failed; its error is above");
+    assert!(output.status.success(), "the script failed: {}", String::from_utf8_lossy(&output.stderr));
     let observed: Observed = serde_json::from_slice(&output.stdout).unwrap();
     assert!(observed.host.ends_with(".localhost"), "{observed:?}");
     for name in ["127.0.0.1", "localhost"] {

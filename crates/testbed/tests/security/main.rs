@@ -7,6 +7,7 @@ mod channel_answers;
 mod channel_http2;
 mod channel_view_only;
 mod desktop_places;
+mod embedding;
 #[allow(dead_code, reason = "shared with the binary `server`, which uses all of it")]
 #[path = "../server/fake_agent.rs"]
 mod fake_agent;

@@ -16,6 +16,10 @@ pub struct LoginRequest {
     /// The key of the browser: 64 hex digits that it keeps and sends as `X-Anteroom` with each request. The cookie is accepted only
     /// with it.
     pub browser_key: String,
+    /// Whether the page is in a frame of another site. Its cookie is then partitioned: the browser sends it only from frames of that
+    /// site. Only for the links of sessions, and only if the server's settings permit such frames.
+    #[serde(default)]
+    pub embedded: bool,
 }
 
 /// `GET /api/me`: the authenticated caller.

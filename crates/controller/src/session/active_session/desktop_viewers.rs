@@ -113,7 +113,10 @@ impl Drop for DesktopPlace {
 
 #[cfg(test)]
 mod tests {
-    use super::{ViewerAccess::*, *};
+    use super::{
+        ViewerAccess::{Control, ViewOnly},
+        *,
+    };
 
     fn caller(number: u8) -> CallerId {
         CallerId::from_parts(1, [number; 10])

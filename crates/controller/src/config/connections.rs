@@ -45,7 +45,9 @@ fn is_embedding_origin(text: &str) -> bool {
     // No pattern, and no character that ends a directive of a Content Security Policy.
     let is_name = !host.is_empty() && host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-.[]:".contains(&byte));
     let is_local = host == "localhost" || host.ends_with(".localhost") || host == "127.0.0.1";
-    is_name && (url.scheme() == "https" || url.scheme() == "http" && is_local) && url.origin().ascii_serialization() == text
+    is_name
+        && (url.scheme() == "https" || url.scheme() == "http" && is_local)
+        && url.origin().ascii_serialization() == text
 }
 
 settings! {

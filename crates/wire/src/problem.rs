@@ -245,7 +245,7 @@ impl Problem {
             sentence: self.sentence().to_owned(),
             detail: (!detail.is_empty()).then_some(detail),
             remedy: self.remedy().to_owned(),
-            for_person: self.for_person().to_owned(),
+            for_person: self.for_person().into(),
             close_code: self.close_code(),
         }
     }
@@ -266,8 +266,8 @@ pub struct ProblemBody {
     pub remedy: String,
     /// What happened and what to do, for the person at a page. Empty from an agent of an older image.
     #[serde(default)]
-    #[cfg_attr(feature = "utoipa", schema(required))]
-    pub for_person: String,
+    #[cfg_attr(feature = "utoipa", schema(value_type = String, required))]
+    pub for_person: Box<str>,
     /// The WebSocket close code of the same cause.
     #[cfg_attr(feature = "utoipa", schema(schema_with = close_code_schema))]
     pub close_code: u16,

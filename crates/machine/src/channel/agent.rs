@@ -388,7 +388,7 @@ fn clean_problem(problem: ProblemBody) -> ProblemBody {
         sentence: clean(sentence),
         detail: detail.map(clean),
         remedy: clean(remedy),
-        for_person: clean(for_person),
+        for_person: clean(for_person.into()).into(),
         close_code,
     }
 }

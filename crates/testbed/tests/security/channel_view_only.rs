@@ -137,7 +137,7 @@ impl Numbers {
 
     /// Everything that one viewer sends.
     fn viewer(&mut self) -> Vec<u8> {
-        let version = self.pick(&[b'8', b'8', b'8', b'7', b'3', b'9']);
+        let version = self.pick(b"888739");
         let security = match self.below(5) {
             0 => [&[2][..], &[4; 16]].concat(),
             1 => vec![16],

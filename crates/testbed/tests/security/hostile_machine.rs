@@ -120,13 +120,19 @@ pub(crate) struct ClaimedMachine {
     pub(crate) agent: tokio::task::JoinHandle<()>,
 }
 
+/// Answers a request for a path; `None`: as a real agent.
+pub(crate) type AnswerRequest = Arc<dyn Fn(&str) -> Option<Answer> + Send + Sync>;
+
+/// Serves a raw stream with an authority.
+pub(crate) type ServeStream = Arc<dyn Fn(&str, ByteStream) -> BoxFuture<'static, ()> + Send + Sync>;
+
 /// What the agent does other than a real one.
 #[derive(Clone, Default)]
 pub(crate) struct Behaviour {
     /// The answer to a request for this path.
-    pub(crate) answer: Option<Arc<dyn Fn(&str) -> Option<Answer> + Send + Sync>>,
+    pub(crate) answer: Option<AnswerRequest>,
     /// What happens on a raw stream with this authority.
-    pub(crate) stream: Option<Arc<dyn Fn(&str, ByteStream) -> BoxFuture<'static, ()> + Send + Sync>>,
+    pub(crate) stream: Option<ServeStream>,
 }
 
 /// Accepts the controller's next connection and completes the handshake of the channel.

@@ -24,9 +24,10 @@ const dist = join(here, "dist");
 /** @typedef {import("esbuild").Metafile["outputs"][string]} Output */
 
 /** Pages for which no script is needed have no element to render into: nothing replaces their content.
- * @param {HtmlFile} file @param {{ script: string | null, preloads: string[], style: string, icon: string }} assets paths below dist/ */
+ * @param {HtmlFile} file @param {{ script: string | null, preloads: string[], styles: string[], icon: string }} assets paths below dist/ */
 function html(file, assets) {
   const preloads = assets.preloads.map((path) => `\n  <link rel="modulepreload" href="/${path}">`).join("");
+  const styles = assets.styles.map((path) => `<link rel="stylesheet" href="/${path}">`).join("\n  ");
   const script = assets.script === null ? "" : `\n  <script type="module" src="/${assets.script}"></script>`;
   const body =
     assets.script === null
@@ -41,7 +42,7 @@ function html(file, assets) {
   <meta name="color-scheme" content="light dark">
   <meta name="referrer" content="no-referrer">
   <link rel="icon" type="image/svg+xml" href="/${assets.icon}">
-  <link rel="stylesheet" href="/${assets.style}">${preloads}${script}
+  ${styles}${preloads}${script}
 </head>
 <body>
   ${body}
@@ -160,12 +161,13 @@ const writePages = {
         if (!found) throw new Error(`the build has no ${ending} of ${source ?? "any source"}`);
         return found[0];
       };
-      const [style, icon] = [find(".css", "src/styles/app.css"), find(".svg")];
+      const icon = find(".svg");
       for (const file of await htmlFiles()) {
         const script = file.script === null ? null : find(".js", file.script);
         const roots = [...(script === null ? [] : [script]), ...file.loads.map((source) => find(".js", source))];
         const preloads = [...new Set(roots.flatMap((root) => [...closure(outputs, root)]))].filter((path) => path !== script);
-        await files.write(file.file, Buffer.from(html(file, { script, preloads, style, icon })));
+        const styles = ["src/styles/app.css", ...(file.styles ?? [])].map((source) => find(".css", source));
+        await files.write(file.file, Buffer.from(html(file, { script, preloads, styles, icon })));
       }
       await files.removeOthers();
     });
@@ -175,7 +177,7 @@ const writePages = {
 /** @type {import("esbuild").BuildOptions} */
 const options = {
   absWorkingDir: here,
-  entryPoints: ["src/app.tsx", "src/desktop-page.tsx", "src/styles/app.css", "src/icon.svg"],
+  entryPoints: ["src/app.tsx", "src/desktop-page.tsx", "src/admin.tsx", "src/styles/app.css", "src/styles/admin-pages.css", "src/icon.svg"],
   bundle: true,
   splitting: true,
   format: "esm",

@@ -322,6 +322,43 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/auth/session/{id}/links": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Creates another single-use link for the session's person, like the `viewer_url` of its start. The first browser that opens it can act in the session.
+         *     Operators only. 410: the session has ended.
+         */
+        post: operations["create_session_link"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/auth/session/{id}/log": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Returns the newest log lines about the session and its machines, as `anteroom logs SESSION` prints them. Operators only. */
+        get: operations["get_session_log"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/auth/session/{id}/method": {
         parameters: {
             query?: never;
@@ -601,6 +638,23 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/egress/refused": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Lists the hosts that machines asked for in the period and did not reach, with what would allow them. Operators only. */
+        get: operations["list_refused_hosts"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/erase": {
         parameters: {
             query?: never;
@@ -825,6 +879,23 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/overview": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Returns what runs now, how sessions of the period ended and why, how long starts took, and the host's capacity. Operators only. */
+        get: operations["get_overview"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/providers": {
         parameters: {
             query?: never;
@@ -866,8 +937,33 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** Lists the caller's sessions, the newest first, at most 100: for an operator all sessions, for a viewer its session. */
+        /**
+         * Lists the caller's sessions, the newest first, by pages: for an operator all sessions, for a viewer or helper its session, without
+         *     filters.
+         */
         get: operations["list_sessions"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/sessions/events": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Follows the caller's sessions as server-sent events.
+         * @description `session` (a `SessionView`) is sent when a session begins, changes or ends; `reset`, when changes before it are not known: at the
+         *     beginning, and if `Last-Event-ID` is of another run of the server or of too long ago. After a `reset` read the list again. If the caller
+         *     is revoked or expires, the stream ends with `closed` (a `ProblemBody`).
+         */
+        get: operations["watch_sessions"];
         put?: never;
         post?: never;
         delete?: never;
@@ -1141,6 +1237,20 @@ export interface components {
         };
         /** @description A caller of the API: a backend with its token, an operator, or a viewer of one session. */
         CallerId: string;
+        /** @description The sessions with one cause. */
+        CauseCount: {
+            /** @description The newest of them. */
+            newest: components["schemas"]["SessionId"];
+            /** @description What to do about it, one sentence. */
+            remedy: string;
+            /**
+             * Format: int64
+             * @description The number of sessions.
+             */
+            sessions: number;
+            /** @description The cause. */
+            verdict: components["schemas"]["Verdict"];
+        };
         /** @description Request of `POST …/code`. */
         CodeRequest: {
             /** @description The code, or the URL of the callback. */
@@ -1452,6 +1562,48 @@ export interface components {
             /** @description Whether the helper has come, and is connected now. */
             status: components["schemas"]["HelperStatus"];
         };
+        /** @description The capacity of the host. */
+        HostCapacity: {
+            /**
+             * Format: int64
+             * @description The free space of the file system of the state directory, MiB.
+             */
+            disk_free_mib: number | null;
+            /** @description How machines are isolated from the host. */
+            isolation: components["schemas"]["Isolation"];
+            /**
+             * Format: int64
+             * @description The memory that one machine may take, MiB; 0: unknown.
+             */
+            machine_memory_mib_max: number;
+            /**
+             * Format: int64
+             * @description Machines that are not removed.
+             */
+            machines: number;
+            /**
+             * Format: int32
+             * @description Machines that may run at the same time.
+             */
+            machines_max: number;
+            /**
+             * Format: int64
+             * @description The memory that can be taken without swapping, MiB.
+             */
+            memory_available_mib: number | null;
+            /**
+             * Format: int64
+             * @description The host's memory, or the limit of its control group, MiB.
+             */
+            memory_total_mib: number | null;
+            /** @description Why no session is admitted at the moment, although a machine would be permitted. */
+            shortage: string | null;
+        };
+        /**
+         * @description What a list has in addition to the sessions.
+         * @enum {string}
+         */
+        Include: "verdict";
         /** @description Request of `POST …/invitations`. */
         InvitationRequest: {
             /** @description The helper's name, for people: 1 to 60 characters. */
@@ -1553,6 +1705,36 @@ export interface components {
             /** @description The files, byte for byte. */
             files: Record<string, unknown>[];
         };
+        /**
+         * @description In which states sessions are listed.
+         * @enum {string}
+         */
+        ListedState: "active" | "ended" | "completed" | "failed" | "cancelled" | "expired";
+        /** @description Active sessions. */
+        LiveSessions: {
+            /** @description By status, only those that occur. */
+            by_status: components["schemas"]["StatusCount"][];
+            /**
+             * Format: int64
+             * @description Of these, the ones that wait for a machine.
+             */
+            queued: number;
+            /**
+             * Format: int64
+             * @description All.
+             */
+            sessions: number;
+            /**
+             * Format: int64
+             * @description Desktop viewers.
+             */
+            viewers: number;
+        };
+        /** @description Log lines. */
+        LogLines: {
+            /** @description The oldest first, each an object: `timestamp`, `level`, `outcome`, `message` and others. */
+            lines: Record<string, unknown>[];
+        };
         /** @description A single-use login link for an operator. */
         LoginLink: {
             /**
@@ -1651,6 +1833,52 @@ export interface components {
             remedy: string;
             /** @description Why it has no owner. */
             why: string;
+        };
+        /** @description Ended sessions by outcome. */
+        Outcomes: {
+            /**
+             * Format: int64
+             * @description Ended by their owner.
+             */
+            cancelled: number;
+            /**
+             * Format: int64
+             * @description A credential is stored, or the command with one has ended.
+             */
+            completed: number;
+            /**
+             * Format: int64
+             * @description Ended by a deadline.
+             */
+            expired: number;
+            /**
+             * Format: int64
+             * @description Ended by a fault.
+             */
+            failed: number;
+        };
+        /** @description `GET /api/overview`: the server now, and the sessions of a period. */
+        Overview: {
+            /** @description When it was made. */
+            at: string;
+            /** @description Why sessions ended in the period without a credential, the most frequent cause first. */
+            causes: components["schemas"]["CauseCount"][];
+            /** @description The host's capacity now. */
+            host: components["schemas"]["HostCapacity"];
+            /** @description The period has more sessions than are read: `causes`, `starts` and `refused_hosts` are of the newest ones only. */
+            is_partial: boolean;
+            /** @description Active sessions now. */
+            live: components["schemas"]["LiveSessions"];
+            /** @description Sessions that ended in the period, by outcome. */
+            outcomes: components["schemas"]["Outcomes"];
+            /** @description The hosts that machines asked for in the period and did not reach, the most frequent first, at most 10. */
+            refused_hosts: components["schemas"]["RefusedHost"][];
+            /** @description The beginning of the period; its end is now. */
+            since: string;
+            /** @description The same for whole starts, by the time of the start, the oldest first; intervals without a start are left out. */
+            start_history: components["schemas"]["StartInterval"][];
+            /** @description How long the stages of starts took in the period, in the order of the stages. */
+            starts: components["schemas"]["StageDurations"][];
         };
         /** @description Request of `POST …/paste`: text that the user copied from their browser. */
         PasteRequest: {
@@ -1822,6 +2050,38 @@ export interface components {
              */
             failed: number;
         };
+        /** @description A host that machines asked for and did not reach. */
+        RefusedHost: {
+            /** @description What to add to the provider's descriptor so that its machines may connect to the host; `null`: it is allowed, and did not answer. */
+            descriptor_change: string | null;
+            /** @description Its name. */
+            host: string;
+            /** @description When a machine last asked for it. */
+            last_at: string;
+            /** @description The newest of these sessions. */
+            newest: components["schemas"]["SessionId"];
+            /**
+             * Format: int32
+             * @description The port.
+             */
+            port: number;
+            /** @description The provider whose tool ran in the machines. */
+            provider: components["schemas"]["ProviderId"];
+            /** @description Why, as the code of a problem. */
+            reason: string;
+            /**
+             * Format: int64
+             * @description The number of sessions.
+             */
+            sessions: number;
+        };
+        /** @description `GET /api/egress/refused`. */
+        RefusedHostList: {
+            /** @description The most frequent first. */
+            hosts: components["schemas"]["RefusedHost"][];
+            /** @description The period has more sessions than are read: these are of the newest ones only. */
+            is_partial: boolean;
+        };
         /** @description `POST /api/tokens/{id}/revoke`. */
         RevokeTokenRequest: {
             /** @description Also cancel the active sessions of the token's account. */
@@ -1864,8 +2124,13 @@ export interface components {
         SessionId: string;
         /** @description `GET /api/sessions`. */
         SessionList: {
+            next: components["schemas"]["SessionId"] | null;
             /** @description Newest first. */
             sessions: components["schemas"]["SessionView"][];
+            /** @description Why those of them that have ended did so, by id; only with `include=verdict`. */
+            verdicts: {
+                [key: string]: components["schemas"]["Verdict"];
+            };
         };
         /**
          * @description The status of a session, computed from the session and its machine for each request.
@@ -1977,6 +2242,46 @@ export interface components {
          * @enum {string}
          */
         Stage: "process" | "channel" | "hello" | "display" | "window_manager" | "terminal" | "browser" | "cli";
+        /** @description How long one stage took. */
+        StageDurations: {
+            /**
+             * Format: int64
+             * @description Half of them took at most this long.
+             */
+            p50_ms: number;
+            /**
+             * Format: int64
+             * @description 95 of 100 took at most this long.
+             */
+            p95_ms: number;
+            /** @description The stage. */
+            stage: components["schemas"]["StartStage"];
+            /**
+             * Format: int64
+             * @description The number of starts.
+             */
+            starts: number;
+        };
+        /** @description The starts of one interval of the period. */
+        StartInterval: {
+            /** @description When the interval begins. */
+            at: string;
+            /**
+             * Format: int64
+             * @description Half of them took at most this long.
+             */
+            p50_ms: number;
+            /**
+             * Format: int64
+             * @description 95 of 100 took at most this long.
+             */
+            p95_ms: number;
+            /**
+             * Format: int64
+             * @description The number of starts.
+             */
+            starts: number;
+        };
         /** @description `POST /api/auth/start`. */
         StartRequest: {
             /** @description Two requests of one caller with the same key start only one session. 1 to 255 characters. */
@@ -2000,6 +2305,21 @@ export interface components {
             session: components["schemas"]["SessionView"];
             /** @description The page for the user, with a single-use login token in its fragment (fragments are not sent to servers and not logged). */
             viewer_url: string;
+        };
+        /**
+         * @description A stage of a start.
+         * @enum {string}
+         */
+        StartStage: "queue" | "process" | "channel" | "agent" | "desktop" | "claim" | "tool" | "total";
+        /** @description The active sessions with one status. */
+        StatusCount: {
+            /**
+             * Format: int64
+             * @description The number of sessions.
+             */
+            sessions: number;
+            /** @description The status. */
+            status: components["schemas"]["SessionStatus"];
         };
         /**
          * @description What happens with a captured credential.
@@ -2915,6 +3235,98 @@ export interface operations {
             };
         };
     };
+    create_session_link: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The link. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["LoginLink"];
+                };
+            };
+            /** @description The caller is not an operator, or must confirm first. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+            /** @description There is no such session. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+            /** @description The session has ended. */
+            410: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+        };
+    };
+    get_session_log: {
+        parameters: {
+            query?: {
+                /** @description Lines at most, the newest ones: 1 to 2000; default 200. */
+                lines?: number | null;
+            };
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The lines. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["LogLines"];
+                };
+            };
+            /** @description The caller is not an operator. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+            /** @description There is no such session. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+        };
+    };
     change_method: {
         parameters: {
             query?: never;
@@ -3731,6 +4143,47 @@ export interface operations {
             };
         };
     };
+    list_refused_hosts: {
+        parameters: {
+            query?: {
+                /** @description When the period begins, milliseconds since 1970; default: 24 hours ago. */
+                since_ms?: number | null;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The hosts. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["RefusedHostList"];
+                };
+            };
+            /** @description The query is malformed. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+            /** @description The caller is not an operator. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+        };
+    };
     erase_user: {
         parameters: {
             query?: never;
@@ -4235,6 +4688,47 @@ export interface operations {
             };
         };
     };
+    get_overview: {
+        parameters: {
+            query?: {
+                /** @description When the period begins, milliseconds since 1970; default: 24 hours ago. */
+                since_ms?: number | null;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The overview. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Overview"];
+                };
+            };
+            /** @description The query is malformed. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+            /** @description The caller is not an operator. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+        };
+    };
     list_providers: {
         parameters: {
             query?: never;
@@ -4289,7 +4783,30 @@ export interface operations {
     };
     list_sessions: {
         parameters: {
-            query?: never;
+            query?: {
+                /** @description Only sessions in this state; `ended`: completed, failed, cancelled and expired ones. */
+                state?: components["schemas"]["ListedState"] | null;
+                /** @description Only sessions of this provider. */
+                provider?: components["schemas"]["ProviderId"] | null;
+                /** @description Only sessions that were started by this caller: its id or its name. */
+                caller?: string | null;
+                /** @description Only sessions for the user whom the caller knows by this id. */
+                user?: string | null;
+                /** @description Only sessions with this text in an id, the user's id, the provider, the caller's name, the machine or the reason. */
+                text?: string | null;
+                /** @description Only ended sessions with this verdict. */
+                verdict?: components["schemas"]["Verdict"] | null;
+                /** @description Only sessions that had not ended before this time, milliseconds since 1970. */
+                since_ms?: number | null;
+                /** @description Only sessions that were created before this time, milliseconds since 1970. */
+                until_ms?: number | null;
+                /** @description Only older sessions than this one: `next` of the page before. */
+                before?: components["schemas"]["SessionId"] | null;
+                /** @description Sessions at most, 1 to 100; default 100. */
+                limit?: number | null;
+                /** @description `verdict`: also why ended sessions did so. */
+                include?: components["schemas"]["Include"] | null;
+            };
             header?: never;
             path?: never;
             cookie?: never;
@@ -4303,6 +4820,44 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["SessionList"];
+                };
+            };
+            /** @description The query is malformed. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+        };
+    };
+    watch_sessions: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The event stream. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "text/event-stream": unknown;
+                };
+            };
+            /** @description The caller has too many event streams. */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
                 };
             };
         };

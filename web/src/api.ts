@@ -6,7 +6,7 @@ import { isEmbedded } from "./frames";
 import { clock } from "./clock";
 import { texts } from "./texts";
 
-type Schemas = components["schemas"];
+export type Schemas = components["schemas"];
 export type BrowserView = Schemas["BrowserView"];
 export type ConsentView = Schemas["ConsentView"];
 export type CredentialFile = Schemas["CredentialFile"];
@@ -79,7 +79,7 @@ async function problemOf(response: Response): Promise<Problem> {
   };
 }
 
-async function request(method: string, path: string, body?: unknown): Promise<Response> {
+export async function request(method: string, path: string, body?: unknown): Promise<Response> {
   // A page of another site cannot set this header without a preflight request, and does not know the key.
   const headers: Record<string, string> = { Accept: "application/json", "X-Anteroom": browserKey() };
   if (body !== undefined) headers["Content-Type"] = "application/json";
@@ -101,7 +101,7 @@ async function request(method: string, path: string, body?: unknown): Promise<Re
   return response;
 }
 
-async function requestJson<Name extends keyof Schemas>(method: string, path: string, body?: unknown): Promise<Schemas[Name]> {
+export async function requestJson<Name extends keyof Schemas>(method: string, path: string, body?: unknown): Promise<Schemas[Name]> {
   const response = await request(method, path, body);
   try {
     return (await response.json()) as Schemas[Name];
@@ -110,7 +110,7 @@ async function requestJson<Name extends keyof Schemas>(method: string, path: str
   }
 }
 
-const sessionPath = (id: string, rest = "") => `/api/auth/session/${encodeURIComponent(id)}${rest}`;
+export const sessionPath = (id: string, rest = "") => `/api/auth/session/${encodeURIComponent(id)}${rest}`;
 const credentialPath = (id: string, rest = "") => `/api/credentials/${encodeURIComponent(id)}${rest}`;
 
 /** Paths of event streams and WebSockets. */

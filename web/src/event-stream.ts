@@ -3,7 +3,8 @@
 import { browserKey } from "./browser-key";
 
 export interface EventStreamHandlers {
-  onEvent: (name: string, data: string) => void;
+  /** `id`: the number of the last event that had one. */
+  onEvent: (name: string, data: string, id: number | undefined) => void;
   /** The stream ended. `status`: of the response, 0 if there was none. `retry_ms`: the delay that the server asked for. */
   onEnd: (status: number, retry_ms: number) => void;
 }
@@ -14,10 +15,11 @@ const DEFAULT_RETRY_MS = 1_000;
 export class EventParser {
   #rest = "";
   #name = "";
+  #id: number | undefined;
   #data: string[] = [];
   retry_ms = DEFAULT_RETRY_MS;
 
-  constructor(private readonly onEvent: (name: string, data: string) => void) {}
+  constructor(private readonly onEvent: (name: string, data: string, id: number | undefined) => void) {}
 
   push(text: string): void {
     const lines = (this.#rest + text).split(/\r\n|\n|\r(?!$)/);
@@ -27,7 +29,7 @@ export class EventParser {
 
   #parse(line: string): void {
     if (line === "") {
-      if (this.#data.length > 0) this.onEvent(this.#name === "" ? "message" : this.#name, this.#data.join("\n"));
+      if (this.#data.length > 0) this.onEvent(this.#name === "" ? "message" : this.#name, this.#data.join("\n"), this.#id);
       this.#name = "";
       this.#data = [];
       return;
@@ -37,6 +39,7 @@ export class EventParser {
     const value = colon === -1 ? "" : line.slice(colon + 1).replace(/^ /, "");
     if (field === "event") this.#name = value;
     else if (field === "data") this.#data.push(value);
+    else if (field === "id" && /^\d+$/.test(value)) this.#id = Number(value);
     else if (field === "retry" && /^\d+$/.test(value)) this.retry_ms = Number(value);
   }
 }
@@ -56,8 +59,8 @@ export class EventStream {
 
   async #run(path: string, last_event_id: number | undefined, handlers: EventStreamHandlers): Promise<void> {
     const { signal } = this.#abort;
-    const parser = new EventParser((name, data) => {
-      if (!signal.aborted) handlers.onEvent(name, data);
+    const parser = new EventParser((name, data, id) => {
+      if (!signal.aborted) handlers.onEvent(name, data, id);
     });
     let status = 0;
     try {

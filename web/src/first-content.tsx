@@ -15,6 +15,8 @@ export interface HtmlFile {
   script: string | null;
   /** Sources of modules that the script loads at once. */
   loads: readonly string[];
+  /** Sources of its style sheets, in addition to that of every page. */
+  styles?: readonly string[];
 }
 
 const app = (file: string, title: string, page: string, content: VNode): HtmlFile => ({
@@ -42,6 +44,14 @@ export const HTML_FILES: readonly HtmlFile[] = [
     content: renderToString(desktop),
     script: "src/desktop-page.tsx",
     loads: ["node_modules/@novnc/novnc/core/rfb.js"],
+  },
+  {
+    file: "admin.html",
+    title: "Operators · Anteroom",
+    content: renderToString(<p class="admin-loading muted">Loading…</p>),
+    script: "src/admin.tsx",
+    loads: [],
+    styles: ["src/styles/admin-pages.css"],
   },
   ...Object.entries(ERROR_WORDS).map(([status, { title }]) => ({
     file: `errors/${status}.html`,

@@ -99,7 +99,11 @@ async fn cancel(client: &ApiClient, sessions: Vec<SessionId>, json: bool) -> any
     }
     let exit_code = if ended.len() == count { ExitCode::SUCCESS } else { ExitCode::FAILURE };
     if json {
-        print_line(serde_json::to_string_pretty(&SessionList { sessions: ended })?);
+        print_line(serde_json::to_string_pretty(&SessionList {
+            sessions: ended,
+            verdicts: Default::default(),
+            next: None,
+        })?);
         return Ok(exit_code);
     }
     for view in &ended {

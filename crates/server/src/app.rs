@@ -2,7 +2,12 @@
 
 use crate::{
     auth::Auth,
-    http::{event_streams::EventStreams, health::PublicHealth, rates::Rates, request_body::BodyBudgets},
+    http::{
+        event_streams::{EventStreams, SessionListStreams},
+        health::PublicHealth,
+        rates::Rates,
+        request_body::BodyBudgets,
+    },
     peer::TrustedProxies,
 };
 use anteroom_controller::session::{context::SessionContext, server_context::ServerContext};
@@ -28,6 +33,8 @@ pub struct AppParts {
     pub body_budgets: BodyBudgets,
     /// The open event streams.
     pub event_streams: EventStreams,
+    /// The open event streams of all sessions.
+    pub session_list_streams: SessionListStreams,
     /// The health report of clients without a caller.
     pub public_health: PublicHealth,
     /// The rates of requests.
@@ -42,6 +49,7 @@ impl App {
             trusted_proxies: TrustedProxies::new(&server_context.config.trusted_proxies),
             body_budgets: BodyBudgets::default(),
             event_streams: EventStreams::default(),
+            session_list_streams: SessionListStreams::default(),
             public_health: PublicHealth::default(),
             rates: Rates::new(server_context.limits.rates.clone()),
             server_context,
@@ -88,6 +96,12 @@ impl FromRef<App> for SessionContext {
 impl FromRef<App> for EventStreams {
     fn from_ref(app: &App) -> Self {
         app.event_streams.clone()
+    }
+}
+
+impl FromRef<App> for SessionListStreams {
+    fn from_ref(app: &App) -> Self {
+        app.session_list_streams.clone()
     }
 }
 

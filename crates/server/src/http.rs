@@ -31,6 +31,7 @@ mod login;
 mod metrics;
 mod observe_input;
 mod oidc;
+mod overview;
 mod own_host;
 pub(crate) mod pages;
 pub(crate) mod providers;
@@ -40,6 +41,9 @@ mod record_request;
 pub(crate) mod request_body;
 pub mod routes;
 mod session;
+mod session_links;
+mod session_list;
+mod session_log;
 pub(crate) mod sign_in;
 mod start_session;
 mod tickets;
@@ -50,7 +54,7 @@ pub(crate) mod viewer_sockets;
 mod webhook;
 
 pub use controller_service::controller_service;
-pub use event_streams::EventStreams;
+pub use event_streams::{EventStreams, SessionListStreams};
 pub use health::PublicHealth;
 pub use login::LoginLink;
 pub use rates::Rates;
@@ -98,10 +102,13 @@ const OIDC_ANSWER_BYTES_MAX: usize = 16 * 1_024;
 
 /// Head of the OpenAPI document; its paths come from the handlers' annotations.
 #[derive(OpenApi)]
-#[openapi(info(
-    title = "Anteroom",
-    description = "Disposable machines in which users sign in to command-line tools. All errors are `ProblemBody`: a stable code, a sentence and a remedy."
-))]
+#[openapi(
+    info(
+        title = "Anteroom",
+        description = "Disposable machines in which users sign in to command-line tools. All errors are `ProblemBody`: a stable code, a sentence and a remedy."
+    ),
+    components(schemas(session_list::ListedState, session_list::Include))
+)]
 struct Document;
 
 /// The public router.
@@ -158,6 +165,8 @@ fn pages(app: &App) -> Router<App> {
         )
         .route("/dashboard/remote-cli/auth/", without_slash())
         .route(pages::DESKTOP_PAGE, page(Page::Desktop))
+        .route("/admin", page(Page::Admin))
+        .route("/admin/{*path}", page(Page::Admin))
         .route("/favicon.ico", get(pages::get_favicon))
         .route("/assets/{*path}", get(pages::get_asset))
 }
@@ -196,6 +205,7 @@ fn sign_in_api() -> OpenApiRouter<App> {
 fn api() -> OpenApiRouter<App> {
     OpenApiRouter::with_openapi(Document::openapi())
         .merge(sign_in_api())
+        .merge(overview::operator_api())
         .routes(routes!(start_session::start_session))
         .routes(routes!(session::get_session))
         .routes(routes!(session::list_or_watch_events))
@@ -205,7 +215,8 @@ fn api() -> OpenApiRouter<App> {
         .routes(routes!(session::list_session_credentials))
         .routes(routes!(diagnosis::get_diagnosis))
         .routes(routes!(bundle::create_bundle))
-        .routes(routes!(session::list_sessions))
+        .routes(routes!(session_list::list_sessions))
+        .routes(routes!(session_list::watch_sessions))
         .routes(routes!(consent::get_consent, consent::give_consent))
         .routes(routes!(tickets::create_ticket))
         .routes(routes!(invitations::invite_helper))
@@ -238,10 +249,7 @@ fn api() -> OpenApiRouter<App> {
         .routes(routes!(keys::list_keys))
         .routes(routes!(keys::rotate_keys))
         .routes(routes!(keys::retire_key))
-        .routes(routes!(leaks::get_leak_report))
         .merge(OpenApiRouter::new().routes(routes!(metrics::get_metrics)).layer(compression()))
-        .routes(routes!(reconcile::run_reconcile))
-        .routes(routes!(webhook::get_webhook_report))
         .routes(routes!(audit::list_audit_records))
         .routes(routes!(audit::verify_audit_trail))
 }

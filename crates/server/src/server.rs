@@ -287,6 +287,8 @@ fn session_context(
         audit: database.audit,
         providers: Arc::new(providers),
         sessions: Arc::clone(&timeline.sessions),
+        settled_verdicts: Arc::default(),
+        start_histograms: Default::default(),
         volatile_execs: Arc::default(),
         start_times: Arc::default(),
         timeline,

@@ -84,8 +84,8 @@ pub use row_fault::RowFault;
 pub use row_macs::TamperedRow;
 pub use schema::SCHEMA_VERSION;
 pub use sessions::{
-    CreateSessionOutcome, ExternalMachineClaim, IdempotencyKey, NewSession, OwnerFilter, Reason, RowStatus, SessionEnd,
-    SessionOutcome, SessionRow,
+    CreateSessionOutcome, EndedSessions, ExternalMachineClaim, IdempotencyKey, NewSession, OwnerFilter, Reason,
+    RowStatus, SessionEnd, SessionFilter, SessionOutcome, SessionRow, SessionStates,
 };
 pub use store::{PurgeCounts, Store, StoreSettings};
 pub use tickets::{NewTicket, TicketPurpose};

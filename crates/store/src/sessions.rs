@@ -109,6 +109,11 @@ macro_rules! select {
     };
 }
 
+// After the macro, which it uses.
+mod find;
+
+pub use find::{EndedSessions, SessionFilter, SessionStates};
+
 impl Store {
     /// Creates a session and its first timeline entry, unless the owner has used the same idempotency key before.
     ///

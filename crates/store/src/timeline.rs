@@ -4,6 +4,7 @@
 //! removed outside of this program is shown as such.
 
 mod head;
+mod of_kinds;
 
 pub(crate) use head::create_head;
 

@@ -7,6 +7,7 @@ mod consent;
 mod credentials;
 mod health;
 mod helpers;
+mod overview;
 mod providers;
 mod sign_in;
 
@@ -14,6 +15,10 @@ pub use consent::{ConsentStatus, ConsentView};
 pub use credentials::{CredentialFile, CredentialHealth, CredentialList, CredentialMeta, Lease};
 pub use health::{Health, HealthCheck, HealthStatus, Isolation, IsolationLevel, LayerOff};
 pub use helpers::{HelperList, HelperStatus, HelperView};
+pub use overview::{
+    CauseCount, HostCapacity, LiveSessions, Outcomes, Overview, RefusedHost, RefusedHostList, StageDurations,
+    StartInterval, StartStage, StatusCount,
+};
 pub use providers::{ProviderList, ProviderView};
 pub use sign_in::{
     CurrentCaller, LoginRequest, OidcAnswer, OidcOutcome, OidcProvider, OidcRequest, OidcResult, OidcStart, SignInKind,
@@ -22,10 +27,12 @@ pub use sign_in::{
 use crate::{
     CredentialId, ProviderId, SessionId, TimelineKind,
     agent::{Stage, UsePurpose},
+    diagnosis::Verdict,
     provider::{Lane, StoragePolicy},
     situation::ForPerson,
 };
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 #[cfg(feature = "utoipa")]
 use utoipa::ToSchema;
@@ -389,4 +396,9 @@ pub struct Ticket {
 pub struct SessionList {
     /// Newest first.
     pub sessions: Vec<SessionView>,
+    /// Why those of them that have ended did so, by id; only with `include=verdict`.
+    pub verdicts: BTreeMap<SessionId, Verdict>,
+    /// The value of `before` for the next page; `null`: there are no more sessions. A page may have fewer sessions than it could.
+    #[cfg_attr(feature = "utoipa", schema(required))]
+    pub next: Option<SessionId>,
 }

@@ -44,7 +44,7 @@ export function Frame(props: FrameProps) {
   );
 }
 
-function Logo() {
+export function Logo() {
   return (
     <svg class="logo" viewBox="0 0 32 32" aria-hidden="true">
       <path d="M8 27V8.5L20 5v22M20 8h4.5v19M4.5 27h23" />

@@ -7,8 +7,8 @@ mod desktop_viewers;
 mod sign_in_changes;
 
 use super::{
-    egress_faults::EgressFaults, lifecycle::DeliveryState, request_rates::RequestRates, status::Progress,
-    timeline::KindBudget,
+    changes::SessionChanges, egress_faults::EgressFaults, lifecycle::DeliveryState, request_rates::RequestRates,
+    status::Progress, timeline::KindBudget,
 };
 use crate::unix_time;
 use anteroom_egress::{EgressSummary, MachineEgressGate};
@@ -61,6 +61,7 @@ pub struct ActiveSession {
     pub timeline_budget: Mutex<KindBudget>,
     /// Who has a place at the desktop.
     desktop_places: Mutex<DesktopPlaces>,
+    changes: OnceLock<Arc<SessionChanges>>,
     state: watch::Sender<SessionState>,
 }
 
@@ -119,6 +120,7 @@ impl ActiveSession {
             method_lock: tokio::sync::Mutex::new(()),
             timeline_budget: Mutex::default(),
             desktop_places: Mutex::default(),
+            changes: OnceLock::new(),
             state: watch::channel(state).0,
         })
     }
@@ -143,24 +145,36 @@ impl ActiveSession {
         self.state.subscribe()
     }
 
+    /// Records every further change there. Only the first call has an effect.
+    pub fn report_changes_to(&self, changes: &Arc<SessionChanges>) {
+        let _ = self.changes.set(Arc::clone(changes));
+    }
+
+    fn report_change(&self) {
+        if let Some(changes) = self.changes.get() {
+            changes.record(&self.id);
+        }
+    }
+
     /// Changes the state and notifies subscribers.
     pub fn update_state(&self, change: impl FnOnce(&mut SessionState)) {
         self.state.send_modify(change);
+        self.report_change();
     }
 
     /// Notifies subscribers that the row or the timeline changed.
     pub fn notify_subscribers(&self) {
-        self.state.send_modify(|state| state.change_count += 1);
+        self.update_state(|state| state.change_count += 1);
     }
 
     /// Sets the progress.
     pub fn set_progress(&self, progress: Progress) {
-        self.state.send_modify(|state| state.progress = progress);
+        self.update_state(|state| state.progress = progress);
     }
 
     /// The machine is lost: removes its state. The sockets to it close, and their viewers are asked to reconnect.
     pub(super) fn lose_machine(&self) {
-        self.state.send_modify(|state| {
+        self.update_state(|state| {
             state.progress = Progress::Lost;
             state.machine = None;
             state.deliveries.resume_counting();

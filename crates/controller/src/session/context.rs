@@ -1,12 +1,12 @@
 //! What operations on sessions and stored credentials share.
 
 use super::{
-    registry::SessionRegistry, start_times::StartTimes, timeline::TimelineWriter,
+    registry::SessionRegistry, settled_verdicts::SettledVerdicts, start_times::StartTimes, timeline::TimelineWriter,
     use_credential::volatile_execs::VolatileExecs,
 };
 use crate::{
     audit::Audit, config::Config, db_metrics::DbMetrics, keys::KeyRotation, limits::ServerLimits, providers::Providers,
-    webhook::create_messages::WebhookMessages,
+    start_histograms::StartHistograms, webhook::create_messages::WebhookMessages,
 };
 use anteroom_store::Store;
 use anteroom_vault::KeyRing;
@@ -39,6 +39,10 @@ pub struct SessionContext {
     pub volatile_execs: Arc<VolatileExecs>,
     /// How long tools take to start.
     pub start_times: Arc<StartTimes>,
+    /// The verdicts of sessions that ended some time ago.
+    pub settled_verdicts: Arc<SettledVerdicts>,
+    /// Durations of starts since the server started.
+    pub start_histograms: StartHistograms,
     /// The timelines of sessions.
     pub timeline: TimelineWriter,
     /// Creates the messages for the webhook.

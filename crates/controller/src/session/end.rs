@@ -44,6 +44,7 @@ pub async fn end_session(
             if let Some(session) = context.sessions.get(id) {
                 session.close(reason);
             }
+            context.sessions.changes.record(id);
             Ok(*row)
         }
         TransitionOutcome::Conflict(row) => {

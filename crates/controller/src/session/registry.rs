@@ -1,6 +1,6 @@
 //! The table of sessions that run on this server.
 
-use super::active_session::ActiveSession;
+use super::{active_session::ActiveSession, changes::SessionChanges};
 use anteroom_store::Sha256Hex;
 use anteroom_wire::{MachineId, SessionId};
 use parking_lot::{Mutex, MutexGuard};
@@ -8,11 +8,15 @@ use std::{collections::HashMap, sync::Arc};
 
 /// The sessions that run on this server, by id.
 #[derive(Debug, Default)]
-pub struct SessionRegistry(Mutex<HashMap<SessionId, Arc<ActiveSession>>>);
+pub struct SessionRegistry {
+    sessions: Mutex<HashMap<SessionId, Arc<ActiveSession>>>,
+    /// The order in which sessions changed.
+    pub changes: Arc<SessionChanges>,
+}
 
 impl SessionRegistry {
     fn sessions(&self) -> MutexGuard<'_, HashMap<SessionId, Arc<ActiveSession>>> {
-        self.0.lock()
+        self.sessions.lock()
     }
 
     /// Adds a session. Returns `false` if it is present already.
@@ -21,7 +25,10 @@ impl SessionRegistry {
         if sessions.contains_key(&session.id) {
             return false;
         }
+        session.report_changes_to(&self.changes);
         sessions.insert(session.id.clone(), Arc::clone(session));
+        drop(sessions);
+        self.changes.record(&session.id);
         true
     }
 
@@ -43,6 +50,7 @@ impl SessionRegistry {
     /// Removes a session whose supervisor has finished.
     pub fn remove(&self, id: &SessionId) {
         self.sessions().remove(id);
+        self.changes.record(id);
     }
 
     /// The number of running sessions.

@@ -2,13 +2,16 @@
 
 mod feed;
 mod open_streams;
+mod session_list;
 
 pub use open_streams::EventStreams;
+pub use session_list::SessionListStreams;
 
 #[cfg(test)]
 pub(super) mod limits {
     pub(crate) use super::{
         feed::READ_MS_MIN,
         open_streams::{STREAMS_BY_CALLER_MAX, STREAMS_BY_SESSION_MAX, STREAMS_OF_CALLER_MAX, STREAMS_OF_VIEWERS_MAX},
+        session_list::{LIST_READ_MS_MIN, LIST_STREAMS_MAX, LIST_STREAMS_OF_CALLER_MAX},
     };
 }

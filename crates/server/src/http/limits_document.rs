@@ -172,6 +172,20 @@ fn event_streams() -> Vec<Row> {
         row("event streams of one session's viewers", "streams", streams::STREAMS_OF_VIEWERS_MAX, effect),
         row("event streams of one caller for one session", "streams", streams::STREAMS_BY_CALLER_MAX, effect),
         row("event streams of one caller", "streams", streams::STREAMS_OF_CALLER_MAX, effect),
+        row("event streams of all sessions, of one caller", "streams", streams::LIST_STREAMS_OF_CALLER_MAX, effect),
+        row("event streams of all sessions, of all callers", "streams", streams::LIST_STREAMS_MAX, effect),
+        row(
+            "two reads of sessions that change all the time, for a stream of all sessions",
+            "ms",
+            streams::LIST_READ_MS_MIN,
+            "the second one waits",
+        ),
+        row(
+            "sessions whose last change is kept for streams of all sessions",
+            "sessions",
+            anteroom_controller::session::changes::SESSIONS_MAX,
+            "a stream that is further behind gets `reset` and reads the list again",
+        ),
         row(
             "time between two reads for all event streams of a session",
             "ms",

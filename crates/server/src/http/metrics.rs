@@ -43,6 +43,7 @@ pub(super) async fn get_metrics(State(server_context): State<ServerContext>) -> 
     sessions(&server_context, &mut registry).await?;
     credentials(&server_context, &mut registry).await?;
     machines(&server_context, &mut registry);
+    starts(&server_context, &mut registry);
     store(&server_context, &mut registry);
     reconciliations(&server_context, &mut registry);
     webhook(&server_context, &mut registry).await?;
@@ -141,6 +142,16 @@ fn machines(server_context: &ServerContext, registry: &mut Registry) {
         "machines_max",
         "Machines allowed at the same time",
         server_context.config.machines.machines_max,
+    );
+}
+
+fn starts(server_context: &ServerContext, registry: &mut Registry) {
+    let by_stage = server_context.start_histograms.by_stage();
+    registry.register_with_unit(
+        "start_duration",
+        "Durations of starts since the server started, by stage",
+        Unit::Seconds,
+        by_stage,
     );
 }
 

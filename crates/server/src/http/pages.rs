@@ -48,6 +48,7 @@ pub(super) enum Page {
     Login,
     SignInCallback,
     Desktop,
+    Admin,
 }
 
 impl Page {
@@ -58,6 +59,7 @@ impl Page {
             Self::Login => "login.html",
             Self::SignInCallback => "sign-in-callback.html",
             Self::Desktop => "desktop.html",
+            Self::Admin => "admin.html",
         }
     }
 

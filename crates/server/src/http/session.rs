@@ -1,9 +1,9 @@
-//! Sessions: read one, timeline (JSON or server-sent events), heartbeat, cancel, restart, credentials, list.
+//! Sessions: read one, timeline (JSON or server-sent events), heartbeat, cancel, restart, credentials.
 
 use super::{
     error_response::ErrorResponse,
     event_streams::EventStreams,
-    extract::{AuthenticatedCaller, OwnedSession, Query},
+    extract::{OwnedSession, Query},
 };
 use crate::auth::Auth;
 use anteroom_controller::{
@@ -12,10 +12,9 @@ use anteroom_controller::{
     session::context::SessionContext,
     session::{channels::require_active, end, keep_open, lifecycle::DeliveryState, timeline, view},
 };
-use anteroom_store::SessionRow;
 use anteroom_wire::{
     EndReason, Problem, ProblemBody,
-    api::{CredentialList, SessionList, SessionView, Timeline},
+    api::{CredentialList, SessionView, Timeline},
 };
 use axum::{
     Json,
@@ -28,8 +27,6 @@ use std::time::Duration;
 
 /// Timeline entries in one answer.
 pub(super) const ENTRIES_MAX: u32 = 1_000;
-/// Sessions in one list.
-pub(super) const SESSIONS_MAX: u32 = 100;
 
 /// Returns the session's current state.
 #[utoipa::path(get, operation_id = "get_session", path = "/api/auth/session/{id}", params(("id" = String, Path)), responses(
@@ -152,23 +149,4 @@ pub(super) async fn list_session_credentials(
     let found = context.store.get_credential_of_session(&owned.row.id).await?;
     let stored = found.iter().filter(|row| row.deleted_at_ms.is_none());
     Ok(Json(CredentialList { credentials: stored.map(|row| credentials::to_credential_meta(&context, row)).collect() }))
-}
-
-/// Lists the caller's sessions, the newest first, at most 100: for an operator all sessions, for a viewer its session.
-#[utoipa::path(get, operation_id = "list_sessions", path = "/api/sessions", responses(
-    (status = 200, description = "The sessions.", body = SessionList),
-))]
-pub(super) async fn list_sessions(
-    State(context): State<SessionContext>,
-    AuthenticatedCaller(caller): AuthenticatedCaller,
-) -> Result<Json<SessionList>, ErrorResponse> {
-    let rows: Vec<SessionRow> = match caller.role.session() {
-        Some(session) => context.store.get_session(session).await?.into_iter().collect(),
-        None => context.store.list_sessions(caller.owner_filter(), SESSIONS_MAX, None).await?,
-    };
-    let mut sessions = Vec::with_capacity(rows.len());
-    for row in &rows {
-        sessions.push(view::to_session_view(&context, row).await?);
-    }
-    Ok(Json(SessionList { sessions }))
 }

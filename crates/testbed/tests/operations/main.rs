@@ -9,6 +9,7 @@ mod bundle;
 mod fixture;
 mod logs;
 mod metrics;
+mod overview;
 mod reconcile_and_leaks;
 
 use anteroom_testbed::{ApiClient, TestServer, WAIT_MAX};

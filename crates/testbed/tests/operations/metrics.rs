@@ -5,7 +5,7 @@ use anteroom_wire::TimelineKind;
 use std::collections::BTreeMap;
 
 /// The samples: name with labels → value.
-fn samples(text: &str) -> BTreeMap<String, f64> {
+pub(crate) fn samples(text: &str) -> BTreeMap<String, f64> {
     let lines = text.lines().filter(|line| !line.starts_with('#'));
     lines
         .map(|line| line.rsplit_once(' ').unwrap())

@@ -15,7 +15,7 @@ use crate::{
     unix_time,
 };
 use anteroom_machine::{AgentError, Channels};
-use anteroom_store::{ExpectedState, SessionChange, Sha256Hex, StoreError, TransitionOutcome};
+use anteroom_store::{ExpectedState, SessionChange, SessionRow, Sha256Hex, StoreError, TransitionOutcome};
 use anteroom_wire::{
     Base64, MachineId, Secret, SessionId, TimelineKind,
     agent::{CaptureLimits, CaptureState, Claim, ClaimedBy, Geometry, UseCredential},
@@ -103,7 +103,10 @@ pub(super) async fn claim_machine(
     let entry = new_entry(TimelineKind::MachineReady, sentence).with_data(data);
     context.timeline.wait_written(&session.id).await;
     match context.store.transition(&session.id, ExpectedState::Active, change, entry).await {
-        Ok(TransitionOutcome::Done { .. }) => session.notify_subscribers(),
+        Ok(TransitionOutcome::Done { row, .. }) => {
+            observe_start(context, &row, channels, origin);
+            session.notify_subscribers();
+        }
         Ok(TransitionOutcome::Conflict(_)) => {}
         // The claim itself succeeded; the row is only informative.
         Err(error) => {
@@ -111,6 +114,14 @@ pub(super) async fn claim_machine(
         }
     }
     Ok(())
+}
+
+/// Counts the start of the row's machine, unless this server did not start it.
+fn observe_start(context: &SessionContext, row: &SessionRow, channels: &Channels, origin: &MachineOrigin) {
+    if matches!(origin, MachineOrigin::Requested(_)) {
+        let total_ms = unix_time::now_unix_ms().saturating_sub(row.created_at_ms);
+        context.start_histograms.observe_start(&channels.timings, (row.generation == 1).then_some(total_ms));
+    }
 }
 
 /// Reads the sign-in state from the agent of a claimed machine, and sends the chosen method again if the agent runs another.

@@ -3,7 +3,7 @@
 use super::{Row, row};
 use crate::{
     auth::browsers::BROWSERS_MAX,
-    http::{audit, credentials, invitations, session, sign_in, tickets},
+    http::{audit, credentials, invitations, session, session_list, sign_in, tickets},
     listener::REFUSALS_MAX,
 };
 use anteroom_audit::{DETAIL_CHARS_MAX, JOBS_MAX, KNOWN_MAX, STRANGERS_MAX};
@@ -53,7 +53,7 @@ pub(super) fn callers(limits: &ServerLimits) -> Vec<Row> {
 pub(super) fn lists() -> Vec<Row> {
     let newest = "the answer has the newest";
     vec![
-        row("sessions in one answer", "sessions", session::SESSIONS_MAX, newest),
+        row("sessions in one answer", "sessions", session_list::LIMIT_MAX, newest),
         row("timeline entries in one answer", "entries", session::ENTRIES_MAX, "`after` asks for further ones"),
         row("credentials in one answer", "credentials", credentials::CREDENTIALS_MAX, newest),
         row("tokens in one answer", "tokens", api_tokens::TOKENS_MAX, newest),

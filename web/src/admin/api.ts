@@ -1,0 +1,66 @@
+// The requests of the operators' pages.
+
+import { request, requestJson, sessionPath, type Schemas } from "../api";
+
+export type ApiToken = Schemas["TokenView"];
+export type AuditRecord = Schemas["AuditRecord"];
+export type Diagnosis = Schemas["Diagnosis"];
+export type Overview = Schemas["Overview"];
+export type RefusedHost = Schemas["RefusedHost"];
+export type SessionList = Schemas["SessionList"];
+export type StartStage = Schemas["StartStage"];
+export type Verification = Schemas["AuditVerification"];
+export type WebhookReport = Schemas["WebhookReport"];
+
+function withQuery(path: string, query: Record<string, string | number | undefined>): string {
+  const set = Object.entries(query).filter((entry) => entry[1] !== undefined && entry[1] !== "");
+  const search = new URLSearchParams(set.map(([name, value]) => [name, String(value)])).toString();
+  return search === "" ? path : `${path}?${search}`;
+}
+
+/** Which sessions are listed; see `GET /api/sessions`. */
+export interface SessionQuery {
+  state?: string | undefined;
+  provider?: string | undefined;
+  caller?: string | undefined;
+  user?: string | undefined;
+  text?: string | undefined;
+  verdict?: string | undefined;
+  since_ms?: number | undefined;
+  before?: string | undefined;
+  limit?: number | undefined;
+}
+
+export interface AuditQuery {
+  actor?: string | undefined;
+  action?: string | undefined;
+  session?: string | undefined;
+  since_ms?: number | undefined;
+  before?: number | undefined;
+}
+
+export const SESSIONS_EVENTS = "/api/sessions/events";
+
+export const adminApi = {
+  overview: (since_ms: number) => requestJson<"Overview">("GET", withQuery("/api/overview", { since_ms })),
+  sessions: (query: SessionQuery) =>
+    requestJson<"SessionList">("GET", withQuery("/api/sessions", { ...query, include: "verdict" })),
+  refusedHosts: (since_ms: number) =>
+    requestJson<"RefusedHostList">("GET", withQuery("/api/egress/refused", { since_ms })).then((list) => list.hosts),
+  diagnosis: (session: string) => requestJson<"Diagnosis">("GET", sessionPath(session, "/diagnosis")),
+  /** Makes a support bundle; returns it with its file name. */
+  createBundle: async (session: string): Promise<{ name: string; content: Blob }> => {
+    const response = await request("POST", sessionPath(session, "/bundle"), {});
+    const name = /filename="([^"]+)"/.exec(response.headers.get("Content-Disposition") ?? "")?.[1];
+    return { name: name ?? `${session}.tar.gz`, content: await response.blob() };
+  },
+  /** Another link for the session's person. */
+  createLink: (session: string) => requestJson<"LoginLink">("POST", sessionPath(session, "/links"), {}).then(({ url }) => url),
+  log: (session: string) => requestJson<"LogLines">("GET", sessionPath(session, "/log")).then(({ lines }) => lines),
+  tokens: () => requestJson<"TokenList">("GET", "/api/tokens").then((list) => list.tokens),
+  revokeToken: (id: string) => request("POST", `/api/tokens/${encodeURIComponent(id)}/revoke`, { end_sessions: false }),
+  audit: (query: AuditQuery) =>
+    requestJson<"AuditPage">("GET", withQuery("/api/audit", { ...query, limit: 100 })).then((page) => page.records),
+  verifyAudit: () => requestJson<"AuditVerification">("GET", "/api/audit/verification"),
+  webhook: () => requestJson<"WebhookReport">("GET", "/api/webhook"),
+};

@@ -1,0 +1,152 @@
+// /admin/audit: who did what, and whether the trail is intact.
+
+import { useState } from "preact/hooks";
+import { toProblem, type Problem } from "../../api";
+import { ProblemNote } from "../../components/problem-note";
+import { clock } from "../../clock";
+import { adminApi, type AuditQuery, type AuditRecord, type Verification } from "../api";
+import { beginOf, formatCount, isPeriod } from "../format";
+import { Loading, PeriodChoice, SessionLink, Table, Time, useNow } from "../parts";
+import { hrefOf, navigate } from "../router";
+import { useData } from "../use-data";
+
+const COLUMNS = ["Number", "Time", "Who", "Did", "Result", "Session", "About", "From"] as const;
+const PAGE = 100;
+
+export function AuditPage({ query }: { query: URLSearchParams }) {
+  return (
+    <>
+      <div class="page-head">
+        <h1>Audit</h1>
+        <Verify />
+      </div>
+      <Filters query={query} />
+      <Records key={query.toString()} query={query} />
+    </>
+  );
+}
+
+function toAuditQuery(query: URLSearchParams): AuditQuery {
+  const text = (name: string) => query.get(name) ?? undefined;
+  const period = query.get("period") ?? "";
+  return {
+    actor: text("actor"),
+    action: text("action"),
+    session: text("session"),
+    since_ms: isPeriod(period) ? beginOf(period, clock.now_ms()) : undefined,
+  };
+}
+
+function Records({ query }: { query: URLSearchParams }) {
+  const now_ms = useNow();
+  const [older, setOlder] = useState<AuditRecord[]>([]);
+  const [is_last, setLast] = useState(false);
+  const { value: newest, problem } = useData("audit", () => adminApi.audit(toAuditQuery(query)));
+  const [older_problem, setOlderProblem] = useState<Problem | null>(null);
+  if (newest === null) return <Loading problem={problem} what="records" />;
+  const records = [...newest, ...older];
+  const oldest = records.at(-1);
+  if (oldest === undefined) return <p class="empty">No record matches.</p>;
+  const loadOlder = () => {
+    adminApi.audit({ ...toAuditQuery(query), before: oldest.seq }).then(
+      (page) => {
+        setOlder([...older, ...page]);
+        setLast(page.length < PAGE);
+      },
+      (error: unknown) => setOlderProblem(toProblem(error)),
+    );
+  };
+  return (
+    <>
+      <Table label="Audit records" columns={COLUMNS}>
+        {records.map((record) => (
+          <Row key={record.seq} record={record} now_ms={now_ms} />
+        ))}
+      </Table>
+      {older_problem === null ? null : <ProblemNote problem={older_problem} />}
+      {is_last || newest.length < PAGE ? null : (
+        <button type="button" class="small" onClick={loadOlder}>
+          Older records
+        </button>
+      )}
+    </>
+  );
+}
+
+function Row({ record, now_ms }: { record: AuditRecord; now_ms: number }) {
+  const details = Object.entries(record.details ?? {}).map(([name, value]) => `${name}: ${value}`);
+  const about = [record.user, record.credential, record.caller].filter((text) => typeof text === "string");
+  return (
+    <tr data-action={record.action} data-actor={record.actor.name ?? record.actor.kind}>
+      <td class="number">{record.seq}</td>
+      <td>
+        <Time at={new Date(record.at_ms).toISOString()} now_ms={now_ms} />
+      </td>
+      <td title={record.actor.id ?? undefined}>
+        {record.actor.name ?? record.actor.kind} <span class="muted">{record.actor.role ?? ""}</span>
+      </td>
+      <td>
+        {record.action}
+        {record.count > 1 ? <span class="muted"> × {formatCount(record.count)}</span> : null}
+      </td>
+      <td>
+        <span class={`state ${record.outcome === "ok" ? "good" : "warn"}`}>{record.outcome}</span>
+      </td>
+      <td>{typeof record.session === "string" ? <SessionLink id={record.session} /> : null}</td>
+      <td class="wrap">{[...about, ...details].join(", ")}</td>
+      <td class="mono">{record.peer ?? ""}</td>
+    </tr>
+  );
+}
+
+function Filters({ query }: { query: URLSearchParams }) {
+  const current = Object.fromEntries(query);
+  const period = query.get("period") ?? "";
+  const fields = [
+    ["session", "Session id"],
+    ["actor", "Who: name or id"],
+    ["action", "Action, or its beginning: desktop."],
+  ] as const;
+  return (
+    <form
+      class="filters"
+      role="search"
+      onSubmit={(event) => {
+        event.preventDefault();
+        const data = new FormData(event.currentTarget);
+        const chosen = fields.map(([name]) => [name, String(data.get(name) ?? "").trim()]);
+        navigate(hrefOf("audit", { ...current, ...Object.fromEntries(chosen) }));
+      }}
+    >
+      {fields.map(([name, label]) => (
+        <input key={`${name} ${query.get(name) ?? ""}`} name={name} aria-label={label} placeholder={label} defaultValue={query.get(name) ?? ""} />
+      ))}
+      <PeriodChoice path="audit" query={query} period={isPeriod(period) ? period : ""} />
+      <button type="submit">Search</button>
+    </form>
+  );
+}
+
+/** Verifies the whole trail when it is asked for: this reads all its files. */
+function Verify() {
+  const [state, setState] = useState<Verification | "running" | Problem | null>(null);
+  const verify = () => {
+    setState("running");
+    adminApi.verifyAudit().then(setState, (error: unknown) => setState(toProblem(error)));
+  };
+  if (state !== null && state !== "running") {
+    if ("sentence" in state) return <span class="state bad">{state.sentence}</span>;
+    return (
+      <span class={`state ${state.intact ? "good" : "bad"}`} role="status" data-intact={state.intact}>
+        {state.intact
+          ? `Intact: ${formatCount(state.records)} records`
+          : `Changed: ${state.findings.map((finding) => Object.values(finding).join(" ")).join("; ")}`}
+      </span>
+    );
+  }
+  return (
+    <button type="button" class="small" disabled={state === "running"} aria-busy={state === "running"} onClick={verify}>
+      {state === "running" ? "Verifying…" : "Verify the trail"}
+    </button>
+  );
+}

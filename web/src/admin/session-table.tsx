@@ -1,0 +1,74 @@
+// A table of sessions, with what an operator can do to each.
+
+import { useState } from "preact/hooks";
+import { api, toProblem, type Problem, type SessionView } from "../api";
+import { ConfirmDialog } from "../components/confirm-dialog";
+import { hasEnded } from "../labels";
+import { sessionPath } from "../pages";
+import { Age, SessionLink, SessionState, Table, useNow } from "./parts";
+
+const COLUMNS = ["Session", "State", "Age", "Person", "Tool", "Caller", "Machine", "Viewers", "Actions"] as const;
+
+interface TableProps {
+  sessions: SessionView[];
+  verdicts: Record<string, string>;
+  onProblem: (problem: Problem | null) => void;
+}
+
+export function SessionTable({ sessions, verdicts, onProblem }: TableProps) {
+  const now_ms = useNow();
+  const [to_stop, setToStop] = useState<SessionView | null>(null);
+  const stop = (session: SessionView) => {
+    onProblem(null);
+    api.cancel(session.id).catch((error: unknown) => onProblem(toProblem(error)));
+  };
+  return (
+    <>
+      <Table label="Sessions" columns={COLUMNS}>
+        {sessions.map((session) => (
+          <tr key={session.id} data-session={session.id} data-status={session.status}>
+            <td>
+              <SessionLink id={session.id} />
+            </td>
+            <td>
+              <SessionState session={session} verdict={verdicts[session.id]} />
+            </td>
+            <td class="number">
+              <Age at={session.created_at} now_ms={now_ms} />
+            </td>
+            <td>{session.user_id ?? <span class="muted">–</span>}</td>
+            <td>{session.provider_name}</td>
+            <td>{session.owner_name}</td>
+            <td class="number">{session.machine ?? `${session.generation} of ${session.generations_max}`}</td>
+            <td class="number">{session.viewers}</td>
+            <td class="actions">
+              {hasEnded(session.status) ? null : (
+                <>
+                  <a href={sessionPath(session.id, { provider: session.provider, view_only: true })}>
+                    Watch<span class="visually-hidden"> {session.id}</span>
+                  </a>
+                  <button type="button" class="text" onClick={() => setToStop(session)}>
+                    Stop<span class="visually-hidden"> {session.id}</span>
+                  </button>
+                </>
+              )}
+            </td>
+          </tr>
+        ))}
+      </Table>
+      {to_stop === null ? null : (
+        <ConfirmDialog
+          question={`Stop the session of ${to_stop.user_id ?? to_stop.owner_name}?`}
+          detail={`${to_stop.provider_name}, ${to_stop.id}. Its machine is removed. The person must start again.`}
+          confirm="Stop"
+          cancel="Keep"
+          onChoice={(choice) => {
+            const session = to_stop;
+            setToStop(null);
+            if (choice === "confirm") stop(session);
+          }}
+        />
+      )}
+    </>
+  );
+}

@@ -14,7 +14,7 @@ import { Frame } from "../components/frame";
 import { LoadingPage } from "../components/loading-page";
 import { LoginConfirmation } from "../components/login-confirmation";
 import { DESKTOP_LABEL } from "../components/focus-trap";
-import { MachineView } from "../components/machine-view";
+import type { MachineView as MachineViewComponent } from "../components/machine-view";
 import { NextAction } from "../components/next-action";
 import { ProblemNote } from "../components/problem-note";
 import { ReplacedNotice } from "../components/replaced-notice";
@@ -163,6 +163,22 @@ function useConsent(id: string): [ConsentState, (consent: ConsentView) => void] 
   return [consent, setConsent];
 }
 
+/** The machine's view, whose code is loaded once it is `wanted`; `null` until then. */
+function useMachineView(wanted: boolean): typeof MachineViewComponent | null {
+  const [view, setView] = useState<typeof MachineViewComponent | null>(null);
+  useEffect(() => {
+    if (!wanted) return undefined;
+    const loads = new Repeater(async () => {
+      const { MachineView } = await import("../components/machine-view");
+      setView(() => MachineView);
+      return null;
+    });
+    loads.start();
+    return () => loads.stop();
+  }, [wanted]);
+  return view;
+}
+
 /** Whether the page has one column. */
 function useIsNarrow(): boolean {
   const [query] = useState(() => window.matchMedia("(max-width: 59.99rem)"));
@@ -196,8 +212,11 @@ function SessionPage({ id, login_problem, view_only }: SessionPageProps) {
   const [consent, setConsent] = useConsent(id);
   const asks_consent = typeof consent === "object" && consent.status === "required";
   const may_connect = consent !== "loading" && !asks_consent;
-  // What the page shows depends on both, and must not move when the second one arrives.
-  const session = consent === "loading" ? null : known_session;
+  const has_ended = known_session !== null && hasEnded(known_session.status);
+  const MachineView = useMachineView(may_connect && !has_ended);
+  // What the page shows depends on all of them, and must not move when the last one arrives.
+  const is_loading = consent === "loading" || (may_connect && MachineView === null && !has_ended);
+  const session = is_loading ? null : known_session;
   useEffect(() => {
     if (may_connect) desktop.start();
   }, [desktop, may_connect]);
@@ -256,7 +275,7 @@ function SessionPage({ id, login_problem, view_only }: SessionPageProps) {
     );
   }
   const machine_first = is_narrow && session !== null && isUsedInMachine(session, view_only);
-  const machine_view = asks_consent || session === null ? null : (
+  const machine_view = asks_consent || session === null || MachineView === null ? null : (
     <MachineView key="machine" id={id} session={session} desktop={desktop} terminal={terminal} openTerminal={openTerminal} />
   );
   return (

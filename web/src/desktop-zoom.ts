@@ -44,12 +44,17 @@ export class DesktopZoom {
     }
   }
 
-  /** At each connection. On a touch screen a picture that would be too small to read is shown at its own size at first. */
+  /**
+   * At each connection, and when the frame is shown while there is one. On a touch screen a picture that would be too small to read is
+   * shown at its own size at first.
+   */
   start(): void {
     if (this.#started) return this.#applySize();
-    this.#started = true;
     const fitted = this.#fittedScale();
-    if (window.matchMedia("(pointer: coarse)").matches && fitted > 0 && fitted < LEGIBLE_SCALE_MIN) {
+    // Without a frame on the page there is nothing to compare with.
+    if (fitted <= 0) return;
+    this.#started = true;
+    if (window.matchMedia("(pointer: coarse)").matches && fitted < LEGIBLE_SCALE_MIN) {
       this.setScale(1);
       this.view.scrollTo((this.view.scrollWidth - this.view.clientWidth) / 2, 0);
     }

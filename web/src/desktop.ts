@@ -75,6 +75,7 @@ export class Desktop implements KeyTarget {
   /** Moves the picture into `container`. */
   attach(container: HTMLElement): void {
     if (this.#element.parentElement !== container) container.append(this.#element);
+    if (this.live.value) this.zoom.start();
   }
 
   /** Connects. The server accepts the connection before the machine is ready and waits for it, up to a limit. */

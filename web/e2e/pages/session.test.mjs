@@ -55,15 +55,38 @@ test("a completed session shows the files, a return link and a link to connect a
       ended_at: inSeconds(0),
     });
     await statusIs(page, "completed");
+    await page.click("[data-action=stay]");
     const text = (await page.textContent("main")) ?? "";
     assert.match(text, /Connected/);
     assert.match(await page.title(), /^Connected · Codex/);
-    assert.equal(await page.evaluate(() => document.activeElement?.tagName), "H1");
     assert.match(text, /~\/\.codex\/auth\.json/);
-    assert.equal(await page.getAttribute("text=Go back to app.example", "href"), "https://app.example/back?state=1");
+    const address = `https://app.example/back?state=1&session=${id}&status=completed`;
+    assert.equal(await page.getAttribute("text=Go back to app.example", "href"), address);
     assert.equal(await page.locator("text=Connect another tool").count(), 1);
     await waitUntil("the desktop's connection to be closed", () => fakeServer.viewers.size === 0);
     await shoot("session-completed");
+  });
+});
+
+test("a page that saw a session complete goes back by itself; one that is opened later, or after a failure, does not", async () => {
+  await runScene({}, async (scene) => {
+    const { page, fakeServer, base } = scene;
+    await page.route("https://app.example/**", (route) => route.fulfill({ contentType: "text/html", body: "<title>app</title>" }));
+    const return_url = "https://app.example/back";
+    const id = await openSession(scene, CODE);
+    fakeServer.change(id, { status: "completed", return_url, ended_at: inSeconds(0) });
+    await statusIs(page, "completed");
+    assert.equal(await page.evaluate(() => document.activeElement?.tagName), "H1");
+    await page.waitForURL(`${return_url}?session=${id}&status=completed`);
+
+    await page.goto(`${base}/dashboard/remote-cli/auth?session=${id}`);
+    await page.waitForSelector("[data-action=return]");
+    assert.equal(await page.locator("[data-action=stay]").count(), 0);
+
+    const failed = await openSession(scene, CODE);
+    fakeServer.change(failed, { status: "failed", return_url, ended_at: inSeconds(0) });
+    await page.waitForSelector("[data-action=return]");
+    assert.equal(await page.locator("[data-action=stay]").count(), 0);
   });
 });
 

@@ -220,7 +220,7 @@ function SessionPage({ id, login_problem, view_only }: SessionPageProps) {
   useEffect(() => {
     if (may_connect) desktop.start();
   }, [desktop, may_connect]);
-  const was_live = useEmbedding(session);
+  const was_live = useEmbedding(known_session);
   const is_narrow = useIsNarrow();
   const ended = session !== null && hasEnded(session.status);
   const status = session?.status;

@@ -70,6 +70,10 @@ export class Desktop implements KeyTarget {
       () => "",
       () => this.#loadRfb(),
     );
+    this.socket.state.subscribe(({ status }) => {
+      // The keyboard cannot scroll a picture that takes no keys any more.
+      if (status === "ended" || status === "access_ended") this.zoom.setScale(null);
+    });
   }
 
   /** Moves the picture into `container`. */

@@ -74,6 +74,7 @@ test("a page that saw a session complete goes back by itself; one that is opened
     await page.route("https://app.example/**", (route) => route.fulfill({ contentType: "text/html", body: "<title>app</title>" }));
     const return_url = "https://app.example/back";
     const id = await openSession(scene, CODE);
+    await desktopShows(page);
     fakeServer.change(id, { status: "completed", return_url, ended_at: inSeconds(0) });
     await statusIs(page, "completed");
     assert.equal(await page.evaluate(() => document.activeElement?.tagName), "H1");

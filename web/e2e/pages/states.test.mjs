@@ -30,7 +30,7 @@ const STATES = {
   },
   "no-session": async ({ page, base }) => {
     await page.goto(`${base}/dashboard/remote-cli/auth`);
-    await page.waitForSelector("main[data-page=auth] a.button");
+    await page.getByText("Check that the whole link was copied.").waitFor();
   },
   "unknown-session": async ({ page, base }) => {
     await page.goto(`${base}/dashboard/remote-cli/auth?session=ses_01jd0000000000000000000077`);

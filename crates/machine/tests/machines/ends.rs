@@ -174,11 +174,14 @@ async fn stop_kills_every_descendant_and_its_reason_overrides_the_exit_status() 
     let server = host.open(PlainProcess::shell("(setsid sleep 1000 &) ; sleep 1000")).await;
     let (id, mut state) = server.start_running().await;
     let (keeper, process) = processes(&host.run_dir(&id));
-    let children = |pid: u32| {
+    // By name: the shell's subshell, which has exited, is its child for a moment too.
+    let has_sleep = |pid: u32| {
         let pids = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
-        pids.split_whitespace().count()
+        let mut names =
+            pids.split_whitespace().map(|pid| std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default());
+        names.any(|name| name.trim() == "sleep")
     };
-    while children(keeper.pid) < 2 || children(process.pid) < 1 {
+    while !has_sleep(keeper.pid) || !has_sleep(process.pid) {
         tokio::time::sleep(std::time::Duration::from_millis(5)).await;
     }
     assert_eq!(server.machines.stop(&id, StopReason::Cancelled), StopRequestOutcome::Enqueued);

@@ -54,7 +54,7 @@ export const ERROR_WORDS: Readonly<Record<number, ErrorWords>> = {
   406: NOT_POSSIBLE,
   408: TOO_SLOW,
   409: NOT_POSSIBLE,
-  410: { title: "This is gone", text: "What was here has ended or was removed.", action: CONNECTIONS },
+  410: { title: "This has ended", text: "What was here has ended or was removed.", action: CONNECTIONS },
   413: TOO_LONG,
   414: TOO_LONG,
   415: NOT_POSSIBLE,

@@ -23,7 +23,7 @@ pub fn require_shown(what: &str, name: &str, chars_max: usize) -> Result<(), Api
     Err(ApiError::new(Problem::Malformed, detail))
 }
 
-/// Requires that a name of somebody who asks for something [is shown as it is](require_shown), and that its letters are those that they
+/// Requires that the name of a caller that asks for something [is shown as it is](require_shown), and that its letters are those that they
 /// look like: each word is in one script (Unicode Technical Standard 39, "highly restrictive"), without compatibility forms of letters,
 /// and a word of another script that looks like Latin letters is not next to Latin words.
 ///

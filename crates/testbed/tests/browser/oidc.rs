@@ -122,11 +122,11 @@ async fn oidc_refused_sign_ins_are_explained_on_the_page() {
         assert_refused(&replayed, "sign_in_expired", "used before");
         browser.run(json!({ "do": "sign-out" })).await;
         for (fault, person, code, words) in [
-            (Some(OidcFault::AnotherNonce), "Ada Example", "id_token_invalid", "nonce"),
-            (Some(OidcFault::ExpiredCode), "Ada Example", "code_rejected", "code"),
-            (Some(OidcFault::TokenServerError), "Ada Example", "issuer_unavailable", "identity provider"),
+            (Some(OidcFault::AnotherNonce), "Ada Example", "id_token_invalid", "tell the people who run this page"),
+            (Some(OidcFault::ExpiredCode), "Ada Example", "code_rejected", "This sign-in did not work"),
+            (Some(OidcFault::TokenServerError), "Ada Example", "issuer_unavailable", "does not answer"),
             (None, "Deny", "sign_in_denied", "declined"),
-            (None, "Eve Example", "no_role", "groups"),
+            (None, "Eve Example", "no_role", "may not be used here"),
         ] {
             // Another browser: the provider does not know the person yet.
             let mut browser = Browser::open(&server.base_url().unwrap());

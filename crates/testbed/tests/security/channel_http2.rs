@@ -1,4 +1,4 @@
-//! A machine that abuses HTTP/2 on its channels: it is stopped and named, and nobody else notices.
+//! A machine that abuses HTTP/2 on its channels: it is stopped and named, and no other session is affected.
 
 use crate::{
     hostile_machine::{Behaviour, HostileMachine, HostileMachines, SETTINGS, accept, agent_request, post},

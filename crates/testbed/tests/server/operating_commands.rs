@@ -1,4 +1,4 @@
-//! Commands that operate a running server: `sessions`, `helpers`, `status`, and `./up` beside a server that runs.
+//! Commands that operate a running server: `sessions`, `helpers`, `status`, and `./up` while a server runs.
 
 use crate::{
     command_line::{run_cli, text},

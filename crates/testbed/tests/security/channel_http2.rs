@@ -25,6 +25,8 @@ const KEPT_KIB_MAX: u64 = 32 * 1024;
 
 const BROKE: &str = "it broke HTTP/2";
 const FRAMES: &str = "HTTP/2 frames without data";
+/// Both are true of what the machine sends, and which one ends the connection depends on when the controller requests something.
+const EITHER: &str = "violated the protocol of its channel";
 
 /// Whether the peer reads what the server sends.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -232,7 +234,7 @@ async fn channel_of_the_agents_answers_is_guarded_as_well() {
     let continued = [frame(HEADERS, 0, 1, b"\x88"), repeated(CONTINUATION, 0, 1, &block, 1_000)].concat();
     let machines = HostileMachines::start(SETTINGS).await;
     for (name, frames, violation) in [
-        ("interim answers without end", early(200_000), FRAMES),
+        ("interim answers without end", early(200_000), EITHER),
         ("CONTINUATION without end", continued, BROKE),
         ("200,000 PINGs", repeated(PING, 0, 0, b"12345678", 200_000), FRAMES),
         ("PUSH_PROMISE", frame(PUSH_PROMISE, 4, 1, &[0, 0, 0, 2]), BROKE),

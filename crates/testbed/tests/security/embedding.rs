@@ -49,7 +49,6 @@ async fn frames_are_permitted_only_to_listed_origins_and_only_of_the_session_pag
             "/login",
             "/sign-in/callback",
             "/dashboard/remote-cli",
-            "/dashboard/remote-cli/auth/",
             "/api/auth/session/ses_00000000000000000000000000/novnc",
             "/api/me",
             "/health",

@@ -7,7 +7,7 @@ use crate::{
 use anteroom_testbed::{TestServer, WAIT_MAX, plain_process::built_program};
 use anteroom_wire::{
     SessionId,
-    api::{HelperList, SessionList, SessionStatus},
+    api::{HelperList, SessionStatus, SessionView},
 };
 use serde_json::{Value, json};
 use std::{fs, os::unix::fs::symlink, path::Path, process::Stdio};
@@ -32,9 +32,10 @@ async fn sessions_cancel_ends_sessions_and_reports_each_that_it_could_not_end() 
     let partly = run_cli(&server, &["sessions", "cancel", UNKNOWN, two.as_str(), "--json"]).await;
     assert_eq!(partly.status.code(), Some(1));
     assert!(text(&partly.stderr).contains(&format!("anteroom: {UNKNOWN}: There is no such session.")));
-    let list: SessionList = serde_json::from_slice(&partly.stdout).unwrap();
+    let mut list: serde_json::Value = serde_json::from_slice(&partly.stdout).unwrap();
+    let sessions: Vec<SessionView> = serde_json::from_value(list["sessions"].take()).unwrap();
     assert_eq!(
-        list.sessions.iter().map(|view| (&view.id, view.status)).collect::<Vec<_>>(),
+        sessions.iter().map(|view| (&view.id, view.status)).collect::<Vec<_>>(),
         [(&two, SessionStatus::Cancelled)]
     );
     assert_eq!(status_of(&server, &two).await, SessionStatus::Cancelled);

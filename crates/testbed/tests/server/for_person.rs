@@ -12,7 +12,8 @@ use anteroom_wire::{
     situation::{PersonAction, Phase, Situation},
 };
 use serde_json::json;
-use std::{cell::RefCell, net::TcpListener};
+use std::cell::RefCell;
+use tokio::net::TcpSocket;
 
 async fn wait_situation(api: &ApiClient, id: &SessionId, situation: Situation) -> SessionView {
     let reached = |view: &SessionView| view.for_person.situation == situation;
@@ -101,8 +102,10 @@ async fn the_demo_is_signed_in_on_the_desktop_only() {
 #[tokio::test]
 async fn an_unreachable_provider_is_named() {
     let flags = Flags::new();
-    // A port without a listener: it was free a moment ago.
-    let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    // A port without a listener that no other program gets.
+    let reserved = TcpSocket::new_v4().unwrap();
+    reserved.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let closed = reserved.local_addr().unwrap();
     let connect = Step::ProxyConnect { authority: "login.example:443".to_owned() };
     let provider = flags.provider_with_steps([connect, Step::Exit { code: 1 }]).with_egress("login.example", 443);
     let config = TestConfig::with_provider(provider).with_host_override("login.example:443", closed);

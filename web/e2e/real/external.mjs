@@ -62,7 +62,7 @@ test(`an external desktop is viewed through the page (${CLAIM})`, { timeout: SLO
     await page.click("[data-action=agree]");
     if (PASSWORD !== "") await enterPassword(page);
     await showsTestDesktop(page);
-    await page.getByText("On the external machine desk", { exact: true }).waitFor();
+    await page.getByText("On the computer desk", { exact: true }).waitFor();
     await page.locator("[data-action=cancel]").waitFor();
     assert.equal(await page.locator("[data-action=restart]").count(), 0, "an external machine cannot be replaced");
     assert.equal(await page.locator("#tab-terminal").count(), 0, "an external machine has no terminal");

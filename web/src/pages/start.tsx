@@ -28,8 +28,6 @@ import { SignedOut } from "./signed-out";
 /** How often the lists are requested, while a session is active and while none is. */
 const ACTIVE_INTERVAL_MS = 2_000;
 const IDLE_INTERVAL_MS = 10_000;
-/** Delay before the session page's code is preloaded. */
-const PRELOAD_DELAY_MS = 1_500;
 
 interface PageData {
   caller: CurrentCaller;
@@ -101,11 +99,6 @@ function usePageData() {
 
 export function StartPage() {
   const { data, problem, signed_out, reload } = usePageData();
-  useEffect(() => {
-    const preload = window.setTimeout(() => void import("./auth").catch(() => undefined), PRELOAD_DELAY_MS);
-    return () => window.clearTimeout(preload);
-  }, []);
-
   const is_operator = data?.caller.role === "operator";
   if (signed_out !== null) return <SignedOut problem={signed_out} />;
   if (data?.caller.role === "auditor") return <AuditorPage name={data.caller.name} health={data.health} />;

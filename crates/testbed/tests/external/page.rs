@@ -58,7 +58,7 @@ async fn journey_page_shows_external_desktop() {
     let api = server.backend_client().unwrap();
     let started = start(&api).await;
     api.wait_status(&started.session.id, SessionStatus::VmStarted).await.unwrap();
-    let away = "The external machine refuses connections to its desktop.";
+    let away = "The remote browser does not answer yet.";
     let mut page = browser("external", &started.viewer_url);
     let mut page = page.env("ANTEROOM_E2E_AWAY", away).stdout(Stdio::piped()).spawn().expect("node starts");
     let mut lines = BufReader::new(page.stdout.take().unwrap()).lines();

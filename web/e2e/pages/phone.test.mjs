@@ -36,7 +36,7 @@ async function moveFingers({ page }, fingers) {
 /** How far the picture is scrolled in its frame. @param {import("./scene.mjs").Scene} scene */
 const scrolled = ({ page }) => page.locator(".desktop-host").evaluate((view) => [Math.round(view.scrollLeft), Math.round(view.scrollTop)]);
 
-test("in portrait the picture stands near the top, as wide as the screen and at its own size, and one finger moves it", async () => {
+test("in portrait the picture is near the top, as wide as the screen and at its own size, and one finger moves it", async () => {
   await runScene(PORTRAIT, async (scene) => {
     const { page, fakeServer, shoot } = scene;
     await openSession(scene, { lanes: ["desktop"] });

@@ -15,7 +15,7 @@ interface DesktopAreaProps {
   desktop: Desktop;
   /** Whether the form for typing a text is open at first. */
   type_box_open: boolean;
-  /** Stands after the controls. */
+  /** Shown after the controls. */
   after?: ComponentChildren;
   /** Covers the desktop. */
   children: ComponentChildren;

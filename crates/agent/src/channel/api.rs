@@ -1,6 +1,7 @@
 //! The agent's HTTP API, on the channel on which the agent is the HTTP/2 server: the routes of `anteroom_wire::agent`. Errors have a
 //! [`ProblemBody`](anteroom_wire::ProblemBody).
 
+mod pty_stream;
 mod sign_in;
 mod streams;
 

@@ -11,6 +11,7 @@ use anteroom_wire::{
 use http::StatusCode;
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
+use std::time::Instant;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 async fn open_terminal(sender: &mut Sender, id: &str) -> TokioIo<Upgraded> {
@@ -87,6 +88,32 @@ async fn terminal_forwards_keys_and_size() {
     drop(stream);
     let mut resize_status = async || post(&mut sender, "/terminal/web1/size", &size).await.0;
     eventually("tmux client ended", async || (resize_status().await == StatusCode::NOT_FOUND).then_some(())).await;
+}
+
+/// An unread connection may hold a few thousand small frames, and a viewer that does not read is disconnected after seconds.
+#[tokio::test]
+async fn output_in_small_pieces_is_collected() {
+    let fixture = AgentFixture::start().await;
+    let mut sender = fixture.connect().await;
+    let script = "read line; i=0; while [ $i -lt 500 ]; do printf .; sleep 0.001; i=$((i+1)); done; echo finished; cat";
+    fixture.claim(&mut sender, provider(script)).await;
+    fixture
+        .wait_event("the tool started", |event| matches!(event, AgentEvent::Tool(ToolEvent::Started)).then_some(()))
+        .await;
+    let mut stream = open_terminal(&mut sender, "web1").await;
+    stream.write_all(b"go\r").await.unwrap();
+    let started = Instant::now();
+    let (mut received, mut small_pieces) = (Vec::new(), 0);
+    let mut buf = [0; 4096];
+    while !String::from_utf8_lossy(&received).contains("finished") {
+        let n = tokio::time::timeout(DEADLINE, stream.read(&mut buf)).await.expect("output").unwrap();
+        assert!(n > 0, "ended: {}", String::from_utf8_lossy(&received));
+        small_pieces += u64::from(n < 256);
+        received.extend_from_slice(&buf[..n]);
+    }
+    // 20 at once and 20 a second; the first screen is a few more.
+    let permitted = 30 + 20 * (started.elapsed().as_secs() + 1);
+    assert!(small_pieces <= permitted, "{small_pieces} pieces, not {permitted}");
 }
 
 #[tokio::test]

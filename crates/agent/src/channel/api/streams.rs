@@ -1,12 +1,11 @@
 //! Raw streams over `CONNECT`: the desktop and the terminal.
 
-use super::{ApiResponse, empty};
+use super::{ApiResponse, empty, pty_stream::PtyStream};
 use crate::{
     agent::Agent,
     api_error::ApiError,
     desktop::preconnected_rfb,
     log,
-    platform::async_fd,
     terminal::{
         attach::{self, attach_client},
         handle::TerminalError,
@@ -19,18 +18,8 @@ use anteroom_wire::{
 use http::{HeaderMap, Request, StatusCode};
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
-use std::{
-    io,
-    ops::RangeInclusive,
-    os::fd::OwnedFd,
-    pin::Pin,
-    sync::Arc,
-    task::{Context, Poll, ready},
-};
-use tokio::{
-    io::{AsyncRead, AsyncWrite, Interest, ReadBuf, unix::AsyncFd},
-    net::UnixStream,
-};
+use std::{ops::RangeInclusive, sync::Arc};
+use tokio::net::UnixStream;
 
 const COPY_BYTES: usize = 64 * 1024;
 const COLS: RangeInclusive<u16> = 2..=500;
@@ -128,56 +117,4 @@ fn number(headers: &HeaderMap, name: &str, range: &RangeInclusive<u16>) -> Resul
     value.ok_or_else(|| {
         ApiError::new(Problem::Malformed, format!("{name} must be {} to {}", range.start(), range.end()))
     })
-}
-
-/// The controlling side of a pseudo-terminal as a stream.
-struct PtyStream {
-    fd: AsyncFd<Arc<OwnedFd>>,
-}
-
-impl PtyStream {
-    fn new(pty: Arc<OwnedFd>) -> io::Result<Self> {
-        Ok(Self { fd: async_fd::register_fd(pty, Interest::READABLE | Interest::WRITABLE)? })
-    }
-}
-
-impl AsyncRead for PtyStream {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        loop {
-            let mut guard = ready!(self.fd.poll_read_ready(cx))?;
-            let unfilled = buf.initialize_unfilled();
-            match guard.try_io(|fd| Ok(rustix::io::read(fd.get_ref(), unfilled)?)) {
-                Ok(Ok(n)) => {
-                    buf.advance(n);
-                    return Poll::Ready(Ok(()));
-                }
-                // Linux returns EIO when the last program has closed the other side: that is the end.
-                Ok(Err(error)) if error.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error()) => {
-                    return Poll::Ready(Ok(()));
-                }
-                Ok(Err(error)) => return Poll::Ready(Err(error)),
-                Err(_would_block) => {}
-            }
-        }
-    }
-}
-
-impl AsyncWrite for PtyStream {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        loop {
-            let mut guard = ready!(self.fd.poll_write_ready(cx))?;
-            match guard.try_io(|fd| Ok(rustix::io::write(fd.get_ref(), buf)?)) {
-                Ok(result) => return Poll::Ready(result),
-                Err(_would_block) => {}
-            }
-        }
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
 }

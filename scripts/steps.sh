@@ -53,6 +53,16 @@ need_chromium() {
   export ANTEROOM_E2E_CHROMIUM
 }
 
+# Firefox for the tests: Debian's package; elsewhere (Ubuntu has none, and its package of Firefox is a snap) Mozilla's build.
+need_firefox() {
+  if [ -n "${ANTEROOM_E2E_FIREFOX:-}" ] || command -v firefox-esr >/dev/null; then return; fi
+  if apt-cache show firefox-esr 2>/dev/null | grep -q '^Package: firefox-esr'; then packages firefox-esr; return; fi
+  step "Fetching a Firefox for the browser tests"
+  (cd web && npm ci --no-audit --no-fund --loglevel=error && npx playwright-core install-deps firefox)
+  ANTEROOM_E2E_FIREFOX=$(cd web && npx browsers install firefox@esr --path "${XDG_CACHE_HOME:-$HOME/.cache}/puppeteer" --format '{{path}}')
+  export ANTEROOM_E2E_FIREFOX
+}
+
 # Builds the pages; skipped while their sources are unchanged.
 build_pages() {
   local stamp now

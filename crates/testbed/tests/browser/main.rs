@@ -1,12 +1,13 @@
 //! The page in a real browser while its server or its machine crashes: the page reconnects without the user.
 //!
 //! The browser is driven by `web/e2e/real/scene.mjs`, which needs Node, the npm packages of the web pages and Chromium, as `./test`
-//! provides them.
+//! provides them, and Firefox for `firefox.rs`.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::disallowed_methods, reason = "tests")]
 
 mod admin;
 mod embedding;
+mod firefox;
 mod helpers;
 mod neighbours;
 mod oidc;

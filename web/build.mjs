@@ -1,7 +1,8 @@
 // Bundles src/ into dist/: the HTML of the pages and their hashed assets. `--watch` rebuilds on change.
 //
 //   dist/*.html         one for each page, with its first content and the scripts that it needs (src/first-content.tsx)
-//   dist/errors/*.html  one for each HTTP status of an error
+//   dist/*.de.html      the same in German
+//   dist/errors/*.html  one for each HTTP status of an error, and its German form
 //   dist/assets/        scripts, styles, icon: named by the hash of their content, so they can be cached without a time limit
 //   …br, …gz            a file's content, compressed; only if that is smaller
 //
@@ -32,9 +33,9 @@ function html(file, assets) {
   const body =
     assets.script === null
       ? file.content
-      : `<div id="app">${file.content}</div>\n  <noscript>This page needs JavaScript: it shows a live desktop.</noscript>`;
+      : `<div id="app">${file.content}</div>\n  <noscript>${file.needs_scripts}</noscript>`;
   return `<!doctype html>
-<html lang="en">
+<html lang="${file.language}">
 <head>
   <meta charset="utf-8">
   <title>${file.title}</title>
@@ -140,44 +141,64 @@ async function htmlFiles() {
     logLevel: "warning",
   });
   const text = rendered.outputFiles[0]?.text ?? "";
-  return (await import(`data:text/javascript;base64,${Buffer.from(text).toString("base64")}`)).HTML_FILES;
+  return (await import(`data:text/javascript;base64,${Buffer.from(text).toString("base64")}`)).htmlFiles();
 }
 
-/** Writes the assets, then the pages that refer to them, then removes the files of earlier builds. */
-const writePages = {
+/** Writes the assets, then the pages that refer to them, then removes the files of earlier builds.
+ * @param {import("esbuild").BuildResult[]} results */
+async function writePages(results) {
+  // The hash that scripts/steps.sh keeps of the sources is not valid any more.
+  await rm(join(dist, ".source-hash"), { force: true });
+  const files = new Files();
+  for (const { path, contents } of results.flatMap((result) => result.outputFiles ?? [])) {
+    await files.write(relative(dist, path), contents);
+  }
+  const built = results.flatMap((result) => Object.entries(result.metafile?.outputs ?? {}));
+  const outputs = new Map(built.map(([path, output]) => [path.replace(/^dist\//, ""), output]));
+  /** @param {string} ending @param {string} [source] */
+  const find = (ending, source) => {
+    const found = [...outputs].find(([path, output]) => path.endsWith(ending) && (source === undefined || output.entryPoint === source));
+    if (!found) throw new Error(`the build has no ${ending} of ${source ?? "any source"}`);
+    return found[0];
+  };
+  const icon = find(".svg");
+  for (const file of await htmlFiles()) {
+    const script = file.script === null ? null : find(".js", file.script);
+    const roots = [...(script === null ? [] : [script]), ...file.loads.map((source) => find(".js", source))];
+    const preloads = [...new Set(roots.flatMap((root) => [...closure(outputs, root)]))].filter((path) => path !== script);
+    const styles = ["src/styles/app.css", ...(file.styles ?? [])].map((source) => find(".css", source));
+    await files.write(file.file, Buffer.from(html(file, { script, preloads, styles, icon })));
+  }
+  await files.removeOthers();
+}
+
+/** The entry points of each build. A module that two entry points of one build use is a file of its own, and small files compress badly:
+ * the operators' pages have their own copies. */
+const BUILDS = [
+  ["src/app.tsx", "src/desktop-page.tsx", "src/styles/app.css", "src/icon.svg"],
+  ["src/admin.tsx", "src/styles/admin-pages.css"],
+];
+
+/** The newest result of each build. @type {Map<number, import("esbuild").BuildResult>} */
+const results = new Map();
+let written = Promise.resolve();
+
+/** Writes the pages after each build, once all have a result. @param {number} number @returns {import("esbuild").Plugin} */
+const pagesAfter = (number) => ({
   name: "pages",
-  /** @param {import("esbuild").PluginBuild} build */
   setup(build) {
-    build.onEnd(async (result) => {
-      if (result.errors.length > 0 || !result.metafile) return;
-      // The hash that scripts/steps.sh keeps of the sources is not valid any more.
-      await rm(join(dist, ".source-hash"), { force: true });
-      const files = new Files();
-      for (const { path, contents } of result.outputFiles ?? []) await files.write(relative(dist, path), contents);
-      const outputs = new Map(Object.entries(result.metafile.outputs).map(([path, output]) => [path.replace(/^dist\//, ""), output]));
-      /** @param {string} ending @param {string} [source] */
-      const find = (ending, source) => {
-        const found = [...outputs].find(([path, output]) => path.endsWith(ending) && (source === undefined || output.entryPoint === source));
-        if (!found) throw new Error(`the build has no ${ending} of ${source ?? "any source"}`);
-        return found[0];
-      };
-      const icon = find(".svg");
-      for (const file of await htmlFiles()) {
-        const script = file.script === null ? null : find(".js", file.script);
-        const roots = [...(script === null ? [] : [script]), ...file.loads.map((source) => find(".js", source))];
-        const preloads = [...new Set(roots.flatMap((root) => [...closure(outputs, root)]))].filter((path) => path !== script);
-        const styles = ["src/styles/app.css", ...(file.styles ?? [])].map((source) => find(".css", source));
-        await files.write(file.file, Buffer.from(html(file, { script, preloads, styles, icon })));
-      }
-      await files.removeOthers();
+    build.onEnd((result) => {
+      if (result.errors.length > 0) return undefined;
+      results.set(number, result);
+      if (results.size === BUILDS.length) written = written.then(() => writePages([...results.values()]));
+      return written;
     });
   },
-};
+});
 
 /** @type {import("esbuild").BuildOptions} */
-const options = {
+const common = {
   absWorkingDir: here,
-  entryPoints: ["src/app.tsx", "src/desktop-page.tsx", "src/admin.tsx", "src/styles/app.css", "src/styles/admin-pages.css", "src/icon.svg"],
   bundle: true,
   splitting: true,
   format: "esm",
@@ -196,16 +217,17 @@ const options = {
   assetNames: "assets/[name]-[hash]",
   metafile: true,
   write: false,
-  plugins: [writePages, stylesAsText],
   logLevel: "warning",
 };
+const builds = BUILDS.map((entryPoints, number) => ({ ...common, entryPoints, plugins: [pagesAfter(number), stylesAsText] }));
 
 await mkdir(dist, { recursive: true });
 if (process.argv.includes("--watch")) {
-  await (await context(options)).watch();
+  for (const options of builds) await (await context(options)).watch();
   console.log("watching src/");
 } else {
-  const result = await build(options);
-  const bytes = Object.values(result.metafile?.outputs ?? {}).reduce((sum, output) => sum + output.bytes, 0);
-  console.log(`web/dist: ${Object.keys(result.metafile?.outputs ?? {}).length} assets, ${Math.round(bytes / 1024)} KiB`);
+  const built = await Promise.all(builds.map((options) => build(options)));
+  const outputs = built.flatMap((result) => Object.values(result.metafile?.outputs ?? {}));
+  const bytes = outputs.reduce((sum, output) => sum + output.bytes, 0);
+  console.log(`web/dist: ${outputs.length} assets, ${Math.round(bytes / 1024)} KiB`);
 }

@@ -52,7 +52,9 @@ const UNREACHABLE: Problem = {
   code: "server_unreachable",
   sentence: "The server does not answer.",
   remedy: "Check your connection, then try again.",
-  for_person: texts.connection_lost,
+  get for_person() {
+    return texts.connection_lost;
+  },
   close_code: 1006,
 };
 

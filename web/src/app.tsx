@@ -1,9 +1,12 @@
 // Selects the page by path. Each page is a separate chunk, so that the start page does not load the desktop's code.
 
-import { render } from "preact";
+import { render, type ComponentType } from "preact";
 import { toProblem } from "./api";
 import { Frame } from "./components/frame";
 import { ProblemNote } from "./components/problem-note";
+import { loadPageLanguage } from "./language";
+import { useStore } from "./store";
+import { language } from "./texts";
 
 async function loadPage() {
   switch (window.location.pathname.replace(/\/+$/, "")) {
@@ -18,10 +21,16 @@ async function loadPage() {
   }
 }
 
+/** Renders the page again when its language changes. */
+function App({ Page }: { Page: ComponentType }) {
+  useStore(language);
+  return <Page />;
+}
+
 const root = document.getElementById("app");
 if (root !== null) {
-  loadPage().then(
-    (Page) => render(<Page />, root),
+  Promise.all([loadPage(), loadPageLanguage()]).then(
+    ([Page]) => render(<App Page={Page} />, root),
     (error: unknown) =>
       render(
         <Frame title="Anteroom" page="fault">

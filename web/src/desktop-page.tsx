@@ -10,7 +10,9 @@ import { LoginConfirmation } from "./components/login-confirmation";
 import { Desktop } from "./desktop";
 import { startHeartbeat } from "./heartbeat";
 import { extractLoginToken } from "./login-token";
+import { loadPageLanguage } from "./language";
 import { isViewOnly, sessionPath } from "./pages";
+import { texts } from "./texts";
 
 function DesktopPage({ id, view_only }: { id: string; view_only: boolean }) {
   const [desktop] = useState(() => new Desktop(id, DESKTOP_LABEL, view_only));
@@ -25,7 +27,7 @@ function DesktopPage({ id, view_only }: { id: string; view_only: boolean }) {
   }, [desktop, id, view_only]);
   return (
     <main class="desktop-page" data-page="desktop">
-      <h1 class="visually-hidden">Desktop of the machine</h1>
+      <h1 class="visually-hidden">{texts.desktop_title}</h1>
       <DesktopArea
         desktop={desktop}
         type_box_open={false}
@@ -45,6 +47,7 @@ function DesktopPage({ id, view_only }: { id: string; view_only: boolean }) {
 }
 
 const root = document.getElementById("app");
+await loadPageLanguage();
 const id = /^\/api\/auth\/session\/([^/]+)\/novnc\/?$/.exec(window.location.pathname)?.[1];
 if (root !== null && id !== undefined) {
   const login_token = extractLoginToken();

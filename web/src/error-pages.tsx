@@ -3,89 +3,64 @@
 
 import { Frame } from "./components/frame";
 import { START_PATH } from "./pages";
+import type { Language } from "./texts";
+import { ERROR_PAGE_TEXTS, type ErrorAction, type ErrorKind } from "./texts/error-pages";
 
-/** What a person can do next. */
-type Action = { label: string; href: string } | null;
+/** The kind of page for each HTTP status of the server's errors. */
+export const ERROR_STATUSES: Readonly<Record<number, ErrorKind>> = {
+  400: "not_complete",
+  401: "signed_out",
+  403: "not_yours",
+  404: "nothing_here",
+  405: "nothing_here",
+  406: "not_possible",
+  408: "too_slow",
+  409: "not_possible",
+  410: "ended",
+  413: "too_long",
+  414: "too_long",
+  415: "not_possible",
+  421: "wrong_host",
+  422: "not_possible",
+  429: "too_many",
+  431: "too_long",
+  500: "broken",
+  502: "broken",
+  503: "busy",
+  504: "too_slow",
+};
 
-interface ErrorWords {
-  title: string;
-  text: string;
-  action: Action;
+/** What a person can do about each kind; absent: go to the connections. */
+const ACTIONS: Partial<Record<ErrorKind, ErrorAction | null>> = {
+  signed_out: "sign_in",
+  too_slow: "again",
+  too_many: "again",
+  busy: "again",
+  broken: "again",
+  wrong_host: null,
+};
+
+/** Where the button of an error page leads; an empty address is that of the page itself. */
+const ADDRESSES: Record<ErrorAction, string> = { connections: START_PATH, sign_in: START_PATH, again: "" };
+
+interface ErrorPageProps {
+  status: string;
+  kind: ErrorKind;
+  language: Language;
 }
 
-const CONNECTIONS: Action = { label: "Your connections", href: START_PATH };
-/** An empty address is that of the page itself. */
-const AGAIN: Action = { label: "Try again", href: "" };
-
-const NOTHING_HERE: ErrorWords = {
-  title: "There is nothing here",
-  text: "The address may be mistyped, or what was here has been removed.",
-  action: CONNECTIONS,
-};
-const NOT_POSSIBLE: ErrorWords = { title: "This did not work", text: "This address cannot do that now.", action: CONNECTIONS };
-const TOO_LONG: ErrorWords = {
-  title: "This address is too long",
-  text: "Your browser sent more than this server accepts. Open the link that you were given again.",
-  action: CONNECTIONS,
-};
-const TOO_SLOW: ErrorWords = { title: "That took too long", text: "Check your connection, then try again.", action: AGAIN };
-const BUSY: ErrorWords = {
-  title: "The server is busy",
-  text: "It has too much to do at the moment. Wait a few seconds, then try again.",
-  action: AGAIN,
-};
-const BROKEN: ErrorWords = {
-  title: "Something failed",
-  text: "The fault is in the server, not in what you did. Try again. If it stays, tell the person who runs this server.",
-  action: AGAIN,
-};
-
-/** The words for each HTTP status of the server's answers. */
-export const ERROR_WORDS: Readonly<Record<number, ErrorWords>> = {
-  400: { title: "This address is not complete", text: "Check that the whole link was copied.", action: CONNECTIONS },
-  401: {
-    title: "You are not signed in",
-    text: "This page needs a sign-in. If you were given a link, open it. Otherwise sign in first.",
-    action: { label: "Sign in", href: START_PATH },
-  },
-  403: { title: "You may not open this", text: "It belongs to another account, or your sign-in does not include it.", action: CONNECTIONS },
-  404: NOTHING_HERE,
-  405: NOTHING_HERE,
-  406: NOT_POSSIBLE,
-  408: TOO_SLOW,
-  409: NOT_POSSIBLE,
-  410: { title: "This has ended", text: "What was here has ended or was removed.", action: CONNECTIONS },
-  413: TOO_LONG,
-  414: TOO_LONG,
-  415: NOT_POSSIBLE,
-  421: {
-    title: "This is not the server's address",
-    text: "This server is not known by the name in the address. Open the link that you were given.",
-    action: null,
-  },
-  422: NOT_POSSIBLE,
-  429: {
-    title: "Too many requests",
-    text: "This address was opened too often in a short time. Wait a minute, then try again.",
-    action: AGAIN,
-  },
-  431: TOO_LONG,
-  500: BROKEN,
-  502: BROKEN,
-  503: BUSY,
-  504: TOO_SLOW,
-};
-
-export function ErrorPage({ status }: { status: number }) {
-  const { title, text, action } = ERROR_WORDS[status] ?? BROKEN;
+export function ErrorPage({ status, kind, language }: ErrorPageProps) {
+  const { kinds, actions } = ERROR_PAGE_TEXTS[language];
+  const { title, text } = kinds[kind];
+  const action = ACTIONS[kind] === undefined ? "connections" : ACTIONS[kind];
   return (
-    <Frame title={title} page="error" status={String(status)}>
+    <Frame title={title} page="error" status={status}>
       <h1>{title}</h1>
       <p>{text}</p>
       {action === null ? null : (
         <p>
-          <a class="button primary" href={action.href}>
-            {action.label}
+          <a class="button primary" href={ADDRESSES[action]}>
+            {actions[action]}
           </a>
         </p>
       )}

@@ -3,61 +3,80 @@
 import type { VNode } from "preact";
 import { renderToString } from "preact-render-to-string";
 import { LoadingPage } from "./components/loading-page";
-import { ERROR_WORDS, ErrorPage } from "./error-pages";
+import { ERROR_STATUSES, ErrorPage } from "./error-pages";
 import { StartPage } from "./pages/start";
+import { LANGUAGES, loadLanguage, texts, type Language } from "./texts";
+import { ERROR_PAGE_TEXTS } from "./texts/error-pages";
 
 export interface HtmlFile {
   /** Its name below dist/. */
   file: string;
+  language: Language;
   title: string;
   content: string;
   /** The source of its script; `null`: it needs none. */
   script: string | null;
+  /** Shown in browsers without scripts. */
+  needs_scripts: string;
   /** Sources of modules that the script loads at once. */
   loads: readonly string[];
   /** Sources of its style sheets, in addition to that of every page. */
   styles?: readonly string[];
 }
 
-const app = (file: string, title: string, page: string, content: VNode): HtmlFile => ({
-  file,
-  title: `${title} · Anteroom`,
-  content: renderToString(content),
-  script: "src/app.tsx",
-  loads: [`src/pages/${page}.tsx`],
-});
+/** The modules with the texts of a language that the scripts do not contain. */
+const TEXTS: Record<Language, readonly string[]> = { en: [], de: ["src/texts/de.ts"] };
 
-const desktop = (
-  <main class="desktop-page" data-page="desktop">
-    <h1 class="visually-hidden">Desktop of the machine</h1>
-  </main>
-);
-
-export const HTML_FILES: readonly HtmlFile[] = [
-  app("index.html", "Connect a tool", "start", <StartPage />),
-  app("session.html", "Session", "auth", <LoadingPage title="Session" page="auth" columns />),
-  app("login.html", "Open Anteroom", "login", <LoadingPage title="Open Anteroom" page="login" />),
-  app("sign-in-callback.html", "Signing in", "sign-in-callback", <LoadingPage title="Signing in" page="sign-in-callback" />),
-  {
-    file: "desktop.html",
-    title: "Desktop · Anteroom",
-    content: renderToString(desktop),
-    script: "src/desktop-page.tsx",
-    loads: ["node_modules/@novnc/novnc/core/rfb.js"],
-  },
-  {
-    file: "admin.html",
-    title: "Operators · Anteroom",
-    content: renderToString(<p class="admin-loading muted">Loading…</p>),
-    script: "src/admin.tsx",
-    loads: [],
-    styles: ["src/styles/admin-pages.css"],
-  },
-  ...Object.entries(ERROR_WORDS).map(([status, { title }]) => ({
-    file: `errors/${status}.html`,
+/** The files in the current language. */
+function filesIn(language: Language): HtmlFile[] {
+  const { kinds, needs_scripts } = ERROR_PAGE_TEXTS[language];
+  const name = (path: string) => (language === "en" ? `${path}.html` : `${path}.${language}.html`);
+  const page = (path: string, title: string, content: VNode, script: string | null, loads: readonly string[]): HtmlFile => ({
+    file: name(path),
+    language,
     title: `${title} · Anteroom`,
-    content: renderToString(<ErrorPage status={Number(status)} />),
-    script: null,
-    loads: [],
-  })),
-];
+    content: renderToString(content),
+    script,
+    needs_scripts,
+    loads: script === null ? [] : [...loads, ...TEXTS[language]],
+  });
+  const app = (path: string, title: string, source: string, content: VNode) =>
+    page(path, title, content, "src/app.tsx", [`src/pages/${source}.tsx`]);
+  const desktop = (
+    <main class="desktop-page" data-page="desktop">
+      <h1 class="visually-hidden">{texts.desktop_title}</h1>
+    </main>
+  );
+  return [
+    app("index", texts.connect_a_tool, "start", <StartPage />),
+    app("session", texts.session, "auth", <LoadingPage title={texts.session} page="auth" columns />),
+    app("login", texts.open_anteroom, "login", <LoadingPage title={texts.open_anteroom} page="login" />),
+    app("sign-in-callback", texts.signing_in, "sign-in-callback", <LoadingPage title={texts.signing_in} page="sign-in-callback" />),
+    page("desktop", texts.desktop, desktop, "src/desktop-page.tsx", ["node_modules/@novnc/novnc/core/rfb.js"]),
+    ...Object.entries(ERROR_STATUSES).map(([status, kind]) =>
+      page(`errors/${status}`, kinds[kind].title, <ErrorPage status={status} kind={kind} language={language} />, null, []),
+    ),
+  ];
+}
+
+/** The operators' pages are in English. */
+const ADMIN: HtmlFile = {
+  file: "admin.html",
+  language: "en",
+  title: "Operators · Anteroom",
+  content: renderToString(<p class="admin-loading muted">Loading…</p>),
+  script: "src/admin.tsx",
+  needs_scripts: "This page needs JavaScript.",
+  loads: [],
+  styles: ["src/styles/admin-pages.css"],
+};
+
+/** All files, in all languages. */
+export async function htmlFiles(): Promise<HtmlFile[]> {
+  const files = [ADMIN];
+  for (const language of Object.keys(LANGUAGES) as Language[]) {
+    await loadLanguage(language);
+    files.push(...filesIn(language));
+  }
+  return files;
+}

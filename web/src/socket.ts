@@ -26,7 +26,9 @@ const CODE_NOT_LOADED: Problem = {
   code: "code_not_loaded",
   sentence: "A part of this page did not load. If this stays, reload the page.",
   remedy: "Reload the page.",
-  for_person: texts.closed.lost,
+  get for_person() {
+    return texts.closed.lost;
+  },
   close_code: 1006,
 };
 

@@ -20,7 +20,7 @@ pub mod login_links;
 pub(crate) mod people;
 mod recorded_uses;
 
-pub(crate) use cookie_header::cookie_name;
+pub(crate) use cookie_header::{cookie_name, parse_cookie_header};
 pub use identify::{CSRF_HEADER, bearer_token, credential_kind, identify_caller, require_own_origin};
 pub use live_callers::{LiveCaller, LiveCallers};
 pub use recorded_uses::RecordedUses;

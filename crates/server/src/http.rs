@@ -24,6 +24,7 @@ pub(crate) mod health;
 mod helpers;
 mod invitations;
 mod keys;
+mod language;
 mod leaks;
 #[cfg(test)]
 mod limits_document;

@@ -41,6 +41,12 @@ const PAGES = {
   "/dashboard/remote-cli/auth": "session.html",
 };
 
+/** Whether the real server sends the German pages: the person's choice, else the first language of the browser. @param {import("node:http").IncomingMessage} request */
+function isGerman({ headers }) {
+  const chosen = /\banteroom_language=(\w+)/.exec(headers.cookie ?? "")?.[1];
+  return (chosen ?? headers["accept-language"] ?? "").startsWith("de");
+}
+
 /** @typedef {import("./samples.mjs").Session} Session */
 /** @typedef {{ socket: import("ws").WebSocket, rfb: RfbServer | null, session: string }} Viewer */
 
@@ -235,10 +241,11 @@ export class FakeServer {
   async #servePage(path, request, response) {
     const is_desktop = /^\/api\/auth\/session\/[^/]+\/novnc$/.test(path);
     const is_nothing = !path.startsWith("/api/") && (request.headers.accept ?? "").includes("text/html");
-    const name =
+    const english =
       PAGES[path] ??
       (is_desktop ? "desktop.html" : path.startsWith("/assets/") ? normalize(path).slice(1) : is_nothing ? "errors/404.html" : null);
-    if (name === null) return false;
+    if (english === null) return false;
+    const name = isGerman(request) ? english.replace(/\.html$/, ".de.html") : english;
     const plain = await readFile(join(DIST, name)).catch(() => null);
     const compressed = (request.headers["accept-encoding"] ?? "").includes("br") ? await readFile(join(DIST, `${name}.br`)).catch(() => null) : null;
     response.writeHead(plain === null || name.startsWith("errors/") ? 404 : 200, {

@@ -63,7 +63,7 @@ test("the address is shown as a QR code within the Content-Security-Policy", asy
     await openSession(scene, { lanes: ["link"], sign_in: signIn({ url: LINK }) });
     await page.click("text=Sign in on your phone");
     const code = page.locator("svg.qr");
-    await code.waitFor();
+    await code.locator(".qr-dark").waitFor();
     const size = Number((await code.getAttribute("viewBox"))?.split(" ")[2]);
     const dark = (await code.locator(".qr-dark").getAttribute("d")) ?? "";
     // The three finder patterns are 7 × 7 modules, inside a margin of 4: their upper edges are runs of 7.

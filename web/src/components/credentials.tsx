@@ -26,7 +26,9 @@ const USE_TIMEOUT: Problem = {
   code: "use_timeout",
   sentence: "This takes longer than expected.",
   remedy: "It continues on the server. Reload this page later.",
-  for_person: texts.use_takes_long,
+  get for_person() {
+    return texts.use_takes_long;
+  },
   close_code: 4504,
 };
 

@@ -3,6 +3,8 @@
 import type { ComponentChildren } from "preact";
 import { useEffect } from "preact/hooks";
 import { AudienceContext, type Audience } from "../audience";
+import { texts } from "../texts";
+import { LanguageSwitch } from "./language-switch";
 
 interface FrameProps {
   title: string;
@@ -23,13 +25,14 @@ export function Frame(props: FrameProps) {
   return (
     <>
       <a class="skip-link" href="#main">
-        Skip to the content
+        {texts.skip_to_content}
       </a>
       <header class="page-header">
         <a class="brand" href="/dashboard/remote-cli">
           <Logo />
           Anteroom
         </a>
+        {props.page === "error" ? null : <LanguageSwitch />}
       </header>
       <main
         id="main"

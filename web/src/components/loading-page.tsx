@@ -1,6 +1,7 @@
 // A page before its data has arrived. The HTML of the page has the same content, so that nothing moves when the scripts run.
 
 import type { ComponentChildren } from "preact";
+import { texts } from "../texts";
 import { Frame } from "./frame";
 
 interface LoadingPageProps {
@@ -17,7 +18,7 @@ export function LoadingPage({ title, page, columns = false, children }: LoadingP
     <>
       <h1>{title}</h1>
       <p class="muted" role="status">
-        {children ?? "Loading…"}
+        {children ?? texts.loading}
       </p>
     </>
   );

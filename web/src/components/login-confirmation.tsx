@@ -1,6 +1,7 @@
 // Asks before a link is used: programs that open the links in mails and messages must not use it up.
 
 import type { Problem } from "../api";
+import { texts } from "../texts";
 import { Frame } from "./frame";
 import { ProblemNote } from "./problem-note";
 
@@ -12,7 +13,7 @@ interface LoginConfirmationProps {
 
 export function LoginConfirmation({ onConfirm, problem = null }: LoginConfirmationProps) {
   return (
-    <Frame title="Open Anteroom" page="login" status="confirm">
+    <Frame title={texts.open_anteroom} page="login" status="confirm">
       <h1>Open Anteroom in this browser?</h1>
       <p>This link works once. Continue only in the browser that you want to use.</p>
       {problem === null ? null : <ProblemNote problem={problem} />}

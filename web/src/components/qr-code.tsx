@@ -1,6 +1,7 @@
 // A QR code, dark on light in both colour schemes, because cameras require it.
 
-import { encode } from "uqr";
+import { useEffect, useState } from "preact/hooks";
+import type { QrCodeGenerateResult } from "uqr";
 
 /** Cameras cannot reliably read longer texts from a screen. */
 const CHARACTERS_MAX = 1_800;
@@ -24,11 +25,19 @@ export function fitsQrCode(text: string): boolean {
 
 /** @param props.name what the code contains, for the accessible name: "the address of the sign-in page" */
 export function QrCode({ text, name }: { text: string; name: string }) {
-  const { data, size } = encode(text, { border: 4, ecc: "L" });
+  const [code, setCode] = useState<QrCodeGenerateResult | null>(null);
+  useEffect(() => {
+    // Most people do not open it. Without the code, they still have the link.
+    void import("uqr").then(
+      ({ encode }) => setCode(encode(text, { border: 4, ecc: "L" })),
+      () => undefined,
+    );
+  }, [text]);
+  const size = code?.size ?? 1;
   return (
     <svg class="qr" role="img" aria-label={`QR code of ${name}`} viewBox={`0 0 ${size} ${size}`} shape-rendering="crispEdges">
       <rect class="qr-light" width={size} height={size} />
-      <path class="qr-dark" d={darkPath(data)} />
+      {code === null ? null : <path class="qr-dark" d={darkPath(code.data)} />}
     </svg>
   );
 }

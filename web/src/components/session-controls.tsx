@@ -11,29 +11,14 @@ import { ProblemNote } from "./problem-note";
 
 type Action = "cancel" | "restart";
 
-const DIALOGS: Record<Action, ConfirmDialogTexts> = {
-  cancel: {
-    question: texts.stop_question,
-    detail: texts.stop_detail,
-    confirm: texts.stop,
-    cancel: texts.keep_going,
-  },
-  restart: {
-    question: texts.start_over_question,
-    detail: texts.start_over_detail,
-    confirm: texts.start_over,
-    cancel: texts.keep_going,
-  },
-};
-
-/** An external machine continues to run after the session. */
-const CANCEL_EXTERNAL: ConfirmDialogTexts = {
-  ...DIALOGS.cancel,
-  detail: texts.stop_external_detail,
-};
-
 function dialogTexts(action: Action, session: SessionView): ConfirmDialogTexts {
-  return action === "cancel" && session.machine !== null ? CANCEL_EXTERNAL : DIALOGS[action];
+  const cancel = texts.keep_going;
+  if (action === "restart") {
+    return { question: texts.start_over_question, detail: texts.start_over_detail, confirm: texts.start_over, cancel };
+  }
+  // An external machine continues to run after the session.
+  const detail = session.machine === null ? texts.stop_detail : texts.stop_external_detail;
+  return { question: texts.stop_question, detail, confirm: texts.stop, cancel };
 }
 
 interface SessionControlsProps {

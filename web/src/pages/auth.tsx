@@ -76,8 +76,8 @@ export function AuthPage() {
   if (login.state.step === "confirm") return <LoginConfirmation onConfirm={login.confirm} problem={login.state.problem} />;
   if (login.state.step === "log_in") {
     return (
-      <LoadingPage title="Signing in" page="auth">
-        One moment…
+      <LoadingPage title={texts.signing_in} page="auth">
+        {texts.one_moment}
       </LoadingPage>
     );
   }
@@ -280,7 +280,7 @@ function SessionPage({ id, login_problem, view_only }: SessionPageProps) {
   );
   return (
     <Frame
-      title={session === null ? "Session" : titleOf(session)}
+      title={session === null ? texts.session : titleOf(session)}
       page="auth"
       status={status ?? "loading"}
       audience={is_operator ? "operator" : "person"}
@@ -288,10 +288,10 @@ function SessionPage({ id, login_problem, view_only }: SessionPageProps) {
     >
       <div class="session">
         <div class="panel-column session-head">
-          <h1>{session === null ? "Session" : headline(session, view_only)}</h1>
+          <h1>{session === null ? texts.session : headline(session, view_only)}</h1>
           {session === null ? (
             <p class="muted" role="status">
-              {stream_status === "lost" ? texts.connection_lost : "Loading…"}
+              {stream_status === "lost" ? texts.connection_lost : texts.loading}
             </p>
           ) : (
             <>

@@ -15,7 +15,9 @@ const NO_LOGIN_TOKEN: Problem = {
   code: "no_login_token",
   sentence: "This link is not complete.",
   remedy: "Open the whole link, with everything after the # sign.",
-  for_person: texts.link_not_complete,
+  get for_person() {
+    return texts.link_not_complete;
+  },
   close_code: 4401,
 };
 
@@ -27,8 +29,8 @@ export function LoginPage() {
   if (problem !== null) return <LoginProblem problem={problem} />;
   if (confirmed || login_token === null) {
     return (
-      <LoadingPage title="Signing in" page="login">
-        One moment…
+      <LoadingPage title={texts.signing_in} page="login">
+        {texts.one_moment}
       </LoadingPage>
     );
   }

@@ -14,7 +14,9 @@ const NO_ANSWER: Problem = {
   code: "no_answer",
   sentence: "This address contains no answer of the identity provider.",
   remedy: "Sign in again. A reload does not repeat the answer: it works once.",
-  for_person: texts.sign_in_again,
+  get for_person() {
+    return texts.sign_in_again;
+  },
   close_code: 4401,
 };
 
@@ -30,8 +32,8 @@ export function SignInCallbackPage() {
   }, [answer]);
   if (problem === null) {
     return (
-      <LoadingPage title="Signing in" page="sign-in-callback">
-        One moment…
+      <LoadingPage title={texts.signing_in} page="sign-in-callback">
+        {texts.one_moment}
       </LoadingPage>
     );
   }

@@ -23,6 +23,7 @@ import { Sessions } from "../components/sessions";
 import { hasEnded } from "../labels";
 import { sessionPath } from "../pages";
 import { Repeater } from "../repeater";
+import { texts } from "../texts";
 import { SignedOut } from "./signed-out";
 
 /** How often the lists are requested, while a session is active and while none is. */
@@ -103,8 +104,8 @@ export function StartPage() {
   if (signed_out !== null) return <SignedOut problem={signed_out} />;
   if (data?.caller.role === "auditor") return <AuditorPage name={data.caller.name} health={data.health} />;
   return (
-    <Frame title="Connect a tool" page="start" audience={is_operator ? "operator" : "person"}>
-      <h1>Connect a tool</h1>
+    <Frame title={texts.connect_a_tool} page="start" audience={is_operator ? "operator" : "person"}>
+      <h1>{texts.connect_a_tool}</h1>
       <p class="lead">
         Choose a tool and sign in. It runs on a temporary computer that is deleted afterwards. Only your sign-in is kept,
         encrypted.
@@ -120,7 +121,7 @@ export function StartPage() {
       {data === null ? (
         problem === null ? (
           <p class="muted" role="status">
-            Loading…
+            {texts.loading}
           </p>
         ) : null
       ) : (

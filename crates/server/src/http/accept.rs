@@ -1,4 +1,4 @@
-//! What a client accepts: the values of `Accept` and `Accept-Encoding` with their qualities (RFC 9110 §12.5).
+//! What a client accepts: the values of `Accept`, `Accept-Encoding` and `Accept-Language` with their qualities (RFC 9110 §12.5).
 
 use axum::http::{HeaderMap, HeaderName, header};
 
@@ -80,6 +80,14 @@ impl ContentEncoding {
         acceptable.sort_by_key(|encoding| std::cmp::Reverse(encoding.quality(&accepted)));
         acceptable
     }
+}
+
+/// The values of a header in lower case that are acceptable, the preferred one first.
+pub(super) fn values_by_quality(headers: &HeaderMap, name: &HeaderName) -> Vec<String> {
+    let Accepted(mut values) = Accepted::of(headers, name);
+    values.retain(|(_, quality)| *quality > 0);
+    values.sort_by_key(|(_, quality)| std::cmp::Reverse(*quality));
+    values.into_iter().map(|(value, _)| value).collect()
 }
 
 /// Whether the client prefers HTML to JSON, as a browser does when a person opens an address. `*/*` alone is no preference.

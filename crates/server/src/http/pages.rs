@@ -4,6 +4,7 @@ use super::{
     accept::prefers_html,
     embedded_files::{EmbeddedFile, NoFile},
     error_response::ErrorResponse,
+    language::Language,
     routes::FoundRoute,
 };
 use anteroom_wire::Problem;
@@ -52,25 +53,41 @@ pub(super) enum Page {
 }
 
 impl Page {
-    fn file(self) -> &'static str {
+    fn name(self) -> &'static str {
         match self {
-            Self::Start => "index.html",
-            Self::Session => "session.html",
-            Self::Login => "login.html",
-            Self::SignInCallback => "sign-in-callback.html",
-            Self::Desktop => "desktop.html",
-            Self::Admin => "admin.html",
+            Self::Start => "index",
+            Self::Session => "session",
+            Self::Login => "login",
+            Self::SignInCallback => "sign-in-callback",
+            Self::Desktop => "desktop",
+            Self::Admin => "admin",
+        }
+    }
+
+    fn file(self, headers: &HeaderMap) -> String {
+        match self {
+            Self::Start | Self::Session | Self::Login | Self::SignInCallback | Self::Desktop => {
+                Language::of(headers).file(self.name())
+            }
+            // The operators' pages are in English.
+            Self::Admin => Language::English.file(self.name()),
         }
     }
 
     /// The page, before its data.
     pub(super) fn get(self, headers: &HeaderMap) -> Response {
-        match EmbeddedFile::find(self.file(), headers) {
-            Ok(file) => file.into_response(headers, REVALIDATED),
+        match EmbeddedFile::find(&self.file(headers), headers) {
+            Ok(file) => vary_by_language(file.into_response(headers, REVALIDATED)),
             Err(NoFile::Missing) => (StatusCode::SERVICE_UNAVAILABLE, Html(NOT_BUILT)).into_response(),
             Err(NoFile::NotAcceptable) => ErrorResponse::from(Problem::NotAcceptable).into_response(),
         }
     }
+}
+
+/// Adds the headers by which the language was chosen.
+fn vary_by_language(mut response: Response) -> Response {
+    response.headers_mut().append(header::VARY, HeaderValue::from_static("accept-language, cookie"));
+    response
 }
 
 /// Scripts, styles and the icon. Their names contain a hash of the content, so they are cached permanently.
@@ -157,7 +174,7 @@ fn error_page(error: Response, request: &HeaderMap, route: FoundRoute) -> Respon
         parts.headers.remove(header::WWW_AUTHENTICATE);
     }
     let mut page = match find_error_page(status, request) {
-        Some(file) => file.into_unconditional_response(NOT_STORED),
+        Some(file) => vary_by_language(file.into_unconditional_response(NOT_STORED)),
         None => Html(NOT_BUILT).into_response(),
     };
     *page.status_mut() = status;
@@ -168,16 +185,21 @@ fn error_page(error: Response, request: &HeaderMap, route: FoundRoute) -> Respon
 
 /// A client that accepts none of its encodings gets it uncompressed.
 fn find_error_page(status: StatusCode, request: &HeaderMap) -> Option<EmbeddedFile> {
-    let name = format!("errors/{}.html", status.as_str());
+    let name = error_page_file(status.as_u16(), Language::of(request));
     match EmbeddedFile::find(&name, request) {
         Ok(file) => Some(file),
         Err(NoFile::Missing | NoFile::NotAcceptable) => EmbeddedFile::find_plain(&name),
     }
 }
 
-/// The page for an answer before any request was read.
-pub(crate) fn busy_page() -> Option<Bytes> {
-    Some(EmbeddedFile::find_plain("errors/503.html")?.into_content())
+fn error_page_file(status: u16, language: Language) -> String {
+    language.file(&format!("errors/{status}"))
+}
+
+/// The page for an answer before the request was read as a whole.
+pub(crate) fn busy_page(request: &HeaderMap) -> Option<Bytes> {
+    let busy = StatusCode::SERVICE_UNAVAILABLE.as_u16();
+    Some(EmbeddedFile::find_plain(&error_page_file(busy, Language::of(request)))?.into_content())
 }
 
 #[cfg(test)]
@@ -186,9 +208,9 @@ mod tests {
 
     #[test]
     fn every_status_of_an_error_has_its_page() {
-        for problem in Problem::ALL {
-            let name = format!("errors/{}.html", problem.http_status());
-            assert!(EmbeddedFile::find_plain(&name).is_some(), "web/src/error-pages.tsx has no words for {problem:?}");
+        for (problem, language) in Problem::ALL.iter().flat_map(|problem| Language::ALL.map(|one| (problem, one))) {
+            let name = error_page_file(problem.http_status(), language);
+            assert!(EmbeddedFile::find_plain(&name).is_some(), "web/src/error-pages.tsx has no {name} for {problem:?}");
         }
     }
 }

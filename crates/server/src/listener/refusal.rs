@@ -22,14 +22,14 @@ const HEADERS_MAX: usize = 64;
 pub(super) async fn refuse(mut stream: TcpStream, reason: TooManyConnections) -> io::Result<()> {
     let request = read_head(&mut stream).await;
     let problem = Problem::TooManyConnections;
-    let page = is_from_person(&request).then(busy_page).flatten();
+    let page = headers_of_person(&request).and_then(|headers| busy_page(&headers));
     let (kind, body) = match page {
         Some(page) => ("text/html; charset=utf-8", page),
         None => ("application/json", Bytes::from(serde_json::to_vec(&problem.with_detail(reason.to_string()))?)),
     };
     let head = format!(
         "HTTP/1.1 {} Service Unavailable\r\ncontent-type: {kind}\r\ncontent-length: {}\r\ncache-control: no-store\r\n\
-         content-security-policy: {CONTENT_SECURITY_POLICY}\r\nx-content-type-options: nosniff\r\nvary: accept\r\n\
+         content-security-policy: {CONTENT_SECURITY_POLICY}\r\nx-content-type-options: nosniff\r\nvary: accept, accept-language, cookie\r\n\
          retry-after: 2\r\nconnection: close\r\n\r\n",
         problem.http_status(),
         body.len()
@@ -60,17 +60,16 @@ async fn read_head(stream: &mut TcpStream) -> BytesMut {
     head
 }
 
-fn is_from_person(head: &[u8]) -> bool {
+/// The headers of a request that a person's browser sends to open a page; `None`: it is from a program.
+fn headers_of_person(head: &[u8]) -> Option<HeaderMap> {
     let mut parsed = [httparse::EMPTY_HEADER; HEADERS_MAX];
     let mut request = httparse::Request::new(&mut parsed);
-    if request.parse(head).is_err() {
-        return false;
-    }
-    let Some(Ok(uri)) = request.path.map(str::parse::<Uri>) else { return false };
+    request.parse(head).ok()?;
+    let uri: Uri = request.path?.parse().ok()?;
     let headers = request.headers.iter().filter_map(|header| {
         Some((HeaderName::try_from(header.name).ok()?, HeaderValue::from_bytes(header.value).ok()?))
     });
-    wants_page(uri.path(), &headers.collect::<HeaderMap>())
+    Some(headers.collect::<HeaderMap>()).filter(|headers| wants_page(uri.path(), headers))
 }
 
 #[cfg(test)]
@@ -91,7 +90,7 @@ mod tests {
             ("\u{0}\u{1}", false),
             ("GET http://[ HTTP/1.1\r\nAccept: text/html\r\n\r\n", false),
         ] {
-            assert_eq!(is_from_person(head.as_bytes()), expected, "{head:?}");
+            assert_eq!(headers_of_person(head.as_bytes()).is_some(), expected, "{head:?}");
         }
     }
 }

@@ -70,6 +70,8 @@ async fn files_are_sent_in_the_encoding_that_the_client_prefers_each_with_its_et
             [("js", "text/javascript"), ("css", "text/css")].into_iter().find(|(ending, _)| path.ends_with(ending));
         assert_eq!(kind, format!("{}; charset=utf-8", expected_kind.map_or("text/html", |(_, kind)| kind)), "{path}");
         let plain = plain.bytes().await.unwrap();
+        let is_page = !path.starts_with("/assets/");
+        let vary = if is_page { "accept-encoding, accept-language, cookie" } else { "accept-encoding" };
         let mut etags = HashSet::new();
         for (accepted, expected) in [
             ("identity", ""),
@@ -89,7 +91,7 @@ async fn files_are_sent_in_the_encoding_that_the_client_prefers_each_with_its_et
                 (200, expected.to_owned()),
                 "{case}"
             );
-            assert_eq!(value(&found, header::VARY).to_lowercase(), "accept-encoding", "{case}");
+            assert_eq!(value(&found, header::VARY).to_lowercase(), vary, "{case}");
             assert_eq!(value(&found, header::CONTENT_TYPE), kind, "{case}");
             assert_eq!(value(&found, header::CACHE_CONTROL), caching, "{case}");
             let etag = value(&found, header::ETAG);
@@ -110,7 +112,7 @@ async fn files_are_sent_in_the_encoding_that_the_client_prefers_each_with_its_et
                     (304, etag.clone()),
                     "{case} {known}"
                 );
-                assert_eq!(value(&again, header::VARY).to_lowercase(), "accept-encoding", "{case}");
+                assert_eq!(value(&again, header::VARY).to_lowercase(), vary, "{case}");
                 assert_eq!(value(&again, header::CACHE_CONTROL), caching, "{case}");
             }
         }
@@ -122,6 +124,40 @@ async fn files_are_sent_in_the_encoding_that_the_client_prefers_each_with_its_et
     for compressed in [format!("{script}.br"), format!("{script}.gz"), "/assets/../index.html".to_owned()] {
         assert_eq!(browser.get(&compressed, &[]).await.status().as_u16() / 100, 4, "{compressed} has no address");
     }
+    server.stop_and_check_leaks().await.unwrap();
+}
+
+/// The language in which a page says that it is.
+fn language_of(html: &str) -> Option<&str> {
+    html.split_once("<html lang=\"")?.1.split('"').next()
+}
+
+#[tokio::test]
+async fn pages_and_error_pages_are_sent_in_the_persons_language() {
+    let (_flags, server) = start_idle("").await;
+    let browser = Browser::new(&server);
+    let desktop = format!("/api/auth/session/{NO_SESSION}/novnc");
+    for path in [START, "/", "/dashboard/remote-cli/auth", "/login", "/sign-in/callback", desktop.as_str(), "/missing"]
+    {
+        for (accepted, cookie, expected) in [
+            ("en-GB,en;q=0.9,de;q=0.8", "", "en"),
+            ("de-DE,de;q=0.9,en;q=0.8", "", "de"),
+            ("fr", "", "en"),
+            ("de-DE", "anteroom_language=en", "en"),
+            ("en", "anteroom_language=de", "de"),
+        ] {
+            let headers = [(header::ACCEPT, PERSON), (header::ACCEPT_LANGUAGE, accepted), (header::COOKIE, cookie)];
+            let page = browser.get(path, &headers).await;
+            let vary = value(&page, header::VARY).to_lowercase();
+            assert!(vary.contains("accept-language") && vary.contains("cookie"), "{path}: {vary}");
+            let html = page.text().await.unwrap();
+            assert_eq!(language_of(&html), Some(expected), "{path} {accepted} {cookie}");
+            let german_texts = html.contains("/assets/de-");
+            assert_eq!(german_texts, expected == "de" && path != "/missing", "{path}: the texts are requested at once");
+        }
+    }
+    let admin = browser.get("/admin", &[(header::ACCEPT_LANGUAGE, "de")]).await.text().await.unwrap();
+    assert_eq!(language_of(&admin), Some("en"), "the operators' pages are in English");
     server.stop_and_check_leaks().await.unwrap();
 }
 

@@ -1,11 +1,20 @@
-// The texts of the person's page, in one place for translation. What a session waits for comes from the server, in `for_person`.
+// The English texts of the person's pages. Those of what a session waits for and of errors come from the server, in `for_person`.
 
-/** `4 seconds`, `1 second`. */
-function seconds(count: number): string {
-  return count === 1 ? "1 second" : `${count} seconds`;
-}
+import { unitFormat } from "./units";
 
-export const texts = {
+const unit = unitFormat("en");
+
+export const en = {
+  language: "Language",
+  skip_to_content: "Skip to the content",
+  loading: "Loading…",
+  one_moment: "One moment…",
+  signing_in: "Signing in",
+  connect_a_tool: "Connect a tool",
+  session: "Session",
+  open_anteroom: "Open Anteroom",
+  desktop: "Remote browser",
+  desktop_title: "Desktop of the machine",
   connection_lost: "Connection lost. Reconnecting…",
   delayed_updates: "Updates arrive with a delay of a few seconds.",
   next_action_title: "What to do next",
@@ -66,7 +75,7 @@ export const texts = {
   not_accepted: (tool: string) => `That was not accepted. ${tool} answered:`,
   /** While the tool has shown nothing yet. */
   starting_for: (elapsed_s: number, usual_s: number | null) =>
-    usual_s === null ? seconds(elapsed_s) : `${seconds(elapsed_s)} (usually ${seconds(usual_s)})`,
+    usual_s === null ? unit(elapsed_s, "second") : `${unit(elapsed_s, "second")} (usually ${unit(usual_s, "second")})`,
   starts_slowly: "This takes longer than usual.",
   computer_stopped: "The temporary computer stopped.",
   computer_replaced: "A new one is ready: please sign in again.",

@@ -1341,6 +1341,8 @@ export interface components {
         };
         /** @description A credential without its secret. */
         CredentialMeta: {
+            /** @description The account at the provider, as the credential's file names it (an e-mail address or a user name); `null`: the file names none. */
+            account: string | null;
             /** @description When the tool last checked it; the sign-in counts. */
             checked_at: string;
             /** @description Until when it can be delivered (`deliver_once`). */
@@ -2000,6 +2002,8 @@ export interface components {
             unavailable: string | null;
             /** @description Version in the image; `null` when the image lacks it. */
             version: string | null;
+            /** @description Anybody can sign in, under any name. */
+            without_account: boolean;
         };
         /** @description A cause with its stable code. */
         Reason: {

@@ -7,7 +7,8 @@ use crate::{
 };
 use anteroom_wire::{
     agent::CredentialDelivery,
-    provider::{CredentialRules, ExpiresAt, FileFormat, TimeFormat},
+    guest_text::{GUEST_TEXT_BYTES_MAX, is_shown_unchanged},
+    provider::{AccountSource, CredentialRules, ExpiresAt, FileFormat, TimeFormat},
 };
 use std::collections::HashSet;
 
@@ -23,6 +24,10 @@ fn rules(format: FileFormat, unit: TimeFormat) -> CredentialRules {
         required: vec!["/tokens/access".into(), "/expires".into()],
         text_matches: Some(r"(?m)^\s+oauth_token: \S+$".into()),
         expires_at: Some(ExpiresAt { pointer: "/expires".into(), unit }),
+        account: Some(match format {
+            FileFormat::Json => AccountSource::IdToken { pointer: "/tokens/id".into(), claim: "email".into() },
+            FileFormat::Text => AccountSource::Pattern(r"(?m)^\s+user: (.*)$".into()),
+        }),
         ..CredentialRules::default()
     }
 }
@@ -56,6 +61,8 @@ fn check_file(content: &[u8]) {
             }
             let expires_at = read_expires_at(&rules, content);
             assert!(expires_at.is_none() || serde_json::from_slice::<serde_json::Value>(content).is_ok());
+            let account = rules.account.and_then(|account| account.read_from(content)).unwrap_or_default();
+            assert!(account.len() <= GUEST_TEXT_BYTES_MAX && account.chars().all(is_shown_unchanged), "{account:?}");
         }
     }
 }

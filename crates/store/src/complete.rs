@@ -50,6 +50,8 @@ pub struct NewCredential<'a> {
     pub deletion_policy: DeletionPolicy,
     /// When it expires for good, from its content.
     pub expires_at_ms: Option<UnixMs>,
+    /// The name of the signed-in account at the provider, from its content; clean and bounded.
+    pub account: Option<&'a str>,
 }
 
 /// The result of a delivery.
@@ -160,8 +162,8 @@ async fn insert(
     keys::require_unretired_key(&mut *connection, key_id).await?;
     sqlx::query(
         "INSERT INTO credentials (id, owner, user_id, provider, session_id, sealed, key_id, files, stored_at_ms, method, \
-         policy, deliver_until_ms, health, checked_at_ms, expires_at_ms, revision) \
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $9, $14, 1)",
+         policy, deliver_until_ms, health, checked_at_ms, expires_at_ms, account, revision) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $9, $14, $15, 1)",
     )
     .bind(new.id.as_str())
     .bind(session.owner.as_str())
@@ -177,6 +179,7 @@ async fn insert(
     .bind(new.deletion_policy.until_ms().map(to_sql_integer))
     .bind(HealthKind::Valid.as_str())
     .bind(new.expires_at_ms.map(to_sql_integer))
+    .bind(new.account)
     .execute(&mut *connection)
     .await
     .map_err(query_error(OPERATION))?;
@@ -197,6 +200,7 @@ async fn insert(
         health_detail: None,
         checked_at_ms: completion.at_ms,
         expires_at_ms: new.expires_at_ms,
+        account: new.account.map(str::to_owned),
         revision: 1,
     })
 }

@@ -49,6 +49,8 @@ pub struct CredentialRow {
     pub checked_at_ms: UnixMs,
     /// When it expires for good, from its content.
     pub expires_at_ms: Option<UnixMs>,
+    /// The name of the signed-in account at the provider, from its content; clean and bounded.
+    pub account: Option<String>,
     /// 1 for the first bytes, one more each time new bytes replaced them.
     pub revision: u64,
 }
@@ -73,7 +75,7 @@ macro_rules! select_credentials {
     ($more:literal, $rest:literal) => {
         concat!(
             "SELECT id, owner, user_id, provider, session_id, method, key_id, files, stored_at_ms, deleted_at_ms, policy, \
-             deliver_until_ms, health, health_detail, checked_at_ms, expires_at_ms, revision, mac",
+             deliver_until_ms, health, health_detail, checked_at_ms, expires_at_ms, account, revision, mac",
             $more,
             " FROM credentials ",
             $rest
@@ -226,6 +228,7 @@ pub(crate) fn decode_credential_row(row: &AnyRow) -> Result<CredentialRow, Store
         health_detail: reader.text_or_null("health_detail")?,
         checked_at_ms: reader.number_or_null("checked_at_ms")?.unwrap_or(stored_at_ms),
         expires_at_ms: reader.number_or_null("expires_at_ms")?,
+        account: reader.text_or_null("account")?,
         revision: reader.number("revision")?,
     })
 }

@@ -1,4 +1,5 @@
-//! Erases sealed bytes: their pages are overwritten (`secure_delete`) and the write-ahead log is emptied. The credential's row stays.
+//! Erases sealed bytes and the account's name: their pages are overwritten (`secure_delete`) and the write-ahead log is emptied. The
+//! credential's row stays.
 
 use crate::{
     CredentialRow, Store, StoreError, UnixMs, WriteKind,
@@ -86,7 +87,8 @@ pub(crate) async fn erase_sealed_bytes(
     at_ms: UnixMs,
 ) -> Result<bool, StoreError> {
     let done = sqlx::query(
-        "UPDATE credentials SET sealed = NULL, mac = NULL, deleted_at_ms = $2 WHERE id = $1 AND deleted_at_ms IS NULL",
+        "UPDATE credentials SET sealed = NULL, account = NULL, mac = NULL, deleted_at_ms = $2 \
+         WHERE id = $1 AND deleted_at_ms IS NULL",
     )
     .bind(id.as_str())
     .bind(to_sql_integer(at_ms))

@@ -134,8 +134,10 @@ impl Store {
         };
         // The new bytes derive from those in this machine, not from bytes that another session may have stored with another method.
         let method = current.method.as_ref().or(old.method.as_ref());
+        // A refreshed file may have lost the account's name; a use does not change the account.
+        let account = refresh.credential.account.or(old.account.as_deref());
         let replacement = NewRevision {
-            credential: refresh.credential,
+            credential: NewCredential { account, ..refresh.credential },
             deletion_policy: old.deletion_policy,
             sign_in_method: method,
             at_ms: refresh.at_ms,
@@ -182,7 +184,7 @@ pub(crate) async fn store_new_revision(
     let done = sqlx::query(
         "UPDATE credentials SET session_id = $3, sealed = $4, key_id = $5, files = $6, stored_at_ms = $7, method = $8, \
          policy = $9, deliver_until_ms = $10, health = $11, health_detail = NULL, checked_at_ms = $7, expires_at_ms = $12, \
-         revision = revision + 1 WHERE id = $1 AND revision = $2 AND deleted_at_ms IS NULL",
+         account = $13, revision = revision + 1 WHERE id = $1 AND revision = $2 AND deleted_at_ms IS NULL",
     )
     .bind(new.id.as_str())
     .bind(to_sql_integer(old.revision))
@@ -196,6 +198,7 @@ pub(crate) async fn store_new_revision(
     .bind(replacement.deletion_policy.until_ms().map(to_sql_integer))
     .bind(HealthKind::Valid.as_str())
     .bind(new.expires_at_ms.map(to_sql_integer))
+    .bind(new.account)
     .execute(&mut *connection)
     .await
     .map_err(query_error("replace a credential's bytes"))?;
@@ -203,10 +206,18 @@ pub(crate) async fn store_new_revision(
         return Ok(None);
     }
     macs.renew(connection, &CREDENTIALS, new.id.as_str().into()).await?;
-    let credential = CredentialRow {
+    let previous_revision = old.revision;
+    let credential = revised(old, session, replacement);
+    Ok(Some(StoredRevision { credential, previous_revision }))
+}
+
+/// The credential after its bytes were replaced.
+fn revised(old: CredentialRow, session: &SessionRow, replacement: &NewRevision<'_>) -> CredentialRow {
+    let new = replacement.credential;
+    CredentialRow {
         session: session.id.clone(),
         method: replacement.sign_in_method.cloned(),
-        key_id,
+        key_id: new.sealed.key_id(),
         files: new.files.to_vec(),
         stored_at_ms: replacement.at_ms,
         deletion_policy: replacement.deletion_policy,
@@ -214,8 +225,8 @@ pub(crate) async fn store_new_revision(
         health_detail: None,
         checked_at_ms: replacement.at_ms,
         expires_at_ms: new.expires_at_ms,
+        account: new.account.map(str::to_owned),
         revision: old.revision + 1,
         ..old
-    };
-    Ok(Some(StoredRevision { credential, previous_revision: old.revision }))
+    }
 }

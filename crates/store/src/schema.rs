@@ -44,10 +44,11 @@ const MIGRATIONS: &[Migration] = &[
         tables: include_str!("../migrations/0013_session_macs.sql"),
         sqlite: include_str!("../migrations/0013_session_macs.sqlite.sql"),
     },
+    Migration { tables: include_str!("../migrations/0014_credential_account.sql"), sqlite: "" },
 ];
 
 /// The schema version that this program reads and writes.
-pub const SCHEMA_VERSION: u32 = 13;
+pub const SCHEMA_VERSION: u32 = 14;
 
 const _: () = assert!(MIGRATIONS.len() == SCHEMA_VERSION as usize, "one migration for each version");
 

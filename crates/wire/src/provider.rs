@@ -6,11 +6,13 @@
 //! the file describes the preferred method; `[methods.NAME]` describes what another method does differently. Within a method the
 //! user can change *lanes* (link, terminal, desktop …) at any time, because the same tool keeps running. Another method restarts it.
 
+mod account_source;
 mod credential_format;
 mod method;
 mod sign_in_host;
 mod validation;
 
+pub use account_source::AccountSource;
 pub use credential_format::{CredentialFormat, FormatFault};
 pub use method::{InvalidMethodName, MethodName, MethodOverrides};
 pub use sign_in_host::{InvalidSignInHost, SignInHost};
@@ -61,6 +63,9 @@ pub struct Provider {
     /// opened. Required with the lanes `link` and `device_code`. Not sent to the agent; see [`Provider::for_agent`].
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub sign_in_hosts: Vec<SignInHost>,
+    /// Anybody can sign in under any name, so the pages offer it first. Not sent to the agent; see [`Provider::for_agent`].
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub without_account: bool,
     /// How the address to open, a code and the result are recognised.
     #[serde(default)]
     pub sign_in: SignInRules,
@@ -253,6 +258,9 @@ pub struct CredentialRules {
     /// the tool renews by itself does not count.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires_at: Option<ExpiresAt>,
+    /// Where the credential names the account that is signed in. Not sent to the agent; see [`Provider::for_agent`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub account: Option<AccountSource>,
     /// The command with which the tool checks that it is signed in: program, then arguments. Empty: the tool has none.
     #[serde(default)]
     pub status_argv: Vec<String>,

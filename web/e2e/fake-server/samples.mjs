@@ -23,6 +23,7 @@ function provider(id, name, version, lanes, others = []) {
     available: version !== null,
     tested_version: version,
     unavailable: version === null ? "The machine image does not contain this tool." : null,
+    without_account: id === "demo",
     can_check: id !== "gemini_cli",
     can_sign_out: id === "codex" || id === "claude_code",
   };
@@ -161,6 +162,7 @@ export function credential(id, session, part = {}) {
     files: [{ path: ".codex/auth.json", bytes: 4213, mode: 0o600 }],
     policy: "store",
     deliver_until: null,
+    account: "ada@example.org",
     health: "valid",
     health_detail: "The tool confirmed the credential at sign-in.",
     checked_at: inSeconds(-86_400),

@@ -52,6 +52,7 @@ mod tests {
             health_detail: health_detail.map(str::to_owned),
             checked_at_ms: 1,
             expires_at_ms,
+            account: None,
             revision: 1,
         }
     }

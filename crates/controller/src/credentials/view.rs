@@ -16,6 +16,7 @@ pub fn to_credential_meta(context: &SessionContext, row: &CredentialRow) -> Cred
         id: row.id.clone(),
         provider: row.provider.clone(),
         user_id: row.user_id.clone(),
+        account: row.account.clone(),
         session: row.session.clone(),
         stored_at: format_rfc3339(row.stored_at_ms),
         files: row.files.clone(),

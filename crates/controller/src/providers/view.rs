@@ -27,6 +27,7 @@ pub fn to_provider_view(provider: &Provider, clis: &BTreeMap<String, String>) ->
         available: unavailable.is_none(),
         tested_version: provider.tested_version.clone(),
         unavailable,
+        without_account: provider.without_account,
         can_check: !provider.credential.status_argv.is_empty(),
         can_sign_out: !provider.logout_argv.is_empty(),
     }

@@ -22,9 +22,7 @@ use crate::{
     session::{context::SessionContext, timeline::new_entry},
     unix_time,
 };
-use anteroom_store::{
-    CompleteOutcome, CompleteWithCredential, NewCredential, SessionPurpose, SessionRow, Sha256Hex, StoreError,
-};
+use anteroom_store::{CompleteOutcome, CompleteWithCredential, SessionPurpose, SessionRow, Sha256Hex, StoreError};
 use anteroom_wire::{
     CredentialId, EndReason, Problem, Secret, TimelineKind,
     agent::{CredentialDelivery, DeliveryResult, is_permanent_rejection},
@@ -111,14 +109,7 @@ async fn complete_session(
         session: &row.id,
         generation: row.generation,
         agent_token: token,
-        credential: NewCredential {
-            id: &id,
-            sealed: &sealed,
-            revision: slot.revision,
-            files: &validated.files,
-            deletion_policy: validated.deletion_policy,
-            expires_at_ms: validated.expires_at_ms,
-        },
+        credential: validated.sealed_as(&id, slot.revision, &sealed),
         webhook_messages: &messages,
         at_ms: unix_time::now_unix_ms(),
     };

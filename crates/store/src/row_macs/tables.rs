@@ -11,8 +11,11 @@ pub(crate) enum Column {
     Text(&'static str),
     /// BIGINT.
     Number(&'static str),
+    /// TEXT that a migration added to a table whose rows already had MACs. A MAC covers it with its name, and not while it is NULL, so
+    /// that the MACs of the earlier rows stay valid.
+    AddedText(&'static str),
 }
-use Column::{Number, Text};
+use Column::{AddedText, Number, Text};
 
 /// A table whose rows have MACs.
 #[derive(Debug)]
@@ -127,6 +130,7 @@ pub(crate) static CREDENTIALS: Table = Table {
         Number("checked_at_ms"),
         Number("expires_at_ms"),
         Number("revision"),
+        AddedText("account"),
     ],
     condition: "deleted_at_ms IS NULL",
 };
@@ -192,7 +196,7 @@ pub(crate) static ALL: [&Table; 9] =
 impl Column {
     fn name(self) -> &'static str {
         match self {
-            Text(name) | Number(name) => name,
+            Text(name) | Number(name) | AddedText(name) => name,
         }
     }
 }
@@ -232,6 +236,10 @@ impl Table {
             content = match column {
                 Text(name) => content.text(row.try_get::<Option<String>, _>(*name).map_err(read)?.as_deref()),
                 Number(name) => content.number(row.try_get::<Option<i64>, _>(*name).map_err(read)?),
+                AddedText(name) => match row.try_get::<Option<String>, _>(*name).map_err(read)? {
+                    Some(text) => content.text(Some(name)).text(Some(&text)),
+                    None => content,
+                },
             };
         }
         Ok((content, row.try_get("mac").map_err(read)?))

@@ -44,7 +44,15 @@ pub(crate) fn retained_credential<'a>(
     sealed: &'a SealedBytes,
     files: &'a [CredentialFile],
 ) -> NewCredential<'a> {
-    NewCredential { id, sealed, revision: 1, files, deletion_policy: DeletionPolicy::ByOwner, expires_at_ms: None }
+    NewCredential {
+        id,
+        sealed,
+        revision: 1,
+        files,
+        deletion_policy: DeletionPolicy::ByOwner,
+        expires_at_ms: None,
+        account: None,
+    }
 }
 
 /// The binding of the first revision of a credential that this session delivers.

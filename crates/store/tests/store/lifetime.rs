@@ -14,6 +14,8 @@ use serde_json::{Value, json};
 use sqlx::Executor;
 
 pub(crate) const TOKEN: &[u8] = b"agent";
+/// The account that [`StoreFixture::complete`] stores.
+const ACCOUNT: &str = "ada.lovelace@example.org";
 
 /// The completion of a credential use whose command succeeded.
 fn completed_use<'a>(session: &'a SessionId, agent_token: &'a Sha256Hex) -> CompleteUse<'a> {
@@ -67,6 +69,7 @@ impl StoreFixture {
                 files: &files,
                 deletion_policy,
                 expires_at_ms: Some(NOW + 100),
+                account: Some(ACCOUNT),
             },
             webhook_messages: &[],
             at_ms: NOW + 50,
@@ -295,6 +298,23 @@ async fn a_credential_use_refreshes_repeatedly_and_then_completes() {
     let recorded: Vec<_> = timeline.into_iter().map(|entry| (entry.kind, entry.data)).collect();
     let refreshed = |revision: u64| (TimelineKind::CredentialRefreshed, json!(revision));
     assert_eq!(recorded, [refreshed(2), refreshed(3), refreshed(4), (TimelineKind::Completed, Value::Null)]);
+}
+
+#[tokio::test]
+async fn account_stays_with_the_credential_until_it_is_renewed_or_deleted() {
+    let fixture = StoreFixture::new().await;
+    let (_, id) = fixture.completed(&[1; 64]).await;
+    let account = async || fixture.store.get_credential(&id).await.unwrap().unwrap().account;
+    assert_eq!(account().await, None);
+    let row = fixture.renewing(&id).await;
+    fixture.complete(&row, &id, DeletionPolicy::ByOwner, &[2; 64]).await;
+    assert_eq!(account().await.as_deref(), Some(ACCOUNT));
+    let row = fixture.using(&id).await;
+    fixture.refreshed(&row, &[3; 64]).await;
+    assert_eq!(account().await.as_deref(), Some(ACCOUNT), "the refreshed file has no name");
+    fixture.store.delete_credential(&id, NOW).await.unwrap();
+    assert_eq!(account().await, None);
+    assert!(!fixture.on_disk(ACCOUNT.as_bytes()));
 }
 
 #[tokio::test]

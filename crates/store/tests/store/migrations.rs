@@ -12,7 +12,7 @@ use serde_json::json;
 use sqlx::{AnyConnection, Connection, Executor};
 use std::path::PathBuf;
 
-const MIGRATIONS: [&[&str]; 12] = [
+const MIGRATIONS: [&[&str]; 13] = [
     &[include_str!("../../migrations/0001_tables.sql"), include_str!("../../migrations/0001_triggers.sqlite.sql")],
     &[include_str!("../../migrations/0002_external_machines.sql")],
     &[
@@ -31,6 +31,10 @@ const MIGRATIONS: [&[&str]; 12] = [
     &[include_str!("../../migrations/0010_consents.sql")],
     &[include_str!("../../migrations/0011_agent_token_index.sql")],
     &[include_str!("../../migrations/0012_row_macs.sql"), include_str!("../../migrations/0012_row_macs.sqlite.sql")],
+    &[
+        include_str!("../../migrations/0013_session_macs.sql"),
+        include_str!("../../migrations/0013_session_macs.sqlite.sql"),
+    ],
 ];
 
 /// A database of an older version.
@@ -324,6 +328,22 @@ async fn rows_of_every_older_version_survive_the_migration() {
         store.check_writable().await.unwrap();
         assert_eq!(store.check_rows().await.unwrap().tampered, 0, "{:?}", store.tampered_rows());
     }
+}
+
+/// Version 14 added a column to rows that have MACs since version 12.
+#[tokio::test]
+async fn macs_of_version_13_are_valid_after_the_migration() {
+    let fixture = StoreFixture::new().await;
+    let (_, id) = fixture.completed(b"secret").await;
+    let mut sql = fixture.sql().await;
+    sql.execute("ALTER TABLE credentials DROP COLUMN account").await.unwrap();
+    sql.execute("UPDATE meta SET value = '13' WHERE key = 'schema_version'").await.unwrap();
+    let store = Store::open(&fixture.path(), settings()).await.unwrap();
+    store.use_row_macs(fixture.ring.clone());
+    assert_eq!(store.get_credential(&id).await.unwrap().unwrap().account, None);
+    assert_eq!(store.check_rows().await.unwrap().tampered, 0, "{:?}", store.tampered_rows());
+    sql.execute("UPDATE credentials SET account = 'eve'").await.unwrap();
+    assert_eq!(store.check_rows().await.unwrap().tampered, 1, "a name that is added later is noticed");
 }
 
 /// Codes, kinds and tables that were renamed have their new names, in the rows of ended sessions too.

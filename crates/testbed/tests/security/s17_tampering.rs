@@ -74,6 +74,7 @@ async fn s17_record_whose_row_was_edited_or_moved_is_not_opened_and_raises_an_al
         "health = 'needs_auth'",
         "method = 'other'",
         "files = '[]'",
+        "account = 'eve'",
     ] {
         let id = deliver_for(&server, "token of fay", Some("fay")).await;
         execute_sql(&server, &format!("UPDATE credentials SET {edit} WHERE id = '{id}'")).await;

@@ -278,6 +278,27 @@ async fn health_follows_the_expiry_in_the_credential() {
 }
 
 #[tokio::test]
+async fn account_of_a_credential_is_in_lists_and_in_its_session() {
+    let rules = json!({
+        "paths": [ScriptedProvider::CREDENTIAL_PATH],
+        "required": ["/token"],
+        "account": { "pointer": "/user" },
+    });
+    let flags = Flags::new();
+    let server = start_server(flags.idle_provider().with_descriptor_key("credential", rules), "").await;
+    let api = server.backend_client().unwrap();
+    let content = r#"{"token": "t", "user": "Zo\u00eb \u001b[31m<ada@example.test>"}"#;
+    for (content, account) in [(content, Some("Zoë �[31m<ada@example.test>")), (r#"{"token": "t"}"#, None)] {
+        let in_session = deliver(&server, content).await;
+        assert_eq!(in_session.account.as_deref(), account);
+        let listed = api.list_credentials().await.unwrap().credentials;
+        let listed = listed.iter().find(|listed| listed.id == in_session.id).unwrap();
+        assert_eq!((&listed.account, &listed.checked_at), (&in_session.account, &in_session.stored_at));
+    }
+    server.stop_and_check_leaks().await.unwrap();
+}
+
+#[tokio::test]
 async fn text_credential_and_companion_file_are_delivered_unchanged() {
     let flags = Flags::new();
     let text = "machine example.test:\n  oauth_token: s3cret\n";

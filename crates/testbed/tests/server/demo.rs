@@ -88,6 +88,7 @@ async fn demo_sign_in_exposes_its_tokens_only_in_the_lease() {
     let view = api.wait_until(&id, "showing the address", |view| view.sign_in.url.is_some()).await.unwrap();
     assert!(browser.sign_in(&url(&view), "allow").await.is_success());
     let credential = api.wait_status(&id, SessionStatus::Completed).await.unwrap().credential.unwrap();
+    assert_eq!(credential.account.as_deref(), Some("Ada"));
     let lease = api.lease_credential(&credential.id).await.unwrap();
     let file = String::from_utf8_lossy(lease.files[0].content.expose()).into_owned();
     let timeline = api.get_timeline(&id).await.unwrap();

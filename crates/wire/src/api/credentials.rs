@@ -16,6 +16,10 @@ pub struct CredentialMeta {
     /// The caller's id for the user.
     #[cfg_attr(feature = "utoipa", schema(required))]
     pub user_id: Option<String>,
+    /// The account at the provider, as the credential's file names it (an e-mail address or a user name); `null`: the file names none.
+    #[serde(default)]
+    #[cfg_attr(feature = "utoipa", schema(required))]
+    pub account: Option<String>,
     /// The session that delivered it.
     pub session: SessionId,
     /// When it was stored.

@@ -47,6 +47,10 @@ pub struct ProviderView {
     #[serde(default)]
     #[cfg_attr(feature = "utoipa", schema(required))]
     pub unavailable: Option<String>,
+    /// Anybody can sign in, under any name.
+    #[serde(default)]
+    #[cfg_attr(feature = "utoipa", schema(required))]
+    pub without_account: bool,
     /// The tool has a command that checks a stored credential.
     #[serde(default)]
     #[cfg_attr(feature = "utoipa", schema(required))]

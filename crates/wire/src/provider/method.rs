@@ -1,6 +1,6 @@
 //! Sign-in methods of a provider.
 
-use super::{KeyEntry, Lane, PromptQuestion, PromptRule, Provider, SettingsFile, SignInRules};
+use super::{CredentialRules, KeyEntry, Lane, PromptQuestion, PromptRule, Provider, SettingsFile, SignInRules};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -140,7 +140,8 @@ impl Provider {
     #[must_use]
     pub fn for_agent(&self) -> Self {
         let sign_in = SignInRules { declined: None, ..self.sign_in.clone() };
-        Self { sign_in_hosts: Vec::new(), sign_in, ..self.clone() }
+        let credential = CredentialRules { account: None, ..self.credential.clone() };
+        Self { sign_in_hosts: Vec::new(), without_account: false, sign_in, credential, ..self.clone() }
     }
 
     /// The prompts that the user answers, each with the id of its rule.
@@ -187,6 +188,31 @@ mod tests {
         assert_eq!(provider.with_method(&provider.method).unwrap().argv[1], "login");
         assert!(provider.with_method(&MethodName::try_from("none".to_owned()).unwrap()).is_none());
         assert!(MethodName::try_from("No".to_owned()).is_err());
+    }
+
+    #[test]
+    fn agents_of_earlier_images_get_no_key_that_they_do_not_know() {
+        let provider: Provider = toml::from_str(
+            r#"
+            id = "x"
+            name = "X"
+            cli = "x"
+            argv = ["x", "login"]
+            lanes = ["link"]
+            next_action = "Open it."
+            policy = "store"
+            egress = []
+            without_account = true
+            sign_in_hosts = ["x.example"]
+            sign_in = { declined = "no" }
+            credential = { paths = [".x"], required = ["/a"], account = { pointer = "/user" } }
+            "#,
+        )
+        .unwrap();
+        let sent = serde_json::to_string(&provider.for_agent()).unwrap();
+        for key in ["without_account", "sign_in_hosts", "declined", "account"] {
+            assert!(!sent.contains(&format!("\"{key}\"")), "{key} in {sent}");
+        }
     }
 
     #[test]

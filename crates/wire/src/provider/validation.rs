@@ -1,6 +1,6 @@
 //! Validation of descriptors: reports all errors at once, each with its key.
 
-use super::{FileFormat, Lane, LinkFrom, Provider, SettingsFile};
+use super::{AccountSource, FileFormat, Lane, LinkFrom, Provider, SettingsFile};
 use regex_lite::Regex;
 
 /// The most prompts, methods, paths and hosts of one descriptor.
@@ -201,11 +201,33 @@ impl ErrorList {
         if let Some(ends) = &rules.expires_at {
             self.check_pointer("credential.expires_at.pointer", &ends.pointer);
         }
+        if let Some(account) = &rules.account {
+            self.check_account(rules.format, account);
+        }
         self.check_pattern("credential.text_matches", rules.text_matches.as_ref());
         self.check_pattern("credential.status_matches", rules.status_matches.as_ref());
         self.require(rules.status_matches.is_none() || !rules.status_argv.is_empty(), || {
             "credential.status_matches without credential.status_argv".to_owned()
         });
+    }
+
+    fn check_account(&mut self, format: FileFormat, account: &AccountSource) {
+        let (key, needed) = match account {
+            AccountSource::Pointer(pointer) => {
+                self.check_pointer("credential.account.pointer", pointer);
+                ("pointer", FileFormat::Json)
+            }
+            AccountSource::IdToken { pointer, claim } => {
+                self.check_pointer("credential.account.id_token.pointer", pointer);
+                self.require(!claim.is_empty(), || "credential.account.id_token.claim is empty".to_owned());
+                ("id_token", FileFormat::Json)
+            }
+            AccountSource::Pattern(pattern) => {
+                self.check_pattern("credential.account.pattern", Some(pattern));
+                ("pattern", FileFormat::Text)
+            }
+        };
+        self.require(format == needed, || format!("credential.account.{key} is not for this credential.format"));
     }
 
     fn check_egress(&mut self, provider: &Provider) {
@@ -257,7 +279,7 @@ mod tests {
             policy = "store"
             env_unset = ["A", "B="]
             sign_in = { url = "(", callback_path = "callback" }
-            credential = { paths = ["x", "/etc/x", "x"], required = [], expires_at = { pointer = "y", unit = "unix_s" }, status_matches = "[" }
+            credential = { paths = ["x", "/etc/x", "x"], required = [], expires_at = { pointer = "y", unit = "unix_s" }, account = { id_token = { pointer = "z", claim = "" } }, status_matches = "[" }
             prompts = [
                 { id = "A b", matches = "(", press = ["enter"] },
                 { id = "both", matches = "x", press = ["enter"], ask = { label = "" } },
@@ -287,6 +309,8 @@ mod tests {
             "credential.paths[1] \"/etc/x\" must be below",
             "credential.paths[2] \"x\" is a duplicate",
             "credential.expires_at.pointer \"y\" must be a JSON pointer",
+            "credential.account.id_token.pointer \"z\" must be a JSON pointer",
+            "credential.account.id_token.claim is empty",
             "credential.required is empty",
             "credential.status_matches is not",
             "credential.status_matches without",

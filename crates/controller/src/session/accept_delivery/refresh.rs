@@ -9,7 +9,7 @@ use crate::{
     unix_time,
 };
 use anteroom_store::{
-    CredentialUse, NewCredential, NewTimelineEntry, RefreshCredential, RefreshOutcome, Revisions, SessionRow, Sha256Hex,
+    CredentialUse, NewTimelineEntry, RefreshCredential, RefreshOutcome, Revisions, SessionRow, Sha256Hex,
 };
 use anteroom_wire::{
     Problem, TimelineKind,
@@ -49,14 +49,7 @@ pub(super) async fn store_refreshed_credential(
         session: &row.id,
         generation: row.generation,
         agent_token: token,
-        credential: NewCredential {
-            id: &credential_use.credential,
-            sealed: &sealed,
-            revision: slot.revision,
-            files: &validated.files,
-            deletion_policy: validated.deletion_policy,
-            expires_at_ms: validated.expires_at_ms,
-        },
+        credential: validated.sealed_as(&credential_use.credential, slot.revision, &sealed),
         webhook_messages: message.as_slice(),
         at_ms: unix_time::now_unix_ms(),
     };

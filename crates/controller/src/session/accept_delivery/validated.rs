@@ -1,7 +1,7 @@
 //! Validates a delivery: it must be a credential of the session's provider, and the policy must allow to store it.
 
 use crate::{api_error::ApiError, credentials, random, session::context::SessionContext, unix_time};
-use anteroom_store::{CredentialRow, DeletionPolicy, SessionRow, UnixMs};
+use anteroom_store::{CredentialRow, DeletionPolicy, NewCredential, SessionRow, UnixMs};
 use anteroom_vault::{Binding, LockedBytes, SealedBytes};
 use anteroom_wire::{
     CredentialId, Problem,
@@ -23,6 +23,8 @@ pub(super) struct ValidatedDelivery {
     pub(super) deletion_policy: DeletionPolicy,
     /// When the credential expires, as written in its file.
     pub(super) expires_at_ms: Option<UnixMs>,
+    /// The account, as named in its file.
+    pub(super) account: Option<String>,
 }
 
 /// The credential and revision that a delivery becomes.
@@ -70,13 +72,15 @@ impl ValidatedDelivery {
         check_paths(&provider.credential, &delivery.files).map_err(|error| invalid(error.to_string()))?;
         provider.credential.check_format(first.content.expose()).map_err(|error| invalid(error.to_string()))?;
         let expires_at_ms = credentials::read_expires_at(&provider.credential, first.content.expose());
+        let source = provider.credential.account.as_ref();
+        let account = source.and_then(|source| source.read_from(first.content.expose()));
         // Permission bits only: a leased file must not carry a set-user-id bit.
         let files: Vec<DeliveredFile> =
             delivery.files.iter().map(|file| DeliveredFile { mode: file.mode & 0o777, ..file.clone() }).collect();
         let json = Zeroizing::new(serde_json::to_vec(&files).map_err(ApiError::internal)?);
         let plaintext = LockedBytes::copy_of(&json).map_err(ApiError::internal)?;
         credentials::warn_unless_locked(&plaintext);
-        Ok(Self { plaintext, files: files.iter().map(describe).collect(), deletion_policy, expires_at_ms })
+        Ok(Self { plaintext, files: files.iter().map(describe).collect(), deletion_policy, expires_at_ms, account })
     }
 
     /// Encrypts the delivery for the session.
@@ -98,6 +102,24 @@ impl ValidatedDelivery {
             revision: slot.revision,
         };
         context.vault.seal(&binding, &self.plaintext).map_err(ApiError::internal)
+    }
+
+    /// The sealed delivery as this revision of a credential.
+    pub(super) fn sealed_as<'a>(
+        &'a self,
+        id: &'a CredentialId,
+        revision: u64,
+        sealed: &'a SealedBytes,
+    ) -> NewCredential<'a> {
+        NewCredential {
+            id,
+            sealed,
+            revision,
+            files: &self.files,
+            deletion_policy: self.deletion_policy,
+            expires_at_ms: self.expires_at_ms,
+            account: self.account.as_deref(),
+        }
     }
 
     /// Whether the bytes are equal to those delivered.

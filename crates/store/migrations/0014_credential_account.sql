@@ -1,0 +1,3 @@
+-- The account at the provider to which a credential belongs, as its file names it.
+
+ALTER TABLE credentials ADD COLUMN account TEXT;

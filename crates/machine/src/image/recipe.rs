@@ -272,6 +272,38 @@ mod tests {
         assert_eq!(policy["PasswordManagerEnabled"], false);
     }
 
+    /// Each of these makes Chromium call its vendor's hosts, which would be refused and be on every session's timeline.
+    #[test]
+    fn browser_policy_switches_off_what_calls_the_vendor() {
+        let policy = GUEST_FILES.iter().find(|file| file.path.ends_with("anteroom.json")).unwrap();
+        let policy: serde_json::Value = serde_json::from_slice(policy.content).unwrap();
+        for name in [
+            "AlternateErrorPagesEnabled",
+            "BrowserNetworkTimeQueriesEnabled",
+            "ComponentUpdatesEnabled",
+            "MetricsReportingEnabled",
+            "PasswordLeakDetectionEnabled",
+            "SearchSuggestEnabled",
+            "SpellCheckServiceEnabled",
+            "TranslateEnabled",
+            "UrlKeyedAnonymizedDataCollectionEnabled",
+        ] {
+            assert_eq!(policy[name], false, "{name}");
+        }
+        assert_eq!(policy["SyncDisabled"], true);
+        for (name, off) in [("BrowserSignin", 0), ("SafeBrowsingProtectionLevel", 0), ("NetworkPredictionOptions", 2)] {
+            assert_eq!(policy[name], off, "{name}");
+        }
+    }
+
+    #[test]
+    fn image_has_fonts_for_chinese_japanese_korean_and_emoji() {
+        let recipe = Recipe::parse_embedded().unwrap();
+        for package in ["fonts-droid-fallback", "fonts-noto-color-emoji"] {
+            assert!(recipe.packages.iter().any(|name| name == package), "{package}");
+        }
+    }
+
     fn providers() -> Vec<anteroom_wire::provider::Provider> {
         let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../providers");
         let files = std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());

@@ -102,7 +102,7 @@ async fn start_page() -> (SocketAddr, Arc<Mutex<HashMap<String, String>>>) {
 }
 
 #[tokio::test]
-async fn qemu_browser_reports_that_it_is_online() {
+async fn qemu_browser_reports_that_it_is_online_and_calls_no_host_by_itself() {
     let (address, reported) = start_page().await;
     let egress = r#"egress = [{ host = "page.example.test", ports = [80] }]"#;
     let config = TestConfig::qemu(&shell_provider().replace("egress = []", egress));
@@ -119,6 +119,9 @@ async fn qemu_browser_reports_that_it_is_online() {
         tokio::time::sleep(std::time::Duration::from_millis(50)).await;
     }
     assert_eq!(reported.lock().unwrap().get("online").map(String::as_str), Some("true"));
+    let timeline = server.operator_client().unwrap().get_timeline(&id).await.unwrap();
+    let denied: Vec<_> = timeline.iter().filter(|entry| entry.kind == TimelineKind::EgressDenied).collect();
+    assert!(denied.is_empty(), "{denied:?}");
     server.stop_and_check_leaks().await.unwrap();
 }
 

@@ -30,6 +30,7 @@ export class DesktopZoom {
   readonly scale = new Store<Scale>(null);
   #gesture: Gesture | null = null;
   #started = false;
+  #enabled = true;
 
   /**
    * @param view has the size of the frame and scrolls
@@ -58,6 +59,12 @@ export class DesktopZoom {
       this.setScale(1);
       this.view.scrollTo((this.view.scrollWidth - this.view.clientWidth) / 2, 0);
     }
+  }
+
+  /** A picture that is not enabled is fitted, and the machine gets all gestures. */
+  setEnabled(enabled: boolean): void {
+    if (!enabled) this.setScale(null);
+    this.#enabled = enabled;
   }
 
   /** Sets the scale; the point (`x`, `y`) of the page stays where it is, by default the middle of the frame. */
@@ -92,7 +99,7 @@ export class DesktopZoom {
   }
 
   #onGesture(event: Event): void {
-    if (!(event instanceof CustomEvent)) return;
+    if (!(event instanceof CustomEvent) || !this.#enabled) return;
     const detail = event.detail as GestureDetail;
     if (event.type === "gesturestart") this.#gesture = this.#startedGesture(detail);
     const gesture = this.#gesture;

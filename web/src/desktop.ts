@@ -4,6 +4,7 @@
 
 import type RFB from "@novnc/novnc";
 import { DesktopClipboard } from "./desktop-clipboard";
+import { DesktopResolution, type Resolution } from "./desktop-resolution";
 import { DesktopZoom } from "./desktop-zoom";
 import { KeyQueue } from "./key-queue";
 import { characterCount, type Key, type KeyTarget } from "./keys";
@@ -43,8 +44,7 @@ export class Desktop implements KeyTarget {
   #credentials_rejected = false;
   #last_frame: HTMLCanvasElement | null = null;
   readonly #keys = new KeyQueue();
-  /** Whether the machine's desktop gets the size of its frame on the page. */
-  readonly follows_frame = new Store(false);
+  readonly resolution = new DesktopResolution();
   #is_shown = true;
 
   /**
@@ -70,6 +70,9 @@ export class Desktop implements KeyTarget {
       () => "",
       () => this.#loadRfb(),
     );
+    this.resolution.screen_ratio.subscribe(() => this.#applyResolution());
+    // noVNC misses the second of two changes that are close together.
+    new ResizeObserver(() => this.#applyResolution()).observe(this.#element);
     this.socket.state.subscribe(({ status }) => {
       // The keyboard cannot scroll a picture that takes no keys any more.
       if (status === "ended" || status === "access_ended") this.zoom.setScale(null);
@@ -96,21 +99,27 @@ export class Desktop implements KeyTarget {
     this.#rfb?.focus({ preventScroll: true });
   }
 
-  /** Sets whether the machine's desktop gets the size of its frame, now and when that changes. */
-  followFrame(follows: boolean): void {
-    this.follows_frame.set(follows);
-    if (follows) this.zoom.setScale(null);
-    this.#applyFollowing();
+  /** Sets how many pixels the machine's desktop gets, now and when its frame changes. */
+  setResolution(resolution: Resolution): void {
+    this.resolution.chosen.set(resolution);
+    this.zoom.setEnabled(resolution === "own");
+    this.#applyResolution();
   }
 
   /** A hidden desktop keeps its size. */
   setShown(is_shown: boolean): void {
     this.#is_shown = is_shown;
-    this.#applyFollowing();
+    this.#applyResolution();
   }
 
-  #applyFollowing(): void {
-    if (this.#rfb !== null) this.#rfb.resizeSession = this.follows_frame.value && this.#is_shown;
+  get #asks_for_size(): boolean {
+    return this.resolution.chosen.value !== "own" && this.#is_shown;
+  }
+
+  /** Setting `resizeSession` asks for the present size, too. */
+  #applyResolution(): void {
+    this.resolution.fitPicture(this.#element);
+    if (this.#rfb !== null) this.#rfb.resizeSession = this.#asks_for_size;
   }
 
   /** Answers the credential request. */
@@ -160,7 +169,7 @@ export class Desktop implements KeyTarget {
   }
 
   async #loadRfb(): Promise<void> {
-    this.#rfb_class ??= (await import("@novnc/novnc")).default;
+    this.#rfb_class ??= this.resolution.extend((await import("@novnc/novnc")).default);
   }
 
   #startRfb(socket: WebSocket): void {
@@ -168,7 +177,7 @@ export class Desktop implements KeyTarget {
     const rfb = new this.#rfb_class(this.#picture, socket, { shared: true });
     rfb.viewOnly = this.view_only;
     rfb.scaleViewport = true;
-    rfb.resizeSession = this.follows_frame.value && this.#is_shown;
+    rfb.resizeSession = this.#asks_for_size;
     rfb.qualityLevel = quality_level.value;
     rfb.showDotCursor = true;
     rfb.background = "transparent";

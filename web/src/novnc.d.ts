@@ -36,5 +36,9 @@ declare module "@novnc/novnc" {
     /** Without `down`, presses and releases. */
     sendKey(keysym: number, code: string | null, down?: boolean): void;
     clipboardPasteFrom(text: string): void;
+    /** Not in docs/API.md: asks the machine for the size of noVNC's element, at the latest at its next change. */
+    _requestRemoteResize(): void;
+    /** Not in docs/API.md: the size of noVNC's element, CSS pixels. */
+    _screenSize(): { w: number; h: number };
   }
 }

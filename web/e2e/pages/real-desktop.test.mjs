@@ -92,9 +92,63 @@ test("a text from the clipboard's form is pasted in the machine", async () => {
   });
 });
 
+/** The size of the desktop, its pixels. @param {import("playwright-core").Page} page */
+function desktopSize(page) {
+  return page.locator(".desktop-host canvas").evaluate((canvas) => [/** @type {HTMLCanvasElement} */ (canvas).width, /** @type {HTMLCanvasElement} */ (canvas).height]);
+}
+
+/**
+ * Paints black and white lines, one pixel of the desktop wide, and counts the grey pixels of the screen among them.
+ * @param {import("playwright-core").Page} page
+ */
+async function greyPixels(page) {
+  const canvas = page.locator(".desktop-host canvas");
+  await canvas.evaluate((element) => {
+    const { width, height } = /** @type {HTMLCanvasElement} */ (element);
+    const context = /** @type {HTMLCanvasElement} */ (element).getContext("2d");
+    for (let x = 0; context && x < width; x += 1) {
+      context.fillStyle = x % 2 === 0 ? "#000" : "#fff";
+      context.fillRect(x, 0, 1, height);
+    }
+  });
+  const box = await canvas.boundingBox();
+  assert.ok(box);
+  const clip = { x: Math.ceil(box.x) + 20, y: Math.ceil(box.y) + 20, width: 300, height: 100 };
+  const image = (await page.screenshot({ clip, scale: "device" })).toString("base64");
+  return page.evaluate(async (png) => {
+    const picture = new Image();
+    picture.src = `data:image/png;base64,${png}`;
+    await picture.decode();
+    const context = new OffscreenCanvas(picture.width, picture.height).getContext("2d");
+    context?.drawImage(picture, 0, 0);
+    const data = context?.getImageData(0, 0, picture.width, picture.height).data ?? [];
+    let count = 0;
+    for (let at = 0; at < data.length; at += 4) if ((data[at] ?? 0) > 8 && (data[at] ?? 0) < 247) count += 1;
+    return { count, width: picture.width };
+  }, image);
+}
+
+for (const deviceScaleFactor of [2, 1.5]) {
+  test(`on a screen with ${deviceScaleFactor} pixels for one, the desktop gets a pixel for each pixel of its frame on request`, async () => {
+    await runOnRealDesktop({ deviceScaleFactor, viewport: { width: 1283, height: 801 } }, async ({ page, shoot }) => {
+      await page.click("text=Resize to window");
+      const frame = await page.locator(".focus-trap-frame").first().boundingBox();
+      assert.ok(frame);
+      await waitUntil("the size of the frame", async () => String(await desktopSize(page)) === String([Math.floor(frame.width), Math.floor(frame.height)]));
+      await page.click("text=Sharpest picture");
+      const wanted = [frame.width, frame.height].map((length) => Math.floor(length * deviceScaleFactor));
+      await waitUntil("a pixel for each pixel", async () => String(await desktopSize(page)) === String(wanted));
+      await shoot(`real-desktop-at-${deviceScaleFactor}`);
+      assert.deepEqual(await greyPixels(page), { count: 0, width: 300 * deviceScaleFactor });
+      await page.click("text=Sharpest picture");
+      await waitUntil("the size of the frame", async () => (await desktopSize(page))[0] === Math.floor(frame.width));
+    });
+  });
+}
+
 test("the desktop gets the size of its frame on request, and keeps it while the terminal is shown", async () => {
   await runOnRealDesktop({}, async ({ page }) => {
-    const size = () => page.locator(".desktop-host canvas").evaluate((canvas) => [/** @type {HTMLCanvasElement} */ (canvas).width, /** @type {HTMLCanvasElement} */ (canvas).height]);
+    const size = () => desktopSize(page);
     assert.deepEqual(await size(), [800, 600]);
     await page.click("text=Resize to window");
     const frame = await page.locator(".focus-trap-frame").first().boundingBox();

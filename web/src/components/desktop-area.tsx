@@ -3,7 +3,9 @@
 import { useEffect, useRef, useState } from "preact/hooks";
 import type { ComponentChildren } from "preact";
 import type { Desktop } from "../desktop";
+import type { Resolution } from "../desktop-resolution";
 import { useStore } from "../store";
+import { texts } from "../texts";
 import { ClipboardPanel } from "./clipboard-panel";
 import { FocusTrap } from "./focus-trap";
 import { DesktopKeysBar } from "./keys-bar";
@@ -63,9 +65,9 @@ interface DesktopToolsProps {
 
 function DesktopTools({ desktop, type_box_open, fill, children }: DesktopToolsProps) {
   const is_full_screen = useIsFullScreen();
-  const live = useStore(desktop.live);
   const scale = useStore(desktop.zoom.scale);
-  const follows_frame = useStore(desktop.follows_frame);
+  const resolution = useStore(desktop.resolution.chosen);
+  const screen_ratio = useStore(desktop.resolution.screen_ratio);
   const [open, setOpen] = useState<Record<Panel, boolean>>(() => ({
     type: type_box_open,
     clipboard: false,
@@ -97,19 +99,23 @@ function DesktopTools({ desktop, type_box_open, fill, children }: DesktopToolsPr
             {panelButton("keys")}
           </>
         )}
-        <button type="button" class="small" disabled={follows_frame} onClick={() => desktop.zoom.setScale(scale === null ? 1 : null)}>
+        <button type="button" class="small" disabled={resolution !== "own"} onClick={() => desktop.zoom.setScale(scale === null ? 1 : null)}>
           {scale === null ? "100 %" : "Fit"}
         </button>
         {desktop.view_only ? null : (
-          <button type="button" class="small" aria-pressed={follows_frame} disabled={!live} onClick={() => desktop.followFrame(!follows_frame)}>
-            Resize to window
-          </button>
+          <>
+            <ResolutionButton desktop={desktop} label="Resize to window" off="own" on={["window", "screen"]} />
+            {resolution !== "own" && screen_ratio > 1 ? (
+              <ResolutionButton desktop={desktop} label={texts.screen_pixels} off="window" on={["screen"]} />
+            ) : null}
+          </>
         )}
         {document.fullscreenEnabled ? (
           <button type="button" class="small" onClick={fill}>
             {is_full_screen ? "Leave full screen" : "Full screen"}
           </button>
         ) : null}
+        {resolution === "screen" && screen_ratio > 1 ? <span class="muted">{texts.screen_pixels_detail}</span> : null}
         {desktop.view_only ? null : <CopiedMessage desktop={desktop} />}
         {children}
       </div>
@@ -124,6 +130,24 @@ function DesktopTools({ desktop, type_box_open, fill, children }: DesktopToolsPr
         </>
       )}
     </div>
+  );
+}
+
+interface ResolutionButtonProps {
+  desktop: Desktop;
+  label: string;
+  off: Resolution;
+  /** The button is pressed at each of these; a click chooses the first one. */
+  on: readonly [Resolution, ...Resolution[]];
+}
+
+function ResolutionButton({ desktop, label, off, on }: ResolutionButtonProps) {
+  const live = useStore(desktop.live);
+  const is_on = on.includes(useStore(desktop.resolution.chosen));
+  return (
+    <button type="button" class="small" aria-pressed={is_on} disabled={!live} onClick={() => desktop.setResolution(is_on ? off : on[0])}>
+      {label}
+    </button>
   );
 }
 

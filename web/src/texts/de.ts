@@ -45,6 +45,8 @@ export const de: Texts = {
   in_new_tab: " in einem neuen Tab",
   on_your_phone: "Mit dem Telefon anmelden",
   scan: "Scannen Sie das mit der Kamera Ihres Telefons.",
+  screen_pixels: "Schärfstes Bild",
+  screen_pixels_detail: "Dort ist alles kleiner: Strg und + vergrößern die Seiten.",
   view_only: "Nur Ansicht.",
   view_only_detail: "Ihre Tasten und Klicks werden nicht gesendet, und Zusehen hält die Sitzung nicht geöffnet.",
   unexpected_answer: "Es kam eine unerwartete Antwort. Bitte versuchen Sie es noch einmal.",

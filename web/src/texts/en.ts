@@ -44,6 +44,9 @@ export const en = {
   in_new_tab: " in a new tab",
   on_your_phone: "Sign in on your phone",
   scan: "Scan this with your phone's camera.",
+  /** A resolution of the remote browser: one of its pixels for each pixel of the screen. */
+  screen_pixels: "Sharpest picture",
+  screen_pixels_detail: "Everything there is smaller: Ctrl and + enlarge its pages.",
   view_only: "View only.",
   view_only_detail: "Your keys and clicks are not sent, and watching does not keep this open.",
   unexpected_answer: "An unexpected answer arrived. Please try again.",

@@ -1,6 +1,6 @@
 // The size of the desktop's picture on the page: fitted to its frame, or at a scale, with a part of it in view.
 //
-// On a touch screen a pinch changes the scale. While a part is in view, one finger moves the picture; two fingers still turn the wheel.
+// On a touch screen a pinch changes the scale, and while a person types, the last tapped place is in view and legible. While a part is in view, one finger moves the picture; two fingers still turn the wheel.
 // noVNC recognizes the gestures and sends them as events to its canvas, which this file reads first.
 
 import { Store } from "./store";
@@ -31,6 +31,9 @@ export class DesktopZoom {
   #gesture: Gesture | null = null;
   #started = false;
   #enabled = true;
+  /** The last tapped place, as shares of the picture's width and height. */
+  #tapped: { x: number; y: number } | null = null;
+  #is_typing = false;
 
   /**
    * @param view has the size of the frame and scrolls
@@ -67,6 +70,23 @@ export class DesktopZoom {
     this.#enabled = enabled;
   }
 
+  /** Sets whether a person types with an on-screen keyboard, which covers a part of the page. */
+  setTyping(is_typing: boolean): void {
+    this.#is_typing = is_typing;
+    if (is_typing) this.showTapped();
+  }
+
+  /** Makes the last tapped place legible, in the middle of what is in view of the frame. */
+  showTapped(): void {
+    if (this.#tapped === null || !this.#enabled) return;
+    if ((this.scale.value ?? this.#fittedScale()) < LEGIBLE_SCALE_MIN) this.setScale(1);
+    if (this.scale.value === null) return;
+    const { left, top, right, bottom } = this.view.getBoundingClientRect();
+    const [in_view_right, in_view_bottom] = [Math.min(right, window.innerWidth), Math.min(bottom, window.visualViewport?.height ?? bottom)];
+    const [middle_x, middle_y] = [(Math.max(left, 0) + in_view_right) / 2 - left, (Math.max(top, 0) + in_view_bottom) / 2 - top];
+    this.view.scrollTo(this.#tapped.x * this.picture.offsetWidth - middle_x, this.#tapped.y * this.picture.offsetHeight - middle_y);
+  }
+
   /** Sets the scale; the point (`x`, `y`) of the page stays where it is, by default the middle of the frame. */
   setScale(scale: Scale, x?: number, y?: number): void {
     const frame = this.view.getBoundingClientRect();
@@ -101,12 +121,20 @@ export class DesktopZoom {
   #onGesture(event: Event): void {
     if (!(event instanceof CustomEvent) || !this.#enabled) return;
     const detail = event.detail as GestureDetail;
+    if (detail.type === "onetap") return this.#onTap(event.type, detail);
     if (event.type === "gesturestart") this.#gesture = this.#startedGesture(detail);
     const gesture = this.#gesture;
     if (gesture === null) return;
     event.stopImmediatePropagation();
     if (event.type === "gesturemove") this.#move(gesture, detail);
     if (event.type === "gestureend") this.#gesture = null;
+  }
+
+  /** The machine gets the tap at the start of its gesture; at its end, the picture may move. */
+  #onTap(event_type: string, { clientX, clientY }: GestureDetail): void {
+    const picture = this.picture.getBoundingClientRect();
+    if (event_type === "gesturestart") this.#tapped = { x: (clientX - picture.left) / picture.width, y: (clientY - picture.top) / picture.height };
+    if (event_type === "gestureend" && this.#is_typing) this.showTapped();
   }
 
   /** `null`: the machine gets the gesture. */

@@ -46,6 +46,7 @@ export class Desktop implements KeyTarget {
   readonly #keys = new KeyQueue();
   readonly resolution = new DesktopResolution();
   #is_shown = true;
+  #is_typing = false;
 
   /**
    * @param label the accessible name of the picture
@@ -104,6 +105,13 @@ export class Desktop implements KeyTarget {
     this.resolution.chosen.set(resolution);
     this.zoom.setEnabled(resolution === "own");
     this.#applyResolution();
+  }
+
+  /** Sets whether an on-screen keyboard types into the desktop. A tap on the picture leaves it open. */
+  setTyping(is_typing: boolean): void {
+    this.#is_typing = is_typing;
+    if (this.#rfb !== null) this.#rfb.focusOnClick = !is_typing;
+    this.zoom.setTyping(is_typing);
   }
 
   /** A hidden desktop keeps its size. */
@@ -178,6 +186,7 @@ export class Desktop implements KeyTarget {
     rfb.viewOnly = this.view_only;
     rfb.scaleViewport = true;
     rfb.resizeSession = this.#asks_for_size;
+    rfb.focusOnClick = !this.#is_typing;
     rfb.qualityLevel = quality_level.value;
     rfb.showDotCursor = true;
     rfb.background = "transparent";

@@ -124,3 +124,67 @@ test("the desktop alone has the on-screen keyboard and the keys", async () => {
     await shoot("phone-desktop-page");
   });
 });
+
+/** Where a point of the desktop is in the viewport. @param {import("./scene.mjs").Scene} scene @param {number} x @param {number} y */
+async function onPage(scene, x, y) {
+  const box = await bounds(scene, CANVAS);
+  return [box.x + (x * box.width) / 800, box.y + (y * box.height) / 500];
+}
+
+/** Checks that a point of the desktop is in the frame and in the viewport. @param {import("./scene.mjs").Scene} scene @param {number} x @param {number} y */
+async function assertInView(scene, x, y) {
+  const [[at_x = 0, at_y = 0], frame] = [await onPage(scene, x, y), await bounds(scene, ".focus-trap-frame")];
+  const { height = 0 } = scene.page.viewportSize() ?? {};
+  assert.ok(at_x > 0 && at_x < 390, `${at_x}`);
+  assert.ok(at_y > Math.max(frame.y, 0) && at_y < Math.min(frame.y + frame.height, height), `${at_y} in ${JSON.stringify(frame)}`);
+}
+
+test("the tapped place becomes legible and stays in view while the on-screen keyboard is open, with the keys above it", async () => {
+  await runScene(PORTRAIT, async (scene) => {
+    const { page, fakeServer, shoot } = scene;
+    await openSession(scene, { lanes: ["desktop"] });
+    await desktopShows(page);
+    await page.tap(".desktop-tools >> text=Fit");
+    await waitUntil("the whole picture", async () => (await bounds(scene, CANVAS)).width <= 390);
+    const [x = 0, y = 0] = await onPage(scene, 700, 420);
+    await page.touchscreen.tap(x, y);
+    await waitUntil("the tap", () => fakeServer.desktop()?.clicks.length);
+    assert.ok((await bounds(scene, CANVAS)).width <= 390, "a tap alone moves nothing");
+    await page.tap(".keys-bar >> text=Keyboard");
+    await waitUntil("a legible picture", async () => (await bounds(scene, CANVAS)).width === 800);
+    await assertInView(scene, 700, 420);
+    // As Android does when its keyboard opens.
+    await page.setViewportSize({ width: 390, height: 470 });
+    await waitUntil("the keys", async () => {
+      const keys = await bounds(scene, ".desktop-tools .keys-bar");
+      return keys.y > 0 && keys.y + keys.height <= 471;
+    });
+    await assertInView(scene, 700, 420);
+    await shoot("phone-keyboard");
+    const frame = await bounds(scene, ".focus-trap-frame");
+    await page.touchscreen.tap(150, Math.max(frame.y, 0) + 60);
+    const at = await waitUntil("the second tap", () => fakeServer.desktop()?.clicks[1]);
+    await page.keyboard.insertText("x");
+    await waitUntil("the key", () => fakeServer.desktop()?.keys.at(-1) === 0x78);
+    await assertInView(scene, at.x, at.y);
+  });
+});
+
+test("the keys of the terminal are above the on-screen keyboard", async () => {
+  await runScene(PORTRAIT, async (scene) => {
+    const { page, shoot } = scene;
+    await openSession(scene, { lanes: ["terminal"] });
+    await desktopShows(page);
+    await page.tap("#tab-terminal");
+    await page.locator(".xterm-rows > div", { hasText: "codex login" }).waitFor();
+    await page.tap("#terminal-tools >> text=Keyboard");
+    await page.setViewportSize({ width: 390, height: 470 });
+    await waitUntil("the keys", async () => {
+      const keys = await bounds(scene, "#terminal-tools .keys-bar");
+      return keys.y > 0 && keys.y + keys.height <= 471;
+    });
+    const frame = await bounds(scene, "#panel-terminal .focus-trap-frame");
+    assert.ok(frame.y + frame.height > 200, JSON.stringify(frame));
+    await shoot("phone-terminal-keyboard");
+  });
+});

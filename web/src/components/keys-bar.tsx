@@ -1,7 +1,7 @@
 // Keys that phones lack, and a button that opens the on-screen keyboard. A click leaves the focus where it is, so that the on-screen
 // keyboard stays open.
 
-import { useRef } from "preact/hooks";
+import { useCallback, useEffect, useRef } from "preact/hooks";
 import type { Desktop } from "../desktop";
 import { characterCount, KEYS, textChange, type Key, type KeyTarget } from "../keys";
 import { useStore } from "../store";
@@ -16,9 +16,32 @@ interface KeysBarProps {
   /** "the desktop" */
   name: string;
   openKeyboard: () => void;
+  /** Called when the on-screen keyboard has changed what is in view, and these keys are above it. */
+  onKeyboard?: () => void;
 }
 
-export function KeysBar({ target, name, openKeyboard }: KeysBarProps) {
+/** Whether the focus is where an on-screen keyboard types into the machine. */
+function isTyping(): boolean {
+  return document.activeElement?.closest(".keyboard-input, .terminal-host") != null;
+}
+
+/** Keeps an element above the on-screen keyboard while a person types, and what is above it in view. */
+function useAboveKeyboard(onKeyboard: (() => void) | undefined) {
+  const element = useRef<HTMLDivElement>(null);
+  useEffect(() => {
+    const onResize = () => {
+      if (!isTyping()) return;
+      element.current?.scrollIntoView({ block: "end" });
+      onKeyboard?.();
+    };
+    window.visualViewport?.addEventListener("resize", onResize);
+    return () => window.visualViewport?.removeEventListener("resize", onResize);
+  }, [onKeyboard]);
+  return element;
+}
+
+export function KeysBar({ target, name, openKeyboard, onKeyboard }: KeysBarProps) {
+  const bar = useAboveKeyboard(onKeyboard);
   const held_modifiers = useStore(target.held_modifiers);
   const live = useStore(target.live);
   const button = (key: Key, onClick: () => void, pressed?: boolean) => (
@@ -35,7 +58,7 @@ export function KeysBar({ target, name, openKeyboard }: KeysBarProps) {
     </button>
   );
   return (
-    <div class="keys-bar" role="toolbar" aria-label={`Keys for ${name}`} onMouseDown={(event) => event.preventDefault()}>
+    <div ref={bar} class="keys-bar" role="toolbar" aria-label={`Keys for ${name}`} onMouseDown={(event) => event.preventDefault()}>
       <button type="button" class="key keyboard" disabled={!live} onClick={openKeyboard}>
         Keyboard
       </button>
@@ -62,6 +85,7 @@ export function DesktopKeysBar({ desktop }: { desktop: Desktop }) {
     if (!composing && (count > 200 || count < 4)) resetField(element);
     element.dataset["last"] = element.value;
   };
+  const onKeyboard = useCallback(() => desktop.zoom.showTapped(), [desktop]);
   const openKeyboard = () => {
     const element = field.current;
     if (element === null) return;
@@ -71,7 +95,7 @@ export function DesktopKeysBar({ desktop }: { desktop: Desktop }) {
   };
   return (
     <div class="keys-bar-area">
-      <KeysBar target={desktop} name="the desktop" openKeyboard={openKeyboard} />
+      <KeysBar target={desktop} name="the desktop" openKeyboard={openKeyboard} onKeyboard={onKeyboard} />
       <textarea
         ref={field}
         class="keyboard-input"
@@ -81,6 +105,8 @@ export function DesktopKeysBar({ desktop }: { desktop: Desktop }) {
         autocapitalize="off"
         spellcheck={false}
         onInput={onInput}
+        onFocus={() => desktop.setTyping(true)}
+        onBlur={() => desktop.setTyping(false)}
       />
     </div>
   );

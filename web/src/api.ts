@@ -34,6 +34,15 @@ export type TicketTarget = Schemas["TicketTarget"];
 export type TimelineEntry = Schemas["TimelineEntry"];
 export type UseView = Schemas["CredentialUseView"];
 
+/** A file of a credential. */
+export interface LeasedFile {
+  path: string;
+  /** Permission bits. */
+  mode: number;
+  /** Base64. */
+  content: string;
+}
+
 /** An error of the API, or a failure that the page describes in the same form. */
 export type Problem = Omit<Schemas["ProblemBody"], "close_code"> & { close_code: number };
 
@@ -148,6 +157,8 @@ export const api = {
   providers: () => requestJson<"ProviderList">("GET", "/api/providers").then((list) => list.providers),
   sessions: () => requestJson<"SessionList">("GET", "/api/sessions").then((list) => list.sessions),
   credentials: () => requestJson<"CredentialList">("GET", "/api/credentials").then((list) => list.credentials),
+  /** The files of a credential. */
+  leaseCredential: async (id: string) => (await (await request("POST", credentialPath(id, "/lease"), {})).json()) as { files: LeasedFile[] },
   deleteCredential: (id: string) => request("DELETE", credentialPath(id)),
   startSession: (start: Schemas["StartRequest"]) => requestJson<"StartResponse">("POST", "/api/auth/start", start),
   /** Runs the tool's status command with the credential in a new machine. */

@@ -48,7 +48,7 @@ function filesIn(language: Language): HtmlFile[] {
     </main>
   );
   return [
-    app("index", texts.connect_a_tool, "start", <StartPage />),
+    app("index", texts.connections.title, "start", <StartPage />),
     app("session", texts.session, "auth", <LoadingPage title={texts.session} page="auth" columns />),
     app("login", texts.open_anteroom, "login", <LoadingPage title={texts.open_anteroom} page="login" />),
     app("sign-in-callback", texts.signing_in, "sign-in-callback", <LoadingPage title={texts.signing_in} page="sign-in-callback" />),

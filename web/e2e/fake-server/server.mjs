@@ -66,6 +66,10 @@ export class FakeServer {
   };
   /** The unused login tokens. */
   login_tokens = new Set(["fresh-token"]);
+  /** Who is signed in. @type {import("../../src/api.ts").CurrentCaller} */
+  caller = { role: "operator", name: "operator", session: null, sign_in: "link" };
+  /** Whether a lease needs a fresh sign-in. */
+  confirmation_required = false;
   /** Whether requests need no cookie. */
   anonymous_allowed = true;
   /** `false`: the events route answers 502 (a proxy that cannot stream). */
@@ -101,6 +105,8 @@ export class FakeServer {
   #tickets = new Map();
   #idempotency_keys = new Map();
   #session_count = 0;
+  /** The streams of all sessions. @type {Set<import("node:http").ServerResponse>} */
+  #list_streams = new Set();
   #websocket_server = new WebSocketServer({ noServer: true, handleProtocols: (offered) => (offered.has("binary") ? "binary" : false) });
   /** @type {import("node:http").Server | import("node:https").Server} */
   #http_server = createServer();
@@ -119,6 +125,7 @@ export class FakeServer {
   async close() {
     for (const viewer of this.viewers) viewer.socket.terminate();
     for (const stream of this.#streams) stream.response.end();
+    for (const stream of this.#list_streams) stream.end();
     this.#websocket_server.close();
     this.#http_server.closeAllConnections();
     await new Promise((done) => this.#http_server.close(() => done(undefined)));
@@ -131,6 +138,7 @@ export class FakeServer {
     this.sessions.set(session.id, session);
     this.timelines.set(session.id, []);
     this.addEntry(session.id, "session_accepted", "The session was accepted.");
+    this.#sendToLists(session);
     return session;
   }
 
@@ -142,6 +150,12 @@ export class FakeServer {
     for (const stream of this.#streams) {
       if (stream.id === id) stream.response.write(`event: session\ndata: ${JSON.stringify(session)}\n\n`);
     }
+    this.#sendToLists(session);
+  }
+
+  /** @param {Session} session */
+  #sendToLists(session) {
+    for (const stream of this.#list_streams) stream.write(`event: session\ndata: ${JSON.stringify(session)}\n\n`);
   }
 
   /** Changes the helpers and sends them to the pages. @param {FakeServer["helpers"]} helpers */
@@ -273,7 +287,7 @@ export class FakeServer {
    * @param {import("node:http").IncomingMessage} request @param {import("node:http").ServerResponse} response
    */
   #handleApi(method, path, body, request, response) {
-    if (path === "/api/me") return this.#respond(response, 200, { role: "operator", name: "operator", session: null, sign_in: "link" });
+    if (path === "/api/me") return this.#respond(response, 200, this.caller);
     if (path === "/api/oidc") return this.#respond(response, 200, { issuer: null, end_session_url: null });
     if (path === "/api/browsers") return this.#respond(response, 200, { browsers: this.browsers });
     if (path === "/api/logout") {
@@ -286,6 +300,7 @@ export class FakeServer {
       return this.#respond(response, 204);
     }
     if (path === "/api/providers") return this.#respond(response, 200, { providers: this.providers });
+    if (path === "/api/sessions/events") return this.#sendListEvents(response);
     if (path === "/api/sessions") return this.#respond(response, 200, { sessions: [...this.sessions.values()].reverse() });
     if (path === "/api/credentials") return this.#respond(response, 200, { credentials: this.credentials });
     if (path === "/api/auth/start") return this.#startSession(response, body);
@@ -294,6 +309,8 @@ export class FakeServer {
       this.credentials = this.credentials.filter((one) => one.id !== credentialId);
       return this.#respond(response, 204);
     }
+    const leased = /^\/api\/credentials\/([^/]+)\/lease$/.exec(path)?.[1];
+    if (leased !== undefined) return this.#lease(response, leased);
     const used_credential = /^\/api\/credentials\/([^/]+)\/use$/.exec(path)?.[1];
     if (used_credential !== undefined) {
       const session = this.add({ status: "vm_creating", credential_use: { purpose: body.purpose, credential: used_credential, exit_code: null } });
@@ -306,6 +323,28 @@ export class FakeServer {
       return;
     }
     this.#handleSession(method, rest, body, session, request, response);
+  }
+
+  /** @param {import("node:http").ServerResponse} response @param {string} id */
+  #lease(response, id) {
+    if (this.confirmation_required) {
+      const remedy = "Sign in again, with a new link or with your identity provider, and repeat it within 5 minutes.";
+      this.#respondProblem(response, 403, "confirmation_required", "This needs a fresh sign-in in this browser.", remedy, 4403);
+      return;
+    }
+    const found = this.credentials.find((one) => one.id === id);
+    const files = found?.files.map(({ path, mode }) => ({ path, mode, content: Buffer.from(`content of ${path} é`).toString("base64") }));
+    if (found?.policy === "deliver_once") this.credentials = this.credentials.filter((one) => one !== found);
+    this.#respond(response, 200, { credential: found, files });
+  }
+
+  /** @param {import("node:http").ServerResponse} response */
+  #sendListEvents(response) {
+    if (!this.events_enabled) return this.#respondProblem(response, 502, "bad_gateway", "The proxy failed.", "Try again.", 4502);
+    response.writeHead(200, { "Content-Type": "text/event-stream", "Cache-Control": "no-store" });
+    response.write("retry: 300\nevent: reset\nid: 1\ndata: {}\n\n");
+    this.#list_streams.add(response);
+    response.on("close", () => this.#list_streams.delete(response));
   }
 
   /** @param {import("node:http").ServerResponse} response @param {{ provider: string, idempotency_key: string, renews?: string }} body */

@@ -74,7 +74,7 @@ for (const [device, options] of DEVICES) {
       const loads = await recordLoads(page);
       await page.goto(`${base}/dashboard/remote-cli`);
       await page.waitForSelector("[data-credential]");
-      await page.waitForLoadState("networkidle");
+      await page.waitForLoadState("load");
       await checkLoads(loads, base, BYTES_BEFORE_LANE_MAX, `start ${device}`);
       assert.ok(!loads.names().some((name) => /rfb|terminal/.test(name)), loads.names().join(" "));
     });
@@ -113,7 +113,7 @@ for (const [device, options] of DEVICES) {
 
 test("a page shows its frame and heading before its scripts run, and they stay in place when these run", async () => {
   for (const [path, heading] of /** @type {const} */ ([
-    ["/dashboard/remote-cli", "Connect a tool"],
+    ["/dashboard/remote-cli", "Your connections"],
     ["/dashboard/remote-cli/auth?session=", "Session"],
     ["/login", "Open Anteroom"],
     ["/sign-in/callback", "Signing in"],

@@ -103,12 +103,13 @@ test("a credential shows its health, is checked, and is renewed under its id", a
     fakeServer.credentials = [credential("crd_1", "ses_1", { health: "needs_auth", health_detail }), credential("crd_2", "ses_2")];
     await page.goto(`${base}/dashboard/remote-cli`);
     const rejected = page.locator("[data-credential=crd_1]");
-    assert.match((await rejected.textContent()) ?? "", /Sign-in needed.*not signed in/s);
+    assert.match((await rejected.textContent()) ?? "", /Signed out: sign in again\..*not signed in/s);
     await shoot("credentials");
-    await page.click("[data-credential=crd_2] >> text=Check");
+    await page.click("[data-credential=crd_2] [data-action=check]");
     const check = await waitUntil("the check's session", () => [...fakeServer.sessions.values()].find((one) => one.credential_use?.purpose === "check"));
+    await page.waitForSelector("[data-credential=crd_2] >> text=Checking…");
     fakeServer.change(check.id, { status: "completed" });
-    await page.waitForSelector("[data-credential=crd_2] >> text=Check");
+    await page.waitForSelector("[data-credential=crd_2] [data-action=check]:enabled");
     await rejected.locator("button.primary").click();
     const start = await waitUntil("the start", () => fakeServer.requests.find((call) => call.path === "/api/auth/start"));
     assert.equal(start.body.renews, "crd_1");

@@ -5,22 +5,31 @@ import test from "node:test";
 import { waitUntil } from "../browser.mjs";
 import { openSession, runScene, statusIs } from "./scene.mjs";
 
-/** @param {import("playwright-core").Page} page @param {string} id */
-const badge = (page, id) => page.textContent(`[data-session="${id}"] .badge`).catch(() => null);
-
-test("the list of sessions follows what happens to them", async () => {
+test("the open sign-ins follow what happens to them", async () => {
   await runScene({}, async ({ page, fakeServer, base }) => {
-    const { id } = fakeServer.add({ status: "authenticating" });
+    const { id } = fakeServer.add({ status: "vm_creating" });
     await page.goto(`${base}/dashboard/remote-cli`);
-    await page.waitForSelector(`[data-session="${id}"] [data-action=watch]`);
-    const before = await badge(page, id);
+    const row = page.locator(`[data-session="${id}"]`);
+    await row.getByText("Getting a computer ready…").waitFor();
+    fakeServer.change(id, { status: "authenticating" });
+    await row.getByText("Waiting for you").waitFor();
     fakeServer.change(id, { status: "completed" });
-    await page.waitForSelector(`[data-session="${id}"] [data-action=watch]`, { state: "detached" });
-    assert.notEqual(await badge(page, id), before);
+    await row.waitFor({ state: "detached" });
     const other = fakeServer.add({ status: "authenticating" });
-    await page.waitForSelector(`[data-session="${other.id}"] [data-action=watch]`);
+    await page.waitForSelector(`[data-session="${other.id}"] [data-action=continue]`);
     fakeServer.credentials = [];
     await page.waitForSelector("[data-credential]", { state: "detached" });
+  });
+});
+
+test("without the event stream the start page follows by requests", async () => {
+  await runScene({}, async ({ page, fakeServer, base }) => {
+    fakeServer.events_enabled = false;
+    const { id } = fakeServer.add({ status: "authenticating" });
+    await page.goto(`${base}/dashboard/remote-cli`);
+    await page.waitForSelector(`[data-session="${id}"]`);
+    fakeServer.change(id, { status: "cancelled" });
+    await page.waitForSelector(`[data-session="${id}"]`, { state: "detached" });
   });
 });
 
@@ -40,7 +49,7 @@ test("without a network the start page tries again by itself, and is current at 
     fakeServer.change(id, { status: "cancelled", reason: { code: "cancelled", sentence: "The session was cancelled." } });
     await page.context().setOffline(false);
     await page.waitForSelector("text=This page tries again by itself.", { state: "detached" });
-    await page.waitForSelector(`[data-session="${id}"] [data-action=watch]`, { state: "detached" });
+    await page.waitForSelector(`[data-session="${id}"]`, { state: "detached" });
   });
 });
 
@@ -85,7 +94,7 @@ test("a hidden page requests nothing, and is current when it is shown again", as
     }, 20_000, 3_000);
     fakeServer.change(id, { status: "completed" });
     await show("visible");
-    await page.waitForSelector(`[data-session="${id}"] [data-action=watch]`, { state: "detached" });
+    await page.waitForSelector(`[data-session="${id}"]`, { state: "detached" });
   });
 });
 

@@ -1,6 +1,7 @@
 // Every state of the persons' pages that the other tests reach on one device only.
 
 import { waitUntil } from "../browser.mjs";
+import { credential, inSeconds } from "../fake-server/samples.mjs";
 import { desktopShows, openSession, statusIs } from "./scene.mjs";
 
 /** @typedef {import("./scene.mjs").Scene} Scene */
@@ -13,6 +14,24 @@ export const STATES = {
     fakeServer.credentials = [];
     await page.goto(`${base}/dashboard/remote-cli`);
     await page.waitForSelector("[data-provider]");
+  },
+  connections: async ({ page, fakeServer, base }) => {
+    fakeServer.caller = { role: "user", name: "Zoë", session: null, sign_in: "oidc" };
+    fakeServer.add({ status: "authenticating", idle_deadline_at: inSeconds(200) });
+    fakeServer.credentials = [
+      credential("crd_1", "ses_1"),
+      credential("crd_2", "ses_2", { provider: "demo", account: "Zoë", health: "expiring", expires_at: inSeconds(86_400) }),
+      credential("crd_3", "ses_3", { provider: "claude_code", account: null, health: "needs_auth" }),
+    ];
+    await page.goto(`${base}/dashboard/remote-cli`);
+    await page.click("[data-credential=crd_2] .more-menu > summary");
+    await page.waitForSelector("[data-action=remove]:visible");
+  },
+  "remove-a-connection": async ({ page, base }) => {
+    await page.goto(`${base}/dashboard/remote-cli`);
+    await page.click("[data-credential] .more-menu > summary");
+    await page.click("[data-action=remove]");
+    await page.waitForSelector("dialog[open]");
   },
   "start-auditor": async ({ page, base }) => {
     const caller = { role: "auditor", name: "Zoë", session: null, sign_in: "oidc" };

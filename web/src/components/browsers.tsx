@@ -22,8 +22,7 @@ export function Browsers() {
   };
   if (browsers.length === 0 && problem === null) return null;
   return (
-    <section aria-labelledby="browsers-title">
-      <h2 id="browsers-title">Signed-in browsers</h2>
+    <>
       {problem === null ? null : <ProblemNote problem={problem} />}
       <ul class="list">
         {browsers.map((browser) => (
@@ -44,6 +43,6 @@ export function Browsers() {
           </li>
         ))}
       </ul>
-    </section>
+    </>
   );
 }

@@ -7,7 +7,7 @@ import { sessionPath } from "../pages";
 import { texts } from "../texts";
 import { Methods } from "./methods";
 import { ProblemNote } from "./problem-note";
-import { idempotencyKey } from "./providers";
+import { idempotencyKey } from "../idempotency-key";
 
 /** The actions that repeat the sign-in with the same tool. */
 type TryAgain = Extract<PersonAction, "restart_tool" | "replace_machine" | "start_session">;

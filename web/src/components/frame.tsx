@@ -15,6 +15,8 @@ interface FrameProps {
   wide?: boolean;
   /** For whom errors are shown; absent: a person. */
   audience?: Audience;
+  /** In the header: who is signed in. */
+  bar?: ComponentChildren;
   children: ComponentChildren;
 }
 
@@ -32,7 +34,10 @@ export function Frame(props: FrameProps) {
           <Logo />
           Anteroom
         </a>
-        {props.page === "error" ? null : <LanguageSwitch />}
+        <div class="header-end">
+          {props.bar}
+          {props.page === "error" ? null : <LanguageSwitch />}
+        </div>
       </header>
       <main
         id="main"

@@ -1,5 +1,6 @@
-// /dashboard/remote-cli: start a session; earlier sessions and stored credentials.
+// /dashboard/remote-cli: a person's connections: open sign-ins, connected tools, tools to connect.
 
+import type { ComponentChildren } from "preact";
 import { useCallback, useEffect, useState } from "preact/hooks";
 import {
   api,
@@ -12,36 +13,40 @@ import {
   type ProviderView,
   type SessionView,
 } from "../api";
-import { Browsers } from "../components/browsers";
-import { Credentials } from "../components/credentials";
+import { AccountBar } from "../components/account-bar";
+import { AddTool, useSignInStart, type SignInStart } from "../components/add-tool";
+import { Connected } from "../components/connected";
 import { Frame } from "../components/frame";
 import { HealthNote } from "../components/health-note";
 import { IsolationNote } from "../components/isolation-note";
+import { OpenSignIns } from "../components/open-sign-ins";
 import { ProblemNote } from "../components/problem-note";
-import { Providers } from "../components/providers";
-import { Sessions } from "../components/sessions";
+import { SignedInBrowsers } from "../components/signed-in-browsers";
 import { hasEnded } from "../labels";
 import { sessionPath } from "../pages";
 import { Repeater } from "../repeater";
+import { SessionsWatch } from "../sessions-watch";
 import { texts } from "../texts";
 import { SignedOut } from "./signed-out";
 
-/** How often the lists are requested, while a session is active and while none is. */
-const ACTIVE_INTERVAL_MS = 2_000;
-const IDLE_INTERVAL_MS = 10_000;
+/** How often the lists are requested, in addition to the changes that the event stream reports. */
+const INTERVAL_MS = 10_000;
 
 interface PageData {
   caller: CurrentCaller;
   providers: ProviderView[];
+  /** Those that have not ended. */
   sessions: SessionView[];
   credentials: CredentialMeta[];
   health: Health | null;
 }
 
+const openSessions = async () => (await api.sessions()).filter((session) => !hasEnded(session.status));
+
 /** What may change while the page is shown. */
 async function refresh(known: PageData): Promise<PageData> {
   if (known.caller.role === "auditor") return { ...known, health: await api.health() };
-  const [sessions, credentials] = await Promise.all([api.sessions(), api.credentials()]);
+  const [sessions, credentials] = await Promise.all([openSessions(), api.credentials()]);
   return { ...known, sessions, credentials };
 }
 
@@ -57,7 +62,7 @@ async function load(): Promise<PageData> {
   if (caller.role === "auditor") return { caller, providers: [], sessions: [], credentials: [], health: await api.health() };
   const [providers, sessions, credentials, health] = await Promise.all([
     api.providers(),
-    api.sessions(),
+    openSessions(),
     api.credentials(),
     api.health(),
   ]);
@@ -77,7 +82,7 @@ function usePageData() {
         known = next;
         setData(next);
         setProblem(null);
-        return next.sessions.some((session) => !hasEnded(session.status)) ? ACTIVE_INTERVAL_MS : IDLE_INTERVAL_MS;
+        return INTERVAL_MS;
       } catch (error) {
         if (error instanceof ApiError && error.status === 401) {
           setSignedOut(error.problem);
@@ -95,6 +100,16 @@ function usePageData() {
     return () => requests.stop();
   }, [requests]);
   const reload = useCallback(() => requests.now(), [requests]);
+  const has_sessions = data !== null && data.caller.role !== "auditor" && signed_out === null;
+  useEffect(() => {
+    if (!has_sessions) return undefined;
+    // A hidden page is current again when it is shown.
+    const watch = new SessionsWatch(() => {
+      if (document.visibilityState === "visible") reload();
+    });
+    watch.start();
+    return () => watch.stop();
+  }, [has_sessions, reload]);
   return { data, problem, signed_out, reload };
 }
 
@@ -102,57 +117,80 @@ export function StartPage() {
   const { data, problem, signed_out, reload } = usePageData();
   const is_operator = data?.caller.role === "operator";
   if (signed_out !== null) return <SignedOut problem={signed_out} />;
-  if (data?.caller.role === "auditor") return <AuditorPage name={data.caller.name} health={data.health} />;
+  const bar = <AccountBar caller={data?.caller ?? null} />;
+  if (data?.caller.role === "auditor") return <AuditorPage name={data.caller.name} health={data.health} bar={bar} />;
   return (
-    <Frame title={texts.connect_a_tool} page="start" audience={is_operator ? "operator" : "person"}>
-      <h1>{texts.connect_a_tool}</h1>
-      <p class="lead">
-        Choose a tool and sign in. It runs on a temporary computer that is deleted afterwards. Only your sign-in is kept,
-        encrypted.
-      </p>
+    <Frame title={texts.connections.title} page="start" audience={is_operator ? "operator" : "person"} bar={bar}>
+      <h1>{texts.connections.title}</h1>
       {problem === null ? null : (
         <ProblemNote problem={problem}>
-          <p>This page tries again by itself.</p>
+          <p>{texts.connections.tries_again}</p>
           <button type="button" onClick={reload}>
-            Try again
+            {texts.try_again}
           </button>
         </ProblemNote>
       )}
-      {data === null ? (
-        problem === null ? (
-          <p class="muted" role="status">
-            {texts.loading}
-          </p>
-        ) : null
-      ) : (
-        <>
-          {data.caller.sign_in === "oidc" ? <p class="muted">Signed in as {data.caller.name}.</p> : null}
-          {is_operator ? (
-            <>
-              <HealthNote health={data.health} />
-              <IsolationNote isolation={data.health?.isolation ?? null} />
-            </>
-          ) : null}
-          <Providers providers={is_operator ? data.providers : data.providers.filter((provider) => provider.available)} />
-          <Sessions sessions={data.sessions} />
-          <Credentials credentials={data.credentials} providers={data.providers} onChange={reload} />
-          <Browsers />
-        </>
-      )}
+      {data !== null ? (
+        <Connections data={data} onChange={reload} />
+      ) : problem === null ? (
+        <p class="muted" role="status">
+          {texts.loading}
+        </p>
+      ) : null}
     </Frame>
   );
 }
 
-function AuditorPage({ name, health }: { name: string; health: Health | null }) {
+function Connections({ data, onChange }: { data: PageData; onChange: () => void }) {
+  const { caller, providers, sessions, credentials, health } = data;
+  const sign_in = useSignInStart();
+  const is_operator = caller.role === "operator";
+  const sign_ins = sessions.filter((session) => session.credential_use === null);
+  const has_connections = sign_ins.length > 0 || credentials.length > 0;
   return (
-    <Frame title="Audit" page="start" status="auditor">
+    <>
+      {is_operator && health?.status === "down" ? <HealthNote health={health} /> : null}
+      {has_connections ? null : <NothingYet providers={providers} sign_in={sign_in} />}
+      <OpenSignIns sessions={sign_ins} is_operator={is_operator} />
+      <Connected credentials={credentials} providers={providers} sessions={sessions} caller={caller} onChange={onChange} />
+      <AddTool providers={providers} has_connections={has_connections} is_operator={is_operator} sign_in={sign_in} />
+      {is_operator ? (
+        <>
+          {health?.status === "down" ? null : <HealthNote health={health} />}
+          <IsolationNote isolation={health?.isolation ?? null} />
+        </>
+      ) : null}
+      <SignedInBrowsers />
+    </>
+  );
+}
+
+function NothingYet({ providers, sign_in }: { providers: ProviderView[]; sign_in: SignInStart }) {
+  const demo = providers.find((provider) => provider.without_account && provider.available);
+  return (
+    <div class="panel" data-empty>
+      <p>
+        {texts.connections.nothing_yet} {demo === undefined ? texts.connections.choose_below : texts.connections.try_demo_detail(demo.name)}
+      </p>
+      {demo === undefined ? null : (
+        <button type="button" class="primary" aria-disabled={sign_in.starting !== null} onClick={() => sign_in.start(demo.id)}>
+          {texts.connections.try_demo(demo.name)}
+        </button>
+      )}
+    </div>
+  );
+}
+
+function AuditorPage({ name, health, bar }: { name: string; health: Health | null; bar: ComponentChildren }) {
+  return (
+    <Frame title="Audit" page="start" status="auditor" bar={bar}>
       <h1>Audit</h1>
       <p>
         Signed in as {name}, auditor. Auditors do not see sessions and credentials. They read the audit trail with{" "}
         <code>GET /api/audit</code> and an API token, or on the server with <code>anteroom audit export</code>.
       </p>
       <HealthNote health={health} />
-      <Browsers />
+      <SignedInBrowsers />
     </Frame>
   );
 }

@@ -25,6 +25,7 @@ mod mutated_input;
 mod oidc_access;
 mod oidc_callbacks;
 mod oidc_confirmation;
+mod oidc_connections;
 mod oidc_faults;
 mod oidc_fixture;
 mod oidc_sign_in;

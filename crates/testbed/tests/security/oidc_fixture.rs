@@ -2,7 +2,7 @@
 
 use crate::{browser_client::Browser, fixture::Flags};
 use anteroom_testbed::{
-    OidcIssuer, TestConfig, TestServer,
+    OidcIssuer, ScriptedProvider, TestConfig, TestServer,
     oidc_issuer::{Decision, Person},
 };
 use anteroom_wire::ProblemBody;
@@ -35,7 +35,18 @@ impl OidcServer {
 
     /// `settings` contain the table `[oidc]`.
     pub(crate) async fn start_with_settings(issuer: OidcIssuer, flags: Flags, settings: &str) -> Self {
-        let config = TestConfig::with_provider(flags.idle_provider()).with_settings(settings);
+        let provider = flags.idle_provider();
+        Self::start_with_provider(issuer, flags, provider, settings).await
+    }
+
+    /// `settings` contain the table `[oidc]`.
+    pub(crate) async fn start_with_provider(
+        issuer: OidcIssuer,
+        flags: Flags,
+        provider: ScriptedProvider,
+        settings: &str,
+    ) -> Self {
+        let config = TestConfig::with_provider(provider).with_settings(settings);
         let server = TestServer::start(config).await.unwrap();
         issuer.register_redirect_uri(&format!("{}/sign-in/callback", server.base_url().unwrap()));
         issuer.register_post_logout_redirect_uri(&format!("{}/", server.base_url().unwrap()));

@@ -12,6 +12,6 @@ pub(super) mod limits {
     pub(crate) use super::{
         feed::READ_MS_MIN,
         open_streams::{STREAMS_BY_CALLER_MAX, STREAMS_BY_SESSION_MAX, STREAMS_OF_CALLER_MAX, STREAMS_OF_VIEWERS_MAX},
-        session_list::{LIST_READ_MS_MIN, LIST_STREAMS_MAX, LIST_STREAMS_OF_CALLER_MAX},
+        session_list::{LIST_READ_MS_MIN, LIST_STREAMS_MAX, LIST_STREAMS_OF_CALLER_MAX, LIST_STREAMS_OF_OPERATORS_MIN},
     };
 }

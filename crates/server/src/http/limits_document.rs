@@ -174,6 +174,7 @@ fn event_streams() -> Vec<Row> {
         row("event streams of one caller", "streams", streams::STREAMS_OF_CALLER_MAX, effect),
         row("event streams of all sessions, of one caller", "streams", streams::LIST_STREAMS_OF_CALLER_MAX, effect),
         row("event streams of all sessions, of all callers", "streams", streams::LIST_STREAMS_MAX, effect),
+        row("those that are left to operators", "streams", streams::LIST_STREAMS_OF_OPERATORS_MIN, effect),
         row(
             "two reads of sessions that change all the time, for a stream of all sessions",
             "ms",

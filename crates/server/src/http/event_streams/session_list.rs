@@ -6,6 +6,7 @@ use anteroom_controller::{
     caller::{Action, Caller, permits},
     session::{changes::ChangesSince, context::SessionContext, view},
 };
+use anteroom_store::Role;
 use anteroom_wire::{CallerId, Problem, SessionId};
 use axum::response::sse::Event;
 use futures_util::Stream;
@@ -18,6 +19,8 @@ use tokio_stream::wrappers::ReceiverStream;
 pub(crate) const LIST_STREAMS_OF_CALLER_MAX: usize = 16;
 /// Streams of all sessions of all callers together.
 pub(crate) const LIST_STREAMS_MAX: usize = 256;
+/// Those that other callers leave to operators: the start pages of people have such streams, too, and can do without.
+pub(crate) const LIST_STREAMS_OF_OPERATORS_MIN: usize = 64;
 /// Time between two reads of sessions that change all the time, milliseconds.
 pub(crate) const LIST_READ_MS_MIN: u64 = 200;
 /// Events that wait for one slow client.
@@ -48,11 +51,14 @@ impl Drop for Place {
 }
 
 impl SessionListStreams {
-    fn take_place(&self, caller: &CallerId) -> Result<Place, ApiError> {
+    fn take_place(&self, caller: &Caller) -> Result<Place, ApiError> {
+        let total_max =
+            LIST_STREAMS_MAX - if caller.role == Role::Operator { 0 } else { LIST_STREAMS_OF_OPERATORS_MIN };
+        let caller = &caller.id;
         let mut open = self.0.lock();
         let (total, of_caller) = (open.values().sum::<usize>(), open.get(caller).copied().unwrap_or(0));
         for (count, max, what) in
-            [(of_caller, LIST_STREAMS_OF_CALLER_MAX, "this caller has"), (total, LIST_STREAMS_MAX, "all callers have")]
+            [(of_caller, LIST_STREAMS_OF_CALLER_MAX, "this caller has"), (total, total_max, "all callers have")]
         {
             if count >= max {
                 let detail = format!("{what} {count} event streams of all sessions open; the limit is {max}");
@@ -74,7 +80,7 @@ impl SessionListStreams {
         live_caller: LiveCaller,
         after: Option<u64>,
     ) -> Result<impl Stream<Item = Result<Event, Infallible>> + use<>, ApiError> {
-        let place = self.take_place(&caller.id)?;
+        let place = self.take_place(&caller)?;
         let (sender, receiver) = mpsc::channel(EVENTS_MAX);
         let context = context.clone();
         context.tasks.clone().spawn(async move {
@@ -146,4 +152,29 @@ async fn view_for(context: &SessionContext, caller: &Caller, session: &SessionId
     }
     let view = view::to_session_view(context, &row).await?;
     Ok(Some(serde_json::to_string(&view).map_err(ApiError::internal)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use anteroom_store::CallerKind;
+
+    fn caller(role: Role, number: u8) -> Caller {
+        let id = CallerId::from_parts(1, [number; 10]);
+        let (kind, scopes) = (CallerKind::BrowserCookie, role.scopes());
+        Caller { account: id.clone(), id, kind, role, name: "Ada".to_owned(), scopes }
+    }
+
+    #[test]
+    fn start_pages_of_people_leave_streams_to_operators() {
+        let streams = SessionListStreams::default();
+        let people = (1..=u8::MAX).map(|number| caller(Role::User, number));
+        let open: Vec<_> = people.map_while(|person| streams.take_place(&person).ok()).collect();
+        assert_eq!(open.len(), LIST_STREAMS_MAX - LIST_STREAMS_OF_OPERATORS_MIN);
+        let operator = caller(Role::Operator, 0);
+        let own: Vec<_> = std::iter::from_fn(|| streams.take_place(&operator).ok()).collect();
+        assert_eq!(own.len(), LIST_STREAMS_OF_CALLER_MAX);
+        drop(open);
+        assert!(streams.take_place(&caller(Role::User, 1)).is_ok(), "a closed stream leaves its place");
+    }
 }

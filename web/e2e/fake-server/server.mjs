@@ -3,27 +3,10 @@
 
 import { createServer } from "node:http";
 import { createServer as createSecureServer } from "node:https";
-import { readFile } from "node:fs/promises";
-import { dirname, extname, join, normalize } from "node:path";
-import { fileURLToPath } from "node:url";
 import { WebSocketServer } from "ws";
+import { servePage } from "./files.mjs";
 import { RfbServer } from "./rfb.mjs";
 import { credential, forPerson, newSession, providers, signIn, signedInBrowsers } from "./samples.mjs";
-
-const DIST = join(dirname(fileURLToPath(import.meta.url)), "../../dist");
-
-/** The header that the real server sends. */
-export const CONTENT_SECURITY_POLICY =
-  "default-src 'self'; connect-src 'self'; img-src 'self' data: blob:; style-src 'self'; script-src 'self'; " +
-  "frame-ancestors 'none'; base-uri 'none'; form-action 'self'; object-src 'none'";
-
-const TYPES = /** @type {Record<string, string>} */ ({
-  ".html": "text/html; charset=utf-8",
-  ".js": "text/javascript; charset=utf-8",
-  ".css": "text/css; charset=utf-8",
-  ".svg": "image/svg+xml",
-  ".txt": "text/plain; charset=utf-8",
-});
 
 /** What people read, by the code of the problem. @type {Record<string, string>} */
 const PROBLEMS_FOR_PERSON = {
@@ -31,21 +14,6 @@ const PROBLEMS_FOR_PERSON = {
   unknown_session: "There is nothing here any more. Go back to where you came from and start again.",
   no_capacity: "No computer is free at the moment. Please try again later.",
 };
-
-/** The HTML files of the pages, as in the real server. @type {Record<string, string>} */
-const PAGES = {
-  "/": "index.html",
-  "/login": "login.html",
-  "/sign-in/callback": "sign-in-callback.html",
-  "/dashboard/remote-cli": "index.html",
-  "/dashboard/remote-cli/auth": "session.html",
-};
-
-/** Whether the real server sends the German pages: the person's choice, else the first language of the browser. @param {import("node:http").IncomingMessage} request */
-function isGerman({ headers }) {
-  const chosen = /\banteroom_language=(\w+)/.exec(headers.cookie ?? "")?.[1];
-  return (chosen ?? headers["accept-language"] ?? "").startsWith("de");
-}
 
 /** @typedef {import("./samples.mjs").Session} Session */
 /** @typedef {{ socket: import("ws").WebSocket, rfb: RfbServer | null, session: string }} Viewer */
@@ -232,7 +200,7 @@ export class FakeServer {
   async #handle(request, response) {
     const url = new URL(request.url ?? "/", "http://fake-server");
     const method = request.method ?? "GET";
-    if (method === "GET" && (await this.#servePage(url.pathname, request, response))) return;
+    if (method === "GET" && (await servePage(url.pathname, request, response))) return;
     const chunks = [];
     for await (const chunk of request) chunks.push(chunk);
     const text = Buffer.concat(chunks).toString();
@@ -249,28 +217,6 @@ export class FakeServer {
       return;
     }
     this.#handleApi(method, url.pathname, body, request, response);
-  }
-
-  /** @param {string} path @param {import("node:http").IncomingMessage} request @param {import("node:http").ServerResponse} response */
-  async #servePage(path, request, response) {
-    const is_desktop = /^\/api\/auth\/session\/[^/]+\/novnc$/.test(path);
-    const is_nothing = !path.startsWith("/api/") && (request.headers.accept ?? "").includes("text/html");
-    const english =
-      PAGES[path] ??
-      (is_desktop ? "desktop.html" : path.startsWith("/assets/") ? normalize(path).slice(1) : is_nothing ? "errors/404.html" : null);
-    if (english === null) return false;
-    const name = isGerman(request) ? english.replace(/\.html$/, ".de.html") : english;
-    const plain = await readFile(join(DIST, name)).catch(() => null);
-    const compressed = (request.headers["accept-encoding"] ?? "").includes("br") ? await readFile(join(DIST, `${name}.br`)).catch(() => null) : null;
-    response.writeHead(plain === null || name.startsWith("errors/") ? 404 : 200, {
-      "Content-Type": TYPES[extname(name)] ?? "application/octet-stream",
-      "Content-Security-Policy": CONTENT_SECURITY_POLICY,
-      "X-Content-Type-Options": "nosniff",
-      "Cache-Control": path.startsWith("/assets/") ? "public, max-age=31536000, immutable" : "no-cache",
-      ...(compressed === null ? {} : { "Content-Encoding": "br" }),
-    });
-    response.end(compressed ?? plain ?? "");
-    return true;
   }
 
   /** @param {import("node:http").ServerResponse} response @param {string} login_token */

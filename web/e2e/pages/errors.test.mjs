@@ -5,7 +5,7 @@ import { readdir, readFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import test from "node:test";
 import { fileURLToPath } from "node:url";
-import { CONTENT_SECURITY_POLICY } from "../fake-server/server.mjs";
+import { CONTENT_SECURITY_POLICY } from "../fake-server/files.mjs";
 import { accessibilityFaults, lowContrastTexts } from "./accessibility.mjs";
 import { axeViolations } from "./axe.mjs";
 import { openSession, PHONE, runScene } from "./scene.mjs";

@@ -28,6 +28,7 @@ mod pages;
 mod past_incidents;
 mod process_protection;
 mod prompts_and_methods;
+mod queue;
 mod secrets;
 mod sign_in;
 mod slow_viewers;

@@ -794,6 +794,23 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/machines": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Lists the machines of this host with their sessions, and the image of new ones. Operators only. */
+        get: operations["list_machines"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/me": {
         parameters: {
             query?: never;
@@ -1082,6 +1099,26 @@ export interface paths {
 export type webhooks = Record<string, never>;
 export interface components {
     schemas: {
+        /** @description A message that will not be delivered. */
+        AbandonedMessage: {
+            /** @description When it was abandoned. */
+            abandoned_at: string;
+            /**
+             * Format: int64
+             * @description The attempts.
+             */
+            attempts: number;
+            /** @description When it was created. */
+            created_at: string;
+            credential?: components["schemas"]["CredentialId"] | null;
+            /** @description The `webhook-id`. */
+            id: components["schemas"]["MessageId"];
+            /** @description The type of the message. */
+            kind: string;
+            /** @description Why the last attempt failed. */
+            last_error: string;
+            session?: components["schemas"]["SessionId"] | null;
+        };
         /** @description Who did it. */
         Actor: {
             /** @description The id of the caller; none for strangers and the server. */
@@ -1601,6 +1638,29 @@ export interface components {
             /** @description Why no session is admitted at the moment, although a machine would be permitted. */
             shortage: string | null;
         };
+        /** @description A file of an image. */
+        ImageFile: {
+            /**
+             * Format: int64
+             * @description Its size, bytes.
+             */
+            bytes: number;
+            /** @description Its name. */
+            name: string;
+        };
+        /** @description The image that new machines run. */
+        ImageView: {
+            /** @description When it was built (RFC 3339). */
+            built_at: string | null;
+            /** @description SHA-256 of its content, as hex digits. */
+            digest: string;
+            /** @description Its files. */
+            files: components["schemas"]["ImageFile"][];
+            /** @description The release of its kernel. */
+            kernel_version: string | null;
+            /** @description Which kind of machines runs it and why, one sentence. */
+            kind: string;
+        };
         /**
          * @description What a list has in addition to the sessions.
          * @enum {string}
@@ -1718,6 +1778,11 @@ export interface components {
             by_status: components["schemas"]["StatusCount"][];
             /**
              * Format: int64
+             * @description How long the session that waits longest has waited for a machine, milliseconds; `null`: none waits.
+             */
+            queue_wait_ms_max: number | null;
+            /**
+             * Format: int64
              * @description Of these, the ones that wait for a machine.
              */
             queued: number;
@@ -1764,6 +1829,35 @@ export interface components {
         };
         /** @description One machine: one keeper and its VMM. A restarted session gets a new one. */
         MachineId: string;
+        /** @description `GET /api/machines`. */
+        MachineList: {
+            /** @description The image of new machines. */
+            image: components["schemas"]["ImageView"];
+            /** @description The machines that are not removed, the oldest first. */
+            machines: components["schemas"]["MachineView"][];
+        };
+        /**
+         * @description What a machine does.
+         * @enum {string}
+         */
+        MachineState: "starting" | "ready" | "stopping";
+        /** @description A machine. */
+        MachineView: {
+            /** @description Its id. */
+            id: components["schemas"]["MachineId"];
+            /**
+             * Format: int64
+             * @description The memory that its process uses, MiB.
+             */
+            memory_mib: number | null;
+            provider: components["schemas"]["ProviderId"] | null;
+            /** @description When it was requested (RFC 3339). */
+            requested_at: string;
+            session: components["schemas"]["SessionId"] | null;
+            stage: components["schemas"]["Stage"] | null;
+            /** @description What it does. */
+            state: components["schemas"]["MachineState"];
+        };
         /** @description One webhook message; the same id for each attempt. */
         MessageId: string;
         /** @description `POST …/method`: sign in with another method in the same machine; the tool is restarted. */
@@ -2460,6 +2554,8 @@ export interface components {
              * @description Messages abandoned since the server started.
              */
             abandoned: number;
+            /** @description Messages that were abandoned in the last seven days, the last one first, at most 100. */
+            abandoned_messages: components["schemas"]["AbandonedMessage"][];
             /**
              * Format: int64
              * @description Messages delivered since the server started.
@@ -2569,6 +2665,8 @@ export interface operations {
                 action?: string | null;
                 /** @description Only those about this session. */
                 session?: string | null;
+                /** @description Only those that this token or browser caused or that are about it: its id. */
+                caller?: string | null;
                 /** @description Only those from this address. */
                 peer?: string | null;
                 /** @description Only records of this time or later, milliseconds since 1970. */
@@ -4481,6 +4579,35 @@ export interface operations {
             };
             /** @description The caller is not authenticated. */
             401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+        };
+    };
+    list_machines: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The machines and the image. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["MachineList"];
+                };
+            };
+            /** @description The caller is not an operator. */
+            403: {
                 headers: {
                     [name: string]: unknown;
                 };

@@ -3,6 +3,8 @@
 import { browserKey } from "./browser-key";
 
 export interface EventStreamHandlers {
+  /** Something arrived, an event or a keep-alive. */
+  onActivity?: () => void;
   /** `id`: the number of the last event that had one. */
   onEvent: (name: string, data: string, id: number | undefined) => void;
   /** The stream ended. `status`: of the response, 0 if there was none. `retry_ms`: the delay that the server asked for. */
@@ -73,6 +75,7 @@ export class EventStream {
       for (;;) {
         const part = await reader?.read();
         if (part === undefined || part.done) break;
+        if (!signal.aborted) handlers.onActivity?.();
         parser.push(decoder.decode(part.value, { stream: true }));
       }
     } catch {

@@ -26,6 +26,8 @@ pub struct Filter {
     pub action: Option<String>,
     /// Only those about this session.
     pub session: Option<String>,
+    /// Only those that this caller caused or that are about it: its id.
+    pub caller: Option<String>,
     /// Only those of this peer.
     pub peer: Option<String>,
     /// Only records that were written at this time or later, milliseconds since 1970.
@@ -58,6 +60,7 @@ impl Filter {
             && self.action.as_ref().is_none_or(is_action)
             && (is(&self.actor, &record.actor.id) || is(&self.actor, &record.actor.name))
             && is(&self.session, &record.subject.session)
+            && (is(&self.caller, &record.actor.id) || is(&self.caller, &record.subject.caller))
             && is(&self.peer, &record.peer)
     }
 }

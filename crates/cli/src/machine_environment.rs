@@ -5,7 +5,7 @@ use anteroom_controller::{config::Config, image::ImageInfo};
 use anteroom_machine::{
     CONSOLE_BYTES_MAX, PreparationSettings, PrepareProgress, SpecSource,
     firecracker::{self, GuestFiles},
-    image::Image,
+    image::{Image, Manifest},
     kind::{self, KindError, MachineKind},
     kvm::{self, KvmReport},
     probe_layers,
@@ -13,7 +13,10 @@ use anteroom_machine::{
     remove_unused, sum_isolation,
 };
 use anteroom_server::MachineEnvironment;
-use anteroom_wire::{agent::Geometry, api::IsolationLevel};
+use anteroom_wire::{
+    agent::Geometry,
+    api::{ImageFile, IsolationLevel},
+};
 use anyhow::Context;
 use std::{path::PathBuf, sync::Arc};
 
@@ -141,6 +144,11 @@ fn show_progress(display: &ProgressDisplay, progress: &PrepareProgress) {
     }
 }
 
+fn list_files(manifest: &Manifest) -> Vec<ImageFile> {
+    let artefacts = [&manifest.kernel, &manifest.initramfs, &manifest.rootfs];
+    artefacts.map(|artefact| ImageFile { name: artefact.file.clone(), bytes: artefact.bytes }).into()
+}
+
 /// Prepares everything that a server needs to start machines.
 pub(super) async fn prepare_machine_environment(config: &Config) -> anyhow::Result<MachineEnvironment> {
     let image = Image::open_current(&images_dir(config))?;
@@ -162,6 +170,9 @@ pub(super) async fn prepare_machine_environment(config: &Config) -> anyhow::Resu
         spec_source: template.spec_source,
         image: ImageInfo {
             hash: image.manifest.hash.clone(),
+            built_at_unix_s: Some(image.manifest.built_at_unix_s),
+            kernel_version: Some(image.manifest.kernel_version.clone()),
+            files: list_files(&image.manifest),
             tool_versions: image.manifest.clis.clone(),
             kind: explanation,
             isolation,

@@ -1,6 +1,6 @@
 //! The image that machines run, and what isolates them from the host.
 
-use anteroom_wire::api::{Isolation, IsolationLevel};
+use anteroom_wire::api::{ImageFile, Isolation, IsolationLevel};
 use std::collections::BTreeMap;
 
 /// The image of machines and their isolation.
@@ -8,6 +8,12 @@ use std::collections::BTreeMap;
 pub struct ImageInfo {
     /// The image's content hash.
     pub hash: String,
+    /// When it was built, seconds since 1970; `None`: unknown.
+    pub built_at_unix_s: Option<u64>,
+    /// The release of its kernel; `None`: it has no kernel of its own.
+    pub kernel_version: Option<String>,
+    /// Its files.
+    pub files: Vec<ImageFile>,
     /// Tool → version.
     pub tool_versions: BTreeMap<String, String>,
     /// Which kind of machines was chosen and why, one sentence.

@@ -3,6 +3,7 @@
 //! Everything is computed from the sessions, their timelines and the running machines at the time of the request; only verdicts of ended
 //! sessions are kept ([`verdicts`]).
 
+pub mod machine_list;
 mod percentiles;
 pub mod refused_hosts;
 mod starts;
@@ -19,6 +20,7 @@ use anteroom_wire::{
     SessionId,
     api::{CauseCount, HostCapacity, LiveSessions, Outcomes, Overview, SessionStatus, StatusCount},
     diagnosis::Verdict,
+    time::to_millis,
 };
 use std::collections::HashMap;
 
@@ -59,7 +61,13 @@ fn outcomes(counts: EndedSessions) -> Outcomes {
 
 async fn count_live(server_context: &ServerContext) -> Result<LiveSessions, StoreError> {
     let rows = server_context.store.list_active_sessions().await?;
-    let mut live = LiveSessions { sessions: 0, queued: 0, viewers: 0, by_status: Vec::new() };
+    let mut live = LiveSessions {
+        sessions: 0,
+        queued: 0,
+        queue_wait_ms_max: server_context.queue.longest_wait().map(to_millis),
+        viewers: 0,
+        by_status: Vec::new(),
+    };
     let mut by_status: HashMap<SessionStatus, u64> = HashMap::new();
     for row in &rows {
         let view = view::to_session_view(server_context, row).await?;

@@ -29,6 +29,7 @@ mod leaks;
 #[cfg(test)]
 mod limits_document;
 mod login;
+mod machines;
 mod metrics;
 mod observe_input;
 mod oidc;

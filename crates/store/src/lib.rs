@@ -77,7 +77,7 @@ pub use leases::{LeaseRow, LeasedCredential};
 pub use login_tokens::{LoginScope, NewLoginToken, RedeemedLoginToken};
 pub use look_alike::look_alike;
 pub use new_revision::{RefreshCredential, RefreshOutcome, Revisions};
-pub use outbox::{MessageRow, NewMessage, Regarding};
+pub use outbox::{AbandonedMessageRow, MessageRow, NewMessage, Regarding};
 pub use purpose::{CredentialUse, SessionPurpose};
 pub use revoke_caller::CallerEnd;
 pub use row_fault::RowFault;

@@ -83,6 +83,15 @@ pub struct MessageRow {
     pub last_error: Option<String>,
 }
 
+/// A message that was abandoned.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AbandonedMessageRow {
+    /// The message, with its last error.
+    pub message: MessageRow,
+    /// When it was abandoned.
+    pub abandoned_at_ms: UnixMs,
+}
+
 impl Store {
     /// Enqueues a message without another change.
     ///
@@ -110,6 +119,28 @@ impl Store {
         .await
         .map_err(query_error("list the due messages"))?;
         rows.iter().map(decode).collect()
+    }
+
+    /// Messages that were abandoned and are not removed yet, the last one first, at most `limit`.
+    ///
+    /// # Errors
+    /// When the database cannot be read or has a corrupt row.
+    pub async fn list_abandoned_messages(&self, limit: u32) -> Result<Vec<AbandonedMessageRow>, StoreError> {
+        // A delivered message has no last error.
+        let rows = sqlx::query(
+            "SELECT id, kind, session_id, credential_id, created_at_ms, due_at_ms, attempts, last_error, done_at_ms \
+             FROM outbox WHERE done_at_ms IS NOT NULL AND last_error IS NOT NULL ORDER BY done_at_ms DESC, id LIMIT $1",
+        )
+        .bind(i64::from(limit))
+        .fetch_all(self.read_pool())
+        .await
+        .map_err(query_error("list the abandoned messages"))?;
+        rows.iter()
+            .map(|row| {
+                let abandoned_at_ms = RowReader::new(row, "outbox", "id").number("done_at_ms")?;
+                Ok(AbandonedMessageRow { message: decode(row)?, abandoned_at_ms })
+            })
+            .collect()
     }
 
     /// Records that a message was delivered. `false`: it was already done, or there is no such message.

@@ -71,7 +71,7 @@ impl ScriptedProvider {
         self
     }
 
-    /// Sets any other key of the descriptor.
+    /// Sets any other key of the descriptor; `argv`: the command that is run instead of the script.
     #[must_use]
     pub fn with_descriptor_key(mut self, key: &str, value: Value) -> Self {
         self.descriptor[key] = value;
@@ -103,7 +103,9 @@ impl ScriptedProvider {
             Ok(json!([testbed, "tool", file]))
         };
         let mut descriptor = self.descriptor.clone();
-        descriptor["argv"] = command("sign-in", &self.script)?;
+        if descriptor.get("argv").is_none() {
+            descriptor["argv"] = command("sign-in", &self.script)?;
+        }
         if let Some(status) = &self.status {
             descriptor["credential"]["status_argv"] = command("status", status)?;
         }

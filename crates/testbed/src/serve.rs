@@ -72,6 +72,9 @@ pub async fn run_server(launch: LaunchConfig) -> anyhow::Result<()> {
     let environment = MachineEnvironment {
         image: ImageInfo {
             hash: spec_source.image_hash.clone(),
+            built_at_unix_s: None,
+            kernel_version: None,
+            files: Vec::new(),
             tool_versions: launch.tool_versions,
             kind: "machines are plain processes".to_owned(),
             isolation: Isolation {

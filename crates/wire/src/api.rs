@@ -7,6 +7,7 @@ mod consent;
 mod credentials;
 mod health;
 mod helpers;
+mod machines;
 mod overview;
 mod providers;
 mod sign_in;
@@ -15,6 +16,7 @@ pub use consent::{ConsentStatus, ConsentView};
 pub use credentials::{CredentialFile, CredentialHealth, CredentialList, CredentialMeta, Lease};
 pub use health::{Health, HealthCheck, HealthStatus, Isolation, IsolationLevel, LayerOff};
 pub use helpers::{HelperList, HelperStatus, HelperView};
+pub use machines::{ImageFile, ImageView, MachineList, MachineState, MachineView};
 pub use overview::{
     CauseCount, HostCapacity, LiveSessions, Outcomes, Overview, RefusedHost, RefusedHostList, StageDurations,
     StartInterval, StartStage, StatusCount,

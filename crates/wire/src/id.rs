@@ -8,6 +8,8 @@ use std::{fmt, str::FromStr};
 
 const ALPHABET: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
 const LEN: usize = 26;
+/// Characters of the time: the first 50 of 130 bits, of which two are always zero.
+const TIME_LEN: usize = 10;
 
 /// Why a text is not an id.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -25,6 +27,12 @@ fn encode(mut value: u128) -> String {
         value >>= 5;
     }
     out.iter().map(|&b| char::from(b)).collect()
+}
+
+/// The time in an id without its prefix, milliseconds since 1970.
+fn unix_ms(body: &str) -> u64 {
+    let digit = |byte: u8| ALPHABET.iter().position(|&symbol| symbol == byte).unwrap_or_default() as u64;
+    body.bytes().take(TIME_LEN).fold(0, |value, byte| (value << 5) | digit(byte))
 }
 
 fn well_formed(body: &str) -> bool {
@@ -50,6 +58,11 @@ macro_rules! id {
                 let random = random.iter().fold(0u128, |acc, &b| (acc << 8) | u128::from(b));
                 let time = u128::from(unix_ms & 0xffff_ffff_ffff);
                 Self(format!("{}{}", $prefix, encode((time << 80) | random)))
+            }
+
+            /// The time from which it was made, milliseconds since 1970.
+            pub fn unix_ms(&self) -> u64 {
+                unix_ms(&self.0[$prefix.len()..])
             }
 
             /// The id as text.
@@ -173,6 +186,9 @@ mod tests {
         assert!(old < young);
         assert_eq!(old.as_str().parse::<SessionId>().unwrap(), old);
         assert_eq!(old.as_str().len(), 30);
+        for at_ms in [0, 1, 1_790_000_000_123, 0xffff_ffff_ffff] {
+            assert_eq!(SessionId::from_parts(at_ms, [0xff; 10]).unix_ms(), at_ms);
+        }
     }
 
     #[test]

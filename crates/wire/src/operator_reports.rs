@@ -237,6 +237,30 @@ pub struct WebhookReport {
     pub last_error: Option<WebhookError>,
     /// Pending messages, the oldest first, at most 1000.
     pub pending: Vec<PendingMessage>,
+    /// Messages that were abandoned in the last seven days, the last one first, at most 100.
+    pub abandoned_messages: Vec<AbandonedMessage>,
+}
+
+/// A message that will not be delivered.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "utoipa", derive(ToSchema))]
+pub struct AbandonedMessage {
+    /// The `webhook-id`.
+    pub id: MessageId,
+    /// The type of the message.
+    pub kind: String,
+    /// Its session.
+    pub session: Option<SessionId>,
+    /// Its credential.
+    pub credential: Option<CredentialId>,
+    /// When it was created.
+    pub created_at: String,
+    /// When it was abandoned.
+    pub abandoned_at: String,
+    /// The attempts.
+    pub attempts: u64,
+    /// Why the last attempt failed.
+    pub last_error: String,
 }
 
 /// A failed attempt.

@@ -43,6 +43,7 @@ export async function servePage(path, request, response) {
   const is_nothing = !path.startsWith("/api/") && (request.headers.accept ?? "").includes("text/html");
   const english =
     PAGES[path] ??
+    (/^\/admin(\/|$)/.test(path) ? "admin.html" : null) ??
     (is_desktop ? "desktop.html" : path.startsWith("/assets/") ? normalize(path).slice(1) : is_nothing ? "errors/404.html" : null);
   if (english === null) return false;
   const name = isGerman(request) ? english.replace(/\.html$/, ".de.html") : english;

@@ -4,6 +4,7 @@
 import { createServer } from "node:http";
 import { createServer as createSecureServer } from "node:https";
 import { WebSocketServer } from "ws";
+import { AdminApi } from "./admin.mjs";
 import { servePage } from "./files.mjs";
 import { RfbServer } from "./rfb.mjs";
 import { credential, forPerson, newSession, providers, signIn, signedInBrowsers } from "./samples.mjs";
@@ -64,6 +65,8 @@ export class FakeServer {
   connectDesktop = null;
   /** The helpers of every session. @type {{ id: string, name: string, status: string, joined_at: string | null, last_seen_at: string | null, expires_at: string | null, address: null }[]} */
   helpers = [];
+  /** The part for operators. */
+  admin = new AdminApi(this);
   /** The text that was typed into terminals. */
   terminal_input = "";
   /** @type {{ cols: number, rows: number }[]} */
@@ -73,8 +76,6 @@ export class FakeServer {
   #tickets = new Map();
   #idempotency_keys = new Map();
   #session_count = 0;
-  /** The streams of all sessions. @type {Set<import("node:http").ServerResponse>} */
-  #list_streams = new Set();
   #websocket_server = new WebSocketServer({ noServer: true, handleProtocols: (offered) => (offered.has("binary") ? "binary" : false) });
   /** @type {import("node:http").Server | import("node:https").Server} */
   #http_server = createServer();
@@ -93,7 +94,7 @@ export class FakeServer {
   async close() {
     for (const viewer of this.viewers) viewer.socket.terminate();
     for (const stream of this.#streams) stream.response.end();
-    for (const stream of this.#list_streams) stream.end();
+    this.admin.breakStreams();
     this.#websocket_server.close();
     this.#http_server.closeAllConnections();
     await new Promise((done) => this.#http_server.close(() => done(undefined)));
@@ -106,7 +107,7 @@ export class FakeServer {
     this.sessions.set(session.id, session);
     this.timelines.set(session.id, []);
     this.addEntry(session.id, "session_accepted", "The session was accepted.");
-    this.#sendToLists(session);
+    this.admin.onChange(session);
     return session;
   }
 
@@ -115,15 +116,10 @@ export class FakeServer {
     const changed = { .../** @type {Session} */ (this.sessions.get(id)), ...part };
     const session = { ...changed, for_person: part.for_person ?? forPerson(changed) };
     this.sessions.set(id, session);
+    this.admin.onChange(session);
     for (const stream of this.#streams) {
       if (stream.id === id) stream.response.write(`event: session\ndata: ${JSON.stringify(session)}\n\n`);
     }
-    this.#sendToLists(session);
-  }
-
-  /** @param {Session} session */
-  #sendToLists(session) {
-    for (const stream of this.#list_streams) stream.write(`event: session\ndata: ${JSON.stringify(session)}\n\n`);
   }
 
   /** Changes the helpers and sends them to the pages. @param {FakeServer["helpers"]} helpers */
@@ -132,10 +128,10 @@ export class FakeServer {
     for (const stream of this.#streams) stream.response.write(`event: helpers\ndata: ${JSON.stringify({ helpers })}\n\n`);
   }
 
-  /** Adds a timeline entry and sends it to the session's pages. @param {string} id @param {string} kind @param {string} sentence @param {unknown} [data] */
-  addEntry(id, kind, sentence, data = {}) {
+  /** Adds a timeline entry and sends it to the session's pages. @param {string} id @param {string} kind @param {string} sentence @param {unknown} [data] @param {string} [at] */
+  addEntry(id, kind, sentence, data = {}, at = new Date().toISOString()) {
     const entries = this.timelines.get(id) ?? [];
-    const entry = { number: entries.length + 1, at: new Date().toISOString(), kind, sentence, data };
+    const entry = { number: entries.length + 1, at, kind, sentence, data };
     entries.push(entry);
     for (const stream of this.#streams) if (stream.id === id) this.#sendEntry(stream.response, entry);
   }
@@ -216,6 +212,7 @@ export class FakeServer {
       this.#respondProblem(response, 401, "unauthenticated", "No valid token, cookie or ticket was sent.", "Open the link that `anteroom serve` printed, or send an API token.", 4401);
       return;
     }
+    if (this.admin.handle(method, url, body, request, response)) return;
     this.#handleApi(method, url.pathname, body, request, response);
   }
 
@@ -246,7 +243,6 @@ export class FakeServer {
       return this.#respond(response, 204);
     }
     if (path === "/api/providers") return this.#respond(response, 200, { providers: this.providers });
-    if (path === "/api/sessions/events") return this.#sendListEvents(response);
     if (path === "/api/sessions") return this.#respond(response, 200, { sessions: [...this.sessions.values()].reverse() });
     if (path === "/api/credentials") return this.#respond(response, 200, { credentials: this.credentials });
     if (path === "/api/auth/start") return this.#startSession(response, body);
@@ -282,15 +278,6 @@ export class FakeServer {
     const files = found?.files.map(({ path, mode }) => ({ path, mode, content: Buffer.from(`content of ${path} é`).toString("base64") }));
     if (found?.policy === "deliver_once") this.credentials = this.credentials.filter((one) => one !== found);
     this.#respond(response, 200, { credential: found, files });
-  }
-
-  /** @param {import("node:http").ServerResponse} response */
-  #sendListEvents(response) {
-    if (!this.events_enabled) return this.#respondProblem(response, 502, "bad_gateway", "The proxy failed.", "Try again.", 4502);
-    response.writeHead(200, { "Content-Type": "text/event-stream", "Cache-Control": "no-store" });
-    response.write("retry: 300\nevent: reset\nid: 1\ndata: {}\n\n");
-    this.#list_streams.add(response);
-    response.on("close", () => this.#list_streams.delete(response));
   }
 
   /** @param {import("node:http").ServerResponse} response @param {{ provider: string, idempotency_key: string, renews?: string }} body */

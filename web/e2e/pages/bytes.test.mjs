@@ -2,12 +2,14 @@
 
 import assert from "node:assert/strict";
 import test from "node:test";
+import { addSessions } from "./admin-states.mjs";
 import { inSeconds, signIn } from "../fake-server/samples.mjs";
 import { desktopShows, PHONE, runScene, statusIs, WIDE } from "./scene.mjs";
 
 /** Bytes of files as they are sent, compressed by brotli, without the heads of the responses. */
 const BYTES_BEFORE_LANE_MAX = 40_000;
 const BYTES_DESKTOP_MAX = 110_000;
+const BYTES_ADMIN_MAX = 60_000;
 /** The cumulative layout shift. */
 const SHIFT_MAX = 0.02;
 
@@ -110,6 +112,29 @@ for (const [device, options] of DEVICES) {
     });
   });
 }
+
+test("the operators' pages load at most 60 kB with the chart, once for all pages, and nothing of another host", async () => {
+  await runScene({ viewport: { width: 1280, height: 800 } }, async (scene) => {
+    const { page, base } = scene;
+    const id = addSessions(scene);
+    const loads = await recordLoads(page);
+    await page.goto(`${base}/admin`);
+    await page.waitForSelector(".chart canvas");
+    await page.waitForLoadState("load");
+    await checkLoads(loads, base, BYTES_ADMIN_MAX, "operators' overview");
+    // The browser looks for the icon again at each address.
+    const code = () => loads.names().filter((name) => !name.endsWith(".svg"));
+    const first = code();
+    for (const path of ["sessions", "connections", "machines", "hosts", "callers", "audit", "webhook"]) {
+      await page.click(`nav a[href="/admin/${path}"]`);
+      await page.waitForSelector(`main[data-page=${path}] h1`);
+    }
+    await page.click('nav a[href="/admin/sessions"]');
+    await page.click(`tr[data-session="${id}"] a`);
+    await page.waitForSelector("p[data-verdict]");
+    assert.deepEqual(code(), first, "the other pages load only data");
+  });
+});
 
 test("a page shows its frame and heading before its scripts run, and they stay in place when these run", async () => {
   for (const [path, heading] of /** @type {const} */ ([

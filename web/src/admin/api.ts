@@ -4,7 +4,9 @@ import { request, requestJson, sessionPath, type Schemas } from "../api";
 
 export type ApiToken = Schemas["TokenView"];
 export type AuditRecord = Schemas["AuditRecord"];
+export type CreatedToken = Schemas["CreatedToken"];
 export type Diagnosis = Schemas["Diagnosis"];
+export type MachineList = Schemas["MachineList"];
 export type Overview = Schemas["Overview"];
 export type RefusedHost = Schemas["RefusedHost"];
 export type SessionList = Schemas["SessionList"];
@@ -35,6 +37,7 @@ export interface AuditQuery {
   actor?: string | undefined;
   action?: string | undefined;
   session?: string | undefined;
+  caller?: string | undefined;
   since_ms?: number | undefined;
   before?: number | undefined;
 }
@@ -58,9 +61,14 @@ export const adminApi = {
   createLink: (session: string) => requestJson<"LoginLink">("POST", sessionPath(session, "/links"), {}).then(({ url }) => url),
   log: (session: string) => requestJson<"LogLines">("GET", sessionPath(session, "/log")).then(({ lines }) => lines),
   tokens: () => requestJson<"TokenList">("GET", "/api/tokens").then((list) => list.tokens),
+  createToken: (token: Schemas["CreateTokenRequest"]) => requestJson<"CreatedToken">("POST", "/api/tokens", token),
+  /** Creates the successor of a token; the old one works for `overlap_s` more seconds. */
+  rotateToken: (id: string, overlap_s: number) =>
+    requestJson<"CreatedToken">("POST", `/api/tokens/${encodeURIComponent(id)}/rotate`, { overlap_s } satisfies Schemas["RotateTokenRequest"]),
   revokeToken: (id: string) => request("POST", `/api/tokens/${encodeURIComponent(id)}/revoke`, { end_sessions: false }),
   audit: (query: AuditQuery) =>
     requestJson<"AuditPage">("GET", withQuery("/api/audit", { ...query, limit: 100 })).then((page) => page.records),
   verifyAudit: () => requestJson<"AuditVerification">("GET", "/api/audit/verification"),
+  machines: () => requestJson<"MachineList">("GET", "/api/machines"),
   webhook: () => requestJson<"WebhookReport">("GET", "/api/webhook"),
 };

@@ -3,6 +3,7 @@
 import type { ComponentChildren } from "preact";
 import { useEffect, useState } from "preact/hooks";
 import { api, ApiError, toProblem, type CurrentCaller, type Problem } from "../api";
+import { AudienceContext } from "../audience";
 import { Logo } from "../components/frame";
 import { ProblemNote } from "../components/problem-note";
 import { START_PATH } from "../pages";
@@ -16,6 +17,7 @@ import { OverviewPage } from "./pages/overview";
 import { SessionPage } from "./pages/session";
 import { SessionsPage } from "./pages/sessions";
 import { WebhookPage } from "./pages/webhook";
+import { FindSession } from "./find-session";
 import { followLinks, hrefOf, useAddress, type Address } from "./router";
 
 interface Section {
@@ -23,16 +25,16 @@ interface Section {
   title: string;
   /** Whether auditors may open it; the API decides again. */
   for_auditors?: true;
-  page: (address: Address) => ComponentChildren;
+  page: (address: Address, caller: CurrentCaller) => ComponentChildren;
 }
 
 const SECTIONS: Section[] = [
   { path: "", title: "Overview", page: ({ query }) => <OverviewPage query={query} /> },
   { path: "sessions", title: "Sessions", page: ({ query }) => <SessionsPage query={query} /> },
-  { path: "connections", title: "Connections", page: () => <ConnectionsPage /> },
+  { path: "connections", title: "Connections", page: ({ query }) => <ConnectionsPage query={query} /> },
   { path: "machines", title: "Machines", page: () => <MachinesPage /> },
   { path: "hosts", title: "Refused hosts", page: ({ query }) => <HostsPage query={query} /> },
-  { path: "callers", title: "Callers", for_auditors: true, page: () => <CallersPage /> },
+  { path: "callers", title: "Callers", for_auditors: true, page: (_, caller) => <CallersPage is_operator={caller.role === "operator"} /> },
   { path: "audit", title: "Audit", for_auditors: true, page: ({ query }) => <AuditPage query={query} /> },
   { path: "webhook", title: "Webhook", page: () => <WebhookPage /> },
 ];
@@ -81,7 +83,7 @@ function SignedIn({ caller }: { caller: CurrentCaller }) {
     );
   }
   if (shown.path === "sessions" && second !== undefined) return frame("Session", <SessionPage key={second} id={second} />);
-  return frame(shown.title, shown.page(address));
+  return frame(shown.title, shown.page(address, caller));
 }
 
 function NotForYou({ caller }: { caller: CurrentCaller }) {
@@ -113,28 +115,31 @@ function AdminFrame({ title, caller, sections, section, children }: FrameProps) 
     document.title = `${title} · Anteroom`;
   }, [title]);
   return (
-    <div class="admin">
-      <a class="skip-link" href="#main">
-        Skip to the content
-      </a>
-      <header class="admin-header">
-        <a class="brand" href={hrefOf("")}>
-          <Logo />
-          Anteroom
+    <AudienceContext.Provider value="operator">
+      <div class="admin">
+        <a class="skip-link" href="#main">
+          Skip to the content
         </a>
-        <nav aria-label="Pages">
-          {sections.map(({ path, title: name }) => (
-            <a key={path} href={hrefOf(path)} aria-current={path === section?.path ? "page" : undefined}>
-              {name}
-            </a>
-          ))}
-        </nav>
-        {caller === null ? null : <Account caller={caller} />}
-      </header>
-      <main id="main" tabIndex={-1} data-page={section?.path === "" ? "overview" : (section?.path ?? "none")}>
-        {children}
-      </main>
-    </div>
+        <header class="admin-header">
+          <a class="brand" href={hrefOf("")}>
+            <Logo />
+            Anteroom
+          </a>
+          <nav aria-label="Pages">
+            {sections.map(({ path, title: name }) => (
+              <a key={path} href={hrefOf(path)} aria-current={path === section?.path ? "page" : undefined}>
+                {name}
+              </a>
+            ))}
+          </nav>
+          {caller?.role === "operator" ? <FindSession /> : null}
+          {caller === null ? null : <Account caller={caller} />}
+        </header>
+        <main id="main" tabIndex={-1} data-page={section?.path === "" ? "overview" : (section?.path ?? "none")}>
+          {children}
+        </main>
+      </div>
+    </AudienceContext.Provider>
   );
 }
 
@@ -149,7 +154,7 @@ function Account({ caller }: { caller: CurrentCaller }) {
   return (
     <div class="account">
       <span title={`${caller.name}, ${caller.role}`}>
-        {caller.name} <span class="muted">{caller.role}</span>
+        {caller.name} {caller.name === caller.role ? null : <span class="muted">{caller.role}</span>}
       </span>
       <button type="button" class="small" onClick={signOut}>
         Sign out

@@ -39,6 +39,12 @@ export function formatMib(mib: number): string {
   return mib < 1_024 ? `${mib} MiB` : `${(mib / 1_024).toFixed(mib < 10_240 ? 1 : 0)} GiB`;
 }
 
+/** A size in at most three digits and a unit: `512 bytes`, `12 KiB`, `1.4 GiB`. */
+export function formatSize(bytes: number): string {
+  if (bytes < 1_024) return `${bytes} bytes`;
+  return bytes < 1_048_576 ? `${Math.round(bytes / 1_024)} KiB` : formatMib(Math.round(bytes / 1_048_576));
+}
+
 export const formatCount = (count: number) => count.toLocaleString("en");
 
 /** `cli_not_started` → `Tool not started`. */

@@ -1,12 +1,10 @@
-// The sessions of a list, kept up to date by the event stream of all sessions. After a pause of the computer the stream continues after
-// the last event; if the server does not know what changed since, the list is read again.
+// The sessions of a list, kept up to date by the event stream of all sessions.
 
 import { toProblem, type Problem, type SessionView } from "../api";
-import { backoff_ms } from "../close";
-import { EventStream } from "../event-stream";
 import { hasEnded } from "../labels";
 import { Store } from "../store";
-import { adminApi, SESSIONS_EVENTS, type SessionQuery } from "./api";
+import { adminApi, type SessionQuery } from "./api";
+import { live_events } from "./live-events";
 
 export interface LiveSessionsState {
   /** Newest first; `null` before the first answer. */
@@ -14,7 +12,6 @@ export interface LiveSessionsState {
   verdicts: Record<string, string>;
   /** The value of `before` for older sessions. */
   next: string | null;
-  is_live: boolean;
   problem: Problem | null;
 }
 
@@ -23,29 +20,25 @@ const READ_DELAY_MS = 150;
 const SHOWN_MAX = 100;
 
 export class LiveSessions {
-  readonly state = new Store<LiveSessionsState>({ sessions: null, verdicts: {}, next: null, is_live: false, problem: null });
-  #stream: EventStream | null = null;
-  #last_event_id: number | undefined;
+  readonly state = new Store<LiveSessionsState>({ sessions: null, verdicts: {}, next: null, problem: null });
   #read_timer: number | undefined;
-  #open_timer: number | undefined;
-  #failures = 0;
+  #stop: (() => void) | null = null;
   #stopped = false;
 
-  /** @param onChange is called after each change of any session */
-  constructor(
-    readonly query: SessionQuery,
-    private readonly onChange: () => void = () => undefined,
-  ) {}
+  constructor(readonly query: SessionQuery) {}
 
   start(): void {
-    this.#open();
+    this.#stop = live_events.listen({
+      onSession: (session) => this.#apply(session),
+      onReset: () => this.#readSoon(),
+    });
     void this.#read();
   }
 
   stop(): void {
     this.#stopped = true;
-    this.#stream?.close();
-    for (const timer of [this.#read_timer, this.#open_timer]) window.clearTimeout(timer);
+    this.#stop?.();
+    window.clearTimeout(this.#read_timer);
   }
 
   #update(part: Partial<LiveSessionsState>): void {
@@ -76,35 +69,6 @@ export class LiveSessions {
     } catch (error) {
       this.#update({ problem: toProblem(error) });
     }
-  }
-
-  #open(): void {
-    this.#stream = new EventStream(SESSIONS_EVENTS, this.#last_event_id, {
-      onEvent: (name, data, id) => this.#onEvent(name, data, id),
-      onEnd: (status, retry_ms) => {
-        this.#update({ is_live: false });
-        this.#failures += 1;
-        const was_rejected = status !== 0 && status !== 200;
-        const delay_ms = was_rejected || this.#failures > 1 ? backoff_ms(this.#failures, Math.random(), 1_000, 30_000) : retry_ms;
-        this.#open_timer = window.setTimeout(() => {
-          if (!this.#stopped) this.#open();
-        }, delay_ms);
-      },
-    });
-  }
-
-  #onEvent(name: string, data: string, id: number | undefined): void {
-    this.#failures = 0;
-    this.#last_event_id = id ?? this.#last_event_id;
-    this.#update({ is_live: true });
-    if (name === "closed") {
-      this.#update({ problem: JSON.parse(data) as Problem });
-      this.stop();
-      return;
-    }
-    if (name === "session") this.#apply(JSON.parse(data) as SessionView);
-    if (name === "reset") this.#readSoon();
-    this.onChange();
   }
 
   #apply(session: SessionView): void {

@@ -4,9 +4,12 @@ import type { ComponentChildren } from "preact";
 import { useEffect, useState } from "preact/hooks";
 import type { Problem, SessionView } from "../api";
 import { clock } from "../clock";
+import { OidcConfirm } from "../components/oidc-sign-in";
 import { ProblemNote } from "../components/problem-note";
 import { hasEnded, statusLabel } from "../labels";
+import { useStore } from "../store";
 import { formatDuration, formatTime, isPeriod, PERIODS, shortId, words, type Period } from "./format";
+import { live_events } from "./live-events";
 import { hrefOf, navigate } from "./router";
 
 /** The server's time, every second while the page is visible. */
@@ -29,13 +32,22 @@ export function Loading({ problem, what }: { problem: Problem | null; what: stri
   );
 }
 
-/** Whether a list follows its changes. */
-export function LiveMark({ is_live }: { is_live: boolean }) {
+/** Why an action failed, where it was started. A browser that signed in long ago can confirm and try again. */
+export function ActionProblem({ problem }: { problem: Problem }) {
   return (
-    <span class={`live-mark ${is_live ? "on" : "off"}`} role="status">
-      {is_live ? "Live" : "Connecting…"}
-    </span>
+    <div class="action-problem">
+      <ProblemNote problem={problem}>
+        {problem.code === "confirmation_required" ? <OidcConfirm /> : null}
+      </ProblemNote>
+    </div>
   );
+}
+
+/** Whether the page follows the changes of sessions. It is read when it is reached; a screen reader does not announce its changes. */
+export function LiveMark({ is_live: of_other_stream }: { is_live?: boolean }) {
+  const { is_live: of_sessions } = useStore(live_events.state);
+  const is_live = of_other_stream ?? of_sessions;
+  return <span class={`live-mark ${is_live ? "on" : "off"}`}>{is_live ? "Live" : "Connecting…"}</span>;
 }
 
 export function Panel(props: { title: string; id: string; aside?: ComponentChildren; class?: string; children: ComponentChildren }) {
@@ -53,7 +65,7 @@ export function Panel(props: { title: string; id: string; aside?: ComponentChild
 /** A table that scrolls sideways by itself on a narrow page. */
 export function Table({ label, columns, children }: { label: string; columns: readonly string[]; children: ComponentChildren }) {
   return (
-    <div class="table-frame" tabIndex={0} role="region" aria-label={label}>
+    <div class="table-frame" tabIndex={0} role="group" aria-label={label}>
       <table>
         <thead>
           <tr>

@@ -2,6 +2,7 @@
 
 import { useCallback, useEffect, useRef, useState } from "preact/hooks";
 import { toProblem, type Problem } from "../api";
+import { live_events } from "./live-events";
 
 export interface Data<T> {
   value: T | null;
@@ -10,11 +11,23 @@ export interface Data<T> {
   reload: () => void;
 }
 
+interface Refresh {
+  /** The interval in which it is read again while the page is visible. */
+  every_ms?: number | undefined;
+  /** Whether it is read again soon after sessions changed. */
+  with_sessions?: boolean;
+  /** It is read again when this changes. */
+  when?: string;
+}
+
+/** Changes of sessions that arrive together cause one read. */
+const READ_DELAY_MS = 1_000;
+
 /**
- * Reads `load()` at once and when `key` changes, and every `every_ms` while the page is visible. What was read stays until it is replaced.
+ * Reads `load()` at once, when `key` changes, and as `refresh` demands. What was read stays until it is replaced.
  * @param key identifies what `load` reads
  */
-export function useData<T>(key: string, load: () => Promise<T>, every_ms?: number): Data<T> {
+export function useData<T>(key: string, load: () => Promise<T>, { every_ms, with_sessions = false, when }: Refresh = {}): Data<T> {
   const [state, setState] = useState<{ key: string; value: T | null; problem: Problem | null }>({ key, value: null, problem: null });
   const newest = useRef(0);
   const latest_load = useRef(load);
@@ -38,10 +51,26 @@ export function useData<T>(key: string, load: () => Promise<T>, every_ms?: numbe
     document.addEventListener("visibilitychange", onVisible);
     const timer = every_ms === undefined ? undefined : window.setInterval(onVisible, every_ms);
     return () => {
+      // Its answer would be of another key or page.
       newest.current += 1;
       document.removeEventListener("visibilitychange", onVisible);
       window.clearInterval(timer);
     };
-  }, [reload, every_ms]);
+  }, [reload, every_ms, when]);
+  useEffect(() => {
+    if (!with_sessions) return undefined;
+    let timer: number | undefined;
+    const reloadSoon = () => {
+      timer ??= window.setTimeout(() => {
+        timer = undefined;
+        reload();
+      }, READ_DELAY_MS);
+    };
+    const stop = live_events.listen({ onSession: reloadSoon, onReset: reloadSoon });
+    return () => {
+      stop();
+      window.clearTimeout(timer);
+    };
+  }, [reload, with_sessions]);
   return { value: state.key === key ? state.value : null, problem: state.problem, reload };
 }

@@ -22,8 +22,13 @@ export function ConfirmDialog(props: ConfirmDialogProps) {
   const dialog = useRef<HTMLDialogElement>(null);
   useEffect(() => {
     const element = dialog.current;
+    const focused = document.activeElement;
     if (element !== null && !element.open) element.showModal();
-    return () => element?.close();
+    return () => {
+      element?.close();
+      // A dialog that is removed from the page does not return the focus.
+      if (focused instanceof HTMLElement && focused.isConnected) focused.focus();
+    };
   }, []);
   return (
     <dialog

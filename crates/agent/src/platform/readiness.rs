@@ -59,6 +59,15 @@ impl Readiness {
         });
     }
 
+    /// The attempt failed, and there is no other one without a request. `error` is the cause.
+    pub(crate) fn record_last_failure(&self, stage: Stage, error: &str) {
+        self.update(stage, |report, failures| {
+            *failures = FAILURES_MAX;
+            report.last_error = Some(truncate_text(error).into());
+            report.state = StageState::Failed;
+        });
+    }
+
     /// A probe found the stage not ready yet, which is expected while it starts.
     pub(crate) fn record_not_ready_yet(&self, stage: Stage, reason: &str) {
         self.update(stage, |report, _| {
@@ -126,6 +135,18 @@ mod tests {
 
     fn readiness() -> Readiness {
         Readiness::new(&[Stage::Display, Stage::Terminal], Arc::new(EventQueue::default()))
+    }
+
+    #[test]
+    fn stage_that_is_not_tried_again_fails_at_once_until_it_is_ready() {
+        let readiness = readiness();
+        let state = || readiness.reports()[0].state;
+        readiness.record_attempt(Stage::Display);
+        readiness.record_last_failure(Stage::Display, "no such program");
+        assert_eq!(state(), StageState::Failed);
+        readiness.record_attempt(Stage::Display);
+        readiness.set_ready(Stage::Display);
+        assert_eq!(state(), StageState::Ready);
     }
 
     #[test]

@@ -22,7 +22,7 @@ use anteroom_wire::Problem;
 use fair_turns::{FairTurns, Order};
 use parking_lot::{Mutex, MutexGuard};
 use std::{
-    collections::VecDeque,
+    collections::{BTreeMap, VecDeque},
     sync::{Arc, OnceLock},
     time::Duration,
 };
@@ -61,6 +61,8 @@ struct QueueState {
     /// Permits in use; may exceed the number of permits after adoptions.
     in_use: u32,
     turns: FairTurns,
+    /// Since when each session waits, by its number.
+    waiting_since: BTreeMap<u64, Instant>,
     /// The number of the next session.
     next: u64,
     /// The order of the waiting sessions; `None`: it changed and no session has asked for it since.
@@ -174,9 +176,16 @@ impl From<QueueRejection> for ApiError {
 impl MachineQueue {
     /// A queue with this number of permits.
     pub fn new(permits: u32, limits: QueueLimits) -> Self {
-        let turns = FairTurns::default();
-        let state =
-            QueueState { permits, in_use: 0, turns, next: 0, order: None, blocked_reason: None, uses: VecDeque::new() };
+        let state = QueueState {
+            permits,
+            in_use: 0,
+            turns: FairTurns::default(),
+            waiting_since: BTreeMap::new(),
+            next: 0,
+            order: None,
+            blocked_reason: None,
+            uses: VecDeque::new(),
+        };
         Self(Arc::new(Inner {
             state: Mutex::new(state),
             admission_check: OnceLock::new(),
@@ -234,6 +243,7 @@ impl MachineQueue {
     fn add(&self, state: &mut QueueState, owner: &SessionOwner) -> QueueTicket {
         let number = state.next;
         state.next += 1;
+        state.waiting_since.insert(number, Instant::now());
         state.change_turns(|turns| turns.add_waiting(owner, number));
         self.notify();
         QueueTicket { queue: self.clone(), owner: owner.clone(), number }
@@ -292,6 +302,11 @@ impl MachineQueue {
     /// The number of waiting sessions that only wait for a free permit: their callers may use more machines.
     pub fn permitted_count(&self) -> u32 {
         self.state().order(&self.0.limits).permitted()
+    }
+
+    /// How long the session that waits longest has waited; `None`: none waits.
+    pub fn longest_wait(&self) -> Option<Duration> {
+        self.state().waiting_since.values().next().map(Instant::elapsed)
     }
 
     /// The number of waiting sessions.
@@ -362,6 +377,7 @@ impl QueueTicket {
             return None;
         }
         state.in_use += 1;
+        state.waiting_since.remove(&self.number);
         state.change_turns(|turns| {
             turns.remove_waiting(&self.owner, self.number);
             turns.add_machine(&self.owner);
@@ -401,7 +417,10 @@ impl QueueTicket {
 impl Drop for QueueTicket {
     fn drop(&mut self) {
         let number = self.number;
-        self.queue.state().change_turns(|turns| turns.remove_waiting(&self.owner, number));
+        let mut state = self.queue.state();
+        state.waiting_since.remove(&number);
+        state.change_turns(|turns| turns.remove_waiting(&self.owner, number));
+        drop(state);
         self.queue.notify();
     }
 }

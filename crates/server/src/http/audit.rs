@@ -30,6 +30,8 @@ pub(super) struct AuditQuery {
     action: Option<String>,
     /// Only those about this session.
     session: Option<String>,
+    /// Only those that this token or browser caused or that are about it: its id.
+    caller: Option<String>,
     /// Only those from this address.
     peer: Option<String>,
     /// Only records of this time or later, milliseconds since 1970.
@@ -59,8 +61,8 @@ pub(super) async fn list_audit_records(
 ) -> Result<Json<AuditPage>, ErrorResponse> {
     let order = if query.after.is_some() { Order::Oldest } else { Order::Newest };
     let limit = query.limit.unwrap_or(DEFAULT_LIMIT).clamp(1, LIMIT_MAX);
-    let AuditQuery { after, before, actor, action, session, peer, since_ms, until_ms, .. } = query;
-    let filter = Filter { after: after.unwrap_or(0), before, actor, action, session, peer, since_ms, until_ms };
+    let AuditQuery { after, before, actor, action, session, caller, peer, since_ms, until_ms, .. } = query;
+    let filter = Filter { after: after.unwrap_or(0), before, actor, action, session, caller, peer, since_ms, until_ms };
     let dir = context.audit.dir().to_owned();
     let records = tokio::task::spawn_blocking(move || list_records(&dir, &filter, order, limit)).await;
     let records = records.map_err(ApiError::internal)?.map_err(ApiError::internal)?;

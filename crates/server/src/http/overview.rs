@@ -1,6 +1,8 @@
 //! `GET /api/overview` and `GET /api/egress/refused`.
 
-use super::{error_response::ErrorResponse, extract::Query, leaks, reconcile, session_links, session_log, webhook};
+use super::{
+    error_response::ErrorResponse, extract::Query, leaks, machines, reconcile, session_links, session_log, webhook,
+};
 use crate::app::App;
 use anteroom_controller::{
     overview::{make_overview, refused_hosts::list_refused_hosts},
@@ -23,6 +25,7 @@ pub(super) fn operator_api() -> OpenApiRouter<App> {
     OpenApiRouter::new()
         .routes(routes!(get_overview))
         .routes(routes!(list_hosts))
+        .routes(routes!(machines::list_machines))
         .routes(routes!(session_links::create_session_link))
         .routes(routes!(session_log::get_session_log))
         .routes(routes!(leaks::get_leak_report))

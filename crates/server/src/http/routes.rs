@@ -120,6 +120,7 @@ pub const ROUTES: &[Route] = &[
     route(GET, "/api/sessions", Caller(ListSessions), Unrecorded, Read),
     route(GET, "/api/sessions/events", Caller(ListSessions), Unrecorded, Stream),
     route(GET, "/api/overview", Caller(OperateServer), Unrecorded, Read),
+    route(GET, "/api/machines", Caller(OperateServer), Unrecorded, Read),
     route(GET, "/api/egress/refused", Caller(OperateServer), Unrecorded, Read),
     route(GET, "/api/auth/session/{id}", Caller(ReadSession), Unrecorded, Read),
     route(GET, "/api/auth/session/{id}/events", Caller(ReadSession), Unrecorded, Stream),

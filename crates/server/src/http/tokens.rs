@@ -5,7 +5,11 @@ use super::{
     extract::{AuthenticatedCaller, CallerPath, Json},
 };
 use crate::auth::{Auth, browsers};
-use anteroom_controller::{api_tokens, session::context::SessionContext};
+use anteroom_controller::{
+    api_tokens,
+    audit::{note_caller, note_detail},
+    session::context::SessionContext,
+};
 use anteroom_wire::{
     ProblemBody,
     api_tokens::{CreateTokenRequest, CreatedToken, RevokeTokenRequest, RevokedToken, RotateTokenRequest, TokenList},
@@ -39,6 +43,7 @@ pub(super) async fn create_token(
 ) -> Result<impl IntoResponse, ErrorResponse> {
     browsers::require_confirmation(&auth, &caller).await?;
     let created = api_tokens::create_token(&auth.store, &caller, &request).await?;
+    note_caller(&created.token.id);
     Ok(secret_response(created))
 }
 
@@ -57,6 +62,7 @@ pub(super) async fn rotate_token(
 ) -> Result<impl IntoResponse, ErrorResponse> {
     browsers::require_confirmation(&auth, &caller).await?;
     let created = api_tokens::rotate_token(&auth.store, &caller, &id, request.overlap_s).await?;
+    note_detail("successor", &created.token.id);
     auth.live_callers.check_soon();
     Ok(secret_response(created))
 }

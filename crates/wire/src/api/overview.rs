@@ -40,6 +40,9 @@ pub struct LiveSessions {
     pub sessions: u64,
     /// Of these, the ones that wait for a machine.
     pub queued: u64,
+    /// How long the session that waits longest has waited for a machine, milliseconds; `null`: none waits.
+    #[cfg_attr(feature = "utoipa", schema(required))]
+    pub queue_wait_ms_max: Option<u64>,
     /// Desktop viewers.
     pub viewers: u64,
     /// By status, only those that occur.

@@ -5,12 +5,12 @@ import { toProblem, type Problem } from "../../api";
 import { ProblemNote } from "../../components/problem-note";
 import { clock } from "../../clock";
 import { adminApi, type AuditQuery, type AuditRecord, type Verification } from "../api";
+import { AUDIT_COLUMNS, AuditRow } from "../audit-table";
 import { beginOf, formatCount, isPeriod } from "../format";
-import { Loading, PeriodChoice, SessionLink, Table, Time, useNow } from "../parts";
+import { Loading, PeriodChoice, Table, useNow } from "../parts";
 import { hrefOf, navigate } from "../router";
 import { useData } from "../use-data";
 
-const COLUMNS = ["Number", "Time", "Who", "Did", "Result", "Session", "About", "From"] as const;
 const PAGE = 100;
 
 export function AuditPage({ query }: { query: URLSearchParams }) {
@@ -33,6 +33,7 @@ function toAuditQuery(query: URLSearchParams): AuditQuery {
     actor: text("actor"),
     action: text("action"),
     session: text("session"),
+    caller: text("caller"),
     since_ms: isPeriod(period) ? beginOf(period, clock.now_ms()) : undefined,
   };
 }
@@ -58,9 +59,9 @@ function Records({ query }: { query: URLSearchParams }) {
   };
   return (
     <>
-      <Table label="Audit records" columns={COLUMNS}>
+      <Table label="Audit records" columns={AUDIT_COLUMNS}>
         {records.map((record) => (
-          <Row key={record.seq} record={record} now_ms={now_ms} />
+          <AuditRow key={record.seq} record={record} now_ms={now_ms} />
         ))}
       </Table>
       {older_problem === null ? null : <ProblemNote problem={older_problem} />}
@@ -73,32 +74,6 @@ function Records({ query }: { query: URLSearchParams }) {
   );
 }
 
-function Row({ record, now_ms }: { record: AuditRecord; now_ms: number }) {
-  const details = Object.entries(record.details ?? {}).map(([name, value]) => `${name}: ${value}`);
-  const about = [record.user, record.credential, record.caller].filter((text) => typeof text === "string");
-  return (
-    <tr data-action={record.action} data-actor={record.actor.name ?? record.actor.kind}>
-      <td class="number">{record.seq}</td>
-      <td>
-        <Time at={new Date(record.at_ms).toISOString()} now_ms={now_ms} />
-      </td>
-      <td title={record.actor.id ?? undefined}>
-        {record.actor.name ?? record.actor.kind} <span class="muted">{record.actor.role ?? ""}</span>
-      </td>
-      <td>
-        {record.action}
-        {record.count > 1 ? <span class="muted"> × {formatCount(record.count)}</span> : null}
-      </td>
-      <td>
-        <span class={`state ${record.outcome === "ok" ? "good" : "warn"}`}>{record.outcome}</span>
-      </td>
-      <td>{typeof record.session === "string" ? <SessionLink id={record.session} /> : null}</td>
-      <td class="wrap">{[...about, ...details].join(", ")}</td>
-      <td class="mono">{record.peer ?? ""}</td>
-    </tr>
-  );
-}
-
 function Filters({ query }: { query: URLSearchParams }) {
   const current = Object.fromEntries(query);
   const period = query.get("period") ?? "";
@@ -106,6 +81,7 @@ function Filters({ query }: { query: URLSearchParams }) {
     ["session", "Session id"],
     ["actor", "Who: name or id"],
     ["action", "Action, or its beginning: desktop."],
+    ["caller", "Id of a token: by or about it"],
   ] as const;
   return (
     <form

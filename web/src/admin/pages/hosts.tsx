@@ -9,7 +9,10 @@ import { useData } from "../use-data";
 
 export function HostsPage({ query }: { query: URLSearchParams }) {
   const period = periodOf(query, "day");
-  const { value: hosts, problem } = useData(`hosts ${period}`, () => adminApi.refusedHosts(beginOf(period, clock.now_ms())), 30_000);
+  const { value: hosts, problem } = useData(`hosts ${period}`, () => adminApi.refusedHosts(beginOf(period, clock.now_ms())), {
+    every_ms: 30_000,
+    with_sessions: true,
+  });
   const now_ms = useNow();
   return (
     <>
@@ -43,7 +46,7 @@ export function HostsPage({ query }: { query: URLSearchParams }) {
                 <details>
                   <summary>Allow it for {host.provider}</summary>
                   <p>Put this into the server's configuration and restart the server. Only allow hosts that the tool needs.</p>
-                  <pre class="change">{host.descriptor_change}</pre>
+                  <pre class="change" tabIndex={0}>{host.descriptor_change}</pre>
                   <CopyButton text={host.descriptor_change} name="configuration" />
                 </details>
               )}

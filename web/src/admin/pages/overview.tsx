@@ -5,7 +5,7 @@ import { clock } from "../../clock";
 import { useStore } from "../../store";
 import { adminApi, type Overview } from "../api";
 import { beginOf, formatCount, formatDuration, formatMib, PERIODS, words } from "../format";
-import { LiveSessions } from "../live-sessions";
+import { LiveSessions, type LiveSessionsState } from "../live-sessions";
 import { LiveMark, Loading, Panel, PeriodChoice, periodOf } from "../parts";
 import { hrefOf } from "../router";
 import { SessionTable } from "../session-table";
@@ -13,8 +13,6 @@ import { StartChart } from "../start-chart";
 import { useData } from "../use-data";
 
 const RELOAD_EVERY_MS = 15_000;
-/** The live list shows changes at once; the sums follow. */
-const RELOAD_DELAY_MS = 1_000;
 
 const STAGES: Record<string, string> = {
   queue: "Queue",
@@ -29,22 +27,12 @@ const STAGES: Record<string, string> = {
 
 export function OverviewPage({ query }: { query: URLSearchParams }) {
   const period = periodOf(query, "today");
-  const { value: overview, problem, reload } = useData(
+  const { value: overview, problem } = useData(
     `overview ${period}`,
     () => adminApi.overview(beginOf(period, clock.now_ms())),
-    RELOAD_EVERY_MS,
+    { every_ms: RELOAD_EVERY_MS, with_sessions: true },
   );
-  const [live] = useState(() => {
-    let timer: number | undefined;
-    return new LiveSessions({ state: "active" }, () => {
-      timer ??= window.setTimeout(() => {
-        timer = undefined;
-        latest_reload.current();
-      }, RELOAD_DELAY_MS);
-    });
-  });
-  const [latest_reload] = useState({ current: reload });
-  latest_reload.current = reload;
+  const [live] = useState(() => new LiveSessions({ state: "active" }));
   useEffect(() => {
     live.start();
     return () => live.stop();
@@ -54,7 +42,7 @@ export function OverviewPage({ query }: { query: URLSearchParams }) {
     <>
       <div class="page-head">
         <h1>Overview</h1>
-        <LiveMark is_live={list.is_live} />
+        <LiveMark />
         <PeriodChoice path="" query={query} period={period} />
       </div>
       {overview === null ? (
@@ -69,16 +57,23 @@ export function OverviewPage({ query }: { query: URLSearchParams }) {
           </div>
         </>
       )}
-      <Panel title="Live sessions" id="live" aside={<a href={hrefOf("sessions")}>All sessions</a>}>
-        {list.problem !== null || list.sessions === null ? (
-          <Loading problem={list.problem} what="sessions" />
-        ) : list.sessions.length === 0 ? (
-          <p class="empty">No session runs.</p>
-        ) : (
-          <SessionTable sessions={list.sessions} verdicts={list.verdicts} onProblem={() => undefined} />
-        )}
-      </Panel>
+      {/* Below the sums, which would move it when they arrive. */}
+      {overview === null && problem === null ? null : <Live list={list} />}
     </>
+  );
+}
+
+function Live({ list }: { list: LiveSessionsState }) {
+  return (
+    <Panel title="Live sessions" id="live" aside={<a href={hrefOf("sessions")}>All sessions</a>}>
+      {list.sessions === null ? (
+        <Loading problem={list.problem} what="sessions" />
+      ) : list.sessions.length === 0 ? (
+        <p class="empty">No session runs.</p>
+      ) : (
+        <SessionTable sessions={list.sessions} verdicts={list.verdicts} />
+      )}
+    </Panel>
   );
 }
 
@@ -100,6 +95,7 @@ function Figures({ overview, period }: { overview: Overview; period: string }) {
   const memory =
     host.memory_available_mib === null ? [] : [`${formatMib(host.memory_available_mib)} memory free`];
   const disk = host.disk_free_mib === null ? [] : [`${formatMib(host.disk_free_mib)} disk free`];
+  const waits = live.queue_wait_ms_max === null ? "" : `, for up to ${formatDuration(live.queue_wait_ms_max)}`;
   const weak = host.isolation.level === "strong" ? [] : [`isolation ${host.isolation.level}`];
   return (
     <>
@@ -107,7 +103,7 @@ function Figures({ overview, period }: { overview: Overview; period: string }) {
         <Figure
           name="Now"
           value={`${formatCount(live.sessions)} live`}
-          parts={[`${formatCount(live.queued)} queued`, `${formatCount(live.viewers)} viewers`]}
+          parts={[`${formatCount(live.queued)} queued${waits}`, `${formatCount(live.viewers)} viewers`]}
           href={hrefOf("sessions", { state: "active" })}
         />
         <Figure

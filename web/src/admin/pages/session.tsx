@@ -2,7 +2,7 @@
 
 import { useEffect, useState } from "preact/hooks";
 import { api, toProblem, type Problem, type SessionView, type TimelineEntry } from "../../api";
-import { ConfirmDialog } from "../../components/confirm-dialog";
+import { ConfirmDialog, type ConfirmDialogTexts } from "../../components/confirm-dialog";
 import { CopyButton } from "../../components/copy-button";
 import { ProblemNote } from "../../components/problem-note";
 import { Timeline } from "../../components/timeline";
@@ -11,8 +11,9 @@ import { sessionPath } from "../../pages";
 import { SessionStream } from "../../session-stream";
 import { useStore } from "../../store";
 import { adminApi, type Diagnosis } from "../api";
+import { AUDIT_COLUMNS, AuditRow } from "../audit-table";
 import { words } from "../format";
-import { Loading, Panel, SessionState, Time, useNow } from "../parts";
+import { ActionProblem, LiveMark, Loading, Panel, SessionState, Table, Time, useNow } from "../parts";
 import { hrefOf } from "../router";
 import { useData } from "../use-data";
 import { Waterfall } from "../waterfall";
@@ -23,14 +24,23 @@ export function SessionPage({ id }: { id: string }) {
   const [stream] = useState(() => new SessionStream(id));
   useEffect(() => {
     stream.start();
-    return () => stream.stop();
+    const onReturn = () => {
+      if (document.visibilityState === "visible") stream.retryNow();
+    };
+    document.addEventListener("visibilitychange", onReturn);
+    window.addEventListener("online", onReturn);
+    return () => {
+      document.removeEventListener("visibilitychange", onReturn);
+      window.removeEventListener("online", onReturn);
+      stream.stop();
+    };
   }, [stream]);
-  const { session, timeline, problem } = useStore(stream.state);
+  const { session, timeline, status: stream_status, problem } = useStore(stream.state);
   const ended = session !== null && hasEnded(session.status);
   const { value: diagnosis } = useData(
-    `diagnosis ${session?.status ?? ""} ${timeline.length}`,
+    "diagnosis",
     () => adminApi.diagnosis(id),
-    ended ? undefined : DIAGNOSE_EVERY_MS,
+    { every_ms: ended ? undefined : DIAGNOSE_EVERY_MS, when: `${session?.status ?? ""} ${timeline.length}` },
   );
   if (session === null) {
     return (
@@ -51,29 +61,61 @@ export function SessionPage({ id }: { id: string }) {
           {session.user_id === null ? "" : ` for ${session.user_id}`}
         </h1>
         <SessionState session={session} verdict={diagnosis?.verdict} />
+        {ended ? null : <LiveMark is_live={stream_status === "live" || stream_status === "polling"} />}
       </div>
       {problem === null ? null : <ProblemNote problem={problem} />}
       <Actions session={session} />
       <div class="panels">
-        <Facts session={session} />
+        <Facts session={session} timeline={timeline} />
         <Verdict diagnosis={diagnosis} timeline={timeline} />
         <Panel title="Start" id="start">
           <Waterfall timeline={timeline} />
         </Panel>
       </div>
+      <Deeds id={id} status={session.status} />
       <Timeline entries={timeline} open />
       <Log id={id} changes={timeline.length} />
     </>
   );
 }
 
+type Question = "stop" | "replace" | "link";
+
+const QUESTIONS: Record<Question, ConfirmDialogTexts> = {
+  stop: {
+    question: "Stop this session?",
+    detail: "Its machine is removed. The person must start again.",
+    confirm: "Stop",
+    cancel: "Keep",
+  },
+  replace: {
+    question: "Replace the machine?",
+    detail: "The person's sign-in starts again in a new machine.",
+    confirm: "Replace",
+    cancel: "Keep",
+  },
+  link: {
+    question: "Make a new link?",
+    detail:
+      "The first browser that opens it can act in this session as its person. Browsers that are in the session stay, and a link that was not used yet stays valid until it expires.",
+    confirm: "Make a link",
+    cancel: "Do not",
+  },
+};
+
 function Actions({ session }: { session: SessionView }) {
-  const [asked, setAsked] = useState<"stop" | "replace" | null>(null);
+  const [asked, setAsked] = useState<Question | null>(null);
   const [problem, setProblem] = useState<Problem | null>(null);
   const [is_busy, setBusy] = useState(false);
   const [link, setLink] = useState<string | null>(null);
   const onError = (error: unknown) => setProblem(toProblem(error));
   const is_active = !hasEnded(session.status);
+  const act = (action: Question) => {
+    setProblem(null);
+    if (action === "stop") api.cancel(session.id).catch(onError);
+    else if (action === "replace") api.restart(session.id).catch(onError);
+    else adminApi.createLink(session.id).then(setLink, onError);
+  };
   const makeBundle = () => {
     setProblem(null);
     setBusy(true);
@@ -90,19 +132,13 @@ function Actions({ session }: { session: SessionView }) {
             <a class="button" href={sessionPath(session.id, { provider: session.provider, view_only: true })}>
               Watch
             </a>
-            <button
-              type="button"
-              onClick={() => {
-                setProblem(null);
-                adminApi.createLink(session.id).then(setLink, onError);
-              }}
-            >
+            <button type="button" data-action="link" onClick={() => setAsked("link")}>
               New link for the person
             </button>
-            <button type="button" onClick={() => setAsked("replace")}>
+            <button type="button" data-action="replace" onClick={() => setAsked("replace")}>
               Replace machine
             </button>
-            <button type="button" class="danger" onClick={() => setAsked("stop")}>
+            <button type="button" class="danger" data-action="stop" onClick={() => setAsked("stop")}>
               Stop
             </button>
           </>
@@ -110,11 +146,8 @@ function Actions({ session }: { session: SessionView }) {
         <button type="button" disabled={is_busy} aria-busy={is_busy} onClick={makeBundle}>
           Support bundle
         </button>
-        <a class="button" href={hrefOf("audit", { session: session.id })}>
-          Who did what
-        </a>
       </div>
-      {problem === null ? null : <ProblemNote problem={problem} />}
+      {problem === null ? null : <ActionProblem problem={problem} />}
       {link === null ? null : (
         <div class="note row" data-link>
           <span>This link works once. Send it to the person; it lets its browser act in the session.</span>
@@ -124,19 +157,10 @@ function Actions({ session }: { session: SessionView }) {
       )}
       {asked === null ? null : (
         <ConfirmDialog
-          question={asked === "stop" ? "Stop this session?" : "Replace the machine?"}
-          detail={
-            asked === "stop"
-              ? "Its machine is removed. The person must start again."
-              : "The person's sign-in starts again in a new machine."
-          }
-          confirm={asked === "stop" ? "Stop" : "Replace"}
-          cancel="Keep"
+          {...QUESTIONS[asked]}
           onChoice={(choice) => {
             setAsked(null);
-            if (choice !== "confirm") return;
-            setProblem(null);
-            (asked === "stop" ? api.cancel(session.id) : api.restart(session.id)).catch(onError);
+            if (choice === "confirm") act(asked);
           }}
         />
       )}
@@ -153,14 +177,14 @@ function save({ name, content }: { name: string; content: Blob }): void {
   URL.revokeObjectURL(link.href);
 }
 
-function Facts({ session }: { session: SessionView }) {
+function Facts({ session, timeline }: { session: SessionView; timeline: readonly TimelineEntry[] }) {
   const now_ms = useNow();
   const facts: [string, preact.ComponentChildren][] = [
     ["Session", <code key="id">{session.id}</code>],
     ["Person", session.user_id ?? "–"],
     ["Caller", <a key="caller" href={hrefOf("sessions", { caller: session.owner_name })}>{session.owner_name}</a>],
     ["Method", session.method],
-    ["Machine", session.machine ?? `${session.generation} of at most ${session.generations_max}`],
+    ["Machine", session.machine ?? <MachineOf key="machine" session={session} timeline={timeline} />],
     ["Viewers", String(session.viewers)],
     ["Began", <Time key="began" at={session.created_at} now_ms={now_ms} />],
   ];
@@ -181,6 +205,21 @@ function Facts({ session }: { session: SessionView }) {
         ))}
       </dl>
     </Panel>
+  );
+}
+
+/** The machine of the session, which is the one that was requested last. */
+function MachineOf({ session, timeline }: { session: SessionView; timeline: readonly TimelineEntry[] }) {
+  const data = timeline.findLast(({ kind }) => kind === "machine_requested")?.data as { machine?: string } | undefined;
+  const number = `${session.generation} of at most ${session.generations_max}`;
+  if (data?.machine === undefined) return <>{number}</>;
+  return (
+    <>
+      <a class="mono" href={hrefOf("machines")} data-machine={data.machine}>
+        {data.machine}
+      </a>
+      , {number}
+    </>
   );
 }
 
@@ -218,11 +257,35 @@ function Verdict({ diagnosis, timeline }: { diagnosis: Diagnosis | null; timelin
   );
 }
 
+/** Who did what in the session: the newest records of the audit trail. Reading them is recorded there, so they are read on demand. */
+function Deeds({ id, status }: { id: string; status: string }) {
+  const now_ms = useNow();
+  const [is_open, setOpen] = useState(false);
+  const load = () => (is_open ? adminApi.audit({ session: id }) : Promise.resolve([]));
+  const { value: records, problem } = useData(`deeds ${is_open}`, load, { when: status });
+  return (
+    <details class="deeds" onToggle={(event) => setOpen(event.currentTarget.open)}>
+      <summary>Who did what</summary>
+      {!is_open ? null : records === null ? (
+        <Loading problem={problem} what="records" />
+      ) : records.length === 0 ? (
+        <p class="empty">No record is about this session.</p>
+      ) : (
+        <Table label="Who did what" columns={AUDIT_COLUMNS}>
+          {records.map((record) => (
+            <AuditRow key={record.seq} record={record} now_ms={now_ms} />
+          ))}
+        </Table>
+      )}
+    </details>
+  );
+}
+
 /** The server's log lines about the session. */
 function Log({ id, changes }: { id: string; changes: number }) {
   const now_ms = useNow();
   const [is_open, setOpen] = useState(false);
-  const { value: lines, problem } = useData(`log ${is_open} ${changes}`, () => (is_open ? adminApi.log(id) : Promise.resolve([])));
+  const { value: lines, problem } = useData(`log ${is_open}`, () => (is_open ? adminApi.log(id) : Promise.resolve([])), { when: String(changes) });
   return (
     <details class="log" onToggle={(event) => setOpen(event.currentTarget.open)}>
       <summary>Log lines</summary>

@@ -1,9 +1,9 @@
 // /admin/sessions: a live list with filters and search, all of which are in the address.
 
-import { useEffect, useMemo, useRef, useState } from "preact/hooks";
-import { api, type Problem } from "../../api";
-import { clock } from "../../clock";
+import { useEffect, useMemo, useRef } from "preact/hooks";
+import { api } from "../../api";
 import { ProblemNote } from "../../components/problem-note";
+import { clock } from "../../clock";
 import { useStore } from "../../store";
 import type { SessionQuery } from "../api";
 import { beginOf, isPeriod, words } from "../format";
@@ -49,18 +49,19 @@ function SessionList({ query }: { query: URLSearchParams }) {
     live.start();
     return () => live.stop();
   }, [live]);
-  const { sessions, verdicts, next, is_live, problem } = useStore(live.state);
-  const [action_problem, setActionProblem] = useState<Problem | null>(null);
+  const { sessions, verdicts, next, problem } = useStore(live.state);
   return (
     <>
       <div class="page-head">
         <h1>Sessions</h1>
-        <LiveMark is_live={is_live} />
+        <LiveMark />
       </div>
       <Filters query={query} />
-      {action_problem === null ? null : <ProblemNote problem={action_problem} />}
-      {problem !== null || sessions === null ? (
-        <Loading problem={problem} what="sessions" />
+      {problem === null ? null : <ProblemNote problem={problem} />}
+      {sessions === null ? (
+        problem === null ? (
+          <Loading problem={null} what="sessions" />
+        ) : null
       ) : (
         <>
           <p class="muted count-line" data-count={sessions.length}>
@@ -70,7 +71,7 @@ function SessionList({ query }: { query: URLSearchParams }) {
           {sessions.length === 0 ? (
             <p class="empty">No session matches.</p>
           ) : (
-            <SessionTable sessions={sessions} verdicts={verdicts} onProblem={setActionProblem} />
+            <SessionTable sessions={sessions} verdicts={verdicts} />
           )}
           {next === null ? null : (
             <button type="button" class="small" onClick={() => void live.loadMore()}>

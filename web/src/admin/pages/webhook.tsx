@@ -1,67 +1,97 @@
-// /admin/webhook: what is delivered to the backend, what waits, and why.
+// /admin/webhook: which deliveries to the backend failed and why, and what waits.
 
-import { adminApi } from "../api";
+import type { ComponentChildren } from "preact";
+import { adminApi, type WebhookReport } from "../api";
 import { formatCount, words } from "../format";
 import { Loading, Panel, SessionLink, Table, Time, useNow } from "../parts";
 import { useData } from "../use-data";
 
-const COLUMNS = ["Message", "About", "Created", "Next attempt", "Attempts", "Last error"] as const;
+type Pending = WebhookReport["pending"][number];
+type Abandoned = WebhookReport["abandoned_messages"][number];
 
 export function WebhookPage() {
-  const { value: report, problem } = useData("webhook", () => adminApi.webhook(), 10_000);
-  const now_ms = useNow();
-  if (report === null) {
-    return (
-      <>
-        <h1>Webhook</h1>
-        <Loading problem={problem} what="the webhook" />
-      </>
-    );
-  }
+  const { value: report, problem } = useData("webhook", () => adminApi.webhook(), { every_ms: 10_000, with_sessions: true });
   return (
     <>
       <h1>Webhook</h1>
-      {report.url === null || report.url === undefined ? (
+      {report === null ? (
+        <Loading problem={problem} what="the webhook" />
+      ) : report.url === null || report.url === undefined ? (
         <p class="empty">
           No webhook is configured. <code>[webhook]</code> in the server's configuration sets its address.
         </p>
       ) : (
-        <>
-          <p>
-            Messages go to <code>{report.url}</code>
-            {report.include_credential ? ", with credentials that are delivered once" : ", without credentials"}. Since the server
-            started: {formatCount(report.delivered)} delivered, {formatCount(report.failed)} failed attempts,{" "}
-            {formatCount(report.abandoned)} abandoned.
-          </p>
-          {report.last_error === null || report.last_error === undefined ? null : (
-            <p class="note warn">
-              Last failure <Time at={report.last_error.at} now_ms={now_ms} />: {report.last_error.why}
-            </p>
-          )}
-          <Panel title="Waiting" id="waiting">
-            {report.pending.length === 0 ? (
-              <p class="empty">No message waits.</p>
-            ) : (
-              <Table label="Waiting messages" columns={COLUMNS}>
-                {report.pending.map((message) => (
-                  <tr key={message.id}>
-                    <td>{words(message.kind)}</td>
-                    <td>{typeof message.session === "string" ? <SessionLink id={message.session} /> : (message.credential ?? "")}</td>
-                    <td>
-                      <Time at={message.created_at} now_ms={now_ms} />
-                    </td>
-                    <td>
-                      <Time at={message.due_at} now_ms={now_ms} />
-                    </td>
-                    <td class="number">{message.attempts}</td>
-                    <td class="wrap">{message.last_error ?? ""}</td>
-                  </tr>
-                ))}
-              </Table>
-            )}
-          </Panel>
-        </>
+        <Report report={report} url={report.url} />
       )}
     </>
+  );
+}
+
+function Report({ report, url }: { report: WebhookReport; url: string }) {
+  const now_ms = useNow();
+  const failing = report.pending.filter(({ attempts }) => attempts > 0);
+  const waiting = report.pending.filter(({ attempts }) => attempts === 0);
+  const { last_error } = report;
+  return (
+    <>
+      <p>
+        Messages go to <code>{url}</code>
+        {report.include_credential ? ", with credentials that are delivered once" : ", without credentials"}. Since the server started:{" "}
+        {formatCount(report.delivered)} delivered, {formatCount(report.failed)} failed attempts, {formatCount(report.abandoned)} abandoned.
+      </p>
+      {last_error === null || last_error === undefined ? null : (
+        <p class="note warn">
+          Last failure <Time at={last_error.at} now_ms={now_ms} />: {last_error.why}
+        </p>
+      )}
+      <Messages id="failing" title="Failing, tried again" empty="No delivery fails." last="Next attempt" messages={failing} now_ms={now_ms} />
+      <Messages
+        id="abandoned"
+        title="Abandoned in the last 7 days"
+        empty="No message was abandoned."
+        last="Abandoned"
+        messages={report.abandoned_messages}
+        now_ms={now_ms}
+      />
+      <Messages id="waiting" title="Waiting" empty="No other message waits." last="Next attempt" messages={waiting} now_ms={now_ms} />
+    </>
+  );
+}
+
+interface MessagesProps {
+  id: string;
+  title: string;
+  empty: string;
+  /** The heading of the time of the next attempt, or of the last one. */
+  last: string;
+  messages: readonly (Pending | Abandoned)[];
+  now_ms: number;
+}
+
+function Messages({ id, title, empty, last, messages, now_ms }: MessagesProps) {
+  const row = (message: Pending | Abandoned): ComponentChildren => (
+    <tr key={message.id} data-message={message.kind} data-about={message.session ?? message.credential ?? undefined}>
+      <td>{words(message.kind)}</td>
+      <td>{typeof message.session === "string" ? <SessionLink id={message.session} /> : (message.credential ?? "")}</td>
+      <td>
+        <Time at={message.created_at} now_ms={now_ms} />
+      </td>
+      <td>
+        <Time at={"due_at" in message ? message.due_at : message.abandoned_at} now_ms={now_ms} />
+      </td>
+      <td class="number">{message.attempts}</td>
+      <td class="wrap">{message.last_error ?? ""}</td>
+    </tr>
+  );
+  return (
+    <Panel title={title} id={id} aside={<span class="muted">{formatCount(messages.length)}</span>}>
+      {messages.length === 0 ? (
+        <p class="empty">{empty}</p>
+      ) : (
+        <Table label={title} columns={["Message", "About", "Created", last, "Attempts", "Last error"]}>
+          {messages.map(row)}
+        </Table>
+      )}
+    </Panel>
   );
 }

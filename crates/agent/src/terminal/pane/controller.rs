@@ -158,7 +158,7 @@ impl PaneSession<'_> {
                 Ok(())
             }
             PaneEvent::StartFailed { error } => {
-                agent.readiness.record_failure(Stage::Cli, &error);
+                agent.readiness.record_last_failure(Stage::Cli, &error);
                 let name = self.claim.provider.cli.clone();
                 let last_lines = vec![truncate_text(&error)];
                 agent.events.push(MachineEvent::ChildExited {

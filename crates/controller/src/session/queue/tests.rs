@@ -41,6 +41,23 @@ async fn the_first_session_in_the_queue_gets_the_next_free_permit() {
     assert!(second.try_acquire().is_some());
 }
 
+#[tokio::test(start_paused = true)]
+async fn the_longest_wait_is_that_of_the_oldest_session_that_waits() {
+    let (queue, second) = (queue(1, 5), Duration::from_secs(1));
+    let permit = queue.enqueue(&owner(1)).unwrap().acquire(|_| ()).await;
+    assert_eq!(queue.longest_wait(), None);
+    let oldest = queue.enqueue(&owner(1)).unwrap();
+    tokio::time::advance(3 * second).await;
+    let younger = queue.enqueue(&owner(2)).unwrap();
+    tokio::time::advance(second).await;
+    assert_eq!(queue.longest_wait(), Some(4 * second));
+    drop(oldest);
+    assert_eq!(queue.longest_wait(), Some(second));
+    drop(permit);
+    assert!(younger.try_acquire().is_some());
+    assert_eq!(queue.longest_wait(), None);
+}
+
 #[tokio::test]
 async fn leaving_the_queue_moves_the_others_up() {
     let queue = queue(1, 5);

@@ -69,3 +69,10 @@ export async function waitUntil(name, read, timeout_ms = 20_000, interval_ms = 1
     await new Promise((done) => setTimeout(done, interval_ms));
   }
 }
+
+/** Opens the tab of the remote browser on a session's page, unless it is open. @param {import("playwright-core").Page} page */
+export async function openDesktopTab(page) {
+  const tab = page.locator("#tab-desktop");
+  await tab.waitFor();
+  if ((await tab.getAttribute("aria-selected")) !== "true") await tab.click();
+}

@@ -37,11 +37,12 @@ const browser = await launch();
 try {
   const sign_in = signIn({ url: "https://auth.openai.com/codex/device", device_code: "ABCD-12345", device_code_until: inSeconds(3_000) });
   const { id } = fakeServer.add({ status: "authenticating", sign_in });
-  const session = `${base}/dashboard/remote-cli/auth?session=${id}`;
+  const in_desktop = fakeServer.add({ status: "authenticating", lanes: ["desktop"] });
+  const page_of = (/** @type {string} */ one) => `${base}/dashboard/remote-cli/auth?session=${one}`;
   for (const [name, url, own] of /** @type {const} */ ([
     ["start page: tools", `${base}/dashboard/remote-cli`, "[data-provider]"],
-    ["session: link", session, ".device-code"],
-    ["session: picture", session, ".desktop-host canvas"],
+    ["session: link", page_of(id), ".device-code"],
+    ["session: picture", page_of(in_desktop.id), ".desktop-host canvas"],
   ])) {
     for (const [line_name, line] of /** @type {const} */ ([["loopback", null], ["1.5 Mbit/s, 150 ms", SLOW]])) {
       const loads = [];

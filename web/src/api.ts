@@ -30,6 +30,7 @@ export type SignInView = Schemas["SignInView"];
 export type Stage = Schemas["Stage"];
 export type StartResponse = Schemas["StartResponse"];
 export type Status = Schemas["SessionStatus"];
+export type Ticket = Schemas["Ticket"];
 export type TicketTarget = Schemas["TicketTarget"];
 export type TimelineEntry = Schemas["TimelineEntry"];
 export type UseView = Schemas["CredentialUseView"];

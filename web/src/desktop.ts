@@ -3,6 +3,7 @@
 // One element contains the picture as long as the page exists. It can be moved in the document without losing its connection.
 
 import type RFB from "@novnc/novnc";
+import type { Ticket } from "./api";
 import { DesktopClipboard } from "./desktop-clipboard";
 import { DesktopResolution, type Resolution } from "./desktop-resolution";
 import { DesktopZoom } from "./desktop-zoom";
@@ -87,8 +88,8 @@ export class Desktop implements KeyTarget {
   }
 
   /** Connects. The server accepts the connection before the machine is ready and waits for it, up to a limit. */
-  start(): void {
-    void this.socket.connect();
+  start(ticket?: Promise<Ticket>): void {
+    void this.socket.connect(ticket);
   }
 
   stop(): void {
@@ -182,6 +183,7 @@ export class Desktop implements KeyTarget {
 
   #startRfb(socket: WebSocket): void {
     if (this.#rfb_class === null) throw new Error("noVNC is not loaded");
+    this.#picture.classList.add("connecting");
     const rfb = new this.#rfb_class(this.#picture, socket, { shared: true });
     rfb.viewOnly = this.view_only;
     rfb.scaleViewport = true;
@@ -195,6 +197,8 @@ export class Desktop implements KeyTarget {
       this.#last_frame = null;
       this.#credentials_rejected = false;
       this.zoom.start();
+      // noVNC resizes its canvas in the next frame.
+      requestAnimationFrame(() => requestAnimationFrame(() => this.#picture.classList.remove("connecting")));
       this.live.set(true);
     });
     const stopFollowing = quality_level.subscribe((level) => {

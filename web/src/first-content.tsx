@@ -2,7 +2,7 @@
 
 import type { VNode } from "preact";
 import { renderToString } from "preact-render-to-string";
-import { LoadingPage } from "./components/loading-page";
+import { LoadingPage, SessionLoadingPage } from "./components/loading-page";
 import { ERROR_STATUSES, ErrorPage } from "./error-pages";
 import { StartPage } from "./pages/start";
 import { LANGUAGES, loadLanguage, texts, type Language } from "./texts";
@@ -49,7 +49,7 @@ function filesIn(language: Language): HtmlFile[] {
   );
   return [
     app("index", texts.connections.title, "start", <StartPage />),
-    app("session", texts.session, "auth", <LoadingPage title={texts.session} page="auth" columns />),
+    app("session", texts.session, "auth", <SessionLoadingPage />),
     app("login", texts.open_anteroom, "login", <LoadingPage title={texts.open_anteroom} page="login" />),
     app("sign-in-callback", texts.signing_in, "sign-in-callback", <LoadingPage title={texts.signing_in} page="sign-in-callback" />),
     page("desktop", texts.desktop, desktop, "src/desktop-page.tsx", ["node_modules/@novnc/novnc/core/rfb.js"]),

@@ -3,7 +3,7 @@
 //   ticket ─▶ socket ─▶ open ─▶ closed(code) ─▶ close.ts decides: reconnect · new ticket · ended · stop
 
 import type { AccessEndCode } from "./access-ended";
-import { api, ApiError, paths, type Problem, type TicketTarget } from "./api";
+import { api, ApiError, paths, type Problem, type Ticket, type TicketTarget } from "./api";
 import { backoff_ms, closeAction, maxBackoff_ms, type CloseAction } from "./close";
 import { Store } from "./store";
 import { texts } from "./texts";
@@ -76,15 +76,15 @@ export class TicketedSocket {
     private readonly loadCode: () => Promise<void> = () => Promise.resolve(),
   ) {}
 
-  /** Connects now and replaces the present connection. */
-  async connect(): Promise<void> {
+  /** Connects now and replaces the present connection. @param requested a ticket that was requested already */
+  async connect(requested?: Promise<Ticket>): Promise<void> {
     this.#closeSocket();
     const connection_number = this.#connection_number;
     this.state.set({ status: "connecting", attempt: this.#attempt });
     let ticket: string;
     try {
       const request = this.view_only ? { purpose: this.target, view_only: true } : { purpose: this.target };
-      const [created] = await Promise.all([api.createTicket(this.session, request), this.#load()]);
+      const [created] = await Promise.all([requested ?? api.createTicket(this.session, request), this.#load()]);
       ticket = created.ticket;
     } catch (error) {
       if (connection_number === this.#connection_number) this.#perform(ticketErrorAction(error));

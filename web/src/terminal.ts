@@ -97,7 +97,7 @@ export class Terminal implements KeyTarget {
     if (this.#element.parentElement !== container) container.append(this.#element);
   }
 
-  /** Connects, after the terminal's element has become visible, and moves the focus into it. */
+  /** Connects, after the terminal's element has become visible. */
   show(): void {
     if (!this.#is_open) {
       this.#is_open = true;
@@ -107,7 +107,6 @@ export class Terminal implements KeyTarget {
     this.#fit();
     if (!this.#is_shown) void this.socket.connect();
     this.#is_shown = true;
-    this.focus();
   }
 
   /** Disconnects. */

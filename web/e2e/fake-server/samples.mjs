@@ -38,7 +38,7 @@ export const CODEX_METHODS = [
 /** @returns {import("../../src/api.ts").ProviderView[]} */
 export function providers() {
   return [
-    provider("codex", "Codex", "0.169.0", ["device_code", "desktop"], CODEX_METHODS),
+    provider("codex", "Codex", "0.169.0", ["device_code", "desktop", "terminal"], CODEX_METHODS),
     provider("claude_code", "Claude Code", "2.1.330", ["link", "terminal"]),
     provider("gemini_cli", "Gemini CLI", null, ["link", "terminal"]),
     provider("demo", "Demo", "1", ["desktop"]),
@@ -129,14 +129,14 @@ export function newSession(number, part) {
     deadline_at: inSeconds(1800),
     ended_at: null,
     sign_in: signIn(),
-    lanes: ["device_code", "desktop"],
+    lanes: ["device_code", "desktop", "terminal"],
     next_action: "Open the address in your own browser and type the code there.",
     return_url: null,
     credential: null,
     policy: "store",
     policy_sentence: STORE,
     method: "default",
-    methods: [{ id: "default", label: "", lanes: ["device_code", "desktop"] }],
+    methods: [{ id: "default", label: "", lanes: ["device_code", "desktop", "terminal"] }],
     renews: null,
     credential_use: null,
     viewers: 0,

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import test from "node:test";
-import { desktopShows, openSession, runScene, statusIs } from "./scene.mjs";
+import { desktopShows, openDesktop, openSession, runScene, statusIs } from "./scene.mjs";
 
 /** @type {[4411 | 4412 | 4414, string, RegExp, RegExp][]} */
 const CASES = [
@@ -15,7 +15,7 @@ for (const [close_code, code, words, remedy] of CASES) {
       await runScene({}, async (scene) => {
         const { page, fakeServer, shoot } = scene;
         await openSession(scene);
-        await desktopShows(page);
+        await openDesktop(page);
         await statusIs(page, "authenticating");
         fakeServer.endAccess(close_code, { streams });
         await page.waitForSelector(`main[data-page=signed-out] [data-problem=${code}]`);

@@ -8,7 +8,7 @@ import { fileURLToPath } from "node:url";
 import { waitUntil } from "../browser.mjs";
 import { inSeconds, signIn } from "../fake-server/samples.mjs";
 import { lowContrastTexts, accessibilityFaults } from "./accessibility.mjs";
-import { desktopShows, openSession, PHONE, runScene, statusIs, WIDE } from "./scene.mjs";
+import { PHONE, WIDE, desktopShows, openDesktop, openSession, runScene, statusIs } from "./scene.mjs";
 
 const SIGN_IN = signIn({ url: "https://auth.openai.com/codex/device", device_code: "ABCD-12345", device_code_until: inSeconds(850) });
 const DEVICES = /** @type {const} */ ([
@@ -33,7 +33,7 @@ for (const [name, device] of DEVICES) {
       await page.waitForSelector("[data-credential]");
       await check("start");
       const id = await openSession(scene, { sign_in: SIGN_IN });
-      await desktopShows(page);
+      await openDesktop(page);
       fakeServer.addEntry(id, "machine_ready", "The machine is ready.", { waited_ms: 174 });
       await page.click(".timeline > summary");
       await page.waitForSelector("[data-kind=machine_ready]");
@@ -56,7 +56,7 @@ test("the on-screen keyboard of a phone types into the desktop", async () => {
   await runScene({ viewport: PHONE, hasTouch: true, isMobile: true }, async (scene) => {
     const { page, fakeServer } = scene;
     await openSession(scene);
-    await desktopShows(page);
+    await openDesktop(page);
     await page.tap(".keys-bar >> text=Keyboard");
     assert.equal(await page.evaluate(() => document.activeElement?.tagName), "TEXTAREA");
     await page.keyboard.insertText("hé");
@@ -92,8 +92,10 @@ test("the keyboard alone suffices to start, use the desktop, leave it, use the t
     await page.waitForURL(/\/auth\?/);
     const id = [...fakeServer.sessions.keys()].at(-1) ?? "";
     fakeServer.change(id, { status: "vm_started" });
+    await tabTo(page, "#tab-own");
+    await page.keyboard.press("ArrowRight");
+    assert.equal(await page.evaluate(() => document.activeElement?.id), "tab-desktop");
     await desktopShows(page);
-    await tabTo(page, "#tab-desktop");
     // The focus moves into the desktop: from now on, Tab is sent to the machine.
     await page.keyboard.press("Tab");
     await page.keyboard.type("x");
@@ -107,12 +109,18 @@ test("the keyboard alone suffices to start, use the desktop, leave it, use the t
     assert.equal(await page.evaluate(() => document.activeElement?.id), "tab-desktop");
     await page.keyboard.press("ArrowRight");
     await waitUntil("the terminal", async () => ((await page.textContent(".xterm-rows").catch(() => "")) ?? "").includes("codex login"));
+    assert.equal(await page.evaluate(() => document.activeElement?.id), "tab-terminal", "the arrow keys go on from here");
+    await page.keyboard.press("Tab");
     await page.keyboard.type("y");
     await waitUntil("the key", () => fakeServer.terminal_input.includes("y"));
     await page.keyboard.press("Shift+F6");
     assert.equal(await page.evaluate(() => document.activeElement?.id), "paste-text");
     await page.keyboard.press("Shift+F6");
     assert.equal(await page.evaluate(() => document.activeElement?.id), "tab-terminal");
+    await page.keyboard.press("Home");
+    assert.equal(await page.evaluate(() => document.activeElement?.id), "tab-own");
+    await page.keyboard.press("ArrowLeft");
+    assert.equal(await page.evaluate(() => document.activeElement?.id), "tab-terminal", "the tabs are a ring");
     await page.focus("[data-action=cancel]");
     await page.keyboard.press("Enter");
     await page.waitForSelector("dialog[open]");
@@ -167,7 +175,7 @@ test("on an https page every socket is wss, and the HTML refers only to its asse
     const tls = { key: await readFile(key, "utf8"), cert: await readFile(cert, "utf8") };
     await runScene({ tls, ignoreHTTPSErrors: true }, async (scene) => {
       await openSession(scene);
-      await desktopShows(scene.page);
+      await openDesktop(scene.page);
       assert.ok(scene.sockets.length > 0);
       for (const socket of scene.sockets) assert.match(socket, /^wss:\/\/127\.0\.0\.1:/);
     });

@@ -3,8 +3,8 @@
 import assert from "node:assert/strict";
 import test from "node:test";
 import { addSessions } from "./admin-states.mjs";
-import { inSeconds, signIn } from "../fake-server/samples.mjs";
-import { desktopShows, PHONE, runScene, statusIs, WIDE } from "./scene.mjs";
+import { forPerson, inSeconds, signIn } from "../fake-server/samples.mjs";
+import { desktopShows, PHONE, runScene, sessionShows, statusIs, WIDE } from "./scene.mjs";
 
 /** Bytes of files as they are sent, compressed by brotli, without the heads of the responses. */
 const BYTES_BEFORE_LANE_MAX = 40_000;
@@ -91,14 +91,51 @@ for (const [device, options] of DEVICES) {
     });
   });
 
+  test(`${device}: a sign-in in the person's browser loads at most 40 kB and no picture, and nothing moves from its start to a failure`, async () => {
+    await runScene(options, async ({ page, fakeServer, base, sockets }) => {
+      const loads = await recordLoads(page);
+      const { id } = fakeServer.add({ status: "vm_creating" });
+      await page.goto(`${base}/dashboard/remote-cli/auth?session=${id}`);
+      await sessionShows(page);
+      const change = async (/** @type {Partial<import("../../src/api.ts").ForPerson>} */ situation, /** @type {object} */ part) => {
+        const session = /** @type {import("../fake-server/samples.mjs").Session} */ ({ ...fakeServer.sessions.get(id), ...part });
+        fakeServer.change(id, { ...part, for_person: forPerson(session, situation) });
+        await page.waitForSelector(`.next-action[data-situation=${situation.situation}]`);
+      };
+      const since = inSeconds(-2);
+      await change({ situation: "tool_starting", phase: "working", title: "Starting Codex…", sentence: "", since, usual_s: 5 }, { status: "vm_started" });
+      const sign_in = signIn({ url: "https://auth.openai.com/codex/device", device_code: "ABCD-12345", device_code_until: inSeconds(850) });
+      await change({ situation: "your_turn" }, { status: "authenticating", sign_in });
+      await page.waitForSelector(".device-code");
+      await checkLoads(loads, base, BYTES_BEFORE_LANE_MAX, `session ${device}`);
+      await change({ situation: "saving", phase: "working", title: "You are signed in. Saving it…" }, { sign_in: signIn() });
+      const failed = signIn({ failed: "error sending request" });
+      const actions = /** @type {const} */ (["restart_tool"]);
+      await change({ situation: "host_unreachable", phase: "needs_attention", title: "Codex has no connection", sentence: "Try again.", actions: [...actions] }, { sign_in: failed });
+      await checkLoads(loads, base, BYTES_BEFORE_LANE_MAX, `session to its failure ${device}`);
+      assert.ok(!loads.names().some((name) => /rfb|desktop|terminal/.test(name)), loads.names().join(" "));
+      assert.deepEqual(sockets, [], "no WebSocket");
+      assert.equal(fakeServer.requests.filter((call) => call.path.endsWith("/ticket")).length, 0);
+    });
+    await runScene(options, async ({ page, fakeServer, base }) => {
+      const loads = await recordLoads(page);
+      const prompt = { id: "code", label: "The code that the last page shows", secret: false, expected_format: "It has two halves.", rejection: null };
+      const { id } = fakeServer.add({ status: "vm_creating", lanes: ["link", "terminal"] });
+      await page.goto(`${base}/dashboard/remote-cli/auth?session=${id}`);
+      await sessionShows(page);
+      fakeServer.change(id, { status: "authenticating", sign_in: signIn({ url: "https://claude.com/cai/oauth/authorize", prompt }) });
+      await page.waitForSelector("#paste-code");
+      await checkLoads(loads, base, BYTES_BEFORE_LANE_MAX, `session with a prompt ${device}`);
+    });
+  });
+
   test(`${device}: a session with its desktop loads at most 110 kB, and nothing moves`, async () => {
     await runScene(options, async ({ page, fakeServer, base }) => {
       const loads = await recordLoads(page);
-      const sign_in = signIn({ url: "https://auth.openai.com/codex/device", device_code: "ABCD-12345", device_code_until: inSeconds(850) });
-      const { id } = fakeServer.add({ status: "authenticating", sign_in });
+      const { id } = fakeServer.add({ status: "authenticating", lanes: ["desktop", "terminal"] });
       await page.goto(`${base}/dashboard/remote-cli/auth?session=${id}`);
       await desktopShows(page);
-      await checkLoads(loads, base, BYTES_DESKTOP_MAX, `session ${device}`);
+      await checkLoads(loads, base, BYTES_DESKTOP_MAX, `session with its desktop ${device}`);
       assert.ok(!loads.names().some((name) => name.includes("terminal")), "the terminal's code is loaded with its tab");
       fakeServer.change(id, { status: "completed" });
       await statusIs(page, "completed");

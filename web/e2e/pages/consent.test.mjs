@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import test from "node:test";
 import { signIn } from "../fake-server/samples.mjs";
 import { accessibilityFaults } from "./accessibility.mjs";
-import { desktopShows, openSession, runScene, statusIs } from "./scene.mjs";
+import { openSession, runScene, sessionShows, statusIs } from "./scene.mjs";
 
 const RETURN = { owner_name: "Acme Build", return_host: "build.acme.example", return_url: "https://build.acme.example/done" };
 
@@ -17,7 +17,8 @@ test("a user agrees once, with the keyboard, before the desktop is shown", async
     const text = await page.textContent("[data-consent=required]");
     assert.match(text ?? "", /Acme Build asks you to sign in to Codex\. Acme Build keeps your sign-in, encrypted, and can use Codex as you until one of you removes it\. After that you return to build\.acme\.example\./);
     assert.equal(await page.evaluate(() => document.activeElement?.id), "consent-title", "the keyboard starts at the question");
-    for (const hidden of [".machine-view", ".device-code", ".sign-in-address"]) {
+    assert.equal(await page.textContent("h1"), "Connect Codex to Acme Build");
+    for (const hidden of [".lanes", ".device-code", ".sign-in-address"]) {
       assert.equal(await page.locator(hidden).count(), 0, `${hidden} is not shown`);
     }
     assert.deepEqual(sockets, [], "no socket is opened");
@@ -25,11 +26,12 @@ test("a user agrees once, with the keyboard, before the desktop is shown", async
     await shoot("consent");
     await page.keyboard.press("Tab");
     await page.keyboard.press("Enter");
-    await desktopShows(page);
+    await sessionShows(page);
+    assert.equal(await page.textContent(".code"), "ABCD-12345");
     assert.match((await page.textContent(".policy")) ?? "", /kept encrypted for Acme Build/, "the owner stays in view");
     assert.match((await page.textContent(".policy")) ?? "", /you return to build\.acme\.example/);
     await page.reload();
-    await desktopShows(page);
+    await sessionShows(page);
     assert.equal(await page.locator("[data-consent=required]").count(), 0, "asked once");
   });
 });

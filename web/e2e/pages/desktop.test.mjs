@@ -2,13 +2,13 @@ import assert from "node:assert/strict";
 import test from "node:test";
 import { coloursOnDesktop, waitUntil } from "../browser.mjs";
 import { forPerson } from "../fake-server/samples.mjs";
-import { desktopShows, openSession, runScene } from "./scene.mjs";
+import { desktopShows, openDesktop, openSession, runScene } from "./scene.mjs";
 
 test("the desktop shows a picture and receives clicks and keys", async () => {
   await runScene({}, async (scene) => {
     const { page, fakeServer } = scene;
     await openSession(scene);
-    await desktopShows(page);
+    await openDesktop(page);
     const box = await page.locator(".desktop-host canvas").boundingBox();
     assert.ok(box);
     await page.mouse.click(box.x + box.width / 2, box.y + box.height / 2);
@@ -23,7 +23,7 @@ test("the desktop shows a picture and receives clicks and keys", async () => {
 
 test("the desktop's socket is opened before the machine is ready", async () => {
   await runScene({}, async (scene) => {
-    await openSession(scene, { status: "vm_creating" });
+    await openSession(scene, { status: "vm_creating", lanes: ["desktop"] });
     await waitUntil("a viewer", () => scene.fakeServer.viewers.size === 1);
     await desktopShows(scene.page);
   });
@@ -33,7 +33,7 @@ test("after a machine is replaced, the page reconnects and shows what happened",
   await runScene({}, async (scene) => {
     const { page, fakeServer, shoot } = scene;
     const id = await openSession(scene);
-    await desktopShows(page);
+    await openDesktop(page);
     fakeServer.hue = 70;
     // The new machine is not ready at once; the page waits.
     fakeServer.desktop_rejections = [[4409, "not_ready: The machine is not ready yet."], [4502, ""], [4503, ""]];
@@ -45,7 +45,7 @@ test("after a machine is replaced, the page reconnects and shows what happened",
     fakeServer.change(id, { status: "vm_started", generation: 2, reason: null });
     await page.waitForSelector("[data-notice=replaced] button");
     assert.equal(await page.textContent("[data-notice=replaced] p"), "The temporary computer stopped. A new one is ready: please sign in again.");
-    assert.doesNotMatch((await page.textContent("main .panel-column")) ?? "", /signal/);
+    assert.doesNotMatch((await page.textContent(".session-head")) ?? "", /signal/);
     await shoot("desktop-replaced");
     await page.click("[data-notice=replaced] button");
     assert.equal(await page.locator("[data-notice=replaced]").count(), 0);
@@ -55,7 +55,7 @@ test("after a machine is replaced, the page reconnects and shows what happened",
 test("a connection that breaks without a close code is reopened", async () => {
   await runScene({}, async (scene) => {
     await openSession(scene);
-    await desktopShows(scene.page);
+    await openDesktop(scene.page);
     for (const viewer of scene.fakeServer.viewers) viewer.socket.terminate();
     await scene.page.waitForSelector(".overlay");
     await desktopShows(scene.page);
@@ -66,7 +66,7 @@ test("an ended session shows its end and does not reconnect", async () => {
   await runScene({}, async (scene) => {
     const { page, fakeServer } = scene;
     const id = await openSession(scene);
-    await desktopShows(page);
+    await openDesktop(page);
     // Only the socket receives the end; the page requests the state because of it.
     fakeServer.events_enabled = false;
     fakeServer.sessions.set(id, {
@@ -88,7 +88,7 @@ test("a used ticket is renewed once, then the page shows an error", async () => 
     const { page, fakeServer } = scene;
     fakeServer.desktop_rejections = [[4401, "ticket_used: This link or ticket was used before or has expired."]];
     await openSession(scene);
-    await desktopShows(page);
+    await openDesktop(page);
     fakeServer.desktop_rejections = [
       [4401, "ticket_used: This link or ticket was used before or has expired."],
       [4401, "ticket_used: This link or ticket was used before or has expired."],
@@ -103,7 +103,7 @@ test("a used ticket is renewed once, then the page shows an error", async () => 
 test("with too many viewers, the page shows an error and does not retry", async () => {
   await runScene({}, async (scene) => {
     scene.fakeServer.desktop_rejections = [[4429, "too_many_viewers: This session has reached its maximum number of viewers."]];
-    await openSession(scene);
+    await openSession(scene, { lanes: ["desktop"] });
     await scene.page.waitForSelector("[data-connection=stopped]");
     assert.match((await scene.page.textContent(".overlay")) ?? "", /This is open in too many windows\. Close one, then try again\./);
     assert.equal(scene.fakeServer.requests.filter((call) => call.path.endsWith("/ticket")).length, 1);
@@ -115,7 +115,7 @@ test("the desktop stays connected while the terminal is shown", async () => {
   await runScene({}, async (scene) => {
     const { page, fakeServer } = scene;
     await openSession(scene);
-    await desktopShows(page);
+    await openDesktop(page);
     const before = fakeServer.desktop();
     await page.click("#tab-terminal");
     await waitUntil("the terminal", async () => ((await page.textContent(".xterm-rows").catch(() => "")) ?? "").includes("codex login"));
@@ -130,7 +130,7 @@ test("the key bar sends Esc, Tab, and Ctrl held for one key", async () => {
   await runScene({}, async (scene) => {
     const { page, fakeServer } = scene;
     await openSession(scene);
-    await desktopShows(page);
+    await openDesktop(page);
     await page.click(".desktop-tools >> text=Keys");
     await page.click(".keys-bar >> text=Esc");
     await page.click(".keys-bar >> text=Ctrl");
@@ -162,7 +162,7 @@ test("on a slow line the desktop is asked for pictures of a lower quality", asyn
   await runScene({}, async (scene) => {
     const { page, fakeServer } = scene;
     await openSession(scene);
-    await desktopShows(page);
+    await openDesktop(page);
     assert.equal(fakeServer.desktop()?.quality_level, 6);
     const session = await page.context().newCDPSession(page);
     const slow = { offline: false, latency: 500, downloadThroughput: 0.4e6 / 8, uploadThroughput: 0.4e6 / 8 };

@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import test from "node:test";
 import { waitUntil } from "../browser.mjs";
-import { desktopShows, openSession, runScene, PHONE } from "./scene.mjs";
+import { PHONE, openDesktop, openSession, runScene } from "./scene.mjs";
 
 const PASSWORD = "MySecret-é@{}[]|~€漢😀-correct horse 40 ch.";
 
@@ -30,7 +30,7 @@ test("the type box types a masked password into the desktop, key by key, and sen
   await runScene({}, async (scene) => {
     const { page, fakeServer, shoot } = scene;
     await openSession(scene);
-    await desktopShows(page);
+    await openDesktop(page);
     assert.equal(await page.getAttribute("#type-text", "type"), "password");
     await page.fill("#type-text", PASSWORD);
     await shoot("type-box");
@@ -57,7 +57,7 @@ test("held modifiers do not change what the type box types", async () => {
   await runScene({}, async (scene) => {
     const { page } = scene;
     await openSession(scene);
-    await desktopShows(page);
+    await openDesktop(page);
     await page.click(".desktop-tools >> text=Keys");
     await page.click(".keys-bar >> text=Ctrl");
     await page.fill("#type-text", "q");
@@ -71,7 +71,7 @@ test("Ctrl+V in the desktop gives the machine the person's clipboard before the 
   await runScene({ permissions: ["clipboard-read", "clipboard-write"] }, async (scene) => {
     const { page } = scene;
     await openSession(scene);
-    await desktopShows(page);
+    await openDesktop(page);
     await page.evaluate(() => navigator.clipboard.writeText("own text"));
     await page.click(".desktop-host canvas");
     await page.keyboard.press("Control+v");
@@ -85,7 +85,7 @@ test("a text that is copied in the machine right after input comes into the pers
   await runScene({ permissions: ["clipboard-read", "clipboard-write"] }, async (scene) => {
     const { page } = scene;
     await openSession(scene);
-    await desktopShows(page);
+    await openDesktop(page);
     desktopOf(scene).copy("unasked");
     await page.waitForSelector("text=A text was copied in the machine. Clipboard has it.");
     assert.equal(await page.evaluate(() => navigator.clipboard.readText()), "");
@@ -104,7 +104,7 @@ test("a text that is copied in the machine right after input comes into the pers
 /** Opens the terminal's tab. @param {import("./scene.mjs").Scene} scene @param {Partial<import("../fake-server/samples.mjs").Session>} [part] */
 async function openTerminal(scene, part) {
   await openSession(scene, part);
-  await desktopShows(scene.page);
+  await openDesktop(scene.page);
   await scene.page.click("#tab-terminal");
   await waitUntil("the terminal", async () => ((await scene.page.textContent(".xterm-rows").catch(() => "")) ?? "").includes("codex login"));
 }

@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import test from "node:test";
 import { waitUntil } from "../browser.mjs";
 import { CODEX_METHODS, credential, signIn } from "../fake-server/samples.mjs";
-import { desktopShows, openSession, PHONE, runScene } from "./scene.mjs";
+import { PHONE, openSession, runScene } from "./scene.mjs";
 
 const LINK = "https://claude.com/cai/oauth/authorize?client_id=x&redirect_uri=https%3A%2F%2Fplatform.claude.com%2Foauth%2Fcode%2Fcallback";
 const BROWSER = "https://claude.com/cai/oauth/authorize?client_id=x&redirect_uri=http%3A%2F%2Flocalhost%3A41234%2Fcallback&state=s";
@@ -14,7 +14,6 @@ test("a prompt of the tool is shown, and an answer that the API rejects differs 
   await runScene({}, async (scene) => {
     const { page, fakeServer, shoot } = scene;
     const id = await openSession(scene, { lanes: ["link", "desktop", "terminal"], sign_in: signIn({ url: LINK, browser_url: BROWSER, prompt: PROMPT }) });
-    await desktopShows(page);
     assert.equal(await page.textContent(".paste-form label"), PROMPT.label);
     assert.match((await page.textContent(".paste-form .hint")) ?? "", /CODE#STATE.*localhost/s);
     await page.fill("#paste-code", "wrong");
@@ -33,8 +32,7 @@ test("a prompt of the tool is shown, and an answer that the API rejects differs 
 test("the callback address of the user's browser is recognized", async () => {
   await runScene({}, async (scene) => {
     const { page } = scene;
-    await openSession(scene, { lanes: ["desktop", "link", "terminal"], sign_in: signIn({ url: BROWSER, browser_url: BROWSER }) });
-    await desktopShows(page);
+    await openSession(scene, { lanes: ["link", "desktop", "terminal"], sign_in: signIn({ url: BROWSER, browser_url: BROWSER }) });
     await page.fill("#paste-code", "http://localhost:41234/callback?code=c&state=s");
     await page.click(".next-action >> text=Send");
     await page.waitForSelector(".next-action >> text=Address accepted.");
@@ -46,7 +44,7 @@ test("a secret is not shown while it is typed", async () => {
     const { page, fakeServer, shoot } = scene;
     const prompt = { id: "key_entry", label: "OpenAI API key", secret: true, expected_format: "It begins with sk-.", rejection: null };
     await openSession(scene, { lanes: ["terminal"], sign_in: signIn({ prompt }) });
-    await desktopShows(page);
+    await page.waitForSelector("#paste-code");
     assert.equal(await page.getAttribute("#paste-code", "type"), "password");
     await page.fill("#paste-code", "sk-not-a-real-one");
     await shoot("lane-key");
@@ -78,7 +76,6 @@ test("another sign-in method is requested after a confirmation", async () => {
     /** @type {import("../../src/api.ts").MethodView[]} */
     const methods = [{ id: "default", label: "With a code", lanes: ["device_code"] }, ...CODEX_METHODS];
     await openSession(scene, { methods, sign_in: signIn({ url: LINK, device_code: "ABCD-12345" }) });
-    await desktopShows(page);
     await page.click("[data-method=api_key]");
     await page.waitForSelector("text=What you have entered so far is lost.");
     await shoot("lane-methods");

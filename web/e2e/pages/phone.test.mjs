@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import test from "node:test";
 import { waitUntil } from "../browser.mjs";
 import { signIn } from "../fake-server/samples.mjs";
-import { desktopShows, openSession, runScene } from "./scene.mjs";
+import { desktopShows, openDesktop, openSession, runScene } from "./scene.mjs";
 
 const TOUCH = { hasTouch: true, isMobile: true };
 const PORTRAIT = { viewport: { width: 390, height: 844 }, ...TOUCH };
@@ -40,7 +40,7 @@ test("in portrait the picture is near the top, as wide as the screen and at its 
   await runScene(PORTRAIT, async (scene) => {
     const { page, fakeServer, shoot } = scene;
     await openSession(scene, { lanes: ["desktop"] });
-    await desktopShows(page);
+    await openDesktop(page);
     const frame = await bounds(scene, ".focus-trap-frame");
     assert.deepEqual([frame.x, frame.width], [0, 390]);
     assert.ok(frame.y < 260, `the picture begins at ${frame.y}`);
@@ -64,7 +64,7 @@ test("two fingers change the size of the picture, and Fit shows it whole", async
   await runScene(PORTRAIT, async (scene) => {
     const { page } = scene;
     await openSession(scene, { lanes: ["desktop"] });
-    await desktopShows(page);
+    await openDesktop(page);
     const { y } = await bounds(scene, ".focus-trap-frame");
     await moveFingers(scene, [{ from: [170, y + 150], to: [60, y + 150] }, { from: [220, y + 150], to: [330, y + 150] }]);
     await waitUntil("a larger picture", async () => (await bounds(scene, CANVAS)).width > 1_200);
@@ -78,7 +78,7 @@ test("two fingers change the size of the picture, and Fit shows it whole", async
 test("in landscape the picture has nearly the height of the screen", async () => {
   await runScene(LANDSCAPE, async (scene) => {
     await openSession(scene, { lanes: ["desktop"] });
-    await desktopShows(scene.page);
+    await openDesktop(scene.page);
     const frame = await bounds(scene, ".focus-trap-frame");
     assert.ok(frame.y < 150, `the picture begins at ${frame.y}`);
     assert.ok(Math.min(390, frame.y + frame.height) - frame.y > 240, JSON.stringify(frame));
@@ -86,13 +86,12 @@ test("in landscape the picture has nearly the height of the screen", async () =>
   });
 });
 
-test("a sign-in by a link has the link before the picture", async () => {
+test("a sign-in by a link shows the link and no picture", async () => {
   await runScene(PORTRAIT, async (scene) => {
     await openSession(scene, { lanes: ["link", "desktop"], sign_in: signIn({ url: LINK }) });
-    await desktopShows(scene.page);
     const link = await bounds(scene, ".sign-in-address a");
     assert.ok(link.y + link.height < 844, "without scrolling");
-    assert.ok(link.y < (await bounds(scene, ".focus-trap-frame")).y);
+    assert.equal(await scene.page.locator(".focus-trap-frame:visible").count(), 0);
   });
 });
 
@@ -100,7 +99,7 @@ test("no picture of a pointer stays on the glass", async () => {
   await runScene(PORTRAIT, async (scene) => {
     const { page } = scene;
     await openSession(scene, { lanes: ["desktop"] });
-    await desktopShows(page);
+    await openDesktop(page);
     const { y } = await bounds(scene, ".focus-trap-frame");
     await page.touchscreen.tap(195, y + 60);
     await waitUntil("the tap", () => scene.fakeServer.desktop()?.clicks.length);
@@ -174,8 +173,6 @@ test("the keys of the terminal are above the on-screen keyboard", async () => {
   await runScene(PORTRAIT, async (scene) => {
     const { page, shoot } = scene;
     await openSession(scene, { lanes: ["terminal"] });
-    await desktopShows(page);
-    await page.tap("#tab-terminal");
     await page.locator(".xterm-rows > div", { hasText: "codex login" }).waitFor();
     await page.tap("#terminal-tools >> text=Keyboard");
     await page.setViewportSize({ width: 390, height: 470 });

@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import test from "node:test";
 import { waitUntil } from "../browser.mjs";
 import { startVncDesktop } from "../vnc-desktop.mjs";
-import { desktopShows, openSession, runScene } from "./scene.mjs";
+import { openDesktop, openSession, runScene } from "./scene.mjs";
 
 /** Xtigervnc alone has free keys for 19 characters that the layout lacks. */
 const PASSWORDS = ["7hQ#v!2x&Lp9^Rw*4Zt(8Kd)_Gm+3Nb=5Yc?1Fs;", "é@{}[]|~€漢😀", "Zoë \\ \"quoted\" 'text' <&> ÖüßñŁжλ½"];
@@ -20,7 +20,7 @@ async function runOnRealDesktop(options, run) {
     await runScene(options, async (scene) => {
       scene.fakeServer.connectDesktop = desktop.connectRfb;
       await openSession(scene, { lanes: ["desktop"] });
-      await desktopShows(scene.page);
+      await openDesktop(scene.page);
       // The X server has no window manager: a click gives the field the focus.
       await scene.page.click(".desktop-host canvas");
       await waitUntil("the focus in the remote field", () => desktop.page.evaluate(() => document.activeElement?.tagName === "TEXTAREA"));

@@ -3,7 +3,7 @@
 
 import assert from "node:assert/strict";
 import { join } from "node:path";
-import { coloursOnDesktop, launch, waitUntil } from "../browser.mjs";
+import { coloursOnDesktop, launch, openDesktopTab, waitUntil } from "../browser.mjs";
 import { resultsDirectory } from "../results.mjs";
 import { axeViolations } from "./axe.mjs";
 import { FakeServer } from "../fake-server/server.mjs";
@@ -92,6 +92,17 @@ export async function desktopShows(page) {
     const overlays = await page.locator("#panel-desktop .overlay, .desktop-page .overlay").count();
     return overlays === 0 && (await coloursOnDesktop(page)) > 10;
   });
+}
+
+/** Opens the tab of the remote browser and waits until it shows a live picture. @param {import("playwright-core").Page} page */
+export async function openDesktop(page) {
+  await openDesktopTab(page);
+  await desktopShows(page);
+}
+
+/** Waits until the page shows what to do next. @param {import("playwright-core").Page} page */
+export async function sessionShows(page) {
+  await page.waitForSelector(".next-action");
 }
 
 /** Waits for the page's status. @param {import("playwright-core").Page} page @param {string} status */

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import test from "node:test";
 import { waitUntil } from "../browser.mjs";
 import { inSeconds, signIn } from "../fake-server/samples.mjs";
-import { desktopShows, openSession, runScene, statusIs } from "./scene.mjs";
+import { openDesktop, openSession, runScene, sessionShows, statusIs } from "./scene.mjs";
 
 const CODE = {
   sign_in: signIn({ url: "https://auth.openai.com/codex/device", device_code: "ABCD-12345", device_code_until: inSeconds(850) }),
@@ -12,13 +12,12 @@ test("a device code is shown with its address, its remaining time and a copy but
   await runScene({ permissions: ["clipboard-read", "clipboard-write"] }, async (scene) => {
     const { page, shoot } = scene;
     await openSession(scene, CODE);
-    await desktopShows(page);
     assert.equal(await page.textContent(".code"), "ABCD-12345");
     assert.match((await page.textContent(".device-code .countdown")) ?? "", /valid for 1[34]:\d\d/);
     const open = page.locator(".sign-in-address a");
     assert.equal(await open.getAttribute("target"), "_blank");
     assert.equal(await open.getAttribute("rel"), "noopener noreferrer");
-    await page.click("[aria-label='Copy the code']");
+    await page.click("text=Copy code");
     assert.equal(await page.evaluate(() => navigator.clipboard.readText()), "ABCD-12345");
     await shoot("session-code");
   });
@@ -47,7 +46,7 @@ test("a completed session shows the files, a return link and a link to connect a
   await runScene({}, async (scene) => {
     const { page, fakeServer, shoot } = scene;
     const id = await openSession(scene, CODE);
-    await desktopShows(page);
+    await openDesktop(page);
     fakeServer.change(id, {
       status: "completed",
       credential: fakeServer.credentials[0] ?? null,
@@ -74,7 +73,7 @@ test("a page that saw a session complete goes back by itself; one that is opened
     await page.route("https://app.example/**", (route) => route.fulfill({ contentType: "text/html", body: "<title>app</title>" }));
     const return_url = "https://app.example/back";
     const id = await openSession(scene, CODE);
-    await desktopShows(page);
+    await sessionShows(page);
     fakeServer.change(id, { status: "completed", return_url, ended_at: inSeconds(0) });
     await statusIs(page, "completed");
     assert.equal(await page.evaluate(() => document.activeElement?.tagName), "H1");
@@ -126,7 +125,7 @@ test("an unknown status is shown unchanged", async () => {
     await openSession(scene, { status: /** @type {any} */ ("vm_hibernated") });
     await statusIs(scene.page, "vm_hibernated");
     assert.match((await scene.page.textContent(".status")) ?? "", /vm_hibernated/);
-    await desktopShows(scene.page);
+    await openDesktop(scene.page);
   });
 });
 
@@ -211,14 +210,13 @@ test("text is typed into the terminal without Enter, and a code is pasted into t
       next_action: "Open the link, sign in, and paste the code you are given here.",
       sign_in: signIn({ url: "https://claude.ai/oauth/authorize?code=true&client_id=x" }),
     });
-    await desktopShows(page);
     await page.fill("#paste-code", "the-code#state");
     await shoot("session-link");
     await page.click(".next-action >> text=Send");
     const pasted = await waitUntil("the code", () => fakeServer.requests.find((call) => call.path.endsWith("/paste")));
     assert.deepEqual(pasted.body, { text: "the-code#state" });
     await waitUntil("the code box to be empty", async () => (await page.inputValue("#paste-code")) === "");
-    assert.equal(await page.locator("#paste-text").count(), 0, "the terminal's box is not on the desktop's tab");
+    assert.equal(await page.locator("#paste-text").count(), 0, "the terminal's box is only on its tab");
     await page.click("#tab-terminal");
     await page.fill("#paste-text", "some text");
     await page.click("#terminal-tools button[type=submit]");

@@ -77,7 +77,6 @@ export const STATES = {
   },
   terminal: async (scene) => {
     await openSession(scene);
-    await desktopShows(scene.page);
     await scene.page.click("#tab-terminal");
     await waitUntil("the terminal", async () => ((await scene.page.textContent(".xterm-rows").catch(() => "")) ?? "").includes("codex login"));
   },

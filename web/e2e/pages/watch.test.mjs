@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import test from "node:test";
 import { waitUntil } from "../browser.mjs";
-import { desktopShows, runScene, statusIs } from "./scene.mjs";
+import { desktopShows, openDesktop, runScene, statusIs } from "./scene.mjs";
 
 /** Clicks on the desktop and types. @param {import("playwright-core").Page} page */
 async function sendInput(page) {
@@ -33,7 +33,7 @@ test("a view-only page shows the desktop, sends no input and does not keep the s
     assert.equal(fakeServer.requests.filter((call) => call.path.endsWith("/heartbeat")).length, 0);
     await shoot("watch");
     await page.click("text=Take control");
-    await desktopShows(page);
+    await openDesktop(page);
     await sendInput(page);
     await waitUntil("the click", () => fakeServer.desktop()?.clicks.length);
     await waitUntil("a heartbeat", () => fakeServer.requests.some((call) => call.path.endsWith("/heartbeat")));

@@ -25,6 +25,7 @@ try {
   await page.goto(LINK);
   await page.locator("[data-action=log-in]").click();
   await page.locator("[data-action=agree]").click();
+  await page.locator("#tab-desktop").click();
   const colours = await waitUntil("the desktop", () => coloursOnDesktop(asPlaywright(page)), WAIT_MS_MAX);
   await page.locator("#tab-terminal").click();
   await page.waitForSelector(".xterm-rows ::-p-text(Type the word)");

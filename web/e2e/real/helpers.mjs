@@ -5,7 +5,7 @@
 // It prints one JSON line: what both pages showed. Screenshots go to web/test-results/helpers/.
 
 import { join } from "node:path";
-import { launch, waitUntil } from "../browser.mjs";
+import { launch, openDesktopTab, waitUntil } from "../browser.mjs";
 import { resultsDirectory } from "../results.mjs";
 
 const LINK = process.env["ANTEROOM_E2E_LINK"] ?? "";
@@ -15,8 +15,10 @@ const WAIT_MS_MAX = 60_000;
 const textOf = async (page, selector) => ((await page.textContent(selector, { timeout: WAIT_MS_MAX })) ?? "").trim();
 
 /** @param {import("playwright-core").Page} page */
-const desktopIsShown = (page) =>
-  page.waitForFunction(() => document.querySelector("#panel-desktop .overlay") === null && document.querySelector(".desktop-host canvas") !== null, null, { timeout: WAIT_MS_MAX });
+const desktopIsShown = async (page) => {
+  await openDesktopTab(page);
+  await page.waitForFunction(() => document.querySelector("#panel-desktop .overlay") === null && document.querySelector(".desktop-host canvas") !== null, null, { timeout: WAIT_MS_MAX });
+};
 
 const browser = await launch();
 try {

@@ -1,7 +1,7 @@
 // The steps of the journeys. They run on a real `anteroom serve`, and on the fake server that tests these steps.
 
 import assert from "node:assert/strict";
-import { coloursOnDesktop, getAsPage, waitUntil } from "../browser.mjs";
+import { coloursOnDesktop, getAsPage, openDesktopTab, waitUntil } from "../browser.mjs";
 import { centre, clickDesktop, waitForColour, darkPixels, findColour } from "./canvas.mjs";
 
 /**
@@ -39,8 +39,9 @@ export async function stateOf({ page }, id) {
   return /** @type {import("../../src/api.ts").SessionView} */ (await getAsPage(page, `/api/auth/session/${id}`));
 }
 
-/** Waits until the page shows a live desktop that is not blank. @param {Journey} journey */
+/** Opens the tab of the remote browser and waits until it shows a live desktop that is not blank. @param {Journey} journey */
 export async function desktopIsLive({ page, shoot, log, slow_ms_max }) {
+  await openDesktopTab(page);
   const colours = await waitUntil(
     "a desktop that is not blank",
     async () => {

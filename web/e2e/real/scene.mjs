@@ -7,7 +7,7 @@
 
 import { join } from "node:path";
 import { createInterface } from "node:readline";
-import { getAsPage, launch, waitUntil } from "../browser.mjs";
+import { getAsPage, launch, openDesktopTab, waitUntil } from "../browser.mjs";
 import { resultsDirectory } from "../results.mjs";
 
 const LINK = process.env["ANTEROOM_E2E_LINK"] ?? "";
@@ -63,6 +63,7 @@ try {
   await page.goto(LINK);
   await page.click("[data-action=log-in]");
   await page.click("[data-action=agree]", { timeout: WAIT_MS_MAX });
+  await openDesktopTab(page);
   const before = await waitUntil("the desktop", () => background(page), WAIT_MS_MAX, 30);
   await waitUntil("the countdowns", async () => NAME === "watch" || (await countdowns(page)).length === 2);
   if (NAME === "watch") {

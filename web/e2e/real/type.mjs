@@ -8,7 +8,7 @@
 
 import assert from "node:assert/strict";
 import test from "node:test";
-import { launch, waitUntil } from "../browser.mjs";
+import { launch, openDesktopTab, waitUntil } from "../browser.mjs";
 import { openField } from "../vnc-desktop.mjs";
 
 const LINK = process.env["ANTEROOM_E2E_VIEWER_LINK"] ?? "";
@@ -28,6 +28,7 @@ test("a text arrives exactly from the type box and by the clipboard, and a copie
     await page.goto(LINK);
     await page.click("[data-action=log-in]");
     await page.click("[data-action=agree]");
+    await openDesktopTab(page);
     await page.locator("#panel-desktop .overlay").waitFor({ state: "detached" });
     await page.click(CANVAS);
     const field = remote.page.locator("textarea");

@@ -1,17 +1,17 @@
 // Before a viewer sees the machine: who asks for the credential, and the person's agreement. The server enforces it.
 
 import { useEffect, useRef, useState } from "preact/hooks";
-import { api, toProblem, type ConsentView, type Problem } from "../api";
+import { api, toProblem, type ConsentView, type Problem, type SessionView } from "../api";
 import { texts } from "../texts";
 import { ProblemNote } from "./problem-note";
 
 interface ConsentStepProps {
-  id: string;
+  session: SessionView;
   consent: ConsentView;
   onAgreed: (consent: ConsentView) => void;
 }
 
-export function ConsentStep({ id, consent, onAgreed }: ConsentStepProps) {
+export function ConsentStep({ session, consent, onAgreed }: ConsentStepProps) {
   const [busy, setBusy] = useState(false);
   const [problem, setProblem] = useState<Problem | null>(null);
   const heading = useRef<HTMLHeadingElement>(null);
@@ -30,22 +30,23 @@ export function ConsentStep({ id, consent, onAgreed }: ConsentStepProps) {
   };
   return (
     <section class="panel consent" aria-labelledby="consent-title" data-consent="required">
-      <h2 id="consent-title" ref={heading} tabIndex={-1}>
-        Before you sign in
-      </h2>
+      <h1 id="consent-title" ref={heading} tabIndex={-1}>
+        {texts.connect_to(session.provider_name, consent.owner_name)}
+      </h1>
+      <p>{texts.temporary_computer(session.provider_name)}</p>
       <p>{consent.sentence}</p>
-      <p class="muted">Continue only if you know {consent.owner_name} and expect this request.</p>
-      <div class="row">
+      <p class="muted">{texts.continue_only_if_known(consent.owner_name)}</p>
+      <div class="row consent-actions">
         <button
           type="button"
           class="button primary"
           disabled={busy}
           data-action="agree"
-          onClick={() => send(api.giveConsent(id).then(onAgreed))}
+          onClick={() => send(api.giveConsent(session.id).then(onAgreed))}
         >
-          Continue
+          {texts.continue}
         </button>
-        <button type="button" disabled={busy} data-action="decline" onClick={() => send(api.cancel(id))}>
+        <button type="button" class="quiet" disabled={busy} data-action="decline" onClick={() => send(api.cancel(session.id))}>
           {texts.not_now}
         </button>
       </div>

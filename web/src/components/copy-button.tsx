@@ -25,8 +25,15 @@ async function copy(text: string): Promise<boolean> {
   }
 }
 
-/** @param props.name what is copied, for the accessible name: "the code" */
-export function CopyButton({ text, name }: { text: string; name: string }) {
+interface CopyButtonProps {
+  text: string;
+  /** What is copied, for the announcement: "the code". */
+  name: string;
+  /** The text of the button; absent: "Copy", with `name` in the accessible name. */
+  label?: string;
+}
+
+export function CopyButton({ text, name, label }: CopyButtonProps) {
   const [message, setMessage] = useState<string | null>(null);
   useEffect(() => {
     if (message === null) return undefined;
@@ -37,10 +44,11 @@ export function CopyButton({ text, name }: { text: string; name: string }) {
     <>
       <button
         type="button"
-        aria-label={message === null ? `Copy ${name}` : `${message}: ${name}`}
+        class="copy"
+        aria-label={label !== undefined ? undefined : message === null ? `Copy ${name}` : `${message}: ${name}`}
         onClick={() => void copy(text).then((copied) => setMessage(copied ? "Copied" : "Select it and copy it yourself"))}
       >
-        {message ?? "Copy"}
+        {message ?? label ?? "Copy"}
       </button>
       <span class="visually-hidden" role="status">
         {message ?? ""}

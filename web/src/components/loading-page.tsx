@@ -8,13 +8,22 @@ interface LoadingPageProps {
   /** The title of the document, and the heading. */
   title: string;
   page: string;
-  /** Whether the page that follows has the columns of a session. */
-  columns?: boolean;
   children?: ComponentChildren;
 }
 
-export function LoadingPage({ title, page, columns = false, children }: LoadingPageProps) {
-  const content = (
+/** The heading of a page of a session before its data has arrived. */
+export function SessionLoading({ children }: { children?: ComponentChildren }) {
+  return (
+    <div class="session">
+      <div class="session-head">
+        <LoadingContent title={texts.session}>{children}</LoadingContent>
+      </div>
+    </div>
+  );
+}
+
+function LoadingContent({ title, children }: { title: string; children?: ComponentChildren }) {
+  return (
     <>
       <h1>{title}</h1>
       <p class="muted" role="status">
@@ -22,15 +31,21 @@ export function LoadingPage({ title, page, columns = false, children }: LoadingP
       </p>
     </>
   );
+}
+
+export function LoadingPage({ title, page, children }: LoadingPageProps) {
   return (
-    <Frame title={title} page={page} status="loading" wide={columns}>
-      {columns ? (
-        <div class="session">
-          <div class="panel-column">{content}</div>
-        </div>
-      ) : (
-        content
-      )}
+    <Frame title={title} page={page} status="loading">
+      <LoadingContent title={title}>{children}</LoadingContent>
+    </Frame>
+  );
+}
+
+/** The page of a session before its data has arrived. */
+export function SessionLoadingPage() {
+  return (
+    <Frame title={texts.session} page="auth" status="loading" wide>
+      <SessionLoading />
     </Frame>
   );
 }

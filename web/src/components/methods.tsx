@@ -1,13 +1,14 @@
 // The tool's other sign-in methods. Changing the method restarts the tool in the same machine. Link, terminal and desktop of one
 // method belong to the same running tool and need no change.
 
-import { useState } from "preact/hooks";
+import { useId, useState } from "preact/hooks";
 import { api, toProblem, type MethodView, type Problem, type SessionView } from "../api";
 import { texts } from "../texts";
 import { ConfirmDialog } from "./confirm-dialog";
 import { ProblemNote } from "./problem-note";
 
 export function Methods({ session }: { session: SessionView }) {
+  const heading = useId();
   const [to_confirm, setToConfirm] = useState<MethodView | null>(null);
   const [busy, setBusy] = useState(false);
   const [problem, setProblem] = useState<Problem | null>(null);
@@ -25,8 +26,8 @@ export function Methods({ session }: { session: SessionView }) {
     );
   };
   return (
-    <section class="methods" aria-labelledby="methods">
-      <h3 id="methods">{texts.other_ways}</h3>
+    <section class="methods" aria-labelledby={heading}>
+      <h3 id={heading}>{texts.other_ways}</h3>
       <ul class="method-list">
         {others.map((method) => (
           <li key={method.id}>

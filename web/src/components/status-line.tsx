@@ -18,7 +18,7 @@ export function StatusLine({ session, stream_status }: { session: SessionView; s
         <span class="status-light" aria-hidden="true" />
         {is_lost ? texts.connection_lost : session.for_person.title}
       </p>
-      {session.machine === null ? null : <p class="status-detail">On the computer {session.machine}</p>}
+      {session.machine === null ? null : <p class="status-detail">{texts.on_computer(session.machine)}</p>}
       {stream_status === "polling" ? <p class="status-detail">{texts.delayed_updates}</p> : null}
     </div>
   );

@@ -1,8 +1,9 @@
 // The English texts of the person's pages. Those of what a session waits for and of errors come from the server, in `for_person`.
 
-import { unitFormat } from "./units";
+import { secondsFormat, unitFormat } from "./units";
 
 const unit = unitFormat("en");
+const seconds = secondsFormat("en");
 
 export const en = {
   language: "Language",
@@ -31,15 +32,13 @@ export const en = {
   keep_open: "Keep it open",
   closes_in: "Closes in",
   closes_at_the_latest_in: "Closes at the latest in",
-  open_desktop: "Go to the remote browser",
-  open_terminal: "Go to the terminal",
   use_desktop_instead: "Use the remote browser instead",
-  opened_in_desktop: "Opened in the remote browser.",
   your_code: "Your code",
   copy_code: "the code",
+  copy_code_button: "Copy code",
   valid_for: "valid for",
-  sign_in_page: "Sign-in page",
   copy_address: "the address of the sign-in page",
+  copy_link: "Copy link",
   sign_in_at: (host: string) => `Sign in at ${host}`,
   in_new_tab: " in a new tab",
   on_your_phone: "Sign in on your phone",
@@ -83,6 +82,11 @@ export const en = {
   computer_stopped: "The temporary computer stopped.",
   computer_replaced: "A new one is ready: please sign in again.",
   warning: "Warning.",
+  /** Before the person agrees. */
+  connect_to: (tool: string, owner: string) => `Connect ${tool} to ${owner}`,
+  temporary_computer: (tool: string) => `${tool} runs on a temporary computer, which is deleted afterwards.`,
+  continue_only_if_known: (owner: string) => `Continue only if you know ${owner} and expect this request.`,
+  continue: "Continue",
   not_now: "Not now",
   stop: "Stop",
   stop_question: "Stop signing in?",
@@ -102,6 +106,55 @@ export const en = {
   use_takes_long: "This takes longer than expected. Reload this page later.",
   not_checked: "The sign-in could not be checked. It may still work: please check again.",
   not_signed_out: "You were not signed out there, so nothing was removed. You can remove the sign-in here only.",
+  /** The tabs of a session. */
+  lanes_label: "Where you sign in",
+  lane_tabs: { own: "Your browser", desktop: "Remote browser", terminal: "Terminal" },
+  in_lane: { desktop: "Sign in in the remote browser. This page notices by itself.", terminal: "Answer what the tool asks. This page notices by itself." },
+  leave_keys_hint: "Shift+F6 moves the keyboard below the picture, again: to these tabs",
+  take_control: "Take control",
+  watching: (tool: string) => `Watching ${tool}`,
+  with_stored_credential: (tool: string) => `${tool} with a stored credential`,
+  connect_tool: (tool: string) => `Connect ${tool}`,
+  connect_tool_again: (tool: string) => `Connect ${tool} again`,
+  on_computer: (name: string) => `On the computer ${name}`,
+  /** The numbered steps of a sign-in in the person's own browser. */
+  step_copy_code: "Copy this code",
+  step_enter_code: "Enter the code there and allow access. This page notices by itself.",
+  step_copy_answer: "Sign in there and allow access. Copy the code that the last page shows.",
+  step_paste_answer: "Paste the code, or the address at which your browser ended",
+  step_error_page: "Sign in there and allow access. Your browser then ends on a page that does not load. That is expected.",
+  step_paste_address: "Copy the whole address of that page and paste it here",
+  waiting_for_you: "Waiting for you…",
+  checking_sign_in: "Checking your sign-in…",
+  something_else: "It asks something else, or it ended on an error page",
+  /** What a person gives to the tool. */
+  send: "Send",
+  send_key: "Send the key",
+  callback_hint:
+    "If your browser ends on a page that does not load, copy its whole address (it starts with http://localhost or http://127.0.0.1) and paste it here.",
+  prompt_hint: "It is typed at the tool's prompt, with Enter.",
+  address_accepted: "Address accepted.",
+  address_not_taken: (tool: string, status: number) => `${tool} answered the address with HTTP status ${status}. The terminal has the details.`,
+  started_with_key: (tool: string) => `${tool} is being started with it.`,
+  sent_to: (tool: string) => `Sent to ${tool}.`,
+  paste_into_terminal: "Paste into the terminal",
+  paste_into_terminal_hint: "One line. It goes to the tool's terminal, which shows it, without Enter.",
+  paste: "Paste",
+  typed_into_terminal: "Typed into the terminal.",
+  terminal_label: "Terminal of the machine",
+  /** The line of steps, with the times that they took. */
+  this_session: "This session",
+  steps_label: "Steps",
+  step_states: { done: "done", current: "now", waiting: "not yet", failed: "stopped here" },
+  computer_starting: "Getting a temporary computer",
+  computer_ready: (ms: number | null) => (ms === null ? "Temporary computer ready" : `Temporary computer ready in ${seconds(ms)}`),
+  tool_starting: (tool: string) => `Starting ${tool}`,
+  tool_started: (tool: string, ms: number | null) => (ms === null ? `${tool} started` : `${tool} started in ${seconds(ms)}`),
+  waiting_for_you_step: "Waiting for you",
+  signed_in_step: "You signed in",
+  use_running: "The command runs",
+  saving_step: "Saving",
+  saved_step: "Saved",
   connect_another: "Connect another tool",
   removed: "The saved sign-in has been removed.",
   /** The page of a person's connections. */

@@ -21,7 +21,8 @@ struct Observed {
 async fn tool_is_signed_in_on_the_sessions_page_in_firefox() {
     let credential = Step::write(ScriptedProvider::CREDENTIAL_PATH, "{\"token\": \"{line}\"}");
     let script = Script::new([Step::print_line("Type the word:"), Step::ReadLine, credential]);
-    let provider = ScriptedProvider::new("scripted", script);
+    let provider = ScriptedProvider::new("scripted", script)
+        .with_descriptor_key("lanes", serde_json::json!(["link", "desktop", "terminal"]));
     let server = TestServer::start(TestConfig::with_provider(provider)).await.unwrap();
     let api = server.backend_client().unwrap();
     let started = api.start_session("scripted").await.unwrap();

@@ -92,7 +92,8 @@ const CLOSING_SOON: &str = "[sessions]\nidle_s_max = 200\nsession_s_max = 290\n"
 async fn start_session(settings: &str) -> (tempfile::TempDir, TestServer, SessionId, String) {
     let dir = tempfile::tempdir().unwrap();
     let wait = Step::WaitForFile { path: dir.path().join("never"), ms_max: 300_000 };
-    let provider = ScriptedProvider::new("scripted", Script::new([Step::print_line("Nothing to do"), wait]));
+    let provider = ScriptedProvider::new("scripted", Script::new([Step::print_line("Nothing to do"), wait]))
+        .with_descriptor_key("lanes", serde_json::json!(["link", "desktop", "terminal"]));
     let server = TestServer::start(TestConfig::with_provider(provider).with_settings(settings)).await.unwrap();
     let api = server.backend_client().unwrap();
     let started = api.start_session("scripted").await.unwrap();

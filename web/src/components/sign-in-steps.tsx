@@ -1,0 +1,145 @@
+// The numbered steps of a sign-in in the person's own browser. Each keeps its place while it has no content yet.
+
+import { useState } from "preact/hooks";
+import type { ComponentChildren } from "preact";
+import type { SessionView } from "../api";
+import { texts } from "../texts";
+import { CopyButton } from "./copy-button";
+import { AnswerForm, mayEndAtLoopback, PromptForm } from "./paste-form";
+import { fitsQrCode, QrCode } from "./qr-code";
+import { DeviceCode, safeAddress } from "./sign-in-parts";
+
+/** How the sign-in ends: the person enters the tool's code at the provider, gives the tool the provider's, or the address of an error page. */
+export type SignInKind = "device_code" | "answer" | "address";
+
+export function kindOf(session: SessionView): SignInKind {
+  const { prompt, device_code } = session.sign_in;
+  if (prompt !== null) return "answer";
+  if (device_code !== null) return "device_code";
+  if (session.sign_in.url !== null && mayEndAtLoopback(session)) return "address";
+  return session.lanes.includes("device_code") ? "device_code" : "answer";
+}
+
+interface SignInStepsProps {
+  session: SessionView;
+  kind: SignInKind;
+  /** Whether the server does not answer: what needs it is off. */
+  is_lost: boolean;
+  /** Takes the place of the second step; the later ones are not shown then. `null`: nothing has failed. */
+  failure: ComponentChildren;
+}
+
+export function SignInSteps({ session, kind, is_lost, failure }: SignInStepsProps) {
+  const is_your_turn = session.for_person.phase === "your_turn";
+  const steps = stepsOf(kind, session, is_lost);
+  if (failure !== null) {
+    return (
+      <ol class={`sign-in-steps ${kind}`}>
+        <StepItem number={1} is_placeholder>
+          {steps[0]?.placeholder}
+        </StepItem>
+        <StepItem number={2}>{failure}</StepItem>
+      </ol>
+    );
+  }
+  return (
+    <ol class={`sign-in-steps ${kind}`}>
+      {steps.map((step, index) => (
+        <StepItem key={index} number={index + 1} is_placeholder={!is_your_turn}>
+          {is_your_turn ? step.content : step.placeholder}
+        </StepItem>
+      ))}
+    </ol>
+  );
+}
+
+function StepItem({ number, is_placeholder = false, children }: { number: number; is_placeholder?: boolean; children: ComponentChildren }) {
+  return (
+    <li class={is_placeholder ? "placeholder" : undefined} aria-hidden={is_placeholder ? true : undefined}>
+      <span class="step-number" aria-hidden="true">
+        {number}
+      </span>
+      <div class="step-content">{children}</div>
+    </li>
+  );
+}
+
+interface Step {
+  content: ComponentChildren;
+  /** What keeps the place of the content while there is none. */
+  placeholder: ComponentChildren;
+}
+
+function Blank({ kind }: { kind: "code" | "button" | "form" }) {
+  return <span class={`blank blank-${kind}`} />;
+}
+
+function stepsOf(kind: SignInKind, session: SessionView, is_lost: boolean): Step[] {
+  const { device_code, device_code_until, prompt } = session.sign_in;
+  const sign_in: Step = { content: <SignInLink session={session} />, placeholder: <Blank kind="button" /> };
+  const text = (content: string): Step => ({ content: <p>{content}</p>, placeholder: <p>{content}</p> });
+  switch (kind) {
+    case "device_code":
+      return [
+        {
+          content: (
+            <>
+              <p>{texts.step_copy_code}</p>
+              {device_code === null ? <Blank kind="code" /> : <DeviceCode code={device_code} until={device_code_until} />}
+            </>
+          ),
+          placeholder: (
+            <>
+              <p>{texts.step_copy_code}</p>
+              <Blank kind="code" />
+            </>
+          ),
+        },
+        sign_in,
+        text(texts.step_enter_code),
+      ];
+    case "answer":
+    case "address": {
+      const label = kind === "address" ? texts.step_paste_address : texts.step_paste_answer;
+      const form = prompt === null ? <AnswerForm session={session} label={label} /> : <PromptForm session={session} prompt={prompt} />;
+      return [
+        sign_in,
+        text(kind === "address" ? texts.step_error_page : texts.step_copy_answer),
+        { content: <fieldset disabled={is_lost}>{form}</fieldset>, placeholder: <Blank kind="form" /> },
+      ];
+    }
+  }
+}
+
+function SignInLink({ session }: { session: SessionView }) {
+  const [qr_shown, setQrShown] = useState(false);
+  const is_offered = session.for_person.actions.includes("open_link");
+  const url = is_offered ? safeAddress(session.sign_in.url) : null;
+  // A tool that has shown its code or a prompt only: the sentence of its method leads on.
+  if (url === null) return <p class="for-person">{session.for_person.sentence}</p>;
+  return (
+    <div class="sign-in-address">
+      <div class="row">
+        <a class="button primary" href={url.href} title={url.href} target="_blank" rel="noopener noreferrer">
+          {texts.sign_in_at(url.host)}
+          <span aria-hidden="true">↗</span>
+          <span class="visually-hidden">{texts.in_new_tab}</span>
+        </a>
+        {fitsQrCode(url.href) ? (
+          <button type="button" class="on-phone" aria-expanded={qr_shown} aria-controls="sign-in-qr" onClick={() => setQrShown(!qr_shown)}>
+            {texts.on_your_phone}
+          </button>
+        ) : null}
+        <CopyButton text={url.href} name={texts.copy_address} label={texts.copy_link} />
+      </div>
+      <div id="sign-in-qr" hidden={!qr_shown}>
+        {qr_shown ? (
+          <>
+            <QrCode text={url.href} name={texts.copy_address} />
+            <p class="hint">{texts.scan}</p>
+          </>
+        ) : null}
+      </div>
+    </div>
+  );
+}

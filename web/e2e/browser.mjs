@@ -52,6 +52,20 @@ export function coloursOnDesktop(page) {
 }
 
 /**
+ * Moves the keyboard's focus until it is on an element.
+ * @param {import("playwright-core").Page} page
+ * @param {string} selector of the element
+ * @param {"Tab" | "Shift+Tab"} [key]
+ */
+export async function tabTo(page, selector, key = "Tab") {
+  for (let presses = 0; presses < 60; presses += 1) {
+    await page.keyboard.press(key);
+    if (await page.evaluate((wanted) => document.activeElement?.matches(wanted) ?? false, selector)) return;
+  }
+  throw new Error(`${key} does not lead to ${selector}`);
+}
+
+/**
  * Polls `read` until it returns a truthy value, and returns that.
  * @template T
  * @param {string} name of the condition, for the error

@@ -20,7 +20,7 @@ export function launchFirefox() {
 }
 
 /**
- * The page as Playwright's type, for helpers that only call `goto`, `evaluate` or `url`, which both have.
+ * The page as Playwright's type, for helpers that only call `goto`, `evaluate`, `url` or `keyboard.press`, which both have.
  * @param {import("puppeteer-core").Page} page
  * @returns {import("playwright-core").Page}
  */
@@ -69,17 +69,4 @@ export async function runFirefoxScene(browser, run) {
     await context.close();
     await fakeServer.close();
   }
-}
-
-/**
- * Moves the keyboard's focus with Tab until it is on an element.
- * @param {import("puppeteer-core").Page} page
- * @param {string} selector of the element
- */
-export async function tabTo(page, selector) {
-  for (let presses = 0; presses < 60; presses += 1) {
-    await page.keyboard.press("Tab");
-    if (await page.evaluate((wanted) => document.activeElement?.matches(wanted) ?? false, selector)) return;
-  }
-  throw new Error(`Tab does not lead to ${selector}`);
 }

@@ -2,9 +2,9 @@
 
 import assert from "node:assert/strict";
 import test, { after, before } from "node:test";
-import { coloursOnDesktop, waitUntil } from "../browser.mjs";
+import { coloursOnDesktop, tabTo, waitUntil } from "../browser.mjs";
 import { inSeconds, signIn } from "../fake-server/samples.mjs";
-import { asPlaywright, launchFirefox, runFirefoxScene, tabTo } from "../firefox.mjs";
+import { asPlaywright, launchFirefox, runFirefoxScene } from "../firefox.mjs";
 import { startVncDesktop } from "../vnc-desktop.mjs";
 
 /** @typedef {import("../firefox.mjs").FirefoxScene} FirefoxScene */
@@ -113,13 +113,13 @@ test("Firefox: a sign-in in the remote browser by keyboard alone", async () => {
     fakeServer.onDesktop = (_, id) => fakeServer.change(id, { status: "authenticating" });
     await page.goto(`${base}/dashboard/remote-cli`);
     await page.waitForSelector("[data-provider=demo]");
-    await tabTo(page, "[data-provider=demo]");
+    await tabTo(asPlaywright(page), "[data-provider=demo]");
     await page.keyboard.press("Enter");
     await page.waitForSelector("[data-action=agree]");
-    await tabTo(page, "[data-action=agree]");
+    await tabTo(asPlaywright(page), "[data-action=agree]");
     await page.keyboard.press("Enter");
     await desktopShows(scene);
-    await tabTo(page, CANVAS);
+    await tabTo(asPlaywright(page), CANVAS);
     await page.keyboard.type("Zoe");
     await page.keyboard.press("Enter");
     await waitUntil("the keys", () => fakeServer.desktop()?.keys.at(-1) === 0xff0d);

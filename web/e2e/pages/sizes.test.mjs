@@ -7,7 +7,7 @@ import { tabTo, waitUntil } from "../browser.mjs";
 import { forPerson, inSeconds, signIn } from "../fake-server/samples.mjs";
 import { resultsDirectory } from "../results.mjs";
 import { layoutFaults } from "./layout.mjs";
-import { desktopShows, openDesktop, openSession, runScene, sessionShows, statusIs } from "./scene.mjs";
+import { desktopShows, openSession, runScene, statusIs } from "./scene.mjs";
 
 /** @typedef {import("./scene.mjs").Scene} Scene */
 
@@ -22,6 +22,9 @@ const SIZES = {
 const LARGE = "2560x1300";
 const CODE = signIn({ url: "https://auth.openai.com/codex/device", device_code: "ABCD-12345", device_code_until: inSeconds(800) });
 const LINK = signIn({ url: "https://claude.com/cai/oauth/authorize?client_id=x" });
+
+/** Waits until the page shows what to do next. @param {import("playwright-core").Page} page */
+const sessionShows = (page) => page.waitForSelector(".next-action");
 
 /** Each brings the page into a state. @type {Record<string, (scene: Scene) => Promise<unknown>>} */
 const STATES = {
@@ -53,6 +56,7 @@ const STATES = {
   },
   terminal: async (scene) => {
     await openSession(scene, { lanes: ["terminal"] });
+    await scene.page.click("#tab-terminal");
     await scene.page.waitForSelector(".xterm-rows");
   },
   offline: async (scene) => {
@@ -60,11 +64,11 @@ const STATES = {
     await scene.page.waitForSelector("[data-device-code]");
     await scene.page.context().setOffline(true);
     scene.fakeServer.breakStreams();
-    await scene.page.locator(".status >> text=Connection lost. Reconnecting…").waitFor();
+    await scene.page.getByText("Connection lost. Reconnecting…").first().waitFor();
   },
   back: async ({ page }) => {
     await page.context().setOffline(false);
-    await page.locator(".status >> text=Your turn").waitFor();
+    await page.getByText("Your turn").first().waitFor();
   },
   failure: async (scene) => {
     const id = await openSession(scene, { sign_in: CODE });
@@ -164,7 +168,7 @@ for (const size of ["1280x800", LARGE]) {
       };
       await signInWith(scene, press, async () => {
         await tabTo(page, "[role=tab]", "Shift+Tab");
-        await page.keyboard.press("ArrowRight");
+        while ((await page.evaluate(() => document.activeElement?.id)) !== "tab-desktop") await page.keyboard.press("ArrowRight");
         await desktopShows(page);
         await tabTo(page, ".desktop-host canvas");
         await page.keyboard.press("x");

@@ -113,11 +113,20 @@ async fn list(client: &ApiClient, json: bool) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     let mut table = Table::new();
-    table.load_style(presets::NOTHING).set_header(["credential", "tool", "user", "health", "checked", "stored"]);
+    table.load_style(presets::NOTHING).set_header([
+        "credential",
+        "tool",
+        "account",
+        "user",
+        "health",
+        "checked",
+        "stored",
+    ]);
     for meta in &list.credentials {
         table.add_row([
             meta.id.to_string(),
             meta.provider.to_string(),
+            meta.account.clone().unwrap_or_default(),
             meta.user_id.clone().unwrap_or_default(),
             meta.health.as_str().to_owned(),
             meta.checked_at.clone(),
@@ -145,6 +154,9 @@ async fn show(client: &ApiClient, id: &CredentialId, json: bool) -> anyhow::Resu
     };
     row("credential", meta.id.to_string());
     row("tool", meta.provider.to_string());
+    if let Some(account) = &meta.account {
+        row("account", account.clone());
+    }
     row("user", meta.user_id.clone().unwrap_or_default());
     row("health", format!("{}: {}", meta.health.as_str(), one_line(&meta.health_detail)));
     row("checked", meta.checked_at.clone());

@@ -28,7 +28,7 @@ for (const [name, options] of /** @type {const} */ ([
         const heading = (await page.textContent("h1")) ?? "";
         assert.equal(await page.title(), `${heading} · Anteroom`, file);
         assert.ok(!/\b(API|JSON|HTTP|server log|token|ticket|openapi)\b/i.test(await page.innerText("main")), file);
-        assert.equal(await page.locator("main a").count(), file === "421.html" ? 0 : 1, file);
+        assert.equal(await page.locator("main a").count(), file.startsWith("421.") ? 0 : 1, file);
         assert.deepEqual(await accessibilityFaults(page), [], file);
         assert.deepEqual(await lowContrastTexts(page), [], file);
         assert.deepEqual(await axeViolations(page), [], file);

@@ -2,6 +2,7 @@
 
 use crate::{
     Flags,
+    credentials::run_cli_text,
     fake_agent::{FakeAgent, store},
 };
 use anteroom_testbed::{ApiClient, ApiResponse, Script, ScriptedProvider, Step, TestConfig, TestServer};
@@ -295,6 +296,8 @@ async fn account_of_a_credential_is_in_lists_and_in_its_session() {
         let listed = listed.iter().find(|listed| listed.id == in_session.id).unwrap();
         assert_eq!((&listed.account, &listed.checked_at), (&in_session.account, &in_session.stored_at));
     }
+    let (_, printed, _) = run_cli_text(&server, &["credentials", "list"]).await;
+    assert!(printed.contains("Zoë �[31m<ada@example.test>"), "{printed}");
     server.stop_and_check_leaks().await.unwrap();
 }
 

@@ -56,7 +56,7 @@ async fn credential_meta(server: &TestServer, id: &str) -> CredentialMeta {
 }
 
 /// Exit code, standard output and standard error.
-async fn run_cli_text(server: &TestServer, arguments: &[&str]) -> (Option<i32>, String, String) {
+pub(crate) async fn run_cli_text(server: &TestServer, arguments: &[&str]) -> (Option<i32>, String, String) {
     let done = run_cli(server, arguments).await;
     (done.status.code(), text(&done.stdout), text(&done.stderr))
 }

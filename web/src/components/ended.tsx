@@ -63,6 +63,7 @@ export function Ended({ session, can_start, was_live, details }: EndedProps) {
   useEffect(() => heading.current?.focus({ preventScroll: true }), []);
   const { phase, situation, title, sentence } = session.for_person;
   const completed = session.status === "completed";
+  const account = session.credential?.account ?? null;
   return (
     <div class={`ended ${phase}`} data-phase={phase} data-situation={situation}>
       <div class="ended-icon" aria-hidden="true">
@@ -72,7 +73,11 @@ export function Ended({ session, can_start, was_live, details }: EndedProps) {
         {title}
       </h1>
       <p class="lead">
-        {completed && session.credential_use !== null ? commandResult(session.credential_use.exit_code) : sentence}
+        {completed && session.credential_use !== null
+          ? commandResult(session.credential_use.exit_code)
+          : completed && account !== null
+            ? texts.connected_as(session.provider_name, account)
+            : sentence}
       </p>
       {completed && session.credential_use === null ? (
         <p class="muted">{credentials?.length === 0 ? texts.removed : session.policy_sentence}</p>

@@ -152,6 +152,7 @@ export const de: Texts = {
   saving_step: "Speichern",
   saved_step: "Gespeichert",
   connect_another: "Ein weiteres Tool verbinden",
+  connected_as: (tool, account) => `${tool} ist als ${account} verbunden. Sie können diese Seite schließen.`,
   removed: "Die gespeicherte Anmeldung wurde entfernt.",
   connections: {
     title: "Ihre Verbindungen",

@@ -156,6 +156,7 @@ export const en = {
   saving_step: "Saving",
   saved_step: "Saved",
   connect_another: "Connect another tool",
+  connected_as: (tool: string, account: string) => `${tool} is connected as ${account}. You can close this page.`,
   removed: "The saved sign-in has been removed.",
   /** The page of a person's connections. */
   connections: {

@@ -36,12 +36,11 @@ async function openSession({ page, fakeServer, base }, part = {}) {
   return session.id;
 }
 
-/** Gives every session whose desktop opens a code, as Codex does. @param {FirefoxScene} scene */
-function showCodes({ fakeServer }) {
-  fakeServer.onDesktop = (_, id) => {
-    const sign_in = signIn({ url: CODE_PAGE, device_code: "ABCD-12345", device_code_until: inSeconds(800) });
-    fakeServer.change(id, { status: "authenticating", sign_in });
-  };
+/** Shows a code in the only session, as Codex does. @param {FirefoxScene} scene */
+function showCode({ fakeServer }) {
+  const [id = ""] = fakeServer.sessions.keys();
+  const sign_in = signIn({ url: CODE_PAGE, device_code: "ABCD-12345", device_code_until: inSeconds(800) });
+  fakeServer.change(id, { status: "authenticating", sign_in });
 }
 
 /** Ends the only session as the server does after a sign-in. @param {FirefoxScene} scene */
@@ -96,10 +95,11 @@ test("Firefox: a sign-in with a code by mouse, from the start page to its end", 
   await runFirefoxScene(browser, async (scene) => {
     const { page, fakeServer, base } = scene;
     fakeServer.consent = "required";
-    showCodes(scene);
     await page.goto(`${base}/dashboard/remote-cli`);
     await page.locator("[data-provider=codex]").click();
     await page.locator("[data-action=agree]").click();
+    await page.waitForSelector(".next-action");
+    showCode(scene);
     await page.waitForSelector("[data-device-code='ABCD-12345']");
     await page.waitForSelector(`a[href="${CODE_PAGE}"]`);
     await complete(scene);

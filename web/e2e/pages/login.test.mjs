@@ -81,8 +81,12 @@ test("a viewer's used link in another browser shows an error", async () => {
     await page.click("[data-action=log-in]");
     await page.waitForSelector("[data-problem=ticket_used]");
     const text = (await page.textContent("main")) ?? "";
-    assert.match(text, /This link has already been used\. Go back to where you came from and start again\./);
+    assert.match(text, /This link has already been used\.If you opened it in this browser: continueOtherwise go back to where you came from and start again\./);
     assert.doesNotMatch(text, /anteroom|ticket|token|cookie/i, "no words for operators");
+    // Another tab of this browser was signed in in the meantime.
+    fakeServer.anonymous_allowed = true;
+    await page.click("[data-problem=ticket_used] a");
+    await page.waitForSelector("main[data-status=authenticating]");
   });
 });
 

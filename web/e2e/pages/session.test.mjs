@@ -49,12 +49,13 @@ test("a completed session shows the files, a return link and a link to connect a
     await openDesktop(page);
     fakeServer.change(id, {
       status: "completed",
-      credential: fakeServer.credentials[0] ?? null,
+      credential: { .../** @type {any} */ (fakeServer.credentials[0]), account: "ada@acme.example" },
       return_url: "https://app.example/back?state=1",
       ended_at: inSeconds(0),
     });
     await statusIs(page, "completed");
     await page.click("[data-action=stay]");
+    await page.waitForSelector("text=Codex is connected as ada@acme.example. You can close this page.");
     const text = (await page.textContent("main")) ?? "";
     assert.match(text, /Connected/);
     assert.match(await page.title(), /^Connected · Codex/);
@@ -104,6 +105,7 @@ test("a failed session shows what happened, a button to try again and, for opera
     const text = (await page.textContent("main")) ?? "";
     assert.match(text, /The temporary computer stopped three times\. Nothing was saved\./);
     assert.match((await page.textContent(".timeline")) ?? "", /killed by signal 9/);
+    assert.equal(await page.getAttribute("[data-report]", "data-report"), id);
     await shoot("session-failed");
     await page.click("[data-action=try-again]");
     const start = await waitUntil("the start", () => fakeServer.requests.find((call) => call.path === "/api/auth/start"));

@@ -8,6 +8,7 @@ import { START_PATH } from "../pages";
 import { texts } from "../texts";
 import { TryAgainButton } from "./failure-actions";
 import { Files } from "./files";
+import { ReportId } from "./report-id";
 import { ReturnLink } from "./return-link";
 
 interface EndedLinksProps {
@@ -83,6 +84,7 @@ export function Ended({ session, can_start, was_live, details }: EndedProps) {
         <p class="muted">{credentials?.length === 0 ? texts.removed : session.policy_sentence}</p>
       ) : null}
       <EndedLinks session={session} can_start={can_start} was_live={was_live} />
+      {phase === "failed" ? <ReportId session={session} /> : null}
       {details === null ? null : (
         <>
           {credentials?.map((credential) => <Files key={credential.id} files={credential.files} />)}

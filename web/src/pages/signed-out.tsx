@@ -28,12 +28,29 @@ export function SignedOut({ problem, of_session = false }: SignedOutProps) {
           <p>{ended.text}</p>
           <p>{ended.remedy}</p>
         </div>
-      ) : problem.code === "unauthenticated" ? null : (
+      ) : problem.code === "unauthenticated" ? null : of_session && problem.code === "ticket_used" ? (
+        <UsedLink />
+      ) : (
         <ProblemNote problem={problem} />
       )}
       {has_signed_out ? <EndSession /> : null}
       {problem.code === "helper_ended" ? null : <HowToSignIn of_session={of_session} />}
     </Frame>
+  );
+}
+
+/** The address of this page has no token any more: a browser that the link has signed in continues there. */
+function UsedLink() {
+  return (
+    <div class="note" role="alert" data-problem="ticket_used">
+      <p>
+        <strong>{texts.link_used}</strong>
+      </p>
+      <p>
+        {texts.link_used_here} <a href={window.location.href}>{texts.continue_here}</a>
+      </p>
+      <p>{texts.link_used_elsewhere}</p>
+    </div>
   );
 }
 

@@ -110,6 +110,15 @@ export const en = {
   lanes_label: "Where you sign in",
   lane_tabs: { own: "Your browser", desktop: "Remote browser", terminal: "Terminal" },
   in_lane: { desktop: "Sign in in the remote browser. This page notices by itself.", terminal: "Answer what the tool asks. This page notices by itself." },
+  connected_as: (tool: string, account: string) => `${tool} is connected as ${account}. You can close this page.`,
+  /** After a failure. */
+  report: "Report",
+  report_id: "the number of the report",
+  report_hint: (owner: string) => `If you ask ${owner} for help, give them this number: it leads to what happened.`,
+  link_used: "This link has already been used.",
+  link_used_here: "If you opened it in this browser:",
+  continue_here: "continue",
+  link_used_elsewhere: "Otherwise go back to where you came from and start again.",
   leave_keys_hint: "Shift+F6 moves the keyboard below the picture, again: to these tabs",
   take_control: "Take control",
   watching: (tool: string) => `Watching ${tool}`,
@@ -156,7 +165,6 @@ export const en = {
   saving_step: "Saving",
   saved_step: "Saved",
   connect_another: "Connect another tool",
-  connected_as: (tool: string, account: string) => `${tool} is connected as ${account}. You can close this page.`,
   removed: "The saved sign-in has been removed.",
   /** The page of a person's connections. */
   connections: {

@@ -52,7 +52,7 @@ function Failure({ session, is_lost }: { session: SessionView; is_lost: boolean 
   );
 }
 
-/** What happens meanwhile without the person. The status line announces it. */
+/** What happens without the person. The status line announces it. */
 function Waiting({ session }: { session: SessionView }) {
   const { phase, situation, sentence } = session.for_person;
   if (situation === "tool_starting") return <StartingTool session={session} />;

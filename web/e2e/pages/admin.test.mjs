@@ -1,4 +1,4 @@
-// The operators' pages: accessible in every state, operated by the keyboard alone, current without a reload, errors beside their action.
+// The operators' pages: accessible in every state, operated by the keyboard alone, current without a reload, errors where the action was.
 
 import assert from "node:assert/strict";
 import test from "node:test";
@@ -157,6 +157,16 @@ test("one event stream serves all pages, continues after a break with Last-Event
     await page.waitForSelector(`tr[data-session="${id}"] td:text-is("8")`);
     await waitUntil("a stream that continues", () => opened.length === 2);
     assert.match(opened[1] ?? "", /^\d+$/, "the last event is named");
+
+    // A read that the network fails is repeated: its event does not come again.
+    const active = "**/api/sessions?state=active*";
+    await page.route(active, (route) => route.abort());
+    const third = fakeServer.add({ status: "authenticating", user_id: "third-person" });
+    await page.waitForSelector("[data-problem=server_unreachable]");
+    assert.ok(await page.isVisible(`tr[data-session="${id}"]`), "the last list stays");
+    await page.unroute(active);
+    await page.waitForSelector(`tr[data-session="${third.id}"]`);
+    await page.waitForSelector("[data-problem=server_unreachable]", { state: "detached" });
 
     await page.context().setOffline(true);
     await page.waitForSelector(".live-mark.off");

@@ -209,8 +209,7 @@ async function lookOnOtherDevices(page) {
     const other = await newPage({ ...options, storageState: await page.context().storageState() });
     for (const path of ["", "/sessions", `/sessions/${SESSIONS.live}`]) {
       await other.goto(`${origin}/admin${path}`);
-      await other.waitForSelector("main h1");
-      await other.waitForLoadState("networkidle").catch(() => undefined);
+      await other.waitForSelector(path.length > 10 ? "p[data-verdict]" : "tr[data-session]");
       const wide = await other.evaluate(() => document.documentElement.scrollWidth - window.innerWidth);
       if (wide > 0) page_errors.push(`${name} ${path}: ${wide} px wider than the window`);
       await other.screenshot({ path: join(directory, `${name}${path.slice(0, 9).replaceAll("/", "-")}.png`), fullPage: true });

@@ -1,6 +1,7 @@
 // The sessions of a list, kept up to date by the event stream of all sessions.
 
-import { toProblem, type Problem, type SessionView } from "../api";
+import { isUnreachable, toProblem, type Problem, type SessionView } from "../api";
+import { backoff_ms } from "../close";
 import { hasEnded } from "../labels";
 import { Store } from "../store";
 import { adminApi, type SessionQuery } from "./api";
@@ -18,10 +19,13 @@ export interface LiveSessionsState {
 /** Changes that arrive together cause one read of the list. */
 const READ_DELAY_MS = 150;
 const SHOWN_MAX = 100;
+const RETRY_MS_MIN = 500;
+const RETRY_MS_MAX = 5_000;
 
 export class LiveSessions {
   readonly state = new Store<LiveSessionsState>({ sessions: null, verdicts: {}, next: null, problem: null });
   #read_timer: number | undefined;
+  #failures = 0;
   #stop: (() => void) | null = null;
   #stopped = false;
 
@@ -65,9 +69,13 @@ export class LiveSessions {
   async #read(): Promise<void> {
     try {
       const page = await adminApi.sessions({ ...this.query, limit: SHOWN_MAX });
+      this.#failures = 0;
       this.#update({ sessions: page.sessions, verdicts: page.verdicts, next: page.next, problem: null });
     } catch (error) {
       this.#update({ problem: toProblem(error) });
+      // The event that caused the read does not come again.
+      if (isUnreachable(error)) this.#readSoon(backoff_ms(this.#failures, Math.random(), RETRY_MS_MIN, RETRY_MS_MAX));
+      this.#failures += 1;
     }
   }
 
@@ -79,10 +87,11 @@ export class LiveSessions {
     if (known !== undefined) this.#update({ sessions: sessions.map((one) => (one.id === session.id ? session : one)) });
   }
 
-  #readSoon(): void {
+  #readSoon(delay_ms = READ_DELAY_MS): void {
+    if (this.#stopped) return;
     this.#read_timer ??= window.setTimeout(() => {
       this.#read_timer = undefined;
       if (!this.#stopped) void this.#read();
-    }, READ_DELAY_MS);
+    }, delay_ms);
   }
 }

@@ -1,7 +1,7 @@
 // Data of the API that a page reads, and reads again.
 
 import { useCallback, useEffect, useRef, useState } from "preact/hooks";
-import { toProblem, type Problem } from "../api";
+import { isUnreachable, toProblem, type Problem } from "../api";
 import { live_events } from "./live-events";
 
 export interface Data<T> {
@@ -22,6 +22,8 @@ interface Refresh {
 
 /** Changes of sessions that arrive together cause one read. */
 const READ_DELAY_MS = 1_000;
+/** The pause after a read that the server did not answer. */
+const RETRY_MS = 3_000;
 
 /**
  * Reads `load()` at once, when `key` changes, and as `refresh` demands. What was read stays until it is replaced.
@@ -32,17 +34,23 @@ export function useData<T>(key: string, load: () => Promise<T>, { every_ms, with
   const newest = useRef(0);
   const latest_load = useRef(load);
   latest_load.current = load;
+  const retry_timer = useRef<number | undefined>(undefined);
+  const latest_reload = useRef(() => {});
   const reload = useCallback(() => {
+    window.clearTimeout(retry_timer.current);
     const number = ++newest.current;
     latest_load.current().then(
       (value) => {
         if (number === newest.current) setState({ key, value, problem: null });
       },
       (error: unknown) => {
-        if (number === newest.current) setState((before) => ({ ...before, problem: toProblem(error) }));
+        if (number !== newest.current) return;
+        setState((before) => ({ ...before, problem: toProblem(error) }));
+        if (isUnreachable(error)) retry_timer.current = window.setTimeout(() => latest_reload.current(), RETRY_MS);
       },
     );
   }, [key]);
+  latest_reload.current = reload;
   useEffect(() => {
     reload();
     const onVisible = () => {
@@ -53,6 +61,7 @@ export function useData<T>(key: string, load: () => Promise<T>, { every_ms, with
     return () => {
       // Its answer would be of another key or page.
       newest.current += 1;
+      window.clearTimeout(retry_timer.current);
       document.removeEventListener("visibilitychange", onVisible);
       window.clearInterval(timer);
     };

@@ -8,6 +8,7 @@ mod bundle;
 #[path = "../server/fixture.rs"]
 mod fixture;
 mod logs;
+mod metric_names;
 mod metrics;
 mod overview;
 mod reconcile_and_leaks;

@@ -10,7 +10,7 @@ import { ActionProblem, Age, Loading, SessionLink, Table, Time, useNow } from ".
 import { hrefOf } from "../router";
 import { useData } from "../use-data";
 
-const COLUMNS = ["Tool", "Person", "State", "Stored", "Expires", "Checked", "Session", "Id", "Actions"] as const;
+const COLUMNS = ["Tool", "Person", "Account", "State", "Stored", "Expires", "Checked", "Session", "Id", "Actions"] as const;
 const SOON_MS = 7 * 86_400_000;
 
 /** Which credentials are listed, and which of all these are. */
@@ -70,6 +70,7 @@ function Credentials({ credentials, onRemoved }: { credentials: CredentialMeta[]
           <tr key={credential.id} data-credential={credential.id}>
             <td>{credential.provider}</td>
             <td>{credential.user_id ?? <span class="muted">–</span>}</td>
+            <td>{credential.account ?? <span class="muted">–</span>}</td>
             <td>
               <span class={`state ${credential.health === "valid" ? "good" : "warn"}`} title={credential.health_detail}>
                 {healthLabel(credential.health)}

@@ -1,6 +1,7 @@
 // /admin: what runs now, how today's sessions ended and why, how fast they started, how full the host is.
 
 import { useEffect, useState } from "preact/hooks";
+import { ProblemNote } from "../../components/problem-note";
 import { clock } from "../../clock";
 import { useStore } from "../../store";
 import { adminApi, type Overview } from "../api";
@@ -66,8 +67,11 @@ export function OverviewPage({ query }: { query: URLSearchParams }) {
 function Live({ list }: { list: LiveSessionsState }) {
   return (
     <Panel title="Live sessions" id="live" aside={<a href={hrefOf("sessions")}>All sessions</a>}>
+      {list.problem === null ? null : <ProblemNote problem={list.problem} />}
       {list.sessions === null ? (
-        <Loading problem={list.problem} what="sessions" />
+        list.problem === null ? (
+          <Loading problem={null} what="sessions" />
+        ) : null
       ) : list.sessions.length === 0 ? (
         <p class="empty">No session runs.</p>
       ) : (

@@ -1549,6 +1549,8 @@ export interface components {
              * @description The median of the seconds that this server's last starts of this tool took; `null`: there were too few.
              */
             usual_s: number | null;
+            /** @description The values in title and sentence, for texts in other languages. */
+            values: components["schemas"]["PersonValues"];
         };
         /** @description `GET /health`. */
         Health: {
@@ -2027,6 +2029,44 @@ export interface components {
          * @enum {string}
          */
         PersonAction: "open_link" | "use_desktop" | "use_terminal" | "restart_tool" | "replace_machine" | "start_session" | "change_method";
+        /** @description The values in the sentences of a situation: what a page needs to write them in another language. */
+        PersonValues: {
+            /** @description The host that could not be reached, or is not allowed. */
+            host: string | null;
+            /**
+             * Format: int64
+             * @description The seconds after which an unused session ends.
+             */
+            idle_s_max: number;
+            /** @description The instruction of the sign-in method, in the language of its descriptor. */
+            instruction: string;
+            /**
+             * Format: int32
+             * @description The machines that the session has used.
+             */
+            machines: number;
+            /** @description The display name of the session's owner. */
+            owner: string;
+            /**
+             * Format: int32
+             * @description The position in the queue, 1 is next.
+             */
+            position: number | null;
+            /** @description The code of the reason for which the session ended. */
+            reason: string | null;
+            /** @description The name of the tool. */
+            tool: string;
+            /**
+             * Format: int64
+             * @description The seconds after which a session ends at the latest.
+             */
+            total_s_max: number;
+            /**
+             * Format: int64
+             * @description The estimated seconds in the queue.
+             */
+            wait_s: number | null;
+        };
         /**
          * @description Which side acts next in a session, or how it ended. Pages show it as a colour.
          * @enum {string}

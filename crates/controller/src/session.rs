@@ -28,6 +28,8 @@ pub mod for_person;
 pub mod helpers;
 pub mod keep_open;
 pub mod lifecycle;
+#[cfg(test)]
+mod person_texts;
 pub mod queue;
 pub mod reach_desktop;
 pub mod reconcile;

@@ -138,6 +138,8 @@ pub struct ForPerson {
     pub title: String,
     /// What happened and what to do; may be empty.
     pub sentence: String,
+    /// The values in title and sentence, for texts in other languages.
+    pub values: PersonValues,
     /// What the person can do, the recommended action first.
     pub actions: Vec<PersonAction>,
     /// When the tool was started, while it has shown nothing yet.
@@ -146,6 +148,36 @@ pub struct ForPerson {
     /// The median of the seconds that this server's last starts of this tool took; `null`: there were too few.
     #[cfg_attr(feature = "utoipa", schema(required))]
     pub usual_s: Option<u64>,
+}
+
+/// The values in the sentences of a situation: what a page needs to write them in another language.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "utoipa", derive(utoipa::ToSchema))]
+pub struct PersonValues {
+    /// The name of the tool.
+    pub tool: String,
+    /// The display name of the session's owner.
+    pub owner: String,
+    /// The instruction of the sign-in method, in the language of its descriptor.
+    pub instruction: String,
+    /// The host that could not be reached, or is not allowed.
+    #[cfg_attr(feature = "utoipa", schema(required))]
+    pub host: Option<String>,
+    /// The position in the queue, 1 is next.
+    #[cfg_attr(feature = "utoipa", schema(required))]
+    pub position: Option<u32>,
+    /// The estimated seconds in the queue.
+    #[cfg_attr(feature = "utoipa", schema(required))]
+    pub wait_s: Option<u64>,
+    /// The machines that the session has used.
+    pub machines: u32,
+    /// The seconds after which an unused session ends.
+    pub idle_s_max: u64,
+    /// The seconds after which a session ends at the latest.
+    pub total_s_max: u64,
+    /// The code of the reason for which the session ended.
+    #[cfg_attr(feature = "utoipa", schema(required))]
+    pub reason: Option<String>,
 }
 
 /// Replaces each `{name}` in a template by its value. A name without a value stays.

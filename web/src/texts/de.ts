@@ -1,12 +1,14 @@
 // The German texts of the person's pages.
 
-import type { Texts } from ".";
+import type { Catalogue, Texts } from ".";
+import { SERVER_TEXTS } from "./de-server";
+import { Translation } from "./translation";
 import { secondsFormat, unitFormat } from "./units";
 
 const unit = unitFormat("de");
 const seconds = secondsFormat("de");
 
-export const de: Texts = {
+const texts: Texts = {
   language: "Sprache",
   skip_to_content: "Zum Inhalt springen",
   loading: "Wird geladen…",
@@ -211,3 +213,5 @@ export const de: Texts = {
     browsers: "Angemeldete Browser",
   },
 };
+
+export const de: Catalogue = { texts, server: new Translation(SERVER_TEXTS) };

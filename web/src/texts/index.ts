@@ -3,26 +3,38 @@
 
 import { Store } from "../store";
 import { en } from "./en";
+import type { Translation } from "./translation";
 
 /** The languages, by the name that each has for itself. */
 export const LANGUAGES = { en: "English", de: "Deutsch" } as const;
 export type Language = keyof typeof LANGUAGES;
 
 /** The texts and functions of a catalogue, with any texts. */
-type Translation<T> = T extends string
+type Translated<T> = T extends string
   ? string
   : T extends (...values: infer Values) => string
     ? (...values: Values) => string
-    : { readonly [Name in keyof T]: Translation<T[Name]> };
-export type Texts = Translation<typeof en>;
+    : { readonly [Name in keyof T]: Translated<T[Name]> };
+export type Texts = Translated<typeof en>;
 
-const LOADED: Record<Language, () => Promise<Texts>> = {
-  en: () => Promise.resolve(en),
+/** A language. */
+export interface Catalogue {
+  texts: Texts;
+  /** Of the server's texts; `null`: they are in this language. */
+  server: Translation | null;
+}
+
+const ENGLISH: Catalogue = { texts: en, server: null };
+
+const LOADED: Record<Language, () => Promise<Catalogue>> = {
+  en: () => Promise.resolve(ENGLISH),
   de: () => import("./de").then(({ de }) => de),
 };
 
 /** The texts in the current language. */
 export let texts: Texts = en;
+/** Of the server's texts into the current language; `null`: they are in it. */
+export let server: Translation | null = null;
 /** The current language. */
 export const language = new Store<Language>("en");
 
@@ -36,11 +48,7 @@ export function isLanguage(text: string): text is Language {
 export async function loadLanguage(wanted: Language): Promise<void> {
   requested = wanted;
   const loaded = await LOADED[wanted]();
-  if (requested === wanted) setTexts(wanted, loaded);
-}
-
-/** Makes a language with these texts the current one. */
-export function setTexts(current: Language, loaded: Texts): void {
-  texts = loaded;
-  language.set(current);
+  if (requested !== wanted) return;
+  ({ texts, server } = loaded);
+  language.set(wanted);
 }

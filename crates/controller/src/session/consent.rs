@@ -37,7 +37,10 @@ pub async fn to_consent_view(
     };
     let owner_name = owner_name(row);
     let return_host = return_host(row);
-    let sentence = sentence(context, row, &owner_name, return_host.as_deref());
+    let provider = context.providers.get(&row.provider);
+    let tool = provider.map_or_else(|| row.provider.as_str(), |provider| provider.name.as_str());
+    let policy = provider.map_or(StoragePolicy::Store, |provider| provider.storage_policy);
+    let sentence = request_sentence(policy, &owner_name, tool, return_host.as_deref());
     Ok(ConsentView { status, owner_name, return_host, sentence })
 }
 
@@ -82,10 +85,9 @@ pub fn return_host(row: &SessionRow) -> Option<String> {
     Some(format!("{}{port}", url.host_str()?))
 }
 
-fn sentence(context: &SessionContext, row: &SessionRow, owner: &str, return_host: Option<&str>) -> String {
-    let provider = context.providers.get(&row.provider);
-    let tool = provider.map_or_else(|| row.provider.as_str(), |provider| provider.name.as_str());
-    let stored = match provider.map_or(StoragePolicy::Store, |provider| provider.storage_policy) {
+/// The request of the owner, for the person.
+pub(super) fn request_sentence(policy: StoragePolicy, owner: &str, tool: &str, return_host: Option<&str>) -> String {
+    let stored = match policy {
         StoragePolicy::Store => {
             format!("{owner} keeps your sign-in, encrypted, and can use {tool} as you until one of you removes it.")
         }

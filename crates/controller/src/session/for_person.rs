@@ -9,7 +9,7 @@ use anteroom_wire::{
     agent::{CaptureState, CliState, SignInOutcome},
     api::SessionStatus,
     provider::{Lane, Provider},
-    situation::{ForPerson, PersonAction, Situation, fill_template},
+    situation::{ForPerson, PersonAction, PersonValues, Situation, fill_template},
 };
 use std::time::Duration;
 
@@ -39,8 +39,8 @@ pub(super) struct SentenceValues {
     pub(super) owner: String,
     /// What the method's descriptor instructs.
     pub(super) instruction: String,
-    pub(super) host: String,
-    pub(super) position: u32,
+    pub(super) host: Option<String>,
+    pub(super) position: Option<u32>,
     pub(super) queue_wait_s: Option<u64>,
     pub(super) generation: u32,
     pub(super) idle_s_max: u64,
@@ -248,15 +248,32 @@ impl SentenceValues {
             phase: situation.phase(),
             title: self.fill(situation.title()),
             sentence: self.fill(situation.for_person()),
+            values: self.person_values(),
             actions,
             since: None,
             usual_s: None,
         }
     }
 
+    fn person_values(&self) -> PersonValues {
+        PersonValues {
+            tool: self.tool.clone(),
+            owner: self.owner.clone(),
+            instruction: self.instruction.clone(),
+            host: self.host.clone(),
+            position: self.position,
+            wait_s: self.queue_wait_s.filter(|_| self.position.is_some()),
+            machines: self.generation,
+            idle_s_max: self.idle_s_max,
+            total_s_max: self.session_s_max,
+            reason: self.end_reason.map(|reason| reason.code().to_owned()),
+        }
+    }
+
     fn fill(&self, template: &str) -> String {
-        let position = self.position.to_string();
-        let place = place(self.position, self.queue_wait_s);
+        let queue_position = self.position.unwrap_or_default();
+        let position = queue_position.to_string();
+        let place = place(queue_position, self.queue_wait_s);
         let machines = times(self.generation);
         let (idle_time, total_time) = (duration(self.idle_s_max), duration(self.session_s_max));
         let reason = self.end_reason.map_or("", EndReason::for_person);
@@ -266,7 +283,7 @@ impl SentenceValues {
                 ("tool", &self.tool),
                 ("owner", &self.owner),
                 ("instruction", &self.instruction),
-                ("host", &self.host),
+                ("host", self.host.as_deref().unwrap_or_default()),
                 ("position", &position),
                 ("place", &place),
                 ("machines", &machines),

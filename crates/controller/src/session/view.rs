@@ -115,8 +115,8 @@ fn sentences(context: &SessionContext, row: &SessionRow, input: &SituationInput<
         tool: input.provider.map_or_else(|| "The tool".to_owned(), |provider| provider.name.clone()),
         owner: consent::owner_name(row),
         instruction: input.provider.map_or_else(String::new, |provider| provider.next_action.clone()),
-        host: host.unwrap_or_default().to_owned(),
-        position: input.queue_position.unwrap_or_default(),
+        host: host.map(str::to_owned),
+        position: input.queue_position,
         queue_wait_s: input.queue_wait_s,
         generation: row.generation,
         idle_s_max: settings.idle_s_max,
@@ -166,10 +166,7 @@ fn sign_in(provider: &Provider, state: &MachineSignIn) -> SignInView {
         browser_url: reported.browser_url.clone().filter(|_| is_valid),
         unexpected_address: state.unexpected_origin.as_ref().map(|origin| UnexpectedAddress {
             host: origin.to_string(),
-            sentence: format!(
-                "The temporary computer wants to open {origin}, which is not a page of {}. Do not enter a password or a code there.",
-                provider.name
-            ),
+            sentence: unexpected_address_sentence(&origin.to_string(), &provider.name),
         }),
         device_code: reported.device_code.as_ref().filter(|_| is_valid).map(ToString::to_string),
         device_code_until: until.filter(|_| is_valid),
@@ -180,6 +177,13 @@ fn sign_in(provider: &Provider, state: &MachineSignIn) -> SignInView {
         },
         kept_in_machine: state.kept_in_machine,
     }
+}
+
+/// The warning about an address that the tool did not have to open, for the person.
+pub(super) fn unexpected_address_sentence(host: &str, tool: &str) -> String {
+    format!(
+        "The temporary computer wants to open {host}, which is not a page of {tool}. Do not enter a password or a code there."
+    )
 }
 
 /// The prompt with the texts of the provider's rule. The guest only names the rule and reports why an answer was rejected.

@@ -1,0 +1,65 @@
+//! Writes the texts of this server for people into a file, with which the translations of the pages are compared.
+
+use super::{consent::request_sentence, view::unexpected_address_sentence};
+use crate::{config::Config, providers::Providers};
+use anteroom_wire::{
+    EndReason, Problem,
+    provider::{Provider, StoragePolicy},
+    situation::Situation,
+};
+use serde_json::{Value, json};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// The English texts by their codes; `{name}` stands for a value.
+fn person_texts() -> Value {
+    let situations = Situation::ALL
+        .iter()
+        .map(|one| (one.code(), json!({ "title": one.title(), "sentence": one.for_person() })))
+        .collect::<BTreeMap<_, _>>();
+    let problems = Problem::ALL.iter().map(|one| (one.code(), one.for_person())).collect::<BTreeMap<_, _>>();
+    let ends = EndReason::ALL.iter().map(|one| (one.code(), one.for_person())).collect::<BTreeMap<_, _>>();
+    json!({
+        "situations": situations,
+        "problems": problems,
+        "ends": ends,
+        "policies": by_policy(|policy| policy.for_person("{owner}")),
+        "requests": by_policy(|policy| request_sentence(policy, "{owner}", "{tool}", Some("{host}"))),
+        "unexpected_address": unexpected_address_sentence("{host}", "{tool}"),
+        "descriptors": descriptor_texts(),
+    })
+}
+
+fn by_policy(text: impl Fn(StoragePolicy) -> String) -> BTreeMap<String, String> {
+    let policies =
+        [StoragePolicy::Store, StoragePolicy::DeliverOnce, StoragePolicy::KeepInMachine, StoragePolicy::Forbidden];
+    let code = |policy: StoragePolicy| serde_json::to_value(policy).unwrap().as_str().unwrap().to_owned();
+    policies.into_iter().map(|policy| (code(policy), text(policy))).collect()
+}
+
+/// The texts of the built-in descriptors, except names of tools.
+fn descriptor_texts() -> BTreeSet<String> {
+    let providers = Providers::load(&Config::default()).unwrap();
+    let methods = providers.iter().flat_map(|provider| {
+        provider.method_labels().into_iter().map(|(name, _)| provider.with_method(name).unwrap()).collect::<Vec<_>>()
+    });
+    methods.flat_map(|method| method_texts(&method)).filter(|text| !text.is_empty()).collect()
+}
+
+fn method_texts(method: &Provider) -> Vec<String> {
+    let questions = method.questions().map(|(_, question)| (&question.label, &question.expected_format));
+    let keys = method.key_entry.iter().map(|entry| (&entry.label, &entry.expected_format));
+    let asked = questions.chain(keys).flat_map(|(label, format)| std::iter::once(label.clone()).chain(format.clone()));
+    [method.label.clone(), method.next_action.clone()].into_iter().chain(asked).collect()
+}
+
+/// `ANTEROOM_WRITE_DOCS=1` writes the file.
+#[test]
+fn web_person_texts_json_matches_the_tables() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../web/person-texts.json");
+    let wanted = serde_json::to_string_pretty(&person_texts()).unwrap() + "\n";
+    if std::env::var_os("ANTEROOM_WRITE_DOCS").is_some() {
+        std::fs::write(path, &wanted).unwrap();
+    }
+    let present = std::fs::read_to_string(path).unwrap_or_default();
+    assert!(present == wanted, "web/person-texts.json differs from the tables; ANTEROOM_WRITE_DOCS=1 writes it");
+}

@@ -4,7 +4,7 @@ import type { components } from "./api-types";
 import { browserKey } from "./browser-key";
 import { isEmbedded } from "./frames";
 import { clock } from "./clock";
-import { texts } from "./texts";
+import { server, texts } from "./texts";
 
 export type Schemas = components["schemas"];
 export type BrowserView = Schemas["BrowserView"];
@@ -79,9 +79,17 @@ function isProblem(body: unknown): body is Problem {
   );
 }
 
+/** What the server sends for people, in the current language. */
+export const inLanguage = {
+  problem: (problem: Problem): Problem => (server === null ? problem : { ...problem, for_person: server.problem(problem) }),
+  session: (session: SessionView): SessionView => server?.session(session) ?? session,
+  provider: (provider: ProviderView): ProviderView => server?.provider(provider) ?? provider,
+  consent: (consent: ConsentView): ConsentView => (server === null ? consent : { ...consent, sentence: server.request(consent) }),
+};
+
 async function problemOf(response: Response): Promise<Problem> {
   const body: unknown = await response.json().catch(() => null);
-  if (isProblem(body)) return body;
+  if (isProblem(body)) return inLanguage.problem(body);
   return {
     code: `http_${response.status}`,
     sentence: `The server answered ${response.status} ${response.statusText}`.trim() + ".",
@@ -155,8 +163,8 @@ export const api = {
   browsers: () => requestJson<"BrowserList">("GET", "/api/browsers").then((list) => list.browsers),
   signBrowserOut: (id: string) => request("DELETE", `/api/browsers/${encodeURIComponent(id)}`),
   currentCaller: () => requestJson<"CurrentCaller">("GET", "/api/me"),
-  providers: () => requestJson<"ProviderList">("GET", "/api/providers").then((list) => list.providers),
-  sessions: () => requestJson<"SessionList">("GET", "/api/sessions").then((list) => list.sessions),
+  providers: () => requestJson<"ProviderList">("GET", "/api/providers").then((list) => list.providers.map(inLanguage.provider)),
+  sessions: () => requestJson<"SessionList">("GET", "/api/sessions").then((list) => list.sessions.map(inLanguage.session)),
   credentials: () => requestJson<"CredentialList">("GET", "/api/credentials").then((list) => list.credentials),
   /** The files of a credential. */
   leaseCredential: async (id: string) => (await (await request("POST", credentialPath(id, "/lease"), {})).json()) as { files: LeasedFile[] },
@@ -166,13 +174,13 @@ export const api = {
   checkCredential: (id: string) => useCredential(id, { purpose: "check" }),
   /** Runs the tool's sign-out command with the credential in a new machine. */
   signOutCredential: (id: string) => useCredential(id, { purpose: "logout" }),
-  session: (id: string) => requestJson<"SessionView">("GET", sessionPath(id)),
+  session: (id: string) => requestJson<"SessionView">("GET", sessionPath(id)).then(inLanguage.session),
   timeline: (id: string) => requestJson<"Timeline">("GET", sessionPath(id, "/events")).then((timeline) => timeline.entries),
   sessionCredentials: (id: string) =>
     requestJson<"CredentialList">("GET", sessionPath(id, "/credentials")).then((list) => list.credentials),
   /** Who asks for the credential, and whether this browser's user must agree. */
-  consent: (id: string) => requestJson<"ConsentView">("GET", sessionPath(id, "/consent")),
-  giveConsent: (id: string) => requestJson<"ConsentView">("POST", sessionPath(id, "/consent"), {}),
+  consent: (id: string) => requestJson<"ConsentView">("GET", sessionPath(id, "/consent")).then(inLanguage.consent),
+  giveConsent: (id: string) => requestJson<"ConsentView">("POST", sessionPath(id, "/consent"), {}).then(inLanguage.consent),
   createTicket: (id: string, ticket: Schemas["TicketRequest"]) => requestJson<"Ticket">("POST", sessionPath(id, "/ticket"), ticket),
   /** Creates a link with which a helper of this name watches the session. */
   inviteHelper: (id: string, name: string) =>
@@ -181,7 +189,7 @@ export const api = {
   /** Ends the access of a helper, or an invitation that was not used yet. */
   endHelper: (id: string, helper: string) => request("DELETE", sessionPath(id, `/helpers/${encodeURIComponent(helper)}`)),
   /** Keeps the session open: its idle time starts again. */
-  heartbeat: (id: string) => requestJson<"SessionView">("POST", sessionPath(id, "/heartbeat"), {}),
+  heartbeat: (id: string) => requestJson<"SessionView">("POST", sessionPath(id, "/heartbeat"), {}).then(inLanguage.session),
   cancel: (id: string) => request("POST", sessionPath(id, "/cancel"), {}),
   restart: (id: string) => request("POST", sessionPath(id, "/restart"), {}),
   /** Opens a URL in the machine's browser. */

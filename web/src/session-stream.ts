@@ -5,12 +5,13 @@
 //
 // The page shows only this state. An ended session does not change any more, even if an older state arrives late.
 
-import { api, ApiError, paths, toProblem, type Problem, type HelperView, type SessionView, type TimelineEntry } from "./api";
+import { api, ApiError, inLanguage, paths, toProblem, type Problem, type HelperView, type SessionView, type TimelineEntry } from "./api";
 import { backoff_ms } from "./close";
 import { EventStream } from "./event-stream";
 import { hasEnded } from "./labels";
 import { mergeTimeline, supersedes } from "./merge";
 import { Store } from "./store";
+import { language } from "./texts";
 
 export type StreamStatus = "connecting" | "live" | "polling" | "lost";
 
@@ -39,16 +40,20 @@ export class SessionStream {
   /** How many `session` messages the stream has delivered. */
   #messages_received = 0;
   #stopped = false;
+  #unsubscribe = () => {};
 
   constructor(readonly id: string) {}
 
   start(): void {
+    // The texts of the state are in the language in which it was received.
+    this.#unsubscribe = language.subscribe(() => void this.refresh());
     this.#open();
     void this.refresh();
   }
 
   stop(): void {
     this.#stopped = true;
+    this.#unsubscribe();
     this.#source?.close();
     this.#source = null;
     for (const timer of [this.#silence_timer, this.#poll_timer, this.#reopen_timer]) window.clearTimeout(timer);
@@ -131,7 +136,7 @@ export class SessionStream {
       return;
     }
     if (name === "closed") {
-      this.endAccess(JSON.parse(data) as Problem);
+      this.endAccess(inLanguage.problem(JSON.parse(data) as Problem));
       return;
     }
     if (name !== "session") return;
@@ -142,7 +147,7 @@ export class SessionStream {
     this.#failures = 0;
     this.#messages_received += 1;
     this.#update({ status: "live" });
-    this.#applySession(JSON.parse(data) as SessionView);
+    this.#applySession(inLanguage.session(JSON.parse(data) as SessionView));
   }
 
   #onStreamEnd(status: number, retry_ms: number): void {

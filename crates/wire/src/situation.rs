@@ -2,6 +2,7 @@
 //!
 //! One table, so that no situation lacks the sentence for one of the two. Values of the case replace the names in braces.
 
+use crate::PersonValues;
 use serde::{Deserialize, Serialize};
 
 // The code is a `tt`, because the derive of `ToSchema` ignores `rename` with a `literal` fragment.
@@ -150,60 +151,6 @@ pub struct ForPerson {
     pub usual_s: Option<u64>,
 }
 
-/// The values in the sentences of a situation: what a page needs to write them in another language.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "utoipa", derive(utoipa::ToSchema))]
-pub struct PersonValues {
-    /// The name of the tool.
-    pub tool: String,
-    /// The display name of the session's owner.
-    pub owner: String,
-    /// The instruction of the sign-in method, in the language of its descriptor.
-    pub instruction: String,
-    /// The host that could not be reached, or is not allowed.
-    #[cfg_attr(feature = "utoipa", schema(required))]
-    pub host: Option<String>,
-    /// The position in the queue, 1 is next.
-    #[cfg_attr(feature = "utoipa", schema(required))]
-    pub position: Option<u32>,
-    /// The estimated seconds in the queue.
-    #[cfg_attr(feature = "utoipa", schema(required))]
-    pub wait_s: Option<u64>,
-    /// The machines that the session has used.
-    pub machines: u32,
-    /// The seconds after which an unused session ends.
-    pub idle_s_max: u64,
-    /// The seconds after which a session ends at the latest.
-    pub total_s_max: u64,
-    /// The code of the reason for which the session ended.
-    #[cfg_attr(feature = "utoipa", schema(required))]
-    pub reason: Option<String>,
-}
-
-/// Replaces each `{name}` in a template by its value. A name without a value stays.
-pub fn fill_template(template: &str, values: &[(&str, &str)]) -> String {
-    let mut filled = String::with_capacity(template.len());
-    let mut rest = template;
-    while let Some((before, after)) = rest.split_once('{') {
-        filled.push_str(before);
-        let value = after
-            .split_once('}')
-            .and_then(|(name, tail)| values.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value, tail)));
-        match value {
-            Some((value, tail)) => {
-                filled.push_str(value);
-                rest = tail;
-            }
-            None => {
-                filled.push('{');
-                rest = after;
-            }
-        }
-    }
-    filled.push_str(rest);
-    filled
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -223,11 +170,5 @@ mod tests {
         let connected: Vec<_> =
             Situation::ALL.iter().filter(|situation| situation.phase() == Phase::Connected).collect();
         assert_eq!(connected, [&Situation::KeptInMachine, &Situation::Connected]);
-    }
-
-    #[test]
-    fn template_values_are_not_templates() {
-        let values = [("tool", "{host}"), ("host", "evil")];
-        assert_eq!(fill_template("{tool} {none} { {tool", &values), "{host} {none} { {tool");
     }
 }

@@ -349,10 +349,10 @@ export class FakeServer {
   }
 
   /** @param {Session} session */
-  #consentView({ owner_name, provider_name, return_host }) {
+  #consentView({ owner_name, provider_name, policy, return_host }) {
     const after = return_host === null ? "" : ` After that you return to ${return_host}.`;
     const sentence = `${owner_name} asks you to sign in to ${provider_name}. ${owner_name} keeps your sign-in, encrypted, and can use ${provider_name} as you until one of you removes it.${after}`;
-    return { status: this.consent, owner_name, return_host, sentence };
+    return { status: this.consent, owner_name, provider_name, policy, return_host, sentence };
   }
 
   /** @param {import("node:http").ServerResponse} response @param {Session} session @param {string} text */

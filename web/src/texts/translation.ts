@@ -45,10 +45,11 @@ export class Translation {
   }
 
   /** What the owner of the session asks the person. */
-  request(session: SessionView, consent: ConsentView): string {
-    const { requests, request_return } = this.texts;
-    const request = requests[session.policy] + (consent.return_host === null ? "" : request_return);
-    return fill(request, { owner: consent.owner_name, tool: session.provider_name, host: consent.return_host ?? "" });
+  request({ policy, owner_name, provider_name, return_host, sentence }: ConsentView): string {
+    const request = this.texts.requests[policy];
+    if (request === undefined) return sentence;
+    const all = return_host === null ? request : request + this.texts.request_return;
+    return fill(all, { owner: owner_name, tool: provider_name, host: return_host ?? "" });
   }
 
   #situation(shown: ForPerson): ForPerson {

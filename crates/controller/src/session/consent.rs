@@ -39,9 +39,10 @@ pub async fn to_consent_view(
     let return_host = return_host(row);
     let provider = context.providers.get(&row.provider);
     let tool = provider.map_or_else(|| row.provider.as_str(), |provider| provider.name.as_str());
-    let policy = provider.map_or(StoragePolicy::Store, |provider| provider.storage_policy);
-    let sentence = request_sentence(policy, &owner_name, tool, return_host.as_deref());
-    Ok(ConsentView { status, owner_name, return_host, sentence })
+    let storage_policy = provider.map_or(StoragePolicy::Store, |provider| provider.storage_policy);
+    let sentence = request_sentence(storage_policy, &owner_name, tool, return_host.as_deref());
+    let provider_name = tool.to_owned();
+    Ok(ConsentView { status, owner_name, provider_name, storage_policy, return_host, sentence })
 }
 
 /// Requires that the caller may act in the session: a viewer has agreed.

@@ -9,7 +9,7 @@ use anteroom_wire::{
     agent::{CaptureState, CliState, SignInOutcome},
     api::SessionStatus,
     provider::{Lane, Provider},
-    situation::{ForPerson, PersonAction, PersonValues, Situation, fill_template},
+    situation::{PersonAction, Situation},
 };
 use std::time::Duration;
 
@@ -30,22 +30,6 @@ pub(super) struct SituationInput<'a> {
     pub(super) end_reason: Option<EndReason>,
     /// Whether the provider has other methods.
     pub(super) has_other_methods: bool,
-}
-
-/// The values for the sentences of a situation.
-#[derive(Debug, Clone)]
-pub(super) struct SentenceValues {
-    pub(super) tool: String,
-    pub(super) owner: String,
-    /// What the method's descriptor instructs.
-    pub(super) instruction: String,
-    pub(super) host: Option<String>,
-    pub(super) position: Option<u32>,
-    pub(super) queue_wait_s: Option<u64>,
-    pub(super) generation: u32,
-    pub(super) idle_s_max: u64,
-    pub(super) session_s_max: u64,
-    pub(super) end_reason: Option<EndReason>,
 }
 
 impl<'a> SituationInput<'a> {
@@ -233,99 +217,6 @@ fn is_declined(provider: Option<&Provider>, text: &str) -> bool {
 fn host_situation(fault: &EgressFault) -> (Situation, Option<&str>) {
     let situation = if fault.is_unreachable() { Situation::HostUnreachable } else { Situation::HostDenied };
     (situation, Some(&fault.host))
-}
-
-impl SentenceValues {
-    /// The sentence for operators.
-    pub(super) fn for_operator(&self, situation: Situation) -> String {
-        self.fill(situation.for_operator())
-    }
-
-    /// The part for the person.
-    pub(super) fn for_person(&self, situation: Situation, actions: Vec<PersonAction>) -> ForPerson {
-        ForPerson {
-            situation,
-            phase: situation.phase(),
-            title: self.fill(situation.title()),
-            sentence: self.fill(situation.for_person()),
-            values: self.person_values(),
-            actions,
-            since: None,
-            usual_s: None,
-        }
-    }
-
-    fn person_values(&self) -> PersonValues {
-        PersonValues {
-            tool: self.tool.clone(),
-            owner: self.owner.clone(),
-            instruction: self.instruction.clone(),
-            host: self.host.clone(),
-            position: self.position,
-            wait_s: self.queue_wait_s.filter(|_| self.position.is_some()),
-            machines: self.generation,
-            idle_s_max: self.idle_s_max,
-            total_s_max: self.session_s_max,
-            reason: self.end_reason.map(|reason| reason.code().to_owned()),
-        }
-    }
-
-    fn fill(&self, template: &str) -> String {
-        let queue_position = self.position.unwrap_or_default();
-        let position = queue_position.to_string();
-        let place = place(queue_position, self.queue_wait_s);
-        let machines = times(self.generation);
-        let (idle_time, total_time) = (duration(self.idle_s_max), duration(self.session_s_max));
-        let reason = self.end_reason.map_or("", EndReason::for_person);
-        let filled = fill_template(
-            template,
-            &[
-                ("tool", &self.tool),
-                ("owner", &self.owner),
-                ("instruction", &self.instruction),
-                ("host", self.host.as_deref().unwrap_or_default()),
-                ("position", &position),
-                ("place", &place),
-                ("machines", &machines),
-                ("idle_time", &idle_time),
-                ("total_time", &total_time),
-                ("reason", reason),
-            ],
-        );
-        filled.trim().to_owned()
-    }
-}
-
-/// "You are next. About 1 minute."
-fn place(position: u32, wait_s: Option<u64>) -> String {
-    let place =
-        if position <= 1 { "You are next.".to_owned() } else { format!("You are number {position} in the queue.") };
-    match wait_s {
-        Some(wait_s) if wait_s < 45 => format!("{place} Less than a minute."),
-        Some(wait_s) => format!("{place} About {}.", duration(wait_s.div_ceil(60) * 60)),
-        None => place,
-    }
-}
-
-/// "1 minute", "10 minutes", "1 hour", "45 seconds".
-pub(super) fn duration(seconds: u64) -> String {
-    let (number, unit) = match seconds {
-        3_600.. if seconds.is_multiple_of(3_600) => (seconds / 3_600, "hour"),
-        60.. if seconds.is_multiple_of(60) => (seconds / 60, "minute"),
-        120.. => (seconds.div_ceil(60), "minute"),
-        _ => (seconds, "second"),
-    };
-    format!("{number} {unit}{}", if number == 1 { "" } else { "s" })
-}
-
-/// "once", "twice", "three times".
-fn times(count: u32) -> String {
-    match count {
-        0 | 1 => "once".into(),
-        2 => "twice".into(),
-        3 => "three times".into(),
-        _ => format!("{count} times"),
-    }
 }
 
 #[cfg(test)]

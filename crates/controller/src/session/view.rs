@@ -3,7 +3,7 @@
 use super::{
     active_session::{ActiveSession, CurrentMachine, MachineSignIn},
     consent,
-    for_person::{SentenceValues, SituationInput},
+    for_person::SituationInput,
     status, use_credential,
 };
 use crate::{
@@ -12,6 +12,7 @@ use crate::{
 };
 use anteroom_store::{CredentialRow, CredentialUse, SessionRow, StoreError};
 use anteroom_wire::{
+    PersonValues,
     agent::{CliState, KEY_ENTRY_PROMPT_ID, OpenPrompt, SignInOutcome, UsePurpose},
     api::{CredentialUseView, PromptView, Reason, SessionStatus, SessionView, SignInView, UnexpectedAddress},
     guest_text::{GUEST_TEXT_BYTES_MAX, clean_line},
@@ -111,17 +112,18 @@ struct Sentences {
 fn sentences(context: &SessionContext, row: &SessionRow, input: &SituationInput<'_>) -> Sentences {
     let (situation, host) = input.situation();
     let settings = &context.config.sessions;
-    let values = SentenceValues {
+    let position = input.queue_position;
+    let values = PersonValues {
         tool: input.provider.map_or_else(|| "The tool".to_owned(), |provider| provider.name.clone()),
         owner: consent::owner_name(row),
         instruction: input.provider.map_or_else(String::new, |provider| provider.next_action.clone()),
         host: host.map(str::to_owned),
-        position: input.queue_position,
-        queue_wait_s: input.queue_wait_s,
-        generation: row.generation,
+        position,
+        wait_s: input.queue_wait_s.filter(|_| position.is_some()),
+        machines: row.generation,
         idle_s_max: settings.idle_s_max,
-        session_s_max: settings.session_s_max,
-        end_reason: input.end_reason,
+        total_s_max: settings.session_s_max,
+        reason: input.end_reason.map(|reason| reason.code().to_owned()),
     };
     let has_restart_left = row.external_machine.is_none() && row.generation <= settings.restarts_max;
     let mut for_person = values.for_person(situation, input.actions(situation, has_restart_left));

@@ -16,14 +16,31 @@ use std::cell::RefCell;
 use tokio::net::TcpSocket;
 
 async fn wait_situation(api: &ApiClient, id: &SessionId, situation: Situation) -> SessionView {
-    let reached = |view: &SessionView| view.for_person.situation == situation;
+    let reached = |view: &SessionView| {
+        has_values(view);
+        view.for_person.situation == situation
+    };
     api.wait_until(id, situation.code(), reached).await.unwrap()
+}
+
+/// Requires that a page can write the sentences from the values alone.
+fn has_values(view: &SessionView) {
+    let shown = &view.for_person;
+    let written = shown.values.for_person(shown.situation, shown.actions.clone());
+    assert_eq!((&written.title, &written.sentence), (&shown.title, &shown.sentence), "{:?}", shown.values);
+    assert_eq!((&shown.values.tool, &shown.values.owner), (&view.provider_name, &view.owner_name));
+    let is_about_host = matches!(shown.situation, Situation::HostUnreachable | Situation::HostDenied);
+    assert_eq!(shown.values.host.is_some(), is_about_host, "{shown:?}");
+    assert_eq!(shown.values.position, view.queue_position);
+    let is_end = matches!(shown.situation, Situation::MachinesFailed | Situation::Failed | Situation::Cancelled);
+    assert!(!is_end || shown.values.reason == view.reason.as_ref().map(|reason| reason.code.clone()), "{shown:?}");
 }
 
 /// All situations of the session until it has ended.
 async fn situations_until_end(api: &ApiClient, id: &SessionId) -> Vec<Situation> {
     let seen = RefCell::new(Vec::new());
     let ended = |view: &SessionView| {
+        has_values(view);
         let mut seen = seen.borrow_mut();
         if seen.last() != Some(&view.for_person.situation) {
             seen.push(view.for_person.situation);

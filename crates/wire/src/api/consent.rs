@@ -1,5 +1,6 @@
 //! The consent of the person who signs in.
 
+use crate::provider::StoragePolicy;
 use serde::{Deserialize, Serialize};
 
 #[cfg(feature = "utoipa")]
@@ -26,6 +27,11 @@ pub struct ConsentView {
     pub status: ConsentStatus,
     /// The display name of the session's owner, for whom the credential is stored.
     pub owner_name: String,
+    /// The provider's name for people.
+    pub provider_name: String,
+    /// What happens with a captured credential.
+    #[serde(rename = "policy")]
+    pub storage_policy: StoragePolicy,
     /// The host to which the page redirects the user at the end.
     #[cfg_attr(feature = "utoipa", schema(required))]
     pub return_host: Option<String>,

@@ -2,7 +2,9 @@ use super::*;
 use crate::{config::Config, providers::Providers};
 use anteroom_egress::{EgressDecision, EgressOutcome};
 use anteroom_store::Sha256Hex;
-use anteroom_wire::{MachineId, Problem, agent::SignInStatus, plain_words::operator_word, situation::Phase};
+use anteroom_wire::{
+    MachineId, PersonValues, Problem, agent::SignInStatus, plain_words::operator_word, situation::Phase,
+};
 use tokio::time::Instant;
 
 fn provider(id: &str) -> Provider {
@@ -120,17 +122,17 @@ async fn the_first_action_follows_the_lanes_of_the_method() {
 
 #[test]
 fn each_cause_has_a_sentence_for_the_person_without_words_for_operators() {
-    let values = SentenceValues {
+    let values = PersonValues {
         tool: "Codex".into(),
         owner: "Acme".into(),
         instruction: "Sign in.".into(),
         host: Some("auth.example".into()),
         position: Some(2),
-        queue_wait_s: Some(100),
-        generation: 3,
+        wait_s: Some(100),
+        machines: 3,
         idle_s_max: 600,
-        session_s_max: 3_600,
-        end_reason: Some(EndReason::Internal),
+        total_s_max: 3_600,
+        reason: Some(EndReason::Internal.code().to_owned()),
     };
     for situation in Situation::ALL {
         let shown = values.for_person(*situation, Vec::new());
@@ -164,14 +166,4 @@ fn the_instructions_of_the_built_in_providers_have_no_words_for_operators() {
             }
         }
     }
-}
-
-#[test]
-fn times_are_written_as_people_say_them() {
-    assert_eq!(
-        [60, 90, 600, 3_600, 7_200, 1].map(duration),
-        ["1 minute", "90 seconds", "10 minutes", "1 hour", "2 hours", "1 second"]
-    );
-    assert_eq!(place(1, Some(100)), "You are next. About 2 minutes.");
-    assert_eq!(place(4, None), "You are number 4 in the queue.");
 }

@@ -2,6 +2,7 @@
 // sentences are about tokens and cookies, for programs.
 
 import type { Problem } from "./api";
+import { texts } from "./texts";
 
 export interface AccessEnded {
   title: string;
@@ -10,24 +11,6 @@ export interface AccessEnded {
   remedy: string;
 }
 
-const REVOKED: AccessEnded = {
-  title: "You were signed out",
-  text: "Your access was ended: in this browser, in another one of yours, or by the people who run this page. The sign-in itself continues.",
-  remedy: "Sign in again. If you came with a link, ask for a new one where you got it.",
-};
-
-const EXPIRED: AccessEnded = {
-  title: "Your sign-in has expired",
-  text: "Access ends after a while, and so does a link. The sign-in itself continues.",
-  remedy: "Sign in again. If you came with a link, ask for a new one where you got it.",
-};
-
-const HELPER_ENDED: AccessEnded = {
-  title: "You are not watching any more",
-  text: "Your access to this session was ended, or you left it. The session itself continues.",
-  remedy: "Ask the person who invited you for another link.",
-};
-
 /** The close codes of access that was ended or has expired. */
 export type AccessEndCode = 4411 | 4412 | 4414;
 
@@ -35,24 +18,24 @@ export type AccessEndCode = 4411 | 4412 | 4414;
 export function accessEnded(close_code: number): AccessEnded | null {
   switch (close_code) {
     case 4411:
-      return REVOKED;
+      return texts.access_ended.revoked;
     case 4412:
-      return EXPIRED;
+      return texts.access_ended.expired;
     case 4414:
-      return HELPER_ENDED;
+      return texts.access_ended.helper_ended;
     default:
       return null;
   }
 }
 
-const ENDS: Record<AccessEndCode, { code: string; ended: AccessEnded }> = {
-  4411: { code: "caller_revoked", ended: REVOKED },
-  4412: { code: "caller_expired", ended: EXPIRED },
-  4414: { code: "helper_ended", ended: HELPER_ENDED },
-};
+const CODES: Record<AccessEndCode, keyof typeof texts.access_ended> = { 4411: "revoked", 4412: "expired", 4414: "helper_ended" };
+
+/** Their codes in the API. */
+const PROBLEM_CODES = { revoked: "caller_revoked", expired: "caller_expired", helper_ended: "helper_ended" } as const;
 
 /** The problem of a WebSocket with this close code, as the event stream reports it. */
 export function accessEndedProblem(close_code: AccessEndCode): Problem {
-  const { code, ended } = ENDS[close_code];
-  return { code, sentence: ended.text, remedy: ended.remedy, for_person: `${ended.text} ${ended.remedy}`, close_code };
+  const kind = CODES[close_code];
+  const { text, remedy } = texts.access_ended[kind];
+  return { code: PROBLEM_CODES[kind], sentence: text, remedy, for_person: `${text} ${remedy}`, close_code };
 }

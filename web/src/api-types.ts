@@ -1321,6 +1321,10 @@ export interface components {
         ConsentView: {
             /** @description The display name of the session's owner, for whom the credential is stored. */
             owner_name: string;
+            /** @description What happens with a captured credential. */
+            policy: components["schemas"]["StoragePolicy"];
+            /** @description The provider's name for people. */
+            provider_name: string;
             /** @description The host to which the page redirects the user at the end. */
             return_host: string | null;
             /** @description The request, for people: names owner, provider and return host. */
@@ -2052,7 +2056,7 @@ export interface components {
              * @description The position in the queue, 1 is next.
              */
             position: number | null;
-            /** @description The code of the reason for which the session ended. */
+            /** @description The code of the reason for which the session ended, or for which its machine is being replaced. */
             reason: string | null;
             /** @description The name of the tool. */
             tool: string;

@@ -38,12 +38,3 @@ export function formatClock(duration_ms: number): string {
   const seconds = twoDigits(total_s % 60);
   return hours > 0 ? `${hours}:${twoDigits(minutes)}:${seconds}` : `${minutes}:${seconds}`;
 }
-
-/** Formats a duration approximately: `about 25 minutes`. */
-export function formatApproximateDuration(duration_ms: number): string {
-  const minutes = Math.round(duration_ms / 60_000);
-  if (minutes < 1) return "less than a minute";
-  if (minutes < 90) return minutes === 1 ? "about a minute" : `about ${minutes} minutes`;
-  const hours = Math.round(minutes / 60);
-  return `about ${hours} hours`;
-}

@@ -33,9 +33,9 @@ function DesktopPage({ id, view_only }: { id: string; view_only: boolean }) {
         type_box_open={false}
         after={
           <>
-            {view_only ? <span class="desktop-page-note">View only</span> : null}
+            {view_only ? <span class="desktop-page-note">{texts.view_only}</span> : null}
             <a id="open-session-page" class="desktop-page-link" href={sessionPath(id, { view_only })}>
-              Open the full page
+              {texts.remote.open_full_page}
             </a>
           </>
         }

@@ -1,12 +1,13 @@
 // Keys of the RFB protocol (X keysyms, RFC 6143 §7.5.4), and the changes that an on-screen keyboard makes to a text field.
 
 import type { Store } from "./store";
+import type { Texts } from "./texts";
 
 export interface Key {
   /** What the button shows. */
   label: string;
-  /** The accessible name, where the label is a symbol. */
-  name?: string;
+  /** Its accessible name in the catalogue, where the label is a symbol. */
+  name?: keyof Texts["remote"]["key_names"];
   keysym: number;
   /** The `KeyboardEvent.code` of the physical key. */
   code: string;
@@ -18,11 +19,11 @@ export const KEYS = {
   control: { label: "Ctrl", keysym: 0xffe3, code: "ControlLeft" },
   alt: { label: "Alt", keysym: 0xffe9, code: "AltLeft" },
   enter: { label: "Enter", keysym: 0xff0d, code: "Enter" },
-  backspace: { label: "⌫", name: "Backspace", keysym: 0xff08, code: "Backspace" },
-  left: { label: "←", name: "Left", keysym: 0xff51, code: "ArrowLeft" },
-  up: { label: "↑", name: "Up", keysym: 0xff52, code: "ArrowUp" },
-  right: { label: "→", name: "Right", keysym: 0xff53, code: "ArrowRight" },
-  down: { label: "↓", name: "Down", keysym: 0xff54, code: "ArrowDown" },
+  backspace: { label: "⌫", name: "backspace", keysym: 0xff08, code: "Backspace" },
+  left: { label: "←", name: "left", keysym: 0xff51, code: "ArrowLeft" },
+  up: { label: "↑", name: "up", keysym: 0xff52, code: "ArrowUp" },
+  right: { label: "→", name: "right", keysym: 0xff53, code: "ArrowRight" },
+  down: { label: "↓", name: "down", keysym: 0xff54, code: "ArrowDown" },
 } as const satisfies Record<string, Key>;
 
 /** Keysyms of keys that have no button. */

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import test from "node:test";
-import { formatClock, formatApproximateDuration, Clock, remaining_ms } from "../src/clock";
+import { formatClock, Clock, remaining_ms } from "../src/clock";
 
 test("the remaining time is never negative, and null for an invalid time", () => {
   const now = Date.parse("2026-11-22T10:00:00.000Z");
@@ -10,13 +10,11 @@ test("the remaining time is never negative, and null for an invalid time", () =>
   assert.equal(remaining_ms("soon", now), null);
 });
 
-test("durations are formatted as clocks and as approximate texts", () => {
+test("durations are formatted as clocks", () => {
   assert.equal(formatClock(0), "0:00");
   assert.equal(formatClock(8_200), "0:09");
   assert.equal(formatClock(754_000), "12:34");
   assert.equal(formatClock(3_723_000), "1:02:03");
-  assert.equal(formatApproximateDuration(20_000), "less than a minute");
-  assert.equal(formatApproximateDuration(1_500_000), "about 25 minutes");
 });
 
 test("the server's clock is used when the local clock is wrong; small differences are ignored", () => {

@@ -18,10 +18,10 @@ const FOR_OPERATORS = ["components/health-note.tsx", "components/isolation-note.
 const READ = new Set(["aria-label", "aria-description", "title", "alt", "placeholder", "label", "name", "prefix", "question", "detail", "confirm", "cancel"]);
 
 /** Names of the product and of keys, and parts of no language. */
-const NO_LANGUAGE = /^(Anteroom|[^\p{L}]*|·.*)$/u;
+const NO_LANGUAGE = /^(Anteroom|Esc|Tab|Ctrl|Alt|Enter|[^\p{L}]*|·.*)$/u;
 
-/** Properties of an error that only operators and programs read. */
-const OF_OPERATORS = new Set(["sentence", "remedy", "detail", "code"]);
+/** Properties that only operators and programs read. */
+const OF_OPERATORS = new Set(["sentence", "remedy", "detail", "code", "fontFamily"]);
 
 const sources = readdirSync(join(web, "src"), { recursive: true, encoding: "utf8" }).filter(
   (path) => /\.tsx?$/.test(path) && !/^(admin|texts)\/|\.d\.ts$|^(api-types|admin|first-content)\./.test(path) && !FOR_OPERATORS.includes(path),
@@ -43,7 +43,7 @@ function visitAll(visit: (node: TypeScript.Node, report: (text: string) => void)
 
 const isText = (text: string) => !NO_LANGUAGE.test(text.trim());
 /** Two words, or a word with a capital letter: identifiers and class names of one word are not texts. */
-const isSentence = (text: string) => /\p{L}{2,} \p{L}+/u.test(text) || /^\p{Lu}\p{Ll}{2,}[.…?!]?$/u.test(text.trim());
+const isSentence = (text: string) => isText(text) && /\p{L}{2,} \p{L}+/u.test(text) || isText(text) && /^\p{Lu}\p{Ll}{2,}[.…?!]?$/u.test(text.trim());
 
 function textOf(node: TypeScript.Node): string | null {
   if (ts.isStringLiteral(node) || ts.isNoSubstitutionTemplateLiteral(node)) return node.text;
@@ -58,7 +58,7 @@ function isTechnical(node: TypeScript.Node): boolean {
     if (ts.isNewExpression(at) && /Error$/.test(at.expression.getText())) return true;
     if (ts.isJsxAttribute(at)) return !READ.has(at.name.getText());
     if (ts.isPropertyAssignment(at) && OF_OPERATORS.has(at.name.getText())) return true;
-    if (ts.isCallExpression(at) && /querySelector|matchMedia|addEventListener|setAttribute|console|getContext/.test(at.expression.getText())) return true;
+    if (ts.isCallExpression(at) && /querySelector|matchMedia|addEventListener|setAttribute|console|getContext|headers\.get/.test(at.expression.getText())) return true;
     if (ts.isFunctionLike(at)) return false;
   }
   return false;

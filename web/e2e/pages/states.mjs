@@ -46,7 +46,7 @@ export const STATES = {
   },
   "no-session": async ({ page, base }) => {
     await page.goto(`${base}/dashboard/remote-cli/auth`);
-    await page.getByText("Check that the whole link was copied.").waitFor();
+    await page.waitForSelector("main[data-page=auth]:not([data-status]) h1");
   },
   "unknown-session": async ({ page, base }) => {
     await page.goto(`${base}/dashboard/remote-cli/auth?session=ses_01jd0000000000000000000077`);

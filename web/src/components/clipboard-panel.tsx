@@ -5,6 +5,7 @@ import { useState } from "preact/hooks";
 import type { Desktop } from "../desktop";
 import { CLIPBOARD_CHARACTERS_MAX } from "../desktop-clipboard";
 import { useStore } from "../store";
+import { texts } from "../texts";
 import { CopyButton } from "./copy-button";
 
 export function ClipboardPanel({ desktop }: { desktop: Desktop }) {
@@ -17,19 +18,19 @@ export function ClipboardPanel({ desktop }: { desktop: Desktop }) {
     if (text === "" || !live) return;
     desktop.clipboard.send(text);
     setText("");
-    setMessage("Paste it in the machine with Ctrl+V.");
+    setMessage(texts.remote.paste_there);
   };
   return (
     <div class="clipboard-panel">
       {copied === null ? null : (
         <div>
-          <label for="copied-text">Copied in the machine</label>
+          <label for="copied-text">{texts.remote.copied_there}</label>
           <textarea id="copied-text" readOnly rows={2} value={copied.text} />
-          <CopyButton text={copied.text} name="the text from the machine" />
+          <CopyButton text={copied.text} name={texts.remote.copied_text} />
         </div>
       )}
       <form onSubmit={submit}>
-        <label for="clipboard-text">Text for the machine's clipboard</label>
+        <label for="clipboard-text">{texts.remote.text_for_clipboard}</label>
         <textarea
           id="clipboard-text"
           rows={2}
@@ -44,7 +45,7 @@ export function ClipboardPanel({ desktop }: { desktop: Desktop }) {
         />
         <div class="row">
           <button type="submit" disabled={text === "" || !live}>
-            Put into the machine's clipboard
+            {texts.remote.put_into_clipboard}
           </button>
           <span role="status" class="muted">
             {message}

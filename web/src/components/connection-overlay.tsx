@@ -55,8 +55,8 @@ export function ConnectionOverlay({ socket, live, name, pending }: ConnectionOve
                 {state.status === "waiting"
                   ? state.message
                   : state.status === "open"
-                    ? `Waiting for the ${name}`
-                    : `Connecting to the ${name}`}
+                    ? texts.remote.waiting_for[name]
+                    : texts.remote.connecting_to[name]}
               </strong>
               {state.status === "waiting" ? <small>{texts.reconnecting}</small> : null}
               {state.status !== "waiting" && pending !== null ? <small aria-hidden="true">{pending}</small> : null}
@@ -80,7 +80,7 @@ function AccessEndedNote({ close_code }: { close_code: number }) {
         <small>{ended?.remedy}</small>
       </p>
       <a class="button" href={START_PATH}>
-        Sign in
+        {texts.sign_in}
       </a>
     </>
   );

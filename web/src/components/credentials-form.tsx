@@ -3,11 +3,11 @@
 
 import { useState } from "preact/hooks";
 import type { CredentialRequest, Desktop } from "../desktop";
-
-const LABELS: Record<string, string> = { username: "User name", password: "Password", target: "Target" };
+import { texts } from "../texts";
 
 export function CredentialsForm({ desktop, request }: { desktop: Desktop; request: CredentialRequest }) {
   const [values, setValues] = useState<Record<string, string>>({});
+  const labels: Record<string, string> = texts.remote.credentials;
   return (
     <div class="overlay" data-connection="credentials">
       <form
@@ -19,8 +19,8 @@ export function CredentialsForm({ desktop, request }: { desktop: Desktop; reques
         }}
       >
         <p>
-          <strong>The desktop requires a sign-in.</strong>
-          {request.rejected ? <small role="alert">The desktop rejected this sign-in. Try again.</small> : null}
+          <strong>{texts.remote.requires_sign_in}</strong>
+          {request.rejected ? <small role="alert">{texts.remote.rejected_sign_in}</small> : null}
         </p>
         {request.types.map((type, index) => {
           const field = {
@@ -34,13 +34,13 @@ export function CredentialsForm({ desktop, request }: { desktop: Desktop; reques
           } as const;
           return (
             <label key={type}>
-              {LABELS[type] ?? type}
+              {labels[type] ?? type}
               {type === "password" ? <input type="password" {...field} /> : <input type="text" {...field} />}
             </label>
           );
         })}
         <button type="submit" class="primary">
-          Show the desktop
+          {texts.remote.show}
         </button>
       </form>
     </div>

@@ -27,7 +27,7 @@ export function DesktopArea({ desktop, type_box_open, after, children }: Desktop
   const area = useRef<HTMLDivElement>(null);
   return (
     <div class="desktop-area" ref={area}>
-      <FocusTrap target={desktop} label="Desktop of the machine" exit_id={TOOLS_ID}>
+      <FocusTrap target={desktop} label={texts.desktop_title} exit_id={TOOLS_ID}>
         {children}
       </FocusTrap>
       <DesktopTools desktop={desktop} type_box_open={type_box_open} fill={() => void toggleFullScreen(area.current)}>
@@ -53,7 +53,6 @@ function useIsFullScreen(): boolean {
 }
 
 type Panel = "type" | "clipboard" | "keys";
-const PANEL_LABELS: Record<Panel, string> = { type: "Type text", clipboard: "Clipboard", keys: "Keys" };
 
 interface DesktopToolsProps {
   desktop: Desktop;
@@ -81,7 +80,7 @@ function DesktopTools({ desktop, type_box_open, fill, children }: DesktopToolsPr
       aria-controls={`${panel}-panel`}
       onClick={() => setOpen({ ...open, [panel]: !open[panel] })}
     >
-      {PANEL_LABELS[panel]}
+      {texts.remote.panels[panel]}
     </button>
   );
   return (
@@ -100,11 +99,11 @@ function DesktopTools({ desktop, type_box_open, fill, children }: DesktopToolsPr
           </>
         )}
         <button type="button" class="small" disabled={resolution !== "own"} onClick={() => desktop.zoom.setScale(scale === null ? 1 : null)}>
-          {scale === null ? "100 %" : "Fit"}
+          {scale === null ? "100 %" : texts.remote.fit}
         </button>
         {desktop.view_only ? null : (
           <>
-            <ResolutionButton desktop={desktop} label="Resize to window" off="own" on={["window", "screen"]} />
+            <ResolutionButton desktop={desktop} label={texts.remote.resize} off="own" on={["window", "screen"]} />
             {resolution !== "own" && screen_ratio > 1 ? (
               <ResolutionButton desktop={desktop} label={texts.screen_pixels} off="window" on={["screen"]} />
             ) : null}
@@ -112,7 +111,7 @@ function DesktopTools({ desktop, type_box_open, fill, children }: DesktopToolsPr
         )}
         {document.fullscreenEnabled ? (
           <button type="button" class="small" onClick={fill}>
-            {is_full_screen ? "Leave full screen" : "Full screen"}
+            {is_full_screen ? texts.remote.leave_full_screen : texts.remote.full_screen}
           </button>
         ) : null}
         {resolution === "screen" && screen_ratio > 1 ? <span class="muted">{texts.screen_pixels_detail}</span> : null}
@@ -153,7 +152,7 @@ function ResolutionButton({ desktop, label, off, on }: ResolutionButtonProps) {
 
 function CopiedMessage({ desktop }: { desktop: Desktop }) {
   const copied = useStore(desktop.clipboard.copied);
-  const message = copied?.is_copied === true ? "Copied to your clipboard." : "A text was copied in the machine. Clipboard has it.";
+  const message = copied?.is_copied === true ? texts.remote.copied_here : texts.remote.copied_only_there;
   return (
     <span role="status" class="muted">
       {copied === null ? "" : message}

@@ -4,6 +4,7 @@ import { useEffect, useRef, useState } from "preact/hooks";
 import { api, toProblem, type HelperView, type Problem } from "../api";
 import { clock } from "../clock";
 import { helperChanges } from "../helper-changes";
+import { texts } from "../texts";
 import { DateTime } from "./date-time";
 import { ProblemNote } from "./problem-note";
 
@@ -64,13 +65,14 @@ export function Helpers({ id, helpers }: { id: string; helpers: readonly HelperV
       </p>
       {shown.length === 0 ? null : (
         <>
-          <h3>Helpers</h3>
+          <h3>{texts.helpers.title}</h3>
           <ul class="list">
             {shown.map((helper) => (
               <li key={helper.id} data-helper={helper.status}>
                 <span class="list-main">{helper.name}</span>
                 <button type="button" class="small" data-action="end-helper" onClick={() => endAccess(helper.id)}>
-                  End access<span class="visually-hidden"> of {helper.name}</span>
+                  {texts.helpers.end_access}
+                  <span class="visually-hidden">{texts.helpers.of(helper.name)}</span>
                 </button>
                 <span class="list-text muted">
                   <HelperState helper={helper} />
@@ -86,30 +88,25 @@ export function Helpers({ id, helpers }: { id: string; helpers: readonly HelperV
 }
 
 function HelperState({ helper }: { helper: HelperView }) {
+  const { invited, works_until, watching, not_watching, last_seen } = texts.helpers;
   switch (helper.status) {
     case "invited":
-      return (
-        <>
-          The link was not used yet
-          {helper.expires_at === null ? null : (
-            <>
-              ; it works until <DateTime at={helper.expires_at} />
-            </>
-          )}
-        </>
-      );
+      return <StateWithTime text={invited} until={works_until} at={helper.expires_at} />;
     case "connected":
-      return <>Watching now</>;
+      return <>{watching}</>;
     case "away":
-      return (
-        <>
-          Not watching
-          {helper.last_seen_at === null ? null : (
-            <>
-              , last seen <DateTime at={helper.last_seen_at} />
-            </>
-          )}
-        </>
-      );
+      return <StateWithTime text={not_watching} until={last_seen} at={helper.last_seen_at} />;
   }
+}
+
+/** A text and, if there is one, a time with the words before it. */
+function StateWithTime({ text, until, at }: { text: string; until: string; at: string | null }) {
+  return at === null ? (
+    <>{text}</>
+  ) : (
+    <>
+      {text}
+      {until} <DateTime at={at} />
+    </>
+  );
 }

@@ -2,6 +2,7 @@
 
 import { useState } from "preact/hooks";
 import { api, toProblem, type Problem } from "../api";
+import { texts } from "../texts";
 import { CopyButton } from "./copy-button";
 import { OidcConfirm } from "./oidc-sign-in";
 import { ProblemNote } from "./problem-note";
@@ -26,15 +27,15 @@ export function InviteHelper({ id }: { id: string }) {
   };
   return (
     <details class="invite" data-invite>
-      <summary>Invite a helper</summary>
-      <p class="muted">A helper sees the desktop of this session. Keys and clicks of a helper are not sent to the machine.</p>
+      <summary>{texts.helpers.invite}</summary>
+      <p class="muted">{texts.helpers.invite_detail}</p>
       <form class="row" onSubmit={invite}>
         <label>
-          Name{" "}
+          {texts.helpers.name}{" "}
           <input name="helper" autocomplete="off" maxLength={60} required value={name} onInput={(event) => setName(event.currentTarget.value)} />
         </label>
         <button type="submit" class="small" data-action="invite">
-          Create a link
+          {texts.helpers.create_link}
         </button>
       </form>
       {problem === null ? null : (
@@ -42,8 +43,8 @@ export function InviteHelper({ id }: { id: string }) {
       )}
       {invitation === null ? null : (
         <p data-invitation>
-          Send this link to {invitation.name}. It works once, within {Math.round(invitation.expires_in_s / 60)} minutes:{" "}
-          <code>{invitation.url}</code> <CopyButton text={invitation.url} name="the link" />
+          {texts.helpers.send_link(invitation.name, Math.round(invitation.expires_in_s / 60))}{" "}
+          <code>{invitation.url}</code> <CopyButton text={invitation.url} name={texts.helpers.the_link} />
         </p>
       )}
     </details>

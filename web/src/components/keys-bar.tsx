@@ -5,6 +5,7 @@ import { useCallback, useEffect, useRef } from "preact/hooks";
 import type { Desktop } from "../desktop";
 import { characterCount, KEYS, textChange, type Key, type KeyTarget } from "../keys";
 import { useStore } from "../store";
+import { texts } from "../texts";
 
 /** On-screen keyboards send Backspace only if the field contains text, so the field is never empty. */
 const FILLER = " ".repeat(24);
@@ -13,8 +14,7 @@ const HELD = [KEYS.control, KEYS.alt];
 
 interface KeysBarProps {
   target: KeyTarget;
-  /** "the desktop" */
-  name: string;
+  of: "desktop" | "terminal";
   openKeyboard: () => void;
   /** Called when the on-screen keyboard has changed what is in view, and these keys are above it. */
   onKeyboard?: () => void;
@@ -40,7 +40,7 @@ function useAboveKeyboard(onKeyboard: (() => void) | undefined) {
   return element;
 }
 
-export function KeysBar({ target, name, openKeyboard, onKeyboard }: KeysBarProps) {
+export function KeysBar({ target, of, openKeyboard, onKeyboard }: KeysBarProps) {
   const bar = useAboveKeyboard(onKeyboard);
   const held_modifiers = useStore(target.held_modifiers);
   const live = useStore(target.live);
@@ -49,7 +49,7 @@ export function KeysBar({ target, name, openKeyboard, onKeyboard }: KeysBarProps
       key={key.code}
       type="button"
       class="key"
-      aria-label={key.name ?? key.label}
+      aria-label={key.name === undefined ? key.label : texts.remote.key_names[key.name]}
       disabled={!live}
       onClick={onClick}
       {...(pressed === undefined ? {} : { "aria-pressed": pressed })}
@@ -58,9 +58,9 @@ export function KeysBar({ target, name, openKeyboard, onKeyboard }: KeysBarProps
     </button>
   );
   return (
-    <div ref={bar} class="keys-bar" role="toolbar" aria-label={`Keys for ${name}`} onMouseDown={(event) => event.preventDefault()}>
+    <div ref={bar} class="keys-bar" role="toolbar" aria-label={texts.remote.keys_for[of]} onMouseDown={(event) => event.preventDefault()}>
       <button type="button" class="key keyboard" disabled={!live} onClick={openKeyboard}>
-        Keyboard
+        {texts.remote.keyboard}
       </button>
       {PRESSED.map((key) => button(key, () => target.pressKey(key)))}
       {HELD.map((key) => button(key, () => target.toggleModifier(key), held_modifiers.includes(key)))}
@@ -95,11 +95,11 @@ export function DesktopKeysBar({ desktop }: { desktop: Desktop }) {
   };
   return (
     <div class="keys-bar-area">
-      <KeysBar target={desktop} name="the desktop" openKeyboard={openKeyboard} onKeyboard={onKeyboard} />
+      <KeysBar target={desktop} of="desktop" openKeyboard={openKeyboard} onKeyboard={onKeyboard} />
       <textarea
         ref={field}
         class="keyboard-input"
-        aria-label="Text is sent to the machine's desktop as you type"
+        aria-label={texts.remote.typed_here}
         tabIndex={-1}
         autocomplete="off"
         autocapitalize="off"

@@ -14,12 +14,12 @@ interface LoginConfirmationProps {
 export function LoginConfirmation({ onConfirm, problem = null }: LoginConfirmationProps) {
   return (
     <Frame title={texts.open_anteroom} page="login" status="confirm">
-      <h1>Open Anteroom in this browser?</h1>
-      <p>This link works once. Continue only in the browser that you want to use.</p>
+      <h1>{texts.open_in_this_browser}</h1>
+      <p>{texts.open_in_this_browser_detail}</p>
       {problem === null ? null : <ProblemNote problem={problem} />}
       <p>
         <button type="button" class="primary" data-action="log-in" onClick={onConfirm}>
-          {problem === null ? "Continue" : "Try again"}
+          {problem === null ? texts.go_on : texts.try_again}
         </button>
       </p>
     </Frame>

@@ -3,6 +3,7 @@
 import { useEffect, useState } from "preact/hooks";
 import { api, toProblem, type OidcProvider, type Problem } from "../api";
 import { goToProvider, hostOf } from "../oidc";
+import { texts } from "../texts";
 import { ProblemNote } from "./problem-note";
 
 /** The provider; `null` while it is not known, and if there is none. */
@@ -46,7 +47,7 @@ function OidcButton({ purpose, label }: OidcButtonProps) {
 /** The button that signs in, if a provider is configured. */
 export function OidcSignIn() {
   const issuer = useProvider()?.issuer ?? null;
-  return issuer === null ? null : <OidcButton purpose="sign-in" label={`Sign in with ${hostOf(issuer)}`} />;
+  return issuer === null ? null : <OidcButton purpose="sign-in" label={texts.sign_in_with(hostOf(issuer))} />;
 }
 
 /** The button that confirms that the user is present, if this browser signed in with the provider. */
@@ -58,7 +59,7 @@ export function OidcConfirm() {
       () => undefined,
     );
   }, []);
-  return is_person ? <OidcButton purpose="confirm" label="Confirm with your identity provider" /> : null;
+  return is_person ? <OidcButton purpose="confirm" label={texts.confirm_with_provider} /> : null;
 }
 
 /** The link that signs out of the provider, if that has one. */
@@ -67,9 +68,9 @@ export function EndSession() {
   if (provider?.issuer == null || provider.end_session_url === null) return null;
   return (
     <p>
-      You are still signed in at {hostOf(provider.issuer)}:{" "}
+      {texts.still_signed_in(hostOf(provider.issuer))}{" "}
       <a data-action="end-session" href={provider.end_session_url}>
-        sign out there, too
+        {texts.sign_out_there}
       </a>
       .
     </p>

@@ -1,15 +1,16 @@
 // Announces to screen readers that the session's link, code or prompt has come: the focus may be anywhere, and nothing else says so.
 
 import type { SessionView } from "../api";
+import { texts } from "../texts";
 
 function announcement(session: SessionView): string {
   const { phase, sentence, actions } = session.for_person;
   if (phase !== "your_turn") return "";
   const { prompt, device_code } = session.sign_in;
   const url = actions.includes("open_link") ? session.sign_in.url : null;
-  if (prompt !== null) return `${session.provider_name} asks: ${prompt.label}.`;
-  if (device_code !== null) return url === null ? "Your code is here." : "Your code and the sign-in link are here.";
-  return url === null ? sentence : "The sign-in link is here.";
+  if (prompt !== null) return texts.announced.prompt(session.provider_name, prompt.label);
+  if (device_code !== null) return url === null ? texts.announced.code : texts.announced.code_and_link;
+  return url === null ? sentence : texts.announced.link;
 }
 
 export function SignInAnnouncement({ session }: { session: SessionView }) {

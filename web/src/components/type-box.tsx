@@ -3,6 +3,7 @@
 import { useState } from "preact/hooks";
 import type { Desktop } from "../desktop";
 import { useStore } from "../store";
+import { texts } from "../texts";
 
 /** At the rate at which the server forwards keys, this takes 16 seconds. */
 const CHARACTERS_MAX = 4_096;
@@ -18,7 +19,7 @@ export function TypeBox({ desktop }: { desktop: Desktop }) {
     if (text === "" || !live) return;
     desktop.typeExactText(text, with_enter);
     setText("");
-    setMessage("Typed into the remote browser. Not stored.");
+    setMessage(texts.remote.typed);
   };
   const field = {
     id: "type-text",
@@ -36,27 +37,27 @@ export function TypeBox({ desktop }: { desktop: Desktop }) {
   } as const;
   return (
     <form class="type-box" onSubmit={submit}>
-      <label for="type-text">Type into the remote browser</label>
+      <label for="type-text">{texts.remote.type_into}</label>
       <div class="type-box-row">
         {is_shown ? <input type="text" {...field} /> : <input type="password" {...field} />}
         <button type="button" aria-pressed={is_shown} aria-controls="type-text" onClick={() => setIsShown(!is_shown)}>
-          Show
+          {texts.remote.show_typed}
         </button>
         <button type="submit" disabled={text === "" || !live}>
-          Type it
+          {texts.remote.type_it}
         </button>
       </div>
       <div class="row">
         <label class="checkbox">
           <input type="checkbox" checked={with_enter} onChange={(event) => setWithEnter(event.currentTarget.checked)} />
-          then Enter
+          {texts.remote.then_enter}
         </label>
         <span role="status" class="muted">
           {message}
         </span>
       </div>
       <p id="type-text-hint" class="hint">
-        Click the field in the remote browser first. A password can be pasted here: it is typed there key by key.
+        {texts.remote.type_hint}
       </p>
     </form>
   );

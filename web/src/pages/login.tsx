@@ -63,7 +63,7 @@ function LoginProblem({ problem }: { problem: Problem }) {
       <ProblemNote problem={problem} />
       {signed_in ? (
         <p>
-          This browser is already signed in: <a href={START_PATH}>continue to the start page</a>.
+          {texts.already_signed_in} <a href={START_PATH}>{texts.to_start_page}</a>
         </p>
       ) : (
         <OperatorHint />

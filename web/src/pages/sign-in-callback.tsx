@@ -38,12 +38,12 @@ export function SignInCallbackPage() {
     );
   }
   return (
-    <Frame title="Not signed in" page="sign-in-callback" status="failed">
-      <h1>The sign-in did not work</h1>
+    <Frame title={texts.not_signed_in} page="sign-in-callback" status="failed">
+      <h1>{texts.sign_in_failed}</h1>
       <ProblemNote problem={problem} />
       <OidcSignIn />
       <p>
-        <a href={START_PATH}>Continue to the start page</a>
+        <a href={START_PATH}>{texts.to_start_page}</a>
       </p>
     </Frame>
   );

@@ -21,8 +21,8 @@ export function SignedOut({ problem, of_session = false }: SignedOutProps) {
   const [has_signed_out] = useState(hasJustSignedOut);
   const ended = accessEnded(problem.close_code);
   return (
-    <Frame title={ended?.title ?? "Not signed in"} page="signed-out">
-      <h1>{ended?.title ?? "You are not signed in"}</h1>
+    <Frame title={ended?.title ?? texts.not_signed_in} page="signed-out">
+      <h1>{ended?.title ?? texts.you_are_not_signed_in}</h1>
       {ended !== null ? (
         <div class="note" role="alert" data-problem={problem.code}>
           <p>{ended.text}</p>

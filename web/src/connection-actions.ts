@@ -9,17 +9,13 @@ const POLL_INTERVAL_MS = 1_000;
 /** Includes the time in the queue for a machine. */
 const USE_TIMEOUT_MS = 5 * 60_000;
 
-function problemOf(code: string, for_person: string, sentence: string, remedy: string): Problem {
-  return { code, sentence, remedy, for_person, close_code: 4504 };
-}
-
-const useTimeout = () =>
-  problemOf(
-    "use_timeout",
-    texts.use_takes_long,
-    "This takes longer than expected.",
-    "It continues on the server. Reload this page later.",
-  );
+const useTimeout = (): Problem => ({
+  code: "use_timeout",
+  sentence: "This takes longer than expected.",
+  remedy: "It continues on the server. Reload this page later.",
+  for_person: texts.use_takes_long,
+  close_code: 4504,
+});
 
 /** Waits until the session has ended; `null` after a timeout. */
 async function waitForEnd(session: string): Promise<SessionView | null> {
@@ -42,12 +38,13 @@ export async function check(credential: CredentialMeta): Promise<Problem | null>
   const code = view.credential_use?.exit_code ?? null;
   if (view.status === "completed" && (code === null || !isShellOrSignalCode(code))) return null;
   const cause = view.status === "completed" ? "Its command was interrupted." : (view.reason?.sentence ?? "");
-  return problemOf(
-    "check_failed",
-    texts.not_checked,
-    `The tool could not check the credential. ${cause}`,
-    "The credential may still be valid. Check again.",
-  );
+  return {
+    code: "check_failed",
+    sentence: `The tool could not check the credential. ${cause}`,
+    remedy: "The credential may still be valid. Check again.",
+    for_person: texts.not_checked,
+    close_code: 4504,
+  };
 }
 
 /** Signs out at the provider. Returns why it did not. */
@@ -57,12 +54,13 @@ async function signOut(credential: CredentialMeta): Promise<Problem | null> {
   const code = view.credential_use?.exit_code ?? null;
   if (view.status === "completed" && code === 0) return null;
   const cause = view.status === "completed" ? `The tool's sign-out ended with ${code}.` : (view.reason?.sentence ?? "");
-  return problemOf(
-    "sign_out_failed",
-    texts.not_signed_out,
-    `Not signed out at the provider. ${cause}`,
-    "The credential was not removed and may still be valid at the provider. You can remove it here without signing out.",
-  );
+  return {
+    code: "sign_out_failed",
+    sentence: `Not signed out at the provider. ${cause}`,
+    remedy: "The credential was not removed and may still be valid at the provider. You can remove it here without signing out.",
+    for_person: texts.not_signed_out,
+    close_code: 4504,
+  };
 }
 
 /** Removes the credential here; with `and_sign_out`, only after it was signed out at the provider. Returns why it was not removed. */

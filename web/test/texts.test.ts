@@ -11,7 +11,7 @@ import { Translation } from "../src/texts/translation";
 import { SESSION } from "./fixtures/session";
 
 /** Texts that are the same in both languages. */
-const SAME = new Set(["OK", "Terminal", "Name", "Details", "QR-Code", ""]);
+const SAME = new Set(["OK", "Terminal", "Name", "Details", "QR-Code", "{first}", ""]);
 
 /** The names in braces, each once. */
 const namesIn = (text: string) => [...new Set(text.match(/\{\w+\}/g) ?? [])].sort();

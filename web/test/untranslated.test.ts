@@ -17,11 +17,11 @@ const FOR_OPERATORS = ["components/health-note.tsx", "components/isolation-note.
 /** Attributes whose value a person reads. */
 const READ = new Set(["aria-label", "aria-description", "title", "alt", "placeholder", "label", "name", "prefix", "question", "detail", "confirm", "cancel"]);
 
-/** Names of the product and of keys, and parts of no language. */
-const NO_LANGUAGE = /^(Anteroom|Esc|Tab|Ctrl|Alt|Enter|[^\p{L}]*|·.*)$/u;
+/** Names of the product, of a document and of keys, and parts of no language. */
+const NO_LANGUAGE = /^(Anteroom|docs\/providers\.md|Esc|Tab|Ctrl|Alt|Enter|[^\p{L}]*|·.*)$/u;
 
 /** Properties that only operators and programs read. */
-const OF_OPERATORS = new Set(["sentence", "remedy", "detail", "code", "fontFamily"]);
+const OF_OPERATORS = new Set(["sentence", "remedy", "detail", "code", "cause", "fontFamily"]);
 
 const sources = readdirSync(join(web, "src"), { recursive: true, encoding: "utf8" }).filter(
   (path) => /\.tsx?$/.test(path) && !/^(admin|texts)\/|\.d\.ts$|^(api-types|admin|first-content)\./.test(path) && !FOR_OPERATORS.includes(path),
@@ -57,7 +57,7 @@ function isTechnical(node: TypeScript.Node): boolean {
     if (ts.isImportDeclaration(at) || ts.isLiteralTypeNode(at) || ts.isThrowStatement(at)) return true;
     if (ts.isNewExpression(at) && /Error$/.test(at.expression.getText())) return true;
     if (ts.isJsxAttribute(at)) return !READ.has(at.name.getText());
-    if (ts.isPropertyAssignment(at) && OF_OPERATORS.has(at.name.getText())) return true;
+    if ((ts.isPropertyAssignment(at) || ts.isVariableDeclaration(at)) && OF_OPERATORS.has(at.name.getText())) return true;
     if (ts.isCallExpression(at) && /querySelector|matchMedia|addEventListener|setAttribute|console|getContext|headers\.get/.test(at.expression.getText())) return true;
     if (ts.isFunctionLike(at)) return false;
   }

@@ -3,8 +3,11 @@
 import { useCallback, useEffect, useState } from "preact/hooks";
 import { api, toProblem, type BrowserView, type Problem } from "../api";
 import { signOutHere } from "../oidc";
+import { texts } from "../texts";
 import { DateTime } from "./date-time";
 import { ProblemNote } from "./problem-note";
+
+const name = ({ description }: BrowserView) => texts.browsers.description(description);
 
 export function Browsers() {
   const [browsers, setBrowsers] = useState<BrowserView[]>([]);
@@ -27,18 +30,20 @@ export function Browsers() {
       <ul class="list">
         {browsers.map((browser) => (
           <li key={browser.id} data-browser={browser.id}>
-            <span class="list-main">{browser.is_current ? `${browser.description} (this browser)` : browser.description}</span>
+            <span class="list-main">{browser.is_current ? texts.browsers.this_one(name(browser)) : name(browser)}</span>
             {browser.is_current ? (
               <button type="button" class="small" data-action="log-out" onClick={logOut}>
-                Sign out
+                {texts.connections.sign_out}
               </button>
             ) : (
               <button type="button" class="small" data-action="sign-browser-out" onClick={() => signOut(browser.id)}>
-                Sign out<span class="visually-hidden"> {browser.description}</span>
+                {texts.connections.sign_out}
+                <span class="visually-hidden"> {name(browser)}</span>
               </button>
             )}
             <span class="list-text muted">
-              From {browser.address}, signed in <DateTime at={browser.signed_in_at} />, last used <DateTime at={browser.last_used_at} />
+              {texts.browsers.from(browser.address)} <DateTime at={browser.signed_in_at} />
+              {texts.browsers.last_used} <DateTime at={browser.last_used_at} />
             </span>
           </li>
         ))}

@@ -26,7 +26,7 @@ import { hasEnded } from "../labels";
 import { sessionPath } from "../pages";
 import { Repeater } from "../repeater";
 import { SessionsWatch } from "../sessions-watch";
-import { texts } from "../texts";
+import { language, texts } from "../texts";
 import { SignedOut } from "./signed-out";
 
 /** How often the lists are requested, in addition to the changes that the event stream reports. */
@@ -100,6 +100,8 @@ function usePageData() {
     return () => requests.stop();
   }, [requests]);
   const reload = useCallback(() => requests.now(), [requests]);
+  // The texts of the data are in the language in which it was received.
+  useEffect(() => language.subscribe(reload), [reload]);
   const has_sessions = data !== null && data.caller.role !== "auditor" && signed_out === null;
   useEffect(() => {
     if (!has_sessions) return undefined;

@@ -298,6 +298,12 @@ const texts: Texts = {
     code_and_link: "Ihr Code und der Link zur Anmeldung sind da.",
     link: "Der Link zur Anmeldung ist da.",
   },
+  browsers: {
+    description: (description) => description.replace(" on ", " unter ").replaceAll("unknown", "unbekannt"),
+    this_one: (browser) => `${browser} (dieser Browser)`,
+    from: (address) => `Von ${address}, angemeldet`,
+    last_used: ", zuletzt verwendet",
+  },
 };
 
 export const de: Catalogue = { texts, server: new Translation(SERVER_TEXTS) };

@@ -305,4 +305,10 @@ export const en = {
     code_and_link: "Your code and the sign-in link are here.",
     link: "The sign-in link is here.",
   },
+  browsers: {
+    description: (description: string) => description,
+    this_one: (browser: string) => `${browser} (this browser)`,
+    from: (address: string) => `From ${address}, signed in`,
+    last_used: ", last used",
+  },
 } as const;

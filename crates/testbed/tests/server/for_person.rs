@@ -127,11 +127,13 @@ async fn an_unreachable_provider_is_named() {
     let provider = flags.provider_with_steps([connect, Step::Exit { code: 1 }]).with_egress("login.example", 443);
     let config = TestConfig::with_provider(provider).with_host_override("login.example:443", closed);
     let (server, api, id) = start_session_with(config).await;
-    let view = wait_situation(&api, &id, Situation::HostUnreachable).await;
+    wait_situation(&api, &id, Situation::HostUnreachable).await;
+    // The gate may report the failure before the tool ends.
+    let has_ended = |view: &SessionView| view.for_person.actions == [PersonAction::RestartTool];
+    let view = api.wait_until(&id, "ended", has_ended).await.unwrap();
     let owner = &view.owner_name;
     let expected = format!("Scripted tool could not reach login.example from here. Try again, or tell {owner}.");
     assert_eq!((view.for_person.sentence, view.for_person.phase), (expected, Phase::NeedsAttention));
-    assert_eq!(view.for_person.actions, [PersonAction::RestartTool]);
     server.stop_and_check_leaks().await.unwrap();
 }
 

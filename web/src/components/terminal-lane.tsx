@@ -34,7 +34,7 @@ export function TerminalLane({ session, terminal, is_shown, takes_focus }: Termi
         <ConnectionOverlay socket={terminal.socket} live={terminal.live} name="terminal" pending={pendingText(session)} />
       </FocusTrap>
       <div id="terminal-tools" class="terminal-tools">
-        <KeysBar target={terminal} name="the terminal" openKeyboard={() => terminal.focus()} />
+        <KeysBar target={terminal} of="terminal" openKeyboard={() => terminal.focus()} />
         <PasteBox
           id="paste-text"
           label={texts.paste_into_terminal}

@@ -5,7 +5,6 @@ import { useEffect, useState } from "preact/hooks";
 import { api } from "./api";
 import { ConnectionOverlay } from "./components/connection-overlay";
 import { DesktopArea } from "./components/desktop-area";
-import { DESKTOP_LABEL } from "./components/focus-trap";
 import { LoginConfirmation } from "./components/login-confirmation";
 import { Desktop } from "./desktop";
 import { startHeartbeat } from "./heartbeat";
@@ -15,7 +14,7 @@ import { isViewOnly, sessionPath } from "./pages";
 import { texts } from "./texts";
 
 function DesktopPage({ id, view_only }: { id: string; view_only: boolean }) {
-  const [desktop] = useState(() => new Desktop(id, DESKTOP_LABEL, view_only));
+  const [desktop] = useState(() => new Desktop(id, view_only));
   useEffect(() => {
     desktop.start();
     // A view-only page must not keep the session alive.

@@ -12,6 +12,7 @@ import { characterCount, type Key, type KeyTarget } from "./keys";
 import { quality_level } from "./line-speed";
 import { TicketedSocket } from "./socket";
 import { Store } from "./store";
+import { texts } from "./texts";
 
 /** Close code of this page: the peer is not a desktop that noVNC can show. */
 const CLOSE_NOT_RFB = 4000;
@@ -49,13 +50,9 @@ export class Desktop implements KeyTarget {
   #is_shown = true;
   #is_typing = false;
 
-  /**
-   * @param label the accessible name of the picture
-   * @param view_only shows the picture and sends no input; the server enforces this too
-   */
+  /** @param view_only shows the picture and sends no input; the server enforces this too */
   constructor(
     session: string,
-    readonly label: string,
     readonly view_only = false,
   ) {
     this.#element.className = "desktop-host";
@@ -220,7 +217,7 @@ export class Desktop implements KeyTarget {
     // noVNC moves the focus to its canvas.
     const canvas = this.#picture.querySelector("canvas:not(.last-frame)");
     canvas?.setAttribute("role", "application");
-    canvas?.setAttribute("aria-label", this.label);
+    canvas?.setAttribute("aria-label", texts.remote.label);
     this.#rfb = rfb;
     this.#keys.connect(rfb);
     if (!this.view_only) this.clipboard.connect(rfb);

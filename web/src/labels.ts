@@ -6,22 +6,21 @@ import type { CredentialHealth, Stage, Status } from "./api";
 export type Tone = "busy" | "ready" | "good" | "bad" | "quiet";
 
 interface StatusLabel {
-  title: string;
   tone: Tone;
   /** Whether the session has ended. */
   ended: boolean;
 }
 
 const STATUS_LABELS: Record<Status, StatusLabel> = {
-  vm_creating: { title: "Getting a computer ready", tone: "busy", ended: false },
-  vm_created: { title: "Getting a computer ready", tone: "busy", ended: false },
-  vm_started: { title: "Ready", tone: "ready", ended: false },
-  authenticating: { title: "Waiting for you", tone: "ready", ended: false },
-  vm_stopped: { title: "Getting a new computer ready", tone: "busy", ended: false },
-  completed: { title: "Connected", tone: "good", ended: true },
-  failed: { title: "Did not work", tone: "bad", ended: true },
-  cancelled: { title: "Stopped", tone: "quiet", ended: true },
-  expired: { title: "Closed", tone: "quiet", ended: true },
+  vm_creating: { tone: "busy", ended: false },
+  vm_created: { tone: "busy", ended: false },
+  vm_started: { tone: "ready", ended: false },
+  authenticating: { tone: "ready", ended: false },
+  vm_stopped: { tone: "busy", ended: false },
+  completed: { tone: "good", ended: true },
+  failed: { tone: "bad", ended: true },
+  cancelled: { tone: "quiet", ended: true },
+  expired: { tone: "quiet", ended: true },
 };
 
 export const STATUSES = Object.keys(STATUS_LABELS) as Status[];
@@ -40,7 +39,7 @@ export function isStatus(text: string): text is Status {
 }
 
 export function statusLabel(status: string): StatusLabel {
-  return isStatus(status) ? STATUS_LABELS[status] : { title: status, tone: "busy", ended: false };
+  return isStatus(status) ? STATUS_LABELS[status] : { tone: "busy", ended: false };
 }
 
 export function hasEnded(status: string): boolean {

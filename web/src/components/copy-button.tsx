@@ -1,6 +1,7 @@
 // A button that copies text. The clipboard API exists only in secure contexts; on plain http a text area is used instead.
 
 import { useEffect, useState } from "preact/hooks";
+import { texts } from "../texts";
 
 const MESSAGE_MS = 2_500;
 
@@ -45,10 +46,10 @@ export function CopyButton({ text, name, label }: CopyButtonProps) {
       <button
         type="button"
         class="copy"
-        aria-label={label !== undefined ? undefined : message === null ? `Copy ${name}` : `${message}: ${name}`}
-        onClick={() => void copy(text).then((copied) => setMessage(copied ? "Copied" : "Select it and copy it yourself"))}
+        aria-label={label !== undefined ? undefined : message === null ? texts.copying.copy_what(name) : `${message}: ${name}`}
+        onClick={() => void copy(text).then((copied) => setMessage(copied ? texts.copying.copied : texts.copying.not_copied))}
       >
-        {message ?? label ?? "Copy"}
+        {message ?? label ?? texts.copying.copy}
       </button>
       <span class="visually-hidden" role="status">
         {message ?? ""}

@@ -7,11 +7,10 @@ import { useStore } from "../store";
 import { ConnectionOverlay } from "./connection-overlay";
 import { CredentialsForm } from "./credentials-form";
 import { DesktopArea } from "./desktop-area";
-import { DESKTOP_LABEL } from "./focus-trap";
 import { pendingText } from "./status-line";
 
 export function createDesktop(id: string, view_only: boolean): Desktop {
-  return new Desktop(id, DESKTOP_LABEL, view_only);
+  return new Desktop(id, view_only);
 }
 
 interface DesktopLaneProps {

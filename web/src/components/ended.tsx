@@ -52,9 +52,9 @@ function EndedLinks({ session, can_start, was_live }: EndedLinksProps) {
 
 /** The result of a command that used a stored credential. */
 function commandResult(exit_code: number | null): string {
-  if (exit_code === null) return "Its exit code is unknown.";
-  if (exit_code === 0) return "It succeeded. The machine was deleted.";
-  return `It ended with exit code ${exit_code}. The machine was deleted; the timeline has the details.`;
+  if (exit_code === null) return texts.command.unknown;
+  if (exit_code === 0) return texts.command.succeeded;
+  return texts.command.failed(exit_code);
 }
 
 export function Ended({ session, can_start, was_live, details }: EndedProps) {

@@ -3,9 +3,6 @@
 import { useEffect, useRef } from "preact/hooks";
 import type { ComponentChildren } from "preact";
 
-/** The accessible name of the desktop's picture. */
-export const DESKTOP_LABEL = "Desktop of the machine. Keys are sent to the machine; Shift+F6 leaves it.";
-
 /** An element with a longer life than the component that shows it: it is attached, not rendered. */
 interface Attachable {
   attach(container: HTMLElement): void;

@@ -1,6 +1,7 @@
 // A QR code, dark on light in both colour schemes, because cameras require it.
 
 import { useEffect, useState } from "preact/hooks";
+import { texts } from "../texts";
 import type { QrCodeGenerateResult } from "uqr";
 
 /** Cameras cannot reliably read longer texts from a screen. */
@@ -35,7 +36,7 @@ export function QrCode({ text, name }: { text: string; name: string }) {
   }, [text]);
   const size = code?.size ?? 1;
   return (
-    <svg class="qr" role="img" aria-label={`QR code of ${name}`} viewBox={`0 0 ${size} ${size}`} shape-rendering="crispEdges">
+    <svg class="qr" role="img" aria-label={texts.copying.qr_code(name)} viewBox={`0 0 ${size} ${size}`} shape-rendering="crispEdges">
       <rect class="qr-light" width={size} height={size} />
       {code === null ? null : <path class="qr-dark" d={darkPath(code.data)} />}
     </svg>

@@ -304,6 +304,18 @@ const texts: Texts = {
     from: (address) => `Von ${address}, angemeldet`,
     last_used: ", zuletzt verwendet",
   },
+  copying: {
+    copy: "Kopieren",
+    copy_what: (name) => `Kopieren: ${name}`,
+    copied: "Kopiert",
+    not_copied: "Bitte markieren und selbst kopieren",
+    qr_code: (name) => `QR-Code für ${name}`,
+  },
+  command: {
+    unknown: "Der Exit-Code ist nicht bekannt.",
+    succeeded: "Der Befehl war erfolgreich. Der temporäre Rechner wurde gelöscht.",
+    failed: (exit_code) => `Der Befehl endete mit dem Exit-Code ${exit_code}. Der temporäre Rechner wurde gelöscht.`,
+  },
 };
 
 export const de: Catalogue = { texts, server: new Translation(SERVER_TEXTS) };

@@ -311,4 +311,17 @@ export const en = {
     from: (address: string) => `From ${address}, signed in`,
     last_used: ", last used",
   },
+  copying: {
+    copy: "Copy",
+    copy_what: (name: string) => `Copy ${name}`,
+    copied: "Copied",
+    not_copied: "Select it and copy it yourself",
+    qr_code: (name: string) => `QR code of ${name}`,
+  },
+  /** A command that used a stored credential. */
+  command: {
+    unknown: "Its exit code is unknown.",
+    succeeded: "It succeeded. The temporary computer was deleted.",
+    failed: (exit_code: number) => `It ended with exit code ${exit_code}. The temporary computer was deleted.`,
+  },
 } as const;

@@ -1,4 +1,4 @@
-// The pages in German: whole sign-ins, every state, and the change of the language.
+// The pages in German: whole sign-ins, and the change of the language.
 
 import assert from "node:assert/strict";
 import test from "node:test";
@@ -6,7 +6,6 @@ import { waitUntil } from "../browser.mjs";
 import { forPerson, signIn } from "../fake-server/samples.mjs";
 import { englishTexts } from "./english.mjs";
 import { openSession, runScene } from "./scene.mjs";
-import { STATES } from "./states.mjs";
 
 const LAPTOP = { viewport: { width: 1280, height: 800 }, locale: "de-DE" };
 const PHONE = { viewport: { width: 390, height: 844 }, locale: "de-DE", hasTouch: true, isMobile: true };
@@ -66,17 +65,6 @@ for (const [device, options] of DEVICES) {
       await page.getByText("Hier gibt es nichts").waitFor();
       await isGerman(page, "error page");
     });
-  });
-
-  test(`german ${device}: no state shows English or scrolls sideways`, async () => {
-    for (const [name, open] of Object.entries(STATES)) {
-      // Auditors are operators. An open menu covers a part of the next connection's.
-      if (["start-auditor", "connections", "remove-a-connection"].includes(name)) continue;
-      await runScene(options, async (scene) => {
-        await open(scene);
-        await isGerman(scene.page, name);
-      });
-    }
   });
 }
 

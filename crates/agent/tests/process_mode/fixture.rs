@@ -394,6 +394,7 @@ pub(crate) fn provider(script: &str) -> Provider {
         lanes: vec![Lane::Terminal],
         next_action: "Sign in.".into(),
         sign_in_hosts: Vec::new(),
+        without_account: false,
         sign_in: SignInRules::default(),
         credential: CredentialRules {
             paths: vec![".demo/auth.json".into(), ".config/demo.json".into()],

@@ -19,7 +19,7 @@ async function runOnRealDesktop(options, run) {
   try {
     await runScene(options, async (scene) => {
       scene.fakeServer.connectDesktop = desktop.connectRfb;
-      await openSession(scene, { lanes: ["desktop"] });
+      await openSession(scene, { lanes: ["desktop", "terminal"] });
       await openDesktop(scene.page);
       // The X server has no window manager: a click gives the field the focus.
       await scene.page.click(".desktop-host canvas");

@@ -156,6 +156,8 @@ export class SessionStream {
     this.#startSilenceTimer();
     // A stream that broke is opened again soon, one that was rejected later.
     const was_rejected = status !== 0 && status !== 200;
+    // Whether the connection is lost, or only the stream ended.
+    if (!was_rejected) void this.refresh();
     const delay_ms = was_rejected ? backoff_ms(this.#failures, Math.random(), 3_000, 30_000) : retry_ms;
     window.clearTimeout(this.#reopen_timer);
     this.#reopen_timer = window.setTimeout(() => {

@@ -106,7 +106,7 @@ test("a session's page without a network is current at once when the network is 
     await page.context().setOffline(true);
     fakeServer.breakStreams();
     fakeServer.change(id, { status: "cancelled", reason: { code: "cancelled", sentence: "The session was cancelled." } });
-    await waitUntil("the lost connection", () => page.locator(".overlay[data-connection=waiting]").count());
+    await waitUntil("the lost connection", () => page.getByText("Connection lost. Reconnecting…").count());
     await page.context().setOffline(false);
     await statusIs(page, "cancelled");
   });

@@ -5,7 +5,7 @@ use crate::{
     fixture::Flags,
     oidc_fixture::{OidcServer, ROLES, new_issuer, oidc_settings},
 };
-use anteroom_testbed::{Script, ScriptedProvider, Step, TestConfig, WAIT_MAX, eventually};
+use anteroom_testbed::{Script, ScriptedProvider, Step, WAIT_MAX, eventually};
 use reqwest::Method;
 use serde_json::{Value, json};
 

@@ -14,7 +14,7 @@ const tests = readdirSync(join(here, "pages"))
   .map((name) => join(here, "pages", name));
 const ran = spawnSync(
   process.execPath,
-  ["--test", "--test-concurrency=1", "--test-reporter=spec", ...process.argv.slice(2), ...tests],
+  ["--test", "--test-concurrency=2", "--test-reporter=spec", ...process.argv.slice(2), ...tests],
   { stdio: "inherit" },
 );
 process.exit(ran.status ?? 1);

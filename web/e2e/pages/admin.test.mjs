@@ -12,8 +12,6 @@ const PHONE = { viewport: { width: 390, height: 844 }, hasTouch: true, isMobile:
 
 for (const [device, options] of /** @type {const} */ ([
   ["laptop-light", { ...LAPTOP, colorScheme: "light" }],
-  ["laptop-dark", { ...LAPTOP, colorScheme: "dark" }],
-  ["phone-light", { ...PHONE, colorScheme: "light" }],
   ["phone-dark", { ...PHONE, colorScheme: "dark" }],
 ])) {
   test(`${device}: every state of the operators' pages is accessible`, async () => {

@@ -53,7 +53,7 @@ test("with forced colours, the states of a session are visible without their bac
         const { forcedColorAdjust, borderTopWidth, borderTopStyle } = getComputedStyle(element);
         return forcedColorAdjust === "none" || (borderTopStyle !== "none" && parseFloat(borderTopWidth) > 0);
       };
-      const shapes = [...document.querySelectorAll(".status-light, .steps .dot, [role=tab][aria-selected=true]")];
+      const shapes = [...document.querySelectorAll(".status-light, .step-number, [role=tab][aria-selected=true]")];
       return [shapes.length, ...shapes.filter((shape) => !is_visible(shape)).map((shape) => shape.className)];
     });
     assert.ok(Number(hidden[0]) >= 3, String(hidden));

@@ -48,7 +48,7 @@ async function complete({ page, fakeServer }) {
   const [id = ""] = fakeServer.sessions.keys();
   fakeServer.change(id, { status: "completed", credential: fakeServer.credentials[0] ?? null });
   await page.waitForSelector("main[data-status=completed]");
-  assert.match(await textOf(page, "main"), /is connected\. You can close this page\./);
+  assert.match(await textOf(page, "main"), /is connected as ada@example\.org\. You can close this page\./);
 }
 
 /** @param {import("puppeteer-core").Page} page @param {string} selector */

@@ -340,7 +340,7 @@ test("an operator sees how machines are isolated, once, and how to switch on a l
 test("every changing request has the header against cross-site request forgery", async () => {
   await runScene({}, async ({ page, fakeServer, base }) => {
     await page.goto(`${base}/dashboard/remote-cli`);
-    await page.click("[data-provider=codex]");
+    await page.click("[data-provider=demo]");
     await page.waitForURL(/\/auth\?/);
     await waitUntil("a ticket", () => fakeServer.requests.some((call) => call.path.endsWith("/ticket")));
     for (const call of fakeServer.requests.filter((one) => one.method !== "GET")) {

@@ -45,7 +45,7 @@ test("the desktop page can be view-only too", async () => {
     const session = fakeServer.add({ status: "authenticating" });
     await page.goto(`${base}/api/auth/session/${session.id}/novnc?view=1`);
     await desktopShows(page);
-    assert.equal(await page.textContent(".desktop-page-note"), "View only");
+    assert.equal(await page.textContent(".desktop-page-note"), "View only.");
     await sendInput(page);
     await shoot("desktop-page-watch");
     assert.deepEqual([fakeServer.desktop()?.keys, fakeServer.desktop()?.clicks], [[], []]);

@@ -10,6 +10,7 @@ import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { ADMIN_STATES, addSessions } from "./pages/admin-states.mjs";
 import { runScene } from "./pages/scene.mjs";
+import { SIGN_IN_STATES } from "./pages/sign-in-states.mjs";
 import { STATES } from "./pages/states.mjs";
 
 const HERE = dirname(fileURLToPath(import.meta.url));
@@ -27,8 +28,14 @@ const DEVICES = /** @type {const} */ ({
 /** @typedef {keyof typeof DEVICES} Device */
 /** @typedef {import("./pages/scene.mjs").Scene} Scene */
 
+/** Some states of a sign-in; the others are in the table of all states. @param {string[]} names */
+function pick(names) {
+  return Object.fromEntries(names.map((name) => [name, async (/** @type {Scene} */ scene) => SIGN_IN_STATES[name]?.(scene)]));
+}
+
 /** Every state by the name of its picture. @type {Record<string, (scene: Scene) => Promise<unknown>>} */
 const OPENERS = {
+  ...pick(["queue", "code", "link", "remote-browser", "offline", "failure", "connected"]),
   ...STATES,
   ...Object.fromEntries(Object.entries(ADMIN_STATES).map(([name, open]) => [`admin-${name}`, (scene) => open(scene, addSessions(scene))])),
 };
@@ -83,7 +90,7 @@ function toReadme(names) {
   return [
     "# Pictures of the pages",
     "",
-    "`npm run screenshots` in `web/` takes them of the states in `web/e2e/pages/states.mjs` and `admin-states.mjs`, against a fake server: 1280×800 in light, 390×844 in dark colours.",
+    "`npm run screenshots` in `web/` takes them of the states in `web/e2e/pages/states.mjs`, `sign-in-states.mjs` and `admin-states.mjs`, against a fake server: 1280×800 in light, 390×844 in dark colours.",
     "",
     "| state | laptop | phone |",
     "|---|---|---|",

@@ -4,10 +4,10 @@ import assert from "node:assert/strict";
 import { join } from "node:path";
 import test from "node:test";
 import { tabTo, waitUntil } from "../browser.mjs";
-import { forPerson, inSeconds, signIn } from "../fake-server/samples.mjs";
 import { resultsDirectory } from "../results.mjs";
 import { layoutFaults } from "./layout.mjs";
-import { desktopShows, openSession, runScene, statusIs } from "./scene.mjs";
+import { desktopShows, runScene, statusIs } from "./scene.mjs";
+import { CODE, sessionShows, SIGN_IN_STATES } from "./sign-in-states.mjs";
 
 /** @typedef {import("./scene.mjs").Scene} Scene */
 
@@ -20,74 +20,6 @@ const SIZES = {
   "2560x1300": { viewport: { width: 2560, height: 1300 } },
 };
 const LARGE = "2560x1300";
-const CODE = signIn({ url: "https://auth.openai.com/codex/device", device_code: "ABCD-12345", device_code_until: inSeconds(800) });
-const LINK = signIn({ url: "https://claude.com/cai/oauth/authorize?client_id=x" });
-
-/** Waits until the page shows what to do next. @param {import("playwright-core").Page} page */
-const sessionShows = (page) => page.waitForSelector(".next-action");
-
-/** Each brings the page into a state. @type {Record<string, (scene: Scene) => Promise<unknown>>} */
-const STATES = {
-  start: async ({ page, base }) => {
-    await page.goto(`${base}/dashboard/remote-cli`);
-    await page.waitForSelector("[data-provider=codex]");
-  },
-  consent: async (scene) => {
-    scene.fakeServer.consent = "required";
-    await openSession(scene);
-    await scene.page.waitForSelector("[data-action=agree]");
-    scene.fakeServer.consent = "not_needed";
-  },
-  queue: async (scene) => {
-    await openSession(scene, { status: "vm_creating", queue_position: 3 });
-    await sessionShows(scene.page);
-  },
-  code: async (scene) => {
-    await openSession(scene, { sign_in: CODE });
-    await scene.page.waitForSelector("[data-device-code]");
-  },
-  link: async (scene) => {
-    await openSession(scene, { lanes: ["link", "terminal"], sign_in: LINK });
-    await scene.page.waitForSelector(".sign-in-address a");
-  },
-  "remote-browser": async (scene) => {
-    await openSession(scene, { lanes: ["desktop", "link", "terminal"], sign_in: CODE });
-    await desktopShows(scene.page);
-  },
-  terminal: async (scene) => {
-    await openSession(scene, { lanes: ["terminal"] });
-    await scene.page.click("#tab-terminal");
-    await scene.page.waitForSelector(".xterm-rows");
-  },
-  offline: async (scene) => {
-    await openSession(scene, { sign_in: CODE });
-    await scene.page.waitForSelector("[data-device-code]");
-    await scene.page.context().setOffline(true);
-    scene.fakeServer.breakStreams();
-    await scene.page.getByText("Connection lost. Reconnecting…").first().waitFor();
-  },
-  back: async ({ page }) => {
-    await page.context().setOffline(false);
-    await page.getByText("Your turn").first().waitFor();
-  },
-  failure: async (scene) => {
-    const id = await openSession(scene, { sign_in: CODE });
-    const session = scene.fakeServer.sessions.get(id);
-    assert.ok(session);
-    const sentence = "Codex could not reach auth.openai.com from here.";
-    const for_person = forPerson(session, { situation: "host_unreachable", phase: "needs_attention", title: "This did not work", sentence, actions: ["restart_tool", "change_method"] });
-    scene.fakeServer.change(id, { for_person });
-    await scene.page.getByText(sentence).first().waitFor();
-  },
-  connected: async (scene) => {
-    await openSession(scene, { status: "completed", credential: scene.fakeServer.credentials[0] ?? null });
-    await statusIs(scene.page, "completed");
-  },
-  ended: async (scene) => {
-    await openSession(scene, { status: "failed", reason: { code: "machine_failed", sentence: "The machine ended." }, ended_at: inSeconds(-5) });
-    await statusIs(scene.page, "failed");
-  },
-};
 
 test("the check of the layout finds a wide page, a low button, a covered control and a small target", async () => {
   await runScene({ viewport: { width: 400, height: 300 } }, async ({ page, base }) => {
@@ -119,13 +51,13 @@ for (const [size, options] of Object.entries(SIZES)) {
       const shots = await resultsDirectory("screenshots");
       /** @type {Record<string, string[]>} */
       const faults = {};
-      for (const [state, reach] of Object.entries(STATES)) {
+      for (const [state, reach] of Object.entries(SIGN_IN_STATES)) {
         await reach(scene);
         faults[state] = await layoutFaults(scene.page);
         if (state === "remote-browser" && size === LARGE) assert.ok((await shareOfPicture(scene)) > 0.7, `${await shareOfPicture(scene)}`);
         await scene.page.screenshot({ path: join(shots, `size-${size}-${state}.png`) });
       }
-      assert.deepEqual(faults, Object.fromEntries(Object.keys(STATES).map((state) => [state, []])));
+      assert.deepEqual(faults, Object.fromEntries(Object.keys(SIGN_IN_STATES).map((state) => [state, []])));
     });
   });
 }

@@ -52,6 +52,8 @@ test("the steps show how long the present machine and its tool took to start", (
   assert.deepEqual(times, { computer_ms: 600, tool_ms: 3_200 });
   const names = stepsOf(session({ credential_use: null }), times)?.map((step) => step.name);
   assert.deepEqual(names?.slice(0, 3), ["Temporary computer ready in 0.6 s", "Codex started in 3.2 s", "Waiting for you"]);
+  const failed = session({ credential_use: null, for_person: { ...session({}).for_person, phase: "needs_attention" } });
+  assert.equal(stepsOf(failed, times)?.[2]?.name, "Sign-in", "the person is not what failed");
   assert.deepEqual(startTimes([]), { computer_ms: null, tool_ms: null });
 });
 

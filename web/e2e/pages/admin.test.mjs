@@ -3,6 +3,7 @@
 import assert from "node:assert/strict";
 import test from "node:test";
 import { waitUntil } from "../browser.mjs";
+import { forPerson } from "../fake-server/samples.mjs";
 import { accessibilityFaults, lowContrastTexts } from "./accessibility.mjs";
 import { ADMIN_STATES, addSessions } from "./admin-states.mjs";
 import { runScene } from "./scene.mjs";
@@ -79,6 +80,20 @@ test("the keyboard alone finds a session, stops it, makes a link, creates a toke
     await page.keyboard.press("Enter");
     await page.waitForSelector("[data-created]");
     await waitUntil("the focus on the secret", () => page.evaluate(() => document.activeElement?.id === "new-secret"));
+  });
+});
+
+test("a live session whose sign-in has failed is listed with the cause", async () => {
+  await runScene(LAPTOP, async (scene) => {
+    const { page, fakeServer, base } = scene;
+    const id = addSessions(scene);
+    await page.goto(`${base}/admin/sessions`);
+    await page.waitForSelector(`tr[data-session="${id}"] .state`);
+    const session = fakeServer.sessions.get(id);
+    assert.ok(session);
+    fakeServer.change(id, { for_person: forPerson(session, { situation: "host_unreachable", phase: "needs_attention" }) });
+    await page.waitForSelector(`tr[data-session="${id}"] .state.warn`);
+    assert.equal(await page.textContent(`tr[data-session="${id}"] .state`), "Host unreachable");
   });
 });
 

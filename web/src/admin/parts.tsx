@@ -121,6 +121,14 @@ export function SessionState({ session, verdict }: { session: SessionView; verdi
       </span>
     );
   }
+  const { phase, situation } = session.for_person;
+  if (phase === "needs_attention" || phase === "failed") {
+    return (
+      <span class="state warn" title={session.next_action}>
+        {words(situation)}
+      </span>
+    );
+  }
   const step =
     session.queue_position !== null
       ? `Queued, number ${session.queue_position}`

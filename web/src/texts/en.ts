@@ -119,7 +119,7 @@ export const en = {
   link_used_here: "If you opened it in this browser:",
   continue_here: "continue",
   link_used_elsewhere: "Otherwise go back to where you came from and start again.",
-  leave_keys_hint: "Shift+F6 moves the keyboard below the picture, again: to these tabs",
+  leave_keys_hint: "Shift+F6 leaves the picture with the keyboard",
   take_control: "Take control",
   watching: (tool: string) => `Watching ${tool}`,
   with_stored_credential: (tool: string) => `${tool} with a stored credential`,
@@ -161,6 +161,8 @@ export const en = {
   tool_started: (tool: string, ms: number | null) => (ms === null ? `${tool} started` : `${tool} started in ${seconds(ms)}`),
   waiting_for_you_step: "Waiting for you",
   signed_in_step: "You signed in",
+  /** The step of the person when the sign-in has failed. */
+  sign_in_step: "Sign-in",
   use_running: "The command runs",
   saving_step: "Saving",
   saved_step: "Saved",

@@ -65,15 +65,24 @@ export function extractAnswer(): ProviderAnswer | null {
   return answer;
 }
 
+/** Whether this page signs out: it may notice that before it is loaded again, and must leave what is remembered to the page that follows. */
+let is_signing_out = false;
+
 /** Signs this browser out, and remembers it for the page that follows. */
 export async function signOutHere(): Promise<void> {
-  await api.logOut();
-  remember(SIGNED_OUT_NAME, "1");
+  is_signing_out = true;
+  try {
+    await api.logOut();
+    remember(SIGNED_OUT_NAME, "1");
+  } catch (error) {
+    is_signing_out = false;
+    throw error;
+  }
 }
 
 /** Whether the user has just signed out in this tab. */
 export function hasJustSignedOut(): boolean {
-  return takeRemembered(SIGNED_OUT_NAME) !== null;
+  return is_signing_out || takeRemembered(SIGNED_OUT_NAME) !== null;
 }
 
 /** The host of an issuer, for people. */

@@ -136,6 +136,7 @@ const credentialPath = (id: string, rest = "") => `/api/credentials/${encodeURIC
 /** Paths of event streams and WebSockets. */
 export const paths = {
   events: (id: string) => sessionPath(id, "/events"),
+  allEvents: "/api/sessions/events",
   desktopSocket: (id: string) => sessionPath(id, "/novnc/websock"),
   terminalSocket: (id: string) => sessionPath(id, "/terminal"),
 };

@@ -1,9 +1,9 @@
 // Notices changes of the caller's sessions by the event stream of all of them, so that lists need not be requested all the time.
 
+import { paths } from "./api";
 import { backoff_ms } from "./close";
 import { EventStream } from "./event-stream";
 
-const SESSIONS_EVENTS = "/api/sessions/events";
 /** Changes that arrive together are one. */
 const CHANGE_DELAY_MS = 100;
 const BACKOFF_MS_MAX = 30_000;
@@ -19,7 +19,7 @@ export class SessionsWatch {
   constructor(private readonly onChange: () => void) {}
 
   start(): void {
-    this.#stream = new EventStream(SESSIONS_EVENTS, this.#last_event_id, {
+    this.#stream = new EventStream(paths.allEvents, this.#last_event_id, {
       onEvent: (name, _, id) => {
         this.#failures = 0;
         this.#last_event_id = id ?? this.#last_event_id;

@@ -42,8 +42,6 @@ export interface AuditQuery {
   before?: number | undefined;
 }
 
-export const SESSIONS_EVENTS = "/api/sessions/events";
-
 export const adminApi = {
   overview: (since_ms: number) => requestJson<"Overview">("GET", withQuery("/api/overview", { since_ms })),
   sessions: (query: SessionQuery) =>

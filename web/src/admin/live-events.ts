@@ -1,11 +1,10 @@
 // The event stream of all sessions: one for all operators' pages. It is opened again when it breaks, and at once when the browser is
 // online again or the computer wakes up; it continues after the last event (Last-Event-ID).
 
-import type { Problem, SessionView } from "../api";
+import { paths, type Problem, type SessionView } from "../api";
 import { backoff_ms } from "../close";
 import { EventStream } from "../event-stream";
 import { Store } from "../store";
-import { SESSIONS_EVENTS } from "./api";
 
 export interface LiveEventsState {
   is_live: boolean;
@@ -76,7 +75,7 @@ class LiveEvents {
 
   #open(): void {
     this.#active_at_ms = Date.now();
-    this.#stream = new EventStream(SESSIONS_EVENTS, this.#last_event_id, {
+    this.#stream = new EventStream(paths.allEvents, this.#last_event_id, {
       onActivity: () => {
         this.#active_at_ms = Date.now();
         this.#failures = 0;

@@ -1,4 +1,4 @@
-// The server's texts for people in another language: each is found by its code, and `{name}` in it stands for a value.
+// The server's texts for people in another language: each is found by its code, and `{name}` in it is replaced by a value.
 // `person-texts.json` has the English ones.
 
 import type { ForPerson, SessionView } from "../api";

@@ -10,7 +10,7 @@ use anteroom_wire::{
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// The English texts by their codes; `{name}` stands for a value.
+/// The English texts by their codes; `{name}` is replaced by a value.
 fn person_texts() -> Value {
     let situations = Situation::ALL
         .iter()

@@ -34,6 +34,7 @@ if (root !== null) {
     (error: unknown) =>
       render(
         <Frame title="Anteroom" page="fault">
+          <h1>Anteroom</h1>
           <ProblemNote problem={toProblem(error)} />
         </Frame>,
         root,

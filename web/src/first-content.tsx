@@ -2,6 +2,7 @@
 
 import type { VNode } from "preact";
 import { renderToString } from "preact-render-to-string";
+import { AdminLoadingPage } from "./admin/loading-page";
 import { LoadingPage, SessionLoadingPage } from "./components/loading-page";
 import { ERROR_STATUSES, ErrorPage } from "./error-pages";
 import { StartPage } from "./pages/start";
@@ -64,7 +65,7 @@ const ADMIN: HtmlFile = {
   file: "admin.html",
   language: "en",
   title: "Operators · Anteroom",
-  content: renderToString(<p class="admin-loading muted">Loading…</p>),
+  content: renderToString(<AdminLoadingPage />),
   script: "src/admin.tsx",
   needs_scripts: "This page needs JavaScript.",
   loads: [],

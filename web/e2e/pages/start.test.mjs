@@ -34,6 +34,7 @@ test("an operator is offered tools with their lanes, first the one without an ac
     await shoot("start");
     await page.click("text=Operators' pages");
     await page.waitForURL(`${base}/admin`);
+    await page.waitForSelector("main[data-page=overview]");
   });
 });
 

@@ -18,6 +18,7 @@ import { SessionPage } from "./pages/session";
 import { SessionsPage } from "./pages/sessions";
 import { WebhookPage } from "./pages/webhook";
 import { FindSession } from "./find-session";
+import { AdminLoadingPage } from "./loading-page";
 import { followLinks, hrefOf, useAddress, type Address } from "./router";
 
 interface Section {
@@ -52,11 +53,12 @@ export function AdminApp() {
   if (problem !== null) {
     return (
       <AdminFrame title="Anteroom" caller={null} sections={[]} section={null}>
+        <h1>Operators</h1>
         <ProblemNote problem={problem.problem} />
       </AdminFrame>
     );
   }
-  if (caller === null) return <p class="admin-loading muted">Loading…</p>;
+  if (caller === null) return <AdminLoadingPage />;
   if (caller.role !== "operator" && caller.role !== "auditor") return <NotForYou caller={caller} />;
   return <SignedIn caller={caller} />;
 }

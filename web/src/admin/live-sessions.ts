@@ -3,9 +3,9 @@
 import { isUnreachable, toProblem, type Problem, type SessionView } from "../api";
 import { backoff_ms } from "../close";
 import { hasEnded } from "../labels";
+import { session_events } from "../session-events";
 import { Store } from "../store";
 import { adminApi, type SessionQuery } from "./api";
-import { live_events } from "./live-events";
 
 export interface LiveSessionsState {
   /** Newest first; `null` before the first answer. */
@@ -32,7 +32,7 @@ export class LiveSessions {
   constructor(readonly query: SessionQuery) {}
 
   start(): void {
-    this.#stop = live_events.listen({
+    this.#stop = session_events.listen({
       onSession: (session) => this.#apply(session),
       onReset: () => this.#readSoon(),
     });

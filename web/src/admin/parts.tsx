@@ -7,9 +7,9 @@ import { clock } from "../clock";
 import { OidcConfirm } from "../components/oidc-sign-in";
 import { ProblemNote } from "../components/problem-note";
 import { hasEnded, statusLabel } from "../labels";
+import { session_events } from "../session-events";
 import { useStore } from "../store";
 import { formatDuration, formatTime, isPeriod, PERIODS, shortId, words, type Period } from "./format";
-import { live_events } from "./live-events";
 import { hrefOf, navigate } from "./router";
 
 /** The server's time, every second while the page is visible. */
@@ -45,7 +45,7 @@ export function ActionProblem({ problem }: { problem: Problem }) {
 
 /** Whether the page follows the changes of sessions. It is read when it is reached; a screen reader does not announce its changes. */
 export function LiveMark({ is_live: of_other_stream }: { is_live?: boolean }) {
-  const { is_live: of_sessions } = useStore(live_events.state);
+  const { is_live: of_sessions } = useStore(session_events.state);
   const is_live = of_other_stream ?? of_sessions;
   return <span class={`live-mark ${is_live ? "on" : "off"}`}>{is_live ? "Live" : "Connecting…"}</span>;
 }

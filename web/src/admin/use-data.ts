@@ -2,7 +2,7 @@
 
 import { useCallback, useEffect, useRef, useState } from "preact/hooks";
 import { isUnreachable, toProblem, type Problem } from "../api";
-import { live_events } from "./live-events";
+import { session_events } from "../session-events";
 
 export interface Data<T> {
   value: T | null;
@@ -75,7 +75,7 @@ export function useData<T>(key: string, load: () => Promise<T>, { every_ms, with
         reload();
       }, READ_DELAY_MS);
     };
-    const stop = live_events.listen({ onSession: reloadSoon, onReset: reloadSoon });
+    const stop = session_events.listen({ onSession: reloadSoon, onReset: reloadSoon });
     return () => {
       stop();
       window.clearTimeout(timer);

@@ -25,12 +25,14 @@ import { SignedInBrowsers } from "../components/signed-in-browsers";
 import { hasEnded } from "../labels";
 import { sessionPath } from "../pages";
 import { Repeater } from "../repeater";
-import { SessionsWatch } from "../sessions-watch";
+import { session_events } from "../session-events";
 import { language, texts } from "../texts";
 import { SignedOut } from "./signed-out";
 
 /** How often the lists are requested, in addition to the changes that the event stream reports. */
 const INTERVAL_MS = 10_000;
+/** Changes of sessions that arrive together cause one request. */
+const CHANGE_DELAY_MS = 100;
 
 interface PageData {
   caller: CurrentCaller;
@@ -105,12 +107,24 @@ function usePageData() {
   const has_sessions = data !== null && data.caller.role !== "auditor" && signed_out === null;
   useEffect(() => {
     if (!has_sessions) return undefined;
-    // A hidden page is current again when it is shown.
-    const watch = new SessionsWatch(() => {
-      if (document.visibilityState === "visible") reload();
+    let timer: number | undefined;
+    const reloadSoon = () => {
+      timer ??= window.setTimeout(() => {
+        timer = undefined;
+        // A hidden page is current again when it is shown.
+        if (document.visibilityState === "visible") reload();
+      }, CHANGE_DELAY_MS);
+    };
+    const stop = session_events.listen({ onSession: reloadSoon, onReset: reloadSoon });
+    // The access has ended: the next request shows why.
+    const stopState = session_events.state.subscribe(({ problem }) => {
+      if (problem !== null) reloadSoon();
     });
-    watch.start();
-    return () => watch.stop();
+    return () => {
+      stop();
+      stopState();
+      window.clearTimeout(timer);
+    };
   }, [has_sessions, reload]);
   return { data, problem, signed_out, reload };
 }

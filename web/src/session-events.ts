@@ -1,18 +1,18 @@
-// The event stream of all sessions: one for all operators' pages. It is opened again when it breaks, and at once when the browser is
+// The event stream of all sessions: one for a page. It is opened again when it breaks, and at once when the browser is
 // online again or the computer wakes up; it continues after the last event (Last-Event-ID).
 
-import { paths, type Problem, type SessionView } from "../api";
-import { backoff_ms } from "../close";
-import { EventStream } from "../event-stream";
-import { Store } from "../store";
+import { paths, type Problem, type SessionView } from "./api";
+import { backoff_ms } from "./close";
+import { EventStream } from "./event-stream";
+import { Store } from "./store";
 
-export interface LiveEventsState {
+export interface SessionEventsState {
   is_live: boolean;
   /** The caller's access has ended. */
   problem: Problem | null;
 }
 
-export interface LiveEventsListener {
+export interface SessionEventsListener {
   /** A session began, changed or ended. */
   onSession: (session: SessionView) => void;
   /** What changed before is not known: read again. */
@@ -23,9 +23,9 @@ export interface LiveEventsListener {
 const SILENCE_MS_MAX = 40_000;
 const CHECK_EVERY_MS = 5_000;
 
-class LiveEvents {
-  readonly state = new Store<LiveEventsState>({ is_live: false, problem: null });
-  readonly #listeners = new Set<LiveEventsListener>();
+class SessionEvents {
+  readonly state = new Store<SessionEventsState>({ is_live: false, problem: null });
+  readonly #listeners = new Set<SessionEventsListener>();
   #stream: EventStream | null = null;
   #last_event_id: number | undefined;
   #open_timer: number | undefined;
@@ -33,7 +33,7 @@ class LiveEvents {
   #active_at_ms = 0;
 
   /** Opens the stream with the first listener; it stays open. Returns the function that removes the listener. */
-  listen(listener: LiveEventsListener): () => void {
+  listen(listener: SessionEventsListener): () => void {
     this.#listeners.add(listener);
     if (this.#stream === null && this.state.value.problem === null) this.#start();
     return () => void this.#listeners.delete(listener);
@@ -106,4 +106,4 @@ class LiveEvents {
   }
 }
 
-export const live_events = new LiveEvents();
+export const session_events = new SessionEvents();

@@ -49,16 +49,20 @@ report() {
 
 step "Fuzzing ${#targets[@]} targets for $seconds s each"
 failed=()
-for ((at = 0; at < ${#targets[@]}; at += 2)); do
-  running=() pair=("${targets[@]:at:2}")
-  for target in "${pair[@]}"; do
-    run_target "$target" &
-    running+=($!)
-  done
-  for index in "${!running[@]}"; do
-    if ! wait "${running[$index]}" || ! report "${pair[$index]}"; then failed+=("${pair[$index]}"); fi
-  done
+declare -A running=()
+# Waits until one of the running targets has ended, and reports it.
+finish_one() {
+  local ended status=0
+  wait -n -p ended "${!running[@]}" || status=$?
+  if [ "$status" -ne 0 ] || ! report "${running[$ended]}"; then failed+=("${running[$ended]}"); fi
+  unset "running[$ended]"
+}
+for target in "${targets[@]}"; do
+  if [ "${#running[@]}" -eq 2 ]; then finish_one; fi
+  run_target "$target" &
+  running[$!]=$target
 done
+while [ "${#running[@]}" -gt 0 ]; do finish_one; done
 
 for target in "${failed[@]}"; do
   printf '\n%s failed; run it again with: %s/%s FILE\n' "$target" "$programs" "$target" >&2

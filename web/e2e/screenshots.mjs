@@ -9,7 +9,7 @@ import { mkdir, readdir, rm, writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { ADMIN_STATES, addSessions } from "./pages/admin-states.mjs";
-import { runScene } from "./pages/scene.mjs";
+import { closeBrowser, runScene } from "./pages/scene.mjs";
 import { SIGN_IN_STATES } from "./pages/sign-in-states.mjs";
 import { STATES } from "./pages/states.mjs";
 
@@ -107,6 +107,7 @@ const is_wanted = (/** @type {string} */ state) => wanted.length === 0 || wanted
 for (const state of Object.keys(OPENERS).filter(is_wanted)) {
   for (const device of /** @type {Device[]} */ (Object.keys(DEVICES))) await take(state, device);
 }
+await closeBrowser();
 const known = new Set(Object.keys(OPENERS).flatMap((state) => Object.keys(DEVICES).map((device) => `${state}-${device}.webp`)));
 const pictures = (await readdir(PICTURES)).filter((name) => name.endsWith(".webp"));
 for (const name of pictures.filter((name) => !known.has(name))) await rm(join(PICTURES, name));

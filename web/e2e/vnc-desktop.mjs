@@ -7,7 +7,7 @@ import { connect } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { chromium } from "playwright-core";
-import { waitUntil } from "./browser.mjs";
+import { CHROMIUM, waitUntil } from "./browser.mjs";
 
 const GEOMETRY = "800x600";
 /** The field fills the window, so that a click anywhere focuses it. */
@@ -25,7 +25,7 @@ export async function openField(display) {
   const address = site.address();
   if (address === null || typeof address === "string") throw new Error("no address");
   const browser = await chromium.launch({
-    executablePath: process.env["ANTEROOM_E2E_CHROMIUM"] ?? "/usr/bin/chromium",
+    executablePath: CHROMIUM,
     headless: false,
     env: { ...process.env, DISPLAY: display },
     args: ["--no-sandbox", "--disable-gpu", "--ozone-platform=x11", "--window-position=0,0", "--window-size=800,600", "--kiosk"],

@@ -12,7 +12,7 @@ const TAGS = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-prac
  * @returns {Promise<string[]>}
  */
 export async function axeViolations(page) {
-  await page.evaluate(SOURCE);
+  if (!(await page.evaluate(() => "axe" in window))) await page.evaluate(SOURCE);
   return page.evaluate(async (tags) => {
     const { axe } = /** @type {{ axe: import("axe-core") }} */ (/** @type {unknown} */ (window));
     const { violations } = await axe.run(document, {

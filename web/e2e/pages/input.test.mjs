@@ -85,10 +85,11 @@ test("a text that is copied in the machine right after input comes into the pers
   await runScene({ permissions: ["clipboard-read", "clipboard-write"] }, async (scene) => {
     const { page } = scene;
     await openSession(scene);
+    await page.evaluate(() => navigator.clipboard.writeText("the person's"));
     await openDesktop(page);
     desktopOf(scene).copy("unasked");
     await page.waitForSelector("text=A text was copied in the machine. Clipboard has it.");
-    assert.equal(await page.evaluate(() => navigator.clipboard.readText()), "");
+    assert.equal(await page.evaluate(() => navigator.clipboard.readText()), "the person's");
     await page.click(".desktop-host canvas");
     desktopOf(scene).copy("from the machine");
     await page.waitForSelector("text=Copied to your clipboard.");

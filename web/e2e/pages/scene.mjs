@@ -3,7 +3,8 @@
 
 import assert from "node:assert/strict";
 import { join } from "node:path";
-import { coloursOnDesktop, launch, openDesktopTab, waitUntil } from "../browser.mjs";
+import { after } from "node:test";
+import { HEADLESS_SHELL, coloursOnDesktop, launch, openDesktopTab, waitUntil } from "../browser.mjs";
 import { resultsDirectory } from "../results.mjs";
 import { axeViolations } from "./axe.mjs";
 import { FakeServer } from "../fake-server/server.mjs";
@@ -13,6 +14,22 @@ const WAIT_MS_MAX = 20_000;
 
 export const WIDE = { width: 1360, height: 860 };
 export const PHONE = { width: 360, height: 740 };
+
+/** The browser of all scenes of this process. @type {Promise<import("playwright-core").Browser> | undefined} */
+let started;
+
+/** Starts the browser, unless it runs. */
+async function sharedBrowser() {
+  if (!(await started)?.isConnected()) started = launch(HEADLESS_SHELL);
+  return /** @type {import("playwright-core").Browser} */ (await started);
+}
+
+/** Closes the browser of the scenes. The test runner does it after the last test; other programs must call it. */
+export async function closeBrowser() {
+  await (await started)?.close();
+  started = undefined;
+}
+after(closeBrowser);
 
 /**
  * @typedef {object} Scene
@@ -24,6 +41,7 @@ export const PHONE = { width: 360, height: 740 };
  */
 
 /**
+ * Runs a scene in a browser context of its own: the scenes of a file share the browser and its clipboard, and nothing else.
  * @param {import("playwright-core").BrowserContextOptions & { tls?: { key: string, cert: string } }} options
  * @param {(scene: Scene) => Promise<void>} run
  */
@@ -31,9 +49,8 @@ export async function runScene(options, run) {
   const { tls, ...context_options } = options;
   const fakeServer = new FakeServer();
   const base = await fakeServer.listen(tls);
-  const browser = await launch();
+  const context = await (await sharedBrowser()).newContext({ viewport: WIDE, ...context_options });
   try {
-    const context = await browser.newContext({ viewport: WIDE, ...context_options });
     const page = await context.newPage();
     page.setDefaultTimeout(WAIT_MS_MAX);
     /** @type {string[]} */
@@ -54,12 +71,20 @@ export async function runScene(options, run) {
       );
     });
     const shots = await resultsDirectory("screenshots");
+    /** The document that axe-core checked last: it is not checked twice. */
+    let checked = "";
+    const check = async (/** @type {string} */ message) => {
+      const shown = await page.content();
+      if (shown === checked) return;
+      assert.deepEqual(await axeViolations(page), [], message);
+      checked = shown;
+    };
     const shoot = async (/** @type {string} */ name) => {
       await page.screenshot({ path: join(shots, `${name}.png`), fullPage: true });
-      assert.deepEqual(await axeViolations(page), [], `axe-core on ${name}`);
+      await check(`axe-core on ${name}`);
     };
     await run({ page, fakeServer, base, sockets, shoot });
-    assert.deepEqual(await axeViolations(page), [], "axe-core at the end");
+    await check("axe-core at the end");
     assert.deepEqual(page_errors, []);
     const stored = await page.evaluate(() => [
       Object.keys(localStorage).join(),
@@ -70,7 +95,7 @@ export async function runScene(options, run) {
     assert.deepEqual(stored, [stored[0] === "" ? "" : "browser_key", 0, ""], "the page stores only its key and its language, and scripts cannot read the cookie of the login");
     assert.ok(!/login_token=|ticket=/.test(page.url()), "no secret in the address");
   } finally {
-    await browser.close();
+    await context.close();
     await fakeServer.close();
   }
 }

@@ -11,6 +11,8 @@ export type Scale = number | null;
 const SCALE_MAX = 3;
 /** On a touch screen, a picture that would be fitted with a smaller scale than this is shown at its own size. */
 const LEGIBLE_SCALE_MIN = 0.6;
+/** A tapped place nearer to the border of what is in view is moved, pixels of the page. */
+const MARGIN_PX = 24;
 
 /** The detail of noVNC's gesture events. Safari has events of the same names without it. */
 interface GestureDetail {
@@ -76,15 +78,21 @@ export class DesktopZoom {
     if (is_typing) this.showTapped();
   }
 
-  /** Makes the last tapped place legible, in the middle of what is in view of the frame. */
+  /**
+   * Makes the last tapped place legible and moves it into the middle of what is in view of the frame. A picture in which it is legible and in
+   * view stays where it is: the person looks at it.
+   */
   showTapped(): void {
     if (this.#tapped === null || !this.#enabled) return;
     if ((this.scale.value ?? this.#fittedScale()) < LEGIBLE_SCALE_MIN) this.setScale(1);
     if (this.scale.value === null) return;
     const { left, top, right, bottom } = this.view.getBoundingClientRect();
-    const [in_view_right, in_view_bottom] = [Math.min(right, window.innerWidth), Math.min(bottom, window.visualViewport?.height ?? bottom)];
-    const [middle_x, middle_y] = [(Math.max(left, 0) + in_view_right) / 2 - left, (Math.max(top, 0) + in_view_bottom) / 2 - top];
-    this.view.scrollTo(this.#tapped.x * this.picture.offsetWidth - middle_x, this.#tapped.y * this.picture.offsetHeight - middle_y);
+    const [first_x, last_x] = [Math.max(left, 0) - left, Math.min(right, window.innerWidth) - left];
+    const [first_y, last_y] = [Math.max(top, 0) - top, Math.min(bottom, window.visualViewport?.height ?? bottom) - top];
+    const [x, y] = [this.#tapped.x * this.picture.offsetWidth, this.#tapped.y * this.picture.offsetHeight];
+    const [shown_x, shown_y] = [x - this.view.scrollLeft, y - this.view.scrollTop];
+    if (isInside(shown_x, first_x, last_x) && isInside(shown_y, first_y, last_y)) return;
+    this.view.scrollTo(x - (first_x + last_x) / 2, y - (first_y + last_y) / 2);
   }
 
   /** Sets the scale; the point (`x`, `y`) of the page stays where it is, by default the middle of the frame. */
@@ -155,6 +163,10 @@ export class DesktopZoom {
     const scale = Math.min((gesture.scale * distanceOf(detail)) / gesture.distance, SCALE_MAX);
     this.setScale(scale <= this.#fittedScale() ? null : scale, detail.clientX, detail.clientY);
   }
+}
+
+function isInside(at: number, first: number, last: number): boolean {
+  return at >= first + MARGIN_PX && at <= last - MARGIN_PX;
 }
 
 /** The distance of the two fingers of a pinch. */

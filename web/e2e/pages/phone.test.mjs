@@ -161,11 +161,17 @@ test("the tapped place becomes legible and stays in view while the on-screen key
     await assertInView(scene, 700, 420);
     await shoot("phone-keyboard");
     const frame = await bounds(scene, ".focus-trap-frame");
+    const before = await scrolled(scene);
     await page.touchscreen.tap(150, Math.max(frame.y, 0) + 60);
     const at = await waitUntil("the second tap", () => fakeServer.desktop()?.clicks[1]);
     await page.keyboard.insertText("x");
     await waitUntil("the key", () => fakeServer.desktop()?.keys.at(-1) === 0x78);
     await assertInView(scene, at.x, at.y);
+    assert.deepEqual(await scrolled(scene), before, "a place that is in view stays where it is");
+    await page.touchscreen.tap(6, Math.max(frame.y, 0) + 60);
+    const edge = await waitUntil("the third tap", () => fakeServer.desktop()?.clicks[2]);
+    await waitUntil("the place at the border to move", async () => (await onPage(scene, edge.x, edge.y))[0] !== undefined && (await scrolled(scene))[0] !== before[0]);
+    await assertInView(scene, edge.x, edge.y);
   });
 });
 

@@ -15,6 +15,7 @@ const DEVICES = /** @type {const} */ ([
   ["wide-light", { viewport: WIDE, colorScheme: "light" }],
   ["wide-dark", { viewport: WIDE, colorScheme: "dark" }],
   ["phone-light", { viewport: PHONE, colorScheme: "light", hasTouch: true, isMobile: true, deviceScaleFactor: 2 }],
+  ["phone-german", { viewport: PHONE, colorScheme: "light", hasTouch: true, isMobile: true, deviceScaleFactor: 2, locale: "de-DE" }],
   ["phone-dark", { viewport: PHONE, colorScheme: "dark", hasTouch: true, isMobile: true, deviceScaleFactor: 2 }],
 ]);
 
@@ -46,7 +47,7 @@ for (const [name, device] of DEVICES) {
       await check("replaced");
       fakeServer.change(id, { status: "completed", credential: fakeServer.credentials[0] ?? null, reason: null });
       await statusIs(page, "completed");
-      await page.waitForSelector("text=Connect another tool");
+      await page.waitForSelector(".ended-links");
       await check("completed");
     });
   });

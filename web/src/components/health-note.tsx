@@ -8,7 +8,7 @@ export function HealthNote({ health }: { health: Health | null }) {
   const failed = health.checks.filter((check) => check.status !== "ok" && check.name !== separate);
   if (failed.length === 0) return null;
   return (
-    <section class={health.status === "down" ? "note bad" : "note warn"} aria-label="Health of the server">
+    <section class={health.status === "down" ? "note bad" : "note warn"} aria-label="Health of the server" lang="en">
       <p>
         <strong>
           {health.status === "down" ? "The server cannot start machines at the moment." : "The server works, with restrictions:"}

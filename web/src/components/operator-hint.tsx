@@ -6,7 +6,7 @@ export function OperatorHint() {
   return (
     <details class="operator-hint">
       <summary>{texts.for_operators}</summary>
-      <p>
+      <p lang="en">
         Open the link that <code>anteroom serve</code> printed when it started. It works once and signs this browser in;{" "}
         <code>anteroom login-link</code> prints another one.
       </p>

@@ -1,4 +1,4 @@
-// The timeline: what happened in the session, oldest first.
+// The timeline: what happened in the session, oldest first. For operators, in English.
 
 import type { TimelineEntry } from "../api";
 
@@ -13,7 +13,7 @@ function isEmpty(data: unknown): boolean {
 
 export function Timeline({ entries, open }: { entries: readonly TimelineEntry[]; open: boolean }) {
   return (
-    <details class="timeline" open={open}>
+    <details class="timeline" open={open} lang="en">
       <summary>
         Timeline <span class="count">{entries.length}</span>
       </summary>

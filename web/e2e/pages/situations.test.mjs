@@ -90,6 +90,7 @@ test("an unreachable provider is named, the dead link is withdrawn, and the tool
     assert.equal(await page.locator(".sign-in-address, .device-code").count(), 0);
     assert.equal(await page.isVisible("text=error sending request"), false, "the tool's own text is folded");
     assert.deepEqual(await accessibilityFaults(page), []);
+    assert.equal(await page.locator("[data-report]").count(), 1, "the number of the report");
     await shoot("situation-unreachable");
     await page.click("[data-action=another-way]");
     await page.waitForSelector("[data-method=api_key]");

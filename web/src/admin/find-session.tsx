@@ -2,7 +2,8 @@
 
 import { hrefOf, navigate } from "./router";
 
-const SESSION_ID = /^ses_[0-9a-hjkmnp-tv-z]{26}$/;
+/** People's pages show it as the number of a report, without its prefix. */
+const SESSION_ID = /^(?:ses_)?([0-9a-hjkmnp-tv-z]{26})$/;
 
 export function FindSession() {
   return (
@@ -15,7 +16,8 @@ export function FindSession() {
         const text = String(new FormData(event.currentTarget).get("find") ?? "").trim();
         if (text === "") return;
         event.currentTarget.reset();
-        navigate(SESSION_ID.test(text) ? hrefOf(`sessions/${text}`) : hrefOf("sessions", { text }));
+        const id = SESSION_ID.exec(text)?.[1];
+        navigate(id === undefined ? hrefOf("sessions", { text }) : hrefOf(`sessions/ses_${id}`));
       }}
     >
       <input type="search" name="find" aria-label="Find a session by id, person, caller or tool" placeholder="Find a session" autocomplete="off" />

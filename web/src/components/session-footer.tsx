@@ -10,6 +10,7 @@ import { InviteHelper } from "./invite-helper";
 import { Methods } from "./methods";
 import { ProblemNote } from "./problem-note";
 import { ProgressLine } from "./progress-line";
+import { ReportId } from "./report-id";
 
 type Action = "cancel" | "restart";
 
@@ -72,7 +73,8 @@ interface SessionFooterProps {
 }
 
 export function SessionFooter({ session, timeline, helpers, view_only }: SessionFooterProps) {
-  const is_your_turn = session.for_person.phase === "your_turn";
+  const { phase } = session.for_person;
+  const is_your_turn = phase === "your_turn";
   return (
     <section class="session-footer" aria-label={texts.this_session}>
       <div class="progress">
@@ -95,6 +97,7 @@ export function SessionFooter({ session, timeline, helpers, view_only }: Session
           ) : null}
           <Helpers id={session.id} helpers={helpers} />
           <InviteHelper id={session.id} />
+          {phase === "needs_attention" || phase === "failed" ? <ReportId session={session} /> : null}
         </>
       )}
     </section>

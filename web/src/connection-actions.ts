@@ -70,14 +70,21 @@ export async function remove(credential: CredentialMeta, and_sign_out: boolean):
   return problem;
 }
 
-/** Saves the credential's files on this computer: one file as it is, several as a tar archive. Returns why it did not. */
+/** Saves the credential's files on this computer: one file as it is, with the tool in its name, several as a tar archive. Returns why it did
+ * not. */
 export async function download(credential: CredentialMeta, tool: string): Promise<Problem | null> {
   const { files } = await api.leaseCredential(credential.id);
   const [first, ...others] = files.map(({ path, mode, content }): TarFile => ({ path, mode, bytes: bytesOf(content) }));
   if (first === undefined) return null;
-  if (others.length === 0) save(first.bytes, first.path.split("/").at(-1) ?? tool);
+  if (others.length === 0) save(first.bytes, fileName(first.path, tool));
   else save(tarOf([first, ...others]), `${tool}.tar`);
   return null;
+}
+
+/** `demo-credentials.json` for the file `.config/…/credentials.json` of Demo. */
+function fileName(path: string, tool: string): string {
+  const name = (path.split("/").at(-1) ?? "").replace(/^\.+/, "");
+  return name.startsWith(tool) ? name : `${tool}-${name}`;
 }
 
 function bytesOf(base64: string): Uint8Array<ArrayBuffer> {

@@ -3,7 +3,7 @@ import { execFileSync } from "node:child_process";
 import { readFile } from "node:fs/promises";
 import test from "node:test";
 import { waitUntil } from "../browser.mjs";
-import { credential, inSeconds } from "../fake-server/samples.mjs";
+import { credential, forPerson, inSeconds } from "../fake-server/samples.mjs";
 import { runScene } from "./scene.mjs";
 
 /** @typedef {import("./scene.mjs").Scene} Scene */
@@ -35,6 +35,8 @@ test("an operator is offered tools with their lanes, first the one without an ac
     await page.click("text=Operators' pages");
     await page.waitForURL(`${base}/admin`);
     await page.waitForSelector("main[data-page=overview]");
+    await page.click("header >> text=Your connections");
+    await page.waitForSelector("[data-provider=codex]");
   });
 });
 
@@ -126,11 +128,13 @@ test("a credential is downloaded unchanged: one file as it is, several as an arc
       fakeServer.credentials = [credential("crd_1", "ses_1", { files: files.map((path) => ({ path, bytes: 1, mode: 0o600 })) })];
       await page.reload();
       await page.waitForSelector("[data-credential]");
-      const [saved] = await Promise.all([page.waitForEvent("download"), choose(page, "download")]);
-      await page.waitForSelector("text=Keep the file secret");
+      await choose(page, "download");
+      await page.waitForSelector("dialog >> text=Keep the file secret");
+      const [saved] = await Promise.all([page.waitForEvent("download"), page.click("dialog button.danger")]);
+      await page.waitForSelector("text=Saved on this computer.");
       const path = await saved.path();
       if (files.length === 1) {
-        assert.equal(saved.suggestedFilename(), "auth.json");
+        assert.equal(saved.suggestedFilename(), "codex-auth.json");
         assert.equal(await readFile(path, "utf8"), "content of .codex/auth.json é");
       } else {
         assert.equal(saved.suggestedFilename(), "codex.tar");
@@ -149,6 +153,7 @@ test("a download needs a recent sign-in, and is not offered where nothing may le
     fakeServer.confirmation_required = true;
     await page.goto(base + START);
     await choose(page, "download");
+    await page.click("dialog button.danger");
     await page.waitForSelector("[data-problem=confirmation_required]");
     await page.waitForSelector("[data-action=oidc-confirm]");
     await shoot("connections-confirm");
@@ -165,6 +170,7 @@ test("a credential that is handed out once is downloaded only after a confirmati
     fakeServer.credentials = [credential("crd_1", "ses_1", { policy: "deliver_once", deliver_until: inSeconds(600) })];
     await page.goto(base + START);
     await choose(page, "download");
+    await page.waitForSelector("dialog >> text=Keep the file secret");
     await page.waitForSelector("dialog >> text=It is handed out once and then deleted here.");
     assert.ok(!fakeServer.requests.some((call) => call.path.endsWith("/lease")));
     await Promise.all([page.waitForEvent("download"), page.click("dialog button.danger")]);
@@ -192,6 +198,24 @@ test("the menu of a connection is used by keyboard, and Escape closes it", async
     await page.click("[data-credential] .more-menu > summary");
     await page.click("h1");
     await page.waitForSelector("[data-action=remove]", { state: "hidden" });
+  });
+});
+
+test("a sign-in that failed is stopped on the start page, one that works is not", async () => {
+  await runScene({}, async ({ page, fakeServer, base, shoot }) => {
+    const working = fakeServer.add({ status: "authenticating" });
+    const dead = fakeServer.add({ status: "authenticating", provider_name: "Demo" });
+    const situation = /** @type {const} */ ({ situation: "tool_ended", phase: "needs_attention", title: "The sign-in stopped" });
+    fakeServer.change(dead.id, { for_person: forPerson(dead, situation) });
+    await page.goto(base + START);
+    const row = page.locator(`[data-session="${dead.id}"]`);
+    await row.locator("[data-action=stop]").waitFor();
+    await shoot("start-failed-sign-in");
+    assert.equal(await page.locator(`[data-session="${working.id}"] [data-action=stop]`).count(), 0);
+    await row.locator("[data-action=stop]").click();
+    await page.click("dialog button.danger");
+    await row.waitFor({ state: "detached" });
+    assert.equal(fakeServer.sessions.get(dead.id)?.status, "cancelled");
   });
 });
 
@@ -311,7 +335,7 @@ test("restrictions of the server are shown on the start page", async () => {
   });
 });
 
-test("an operator sees how machines are isolated, once, and how to switch on a layer that is off", async () => {
+test("an operator reads in one sentence how machines are isolated, and folded, how to switch on a layer that is off", async () => {
   const landlock = { name: "Landlock", why: "the kernel has no Landlock", remedy: "boot a kernel from 6.10 with lsm=landlock" };
   const scenes = [
     { level: "strong", detail: "strong: QEMU with KVM, and all layers of confinement are on", layers_off: [] },
@@ -333,6 +357,10 @@ test("an operator sees how machines are isolated, once, and how to switch on a l
       const text = (await page.textContent("main")) ?? "";
       assert.equal(text.split(isolation.detail).length, 2, "the sum is shown once");
       assert.equal(text.includes(landlock.remedy), isolation.layers_off.length > 0);
+      assert.ok(!(await page.innerText("main")).includes(isolation.detail), "folded");
+      assert.match(await note.innerText(), /^Machines (are isolated|run) .*(virtualization|isolation)/);
+      await note.locator("summary").click();
+      assert.ok((await page.innerText("main")).includes(isolation.detail));
       await shoot(`start-isolation-${isolation.level}`);
     });
   }

@@ -47,6 +47,7 @@ export const STATES = {
   "no-session": async ({ page, base }) => {
     await page.goto(`${base}/dashboard/remote-cli/auth`);
     await page.waitForSelector("main[data-page=auth]:not([data-status]) h1");
+    await page.waitForSelector("main a");
   },
   "unknown-session": async ({ page, base }) => {
     await page.goto(`${base}/dashboard/remote-cli/auth?session=ses_01jd0000000000000000000077`);

@@ -158,6 +158,7 @@ function Account({ caller }: { caller: CurrentCaller }) {
       <span title={`${caller.name}, ${caller.role}`}>
         {caller.name} {caller.name === caller.role ? null : <span class="muted">{caller.role}</span>}
       </span>
+      <a href={START_PATH}>Your connections</a>
       <button type="button" class="small" onClick={signOut}>
         Sign out
       </button>

@@ -12,7 +12,8 @@ export interface SignInStart {
   /** The tool that is being started. */
   starting: string | null;
   problem: Problem | null;
-  start: (provider: string) => void;
+  /** Without a method: the tool's preferred one. */
+  start: (provider: string, options?: { method?: string; renews?: string | null }) => void;
 }
 
 export function useSignInStart(): SignInStart {
@@ -31,12 +32,12 @@ export function useSignInStart(): SignInStart {
     return () => window.removeEventListener("pageshow", onPageShow);
   }, []);
 
-  const start = (provider: string) => {
+  const start: SignInStart["start"] = (provider, options = {}) => {
     if (pending_key.current !== null) return;
     pending_key.current = idempotencyKey();
     setStarting(provider);
     setProblem(null);
-    api.startSession({ provider, idempotency_key: pending_key.current }).then(
+    api.startSession({ provider, ...options, idempotency_key: pending_key.current }).then(
       ({ session }) => window.location.assign(sessionPath(session.id, { provider: session.provider })),
       (error: unknown) => {
         pending_key.current = null;
@@ -79,9 +80,14 @@ export function AddTool({ providers, has_connections, is_operator, sign_in }: Ad
   const available = providers.filter((provider) => provider.available);
   const tools = [...available.filter((tool) => tool.without_account), ...available.filter((tool) => !tool.without_account)];
   const missing = providers.filter((provider) => !provider.available);
+  const heading = useRef<HTMLHeadingElement>(null);
+  useEffect(() => {
+    // The browser looked for it before the page had its content.
+    if (window.location.hash === "#add") heading.current?.scrollIntoView();
+  }, []);
   return (
     <section aria-labelledby="add">
-      <h2 id="add">{has_connections ? texts.connect_another : texts.connect_a_tool}</h2>
+      <h2 id="add" ref={heading}>{has_connections ? texts.connect_another : texts.connect_a_tool}</h2>
       <p class="muted">{texts.connections.lead}</p>
       {problem === null ? null : <ProblemNote problem={problem} />}
       <ul class="cards">

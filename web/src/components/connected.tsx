@@ -63,9 +63,8 @@ export function Connected({ credentials, providers, sessions, caller, onChange }
   const now_ms = useNow(15_000);
   if (credentials.length === 0) return null;
   const providerOf = ({ provider }: CredentialMeta) => providers.find((one) => one.id === provider);
-  const toolOf = (credential: CredentialMeta) => providerOf(credential)?.name ?? credential.provider;
   const save = (credential: CredentialMeta) =>
-    work.run(credential, async () => (await actions()).download(credential, credential.provider), texts.connections.downloaded(toolOf(credential)));
+    work.run(credential, async () => (await actions()).download(credential, credential.provider), texts.connections.downloaded);
   const answer = ({ about, credential }: Question, choice: Choice) => {
     setQuestion(null);
     if (choice === "cancel") return;
@@ -92,7 +91,6 @@ export function Connected({ credentials, providers, sessions, caller, onChange }
             now_ms={now_ms}
             work={work}
             onQuestion={setQuestion}
-            onDownload={save}
           />
         ))}
       </ul>
@@ -108,7 +106,13 @@ function dialogTexts({ about, credential }: Question, provider: ProviderView | u
   const tool = provider?.name ?? credential.provider;
   const cancel = texts.connections.keep;
   if (about === "download") {
-    return { question: texts.connections.download_question(tool), detail: texts.connections.download_once, confirm: texts.connections.download, cancel };
+    const details = [texts.connections.download_detail(tool), ...(credential.policy === "store" ? [] : [texts.connections.download_once])];
+    return {
+      question: texts.connections.download_question(tool),
+      detail: details.join(" "),
+      confirm: texts.connections.download,
+      cancel: texts.not_now,
+    };
   }
   const day = formatDay(credential.stored_at, now_ms, locale());
   const can_sign_out = credential.policy === "store" && provider?.available === true && provider.can_sign_out;
@@ -146,10 +150,9 @@ interface ConnectionProps {
   now_ms: number;
   work: Work;
   onQuestion: (question: Question) => void;
-  onDownload: (credential: CredentialMeta) => void;
 }
 
-function Connection({ credential, provider, session, is_operator, now_ms, work, onQuestion, onDownload }: ConnectionProps) {
+function Connection({ credential, provider, session, is_operator, now_ms, work, onQuestion }: ConnectionProps) {
   const { id, policy, health, account, user_id } = credential;
   const tool = provider?.name ?? credential.provider;
   const is_checking = session?.credential_use?.purpose === "check";
@@ -197,7 +200,7 @@ function Connection({ credential, provider, session, is_operator, now_ms, work, 
               class="small"
               data-action="download"
               disabled={is_busy}
-              onClick={() => (policy === "store" ? onDownload(credential) : onQuestion({ about: "download", credential }))}
+              onClick={() => onQuestion({ about: "download", credential })}
             >
               {texts.connections.download}
             </button>

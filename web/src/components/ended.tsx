@@ -6,6 +6,7 @@ import { api, type CredentialMeta, type SessionView } from "../api";
 import { returnAddress } from "../embedding";
 import { START_PATH } from "../pages";
 import { texts } from "../texts";
+import { OtherMethods } from "./other-methods";
 import { TryAgainButton } from "./failure-actions";
 import { Files } from "./files";
 import { ReportId } from "./report-id";
@@ -36,14 +37,21 @@ function useCredentials(session: SessionView): CredentialMeta[] | null {
 
 function EndedLinks({ session, can_start, was_live }: EndedLinksProps) {
   const can_return = returnAddress(session) !== null;
-  const can_retry = can_start && session.for_person.actions.includes("start_session") && session.credential_use === null;
+  const is_retryable = session.status !== "completed" && session.credential_use === null;
+  const can_retry = can_start && is_retryable && session.for_person.actions.includes("start_session");
   return (
     <div class="row ended-links">
       <ReturnLink session={session} was_live={was_live} />
       {can_retry ? <TryAgainButton session={session} is_primary={!can_return} /> : null}
+      {can_retry ? <OtherMethods session={session} /> : null}
+      {can_start && session.status === "completed" ? (
+        <a class={can_return ? "button" : "button primary"} href={`${START_PATH}#add`}>
+          {texts.connect_another}
+        </a>
+      ) : null}
       {can_start ? (
-        <a class={!can_return && !can_retry ? "button primary" : "button"} href={START_PATH}>
-          {session.status === "completed" ? texts.connect_another : texts.another_way}
+        <a class="button" href={START_PATH}>
+          {texts.connections.title}
         </a>
       ) : null}
     </div>

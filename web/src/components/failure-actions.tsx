@@ -24,7 +24,7 @@ function tryAgain(action: TryAgain, session: SessionView, key: string): Promise<
       return api.restart(session.id);
     case "start_session":
       return api
-        .startSession({ provider: session.provider, idempotency_key: key })
+        .startSession({ provider: session.provider, method: session.method, renews: session.renews, idempotency_key: key })
         .then((started) => window.location.assign(sessionPath(started.session.id, { provider: session.provider })));
   }
 }

@@ -1,21 +1,20 @@
-// How machines are isolated from the host; only operators receive it.
+// How machines are isolated from the host, folded; only operators receive it.
 
 import type { Isolation } from "../api";
 
+const SUMMARIES: Record<Isolation["level"], string> = {
+  strong: "Machines are isolated by hardware virtualization.",
+  partial: "Machines run with weaker isolation than this host could give. How to fix",
+  emulated: "Machines run without hardware virtualization: slower, and weaker isolation. How to fix",
+};
+
 export function IsolationNote({ isolation }: { isolation: Isolation | null }) {
   if (isolation === null) return null;
-  if (isolation.level === "strong") {
-    return (
-      <p class="muted" data-isolation={isolation.level}>
-        Isolation of machines: {isolation.detail}.
-      </p>
-    );
-  }
+  const is_strong = isolation.level === "strong";
   return (
-    <section class="note warn" aria-label="Isolation of machines" data-isolation={isolation.level}>
-      <p>
-        <strong>Isolation of machines:</strong> {isolation.detail}.
-      </p>
+    <details class={is_strong ? "muted" : "note warn"} lang="en" data-isolation={isolation.level}>
+      <summary>{SUMMARIES[isolation.level]}</summary>
+      <p>Isolation: {isolation.detail}.</p>
       {isolation.layers_off.length === 0 ? null : (
         <ul>
           {isolation.layers_off.map((layer) => (
@@ -25,9 +24,11 @@ export function IsolationNote({ isolation }: { isolation: Isolation | null }) {
           ))}
         </ul>
       )}
-      <p>
-        Run <code>anteroom doctor</code> on the host for the causes.
-      </p>
-    </section>
+      {is_strong ? null : (
+        <p>
+          Run <code>anteroom doctor</code> on the host for the causes.
+        </p>
+      )}
+    </details>
   );
 }

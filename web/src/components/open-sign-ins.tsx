@@ -1,11 +1,14 @@
 // The sign-ins that are open: what each waits for, and how long it stays open when that is not long.
 
-import type { SessionView } from "../api";
+import { useState } from "preact/hooks";
+import { api, toProblem, type Problem, type SessionView } from "../api";
 import { remaining_ms } from "../clock";
 import { sessionPath } from "../pages";
 import { texts } from "../texts";
 import { useNow } from "../times";
+import { ConfirmDialog } from "./confirm-dialog";
 import { Countdown } from "./countdown";
+import { ProblemNote } from "./problem-note";
 
 const SHOWN_MAX = 12;
 /** From when on the remaining time is shown. */
@@ -14,6 +17,8 @@ const CLOSES_SOON_MS = 5 * 60_000;
 interface OpenSignInsProps {
   sessions: SessionView[];
   is_operator: boolean;
+  /** After a sign-in was stopped. */
+  onChange: () => void;
 }
 
 /** The deadline of a session if it is near. */
@@ -24,7 +29,39 @@ function nearDeadline(session: SessionView, now_ms: number): string | null {
   return left_ms !== null && left_ms <= CLOSES_SOON_MS ? first : null;
 }
 
-export function OpenSignIns({ sessions, is_operator }: OpenSignInsProps) {
+/** Whether the sign-in has failed, so that the person may want to stop it; what is being saved is not lost. */
+function hasFailed({ for_person: { phase, situation } }: SessionView): boolean {
+  return (phase === "failed" || phase === "needs_attention") && situation !== "saving_delayed";
+}
+
+/** Stops a sign-in after a confirmation. */
+function Stop({ session, onChange }: { session: SessionView; onChange: () => void }) {
+  const [is_asked, setAsked] = useState(false);
+  const [problem, setProblem] = useState<Problem | null>(null);
+  return (
+    <>
+      <button type="button" class="small" data-action="stop" onClick={() => setAsked(true)}>
+        {texts.stop}
+        <span class="visually-hidden"> {session.provider_name}</span>
+      </button>
+      {problem === null ? null : <ProblemNote problem={problem} />}
+      {is_asked ? (
+        <ConfirmDialog
+          question={texts.stop_question}
+          detail={session.machine === null ? texts.stop_detail : texts.stop_external_detail}
+          confirm={texts.stop}
+          cancel={texts.keep_going}
+          onChoice={(choice) => {
+            setAsked(false);
+            if (choice === "confirm") api.cancel(session.id).then(onChange, (error: unknown) => setProblem(toProblem(error)));
+          }}
+        />
+      ) : null}
+    </>
+  );
+}
+
+export function OpenSignIns({ sessions, is_operator, onChange }: OpenSignInsProps) {
   const now_ms = useNow(5_000);
   if (sessions.length === 0) return null;
   return (
@@ -51,6 +88,7 @@ export function OpenSignIns({ sessions, is_operator }: OpenSignInsProps) {
                     <span class="visually-hidden"> {provider_name}</span>
                   </a>
                 ) : null}
+                {hasFailed(session) ? <Stop session={session} onChange={onChange} /> : null}
                 <a class="button small primary" href={sessionPath(id, { provider })} data-action="continue">
                   {texts.connections.continue}
                   <span class="visually-hidden"> {provider_name}</span>

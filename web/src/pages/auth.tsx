@@ -12,7 +12,7 @@ import { LoginConfirmation } from "../components/login-confirmation";
 import { extractLoginToken } from "../login-token";
 import { isViewOnly } from "../pages";
 import { texts } from "../texts";
-import { SessionPage } from "./session";
+import { SessionPage, ToStartPage } from "./session";
 
 type LoginState = { step: "confirm"; problem: Problem | null } | { step: "log_in" } | { step: "finished"; problem: Problem | null };
 
@@ -48,6 +48,7 @@ export function AuthPage() {
       <Frame title={texts.address_not_complete} page="auth">
         <h1>{texts.address_not_complete}</h1>
         <p>{texts.check_whole_link}</p>
+        <ToStartPage />
       </Frame>
     );
   }

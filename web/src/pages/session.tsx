@@ -14,6 +14,7 @@ import { SignInAnnouncement } from "../components/sign-in-announcement";
 import { StatusLine } from "../components/status-line";
 import { Timeline } from "../components/timeline";
 import { hasEnded } from "../labels";
+import { START_PATH } from "../pages";
 import type { SessionStreamState } from "../session-stream";
 import { texts } from "../texts";
 import { useDesktop, useLanes, useTerminal, type DesktopPart, type Lanes, type TerminalPart } from "../use-lanes";
@@ -121,12 +122,32 @@ function LiveSession({ session, state, caller, view_only, lanes, desktop, termin
   );
 }
 
+/** The way on from a page that has nothing to show. */
+export function ToStartPage() {
+  return (
+    <p>
+      <a class="button primary" href={START_PATH}>
+        {texts.connections.title}
+      </a>
+    </p>
+  );
+}
+
 function SessionProblem({ problem, login_problem }: { problem: Problem; login_problem: Problem | null }) {
   if (problem.close_code === 4401 || accessEnded(problem.close_code) !== null) return <SignedOut problem={login_problem ?? problem} of_session />;
+  const is_unknown = problem.code === "unknown_session" || problem.code === "malformed";
+  const title = is_unknown ? texts.no_such_sign_in : texts.cannot_be_shown;
   return (
-    <Frame title={texts.cannot_be_shown} page="auth" status="error">
-      <h1>{texts.cannot_be_shown}</h1>
-      <ProblemNote problem={problem} />
+    <Frame title={title} page="auth" status="error">
+      <h1>{title}</h1>
+      {is_unknown ? (
+        <p role="alert" data-problem={problem.code}>
+          {texts.no_such_sign_in_detail}
+        </p>
+      ) : (
+        <ProblemNote problem={problem} />
+      )}
+      <ToStartPage />
     </Frame>
   );
 }

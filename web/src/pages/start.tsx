@@ -167,7 +167,7 @@ function Connections({ data, onChange }: { data: PageData; onChange: () => void 
     <>
       {is_operator && health?.status === "down" ? <HealthNote health={health} /> : null}
       {has_connections ? null : <NothingYet providers={providers} sign_in={sign_in} />}
-      <OpenSignIns sessions={sign_ins} is_operator={is_operator} />
+      <OpenSignIns sessions={sign_ins} is_operator={is_operator} onChange={onChange} />
       <Connected credentials={credentials} providers={providers} sessions={sessions} caller={caller} onChange={onChange} />
       <AddTool providers={providers} has_connections={has_connections} is_operator={is_operator} sign_in={sign_in} />
       {is_operator ? (
@@ -200,8 +200,8 @@ function NothingYet({ providers, sign_in }: { providers: ProviderView[]; sign_in
 function AuditorPage({ name, health, bar }: { name: string; health: Health | null; bar: ComponentChildren }) {
   return (
     <Frame title="Audit" page="start" status="auditor" bar={bar}>
-      <h1>Audit</h1>
-      <p>
+      <h1 lang="en">Audit</h1>
+      <p lang="en">
         Signed in as {name}, auditor. Auditors do not see sessions and credentials. They read the audit trail with{" "}
         <code>GET /api/audit</code> and an API token, or on the server with <code>anteroom audit export</code>.
       </p>

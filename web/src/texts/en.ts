@@ -58,6 +58,8 @@ export const en = {
   address_not_complete: "This address is not complete",
   check_whole_link: "Check that the whole link was copied.",
   cannot_be_shown: "There is nothing to show here",
+  no_such_sign_in: "This sign-in does not exist here",
+  no_such_sign_in_detail: "It was removed, or its address is not complete: check that the whole link was copied.",
   /** Why the connection to the remote browser or the terminal was closed. */
   closed: {
     replaced: "The temporary computer stopped. A new one is being prepared.",
@@ -203,8 +205,9 @@ export const en = {
     more: "More for",
     sign_in_again: "Sign in again",
     download: "Download",
-    downloaded: (tool: string) => `Saved on this computer. Keep the file secret: with it, ${tool} works as if you had signed in.`,
-    download_question: (tool: string) => `Download ${tool}?`,
+    downloaded: "Saved on this computer.",
+    download_question: (tool: string) => `Download the sign-in of ${tool}?`,
+    download_detail: (tool: string) => `Keep the file secret: with it, ${tool} works as if you had signed in.`,
     download_once: "It is handed out once and then deleted here.",
     remove: "Remove",
     keep: "Keep",

@@ -13,6 +13,7 @@
 //! Open https://id.example/device and enter
 //!   AB12-CD345
 //! """
+//! above = "Welcome"             # lines above the screen that are not visible any more
 //! links = ["https://id.example/device?full"]   # targets of the hyperlinks (OSC 8) on it
 //! at_end = true                 # the cursor is in the last line: the tool may still be writing there
 //! expect.url = "https://id.example/device"     # the whole address
@@ -38,7 +39,7 @@ mod status;
 
 pub use status::{StatusRun, StatusRunError};
 
-use crate::{PatternError, PromptRules, PromptTracker, ScreenAction, ScreenSnapshot, SignInFinder};
+use crate::{PatternError, PromptRules, PromptTracker, ScreenAction, ScreenSnapshot, SignInFinder, snapshot::plain};
 use anteroom_wire::{
     agent::SignInOutcome,
     provider::{Key, MethodName, Provider},
@@ -82,11 +83,14 @@ pub struct RecordedCredentialFile {
 }
 
 /// One screen.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RecordedScreen {
     /// Its text; lines that the terminal wrapped are joined.
     pub text: String,
+    /// The lines above the screen that are not visible any more.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub above: String,
     /// Width in columns.
     #[serde(default = "width")]
     pub width: usize,
@@ -138,21 +142,24 @@ pub struct ScreenFindings {
 impl RecordedScreen {
     /// A screen without expectations, from text as a terminal shows it.
     pub fn from_text(text: &str, width: usize) -> Self {
-        Self { text: text.to_owned(), width, links: Vec::new(), at_end: true, expect: ScreenFindings::default() }
+        Self { text: text.to_owned(), width, at_end: true, ..Self::default() }
     }
 
     /// A screen without expectations, from a snapshot of the terminal.
     pub fn from_snapshot(snapshot: &ScreenSnapshot) -> Self {
         let (text, links) = (snapshot.text(), snapshot.links.clone());
-        Self { text, width: snapshot.width, links, at_end: snapshot.cursor_in_text, expect: ScreenFindings::default() }
+        let above = snapshot.above.join("\n");
+        Self { text, above, width: snapshot.width, links, at_end: snapshot.cursor_in_text, ..Self::default() }
     }
 
     fn snapshot(&self) -> ScreenSnapshot {
-        let mut lines: Vec<String> = self.text.lines().map(|line| line.trim_end().to_owned()).collect();
+        let mut links = self.links.clone();
+        let mut lines: Vec<String> = self.text.lines().map(|line| plain(line, &mut links)).collect();
         while lines.last().is_some_and(String::is_empty) {
             lines.pop();
         }
-        ScreenSnapshot { lines, links: self.links.clone(), width: self.width, cursor_in_text: self.at_end }
+        let above = self.above.lines().map(|line| plain(line, &mut links)).collect();
+        ScreenSnapshot { lines, above, links, width: self.width, cursor_in_text: self.at_end }
     }
 }
 

@@ -5,6 +5,7 @@ mod wrapped_lines;
 use crate::{PatternError, ScreenSnapshot, compile_pattern};
 use anteroom_wire::provider::SignInRules;
 use regex_lite::Regex;
+use wrapped_lines::JoinedLine;
 
 /// The longest address, bytes.
 pub const URL_BYTES_MAX: usize = 8 * 1024;
@@ -73,27 +74,86 @@ impl SignInFinder {
     }
 
     /// Finds the last address, hyperlink and code on the screen. Lines that the *terminal* wrapped are already joined in the
-    /// snapshot; lines that the *program* broke within an address are joined here.
+    /// snapshot; lines that the *program* broke within an address are joined here. An address that may be cut is not returned.
     pub fn find(&self, snapshot: &ScreenSnapshot) -> FoundSignIn {
-        let text = wrapped_lines::join_wrapped_lines(&snapshot.lines, snapshot.width);
+        let lines = wrapped_lines::join_wrapped_lines(&snapshot.lines, snapshot.width);
         let grows_at_end = snapshot.cursor_in_text
             || snapshot.lines.last().is_some_and(|line| wrapped_lines::is_full_line(line, snapshot.width));
-        let piece = |pattern: &Regex| last_match(pattern, &text, grows_at_end);
-        let url = self.url.as_ref().and_then(piece).filter(|url| web_url_host(&url.text).is_some());
+        let url_in = |lines: &[JoinedLine]| {
+            let pattern = self.url.as_ref()?;
+            let found = last_match(pattern, lines, grows_at_end)?;
+            let text = whole_address(&found)?;
+            Some(ScreenMatch { text: text.to_owned(), maybe_incomplete: found.maybe_incomplete })
+        };
+        let url = url_in(&lines).or_else(|| {
+            // An address taller than the screen begins above it.
+            let all = [&snapshot.above[..], &snapshot.lines].concat();
+            (!snapshot.above.is_empty()).then(|| url_in(&wrapped_lines::join_wrapped_lines(&all, snapshot.width)))?
+        });
+        let url = url.filter(|url| web_url_host(&url.text).is_some());
         let link = self.url.as_ref().and_then(|pattern| last_link(pattern, &snapshot.links));
-        let code = self.code.as_ref().and_then(piece);
+        let code = self.code.as_ref().and_then(|pattern| last_match(pattern, &lines, grows_at_end));
+        let code = code.map(|code| ScreenMatch { text: code.text.to_owned(), maybe_incomplete: code.maybe_incomplete });
         let code =
             code.filter(|code| code.text.chars().count() <= CODE_CHARS_MAX && !code.text.chars().any(char::is_control));
         FoundSignIn { url, hyperlink_url: link, code }
     }
 }
 
-fn last_match(pattern: &Regex, text: &[String], grows_at_end: bool) -> Option<ScreenMatch> {
+/// The last match of a pattern, and what is around it.
+struct LineMatch<'a> {
+    text: &'a str,
+    /// What follows on the line.
+    rest: &'a str,
+    maybe_incomplete: bool,
+    /// The line below may belong to it or not.
+    is_ambiguous: bool,
+}
+
+fn last_match<'a>(pattern: &Regex, lines: &'a [JoinedLine], grows_at_end: bool) -> Option<LineMatch<'a>> {
     let (at, found) =
-        text.iter().enumerate().rev().find_map(|(at, line)| Some((at, pattern.captures_iter(line).last()?)))?;
+        lines.iter().enumerate().rev().find_map(|(at, line)| Some((at, pattern.captures_iter(&line.text).last()?)))?;
+    let line = &lines[at].text;
     let group = found.get(1).or_else(|| found.get(0))?;
-    let at_end = at + 1 == text.len() && group.end() == text[at].len();
-    Some(ScreenMatch { text: group.as_str().trim().to_owned(), maybe_incomplete: at_end && grows_at_end })
+    let at_end = at + 1 == lines.len() && group.end() == line.len();
+    let (text, rest) = (line[group.start()..group.end()].trim(), &line[group.end()..]);
+    let is_ambiguous = lines[at].is_ambiguous && rest.is_empty();
+    Some(LineMatch { text, rest, maybe_incomplete: at_end && grows_at_end, is_ambiguous })
+}
+
+/// The address at the start of a match, without what closes the sentence around it. `None`: it may be cut.
+fn whole_address<'a>(found: &LineMatch<'a>) -> Option<&'a str> {
+    let end = found.text.find(|c| !is_address_char(c)).unwrap_or(found.text.len());
+    let (address, rest) = found.text.split_at(end);
+    let follows = rest.chars().chain(found.rest.chars()).next();
+    let is_cut = follows.is_some_and(|c| c == '…' || wrapped_lines::is_border(c)) || address.ends_with("...");
+    let address = trim_sentence(address);
+    // `%`, or `%` and one digit.
+    let in_escape = address.bytes().rev().take(2).any(|b| b == b'%');
+    (!is_cut && !in_escape && !found.is_ambiguous).then_some(address)
+}
+
+/// Whether an address can contain `c` (RFC 3986; some programs leave other ASCII characters as they are).
+fn is_address_char(c: char) -> bool {
+    c.is_ascii_graphic() && !"\"<>\\^`{|}".contains(c)
+}
+
+/// `address` without punctuation and closing brackets of the text around it.
+fn trim_sentence(address: &str) -> &str {
+    let mut address = address;
+    loop {
+        let is_open = |open, close| address.matches(open).count() >= address.matches(close).count();
+        let keeps = match address.chars().next_back() {
+            Some(')') => is_open('(', ')'),
+            Some(']') => is_open('[', ']'),
+            Some('.' | ',' | ';' | ':' | '!' | '\'' | '*') => false,
+            Some(_) | None => true,
+        };
+        if keeps {
+            return address;
+        }
+        address = &address[..address.len() - 1];
+    }
 }
 
 /// The last hyperlink whose start the pattern matches; the pattern need not match all of it.

@@ -9,6 +9,8 @@ const LINKS_MAX: usize = 64;
 pub struct ScreenSnapshot {
     /// The visible lines without trailing blanks; lines that the terminal wrapped are joined.
     pub lines: Vec<String>,
+    /// The lines above them that are not visible any more, oldest first: an address may begin there.
+    pub above: Vec<String>,
     /// The targets of the hyperlinks on them, in order, each once.
     pub links: Vec<String>,
     /// Width in columns.
@@ -28,7 +30,14 @@ impl ScreenSnapshot {
         }
         // A line without text never wraps: counted from the end, lines are rows.
         let text_ends_at = height.saturating_sub(all - lines.len());
-        Self { lines, links, width, cursor_in_text: cursor_row < text_ends_at }
+        Self { lines, above: Vec::new(), links, width, cursor_in_text: cursor_row < text_ends_at }
+    }
+
+    /// Adds the lines above the screen, from the output of `capture-pane -e -J`.
+    #[must_use]
+    pub fn with_lines_above(self, captured: &[String]) -> Self {
+        let above = captured.iter().map(|line| plain(line, &mut Vec::new())).collect();
+        Self { above, ..self }
     }
 
     /// The lines joined by line feeds, the form in which prompt rules match them.
@@ -37,8 +46,8 @@ impl ScreenSnapshot {
     }
 }
 
-/// `line` without escape sequences and trailing blanks; hyperlinks are added to `links`.
-fn plain(line: &str, links: &mut Vec<String>) -> String {
+/// `line` without escape sequences, characters that have no width and trailing blanks; hyperlinks are added to `links`.
+pub(crate) fn plain(line: &str, links: &mut Vec<String>) -> String {
     let mut out = String::with_capacity(line.len());
     let mut rest = line.chars();
     while let Some(c) = rest.next() {
@@ -51,8 +60,14 @@ fn plain(line: &str, links: &mut Vec<String>) -> String {
                         add_link(links, target);
                     }
                 }
+                // A string for the terminal (DCS, SOS, PM, APC).
+                Some('P' | 'X' | '^' | '_') => drop(osc_command(&mut rest)),
+                // One of several intermediate characters and a final one.
+                Some(' '..='/') => while rest.next().is_some_and(|c| (' '..='/').contains(&c)) {},
                 Some(_) | None => {}
             },
+            // Places where a line may be broken, and marks: programs put them into addresses.
+            '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{2060}' | '\u{feff}' => {}
             // Shifts to and from the line-drawing characters.
             '\x0e' | '\x0f' => {}
             c => out.push(c),

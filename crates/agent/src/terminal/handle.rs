@@ -11,6 +11,8 @@ use tokio::sync::{Mutex, mpsc, oneshot, watch};
 pub(super) const TMUX_SESSION: &str = "main";
 /// Lines above the screen that are read; with the tallest screen they fit into one response of tmux.
 const HISTORY_LINES: usize = 1_600;
+/// Lines above the screen in which an address may begin.
+const LINES_ABOVE: usize = 300;
 const REQUEST_MS_MAX: u64 = 10_000;
 /// How long a new pane process may take to connect: the first limit and the longest, milliseconds.
 const PANE_MS_MIN: u64 = 5_000;
@@ -102,18 +104,25 @@ impl Terminal {
         Ok(lines)
     }
 
-    /// The screen with what is needed to find a URL on it.
+    /// The screen and up to [`LINES_ABOVE`] lines above it, with what is needed to find a URL there.
     pub(crate) async fn read_snapshot(&self) -> Result<ScreenSnapshot, TerminalError> {
         // The cursor first: text that arrives in between then counts as possibly incomplete.
-        let geometry = format!("display-message -p -t {TMUX_SESSION} '#{{pane_width}} #{{pane_height}} #{{cursor_y}}'");
+        let geometry = format!(
+            "display-message -p -t {TMUX_SESSION} '#{{pane_width}} #{{pane_height}} #{{cursor_y}} #{{history_size}}'"
+        );
         let geometry = self.request(geometry).await?;
         let numbers: Vec<usize> =
             geometry.first().map(|line| line.split(' ').filter_map(|n| n.parse().ok()).collect()).unwrap_or_default();
-        let [width, height, cursor_row] = numbers[..] else {
+        let [width, height, cursor_row, history_lines] = numbers[..] else {
             return Err(TerminalError::NoSize);
         };
-        let captured = self.request(format!("capture-pane -p -e -J -t {TMUX_SESSION}")).await?;
-        Ok(ScreenSnapshot::new(&captured, width, height, cursor_row))
+        let capture = format!("capture-pane -p -e -J -t {TMUX_SESSION}");
+        let snapshot = ScreenSnapshot::new(&self.request(capture.clone()).await?, width, height, cursor_row);
+        // The history has only lines of this run: it is cleared when the tool starts.
+        match history_lines {
+            0 => Ok(snapshot),
+            _ => Ok(snapshot.with_lines_above(&self.request(format!("{capture} -S -{LINES_ABOVE} -E -1")).await?)),
+        }
     }
 
     /// Restarts the pane's process, repeatedly until one has connected: without it there is no tool. If the terminal is down it does

@@ -127,6 +127,25 @@ async fn url_wrapped_at_80_columns_is_found_complete() {
 }
 
 #[tokio::test]
+async fn r33_url_taller_than_the_screen_is_found_complete() {
+    let fixture = start().await;
+    let mut sender = fixture.connect().await;
+    let url = format!("https://a.example/authorize?x={}&end=1", "abcdefghij".repeat(120));
+    let rows: Vec<String> = url.as_bytes().chunks(38).map(|part| String::from_utf8_lossy(part).into_owned()).collect();
+    assert!(rows.len() > 25);
+    let mut tool = provider(&format!(
+        "while [ \"$(stty size)\" != '25 38' ]; do sleep 0.05; done
+        printf '%s\\n' 'Visit:' '' '{}' '' 'Paste the code here'; cat",
+        rows.join("\n")
+    ));
+    tool.sign_in.url = Some(r"https://a\.example/authorize\?\S+".into());
+    let _view = open_terminal(&mut sender, "38").await;
+    fixture.claim(&mut sender, tool).await;
+    assert_eq!(wait_url(&fixture, &url).await, UrlSource::Screen);
+    assert_eq!(count_events(&fixture, |event| matches!(event, AgentEvent::SignIn(SignInEvent::Url(_)))), 1, "no part");
+}
+
+#[tokio::test]
 async fn url_printed_in_two_writes_is_never_reported_incomplete() {
     let fixture = start().await;
     let mut sender = fixture.connect().await;

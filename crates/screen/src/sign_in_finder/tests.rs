@@ -2,6 +2,8 @@
 
 use super::*;
 
+mod layouts;
+
 fn finder_for(url: &str) -> SignInFinder {
     let code = Some(r"one-time code:? +([A-Z0-9]{4}-[A-Z0-9]{4,5})".into());
     SignInFinder::new(&SignInRules { url: Some(url.into()), code, ..SignInRules::default() }).unwrap()
@@ -10,7 +12,7 @@ fn finder_for(url: &str) -> SignInFinder {
 /// A screen whose cursor has left the text.
 fn screen(text: &[&str], width: usize) -> ScreenSnapshot {
     let lines = text.iter().map(|&line| line.to_owned()).collect();
-    ScreenSnapshot { lines, links: Vec::new(), width, cursor_in_text: false }
+    ScreenSnapshot { lines, width, ..ScreenSnapshot::default() }
 }
 
 fn url_on(snapshot: &ScreenSnapshot) -> Option<String> {
@@ -22,7 +24,7 @@ fn fixture(name: &str) -> ScreenSnapshot {
     let path = format!("{}/../testbed/fixtures/screens/{name}.txt", env!("CARGO_MANIFEST_DIR"));
     let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"));
     let lines = text.lines().map(str::to_owned).collect();
-    ScreenSnapshot { lines, links: Vec::new(), width: 120, cursor_in_text: true }
+    ScreenSnapshot { lines, width: 120, cursor_in_text: true, ..ScreenSnapshot::default() }
 }
 
 #[test]

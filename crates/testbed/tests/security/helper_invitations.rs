@@ -2,7 +2,7 @@
 
 use crate::browser_client::Browser;
 use anteroom_testbed::{Script, ScriptedProvider, Step, TestConfig, TestServer};
-use anteroom_wire::{api::SessionStatus, api::StartResponse};
+use anteroom_wire::{Secret, api::SessionStatus, api::StartResponse};
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -62,6 +62,33 @@ async fn helper_sees_the_session_and_cannot_act_in_it() {
     assert!([401, 403].contains(&foreign), "{foreign}");
     let mut second = Browser::new(&server, "c");
     assert_eq!(second.log_in(login_token(url)).await.status(), 401, "an invitation works once");
+    server.stop_and_check_leaks().await.unwrap();
+}
+
+#[tokio::test]
+async fn support_bundle_of_a_session_is_for_operators_only() {
+    let (_dir, server, started, person) = start().await;
+    let session = format!("/api/auth/session/{}", started.session.id);
+    let bundle = format!("{session}/bundle");
+    let (_, invitation) = post(&person, &format!("{session}/invitations"), json!({ "name": "Grace" })).await;
+    let mut helper = Browser::new(&server, "b");
+    assert_eq!(helper.log_in(login_token(invitation["url"].as_str().unwrap())).await.status(), 204);
+    for (who, browser) in [("the person of the session", &person), ("its helper", &helper)] {
+        let (status, answer) = post(browser, &bundle, json!({})).await;
+        assert_eq!((status, answer["code"].as_str()), (403, Some("not_owner")), "{who}: {answer}");
+    }
+    let operator = server.operator_client().unwrap();
+    let created = operator.post("/api/tokens", json!({ "name": "reads", "role": "auditor" })).await.unwrap();
+    let secret = created.parse::<Value>().unwrap()["secret"].as_str().unwrap().to_owned();
+    let auditor = server.client_with_token(&Secret::new(secret)).unwrap();
+    for (who, client, status) in [
+        ("the backend of the session", &server.backend_client().unwrap(), 403),
+        ("an auditor", &auditor, 403),
+        ("without a caller", &server.anonymous_client().unwrap(), 401),
+        ("an operator", &operator, 200),
+    ] {
+        assert_eq!(client.post(&bundle, json!({})).await.unwrap().status, status, "{who}");
+    }
     server.stop_and_check_leaks().await.unwrap();
 }
 

@@ -1,5 +1,6 @@
 //! Where a credential names the account that is signed in.
 
+use super::credential_format::lines_of;
 use crate::guest_text::clean_line;
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use regex_lite::Regex;
@@ -24,19 +25,37 @@ pub enum AccountSource {
     },
     /// Regular expression on a text file; group 1, or the complete match, is the name.
     Pattern(String),
+    /// A text in another JSON file that the tool writes. The file is delivered with the credential, and only this text of it is kept.
+    OtherFile {
+        /// Path of the file below the home directory.
+        path: String,
+        /// JSON pointer to the text.
+        pointer: String,
+    },
 }
 
 impl AccountSource {
-    /// The name in these bytes, as one line that is safe to show. `None`: there is none, or it is longer than an e-mail address can be.
+    /// The path of the file that has the name, if it is not the credential's.
+    pub fn other_path(&self) -> Option<&str> {
+        match self {
+            Self::OtherFile { path, .. } => Some(path),
+            Self::Pointer(_) | Self::IdToken { .. } | Self::Pattern(_) => None,
+        }
+    }
+
+    /// The name in these bytes of the file that has it, as one line that is safe to show. `None`: there is none, or it is longer than an e-mail address can be.
     pub fn read_from(&self, bytes: &[u8]) -> Option<String> {
         let name = match self {
-            Self::Pointer(pointer) => text_at(&serde_json::from_slice(bytes).ok()?, pointer)?.to_owned(),
+            Self::Pointer(pointer) | Self::OtherFile { pointer, .. } => {
+                text_at(&serde_json::from_slice(bytes).ok()?, pointer)?.to_owned()
+            }
             Self::IdToken { pointer, claim } => {
                 let value: Value = serde_json::from_slice(bytes).ok()?;
                 claims_of(text_at(&value, pointer)?)?.get(claim)?.as_str()?.to_owned()
             }
             Self::Pattern(pattern) => {
-                let captures = Regex::new(pattern).ok()?.captures(std::str::from_utf8(bytes).ok()?)?;
+                let text = lines_of(bytes)?;
+                let captures = Regex::new(pattern).ok()?.captures(&text)?;
                 captures.get(1).or_else(|| captures.get(0))?.as_str().to_owned()
             }
         };
@@ -78,6 +97,23 @@ mod tests {
         assert_eq!(id_token().read_from(token.as_bytes()).as_deref(), Some("ada@example.test"));
         let pattern = AccountSource::Pattern(r"(?m)^\s+user: (\S+)$".into());
         assert_eq!(pattern.read_from(b"github.com:\n    user: ada\n").as_deref(), Some("ada"));
+    }
+
+    #[test]
+    fn account_of_claude_code_and_copilot_cli_is_read_from_their_files() {
+        let account_of = |descriptor: &str| {
+            toml::from_str::<super::super::Provider>(descriptor).unwrap().credential.account.unwrap()
+        };
+        let claude = account_of(include_str!("../../../../providers/claude_code.toml"));
+        assert_eq!(claude.other_path(), Some(".claude.json"));
+        let settings = r#"{"numStartups":1,"userID":"6f1c","hasCompletedOnboarding":true,"oauthAccount":{"accountUuid":"5e0d1d66-0000-4000-8000-000000000001","emailAddress":"ada@example.test","organizationUuid":"5e0d1d66-0000-4000-8000-000000000002","displayName":"Ada","organizationName":"Example"},"projects":{}}"#;
+        assert_eq!(claude.read_from(settings.as_bytes()).as_deref(), Some("ada@example.test"));
+        assert_eq!(claude.read_from(br#"{"hasCompletedOnboarding":true}"#), None);
+        let copilot = account_of(include_str!("../../../../providers/copilot_cli.toml"));
+        assert_eq!(copilot.other_path(), None);
+        let file = "// User settings belong in settings.json.\n// This file is managed automatically.\n{\n  \"lastLoggedInUser\": {\n    \"host\": \"https://github.com\",\n    \"login\": \"ada-l\"\n  },\n  \"loggedInUsers\": [\n    {\n      \"host\": \"https://github.com\",\n      \"login\": \"ada-l\"\n    }\n  ],\n  \"authTokens\": [{ \"token\": \"gho_xxxxxxxxxxxxxxxxxxxxxxxxxxxx\" }]\n}\n";
+        assert_eq!(copilot.read_from(file.as_bytes()).as_deref(), Some("ada-l"));
+        assert_eq!(copilot.read_from(file.replace("\"login\"", "\"name\"").as_bytes()), None);
     }
 
     #[test]

@@ -3,6 +3,9 @@
 use super::{CredentialRules, FileFormat};
 use regex_lite::Regex;
 use serde_json::Value;
+use std::borrow::Cow;
+
+const UTF8_BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// The format that a provider's credential must have, ready to be checked.
 #[derive(Debug)]
@@ -19,6 +22,12 @@ pub enum FormatFault {
     /// Nothing but blanks.
     #[error("the file is empty")]
     Empty,
+    /// UTF-16 in either byte order, which no tool reads.
+    #[error("UTF-16 text: save the file as UTF-8 without a byte-order mark")]
+    Utf16,
+    /// JSON after a byte-order mark, which RFC 8259 forbids and the tools' parsers reject.
+    #[error("a byte-order mark before the JSON: save the file as UTF-8 without a byte-order mark")]
+    ByteOrderMark,
     /// Not one complete JSON value. (The parser's message could quote the text.)
     #[error("not complete JSON")]
     NotJson,
@@ -73,14 +82,29 @@ impl CredentialFormat {
         if bytes.iter().all(u8::is_ascii_whitespace) {
             return Err(FormatFault::Empty);
         }
+        if is_utf16(bytes) {
+            return Err(FormatFault::Utf16);
+        }
         match self {
+            Self::Json(_) if bytes.starts_with(UTF8_BYTE_ORDER_MARK) => Err(FormatFault::ByteOrderMark),
             Self::Json(required) => check_json(required, bytes),
             Self::Text(pattern) => {
-                let text = std::str::from_utf8(bytes).map_err(|_| FormatFault::NotText)?;
-                if pattern.is_match(text) { Ok(()) } else { Err(FormatFault::NoMatch) }
+                let text = lines_of(bytes).ok_or(FormatFault::NotText)?;
+                if pattern.is_match(&text) { Ok(()) } else { Err(FormatFault::NoMatch) }
             }
         }
     }
+}
+
+/// The text that patterns are matched with: without a byte-order mark, and with `\n` at the end of each line. `None`: not UTF-8.
+pub(super) fn lines_of(bytes: &[u8]) -> Option<Cow<'_, str>> {
+    let text = std::str::from_utf8(bytes.strip_prefix(UTF8_BYTE_ORDER_MARK).unwrap_or(bytes)).ok()?;
+    Some(if text.contains("\r\n") { Cow::Owned(text.replace("\r\n", "\n")) } else { Cow::Borrowed(text) })
+}
+
+/// Whether bytes begin as UTF-16: with its byte-order mark, or with a character of ASCII.
+fn is_utf16(bytes: &[u8]) -> bool {
+    matches!(bytes, [0xff, 0xfe, ..] | [0xfe, 0xff, ..] | [0, 1..=0x7f, ..] | [1..=0x7f, 0, ..])
 }
 
 fn check_json(required: &[String], bytes: &[u8]) -> Result<(), FormatFault> {
@@ -152,6 +176,62 @@ mod tests {
         for format in [FileFormat::Json, FileFormat::Text] {
             let all = CredentialRules { format, text_matches: Some(String::new()), ..CredentialRules::default() };
             assert_eq!(all.check_format(b" \r\n\t"), Err(FormatFault::Empty));
+        }
+    }
+
+    /// The rules of a descriptor of this project.
+    fn descriptor(text: &str) -> CredentialRules {
+        toml::from_str::<super::super::Provider>(text).unwrap().credential
+    }
+
+    fn utf16(text: &str, to_bytes: impl Fn(u16) -> [u8; 2]) -> Vec<u8> {
+        text.encode_utf16().flat_map(to_bytes).collect()
+    }
+
+    #[test]
+    fn r31_json_with_a_byte_order_mark_or_in_utf16_is_refused_by_name() {
+        let codex = descriptor(include_str!("../../../../providers/codex.toml"));
+        let good = r#"{"auth_mode":"chatgpt","OPENAI_API_KEY":null,"tokens":{"id_token":"e30.e30.e30","access_token":"e30.e30.e30","refresh_token":"rt_x","account_id":"a"},"last_refresh":"2026-01-01T00:00:00Z"}"#;
+        assert_eq!(codex.check_format(good.as_bytes()), Ok(()));
+        assert_eq!(codex.check_format(good.replace(',', ",\r\n").as_bytes()), Ok(()), "JSON takes CRLF");
+        let marked = format!("\u{feff}{good}");
+        let fault = codex.check_format(marked.as_bytes()).unwrap_err();
+        assert_eq!(
+            fault.to_string(),
+            "a byte-order mark before the JSON: save the file as UTF-8 without a byte-order mark"
+        );
+        for wide in [
+            utf16(&marked, u16::to_le_bytes),
+            utf16(&marked, u16::to_be_bytes),
+            utf16(good, u16::to_le_bytes),
+            utf16(good, u16::to_be_bytes),
+        ] {
+            let fault = codex.check_format(&wide).unwrap_err();
+            assert_eq!(fault.to_string(), "UTF-16 text: save the file as UTF-8 without a byte-order mark");
+        }
+    }
+
+    const HOSTS: &str = "github.com:\n    git_protocol: https\n    users:\n        octo-person:\n            oauth_token: gho_xxxxxxxxxxxxxxxxxxxxxxxxxxxx\n    user: octo-person\n    oauth_token: gho_xxxxxxxxxxxxxxxxxxxxxxxxxxxx\n";
+
+    #[test]
+    fn r31_text_with_crlf_or_a_byte_order_mark_is_taken() {
+        let github = descriptor(include_str!("../../../../providers/github_cli.toml"));
+        let windows = HOSTS.replace('\n', "\r\n");
+        for text in [HOSTS, &windows, &format!("\u{feff}{windows}")] {
+            assert_eq!(github.check_format(text.as_bytes()), Ok(()), "{text:?}");
+            let account = github.account.as_ref().unwrap().read_from(text.as_bytes());
+            assert_eq!(account.as_deref(), Some("octo-person"), "{text:?}");
+        }
+        assert_eq!(github.check_format(&utf16(&windows, u16::to_le_bytes)), Err(FormatFault::Utf16));
+    }
+
+    #[test]
+    fn r42_hosts_file_whose_token_is_in_a_keyring_does_not_count() {
+        let github = descriptor(include_str!("../../../../providers/github_cli.toml"));
+        let keyring: String =
+            HOSTS.lines().filter(|line| !line.contains("oauth_token")).map(|line| format!("{line}\n")).collect();
+        for text in [keyring.clone(), keyring.replace('\n', "\r\n")] {
+            assert_eq!(github.check_format(text.as_bytes()), Err(FormatFault::NoMatch));
         }
     }
 }

@@ -1,6 +1,8 @@
 //! Sign-in methods of a provider.
 
-use super::{CredentialRules, KeyEntry, Lane, PromptQuestion, PromptRule, Provider, SettingsFile, SignInRules};
+use super::{
+    AccountSource, CredentialRules, KeyEntry, Lane, PromptQuestion, PromptRule, Provider, SettingsFile, SignInRules,
+};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -140,7 +142,12 @@ impl Provider {
     #[must_use]
     pub fn for_agent(&self) -> Self {
         let sign_in = SignInRules { declined: None, ..self.sign_in.clone() };
-        let credential = CredentialRules { account: None, ..self.credential.clone() };
+        let mut credential = CredentialRules { account: None, ..self.credential.clone() };
+        if let Some(path) = self.credential.account.as_ref().and_then(AccountSource::other_path)
+            && !credential.paths.iter().chain(&credential.companions).any(|known| known == path)
+        {
+            credential.companions.push(path.to_owned());
+        }
         Self { sign_in_hosts: Vec::new(), without_account: false, sign_in, credential, ..self.clone() }
     }
 
@@ -213,6 +220,28 @@ mod tests {
         for key in ["without_account", "sign_in_hosts", "declined", "account"] {
             assert!(!sent.contains(&format!("\"{key}\"")), "{key} in {sent}");
         }
+    }
+
+    #[test]
+    fn an_agent_delivers_the_file_that_names_the_account_as_a_companion() {
+        let claude: Provider = toml::from_str(include_str!("../../../../providers/claude_code.toml")).unwrap();
+        let sent = claude.for_agent().credential;
+        assert_eq!((sent.companions, sent.account), (vec![".claude.json".to_owned()], None));
+        let listed = CredentialRules { companions: vec![".claude.json".into()], ..claude.credential.clone() };
+        let sent = Provider { credential: listed, ..claude }.for_agent().credential;
+        assert_eq!(sent.companions, [".claude.json"]);
+    }
+
+    #[test]
+    fn r28_use_of_claude_code_lays_down_what_its_first_start_would_ask() {
+        let claude: Provider = toml::from_str(include_str!("../../../../providers/claude_code.toml")).unwrap();
+        let used = claude.with_method_for_use(&claude.method).unwrap();
+        let [file] = &used.settings_files[..] else { panic!("{:?}", used.settings_files) };
+        assert_eq!(file.path, ".claude.json");
+        let settings: serde_json::Value = serde_json::from_str(&file.content).unwrap();
+        assert_eq!(settings["hasCompletedOnboarding"], true);
+        assert_eq!(settings["projects"]["/home/user"]["hasTrustDialogAccepted"], true);
+        assert!(claude.with_method(&claude.method).unwrap().settings_files.is_empty(), "a sign-in starts without it");
     }
 
     #[test]

@@ -161,8 +161,9 @@ impl ErrorList {
     fn check_credential(&mut self, provider: &Provider) {
         let rules = &provider.credential;
         self.require(!rules.paths.is_empty(), || "credential.paths is empty".to_owned());
-        self.require(rules.paths.len() + rules.companions.len() <= 8, || {
-            "credential.paths and credential.companions have more than 8 entries together".to_owned()
+        let other = rules.account.as_ref().and_then(AccountSource::other_path);
+        self.require(rules.paths.len() + rules.companions.len() + usize::from(other.is_some()) <= 8, || {
+            "credential.paths, credential.companions and credential.account have more than 8 files together".to_owned()
         });
         for (key, paths) in [("paths", &rules.paths), ("companions", &rules.companions)] {
             for (at, path) in paths.iter().enumerate() {
@@ -226,6 +227,12 @@ impl ErrorList {
                 self.check_pattern("credential.account.pattern", Some(pattern));
                 ("pattern", FileFormat::Text)
             }
+            // The file is JSON, whatever the credential is.
+            AccountSource::OtherFile { path, pointer } => {
+                self.check_pointer("credential.account.other_file.pointer", pointer);
+                self.check_path("credential.account.other_file.path", path);
+                return;
+            }
         };
         self.require(format == needed, || format!("credential.account.{key} is not for this credential.format"));
     }
@@ -265,6 +272,22 @@ impl ErrorList {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn file_that_names_the_account_is_below_the_home_and_counts_as_a_file() {
+        let mut provider: Provider = toml::from_str(include_str!("../../../../providers/claude_code.toml")).unwrap();
+        assert_eq!(provider.validation_errors(), Vec::<String>::new());
+        provider.credential.account = Some(AccountSource::OtherFile { path: "../x".into(), pointer: "mail".into() });
+        provider.credential.companions = (0..7).map(|number| format!("file{number}")).collect();
+        let errors = provider.validation_errors().join("\n");
+        for expected in [
+            "credential.account have more than 8 files together",
+            "credential.account.other_file.path \"../x\" must be below",
+            "credential.account.other_file.pointer \"mail\" must be a JSON pointer",
+        ] {
+            assert!(errors.contains(expected), "{expected} not in:\n{errors}");
+        }
+    }
 
     #[test]
     fn all_errors_are_reported_at_once_with_their_keys() {

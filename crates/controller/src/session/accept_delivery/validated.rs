@@ -7,7 +7,7 @@ use anteroom_wire::{
     CredentialId, Problem,
     agent::{CredentialDelivery, DeliveredFile},
     api::CredentialFile,
-    provider::{CredentialRules, StoragePolicy},
+    provider::{AccountSource, CredentialRules, StoragePolicy},
 };
 use zeroize::Zeroizing;
 
@@ -72,11 +72,14 @@ impl ValidatedDelivery {
         check_paths(&provider.credential, &delivery.files).map_err(|error| invalid(error.to_string()))?;
         provider.credential.check_format(first.content.expose()).map_err(|error| invalid(error.to_string()))?;
         let expires_at_ms = credentials::read_expires_at(&provider.credential, first.content.expose());
-        let source = provider.credential.account.as_ref();
-        let account = source.and_then(|source| source.read_from(first.content.expose()));
+        let account = account_of(&provider.credential, &delivery.files);
         // Permission bits only: a leased file must not carry a set-user-id bit.
-        let files: Vec<DeliveredFile> =
-            delivery.files.iter().map(|file| DeliveredFile { mode: file.mode & 0o777, ..file.clone() }).collect();
+        let files: Vec<DeliveredFile> = delivery
+            .files
+            .iter()
+            .filter(|file| is_stored(&provider.credential, &file.path))
+            .map(|file| DeliveredFile { mode: file.mode & 0o777, ..file.clone() })
+            .collect();
         let json = Zeroizing::new(serde_json::to_vec(&files).map_err(ApiError::internal)?);
         let plaintext = LockedBytes::copy_of(&json).map_err(ApiError::internal)?;
         credentials::warn_unless_locked(&plaintext);
@@ -157,7 +160,8 @@ pub(crate) fn check_paths(rules: &CredentialRules, files: &[DeliveredFile]) -> R
         return Err(PathError::TooManyFiles);
     }
     for (at, file) in files.iter().enumerate() {
-        let is_allowed = rules.paths.contains(&file.path) || (at > 0 && rules.companions.contains(&file.path));
+        let is_companion = || is_stored(rules, &file.path) || other_path(rules) == Some(&file.path);
+        let is_allowed = rules.paths.contains(&file.path) || (at > 0 && is_companion());
         if !is_allowed {
             return Err(PathError::NotListed(at + 1));
         }
@@ -166,6 +170,27 @@ pub(crate) fn check_paths(rules: &CredentialRules, files: &[DeliveredFile]) -> R
         }
     }
     Ok(())
+}
+
+/// The path of the file that only names the account.
+fn other_path(rules: &CredentialRules) -> Option<&str> {
+    rules.account.as_ref().and_then(AccountSource::other_path)
+}
+
+/// Whether a file is part of the credential. A file that only names the account is not kept.
+fn is_stored(rules: &CredentialRules, path: &String) -> bool {
+    rules.paths.contains(path) || rules.companions.contains(path)
+}
+
+/// The account that these files name.
+fn account_of(rules: &CredentialRules, files: &[DeliveredFile]) -> Option<String> {
+    let source = rules.account.as_ref()?;
+    let (first, others) = files.split_first()?;
+    let Some(path) = source.other_path() else { return source.read_from(first.content.expose()) };
+    let name = source.read_from(others.iter().find(|file| file.path == path)?.content.expose())?;
+    // The machine chose both files: a text that the credential has as well could be a token.
+    let has_name = |bytes: &[u8]| bytes.windows(name.len()).any(|part| part == name.as_bytes());
+    (!has_name(first.content.expose())).then_some(name)
 }
 
 fn describe(file: &DeliveredFile) -> CredentialFile {
@@ -194,6 +219,27 @@ mod tests {
         for invalid in [&["c"][..], &["c", "a"], &["a", "../c"], &["a", "c", "c"], &["a", "d"], &["a", "C"]] {
             assert!(check(invalid).is_err(), "{invalid:?}");
         }
+    }
+
+    #[test]
+    fn account_in_another_file_is_named_by_it_and_no_token_is_taken_for_it() {
+        let account = AccountSource::OtherFile { path: "d".into(), pointer: "/mail".into() };
+        let rules = CredentialRules { paths: vec!["a".into()], account: Some(account), ..CredentialRules::default() };
+        let file = |path: &str, content: &str| DeliveredFile {
+            path: path.into(),
+            mode: 0o600,
+            content: Base64::new(content.as_bytes().to_vec()),
+        };
+        let token = file("a", r#"{"token":"s3cret-s3cret-s3cret"}"#);
+        let named = [token.clone(), file("d", r#"{"mail":"ada@example.test"}"#)];
+        assert_eq!(check_paths(&rules, &named), Ok(()));
+        assert_eq!(account_of(&rules, &named).as_deref(), Some("ada@example.test"));
+        assert!(is_stored(&rules, &"a".to_owned()) && !is_stored(&rules, &"d".to_owned()));
+        for other in [r#"{"mail":"s3cret-s3cret"}"#, r#"{"mail":7}"#, "{}", "no JSON"] {
+            assert_eq!(account_of(&rules, &[token.clone(), file("d", other)]), None, "{other}");
+        }
+        assert_eq!(account_of(&rules, &[token]), None);
+        assert!(check_paths(&rules, &[file("d", "{}")]).is_err(), "it is not the credential");
     }
 
     #[test]

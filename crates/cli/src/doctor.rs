@@ -2,13 +2,14 @@
 
 mod isolation;
 pub(super) mod leaks;
+pub(super) mod network;
 
 use super::{
     client::{ApiClient, ClientError},
     machine_environment::images_dir,
     print_line,
 };
-use anteroom_controller::{config::Config, external::ExternalMachines, providers::Providers};
+use anteroom_controller::{config::Config, egress, external::ExternalMachines, providers::Providers};
 use anteroom_machine::{
     image::{self, Image},
     qemu,
@@ -49,6 +50,7 @@ pub(super) async fn run(config: &Config, json: bool) -> anyhow::Result<ExitCode>
     checks.push(check("image", describe_image(image.as_ref().map_err(ToString::to_string))));
     checks.extend(isolation::check_isolation(config, image.as_ref().ok()).await);
     checks.push(check("disk", disk(config)));
+    checks.extend(egress_proxy(config).map(|finding| check("egress proxy", finding)));
     checks.extend(external_machines(config).map(|finding| check("external machines", finding)));
     checks.extend(server(config).await);
     let missing = checks.iter().filter(|check| matches!(check.finding, Finding::Missing(_))).count();
@@ -105,6 +107,20 @@ fn providers(config: &Config) -> Finding {
     match Providers::load(config) {
         Ok(providers) => Finding::Ok(providers.comma_separated_ids()),
         Err(errors) => Finding::Missing(errors.join("; ")),
+    }
+}
+
+/// The proxy of the egress gate; `None`: none is configured, nor named by the environment.
+fn egress_proxy(config: &Config) -> Option<Finding> {
+    if let Some(variable) = egress::unused_proxy_variable(config) {
+        return Some(Finding::Degraded(format!(
+            "{variable} is set, and machines connect without it: set egress.proxy.from_environment or egress.proxy.url"
+        )));
+    }
+    match egress::open_proxy(config) {
+        Ok(None) => None,
+        Ok(Some(proxy)) => Some(Finding::Ok(format!("{proxy}; `anteroom doctor --network PROVIDER` tries it"))),
+        Err(error) => Some(Finding::Missing(format!("{:#}", anyhow::Error::new(error)))),
     }
 }
 

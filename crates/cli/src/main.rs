@@ -29,6 +29,7 @@ mod token;
 mod watch;
 
 use anteroom_controller::{config::Config, log};
+use anteroom_wire::ProviderId;
 use clap::{Parser, Subcommand};
 use output::{one_line, print_error_line, print_line};
 use std::{
@@ -82,6 +83,12 @@ enum Command {
         /// List orphaned processes, files and sessions instead.
         #[arg(long)]
         leaks: bool,
+        /// Check the way to every host of this provider instead: name, address, proxy, TLS.
+        #[arg(long, value_name = "PROVIDER", conflicts_with = "leaks")]
+        network: Option<ProviderId>,
+        /// With --network: check only this host.
+        #[arg(long, value_name = "HOST[:PORT]", requires = "network")]
+        host: Option<String>,
         /// Print JSON.
         #[arg(long)]
         json: bool,
@@ -215,8 +222,11 @@ async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
             serve::run(config, demo).await
         }
         Command::Status { json } => status::run(&config, json).await,
-        Command::Doctor { leaks: true, json } => doctor::leaks::run(&config, json).await,
-        Command::Doctor { leaks: false, json } => doctor::run(&config, json).await,
+        Command::Doctor { leaks: true, json, .. } => doctor::leaks::run(&config, json).await,
+        Command::Doctor { network: Some(provider), host, json, .. } => {
+            doctor::network::run(&config, &provider, host.as_deref(), json).await
+        }
+        Command::Doctor { json, .. } => doctor::run(&config, json).await,
         Command::Login(arguments) => login::run(&config, arguments).await,
         Command::Exec(arguments) => exec::run(&config, arguments).await,
         Command::Credentials(command) => credentials::run(&config, command).await,

@@ -7,16 +7,18 @@ mod credentials;
 mod image;
 mod log;
 mod machines;
+mod public_url;
 mod retention;
 mod sessions;
 mod vault;
 
 pub use audit::Audit;
-pub use connections::{Egress, Http};
+pub use connections::{Egress, EgressProxy, Http};
 pub use credentials::Credentials;
 pub use image::ImageAdditions;
 pub use log::{Log, LogFormat};
 pub use machines::Machines;
+pub use public_url::normalise_public_url;
 pub use retention::Retention;
 pub use sessions::Sessions;
 pub use vault::Vault;
@@ -27,7 +29,6 @@ use crate::{
     settings::{self, settings},
     webhook::settings::WebhookSettings,
 };
-use anteroom_egress::HostOverrides;
 use ipnet::IpNet;
 use std::{
     collections::BTreeMap,
@@ -43,8 +44,8 @@ settings! {
     pub struct Config {
         /// Address to listen on; with port 0 the system chooses a free port. If other hosts can reach it, `public_url` must be set.
         listen: SocketAddr = SocketAddr::from(([127, 0, 0, 1], 7_060));
-        /// External address, if a reverse proxy is in front: links begin with it, and pages work only under it. The proxy must pass on
-        /// the `Host` header. Default: `http://<name of this server>.localhost:<port>`.
+        /// External address, if a reverse proxy is in front: links begin with it, and pages work only under it. Scheme, host name and
+        /// port, without a path. The proxy must pass on the `Host` header. Default: `http://<name of this server>.localhost:<port>`.
         public_url: Option<String> = None, example r#""https://anteroom.example""#;
         /// Reverse proxies, as networks. Only from their addresses are the headers `X-Forwarded-For` and `Forwarded` read: limits by
         /// address then apply to the client, not to the proxy. Default: none.
@@ -184,19 +185,15 @@ impl Config {
                 self.listen
             ));
         }
-        if let Some(url) = &self.public_url
-            && !(url.starts_with("https://") || url.starts_with("http://"))
-        {
-            errors.push(format!("public_url {url:?} must begin with https:// or http://"));
+        if let Some(Err(error)) = self.public_url.as_deref().map(normalise_public_url) {
+            errors.push(error);
         }
         errors.extend(self.http.validation_errors());
         errors.extend(self.webhook.validation_errors());
         errors.extend(self.oidc.validation_errors(self.public_url.as_deref()));
         errors.extend(self.image.validate());
         errors.extend(self.vault.validate());
-        if let Err(invalid) = HostOverrides::parse(&self.egress.overrides) {
-            errors.extend(invalid.iter().map(ToString::to_string));
-        }
+        errors.extend(self.egress.validation_errors());
         match ExternalMachines::load(&self.external_machines) {
             Ok(machines) => errors.extend(machines.too_slow_for(self.sessions.socket_wait_ms_max)),
             Err(invalid) => errors.extend(invalid),

@@ -18,6 +18,7 @@ pub mod caller;
 pub mod config;
 pub mod credentials;
 pub mod db_metrics;
+pub mod egress;
 pub mod erasure;
 pub mod external;
 #[cfg(feature = "fuzzing")]

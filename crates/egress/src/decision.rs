@@ -1,5 +1,6 @@
 //! The events that the gate reports to the session for each request.
 
+use super::{Way, mask_address};
 use anteroom_wire::Problem;
 
 /// An event of one connection request.
@@ -18,10 +19,8 @@ pub struct EgressDecision {
 pub enum EgressOutcome {
     /// The connection is open.
     Allowed {
-        /// The peer's address, masked (`203.0.x.x`).
-        address: String,
-        /// Whether the address is from `egress.overrides`.
-        overridden: bool,
+        /// How the host was reached.
+        by: ReachedBy,
         /// Time to resolve and connect, milliseconds.
         connect_ms: u64,
     },
@@ -45,6 +44,27 @@ pub enum EgressOutcome {
         /// Why the connection ended.
         why: CloseCause,
     },
+}
+
+/// How a host was reached.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ReachedBy {
+    /// At this address, masked (`203.0.x.x`).
+    Address(String),
+    /// At this address of `egress.overrides`, masked.
+    Override(String),
+    /// Through the proxy; the address is not known.
+    Proxy,
+}
+
+impl From<&Way> for ReachedBy {
+    fn from(way: &Way) -> Self {
+        match way {
+            Way::Direct(address) => Self::Address(mask_address(address.ip())),
+            Way::Override(address) => Self::Override(mask_address(address.ip())),
+            Way::Proxy => Self::Proxy,
+        }
+    }
 }
 
 /// Why an allowed connection ended.

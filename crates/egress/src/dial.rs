@@ -3,11 +3,11 @@
 //! A small form of "happy eyeballs" (RFC 8305): the next address is tried in parallel after `connect_attempt_delay_ms`, or at once when an
 //! attempt failed. The first connection is used and the other attempts are dropped.
 
-use super::{EgressError, EgressSettings, HostName, mask_address};
+use super::{EgressError, EgressSettings, mask_address};
 use anteroom_wire::Problem;
 use futures_util::{StreamExt, stream::FuturesUnordered};
 use std::{
-    io,
+    fmt, io,
     net::SocketAddr,
     pin::Pin,
     task::{Context, Poll},
@@ -19,30 +19,42 @@ use tokio::{
     time::{Instant, sleep_until, timeout, timeout_at},
 };
 
+/// A byte stream to a host: a socket, or a tunnel through a proxy.
+pub(crate) trait ByteStream: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> ByteStream for S {}
+
+/// How the gate reaches a host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Way {
+    /// To this address, which it has resolved and checked.
+    Direct(SocketAddr),
+    /// To this address, which is from `egress.overrides`.
+    Override(SocketAddr),
+    /// Through the proxy, which resolves the name. The address of the host is not known.
+    Proxy,
+}
+
 /// An open connection through the gate.
-#[derive(Debug)]
 pub struct GatedStream {
-    socket: TcpStream,
-    peer: SocketAddr,
-    overridden: bool,
+    stream: Box<dyn ByteStream>,
+    way: Way,
     connect: Duration,
 }
 
+impl fmt::Debug for GatedStream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("GatedStream").field("way", &self.way).field("connect", &self.connect).finish_non_exhaustive()
+    }
+}
+
 impl GatedStream {
-    pub(super) fn new(socket: TcpStream, peer: SocketAddr, overridden: bool, connect: Duration) -> Self {
-        // Small writes are keystrokes and handshakes. If this fails, only latency is higher.
-        let _ = socket.set_nodelay(true);
-        Self { socket, peer, overridden, connect }
+    pub(super) fn new(stream: impl ByteStream + 'static, way: Way, connect: Duration) -> Self {
+        Self { stream: Box::new(stream), way, connect }
     }
 
-    /// The peer's address. Mask it ([`mask_address`]) before it is logged or shown.
-    pub fn peer_address(&self) -> SocketAddr {
-        self.peer
-    }
-
-    /// Whether the address is from `egress.overrides`.
-    pub fn is_overridden(&self) -> bool {
-        self.overridden
+    /// How the host was reached. Mask an address ([`mask_address`]) before it is logged or shown.
+    pub fn way(&self) -> &Way {
+        &self.way
     }
 
     /// Time to resolve and connect.
@@ -53,21 +65,21 @@ impl GatedStream {
 
 impl AsyncRead for GatedStream {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.socket).poll_read(cx, buf)
+        Pin::new(&mut self.stream).poll_read(cx, buf)
     }
 }
 
 impl AsyncWrite for GatedStream {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.socket).poll_write(cx, buf)
+        Pin::new(&mut self.stream).poll_write(cx, buf)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.socket).poll_flush(cx)
+        Pin::new(&mut self.stream).poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.socket).poll_shutdown(cx)
+        Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }
 
@@ -84,13 +96,17 @@ enum AttemptError {
 /// [`Problem::EgressUnreachable`] with the last error.
 pub(super) async fn dial(
     settings: &EgressSettings,
-    name: &HostName,
+    name: &str,
     addresses: Vec<SocketAddr>,
 ) -> Result<TcpStream, EgressError> {
     let deadline = Instant::now() + Duration::from_millis(settings.connect_ms_max);
     let count = addresses.len();
     match timeout_at(deadline, connect_to_first(settings, addresses)).await {
-        Ok(Ok(socket)) => Ok(socket),
+        Ok(Ok(socket)) => {
+            // Small writes are keystrokes and handshakes. If this fails, only latency is higher.
+            let _ = socket.set_nodelay(true);
+            Ok(socket)
+        }
         Ok(Err((address, AttemptError::Io(error)))) => Err(EgressError::new(
             Problem::EgressUnreachable,
             format!("connect to {name} at {} ({count} tried): {error}", mask_address(address.ip())),

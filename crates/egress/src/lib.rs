@@ -7,13 +7,17 @@
 //!  CONNECT host:port ─▶ a name? ─▶ allowed by the provider? ─▶ address in egress.overrides? ──yes──────┐
 //!  (controller channel)  │ no       │ no                        │ no                                   ▼
 //!                        ▼          ▼                           ▼                                   connect ─▶ copy
-//!                       403        403                     resolve once ─▶ every address public? ─▶    │
-//!                                                           502 · 504        403                    502 · 504
+//!                       403        403         a proxy for it? ─no─▶ resolve once ─▶ every address public? ─▶ │
+//!                                               │ yes                 502 · 504        403         502 · 504
+//!                                               └─▶ CONNECT or SOCKS5 by name ─▶ copy
+//!                                                    502
 //! ```
 //!
 //! - IP addresses are denied: the policy is a list of names.
 //! - The name is resolved here, once. The connection goes only to the addresses that were checked, so a second answer of
-//!   the name server (DNS rebinding) is never used. One address that is not public denies the name.
+//!   the name server (DNS rebinding) is never used. One address that is neither public nor allowed denies the name.
+//! - With an [`UpstreamProxy`], the name goes to the proxy, which resolves it and has rules of its own. The provider's list is applied
+//!   first, as without one.
 //! - `egress.overrides` (set by the operator) replaces resolution for a name and port, e.g. with a test server. The
 //!   provider must still allow the name.
 //! - A connection to port 443 must begin with a TLS ClientHello that names the granted host.
@@ -29,23 +33,31 @@ pub mod fuzzing;
 mod host_name;
 mod host_overrides;
 mod machine_egress_gate;
+mod probe;
+mod proxy;
 mod summary;
 #[cfg(test)]
 mod tests;
 mod traffic;
 
-pub use address::{is_public, mask_address};
+pub use address::{AllowedRanges, SpecialRange, is_public, mask_address, special_range};
 pub use client_hello::CLIENT_HELLO_BYTES_MAX;
-pub use decision::{CloseCause, EgressDecision, EgressOutcome};
-pub use dial::GatedStream;
+pub use decision::{CloseCause, EgressDecision, EgressOutcome, ReachedBy};
+pub use dial::{GatedStream, Way};
 pub use host_name::{HostName, NAME_BYTES_MAX};
 pub use host_overrides::{HostOverrides, InvalidOverride};
 pub use machine_egress_gate::MachineEgressGate;
+pub use probe::{Probe, ProbeFailure, ProbeTls, TlsReport};
+pub use proxy::{InvalidProxy, PROXY_HEAD_BYTES_MAX, ProxyCredentials, UpstreamProxy};
 pub use summary::{EgressSummary, HostTotals, SummaryLine};
 
 use anteroom_wire::{Problem, ProblemBody, provider::Provider};
-use std::{sync::Arc, time::Duration};
-use tokio::{sync::Semaphore, time::Instant};
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
+use tokio::{net::TcpStream, sync::Semaphore, time::Instant};
 
 /// Limits of the gate. The server uses the defaults; tests of the gate change them.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -110,11 +122,13 @@ pub struct EgressError {
     pub problem: Problem,
     /// The stage that failed, and for which name. Addresses are masked.
     pub detail: String,
+    /// The address that was refused, in full, if that is the cause. Not for machines.
+    pub refused_answer: Option<IpAddr>,
 }
 
 impl EgressError {
     pub(crate) fn new(problem: Problem, detail: impl Into<String>) -> Self {
-        Self { problem, detail: detail.into() }
+        Self { problem, detail: detail.into(), refused_answer: None }
     }
 
     /// The JSON body of the response.
@@ -128,14 +142,35 @@ impl EgressError {
 pub struct EgressGate {
     settings: EgressSettings,
     overrides: HostOverrides,
+    allowed: AllowedRanges,
+    proxy: Option<UpstreamProxy>,
     lookups: Arc<Semaphore>,
 }
 
+/// How a host will be reached, and to which addresses.
+enum Route<'a> {
+    Override(SocketAddr),
+    Direct(Vec<SocketAddr>),
+    Proxy(&'a UpstreamProxy),
+}
+
 impl EgressGate {
-    /// A gate with these limits and host overrides.
+    /// A gate with these limits and host overrides. It connects directly, to public addresses.
     pub fn new(settings: EgressSettings, overrides: HostOverrides) -> Self {
         let lookups = Arc::new(Semaphore::new(settings.concurrent_lookups_max.max(1)));
-        Self { settings, overrides, lookups }
+        Self { settings, overrides, allowed: AllowedRanges::default(), proxy: None, lookups }
+    }
+
+    /// Also connects to addresses in these ranges.
+    #[must_use]
+    pub fn with_allowed_ranges(self, allowed: AllowedRanges) -> Self {
+        Self { allowed, ..self }
+    }
+
+    /// Connects through this proxy, except to its exceptions and to host overrides.
+    #[must_use]
+    pub fn with_proxy(self, proxy: Option<UpstreamProxy>) -> Self {
+        Self { proxy, ..self }
     }
 
     /// The limits.
@@ -146,38 +181,81 @@ impl EgressGate {
     /// Opens a connection to `host:port` if `provider` allows it. `host` is the guest's text.
     ///
     /// # Errors
-    /// [`EgressError`]: not a name, not allowed, not public (403), not resolvable or reachable (502), timeout (504).
+    /// [`EgressError`]: not a name, not allowed, not public (403), not resolvable or reachable, refused by the proxy (502), timeout
+    /// (504).
     pub async fn connect(&self, provider: &Provider, host: &str, port: u16) -> Result<GatedStream, EgressError> {
-        let name = HostName::parse(host)?;
-        if !provider.egress.iter().any(|rule| rule.allows(name.as_str(), port)) {
-            return Err(EgressError::new(
-                Problem::EgressDenied,
-                format!("{name}:{port} is not in the egress list of provider {}", provider.id),
-            ));
-        }
         let started = Instant::now();
-        if let Some(address) = self.overrides.get(&name, port) {
-            let socket = dial::dial(&self.settings, &name, vec![address]).await?;
-            return Ok(GatedStream::new(socket, address, true, started.elapsed()));
+        let name = require_granted(provider, host, port)?;
+        let route = self.route(&name, port).await?;
+        self.open(&name, port, route, started).await
+    }
+
+    /// Chooses the way to a granted name. Resolves it, unless the proxy does.
+    async fn route(&self, name: &HostName, port: u16) -> Result<Route<'_>, EgressError> {
+        if let Some(address) = self.overrides.get(name, port) {
+            return Ok(Route::Override(address));
         }
-        let addresses = self.resolve(&name, port).await?;
-        let addresses = address::require_public(&name, addresses, self.settings.addresses_per_name_max)?;
-        let socket = dial::dial(&self.settings, &name, addresses).await?;
-        let peer = socket.peer_addr().map_err(|error| {
-            EgressError::new(Problem::EgressUnreachable, format!("connect to {name}:{port}: {error}"))
-        })?;
-        Ok(GatedStream::new(socket, peer, false, started.elapsed()))
+        if let Some(proxy) = self.proxy.as_ref().filter(|proxy| proxy.is_for(name)) {
+            return Ok(Route::Proxy(proxy));
+        }
+        let addresses = self.resolve(name.as_str(), name.to_absolute(), port).await?;
+        let addresses_max = self.settings.addresses_per_name_max;
+        address::require_public(name, addresses, addresses_max, &self.allowed).map(Route::Direct)
+    }
+
+    async fn open(
+        &self,
+        name: &HostName,
+        port: u16,
+        route: Route<'_>,
+        started: Instant,
+    ) -> Result<GatedStream, EgressError> {
+        match route {
+            Route::Override(address) => {
+                let socket = dial::dial(&self.settings, name.as_str(), vec![address]).await?;
+                Ok(GatedStream::new(socket, Way::Override(address), started.elapsed()))
+            }
+            Route::Direct(addresses) => {
+                let socket = dial::dial(&self.settings, name.as_str(), addresses).await?;
+                let peer = socket.peer_addr().map_err(|error| {
+                    EgressError::new(Problem::EgressUnreachable, format!("connect to {name}:{port}: {error}"))
+                })?;
+                Ok(GatedStream::new(socket, Way::Direct(peer), started.elapsed()))
+            }
+            Route::Proxy(proxy) => {
+                let socket = self.reach_proxy(proxy).await?;
+                let limit = Duration::from_millis(self.settings.connect_ms_max);
+                let tunnel = tokio::time::timeout(limit, proxy.tunnel(socket, name, port)).await;
+                let tunnel = tunnel.unwrap_or_else(|_| Err(proxy.silent(name, port, self.settings.connect_ms_max)))?;
+                Ok(GatedStream::new(tunnel, Way::Proxy, started.elapsed()))
+            }
+        }
+    }
+
+    /// A connection to the proxy. The operator chose it, so its address may be private.
+    async fn reach_proxy(&self, proxy: &UpstreamProxy) -> Result<TcpStream, EgressError> {
+        let (host, port) = proxy.address();
+        let addresses = match host.parse() {
+            Ok(ip) => vec![SocketAddr::new(ip, port)],
+            Err(_) => self
+                .resolve("the proxy's name", host.to_owned(), port)
+                .await
+                .map_err(|error| proxy.unreachable(&error.detail))?,
+        };
+        let socket = dial::dial(&self.settings, "it", addresses).await;
+        socket.map_err(|error| proxy.unreachable(&error.detail))
     }
 
     /// Queries the system's resolver, with a timeout and a limit on parallel queries.
-    async fn resolve(&self, name: &HostName, port: u16) -> Result<Vec<std::net::SocketAddr>, EgressError> {
+    /// `name` is for the error.
+    async fn resolve(&self, name: &str, host: String, port: u16) -> Result<Vec<SocketAddr>, EgressError> {
         let timed_out = || {
             EgressError::new(
                 Problem::EgressTimeout,
                 format!("resolve {name}: no answer in {} ms", self.settings.resolve_ms_max),
             )
         };
-        let query = (name.to_absolute(), port);
+        let query = (host, port);
         let lookups = Arc::clone(&self.lookups);
         // The task of the lookup holds the permit, not the caller: the system's resolver cannot be cancelled, and names
         // whose lookup hangs must not block all its threads.
@@ -194,4 +272,14 @@ impl EgressGate {
             .map_err(|_| timed_out())?
             .map_err(|error| EgressError::new(Problem::EgressUnreachable, format!("resolve {name}: {error}")))
     }
+}
+
+/// The name, if the provider's list has it with this port.
+fn require_granted(provider: &Provider, host: &str, port: u16) -> Result<HostName, EgressError> {
+    let name = HostName::parse(host)?;
+    if provider.egress.iter().any(|rule| rule.allows(name.as_str(), port)) {
+        return Ok(name);
+    }
+    let detail = format!("{name}:{port} is not in the egress list of provider {}", provider.id);
+    Err(EgressError::new(Problem::EgressDenied, detail))
 }

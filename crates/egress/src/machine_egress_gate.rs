@@ -5,7 +5,6 @@ use super::{
     CloseCause, EgressDecision, EgressError, EgressGate, EgressOutcome, GatedStream, HostName,
     client_hello::{ClientHelloError, UNRECOGNIZED_NAME_ALERT, read_client_hello},
     host_name::escape_control_characters,
-    mask_address,
     traffic::{Allowance, Counted, Traffic},
 };
 use crate::EgressSettings;
@@ -90,11 +89,7 @@ impl MachineEgressGate {
                 self.report(
                     &host,
                     port,
-                    EgressOutcome::Allowed {
-                        address: mask_address(stream.peer_address().ip()),
-                        overridden: stream.is_overridden(),
-                        connect_ms: to_millis(stream.connect_time()),
-                    },
+                    EgressOutcome::Allowed { by: stream.way().into(), connect_ms: to_millis(stream.connect_time()) },
                 );
                 let upgrade = hyper::upgrade::on(&mut request);
                 let this = self.clone();

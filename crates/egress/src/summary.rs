@@ -2,7 +2,7 @@
 //!
 //! Pure: no clock, no I/O. Memory is bounded, because the guest chooses the names.
 
-use super::{EgressDecision, EgressOutcome};
+use super::{EgressDecision, EgressOutcome, ReachedBy};
 use anteroom_wire::Problem;
 use std::collections::BTreeMap;
 
@@ -15,10 +15,8 @@ pub enum SummaryLine {
         host: String,
         /// The port.
         port: u16,
-        /// The peer's address, masked.
-        address: String,
-        /// Whether the address is from `egress.overrides`.
-        overridden: bool,
+        /// How the host was reached.
+        by: ReachedBy,
         /// Time to resolve and connect, milliseconds.
         connect_ms: u64,
     },
@@ -89,13 +87,9 @@ impl EgressSummary {
         }
         let (host, port) = (decision.host.clone(), decision.port);
         match &decision.outcome {
-            EgressOutcome::Allowed { address, overridden, connect_ms } => Some(SummaryLine::FirstAllowed {
-                host,
-                port,
-                address: address.clone(),
-                overridden: *overridden,
-                connect_ms: *connect_ms,
-            }),
+            EgressOutcome::Allowed { by, connect_ms } => {
+                Some(SummaryLine::FirstAllowed { host, port, by: by.clone(), connect_ms: *connect_ms })
+            }
             EgressOutcome::Failed { problem, detail, after_ms: _ } => {
                 Some(SummaryLine::FirstFailed { host, port, problem: *problem, detail: detail.clone() })
             }
@@ -135,7 +129,7 @@ mod tests {
     use super::{super::CloseCause, *};
 
     fn allowed(host: &str) -> EgressDecision {
-        let outcome = EgressOutcome::Allowed { address: "1.1.x.x".into(), overridden: false, connect_ms: 3 };
+        let outcome = EgressOutcome::Allowed { by: ReachedBy::Address("1.1.x.x".into()), connect_ms: 3 };
         EgressDecision { host: host.into(), port: 443, outcome }
     }
 

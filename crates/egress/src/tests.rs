@@ -120,7 +120,7 @@ async fn allowed_connection_copies_bytes_in_both_directions_and_is_reported() {
     let [allowed, closed] = &decisions[..] else { panic!("{decisions:?}") };
     assert_eq!((allowed.host.as_str(), allowed.port), ("auth.example", 8443));
     assert!(
-        matches!(&allowed.outcome, EgressOutcome::Allowed { address, overridden: true, .. } if address == "127.0.x.x")
+        matches!(&allowed.outcome, EgressOutcome::Allowed { by: ReachedBy::Override(address), .. } if address == "127.0.x.x")
     );
     let EgressOutcome::Closed { bytes_up: 200_000, bytes_down: 200_000, why: CloseCause::Completed, .. } =
         closed.outcome

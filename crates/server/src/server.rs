@@ -19,7 +19,7 @@ use anteroom_controller::{
     config::{Config, LOCAL_API_SOCKET_NAME},
     credentials::check_job,
     db_metrics::DbMetrics,
-    erasure,
+    egress, erasure,
     external::ExternalMachines,
     image::ImageInfo,
     keys::{self, KeyRotation},
@@ -43,7 +43,7 @@ use anteroom_controller::{
     webhook::create_messages::WebhookMessages,
     webhook::{self, Webhook},
 };
-use anteroom_egress::{EgressGate, EgressSettings, HostOverrides};
+use anteroom_egress::{EgressGate, HostOverrides};
 use anteroom_machine::{Machines, MachinesSettings as MachineSettings, SpecSource};
 use anteroom_store::{CallerKind, NewCaller, Role, Store, StoreSettings, WriteObserver};
 use anteroom_tunnel::{CloseCause, CloseSignal};
@@ -135,7 +135,7 @@ pub async fn start_server(
 ) -> anyhow::Result<Server> {
     let providers =
         Providers::load(&config).map_err(|errors| anyhow::anyhow!("providers:\n  - {}", errors.join("\n  - ")))?;
-    let mut overrides = load_overrides(&config)?;
+    let mut overrides = egress::load_overrides(&config)?;
     let external =
         ExternalMachines::load(&config.external_machines).map_err(|errors| anyhow::anyhow!("{}", errors.join("\n")))?;
     let database = open_database(&config, &limits, state, &environment).await?;
@@ -165,9 +165,9 @@ pub async fn start_server(
     let (config, limits) = (Arc::new(config), Arc::new(limits));
     let issuer = oidc.as_ref().map(|oidc| oidc.issuer().into());
     let auth = auth(&config, &limits, &database, addresses, issuer, &tasks);
-    let context = session_context(&config, limits, database, providers, webhook, tasks, stop);
+    let context = session_context(&config, limits, database, providers, webhook, tasks, stop)?;
     let server_context = ServerContext {
-        gate: Arc::new(EgressGate::new(egress_settings(&config), overrides)),
+        gate: Arc::new(open_egress_gate(&config, overrides)?),
         queue: MachineQueue::new(config.machines.machines_max, QueueLimits::new(&config.machines, &config.sessions)),
         image: Arc::new(environment.image),
         external: Arc::new(external),
@@ -274,12 +274,13 @@ fn session_context(
     webhook: Option<Webhook>,
     tasks: TaskTracker,
     stop: CancellationToken,
-) -> SessionContext {
+) -> anyhow::Result<SessionContext> {
     let timeline = timeline(&limits, &database.store, &tasks, &stop);
     let store = database.store;
-    SessionContext {
+    Ok(SessionContext {
         config: Arc::clone(config),
         limits,
+        extra_ca_pem: egress::extra_ca_pem(config)?.into(),
         store: store.clone(),
         db_metrics: database.metrics,
         key_rotation: KeyRotation::new(store.clone(), database.vault.clone()),
@@ -299,7 +300,7 @@ fn session_context(
         local_operator: database.local_operator,
         tasks,
         stop,
-    }
+    })
 }
 
 /// Opens the audit trail and records the start with the settings that changed since the last one.
@@ -355,19 +356,16 @@ fn timeline(limits: &ServerLimits, store: &Store, tasks: &TaskTracker, stop: &Ca
     }
 }
 
-fn egress_settings(config: &Config) -> EgressSettings {
-    let egress = &config.egress;
-    EgressSettings {
-        session_upload_bytes_max: egress.session_upload_mib_max << 20,
-        session_download_bytes_max: egress.session_download_mib_max << 20,
-        session_bytes_per_s_max: egress.session_kib_per_s_max << 10,
-        ..EgressSettings::default()
+fn open_egress_gate(config: &Config, overrides: HostOverrides) -> anyhow::Result<EgressGate> {
+    let gate = egress::open_gate(config, overrides).context("the egress gate")?;
+    if let Some(variable) = egress::unused_proxy_variable(config) {
+        tracing::warn!(
+            outcome = "proxy_variable_unused",
+            variable,
+            "machines connect without the proxy of the environment: set egress.proxy.from_environment or egress.proxy.url"
+        );
     }
-}
-
-fn load_overrides(config: &Config) -> anyhow::Result<HostOverrides> {
-    HostOverrides::parse(&config.egress.overrides)
-        .map_err(|errors| anyhow::anyhow!("{}", errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")))
+    Ok(gate)
 }
 
 async fn open_store(

@@ -73,7 +73,9 @@ verdicts! {
     /// The tool failed after its access to a host was denied.
     EgressDenied = "egress_denied", "Add the name to the provider's egress list if the tool needs it, then start a new session.";
     /// Allowed hosts cannot be reached from this host.
-    EgressUnreachable = "egress_unreachable", "Check this host's connection to the Internet and its name server.";
+    EgressUnreachable = "egress_unreachable", "Check this host's connection to the Internet and its name server; `anteroom doctor --network PROVIDER` checks each host, and [egress.proxy] sets a proxy.";
+    /// This server's proxy does not connect to allowed hosts.
+    EgressProxy = "egress_proxy", "The evidence has the proxy's answer: compare [egress.proxy] with it, or ask the proxy's operator; `anteroom doctor --network PROVIDER` checks each host.";
     /// A file appeared that does not have this provider's credential format.
     CredentialInvalidFormat = "credential_invalid_format", "Finish the sign-in; if it is finished, the tool's version may write another format: compare the provider's `required` keys.";
     /// The tool's status command reports that it is not signed in.

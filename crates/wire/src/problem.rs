@@ -98,11 +98,13 @@ problems! {
     /// The provider's egress list does not allow the host.
     EgressDenied = "egress_denied", 403, 4403, "The provider's egress list does not allow this host name.", "Add the name to the provider's egress list if the tool needs it.", "This did not work. Please tell the people who run this page.";
     /// An allowed name that resolves to a private address.
-    EgressPrivate = "egress_private", 403, 4403, "The name resolves to a private, loopback or link-local address.", "Only public addresses may be reached from a machine.", "This did not work. Please tell the people who run this page.";
+    EgressPrivate = "egress_private", 403, 4403, "The name resolves to an address that is not public.", "The detail has the range of the address, and the setting that allows it where it is meant so (fake-IP DNS, NAT64, split DNS).", "This did not work. Please tell the people who run this page.";
     /// An allowed name that cannot be resolved or reached.
     EgressUnreachable = "egress_unreachable", 502, 4502, "The host cannot be reached from here.", "Check this host's connection to the Internet and its name server.", "The page cannot be reached from here. Please try again later.";
     /// An allowed name that does not answer in time.
     EgressTimeout = "egress_timeout", 504, 4504, "The host did not answer in time.", "Try again; check this host's connection to the Internet.", "The page did not answer in time. Please try again.";
+    /// An allowed name to which this server's proxy does not connect.
+    EgressProxy = "egress_proxy", 502, 4502, "The proxy of this server did not connect to the host.", "The detail has the proxy's answer: compare [egress.proxy] with it, or ask the proxy's operator; `anteroom doctor --network PROVIDER` checks each host.", "The page cannot be reached from here. Please tell the people who run this page.";
     /// A connection whose TLS handshake does not name the granted host.
     EgressTlsName = "egress_tls_name", 403, 4403, "The connection does not name the granted host in its TLS handshake.", "The detail has the name; if the tool needs that host, add it to the provider's egress list. Ports other than 443 need no TLS.", "This did not work. Please tell the people who run this page.";
     /// A session that has used all bytes that it may send or receive.

@@ -118,6 +118,7 @@ const problems: ServerTexts["problems"] = {
   egress_private: FAILED,
   egress_unreachable: "Die Seite ist von hier nicht erreichbar. Bitte versuchen Sie es später noch einmal.",
   egress_timeout: "Die Seite hat nicht rechtzeitig geantwortet. Bitte versuchen Sie es noch einmal.",
+  egress_proxy: `Die Seite ist von hier nicht erreichbar. ${TELL_OPERATORS}`,
   egress_tls_name: FAILED,
   egress_limit: "Diese Anmeldung hat alle Daten verbraucht, die sie übertragen darf. Bitte beginnen Sie von vorn.",
   path_not_found: NOTHING_HERE,

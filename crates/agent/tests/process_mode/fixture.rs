@@ -429,6 +429,7 @@ pub(crate) fn claim(provider: Provider) -> Claim {
             retry_ms_max: 500,
             status_ms_max: 20_000,
         },
+        extra_ca_pem: String::new(),
         use_credential: None,
     }
 }

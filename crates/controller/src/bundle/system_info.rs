@@ -26,6 +26,7 @@ pub(super) fn format_settings(config: &Config) -> String {
                 if let Some(overrides) = egress.get_mut("overrides") {
                     *overrides = keys_of(overrides);
                 }
+                egress.iter_mut().for_each(|(_, value)| shorten_paths(value));
             }
             (_, value) => shorten_paths(value),
         }

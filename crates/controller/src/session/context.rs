@@ -21,6 +21,8 @@ pub struct SessionContext {
     pub config: Arc<Config>,
     /// The limits that are not settings.
     pub limits: Arc<ServerLimits>,
+    /// The certificate authorities of `egress.extra_ca_files`, PEM, for the claims of machines.
+    pub extra_ca_pem: Arc<str>,
     /// The database.
     pub store: Store,
     /// Database write metrics.

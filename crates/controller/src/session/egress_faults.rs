@@ -12,6 +12,9 @@ const ATTRIBUTION: Duration = Duration::from_secs(30);
 /// The gate and the agent report independently: a request can be recorded this long after the failure that it caused.
 const LATE: Duration = Duration::from_secs(2);
 
+/// The problems of a host that is allowed and could not be reached.
+pub const UNREACHABLE: [Problem; 3] = [Problem::EgressUnreachable, Problem::EgressTimeout, Problem::EgressProxy];
+
 /// A request that failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EgressFault {
@@ -32,7 +35,7 @@ pub struct EgressFaults {
 impl EgressFault {
     /// Whether the host is allowed and could not be reached.
     pub fn is_unreachable(&self) -> bool {
-        matches!(self.problem, Problem::EgressUnreachable | Problem::EgressTimeout)
+        UNREACHABLE.contains(&self.problem)
     }
 }
 

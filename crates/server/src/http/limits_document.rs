@@ -14,6 +14,7 @@ use super::{
 use crate::listener;
 use anteroom_controller::{
     config::Config,
+    egress::EXTRA_CA_BYTES_MAX,
     limits::ServerLimits,
     oidc::{
         AUTHENTICATED_BEFORE_MS_MAX, CLOCK_AHEAD_MS_MAX, CONCURRENT_REQUESTS_MAX, ISSUED_BEFORE_MS_MAX,
@@ -24,7 +25,7 @@ use anteroom_controller::{
         active_session::{EGRESS_HOSTS_MAX, TERMINALS_MAX},
     },
 };
-use anteroom_egress::{CLIENT_HELLO_BYTES_MAX, EgressSettings, NAME_BYTES_MAX};
+use anteroom_egress::{CLIENT_HELLO_BYTES_MAX, EgressSettings, NAME_BYTES_MAX, PROXY_HEAD_BYTES_MAX};
 
 /// One row of the table.
 struct Row {
@@ -278,6 +279,13 @@ fn egress() -> Vec<Row> {
             "`egress_denied`",
         ),
         row("host name", "bytes", NAME_BYTES_MAX, "`egress_denied`"),
+        row("head of an answer of the proxy (`egress.proxy`)", "bytes", PROXY_HEAD_BYTES_MAX, "`egress_proxy`"),
+        row(
+            "certificates of `egress.extra_ca_files` together, as PEM",
+            "bytes",
+            EXTRA_CA_BYTES_MAX,
+            "the server does not start",
+        ),
         row(
             "hosts that a session's summary of its traffic counts apart",
             "hosts",

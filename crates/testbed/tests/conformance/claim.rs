@@ -39,6 +39,7 @@ pub(crate) fn claim(machine: &MachineId) -> Claim {
             retry_ms_max: 10_000,
             status_ms_max: 60_000,
         },
+        extra_ca_pem: String::new(),
         use_credential: None,
     }
 }

@@ -22,6 +22,7 @@ mod for_person;
 mod invalid_requests;
 mod leftover_check;
 mod liveness;
+mod networks;
 mod operating_commands;
 mod operator_socket;
 mod pages;

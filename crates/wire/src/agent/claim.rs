@@ -23,6 +23,9 @@ pub struct Claim {
     pub agent_token: Secret,
     /// Limits of the credential capture.
     pub capture_limits: CaptureLimits,
+    /// Certificate authorities that the machine trusts in addition to those of its image, as PEM; empty: none.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub extra_ca_pem: String,
     /// The stored credential to use; `None`: the machine is for signing in.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub use_credential: Option<UseCredential>,

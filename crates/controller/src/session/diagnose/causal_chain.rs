@@ -266,7 +266,7 @@ fn egress(timeline: &TimelineView<'_>, verdict: Verdict) -> Observation {
     if sentences.is_empty() {
         return new_observation(ComponentState::NotReached, "No connection was requested.");
     }
-    let is_cause = matches!(verdict, Verdict::EgressDenied | Verdict::EgressUnreachable);
+    let is_cause = matches!(verdict, Verdict::EgressDenied | Verdict::EgressUnreachable | Verdict::EgressProxy);
     let nothing_reached = allowed.is_empty() && !unreachable.is_empty();
     new_observation(
         if is_cause || nothing_reached { ComponentState::Failed } else { ComponentState::Ok },

@@ -7,6 +7,7 @@ use super::{
         quoted_last_lines,
     },
 };
+use crate::session::egress_faults::UNREACHABLE;
 use anteroom_store::TimelineRow;
 use anteroom_wire::{Problem, TimelineKind, agent::CaptureState, diagnosis::Verdict};
 
@@ -146,10 +147,14 @@ fn cli_error<'a>(input: &DiagnosisInput<'_>, timeline: &TimelineView<'a>) -> Opt
     if let Some(requests) = denied_requests_before(timeline, exit) {
         let names: Vec<String> = requests.iter().map(|entry| host_and_port(entry)).collect();
         let is_policy = requests.iter().any(|entry| is_denied_by_policy(entry));
-        let (verdict, because) = if is_policy {
-            (Verdict::EgressDenied, "which the egress list of this provider does not allow")
-        } else {
-            (Verdict::EgressUnreachable, "which is allowed but could not be reached from this host")
+        let (verdict, because) = match proxy_answer(&requests) {
+            _ if is_policy => {
+                (Verdict::EgressDenied, "which the egress list of this provider does not allow".to_owned())
+            }
+            Some(answer) => {
+                (Verdict::EgressProxy, format!("which is allowed but not through this server's proxy: {answer}"))
+            }
+            None => (Verdict::EgressUnreachable, "which is allowed but could not be reached from this host".to_owned()),
         };
         let at = requests.first().map(|entry| format_time(entry)).unwrap_or_default();
         let sentence = format!(
@@ -185,8 +190,13 @@ fn denied_requests_before<'a>(timeline: &TimelineView<'a>, exit: &TimelineRow) -
 
 /// Whether the request was denied by the gate's policy, and not because the network failed.
 pub(super) fn is_denied_by_policy(entry: &TimelineRow) -> bool {
-    let unreachable = [Problem::EgressUnreachable, Problem::EgressTimeout].map(Problem::code);
-    !unreachable.contains(&data_text(entry, "reason"))
+    !UNREACHABLE.map(Problem::code).contains(&data_text(entry, "reason"))
+}
+
+/// What this server's proxy answered, quoted, if it is the cause of one of these requests.
+fn proxy_answer(requests: &[&TimelineRow]) -> Option<String> {
+    let by_proxy = requests.iter().find(|entry| data_text(entry, "reason") == Problem::EgressProxy.code())?;
+    Some(quote(data_text(by_proxy, "detail")))
 }
 
 fn invalid_file<'a>(timeline: &TimelineView<'a>) -> Option<Finding<'a>> {
@@ -238,6 +248,14 @@ fn egress_unreachable<'a>(input: &DiagnosisInput<'_>, timeline: &TimelineView<'a
         return None;
     }
     let names: Vec<String> = unreachable.iter().map(|entry| host_and_port(entry)).collect();
+    if let Some(answer) = proxy_answer(&unreachable) {
+        let sentence = format!(
+            "None of the allowed hosts that were requested could be reached through this server's proxy ({}); {} waits: {answer}.",
+            format_list(&names),
+            input.tool
+        );
+        return Some(Finding::new(Verdict::EgressProxy, sentence, unreachable));
+    }
     let sentence = format!(
         "None of the allowed hosts that were requested could be reached from this host ({}); {} waits.",
         format_list(&names),

@@ -198,6 +198,7 @@ fn build_claim(
             retry_ms_max: limits.delivery_retry_ms_max,
             status_ms_max: limits.status_command_ms_max,
         },
+        extra_ca_pem: context.extra_ca_pem.to_string(),
         use_credential: credential,
     }
 }

@@ -1,7 +1,7 @@
 //! The egress gate of one session's machines; its decisions are recorded on the session's timeline.
 
 use crate::session::{active_session::ActiveSession, server_context::ServerContext, timeline::new_entry};
-use anteroom_egress::{EgressDecision, MachineEgressGate, SummaryLine};
+use anteroom_egress::{EgressDecision, MachineEgressGate, ReachedBy, SummaryLine};
 use anteroom_store::NewTimelineEntry;
 use anteroom_wire::TimelineKind;
 use serde_json::json;
@@ -36,9 +36,15 @@ fn record_decision(server_context: &ServerContext, session: &Weak<ActiveSession>
 
 fn timeline_entry(line: SummaryLine) -> NewTimelineEntry {
     match line {
-        SummaryLine::FirstAllowed { host, port, address, overridden, connect_ms } => {
-            let by = if overridden { ", answered by this server's configuration" } else { "" };
-            let data = json!({ "host": host, "port": port, "address": address, "overridden": overridden, "connect_ms": connect_ms });
+        SummaryLine::FirstAllowed { host, port, by, connect_ms } => {
+            let (by, address, way) = match by {
+                ReachedBy::Address(address) => ("", Some(address), "direct"),
+                ReachedBy::Override(address) => {
+                    (", answered by this server's configuration", Some(address), "override")
+                }
+                ReachedBy::Proxy => (" through this server's proxy", None, "proxy"),
+            };
+            let data = json!({ "host": host, "port": port, "address": address, "way": way, "connect_ms": connect_ms });
             new_entry(TimelineKind::EgressAllowed, format!("The machine reached {host}:{port}{by}.")).with_data(data)
         }
         SummaryLine::FirstFailed { host, port, problem, detail } => {

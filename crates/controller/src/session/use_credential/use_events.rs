@@ -5,7 +5,7 @@ use super::super::{
     status::Progress,
 };
 use crate::{
-    session::{context::SessionContext, timeline::new_entry},
+    session::{context::SessionContext, egress_faults::UNREACHABLE, timeline::new_entry},
     unix_time,
 };
 use anteroom_store::{
@@ -82,7 +82,7 @@ async fn checked(
 async fn egress_was_unreachable(context: &SessionContext, session: &ActiveSession) -> Result<bool, StoreError> {
     context.timeline.wait_written(&session.id).await;
     let timeline = context.store.list_timeline(&session.id, 0, ENTRIES_MAX).await?;
-    let unreachable = [Problem::EgressUnreachable, Problem::EgressTimeout].map(Problem::code);
+    let unreachable = UNREACHABLE.map(Problem::code);
     let is_unreachable =
         |entry: &TimelineRow| entry.data["reason"].as_str().is_some_and(|reason| unreachable.contains(&reason));
     let attempted = timeline.iter().any(|entry| entry.kind == TimelineKind::EgressDenied && is_unreachable(entry));

@@ -45,6 +45,7 @@ fn idle(case: Case) -> Case {
 pub(super) fn rows() -> Vec<Row> {
     let denied = |host: &str| Case::running().egress_failed(host, Problem::EgressDenied);
     let unreachable = |host: &str| Case::running().egress_failed(host, Problem::EgressUnreachable);
+    let by_proxy = |host: &str| Case::running().egress_failed(host, Problem::EgressProxy);
     let disagree = "the tool's status command ended with 1";
     vec![
         ("exit 3", Case::running().exited(3, &["error: no"]), Verdict::CliFailed),
@@ -140,6 +141,20 @@ pub(super) fn rows() -> Vec<Row> {
                 .egress_failed("login.example", Problem::EgressUnreachable)
                 .exited(1, &["ENOTFOUND login.example"]),
             Verdict::EgressUnreachable,
+        ),
+        ("a proxy that refuses, then exit 1", by_proxy("login.example").exited(1, &["403"]), Verdict::EgressProxy),
+        ("a tool that waits for a proxy", by_proxy("login.example"), Verdict::EgressProxy),
+        (
+            "a proxy that refuses some hosts and not others",
+            by_proxy("login.example").egress_failed("b.example", Problem::EgressTimeout),
+            Verdict::EgressProxy,
+        ),
+        (
+            "a proxy that refuses a host which the tool does not need",
+            Case::running()
+                .entry(TimelineKind::EgressAllowed, json!({"host": "a.example"}))
+                .egress_failed("ads.example", Problem::EgressProxy),
+            Verdict::WaitingForUser,
         ),
         (
             "rejected by the server",

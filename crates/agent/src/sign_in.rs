@@ -4,6 +4,7 @@ pub(crate) mod active_claim;
 pub(crate) mod callback;
 pub(crate) mod change_method;
 pub(crate) mod claim;
+mod extra_authorities;
 pub(crate) mod paste;
 pub(crate) mod screen_watch;
 pub(crate) mod state;

@@ -48,6 +48,8 @@ pub(crate) struct ExecutionEnvironment {
     pub(crate) tmux_config: PathBuf,
     /// The display server's socket; `None`: no desktop.
     pub(crate) rfb_socket: Option<PathBuf>,
+    /// The directory for [`Self::extra_ca_file`] and [`Self::ca_bundle_file`].
+    ca_dir: PathBuf,
     pub(crate) home: PathBuf,
     pub(crate) image_hash: String,
     pub(crate) tool_versions: BTreeMap<String, String>,
@@ -80,6 +82,7 @@ impl ExecutionEnvironment {
             tmux_socket: run.join("user/tmux.sock"),
             tmux_config: run.join("tmux.conf"),
             rfb_socket: Some(run.join("user/rfb.sock")),
+            ca_dir: run.to_owned(),
             home: Path::new("/home").join(USER_NAME),
             image_hash,
             tool_versions: clis,
@@ -101,6 +104,7 @@ impl ExecutionEnvironment {
             tmux_socket: work.join("tmux.sock"),
             tmux_config: work.join("tmux.conf"),
             rfb_socket: config.rfb_socket,
+            ca_dir: work.clone(),
             home: config.home,
             image_hash: config.image_hash,
             tool_versions: config.tool_versions,
@@ -117,6 +121,16 @@ impl ExecutionEnvironment {
             RunMode::Machine { .. } => true,
             RunMode::Process => false,
         }
+    }
+
+    /// The certificate authorities of the claim, PEM; exists if there are any.
+    pub(crate) fn extra_ca_file(&self) -> PathBuf {
+        self.ca_dir.join("extra-ca.pem")
+    }
+
+    /// Those of the system and those of the claim, PEM; exists if there are any of the claim.
+    pub(crate) fn ca_bundle_file(&self) -> PathBuf {
+        self.ca_dir.join("ca-bundle.pem")
     }
 
     /// The user as whom programs run; `None`: the agent's own.
@@ -151,6 +165,13 @@ impl ExecutionEnvironment {
             }
             for key in ["NO_PROXY", "no_proxy"] {
                 env.insert(key.to_owned(), "localhost,127.0.0.1,::1".to_owned());
+            }
+        }
+        let (extra, bundle) = (self.extra_ca_file(), self.ca_bundle_file());
+        if bundle.exists() {
+            env.insert("NODE_EXTRA_CA_CERTS".into(), text(&extra));
+            for key in ["SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "GIT_SSL_CAINFO"] {
+                env.insert(key.into(), text(&bundle));
             }
         }
         env.extend(self.extra_env.clone());

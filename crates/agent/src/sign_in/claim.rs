@@ -4,6 +4,7 @@
 use super::{
     active_claim::{ActiveClaim, read_baselines},
     change_method::install_settings,
+    extra_authorities,
 };
 use crate::{agent::Agent, api_error::ApiError, desktop::display, log, use_credential};
 use anteroom_wire::{
@@ -86,6 +87,7 @@ async fn apply(agent: &Agent, claim: &Claim) -> anyhow::Result<()> {
         std::fs::write("/etc/machine-id", format!("{}\n", claim.guest_machine_id)).context("/etc/machine-id")?;
         display::resize_display(&agent.environment, claim.geometry).await;
     }
+    extra_authorities::install(&agent.environment, &claim.extra_ca_pem).context("certificate authorities")?;
     install_settings(&agent.environment, &claim.provider).context("settings file")?;
     if let Some(used) = &claim.use_credential {
         use_credential::install_files(&agent.environment, used).context("credential file")?;

@@ -3,7 +3,8 @@
 use crate::fixture::*;
 use anteroom_wire::{
     agent::{
-        AgentEvent, AgentInfo, CliState, MachineEvent, Screen, SignInEvent, Stage, StageState, ToolEvent, UrlSource,
+        AgentEvent, AgentInfo, Claim, CliState, MachineEvent, Screen, SignInEvent, Stage, StageState, ToolEvent,
+        UrlSource,
     },
     provider::SettingsFile,
 };
@@ -30,6 +31,27 @@ async fn tool_receives_its_environment_and_settings_files() {
     }
     assert!(seen.contains("HTTPS_PROXY=http://127.0.0.1:") && seen.contains("no_proxy=localhost"));
     assert!(!seen.contains("CARGO"), "no variable is inherited: {seen}");
+}
+
+#[tokio::test]
+async fn r02_tool_trusts_the_certificate_authorities_of_the_claim() {
+    let fixture = AgentFixture::start().await;
+    let mut sender = fixture.connect().await;
+    let tool = provider(
+        "env > seen; cp \"$SSL_CERT_FILE\" bundle; cp \"$NODE_EXTRA_CA_CERTS\" extra; : > done; cat >/dev/null",
+    );
+    let pem = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+    let claim = Claim { extra_ca_pem: pem.to_owned(), ..claim(tool) };
+    let (status, _) = post(&mut sender, "/claim", &claim).await;
+    assert_eq!(status, 200);
+    eventually("the copies", async || fixture.home("done").exists().then_some(())).await;
+    assert_eq!(std::fs::read_to_string(fixture.home("extra")).unwrap(), pem);
+    let bundle = std::fs::read_to_string(fixture.home("bundle")).unwrap();
+    assert!(bundle.ends_with(&format!("\n{pem}")) || bundle == pem, "after those of the system");
+    let seen = std::fs::read_to_string(fixture.home("seen")).unwrap();
+    for name in ["REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "GIT_SSL_CAINFO"] {
+        assert!(seen.contains(&format!("{name}=")), "{name} not in {seen}");
+    }
 }
 
 #[tokio::test]

@@ -4,7 +4,7 @@
 //! distinguish ports, so a cookie for `127.0.0.1` or `localhost` would be sent to every other program that listens on this host. The
 //! name is random, because a program on another port that knew it could lead a browser there.
 
-use anteroom_controller::random;
+use anteroom_controller::{config::normalise_public_url, random};
 use anyhow::Context;
 use axum::http::{HeaderMap, HeaderName, Uri, Version, header, uri::Authority};
 use std::{
@@ -28,6 +28,8 @@ pub struct Addresses(Arc<Parts>);
 #[derive(Debug)]
 struct Parts {
     base_url: String,
+    /// Whether it is from `public_url`. The name on loopback is not for programs that ask without a token.
+    is_public: bool,
     origin: String,
     hosts: Vec<Host>,
 }
@@ -66,10 +68,10 @@ impl Addresses {
     /// The addresses of a server that listens on `listening`. `local_name`: see [`open_local_name`].
     ///
     /// # Errors
-    /// `public_url` is not an http or https address.
+    /// `public_url` is not the address of a host.
     pub fn new(public_url: Option<&str>, listening: SocketAddr, local_name: &str) -> anyhow::Result<Self> {
         let base_url = match public_url {
-            Some(url) => url.trim_end_matches('/').to_owned(),
+            Some(url) => normalise_public_url(url).map_err(anyhow::Error::msg)?,
             None => format!("http://{local_name}.localhost:{}", listening.port()),
         };
         let (scheme, base) = parse_base(&base_url)
@@ -79,7 +81,7 @@ impl Addresses {
         let origin = format!("{scheme}://{name}{port}");
         let mut hosts = vec![base];
         hosts.extend(listening_hosts(listening, local_name));
-        Ok(Self(Arc::new(Parts { base_url, origin, hosts })))
+        Ok(Self(Arc::new(Parts { base_url, is_public: public_url.is_some(), origin, hosts })))
     }
 
     /// The base of printed links, without a slash at its end.
@@ -87,9 +89,24 @@ impl Addresses {
         &self.0.base_url
     }
 
+    /// Where to open the pages instead, as the end of a sentence; empty if there is no `public_url`.
+    pub fn hint(&self) -> String {
+        if self.0.is_public { format!("; open {}", self.0.base_url) } else { String::new() }
+    }
+
     /// Whether browsers reach this server over TLS.
     pub fn is_https(&self) -> bool {
         self.0.base_url.starts_with("https://")
+    }
+
+    /// Whether browsers keep a cookie with `Secure` of a page that they loaded with this `Host`: that of `public_url`, or loopback.
+    pub fn is_kept_secure(&self, host: &str) -> bool {
+        let Some((name, port)) = parse_authority(host) else { return false };
+        let base = self.0.hosts.first();
+        let is_base =
+            base.is_some_and(|base| base.name == name && port.map_or(base.is_default_port, |port| port == base.port));
+        let is_local_name = name == "localhost" || name.ends_with(".localhost");
+        is_base || is_local_name || name.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
     }
 
     /// Whether `origin` is the one of this server's pages.
@@ -275,6 +292,31 @@ mod tests {
         ] {
             assert!(check(&addresses, host).is_err(), "{host}");
         }
+    }
+
+    #[test]
+    fn r19_origin_of_the_public_url_is_the_one_that_browsers_send() {
+        for url in ["https://anteroom.example:443", "https://Anteroom.Example", "https://anteroom.example/"] {
+            let addresses = Addresses::new(Some(url), listening("127.0.0.1:7060"), NAME).unwrap();
+            assert_eq!(addresses.base_url(), "https://anteroom.example", "{url}");
+            assert!(addresses.is_own_origin(b"https://anteroom.example"), "{url}");
+            assert_eq!(check(&addresses, "anteroom.example"), Ok(()), "{url}");
+        }
+        for url in ["https://portal.example/anteroom", "https://anteroom.example?x=1"] {
+            assert!(Addresses::new(Some(url), listening("127.0.0.1:7060"), NAME).is_err(), "{url}");
+        }
+    }
+
+    #[test]
+    fn r22_cookie_for_https_is_kept_at_the_public_url_and_on_loopback_only() {
+        let addresses = Addresses::new(Some("https://anteroom.example"), listening("192.168.1.20:7060"), NAME).unwrap();
+        for host in ["anteroom.example", "anteroom.example:443", "localhost:7060", "127.0.0.1:7060", "[::1]:7060"] {
+            assert!(addresses.is_kept_secure(host), "{host}");
+        }
+        for host in ["192.168.1.20:7060", "anteroom.example:80", "other.example", ""] {
+            assert!(!addresses.is_kept_secure(host), "{host}");
+        }
+        assert_eq!(check(&addresses, "192.168.1.20:7060"), Ok(()));
     }
 
     #[test]

@@ -132,5 +132,6 @@ pub fn require_own_origin(auth: &Auth, headers: &HeaderMap) -> Result<(), ApiErr
     if origins.all(|origin| auth.addresses.is_own_origin(origin.as_bytes())) {
         return Ok(());
     }
-    Err(ApiError::new(Problem::CrossOrigin, "the Origin header is not the address that links begin with"))
+    let detail = format!("the Origin header is not the address that links begin with{}", auth.addresses.hint());
+    Err(ApiError::new(Problem::CrossOrigin, detail))
 }

@@ -14,12 +14,13 @@ use crate::{
     peer::ClientAddress,
 };
 use anteroom_controller::{
+    api_error::ApiError,
     caller::Caller,
     session::{context::SessionContext, helpers::notify_changed},
 };
 use anteroom_store::{Person, Role};
 use anteroom_wire::{
-    ProblemBody, Secret,
+    Problem, ProblemBody, Secret,
     api::{CurrentCaller, LoginRequest, SignInKind},
 };
 use axum::{
@@ -43,6 +44,7 @@ pub(super) async fn log_in(
     Json(request): Json<LoginRequest>,
 ) -> Result<Response, ErrorResponse> {
     require_own_origin(&auth, &headers)?;
+    require_cookie_is_kept(&auth, &headers)?;
     let current = caller.as_ref().map(|caller| &caller.0);
     let mut browser = BrowserInfo::new(&request.browser_key, &headers, address.to_string())?;
     if request.embedded && auth.frames_permitted {
@@ -57,6 +59,21 @@ pub(super) async fn log_in(
         response.headers_mut().append(header::SET_COOKIE, cookie);
     }
     Ok(response)
+}
+
+/// Requires that a browser keeps the cookie: one with `Secure` is dropped where the page was not loaded over TLS, except on loopback.
+fn require_cookie_is_kept(auth: &Auth, headers: &HeaderMap) -> Result<(), ApiError> {
+    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
+    let is_dropped = host.is_some_and(|host| auth.addresses.is_https() && !auth.addresses.is_kept_secure(host));
+    if !is_dropped {
+        return Ok(());
+    }
+    let detail = format!(
+        "browsers drop the cookie of {} at {:?}, which is not the host name of public_url: open the link there",
+        auth.addresses.base_url(),
+        host.unwrap_or_default()
+    );
+    Err(ApiError::new(Problem::CrossOrigin, detail))
 }
 
 /// Returns the role and name of the current caller, how its browser signed in, and for a viewer its session.

@@ -19,7 +19,8 @@ pub(super) async fn require_own_host(State(app): State<App>, request: Request, n
     if !is_local
         && let Err(error) = app.auth.addresses.require_own_host(request.version(), request.uri(), request.headers())
     {
-        return ErrorResponse(ApiError::new(Problem::WrongHost, error.to_string())).into_response();
+        let detail = format!("{error}{}", app.auth.addresses.hint());
+        return ErrorResponse(ApiError::new(Problem::WrongHost, detail)).into_response();
     }
     next.run(request).await
 }

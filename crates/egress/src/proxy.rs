@@ -208,7 +208,7 @@ impl UpstreamProxy {
             }
         }
         match status {
-            StatusCode::PROXY_AUTHENTICATION_REQUIRED => {
+            StatusCode::PROXY_AUTHENTICATION_REQUIRED | StatusCode::UNAUTHORIZED => {
                 let wanted = value_of(response.headers(), header::PROXY_AUTHENTICATE.as_str());
                 let wanted = wanted.map_or_else(String::new, |wanted| format!(" ({wanted})"));
                 text.push_str(&match self.auth {

@@ -6,6 +6,7 @@ use super::{
     user::grants_on_the_desktop,
 };
 use anteroom_testbed::{ClaudeIssuer, TestCa};
+use anteroom_wire::api::SessionStatus;
 use serde_json::json;
 
 async fn open(browser: Browser) -> (ClaudeIssuer, Fixture) {
@@ -28,6 +29,8 @@ async fn qemu_claude_code_signs_in_by_link_and_pasted_code() {
     let code = fixture.user.open(&link).await.text();
     sign_in.wait_prompt("paste_code").await;
     assert_eq!(sign_in.paste(&code).await, json!({ "interpreted_as": "prompt", "id": "paste_code" }));
+    let completed = sign_in.wait("completed", |view| view.status == SessionStatus::Completed).await;
+    assert_eq!(completed.credential.unwrap().account.as_deref(), Some("ada@example.test"));
     sign_in.succeeds(&fixture, "link", || issuer.issued_secrets()).await;
     assert_eq!(issuer.rejections(), Vec::<String>::new());
     fixture.close(issuer.unknown_requests()).await;

@@ -1319,8 +1319,8 @@ export interface components {
         ConsentStatus: "not_needed" | "required" | "given";
         /** @description `GET …/consent`: who asks for the credential. */
         ConsentView: {
-            /** @description The display name of the session's owner, for whom the credential is stored. */
-            owner_name: string;
+            /** @description The display name of the session's owner, for whom the credential is stored; `null`: a person who has no name of their own here. */
+            owner_name: string | null;
             /** @description What happens with a captured credential. */
             policy: components["schemas"]["StoragePolicy"];
             /** @description The provider's name for people. */
@@ -1553,8 +1553,10 @@ export interface components {
              * @description The median of the seconds that this server's last starts of this tool took; `null`: there were too few.
              */
             usual_s: number | null;
-            /** @description The values in title and sentence, for texts in other languages. */
+            /** @description The values in these texts, for texts in other languages. */
             values: components["schemas"]["PersonValues"];
+            /** @description After a failure: its cause in one sentence, if it says more than `sentence`. */
+            why: string | null;
         };
         /** @description `GET /health`. */
         Health: {
@@ -1936,7 +1938,7 @@ export interface components {
             /** @description Why it has no owner. */
             why: string;
         };
-        /** @description Ended sessions by outcome. */
+        /** @description Ended sign-ins by outcome, and ended uses of stored credentials. */
         Outcomes: {
             /**
              * Format: int64
@@ -1945,7 +1947,7 @@ export interface components {
             cancelled: number;
             /**
              * Format: int64
-             * @description A credential is stored, or the command with one has ended.
+             * @description A credential is stored.
              */
             completed: number;
             /**
@@ -1958,6 +1960,11 @@ export interface components {
              * @description Ended by a fault.
              */
             failed: number;
+            /**
+             * Format: int64
+             * @description Used a stored credential for a command, a check or a sign-out, whatever their end: not part of the other numbers.
+             */
+            uses: number;
         };
         /** @description `GET /api/overview`: the server now, and the sessions of a period. */
         Overview: {
@@ -2049,8 +2056,8 @@ export interface components {
              * @description The machines that the session has used.
              */
             machines: number;
-            /** @description The display name of the session's owner. */
-            owner: string;
+            /** @description The display name of the session's owner; `null`: [`DEFAULT_OWNER`], who has no name of their own here. */
+            owner: string | null;
             /**
              * Format: int32
              * @description The position in the queue, 1 is next.
@@ -2065,6 +2072,7 @@ export interface components {
              * @description The seconds after which a session ends at the latest.
              */
             total_s_max: number;
+            verdict: components["schemas"]["Verdict"] | null;
             /**
              * Format: int64
              * @description The estimated seconds in the queue.
@@ -2577,6 +2585,11 @@ export interface components {
          * @enum {string}
          */
         UsePurpose: "exec" | "check" | "logout";
+        /** @description [`Problem::TicketUsed`] for who presents a used link of a session. */
+        UsedLinkProblem: components["schemas"]["ProblemBody"] & {
+            /** @description The display name of the session's owner; absent: it is not known, or has no name of its own. */
+            owner?: string | null;
+        };
         /**
          * @description The state of a session, or why it ended.
          * @enum {string}
@@ -4591,7 +4604,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["ProblemBody"];
+                    "application/json": components["schemas"]["UsedLinkProblem"];
                 };
             };
         };

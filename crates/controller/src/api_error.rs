@@ -3,7 +3,7 @@
 use anteroom_machine::AgentError;
 use anteroom_store::{StoreError, StoreErrorKind};
 pub use anteroom_wire::chain;
-use anteroom_wire::{EndReason, Problem, ProblemBody, guest_text::clean_line};
+use anteroom_wire::{EndReason, Problem, ProblemBody, UsedLinkProblem, guest_text::clean_line};
 use std::{error::Error, sync::Arc};
 
 /// The most bytes of the details.
@@ -17,6 +17,8 @@ pub struct ApiError {
     pub problem: Problem,
     /// Details of this case.
     pub detail: String,
+    /// The display name of the owner of the session to which a used link led.
+    owner: Option<Arc<str>>,
     #[source]
     source: Option<Arc<dyn Error + Send + Sync>>,
 }
@@ -25,7 +27,7 @@ impl ApiError {
     /// An error with details.
     pub fn new(problem: Problem, detail: impl Into<String>) -> Self {
         // The detail may quote a guest or the caller.
-        Self { problem, detail: clean_line(&detail.into(), DETAIL_BYTES_MAX), source: None }
+        Self { problem, detail: clean_line(&detail.into(), DETAIL_BYTES_MAX), owner: None, source: None }
     }
 
     /// An internal error with its cause.
@@ -38,9 +40,19 @@ impl ApiError {
         Self { source: Some(Arc::from(source.into())), ..self }
     }
 
+    /// The same error for the person with a used link of this owner's session.
+    pub fn with_owner(self, owner: &str) -> Self {
+        Self { owner: Some(owner.into()), ..self }
+    }
+
     /// The JSON body.
     pub fn body(&self) -> ProblemBody {
         self.problem.with_detail(self.detail.clone())
+    }
+
+    /// The JSON body for the person with a used link, if it is known whose session that is.
+    pub fn used_link_body(&self) -> Option<UsedLinkProblem> {
+        Some(UsedLinkProblem::new(self.body(), self.owner.as_ref()?))
     }
 
     /// Logs the cause of a fault of the server, which the answer does not contain. Called once, where the answer is made. The detail of

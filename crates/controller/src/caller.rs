@@ -176,6 +176,9 @@ fn role_permits(role: &Role, action: Action) -> bool {
     }
 }
 
+/// The name of an operator who signed in with a link.
+pub const OPERATOR_NAME: &str = "operator";
+
 /// The id of the operator at this host's command line.
 pub fn command_line_id() -> CallerId {
     CallerId::from_parts(0, [0; 10])

@@ -55,8 +55,8 @@ pub async fn make_overview(server_context: &ServerContext, since_ms: UnixMs) -> 
 }
 
 fn outcomes(counts: EndedSessions) -> Outcomes {
-    let EndedSessions { completed, failed, cancelled, expired } = counts;
-    Outcomes { completed, failed, cancelled, expired }
+    let EndedSessions { completed, failed, cancelled, expired, uses } = counts;
+    Outcomes { completed, failed, cancelled, expired, uses }
 }
 
 async fn count_live(server_context: &ServerContext) -> Result<LiveSessions, StoreError> {

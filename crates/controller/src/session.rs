@@ -24,6 +24,7 @@ pub mod context;
 pub mod diagnose;
 pub mod egress_faults;
 pub mod end;
+mod failure_cause;
 pub mod for_person;
 pub mod helpers;
 pub mod keep_open;

@@ -126,6 +126,24 @@ impl Store {
     }
 }
 
+impl Store {
+    /// The session of a person's link that cannot be redeemed any more; `None`: there is no such link, it is of another kind, or it was
+    /// purged. Only for who presents the link.
+    ///
+    /// # Errors
+    /// When the database cannot be read or has a corrupt row.
+    pub async fn session_of_login_token(&self, hash: &Sha256Hex) -> Result<Option<SessionId>, StoreError> {
+        const OPERATION: &str = "find the session of a login token";
+        let row = sqlx::query("SELECT session_id FROM login_tokens WHERE hash = $1 AND kind = $2")
+            .bind(hash.as_str())
+            .bind(LoginTokenKind::Viewer.as_str())
+            .fetch_optional(self.read_pool())
+            .await
+            .map_err(query_error(OPERATION))?;
+        row.map(|row| RowReader::new(&row, "login_tokens", "kind").parsed("session_id")).transpose()
+    }
+}
+
 /// The id of the caller that a helper's invitation makes, known before the invitation is used: of its end and its hash, which has as many
 /// random bits.
 pub(crate) fn caller_id(hash: &Sha256Hex, expires_at_ms: UnixMs) -> CallerId {

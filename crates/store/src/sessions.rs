@@ -102,7 +102,8 @@ macro_rules! select {
             "SELECT id, caller_id, user_id, provider, return_url, request_hash, state, reason_code, reason_detail, epoch, \
              generation, machine_id, agent_token_hash, claimed_generation, cli_started, created_at_ms, last_used_at_ms, \
              idle_deadline_ms, deadline_ms, ended_at_ms, credential_id, external_machine, method, purpose, used_credential_id, used_revision, \
-             renewed_credential_id, exit_code, idempotency_key, mac, (SELECT name FROM callers WHERE callers.id = sessions.caller_id) AS owner_name \
+             renewed_credential_id, exit_code, idempotency_key, mac, (SELECT name FROM callers WHERE callers.id = sessions.caller_id) AS owner_name, \
+             (SELECT role FROM callers WHERE callers.id = sessions.caller_id) AS owner_role \
              FROM sessions ",
             $rest
         )

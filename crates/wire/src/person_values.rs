@@ -2,6 +2,7 @@
 
 use crate::{
     EndReason,
+    diagnosis::Verdict,
     situation::{ForPerson, PersonAction, Situation},
 };
 use serde::{Deserialize, Serialize};
@@ -12,8 +13,9 @@ use serde::{Deserialize, Serialize};
 pub struct PersonValues {
     /// The name of the tool.
     pub tool: String,
-    /// The display name of the session's owner.
-    pub owner: String,
+    /// The display name of the session's owner; `null`: [`DEFAULT_OWNER`], who has no name of their own here.
+    #[cfg_attr(feature = "utoipa", schema(required))]
+    pub owner: Option<String>,
     /// The instruction of the sign-in method, in the language of its descriptor.
     pub instruction: String,
     /// The host that could not be reached, or is not allowed.
@@ -34,7 +36,14 @@ pub struct PersonValues {
     /// The code of the reason for which the session ended, or for which its machine is being replaced.
     #[cfg_attr(feature = "utoipa", schema(required))]
     pub reason: Option<String>,
+    /// The verdict on a sign-in that failed, if it says more than the reason.
+    #[cfg_attr(feature = "utoipa", schema(required))]
+    pub verdict: Option<Verdict>,
 }
+
+/// An owner without a name of its own, in a sentence for the person: operators who signed in with a link, and people who start sessions for
+/// themselves.
+pub const DEFAULT_OWNER: &str = "the person who runs this page";
 
 impl PersonValues {
     /// The part of a session's view for the person.
@@ -44,6 +53,7 @@ impl PersonValues {
             phase: situation.phase(),
             title: self.fill(situation.title()),
             sentence: self.fill(situation.for_person()),
+            why: self.verdict.map(|verdict| self.fill(verdict.for_person())),
             values: self.clone(),
             actions,
             since: None,
@@ -64,7 +74,7 @@ impl PersonValues {
             template,
             &[
                 ("tool", &self.tool),
-                ("owner", &self.owner),
+                ("owner", self.owner.as_deref().unwrap_or(DEFAULT_OWNER)),
                 ("instruction", &self.instruction),
                 ("host", self.host.as_deref().unwrap_or_default()),
                 ("position", &position.to_string()),

@@ -253,6 +253,29 @@ impl Problem {
     }
 }
 
+/// For the person whose link was used before, if it is known for whom they sign in.
+pub const LINK_USED: &str = "This link has already been used. Go back to {owner} and start again.";
+
+/// [`Problem::TicketUsed`] for who presents a used link of a session.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "utoipa", derive(utoipa::ToSchema))]
+pub struct UsedLinkProblem {
+    /// The problem.
+    #[serde(flatten)]
+    pub problem: ProblemBody,
+    /// The display name of the session's owner; absent: it is not known, or has no name of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner: Option<String>,
+}
+
+impl UsedLinkProblem {
+    /// The problem with the sentence that names the owner.
+    pub fn new(problem: ProblemBody, owner: &str) -> Self {
+        let for_person = LINK_USED.replace("{owner}", owner).into();
+        Self { problem: ProblemBody { for_person, ..problem }, owner: Some(owner.to_owned()) }
+    }
+}
+
 /// A problem as JSON; sent with the problem's HTTP status.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "utoipa", derive(utoipa::ToSchema))]
@@ -311,6 +334,7 @@ mod tests {
             assert!(text.ends_with('.') && text.len() > 15, "{problem:?}: {text}");
             assert_eq!(operator_word(text), None, "{problem:?}: {text}");
         }
+        assert_eq!(operator_word(LINK_USED), None);
     }
 
     #[test]

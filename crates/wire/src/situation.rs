@@ -139,7 +139,10 @@ pub struct ForPerson {
     pub title: String,
     /// What happened and what to do; may be empty.
     pub sentence: String,
-    /// The values in title and sentence, for texts in other languages.
+    /// After a failure: its cause in one sentence, if it says more than `sentence`.
+    #[cfg_attr(feature = "utoipa", schema(required))]
+    pub why: Option<String>,
+    /// The values in these texts, for texts in other languages.
     pub values: PersonValues,
     /// What the person can do, the recommended action first.
     pub actions: Vec<PersonAction>,

@@ -204,7 +204,7 @@ export class AdminApi {
       at: inSeconds(0),
       since: inSeconds(-36_000),
       live: { sessions: live.length, queued, queue_wait_ms_max: queued === 0 ? null : 34_000, viewers: 2, by_status: [] },
-      outcomes: { completed: count("completed"), failed: count("failed"), cancelled: count("cancelled"), expired: count("expired") },
+      outcomes: { completed: count("completed"), failed: count("failed"), cancelled: count("cancelled"), expired: count("expired"), uses: 0 },
       causes: failed.map((one) => ({ verdict: verdictOf(one), remedy: "Allow the host or check the connection.", sessions: 1, newest: one.id })).slice(0, 1),
       starts: START_STAGES.map(([stage, p50_ms, p95_ms]) => ({ stage, starts: 41, p50_ms, p95_ms })),
       start_history: [0, 1, 2, 3, 4, 5].map((hour) => ({ at: inSeconds(hour * 3_600 - 21_600), starts: 7, p50_ms: 300 + 40 * (hour % 3), p95_ms: 600 + 90 * (hour % 4) })),

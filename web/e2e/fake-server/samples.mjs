@@ -88,14 +88,19 @@ export function forPerson(session, part = {}) {
   const [situation, phase, title] = SITUATIONS[session.status] ?? ["preparing", "working", session.status];
   /** @type {import("../../src/api.ts").PersonAction[]} */
   const actions = situation === "your_turn" ? laneActions(session) : session.ended_at !== null || phase === "failed" ? ["start_session"] : [];
-  return { situation, phase, title, sentence: SENTENCES[situation]?.(session) ?? "", values: personValues(session), actions, since: null, usual_s: null, ...part };
+  return { situation, phase, title, sentence: SENTENCES[situation]?.(session) ?? "", why: null, values: personValues(session), actions, since: null, usual_s: null, ...part };
+}
+
+/** `null`: an owner without a name of its own. @param {Pick<Session, "owner_name">} session */
+export function ownerForPerson({ owner_name }) {
+  return owner_name === "operator" ? null : owner_name;
 }
 
 /** @param {Session} session @returns {import("../../src/api.ts").ForPerson["values"]} */
 function personValues(session) {
   return {
     tool: session.provider_name,
-    owner: session.owner_name,
+    owner: ownerForPerson(session),
     instruction: session.next_action,
     host: "auth.openai.com",
     position: session.queue_position,
@@ -104,6 +109,7 @@ function personValues(session) {
     idle_s_max: 600,
     total_s_max: 3_600,
     reason: session.reason?.code ?? null,
+    verdict: null,
   };
 }
 

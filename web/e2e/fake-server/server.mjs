@@ -7,7 +7,7 @@ import { WebSocketServer } from "ws";
 import { AdminApi } from "./admin.mjs";
 import { servePage } from "./files.mjs";
 import { RfbServer } from "./rfb.mjs";
-import { credential, forPerson, newSession, providers, signIn, signedInBrowsers } from "./samples.mjs";
+import { credential, forPerson, newSession, ownerForPerson, providers, signIn, signedInBrowsers } from "./samples.mjs";
 
 /** What people read, by the code of the problem. @type {Record<string, string>} */
 const PROBLEMS_FOR_PERSON = {
@@ -35,6 +35,8 @@ export class FakeServer {
   };
   /** The unused login tokens. */
   login_tokens = new Set(["fresh-token"]);
+  /** The owner that a used link names. @type {string | null} */
+  link_owner = null;
   /** Who is signed in. @type {import("../../src/api.ts").CurrentCaller} */
   caller = { role: "operator", name: "operator", session: null, sign_in: "link" };
   /** Whether a lease needs a fresh sign-in. */
@@ -186,10 +188,10 @@ export class FakeServer {
 
   /**
    * @param {import("node:http").ServerResponse} response @param {number} status @param {string} code
-   * @param {string} sentence @param {string} remedy @param {number} close_code
+   * @param {string} sentence @param {string} remedy @param {number} close_code @param {{ owner?: string, for_person?: string }} [part]
    */
-  #respondProblem(response, status, code, sentence, remedy, close_code) {
-    this.#respond(response, status, { code, sentence, remedy, for_person: PROBLEMS_FOR_PERSON[code] ?? "This did not work. Please try again.", close_code });
+  #respondProblem(response, status, code, sentence, remedy, close_code, part = {}) {
+    this.#respond(response, status, { code, sentence, remedy, for_person: PROBLEMS_FOR_PERSON[code] ?? "This did not work. Please try again.", close_code, ...part });
   }
 
   /** @param {import("node:http").IncomingMessage} request @param {import("node:http").ServerResponse} response */
@@ -219,7 +221,8 @@ export class FakeServer {
   /** @param {import("node:http").ServerResponse} response @param {string} login_token */
   #login(response, login_token) {
     if (!this.login_tokens.delete(login_token)) {
-      this.#respondProblem(response, 401, "ticket_used", "This link or ticket was used before or has expired.", "Ask for a new one.", 4401);
+      const named = this.link_owner === null ? {} : { owner: this.link_owner, for_person: `This link has already been used. Go back to ${this.link_owner} and start again.` };
+      this.#respondProblem(response, 401, "ticket_used", "This link or ticket was used before or has expired.", "Ask for a new one.", 4401, named);
       return;
     }
     this.#respond(response, 204, undefined, { "Set-Cookie": "anteroom=in; HttpOnly; SameSite=Strict; Path=/" });
@@ -349,9 +352,12 @@ export class FakeServer {
   }
 
   /** @param {Session} session */
-  #consentView({ owner_name, provider_name, policy, return_host }) {
+  #consentView(session) {
+    const { provider_name, policy, return_host } = session;
+    const owner_name = ownerForPerson(session);
+    const owner = owner_name ?? "The person who runs this page";
     const after = return_host === null ? "" : ` After that you return to ${return_host}.`;
-    const sentence = `${owner_name} asks you to sign in to ${provider_name}. ${owner_name} keeps your sign-in, encrypted, and can use ${provider_name} as you until one of you removes it.${after}`;
+    const sentence = `${owner} asks you to sign in to ${provider_name}. ${owner} keeps your sign-in, encrypted, and can use ${provider_name} as you until one of you removes it.${after}`;
     return { status: this.consent, owner_name, provider_name, policy, return_host, sentence };
   }
 

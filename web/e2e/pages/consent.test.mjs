@@ -59,3 +59,21 @@ test("a page that is not the provider's is a warning, without a button, a code f
     await shoot("unexpected-address");
   });
 });
+
+test("an owner without a name is described, in both languages", async () => {
+  for (const [locale, heading, sentence, known] of /** @type {const} */ ([
+    ["en-GB", "Connect Codex", /The person who runs this page asks you to sign in to Codex\./, "Continue only if you know the person who runs this page"],
+    ["de-DE", "Codex verbinden", /^Die Verwaltung dieser Seite bittet Sie, sich bei Codex anzumelden\. Die Verwaltung dieser Seite bewahrt/m, "wenn Sie die Verwaltung dieser Seite kennen"],
+  ])) {
+    await runScene({ locale }, async (scene) => {
+      const { page, fakeServer, shoot } = scene;
+      fakeServer.consent = "required";
+      await openSession(scene, { owner_name: "operator" });
+      await page.locator("h1", { hasText: heading }).waitFor();
+      const text = await page.innerText("main");
+      assert.match(text, sentence);
+      assert.ok(text.includes(known) && !/\boperator\b/i.test(text), text);
+      await shoot(`consent-unnamed-owner-${locale}`);
+    });
+  }
+});

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import test from "node:test";
-import { CODEX_METHODS, credential, inSeconds } from "../fake-server/samples.mjs";
+import { CODEX_METHODS, credential, forPerson, inSeconds } from "../fake-server/samples.mjs";
 import { openSession, runScene, statusIs } from "./scene.mjs";
 
 test("the end of a sign-in names the account, if the tool's file does", async () => {
@@ -62,6 +62,24 @@ test("Another way is absent where there is none: a tool with one method, a sign-
     await statusIs(page, "failed");
     assert.equal(await page.locator(".ended-links a, [data-action=another-way]").count(), 0, "a link leads to one sign-in only");
   });
+});
+
+test("the cause of a failure is shown to the person, in both languages", async () => {
+  for (const [locale, sentence] of /** @type {const} */ ([
+    ["en-GB", "The temporary computer was switched off from outside."],
+    ["de-DE", "Der temporäre Rechner wurde von außen abgeschaltet."],
+  ])) {
+    await runScene({ locale }, async (scene) => {
+      const id = await openSession(scene, FAILED);
+      const session = /** @type {import("../fake-server/samples.mjs").Session} */ (scene.fakeServer.sessions.get(id));
+      const { values } = session.for_person;
+      const why = "The temporary computer was switched off from outside.";
+      scene.fakeServer.change(id, { for_person: forPerson(session, { why, values: { ...values, verdict: "machine_killed" } }) });
+      await scene.page.reload();
+      await scene.page.locator("[data-verdict=machine_killed]", { hasText: sentence }).waitFor();
+      await scene.shoot(`ended-cause-${locale}`);
+    });
+  }
 });
 
 test("a session that does not exist says so, and leads to the start page", async () => {

@@ -90,6 +90,23 @@ test("a viewer's used link in another browser shows an error", async () => {
   });
 });
 
+test("a viewer's used link names for whom it was made, in both languages", async () => {
+  for (const [locale, sentence] of /** @type {const} */ ([
+    ["en-GB", "Otherwise go back to Acme and start again."],
+    ["de-DE", "Gehen Sie sonst zu Acme zurück, und beginnen Sie von vorn."],
+  ])) {
+    await runScene({ locale }, async ({ page, fakeServer, base, shoot }) => {
+      fakeServer.anonymous_allowed = false;
+      fakeServer.link_owner = "Acme";
+      const session = fakeServer.add({ status: "authenticating" });
+      await page.goto(`${base}/dashboard/remote-cli/auth?session=${session.id}&provider=codex#login_token=old`);
+      await page.click("[data-action=log-in]");
+      await page.locator("[data-problem=ticket_used]", { hasText: sentence }).waitFor();
+      await shoot(`login-used-of-owner-${locale}`);
+    });
+  }
+});
+
 test("a link that is only opened, as mail scanners do, is not used up", async () => {
   await runScene({}, async ({ page, fakeServer, base, shoot }) => {
     fakeServer.anonymous_allowed = false;

@@ -12,6 +12,7 @@ interface ConsentStepProps {
 }
 
 export function ConsentStep({ session, consent, onAgreed }: ConsentStepProps) {
+  const { owner_name: owner } = consent;
   const [busy, setBusy] = useState(false);
   const [problem, setProblem] = useState<Problem | null>(null);
   const heading = useRef<HTMLHeadingElement>(null);
@@ -31,11 +32,11 @@ export function ConsentStep({ session, consent, onAgreed }: ConsentStepProps) {
   return (
     <section class="panel consent" aria-labelledby="consent-title" data-consent="required">
       <h1 id="consent-title" ref={heading} tabIndex={-1}>
-        {texts.connect_to(session.provider_name, consent.owner_name)}
+        {owner === null ? texts.connect_tool(session.provider_name) : texts.connect_to(session.provider_name, owner)}
       </h1>
       <p>{texts.temporary_computer(session.provider_name)}</p>
       <p>{consent.sentence}</p>
-      <p class="muted">{texts.continue_only_if_known(consent.owner_name)}</p>
+      <p class="muted">{texts.continue_only_if_known(owner ?? texts.default_owner)}</p>
       <div class="row consent-actions">
         <button
           type="button"

@@ -70,7 +70,7 @@ export function Ended({ session, can_start, was_live, details }: EndedProps) {
   const heading = useRef<HTMLHeadingElement>(null);
   // The focused element may have been removed with the machine; move the focus to the result.
   useEffect(() => heading.current?.focus({ preventScroll: true }), []);
-  const { phase, situation, title, sentence } = session.for_person;
+  const { phase, situation, title, sentence, why } = session.for_person;
   const completed = session.status === "completed";
   const account = session.credential?.account ?? null;
   return (
@@ -88,11 +88,12 @@ export function Ended({ session, can_start, was_live, details }: EndedProps) {
             ? texts.connected_as(session.provider_name, account)
             : sentence}
       </p>
+      {why === null ? null : <p data-verdict={session.for_person.values.verdict}>{why}</p>}
       {completed && session.credential_use === null ? (
         <p class="muted">{credentials?.length === 0 ? texts.removed : session.policy_sentence}</p>
       ) : null}
       <EndedLinks session={session} can_start={can_start} was_live={was_live} />
-      {phase === "failed" ? <ReportId session={session} /> : null}
+      {phase === "failed" || why !== null ? <ReportId session={session} /> : null}
       {details === null ? null : (
         <>
           {credentials?.map((credential) => <Files key={credential.id} files={credential.files} />)}

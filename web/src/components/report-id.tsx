@@ -11,7 +11,7 @@ export function ReportId({ session }: { session: SessionView }) {
         {texts.report} <code>{session.id.replace(/^ses_/, "")}</code>
       </span>
       <CopyButton text={session.id} name={texts.report_id} />
-      <p class="hint">{texts.report_hint(session.owner_name)}</p>
+      <p class="hint">{texts.report_hint(session.for_person.values.owner ?? texts.default_owner)}</p>
     </div>
   );
 }

@@ -29,7 +29,7 @@ export function SignedOut({ problem, of_session = false }: SignedOutProps) {
           <p>{ended.remedy}</p>
         </div>
       ) : problem.code === "unauthenticated" ? null : of_session && problem.code === "ticket_used" ? (
-        <UsedLink />
+        <UsedLink owner={problem.owner ?? null} />
       ) : (
         <ProblemNote problem={problem} />
       )}
@@ -40,7 +40,7 @@ export function SignedOut({ problem, of_session = false }: SignedOutProps) {
 }
 
 /** The address of this page has no token any more: a browser that the link has signed in continues there. */
-function UsedLink() {
+function UsedLink({ owner }: { owner: string | null }) {
   return (
     <div class="note" role="alert" data-problem="ticket_used">
       <p>
@@ -49,7 +49,7 @@ function UsedLink() {
       <p>
         {texts.link_used_here} <a href={window.location.href}>{texts.continue_here}</a>
       </p>
-      <p>{texts.link_used_elsewhere}</p>
+      <p>{owner === null ? texts.link_used_elsewhere : texts.link_of(owner)}</p>
     </div>
   );
 }

@@ -84,6 +84,8 @@ export const en = {
   computer_stopped: "The temporary computer stopped.",
   computer_replaced: "A new one is ready: please sign in again.",
   warning: "Warning.",
+  /** An owner without a name of its own, inside of a sentence. */
+  default_owner: "the person who runs this page",
   /** Before the person agrees. */
   connect_to: (tool: string, owner: string) => `Connect ${tool} to ${owner}`,
   temporary_computer: (tool: string) => `${tool} runs on a temporary computer, which is deleted afterwards.`,
@@ -121,6 +123,7 @@ export const en = {
   link_used_here: "If you opened it in this browser:",
   continue_here: "continue",
   link_used_elsewhere: "Otherwise go back to where you came from and start again.",
+  link_of: (owner: string) => `Otherwise go back to ${owner} and start again.`,
   leave_keys_hint: "Shift+F6 leaves the picture with the keyboard",
   take_control: "Take control",
   watching: (tool: string) => `Watching ${tool}`,

@@ -5,6 +5,7 @@ import type { ForPerson, SessionView } from "../api";
 
 type Situation = ForPerson["situation"];
 type Policy = SessionView["policy"];
+type Verdict = NonNullable<ForPerson["values"]["verdict"]>;
 
 export interface ServerTexts {
   situations: Record<Situation, { title: string; sentence: string }>;
@@ -12,6 +13,12 @@ export interface ServerTexts {
   problems: Record<string, string>;
   /** By the code of the reason for which a session ended. */
   ends: Record<string, string>;
+  /** By the verdict on a failure. */
+  verdicts: Record<Verdict, string>;
+  /** An owner without a name of its own: nominative and accusative, inside of a sentence. */
+  owner: string;
+  /** For who presents a used link. */
+  link_used: string;
   policies: Record<Policy, string>;
   /** What the owner of a session asks the person. */
   requests: Record<Policy, string>;

@@ -11,25 +11,32 @@ function fill(template: string, values: Values): string {
   return template.replace(/\{(\w+)\}/g, (name, key: string) => values[key] ?? name).trim();
 }
 
+/** The template with the description of an owner without a name, which has a capital letter at the start of a sentence. */
+function withDescription(template: string, described: string): string {
+  const capital = described.charAt(0).toUpperCase() + described.slice(1);
+  return template.replace(/(^|\. )\{owner\}/g, `$1${capital}`).replaceAll("{owner}", described);
+}
+
 /** The close code of all errors about a session that has ended. */
 const ENDED = 4410;
 
 export class Translation {
   constructor(private readonly texts: ServerTexts) {}
 
-  problem({ code, close_code, for_person }: Problem): string {
-    const { ends, problems } = this.texts;
+  problem({ code, close_code, for_person, owner }: Problem): string {
+    const { ends, problems, link_used } = this.texts;
+    if (code === "ticket_used" && typeof owner === "string") return fill(link_used, { owner });
     return (close_code === ENDED ? ends[code] : problems[code]) ?? for_person;
   }
 
   session(session: SessionView): SessionView {
     const { policies, unexpected_address } = this.texts;
-    const { owner_name, provider_name, policy, sign_in } = session;
+    const { for_person, provider_name, policy, sign_in } = session;
     const { prompt, unexpected_address: address } = sign_in;
     return {
       ...session,
-      for_person: this.#situation(session.for_person),
-      policy_sentence: fill(policies[policy] ?? session.policy_sentence, { owner: owner_name }),
+      for_person: this.#situation(for_person),
+      policy_sentence: this.#ofOwner(policies[policy] ?? session.policy_sentence, for_person.values.owner, {}),
       methods: this.#methods(session.methods),
       sign_in: {
         ...sign_in,
@@ -49,18 +56,17 @@ export class Translation {
     const request = this.texts.requests[policy];
     if (request === undefined) return sentence;
     const all = return_host === null ? request : request + this.texts.request_return;
-    return fill(all, { owner: owner_name, tool: provider_name, host: return_host ?? "" });
+    return this.#ofOwner(all, owner_name, { tool: provider_name, host: return_host ?? "" });
   }
 
   #situation(shown: ForPerson): ForPerson {
-    const { situations, ends, place, times, duration } = this.texts;
-    const { tool, owner, host, instruction, position, wait_s, machines, idle_s_max, total_s_max, reason } = shown.values;
+    const { situations, verdicts, ends, place, times, duration } = this.texts;
+    const { tool, owner, host, instruction, position, wait_s, machines, idle_s_max, total_s_max, reason, verdict } = shown.values;
     const texts = situations[shown.situation];
     // A newer server may have other situations.
     if (texts === undefined) return shown;
     const values = {
       tool,
-      owner,
       host: host ?? "",
       instruction: this.#descriptor(instruction),
       place: place(position ?? 1, wait_s),
@@ -69,7 +75,17 @@ export class Translation {
       total_time: duration(total_s_max),
       reason: ends[reason ?? ""] ?? "",
     };
-    return { ...shown, title: fill(texts.title, values), sentence: fill(texts.sentence, values) };
+    const why = verdict === null ? shown.why : (verdicts[verdict] ?? shown.why);
+    return {
+      ...shown,
+      title: fill(texts.title, values),
+      sentence: this.#ofOwner(texts.sentence, owner, values),
+      why: why === null ? null : fill(why, values),
+    };
+  }
+
+  #ofOwner(template: string, owner: string | null, values: Values): string {
+    return owner === null ? fill(withDescription(template, this.texts.owner), values) : fill(template, { ...values, owner });
   }
 
   #methods(methods: SessionView["methods"]): SessionView["methods"] {

@@ -119,7 +119,7 @@ const AGENT_MS_MAX: u64 = 2_000;
 /// Timeout for flushing buffered timeline entries, milliseconds.
 const FLUSH_MS_MAX: u64 = 300;
 /// Timeline entries that are read. The timeline limits all kinds of entries except state transitions to fewer than this.
-const TIMELINE_ENTRIES_MAX: u32 = 10_000;
+pub(super) const TIMELINE_ENTRIES_MAX: u32 = 10_000;
 /// The most evidence entries; the cause is always one of them.
 const EVIDENCE_MAX: usize = 40;
 

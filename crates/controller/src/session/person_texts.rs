@@ -3,7 +3,9 @@
 use super::{consent::request_sentence, view::unexpected_address_sentence};
 use crate::{config::Config, providers::Providers};
 use anteroom_wire::{
-    EndReason, Problem,
+    DEFAULT_OWNER, EndReason, Problem,
+    diagnosis::Verdict,
+    problem::LINK_USED,
     provider::{Provider, StoragePolicy},
     situation::Situation,
 };
@@ -17,13 +19,17 @@ fn person_texts() -> Value {
         .map(|one| (one.code(), json!({ "title": one.title(), "sentence": one.for_person() })))
         .collect::<BTreeMap<_, _>>();
     let problems = Problem::ALL.iter().map(|one| (one.code(), one.for_person())).collect::<BTreeMap<_, _>>();
+    let verdicts = Verdict::ALL.iter().map(|one| (one.code(), one.for_person())).collect::<BTreeMap<_, _>>();
     let ends = EndReason::ALL.iter().map(|one| (one.code(), one.for_person())).collect::<BTreeMap<_, _>>();
     json!({
         "situations": situations,
         "problems": problems,
         "ends": ends,
+        "verdicts": verdicts,
+        "owner": DEFAULT_OWNER,
+        "link_used": LINK_USED,
         "policies": by_policy(|policy| policy.for_person("{owner}")),
-        "requests": by_policy(|policy| request_sentence(policy, "{owner}", "{tool}", Some("{host}"))),
+        "requests": by_policy(|policy| request_sentence(policy, Some("{owner}"), "{tool}", Some("{host}"))),
         "unexpected_address": unexpected_address_sentence("{host}", "{tool}"),
         "descriptors": descriptor_texts(),
     })

@@ -1,11 +1,16 @@
 //! The verdicts of ended sessions that are known. They do not change any more.
 
+use crate::unix_time::{UnixMs, now_unix_ms};
 use anteroom_wire::{SessionId, diagnosis::Verdict};
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 
 /// Verdicts that are kept; those of the oldest sessions are dropped.
 const VERDICTS_MAX: usize = 20_000;
+/// How long after its end a session's timeline can still get the entry that explains it, milliseconds: its machine's removal takes
+/// seconds.
+const SETTLED_AFTER_MS: u64 = 60_000;
+
 /// The verdicts of sessions that ended long enough ago.
 #[derive(Debug, Default)]
 pub struct SettledVerdicts(Mutex<BTreeMap<SessionId, Verdict>>);
@@ -16,8 +21,14 @@ impl SettledVerdicts {
         self.0.lock().get(id).copied()
     }
 
-    /// Keeps a verdict.
-    pub fn insert(&self, id: &SessionId, verdict: Verdict) {
+    /// Keeps the verdict if the session ended long enough ago.
+    pub fn insert_settled(&self, id: &SessionId, verdict: Verdict, ended_at_ms: UnixMs) {
+        if now_unix_ms() > ended_at_ms.saturating_add(SETTLED_AFTER_MS) {
+            self.insert(id, verdict);
+        }
+    }
+
+    fn insert(&self, id: &SessionId, verdict: Verdict) {
         let mut verdicts = self.0.lock();
         verdicts.insert(id.clone(), verdict);
         while verdicts.len() > VERDICTS_MAX {

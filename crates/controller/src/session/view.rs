@@ -2,7 +2,7 @@
 
 use super::{
     active_session::{ActiveSession, CurrentMachine, MachineSignIn},
-    consent,
+    consent, failure_cause,
     for_person::SituationInput,
     status, use_credential,
 };
@@ -12,9 +12,10 @@ use crate::{
 };
 use anteroom_store::{CredentialRow, CredentialUse, SessionRow, StoreError};
 use anteroom_wire::{
-    PersonValues,
+    DEFAULT_OWNER, PersonValues,
     agent::{CliState, KEY_ENTRY_PROMPT_ID, OpenPrompt, SignInOutcome, UsePurpose},
     api::{CredentialUseView, PromptView, Reason, SessionStatus, SessionView, SignInView, UnexpectedAddress},
+    diagnosis::Verdict,
     guest_text::{GUEST_TEXT_BYTES_MAX, clean_line},
     provider::{Lane, Provider, StoragePolicy},
     situation::{ForPerson, Situation},
@@ -31,7 +32,8 @@ pub async fn to_session_view(context: &SessionContext, row: &SessionRow) -> Resu
         Some(id) => context.store.get_credential(id).await?.filter(|credential| credential.deleted_at_ms.is_none()),
         None => None,
     };
-    Ok(assemble(context, row, session.as_deref(), credential.as_ref()))
+    let cause = failure_cause::cause_of(context, row).await;
+    Ok(assemble(context, row, session.as_deref(), credential.as_ref(), cause))
 }
 
 fn assemble(
@@ -39,6 +41,7 @@ fn assemble(
     row: &SessionRow,
     session: Option<&ActiveSession>,
     credential: Option<&CredentialRow>,
+    cause: Option<Verdict>,
 ) -> SessionView {
     let state = session.map(ActiveSession::state);
     let state = state.as_ref();
@@ -66,14 +69,14 @@ fn assemble(
         end_reason: row.end().map(|end| end.reason.kind),
         has_other_methods: descriptor.is_some_and(|provider| !provider.methods.is_empty()),
     };
-    let Sentences { next_action, for_person } = sentences(context, row, &input);
-    let owner_name = consent::owner_name(row);
+    let Sentences { next_action, for_person } = sentences(context, row, &input, cause);
+    let owner = for_person.values.owner.as_deref().unwrap_or(DEFAULT_OWNER);
     SessionView {
         id: row.id.clone(),
         provider: row.provider.clone(),
         provider_name: provider.map_or_else(|| row.provider.to_string(), |provider| provider.name.clone()),
-        policy_sentence: storage_policy.for_person(&owner_name),
-        owner_name,
+        policy_sentence: storage_policy.for_person(owner),
+        owner_name: consent::owner_name(row),
         return_host: consent::return_host(row),
         user_id: row.user_id.clone(),
         status,
@@ -109,13 +112,18 @@ struct Sentences {
     for_person: ForPerson,
 }
 
-fn sentences(context: &SessionContext, row: &SessionRow, input: &SituationInput<'_>) -> Sentences {
+fn sentences(
+    context: &SessionContext,
+    row: &SessionRow,
+    input: &SituationInput<'_>,
+    cause: Option<Verdict>,
+) -> Sentences {
     let (situation, host) = input.situation();
     let settings = &context.config.sessions;
     let position = input.queue_position;
     let values = PersonValues {
         tool: input.provider.map_or_else(|| "The tool".to_owned(), |provider| provider.name.clone()),
-        owner: consent::owner_name(row),
+        owner: consent::owner_for_person(row),
         instruction: input.provider.map_or_else(String::new, |provider| provider.next_action.clone()),
         host: host.map(str::to_owned),
         position,
@@ -124,6 +132,7 @@ fn sentences(context: &SessionContext, row: &SessionRow, input: &SituationInput<
         idle_s_max: settings.idle_s_max,
         total_s_max: settings.session_s_max,
         reason: input.end_reason.map(|reason| reason.code().to_owned()),
+        verdict: cause,
     };
     let has_restart_left = row.external_machine.is_none() && row.generation <= settings.restarts_max;
     let mut for_person = values.for_person(situation, input.actions(situation, has_restart_left));

@@ -8,9 +8,9 @@ use super::{
 use anteroom_controller::{
     api_error::ApiError,
     audit,
-    caller::{Action, Caller},
+    caller::{Action, Caller, OPERATOR_NAME},
     random,
-    session::helpers::HELPERS_MAX,
+    session::{consent, helpers::HELPERS_MAX},
     unix_time,
 };
 use anteroom_store::{
@@ -53,8 +53,10 @@ pub async fn redeem_login_token(
 ) -> Result<Option<RedeemedLink>, ApiError> {
     let now = unix_time::now_unix_ms();
     let hash = Sha256Hex::of_secret(login_token);
-    let redeemed = auth.store.redeem_login_token(&hash, now).await?;
-    let RedeemedLoginToken { scope, creator, caller: helper_id } = redeemed.ok_or(Problem::TicketUsed)?;
+    let Some(redeemed) = auth.store.redeem_login_token(&hash, now).await? else {
+        return Err(used_link_error(auth, &hash).await?);
+    };
+    let RedeemedLoginToken { scope, creator, caller: helper_id } = redeemed;
     let new_id = || random::random_id(CallerId::from_parts);
     let (id, kind, role, name) = match scope {
         LoginScope::Operator { name } => (new_id(), CallerKind::BrowserCookie, Role::Operator, name),
@@ -102,6 +104,19 @@ pub async fn redeem_login_token(
     Ok(Some(RedeemedLink { cookie, role: caller.role }))
 }
 
+/// Why a link cannot be redeemed. Who presents a person's link may know for whom it was made; who guesses one gets no name.
+async fn used_link_error(auth: &Auth, login_token: &Sha256Hex) -> Result<ApiError, StoreError> {
+    let error = ApiError::from(Problem::TicketUsed);
+    let Some(session) = auth.store.session_of_login_token(login_token).await? else { return Ok(error) };
+    let Some(row) = auth.store.get_session(&session).await? else { return Ok(error) };
+    // Its name is shown: it must be the one with which the owner was created.
+    auth.store.get_caller(&row.owner).await?;
+    Ok(match consent::owner_for_person(&row) {
+        Some(owner) => error.with_owner(&owner),
+        None => error,
+    })
+}
+
 /// Creates the caller for a redeemed login token.
 async fn create_caller(auth: &Auth, caller: &NewCaller, login_token: &Sha256Hex) -> Result<(), ApiError> {
     let created = match &caller.role {
@@ -123,7 +138,7 @@ async fn create_caller(auth: &Auth, caller: &NewCaller, login_token: &Sha256Hex)
 /// # Errors
 /// The database cannot be written.
 pub async fn create_operator_login_link(auth: &Auth, creator: &Caller) -> Result<String, StoreError> {
-    let scope = LoginScope::Operator { name: "operator".into() };
+    let scope = LoginScope::Operator { name: OPERATOR_NAME.into() };
     let login_token = create_login_token(auth, creator, scope).await?;
     Ok(format!("{}/login#login_token={}", auth.addresses.base_url(), login_token.expose()))
 }

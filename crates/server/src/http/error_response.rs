@@ -32,7 +32,10 @@ impl IntoResponse for ErrorResponse {
     fn into_response(self) -> Response {
         self.0.log_fault();
         let status = StatusCode::from_u16(self.0.problem.http_status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        let mut response = (status, Json(self.0.body())).into_response();
+        let mut response = match self.0.used_link_body() {
+            Some(body) => (status, Json(body)).into_response(),
+            None => (status, Json(self.0.body())).into_response(),
+        };
         // The audit trail records it.
         response.extensions_mut().insert(self.0.problem);
         response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));

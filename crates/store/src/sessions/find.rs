@@ -140,7 +140,8 @@ impl Store {
     pub async fn count_ended_sessions(&self, since_ms: UnixMs) -> Result<EndedSessions, StoreError> {
         const OPERATION: &str = "count the ended sessions";
         let rows = sqlx::query(
-            "SELECT state, COUNT(*) AS sessions FROM sessions WHERE state <> 'active' AND ended_at_ms >= $1 GROUP BY state",
+            "SELECT state, COUNT(*) AS sessions, COUNT(CASE WHEN purpose = 'sign_in' THEN 1 END) AS sign_ins FROM sessions \
+             WHERE state <> 'active' AND ended_at_ms >= $1 GROUP BY state",
         )
         .bind(to_sql_integer(since_ms))
         .fetch_all(self.read_pool())
@@ -149,7 +150,8 @@ impl Store {
         let mut counts = EndedSessions::default();
         for row in &rows {
             let reader = RowReader::new(row, "sessions", "state");
-            let count = reader.number("sessions")?;
+            let count = reader.number("sign_ins")?;
+            counts.uses += reader.number::<u64>("sessions")?.saturating_sub(count);
             match reader.parsed::<SessionStateKind>("state")? {
                 SessionStateKind::Completed => counts.completed = count,
                 SessionStateKind::Failed => counts.failed = count,
@@ -162,7 +164,7 @@ impl Store {
     }
 }
 
-/// Numbers of ended sessions.
+/// Numbers of ended sessions: sign-ins by their end, and uses of stored credentials.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct EndedSessions {
     /// A credential is stored.
@@ -173,6 +175,8 @@ pub struct EndedSessions {
     pub cancelled: u64,
     /// Ended by a deadline.
     pub expired: u64,
+    /// Used a stored credential, whatever their end: not part of the other numbers.
+    pub uses: u64,
 }
 
 #[cfg(test)]

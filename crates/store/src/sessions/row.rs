@@ -2,6 +2,7 @@
 
 use crate::{
     SessionPurpose, Sha256Hex, StoreError, UnixMs,
+    callers::RoleKind,
     row_macs::{RowMacs, tables::SESSIONS},
     row_reader::RowReader,
     text_enum::text_enum,
@@ -34,6 +35,8 @@ pub struct SessionRow {
     pub owner: CallerId,
     /// That caller's name, for people.
     pub owner_name: String,
+    /// Whether it is a person who starts sessions for themselves.
+    pub owner_is_user: bool,
     /// The owner's id for the user.
     pub user_id: Option<String>,
     /// The provider.
@@ -176,6 +179,7 @@ pub(super) fn decode_session_row(macs: &RowMacs, row: &AnyRow) -> Result<Session
         id: reader.parsed("id")?,
         owner: reader.parsed("caller_id")?,
         owner_name: reader.text("owner_name")?,
+        owner_is_user: reader.parsed::<RoleKind>("owner_role")? == RoleKind::User,
         user_id: reader.text_or_null("user_id")?,
         provider: reader.parsed("provider")?,
         return_url: reader.text_or_null("return_url")?,

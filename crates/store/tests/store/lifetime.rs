@@ -291,6 +291,8 @@ async fn a_credential_use_refreshes_repeatedly_and_then_completes() {
     let end = ended.end().unwrap();
     assert_eq!((&end.outcome, end.reason.kind), (&SessionOutcome::Completed(id.clone()), EndReason::UseCompleted));
     assert_eq!(ended.exit_code, Some(137));
+    let counts = fixture.store.count_ended_sessions(0).await.unwrap();
+    assert_eq!((counts.completed, counts.uses), (1, 1), "a use is no sign-in");
     let again = fixture.store.complete_use(&over, entry(TimelineKind::Completed)).await.unwrap();
     assert_eq!(again, CompleteUseOutcome::Ignored(ended.clone()));
     assert_eq!(fixture.refresh(&row, TOKEN, b"late").await, RefreshOutcome::Ignored(ended));

@@ -9,7 +9,7 @@ use anteroom_testbed::{ApiClient, Script, ScriptedProvider, Step, TestConfig, Te
 use anteroom_wire::{
     SessionId,
     api::{SessionStatus, SessionView},
-    situation::{PersonAction, Phase, Situation},
+    situation::{ForPerson, PersonAction, Phase, Situation},
 };
 use serde_json::json;
 use std::cell::RefCell;
@@ -27,8 +27,10 @@ async fn wait_situation(api: &ApiClient, id: &SessionId, situation: Situation) -
 fn has_values(view: &SessionView) {
     let shown = &view.for_person;
     let written = shown.values.for_person(shown.situation, shown.actions.clone());
-    assert_eq!((&written.title, &written.sentence), (&shown.title, &shown.sentence), "{:?}", shown.values);
-    assert_eq!((&shown.values.tool, &shown.values.owner), (&view.provider_name, &view.owner_name));
+    let texts =
+        |shown: &ForPerson| [Some(&shown.title), Some(&shown.sentence), shown.why.as_ref()].map(|text| text.cloned());
+    assert_eq!(texts(&written), texts(shown), "{:?}", shown.values);
+    assert_eq!((&shown.values.tool, shown.values.owner.as_ref()), (&view.provider_name, Some(&view.owner_name)));
     let is_about_host = matches!(shown.situation, Situation::HostUnreachable | Situation::HostDenied);
     assert_eq!(shown.values.host.is_some(), is_about_host, "{shown:?}");
     assert_eq!(shown.values.position, view.queue_position);
@@ -197,6 +199,7 @@ async fn a_replaced_machine_and_the_last_one_have_their_own_sentences() {
     }
     let view = wait_situation(&api, &id, Situation::MachinesFailed).await;
     assert_eq!(view.for_person.sentence, "The temporary computer stopped three times. Nothing was saved.");
+    assert_eq!(view.for_person.why.as_deref(), Some("The temporary computer was switched off from outside."));
     assert_eq!(view.for_person.actions, [PersonAction::StartSession]);
     assert!(view.reason.unwrap().sentence.contains("no restart left"));
     server.stop_and_check_leaks().await.unwrap();

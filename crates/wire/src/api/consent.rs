@@ -25,8 +25,9 @@ pub enum ConsentStatus {
 pub struct ConsentView {
     /// Whether this caller must agree.
     pub status: ConsentStatus,
-    /// The display name of the session's owner, for whom the credential is stored.
-    pub owner_name: String,
+    /// The display name of the session's owner, for whom the credential is stored; `null`: a person who has no name of their own here.
+    #[cfg_attr(feature = "utoipa", schema(required))]
+    pub owner_name: Option<String>,
     /// The provider's name for people.
     pub provider_name: String,
     /// What happens with a captured credential.

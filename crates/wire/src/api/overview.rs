@@ -59,11 +59,11 @@ pub struct StatusCount {
     pub sessions: u64,
 }
 
-/// Ended sessions by outcome.
+/// Ended sign-ins by outcome, and ended uses of stored credentials.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "utoipa", derive(ToSchema))]
 pub struct Outcomes {
-    /// A credential is stored, or the command with one has ended.
+    /// A credential is stored.
     pub completed: u64,
     /// Ended by a fault.
     pub failed: u64,
@@ -71,6 +71,8 @@ pub struct Outcomes {
     pub cancelled: u64,
     /// Ended by a deadline.
     pub expired: u64,
+    /// Used a stored credential for a command, a check or a sign-out, whatever their end: not part of the other numbers.
+    pub uses: u64,
 }
 
 /// The sessions with one cause.

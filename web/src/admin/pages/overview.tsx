@@ -100,6 +100,7 @@ function Figures({ overview, period }: { overview: Overview; period: string }) {
     host.memory_available_mib === null ? [] : [`${formatMib(host.memory_available_mib)} memory free`];
   const disk = host.disk_free_mib === null ? [] : [`${formatMib(host.disk_free_mib)} disk free`];
   const waits = live.queue_wait_ms_max === null ? "" : `, for up to ${formatDuration(live.queue_wait_ms_max)}`;
+  const uses = outcomes.uses === 0 ? [] : [`apart from ${formatCount(outcomes.uses)} uses of stored credentials`];
   const weak = host.isolation.level === "strong" ? [] : [`isolation ${host.isolation.level}`];
   return (
     <>
@@ -113,7 +114,7 @@ function Figures({ overview, period }: { overview: Overview; period: string }) {
         <Figure
           name={period}
           value={`${formatCount(outcomes.completed)} completed`}
-          parts={[`${outcomes.failed} failed`, `${outcomes.cancelled} cancelled`, `${outcomes.expired} expired`]}
+          parts={[`${outcomes.failed} failed`, `${outcomes.cancelled} cancelled`, `${outcomes.expired} expired`, ...uses]}
           href={hrefOf("sessions", { state: "ended" })}
         />
         <Figure

@@ -40,6 +40,7 @@ impl Case {
             id: SessionId::from_parts(1, [1; 10]),
             owner: CallerId::from_parts(1, [2; 10]),
             owner_name: "owner".to_owned(),
+            owner_is_user: false,
             user_id: None,
             provider: "scripted".parse().unwrap(),
             return_url: None,

@@ -3,7 +3,8 @@ use crate::{config::Config, providers::Providers};
 use anteroom_egress::{EgressDecision, EgressOutcome};
 use anteroom_store::Sha256Hex;
 use anteroom_wire::{
-    MachineId, PersonValues, Problem, agent::SignInStatus, plain_words::operator_word, situation::Phase,
+    MachineId, PersonValues, Problem, agent::SignInStatus, diagnosis::Verdict, plain_words::operator_word,
+    situation::Phase,
 };
 use tokio::time::Instant;
 
@@ -124,7 +125,7 @@ async fn the_first_action_follows_the_lanes_of_the_method() {
 fn each_cause_has_a_sentence_for_the_person_without_words_for_operators() {
     let values = PersonValues {
         tool: "Codex".into(),
-        owner: "Acme".into(),
+        owner: Some("Acme".into()),
         instruction: "Sign in.".into(),
         host: Some("auth.example".into()),
         position: Some(2),
@@ -133,11 +134,14 @@ fn each_cause_has_a_sentence_for_the_person_without_words_for_operators() {
         idle_s_max: 600,
         total_s_max: 3_600,
         reason: Some(EndReason::Internal.code().to_owned()),
+        verdict: Some(Verdict::CliFailed),
     };
+    let unnamed = PersonValues { owner: None, ..values.clone() }.for_person(Situation::NotSaved, Vec::new());
+    assert_eq!(unnamed.sentence, "Try again, or tell the person who runs this page.");
     for situation in Situation::ALL {
         let shown = values.for_person(*situation, Vec::new());
         assert!(!shown.title.is_empty(), "{situation:?}");
-        for text in [&shown.title, &shown.sentence] {
+        for text in [Some(&shown.title), Some(&shown.sentence), shown.why.as_ref()].into_iter().flatten() {
             assert_eq!(operator_word(text), None, "{situation:?}: {text}");
             assert!(!text.contains('{'), "{situation:?}: {text}");
         }

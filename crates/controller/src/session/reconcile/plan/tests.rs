@@ -16,6 +16,7 @@ fn row(number: u8, machine: Option<MachineId>, deadline_ms: u64) -> SessionRow {
         id: SessionId::from_parts(1, [number; 10]),
         owner: CallerId::from_parts(1, [1; 10]),
         owner_name: "owner".to_owned(),
+        owner_is_user: false,
         user_id: None,
         provider: "codex".parse().unwrap(),
         return_url: None,

@@ -48,6 +48,8 @@ function ticketErrorAction(error: unknown): CloseAction {
   if (error.status === 0) return { kind: "reconnect", message: sentence, fast: true };
   // 429 is a rate limit: retry later. Its close code 4429 would mean too many viewers.
   if (error.status === 429) return { kind: "reconnect", message: sentence };
+  // A further attempt would fail the same way until the operator changes the proxy.
+  if (code === "proxy_without_upgrade") return { kind: "stop", message: sentence, can_retry: true };
   return closeAction(close_code, `${code}: ${sentence}`, true);
 }
 

@@ -22,7 +22,7 @@ use desktop_viewers::DesktopPlaces;
 pub use desktop_viewers::{DesktopPlace, ViewerAccess};
 use parking_lot::{Mutex, MutexGuard};
 pub use sign_in_changes::{SIGN_IN_CHANGES_MAX, SignInChange, SignInChanges};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, atomic::AtomicBool};
 use tokio::{
     sync::{Notify, Semaphore, watch},
     time::Instant,
@@ -59,6 +59,8 @@ pub struct ActiveSession {
     pub method_lock: tokio::sync::Mutex<()>,
     /// The entries that its timeline has, by kind.
     pub timeline_budget: Mutex<KindBudget>,
+    /// Whether the last request for a WebSocket arrived without `Upgrade`; the next request for a ticket is told so.
+    pub upgrade_is_missing: AtomicBool,
     /// Who has a place at the desktop.
     desktop_places: Mutex<DesktopPlaces>,
     changes: OnceLock<Arc<SessionChanges>>,
@@ -119,6 +121,7 @@ impl ActiveSession {
             request_rates: RequestRates::default(),
             method_lock: tokio::sync::Mutex::new(()),
             timeline_budget: Mutex::default(),
+            upgrade_is_missing: AtomicBool::new(false),
             desktop_places: Mutex::default(),
             changes: OnceLock::new(),
             state: watch::channel(state).0,

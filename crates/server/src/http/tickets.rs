@@ -21,6 +21,7 @@ use anteroom_store::{NewTicket, Sha256Hex, TicketPurpose};
 use anteroom_wire::{Problem, ProblemBody, api::Ticket};
 use axum::extract::State;
 use serde::Deserialize;
+use std::sync::atomic::Ordering;
 
 /// Prefix of a view-only ticket. The stored hash covers the prefix, so it cannot be removed.
 pub(super) const VIEW_ONLY_TICKET_PREFIX: &str = "view_";
@@ -87,6 +88,10 @@ async fn store_new_ticket(
 ) -> Result<Ticket, ApiError> {
     let (row, session) = require_active(context, &owned.row.id).await?;
     session.request_rates.check(ViewerRequest::Ticket)?;
+    // A browser cannot see why its WebSocket failed. The attempt after this one is made again.
+    if session.upgrade_is_missing.swap(false, Ordering::Relaxed) {
+        return Err(ApiError::new(Problem::ProxyWithoutUpgrade, "the WebSocket of the last ticket"));
+    }
     require_consent(context, &owned.caller, &row).await?;
     let control = owned.caller.require(Action::ControlSession, &row);
     let view_only = match request.purpose {

@@ -34,7 +34,11 @@ use axum::{
 };
 use serde::Deserialize;
 use serde_json::json;
-use std::{convert::Infallible, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 use tokio::sync::watch;
 
 /// Prefix of the subprotocol that carries the ticket.
@@ -292,11 +296,7 @@ async fn admit_viewer(
             Ok(admitted) => Ok(admitted),
             Err(rejected) => {
                 if rejected.has_ticket || may_use_session(app, caller.as_ref(), &id).await {
-                    let request = match purpose {
-                        TicketPurpose::Desktop => RejectedRequest::Desktop,
-                        TicketPurpose::Terminal => RejectedRequest::Terminal,
-                    };
-                    record_rejection(&app.timeline, &id, request, &rejected.error);
+                    record_rejection(&app.timeline, &id, rejected_request(purpose), &rejected.error);
                 }
                 Err(rejected.error)
             }
@@ -305,15 +305,31 @@ async fn admit_viewer(
     };
     match (admitted, upgrade) {
         (Ok(Redeemed { session, live_caller, helper, access }), Ok(upgrade)) => {
+            session.upgrade_is_missing.store(false, Ordering::Relaxed);
             let scope = ViewerScope::current();
             Ok((AdmittedViewer { session, live_caller, helper, is_browser, access, scope }, upgrade))
         }
         (Err(error), Ok(upgrade)) => Err(reject(app, is_browser, upgrade, error)),
         (Err(error), Err(_)) => Err(ErrorResponse(error).into_response()),
-        (Ok(_), Err(rejection)) => {
-            let error = ApiError::new(Problem::Malformed, format!("expected a WebSocket handshake: {rejection}"));
+        (Ok(admitted), Err(rejection)) => {
+            let detail = format!("expected a WebSocket handshake: {rejection}");
+            // What only browsers and other WebSocket clients send is there, and what a proxy removes is not.
+            let is_stripped = headers.contains_key(header::SEC_WEBSOCKET_KEY) && !headers.contains_key(header::UPGRADE);
+            if !is_stripped {
+                return Err(ErrorResponse(ApiError::new(Problem::Malformed, detail)).into_response());
+            }
+            let error = ApiError::new(Problem::ProxyWithoutUpgrade, detail);
+            admitted.session.upgrade_is_missing.store(true, Ordering::Relaxed);
+            record_rejection(&app.timeline, &admitted.session.id, rejected_request(purpose), &error);
             Err(ErrorResponse(error).into_response())
         }
+    }
+}
+
+fn rejected_request(purpose: TicketPurpose) -> RejectedRequest {
+    match purpose {
+        TicketPurpose::Desktop => RejectedRequest::Desktop,
+        TicketPurpose::Terminal => RejectedRequest::Terminal,
     }
 }
 

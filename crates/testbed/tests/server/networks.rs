@@ -1,10 +1,11 @@
 //! Networks whose only way out is a proxy, with the proxies of Debian, and the check of the way to each host.
 
-use crate::start_session_with;
+use crate::{problem_of, start_idle_session, start_session_with};
 use anteroom_testbed::{
-    Script, ScriptedProvider, Step, TestCa, TestConfig, eventually, plain_process::built_program, test_ca::TlsServer,
+    Script, ScriptedProvider, Step, TestCa, TestConfig, TestServer, eventually, plain_process::built_program,
+    test_ca::TlsServer,
 };
-use anteroom_wire::{TimelineKind, diagnosis::Verdict};
+use anteroom_wire::{TimelineKind, api::SessionStatus, diagnosis::Verdict};
 use axum::{Router, routing::get};
 use serde_json::Value;
 use std::{
@@ -16,6 +17,7 @@ use std::{
     time::Duration,
 };
 use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
     process::{Child, Command},
     time::timeout,
@@ -319,5 +321,39 @@ async fn r02_refusal_of_the_proxy_is_the_verdict_of_the_session() {
     let (server, api, id) = start_session_with(config).await;
     let diagnosis = api.wait_verdict(&id, Verdict::EgressProxy).await.unwrap();
     assert!(diagnosis.sentence.contains("answered 403"), "{diagnosis:#?}");
+    server.stop_and_check_leaks().await.unwrap();
+}
+
+/// A browser's request for a WebSocket after a reverse proxy that removes `Upgrade` and `Connection`.
+async fn send_without_upgrade(server: &TestServer, path: &str, ticket: &str) -> String {
+    let (base, address) = (server.base_url().unwrap(), server.address().unwrap());
+    let head = format!(
+        "GET {path} HTTP/1.1\r\nHost: {}\r\nOrigin: {base}\r\nConnection: close\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
+         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Protocol: binary, ticket.{ticket}\r\n\r\n",
+        base.trim_start_matches("http://")
+    );
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    timeout(SOON, stream.read_to_string(&mut answer)).await.unwrap().unwrap();
+    answer
+}
+
+#[tokio::test]
+async fn r20_reverse_proxy_without_upgrade_is_named_to_the_page_on_the_timeline_and_in_the_diagnosis() {
+    let (_flags, server, api, id) = start_idle_session("").await;
+    api.wait_status(&id, SessionStatus::VmStarted).await.unwrap();
+    let ticket = api.create_ticket(&id, "desktop").await.unwrap().ticket;
+    let answer = send_without_upgrade(&server, &format!("/api/auth/session/{id}/novnc/websock"), &ticket).await;
+    assert!(answer.starts_with("HTTP/1.1 400 ") && answer.contains("\"proxy_without_upgrade\""), "{answer}");
+    let found = api.wait_verdict(&id, Verdict::ProxyWithoutUpgrade).await.unwrap();
+    assert!(found.sentence.contains("reverse proxy"), "{found:#?}");
+    // The page learns it from its next request for a ticket, and can try again after that.
+    let path = format!("/api/auth/session/{id}/ticket");
+    let request = || serde_json::json!({ "purpose": "desktop" });
+    let refused = api.post(&path, request()).await.unwrap();
+    let (status, code, _) = problem_of(&refused);
+    assert_eq!((status, code.as_str()), (400, "proxy_without_upgrade"));
+    assert_eq!(api.post(&path, request()).await.unwrap().status, 200);
     server.stop_and_check_leaks().await.unwrap();
 }

@@ -128,6 +128,7 @@ fn open<'a>(input: &DiagnosisInput<'_>, timeline: &TimelineView<'a>, supervisor:
     external_faults::find_fault(input, timeline)
         .or_else(|| guest_faults::find_memory_low(timeline))
         .or_else(|| desktop_unreachable(timeline))
+        .or_else(|| proxy_without_upgrade(timeline))
         .or_else(|| using.map(|using| credential_use_faults::running_finding(timeline, using)))
         .or_else(|| external_faults::waiting_for_user_finding(input, timeline, supervisor))
         .unwrap_or_else(|| waiting_for_user(input, timeline, supervisor))
@@ -151,6 +152,21 @@ fn desktop_unreachable<'a>(timeline: &TimelineView<'a>) -> Option<Finding<'a>> {
     );
     let failed = timeline.machine.iter().filter(|entry| entry.kind == TimelineKind::StageFailed);
     Some(Finding::new(Verdict::DesktopUnreachable, sentence, failed.chain([last])))
+}
+
+/// The last viewer's WebSocket lost its `Upgrade` on the way.
+fn proxy_without_upgrade<'a>(timeline: &TimelineView<'a>) -> Option<Finding<'a>> {
+    let kinds = [TimelineKind::ViewerJoined, TimelineKind::ViewerDisconnected, TimelineKind::ViewerRejected];
+    let last = timeline.machine.iter().rfind(|entry| kinds.contains(&entry.kind))?;
+    if data_text(last, "reason") != Problem::ProxyWithoutUpgrade.code() {
+        return None;
+    }
+    let sentence = format!(
+        "The request of a viewer for a WebSocket arrived without `Upgrade` at {}: a reverse proxy in front of this server does not \
+         pass WebSockets on, so no desktop and no terminal can be shown.",
+        format_time(last)
+    );
+    Some(Finding::new(Verdict::ProxyWithoutUpgrade, sentence, [last]))
 }
 
 fn waiting_for_user<'a>(

@@ -106,6 +106,32 @@ pub(super) fn rows() -> Vec<Row> {
             Case::running().viewer(TimelineKind::ViewerRejected, Some(Problem::TooManyViewers)),
             Verdict::WaitingForUser,
         ),
+        (
+            "a reverse proxy without WebSockets",
+            Case::running().viewer(TimelineKind::ViewerRejected, Some(Problem::ProxyWithoutUpgrade)),
+            Verdict::ProxyWithoutUpgrade,
+        ),
+        (
+            "… and before that a viewer",
+            Case::running()
+                .viewer(TimelineKind::ViewerDisconnected, None)
+                .viewer(TimelineKind::ViewerRejected, Some(Problem::ProxyWithoutUpgrade)),
+            Verdict::ProxyWithoutUpgrade,
+        ),
+        (
+            "… again and again",
+            Case::running()
+                .viewer(TimelineKind::ViewerRejected, Some(Problem::ProxyWithoutUpgrade))
+                .viewer(TimelineKind::ViewerRejected, Some(Problem::ProxyWithoutUpgrade)),
+            Verdict::ProxyWithoutUpgrade,
+        ),
+        (
+            "… and after that a viewer",
+            Case::running()
+                .viewer(TimelineKind::ViewerRejected, Some(Problem::ProxyWithoutUpgrade))
+                .viewer(TimelineKind::ViewerJoined, None),
+            Verdict::WaitingForUser,
+        ),
         ("noise at the gate", noise, Verdict::WaitingForUser),
         (
             "one name away, another reached",

@@ -118,5 +118,5 @@ check_dependencies() {
 test_packages() {
   packages qemu-system-x86 mmdebstrap squashfs-tools uidmap debian-archive-keyring xz-utils build-essential ca-certificates \
     gdb tmux softhsm2 tigervnc-standalone-server python3-websockify python3-pip iproute2 openssl libnss3-tools \
-    tinyproxy-bin microsocks
+    tinyproxy-bin microsocks tightvncserver x11vnc xfonts-base xvfb
 }

@@ -2090,7 +2090,7 @@ export interface components {
              * @description The WebSocket close code of the same cause.
              * @enum {integer}
              */
-            close_code: 4400 | 4401 | 4403 | 4404 | 4408 | 4409 | 4410 | 4411 | 4412 | 4413 | 4414 | 4422 | 4429 | 4500 | 4502 | 4503 | 4504 | 4510;
+            close_code: 4400 | 4401 | 4403 | 4404 | 4408 | 4409 | 4410 | 4411 | 4412 | 4413 | 4414 | 4422 | 4429 | 4500 | 4502 | 4503 | 4504 | 4510 | 4511;
             /** @description The stable code, for programs. */
             code: string;
             /** @description The details of this case. */
@@ -2594,7 +2594,7 @@ export interface components {
          * @description The state of a session, or why it ended.
          * @enum {string}
          */
-        Verdict: "waiting_for_user" | "command_running" | "waiting_for_capacity" | "machine_starting" | "machine_being_replaced" | "delivering" | "resuming" | "agent_unreachable" | "desktop_unreachable" | "proxy_without_upgrade" | "external_no_route" | "external_refused" | "external_timeout" | "external_silent" | "external_closed" | "external_certificate" | "external_no_tls" | "external_wrong_protocol" | "external_removed" | "cli_not_started" | "cli_failed" | "cli_exited_without_credential" | "egress_denied" | "egress_unreachable" | "egress_proxy" | "credential_invalid_format" | "credential_not_confirmed" | "guest_out_of_memory" | "guest_crash_loop" | "guest_memory_low" | "delivery_failing" | "machine_exited" | "machine_killed" | "machine_file_unreadable" | "out_of_memory" | "machine_deadline" | "guest_power_off" | "guest_panic" | "vmm_error" | "forbidden_system_call" | "machine_unresponsive" | "channel_violation" | "keeper_lost" | "machine_start_failed" | "machine_stopped" | "machine_end_unknown" | "ready_timeout" | "image_mismatch" | "claim_failed" | "no_image" | "no_capacity" | "completed" | "cancelled" | "idle_expired" | "deadline_expired" | "server_restarted" | "provider_removed" | "credential_deleted" | "internal_error" | "unknown";
+        Verdict: "waiting_for_user" | "command_running" | "waiting_for_capacity" | "machine_starting" | "machine_being_replaced" | "delivering" | "resuming" | "agent_unreachable" | "desktop_unreachable" | "proxy_without_upgrade" | "external_no_route" | "external_refused" | "external_timeout" | "external_silent" | "external_closed" | "external_certificate" | "external_no_tls" | "external_wrong_protocol" | "external_security_unsupported" | "external_password_rejected" | "external_rejected" | "external_removed" | "cli_not_started" | "cli_failed" | "cli_exited_without_credential" | "egress_denied" | "egress_unreachable" | "egress_proxy" | "credential_invalid_format" | "credential_not_confirmed" | "guest_out_of_memory" | "guest_crash_loop" | "guest_memory_low" | "delivery_failing" | "machine_exited" | "machine_killed" | "machine_file_unreadable" | "out_of_memory" | "machine_deadline" | "guest_power_off" | "guest_panic" | "vmm_error" | "forbidden_system_call" | "machine_unresponsive" | "channel_violation" | "keeper_lost" | "machine_start_failed" | "machine_stopped" | "machine_end_unknown" | "ready_timeout" | "image_mismatch" | "claim_failed" | "no_image" | "no_capacity" | "completed" | "cancelled" | "idle_expired" | "deadline_expired" | "server_restarted" | "provider_removed" | "credential_deleted" | "internal_error" | "unknown";
         /** @description A failed attempt. */
         WebhookError: {
             /** @description When it failed. */

@@ -16,6 +16,17 @@ export type CloseAction =
   /** Do not reconnect. `can_retry`: offer the button "Connect again". */
   | { kind: "stop"; message: string; can_retry: boolean };
 
+/** Close code of this page: the desktop rejected what the user entered; a new connection asks again. */
+export const CLOSE_ASK_AGAIN = 4000;
+/** Close code of this page: noVNC cannot show the desktop, and no attempt can. */
+export const CLOSE_NOT_SHOWN = 4001;
+
+/** Why the desktop of an external machine cannot be used. */
+function desktopRefused(reason: string): string {
+  if (reason.startsWith("external_security_unsupported")) return texts.closed.not_shown;
+  return reason.startsWith("external_password_rejected") ? texts.closed.not_let_in : texts.closed.desktop_refuses;
+}
+
 /**
  * Returns the action for a close event.
  * @param code of the event; 1006: the connection broke without a close frame
@@ -32,8 +43,12 @@ export function closeAction(code: number, reason: string, ticket_renewed: boolea
       return { kind: "reconnect", message: texts.closed.no_answer };
     case 4503:
       return { kind: "reconnect", message: texts.closed.lost, fast: reason.startsWith("shutting_down") };
-    case 4000:
+    case CLOSE_ASK_AGAIN:
       return { kind: "reconnect", message: texts.closed.no_answer };
+    case CLOSE_NOT_SHOWN:
+      return { kind: "stop", message: texts.closed.not_shown, can_retry: true };
+    case 4511:
+      return { kind: "stop", message: desktopRefused(reason), can_retry: true };
     case 4500:
     case 4504:
       return { kind: "reconnect", message: texts.closed.fault };

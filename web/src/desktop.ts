@@ -4,6 +4,7 @@
 
 import type RFB from "@novnc/novnc";
 import type { Ticket } from "./api";
+import { CLOSE_ASK_AGAIN, CLOSE_NOT_SHOWN } from "./close";
 import { DesktopClipboard } from "./desktop-clipboard";
 import { DesktopResolution, type Resolution } from "./desktop-resolution";
 import { DesktopZoom } from "./desktop-zoom";
@@ -14,8 +15,8 @@ import { TicketedSocket } from "./socket";
 import { Store } from "./store";
 import { texts } from "./texts";
 
-/** Close code of this page: the peer is not a desktop that noVNC can show. */
-const CLOSE_NOT_RFB = 4000;
+/** The close event has this code when noVNC closes the connection. The server's closes have others. */
+const CLOSED_BY_NOVNC = 1005;
 
 /** The credentials that the desktop's server requires (by the RFB security type). */
 export interface CredentialRequest {
@@ -64,7 +65,7 @@ export class Desktop implements KeyTarget {
       session,
       "desktop",
       (socket) => this.#startRfb(socket),
-      () => this.#onClosed(),
+      (code) => this.#onClosed(code),
       view_only,
       () => "",
       () => this.#loadRfb(),
@@ -206,14 +207,14 @@ export class Desktop implements KeyTarget {
       if (this.#rfb === rfb) this.#rfb = null;
     });
     rfb.addEventListener("securityfailure", () => {
-      // After rejected credentials the user is asked again; without any, the connection is retried.
+      // After rejected credentials the user is asked again; without any, no attempt can succeed.
       this.#credentials_rejected = this.#credentials !== null;
       this.#credentials = null;
-      socket.close(CLOSE_NOT_RFB);
+      socket.close(this.#credentials_rejected ? CLOSE_ASK_AGAIN : CLOSE_NOT_SHOWN);
     });
     rfb.addEventListener("credentialsrequired", (event) => this.#onCredentialsRequired(event.detail.types));
     // The page has no means to verify a server's public key.
-    rfb.addEventListener("serververification", () => socket.close(CLOSE_NOT_RFB));
+    rfb.addEventListener("serververification", () => socket.close(CLOSE_NOT_SHOWN));
     // noVNC moves the focus to its canvas.
     const canvas = this.#picture.querySelector("canvas:not(.last-frame)");
     canvas?.setAttribute("role", "application");
@@ -229,7 +230,9 @@ export class Desktop implements KeyTarget {
     else this.credential_request.set({ types, rejected: this.#credentials_rejected });
   }
 
-  #onClosed(): void {
+  /** noVNC closes a connection that it cannot use. Before the first picture, that is the desktop's kind and not a fault on the way. */
+  #onClosed(code: number): number {
+    const was_live = this.live.value;
     const rfb = this.#rfb;
     this.#rfb = null;
     this.clipboard.connect(null);
@@ -239,6 +242,7 @@ export class Desktop implements KeyTarget {
     if (this.live.value) this.#keepLastFrame();
     this.live.set(false);
     rfb?.disconnect();
+    return code === CLOSED_BY_NOVNC && !was_live ? CLOSE_NOT_SHOWN : code;
   }
 
   /** After a lost connection, the last picture remains on screen, dimmed, until a new connection is live. */

@@ -64,6 +64,7 @@ export class TicketedSocket {
 
   /**
    * @param onSocket is called with each new socket while it is connecting; it may set the socket's `on…` properties
+   * @param onClosed is called after each connection with its close code; it may return another code, which decides what is next
    * @param view_only the server must not forward input
    * @param query returns the query of the URL, computed for each connection
    * @param loadCode loads what `onSocket` needs, while the ticket is requested
@@ -72,7 +73,7 @@ export class TicketedSocket {
     private readonly session: string,
     private readonly target: TicketTarget,
     private readonly onSocket: (socket: WebSocket) => void,
-    private readonly onClosed: () => void = () => {},
+    private readonly onClosed: (code: number) => number | void = () => {},
     private readonly view_only = false,
     private readonly query: () => string = () => "",
     private readonly loadCode: () => Promise<void> = () => Promise.resolve(),
@@ -101,8 +102,8 @@ export class TicketedSocket {
     socket.addEventListener("close", (event) => {
       if (socket !== this.#socket) return;
       this.#socket = null;
-      this.onClosed();
-      this.#perform(closeAction(event.code, event.reason, this.#ticket_renewed));
+      const code = this.onClosed(event.code) ?? event.code;
+      this.#perform(closeAction(code, event.reason, this.#ticket_renewed));
     });
     this.onSocket(socket);
   }
@@ -137,7 +138,7 @@ export class TicketedSocket {
     const socket = this.#socket;
     this.#socket = null;
     if (socket === null) return;
-    this.onClosed();
+    this.onClosed(1000);
     socket.close(1000);
   }
 

@@ -7,7 +7,7 @@ test("temporary close codes reconnect, permanent ones stop", () => {
   for (const code of [4510, 4409, 4502, 4503, 4500, 4504, 1001, 1006, 1011, 1012]) {
     assert.equal(closeAction(code, "", false).kind, "reconnect", String(code));
   }
-  for (const code of [4403, 4404, 4429, 4408, 4400, 4999]) {
+  for (const code of [4403, 4404, 4429, 4408, 4400, 4511, 4001, 4999]) {
     assert.equal(closeAction(code, "", false).kind, "stop", String(code));
   }
   assert.equal(closeAction(4410, "", false).kind, "ended");
@@ -31,11 +31,18 @@ test("an expired ticket is renewed once", () => {
 });
 
 test("the message is for people, whatever the server's reason is", () => {
-  for (const code of [4510, 4409, 4502, 4503, 4500, 1006, 4401, 4410, 4403, 4404, 4408, 4429, 4777]) {
+  for (const code of [4510, 4409, 4502, 4503, 4500, 1006, 4401, 4410, 4403, 4404, 4408, 4429, 4511, 4001, 4777]) {
     const { message } = closeAction(code, "machine_failed: The machine ended; see /api and `anteroom doctor`.", true);
     assert.match(message, /[a-z].*[.…]$/, String(code));
     assert.doesNotMatch(message, /machine|session|anteroom|server|[`/_]|\d/i, String(code));
   }
+});
+
+test("r25_desktop that refuses for good is shown in its own words, with a button and without new attempts", () => {
+  const codes = ["external_security_unsupported", "external_password_rejected", "external_rejected"];
+  const actions = codes.map((code) => closeAction(4511, `${code}: The external desktop…`, false));
+  assert.equal(new Set(actions.map((action) => action.message)).size, 3);
+  for (const action of actions) assert.deepEqual([action.kind, "can_retry" in action && action.can_retry], ["stop", true]);
 });
 
 test("the back-off doubles, is randomized and has a maximum", () => {

@@ -63,8 +63,9 @@ argv = ["codex", "login", "--device-auth"]"#;
         external_machines: BTreeMap<String, toml::Value> = BTreeMap::new(), lines r#"[external_machines.desk]
 desktop = "wss://desk.example:6080/"  # a websockify server with TLS, or "vencrypt://desk.example:5900"
 agent_token_file = "/etc/anteroom/desk.token"  # token of 16 to 512 visible characters; readable only by its owner
+password_file = "/etc/anteroom/desk.password"  # the desktop's password; absent: its user enters it
 connect_ms_max = 900                  # connection timeout, 10 to 10000; then external_timeout
-greeting_ms_max = 5000                # timeout for the VNC greeting, 10 to 60000; then external_silent"#;
+greeting_ms_max = 5000                # timeout for the VNC handshake, 10 to 60000; then external_silent"#;
     }
     sections {
         /// Machines: hardware, timeouts, and what the host must have free.

@@ -3,8 +3,9 @@
 //! ```text
 //!  [external_machines.NAME] ─▶ ExternalMachines (parses, reports all errors at once)
 //!                                   │ get(NAME)
-//!  viewer ─▶ reach_desktop ─▶ dial ─┴▶ TCP ─▶ (TLS) ─▶ (WebSocket handshake) ─▶ RFB greeting ─▶ (VeNCrypt) ─▶ an open stream
-//!                              └─▶ DialError: no route · refused · timeout · silent · closed · certificate · no TLS · wrong protocol
+//!  viewer ─▶ reach_desktop ─▶ dial ─┴▶ TCP ─▶ (TLS) ─▶ (WebSocket handshake) ─▶ RFB handshake (VeNCrypt, password) ─▶ RFB 3.8 for the viewer
+//!                              └─▶ DialError: no route · refused · timeout · silent · closed · certificate · no TLS · wrong protocol ·
+//!                                             unsupported security types · wrong password · rejected
 //! ```
 //!
 //! Every viewer opens a new connection; results of earlier attempts are not reused. Clients never see the address: a
@@ -13,18 +14,27 @@
 
 mod desktop_endpoint;
 mod dial;
+mod dial_error;
 #[cfg(feature = "fuzzing")]
 pub(crate) mod fuzzing;
+mod handshake;
+mod reason;
+mod security_types;
 mod settings;
 #[cfg(test)]
 mod tests;
 mod tls;
 mod vencrypt;
+mod viewer_handshake;
+mod vnc_password;
+mod websocket;
 
 pub use desktop_endpoint::{DesktopEndpoint, DesktopEndpointError, EndpointScheme};
-pub use dial::{DialError, Duplex, dial_desktop};
+pub use dial::{Duplex, dial_desktop};
+pub use dial_error::DialError;
 pub use tls::{DesktopTls, TlsFault};
 pub use vencrypt::VencryptFault;
+pub use vnc_password::DesktopLogin;
 
 use anteroom_store::Sha256Hex;
 use anteroom_wire::{Problem, SessionId};
@@ -45,9 +55,11 @@ pub struct ExternalMachine {
     pub encryption: Encryption,
     /// The hash of the token of the machine's agent.
     pub agent_token: Sha256Hex,
+    /// How this server signs in at the desktop; `None`: its user enters the password in the page.
+    pub login: Option<DesktopLogin>,
     /// Timeout for resolving the name and connecting, milliseconds.
     pub connect_ms_max: u64,
-    /// Timeout for the complete RFB greeting after connecting, milliseconds.
+    /// Timeout for all handshakes after connecting, milliseconds.
     pub greeting_ms_max: u64,
 }
 

@@ -32,6 +32,7 @@ mod security_offer;
 #[cfg(test)]
 mod tests;
 mod view_only;
+mod viewer_error;
 pub mod viewer_rate;
 
 pub use activity::SessionActivity;
@@ -39,6 +40,7 @@ pub use close_signal::{CloseCause, CloseSignal};
 pub use connect_with_backoff::{PrefixedStream, connect_with_backoff};
 pub use proxy::Tunnel;
 pub use view_only::{ENCODINGS_MAX, ViewOnlyFilter};
+pub use viewer_error::ViewerError;
 
 use anteroom_wire::{Problem, ProblemBody};
 use axum::{

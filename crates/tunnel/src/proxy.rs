@@ -4,8 +4,8 @@
 //! stream; [`ViewerSink::copy_to_viewer`] owns the other two halves and sends the pings. They share a [`TunnelState`].
 
 use super::{
-    CloseSignal, SessionActivity, TunnelEnd, TunnelReport, TunnelSettings, ViewOnlyFilter, close_handshake, frame,
-    problem_close_frame,
+    CloseSignal, SessionActivity, TunnelEnd, TunnelReport, TunnelSettings, ViewOnlyFilter, ViewerError,
+    close_handshake, frame, problem_close_frame,
 };
 use crate::{desktop_input::DesktopInput, security_offer::SecurityOffer, viewer_rate::ViewerRate};
 use anteroom_wire::{Problem, ProblemBody, time::to_millis};
@@ -344,7 +344,10 @@ impl ViewerSource<'_> {
                     writer.flush().await
                 };
                 if let Err(error) = written.await {
-                    return TunnelEnd::StreamEnded(Some(error.to_string()));
+                    return match ViewerError::of(&error) {
+                        Some(body) => TunnelEnd::ViewerProtocolError(body.clone()),
+                        None => TunnelEnd::StreamEnded(Some(error.to_string())),
+                    };
                 }
                 self.state.bytes_up.fetch_add(bytes.len() as u64, Relaxed);
             }

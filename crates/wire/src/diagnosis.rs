@@ -67,6 +67,12 @@ verdicts! {
     ExternalNoTls = "external_no_tls", "Compare the scheme of the machine's address in the configuration: wss:// is for websockify with a certificate, vncs:// for a TLS proxy, vencrypt:// for a VNC server with X509None or X509Vnc.", "The connection to the computer for this sign-in is not encrypted as it must be.";
     /// The service there is not a VNC server.
     ExternalWrongProtocol = "external_wrong_protocol", "Compare scheme, port and path of the machine's address in the configuration: ws:// is for websockify, vnc:// for a VNC server.", "The computer for this sign-in offers no picture that can be shown here.";
+    /// The external desktop offers no supported security type.
+    ExternalSecurityUnsupported = "external_security_unsupported", "Set at that desktop what the detail says, for example VncAuth; then connect again in the page.", "The screen of the computer for this sign-in cannot be shown here.";
+    /// The external desktop does not accept the configured user or password.
+    ExternalPasswordRejected = "external_password_rejected", "Compare the machine's user and password_file in the configuration with the desktop's; then restart the server.", "The computer for this sign-in did not let us in.";
+    /// The external desktop refuses the connection.
+    ExternalRejected = "external_rejected", "Read the desktop's reason in the detail; after too many wrong passwords, wait or restart the VNC server, then connect again in the page.", "The computer for this sign-in refused the connection.";
     /// The external machine was removed from the configuration.
     ExternalRemoved = "external_removed", "Put the machine back into the configuration and start the server again, or cancel the session.", "The computer for this sign-in is no longer offered here.";
     /// The tool could not be started.

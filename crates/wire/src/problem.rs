@@ -226,13 +226,21 @@ problems! {
     /// An external desktop that sent nothing.
     ExternalSilent = "external_silent", 504, 4502, "The external machine accepted the connection, but its desktop sent nothing in time.", "Check there whether the VNC server hangs or another program uses the port.", "The computer for this sign-in cannot be reached. Please try again later, or tell the people who sent you here.";
     /// An external desktop that closed the connection.
-    ExternalClosed = "external_closed", 502, 4502, "The external machine accepted the connection and closed it without sending anything.", "Check there whether the VNC server behind the websockify runs and accepts more viewers.", "The computer for this sign-in cannot be reached. Please try again later, or tell the people who sent you here.";
+    ExternalClosed = "external_closed", 502, 4502, "The external machine accepted the connection and closed it before its desktop was open.", "Check there whether the VNC server behind the websockify runs and accepts more viewers.", "The computer for this sign-in cannot be reached. Please try again later, or tell the people who sent you here.";
     /// The certificate of an external desktop is not accepted.
     ExternalCertificate = "external_certificate", 502, 4502, "The certificate of the external machine's desktop is not accepted.", "Renew the certificate there, or set the machine's ca_file or certificate_sha256 in the configuration.", "The computer for this sign-in cannot be reached. Please try again later, or tell the people who sent you here.";
     /// An external desktop that does not speak TLS.
     ExternalNoTls = "external_no_tls", 502, 4502, "The desktop of the external machine does not speak TLS as its address requires.", "Compare the scheme of its address: wss:// is for websockify with a certificate, vncs:// for a TLS proxy, vencrypt:// for a VNC server with X509None or X509Vnc.", "The computer for this sign-in cannot be reached. Please try again later, or tell the people who sent you here.";
     /// A service that is not a VNC server.
     ExternalWrongProtocol = "external_wrong_protocol", 502, 4502, "The service on the external machine is not a VNC server.", "Compare scheme, port and path of its address: ws:// is for websockify, vnc:// for a VNC server.", "The computer for this sign-in cannot be reached. Please try again later, or tell the people who sent you here.";
+    /// An external desktop without a security type that is supported.
+    ExternalSecurityUnsupported = "external_security_unsupported", 502, 4511, "The external desktop offers no way to sign in that is supported.", "The detail names what it offers and what to set there; docs/external_machines.md has a table of desktops.", "The screen of the computer for this sign-in cannot be shown here. Please tell the people who sent you here.";
+    /// An external desktop that does not accept the configured user or password.
+    ExternalPasswordRejected = "external_password_rejected", 502, 4511, "The external desktop does not accept the configured sign-in.", "Compare the machine's user and password_file with what is set at the desktop; of a VNC password, only the first 8 bytes count.", "The computer for this sign-in does not let us in. Please tell the people who sent you here.";
+    /// An external desktop that refuses the connection in its handshake.
+    ExternalRejected = "external_rejected", 502, 4511, "The external desktop refused the connection.", "The detail has its reason; after too many wrong passwords, wait until it accepts connections again or restart it.", "The computer for this sign-in does not let us in at the moment. Please try again later, or tell the people who sent you here.";
+    /// A viewer that does not speak RFB 3.8 with the offered security type.
+    ViewerHandshake = "viewer_handshake", 400, 4400, "The viewer must use RFB 3.8 and the security type that it is offered.", "Use the page, or a viewer that speaks RFB 3.8.", "This program cannot show the screen. Please open your link in a browser.";
 }
 
 impl Problem {

@@ -63,7 +63,7 @@ export class FakeServer {
   browsers = signedInBrowsers();
   /** Called for each desktop connection. @type {(rfb: RfbServer, session: string) => void} */
   onDesktop = () => {};
-  /** Connects to a real desktop, which then takes the place of the fake one. @type {(() => import("node:net").Socket) | null} */
+  /** Connects to a real desktop, which then takes the place of the fake one. @type {(() => import("node:stream").Duplex) | null} */
   connectDesktop = null;
   /** The helpers of every session. @type {{ id: string, name: string, status: string, joined_at: string | null, last_seen_at: string | null, expires_at: string | null, address: null }[]} */
   helpers = [];
@@ -407,7 +407,7 @@ export class FakeServer {
     });
   }
 
-  /** @param {import("ws").WebSocket} peer @param {string} session @param {import("node:net").Socket} desktop */
+  /** @param {import("ws").WebSocket} peer @param {string} session @param {import("node:stream").Duplex} desktop */
   #relayDesktop(peer, session, desktop) {
     const viewer = { socket: peer, rfb: null, session };
     this.viewers.add(viewer);

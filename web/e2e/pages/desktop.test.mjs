@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { Duplex } from "node:stream";
 import test from "node:test";
 import { coloursOnDesktop, waitUntil } from "../browser.mjs";
 import { forPerson } from "../fake-server/samples.mjs";
@@ -108,6 +109,65 @@ test("with too many viewers, the page shows an error and does not retry", async 
     assert.match((await scene.page.textContent(".overlay")) ?? "", /This is open in too many windows\. Close one, then try again\./);
     assert.equal(scene.fakeServer.requests.filter((call) => call.path.endsWith("/ticket")).length, 1);
     await scene.shoot("desktop-too-many");
+  });
+});
+
+/**
+ * A desktop that sends `greeting`, and each of `answers` when the viewer has sent as many bytes as it names.
+ * @param {string} greeting @param {[number, Buffer][]} answers
+ */
+function scriptedDesktop(greeting, answers) {
+  const left = [...answers];
+  let received = 0;
+  const desktop = new Duplex({
+    read: () => undefined,
+    write: (/** @type {Buffer} */ bytes, _encoding, done) => {
+      received += bytes.length;
+      while (left[0] !== undefined && received >= left[0][0]) {
+        received -= left[0][0];
+        desktop.push(left.shift()?.[1]);
+      }
+      done();
+    },
+  });
+  desktop.push(greeting);
+  return desktop;
+}
+
+for (const [name, greeting, answers] of /** @type {[string, string, [number, Buffer][]][]} */ ([
+  ["r25_realvnc: security types that noVNC lacks", "RFB 005.000\n", [[12, Buffer.from([2, 13, 5])]]],
+  // noVNC takes 6 and asks to verify the key: its length in bits, the modulus and the exponent.
+  ["r25_pi: a key to verify", "RFB 005.000\n", [[12, Buffer.from([5, 13, 5, 6, 130, 192])], [1, Buffer.concat([Buffer.from([0, 0, 4, 0]), Buffer.alloc(256, 0x5b)])]]],
+  ["a desktop that rejects everybody", "RFB 003.008\n", [[12, Buffer.from([1, 1])], [1, Buffer.from([0, 0, 0, 1, 0, 0, 0, 2, 0x6e, 0x6f])]]],
+])) {
+  test(`${name}: the page says that it cannot be shown, once`, async () => {
+    await runScene({ expected_error: /^Failed when connecting: / }, async (scene) => {
+      let connections = 0;
+      scene.fakeServer.connectDesktop = () => {
+        connections += 1;
+        return scriptedDesktop(greeting, answers);
+      };
+      await openSession(scene, { lanes: ["desktop"] });
+      await scene.page.waitForSelector("[data-connection=stopped]");
+      assert.match((await scene.page.textContent(".overlay")) ?? "", /This screen cannot be shown here\..*Connect again/);
+      // Longer than the pause before a fast reconnection.
+      await scene.page.waitForTimeout(2_500);
+      assert.equal(connections, 1);
+      await scene.page.click("text=Connect again");
+      await waitUntil("the next attempt", () => connections === 2);
+      await scene.page.waitForSelector("[data-connection=stopped]");
+    });
+  });
+}
+
+test("a desktop that the server refuses for good is shown once, with a button", async () => {
+  await runScene({}, async (scene) => {
+    scene.fakeServer.desktop_rejections = [[4511, "external_rejected: The external desktop refused the connection."]];
+    await openSession(scene, { lanes: ["desktop"] });
+    await scene.page.waitForSelector("[data-connection=stopped]");
+    assert.match((await scene.page.textContent(".overlay")) ?? "", /does not let us in at the moment/);
+    await scene.page.click("text=Connect again");
+    await desktopShows(scene.page);
   });
 });
 

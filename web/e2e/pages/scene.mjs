@@ -42,11 +42,12 @@ after(closeBrowser);
 
 /**
  * Runs a scene in a browser context of its own: the scenes of a file share the browser and its clipboard, and nothing else.
- * @param {import("playwright-core").BrowserContextOptions & { tls?: { key: string, cert: string } }} options
+ * @param {import("playwright-core").BrowserContextOptions & { tls?: { key: string, cert: string }, expected_error?: RegExp }} options
+ *   `expected_error`: an error that the page may log
  * @param {(scene: Scene) => Promise<void>} run
  */
 export async function runScene(options, run) {
-  const { tls, ...context_options } = options;
+  const { tls, expected_error, ...context_options } = options;
   const fakeServer = new FakeServer();
   const base = await fakeServer.listen(tls);
   const context = await (await sharedBrowser()).newContext({ viewport: WIDE, ...context_options });
@@ -63,6 +64,7 @@ export async function runScene(options, run) {
       const text = message.text();
       // The browser logs each failed request; the tests check the expected ones.
       if (text.startsWith("Failed to load resource") || text.endsWith("net::ERR_INTERNET_DISCONNECTED")) return;
+      if (expected_error?.test(text)) return;
       if (message.type() === "error" || /token|ticket\./i.test(text)) page_errors.push(`console ${message.type()}: ${text}`);
     });
     await page.addInitScript(() => {

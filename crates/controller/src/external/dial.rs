@@ -1,27 +1,22 @@
-//! Connects to an external desktop and reads its RFB greeting.
+//! Connects to an external desktop and does its handshakes: TLS, WebSocket, RFB.
 
 use super::{
     DesktopEndpoint, Encryption, ExternalMachine,
-    tls::TlsFault,
-    vencrypt::{self, VencryptFault},
+    dial_error::DialError,
+    handshake,
+    websocket::{self, Subprotocol},
 };
-use anteroom_rfb::client::ViewerSocket;
-use anteroom_tunnel::PrefixedStream;
-use anteroom_wire::{Problem, time::to_millis};
+use anteroom_wire::time::to_millis;
 use bytes::{Bytes, BytesMut};
-use rustix::io::Errno;
-use std::{io, time::Duration};
+use std::time::Duration;
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite},
     net::TcpStream,
-    time::{Instant, timeout},
+    time::{Instant, timeout_at},
 };
-use tokio_tungstenite::tungstenite::{self, error::ProtocolError};
 
 /// RFB's greeting: `RFB 003.008\n` with any digits.
 const GREETING_BYTES: usize = 12;
-/// The largest WebSocket message that is accepted; websockify sends at most 64 KiB.
-const MESSAGE_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// TCP keep-alive: a host that disappears is detected after the idle time and three probes, even without traffic.
 const KEEPALIVE_IDLE_S: u64 = 20;
 const KEEPALIVE_EVERY_S: u64 = 5;
@@ -32,83 +27,14 @@ pub trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<S: AsyncRead + AsyncWrite + Send + Unpin> Duplex for S {}
 
-/// Why an external desktop could not be opened. The sentence contains no address; a source may.
-#[derive(Debug, thiserror::Error)]
-pub enum DialError {
-    /// The name server does not resolve its name.
-    #[error("its name cannot be resolved")]
-    NotResolved(#[source] io::Error),
-    /// The name server has no address of the name.
-    #[error("its name has no address")]
-    NoAddress,
-    /// The TCP connection failed.
-    #[error(transparent)]
-    NotConnected(io::Error),
-    /// There was no TCP connection in time.
-    #[error("no connection within {ms_max} ms")]
-    ConnectTimeout {
-        /// The timeout, milliseconds.
-        ms_max: u64,
-    },
-    /// There was no greeting in time.
-    #[error("no VNC greeting within {ms_max} ms")]
-    GreetingTimeout {
-        /// The timeout, milliseconds.
-        ms_max: u64,
-    },
-    /// TLS failed.
-    #[error(transparent)]
-    Tls(#[from] TlsFault),
-    /// VeNCrypt's handshake failed.
-    #[error(transparent)]
-    Vencrypt(VencryptFault),
-    /// The WebSocket handshake was answered with an HTTP error.
-    #[error("it answered the WebSocket handshake with HTTP status {0}")]
-    HandshakeStatus(u16),
-    /// The stream ended during the WebSocket handshake.
-    #[error("it closed during the WebSocket handshake")]
-    HandshakeClosed(#[source] tungstenite::Error),
-    /// The answer is not that of a WebSocket server.
-    #[error("its answer to the WebSocket handshake is invalid")]
-    HandshakeInvalid(#[source] tungstenite::Error),
-    /// The stream ended before the first byte of the greeting.
-    #[error("it closed before its greeting{}", close_code.map_or_else(String::new, |code| format!(" (WebSocket close code {code})")))]
-    Closed {
-        /// The code of the WebSocket's close frame.
-        close_code: Option<u16>,
-    },
-    /// The bytes are not a greeting.
-    #[error("its first bytes are not the greeting of a VNC server")]
-    InvalidGreeting,
-}
-
-impl DialError {
-    /// The problem for an API error; its close code is 4502.
-    pub fn to_problem(&self) -> Problem {
-        match self {
-            Self::NotResolved(_) | Self::NoAddress => Problem::ExternalNoRoute,
-            Self::NotConnected(error) => connect_problem(error),
-            Self::ConnectTimeout { .. } => Problem::ExternalTimeout,
-            Self::GreetingTimeout { .. } => Problem::ExternalSilent,
-            Self::Tls(fault) | Self::Vencrypt(VencryptFault::Tls(fault)) if fault.is_certificate() => {
-                Problem::ExternalCertificate
-            }
-            Self::Tls(_) | Self::Vencrypt(_) => Problem::ExternalNoTls,
-            Self::HandshakeClosed(_) | Self::Closed { .. } => Problem::ExternalClosed,
-            Self::HandshakeStatus(_) | Self::HandshakeInvalid(_) | Self::InvalidGreeting => {
-                Problem::ExternalWrongProtocol
-            }
-        }
-    }
-}
-
-/// Opens the desktop. The returned stream starts with the greeting.
+/// Opens the desktop. The returned stream starts with a greeting of RFB 3.8 for a viewer, whatever the desktop speaks. `view_only`: the viewer's
+/// input is removed.
 ///
 /// # Errors
 /// [`DialError`], within the machine's `connect_ms_max` and `greeting_ms_max`.
-pub async fn dial_desktop(machine: &ExternalMachine) -> Result<PrefixedStream<Box<dyn Duplex>>, DialError> {
+pub async fn dial_desktop(machine: &ExternalMachine, view_only: bool) -> Result<Box<dyn Duplex>, DialError> {
     let started = Instant::now();
-    connect_and_read_greeting(machine).await.inspect_err(|error| {
+    connect_and_do_handshakes(machine, view_only).await.inspect_err(|error| {
         let after_ms = to_millis(started.elapsed());
         tracing::warn!(
             outcome = "external_unreachable", machine = machine.name, address = %machine.desktop_endpoint,
@@ -117,45 +43,56 @@ pub async fn dial_desktop(machine: &ExternalMachine) -> Result<PrefixedStream<Bo
     })
 }
 
-async fn connect_and_read_greeting(machine: &ExternalMachine) -> Result<PrefixedStream<Box<dyn Duplex>>, DialError> {
-    let stream = connect(machine).await?;
+async fn connect_and_do_handshakes(machine: &ExternalMachine, view_only: bool) -> Result<Box<dyn Duplex>, DialError> {
+    let until = Instant::now() + Duration::from_millis(machine.connect_ms_max + machine.greeting_ms_max);
+    match attempt(machine, view_only, Subprotocol::Binary, until).await {
+        Err(DialError::NoSubprotocol(_)) => attempt(machine, view_only, Subprotocol::NotRequested, until).await,
+        other => other,
+    }
+}
+
+async fn attempt(
+    machine: &ExternalMachine,
+    view_only: bool,
+    subprotocol: Subprotocol,
+    until: Instant,
+) -> Result<Box<dyn Duplex>, DialError> {
+    let stream = connect(machine, until).await?;
     let ms_max = machine.greeting_ms_max;
-    let greeting = async {
-        match &machine.encryption {
-            Encryption::None => open(&machine.desktop_endpoint, stream).await,
-            Encryption::Tls(tls) => open(&machine.desktop_endpoint, tls.connect(stream).await?).await,
-            Encryption::Vencrypt(tls) => {
-                let mut stream = stream;
-                let greeting = read_greeting(&mut stream).await.map_err(|error| error.with_close_code(None))?;
-                let stream = vencrypt::open(tls, &greeting, stream).await.map_err(DialError::Vencrypt)?;
-                Ok(PrefixedStream::new(Bytes::new(), Box::new(stream) as Box<dyn Duplex>))
-            }
-        }
+    let until = until.min(Instant::now() + Duration::from_millis(ms_max));
+    let opening = async {
+        let stream: Box<dyn Duplex> = match &machine.encryption {
+            Encryption::None | Encryption::Vencrypt(_) => Box::new(stream),
+            Encryption::Tls(tls) => Box::new(tls.connect(stream).await?),
+        };
+        let (greeting, stream) = open(machine, subprotocol, stream).await?;
+        handshake::handshake(machine, view_only, &greeting, stream).await
     };
-    match timeout(Duration::from_millis(ms_max), greeting).await {
+    match timeout_at(until, opening).await {
         Ok(result) => result,
         Err(_) => Err(DialError::GreetingTimeout { ms_max }),
     }
 }
 
-/// Opens the desktop at the other end of an unencrypted stream or inside TLS.
-async fn open<S>(desktop: &DesktopEndpoint, stream: S) -> Result<PrefixedStream<Box<dyn Duplex>>, DialError>
-where
-    S: Duplex + 'static,
-{
+/// Reads the greeting of the desktop, behind the WebSocket handshake if its address has one.
+async fn open(
+    machine: &ExternalMachine,
+    subprotocol: Subprotocol,
+    mut stream: Box<dyn Duplex>,
+) -> Result<(Bytes, Box<dyn Duplex>), DialError> {
+    let desktop = &machine.desktop_endpoint;
     if !desktop.scheme.is_websocket() {
-        let mut stream: Box<dyn Duplex> = Box::new(stream);
         let greeting = read_greeting(&mut stream).await.map_err(|error| error.with_close_code(None))?;
-        return Ok(PrefixedStream::new(greeting, stream));
+        return Ok((greeting, stream));
     }
-    let mut socket = websocket_handshake(desktop, stream).await?;
+    let mut socket = websocket::handshake(desktop, machine.login.as_ref(), subprotocol, stream).await?;
     let greeting = read_greeting(&mut socket).await;
     let closed = socket.close_reason().map(|closing| closing.code);
     let greeting = greeting.map_err(|error| error.with_close_code(closed))?;
-    Ok(PrefixedStream::new(greeting, Box::new(socket) as Box<dyn Duplex>))
+    Ok((greeting, Box::new(socket)))
 }
 
-async fn connect(machine: &ExternalMachine) -> Result<TcpStream, DialError> {
+async fn connect(machine: &ExternalMachine, until: Instant) -> Result<TcpStream, DialError> {
     let DesktopEndpoint { host, port, .. } = &machine.desktop_endpoint;
     let connecting = async {
         let addresses = tokio::net::lookup_host((host.as_str(), *port)).await;
@@ -170,7 +107,8 @@ async fn connect(machine: &ExternalMachine) -> Result<TcpStream, DialError> {
         Err(last)
     };
     let ms_max = machine.connect_ms_max;
-    let stream = match timeout(Duration::from_millis(ms_max), connecting).await {
+    let until = until.min(Instant::now() + Duration::from_millis(ms_max));
+    let stream = match timeout_at(until, connecting).await {
         Ok(connected) => connected?,
         Err(_) => return Err(DialError::ConnectTimeout { ms_max }),
     };
@@ -180,46 +118,12 @@ async fn connect(machine: &ExternalMachine) -> Result<TcpStream, DialError> {
     Ok(stream)
 }
 
-/// The problem for a connect error.
-fn connect_problem(error: &io::Error) -> Problem {
-    match error.raw_os_error().map(Errno::from_raw_os_error) {
-        Some(Errno::CONNREFUSED | Errno::CONNRESET) => Problem::ExternalRefused,
-        Some(Errno::TIMEDOUT) => Problem::ExternalTimeout,
-        // No route, no network, an address family that this host does not have, or an ICMP error of a firewall.
-        Some(_) | None => Problem::ExternalNoRoute,
-    }
-}
-
 fn keep_alive(stream: &TcpStream) -> rustix::io::Result<()> {
     use rustix::net::sockopt;
     sockopt::set_socket_keepalive(stream, true)?;
     sockopt::set_tcp_keepidle(stream, Duration::from_secs(KEEPALIVE_IDLE_S))?;
     sockopt::set_tcp_keepintvl(stream, Duration::from_secs(KEEPALIVE_EVERY_S))?;
     sockopt::set_tcp_keepcnt(stream, KEEPALIVE_PROBES)
-}
-
-/// The WebSocket handshake, as a client of websockify.
-async fn websocket_handshake<S>(desktop: &DesktopEndpoint, stream: S) -> Result<ViewerSocket<S>, DialError>
-where
-    S: AsyncRead + AsyncWrite + Unpin,
-{
-    let scheme = if desktop.scheme.is_encrypted() { "wss" } else { "ws" };
-    let url = format!("{scheme}://{}{}", desktop.authority(), desktop.path);
-    ViewerSocket::connect_over(stream, &url, anteroom_tunnel::WEBSOCKET_SUBPROTOCOL, MESSAGE_BYTES_MAX)
-        .await
-        .map_err(handshake_error)
-}
-
-#[expect(clippy::wildcard_enum_match_arm, reason = "any other answer is not a WebSocket handshake")]
-fn handshake_error(error: tungstenite::Error) -> DialError {
-    use tungstenite::Error;
-    match error {
-        Error::Http(response) => DialError::HandshakeStatus(response.status().as_u16()),
-        Error::Io(_) | Error::ConnectionClosed | Error::Protocol(ProtocolError::HandshakeIncomplete) => {
-            DialError::HandshakeClosed(error)
-        }
-        _ => DialError::HandshakeInvalid(error),
-    }
 }
 
 /// Why no greeting was received.

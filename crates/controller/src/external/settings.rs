@@ -1,7 +1,7 @@
 //! Parses `[external_machines.NAME]` and reports all errors of all machines at once, as sentences for the operator.
 
 use super::{
-    DesktopEndpoint, Encryption, EndpointScheme, ExternalMachine,
+    DesktopEndpoint, DesktopLogin, Encryption, EndpointScheme, ExternalMachine,
     tls::{self, DesktopTls, Trust},
 };
 use crate::api_error::chain;
@@ -15,15 +15,20 @@ use std::{
     path::Path,
     sync::Arc,
 };
+use zeroize::Zeroizing;
 
 const NAME_CHARS_MAX: usize = 40;
 const TOKEN_CHARS_MIN: usize = 16;
 const TOKEN_CHARS_MAX: usize = 512;
+const PASSWORD_BYTES_MAX: usize = 256;
+const USER_BYTES_MAX: usize = 128;
 const CONNECT_MS_MAX: u64 = 900;
 const GREETING_MS_MAX: u64 = 5_000;
-const KEYS: [&str; 7] = [
+const KEYS: [&str; 9] = [
     "desktop",
     "agent_token_file",
+    "password_file",
+    "user",
     "connect_ms_max",
     "greeting_ms_max",
     "ca_file",
@@ -78,20 +83,23 @@ fn parse_machine(name: &str, value: &toml::Value, errors: &mut Vec<String>) -> O
     let connect = limit("connect_ms_max", CONNECT_MS_MAX, 10_000);
     let greeting = limit("greeting_ms_max", GREETING_MS_MAX, 60_000);
     let encryption = desktop.as_ref().map_or(Ok(Encryption::None), |desktop| parse_encryption(table, desktop));
-    match (desktop, encryption, agent_token, connect, greeting) {
-        (Ok(desktop), Ok(encryption), Ok(agent_token), Ok(connect_ms_max), Ok(greeting_ms_max)) => {
+    let login = desktop.as_ref().map_or(Ok(None), |desktop| parse_login(table, desktop));
+    match (desktop, encryption, agent_token, login, connect, greeting) {
+        (Ok(desktop), Ok(encryption), Ok(agent_token), Ok(login), Ok(connect_ms_max), Ok(greeting_ms_max)) => {
             let machine = ExternalMachine {
                 name: name.to_owned(),
                 desktop_endpoint: desktop,
                 encryption,
                 agent_token,
+                login,
                 connect_ms_max,
                 greeting_ms_max,
             };
             (errors.len() == errors_before).then_some(machine)
         }
-        (desktop, encryption, agent_token, connect, greeting) => {
-            let errors = [desktop.err(), encryption.err(), agent_token.err(), connect.err(), greeting.err()];
+        (desktop, encryption, agent_token, login, connect, greeting) => {
+            let errors =
+                [desktop.err(), encryption.err(), agent_token.err(), login.err(), connect.err(), greeting.err()];
             errors.into_iter().flatten().for_each(error);
             None
         }
@@ -142,9 +150,33 @@ fn parse_trust(table: &toml::Table) -> Result<Option<Trust>, String> {
     }
 }
 
-/// Why a token file is not accepted. The sentence is a clause after the path.
+/// How this server signs in at the desktop. An error is a clause after the machine's name.
+fn parse_login(table: &toml::Table, desktop: &DesktopEndpoint) -> Result<Option<DesktopLogin>, String> {
+    let text = |key: &str| {
+        let value = table.get(key).map(|value| value.as_str().ok_or_else(|| format!(".{key} must be a string")));
+        value.transpose()
+    };
+    let user = text("user")?.map(str::to_owned);
+    let Some(path) = text("password_file")? else {
+        return if user.is_some() { Err(".user needs password_file".to_owned()) } else { Ok(None) };
+    };
+    if let Some(user) = &user {
+        if !desktop.scheme.is_websocket() && desktop.scheme != EndpointScheme::Vencrypt {
+            return Err(".user is for ws://, wss:// and vencrypt://; VNC authentication has no user".to_owned());
+        }
+        let is_valid = |c: char| !c.is_control() && c != ':';
+        if user.is_empty() || user.len() > USER_BYTES_MAX || !user.chars().all(is_valid) {
+            return Err(format!(".user must have 1 to {USER_BYTES_MAX} bytes, without colons"));
+        }
+    }
+    let password = read_password(Path::new(path));
+    let password = password.map_err(|error| format!(".password_file {path:?} {}", chain(&error)))?;
+    Ok(Some(DesktopLogin { user, password }))
+}
+
+/// Why a file with a secret is not accepted. The sentence is a clause after the path.
 #[derive(Debug, thiserror::Error)]
-enum TokenFileError {
+enum SecretFileError {
     #[error("cannot be read")]
     NotRead(#[from] io::Error),
     #[error("is not a file")]
@@ -153,25 +185,43 @@ enum TokenFileError {
     ReadableByOthers { mode: u32 },
     #[error("must contain one token of {TOKEN_CHARS_MIN} to {TOKEN_CHARS_MAX} visible ASCII characters")]
     InvalidToken,
+    #[error("must contain one line with a password of 1 to {PASSWORD_BYTES_MAX} bytes, as plain text")]
+    InvalidPassword,
 }
 
-/// Reads the token file, which only its owner may read, and returns the hash of the token.
-fn read_token(path: &Path) -> Result<Sha256Hex, TokenFileError> {
+/// Reads at most `bytes_max` bytes of a text file that only its owner may read.
+fn read_secret(path: &Path, bytes_max: usize) -> Result<Zeroizing<String>, SecretFileError> {
     let mut file = File::open(path)?;
     let meta = file.metadata()?;
     if !meta.is_file() {
-        return Err(TokenFileError::NotAFile);
+        return Err(SecretFileError::NotAFile);
     }
     if meta.mode() & 0o077 != 0 {
-        return Err(TokenFileError::ReadableByOthers { mode: meta.mode() & 0o777 });
+        return Err(SecretFileError::ReadableByOthers { mode: meta.mode() & 0o777 });
     }
-    let mut text = zeroize::Zeroizing::new(String::new());
-    let limit = TOKEN_CHARS_MAX as u64 + 2;
-    Read::by_ref(&mut file).take(limit).read_to_string(&mut text)?;
+    let mut text = Zeroizing::new(String::new());
+    Read::by_ref(&mut file).take(bytes_max as u64).read_to_string(&mut text)?;
+    Ok(text)
+}
+
+/// Reads the token file and returns the hash of the token.
+fn read_token(path: &Path) -> Result<Sha256Hex, SecretFileError> {
+    let text = read_secret(path, TOKEN_CHARS_MAX + 2)?;
     let token = text.trim_ascii_end();
     if !(TOKEN_CHARS_MIN..=TOKEN_CHARS_MAX).contains(&token.len()) || !token.bytes().all(|byte| byte.is_ascii_graphic())
     {
-        return Err(TokenFileError::InvalidToken);
+        return Err(SecretFileError::InvalidToken);
     }
     Ok(Sha256Hex::of_secret(&Secret::new(token.to_owned())))
+}
+
+/// Reads the password of a desktop: the file's only line.
+fn read_password(path: &Path) -> Result<Secret, SecretFileError> {
+    let text = read_secret(path, PASSWORD_BYTES_MAX + 2)?;
+    let password = text.strip_suffix('\n').unwrap_or(&text);
+    let password = password.strip_suffix('\r').unwrap_or(password);
+    if !(1..=PASSWORD_BYTES_MAX).contains(&password.len()) || password.chars().any(char::is_control) {
+        return Err(SecretFileError::InvalidPassword);
+    }
+    Ok(Secret::new(password.to_owned()))
 }

@@ -11,7 +11,10 @@ use tokio::{
     time::Instant,
 };
 
-const GREETING: &[u8] = b"RFB 003.008\n";
+/// What a desktop without a password sends until the end of its handshake, and a viewer gets.
+const OPENED: &[u8] = b"RFB 003.008\n\x01\x01\0\0\0\0";
+/// What a viewer sends.
+const VIEWER: &[u8] = b"RFB 003.008\n\x01";
 
 fn token_file(dir: &tempfile::TempDir, name: &str, token: &str, mode: u32) -> PathBuf {
     let path = dir.path().join(name);
@@ -172,6 +175,42 @@ fn each_invalid_setting_of_certificates_is_reported() {
 }
 
 #[test]
+fn password_file_and_user_are_read_and_never_printed() {
+    let dir = tempfile::tempdir().unwrap();
+    let token = token_file(&dir, "token", "a-token-of-the-agent", 0o600);
+    let load = |desktop: &str, more: &str| {
+        load(&format!("[desk]\ndesktop = '{desktop}'\nagent_token_file = {token:?}\n{more}\n"))
+    };
+    for (text, password) in [("secret 1\n", "secret 1"), ("secret 1\r\n", "secret 1"), ("secret 1 ", "secret 1 ")] {
+        let file = token_file(&dir, "password", text, 0o600);
+        let machines = load("ws://127.0.0.1/", &format!("password_file = {file:?}\nuser = 'ann'")).unwrap();
+        let login = machines.get("desk").unwrap().login.clone().unwrap();
+        assert_eq!((login.user.as_deref(), login.password.expose()), (Some("ann"), password));
+        assert!(!format!("{machines:?}").contains("secret 1"));
+    }
+    let open = token_file(&dir, "open", "secret 1", 0o640);
+    let empty = token_file(&dir, "empty", "\n", 0o600);
+    let two = token_file(&dir, "two", "secret 1\nsecret 1\n", 0o600);
+    let long = token_file(&dir, "long", &"x".repeat(300), 0o600);
+    let good = token_file(&dir, "good", "secret 1", 0o600);
+    for (desktop, more, expected) in [
+        ("vnc://127.0.0.1", format!("password_file = {open:?}"), "can be read by other users (mode 0640)"),
+        ("vnc://127.0.0.1", format!("password_file = {empty:?}"), "must contain one line with a password"),
+        ("vnc://127.0.0.1", format!("password_file = {two:?}"), "must contain one line with a password"),
+        ("vnc://127.0.0.1", format!("password_file = {long:?}"), "must contain one line with a password"),
+        ("vnc://127.0.0.1", "password_file = '/nonexistent'".to_owned(), ".password_file \"/nonexistent\" cannot"),
+        ("vnc://127.0.0.1", "password_file = 5".to_owned(), ".password_file must be a string"),
+        ("ws://127.0.0.1", "user = 'ann'".to_owned(), ".user needs password_file"),
+        ("vnc://127.0.0.1", format!("password_file = {good:?}\nuser = 'ann'"), ".user is for ws://"),
+        ("ws://127.0.0.1", format!("password_file = {good:?}\nuser = 'a:b'"), ".user must have 1 to 128 bytes"),
+        ("ws://127.0.0.1", format!("password_file = {good:?}\nuser = ''"), ".user must have 1 to 128 bytes"),
+    ] {
+        let errors = load(desktop, &more).unwrap_err().join("\n");
+        assert!(errors.contains(expected) && !errors.contains("secret 1"), "{expected}: {errors}");
+    }
+}
+
+#[test]
 fn only_a_changed_dial_result_is_new() {
     let machines = ExternalMachines::default();
     let [one, two] = [1, 2].map(|number| SessionId::from_parts(number, [0; 10]));
@@ -195,6 +234,7 @@ fn machine(scheme: &str, at: SocketAddr) -> ExternalMachine {
         desktop_endpoint: DesktopEndpoint::parse(&format!("{scheme}://{at}/")).unwrap(),
         encryption: Encryption::None,
         agent_token: Sha256Hex::of_bytes(b"token"),
+        login: None,
         connect_ms_max: 900,
         greeting_ms_max: 400,
     }
@@ -209,10 +249,12 @@ where
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let at = listener.local_addr().unwrap();
     let server = tokio::spawn(async move { serve(listener.accept().await.unwrap().0).await });
-    let found = match dial_desktop(&machine(scheme, at)).await {
+    let found = match dial_desktop(&machine(scheme, at), false).await {
         Ok(mut stream) => {
-            let mut bytes = vec![0; GREETING.len() + 4];
-            stream.read_exact(&mut bytes).await.unwrap();
+            let mut bytes = vec![0; OPENED.len() + 4];
+            stream.read_exact(&mut bytes[..12]).await.unwrap();
+            stream.write_all(VIEWER).await.unwrap();
+            stream.read_exact(&mut bytes[12..]).await.unwrap();
             stream.write_all(b"back").await.unwrap();
             stream.flush().await.unwrap();
             Ok(bytes)
@@ -228,27 +270,28 @@ where
     found
 }
 
+/// The handshake of this server, and then the viewer's bytes.
 async fn expect_reply(stream: &mut TcpStream) {
-    let mut back = [0; 4];
+    let mut back = [0; 17];
     stream.read_exact(&mut back).await.unwrap();
-    assert_eq!(&back, b"back");
+    assert_eq!(back, *[VIEWER, b"back"].concat());
 }
 
 #[tokio::test]
 async fn vnc_server_is_opened_and_no_byte_is_lost_for_any_packet_sizes() {
     let whole = dial_server("vnc", |mut stream| async move {
-        stream.write_all(b"RFB 003.008\nmore").await.unwrap();
+        stream.write_all(&[OPENED, b"more"].concat()).await.unwrap();
         expect_reply(&mut stream).await;
     });
     let slow = dial_server("vnc", |mut stream| async move {
-        for byte in b"RFB 003.008\nmore" {
-            stream.write_all(&[*byte]).await.unwrap();
+        for byte in [OPENED, b"more"].concat() {
+            stream.write_all(&[byte]).await.unwrap();
             tokio::task::yield_now().await;
         }
         expect_reply(&mut stream).await;
     });
     for bytes in [whole.await, slow.await] {
-        assert_eq!(bytes.unwrap(), b"RFB 003.008\nmore");
+        assert_eq!(bytes.unwrap(), [OPENED, b"more"].concat());
     }
 }
 
@@ -270,14 +313,17 @@ async fn websockify_is_opened_with_a_greeting_in_several_messages() {
     use tokio_tungstenite::tungstenite::Message;
     let bytes = dial_server("ws", |stream| {
         as_websockify(stream, async |socket| {
-            for part in [&b"RFB 003"[..], b".008\nmo", b"re"] {
+            for part in [&b"RFB 003"[..], b".008\n\x01", b"\x01\0\0\0", b"\0mo", b"re"] {
                 socket.send(Message::binary(part)).await.unwrap();
             }
-            let back = socket.next().await.unwrap().unwrap();
-            assert_eq!(back.into_data(), &b"back"[..]);
+            let mut back = Vec::new();
+            while back.len() < VIEWER.len() + 4 {
+                back.extend(socket.next().await.unwrap().unwrap().into_data());
+            }
+            assert_eq!(back, [VIEWER, b"back"].concat());
         })
     });
-    assert_eq!(bytes.await.unwrap(), b"RFB 003.008\nmore");
+    assert_eq!(bytes.await.unwrap(), [OPENED, b"more"].concat());
 }
 
 #[tokio::test]
@@ -293,7 +339,7 @@ async fn close_code_of_websockify_without_vnc_server_is_reported() {
         })
         .await;
     });
-    let failure = dial_desktop(&machine("ws", at)).await.map(|_| ()).unwrap_err();
+    let failure = dial_desktop(&machine("ws", at), false).await.map(|_| ()).unwrap_err();
     assert_eq!(failure.to_problem(), Problem::ExternalClosed);
     assert_eq!(
         failure.to_string(),
@@ -317,6 +363,16 @@ async fn each_kind_of_failure_has_its_problem() {
     let silent =
         dial_server("ws", |stream| as_websockify(stream, async |_| tokio::time::sleep(Duration::from_secs(60)).await));
     assert_eq!(silent.await, Err(Problem::ExternalSilent), "a handshake and then nothing");
+    let half = dial_server("vnc", async |mut stream| {
+        stream.write_all(b"RFB 003.008\n\x02\x01").await.unwrap();
+        tokio::time::sleep(Duration::from_secs(60)).await;
+    });
+    assert_eq!(half.await, Err(Problem::ExternalSilent), "half an offer");
+    let half = dial_server("vnc", async |mut stream| {
+        stream.write_all(b"RFB 003.008\n\x01\x01").await.unwrap();
+        stream.read_exact(&mut [0; 13]).await.unwrap();
+    });
+    assert_eq!(half.await, Err(Problem::ExternalClosed), "no result");
     let half = dial_server("vnc", async |mut stream| {
         stream.write_all(b"RFB 003").await.unwrap();
         tokio::time::sleep(Duration::from_secs(60)).await;
@@ -354,8 +410,11 @@ async fn http_status_of_a_rejected_handshake_is_reported() {
         stream.write_all(b"HTTP/1.1 403 Forbidden\r\ncontent-length: 0\r\n\r\n").await.unwrap();
         tokio::time::sleep(Duration::from_secs(60)).await;
     });
-    let failure = dial_desktop(&machine("ws", at)).await.map(|_| ()).unwrap_err();
-    assert_eq!(failure.to_string(), "it answered the WebSocket handshake with HTTP status 403");
+    let failure = dial_desktop(&machine("ws", at), false).await.map(|_| ()).unwrap_err();
+    assert_eq!(
+        failure.to_string(),
+        "it answered the WebSocket handshake with HTTP status 403: it does not accept this host; allow it there"
+    );
 }
 
 #[tokio::test]
@@ -363,7 +422,7 @@ async fn closed_port_is_refused_and_full_backlog_is_a_timeout_within_the_limit()
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let at = listener.local_addr().unwrap();
     drop(listener);
-    let failure = dial_desktop(&machine("vnc", at)).await.map(|_| ()).unwrap_err();
+    let failure = dial_desktop(&machine("vnc", at), false).await.map(|_| ()).unwrap_err();
     assert_eq!(failure.to_problem(), Problem::ExternalRefused, "{failure:?}");
 
     let socket = tokio::net::TcpSocket::new_v4().unwrap();
@@ -376,7 +435,7 @@ async fn closed_port_is_refused_and_full_backlog_is_a_timeout_within_the_limit()
         kept.push(stream);
     }
     let started = Instant::now();
-    let failure = dial_desktop(&machine("ws", at)).await.map(|_| ()).unwrap_err();
+    let failure = dial_desktop(&machine("ws", at), false).await.map(|_| ()).unwrap_err();
     assert_eq!(failure.to_problem(), Problem::ExternalTimeout, "{failure:?}");
     assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
     drop(kept);
@@ -387,7 +446,7 @@ async fn unknown_name_is_no_route_and_is_not_in_the_detail() {
     let mut machine = machine("vnc", "127.0.0.1:1".parse().unwrap());
     machine.desktop_endpoint = DesktopEndpoint::parse("vnc://desk.invalid").unwrap();
     machine.connect_ms_max = 10_000;
-    let failure = dial_desktop(&machine).await.map(|_| ()).unwrap_err();
+    let failure = dial_desktop(&machine, false).await.map(|_| ()).unwrap_err();
     assert!([Problem::ExternalNoRoute, Problem::ExternalTimeout].contains(&failure.to_problem()), "{failure:?}");
     assert!(!failure.to_string().contains("desk"), "{failure:?}");
 }

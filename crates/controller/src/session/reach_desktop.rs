@@ -15,13 +15,15 @@ use serde_json::json;
 use tokio::time::{Instant, timeout_at};
 
 /// Opens a stream to the desktop (RFB); an external desktop is dialed now. Returns by `until`, so that the caller needs no timeout
-/// that would hide the reason. (Dialing an external machine has the limits of that machine's settings.)
+/// that would hide the reason. (Dialing an external machine has the limits of that machine's settings.) `view_only`: the viewer's input is
+/// removed.
 ///
 /// # Errors
 /// The reason why it cannot be opened.
 pub async fn reach_desktop(
     server_context: &ServerContext,
     session: &ActiveSession,
+    view_only: bool,
     until: Instant,
 ) -> Result<Box<dyn Duplex>, ApiError> {
     // The desktop can be viewed while the machine is still being claimed.
@@ -39,12 +41,16 @@ pub async fn reach_desktop(
                 opened.map_err(|error| ApiError::new(Problem::DesktopUnreachable, chain(&error)).with_source(error))?;
             Ok(Box::new(stream))
         }
-        Route::External => dial_external(server_context, session).await,
+        Route::External => dial_external(server_context, session, view_only).await,
     }
 }
 
 /// Dials the external machine of an active session.
-async fn dial_external(server_context: &ServerContext, session: &ActiveSession) -> Result<Box<dyn Duplex>, ApiError> {
+async fn dial_external(
+    server_context: &ServerContext,
+    session: &ActiveSession,
+    view_only: bool,
+) -> Result<Box<dyn Duplex>, ApiError> {
     let (row, _) = require_active(server_context, &session.id).await?;
     let name = row.external_machine.ok_or_else(|| ApiError::internal("the session has no external machine"))?;
     let machine = server_context.external.get(&name);
@@ -52,7 +58,7 @@ async fn dial_external(server_context: &ServerContext, session: &ActiveSession) 
         .ok_or_else(|| ApiError::new(Problem::UnknownMachine, format!("{name} was removed from the configuration")))?;
     let started = Instant::now();
     let dialed = tokio::select! {
-        dialed = external::dial_desktop(machine) => dialed,
+        dialed = external::dial_desktop(machine, view_only) => dialed,
         cause = session.close_signal.wait_closed() => return Err(Problem::from(cause).into()),
     };
     let after_ms = to_millis(started.elapsed());
@@ -76,7 +82,7 @@ async fn dial_external(server_context: &ServerContext, session: &ActiveSession) 
         server_context.timeline.append_in_background(&session.id, entry.with_data(data));
     }
     match dialed {
-        Ok(stream) => Ok(Box::new(stream)),
+        Ok(stream) => Ok(stream),
         Err(error) => Err(ApiError::new(error.to_problem(), error.to_string()).with_source(error)),
     }
 }

@@ -99,18 +99,20 @@ impl<S: AsyncRead + AsyncWrite + Unpin> ViewerSocket<S> {
         sent
     }
 
-    /// Does the WebSocket handshake on an open connection, for `url`. The caller must set a timeout.
+    /// Does the WebSocket handshake on an open connection, for `url`, with these additional headers. The caller must set a timeout.
     ///
     /// # Errors
     /// The connection broke or the answer is not a WebSocket handshake.
     pub async fn connect_over(
         stream: S,
         url: &str,
-        subprotocol: &'static str,
+        headers: &[(&'static str, HeaderValue)],
         message_bytes_max: usize,
     ) -> Result<Self, Error> {
         let mut request = url.into_client_request()?;
-        request.headers_mut().insert("Sec-WebSocket-Protocol", HeaderValue::from_static(subprotocol));
+        for (name, value) in headers {
+            request.headers_mut().insert(*name, value.clone());
+        }
         let config = WebSocketConfig::default()
             .max_message_size(Some(message_bytes_max))
             .max_frame_size(Some(message_bytes_max))

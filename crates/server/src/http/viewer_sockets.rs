@@ -75,7 +75,7 @@ pub(super) async fn open_desktop_socket(State(app): State<App>, request: Request
         let connect = async {
             let reach = |until| {
                 let (app, session) = (&app, &session);
-                async move { reach_desktop(app, session, until).await.map_err(answer) }
+                async move { reach_desktop(app, session, view_only, until).await.map_err(answer) }
             };
             let stream = anteroom_tunnel::connect_with_backoff(app.config.sessions.socket_wait_ms_max, reach).await?;
             scope.record_open(&app, Socket::Desktop, view_only).await;

@@ -158,9 +158,11 @@ async fn s32_password_of_a_desktop_with_vencrypt_is_asked_for_inside_tls() {
     let id = start(&api).await.session.id;
     let mut viewer = api.open_desktop_socket(&id).await.unwrap();
     let mut offer = [0; 14];
-    timeout(WAIT_MAX, viewer.read_exact(&mut offer)).await.unwrap().unwrap();
+    timeout(WAIT_MAX, viewer.read_exact(&mut offer[..12])).await.unwrap().unwrap();
+    viewer.write_all(b"RFB 003.008\n").await.unwrap();
+    viewer.read_exact(&mut offer[12..]).await.unwrap();
     assert_eq!(&offer, b"RFB 003.008\n\x01\x02");
-    viewer.write_all(b"RFB 003.008\n\x02").await.unwrap();
+    viewer.write_all(b"\x02").await.unwrap();
     let mut challenge = [0; 16];
     timeout(WAIT_MAX, viewer.read_exact(&mut challenge)).await.unwrap().unwrap();
     assert_ne!(challenge, [0; 16]);

@@ -1,15 +1,21 @@
-//! Sessions on external machines, through the server's API: VNC servers and websockify of Debian, and servers that are no desktops.
+//! Sessions on external machines, through the server's API: VNC servers and websockify of Debian, stand-ins for those of other makers, and
+//! servers that are no desktops.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::disallowed_methods, reason = "tests")]
 
 mod agent;
 mod configuration;
 mod connect_errors;
+mod desktop_checks;
+mod desktops;
 mod encryption;
 mod page;
 mod partition;
+mod real_servers;
+mod stand_ins;
 mod viewers;
 mod vnc_server;
+mod x11;
 
 use anteroom_rfb::client::ViewerSocket;
 use anteroom_testbed::{ApiClient, ApiResponse, Script, ScriptedProvider, TestConfig, TestServer, WAIT_MAX};

@@ -1,10 +1,17 @@
 //! Viewers of an external desktop: they see it, and the session has the same states and limits as any other.
 
-use crate::{Fixture, closing, connect_error, start, verdict, vnc_server};
+use crate::{
+    Fixture, closing, connect_error,
+    stand_ins::{RFB_3_8, StandIn, Web},
+    start, verdict, vnc_server,
+};
 use anteroom_rfb::client::RfbClient;
 use anteroom_testbed::{ApiClient, WAIT_MAX};
 use anteroom_wire::{SessionId, TimelineKind, api::SessionStatus};
-use tokio::{io::AsyncReadExt, time::timeout};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    time::timeout,
+};
 
 /// Checks that a viewer receives a whole frame of the painted desktop.
 pub(crate) async fn assert_sees_desktop(api: &ApiClient, id: &SessionId) {
@@ -106,7 +113,7 @@ async fn missing_vnc_server_and_missing_websockify_have_different_errors() {
     server.stop_and_check_leaks().await.unwrap();
 }
 
-/// The security handshake of the VNC server (here a password) is passed through unchanged.
+/// The challenge of the VNC server and the answer to it pass, when this server does not know the password.
 #[tokio::test]
 async fn vnc_authentication_is_passed_through_to_the_viewer() {
     let fixture = Fixture::new();
@@ -120,6 +127,23 @@ async fn vnc_authentication_is_passed_through_to_the_viewer() {
     assert_eq!(verdict(&api, &id).await.0, "waiting_for_user");
     server.stop_and_check_leaks().await.unwrap();
     vnc.end().await;
+}
+
+#[tokio::test]
+async fn viewer_that_does_not_speak_rfb_3_8_is_refused_with_a_sentence() {
+    let desk = StandIn::start(Web::No, RFB_3_8).await;
+    let server = Fixture::new().start_server(&format!("vnc://{}", desk.at), "").await;
+    let api = server.backend_client().unwrap();
+    let id = start(&api).await.session.id;
+    for answer in [&b"RFB 003.003\n"[..], b"RFB 003.008\n\x02"] {
+        let mut socket = api.open_desktop_socket(&id).await.unwrap();
+        socket.write_all(answer).await.unwrap();
+        socket.flush().await.unwrap();
+        let (code, reason) = closing(&mut socket).await;
+        assert_eq!(code, 4400);
+        assert!(reason.starts_with("viewer_handshake: The viewer must use RFB 3.8"), "{reason}");
+    }
+    server.stop_and_check_leaks().await.unwrap();
 }
 
 #[tokio::test]

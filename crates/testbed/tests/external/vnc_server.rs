@@ -1,13 +1,13 @@
 //! An external desktop: Xtigervnc, optionally behind Debian's websockify, each in a separate process group.
 
-use crate::Fixture;
+use crate::{Fixture, x11::X11};
 use anteroom_testbed::WAIT_MAX;
 use rustix::process::{Pid, Signal, kill_process_group};
-use std::{net::SocketAddr, process::Stdio, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, process::Stdio, time::Duration};
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
-    net::{TcpListener, TcpStream, UnixStream},
-    process::{Child, Command},
+    net::{TcpListener, TcpStream},
+    process::{Child, ChildStdout, Command},
     time::{Instant, sleep, timeout},
 };
 
@@ -22,23 +22,29 @@ pub(crate) const PASSWORD: &str = "password";
 /// The same password as `vncpasswd` writes it (DES with the fixed key of all VNC programs).
 const PASSWORD_FILE: [u8; 8] = [0xdb, 0xd8, 0x3c, 0xfd, 0x72, 0x7a, 0x14, 0x58];
 
-/// The arguments of a VNC server that requires [`PASSWORD`].
-pub(crate) fn with_password(fixture: &Fixture) -> Vec<String> {
+/// A file with [`PASSWORD`] for VNC servers.
+pub(crate) fn vnc_password_file(fixture: &Fixture) -> PathBuf {
     let file = fixture.dir.path().join("passwd");
     std::fs::write(&file, PASSWORD_FILE).unwrap();
+    file
+}
+
+/// The arguments of a VNC server that requires [`PASSWORD`].
+pub(crate) fn with_password(fixture: &Fixture) -> Vec<String> {
+    let file = vnc_password_file(fixture);
     ["-SecurityTypes", "VncAuth", "-PasswordFile", file.to_str().unwrap()].map(str::to_owned).into()
 }
 
 /// A free loopback port. Another process may bind it before the caller does.
-async fn free_port() -> SocketAddr {
+pub(crate) async fn free_port() -> SocketAddr {
     TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap()
 }
 
 /// A program in a separate process group, which is killed together with all processes that it started.
-struct ProcessGroup(Child);
+pub(crate) struct ProcessGroup(Child);
 
 impl ProcessGroup {
-    fn start(command: &mut Command) -> Self {
+    pub(crate) fn start(command: &mut Command) -> Self {
         Self(command.stdin(Stdio::null()).stderr(Stdio::null()).process_group(0).kill_on_drop(true).spawn().unwrap())
     }
 
@@ -48,7 +54,16 @@ impl ProcessGroup {
         }
     }
 
-    async fn end(mut self) {
+    /// Whether the program has ended.
+    pub(crate) fn has_ended(&mut self) -> bool {
+        self.0.try_wait().unwrap().is_some()
+    }
+
+    pub(crate) fn take_stdout(&mut self) -> ChildStdout {
+        self.0.stdout.take().unwrap()
+    }
+
+    pub(crate) async fn end(mut self) {
         self.signal(Signal::TERM);
         timeout(WAIT_MAX, self.0.wait()).await.expect("the program exits").unwrap();
         self.signal(Signal::KILL);
@@ -92,10 +107,10 @@ impl Vnc {
             .stdout(Stdio::piped());
         let mut group = ProcessGroup::start(&mut command);
         let mut number = String::new();
-        let mut lines = BufReader::new(group.0.stdout.take().unwrap());
+        let mut lines = BufReader::new(group.take_stdout());
         timeout(WAIT_MAX, lines.read_line(&mut number)).await.expect("the VNC server starts").unwrap();
         let display = number.trim().parse().ok()?;
-        paint(&format!("/tmp/.X11-unix/X{display}")).await;
+        paint(display).await;
         Some(Self { group, at, display })
     }
 
@@ -138,7 +153,7 @@ impl Websockify {
         let mut group = ProcessGroup::start(&mut command);
         let deadline = Instant::now() + WAIT_MAX;
         while TcpStream::connect(at).await.is_err() {
-            if group.0.try_wait().unwrap().is_some() {
+            if group.has_ended() {
                 return None;
             }
             assert!(Instant::now() < deadline, "websockify does not listen");
@@ -160,20 +175,9 @@ pub(crate) async fn start_behind_websockify() -> (Vnc, Websockify) {
     (vnc, websockify)
 }
 
-/// Paints the root window (X11 protocol, little endian).
-async fn paint(socket: &str) {
-    let mut stream = UnixStream::connect(socket).await.unwrap();
-    stream.write_all(&[b'l', 0, 11, 0, 0, 0, 0, 0, 0, 0, 0, 0]).await.unwrap();
-    let mut head = [0; 8];
-    stream.read_exact(&mut head).await.unwrap();
-    assert_eq!(head[0], 1, "the X server accepts the client");
-    let mut setup = vec![0; usize::from(u16::from_le_bytes([head[6], head[7]])) * 4];
-    stream.read_exact(&mut setup).await.unwrap();
-    // The first screen follows the fixed part, the vendor's name and the pixmap formats.
-    let vendor = usize::from(u16::from_le_bytes([setup[16], setup[17]]));
-    let screen = 32 + vendor.next_multiple_of(4) + usize::from(setup[21]) * 8;
-    let root: [u8; 4] = setup[screen..screen + 4].try_into().unwrap();
-    let base = u32::from_le_bytes(setup[4..8].try_into().unwrap());
+/// Paints the root window.
+async fn paint(display: u32) {
+    let X11 { mut stream, root, base } = X11::connect(display).await;
     let half = WIDTH / 2;
     for (at, (colour, x, y, width, height)) in
         [(LEFT, 0, 0, half, HEIGHT), (RIGHT, half, 0, half, HEIGHT), (STRIPE, 0, 100, WIDTH, 50)]

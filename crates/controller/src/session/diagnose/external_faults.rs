@@ -48,6 +48,9 @@ fn verdict_of(code: &str) -> Option<Verdict> {
         (Problem::ExternalCertificate, Verdict::ExternalCertificate),
         (Problem::ExternalNoTls, Verdict::ExternalNoTls),
         (Problem::ExternalWrongProtocol, Verdict::ExternalWrongProtocol),
+        (Problem::ExternalSecurityUnsupported, Verdict::ExternalSecurityUnsupported),
+        (Problem::ExternalPasswordRejected, Verdict::ExternalPasswordRejected),
+        (Problem::ExternalRejected, Verdict::ExternalRejected),
     ];
     verdicts.into_iter().find(|(problem, _)| problem.code() == code).map(|(_, verdict)| verdict)
 }

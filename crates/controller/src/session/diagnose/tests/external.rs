@@ -45,6 +45,13 @@ pub(super) fn rows() -> Vec<Row> {
         ("certificate", refused(on(None), Problem::ExternalCertificate), Verdict::ExternalCertificate),
         ("no TLS", refused(on(None), Problem::ExternalNoTls), Verdict::ExternalNoTls),
         ("wrong protocol", refused(on(None), Problem::ExternalWrongProtocol), Verdict::ExternalWrongProtocol),
+        (
+            "no way to sign in",
+            refused(on(None), Problem::ExternalSecurityUnsupported),
+            Verdict::ExternalSecurityUnsupported,
+        ),
+        ("wrong password", refused(on(None), Problem::ExternalPasswordRejected), Verdict::ExternalPasswordRejected),
+        ("locked out", refused(on(None), Problem::ExternalRejected), Verdict::ExternalRejected),
         ("another cause since", refused(no_route(on(None)), Problem::ExternalSilent), Verdict::ExternalSilent),
         ("it came back", reached(no_route(on(None))), Verdict::WaitingForUser),
         ("it went away", no_route(reached(on(None))), Verdict::ExternalNoRoute),

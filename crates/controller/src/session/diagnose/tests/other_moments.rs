@@ -27,6 +27,9 @@ fn external_rows() -> Vec<Row> {
         (Problem::ExternalCertificate, Verdict::ExternalCertificate),
         (Problem::ExternalNoTls, Verdict::ExternalNoTls),
         (Problem::ExternalWrongProtocol, Verdict::ExternalWrongProtocol),
+        (Problem::ExternalSecurityUnsupported, Verdict::ExternalSecurityUnsupported),
+        (Problem::ExternalPasswordRejected, Verdict::ExternalPasswordRejected),
+        (Problem::ExternalRejected, Verdict::ExternalRejected),
     ];
     let mut rows = Vec::new();
     for (problem, verdict) in faults {

@@ -54,6 +54,10 @@ impl ProcessGroup {
         }
     }
 
+    pub(crate) fn pid(&self) -> Option<u32> {
+        self.0.id()
+    }
+
     /// Whether the program has ended.
     pub(crate) fn has_ended(&mut self) -> bool {
         self.0.try_wait().unwrap().is_some()
@@ -114,11 +118,15 @@ impl Vnc {
         Some(Self { group, at, display })
     }
 
-    /// Stops it. Afterwards the port is free.
+    /// Stops it. Afterwards the port is free, and the display is not its own any more: another server may have taken it.
     pub(crate) async fn end(self) {
+        let pid = self.group.pid();
         self.group.end().await;
-        for file in [format!("/tmp/.X{}-lock", self.display), format!("/tmp/.X11-unix/X{}", self.display)] {
-            assert!(!std::path::Path::new(&file).exists(), "{file}");
+        let lock = std::fs::read_to_string(format!("/tmp/.X{}-lock", self.display)).ok();
+        let socket = format!("/tmp/.X11-unix/X{}", self.display);
+        match lock {
+            Some(owner) => assert_ne!(owner.trim().parse().ok(), pid, "the display's lock is left"),
+            None => assert!(!std::path::Path::new(&socket).exists(), "{socket} is left"),
         }
     }
 }

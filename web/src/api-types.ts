@@ -1538,8 +1538,11 @@ export interface components {
         ForPerson: {
             /** @description What the person can do, the recommended action first. */
             actions: components["schemas"]["PersonAction"][];
+            /** @description The provider's other methods with which the person can go on; those whose page the machine cannot reach are left out. */
+            other_methods: string[];
             /** @description Which side acts next. */
             phase: components["schemas"]["Phase"];
+            remote_browser: components["schemas"]["RemoteBrowserState"] | null;
             /** @description What happened and what to do; may be empty. */
             sentence: string;
             /** @description When the tool was started, while it has shown nothing yet. */
@@ -1991,7 +1994,7 @@ export interface components {
         };
         /** @description Request of `POST …/paste`: text that the user copied from their browser. */
         PasteRequest: {
-            /** @description The text, 1 byte to 16 KiB without control characters. Surrounding white space is removed. */
+            /** @description The text as copied, 1 byte to 16 KiB; it may have line breaks and tabs, and no other control characters. */
             text: string;
         };
         /** @description How pasted text was used. */
@@ -2039,10 +2042,10 @@ export interface components {
          * @description What a button of the person's page does.
          * @enum {string}
          */
-        PersonAction: "open_link" | "use_desktop" | "use_terminal" | "restart_tool" | "replace_machine" | "start_session" | "change_method";
+        PersonAction: "open_link" | "use_desktop" | "use_terminal" | "restart_tool" | "replace_machine" | "start_session" | "change_method" | "reopen_page";
         /** @description The values in the sentences of a situation: what a page needs to write them in another language. */
         PersonValues: {
-            /** @description The host that could not be reached, or is not allowed. */
+            /** @description The host that could not be reached, is not allowed, or whose page is being opened. */
             host: string | null;
             /**
              * Format: int64
@@ -2232,6 +2235,28 @@ export interface components {
             /** @description The period has more sessions than are read: these are of the newest ones only. */
             is_partial: boolean;
         };
+        /** @description Why a person can do nothing in the remote browser at the moment. */
+        RemoteBrowserState: {
+            /** @description What the person can do, the recommended action first. */
+            actions: components["schemas"]["PersonAction"][];
+            /** @description The host of the page. */
+            host: string;
+            /** @description Which side acts next. */
+            phase: components["schemas"]["Phase"];
+            /** @description What happened and what to do. */
+            sentence: string;
+            /** @description Since when the page is being opened. */
+            since: string | null;
+            /** @description One of the situations of a page. */
+            situation: components["schemas"]["Situation"];
+            /** @description A few words: what happens now. */
+            title: string;
+            /**
+             * Format: int64
+             * @description The median of the seconds that the last pages of this tool took; `null`: there were too few.
+             */
+            usual_s: number | null;
+        };
         /** @description `POST /api/tokens/{id}/revoke`. */
         RevokeTokenRequest: {
             /** @description Also cancel the active sessions of the token's account. */
@@ -2386,7 +2411,7 @@ export interface components {
          * @description What a session waits for, or how it ended.
          * @enum {string}
          */
-        Situation: "queued" | "preparing" | "replacing" | "tool_starting" | "your_turn" | "saving" | "saving_delayed" | "not_saved" | "kept_in_machine" | "host_unreachable" | "host_denied" | "declined" | "sign_in_failed" | "tool_ended" | "tool_missing" | "connected" | "cancelled" | "idle_expired" | "deadline_expired" | "machines_failed" | "failed" | "use_running" | "use_ended";
+        Situation: "queued" | "preparing" | "replacing" | "tool_starting" | "your_turn" | "page_opening" | "page_unreachable" | "page_denied" | "page_not_opened" | "data_used_up" | "saving" | "saving_delayed" | "not_saved" | "kept_in_machine" | "host_unreachable" | "host_denied" | "declined" | "sign_in_failed" | "tool_ended" | "tool_missing" | "connected" | "cancelled" | "idle_expired" | "deadline_expired" | "machines_failed" | "failed" | "use_running" | "use_ended";
         /**
          * @description The boot stages of a machine, in order.
          * @enum {string}
@@ -2534,7 +2559,7 @@ export interface components {
          * @description The kind of a timeline entry: what happened.
          * @enum {string}
          */
-        TimelineKind: "accepted" | "completed" | "failed" | "cancelled" | "expired" | "entries_lost" | "reports_dropped" | "entry_tampered" | "entry_removed" | "machine_requested" | "machine_start_failed" | "machine_ready" | "claim_failed" | "machine_adopted" | "channel_lost" | "channel_reopened" | "restart_requested" | "restart_rejected" | "machine_replaced" | "machine_exited" | "machine_removed" | "machine_not_removed" | "desktop_connected" | "desktop_connect_failed" | "stage_failed" | "child_exited" | "crash_loop" | "crash_loop_ended" | "memory_low" | "memory_recovered" | "out_of_memory" | "cli_started" | "cli_exited" | "sign_in_url" | "unexpected_url" | "device_code" | "browser_opened" | "browser_not_opened" | "prompt_opened" | "prompt_closed" | "keys_pressed" | "pasted" | "paste_rejected" | "tool_signed_in" | "tool_failed" | "method_chosen" | "method_switched" | "method_resent" | "candidate_rejected" | "candidate_accepted" | "delivery_retry" | "delivery_rejected" | "credential_kept_in_machine" | "credential_unsealed" | "credential_checked" | "credential_check_inconclusive" | "use_completed" | "credential_refreshed" | "credential_not_refreshed" | "credential_leased" | "credential_deleted" | "credential_delivery_expired" | "webhook_delivered" | "webhook_failed" | "webhook_abandoned" | "egress_allowed" | "egress_denied" | "egress_full" | "egress_totals" | "consent_given" | "viewer_joined" | "viewer_disconnected" | "terminal_disconnected" | "viewer_rejected" | "ticket_rejected" | "unknown";
+        TimelineKind: "accepted" | "completed" | "failed" | "cancelled" | "expired" | "entries_lost" | "reports_dropped" | "entry_tampered" | "entry_removed" | "machine_requested" | "machine_start_failed" | "machine_ready" | "claim_failed" | "machine_adopted" | "channel_lost" | "channel_reopened" | "restart_requested" | "restart_rejected" | "machine_replaced" | "machine_exited" | "machine_removed" | "machine_not_removed" | "desktop_connected" | "desktop_connect_failed" | "stage_failed" | "child_exited" | "crash_loop" | "crash_loop_ended" | "memory_low" | "memory_recovered" | "out_of_memory" | "cli_started" | "cli_exited" | "sign_in_url" | "unexpected_url" | "device_code" | "browser_opening" | "browser_opened" | "browser_not_opened" | "prompt_opened" | "prompt_closed" | "keys_pressed" | "pasted" | "paste_rejected" | "tool_signed_in" | "tool_failed" | "method_chosen" | "method_switched" | "method_resent" | "candidate_rejected" | "candidate_accepted" | "delivery_retry" | "delivery_rejected" | "credential_kept_in_machine" | "credential_unsealed" | "credential_checked" | "credential_check_inconclusive" | "use_completed" | "credential_refreshed" | "credential_not_refreshed" | "credential_leased" | "credential_deleted" | "credential_delivery_expired" | "webhook_delivered" | "webhook_failed" | "webhook_abandoned" | "egress_allowed" | "egress_denied" | "egress_full" | "egress_totals" | "consent_given" | "viewer_joined" | "viewer_disconnected" | "terminal_disconnected" | "viewer_rejected" | "ticket_rejected" | "unknown";
         /** @description `GET /api/tokens`. */
         TokenList: {
             /** @description Newest first. */

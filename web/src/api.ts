@@ -14,6 +14,7 @@ export type CredentialHealth = Schemas["CredentialHealth"];
 export type CredentialMeta = Schemas["CredentialMeta"];
 export type CurrentCaller = Schemas["CurrentCaller"];
 export type ForPerson = Schemas["ForPerson"];
+export type RemoteBrowserState = Schemas["RemoteBrowserState"];
 export type Health = Schemas["Health"];
 export type HelperView = Schemas["HelperView"];
 export type Isolation = Schemas["Isolation"];

@@ -29,6 +29,15 @@ export function preferredTab(session: SessionView, tabs: readonly LaneTab[]): La
   return tab !== undefined && tabs.includes(tab) ? tab : (tabs[0] ?? "desktop");
 }
 
+/** The session as this tab shows it: in the remote browser, what keeps the person from acting there comes first. */
+export function sessionIn(tab: LaneTab, session: SessionView): SessionView {
+  const { for_person } = session;
+  const { remote_browser } = for_person;
+  if (tab !== "desktop" || remote_browser === null || for_person.phase !== "your_turn") return session;
+  const { host, ...shown } = remote_browser;
+  return { ...session, for_person: { ...for_person, ...shown, values: { ...for_person.values, host } } };
+}
+
 /** The tab that was chosen on this page before it was reloaded. */
 export function rememberedTab(): LaneTab | null {
   const text = new URLSearchParams(window.location.search).get(QUERY_KEY);

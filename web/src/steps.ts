@@ -61,7 +61,7 @@ function currentStep(session: SessionView, status: Status): number {
       return COMPUTER;
     case "vm_started":
     case "authenticating":
-      if (session.for_person.situation === "tool_starting") return TOOL;
+      if (["tool_starting", "page_opening"].includes(session.for_person.situation)) return TOOL;
       return isSaving(session) ? SAVING : PERSON;
     case "completed":
       return ALL_DONE;

@@ -4,7 +4,7 @@
 
 use crate::{
     channel::resync::{Marker, MarkerScanner},
-    sign_in::{callback, paste},
+    sign_in::{answer, callback},
 };
 use anteroom_wire::{
     channel::{NONCE_BYTES, format_go_line, format_nonce_line},
@@ -49,6 +49,7 @@ pub fn check_pasted_text(data: &[u8]) {
     let sign_in_url = lines.next().unwrap_or_default();
     let redirect = lines.next().unwrap_or_default();
     check_answer(pasted, sign_in_url);
+    check_found_callback(&text, sign_in_url);
     let Some(address) = CallbackUrl::parse(pasted) else { return };
     assert!(!address.host.is_empty() && address.authority.starts_with(address.host));
     assert!(address.path.is_empty() || address.path.starts_with('/'));
@@ -69,6 +70,15 @@ pub fn check_pasted_text(data: &[u8]) {
     }
 }
 
+/// A callback that is found anywhere in the text is one of this sign-in, on this computer.
+fn check_found_callback(text: &str, sign_in_url: &str) {
+    let Ok(Some(found)) = callback::find_callback(text, &[sign_in_url], None) else { return };
+    let address = CallbackUrl::parse(&found).expect("what is found is an address");
+    assert!(address.is_loopback(), "{found:?}");
+    assert!(callback::check_callback_url(&address, &[sign_in_url], None).is_ok(), "{found:?}");
+    require_origin_form(&address.request_target());
+}
+
 /// A request target that can be sent names no other host.
 fn require_origin_form(target: &str) {
     if let Ok(request) = http::Request::get(target).body(()) {
@@ -85,7 +95,7 @@ fn check_answer(text: &str, known_url: &str) {
             expected_format: None,
             rejected: None,
         };
-        if let Ok(answer) = paste::matching_answer(text, &question, &[known_url]) {
+        if let Ok(answer) = answer::matching_answer(text, &question, &[known_url]) {
             let answer = answer.expose();
             assert!(!answer.is_empty() && !answer.chars().any(char::is_control), "{answer:?}");
             assert!(

@@ -102,8 +102,10 @@ fn start_programs(tasks: &mut Tasks, agent: &Arc<Agent>) {
         TmuxServer { environment, supervisor, terminal }.supervise_tmux().await;
     });
     run_forever(tasks, agent, |agent| async move {
-        let Agent { environment, supervisor, claim, browser: Some(browser), proxy, .. } = &*agent else { return };
-        BrowserProcess { environment, supervisor, claim, browser, proxy: *proxy }.keep_running().await;
+        let Agent { environment, supervisor, claim, browser: Some(browser), proxy, events, .. } = &*agent else {
+            return;
+        };
+        BrowserProcess { environment, supervisor, claim, browser, proxy: *proxy, events }.keep_running().await;
     });
 }
 

@@ -292,6 +292,7 @@ fn session_context(
         start_histograms: Default::default(),
         volatile_execs: Arc::default(),
         start_times: Arc::default(),
+        page_times: Arc::default(),
         timeline,
         webhook_messages: WebhookMessages {
             webhook: webhook.map(Arc::new),

@@ -41,7 +41,8 @@ pub use events::{
 };
 pub use requests::{ChangeMethod, OpenUrl, Paste, PasteResult, SCREEN_LINES_MAX, Screen, TerminalSize, TypeText};
 pub use sign_in::{
-    CaptureState, CliState, KEY_ENTRY_PROMPT_ID, OpenPrompt, SignInOutcome, SignInStatus, SignInUrl, UrlSource,
+    BrowserPage, BrowserPageState, CaptureState, CliState, KEY_ENTRY_PROMPT_ID, OpenPrompt, SignInOutcome,
+    SignInStatus, SignInUrl, UrlSource,
 };
 
 /// The version of this protocol. A peer with another version is rejected with both numbers.

@@ -3,7 +3,7 @@
 use crate::{
     EndReason,
     diagnosis::Verdict,
-    situation::{ForPerson, PersonAction, Situation},
+    situation::{ForPerson, PersonAction, RemoteBrowserState, Situation},
 };
 use serde::{Deserialize, Serialize};
 
@@ -18,7 +18,7 @@ pub struct PersonValues {
     pub owner: Option<String>,
     /// The instruction of the sign-in method, in the language of its descriptor.
     pub instruction: String,
-    /// The host that could not be reached, or is not allowed.
+    /// The host that could not be reached, is not allowed, or whose page is being opened.
     #[cfg_attr(feature = "utoipa", schema(required))]
     pub host: Option<String>,
     /// The position in the queue, 1 is next.
@@ -56,6 +56,24 @@ impl PersonValues {
             why: self.verdict.map(|verdict| self.fill(verdict.for_person())),
             values: self.clone(),
             actions,
+            other_methods: Vec::new(),
+            remote_browser: None,
+            since: None,
+            usual_s: None,
+        }
+    }
+
+    /// The state of the remote browser for the person, with a page of this host.
+    pub fn remote_browser(&self, situation: Situation, host: &str, actions: Vec<PersonAction>) -> RemoteBrowserState {
+        let values = Self { host: Some(host.to_owned()), ..self.clone() };
+        let shown = values.for_person(situation, actions);
+        RemoteBrowserState {
+            situation,
+            phase: shown.phase,
+            title: shown.title,
+            sentence: shown.sentence,
+            host: host.to_owned(),
+            actions: shown.actions,
             since: None,
             usual_s: None,
         }

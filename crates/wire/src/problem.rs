@@ -137,6 +137,10 @@ problems! {
     WrongAnswer = "wrong_answer", 422, 4422, "This is not what the tool asks for; it was not passed on.", "Copy all of it again; the detail describes the expected form.", "This is not what the tool asks for, so it was not sent. Copy all of it again.";
     /// The callback address of another sign-in.
     WrongCallback = "wrong_callback", 422, 4422, "This address belongs to another sign-in; it was not used.", "Copy the address that your browser shows at the end of this sign-in.", "This address belongs to another sign-in. Copy the address that your browser shows at the end of this one.";
+    /// A text that is no callback address, and the tool waits for one.
+    CallbackExpected = "callback_expected", 422, 4422, "The tool waits for the callback address, and reads nothing else; the text was not passed on.", "Paste the whole address at which the browser ended; it begins with http://localhost or http://127.0.0.1.", "Paste the whole address of the page at which your browser ended. It has localhost or 127.0.0.1 in it.";
+    /// The address of the sign-in page, at which the sign-in begins.
+    SignInPagePasted = "sign_in_page_pasted", 422, 4422, "This is the address of the sign-in page, not what the sign-in ends with; it was not passed on.", "Sign in there; then paste the code or the address with which it ends.", "This is the address of the sign-in page. Sign in there first, then paste the code or the address with which it ends.";
     /// The tool did not answer at its callback address.
     CallbackFailed = "callback_failed", 502, 4502, "The tool did not answer at its callback address.", "Look at the terminal; start the sign-in again there or in the page.", "The tool did not accept the address. Please start the sign-in again.";
     /// A sign-in method that the provider does not have.

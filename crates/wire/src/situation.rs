@@ -45,6 +45,16 @@ situations! {
     // The sign-in.
     /// The person must act.
     YourTurn = "your_turn", YourTurn, "Your turn", "{instruction}", "{instruction}";
+    /// The machine's browser has not shown the page of the sign-in yet, and only it can show it.
+    PageOpening = "page_opening", Working, "Opening the sign-in page…", "The remote browser is opening a page of {host}.", "Wait a moment: the machine's browser is opening a page of {host}.";
+    /// The machine's browser cannot reach an allowed host of the sign-in.
+    PageUnreachable = "page_unreachable", NeedsAttention, "The sign-in page cannot be reached", "The remote browser cannot reach {host} from here. Try again, or tell {owner}.", "The machine's browser could not reach {host}. Check this host's connection to the Internet and its name server, then open the page again.";
+    /// The page in the machine's browser is on a host that the provider's egress list does not allow.
+    PageDenied = "page_denied", NeedsAttention, "This page is not allowed here", "This page needs {host}, which is not allowed here. Ask {owner} to allow it.", "The page of the sign-in is on {host}, which was denied to the machine's browser. Add the name to the provider's egress list if the sign-in needs it.";
+    /// The machine's browser did not open the page.
+    PageNotOpened = "page_not_opened", NeedsAttention, "The sign-in page did not open", "The remote browser could not open a page of {host}. Try again, or tell {owner}.", "The machine's browser did not open a page of {host}; the timeline has the reason. Open it again, or request another machine.";
+    /// The session has transferred all bytes that it may.
+    DataUsedUp = "data_used_up", Failed, "This sign-in used too much data", "It has used all the data that it may transfer. Please start again.", "The session has transferred all of its bytes; the machine reaches no host any more. Start a new session.";
     /// The tool is signed in; its credential is being found, checked and delivered.
     Saving = "saving", Working, "You are signed in. Saving it…", "Please keep this page open for a moment.", "Wait a moment: {tool} is signed in and its credential is being stored.";
     /// The delivery of the credential is repeated after an error.
@@ -125,6 +135,32 @@ pub enum PersonAction {
     StartSession,
     /// Choose another of the provider's methods: `POST …/method`.
     ChangeMethod,
+    /// Open the sign-in address in the browser of the machine again: `POST …/open-url`.
+    ReopenPage,
+}
+
+/// Why a person can do nothing in the remote browser at the moment.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "utoipa", derive(utoipa::ToSchema))]
+pub struct RemoteBrowserState {
+    /// One of the situations of a page.
+    pub situation: Situation,
+    /// Which side acts next.
+    pub phase: Phase,
+    /// A few words: what happens now.
+    pub title: String,
+    /// What happened and what to do.
+    pub sentence: String,
+    /// The host of the page.
+    pub host: String,
+    /// What the person can do, the recommended action first.
+    pub actions: Vec<PersonAction>,
+    /// Since when the page is being opened.
+    #[cfg_attr(feature = "utoipa", schema(required))]
+    pub since: Option<String>,
+    /// The median of the seconds that the last pages of this tool took; `null`: there were too few.
+    #[cfg_attr(feature = "utoipa", schema(required))]
+    pub usual_s: Option<u64>,
 }
 
 /// The situation of a session as its page shows it to a person: no names of the API, of files or of settings.
@@ -146,6 +182,11 @@ pub struct ForPerson {
     pub values: PersonValues,
     /// What the person can do, the recommended action first.
     pub actions: Vec<PersonAction>,
+    /// The provider's other methods with which the person can go on; those whose page the machine cannot reach are left out.
+    pub other_methods: Vec<String>,
+    /// Why the person can do nothing in the remote browser; `null`: the page is shown there, or the method does not use it.
+    #[cfg_attr(feature = "utoipa", schema(required))]
+    pub remote_browser: Option<RemoteBrowserState>,
     /// When the tool was started, while it has shown nothing yet.
     #[cfg_attr(feature = "utoipa", schema(required))]
     pub since: Option<String>,

@@ -117,7 +117,9 @@ timeline_kinds! {
     UnexpectedUrl = "unexpected_url";
     /// The tool shows a device code.
     DeviceCode = "device_code";
-    /// The machine's browser opened an address.
+    /// The machine's browser is asked to open an address.
+    BrowserOpening = "browser_opening";
+    /// The machine's browser shows a page of another host than before.
     BrowserOpened = "browser_opened";
     /// The machine's browser did not open an address.
     BrowserNotOpened = "browser_not_opened";

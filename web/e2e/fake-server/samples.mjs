@@ -88,7 +88,21 @@ export function forPerson(session, part = {}) {
   const [situation, phase, title] = SITUATIONS[session.status] ?? ["preparing", "working", session.status];
   /** @type {import("../../src/api.ts").PersonAction[]} */
   const actions = situation === "your_turn" ? laneActions(session) : session.ended_at !== null || phase === "failed" ? ["start_session"] : [];
-  return { situation, phase, title, sentence: SENTENCES[situation]?.(session) ?? "", why: null, values: personValues(session), actions, since: null, usual_s: null, ...part };
+  const other_methods = session.methods.map((method) => method.id).filter((id) => id !== session.method);
+  return {
+    situation,
+    phase,
+    title,
+    sentence: SENTENCES[situation]?.(session) ?? "",
+    why: null,
+    values: personValues(session),
+    actions,
+    other_methods,
+    remote_browser: null,
+    since: null,
+    usual_s: null,
+    ...part,
+  };
 }
 
 /** `null`: an owner without a name of its own. @param {Pick<Session, "owner_name">} session */

@@ -100,6 +100,65 @@ test("an unreachable provider is named, the dead link is withdrawn, and the tool
   });
 });
 
+/** @type {import("../../src/api.ts").RemoteBrowserState} */
+const PAGE_OPENING = {
+  situation: "page_opening",
+  phase: "working",
+  title: "Opening the sign-in page…",
+  sentence: "The remote browser is opening a page of auth.openai.com.",
+  host: "auth.openai.com",
+  actions: ["reopen_page"],
+  since: null,
+  usual_s: 3,
+};
+/** @type {import("../../src/api.ts").RemoteBrowserState} */
+const PAGE_UNREACHABLE = {
+  ...PAGE_OPENING,
+  situation: "page_unreachable",
+  phase: "needs_attention",
+  title: "The sign-in page cannot be reached",
+  sentence: "The remote browser cannot reach auth.openai.com from here. Try again, or tell Acme.",
+  actions: ["reopen_page", "change_method"],
+};
+
+test("the tab of the remote browser says why the person can do nothing there, and the other tab goes on", async () => {
+  await runScene({}, async (scene) => {
+    const { page, fakeServer, shoot } = scene;
+    const url = "https://auth.openai.com/oauth/authorize?redirect_uri=http%3A%2F%2Flocalhost%3A1455%2Fauth%2Fcallback&state=s";
+    /** @type {import("../../src/api.ts").MethodView[]} */
+    const methods = [{ id: "device_code", label: "With a code", lanes: ["device_code"] }, ...CODEX_METHODS];
+    const sign_in = signIn({ url, browser_url: url });
+    const id = await openSession(scene, { status: "vm_started", method: "browser", methods, lanes: ["desktop", "link", "terminal"], sign_in });
+    const session = /** @type {import("../fake-server/samples.mjs").Session} */ (fakeServer.sessions.get(id));
+    const show = (/** @type {Situation} */ part) => fakeServer.change(id, { for_person: forPerson(session, part) });
+    show({ remote_browser: { ...PAGE_OPENING, since: new Date(Date.now() - 4_000).toISOString() } });
+    await page.waitForSelector(".status >> text=Opening the sign-in page…");
+    assert.match((await page.textContent(".starting-tool")) ?? "", /[3-9] seconds \(usually 3 seconds\)/);
+    assert.doesNotMatch((await page.textContent("main")) ?? "", /Your turn|Waiting for you: now/);
+    assert.deepEqual(await accessibilityFaults(page), []);
+    await shoot("situation-page-opening");
+    show({ remote_browser: PAGE_UNREACHABLE, actions: ["open_link", "use_terminal"], other_methods: ["device_code"] });
+    await page.waitForSelector(".status >> text=The sign-in page cannot be reached");
+    assert.equal(await page.textContent(".next-action .for-person"), PAGE_UNREACHABLE.sentence);
+    assert.deepEqual(await accessibilityFaults(page), []);
+    await shoot("situation-page-unreachable");
+    await page.click("[data-action=try-again]");
+    const call = await waitUntil("the page is opened again", () => fakeServer.requests.find((one) => one.path.endsWith("/open-url")));
+    assert.deepEqual(call.body, { url });
+    await page.click("[data-action=another-way]");
+    await page.waitForSelector("#other-methods [data-method=device_code]");
+    assert.equal(await page.locator("#other-methods [data-method=api_key]").count(), 0, "only the ways that the server names");
+    await page.click("#tab-own");
+    await page.waitForSelector(".status >> text=Your turn");
+    await page.waitForSelector(".sign-in-address a");
+    assert.equal(await page.locator("[data-action=use-desktop]").count(), 0, "the machine does not reach that page");
+    await page.click("#tab-desktop");
+    show({});
+    await page.waitForSelector(".status >> text=Your turn");
+    assert.equal(await page.locator("[data-action=try-again]").count(), 0);
+  });
+});
+
 test("a person who declined is not shown a success", async () => {
   await runScene({ viewport: PHONE }, async (scene) => {
     const { page, shoot } = scene;

@@ -10,10 +10,10 @@ import { ProblemNote } from "./problem-note";
 import { idempotencyKey } from "../idempotency-key";
 
 /** The actions that repeat the sign-in with the same tool. */
-type TryAgain = Extract<PersonAction, "restart_tool" | "replace_machine" | "start_session">;
+type TryAgain = Extract<PersonAction, "restart_tool" | "replace_machine" | "reopen_page" | "start_session">;
 
 function isTryAgain(action: PersonAction): action is TryAgain {
-  return action === "restart_tool" || action === "replace_machine" || action === "start_session";
+  return action === "restart_tool" || action === "replace_machine" || action === "reopen_page" || action === "start_session";
 }
 
 function tryAgain(action: TryAgain, session: SessionView, key: string): Promise<unknown> {
@@ -22,6 +22,8 @@ function tryAgain(action: TryAgain, session: SessionView, key: string): Promise<
       return api.changeMethod(session.id, session.method);
     case "replace_machine":
       return api.restart(session.id);
+    case "reopen_page":
+      return api.openUrl(session.id, session.sign_in.browser_url ?? session.sign_in.url ?? "");
     case "start_session":
       return api
         .startSession({ provider: session.provider, method: session.method, renews: session.renews, idempotency_key: key })

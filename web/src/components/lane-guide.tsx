@@ -44,7 +44,7 @@ export function LaneGuide({ session, tab, is_lost }: LaneGuideProps) {
         {texts.next_action_title}
       </h2>
       {sentence === "" ? null : <p class="for-person">{sentence}</p>}
-      {situation === "tool_starting" ? <StartingTool session={session} /> : null}
+      {situation === "tool_starting" || situation === "page_opening" ? <StartingTool session={session} /> : null}
       <UnexpectedAddress session={session} />
       {phase === "your_turn" ? <YourTurn session={session} is_lost={is_lost} /> : null}
       {has_failed ? (

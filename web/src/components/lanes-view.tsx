@@ -2,7 +2,7 @@
 
 import { useRef } from "preact/hooks";
 import type { SessionView } from "../api";
-import type { LaneTab } from "../lanes";
+import { sessionIn, type LaneTab } from "../lanes";
 import { texts } from "../texts";
 import type { DesktopPart, Lanes, TerminalPart } from "../use-lanes";
 import { isLeaveKey } from "./focus-trap";
@@ -57,20 +57,21 @@ export function LanesView(props: LanesViewProps) {
     event.preventDefault();
     focusTab(open.tab);
   };
-  const openDesktop = tabs.includes("desktop") ? () => select("desktop", false) : null;
+  const may_use_desktop = tabs.includes("desktop") && session.for_person.actions.includes("use_desktop");
+  const openDesktop = may_use_desktop ? () => select("desktop", false) : null;
   const panel = (tab: LaneTab) => {
     const is_shown = open.tab === tab;
     if (tab === "own") return is_shown ? <OwnLane session={session} is_lost={is_lost} openDesktop={openDesktop} /> : null;
     const lane =
       tab === "desktop"
-        ? desktop && <desktop.Lane session={session} desktop={desktop.desktop} is_shown={is_shown} />
+        ? desktop && <desktop.Lane session={sessionIn(tab, session)} desktop={desktop.desktop} is_shown={is_shown} />
         : terminal && <terminal.Lane session={session} terminal={terminal.terminal} is_shown={is_shown} takes_focus={open.takes_focus} />;
     return (
       <>
         {!is_shown ? null : view_only ? (
           <ViewOnlyNotice session={session} can_control={props.can_control} />
         ) : (
-          <LaneGuide session={session} tab={tab} is_lost={is_lost} />
+          <LaneGuide session={sessionIn(tab, session)} tab={tab} is_lost={is_lost} />
         )}
         {lane ?? <div class="focus-trap-frame" aria-hidden="true" />}
       </>

@@ -12,7 +12,7 @@ export function Methods({ session }: { session: SessionView }) {
   const [to_confirm, setToConfirm] = useState<MethodView | null>(null);
   const [busy, setBusy] = useState(false);
   const [problem, setProblem] = useState<Problem | null>(null);
-  const others = session.methods.filter((method) => method.id !== session.method);
+  const others = session.methods.filter((method) => method.id !== session.method && session.for_person.other_methods.includes(method.id));
   if (others.length === 0 || session.credential_use !== null) return null;
   const changeMethod = (method: MethodView) => {
     setBusy(true);

@@ -10,6 +10,8 @@ function pasteMessage(result: PasteResult, tool: string): string {
   switch (result.interpreted_as) {
     case "callback":
       return result.status < 400 ? texts.address_accepted : texts.address_not_taken(tool, result.status);
+    case "terminal":
+      return texts.typed_into_terminal;
     case "stdin":
       return texts.started_with_key(tool);
     default:

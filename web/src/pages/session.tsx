@@ -14,6 +14,7 @@ import { SignInAnnouncement } from "../components/sign-in-announcement";
 import { StatusLine } from "../components/status-line";
 import { Timeline } from "../components/timeline";
 import { hasEnded } from "../labels";
+import { sessionIn } from "../lanes";
 import { START_PATH } from "../pages";
 import type { SessionStreamState } from "../session-stream";
 import { texts } from "../texts";
@@ -62,7 +63,7 @@ export function SessionPage({ id, login_problem, view_only }: SessionPageProps) 
   // One frame for all of them, so that it is not drawn again.
   return (
     <Frame
-      title={session === null ? texts.session : titleOf(session)}
+      title={session === null ? texts.session : titleOf(lanes === null || has_ended ? session : sessionIn(lanes.open.tab, session))}
       page="auth"
       status={session?.status ?? "loading"}
       audience={is_operator ? "operator" : "person"}
@@ -103,7 +104,7 @@ function LiveSession({ session, state, caller, view_only, lanes, desktop, termin
     <div class={`session ${tab}${is_loading ? " loading-lane" : ""}`}>
       <div class="session-head">
         <h1>{headline(session, view_only)}</h1>
-        <StatusLine session={session} stream_status={state.status} />
+        <StatusLine session={sessionIn(tab, session)} stream_status={state.status} />
       </div>
       <ReplacedNotice session={session} />
       <LanesView
@@ -116,7 +117,7 @@ function LiveSession({ session, state, caller, view_only, lanes, desktop, termin
         can_control={caller !== null && caller.role !== "helper"}
       />
       {view_only ? null : <SignInAnnouncement session={session} />}
-      <SessionFooter session={session} timeline={state.timeline} helpers={state.helpers} view_only={view_only} />
+      <SessionFooter session={sessionIn(tab, session)} timeline={state.timeline} helpers={state.helpers} view_only={view_only} />
       {caller?.role === "operator" ? <Timeline entries={state.timeline} open={false} /> : null}
     </div>
   );

@@ -37,6 +37,23 @@ const situations: ServerTexts["situations"] = {
   },
   tool_starting: { title: "{tool} wird gestartet…", sentence: "" },
   your_turn: { title: "Sie sind dran", sentence: "{instruction}" },
+  page_opening: { title: "Die Anmeldeseite wird geöffnet…", sentence: "Der Remote-Browser öffnet eine Seite von {host}." },
+  page_unreachable: {
+    title: "Die Anmeldeseite ist nicht erreichbar",
+    sentence: "Der Remote-Browser kann {host} von hier nicht erreichen. Versuchen Sie es noch einmal, oder wenden Sie sich an {owner}.",
+  },
+  page_denied: {
+    title: "Diese Seite ist hier nicht erlaubt",
+    sentence: "Diese Seite braucht {host}. Das ist hier nicht erlaubt. Bitten Sie {owner}, es zu erlauben.",
+  },
+  page_not_opened: {
+    title: "Die Anmeldeseite wurde nicht geöffnet",
+    sentence: "Der Remote-Browser konnte keine Seite von {host} öffnen. Versuchen Sie es noch einmal, oder wenden Sie sich an {owner}.",
+  },
+  data_used_up: {
+    title: "Diese Anmeldung hat zu viele Daten verbraucht",
+    sentence: "Sie hat alle Daten verbraucht, die sie übertragen darf. Bitte beginnen Sie von vorn.",
+  },
   saving: { title: "Sie sind angemeldet. Die Anmeldung wird gespeichert…", sentence: "Bitte lassen Sie diese Seite noch einen Moment geöffnet." },
   saving_delayed: {
     title: "Sie sind angemeldet. Das Speichern dauert länger als sonst…",
@@ -135,6 +152,10 @@ const problems: ServerTexts["problems"] = {
   no_prompt: "Das Tool fragt im Augenblick nach nichts, deshalb wurde nichts gesendet.",
   wrong_answer: "Danach fragt das Tool nicht, deshalb wurde nichts gesendet. Kopieren Sie noch einmal alles.",
   wrong_callback: "Diese Adresse gehört zu einer anderen Anmeldung. Kopieren Sie die Adresse, die Ihr Browser am Ende dieser Anmeldung zeigt.",
+  callback_expected:
+    "Fügen Sie die ganze Adresse der Seite ein, auf der Ihr Browser geendet ist. Sie enthält localhost oder 127.0.0.1.",
+  sign_in_page_pasted:
+    "Das ist die Adresse der Anmeldeseite. Melden Sie sich zuerst dort an, und fügen Sie dann den Code oder die Adresse ein, mit der sie endet.",
   callback_failed: "Das Tool hat die Adresse nicht angenommen. Bitte beginnen Sie die Anmeldung von vorn.",
   unknown_method: "Dieses Tool hat diese Anmeldeart nicht. Wählen Sie eine andere.",
   consent_required: "Bitte stimmen Sie dieser Anmeldung zuerst zu.",
@@ -277,7 +298,7 @@ const verdicts: ServerTexts["verdicts"] = {
 
 const BY_CODE = "Kopieren Sie den Code, öffnen Sie die Anmeldeseite von";
 const NOTICES = "und geben Sie den Code dort ein. Diese Seite bemerkt es von selbst.";
-const REMOTE_OR_OWN = "im Remote-Browser oder in Ihrem eigenen an. Wenn Ihrer auf einer Seite endet, die nicht lädt, fügen Sie deren Adresse unten ein.";
+const REMOTE_OR_OWN = "im Remote-Browser an, oder in Ihrem eigenen Browser, und fügen Sie dann die Adresse ein, bei der er geendet ist.";
 const REGION = "Wählen Sie im Terminal mit den Pfeiltasten und der Eingabetaste die Region Ihres Kontos";
 
 const descriptors: ServerTexts["descriptors"] = {
@@ -306,13 +327,13 @@ const descriptors: ServerTexts["descriptors"] = {
   "Paste an API key of your OpenRouter account.": "Fügen Sie einen API-Schlüssel Ihres OpenRouter-Kontos ein.",
   "Paste an access token of your GitHub account with the scopes repo, read:org and gist.":
     "Fügen Sie ein Zugriffstoken Ihres GitHub-Kontos mit den Bereichen repo, read:org und gist ein.",
-  "Sign in to Claude, then paste the code that the last page shows below.":
-    "Melden Sie sich bei Claude an, und fügen Sie dann unten den Code ein, den die letzte Seite zeigt.",
-  "Sign in to GitHub in the remote browser or in your own. If yours ends on a page that does not load, paste the address of that page below.": `Melden Sie sich bei GitHub ${REMOTE_OR_OWN}`,
-  "Sign in to Google in the remote browser or in your own. If yours ends on a page that does not load, paste the address of that page below.": `Melden Sie sich bei Google ${REMOTE_OR_OWN}`,
-  "Sign in to Google, then paste the code that the last page shows below.":
-    "Melden Sie sich bei Google an, und fügen Sie dann unten den Code ein, den die letzte Seite zeigt.",
-  "Sign in to OpenAI in the remote browser or in your own. If yours ends on a page that does not load, paste the address of that page below.": `Melden Sie sich bei OpenAI ${REMOTE_OR_OWN}`,
+  "Sign in to Claude, then paste the code that the last page shows.":
+    "Melden Sie sich bei Claude an, und fügen Sie dann den Code ein, den die letzte Seite zeigt.",
+  "Sign in to GitHub in the remote browser, or in your own browser and then paste the address at which it ended.": `Melden Sie sich bei GitHub ${REMOTE_OR_OWN}`,
+  "Sign in to Google in the remote browser, or in your own browser and then paste the address at which it ended.": `Melden Sie sich bei Google ${REMOTE_OR_OWN}`,
+  "Sign in to Google, then paste the code that the last page shows.":
+    "Melden Sie sich bei Google an, und fügen Sie dann den Code ein, den die letzte Seite zeigt.",
+  "Sign in to OpenAI in the remote browser, or in your own browser and then paste the address at which it ended.": `Melden Sie sich bei OpenAI ${REMOTE_OR_OWN}`,
   "Sign in under any name in the remote browser, then allow access. No account is needed.":
     "Melden Sie sich im Remote-Browser unter einem beliebigen Namen an, und erlauben Sie dann den Zugriff. Ein Konto ist nicht nötig.",
   "The code that the last page shows": "Der Code, den die letzte Seite zeigt",

@@ -76,11 +76,21 @@ export class Translation {
       reason: ends[reason ?? ""] ?? "",
     };
     const why = verdict === null ? shown.why : (verdicts[verdict] ?? shown.why);
+    const { remote_browser } = shown;
+    const page = remote_browser === null ? undefined : situations[remote_browser.situation];
     return {
       ...shown,
       title: fill(texts.title, values),
       sentence: this.#ofOwner(texts.sentence, owner, values),
       why: why === null ? null : fill(why, values),
+      remote_browser:
+        remote_browser === null || page === undefined
+          ? remote_browser
+          : {
+              ...remote_browser,
+              title: fill(page.title, { ...values, host: remote_browser.host }),
+              sentence: fill(page.sentence, { ...values, host: remote_browser.host }),
+            },
     };
   }
 

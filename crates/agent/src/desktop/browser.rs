@@ -5,8 +5,13 @@
 //!  started ─▶ window visible, page open ─▶ terminal raised ─▶ frozen (unless claimed) ─▶ URL: thawed, new page, raised
 //! ```
 //!
+//! The browser reports each page that replaces another, with its address, once it has got the page's first bytes (or shows its own error page for
+//! the address). Nothing else is known of a page: the image's policy forbids attaching to it.
+//!
 //! A tool calls its `BROWSER` once. So a URL that arrives while the browser is down or is about to exit is kept for the next browser
 //! process, and a URL that could not be opened at all is reported.
+
+mod page;
 
 use super::{
     devtools::{DevTools, DevToolsError},
@@ -26,10 +31,10 @@ use crate::{
     },
     sign_in::active_claim::ClaimSlot,
 };
-use anteroom_screen::truncate_text;
-use anteroom_wire::agent::{SignInEvent, Stage};
+use anteroom_wire::agent::{BrowserPage, Stage};
 use anyhow::Context;
-use serde_json::json;
+use page::page_host;
+use serde_json::{Value, json};
 use std::{
     fs, io,
     net::SocketAddr,
@@ -45,7 +50,7 @@ use std::{
     },
     time::{Duration, Instant},
 };
-use tokio::sync::{Mutex, watch};
+use tokio::sync::{Mutex, mpsc, watch};
 
 /// The first answer of a browser, emulated and on a busy host.
 const START_MS_MAX: u64 = 240_000;
@@ -65,6 +70,10 @@ const IDLE_PERCENT: u64 = 8;
 const IDLE_SAMPLES: u32 = 3;
 const SAMPLE_EVERY_MS: u64 = 500;
 const SETTLE_MS_MAX: u64 = 60_000;
+/// Pages that wait to be reported.
+const PAGES_MAX: usize = 16;
+/// Pause between two reports of pages: a page may replace itself without end.
+const REPORT_PAGE_EVERY_MS: u64 = 200;
 /// The control group of all of Chromium's processes.
 const CGROUP: &str = "/sys/fs/cgroup/browser";
 
@@ -76,6 +85,10 @@ pub(crate) struct Browser {
     blank_page: Mutex<Option<String>>,
     /// Whether the running process was asked to open a URL: then it stays in front.
     has_opened_url: AtomicBool,
+    /// Whether the browser reports its pages. If not, no page is reported as being opened either.
+    reports_pages: AtomicBool,
+    /// The page that is opened or shown.
+    page: parking_lot::Mutex<Option<BrowserPage>>,
     /// Held while a window is raised: two tasks that raise different windows at once would both fail.
     raise_lock: Mutex<()>,
 }
@@ -89,6 +102,8 @@ impl Browser {
                 devtools: watch::Sender::new(None),
                 blank_page: Mutex::new(None),
                 has_opened_url: AtomicBool::new(false),
+                reports_pages: AtomicBool::new(false),
+                page: parking_lot::Mutex::default(),
                 raise_lock: Mutex::new(()),
             }),
             RunMode::Machine { browser: None, .. } | RunMode::Process => None,
@@ -103,6 +118,7 @@ pub(crate) struct BrowserProcess<'a> {
     pub(crate) claim: &'a ClaimSlot,
     pub(crate) browser: &'a Browser,
     pub(crate) proxy: SocketAddr,
+    pub(crate) events: &'a Arc<EventQueue>,
 }
 
 impl BrowserProcess<'_> {
@@ -144,7 +160,17 @@ impl BrowserProcess<'_> {
         let mut child = output.spawn(&self.supervisor.processes, &mut command)?;
         tracker.record_start();
         drop(command); // closes its copies of the pipe ends
-        let devtools = Arc::new(DevTools::new(input, from));
+        let (shown, mut pages) = mpsc::channel(PAGES_MAX);
+        // Pages that replace each other faster than they are reported are not shown long enough to be seen.
+        let on_event = move |message: &Value| drop(page_host(message).map(|host| shown.try_send(host)));
+        let devtools = Arc::new(DevTools::new(input, from, on_event));
+        let reporting = async {
+            while let Some(host) = pages.recv().await {
+                self.browser.report_shown(self.events, host);
+                tokio::time::sleep(Duration::from_millis(REPORT_PAGE_EVERY_MS)).await;
+            }
+            std::future::pending::<io::Result<i32>>().await
+        };
         let prepared = async {
             match self.prepare(&devtools).await {
                 Ok(()) => {
@@ -158,6 +184,7 @@ impl BrowserProcess<'_> {
         tokio::select! {
             code = child.wait() => Ok(code),
             error = prepared => Err(error),
+            never = reporting => never,
         }
     }
 
@@ -196,6 +223,12 @@ impl BrowserProcess<'_> {
     /// raised and the browser frozen.
     async fn prepare(&self, devtools: &Arc<DevTools>) -> anyhow::Result<()> {
         devtools.call("Browser.getVersion", json!({}), START_MS_MAX).await?;
+        let pages = json!({ "discover": true, "filter": [{ "type": "page" }] });
+        match devtools.call("Target.setDiscoverTargets", pages, START_MS_MAX).await {
+            Ok(_) => self.browser.reports_pages.store(true, Ordering::Relaxed),
+            Err(DevToolsError::Closed) => return Err(DevToolsError::Closed.into()),
+            Err(error) => log::write_line(&format!("pages are not reported: {error}")),
+        }
         display::wait_window(&self.supervisor.readiness, Stage::Browser, display::is_browser).await;
         *self.browser.blank_page.lock().await = find_page(devtools).await?;
         user_namespaces::close()?;
@@ -301,18 +334,10 @@ pub(crate) async fn open_url(
         display::raise_browser().await
     };
     let opened = browser.navigate(url, Duration::from_millis(NAVIGATE_MS_MAX), raise).await;
-    report_opened(events, host, &opened);
+    if let Err(error) = &opened {
+        browser.report_not_opened(events, host, error);
+    }
     opened
-}
-
-fn report_opened(events: &EventQueue, host: &str, opened: &anyhow::Result<()>) {
-    let host = host.to_owned();
-    events.push(match opened {
-        Ok(()) => SignInEvent::BrowserOpened { host: host.into() },
-        Err(error) => {
-            SignInEvent::BrowserNotOpened { host: host.into(), why: truncate_text(&format!("{error:#}")).into() }
-        }
-    });
 }
 
 /// Why a browser process did not open a URL.

@@ -47,11 +47,16 @@ impl Drop for DevTools {
 }
 
 impl DevTools {
-    pub(crate) fn new(input: pipe::Sender, output: pipe::Receiver) -> Self {
+    /// `on_event` gets each event of the browser, and must not block.
+    pub(crate) fn new(
+        input: pipe::Sender,
+        output: pipe::Receiver,
+        on_event: impl Fn(&Value) + Send + Sync + 'static,
+    ) -> Self {
         let waiting = Waiting::default();
         let answered = waiting.clone();
         let reader = tokio::spawn(async move {
-            let _ = read(output, &answered).await;
+            let _ = read(output, &answered, on_event).await;
             answered.lock().clear(); // calls that still wait fail as closed
         });
         Self { input: tokio::sync::Mutex::new(input), waiting, last: AtomicU64::new(0), reader }
@@ -81,7 +86,7 @@ impl DevTools {
     }
 }
 
-async fn read(mut output: pipe::Receiver, waiting: &Waiting) -> io::Result<()> {
+async fn read(mut output: pipe::Receiver, waiting: &Waiting, on_event: impl Fn(&Value)) -> io::Result<()> {
     let mut pending = Vec::new();
     let mut buf = vec![0; 16 * 1024];
     loop {
@@ -97,11 +102,13 @@ async fn read(mut output: pipe::Receiver, waiting: &Waiting) -> io::Result<()> {
                 continue;
             }
             // A message that is too long was truncated and does not parse. Events have no id.
-            if let Ok(message) = serde_json::from_slice::<Value>(&pending)
-                && let Some(id) = message["id"].as_u64()
-                && let Some(respond) = waiting.lock().remove(&id)
-            {
-                let _ = respond.send(message);
+            if let Ok(message) = serde_json::from_slice::<Value>(&pending) {
+                let respond = message["id"].as_u64().map(|id| waiting.lock().remove(&id));
+                match respond {
+                    Some(Some(respond)) => drop(respond.send(message)),
+                    Some(None) => {}
+                    None => on_event(&message),
+                }
             }
             pending.clear();
         }
@@ -117,7 +124,8 @@ mod tests {
     async fn responses_reach_their_callers_and_errors_are_returned() {
         let (from_agent, input) = input_pipe().unwrap();
         let (output, to_agent) = output_pipe().unwrap();
-        let devtools = DevTools::new(input, output);
+        let (event, mut events) = tokio::sync::mpsc::unbounded_channel();
+        let devtools = DevTools::new(input, output, move |message| event.send(message["method"].clone()).unwrap());
         let browser = tokio::task::spawn_blocking(move || {
             let mut bytes = [0; 4096];
             let mut text = String::new();
@@ -136,6 +144,7 @@ mod tests {
         assert_eq!(one.unwrap(), json!({ "a": 1 }));
         assert_eq!(two.unwrap_err().to_string(), "the browser rejected B.two: no");
         assert!(browser.await.unwrap().contains("\"x\":1"));
+        assert_eq!(events.recv().await.unwrap(), "Noise");
         let closed = devtools.call("C.three", json!({}), 10_000).await;
         assert!(matches!(closed, Err(DevToolsError::Closed)));
     }

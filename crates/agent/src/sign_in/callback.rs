@@ -5,8 +5,10 @@
 //! another sign-in gives up.
 
 mod callback_url;
+mod pasted_callback;
 
 pub(crate) use callback_url::CallbackUrl;
+pub(crate) use pasted_callback::{find_callback, is_sign_in_page, waits_for_callback};
 
 use bytes::Bytes;
 use http::{Request, StatusCode, header};
@@ -64,7 +66,8 @@ pub(crate) fn check_callback_url(
     for sign_in_url in sign_in_urls.iter().filter_map(|url| CallbackUrl::parse(url)) {
         let Some(uri) = sign_in_url.query_value("redirect_uri") else { continue };
         let Some(expected) = CallbackUrl::parse(&uri).filter(CallbackUrl::is_loopback) else { continue };
-        let same_path = expected.path == pasted.path && descriptor_path.is_none_or(|path| path == pasted.path);
+        let path = |url: &CallbackUrl<'_>| if url.path.is_empty() { "/".to_owned() } else { url.path.to_owned() };
+        let same_path = path(&expected) == path(pasted) && descriptor_path.is_none_or(|path| path == pasted.path);
         let parts = [
             (expected.port == pasted.port, "port"),
             (same_path, "path"),

@@ -59,9 +59,14 @@ pub(crate) fn receive_url(agent: &Arc<Agent>, url: String) -> OpenUrlResponse {
     };
     let claim = agent.claim.current();
     let link_from = claim.as_ref().map_or_else(LinkFrom::default, |claim| claim.provider.sign_in.link_from);
-    agent.sign_in.add_url(url.clone(), UrlSource::BrowserCommand, link_from);
     let in_machine = claim.is_some_and(|claim| claim.provider.lanes.contains(&Lane::Desktop));
-    if in_machine && agent.browser.is_some() {
+    let browser = agent.browser.as_ref().filter(|_| in_machine);
+    // Before the URL is reported: no person is asked to act on a page that is not shown yet.
+    if let Some(browser) = browser {
+        browser.report_opening(&agent.events, &host);
+    }
+    agent.sign_in.add_url(url.clone(), UrlSource::BrowserCommand, link_from);
+    if browser.is_some() {
         let agent = agent.clone();
         tokio::spawn(async move {
             if let Err(error) = browser::open_url(agent.browser.as_ref(), &agent.events, &url, &host).await {

@@ -109,12 +109,17 @@ fn apply_to_state(session: &ActiveSession, generation: u32, event: &AgentEvent) 
     true
 }
 
-/// Records how long the tool took until it showed what the user must do.
+/// Records how long the tool took until it showed what the user must do, and how long the browser took to show its page.
 fn record_start_time(context: &SessionContext, session: &ActiveSession, generation: u32) {
     let (provider, mut start_time) = (session.provider(), None);
     update_machine(session, generation, |machine| start_time = machine.sign_in.take_start_time());
     if let Some(start_time) = start_time {
         context.start_times.record(&provider, start_time);
+    }
+    let mut page_time = None;
+    update_machine(session, generation, |machine| page_time = machine.sign_in.page_time.take());
+    if let Some(page_time) = page_time {
+        context.page_times.record(&provider, page_time);
     }
 }
 

@@ -41,6 +41,8 @@ pub struct SessionContext {
     pub volatile_execs: Arc<VolatileExecs>,
     /// How long tools take to start.
     pub start_times: Arc<StartTimes>,
+    /// How long the machine's browser takes to show the page that a tool opens.
+    pub page_times: Arc<StartTimes>,
     /// The verdicts of sessions that ended some time ago.
     pub settled_verdicts: Arc<SettledVerdicts>,
     /// Durations of starts since the server started.

@@ -20,9 +20,14 @@ pub const UNREACHABLE: [Problem; 3] = [Problem::EgressUnreachable, Problem::Egre
 pub struct EgressFault {
     /// The host.
     pub host: String,
+    /// The port.
+    pub port: u16,
     /// Why.
     pub problem: Problem,
-    at: Instant,
+    /// When it failed last.
+    pub at: Instant,
+    /// Whether the host was reached since then.
+    is_over: bool,
 }
 
 /// The last failed request of each host, the newest last.
@@ -40,25 +45,42 @@ impl EgressFault {
 }
 
 impl EgressFaults {
-    /// Records a decision of the gate. Returns whether it is a fault of a host that had none.
+    /// Records a decision of the gate. Returns whether a host has a fault that had none, or has none any more.
     pub fn record(&mut self, decision: &EgressDecision) -> bool {
         match &decision.outcome {
-            EgressOutcome::Allowed { .. } => self.reached_at = Some(Instant::now()),
+            EgressOutcome::Allowed { .. } => {
+                self.reached_at = Some(Instant::now());
+                let mut faults = self.faults.iter_mut();
+                let ended = faults.find(|fault| (&fault.host, fault.port) == (&decision.host, decision.port));
+                return ended.is_some_and(|fault| !std::mem::replace(&mut fault.is_over, true));
+            }
             EgressOutcome::Closed { .. } => {}
-            EgressOutcome::Failed { problem, .. } => return self.add(&decision.host, *problem),
+            EgressOutcome::Failed { problem, .. } => return self.add(&decision.host, decision.port, *problem),
         }
         false
     }
 
-    fn add(&mut self, host: &str, problem: Problem) -> bool {
-        let known = self.faults.iter().position(|fault| fault.host == host);
+    /// The fault of this host if it was not reached since then; the newest, if several of its ports have one.
+    pub fn of_host(&self, host: &str) -> Option<&EgressFault> {
+        self.present().rev().find(|fault| fault.host.eq_ignore_ascii_case(host))
+    }
+
+    /// The faults of hosts that were not reached since then, the newest last.
+    pub fn present(&self) -> impl DoubleEndedIterator<Item = &EgressFault> {
+        self.faults.iter().filter(|fault| !fault.is_over)
+    }
+
+    fn add(&mut self, host: &str, port: u16, problem: Problem) -> bool {
+        let known = self.faults.iter().position(|fault| fault.host == host && fault.port == port);
+        let is_new = known.and_then(|index| self.faults.get(index)).is_none_or(|fault| fault.is_over);
         match known {
             Some(index) => drop(self.faults.remove(index)),
             None if self.faults.len() == FAULTS_MAX => drop(self.faults.pop_front()),
             None => {}
         }
-        self.faults.push_back(EgressFault { host: host.to_owned(), problem, at: Instant::now() });
-        known.is_none()
+        let fault = EgressFault { host: host.to_owned(), port, problem, at: Instant::now(), is_over: false };
+        self.faults.push_back(fault);
+        is_new
     }
 
     /// The fault that explains a tool that failed at this time: that of a host which its text names, else the last host that was

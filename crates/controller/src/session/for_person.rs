@@ -1,5 +1,7 @@
 //! The situation of a session and its sentences for the person and for operators. Pure.
 
+mod remote_browser;
+
 use super::{
     active_session::{CurrentMachine, MachineHost, MachineSignIn},
     egress_faults::{EgressFault, EgressFaults},
@@ -7,7 +9,7 @@ use super::{
 use anteroom_wire::{
     EndReason,
     agent::{CaptureState, CliState, SignInOutcome},
-    api::SessionStatus,
+    api::{MethodView, SessionStatus},
     provider::{Lane, Provider},
     situation::{PersonAction, Situation},
 };
@@ -28,8 +30,8 @@ pub(super) struct SituationInput<'a> {
     pub(super) egress_faults: &'a EgressFaults,
     pub(super) uses_credential: bool,
     pub(super) end_reason: Option<EndReason>,
-    /// Whether the provider has other methods.
-    pub(super) has_other_methods: bool,
+    /// All methods of the provider.
+    pub(super) methods: &'a [MethodView],
 }
 
 impl<'a> SituationInput<'a> {
@@ -40,7 +42,7 @@ impl<'a> SituationInput<'a> {
             SessionStatus::VmCreating | SessionStatus::VmCreated => Situation::Preparing,
             SessionStatus::VmStopped => Situation::Replacing,
             SessionStatus::VmStarted | SessionStatus::Authenticating if self.uses_credential => Situation::UseRunning,
-            SessionStatus::VmStarted | SessionStatus::Authenticating => return self.sign_in_situation(),
+            SessionStatus::VmStarted | SessionStatus::Authenticating => return self.situation_of_tool(),
             SessionStatus::Completed if self.uses_credential => Situation::UseEnded,
             SessionStatus::Completed => Situation::Connected,
             SessionStatus::Cancelled => Situation::Cancelled,
@@ -52,6 +54,15 @@ impl<'a> SituationInput<'a> {
             },
         };
         (situation, None)
+    }
+
+    /// The situation of the tool; where the person acts, that of the page on which they do.
+    fn situation_of_tool(&self) -> (Situation, Option<&'a str>) {
+        let found = self.sign_in_situation();
+        if found.0 != Situation::YourTurn {
+            return found;
+        }
+        self.code_is_not_polled().or_else(|| self.only_page()).unwrap_or(found)
     }
 
     fn sign_in_situation(&self) -> (Situation, Option<&'a str>) {
@@ -119,8 +130,11 @@ impl<'a> SituationInput<'a> {
             (false, true) => Some(PersonAction::ReplaceMachine),
             (false, false) => None,
         };
-        let other = self.has_other_methods.then_some(PersonAction::ChangeMethod);
+        let other = (!self.other_methods().is_empty()).then_some(PersonAction::ChangeMethod);
         match situation {
+            Situation::PageOpening | Situation::PageUnreachable | Situation::PageDenied | Situation::PageNotOpened => {
+                self.page_actions(situation)
+            }
             Situation::YourTurn => self.lane_actions(),
             Situation::HostUnreachable
             | Situation::Declined
@@ -132,6 +146,7 @@ impl<'a> SituationInput<'a> {
             // The page offers it when the start takes long.
             Situation::ToolStarting => again.into_iter().collect(),
             Situation::MachinesFailed
+            | Situation::DataUsedUp
             | Situation::Failed
             | Situation::IdleExpired
             | Situation::DeadlineExpired
@@ -157,6 +172,7 @@ impl<'a> SituationInput<'a> {
             let action = match lane {
                 Lane::Link | Lane::DeviceCode if has_url => PersonAction::OpenLink,
                 Lane::Link | Lane::DeviceCode => continue,
+                Lane::Desktop if self.is_desktop_cut_off() => continue,
                 Lane::Desktop => PersonAction::UseDesktop,
                 Lane::Terminal => PersonAction::UseTerminal,
             };

@@ -57,6 +57,7 @@ fn assemble(
     let shown_machine = provider.zip(machine).filter(|_| row.is_active());
     let signing_in = row.purpose.credential_use().is_none() && machine.is_some_and(signing_in);
     let status = status::derive_status(&row.status, progress, row.generation, signing_in);
+    let methods = descriptor.map_or_else(Vec::new, to_method_views);
     let egress_faults = session.map(|session| session.egress_faults.lock().clone()).unwrap_or_default();
     let input = SituationInput {
         status,
@@ -67,7 +68,7 @@ fn assemble(
         egress_faults: &egress_faults,
         uses_credential: row.purpose.credential_use().is_some(),
         end_reason: row.end().map(|end| end.reason.kind),
-        has_other_methods: descriptor.is_some_and(|provider| !provider.methods.is_empty()),
+        methods: &methods,
     };
     let Sentences { next_action, for_person } = sentences(context, row, &input, cause);
     let owner = for_person.values.owner.as_deref().unwrap_or(DEFAULT_OWNER);
@@ -87,11 +88,14 @@ fn assemble(
         generations_max: if row.external_machine.is_some() { 1 } else { context.config.sessions.restarts_max + 1 },
         machine: row.external_machine.clone(),
         created_at: format_rfc3339(row.created_at_ms),
-        idle_deadline_at: row.idle_deadline_ms.filter(|_| row.is_active()).map(format_rfc3339),
+        idle_deadline_at: row.idle_deadline_ms.filter(|_| row.is_active()).map(|at_ms| {
+            let code_until = shown_machine.and_then(|(provider, machine)| machine.sign_in.device_code_until(provider));
+            format_rfc3339(code_until.map_or(at_ms, |until| until.at_ms.max(at_ms)))
+        }),
         deadline_at: format_rfc3339(row.deadline_ms),
         ended_at: row.end().map(|end| format_rfc3339(end.at_ms)),
         sign_in: shown_machine
-            .map_or_else(SignInView::default, |(provider, machine)| sign_in(provider, &machine.sign_in)),
+            .map_or_else(SignInView::default, |(provider, machine)| sign_in(row, provider, &machine.sign_in)),
         lanes: lanes(row, provider),
         next_action,
         for_person,
@@ -99,7 +103,7 @@ fn assemble(
         credential: credential.map(|row| to_credential_meta(context, row)),
         storage_policy,
         method: provider.map_or_else(String::new, |provider| provider.method.to_string()),
-        methods: descriptor.map_or_else(Vec::new, to_method_views),
+        methods,
         renews: row.purpose.renewed_credential().cloned(),
         credential_use: row.purpose.credential_use().map(|credential_use| use_view(row, credential_use)),
         viewers: state.map_or(0, |state| state.desktop_viewers),
@@ -136,6 +140,22 @@ fn sentences(
     };
     let has_restart_left = row.external_machine.is_none() && row.generation <= settings.restarts_max;
     let mut for_person = values.for_person(situation, input.actions(situation, has_restart_left));
+    for_person.other_methods = input.other_methods();
+    let opening = input.machine.and_then(|machine| machine.sign_in.page.as_ref());
+    let opening_since = opening.map(|page| format_rfc3339(page.reported.at_ms));
+    let page_usual_s = || input.provider.and_then(|provider| context.page_times.usual_s(provider));
+    // In other situations the person has nothing to do there.
+    let acts = situation == Situation::YourTurn || input.remote_browser().is_some_and(|(page, _)| page == situation);
+    if let Some((page, host)) = input.remote_browser().filter(|_| acts) {
+        let mut shown = values.remote_browser(page, host, input.page_actions(page));
+        if page == Situation::PageOpening {
+            (shown.since, shown.usual_s) = (opening_since.clone(), page_usual_s());
+        }
+        for_person.remote_browser = Some(shown);
+    }
+    if situation == Situation::PageOpening {
+        (for_person.since, for_person.usual_s) = (opening_since, page_usual_s());
+    }
     if situation == Situation::ToolStarting {
         let started = input.machine.and_then(|machine| machine.sign_in.tool_started.as_ref());
         for_person.since = started.map(|started| format_rfc3339(started.at_ms));
@@ -164,14 +184,12 @@ fn signing_in(machine: &CurrentMachine) -> bool {
     machine.delivery_pending || sign_in.prompt.is_some() || (sign_in.is_in_progress() && !has_ended)
 }
 
-fn sign_in(provider: &Provider, state: &MachineSignIn) -> SignInView {
+fn sign_in(row: &SessionRow, provider: &Provider, state: &MachineSignIn) -> SignInView {
     let reported = &state.reported_status;
     // What a tool showed that ended with an error leads nowhere.
     let is_valid = !matches!(reported.cli, CliState::Exited { code } if code != 0);
-    let until = state
-        .device_code_at_ms
-        .zip(provider.sign_in.code_s_max)
-        .map(|(shown_at_ms, life_s)| format_rfc3339(shown_at_ms + life_s * 1_000));
+    // The session may end before.
+    let until = state.device_code_until(provider).map(|until| format_rfc3339(until.at_ms.min(row.deadline_ms)));
     SignInView {
         url: reported.url.as_ref().filter(|_| is_valid).map(|sign_in_url| sign_in_url.url.clone()),
         browser_url: reported.browser_url.clone().filter(|_| is_valid),

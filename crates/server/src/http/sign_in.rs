@@ -84,7 +84,7 @@ pub(super) async fn open_url(
 #[derive(Debug, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct PasteRequest {
-    /// The text, 1 byte to 16 KiB without control characters. Surrounding white space is removed.
+    /// The text as copied, 1 byte to 16 KiB; it may have line breaks and tabs, and no other control characters.
     #[schema(value_type = String)]
     text: Secret,
 }
@@ -144,8 +144,10 @@ async fn paste_into_tool(
     pasted: &Secret,
 ) -> Result<PasteResult, ApiError> {
     let text = pasted.expose().trim();
-    if text.is_empty() || text.len() > TEXT_BYTES_MAX || text.chars().any(char::is_control) {
-        return Err(ApiError::new(Problem::Malformed, "the text must have 1 byte to 16 KiB and no control characters"));
+    let is_text = |c: char| !c.is_control() || matches!(c, '\n' | '\r' | '\t');
+    if text.is_empty() || text.len() > TEXT_BYTES_MAX || !text.chars().all(is_text) {
+        let detail = "the text must have 1 byte to 16 KiB; of control characters it may have line breaks and tabs";
+        return Err(ApiError::new(Problem::Malformed, detail));
     }
     let channels = channels_for_input(context, owned).await?;
     let paste = Paste { text: Secret::new(text.to_owned()) };

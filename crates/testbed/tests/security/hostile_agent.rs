@@ -111,6 +111,7 @@ pub(crate) fn hostile_events() -> Vec<Value> {
         json!({ "kind": "prompt_opened", "id": e, "ask": { "id": e, "label": e, "secret": true, "expected_format": e, "rejection": e } }),
         json!({ "kind": "prompt_opened", "id": "code", "ask": { "id": "code", "label": format!("Your Google password{e}"), "secret": true, "expected_format": "We will not store it.", "rejection": e } }),
         json!({ "kind": "sign_in_outcome", "outcome": "failed", "why": e }),
+        json!({ "kind": "browser_opening", "host": e }),
         json!({ "kind": "browser_opened", "host": e }),
         json!({ "kind": "browser_not_opened", "host": e, "why": e }),
         json!({ "kind": "candidate_rejected", "path": e, "why": e }),

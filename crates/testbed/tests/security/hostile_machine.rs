@@ -230,6 +230,7 @@ async fn respond(request: Request<Incoming>, behaviour: Behaviour, claims: watch
             cli: CliState::Running,
             url: None,
             browser_url: None,
+            browser_page: None,
             device_code: None,
             prompt: None,
             outcome: None,

@@ -7,7 +7,7 @@ use crate::{
 };
 use anteroom_testbed::{ApiClient, Script, ScriptedProvider, Step, TestConfig, TestServer};
 use anteroom_wire::{
-    SessionId,
+    SessionId, TimelineKind,
     api::{SessionStatus, SessionView},
     situation::{ForPerson, PersonAction, Phase, Situation},
 };
@@ -31,7 +31,15 @@ fn has_values(view: &SessionView) {
         |shown: &ForPerson| [Some(&shown.title), Some(&shown.sentence), shown.why.as_ref()].map(|text| text.cloned());
     assert_eq!(texts(&written), texts(shown), "{:?}", shown.values);
     assert_eq!((&shown.values.tool, shown.values.owner.as_ref()), (&view.provider_name, Some(&view.owner_name)));
-    let is_about_host = matches!(shown.situation, Situation::HostUnreachable | Situation::HostDenied);
+    let is_about_host = matches!(
+        shown.situation,
+        Situation::HostUnreachable
+            | Situation::HostDenied
+            | Situation::PageOpening
+            | Situation::PageUnreachable
+            | Situation::PageDenied
+            | Situation::PageNotOpened
+    );
     assert_eq!(shown.values.host.is_some(), is_about_host, "{shown:?}");
     assert_eq!(shown.values.position, view.queue_position);
     let is_end = matches!(shown.situation, Situation::MachinesFailed | Situation::Failed | Situation::Cancelled);
@@ -136,6 +144,41 @@ async fn an_unreachable_provider_is_named() {
     let owner = &view.owner_name;
     let expected = format!("Scripted tool could not reach login.example from here. Try again, or tell {owner}.");
     assert_eq!((view.for_person.sentence, view.for_person.phase), (expected, Phase::NeedsAttention));
+    server.stop_and_check_leaks().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_sign_in_page_that_the_machine_may_not_reach_is_named_and_its_browser_is_not_offered() {
+    let flags = Flags::new();
+    let url = "https://id.example/authorize?client=1".to_owned();
+    let connect = |authority: &str| Step::ProxyConnect { authority: authority.to_owned() };
+    let steps = [
+        Step::OpenUrlWithBrowser { url },
+        connect("update.googleapis.com:443"),
+        flags.wait_step("request"),
+        connect("id.example:443"),
+        flags.wait_step("never"),
+    ];
+    let differs = json!({ "label": "In the remote browser", "lanes": ["desktop"], "next_action": "Sign in there." });
+    let provider = flags
+        .provider_with_steps(steps)
+        .with_descriptor_key("label", json!("With a link"))
+        .with_descriptor_key("lanes", json!(["link", "desktop", "terminal"]))
+        .with_method("browser", Script::new([flags.wait_step("never")]), differs);
+    let (server, api, id) = start_session_with(TestConfig::with_provider(provider)).await;
+    api.wait_entry(&id, TimelineKind::EgressDenied).await.unwrap();
+    let before = wait_situation(&api, &id, Situation::YourTurn).await.for_person;
+    assert_eq!(before.remote_browser, None, "what a browser requests of its own accord does not count");
+    assert!(before.actions.contains(&PersonAction::UseDesktop) && before.other_methods == ["browser"], "{before:?}");
+    flags.set("request");
+    let denied = |view: &SessionView| view.for_person.remote_browser.is_some();
+    let view = api.wait_until(&id, "naming the page", denied).await.unwrap();
+    let shown = view.for_person.remote_browser.unwrap();
+    let expected =
+        format!("This page needs id.example, which is not allowed here. Ask {} to allow it.", view.owner_name);
+    assert_eq!((shown.situation, shown.host.as_str(), shown.sentence), (Situation::PageDenied, "id.example", expected));
+    assert_eq!(view.for_person.situation, Situation::YourTurn, "the person's own browser reaches it");
+    assert!(!view.for_person.actions.contains(&PersonAction::UseDesktop) && view.for_person.other_methods.is_empty());
     server.stop_and_check_leaks().await.unwrap();
 }
 

@@ -30,6 +30,7 @@ mod past_incidents;
 mod process_protection;
 mod prompts_and_methods;
 mod queue;
+mod r04_pasted_back;
 mod secrets;
 mod sign_in;
 mod slow_viewers;

@@ -131,7 +131,7 @@ async fn paste_without_a_prompt_or_with_control_characters_is_rejected() {
         (json!({ "text": "aaaaaaaa#bbbbbbbb" }), (409, "no_prompt")),
         (json!({ "text": " \n " }), (400, "malformed")),
         (json!({ "text": "a\u{7}b" }), (400, "malformed")),
-        (json!({ "text": "a\nb" }), (400, "malformed")),
+        (json!({ "text": "a\nb" }), (409, "no_prompt")),
         (json!({ "text": "a".repeat(16 * 1024 + 1) }), (400, "malformed")),
         (json!({ "text": "a".repeat(70 * 1024) }), (413, "too_large")),
         (json!({ "txt": "a" }), (400, "malformed")),

@@ -174,9 +174,14 @@ pub enum SignInEvent {
         /// The method's name.
         method: GuestText,
     },
-    /// The machine's browser was instructed to open an address.
-    BrowserOpened {
+    /// The machine's browser is asked to open an address.
+    BrowserOpening {
         /// Host of the address.
+        host: GuestText,
+    },
+    /// The machine's browser shows a page of this host, or its own error page for the address. Sent for each page that replaces another.
+    BrowserOpened {
+        /// Host of the page.
         host: GuestText,
     },
     /// The machine's browser did not open an address, although this was retried for as long as the browser may take to start.

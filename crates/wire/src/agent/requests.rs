@@ -20,7 +20,7 @@ pub struct OpenUrl {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Paste {
-    /// The text as copied by the user, up to 16 KiB; surrounding blanks are ignored, control characters are rejected.
+    /// The text as copied by the user, up to 16 KiB; of control characters only line breaks and tabs are accepted.
     pub text: Secret,
 }
 

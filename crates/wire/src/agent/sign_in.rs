@@ -13,6 +13,9 @@ pub struct SignInStatus {
     /// The address that the tool passed to `BROWSER`, for the browser in the machine; often the same.
     #[serde(default)]
     pub browser_url: Option<String>,
+    /// The page in the machine's browser; `None`: it was not asked to open one, or the agent is older than this field.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub browser_page: Option<BrowserPage>,
     /// The code to type there.
     pub device_code: Option<GuestText>,
     /// The prompt that is open now.
@@ -33,6 +36,27 @@ impl SignInStatus {
     pub fn is_in_progress(&self) -> bool {
         self.url.is_some() || self.browser_url.is_some() || self.device_code.is_some() || self.prompt.is_some()
     }
+}
+
+/// A page in the machine's browser.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BrowserPage {
+    /// The host of its address.
+    pub host: GuestText,
+    /// Whether it is shown.
+    pub state: BrowserPageState,
+}
+
+/// The state of a page in the machine's browser.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum BrowserPageState {
+    /// The browser was asked to open it, and shows nothing of it yet.
+    Opening,
+    /// The browser shows it, or its own error page for the address.
+    Shown,
+    /// The browser did not open it.
+    NotOpened,
 }
 
 /// The tool's process.

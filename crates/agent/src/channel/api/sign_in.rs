@@ -4,7 +4,7 @@ use super::{ApiResponse, MethodChecked, empty, json};
 use crate::{
     agent::Agent,
     api_error::ApiError,
-    desktop::browser,
+    desktop::browser::{self, Browser},
     sign_in::{change_method, claim, paste},
 };
 use anteroom_screen::sign_in_finder;
@@ -27,6 +27,7 @@ pub(super) fn get_sign_in_status(agent: &Agent) -> SignInStatus {
     let signing_in = agent.claim.current().filter(|claim| claim.use_credential.is_none());
     SignInStatus {
         method: signing_in.map(|claim| claim.provider.method.to_string()).map(Into::into),
+        browser_page: agent.browser.as_ref().and_then(Browser::page),
         ..agent.sign_in.snapshot()
     }
 }
@@ -47,9 +48,10 @@ pub(super) async fn open_url(agent: &Arc<Agent>, request: OpenUrl) -> Result<Api
     let host = sign_in_finder::web_url_host(&request.url)
         .ok_or_else(|| ApiError::new(Problem::Malformed, "url must be an http or https address of at most 8 KiB"))?;
     require_claim(agent)?;
-    if agent.browser.is_none() {
+    let Some(browser) = &agent.browser else {
         return Err(ApiError::new(Problem::NotReady, "this machine has no browser"));
-    }
+    };
+    browser.report_opening(&agent.events, &host);
     let agent = agent.clone();
     let mut opening =
         tokio::spawn(

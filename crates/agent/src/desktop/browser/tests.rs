@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::platform::process::{input_pipe, output_pipe};
+use anteroom_wire::agent::{BrowserPageState, SignInEvent};
 use std::sync::atomic::AtomicU32;
 use tokio::task::{JoinHandle, spawn_blocking};
 
@@ -14,6 +15,8 @@ fn browser(devtools: Option<Arc<DevTools>>) -> Browser {
         devtools: watch::Sender::new(devtools),
         blank_page: Mutex::new(None),
         has_opened_url: AtomicBool::new(false),
+        reports_pages: AtomicBool::new(true),
+        page: parking_lot::Mutex::default(),
         raise_lock: Mutex::new(()),
     }
 }
@@ -33,12 +36,12 @@ fn answering_once(answer: Option<&'static str>) -> (Arc<DevTools>, JoinHandle<St
         }
         text
     });
-    (Arc::new(DevTools::new(input, output)), command)
+    (Arc::new(DevTools::new(input, output, |_| {})), command)
 }
 
 /// A browser that has exited, which is not yet detected.
 fn exited() -> Arc<DevTools> {
-    Arc::new(DevTools::new(input_pipe().unwrap().1, output_pipe().unwrap().0))
+    Arc::new(DevTools::new(input_pipe().unwrap().1, output_pipe().unwrap().0, |_| {}))
 }
 
 async fn raised() -> anyhow::Result<()> {
@@ -131,9 +134,47 @@ async fn url_that_no_browser_opens_fails_in_time_and_is_reported_with_the_cause(
     let events = EventQueue::default();
     events.start_recording();
     for (opened, expected) in [(never_up, "it was not up within 480000 ms"), (never_visible, "no such window")] {
-        report_opened(&events, "id.example", &opened);
+        let browser = browser(None);
+        browser.report_not_opened(&events, "id.example", &opened.unwrap_err());
+        assert_eq!(browser.page().unwrap().state, BrowserPageState::NotOpened);
         let event = events.next_batch().await.pop().unwrap().event;
         let (host, why) = ("id.example".to_owned(), expected.to_owned());
         assert_eq!(event, SignInEvent::BrowserNotOpened { host: host.into(), why: why.into() }.into());
     }
+}
+
+/// The messages are those of Chromium 156.
+#[test]
+fn a_page_is_reported_when_it_replaces_another_or_its_error_page_does() {
+    let message = |method: &str, kind: &str, title: &str, url: &str| json!({ "method": method, "params": { "targetInfo": { "targetId": "A", "type": kind, "title": title, "url": url } } });
+    let changed = "Target.targetInfoChanged";
+    for (message, host) in [
+        (message("Target.targetCreated", "page", "", "https://id.example/authorize"), None),
+        (message(changed, "page", "", "https://id.example/authorize"), None),
+        (message(changed, "page", "id.example/authorize", "https://id.example/authorize"), Some("id.example")),
+        (message(changed, "page", "sso.example/x", "https://SSO.example:444/x"), Some("sso.example")),
+        (message(changed, "page", "about:blank", "about:blank"), None),
+        (message(changed, "iframe", "x", "https://other.example/"), None),
+        (json!({ "method": changed }), None),
+    ] {
+        assert_eq!(page_host(&message).as_deref(), host, "{message}");
+    }
+}
+
+#[tokio::test]
+async fn the_page_is_opening_until_it_is_shown() {
+    let (browser, events) = (browser(None), EventQueue::default());
+    events.start_recording();
+    assert_eq!(browser.page(), None);
+    browser.report_opening(&events, "id.example");
+    assert_eq!(browser.page().unwrap().state, BrowserPageState::Opening);
+    browser.report_shown(&events, "sso.example".to_owned());
+    let page = browser.page().unwrap();
+    assert_eq!((page.host.as_str(), page.state), ("sso.example", BrowserPageState::Shown));
+    let reported: Vec<_> = events.next_batch().await.into_iter().map(|numbered| numbered.event).collect();
+    let [opening, opened] = [("id.example"), ("sso.example")].map(|host| host.to_owned().into());
+    assert_eq!(
+        reported,
+        [SignInEvent::BrowserOpening { host: opening }.into(), SignInEvent::BrowserOpened { host: opened }.into()]
+    );
 }

@@ -49,8 +49,13 @@ impl<'a> CallbackUrl<'a> {
 
     /// Whether it leads to this computer, without encryption, as the callback of a tool does.
     pub(crate) fn is_loopback(&self) -> bool {
+        !self.is_https && self.is_loopback_name()
+    }
+
+    /// Whether its host is this computer, with either scheme: some browsers replace `http` by `https`.
+    pub(crate) fn is_loopback_name(&self) -> bool {
         let names = ["localhost", "127.0.0.1", "[::1]"];
-        !self.is_https && names.iter().any(|name| self.host.eq_ignore_ascii_case(name))
+        names.iter().any(|name| self.host.eq_ignore_ascii_case(name))
     }
 
     /// The request target, byte for byte.
@@ -68,7 +73,7 @@ impl<'a> CallbackUrl<'a> {
 }
 
 /// Undoes percent-encoding. A plus sign stays one, since codes may contain it.
-fn percent_decoded(text: &str) -> Option<String> {
+pub(super) fn percent_decoded(text: &str) -> Option<String> {
     let digit = |at: usize| text.as_bytes().get(at).and_then(|&b| char::from(b).to_digit(16));
     let mut out = Vec::with_capacity(text.len());
     let mut at = 0;

@@ -5,7 +5,8 @@ use crate::unix_time::{self, UnixMs};
 use anteroom_store::Sha256Hex;
 use anteroom_wire::{
     GuestText, MachineId,
-    agent::{CaptureState, CliState, SignInOutcome, SignInStatus},
+    agent::{BrowserPage, BrowserPageState, CaptureState, CliState, SignInOutcome, SignInStatus},
+    provider::Provider,
 };
 use std::time::Duration;
 use tokio::time::Instant;
@@ -57,10 +58,14 @@ impl CurrentMachine {
 pub struct MachineSignIn {
     /// The sign-in as last reported by the agent.
     pub reported_status: SignInStatus,
-    /// When this server received the device code, milliseconds since 1970.
-    pub device_code_at_ms: Option<u64>,
+    /// When this server received the device code.
+    pub device_code_at: Option<ToolStart>,
     /// Whether the tool is signed in with a credential that stays in the machine.
     pub kept_in_machine: bool,
+    /// The page in the machine's browser. It outlives the tool's process.
+    pub page: Option<ReportedPage>,
+    /// How long the last page took that was opened, until it is recorded.
+    pub page_time: Option<Duration>,
     /// Where the last reported address leads that is not a page of the provider.
     pub unexpected_origin: Option<GuestText>,
     /// The addresses and codes that were reported.
@@ -77,7 +82,7 @@ pub struct MachineSignIn {
     pub has_shown: bool,
 }
 
-/// When this server learned that a tool was started.
+/// When this server learned that a tool was started, of its code or of a page.
 #[derive(Debug, Clone, Copy)]
 pub struct ToolStart {
     /// By the monotonic clock.
@@ -93,7 +98,32 @@ impl ToolStart {
     }
 }
 
+/// A page in the machine's browser, as reported by the agent.
+#[derive(Debug, Clone)]
+pub struct ReportedPage {
+    /// The host of its address.
+    pub host: GuestText,
+    /// Whether it is shown.
+    pub state: BrowserPageState,
+    /// When this server learned of it.
+    pub reported: ToolStart,
+}
+
 impl MachineSignIn {
+    /// The browser reports a page. Returns whether it is on another host or in another state than the last one.
+    pub fn set_page(&mut self, page: BrowserPage) -> bool {
+        let BrowserPage { host, state } = page;
+        let last = self.page.as_ref();
+        let changed = last.is_none_or(|last| (&last.host, last.state) != (&host, state));
+        if let Some(opening) = last.filter(|last| last.state == BrowserPageState::Opening)
+            && state == BrowserPageState::Shown
+        {
+            self.page_time = Some(opening.reported.at.elapsed());
+        }
+        self.page = Some(ReportedPage { host, state, reported: ToolStart::now() });
+        changed
+    }
+
     /// Clears the data that the tool's process reported: it is void for the next process.
     pub fn clear_tool_output(&mut self) {
         self.reported_status.url = None;
@@ -101,7 +131,7 @@ impl MachineSignIn {
         self.reported_status.device_code = None;
         self.reported_status.prompt = None;
         self.reported_status.outcome = None;
-        self.device_code_at_ms = None;
+        self.device_code_at = None;
         self.unexpected_origin = None;
         self.ended_at = None;
         self.last_lines.clear();
@@ -116,6 +146,14 @@ impl MachineSignIn {
         }
         self.has_shown = true;
         self.tool_started.map(|started| started.at.elapsed())
+    }
+
+    /// Until when the device code that is shown is valid; `None`: none is shown, or how long it is valid is not known.
+    pub fn device_code_until(&self, provider: &Provider) -> Option<ToolStart> {
+        let has_exited = matches!(self.reported_status.cli, CliState::Exited { .. });
+        let shown = self.device_code_at.filter(|_| !has_exited && self.reported_status.device_code.is_some())?;
+        let life_s = provider.sign_in.code_s_max?;
+        Some(ToolStart { at: shown.at + Duration::from_secs(life_s), at_ms: shown.at_ms + life_s * 1_000 })
     }
 
     /// The tool shows another address or code: a failure that it showed before is over.

@@ -1,16 +1,16 @@
 //! Applies what a guest reports about its sign-in to the session's state, after checking it against the provider's descriptor: an
 //! address by its host, a code by its rule, a prompt by its id. The texts that a user sees are the descriptor's.
 
-use crate::{
-    session::{
-        active_session::{MachineSignIn, SignInChange},
-        sign_in_address::SignInAddress,
-    },
-    unix_time,
+use crate::session::{
+    active_session::{MachineSignIn, SignInChange, ToolStart},
+    sign_in_address::SignInAddress,
 };
 use anteroom_wire::{
     GuestText,
-    agent::{KEY_ENTRY_PROMPT_ID, PasteResult, SignInEvent, SignInStatus, SignInUrl, UrlSource},
+    agent::{
+        BrowserPage, BrowserPageState, KEY_ENTRY_PROMPT_ID, PasteResult, SignInEvent, SignInStatus, SignInUrl,
+        UrlSource,
+    },
     provider::{LinkFrom, Provider},
 };
 use regex_lite::Regex;
@@ -61,11 +61,16 @@ pub(super) fn apply(sign_in: &mut MachineSignIn, provider: &Provider, event: &Si
             sign_in.ended_at.get_or_insert_with(Instant::now);
         }
         SignInEvent::PasteAccepted(PasteResult::Callback { .. } | PasteResult::Terminal | PasteResult::Stdin)
-        | SignInEvent::PasteRejected { .. }
-        | SignInEvent::BrowserOpened { .. }
-        | SignInEvent::BrowserNotOpened { .. } => {}
+        | SignInEvent::PasteRejected { .. } => {}
+        SignInEvent::BrowserOpening { host } => return apply_page(sign_in, host, BrowserPageState::Opening),
+        SignInEvent::BrowserOpened { host } => return apply_page(sign_in, host, BrowserPageState::Shown),
+        SignInEvent::BrowserNotOpened { host, .. } => return apply_page(sign_in, host, BrowserPageState::NotOpened),
     }
     Applied::Recorded
+}
+
+fn apply_page(sign_in: &mut MachineSignIn, host: &GuestText, state: BrowserPageState) -> Applied {
+    if sign_in.set_page(BrowserPage { host: host.clone(), state }) { Applied::Recorded } else { Applied::Repeated }
 }
 
 fn apply_url(sign_in: &mut MachineSignIn, provider: &Provider, url: &SignInUrl) -> Applied {
@@ -104,7 +109,7 @@ fn apply_code(sign_in: &mut MachineSignIn, provider: &Provider, code: &GuestText
         return Applied::Rejected;
     }
     sign_in.reported_status.device_code = Some(code.clone());
-    sign_in.device_code_at_ms = Some(unix_time::now_unix_ms());
+    sign_in.device_code_at = Some(ToolStart::now());
     if change != SignInChange::New {
         return Applied::Repeated;
     }
@@ -115,6 +120,10 @@ fn apply_code(sign_in: &mut MachineSignIn, provider: &Provider, code: &GuestText
 /// Replaces the state by what an agent reports as a whole, after a restart of the server.
 pub fn replace_status(sign_in: &mut MachineSignIn, provider: &Provider, status: SignInStatus) {
     let mut checked = status;
+    if let Some(page) = checked.browser_page.take() {
+        sign_in.set_page(page);
+        sign_in.page_time = None;
+    }
     checked.device_code = checked.device_code.filter(|code| is_code(provider, code));
     checked.prompt = checked.prompt.filter(|prompt| is_question(provider, &prompt.id));
     let mut named = |address: String| match SignInAddress::check(provider, &address)? {

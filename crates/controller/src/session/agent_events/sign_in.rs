@@ -15,8 +15,12 @@ pub(super) fn to_timeline_entry(provider: &Provider, event: SignInEvent) -> NewT
     match event {
         SignInEvent::Url(url) => url_entry(provider, &url),
         SignInEvent::DeviceCode { .. } => new_entry(TimelineKind::DeviceCode, format!("{tool} shows a device code.")),
+        SignInEvent::BrowserOpening { host } => {
+            new_entry(TimelineKind::BrowserOpening, format!("The machine's browser is opening {host}."))
+                .with_data(json!({ "host": host }))
+        }
         SignInEvent::BrowserOpened { host } => {
-            new_entry(TimelineKind::BrowserOpened, format!("The machine's browser opened {host}."))
+            new_entry(TimelineKind::BrowserOpened, format!("The machine's browser shows a page of {host}."))
                 .with_data(json!({ "host": host }))
         }
         SignInEvent::BrowserNotOpened { host, why } => {

@@ -1,5 +1,8 @@
 use super::*;
-use crate::{config::Config, providers::Providers};
+use crate::{
+    config::Config,
+    providers::{Providers, to_method_views},
+};
 use anteroom_egress::{EgressDecision, EgressOutcome};
 use anteroom_store::Sha256Hex;
 use anteroom_wire::{
@@ -31,7 +34,7 @@ fn input<'a>(provider: &'a Provider, machine: &'a CurrentMachine, faults: &'a Eg
         egress_faults: faults,
         uses_credential: false,
         end_reason: None,
-        has_other_methods: true,
+        methods: &[],
     }
 }
 
@@ -104,6 +107,8 @@ async fn a_tool_that_ended_with_success_and_left_no_credential_has_stopped() {
     tokio::time::advance(CAPTURE_GRACE).await;
     let input = input(&codex, &machine, &none);
     assert_eq!(input.situation(), (Situation::ToolEnded, None));
+    let methods = to_method_views(&codex);
+    let input = SituationInput { methods: &methods, ..input };
     assert_eq!(input.actions(Situation::ToolEnded, true), [PersonAction::RestartTool, PersonAction::ChangeMethod]);
 }
 
@@ -161,6 +166,7 @@ fn the_instructions_of_the_built_in_providers_have_no_words_for_operators() {
         for method in methods {
             let asks: Vec<_> = method.questions().map(|(_, ask)| ask.label.clone()).collect();
             for text in [method.label.clone(), method.next_action.clone()].iter().chain(&asks) {
+                assert!(!text.contains("below"), "{}: the field may be on another tab: {text}", provider.id);
                 assert_eq!(
                     operator_word(&text.replace("access token", "").replace("https", "")),
                     None,
@@ -171,3 +177,5 @@ fn the_instructions_of_the_built_in_providers_have_no_words_for_operators() {
         }
     }
 }
+
+mod remote_browser;

@@ -234,6 +234,24 @@ test("a visible page sends heartbeats", async () => {
   });
 });
 
+test("r15_a hidden page sends heartbeats: its person signs in in another tab", async () => {
+  await runScene({}, async (scene) => {
+    const { page, fakeServer } = scene;
+    await page.clock.install();
+    const id = await openSession(scene);
+    const beats = () => fakeServer.requests.filter((call) => call.path === `/api/auth/session/${id}/heartbeat`).length;
+    await waitUntil("the first heartbeat", () => beats() > 0);
+    await page.evaluate(() => {
+      Object.defineProperty(document, "visibilityState", { value: "hidden", configurable: true });
+      document.dispatchEvent(new Event("visibilitychange"));
+    });
+    await waitUntil("the heartbeat of a page that was hidden", () => beats() > 1);
+    const before = beats();
+    await page.clock.fastForward(45_000);
+    await waitUntil("heartbeats of a hidden page", () => beats() > before);
+  });
+});
+
 test("a helper is invited by name with a link to copy", async () => {
   await runScene({}, async (scene) => {
     await openSession(scene);

@@ -1,7 +1,7 @@
 //! Ends of machines, sessions and servers, in different orders.
 
 use crate::{Flags, fake_agent::FakeAgent, start_idle, start_idle_session, start_session_with, viewers::wait_close};
-use anteroom_testbed::{TestConfig, machine_processes::send_signal};
+use anteroom_testbed::{ScriptedProvider, Step, TestConfig, TestServer, machine_processes::send_signal};
 use anteroom_wire::{TimelineKind, api::SessionStatus, diagnosis::Verdict};
 use rustix::process::Signal;
 
@@ -132,6 +132,31 @@ async fn idle_session_expires_and_heartbeats_prevent_it() {
     }
     assert_eq!(api.get_session(&left).await.unwrap().reason.unwrap().code, "idle_expired");
     assert!(!api.get_session(&used).await.unwrap().status.is_ended());
+    server.stop_and_check_leaks().await.unwrap();
+}
+
+#[tokio::test]
+async fn r15_no_session_ends_before_the_code_that_it_shows() {
+    let flags = Flags::new();
+    let shows =
+        [Step::print_line("Open https://id.example/device and enter code: ABCD-1234"), flags.wait_step("never")];
+    let rules = serde_json::json!({ "url": r"https?://[^\s]+", "code": r"code: ([A-Z0-9-]+)", "code_s_max": 8 });
+    let provider = flags.provider_with_steps(shows).with_descriptor_key("sign_in", rules);
+    let settings = "[sessions]\nidle_s_max = 2\n[limits.sessions]\nreconcile_every_ms = 50\n";
+    let config = TestConfig::with_providers([provider, ScriptedProvider::idle("silent")]).with_settings(settings);
+    let server = TestServer::start(config).await.unwrap();
+    let api = server.backend_client().unwrap();
+    let id = api.start_session("scripted").await.unwrap().session.id;
+    let view = api.wait_until(&id, "showing the code", |view| view.sign_in.device_code_until.is_some()).await.unwrap();
+    let until = view.sign_in.device_code_until.unwrap();
+    assert_eq!(view.idle_deadline_at.as_ref(), Some(&until), "the page shows the same moment");
+    assert!(until < view.deadline_at);
+    let silent = api.start_session("silent").await.unwrap().session.id;
+    let silent = api.wait_status(&silent, SessionStatus::Expired).await.unwrap();
+    assert!(silent.ended_at.unwrap() < until, "a session that shows no code ends when it is idle");
+    let view = api.wait_status(&id, SessionStatus::Expired).await.unwrap();
+    assert_eq!(view.reason.unwrap().code, "idle_expired");
+    assert!(view.ended_at.as_ref() >= Some(&until), "{:?} {until}", view.ended_at);
     server.stop_and_check_leaks().await.unwrap();
 }
 

@@ -51,7 +51,7 @@ pub(super) async fn deadline_passed(
             let writing = tokio::spawn(write_last_use(server_context.clone(), Arc::clone(&session), last));
             let _ended = AbortOnDropHandle::new(writing).await;
         }
-        let idle = last + idle_max;
+        let idle = (last + idle_max).max(code_shown_until(&state).unwrap_or(last));
         let cap = match session.left_queue.get() {
             Some(left_queue) => *left_queue + Duration::from_secs(settings.session_s_max),
             // `sessions.queue_s_max` limits the wait for the first machine.
@@ -76,6 +76,12 @@ pub(super) async fn deadline_passed(
             () = tokio::time::sleep_until((now + recheck_every).min(at + hold_max)) => {}
         }
     }
+}
+
+/// The person may enter the code that the page shows until it expires.
+fn code_shown_until(state: &watch::Receiver<SessionState>) -> Option<Instant> {
+    let state = state.borrow();
+    Some(state.machine.as_ref()?.sign_in.device_code_until(&state.provider)?.at)
 }
 
 fn waits_in_queue(state: &watch::Receiver<SessionState>) -> bool {

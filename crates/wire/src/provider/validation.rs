@@ -1,6 +1,6 @@
 //! Validation of descriptors: reports all errors at once, each with its key.
 
-use super::{AccountSource, FileFormat, Lane, LinkFrom, Provider, SettingsFile};
+use super::{AccountSource, CredentialRules, FileFormat, Lane, LinkFrom, Provider, SettingsFile};
 use regex_lite::Regex;
 
 /// The most prompts, methods, paths and hosts of one descriptor.
@@ -177,6 +177,24 @@ impl ErrorList {
                 format!("credential.companions[{at}] {path:?} is in credential.paths too")
             });
         }
+        self.check_format(rules);
+        for (at, pointer) in rules.required.iter().enumerate() {
+            self.check_pointer(&format!("credential.required[{at}]"), pointer);
+        }
+        if let Some(ends) = &rules.expires_at {
+            self.check_pointer("credential.expires_at.pointer", &ends.pointer);
+        }
+        if let Some(account) = &rules.account {
+            self.check_account(rules.format, account);
+        }
+        self.check_pattern("credential.text_matches", rules.text_matches.as_ref());
+        self.check_pattern("credential.status_matches", rules.status_matches.as_ref());
+        self.require(rules.status_matches.is_none() || !rules.status_argv.is_empty(), || {
+            "credential.status_matches without credential.status_argv".to_owned()
+        });
+    }
+
+    fn check_format(&mut self, rules: &CredentialRules) {
         match rules.format {
             FileFormat::Json => {
                 self.require(!rules.required.is_empty(), || {
@@ -196,20 +214,6 @@ impl ErrorList {
                 });
             }
         }
-        for (at, pointer) in rules.required.iter().enumerate() {
-            self.check_pointer(&format!("credential.required[{at}]"), pointer);
-        }
-        if let Some(ends) = &rules.expires_at {
-            self.check_pointer("credential.expires_at.pointer", &ends.pointer);
-        }
-        if let Some(account) = &rules.account {
-            self.check_account(rules.format, account);
-        }
-        self.check_pattern("credential.text_matches", rules.text_matches.as_ref());
-        self.check_pattern("credential.status_matches", rules.status_matches.as_ref());
-        self.require(rules.status_matches.is_none() || !rules.status_argv.is_empty(), || {
-            "credential.status_matches without credential.status_argv".to_owned()
-        });
     }
 
     fn check_account(&mut self, format: FileFormat, account: &AccountSource) {

@@ -5,7 +5,7 @@ use crate::session::{sign_in_address::SignInAddress, timeline::new_entry};
 use anteroom_store::NewTimelineEntry;
 use anteroom_wire::{
     GuestText, TimelineKind,
-    agent::{KEY_ENTRY_PROMPT_ID, PasteResult, SignInEvent, SignInOutcome, SignInUrl},
+    agent::{KEY_ENTRY_PROMPT_ID, OpenPrompt, PasteResult, SignInEvent, SignInOutcome, SignInUrl},
     provider::Provider,
 };
 use serde_json::json;
@@ -27,14 +27,7 @@ pub(super) fn to_timeline_entry(provider: &Provider, event: SignInEvent) -> NewT
             new_entry(TimelineKind::BrowserNotOpened, format!("The machine's browser did not open {host}: {why}."))
                 .with_data(json!({ "host": host, "why": why }))
         }
-        SignInEvent::PromptOpened { id, ask } => {
-            let sentence = match &ask {
-                Some(ask) => format!("{tool} prompts for: {}.", prompt_label(provider, &ask.id)),
-                None => format!("{tool} shows the prompt {id}, which a rule answers."),
-            };
-            let rejected = ask.and_then(|ask| ask.rejection);
-            new_entry(TimelineKind::PromptOpened, sentence).with_data(json!({ "prompt": id, "rejected": rejected }))
-        }
+        SignInEvent::PromptOpened { id, ask } => prompt_opened_entry(provider, &id, ask),
         SignInEvent::PromptClosed { id } => {
             new_entry(TimelineKind::PromptClosed, format!("{tool} closed the prompt {id}."))
                 .with_data(json!({ "prompt": id }))
@@ -62,6 +55,16 @@ pub(super) fn to_timeline_entry(provider: &Provider, event: SignInEvent) -> NewT
             new_entry(TimelineKind::MethodSwitched, sentence).with_data(json!({ "method": method }))
         }
     }
+}
+
+fn prompt_opened_entry(provider: &Provider, id: &GuestText, ask: Option<OpenPrompt>) -> NewTimelineEntry {
+    let tool = &provider.name;
+    let sentence = match &ask {
+        Some(ask) => format!("{tool} prompts for: {}.", prompt_label(provider, &ask.id)),
+        None => format!("{tool} shows the prompt {id}, which a rule answers."),
+    };
+    let rejected = ask.and_then(|ask| ask.rejection);
+    new_entry(TimelineKind::PromptOpened, sentence).with_data(json!({ "prompt": id, "rejected": rejected }))
 }
 
 fn pasted_sentence(tool: &str, pasted: &PasteResult) -> String {

@@ -59,7 +59,7 @@ pub struct ActiveSession {
     pub method_lock: tokio::sync::Mutex<()>,
     /// The entries that its timeline has, by kind.
     pub timeline_budget: Mutex<KindBudget>,
-    /// Whether the last request for a WebSocket arrived without `Upgrade`; the next request for a ticket is told so.
+    /// Whether the last request for a WebSocket arrived without `Upgrade`; the next request for a ticket is refused with that cause.
     pub upgrade_is_missing: AtomicBool,
     /// Who has a place at the desktop.
     desktop_places: Mutex<DesktopPlaces>,

@@ -6,6 +6,8 @@ import { coloursOnDesktop, tabTo, waitUntil } from "../browser.mjs";
 import { inSeconds, signIn } from "../fake-server/samples.mjs";
 import { asPlaywright, launchFirefox, runFirefoxScene } from "../firefox.mjs";
 import { startVncDesktop } from "../vnc-desktop.mjs";
+import { layoutFaults } from "./layout.mjs";
+import { SIGN_IN_STATES } from "./sign-in-states.mjs";
 
 /** @typedef {import("../firefox.mjs").FirefoxScene} FirefoxScene */
 
@@ -205,3 +207,21 @@ test("Firefox: the terminal takes keys, and the desktop reconnects after its soc
     await desktopShows(scene);
   });
 });
+
+/** WebDriver BiDi of Firefox ESR cannot take the network away. */
+const STATES = Object.entries(SIGN_IN_STATES).filter(([state]) => !["offline", "back"].includes(state));
+
+for (const [width = 0, height = 0] of [[1280, 800], [390, 844], [844, 390], [2560, 1300]]) {
+  test(`Firefox, ${width}x${height}: no state scrolls sideways, hides its next action, covers a control or has a small target`, async () => {
+    await runFirefoxScene(browser, async ({ page, fakeServer, base }) => {
+      await page.setViewport({ width, height });
+      /** @type {Record<string, string[]>} */
+      const faults = {};
+      for (const [state, reach] of STATES) {
+        await reach({ page: asPlaywright(page), fakeServer, base, sockets: [], shoot: async () => {} });
+        faults[state] = await layoutFaults(asPlaywright(page));
+      }
+      assert.deepEqual(faults, Object.fromEntries(STATES.map(([state]) => [state, []])));
+    });
+  });
+}

@@ -116,7 +116,7 @@ export async function openSession({ page, fakeServer, base }, part = {}) {
 /** Waits until the desktop shows a live picture. @param {import("playwright-core").Page} page */
 export async function desktopShows(page) {
   await waitUntil("a picture on the desktop", async () => {
-    const overlays = await page.locator("#panel-desktop .overlay, .desktop-page .overlay").count();
+    const overlays = await page.evaluate(() => document.querySelectorAll("#panel-desktop .overlay, .desktop-page .overlay").length);
     return overlays === 0 && (await coloursOnDesktop(page)) > 10;
   });
 }

@@ -1,6 +1,7 @@
 // The states of a sign-in, in their order, for the tests of sizes and for the pictures in docs/pages.
 
 import assert from "node:assert/strict";
+import { waitUntil } from "../browser.mjs";
 import { forPerson, inSeconds, signIn } from "../fake-server/samples.mjs";
 import { desktopShows, openSession, statusIs } from "./scene.mjs";
 
@@ -12,7 +13,17 @@ const LINK = signIn({ url: "https://claude.com/cai/oauth/authorize?client_id=x" 
 /** Waits until the page shows what to do next. @param {import("playwright-core").Page} page */
 export const sessionShows = (page) => page.waitForSelector(".next-action");
 
-/** Each brings the page into a state. @type {Record<string, (scene: Scene) => Promise<unknown>>} */
+/** Waits until the page shows a text; also in Firefox. @param {import("playwright-core").Page} page @param {string} text */
+function textShows(page, text) {
+  return waitUntil(text, () =>
+    page.evaluate(
+      (wanted) => [...document.querySelectorAll("main *, [role=status]")].some((element) => element.textContent?.includes(wanted) && element.checkVisibility()),
+      text,
+    ),
+  );
+}
+
+/** Each brings the page into a state. Those that need a browser without a network are not for Firefox. @type {Record<string, (scene: Scene) => Promise<unknown>>} */
 export const SIGN_IN_STATES = {
   start: async ({ page, base }) => {
     await page.goto(`${base}/dashboard/remote-cli`);
@@ -50,11 +61,11 @@ export const SIGN_IN_STATES = {
     await scene.page.waitForSelector("[data-device-code]");
     await scene.page.context().setOffline(true);
     scene.fakeServer.breakStreams();
-    await scene.page.getByText("Connection lost. Reconnecting…").first().waitFor();
+    await textShows(scene.page, "Connection lost. Reconnecting…");
   },
   back: async ({ page }) => {
     await page.context().setOffline(false);
-    await page.getByText("Your turn").first().waitFor();
+    await textShows(page, "Your turn");
   },
   failure: async (scene) => {
     const id = await openSession(scene, { sign_in: CODE });
@@ -63,7 +74,7 @@ export const SIGN_IN_STATES = {
     const sentence = "Codex could not reach auth.openai.com from here.";
     const for_person = forPerson(session, { situation: "host_unreachable", phase: "needs_attention", title: "This did not work", sentence, actions: ["restart_tool", "change_method"] });
     scene.fakeServer.change(id, { for_person });
-    await scene.page.getByText(sentence).first().waitFor();
+    await textShows(scene.page, sentence);
   },
   connected: async (scene) => {
     await openSession(scene, { status: "completed", credential: scene.fakeServer.credentials[0] ?? null });

@@ -73,15 +73,8 @@ fn parse_machine(name: &str, value: &toml::Value, errors: &mut Vec<String>) -> O
     let agent_token = required_text(table, "agent_token_file").and_then(|path| {
         read_token(Path::new(path)).map_err(|error| format!(".agent_token_file {path:?} {}", chain(&error)))
     });
-    let limit = |key: &str, default: u64, max: u64| match table.get(key) {
-        None => Ok(default),
-        Some(value) => match value.as_integer().map(u64::try_from) {
-            Some(Ok(ms)) if (10..=max).contains(&ms) => Ok(ms),
-            Some(_) | None => Err(format!(".{key} is {value}; it must be a whole number, 10 to {max}")),
-        },
-    };
-    let connect = limit("connect_ms_max", CONNECT_MS_MAX, 10_000);
-    let greeting = limit("greeting_ms_max", GREETING_MS_MAX, 60_000);
+    let connect = limit(table, "connect_ms_max", CONNECT_MS_MAX, 10_000);
+    let greeting = limit(table, "greeting_ms_max", GREETING_MS_MAX, 60_000);
     let encryption = desktop.as_ref().map_or(Ok(Encryption::None), |desktop| parse_encryption(table, desktop));
     let login = desktop.as_ref().map_or(Ok(None), |desktop| parse_login(table, desktop));
     match (desktop, encryption, agent_token, login, connect, greeting) {
@@ -103,6 +96,15 @@ fn parse_machine(name: &str, value: &toml::Value, errors: &mut Vec<String>) -> O
             errors.into_iter().flatten().for_each(error);
             None
         }
+    }
+}
+
+/// A limit in milliseconds, 10 to `max`. An error is a clause after the machine's name.
+fn limit(table: &toml::Table, key: &str, default: u64, max: u64) -> Result<u64, String> {
+    let Some(value) = table.get(key) else { return Ok(default) };
+    match value.as_integer().map(u64::try_from) {
+        Some(Ok(ms)) if (10..=max).contains(&ms) => Ok(ms),
+        Some(_) | None => Err(format!(".{key} is {value}; it must be a whole number, 10 to {max}")),
     }
 }
 

@@ -14,6 +14,14 @@ fn every_built_in_descriptor_reads_its_recorded_screens_as_expected() {
     }
 }
 
+#[test]
+fn r08_an_address_in_a_box_is_found_whole() {
+    let fixture: Fixture = toml::from_str(include_str!("r08_claude_code_in_a_box.screen")).unwrap();
+    let providers = Providers::load(&Config::default()).unwrap();
+    let claude = providers.iter().find(|provider| provider.id.as_str() == "claude_code").unwrap();
+    assert_eq!(all_differences(&fixture, claude).unwrap(), Vec::<String>::new());
+}
+
 /// Each tested version has a recording for each sign-in method.
 #[test]
 fn every_descriptor_of_a_released_tool_has_a_run_recorded_at_its_tested_version() {

@@ -60,7 +60,7 @@ problems! {
     /// No such helper of the session.
     UnknownHelper = "unknown_helper", 404, 4404, "This session has no such helper or open invitation.", "List its helpers: one that has left, was ended or has expired is not among them.", "This helper is not here any more.";
     /// A WebSocket request whose `Upgrade` header a reverse proxy has removed.
-    ProxyWithoutUpgrade = "proxy_without_upgrade", 400, 4400, "The request for a WebSocket arrived without `Upgrade`: a reverse proxy in front does not pass WebSockets on.", "Let the proxy use HTTP/1.1 and pass the headers Upgrade and Connection (docs/networks.md), then connect again.", "This part of the page cannot be shown: something on the way to you does not let it through. Please tell the people who run this page.";
+    ProxyWithoutUpgrade = "proxy_without_upgrade", 400, 4400, "A reverse proxy in front of this server does not pass WebSockets on.", "Let the proxy use HTTP/1.1 and pass the headers Upgrade and Connection (docs/networks.md), then connect again.", "This part of the page cannot be shown: something on the way to you does not let it through. Please tell the people who run this page.";
     /// A name that another API token has, or that looks like that of another one.
     NameInUse = "name_in_use", 409, 4409, "Another valid token has this name, or one that looks like it.", "Choose another name, or rotate or revoke that token.", "This did not work. Please tell the people who run this page.";
     /// A token whose scopes do not include the request's.

@@ -63,6 +63,10 @@ async fn bundle_of_complete_sign_in_contains_diagnostics_and_no_secret() {
             Step::write(ScriptedProvider::CREDENTIAL_PATH, format!("{{\"token\": \"{credential}{{line}}\"}}")),
             Step::print_line("Login successful"),
         ]),
+    )
+    .with_descriptor_key(
+        "prompts",
+        json!([{ "id": "paste_code", "matches": r"Paste the code:\s*\z", "ask": { "label": "The code" } }]),
     );
     let server =
         TestServer::start(TestConfig::with_provider(provider).with_settings("[log]\nlevel = 'trace'\n")).await.unwrap();
@@ -76,8 +80,9 @@ async fn bundle_of_complete_sign_in_contains_diagnostics_and_no_secret() {
     let started = api.start_session_with(&start).await.unwrap();
     let pass = started.viewer_url.split_once("#login_token=").unwrap().1.to_owned();
     let id = started.session.id;
-    api.wait_until(&id, "showing a URL and a code", |view| {
-        view.sign_in.url.is_some() && view.sign_in.device_code.as_deref() == Some(&device)
+    api.wait_until(&id, "showing a URL and a code, and asking", |view| {
+        let shows_code = view.sign_in.device_code.as_deref() == Some(&device);
+        view.sign_in.url.is_some() && shows_code && view.sign_in.prompt.is_some()
     })
     .await
     .unwrap();

@@ -1,6 +1,7 @@
 // A backend that lets its people connect a tool with Anteroom: npm install && npm start
 //
 // Environment: ANTEROOM_URL (where the API is), ANTEROOM_TOKEN_FILE (an API token), PROVIDER (default demo), PORT (default 8081).
+// Anteroom's configuration: `[http] frame_ancestors = ["http://localhost:8081"]`; without it, a browser shows no frame of it here.
 
 import { readFileSync } from "node:fs";
 import { createServer, type IncomingMessage, type ServerResponse } from "node:http";

@@ -97,7 +97,7 @@ enum Command {
     Login(login::LoginArguments),
     /// Run a command with a stored credential in a new machine, attached to this terminal.
     ///
-    /// Exits with the command's exit code, or with 125 if the command could not be run.
+    /// Exits with the command's exit code, with 127 if the machine has no such command, or with 125 if no machine could run it.
     Exec(exec::ExecArguments),
     /// List, check, lease, renew and delete stored credentials.
     #[command(subcommand)]

@@ -145,52 +145,65 @@ async function htmlFiles() {
 }
 
 /** Writes the assets, then the pages that refer to them, then removes the files of earlier builds.
- * @param {import("esbuild").BuildResult[]} results */
+ * @param {Map<string, import("esbuild").BuildResult>} results of each build */
 async function writePages(results) {
   // The hash that scripts/steps.sh keeps of the sources is not valid any more.
   await rm(join(dist, ".source-hash"), { force: true });
   const files = new Files();
-  for (const { path, contents } of results.flatMap((result) => result.outputFiles ?? [])) {
+  for (const { path, contents } of [...results.values()].flatMap((result) => result.outputFiles ?? [])) {
     await files.write(relative(dist, path), contents);
   }
-  const built = results.flatMap((result) => Object.entries(result.metafile?.outputs ?? {}));
-  const outputs = new Map(built.map(([path, output]) => [path.replace(/^dist\//, ""), output]));
-  /** @param {string} ending @param {string} [source] */
-  const find = (ending, source) => {
-    const found = [...outputs].find(([path, output]) => path.endsWith(ending) && (source === undefined || output.entryPoint === source));
-    if (!found) throw new Error(`the build has no ${ending} of ${source ?? "any source"}`);
+  /** The outputs of each build, by their paths below dist/. */
+  const outputs = new Map([...results].map(([name, { metafile }]) => {
+    const paths = Object.entries(metafile?.outputs ?? {});
+    return [name, new Map(paths.map(([path, output]) => [path.replace(/^dist\//, ""), output]))];
+  }));
+  /** @param {string} build @param {string} ending @param {string} [source] */
+  const find = (build, ending, source) => {
+    const of_build = [...(outputs.get(build) ?? [])];
+    const found = of_build.find(([path, output]) => path.endsWith(ending) && (source === undefined || output.entryPoint === source));
+    if (!found) throw new Error(`the build ${build} has no ${ending} of ${source ?? "any source"}`);
     return found[0];
   };
-  const icon = find(".svg");
+  const icon = find("styles", ".svg");
   for (const file of await htmlFiles()) {
-    const script = file.script === null ? null : find(".js", file.script);
-    const roots = [...(script === null ? [] : [script]), ...file.loads.map((source) => find(".js", source))];
-    const preloads = [...new Set(roots.flatMap((root) => [...closure(outputs, root)]))].filter((path) => path !== script);
-    const styles = ["src/styles/app.css", ...(file.styles ?? [])].map((source) => find(".css", source));
+    const { build } = file;
+    const script = build === null ? null : find(build, ".js", BUILDS[build].script);
+    const loads = build === null ? [] : file.loads.map((source) => find(build, ".js", source));
+    const roots = [...(script === null ? [] : [script]), ...loads];
+    const of_build = outputs.get(build ?? "") ?? new Map();
+    const preloads = [...new Set(roots.flatMap((root) => [...closure(of_build, root)]))].filter((path) => path !== script);
+    const styles = ["src/styles/app.css", ...(file.styles ?? [])].map((source) => find("styles", ".css", source));
     await files.write(file.file, Buffer.from(html(file, { script, preloads, styles, icon })));
   }
   await files.removeOthers();
 }
 
-/** The entry points of each build. A module that two entry points of one build use is a file of its own, and small files compress badly:
- * the operators' pages have their own copies. */
-const BUILDS = [
-  ["src/app.tsx", "src/desktop-page.tsx", "src/styles/app.css", "src/icon.svg"],
-  ["src/admin.tsx", "src/styles/admin-pages.css"],
-];
+/** The entry point of each page, and the styles and the icon of all. A module that two entry points of one build use is a file of its own;
+ * many small files compress badly and wait for one another.
+ * @type {Record<import("./src/first-content").Build, { script: string }>} */
+const BUILDS = {
+  start: { script: "src/app.tsx" },
+  session: { script: "src/app.tsx" },
+  login: { script: "src/app.tsx" },
+  "sign-in-callback": { script: "src/app.tsx" },
+  desktop: { script: "src/desktop-page.tsx" },
+  admin: { script: "src/admin.tsx" },
+};
+const STYLES = ["src/styles/app.css", "src/styles/admin-pages.css", "src/icon.svg"];
 
-/** The newest result of each build. @type {Map<number, import("esbuild").BuildResult>} */
+/** The newest result of each build. @type {Map<string, import("esbuild").BuildResult>} */
 const results = new Map();
 let written = Promise.resolve();
 
-/** Writes the pages after each build, once all have a result. @param {number} number @returns {import("esbuild").Plugin} */
-const pagesAfter = (number) => ({
+/** Writes the pages after each build, once all have a result. @param {string} name @returns {import("esbuild").Plugin} */
+const pagesAfter = (name) => ({
   name: "pages",
   setup(build) {
     build.onEnd((result) => {
       if (result.errors.length > 0) return undefined;
-      results.set(number, result);
-      if (results.size === BUILDS.length) written = written.then(() => writePages([...results.values()]));
+      results.set(name, result);
+      if (results.size === builds.length) written = written.then(() => writePages(results));
       return written;
     });
   },
@@ -219,7 +232,14 @@ const common = {
   write: false,
   logLevel: "warning",
 };
-const builds = BUILDS.map((entryPoints, number) => ({ ...common, entryPoints, plugins: [pagesAfter(number), stylesAsText] }));
+/** @param {string} name @param {string[]} entryPoints */
+const buildOf = (name, entryPoints) => ({
+  ...common,
+  entryPoints,
+  define: { PAGE: JSON.stringify(name) },
+  plugins: [pagesAfter(name), stylesAsText],
+});
+const builds = [...Object.entries(BUILDS).map(([name, { script }]) => buildOf(name, [script])), buildOf("styles", STYLES)];
 
 await mkdir(dist, { recursive: true });
 if (process.argv.includes("--watch")) {

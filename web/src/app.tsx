@@ -1,4 +1,4 @@
-// Selects the page by path. Each page is a separate chunk, so that the start page does not load the desktop's code.
+// Loads and shows a page. `build.mjs` builds this once for each of them.
 
 import { render, type ComponentType } from "preact";
 import { toProblem } from "./api";
@@ -8,17 +8,15 @@ import { loadPageLanguage } from "./language";
 import { useStore } from "./store";
 import { language } from "./texts";
 
+/** The page of this build. */
+declare const PAGE: "start" | "session" | "login" | "sign-in-callback";
+
+/** Conditions on a constant: the bundler leaves out the other pages. */
 async function loadPage() {
-  switch (window.location.pathname.replace(/\/+$/, "")) {
-    case "/login":
-      return (await import("./pages/login")).LoginPage;
-    case "/sign-in/callback":
-      return (await import("./pages/sign-in-callback")).SignInCallbackPage;
-    case "/dashboard/remote-cli/auth":
-      return (await import("./pages/auth")).AuthPage;
-    default:
-      return (await import("./pages/start")).StartPage;
-  }
+  if (PAGE === "login") return (await import("./pages/login")).LoginPage;
+  if (PAGE === "sign-in-callback") return (await import("./pages/sign-in-callback")).SignInCallbackPage;
+  if (PAGE === "session") return (await import("./pages/auth")).AuthPage;
+  return (await import("./pages/start")).StartPage;
 }
 
 /** Renders the page again when its language changes. */

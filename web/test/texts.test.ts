@@ -84,6 +84,16 @@ test("the German sentences of a session are written from its values", () => {
   assert.deepEqual(shown({ situation: "your_turn" }, { instruction: "Tippen Sie X." })[1], "Tippen Sie X.");
 });
 
+test("the German sentences about the remote browser are written from the values of its page", () => {
+  const page = { situation: "page_unreachable", phase: "needs_attention", title: "", sentence: "", host: "id.example", actions: [], since: null, usual_s: null } as const;
+  const sentence = (owner: string | null) => {
+    const for_person = { ...SESSION.for_person, remote_browser: { ...page, actions: [] }, values: { ...SESSION.for_person.values, owner, host: null } };
+    return new Translation(SERVER_TEXTS).session({ ...SESSION, for_person }).for_person.remote_browser?.sentence;
+  };
+  assert.equal(sentence("Ada"), "Der Remote-Browser kann id.example von hier nicht erreichen. Versuchen Sie es noch einmal, oder wenden Sie sich an Ada.");
+  assert.equal(sentence(null), "Der Remote-Browser kann id.example von hier nicht erreichen. Versuchen Sie es noch einmal, oder wenden Sie sich an die Verwaltung dieser Seite.");
+});
+
 test("what a newer server sends is shown in its own words", () => {
   const future = { situation: "paused" as "queued", title: "Paused", sentence: "It waits." };
   assert.deepEqual(shown(future), ["Paused", "It waits."]);

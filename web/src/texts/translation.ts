@@ -76,22 +76,20 @@ export class Translation {
       reason: ends[reason ?? ""] ?? "",
     };
     const why = verdict === null ? shown.why : (verdicts[verdict] ?? shown.why);
-    const { remote_browser } = shown;
-    const page = remote_browser === null ? undefined : situations[remote_browser.situation];
     return {
       ...shown,
       title: fill(texts.title, values),
       sentence: this.#ofOwner(texts.sentence, owner, values),
       why: why === null ? null : fill(why, values),
-      remote_browser:
-        remote_browser === null || page === undefined
-          ? remote_browser
-          : {
-              ...remote_browser,
-              title: fill(page.title, { ...values, host: remote_browser.host }),
-              sentence: fill(page.sentence, { ...values, host: remote_browser.host }),
-            },
+      remote_browser: this.#remoteBrowser(shown, values),
     };
+  }
+
+  #remoteBrowser({ remote_browser, values: { owner } }: ForPerson, values: Values): ForPerson["remote_browser"] {
+    const texts = remote_browser === null ? undefined : this.texts.situations[remote_browser.situation];
+    if (remote_browser === null || texts === undefined) return remote_browser;
+    const of_page = { ...values, host: remote_browser.host };
+    return { ...remote_browser, title: fill(texts.title, of_page), sentence: this.#ofOwner(texts.sentence, owner, of_page) };
   }
 
   #ofOwner(template: string, owner: string | null, values: Values): string {

@@ -168,7 +168,7 @@ async function writePages(results) {
   const icon = find("styles", ".svg");
   for (const file of await htmlFiles()) {
     const { build } = file;
-    const script = build === null ? null : find(build, ".js", BUILDS[build].script);
+    const script = build === null ? null : find(build, ".js", BUILDS[build]);
     const loads = build === null ? [] : file.loads.map((source) => find(build, ".js", source));
     const roots = [...(script === null ? [] : [script]), ...loads];
     const of_build = outputs.get(build ?? "") ?? new Map();
@@ -181,14 +181,14 @@ async function writePages(results) {
 
 /** The entry point of each page, and the styles and the icon of all. A module that two entry points of one build use is a file of its own;
  * many small files compress badly and wait for one another.
- * @type {Record<import("./src/first-content").Build, { script: string }>} */
+ * @type {Record<import("./src/first-content").Build, string>} */
 const BUILDS = {
-  start: { script: "src/app.tsx" },
-  session: { script: "src/app.tsx" },
-  login: { script: "src/app.tsx" },
-  "sign-in-callback": { script: "src/app.tsx" },
-  desktop: { script: "src/desktop-page.tsx" },
-  admin: { script: "src/admin.tsx" },
+  start: "src/app.tsx",
+  session: "src/app.tsx",
+  login: "src/app.tsx",
+  "sign-in-callback": "src/app.tsx",
+  desktop: "src/desktop-page.tsx",
+  admin: "src/admin.tsx",
 };
 const STYLES = ["src/styles/app.css", "src/styles/admin-pages.css", "src/icon.svg"];
 
@@ -239,7 +239,7 @@ const buildOf = (name, entryPoints) => ({
   define: { PAGE: JSON.stringify(name) },
   plugins: [pagesAfter(name), stylesAsText],
 });
-const builds = [...Object.entries(BUILDS).map(([name, { script }]) => buildOf(name, [script])), buildOf("styles", STYLES)];
+const builds = [...Object.entries(BUILDS).map(([name, script]) => buildOf(name, [script])), buildOf("styles", STYLES)];
 
 await mkdir(dist, { recursive: true });
 if (process.argv.includes("--watch")) {

@@ -118,7 +118,7 @@ impl From<VencryptFault> for DialError {
 }
 
 impl DialError {
-    /// The problem for an API error; its close code is 4502.
+    /// The problem for an API error; its close code is 4502, or 4511 if no attempt can succeed.
     pub fn to_problem(&self) -> Problem {
         match self {
             Self::NotResolved(_) | Self::NoAddress => Problem::ExternalNoRoute,

@@ -41,7 +41,7 @@ pub(super) async fn cause_of(context: &SessionContext, row: &SessionRow) -> Opti
     says_more(verdict, end.reason.kind.code()).then_some(verdict)
 }
 
-/// Whether the verdict tells a person more than the reason for which the session ended.
+/// Whether the verdict says more than the reason for which the session ended.
 fn says_more(verdict: Verdict, reason: &str) -> bool {
     let is_vague = matches!(
         verdict,

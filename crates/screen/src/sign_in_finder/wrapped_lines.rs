@@ -16,7 +16,7 @@ const PROSE_CHARS_MAX: usize = 20;
 /// Characters that programs draw vertical borders with.
 const BORDERS: [char; 18] = ['|', '│', '┃', '║', '┆', '┇', '┊', '┋', '╎', '╏', '▏', '▎', '▍', '▌', '▐', '▕', '█', '¦'];
 const DEVICE_CODE_CHARS_MAX: usize = 12;
-/// What closes an address that a program puts in brackets or quotes, and is no part of an address.
+/// What closes an address that a program puts in brackets or quotes, and is not part of an address.
 const CLOSING: [char; 4] = ['>', '"', '`', '}'];
 /// Programs break words after these.
 const BREAK_AFTER: [char; 6] = ['-', '/', '?', '&', '=', ','];

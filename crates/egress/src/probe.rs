@@ -1,9 +1,7 @@
 //! A check of the way to one host, by the gate's own code, for `anteroom doctor --network`.
 
-use super::{
-    EgressError, EgressGate, GatedStream, HostName, Route, Way, dial::ByteStream, proxy::chain, require_granted,
-};
-use anteroom_wire::{provider::Provider, time::to_millis};
+use super::{EgressError, EgressGate, GatedStream, HostName, Route, Way, dial::ByteStream, require_granted};
+use anteroom_wire::{chain, provider::Provider, time::to_millis};
 use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, Error as TlsError, ProtocolVersion, RootCertStore,
     SignatureScheme,
@@ -36,8 +34,6 @@ pub struct Probe {
     pub answers: Vec<IpAddr>,
     /// How the host was, or would have been, reached; `None`: the gate did not get so far.
     pub way: Option<Way>,
-    /// The proxy on the way: its URL without user and password.
-    pub proxy: Option<String>,
     /// Time to resolve the name, milliseconds.
     pub resolve_ms: Option<u64>,
     /// Time to connect, through the proxy if there is one, milliseconds.
@@ -115,7 +111,7 @@ impl ProbeTls {
     ) -> Result<TlsReport, ProbeFailure> {
         let started = Instant::now();
         let seen = Arc::new(RecordingVerifier { inner: Arc::clone(&self.verifier), seen: OnceLock::new() });
-        let failed = |error: &dyn std::error::Error| ProbeFailure::Tls(chain(error));
+        let failed = |error: &(dyn std::error::Error + 'static)| ProbeFailure::Tls(chain(error));
         let config = ClientConfig::builder_with_provider(Arc::clone(&self.provider))
             .with_safe_default_protocol_versions()
             .map_err(|error| failed(&error))?
@@ -161,7 +157,6 @@ impl EgressGate {
         let mut probe = Probe {
             answers: Vec::new(),
             way: None,
-            proxy: None,
             resolve_ms: None,
             connect_ms: None,
             tls: None,
@@ -208,10 +203,7 @@ impl EgressGate {
                 probe.way = addresses.first().copied().map(Way::Direct);
                 probe.resolve_ms = Some(to_millis(started.elapsed()));
             }
-            Route::Proxy(proxy) => {
-                probe.way = Some(Way::Proxy);
-                probe.proxy = Some(proxy.to_string());
-            }
+            Route::Proxy(_) => probe.way = Some(Way::Proxy),
         }
         let connecting = Instant::now();
         let stream = self.open(&name, port, route, started).await?;

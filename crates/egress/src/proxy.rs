@@ -3,7 +3,7 @@
 //! HTTP `CONNECT` (RFC 9110 §9.3.6), also over TLS, and SOCKS5 (RFC 1928, RFC 1929). The proxy gets the name and resolves it.
 
 use super::{EgressError, HostName, dial::ByteStream, host_name::escape_control_characters};
-use anteroom_wire::{Problem, Secret};
+use anteroom_wire::{Problem, Secret, chain};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, header};
@@ -11,7 +11,7 @@ use http_body_util::Empty;
 use hyper::{client::conn::http1, ext::ReasonPhrase};
 use hyper_util::{client::proxy::matcher::Matcher, rt::TokioIo};
 use rustls::{ClientConfig, RootCertStore, pki_types::ServerName};
-use std::{error::Error, fmt, sync::Arc};
+use std::{fmt, sync::Arc};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_socks::tcp::Socks5Stream;
@@ -283,16 +283,4 @@ fn value_of(headers: &HeaderMap, name: &str) -> Option<String> {
 fn words(text: &str) -> String {
     let words = text.split_whitespace().map(escape_control_characters).collect::<Vec<_>>().join(" ");
     words.chars().take(WORDS_MAX).collect()
-}
-
-/// An error with its causes.
-pub(crate) fn chain(error: &dyn Error) -> String {
-    let mut texts = vec![error.to_string()];
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        texts.push(error.to_string());
-        cause = error.source();
-    }
-    texts.dedup();
-    texts.join(": ")
 }

@@ -153,7 +153,7 @@ async fn check_host(
     if report.host.starts_with("*.") {
         return report;
     }
-    let Probe { answers, way, proxy: _, resolve_ms, connect_ms, tls, total_ms, failure } =
+    let Probe { answers, way, resolve_ms, connect_ms, tls, total_ms, failure } =
         gate.probe(provider, &report.host, port, tls).await;
     report.status = if failure.is_some() { HostStatus::Failed } else { HostStatus::Ok };
     report.addresses = answers;

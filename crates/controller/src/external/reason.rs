@@ -1,5 +1,7 @@
 //! The reason that a desktop gives when it refuses, for operators and users: bounded, printable, without addresses.
 
+use anteroom_wire::guest_text::is_shown_unchanged;
+
 /// The bytes of a reason that are read.
 pub(super) const READ_BYTES_MAX: u64 = 1_024;
 /// The characters of a reason that are shown.
@@ -14,7 +16,7 @@ pub(super) fn clean_reason(bytes: &[u8]) -> String {
         if inner.contains(['.', ':', '/', '\\', '@', '[']) { "…" } else { word }
     });
     let line = words.collect::<Vec<_>>().join(" ");
-    line.chars().filter(|c| !c.is_control() && *c != '\u{fffd}').take(SHOWN_CHARS_MAX).collect()
+    line.chars().filter(|c| is_shown_unchanged(*c) && *c != char::REPLACEMENT_CHARACTER).take(SHOWN_CHARS_MAX).collect()
 }
 
 #[cfg(test)]

@@ -4,17 +4,13 @@ use super::{
     DesktopEndpoint, DesktopLogin, Encryption, EndpointScheme, ExternalMachine,
     tls::{self, DesktopTls, Trust},
 };
-use crate::api_error::chain;
+use crate::{
+    api_error::chain,
+    private_file::{PrivateFile, Readers, read_private_file},
+};
 use anteroom_store::Sha256Hex;
 use anteroom_wire::Secret;
-use std::{
-    collections::BTreeMap,
-    fs::File,
-    io::{self, Read},
-    os::unix::fs::MetadataExt,
-    path::Path,
-    sync::Arc,
-};
+use std::{collections::BTreeMap, io, path::Path, sync::Arc};
 use zeroize::Zeroizing;
 
 const NAME_CHARS_MAX: usize = 40;
@@ -193,17 +189,11 @@ enum SecretFileError {
 
 /// Reads at most `bytes_max` bytes of a text file that only its owner may read.
 fn read_secret(path: &Path, bytes_max: usize) -> Result<Zeroizing<String>, SecretFileError> {
-    let mut file = File::open(path)?;
-    let meta = file.metadata()?;
-    if !meta.is_file() {
-        return Err(SecretFileError::NotAFile);
+    match read_private_file(path, Readers::Owner, bytes_max as u64)? {
+        PrivateFile::Text(text) => Ok(text),
+        PrivateFile::NotAFile => Err(SecretFileError::NotAFile),
+        PrivateFile::ReadableByOthers { mode } => Err(SecretFileError::ReadableByOthers { mode }),
     }
-    if meta.mode() & 0o077 != 0 {
-        return Err(SecretFileError::ReadableByOthers { mode: meta.mode() & 0o777 });
-    }
-    let mut text = Zeroizing::new(String::new());
-    Read::by_ref(&mut file).take(bytes_max as u64).read_to_string(&mut text)?;
-    Ok(text)
 }
 
 /// Reads the token file and returns the hash of the token.

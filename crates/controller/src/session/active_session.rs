@@ -16,7 +16,7 @@ use anteroom_store::Sha256Hex;
 use anteroom_tunnel::{CloseCause, CloseSignal, SessionActivity};
 use anteroom_wire::{EndReason, MachineId, SessionId, provider::Provider};
 pub use connected_helpers::{ConnectedHelpers, HelperConnection};
-pub use current_machine::{CurrentMachine, MachineHost, MachineSignIn, ReportedPage, ToolStart};
+pub use current_machine::{CurrentMachine, MachineHost, MachineSignIn, Moment, ReportedPage};
 pub use deliveries_in_flight::DeliveriesInFlight;
 use desktop_viewers::DesktopPlaces;
 pub use desktop_viewers::{DesktopPlace, ViewerAccess};

@@ -7,7 +7,7 @@ pub mod reported_sign_in;
 mod sign_in;
 
 use super::{
-    active_session::{ActiveSession, CurrentMachine, MachineSignIn, ToolStart},
+    active_session::{ActiveSession, CurrentMachine, MachineSignIn, Moment},
     for_person::CAPTURE_GRACE,
     request_rates::MachineRequest,
     timeline::new_entry,
@@ -139,7 +139,7 @@ fn apply_tool_event(sign_in: &mut MachineSignIn, event: &ToolEvent) {
         ToolEvent::Started => {
             sign_in.clear_tool_output();
             sign_in.reported_status.cli = CliState::Running;
-            sign_in.tool_started = Some(ToolStart::now());
+            sign_in.tool_started = Some(Moment::now());
         }
         ToolEvent::Exited { code, last_lines } => {
             sign_in.reported_status.cli = CliState::Exited { code: *code };

@@ -59,7 +59,7 @@ pub struct MachineSignIn {
     /// The sign-in as last reported by the agent.
     pub reported_status: SignInStatus,
     /// When this server received the device code.
-    pub device_code_at: Option<ToolStart>,
+    pub device_code_at: Option<Moment>,
     /// Whether the tool is signed in with a credential that stays in the machine.
     pub kept_in_machine: bool,
     /// The page in the machine's browser. It outlives the tool's process.
@@ -71,7 +71,7 @@ pub struct MachineSignIn {
     /// The addresses and codes that were reported.
     pub changes: SignInChanges,
     /// When the tool was started.
-    pub tool_started: Option<ToolStart>,
+    pub tool_started: Option<Moment>,
     /// When this server learned that the tool had exited or that its sign-in had failed.
     pub ended_at: Option<Instant>,
     /// The last lines of a tool that exited.
@@ -82,16 +82,16 @@ pub struct MachineSignIn {
     pub has_shown: bool,
 }
 
-/// When this server learned that a tool was started, of its code or of a page.
+/// A point in time by both clocks.
 #[derive(Debug, Clone, Copy)]
-pub struct ToolStart {
+pub struct Moment {
     /// By the monotonic clock.
     pub at: Instant,
-    /// The same moment, milliseconds since 1970.
+    /// By the system clock, milliseconds since 1970.
     pub at_ms: UnixMs,
 }
 
-impl ToolStart {
+impl Moment {
     /// Now.
     pub fn now() -> Self {
         Self { at: Instant::now(), at_ms: unix_time::now_unix_ms() }
@@ -106,7 +106,7 @@ pub struct ReportedPage {
     /// Whether it is shown.
     pub state: BrowserPageState,
     /// When this server learned of it.
-    pub reported: ToolStart,
+    pub reported: Moment,
 }
 
 impl MachineSignIn {
@@ -120,7 +120,7 @@ impl MachineSignIn {
         {
             self.page_time = Some(opening.reported.at.elapsed());
         }
-        self.page = Some(ReportedPage { host, state, reported: ToolStart::now() });
+        self.page = Some(ReportedPage { host, state, reported: Moment::now() });
         changed
     }
 
@@ -149,11 +149,11 @@ impl MachineSignIn {
     }
 
     /// Until when the device code that is shown is valid; `None`: none is shown, or how long it is valid is not known.
-    pub fn device_code_until(&self, provider: &Provider) -> Option<ToolStart> {
+    pub fn device_code_until(&self, provider: &Provider) -> Option<Moment> {
         let has_exited = matches!(self.reported_status.cli, CliState::Exited { .. });
         let shown = self.device_code_at.filter(|_| !has_exited && self.reported_status.device_code.is_some())?;
         let life_s = provider.sign_in.code_s_max?;
-        Some(ToolStart { at: shown.at + Duration::from_secs(life_s), at_ms: shown.at_ms + life_s * 1_000 })
+        Some(Moment { at: shown.at + Duration::from_secs(life_s), at_ms: shown.at_ms + life_s * 1_000 })
     }
 
     /// The tool shows another address or code: a failure that it showed before is over.

@@ -2,7 +2,7 @@
 //! address by its host, a code by its rule, a prompt by its id. The texts that a user sees are the descriptor's.
 
 use crate::session::{
-    active_session::{MachineSignIn, SignInChange, ToolStart},
+    active_session::{MachineSignIn, Moment, SignInChange},
     sign_in_address::SignInAddress,
 };
 use anteroom_wire::{
@@ -109,7 +109,7 @@ fn apply_code(sign_in: &mut MachineSignIn, provider: &Provider, code: &GuestText
         return Applied::Rejected;
     }
     sign_in.reported_status.device_code = Some(code.clone());
-    sign_in.device_code_at = Some(ToolStart::now());
+    sign_in.device_code_at = Some(Moment::now());
     if change != SignInChange::New {
         return Applied::Repeated;
     }

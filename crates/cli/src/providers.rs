@@ -2,9 +2,11 @@
 
 mod check;
 mod list;
+mod outdated;
 mod test_rules;
 
 use anteroom_controller::config::Config;
+use anteroom_wire::ProviderId;
 use clap::Subcommand;
 use std::{path::PathBuf, process::ExitCode};
 
@@ -21,6 +23,15 @@ pub(super) enum ProvidersCommand {
         /// Descriptor files, or ids of configured providers. Default: all configured providers.
         #[arg(value_name = "FILE|ID")]
         which: Vec<String>,
+    },
+    /// Compare the releases in the image, in the descriptors and in the npm registry. Exits with 1 if one is outdated or unknown.
+    Outdated {
+        /// Ids of providers. Default: all whose descriptor names a package.
+        #[arg(value_name = "PROVIDER")]
+        which: Vec<ProviderId>,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
     },
     /// Test a descriptor's rules on recorded screens: those in `fixtures/ID/*.screen` next to it, or the given ones.
     Test(TestArguments),
@@ -48,6 +59,7 @@ pub(super) struct TestArguments {
 pub(super) async fn run(config: &Config, command: ProvidersCommand) -> anyhow::Result<ExitCode> {
     match command {
         ProvidersCommand::List { json } => list::run(config, json).await,
+        ProvidersCommand::Outdated { which, json } => outdated::run(config, &which, json).await,
         ProvidersCommand::Check { which } => check::run(config, &which),
         ProvidersCommand::Test(arguments) => test_rules::run(config, &arguments),
     }

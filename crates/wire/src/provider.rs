@@ -34,6 +34,10 @@ pub struct Provider {
     /// The release for which the patterns below were written; the image may have another.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tested_version: Option<String>,
+    /// The tool's package in the npm registry (`@openai/codex`), which `anteroom providers outdated` asks for the newest release. Not
+    /// sent to the agent; see [`Provider::for_agent`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub npm_package: Option<String>,
     /// The preferred method's name.
     #[serde(default)]
     pub method: MethodName,

@@ -381,6 +381,7 @@ pub(crate) fn provider(script: &str) -> Provider {
         cli: "demo".into(),
         argv: ["/bin/sh", "-c", script].map(str::to_owned).to_vec(),
         tested_version: None,
+        npm_package: None,
         method: MethodName::default(),
         label: String::new(),
         env: BTreeMap::new(),

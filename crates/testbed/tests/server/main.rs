@@ -25,6 +25,7 @@ mod liveness;
 mod networks;
 mod operating_commands;
 mod operator_socket;
+mod outdated;
 mod pages;
 mod past_incidents;
 mod process_protection;

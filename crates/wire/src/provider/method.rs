@@ -148,7 +148,14 @@ impl Provider {
         {
             credential.companions.push(path.to_owned());
         }
-        Self { sign_in_hosts: Vec::new(), without_account: false, sign_in, credential, ..self.clone() }
+        Self {
+            npm_package: None,
+            sign_in_hosts: Vec::new(),
+            without_account: false,
+            sign_in,
+            credential,
+            ..self.clone()
+        }
     }
 
     /// The prompts that the user answers, each with the id of its rule.
@@ -209,6 +216,7 @@ mod tests {
             next_action = "Open it."
             policy = "store"
             egress = []
+            npm_package = "@x/x"
             without_account = true
             sign_in_hosts = ["x.example"]
             sign_in = { declined = "no" }
@@ -217,7 +225,7 @@ mod tests {
         )
         .unwrap();
         let sent = serde_json::to_string(&provider.for_agent()).unwrap();
-        for key in ["without_account", "sign_in_hosts", "declined", "account"] {
+        for key in ["npm_package", "without_account", "sign_in_hosts", "declined", "account"] {
             assert!(!sent.contains(&format!("\"{key}\"")), "{key} in {sent}");
         }
     }

@@ -46,6 +46,20 @@ impl Provider {
     }
 }
 
+/// `name` or `@scope/name` as npm allows for new packages. It never begins with a dash, so it is not an option of a program.
+fn is_npm_package(name: &str) -> bool {
+    let is_part = |part: &str| {
+        part.starts_with(|first: char| first.is_ascii_lowercase() || first.is_ascii_digit())
+            && part.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || "-._".contains(c))
+    };
+    name.len() <= 214
+        && match name.strip_prefix('@').map(|scoped| scoped.split_once('/')) {
+            None => is_part(name),
+            Some(Some((scope, name))) => is_part(scope) && is_part(name),
+            Some(None) => false,
+        }
+}
+
 struct ErrorList(Vec<String>);
 
 impl ErrorList {
@@ -64,6 +78,9 @@ impl ErrorList {
     fn check_provider(&mut self, provider: &Provider) {
         self.require(!provider.name.trim().is_empty(), || "name is empty".to_owned());
         self.require(!provider.cli.trim().is_empty(), || "cli is empty".to_owned());
+        self.require(provider.npm_package.as_deref().is_none_or(is_npm_package), || {
+            "npm_package is not the name of a package: expected name or @scope/name without a version".to_owned()
+        });
         self.require(provider.methods.is_empty() || !provider.label.trim().is_empty(), || {
             "label is empty: with several methods each needs one".to_owned()
         });

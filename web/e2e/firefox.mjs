@@ -10,12 +10,16 @@ import { FakeServer } from "./fake-server/server.mjs";
 const WAIT_MS_MAX = 20_000;
 const WINDOW = { width: 1280, height: 800 };
 
-/** Starts the browser. The caller must close it. */
-export function launchFirefox() {
+/** A mouse and a touch screen, as Firefox's settings name them: coarse 1, fine 2, hover 4. */
+const MOUSE_AND_TOUCH = { "ui.allPointerCapabilities": 7, "dom.w3c_touch_events.enabled": 1 };
+
+/** Starts the browser. The caller must close it. @param {{ has_touch?: boolean }} [options] */
+export function launchFirefox({ has_touch = false } = {}) {
   return puppeteer.launch({
     browser: "firefox",
     executablePath: process.env["ANTEROOM_E2E_FIREFOX"] ?? "/usr/bin/firefox-esr",
     headless: true,
+    extraPrefsFirefox: has_touch ? MOUSE_AND_TOUCH : {},
   });
 }
 

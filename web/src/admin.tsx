@@ -2,6 +2,10 @@
 
 import { render } from "preact";
 import { AdminApp } from "./admin/app";
+import { keepFocus } from "./keep-focus";
 
 const root = document.getElementById("app");
-if (root !== null) render(<AdminApp />, root);
+if (root !== null) {
+  keepFocus(root);
+  render(<AdminApp />, root);
+}

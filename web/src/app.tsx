@@ -4,6 +4,7 @@ import { render, type ComponentType } from "preact";
 import { toProblem } from "./api";
 import { Frame } from "./components/frame";
 import { ProblemNote } from "./components/problem-note";
+import { keepFocus } from "./keep-focus";
 import { loadPageLanguage } from "./language";
 import { useStore } from "./store";
 import { language } from "./texts";
@@ -27,6 +28,7 @@ function App({ Page }: { Page: ComponentType }) {
 
 const root = document.getElementById("app");
 if (root !== null) {
+  keepFocus(root);
   Promise.all([loadPage(), loadPageLanguage()]).then(
     ([Page]) => render(<App Page={Page} />, root),
     (error: unknown) =>

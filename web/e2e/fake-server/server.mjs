@@ -57,6 +57,8 @@ export class FakeServer {
   consent = "not_needed";
   /** The idle time after a heartbeat, milliseconds. */
   idle_ms_max = 600_000;
+  /** The delay of a start lets both clicks of a double click arrive before the response. */
+  start_delay_ms = 150;
   /** Whether new sessions are rejected, because there is no capacity. */
   at_capacity = false;
   /** The browsers that are signed in. */
@@ -295,8 +297,7 @@ export class FakeServer {
       existing ??
       this.add({ provider: body.provider, provider_name: provider?.name ?? body.provider, lanes: provider?.lanes ?? [], renews: body.renews ?? null });
     this.#idempotency_keys.set(body.idempotency_key, session);
-    // The delay lets both clicks of a double click arrive before the response.
-    setTimeout(() => this.#respond(response, 202, { session, viewer_url: "/unused" }), 150);
+    setTimeout(() => this.#respond(response, 202, { session, viewer_url: "/unused" }), this.start_delay_ms);
   }
 
   /**

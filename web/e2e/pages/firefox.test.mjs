@@ -1,18 +1,17 @@
-// The person's pages in Firefox: sign-ins by mouse and by keyboard alone, the remote browser on a real desktop, the terminal, reconnecting.
+// The person's pages in Firefox: the remote browser on a real desktop, the terminal, reconnecting, the states at each size.
 
 import assert from "node:assert/strict";
 import test, { after, before } from "node:test";
-import { coloursOnDesktop, tabTo, waitUntil } from "../browser.mjs";
-import { inSeconds, signIn } from "../fake-server/samples.mjs";
+import { coloursOnDesktop, waitUntil } from "../browser.mjs";
 import { asPlaywright, launchFirefox, runFirefoxScene } from "../firefox.mjs";
 import { startVncDesktop } from "../vnc-desktop.mjs";
 import { layoutFaults } from "./layout.mjs";
 import { SIGN_IN_STATES } from "./sign-in-states.mjs";
+import { SIZES } from "./sizes.mjs";
 
 /** @typedef {import("../firefox.mjs").FirefoxScene} FirefoxScene */
 
 const CANVAS = ".desktop-host canvas:not(.last-frame)";
-const CODE_PAGE = "https://auth.openai.com/codex/device";
 /** Forty characters, and characters that keyboard layouts lack. */
 const TEXTS = ["7hQ#v!2x&Lp9^Rw*4Zt(8Kd)_Gm+3Nb=5Yc?1Fs;", "é@{}[]|~€漢😀"];
 
@@ -36,21 +35,6 @@ async function openSession({ page, fakeServer, base }, part = {}) {
   const session = fakeServer.add({ status: "authenticating", ...part });
   await page.goto(`${base}/dashboard/remote-cli/auth?session=${session.id}&provider=${session.provider}`);
   return session.id;
-}
-
-/** Shows a code in the only session, as Codex does. @param {FirefoxScene} scene */
-function showCode({ fakeServer }) {
-  const [id = ""] = fakeServer.sessions.keys();
-  const sign_in = signIn({ url: CODE_PAGE, device_code: "ABCD-12345", device_code_until: inSeconds(800) });
-  fakeServer.change(id, { status: "authenticating", sign_in });
-}
-
-/** Ends the only session as the server does after a sign-in. @param {FirefoxScene} scene */
-async function complete({ page, fakeServer }) {
-  const [id = ""] = fakeServer.sessions.keys();
-  fakeServer.change(id, { status: "completed", credential: fakeServer.credentials[0] ?? null });
-  await page.waitForSelector("main[data-status=completed]");
-  assert.match(await textOf(page, "main"), /is connected as ada@example\.org\. You can close this page\./);
 }
 
 /** @param {import("puppeteer-core").Page} page @param {string} selector */
@@ -92,47 +76,6 @@ async function chord(page, key) {
   await page.keyboard.press(key);
   await page.keyboard.up("Control");
 }
-
-test("Firefox: a sign-in with a code by mouse, from the start page to its end", async () => {
-  await runFirefoxScene(browser, async (scene) => {
-    const { page, fakeServer, base } = scene;
-    fakeServer.consent = "required";
-    await page.goto(`${base}/dashboard/remote-cli`);
-    await page.locator("[data-provider=codex]").click();
-    await page.locator("[data-action=agree]").click();
-    await page.waitForSelector(".next-action");
-    showCode(scene);
-    await page.waitForSelector("[data-device-code='ABCD-12345']");
-    await page.waitForSelector(`a[href="${CODE_PAGE}"]`);
-    await complete(scene);
-  });
-});
-
-test("Firefox: a sign-in in the remote browser by keyboard alone", async () => {
-  await runFirefoxScene(browser, async (scene) => {
-    const { page, fakeServer, base } = scene;
-    fakeServer.consent = "required";
-    fakeServer.onDesktop = (_, id) => fakeServer.change(id, { status: "authenticating" });
-    await page.goto(`${base}/dashboard/remote-cli`);
-    await page.waitForSelector("[data-provider=demo]");
-    await tabTo(asPlaywright(page), "[data-provider=demo]");
-    await page.keyboard.press("Enter");
-    await page.waitForSelector("[data-action=agree]");
-    await tabTo(asPlaywright(page), "[data-action=agree]");
-    await page.keyboard.press("Enter");
-    await desktopShows(scene);
-    await tabTo(asPlaywright(page), CANVAS);
-    await page.keyboard.type("Zoe");
-    await page.keyboard.press("Enter");
-    await waitUntil("the keys", () => fakeServer.desktop()?.keys.at(-1) === 0xff0d);
-    assert.deepEqual(fakeServer.desktop()?.keys.filter((key) => key < 0xff00).map((key) => String.fromCharCode(key)), ["Z", "o", "e"]);
-    await page.keyboard.down("Shift");
-    await page.keyboard.press("F6");
-    await page.keyboard.up("Shift");
-    assert.ok(await page.evaluate(() => document.activeElement?.closest("#desktop-tools") !== null), "Shift+F6 leaves the desktop");
-    await complete(scene);
-  });
-});
 
 test("Firefox: texts arrive exactly in a field of the remote browser, and the clipboard goes both ways", async () => {
   const desktop = await startVncDesktop();
@@ -211,8 +154,8 @@ test("Firefox: the terminal takes keys, and the desktop reconnects after its soc
 /** WebDriver BiDi of Firefox ESR cannot take the network away. */
 const STATES = Object.entries(SIGN_IN_STATES).filter(([state]) => !["offline", "back"].includes(state));
 
-for (const [width = 0, height = 0] of [[1280, 800], [390, 844], [844, 390], [2560, 1300]]) {
-  test(`Firefox, ${width}x${height}: no state scrolls sideways, hides its next action, covers a control or has a small target`, async () => {
+for (const { size, width, height } of SIZES) {
+  test(`Firefox, ${size}: no state scrolls sideways, hides its next action, covers a control or has a small target`, async () => {
     await runFirefoxScene(browser, async ({ page, fakeServer, base }) => {
       await page.setViewport({ width, height });
       /** @type {Record<string, string[]>} */

@@ -1,24 +1,16 @@
-// The states of a person's pages at four sizes of the window, and a sign-in at each: by keyboard alone, or by touch.
+// The states of a person's pages at four sizes of the window.
 
 import assert from "node:assert/strict";
 import { join } from "node:path";
 import test from "node:test";
-import { tabTo, waitUntil } from "../browser.mjs";
 import { resultsDirectory } from "../results.mjs";
 import { layoutFaults } from "./layout.mjs";
-import { desktopShows, runScene, statusIs } from "./scene.mjs";
-import { CODE, sessionShows, SIGN_IN_STATES } from "./sign-in-states.mjs";
+import { runScene } from "./scene.mjs";
+import { SIGN_IN_STATES } from "./sign-in-states.mjs";
+import { SIZES, viewportOf } from "./sizes.mjs";
 
 /** @typedef {import("./scene.mjs").Scene} Scene */
 
-const TOUCH = { hasTouch: true, isMobile: true };
-/** @type {Record<string, import("playwright-core").BrowserContextOptions>} */
-const SIZES = {
-  "1280x800": { viewport: { width: 1280, height: 800 } },
-  "390x844": { viewport: { width: 390, height: 844 }, ...TOUCH },
-  "844x390": { viewport: { width: 844, height: 390 }, ...TOUCH },
-  "2560x1300": { viewport: { width: 2560, height: 1300 } },
-};
 const LARGE = "2560x1300";
 
 test("the check of the layout finds a wide page, a low button, a covered control and a small target", async () => {
@@ -45,9 +37,9 @@ async function shareOfPicture({ page }) {
   return Math.max(box.width / window.width, box.height / window.height);
 }
 
-for (const [size, options] of Object.entries(SIZES)) {
+for (const { size, ...window } of SIZES) {
   test(`${size}: no state scrolls sideways, hides its next action, covers a control or has a small target`, async () => {
-    await runScene(options, async (scene) => {
+    await runScene(viewportOf(window), async (scene) => {
       const shots = await resultsDirectory("screenshots");
       /** @type {Record<string, string[]>} */
       const faults = {};
@@ -58,68 +50,6 @@ for (const [size, options] of Object.entries(SIZES)) {
         await scene.page.screenshot({ path: join(shots, `size-${size}-${state}.png`) });
       }
       assert.deepEqual(faults, Object.fromEntries(Object.keys(SIGN_IN_STATES).map((state) => [state, []])));
-    });
-  });
-}
-
-/**
- * Signs in with a code, and types into the remote browser in between.
- * @param {Scene} scene
- * @param {(selector: string) => Promise<void>} press
- * @param {() => Promise<void>} typeIntoDesktop types an `x`
- */
-async function signInWith(scene, press, typeIntoDesktop) {
-  const { page, fakeServer, base } = scene;
-  fakeServer.consent = "required";
-  await page.goto(`${base}/dashboard/remote-cli`);
-  await press("[data-provider=codex]");
-  await page.waitForSelector("[data-action=agree]");
-  await press("[data-action=agree]");
-  await sessionShows(page);
-  const [id = ""] = fakeServer.sessions.keys();
-  fakeServer.change(id, { status: "authenticating", sign_in: CODE });
-  await page.waitForSelector("[data-device-code]");
-  const opened = page.context().waitForEvent("page");
-  await page.context().route("https://auth.openai.com/**", (route) => route.fulfill({ body: "sign in" }));
-  await press(".sign-in-address a");
-  await (await opened).close();
-  await page.bringToFront();
-  await typeIntoDesktop();
-  await waitUntil("the key", () => fakeServer.desktop()?.keys.includes(0x78));
-  fakeServer.change(id, { status: "completed", credential: fakeServer.credentials[0] ?? null });
-  await statusIs(page, "completed");
-}
-
-for (const size of ["1280x800", LARGE]) {
-  test(`${size}: a sign-in by keyboard alone`, async () => {
-    await runScene(SIZES[size] ?? {}, async (scene) => {
-      const { page } = scene;
-      const press = async (/** @type {string} */ selector) => {
-        await tabTo(page, selector);
-        await page.keyboard.press("Enter");
-      };
-      await signInWith(scene, press, async () => {
-        await tabTo(page, "[role=tab]", "Shift+Tab");
-        while ((await page.evaluate(() => document.activeElement?.id)) !== "tab-desktop") await page.keyboard.press("ArrowRight");
-        await desktopShows(page);
-        await tabTo(page, ".desktop-host canvas");
-        await page.keyboard.press("x");
-      });
-    });
-  });
-}
-
-for (const size of ["390x844", "844x390"]) {
-  test(`${size}: a sign-in by touch`, async () => {
-    await runScene(SIZES[size] ?? {}, async (scene) => {
-      const { page } = scene;
-      await signInWith(scene, (selector) => page.tap(selector), async () => {
-        await page.tap("#tab-desktop");
-        await desktopShows(page);
-        await page.tap(".desktop-host");
-        await page.tap(".keys-bar >> text=Keyboard");
-        await page.keyboard.insertText("x");
-      });
     });
   });
 }

@@ -44,7 +44,7 @@ export function ClipboardPanel({ desktop }: { desktop: Desktop }) {
           }}
         />
         <div class="row">
-          <button type="submit" disabled={text === "" || !live}>
+          <button type="submit" aria-disabled={text === "" || !live}>
             {texts.remote.put_into_clipboard}
           </button>
           <span role="status" class="muted">

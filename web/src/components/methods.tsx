@@ -31,7 +31,7 @@ export function Methods({ session }: { session: SessionView }) {
       <ul class="method-list">
         {others.map((method) => (
           <li key={method.id}>
-            <button type="button" class="small" disabled={busy} data-method={method.id} onClick={() => setToConfirm(method)}>
+            <button type="button" class="small" aria-disabled={busy} data-method={method.id} onClick={() => (busy ? undefined : setToConfirm(method))}>
               {method.label}
             </button>
           </li>

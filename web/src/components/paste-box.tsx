@@ -54,7 +54,7 @@ export function PasteBox({ id, label, hint, button, secret = false, send }: Past
         {hint}
       </p>
       <div class="row">
-        <button type="submit" disabled={text === ""}>
+        <button type="submit" aria-disabled={text === ""}>
           {button}
         </button>
         <span role="status" class="muted">

@@ -43,7 +43,7 @@ export function TypeBox({ desktop }: { desktop: Desktop }) {
         <button type="button" aria-pressed={is_shown} aria-controls="type-text" onClick={() => setIsShown(!is_shown)}>
           {texts.remote.show_typed}
         </button>
-        <button type="submit" disabled={text === "" || !live}>
+        <button type="submit" aria-disabled={text === "" || !live}>
           {texts.remote.type_it}
         </button>
       </div>

@@ -1,0 +1,41 @@
+// Every shape of a sign-in in Firefox, by mouse and by keyboard alone at four sizes of the window, and by touch at the sizes of phones.
+
+import test, { after, before } from "node:test";
+import { asPlaywright, launchFirefox, runFirefoxScene } from "../firefox.mjs";
+import { WAYS } from "./people.mjs";
+import { installTools, SIGN_INS, signInAs, startIssuer } from "./sign-ins.mjs";
+import { SIZES } from "./sizes.mjs";
+
+/** @type {import("puppeteer-core").Browser} */
+let browser;
+/** @type {Awaited<ReturnType<typeof startIssuer>>} */
+let pages;
+before(async () => {
+  [browser, pages] = await Promise.all([launchFirefox({ has_touch: true }), startIssuer()]);
+});
+after(async () => {
+  await browser.close();
+  pages.close();
+});
+
+for (const { size, width, height, is_phone } of SIZES) {
+  test(`Firefox: sign-ins at ${size}`, async (size_test) => {
+    await runFirefoxScene(browser, async ({ page, fakeServer, base }) => {
+      await page.setViewport({ width, height });
+      installTools(fakeServer);
+      const opened = async () => {
+        const target = await page.browserContext().waitForTarget((one) => one.url().startsWith(pages.issuer));
+        const tab = await target.page();
+        if (tab === null) throw new Error("the new tab has no page");
+        return asPlaywright(tab);
+      };
+      const scene = { page: asPlaywright(page), fakeServer, base, issuer: pages.issuer, opened };
+      for (const [way, personOn] of Object.entries(WAYS)) {
+        if (way === "touch" && !is_phone) continue;
+        for (const [name, sign_in] of Object.entries(SIGN_INS)) {
+          await size_test.test(`${name}, by ${way}`, () => signInAs(personOn(scene.page), scene, sign_in));
+        }
+      }
+    });
+  });
+}

@@ -5,6 +5,7 @@ import assert from "node:assert/strict";
 import puppeteer from "puppeteer-core";
 import { axeViolations } from "./pages/axe.mjs";
 import { FakeServer } from "./fake-server/server.mjs";
+import { startLine } from "./line.mjs";
 
 /** The timeout of one wait of Puppeteer. */
 const WAIT_MS_MAX = 20_000;
@@ -37,6 +38,7 @@ export function asPlaywright(page) {
  * @property {import("puppeteer-core").Page} page
  * @property {FakeServer} fakeServer
  * @property {string} base the server's origin
+ * @property {(is_offline: boolean) => Promise<unknown>} setOffline takes the network from the page: WebDriver BiDi of Firefox ESR cannot do it
  */
 
 /**
@@ -47,7 +49,7 @@ export function asPlaywright(page) {
  */
 export async function runFirefoxScene(browser, run) {
   const fakeServer = new FakeServer();
-  const base = await fakeServer.listen();
+  const line = await startLine(await fakeServer.listen());
   const context = await browser.createBrowserContext();
   try {
     const page = await context.newPage();
@@ -64,13 +66,14 @@ export async function runFirefoxScene(browser, run) {
         console.error(`policy: ${event.violatedDirective} ${event.blockedURI} ${event.sourceFile}`),
       );
     });
-    await run({ page, fakeServer, base });
+    await run({ page, fakeServer, base: line.base, setOffline: (is_offline) => (is_offline ? line.cut() : line.restore()) });
     assert.deepEqual(await axeViolations(asPlaywright(page)), [], "axe-core at the end");
     assert.deepEqual(page_errors, []);
     const stored = await page.evaluate(() => [Object.keys(localStorage).join(), sessionStorage.length, document.cookie]);
     assert.deepEqual(stored, ["browser_key", 0, ""], "the page stores only its key, and scripts cannot read the cookie");
   } finally {
     await context.close();
+    await line.close();
     await fakeServer.close();
   }
 }

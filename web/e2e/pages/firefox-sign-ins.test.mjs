@@ -3,7 +3,7 @@
 import test, { after, before } from "node:test";
 import { asPlaywright, launchFirefox, runFirefoxScene } from "../firefox.mjs";
 import { WAYS } from "./people.mjs";
-import { installTools, SIGN_INS, signInAs, startIssuer } from "./sign-ins.mjs";
+import { installTools, losesNetworkWhileTyping, SIGN_INS, signInAs, startIssuer } from "./sign-ins.mjs";
 import { SIZES } from "./sizes.mjs";
 
 /** @type {import("puppeteer-core").Browser} */
@@ -18,18 +18,23 @@ after(async () => {
   pages.close();
 });
 
+/** @param {import("../firefox.mjs").FirefoxScene} scene @returns {import("./sign-ins.mjs").SignInScene} */
+function signInScene({ page, fakeServer, base }) {
+  const opened = async () => {
+    const target = await page.browserContext().waitForTarget((one) => one.url().startsWith(pages.issuer));
+    const tab = await target.page();
+    if (tab === null) throw new Error("the new tab has no page");
+    return asPlaywright(tab);
+  };
+  return { page: asPlaywright(page), fakeServer, base, issuer: pages.issuer, opened };
+}
+
 for (const { size, width, height, is_phone } of SIZES) {
   test(`Firefox: sign-ins at ${size}`, async (size_test) => {
-    await runFirefoxScene(browser, async ({ page, fakeServer, base }) => {
+    await runFirefoxScene(browser, async ({ page, fakeServer, base, setOffline }) => {
       await page.setViewport({ width, height });
       installTools(fakeServer);
-      const opened = async () => {
-        const target = await page.browserContext().waitForTarget((one) => one.url().startsWith(pages.issuer));
-        const tab = await target.page();
-        if (tab === null) throw new Error("the new tab has no page");
-        return asPlaywright(tab);
-      };
-      const scene = { page: asPlaywright(page), fakeServer, base, issuer: pages.issuer, opened };
+      const scene = signInScene({ page, fakeServer, base, setOffline });
       for (const [way, personOn] of Object.entries(WAYS)) {
         if (way === "touch" && !is_phone) continue;
         for (const [name, sign_in] of Object.entries(SIGN_INS)) {
@@ -37,5 +42,11 @@ for (const { size, width, height, is_phone } of SIZES) {
         }
       }
     });
+  });
+}
+
+for (const [way, personOn] of Object.entries(WAYS)) {
+  test(`Firefox: a network that is lost while a code is typed, by ${way}`, async () => {
+    await runFirefoxScene(browser, (scene) => losesNetworkWhileTyping(personOn(asPlaywright(scene.page)), { ...signInScene(scene), setOffline: scene.setOffline }));
   });
 }

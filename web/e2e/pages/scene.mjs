@@ -37,6 +37,7 @@ after(closeBrowser);
  * @property {FakeServer} fakeServer
  * @property {string} base the server's origin
  * @property {string[]} sockets the URLs of the WebSockets that the page opened
+ * @property {(is_offline: boolean) => Promise<unknown>} setOffline takes the network from the page
  * @property {(name: string) => Promise<void>} shoot takes a screenshot of the whole page, and checks the page with axe-core
  */
 
@@ -85,7 +86,12 @@ export async function runScene(options, run) {
       await page.screenshot({ path: join(shots, `${name}.png`), fullPage: true });
       await check(`axe-core on ${name}`);
     };
-    await run({ page, fakeServer, base, sockets, shoot });
+    const setOffline = async (/** @type {boolean} */ is_offline) => {
+      await context.setOffline(is_offline);
+      // Streams that are open stay so in a browser that is offline.
+      if (is_offline) fakeServer.breakStreams();
+    };
+    await run({ page, fakeServer, base, sockets, setOffline, shoot });
     await check("axe-core at the end");
     assert.deepEqual(page_errors, []);
     const stored = await page.evaluate(() => [

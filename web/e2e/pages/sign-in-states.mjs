@@ -23,7 +23,7 @@ function textShows(page, text) {
   );
 }
 
-/** Each brings the page into a state. Those that need a browser without a network are not for Firefox. @type {Record<string, (scene: Scene) => Promise<unknown>>} */
+/** Each brings the page into a state. @type {Record<string, (scene: Scene) => Promise<unknown>>} */
 export const SIGN_IN_STATES = {
   start: async ({ page, base }) => {
     await page.goto(`${base}/dashboard/remote-cli`);
@@ -59,12 +59,11 @@ export const SIGN_IN_STATES = {
   offline: async (scene) => {
     await openSession(scene, { sign_in: CODE });
     await scene.page.waitForSelector("[data-device-code]");
-    await scene.page.context().setOffline(true);
-    scene.fakeServer.breakStreams();
+    await scene.setOffline(true);
     await textShows(scene.page, "Connection lost. Reconnecting…");
   },
-  back: async ({ page }) => {
-    await page.context().setOffline(false);
+  back: async ({ page, setOffline }) => {
+    await setOffline(false);
     await textShows(page, "Your turn");
   },
   failure: async (scene) => {

@@ -29,13 +29,13 @@ const waitUntil = (name, read) => waitUntilSlow(name, read, 10_000, 20);
  */
 
 const ANSWER_PROMPT = { id: "paste_code", label: "The code that the last page shows", secret: false, rejection: null };
-const CLAUDE_PROMPT = { ...ANSWER_PROMPT, expected_format: "It has two halves with a # between them; copy all of it." };
+export const CLAUDE_PROMPT = { ...ANSWER_PROMPT, expected_format: "It has two halves with a # between them; copy all of it." };
 const GEMINI_PROMPT = { ...ANSWER_PROMPT, expected_format: "It begins with 4/ and has no spaces." };
 const KEY_PROMPT = { id: "key_entry", label: "OpenAI API key", secret: true, expected_format: "It begins with sk-.", rejection: null };
 const LOOPBACK = "http://localhost:41234/callback";
 
 /** An address of the issuer, whose last page shows `answer`. @param {string} issuer @param {string} answer @param {string} [redirect_uri] */
-function authorize(issuer, answer, redirect_uri = "https://platform.claude.com/oauth/code/callback") {
+export function authorize(issuer, answer, redirect_uri = "https://platform.claude.com/oauth/code/callback") {
   return `${issuer}/authorize?${new URLSearchParams({ answer, redirect_uri, state: "s" })}`;
 }
 
@@ -44,8 +44,8 @@ async function signInAtIssuer(person, { page, opened }) {
   const opens = opened();
   await person.press(".sign-in-address a");
   const tab = await opens;
-  await tab.waitForSelector("output");
-  const answer = await tab.evaluate(() => document.querySelector("output")?.textContent ?? "");
+  await tab.waitForSelector("#text");
+  const answer = await tab.evaluate(() => document.querySelector("#text")?.textContent ?? "");
   await tab.close();
   await page.bringToFront();
   return answer;
@@ -158,6 +158,26 @@ export async function signInAs(person, scene, { provider, act }) {
   assert.ok(shown.includes(`${session?.provider_name} is connected as ada@example.org. You can close this page.`), shown);
 }
 
+/** Loses the network while the person types a code, and gets it back: the page says so, and goes on where the person was. @param {Person} person @param {SignInScene & { setOffline: (is_offline: boolean) => Promise<unknown> }} scene */
+export async function losesNetworkWhileTyping(person, scene) {
+  const { page, fakeServer, base, setOffline } = scene;
+  const session = fakeServer.add({ status: "authenticating", lanes: ["link", "terminal"], sign_in: signIn({ url: authorize(scene.issuer, "one#two"), prompt: CLAUDE_PROMPT }) });
+  await page.goto(`${base}/dashboard/remote-cli/auth?session=${session.id}&provider=codex`);
+  await person.type("#paste-code", "one");
+  await page.evaluate(() => Object.assign(window, { isSamePage: true }));
+  await setOffline(true);
+  const shows = (/** @type {string} */ text) => waitUntil(text, () => page.evaluate((wanted) => document.querySelector(".status")?.textContent?.includes(wanted), text));
+  await shows("Connection lost. Reconnecting…");
+  assert.ok(await page.evaluate(() => document.querySelector("#paste-code")?.matches(":disabled")), "what needs the server is off");
+  await setOffline(false);
+  await shows("Your turn");
+  await person.checkFocus();
+  await person.type("#paste-code", "#two");
+  await person.press(".paste-form button[type=submit]");
+  await waitUntil("the whole code", () => fakeServer.requests.some((call) => call.path.endsWith("/paste") && call.body.text === "one#two"));
+  assert.ok(await page.evaluate(() => "isSamePage" in window), "the page was not loaded again");
+}
+
 /** Makes the tools of all sign-ins available, and their starts short. @param {import("../fake-server/server.mjs").FakeServer} fakeServer */
 export function installTools(fakeServer) {
   fakeServer.start_delay_ms = 0;
@@ -167,8 +187,12 @@ export function installTools(fakeServer) {
 /** Starts the pages of an identity provider. The caller must close them. */
 export async function startIssuer() {
   const server = createServer((request, response) => {
-    const answer = new URL(request.url ?? "/", "http://issuer").searchParams.get("answer") ?? "";
-    response.writeHead(200, { "Content-Type": "text/html" }).end(`<title>Issuer</title><output>${answer.replace(/&/g, "&amp;").replace(/</g, "&lt;")}</output>`);
+    const query = new URL(request.url ?? "/", "http://issuer").searchParams;
+    const escaped = (query.get("answer") ?? "").replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/"/g, "&quot;");
+    const page = query.has("asks_consent")
+      ? `<form><input type="hidden" name="answer" value="${escaped}"><button>Allow</button></form>`
+      : `<pre id="text">${escaped}</pre>`;
+    response.writeHead(200, { "Content-Type": "text/html" }).end(`<title>Issuer</title>${page}`);
   });
   await new Promise((done) => server.listen(0, "127.0.0.1", () => done(undefined)));
   const address = server.address();

@@ -3,7 +3,7 @@
 import test, { after, before } from "node:test";
 import { WAYS } from "./people.mjs";
 import { runScene } from "./scene.mjs";
-import { installTools, SIGN_INS, signInAs, startIssuer } from "./sign-ins.mjs";
+import { installTools, losesNetworkWhileTyping, SIGN_INS, signInAs, startIssuer } from "./sign-ins.mjs";
 import { SIZES, viewportOf } from "./sizes.mjs";
 
 /** @type {Awaited<ReturnType<typeof startIssuer>>} */
@@ -13,16 +13,27 @@ before(async () => {
 });
 after(() => pages.close());
 
+/** @param {Pick<import("./scene.mjs").Scene, "page" | "fakeServer" | "base">} scene @returns {import("./sign-ins.mjs").SignInScene} */
+function signInScene({ page, fakeServer, base }) {
+  return { page, fakeServer, base, issuer: pages.issuer, opened: () => page.context().waitForEvent("page") };
+}
+
 for (const { size, ...window } of SIZES) {
   test(`sign-ins at ${size}`, async (size_test) => {
     await runScene({ ...viewportOf(window), hasTouch: true }, async ({ page, fakeServer, base }) => {
       installTools(fakeServer);
-      const scene = { page, fakeServer, base, issuer: pages.issuer, opened: () => page.context().waitForEvent("page") };
+      const scene = signInScene({ page, fakeServer, base });
       for (const [way, personOn] of Object.entries(WAYS)) {
         for (const [name, sign_in] of Object.entries(SIGN_INS)) {
           await size_test.test(`${name}, by ${way}`, () => signInAs(personOn(page), scene, sign_in));
         }
       }
     });
+  });
+}
+
+for (const [way, personOn] of Object.entries(WAYS)) {
+  test(`a network that is lost while a code is typed, by ${way}`, async () => {
+    await runScene({ hasTouch: true }, (scene) => losesNetworkWhileTyping(personOn(scene.page), { ...signInScene(scene), setOffline: scene.setOffline }));
   });
 }

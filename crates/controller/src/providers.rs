@@ -9,7 +9,7 @@ pub use view::{to_method_views, to_provider_view};
 use crate::config::Config;
 use anteroom_wire::{
     ProviderId,
-    provider::{MethodName, Provider},
+    provider::{MethodName, Provider, SignInHost},
 };
 use rust_embed::RustEmbed;
 use std::{
@@ -48,6 +48,13 @@ impl Providers {
             }
         }
         if errors.is_empty() { Ok(Self(providers)) } else { Err(errors.iter().map(ToString::to_string).collect()) }
+    }
+
+    /// Adds a host of sign-in pages that is known only when the server runs. Does nothing if there is no such provider.
+    pub fn add_sign_in_host(&mut self, id: &ProviderId, host: SignInHost) {
+        if let Some(provider) = self.0.get_mut(id) {
+            provider.sign_in_hosts.push(host);
+        }
     }
 
     /// One provider.

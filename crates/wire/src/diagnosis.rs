@@ -76,7 +76,15 @@ verdicts! {
     /// The external machine was removed from the configuration.
     ExternalRemoved = "external_removed", "Put the machine back into the configuration and start the server again, or cancel the session.", "The computer for this sign-in is no longer offered here.";
     /// The tool could not be started.
-    CliNotStarted = "cli_not_started", "Build the image again with the tool in it: `anteroom image build`.", "{tool} could not be started.";
+    CliNotStarted = "cli_not_started", "Compare the provider's `argv` with the programs of the image (`anteroom image show`); if the tool is not there, build the image with it: `anteroom image build`.", "{tool} could not be started.";
+    /// The person declined at the provider.
+    SignInDeclined = "sign_in_declined", "Start the tool again and allow the access, if it was declined by mistake.", "Access was not allowed, so you are not signed in.";
+    /// The code of the sign-in expired before it was used.
+    CodeExpired = "code_expired", "Start the tool again for a new code, and enter it before it expires.", "The code ran out before it was used.";
+    /// The tool rejected a certificate because of its dates.
+    CertificateNotValidNow = "certificate_not_valid_now", "Compare this host's clock with the time: machines start with it. If the clock is right, the certificate of the host in the tool's last lines has expired or is not valid yet.", "The clock here is wrong, or a page of {tool} has run out.";
+    /// A disk of the guest is full.
+    GuestDiskFull = "guest_disk_full", "Request another machine and store less in it; files in the machine need its memory: raise machines.memory_mib if the tool needs more.", "There was no space left on the temporary computer.";
     /// The tool ended with an error.
     CliFailed = "cli_failed", "Read the tool's last lines; then request another machine to start it again.", "{tool} stopped with an error.";
     /// The tool ended without an error and without a credential.

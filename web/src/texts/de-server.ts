@@ -254,6 +254,10 @@ const verdicts: ServerTexts["verdicts"] = {
   external_rejected: "Der Rechner für diese Anmeldung hat die Verbindung abgelehnt.",
   external_removed: "Der Rechner für diese Anmeldung wird hier nicht mehr angeboten.",
   cli_not_started: "{tool} konnte nicht gestartet werden.",
+  sign_in_declined: "Der Zugriff wurde nicht erlaubt, deshalb sind Sie nicht angemeldet.",
+  code_expired: "Der Code ist abgelaufen, bevor er benutzt wurde.",
+  certificate_not_valid_now: "Die Uhr hier geht falsch, oder eine Seite von {tool} ist abgelaufen.",
+  guest_disk_full: "Auf dem temporären Rechner war kein Platz mehr.",
   cli_failed: "{tool} wurde mit einem Fehler beendet.",
   cli_exited_without_credential: "{tool} wurde geschlossen, bevor Sie angemeldet waren.",
   egress_denied: "{tool} brauchte eine Adresse, die hier nicht erlaubt ist.",
@@ -304,6 +308,18 @@ const REGION = "Wählen Sie im Terminal mit den Pfeiltasten und der Eingabetaste
 const descriptors: ServerTexts["descriptors"] = {
   "API key": "API-Schlüssel",
   "API key of the Coding Plan": "API-Schlüssel des Coding Plan",
+  "API key of the demo": "API-Schlüssel der Demo",
+  "It begins with demo_code_.": "Er beginnt mit demo_code_.",
+  "It begins with demo_key_.": "Er beginnt mit demo_key_.",
+  "It has 4 to 30 small letters, digits and hyphens.": "Es hat 4 bis 30 kleine Buchstaben, Ziffern und Bindestriche.",
+  "Open the link in your own browser, sign in under any name, and paste the code that the last page shows.":
+    "Öffnen Sie den Link in Ihrem eigenen Browser, melden Sie sich unter einem beliebigen Namen an, und fügen Sie den Code ein, den die letzte Seite zeigt.",
+  "Open the page in your own browser and enter the code there, under any name.":
+    "Öffnen Sie die Seite in Ihrem eigenen Browser, und geben Sie dort den Code unter einem beliebigen Namen ein.",
+  "Paste an API key of the demo: its page /demo/key makes them.":
+    "Fügen Sie einen API-Schlüssel der Demo ein: ihre Seite /demo/key erstellt sie.",
+  "The project of your workspace account": "Das Projekt Ihres Workspace-Kontos",
+  "With a link, in your own browser": "Mit einem Link, in Ihrem eigenen Browser",
   "Choose your account's region in the terminal with the arrow keys and Enter, then paste a ModelStudio API key.": `${REGION}, und fügen Sie dann einen API-Schlüssel von ModelStudio ein.`,
   "Choose your account's region in the terminal with the arrow keys and Enter, then paste the key of your Coding Plan.": `${REGION}, und fügen Sie dann den Schlüssel Ihres Coding Plan ein.`,
   "Copy the code, open the sign-in page of GitHub and enter the code there. This page notices by itself.": `${BY_CODE} GitHub, ${NOTICES}`,

@@ -12,10 +12,11 @@
 //! 3. **Expired**: if no machine was ever requested: no capacity. Else a fault of the sign-in (4), if there is one. Else
 //!    the deadline.
 //! 4. **Sign-in** (of the last machine only), in this order: a failing delivery; a program of the machine that was killed
-//!    because memory ran out, or that crashes repeatedly; a tool that could not be started; a tool that exited with an error; an
-//!    invalid credential file; a tool that exited without a file; no reachable host. A tool's error is attributed to the egress gate
-//!    only if its last lines name a denied host, or the request was denied at most [`sign_in_faults::ATTRIBUTION_MS`] before its exit:
-//!    browsers request many names that do not matter.
+//!    because memory ran out, or that crashes repeatedly; a tool that could not be started; a tool whose own last words name the
+//!    cause ([`last_words`]); a tool that exited with an error; an invalid credential file; a tool that exited without a file; no
+//!    reachable host. A tool's error is attributed to the egress gate only if its last lines name a denied host, or if they speak of a
+//!    connection and a request was denied at most [`sign_in_faults::ATTRIBUTION_MS`] before its exit: browsers request many names
+//!    that do not matter.
 //! 5. **Active**: not yet open (queued, starting, being replaced, agent unreachable), then (4), then an agent or a desktop that
 //!    did not answer the last viewer. Otherwise the session waits for the user.
 //!
@@ -30,6 +31,7 @@ mod credential_use_faults;
 mod ended_verdict;
 mod external_faults;
 mod guest_faults;
+mod last_words;
 mod observation;
 mod sign_in_faults;
 #[cfg(test)]
@@ -56,6 +58,10 @@ pub struct DiagnosisInput<'a> {
     pub now_ms: unix_time::UnixMs,
     /// The display name of the tool.
     pub tool: &'a str,
+    /// The name of the tool's program in the image; empty: not known.
+    pub cli: &'a str,
+    /// The descriptor's pattern for the words of a tool whose user declined.
+    pub declined: Option<&'a str>,
     /// The row of the session.
     pub row: &'a SessionRow,
     /// The supervisor's state; `None`: no supervisor of this server runs the session.
@@ -160,6 +166,8 @@ pub async fn diagnose_for(
     let input = DiagnosisInput {
         now_ms: unix_time::now_unix_ms(),
         tool: &tool,
+        cli: provider.map_or("", |provider| provider.cli.as_str()),
+        declined: provider.and_then(|provider| provider.sign_in.declined.as_deref()),
         row: &row,
         supervisor,
         timeline: &timeline,

@@ -6,6 +6,7 @@ mod doctor;
 mod end_reasons;
 mod hardening;
 mod need_kvm;
+mod real_runs;
 mod recovery;
 mod supply_chain;
 

@@ -3,7 +3,7 @@
 use crate::session::timeline::new_entry;
 use anteroom_store::NewTimelineEntry;
 use anteroom_wire::{
-    TimelineKind,
+    GuestLines, TimelineKind,
     agent::{MachineEvent, StageReport, StageState},
 };
 use serde_json::json;
@@ -15,7 +15,7 @@ pub(super) fn to_timeline_entry(event: MachineEvent) -> Option<NewTimelineEntry>
         MachineEvent::ChildExited { name, code, restarts, last_lines } => {
             let sentence = match code {
                 Some(_) => format!("{name} exited in the machine and is being restarted."),
-                None => format!("{name} could not be started in the machine."),
+                None => format!("{name} could not be started in the machine{}.", start_error(&last_lines)),
             };
             let data = json!({ "name": name, "code": code, "restarts": restarts, "last_lines": last_lines });
             new_entry(TimelineKind::ChildExited, sentence).with_data(data)
@@ -43,6 +43,12 @@ pub(super) fn to_timeline_entry(event: MachineEvent) -> Option<NewTimelineEntry>
             new_entry(TimelineKind::OutOfMemory, sentence).with_data(json!({ "victim": victim, "kills": kills }))
         }
     })
+}
+
+/// `: ERROR` from the last line of a program that could not be started, which names its command; empty: it printed none.
+fn start_error(lines: &GuestLines) -> String {
+    let line = lines.iter().rfind(|line| !line.trim().is_empty());
+    line.map_or_else(String::new, |line| format!(": {}", line.trim().trim_end_matches('.')))
 }
 
 fn stage_failed(report: &StageReport) -> Option<NewTimelineEntry> {

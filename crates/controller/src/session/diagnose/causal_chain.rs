@@ -5,7 +5,9 @@ use super::{
     ended_verdict::exit_cause_text,
     external_faults,
     observation::{Observation, new_observation},
-    sign_in_faults::{is_denied_by_policy, last_rejected_candidate, last_rejected_delivery},
+    sign_in_faults::{
+        find_unstarted, is_denied_by_policy, last_rejected_candidate, last_rejected_delivery, start_error,
+    },
     timeline_view::{
         TimelineView, data_number, data_text, format_list, format_time, host_and_port, is_intended, quote,
     },
@@ -232,22 +234,16 @@ fn cli(input: &DiagnosisInput<'_>, timeline: &TimelineView<'_>) -> Observation {
     match started {
         Some(entry) => new_observation(ComponentState::Ok, format!("It was started at {}.", format_time(entry))),
         None if running => new_observation(ComponentState::Ok, "It is running."),
-        None => {
-            match timeline
-                .machine
-                .iter()
-                .rfind(|entry| entry.kind == TimelineKind::StageFailed && data_text(entry, "stage") == "cli")
-            {
-                Some(failed) => new_observation(
-                    ComponentState::Failed,
-                    format!("It could not be started: {}.", quote(data_text(failed, "error"))),
-                ),
-                None if input.row.is_active() && timeline.last_of_kind(TimelineKind::MachineReady).is_some() => {
-                    new_observation(ComponentState::Waiting, "It is being started.")
-                }
-                None => new_observation(ComponentState::NotReached, "It was not started."),
+        None => match find_unstarted(input, timeline) {
+            Some(failed) => new_observation(
+                ComponentState::Failed,
+                format!("It could not be started: {}.", quote(&start_error(failed))),
+            ),
+            None if input.row.is_active() && timeline.last_of_kind(TimelineKind::MachineReady).is_some() => {
+                new_observation(ComponentState::Waiting, "It is being started.")
             }
-        }
+            None => new_observation(ComponentState::NotReached, "It was not started."),
+        },
     }
 }
 

@@ -1,7 +1,7 @@
 //! Faults of a sign-in in a working machine.
 
 use super::{
-    DiagnosisInput, Finding, guest_faults,
+    DiagnosisInput, Finding, guest_faults, last_words,
     timeline_view::{
         TimelineView, data_last_lines, data_number, data_text, format_list, format_time, host_and_port, quote,
         quoted_last_lines,
@@ -26,6 +26,7 @@ pub(super) fn find_fault<'a>(input: &DiagnosisInput<'_>, timeline: &TimelineView
         .or_else(|| guest_faults::find_out_of_memory(timeline))
         .or_else(|| guest_faults::find_crash_loop(timeline))
         .or_else(|| not_started(input, timeline))
+        .or_else(|| explained_failure(input, timeline))
         .or_else(|| cli_error(input, timeline))
         .or_else(|| invalid_file(timeline))
         .or_else(|| cli_ended(input, timeline))
@@ -104,26 +105,56 @@ pub(super) fn find_delivery_failing<'a>(
     Some(Finding::new(Verdict::DeliveryFailing, sentence, evidence))
 }
 
+/// The entry that says that the tool's program could not be started, unless it was started later.
+pub(super) fn find_unstarted<'a>(input: &DiagnosisInput<'_>, timeline: &TimelineView<'a>) -> Option<&'a TimelineRow> {
+    let entry = timeline.machine.iter().rfind(|entry| {
+        let is_stage = entry.kind == TimelineKind::StageFailed && data_text(entry, "stage") == "cli";
+        is_stage || last_words::is_program_missing(entry, input.cli)
+    })?;
+    let started = timeline.last_of_kind(TimelineKind::CliStarted);
+    started.is_none_or(|started| started.number < entry.number).then_some(entry)
+}
+
+/// Why the program could not be started, in the guest's words.
+pub(super) fn start_error(entry: &TimelineRow) -> String {
+    let error = data_text(entry, "error");
+    if error.is_empty() { data_last_lines(entry).join(" / ") } else { error.to_owned() }
+}
+
 fn not_started<'a>(input: &DiagnosisInput<'_>, timeline: &TimelineView<'a>) -> Option<Finding<'a>> {
-    // The entry has the stage of the program that could not be started; a later start of the tool makes it obsolete.
-    let stage = timeline
-        .machine
-        .iter()
-        .rfind(|entry| entry.kind == TimelineKind::StageFailed && data_text(entry, "stage") == "cli")?;
-    if timeline.last_of_kind(TimelineKind::CliStarted).is_some_and(|started| started.number > stage.number) {
-        return None;
-    }
+    let entry = find_unstarted(input, timeline)?;
     let sentence = format!(
         "{} could not be started in the machine at {}: {}.",
         input.tool,
-        format_time(stage),
-        quote(data_text(stage, "error"))
+        format_time(entry),
+        quote(&start_error(entry))
     );
-    Some(Finding::new(
-        Verdict::CliNotStarted,
-        sentence,
-        [stage].into_iter().chain(timeline.last_of_kind(TimelineKind::ChildExited)),
-    ))
+    let more = timeline.last_of_kind(TimelineKind::ChildExited).filter(|more| more.number != entry.number);
+    Some(Finding::new(Verdict::CliNotStarted, sentence, [entry].into_iter().chain(more)))
+}
+
+/// The tool's own words name the cause: they win over what other programs in the machine requested.
+fn explained_failure<'a>(input: &DiagnosisInput<'_>, timeline: &TimelineView<'a>) -> Option<Finding<'a>> {
+    let ended = timeline.last_of_kind(TimelineKind::CliExited).is_some_and(|exit| {
+        timeline.last_of_kind(TimelineKind::CliStarted).is_none_or(|started| started.number < exit.number)
+    });
+    let exit = exit_without_credential(timeline);
+    if ended && exit.is_none() {
+        return None;
+    }
+    let failure = last_words::explain_failure(timeline, exit, input.declined)?;
+    let (tool, at) = (input.tool, format_time(failure.entry));
+    let what = match failure.code {
+        Some(code) => format!("{tool} ended with exit code {code} at {at}"),
+        None => format!("{tool} reported a failure at {at}"),
+    };
+    let words = match failure.code {
+        Some(_) => quoted_last_lines(failure.entry),
+        None => format!("; it said: {}", quote(data_text(failure.entry, "why"))),
+    };
+    let sentence = format!("{what} because {}; no credential was delivered{words}.", failure.because);
+    let evidence = timeline.last_of_kind(TimelineKind::CliStarted).into_iter().chain([failure.entry]);
+    Some(Finding::new(failure.verdict, sentence, evidence))
 }
 
 /// The tool's exit and its code, if it is after the last start and no credential was accepted.
@@ -171,15 +202,18 @@ fn cli_error<'a>(input: &DiagnosisInput<'_>, timeline: &TimelineView<'a>) -> Opt
     ))
 }
 
-/// Denied or failed requests that explain the tool's exit: those whose host is in its last lines, else those shortly before it.
-/// Requests denied by policy take precedence over unreachable hosts, because the verdict has one cause.
+/// Denied or failed requests that explain the tool's exit: those whose host is in its last lines, else those of other programs than
+/// the browser shortly before it, if its last lines speak of a connection or there are none. Requests denied by policy take precedence over unreachable hosts, because the verdict has one cause.
 fn denied_requests_before<'a>(timeline: &TimelineView<'a>, exit: &TimelineRow) -> Option<Vec<&'a TimelineRow>> {
     let in_time = |entry: &&TimelineRow| entry.at_ms <= exit.at_ms + LATE_MS;
     let before: Vec<_> = timeline.of_kind(TimelineKind::EgressDenied).filter(in_time).collect();
     let output = data_last_lines(exit).join("\n");
     let named =
         |entry: &&TimelineRow| !data_text(entry, "host").is_empty() && output.contains(data_text(entry, "host"));
-    let near = |entry: &&TimelineRow| entry.at_ms + ATTRIBUTION_MS >= exit.at_ms;
+    let is_connection = last_words::may_concern_a_connection(exit);
+    let near = |entry: &&TimelineRow| {
+        is_connection && entry.at_ms + ATTRIBUTION_MS >= exit.at_ms && data_text(entry, "by") != "browser"
+    };
     let by_name: Vec<_> = before.iter().copied().filter(named).collect();
     let mut found = if by_name.is_empty() { before.into_iter().filter(near).collect() } else { by_name };
     if found.iter().any(|entry| is_denied_by_policy(entry)) {

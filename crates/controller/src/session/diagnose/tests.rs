@@ -7,7 +7,9 @@ mod confusion_matrix;
 mod credential_use;
 mod ended;
 mod external;
+mod last_words;
 mod other_moments;
+mod real_runs;
 mod sign_in;
 
 use super::{DiagnosisInput, ExternalMachineConfig, Progress, SupervisorSnapshot, evaluate};
@@ -176,7 +178,8 @@ impl Case {
         let Self { row, supervisor, timeline, receipt, external } = self;
         let now_ms = timeline.last().unwrap().at_ms + 500;
         let (supervisor, receipt, external) = (supervisor.clone(), receipt.clone(), external.clone());
-        evaluate(&DiagnosisInput { now_ms, tool: "Scripted tool", row, supervisor, timeline, receipt, external })
+        let (tool, cli, declined) = ("Scripted tool", "scripted", Some("the sign-in was denied"));
+        evaluate(&DiagnosisInput { now_ms, tool, cli, declined, row, supervisor, timeline, receipt, external })
     }
 }
 
@@ -185,8 +188,16 @@ type Row = (&'static str, Case, Verdict);
 
 /// All injected causes.
 fn table() -> Vec<Row> {
-    [active::rows(), external::rows(), sign_in::rows(), ended::rows(), other_moments::rows(), credential_use::rows()]
-        .concat()
+    [
+        active::rows(),
+        external::rows(),
+        sign_in::rows(),
+        last_words::rows(),
+        ended::rows(),
+        other_moments::rows(),
+        credential_use::rows(),
+    ]
+    .concat()
 }
 
 #[test]

@@ -42,7 +42,7 @@ fn page(matrix: &Matrix) -> String {
         correct_all += correct;
     }
     writeln!(page, "\n{correct_all} of {cases_all} correct.").unwrap();
-    page
+    page + &super::real_runs::section()
 }
 
 #[test]

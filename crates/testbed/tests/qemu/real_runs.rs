@@ -1,0 +1,160 @@
+//! Sign-ins that go wrong in real machines, with the tools of the image: the diagnosis must name the cause. With
+//! `ANTEROOM_RECORD_RUNS=1` each is written as a fixture, which the tests of the diagnosis evaluate (`docs/diagnosis.md`).
+//!
+//! Each cause runs once; three times with `./test --full` and when it is recorded.
+
+mod causes;
+mod recorder;
+
+use anteroom_demo::identity_provider::DemoIdp;
+use anteroom_testbed::{
+    ApiClient, CodexIssuer, Qemu, TestCa, TestConfig, TestServer, codex_issuer::DeviceCodeApproval,
+    endurance::is_full_run, native_cli::load_descriptor,
+};
+use anteroom_wire::{
+    SessionId, TimelineKind,
+    api::{SessionView, StartRequest},
+    provider::{EgressRule, Provider, SettingsFile},
+};
+use axum::{Router, response::Html, routing::get};
+use recorder::{Run, is_recording};
+use std::{collections::BTreeMap, net::SocketAddr};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+/// A page that loads a picture from a host that no provider is granted.
+const PAGE: &str = "<!doctype html><title>page</title><body>page<img src=\"http://tracker.example.test/t.gif\">";
+const PAGE_HOST: &str = "page.example.test";
+/// A host of a tool's own that no provider is granted, or that nothing listens at.
+const TOOL_HOST: &str = "api.example.test";
+
+/// How many runs of each cause.
+fn rounds() -> u32 {
+    if is_full_run() || is_recording() { 3 } else { 1 }
+}
+
+/// A server with these providers, and what their tools talk to.
+pub(crate) struct World {
+    pub(crate) server: TestServer<Qemu>,
+    _codex: CodexIssuer,
+    providers: BTreeMap<String, Provider>,
+    stop: CancellationToken,
+}
+
+/// Where the hosts of the tools are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Hosts {
+    /// Stand-ins answer.
+    Answer,
+    /// Nothing listens at their addresses.
+    RefuseConnections,
+}
+
+impl World {
+    async fn start(hosts: Hosts, settings: &str, adapt: impl Fn(&mut BTreeMap<String, Provider>)) -> Self {
+        let (ca, stop) = (TestCa::new().unwrap(), CancellationToken::new());
+        let codex = CodexIssuer::start_tls(&ca, DeviceCodeApproval::OnCommand).await.unwrap();
+        let mut overrides = codex.host_overrides();
+        overrides.insert("id.anteroom.test:80".to_owned(), start_demo_idp(&stop).await);
+        overrides.insert(format!("{PAGE_HOST}:80"), start_page(&stop).await);
+        overrides.insert(format!("{TOOL_HOST}:443"), closed_port());
+        if hosts == Hosts::RefuseConnections {
+            overrides.values_mut().for_each(|address| *address = closed_port());
+        }
+        let mut providers = providers(&ca);
+        adapt(&mut providers);
+        let mut table = toml::Table::new();
+        table.insert("providers".to_owned(), toml::Value::try_from(&providers).unwrap());
+        let config = TestConfig { host_overrides: overrides, ..TestConfig::qemu(settings) };
+        let server = TestServer::start(config.with_settings(&table.to_string())).await.unwrap();
+        Self { server, _codex: codex, providers, stop }
+    }
+
+    pub(crate) fn provider(&self, id: &str) -> &Provider {
+        &self.providers[id]
+    }
+
+    async fn sign_in(&self, provider: &str, method: Option<&str>) -> (ApiClient, SessionId) {
+        let api = self.server.operator_client().unwrap();
+        let request = StartRequest { method: method.map(str::to_owned), ..StartRequest::new(provider) };
+        let id = api.start_session_with(&request).await.unwrap().session.id;
+        (api, id)
+    }
+
+    async fn close(self) {
+        self.stop.cancel();
+        self.server.stop_and_check_leaks().await.unwrap();
+    }
+}
+
+/// Whether the tool has shown something to act on.
+fn has_instructions(view: &SessionView) -> bool {
+    view.sign_in.url.is_some() || view.sign_in.browser_url.is_some() || view.sign_in.device_code.is_some()
+}
+
+/// An address on which nothing listens: the port was free a moment ago.
+fn closed_port() -> SocketAddr {
+    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+}
+
+async fn start_demo_idp(stop: &CancellationToken) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(DemoIdp::default().serve(listener, stop.clone()));
+    address
+}
+
+async fn start_page(stop: &CancellationToken) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (address, stop) = (listener.local_addr().unwrap(), stop.clone());
+    let router = Router::new().fallback(get(|| async { Html(PAGE) }));
+    tokio::spawn(async move { axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned()).await });
+    address
+}
+
+/// The demo, Codex, and a tool of one's own, which may reach the page.
+fn providers(ca: &TestCa) -> BTreeMap<String, Provider> {
+    let mut codex = load_descriptor("codex").unwrap();
+    let file = SettingsFile { path: ".ca.pem".to_owned(), content: ca.pem() };
+    codex.settings_files.push(file.clone());
+    for method in codex.methods.values_mut() {
+        method.settings_files.iter_mut().for_each(|files| files.push(file.clone()));
+    }
+    codex.env.insert("CODEX_CA_CERTIFICATE".to_owned(), "/home/user/.ca.pem".to_owned());
+    let mut all = BTreeMap::from([
+        ("codex".to_owned(), codex),
+        ("demo".to_owned(), load_descriptor("demo").unwrap()),
+        ("own".to_owned(), own_tool(&["sh", "-i"])),
+    ]);
+    for provider in all.values_mut() {
+        provider.egress.push(EgressRule { host: PAGE_HOST.to_owned(), ports: vec![80], reason: String::new() });
+    }
+    all
+}
+
+/// A provider whose tool is this command.
+fn own_tool(argv: &[&str]) -> Provider {
+    let text = anteroom_testbed::test_server::qemu::command_provider("own", argv);
+    let table: toml::Table = text.parse().unwrap();
+    let mut provider = table["providers"]["own"].clone();
+    provider.as_table_mut().unwrap().insert("id".to_owned(), "own".into());
+    provider.try_into().unwrap()
+}
+
+/// Adds a copy of the provider `of` as `id`, changed by `change`.
+fn add_copy(providers: &mut BTreeMap<String, Provider>, of: &str, id: &str, change: impl FnOnce(&mut Provider)) {
+    let mut provider = providers[of].clone();
+    provider.id = id.parse().unwrap();
+    change(&mut provider);
+    providers.insert(id.to_owned(), provider);
+}
+
+/// Waits until the tool has shown something to act on.
+async fn wait_instructions(api: &ApiClient, id: &SessionId) -> SessionView {
+    api.wait_until(id, "showing what to do", has_instructions).await.unwrap()
+}
+
+/// Waits until the tool runs.
+async fn wait_running(api: &ApiClient, id: &SessionId) {
+    api.wait_entry(id, TimelineKind::CliStarted).await.unwrap();
+}

@@ -10,12 +10,20 @@
 //!  POST /token: code + verifier ─▶ demo_at_…, demo_rt_…          GET /userinfo: Bearer demo_at_… ─▶ name
 //! ```
 //!
-//! Any name is accepted without a password; the tokens are valid only for `/userinfo`. State is in memory and
+//! A program without a browser shows a page with a code to paste (`redirect_uri` is `urn:ietf:wg:oauth:2.0:oob`) or uses a device code
+//! (RFC 8628): `POST /device_authorization`, the page `/device`, `POST /token`. The page `/key` makes API keys.
+//!
+//! Programs decide without a page: `POST /decide` with `user_code` or `url`, `name` and `decision`; `POST /keys` with `name`.
+//!
+//! Any name is accepted without a password, and a few behave differently (`accounts`); the tokens are valid only for `/userinfo`. State is in memory and
 //! bounded. Pages are plain HTML without scripts, since an emulated machine's browser renders them.
 
+mod accounts;
 mod authorize;
+mod device;
 mod expiring_map;
 mod pages;
+mod program;
 #[cfg(test)]
 mod tests;
 mod token;
@@ -26,6 +34,7 @@ use axum::{
     http::{HeaderName, HeaderValue, header},
     routing::{get, post},
 };
+use device::DeviceRequest;
 use expiring_map::ExpiringMap;
 use parking_lot::{Mutex, MutexGuard};
 use std::{sync::Arc, time::Duration};
@@ -51,6 +60,10 @@ pub struct DemoLimits {
     pub page_s_max: u64,
     /// Lifetime of an authorization code, seconds; long because an emulated machine is slow.
     pub code_s_max: u64,
+    /// Lifetime of a device code, seconds.
+    pub device_s_max: u64,
+    /// How much later the tokens of the slow account come, milliseconds.
+    pub slow_ms: u64,
     /// Lifetime of an access token, seconds.
     pub token_s_max: u64,
     /// Number of simultaneous sign-ins; the same limit holds for codes and tokens.
@@ -61,7 +74,15 @@ pub struct DemoLimits {
 
 impl Default for DemoLimits {
     fn default() -> Self {
-        Self { page_s_max: 1_800, code_s_max: 300, token_s_max: 3_600, entries_max: 1_000, form_bytes_max: 16 * 1024 }
+        Self {
+            page_s_max: 1_800,
+            code_s_max: 300,
+            device_s_max: 900,
+            slow_ms: 20_000,
+            token_s_max: 3_600,
+            entries_max: 1_000,
+            form_bytes_max: 16 * 1024,
+        }
     }
 }
 
@@ -90,6 +111,8 @@ struct Grant {
 pub struct DemoIdp {
     settings: DemoLimits,
     issuer: String,
+    /// Where people's own browsers reach the pages.
+    public_url: String,
     /// Access and refresh token to issue instead of random ones.
     fixed_tokens: Option<(Secret, Secret)>,
     state: Mutex<IdpState>,
@@ -106,6 +129,9 @@ impl Default for DemoIdp {
 struct IdpState {
     pages: ExpiringMap<AuthorizationRequest>,
     codes: ExpiringMap<AuthorizationRequest>,
+    devices: ExpiringMap<DeviceRequest>,
+    /// User code → device code.
+    user_codes: ExpiringMap<String>,
     access_tokens: ExpiringMap<Grant>,
     refresh_tokens: ExpiringMap<Grant>,
 }
@@ -117,10 +143,20 @@ impl DemoIdp {
         let state = IdpState {
             pages: ExpiringMap::new(settings.entries_max, Duration::from_secs(settings.page_s_max)),
             codes: ExpiringMap::new(settings.entries_max, Duration::from_secs(settings.code_s_max)),
+            devices: ExpiringMap::new(settings.entries_max, Duration::from_secs(settings.device_s_max)),
+            user_codes: ExpiringMap::new(settings.entries_max, Duration::from_secs(settings.device_s_max)),
             access_tokens: ExpiringMap::new(settings.entries_max, Duration::from_secs(settings.token_s_max)),
             refresh_tokens: ExpiringMap::new(settings.entries_max, Duration::from_secs(refresh_s_max)),
         };
-        Self { settings, issuer: issuer.into(), fixed_tokens: None, state: Mutex::new(state) }
+        let issuer = issuer.into();
+        Self { settings, public_url: issuer.clone(), issuer, fixed_tokens: None, state: Mutex::new(state) }
+    }
+
+    /// People's own browsers reach the pages below this address, without a slash at its end.
+    #[must_use]
+    pub fn with_public_url(mut self, url: impl Into<String>) -> Self {
+        self.public_url = url.into();
+        self
     }
 
     /// Issues these tokens instead of random ones, so that tests can search for leaked tokens.
@@ -141,6 +177,11 @@ impl DemoIdp {
             .route("/.well-known/oauth-authorization-server", get(token::get_metadata))
             .route("/authorize", get(authorize::get_authorize_page).post(authorize::submit_sign_in_form))
             .route("/consent", post(authorize::submit_consent_form))
+            .route("/device_authorization", post(device::authorize_device))
+            .route("/device", get(device::get_device_page).post(device::submit_device_form))
+            .route("/key", get(program::get_key_page).post(program::submit_key_form))
+            .route("/keys", post(program::create_key))
+            .route("/decide", post(program::decide))
             .route("/token", post(token::exchange_code))
             .route("/userinfo", get(token::get_userinfo))
             .fallback(pages::get_not_found_page)
@@ -148,7 +189,7 @@ impl DemoIdp {
             .layer(header(header::CONTENT_SECURITY_POLICY, CONTENT_SECURITY_POLICY))
             .layer(header(header::CACHE_CONTROL, "no-store"))
             .layer(header(header::X_CONTENT_TYPE_OPTIONS, "nosniff"))
-            .layer(header(header::REFERRER_POLICY, "no-referrer"))
+            .layer(header(header::REFERRER_POLICY, "same-origin"))
             .with_state(Arc::new(self))
     }
 

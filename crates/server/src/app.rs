@@ -11,7 +11,7 @@ use crate::{
     peer::TrustedProxies,
 };
 use anteroom_controller::session::{context::SessionContext, server_context::ServerContext};
-use axum::extract::FromRef;
+use axum::{Router, extract::FromRef};
 use std::{
     ops::Deref,
     sync::{Arc, Weak},
@@ -39,11 +39,13 @@ pub struct AppParts {
     pub public_health: PublicHealth,
     /// The rates of requests.
     pub rates: Rates,
+    /// The pages of the demo's identity provider; `None`: this server runs without it.
+    pub demo_pages: Option<Router>,
 }
 
 impl App {
     /// A server with no request yet.
-    pub fn new(auth: Auth, server_context: ServerContext) -> Self {
+    pub fn new(auth: Auth, server_context: ServerContext, demo_pages: Option<Router>) -> Self {
         Self(Arc::new(AppParts {
             auth,
             trusted_proxies: TrustedProxies::new(&server_context.config.trusted_proxies),
@@ -53,6 +55,7 @@ impl App {
             public_health: PublicHealth::default(),
             rates: Rates::new(server_context.limits.rates.clone()),
             server_context,
+            demo_pages,
         }))
     }
 

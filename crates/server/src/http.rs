@@ -13,6 +13,7 @@ mod consent;
 mod controller_service;
 mod credential_uses;
 mod credentials;
+mod demo_pages;
 mod diagnosis;
 mod embedded_files;
 mod embedding;
@@ -65,6 +66,7 @@ pub use request_body::BodyBudgets;
 use crate::{
     app::App,
     auth,
+    demo::DEMO_PATH,
     listener::{Connection, TooManyConnections},
     peer::{ClientAddress, Peer},
 };
@@ -169,6 +171,7 @@ fn pages(app: &App) -> Router<App> {
         .route(pages::DESKTOP_PAGE, page(Page::Desktop))
         .route("/admin", page(Page::Admin))
         .route("/admin/{*path}", page(Page::Admin))
+        .route(&format!("{DEMO_PATH}/{{*path}}"), get(demo_pages::answer).post(demo_pages::answer))
         .route("/favicon.ico", get(pages::get_favicon))
         .route("/assets/{*path}", get(pages::get_asset))
 }

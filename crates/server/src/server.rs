@@ -133,7 +133,7 @@ pub async fn start_server(
     environment: MachineEnvironment,
     with_demo: bool,
 ) -> anyhow::Result<Server> {
-    let providers =
+    let mut providers =
         Providers::load(&config).map_err(|errors| anyhow::anyhow!("providers:\n  - {}", errors.join("\n  - ")))?;
     let mut overrides = egress::load_overrides(&config)?;
     let external =
@@ -148,9 +148,10 @@ pub async fn start_server(
     let oidc = Oidc::open(&config, &limits.oidc, addresses.base_url())?;
     let demo = CancellationToken::new();
     let serving = TaskTracker::new();
-    if with_demo {
-        demo::start(&serving, &demo, &mut overrides).await?;
-    }
+    let demo_pages = match with_demo {
+        true => Some(demo::start(&serving, &demo, &mut overrides, &mut providers, addresses.base_url()).await?),
+        false => None,
+    };
     let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
     let handle = Arc::new(OnceLock::new());
     let machines = Machines::open(
@@ -177,7 +178,7 @@ pub async fn start_server(
         machines,
         context,
     };
-    let app = App::new(auth, server_context);
+    let app = App::new(auth, server_context, demo_pages);
     let _ = handle.set(app.downgrade());
     start_jobs(&app).await?;
     serve(&app, &serving, listener, &state.path)?;

@@ -22,11 +22,13 @@ mod http_client;
 mod login;
 #[path = "demo_cli/oauth.rs"]
 mod oauth;
+#[path = "demo_cli/person.rs"]
+mod person;
 #[path = "demo_cli/query.rs"]
 mod query;
 
 use credential_file::Credentials;
-use login::Login;
+use login::{Login, LoginMethod};
 use std::{
     io::Write,
     process::ExitCode,
@@ -41,10 +43,16 @@ const WAIT_S_MAX: u64 = 900;
 const HELP: &str = "\
 anteroom-demo signs you in to a demo identity provider.
 
-  anteroom-demo login [--issuer URL] [--wait-s-max SECONDS]
+  anteroom-demo login [METHOD] [--issuer URL] [--wait-s-max SECONDS]
   anteroom-demo status      exit status 0 when signed in, 1 when not
   anteroom-demo logout
   anteroom-demo --version
+
+METHOD is one of:
+  (none)             in the browser of this computer
+  --no-browser       in any browser; paste the code that the last page shows
+  --device-code      in any browser; enter the code that is shown here
+  --with-api-key     with an API key on standard input
 
 The issuer is http://id.anteroom.test unless --issuer or ANTEROOM_DEMO_ISSUER is set.
 The credential is kept in $HOME/.config/anteroom-demo/credentials.json.
@@ -53,7 +61,7 @@ The credential is kept in $HOME/.config/anteroom-demo/credentials.json.
 /// The parsed command line.
 #[derive(Debug, PartialEq, Eq)]
 enum Command {
-    Login { issuer: Option<String>, wait_s_max: u64 },
+    Login { method: LoginMethod, issuer: Option<String>, wait_s_max: u64 },
     Status,
     Logout,
     Version,
@@ -83,8 +91,12 @@ fn parse(args: impl IntoIterator<Item = String>) -> Result<Command, UsageError> 
         Some("status") => Command::Status,
         Some("logout") => Command::Logout,
         Some("login") => {
-            let (mut issuer, mut wait_s_max) = (None, WAIT_S_MAX);
+            let (mut method, mut issuer, mut wait_s_max) = (LoginMethod::Browser, None, WAIT_S_MAX);
             while let Some(option) = args.next() {
+                if let Some(chosen) = method_of(&option) {
+                    method = chosen;
+                    continue;
+                }
                 let Some(value) = args.next() else { return Err(UsageError::NoValue(option)) };
                 match option.as_str() {
                     "--issuer" => issuer = Some(value),
@@ -94,7 +106,7 @@ fn parse(args: impl IntoIterator<Item = String>) -> Result<Command, UsageError> 
                     _ => return Err(UsageError::UnknownOption(option)),
                 }
             }
-            return Ok(Command::Login { issuer, wait_s_max });
+            return Ok(Command::Login { method, issuer, wait_s_max });
         }
         Some(other) => return Err(UsageError::UnknownCommand(other.to_owned())),
     };
@@ -102,6 +114,16 @@ fn parse(args: impl IntoIterator<Item = String>) -> Result<Command, UsageError> 
         None => Ok(command),
         Some(more) => Err(UsageError::UnexpectedArgument(more)),
     }
+}
+
+/// The method of an option.
+fn method_of(option: &str) -> Option<LoginMethod> {
+    Some(match option {
+        "--no-browser" => LoginMethod::Link,
+        "--device-code" => LoginMethod::DeviceCode,
+        "--with-api-key" => LoginMethod::ApiKey,
+        _ => return None,
+    })
 }
 
 #[tokio::main(flavor = "current_thread")]
@@ -116,7 +138,7 @@ async fn main() -> ExitCode {
     match command {
         Command::Help => print_line(HELP.trim_end()),
         Command::Version => print_line(&format!("anteroom-demo {}", env!("CARGO_PKG_VERSION"))),
-        Command::Login { issuer, wait_s_max } => return sign_in(issuer, wait_s_max).await,
+        Command::Login { method, issuer, wait_s_max } => return sign_in(method, issuer, wait_s_max).await,
         Command::Status => return status(),
         Command::Logout => match credential_file::remove_credential_file() {
             Ok(true) => print_line("signed out"),
@@ -127,11 +149,12 @@ async fn main() -> ExitCode {
     ExitCode::SUCCESS
 }
 
-async fn sign_in(issuer: Option<String>, wait_s_max: u64) -> ExitCode {
+async fn sign_in(method: LoginMethod, issuer: Option<String>, wait_s_max: u64) -> ExitCode {
     let issuer = issuer
         .or_else(|| std::env::var(ISSUER_VARIABLE).ok().filter(|issuer| !issuer.is_empty()))
         .unwrap_or_else(|| DEFAULT_ISSUER.to_owned());
-    let login = Login { issuer_url: issuer, callback_timeout: Duration::from_secs(wait_s_max), print: &print_line };
+    let callback_timeout = Duration::from_secs(wait_s_max);
+    let login = Login { method, issuer_url: issuer, callback_timeout, print: &print_line };
     match login.run().await {
         Ok(account) => {
             print_line(&format!("Signed in as {account}"));
@@ -188,10 +211,13 @@ mod tests {
     #[test]
     fn command_line_is_parsed_and_errors_name_the_argument() {
         assert_eq!(parsed(""), Ok(Command::Help));
-        assert_eq!(parsed("login"), Ok(Command::Login { issuer: None, wait_s_max: WAIT_S_MAX }));
         assert_eq!(
-            parsed("login --wait-s-max 5 --issuer http://a.test"),
-            Ok(Command::Login { issuer: Some("http://a.test".into()), wait_s_max: 5 })
+            parsed("login"),
+            Ok(Command::Login { method: LoginMethod::Browser, issuer: None, wait_s_max: WAIT_S_MAX })
+        );
+        assert_eq!(
+            parsed("login --wait-s-max 5 --device-code --issuer http://a.test"),
+            Ok(Command::Login { method: LoginMethod::DeviceCode, issuer: Some("http://a.test".into()), wait_s_max: 5 })
         );
         for (line, expected) in [
             ("logn", "logn"),

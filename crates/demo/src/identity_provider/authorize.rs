@@ -1,6 +1,6 @@
 //! The sign-in page, the consent page, and the redirect back to the program.
 
-use super::{AuthorizationRequest, DemoIdp, pages, random_token};
+use super::{AuthorizationRequest, DemoIdp, accounts::Account, pages, random_token};
 use axum::{
     body::Bytes,
     extract::{Query, State},
@@ -37,40 +37,60 @@ pub(super) fn parse_form<T: DeserializeOwned>(body: &[u8]) -> Option<T> {
     Query::try_from_uri(&uri).ok().map(|Query(form)| form)
 }
 
-/// `GET /authorize`: returns the sign-in page, an error page, or a redirect with an error.
-pub(super) async fn get_authorize_page(State(idp): State<Arc<DemoIdp>>, uri: Uri) -> Response {
-    let Some(query) = parse_form::<AuthorizeQuery>(uri.query().unwrap_or_default().as_bytes()) else {
-        return pages::render_error_page(StatusCode::BAD_REQUEST, "The query of this address is malformed.");
-    };
-    // Errors in these two fields must not redirect (RFC 6749 §4.1.2.1).
+/// Why an authorization request is not valid.
+#[derive(Debug)]
+pub(super) enum InvalidRequest {
+    /// A page says so: these errors must not redirect (RFC 6749 §4.1.2.1).
+    Page(String),
+    /// A redirect says so.
+    Redirect { to: String, error: &'static str, description: &'static str, state: String },
+}
+
+/// The redirect of a program that cannot listen: the page shows the code, and the person pastes it.
+const SHOW_CODE: &str = "urn:ietf:wg:oauth:2.0:oob";
+
+/// Validates an authorization request.
+pub(super) fn validate_query(query: &[u8]) -> Result<AuthorizationRequest, InvalidRequest> {
+    let page = |text: &str| InvalidRequest::Page(text.to_owned());
+    let query = parse_form::<AuthorizeQuery>(query).ok_or_else(|| page("The query of this address is malformed."))?;
     if !is_client_id(&query.client_id) {
-        return pages::render_error_page(
-            StatusCode::BAD_REQUEST,
-            "client_id must be 1 to 100 letters, digits, dots, dashes or underscores.",
-        );
+        return Err(page("client_id must be 1 to 100 letters, digits, dots, dashes or underscores."));
     }
-    if let Err(fault) = check_redirect(&query.redirect_uri) {
-        return pages::render_error_page(StatusCode::BAD_REQUEST, &format!("redirect_uri {fault}"));
+    if query.redirect_uri != SHOW_CODE
+        && let Err(fault) = check_redirect(&query.redirect_uri)
+    {
+        return Err(InvalidRequest::Page(format!("redirect_uri {fault}")));
     }
     if let Err((error, description)) = check_query(&query) {
-        return redirect(
-            &query.redirect_uri,
-            &[("error", error), ("error_description", description), ("state", &query.state)],
-        );
+        return Err(match query.redirect_uri.as_str() {
+            SHOW_CODE => page(description),
+            _ => InvalidRequest::Redirect { to: query.redirect_uri, error, description, state: query.state },
+        });
     }
-    let request = AuthorizationRequest {
+    Ok(AuthorizationRequest {
         client: query.client_id,
         redirect: query.redirect_uri,
         state: query.state,
         challenge: query.code_challenge,
         scope: query.scope,
         name: None,
+    })
+}
+
+/// `GET /authorize`: returns the sign-in page, an error page, or a redirect with an error.
+pub(super) async fn get_authorize_page(State(idp): State<Arc<DemoIdp>>, uri: Uri) -> Response {
+    let request = match validate_query(uri.query().unwrap_or_default().as_bytes()) {
+        Ok(request) => request,
+        Err(InvalidRequest::Page(text)) => return pages::render_error_page(StatusCode::BAD_REQUEST, &text),
+        Err(InvalidRequest::Redirect { to, error, description, state }) => {
+            return redirect(&to, &[("error", error), ("error_description", description), ("state", &state)]);
+        }
     };
     let (client, key) = (request.client.clone(), random_token(""));
     if !idp.state().pages.insert(key.expose().to_owned(), request) {
         return busy();
     }
-    pages::render_sign_in_page(key.expose(), &client)
+    pages::render_sign_in_page(key.expose(), &client, None)
 }
 
 #[derive(Debug, Deserialize)]
@@ -85,7 +105,7 @@ pub(super) async fn submit_sign_in_form(State(idp): State<Arc<DemoIdp>>, body: B
         return pages::render_error_page(StatusCode::BAD_REQUEST, "The form is malformed.");
     };
     let name = form.name.trim();
-    if name.is_empty() || name.chars().count() > NAME_CHARS_MAX || name.chars().any(char::is_control) {
+    if !is_name(name) {
         return pages::render_error_page(
             StatusCode::BAD_REQUEST,
             "A name has 1 to 100 printable characters. Go back and try again.",
@@ -95,6 +115,9 @@ pub(super) async fn submit_sign_in_form(State(idp): State<Arc<DemoIdp>>, body: B
     // The entry is not removed, so that the user can go back in the browser to correct the name.
     let Some(request) = state.pages.get(&form.request).cloned() else { return expired() };
     let client = request.client.clone();
+    if Account::of(name) == Account::WrongPassword {
+        return pages::render_sign_in_page(&form.request, &client, Some("The password is wrong. Try again."));
+    }
     let key = random_token("");
     let request = AuthorizationRequest { name: Some(name.to_owned()), ..request };
     if !state.pages.insert(key.expose().to_owned(), request) {
@@ -110,9 +133,10 @@ struct ConsentForm {
     decision: Decision,
 }
 
-#[derive(Debug, Deserialize)]
+/// What the person decides.
+#[derive(Debug, Clone, Copy, Deserialize)]
 #[serde(rename_all = "snake_case")]
-enum Decision {
+pub(super) enum Decision {
     Allow,
     Deny,
 }
@@ -122,22 +146,64 @@ pub(super) async fn submit_consent_form(State(idp): State<Arc<DemoIdp>>, body: B
     let Some(form) = parse_form::<ConsentForm>(&body) else {
         return pages::render_error_page(StatusCode::BAD_REQUEST, "The form is malformed.");
     };
-    let mut state = idp.state();
-    let request = match state.pages.remove(&form.request) {
-        Some(request) if request.name.is_some() => request,
-        Some(_) | None => return expired(),
+    let request = idp.state().pages.remove(&form.request);
+    let Some((request, name)) = request.and_then(|request| request.name.clone().map(|name| (request, name))) else {
+        return expired();
     };
-    let (redirect_uri, oauth_state) = (request.redirect.clone(), request.state.clone());
-    match form.decision {
-        Decision::Deny => redirect(&redirect_uri, &[("error", "access_denied"), ("state", &oauth_state)]),
-        Decision::Allow => {
-            let code = random_token("demo_code_");
-            if !state.codes.insert(code.expose().to_owned(), request) {
-                return busy();
-            }
-            redirect(&redirect_uri, &[("code", code.expose()), ("state", &oauth_state)])
+    match decide_request(&idp, request, &name, form.decision) {
+        Some(SignInEnd { redirect: Some(to), .. }) => found(&to),
+        Some(SignInEnd { code: Some(code), .. }) => {
+            pages::render_value_page("Your code", "Copy this code and paste it where the program asks for it.", &code)
         }
+        Some(SignInEnd { .. }) => pages::render_value_page(
+            "Not allowed",
+            "To tell the program, paste this where it asks for a code.",
+            ACCESS_DENIED,
+        ),
+        None => busy(),
     }
+}
+
+/// What is shown instead of a code to a person who declined.
+const ACCESS_DENIED: &str = "access_denied";
+
+/// The end of a sign-in on the pages.
+#[derive(Debug)]
+pub(super) struct SignInEnd {
+    pub(super) is_allowed: bool,
+    /// Where the browser goes.
+    pub(super) redirect: Option<String>,
+    /// The code to paste, if there is no redirect.
+    pub(super) code: Option<String>,
+}
+
+/// Ends a sign-in; `None`: too many are in progress.
+pub(super) fn decide_request(
+    idp: &DemoIdp,
+    request: AuthorizationRequest,
+    name: &str,
+    decision: Decision,
+) -> Option<SignInEnd> {
+    let is_allowed = matches!(decision, Decision::Allow) && Account::of(name) != Account::Denies;
+    let (to, oauth_state) = (request.redirect.clone(), request.state.clone());
+    let mut code = None;
+    if is_allowed {
+        let new = random_token("demo_code_").expose().to_owned();
+        let request = AuthorizationRequest { name: Some(name.to_owned()), ..request };
+        if !idp.state().codes.insert(new.clone(), request) {
+            return None;
+        }
+        code = Some(new);
+    }
+    if to == SHOW_CODE {
+        return Some(SignInEnd { is_allowed, redirect: None, code });
+    }
+    let result = code.as_deref().map_or(("error", ACCESS_DENIED), |code| ("code", code));
+    Some(SignInEnd {
+        is_allowed,
+        redirect: Some(redirect_address(&to, &[result, ("state", &oauth_state)])),
+        code: None,
+    })
 }
 
 fn expired() -> Response {
@@ -147,6 +213,12 @@ fn expired() -> Response {
     )
 }
 
+/// Whether the text is a name: 1 to 100 printable characters.
+pub(super) fn is_name(name: &str) -> bool {
+    let name = name.trim();
+    !name.is_empty() && name.chars().count() <= NAME_CHARS_MAX && !name.chars().any(char::is_control)
+}
+
 fn busy() -> Response {
     pages::render_error_page(
         StatusCode::SERVICE_UNAVAILABLE,
@@ -154,7 +226,7 @@ fn busy() -> Response {
     )
 }
 
-fn is_client_id(client: &str) -> bool {
+pub(super) fn is_client_id(client: &str) -> bool {
     (1..=100).contains(&client.len())
         && client.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_'))
 }
@@ -195,6 +267,10 @@ fn check_query(query: &AuthorizeQuery) -> Result<(), (&'static str, &'static str
 
 /// A 302 redirect to the program, with the parameters added to the query of `redirect_uri`.
 fn redirect(redirect_uri: &str, parameters: &[(&str, &str)]) -> Response {
+    found(&redirect_address(redirect_uri, parameters))
+}
+
+fn redirect_address(redirect_uri: &str, parameters: &[(&str, &str)]) -> String {
     let mut address = redirect_uri.to_owned();
     for (name, value) in parameters {
         address.push(if address.contains('?') { '&' } else { '?' });
@@ -202,6 +278,10 @@ fn redirect(redirect_uri: &str, parameters: &[(&str, &str)]) -> Response {
         address.push('=');
         address.push_str(&percent_encoded(value));
     }
+    address
+}
+
+fn found(address: &str) -> Response {
     match HeaderValue::try_from(address) {
         Ok(address) => (StatusCode::FOUND, [(header::LOCATION, address)]).into_response(),
         Err(_) => pages::render_error_page(StatusCode::BAD_REQUEST, "redirect_uri is not a valid URL."),

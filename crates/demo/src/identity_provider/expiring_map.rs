@@ -37,6 +37,12 @@ impl<T> ExpiringMap<T> {
         (*expires > Instant::now()).then_some(value)
     }
 
+    /// The value for `key` to change, unless it has expired.
+    pub(super) fn get_mut(&mut self, key: &str) -> Option<&mut T> {
+        let (expires, value) = self.entries.get_mut(key)?;
+        (*expires > Instant::now()).then_some(value)
+    }
+
     /// Removes the entry and returns its value, unless it has expired.
     pub(super) fn remove(&mut self, key: &str) -> Option<T> {
         let (expires, value) = self.entries.remove(key)?;

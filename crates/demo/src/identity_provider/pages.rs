@@ -1,5 +1,6 @@
 //! The pages of the demo provider: plain HTML with one inline style, without scripts and external resources.
 
+use super::accounts::NAMED_ACCOUNTS;
 use axum::{
     http::StatusCode,
     response::{Html, IntoResponse, Response},
@@ -12,6 +13,7 @@ label{display:block;margin:0 0 8px}input{font:inherit;padding:12px;width:320px;b
 button{font:inherit;border:0;cursor:pointer}\
 .next{display:block;margin:24px auto 0;padding:14px 40px;background:#1f4b99;color:#fff}\
 .allow{display:block;margin:32px auto 0;width:360px;height:120px;background:#0a7d33;color:#fff;font-size:34px;font-weight:bold}\
+.alert{border:2px solid #a3122a;padding:8px;color:#a3122a}code{display:block;padding:12px;border:2px solid #555;background:#fff;overflow-wrap:anywhere}\
 .deny{display:block;margin:32px auto 0;padding:10px 28px;background:#ddd;color:#1b1b1b}";
 
 /// Escapes text for use between tags and in quoted attributes.
@@ -40,11 +42,74 @@ fn page(status: StatusCode, title: &str, body: &str) -> Response {
 
 /// `GET /`
 pub(super) async fn get_index_page() -> Response {
+    let accounts: String =
+        NAMED_ACCOUNTS.iter().map(|(name, what)| format!("<dt><b>{name}</b></dt><dd>{what}</dd>")).collect();
     page(
         StatusCode::OK,
         "Anteroom demo sign-in",
-        "<p>This is the identity provider of the demo. A program sends you here to sign in.</p>",
+        &format!(
+            "<p>This is the identity provider of the demo. A program sends you here to sign in.</p>\
+             <p><a href=\"device\">Enter a device code</a> · <a href=\"key\">Make an API key</a></p>\
+             <p>Any name works. These behave differently:</p><dl>{accounts}</dl>"
+        ),
     )
+}
+
+/// The paragraph of a page that was not accepted.
+fn alert(text: Option<&str>) -> String {
+    text.map_or_else(String::new, |text| format!("<p class=\"alert\" role=\"alert\">{}</p>", escape(text)))
+}
+
+const NAME_FIELD: &str = "<label for=\"name\">Your name (any will do)</label>\
+     <input id=\"name\" name=\"name\" required maxlength=\"100\" autocomplete=\"off\">";
+
+/// The page on which a person enters the code that a program shows.
+pub(super) fn render_device_page(user_code: &str, rejected: Option<&str>) -> Response {
+    let (alert, user_code) = (alert(rejected), escape(user_code));
+    let status = if rejected.is_some() { StatusCode::BAD_REQUEST } else { StatusCode::OK };
+    page(
+        status,
+        "Enter your code",
+        &format!(
+            "<form method=\"post\" action=\"device\">{alert}\
+             <label for=\"code\">The code that the program shows</label>\
+             <input id=\"code\" name=\"user_code\" required maxlength=\"20\" autocomplete=\"off\" value=\"{user_code}\" autofocus>\
+             <p></p>{NAME_FIELD}<button class=\"next\">Continue</button></form>"
+        ),
+    )
+}
+
+/// Asks for consent to a device code.
+pub(super) fn render_device_consent_page(user_code: &str, client: &str, name: &str) -> Response {
+    let (user_code, client, name) = (escape(user_code), escape(client), escape(name));
+    page(
+        StatusCode::OK,
+        "Allow access?",
+        &format!(
+            "<form method=\"post\" action=\"device\"><input type=\"hidden\" name=\"user_code\" value=\"{user_code}\">\
+             <input type=\"hidden\" name=\"name\" value=\"{name}\">\
+             <p>You are signed in as <b>{name}</b>. May <b>{client}</b> use this demo account?</p>\
+             <button class=\"allow\" name=\"decision\" value=\"allow\" autofocus>Allow</button>\
+             <button class=\"deny\" name=\"decision\" value=\"deny\">Deny</button></form>"
+        ),
+    )
+}
+
+/// The page that makes API keys.
+pub(super) fn render_key_form_page() -> Response {
+    let form =
+        format!("<form method=\"post\" action=\"key\">{NAME_FIELD}<button class=\"next\">Make a key</button></form>");
+    page(StatusCode::OK, "Make an API key", &form)
+}
+
+/// A page with a value to copy.
+pub(super) fn render_value_page(title: &str, sentence: &str, value: &str) -> Response {
+    page(StatusCode::OK, title, &format!("<p>{}</p><code id=\"value\">{}</code>", escape(sentence), escape(value)))
+}
+
+/// A page with one sentence.
+pub(super) fn render_text_page(title: &str, sentence: &str) -> Response {
+    page(StatusCode::OK, title, &format!("<p>{}</p>", escape(sentence)))
 }
 
 /// Any other path.
@@ -53,13 +118,13 @@ pub(super) async fn get_not_found_page() -> Response {
 }
 
 /// The first page: asks for the user's name.
-pub(super) fn render_sign_in_page(request: &str, client: &str) -> Response {
-    let (request, client) = (escape(request), escape(client));
+pub(super) fn render_sign_in_page(request: &str, client: &str, rejected: Option<&str>) -> Response {
+    let (request, client, alert) = (escape(request), escape(client), alert(rejected));
     page(
         StatusCode::OK,
         "Sign in to the demo",
         &format!(
-            "<form method=\"post\" action=\"/authorize\"><input type=\"hidden\" name=\"request\" value=\"{request}\">\
+            "<form method=\"post\" action=\"authorize\"><input type=\"hidden\" name=\"request\" value=\"{request}\">{alert}\
              <p><b>{client}</b> asks who you are.</p>\
              <label for=\"name\">Your name (any will do)</label>\
              <input id=\"name\" name=\"name\" required maxlength=\"100\" autocomplete=\"off\" autofocus>\
@@ -75,7 +140,7 @@ pub(super) fn render_consent_page(request: &str, client: &str, name: &str) -> Re
         StatusCode::OK,
         "Allow access?",
         &format!(
-            "<form method=\"post\" action=\"/consent\"><input type=\"hidden\" name=\"request\" value=\"{request}\">\
+            "<form method=\"post\" action=\"consent\"><input type=\"hidden\" name=\"request\" value=\"{request}\">\
              <p>You are signed in as <b>{name}</b>. May <b>{client}</b> use this demo account?</p>\
              <button class=\"allow\" name=\"decision\" value=\"allow\" autofocus>Allow</button>\
              <button class=\"deny\" name=\"decision\" value=\"deny\">Deny</button></form>"

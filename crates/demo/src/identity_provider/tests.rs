@@ -243,3 +243,55 @@ async fn entries_and_body_size_are_bounded() {
     assert_eq!(provider.get(&authorize_path(&[])).await.status(), StatusCode::SERVICE_UNAVAILABLE);
     assert_eq!(provider.post("/token", &"x".repeat(20_000)).await.status(), StatusCode::PAYLOAD_TOO_LARGE);
 }
+
+#[tokio::test]
+async fn device_code_is_pending_until_its_person_decides_and_valid_once() {
+    let provider = TestProvider::new().await;
+    let asked = provider.post("/device_authorization", "client_id=demo&scope=profile").await;
+    let asked: Value = asked.json().await.unwrap();
+    let poll = async || {
+        let code = asked["device_code"].as_str().unwrap();
+        let form = format!("grant_type=urn:ietf:params:oauth:grant-type:device_code&client_id=demo&device_code={code}");
+        let answer = provider.post("/token", &form).await;
+        (answer.status(), answer.json::<Value>().await.unwrap())
+    };
+    assert_eq!(poll().await.1["error"], "authorization_pending");
+    let user_code = asked["user_code"].as_str().unwrap();
+    let decide = format!("user_code={user_code}&name=Ada&decision=allow");
+    assert_eq!(provider.post("/decide", &decide).await.status(), StatusCode::OK);
+    assert_eq!(provider.post("/decide", &decide).await.status(), StatusCode::BAD_REQUEST, "a code is used once");
+    let (status, tokens) = poll().await;
+    assert!(status == StatusCode::OK && tokens["access_token"].is_string(), "{tokens}");
+    assert_eq!(poll().await.1["error"], "expired_token");
+}
+
+#[tokio::test]
+async fn device_code_expires_and_device_requests_are_bounded() {
+    let limits = DemoLimits { device_s_max: 0, entries_max: 2, ..DemoLimits::default() };
+    let provider = TestProvider::serve(DemoIdp::new(DEMO_ISSUER, limits)).await;
+    let asked: Value = provider.post("/device_authorization", "client_id=demo").await.json().await.unwrap();
+    let code = asked["device_code"].as_str().unwrap();
+    let form = format!("grant_type=urn:ietf:params:oauth:grant-type:device_code&client_id=demo&device_code={code}");
+    assert_eq!(provider.post("/token", &form).await.json::<Value>().await.unwrap()["error"], "expired_token");
+
+    let limits = DemoLimits { entries_max: 2, ..DemoLimits::default() };
+    let provider = TestProvider::serve(DemoIdp::new(DEMO_ISSUER, limits)).await;
+    let mut statuses = Vec::new();
+    for _ in 0..3 {
+        statuses.push(provider.post("/device_authorization", "client_id=demo").await.status().as_u16());
+    }
+    assert_eq!(statuses, [200, 200, 503]);
+}
+
+#[tokio::test]
+async fn tokens_of_the_slow_account_come_late() {
+    let limits = DemoLimits { slow_ms: 300, ..DemoLimits::default() };
+    let provider = TestProvider::serve(DemoIdp::new(DEMO_ISSUER, limits)).await;
+    let asked: Value = provider.post("/device_authorization", "client_id=demo").await.json().await.unwrap();
+    let [device, user] = ["device_code", "user_code"].map(|name| asked[name].as_str().unwrap());
+    provider.post("/decide", &format!("user_code={user}&name=slow&decision=allow")).await;
+    let form = format!("grant_type=urn:ietf:params:oauth:grant-type:device_code&client_id=demo&device_code={device}");
+    let started = std::time::Instant::now();
+    assert_eq!(provider.post("/token", &form).await.status(), StatusCode::OK);
+    assert!(started.elapsed() >= Duration::from_millis(300));
+}

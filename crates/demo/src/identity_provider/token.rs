@@ -1,6 +1,6 @@
 //! The endpoints for programs: metadata, token exchange and userinfo.
 
-use super::{DemoIdp, Grant, authorize::parse_form};
+use super::{DemoIdp, Grant, accounts::Account, authorize::parse_form, device::redeem_device_code};
 use anteroom_wire::Secret;
 use axum::{
     Json,
@@ -13,7 +13,7 @@ use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde::Deserialize;
 use serde_json::json;
 use sha2::{Digest, Sha256};
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 /// `GET /.well-known/oauth-authorization-server` (RFC 8414 §3.2).
 pub(super) async fn get_metadata(State(idp): State<Arc<DemoIdp>>) -> Response {
@@ -24,7 +24,10 @@ pub(super) async fn get_metadata(State(idp): State<Arc<DemoIdp>>) -> Response {
         "token_endpoint": format!("{issuer}/token"),
         "userinfo_endpoint": format!("{issuer}/userinfo"),
         "response_types_supported": ["code"],
-        "grant_types_supported": ["authorization_code", "refresh_token"],
+        "device_authorization_endpoint": format!("{issuer}/device_authorization"),
+        // For a person whose browser is not in the machine: the same page, at an address that it reaches.
+        "link_authorization_endpoint": format!("{}/authorize", idp.public_url),
+        "grant_types_supported": ["authorization_code", "refresh_token", DEVICE_GRANT],
         "code_challenge_methods_supported": ["S256"],
         "token_endpoint_auth_methods_supported": ["none"],
         "scopes_supported": ["profile"],
@@ -42,7 +45,11 @@ struct TokenRequest {
     redirect_uri: String,
     code_verifier: String,
     refresh_token: String,
+    device_code: String,
 }
+
+/// The grant of a device code (RFC 8628 §3.4).
+const DEVICE_GRANT: &str = "urn:ietf:params:oauth:grant-type:device_code";
 
 /// `POST /token`: exchanges a code or a refresh token for new tokens.
 pub(super) async fn exchange_code(State(idp): State<Arc<DemoIdp>>, headers: HeaderMap, body: Bytes) -> Response {
@@ -56,8 +63,12 @@ pub(super) async fn exchange_code(State(idp): State<Arc<DemoIdp>>, headers: Head
     let granted = match request.grant_type.as_str() {
         "authorization_code" => redeem_code(&idp, &request),
         "refresh_token" => refresh(&idp, &request),
-        _ => Err(("unsupported_grant_type", "grant_type must be authorization_code or refresh_token")),
+        DEVICE_GRANT => redeem_device_code(&idp, &request.device_code, &request.client_id),
+        _ => Err(("unsupported_grant_type", "grant_type must be authorization_code, refresh_token or a device code's")),
     };
+    if granted.as_ref().is_ok_and(|grant| Account::of(&grant.name) == Account::Slow) {
+        tokio::time::sleep(Duration::from_millis(idp.settings.slow_ms)).await;
+    }
     match granted {
         Ok(grant) => issue(&idp, grant),
         Err((error, description)) => error_response(error, description),
@@ -65,7 +76,7 @@ pub(super) async fn exchange_code(State(idp): State<Arc<DemoIdp>>, headers: Head
 }
 
 /// An OAuth error code and its description.
-type OAuthError = (&'static str, &'static str);
+pub(super) type OAuthError = (&'static str, &'static str);
 
 fn redeem_code(idp: &DemoIdp, request: &TokenRequest) -> Result<Grant, OAuthError> {
     // Removed before the checks: a code is valid for one attempt.
@@ -98,6 +109,7 @@ fn refresh(idp: &DemoIdp, request: &TokenRequest) -> Result<Grant, OAuthError> {
 fn issue(idp: &DemoIdp, grant: Grant) -> Response {
     let (access, refresh) = idp.new_tokens();
     let scope = grant.scope.clone();
+    let needs_project = Account::of(&grant.name) == Account::Workspace;
     let is_stored = {
         let key = |secret: &Secret| secret.expose().to_owned();
         let mut state = idp.state();
@@ -112,11 +124,12 @@ fn issue(idp: &DemoIdp, grant: Grant) -> Response {
         "token_type": "Bearer",
         "expires_in": idp.settings.token_s_max,
         "scope": scope,
+        "project_required": needs_project,
     }))
     .into_response()
 }
 
-fn error_response(error: &str, description: &str) -> Response {
+pub(super) fn error_response(error: &str, description: &str) -> Response {
     (StatusCode::BAD_REQUEST, Json(json!({ "error": error, "error_description": description }))).into_response()
 }
 

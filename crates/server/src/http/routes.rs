@@ -56,6 +56,7 @@ pub(super) struct RequestedAction(pub Action);
 const GET: Method = Method::GET;
 const POST: Method = Method::POST;
 const DELETE: Method = Method::DELETE;
+const DEMO: &str = "the identity provider of the demo, whose accounts give access to nothing";
 const STATIC: &str = "static content without data";
 const AGENT: &str = "authenticated by the agent token";
 const BEGINS: &str = "it only makes an address; what is finished is recorded";
@@ -83,6 +84,9 @@ pub const ROUTES: &[Route] = &[
     // A navigation cannot send the key of the browser.
     route(GET, "/api/auth/session/{id}/novnc", Public(STATIC), Unrecorded, Read),
     route(GET, "/assets/{*path}", Public(STATIC), Unrecorded, Read),
+    // Answered only with `--demo`.
+    route(GET, "/demo/{*path}", Public(DEMO), Unrecorded, Read),
+    route(POST, "/demo/{*path}", Public(DEMO), Exempt(DEMO), Login),
     route(GET, "/favicon.ico", Public(STATIC), Unrecorded, Read),
     route(GET, "/openapi.json", Public(STATIC), Unrecorded, Read),
     route(GET, "/health", Public(OVERALL), Unrecorded, Read),
@@ -257,7 +261,7 @@ mod tests {
             assert_eq!(listed.count(), 1, "{method} {path} in http/routes.rs");
         }
         let is_unknown = |route: &&Route| {
-            let is_page = route.access == Access::Public(STATIC) || route.access == Access::Ticket;
+            let is_page = [Public(STATIC), Public(DEMO), Access::Ticket].contains(&route.access);
             !is_page && !operations.contains(&(route.method.to_string(), route.path.to_owned()))
         };
         assert_eq!(ROUTES.iter().find(is_unknown).map(|route| route.path), None, "a route that does not exist");

@@ -12,6 +12,7 @@ mod credentials_interrupted;
 mod database_writes;
 mod delivery;
 mod demo;
+mod demo_methods;
 mod diagnosis;
 mod egress;
 mod end_reasons;

@@ -21,6 +21,9 @@ pub(crate) struct Credentials {
     pub(crate) expires_at: u64,
     /// The account's name.
     pub(crate) account: String,
+    /// The project that a workspace account needs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) project: Option<String>,
 }
 
 /// Why the file cannot be read or written.

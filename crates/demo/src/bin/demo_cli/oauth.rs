@@ -22,6 +22,9 @@ pub(crate) struct Issuer {
     authorization_endpoint: String,
     token_endpoint: String,
     userinfo_endpoint: Option<String>,
+    device_authorization_endpoint: Option<String>,
+    /// Where a person's own browser reaches the authorization endpoint.
+    link_authorization_endpoint: Option<String>,
 }
 
 /// Why a request to the issuer failed.
@@ -39,6 +42,10 @@ pub(crate) enum OauthError {
     CodeRejected(String),
     #[error("the identity provider's answer to the code is not well formed")]
     Tokens(#[source] serde_json::Error),
+    #[error("the identity provider does not offer device codes")]
+    NoDeviceCodes,
+    #[error("the key was rejected")]
+    KeyRejected,
     #[error("no random numbers")]
     Random(#[from] getrandom::Error),
 }
@@ -49,6 +56,9 @@ pub(crate) struct AuthorizationRequest {
     verifier: String,
     redirect_uri: String,
 }
+
+/// The redirect of a program that does not listen: the page shows the code.
+pub(crate) const SHOW_CODE: &str = "urn:ietf:wg:oauth:2.0:oob";
 
 impl AuthorizationRequest {
     /// A new request, whose response goes to `redirect_uri`.
@@ -85,8 +95,18 @@ impl Issuer {
         Err(OauthError::NoMetadata(issuer.to_owned()))
     }
 
+    /// The URL at which the user signs in with a browser of another computer, whose page shows the code.
+    pub(crate) fn link_url(&self, request: &AuthorizationRequest) -> String {
+        let endpoint = self.link_authorization_endpoint.as_deref().unwrap_or(&self.authorization_endpoint);
+        Self::url_at(endpoint, request)
+    }
+
     /// The URL at which the user signs in (RFC 6749 §4.1.1, RFC 7636 §4.3).
     pub(crate) fn authorization_url(&self, request: &AuthorizationRequest) -> String {
+        Self::url_at(&self.authorization_endpoint, request)
+    }
+
+    fn url_at(endpoint: &str, request: &AuthorizationRequest) -> String {
         let challenge = URL_SAFE_NO_PAD.encode(Sha256::digest(request.verifier.as_bytes()));
         let query = query::encode_query(&[
             ("response_type", "code"),
@@ -97,8 +117,8 @@ impl Issuer {
             ("code_challenge", &challenge),
             ("code_challenge_method", "S256"),
         ]);
-        let join = if self.authorization_endpoint.contains('?') { '&' } else { '?' };
-        format!("{}{join}{query}", self.authorization_endpoint)
+        let join = if endpoint.contains('?') { '&' } else { '?' };
+        format!("{endpoint}{join}{query}")
     }
 
     /// Exchanges a code for tokens (RFC 6749 §4.1.3, RFC 7636 §4.5) and fetches the account's name.
@@ -106,7 +126,7 @@ impl Issuer {
         &self,
         request: &AuthorizationRequest,
         code: &str,
-    ) -> Result<Credentials, OauthError> {
+    ) -> Result<NewCredentials, OauthError> {
         let form = query::encode_query(&[
             ("grant_type", "authorization_code"),
             ("client_id", CLIENT_ID),
@@ -119,15 +139,67 @@ impl Issuer {
         if status != StatusCode::OK {
             return Err(OauthError::CodeRejected(error_text(status, &body)));
         }
-        let tokens: Tokens = serde_json::from_slice(&body).map_err(OauthError::Tokens)?;
-        let account = self.account(&tokens.access_token).await?;
+        self.credentials(&body).await
+    }
+
+    /// Asks for a device code (RFC 8628 §3.1).
+    pub(crate) async fn authorize_device(&self) -> Result<DeviceCode, OauthError> {
+        let endpoint = self.device_authorization_endpoint.as_ref().ok_or(OauthError::NoDeviceCodes)?;
+        let form = query::encode_query(&[("client_id", CLIENT_ID), ("scope", SCOPE)]);
+        let HttpResponse { status, body } = http_client::request(endpoint, HttpRequestMethod::PostForm(form)).await?;
+        if status != StatusCode::OK {
+            return Err(OauthError::CodeRejected(error_text(status, &body)));
+        }
+        serde_json::from_slice(&body).map_err(OauthError::Tokens)
+    }
+
+    /// Asks once whether the person has entered the code (RFC 8628 §3.4); `None`: not yet.
+    pub(crate) async fn poll_device(&self, device: &DeviceCode) -> Result<Option<NewCredentials>, OauthError> {
+        let form = query::encode_query(&[
+            ("grant_type", "urn:ietf:params:oauth:grant-type:device_code"),
+            ("client_id", CLIENT_ID),
+            ("device_code", &device.device_code),
+        ]);
+        let HttpResponse { status, body } =
+            http_client::request(&self.token_endpoint, HttpRequestMethod::PostForm(form)).await?;
+        match status {
+            StatusCode::OK => self.credentials(&body).await.map(Some),
+            _ if is_pending(&body) => Ok(None),
+            _ => Err(OauthError::CodeRejected(error_text(status, &body))),
+        }
+    }
+
+    /// The credential of an API key.
+    pub(crate) async fn check_key(&self, key: String) -> Result<Credentials, OauthError> {
+        let address = self.userinfo_endpoint.as_deref().ok_or(OauthError::KeyRejected)?;
+        let found = http_client::request(address, HttpRequestMethod::Get { bearer: Some(&key) }).await?;
+        if found.status != StatusCode::OK {
+            return Err(OauthError::KeyRejected);
+        }
+        let account = self.account(&key).await?;
+        let (token_type, refresh_token, project) = ("Bearer".to_owned(), None, None);
         Ok(Credentials {
+            access_token: key,
+            refresh_token,
+            token_type,
+            expires_at: u64::from(u32::MAX),
+            account,
+            project,
+        })
+    }
+
+    async fn credentials(&self, body: &[u8]) -> Result<NewCredentials, OauthError> {
+        let tokens: Tokens = serde_json::from_slice(body).map_err(OauthError::Tokens)?;
+        let account = self.account(&tokens.access_token).await?;
+        let credentials = Credentials {
             expires_at: now_unix_s().saturating_add(tokens.expires_in.unwrap_or(3600)),
             access_token: tokens.access_token,
             refresh_token: tokens.refresh_token,
             token_type: tokens.token_type,
             account,
-        })
+            project: None,
+        };
+        Ok(NewCredentials { credentials, needs_project: tokens.project_required })
     }
 
     /// The account's name; a placeholder if the issuer does not return one.
@@ -155,6 +227,39 @@ struct Tokens {
     token_type: String,
     expires_in: Option<u64>,
     refresh_token: Option<String>,
+    /// The account needs a project before it can be used.
+    #[serde(default)]
+    project_required: bool,
+}
+
+/// A new credential.
+pub(crate) struct NewCredentials {
+    pub(crate) credentials: Credentials,
+    /// It is usable only with a project.
+    pub(crate) needs_project: bool,
+}
+
+/// RFC 8628 §3.2.
+#[derive(Deserialize)]
+pub(crate) struct DeviceCode {
+    device_code: String,
+    pub(crate) user_code: String,
+    pub(crate) verification_uri: String,
+    pub(crate) expires_in: u64,
+    pub(crate) interval: Option<u64>,
+}
+
+/// Whether the error response says that the program must ask again (RFC 8628 §3.5).
+fn is_pending(body: &[u8]) -> bool {
+    let error = serde_json::from_slice::<ErrorResponse>(body).map(|response| response.error);
+    error.is_ok_and(|error| error == "authorization_pending" || error == "slow_down")
+}
+
+/// RFC 6749 §5.2.
+#[derive(Deserialize)]
+struct ErrorResponse {
+    error: String,
+    error_description: Option<String>,
 }
 
 /// OpenID Connect Core 1.0 §5.3.2.
@@ -167,11 +272,6 @@ struct UserInfo {
 
 /// The text of an error response (RFC 6749 §5.2).
 fn error_text(status: StatusCode, body: &[u8]) -> String {
-    #[derive(Deserialize)]
-    struct ErrorResponse {
-        error: String,
-        error_description: Option<String>,
-    }
     match serde_json::from_slice::<ErrorResponse>(body) {
         Ok(ErrorResponse { error, error_description: Some(description) }) => format!("{description} ({error})"),
         Ok(ErrorResponse { error, error_description: None }) => error,

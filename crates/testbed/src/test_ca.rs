@@ -11,6 +11,7 @@ mod server;
 
 pub use server::TlsServer;
 
+use anteroom_wire::provider::{Provider, SettingsFile};
 use rcgen::{
     BasicConstraints, Certificate, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair,
     KeyUsagePurpose, date_time_ymd,
@@ -25,6 +26,10 @@ use tokio_rustls::{
         pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer},
     },
 };
+
+/// The home directory of the user in the guest.
+const HOME: &str = "/home/user";
+const FILE: &str = ".test-ca/ca.pem";
 
 /// The authority.
 pub struct TestCa {
@@ -54,6 +59,17 @@ impl TestCa {
     /// Its certificate, for a file of trusted certificates.
     pub fn pem(&self) -> String {
         self.issuer.pem()
+    }
+
+    /// Makes a provider's tool trust this authority in every method: `variable` is the environment variable by which it is configured to
+    /// trust a file of certificates.
+    pub fn trusted_by(&self, provider: &mut Provider, variable: &str) {
+        let file = SettingsFile { path: FILE.to_owned(), content: self.pem() };
+        provider.settings_files.push(file.clone());
+        for method in provider.methods.values_mut() {
+            method.settings_files.iter_mut().for_each(|settings| settings.push(file.clone()));
+        }
+        provider.env.insert(variable.to_owned(), format!("{HOME}/{FILE}"));
     }
 
     /// A certificate for these host names and IP addresses, and its key. `expired`: its validity ended in 2021.

@@ -1,9 +1,11 @@
 // Runs the steps of the real journeys (e2e/real), which use real machines, against the fake server, to keep them working.
 
 import test from "node:test";
+import { waitUntil } from "../browser.mjs";
 import { inSeconds, signIn } from "../fake-server/samples.mjs";
-import { runCodexJourney, runDemoJourney } from "../real/play.mjs";
+import { runCodexJourney, runDemoJourney, runPastedCodeJourney } from "../real/play.mjs";
 import { runScene } from "./scene.mjs";
+import { authorize, CLAUDE_PROMPT, startIssuer } from "./sign-ins.mjs";
 
 /** @param {import("./scene.mjs").Scene} scene */
 const journeyOf = ({ page }) => ({ page, shoot: async () => {}, log: () => {}, slow_ms_max: 20_000 });
@@ -45,4 +47,24 @@ test("the demo journey types a name, allows and reaches the end, using only the 
     };
     await runDemoJourney(journeyOf(scene));
   });
+});
+
+test("the pasted-code journey copies the link, allows, pastes the code and reaches the end", async () => {
+  const pages = await startIssuer();
+  try {
+    await runScene({ permissions: ["clipboard-read", "clipboard-write"] }, async (scene) => {
+      const { page, fakeServer, base } = scene;
+      await page.goto(`${base}/dashboard/remote-cli`);
+      const journey = runPastedCodeJourney(journeyOf(scene), "claude_code");
+      const tool = async () => {
+        const id = await waitUntil("the session", () => [...fakeServer.sessions.keys()][0]);
+        fakeServer.change(id, { status: "authenticating", sign_in: signIn({ url: `${authorize(pages.issuer, "one#two")}&asks_consent=1`, prompt: CLAUDE_PROMPT }) });
+        await waitUntil("the code", () => fakeServer.requests.some((call) => call.path.endsWith("/paste") && call.body.text === "one#two"));
+        fakeServer.change(id, { status: "completed", credential: fakeServer.credentials[0] ?? null });
+      };
+      await Promise.all([journey, tool()]);
+    });
+  } finally {
+    pages.close();
+  }
 });

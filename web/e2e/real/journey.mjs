@@ -3,17 +3,19 @@
 //   ANTEROOM_E2E_LINK     the single-use link that `anteroom serve` printed (http://…/login#login_token=…)
 //   ANTEROOM_E2E_TOKEN    an operator's API token, to create a new link if that one was used, and to log the cause of a failure
 //   ANTEROOM_E2E_SLOW_MS  the longest wait for something in the machine (default 120000; emulated machines are slow)
+//   ANTEROOM_E2E_HOSTS    stand-ins of identity providers for this browser: name:port=address:port,… (certificates are not checked)
 //
 // Screenshots go to web/test-results/journey-NAME/ (../results.mjs).
 
 import { join } from "node:path";
 import test from "node:test";
-import { launch } from "../browser.mjs";
+import { CHROMIUM, launch } from "../browser.mjs";
 import { resultsDirectory } from "../results.mjs";
 
 const LINK = process.env["ANTEROOM_E2E_LINK"] ?? "";
 const TOKEN = process.env["ANTEROOM_E2E_TOKEN"] ?? "";
 const SLOW_MS_MAX = Number(process.env["ANTEROOM_E2E_SLOW_MS"] ?? 120_000);
+const HOSTS = (process.env["ANTEROOM_E2E_HOSTS"] ?? "").split(",").filter((one) => one !== "");
 /** A journey has several slow waits. */
 const JOURNEY_MS_MAX = SLOW_MS_MAX * 6;
 
@@ -66,8 +68,13 @@ export function journey(name, claim, run) {
   test(claim, { skip, timeout: JOURNEY_MS_MAX }, async () => {
     const started_ms = Date.now();
     const log = (/** @type {string} */ line) => console.log(`${name} ${((Date.now() - started_ms) / 1000).toFixed(1)} s: ${line}`);
-    const browser = await launch();
-    const context = await browser.newContext({ viewport: { width: 1400, height: 900 } });
+    const rules = HOSTS.map((one) => `MAP ${one.replace("=", " ")}`).join(",");
+    const browser = await launch(CHROMIUM, HOSTS.length === 0 ? [] : [`--host-resolver-rules=${rules}`]);
+    const context = await browser.newContext({
+      viewport: { width: 1400, height: 900 },
+      permissions: ["clipboard-read", "clipboard-write"],
+      ignoreHTTPSErrors: HOSTS.length > 0,
+    });
     const page = await context.newPage();
     page.setDefaultTimeout(SLOW_MS_MAX);
     page.on("pageerror", (error) => log(`page error: ${error.message}`));

@@ -93,6 +93,34 @@ export async function runCodexJourney(journey) {
   return id;
 }
 
+/** Opens a sign-in's address in a new tab, allows access there, and returns the code that the last page shows. @param {Journey} journey @param {string} address */
+async function codeFromProvider({ page, log }, address) {
+  const tab = await page.context().newPage();
+  await tab.goto(address);
+  await tab.click("form button");
+  const code = (await tab.textContent("#text")) ?? "";
+  log(`the last page shows ${code.length} characters`);
+  await tab.close();
+  return code;
+}
+
+/** A tool that asks for the code of the provider's last page: the link is copied, the code pasted. @param {Journey} journey @param {string} provider */
+export async function runPastedCodeJourney(journey, provider) {
+  const { page, shoot, slow_ms_max } = journey;
+  const id = await startSession(journey, provider);
+  const address = await page.waitForSelector(".sign-in-address a", { timeout: slow_ms_max });
+  await shoot("link");
+  await page.click(".sign-in-address .copy");
+  const copied = await waitUntil("the copied link", () => page.evaluate(() => navigator.clipboard.readText()));
+  assert.equal(copied, await address.getAttribute("href"));
+  const code = await codeFromProvider(journey, copied);
+  await page.waitForSelector("[data-prompt=paste_code]", { timeout: slow_ms_max });
+  await page.fill("#paste-code", code);
+  await page.click(".paste-form button[type=submit]");
+  await isConnected(journey, id);
+  return id;
+}
+
 /** The area of the name field, which is above the button in the middle of the page. @param {import("./canvas.mjs").Patch} button */
 function nameField(button) {
   const { x } = centre(button);

@@ -86,7 +86,7 @@ impl Fixture {
 /// The product's descriptor with an additional certificate authority, the reporting script, and egress to the test.
 fn test_descriptor(mut provider: Provider, ca: &TestCa, trust: &str, browser: Browser) -> Provider {
     let file = |name: &str, content: String| SettingsFile { path: format!(".contract/{name}"), content };
-    let mut files = vec![file("ca.pem", ca.pem()), file("run.sh", RUN.to_owned())];
+    let mut files = vec![file("run.sh", RUN.to_owned())];
     if browser == Browser::TrustsTestCa {
         files.push(file("cert9.db.gz.base64", browser_store(ca)));
     }
@@ -96,7 +96,7 @@ fn test_descriptor(mut provider: Provider, ca: &TestCa, trust: &str, browser: Br
         method.argv = method.argv.as_deref().map(with_reporting);
         method.settings_files.iter_mut().for_each(|settings| settings.extend(files.clone()));
     }
-    provider.env.insert(trust.to_owned(), format!("{HOME}/.contract/ca.pem"));
+    ca.trusted_by(&mut provider, trust);
     let names: Vec<_> = provider.credential.paths.iter().chain(&provider.credential.companions).cloned().collect();
     assert!(
         names.iter().all(|name| !name.contains([' ', '*', '?', '['])),

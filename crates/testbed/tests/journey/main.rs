@@ -6,6 +6,7 @@
 mod codex;
 mod crash;
 mod demo;
+mod pasted_code;
 
 use anteroom_testbed::{QEMU_WAIT_TIMEOUT, Qemu, TestConfig, TestServer, eventually, leaks::encoded_forms};
 use anteroom_wire::{SessionId, agent::DeliveredFile, api::SessionList};

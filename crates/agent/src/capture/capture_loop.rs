@@ -93,7 +93,7 @@ pub(crate) async fn watch_credential(agent: &Agent, claim: Arc<ActiveClaim>) {
         if let FindResult::Found(mut found) = watch.find_stable_credential().await
             && watch.status_confirms(&found).await
         {
-            // The status command itself may have refreshed the credential.
+            // The status command itself may have refreshed the credential, and takes long enough for the tool to write companions.
             if watch.is_superseded(&found) {
                 let FindResult::Found(newer) = watch.find_stable_credential().await else { continue };
                 found = newer;
@@ -323,12 +323,15 @@ impl<'a> CredentialWatch<'a> {
         outcome
     }
 
-    /// Whether the path now contains another complete credential (a refreshed token often invalidates the old one).
+    /// Whether the files have changed since: a refreshed token often invalidates the old one, and a tool may write companions later.
     fn is_superseded(&self, found: &FoundCredential) -> bool {
-        match self.read_file(&found.path) {
+        let is_renewed = match self.read_file(&found.path) {
             CheckResult::Complete(file) => file.stamp.digest != found.file.stamp.digest,
             CheckResult::Unchanged | CheckResult::Rejected(_) | CheckResult::Absent => false,
-        }
+        };
+        let present = self.companions();
+        let present = present.iter().filter_map(|(path, file)| Some((path, &file.as_ref().ok()?.as_ref()?.stamp)));
+        is_renewed || !present.eq(found.companions.iter().map(|(path, file)| (path, &file.stamp)))
     }
 }
 

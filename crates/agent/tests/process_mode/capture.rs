@@ -182,6 +182,22 @@ async fn credential_refreshed_by_the_status_command_is_delivered() {
     assert_eq!(fs::read_to_string(fixture.home("asked")).unwrap(), "asked\n", "the status command succeeded once");
 }
 
+#[tokio::test]
+async fn companion_that_is_written_while_the_status_command_runs_is_delivered() {
+    let fixture = AgentFixture::start().await;
+    let mut sender = fixture.connect().await;
+    let mut tool = provider(IDLE);
+    tool.credential.companions = vec![".demo/account".into()];
+    tool.credential.status_argv = ["/bin/sh", "-c", "echo ada > .demo/account"].map(str::to_owned).to_vec();
+    fixture.claim(&mut sender, tool).await;
+    fs::create_dir(fixture.home(".demo")).unwrap();
+    fs::write(fixture.home(".demo/auth.json"), CREDENTIAL).unwrap();
+    wait_capture_state(&fixture, &mut sender, CaptureState::Delivered).await;
+    let delivery = only_delivery(&fixture);
+    let names: Vec<&str> = files(&delivery).iter().map(|file| file.0).collect();
+    assert_eq!(names, [".demo/auth.json", ".demo/account"]);
+}
+
 /// Whether the agent watches the credential's files. It uses inotify for nothing else.
 fn watches_files(fixture: &AgentFixture) -> bool {
     let descriptors = fs::read_dir(format!("/proc/{}/fd", fixture.agent.id())).unwrap().flatten();

@@ -4093,7 +4093,10 @@ export interface operations {
     };
     list_credentials: {
         parameters: {
-            query?: never;
+            query?: {
+                /** @description Only credentials of sessions that were started by this caller: its id or its name. */
+                caller?: string;
+            };
             header?: never;
             path?: never;
             cookie?: never;
@@ -4107,6 +4110,15 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["CredentialList"];
+                };
+            };
+            /** @description The query is malformed. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
                 };
             };
             /** @description The caller is a viewer. */

@@ -132,6 +132,7 @@ export async function requestJson<Name extends keyof Schemas>(method: string, pa
 }
 
 export const sessionPath = (id: string, rest = "") => `/api/auth/session/${encodeURIComponent(id)}${rest}`;
+const ofCaller = (name: string | null) => (name === null ? "" : `?${new URLSearchParams({ caller: name })}`);
 const credentialPath = (id: string, rest = "") => `/api/credentials/${encodeURIComponent(id)}${rest}`;
 
 /** Paths of event streams and WebSockets. */
@@ -166,8 +167,9 @@ export const api = {
   signBrowserOut: (id: string) => request("DELETE", `/api/browsers/${encodeURIComponent(id)}`),
   currentCaller: () => requestJson<"CurrentCaller">("GET", "/api/me"),
   providers: () => requestJson<"ProviderList">("GET", "/api/providers").then((list) => list.providers.map(inLanguage.provider)),
-  sessions: () => requestJson<"SessionList">("GET", "/api/sessions").then((list) => list.sessions.map(inLanguage.session)),
-  credentials: () => requestJson<"CredentialList">("GET", "/api/credentials").then((list) => list.credentials),
+  /** `of`: the name of the caller that started them; `null`: all that this page's user may see. */
+  sessions: (of: string | null = null) => requestJson<"SessionList">("GET", `/api/sessions${ofCaller(of)}`).then((list) => list.sessions.map(inLanguage.session)),
+  credentials: (of: string | null = null) => requestJson<"CredentialList">("GET", `/api/credentials${ofCaller(of)}`).then((list) => list.credentials),
   /** The files of a credential. */
   leaseCredential: async (id: string) => (await (await request("POST", credentialPath(id, "/lease"), {})).json()) as { files: LeasedFile[] },
   deleteCredential: (id: string) => request("DELETE", credentialPath(id)),

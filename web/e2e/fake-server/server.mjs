@@ -37,6 +37,8 @@ export class FakeServer {
   login_tokens = new Set(["fresh-token"]);
   /** The owner that a used link names. @type {string | null} */
   link_owner = null;
+  /** The ids of the sessions and credentials that other callers than the pages' user own. */
+  of_others = new Set();
   /** Who is signed in. @type {import("../../src/api.ts").CurrentCaller} */
   caller = { role: "operator", name: "operator", session: null, sign_in: "link" };
   /** Whether a lease needs a fresh sign-in. */
@@ -217,7 +219,7 @@ export class FakeServer {
       return;
     }
     if (this.admin.handle(method, url, body, request, response)) return;
-    this.#handleApi(method, url.pathname, body, request, response);
+    this.#handleApi(method, url, body, request, response);
   }
 
   /** @param {import("node:http").ServerResponse} response @param {string} login_token */
@@ -231,10 +233,12 @@ export class FakeServer {
   }
 
   /**
-   * @param {string} method @param {string} path @param {any} body
+   * @param {string} method @param {URL} url @param {any} body
    * @param {import("node:http").IncomingMessage} request @param {import("node:http").ServerResponse} response
    */
-  #handleApi(method, path, body, request, response) {
+  #handleApi(method, url, body, request, response) {
+    const path = url.pathname;
+    const caller = url.searchParams.get("caller");
     if (path === "/api/me") return this.#respond(response, 200, this.caller);
     if (path === "/api/oidc") return this.#respond(response, 200, { issuer: null, end_session_url: null });
     if (path === "/api/browsers") return this.#respond(response, 200, { browsers: this.browsers });
@@ -248,8 +252,8 @@ export class FakeServer {
       return this.#respond(response, 204);
     }
     if (path === "/api/providers") return this.#respond(response, 200, { providers: this.providers });
-    if (path === "/api/sessions") return this.#respond(response, 200, { sessions: [...this.sessions.values()].reverse() });
-    if (path === "/api/credentials") return this.#respond(response, 200, { credentials: this.credentials });
+    if (path === "/api/sessions") return this.#respond(response, 200, { sessions: [...this.sessions.values()].filter((one) => caller === null || !this.of_others.has(one.id)).reverse() });
+    if (path === "/api/credentials") return this.#respond(response, 200, { credentials: this.credentials.filter((one) => caller === null || !this.of_others.has(one.id)) });
     if (path === "/api/auth/start") return this.#startSession(response, body);
     const credentialId = /^\/api\/credentials\/([^/]+)$/.exec(path)?.[1];
     if (credentialId !== undefined && method === "DELETE") {

@@ -40,6 +40,22 @@ test("an operator is offered tools with their lanes, first the one without an ac
   });
 });
 
+test("an operator's connections are their own; those of others are on the operators' pages", async () => {
+  await runScene({}, async ({ page, fakeServer, base }) => {
+    const own = fakeServer.add({ status: "authenticating" });
+    const others = fakeServer.add({ status: "authenticating", user_id: "grace" });
+    fakeServer.credentials = [credential("crd_1", own.id), credential("crd_2", others.id)];
+    fakeServer.of_others = new Set([others.id, "crd_2"]);
+    await page.goto(base + START);
+    await page.waitForSelector(`[data-session="${own.id}"]`);
+    await page.waitForSelector("[data-credential=crd_1]");
+    assert.equal(await page.locator(`[data-session="${others.id}"], [data-credential=crd_2]`).count(), 0);
+    fakeServer.caller = { ...fakeServer.caller, role: "user" };
+    await page.reload();
+    await page.waitForSelector(`[data-session="${others.id}"]`);
+  });
+});
+
 test("a person sees who is signed in, their tools with account, state and last check, and nothing for operators", async () => {
   for (const viewport of [{ width: 1280, height: 800 }, { width: 390, height: 844 }]) {
     await runScene({ viewport }, async ({ page, fakeServer, base, shoot }) => {

@@ -43,12 +43,15 @@ interface PageData {
   health: Health | null;
 }
 
-const openSessions = async () => (await api.sessions()).filter((session) => !hasEnded(session.status));
+/** An operator may see everybody's; those of others are on the operators' pages. */
+const ownerShown = (caller: CurrentCaller) => (caller.role === "operator" ? caller.name : null);
+
+const openSessions = async (caller: CurrentCaller) => (await api.sessions(ownerShown(caller))).filter((session) => !hasEnded(session.status));
 
 /** What may change while the page is shown. */
 async function refresh(known: PageData): Promise<PageData> {
   if (known.caller.role === "auditor") return { ...known, health: await api.health() };
-  const [sessions, credentials] = await Promise.all([openSessions(), api.credentials()]);
+  const [sessions, credentials] = await Promise.all([openSessions(known.caller), api.credentials(ownerShown(known.caller))]);
   return { ...known, sessions, credentials };
 }
 
@@ -64,8 +67,8 @@ async function load(): Promise<PageData> {
   if (caller.role === "auditor") return { caller, providers: [], sessions: [], credentials: [], health: await api.health() };
   const [providers, sessions, credentials, health] = await Promise.all([
     api.providers(),
-    openSessions(),
-    api.credentials(),
+    openSessions(caller),
+    api.credentials(ownerShown(caller)),
     api.health(),
   ]);
   return { caller, providers, sessions, credentials, health };

@@ -2,7 +2,7 @@
 
 use super::{
     error_response::ErrorResponse,
-    extract::{AuthenticatedCaller, CredentialPath},
+    extract::{AuthenticatedCaller, CredentialPath, Query},
 };
 use crate::auth::{Auth, browsers};
 use anteroom_controller::{credentials, session::context::SessionContext};
@@ -16,20 +16,33 @@ use axum::{
     http::{HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
+use serde::Deserialize;
 
 /// Credentials in one list.
 pub(super) const CREDENTIALS_MAX: u32 = 500;
 
+/// Which credentials are listed.
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct CredentialsQuery {
+    /// Only credentials of sessions that were started by this caller: its id or its name.
+    caller: Option<String>,
+}
+
 /// Lists the caller's credentials, the newest first, without their content; for an operator, all credentials. At most 500.
-#[utoipa::path(get, operation_id = "list_credentials", path = "/api/credentials", responses(
+#[utoipa::path(get, operation_id = "list_credentials", path = "/api/credentials", params(CredentialsQuery), responses(
     (status = 200, description = "The credentials.", body = CredentialList),
+    (status = 400, description = "The query is malformed.", body = ProblemBody),
     (status = 403, description = "The caller is a viewer.", body = ProblemBody),
 ))]
 pub(super) async fn list_credentials(
     State(context): State<SessionContext>,
     AuthenticatedCaller(caller): AuthenticatedCaller,
+    Query(query): Query<CredentialsQuery>,
 ) -> Result<Json<CredentialList>, ErrorResponse> {
-    let rows = context.store.list_credentials(caller.owner_filter(), CREDENTIALS_MAX).await?;
+    let (owner, store) = (query.caller.as_deref(), &context.store);
+    let rows = store.find_credentials(caller.owner_filter(), owner, CREDENTIALS_MAX).await?;
     Ok(Json(CredentialList {
         credentials: rows.iter().map(|row| credentials::to_credential_meta(&context, row)).collect(),
     }))

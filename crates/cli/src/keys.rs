@@ -92,7 +92,7 @@ async fn run_without_server(
     command: &KeysCommand,
     arguments: &KeysArguments,
 ) -> anyhow::Result<KeyReport> {
-    let _state = StateDir::lock(&config.state_dir)?;
+    let _state = StateDir::lock_existing(&config.state_dir)?;
     let config = with_key_file(config, arguments);
     let store = Store::open(&config.state_dir.join("anteroom.db"), StoreSettings::default()).await?;
     let result = change_keys(&config, &store, command).await;
@@ -108,7 +108,7 @@ fn with_key_file(config: &Config, arguments: &KeysArguments) -> Config {
 
 /// Only while no server uses the state directory.
 async fn accept_rows(config: &Config, arguments: &KeysArguments) -> anyhow::Result<ExitCode> {
-    let _state = StateDir::lock(&config.state_dir)?;
+    let _state = StateDir::lock_existing(&config.state_dir)?;
     let ring = KeyRing::open(keys::key_source(&with_key_file(config, arguments)))?;
     let store = Store::open(&config.state_dir.join("anteroom.db"), StoreSettings::default()).await?;
     let known = store.get_key_fingerprint().await?;

@@ -1,10 +1,11 @@
 //! `anteroom sessions` and `anteroom login-link`.
 
-use super::{client::ApiClient, print_error_line, print_line};
+use super::{client::ApiClient, one_line, print_error_line, print_line};
 use anteroom_controller::config::Config;
 use anteroom_wire::{
     SessionId,
     api::{SessionList, SessionStatus, SessionView, Timeline},
+    situation::Phase,
 };
 use clap::{Args, Subcommand};
 use comfy_table::{Table, presets};
@@ -125,13 +126,18 @@ fn status(view: &SessionView) -> String {
 }
 
 fn row(view: &SessionView) -> [String; 5] {
-    [
-        view.id.to_string(),
-        view.provider_name.clone(),
-        status(view),
-        view.created_at.clone(),
-        view.reason.as_ref().map_or_else(String::new, |reason| reason.sentence.clone()),
-    ]
+    [view.id.to_string(), view.provider_name.clone(), status(view), view.created_at.clone(), one_line(&reason(view))]
+}
+
+/// Why the session has ended, or what went wrong in one that has not.
+fn reason(view: &SessionView) -> String {
+    let failed = matches!(view.for_person.phase, Phase::NeedsAttention | Phase::Failed);
+    match (&view.reason, &view.sign_in.failed) {
+        (Some(reason), _) => reason.sentence.clone(),
+        (None, Some(failed)) => format!("{}: {failed}", view.provider_name),
+        (None, None) if failed => view.for_person.sentence.clone(),
+        (None, None) => String::new(),
+    }
 }
 
 pub(super) async fn login_link(config: &Config) -> anyhow::Result<ExitCode> {

@@ -13,7 +13,7 @@ use std::{fmt::Write as _, ops::RangeInclusive};
 ///         memory_mib: u32 = 1_536, within 512..=65_536;
 ///         /// Without a range: not a number, or a number of any size.
 ///         accelerator: RequestedAccelerator = RequestedAccelerator::Auto;
-///         /// The example file shows this value instead of the default; if the default is `None` or an empty list, as a comment.
+///         /// The example file shows this value as a comment, instead of the default.
 ///         public_url: Option<String> = None, example "\"https://anteroom.example\"";
 ///         /// The example file shows these lines as a comment at the end of the section.
 ///         overrides: BTreeMap<String, SocketAddr> = BTreeMap::new(), lines "[overrides]\n\"a:1\" = \"127.0.0.1:2\"";
@@ -136,8 +136,7 @@ impl Setting {
         let default = self.value.as_ref().filter(|value| value.as_array().is_none_or(|list| !list.is_empty()));
         let _ = match (self.lines, self.example, default) {
             (Some(lines), _, _) => lines.lines().try_for_each(|line| writeln!(out, "# {line}")),
-            (None, Some(example), Some(_)) => writeln!(out, "{} = {example}", self.name),
-            (None, Some(example), None) => writeln!(out, "# {} = {example}", self.name),
+            (None, Some(example), _) => writeln!(out, "# {} = {example}", self.name),
             (None, None, _) => writeln!(out, "{} = {}", self.name, value()),
         };
     }

@@ -21,5 +21,6 @@ pub mod peer;
 mod process_protection;
 mod server;
 
+pub use anteroom_demo::identity_provider::DEMO_HOST;
 pub use process_protection::protect_process;
 pub use server::{MachineEnvironment, Server, StateDir, create_operator_login_link, start_server};

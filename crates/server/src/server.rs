@@ -120,6 +120,20 @@ impl StateDir {
         })?;
         Ok(Self { path: path.to_owned(), _lock: lock })
     }
+
+    /// The same for a command that works on what a server has stored: it does not create a directory.
+    ///
+    /// # Errors
+    /// There is no such directory, or another process uses it.
+    pub fn lock_existing(path: &Path) -> anyhow::Result<Self> {
+        anyhow::ensure!(
+            path.is_dir(),
+            "no server runs, and there is no state directory {}: start `anteroom serve` once, or name the server's directory with \
+             --state-dir or --config",
+            path.display()
+        );
+        Self::lock(path)
+    }
 }
 
 /// Starts the server. Returns when it answers requests. `limits` are the default ones, except in tests.

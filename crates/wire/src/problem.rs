@@ -122,7 +122,7 @@ problems! {
     /// No such credential.
     UnknownCredential = "unknown_credential", 404, 4404, "There is no such credential.", "List the credentials to see which exist.", "This saved sign-in is not there any more.";
     /// No such provider.
-    UnknownProvider = "unknown_provider", 400, 4400, "There is no such provider.", "GET /api/providers lists the providers.", "This tool is not offered here. Choose another one.";
+    UnknownProvider = "unknown_provider", 400, 4400, "There is no such provider.", "`anteroom providers list` and GET /api/providers list the providers.", "This tool is not offered here. Choose another one.";
     /// The image lacks the provider's tool.
     ProviderUnavailable = "provider_unavailable", 409, 4409, "The machine image does not contain this provider's tool.", "Add it to `[image]` in the configuration (docs/providers.md), then run `anteroom image build`.", "This tool is not installed here. Choose another one, or tell the people who run this page.";
     /// The connection was idle for too long.
@@ -144,11 +144,11 @@ problems! {
     /// The tool did not answer at its callback address.
     CallbackFailed = "callback_failed", 502, 4502, "The tool did not answer at its callback address.", "Look at the terminal; start the sign-in again there or in the page.", "The tool did not accept the address. Please start the sign-in again.";
     /// A sign-in method that the provider does not have.
-    UnknownMethod = "unknown_method", 400, 4400, "The provider has no such sign-in method.", "GET /api/providers lists its methods.", "This tool has no such way to sign in. Choose another one.";
+    UnknownMethod = "unknown_method", 400, 4400, "The provider has no such sign-in method.", "`anteroom providers list` and GET /api/providers list its methods.", "This tool has no such way to sign in. Choose another one.";
     /// A viewer that has not agreed to sign in for the session's owner.
     ConsentRequired = "consent_required", 403, 4403, "You have not agreed to this sign-in yet.", "Open the session's page: it shows who asks for the credential.", "Please agree to this sign-in first.";
     /// The policy forbids it.
-    ForbiddenByPolicy = "forbidden_by_policy", 403, 4403, "This provider's storage policy does not allow that.", "GET /api/providers shows each provider's policy.", "That is not allowed for this tool.";
+    ForbiddenByPolicy = "forbidden_by_policy", 403, 4403, "This provider's storage policy does not allow that.", "`anteroom providers list` and GET /api/providers show each provider's policy.", "That is not allowed for this tool.";
     /// A `deliver_once` credential that was delivered.
     AlreadyDelivered = "already_delivered", 410, 4410, "This credential was delivered once and then deleted here.", "Sign in again.", "This sign-in was handed over once and is not kept here. Please sign in again.";
     /// The credential's tool has no such command.

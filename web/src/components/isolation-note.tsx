@@ -26,7 +26,7 @@ export function IsolationNote({ isolation }: { isolation: Isolation | null }) {
       )}
       {is_strong ? null : (
         <p>
-          Run <code>anteroom doctor</code> on the host for the causes.
+          Run <code>anteroom doctor</code> on the host for the causes; <code>docs/kvm.md</code> describes how to get KVM.
         </p>
       )}
     </details>

@@ -14,6 +14,9 @@ use anteroom_machine::{
 use anteroom_wire::{api::IsolationLevel, chain};
 use std::collections::BTreeMap;
 
+/// Where the steps to KVM are described.
+const KVM_HELP: &str = "docs/kvm.md describes how to get KVM";
+
 pub(super) async fn check_isolation(config: &Config, image: Option<&Image>) -> Vec<Check> {
     let kvm = match probe_kvm(config, image).await {
         Ok(kvm) => kvm,
@@ -48,7 +51,7 @@ fn check_step(step: KvmStep, result: StepResult) -> Check {
     };
     let finding = match result {
         StepResult::Ok => Finding::Ok(works.into()),
-        StepResult::Failed(cause) => Finding::Degraded(cause),
+        StepResult::Failed(cause) => Finding::Degraded(format!("{cause} ({KVM_HELP})")),
         StepResult::NotTried(cause) => Finding::Unused(format!("not tried: {cause}")),
     };
     check(name, finding)

@@ -17,6 +17,24 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 /// Port, where the descriptor names none.
 const HTTPS_PORT: u16 = 443;
 
+/// The hosts that Chromium requests of its own accord, and which no page needs. Sorted.
+const CHROMIUM_HOSTS: [&str; 14] = [
+    "android.clients.google.com",
+    "clients1.google.com",
+    "clients2.google.com",
+    "clients4.google.com",
+    "clientservices.googleapis.com",
+    "content-autofill.googleapis.com",
+    "dl.google.com",
+    "edgedl.me.gvt1.com",
+    "mtalk.google.com",
+    "optimizationguide-pa.googleapis.com",
+    "passwordsleakcheck-pa.googleapis.com",
+    "redirector.gvt1.com",
+    "safebrowsing.googleapis.com",
+    "update.googleapis.com",
+];
+
 /// One host that machines of one provider asked for, with one result.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 struct Request {
@@ -33,7 +51,8 @@ struct Requests {
     last_at_ms: UnixMs,
 }
 
-/// Hosts that machines asked for at `since_ms` or later and did not reach, the most frequent first.
+/// Hosts that machines asked for at `since_ms` or later and did not reach, the most frequent first. Those that Chromium requests of its
+/// own accord are left out; they are on the sessions' timelines.
 ///
 /// # Errors
 /// The database cannot be read.
@@ -58,6 +77,9 @@ pub async fn list_refused_hosts(
         }
         let Some(provider) = providers.get(session).and_then(Option::clone) else { continue };
         let Some(request) = parse_request(&entry.data, provider) else { continue };
+        if is_chromiums_own(&request) {
+            continue;
+        }
         // The entries of the newest session are first.
         let requests = found.entry(request).or_insert_with(|| Requests {
             sessions: HashSet::new(),
@@ -72,6 +94,11 @@ pub async fn list_refused_hosts(
     // Stable: hosts with the same number stay in the order of their names.
     hosts.sort_by_key(|host| std::cmp::Reverse(host.sessions));
     Ok(RefusedHostList { hosts, is_partial })
+}
+
+/// Whether Chromium asked for this host, and not a tool or a page: a host that the provider's list has is denied to none.
+fn is_chromiums_own(request: &Request) -> bool {
+    request.reason == Problem::EgressDenied.code() && CHROMIUM_HOSTS.binary_search(&request.host.as_str()).is_ok()
 }
 
 fn parse_request(data: &Value, provider: ProviderId) -> Option<Request> {
@@ -120,6 +147,20 @@ fn descriptor_change(provider: &Provider, host: &str, port: u16) -> String {
 mod tests {
     use super::*;
     use crate::{config::Config, providers::Providers};
+
+    #[test]
+    fn hosts_of_chromium_are_left_out_unless_a_provider_allows_them() {
+        assert!(CHROMIUM_HOSTS.is_sorted());
+        let request = |host: &str, reason: Problem| Request {
+            host: host.to_owned(),
+            port: 443,
+            provider: "codex".parse().unwrap(),
+            reason: reason.code().to_owned(),
+        };
+        assert!(is_chromiums_own(&request("update.googleapis.com", Problem::EgressDenied)));
+        assert!(!is_chromiums_own(&request("update.googleapis.com", Problem::EgressUnreachable)));
+        assert!(!is_chromiums_own(&request("accounts.google.com", Problem::EgressDenied)));
+    }
 
     #[test]
     fn the_shown_configuration_allows_the_host_in_addition_to_the_others() {

@@ -7,6 +7,7 @@ use anteroom_wire::Secret;
 use anyhow::Context;
 use std::{
     ffi::OsString,
+    fs,
     net::SocketAddr,
     path::{Path, PathBuf},
     time::Duration,
@@ -102,6 +103,7 @@ impl MachineBackend for Qemu {
     }
 
     async fn create_tokens(&self, dir: &ServerDir) -> anyhow::Result<Tokens> {
+        fs::create_dir(dir.state_dir()).context("the state directory")?;
         let token = dir.run_anteroom(&["token", "create", "--operator", "test"]).await?;
         Ok(Tokens { operator: Secret::new(token.trim().to_owned()), backends: Vec::new() })
     }

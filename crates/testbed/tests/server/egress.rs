@@ -17,13 +17,17 @@ async fn allowed_and_denied_egress_is_on_the_timeline() {
         Step::ProxyConnect { authority: "evil.example:443".into() },
         Step::ProxyConnect { authority: "evil.example:443".into() },
         Step::ProxyConnect { authority: format!("{address}") },
+        Step::ProxyConnect { authority: "closed.example:80".into() },
         Step::ProxyConnect { authority: "allowed.example:80".into() },
         Step::HttpGet { url: "http://allowed.example/hello".into() },
         Step::write(ScriptedProvider::CREDENTIAL_PATH, "{\"token\": \"x\"}"),
         flags.wait_step("never"),
     ]);
-    let config = TestConfig::with_provider(provider.with_egress("allowed.example", 80))
-        .with_host_override("allowed.example:80", address);
+    let closed = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    let provider = provider.with_egress("allowed.example", 80).with_egress("closed.example", 80);
+    let config = TestConfig::with_provider(provider)
+        .with_host_override("allowed.example:80", address)
+        .with_host_override("closed.example:80", closed);
     let (server, api, id) = start_session_with(config).await;
     api.wait_status(&id, SessionStatus::Completed).await.unwrap();
     let timeline = api.get_timeline(&id).await.unwrap();
@@ -36,7 +40,12 @@ async fn allowed_and_denied_egress_is_on_the_timeline() {
     assert!(about("evil.example") >= 1, "{timeline:#?}");
     assert!(about("allowed.example") >= 1, "{timeline:#?}");
     let rejected: Vec<_> = timeline.iter().filter(|entry| entry.kind == TimelineKind::EgressDenied).collect();
-    assert_eq!(rejected.len(), 2, "one entry for each host: {rejected:#?}");
+    assert_eq!(rejected.len(), 3, "one entry for each host: {rejected:#?}");
+    for entry in rejected {
+        let was_denied = entry.data["host"] != "closed.example";
+        assert_eq!(entry.sentence.contains(" and was denied: "), was_denied, "{entry:?}");
+        assert_eq!(entry.sentence.contains(" and did not reach it: "), !was_denied, "{entry:?}");
+    }
     serving.abort();
     server.stop_and_check_leaks().await.unwrap();
 }

@@ -4,10 +4,13 @@ use crate::{
     command_line::{run_cli, text},
     fixture::{start_idle, start_idle_session},
 };
-use anteroom_testbed::{TestServer, WAIT_MAX, plain_process::built_program};
+use anteroom_testbed::{
+    Script, ScriptedProvider, Step, TestConfig, TestServer, WAIT_MAX, plain_process::built_program,
+};
 use anteroom_wire::{
     SessionId,
     api::{HelperList, SessionStatus, SessionView},
+    situation::Phase,
 };
 use serde_json::{Value, json};
 use std::{fs, os::unix::fs::symlink, path::Path, process::Stdio};
@@ -144,4 +147,74 @@ async fn up_prints_how_to_open_and_stop_a_server_that_runs_and_builds_nothing() 
         assert!(!printed.contains("== "), "a step was taken: {printed}");
     }
     server.stop_and_check_leaks().await.unwrap();
+}
+
+#[tokio::test]
+async fn sessions_says_what_went_wrong_in_a_session_whose_tool_failed() {
+    let script = Script::new([Step::print_line("no network"), Step::Exit { code: 1 }]);
+    let config = TestConfig::with_provider(ScriptedProvider::new("scripted", script));
+    let server = TestServer::start(config).await.unwrap();
+    let api = server.backend_client().unwrap();
+    let id = api.start_session("scripted").await.unwrap().session.id;
+    let failed = |view: &SessionView| view.for_person.phase == Phase::NeedsAttention;
+    let view = api.wait_until(&id, "a failed tool", failed).await.unwrap();
+    let listed = run_cli(&server, &["sessions"]).await;
+    let row = text(&listed.stdout).lines().find(|line| line.contains(id.as_str())).unwrap().to_owned();
+    assert!(row.trim_end().ends_with(&view.for_person.sentence), "{row}");
+    server.stop_and_check_leaks().await.unwrap();
+}
+
+/// Runs `anteroom` with a state directory that does not exist; returns what it printed and whether it succeeded.
+async fn run_without_state(arguments: &[&str]) -> (String, bool) {
+    let dir = tempfile::tempdir().unwrap();
+    let mut command = Command::new(built_program("anteroom").unwrap());
+    command.env("ANTEROOM_STATE_DIR", dir.path().join("state")).env("ANTEROOM_CACHE_DIR", dir.path().join("cache"));
+    command.args(arguments).stdin(Stdio::null()).kill_on_drop(true);
+    let output = timeout(WAIT_MAX, command.output()).await.unwrap().unwrap();
+    assert!(!dir.path().join("state").exists(), "{arguments:?} made a state directory");
+    (text(&output.stdout) + &text(&output.stderr), output.status.success())
+}
+
+#[tokio::test]
+async fn commands_without_a_server_and_its_state_directory_refuse_and_make_none() {
+    let id = "cal_00000000000000000000000000";
+    for arguments in [
+        &["token", "create", "mine"][..],
+        &["token", "list"],
+        &["token", "rotate", id],
+        &["token", "revoke", id],
+        &["keys", "rotate"],
+        &["keys", "accept-rows"],
+    ] {
+        let (printed, succeeded) = run_without_state(arguments).await;
+        assert!(!succeeded, "{arguments:?}: {printed}");
+        assert!(
+            printed.contains("start `anteroom serve` once, or name the server's directory"),
+            "{arguments:?}: {printed}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn doctor_knows_that_the_demo_needs_no_network() {
+    let (printed, succeeded) = run_without_state(&["doctor", "--network", "demo"]).await;
+    assert!(succeeded, "{printed}");
+    assert!(printed.contains("is answered by `anteroom serve --demo` itself"), "{printed}");
+}
+
+/// Skipped where systemd is not installed.
+#[tokio::test]
+async fn systemd_accepts_the_unit() {
+    let unit =
+        fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../packaging/anteroom.service")).unwrap();
+    assert!(unit.contains("\nKillMode=process\n"), "machines outlive the server");
+    let program = built_program("anteroom").unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("anteroom.service");
+    fs::write(&path, unit.replace("/usr/local/bin/anteroom", program.to_str().unwrap())).unwrap();
+    let verify = Command::new("systemd-analyze").args(["verify", "--man=no"]).arg(&path).output().await;
+    let Ok(verified) = verify else { return };
+    let printed = text(&verified.stderr);
+    // It also prints what is wrong with other units of the host.
+    assert!(!printed.contains("anteroom.service"), "{printed}");
 }

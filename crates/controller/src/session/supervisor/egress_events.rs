@@ -3,7 +3,7 @@
 use crate::session::{active_session::ActiveSession, server_context::ServerContext, timeline::new_entry};
 use anteroom_egress::{EgressDecision, MachineEgressGate, ReachedBy, SummaryLine};
 use anteroom_store::NewTimelineEntry;
-use anteroom_wire::TimelineKind;
+use anteroom_wire::{Problem, TimelineKind};
 use serde_json::json;
 use std::sync::{Arc, Weak};
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -48,7 +48,8 @@ fn timeline_entry(line: SummaryLine) -> NewTimelineEntry {
             new_entry(TimelineKind::EgressAllowed, format!("The machine reached {host}:{port}{by}.")).with_data(data)
         }
         SummaryLine::FirstFailed { host, port, problem, detail } => {
-            let sentence = format!("The machine requested {host}:{port} and was denied: {}", problem.sentence());
+            let result = if problem == Problem::EgressDenied { "was denied" } else { "did not reach it" };
+            let sentence = format!("The machine requested {host}:{port} and {result}: {}", problem.sentence());
             let data = json!({ "host": host, "port": port, "reason": problem.code(), "detail": detail });
             new_entry(TimelineKind::EgressDenied, sentence).with_data(data)
         }

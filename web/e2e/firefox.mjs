@@ -38,7 +38,7 @@ export function asPlaywright(page) {
  * @property {import("puppeteer-core").Page} page
  * @property {FakeServer} fakeServer
  * @property {string} base the server's origin
- * @property {(is_offline: boolean) => Promise<unknown>} setOffline takes the network from the page: WebDriver BiDi of Firefox ESR cannot do it
+ * @property {(is_offline: boolean) => Promise<unknown>} setOffline takes the network from the page, which BiDi of Firefox ESR cannot
  */
 
 /**

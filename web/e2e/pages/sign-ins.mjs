@@ -34,7 +34,12 @@ const GEMINI_PROMPT = { ...ANSWER_PROMPT, expected_format: "It begins with 4/ an
 const KEY_PROMPT = { id: "key_entry", label: "OpenAI API key", secret: true, expected_format: "It begins with sk-.", rejection: null };
 const LOOPBACK = "http://localhost:41234/callback";
 
-/** An address of the issuer, whose last page shows `answer`. @param {string} issuer @param {string} answer @param {string} [redirect_uri] */
+/**
+ * An address of the issuer, whose last page shows `answer`.
+ * @param {string} issuer
+ * @param {string} answer
+ * @param {string} [redirect_uri]
+ */
 export function authorize(issuer, answer, redirect_uri = "https://platform.claude.com/oauth/code/callback") {
   return `${issuer}/authorize?${new URLSearchParams({ answer, redirect_uri, state: "s" })}`;
 }
@@ -51,7 +56,13 @@ async function signInAtIssuer(person, { page, opened }) {
   return answer;
 }
 
-/** Sends a text to the tool; checks that the server got it once, and what the page says. @param {Person} person @param {SignInScene} scene @param {string} text @param {string} message */
+/**
+ * Sends a text to the tool; checks that the server got it once, and what the page says.
+ * @param {Person} person
+ * @param {SignInScene} scene
+ * @param {string} text
+ * @param {string} message
+ */
 async function sendAnswer(person, { page, fakeServer }, text, message) {
   await person.type("#paste-code", text);
   await person.press(".paste-form button[type=submit]");
@@ -62,7 +73,14 @@ async function sendAnswer(person, { page, fakeServer }, text, message) {
   await person.checkFocus();
 }
 
-/** The tool rejects `half_code` and then gets the whole one; `null`: no half. @param {typeof CLAUDE_PROMPT} prompt @param {string} tool @param {string} code @param {string | null} half_code @returns {SignIn["act"]} */
+/**
+ * The tool rejects `half_code` and then gets the whole one; `null`: no half.
+ * @param {typeof CLAUDE_PROMPT} prompt
+ * @param {string} tool
+ * @param {string} code
+ * @param {string | null} half_code
+ * @returns {SignIn["act"]}
+ */
 function pasteCode(prompt, tool, code, half_code) {
   return async (person, scene, change) => {
     const url = authorize(scene.issuer, code);
@@ -158,7 +176,11 @@ export async function signInAs(person, scene, { provider, act }) {
   assert.ok(shown.includes(`${session?.provider_name} is connected as ada@example.org. You can close this page.`), shown);
 }
 
-/** Loses the network while the person types a code, and gets it back: the page says so, and goes on where the person was. @param {Person} person @param {SignInScene & { setOffline: (is_offline: boolean) => Promise<unknown> }} scene */
+/**
+ * Loses the network while the person types a code, and gets it back: the page says so, and goes on where the person was.
+ * @param {Person} person
+ * @param {SignInScene & { setOffline: (is_offline: boolean) => Promise<unknown> }} scene
+ */
 export async function losesNetworkWhileTyping(person, scene) {
   const { page, fakeServer, base, setOffline } = scene;
   const session = fakeServer.add({ status: "authenticating", lanes: ["link", "terminal"], sign_in: signIn({ url: authorize(scene.issuer, "one#two"), prompt: CLAUDE_PROMPT }) });
@@ -178,7 +200,10 @@ export async function losesNetworkWhileTyping(person, scene) {
   assert.ok(await page.evaluate(() => "isSamePage" in window), "the page was not loaded again");
 }
 
-/** Makes the tools of all sign-ins available, and their starts short. @param {import("../fake-server/server.mjs").FakeServer} fakeServer */
+/**
+ * Makes the tools of all sign-ins available, and their starts short.
+ * @param {import("../fake-server/server.mjs").FakeServer} fakeServer
+ */
 export function installTools(fakeServer) {
   fakeServer.start_delay_ms = 0;
   fakeServer.providers = fakeServer.providers.map((one) => ({ ...one, available: true, version: one.version ?? "1", unavailable: null }));

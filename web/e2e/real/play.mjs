@@ -71,7 +71,10 @@ export async function isConnected(journey, id) {
   log(`connected: ${session.credential?.files.map((file) => file.path).join(", ")}`);
 }
 
-/** Waits for the device code and returns it. It is read from the element at once, because the page may remove it soon. @param {Journey} journey */
+/**
+ * Waits for the device code and returns it. It is read from the element at once, because the page may remove it soon.
+ * @param {Journey} journey
+ */
 async function readDeviceCode({ page, shoot, log, slow_ms_max }) {
   const shown = await page.waitForSelector("[data-device-code]", { timeout: slow_ms_max });
   const code = await shown.getAttribute("data-device-code");
@@ -93,7 +96,11 @@ export async function runCodexJourney(journey) {
   return id;
 }
 
-/** Opens a sign-in's address in a new tab, allows access there, and returns the code that the last page shows. @param {Journey} journey @param {string} address */
+/**
+ * Opens a sign-in's address in a new tab, allows access there, and returns the code that the last page shows.
+ * @param {Journey} journey
+ * @param {string} address
+ */
 async function codeFromProvider({ page, log }, address) {
   const tab = await page.context().newPage();
   await tab.goto(address);
@@ -104,7 +111,11 @@ async function codeFromProvider({ page, log }, address) {
   return code;
 }
 
-/** A tool that asks for the code of the provider's last page: the link is copied, the code pasted. @param {Journey} journey @param {string} provider */
+/**
+ * A tool that asks for the code of the provider's last page: the link is copied, the code pasted.
+ * @param {Journey} journey
+ * @param {string} provider
+ */
 export async function runPastedCodeJourney(journey, provider) {
   const { page, shoot, slow_ms_max } = journey;
   const id = await startSession(journey, provider);

@@ -4,7 +4,7 @@ use crate::{Flags, metrics::samples};
 use anteroom_testbed::{ApiClient, Script, ScriptedProvider, Step, TestConfig, TestServer, WAIT_MAX, eventually};
 use anteroom_wire::{
     SessionId, TimelineKind,
-    api::{Overview, RefusedHostList, SessionList, SessionStatus, StartRequest, StartStage},
+    api::{CredentialList, Overview, RefusedHostList, SessionList, SessionStatus, StartRequest, StartStage},
     api_tokens::TokenList,
     diagnosis::Verdict,
 };
@@ -15,6 +15,8 @@ use tokio::time::timeout;
 
 const UNREACHABLE: &str = "login.example:443";
 const DENIED: &str = "tracker.example:8443";
+/// Denied as well, but not for operators: every Chromium asks for it.
+const CHROMIUMS_OWN: &str = "update.googleapis.com:443";
 
 /// Four tools: one signs in, one too after it asked for a host that is denied, one cannot reach its host, one waits.
 fn providers(flags: &Flags) -> Vec<ScriptedProvider> {
@@ -22,7 +24,7 @@ fn providers(flags: &Flags) -> Vec<ScriptedProvider> {
     let connect = |authority: &str| Step::ProxyConnect { authority: authority.to_owned() };
     vec![
         ScriptedProvider::new("quick", Script::new([credential()])),
-        ScriptedProvider::new("curious", Script::new([connect(DENIED), credential()])),
+        ScriptedProvider::new("curious", Script::new([connect(DENIED), connect(CHROMIUMS_OWN), credential()])),
         ScriptedProvider::new("blocked", Script::new([connect(UNREACHABLE), Step::Exit { code: 1 }]))
             .with_egress("login.example", 443),
         flags.idle_provider(),
@@ -217,6 +219,18 @@ async fn check_filters(mix: &Mix) {
         );
     }
     assert_eq!(counts, BTreeSet::from([4, 36]));
+    let count_credentials = async |query: &str| {
+        let answer = mix.operator.get(&format!("/api/credentials{query}")).await.unwrap();
+        answer.parse::<CredentialList>().unwrap().credentials.len()
+    };
+    let (mut by_id, mut by_name) = (0, BTreeSet::new());
+    for backend in tokens.tokens.iter().filter(|token| token.role == "backend") {
+        by_id += count_credentials(&format!("?caller={}", backend.id)).await;
+        by_name.insert(count_credentials(&format!("?caller={}", backend.name.replace(' ', "%20"))).await);
+    }
+    assert_eq!((by_id, by_name), (16, BTreeSet::from([16])), "both have this name");
+    assert_eq!((count_credentials("").await, count_credentials("?caller=unknown").await), (16, 0));
+    assert_eq!(mix.operator.get("/api/credentials?colour=red").await.unwrap().status, 400);
     for malformed in ["state=asleep", "verdict=bad_luck", "before=x", "limit=many", "colour=red"] {
         let answer = mix.operator.get(&format!("/api/sessions?{malformed}")).await.unwrap();
         assert_eq!((answer.status, answer.problem().unwrap().code.as_str()), (400, "malformed"), "{malformed}");

@@ -9,7 +9,13 @@ use super::{
     machine_environment::images_dir,
     print_line,
 };
-use anteroom_controller::{config::Config, egress, external::ExternalMachines, providers::Providers};
+use anteroom_controller::{
+    config::Config,
+    egress,
+    external::ExternalMachines,
+    providers::Providers,
+    state_file_system::{FileSystemKind, StateFileSystem},
+};
 use anteroom_machine::{
     image::{self, Image},
     qemu,
@@ -50,6 +56,7 @@ pub(super) async fn run(config: &Config, json: bool) -> anyhow::Result<ExitCode>
     checks.push(check("image", describe_image(image.as_ref().map_err(ToString::to_string))));
     checks.extend(isolation::check_isolation(config, image.as_ref().ok()).await);
     checks.push(check("disk", disk(config)));
+    checks.push(check("state directory", state_file_system(config)));
     checks.extend(egress_proxy(config).map(|finding| check("egress proxy", finding)));
     checks.extend(external_machines(config).map(|finding| check("external machines", finding)));
     checks.extend(server(config).await);
@@ -167,6 +174,20 @@ fn disk(config: &Config) -> Finding {
         }
         Some(Err(error)) => Finding::Missing(format!("{} cannot be read: {error}", config.cache_dir.display())),
         None => Finding::Missing(format!("{} does not exist", config.cache_dir.display())),
+    }
+}
+
+/// The file system of the state directory.
+fn state_file_system(config: &Config) -> Finding {
+    let found = match StateFileSystem::of_dir(&config.state_dir) {
+        Ok(Some(found)) => found,
+        Ok(None) => return Finding::Degraded("its file system is not in /proc/self/mountinfo".to_owned()),
+        Err(error) => return Finding::Degraded(format!("its file system is not known: {error}")),
+    };
+    match (found.fault(), found.kind()) {
+        (None, _) => Finding::Ok(format!("on {} ({})", found.type_name, found.mount_point.display())),
+        (Some(fault), FileSystemKind::Network) => Finding::Missing(fault),
+        (Some(fault), _) => Finding::Degraded(fault),
     }
 }
 

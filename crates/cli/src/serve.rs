@@ -1,7 +1,7 @@
 //! `anteroom serve`.
 
 use super::{machine_environment, print_line};
-use anteroom_controller::{config::Config, limits::ServerLimits, log};
+use anteroom_controller::{config::Config, limits::ServerLimits, log, state_file_system};
 use anteroom_server::StateDir;
 use std::process::ExitCode;
 use tokio::signal::unix::{SignalKind, signal};
@@ -9,6 +9,7 @@ use tokio::signal::unix::{SignalKind, signal};
 pub(super) async fn run(config: Config, demo: bool) -> anyhow::Result<ExitCode> {
     let state_dir = StateDir::lock(&config.state_dir)?;
     log::start_server(&config)?;
+    state_file_system::warn_unless_local(&config.state_dir);
     anteroom_server::protect_process();
     let environment = machine_environment::prepare_machine_environment(&config).await?;
     let mut interrupt = signal(SignalKind::interrupt())?;

@@ -40,5 +40,6 @@ pub mod retention;
 pub mod session;
 mod settings;
 pub mod start_histograms;
+pub mod state_file_system;
 pub mod unix_time;
 pub mod webhook;

@@ -20,7 +20,9 @@ mod listener;
 pub mod peer;
 mod process_protection;
 mod server;
+mod state_dir;
 
 pub use anteroom_demo::identity_provider::DEMO_HOST;
 pub use process_protection::protect_process;
-pub use server::{MachineEnvironment, Server, StateDir, create_operator_login_link, start_server};
+pub use server::{MachineEnvironment, Server, create_operator_login_link, start_server};
+pub use state_dir::StateDir;

@@ -10,6 +10,7 @@ use crate::{
     http,
     listener::TcpServer,
     peer::{OperatorSocket, Peer},
+    state_dir::StateDir,
 };
 use anteroom_audit::{Action, Entry};
 use anteroom_controller::{
@@ -53,10 +54,7 @@ use anyhow::Context;
 use std::{
     fs::{self, File},
     net::SocketAddr,
-    os::{
-        fd::AsRawFd,
-        unix::fs::{DirBuilderExt, PermissionsExt},
-    },
+    os::{fd::AsRawFd, unix::fs::PermissionsExt},
     path::{Path, PathBuf},
     sync::{Arc, OnceLock},
     time::Duration,
@@ -78,13 +76,6 @@ pub struct MachineEnvironment {
     pub write_observer: Option<Arc<dyn WriteObserver>>,
 }
 
-/// The locked state directory; only one server can hold it.
-pub struct StateDir {
-    /// The path.
-    pub path: PathBuf,
-    _lock: File,
-}
-
 /// A server that runs. Dropping it does not stop it; see [`Server::stop`].
 pub struct Server {
     /// The shared parts.
@@ -93,47 +84,6 @@ pub struct Server {
     pub address: SocketAddr,
     serving: TaskTracker,
     demo: CancellationToken,
-}
-
-impl StateDir {
-    /// Creates the directory (mode 0700) and locks it.
-    ///
-    /// # Errors
-    /// It cannot be created, or another server holds the lock.
-    pub fn lock(path: &Path) -> anyhow::Result<Self> {
-        fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(path)
-            .with_context(|| format!("the state directory {} cannot be created", path.display()))?;
-        let lock = File::options()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .open(path.join("lock"))
-            .with_context(|| format!("the state directory {} cannot be written", path.display()))?;
-        rustix::fs::flock(&lock, rustix::fs::FlockOperation::NonBlockingLockExclusive).map_err(|_| {
-            anyhow::anyhow!(
-                "another server runs with the state directory {}; stop it, or set state_dir",
-                path.display()
-            )
-        })?;
-        Ok(Self { path: path.to_owned(), _lock: lock })
-    }
-
-    /// The same for a command that works on what a server has stored: it does not create a directory.
-    ///
-    /// # Errors
-    /// There is no such directory, or another process uses it.
-    pub fn lock_existing(path: &Path) -> anyhow::Result<Self> {
-        anyhow::ensure!(
-            path.is_dir(),
-            "no server runs, and there is no state directory {}: start `anteroom serve` once, or name the server's directory with \
-             --state-dir or --config",
-            path.display()
-        );
-        Self::lock(path)
-    }
 }
 
 /// Starts the server. Returns when it answers requests. `limits` are the default ones, except in tests.

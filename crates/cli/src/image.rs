@@ -96,6 +96,8 @@ async fn build_configured_image(
     settings.require_locked_packages = packages == Packages::LockedOrError;
     settings.extra_clis.clone_from(&config.image.extra_clis);
     settings.extra_packages.clone_from(&config.image.extra_packages);
+    settings.extra_files.clone_from(&config.image.extra_files);
+    settings.hook = config.image.hook.to_hook();
     let display = Arc::new(ProgressDisplay::new());
     let build_display = Arc::clone(&display);
     let on_progress: OnProgress = Arc::new(move |progress| {

@@ -1,7 +1,8 @@
 //! Additional tools in the machines' image.
 
 use crate::settings::settings;
-use anteroom_machine::image::Cli;
+use anteroom_machine::image::{Cli, ExtraFile, Hook};
+use std::{collections::BTreeSet, path::PathBuf};
 
 /// The most additional tools of one kind.
 const TOOLS_MAX: usize = 32;
@@ -18,6 +19,44 @@ version = "1.18.33"
 package = "opencode-linux-x64@1.18.33"
 integrity = "sha512-…"  # npm view opencode-linux-x64@1.18.33 dist.integrity
 executable = "package/bin/opencode""#;
+        /// Files of this host in the image, of owner root, below `/usr/local`, `/opt` or `/etc/opt`. A program in `/usr/local/bin` is a tool.
+        extra_files: Vec<ExtraFile> = Vec::new(), lines r#"[[image.extra_files]]
+source = "/srv/tools/acme"
+sha256 = "…"  # sha256sum /srv/tools/acme
+path = "/usr/local/bin/acme"
+mode = "0755""#;
+    }
+    sections {
+        /// A script that runs in the image while it is built, confined to it, after the packages are installed.
+        hook: ImageHook;
+    }
+}
+
+settings! {
+    /// A script that runs in the image while it is built.
+    pub struct ImageHook {
+        /// The script on this host. Its first line names its interpreter.
+        script: Option<PathBuf> = None, example r#""/srv/tools/prepare.sh""#;
+        /// Its SHA-256, hexadecimal, as `sha256sum` prints it; another content is rejected.
+        sha256: Option<String> = None, example r#""…""#;
+        /// Whether it may use this host's network.
+        network: bool = false;
+    }
+}
+
+impl ImageHook {
+    /// The script, if one is configured.
+    pub fn to_hook(&self) -> Option<Hook> {
+        let (script, sha256) = (self.script.clone()?, self.sha256.clone()?);
+        Some(Hook { script, sha256, network: self.network })
+    }
+
+    fn validate(&self) -> Vec<String> {
+        if self.script.is_some() != self.sha256.is_some() {
+            return vec!["image.hook needs both script and sha256".to_owned()];
+        }
+        let errors = self.to_hook().map(|hook| hook.validation_errors()).unwrap_or_default();
+        errors.into_iter().map(|error| format!("image.hook: {error}")).collect()
     }
 }
 
@@ -28,14 +67,26 @@ impl ImageAdditions {
             let setting = format!("image.extra_clis[{at}] {:?}", cli.name);
             cli.validation_errors().into_iter().map(move |error| format!("{setting}: {error}"))
         });
-        let mut errors: Vec<String> = clis.collect();
+        let files = self.extra_files.iter().enumerate().flat_map(|(at, file)| {
+            let setting = format!("image.extra_files[{at}] {:?}", file.path);
+            file.validation_errors().into_iter().map(move |error| format!("{setting}: {error}"))
+        });
+        let mut errors: Vec<String> = clis.chain(files).chain(self.hook.validate()).collect();
+        let mut paths = BTreeSet::new();
+        for file in self.extra_files.iter().filter(|file| !paths.insert(&file.path)) {
+            errors.push(format!("image.extra_files has {:?} twice", file.path));
+        }
         let is_name_char = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, b'+' | b'-' | b'.');
         for name in &self.extra_packages {
             if name.len() < 2 || !name.bytes().all(is_name_char) || name.starts_with(['+', '-', '.']) {
                 errors.push(format!("image.extra_packages {name:?} is not the name of a Debian package"));
             }
         }
-        for (name, count) in [("extra_clis", self.extra_clis.len()), ("extra_packages", self.extra_packages.len())] {
+        for (name, count) in [
+            ("extra_clis", self.extra_clis.len()),
+            ("extra_packages", self.extra_packages.len()),
+            ("extra_files", self.extra_files.len()),
+        ] {
             if count > TOOLS_MAX {
                 errors.push(format!("image.{name} has {count} entries; the limit is {TOOLS_MAX}"));
             }
@@ -61,6 +112,25 @@ mod tests {
             "image.extra_clis[0] \"opencode\": executable",
             "image.extra_packages \"-o=x\"",
             "image.extra_packages \"G\"",
+        ] {
+            assert!(errors.contains(part), "{part} is not in:\n{errors}");
+        }
+        let file = format!(
+            "[[image.extra_files]]\nsource = '/srv/acme'\nsha256 = '{}'\npath = '/usr/local/bin/acme'\nmode = '0755'\n",
+            "a".repeat(64)
+        );
+        let hook = format!("[image.hook]\nscript = '/srv/hook'\nsha256 = '{}'\n", "b".repeat(64));
+        let config = Config::parse(&format!("{file}{hook}")).unwrap();
+        assert_eq!(
+            (config.image.extra_files[0].mode.as_str(), config.image.hook.to_hook().unwrap().network),
+            ("0755", false)
+        );
+        let bad = format!("{file}{file}{hook}").replace("0755", "4755").replace("/srv/hook", "hook");
+        let errors = Config::parse(&bad).unwrap_err().join("\n");
+        for part in [
+            "image.extra_files[0] \"/usr/local/bin/acme\": mode",
+            "\"/usr/local/bin/acme\" twice",
+            "image.hook: script",
         ] {
             assert!(errors.contains(part), "{part} is not in:\n{errors}");
         }

@@ -11,6 +11,7 @@ use super::{
     build_settings::BuildSettings,
     check_packages::check_packages,
     elf,
+    extra_files::{ExtraFile, Hook, VerifiedFile},
     host_requirements::find_missing_requirements,
     leftovers,
     package_lock::PackageLock,
@@ -54,6 +55,7 @@ pub async fn build_image(
     progress(ProgressReport::new(BuildStep::Check, 0.0, ""));
     let mut recipe = Recipe::parse_embedded().map_err(BuildError::InvalidRecipe)?;
     recipe.add_tools_and_packages(&settings.extra_clis, &settings.extra_packages);
+    recipe.replace_tools(&settings.extra_files);
     let recipe = Arc::new(recipe);
     let inputs = Inputs::of(&recipe, settings)?;
     let store = ImageStore::open_locked(&settings.images_dir).map_err(|error| match error {
@@ -118,22 +120,39 @@ async fn make_root(
         path: settings.images_dir.clone(),
         source,
     })?;
-    let packages_dir = leftovers::create_packages_dir(&scratch, &settings.scratch_dir)?;
-    let build = RootFsBuildParameters {
-        recipe,
-        settings,
-        demo_name_and_version: DEMO,
-        scratch: &scratch,
-        packages_dir: &packages_dir,
-        progress: progress.clone(),
-    };
-    let made = super::root_fs::build_root_fs(&build, root_dir).await;
+    let made = make_root_in(&scratch, settings, recipe, root_dir, progress).await;
     // Also after a failure. If the removal fails, the next build removes the directory.
     let removed = leftovers::remove_leftover(&scratch, settings).await;
     let root = made?;
     removed?;
     progress(ProgressReport::new(BuildStep::RootFs, 1.0, ""));
     Ok(root)
+}
+
+/// Makes the root file system with `scratch` as temporary directory.
+async fn make_root_in(
+    scratch: &Path,
+    settings: &BuildSettings,
+    recipe: &Arc<Recipe>,
+    root_dir: &Path,
+    progress: &OnProgress,
+) -> Result<RootFs, BuildError> {
+    let packages_dir = leftovers::create_packages_dir(scratch, &settings.scratch_dir)?;
+    let files = settings.extra_files.iter().enumerate();
+    let extra_files = files.map(|(at, file)| file.verify(scratch.join(format!("extra-{at}"))));
+    let extra_files = extra_files.collect::<Result<Vec<VerifiedFile>, _>>()?;
+    let hook = settings.hook.as_ref().map(|hook| hook.verify(scratch.join("hook"))).transpose()?;
+    let build = RootFsBuildParameters {
+        recipe,
+        settings,
+        demo_name_and_version: DEMO,
+        scratch,
+        packages_dir: &packages_dir,
+        extra_files: &extra_files,
+        hook: hook.as_deref(),
+        progress: progress.clone(),
+    };
+    super::root_fs::build_root_fs(&build, root_dir).await
 }
 
 /// The inputs of an image.
@@ -158,6 +177,13 @@ impl Inputs {
         }
         for package in &settings.extra_packages {
             root.update(format!("\npackage {package:?}\n"));
+        }
+        // Not the path on this host: the content counts.
+        for ExtraFile { sha256, path, mode, version, source: _ } in &settings.extra_files {
+            root.update(format!("\nfile {path:?} {mode} {sha256} {version:?}\n"));
+        }
+        if let Some(Hook { sha256, network, script: _ }) = &settings.hook {
+            root.update(format!("\nhook {sha256} {network}\n"));
         }
         root.update(Sha256::digest(&demo));
         let root = hex::encode(root.finalize());

@@ -1,6 +1,9 @@
 //! Settings of an image build.
 
-use super::recipe::Cli;
+use super::{
+    extra_files::{ExtraFile, Hook},
+    recipe::Cli,
+};
 use std::path::PathBuf;
 
 /// Settings of an image build.
@@ -29,6 +32,10 @@ pub struct BuildSettings {
     pub extra_clis: Vec<Cli>,
     /// Debian packages in addition to the recipe's, each a tool whose program has the package's name.
     pub extra_packages: Vec<String>,
+    /// Files of this host; a program replaces the recipe's tool of the same name. [`ExtraFile::validation_errors`] must be empty.
+    pub extra_files: Vec<ExtraFile>,
+    /// A script that runs in the root file system after the packages are installed. [`Hook::validation_errors`] must be empty.
+    pub hook: Option<Hook>,
 }
 
 impl BuildSettings {
@@ -46,6 +53,8 @@ impl BuildSettings {
             compression_level: 9,
             extra_clis: Vec::new(),
             extra_packages: Vec::new(),
+            extra_files: Vec::new(),
+            hook: None,
         }
     }
 }

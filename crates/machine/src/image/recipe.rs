@@ -1,6 +1,6 @@
 //! The recipe, embedded in the binary: `image/recipe.toml` and the files below `image/files`.
 
-use super::{package_lock::PackageLock, path_pattern};
+use super::{extra_files::ExtraFile, package_lock::PackageLock, path_pattern};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -160,6 +160,20 @@ impl Recipe {
         self.clis.extend_from_slice(clis);
     }
 
+    /// Removes the tools that an extra file replaces.
+    pub(super) fn replace_tools(&mut self, files: &[ExtraFile]) {
+        let tools: Vec<_> = files.iter().filter_map(ExtraFile::as_tool).collect();
+        self.clis.retain(|cli| tools.iter().all(|(name, _)| *name != cli.name));
+        // A tool that is a whole package has further files, which are not installed either.
+        let below = |path: &String, name: &str| {
+            path.strip_prefix("usr/local/lib/")
+                .and_then(|path| path.strip_prefix(name))
+                .is_some_and(|path| path.starts_with('/'))
+        };
+        self.required_paths.retain(|path| tools.iter().all(|(name, _)| !below(path, name)));
+        self.required_paths.extend(files.iter().map(|file| file.path.trim_start_matches('/').to_owned()));
+    }
+
     /// Whether a file of the packages is dropped from the root file system.
     pub(super) fn excludes_path(&self, path: &str) -> bool {
         let any = |patterns: &[String]| patterns.iter().any(|pattern| path_pattern::matches(pattern, path));
@@ -262,6 +276,23 @@ mod tests {
             ..extra
         };
         assert_eq!(bad.validation_errors().len(), 5, "{:?}", bad.validation_errors());
+    }
+
+    #[test]
+    fn extra_program_replaces_the_tool_of_its_name() {
+        let mut recipe = Recipe::parse_embedded().unwrap();
+        let file = ExtraFile {
+            source: "/srv/gemini".into(),
+            sha256: "a".repeat(64),
+            path: "/usr/local/bin/gemini".to_owned(),
+            mode: "0755".to_owned(),
+            version: Some("1.0".to_owned()),
+        };
+        recipe.replace_tools(&[file]);
+        assert!(
+            recipe.clis.iter().all(|cli| cli.name != "gemini") && recipe.clis.iter().any(|cli| cli.name == "codex")
+        );
+        assert!(!recipe.required_paths.iter().any(|path| path.starts_with("usr/local/lib/gemini/")));
     }
 
     #[test]

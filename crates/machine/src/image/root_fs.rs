@@ -14,7 +14,7 @@ use super::{
     build_command::{BuildCommand, RunningCommand},
     build_error::BuildError,
     check_packages::check_packages,
-    elf, fetch_tools, host_requirements,
+    elf, fetch_tools, hook, host_requirements,
     initramfs::KernelModule,
     kernel, leftovers, not_a_kernel, not_a_squashfs,
     package_lock::{PackageHashes, PackageLock},
@@ -202,6 +202,9 @@ fn start_packages(build: &RootFsBuildParameters<'_>) -> Result<RunningCommand, B
             source,
         })?;
         args.push(format!("--setup-hook=upload '{}' /etc/apt/preferences.d/anteroom", preferences.display()).into());
+    }
+    if let (Some(script), Some(settings)) = (build.hook, &build.settings.hook) {
+        args.extend(hook::hook_options(build.scratch, script, settings.network, build.extra_files)?);
     }
     if let Some(keyring) = host_requirements::debian_keyring_path() {
         let mut arg = OsString::from("--keyring=");

@@ -1,6 +1,11 @@
 //! The inputs of a root file system build.
 
-use super::{build_settings::BuildSettings, progress::OnProgress, recipe::Recipe};
+use super::{
+    build_settings::BuildSettings,
+    extra_files::{ExtraFile, VerifiedFile},
+    progress::OnProgress,
+    recipe::Recipe,
+};
 use std::{collections::BTreeMap, path::Path, sync::Arc};
 
 /// The inputs and directories of one root file system build.
@@ -13,6 +18,10 @@ pub(super) struct RootFsBuildParameters<'a> {
     pub(super) scratch: &'a Path,
     /// Where mmdebstrap unpacks. All users must be able to traverse the directories above it.
     pub(super) packages_dir: &'a Path,
+    /// The verified copies of `settings.extra_files`.
+    pub(super) extra_files: &'a [VerifiedFile],
+    /// The verified copy of the script of `settings.hook`.
+    pub(super) hook: Option<&'a Path>,
     pub(super) progress: OnProgress,
 }
 
@@ -20,6 +29,7 @@ impl RootFsBuildParameters<'_> {
     /// Tool → version, for the guest and the manifest.
     pub(super) fn tool_versions(&self) -> BTreeMap<String, String> {
         let demo = (self.demo_name_and_version.0.to_owned(), self.demo_name_and_version.1.to_owned());
-        self.recipe.clis.iter().map(|cli| (cli.name.clone(), cli.version.clone())).chain([demo]).collect()
+        let clis = self.recipe.clis.iter().map(|cli| (cli.name.clone(), cli.version.clone()));
+        clis.chain([demo]).chain(self.settings.extra_files.iter().filter_map(ExtraFile::as_tool)).collect()
     }
 }

@@ -240,3 +240,35 @@ fn missing_requirements_are_one_error_with_one_install_command() {
     }
     assert!(!text.contains("get npm"), "{text}");
 }
+
+#[tokio::test]
+async fn extra_files_and_the_hook_are_inputs_and_their_place_on_this_host_is_not() {
+    let mut fixture = BuildFixture::new();
+    let root_of = |settings: &BuildSettings| Inputs::of(&Recipe::parse_embedded().unwrap(), settings).unwrap().root;
+    let plain = root_of(&fixture.settings);
+    let file = ExtraFile {
+        source: "/srv/acme".into(),
+        sha256: "a".repeat(64),
+        path: "/usr/local/bin/acme".to_owned(),
+        mode: "0755".to_owned(),
+        version: None,
+    };
+    let mut roots = vec![plain];
+    for (path, mode, sha256) in
+        [("acme", "0755", "a"), ("other", "0755", "a"), ("acme", "0700", "a"), ("acme", "0755", "b")]
+    {
+        let path = format!("/usr/local/bin/{path}");
+        fixture.settings.extra_files =
+            vec![ExtraFile { path, mode: mode.to_owned(), sha256: sha256.repeat(64), ..file.clone() }];
+        roots.push(root_of(&fixture.settings));
+    }
+    for (sha256, network) in [("a", false), ("b", false), ("b", true)] {
+        fixture.settings.hook = Some(Hook { script: "/srv/hook".into(), sha256: sha256.repeat(64), network });
+        roots.push(root_of(&fixture.settings));
+    }
+    let different: std::collections::BTreeSet<_> = roots.iter().collect();
+    assert_eq!(different.len(), roots.len(), "each is part of the image's inputs");
+    fixture.settings.hook = None;
+    fixture.settings.extra_files = vec![ExtraFile { source: "/elsewhere/acme".into(), ..file }];
+    assert_eq!(root_of(&fixture.settings), roots[1]);
+}

@@ -50,6 +50,8 @@ pub(super) struct Additions {
     tools: oneshot::Receiver<Vec<Tool>>,
     /// Path in the guest → content.
     programs: Vec<(String, Vec<u8>)>,
+    /// The operator's files: the path in the guest, the permissions, the verified copy.
+    extra_files: Vec<(String, u32, PathBuf)>,
     /// Tool → version, as JSON.
     versions: Vec<u8>,
 }
@@ -102,8 +104,19 @@ impl Additions {
                 format!("usr/local/bin/{}", build.demo_name_and_version.0),
                 std::fs::read(&build.settings.demo_binary)?,
             )],
+            extra_files: build
+                .extra_files
+                .iter()
+                .map(|file| (file.guest_path.clone(), file.mode, file.copy.clone()))
+                .collect(),
             versions: serde_json::to_vec_pretty(&build.tool_versions())?,
         })
+    }
+}
+
+impl Additions {
+    fn has_extra_file(&self, path: &str) -> bool {
+        self.extra_files.iter().any(|(own, ..)| own == path)
     }
 }
 
@@ -137,7 +150,11 @@ pub(super) fn filter_packages(
                 message: format!("{} MB", passed / 1_000_000),
             });
         }
-        if !path.is_empty() && !is_added(recipe, &path) && !recipe.excludes_path(&path) {
+        if !path.is_empty()
+            && !is_added(recipe, &path)
+            && !additions.has_extra_file(&path)
+            && !recipe.excludes_path(&path)
+        {
             out.copy(&path, &mut entry)?;
         }
     }
@@ -160,6 +177,13 @@ pub(super) fn filter_packages(
     for tool in &tools {
         progress(ProgressReport { step: BuildStep::RootFs, fraction: None, message: tool.cli.name.clone() });
         tool.add(&mut out)?;
+    }
+    for (path, mode, copy) in &additions.extra_files {
+        let mut content = File::open(copy)?;
+        if out.names.contains(path) {
+            return Err(io::Error::other(format!("{path} is a file of a tool and an extra file")));
+        }
+        out.file(path, *mode, 0, content.metadata()?.len(), &mut content)?;
     }
     out.tar.into_inner()?.into_inner().map_err(io::IntoInnerError::into_error)?.flush()?;
     filtered.paths = out.names;

@@ -608,7 +608,9 @@ export interface paths {
         put?: never;
         /**
          * Returns the credential's files (path, mode, content in base64) and records the lease.
-         * @description A `deliver_once` credential is deleted by its lease: of several concurrent requests one succeeds, the others get 410.
+         * @description A `deliver_once` credential is deleted by its lease: of several concurrent requests one succeeds, the others get 410. A stored credential
+         *     of a tool that renews its tokens is leased between two of its uses; the copy and the stored one share these tokens, so the provider may
+         *     reject one of them after the other was renewed (`notice`).
          */
         post: operations["lease_credential"];
         delete?: never;
@@ -1402,8 +1404,17 @@ export interface components {
             policy: components["schemas"]["StoragePolicy"];
             /** @description The provider. */
             provider: components["schemas"]["ProviderId"];
+            /**
+             * @description The tool may replace its tokens when it uses the credential: its uses take turns, and the provider may reject a leased copy after
+             *     a use, or the stored credential after the copy was used.
+             */
+            refreshable: boolean;
             /** @description The session that delivered it. */
             session: components["schemas"]["SessionId"];
+            /** @description What signing out does besides ending this sign-in, one sentence; `null`: nothing, or the tool has no command for it. */
+            sign_out_note: string | null;
+            /** @description What signing out at the provider ends. */
+            sign_out_scope: components["schemas"]["LogoutScope"];
             /** @description When it was stored. */
             stored_at: string;
             /** @description The caller's id for the user. */
@@ -1427,6 +1438,7 @@ export interface components {
             exit_code: number | null;
             /** @description What it is used for. */
             purpose: components["schemas"]["UsePurpose"];
+            waits_for: components["schemas"]["SessionId"] | null;
         };
         /** @description `GET /api/me`: the authenticated caller. */
         CurrentCaller: {
@@ -1777,6 +1789,8 @@ export interface components {
             credential: components["schemas"]["CredentialMeta"];
             /** @description The files, byte for byte. */
             files: Record<string, unknown>[];
+            /** @description What a use of this copy does to the stored credential, one sentence; `null`: nothing, or it is no longer stored. */
+            notice: string | null;
         };
         /**
          * @description In which states sessions are listed.
@@ -1838,6 +1852,11 @@ export interface components {
             /** @description The login token, from the link's fragment. */
             login_token: string;
         };
+        /**
+         * @description What a tool's sign-out command ends.
+         * @enum {string}
+         */
+        LogoutScope: "credential" | "account" | "local";
         /** @description One machine: one keeper and its VMM. A restarted session gets a new one. */
         MachineId: string;
         /** @description `GET /api/machines`. */
@@ -2559,7 +2578,7 @@ export interface components {
          * @description The kind of a timeline entry: what happened.
          * @enum {string}
          */
-        TimelineKind: "accepted" | "completed" | "failed" | "cancelled" | "expired" | "entries_lost" | "reports_dropped" | "entry_tampered" | "entry_removed" | "machine_requested" | "machine_start_failed" | "machine_ready" | "claim_failed" | "machine_adopted" | "channel_lost" | "channel_reopened" | "restart_requested" | "restart_rejected" | "machine_replaced" | "machine_exited" | "machine_removed" | "machine_not_removed" | "desktop_connected" | "desktop_connect_failed" | "stage_failed" | "child_exited" | "crash_loop" | "crash_loop_ended" | "memory_low" | "memory_recovered" | "out_of_memory" | "cli_started" | "cli_exited" | "sign_in_url" | "unexpected_url" | "device_code" | "browser_opening" | "browser_opened" | "browser_not_opened" | "prompt_opened" | "prompt_closed" | "keys_pressed" | "pasted" | "paste_rejected" | "tool_signed_in" | "tool_failed" | "method_chosen" | "method_switched" | "method_resent" | "candidate_rejected" | "candidate_accepted" | "delivery_retry" | "delivery_rejected" | "credential_kept_in_machine" | "credential_unsealed" | "credential_checked" | "credential_check_inconclusive" | "use_completed" | "credential_refreshed" | "credential_not_refreshed" | "credential_leased" | "credential_deleted" | "credential_delivery_expired" | "webhook_delivered" | "webhook_failed" | "webhook_abandoned" | "egress_allowed" | "egress_denied" | "egress_full" | "egress_totals" | "consent_given" | "viewer_joined" | "viewer_disconnected" | "terminal_disconnected" | "viewer_rejected" | "ticket_rejected" | "unknown";
+        TimelineKind: "accepted" | "completed" | "failed" | "cancelled" | "expired" | "entries_lost" | "reports_dropped" | "entry_tampered" | "entry_removed" | "machine_requested" | "machine_start_failed" | "machine_ready" | "claim_failed" | "machine_adopted" | "channel_lost" | "channel_reopened" | "restart_requested" | "restart_rejected" | "machine_replaced" | "machine_exited" | "machine_removed" | "machine_not_removed" | "desktop_connected" | "desktop_connect_failed" | "stage_failed" | "child_exited" | "crash_loop" | "crash_loop_ended" | "memory_low" | "memory_recovered" | "out_of_memory" | "cli_started" | "cli_exited" | "sign_in_url" | "unexpected_url" | "device_code" | "browser_opening" | "browser_opened" | "browser_not_opened" | "prompt_opened" | "prompt_closed" | "keys_pressed" | "pasted" | "paste_rejected" | "tool_signed_in" | "tool_failed" | "method_chosen" | "method_switched" | "method_resent" | "candidate_rejected" | "candidate_accepted" | "delivery_retry" | "delivery_rejected" | "credential_kept_in_machine" | "credential_use_waiting" | "credential_use_turn" | "credential_unsealed" | "credential_checked" | "credential_check_inconclusive" | "use_completed" | "credential_refreshed" | "credential_not_refreshed" | "credential_leased" | "credential_deleted" | "credential_delivery_expired" | "webhook_delivered" | "webhook_failed" | "webhook_abandoned" | "egress_allowed" | "egress_denied" | "egress_full" | "egress_totals" | "consent_given" | "viewer_joined" | "viewer_disconnected" | "terminal_disconnected" | "viewer_rejected" | "ticket_rejected" | "unknown";
         /** @description `GET /api/tokens`. */
         TokenList: {
             /** @description Newest first. */
@@ -2619,7 +2638,7 @@ export interface components {
          * @description The state of a session, or why it ended.
          * @enum {string}
          */
-        Verdict: "waiting_for_user" | "command_running" | "waiting_for_capacity" | "machine_starting" | "machine_being_replaced" | "delivering" | "resuming" | "agent_unreachable" | "desktop_unreachable" | "proxy_without_upgrade" | "external_no_route" | "external_refused" | "external_timeout" | "external_silent" | "external_closed" | "external_certificate" | "external_no_tls" | "external_wrong_protocol" | "external_security_unsupported" | "external_password_rejected" | "external_rejected" | "external_removed" | "cli_not_started" | "sign_in_declined" | "code_expired" | "certificate_not_valid_now" | "guest_disk_full" | "cli_failed" | "cli_exited_without_credential" | "egress_denied" | "egress_unreachable" | "egress_proxy" | "credential_invalid_format" | "credential_not_confirmed" | "guest_out_of_memory" | "guest_crash_loop" | "guest_memory_low" | "delivery_failing" | "machine_exited" | "machine_killed" | "machine_file_unreadable" | "out_of_memory" | "machine_deadline" | "guest_power_off" | "guest_panic" | "vmm_error" | "forbidden_system_call" | "machine_unresponsive" | "channel_violation" | "keeper_lost" | "machine_start_failed" | "machine_stopped" | "machine_end_unknown" | "ready_timeout" | "image_mismatch" | "claim_failed" | "no_image" | "no_capacity" | "completed" | "cancelled" | "idle_expired" | "deadline_expired" | "server_restarted" | "provider_removed" | "credential_deleted" | "internal_error" | "unknown";
+        Verdict: "waiting_for_user" | "command_running" | "waiting_for_capacity" | "machine_starting" | "machine_being_replaced" | "delivering" | "resuming" | "agent_unreachable" | "desktop_unreachable" | "proxy_without_upgrade" | "external_no_route" | "external_refused" | "external_timeout" | "external_silent" | "external_closed" | "external_certificate" | "external_no_tls" | "external_wrong_protocol" | "external_security_unsupported" | "external_password_rejected" | "external_rejected" | "external_removed" | "cli_not_started" | "sign_in_declined" | "code_expired" | "certificate_not_valid_now" | "guest_disk_full" | "cli_failed" | "cli_exited_without_credential" | "egress_denied" | "egress_unreachable" | "egress_proxy" | "credential_invalid_format" | "credential_not_confirmed" | "guest_out_of_memory" | "guest_crash_loop" | "guest_memory_low" | "delivery_failing" | "machine_exited" | "machine_killed" | "machine_file_unreadable" | "out_of_memory" | "machine_deadline" | "guest_power_off" | "guest_panic" | "vmm_error" | "forbidden_system_call" | "machine_unresponsive" | "channel_violation" | "keeper_lost" | "machine_start_failed" | "machine_stopped" | "machine_end_unknown" | "ready_timeout" | "image_mismatch" | "claim_failed" | "no_image" | "no_capacity" | "completed" | "cancelled" | "idle_expired" | "deadline_expired" | "server_restarted" | "provider_removed" | "credential_deleted" | "credential_in_use" | "internal_error" | "unknown";
         /** @description A failed attempt. */
         WebhookError: {
             /** @description When it failed. */
@@ -4241,6 +4260,15 @@ export interface operations {
             };
             /** @description There is no such credential. */
             404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+            /** @description A use of the credential did not end in time. */
+            409: {
                 headers: {
                     [name: string]: unknown;
                 };

@@ -53,6 +53,8 @@ pub(super) enum CredentialsCommand {
         json: bool,
     },
     /// Sign out at the provider with the tool's command. The stored credential remains but is no longer valid.
+    ///
+    /// Some tools sign out the whole account, also on other computers: `credentials show` says so, and this command before it begins.
     Logout {
         /// The credential's id.
         credential: CredentialId,
@@ -169,6 +171,12 @@ async fn show(client: &ApiClient, id: &CredentialId, json: bool) -> anyhow::Resu
     if let Some(at) = &meta.expires_at {
         row("expires", at.clone());
     }
+    if meta.refreshable {
+        row("uses", "take turns: the tool may replace its tokens".to_owned());
+    }
+    if let Some(note) = &meta.sign_out_note {
+        row("sign-out", note.clone());
+    }
     for file in &meta.files {
         row("file", format!("{} ({} bytes, {:o})", file.path, file.bytes, file.mode));
     }
@@ -229,6 +237,9 @@ fn print_not_checked(reason: &str) -> ExitCode {
 
 /// Signs out at the provider.
 async fn logout(client: &ApiClient, id: &CredentialId) -> anyhow::Result<()> {
+    if let Some(note) = read(client, id).await?.sign_out_note {
+        print_error_line(format_args!("anteroom: {note}"));
+    }
     let view = run_use(client, id, UsePurpose::Logout).await?;
     match view.credential_use.as_ref().and_then(|used| used.exit_code) {
         Some(0) => Ok(()),

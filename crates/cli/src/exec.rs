@@ -21,7 +21,7 @@ use super::{
 };
 use anteroom_controller::config::Config;
 use anteroom_wire::{
-    CredentialId, TimelineKind,
+    CredentialId, SessionId, TimelineKind,
     agent::{TerminalSize, UsePurpose},
     api::{CredentialUseRequest, ScreenView, SessionStatus, SessionView, StartResponse},
 };
@@ -155,23 +155,29 @@ pub(super) enum CommandStage {
 struct CommandProgress {
     stage: channel::Sender<CommandStage>,
     queue_position: Option<u32>,
+    waits_for: Option<SessionId>,
     credential_changed: bool,
 }
 
 impl CommandProgress {
     fn new() -> Self {
-        Self { stage: channel::Sender::new(CommandStage::Waiting), queue_position: None, credential_changed: false }
+        let stage = channel::Sender::new(CommandStage::Waiting);
+        Self { stage, queue_position: None, waits_for: None, credential_changed: false }
     }
 
     fn update(&mut self, update: SessionUpdate) {
         match update {
             SessionUpdate::View(view) => {
-                if view.queue_position != self.queue_position
+                let waits_for = view.credential_use.as_ref().and_then(|used| used.waits_for.clone());
+                if let Some(other) = waits_for.as_ref().filter(|_| waits_for != self.waits_for) {
+                    print_status(&format!("another use of this credential is running ({other}); waiting"));
+                } else if waits_for.is_none()
+                    && view.queue_position != self.queue_position
                     && let Some(position) = view.queue_position
                 {
                     print_status(&format!("waiting for a machine: queue position {position}"));
                 }
-                self.queue_position = view.queue_position;
+                (self.queue_position, self.waits_for) = (view.queue_position, waits_for);
                 if view.status.is_ended() {
                     self.stage.send_replace(CommandStage::Ended);
                 }

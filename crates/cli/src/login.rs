@@ -3,7 +3,7 @@
 use super::{
     client::ApiClient,
     credential_files::OutputPath,
-    print_line, prompt_responder,
+    print_error_line, print_line, prompt_responder,
     sign_in::{SignInResult, sign_in_with_key},
 };
 use anteroom_controller::config::Config;
@@ -90,6 +90,9 @@ pub(super) async fn lease_to_files(
         format!("it is stored as {id}; write it to another path with: anteroom credentials lease {id} --out FILE")
     })?;
     let lease: Lease = client.call(Method::POST, &format!("/api/credentials/{id}/lease"), None::<&()>).await?;
+    if let Some(notice) = &lease.notice {
+        print_error_line(format_args!("anteroom: {notice}"));
+    }
     let written = output.write_files(&lease.files).with_context(|| match lease.credential.storage_policy {
         StoragePolicy::DeliverOnce => "this lease deleted it from the server; sign in again".to_owned(),
         StoragePolicy::Store | StoragePolicy::KeepInMachine | StoragePolicy::Forbidden => {

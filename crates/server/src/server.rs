@@ -256,6 +256,7 @@ fn session_context(
         settled_verdicts: Arc::default(),
         start_histograms: Default::default(),
         volatile_execs: Arc::default(),
+        credential_turns: Arc::default(),
         start_times: Arc::default(),
         page_times: Arc::default(),
         timeline,

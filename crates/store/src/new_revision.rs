@@ -6,12 +6,12 @@
 //! | renews the credential | its sign-in succeeds | it is completed ([`Store::complete_with_credential`]) |
 //! | uses the credential | the tool has changed its file | it continues ([`Store::refresh_credential`]) |
 //!
-//! **The last write wins.** Two machines may use the same credential, and tools renew their tokens at any time. A renewed token is
-//! often the only one that the provider still accepts, and the store cannot know which of two that is. Rejecting the later delivery
-//! would lose bytes that exist nowhere else and cannot be recreated without a user. Accepting it replaces bytes that another machine
-//! or sign-in delivered earlier. Either choice may be wrong, but only the last write is known to be what its tool used last, so it is
-//! accepted. If it replaces a revision from which it was not derived, the timeline records all three revisions, and the next check
-//! shows whether the tool still accepts the credential.
+//! **The last write wins.** Uses of a credential whose tool renews its tokens take turns (`credentials/turns` in the controller), so
+//! each begins with the newest revision. A sign-in that renews the credential can still end during a use, and uses of credentials
+//! that are never renewed run in parallel. The store cannot know which of two deliveries the provider accepts. Rejecting the later one
+//! would lose bytes that exist nowhere else; only the last write is known to be what its tool used last, so it is accepted. If it
+//! replaces a revision from which it was not derived, the timeline records all three revisions, and the next check shows whether the
+//! tool still accepts the credential.
 
 use crate::{
     CredentialRow, DeletionPolicy, HealthKind, NewCredential, NewMessage, NewTimelineEntry, SessionChange, SessionRow,

@@ -277,6 +277,10 @@ pub struct CredentialUseView {
     /// Exit code of the command, or 128 + signal; `null`: it has not exited.
     #[cfg_attr(feature = "utoipa", schema(required))]
     pub exit_code: Option<i32>,
+    /// The session whose use of the same credential must end before this one begins.
+    #[serde(default)]
+    #[cfg_attr(feature = "utoipa", schema(required))]
+    pub waits_for: Option<SessionId>,
 }
 
 /// `GET …/screen`: the tool's terminal as text.

@@ -163,6 +163,8 @@ verdicts! {
     ProviderRemoved = "provider_removed", "Configure the provider again, or start a session for another one.", "{tool} is no longer offered here.";
     /// The credential to be used or renewed is no longer stored.
     CredentialDeleted = "credential_deleted", "Sign in again: it was deleted before it could be used.", "The saved sign-in was removed.";
+    /// Another use of the credential must end first, or did not end in time.
+    CredentialInUse = "credential_in_use", "Wait until the other use has ended, or end its session.", "The saved sign-in is in use elsewhere.";
     /// An internal error of the server.
     InternalError = "internal_error", "The log has the cause: search it for the session's id.", "Something went wrong here.";
     /// No record explains the state.

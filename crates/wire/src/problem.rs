@@ -151,6 +151,8 @@ problems! {
     ForbiddenByPolicy = "forbidden_by_policy", 403, 4403, "This provider's storage policy does not allow that.", "`anteroom providers list` and GET /api/providers show each provider's policy.", "That is not allowed for this tool.";
     /// A `deliver_once` credential that was delivered.
     AlreadyDelivered = "already_delivered", 410, 4410, "This credential was delivered once and then deleted here.", "Sign in again.", "This sign-in was handed over once and is not kept here. Please sign in again.";
+    /// A credential whose other uses must end first.
+    CredentialInUse = "credential_in_use", 409, 4409, "Another use of this credential has not ended.", "End the other use, or wait until it has ended, then try again.", "This saved sign-in is in use. Please try again later.";
     /// The credential's tool has no such command.
     NoSuchCommand = "no_such_command", 409, 4409, "The tool has no command for that.", "The detail names it; use the tool itself with `anteroom exec`.", "This tool cannot do that.";
     /// A process that may not use the operator's socket.

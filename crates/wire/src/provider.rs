@@ -93,6 +93,40 @@ pub struct Provider {
     /// none.
     #[serde(default)]
     pub logout_argv: Vec<String>,
+    /// What that command ends; the question before it says so. Not sent to the agent; see [`Provider::for_agent`].
+    #[serde(default, skip_serializing_if = "LogoutScope::is_default")]
+    pub logout_scope: LogoutScope,
+}
+
+/// What a tool's sign-out command ends.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[cfg_attr(feature = "utoipa", derive(utoipa::ToSchema))]
+pub enum LogoutScope {
+    /// This sign-in only: the provider no longer accepts its tokens.
+    #[default]
+    Credential,
+    /// Every sign-in of this tool with the same account, also on other computers.
+    Account,
+    /// The command only removes the tool's files; the provider still accepts the tokens.
+    Local,
+}
+
+impl LogoutScope {
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// What else the sign-out does, one sentence for operators and backends; `None`: it ends this sign-in and nothing else.
+    pub fn sentence(self, tool: &str) -> Option<String> {
+        match self {
+            Self::Credential => None,
+            Self::Account => Some(format!("This also signs out {tool} everywhere for this account.")),
+            Self::Local => Some(format!(
+                "The command of {tool} only removes its files: the provider accepts the tokens until they are revoked there or expire."
+            )),
+        }
+    }
 }
 
 /// A file to write before the tool starts.
@@ -271,6 +305,10 @@ pub struct CredentialRules {
     /// Regular expression that must match what the status command prints (both streams). It must also exit with 0.
     #[serde(default)]
     pub status_matches: Option<String>,
+    /// The tool never replaces its tokens when it uses the credential (an API key), so uses of it run in parallel. Otherwise they take
+    /// turns. Not sent to the agent; see [`Provider::for_agent`].
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub never_refreshed: bool,
 }
 
 /// The format of a credential file.

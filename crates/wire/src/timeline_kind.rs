@@ -155,6 +155,10 @@ timeline_kinds! {
     DeliveryRejected = "delivery_rejected";
     /// The credential stays in the machine, as the provider's policy requires.
     CredentialKeptInMachine = "credential_kept_in_machine";
+    /// The session waits until another use of the credential has ended.
+    CredentialUseWaiting = "credential_use_waiting";
+    /// The other use of the credential has ended; the session continues.
+    CredentialUseTurn = "credential_use_turn";
     /// A stored credential was decrypted for the machine.
     CredentialUnsealed = "credential_unsealed";
     /// The tool confirmed or rejected a stored credential.

@@ -203,6 +203,9 @@ export function credential(id, session, part = {}) {
     health_detail: "The tool confirmed the credential at sign-in.",
     checked_at: inSeconds(-86_400),
     expires_at: null,
+    refreshable: true,
+    sign_out_scope: "credential",
+    sign_out_note: null,
     ...part,
   };
 }

@@ -264,7 +264,7 @@ export class FakeServer {
     if (leased !== undefined) return this.#lease(response, leased);
     const used_credential = /^\/api\/credentials\/([^/]+)\/use$/.exec(path)?.[1];
     if (used_credential !== undefined) {
-      const session = this.add({ status: "vm_creating", credential_use: { purpose: body.purpose, credential: used_credential, exit_code: null } });
+      const session = this.add({ status: "vm_creating", credential_use: { purpose: body.purpose, credential: used_credential, exit_code: null, waits_for: null } });
       return this.#respond(response, 202, { session, viewer_url: "/unused" });
     }
     const [, id = "", rest = ""] = /^\/api\/auth\/session\/([^/]+)(\/.*)?$/.exec(path) ?? [];

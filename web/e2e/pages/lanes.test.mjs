@@ -118,7 +118,7 @@ test("a credential shows its health, is checked, and is renewed under its id", a
 test("a command with a stored credential ends with its exit code", async () => {
   await runScene({}, async (scene) => {
     const { page, fakeServer } = scene;
-    const credential_use = /** @type {const} */ ({ purpose: "exec", credential: "crd_1", exit_code: null });
+    const credential_use = /** @type {const} */ ({ purpose: "exec", credential: "crd_1", exit_code: null, waits_for: null });
     const id = await openSession(scene, { credential_use });
     await page.waitForSelector("h1 >> text=with a stored credential");
     fakeServer.change(id, { status: "completed", credential_use: { ...credential_use, exit_code: 3 } });

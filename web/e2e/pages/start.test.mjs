@@ -283,6 +283,33 @@ test("a rejected start shows why, and can be repeated", async () => {
   });
 });
 
+test("R16, R38: the questions say what a copy does to the sign-in here, and whom a sign-out signs out, in both languages", async () => {
+  for (const [locale, shared, everywhere] of /** @type {const} */ ([
+    ["en-US", "if Codex uses both, one of them may be signed out.", "Signing out there also signs out Codex everywhere for this account."],
+    ["de-DE", "nutzt Codex beide, kann eine davon abgemeldet werden.", "wird Codex für dieses Konto überall abgemeldet."],
+  ])) {
+    await runScene({ locale }, async ({ page, fakeServer, base }) => {
+      fakeServer.credentials = [credential("crd_1", "ses_1", { sign_out_scope: "account", refreshable: true })];
+      await page.goto(`${base}/dashboard/remote-cli`);
+      await choose(page, "download");
+      await page.waitForSelector(`dialog >> text=${shared}`);
+      await page.keyboard.press("Escape");
+      await choose(page, "remove");
+      await page.waitForSelector(`dialog >> text=${everywhere}`);
+    });
+  }
+});
+
+test("R38: a command that only removes its files is not offered as a sign-out", async () => {
+  await runScene({}, async ({ page, fakeServer, base }) => {
+    fakeServer.credentials = [credential("crd_1", "ses_1", { sign_out_scope: "local", refreshable: false })];
+    await page.goto(`${base}/dashboard/remote-cli`);
+    await choose(page, "remove");
+    await page.waitForSelector("dialog >> text=until you sign out there yourself");
+    assert.equal(await page.locator("dialog button[data-alternative]").count(), 0);
+  });
+});
+
 test("a credential is removed only after a confirmation", async () => {
   await runScene({}, async ({ page, fakeServer, base, shoot }) => {
     await page.goto(`${base}/dashboard/remote-cli`);
@@ -311,7 +338,7 @@ test("a credential is removed after the tool has signed out, and kept if the sig
         [...fakeServer.sessions.values()].find((one) => one.credential_use?.purpose === "logout" && one.status === "vm_creating"),
       );
       assert.equal(fakeServer.credentials.length, 1, "not removed before the sign-out has ended");
-      const credential_use = /** @type {const} */ ({ purpose: "logout", credential: "crd_1" });
+      const credential_use = /** @type {const} */ ({ purpose: "logout", credential: "crd_1", waits_for: null });
       fakeServer.change(sign_out.id, { status: "completed", credential_use: { ...credential_use, exit_code } });
       if (exit_code !== 0) await page.waitForSelector("text=The tool's sign-out ended with 4.");
     }

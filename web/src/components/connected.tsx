@@ -106,7 +106,8 @@ function dialogTexts({ about, credential }: Question, provider: ProviderView | u
   const tool = provider?.name ?? credential.provider;
   const cancel = texts.connections.keep;
   if (about === "download") {
-    const details = [texts.connections.download_detail(tool), ...(credential.policy === "store" ? [] : [texts.connections.download_once])];
+    const kept = credential.refreshable ? [texts.connections.download_shared(tool)] : [];
+    const details = [texts.connections.download_detail(tool), ...(credential.policy === "store" ? kept : [texts.connections.download_once])];
     return {
       question: texts.connections.download_question(tool),
       detail: details.join(" "),
@@ -115,10 +116,12 @@ function dialogTexts({ about, credential }: Question, provider: ProviderView | u
     };
   }
   const day = formatDay(credential.stored_at, now_ms, locale());
-  const can_sign_out = credential.policy === "store" && provider?.available === true && provider.can_sign_out;
+  const can_sign_out =
+    credential.policy === "store" && provider?.available === true && provider.can_sign_out && credential.sign_out_scope !== "local";
+  const everywhere = credential.sign_out_scope === "account" ? [texts.connections.sign_out_everywhere(tool)] : [];
   return {
     question: texts.connections.remove_question(tool, [credential.account, day].filter((part) => part !== null).join(", ")),
-    detail: can_sign_out ? texts.connections.remove_or_sign_out(tool) : texts.connections.remove_only(tool),
+    detail: can_sign_out ? [texts.connections.remove_or_sign_out(tool), ...everywhere].join(" ") : texts.connections.remove_only(tool),
     confirm: can_sign_out ? texts.connections.remove_here : texts.connections.remove,
     cancel,
     alternative: can_sign_out ? texts.connections.sign_out_and_remove : undefined,

@@ -207,6 +207,7 @@ const problems: ServerTexts["problems"] = {
   keys_read_only: FAILED,
   keys_unavailable: FAILED,
   machine_in_use: "Dieser Rechner ist in Gebrauch. Bitte versuchen Sie es später noch einmal.",
+  credential_in_use: "Diese gespeicherte Anmeldung ist in Gebrauch. Bitte versuchen Sie es später noch einmal.",
   unknown_key: FAILED,
   unknown_machine: `Dieser Rechner ist hier nicht bekannt. ${TELL_SENDERS}`,
 };
@@ -226,6 +227,7 @@ const ends: ServerTexts["ends"] = {
   no_image: `Es konnte kein Rechner gestartet werden. ${TELL_SENDERS}`,
   provider_removed: "Dieses Tool wird hier nicht mehr angeboten. Wählen Sie ein anderes.",
   credential_deleted: "Die gespeicherte Anmeldung wurde entfernt. Bitte melden Sie sich noch einmal an.",
+  credential_in_use: "Diese gespeicherte Anmeldung ist anderswo in Gebrauch. Bitte versuchen Sie es später noch einmal.",
   session_tampered: `Die Sitzung wurde zu Ihrer Sicherheit beendet. Bitte beginnen Sie von vorn, und wenden Sie sich an die Betreiber dieser Seite.`,
   internal: "Hier ist ein Fehler aufgetreten. Bitte beginnen Sie von vorn.",
 };
@@ -296,6 +298,7 @@ const verdicts: ServerTexts["verdicts"] = {
   server_restarted: "Der temporäre Rechner ging bei einem Neustart verloren.",
   provider_removed: "{tool} wird hier nicht mehr angeboten.",
   credential_deleted: "Die gespeicherte Anmeldung wurde entfernt.",
+  credential_in_use: "Die gespeicherte Anmeldung ist anderswo in Gebrauch.",
   internal_error: "Hier ist ein Fehler aufgetreten.",
   unknown: "Es ist nicht bekannt, was geschehen ist.",
 };

@@ -7,7 +7,7 @@ use anteroom_wire::{
         Geometry, NumberedEvent, STORE_CREDENTIAL_PATH, SignInStatus,
     },
     channel::{format_echo_line, format_go_line, format_nonce_line},
-    provider::{CredentialRules, Lane, MethodName, Provider, SignInRules, StoragePolicy},
+    provider::{CredentialRules, Lane, LogoutScope, MethodName, Provider, SignInRules, StoragePolicy},
 };
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode};
@@ -392,6 +392,7 @@ pub(crate) fn provider(script: &str) -> Provider {
         key_entry: None,
         methods: BTreeMap::new(),
         logout_argv: Vec::new(),
+        logout_scope: LogoutScope::default(),
         lanes: vec![Lane::Terminal],
         next_action: "Sign in.".into(),
         sign_in_hosts: Vec::new(),

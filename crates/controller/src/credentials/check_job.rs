@@ -109,7 +109,8 @@ async fn due(
     for provider in server_context.providers.iter().filter(|provider| !provider.credential.status_argv.is_empty()) {
         due.extend(server_context.store.list_unchecked_credentials(&provider.id, checked_before, limit).await?);
     }
-    due.retain(|row| !attempts.0.contains_key(&row.id));
+    // A use renews the credential, or shows soon that it cannot.
+    due.retain(|row| !attempts.0.contains_key(&row.id) && !server_context.credential_turns.is_in_use(&row.id));
     due.sort_by_key(|row| row.checked_at_ms);
     due.truncate(count_max as usize);
     Ok(due)

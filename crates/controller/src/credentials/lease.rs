@@ -6,7 +6,7 @@ use crate::{
     api_error::ApiError,
     audit,
     caller::{Action, Caller},
-    session::{context::SessionContext, timeline::new_entry},
+    session::{context::SessionContext, supervisor::use_turn::takes_turns, timeline::new_entry},
     unix_time::{self, format_rfc3339},
 };
 use anteroom_audit::Subject;
@@ -52,13 +52,17 @@ pub async fn require_undeleted_credential(
 /// concurrent callers one gets them, and none while they are being delivered to the webhook.
 ///
 /// # Errors
-/// As [`require_undeleted_credential`]; a delivery to the webhook is in progress; or the bytes cannot be decrypted: then nothing was leased or deleted.
+/// As [`require_undeleted_credential`]; a use of it does not end in time; a delivery to the webhook is in progress; or the bytes cannot be decrypted: then nothing was leased or deleted.
 pub async fn lease_credential(
     context: &SessionContext,
     caller: &Caller,
     id: &CredentialId,
 ) -> Result<(CredentialRow, Vec<DeliveredFile>), ApiError> {
     let row = require_undeleted_credential(context, caller, Action::LeaseCredential, id).await?;
+    // A copy that is taken during a use may be replaced at once.
+    let provider = context.providers.resolved_for_use(&row.provider, row.method.as_ref());
+    let takes_turns = provider.is_none_or(|(_, provider)| takes_turns(&provider));
+    let _turn = if takes_turns { Some(context.credential_turns.wait_for_lease(id).await?) } else { None };
     // Before anything is deleted: bytes that cannot be decrypted now may be decrypted after a key is restored.
     if let Some(record) = context.store.get_sealed_credential(id).await? {
         unseal_files(context, &record)?;

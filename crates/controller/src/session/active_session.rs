@@ -78,6 +78,8 @@ pub struct SessionState {
     pub progress: Progress,
     /// How long sessions at its position in the queue usually wait, seconds.
     pub queue_wait_s: Option<u64>,
+    /// The session whose use of the same credential must end first.
+    pub waits_for_use: Option<SessionId>,
     /// Deliveries that are being answered.
     pub deliveries: DeliveriesInFlight,
     /// Connected desktop viewers.
@@ -100,6 +102,7 @@ impl ActiveSession {
             machine: None,
             progress: Progress::Queued { position: 1 },
             queue_wait_s: None,
+            waits_for_use: None,
             deliveries: DeliveriesInFlight::default(),
             desktop_viewers: 0,
             helpers: ConnectedHelpers::default(),

@@ -5,8 +5,9 @@ use super::{
     use_credential::volatile_execs::VolatileExecs,
 };
 use crate::{
-    audit::Audit, config::Config, db_metrics::DbMetrics, keys::KeyRotation, limits::ServerLimits, providers::Providers,
-    start_histograms::StartHistograms, webhook::create_messages::WebhookMessages,
+    audit::Audit, config::Config, credentials::turns::CredentialTurns, db_metrics::DbMetrics, keys::KeyRotation,
+    limits::ServerLimits, providers::Providers, start_histograms::StartHistograms,
+    webhook::create_messages::WebhookMessages,
 };
 use anteroom_store::Store;
 use anteroom_vault::KeyRing;
@@ -37,6 +38,8 @@ pub struct SessionContext {
     pub providers: Arc<Providers>,
     /// The sessions that run on this server.
     pub sessions: Arc<SessionRegistry>,
+    /// The turns of the uses of a credential.
+    pub credential_turns: Arc<CredentialTurns>,
     /// In-memory data of credential uses.
     pub volatile_execs: Arc<VolatileExecs>,
     /// How long tools take to start.

@@ -95,6 +95,7 @@ fn kind_and_change(reason: EndReason, detail: &str, now: u64) -> (TimelineKind, 
         | EndReason::NoImage
         | EndReason::ProviderRemoved
         | EndReason::CredentialDeleted
+        | EndReason::CredentialInUse
         | EndReason::SessionTampered
         | EndReason::Internal
         // A session is completed by its delivery or by its command, never here.

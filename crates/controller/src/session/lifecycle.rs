@@ -104,7 +104,7 @@ impl Lifecycle {
             (phase, Event::MachineNotReady) => self.machine_not_ready(phase),
 
             (Phase::Queued, Event::PermitGranted) => self.enter(Phase::Requesting, vec![Command::RequestMachine]),
-            (Phase::Queued, Event::QueueTimedOut { detail }) => self.fail(EndReason::NoCapacity, detail),
+            (Phase::Queued, Event::QueueTimedOut { reason, detail }) => self.fail(reason, detail),
             (Phase::Requesting, Event::RequestRecorded) => vec![Command::StartMachine],
             (Phase::Requesting, Event::MachineStarted) => self.enter(Phase::Preparing, vec![Command::PublishProgress]),
             (Phase::Requesting, Event::StartFailed { reason, detail }) => {

@@ -31,7 +31,13 @@ use super::{
     },
     use_credential,
 };
-use crate::{api_error::chain, credentials, retention, session::server_context::ServerContext, unix_time};
+use crate::{
+    api_error::chain,
+    credentials::{self, turns::CredentialTurn},
+    retention,
+    session::server_context::ServerContext,
+    unix_time,
+};
 use anteroom_machine::{Receipt, StopReason};
 use anteroom_store::{SessionRow, Sha256Hex, StoreError, UnreportedMachineEnd};
 use anteroom_wire::{
@@ -102,6 +108,7 @@ async fn reconcile(server_context: &ServerContext) -> Result<ReconcileReport, St
     );
     let deferred = count(&planned, |planned| planned.is_deferred);
     let mut actions = Vec::with_capacity(planned.len());
+    let _turns = hold_turns(server_context, &planned);
     for planned in planned {
         let outcome =
             if planned.is_deferred { ReconcileOutcome::Deferred } else { execute(server_context, &planned).await? };
@@ -119,6 +126,16 @@ async fn reconcile(server_context: &ServerContext) -> Result<ReconcileReport, St
         tracing::info!(outcome = "reconciled", count, deferred, failed, "reconciliation finished");
     }
     Ok(report)
+}
+
+/// Holds the turns of the machines that are about to be adopted, so that no session gets one that is resumed before them.
+fn hold_turns(server_context: &ServerContext, planned: &[PlannedAction]) -> Vec<CredentialTurn> {
+    let uses = planned.iter().filter_map(|planned| {
+        let PlannedActionKind::ResumeSession(row) = &planned.action else { return None };
+        let using = row.purpose.credential_use().filter(|_| row.machine.is_some())?;
+        Some((row, &using.credential))
+    });
+    uses.map(|(row, credential)| server_context.credential_turns.hold(credential, &row.id)).collect()
 }
 
 fn count(planned: &[PlannedAction], matches: impl Fn(&PlannedAction) -> bool) -> u32 {
@@ -225,7 +242,7 @@ async fn supervisor_start(
         (InitialState::Lost, Some(machine), _) => Some(lost_machine(server_context, machine)),
         (InitialState::Queued | InitialState::Adopted | InitialState::Lost, _, _) => {
             // It was accepted by the server before.
-            Some(SupervisorStart::Queue(server_context.queue.enqueue_again(&owner)))
+            Some(SupervisorStart::Queue { ticket: server_context.queue.enqueue_again(&owner), turn: None })
         }
     })
 }

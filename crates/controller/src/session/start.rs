@@ -160,7 +160,7 @@ fn allocate<'a>(
     let Some(name) = &request.machine else {
         admission::require_capacity(server_context)?;
         let ticket = server_context.queue.enqueue(owner)?;
-        return Ok((supervisor::SupervisorStart::Queue(ticket), None));
+        return Ok((supervisor::SupervisorStart::Queue { ticket, turn: None }, None));
     };
     let machine = server_context.external.get(name).ok_or_else(|| {
         ApiError::new(

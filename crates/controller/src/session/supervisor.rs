@@ -16,6 +16,7 @@ mod execute;
 pub(super) mod exit_record;
 mod jobs;
 mod machine_slot;
+pub(crate) mod use_turn;
 
 use super::{
     active_session::{ActiveSession, CurrentMachine, MachineHost},
@@ -23,7 +24,7 @@ use super::{
     lifecycle::{Command, Event, InitialState, Lifecycle},
     queue::{ExternalMachineUse, MachinePermit, QueueTicket, SessionOwner},
 };
-use crate::session::server_context::ServerContext;
+use crate::{credentials::turns::TurnTicket, session::server_context::ServerContext};
 use anteroom_machine::{ExitReason, State, StopReason};
 use anteroom_store::{SessionRow, Sha256Hex};
 use anteroom_tunnel::CloseCause;
@@ -33,12 +34,18 @@ use jobs::{Job, JobResult};
 use machine_slot::{MachineOrigin, MachineSlot, StartedMachine};
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 use tokio::{sync::watch, time::Instant};
+use use_turn::UseTurn;
 
 /// How a supervisor starts.
 #[derive(Debug)]
 pub enum SupervisorStart {
     /// A session that waits in the queue.
-    Queue(QueueTicket),
+    Queue {
+        /// Its place in the queue for machines.
+        ticket: QueueTicket,
+        /// Its place in the line for the credential that it uses; `None`: it joins the line when it needs its turn.
+        turn: Option<TurnTicket>,
+    },
     /// A session whose running machine this server adopts.
     Adopted {
         /// The machine.
@@ -131,6 +138,7 @@ struct Supervisor {
     external_machine: Option<ExternalMachineUse>,
     lifecycle: Lifecycle,
     slot: MachineSlot,
+    use_turn: UseTurn,
     job: Option<Job>,
     pending: VecDeque<Event>,
 }
@@ -140,10 +148,11 @@ impl Supervisor {
         server_context: &ServerContext,
         session: &Arc<ActiveSession>,
         row: &SessionRow,
-        from: SupervisorStart,
+        mut from: SupervisorStart,
     ) -> (Self, Vec<Command>) {
+        let use_turn = UseTurn::new(&server_context.credential_turns, row, &session.provider(), &mut from);
         let initial = match &from {
-            SupervisorStart::Queue(_) => InitialState::Queued,
+            SupervisorStart::Queue { .. } => InitialState::Queued,
             SupervisorStart::Adopted { .. } => InitialState::Adopted,
             SupervisorStart::Lost { .. } => InitialState::Lost,
             SupervisorStart::External { .. } => InitialState::Attached,
@@ -157,11 +166,12 @@ impl Supervisor {
             external_machine: None,
             lifecycle,
             slot: MachineSlot::Empty,
+            use_turn,
             job: None,
             pending: VecDeque::new(),
         };
         match from {
-            SupervisorStart::Queue(ticket) => supervisor.slot = MachineSlot::Queued(ticket),
+            SupervisorStart::Queue { ticket, .. } => supervisor.slot = MachineSlot::Queued(ticket),
             SupervisorStart::Adopted { machine, agent_token, state, permit } => {
                 let host = MachineHost::ThisServer(machine.clone());
                 // Whether its agent has a credential is unknown until the claim asks it.
@@ -224,7 +234,7 @@ impl Supervisor {
     async fn next_event(&mut self) -> Event {
         let known = self.lifecycle.delivery();
         let mut state = self.session.subscribe_state();
-        let Self { session, lifecycle, job, slot, .. } = self;
+        let Self { session, lifecycle, job, slot, use_turn, .. } = self;
         let (cleanup_deadline, has_received_end) = (slot.cleanup_deadline(), lifecycle.phase().has_received_end());
         tokio::select! {
             biased;
@@ -244,7 +254,8 @@ impl Supervisor {
                 *job = None;
                 match done {
                     JobResult::Event(event) => event,
-                    JobResult::Permit(permit) => {
+                    JobResult::Permit(permit, turn) => {
+                        use_turn.set_held(turn);
                         *slot = MachineSlot::Permitted(permit);
                         Event::PermitGranted
                     }

@@ -1,7 +1,7 @@
 //! A session as callers see it, computed on each read from its row and its state.
 
 use super::{
-    active_session::{ActiveSession, CurrentMachine, MachineSignIn},
+    active_session::{ActiveSession, CurrentMachine, MachineSignIn, SessionState},
     consent, failure_cause,
     for_person::SituationInput,
     status, use_credential,
@@ -105,7 +105,7 @@ fn assemble(
         method: provider.map_or_else(String::new, |provider| provider.method.to_string()),
         methods,
         renews: row.purpose.renewed_credential().cloned(),
-        credential_use: row.purpose.credential_use().map(|credential_use| use_view(row, credential_use)),
+        credential_use: row.purpose.credential_use().map(|credential_use| use_view(row, state, credential_use)),
         viewers: state.map_or(0, |state| state.desktop_viewers),
     }
 }
@@ -229,11 +229,12 @@ fn prompt_view(provider: &Provider, prompt: &OpenPrompt) -> Option<PromptView> {
     Some(PromptView { id: prompt.id.to_string(), label, secret, expected_format, rejection })
 }
 
-fn use_view(row: &SessionRow, credential_use: &CredentialUse) -> CredentialUseView {
+fn use_view(row: &SessionRow, state: Option<&SessionState>, credential_use: &CredentialUse) -> CredentialUseView {
     CredentialUseView {
         purpose: credential_use.purpose,
         credential: credential_use.credential.clone(),
         exit_code: row.exit_code,
+        waits_for: state.and_then(|state| state.waits_for_use.clone()).filter(|_| row.is_active()),
     }
 }
 

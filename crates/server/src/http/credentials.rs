@@ -50,11 +50,14 @@ pub(super) async fn list_credentials(
 
 /// Returns the credential's files (path, mode, content in base64) and records the lease.
 ///
-/// A `deliver_once` credential is deleted by its lease: of several concurrent requests one succeeds, the others get 410.
+/// A `deliver_once` credential is deleted by its lease: of several concurrent requests one succeeds, the others get 410. A stored credential
+/// of a tool that renews its tokens is leased between two of its uses; the copy and the stored one share these tokens, so the provider may
+/// reject one of them after the other was renewed (`notice`).
 #[utoipa::path(post, operation_id = "lease_credential", path = "/api/credentials/{id}/lease", params(("id" = String, Path)), responses(
     (status = 200, description = "The files.", body = Lease),
     (status = 403, description = "The caller may not use this credential.", body = ProblemBody),
     (status = 404, description = "There is no such credential.", body = ProblemBody),
+    (status = 409, description = "A use of the credential did not end in time.", body = ProblemBody),
     (status = 410, description = "The credential was delivered once and deleted.", body = ProblemBody),
 ))]
 pub(super) async fn lease_credential(
@@ -65,8 +68,9 @@ pub(super) async fn lease_credential(
 ) -> Result<Response, ErrorResponse> {
     browsers::require_confirmation(&auth, &caller).await?;
     let (row, files) = credentials::lease_credential(&context, &caller, &id).await?;
+    let notice = credentials::lease_notice(&context, &row);
     let mut response =
-        Json(Lease { credential: credentials::to_credential_meta(&context, &row), files }).into_response();
+        Json(Lease { credential: credentials::to_credential_meta(&context, &row), files, notice }).into_response();
     response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     Ok(response)
 }

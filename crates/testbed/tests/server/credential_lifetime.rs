@@ -228,7 +228,10 @@ async fn credential_deleted_during_its_renewal_stays_deleted() {
 #[tokio::test]
 async fn exec_can_deliver_repeatedly_without_ending() {
     let flags = Flags::new();
-    let server = start_server(flags.idle_provider(), "").await;
+    // A credential that is leased during its use.
+    let rules =
+        json!({ "paths": [ScriptedProvider::CREDENTIAL_PATH], "required": ["/token"], "never_refreshed": true });
+    let server = start_server(flags.idle_provider().with_descriptor_key("credential", rules), "").await;
     let api = server.backend_client().unwrap();
     let meta = deliver(&server, &token("one")).await;
     let using = FakeAgent::start_using(&server, &meta.id).await;

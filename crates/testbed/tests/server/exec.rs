@@ -51,7 +51,7 @@ async fn exec_installs_the_credential_and_returns_the_exit_code() {
     let credential = id.parse().unwrap();
     assert_eq!(
         view.credential_use,
-        Some(CredentialUseView { purpose: UsePurpose::Exec, credential, exit_code: Some(7) })
+        Some(CredentialUseView { purpose: UsePurpose::Exec, credential, exit_code: Some(7), waits_for: None })
     );
     assert_eq!(view.reason.unwrap().code, "use_completed");
     assert_eq!(view.next_action, "The command with the stored credential exited with code 7.");

@@ -33,6 +33,7 @@ mod process_protection;
 mod prompts_and_methods;
 mod queue;
 mod r04_pasted_back;
+mod r16_turns;
 mod r44_network_file_system;
 mod secrets;
 mod sign_in;

@@ -1,6 +1,9 @@
 //! Stored credentials and their leases.
 
-use crate::{CredentialId, ProviderId, SessionId, provider::StoragePolicy};
+use crate::{
+    CredentialId, ProviderId, SessionId,
+    provider::{LogoutScope, StoragePolicy},
+};
 use serde::{Deserialize, Serialize};
 #[cfg(feature = "utoipa")]
 use utoipa::ToSchema;
@@ -41,6 +44,19 @@ pub struct CredentialMeta {
     /// When it expires for good, from its content.
     #[cfg_attr(feature = "utoipa", schema(required))]
     pub expires_at: Option<String>,
+    /// The tool may replace its tokens when it uses the credential: its uses take turns, and the provider may reject a leased copy after
+    /// a use, or the stored credential after the copy was used.
+    #[serde(default)]
+    #[cfg_attr(feature = "utoipa", schema(required))]
+    pub refreshable: bool,
+    /// What signing out at the provider ends.
+    #[serde(default)]
+    #[cfg_attr(feature = "utoipa", schema(required))]
+    pub sign_out_scope: LogoutScope,
+    /// What signing out does besides ending this sign-in, one sentence; `null`: nothing, or the tool has no command for it.
+    #[serde(default)]
+    #[cfg_attr(feature = "utoipa", schema(required))]
+    pub sign_out_note: Option<String>,
 }
 
 /// Whether a credential can be used, as far as known.
@@ -99,4 +115,8 @@ pub struct Lease {
     /// The files, byte for byte.
     #[cfg_attr(feature = "utoipa", schema(value_type = Vec<Object>))]
     pub files: Vec<crate::agent::DeliveredFile>,
+    /// What a use of this copy does to the stored credential, one sentence; `null`: nothing, or it is no longer stored.
+    #[serde(default)]
+    #[cfg_attr(feature = "utoipa", schema(required))]
+    pub notice: Option<String>,
 }

@@ -1,7 +1,8 @@
 //! Sign-in methods of a provider.
 
 use super::{
-    AccountSource, CredentialRules, KeyEntry, Lane, PromptQuestion, PromptRule, Provider, SettingsFile, SignInRules,
+    AccountSource, CredentialRules, KeyEntry, Lane, LogoutScope, PromptQuestion, PromptRule, Provider, SettingsFile,
+    SignInRules,
 };
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -90,6 +91,12 @@ pub struct MethodOverrides {
     /// JSON pointers that a credential from this method must have.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub credential_required: Option<Vec<String>>,
+    /// Whether the tool never replaces the tokens of a credential from this method.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub credential_never_refreshed: Option<bool>,
+    /// What the sign-out command ends for a credential from this method.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub logout_scope: Option<LogoutScope>,
 }
 
 impl Provider {
@@ -135,6 +142,9 @@ impl Provider {
         chosen.prompts = other.prompts.unwrap_or(chosen.prompts);
         chosen.key_entry = other.key_entry;
         chosen.credential.required = other.credential_required.unwrap_or(chosen.credential.required);
+        chosen.credential.never_refreshed =
+            other.credential_never_refreshed.unwrap_or(chosen.credential.never_refreshed);
+        chosen.logout_scope = other.logout_scope.unwrap_or(chosen.logout_scope);
         Some(chosen)
     }
 
@@ -142,7 +152,7 @@ impl Provider {
     #[must_use]
     pub fn for_agent(&self) -> Self {
         let sign_in = SignInRules { declined: None, ..self.sign_in.clone() };
-        let mut credential = CredentialRules { account: None, ..self.credential.clone() };
+        let mut credential = CredentialRules { account: None, never_refreshed: false, ..self.credential.clone() };
         if let Some(path) = self.credential.account.as_ref().and_then(AccountSource::other_path)
             && !credential.paths.iter().chain(&credential.companions).any(|known| known == path)
         {
@@ -152,6 +162,7 @@ impl Provider {
             npm_package: None,
             sign_in_hosts: Vec::new(),
             without_account: false,
+            logout_scope: LogoutScope::default(),
             sign_in,
             credential,
             ..self.clone()
@@ -218,6 +229,7 @@ mod tests {
             egress = []
             npm_package = "@x/x"
             without_account = true
+            logout_scope = "account"
             sign_in_hosts = ["x.example"]
             sign_in = { declined = "no" }
             credential = { paths = [".x"], required = ["/a"], account = { pointer = "/user" } }
@@ -225,7 +237,15 @@ mod tests {
         )
         .unwrap();
         let sent = serde_json::to_string(&provider.for_agent()).unwrap();
-        for key in ["npm_package", "without_account", "sign_in_hosts", "declined", "account"] {
+        for key in [
+            "npm_package",
+            "without_account",
+            "sign_in_hosts",
+            "declined",
+            "account",
+            "never_refreshed",
+            "logout_scope",
+        ] {
             assert!(!sent.contains(&format!("\"{key}\"")), "{key} in {sent}");
         }
     }

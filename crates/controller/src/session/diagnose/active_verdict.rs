@@ -39,6 +39,11 @@ fn since_start(input: &DiagnosisInput<'_>) -> String {
 }
 
 fn queued<'a>(input: &DiagnosisInput<'_>, timeline: &TimelineView<'a>, position: u32) -> Finding<'a> {
+    if let Some(waiting) = credential_use_faults::waits_for_other_use(timeline) {
+        let other = waiting.sentence.trim_end_matches('.');
+        let sentence = format!("{other}, {} after the session's start.", since_start(input));
+        return Finding::new(Verdict::CredentialInUse, sentence, [waiting]);
+    }
     let again = if timeline.machine.is_empty() { "" } else { " for another machine" };
     let previous = timeline.latest_exit().map_or_else(String::new, |(exit, why)| {
         format!("; the previous machine ended at {} because {}", format_time(exit), exit_cause_text(&why))

@@ -5,7 +5,7 @@ use super::{
     timeline_view::{TimelineView, data_number, format_elapsed, format_time, quoted_last_lines},
 };
 use crate::unix_time::format_rfc3339;
-use anteroom_store::{CredentialUse, SessionEnd};
+use anteroom_store::{CredentialUse, SessionEnd, TimelineRow};
 use anteroom_wire::{TimelineKind, agent::UsePurpose, diagnosis::Verdict};
 
 /// The command, as the subject of a sentence.
@@ -15,6 +15,14 @@ fn command_subject(purpose: UsePurpose) -> &'static str {
         UsePurpose::Check => "the tool's status command with the stored credential",
         UsePurpose::Logout => "the tool's sign-out with the stored credential",
     }
+}
+
+/// The entry that the session waits for another use of the credential, if it still does.
+pub(super) fn waits_for_other_use<'a>(timeline: &TimelineView<'a>) -> Option<&'a TimelineRow> {
+    let is_about_turn = |entry: &&TimelineRow| {
+        matches!(entry.kind, TimelineKind::CredentialUseWaiting | TimelineKind::CredentialUseTurn)
+    };
+    timeline.all.iter().rfind(is_about_turn).filter(|entry| entry.kind == TimelineKind::CredentialUseWaiting)
 }
 
 /// The first fault of a credential use, if there is one. The exit code of the command is not a fault.

@@ -68,6 +68,7 @@ fn failed<'a>(input: &DiagnosisInput<'_>, timeline: &TimelineView<'a>, end: &Ses
         }
         EndReason::ControllerRestarted => (Verdict::ServerRestarted, "the machine ended while the server restarted"),
         EndReason::CredentialDeleted => (Verdict::CredentialDeleted, "the credential is no longer stored"),
+        EndReason::CredentialInUse => (Verdict::CredentialInUse, "another use of the credential did not end in time"),
         // This server never writes these as the reason of a failure.
         reason @ (EndReason::Completed
         | EndReason::UseCompleted
@@ -200,6 +201,13 @@ fn expired<'a>(input: &DiagnosisInput<'_>, timeline: &TimelineView<'a>, end: &Se
         (Verdict::DeadlineExpired, "it reached its maximum duration")
     };
     let at = format_rfc3339(end.at_ms);
+    if timeline.machine.is_empty()
+        && let Some(waiting) = credential_use_faults::waits_for_other_use(timeline)
+    {
+        let other = waiting.sentence.trim_end_matches('.');
+        let sentence = format!("{other}. The session ended at {at} because {cause}{}", consequences(timeline, end));
+        return Finding::new(Verdict::CredentialInUse, sentence, [waiting]);
+    }
     if timeline.machine.is_empty() {
         let waited = format_elapsed(input.row.created_at_ms, end.at_ms);
         let sentence = format!(

@@ -9,8 +9,10 @@ use anteroom_wire::EndReason;
 pub enum Event {
     /// The queue granted a permit for a machine.
     PermitGranted,
-    /// No permit was granted in time.
+    /// No permit was granted in time, or the session's turn with its credential did not come.
     QueueTimedOut {
+        /// The reason with which the session ends.
+        reason: EndReason,
         /// For how long it waited.
         detail: String,
     },

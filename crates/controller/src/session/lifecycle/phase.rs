@@ -165,6 +165,7 @@ pub(super) fn stop_reason(end: EndReason) -> StopReason {
         | EndReason::NoImage
         | EndReason::ProviderRemoved
         | EndReason::CredentialDeleted
+        | EndReason::CredentialInUse
         | EndReason::SessionTampered
         | EndReason::Internal => StopReason::Failed,
     }

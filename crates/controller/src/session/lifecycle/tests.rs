@@ -34,7 +34,7 @@ fn events() -> Vec<Event> {
     let detail = || "d".to_owned();
     vec![
         Event::PermitGranted,
-        Event::QueueTimedOut { detail: detail() },
+        Event::QueueTimedOut { reason: EndReason::NoCapacity, detail: detail() },
         Event::RequestRecorded,
         Event::MachineStarted,
         Event::StartFailed { reason: EndReason::NoImage, detail: detail() },

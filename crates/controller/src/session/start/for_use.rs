@@ -1,6 +1,10 @@
 //! Starts a session that uses a stored credential.
 
-use super::super::{active_session::ActiveSession, queue::SessionOwner, supervisor};
+use super::super::{
+    active_session::ActiveSession,
+    queue::SessionOwner,
+    supervisor::{self, use_turn::takes_turns},
+};
 use crate::{
     admission,
     api_error::ApiError,
@@ -58,6 +62,8 @@ pub(crate) async fn start_credential_use_as(
         return Err(Problem::ShuttingDown.into());
     }
     let id = random::random_id(SessionId::from_parts);
+    let turns = &server_context.credential_turns;
+    let turn = takes_turns(&provider).then(|| turns.join(&credential.id, &id)).transpose()?;
     record_attempt(server_context, &id, credential).await?;
     let owner = SessionOwner { caller: credential.owner.clone(), user_id: credential.user_id.clone() };
     let ticket = server_context.queue.enqueue(&owner)?;
@@ -93,7 +99,7 @@ pub(crate) async fn start_credential_use_as(
                 server_context,
                 session,
                 row.clone(),
-                supervisor::SupervisorStart::Queue(ticket),
+                supervisor::SupervisorStart::Queue { ticket, turn },
             );
             Ok(row)
         }

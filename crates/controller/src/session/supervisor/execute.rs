@@ -88,8 +88,9 @@ impl Supervisor {
             None => self.server_context.queue.enqueue_again(&self.owner),
         };
         self.cancel_job().await;
-        let wait_s_max = self.server_context.config.sessions.queue_s_max;
-        self.job = Some(jobs::wait_in_queue(Arc::clone(&self.session), ticket, wait_s_max));
+        let turn = self.next_turn_ticket();
+        let (server_context, session) = (self.server_context.clone(), Arc::clone(&self.session));
+        self.job = Some(jobs::wait_in_queue(server_context, session, self.owner.clone(), turn, ticket));
         None
     }
 

@@ -4,14 +4,15 @@
 //! A job that writes runs on a task: the supervisor polls its job only while it waits for events, and a write that is not
 //! polled would block the only writing connection, also for the supervisor's next write.
 
-use super::{claim, machine_slot::MachineOrigin};
+use super::{claim, machine_slot::MachineOrigin, use_turn};
 use crate::{
     api_error::chain,
+    credentials::turns::{CredentialTurn, TurnTicket},
     session::{
         active_session::ActiveSession,
         end,
         lifecycle::Event,
-        queue::{MachinePermit, QueueTicket},
+        queue::{MachinePermit, QueueTicket, SessionOwner},
         server_context::ServerContext,
         status::Progress,
         timeline,
@@ -59,8 +60,8 @@ impl Job {
 
 /// The result of a job.
 pub(super) enum JobResult {
-    /// The queue granted this permit.
-    Permit(MachinePermit),
+    /// The queue granted this permit; with the turn that was waited for.
+    Permit(MachinePermit, Option<CredentialTurn>),
     /// This event happened.
     Event(Event),
 }
@@ -87,9 +88,34 @@ pub(super) async fn next_result(job: &mut Option<Job>) -> JobResult {
     }
 }
 
-/// Waits in the queue, for at most `wait_s_max` seconds: activity of the user does not prolong it.
-pub(super) fn wait_in_queue(session: Arc<ActiveSession>, ticket: QueueTicket, wait_s_max: u64) -> Job {
+/// Waits for the session's turn with its credential, then in the queue for a machine, for at most `sessions.queue_s_max` together:
+/// activity of the user does not prolong it. A session that waits for its turn has no place in the queue.
+pub(super) fn wait_in_queue(
+    server_context: ServerContext,
+    session: Arc<ActiveSession>,
+    owner: SessionOwner,
+    turn: Option<TurnTicket>,
+    ticket: QueueTicket,
+) -> Job {
+    let wait_s_max = server_context.config.sessions.queue_s_max;
+    let until = Instant::now() + Duration::from_secs(wait_s_max);
+    let timed_out = move |reason, what| {
+        let detail = format!("{what} within {wait_s_max} s (sessions.queue_s_max)");
+        JobResult::Event(Event::QueueTimedOut { reason, detail })
+    };
     Job::Waiting(Box::pin(async move {
+        let (turn, ticket) = match turn.map(TurnTicket::try_acquire) {
+            None => (None, ticket),
+            Some(Ok(turn)) => (Some(turn), ticket),
+            Some(Err((turn, _))) => {
+                drop(ticket);
+                let turn = use_turn::wait_for_turn(&server_context, &session, turn);
+                let Ok(turn) = tokio::time::timeout_at(until, turn).await else {
+                    return timed_out(EndReason::CredentialInUse, "its turn did not come");
+                };
+                (Some(turn), server_context.queue.enqueue_again(&owner))
+            }
+        };
         let queue = ticket.queue().clone();
         let acquired = ticket.acquire(|position| {
             let queue_wait_s = queue.usual_wait_s(position);
@@ -97,12 +123,9 @@ pub(super) fn wait_in_queue(session: Arc<ActiveSession>, ticket: QueueTicket, wa
                 (state.progress, state.queue_wait_s) = (Progress::Queued { position }, queue_wait_s);
             });
         });
-        match tokio::time::timeout(Duration::from_secs(wait_s_max), acquired).await {
-            Ok(permit) => JobResult::Permit(permit),
-            Err(_) => {
-                let detail = format!("no machine became free for it within {wait_s_max} s (sessions.queue_s_max)");
-                JobResult::Event(Event::QueueTimedOut { detail })
-            }
+        match tokio::time::timeout_at(until, acquired).await {
+            Ok(permit) => JobResult::Permit(permit, turn),
+            Err(_) => timed_out(EndReason::NoCapacity, "no machine became free for it"),
         }
     }))
 }

@@ -9,6 +9,7 @@ use crate::{
 use anteroom_audit::{DETAIL_CHARS_MAX, JOBS_MAX, KNOWN_MAX, STRANGERS_MAX};
 use anteroom_controller::{
     api_tokens, bundle,
+    credentials::turns,
     limits::ServerLimits,
     log::line_budget,
     oidc, retention,
@@ -42,6 +43,13 @@ pub(super) fn callers(limits: &ServerLimits) -> Vec<Row> {
         row("return address", "bytes", start::URL_BYTES_MAX, malformed),
         row("words of a command with a credential", "words", for_use::ARGV_WORDS_MAX, malformed),
         row("bytes of these words", "bytes", for_use::ARGV_BYTES_MAX, malformed),
+        row(
+            "sessions that wait for their turn with one credential",
+            "sessions",
+            turns::USES_WAITING_MAX,
+            "409 `credential_in_use`",
+        ),
+        row("wait of a lease for the end of a use", "s", turns::LEASE_WAIT_S_MAX, "409 `credential_in_use`"),
         row("text for the tool", "bytes", sign_in::TEXT_BYTES_MAX, malformed),
         row("address that a viewer opens", "bytes", sign_in::URL_BYTES_MAX, malformed),
         row("lifetime of a ticket", "s", tickets::TICKET_S_MAX, "401 `ticket_used`"),

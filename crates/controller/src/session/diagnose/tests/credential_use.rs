@@ -27,6 +27,13 @@ fn running() -> Case {
     case
 }
 
+/// Another use must end first.
+fn waiting(case: Case) -> Case {
+    let mut case = exec(case).entry(TimelineKind::CredentialUseWaiting, json!({ "position": 1 }));
+    case.timeline.last_mut().unwrap().sentence = "Another use of this credential is running.".to_owned();
+    case
+}
+
 /// The command finished with this exit code.
 fn over(code: i32) -> Case {
     let case = running()
@@ -45,6 +52,12 @@ fn active_rows() -> Vec<Row> {
     let retry = json!({ "attempts": 3, "error": "503 Service Unavailable" });
     vec![
         ("a queued command", exec(Case::new()), Verdict::WaitingForCapacity),
+        ("a command behind another one", waiting(Case::new()), Verdict::CredentialInUse),
+        (
+            "a command whose turn came",
+            waiting(Case::new()).entry(TimelineKind::CredentialUseTurn, json!({})),
+            Verdict::WaitingForCapacity,
+        ),
         ("a command's machine starts", exec(Case::requested()), Verdict::MachineStarting),
         ("a command that is being started", unsealed(UsePurpose::Exec), Verdict::CommandRunning),
         ("a command that runs", running(), Verdict::CommandRunning),
@@ -103,6 +116,16 @@ fn ended_rows() -> Vec<Row> {
             "a command that a former server knew",
             exec(Case::requested()).failed(EndReason::ControllerRestarted),
             Verdict::ServerRestarted,
+        ),
+        (
+            "a command whose turn did not come",
+            waiting(Case::new()).failed(EndReason::CredentialInUse),
+            Verdict::CredentialInUse,
+        ),
+        (
+            "a command that was idle behind another one",
+            waiting(Case::new()).ended(TimelineKind::Expired, EndReason::IdleExpired, ""),
+            Verdict::CredentialInUse,
         ),
         (
             "deleted while queued",

@@ -214,7 +214,7 @@ mod tests {
         };
         let check = |content: &[u8]| check_with(&text, content, None, None);
         assert_eq!(check(b"# x\ntoken = s3cret\n"), Ok(()));
-        assert_eq!(check(b"token ="), Err("the text does not match the provider's pattern".into()));
+        assert_eq!(check(b"token ="), Err("the text does not match the provider's pattern: it is incomplete, or the token is in a keyring instead of the file".into()));
         assert_eq!(check(b"token = \xff\n"), Err("not UTF-8 text".into()));
         assert_eq!(check(b" \n"), Err("the file is empty".into()));
     }

@@ -3,6 +3,7 @@
 use super::{
     SignIn,
     fixture::{Browser, Fixture},
+    second_machine::verify_claude_prompt,
     user::grants_on_the_desktop,
 };
 use anteroom_testbed::{ClaudeIssuer, TestCa};
@@ -45,6 +46,20 @@ async fn qemu_claude_code_signs_in_by_pasted_callback_url() {
     assert_eq!(sign_in.paste(&ended).await["interpreted_as"], "callback");
     sign_in.succeeds(&fixture, "link, address pasted back", || issuer.issued_secrets()).await;
     fixture.close(issuer.unknown_requests()).await;
+}
+
+#[tokio::test]
+async fn qemu_r28_claude_begins_at_its_prompt_with_a_stored_credential() {
+    let (issuer, fixture) = open(Browser::WithoutTestCa).await;
+    let sign_in = SignIn::start(&fixture, None).await;
+    let ended = fixture.user.open(&sign_in.browser_link().await).await.address();
+    sign_in.paste(&ended).await;
+    let completed = sign_in.wait("completed", |view| view.status == SessionStatus::Completed).await;
+    fixture.server.wait_machines_removed().await.unwrap();
+    verify_claude_prompt(&sign_in.api, &completed.credential.unwrap().id).await;
+    // At its prompt the tool asks for more than a sign-in does.
+    drop(issuer.unknown_requests());
+    fixture.close(Vec::new()).await;
 }
 
 #[tokio::test]

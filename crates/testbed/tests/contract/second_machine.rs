@@ -54,14 +54,30 @@ async fn verify_by_exec(fixture: &Fixture, credential: &CredentialId) {
 
 /// Checks that a tool without a status command shows its prompt.
 async fn verify_prompt(api: &ApiClient, credential: &CredentialId) {
-    let id = start_use(api, credential, UsePurpose::Exec, &GEMINI).await;
+    let screen = wait_screen(api, credential, &GEMINI, GEMINI_PROMPT).await;
+    assert!(!screen.is_empty());
+}
+
+/// Checks that Claude Code stands at its prompt, without the dialogs of its first start.
+pub(crate) async fn verify_claude_prompt(api: &ApiClient, credential: &CredentialId) {
+    let screen = wait_screen(api, credential, &["claude"], "❯").await;
+    for dialog in ["get started", "text style", "Select login method", "Do you trust"] {
+        assert!(!screen.contains(dialog), "{dialog}:\n{screen}");
+    }
+    assert!(screen.contains("Claude Code v") && screen.lines().any(|line| line.trim() == "❯"), "{screen}");
+}
+
+/// Runs the command until its screen has this text; returns the screen, and ends the command.
+async fn wait_screen(api: &ApiClient, credential: &CredentialId, argv: &[&str], expected: &str) -> String {
+    let id = start_use(api, credential, UsePurpose::Exec, argv).await;
     let deadline = tokio::time::Instant::now() + anteroom_testbed::QEMU_WAIT_TIMEOUT;
     let mut last = String::new();
     loop {
         let answer = api.get(&format!("/api/auth/session/{id}/screen")).await.unwrap();
         let lines = answer.parse::<ScreenView>().map(|screen| screen.lines.join("\n")).unwrap_or_default();
-        if lines.contains(GEMINI_PROMPT) {
-            break;
+        if lines.contains(expected) {
+            api.cancel_session(&id).await.unwrap();
+            return lines;
         }
         if !lines.trim().is_empty() {
             last = lines;
@@ -70,5 +86,4 @@ async fn verify_prompt(api: &ApiClient, credential: &CredentialId) {
         assert!(!ended, "the tool shows no prompt: {} {}; its last screen:\n{last}", answer.status, answer.text);
         tokio::time::sleep(std::time::Duration::from_millis(200)).await;
     }
-    api.cancel_session(&id).await.unwrap();
 }

@@ -38,7 +38,9 @@ pub enum FormatFault {
     #[error("not UTF-8 text")]
     NotText,
     /// Text that does not match the pattern.
-    #[error("the text does not match the provider's pattern")]
+    #[error(
+        "the text does not match the provider's pattern: it is incomplete, or the token is in a keyring instead of the file"
+    )]
     NoMatch,
     /// The provider's rules have no pattern for the text.
     #[error("credential.text_matches is missing")]

@@ -14,7 +14,7 @@ use std::{
 };
 use tokio::sync::watch;
 
-/// Sessions that wait for a turn of one credential; a further one is rejected. Each is a command that somebody waits for.
+/// Sessions that wait for a turn of one credential; a further one is rejected. Each is a command whose caller waits.
 pub const USES_WAITING_MAX: usize = 16;
 /// How long a lease waits for the end of a use, seconds. It is one request; most checks take less.
 pub const LEASE_WAIT_S_MAX: u64 = 20;

@@ -58,7 +58,7 @@ async fn verify_prompt(api: &ApiClient, credential: &CredentialId) {
     assert!(!screen.is_empty());
 }
 
-/// Checks that Claude Code stands at its prompt, without the dialogs of its first start.
+/// Checks that Claude Code shows its prompt, without the dialogs of its first start.
 pub(crate) async fn verify_claude_prompt(api: &ApiClient, credential: &CredentialId) {
     let screen = wait_screen(api, credential, &["claude"], "❯").await;
     for dialog in ["get started", "text style", "Select login method", "Do you trust"] {

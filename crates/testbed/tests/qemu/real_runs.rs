@@ -4,6 +4,7 @@
 //! Each cause runs once; three times with `./test --full` and when it is recorded.
 
 mod causes;
+mod networks;
 mod recorder;
 
 use anteroom_demo::identity_provider::DemoIdp;
@@ -48,6 +49,8 @@ enum Hosts {
     Answer,
     /// Nothing listens at their addresses.
     RefuseConnections,
+    /// They have no addresses of the configuration.
+    ByName,
 }
 
 impl World {
@@ -58,8 +61,10 @@ impl World {
         overrides.insert("id.anteroom.test:80".to_owned(), start_demo_idp(&stop).await);
         overrides.insert(format!("{PAGE_HOST}:80"), start_page(&stop).await);
         overrides.insert(format!("{TOOL_HOST}:443"), closed_port());
-        if hosts == Hosts::RefuseConnections {
-            overrides.values_mut().for_each(|address| *address = closed_port());
+        match hosts {
+            Hosts::Answer => {}
+            Hosts::RefuseConnections => overrides.values_mut().for_each(|address| *address = closed_port()),
+            Hosts::ByName => overrides.clear(),
         }
         let mut providers = providers(&ca);
         adapt(&mut providers);

@@ -11,7 +11,10 @@ const CAUSES: &[&str] = &[
     "machine_killed",
     "name_not_granted",
     "name_of_a_page_not_granted",
+    "no_network",
     "provider_down",
+    "proxy_refuses",
+    "session_idle",
     "tool_missing",
     "typo_in_argv",
 ];

@@ -431,6 +431,23 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/auth/session/{id}/proxy-fault": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Records on the timeline what the page noticed of a reverse proxy; the same fault again is only counted. 410: the session has ended. */
+        post: operations["report_proxy_fault"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/auth/session/{id}/restart": {
         parameters: {
             query?: never;
@@ -2173,6 +2190,16 @@ export interface components {
             /** @description Anybody can sign in, under any name. */
             without_account: boolean;
         };
+        /**
+         * @description What a reverse proxy does wrong; the codes are those of problems.
+         * @enum {string}
+         */
+        ProxyFault: "proxy_buffers" | "proxy_body_limit" | "link_without_fragment";
+        /** @description Request of `POST …/proxy-fault`. */
+        ProxyFaultReport: {
+            /** @description What was noticed. */
+            fault: components["schemas"]["ProxyFault"];
+        };
         /** @description A cause with its stable code. */
         Reason: {
             /** @description The stable code, for programs (`machine_failed`). */
@@ -2578,7 +2605,7 @@ export interface components {
          * @description The kind of a timeline entry: what happened.
          * @enum {string}
          */
-        TimelineKind: "accepted" | "completed" | "failed" | "cancelled" | "expired" | "entries_lost" | "reports_dropped" | "entry_tampered" | "entry_removed" | "machine_requested" | "machine_start_failed" | "machine_ready" | "claim_failed" | "machine_adopted" | "channel_lost" | "channel_reopened" | "restart_requested" | "restart_rejected" | "machine_replaced" | "machine_exited" | "machine_removed" | "machine_not_removed" | "desktop_connected" | "desktop_connect_failed" | "stage_failed" | "child_exited" | "crash_loop" | "crash_loop_ended" | "memory_low" | "memory_recovered" | "out_of_memory" | "cli_started" | "cli_exited" | "sign_in_url" | "unexpected_url" | "device_code" | "browser_opening" | "browser_opened" | "browser_not_opened" | "prompt_opened" | "prompt_closed" | "keys_pressed" | "pasted" | "paste_rejected" | "tool_signed_in" | "tool_failed" | "method_chosen" | "method_switched" | "method_resent" | "candidate_rejected" | "candidate_accepted" | "delivery_retry" | "delivery_rejected" | "credential_kept_in_machine" | "credential_use_waiting" | "credential_use_turn" | "credential_unsealed" | "credential_checked" | "credential_check_inconclusive" | "use_completed" | "credential_refreshed" | "credential_not_refreshed" | "credential_leased" | "credential_deleted" | "credential_delivery_expired" | "webhook_delivered" | "webhook_failed" | "webhook_abandoned" | "egress_allowed" | "egress_denied" | "egress_full" | "egress_totals" | "consent_given" | "viewer_joined" | "viewer_disconnected" | "terminal_disconnected" | "viewer_rejected" | "ticket_rejected" | "unknown";
+        TimelineKind: "accepted" | "completed" | "failed" | "cancelled" | "expired" | "entries_lost" | "reports_dropped" | "entry_tampered" | "entry_removed" | "machine_requested" | "machine_start_failed" | "machine_ready" | "claim_failed" | "machine_adopted" | "channel_lost" | "channel_reopened" | "restart_requested" | "restart_rejected" | "machine_replaced" | "machine_exited" | "machine_removed" | "machine_not_removed" | "desktop_connected" | "desktop_connect_failed" | "stage_failed" | "child_exited" | "crash_loop" | "crash_loop_ended" | "memory_low" | "memory_recovered" | "out_of_memory" | "cli_started" | "cli_exited" | "sign_in_url" | "unexpected_url" | "device_code" | "browser_opening" | "browser_opened" | "browser_not_opened" | "prompt_opened" | "prompt_closed" | "keys_pressed" | "pasted" | "paste_rejected" | "tool_signed_in" | "tool_failed" | "method_chosen" | "method_switched" | "method_resent" | "candidate_rejected" | "candidate_accepted" | "delivery_retry" | "delivery_rejected" | "credential_kept_in_machine" | "credential_use_waiting" | "credential_use_turn" | "credential_unsealed" | "credential_checked" | "credential_check_inconclusive" | "use_completed" | "credential_refreshed" | "credential_not_refreshed" | "credential_leased" | "credential_deleted" | "credential_delivery_expired" | "webhook_delivered" | "webhook_failed" | "webhook_abandoned" | "egress_allowed" | "egress_denied" | "egress_full" | "egress_totals" | "consent_given" | "viewer_joined" | "viewer_disconnected" | "terminal_disconnected" | "viewer_rejected" | "proxy_fault" | "ticket_rejected" | "unknown";
         /** @description `GET /api/tokens`. */
         TokenList: {
             /** @description Newest first. */
@@ -2638,7 +2665,7 @@ export interface components {
          * @description The state of a session, or why it ended.
          * @enum {string}
          */
-        Verdict: "waiting_for_user" | "command_running" | "waiting_for_capacity" | "machine_starting" | "machine_being_replaced" | "delivering" | "resuming" | "agent_unreachable" | "desktop_unreachable" | "proxy_without_upgrade" | "external_no_route" | "external_refused" | "external_timeout" | "external_silent" | "external_closed" | "external_certificate" | "external_no_tls" | "external_wrong_protocol" | "external_security_unsupported" | "external_password_rejected" | "external_rejected" | "external_removed" | "cli_not_started" | "sign_in_declined" | "code_expired" | "certificate_not_valid_now" | "guest_disk_full" | "cli_failed" | "cli_exited_without_credential" | "egress_denied" | "egress_unreachable" | "egress_proxy" | "credential_invalid_format" | "credential_not_confirmed" | "guest_out_of_memory" | "guest_crash_loop" | "guest_memory_low" | "delivery_failing" | "machine_exited" | "machine_killed" | "machine_file_unreadable" | "out_of_memory" | "machine_deadline" | "guest_power_off" | "guest_panic" | "vmm_error" | "forbidden_system_call" | "machine_unresponsive" | "channel_violation" | "keeper_lost" | "machine_start_failed" | "machine_stopped" | "machine_end_unknown" | "ready_timeout" | "image_mismatch" | "claim_failed" | "no_image" | "no_capacity" | "completed" | "cancelled" | "idle_expired" | "deadline_expired" | "server_restarted" | "provider_removed" | "credential_deleted" | "credential_in_use" | "internal_error" | "unknown";
+        Verdict: "waiting_for_user" | "command_running" | "waiting_for_capacity" | "machine_starting" | "machine_being_replaced" | "delivering" | "resuming" | "agent_unreachable" | "desktop_unreachable" | "proxy_without_upgrade" | "proxy_fault" | "external_no_route" | "external_refused" | "external_timeout" | "external_silent" | "external_closed" | "external_certificate" | "external_no_tls" | "external_wrong_protocol" | "external_security_unsupported" | "external_password_rejected" | "external_rejected" | "external_removed" | "cli_not_started" | "sign_in_declined" | "code_expired" | "certificate_not_valid_now" | "guest_disk_full" | "cli_failed" | "cli_exited_without_credential" | "egress_denied" | "egress_unreachable" | "egress_proxy" | "credential_invalid_format" | "credential_not_confirmed" | "guest_out_of_memory" | "guest_crash_loop" | "guest_memory_low" | "delivery_failing" | "machine_exited" | "machine_killed" | "machine_file_unreadable" | "out_of_memory" | "machine_deadline" | "guest_power_off" | "guest_panic" | "vmm_error" | "forbidden_system_call" | "machine_unresponsive" | "channel_violation" | "keeper_lost" | "machine_start_failed" | "machine_stopped" | "machine_end_unknown" | "ready_timeout" | "image_mismatch" | "claim_failed" | "no_image" | "no_capacity" | "completed" | "cancelled" | "idle_expired" | "deadline_expired" | "server_restarted" | "provider_removed" | "credential_deleted" | "credential_in_use" | "internal_error" | "unknown";
         /** @description A failed attempt. */
         WebhookError: {
             /** @description When it failed. */
@@ -3763,6 +3790,48 @@ export interface operations {
             };
             /** @description The machine's agent does not answer. */
             502: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+        };
+    };
+    report_proxy_fault: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ProxyFaultReport"];
+            };
+        };
+        responses: {
+            /** @description It is on the timeline. */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description The caller may not use this session. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+            /** @description The session has ended. */
+            410: {
                 headers: {
                     [name: string]: unknown;
                 };

@@ -69,6 +69,16 @@ const UNREACHABLE: Problem = {
   close_code: 1006,
 };
 
+const BODY_REFUSED: Problem = {
+  code: "proxy_body_limit",
+  sentence: "A reverse proxy in front of this server refuses large requests.",
+  remedy: "Permit requests of 1 MiB in the proxy.",
+  get for_person() {
+    return texts.too_large_for_the_way;
+  },
+  close_code: 4400,
+};
+
 const REQUEST_TIMEOUT_MS = 20_000;
 
 function isProblem(body: unknown): body is Problem {
@@ -91,6 +101,8 @@ export const inLanguage = {
 async function problemOf(response: Response): Promise<Problem> {
   const body: unknown = await response.json().catch(() => null);
   if (isProblem(body)) return inLanguage.problem(body);
+  // The server answers every error with a problem.
+  if (response.status === 413) return { ...BODY_REFUSED };
   return {
     code: `http_${response.status}`,
     sentence: `The server answered ${response.status} ${response.statusText}`.trim() + ".",
@@ -118,8 +130,11 @@ export async function request(method: string, path: string, body?: unknown): Pro
     throw new ApiError(UNREACHABLE, 0);
   }
   clock.synchronize(response.headers.get("Date"));
-  if (!response.ok) throw new ApiError(await problemOf(response), response.status);
-  return response;
+  if (response.ok) return response;
+  const problem = await problemOf(response);
+  const session = /^\/api\/auth\/session\/([^/]+)\/(?!proxy-fault)/.exec(path)?.[1];
+  if (problem.code === BODY_REFUSED.code && session !== undefined) void api.reportProxyFault(session, "proxy_body_limit").catch(() => undefined);
+  throw new ApiError(problem, response.status);
 }
 
 export async function requestJson<Name extends keyof Schemas>(method: string, path: string, body?: unknown): Promise<Schemas[Name]> {
@@ -186,6 +201,9 @@ export const api = {
   consent: (id: string) => requestJson<"ConsentView">("GET", sessionPath(id, "/consent")).then(inLanguage.consent),
   giveConsent: (id: string) => requestJson<"ConsentView">("POST", sessionPath(id, "/consent"), {}).then(inLanguage.consent),
   createTicket: (id: string, ticket: Schemas["TicketRequest"]) => requestJson<"Ticket">("POST", sessionPath(id, "/ticket"), ticket),
+  /** Records what this page noticed of a reverse proxy on its way. */
+  reportProxyFault: (id: string, fault: Schemas["ProxyFault"]) =>
+    request("POST", sessionPath(id, "/proxy-fault"), { fault } satisfies Schemas["ProxyFaultReport"]),
   /** Creates a link with which a helper of this name watches the session. */
   inviteHelper: (id: string, name: string) =>
     requestJson<"LoginLink">("POST", sessionPath(id, "/invitations"), { name } satisfies Schemas["InvitationRequest"]),

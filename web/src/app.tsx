@@ -6,6 +6,7 @@ import { Frame } from "./components/frame";
 import { ProblemNote } from "./components/problem-note";
 import { keepFocus } from "./keep-focus";
 import { loadPageLanguage } from "./language";
+import { followNewLinks } from "./login-token";
 import { useStore } from "./store";
 import { language } from "./texts";
 
@@ -25,6 +26,8 @@ function App({ Page }: { Page: ComponentType }) {
   useStore(language);
   return <Page />;
 }
+
+if (PAGE === "login" || PAGE === "session") followNewLinks();
 
 const root = document.getElementById("app");
 if (root !== null) {

@@ -19,7 +19,7 @@ export interface SessionEventsListener {
   onReset: () => void;
 }
 
-/** A stream without an event or keep-alive for this long is dead; the server sends one every 15 s. */
+/** A stream without an event or keep-alive for this long is dead; the server sends one every 8 s. */
 const SILENCE_MS_MAX = 40_000;
 const CHECK_EVERY_MS = 5_000;
 

@@ -13,7 +13,8 @@ import { mergeTimeline, supersedes } from "./merge";
 import { Store } from "./store";
 import { language } from "./texts";
 
-export type StreamStatus = "connecting" | "live" | "polling" | "lost";
+/** `held_back`: polling, while the stream is open and delivers nothing. */
+export type StreamStatus = "connecting" | "live" | "polling" | "held_back" | "lost";
 
 export interface SessionStreamState {
   session: SessionView | null;
@@ -37,6 +38,8 @@ export class SessionStream {
   #poll_timer: number | undefined;
   #reopen_timer: number | undefined;
   #failures = 0;
+  /** Whether the stream was requested and has not ended. */
+  #is_open = false;
   /** How many `session` messages the stream has delivered. */
   #messages_received = 0;
   #stopped = false;
@@ -120,6 +123,7 @@ export class SessionStream {
 
   #open(): void {
     this.#startSilenceTimer();
+    this.#is_open = true;
     this.#source = new EventStream(paths.events(this.id), this.state.value.timeline.at(-1)?.number, {
       onEvent: (name, data) => this.#onEvent(name, data),
       onEnd: (status, retry_ms) => this.#onStreamEnd(status, retry_ms),
@@ -151,6 +155,7 @@ export class SessionStream {
   }
 
   #onStreamEnd(status: number, retry_ms: number): void {
+    this.#is_open = false;
     const session = this.state.value.session;
     if (this.#stopped || (session !== null && hasEnded(session.status))) return;
     this.#startSilenceTimer();
@@ -176,7 +181,9 @@ export class SessionStream {
     const poll = async () => {
       const succeeded = await this.refresh();
       if (succeeded) {
-        this.#update({ status: "polling" });
+        const is_held_back = this.#is_open && this.#messages_received === 0;
+        if (is_held_back && this.state.value.status !== "held_back") void api.reportProxyFault(this.id, "proxy_buffers").catch(() => undefined);
+        this.#update({ status: is_held_back ? "held_back" : "polling" });
         await this.#fetchTimeline();
         // Only of callers that may list them.
         if (this.state.value.helpers !== null) await api.helpers(this.id).then((helpers) => this.#update({ helpers }), () => undefined);

@@ -3,6 +3,7 @@
 mod isolation;
 pub(super) mod leaks;
 pub(super) mod network;
+pub(super) mod public_url;
 
 use super::{
     client::{ApiClient, ClientError},

@@ -86,6 +86,9 @@ enum Command {
         /// Check the way to every host of this provider instead: name, address, proxy, TLS.
         #[arg(long, value_name = "PROVIDER", conflicts_with = "leaks")]
         network: Option<ProviderId>,
+        /// Check public_url instead, as a browser reaches it through the reverse proxy in front: page, sign-in, updates, WebSocket.
+        #[arg(long, conflicts_with_all = ["leaks", "network"])]
+        public_url: bool,
         /// With --network: check only this host.
         #[arg(long, value_name = "HOST[:PORT]", requires = "network")]
         host: Option<String>,
@@ -226,6 +229,7 @@ async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::Doctor { network: Some(provider), host, json, .. } => {
             doctor::network::run(&config, &provider, host.as_deref(), json).await
         }
+        Command::Doctor { public_url: true, json, .. } => doctor::public_url::run(&config, json).await,
         Command::Doctor { json, .. } => doctor::run(&config, json).await,
         Command::Login(arguments) => login::run(&config, arguments).await,
         Command::Exec(arguments) => exec::run(&config, arguments).await,

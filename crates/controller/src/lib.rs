@@ -35,6 +35,7 @@ pub mod oidc;
 pub mod overview;
 mod private_file;
 pub mod providers;
+pub mod public_url_check;
 pub mod random;
 pub mod retention;
 pub mod session;

@@ -38,6 +38,7 @@ mod overview;
 mod own_host;
 pub(crate) mod pages;
 pub(crate) mod providers;
+mod proxy_faults;
 pub(crate) mod rates;
 mod reconcile;
 mod record_request;
@@ -224,6 +225,7 @@ fn api() -> OpenApiRouter<App> {
         .routes(routes!(session_list::watch_sessions))
         .routes(routes!(consent::get_consent, consent::give_consent))
         .routes(routes!(tickets::create_ticket))
+        .routes(routes!(proxy_faults::report_proxy_fault))
         .routes(routes!(invitations::invite_helper))
         .routes(routes!(helpers::list_helpers))
         .routes(routes!(helpers::end_helper))

@@ -39,6 +39,7 @@ mod server_dir;
 pub mod stats;
 pub mod test_ca;
 pub mod test_server;
+mod with_hosts;
 
 pub use claude_issuer::ClaudeIssuer;
 pub use code_flow::ConsentRequirement;
@@ -61,3 +62,4 @@ pub use test_server::{
     ApiClient, ApiResponse, LaunchCommand, MachineBackend, PlainProcess, QEMU_WAIT_TIMEOUT, Qemu, TestConfig,
     TestServer, Tokens, WAIT_MAX,
 };
+pub use with_hosts::with_hosts;

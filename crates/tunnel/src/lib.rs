@@ -64,9 +64,9 @@ const REJECTED_MESSAGE_BYTES_MAX: usize = 1_024;
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct TunnelSettings {
-    /// Time between two pings, milliseconds. Reverse proxies close connections that are idle for 60 s.
+    /// Time between two pings, milliseconds. Reverse proxies close idle connections, mostly after 60 s, some after 10 s.
     pub ping_every_ms: u64,
-    /// A viewer without activity for this long after a ping is disconnected, milliseconds. Two pings may be lost.
+    /// A viewer without activity for this long after a ping is disconnected, milliseconds. Three pings may be lost.
     pub pong_ms_max: u64,
     /// A viewer that does not accept a chunk within this time is disconnected, milliseconds. A mobile connection may pause for tens
     /// of seconds.
@@ -90,7 +90,7 @@ pub struct TunnelSettings {
 impl Default for TunnelSettings {
     fn default() -> Self {
         Self {
-            ping_every_ms: 15_000,
+            ping_every_ms: 8_000,
             pong_ms_max: 30_000,
             stall_ms_max: 60_000,
             chunk_bytes: 64 * 1024,

@@ -51,6 +51,8 @@ verdicts! {
     DesktopUnreachable = "desktop_unreachable", "Connect again in a moment; if it persists, request another machine.", "The remote browser did not answer.";
     /// A reverse proxy does not pass viewers' WebSockets on.
     ProxyWithoutUpgrade = "proxy_without_upgrade", "Let the reverse proxy use HTTP/1.1 and pass the headers Upgrade and Connection (docs/networks.md), then connect again.", "Something on the way to this page does not let the picture through.";
+    /// The page noticed what a reverse proxy on its way does wrong.
+    ProxyFault = "proxy_fault", "Compare the reverse proxy's configuration with docs/networks.md; `anteroom doctor --public-url` names what it does not pass on.", "Something on the way to this page does not let everything through.";
     /// There is no route to the external machine.
     ExternalNoRoute = "external_no_route", "Check that the machine's name resolves and that this host has a route to its network; the page connects again by itself.", "The computer for this sign-in cannot be reached from here.";
     /// The external machine refuses connections.

@@ -61,6 +61,12 @@ problems! {
     UnknownHelper = "unknown_helper", 404, 4404, "This session has no such helper or open invitation.", "List its helpers: one that has left, was ended or has expired is not among them.", "This helper is not here any more.";
     /// A WebSocket request whose `Upgrade` header a reverse proxy has removed.
     ProxyWithoutUpgrade = "proxy_without_upgrade", 400, 4400, "A reverse proxy in front of this server does not pass WebSockets on.", "Let the proxy use HTTP/1.1 and pass the headers Upgrade and Connection (docs/networks.md), then connect again.", "This part of the page cannot be shown: something on the way to you does not let it through. Please tell the people who run this page.";
+    /// Live updates that a reverse proxy holds back.
+    ProxyBuffers = "proxy_buffers", 400, 4400, "A reverse proxy in front of this server holds back live updates.", "Switch buffering off for this server in the proxy (nginx: proxy_buffering off), or let it heed X-Accel-Buffering (docs/networks.md).", "Updates arrive a few seconds late: something on the way to you holds them back.";
+    /// A request body that a reverse proxy refuses because of its size.
+    ProxyBodyLimit = "proxy_body_limit", 413, 4400, "A reverse proxy in front of this server refuses large requests.", "Permit requests of 1 MiB in the proxy (nginx: client_max_body_size 1m; docs/networks.md).", "This was too large for something on the way. Please tell the people who run this page.";
+    /// A link that lost what follows its `#` on the way.
+    LinkWithoutFragment = "link_without_fragment", 401, 4401, "A link lost what follows # at the sign-in of a reverse proxy.", "Let the person open the link once more after that sign-in, or paste it into the page; or let the proxy pass the pages without its sign-in (docs/networks.md).", "The last part of your link was lost on the way here. Open the link once more, or paste it below.";
     /// A name that another API token has, or that looks like that of another one.
     NameInUse = "name_in_use", 409, 4409, "Another valid token has this name, or one that looks like it.", "Choose another name, or rotate or revoke that token.", "This did not work. Please tell the people who run this page.";
     /// A token whose scopes do not include the request's.

@@ -207,6 +207,8 @@ timeline_kinds! {
     TerminalDisconnected = "terminal_disconnected";
     /// A viewer's WebSocket was rejected.
     ViewerRejected = "viewer_rejected";
+    /// The page noticed what a reverse proxy on its way does wrong.
+    ProxyFault = "proxy_fault";
     /// A request for a viewer's ticket was rejected.
     TicketRejected = "ticket_rejected";
 }

@@ -48,6 +48,41 @@ test("a link without a login token shows an error", async () => {
   });
 });
 
+test("r10: a link that lost its fragment can be pasted, or opened again in the same tab", async () => {
+  await runScene({}, async ({ page, fakeServer, base, shoot }) => {
+    fakeServer.anonymous_allowed = false;
+    const session = fakeServer.add({ status: "authenticating" });
+    const address = `${base}/dashboard/remote-cli/auth?session=${session.id}&provider=codex`;
+    await page.goto(address);
+    await page.waitForSelector("[data-problem=link_without_fragment]");
+    await shoot("link-without-fragment");
+    const paste = async (/** @type {string} */ text) => {
+      await page.fill("#paste-link", text);
+      await page.click(".paste-link button[type=submit]");
+    };
+    await paste(address);
+    await page.waitForSelector("[data-problem=no_login_token]");
+    await paste("https://other.example/login#login_token=fresh-token");
+    await page.waitForSelector("[data-problem=link_of_another_page]");
+    assert.equal(fakeServer.requests.filter((call) => call.path === "/api/login").length, 0, "no token was sent");
+    await paste(` ${address}#login_token=fresh-token\n`);
+    await page.waitForSelector("main[data-status=authenticating]");
+    assert.ok(!page.url().includes("#"));
+    const report = fakeServer.requests.find((call) => call.path.endsWith("/proxy-fault"));
+    assert.deepEqual(report?.body, { fault: "link_without_fragment" });
+  });
+  await runScene({}, async ({ page, fakeServer, base }) => {
+    fakeServer.anonymous_allowed = false;
+    const session = fakeServer.add({ status: "authenticating" });
+    const address = `${base}/dashboard/remote-cli/auth?session=${session.id}&provider=codex`;
+    await page.goto(address);
+    await page.waitForSelector("[data-problem=link_without_fragment]");
+    await page.goto(`${address}#login_token=fresh-token`);
+    await page.click("[data-action=log-in]");
+    await page.waitForSelector("main[data-status=authenticating]");
+  });
+});
+
 test("without a sign-in, the page explains how to sign in", async () => {
   await runScene({}, async ({ page, fakeServer, base, shoot }) => {
     fakeServer.anonymous_allowed = false;

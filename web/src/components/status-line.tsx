@@ -19,6 +19,11 @@ export function StatusLine({ session, stream_status }: { session: SessionView; s
         {is_lost ? texts.connection_lost : session.for_person.title}
       </p>
       {session.machine === null ? null : <p class="status-detail">{texts.on_computer(session.machine)}</p>}
+      {stream_status === "held_back" ? (
+        <p class="status-detail" data-fault="proxy_buffers">
+          {texts.held_back_updates}
+        </p>
+      ) : null}
       {stream_status === "polling" ? <p class="status-detail">{texts.delayed_updates}</p> : null}
     </div>
   );

@@ -6,6 +6,7 @@ import { Frame } from "../components/frame";
 import { LoadingPage } from "../components/loading-page";
 import { LoginConfirmation } from "../components/login-confirmation";
 import { OperatorHint } from "../components/operator-hint";
+import { PasteLink } from "../components/paste-link";
 import { ProblemNote } from "../components/problem-note";
 import { extractLoginToken } from "../login-token";
 import { START_PATH } from "../pages";
@@ -61,6 +62,7 @@ function LoginProblem({ problem }: { problem: Problem }) {
     <Frame title={texts.link_does_not_work} page="login">
       <h1>{texts.link_does_not_work}</h1>
       <ProblemNote problem={problem} />
+      {problem.code === NO_LOGIN_TOKEN.code && !signed_in ? <PasteLink /> : null}
       {signed_in ? (
         <p>
           {texts.already_signed_in} <a href={START_PATH}>{texts.to_start_page}</a>

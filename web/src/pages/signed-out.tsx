@@ -6,6 +6,7 @@ import type { Problem } from "../api";
 import { Frame } from "../components/frame";
 import { EndSession, OidcSignIn } from "../components/oidc-sign-in";
 import { OperatorHint } from "../components/operator-hint";
+import { PasteLink } from "../components/paste-link";
 import { ProblemNote } from "../components/problem-note";
 import { hasJustSignedOut } from "../oidc";
 import { texts } from "../texts";
@@ -33,6 +34,7 @@ export function SignedOut({ problem, of_session = false }: SignedOutProps) {
       ) : (
         <ProblemNote problem={problem} />
       )}
+      {of_session && problem.code === "unauthenticated" && !has_signed_out ? <PasteLink /> : null}
       {has_signed_out ? <EndSession /> : null}
       {problem.code === "helper_ended" ? null : <HowToSignIn of_session={of_session} />}
     </Frame>

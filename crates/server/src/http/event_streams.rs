@@ -7,6 +7,14 @@ mod session_list;
 pub use open_streams::EventStreams;
 pub use session_list::SessionListStreams;
 
+use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
+
+/// Marks a response as a stream that nothing on the way may store or hold back (nginx: `X-Accel-Buffering`).
+pub(super) fn mark_as_event_stream(headers: &mut HeaderMap) {
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no"));
+}
+
 #[cfg(test)]
 pub(super) mod limits {
     pub(crate) use super::{

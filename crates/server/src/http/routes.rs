@@ -136,6 +136,13 @@ pub const ROUTES: &[Route] = &[
     route(GET, "/api/auth/session/{id}/consent", Caller(ReadSession), Unrecorded, Read),
     route(POST, "/api/auth/session/{id}/consent", Caller(ControlSession), Recorded(Deed::SessionConsent), Change),
     route(POST, "/api/auth/session/{id}/ticket", Caller(ViewDesktop), Recorded(Deed::TicketCreate), TicketClass),
+    route(
+        POST,
+        "/api/auth/session/{id}/proxy-fault",
+        Caller(ControlSession),
+        Exempt("its session's timeline has it"),
+        Change,
+    ),
     route(POST, "/api/auth/session/{id}/invitations", Caller(ControlSession), Recorded(Deed::Invitation), Change),
     route(GET, "/api/auth/session/{id}/helpers", Caller(ListHelpers), Unrecorded, Read),
     // A helper may end its own access; for all others the handler requires more.

@@ -2,7 +2,7 @@
 
 use super::{
     error_response::ErrorResponse,
-    event_streams::EventStreams,
+    event_streams::{EventStreams, mark_as_event_stream},
     extract::{OwnedSession, Query},
 };
 use crate::auth::Auth;
@@ -19,7 +19,7 @@ use anteroom_wire::{
 use axum::{
     Json,
     extract::State,
-    http::{HeaderMap, HeaderValue, StatusCode, header},
+    http::{HeaderMap, StatusCode, header},
     response::{IntoResponse, Response, Sse, sse::KeepAlive},
 };
 use serde::Deserialize;
@@ -77,7 +77,7 @@ pub(super) async fn list_or_watch_events(
         let stream = streams.stream(&context, &owned.row.id, &owned.caller, live_caller, after)?;
         let alive = KeepAlive::new().interval(Duration::from_millis(context.limits.tunnel.ping_every_ms));
         let mut response = Sse::new(stream).keep_alive(alive).into_response();
-        response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        mark_as_event_stream(response.headers_mut());
         return Ok(response);
     }
     let rows = context.store.list_timeline(&owned.row.id, after, ENTRIES_MAX).await?;

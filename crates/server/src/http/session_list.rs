@@ -2,7 +2,7 @@
 
 use super::{
     error_response::ErrorResponse,
-    event_streams::SessionListStreams,
+    event_streams::{SessionListStreams, mark_as_event_stream},
     extract::{AuthenticatedCaller, Query},
 };
 use crate::auth::Auth;
@@ -199,6 +199,6 @@ pub(super) async fn watch_sessions(
     let stream = streams.stream(&server_context, caller, live_caller, after)?;
     let alive = KeepAlive::new().interval(Duration::from_millis(server_context.limits.tunnel.ping_every_ms));
     let mut response = Sse::new(stream).keep_alive(alive).into_response();
-    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    mark_as_event_stream(response.headers_mut());
     Ok(response)
 }

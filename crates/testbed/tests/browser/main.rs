@@ -11,6 +11,7 @@ mod firefox;
 mod helpers;
 mod neighbours;
 mod oidc;
+mod reverse_proxies;
 
 use anteroom_controller::unix_time;
 use anteroom_testbed::{Script, ScriptedProvider, Step, TestConfig, TestServer, WAIT_MAX};

@@ -3,7 +3,7 @@
 use crate::{problem_of, start_idle_session, start_session_with};
 use anteroom_testbed::{
     Script, ScriptedProvider, Step, TestCa, TestConfig, TestServer, eventually, plain_process::built_program,
-    test_ca::TlsServer,
+    test_ca::TlsServer, with_hosts,
 };
 use anteroom_wire::{TimelineKind, api::SessionStatus, diagnosis::Verdict};
 use axum::{Router, routing::get};
@@ -19,26 +19,16 @@ use std::{
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
-    process::{Child, Command},
+    process::Child,
     time::timeout,
 };
 
 const SOON: Duration = Duration::from_secs(30);
 const CLI_MAX: Duration = Duration::from_secs(60);
 
-/// What the names of these tests resolve to, for the programs that [`with_hosts`] starts.
+/// What the names of these tests resolve to.
 /// With a dot at the end, as the gate asks for them.
 const HOSTS: &str = "127.0.0.1 localhost auth.example auth.example.\n198.18.0.22 fake.example.\n";
-
-/// A command whose `/etc/hosts` is [`HOSTS`], in namespaces of its own.
-fn with_hosts(dir: &Path, program: &Path) -> Command {
-    let hosts = dir.join("hosts");
-    fs::write(&hosts, HOSTS).unwrap();
-    let mut command = Command::new("unshare");
-    command.args(["--user", "--map-current-user", "--keep-caps", "--mount", "sh", "-c"]);
-    command.arg("mount --bind \"$0\" /etc/hosts && exec \"$@\"").arg(hosts).arg(program);
-    command
-}
 
 /// An HTTPS server `auth.example`, and a directory for files of the test.
 struct Outside {
@@ -87,7 +77,7 @@ impl Outside {
                 .join(", "),
         );
         let config = self.file("anteroom.toml", &config, 0o600);
-        let mut command = with_hosts(self.dir.path(), &built_program("anteroom").unwrap());
+        let mut command = with_hosts(self.dir.path(), HOSTS, &built_program("anteroom").unwrap()).unwrap();
         for name in ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy", "NO_PROXY", "no_proxy"] {
             command.env_remove(name);
         }
@@ -130,14 +120,14 @@ impl Proxy {
     async fn start(dir: &Path, program: &str, arguments: impl FnOnce(u16) -> Vec<String>) -> Self {
         // The proxies cannot say which port the system chose.
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let mut command = with_hosts(dir, Path::new(program));
+        let mut command = with_hosts(dir, HOSTS, Path::new(program)).unwrap();
         let process = command
             .args(arguments(port))
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .kill_on_drop(true);
-        let process = process.spawn().expect("the proxy is installed (Debian: tinyproxy-bin, microsocks)");
+        let process = process.spawn().expect("the proxy is installed (Debian: tinyproxy-bin, microsocks, mitmproxy)");
         let accepts = async || Ok(TcpStream::connect(("127.0.0.1", port)).await.ok());
         eventually("the proxy accepts connections", SOON, accepts).await.unwrap();
         Self { port, _process: process }
@@ -149,6 +139,19 @@ impl Proxy {
             let common = "Listen 127.0.0.1\nTimeout 30\nMaxClients 20\nLogLevel Error\nDisableViaHeader Yes\n";
             fs::write(&config, format!("Port {port}\n{common}{settings}\n")).unwrap();
             ["-d", "-c", config.to_str().unwrap()].map(str::to_owned).to_vec()
+        })
+        .await
+    }
+
+    /// It inspects TLS: its certificates are by an authority of its own, which it writes to `dir`.
+    async fn mitmproxy(outside: &Outside) -> Self {
+        let (dir, ca) = (outside.dir.path(), outside.file("issuers.pem", &outside.ca.pem(), 0o644));
+        let trusted = format!("ssl_verify_upstream_trusted_ca={}", ca.display());
+        let authority = format!("confdir={}", dir.display());
+        Self::start(dir, "mitmdump", |port| {
+            let port = port.to_string();
+            let arguments = ["-q", "--listen-host", "127.0.0.1", "--listen-port", &port];
+            arguments.iter().chain(&["--set", &authority, "--set", &trusted]).map(|&text| text.to_owned()).collect()
         })
         .await
     }
@@ -246,6 +249,23 @@ async fn r02_hosts_are_reached_through_a_socks_proxy() {
     // Configured as an HTTP proxy.
     let (_, report) = outside.doctor_json("", &format!("url = 'http://127.0.0.1:{}'", open.port), &[]).await;
     assert!(detail(&report).contains("does not answer as an HTTP proxy"), "{report:#}");
+}
+
+#[tokio::test]
+async fn r02_proxy_that_inspects_tls_is_named_with_its_issuer_and_the_setting_that_trusts_it() {
+    let outside = Outside::start().await;
+    let proxy = Proxy::mitmproxy(&outside).await;
+    let url = format!("url = 'http://127.0.0.1:{}'", proxy.port);
+    let (succeeded, report) = outside.doctor_json("", &url, &[]).await;
+    assert!(!succeeded);
+    assert_eq!(cause(&report), "unknown_authority", "{report:#}");
+    assert!(detail(&report).contains("mitmproxy"), "{report:#}");
+    let remedy = report["hosts"][0]["failure"]["remedy"].as_str().unwrap();
+    assert!(remedy.contains("egress.extra_ca_files"), "{report:#}");
+    let authority = outside.dir.path().join("mitmproxy-ca-cert.pem");
+    let (succeeded, report) = outside.doctor_json(&format!("extra_ca_files = [{authority:?}]\n"), &url, &[]).await;
+    assert!(succeeded, "{report:#}");
+    assert!(report["hosts"][0]["tls_issuer"].as_str().unwrap().contains("mitmproxy"), "{report:#}");
 }
 
 #[tokio::test]

@@ -91,7 +91,7 @@ async fn next_bytes(viewer: &mut Viewer) -> Vec<u8> {
 async fn idle_viewer_that_answers_pings_stays_connected_for_fifteen_minutes() {
     let LongConnection { mut viewer, mut machine, report } = connect_viewer(Duration::ZERO).await;
     let pings = count_pings(&mut viewer, 15 * MINUTE).await;
-    assert!((59..=60).contains(&pings), "one every 15 s: {pings}");
+    assert!((111..=112).contains(&pings), "one every 8 s: {pings}");
     machine.write_all(b"picture").await.unwrap();
     assert_eq!(next_bytes(&mut viewer).await, b"picture");
     viewer.send(Frame::binary(&b"key"[..])).await.unwrap();
@@ -105,10 +105,10 @@ async fn idle_viewer_that_answers_pings_stays_connected_for_fifteen_minutes() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn viewer_without_pongs_is_closed_as_idle_after_45_to_60_seconds() {
+async fn viewer_without_pongs_is_closed_as_idle_after_38_to_40_seconds() {
     let settings = TunnelSettings::default();
-    // The first ping, pong_ms_max, and the next check.
-    let most = settings.ping_every_ms + settings.pong_ms_max + settings.ping_every_ms;
+    // The check at the first ping that is later than pong_ms_max after the first one.
+    let most = settings.ping_every_ms * (settings.pong_ms_max / settings.ping_every_ms + 2);
     let least = settings.ping_every_ms + settings.pong_ms_max;
     let LongConnection { mut viewer, machine: _machine, report } = connect_viewer(Duration::ZERO).await;
     sleep(Duration::from_millis(least)).await;
@@ -163,9 +163,8 @@ async fn desktop_that_opens_after_fifteen_seconds_receives_all_bytes_sent_before
         viewer.send(Frame::binary(piece.as_bytes())).await.unwrap();
         sleep(Duration::from_secs(4)).await;
     }
-    // Pings are answered while the stream is not open.
-    let unexpected = tokio::time::timeout(Duration::from_secs(1), viewer.next()).await;
-    assert!(unexpected.is_err(), "nothing received yet: {unexpected:?}");
+    // Pings are answered while the stream is not open; nothing else is received yet.
+    count_pings(&mut viewer, Duration::from_secs(1)).await;
     let mut received = [0; 14];
     machine.read_exact(&mut received).await.unwrap();
     assert_eq!(&received, b"RFB 003.008\n\x01\x01");

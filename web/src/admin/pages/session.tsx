@@ -61,7 +61,7 @@ export function SessionPage({ id }: { id: string }) {
           {session.user_id === null ? "" : ` for ${session.user_id}`}
         </h1>
         <SessionState session={session} verdict={diagnosis?.verdict} />
-        {ended ? null : <LiveMark is_live={stream_status === "live" || stream_status === "polling"} />}
+        {ended ? null : <LiveMark is_live={stream_status !== "connecting" && stream_status !== "lost"} />}
       </div>
       {problem === null ? null : <ProblemNote problem={problem} />}
       <Actions session={session} />

@@ -134,6 +134,7 @@ fn open<'a>(input: &DiagnosisInput<'_>, timeline: &TimelineView<'a>, supervisor:
         .or_else(|| guest_faults::find_memory_low(timeline))
         .or_else(|| desktop_unreachable(timeline))
         .or_else(|| proxy_without_upgrade(timeline))
+        .or_else(|| proxy_fault(timeline))
         .or_else(|| using.map(|using| credential_use_faults::running_finding(timeline, using)))
         .or_else(|| external_faults::waiting_for_user_finding(input, timeline, supervisor))
         .unwrap_or_else(|| waiting_for_user(input, timeline, supervisor))
@@ -172,6 +173,20 @@ fn proxy_without_upgrade<'a>(timeline: &TimelineView<'a>) -> Option<Finding<'a>>
         format_time(last)
     );
     Some(Finding::new(Verdict::ProxyWithoutUpgrade, sentence, [last]))
+}
+
+/// What the page noticed last of a reverse proxy on its way.
+fn proxy_fault<'a>(timeline: &TimelineView<'a>) -> Option<Finding<'a>> {
+    let last = timeline.last_of_kind(TimelineKind::ProxyFault)?;
+    let is_lost_link = data_text(last, "reason") == Problem::LinkWithoutFragment.code();
+    // The person has come in nevertheless.
+    if is_lost_link
+        && timeline.last_of_kind(TimelineKind::ViewerJoined).is_some_and(|joined| joined.number > last.number)
+    {
+        return None;
+    }
+    let sentence = format!("{} It was noticed at {}.", last.sentence, format_time(last));
+    Some(Finding::new(Verdict::ProxyFault, sentence, [last]))
 }
 
 fn waiting_for_user<'a>(

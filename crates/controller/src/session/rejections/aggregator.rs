@@ -20,6 +20,8 @@ pub enum RejectedRequest {
     DesktopTicket,
     /// A ticket for the terminal.
     TerminalTicket,
+    /// What the page could not do because of a reverse proxy.
+    Page,
     /// A credential delivered with the machine's token.
     Delivery,
     /// A credential delivered with a wrong token.
@@ -32,6 +34,7 @@ impl RejectedRequest {
         match self {
             Self::Desktop | Self::Terminal => TimelineKind::ViewerRejected,
             Self::DesktopTicket | Self::TerminalTicket => TimelineKind::TicketRejected,
+            Self::Page => TimelineKind::ProxyFault,
             Self::Delivery | Self::UnauthorizedDelivery => TimelineKind::DeliveryRejected,
         }
     }
@@ -42,6 +45,7 @@ impl RejectedRequest {
             Self::Terminal => "A terminal's WebSocket was rejected",
             Self::DesktopTicket => "A ticket for the desktop was rejected",
             Self::TerminalTicket => "A ticket for the terminal was rejected",
+            Self::Page => "The person's page noticed",
             Self::Delivery => "A delivered credential was rejected permanently",
             Self::UnauthorizedDelivery => "A credential delivered without a valid token was rejected",
         };
@@ -53,6 +57,7 @@ impl RejectedRequest {
         match self {
             Self::Desktop | Self::DesktopTicket => data["socket"] = "desktop".into(),
             Self::Terminal | Self::TerminalTicket => data["socket"] = "terminal".into(),
+            Self::Page => data["by"] = "page".into(),
             Self::Delivery => data["by"] = "machine".into(),
             Self::UnauthorizedDelivery => data["by"] = "unauthorized".into(),
         }

@@ -36,6 +36,11 @@ fn watched(case: Case, viewers: u32) -> Case {
     case
 }
 
+/// What the page noticed of a reverse proxy.
+fn noticed(problem: Problem) -> Case {
+    Case::running().entry(TimelineKind::ProxyFault, json!({ "reason": problem.code(), "by": "page" }))
+}
+
 #[expect(clippy::too_many_lines, reason = "a table")]
 pub(super) fn rows() -> Vec<Row> {
     let killed = ExitReason::Killed { signal: 9 };
@@ -130,6 +135,14 @@ pub(super) fn rows() -> Vec<Row> {
             Case::running()
                 .viewer(TimelineKind::ViewerRejected, Some(Problem::ProxyWithoutUpgrade))
                 .viewer(TimelineKind::ViewerJoined, None),
+            Verdict::WaitingForUser,
+        ),
+        ("a reverse proxy that buffers", noticed(Problem::ProxyBuffers), Verdict::ProxyFault),
+        ("a reverse proxy that refuses large requests", noticed(Problem::ProxyBodyLimit), Verdict::ProxyFault),
+        ("a link without its fragment", noticed(Problem::LinkWithoutFragment), Verdict::ProxyFault),
+        (
+            "… and after that a viewer",
+            noticed(Problem::LinkWithoutFragment).viewer(TimelineKind::ViewerJoined, None),
             Verdict::WaitingForUser,
         ),
         ("noise at the gate", noise, Verdict::WaitingForUser),

@@ -3,7 +3,7 @@
 //! A file `NAME.screen` is TOML. An expectation that is absent means that nothing must be found.
 //!
 //! ```toml
-//! version = "0.169.0"           # the release that showed them
+//! version = "0.171.0"           # the release that showed them
 //! recorded = "by …, against …"  # how; absent: written by hand
 //! method = "browser"            # default: the preferred one
 //!

@@ -15,7 +15,7 @@ use reqwest::Url;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-const SCREENS: &str = "claude_code-2.1.330";
+const SCREENS: &str = "claude_code-2.1.332";
 
 /// The descriptor with the short URL on the terminal.
 fn short_link() -> Provider {

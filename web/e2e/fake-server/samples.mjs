@@ -38,8 +38,8 @@ export const CODEX_METHODS = [
 /** @returns {import("../../src/api.ts").ProviderView[]} */
 export function providers() {
   return [
-    provider("codex", "Codex", "0.169.0", ["device_code", "desktop", "terminal"], CODEX_METHODS),
-    provider("claude_code", "Claude Code", "2.1.330", ["link", "terminal"]),
+    provider("codex", "Codex", "0.171.0", ["device_code", "desktop", "terminal"], CODEX_METHODS),
+    provider("claude_code", "Claude Code", "2.1.332", ["link", "terminal"]),
     provider("gemini_cli", "Gemini CLI", null, ["link", "terminal"]),
     provider("demo", "Demo", "1", ["desktop"]),
   ];

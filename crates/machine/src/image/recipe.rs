@@ -365,7 +365,7 @@ mod tests {
     #[test]
     fn provider_patterns_find_url_and_code_on_the_screens_of_the_pinned_tools() {
         let codex = [
-            "Welcome to Codex [v0.169.0]",
+            "Welcome to Codex [v0.171.0]",
             "1. Open this link in your browser and sign in to your account",
             "   https://auth.openai.com/codex/device",
             "2. Enter this one-time code (expires in 15 minutes)",

@@ -157,7 +157,7 @@ const CLAUDE: &str = r#""sign_in": { "done": "(?m)Login successful\\.", "failed"
 #[test]
 fn claude_code_screens_open_reject_and_complete() {
     let mut run = Run::new(CLAUDE);
-    let step = |name: &str| fixture(&format!("claude_code-2.1.330/{name}"));
+    let step = |name: &str| fixture(&format!("claude_code-2.1.332/{name}"));
     assert_eq!(run.observe(&step("link-waiting")), [ScreenAction::OpenPrompt(prompt(None))]);
     let half = "That doesn't look like the full code. Copy all of it, including the # in the middle.";
     assert_eq!(run.observe(&step("link-incomplete-code")), [ScreenAction::ReopenPrompt(prompt(Some(half)))]);

@@ -122,9 +122,9 @@ fn urls_on_recorded_screens_are_complete() {
             "https://accounts.google.com/o/oauth2/v2/auth?redirect_uri=https%3A%2F%2Fcodeassist",
             "135j.apps.googleusercontent.com",
         ),
-        (claude, "claude_code-2.1.330/setup-token-waiting", "https://claude.com/cai/oauth/authorize?code=true", "xxxx"),
-        (claude, "claude_code-2.1.330/link-waiting", "https://claude.com/cai/oauth/authorize?code=true", "xxxx"),
-        (claude, "claude_code-2.1.330/login-waiting", "https://claude.ai/oauth/authorize?z-", "xxxx"),
+        (claude, "claude_code-2.1.332/setup-token-waiting", "https://claude.com/cai/oauth/authorize?code=true", "xxxx"),
+        (claude, "claude_code-2.1.332/link-waiting", "https://claude.com/cai/oauth/authorize?code=true", "xxxx"),
+        (claude, "claude_code-2.1.332/login-waiting", "https://claude.ai/oauth/authorize?z-", "xxxx"),
     ] {
         let found = finder_for(pattern).find(&fixture(name)).url.unwrap();
         assert!(found.text.starts_with(begins) && found.text.ends_with(ends), "{name}: {}", found.text);

@@ -302,6 +302,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/auth/session/{id}/hosts": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Allows the machines of this session one more host at port 443, until the session ends: one that was denied to them, such as the identity
+         *     provider of a company. Operators only. The page of the sign-in is opened again if it is on that host.
+         */
+        post: operations["grant_host"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/auth/session/{id}/invitations": {
         parameters: {
             query?: never;
@@ -420,7 +440,7 @@ export interface paths {
         get?: never;
         put?: never;
         /**
-         * Passes text from the user to the tool: a code for its open prompt, the URL of the callback, or a secret.
+         * Passes text from the user to the tool: a code for its open prompt, the URL of the callback, a secret, or the setting that is asked for.
          * @description The response reports how the text was interpreted. The text is neither logged nor displayed. 409: the tool expects no input.
          *     422: the text was rejected. 502: the agent does not answer.
          */
@@ -1567,6 +1587,7 @@ export interface components {
         ForPerson: {
             /** @description What the person can do, the recommended action first. */
             actions: components["schemas"]["PersonAction"][];
+            if_refused: components["schemas"]["IfPageRefuses"] | null;
             /** @description The provider's other methods with which the person can go on; those whose page the machine cannot reach are left out. */
             other_methods: string[];
             /** @description Which side acts next. */
@@ -1589,6 +1610,11 @@ export interface components {
             values: components["schemas"]["PersonValues"];
             /** @description After a failure: its cause in one sentence, if it says more than `sentence`. */
             why: string | null;
+        };
+        /** @description Request of `POST …/hosts`. */
+        GrantHostRequest: {
+            /** @description A host name that was denied to a machine of this session at port 443. */
+            host: string;
         };
         /** @description `GET /health`. */
         Health: {
@@ -1677,6 +1703,15 @@ export interface components {
             memory_total_mib: number | null;
             /** @description Why no session is admitted at the moment, although a machine would be permitted. */
             shortage: string | null;
+        };
+        /** @description What the person can do if the page of the sign-in refuses: shown while it is their turn, before anything has failed. */
+        IfPageRefuses: {
+            /** @description Whether the person's own browser is the way out, with the same running tool. */
+            in_own_browser: boolean;
+            /** @description Another method to change to; `null`: none is better. */
+            method: string | null;
+            /** @description One or two sentences. */
+            sentence: string;
         };
         /** @description A file of an image. */
         ImageFile: {
@@ -2053,6 +2088,11 @@ export interface components {
         } | {
             /** @enum {string} */
             interpreted_as: "stdin";
+        } | {
+            /** @description The setting's id. */
+            id: string;
+            /** @enum {string} */
+            interpreted_as: "setting";
         };
         /** @description A message that was not delivered yet. */
         PendingMessage: {
@@ -2181,6 +2221,8 @@ export interface components {
             policy: components["schemas"]["StoragePolicy"];
             /** @description The policy in a sentence, for people. */
             policy_sentence: string;
+            /** @description Settings that some accounts need, for `settings` at the start of a session. */
+            settings: components["schemas"]["SettingView"][];
             /** @description The release that the descriptor's rules were taken from; the image may have another. */
             tested_version: string | null;
             /** @description Why no session can be started, for people; `null`: a session can be started. */
@@ -2253,6 +2295,8 @@ export interface components {
         RefusedHost: {
             /** @description What to add to the provider's descriptor so that its machines may connect to the host; `null`: it is allowed, and did not answer. */
             descriptor_change: string | null;
+            /** @description Whether the newest of these sessions is active and can be allowed the host: `POST /api/auth/session/{id}/hosts`. */
+            grantable: boolean;
             /** @description Its name. */
             host: string;
             /** @description When a machine last asked for it. */
@@ -2428,6 +2472,17 @@ export interface components {
              */
             viewers: number;
         };
+        /** @description A setting that some accounts of a provider need. */
+        SettingView: {
+            /** @description A description of the expected value, for people. */
+            expected_format: string;
+            /** @description Its id. */
+            id: string;
+            /** @description A label, for people. */
+            label: string;
+            /** @description The complete value must match this regular expression. */
+            pattern: string;
+        };
         /**
          * @description How a browser signed in.
          * @enum {string}
@@ -2457,7 +2512,7 @@ export interface components {
          * @description What a session waits for, or how it ended.
          * @enum {string}
          */
-        Situation: "queued" | "preparing" | "replacing" | "tool_starting" | "your_turn" | "page_opening" | "page_unreachable" | "page_denied" | "page_not_opened" | "data_used_up" | "saving" | "saving_delayed" | "not_saved" | "kept_in_machine" | "host_unreachable" | "host_denied" | "declined" | "sign_in_failed" | "tool_ended" | "tool_missing" | "connected" | "cancelled" | "idle_expired" | "deadline_expired" | "machines_failed" | "failed" | "use_running" | "use_ended";
+        Situation: "queued" | "preparing" | "replacing" | "tool_starting" | "your_turn" | "page_opening" | "page_unreachable" | "page_denied" | "page_not_opened" | "setting_needed" | "data_used_up" | "saving" | "saving_delayed" | "not_saved" | "kept_in_machine" | "host_unreachable" | "host_denied" | "declined" | "sign_in_failed" | "tool_ended" | "tool_missing" | "connected" | "cancelled" | "idle_expired" | "deadline_expired" | "machines_failed" | "failed" | "use_running" | "use_ended";
         /**
          * @description The boot stages of a machine, in order.
          * @enum {string}
@@ -2517,6 +2572,13 @@ export interface components {
             renews?: string | null;
             /** @description Where the page redirects the user at the end: `http(s)://`, up to 2 KiB. */
             return_url?: string | null;
+            /**
+             * @description Settings that the user's account needs, id → value. The list of providers names those that there are. Without one that is needed,
+             *     the session asks for it.
+             */
+            settings?: {
+                [key: string]: string;
+            };
             /** @description The caller's id for the user, 1 to 255 characters. */
             user_id?: string | null;
         };
@@ -2605,7 +2667,7 @@ export interface components {
          * @description The kind of a timeline entry: what happened.
          * @enum {string}
          */
-        TimelineKind: "accepted" | "completed" | "failed" | "cancelled" | "expired" | "entries_lost" | "reports_dropped" | "entry_tampered" | "entry_removed" | "machine_requested" | "machine_start_failed" | "machine_ready" | "claim_failed" | "machine_adopted" | "channel_lost" | "channel_reopened" | "restart_requested" | "restart_rejected" | "machine_replaced" | "machine_exited" | "machine_removed" | "machine_not_removed" | "desktop_connected" | "desktop_connect_failed" | "stage_failed" | "child_exited" | "crash_loop" | "crash_loop_ended" | "memory_low" | "memory_recovered" | "out_of_memory" | "cli_started" | "cli_exited" | "sign_in_url" | "unexpected_url" | "device_code" | "browser_opening" | "browser_opened" | "browser_not_opened" | "prompt_opened" | "prompt_closed" | "keys_pressed" | "pasted" | "paste_rejected" | "tool_signed_in" | "tool_failed" | "method_chosen" | "method_switched" | "method_resent" | "candidate_rejected" | "candidate_accepted" | "delivery_retry" | "delivery_rejected" | "credential_kept_in_machine" | "credential_use_waiting" | "credential_use_turn" | "credential_unsealed" | "credential_checked" | "credential_check_inconclusive" | "use_completed" | "credential_refreshed" | "credential_not_refreshed" | "credential_leased" | "credential_deleted" | "credential_delivery_expired" | "webhook_delivered" | "webhook_failed" | "webhook_abandoned" | "egress_allowed" | "egress_denied" | "egress_full" | "egress_totals" | "consent_given" | "viewer_joined" | "viewer_disconnected" | "terminal_disconnected" | "viewer_rejected" | "proxy_fault" | "ticket_rejected" | "unknown";
+        TimelineKind: "accepted" | "completed" | "failed" | "cancelled" | "expired" | "entries_lost" | "reports_dropped" | "entry_tampered" | "entry_removed" | "machine_requested" | "machine_start_failed" | "machine_ready" | "claim_failed" | "machine_adopted" | "channel_lost" | "channel_reopened" | "restart_requested" | "restart_rejected" | "machine_replaced" | "machine_exited" | "machine_removed" | "machine_not_removed" | "desktop_connected" | "desktop_connect_failed" | "stage_failed" | "child_exited" | "crash_loop" | "crash_loop_ended" | "memory_low" | "memory_recovered" | "out_of_memory" | "cli_started" | "cli_exited" | "sign_in_url" | "unexpected_url" | "device_code" | "browser_opening" | "browser_opened" | "browser_not_opened" | "prompt_opened" | "prompt_closed" | "keys_pressed" | "pasted" | "paste_rejected" | "tool_signed_in" | "tool_failed" | "method_chosen" | "method_switched" | "method_resent" | "candidate_rejected" | "candidate_accepted" | "delivery_retry" | "delivery_rejected" | "credential_kept_in_machine" | "credential_use_waiting" | "credential_use_turn" | "credential_unsealed" | "credential_checked" | "credential_check_inconclusive" | "use_completed" | "credential_refreshed" | "credential_not_refreshed" | "credential_leased" | "credential_deleted" | "credential_delivery_expired" | "webhook_delivered" | "webhook_failed" | "webhook_abandoned" | "egress_allowed" | "egress_denied" | "egress_granted" | "egress_full" | "egress_totals" | "consent_given" | "viewer_joined" | "viewer_disconnected" | "terminal_disconnected" | "viewer_rejected" | "proxy_fault" | "ticket_rejected" | "unknown";
         /** @description `GET /api/tokens`. */
         TokenList: {
             /** @description Newest first. */
@@ -3394,6 +3456,66 @@ export interface operations {
             };
             /** @description The session has no such helper or open invitation. */
             404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+        };
+    };
+    grant_host: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["GrantHostRequest"];
+            };
+        };
+        responses: {
+            /** @description The host is allowed. */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description It is not a host name that was denied to this session at port 443, or the session has as many additional hosts as it may have. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+            /** @description The caller is not an operator. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+            /** @description There is no such session. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+            /** @description The session has ended. */
+            410: {
                 headers: {
                     [name: string]: unknown;
                 };

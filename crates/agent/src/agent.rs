@@ -16,7 +16,7 @@ use crate::{
     use_credential::run_state::RunState,
 };
 use anteroom_wire::{
-    agent::{AgentInfo, PROTOCOL_VERSION, Stage},
+    agent::{AgentInfo, PROTOCOL_VERSION, Stage, USABLE_WHEN_DONE_CAPABILITY},
     provider::Provider,
 };
 use parking_lot::Mutex;
@@ -103,7 +103,7 @@ impl Agent {
 
     /// The response to `GET /hello`.
     pub(crate) fn agent_info(&self) -> AgentInfo {
-        let mut capabilities = vec!["terminal", "input", "screen", "egress"];
+        let mut capabilities = vec!["terminal", "input", "screen", "egress", USABLE_WHEN_DONE_CAPABILITY];
         if self.environment.rfb_socket.is_some() {
             capabilities.push("desktop");
         }

@@ -64,6 +64,8 @@ actions! {
     InputOpenUrl = "input.open_url", Counted;
     /// A user agreed or declined to go on with a sign-in.
     SessionConsent = "session.consent", Counted;
+    /// A host that was denied to the machine of a session was allowed for that session; `host` names it.
+    HostGrant = "host.grant", Each;
     /// A machine delivered a credential.
     CredentialStore = "credential.store", Counted;
     /// The files of a credential were handed to their owner. `attempted` is written before, the outcome after it.

@@ -276,13 +276,9 @@ async fn validity_note(client: &ApiClient, id: &CredentialId) -> String {
 async fn renew(client: &ApiClient, id: &CredentialId, no_open: bool) -> anyhow::Result<ExitCode> {
     let meta = read(client, id).await?;
     let request = StartRequest {
-        provider: meta.provider.to_string(),
         user_id: meta.user_id,
-        return_url: None,
-        idempotency_key: None,
-        machine: None,
-        method: None,
         renews: Some(id.to_string()),
+        ..StartRequest::new(meta.provider.as_str())
     };
     let SignInResult::Completed(renewed) = sign_in(client, &request, no_open).await? else {
         return Ok(ExitCode::FAILURE);

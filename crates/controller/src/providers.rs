@@ -165,6 +165,37 @@ mod tests {
     }
 
     #[test]
+    fn r11_built_in_descriptors_have_all_hosts_of_the_accounts_that_their_pages_offer() {
+        const MICROSOFT: [&str; 8] = [
+            "login.microsoftonline.com",
+            "login.live.com",
+            "aadcdn.msauth.net",
+            "aadcdn.msftauth.net",
+            "logincdn.msauth.net",
+            "logincdn.msftauth.net",
+            "aadcdn.msauthimages.net",
+            "aadcdn.msftauthimages.net",
+        ];
+        let providers = Providers::load(&Config::default()).unwrap();
+        for id in ["codex", "claude_code", "github_cli", "copilot_cli"] {
+            let provider = providers.get(&id.parse().unwrap()).unwrap();
+            for host in MICROSOFT.into_iter().chain(["accounts.google.com", "appleid.apple.com", "idmsa.apple.com"]) {
+                assert!(provider.egress.iter().any(|rule| rule.allows(host, 443)), "{id}: {host}");
+            }
+        }
+        for provider in providers.iter() {
+            assert_eq!(provider.incomplete_egress_groups(), [], "{}", provider.id);
+        }
+    }
+
+    #[test]
+    fn r11_configuration_takes_the_groups_away() {
+        let config = Config::parse("[providers.codex]\negress_groups = []\n").unwrap();
+        let codex = Providers::load(&config).unwrap().get(&"codex".parse().unwrap()).unwrap().clone();
+        assert!(!codex.egress.iter().any(|rule| rule.host.contains("microsoft") || rule.host.contains("apple")));
+    }
+
+    #[test]
     fn configuration_overrides_keys_of_a_descriptor() {
         let config = Config::parse("[providers.codex]\nargv = ['codex', 'login']\n").unwrap();
         let providers = Providers::load(&config).unwrap();

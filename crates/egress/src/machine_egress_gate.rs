@@ -8,11 +8,16 @@ use super::{
     traffic::{Allowance, Counted, Traffic},
 };
 use crate::EgressSettings;
-use anteroom_wire::{Problem, provider::Provider, time::to_millis};
+use anteroom_wire::{
+    Problem,
+    provider::{EgressRule, Provider},
+    time::to_millis,
+};
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode, header};
 use http_body_util::Full;
 use hyper_util::rt::TokioIo;
+use parking_lot::RwLock;
 use std::{
     fmt,
     sync::{Arc, atomic::Ordering::Relaxed},
@@ -37,7 +42,8 @@ const TLS_PORT: u16 = 443;
 #[derive(Clone)]
 pub struct MachineEgressGate {
     gate: Arc<EgressGate>,
-    provider: Arc<Provider>,
+    /// With the hosts that were granted to this session alone.
+    provider: Arc<RwLock<Arc<Provider>>>,
     slots: Arc<Semaphore>,
     upload: Arc<Allowance>,
     download: Arc<Allowance>,
@@ -49,7 +55,7 @@ pub struct MachineEgressGate {
 impl fmt::Debug for MachineEgressGate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("MachineGate")
-            .field("provider", &self.provider.id)
+            .field("provider", &self.provider.read().id)
             .field("slots", &self.slots)
             .finish_non_exhaustive()
     }
@@ -69,7 +75,22 @@ impl MachineEgressGate {
         let allowance = |bytes_max| Arc::new(Allowance::new(bytes_max, settings.session_bytes_per_s_max));
         let (upload, download) =
             (allowance(settings.session_upload_bytes_max), allowance(settings.session_download_bytes_max));
+        let provider = Arc::new(RwLock::new(provider));
         Self { gate, provider, slots, upload, download, tasks, shutdown, on_decision: Arc::new(on_decision) }
+    }
+
+    /// Whether the machines may connect to this name at port 443.
+    pub fn grants(&self, host: &HostName) -> bool {
+        self.provider.read().egress.iter().any(|rule| rule.allows(host.as_str(), TLS_PORT))
+    }
+
+    /// Grants this name at port 443 to the machines of this session, from the next connection on.
+    pub fn grant(&self, host: &HostName) {
+        let mut provider = self.provider.write();
+        let rule = EgressRule { host: host.to_string(), ports: Vec::new(), reason: String::new() };
+        let mut granted = Provider::clone(&provider);
+        granted.egress.push(rule);
+        *provider = Arc::new(granted);
     }
 
     /// Answers one `CONNECT` request: 200 when the connection is open (a task of the tracker then copies its bytes), else 403,
@@ -119,7 +140,8 @@ impl MachineEgressGate {
                 return Err(EgressError::new(Problem::EgressTimeout, detail));
             }
         };
-        Ok((self.gate.connect(&self.provider, host, port).await?, slot))
+        let provider = Arc::clone(&self.provider.read());
+        Ok((self.gate.connect(&provider, host, port).await?, slot))
     }
 
     /// An error once the session has used all bytes of one direction.

@@ -45,6 +45,7 @@ mod record_request;
 pub(crate) mod request_body;
 pub mod routes;
 mod session;
+mod session_hosts;
 mod session_links;
 mod session_list;
 mod session_log;

@@ -60,6 +60,7 @@ async fn create_session(store: &Store) -> Result<SessionId, Box<dyn Error>> {
         external: None,
         method: None,
         purpose: SessionPurpose::default(),
+        settings: std::collections::BTreeMap::new(),
     };
     match store.create_session(&new, entry(TimelineKind::Accepted)).await? {
         CreateSessionOutcome::New(row) => Ok(row.id),

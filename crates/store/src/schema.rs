@@ -45,10 +45,14 @@ const MIGRATIONS: &[Migration] = &[
         sqlite: include_str!("../migrations/0013_session_macs.sqlite.sql"),
     },
     Migration { tables: include_str!("../migrations/0014_credential_account.sql"), sqlite: "" },
+    Migration {
+        tables: include_str!("../migrations/0015_session_settings.sql"),
+        sqlite: include_str!("../migrations/0015_session_settings.sqlite.sql"),
+    },
 ];
 
 /// The schema version that this program reads and writes.
-pub const SCHEMA_VERSION: u32 = 14;
+pub const SCHEMA_VERSION: u32 = 15;
 
 const _: () = assert!(MIGRATIONS.len() == SCHEMA_VERSION as usize, "one migration for each version");
 

@@ -3,7 +3,7 @@
 mod row;
 
 pub use row::{Reason, RowStatus, SessionEnd, SessionOutcome, SessionRow};
-pub(crate) use row::{SessionStateKind, decode_method};
+pub(crate) use row::{SessionStateKind, decode_method, encode_settings};
 
 use crate::{
     NewTimelineEntry, ObservedWrite, SessionPurpose, Sha256Hex, Store, StoreError, UnixMs, WriteKind,
@@ -15,6 +15,7 @@ use crate::{
 use anteroom_wire::{CallerId, CredentialId, ProviderId, SessionId, provider::MethodName};
 use row::decode_session_row;
 use sqlx::{AnyConnection, any::AnyRow};
+use std::collections::BTreeMap;
 
 /// A session to be created.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,6 +44,8 @@ pub struct NewSession {
     pub method: Option<MethodName>,
     /// Its purpose.
     pub purpose: SessionPurpose,
+    /// Settings of the provider, id → value.
+    pub settings: BTreeMap<String, String>,
 }
 
 /// An external machine, which only one active session at a time may use.
@@ -102,7 +105,7 @@ macro_rules! select {
             "SELECT id, caller_id, user_id, provider, return_url, request_hash, state, reason_code, reason_detail, epoch, \
              generation, machine_id, agent_token_hash, claimed_generation, cli_started, created_at_ms, last_used_at_ms, \
              idle_deadline_ms, deadline_ms, ended_at_ms, credential_id, external_machine, method, purpose, used_credential_id, used_revision, \
-             renewed_credential_id, exit_code, idempotency_key, mac, (SELECT name FROM callers WHERE callers.id = sessions.caller_id) AS owner_name, \
+             renewed_credential_id, exit_code, settings, idempotency_key, mac, (SELECT name FROM callers WHERE callers.id = sessions.caller_id) AS owner_name, \
              (SELECT role FROM callers WHERE callers.id = sessions.caller_id) AS owner_role \
              FROM sessions ",
             $rest
@@ -285,8 +288,8 @@ async fn insert(
     let done = sqlx::query(
         "INSERT INTO sessions (id, caller_id, user_id, provider, return_url, idempotency_key, request_hash, state, epoch, \
          generation, cli_started, created_at_ms, last_used_at_ms, idle_deadline_ms, deadline_ms, external_machine, \
-         agent_token_hash, method, purpose, used_credential_id, used_revision, renewed_credential_id) \
-         VALUES ($1, $2, $3, $4, $5, $6, $7, 'active', 0, 1, 0, $8, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17) \
+         agent_token_hash, method, purpose, used_credential_id, used_revision, renewed_credential_id, settings) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, 'active', 0, 1, 0, $8, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18) \
          ON CONFLICT (caller_id, idempotency_key) DO NOTHING",
     )
     .bind(new.id.as_str())
@@ -306,6 +309,7 @@ async fn insert(
     .bind(new.purpose.credential_use().map(|using| using.credential.as_str()))
     .bind(new.purpose.credential_use().map(|using| to_sql_integer(using.revision)))
     .bind(new.purpose.renewed_credential().map(CredentialId::as_str))
+    .bind(encode_settings(&new.settings))
     .execute(&mut *connection)
     .await
     .map_err(query_error(OPERATION))?;

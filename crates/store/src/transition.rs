@@ -11,6 +11,7 @@ use crate::{
 };
 use anteroom_wire::{EndReason, MachineId, SessionId, provider::MethodName};
 use sqlx::AnyConnection;
+use std::collections::BTreeMap;
 
 const OPERATION: &str = "change a session";
 
@@ -35,6 +36,7 @@ pub struct SessionChange {
     idle_deadline_ms: Option<Option<UnixMs>>,
     deadline_ms: Option<UnixMs>,
     method: Option<MethodName>,
+    settings: Option<BTreeMap<String, String>>,
     used_revision: Option<u64>,
     exit_code: Option<i32>,
     end: Option<SessionEnd>,
@@ -110,6 +112,13 @@ impl SessionChange {
         self
     }
 
+    /// Sets the provider's settings, id → value.
+    #[must_use]
+    pub fn with_settings(mut self, settings: BTreeMap<String, String>) -> Self {
+        self.settings = Some(settings);
+        self
+    }
+
     /// Sets the revision of the used credential in the machine. No effect for a session that does not use one.
     #[must_use]
     pub fn with_used_revision(mut self, revision: u64) -> Self {
@@ -166,6 +175,7 @@ impl SessionChange {
         row.idle_deadline_ms = self.idle_deadline_ms.unwrap_or(row.idle_deadline_ms);
         row.deadline_ms = self.deadline_ms.unwrap_or(row.deadline_ms);
         row.method = self.method.or(row.method);
+        row.settings = self.settings.unwrap_or(row.settings);
         row.exit_code = self.exit_code.or(row.exit_code);
         if let (SessionPurpose::UseCredential(using), Some(revision)) = (&mut row.purpose, self.used_revision) {
             using.revision = revision;
@@ -278,7 +288,7 @@ pub(crate) async fn apply_change(
     let done = sqlx::query(
         "UPDATE sessions SET state = $3, reason_code = $4, reason_detail = $5, epoch = $6, generation = $7, machine_id = $8, \
          agent_token_hash = $9, claimed_generation = $10, cli_started = $11, idle_deadline_ms = $12, deadline_ms = $13, \
-         ended_at_ms = $14, credential_id = $15, method = $16, used_revision = $17, exit_code = $18 \
+         ended_at_ms = $14, credential_id = $15, method = $16, used_revision = $17, exit_code = $18, settings = $19 \
          WHERE id = $1 AND epoch = $2 AND state = 'active'",
     )
     .bind(row.id.as_str())
@@ -299,6 +309,7 @@ pub(crate) async fn apply_change(
     .bind(row.method.as_ref().map(MethodName::as_str))
     .bind(row.purpose.credential_use().map(|using| to_sql_integer(using.revision)))
     .bind(row.exit_code.map(i64::from))
+    .bind(sessions::encode_settings(&row.settings))
     .execute(&mut *connection)
     .await
     .map_err(query_error(OPERATION))?;

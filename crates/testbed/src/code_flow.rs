@@ -215,7 +215,8 @@ pub(crate) fn html_page(heading: &str, text: &str) -> axum::response::Html<Strin
 }
 
 /// A page with one button as large as the window. The button repeats the request with the same query and the user's consent; it works
-/// once. A browser that displays the page requests [`CONSENT_SHOWN_PATH`].
+/// once. A browser that displays the page requests [`CONSENT_SHOWN_PATH`]; one that shows that a program drives it says so in
+/// the query and does not count: the pages of account services refuse such browsers.
 fn consent_page(query: &BTreeMap<String, String>) -> axum::response::Html<String> {
     let kept: String = query
         .iter()
@@ -227,6 +228,7 @@ fn consent_page(query: &BTreeMap<String, String>) -> axum::response::Html<String
         "<!doctype html><meta charset=utf-8><title>Allow?</title>\
          <form onsubmit=\"this.querySelector('button').disabled=true\"><input type=hidden name=consent value=given>{kept}\
          <button style=\"position:fixed;inset:0;width:100%;font-size:8vmin\">Allow</button></form>\
-         <script>onload=()=>requestAnimationFrame(()=>fetch(\"{CONSENT_SHOWN_PATH}\"))</script>"
+         <script>const driven=navigator.webdriver!==false||/headless/i.test(navigator.userAgent)||navigator.languages.length===0;\
+         onload=()=>requestAnimationFrame(()=>fetch(\"{CONSENT_SHOWN_PATH}\"+(driven?\"?driven\":\"\")))</script>"
     ))
 }

@@ -38,6 +38,8 @@ pub enum Account {
     Onboarded,
     /// The account has not used it: the tool requests that it be set up.
     New,
+    /// The account of an organisation: it works only with a project, which the tool must send.
+    Workspace,
 }
 
 /// The issuer. Stops when dropped.
@@ -69,9 +71,11 @@ fn answer(issuer: &mut IssuerState, account: &mut Account, call: &IssuerRequest<
         "POST oauth2.googleapis.com/tokeninfo" => oauth::get_token_info(issuer, bearer),
         "GET www.googleapis.com/oauth2/v2/userinfo" => oauth::get_user_info(issuer, bearer),
         "POST cloudcode-pa.googleapis.com/v1internal:loadCodeAssist" => {
-            assist::load_code_assist(issuer, *account, bearer)
+            assist::load_code_assist(issuer, *account, call.body, bearer)
         }
-        "POST cloudcode-pa.googleapis.com/v1internal:onboardUser" => assist::onboard_user(issuer, account, bearer),
+        "POST cloudcode-pa.googleapis.com/v1internal:onboardUser" => {
+            assist::onboard_user(issuer, account, call.body, bearer)
+        }
         "POST cloudcode-pa.googleapis.com/v1internal:retrieveUserQuota" => assist::get_quota(issuer, bearer),
         "POST cloudcode-pa.googleapis.com/v1internal:listExperiments" => assist::list_experiments(issuer, bearer),
         _ => return None,

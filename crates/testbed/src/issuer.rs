@@ -88,7 +88,7 @@ impl<P> Issuer<P> {
         self.state.lock().0.consent_page = ConsentRequirement::Required;
     }
 
-    /// How many times a browser that runs scripts has displayed the consent page.
+    /// How many times a browser that runs scripts, and is not driven by a program, has displayed the consent page.
     pub fn consent_view_count(&self) -> u32 {
         self.state.lock().0.consent_views
     }
@@ -141,7 +141,7 @@ async fn serve<P>(
     let (issuer, provider) = &mut *state;
     issuer.requests.push(line.clone());
     if uri.path() == CONSENT_SHOWN_PATH {
-        issuer.consent_views += 1;
+        issuer.consent_views += u32::from(uri.query().is_none());
         return StatusCode::NO_CONTENT.into_response();
     }
     let query = uri.query().unwrap_or_default();

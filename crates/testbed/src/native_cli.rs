@@ -116,7 +116,7 @@ pub fn load_descriptor(name: &str) -> anyhow::Result<Provider> {
     let provider: Provider = toml::from_str(&text).with_context(|| path.display().to_string())?;
     let faults = provider.validation_errors();
     ensure!(faults.is_empty(), "{}: {faults:?}", path.display());
-    Ok(provider)
+    Ok(provider.with_egress_groups())
 }
 
 impl NativeCli {

@@ -236,6 +236,64 @@ async fn new_account_is_set_up_after_released_tool_writes_credential() {
     fixture.issuer.stop().await;
 }
 
+/// Signs the released tool in with the account of an organisation, until it shows why it does not work with it.
+async fn refused_workspace_account(fixture: &Fixture, clis: &PinnedTools) -> (CredentialFile, String) {
+    let tool = fixture.tool(clis, load_descriptor("gemini_cli").unwrap()).await;
+    let screen = tool.wait_for("Enter the authorization code:").await.unwrap();
+    tool.paste_and_enter(&fixture.code(&tool.find_url(&screen).unwrap()).await).await.unwrap();
+    let written = tool.wait_credential().await.unwrap();
+    let screen = tool.wait_for("(?s)This account requires setting.*Use Enter to select").await.unwrap();
+    fixture.assert_only_known_requests(&tool);
+    tool.finish().await.unwrap();
+    (written, screen)
+}
+
+#[tokio::test]
+async fn r07_workspace_account_needs_a_project_which_released_tool_reads_from_the_file_of_the_setting() {
+    let (fixture, clis) = (Fixture::new(Account::Workspace).await, PinnedTools::install().await.unwrap());
+    let (written, screen) = refused_workspace_account(&fixture, &clis).await;
+    check_screen(SCREENS, "workspace-refused", from_line("╭", &screen)).unwrap();
+    let provider = load_descriptor("gemini_cli").unwrap();
+    let rule = |pattern: &Option<String>| Regex::new(pattern.as_ref().unwrap()).unwrap();
+    let why = rule(&provider.sign_in.failed).captures(&screen).expect("a refusal")[1].trim().to_owned();
+    assert!(why.starts_with("This account requires setting the GOOGLE_CLOUD_PROJECT"), "{why}");
+    assert!(!rule(&provider.sign_in.done).is_match(&screen), "the credential does not count as usable");
+    assert!(provider.settings[0].is_needed(&why));
+
+    for method in ["paste", "browser"] {
+        let values = [("google_cloud_project".to_owned(), "my-project-123".to_owned())].into();
+        let method = method.to_owned().try_into().unwrap();
+        let mut given = provider.with_method_for_use(&method).unwrap().with_settings(&values);
+        let CredentialFile { path, text, .. } = &written;
+        given.settings_files.push(SettingsFile { path: path.clone(), content: text.clone() });
+        let done = rule(&given.sign_in.done);
+        let tool = fixture.tool(&clis, given).await;
+        let screen = tool.wait_for(PROMPT).await.unwrap();
+        assert!(done.is_match(&screen));
+        fixture.assert_only_known_requests(&tool);
+        tool.finish().await.unwrap();
+    }
+    fixture.issuer.stop().await;
+}
+
+#[tokio::test]
+async fn r07_account_without_project_is_usable_at_most_a_moment_after_its_credential_was_written() {
+    let (fixture, clis) = (Fixture::new(Account::Onboarded).await, PinnedTools::install().await.unwrap());
+    let provider = load_descriptor("gemini_cli").unwrap();
+    let done = provider.sign_in.done.clone().unwrap();
+    let tool = fixture.tool(&clis, provider).await;
+    let screen = tool.wait_for("Enter the authorization code:").await.unwrap();
+    tool.paste_and_enter(&fixture.code(&tool.find_url(&screen).unwrap()).await).await.unwrap();
+    tool.wait_credential().await.unwrap();
+    let written = std::time::Instant::now();
+    tool.wait_for(&done).await.unwrap();
+    let waited = written.elapsed();
+    println!("usable {} ms after the credential was written", waited.as_millis());
+    assert!(waited < std::time::Duration::from_secs(15), "{waited:?}");
+    tool.finish().await.unwrap();
+    fixture.issuer.stop().await;
+}
+
 #[tokio::test]
 async fn two_rejected_codes_end_released_tool() {
     let (fixture, clis) = (Fixture::new(Account::Onboarded).await, PinnedTools::install().await.unwrap());

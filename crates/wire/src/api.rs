@@ -21,7 +21,7 @@ pub use overview::{
     CauseCount, HostCapacity, LiveSessions, Outcomes, Overview, RefusedHost, RefusedHostList, StageDurations,
     StartInterval, StartStage, StatusCount,
 };
-pub use providers::{ProviderList, ProviderView};
+pub use providers::{ProviderList, ProviderView, SettingView};
 pub use sign_in::{
     CurrentCaller, LoginRequest, OidcAnswer, OidcOutcome, OidcProvider, OidcRequest, OidcResult, OidcStart, SignInKind,
 };
@@ -64,6 +64,10 @@ pub struct StartRequest {
     /// The credential to renew by signing in again: it keeps its id.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub renews: Option<String>,
+    /// Settings that the user's account needs, id → value. The list of providers names those that there are. Without one that is needed,
+    /// the session asks for it.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub settings: BTreeMap<String, String>,
 }
 
 impl StartRequest {
@@ -77,6 +81,7 @@ impl StartRequest {
             machine: None,
             method: None,
             renews: None,
+            settings: BTreeMap::new(),
         }
     }
 }

@@ -58,6 +58,7 @@ impl PersonValues {
             actions,
             other_methods: Vec::new(),
             remote_browser: None,
+            if_refused: None,
             since: None,
             usual_s: None,
         }

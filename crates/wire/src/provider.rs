@@ -8,13 +8,17 @@
 
 mod account_source;
 mod credential_format;
+mod egress_group;
 mod method;
+mod setting;
 mod sign_in_host;
 mod validation;
 
 pub use account_source::AccountSource;
 pub use credential_format::{CredentialFormat, FormatFault};
-pub use method::{InvalidMethodName, MethodName, MethodOverrides};
+pub use egress_group::EgressGroup;
+pub use method::{IfRefused, InvalidMethodName, MethodName, MethodOverrides};
+pub use setting::{SETTING_BYTES_MAX, SettingFile, SettingRule, VALUE_PLACEHOLDER};
 pub use sign_in_host::{InvalidSignInHost, SignInHost};
 
 use crate::ProviderId;
@@ -70,6 +74,9 @@ pub struct Provider {
     /// Anybody can sign in under any name, so the pages offer it first. Not sent to the agent; see [`Provider::for_agent`].
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub without_account: bool,
+    /// What to do where the account or its organisation forbids this method. Not sent to the agent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub if_refused: Option<IfRefused>,
     /// How the address to open, a code and the result are recognised.
     #[serde(default)]
     pub sign_in: SignInRules,
@@ -79,6 +86,9 @@ pub struct Provider {
     /// The secret that the tool reads from standard input: the tool is started once the user has entered it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key_entry: Option<KeyEntry>,
+    /// Values that some accounts need in addition. Not sent to the agent, which gets their files; see [`Provider::with_settings`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub settings: Vec<SettingRule>,
     /// Other sign-in methods of the tool, by name.
     #[serde(default)]
     pub methods: BTreeMap<MethodName, MethodOverrides>,
@@ -86,6 +96,10 @@ pub struct Provider {
     pub credential: CredentialRules,
     /// The hosts that the machine may reach for this provider; all others are denied.
     pub egress: Vec<EgressRule>,
+    /// Account services whose sign-in pages the machine's browser may show: their hosts are added to `egress` when the descriptor is
+    /// loaded. Not sent to the agent.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub egress_groups: Vec<EgressGroup>,
     /// What happens with a captured credential.
     #[serde(rename = "policy")]
     pub storage_policy: StoragePolicy,
@@ -299,6 +313,10 @@ pub struct CredentialRules {
     /// Where the credential names the account that is signed in. Not sent to the agent; see [`Provider::for_agent`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub account: Option<AccountSource>,
+    /// A complete credential counts only once the tool has shown `sign_in.done`: it writes the file before it knows whether it can work
+    /// with the account. Every method then needs `sign_in.done`.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub usable_when_done: bool,
     /// The command with which the tool checks that it is signed in: program, then arguments. Empty: the tool has none.
     #[serde(default)]
     pub status_argv: Vec<String>,

@@ -53,6 +53,8 @@ situations! {
     PageDenied = "page_denied", NeedsAttention, "This page is not allowed here", "This page needs {host}, which is not allowed here. Ask {owner} to allow it.", "The page of the sign-in is on {host}, which was denied to the machine's browser. Add the name to the provider's egress list if the sign-in needs it.";
     /// The machine's browser did not open the page.
     PageNotOpened = "page_not_opened", NeedsAttention, "The sign-in page did not open", "The remote browser could not open a page of {host}. Try again, or tell {owner}.", "The machine's browser did not open a page of {host}; the timeline has the reason. Open it again, or request another machine.";
+    /// The tool refuses the account until a setting of the provider is given.
+    SettingNeeded = "setting_needed", YourTurn, "One more entry is needed", "{tool} cannot use this account without it. Fill in the field below.", "{tool} refuses the account until the setting that it asks for is given: answer the prompt, or give it in settings when a session is started.";
     /// The session has transferred all bytes that it may.
     DataUsedUp = "data_used_up", Failed, "This sign-in used too much data", "It has used all the data that it may transfer. Please start again.", "The session has transferred all of its bytes; the machine reaches no host any more. Start a new session.";
     /// The tool is signed in; its credential is being found, checked and delivered.
@@ -139,6 +141,23 @@ pub enum PersonAction {
     ReopenPage,
 }
 
+/// What the person can do if the page of the sign-in refuses: shown while the tool starts and while it is their turn.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "utoipa", derive(utoipa::ToSchema))]
+pub struct IfPageRefuses {
+    /// One or two sentences.
+    pub sentence: String,
+    /// Another method to change to; `null`: none is better.
+    #[cfg_attr(feature = "utoipa", schema(required))]
+    pub method: Option<String>,
+    /// Whether the person's own browser is the way out, with the same running tool.
+    pub in_own_browser: bool,
+}
+
+/// Google's pages may refuse a browser that somebody else runs.
+pub const GOOGLE_MAY_REFUSE: &str =
+    "Google may refuse to sign you in here and say that this browser may not be secure. Then use your own browser.";
+
 /// Why a person can do nothing in the remote browser at the moment.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "utoipa", derive(utoipa::ToSchema))]
@@ -187,6 +206,9 @@ pub struct ForPerson {
     /// Why the person can do nothing in the remote browser; `null`: the page is shown there, or the method does not use it.
     #[cfg_attr(feature = "utoipa", schema(required))]
     pub remote_browser: Option<RemoteBrowserState>,
+    /// What to do if the page of the sign-in refuses; `null`: nothing is known to refuse.
+    #[cfg_attr(feature = "utoipa", schema(required))]
+    pub if_refused: Option<IfPageRefuses>,
     /// When the tool was started, while it has shown nothing yet.
     #[cfg_attr(feature = "utoipa", schema(required))]
     pub since: Option<String>,

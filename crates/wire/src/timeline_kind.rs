@@ -191,6 +191,8 @@ timeline_kinds! {
     EgressAllowed = "egress_allowed";
     /// A connection of the machine to a host was denied or failed.
     EgressDenied = "egress_denied";
+    /// An operator allowed the machine a host that was denied to it.
+    EgressGranted = "egress_granted";
     /// The machine requested too many hosts; further ones are not recorded.
     EgressFull = "egress_full";
     /// The number of connections and bytes of the machine to each host.

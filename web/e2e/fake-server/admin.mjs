@@ -286,9 +286,10 @@ function verdictOf({ status }) {
 
 /** @returns {Schemas["RefusedHost"][]} */
 function refusedHosts() {
-  const common = { provider: "codex", sessions: 4, last_at: inSeconds(-600), newest: "ses_01jd0000000000000000000001" };
+  const common = { provider: "codex", sessions: 4, last_at: inSeconds(-600), newest: "ses_01jd0000000000000000000001", grantable: false };
   return [
     { ...common, host: "tracker.example", port: 443, reason: "egress_denied", descriptor_change: '[providers.codex]\negress = [\n  { host = "auth.openai.com", ports = [443] },\n  { host = "tracker.example", ports = [443] },\n]\n' },
+    { ...common, host: "sso.company.example", port: 443, reason: "egress_denied", sessions: 1, descriptor_change: "[providers.codex]\n", grantable: true },
     { ...common, host: "auth.openai.com", port: 443, reason: "egress_unreachable", sessions: 1, descriptor_change: null },
   ];
 }

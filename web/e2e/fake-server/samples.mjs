@@ -26,6 +26,7 @@ function provider(id, name, version, lanes, others = []) {
     without_account: id === "demo",
     can_check: id !== "gemini_cli",
     can_sign_out: id === "codex" || id === "claude_code",
+    settings: [],
   };
 }
 
@@ -99,6 +100,7 @@ export function forPerson(session, part = {}) {
     actions,
     other_methods,
     remote_browser: null,
+    if_refused: null,
     since: null,
     usual_s: null,
     ...part,

@@ -343,6 +343,7 @@ export class FakeServer {
         this.change(session.id, { idle_deadline_at: new Date(Date.now() + this.idle_ms_max).toISOString(), for_person: session.for_person });
         return this.#respond(response, 200, this.sessions.get(session.id));
       case "POST /proxy-fault":
+      case "POST /hosts":
       case "POST /restart":
       case "POST /open-url":
       case "POST /type":

@@ -48,6 +48,8 @@ export const adminApi = {
     requestJson<"SessionList">("GET", withQuery("/api/sessions", { ...query, include: "verdict" })),
   refusedHosts: (since_ms: number) =>
     requestJson<"RefusedHostList">("GET", withQuery("/api/egress/refused", { since_ms })).then((list) => list.hosts),
+  /** Allows the machines of one session a host that was denied to them. */
+  grantHost: (session: string, host: string) => request("POST", sessionPath(session, "/hosts"), { host }),
   diagnosis: (session: string) => requestJson<"Diagnosis">("GET", sessionPath(session, "/diagnosis")),
   /** Makes a support bundle; returns it with its file name. */
   createBundle: async (session: string): Promise<{ name: string; content: Blob }> => {

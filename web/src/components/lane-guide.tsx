@@ -4,6 +4,7 @@ import type { SessionView } from "../api";
 import { preferredTab, tabsOf, type LaneTab } from "../lanes";
 import { texts } from "../texts";
 import { FailureActions, StartingTool } from "./failure-actions";
+import { IfRefused } from "./if-refused";
 import { PromptForm } from "./paste-form";
 import { DeviceCode, ToolFailure, UnexpectedAddress } from "./sign-in-parts";
 
@@ -26,15 +27,17 @@ interface LaneGuideProps {
   session: SessionView;
   tab: Exclude<LaneTab, "own">;
   is_lost: boolean;
+  /** Opens the tab of the person's own browser; `null`: the method has none. */
+  openOwn: (() => void) | null;
 }
 
 /** A method's own sentence is about its preferred lane. */
 function sentenceFor(session: SessionView, tab: LaneGuideProps["tab"]): string {
-  const { phase, sentence } = session.for_person;
-  return phase === "your_turn" && preferredTab(session, tabsOf(session, false)) === "own" ? texts.in_lane[tab] : sentence;
+  const { phase, situation, sentence } = session.for_person;
+  return phase === "your_turn" && situation !== "setting_needed" && preferredTab(session, tabsOf(session, false)) === "own" ? texts.in_lane[tab] : sentence;
 }
 
-export function LaneGuide({ session, tab, is_lost }: LaneGuideProps) {
+export function LaneGuide({ session, tab, is_lost, openOwn }: LaneGuideProps) {
   const { phase, situation } = session.for_person;
   const sentence = sentenceFor(session, tab);
   const has_failed = phase === "needs_attention" || phase === "failed";
@@ -47,6 +50,7 @@ export function LaneGuide({ session, tab, is_lost }: LaneGuideProps) {
       {situation === "tool_starting" || situation === "page_opening" ? <StartingTool session={session} /> : null}
       <UnexpectedAddress session={session} />
       {phase === "your_turn" ? <YourTurn session={session} is_lost={is_lost} /> : null}
+      <IfRefused session={session} is_lost={is_lost} openOwn={tab === "desktop" ? openOwn : null} />
       {has_failed ? (
         <fieldset disabled={is_lost}>
           <FailureActions session={session} />

@@ -59,6 +59,7 @@ export function LanesView(props: LanesViewProps) {
   };
   const may_use_desktop = tabs.includes("desktop") && session.for_person.actions.includes("use_desktop");
   const openDesktop = may_use_desktop ? () => select("desktop", false) : null;
+  const openOwn = tabs.includes("own") ? () => select("own", false) : null;
   const panel = (tab: LaneTab) => {
     const is_shown = open.tab === tab;
     if (tab === "own") return is_shown ? <OwnLane session={session} is_lost={is_lost} openDesktop={openDesktop} /> : null;
@@ -71,7 +72,7 @@ export function LanesView(props: LanesViewProps) {
         {!is_shown ? null : view_only ? (
           <ViewOnlyNotice session={session} can_control={props.can_control} />
         ) : (
-          <LaneGuide session={sessionIn(tab, session)} tab={tab} is_lost={is_lost} />
+          <LaneGuide session={sessionIn(tab, session)} tab={tab} is_lost={is_lost} openOwn={openOwn} />
         )}
         {lane ?? <div class="focus-trap-frame" aria-hidden="true" />}
       </>

@@ -5,7 +5,8 @@ import { useId, useState } from "preact/hooks";
 import { api, toProblem, type Problem, type SessionView } from "../api";
 import { texts } from "../texts";
 import { FailureActions, StartingTool } from "./failure-actions";
-import { AnswerForm } from "./paste-form";
+import { IfRefused } from "./if-refused";
+import { AnswerForm, PromptForm } from "./paste-form";
 import { ProblemNote } from "./problem-note";
 import { safeAddress, ToolFailure, UnexpectedAddress } from "./sign-in-parts";
 import { kindOf, SignInSteps, type SignInKind } from "./sign-in-steps";
@@ -32,13 +33,30 @@ export function OwnLane(props: OwnLaneProps) {
       <UnexpectedAddress session={session} />
       {is_your_turn ? <ToolFailure session={session} open /> : null}
       <div class={`lane-body ${kind}`}>
-        <SignInSteps session={session} kind={kind} is_lost={is_lost} failure={has_failed ? <Failure session={session} is_lost={is_lost} /> : null} />
+        {situation === "setting_needed" ? (
+          <Setting session={session} is_lost={is_lost} />
+        ) : (
+          <SignInSteps session={session} kind={kind} is_lost={is_lost} failure={has_failed ? <Failure session={session} is_lost={is_lost} /> : null} />
+        )}
         <div class="waiting">
           <Waiting session={session} />
+          <IfRefused session={session} is_lost={is_lost} openOwn={null} />
           {is_your_turn ? <SomethingElse {...props} kind={kind} /> : null}
         </div>
       </div>
     </section>
+  );
+}
+
+/** The entry without which the tool refuses the account. */
+function Setting({ session, is_lost }: { session: SessionView; is_lost: boolean }) {
+  const { prompt } = session.sign_in;
+  return (
+    <fieldset class="setting" disabled={is_lost}>
+      <p class="for-person">{session.for_person.sentence}</p>
+      {prompt === null ? null : <PromptForm session={session} prompt={prompt} />}
+      <FailureActions session={session} />
+    </fieldset>
   );
 }
 

@@ -14,6 +14,8 @@ function pasteMessage(result: PasteResult, tool: string): string {
       return texts.typed_into_terminal;
     case "stdin":
       return texts.started_with_key(tool);
+    case "setting":
+      return texts.started_again(tool);
     default:
       return texts.sent_to(tool);
   }

@@ -50,6 +50,10 @@ const situations: ServerTexts["situations"] = {
     title: "Die Anmeldeseite wurde nicht geöffnet",
     sentence: "Der Remote-Browser konnte keine Seite von {host} öffnen. Versuchen Sie es noch einmal, oder wenden Sie sich an {owner}.",
   },
+  setting_needed: {
+    title: "Es fehlt noch eine Angabe",
+    sentence: "{tool} kann dieses Konto ohne sie nicht verwenden. Füllen Sie das Feld unten aus.",
+  },
   data_used_up: {
     title: "Diese Anmeldung hat zu viele Daten verbraucht",
     sentence: "Sie hat alle Daten verbraucht, die sie übertragen darf. Bitte beginnen Sie von vorn.",
@@ -333,12 +337,19 @@ const descriptors: ServerTexts["descriptors"] = {
   "Copy the code, open the sign-in page of OpenAI and enter the code there. This page notices by itself.": `${BY_CODE} OpenAI, ${NOTICES}`,
   "Create an API key at https://opencode.ai/auth and paste it.": "Erstellen Sie auf https://opencode.ai/auth einen API-Schlüssel, und fügen Sie ihn ein.",
   "GitHub access token": "GitHub-Zugriffstoken",
+  "Google may refuse to sign you in here and say that this browser may not be secure. Then use your own browser.":
+    "Google kann die Anmeldung hier ablehnen und sagen, dass dieser Browser möglicherweise nicht sicher ist. Verwenden Sie dann Ihren eigenen Browser.",
+  "If OpenAI says that device codes are off: you can switch them on in ChatGPT under Settings, Security; in a workspace, its owner can. Or sign in another way.":
+    "Falls OpenAI sagt, dass Gerätecodes ausgeschaltet sind: Sie können sie in ChatGPT unter Einstellungen, Sicherheit einschalten; in einem Workspace kann es dessen Verwaltung. Oder melden Sie sich auf andere Art an.",
   "In the remote browser": "Im Remote-Browser",
   "It begins with 4/ and has no spaces.": "Er beginnt mit 4/ und hat keine Leerzeichen.",
   "It begins with ghp_ or github_pat_.": "Es beginnt mit ghp_ oder github_pat_.",
   "It begins with github_pat_; classic tokens (ghp_) are not taken.": "Es beginnt mit github_pat_; klassische Token (ghp_) werden nicht angenommen.",
   "It begins with sk-.": "Er beginnt mit sk-.",
   "It begins with sk-sp-.": "Er beginnt mit sk-sp-.",
+  "Google Cloud project": "Google-Cloud-Projekt",
+  "It is the id of a project, for example my-project-123, not its number or its name.":
+    "Es ist die ID eines Projekts, zum Beispiel my-project-123, nicht seine Nummer und nicht sein Name.",
   "It has two halves with a # between them; copy all of it.": "Er hat zwei Hälften mit einem # dazwischen; kopieren Sie alles.",
   "It is one word without spaces.": "Es ist ein Wort ohne Leerzeichen.",
   "ModelStudio API key": "API-Schlüssel von ModelStudio",

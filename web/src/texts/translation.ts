@@ -82,6 +82,7 @@ export class Translation {
       sentence: this.#ofOwner(texts.sentence, owner, values),
       why: why === null ? null : fill(why, values),
       remote_browser: this.#remoteBrowser(shown, values),
+      if_refused: shown.if_refused === null ? null : { ...shown.if_refused, sentence: this.#descriptor(shown.if_refused.sentence) },
     };
   }
 

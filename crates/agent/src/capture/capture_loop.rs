@@ -1,10 +1,10 @@
 //! Watches for the credential and delivers it.
 //!
 //! ```text
-//!  waiting ─▶ complete file ─▶ stable? ─▶ status command confirms? ─▶ delivering ─▶ delivered
-//!     ▲─────────── no ◀───────────┴───────────────────┘     │            │ 5xx, no answer: again, forever
-//!     ▲──────────── the file changes again ◀────────────────│ rejected (4xx)
-//!                                                           └─▶ kept, if the policy is to keep it in the machine
+//!  waiting ─▶ complete file ─▶ stable? ─▶ usable? ─▶ status command confirms? ─▶ delivering ─▶ delivered
+//!     ▲─────────── no ◀───────────┴──────────┴───────────────────┘     │            │ 5xx, no answer: again, forever
+//!     ▲──────────── the file changes again ◀───────────────────────────│ rejected (4xx)
+//!                                                                      └─▶ kept, if the policy is to keep it in the machine
 //! ```
 //!
 //! The watch ends when the delivery of a sign-in is answered, since the machine is stopped then. A tool may refresh its credential before
@@ -21,7 +21,7 @@ use super::{
 use crate::{agent::Agent, sign_in::active_claim::ActiveClaim};
 use anteroom_wire::{
     Base64,
-    agent::{CaptureEvent, CaptureState, DeliveredFile},
+    agent::{CaptureEvent, CaptureState, DeliveredFile, SignInOutcome},
     provider::StoragePolicy,
 };
 use std::{
@@ -34,6 +34,8 @@ use std::{
 const SCAN_EVERY_MS: u64 = 1_000;
 /// The least time between two runs of a status command that did not confirm the credential.
 const STATUS_EVERY_MS: u64 = 2_000;
+/// A credential that the tool does not show to be usable is reported after this time.
+const NOT_USABLE_REPORT_MS: u64 = 10_000;
 /// How often a credential waits for companion files that still change.
 const COMPANION_WAITS_MAX: u32 = 5;
 
@@ -83,6 +85,8 @@ struct WatchState {
     unconfirmed: Option<([u8; 32], Instant)>,
     /// How often a credential has waited for its companions.
     companion_waits: u32,
+    /// Since when a complete credential waits for the tool to show that it can work with it.
+    not_usable_since: Option<Instant>,
 }
 
 /// Watches until the credential of `claim` was delivered or kept.
@@ -90,7 +94,9 @@ pub(crate) async fn watch_credential(agent: &Agent, claim: Arc<ActiveClaim>) {
     let mut watch = CredentialWatch::new(agent, claim);
     loop {
         watch.follow_changed_method();
+        let outcome = watch.agent.sign_in.snapshot().outcome;
         if let FindResult::Found(mut found) = watch.find_stable_credential().await
+            && watch.is_usable(&found, outcome.as_ref())
             && watch.status_confirms(&found).await
         {
             // The status command itself may have refreshed the credential, and takes long enough for the tool to write companions.
@@ -107,7 +113,10 @@ pub(crate) async fn watch_credential(agent: &Agent, claim: Arc<ActiveClaim>) {
                 return;
             }
         }
-        watch.wait_change().await;
+        tokio::select! {
+            () = watch.wait_change() => {}
+            () = watch.agent.sign_in.wait_outcome_change(outcome) => {}
+        }
     }
 }
 
@@ -270,6 +279,20 @@ impl<'a> CredentialWatch<'a> {
                 .push(CaptureEvent::CandidateRejected { path: path.into(), why: reason.to_string().into() });
             self.state.reported.insert(path.to_owned(), reason);
         }
+    }
+
+    /// Whether the tool can work with the credential: it has shown so, or its descriptor does not say that it does. It is reported when
+    /// the tool has shown that it cannot, or has shown nothing for a while.
+    fn is_usable(&mut self, found: &FoundCredential, outcome: Option<&SignInOutcome>) -> bool {
+        if !self.claim.provider.credential.usable_when_done || outcome == Some(&SignInOutcome::Done) {
+            self.state.not_usable_since = None;
+            return true;
+        }
+        let since = *self.state.not_usable_since.get_or_insert_with(Instant::now);
+        if outcome.is_some() || since.elapsed() >= Duration::from_millis(NOT_USABLE_REPORT_MS) {
+            self.publish_rejection(&found.path, Rejection::NotUsable);
+        }
+        false
     }
 
     /// Runs the tool's status command, if it has one.

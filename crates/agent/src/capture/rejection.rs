@@ -19,6 +19,8 @@ pub(crate) enum Rejection {
     OlderThanSignIn,
     #[error("the same as before the sign-in")]
     SameAsBefore,
+    #[error("it is complete, but the tool does not show that it can work with it")]
+    NotUsable,
     #[error(transparent)]
     Format(#[from] FormatFault),
     #[error(transparent)]

@@ -51,6 +51,12 @@ impl SignInState {
         self.current.borrow().clone()
     }
 
+    /// Waits until the outcome differs from this one.
+    pub(crate) async fn wait_outcome_change(&self, known: Option<SignInOutcome>) {
+        // Cannot fail: the sender lives as long as the state.
+        let _ = self.current.subscribe().wait_for(|current| current.outcome != known).await;
+    }
+
     pub(crate) fn set_cli_state(&self, state: CliState) {
         self.current.send_modify(|current| current.cli = state);
     }

@@ -231,3 +231,25 @@ async fn keep_in_machine_credential_is_reported_once_and_never_delivered() {
     assert_eq!(controller.events.iter().filter(|event| kept(&event.event)).count(), 1);
     assert!(controller.deliveries.is_empty());
 }
+
+#[tokio::test]
+async fn r07_credential_that_the_tool_refuses_is_delivered_once_the_tool_shows_that_it_works() {
+    let fixture =
+        AgentFixture::start_with(|_| serde_json::json!({ "exec_search_path": std::env::var("PATH").unwrap() })).await;
+    let mut sender = fixture.connect().await;
+    let script = format!(
+        "mkdir -p .demo; printf '%s' '{CREDENTIAL}' > .demo/auth.json; echo 'Failed: needs a project'; \
+         until test -e accepted; do sleep 0.05; done; echo 'Ready for work'; exec cat"
+    );
+    let mut tool = provider(&script);
+    tool.credential.usable_when_done = true;
+    tool.sign_in.done = Some("(?m)^Ready for work".into());
+    tool.sign_in.failed = Some("(?m)^Failed: (.*)$".into());
+    fixture.claim(&mut sender, tool).await;
+    let why = wait_rejection(&fixture, ".demo/auth.json").await;
+    assert!(why.starts_with("it is complete"), "{why}");
+    assert!(fixture.controller.lock().unwrap().deliveries.is_empty(), "the tool cannot work with it yet");
+    fs::write(fixture.home("accepted"), "").unwrap();
+    wait_capture_state(&fixture, &mut sender, CaptureState::Delivered).await;
+    assert_eq!(files(&only_delivery(&fixture))[0].2, CREDENTIAL);
+}

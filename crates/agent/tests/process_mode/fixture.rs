@@ -404,6 +404,9 @@ pub(crate) fn provider(script: &str) -> Provider {
             ..CredentialRules::default()
         },
         egress: Vec::new(),
+        egress_groups: Vec::new(),
+        settings: Vec::new(),
+        if_refused: None,
         storage_policy: StoragePolicy::Store,
     }
 }

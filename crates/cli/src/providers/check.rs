@@ -20,7 +20,15 @@ pub(super) fn run(config: &Config, which: &[String]) -> anyhow::Result<ExitCode>
     };
     for source in selected {
         match source.and_then(|source| source.to_provider().map(|provider| (source.origin, provider))) {
-            Ok((origin, provider)) => print_line(format_args!("{}: valid ({origin})", provider.id)),
+            Ok((origin, provider)) => {
+                print_line(format_args!("{}: valid ({origin})", provider.id));
+                for (group, missing) in provider.incomplete_egress_groups() {
+                    let (id, group, missing) = (&provider.id, group.as_str(), missing.join(", "));
+                    print_line(format_args!(
+                        "{id}: note: egress has a page of {group} and not what it needs: {missing}. Add \"{group}\" to egress_groups."
+                    ));
+                }
+            }
             Err(found) => errors.extend(found),
         }
     }

@@ -2,7 +2,7 @@
 
 use super::{ENTRIES_MAX, created_since};
 use crate::{
-    session::server_context::ServerContext,
+    session::{grant_host, server_context::ServerContext},
     unix_time::{UnixMs, format_rfc3339},
 };
 use anteroom_store::StoreError;
@@ -115,6 +115,8 @@ fn refused_host(server_context: &ServerContext, request: Request, requests: Requ
     let is_denied = request.reason == Problem::EgressDenied.code();
     let descriptor_change =
         descriptor.filter(|_| is_denied).map(|provider| descriptor_change(provider, &request.host, request.port));
+    let grantable =
+        is_denied && grant_host::is_grantable(server_context, &requests.newest, &request.host, request.port);
     let Request { host, port, provider, reason } = request;
     RefusedHost {
         host,
@@ -125,6 +127,7 @@ fn refused_host(server_context: &ServerContext, request: Request, requests: Requ
         last_at: format_rfc3339(requests.last_at_ms),
         newest: requests.newest,
         descriptor_change,
+        grantable,
     }
 }
 

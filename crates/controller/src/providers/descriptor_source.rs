@@ -114,7 +114,7 @@ impl DescriptorSource {
             let error = match serde_path_to_error::deserialize::<_, Provider>(Value::Table(table.clone())) {
                 Ok(provider) => {
                     self.validate(&provider, &reported, &mut errors);
-                    return if errors.is_empty() { Ok(provider) } else { Err(errors) };
+                    return if errors.is_empty() { Ok(provider.with_egress_groups()) } else { Err(errors) };
                 }
                 Err(error) => error,
             };

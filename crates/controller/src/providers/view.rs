@@ -1,8 +1,8 @@
 //! API views of providers.
 
 use anteroom_wire::{
-    api::{MethodView, ProviderView},
-    provider::{MethodName, Provider, StoragePolicy},
+    api::{MethodView, ProviderView, SettingView},
+    provider::{MethodName, Provider, SettingRule, StoragePolicy},
 };
 use std::collections::BTreeMap;
 
@@ -30,7 +30,13 @@ pub fn to_provider_view(provider: &Provider, clis: &BTreeMap<String, String>) ->
         without_account: provider.without_account,
         can_check: !provider.credential.status_argv.is_empty(),
         can_sign_out: !provider.logout_argv.is_empty(),
+        settings: provider.settings.iter().map(to_setting_view).collect(),
     }
+}
+
+fn to_setting_view(setting: &SettingRule) -> SettingView {
+    let SettingRule { id, label, pattern, expected_format, .. } = setting.clone();
+    SettingView { id, label, pattern, expected_format }
 }
 
 /// The methods of a provider that a user can choose, the preferred one first.

@@ -39,6 +39,7 @@ pub async fn change_method(context: &SessionContext, id: &SessionId, name: &str)
     }
     let provider = context.providers.get(&row.provider).ok_or(Problem::UnknownProvider)?;
     let (method, descriptor) = resolve_method(provider, name)?;
+    let descriptor = descriptor.with_settings(&row.settings);
     // On a task, so that it completes even if the caller disconnects: row and agent must not diverge.
     let task_context = context.clone();
     let changed =
@@ -101,12 +102,17 @@ async fn write_method(
 }
 
 /// Sends the method to the agent of a claimed machine. A machine that is not claimed yet is claimed with the new method.
-async fn send_to_agent(context: &SessionContext, session: &ActiveSession, provider: Provider) -> Result<(), ApiError> {
+pub(super) async fn send_to_agent(
+    context: &SessionContext,
+    session: &ActiveSession,
+    provider: Provider,
+) -> Result<(), ApiError> {
     match session.state().progress {
         Progress::Queued { .. } | Progress::Preparing { .. } | Progress::Lost | Progress::Closing => Ok(()),
         Progress::Claiming { .. } | Progress::Open { .. } | Progress::Attached => {
             let channels = open_channels(context, session).await?;
-            Ok(channels.agent.change_method(&ChangeMethod { provider: provider.for_agent() }).await?)
+            let provider = provider.for_agent(&channels.agent_info.capabilities);
+            Ok(channels.agent.change_method(&ChangeMethod { provider }).await?)
         }
     }
 }
@@ -127,7 +133,7 @@ pub(super) async fn resend_method(
     if sign_in.method.as_deref().is_none_or(|current| current == descriptor.method.as_str()) {
         return Ok(());
     }
-    let provider = descriptor.for_agent();
+    let provider = descriptor.for_agent(&channels.agent_info.capabilities);
     let (method, former) = (provider.method.to_string(), sign_in.method.clone());
     match channels.agent.change_method(&ChangeMethod { provider }).await {
         Ok(()) => {

@@ -70,6 +70,11 @@ impl EgressFaults {
         self.faults.iter().filter(|fault| !fault.is_over)
     }
 
+    /// Forgets the fault of a host that is allowed from now on.
+    pub fn forget(&mut self, host: &str, port: u16) {
+        self.faults.retain(|fault| (fault.host.as_str(), fault.port) != (host, port));
+    }
+
     fn add(&mut self, host: &str, port: u16, problem: Problem) -> bool {
         let known = self.faults.iter().position(|fault| fault.host == host && fault.port == port);
         let is_new = known.and_then(|index| self.faults.get(index)).is_none_or(|fault| fault.is_over);

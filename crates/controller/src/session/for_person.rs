@@ -32,6 +32,8 @@ pub(super) struct SituationInput<'a> {
     pub(super) end_reason: Option<EndReason>,
     /// All methods of the provider.
     pub(super) methods: &'a [MethodView],
+    /// Whether the person is asked for a setting of the provider.
+    pub(super) asks_setting: bool,
 }
 
 impl<'a> SituationInput<'a> {
@@ -76,6 +78,9 @@ impl<'a> SituationInput<'a> {
         // A tool that asks again has not failed for good.
         if sign_in.reported_status.prompt.is_some() {
             return (Situation::YourTurn, None);
+        }
+        if self.asks_setting {
+            return (Situation::SettingNeeded, None);
         }
         if let Some(text) = failure_text(sign_in) {
             return self.failure(sign_in, &text);
@@ -141,6 +146,7 @@ impl<'a> SituationInput<'a> {
             | Situation::SignInFailed
             | Situation::ToolEnded
             | Situation::NotSaved
+            | Situation::SettingNeeded
             | Situation::HostDenied => again.into_iter().chain(other).collect(),
             Situation::ToolMissing => other.into_iter().collect(),
             // The page offers it when the start takes long.

@@ -7,7 +7,7 @@ use anteroom_wire::{
     diagnosis::Verdict,
     problem::LINK_USED,
     provider::{Provider, StoragePolicy},
-    situation::Situation,
+    situation::{GOOGLE_MAY_REFUSE, Situation},
 };
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
@@ -42,20 +42,23 @@ fn by_policy(text: impl Fn(StoragePolicy) -> String) -> BTreeMap<String, String>
     policies.into_iter().map(|policy| (code(policy), text(policy))).collect()
 }
 
-/// The texts of the built-in descriptors, except names of tools.
+/// The texts of the built-in descriptors, except names of tools, and what is said about several of them.
 fn descriptor_texts() -> BTreeSet<String> {
     let providers = Providers::load(&Config::default()).unwrap();
     let methods = providers.iter().flat_map(|provider| {
         provider.method_labels().into_iter().map(|(name, _)| provider.with_method(name).unwrap()).collect::<Vec<_>>()
     });
-    methods.flat_map(|method| method_texts(&method)).filter(|text| !text.is_empty()).collect()
+    let others = std::iter::once(GOOGLE_MAY_REFUSE.to_owned());
+    methods.flat_map(|method| method_texts(&method)).chain(others).filter(|text| !text.is_empty()).collect()
 }
 
 fn method_texts(method: &Provider) -> Vec<String> {
     let questions = method.questions().map(|(_, question)| (&question.label, &question.expected_format));
     let keys = method.key_entry.iter().map(|entry| (&entry.label, &entry.expected_format));
     let asked = questions.chain(keys).flat_map(|(label, format)| std::iter::once(label.clone()).chain(format.clone()));
-    [method.label.clone(), method.next_action.clone()].into_iter().chain(asked).collect()
+    let settings = method.settings.iter().flat_map(|setting| [setting.label.clone(), setting.expected_format.clone()]);
+    let refused = method.if_refused.iter().map(|hint| hint.sentence.clone());
+    [method.label.clone(), method.next_action.clone()].into_iter().chain(asked).chain(settings).chain(refused).collect()
 }
 
 /// `ANTEROOM_WRITE_DOCS=1` writes the file.

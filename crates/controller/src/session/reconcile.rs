@@ -22,7 +22,7 @@ pub use history::{LastRun, ReconcileHistory};
 
 use super::{
     active_session::ActiveSession,
-    end,
+    end, grant_host,
     lifecycle::{self, InitialState},
     queue::SessionOwner,
     supervisor::{
@@ -199,6 +199,7 @@ async fn report_machine_end(
 async fn resume(server_context: &ServerContext, row: &SessionRow) -> Result<(), StoreError> {
     // The plan has checked that the provider exists.
     let Some(provider) = server_context.providers.resolved(&row.provider, row.method.as_ref()) else { return Ok(()) };
+    let provider = provider.with_settings(&row.settings);
     if server_context.sessions.get(&row.id).is_some() {
         return Ok(());
     }
@@ -206,6 +207,7 @@ async fn resume(server_context: &ServerContext, row: &SessionRow) -> Result<(), 
         end::end_session(server_context, &row.id, EndReason::ControllerRestarted, use_credential::COMMAND_LOST).await?;
         return Ok(());
     }
+    let provider = grant_host::with_granted_hosts(server_context, &row.id, provider).await?;
     let session = ActiveSession::new(row.id.clone(), Arc::new(provider), &server_context.close_signal);
     let Some(from) = supervisor_start(server_context, row).await? else { return Ok(()) };
     supervisor::spawn_supervisor(server_context, Arc::clone(&session), row.clone(), from);

@@ -2,7 +2,7 @@
 
 pub mod for_use;
 
-use super::{active_session::ActiveSession, change_method, queue::SessionOwner, supervisor};
+use super::{active_session::ActiveSession, change_method, queue::SessionOwner, settings, supervisor};
 use crate::{
     admission,
     api_error::ApiError,
@@ -68,6 +68,7 @@ pub async fn start_session(
         }),
         method,
         purpose,
+        settings: request.settings.clone(),
     };
     let on = external.map_or_else(String::new, |machine| format!(" on the external machine {}", machine.name));
     let entry = NewTimelineEntry::new(
@@ -194,6 +195,8 @@ fn check_request(
     }
     let requested = request.method.as_deref().unwrap_or(provider.method.as_str());
     let (method, resolved) = change_method::resolve_method(provider, requested)?;
+    settings::check_settings(&resolved, request)?;
+    let resolved = resolved.with_settings(&request.settings);
     // The tools of an external machine are unknown here.
     if request.machine.is_none() && !server_context.image.has_tool(&provider.cli) {
         return Err(ApiError::new(Problem::ProviderUnavailable, format!("the image has no {}", provider.cli)));
@@ -219,8 +222,11 @@ fn idempotency_key(key: &str, request: &StartRequest) -> IdempotencyKey {
     // Optional fields that were added later count only if they are set, so that earlier keys stay valid.
     let mut requested = serde_json::json!([request.provider, request.user_id, request.return_url]);
     let optional = [("method", &request.method), ("renews", &request.renews)];
-    let optional: serde_json::Map<_, _> =
+    let mut optional: serde_json::Map<_, _> =
         optional.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value.clone()?.into()))).collect();
+    if !request.settings.is_empty() {
+        optional.insert("settings".to_owned(), serde_json::json!(request.settings));
+    }
     if let Some(requested) = requested.as_array_mut() {
         requested.extend(request.machine.clone().map(Into::into));
         if !optional.is_empty() {
@@ -256,6 +262,7 @@ mod tests {
             requested(|it| it.machine = Some("key".into())),
             requested(|it| it.method = Some("key".into())),
             requested(|it| it.renews = Some("key".into())),
+            requested(|it| it.settings = [("a".to_owned(), "b".to_owned())].into()),
             requested(|it| (it.method, it.renews) = (Some("key".into()), Some("key".into()))),
         ];
         let different: std::collections::HashSet<_> = hashes.iter().map(Sha256Hex::as_str).collect();

@@ -4,7 +4,7 @@ use super::{
     active_session::{ActiveSession, CurrentMachine, MachineSignIn, SessionState},
     consent, failure_cause,
     for_person::SituationInput,
-    status, use_credential,
+    settings, status, use_credential,
 };
 use crate::{
     credentials::to_credential_meta, providers::to_method_views, session::context::SessionContext,
@@ -69,6 +69,9 @@ fn assemble(
         uses_credential: row.purpose.credential_use().is_some(),
         end_reason: row.end().map(|end| end.reason.kind),
         methods: &methods,
+        asks_setting: provider.zip(machine).is_some_and(|(provider, machine)| {
+            settings::asked_setting(provider, &row.settings, &machine.sign_in).is_some()
+        }),
     };
     let Sentences { next_action, for_person } = sentences(context, row, &input, cause);
     let owner = for_person.values.owner.as_deref().unwrap_or(DEFAULT_OWNER);
@@ -141,6 +144,7 @@ fn sentences(
     let has_restart_left = row.external_machine.is_none() && row.generation <= settings.restarts_max;
     let mut for_person = values.for_person(situation, input.actions(situation, has_restart_left));
     for_person.other_methods = input.other_methods();
+    for_person.if_refused = input.if_page_refuses(situation, &for_person.other_methods);
     let opening = input.machine.and_then(|machine| machine.sign_in.page.as_ref());
     let opening_since = opening.map(|page| format_rfc3339(page.reported.at_ms));
     let page_usual_s = || input.provider.and_then(|provider| context.page_times.usual_s(provider));
@@ -199,7 +203,10 @@ fn sign_in(row: &SessionRow, provider: &Provider, state: &MachineSignIn) -> Sign
         }),
         device_code: reported.device_code.as_ref().filter(|_| is_valid).map(ToString::to_string),
         device_code_until: until.filter(|_| is_valid),
-        prompt: reported.prompt.as_ref().and_then(|prompt| prompt_view(provider, prompt)),
+        prompt: match &reported.prompt {
+            Some(prompt) => prompt_view(provider, prompt),
+            None => settings::asked_setting(provider, &row.settings, state).map(settings::to_prompt_view),
+        },
         failed: match &reported.outcome {
             Some(SignInOutcome::Failed { why }) => Some(why.to_string()),
             Some(SignInOutcome::Done) | None => None,

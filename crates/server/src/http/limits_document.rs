@@ -23,6 +23,7 @@ use anteroom_controller::{
     session::{
         accept_delivery::FILES_MAX,
         active_session::{EGRESS_HOSTS_MAX, TERMINALS_MAX},
+        grant_host::GRANTS_PER_SESSION_MAX,
     },
 };
 use anteroom_egress::{CLIENT_HELLO_BYTES_MAX, EgressSettings, NAME_BYTES_MAX, PROXY_HEAD_BYTES_MAX};
@@ -292,6 +293,7 @@ fn egress() -> Vec<Row> {
             EGRESS_HOSTS_MAX,
             "the traffic of further ones is counted together",
         ),
+        row("hosts that operators allow one session", "hosts", GRANTS_PER_SESSION_MAX, "400 `malformed`"),
         row("names that are resolved at once", "names", egress.concurrent_lookups_max, "the next one waits"),
     ]
 }

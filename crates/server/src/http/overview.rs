@@ -1,7 +1,8 @@
 //! `GET /api/overview` and `GET /api/egress/refused`.
 
 use super::{
-    error_response::ErrorResponse, extract::Query, leaks, machines, reconcile, session_links, session_log, webhook,
+    error_response::ErrorResponse, extract::Query, leaks, machines, reconcile, session_hosts, session_links,
+    session_log, webhook,
 };
 use crate::app::App;
 use anteroom_controller::{
@@ -27,6 +28,7 @@ pub(super) fn operator_api() -> OpenApiRouter<App> {
         .routes(routes!(list_hosts))
         .routes(routes!(machines::list_machines))
         .routes(routes!(session_links::create_session_link))
+        .routes(routes!(session_hosts::grant_host))
         .routes(routes!(session_log::get_session_log))
         .routes(routes!(leaks::get_leak_report))
         .routes(routes!(reconcile::run_reconcile))

@@ -163,6 +163,7 @@ pub const ROUTES: &[Route] = &[
     route(POST, "/api/auth/session/{id}/type", Caller(ControlSession), Recorded(Deed::InputType), Change),
     route(POST, "/api/auth/session/{id}/bundle", Caller(OperateServer), Recorded(Deed::BundleCreate), Bundle),
     route(POST, "/api/auth/session/{id}/links", Caller(OperateServer), Recorded(Deed::LoginLinkCreate), Login),
+    route(POST, "/api/auth/session/{id}/hosts", Caller(OperateServer), Recorded(Deed::HostGrant), Change),
     route(GET, "/api/auth/session/{id}/log", Caller(OperateServer), Unrecorded, Read),
     route(GET, "/api/credentials", Caller(ReadCredential), Unrecorded, Read),
     route(GET, "/api/credentials/{id}", Caller(ReadCredential), Unrecorded, Read),

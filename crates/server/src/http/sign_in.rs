@@ -9,14 +9,16 @@ use anteroom_controller::{
     api_error::ApiError,
     session::context::SessionContext,
     session::{
+        active_session::ActiveSession,
         change_method,
         channels::{open_channels, require_active},
         consent::require_consent,
         request_rates::ViewerRequest,
-        view,
+        settings, view,
     },
 };
 use anteroom_machine::Channels;
+use anteroom_store::SessionRow;
 use anteroom_wire::{
     Problem, ProblemBody, Secret,
     agent::{OpenUrl, Paste, PasteResult, TypeText},
@@ -24,6 +26,7 @@ use anteroom_wire::{
 };
 use axum::{extract::State, http::StatusCode};
 use serde::Deserialize;
+use std::sync::Arc;
 
 /// The longest address that a viewer opens, bytes.
 pub(super) const URL_BYTES_MAX: usize = 8 * 1024;
@@ -50,11 +53,20 @@ pub(super) async fn get_sign_in(
 
 /// The channels to the machine of an active session. The request counts as activity, so the idle timeout starts again.
 async fn channels_for_input(context: &SessionContext, owned: &OwnedSession) -> Result<Channels, ApiError> {
+    let (_, session) = active_for_input(context, owned).await?;
+    open_channels(context, &session).await
+}
+
+/// An active session that the caller may act in. The request counts as activity.
+async fn active_for_input(
+    context: &SessionContext,
+    owned: &OwnedSession,
+) -> Result<(SessionRow, Arc<ActiveSession>), ApiError> {
     let (row, session) = require_active(context, &owned.row.id).await?;
     session.request_rates.check(ViewerRequest::Input)?;
     require_consent(context, &owned.caller, &row).await?;
     session.activity.record();
-    open_channels(context, &session).await
+    Ok((row, session))
 }
 
 /// Opens an http or https URL of at most 8 KiB in the machine's browser.
@@ -89,7 +101,7 @@ pub(super) struct PasteRequest {
     text: Secret,
 }
 
-/// Passes text from the user to the tool: a code for its open prompt, the URL of the callback, or a secret.
+/// Passes text from the user to the tool: a code for its open prompt, the URL of the callback, a secret, or the setting that is asked for.
 ///
 /// The response reports how the text was interpreted. The text is neither logged nor displayed. 409: the tool expects no input.
 /// 422: the text was rejected. 502: the agent does not answer.
@@ -149,7 +161,11 @@ async fn paste_into_tool(
         let detail = "the text must have 1 byte to 16 KiB; of control characters it may have line breaks and tabs";
         return Err(ApiError::new(Problem::Malformed, detail));
     }
-    let channels = channels_for_input(context, owned).await?;
+    let (row, session) = active_for_input(context, owned).await?;
+    if let Some(given) = settings::answer_with(context, &row, &session, text).await? {
+        return Ok(given);
+    }
+    let channels = open_channels(context, &session).await?;
     let paste = Paste { text: Secret::new(text.to_owned()) };
     Ok(channels.agent.submit_paste(&paste).await?)
 }

@@ -167,6 +167,7 @@ pub(crate) static SESSIONS: Table = Table {
         Number("used_revision"),
         Text("renewed_credential_id"),
         Number("exit_code"),
+        AddedText("settings"),
     ],
     condition: "1 = 1",
 };

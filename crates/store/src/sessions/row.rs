@@ -9,6 +9,7 @@ use crate::{
 };
 use anteroom_wire::{CallerId, CredentialId, EndReason, MachineId, ProviderId, SessionId, provider::MethodName};
 use sqlx::any::AnyRow;
+use std::collections::BTreeMap;
 
 text_enum! {
     /// The state of a session in the database.
@@ -73,6 +74,8 @@ pub struct SessionRow {
     pub purpose: SessionPurpose,
     /// Exit code of the command with a stored credential, or 128 + signal; `None`: it has not exited.
     pub exit_code: Option<i32>,
+    /// The provider's settings that were given, id → value.
+    pub settings: BTreeMap<String, String>,
 }
 
 /// Whether a session is active.
@@ -198,7 +201,18 @@ pub(super) fn decode_session_row(macs: &RowMacs, row: &AnyRow) -> Result<Session
         method: decode_method(&reader)?,
         purpose: SessionPurpose::decode(&reader)?,
         exit_code: reader.number_or_null("exit_code")?,
+        settings: decode_settings(&reader)?,
     })
+}
+
+/// The settings in the column; `None`: there are none.
+pub(crate) fn encode_settings(settings: &BTreeMap<String, String>) -> Option<String> {
+    (!settings.is_empty()).then(|| serde_json::json!(settings).to_string())
+}
+
+fn decode_settings(reader: &RowReader<'_>) -> Result<BTreeMap<String, String>, StoreError> {
+    let Some(text) = reader.text_or_null("settings")? else { return Ok(BTreeMap::new()) };
+    serde_json::from_str(&text).map_err(|error| reader.corrupt_row_error(format!("settings: {error}")))
 }
 
 /// Reads the name of a method.

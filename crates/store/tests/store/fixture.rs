@@ -119,6 +119,7 @@ impl StoreFixture {
             external: None,
             method: None,
             purpose: SessionPurpose::default(),
+            settings: std::collections::BTreeMap::new(),
         }
     }
 

@@ -12,7 +12,7 @@ use serde_json::json;
 use sqlx::{AnyConnection, Connection, Executor};
 use std::path::PathBuf;
 
-const MIGRATIONS: [&[&str]; 13] = [
+const MIGRATIONS: [&[&str]; 14] = [
     &[include_str!("../../migrations/0001_tables.sql"), include_str!("../../migrations/0001_triggers.sqlite.sql")],
     &[include_str!("../../migrations/0002_external_machines.sql")],
     &[
@@ -35,6 +35,7 @@ const MIGRATIONS: [&[&str]; 13] = [
         include_str!("../../migrations/0013_session_macs.sql"),
         include_str!("../../migrations/0013_session_macs.sqlite.sql"),
     ],
+    &[include_str!("../../migrations/0014_credential_account.sql")],
 ];
 
 /// A database of an older version.
@@ -330,18 +331,27 @@ async fn rows_of_every_older_version_survive_the_migration() {
     }
 }
 
-/// Version 14 added a column to rows that have MACs since version 12.
+/// Versions 14 and 15 added columns to rows that have MACs since versions 12 and 13.
 #[tokio::test]
 async fn macs_of_version_13_are_valid_after_the_migration() {
     let fixture = StoreFixture::new().await;
     let (_, id) = fixture.completed(b"secret").await;
     let mut sql = fixture.sql().await;
     sql.execute("ALTER TABLE credentials DROP COLUMN account").await.unwrap();
+    for text in [
+        "DROP TRIGGER sessions_ended_is_final",
+        "ALTER TABLE sessions DROP COLUMN settings",
+        "CREATE TRIGGER sessions_ended_is_final BEFORE UPDATE OF id ON sessions BEGIN SELECT 1; END",
+    ] {
+        sql.execute(text).await.unwrap();
+    }
     sql.execute("UPDATE meta SET value = '13' WHERE key = 'schema_version'").await.unwrap();
     let store = Store::open(&fixture.path(), settings()).await.unwrap();
     store.use_row_macs(fixture.ring.clone());
     assert_eq!(store.get_credential(&id).await.unwrap().unwrap().account, None);
     assert_eq!(store.check_rows().await.unwrap().tampered, 0, "{:?}", store.tampered_rows());
+    let ended = sql.execute("UPDATE sessions SET settings = '{}'").await.unwrap_err();
+    assert!(ended.to_string().contains("an ended session must not change"), "{ended}");
     sql.execute("UPDATE credentials SET account = 'eve'").await.unwrap();
     assert_eq!(store.check_rows().await.unwrap().tampered, 1, "a name that is added later is noticed");
 }

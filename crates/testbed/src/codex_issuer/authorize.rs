@@ -36,8 +36,8 @@ pub(super) async fn get_authorize_page(State(shared): Shared, RawQuery(query): R
     }
 }
 
-/// A browser displays the consent page.
-pub(super) async fn record_consent_shown(State(shared): Shared) -> StatusCode {
-    shared.lock().issuer.consent_views += 1;
+/// A browser displays the consent page; with a query, one that a program drives.
+pub(super) async fn record_consent_shown(State(shared): Shared, RawQuery(query): RawQuery) -> StatusCode {
+    shared.lock().issuer.consent_views += u32::from(query.is_none());
     StatusCode::NO_CONTENT
 }

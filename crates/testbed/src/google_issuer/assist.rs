@@ -11,29 +11,55 @@ use serde_json::{Value, json};
 
 const PROJECT: &str = "example-project";
 
-fn tier() -> Value {
+fn free_tier() -> Value {
     json!({
         "id": "free-tier", "name": "Gemini Code Assist for individuals", "description": "For one person",
         "userDefinedCloudaicompanionProject": false, "isDefault": true,
     })
 }
 
+fn standard_tier() -> Value {
+    json!({
+        "id": "standard-tier", "name": "Gemini Code Assist", "description": "For organisations",
+        "userDefinedCloudaicompanionProject": true, "isDefault": true,
+    })
+}
+
+/// The project that the tool has sent.
+fn sent_project(body: &[u8]) -> Option<String> {
+    let body: Value = serde_json::from_slice(body).ok()?;
+    body["cloudaicompanionProject"].as_str().map(str::to_owned)
+}
+
 /// `:loadCodeAssist`: the account's tier and project, if there are any.
-pub(super) fn load_code_assist(issuer: &IssuerState, account: Account, bearer: &str) -> Response {
-    let mut answer = json!({ "allowedTiers": [tier()], "gcpManaged": false });
-    if account == Account::Onboarded {
-        answer["currentTier"] = tier();
-        answer["cloudaicompanionProject"] = PROJECT.into();
+pub(super) fn load_code_assist(issuer: &IssuerState, account: Account, body: &[u8], bearer: &str) -> Response {
+    let tier = if account == Account::Workspace { standard_tier() } else { free_tier() };
+    let mut answer = json!({ "allowedTiers": [tier], "gcpManaged": false });
+    let project = match account {
+        Account::Onboarded => Some(PROJECT.to_owned()),
+        Account::New => None,
+        Account::Workspace => sent_project(body),
+    };
+    if let Some(project) = project {
+        answer["currentTier"] = tier;
+        answer["cloudaicompanionProject"] = project.into();
     }
     if_authenticated(issuer, bearer, answer)
 }
 
-/// `:onboardUser`: a long-running operation that is complete at once.
-pub(super) fn onboard_user(issuer: &IssuerState, account: &mut Account, bearer: &str) -> Response {
-    if issuer.has_issued_access_token(bearer) {
+/// `:onboardUser`: a long-running operation that is complete at once. It has no project for an account that must bring its own.
+pub(super) fn onboard_user(issuer: &IssuerState, account: &mut Account, body: &[u8], bearer: &str) -> Response {
+    let project = match account {
+        Account::Workspace => sent_project(body),
+        Account::Onboarded | Account::New => Some(PROJECT.to_owned()),
+    };
+    if *account == Account::New && issuer.has_issued_access_token(bearer) {
         *account = Account::Onboarded;
     }
-    let response = json!({ "cloudaicompanionProject": { "id": PROJECT, "name": PROJECT } });
+    let response = match project {
+        Some(project) => json!({ "cloudaicompanionProject": { "id": project, "name": project } }),
+        None => json!({}),
+    };
     if_authenticated(issuer, bearer, json!({ "name": "operations/1", "done": true, "response": response }))
 }
 

@@ -5,7 +5,7 @@ use super::{
     fixture::{Browser, Fixture},
     user::grants_on_the_desktop,
 };
-use anteroom_testbed::{CodexIssuer, TestCa, codex_issuer::DeviceCodeApproval};
+use anteroom_testbed::{CodexIssuer, QEMU_WAIT_TIMEOUT, TestCa, codex_issuer::DeviceCodeApproval, eventually};
 
 async fn open(browser: Browser) -> (CodexIssuer, Fixture) {
     let ca = TestCa::new().unwrap();
@@ -40,6 +40,17 @@ async fn qemu_codex_signs_in_with_machine_browser() {
     )
     .await;
     sign_in.succeeds(&fixture, "desktop", || issuer.issued_secrets()).await;
+    fixture.close(issuer.unknown_requests()).await;
+}
+
+#[tokio::test]
+async fn r40_qemu_machine_browser_does_not_show_pages_that_a_program_drives_it() {
+    let (issuer, fixture) = open(Browser::TrustsTestCa).await;
+    let sign_in = SignIn::start(&fixture, Some("browser")).await;
+    sign_in.browser_link().await;
+    let is_shown = async || Ok((issuer.consent_view_count() > 0).then_some(()));
+    eventually("a browser that is not driven shows the page", QEMU_WAIT_TIMEOUT, is_shown).await.unwrap();
+    sign_in.api.cancel_session(&sign_in.id).await.unwrap();
     fixture.close(issuer.unknown_requests()).await;
 }
 

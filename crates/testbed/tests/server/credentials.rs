@@ -332,15 +332,8 @@ async fn renewal_keeps_the_credential_id_and_restores_the_health() {
 async fn renewal_requires_the_owner_and_the_same_provider() {
     let (flags, server, id) = start_with_credential("").await;
     let api = server.backend_client().unwrap();
-    let request = |provider: &str, renews: &str| StartRequest {
-        provider: provider.into(),
-        user_id: None,
-        return_url: None,
-        idempotency_key: None,
-        machine: None,
-        method: None,
-        renews: Some(renews.into()),
-    };
+    let request =
+        |provider: &str, renews: &str| StartRequest { renews: Some(renews.into()), ..StartRequest::new(provider) };
     for (api, provider, renews, expected) in [
         (server.other_backend_client().unwrap(), "scripted", id.as_str(), (403, "not_owner")),
         (api.clone(), "scripted", "crd_00000000000000000000000000", (404, "unknown_credential")),

@@ -54,13 +54,9 @@ fn provider(flags: &Flags) -> ScriptedProvider {
 /// Starts a sign-in by a method.
 async fn start_sign_in(api: &ApiClient, method: Option<&str>, renews: Option<&str>) -> SessionId {
     let request = StartRequest {
-        provider: "scripted".into(),
-        user_id: None,
-        return_url: None,
-        idempotency_key: None,
-        machine: None,
         method: method.map(str::to_owned),
         renews: renews.map(str::to_owned),
+        ..StartRequest::new("scripted")
     };
     let body = serde_json::to_value(request).unwrap();
     let started: StartResponse = api.post("/api/auth/start", body).await.unwrap().parse().unwrap();

@@ -33,6 +33,8 @@ mod process_protection;
 mod prompts_and_methods;
 mod queue;
 mod r04_pasted_back;
+mod r07_unusable_credentials;
+mod r13_company_sign_in;
 mod r16_turns;
 mod r44_network_file_system;
 mod secrets;

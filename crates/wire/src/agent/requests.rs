@@ -44,6 +44,12 @@ pub enum PasteResult {
     Terminal,
     /// The tool was started with it on standard input.
     Stdin,
+    /// It is the value of a setting of the provider; the tool is started again with it. Only the server interprets text so.
+    Setting {
+        /// The setting's id.
+        #[cfg_attr(feature = "utoipa", schema(value_type = String))]
+        id: GuestText,
+    },
 }
 
 /// `POST /method`: the descriptor for the new method ([`Provider::with_method`]).

@@ -207,6 +207,8 @@ pub struct RefusedHost {
     /// What to add to the provider's descriptor so that its machines may connect to the host; `null`: it is allowed, and did not answer.
     #[cfg_attr(feature = "utoipa", schema(required))]
     pub descriptor_change: Option<String>,
+    /// Whether the newest of these sessions is active and can be allowed the host: `POST /api/auth/session/{id}/hosts`.
+    pub grantable: bool,
 }
 
 /// `GET /api/egress/refused`.

@@ -59,4 +59,22 @@ pub struct ProviderView {
     #[serde(default)]
     #[cfg_attr(feature = "utoipa", schema(required))]
     pub can_sign_out: bool,
+    /// Settings that some accounts need, for `settings` at the start of a session.
+    #[serde(default)]
+    #[cfg_attr(feature = "utoipa", schema(required))]
+    pub settings: Vec<SettingView>,
+}
+
+/// A setting that some accounts of a provider need.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "utoipa", derive(ToSchema))]
+pub struct SettingView {
+    /// Its id.
+    pub id: String,
+    /// A label, for people.
+    pub label: String,
+    /// The complete value must match this regular expression.
+    pub pattern: String,
+    /// A description of the expected value, for people.
+    pub expected_format: String,
 }

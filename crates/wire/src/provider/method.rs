@@ -4,6 +4,7 @@ use super::{
     AccountSource, CredentialRules, KeyEntry, Lane, LogoutScope, PromptQuestion, PromptRule, Provider, SettingsFile,
     SignInRules,
 };
+use crate::{GuestText, agent::USABLE_WHEN_DONE_CAPABILITY};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -52,6 +53,17 @@ impl std::fmt::Display for MethodName {
     }
 }
 
+/// What to do where the account or its organisation forbids a sign-in method.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct IfRefused {
+    /// Where the setting is that allows it, one or two sentences for people, shown while the method waits.
+    pub sentence: String,
+    /// The method to use instead.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub method: Option<MethodName>,
+}
+
 /// The values in which a method differs from the preferred one; absent values are the preferred method's.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -79,6 +91,9 @@ pub struct MethodOverrides {
     /// What the user must do, one sentence.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_action: Option<String>,
+    /// What to do where this method is forbidden; never inherited from the preferred method.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub if_refused: Option<IfRefused>,
     /// All rules for address, code and result.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sign_in: Option<SignInRules>,
@@ -141,6 +156,7 @@ impl Provider {
         chosen.sign_in = other.sign_in.unwrap_or(chosen.sign_in);
         chosen.prompts = other.prompts.unwrap_or(chosen.prompts);
         chosen.key_entry = other.key_entry;
+        chosen.if_refused = other.if_refused;
         chosen.credential.required = other.credential_required.unwrap_or(chosen.credential.required);
         chosen.credential.never_refreshed =
             other.credential_never_refreshed.unwrap_or(chosen.credential.never_refreshed);
@@ -148,11 +164,14 @@ impl Provider {
         Some(chosen)
     }
 
-    /// The part of the descriptor that an agent needs. Agents of earlier images reject keys that they do not know.
+    /// The part of the descriptor that an agent with these capabilities needs. Agents of earlier images reject keys that they do not know.
     #[must_use]
-    pub fn for_agent(&self) -> Self {
+    pub fn for_agent(&self, capabilities: &[GuestText]) -> Self {
         let sign_in = SignInRules { declined: None, ..self.sign_in.clone() };
-        let mut credential = CredentialRules { account: None, never_refreshed: false, ..self.credential.clone() };
+        let knows_done = capabilities.iter().any(|capability| *capability == USABLE_WHEN_DONE_CAPABILITY);
+        let usable_when_done = self.credential.usable_when_done && knows_done;
+        let mut credential =
+            CredentialRules { account: None, never_refreshed: false, usable_when_done, ..self.credential.clone() };
         if let Some(path) = self.credential.account.as_ref().and_then(AccountSource::other_path)
             && !credential.paths.iter().chain(&credential.companions).any(|known| known == path)
         {
@@ -163,6 +182,9 @@ impl Provider {
             sign_in_hosts: Vec::new(),
             without_account: false,
             logout_scope: LogoutScope::default(),
+            settings: Vec::new(),
+            egress_groups: Vec::new(),
+            if_refused: None,
             sign_in,
             credential,
             ..self.clone()
@@ -230,13 +252,22 @@ mod tests {
             npm_package = "@x/x"
             without_account = true
             logout_scope = "account"
+            egress_groups = ["apple_sign_in"]
+            if_refused = { sentence = "Ask." }
             sign_in_hosts = ["x.example"]
             sign_in = { declined = "no" }
-            credential = { paths = [".x"], required = ["/a"], account = { pointer = "/user" } }
+            credential = { paths = [".x"], required = ["/a"], account = { pointer = "/user" }, usable_when_done = true }
+            [[settings]]
+            id = "project"
+            label = "Project"
+            pattern = "[a-z]+"
+            expected_format = "It is one word."
+            needed_when = "project"
+            file = { path = ".env", content = "PROJECT={value}" }
             "#,
         )
         .unwrap();
-        let sent = serde_json::to_string(&provider.for_agent()).unwrap();
+        let sent = serde_json::to_string(&provider.for_agent(&[])).unwrap();
         for key in [
             "npm_package",
             "without_account",
@@ -245,18 +276,24 @@ mod tests {
             "account",
             "never_refreshed",
             "logout_scope",
+            "settings",
+            "usable_when_done",
+            "egress_groups",
+            "if_refused",
         ] {
             assert!(!sent.contains(&format!("\"{key}\"")), "{key} in {sent}");
         }
+        let knows = [USABLE_WHEN_DONE_CAPABILITY.into()];
+        assert!(provider.for_agent(&knows).credential.usable_when_done);
     }
 
     #[test]
     fn an_agent_delivers_the_file_that_names_the_account_as_a_companion() {
         let claude: Provider = toml::from_str(include_str!("../../../../providers/claude_code.toml")).unwrap();
-        let sent = claude.for_agent().credential;
+        let sent = claude.for_agent(&[]).credential;
         assert_eq!((sent.companions, sent.account), (vec![".claude.json".to_owned()], None));
         let listed = CredentialRules { companions: vec![".claude.json".into()], ..claude.credential.clone() };
-        let sent = Provider { credential: listed, ..claude }.for_agent().credential;
+        let sent = Provider { credential: listed, ..claude }.for_agent(&[]).credential;
         assert_eq!(sent.companions, [".claude.json"]);
     }
 

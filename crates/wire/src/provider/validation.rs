@@ -1,10 +1,15 @@
 //! Validation of descriptors: reports all errors at once, each with its key.
 
-use super::{AccountSource, CredentialRules, FileFormat, Lane, LinkFrom, Provider, SettingsFile};
+use super::{
+    AccountSource, CredentialRules, FileFormat, Lane, LinkFrom, Provider, SettingRule, SettingsFile, VALUE_PLACEHOLDER,
+};
+use crate::agent::KEY_ENTRY_PROMPT_ID;
 use regex_lite::Regex;
 
 /// The most prompts, methods, paths and hosts of one descriptor.
 const ENTRIES_MAX: usize = 64;
+/// The most settings of one descriptor.
+const SETTINGS_MAX: usize = 4;
 
 impl Provider {
     /// The errors of `sign_in_hosts`, by method; empty: it is valid. The server checks them and agents do not, because the hosts are not
@@ -40,6 +45,13 @@ impl Provider {
                 errors.0.extend(of_method.0.into_iter().map(|error| format!("{place}{error}")));
             }
         }
+        for name in self.method_labels().into_iter().map(|(name, _)| name) {
+            let hint = self.with_method(name).and_then(|method| method.if_refused?.method);
+            errors
+                .require(hint.as_ref().is_none_or(|other| other != name && self.with_method(other).is_some()), || {
+                    "if_refused.method is not another method of this provider".to_owned()
+                });
+        }
         let mut seen = std::collections::BTreeSet::new();
         errors.0.retain(|error| seen.insert(error.clone()));
         errors.0
@@ -58,6 +70,11 @@ fn is_npm_package(name: &str) -> bool {
             Some(Some((scope, name))) => is_part(scope) && is_part(name),
             Some(None) => false,
         }
+}
+
+/// Whether it is an id of a prompt or a setting.
+fn is_rule_id(id: &str) -> bool {
+    (1..=40).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
 }
 
 struct ErrorList(Vec<String>);
@@ -87,6 +104,7 @@ impl ErrorList {
         self.check_files("use_settings_files", &provider.use_settings_files);
         self.check_method(provider);
         self.check_credential(provider);
+        self.check_settings(provider);
         self.check_egress(provider);
     }
 
@@ -127,6 +145,12 @@ impl ErrorList {
         self.require(rules.url.is_some() || rules.link_from != LinkFrom::Screen, || {
             "sign_in.link_from is the screen, but there is no sign_in.url to find one there".to_owned()
         });
+        self.require(rules.done.is_some() || !provider.credential.usable_when_done, || {
+            "credential.usable_when_done needs sign_in.done, by which the tool shows that it is signed in".to_owned()
+        });
+        self.require(provider.if_refused.as_ref().is_none_or(|hint| !hint.sentence.trim().is_empty()), || {
+            "if_refused.sentence is empty".to_owned()
+        });
         self.check_prompts(provider);
     }
 
@@ -152,9 +176,7 @@ impl ErrorList {
         self.require(provider.prompts.len() <= ENTRIES_MAX, || format!("prompts has more than {ENTRIES_MAX} entries"));
         for (at, rule) in provider.prompts.iter().enumerate() {
             let place = format!("prompts[{at}] {:?}", rule.id);
-            let named = (1..=40).contains(&rule.id.len())
-                && rule.id.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_');
-            self.require(named, || format!("{place}: id must be 1 to 40 of a-z, 0-9 and _"));
+            self.require(is_rule_id(&rule.id), || format!("{place}: id must be 1 to 40 of a-z, 0-9 and _"));
             self.require(!provider.prompts[..at].iter().any(|before| before.id == rule.id), || {
                 format!("{place}: the id is a duplicate")
             });
@@ -172,6 +194,39 @@ impl ErrorList {
         if let Some(entry) = &provider.key_entry {
             self.require(!entry.label.trim().is_empty(), || "key_entry.label is empty".to_owned());
             self.check_pattern("key_entry.pattern", entry.pattern.as_ref());
+        }
+    }
+
+    fn check_settings(&mut self, provider: &Provider) {
+        self.require(provider.settings.len() <= SETTINGS_MAX, || {
+            format!("settings has more than {SETTINGS_MAX} entries")
+        });
+        for (at, setting) in provider.settings.iter().enumerate() {
+            let place = format!("settings[{at}] {:?}", setting.id);
+            self.require(is_rule_id(&setting.id), || format!("{place}: id must be 1 to 40 of a-z, 0-9 and _"));
+            let methods = provider.methods.values().filter_map(|method| method.prompts.as_ref());
+            let mut prompts = methods.flatten().chain(&provider.prompts);
+            let is_taken = prompts.any(|prompt| prompt.id == setting.id)
+                || setting.id == KEY_ENTRY_PROMPT_ID
+                || provider.settings[..at].iter().any(|before| before.id == setting.id);
+            self.require(!is_taken, || format!("{place}: the id is a duplicate"));
+            self.require(!setting.label.trim().is_empty(), || format!("{place}: label is empty"));
+            self.require(!setting.expected_format.trim().is_empty(), || format!("{place}: expected_format is empty"));
+            for (key, pattern) in [("pattern", &setting.pattern), ("needed_when", &setting.needed_when)] {
+                self.require(!pattern.is_empty(), || format!("{place}: {key} is empty"));
+                self.check_pattern(&format!("{place}: {key}"), Some(pattern));
+            }
+            self.check_path(&format!("{place}: file.path"), &setting.file.path);
+            self.require(provider.credential.companions.contains(&setting.file.path), || {
+                format!("{place}: file.path {:?} must be in credential.companions", setting.file.path)
+            });
+            self.require(setting.file.content.contains(VALUE_PLACEHOLDER), || {
+                format!("{place}: file.content does not contain {VALUE_PLACEHOLDER}")
+            });
+            let same_file = |before: &SettingRule| before.file.path == setting.file.path;
+            self.require(!provider.settings[..at].iter().any(same_file), || {
+                format!("{place}: file.path {:?} is another setting's", setting.file.path)
+            });
         }
     }
 

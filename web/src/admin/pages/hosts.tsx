@@ -1,11 +1,42 @@
 // /admin/hosts: the hosts that machines asked for and did not reach, and the change of the configuration that would allow each.
 
+import { useState } from "preact/hooks";
+import { toProblem, type Problem } from "../../api";
 import { CopyButton } from "../../components/copy-button";
+import { ProblemNote } from "../../components/problem-note";
 import { clock } from "../../clock";
 import { adminApi } from "../api";
 import { beginOf, formatCount, words } from "../format";
 import { Loading, PeriodChoice, periodOf, SessionLink, Time, useNow } from "../parts";
 import { useData } from "../use-data";
+
+/** Allows a host in the newest session that asked for it, which is running. */
+function GrantButton({ session, host }: { session: string; host: string }) {
+  const [state, setState] = useState<"offered" | "busy" | "granted">("offered");
+  const [problem, setProblem] = useState<Problem | null>(null);
+  const grant = () => {
+    setState("busy");
+    setProblem(null);
+    adminApi.grantHost(session, host).then(
+      () => setState("granted"),
+      (error: unknown) => {
+        setState("offered");
+        setProblem(toProblem(error));
+      },
+    );
+  };
+  return (
+    <div class="row">
+      <button type="button" class="small" disabled={state !== "offered"} data-action="grant" onClick={grant}>
+        Allow it in this session
+      </button>
+      <span role="status" class="muted">
+        {state === "granted" ? "Allowed until the session ends." : "Without a restart, at port 443, until the session ends."}
+      </span>
+      {problem === null ? null : <ProblemNote problem={problem} />}
+    </div>
+  );
+}
 
 export function HostsPage({ query }: { query: URLSearchParams }) {
   const period = periodOf(query, "day");
@@ -40,6 +71,7 @@ export function HostsPage({ query }: { query: URLSearchParams }) {
                   <Time at={host.last_at} now_ms={now_ms} /> in <SessionLink id={host.newest} />
                 </span>
               </div>
+              {host.grantable ? <GrantButton key={host.newest} session={host.newest} host={host.host} /> : null}
               {host.descriptor_change === null ? (
                 <p class="muted">The host is allowed and was not reached: check this host's connection and name server.</p>
               ) : (

@@ -4,11 +4,12 @@ use crate::{api_error::ApiError, credentials, random, session::context::SessionC
 use anteroom_store::{CredentialRow, DeletionPolicy, NewCredential, SessionRow, UnixMs};
 use anteroom_vault::{Binding, LockedBytes, SealedBytes};
 use anteroom_wire::{
-    CredentialId, Problem,
+    Base64, CredentialId, Problem,
     agent::{CredentialDelivery, DeliveredFile},
     api::CredentialFile,
-    provider::{AccountSource, CredentialRules, StoragePolicy},
+    provider::{AccountSource, CredentialRules, Provider, StoragePolicy},
 };
+use std::collections::BTreeMap;
 use zeroize::Zeroizing;
 
 /// Maximum number of files in one delivery.
@@ -74,12 +75,13 @@ impl ValidatedDelivery {
         let expires_at_ms = credentials::read_expires_at(&provider.credential, first.content.expose());
         let account = account_of(&provider.credential, &delivery.files);
         // Permission bits only: a leased file must not carry a set-user-id bit.
-        let files: Vec<DeliveredFile> = delivery
+        let mut files: Vec<DeliveredFile> = delivery
             .files
             .iter()
             .filter(|file| is_stored(&provider.credential, &file.path))
             .map(|file| DeliveredFile { mode: file.mode & 0o777, ..file.clone() })
             .collect();
+        add_settings(&mut files, &provider, &row.settings);
         let json = Zeroizing::new(serde_json::to_vec(&files).map_err(ApiError::internal)?);
         let plaintext = LockedBytes::copy_of(&json).map_err(ApiError::internal)?;
         credentials::warn_unless_locked(&plaintext);
@@ -128,6 +130,18 @@ impl ValidatedDelivery {
     /// Whether the bytes are equal to those delivered.
     pub(super) fn has_bytes(&self, bytes: &[u8]) -> bool {
         *self.plaintext == *bytes
+    }
+}
+
+/// Adds the files of the settings with which the tool has signed in, unless the tool has changed and delivered them: an agent delivers no
+/// file that is older than the sign-in.
+fn add_settings(files: &mut Vec<DeliveredFile>, provider: &Provider, values: &BTreeMap<String, String>) {
+    for setting in &provider.settings {
+        let is_delivered = files.iter().any(|file| file.path == setting.file.path);
+        if let Some(value) = values.get(&setting.id).filter(|_| !is_delivered) {
+            let content = Base64::new(setting.file_content(value).into_bytes());
+            files.push(DeliveredFile { path: setting.file.path.clone(), mode: 0o600, content });
+        }
     }
 }
 
@@ -200,7 +214,6 @@ fn describe(file: &DeliveredFile) -> CredentialFile {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use anteroom_wire::Base64;
 
     #[test]
     fn companion_files_follow_the_credential_and_every_path_is_listed_by_the_provider() {

@@ -60,6 +60,8 @@ pub(super) fn apply(sign_in: &mut MachineSignIn, provider: &Provider, event: &Si
             sign_in.reported_status.outcome = Some(outcome.clone());
             sign_in.ended_at.get_or_insert_with(Instant::now);
         }
+        // Only this server interprets a text so.
+        SignInEvent::PasteAccepted(PasteResult::Setting { .. }) => return Applied::Rejected,
         SignInEvent::PasteAccepted(PasteResult::Callback { .. } | PasteResult::Terminal | PasteResult::Stdin)
         | SignInEvent::PasteRejected { .. } => {}
         SignInEvent::BrowserOpening { host } => return apply_page(sign_in, host, BrowserPageState::Opening),

@@ -75,6 +75,7 @@ fn pasted_sentence(tool: &str, pasted: &PasteResult) -> String {
         PasteResult::Prompt { id } => format!("The pasted text was typed at the prompt {id}."),
         PasteResult::Terminal => "The pasted text was typed into the terminal.".to_owned(),
         PasteResult::Stdin => format!("{tool} was started with the pasted key."),
+        PasteResult::Setting { id } => format!("The pasted text was taken as the setting {id}."),
     }
 }
 

@@ -18,6 +18,8 @@ pub(super) const ATTRIBUTION_MS: u64 = 30_000;
 const LATE_MS: u64 = 2_000;
 /// The start of the agent's message when the tool's status command does not confirm the credential.
 const STATUS_COMMAND: &str = "the tool's status command";
+/// The start of the agent's message when the tool does not show that it can work with a complete credential.
+const NOT_USABLE: &str = "it is complete";
 
 /// The first fault of the sign-in, if there is one.
 pub(super) fn find_fault<'a>(input: &DiagnosisInput<'_>, timeline: &TimelineView<'a>) -> Option<Finding<'a>> {
@@ -236,6 +238,16 @@ fn proxy_answer(requests: &[&TimelineRow]) -> Option<String> {
 fn invalid_file<'a>(timeline: &TimelineView<'a>) -> Option<Finding<'a>> {
     let last = last_rejected_candidate(timeline).filter(|last| last.kind == TimelineKind::CandidateRejected)?;
     let (path, why) = (data_text(last, "path"), data_text(last, "why"));
+    if why.starts_with(NOT_USABLE) {
+        let refused = timeline.last_of_kind(TimelineKind::ToolFailed);
+        let reason = refused.map_or("", |refused| data_text(refused, "why"));
+        let reason = if reason.is_empty() { String::new() } else { format!(": {}", quote(reason)) };
+        let sentence = format!(
+            "A valid credential file appeared at {} ({path}), but the tool does not work with the account{reason}; nothing was delivered.",
+            format_time(last)
+        );
+        return Some(Finding::new(Verdict::CredentialNotConfirmed, sentence, [last].into_iter().chain(refused)));
+    }
     if why.starts_with(STATUS_COMMAND) {
         let sentence = format!(
             "A valid credential file appeared at {} ({path}), but {why}; nothing was delivered.",

@@ -61,6 +61,7 @@ impl Case {
             method: None,
             purpose: anteroom_store::SessionPurpose::default(),
             exit_code: None,
+            settings: std::collections::BTreeMap::new(),
         };
         let case = Self { row, supervisor: None, timeline: Vec::new(), receipt: None, external: None };
         case.entry(TimelineKind::Accepted, Value::Null).at(Progress::Queued { position: 1 })

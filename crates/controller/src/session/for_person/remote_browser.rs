@@ -10,12 +10,14 @@ use anteroom_wire::{
     Problem,
     agent::BrowserPageState,
     provider::Lane,
-    situation::{PersonAction, Situation},
+    situation::{GOOGLE_MAY_REFUSE, IfPageRefuses, PersonAction, Situation},
 };
 use std::time::Duration;
 
 /// The gate and the agent report independently: a request can be recorded this long after the page that it belongs to.
 const LATE: Duration = Duration::from_secs(2);
+/// The host of Google's pages for signing in.
+const GOOGLE_PAGE: &str = "accounts.google.com";
 
 impl<'a> SituationInput<'a> {
     /// What keeps the person from acting in the remote browser, and the host of the page; `None`: nothing, or the method does not use it.
@@ -58,6 +60,25 @@ impl<'a> SituationInput<'a> {
         reported.device_code.as_ref()?;
         let host = host_of(&reported.url.as_ref()?.url)?;
         self.egress_faults.of_host(&host).map(host_situation)
+    }
+
+    /// What to do if the page refuses: Google's page in the remote browser where the same tool can be signed in from the person's own one,
+    /// else what the descriptor says about the method.
+    pub(in crate::session) fn if_page_refuses(
+        &self,
+        situation: Situation,
+        other_methods: &[String],
+    ) -> Option<IfPageRefuses> {
+        let is_open = matches!(situation, Situation::ToolStarting | Situation::YourTurn);
+        let provider = self.provider.filter(|_| is_open)?;
+        let page = self.sign_in().and_then(|sign_in| sign_in.page.as_ref());
+        let is_google = page.is_some_and(|page| page.host.eq_ignore_ascii_case(GOOGLE_PAGE));
+        if is_google && self.has_lane(Lane::Desktop) && (self.has_lane(Lane::Link) || self.has_lane(Lane::DeviceCode)) {
+            return Some(IfPageRefuses { sentence: GOOGLE_MAY_REFUSE.to_owned(), method: None, in_own_browser: true });
+        }
+        let hint = provider.if_refused.as_ref()?;
+        let method = hint.method.as_ref().map(ToString::to_string).filter(|method| other_methods.contains(method));
+        Some(IfPageRefuses { sentence: hint.sentence.clone(), method, in_own_browser: false })
     }
 
     /// Whether the machine's browser cannot show the page of the sign-in.

@@ -35,6 +35,7 @@ fn input<'a>(provider: &'a Provider, machine: &'a CurrentMachine, faults: &'a Eg
         uses_credential: false,
         end_reason: None,
         methods: &[],
+        asks_setting: false,
     }
 }
 
@@ -154,7 +155,8 @@ fn each_cause_has_a_sentence_for_the_person_without_words_for_operators() {
             assert!(shown.sentence.ends_with('.'), "{situation:?}: {}", shown.sentence);
         }
         let phase = situation.phase();
-        assert!(phase != Phase::YourTurn || *situation == Situation::YourTurn, "{situation:?}");
+        let is_turn = matches!(situation, Situation::YourTurn | Situation::SettingNeeded);
+        assert!(phase != Phase::YourTurn || is_turn, "{situation:?}");
         assert!(!values.for_operator(*situation).contains('{'), "{situation:?}");
     }
 }

@@ -24,7 +24,7 @@ use anteroom_wire::{
     provider::{Provider, StoragePolicy},
 };
 use serde_json::json;
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 /// Maximum number of words of a command: the program and its arguments.
 pub const ARGV_WORDS_MAX: usize = 256;
@@ -83,6 +83,7 @@ pub(crate) async fn start_credential_use_as(
         external: None,
         method: credential.method.clone(),
         purpose: SessionPurpose::UseCredential(uses),
+        settings: BTreeMap::new(),
     };
     let sentence = format!("A session that {} with a stored credential was accepted.", purpose_phrase(request.purpose));
     let data = json!({ "credential": credential.id, "purpose": request.purpose, "by": by });

@@ -72,7 +72,7 @@ pub(super) async fn claim_machine(
         (None, MachineOrigin::Requested(token)) => {
             let credential = unseal_for_claim::unseal_for_claim(context, session).await?;
             is_use = credential.is_some();
-            let claim = build_claim(context, session, by, token, credential);
+            let claim = build_claim(context, session, by, (token, channels), credential);
             channels.agent.claim(&claim).await?;
         }
         // The earlier server ended before the claim.
@@ -81,7 +81,7 @@ pub(super) async fn claim_machine(
             renew_token(context, session, generation, &token).await?;
             let credential = unseal_for_claim::unseal_for_claim(context, session).await?;
             is_use = credential.is_some();
-            let claim = build_claim(context, session, by, &token, credential);
+            let claim = build_claim(context, session, by, (&token, channels), credential);
             channels.agent.claim(&claim).await?;
             session.update_state(|state| {
                 if let Some(machine) = state.machine_of_generation(generation) {
@@ -179,7 +179,7 @@ fn build_claim(
     context: &SessionContext,
     session: &ActiveSession,
     by: ClaimedBy,
-    token: &Secret,
+    (token, channels): (&Secret, &Channels),
     credential: Option<UseCredential>,
 ) -> Claim {
     let (settings, limits) = (&context.config.sessions, &context.limits.sessions);
@@ -189,7 +189,7 @@ fn build_claim(
         guest_machine_id: hex::encode(random::random_bytes::<16>()),
         claimed_by: by,
         geometry: Geometry { width: context.config.machines.width, height: context.config.machines.height },
-        provider: session.provider().for_agent(),
+        provider: session.provider().for_agent(&channels.agent_info.capabilities),
         agent_token: token.clone(),
         capture_limits: CaptureLimits {
             stable_ms: settings.capture_stable_ms,

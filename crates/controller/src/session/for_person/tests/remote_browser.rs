@@ -126,3 +126,58 @@ async fn another_way_is_not_the_browser_of_a_machine_that_does_not_reach_the_pag
     let shown = SituationInput { methods: &methods, ..input(&codex, &machine, &faults) };
     assert_eq!((shown.situation(), shown.other_methods().len()), ((Situation::YourTurn, None), 2));
 }
+
+#[tokio::test(start_paused = true)]
+async fn r13_page_of_a_company_is_named_from_wherever_the_sign_in_leads_there() {
+    let codex = in_browser();
+    for page in ["company.okta.com", SSO, "sso.company.example"] {
+        let mut machine = showing_address();
+        let mut faults = faults(&[("update.googleapis.com", Problem::EgressDenied)]);
+        for reached in [HOST, "accounts.google.com"] {
+            report(&mut machine, reached, BrowserPageState::Shown);
+            let shown = input(&codex, &machine, &faults).remote_browser();
+            assert_eq!(shown, None, "what the browser asks for of its own accord is no page");
+        }
+        let outcome = EgressOutcome::Failed { problem: Problem::EgressDenied, detail: String::new(), after_ms: 1 };
+        faults.record(&EgressDecision { host: page.to_owned(), port: 443, outcome });
+        report(&mut machine, page, BrowserPageState::Shown);
+        assert_eq!(input(&codex, &machine, &faults).remote_browser(), Some((Situation::PageDenied, page)));
+        faults.forget(page, 443);
+        assert_eq!(input(&codex, &machine, &faults).remote_browser(), None, "an operator has allowed it");
+    }
+}
+
+#[test]
+fn r14_method_that_accounts_may_forbid_says_where_it_is_allowed_and_leads_to_another() {
+    let (codex, none) = (provider("codex"), EgressFaults::default());
+    let mut waiting = showing_address();
+    waiting.sign_in.reported_status.device_code = Some("ABCD-12345".into());
+    let input = input(&codex, &waiting, &none);
+    let others = ["browser".to_owned(), "api_key".to_owned()];
+    let hint = input.if_page_refuses(Situation::YourTurn, &others).unwrap();
+    assert!(hint.sentence.contains("device codes") && hint.sentence.contains("Settings"), "{}", hint.sentence);
+    assert_eq!((hint.method.as_deref(), hint.in_own_browser), (Some("browser"), false));
+    let hint = input.if_page_refuses(Situation::YourTurn, &others[1..]).unwrap();
+    assert_eq!(hint.method, None, "the other method does not work here");
+    assert!(input.if_page_refuses(Situation::ToolStarting, &others).is_some(), "said before the code is shown");
+    assert_eq!(input.if_page_refuses(Situation::Saving, &others), None);
+    let browser = in_browser();
+    assert_eq!(browser.if_refused, None, "it is not inherited");
+}
+
+#[test]
+fn r40_page_of_google_in_the_remote_browser_leads_to_the_own_browser_where_the_method_has_that_lane() {
+    let none = EgressFaults::default();
+    let (codex, gemini, claude) = (in_browser(), provider("gemini_cli"), provider("claude_code"));
+    let gemini = gemini.with_method(&MethodName::try_from("browser".to_owned()).unwrap()).unwrap();
+    for tool in [&codex, &gemini, &claude] {
+        let mut machine = showing_address();
+        report(&mut machine, HOST, BrowserPageState::Shown);
+        assert_eq!(input(tool, &machine, &none).if_page_refuses(Situation::YourTurn, &[]), None, "{}", tool.id);
+        report(&mut machine, "accounts.google.com", BrowserPageState::Shown);
+        let hint = input(tool, &machine, &none).if_page_refuses(Situation::YourTurn, &[]).unwrap();
+        assert!(hint.in_own_browser && hint.sentence.contains("Google"), "{}: {hint:?}", tool.id);
+        let only_there = Provider { lanes: vec![Lane::Desktop], ..tool.clone() };
+        assert_eq!(input(&only_there, &machine, &none).if_page_refuses(Situation::YourTurn, &[]), None);
+    }
+}

@@ -28,6 +28,7 @@ fn row(number: u8, machine: Option<MachineId>, deadline_ms: u64) -> SessionRow {
         method: None,
         purpose: anteroom_store::SessionPurpose::default(),
         exit_code: None,
+        settings: std::collections::BTreeMap::new(),
         agent_token: None,
         claimed_generation: None,
         cli_started: false,

@@ -1704,7 +1704,7 @@ export interface components {
             /** @description Why no session is admitted at the moment, although a machine would be permitted. */
             shortage: string | null;
         };
-        /** @description What the person can do if the page of the sign-in refuses: shown while it is their turn, before anything has failed. */
+        /** @description What the person can do if the page of the sign-in refuses: shown while the tool starts and while it is their turn. */
         IfPageRefuses: {
             /** @description Whether the person's own browser is the way out, with the same running tool. */
             in_own_browser: boolean;

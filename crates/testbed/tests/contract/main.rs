@@ -17,6 +17,7 @@ mod codex;
 mod document;
 mod fixture;
 mod gemini_cli;
+mod proxies;
 mod second_machine;
 mod user;
 
@@ -45,9 +46,13 @@ struct SignIn {
 impl SignIn {
     /// Starts a session by a method; `None`: the preferred one.
     async fn start(fixture: &Fixture, method: Option<&str>) -> Self {
-        let (api, started) = (fixture.server.operator_client().unwrap(), Instant::now());
-        let request =
-            StartRequest { method: method.map(str::to_owned), ..StartRequest::new(fixture.provider.id.as_str()) };
+        Self::start_at(&fixture.server, fixture.provider.id.as_str(), method).await
+    }
+
+    /// Starts a session of a provider on this server.
+    async fn start_at(server: &TestServer<Qemu>, provider: &str, method: Option<&str>) -> Self {
+        let (api, started) = (server.operator_client().unwrap(), Instant::now());
+        let request = StartRequest { method: method.map(str::to_owned), ..StartRequest::new(provider) };
         let session = api.start_session_with(&request).await.unwrap().session;
         Self { api, id: session.id, method: session.method, started }
     }

@@ -1,4 +1,4 @@
-// A line between a browser and a server that can be cut, for browsers that cannot be told to be offline.
+// A line between a browser and a server that can be cut, for browsers without an offline mode for tests.
 
 import { connect, createServer } from "node:net";
 

@@ -16,7 +16,8 @@ use crate::{
     use_credential::run_state::RunState,
 };
 use anteroom_wire::{
-    agent::{AgentInfo, PROTOCOL_VERSION, Stage, USABLE_WHEN_DONE_CAPABILITY},
+    agent::{AgentInfo, PROTOCOL_VERSION, Stage},
+    channel::USABLE_WHEN_DONE_CAPABILITY,
     provider::Provider,
 };
 use parking_lot::Mutex;

@@ -128,8 +128,7 @@ pub async fn start_server(
     .await
     .context("machines")?;
     let (config, limits) = (Arc::new(config), Arc::new(limits));
-    let issuer = oidc.as_ref().map(|oidc| oidc.issuer().into());
-    let auth = auth(&config, &limits, &database, addresses, issuer, &tasks);
+    let auth = auth(&config, &limits, &database, addresses, oidc.as_ref().map(|oidc| oidc.issuer().into()), &tasks);
     let context = session_context(&config, limits, database, providers, webhook, tasks, stop)?;
     let server_context = ServerContext {
         gate: Arc::new(open_egress_gate(&config, overrides)?),

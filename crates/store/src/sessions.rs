@@ -275,15 +275,10 @@ async fn insert(
     {
         return Ok(found);
     }
-    if let Some(external) = external {
-        let holder = sqlx::query(select!("WHERE external_machine = $1 AND state = 'active'"))
-            .bind(external.machine.as_str())
-            .fetch_optional(&mut *connection)
-            .await
-            .map_err(query_error(OPERATION))?;
-        if let Some(holder) = holder {
-            return Ok(CreateSessionOutcome::MachineInUse(decode_session_row(macs, &holder)?));
-        }
+    if let Some(external) = external
+        && let Some(holder) = holder_of(macs, &mut *connection, external).await?
+    {
+        return Ok(CreateSessionOutcome::MachineInUse(holder));
     }
     let done = sqlx::query(
         "INSERT INTO sessions (id, caller_id, user_id, provider, return_url, idempotency_key, request_hash, state, epoch, \
@@ -322,6 +317,20 @@ async fn insert(
         None => None,
     };
     found.ok_or_else(|| query_error(OPERATION)(sqlx::Error::RowNotFound))
+}
+
+/// The active session on this external machine.
+async fn holder_of(
+    macs: &RowMacs,
+    connection: &mut AnyConnection,
+    external: &ExternalMachineClaim,
+) -> Result<Option<SessionRow>, StoreError> {
+    let holder = sqlx::query(select!("WHERE external_machine = $1 AND state = 'active'"))
+        .bind(external.machine.as_str())
+        .fetch_optional(connection)
+        .await
+        .map_err(query_error("create a session"))?;
+    holder.map(|holder| decode_session_row(macs, &holder)).transpose()
 }
 
 /// The session for which the owner has used this idempotency key before.

@@ -33,7 +33,7 @@ mod events;
 mod requests;
 mod sign_in;
 
-pub use agent_info::{AgentInfo, ClaimedBy, Stage, StageReport, StageState, USABLE_WHEN_DONE_CAPABILITY};
+pub use agent_info::{AgentInfo, ClaimedBy, Stage, StageReport, StageState};
 pub use claim::{CaptureLimits, Claim, ClaimResult, Geometry, UseCredential, UsePurpose};
 pub use delivery::{AgentSession, CredentialDelivery, DeliveredFile, DeliveryResult, is_permanent_rejection};
 pub use events::{

@@ -17,6 +17,9 @@ pub const AGENT_SERVER_PORT: &str = "anteroom.agent";
 /// The port on which the agent is HTTP/2's client and the controller its server.
 pub const CONTROLLER_SERVER_PORT: &str = "anteroom.controller";
 
+/// The capability of an agent that knows `credential.usable_when_done` of a descriptor.
+pub const USABLE_WHEN_DONE_CAPABILITY: &str = "usable_when_done";
+
 /// The vsock port with the meaning of [`AGENT_SERVER_PORT`], where the machine's ports are vsock ports.
 pub const AGENT_SERVER_VSOCK_PORT: u32 = 1024;
 /// The vsock port with the meaning of [`CONTROLLER_SERVER_PORT`]. The guest listens on it too: the VMM opens no socket.

@@ -154,7 +154,7 @@ pub struct IfPageRefuses {
     pub in_own_browser: bool,
 }
 
-/// Google's pages may refuse a browser that somebody else runs.
+/// Google's pages may refuse a browser that runs on another machine.
 pub const GOOGLE_MAY_REFUSE: &str =
     "Google may refuse to sign you in here and say that this browser may not be secure. Then use your own browser.";
 

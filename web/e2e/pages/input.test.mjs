@@ -26,7 +26,7 @@ function desktopOf({ fakeServer }) {
   return desktop;
 }
 
-test("the type box types a masked password into the desktop, key by key, and sends it nowhere else", async () => {
+test("r27: the type box types a masked password into the desktop, key by key, and sends it nowhere else", async () => {
   await runScene({}, async (scene) => {
     const { page, fakeServer, shoot } = scene;
     await openSession(scene);

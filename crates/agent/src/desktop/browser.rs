@@ -211,6 +211,9 @@ impl BrowserProcess<'_> {
             "--password-store=basic",
             "--start-maximized",
             "--remote-debugging-pipe",
+            // With that pipe, pages read that a program drives the browser (`navigator.webdriver`), and account services refuse it.
+            // A person drives it: the pipe opens pages and reports which one is shown.
+            "--disable-blink-features=AutomationControlled",
         ]);
         command.arg(format!("--user-data-dir={}", environment.home.join(".config/anteroom-browser").display()));
         command.arg(format!("--proxy-server=http://127.0.0.1:{}", self.proxy.port()));

@@ -60,10 +60,25 @@ fn test_credential(provider: &Provider, path: &Path) -> anyhow::Result<bool> {
     let bytes = read_text(path)?.into_bytes();
     let result = provider.credential.check_format(&bytes);
     match &result {
-        Ok(()) => print_line(format_args!("{}: accepted as a credential of {}", path.display(), provider.name)),
+        Ok(()) => {
+            print_line(format_args!("{}: accepted as a credential of {}", path.display(), provider.name));
+            print_account(provider, &bytes);
+        }
         Err(reason) => print_line(format_args!("{}: not accepted: {reason}", path.display())),
     }
     Ok(result.is_ok())
+}
+
+/// Prints the account that the file names by `credential.account`.
+fn print_account(provider: &Provider, bytes: &[u8]) {
+    match &provider.credential.account {
+        None => print_line("  account: not named, the descriptor has no credential.account"),
+        Some(source) if source.other_path().is_some() => print_line("  account: in another file of the tool"),
+        Some(source) => match source.read_from(bytes) {
+            Some(account) => print_line(format_args!("  account: {account}")),
+            None => print_line("  account: not found by credential.account"),
+        },
+    }
 }
 
 /// Compares fixtures with their expectations; prints what the rules find on text files. Returns whether all fixtures passed.

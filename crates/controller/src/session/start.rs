@@ -71,11 +71,8 @@ pub async fn start_session(
         settings: request.settings.clone(),
     };
     let on = external.map_or_else(String::new, |machine| format!(" on the external machine {}", machine.name));
-    let entry = NewTimelineEntry::new(
-        now,
-        TimelineKind::Accepted,
-        format!("A session for {}{on} was accepted.", provider.name),
-    );
+    let sentence = format!("A session for {}{on} was accepted.", provider.name);
+    let entry = NewTimelineEntry::new(now, TimelineKind::Accepted, sentence);
     match server_context.store.create_session(&new, entry).await? {
         CreateSessionOutcome::New(row) => {
             let session = ActiveSession::new(id, Arc::new(provider), &server_context.close_signal);

@@ -115,7 +115,7 @@ impl ExtraFile {
     /// # Errors
     /// It cannot be read, is no regular file, is too large, or has another content.
     pub(super) fn verify(&self, copy: PathBuf) -> Result<VerifiedFile, BuildError> {
-        copy_verified(&self.source, &self.sha256, FILE_BYTES_MAX, &copy)?;
+        copy_verified("image.extra_files.source", (&self.source, &self.sha256), FILE_BYTES_MAX, &copy)?;
         let guest_path = self.path.trim_start_matches('/').to_owned();
         // The settings were validated; the mask is the last guard.
         Ok(VerifiedFile { copy, guest_path, mode: self.permissions().unwrap_or(0o644) & 0o777 })
@@ -137,7 +137,7 @@ impl Hook {
     /// # Errors
     /// As [`ExtraFile::verify`]; or it does not begin with `#!`.
     pub(super) fn verify(&self, copy: PathBuf) -> Result<PathBuf, BuildError> {
-        copy_verified(&self.script, &self.sha256, HOOK_BYTES_MAX, &copy)?;
+        copy_verified("image.hook.script", (&self.script, &self.sha256), HOOK_BYTES_MAX, &copy)?;
         let mut head = [0; 2];
         let got = File::open(&copy).and_then(|mut file| super::read_up_to(&mut file, &mut head));
         match got.map(|got| &head[..got]) {
@@ -155,13 +155,15 @@ fn refused(path: &Path, why: String) -> BuildError {
     BuildError::InvalidBinary { path: path.to_owned(), why }
 }
 
-fn copy_verified(source: &Path, sha256: &str, bytes_max: u64, copy: &Path) -> Result<(), BuildError> {
-    let unreadable = |error: io::Error| refused(source, format!("cannot be read: {error}"));
+/// Copies the file of this setting and verifies its hash. `named`: its path and SHA-256.
+fn copy_verified(setting: &str, named: (&Path, &str), bytes_max: u64, copy: &Path) -> Result<(), BuildError> {
+    let (source, sha256) = named;
+    let unreadable = |error: io::Error| refused(source, format!("({setting}) cannot be read: {error}"));
     // A pipe or a device would block or never end.
     let options = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
     let file = OpenOptions::new().read(true).custom_flags(options).open(source).map_err(unreadable)?;
     if !file.metadata().map_err(unreadable)?.is_file() {
-        return Err(refused(source, "is not a regular file".to_owned()));
+        return Err(refused(source, format!("({setting}) is not a regular file")));
     }
     let not_written = |error| BuildError::Io { step: BuildStep::Check, path: copy.to_owned(), source: error };
     let mut out = File::create(copy).map_err(not_written)?;
@@ -183,7 +185,7 @@ fn copy_verified(source: &Path, sha256: &str, bytes_max: u64, copy: &Path) -> Re
     if found != sha256 {
         return Err(refused(
             source,
-            format!("is not the file that the configuration names: its SHA-256 is {found}, not {sha256}"),
+            format!("({setting}) has another content: its SHA-256 is {found}, the configuration has {sha256}"),
         ));
     }
     Ok(())
@@ -245,9 +247,12 @@ mod tests {
         assert_eq!((verified.guest_path.as_str(), verified.mode), ("usr/local/bin/acme", 0o755));
         assert_eq!(std::fs::read(&verified.copy).unwrap(), b"right");
         let differs = why(&file(&source, b"wrong"));
-        assert!(differs.contains(&hex::encode(Sha256::digest(b"right"))) && differs.contains("not"), "{differs}");
+        for content in [b"right", b"wrong"] {
+            assert!(differs.contains(&hex::encode(Sha256::digest(content))), "{differs}");
+        }
+        assert!(differs.contains("image.extra_files.source"), "{differs}");
         assert!(why(&file(dir.path(), b"")).contains("not a regular file"));
-        let large = copy_verified(&source, "", 3, &dir.path().join("copy")).unwrap_err().to_string();
+        let large = copy_verified("x", (&source, ""), 3, &dir.path().join("copy")).unwrap_err().to_string();
         assert!(large.contains("larger than"), "{large}");
         let script = Hook { script: source.clone(), sha256: hex::encode(Sha256::digest(b"right")), network: false };
         assert!(script.verify(dir.path().join("copy")).unwrap_err().to_string().contains("#!"));

@@ -328,7 +328,7 @@ mod tests {
     }
 
     #[test]
-    fn image_has_fonts_for_chinese_japanese_korean_and_emoji() {
+    fn r26_image_has_fonts_for_chinese_japanese_korean_and_emoji() {
         let recipe = Recipe::parse_embedded().unwrap();
         for package in ["fonts-droid-fallback", "fonts-noto-color-emoji"] {
             assert!(recipe.packages.iter().any(|name| name == package), "{package}");

@@ -287,7 +287,7 @@ async fn proxy_that_refuses_large_requests_is_named() {
 }
 
 #[tokio::test]
-async fn quiet_connections_stay_open_behind_a_proxy_that_ends_idle_ones_after_ten_seconds() {
+async fn r47_quiet_connections_stay_open_behind_a_proxy_that_ends_idle_ones_after_ten_seconds() {
     let mut fixture = Fixture::start(Kind::Nginx, &[("proxy_read_timeout 60s;", "proxy_read_timeout 10s;")]).await;
     let (api, id, link) = fixture.session().await;
     fixture.browser.run(json!({ "do": "open", "link": link })).await;

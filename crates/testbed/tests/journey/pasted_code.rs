@@ -44,7 +44,8 @@ async fn signs_in<P>(id: &str, ca: &TestCa, issuer: &Issuer<P>) {
     let session = wait_session(&server).await;
     wait_success(page).await;
     let api = server.operator_client().unwrap();
-    api.wait_status(&session, SessionStatus::Completed).await.unwrap();
+    let view = api.wait_status(&session, SessionStatus::Completed).await.unwrap();
+    assert_eq!(view.credential.and_then(|stored| stored.account).as_deref(), Some("ada@example.test"));
     assert_eq!(issuer.rejections(), Vec::<String>::new());
     let secrets = issuer.issued_secrets();
     let files = lease(&server, &session).await;

@@ -3,11 +3,12 @@
 //!
 //! Each cause runs once; three times with `./test --full` and when it is recorded.
 
+mod by_their_words;
 mod causes;
 mod networks;
 mod recorder;
 
-use anteroom_demo::identity_provider::DemoIdp;
+use anteroom_demo::identity_provider::{DEMO_ISSUER, DemoIdp, DemoLimits};
 use anteroom_testbed::{
     ApiClient, CodexIssuer, Qemu, TestCa, TestConfig, TestServer, codex_issuer::DeviceCodeApproval,
     endurance::is_full_run, native_cli::load_descriptor,
@@ -38,6 +39,8 @@ fn rounds() -> u32 {
 pub(crate) struct World {
     pub(crate) server: TestServer<Qemu>,
     _codex: CodexIssuer,
+    /// The demo's identity provider.
+    idp: SocketAddr,
     providers: BTreeMap<String, Provider>,
     stop: CancellationToken,
 }
@@ -58,7 +61,8 @@ impl World {
         let (ca, stop) = (TestCa::new().unwrap(), CancellationToken::new());
         let codex = CodexIssuer::start_tls(&ca, DeviceCodeApproval::OnCommand).await.unwrap();
         let mut overrides = codex.host_overrides();
-        overrides.insert("id.anteroom.test:80".to_owned(), start_demo_idp(&stop).await);
+        let idp = start_demo_idp(&stop).await;
+        overrides.insert("id.anteroom.test:80".to_owned(), idp);
         overrides.insert(format!("{PAGE_HOST}:80"), start_page(&stop).await);
         overrides.insert(format!("{TOOL_HOST}:443"), closed_port());
         match hosts {
@@ -72,7 +76,7 @@ impl World {
         table.insert("providers".to_owned(), toml::Value::try_from(&providers).unwrap());
         let config = TestConfig { host_overrides: overrides, ..TestConfig::qemu(settings) };
         let server = TestServer::start(config.with_settings(&table.to_string())).await.unwrap();
-        Self { server, _codex: codex, providers, stop }
+        Self { server, _codex: codex, idp, providers, stop }
     }
 
     pub(crate) fn provider(&self, id: &str) -> &Provider {
@@ -84,6 +88,26 @@ impl World {
         let request = StartRequest { method: method.map(str::to_owned), ..StartRequest::new(provider) };
         let id = api.start_session_with(&request).await.unwrap().session.id;
         (api, id)
+    }
+
+    /// Decides on a device code of the demo, as a program does.
+    async fn decide_device(&self, user_code: &str, name: &str, decision: &str) {
+        let answer =
+            self.post_to_demo("decide", &format!("user_code={user_code}&name={name}&decision={decision}")).await;
+        assert!(answer.contains("allowed"), "{answer}");
+    }
+
+    /// Sends a form to the demo's identity provider; returns the answer.
+    async fn post_to_demo(&self, path: &str, form: &str) -> String {
+        let request = reqwest::Client::new().post(format!("http://{}/{path}", self.idp)).body(form.to_owned());
+        let request = request.header("content-type", "application/x-www-form-urlencoded");
+        request.send().await.unwrap().text().await.unwrap()
+    }
+
+    /// The page of the demo's identity provider at this address.
+    async fn get_from_demo(&self, url: &str) -> String {
+        let url = url.replace(DEMO_ISSUER, &format!("http://{}", self.idp));
+        reqwest::get(url).await.unwrap().text().await.unwrap()
     }
 
     async fn close(self) {
@@ -105,7 +129,9 @@ fn closed_port() -> SocketAddr {
 async fn start_demo_idp(stop: &CancellationToken) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    tokio::spawn(DemoIdp::default().serve(listener, stop.clone()));
+    // A code that is not entered expires at once, and there is time to enter one.
+    let limits = DemoLimits { device_s_max: 20, ..DemoLimits::default() };
+    tokio::spawn(DemoIdp::new(DEMO_ISSUER, limits).serve(listener, stop.clone()));
     address
 }
 

@@ -48,6 +48,7 @@ async fn s17_leases_and_deliveries_work_before_during_and_after_rotations_and_no
     }
     let (refreshed, _) = stored.pop().unwrap();
     let using = FakeAgent::start_using(&server, &refreshed).await;
+    let session = using.session.clone();
     let (stop, leases) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
     let reader = lease_continuously(&server, &stored, &stop, &leases);
     let writer = {
@@ -81,6 +82,8 @@ async fn s17_leases_and_deliveries_work_before_during_and_after_rotations_and_no
     reader.await.unwrap();
     let revisions = writer.await.unwrap();
     assert!(revisions > 3, "{revisions}");
+    // A lease waits for the end of a use.
+    server.backend_client().unwrap().cancel_session(&session).await.unwrap();
     assert_eq!(lease(&server, &refreshed).await, content(&format!("revision {}", revisions - 1)));
     let report = key_report(&server).await;
     assert_eq!(report.keys.iter().map(|key| (key.id, key.records)).collect::<Vec<_>>(), [(4, 3)]);

@@ -9,7 +9,7 @@ use anteroom_wire::{
 use reqwest::{Client, StatusCode};
 use serde_json::{Value, json};
 
-/// A server with the demo, and somebody's own browser without scripts.
+/// A server with the demo, and a person's own browser without scripts.
 struct Demo {
     server: TestServer,
     api: ApiClient,

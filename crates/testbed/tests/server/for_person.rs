@@ -105,7 +105,7 @@ async fn a_person_who_declines_reads_so_and_the_dead_link_is_withdrawn() {
     assert_eq!(view.for_person.sentence, "You chose not to allow access. Try again if that was a mistake.");
     assert_eq!(
         (view.for_person.phase, view.for_person.actions),
-        (Phase::NeedsAttention, vec![PersonAction::RestartTool])
+        (Phase::NeedsAttention, vec![PersonAction::RestartTool, PersonAction::ChangeMethod])
     );
     assert_eq!((view.sign_in.url, view.sign_in.browser_url), (None, None), "the address of the ended tool is dead");
     stop.cancel();

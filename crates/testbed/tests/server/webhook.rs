@@ -237,25 +237,25 @@ async fn webhook_messages_are_ordered_signed_and_without_the_secret() {
 }
 
 #[tokio::test]
-async fn failed_webhook_message_is_retried_and_redirects_are_not_followed() {
-    let (flags, inbox) = (Flags::new(), Inbox::with_statuses(&[500, 307]));
+async fn r46_failed_webhook_message_is_retried_and_redirects_are_not_followed() {
+    let (flags, inbox) = (Flags::new(), Inbox::with_statuses(&[500, 307, 308]));
     let receiver = Receiver::start(&inbox).await;
     let (server, api, id) =
         start_session_with(TestConfig::with_provider(provider(&flags)).with_settings(&receiver.settings(&flags, "")))
             .await;
     api.cancel_session(&id).await.unwrap();
-    let messages = inbox.wait_messages(3).await;
+    let messages = inbox.wait_messages(4).await;
     assert!(
         messages.iter().all(|message| message.id == messages[0].id && message.path == "/in"),
         "one message to one path"
     );
-    let session = messages[2].read().data.session.unwrap();
+    let session = messages[3].read().data.session.unwrap();
     assert_eq!((session.status, session.reason.unwrap().code.as_str()), (SessionStatus::Cancelled, "cancelled"));
     let failed = api.wait_entry(&id, TimelineKind::WebhookFailed).await.unwrap();
     assert!(failed.sentence.contains("500"), "{failed:?}");
     api.wait_entry(&id, TimelineKind::WebhookDelivered).await.unwrap();
     let report = wait_report(&server, |report| report.pending.is_empty()).await;
-    assert_eq!((report.delivered, report.failed), (1, 2));
+    assert_eq!((report.delivered, report.failed), (1, 3));
     assert!(report.last_error.unwrap().why.contains("redirects are not followed"));
     server.stop_and_check_leaks().await.unwrap();
 }

@@ -57,9 +57,6 @@ pub struct StageReport {
     pub changed_at_ms: u64,
 }
 
-/// The capability of an agent that knows [`usable_when_done`](crate::provider::CredentialRules::usable_when_done).
-pub const USABLE_WHEN_DONE_CAPABILITY: &str = "usable_when_done";
-
 /// The agent's answer to `GET /hello`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct AgentInfo {

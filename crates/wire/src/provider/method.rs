@@ -4,7 +4,7 @@ use super::{
     AccountSource, CredentialRules, KeyEntry, Lane, LogoutScope, PromptQuestion, PromptRule, Provider, SettingsFile,
     SignInRules,
 };
-use crate::{GuestText, agent::USABLE_WHEN_DONE_CAPABILITY};
+use crate::{GuestText, channel::USABLE_WHEN_DONE_CAPABILITY};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 

@@ -96,12 +96,8 @@ pub(crate) async fn start_credential_use_as(
         CreateSessionOutcome::New(row) => {
             tracing::info!(outcome = "credential_used", session = %id, credential = %credential.id, caller = %by, purpose = ?request.purpose, "credential use started");
             let session = ActiveSession::new(id, Arc::new(provider), &server_context.close_signal);
-            supervisor::spawn_supervisor(
-                server_context,
-                session,
-                row.clone(),
-                supervisor::SupervisorStart::Queue { ticket, turn },
-            );
+            let start_from = supervisor::SupervisorStart::Queue { ticket, turn };
+            supervisor::spawn_supervisor(server_context, session, row.clone(), start_from);
             Ok(row)
         }
         CreateSessionOutcome::Existing(_)

@@ -245,11 +245,13 @@ async fn cancel_sessions(server: &TestServer, token: &str) -> SessionId {
 
 async fn kill_machines(server: &TestServer, api: &ApiClient) -> BTreeSet<SessionId> {
     let sessions = start(api, "idle", KILLED).await;
-    for id in &sessions {
+    // Any of them may be the ones that wait in the queue.
+    let kill = async |id| {
         let machine = machine_of(api, id).await;
         server.kill_machine(&machine).unwrap();
         api.wait_status(id, SessionStatus::Failed).await.unwrap();
-    }
+    };
+    join_all(sessions.iter().map(kill)).await;
     sessions.into_iter().collect()
 }
 

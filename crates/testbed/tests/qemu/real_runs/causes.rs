@@ -4,6 +4,9 @@ use super::*;
 use anteroom_testbed::machine_processes::send_signal;
 use anteroom_wire::diagnosis::Verdict;
 
+/// The key Return in X.
+const RETURN: u32 = 0xff0d;
+
 /// A shell script that asks the machine's proxy for a host of its own, as any tool does, and says what it got.
 const OWN_REQUEST: &str = "exec 3<>/dev/tcp/127.0.0.1/3128; \
      printf 'CONNECT api.example.test:443 HTTP/1.1\\r\\nHost: api.example.test:443\\r\\n\\r\\n' >&3; read -r answer <&3; \
@@ -131,17 +134,39 @@ async fn qemu_real_run_of_a_killed_machine_and_of_an_idle_session() {
 }
 
 #[tokio::test]
-async fn qemu_real_run_of_a_person_who_declines() {
+async fn qemu_real_run_of_a_wrong_password_until_the_person_gives_up() {
     let world = World::start(Hosts::Answer, "", |_| ()).await;
-    let (api, id) = world.sign_in("codex", Some("browser")).await;
-    let shown = wait_instructions(&api, &id).await.sign_in;
-    let address = shown.url.or(shown.browser_url).unwrap();
-    let (_, state) = address.split_once("state=").unwrap();
-    let state = state.split('&').next().unwrap();
-    let text = format!("http://localhost:1455/auth/callback?error=access_denied&state={state}");
-    let answer = api.post(&format!("/api/auth/session/{id}/paste"), serde_json::json!({ "text": text })).await.unwrap();
-    assert_eq!(answer.status, 200, "{}", answer.text);
-    let run = Run { cause: "declined", number: 1, what: "Codex, pasted callback", verdict: Verdict::SignInDeclined };
-    run.check(&world, "codex", &id).await;
+    let run = |number, what| Run { cause: "wrong_password", number, what, verdict: Verdict::Cancelled };
+    let (api, id) = world.sign_in("demo", Some("device_code")).await;
+    let shown = api.wait_until(&id, "showing a code", |view| view.sign_in.device_code.is_some()).await.unwrap();
+    let form = format!("user_code={}&name=wrong-password", shown.sign_in.device_code.unwrap());
+    for _ in 0..2 {
+        let page = world.post_to_demo("device", &form).await;
+        assert!(page.contains("The password is wrong"), "{page}");
+    }
+    api.cancel_session(&id).await.unwrap();
+    run(1, "on the page for the demo's device code").check(&world, "demo", &id).await;
+    if rounds() > 1 {
+        let (api, id) = world.sign_in("demo", None).await;
+        api.wait_entry(&id, TimelineKind::BrowserOpened).await.unwrap();
+        let mut desktop = api.connect_desktop(&id).await.unwrap();
+        desktop.request_full_frame().await.unwrap();
+        for _ in 0..2 {
+            desktop.type_text("wrong-password").await.unwrap();
+            desktop.press_key(RETURN).await.unwrap();
+        }
+        api.cancel_session(&id).await.unwrap();
+        run(2, "typed in the machine's browser").check(&world, "demo", &id).await;
+
+        let (api, id) = world.sign_in("demo", Some("link")).await;
+        let link = wait_instructions(&api, &id).await.sign_in.url.unwrap();
+        let page = world.get_from_demo(&link).await;
+        let (_, request) = page.split_once("name=\"request\" value=\"").unwrap();
+        let form = format!("request={}&name=wrong-password", request.split_once('"').unwrap().0);
+        let page = world.post_to_demo("authorize", &form).await;
+        assert!(page.contains("The password is wrong"), "{page}");
+        api.cancel_session(&id).await.unwrap();
+        run(3, "on the page of the demo's link").check(&world, "demo", &id).await;
+    }
     world.close().await;
 }

@@ -228,6 +228,7 @@ try {
   const person = await newPage();
   await signIn(person, PERSON);
   await person.goto(`${origin}/admin`);
+  await person.waitForSelector("main a.button");
   const for_person = await person.textContent("main h1");
   await page.goto(`${origin}/admin`);
   await page.click("text=Sign out");

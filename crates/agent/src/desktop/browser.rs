@@ -11,6 +11,7 @@
 //! A tool calls its `BROWSER` once. So a URL that arrives while the browser is down or is about to exit is kept for the next browser
 //! process, and a URL that could not be opened at all is reported.
 
+mod authorities;
 mod page;
 
 use super::{
@@ -45,7 +46,7 @@ use std::{
     path::PathBuf,
     process::Command,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicBool, Ordering},
     },
     time::{Duration, Instant},
@@ -89,6 +90,8 @@ pub(crate) struct Browser {
     reports_pages: AtomicBool,
     /// The page that is opened or shown.
     page: parking_lot::Mutex<Option<BrowserPage>>,
+    /// When the certificate authorities of the claim were installed, if there are any.
+    authorities_installed_at: OnceLock<tokio::time::Instant>,
     /// Held while a window is raised: two tasks that raise different windows at once would both fail.
     raise_lock: Mutex<()>,
 }
@@ -104,6 +107,7 @@ impl Browser {
                 has_opened_url: AtomicBool::new(false),
                 reports_pages: AtomicBool::new(false),
                 page: parking_lot::Mutex::default(),
+                authorities_installed_at: OnceLock::new(),
                 raise_lock: Mutex::new(()),
             }),
             RunMode::Machine { browser: None, .. } | RunMode::Process => None,
@@ -336,6 +340,7 @@ pub(crate) async fn open_url(
         set_frozen(false)?;
         display::raise_browser().await
     };
+    browser.wait_authorities().await;
     let opened = browser.navigate(url, Duration::from_millis(NAVIGATE_MS_MAX), raise).await;
     if let Err(error) = &opened {
         browser.report_not_opened(events, host, error);

@@ -88,6 +88,9 @@ async fn apply(agent: &Agent, claim: &Claim) -> anyhow::Result<()> {
         display::resize_display(&agent.environment, claim.geometry).await;
     }
     extra_authorities::install(&agent.environment, &claim.extra_ca_pem).context("certificate authorities")?;
+    if let Some(browser) = agent.browser.as_ref().filter(|_| !claim.extra_ca_pem.is_empty()) {
+        browser.read_authorities().context("certificate authorities of the browser")?;
+    }
     install_settings(&agent.environment, &claim.provider).context("settings file")?;
     if let Some(used) = &claim.use_credential {
         use_credential::install_files(&agent.environment, used).context("credential file")?;

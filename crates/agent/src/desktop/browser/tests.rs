@@ -17,6 +17,7 @@ fn browser(devtools: Option<Arc<DevTools>>) -> Browser {
         has_opened_url: AtomicBool::new(false),
         reports_pages: AtomicBool::new(true),
         page: parking_lot::Mutex::default(),
+        authorities_installed_at: OnceLock::new(),
         raise_lock: Mutex::new(()),
     }
 }

@@ -92,6 +92,7 @@ async fn qemu_real_run_with_a_full_disk() {
             move |provider: &mut Provider| {
                 provider.argv = vec!["sh".to_owned(), "-c".to_owned(), script];
                 provider.methods.clear();
+                provider.if_refused = None;
             }
         };
         by_device_code(providers, "full_1", &format!("{FILL}exec anteroom-demo login --device-code"));

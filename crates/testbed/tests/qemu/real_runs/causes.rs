@@ -19,6 +19,7 @@ async fn qemu_real_run_of_a_program_that_is_not_there() {
             move |provider: &mut Provider| {
                 provider.argv = argv.iter().map(|&part| part.to_owned()).collect();
                 provider.methods.clear();
+                provider.if_refused = None;
             }
         };
         add_copy(providers, "demo", "typo_1", set(&["anteroom-dmeo", "login"]));

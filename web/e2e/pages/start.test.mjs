@@ -24,7 +24,7 @@ test("an operator is offered tools with their lanes, first the one without an ac
     fakeServer.add({ status: "authenticating", user_id: "ada" });
     await page.goto(base + START);
     const card = page.locator("[data-provider=codex]");
-    assert.match((await card.textContent()) ?? "", /Codex0\.169\.0.*You sign in in your own browser\./s);
+    assert.match((await card.textContent()) ?? "", /Codex0\.171\.0.*You sign in in your own browser\./s);
     assert.match((await page.locator("[data-provider]").first().textContent()) ?? "", /^Demo1Try it: no account needed\.$/);
     assert.equal(await page.locator("[data-provider=gemini_cli]").count(), 0);
     assert.equal(await page.isVisible("[data-missing=gemini_cli]"), false);

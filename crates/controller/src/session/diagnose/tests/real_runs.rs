@@ -8,6 +8,9 @@ use std::{collections::BTreeMap, fmt::Write, fs, path::Path};
 const RUNS_MIN: usize = 3;
 /// The causes that must be recorded.
 const CAUSES: &[&str] = &[
+    "code_expired",
+    "declined",
+    "guest_disk_full",
     "machine_killed",
     "name_not_granted",
     "name_of_a_page_not_granted",
@@ -17,6 +20,7 @@ const CAUSES: &[&str] = &[
     "session_idle",
     "tool_missing",
     "typo_in_argv",
+    "wrong_password",
 ];
 
 /// A recorded run.

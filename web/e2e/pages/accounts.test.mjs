@@ -78,6 +78,7 @@ test("r40: where Google may refuse the remote browser, the person's own browser 
     const id = await openSession(scene, { ...tool, lanes: ["desktop", "link"], sign_in: signIn({ url, browser_url: url }) });
     show(scene, id, { if_refused: { sentence: "Google may refuse to sign you in here.", method: null, in_own_browser: true } });
     await page.waitForSelector("#panel-desktop [data-notice=if-refused]");
+    assert.deepEqual(await accessibilityFaults(page), []);
     await page.click("[data-action=use-own-browser]");
     await page.waitForSelector("#panel-own .sign-in-address a.button");
     assert.equal(await page.getAttribute("#tab-own", "aria-selected"), "true");

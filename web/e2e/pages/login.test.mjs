@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import test from "node:test";
+import { accessibilityFaults } from "./accessibility.mjs";
 import { runScene } from "./scene.mjs";
 
 test("an unused login token signs the browser in and is removed from the address and the history", async () => {
@@ -55,6 +56,7 @@ test("r10: a link that lost its fragment can be pasted, or opened again in the s
     const address = `${base}/dashboard/remote-cli/auth?session=${session.id}&provider=codex`;
     await page.goto(address);
     await page.waitForSelector("[data-problem=link_without_fragment]");
+    assert.deepEqual(await accessibilityFaults(page), []);
     await shoot("link-without-fragment");
     const paste = async (/** @type {string} */ text) => {
       await page.fill("#paste-link", text);
@@ -101,8 +103,10 @@ test("a viewer's link signs in for its session and can be reloaded", async () =>
     await page.click("[data-action=log-in]");
     await page.waitForSelector("main[data-status=authenticating]");
     assert.ok(!page.url().includes("#"));
-    // The same link again: its token is used, but the browser has the cookie.
+    // The same link again: its token is used, but the browser has the cookie. The page loads itself again for a new fragment.
+    const loaded = page.waitForEvent("load");
     await page.goto(`${base}/dashboard/remote-cli/auth?session=${session.id}&provider=codex#login_token=fresh-token`);
+    await loaded;
     await page.reload();
     await page.waitForSelector("main[data-status=authenticating]");
   });

@@ -101,3 +101,17 @@ test("r13: an operator allows a refused host for the running session with one cl
     assert.match((await host.locator("pre.change").textContent()) ?? "", /\[providers\.codex\]/);
   });
 });
+
+test("an answer that a proxy refuses as too large is named", async () => {
+  await runScene({ viewport: PHONE }, async (scene) => {
+    const { page } = scene;
+    /** @type {import("../../src/api.ts").PromptView} */
+    const prompt = { id: "paste_code", label: "Code", secret: false, expected_format: null, rejection: null };
+    await openSession(scene, { status: "authenticating", sign_in: signIn({ url: "https://auth.openai.com/x", prompt }) });
+    await page.route("**/paste", (route) => route.fulfill({ status: 413, contentType: "text/html", body: "<h1>413</h1>" }));
+    await page.fill("#paste-code", "x".repeat(2_000));
+    await page.press("#paste-code", "Enter");
+    await page.waitForSelector("[data-problem=proxy_body_limit]");
+    assert.deepEqual(await accessibilityFaults(page), []);
+  });
+});

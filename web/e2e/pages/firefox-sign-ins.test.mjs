@@ -1,4 +1,5 @@
-// Every shape of a sign-in in Firefox, by mouse and by keyboard alone at four sizes of the window, and by touch at the sizes of phones.
+// Every shape of a sign-in in Firefox, by mouse and by keyboard alone, and by touch at the size of a phone: at two sizes of the window, with
+// ANTEROOM_TEST_FULL=1 at four.
 
 import test, { after, before } from "node:test";
 import { asPlaywright, launchFirefox, runFirefoxScene } from "../firefox.mjs";
@@ -29,7 +30,9 @@ function signInScene({ page, fakeServer, base }) {
   return { page: asPlaywright(page), fakeServer, base, issuer: pages.issuer, opened };
 }
 
-for (const { size, width, height, is_phone } of SIZES) {
+const FEWER_SIZES = ["390x844", "1280x800"];
+const sizes = process.env.ANTEROOM_TEST_FULL ? SIZES : SIZES.filter(({ size }) => FEWER_SIZES.includes(size));
+for (const { size, width, height, is_phone } of sizes) {
   test(`Firefox: sign-ins at ${size}`, async (size_test) => {
     await runFirefoxScene(browser, async ({ page, fakeServer, base, setOffline }) => {
       await page.setViewport({ width, height });

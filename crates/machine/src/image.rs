@@ -41,7 +41,7 @@ mod store;
 pub use build::{BuildOutcome, build_image};
 pub use build_error::BuildError;
 pub use build_settings::BuildSettings;
-pub use extra_files::{ExtraFile, FILE_BYTES_MAX, HOOK_BYTES_MAX, Hook};
+pub use extra_files::{ExtraFile, FILE_BYTES_MAX, HOOK_BYTES_MAX, Hook, collisions};
 pub use hook::HOOK_S_MAX;
 pub use host_requirements::{MissingRequirement, apt_install_command, find_missing_requirements};
 pub use package_lock::{PackageDifference, package_differences, to_package_lock};

@@ -1,8 +1,8 @@
 //! Additional tools in the machines' image.
 
 use crate::settings::settings;
-use anteroom_machine::image::{Cli, ExtraFile, Hook};
-use std::{collections::BTreeSet, path::PathBuf};
+use anteroom_machine::image::{Cli, ExtraFile, Hook, collisions};
+use std::path::PathBuf;
 
 /// The most additional tools of one kind.
 const TOOLS_MAX: usize = 32;
@@ -72,10 +72,7 @@ impl ImageAdditions {
             file.validation_errors().into_iter().map(move |error| format!("{setting}: {error}"))
         });
         let mut errors: Vec<String> = clis.chain(files).chain(self.hook.validate()).collect();
-        let mut paths = BTreeSet::new();
-        for file in self.extra_files.iter().filter(|file| !paths.insert(&file.path)) {
-            errors.push(format!("image.extra_files has {:?} twice", file.path));
-        }
+        errors.extend(collisions(&self.extra_files, &self.extra_clis, &self.extra_packages));
         let is_name_char = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, b'+' | b'-' | b'.');
         for name in &self.extra_packages {
             if name.len() < 2 || !name.bytes().all(is_name_char) || name.starts_with(['+', '-', '.']) {
@@ -129,7 +126,7 @@ mod tests {
         let errors = Config::parse(&bad).unwrap_err().join("\n");
         for part in [
             "image.extra_files[0] \"/usr/local/bin/acme\": mode",
-            "\"/usr/local/bin/acme\" twice",
+            "image.extra_files[1] \"/usr/local/bin/acme\": another entry has the same path",
             "image.hook: script",
         ] {
             assert!(errors.contains(part), "{part} is not in:\n{errors}");

@@ -12,6 +12,7 @@ use super::{
     check_packages::check_packages,
     elf,
     extra_files::{ExtraFile, Hook, VerifiedFile},
+    hook::HookRun,
     host_requirements::find_missing_requirements,
     leftovers,
     package_lock::PackageLock,
@@ -112,7 +113,8 @@ async fn make_root(
 ) -> Result<RootFs, BuildError> {
     let missing = find_missing_requirements();
     if !missing.is_empty() {
-        return Err(BuildError::MissingRequirements(missing));
+        let missing = [BuildError::MissingRequirements(missing)];
+        return Err(BuildError::of_all(missing.into_iter().chain(faults_of_additions(settings)).collect()));
     }
     progress(ProgressReport::new(BuildStep::Check, 1.0, ""));
     let scratch = store.create_scratch_dir().map_err(|source| BuildError::Io {
@@ -138,10 +140,7 @@ async fn make_root_in(
     progress: &OnProgress,
 ) -> Result<RootFs, BuildError> {
     let packages_dir = leftovers::create_packages_dir(scratch, &settings.scratch_dir)?;
-    let files = settings.extra_files.iter().enumerate();
-    let extra_files = files.map(|(at, file)| file.verify(scratch.join(format!("extra-{at}"))));
-    let extra_files = extra_files.collect::<Result<Vec<VerifiedFile>, _>>()?;
-    let hook = settings.hook.as_ref().map(|hook| hook.verify(scratch.join("hook"))).transpose()?;
+    let (extra_files, hook) = verify_additions(settings, scratch)?;
     let build = RootFsBuildParameters {
         recipe,
         settings,
@@ -149,10 +148,44 @@ async fn make_root_in(
         scratch,
         packages_dir: &packages_dir,
         extra_files: &extra_files,
-        hook: hook.as_deref(),
+        hook: hook.as_ref(),
         progress: progress.clone(),
     };
     super::root_fs::build_root_fs(&build, root_dir).await
+}
+
+/// Everything that is wrong with the operator's files and script.
+fn faults_of_additions(settings: &BuildSettings) -> Vec<BuildError> {
+    let files = settings.extra_files.iter().filter_map(|file| file.check().err());
+    files.chain(settings.hook.as_ref().and_then(|hook| hook.check().err())).collect()
+}
+
+/// Copies the operator's files and script to `scratch` and verifies them.
+fn verify_additions(
+    settings: &BuildSettings,
+    scratch: &Path,
+) -> Result<(Vec<VerifiedFile>, Option<HookRun>), BuildError> {
+    let verify_hook = |hook: &Hook| {
+        let copy = hook.verify(scratch.join("hook"))?;
+        HookRun::new(hook, copy).map_err(|source| BuildError::Io {
+            step: BuildStep::Check,
+            path: scratch.to_owned(),
+            source,
+        })
+    };
+    let mut errors = Vec::new();
+    let mut files = Vec::new();
+    for (at, file) in settings.extra_files.iter().enumerate() {
+        match file.verify(scratch.join(format!("extra-{at}"))) {
+            Ok(verified) => files.push(verified),
+            Err(error) => errors.push(error),
+        }
+    }
+    let hook = settings.hook.as_ref().map(verify_hook).transpose().unwrap_or_else(|error| {
+        errors.push(error);
+        None
+    });
+    if errors.is_empty() { Ok((files, hook)) } else { Err(BuildError::of_all(errors)) }
 }
 
 /// The inputs of an image.
@@ -167,8 +200,15 @@ struct Inputs {
 
 impl Inputs {
     fn of(recipe: &Recipe, settings: &BuildSettings) -> Result<Self, BuildError> {
-        let agent = static_program(&settings.agent_binary)?;
-        let demo = static_program(&settings.demo_binary)?;
+        let agent = static_program("the agent", "--agent", &settings.agent_binary);
+        let demo = static_program("the demo tool", "--demo-cli", &settings.demo_binary);
+        let (agent, demo) = match (agent, demo) {
+            (Ok(agent), Ok(demo)) => (agent, demo),
+            (agent, demo) => {
+                let errors = [agent.err(), demo.err()].into_iter().flatten();
+                return Err(BuildError::of_all(errors.chain(faults_of_additions(settings)).collect()));
+            }
+        };
         let mut root = Sha256::new();
         root.update(format!("root {ROOT_REVISION} level {}\n{} {}\n", settings.compression_level, DEMO.0, DEMO.1));
         recipe.update_hash(&mut root);
@@ -196,8 +236,8 @@ impl Inputs {
     }
 }
 
-/// Reads a program for the guest and checks that it is a static ELF file.
-fn static_program(path: &Path) -> Result<Vec<u8>, BuildError> {
+/// Reads a program for the guest and checks that it is a static ELF file. `option` of the command line names another.
+fn static_program(what: &str, option: &str, path: &Path) -> Result<Vec<u8>, BuildError> {
     const PROGRAM_BYTES_MAX: usize = 64 * 1024 * 1024;
     let invalid = |why: &str| BuildError::InvalidBinary { path: path.to_owned(), why: why.into() };
     let read = || -> io::Result<Vec<u8>> {
@@ -208,7 +248,10 @@ fn static_program(path: &Path) -> Result<Vec<u8>, BuildError> {
         content.truncate(got);
         Ok(content)
     };
-    let content = read().map_err(|error| invalid(&format!("cannot be read: {error}")))?;
+    let content = read().map_err(|error| {
+        let remedy = format!("`./up` builds it into the directory of `anteroom`; {option} FILE names another");
+        invalid(&format!("({what} of the machines) cannot be read: {error}; {remedy}"))
+    })?;
     match elf::why_not_static(&content) {
         Some(why) => Err(invalid(why)),
         None if content.len() == PROGRAM_BYTES_MAX => Err(invalid("is too large for a program of the guest")),

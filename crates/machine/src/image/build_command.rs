@@ -20,7 +20,7 @@ const TERM_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The last lines that a program printed.
 #[derive(Default)]
-struct Tail(VecDeque<String>);
+pub(super) struct Tail(VecDeque<String>);
 
 /// A program with its arguments.
 pub(super) struct BuildCommand {
@@ -184,7 +184,11 @@ pub(super) fn kill_with_descendants(process: ProcessId) {
 }
 
 impl Tail {
-    fn push(&mut self, line: &str) {
+    pub(super) fn into_lines(self) -> Vec<String> {
+        self.0.into()
+    }
+
+    pub(super) fn push(&mut self, line: &str) {
         let line = line.trim();
         if line.is_empty() {
             return;

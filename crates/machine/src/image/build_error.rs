@@ -8,6 +8,9 @@ use super::{
 };
 use std::{error::Error, fmt::Write as _, io, path::PathBuf};
 
+const NO_NETWORK: &str =
+    "\n  It ran with `network = false`: if it needs this host's network, set `network = true` in [image.hook].";
+
 /// Why an image could not be built.
 #[derive(Debug, thiserror::Error)]
 pub enum BuildError {
@@ -30,6 +33,9 @@ pub enum BuildError {
         /// What is wrong with it.
         why: String,
     },
+    /// Several things are wrong, all found before the build began.
+    #[error("the build cannot begin:{}", indented(&.0.iter().map(ToString::to_string).collect::<Vec<_>>()))]
+    Several(Vec<BuildError>),
     /// The embedded recipe cannot be parsed.
     #[error("the recipe in this program is invalid")]
     InvalidRecipe(#[source] toml::de::Error),
@@ -55,6 +61,22 @@ pub enum BuildError {
         status: String,
         /// The last lines of its standard error.
         last_lines: Vec<String>,
+    },
+    /// The operator's script failed.
+    #[error(
+        "the script of [image.hook], {script:?}, {what}; its last lines:{}{}",
+        indented(.last_lines),
+        if *.without_network { NO_NETWORK } else { "" }
+    )]
+    HookFailed {
+        /// The script on this host.
+        script: PathBuf,
+        /// What happened, with its exit code.
+        what: String,
+        /// The last lines that it printed.
+        last_lines: Vec<String>,
+        /// It may not use the network, and its words are those of a program without one.
+        without_network: bool,
     },
     /// A program took too long.
     #[error("{step}: `{command}` did not end within {limit_s} s; its last lines:{}", indented(.last_lines))]
@@ -120,6 +142,19 @@ pub enum BuildError {
     /// No machine could be started from the image; the current image is unchanged.
     #[error("the image was built, but its self-test failed")]
     SelfTest(#[source] Box<dyn Error + Send + Sync>),
+}
+
+impl BuildError {
+    /// The error for all of these.
+    pub(super) fn of_all(mut errors: Vec<Self>) -> Self {
+        match errors.pop() {
+            Some(only) if errors.is_empty() => only,
+            last => {
+                errors.extend(last);
+                Self::Several(errors)
+            }
+        }
+    }
 }
 
 fn process_text(pid: Option<u32>) -> String {

@@ -3,7 +3,7 @@
 //! Each file is given with its SHA-256, so that an image is described by its settings alone. It is copied into the build's temporary
 //! directory while it is hashed, and only that copy is used.
 
-use super::{build_error::BuildError, hook::HOOK_PATH, progress::BuildStep};
+use super::{build_error::BuildError, hook::HOOK_PATH, progress::BuildStep, recipe::Cli};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::{
@@ -21,6 +21,18 @@ pub const HOOK_BYTES_MAX: u64 = 1024 * 1024;
 const PLACES: [&str; 3] = ["/etc/opt/", "/opt/", "/usr/local/"];
 /// Below this directory a file that can be executed is a tool.
 const PROGRAMS: &str = "/usr/local/bin/";
+
+/// Directories of the system below these places.
+const DIRECTORIES: [&str; 8] = [
+    "/usr/local/bin",
+    "/usr/local/etc",
+    "/usr/local/games",
+    "/usr/local/include",
+    "/usr/local/lib",
+    "/usr/local/sbin",
+    "/usr/local/share",
+    "/usr/local/src",
+];
 
 /// A file of this host in the image. Its owner there is root.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -110,12 +122,24 @@ impl ExtraFile {
         is_program.then(|| (name.to_owned(), version))
     }
 
+    fn named(&self) -> Named<'_> {
+        ("image.extra_files.source", &self.source, &self.sha256, FILE_BYTES_MAX)
+    }
+
+    /// Reads it and verifies its hash.
+    ///
+    /// # Errors
+    /// As [`ExtraFile::verify`].
+    pub(super) fn check(&self) -> Result<(), BuildError> {
+        read_verified(self.named(), |_| Ok(()))
+    }
+
     /// Copies it to `copy` and verifies its hash.
     ///
     /// # Errors
     /// It cannot be read, is no regular file, is too large, or has another content.
     pub(super) fn verify(&self, copy: PathBuf) -> Result<VerifiedFile, BuildError> {
-        copy_verified("image.extra_files.source", (&self.source, &self.sha256), FILE_BYTES_MAX, &copy)?;
+        copy_verified(self.named(), &copy)?;
         let guest_path = self.path.trim_start_matches('/').to_owned();
         // The settings were validated; the mask is the last guard.
         Ok(VerifiedFile { copy, guest_path, mode: self.permissions().unwrap_or(0o644) & 0o777 })
@@ -132,16 +156,34 @@ impl Hook {
         checks.into_iter().filter(|(good, _)| !good).map(|(_, wrong)| wrong.to_owned()).collect()
     }
 
+    fn named(&self) -> Named<'_> {
+        ("image.hook.script", &self.script, &self.sha256, HOOK_BYTES_MAX)
+    }
+
+    /// Reads it and verifies its hash and its first bytes.
+    ///
+    /// # Errors
+    /// As [`Hook::verify`].
+    pub(super) fn check(&self) -> Result<(), BuildError> {
+        read_verified(self.named(), |_| Ok(()))?;
+        self.check_head(&self.script)
+    }
+
     /// Copies it to `copy` and verifies its hash.
     ///
     /// # Errors
     /// As [`ExtraFile::verify`]; or it does not begin with `#!`.
     pub(super) fn verify(&self, copy: PathBuf) -> Result<PathBuf, BuildError> {
-        copy_verified("image.hook.script", (&self.script, &self.sha256), HOOK_BYTES_MAX, &copy)?;
+        copy_verified(self.named(), &copy)?;
+        self.check_head(&copy)?;
+        Ok(copy)
+    }
+
+    fn check_head(&self, at: &Path) -> Result<(), BuildError> {
         let mut head = [0; 2];
-        let got = File::open(&copy).and_then(|mut file| super::read_up_to(&mut file, &mut head));
+        let got = File::open(at).and_then(|mut file| super::read_up_to(&mut file, &mut head));
         match got.map(|got| &head[..got]) {
-            Ok(b"#!") => Ok(copy),
+            Ok(b"#!") => Ok(()),
             _ => Err(refused(&self.script, format!("does not begin with #!, so {HOOK_PATH} could not be run"))),
         }
     }
@@ -155,9 +197,19 @@ fn refused(path: &Path, why: String) -> BuildError {
     BuildError::InvalidBinary { path: path.to_owned(), why }
 }
 
-/// Copies the file of this setting and verifies its hash. `named`: its path and SHA-256.
-fn copy_verified(setting: &str, named: (&Path, &str), bytes_max: u64, copy: &Path) -> Result<(), BuildError> {
-    let (source, sha256) = named;
+/// A file of a setting: the setting, the path, the SHA-256, the largest size in bytes.
+type Named<'a> = (&'a str, &'a Path, &'a str, u64);
+
+/// Copies the file to `copy` and verifies its hash.
+fn copy_verified(named: Named<'_>, copy: &Path) -> Result<(), BuildError> {
+    let not_written = |error| BuildError::Io { step: BuildStep::Check, path: copy.to_owned(), source: error };
+    let mut out = File::create(copy).map_err(not_written)?;
+    read_verified(named, |bytes| out.write_all(bytes).map_err(not_written))
+}
+
+/// Reads the file, passes its bytes on, and verifies its hash.
+fn read_verified(named: Named<'_>, mut pass_on: impl FnMut(&[u8]) -> Result<(), BuildError>) -> Result<(), BuildError> {
+    let (setting, source, sha256, bytes_max) = named;
     let unreadable = |error: io::Error| refused(source, format!("({setting}) cannot be read: {error}"));
     // A pipe or a device would block or never end.
     let options = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
@@ -165,8 +217,6 @@ fn copy_verified(setting: &str, named: (&Path, &str), bytes_max: u64, copy: &Pat
     if !file.metadata().map_err(unreadable)?.is_file() {
         return Err(refused(source, format!("({setting}) is not a regular file")));
     }
-    let not_written = |error| BuildError::Io { step: BuildStep::Check, path: copy.to_owned(), source: error };
-    let mut out = File::create(copy).map_err(not_written)?;
     let mut limited = file.take(bytes_max + 1);
     let (mut hash, mut bytes, mut buffer) = (Sha256::new(), 0_u64, vec![0; 1 << 20]);
     loop {
@@ -175,7 +225,7 @@ fn copy_verified(setting: &str, named: (&Path, &str), bytes_max: u64, copy: &Pat
             break;
         }
         hash.update(&buffer[..got]);
-        out.write_all(&buffer[..got]).map_err(not_written)?;
+        pass_on(&buffer[..got])?;
         bytes += got as u64;
     }
     if bytes > bytes_max {
@@ -189,6 +239,40 @@ fn copy_verified(setting: &str, named: (&Path, &str), bytes_max: u64, copy: &Pat
         ));
     }
     Ok(())
+}
+
+/// Which of these files cannot be in one image, one sentence each: two of them, or one and a tool of the other settings or the recipe,
+/// have the same path, or the path of one is a directory that another needs.
+pub fn collisions(files: &[ExtraFile], clis: &[Cli], packages: &[String]) -> Vec<String> {
+    let mut errors = Vec::new();
+    for (at, file) in files.iter().enumerate() {
+        let path = &file.path;
+        let mut wrong = |why: String| errors.push(format!("image.extra_files[{at}] {path:?}: {why}"));
+        let (same, before): (Vec<_>, _) = files[..at].iter().partition(|other| other.path == *path);
+        if !same.is_empty() {
+            wrong("another entry has the same path".to_owned());
+        }
+        let is_below = |lower: &str, upper: &str| lower.strip_prefix(upper).is_some_and(|rest| rest.starts_with('/'));
+        let nested = before.into_iter().find(|other| is_below(path, &other.path) || is_below(&other.path, path));
+        let nested = nested.filter(|other| !DIRECTORIES.contains(&other.path.as_str()));
+        if let Some(other) = nested {
+            wrong(format!("{:?} cannot be a file and a directory", path.as_str().min(other.path.as_str())));
+        }
+        if DIRECTORIES.contains(&path.as_str()) {
+            wrong("is a directory of the system".to_owned());
+        }
+        for cli in clis {
+            let own = format!("/usr/local/lib/{}", cli.name);
+            let is_program = path.strip_prefix(PROGRAMS) == Some(cli.name.as_str());
+            if is_program || (cli.whole && (*path == own || is_below(path, &own))) {
+                wrong(format!("image.extra_clis has the tool {:?} there", cli.name));
+            }
+        }
+        if let Some((name, _)) = file.as_tool().filter(|(name, _)| packages.contains(name)) {
+            wrong(format!("image.extra_packages has the tool {name:?} too"));
+        }
+    }
+    errors
 }
 
 #[cfg(test)]
@@ -252,9 +336,36 @@ mod tests {
         }
         assert!(differs.contains("image.extra_files.source"), "{differs}");
         assert!(why(&file(dir.path(), b"")).contains("not a regular file"));
-        let large = copy_verified("x", (&source, ""), 3, &dir.path().join("copy")).unwrap_err().to_string();
+        let large = copy_verified(("x", &source, "", 3), &dir.path().join("copy")).unwrap_err().to_string();
         assert!(large.contains("larger than"), "{large}");
         let script = Hook { script: source.clone(), sha256: hex::encode(Sha256::digest(b"right")), network: false };
         assert!(script.verify(dir.path().join("copy")).unwrap_err().to_string().contains("#!"));
+    }
+
+    #[test]
+    fn files_that_exclude_each_other_are_named_all_at_once() {
+        let at = |path: &str| ExtraFile { path: path.to_owned(), ..file(Path::new("/srv/acme"), b"x") };
+        let cli: Cli = toml::from_str(
+            "name = 'qwen'\nversion = '1'\npackage = 'q@1'\nintegrity = 'sha512-x'\nexecutable = 'package/q'\nwhole = true",
+        )
+        .unwrap();
+        let paths = [
+            "/opt/acme",
+            "/opt/acme",
+            "/opt/acme/lib.js",
+            "/usr/local/bin",
+            "/usr/local/bin/qwen",
+            "/usr/local/lib/qwen/x.js",
+            "/usr/local/bin/gh",
+            "/opt/acme-2",
+        ];
+        let errors = collisions(&paths.map(at), &[cli], &["gh".to_owned()]);
+        let expected =
+            ["same path", "a directory", "directory of the system", "extra_clis", "extra_clis", "extra_packages"];
+        assert_eq!(errors.len(), expected.len(), "{errors:#?}");
+        for (index, (error, part)) in errors.iter().zip(expected).enumerate() {
+            assert!(error.starts_with(&format!("image.extra_files[{}]", index + 1)) && error.contains(part), "{error}");
+        }
+        assert!(errors[1].contains("\"/opt/acme\" cannot be"), "{errors:?}");
     }
 }

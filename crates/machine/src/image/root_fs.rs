@@ -14,7 +14,9 @@ use super::{
     build_command::{BuildCommand, RunningCommand},
     build_error::BuildError,
     check_packages::check_packages,
-    elf, fetch_tools, hook, host_requirements,
+    elf, fetch_tools,
+    hook::HookRun,
+    host_requirements,
     initramfs::KernelModule,
     kernel, leftovers, not_a_kernel, not_a_squashfs,
     package_lock::{PackageHashes, PackageLock},
@@ -203,8 +205,8 @@ fn start_packages(build: &RootFsBuildParameters<'_>) -> Result<RunningCommand, B
         })?;
         args.push(format!("--setup-hook=upload '{}' /etc/apt/preferences.d/anteroom", preferences.display()).into());
     }
-    if let (Some(script), Some(settings)) = (build.hook, &build.settings.hook) {
-        args.extend(hook::hook_options(build.scratch, script, settings.network, build.extra_files)?);
+    if let Some(hook) = build.hook {
+        args.extend(hook.options(build.packages_dir, build.extra_files)?);
     }
     if let Some(keyring) = host_requirements::debian_keyring_path() {
         let mut arg = OsString::from("--keyring=");
@@ -258,6 +260,9 @@ async fn squash(
     let filtering =
         tokio::task::spawn_blocking(move || filter::filter_packages(&recipe, from, into, additions, &*progress));
     let on_line = |line: &str| {
+        if let Some(hook) = build.hook {
+            hook.on_line(line);
+        }
         if let Some((fraction, text)) = packages_fraction(line) {
             (build.progress)(ProgressReport::new(BuildStep::Packages, fraction, text));
         }
@@ -265,7 +270,7 @@ async fn squash(
     let (packages, squashing, filtered) =
         tokio::join!(packages.wait_success(stop, on_line), squashing.wait_success(stop, |_| ()), filtering);
     // The first program of the pipeline that failed is the cause; the others only got a closed pipe.
-    packages?;
+    packages.map_err(|error| build.hook.and_then(HookRun::failure).unwrap_or(error))?;
     let filtered = match filtered {
         Ok(filtered) => filtered,
         Err(error) => Err(io::Error::other(error)),

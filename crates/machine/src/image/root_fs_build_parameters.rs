@@ -3,6 +3,7 @@
 use super::{
     build_settings::BuildSettings,
     extra_files::{ExtraFile, VerifiedFile},
+    hook::HookRun,
     progress::OnProgress,
     recipe::Recipe,
 };
@@ -20,8 +21,8 @@ pub(super) struct RootFsBuildParameters<'a> {
     pub(super) packages_dir: &'a Path,
     /// The verified copies of `settings.extra_files`.
     pub(super) extra_files: &'a [VerifiedFile],
-    /// The verified copy of the script of `settings.hook`.
-    pub(super) hook: Option<&'a Path>,
+    /// The run of the script of `settings.hook`.
+    pub(super) hook: Option<&'a HookRun>,
     pub(super) progress: OnProgress,
 }
 

@@ -272,3 +272,35 @@ async fn extra_files_and_the_hook_are_inputs_and_their_place_on_this_host_is_not
     fixture.settings.extra_files = vec![ExtraFile { source: "/elsewhere/acme".into(), ..file }];
     assert_eq!(root_of(&fixture.settings), roots[1]);
 }
+
+#[tokio::test]
+async fn all_that_is_wrong_with_the_inputs_is_one_error_before_anything_is_built() {
+    let mut fixture = BuildFixture::new();
+    let missing = fixture.dir.path().join("acme");
+    let changed = fixture.dir.path().join("changed");
+    fs::write(&changed, "another content").unwrap();
+    let file = |source: &Path, name: &str| ExtraFile {
+        source: source.to_owned(),
+        sha256: "a".repeat(64),
+        path: format!("/usr/local/bin/{name}"),
+        mode: "0755".to_owned(),
+        version: None,
+    };
+    fixture.settings.extra_files = vec![file(&missing, "acme"), file(&changed, "changed")];
+    fixture.settings.hook = Some(Hook { script: changed.clone(), sha256: "b".repeat(64), network: false });
+    let own = hex::encode(Sha256::digest("another content"));
+    let additions = ["acme\" (image.extra_files.source) cannot be read", &own, "(image.hook.script)"];
+    let text = fixture.build().await.unwrap_err().to_string();
+    for part in additions {
+        assert!(text.contains(part), "{part:?} is not in {text}");
+    }
+    assert!(fixture.current().is_err() && fixture.unexpected_names().is_empty());
+    for program in [&fixture.settings.agent_binary, &fixture.settings.demo_binary] {
+        fs::remove_file(program).unwrap();
+    }
+    let text = fixture.build().await.unwrap_err().to_string();
+    for part in additions.into_iter().chain(["(the agent of the machines)", "--agent FILE", "--demo-cli FILE", "./up"])
+    {
+        assert!(text.contains(part), "{part:?} is not in {text}");
+    }
+}

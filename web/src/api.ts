@@ -147,7 +147,8 @@ export async function requestJson<Name extends keyof Schemas>(method: string, pa
 }
 
 export const sessionPath = (id: string, rest = "") => `/api/auth/session/${encodeURIComponent(id)}${rest}`;
-const ofCaller = (name: string | null) => (name === null ? "" : `?${new URLSearchParams({ caller: name })}`);
+const ofCaller = (name: string | null, others: Record<string, string> = {}) =>
+  `?${new URLSearchParams({ ...(name === null ? {} : { caller: name }), ...others })}`;
 const credentialPath = (id: string, rest = "") => `/api/credentials/${encodeURIComponent(id)}${rest}`;
 
 /** Paths of event streams and WebSockets. */
@@ -182,8 +183,8 @@ export const api = {
   signBrowserOut: (id: string) => request("DELETE", `/api/browsers/${encodeURIComponent(id)}`),
   currentCaller: () => requestJson<"CurrentCaller">("GET", "/api/me"),
   providers: () => requestJson<"ProviderList">("GET", "/api/providers").then((list) => list.providers.map(inLanguage.provider)),
-  /** `of`: the name of the caller that started them; `null`: all that this page's user may see. */
-  sessions: (of: string | null = null) => requestJson<"SessionList">("GET", `/api/sessions${ofCaller(of)}`).then((list) => list.sessions.map(inLanguage.session)),
+  /** The open ones. `of`: the name of the caller that started them; `null`: all that this page's user may see. */
+  openSessions: (of: string | null = null) => requestJson<"SessionList">("GET", `/api/sessions${ofCaller(of, { state: "active" })}`).then((list) => list.sessions.map(inLanguage.session)),
   credentials: (of: string | null = null) => requestJson<"CredentialList">("GET", `/api/credentials${ofCaller(of)}`).then((list) => list.credentials),
   /** The files of a credential. */
   leaseCredential: async (id: string) => (await (await request("POST", credentialPath(id, "/lease"), {})).json()) as { files: LeasedFile[] },

@@ -109,7 +109,11 @@ pub(super) async fn run(config: &Config, command: CredentialsCommand) -> anyhow:
 }
 
 async fn list(client: &ApiClient, json: bool) -> anyhow::Result<ExitCode> {
-    let list: CredentialList = client.get("/api/credentials").await?;
+    let next_cursor = |page: &CredentialList| page.next_cursor.as_ref().map(ToString::to_string);
+    let pages = client.get_pages("/api/credentials?count=true", next_cursor, |_| false).await?;
+    let total = pages.first().and_then(|page| page.total);
+    let credentials = pages.into_iter().flat_map(|page| page.credentials).collect();
+    let list = CredentialList { credentials, next_cursor: None, total };
     if json {
         print_line(serde_json::to_string_pretty(&list)?);
         return Ok(ExitCode::SUCCESS);

@@ -3,20 +3,33 @@
 use super::{client::ApiClient, one_line, print_error_line, print_line};
 use anteroom_controller::config::Config;
 use anteroom_wire::{
-    SessionId,
+    ProviderId, SessionId,
     api::{SessionList, SessionStatus, SessionView, Timeline},
     situation::Phase,
 };
+use anyhow::Context;
 use clap::{Args, Subcommand};
 use comfy_table::{Table, presets};
 use http::Method;
 use std::process::ExitCode;
+
+/// Sessions of a page of the API.
+const PAGE_MAX: usize = 100;
 
 #[derive(Debug, Args)]
 #[command(args_conflicts_with_subcommands = true)]
 pub(super) struct SessionsArguments {
     /// The session's id.
     session: Option<SessionId>,
+    /// Only sessions in this state: active, ended, completed, failed, cancelled or expired.
+    #[arg(long, conflicts_with = "session")]
+    state: Option<String>,
+    /// Only sessions of this tool.
+    #[arg(long, conflicts_with = "session")]
+    provider: Option<ProviderId>,
+    /// Sessions to list, the newest first.
+    #[arg(long, conflicts_with = "session", value_name = "NUMBER", default_value_t = 100)]
+    limit: usize,
     /// Print JSON.
     #[arg(long)]
     json: bool,
@@ -49,17 +62,39 @@ pub(super) async fn run(config: &Config, arguments: SessionsArguments) -> anyhow
             cancel(&client, sessions, json).await
         }
         SessionsArguments { command: Some(SessionsCommand::Cancel { all: true, json, .. }), .. } => {
-            let list: SessionList = client.get("/api/sessions").await?;
-            let active = list.sessions.into_iter().filter(|view| !view.status.is_ended()).map(|view| view.id);
-            cancel(&client, active.collect(), json).await
+            let active = read_list(&client, "state=active", usize::MAX).await?;
+            cancel(&client, active.sessions.into_iter().map(|view| view.id).collect(), json).await
         }
-        SessionsArguments { session: Some(id), json, command: None } => show(&client, &id, json).await,
-        SessionsArguments { session: None, json, command: None } => list(&client, json).await,
+        SessionsArguments { session: Some(id), json, command: None, .. } => show(&client, &id, json).await,
+        SessionsArguments { session: None, state, provider, limit, json, command: None } => {
+            let state = state.map(|state| format!("&state={state}")).unwrap_or_default();
+            let provider = provider.map(|provider| format!("&provider={provider}")).unwrap_or_default();
+            list(&client, &format!("count=true{state}{provider}"), limit, json).await
+        }
     }
 }
 
-async fn list(client: &ApiClient, json: bool) -> anyhow::Result<ExitCode> {
-    let list: SessionList = client.get("/api/sessions").await?;
+/// The first sessions of a list, of all its pages.
+async fn read_list(client: &ApiClient, query: &str, limit: usize) -> anyhow::Result<SessionList> {
+    let path = format!("/api/sessions?{query}&limit={}", limit.clamp(1, PAGE_MAX));
+    let mut missing = limit;
+    let enough = |page: &SessionList| {
+        missing = missing.saturating_sub(page.sessions.len());
+        missing == 0
+    };
+    let next_cursor = |page: &SessionList| page.next_cursor.as_ref().map(ToString::to_string);
+    let mut pages = client.get_pages(&path, next_cursor, enough).await?.into_iter();
+    let mut list = pages.next().context("the server answered without a list")?;
+    for page in pages {
+        list.sessions.extend(page.sessions);
+        list.next_cursor = page.next_cursor;
+    }
+    list.sessions.truncate(limit);
+    Ok(list)
+}
+
+async fn list(client: &ApiClient, query: &str, limit: usize, json: bool) -> anyhow::Result<ExitCode> {
+    let list = read_list(client, query, limit).await?;
     if json {
         print_line(serde_json::to_string_pretty(&list)?);
         return Ok(ExitCode::SUCCESS);
@@ -70,6 +105,9 @@ async fn list(client: &ApiClient, json: bool) -> anyhow::Result<ExitCode> {
         table.add_row(row(view));
     }
     print_line(table);
+    if let Some(total) = list.total.filter(|total| *total > list.sessions.len() as u64) {
+        print_error_line(format_args!("{} of {total} sessions; --limit lists more", list.sessions.len()));
+    }
     Ok(ExitCode::SUCCESS)
 }
 
@@ -103,7 +141,8 @@ async fn cancel(client: &ApiClient, sessions: Vec<SessionId>, json: bool) -> any
         print_line(serde_json::to_string_pretty(&SessionList {
             sessions: ended,
             verdicts: Default::default(),
-            next: None,
+            next_cursor: None,
+            total: None,
         })?);
         return Ok(exit_code);
     }

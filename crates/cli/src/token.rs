@@ -6,7 +6,7 @@ use super::{
 };
 use anteroom_controller::{api_error::ApiError, api_tokens, caller::Caller, config::Config, keys};
 use anteroom_server::StateDir;
-use anteroom_store::{Store, StoreSettings};
+use anteroom_store::{CallerFilter, Store, StoreSettings};
 use anteroom_wire::{
     CallerId, Scope,
     api_tokens::{
@@ -94,13 +94,7 @@ pub(super) async fn run(config: &Config, command: TokenCommand) -> anyhow::Resul
             print_line(create(config, &request).await?.secret);
         }
         TokenCommand::List { json } => {
-            let list: TokenList = match ask_server(config, Method::GET, "/api/tokens", None::<&()>).await? {
-                Some(list) => list,
-                None => {
-                    let offline = Offline::open(config).await?;
-                    offline.close(api_tokens::list_tokens(&offline.store).await).await?
-                }
-            };
+            let list = list(config).await?;
             if json {
                 print_line(serde_json::to_string_pretty(&list)?);
             } else {
@@ -120,6 +114,22 @@ pub(super) async fn run(config: &Config, command: TokenCommand) -> anyhow::Resul
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// All tokens.
+async fn list(config: &Config) -> anyhow::Result<TokenList> {
+    let next_cursor = |page: &TokenList| page.next_cursor.as_ref().map(ToString::to_string);
+    match ApiClient::new(&config.state_dir).get_pages("/api/tokens?limit=500", next_cursor, |_| false).await {
+        Ok(pages) => {
+            let tokens = pages.into_iter().flat_map(|page: TokenList| page.tokens).collect();
+            Ok(TokenList { tokens, next_cursor: None })
+        }
+        Err(ClientError::NoServer { .. }) => {
+            let offline = Offline::open(config).await?;
+            offline.close(api_tokens::list_tokens(&offline.store, &CallerFilter::default(), u32::MAX, None).await).await
+        }
+        Err(error) => Err(error.into()),
+    }
 }
 
 async fn create(config: &Config, request: &CreateTokenRequest) -> anyhow::Result<CreatedToken> {

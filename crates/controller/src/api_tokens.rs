@@ -8,7 +8,9 @@ use crate::{
     session::{context::SessionContext, end},
     unix_time::{self, format_rfc3339},
 };
-use anteroom_store::{CallerKind, CallerRow, NewCaller, OwnerFilter, Role, Rotation, Sha256Hex, Store, StoreError};
+use anteroom_store::{
+    CallerFilter, CallerKind, CallerRow, NewCaller, OwnerFilter, Role, Rotation, Sha256Hex, Store, StoreError,
+};
 use anteroom_wire::{
     CallerId, EndReason, Problem, Scopes, Secret,
     api_tokens::{CreateTokenRequest, CreatedToken, TokenList, TokenRole, TokenView},
@@ -16,7 +18,7 @@ use anteroom_wire::{
 
 /// The longest name of a token, characters.
 pub const NAME_CHARS_MAX: usize = 100;
-/// Tokens in one list.
+/// Tokens of a page at most, and if the request names no number.
 pub const TOKENS_MAX: u32 = 500;
 /// The longest lifetime and overlap of a token, seconds: ten years.
 pub const LIFETIME_S_MAX: u64 = 10 * 366 * 86_400;
@@ -120,13 +122,29 @@ pub async fn end_sessions_of(context: &SessionContext, id: &CallerId) -> Result<
     Ok(ended)
 }
 
-/// Lists the callers that are not bound to one session, the newest first, at most 500.
+/// A page of the callers that are not bound to one session, the newest first, at most `limit`; with `cursor`, only older ones.
 ///
 /// # Errors
 /// The database cannot be read.
-pub async fn list_tokens(store: &Store) -> Result<TokenList, ApiError> {
-    let rows = store.list_callers(TOKENS_MAX).await?;
-    Ok(TokenList { tokens: rows.into_iter().map(to_token_view).collect() })
+pub async fn list_tokens(
+    store: &Store,
+    filter: &CallerFilter<'_>,
+    limit: u32,
+    cursor: Option<&CallerId>,
+) -> Result<TokenList, ApiError> {
+    let mut rows = store.list_callers(filter, limit.saturating_add(1), cursor).await?;
+    let next_cursor = cut_to_page(&mut rows, limit, |row| row.id.clone());
+    Ok(TokenList { tokens: rows.into_iter().map(to_token_view).collect(), next_cursor })
+}
+
+/// Cuts a list that has one row more than a page if there is another page. Returns where that begins.
+pub fn cut_to_page<T, I>(rows: &mut Vec<T>, limit: u32, id: impl Fn(&T) -> I) -> Option<I> {
+    let limit = limit as usize;
+    if rows.len() <= limit {
+        return None;
+    }
+    rows.truncate(limit);
+    rows.last().map(id)
 }
 
 fn new_secret() -> Secret {

@@ -68,6 +68,8 @@ actions! {
     ControlSession: [Start];
     /// List the helpers of a session.
     ListHelpers: [Read];
+    /// Create another link for the person of a session.
+    CreateSessionLink: [Start];
     /// List credentials or read the metadata of one.
     ReadCredential: [Read];
     /// Run a command with a stored credential. The command can read the credential.
@@ -156,9 +158,9 @@ pub fn permits(caller: &Caller, action: Action, resource: Resource<'_>) -> Resul
 /// The actions of each role, to the resources that [`permits`] allows it.
 fn role_permits(role: &Role, action: Action) -> bool {
     use Action::{
-        ControlSession, DeleteCredential, LeaseCredential, ListHelpers, ListProviders, ListSessions, ListTokens,
-        ManageTokens, OperateServer, ReadAudit, ReadCredential, ReadHealth, ReadMetrics, ReadScreen, ReadSelf,
-        ReadSession, StartSession, UseCredential, ViewDesktop,
+        ControlSession, CreateSessionLink, DeleteCredential, LeaseCredential, ListHelpers, ListProviders, ListSessions,
+        ListTokens, ManageTokens, OperateServer, ReadAudit, ReadCredential, ReadHealth, ReadMetrics, ReadScreen,
+        ReadSelf, ReadSession, StartSession, UseCredential, ViewDesktop,
     };
     match action {
         ReadSelf | ReadHealth | ListProviders => true,
@@ -168,6 +170,7 @@ fn role_permits(role: &Role, action: Action) -> bool {
         ControlSession | ReadScreen | ListHelpers => {
             matches!(role, Role::Operator | Role::Backend | Role::User | Role::Viewer(_))
         }
+        CreateSessionLink => matches!(role, Role::Operator | Role::Backend),
         StartSession | ReadCredential | UseCredential | LeaseCredential | DeleteCredential => {
             matches!(role, Role::Operator | Role::Backend | Role::User)
         }

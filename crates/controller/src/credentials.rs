@@ -24,4 +24,4 @@ pub use expire::delete_expired_credentials;
 pub use expires_at::read_expires_at;
 pub use lease::{delete_credential, lease_credential, require_owned_credential, require_undeleted_credential};
 pub use unseal::{UnsealError, unseal_bytes, unseal_files, warn_unless_locked};
-pub use view::{lease_notice, to_credential_meta};
+pub use view::{health_now, lease_notice, to_credential_meta};

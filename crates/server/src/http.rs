@@ -113,7 +113,7 @@ const OIDC_ANSWER_BYTES_MAX: usize = 16 * 1_024;
         title = "Anteroom",
         description = "Disposable machines in which users sign in to command-line tools. All errors are `ProblemBody`: a stable code, a sentence and a remedy."
     ),
-    components(schemas(session_list::ListedState, session_list::Include))
+    components(schemas(session_list::ListedState, session_list::Include, tokens::ListedRole))
 )]
 struct Document;
 

@@ -2,6 +2,7 @@
 
 use crate::{
     CallerKind, Sha256Hex, Store, StoreError, UnixMs, WriteKind,
+    conditions::Conditions,
     error::query_error,
     row_macs::{RowMacs, tables::CALLERS},
     row_reader::{RowReader, to_sql_integer},
@@ -9,7 +10,7 @@ use crate::{
     write_transaction::WriteTransaction,
 };
 use anteroom_wire::{CallerId, Scope, Scopes, Secret, SessionId};
-use sqlx::any::AnyRow;
+use sqlx::{AssertSqlSafe, any::AnyRow};
 
 text_enum! {
     /// The role in the database.
@@ -157,6 +158,17 @@ impl CallerRow {
     }
 }
 
+/// Selects callers in a list; an absent filter selects all.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct CallerFilter<'a> {
+    /// With the role of this name.
+    pub role: Option<&'a str>,
+    /// Neither revoked nor expired at this time.
+    pub valid_at_ms: Option<UnixMs>,
+    /// Revoked, or expired at this time.
+    pub ended_at_ms: Option<UnixMs>,
+}
+
 /// `SELECT` with every column.
 macro_rules! select {
     ($rest:literal) => {
@@ -213,15 +225,27 @@ impl Store {
         row.map(|row| decode(self.row_macs(), &row)).transpose()
     }
 
-    /// All callers except the cookies of sessions' links, including revoked ones, the newest first, at most `limit`. Rows that were
-    /// changed outside of this program are left out; the alarm names them.
+    /// Callers except the cookies of sessions' links, the newest first, at most `limit`; with `before`, only older ones. Rows that were changed outside of this program are left out; the alarm names them.
     ///
     /// # Errors
     /// When the database cannot be read or has a corrupt row.
-    pub async fn list_callers(&self, limit: u32) -> Result<Vec<CallerRow>, StoreError> {
-        let rows =
-            sqlx::query(select!("WHERE kind <> 'viewer_cookie' ORDER BY id DESC LIMIT $1")).bind(i64::from(limit));
-        let rows = rows.fetch_all(self.read_pool()).await.map_err(query_error("list callers"))?;
+    pub async fn list_callers(
+        &self,
+        filter: &CallerFilter<'_>,
+        limit: u32,
+        before: Option<&CallerId>,
+    ) -> Result<Vec<CallerRow>, StoreError> {
+        let mut conditions = Conditions::default();
+        conditions
+            .require("kind <> 'viewer_cookie'")
+            .require_if("role = $n", filter.role)
+            .require_if("revoked_at_ms IS NULL AND (expires_at_ms IS NULL OR expires_at_ms > $n)", filter.valid_at_ms)
+            .require_if("(revoked_at_ms IS NOT NULL OR expires_at_ms <= $n)", filter.ended_at_ms)
+            .require_if("id < $n", before.map(CallerId::as_str));
+        // No input is inserted into the text.
+        let text = format!("{} {} ORDER BY id DESC LIMIT {limit}", select!(""), conditions.text());
+        let rows = conditions.bind(sqlx::query(AssertSqlSafe(text))).fetch_all(self.read_pool()).await;
+        let rows = rows.map_err(query_error("list callers"))?;
         let decoded = rows.iter().map(|row| decode(self.row_macs(), row));
         decoded.filter(|row| !matches!(row, Err(StoreError::TamperedRow { .. }))).collect()
     }

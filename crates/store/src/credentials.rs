@@ -6,7 +6,7 @@
 //! ```
 
 use crate::{
-    DeletionPolicy, HealthKind, OwnerFilter, Store, StoreError, UnixMs,
+    DeletionPolicy, HealthKind, Store, StoreError, UnixMs,
     error::query_error,
     row_macs::{RowMacs, tables::CREDENTIALS},
     row_reader::RowReader,
@@ -84,42 +84,12 @@ macro_rules! select_credentials {
 }
 pub(crate) use select_credentials;
 
+// After the macro, which it uses.
+mod find;
+
+pub use find::{CredentialFilter, HealthAt};
+
 impl Store {
-    /// Credentials that were not deleted, the newest first, at most `limit`.
-    ///
-    /// # Errors
-    /// When the database cannot be read or has a corrupt row.
-    pub async fn list_credentials(
-        &self,
-        filter: OwnerFilter<'_>,
-        limit: u32,
-    ) -> Result<Vec<CredentialRow>, StoreError> {
-        self.find_credentials(filter, None, limit).await
-    }
-
-    /// The same, only those of the owner with the id or name `owner`; `None`: of each.
-    ///
-    /// # Errors
-    /// When the database cannot be read or has a corrupt row.
-    pub async fn find_credentials(
-        &self,
-        filter: OwnerFilter<'_>,
-        owner: Option<&str>,
-        limit: u32,
-    ) -> Result<Vec<CredentialRow>, StoreError> {
-        let rows = sqlx::query(select_credentials!(
-            "WHERE deleted_at_ms IS NULL AND ($1 IS NULL OR owner = $1) \
-             AND ($3 IS NULL OR owner = $3 OR owner IN (SELECT id FROM callers WHERE name = $3)) ORDER BY id DESC LIMIT $2"
-        ))
-        .bind(filter.sql_parameter())
-        .bind(i64::from(limit))
-        .bind(owner)
-        .fetch_all(self.read_pool())
-        .await
-        .map_err(query_error("list credentials"))?;
-        rows.iter().map(decode_credential_row).collect()
-    }
-
     /// The credential, deleted or not.
     ///
     /// # Errors

@@ -49,10 +49,11 @@ const MIGRATIONS: &[Migration] = &[
         tables: include_str!("../migrations/0015_session_settings.sql"),
         sqlite: include_str!("../migrations/0015_session_settings.sqlite.sql"),
     },
+    Migration { tables: include_str!("../migrations/0016_list_indices.sql"), sqlite: "" },
 ];
 
 /// The schema version that this program reads and writes.
-pub const SCHEMA_VERSION: u32 = 15;
+pub const SCHEMA_VERSION: u32 = 16;
 
 const _: () = assert!(MIGRATIONS.len() == SCHEMA_VERSION as usize, "one migration for each version");
 

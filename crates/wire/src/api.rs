@@ -409,7 +409,10 @@ pub struct SessionList {
     pub sessions: Vec<SessionView>,
     /// Why those of them that have ended did so, by id; only with `include=verdict`.
     pub verdicts: BTreeMap<SessionId, Verdict>,
-    /// The value of `before` for the next page; `null`: there are no more sessions. A page may have fewer sessions than it could.
+    /// The value of `cursor` for the next page; `null`: there are no more sessions. A page may have fewer sessions than it could.
     #[cfg_attr(feature = "utoipa", schema(required))]
-    pub next: Option<SessionId>,
+    pub next_cursor: Option<SessionId>,
+    /// How many sessions all pages have together; `null` without `count=true`.
+    #[cfg_attr(feature = "utoipa", schema(required))]
+    pub total: Option<u64>,
 }

@@ -110,4 +110,7 @@ pub struct TokenView {
 pub struct TokenList {
     /// Newest first.
     pub tokens: Vec<TokenView>,
+    /// The value of `cursor` for the next page; `null`: there are no more tokens.
+    #[cfg_attr(feature = "utoipa", schema(required, value_type = Option<String>))]
+    pub next_cursor: Option<CallerId>,
 }

@@ -117,9 +117,9 @@ export class AdminApi {
       case "/api/machines":
         return this.#machines();
       case "/api/tokens":
-        return { tokens: this.tokens };
+        return { tokens: this.tokens, next_cursor: null };
       case "/api/audit":
-        return { records: this.#records(url.searchParams) };
+        return { records: this.#records(url.searchParams), next_cursor: null };
       case "/api/audit/verification":
         return { intact: true, records: 38, findings: [] };
       case "/api/webhook":
@@ -190,7 +190,7 @@ export class AdminApi {
       `${id} ${user_id}`.includes(text);
     const sessions = this.#sessions().filter(is_wanted);
     const ended = sessions.filter(({ status }) => ENDED.has(status));
-    return { sessions, verdicts: Object.fromEntries(ended.map((one) => [one.id, verdictOf(one)])), next: null };
+    return { sessions, verdicts: Object.fromEntries(ended.map((one) => [one.id, verdictOf(one)])), next_cursor: null, total: null };
   }
 
   /** @returns {Schemas["Overview"]} */

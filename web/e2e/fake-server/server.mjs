@@ -252,8 +252,8 @@ export class FakeServer {
       return this.#respond(response, 204);
     }
     if (path === "/api/providers") return this.#respond(response, 200, { providers: this.providers });
-    if (path === "/api/sessions") return this.#respond(response, 200, { sessions: [...this.sessions.values()].filter((one) => caller === null || !this.of_others.has(one.id)).reverse() });
-    if (path === "/api/credentials") return this.#respond(response, 200, { credentials: this.credentials.filter((one) => caller === null || !this.of_others.has(one.id)) });
+    if (path === "/api/sessions") return this.#respond(response, 200, { sessions: [...this.sessions.values()].filter((one) => caller === null || !this.of_others.has(one.id)).reverse(), verdicts: {}, next_cursor: null, total: null });
+    if (path === "/api/credentials") return this.#respond(response, 200, { credentials: this.credentials.filter((one) => caller === null || !this.of_others.has(one.id)), next_cursor: null, total: null });
     if (path === "/api/auth/start") return this.#startSession(response, body);
     const credentialId = /^\/api\/credentials\/([^/]+)$/.exec(path)?.[1];
     if (credentialId !== undefined && method === "DELETE") {
@@ -320,7 +320,7 @@ export class FakeServer {
       case "GET /events":
         return this.#sendEvents(request, response, session);
       case "GET /credentials":
-        return this.#respond(response, 200, { credentials: session.credential ? [session.credential] : [] });
+        return this.#respond(response, 200, { credentials: session.credential ? [session.credential] : [], next_cursor: null, total: null });
       case "POST /consent":
         this.consent = "given";
         return this.#respond(response, 200, this.#consentView(session));

@@ -20,6 +20,32 @@ function withQuery(path: string, query: Record<string, string | number | undefin
   return search === "" ? path : `${path}?${search}`;
 }
 
+/** Entries of a page of credentials or tokens. */
+const LIST_PAGE = 500;
+
+/** The first entries of a list. */
+export interface FirstPages<T> {
+  items: T[];
+  /** Whether there are others. */
+  has_more: boolean;
+}
+
+async function readPages<P extends { next_cursor: string | null }, T>(
+  pages: number,
+  read: (cursor: string | undefined) => Promise<P>,
+  itemsOf: (page: P) => T[],
+): Promise<FirstPages<T>> {
+  const items: T[] = [];
+  let cursor: string | undefined;
+  for (let number = 0; number < pages; number++) {
+    const page = await read(cursor);
+    items.push(...itemsOf(page));
+    if (page.next_cursor === null) return { items, has_more: false };
+    cursor = page.next_cursor;
+  }
+  return { items, has_more: true };
+}
+
 /** Which sessions are listed; see `GET /api/sessions`. */
 export interface SessionQuery {
   state?: string | undefined;
@@ -29,7 +55,7 @@ export interface SessionQuery {
   text?: string | undefined;
   verdict?: string | undefined;
   since_ms?: number | undefined;
-  before?: string | undefined;
+  cursor?: string | undefined;
   limit?: number | undefined;
 }
 
@@ -39,7 +65,7 @@ export interface AuditQuery {
   session?: string | undefined;
   caller?: string | undefined;
   since_ms?: number | undefined;
-  before?: number | undefined;
+  cursor?: number | undefined;
 }
 
 export const adminApi = {
@@ -60,14 +86,26 @@ export const adminApi = {
   /** Another link for the session's person. */
   createLink: (session: string) => requestJson<"LoginLink">("POST", sessionPath(session, "/links"), {}).then(({ url }) => url),
   log: (session: string) => requestJson<"LogLines">("GET", sessionPath(session, "/log")).then(({ lines }) => lines),
-  tokens: () => requestJson<"TokenList">("GET", "/api/tokens").then((list) => list.tokens),
+  /** The first pages of all tokens. */
+  tokens: (pages: number) =>
+    readPages(
+      pages,
+      (cursor) => requestJson<"TokenList">("GET", withQuery("/api/tokens", { limit: LIST_PAGE, cursor })),
+      (list) => list.tokens,
+    ),
+  /** The first pages of the stored credentials of all callers. */
+  credentials: (pages: number) =>
+    readPages(
+      pages,
+      (cursor) => requestJson<"CredentialList">("GET", withQuery("/api/credentials", { limit: LIST_PAGE, cursor })),
+      (list) => list.credentials,
+    ),
   createToken: (token: Schemas["CreateTokenRequest"]) => requestJson<"CreatedToken">("POST", "/api/tokens", token),
   /** Creates the successor of a token; the old one works for `overlap_s` more seconds. */
   rotateToken: (id: string, overlap_s: number) =>
     requestJson<"CreatedToken">("POST", `/api/tokens/${encodeURIComponent(id)}/rotate`, { overlap_s } satisfies Schemas["RotateTokenRequest"]),
   revokeToken: (id: string) => request("POST", `/api/tokens/${encodeURIComponent(id)}/revoke`, { end_sessions: false }),
-  audit: (query: AuditQuery) =>
-    requestJson<"AuditPage">("GET", withQuery("/api/audit", { ...query, limit: 100 })).then((page) => page.records),
+  audit: (query: AuditQuery) => requestJson<"AuditPage">("GET", withQuery("/api/audit", { ...query, limit: 100 })),
   verifyAudit: () => requestJson<"AuditVerification">("GET", "/api/audit/verification"),
   machines: () => requestJson<"MachineList">("GET", "/api/machines"),
   webhook: () => requestJson<"WebhookReport">("GET", "/api/webhook"),

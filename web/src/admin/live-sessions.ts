@@ -11,7 +11,7 @@ export interface LiveSessionsState {
   /** Newest first; `null` before the first answer. */
   sessions: SessionView[] | null;
   verdicts: Record<string, string>;
-  /** The value of `before` for older sessions. */
+  /** The cursor of older sessions. */
   next: string | null;
   problem: Problem | null;
 }
@@ -54,11 +54,11 @@ export class LiveSessions {
     const { next, sessions, verdicts } = this.state.value;
     if (next === null || sessions === null) return;
     try {
-      const page = await adminApi.sessions({ ...this.query, before: next, limit: SHOWN_MAX });
+      const page = await adminApi.sessions({ ...this.query, cursor: next, limit: SHOWN_MAX });
       this.#update({
         sessions: [...sessions, ...page.sessions],
         verdicts: { ...verdicts, ...page.verdicts },
-        next: page.next,
+        next: page.next_cursor,
         problem: null,
       });
     } catch (error) {
@@ -70,7 +70,7 @@ export class LiveSessions {
     try {
       const page = await adminApi.sessions({ ...this.query, limit: SHOWN_MAX });
       this.#failures = 0;
-      this.#update({ sessions: page.sessions, verdicts: page.verdicts, next: page.next, problem: null });
+      this.#update({ sessions: page.sessions, verdicts: page.verdicts, next: page.next_cursor, problem: null });
     } catch (error) {
       this.#update({ problem: toProblem(error) });
       // The event that caused the read does not come again.

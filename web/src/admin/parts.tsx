@@ -100,6 +100,16 @@ export function Age({ at, now_ms }: { at: string; now_ms: number }) {
   );
 }
 
+/** Leads to the next page of a list. */
+export function ShowMore({ has_more, onMore }: { has_more: boolean; onMore: () => void }) {
+  if (!has_more) return null;
+  return (
+    <button type="button" class="small" onClick={onMore}>
+      Show more
+    </button>
+  );
+}
+
 export function SessionLink({ id }: { id: string }) {
   return (
     <a class="mono" href={hrefOf(`sessions/${id}`)} title={id}>

@@ -46,7 +46,7 @@ interface PageData {
 /** An operator may see everybody's; those of others are on the operators' pages. */
 const ownerShown = (caller: CurrentCaller) => (caller.role === "operator" ? caller.name : null);
 
-const openSessions = async (caller: CurrentCaller) => (await api.sessions(ownerShown(caller))).filter((session) => !hasEnded(session.status));
+const openSessions = async (caller: CurrentCaller) => (await api.openSessions(ownerShown(caller))).filter((session) => !hasEnded(session.status));
 
 /** What may change while the page is shown. */
 async function refresh(known: PageData): Promise<PageData> {

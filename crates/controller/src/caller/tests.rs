@@ -31,6 +31,7 @@ const MATRIX: &[(Action, &str)] = &[
     (Action::ReadScreen, "yes - yes yes yes -"),
     (Action::ControlSession, "yes - yes yes yes -"),
     (Action::ListHelpers, "yes - yes yes yes -"),
+    (Action::CreateSessionLink, "yes - yes - - -"),
     (Action::ReadCredential, "yes - yes yes - -"),
     (Action::UseCredential, "yes - yes yes - -"),
     (Action::LeaseCredential, "yes - yes yes - -"),

@@ -5,8 +5,11 @@ use crate::{
     session::context::SessionContext,
     unix_time::{self, format_rfc3339},
 };
-use anteroom_store::CredentialRow;
-use anteroom_wire::{api::CredentialMeta, provider::StoragePolicy};
+use anteroom_store::{CredentialRow, HealthAt};
+use anteroom_wire::{
+    api::{CredentialHealth, CredentialMeta},
+    provider::StoragePolicy,
+};
 
 /// A credential without its secret, with its current health.
 pub fn to_credential_meta(context: &SessionContext, row: &CredentialRow) -> CredentialMeta {
@@ -33,6 +36,13 @@ pub fn to_credential_meta(context: &SessionContext, row: &CredentialRow) -> Cred
             .filter(|provider| !provider.logout_argv.is_empty())
             .and_then(|provider| provider.logout_scope.sentence(&provider.name)),
     }
+}
+
+/// The filter for credentials that have this health now.
+pub fn health_now(context: &SessionContext, health: CredentialHealth) -> HealthAt {
+    let now_ms = unix_time::now_unix_ms();
+    let expiring_ms = context.config.credentials.expiry_warning_s.saturating_mul(1_000);
+    HealthAt { health, now_ms, expiring_until_ms: now_ms.saturating_add(expiring_ms) }
 }
 
 /// What a use of a leased copy does to the stored credential, one sentence; `None`: nothing, or it is no longer stored.

@@ -38,6 +38,8 @@ pub(super) struct AuditQuery {
     since_ms: Option<u64>,
     /// Only records before this time, milliseconds since 1970.
     until_ms: Option<u64>,
+    /// `next_cursor` of the page before, whose other parameters are repeated.
+    cursor: Option<u64>,
     /// Records at most, 1 to 1000; default 100.
     limit: Option<usize>,
 }
@@ -47,6 +49,9 @@ pub(super) struct AuditQuery {
 pub(super) struct AuditPage {
     /// The records: with `after` the oldest first, otherwise the newest first.
     pub records: Vec<Record>,
+    /// The value of `cursor` for the next page; `null`: there are no more records.
+    #[schema(required)]
+    pub next_cursor: Option<u64>,
 }
 
 /// Returns records of the audit trail. Needs the scope `audit`.
@@ -61,12 +66,19 @@ pub(super) async fn list_audit_records(
 ) -> Result<Json<AuditPage>, ErrorResponse> {
     let order = if query.after.is_some() { Order::Oldest } else { Order::Newest };
     let limit = query.limit.unwrap_or(DEFAULT_LIMIT).clamp(1, LIMIT_MAX);
-    let AuditQuery { after, before, actor, action, session, caller, peer, since_ms, until_ms, .. } = query;
+    let AuditQuery { mut after, mut before, actor, action, session, caller, peer, since_ms, until_ms, .. } = query;
+    match order {
+        Order::Oldest => after = query.cursor.or(after),
+        Order::Newest => before = query.cursor.or(before),
+    }
     let filter = Filter { after: after.unwrap_or(0), before, actor, action, session, caller, peer, since_ms, until_ms };
     let dir = context.audit.dir().to_owned();
-    let records = tokio::task::spawn_blocking(move || list_records(&dir, &filter, order, limit)).await;
-    let records = records.map_err(ApiError::internal)?.map_err(ApiError::internal)?;
-    Ok(Json(AuditPage { records }))
+    let records = tokio::task::spawn_blocking(move || list_records(&dir, &filter, order, limit + 1)).await;
+    let mut records = records.map_err(ApiError::internal)?.map_err(ApiError::internal)?;
+    let is_last = records.len() <= limit;
+    records.truncate(limit);
+    let next_cursor = records.last().filter(|_| !is_last).map(|record| record.seq);
+    Ok(Json(AuditPage { records, next_cursor }))
 }
 
 /// Verifies the whole audit trail: hashes, MACs, order, files and heads. Names the place of everything that was changed. Needs the scope `audit`.

@@ -5,10 +5,11 @@ use super::{
     extract::{AuthenticatedCaller, CredentialPath, Query},
 };
 use crate::auth::{Auth, browsers};
-use anteroom_controller::{credentials, session::context::SessionContext};
+use anteroom_controller::{api_tokens::cut_to_page, credentials, session::context::SessionContext};
+use anteroom_store::CredentialFilter;
 use anteroom_wire::{
-    ProblemBody,
-    api::{CredentialList, Lease},
+    CredentialId, ProblemBody, ProviderId,
+    api::{CredentialHealth, CredentialList, Lease},
 };
 use axum::{
     Json,
@@ -18,19 +19,35 @@ use axum::{
 };
 use serde::Deserialize;
 
-/// Credentials in one list.
+/// Credentials of a page at most, and if the request names no number.
 pub(super) const CREDENTIALS_MAX: u32 = 500;
 
-/// Which credentials are listed.
-#[derive(Debug, Deserialize, utoipa::IntoParams)]
-#[serde(deny_unknown_fields)]
+/// Query of `GET /api/credentials`.
+#[derive(Debug, Default, Deserialize, utoipa::IntoParams)]
+#[serde(default, deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(super) struct CredentialsQuery {
+    /// Only credentials of this provider.
+    provider: Option<ProviderId>,
+    /// Only credentials with this health.
+    health: Option<CredentialHealth>,
     /// Only credentials of sessions that were started by this caller: its id or its name.
     caller: Option<String>,
+    /// Only credentials of the user whom the caller knows by this id.
+    user: Option<String>,
+    /// Only credentials that were stored at this time or later, milliseconds since 1970.
+    since_ms: Option<u64>,
+    /// Only credentials that were stored before this time, milliseconds since 1970.
+    until_ms: Option<u64>,
+    /// `next_cursor` of the page before.
+    cursor: Option<CredentialId>,
+    /// Credentials at most, 1 to 500; default 500.
+    limit: Option<u32>,
+    /// Whether `total` is counted.
+    count: bool,
 }
 
-/// Lists the caller's credentials, the newest first, without their content; for an operator, all credentials. At most 500.
+/// Lists the caller's credentials, the newest first, without their content, by pages; for an operator, all credentials.
 #[utoipa::path(get, operation_id = "list_credentials", path = "/api/credentials", params(CredentialsQuery), responses(
     (status = 200, description = "The credentials.", body = CredentialList),
     (status = 400, description = "The query is malformed.", body = ProblemBody),
@@ -41,10 +58,23 @@ pub(super) async fn list_credentials(
     AuthenticatedCaller(caller): AuthenticatedCaller,
     Query(query): Query<CredentialsQuery>,
 ) -> Result<Json<CredentialList>, ErrorResponse> {
-    let (owner, store) = (query.caller.as_deref(), &context.store);
-    let rows = store.find_credentials(caller.owner_filter(), owner, CREDENTIALS_MAX).await?;
+    let filter = CredentialFilter {
+        owner: caller.owner_filter(),
+        caller: query.caller.as_deref(),
+        provider: query.provider.as_ref(),
+        user_id: query.user.as_deref(),
+        health: query.health.map(|health| credentials::health_now(&context, health)),
+        since_ms: query.since_ms,
+        until_ms: query.until_ms,
+    };
+    let limit = query.limit.unwrap_or(CREDENTIALS_MAX).clamp(1, CREDENTIALS_MAX);
+    let mut rows = context.store.find_credentials(&filter, limit + 1, query.cursor.as_ref()).await?;
+    let next_cursor = cut_to_page(&mut rows, limit, |row| row.id.clone());
+    let total = if query.count { Some(context.store.count_credentials(&filter).await?) } else { None };
     Ok(Json(CredentialList {
         credentials: rows.iter().map(|row| credentials::to_credential_meta(&context, row)).collect(),
+        next_cursor,
+        total,
     }))
 }
 

@@ -6,9 +6,9 @@ use Access::{Caller, Public};
 use Recording::{Exempt, Recorded, Unrecorded};
 use anteroom_audit::Action as Deed;
 use anteroom_controller::caller::Action::{
-    self, ControlSession, DeleteCredential, LeaseCredential, ListHelpers, ListProviders, ListSessions, ListTokens,
-    ManageTokens, OperateServer, ReadAudit, ReadCredential, ReadMetrics, ReadScreen, ReadSelf, ReadSession,
-    StartSession, UseCredential, ViewDesktop,
+    self, ControlSession, CreateSessionLink, DeleteCredential, LeaseCredential, ListHelpers, ListProviders,
+    ListSessions, ListTokens, ManageTokens, OperateServer, ReadAudit, ReadCredential, ReadMetrics, ReadScreen,
+    ReadSelf, ReadSession, StartSession, UseCredential, ViewDesktop,
 };
 use anteroom_controller::oidc::REDIRECT_PATH;
 use axum::http::{HeaderMap, Method, header};
@@ -162,7 +162,7 @@ pub const ROUTES: &[Route] = &[
     route(POST, "/api/auth/session/{id}/method", Caller(ControlSession), Recorded(Deed::SessionMethod), Change),
     route(POST, "/api/auth/session/{id}/type", Caller(ControlSession), Recorded(Deed::InputType), Change),
     route(POST, "/api/auth/session/{id}/bundle", Caller(OperateServer), Recorded(Deed::BundleCreate), Bundle),
-    route(POST, "/api/auth/session/{id}/links", Caller(OperateServer), Recorded(Deed::LoginLinkCreate), Login),
+    route(POST, "/api/auth/session/{id}/links", Caller(CreateSessionLink), Recorded(Deed::LoginLinkCreate), Login),
     route(POST, "/api/auth/session/{id}/hosts", Caller(OperateServer), Recorded(Deed::HostGrant), Change),
     route(GET, "/api/auth/session/{id}/log", Caller(OperateServer), Unrecorded, Read),
     route(GET, "/api/credentials", Caller(ReadCredential), Unrecorded, Read),

@@ -148,5 +148,6 @@ pub(super) async fn list_session_credentials(
 ) -> Result<Json<CredentialList>, ErrorResponse> {
     let found = context.store.get_credential_of_session(&owned.row.id).await?;
     let stored = found.iter().filter(|row| row.deleted_at_ms.is_none());
-    Ok(Json(CredentialList { credentials: stored.map(|row| credentials::to_credential_meta(&context, row)).collect() }))
+    let credentials: Vec<_> = stored.map(|row| credentials::to_credential_meta(&context, row)).collect();
+    Ok(Json(CredentialList { total: Some(credentials.len() as u64), credentials, next_cursor: None }))
 }

@@ -7,10 +7,10 @@ use anteroom_wire::ProblemBody;
 use axum::extract::State;
 
 /// Creates another single-use link for the session's person, like the `viewer_url` of its start. The first browser that opens it can act in the session.
-/// Operators only. 410: the session has ended.
+/// For the backend that started the session, and operators. A tab that shows the session takes the new link at once.
 #[utoipa::path(post, operation_id = "create_session_link", path = "/api/auth/session/{id}/links", params(("id" = String, Path)), responses(
     (status = 200, description = "The link.", body = LoginLink),
-    (status = 403, description = "The caller is not an operator, or must confirm first.", body = ProblemBody),
+    (status = 403, description = "The session is of another caller, or the caller must confirm first.", body = ProblemBody),
     (status = 404, description = "There is no such session.", body = ProblemBody),
     (status = 410, description = "The session has ended.", body = ProblemBody),
 ))]

@@ -13,7 +13,7 @@ use anteroom_controller::{
     session::{server_context::ServerContext, view},
 };
 use anteroom_store::{SessionFilter, SessionRow, SessionStates};
-use anteroom_wire::{ProblemBody, ProviderId, SessionId, api::SessionList, diagnosis::Verdict};
+use anteroom_wire::{Problem, ProblemBody, ProviderId, SessionId, api::SessionList, diagnosis::Verdict};
 use axum::{
     Json,
     extract::State,
@@ -80,10 +80,12 @@ pub(super) struct SessionsQuery {
     since_ms: Option<u64>,
     /// Only sessions that were created before this time, milliseconds since 1970.
     until_ms: Option<u64>,
-    /// Only older sessions than this one: `next` of the page before.
-    before: Option<SessionId>,
+    /// `next_cursor` of the page before.
+    cursor: Option<SessionId>,
     /// Sessions at most, 1 to 100; default 100.
     limit: Option<u32>,
+    /// Whether `total` is counted; not with `verdict`.
+    count: bool,
     /// `verdict`: also why ended sessions did so.
     include: Option<Include>,
 }
@@ -119,13 +121,15 @@ pub(super) async fn list_sessions(
     AuthenticatedCaller(caller): AuthenticatedCaller,
     Query(query): Query<SessionsQuery>,
 ) -> Result<Json<SessionList>, ErrorResponse> {
-    let Page { rows, next } = match caller.role.session() {
+    let Page { rows, next_cursor } = match caller.role.session() {
         Some(session) => {
-            Page { rows: server_context.store.get_session(session).await?.into_iter().collect(), next: None }
+            Page { rows: server_context.store.get_session(session).await?.into_iter().collect(), next_cursor: None }
         }
         None => find_page(&server_context, &caller, &query).await?,
     };
-    let mut list = SessionList { sessions: Vec::with_capacity(rows.len()), verdicts: BTreeMap::new(), next };
+    let total = count(&server_context, &caller, &query).await?;
+    let mut list =
+        SessionList { sessions: Vec::with_capacity(rows.len()), verdicts: BTreeMap::new(), next_cursor, total };
     for row in &rows {
         if query.include == Some(Include::Verdict)
             && let Some(verdict) = verdict_of(&server_context, row).await?
@@ -137,15 +141,36 @@ pub(super) async fn list_sessions(
     Ok(Json(list))
 }
 
+/// The number of sessions on all pages, if it is asked for.
+async fn count(
+    server_context: &ServerContext,
+    caller: &Caller,
+    query: &SessionsQuery,
+) -> Result<Option<u64>, ApiError> {
+    if !query.count {
+        return Ok(None);
+    }
+    if query.verdict.is_some() {
+        return Err(ApiError::new(
+            Problem::Malformed,
+            "sessions with a verdict are not counted: leave out count or verdict",
+        ));
+    }
+    if caller.role.session().is_some() {
+        return Ok(Some(1));
+    }
+    Ok(Some(server_context.store.count_sessions(&query.filter(caller)).await?))
+}
+
 struct Page {
     rows: Vec<SessionRow>,
-    next: Option<SessionId>,
+    next_cursor: Option<SessionId>,
 }
 
 /// The rows of one page, and where the next one begins.
 async fn find_page(server_context: &ServerContext, caller: &Caller, query: &SessionsQuery) -> Result<Page, ApiError> {
     let (filter, limit) = (query.filter(caller), query.limit());
-    let (mut found, mut before, mut read) = (Vec::new(), query.before.clone(), 0);
+    let (mut found, mut before, mut read) = (Vec::new(), query.cursor.clone(), 0);
     loop {
         let rows = server_context.store.find_sessions(&filter, limit, before.as_ref()).await?;
         // A row that is left out makes a page shorter, so that only an empty one is the last.
@@ -157,14 +182,14 @@ async fn find_page(server_context: &ServerContext, caller: &Caller, query: &Sess
                 found.push(row);
             }
             if found.len() == limit as usize {
-                return Ok(Page { rows: found, next: before });
+                return Ok(Page { rows: found, next_cursor: before });
             }
         }
         if is_last {
-            return Ok(Page { rows: found, next: None });
+            return Ok(Page { rows: found, next_cursor: None });
         }
         if read >= READ_MAX {
-            return Ok(Page { rows: found, next: before });
+            return Ok(Page { rows: found, next_cursor: before });
         }
     }
 }

@@ -2,16 +2,18 @@
 
 use super::{
     error_response::ErrorResponse,
-    extract::{AuthenticatedCaller, CallerPath, Json},
+    extract::{AuthenticatedCaller, CallerPath, Json, Query},
 };
 use crate::auth::{Auth, browsers};
 use anteroom_controller::{
-    api_tokens,
+    api_tokens::{self, TOKENS_MAX},
     audit::{note_caller, note_detail},
     session::context::SessionContext,
+    unix_time,
 };
+use anteroom_store::{CallerFilter, Role};
 use anteroom_wire::{
-    ProblemBody,
+    CallerId, ProblemBody,
     api_tokens::{CreateTokenRequest, CreatedToken, RevokeTokenRequest, RevokedToken, RotateTokenRequest, TokenList},
 };
 use axum::{
@@ -19,14 +21,62 @@ use axum::{
     http::{StatusCode, header},
     response::IntoResponse,
 };
+use serde::Deserialize;
 
-/// Lists API tokens and the browsers of operators, including revoked ones, the newest first. Operators and auditors only.
-#[utoipa::path(get, operation_id = "list_tokens", path = "/api/tokens", responses(
+/// Query of `GET /api/tokens`.
+#[derive(Debug, Default, Deserialize, utoipa::IntoParams)]
+#[serde(default, deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct TokensQuery {
+    /// Only those with this role.
+    role: Option<ListedRole>,
+    /// `true`: only those that are neither revoked nor expired; `false`: only the others.
+    valid: Option<bool>,
+    /// `next_cursor` of the page before.
+    cursor: Option<CallerId>,
+    /// Tokens at most, 1 to 500; default 500.
+    limit: Option<u32>,
+}
+
+/// The role of a listed caller.
+#[derive(Debug, Clone, Copy, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum ListedRole {
+    Operator,
+    Auditor,
+    Backend,
+    User,
+}
+
+impl ListedRole {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Operator => Role::Operator.as_str(),
+            Self::Auditor => Role::Auditor.as_str(),
+            Self::Backend => Role::Backend.as_str(),
+            Self::User => Role::User.as_str(),
+        }
+    }
+}
+
+/// Lists API tokens and the browsers of operators, including revoked ones, the newest first, by pages. Operators and auditors only.
+#[utoipa::path(get, operation_id = "list_tokens", path = "/api/tokens", params(TokensQuery), responses(
     (status = 200, description = "The tokens.", body = TokenList),
+    (status = 400, description = "The query is malformed.", body = ProblemBody),
     (status = 403, description = "The caller is neither operator nor auditor.", body = ProblemBody),
 ))]
-pub(super) async fn list_tokens(State(auth): State<Auth>) -> Result<axum::Json<TokenList>, ErrorResponse> {
-    Ok(axum::Json(api_tokens::list_tokens(&auth.store).await?))
+pub(super) async fn list_tokens(
+    State(auth): State<Auth>,
+    Query(query): Query<TokensQuery>,
+) -> Result<axum::Json<TokenList>, ErrorResponse> {
+    let now = unix_time::now_unix_ms();
+    let filter = CallerFilter {
+        role: query.role.map(ListedRole::as_str),
+        valid_at_ms: query.valid.filter(|valid| *valid).map(|_| now),
+        ended_at_ms: query.valid.filter(|valid| !*valid).map(|_| now),
+    };
+    let limit = query.limit.unwrap_or(TOKENS_MAX).clamp(1, TOKENS_MAX);
+    Ok(axum::Json(api_tokens::list_tokens(&auth.store, &filter, limit, query.cursor.as_ref()).await?))
 }
 
 /// Creates an API token and returns its secret, once. A token cannot give scopes that it lacks. Operators only.

@@ -3,10 +3,12 @@
 use super::{OwnerFilter, SessionRow, SessionStateKind};
 use crate::{
     Store, StoreError, UnixMs,
+    conditions::Conditions,
     error::query_error,
     row_reader::{RowReader, to_sql_integer},
 };
 use anteroom_wire::{ProviderId, SessionId};
+use sqlx::AssertSqlSafe;
 
 /// In which states sessions are found.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -29,7 +31,7 @@ pub enum SessionStates {
 }
 
 impl SessionStates {
-    /// The only state, and the only state that is left out.
+    /// The only state, or the only one that is left out.
     fn sql_parameters(self) -> (Option<&'static str>, Option<&'static str>) {
         let one = |state: SessionStateKind| (Some(state.as_str()), None);
         match self {
@@ -79,6 +81,27 @@ impl<'a> SessionFilter<'a> {
             until_ms: None,
         }
     }
+
+    fn conditions(&self) -> Conditions {
+        let (state, other_than) = self.states.sql_parameters();
+        let mut conditions = Conditions::default();
+        conditions
+            .require_if("caller_id = $n", self.owner.sql_parameter())
+            .require_if("state = $n", state)
+            .require_if("state <> $n", other_than)
+            .require_if("provider = $n", self.provider.map(ProviderId::as_str))
+            .require_if("user_id = $n", self.user_id)
+            .require_if("caller_id IN (SELECT id FROM callers WHERE id = $n OR name = $n)", self.caller)
+            .require_if("(ended_at_ms IS NULL OR ended_at_ms >= $n)", self.since_ms)
+            .require_if("created_at_ms < $n", self.until_ms)
+            .require_if(
+                "(LOWER(id || ' ' || COALESCE(user_id, '') || ' ' || provider || ' ' || COALESCE(machine_id, '') || ' ' \
+                 || COALESCE(external_machine, '') || ' ' || COALESCE(reason_code, '')) LIKE $n ESCAPE '\\' \
+                 OR caller_id IN (SELECT id FROM callers WHERE LOWER(name) LIKE $n ESCAPE '\\'))",
+                self.text.map(pattern_of).as_deref(),
+            );
+        conditions
+    }
 }
 
 /// A pattern of `LIKE … ESCAPE '\'` for texts that contain `text`, in lower case.
@@ -105,32 +128,24 @@ impl Store {
         limit: u32,
         before: Option<&SessionId>,
     ) -> Result<Vec<SessionRow>, StoreError> {
-        let (state, other_than) = filter.states.sql_parameters();
-        let rows = sqlx::query(select!(
-            "WHERE ($1 IS NULL OR caller_id = $1) AND ($2 IS NULL OR id < $2) AND ($3 IS NULL OR state = $3) \
-             AND ($4 IS NULL OR state <> $4) AND ($5 IS NULL OR provider = $5) AND ($6 IS NULL OR user_id = $6) \
-             AND ($7 IS NULL OR caller_id = $7 OR caller_id IN (SELECT id FROM callers WHERE name = $7)) \
-             AND ($8 IS NULL OR ended_at_ms IS NULL OR ended_at_ms >= $8) AND ($9 IS NULL OR created_at_ms < $9) \
-             AND ($10 IS NULL OR LOWER(id || ' ' || COALESCE(user_id, '') || ' ' || provider || ' ' || COALESCE(machine_id, '') || ' ' \
-             || COALESCE(external_machine, '') || ' ' || COALESCE(reason_code, '')) LIKE $10 ESCAPE '\\' \
-             OR caller_id IN (SELECT id FROM callers WHERE LOWER(name) LIKE $10 ESCAPE '\\')) \
-             ORDER BY id DESC LIMIT $11"
-        ))
-        .bind(filter.owner.sql_parameter())
-        .bind(before.map(SessionId::as_str))
-        .bind(state)
-        .bind(other_than)
-        .bind(filter.provider.map(ProviderId::as_str))
-        .bind(filter.user_id)
-        .bind(filter.caller)
-        .bind(filter.since_ms.map(to_sql_integer))
-        .bind(filter.until_ms.map(to_sql_integer))
-        .bind(filter.text.map(pattern_of))
-        .bind(i64::from(limit))
-        .fetch_all(self.read_pool())
-        .await
-        .map_err(query_error("find sessions"))?;
-        self.decode_valid(&rows)
+        let mut conditions = filter.conditions();
+        conditions.require_if("id < $n", before.map(SessionId::as_str));
+        // No input is inserted into the text.
+        let text = format!("{} {} ORDER BY id DESC LIMIT {limit}", select!(""), conditions.text());
+        let rows = conditions.bind(sqlx::query(AssertSqlSafe(text))).fetch_all(self.read_pool()).await;
+        self.decode_valid(&rows.map_err(query_error("find sessions"))?)
+    }
+
+    /// The number of sessions that the filter selects, those whose rows were changed outside of this program included.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub async fn count_sessions(&self, filter: &SessionFilter<'_>) -> Result<u64, StoreError> {
+        const OPERATION: &str = "count sessions";
+        let conditions = filter.conditions();
+        let text = format!("SELECT COUNT(*) AS sessions FROM sessions {}", conditions.text());
+        let row = conditions.bind(sqlx::query(AssertSqlSafe(text))).fetch_one(self.read_pool()).await;
+        RowReader::new(&row.map_err(query_error(OPERATION))?, "sessions", "sessions").number("sessions")
     }
 
     /// The number of sessions that ended at this time or later, by outcome.
@@ -182,6 +197,35 @@ pub struct EndedSessions {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::StoreSettings;
+    use anteroom_wire::CallerId;
+    use sqlx::Row;
+
+    #[tokio::test]
+    async fn filters_with_a_value_of_their_own_use_an_index() {
+        let (dir, provider) = (tempfile::tempdir().unwrap(), "codex".parse().unwrap());
+        let store = Store::open(&dir.path().join("anteroom.db"), StoreSettings::default()).await.unwrap();
+        let owner = CallerId::from_parts(1, [0; 10]);
+        let all = SessionFilter::of(OwnerFilter::All);
+        let before = SessionId::from_parts(1, [0; 10]);
+        for (index, filter) in [
+            ("sqlite_autoindex_sessions_1", all),
+            ("sessions_by_owner", SessionFilter::of(OwnerFilter::Owner(&owner))),
+            ("sessions_by_state_in_order", SessionFilter { states: SessionStates::Active, ..all }),
+            ("sessions_by_provider", SessionFilter { provider: Some(&provider), ..all }),
+            ("sessions_by_user", SessionFilter { user_id: Some("ada"), ..all }),
+        ] {
+            let mut conditions = filter.conditions();
+            conditions.require_if("id < $n", Some(before.as_str()));
+            let text =
+                format!("EXPLAIN QUERY PLAN SELECT * FROM sessions {} ORDER BY id DESC LIMIT 9", conditions.text());
+            let rows = conditions.bind(sqlx::query(AssertSqlSafe(text))).fetch_all(store.read_pool()).await.unwrap();
+            let plan: Vec<String> = rows.iter().map(|row| row.get("detail")).collect();
+            // One step: it is read in the order of the list, and not sorted.
+            let [step] = &plan[..] else { panic!("{index}: {plan:?}") };
+            assert!(step.starts_with("SEARCH") && step.contains(index), "{index}: {plan:?}");
+        }
+    }
 
     #[test]
     fn wildcards_of_a_searched_text_have_no_meaning() {

@@ -2,8 +2,8 @@
 
 use crate::fixture::{HOUR, NOW, StoreFixture, session_id};
 use anteroom_store::{
-    CallerEnd, CallerKind, LoginScope, NewBrowser, NewCaller, NewLoginToken, NewTicket, Person, PurgeCounts,
-    RedeemedLoginToken, Role, Sha256Hex, StoreError, StoreErrorKind, TicketPurpose,
+    CallerEnd, CallerFilter, CallerKind, LoginScope, NewBrowser, NewCaller, NewLoginToken, NewTicket, Person,
+    PurgeCounts, RedeemedLoginToken, Role, Sha256Hex, StoreError, StoreErrorKind, TicketPurpose,
 };
 use anteroom_wire::CallerId;
 
@@ -41,7 +41,7 @@ async fn every_role_reads_back_and_is_found_by_its_token() {
     let guess = fixture.store.find_caller_by_secret(CallerKind::ApiToken, &Sha256Hex::of_bytes(b"guess"), NOW).await;
     assert_eq!(guess.unwrap(), None);
     // The backend of the fixture and four of the six: cookies of links are not listed.
-    assert_eq!(fixture.store.list_callers(10).await.unwrap().len(), 5);
+    assert_eq!(fixture.store.list_callers(&CallerFilter::default(), 10, None).await.unwrap().len(), 5);
 }
 
 #[tokio::test]

@@ -12,7 +12,7 @@ use serde_json::json;
 use sqlx::{AnyConnection, Connection, Executor};
 use std::path::PathBuf;
 
-const MIGRATIONS: [&[&str]; 14] = [
+const MIGRATIONS: [&[&str]; 15] = [
     &[include_str!("../../migrations/0001_tables.sql"), include_str!("../../migrations/0001_triggers.sqlite.sql")],
     &[include_str!("../../migrations/0002_external_machines.sql")],
     &[
@@ -36,6 +36,10 @@ const MIGRATIONS: [&[&str]; 14] = [
         include_str!("../../migrations/0013_session_macs.sqlite.sql"),
     ],
     &[include_str!("../../migrations/0014_credential_account.sql")],
+    &[
+        include_str!("../../migrations/0015_session_settings.sql"),
+        include_str!("../../migrations/0015_session_settings.sqlite.sql"),
+    ],
 ];
 
 /// A database of an older version.

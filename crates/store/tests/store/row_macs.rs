@@ -2,8 +2,8 @@
 
 use crate::fixture::{HOUR, NOW, StoreFixture, entry, random};
 use anteroom_store::{
-    CallerEnd, CallerKind, LoginScope, NewBrowser, NewLoginToken, NewTicket, Person, Role, Sha256Hex, StoreError,
-    TamperedRow, TicketPurpose,
+    CallerEnd, CallerFilter, CallerKind, LoginScope, NewBrowser, NewLoginToken, NewTicket, Person, Role, Sha256Hex,
+    StoreError, TamperedRow, TicketPurpose,
 };
 use anteroom_wire::{CallerId, Secret, SessionId, TimelineKind};
 use sqlx::{AnyConnection, AssertSqlSafe, Executor, Row};
@@ -151,7 +151,14 @@ async fn caller_that_was_changed_is_refused_everywhere_and_its_change_is_not_lau
     run(&mut sql, &format!("UPDATE callers SET role = 'operator' WHERE id = '{}'", fixture.owner)).await;
     assert!(tampered(store.find_caller_by_secret(CallerKind::ApiToken, &hash, NOW).await.unwrap_err()));
     assert!(tampered(store.get_caller(&fixture.owner).await.unwrap_err()));
-    assert!(store.list_callers(100).await.unwrap().iter().all(|row| row.id != fixture.owner));
+    assert!(
+        store
+            .list_callers(&CallerFilter::default(), 100, None)
+            .await
+            .unwrap()
+            .iter()
+            .all(|row| row.id != fixture.owner)
+    );
     let ended = store.find_ended_callers(std::slice::from_ref(&fixture.owner), NOW).await.unwrap();
     assert_eq!(ended, [(fixture.owner.clone(), CallerEnd::Revoked)], "its connections are closed");
     // A write of this program does not give it a valid MAC.

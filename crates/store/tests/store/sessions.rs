@@ -1,12 +1,12 @@
 //! Creating, listing and touching sessions.
 
-use crate::fixture::{HOUR, NOW, StoreFixture, entry, session_id, settings};
+use crate::fixture::{HOUR, NOW, StoreFixture, entry, random, session_id, settings};
 use anteroom_store::{
     AppendOutcome, CreateSessionOutcome, ExpectedState, IdempotencyKey, NewSession, NewTimelineEntry, OwnerFilter,
-    Reason, RowStatus, SessionChange, Sha256Hex, Store, StoreErrorKind, StoreSettings,
+    Reason, RowStatus, SessionChange, SessionFilter, SessionStates, Sha256Hex, Store, StoreErrorKind, StoreSettings,
 };
 use anteroom_vault::RowContent;
-use anteroom_wire::{CallerId, EndReason, TimelineKind};
+use anteroom_wire::{CallerId, EndReason, SessionId, TimelineKind};
 use serde_json::json;
 use sqlx::Executor;
 
@@ -249,4 +249,41 @@ async fn concurrent_timeline_entries_get_numbers_without_gaps() {
     }
     numbers.sort_unstable();
     assert_eq!(numbers, (2..=51).collect::<Vec<u64>>());
+}
+
+#[tokio::test]
+async fn a_thousand_sessions_are_listed_once_and_in_order_while_others_start_and_end() {
+    let fixture = StoreFixture::new().await;
+    let mut ids = Vec::new();
+    for number in 0..1_000 {
+        // Several of one millisecond.
+        let id = SessionId::from_parts(NOW + number / 7, random());
+        ids.push(fixture.create(&NewSession { id, ..fixture.new_session() }).await.id);
+    }
+    ids.sort();
+    ids.reverse();
+    let (mut seen, mut cursor, mut started) = (Vec::new(), None, NOW + 1_000);
+    let filter = SessionFilter { user_id: Some("ada@example.org"), ..SessionFilter::of(OwnerFilter::All) };
+    loop {
+        let page = fixture.store.find_sessions(&filter, 37, cursor.as_ref()).await.unwrap();
+        let Some(last) = page.last() else { break };
+        cursor = Some(last.id.clone());
+        // One of this page, one of a later page and a new one change before the next page is read.
+        fixture.cancel(&page[0].id).await;
+        if let Some(later) = ids.get(seen.len() + 60) {
+            fixture.cancel(later).await;
+        }
+        started += 1;
+        let id = SessionId::from_parts(started, random());
+        fixture.create(&NewSession { id, ..fixture.new_session() }).await;
+        seen.extend(page.into_iter().map(|row| row.id));
+    }
+    assert_eq!(seen.len(), 1_000);
+    assert_eq!(seen, ids);
+    assert_eq!(fixture.store.count_sessions(&filter).await.unwrap(), 1_000 + seen.len().div_ceil(37) as u64);
+    let active = SessionFilter { states: SessionStates::Active, ..filter };
+    let ended = SessionFilter { states: SessionStates::Ended, ..filter };
+    let sum =
+        fixture.store.count_sessions(&active).await.unwrap() + fixture.store.count_sessions(&ended).await.unwrap();
+    assert_eq!(sum, fixture.store.count_sessions(&filter).await.unwrap());
 }

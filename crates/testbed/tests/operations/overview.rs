@@ -231,7 +231,16 @@ async fn check_filters(mix: &Mix) {
     assert_eq!((by_id, by_name), (16, BTreeSet::from([16])), "both have this name");
     assert_eq!((count_credentials("").await, count_credentials("?caller=unknown").await), (16, 0));
     assert_eq!(mix.operator.get("/api/credentials?colour=red").await.unwrap().status, 400);
-    for malformed in ["state=asleep", "verdict=bad_luck", "before=x", "limit=many", "colour=red"] {
+    for malformed in [
+        "state=asleep",
+        "verdict=bad_luck",
+        "cursor=x",
+        "before=x",
+        "count=maybe",
+        "count=true&verdict=cancelled",
+        "limit=many",
+        "colour=red",
+    ] {
         let answer = mix.operator.get(&format!("/api/sessions?{malformed}")).await.unwrap();
         assert_eq!((answer.status, answer.problem().unwrap().code.as_str()), (400, "malformed"), "{malformed}");
     }
@@ -247,8 +256,8 @@ async fn check_pages(mix: &Mix) {
                 assert_eq!(page.verdicts.contains_key(&session.id), session.status.is_ended(), "{session:?}");
             }
             found.extend(page.sessions.into_iter().map(|session| session.id));
-            let Some(next) = page.next else { break };
-            before = format!("&before={next}");
+            let Some(next) = page.next_cursor else { break };
+            before = format!("&cursor={next}");
         }
         assert_eq!(found.len(), total, "{filter}");
         assert!(found.is_sorted_by(|newer, older| newer > older), "newest first, each once: {filter}");

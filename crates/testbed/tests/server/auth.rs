@@ -121,3 +121,33 @@ async fn malformed_input_is_rejected_and_never_executed() {
     assert!(!marker.exists(), "no input was executed");
     server.stop_and_check_leaks().await.unwrap();
 }
+
+#[tokio::test]
+async fn backend_makes_another_link_for_the_person_of_its_live_session() {
+    let (_flags, server) = start_idle("").await;
+    let (api, stranger) = (server.backend_client().unwrap(), server.other_backend_client().unwrap());
+    let started = api.start_session("scripted").await.unwrap();
+    let id = started.session.id;
+    let path = format!("/api/auth/session/{id}/links");
+    assert_eq!(stranger.post(&path, json!({})).await.unwrap().status, 403);
+    let mut links = vec![started.viewer_url];
+    for _ in 0..2 {
+        let link: Value = api.post(&path, json!({})).await.unwrap().parse().unwrap();
+        links.push(link["url"].as_str().unwrap().to_owned());
+    }
+    let anonymous = server.anonymous_client().unwrap();
+    for link in &links {
+        let (page, login_token) = link.split_once("#login_token=").unwrap();
+        assert!(page.contains(&format!("/dashboard/remote-cli/auth?session={id}&")), "{page}");
+        let login = json!({ "login_token": login_token, "browser_key": "5a".repeat(32) });
+        let statuses = [
+            anonymous.post("/api/login", login.clone()).await.unwrap().status,
+            anonymous.post("/api/login", login).await.unwrap().status,
+        ];
+        assert_eq!(statuses, [204, 401], "each link signs in one browser");
+    }
+    api.cancel_session(&id).await.unwrap();
+    let ended = api.post(&path, json!({})).await.unwrap();
+    assert_eq!((ended.status, ended.problem().unwrap().code.as_str()), (410, "cancelled"));
+    server.stop_and_check_leaks().await.unwrap();
+}

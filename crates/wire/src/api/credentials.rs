@@ -104,6 +104,12 @@ pub struct CredentialFile {
 pub struct CredentialList {
     /// Newest first.
     pub credentials: Vec<CredentialMeta>,
+    /// The value of `cursor` for the next page; `null`: there are no more credentials.
+    #[cfg_attr(feature = "utoipa", schema(required))]
+    pub next_cursor: Option<CredentialId>,
+    /// How many credentials all pages have together; `null` without `count=true`.
+    #[cfg_attr(feature = "utoipa", schema(required))]
+    pub total: Option<u64>,
 }
 
 /// `POST /api/credentials/{id}/lease`: the files in plaintext, for their owner; the lease is recorded.

@@ -11,8 +11,6 @@ import { Loading, PeriodChoice, Table, useNow } from "../parts";
 import { hrefOf, navigate } from "../router";
 import { useData } from "../use-data";
 
-const PAGE = 100;
-
 export function AuditPage({ query }: { query: URLSearchParams }) {
   return (
     <>
@@ -40,20 +38,16 @@ function toAuditQuery(query: URLSearchParams): AuditQuery {
 
 function Records({ query }: { query: URLSearchParams }) {
   const now_ms = useNow();
-  const [older, setOlder] = useState<AuditRecord[]>([]);
-  const [is_last, setLast] = useState(false);
+  const [older, setOlder] = useState<{ records: AuditRecord[]; next_cursor: number | null } | null>(null);
   const { value: newest, problem } = useData("audit", () => adminApi.audit(toAuditQuery(query)));
   const [older_problem, setOlderProblem] = useState<Problem | null>(null);
   if (newest === null) return <Loading problem={problem} what="records" />;
-  const records = [...newest, ...older];
-  const oldest = records.at(-1);
-  if (oldest === undefined) return <p class="empty">No record matches.</p>;
+  const records = [...newest.records, ...(older?.records ?? [])];
+  if (records.length === 0) return <p class="empty">No record matches.</p>;
+  const cursor = older === null ? newest.next_cursor : older.next_cursor;
   const loadOlder = () => {
-    adminApi.audit({ ...toAuditQuery(query), before: oldest.seq }).then(
-      (page) => {
-        setOlder([...older, ...page]);
-        setLast(page.length < PAGE);
-      },
+    adminApi.audit({ ...toAuditQuery(query), cursor: cursor ?? undefined }).then(
+      (page) => setOlder({ records: [...(older?.records ?? []), ...page.records], next_cursor: page.next_cursor }),
       (error: unknown) => setOlderProblem(toProblem(error)),
     );
   };
@@ -65,7 +59,7 @@ function Records({ query }: { query: URLSearchParams }) {
         ))}
       </Table>
       {older_problem === null ? null : <ProblemNote problem={older_problem} />}
-      {is_last || newest.length < PAGE ? null : (
+      {cursor === null ? null : (
         <button type="button" class="small" onClick={loadOlder}>
           Older records
         </button>

@@ -6,7 +6,7 @@ import { ConfirmDialog } from "../../components/confirm-dialog";
 import { CopyButton } from "../../components/copy-button";
 import { adminApi, type ApiToken, type CreatedToken } from "../api";
 import { words } from "../format";
-import { ActionProblem, Age, Loading, Table, Time, useNow } from "../parts";
+import { ActionProblem, Age, Loading, ShowMore, Table, Time, useNow } from "../parts";
 import { hrefOf } from "../router";
 import { CreateToken, RotateToken } from "../token-forms";
 import { useData } from "../use-data";
@@ -23,7 +23,8 @@ interface TokenAction {
 }
 
 export function CallersPage({ is_operator }: { is_operator: boolean }) {
-  const { value: tokens, problem, reload } = useData("tokens", () => adminApi.tokens(), { every_ms: 30_000 });
+  const [pages, setPages] = useState(1);
+  const { value: list, problem, reload } = useData("tokens", () => adminApi.tokens(pages), { every_ms: 30_000, when: String(pages) });
   const [created, setCreated] = useState<CreatedToken | null>(null);
   const [action, setAction] = useState<TokenAction | null>(null);
   const onCreated = (token: CreatedToken) => {
@@ -44,10 +45,13 @@ export function CallersPage({ is_operator }: { is_operator: boolean }) {
       {action?.kind !== "rotate" ? null : (
         <RotateToken key={action.token.id} token={action.token} onCreated={onCreated} onCancel={() => setAction(null)} />
       )}
-      {tokens === null ? (
+      {list === null ? (
         <Loading problem={problem} what="callers" />
       ) : (
-        <Callers tokens={tokens} is_operator={is_operator} action={action} onAction={setAction} />
+        <>
+          <Callers tokens={list.items} is_operator={is_operator} action={action} onAction={setAction} />
+          <ShowMore has_more={list.has_more} onMore={() => setPages(pages + 1)} />
+        </>
       )}
       {action?.kind !== "revoke" || action.problem !== null ? null : (
         <ConfirmDialog

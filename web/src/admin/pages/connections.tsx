@@ -5,8 +5,9 @@ import { api, toProblem, type CredentialMeta, type Problem } from "../../api";
 import { ConfirmDialog } from "../../components/confirm-dialog";
 import { clock } from "../../clock";
 import { healthLabel } from "../../labels";
+import { adminApi } from "../api";
 import { formatCount } from "../format";
-import { ActionProblem, Age, Loading, SessionLink, Table, Time, useNow } from "../parts";
+import { ActionProblem, Age, Loading, SessionLink, ShowMore, Table, Time, useNow } from "../parts";
 import { hrefOf } from "../router";
 import { useData } from "../use-data";
 
@@ -21,11 +22,16 @@ const FILTERS: Record<string, [label: string, includes: (credential: CredentialM
 };
 
 export function ConnectionsPage({ query }: { query: URLSearchParams }) {
-  const { value: credentials, problem, reload } = useData("credentials", () => api.credentials(), { every_ms: 30_000, with_sessions: true });
+  const [pages, setPages] = useState(1);
+  const { value: list, problem, reload } = useData("credentials", () => adminApi.credentials(pages), {
+    every_ms: 30_000,
+    with_sessions: true,
+    when: String(pages),
+  });
   const chosen = query.get("show") ?? "";
   const [, includes] = FILTERS[chosen] ?? FILTERS[""] ?? ["", () => true];
   const endOf = ({ expires_at }: CredentialMeta) => (expires_at === null ? Infinity : Date.parse(expires_at));
-  const shown = (credentials ?? []).filter((credential) => includes(credential, clock.now_ms()));
+  const shown = (list?.items ?? []).filter((credential) => includes(credential, clock.now_ms()));
   // The one that ends first needs attention first.
   if (chosen === "expiring") shown.sort((one, other) => endOf(one) - endOf(other));
   return (
@@ -41,14 +47,16 @@ export function ConnectionsPage({ query }: { query: URLSearchParams }) {
           ))}
         </div>
       </div>
-      {credentials === null ? (
+      {list === null ? (
         <Loading problem={problem} what="connections" />
       ) : (
         <>
           <p class="muted count-line" data-count={shown.length}>
             {shown.length === 1 ? "1 credential" : `${formatCount(shown.length)} credentials`}
+            {list.has_more ? ", and older ones" : ""}
           </p>
           {shown.length === 0 ? <p class="empty">No such credential is stored.</p> : <Credentials credentials={shown} onRemoved={reload} />}
+          <ShowMore has_more={list.has_more} onMore={() => setPages(pages + 1)} />
         </>
       )}
     </>

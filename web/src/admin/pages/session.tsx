@@ -261,7 +261,7 @@ function Verdict({ diagnosis, timeline }: { diagnosis: Diagnosis | null; timelin
 function Deeds({ id, status }: { id: string; status: string }) {
   const now_ms = useNow();
   const [is_open, setOpen] = useState(false);
-  const load = () => (is_open ? adminApi.audit({ session: id }) : Promise.resolve([]));
+  const load = () => (is_open ? adminApi.audit({ session: id }).then((page) => page.records) : Promise.resolve([]));
   const { value: records, problem } = useData(`deeds ${is_open}`, load, { when: status });
   return (
     <details class="deeds" onToggle={(event) => setOpen(event.currentTarget.open)}>

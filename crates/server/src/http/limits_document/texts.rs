@@ -60,18 +60,14 @@ pub(super) fn callers(limits: &ServerLimits) -> Vec<Row> {
 
 pub(super) fn lists() -> Vec<Row> {
     let newest = "the answer has the newest";
+    let cursor = "a larger number is lowered; `next_cursor` continues";
     vec![
-        row("sessions in one answer", "sessions", session_list::LIMIT_MAX, newest),
+        row("sessions in one answer", "sessions", session_list::LIMIT_MAX, cursor),
         row("timeline entries in one answer", "entries", session::ENTRIES_MAX, "`after` asks for further ones"),
-        row("credentials in one answer", "credentials", credentials::CREDENTIALS_MAX, newest),
-        row("tokens in one answer", "tokens", api_tokens::TOKENS_MAX, newest),
+        row("credentials in one answer", "credentials", credentials::CREDENTIALS_MAX, cursor),
+        row("tokens in one answer", "tokens", api_tokens::TOKENS_MAX, cursor),
         row("browsers in one answer", "browsers", BROWSERS_MAX, newest),
-        row(
-            "records of the audit trail in one answer",
-            "records",
-            audit::LIMIT_MAX,
-            "a larger number is lowered; `before` and `after` continue",
-        ),
+        row("records of the audit trail in one answer", "records", audit::LIMIT_MAX, cursor),
     ]
 }
 

@@ -353,7 +353,7 @@ export interface paths {
         put?: never;
         /**
          * Creates another single-use link for the session's person, like the `viewer_url` of its start. The first browser that opens it can act in the session.
-         *     Operators only. 410: the session has ended.
+         *     For the backend that started the session, and operators. A tab that shows the session takes the new link at once.
          */
         post: operations["create_session_link"];
         delete?: never;
@@ -606,7 +606,7 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** Lists the caller's credentials, the newest first, without their content; for an operator, all credentials. At most 500. */
+        /** Lists the caller's credentials, the newest first, without their content, by pages; for an operator, all credentials. */
         get: operations["list_credentials"];
         put?: never;
         post?: never;
@@ -1035,7 +1035,7 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** Lists API tokens and the browsers of operators, including revoked ones, the newest first. Operators and auditors only. */
+        /** Lists API tokens and the browsers of operators, including revoked ones, the newest first, by pages. Operators and auditors only. */
         get: operations["list_tokens"];
         put?: never;
         /** Creates an API token and returns its secret, once. A token cannot give scopes that it lacks. Operators only. */
@@ -1209,6 +1209,11 @@ export interface components {
         };
         /** @description A page of the audit trail. */
         AuditPage: {
+            /**
+             * Format: int64
+             * @description The value of `cursor` for the next page; `null`: there are no more records.
+             */
+            next_cursor: number | null;
             /** @description The records: with `after` the oldest first, otherwise the newest first. */
             records: components["schemas"]["AuditRecord"][];
         };
@@ -1418,6 +1423,12 @@ export interface components {
         CredentialList: {
             /** @description Newest first. */
             credentials: components["schemas"]["CredentialMeta"][];
+            next_cursor: components["schemas"]["CredentialId"] | null;
+            /**
+             * Format: int64
+             * @description How many credentials all pages have together; `null` without `count=true`.
+             */
+            total: number | null;
         };
         /** @description A credential without its secret. */
         CredentialMeta: {
@@ -1844,6 +1855,11 @@ export interface components {
             /** @description What a use of this copy does to the stored credential, one sentence; `null`: nothing, or it is no longer stored. */
             notice: string | null;
         };
+        /**
+         * @description The role of a listed caller.
+         * @enum {string}
+         */
+        ListedRole: "operator" | "auditor" | "backend" | "user";
         /**
          * @description In which states sessions are listed.
          * @enum {string}
@@ -2389,9 +2405,14 @@ export interface components {
         SessionId: string;
         /** @description `GET /api/sessions`. */
         SessionList: {
-            next: components["schemas"]["SessionId"] | null;
+            next_cursor: components["schemas"]["SessionId"] | null;
             /** @description Newest first. */
             sessions: components["schemas"]["SessionView"][];
+            /**
+             * Format: int64
+             * @description How many sessions all pages have together; `null` without `count=true`.
+             */
+            total: number | null;
             /** @description Why those of them that have ended did so, by id; only with `include=verdict`. */
             verdicts: {
                 [key: string]: components["schemas"]["Verdict"];
@@ -2670,6 +2691,8 @@ export interface components {
         TimelineKind: "accepted" | "completed" | "failed" | "cancelled" | "expired" | "entries_lost" | "reports_dropped" | "entry_tampered" | "entry_removed" | "machine_requested" | "machine_start_failed" | "machine_ready" | "claim_failed" | "machine_adopted" | "channel_lost" | "channel_reopened" | "restart_requested" | "restart_rejected" | "machine_replaced" | "machine_exited" | "machine_removed" | "machine_not_removed" | "desktop_connected" | "desktop_connect_failed" | "stage_failed" | "child_exited" | "crash_loop" | "crash_loop_ended" | "memory_low" | "memory_recovered" | "out_of_memory" | "cli_started" | "cli_exited" | "sign_in_url" | "unexpected_url" | "device_code" | "browser_opening" | "browser_opened" | "browser_not_opened" | "prompt_opened" | "prompt_closed" | "keys_pressed" | "pasted" | "paste_rejected" | "tool_signed_in" | "tool_failed" | "method_chosen" | "method_switched" | "method_resent" | "candidate_rejected" | "candidate_accepted" | "delivery_retry" | "delivery_rejected" | "credential_kept_in_machine" | "credential_use_waiting" | "credential_use_turn" | "credential_unsealed" | "credential_checked" | "credential_check_inconclusive" | "use_completed" | "credential_refreshed" | "credential_not_refreshed" | "credential_leased" | "credential_deleted" | "credential_delivery_expired" | "webhook_delivered" | "webhook_failed" | "webhook_abandoned" | "egress_allowed" | "egress_denied" | "egress_granted" | "egress_full" | "egress_totals" | "consent_given" | "viewer_joined" | "viewer_disconnected" | "terminal_disconnected" | "viewer_rejected" | "proxy_fault" | "ticket_rejected" | "unknown";
         /** @description `GET /api/tokens`. */
         TokenList: {
+            /** @description The value of `cursor` for the next page; `null`: there are no more tokens. */
+            next_cursor: string | null;
             /** @description Newest first. */
             tokens: components["schemas"]["TokenView"][];
         };
@@ -2863,6 +2886,8 @@ export interface operations {
                 since_ms?: number | null;
                 /** @description Only records before this time, milliseconds since 1970. */
                 until_ms?: number | null;
+                /** @description `next_cursor` of the page before, whose other parameters are repeated. */
+                cursor?: number | null;
                 /** @description Records at most, 1 to 1000; default 100. */
                 limit?: number | null;
             };
@@ -3607,7 +3632,7 @@ export interface operations {
                     "application/json": components["schemas"]["LoginLink"];
                 };
             };
-            /** @description The caller is not an operator, or must confirm first. */
+            /** @description The session is of another caller, or the caller must confirm first. */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -4304,8 +4329,24 @@ export interface operations {
     list_credentials: {
         parameters: {
             query?: {
+                /** @description Only credentials of this provider. */
+                provider?: components["schemas"]["ProviderId"];
+                /** @description Only credentials with this health. */
+                health?: components["schemas"]["CredentialHealth"];
                 /** @description Only credentials of sessions that were started by this caller: its id or its name. */
                 caller?: string;
+                /** @description Only credentials of the user whom the caller knows by this id. */
+                user?: string;
+                /** @description Only credentials that were stored at this time or later, milliseconds since 1970. */
+                since_ms?: number;
+                /** @description Only credentials that were stored before this time, milliseconds since 1970. */
+                until_ms?: number;
+                /** @description `next_cursor` of the page before. */
+                cursor?: components["schemas"]["CredentialId"];
+                /** @description Credentials at most, 1 to 500; default 500. */
+                limit?: number;
+                /** @description Whether `total` is counted. */
+                count?: boolean;
             };
             header?: never;
             path?: never;
@@ -5244,10 +5285,12 @@ export interface operations {
                 since_ms?: number | null;
                 /** @description Only sessions that were created before this time, milliseconds since 1970. */
                 until_ms?: number | null;
-                /** @description Only older sessions than this one: `next` of the page before. */
-                before?: components["schemas"]["SessionId"] | null;
+                /** @description `next_cursor` of the page before. */
+                cursor?: components["schemas"]["SessionId"] | null;
                 /** @description Sessions at most, 1 to 100; default 100. */
                 limit?: number | null;
+                /** @description Whether `total` is counted; not with `verdict`. */
+                count?: boolean;
                 /** @description `verdict`: also why ended sessions did so. */
                 include?: components["schemas"]["Include"] | null;
             };
@@ -5308,7 +5351,16 @@ export interface operations {
     };
     list_tokens: {
         parameters: {
-            query?: never;
+            query?: {
+                /** @description Only those with this role. */
+                role?: components["schemas"]["ListedRole"];
+                /** @description `true`: only those that are neither revoked nor expired; `false`: only the others. */
+                valid?: boolean;
+                /** @description `next_cursor` of the page before. */
+                cursor?: components["schemas"]["CallerId"];
+                /** @description Tokens at most, 1 to 500; default 500. */
+                limit?: number;
+            };
             header?: never;
             path?: never;
             cookie?: never;
@@ -5322,6 +5374,15 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["TokenList"];
+                };
+            };
+            /** @description The query is malformed. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
                 };
             };
             /** @description The caller is neither operator nor auditor. */

@@ -39,11 +39,11 @@ need_rust() {
   [ "$(printf '1.95.0\n%s\n' "$have" | sort -V | head -n1)" = 1.95.0 ] || fail "Rust $have is too old: 1.95 or newer is needed (rustup update stable)"
 }
 
-# Installs a program from the Cargo registry.
+# Installs a program from the Cargo registry; further arguments are those of `cargo install`.
 need_cargo_program() {
   if cargo "${1#cargo-}" --version >/dev/null 2>&1; then return; fi
   step "Installing $1"
-  cargo install --locked "$1"
+  cargo install --locked "$@"
 }
 
 need_node() {

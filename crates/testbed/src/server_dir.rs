@@ -35,7 +35,7 @@ impl ServerDir {
     }
 
     /// The server's configuration file.
-    pub(crate) fn config_file(&self) -> PathBuf {
+    pub fn config_file(&self) -> PathBuf {
         self.path().join("config.toml")
     }
 

@@ -10,15 +10,15 @@ use reqwest::{Client, StatusCode};
 use serde_json::{Value, json};
 
 /// A server with the demo, and a person's own browser without scripts.
-struct Demo {
-    server: TestServer,
+pub(crate) struct Demo {
+    pub(crate) server: TestServer,
     api: ApiClient,
     client: Client,
     pages: String,
 }
 
 impl Demo {
-    async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         let tool = built_program("anteroom-demo-cli").unwrap();
         let tool = tool.to_str().unwrap();
         let mut settings = format!(

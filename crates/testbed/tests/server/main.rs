@@ -4,6 +4,7 @@
 
 mod any_command;
 mod auth;
+mod book_commands;
 mod command_line;
 mod credential_lifetime;
 mod credentials;

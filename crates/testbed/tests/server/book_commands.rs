@@ -1,0 +1,88 @@
+//! The commands in the documents work: those of a chapter run in order in one shell, against a server with the demo.
+
+use super::demo_methods;
+use anteroom_testbed::{WAIT_MAX, plain_process::built_program};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Stdio,
+};
+use tokio::{process::Command, time::timeout};
+
+/// Blocks that are marked `sh not-run`, by document, with the reason.
+const NOT_RUN: [(&str, usize, &str); 6] = [
+    ("README.md", 1, "`./up` and `./test`, which run this test"),
+    ("docs/external_machines.md", 2, "they are for another computer, and change /etc"),
+    ("docs/first_change.md", 2, "they build the programs of this test"),
+    ("docs/keys.md", 1, "softhsm2-util asks for PINs; the tests of keys run it"),
+    ("docs/kvm.md", 3, "they change the host"),
+    ("docs/providers.md", 1, "it needs a package that was fetched before"),
+];
+
+fn repository() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().unwrap()
+}
+
+/// README.md and the documents, with the text of their blocks of commands and whether each is to be run.
+fn documents_with_commands() -> Vec<(String, Vec<(bool, String)>)> {
+    let root = repository();
+    let mut files: Vec<PathBuf> = fs::read_dir(root.join("docs")).unwrap().map(|entry| entry.unwrap().path()).collect();
+    files.retain(|file| file.extension().is_some_and(|end| end == "md"));
+    files.push(root.join("README.md"));
+    files.sort();
+    let read = |file: PathBuf| {
+        let text = fs::read_to_string(&file).unwrap();
+        let mut blocks = Vec::new();
+        let mut lines = text.lines().map(str::trim_start);
+        while let Some(line) = lines.next() {
+            let Some(info) = line.strip_prefix("```").filter(|info| info.split(' ').next() == Some("sh")) else {
+                continue;
+            };
+            let body: Vec<&str> = lines.by_ref().take_while(|line| *line != "```").collect();
+            blocks.push((info != "sh not-run", body.join("\n")));
+        }
+        (file.strip_prefix(&root).unwrap().display().to_string(), blocks)
+    };
+    files.into_iter().map(read).filter(|(_, blocks)| !blocks.is_empty()).collect()
+}
+
+#[test]
+fn documents_explain_which_commands_are_not_run() {
+    let documents = documents_with_commands();
+    let not_run: Vec<(&str, usize)> = documents
+        .iter()
+        .map(|(file, blocks)| (file.as_str(), blocks.iter().filter(|(runs, _)| !runs).count()))
+        .filter(|(_, count)| *count > 0)
+        .collect();
+    assert_eq!(not_run, NOT_RUN.map(|(file, count, _)| (file, count)));
+}
+
+#[tokio::test]
+async fn commands_in_the_documents_run() {
+    let demo = demo_methods::Demo::start().await;
+    let address = demo.server.address().unwrap().to_string();
+    let programs = built_program("anteroom").unwrap().parent().unwrap().to_owned();
+    let path = format!("{}:{}", programs.display(), std::env::var("PATH").unwrap());
+    let mut documents = 0;
+    for (file, blocks) in documents_with_commands() {
+        let commands: Vec<String> = blocks
+            .into_iter()
+            .filter(|(runs, _)| *runs)
+            .map(|(_, text)| text.replace("127.0.0.1:7060", &address))
+            .collect();
+        if commands.is_empty() {
+            continue;
+        }
+        documents += 1;
+        let home = tempfile::tempdir().unwrap();
+        let mut shell = Command::new("bash");
+        shell.args(["-euo", "pipefail", "-c", &commands.join("\n")]).current_dir(home.path()).env("HOME", home.path());
+        shell.env("PATH", &path).env("ANTEROOM_CONFIG", demo.server.config_file());
+        shell.env_remove("http_proxy").env_remove("https_proxy").stdin(Stdio::null()).kill_on_drop(true);
+        let output = timeout(WAIT_MAX, shell.output()).await.unwrap_or_else(|_| panic!("{file}: no end")).unwrap();
+        let (printed, errors) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        assert!(output.status.success(), "{file}: {}\n{printed}\n{errors}", output.status);
+    }
+    assert!(documents >= 4, "only {documents} documents have commands");
+    demo.server.stop_and_check_leaks().await.unwrap();
+}

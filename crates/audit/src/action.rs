@@ -118,6 +118,8 @@ actions! {
     DataErase = "data.erase", Each;
     /// The server was started; `settings_changed` names the settings that differ from those of the start before.
     ServerStart = "server.start", Each;
+    /// The configuration was read again; `settings_changed` names the settings that took effect.
+    ConfigReload = "config.reload", Each;
     /// The server was stopped.
     ServerStop = "server.stop", Each;
     /// The first record of a file; `segment` is the number of the file.

@@ -4,6 +4,7 @@ mod audit;
 mod bench;
 mod bundle;
 mod client;
+mod config_command;
 mod credential_files;
 mod credentials;
 mod diagnose;
@@ -28,8 +29,12 @@ mod status;
 mod token;
 mod watch;
 
-use anteroom_controller::{config::Config, log};
+use anteroom_controller::{
+    config::{Config, ConfigSources, Override},
+    log,
+};
 use anteroom_wire::ProviderId;
+use anyhow::Context;
 use clap::{Parser, Subcommand};
 use output::{one_line, print_error_line, print_line};
 use std::{
@@ -72,6 +77,9 @@ enum Command {
         #[arg(long, env = "ANTEROOM_LISTEN", value_name = "ADDRESS:PORT")]
         listen: Option<SocketAddr>,
     },
+    /// Check or print the configuration.
+    #[command(subcommand)]
+    Config(config_command::ConfigCommand),
     /// Print whether a server runs with this state directory, and how to open and stop it. Exits with 3 if none runs.
     Status {
         /// Print JSON.
@@ -200,30 +208,15 @@ fn print_usage(error: &clap::Error) -> ExitCode {
 }
 
 async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
-    let mut config = match &arguments.config {
-        Some(path) => Config::read(path)?,
-        None => Config::default(),
+    let sources = ConfigSources { file: arguments.config.clone(), overrides: overrides(&arguments)? };
+    // These two read it themselves.
+    let config = match matches!(arguments.command, Command::Serve { .. } | Command::Config(_)) {
+        true => Config::default(),
+        false => read_for_command(&sources)?,
     };
-    if let Some(dir) = arguments.state_dir {
-        config.state_dir = dir;
-    }
-    if let Some(dir) = arguments.cache_dir {
-        config.cache_dir = dir;
-    }
-    let mut log_config = config.log.clone();
-    let is_server = matches!(arguments.command, Command::Serve { .. });
-    if !is_server && log_config.level == "info" {
-        // The output of a command is enough; only warnings are logged.
-        log_config.level = "warn".into();
-    }
-    if !is_server {
-        log::start_console(&log_config)?;
-    }
     match arguments.command {
-        Command::Serve { demo, listen } => {
-            config.listen = listen.unwrap_or(config.listen);
-            serve::run(config, demo).await
-        }
+        Command::Serve { demo, .. } => serve::run(sources, demo).await,
+        Command::Config(command) => config_command::run(&sources, &command),
         Command::Status { json } => status::run(&config, json).await,
         Command::Doctor { leaks: true, json, .. } => doctor::leaks::run(&config, json).await,
         Command::Doctor { network: Some(provider), host, json, .. } => {
@@ -249,6 +242,49 @@ async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::Token(command) => token::run(&config, command).await,
         Command::Bench(command) => bench::run(config, command).await,
     }
+}
+
+/// Reads the configuration of a command, and starts its log.
+fn read_for_command(sources: &ConfigSources) -> anyhow::Result<Config> {
+    let config = sources.read()?;
+    let mut log_config = config.log.clone();
+    if log_config.level == "info" {
+        // The output of a command is enough; only warnings are logged.
+        log_config.level = "warn".into();
+    }
+    log::start_console(&log_config)?;
+    Ok(config)
+}
+
+/// The settings that flags and variables of the environment set.
+fn overrides(arguments: &Arguments) -> anyhow::Result<Vec<Override>> {
+    let mut listen = None;
+    if let Command::Serve { listen: Some(address), .. } = &arguments.command {
+        listen = Some(address.to_string());
+    } else if let Command::Config(_) = &arguments.command {
+        listen = std::env::var("ANTEROOM_LISTEN").ok();
+    }
+    let path = |dir: &Option<PathBuf>| {
+        let text = dir.as_ref().map(|dir| dir.to_str().map(str::to_owned).context("a directory is not valid UTF-8"));
+        text.transpose()
+    };
+    let all = [
+        ("state_dir", path(&arguments.state_dir)?, ["--state-dir", "ANTEROOM_STATE_DIR"]),
+        ("cache_dir", path(&arguments.cache_dir)?, ["--cache-dir", "ANTEROOM_CACHE_DIR"]),
+        ("listen", listen, ["--listen", "ANTEROOM_LISTEN"]),
+    ];
+    let set = all.into_iter().filter_map(|(key, value, [flag, variable])| {
+        let source = if is_argument(flag) { flag } else { variable };
+        Some(Override { key, value: value?.into(), source })
+    });
+    Ok(set.collect())
+}
+
+/// Whether this program was started with the flag.
+fn is_argument(flag: &str) -> bool {
+    let mut arguments = std::env::args_os().skip(1).take_while(|argument| argument != "--");
+    let is_flag = |text: &str| text.strip_prefix(flag).is_some_and(|rest| rest.is_empty() || rest.starts_with('='));
+    arguments.any(|argument| is_flag(&argument.to_string_lossy()))
 }
 
 fn print_error(error: &anyhow::Error, is_exec: bool) -> ExitCode {

@@ -1,12 +1,15 @@
 //! `anteroom serve`.
 
 use super::{machine_environment, print_line};
-use anteroom_controller::{config::Config, limits::ServerLimits, log, state_file_system};
+use anteroom_controller::{config::ConfigSources, limits::ServerLimits, log, state_file_system};
 use anteroom_server::StateDir;
 use std::process::ExitCode;
 use tokio::signal::unix::{SignalKind, signal};
 
-pub(super) async fn run(config: Config, demo: bool) -> anyhow::Result<ExitCode> {
+pub(super) async fn run(sources: ConfigSources, demo: bool) -> anyhow::Result<ExitCode> {
+    // Before anything else: without a handler this signal ends a process.
+    let hangup = signal(SignalKind::hangup())?;
+    let config = sources.read_with_files()?;
     let state_dir = StateDir::lock(&config.state_dir)?;
     log::start_server(&config)?;
     state_file_system::warn_unless_local(&config.state_dir);
@@ -16,6 +19,7 @@ pub(super) async fn run(config: Config, demo: bool) -> anyhow::Result<ExitCode> 
     let mut terminate = signal(SignalKind::terminate())?;
     let minutes = config.sessions.login_link_s_max / 60;
     let server = anteroom_server::start_server(config, ServerLimits::default(), &state_dir, environment, demo).await?;
+    server.reload_on(hangup, sources);
     let link = anteroom_server::create_operator_login_link(&server).await?;
     print_line(format_args!("\nAnteroom is listening at {}", server.address));
     print_line(format_args!("Its pages are at {}", server.app.auth.addresses.base_url()));

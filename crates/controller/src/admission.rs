@@ -77,7 +77,7 @@ pub fn check_capacity(
 /// `disk_low`, `memory_low` or `no_capacity`.
 pub fn require_capacity(server_context: &ServerContext) -> Result<(), ApiError> {
     let permits_in_use = server_context.queue.permits_in_use();
-    check_capacity(&server_context.config, &server_context.image, &server_context.machines, permits_in_use).map_err(
+    check_capacity(&server_context.config(), &server_context.image, &server_context.machines, permits_in_use).map_err(
         |shortage| {
             let error = ApiError::new(shortage.to_problem(), chain(&shortage));
             tracing::warn!(
@@ -93,11 +93,11 @@ pub fn require_capacity(server_context: &ServerContext) -> Result<(), ApiError> 
 
 /// Installs the check in the queue: accepted sessions wait while capacity is missing.
 pub fn install_admission_check(server_context: &ServerContext) {
-    let (config, machines) = (Arc::clone(&server_context.config), server_context.machines.clone());
+    let (config, machines) = (server_context.live_config.clone(), server_context.machines.clone());
     let image = Arc::clone(&server_context.image);
     server_context
         .queue
-        .set_admission_check(move |permits_in_use| check_capacity(&config, &image, &machines, permits_in_use));
+        .set_admission_check(move |permits_in_use| check_capacity(&config.get(), &image, &machines, permits_in_use));
 }
 
 /// The free space below the state directory and the cache directory, as a sentence. The database and receipts are in the first; machines

@@ -87,7 +87,7 @@ pub async fn create_bundle(server_context: &ServerContext, id: &SessionId) -> Re
         versions: system_info::collect_versions(server_context),
         row,
     };
-    let (config, machines) = (server_context.config.clone(), server_context.machines.clone());
+    let (config, machines) = (server_context.config(), server_context.machines.clone());
     let name = format!("{id}-{}{BUNDLE_SUFFIX}", unix_time::now_unix_ms());
     let file_name = name.clone();
     let archived = tokio::task::spawn_blocking(move || {

@@ -2,14 +2,18 @@
 //! at once. Other limits are constants, see [`limits`](crate::limits).
 
 mod audit;
+mod check;
 mod connections;
 mod credentials;
 mod image;
 mod log;
 mod machines;
 mod public_url;
+pub mod reload;
 mod retention;
 mod sessions;
+mod sources;
+mod table;
 mod vault;
 
 pub use audit::Audit;
@@ -21,6 +25,7 @@ pub use machines::Machines;
 pub use public_url::normalise_public_url;
 pub use retention::Retention;
 pub use sessions::Sessions;
+pub use sources::{ConfigSources, Override, ShownSetting};
 pub use vault::Vault;
 
 use crate::{
@@ -104,10 +109,10 @@ fn base_dir(variable: &str, below_home: &str) -> PathBuf {
 
 /// All errors of a configuration.
 #[derive(Debug, thiserror::Error)]
-#[error("the configuration {} has {} error(s):{}", path.display(), errors.len(), errors.iter().map(|error| format!("\n  - {error}")).collect::<String>())]
+#[error("the configuration{} has {} error(s):{}", path.as_ref().map(|path| format!(" {}", path.display())).unwrap_or_default(), errors.len(), errors.iter().map(|error| format!("\n  - {error}")).collect::<String>())]
 pub struct ConfigErrors {
-    /// The file.
-    pub path: PathBuf,
+    /// The file; `None`: there is none.
+    pub path: Option<PathBuf>,
     /// One sentence for each error.
     pub errors: Vec<String>,
 }
@@ -118,9 +123,7 @@ impl Config {
     /// # Errors
     /// The file cannot be read, is not TOML, or has unknown keys or invalid values.
     pub fn read(path: &Path) -> Result<Self, ConfigErrors> {
-        let fail = |errors: Vec<String>| ConfigErrors { path: path.to_owned(), errors };
-        let text = std::fs::read_to_string(path).map_err(|error| fail(vec![format!("cannot be read: {error}")]))?;
-        Self::parse(&text).map_err(fail)
+        ConfigSources { file: Some(path.to_owned()), overrides: Vec::new() }.read()
     }
 
     /// Parses a text; see [`Config::read`].
@@ -128,18 +131,27 @@ impl Config {
     /// # Errors
     /// All errors, one sentence each.
     pub fn parse(text: &str) -> Result<Self, Vec<String>> {
-        let mut table: toml::Table = text.parse().map_err(|error: toml::de::Error| vec![error.to_string()])?;
+        let table: toml::Table = text.parse().map_err(|error: toml::de::Error| vec![error.to_string()])?;
+        match Self::from_table(table) {
+            (Some(config), errors) if errors.is_empty() => Ok(config),
+            (_, errors) => Err(errors),
+        }
+    }
+
+    /// The configuration of a table without the values that have a wrong type, and everything that is wrong with it. `None`: there is no
+    /// such configuration.
+    fn from_table(mut table: toml::Table) -> (Option<Self>, Vec<String>) {
         let mut errors = Vec::new();
         remove_wrong_types(&mut table, &[], &mut errors);
         let mut unknown = |key: serde_ignored::Path<'_>| errors.push(format!("{key} is not a setting"));
         match serde_ignored::deserialize::<_, _, Self>(toml::Value::Table(table), &mut unknown) {
             Ok(config) => {
                 errors.extend(config.validate());
-                if errors.is_empty() { Ok(config) } else { Err(errors) }
+                (Some(config), errors)
             }
             Err(error) => {
                 errors.push(one_line(&error.to_string()));
-                Err(errors)
+                (None, errors)
             }
         }
     }
@@ -190,6 +202,7 @@ impl Config {
             errors.push(error);
         }
         errors.extend(self.http.validation_errors());
+        errors.extend(self.log.validation_errors());
         errors.extend(self.webhook.validation_errors());
         errors.extend(self.oidc.validation_errors(self.public_url.as_deref()));
         errors.extend(self.image.validate());

@@ -92,8 +92,8 @@ fn finish(context: &SessionContext, rows: &ErasedRows) -> EraseReport {
         tickets: rows.tickets,
         viewers: rows.viewers,
         messages: rows.messages,
-        receipts: remove_files(&context.config.receipts_dir(), RECEIPT_SUFFIX, &machines),
-        bundles: remove_files(&context.config.bundles_dir(), BUNDLE_SUFFIX, &sessions),
+        receipts: remove_files(&context.config().receipts_dir(), RECEIPT_SUFFIX, &machines),
+        bundles: remove_files(&context.config().bundles_dir(), BUNDLE_SUFFIX, &sessions),
         stays: STAYS.map(str::to_owned).to_vec(),
     }
 }
@@ -125,7 +125,7 @@ fn remove_files(dir: &Path, suffix: &str, ids: &[String]) -> u64 {
 /// Deletes sessions that ended `retention.sessions_s_max` ago. Runs until the server stops.
 pub async fn run_retention_job(server_context: ServerContext) {
     loop {
-        let age_ms = server_context.config.retention.sessions_s_max.saturating_mul(1_000);
+        let age_ms = server_context.config().retention.sessions_s_max.saturating_mul(1_000);
         let before_ms = unix_time::now_unix_ms().saturating_sub(age_ms);
         match server_context.store.erase_ended_sessions(before_ms, BATCH).await {
             Ok(rows) if rows.sessions.is_empty() => {}

@@ -31,11 +31,11 @@ pub async fn health_report(server_context: &ServerContext) -> Health {
         image(server_context),
         isolation(server_context),
         machines(server_context),
-        capacity("disk", admission::check_disk(&server_context.config)),
+        capacity("disk", admission::check_disk(&server_context.config())),
         capacity(
             "memory",
             admission::check_memory(
-                &server_context.config,
+                &server_context.config(),
                 &server_context.image,
                 MachineCounts::of(&server_context.machines, server_context.queue.permits_in_use()).with_another(),
             ),
@@ -147,7 +147,7 @@ fn isolation(server_context: &ServerContext) -> HealthCheck {
 fn machines(server_context: &ServerContext) -> HealthCheck {
     let (count, waiting) = (server_context.machines.count(), server_context.queue.waiting_count());
     let status = if waiting > 0 { HealthStatus::Degraded } else { HealthStatus::Ok };
-    let max = server_context.config.machines.machines_max;
+    let max = server_context.config().machines.machines_max;
     check("machines", status, format!("{count} of {max} machines run, {waiting} session(s) are queued"))
 }
 

@@ -66,7 +66,7 @@ pub struct ExpectedState {
 /// # Errors
 /// The database or the host cannot be read.
 pub async fn report_with_server(server_context: &ServerContext) -> Result<LeakReport, LeakError> {
-    let config = server_context.config.clone();
+    let config = server_context.config();
     let first = single_report(server_context, &config).await?;
     if first.orphans().next().is_none() {
         return Ok(first);

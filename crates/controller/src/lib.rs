@@ -29,6 +29,7 @@ pub mod image;
 pub mod keys;
 pub mod leaks;
 pub mod limits;
+pub mod live;
 pub mod log;
 pub mod names;
 pub mod oidc;

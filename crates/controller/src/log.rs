@@ -19,7 +19,7 @@ use std::{
     error::Error,
     io::{self, IsTerminal, Write},
     path::{Path, PathBuf},
-    sync::{LazyLock, Mutex},
+    sync::{LazyLock, Mutex, OnceLock},
     time::Duration,
 };
 use tokio_util::sync::CancellationToken;
@@ -30,6 +30,7 @@ use tracing_subscriber::{
     fmt,
     layer::SubscriberExt,
     registry::LookupSpan,
+    reload,
     util::{SubscriberInitExt, TryInitError},
 };
 
@@ -52,6 +53,9 @@ pub enum LogError {
         /// The cause.
         source: io::Error,
     },
+    /// The level cannot be changed.
+    #[error("log.level cannot be changed")]
+    Reload(#[from] reload::Error),
     /// This process logs already.
     #[error(transparent)]
     AlreadyStarted(#[from] TryInitError),
@@ -62,7 +66,7 @@ pub enum LogError {
 /// # Errors
 /// The level is invalid.
 pub fn start_console(log: &Log) -> Result<(), LogError> {
-    Ok(tracing_subscriber::registry().with(to_standard_error(log)).with(filter(log)?).try_init()?)
+    Ok(tracing_subscriber::registry().with(to_standard_error(log)).with(level_filter(log)?).try_init()?)
 }
 
 /// Starts the server's logging to standard error and to its files. Call it after the state directory is locked.
@@ -74,15 +78,25 @@ pub fn start_server(config: &Config) -> Result<(), LogError> {
     let lines = to_file(log, &config.log_file())?;
     let security = to_file(log, &config.log_file().with_file_name(SECURITY_FILE_NAME))?;
     let errors = log.error_file.as_deref().map(|path| to_file(log, path)).transpose()?;
+    let (filter, handle) = reload::Layer::new(level_filter(log)?);
     tracing_subscriber::registry()
         .with(to_standard_error(log))
         .with(lines)
         .with(security.with_filter(filter_fn(|metadata| metadata.target() == SECURITY_TARGET)))
         .with(errors.map(|errors| errors.with_filter(LevelFilter::WARN)))
-        .with(filter(log)?)
+        .with(filter)
         .with(LINE_BUDGET.clone())
         .try_init()?;
+    let _ = CHANGE_LEVEL.set(Box::new(move |log| Ok(handle.reload(level_filter(log)?)?)));
     Ok(())
+}
+
+/// Changes the level of the server's logging.
+///
+/// # Errors
+/// The level is invalid.
+pub fn change_level(log: &Log) -> Result<(), LogError> {
+    CHANGE_LEVEL.get().map_or(Ok(()), |change| change(log))
 }
 
 /// Logs periodically how many lines were dropped, until the server stops.
@@ -99,10 +113,15 @@ const REPORT_INTERVAL: Duration = Duration::from_secs(60);
 /// The budget of this process, whose log is one.
 static LINE_BUDGET: LazyLock<LineBudget> = LazyLock::new(LineBudget::default);
 
+/// Changes the level of this process's log.
+static CHANGE_LEVEL: OnceLock<ChangeLevel> = OnceLock::new();
+
+type ChangeLevel = Box<dyn Fn(&Log) -> Result<(), LogError> + Send + Sync>;
+
 /// Filters for libraries that log payload bytes: those of a terminal contain what users type and read.
 const SILENCED_LIBRARIES: [&str; 2] = ["tungstenite=off", "tokio_tungstenite=off"];
 
-fn filter(log: &Log) -> Result<EnvFilter, LogError> {
+fn level_filter(log: &Log) -> Result<EnvFilter, LogError> {
     let invalid = |source: Box<dyn Error + Send + Sync>| LogError::Level { level: log.level.clone(), source };
     let configured = EnvFilter::try_new(&log.level).map_err(|error| invalid(error.into()))?;
     let directives = SILENCED_LIBRARIES.iter().chain([&"security=info"]);

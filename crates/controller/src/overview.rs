@@ -114,18 +114,18 @@ async fn ended_since(server_context: &ServerContext, since_ms: UnixMs) -> Result
 
 /// The earliest time at which a session can have been created that has entries at `since_ms` or later.
 fn created_since(server_context: &ServerContext, since_ms: UnixMs) -> UnixMs {
-    since_ms.saturating_sub(server_context.config.sessions.session_s_max.saturating_mul(1_000))
+    since_ms.saturating_sub(server_context.config().sessions.session_s_max.saturating_mul(1_000))
 }
 
 fn host_capacity(server_context: &ServerContext) -> HostCapacity {
     let memory = HostMemory::read();
     HostCapacity {
         machines: server_context.machines.count() as u64,
-        machines_max: server_context.config.machines.machines_max,
+        machines_max: server_context.config().machines.machines_max,
         machine_memory_mib_max: server_context.image.machine_memory_mib_max,
         memory_total_mib: memory.map(|memory| memory.total_mib),
         memory_available_mib: memory.map(|memory| memory.available_mib),
-        disk_free_mib: read_disk_free_mib(&server_context.config.state_dir).ok(),
+        disk_free_mib: read_disk_free_mib(&server_context.config().state_dir).ok(),
         shortage: server_context.queue.admission_shortage().map(|shortage| chain(&shortage)),
         isolation: server_context.image.isolation.clone(),
     }

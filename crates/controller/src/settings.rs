@@ -109,6 +109,16 @@ impl Setting {
         Self { name, doc, value: toml::Value::try_from(value).ok(), range: None, example: None, lines: None }
     }
 
+    /// Its key in its section.
+    pub(crate) fn name(&self) -> &'static str {
+        self.name
+    }
+
+    /// Its value; `None`: it is not set.
+    pub(crate) fn value(&self) -> Option<&toml::Value> {
+        self.value.as_ref()
+    }
+
     /// Limits a number to a range.
     pub(crate) fn with_range(self, range: RangeInclusive<i64>) -> Self {
         Self { range: Some(range), ..self }

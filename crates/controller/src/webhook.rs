@@ -193,7 +193,8 @@ async fn record_failure(
     attached: Option<AttachedCredential>,
     error: AttemptError,
 ) -> Result<(), StoreError> {
-    let settings = &context.config.webhook;
+    let config = context.config();
+    let settings = &config.webhook;
     let (now, tries) = (unix_time::now_unix_ms(), message.attempts + 1);
     let too_old = now.saturating_sub(message.created_at_ms) >= settings.give_up_s_max * 1_000;
     let abandoned = error.is_permanent() || tries >= settings.attempts_max || too_old;

@@ -48,7 +48,7 @@ impl App {
     pub fn new(auth: Auth, server_context: ServerContext, demo_pages: Option<Router>) -> Self {
         Self(Arc::new(AppParts {
             auth,
-            trusted_proxies: TrustedProxies::new(&server_context.config.trusted_proxies),
+            trusted_proxies: TrustedProxies::new(&server_context.config().trusted_proxies),
             body_budgets: BodyBudgets::default(),
             event_streams: EventStreams::default(),
             session_list_streams: SessionListStreams::default(),

@@ -11,6 +11,15 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 /// The path below which people's own browsers reach the demo's pages at this server.
 pub(crate) const DEMO_PATH: &str = "/demo";
 
+/// Lets people sign in to the demo on pages of this server.
+///
+/// # Errors
+/// `base_url` is not an address.
+pub(crate) fn add_pages(providers: &mut Providers, base_url: &str) -> anyhow::Result<()> {
+    providers.add_sign_in_host(&"demo".parse()?, base_url.to_owned().try_into()?);
+    Ok(())
+}
+
 /// Starts the identity provider and lets the egress gate reach it. Returns its pages, for people's own browsers below
 /// `base_url` + [`DEMO_PATH`].
 ///
@@ -27,7 +36,7 @@ pub(crate) async fn start(
     let address = listener.local_addr()?;
     let host = HostName::parse(DEMO_HOST).map_err(|error| anyhow::anyhow!("{error}"))?;
     overrides.insert(host, DEMO_PORT, address);
-    providers.add_sign_in_host(&"demo".parse()?, base_url.to_owned().try_into()?);
+    add_pages(providers, base_url)?;
     let idp = DemoIdp::new(DEMO_ISSUER, DemoLimits::default()).with_public_url(format!("{base_url}{DEMO_PATH}"));
     let (pages, stop) = (idp.router(), stop.clone());
     let router = pages.clone();

@@ -19,6 +19,7 @@ pub mod http;
 mod listener;
 pub mod peer;
 mod process_protection;
+mod reload;
 mod server;
 mod state_dir;
 

@@ -93,7 +93,7 @@ impl TcpServer {
             router,
             connections: Connections::new(&app.limits.connections, raise_open_files()),
             trusted_proxies: app.trusted_proxies.clone(),
-            http2: app.config.http.http2,
+            http2: app.config().http.http2,
             tasks,
             stop: app.stop.clone(),
         }

@@ -10,6 +10,7 @@ use crate::{
     http,
     listener::TcpServer,
     peer::{OperatorSocket, Peer},
+    reload::reload_on_signal,
     state_dir::StateDir,
 };
 use anteroom_audit::{Action, Entry};
@@ -17,7 +18,7 @@ use anteroom_controller::{
     admission,
     audit::{self, Audit},
     caller::{COMMAND_LINE_NAME, Caller, command_line_id},
-    config::{Config, LOCAL_API_SOCKET_NAME},
+    config::{Config, ConfigSources, LOCAL_API_SOCKET_NAME},
     credentials::check_job,
     db_metrics::DbMetrics,
     egress, erasure,
@@ -25,6 +26,7 @@ use anteroom_controller::{
     image::ImageInfo,
     keys::{self, KeyRotation},
     limits::ServerLimits,
+    live::Live,
     log,
     oidc::{self, Oidc},
     providers::Providers,
@@ -59,7 +61,10 @@ use std::{
     sync::{Arc, OnceLock},
     time::Duration,
 };
-use tokio::net::{TcpListener, UnixListener};
+use tokio::{
+    net::{TcpListener, UnixListener},
+    signal::unix::Signal,
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 /// The environment that machines are started in.
@@ -150,6 +155,11 @@ pub async fn start_server(
 }
 
 impl Server {
+    /// Reads the configuration again for each of these signals, until the server stops.
+    pub fn reload_on(&self, hangup: Signal, sources: ConfigSources) {
+        self.app.tasks.spawn(reload_on_signal(self.app.clone(), sources, hangup));
+    }
+
     /// Stops gracefully: closes sockets with a reason and waits for tasks within the limit. Machines keep running and sessions stay
     /// active for the next server.
     pub async fn stop(self) {
@@ -162,7 +172,7 @@ impl Server {
             self.app.tasks.wait().await;
             self.serving.wait().await;
         };
-        let limit = Duration::from_millis(self.app.config.http.drain_ms_max);
+        let limit = Duration::from_millis(self.app.config().http.drain_ms_max);
         if tokio::time::timeout(limit, drained).await.is_err() {
             tracing::warn!(
                 outcome = "drain_timed_out",
@@ -242,7 +252,7 @@ fn session_context(
     let timeline = timeline(&limits, &database.store, &tasks, &stop);
     let store = database.store;
     Ok(SessionContext {
-        config: Arc::clone(config),
+        live_config: Live::new(Arc::clone(config)),
         limits,
         extra_ca_pem: egress::extra_ca_pem(config)?.into(),
         store: store.clone(),
@@ -250,7 +260,7 @@ fn session_context(
         key_rotation: KeyRotation::new(store.clone(), database.vault.clone()),
         vault: database.vault,
         audit: database.audit,
-        providers: Arc::new(providers),
+        live_providers: Live::new(providers),
         sessions: Arc::clone(&timeline.sessions),
         settled_verdicts: Arc::default(),
         start_histograms: Default::default(),

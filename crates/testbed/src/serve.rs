@@ -11,7 +11,7 @@ pub mod read_only_database;
 pub mod wall_clock;
 
 use crate::plain_process::{InjectedFaults, PlainProcessSpecs};
-use anteroom_controller::{config::Config, image::ImageInfo, limits::ServerLimits, random, unix_time};
+use anteroom_controller::{config::ConfigSources, image::ImageInfo, limits::ServerLimits, random, unix_time};
 use anteroom_server::{MachineEnvironment, Server, StateDir};
 use anteroom_store::{CallerKind, NewCaller, Role, Sha256Hex};
 use anteroom_wire::{
@@ -60,7 +60,9 @@ pub async fn run_server(launch: LaunchConfig) -> anyhow::Result<()> {
     let server_dir = launch.config.parent().context("the configuration has no directory")?.to_owned();
     wall_clock::restore_offset(&server_dir);
     read_only_database::watch(&server_dir);
-    let config = Config::read(&launch.config)?;
+    let hangup = signal(SignalKind::hangup())?;
+    let sources = ConfigSources { file: Some(launch.config.clone()), overrides: Vec::new() };
+    let config = sources.read_with_files()?;
     let state = StateDir::lock(&config.state_dir)?;
     anteroom_controller::log::start_server(&config)?;
     anteroom_server::protect_process();
@@ -91,6 +93,7 @@ pub async fn run_server(launch: LaunchConfig) -> anyhow::Result<()> {
     };
     let mut terminate = signal(SignalKind::terminate())?;
     let server = anteroom_server::start_server(config, launch.limits, &state, environment, launch.demo).await?;
+    server.reload_on(hangup, sources);
     for (role, tokens) in [(Role::Operator, launch.operators), (Role::Backend, launch.backends)] {
         for token in tokens {
             ensure_caller(&server, role.clone(), &token).await.context("a caller")?;

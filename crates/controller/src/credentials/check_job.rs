@@ -17,17 +17,17 @@ const INTERVAL_S_MIN: u64 = 1;
 
 /// Runs until the server stops.
 pub async fn run_check_job(server_context: ServerContext) {
-    let settings = &server_context.config.credentials;
-    let interval_s = if settings.check_every_s == 0 { INTERVAL_S_MAX } else { settings.check_every_s / 10 };
-    let interval = Duration::from_secs(interval_s.clamp(INTERVAL_S_MIN, INTERVAL_S_MAX));
     let mut attempts = RecentAttempts::default();
     loop {
+        let every_s = server_context.config().credentials.check_every_s;
+        let interval_s = if every_s == 0 { INTERVAL_S_MAX } else { every_s / 10 };
+        let interval = Duration::from_secs(interval_s.clamp(INTERVAL_S_MIN, INTERVAL_S_MAX));
         tokio::select! {
             () = tokio::time::sleep(interval) => {}
             () = server_context.stop.cancelled() => return,
         }
         server_context.volatile_execs.discard_screens_older_than(LAST_SCREEN_AGE_MAX);
-        if settings.check_every_s == 0 {
+        if server_context.config().credentials.check_every_s == 0 {
             continue;
         }
         if let Err(error) = start_due_checks(&server_context, &mut attempts).await {
@@ -48,7 +48,7 @@ impl RecentAttempts {
 
 /// Starts the checks that are due, as far as capacity allows.
 async fn start_due_checks(server_context: &ServerContext, attempts: &mut RecentAttempts) -> Result<(), StoreError> {
-    let every_s = server_context.config.credentials.check_every_s;
+    let every_s = server_context.config().credentials.check_every_s;
     attempts.discard_older_than(Duration::from_secs(every_s));
     let capacity = free_checks(server_context).await?;
     if capacity == 0 {
@@ -75,7 +75,7 @@ async fn start_due_checks(server_context: &ServerContext, attempts: &mut RecentA
 async fn free_checks(server_context: &ServerContext) -> Result<u32, StoreError> {
     if server_context.queue.permitted_count() > 0
         || admission::check_capacity(
-            &server_context.config,
+            &server_context.config(),
             &server_context.image,
             &server_context.machines,
             server_context.queue.permits_in_use(),
@@ -90,7 +90,7 @@ async fn free_checks(server_context: &ServerContext) -> Result<u32, StoreError> 
         active.iter().filter(|row| row.purpose.credential_use().is_some_and(|using| is_check(using.purpose))).count();
     let running = u32::try_from(running).unwrap_or(u32::MAX);
     Ok(server_context
-        .config
+        .config()
         .credentials
         .concurrent_checks_max
         .saturating_sub(running)
@@ -106,7 +106,7 @@ async fn due(
 ) -> Result<Vec<CredentialRow>, StoreError> {
     let limit = count_max.saturating_add(u32::try_from(attempts.0.len()).unwrap_or(u32::MAX));
     let mut due = Vec::new();
-    for provider in server_context.providers.iter().filter(|provider| !provider.credential.status_argv.is_empty()) {
+    for provider in server_context.providers().iter().filter(|provider| !provider.credential.status_argv.is_empty()) {
         due.extend(server_context.store.list_unchecked_credentials(&provider.id, checked_before, limit).await?);
     }
     // A use renews the credential, or shows soon that it cannot.

@@ -27,7 +27,7 @@ pub async fn delete_expired_credentials(context: &SessionContext) -> Result<(), 
         let entry = entry.with_data(json!({ "credential": row.id, "until": until }));
         context.timeline.append_in_background(&row.session, entry);
     }
-    let warning_until = now.saturating_add(context.config.credentials.expiry_warning_s.saturating_mul(1_000));
+    let warning_until = now.saturating_add(context.config().credentials.expiry_warning_s.saturating_mul(1_000));
     for row in context.store.list_expiring_credentials(now, warning_until, BATCH_MAX).await? {
         report_expiry(context, &row, now).await?;
     }

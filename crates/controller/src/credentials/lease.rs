@@ -60,7 +60,7 @@ pub async fn lease_credential(
 ) -> Result<(CredentialRow, Vec<DeliveredFile>), ApiError> {
     let row = require_undeleted_credential(context, caller, Action::LeaseCredential, id).await?;
     // A copy that is taken during a use may be replaced at once.
-    let provider = context.providers.resolved_for_use(&row.provider, row.method.as_ref());
+    let provider = context.providers().resolved_for_use(&row.provider, row.method.as_ref());
     let takes_turns = provider.is_none_or(|(_, provider)| takes_turns(&provider));
     let _turn = if takes_turns { Some(context.credential_turns.wait_for_lease(id).await?) } else { None };
     // Before anything is deleted: bytes that cannot be decrypted now may be decrypted after a key is restored.

@@ -13,8 +13,9 @@ use anteroom_wire::{
 
 /// A credential without its secret, with its current health.
 pub fn to_credential_meta(context: &SessionContext, row: &CredentialRow) -> CredentialMeta {
-    let expiring_ms = context.config.credentials.expiry_warning_s.saturating_mul(1_000);
-    let provider = context.providers.resolved_for_use(&row.provider, row.method.as_ref()).map(|(_, provider)| provider);
+    let expiring_ms = context.config().credentials.expiry_warning_s.saturating_mul(1_000);
+    let provider =
+        context.providers().resolved_for_use(&row.provider, row.method.as_ref()).map(|(_, provider)| provider);
     let (health, health_detail) = derive_current_health(row, unix_time::now_unix_ms(), expiring_ms);
     CredentialMeta {
         id: row.id.clone(),
@@ -41,13 +42,13 @@ pub fn to_credential_meta(context: &SessionContext, row: &CredentialRow) -> Cred
 /// The filter for credentials that have this health now.
 pub fn health_now(context: &SessionContext, health: CredentialHealth) -> HealthAt {
     let now_ms = unix_time::now_unix_ms();
-    let expiring_ms = context.config.credentials.expiry_warning_s.saturating_mul(1_000);
+    let expiring_ms = context.config().credentials.expiry_warning_s.saturating_mul(1_000);
     HealthAt { health, now_ms, expiring_until_ms: now_ms.saturating_add(expiring_ms) }
 }
 
 /// What a use of a leased copy does to the stored credential, one sentence; `None`: nothing, or it is no longer stored.
 pub fn lease_notice(context: &SessionContext, row: &CredentialRow) -> Option<String> {
-    let (_, provider) = context.providers.resolved_for_use(&row.provider, row.method.as_ref())?;
+    let (_, provider) = context.providers().resolved_for_use(&row.provider, row.method.as_ref())?;
     let is_stored = row.deletion_policy.storage_policy() == StoragePolicy::Store;
     (is_stored && !provider.credential.never_refreshed).then(|| {
         format!(

@@ -1,5 +1,6 @@
 //! A size-bounded, rotating log file. When a line would exceed the limit, `FILE` becomes `FILE.1`, `FILE.1` becomes `FILE.2`
-//! and so on; the oldest file is removed. Lines are never split across files. All files have mode 0600.
+//! and so on; the oldest file is removed. Lines are never split across files. All files have mode 0600. If another program (logrotate)
+//! renames or removes the file, the next line goes to a new one.
 //!
 //! It is not a library because three properties are needed together: the mode of every file, the size bound when a rename
 //! fails, and continued logging when a file cannot be opened.
@@ -7,7 +8,7 @@
 use std::{
     fs::{self, DirBuilder, File, OpenOptions, Permissions},
     io::{self, Write},
-    os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt, PermissionsExt},
+    os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
 };
 
@@ -16,6 +17,8 @@ use std::{
 pub struct RotatingFile {
     path: PathBuf,
     file: File,
+    /// The file system and the inode of the file.
+    identity: (u64, u64),
     bytes: u64,
     bytes_max: u64,
     rotated_max: u32,
@@ -34,14 +37,15 @@ impl RotatingFile {
             DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
         }
         let file = append(path)?;
-        let bytes = file.metadata()?.len();
+        let metadata = file.metadata()?;
+        let (bytes, identity) = (metadata.len(), (metadata.dev(), metadata.ino()));
         // A server that was killed, or had no disk space, may have left an incomplete line.
         let mut last = [b'\n'];
         if bytes > 0 {
             File::open(path)?.read_exact_at(&mut last, bytes - 1)?;
         }
         let is_line_incomplete = last != [b'\n'];
-        Ok(Self { path: path.to_owned(), file, bytes, bytes_max, rotated_max, is_line_incomplete })
+        Ok(Self { path: path.to_owned(), file, identity, bytes, bytes_max, rotated_max, is_line_incomplete })
     }
 
     /// Renames the file and opens an empty one. If that fails the file is truncated, so the size bound always holds.
@@ -58,12 +62,24 @@ impl RotatingFile {
             append(&self.path)
         };
         match rename() {
-            Ok(file) => self.file = file,
+            Ok(file) => {
+                let metadata = file.metadata()?;
+                self.identity = (metadata.dev(), metadata.ino());
+                self.file = file;
+            }
             Err(_) => self.file.set_len(0)?,
         }
         self.bytes = 0;
         self.is_line_incomplete = false;
         Ok(())
+    }
+
+    /// Opens the path again if it leads to another file, or to none. If that fails, lines go on into the renamed file.
+    fn follow_rename(&mut self) {
+        let is_same = fs::metadata(&self.path).is_ok_and(|found| (found.dev(), found.ino()) == self.identity);
+        if !is_same && let Ok(new) = Self::open(&self.path, self.bytes_max, self.rotated_max) {
+            *self = new;
+        }
     }
 
     /// Writes the whole text; after an error `bytes` counts the part that was written.
@@ -88,6 +104,7 @@ impl RotatingFile {
 impl Write for RotatingFile {
     /// Writes `line` as a whole, never only a part.
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        self.follow_rename();
         let bytes = u64::try_from(line.len()).unwrap_or(u64::MAX);
         if self.bytes > 0 && self.bytes.saturating_add(bytes) > self.bytes_max {
             self.rotate()?;
@@ -185,6 +202,25 @@ mod tests {
         }
         assert!(fs::metadata(&path).unwrap().len() <= 30);
         assert_eq!(lines(&path), ["line 8 of ten", "line 9 of ten"]);
+    }
+
+    #[test]
+    fn lines_follow_the_path_when_the_file_is_renamed_or_removed() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.jsonl");
+        let mut file = RotatingFile::open(&path, 1 << 20, 1).unwrap();
+        file.write_all(b"one\n").unwrap();
+        fs::rename(&path, dir.path().join("a.jsonl-20260101")).unwrap();
+        file.write_all(b"two\n").unwrap();
+        assert_eq!(lines(&path), ["two"]);
+        // logrotate with `create`: the new file has another mode.
+        fs::rename(&path, rotated(&path, 1)).unwrap();
+        fs::write(&path, "").unwrap();
+        file.write_all(b"three\n").unwrap();
+        fs::remove_file(&path).unwrap();
+        file.write_all(b"four\n").unwrap();
+        assert_eq!((lines(&path), lines(&rotated(&path, 1))), (vec!["four".to_owned()], vec!["two".to_owned()]));
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
     }
 
     #[test]

@@ -111,7 +111,8 @@ fn parse_request(data: &Value, provider: ProviderId) -> Option<Request> {
 }
 
 fn refused_host(server_context: &ServerContext, request: Request, requests: Requests) -> RefusedHost {
-    let descriptor = server_context.providers.get(&request.provider);
+    let providers = server_context.providers();
+    let descriptor = providers.get(&request.provider);
     let is_denied = request.reason == Problem::EgressDenied.code();
     let descriptor_change =
         descriptor.filter(|_| is_denied).map(|provider| descriptor_change(provider, &request.host, request.port));

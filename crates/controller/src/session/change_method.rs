@@ -37,7 +37,8 @@ pub async fn change_method(context: &SessionContext, id: &SessionId, name: &str)
     if row.purpose.credential_use().is_some() {
         return Err(ApiError::new(Problem::UnknownMethod, "the session uses a stored credential and has no sign-in"));
     }
-    let provider = context.providers.get(&row.provider).ok_or(Problem::UnknownProvider)?;
+    let providers = context.providers();
+    let provider = providers.get(&row.provider).ok_or(Problem::UnknownProvider)?;
     let (method, descriptor) = resolve_method(provider, name)?;
     let descriptor = descriptor.with_settings(&row.settings);
     // On a task, so that it completes even if the caller disconnects: row and agent must not diverge.

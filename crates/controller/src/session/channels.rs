@@ -42,7 +42,7 @@ pub(super) enum Route {
 /// # Errors
 /// Not ready in time (with the stage), the session ended while waiting, or its machine is an external one.
 pub async fn open_channels(context: &SessionContext, session: &ActiveSession) -> Result<Channels, ApiError> {
-    let wait = Duration::from_millis(context.config.sessions.socket_wait_ms_max);
+    let wait = Duration::from_millis(context.config().sessions.socket_wait_ms_max);
     let route = wait_for_route(session, Instant::now() + wait, |progress| match progress {
         Progress::Open { channels } => Some(Route::Channels(channels.clone())),
         Progress::Attached => Some(Route::External),

@@ -45,7 +45,8 @@ pub async fn to_consent_view(
     };
     let owner_name = owner_for_person(row);
     let return_host = return_host(row);
-    let provider = context.providers.get(&row.provider);
+    let providers = context.providers();
+    let provider = providers.get(&row.provider);
     let tool = provider.map_or_else(|| row.provider.as_str(), |provider| provider.name.as_str());
     let storage_policy = provider.map_or(StoragePolicy::Store, |provider| provider.storage_policy);
     let sentence = request_sentence(storage_policy, owner_name.as_deref(), tool, return_host.as_deref());

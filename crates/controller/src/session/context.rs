@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{
     audit::Audit, config::Config, credentials::turns::CredentialTurns, db_metrics::DbMetrics, keys::KeyRotation,
-    limits::ServerLimits, providers::Providers, start_histograms::StartHistograms,
+    limits::ServerLimits, live::Live, providers::Providers, start_histograms::StartHistograms,
     webhook::create_messages::WebhookMessages,
 };
 use anteroom_store::Store;
@@ -18,8 +18,8 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 /// What operations on sessions and stored credentials share. Cheap to clone.
 #[derive(Clone)]
 pub struct SessionContext {
-    /// The configuration.
-    pub config: Arc<Config>,
+    /// The configuration, which can be reloaded.
+    pub live_config: Live<Config>,
     /// The limits that are not settings.
     pub limits: Arc<ServerLimits>,
     /// The certificate authorities of `egress.extra_ca_files`, PEM, for the claims of machines.
@@ -34,8 +34,8 @@ pub struct SessionContext {
     pub key_rotation: Arc<KeyRotation>,
     /// The audit trail.
     pub audit: Arc<Audit>,
-    /// The providers and their tools.
-    pub providers: Arc<Providers>,
+    /// The providers and their tools, which can be reloaded.
+    pub live_providers: Live<Providers>,
     /// The sessions that run on this server.
     pub sessions: Arc<SessionRegistry>,
     /// The turns of the uses of a credential.
@@ -60,4 +60,17 @@ pub struct SessionContext {
     pub tasks: TaskTracker,
     /// Cancelled when the server stops.
     pub stop: CancellationToken,
+}
+
+impl SessionContext {
+    /// The current configuration. What was copied from it when the server started stays as it was; see
+    /// [`Reload`](crate::config::reload::Reload).
+    pub fn config(&self) -> Arc<Config> {
+        self.live_config.get()
+    }
+
+    /// The current providers.
+    pub fn providers(&self) -> Arc<Providers> {
+        self.live_providers.get()
+    }
 }

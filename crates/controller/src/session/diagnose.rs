@@ -155,7 +155,8 @@ pub async fn diagnose_for(
     let _ = tokio::time::timeout(Duration::from_millis(FLUSH_MS_MAX), server_context.timeline.wait_written(id)).await;
     let Some(row) = server_context.store.get_session(id).await? else { return Ok(None) };
     let timeline = server_context.store.list_timeline(id, 0, TIMELINE_ENTRIES_MAX).await?;
-    let provider = server_context.providers.get(&row.provider);
+    let providers = server_context.providers();
+    let provider = providers.get(&row.provider);
     let tool = provider.map_or_else(|| row.provider.to_string(), |provider| provider.name.clone());
     let receipt = receipt(server_context, &row, &timeline).await;
     let external = row.external_machine.as_ref().map(|name| {

@@ -21,7 +21,8 @@ pub(super) async fn cause_of(context: &SessionContext, row: &SessionRow) -> Opti
             let timeline = context.store.list_timeline(&row.id, 0, TIMELINE_ENTRIES_MAX).await.ok()?;
             let external =
                 row.external_machine.as_ref().map(|_| ExternalMachineConfig { is_configured: true, address: None });
-            let provider = context.providers.get(&row.provider);
+            let providers = context.providers();
+            let provider = providers.get(&row.provider);
             let input = DiagnosisInput {
                 now_ms: unix_time::now_unix_ms(),
                 tool: "",

@@ -19,7 +19,7 @@ pub async fn keep_open(context: &SessionContext, id: &SessionId) -> Result<Sessi
     if row.last_used_at_ms.saturating_add(WRITTEN_MS_MIN) > now {
         return Ok(row);
     }
-    let idle_deadline = now + context.config.sessions.idle_s_max * 1_000;
+    let idle_deadline = now + context.config().sessions.idle_s_max * 1_000;
     context.store.record_session_use(id, now, Some(idle_deadline)).await?;
     session.notify_subscribers();
     Ok(require_active(context, id).await?.0)

@@ -198,7 +198,7 @@ async fn report_machine_end(
 /// Resumes an active session whose server stopped or was killed: adopts its machine, or continues without one.
 async fn resume(server_context: &ServerContext, row: &SessionRow) -> Result<(), StoreError> {
     // The plan has checked that the provider exists.
-    let Some(provider) = server_context.providers.resolved(&row.provider, row.method.as_ref()) else { return Ok(()) };
+    let Some(provider) = server_context.providers().resolved(&row.provider, row.method.as_ref()) else { return Ok(()) };
     let provider = provider.with_settings(&row.settings);
     if server_context.sessions.get(&row.id).is_some() {
         return Ok(());

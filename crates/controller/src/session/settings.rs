@@ -98,7 +98,8 @@ async fn give(
     if session.state().delivery() != DeliveryState::None {
         return Err(Problem::DeliveryInProgress.into());
     }
-    let provider = context.providers.get(&row.provider).ok_or(Problem::UnknownProvider)?;
+    let providers = context.providers();
+    let provider = providers.get(&row.provider).ok_or(Problem::UnknownProvider)?;
     // What the sign-in has left besides its credential, so that the tool does not ask for another sign-in.
     let descriptor = provider.with_method_for_use(&session.provider().method).ok_or(Problem::UnknownMethod)?;
     let descriptor = descriptor.with_settings(&settings);

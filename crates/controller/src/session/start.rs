@@ -60,8 +60,8 @@ pub async fn start_session(
         return_url: request.return_url.clone(),
         idempotency: key,
         created_at_ms: now,
-        idle_deadline_ms: Some(now + server_context.config.sessions.idle_s_max * 1_000),
-        deadline_ms: now + server_context.config.sessions.session_s_max * 1_000,
+        idle_deadline_ms: Some(now + server_context.config().sessions.idle_s_max * 1_000),
+        deadline_ms: now + server_context.config().sessions.session_s_max * 1_000,
         external: external.map(|machine| ExternalMachineClaim {
             machine: machine.name.clone(),
             agent_token: machine.agent_token.clone(),
@@ -178,11 +178,9 @@ fn check_request(
 ) -> Result<(Provider, Option<MethodName>), ApiError> {
     let id: ProviderId =
         request.provider.parse().map_err(|error| ApiError::new(Problem::UnknownProvider, format!("{error}")))?;
-    let provider = server_context.providers.get(&id).ok_or_else(|| {
-        ApiError::new(
-            Problem::UnknownProvider,
-            format!("{id} is not one of {}", server_context.providers.comma_separated_ids()),
-        )
+    let providers = server_context.providers();
+    let provider = providers.get(&id).ok_or_else(|| {
+        ApiError::new(Problem::UnknownProvider, format!("{id} is not one of {}", providers.comma_separated_ids()))
     })?;
     if provider.storage_policy == StoragePolicy::Forbidden {
         return Err(ApiError::new(

@@ -158,7 +158,7 @@ impl Supervisor {
             SupervisorStart::External { .. } => InitialState::Attached,
         };
         let (lifecycle, commands) =
-            Lifecycle::begin(initial, row.generation, server_context.config.sessions.restarts_max);
+            Lifecycle::begin(initial, row.generation, server_context.config().sessions.restarts_max);
         let mut supervisor = Self {
             server_context: server_context.clone(),
             session: Arc::clone(session),

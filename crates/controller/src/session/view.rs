@@ -45,10 +45,11 @@ fn assemble(
 ) -> SessionView {
     let state = session.map(ActiveSession::state);
     let state = state.as_ref();
-    let descriptor = context.providers.get(&row.provider);
+    let providers = context.providers();
+    let descriptor = providers.get(&row.provider);
     let provider = match state {
         Some(state) => Some(Arc::clone(&state.provider)),
-        None => context.providers.resolved(&row.provider, row.method.as_ref()).map(Arc::new),
+        None => providers.resolved(&row.provider, row.method.as_ref()).map(Arc::new),
     };
     let provider = provider.as_deref();
     let storage_policy = provider.map_or(StoragePolicy::Store, |provider| provider.storage_policy);
@@ -88,7 +89,7 @@ fn assemble(
         stage: progress.filter(|_| row.is_active()).and_then(status::Progress::pending_stage),
         queue_position: input.queue_position,
         generation: row.generation,
-        generations_max: if row.external_machine.is_some() { 1 } else { context.config.sessions.restarts_max + 1 },
+        generations_max: if row.external_machine.is_some() { 1 } else { context.config().sessions.restarts_max + 1 },
         machine: row.external_machine.clone(),
         created_at: format_rfc3339(row.created_at_ms),
         idle_deadline_at: row.idle_deadline_ms.filter(|_| row.is_active()).map(|at_ms| {
@@ -126,7 +127,8 @@ fn sentences(
     cause: Option<Verdict>,
 ) -> Sentences {
     let (situation, host) = input.situation();
-    let settings = &context.config.sessions;
+    let config = context.config();
+    let settings = &config.sessions;
     let position = input.queue_position;
     let values = PersonValues {
         tool: input.provider.map_or_else(|| "The tool".to_owned(), |provider| provider.name.clone()),

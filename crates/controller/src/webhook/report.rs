@@ -31,7 +31,7 @@ pub async fn webhook_report(context: &SessionContext) -> Result<WebhookReport, S
     let abandoned = context.store.list_abandoned_messages(ABANDONED_MAX).await?;
     Ok(WebhookReport {
         url: webhook.map(|webhook| webhook.client.display_url()),
-        include_credential: context.config.webhook.include_credential,
+        include_credential: context.config().webhook.include_credential,
         delivered: count(|webhook| &webhook.messages_delivered),
         failed: count(|webhook| &webhook.attempts_failed),
         abandoned: count(|webhook| &webhook.messages_abandoned),

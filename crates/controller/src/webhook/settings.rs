@@ -2,6 +2,7 @@
 //! content must not leave the server.
 
 use crate::{
+    api_error::chain,
     private_file::{PrivateFile, Readers, read_private_file},
     settings::settings,
 };
@@ -15,7 +16,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::sign::{InvalidKey, SigningKey};
+use super::{
+    client::WebhookClient,
+    sign::{InvalidKey, SigningKey},
+};
 
 settings! {
     /// Messages about sessions and credentials (docs/webhook.md).
@@ -116,6 +120,17 @@ impl WebhookTarget {
 
 fn is_loopback(host: &str) -> bool {
     host.eq_ignore_ascii_case("localhost") || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+}
+
+/// What is wrong with the files of the receiver, one sentence each.
+pub fn file_errors(settings: &WebhookSettings) -> Vec<String> {
+    let (Some(url), Some(secret_file)) = (&settings.url, &settings.secret_file) else { return Vec::new() };
+    let keys = read_keys(secret_file).err().map(|error| chain(&error));
+    let client = WebhookTarget::parse(url).ok().and_then(|target| {
+        let client = WebhookClient::new(target, settings.ca_file.as_deref(), 1);
+        client.err().map(|error| chain(&error))
+    });
+    keys.into_iter().chain(client).collect()
 }
 
 const SECRET_FILE_BYTES_MAX: u64 = 4 * 1024;

@@ -89,7 +89,7 @@ pub(super) async fn list_audit_records(
 pub(super) async fn verify_audit_trail(
     State(context): State<SessionContext>,
 ) -> Result<Json<Verification>, ErrorResponse> {
-    let verification = context.audit.verify(&context.config, &mac_keys(&context.vault)).await?;
+    let verification = context.audit.verify(&context.config(), &mac_keys(&context.vault)).await?;
     note_detail("verified", if verification.intact { "intact" } else { "changed" });
     Ok(Json(verification))
 }

@@ -11,7 +11,8 @@ use axum::{
 /// Permits the configured origins to show the page in a frame, and to keep a reference to it as a popup, so that it can post messages to
 /// them. Without such origins the headers of all pages apply.
 pub(super) async fn permit_embedding(State(app): State<App>, mut response: Response) -> Response {
-    let ancestors = &app.server_context.config.http.frame_ancestors;
+    let config = app.server_context.config();
+    let ancestors = &config.http.frame_ancestors;
     if ancestors.is_empty() {
         return response;
     }

@@ -141,7 +141,7 @@ fn machines(server_context: &ServerContext, registry: &mut Registry) {
         registry,
         "machines_max",
         "Machines allowed at the same time",
-        server_context.config.machines.machines_max,
+        server_context.config().machines.machines_max,
     );
 }
 
@@ -231,7 +231,7 @@ fn host(server_context: &ServerContext, registry: &mut Registry) {
     if let Some(mib) = admission::parse_available_mib(&meminfo) {
         register_gauge(registry, "host_memory_available_mebibytes", "Memory available according to the kernel", mib);
     }
-    if let Ok(mib) = admission::read_disk_free_mib(&server_context.config.state_dir) {
+    if let Ok(mib) = admission::read_disk_free_mib(&server_context.config().state_dir) {
         register_gauge(registry, "state_disk_free_mebibytes", "Free space of the state directory's file system", mib);
     }
     let build = Gauges::default();

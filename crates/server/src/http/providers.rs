@@ -13,7 +13,8 @@ pub(super) async fn list_providers(
     State(server_context): State<ServerContext>,
     AuthenticatedCaller(_caller): AuthenticatedCaller,
 ) -> Result<Json<ProviderList>, ErrorResponse> {
-    let providers =
-        server_context.providers.iter().map(|provider| to_provider_view(provider, &server_context.image.tool_versions));
-    Ok(Json(ProviderList { providers: providers.collect() }))
+    let (providers, versions) = (server_context.providers(), &server_context.image.tool_versions);
+    Ok(Json(ProviderList {
+        providers: providers.iter().map(|provider| to_provider_view(provider, versions)).collect(),
+    }))
 }

@@ -126,8 +126,8 @@ pub(super) async fn restart_session(
     if row.external_machine.is_some() {
         return Err(ApiError::new(Problem::ExternalDesktopOnly, "an external machine cannot be replaced").into());
     }
-    if row.generation > context.config.sessions.restarts_max {
-        let detail = format!("this is machine {} of {}", row.generation, context.config.sessions.restarts_max + 1);
+    if row.generation > context.config().sessions.restarts_max {
+        let detail = format!("this is machine {} of {}", row.generation, context.config().sessions.restarts_max + 1);
         return Err(ApiError::new(Problem::NoRestartLeft, detail).into());
     }
     if session.state().delivery() != DeliveryState::None {

@@ -45,7 +45,7 @@ pub(super) async fn get_session_log(
     owned: OwnedSession,
     Query(query): Query<LogQuery>,
 ) -> Result<Json<LogLines>, ErrorResponse> {
-    let path = context.config.log_file();
+    let path = context.config().log_file();
     let mut filter = LogFilter {
         session: Some(owned.row.id.clone()),
         machines: owned.row.machine.iter().cloned().collect(),

@@ -77,7 +77,7 @@ pub(super) async fn open_desktop_socket(State(app): State<App>, request: Request
                 let (app, session) = (&app, &session);
                 async move { reach_desktop(app, session, view_only, until).await.map_err(answer) }
             };
-            let stream = anteroom_tunnel::connect_with_backoff(app.config.sessions.socket_wait_ms_max, reach).await?;
+            let stream = anteroom_tunnel::connect_with_backoff(app.config().sessions.socket_wait_ms_max, reach).await?;
             scope.record_open(&app, Socket::Desktop, view_only).await;
             let filter = ViewOnlyFilter::new(app.limits.tunnel.message_bytes_max);
             let stream = scope.observe_input(&app, stream, InputKind::Rfb(Box::new(filter)));

@@ -5,6 +5,7 @@
 
 mod admission;
 mod bundle;
+mod configuration;
 #[path = "../server/fixture.rs"]
 mod fixture;
 mod logs;

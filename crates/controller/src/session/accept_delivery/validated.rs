@@ -65,9 +65,9 @@ impl ValidatedDelivery {
             return Err(invalid(format!("the session is for {}", row.provider)));
         }
         let provider =
-            context.providers.resolved(&row.provider, row.method.as_ref()).ok_or(Problem::UnknownProvider)?;
+            context.providers().resolved(&row.provider, row.method.as_ref()).ok_or(Problem::UnknownProvider)?;
         let deletion_policy =
-            deletion_policy_of(provider.storage_policy, context.config.credentials.deliver_once_s_max)
+            deletion_policy_of(provider.storage_policy, context.config().credentials.deliver_once_s_max)
                 .ok_or_else(|| ApiError::new(Problem::ForbiddenByPolicy, provider.storage_policy.sentence()))?;
         let first = delivery.files.first().ok_or_else(|| invalid("no file".into()))?;
         check_paths(&provider.credential, &delivery.files).map_err(|error| invalid(error.to_string()))?;

@@ -25,7 +25,7 @@ pub(super) async fn collect_snapshot(server_context: &ServerContext) -> Result<R
     let machines: Vec<_> = machines.map(|(machine, _)| machine).collect();
     let rows = server_context.store.list_active_sessions().await?.into_iter().map(|row| {
         let (has_supervisor, has_provider) =
-            (server_context.sessions.get(&row.id).is_some(), server_context.providers.get(&row.provider).is_some());
+            (server_context.sessions.get(&row.id).is_some(), server_context.providers().get(&row.provider).is_some());
         ActiveRow { row, has_supervisor, has_provider }
     });
     let rows = rows.collect();
@@ -35,7 +35,7 @@ pub(super) async fn collect_snapshot(server_context: &ServerContext) -> Result<R
     });
     let machines = machines.collect();
     let ends = find_unreported_ends(server_context, now_ms).await?;
-    let config = &server_context.config;
+    let config = &server_context.config();
     let receipts = over_limit(config.receipts_dir(), RECEIPT_SUFFIX, retention::receipt_limits(config), now_ms).await;
     let bundles = over_limit(config.bundles_dir(), BUNDLE_SUFFIX, retention::bundle_limits(config), now_ms).await;
     let unfinished_receipts = unfinished_files(config.receipts_dir()).await;
@@ -48,7 +48,7 @@ async fn find_unreported_ends(
     server_context: &ServerContext,
     now_ms: u64,
 ) -> Result<Vec<(UnreportedMachineEnd, Receipt)>, StoreError> {
-    let keep = retention::receipt_limits(&server_context.config);
+    let keep = retention::receipt_limits(&server_context.config());
     if !server_context.reconcile_history.unreported_ends.is_loaded() {
         let since_ms = now_ms.saturating_sub(keep.age_s_max.saturating_mul(1_000));
         let limit = u32::try_from(keep.files_max).unwrap_or(u32::MAX);

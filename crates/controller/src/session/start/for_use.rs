@@ -78,8 +78,8 @@ pub(crate) async fn start_credential_use_as(
         return_url: None,
         idempotency: None,
         created_at_ms: now,
-        idle_deadline_ms: Some(now + server_context.config.sessions.idle_s_max * 1_000),
-        deadline_ms: now + server_context.config.sessions.session_s_max * 1_000,
+        idle_deadline_ms: Some(now + server_context.config().sessions.idle_s_max * 1_000),
+        deadline_ms: now + server_context.config().sessions.session_s_max * 1_000,
         external: None,
         method: credential.method.clone(),
         purpose: SessionPurpose::UseCredential(uses),
@@ -141,7 +141,8 @@ fn check_request(
     if credential.deleted_at_ms.is_some() {
         return Err(Problem::UnknownCredential.into());
     }
-    let provider = server_context.providers.get(&credential.provider);
+    let providers = server_context.providers();
+    let provider = providers.get(&credential.provider);
     let provider = provider.ok_or_else(|| {
         ApiError::new(Problem::UnknownProvider, format!("{} is no longer configured", credential.provider))
     })?;
@@ -164,7 +165,7 @@ fn check_request(
         UsePurpose::Logout if provider.logout_argv.is_empty() => return missing("sign-out command"),
         UsePurpose::Check | UsePurpose::Logout => {}
     }
-    let in_use = server_context.providers.resolved_for_use(&credential.provider, credential.method.as_ref());
+    let in_use = providers.resolved_for_use(&credential.provider, credential.method.as_ref());
     in_use.map(|(_, provider)| provider).ok_or_else(|| Problem::UnknownProvider.into())
 }
 

@@ -182,13 +182,14 @@ fn build_claim(
     (token, channels): (&Secret, &Channels),
     credential: Option<UseCredential>,
 ) -> Claim {
-    let (settings, limits) = (&context.config.sessions, &context.limits.sessions);
+    let config = context.config();
+    let (settings, limits) = (&config.sessions, &context.limits.sessions);
     Claim {
         entropy: Base64::new(random::random_bytes::<64>().to_vec()),
         now_unix_ns: unix_time::now_unix_ns(),
         guest_machine_id: hex::encode(random::random_bytes::<16>()),
         claimed_by: by,
-        geometry: Geometry { width: context.config.machines.width, height: context.config.machines.height },
+        geometry: Geometry { width: config.machines.width, height: config.machines.height },
         provider: session.provider().for_agent(&channels.agent_info.capabilities),
         agent_token: token.clone(),
         capture_limits: CaptureLimits {

@@ -31,7 +31,8 @@ pub(super) async fn deadline_passed(
     after: Duration,
 ) -> Event {
     tokio::time::sleep(after).await;
-    let settings = &server_context.config.sessions;
+    let config = server_context.config();
+    let settings = &config.sessions;
     // If the clock was set back before this server started, the session still gets no more than its total time.
     let left_ms =
         row.deadline_ms.saturating_sub(session.started_at_ms).min(settings.session_s_max.saturating_mul(1_000));
@@ -91,7 +92,7 @@ fn waits_in_queue(state: &watch::Receiver<SessionState>) -> bool {
 async fn write_last_use(server_context: ServerContext, session: Arc<ActiveSession>, last: Instant) {
     let ago = to_millis(last.elapsed());
     let at = unix_time::now_unix_ms().saturating_sub(ago);
-    let idle_deadline = at + server_context.config.sessions.idle_s_max * 1_000;
+    let idle_deadline = at + server_context.config().sessions.idle_s_max * 1_000;
     match server_context.store.record_session_use(&session.id, at, Some(idle_deadline)).await {
         Ok(_) => session.notify_subscribers(),
         Err(error) => {

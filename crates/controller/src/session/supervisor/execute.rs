@@ -248,7 +248,7 @@ impl Supervisor {
         if totals.is_empty() {
             return;
         }
-        let (names, warning_mib) = (totals.len(), self.server_context.config.egress.upload_warning_mib);
+        let (names, warning_mib) = (totals.len(), self.server_context.config().egress.upload_warning_mib);
         let bytes_up: u64 = totals.iter().map(|host| host.bytes_up).sum();
         let bytes_down: u64 = totals.iter().map(|host| host.bytes_down).sum();
         let is_large = bytes_up >= warning_mib << 20;

@@ -97,7 +97,7 @@ pub(super) fn wait_in_queue(
     turn: Option<TurnTicket>,
     ticket: QueueTicket,
 ) -> Job {
-    let wait_s_max = server_context.config.sessions.queue_s_max;
+    let wait_s_max = server_context.config().sessions.queue_s_max;
     let until = Instant::now() + Duration::from_secs(wait_s_max);
     let timed_out = move |reason, what| {
         let detail = format!("{what} within {wait_s_max} s (sessions.queue_s_max)");
@@ -147,7 +147,7 @@ pub(super) fn request_machine(
     // The wait for the first machine does not count as duration of the session.
     if generation == 1 && session.started.elapsed() >= QUEUE_WAIT_MIN && session.left_queue.set(Instant::now()).is_ok()
     {
-        let session_ms_max = server_context.config.sessions.session_s_max.saturating_mul(1_000);
+        let session_ms_max = server_context.config().sessions.session_s_max.saturating_mul(1_000);
         change = change.with_deadline(now_unix_ms() + session_ms_max);
     }
     Job::writing(async move {

@@ -82,7 +82,7 @@ pub async fn unseal_for_claim(
         return Err(fail_session(context, session, EndReason::CredentialDeleted, why).await);
     };
     let stored_method = record.credential.method.as_ref();
-    let Some((method, provider)) = context.providers.resolved_for_use(&record.credential.provider, stored_method)
+    let Some((method, provider)) = context.providers().resolved_for_use(&record.credential.provider, stored_method)
     else {
         let why = format!("{} is no longer configured.", record.credential.provider);
         return Err(fail_session(context, session, EndReason::ProviderRemoved, &why).await);

@@ -114,6 +114,10 @@ actions! {
     RowTampered = "row.tampered", Each;
     /// All rows of the database got MACs as they were: at the first start after an upgrade, or by `anteroom keys accept-rows`.
     RowsAccept = "rows.accept", Each;
+    /// A message was sent to the webhook's receivers to test them.
+    WebhookTest = "webhook.test", Each;
+    /// A webhook message was sent again.
+    WebhookResend = "webhook.resend", Each;
     /// A user's data was erased.
     DataErase = "data.erase", Each;
     /// The server was started; `settings_changed` names the settings that differ from those of the start before.

@@ -28,6 +28,7 @@ mod sign_in;
 mod status;
 mod token;
 mod watch;
+mod webhook;
 
 use anteroom_controller::{
     config::{Config, ConfigSources, Override},
@@ -164,6 +165,9 @@ enum Command {
     /// Create, list and revoke API tokens.
     #[command(subcommand)]
     Token(token::TokenCommand),
+    /// List, test and resend messages to the webhook's receivers.
+    #[command(subcommand)]
+    Webhook(webhook::WebhookCommand),
     /// Measure this host.
     #[command(subcommand)]
     Bench(bench::BenchCommand),
@@ -240,6 +244,7 @@ async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::Erase(arguments) => erase::run(&config, arguments).await,
         Command::Keys(command) => keys::run(&config, command).await,
         Command::Token(command) => token::run(&config, command).await,
+        Command::Webhook(command) => webhook::run(&config, command).await,
         Command::Bench(command) => bench::run(config, command).await,
     }
 }

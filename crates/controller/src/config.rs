@@ -32,7 +32,7 @@ use crate::{
     external::ExternalMachines,
     oidc::settings::OidcSettings,
     settings::{self, settings},
-    webhook::settings::WebhookSettings,
+    webhook::receiver_settings::WebhookReceivers,
 };
 use ipnet::IpNet;
 use std::{
@@ -95,7 +95,7 @@ greeting_ms_max = 5000                # timeout for the VNC handshake, 10 to 600
         /// The audit trail (docs/audit.md). Its oldest files are removed as a whole; the newest always stays.
         audit: Audit;
         /// Messages about sessions and credentials (docs/webhook.md).
-        webhook: WebhookSettings;
+        webhook: WebhookReceivers;
         /// Sign-in of people with an OpenID provider (docs/oidc.md).
         oidc: OidcSettings;
     }

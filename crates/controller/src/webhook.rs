@@ -1,4 +1,4 @@
-//! The webhook: notifies an external receiver of sessions and credentials.
+//! The webhook: notifies external receivers of sessions and credentials.
 //!
 //! ```text
 //!  event ── one transaction with its message ──▶ outbox ──▶ sender task ── POST, signed ──▶ receiver
@@ -9,21 +9,24 @@
 //! - A credential attached to a message is reserved for it from before it is sent until it certainly was not delivered, or the message
 //!   is abandoned.
 //! - The body of a message is built when it is sent, from the database; the outbox contains no secrets.
-//! - Of one session's messages only the oldest is sent, so that they arrive in order. Sessions do not wait for each other.
+//! - Of one session's messages only the oldest is sent, so that they arrive in order. Sessions and receivers do not wait for each other.
 //! - A message may be delivered twice (a lost response, a server that stopped): the receiver recognizes it by its id.
 
 mod attempt_error;
 mod body;
 mod client;
 pub mod create_messages;
+mod on_demand;
 pub mod receiver;
+pub mod receiver_settings;
 mod report;
 pub mod settings;
 mod sign;
 
 pub use crate::https_client::ClientSetupError;
 pub use client::RESPONSE_BYTES_MAX;
-pub use receiver::{OpenError, Webhook};
+pub use on_demand::{resend, send_test};
+pub use receiver::{OpenError, Receivers, Webhook};
 pub use report::webhook_report;
 pub use settings::WebhookSettings;
 pub use sign::InvalidKey;
@@ -38,16 +41,19 @@ use crate::{
 use anteroom_audit::{Action, Entry, OK, Subject};
 use anteroom_store::{MessageRow, NewTimelineEntry, StoreError, WebhookDeliveryOutcome};
 use anteroom_wire::{
-    CredentialId, TimelineKind,
+    CredentialId, MessageId, TimelineKind,
     backoff::{Backoff, with_jitter},
     operator_reports::WebhookError,
     time::to_millis,
 };
 use attempt_error::AttemptError;
 use body::{AttachedCredential, BuildError, WebhookMessage};
-use client::WebhookRequest;
+use bytes::Bytes;
+use client::{DeliveryError, WebhookRequest};
+use futures_util::future::join_all;
 use serde_json::json;
 use std::{collections::HashSet, sync::atomic::Ordering::Relaxed, time::Duration};
+use tokio_util::sync::CancellationToken;
 
 /// How often the outbox is polled for messages without a wake-up, for example those of an earlier server.
 const POLL_INTERVAL_MS: u64 = 5_000;
@@ -56,37 +62,78 @@ const DELETE_INTERVAL_MS: u64 = 3_600_000;
 /// How long delivered and abandoned messages are kept, so that a delivery of the last days can be looked up: one week.
 const DONE_RETENTION_MS: u64 = 7 * 24 * 3_600 * 1_000;
 
-/// Sends messages until the server stops.
+/// Sends messages to every receiver until the server stops. Receivers do not wait for each other.
 pub async fn run_webhook_sender(context: SessionContext) {
-    let Some(webhook) = &context.webhook_messages.webhook else { return };
-    let mut deleted_at = 0;
-    loop {
-        let wait_ms = match deliver_due(&context, webhook).await {
+    while !context.stop.is_cancelled() {
+        let receivers = context.webhook_messages.receivers();
+        if let Err(error) = abandon_unknown(&context, &receivers).await {
+            tracing::warn!(outcome = "webhook_delayed", error = %chain(&error), "outbox not accessible; retrying");
+        }
+        let send = async {
+            join_all(receivers.iter().map(|webhook| send_to(&context, webhook, &receivers.replaced))).await;
+            receivers.replaced.cancelled().await;
+        };
+        tokio::select! {
+            () = send => {}
+            () = delete_done_messages(&context) => {}
+            () = context.stop.cancelled() => {}
+        }
+    }
+}
+
+/// Abandons the messages for receivers that are no longer configured. Without any receiver they wait.
+async fn abandon_unknown(context: &SessionContext, receivers: &Receivers) -> Result<(), StoreError> {
+    if receivers.is_empty() {
+        return Ok(());
+    }
+    for message in report::list_pending_messages(context, None).await? {
+        if receivers.get(&message.receiver).is_none() {
+            let why = format!("the receiver {} is no longer configured", message.receiver);
+            tracing::warn!(outcome = "webhook_abandoned", message = %message.id, kind = message.kind, error = why, "webhook message not delivered");
+            context.store.record_message_abandoned(&message.id, &why, unix_time::now_unix_ms()).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Sends messages to one receiver until it is replaced or the server stops.
+async fn send_to(context: &SessionContext, webhook: &Webhook, replaced: &CancellationToken) {
+    while !replaced.is_cancelled() && !context.stop.is_cancelled() {
+        let wait_ms = match deliver_due(context, webhook, replaced).await {
             Ok(wait_ms) => wait_ms,
             Err(error) => {
                 tracing::warn!(outcome = "webhook_delayed", error = %chain(&error), "outbox not accessible; retrying");
                 POLL_INTERVAL_MS
             }
         };
-        if unix_time::now_unix_ms().saturating_sub(deleted_at) >= DELETE_INTERVAL_MS {
-            deleted_at = unix_time::now_unix_ms();
-            let before = deleted_at.saturating_sub(DONE_RETENTION_MS);
-            if let Err(error) = context.store.delete_messages_before(before).await {
-                tracing::warn!(outcome = "messages_not_deleted", error = %chain(&error), "finished messages not deleted");
-            }
-        }
         tokio::select! {
             () = webhook.wake_signal.notified() => {}
             () = tokio::time::sleep(Duration::from_millis(wait_ms)) => {}
-            () = context.stop.cancelled() => return,
+            () = replaced.cancelled() => {}
+            () = context.stop.cancelled() => {}
         }
     }
 }
 
-/// Delivers due messages until none is due. Returns how long to wait for the next one, milliseconds.
-async fn deliver_due(context: &SessionContext, webhook: &Webhook) -> Result<u64, StoreError> {
+/// Deletes old messages again and again; never returns.
+async fn delete_done_messages(context: &SessionContext) {
     loop {
-        let pending = report::list_pending_messages(context).await?;
+        let before = unix_time::now_unix_ms().saturating_sub(DONE_RETENTION_MS);
+        if let Err(error) = context.store.delete_messages_before(before).await {
+            tracing::warn!(outcome = "messages_not_deleted", error = %chain(&error), "finished messages not deleted");
+        }
+        tokio::time::sleep(Duration::from_millis(DELETE_INTERVAL_MS)).await;
+    }
+}
+
+/// Delivers due messages until none is due. Returns how long to wait for the next one, milliseconds.
+async fn deliver_due(
+    context: &SessionContext,
+    webhook: &Webhook,
+    replaced: &CancellationToken,
+) -> Result<u64, StoreError> {
+    loop {
+        let pending = report::list_pending_messages(context, Some(webhook.name())).await?;
         let next = next_per_session(&pending);
         let now = unix_time::now_unix_ms();
         let due: Vec<_> = next.iter().filter(|message| message.due_at_ms <= now).collect();
@@ -95,6 +142,10 @@ async fn deliver_due(context: &SessionContext, webhook: &Webhook) -> Result<u64,
             return Ok(next_due.unwrap_or(POLL_INTERVAL_MS).clamp(1, POLL_INTERVAL_MS));
         }
         for message in due {
+            // An attempt that has begun is finished before another receiver replaces this one.
+            if replaced.is_cancelled() {
+                return Ok(POLL_INTERVAL_MS);
+            }
             tokio::select! {
                 result = deliver(context, webhook, message) => result?,
                 // The message may have been delivered: the next server sends it again with the same id.
@@ -115,18 +166,23 @@ fn next_per_session(pending: &[MessageRow]) -> Vec<&MessageRow> {
 }
 
 async fn deliver(context: &SessionContext, webhook: &Webhook, message: &MessageRow) -> Result<(), StoreError> {
-    let WebhookMessage { bytes, attached_credential: attached } = match body::build_message(context, message).await? {
+    let WebhookMessage { bytes, attached_credential: attached } = match body::build_message(context, webhook, message).await? {
         Ok(built) => built,
         Err(BuildError { fault, attached_credential: attached }) => {
             return record_failure(context, webhook, message, attached, fault.into()).await;
         }
     };
-    let (id, timestamp_s) = (message.id.to_string(), unix_time::now_unix_ms() / 1_000);
-    let signature = sign::signature_header(&webhook.keys, &id, timestamp_s, &bytes);
-    match webhook.client.post(WebhookRequest { id, timestamp_s, signature, body: bytes }).await {
+    match post(webhook, &message.id, bytes).await {
         Ok(()) => record_delivery(context, webhook, message, attached).await,
         Err(error) => record_failure(context, webhook, message, attached, error.into()).await,
     }
+}
+
+/// Signs a message and posts it once.
+async fn post(webhook: &Webhook, id: &MessageId, body: Bytes) -> Result<(), DeliveryError> {
+    let (id, timestamp_s) = (id.to_string(), unix_time::now_unix_ms() / 1_000);
+    let signature = sign::signature_header(&webhook.keys, &id, timestamp_s, &body);
+    webhook.client.post(WebhookRequest { id, timestamp_s, signature, body }).await
 }
 
 /// Records a delivered message. An attached credential is deleted in the same write.
@@ -161,7 +217,7 @@ async fn record_delivery(
     if let Some(attached) = &attached {
         record_attached(context, message, attached, OK).await;
     }
-    webhook.messages_delivered.fetch_add(1, Relaxed);
+    webhook.counters.messages_delivered.fetch_add(1, Relaxed);
     tracing::info!(outcome = "webhook_delivered", message = %message.id, kind = message.kind, attempts = message.attempts + 1, "webhook message delivered");
     if let Some(session) = message.regarding.session_id() {
         let sentence =
@@ -193,8 +249,7 @@ async fn record_failure(
     attached: Option<AttachedCredential>,
     error: AttemptError,
 ) -> Result<(), StoreError> {
-    let config = context.config();
-    let settings = &config.webhook;
+    let settings = &webhook.settings;
     let (now, tries) = (unix_time::now_unix_ms(), message.attempts + 1);
     let too_old = now.saturating_sub(message.created_at_ms) >= settings.give_up_s_max * 1_000;
     let abandoned = error.is_permanent() || tries >= settings.attempts_max || too_old;
@@ -202,16 +257,16 @@ async fn record_failure(
         let outcome = if error.may_be_delivered() { "perhaps_delivered" } else { "not_delivered" };
         record_attached(context, message, attached, outcome).await;
     }
-    webhook.attempts_failed.fetch_add(1, Relaxed);
+    webhook.counters.attempts_failed.fetch_add(1, Relaxed);
     let why = error.reason();
     let last_error = WebhookError { at: unix_time::format_rfc3339(now), message: message.id.clone(), why: why.clone() };
-    *webhook.last_error.lock() = Some(last_error);
+    *webhook.counters.last_error.lock() = Some(last_error);
     let due_at_ms = now + wait_ms(&context.limits.webhook, message.attempts, error.retry_after_s());
     // A credential that may have been delivered stays reserved for this message.
     let is_released = attached.as_ref().is_some_and(|attached| attached.is_first_delivery) && !error.may_be_delivered();
     if abandoned {
         context.store.record_message_abandoned(&message.id, &why, now).await?;
-        webhook.messages_abandoned.fetch_add(1, Relaxed);
+        webhook.counters.messages_abandoned.fetch_add(1, Relaxed);
     } else if is_released {
         context.store.record_message_rejected(&message.id, &why, due_at_ms).await?;
     } else {
@@ -259,12 +314,12 @@ fn wait_ms(limits: &WebhookLimits, attempts: u64, retry_after_s: Option<u64>) ->
 mod tests {
     use super::*;
     use anteroom_store::Regarding;
-    use anteroom_wire::{MessageId, SessionId, webhook::SESSION_ENDED};
+    use anteroom_wire::{SessionId, webhook::EventType};
 
     fn message(at: u64, regarding: Regarding) -> MessageRow {
         let id = MessageId::from_parts(at, [0; 10]);
-        let kind = SESSION_ENDED.to_owned();
-        MessageRow { id, kind, regarding, created_at_ms: at, due_at_ms: at, attempts: 0, last_error: None }
+        let (kind, receiver) = (EventType::SessionEnded.as_str().to_owned(), "default".to_owned());
+        MessageRow { id, kind, receiver, regarding, created_at_ms: at, due_at_ms: at, attempts: 0, last_error: None }
     }
 
     #[test]

@@ -7,6 +7,7 @@ use anteroom_controller::{
     config::{Config, ConfigErrors, ConfigSources, reload::Reload},
     log,
     providers::Providers,
+    webhook::Receivers,
 };
 use tokio::signal::unix::Signal;
 
@@ -23,7 +24,7 @@ async fn reload(app: &App, sources: &ConfigSources) {
         Ok(config) => prepare(app, Reload::new(&app.config(), &config)),
         Err(ConfigErrors { errors, .. }) => Err(errors),
     };
-    let Prepared { reload, providers } = match prepared {
+    let Prepared { reload, providers, receivers } = match prepared {
         Ok(prepared) => prepared,
         Err(errors) => {
             for error in errors {
@@ -35,6 +36,7 @@ async fn reload(app: &App, sources: &ConfigSources) {
     let Reload { config, applied, need_restart } = reload;
     app.live_providers.set(providers);
     app.live_config.set(config);
+    app.webhook_messages.replace(receivers);
     let applied = applied.join(", ");
     tracing::info!(outcome = "config_reloaded", settings = applied, "configuration reloaded");
     for setting in need_restart {
@@ -56,6 +58,7 @@ async fn read(sources: ConfigSources) -> Result<Config, ConfigErrors> {
 struct Prepared {
     reload: Reload,
     providers: Providers,
+    receivers: Receivers,
 }
 
 fn prepare(app: &App, reload: Reload) -> Result<Prepared, Vec<String>> {
@@ -63,6 +66,7 @@ fn prepare(app: &App, reload: Reload) -> Result<Prepared, Vec<String>> {
     if app.demo_pages.is_some() {
         demo::add_pages(&mut providers, app.auth.addresses.base_url()).map_err(|error| vec![format!("{error:#}")])?;
     }
+    let receivers = Receivers::open(&reload.config, &app.limits.webhook).map_err(|error| vec![chain(&error)])?;
     log::change_level(&reload.config.log).map_err(|error| vec![chain(&error)])?;
-    Ok(Prepared { reload, providers })
+    Ok(Prepared { reload, providers, receivers })
 }

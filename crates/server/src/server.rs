@@ -44,7 +44,7 @@ use anteroom_controller::{
     },
     unix_time,
     webhook::create_messages::WebhookMessages,
-    webhook::{self, Webhook},
+    webhook::{self, Receivers},
 };
 use anteroom_egress::{EgressGate, HostOverrides};
 use anteroom_machine::{Machines, MachinesSettings as MachineSettings, SpecSource};
@@ -108,7 +108,7 @@ pub async fn start_server(
     let external =
         ExternalMachines::load(&config.external_machines).map_err(|errors| anyhow::anyhow!("{}", errors.join("\n")))?;
     let database = open_database(&config, &limits, state, &environment).await?;
-    let webhook = Webhook::open(&config, &limits.webhook)?;
+    let receivers = Receivers::open(&config, &limits.webhook)?;
     let listener = TcpListener::bind(config.listen).await.with_context(|| {
         format!("cannot listen on {}: is another server there? Set `listen` or --listen", config.listen)
     })?;
@@ -134,7 +134,7 @@ pub async fn start_server(
     .context("machines")?;
     let (config, limits) = (Arc::new(config), Arc::new(limits));
     let auth = auth(&config, &limits, &database, addresses, oidc.as_ref().map(|oidc| oidc.issuer().into()), &tasks);
-    let context = session_context(&config, limits, database, providers, webhook, tasks, stop)?;
+    let context = session_context(&config, limits, database, providers, receivers, tasks, stop)?;
     let server_context = ServerContext {
         gate: Arc::new(open_egress_gate(&config, overrides)?),
         queue: MachineQueue::new(config.machines.machines_max, QueueLimits::new(&config.machines, &config.sessions)),
@@ -245,7 +245,7 @@ fn session_context(
     limits: Arc<ServerLimits>,
     database: Database,
     providers: Providers,
-    webhook: Option<Webhook>,
+    receivers: Receivers,
     tasks: TaskTracker,
     stop: CancellationToken,
 ) -> anyhow::Result<SessionContext> {
@@ -269,10 +269,7 @@ fn session_context(
         start_times: Arc::default(),
         page_times: Arc::default(),
         timeline,
-        webhook_messages: WebhookMessages {
-            webhook: webhook.map(Arc::new),
-            include_credential: config.webhook.include_credential,
-        },
+        webhook_messages: WebhookMessages::new(receivers),
         local_operator: database.local_operator,
         tasks,
         stop,

@@ -2,9 +2,10 @@
 //! credential's row stays.
 
 use crate::{
-    CredentialRow, Store, StoreError, UnixMs, WriteKind,
+    CredentialRow, NewMessage, Store, StoreError, UnixMs, WriteKind,
     credentials::{self, decode_credential_row, select_credentials},
     error::query_error,
+    outbox,
     row_reader::to_sql_integer,
 };
 use anteroom_wire::CredentialId;
@@ -27,9 +28,23 @@ impl Store {
     /// # Errors
     /// When the database cannot be written.
     pub async fn delete_credential(&self, id: &CredentialId, at_ms: UnixMs) -> Result<DeleteOutcome, StoreError> {
+        self.delete_credential_with_messages(id, at_ms, &[]).await
+    }
+
+    /// The same; these messages are enqueued in its transaction if there were bytes.
+    ///
+    /// # Errors
+    /// As [`Store::delete_credential`].
+    pub async fn delete_credential_with_messages(
+        &self,
+        id: &CredentialId,
+        at_ms: UnixMs,
+        webhook_messages: &[NewMessage],
+    ) -> Result<DeleteOutcome, StoreError> {
         const OPERATION: &str = "delete a credential";
         let mut transaction = self.begin_write(WriteKind::DeleteCredential, OPERATION).await?;
         if erase_sealed_bytes(&mut transaction, id, at_ms).await? {
+            outbox::enqueue_messages(&mut transaction, webhook_messages).await?;
             self.commit_erasing(transaction, OPERATION).await?;
             return Ok(DeleteOutcome::Deleted);
         }
@@ -38,7 +53,8 @@ impl Store {
         Ok(row.map_or(DeleteOutcome::NotFound, |_| DeleteOutcome::AlreadyDeleted))
     }
 
-    /// Erases the bytes of credentials whose deadline for delivery has passed, at most `limit`; returns these credentials.
+    /// Erases the bytes of credentials whose deadline for delivery has passed, at most `limit`; returns these credentials. The messages
+    /// about each are enqueued in the transaction.
     ///
     /// # Errors
     /// When the database cannot be used or has a corrupt row; then nothing was deleted.
@@ -46,6 +62,7 @@ impl Store {
         &self,
         now_ms: UnixMs,
         limit: u32,
+        webhook_messages: impl Fn(&CredentialRow) -> Vec<NewMessage> + Send,
     ) -> Result<Vec<CredentialRow>, StoreError> {
         const OPERATION: &str = "delete the credentials that were not delivered in time";
         let overdue = sqlx::query(select_credentials!(
@@ -72,6 +89,8 @@ impl Store {
             };
             let is_overdue = now.deletion_policy.until_ms().is_some_and(|until_ms| until_ms <= now_ms);
             if is_overdue && erase_sealed_bytes(&mut transaction, &now.id, now_ms).await? {
+                let messages = webhook_messages(&now);
+                outbox::enqueue_messages(&mut transaction, &messages).await?;
                 deleted.push(now);
             }
         }

@@ -1,8 +1,9 @@
 //! Leases: a caller gets a credential. Every lease is recorded; a `deliver_once` credential is leased only once.
 
 use crate::{
-    CredentialRow, DeletionPolicy, SealedCredential, Store, StoreError, UnixMs, WriteKind, credentials,
+    CredentialRow, DeletionPolicy, NewMessage, SealedCredential, Store, StoreError, UnixMs, WriteKind, credentials,
     error::query_error,
+    outbox,
     row_reader::{RowReader, to_sql_integer},
 };
 use anteroom_vault::SealedBytes;
@@ -45,6 +46,20 @@ impl Store {
         caller: &CallerId,
         at_ms: UnixMs,
     ) -> Result<Option<LeasedCredential>, StoreError> {
+        self.lease_credential_with_messages(id, caller, at_ms, &[]).await
+    }
+
+    /// The same; these messages are enqueued in its transaction.
+    ///
+    /// # Errors
+    /// As [`Store::lease_credential`].
+    pub async fn lease_credential_with_messages(
+        &self,
+        id: &CredentialId,
+        caller: &CallerId,
+        at_ms: UnixMs,
+        webhook_messages: &[NewMessage],
+    ) -> Result<Option<LeasedCredential>, StoreError> {
         const OPERATION: &str = "lease a credential";
         let mut transaction = self.begin_write(WriteKind::Lease, OPERATION).await?;
         let found = credentials::fetch_sealed_credential(self.row_macs(), &mut transaction, id).await;
@@ -58,6 +73,7 @@ impl Store {
         };
         if let DeletionPolicy::ByOwner = credential.deletion_policy {
             let number = record_lease(&mut transaction, id, caller, at_ms).await?;
+            outbox::enqueue_messages(&mut transaction, webhook_messages).await?;
             transaction.commit().await.map_err(query_error(OPERATION))?;
             return Ok(Some(LeasedCredential { credential, sealed, lease_number: number }));
         }
@@ -66,6 +82,7 @@ impl Store {
             return Ok(None);
         }
         let number = record_lease(&mut transaction, id, caller, at_ms).await?;
+        outbox::enqueue_messages(&mut transaction, webhook_messages).await?;
         self.commit_erasing(transaction, OPERATION).await?;
         credential.deleted_at_ms = Some(at_ms);
         Ok(Some(LeasedCredential { credential, sealed, lease_number: number }))

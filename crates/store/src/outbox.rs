@@ -27,6 +27,8 @@ pub struct NewMessage {
     pub id: MessageId,
     /// The type, for programs (`session.ended`).
     pub kind: String,
+    /// The name of the receiver that gets it.
+    pub receiver: String,
     /// The session or credential.
     pub regarding: Regarding,
     /// The present time.
@@ -71,6 +73,8 @@ pub struct MessageRow {
     pub id: MessageId,
     /// The type.
     pub kind: String,
+    /// The name of the receiver that gets it.
+    pub receiver: String,
     /// The session or credential.
     pub regarding: Regarding,
     /// When it was enqueued.
@@ -93,28 +97,65 @@ pub struct AbandonedMessageRow {
 }
 
 impl Store {
-    /// Enqueues a message without another change.
+    /// Enqueues messages without another change.
     ///
     /// # Errors
-    /// When its id exists, or its session or credential does not (conflict), or the database cannot be written.
-    pub async fn enqueue_message(&self, message: &NewMessage) -> Result<(), StoreError> {
-        const OPERATION: &str = "enqueue a message";
+    /// When an id exists, or a session or credential does not (conflict), or the database cannot be written.
+    pub async fn enqueue_messages(&self, messages: &[NewMessage]) -> Result<(), StoreError> {
+        const OPERATION: &str = "enqueue messages";
+        if messages.is_empty() {
+            return Ok(());
+        }
         let mut transaction = self.begin_write(WriteKind::EnqueueMessage, OPERATION).await?;
-        enqueue_messages(&mut transaction, std::slice::from_ref(message)).await?;
+        enqueue_messages(&mut transaction, messages).await?;
         transaction.commit().await.map_err(query_error(OPERATION))
     }
 
-    /// Due messages, the one that is due longest first, at most `limit`.
+    /// Makes a message that was delivered or abandoned pending again, with its id. Returns whether there is one that was not removed yet.
+    ///
+    /// # Errors
+    /// When the database cannot be written.
+    pub async fn resend_message(&self, id: &MessageId, due_at_ms: UnixMs) -> Result<bool, StoreError> {
+        const OPERATION: &str = "send a message again";
+        let mut transaction = self.begin_write(WriteKind::EnqueueMessage, OPERATION).await?;
+        // What is done stays as it is, so the message is written again.
+        let done = sqlx::query(
+            "DELETE FROM outbox WHERE id = $1 AND done_at_ms IS NOT NULL \
+             RETURNING id, kind, receiver, session_id, credential_id, created_at_ms, due_at_ms, attempts, last_error",
+        )
+        .bind(id.as_str())
+        .fetch_optional(&mut *transaction)
+        .await
+        .map_err(query_error(OPERATION))?;
+        let Some(row) = done else {
+            transaction.finish_unchanged();
+            return Ok(false);
+        };
+        let MessageRow { id, kind, receiver, regarding, .. } =
+            decode(&row).inspect_err(|_| transaction.end_by_rollback())?;
+        let message = NewMessage { id, kind, receiver, regarding, created_at_ms: due_at_ms, due_at_ms };
+        enqueue_messages(&mut transaction, &[message]).await?;
+        transaction.commit().await.map_err(query_error(OPERATION))?;
+        Ok(true)
+    }
+
+    /// Due messages, the one that is due longest first, at most `limit`; with `receiver` only those for it.
     ///
     /// # Errors
     /// When the database cannot be read or has a corrupt row.
-    pub async fn list_due_messages(&self, now_ms: UnixMs, limit: u32) -> Result<Vec<MessageRow>, StoreError> {
+    pub async fn list_due_messages(
+        &self,
+        now_ms: UnixMs,
+        receiver: Option<&str>,
+        limit: u32,
+    ) -> Result<Vec<MessageRow>, StoreError> {
         let rows = sqlx::query(
-            "SELECT id, kind, session_id, credential_id, created_at_ms, due_at_ms, attempts, last_error FROM outbox \
-             WHERE done_at_ms IS NULL AND due_at_ms <= $1 ORDER BY due_at_ms, id LIMIT $2",
+            "SELECT id, kind, receiver, session_id, credential_id, created_at_ms, due_at_ms, attempts, last_error FROM outbox \
+             WHERE done_at_ms IS NULL AND due_at_ms <= $1 AND ($3 IS NULL OR receiver = $3) ORDER BY due_at_ms, id LIMIT $2",
         )
         .bind(to_sql_integer(now_ms))
         .bind(i64::from(limit))
+        .bind(receiver)
         .fetch_all(self.read_pool())
         .await
         .map_err(query_error("list the due messages"))?;
@@ -128,7 +169,7 @@ impl Store {
     pub async fn list_abandoned_messages(&self, limit: u32) -> Result<Vec<AbandonedMessageRow>, StoreError> {
         // A delivered message has no last error.
         let rows = sqlx::query(
-            "SELECT id, kind, session_id, credential_id, created_at_ms, due_at_ms, attempts, last_error, done_at_ms \
+            "SELECT id, kind, receiver, session_id, credential_id, created_at_ms, due_at_ms, attempts, last_error, done_at_ms \
              FROM outbox WHERE done_at_ms IS NOT NULL AND last_error IS NOT NULL ORDER BY done_at_ms DESC, id LIMIT $1",
         )
         .bind(i64::from(limit))
@@ -267,8 +308,8 @@ pub(crate) async fn enqueue_messages(
 ) -> Result<(), StoreError> {
     for message in messages {
         sqlx::query(
-            "INSERT INTO outbox (id, kind, session_id, credential_id, created_at_ms, due_at_ms) \
-             VALUES ($1, $2, $3, $4, $5, $6)",
+            "INSERT INTO outbox (id, kind, session_id, credential_id, created_at_ms, due_at_ms, receiver) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7)",
         )
         .bind(message.id.as_str())
         .bind(message.kind.as_str())
@@ -276,6 +317,7 @@ pub(crate) async fn enqueue_messages(
         .bind(message.regarding.credential_id().map(CredentialId::as_str))
         .bind(to_sql_integer(message.created_at_ms))
         .bind(to_sql_integer(message.due_at_ms))
+        .bind(message.receiver.as_str())
         .execute(&mut *connection)
         .await
         .map_err(query_error("enqueue a message"))?;
@@ -294,6 +336,7 @@ fn decode(row: &AnyRow) -> Result<MessageRow, StoreError> {
     Ok(MessageRow {
         id: reader.parsed("id")?,
         kind: reader.text("kind")?,
+        receiver: reader.text("receiver")?,
         regarding,
         created_at_ms: reader.number("created_at_ms")?,
         due_at_ms: reader.number("due_at_ms")?,

@@ -50,10 +50,11 @@ const MIGRATIONS: &[Migration] = &[
         sqlite: include_str!("../migrations/0015_session_settings.sqlite.sql"),
     },
     Migration { tables: include_str!("../migrations/0016_list_indices.sql"), sqlite: "" },
+    Migration { tables: include_str!("../migrations/0017_webhook_receivers.sql"), sqlite: "" },
 ];
 
 /// The schema version that this program reads and writes.
-pub const SCHEMA_VERSION: u32 = 16;
+pub const SCHEMA_VERSION: u32 = 17;
 
 const _: () = assert!(MIGRATIONS.len() == SCHEMA_VERSION as usize, "one migration for each version");
 

@@ -223,10 +223,8 @@ pub struct KeyRow {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "utoipa", derive(ToSchema))]
 pub struct WebhookReport {
-    /// The address to which messages are posted, without its query; `null`: no webhook is configured.
-    pub url: Option<String>,
-    /// Whether the messages contain `deliver_once` credentials.
-    pub include_credential: bool,
+    /// The receivers; none: no webhook is configured.
+    pub receivers: Vec<ReceiverReport>,
     /// Messages delivered since the server started.
     pub delivered: u64,
     /// Failed attempts since the server started.
@@ -241,6 +239,62 @@ pub struct WebhookReport {
     pub abandoned_messages: Vec<AbandonedMessage>,
 }
 
+/// A receiver of messages. Its numbers are since the server started.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "utoipa", derive(ToSchema))]
+pub struct ReceiverReport {
+    /// Its name in the configuration.
+    pub name: String,
+    /// The address to which messages are posted, without its query.
+    pub url: String,
+    /// The types of messages that it gets; empty: all.
+    pub types: Vec<String>,
+    /// Whether the messages contain `deliver_once` credentials.
+    pub include_credential: bool,
+    /// Delivered messages.
+    pub delivered: u64,
+    /// Failed attempts.
+    pub failed: u64,
+    /// Abandoned messages.
+    pub abandoned: u64,
+    /// The last failed attempt.
+    #[cfg_attr(feature = "utoipa", schema(required))]
+    pub last_error: Option<WebhookError>,
+}
+
+/// `POST /api/webhook/test`: the receivers that get a message of the type `webhook.test`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "utoipa", derive(ToSchema))]
+pub struct WebhookTestRequest {
+    /// Only the receiver of this name. Default: all.
+    #[serde(default)]
+    pub receiver: Option<String>,
+}
+
+/// What came of the test of one receiver.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "utoipa", derive(ToSchema))]
+pub struct WebhookTestResult {
+    /// The `webhook-id` of the message.
+    pub id: MessageId,
+    /// The name of the receiver.
+    pub receiver: String,
+    /// Its address without the query.
+    pub url: String,
+    /// Why it did not accept the message; `null`: it did.
+    #[cfg_attr(feature = "utoipa", schema(required))]
+    pub error: Option<String>,
+}
+
+/// The results of `POST /api/webhook/test`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "utoipa", derive(ToSchema))]
+pub struct WebhookTestResults {
+    /// One for each receiver.
+    pub results: Vec<WebhookTestResult>,
+}
+
 /// A message that will not be delivered.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "utoipa", derive(ToSchema))]
@@ -249,6 +303,8 @@ pub struct AbandonedMessage {
     pub id: MessageId,
     /// The type of the message.
     pub kind: String,
+    /// The name of its receiver.
+    pub receiver: String,
     /// Its session.
     pub session: Option<SessionId>,
     /// Its credential.
@@ -283,6 +339,8 @@ pub struct PendingMessage {
     pub id: MessageId,
     /// The type of the message.
     pub kind: String,
+    /// The name of its receiver.
+    pub receiver: String,
     /// Its session.
     pub session: Option<SessionId>,
     /// Its credential.

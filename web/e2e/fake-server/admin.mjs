@@ -252,15 +252,17 @@ export class AdminApi {
   /** @returns {Schemas["WebhookReport"]} */
   #webhook() {
     const [first] = this.#sessions();
-    const message = { id: "msg_01jd0000000000000000000001", kind: "session.ended", session: first?.id ?? null, credential: null, created_at: inSeconds(-300) };
+    const message = { id: "msg_01jd0000000000000000000001", kind: "session.ended", receiver: "default", session: first?.id ?? null, credential: null, created_at: inSeconds(-300) };
     const is_on = this.webhook_url !== null;
-    return {
-      url: this.webhook_url,
-      include_credential: false,
+    const numbers = {
       delivered: 41,
       failed: 3,
       abandoned: 1,
       last_error: is_on ? { at: inSeconds(-20), message: message.id, why: "the receiver answered 503" } : null,
+    };
+    return {
+      receivers: this.webhook_url === null ? [] : [{ name: "default", url: this.webhook_url, types: [], include_credential: false, ...numbers }],
+      ...numbers,
       pending: is_on ? [{ ...message, due_at: inSeconds(40), attempts: 2, last_error: "the receiver answered 503" }] : [],
       abandoned_messages: is_on ? [{ ...message, id: "msg_01jd0000000000000000000002", abandoned_at: inSeconds(-200), attempts: 30, last_error: "no connection: connection refused" }] : [],
     };

@@ -29,6 +29,7 @@ fn merge(current: &Config, new: &Config) -> Config {
     // Only the next build of an image uses these.
     config.image.clone_from(&new.image);
     config.credentials.clone_from(&new.credentials);
+    config.webhook.clone_from(&new.webhook);
     config.log.level.clone_from(&new.log.level);
     let (machines, sessions) = (&new.machines, &new.sessions);
     config.machines.memory_per_machine_mib = machines.memory_per_machine_mib;

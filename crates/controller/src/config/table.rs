@@ -9,6 +9,10 @@ use toml::Value;
 pub(super) fn flatten(config: &Config) -> BTreeMap<String, Option<Value>> {
     let mut settings = BTreeMap::new();
     add(config, "", &mut settings);
+    if config.webhook.is_list() {
+        settings.retain(|name, _| !name.starts_with("webhook."));
+        settings.insert("webhook".to_owned(), Value::try_from(&config.webhook).ok());
+    }
     settings
 }
 

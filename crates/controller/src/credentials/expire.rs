@@ -7,7 +7,7 @@ use crate::{
 };
 use anteroom_store::{CredentialRow, HealthKind, HealthUpdate, Regarding, StoreError};
 use anteroom_wire::TimelineKind;
-use anteroom_wire::webhook::{CREDENTIAL_EXPIRING, CREDENTIAL_NEEDS_AUTH};
+use anteroom_wire::webhook::EventType;
 use serde_json::json;
 
 /// Maximum number of credentials in one run; the rest waits for the next one.
@@ -19,7 +19,15 @@ const BATCH_MAX: u32 = 100;
 /// The database cannot be used; changes made before that stay.
 pub async fn delete_expired_credentials(context: &SessionContext) -> Result<(), StoreError> {
     let now = unix_time::now_unix_ms();
-    for row in context.store.delete_expired_credentials(now, BATCH_MAX).await? {
+    let messages = |row: &CredentialRow| {
+        let regarding = Regarding::Credential(row.id.clone());
+        context.webhook_messages.new_messages(&[(EventType::CredentialDeleted, regarding)])
+    };
+    let deleted = context.store.delete_expired_credentials(now, BATCH_MAX, messages).await?;
+    if !deleted.is_empty() {
+        context.webhook_messages.wake_sender();
+    }
+    for row in deleted {
         let until = row.deletion_policy.until_ms().map(format_rfc3339);
         tracing::warn!(outcome = "credential_delivery_expired", credential = %row.id, session = %row.session, until, "credential not fetched in time; deleted");
         let sentence = "The credential was not fetched in time and was deleted here.";
@@ -44,13 +52,13 @@ async fn report_expiry(
     let (health, kind, detail) = if expires_at <= now {
         (
             HealthKind::NeedsAuth,
-            CREDENTIAL_NEEDS_AUTH,
+            EventType::CredentialNeedsAuth,
             format!("It expired at {}, according to its file.", format_rfc3339(expires_at)),
         )
     } else {
         (
             HealthKind::Expiring,
-            CREDENTIAL_EXPIRING,
+            EventType::CredentialExpiring,
             format!("It expires at {}, according to its file.", format_rfc3339(expires_at)),
         )
     };

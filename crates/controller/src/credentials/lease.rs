@@ -10,8 +10,10 @@ use crate::{
     unix_time::{self, format_rfc3339},
 };
 use anteroom_audit::Subject;
-use anteroom_store::{CredentialRow, DeleteOutcome, DeletionPolicy, LeasedCredential, SealedCredential, StoreError};
-use anteroom_wire::{CredentialId, Problem, TimelineKind, agent::DeliveredFile};
+use anteroom_store::{
+    CredentialRow, DeleteOutcome, DeletionPolicy, LeasedCredential, NewMessage, Regarding, SealedCredential, StoreError,
+};
+use anteroom_wire::{CredentialId, Problem, TimelineKind, agent::DeliveredFile, webhook::EventType};
 use serde_json::json;
 
 /// The credential, even if its bytes are deleted, if the caller may do `action` to it.
@@ -69,17 +71,20 @@ pub async fn lease_credential(
     }
     let subject = Subject { credential: Some(id.to_string()), user: row.user_id, ..Subject::default() };
     context.audit.record_before(anteroom_audit::Action::CredentialLease, subject).await?;
-    let mut leased = context.store.lease_credential(id, &caller.id, unix_time::now_unix_ms()).await?;
+    let messages = messages_about(context, EventType::CredentialLeased, id);
+    let now = unix_time::now_unix_ms();
+    let mut leased = context.store.lease_credential_with_messages(id, &caller.id, now, &messages).await?;
     // A message from earlier settings may hold the credential although messages attach none now.
     if leased.is_none()
         && !context.webhook_messages.attaches_credentials()
         && context.store.release_webhook_claims(id).await?
     {
-        leased = context.store.lease_credential(id, &caller.id, unix_time::now_unix_ms()).await?;
+        leased = context.store.lease_credential_with_messages(id, &caller.id, now, &messages).await?;
     }
     let Some(LeasedCredential { credential, sealed, lease_number: number }) = leased else {
         return Err(unavailable(context, id).await?);
     };
+    context.webhook_messages.wake_sender();
     let record = SealedCredential { credential, sealed };
     let files = unseal_files(context, &record)?;
     let row = record.credential;
@@ -99,13 +104,20 @@ pub async fn lease_credential(
 /// As [`require_owned_credential`].
 pub async fn delete_credential(context: &SessionContext, caller: &Caller, id: &CredentialId) -> Result<(), ApiError> {
     let row = require_owned_credential(context, caller, Action::DeleteCredential, id).await?;
-    if context.store.delete_credential(&row.id, unix_time::now_unix_ms()).await? == DeleteOutcome::Deleted {
+    let messages = messages_about(context, EventType::CredentialDeleted, &row.id);
+    let deleted = context.store.delete_credential_with_messages(&row.id, unix_time::now_unix_ms(), &messages).await?;
+    if deleted == DeleteOutcome::Deleted {
+        context.webhook_messages.wake_sender();
         tracing::info!(outcome = "credential_deleted", credential = %row.id, caller = %caller.id, "credential deleted");
         let data = json!({ "credential": row.id, "caller": caller.id });
         let entry = new_entry(TimelineKind::CredentialDeleted, "The credential was deleted.").with_data(data);
         context.timeline.append_in_background(&row.session, entry);
     }
     Ok(())
+}
+
+fn messages_about(context: &SessionContext, kind: EventType, id: &CredentialId) -> Vec<NewMessage> {
+    context.webhook_messages.new_messages(&[(kind, Regarding::Credential(id.clone()))])
 }
 
 /// The reason why a credential has no bytes or cannot be leased.

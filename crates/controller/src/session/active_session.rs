@@ -14,7 +14,7 @@ use crate::unix_time;
 use anteroom_egress::{EgressSummary, MachineEgressGate};
 use anteroom_store::Sha256Hex;
 use anteroom_tunnel::{CloseCause, CloseSignal, SessionActivity};
-use anteroom_wire::{EndReason, MachineId, SessionId, provider::Provider};
+use anteroom_wire::{EndReason, MachineId, SessionId, provider::Provider, webhook::EventType};
 pub use connected_helpers::{ConnectedHelpers, HelperConnection};
 pub use current_machine::{CurrentMachine, MachineHost, MachineSignIn, Moment, ReportedPage};
 pub use deliveries_in_flight::DeliveriesInFlight;
@@ -22,7 +22,10 @@ use desktop_viewers::DesktopPlaces;
 pub use desktop_viewers::{DesktopPlace, ViewerAccess};
 use parking_lot::{Mutex, MutexGuard};
 pub use sign_in_changes::{SIGN_IN_CHANGES_MAX, SignInChange, SignInChanges};
-use std::sync::{Arc, OnceLock, atomic::AtomicBool};
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, OnceLock, atomic::AtomicBool},
+};
 use tokio::{
     sync::{Notify, Semaphore, watch},
     time::Instant,
@@ -61,6 +64,8 @@ pub struct ActiveSession {
     pub timeline_budget: Mutex<KindBudget>,
     /// Whether the last request for a WebSocket arrived without `Upgrade`; the next request for a ticket is refused with that cause.
     pub upgrade_is_missing: AtomicBool,
+    /// What was reported to the webhook's receivers about each machine, by its generation.
+    pub reported_to_webhook: Mutex<BTreeSet<(u32, EventType)>>,
     /// Who has a place at the desktop.
     desktop_places: Mutex<DesktopPlaces>,
     changes: OnceLock<Arc<SessionChanges>>,
@@ -125,6 +130,7 @@ impl ActiveSession {
             method_lock: tokio::sync::Mutex::new(()),
             timeline_budget: Mutex::default(),
             upgrade_is_missing: AtomicBool::new(false),
+            reported_to_webhook: Mutex::default(),
             desktop_places: Mutex::default(),
             changes: OnceLock::new(),
             state: watch::channel(state).0,

@@ -5,6 +5,7 @@ mod machine;
 mod newest;
 pub mod reported_sign_in;
 mod sign_in;
+mod webhook_events;
 
 use super::{
     active_session::{ActiveSession, CurrentMachine, MachineSignIn, Moment},
@@ -53,6 +54,9 @@ pub async fn ingest_events(
         notify_after_capture_grace(context, session);
     }
     for (NumberedEvent { number, event, .. }, is_new) in new_events.into_iter().zip(accepted) {
+        if is_new {
+            webhook_events::report_event(context, session, generation, &event).await?;
+        }
         let use_event = if let AgentEvent::CredentialUse(event) = &event { Some(event.clone()) } else { None };
         let command_entry = match &event {
             AgentEvent::Tool(event) => use_credential::to_command_entry(context, session, event).await?,

@@ -25,11 +25,8 @@ pub async fn end_session(
     let (entry_kind, change) = kind_and_change(reason, detail, now);
     let separator = if detail.is_empty() { "" } else { " " };
     let sentence = format!("{}{separator}{detail}", reason.sentence());
-    let change = context
-        .webhook_messages
-        .session_ended_message(id)
-        .into_iter()
-        .fold(change, SessionChange::with_webhook_message);
+    let messages = context.webhook_messages.session_ended_messages(id);
+    let change = messages.into_iter().fold(change, SessionChange::with_webhook_message);
     let entry =
         NewTimelineEntry::new(now, entry_kind, sentence).with_data(serde_json::json!({ "reason": reason.code() }));
     context.timeline.wait_written(id).await;

@@ -1,5 +1,6 @@
 //! Builds the body of a message from the database when it is sent.
 
+use super::receiver::Webhook;
 use crate::{
     api_error::ApiError,
     credentials::{self, UnsealError, to_credential_meta},
@@ -11,7 +12,7 @@ use anteroom_audit::Action;
 use anteroom_store::{ClaimedRevision, MessageRow, SessionRow, StoreError, UnixMs};
 use anteroom_wire::{
     CredentialId,
-    webhook::{CREDENTIAL_STORED, NotificationData, SessionSummary, WebhookNotification},
+    webhook::{EventType, NotificationData, SessionSummary, WebhookNotification},
 };
 use bytes::Bytes;
 
@@ -30,6 +31,9 @@ pub(super) enum BuildFault {
     /// The attached credential's delivery cannot be recorded.
     #[error("the delivery of the credential cannot be recorded in the audit trail")]
     Record(#[source] ApiError),
+    /// The message was written by a newer server.
+    #[error("this server does not know the type of the message")]
+    UnknownType,
     /// The message cannot be written as JSON.
     #[error(transparent)]
     Serialize(#[from] serde_json::Error),
@@ -56,8 +60,12 @@ pub(super) struct AttachedCredential {
 /// this message.
 pub(super) async fn build_message(
     context: &SessionContext,
+    webhook: &Webhook,
     message: &MessageRow,
 ) -> Result<Result<WebhookMessage, BuildError>, StoreError> {
+    let Some(kind) = EventType::from_text(&message.kind) else {
+        return Ok(Err(BuildError { fault: BuildFault::UnknownType, attached_credential: None }));
+    };
     let row = match message.regarding.session_id() {
         Some(id) => context.store.get_session(id).await?,
         None => None,
@@ -68,7 +76,7 @@ pub(super) async fn build_message(
     };
     let regarding = message.regarding.credential_id();
     let claimed = match regarding {
-        Some(id) if context.webhook_messages.attaches_credentials() && message.kind == CREDENTIAL_STORED => {
+        Some(id) if webhook.attaches_credentials() && kind == EventType::CredentialStored => {
             context.store.claim_credential_for_webhook(&message.id, id, unix_time::now_unix_ms()).await?
         }
         Some(_) | None => None,
@@ -91,11 +99,15 @@ pub(super) async fn build_message(
                 return Ok(Err(BuildError { fault: BuildFault::Unseal(error), attached_credential: attached }));
             }
         },
-        (None, Some(id)) => (context.store.get_credential(id).await?.filter(|row| row.deleted_at_ms.is_none()), None),
+        (None, Some(id)) => {
+            let reports_deletion = matches!(kind, EventType::CredentialDeleted | EventType::CredentialLeased);
+            let row = context.store.get_credential(id).await?;
+            (row.filter(|row| reports_deletion || row.deleted_at_ms.is_none()), None)
+        }
         (None, None) => (None, None),
     };
     let notification = WebhookNotification {
-        kind: message.kind.clone(),
+        kind,
         timestamp: format_rfc3339(message.created_at_ms),
         data: NotificationData {
             session,
@@ -115,6 +127,7 @@ async fn session_summary(context: &SessionContext, row: &SessionRow) -> Result<S
         id: view.id,
         provider: view.provider,
         method: view.method,
+        purpose: row.purpose.credential_use().map(|using| using.purpose),
         user_id: view.user_id,
         status: view.status,
         reason: view.reason,

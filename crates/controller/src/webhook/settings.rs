@@ -6,6 +6,7 @@ use crate::{
     private_file::{PrivateFile, Readers, read_private_file},
     settings::settings,
 };
+use anteroom_wire::webhook::EventType;
 use http::{
     Uri,
     uri::{Authority, Scheme},
@@ -18,19 +19,24 @@ use std::{
 
 use super::{
     client::WebhookClient,
+    receiver_settings::name_and_type_errors,
     sign::{InvalidKey, SigningKey},
 };
 
 settings! {
     /// Messages about sessions and credentials (docs/webhook.md).
     pub struct WebhookSettings {
+        /// The name of this receiver, 1 to 40 characters of a-z, 0-9, - and _. Several receivers are `[[webhook]]` tables, each with a name.
+        name: String = "default".to_owned();
         /// The receiver's URL: `https://…`, or `http://` on this host. Default: no messages.
         url: Option<String> = None, example r#""https://backend.example/anteroom""#;
         /// File with the secrets that sign messages, `whsec_` and base64 of 24 to 64 bytes each, one a line; only its owner may read it.
         secret_file: Option<PathBuf> = None, example r#""/etc/anteroom/webhook.secret""#;
         /// Certificates (PEM) that are trusted in addition to those of this host. Default: none.
         ca_file: Option<PathBuf> = None, example r#""/etc/anteroom/ca.pem""#;
-        /// Whether `deliver_once` credentials are attached to messages.
+        /// The types of messages that it gets. Default: all.
+        types: Vec<String> = Vec::new(), example r#"["session.ended", "credential.stored"]"#;
+        /// Whether `deliver_once` credentials are attached to messages; for one receiver at most.
         include_credential: bool = false;
         /// Attempts for one message.
         attempts_max: u64 = 30, within 1..=1_000;
@@ -40,9 +46,14 @@ settings! {
 }
 
 impl WebhookSettings {
+    /// Whether the receiver gets messages of this type.
+    pub fn takes(&self, kind: EventType) -> bool {
+        self.types.is_empty() || self.types.iter().any(|wanted| wanted == kind.as_str())
+    }
+
     /// Errors other than numbers out of range, one sentence each. Files are not read.
     pub fn validation_errors(&self) -> Vec<String> {
-        let mut errors = Vec::new();
+        let mut errors = name_and_type_errors(&self.name, &self.types);
         match &self.url {
             Some(url) => {
                 errors.extend(WebhookTarget::parse(url).err().map(|error| error.to_string()));

@@ -211,16 +211,21 @@ fn reconciliations(server_context: &ServerContext, registry: &mut Registry) {
 
 /// Webhook messages by outcome; none if no webhook is configured.
 async fn webhook(server_context: &ServerContext, registry: &mut Registry) -> Result<(), StoreError> {
-    let Some(webhook) = &server_context.webhook_messages.webhook else { return Ok(()) };
-    let waiting = server_context.store.list_due_messages(i64::MAX.unsigned_abs(), MESSAGES_MAX).await?.len();
+    let receivers = server_context.webhook_messages.receivers();
+    if receivers.is_empty() {
+        return Ok(());
+    }
+    let waiting = server_context.store.list_due_messages(i64::MAX.unsigned_abs(), None, MESSAGES_MAX).await?.len();
     register_gauge(registry, "webhook_waiting", "Messages not delivered yet, at most 1000", waiting);
     let outcomes = Counters::default();
-    for (outcome, count) in [
-        ("delivered", &webhook.messages_delivered),
-        ("failed", &webhook.attempts_failed),
-        ("abandoned", &webhook.messages_abandoned),
-    ] {
-        outcomes.get_or_create_owned(&vec![("outcome", outcome.to_owned())]).inc_by(count.load(Relaxed));
+    for counters in receivers.iter().map(|webhook| &webhook.counters) {
+        for (outcome, count) in [
+            ("delivered", &counters.messages_delivered),
+            ("failed", &counters.attempts_failed),
+            ("abandoned", &counters.messages_abandoned),
+        ] {
+            outcomes.get_or_create_owned(&vec![("outcome", outcome.to_owned())]).inc_by(count.load(Relaxed));
+        }
     }
     registry.register("webhook_messages", "Messages delivered or abandoned, and attempts that failed", outcomes);
     Ok(())

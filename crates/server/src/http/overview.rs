@@ -33,6 +33,8 @@ pub(super) fn operator_api() -> OpenApiRouter<App> {
         .routes(routes!(leaks::get_leak_report))
         .routes(routes!(reconcile::run_reconcile))
         .routes(routes!(webhook::get_webhook_report))
+        .routes(routes!(webhook::test_webhook))
+        .routes(routes!(webhook::resend_webhook_message))
 }
 
 /// Query of an overview.

@@ -164,7 +164,7 @@ async fn only_one_of_concurrent_leases_gets_a_deliver_once_credential_and_the_by
     assert_eq!(fixture.store.list_leases(&id, 10).await.unwrap().len(), 1, "only one is recorded");
     assert_eq!(fixture.store.list_credentials(OwnerFilter::All, 10).await.unwrap(), []);
     assert_eq!(fixture.store.delete_credential(&id, NOW).await.unwrap(), DeleteOutcome::AlreadyDeleted);
-    assert_eq!(fixture.store.delete_expired_credentials(NOW + 9_000, 10).await.unwrap(), []);
+    assert_eq!(fixture.store.delete_expired_credentials(NOW + 9_000, 10, |_| Vec::new()).await.unwrap(), []);
 }
 
 #[tokio::test]
@@ -173,14 +173,14 @@ async fn an_expired_deliver_once_credential_is_not_leased_and_is_erased() {
     let (late, later) = (fixture.once(NOW + 10, &[1; 64]).await, fixture.once(NOW + 20, &[2; 64]).await);
     let (_, kept) = fixture.completed(b"stays").await;
     let tail = fixture.tail(&late).await;
-    assert_eq!(fixture.store.delete_expired_credentials(NOW + 9, 10).await.unwrap(), []);
+    assert_eq!(fixture.store.delete_expired_credentials(NOW + 9, 10, |_| Vec::new()).await.unwrap(), []);
     assert_eq!(
         fixture.store.lease_credential(&late, &fixture.owner, NOW + 10).await.unwrap(),
         None,
         "its deadline has passed"
     );
     assert_eq!(fixture.store.list_leases(&late, 1).await.unwrap(), []);
-    let deleted = fixture.store.delete_expired_credentials(NOW + 10, 10).await.unwrap();
+    let deleted = fixture.store.delete_expired_credentials(NOW + 10, 10, |_| Vec::new()).await.unwrap();
     assert_eq!(deleted.iter().map(|row| &row.id).collect::<Vec<_>>(), [&late]);
     assert!(!fixture.on_disk(&tail));
     assert_eq!(fixture.store.get_credential(&late).await.unwrap().unwrap().deleted_at_ms, Some(NOW + 10));

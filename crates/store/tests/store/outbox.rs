@@ -10,11 +10,11 @@ use sqlx::Executor;
 
 fn message(number: u8, regarding: Regarding) -> NewMessage {
     let id = MessageId::from_parts(NOW, [number; 10]);
-    NewMessage { id, kind: "something.happened".to_owned(), regarding, created_at_ms: NOW, due_at_ms: NOW }
+    NewMessage { id, kind: "something.happened".to_owned(), receiver: "default".to_owned(), regarding, created_at_ms: NOW, due_at_ms: NOW }
 }
 
 async fn due(fixture: &StoreFixture, now: u64) -> Vec<MessageId> {
-    fixture.store.list_due_messages(now, 10).await.unwrap().into_iter().map(|row| row.id).collect()
+    fixture.store.list_due_messages(now, None, 10).await.unwrap().into_iter().map(|row| row.id).collect()
 }
 
 #[tokio::test]
@@ -42,7 +42,7 @@ async fn a_completion_and_its_messages_are_written_together_or_not_at_all() {
     assert_eq!(due(&fixture, NOW).await, []);
     assert!(fixture.store.get_session(&row.id).await.unwrap().unwrap().is_active());
     assert!(matches!(complete(std::slice::from_ref(&stored)).await.unwrap(), CompleteOutcome::Stored { .. }));
-    let [waiting] = &fixture.store.list_due_messages(NOW, 10).await.unwrap()[..] else { panic!() };
+    let [waiting] = &fixture.store.list_due_messages(NOW, None, 10).await.unwrap()[..] else { panic!() };
     assert_eq!((&waiting.id, &waiting.kind, &waiting.regarding), (&stored.id, &stored.kind, &stored.regarding));
     let late = message(3, Regarding::Session(row.id.clone()));
     assert!(matches!(complete(&[late]).await.unwrap(), CompleteOutcome::Ignored(_)));
@@ -73,14 +73,14 @@ async fn a_message_is_retried_until_delivered_or_abandoned_and_is_then_final() {
     let session = fixture.session().await.id;
     let [delivered, abandoned] = [1, 2].map(|number| message(number, Regarding::Session(session.clone())));
     for message in [&delivered, &abandoned] {
-        fixture.store.enqueue_message(message).await.unwrap();
+        fixture.store.enqueue_messages(std::slice::from_ref(message)).await.unwrap();
     }
     assert_eq!(due(&fixture, NOW - 1).await, []);
     assert_eq!(due(&fixture, NOW).await, [delivered.id.clone(), abandoned.id.clone()]);
     let long = "e".repeat(5_000);
     assert!(fixture.store.record_message_failed(&delivered.id, &long, NOW + 10).await.unwrap());
     assert_eq!(due(&fixture, NOW + 9).await, std::slice::from_ref(&abandoned.id));
-    let rows = fixture.store.list_due_messages(NOW + 10, 10).await.unwrap();
+    let rows = fixture.store.list_due_messages(NOW + 10, None, 10).await.unwrap();
     let again = rows.iter().find(|row| row.id == delivered.id).unwrap();
     assert_eq!((again.attempts, again.last_error.as_ref().unwrap().len()), (1, 1_000));
 
@@ -93,6 +93,11 @@ async fn a_message_is_retried_until_delivered_or_abandoned_and_is_then_final() {
     }
     let mut sql = fixture.sql().await;
     assert!(sql.execute("UPDATE outbox SET done_at_ms = NULL").await.is_err());
+    assert!(fixture.store.resend_message(&abandoned.id, NOW + 21).await.unwrap());
+    assert!(!fixture.store.resend_message(&abandoned.id, NOW + 21).await.unwrap(), "it is pending");
+    assert_eq!(due(&fixture, NOW + 21).await, std::slice::from_ref(&abandoned.id));
+    assert_eq!(fixture.store.list_due_messages(NOW + 21, Some("other"), 10).await.unwrap(), []);
+    assert!(fixture.store.record_message_abandoned(&abandoned.id, "410", NOW + 12).await.unwrap());
     assert_eq!(fixture.store.delete_messages_before(NOW + 12).await.unwrap(), 1);
     assert_eq!(fixture.store.delete_messages_before(NOW + 13).await.unwrap(), 1);
 }

@@ -17,8 +17,8 @@ impl StoreFixture {
         let ids: [MessageId; N] = std::array::from_fn(|_| MessageId::from_parts(NOW, crate::fixture::random()));
         for id in &ids {
             let (kind, regarding) = ("credential.stored".to_owned(), Regarding::Credential(credential.clone()));
-            let message = NewMessage { id: id.clone(), kind, regarding, created_at_ms: NOW, due_at_ms: NOW };
-            self.store.enqueue_message(&message).await.unwrap();
+            let message = NewMessage { id: id.clone(), kind, receiver: "default".into(), regarding, created_at_ms: NOW, due_at_ms: NOW };
+            self.store.enqueue_messages(&[message]).await.unwrap();
         }
         ids
     }
@@ -97,13 +97,13 @@ async fn a_delivered_message_records_a_lease_and_erases_the_bytes() {
     assert_eq!(fixture.store.list_leases(&id, 9).await.unwrap().len(), 1);
     assert_eq!(fixture.delivered(&message).await, WebhookDeliveryOutcome::NotClaimed, "once");
     assert_eq!((fixture.leased(&id).await, fixture.claims(&other, &id).await), (false, None));
-    let waiting = fixture.store.list_due_messages(NOW, 9).await.unwrap();
+    let waiting = fixture.store.list_due_messages(NOW, None, 9).await.unwrap();
     assert_eq!(waiting.into_iter().map(|row| row.id).collect::<Vec<_>>(), [other]);
     // Its deadline passed while the message was being sent.
     let late = fixture.once(NOW + 5, &[2; 64]).await;
     let [message] = fixture.enqueued(&late).await;
     assert!(fixture.claims(&message, &late).await.is_some());
-    assert_eq!(fixture.store.delete_expired_credentials(NOW + 5, 9).await.unwrap().len(), 1);
+    assert_eq!(fixture.store.delete_expired_credentials(NOW + 5, 9, |_| Vec::new()).await.unwrap().len(), 1);
     assert_eq!(fixture.delivered(&message).await, WebhookDeliveryOutcome::AlreadyDeleted);
     assert_eq!(fixture.store.list_leases(&late, 9).await.unwrap().len(), 1, "it was delivered all the same");
     // A credential past its deadline cannot be claimed.

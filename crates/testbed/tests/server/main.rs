@@ -47,6 +47,7 @@ mod view_only;
 mod viewers;
 mod webhook;
 mod webhook_credentials;
+mod webhook_types;
 
 use anteroom_testbed::{ApiResponse, Script, ScriptedProvider, Step};
 use fixture::{Flags, start_idle, start_idle_session, start_session_with};

@@ -163,12 +163,13 @@ fn settings(flags: &Flags, url: &str, more: &str) -> String {
     let file = write_secret(&flags.path("webhook.secret"));
     format!(
         "[limits.webhook]\nretry_ms_min = 20\nretry_ms_max = 200\n\
-         [webhook]\nurl = '{url}'\nsecret_file = '{}'\n{more}\n",
+         [webhook]\nurl = '{url}'\nsecret_file = '{}'\n\
+         types = ['credential.stored', 'credential.expiring', 'credential.needs_auth', 'session.ended']\n{more}\n",
         file.display()
     )
 }
 
-fn write_secret(path: &Path) -> PathBuf {
+pub(crate) fn write_secret(path: &Path) -> PathBuf {
     std::fs::write(path, format!("whsec_{}\n", STANDARD.encode(KEY))).unwrap();
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).unwrap();
     path.to_owned()
@@ -299,7 +300,7 @@ async fn undelivered_webhook_messages_are_sent_in_order_after_a_restart() {
     assert_eq!(report(&server).await.pending.len(), 2, "they are stored");
     let _receiver = Receiver::start_at(address, &inbox).await;
     let messages = inbox.wait_messages(2).await;
-    let kinds: Vec<String> = messages.iter().map(|message| message.read().kind).collect();
+    let kinds: Vec<_> = messages.iter().map(|message| message.read().kind.as_str()).collect();
     assert_eq!(kinds, ["credential.stored", "session.ended"]);
     assert_eq!(messages[1].read().data.session.unwrap().id, id);
     server.stop_and_check_leaks().await.unwrap();
@@ -316,7 +317,7 @@ async fn webhook_message_is_abandoned_after_its_attempts_and_the_next_is_sent() 
     let abandoned = api.wait_entry(&id, TimelineKind::WebhookAbandoned).await.unwrap();
     assert!(abandoned.sentence.contains("credential.stored"), "{abandoned:?}");
     let messages = inbox.wait_messages(3).await;
-    assert_eq!(messages[2].read().kind, "session.ended");
+    assert_eq!(messages[2].read().kind.as_str(), "session.ended");
     let report = wait_report(&server, |report| report.pending.is_empty()).await;
     assert_eq!((report.delivered, report.abandoned), (1, 1));
     server.stop_and_check_leaks().await.unwrap();

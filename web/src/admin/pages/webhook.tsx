@@ -16,29 +16,32 @@ export function WebhookPage() {
       <h1>Webhook</h1>
       {report === null ? (
         <Loading problem={problem} what="the webhook" />
-      ) : report.url === null || report.url === undefined ? (
+      ) : report.receivers.length === 0 ? (
         <p class="empty">
           No webhook is configured. <code>[webhook]</code> in the server's configuration sets its address.
         </p>
       ) : (
-        <Report report={report} url={report.url} />
+        <Report report={report} />
       )}
     </>
   );
 }
 
-function Report({ report, url }: { report: WebhookReport; url: string }) {
+function Report({ report }: { report: WebhookReport }) {
   const now_ms = useNow();
   const failing = report.pending.filter(({ attempts }) => attempts > 0);
   const waiting = report.pending.filter(({ attempts }) => attempts === 0);
   const { last_error } = report;
   return (
     <>
-      <p>
-        Messages go to <code>{url}</code>
-        {report.include_credential ? ", with credentials that are delivered once" : ", without credentials"}. Since the server started:{" "}
-        {formatCount(report.delivered)} delivered, {formatCount(report.failed)} failed attempts, {formatCount(report.abandoned)} abandoned.
-      </p>
+      {report.receivers.map((receiver) => (
+        <p key={receiver.name} data-receiver={receiver.name}>
+          {report.receivers.length === 1 ? "Messages" : `Messages for ${receiver.name}`} go to <code>{receiver.url}</code>
+          {receiver.include_credential ? ", with credentials that are delivered once" : ", without credentials"}
+          {receiver.types.length === 0 ? "" : `, of the types ${receiver.types.join(", ")}`}. Since the server started: {formatCount(receiver.delivered)} delivered,{" "}
+          {formatCount(receiver.failed)} failed attempts, {formatCount(receiver.abandoned)} abandoned.
+        </p>
+      ))}
       {last_error === null || last_error === undefined ? null : (
         <p class="note warn">
           Last failure <Time at={last_error.at} now_ms={now_ms} />: {last_error.why}

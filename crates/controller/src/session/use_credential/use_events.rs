@@ -15,7 +15,7 @@ use anteroom_store::{
 use anteroom_wire::{
     EndReason, Problem, TimelineKind,
     agent::{CredentialUseEvent, ToolEvent, UsePurpose},
-    webhook::{CREDENTIAL_NEEDS_AUTH, SESSION_ENDED},
+    webhook::EventType,
 };
 use serde_json::json;
 use std::time::Duration;
@@ -99,7 +99,7 @@ async fn update_health(
     let known = context.store.get_credential(&credential_use.credential).await?;
     // Reported once, not at each check.
     let is_change = health == HealthKind::NeedsAuth && known.is_some_and(|row| row.health != HealthKind::NeedsAuth);
-    let subject = (CREDENTIAL_NEEDS_AUTH, Regarding::Both(session.id.clone(), credential_use.credential.clone()));
+    let subject = (EventType::CredentialNeedsAuth, Regarding::Both(session.id.clone(), credential_use.credential.clone()));
     let messages = if is_change { context.webhook_messages.new_messages(&[subject]) } else { Vec::new() };
     let update = HealthUpdate {
         credential: &credential_use.credential,
@@ -139,7 +139,7 @@ async fn complete_use(
         .await?;
     }
     // A check reports only its finding, not its end.
-    let subject = (SESSION_ENDED, Regarding::Both(session.id.clone(), credential_use.credential.clone()));
+    let subject = (EventType::SessionEnded, Regarding::Both(session.id.clone(), credential_use.credential.clone()));
     let messages = match credential_use.purpose {
         UsePurpose::Exec | UsePurpose::Logout => context.webhook_messages.new_messages(&[subject]),
         UsePurpose::Check => Vec::new(),

@@ -25,7 +25,8 @@ impl Receiver {
         let file = dir.join("webhook.secret");
         std::fs::write(&file, format!("whsec_{}\n", STANDARD.encode([7; 32]))).unwrap();
         std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).unwrap();
-        format!("[webhook]\nurl = 'http://{}/in'\nsecret_file = '{}'\n", self.address, file.display())
+        let types = "['credential.stored', 'credential.expiring', 'credential.needs_auth', 'session.ended']";
+        format!("[webhook]\nurl = 'http://{}/in'\nsecret_file = '{}'\ntypes = {types}\n", self.address, file.display())
     }
 }
 

@@ -1,0 +1,143 @@
+//! Every type of webhook message, receivers with filters, the test and another delivery of a message.
+
+use crate::{
+    Flags,
+    command_line::start_use,
+    webhook::{Inbox, Message, Receiver, complete_session, write_secret},
+};
+use anteroom_testbed::{ApiClient, ScriptedProvider, Script, Step, TestConfig, TestServer, WAIT_MAX, eventually};
+use anteroom_wire::{
+    CredentialId,
+    agent::UsePurpose,
+    api::SessionStatus,
+    operator_reports::WebhookTestResults,
+    webhook::{EventType, Presence},
+};
+use serde_json::json;
+use std::{
+    collections::BTreeSet,
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+/// A provider whose credential ends at this time, seconds since 1970.
+fn provider(id: &str, ends_s: u64, before: Vec<Step>) -> ScriptedProvider {
+    let content = format!("{{\"token\": \"t\", \"until\": {ends_s}}}");
+    let steps = before.into_iter().chain([Step::write(ScriptedProvider::CREDENTIAL_PATH, content)]);
+    ScriptedProvider::new(id, Script::new(steps)).with_descriptor_key(
+        "credential",
+        json!({
+            "paths": [ScriptedProvider::CREDENTIAL_PATH],
+            "required": ["/token"],
+            "expires_at": { "pointer": "/until", "unit": "unix_s" },
+        }),
+    )
+}
+
+async fn start(flags: &Flags, all: &Receiver, ends: &Receiver) -> TestServer {
+    let now_s = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+    let wait = vec![Step::OpenUrlWithBrowser { url: crate::URL.to_owned() }, flags.wait_step("go")];
+    let providers = [
+        provider("scripted", now_s + 3_600, wait),
+        provider("expired", now_s - 10, Vec::new()),
+        ScriptedProvider::new("failing", Script::new([Step::Exit { code: 3 }])),
+    ];
+    let secret = write_secret(&flags.path("webhook.secret"));
+    let receiver = |name: &str, receiver: &Receiver, more: &str| {
+        let (address, secret) = (receiver.address, secret.display());
+        format!("[[webhook]]\nname = '{name}'\nurl = 'http://{address}/in'\nsecret_file = '{secret}'\n{more}\n")
+    };
+    let settings = format!(
+        "[limits.sessions]\nreconcile_every_ms = 100\n{}{}",
+        receiver("all", all, ""),
+        receiver("ends", ends, "types = ['session.ended']"),
+    );
+    TestServer::start(TestConfig::with_providers(providers).with_settings(&settings)).await.unwrap()
+}
+
+fn kinds(messages: &[Message]) -> BTreeSet<EventType> {
+    messages.iter().map(|message| message.read().kind).collect()
+}
+
+/// Does what each type of message reports; returns the credential that expires soon.
+async fn cause_all(flags: &Flags, server: &TestServer, api: &ApiClient) -> CredentialId {
+    let failing = api.start_session("failing").await.unwrap().session.id;
+    let session = complete_session(flags, api).await;
+    let credential = api.get_session(&session).await.unwrap().credential.unwrap().id;
+    api.start_session("expired").await.unwrap();
+    let exec = start_use(api, credential.as_str(), json!({ "purpose": "exec", "argv": ["true"] })).await;
+    api.wait_status(&exec.id, SessionStatus::Completed).await.unwrap();
+    api.lease_credential(&credential).await.unwrap();
+    assert!(!server.run_anteroom(&["webhook", "test"]).await.unwrap().contains("no connection"));
+    api.wait_until(&failing, "failed in its machine", |view| view.sign_in.failed.is_some() || view.status.is_ended())
+        .await
+        .unwrap();
+    credential
+}
+
+#[tokio::test]
+async fn every_type_of_message_is_sent_and_each_receiver_gets_what_it_takes() {
+    let (flags, all, ends) = (Flags::new(), Inbox::default(), Inbox::default());
+    let (to_all, to_ends) = (Receiver::start(&all).await, Receiver::start(&ends).await);
+    let server = start(&flags, &to_all, &to_ends).await;
+    let api = server.backend_client().unwrap();
+    let credential = cause_all(&flags, &server, &api).await;
+    let is_expiring = async || Ok(kinds(&all.messages()).contains(&EventType::CredentialExpiring).then_some(()));
+    eventually("the expiry is reported", WAIT_MAX, is_expiring).await.unwrap();
+    let deleted = api.call(reqwest::Method::DELETE, &format!("/api/credentials/{credential}"), None).await.unwrap();
+    assert_eq!(deleted.status, 204);
+    let expected: BTreeSet<_> = EventType::ALL.iter().copied().collect();
+    let is_complete = async || Ok((kinds(&all.messages()) == expected).then_some(()));
+    eventually("every type is received", WAIT_MAX, is_complete)
+        .await
+        .unwrap_or_else(|error| panic!("{error}: {:?}", kinds(&all.messages())));
+    for message in all.messages() {
+        let notification = message.read();
+        for (presence, is_present) in [
+            (notification.kind.session(), notification.data.session.is_some()),
+            (notification.kind.credential(), notification.data.credential.is_some()),
+        ] {
+            let expected = match presence {
+                Presence::Present => true,
+                Presence::Null => false,
+                Presence::Sometimes(_) => is_present,
+            };
+            assert_eq!(is_present, expected, "{notification:?}");
+        }
+    }
+    assert_eq!(kinds(&ends.messages()), BTreeSet::from([EventType::SessionEnded, EventType::WebhookTest]));
+    let uses: Vec<_> = ends.messages().iter().filter_map(|message| message.read().data.session?.purpose).collect();
+    assert_eq!(uses, [UsePurpose::Exec], "the other ends are of sign-ins");
+    server.stop_and_check_leaks().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_receiver_is_tested_and_gets_a_message_again() {
+    let (flags, all, ends) = (Flags::new(), Inbox::default(), Inbox::with_statuses(&[500, 410]));
+    let (to_all, to_ends) = (Receiver::start(&all).await, Receiver::start(&ends).await);
+    let server = start(&flags, &to_all, &to_ends).await;
+    let operator = server.operator_client().unwrap();
+    let tested = operator.post("/api/webhook/test", json!({ "receiver": "ends" })).await.unwrap();
+    let tested: WebhookTestResults = tested.parse().unwrap();
+    let [result] = &tested.results[..] else { panic!("{tested:?}") };
+    assert!(result.receiver == "ends" && result.error.as_deref() == Some("it answered 500"), "{result:?}");
+    let unknown = operator.post("/api/webhook/test", json!({ "receiver": "nobody" })).await.unwrap();
+    assert!(unknown.status == 400 && unknown.text.contains("all, ends"), "{}", unknown.text);
+    let api = server.backend_client().unwrap();
+    assert_eq!(api.post("/api/webhook/test", json!({})).await.unwrap().status, 403);
+
+    // The end of this session is answered with 410, and is abandoned.
+    let id = api.start_session("scripted").await.unwrap().session.id;
+    api.cancel_session(&id).await.unwrap();
+    let abandoned = ends.wait_messages(2).await.remove(1);
+    let is_abandoned = async || {
+        let listed = server.run_anteroom(&["webhook", "list"]).await?;
+        Ok(listed.lines().any(|line| line.contains(abandoned.id()) && line.contains("abandoned ")).then_some(()))
+    };
+    eventually("it is abandoned", WAIT_MAX, is_abandoned).await.unwrap();
+    server.run_anteroom(&["webhook", "resend", abandoned.id()]).await.unwrap();
+    let again = ends.wait_messages(3).await.remove(2);
+    assert_eq!((again.id(), again.read()), (abandoned.id(), abandoned.read()));
+    let unknown = operator.post("/api/webhook/messages/msg_00000000000000000000000000/resend", json!({})).await.unwrap();
+    assert_eq!(unknown.status, 400);
+    server.stop_and_check_leaks().await.unwrap();
+}

@@ -22,7 +22,7 @@ use anteroom_controller::{
         timeline::buffer::BUFFERED_ENTRIES_MAX,
         use_credential::volatile_execs,
     },
-    webhook,
+    webhook::{self, receiver_settings},
 };
 use anteroom_tunnel::{
     ENCODINGS_MAX,
@@ -131,6 +131,8 @@ pub(super) fn records(limits: &ServerLimits) -> Vec<Row> {
             BUFFERED_ENTRIES_MAX,
             "further ones are dropped and counted",
         ),
+        row("receivers of webhook messages", "receivers", receiver_settings::RECEIVERS_MAX, "the configuration is refused"),
+        row("name of such a receiver", "characters", receiver_settings::NAME_CHARS_MAX, "the configuration is refused"),
         row("answer of the webhook's receiver", "bytes", webhook::RESPONSE_BYTES_MAX, "the rest is not read"),
         row("support bundles that are kept", "bundles", retention::BUNDLES_MAX, "the oldest is deleted"),
         row("file in a support bundle", "bytes", bundle::FILE_BYTES_MAX, "its end is included"),

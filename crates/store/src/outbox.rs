@@ -131,9 +131,9 @@ impl Store {
             transaction.finish_unchanged();
             return Ok(false);
         };
-        let MessageRow { id, kind, receiver, regarding, .. } =
+        let MessageRow { id, kind, receiver, regarding, created_at_ms, .. } =
             decode(&row).inspect_err(|_| transaction.end_by_rollback())?;
-        let message = NewMessage { id, kind, receiver, regarding, created_at_ms: due_at_ms, due_at_ms };
+        let message = NewMessage { id, kind, receiver, regarding, created_at_ms, due_at_ms };
         enqueue_messages(&mut transaction, &[message]).await?;
         transaction.commit().await.map_err(query_error(OPERATION))?;
         Ok(true)

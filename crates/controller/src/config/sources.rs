@@ -107,7 +107,7 @@ mod tests {
     fn sources(dir: &tempfile::TempDir, text: &str, overrides: &[(&'static str, &str, &'static str)]) -> ConfigSources {
         let file = dir.path().join("anteroom.toml");
         std::fs::write(&file, text).unwrap();
-        let overrides = overrides.iter().map(|(key, value, source)| Override { key, value: (*value).into(), source });
+        let overrides = overrides.iter().map(|&(key, value, source)| Override { key, value: value.into(), source });
         ConfigSources { file: Some(file), overrides: overrides.collect() }
     }
 

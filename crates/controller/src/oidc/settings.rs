@@ -110,7 +110,7 @@ impl OidcSettings {
     }
 
     /// Reads the client's secret. `None`: a public client.
-    pub(super) fn read_secret(&self) -> Result<Option<ClientSecret>, SecretFileError> {
+    pub(crate) fn read_secret(&self) -> Result<Option<ClientSecret>, SecretFileError> {
         if let Some(path) = &self.client_secret_file {
             return read_secret(path, Readers::Owner).map(Some);
         }

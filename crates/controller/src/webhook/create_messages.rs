@@ -63,8 +63,8 @@ impl WebhookMessages {
     pub fn new_messages(&self, kinds: &[(EventType, Regarding)]) -> Vec<NewMessage> {
         let (receivers, now) = (self.receivers(), unix_time::now_unix_ms());
         let wanted = kinds.iter().flat_map(|(kind, regarding)| {
-            let takers = receivers.iter().filter(|webhook| webhook.settings.takes(*kind));
-            takers.map(|webhook| (*kind, webhook.name().to_owned(), regarding.clone()))
+            let takers = receivers.iter().filter(move |webhook| webhook.settings.takes(*kind));
+            takers.map(move |webhook| (*kind, webhook.name().to_owned(), regarding.clone()))
         });
         let wanted: Vec<_> = wanted.collect();
         let mut ids: Vec<MessageId> = wanted.iter().map(|_| random::random_id(MessageId::from_parts)).collect();

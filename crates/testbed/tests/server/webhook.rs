@@ -16,7 +16,7 @@ use axum::{
 };
 use base64::{Engine, engine::general_purpose::STANDARD};
 use hmac::{Hmac, KeyInit, Mac};
-use serde_json::json;
+use serde_json::{Value, json};
 use std::{
     net::SocketAddr,
     os::unix::fs::PermissionsExt,
@@ -31,7 +31,7 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-const KEY: &[u8] = b"the key of one test, 32 bytes...";
+pub(crate) const KEY: &[u8] = b"the key of one test, 32 bytes...";
 const CANARY: &str = "canary3e9d70b1c4a25f86";
 
 /// Instead of a status: never respond.
@@ -55,6 +55,8 @@ struct InboxState {
 #[derive(Clone)]
 pub(crate) struct Message {
     id: String,
+    timestamp: String,
+    signature: String,
     path: String,
     body: String,
 }
@@ -62,6 +64,15 @@ pub(crate) struct Message {
 impl Message {
     pub(crate) fn id(&self) -> &str {
         &self.id
+    }
+
+    /// The headers and the body, as they were received.
+    pub(crate) fn to_json(&self) -> Value {
+        let Self { id, timestamp, signature, body, .. } = self;
+        json!({
+            "headers": { "webhook-id": id, "webhook-timestamp": timestamp, "webhook-signature": signature },
+            "body": body,
+        })
     }
 
     pub(crate) fn read(&self) -> WebhookNotification {
@@ -116,7 +127,8 @@ async fn receive(
     let status = {
         let mut state = inbox.state.lock().unwrap();
         let body = String::from_utf8(body.to_vec()).unwrap();
-        state.messages.push(Message { id, path: uri.path().to_owned(), body });
+        let signature = text("webhook-signature");
+        state.messages.push(Message { id, timestamp, signature, path: uri.path().to_owned(), body });
         if state.statuses.is_empty() { 204 } else { state.statuses.remove(0) }
     };
     let status = match status {

@@ -1090,10 +1090,44 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** Returns the status of webhook delivery: pending messages and the error of the last attempt. Operators only. */
+        /** Returns the status of webhook delivery: receivers, pending messages and the error of the last attempt. Operators only. */
         get: operations["get_webhook_status"];
         put?: never;
         post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/webhook/messages/{id}/resend": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Sends a message of the last seven days again, with the same `webhook-id`: one that was delivered, or abandoned. Operators only. */
+        post: operations["resend_webhook_message"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/webhook/test": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Sends a message of the type `webhook.test` to each receiver, or to one, and returns what came of it. It is sent once. Operators only. */
+        post: operations["test_webhook"];
         delete?: never;
         options?: never;
         head?: never;
@@ -1156,6 +1190,8 @@ export interface components {
             kind: string;
             /** @description Why the last attempt failed. */
             last_error: string;
+            /** @description The name of its receiver. */
+            receiver: string;
             session?: components["schemas"]["SessionId"] | null;
         };
         /** @description Who did it. */
@@ -2128,6 +2164,8 @@ export interface components {
             kind: string;
             /** @description Why the last attempt failed. */
             last_error?: string | null;
+            /** @description The name of its receiver. */
+            receiver: string;
             session?: components["schemas"]["SessionId"] | null;
         };
         /**
@@ -2264,6 +2302,33 @@ export interface components {
             code: string;
             /** @description One sentence, for people. */
             sentence: string;
+        };
+        /** @description A receiver of messages. Its numbers are since the server started. */
+        ReceiverReport: {
+            /**
+             * Format: int64
+             * @description Abandoned messages.
+             */
+            abandoned: number;
+            /**
+             * Format: int64
+             * @description Delivered messages.
+             */
+            delivered: number;
+            /**
+             * Format: int64
+             * @description Failed attempts.
+             */
+            failed: number;
+            /** @description Whether the messages contain `deliver_once` credentials. */
+            include_credential: boolean;
+            last_error: components["schemas"]["WebhookError"] | null;
+            /** @description Its name in the configuration. */
+            name: string;
+            /** @description The types of messages that it gets; empty: all. */
+            types: string[];
+            /** @description The address to which messages are posted, without its query. */
+            url: string;
         };
         /** @description One action of a reconciliation. */
         ReconcileAction: {
@@ -2779,13 +2844,32 @@ export interface components {
              * @description Failed attempts since the server started.
              */
             failed: number;
-            /** @description Whether the messages contain `deliver_once` credentials. */
-            include_credential: boolean;
             last_error?: components["schemas"]["WebhookError"] | null;
             /** @description Pending messages, the oldest first, at most 1000. */
             pending: components["schemas"]["PendingMessage"][];
-            /** @description The address to which messages are posted, without its query; `null`: no webhook is configured. */
-            url?: string | null;
+            /** @description The receivers; none: no webhook is configured. */
+            receivers: components["schemas"]["ReceiverReport"][];
+        };
+        /** @description `POST /api/webhook/test`: the receivers that get a message of the type `webhook.test`. */
+        WebhookTestRequest: {
+            /** @description Only the receiver of this name. Default: all. */
+            receiver?: string | null;
+        };
+        /** @description What came of the test of one receiver. */
+        WebhookTestResult: {
+            /** @description Why it did not accept the message; `null`: it did. */
+            error: string | null;
+            /** @description The `webhook-id` of the message. */
+            id: components["schemas"]["MessageId"];
+            /** @description The name of the receiver. */
+            receiver: string;
+            /** @description Its address without the query. */
+            url: string;
+        };
+        /** @description The results of `POST /api/webhook/test`. */
+        WebhookTestResults: {
+            /** @description One for each receiver. */
+            results: components["schemas"]["WebhookTestResult"][];
         };
     };
     responses: never;
@@ -5560,6 +5644,86 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["WebhookReport"];
+                };
+            };
+            /** @description The caller is not an operator. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+        };
+    };
+    resend_webhook_message: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The message is pending. */
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description The message is pending already, or is no message of the last seven days. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+            /** @description The caller is not an operator. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+        };
+    };
+    test_webhook: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["WebhookTestRequest"];
+            };
+        };
+        responses: {
+            /** @description The results, also of receivers that did not accept it. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["WebhookTestResults"];
+                };
+            };
+            /** @description The request is malformed, or there is no such receiver. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
                 };
             };
             /** @description The caller is not an operator. */

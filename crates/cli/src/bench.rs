@@ -129,7 +129,7 @@ async fn measure(server: &Server, provider: &str, count: u32) -> anyhow::Result<
         }
     }
     let mut idle = Vec::new();
-    for _ in 0..IDLE_MACHINES.min(server.app.config.machines.machines_max) {
+    for _ in 0..IDLE_MACHINES.min(server.app.config().machines.machines_max) {
         idle.push(client.start().await?.0);
     }
     tokio::time::sleep(Duration::from_secs(IDLE_S)).await;

@@ -166,12 +166,13 @@ fn next_per_session(pending: &[MessageRow]) -> Vec<&MessageRow> {
 }
 
 async fn deliver(context: &SessionContext, webhook: &Webhook, message: &MessageRow) -> Result<(), StoreError> {
-    let WebhookMessage { bytes, attached_credential: attached } = match body::build_message(context, webhook, message).await? {
-        Ok(built) => built,
-        Err(BuildError { fault, attached_credential: attached }) => {
-            return record_failure(context, webhook, message, attached, fault.into()).await;
-        }
-    };
+    let WebhookMessage { bytes, attached_credential: attached } =
+        match body::build_message(context, webhook, message).await? {
+            Ok(built) => built,
+            Err(BuildError { fault, attached_credential: attached }) => {
+                return record_failure(context, webhook, message, attached, fault.into()).await;
+            }
+        };
     match post(webhook, &message.id, bytes).await {
         Ok(()) => record_delivery(context, webhook, message, attached).await,
         Err(error) => record_failure(context, webhook, message, attached, error.into()).await,

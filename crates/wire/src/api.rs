@@ -176,10 +176,14 @@ impl SessionStatus {
         match self {
             Self::VmCreating => "It was accepted; it waits in the queue (`queue_position`), or a machine is requested.",
             Self::VmCreated => "The machine's process runs; it is not ready yet.",
-            Self::VmStarted => "Desktop and terminal can be opened; the tool starts, or has ended without a credential.",
+            Self::VmStarted => {
+                "Desktop and terminal can be opened; the tool starts, or has ended without a credential."
+            }
             Self::Authenticating => "The tool runs; what its person must do is in `sign_in` and `for_person`.",
             Self::VmStopped => "The machine was lost, and another one is started.",
-            Self::Completed => "The credential is stored, or the use of a credential is over. There is no machine any more.",
+            Self::Completed => {
+                "The credential is stored, or the use of a credential is over. There is no machine any more."
+            }
             Self::Failed => "It was ended by a fault, which `reason` names.",
             Self::Cancelled => "It was cancelled by its owner or its person.",
             Self::Expired => "It was ended by a deadline.",

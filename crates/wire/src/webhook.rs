@@ -93,14 +93,24 @@ impl EventType {
     /// When it is sent, for the documentation.
     pub fn when(self) -> &'static str {
         match self {
-            Self::CredentialStored => "a credential was sealed and stored and its session completed; or a use changed one that is delivered once",
+            Self::CredentialStored => {
+                "a credential was sealed and stored and its session completed; or a use changed one that is delivered once"
+            }
             Self::CredentialExpiring => "a stored credential expires within `credentials.expiry_warning_s`; once",
-            Self::CredentialNeedsAuth => "a stored credential has expired, a check found that its tool rejects it, or it was signed out; once",
+            Self::CredentialNeedsAuth => {
+                "a stored credential has expired, a check found that its tool rejects it, or it was signed out; once"
+            }
             Self::CredentialLeased => "a stored credential was leased; one that is delivered once is deleted by that",
             Self::CredentialDeleted => "a stored credential was deleted by its owner, or was not fetched in time",
-            Self::SessionWaiting => "the tool of a sign-in shows an address, a code or a question; once for each machine of the session",
-            Self::SessionFailed => "the tool of a sign-in reports a failure, ends with an error or cannot be started; the session goes on until its person tries again or it ends; once for each machine",
-            Self::SessionEnded => "a sign-in or a use of a credential has ended, successfully or not; not a check that the tool answered",
+            Self::SessionWaiting => {
+                "the tool of a sign-in shows an address, a code or a question; once for each machine of the session"
+            }
+            Self::SessionFailed => {
+                "the tool of a sign-in reports a failure, ends with an error or cannot be started; the session goes on until its person tries again or it ends; once for each machine"
+            }
+            Self::SessionEnded => {
+                "a sign-in or a use of a credential has ended, successfully or not; not a check that the tool answered"
+            }
             Self::WebhookTest => "`anteroom webhook test`",
         }
     }
@@ -108,9 +118,15 @@ impl EventType {
     /// Whether `data.session` is there.
     pub fn session(self) -> Presence {
         match self {
-            Self::CredentialStored | Self::SessionWaiting | Self::SessionFailed | Self::SessionEnded => Presence::Present,
-            Self::CredentialNeedsAuth => Presence::Sometimes("the session that found it; `null` if its file has the date"),
-            Self::CredentialExpiring | Self::CredentialLeased | Self::CredentialDeleted | Self::WebhookTest => Presence::Null,
+            Self::CredentialStored | Self::SessionWaiting | Self::SessionFailed | Self::SessionEnded => {
+                Presence::Present
+            }
+            Self::CredentialNeedsAuth => {
+                Presence::Sometimes("the session that found it; `null` if its file has the date")
+            }
+            Self::CredentialExpiring | Self::CredentialLeased | Self::CredentialDeleted | Self::WebhookTest => {
+                Presence::Null
+            }
         }
     }
 
@@ -121,7 +137,9 @@ impl EventType {
                 Presence::Sometimes("`null` if it was deleted since")
             }
             Self::CredentialLeased | Self::CredentialDeleted => Presence::Present,
-            Self::SessionEnded => Presence::Sometimes("after a completed sign-in, or the one that was used; `null` if it was deleted since"),
+            Self::SessionEnded => Presence::Sometimes(
+                "after a completed sign-in, or the one that was used; `null` if it was deleted since",
+            ),
             Self::SessionWaiting | Self::SessionFailed | Self::WebhookTest => Presence::Null,
         }
     }

@@ -4,7 +4,8 @@
 
 use anteroom_wire::webhook::{EventType, Presence};
 
-const BEGIN: &str = "<!-- Generated from crates/wire/src/webhook.rs; ANTEROOM_WRITE_DOCS=1 rewrites it when its test runs. -->\n";
+const BEGIN: &str =
+    "<!-- Generated from crates/wire/src/webhook.rs; ANTEROOM_WRITE_DOCS=1 rewrites it when its test runs. -->\n";
 const END: &str = "<!-- End of the generated table. -->\n";
 
 fn text(presence: Presence) -> &'static str {

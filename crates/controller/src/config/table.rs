@@ -46,7 +46,7 @@ pub(super) fn without_secrets(name: &str, value: Value) -> Value {
             let visible = text.split_once('?').map(|(before, _)| format!("{before}?…"));
             Value::String(visible.unwrap_or(text))
         }
-        Value::Array(values) => values.into_iter().map(|value| without_secrets(name, value)).collect(),
+        Value::Array(values) => Value::Array(values.into_iter().map(|value| without_secrets(name, value)).collect()),
         Value::Table(table) => {
             let visible = table.into_iter().map(|(key, value)| {
                 let value = without_secrets(&key, value);

@@ -19,7 +19,8 @@ use anteroom_wire::{
 /// There is no such receiver, or none at all.
 pub async fn send_test(context: &SessionContext, receiver: Option<&str>) -> Result<Vec<WebhookTestResult>, ApiError> {
     let receivers = context.webhook_messages.receivers();
-    let chosen: Vec<_> = receivers.iter().filter(|webhook| receiver.is_none_or(|name| webhook.name() == name)).collect();
+    let chosen: Vec<_> =
+        receivers.iter().filter(|webhook| receiver.is_none_or(|name| webhook.name() == name)).collect();
     if chosen.is_empty() {
         let names: Vec<_> = receivers.iter().map(Webhook::name).collect();
         let known = if names.is_empty() { "none".to_owned() } else { names.join(", ") };

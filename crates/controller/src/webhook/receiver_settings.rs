@@ -46,7 +46,8 @@ impl WebhookReceivers {
             errors.push("webhook.url is missing in one of the receivers".to_owned());
         }
         if self.iter().filter(|settings| settings.include_credential).count() > 1 {
-            errors.push("webhook.include_credential is on for two receivers: a credential is delivered once".to_owned());
+            errors
+                .push("webhook.include_credential is on for two receivers: a credential is delivered once".to_owned());
         }
         if self.0.len() > RECEIVERS_MAX {
             errors.push(format!("webhook has more than {RECEIVERS_MAX} receivers"));

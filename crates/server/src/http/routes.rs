@@ -184,13 +184,7 @@ pub const ROUTES: &[Route] = &[
     route(GET, "/api/leaks", Caller(OperateServer), Recorded(Deed::LeaksList), Read),
     route(GET, "/api/webhook", Caller(OperateServer), Unrecorded, Read),
     route(POST, "/api/webhook/test", Caller(OperateServer), Recorded(Deed::WebhookTest), Login),
-    route(
-        POST,
-        "/api/webhook/messages/{id}/resend",
-        Caller(OperateServer),
-        Recorded(Deed::WebhookResend),
-        Change,
-    ),
+    route(POST, "/api/webhook/messages/{id}/resend", Caller(OperateServer), Recorded(Deed::WebhookResend), Change),
     route(POST, "/api/reconcile", Caller(OperateServer), Recorded(Deed::ReconcileRun), Change),
     route(GET, "/metrics", Caller(ReadMetrics), Unrecorded, Read),
 ];

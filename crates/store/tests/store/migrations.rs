@@ -425,7 +425,10 @@ async fn an_upgraded_database_accepts_new_writes() {
             .await
             .unwrap();
         let ends = store.list_expiring_credentials(NOW, NOW, 9).await.unwrap();
-        assert_eq!((store.list_due_messages(NOW, None, 9).await.unwrap().len(), ends), (usize::from(version >= 3), vec![]));
+        assert_eq!(
+            (store.list_due_messages(NOW, None, 9).await.unwrap().len(), ends),
+            (usize::from(version >= 3), vec![])
+        );
         let message = MessageId::from_parts(NOW, [7; 10]);
         assert_eq!(
             store.claim_credential_for_webhook(&message, &old.credential, NOW).await.unwrap(),

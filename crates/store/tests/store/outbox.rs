@@ -10,7 +10,14 @@ use sqlx::Executor;
 
 fn message(number: u8, regarding: Regarding) -> NewMessage {
     let id = MessageId::from_parts(NOW, [number; 10]);
-    NewMessage { id, kind: "something.happened".to_owned(), receiver: "default".to_owned(), regarding, created_at_ms: NOW, due_at_ms: NOW }
+    NewMessage {
+        id,
+        kind: "something.happened".to_owned(),
+        receiver: "default".to_owned(),
+        regarding,
+        created_at_ms: NOW,
+        due_at_ms: NOW,
+    }
 }
 
 async fn due(fixture: &StoreFixture, now: u64) -> Vec<MessageId> {

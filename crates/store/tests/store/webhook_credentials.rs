@@ -17,7 +17,14 @@ impl StoreFixture {
         let ids: [MessageId; N] = std::array::from_fn(|_| MessageId::from_parts(NOW, crate::fixture::random()));
         for id in &ids {
             let (kind, regarding) = ("credential.stored".to_owned(), Regarding::Credential(credential.clone()));
-            let message = NewMessage { id: id.clone(), kind, receiver: "default".into(), regarding, created_at_ms: NOW, due_at_ms: NOW };
+            let message = NewMessage {
+                id: id.clone(),
+                kind,
+                receiver: "default".into(),
+                regarding,
+                created_at_ms: NOW,
+                due_at_ms: NOW,
+            };
             self.store.enqueue_messages(&[message]).await.unwrap();
         }
         ids

@@ -3,9 +3,9 @@
 use crate::{
     Flags,
     command_line::start_use,
-    webhook::{Inbox, Message, Receiver, complete_session, write_secret},
+    webhook::{Inbox, KEY, Message, Receiver, complete_session, write_secret},
 };
-use anteroom_testbed::{ApiClient, ScriptedProvider, Script, Step, TestConfig, TestServer, WAIT_MAX, eventually};
+use anteroom_testbed::{ApiClient, Script, ScriptedProvider, Step, TestConfig, TestServer, WAIT_MAX, eventually};
 use anteroom_wire::{
     CredentialId,
     agent::UsePurpose,
@@ -13,11 +13,15 @@ use anteroom_wire::{
     operator_reports::WebhookTestResults,
     webhook::{EventType, Presence},
 };
-use serde_json::json;
+use base64::{Engine, engine::general_purpose::STANDARD};
+use serde_json::{Value, json};
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+    process::Stdio,
     time::{SystemTime, UNIX_EPOCH},
 };
+use tokio::{io::AsyncWriteExt, process::Command};
 
 /// A provider whose credential ends at this time, seconds since 1970.
 fn provider(id: &str, ends_s: u64, before: Vec<Step>) -> ScriptedProvider {
@@ -74,6 +78,28 @@ async fn cause_all(flags: &Flags, server: &TestServer, api: &ApiClient) -> Crede
     credential
 }
 
+/// Verifies the messages with the Python libraries of Standard Webhooks and Svix, and the bodies with the schema of the API.
+async fn verify_with_libraries(server: &TestServer, messages: &[Message]) {
+    let project = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
+    let tools = Command::new(format!("{project}/scripts/webhook_tools.sh")).output().await.unwrap();
+    assert!(tools.status.success(), "{}", String::from_utf8_lossy(&tools.stderr));
+    let python = Path::new(String::from_utf8(tools.stdout).unwrap().trim()).join("python");
+    let document: Value = server.anonymous_client().unwrap().get("/openapi.json").await.unwrap().parse().unwrap();
+    let input = json!({
+        "secret": format!("whsec_{}", STANDARD.encode(KEY)),
+        "document": document,
+        "messages": messages.iter().map(Message::to_json).collect::<Vec<_>>(),
+    });
+    let mut verify = Command::new(python);
+    verify.arg(format!("{project}/crates/testbed/tests/server/verify_webhooks.py"));
+    let mut verify = verify.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    verify.stdin.take().unwrap().write_all(input.to_string().as_bytes()).await.unwrap();
+    let output = verify.wait_with_output().await.unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let verified: BTreeMap<EventType, u64> = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(verified.len(), EventType::ALL.len(), "{verified:?}");
+}
+
 #[tokio::test]
 async fn every_type_of_message_is_sent_and_each_receiver_gets_what_it_takes() {
     let (flags, all, ends) = (Flags::new(), Inbox::default(), Inbox::default());
@@ -104,6 +130,7 @@ async fn every_type_of_message_is_sent_and_each_receiver_gets_what_it_takes() {
             assert_eq!(is_present, expected, "{notification:?}");
         }
     }
+    verify_with_libraries(&server, &all.messages()).await;
     assert_eq!(kinds(&ends.messages()), BTreeSet::from([EventType::SessionEnded, EventType::WebhookTest]));
     let uses: Vec<_> = ends.messages().iter().filter_map(|message| message.read().data.session?.purpose).collect();
     assert_eq!(uses, [UsePurpose::Exec], "the other ends are of sign-ins");
@@ -137,7 +164,8 @@ async fn a_receiver_is_tested_and_gets_a_message_again() {
     server.run_anteroom(&["webhook", "resend", abandoned.id()]).await.unwrap();
     let again = ends.wait_messages(3).await.remove(2);
     assert_eq!((again.id(), again.read()), (abandoned.id(), abandoned.read()));
-    let unknown = operator.post("/api/webhook/messages/msg_00000000000000000000000000/resend", json!({})).await.unwrap();
+    let unknown =
+        operator.post("/api/webhook/messages/msg_00000000000000000000000000/resend", json!({})).await.unwrap();
     assert_eq!(unknown.status, 400);
     server.stop_and_check_leaks().await.unwrap();
 }

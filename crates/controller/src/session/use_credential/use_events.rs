@@ -99,7 +99,8 @@ async fn update_health(
     let known = context.store.get_credential(&credential_use.credential).await?;
     // Reported once, not at each check.
     let is_change = health == HealthKind::NeedsAuth && known.is_some_and(|row| row.health != HealthKind::NeedsAuth);
-    let subject = (EventType::CredentialNeedsAuth, Regarding::Both(session.id.clone(), credential_use.credential.clone()));
+    let subject =
+        (EventType::CredentialNeedsAuth, Regarding::Both(session.id.clone(), credential_use.credential.clone()));
     let messages = if is_change { context.webhook_messages.new_messages(&[subject]) } else { Vec::new() };
     let update = HealthUpdate {
         credential: &credential_use.credential,

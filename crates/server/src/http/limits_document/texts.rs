@@ -131,7 +131,12 @@ pub(super) fn records(limits: &ServerLimits) -> Vec<Row> {
             BUFFERED_ENTRIES_MAX,
             "further ones are dropped and counted",
         ),
-        row("receivers of webhook messages", "receivers", receiver_settings::RECEIVERS_MAX, "the configuration is refused"),
+        row(
+            "receivers of webhook messages",
+            "receivers",
+            receiver_settings::RECEIVERS_MAX,
+            "the configuration is refused",
+        ),
         row("name of such a receiver", "characters", receiver_settings::NAME_CHARS_MAX, "the configuration is refused"),
         row("answer of the webhook's receiver", "bytes", webhook::RESPONSE_BYTES_MAX, "the rest is not read"),
         row("support bundles that are kept", "bundles", retention::BUNDLES_MAX, "the oldest is deleted"),

@@ -42,7 +42,7 @@ pub(crate) struct Agent {
     pub(crate) terminal: Terminal,
     pub(crate) browser: Option<Browser>,
     pub(crate) tunnels: Arc<ConnectionSlots>,
-    /// The address of the proxy for programs.
+    /// The address of the proxy for the tool and other programs.
     pub(crate) proxy: SocketAddr,
     pub(crate) claim: ClaimSlot,
     pub(crate) tool: Tool,

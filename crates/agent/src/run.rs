@@ -18,8 +18,13 @@ use crate::{
     terminal::server::TmuxServer,
     use_credential,
 };
+use anteroom_wire::agent::EgressBy;
 use anyhow::Context;
-use std::{net::Ipv4Addr, path::PathBuf, sync::Arc};
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    path::PathBuf,
+    sync::Arc,
+};
 use tokio::{
     net::{TcpListener, UnixListener},
     signal::unix::{SignalKind, signal},
@@ -43,8 +48,14 @@ pub(crate) async fn run_agent(environment: ExecutionEnvironment, transports: Tra
     let local = local_socket::listen(&agent.environment).context("the local socket")?;
     let mut tasks = JoinSet::new();
     start_channels(&mut tasks, &agent, transports);
-    start_listeners(&mut tasks, &agent, local, proxy);
+    start_listeners(&mut tasks, &agent, local);
+    start_proxy(&mut tasks, &agent, proxy, EgressBy::Tool);
     start_programs(&mut tasks, &agent);
+    if agent.browser.is_some() {
+        let proxy = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.context("the browser's proxy")?;
+        start_browser(&mut tasks, &agent, proxy.local_addr()?);
+        start_proxy(&mut tasks, &agent, proxy, EgressBy::Browser);
+    }
     start_watches(&mut tasks, &agent);
     while let Some(task) = tasks.join_next().await {
         task.context("a task of the agent panicked")??;
@@ -71,11 +82,14 @@ fn start_channels(tasks: &mut Tasks, agent: &Arc<Agent>, transports: Transports)
     });
 }
 
-fn start_listeners(tasks: &mut Tasks, agent: &Arc<Agent>, local: UnixListener, proxy: TcpListener) {
+fn start_listeners(tasks: &mut Tasks, agent: &Arc<Agent>, local: UnixListener) {
     let on = agent.clone();
     tasks.spawn(async move { local_api::serve_local_api(on, local).await.context("the local socket") });
+}
+
+fn start_proxy(tasks: &mut Tasks, agent: &Arc<Agent>, listener: TcpListener, by: EgressBy) {
     let on = agent.clone();
-    tasks.spawn(async move { egress_proxy::serve_proxy(on, proxy).await.context("the proxy") });
+    tasks.spawn(async move { egress_proxy::serve_proxy(on, listener, by).await.context("the proxy") });
 }
 
 /// Starts the programs of the machine, and the tasks that track whether they are ready.
@@ -101,11 +115,15 @@ fn start_programs(tasks: &mut Tasks, agent: &Arc<Agent>) {
         let Agent { environment, supervisor, terminal, .. } = &*agent;
         TmuxServer { environment, supervisor, terminal }.supervise_tmux().await;
     });
-    run_forever(tasks, agent, |agent| async move {
-        let Agent { environment, supervisor, claim, browser: Some(browser), proxy, events, .. } = &*agent else {
+}
+
+/// Starts the browser, which reaches hosts through `proxy`.
+fn start_browser(tasks: &mut Tasks, agent: &Arc<Agent>, proxy: SocketAddr) {
+    run_forever(tasks, agent, move |agent| async move {
+        let Agent { environment, supervisor, claim, browser: Some(browser), events, .. } = &*agent else {
             return;
         };
-        BrowserProcess { environment, supervisor, claim, browser, proxy: *proxy, events }.keep_running().await;
+        BrowserProcess { environment, supervisor, claim, browser, proxy, events }.keep_running().await;
     });
 }
 

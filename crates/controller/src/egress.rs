@@ -9,7 +9,7 @@ use crate::{
     private_file::{PrivateFile, Readers, read_private_file},
 };
 use anteroom_egress::{
-    AllowedRanges, EgressGate, EgressSettings, HostOverrides, InvalidProxy, ProxyCredentials, UpstreamProxy,
+    AllowedRanges, EgressGate, EgressSettings, HostOverrides, InvalidProxy, ProbeTls, ProxyCredentials, UpstreamProxy,
 };
 use anteroom_wire::Secret;
 use base64::{Engine, engine::general_purpose::STANDARD};
@@ -104,7 +104,10 @@ pub fn open_gate(config: &Config, overrides: HostOverrides) -> Result<EgressGate
     };
     let allowed = AllowedRanges::new(&egress.allowed_special_ranges);
     let allowed = allowed.map_err(|errors| EgressSetupError::Settings(errors.join("; ")))?;
-    Ok(EgressGate::new(settings, overrides).with_allowed_ranges(allowed).with_proxy(open_proxy(config)?))
+    let gate = EgressGate::new(settings, overrides).with_allowed_ranges(allowed).with_proxy(open_proxy(config)?);
+    // A host that trusts no authorities has none to compare with.
+    let authorities = ProbeTls::new(trusted_authorities(config)?).ok();
+    Ok(gate.with_authorities(authorities).with_unused_proxy_variable(unused_proxy_variable(config)))
 }
 
 /// The host overrides of the configuration.

@@ -16,6 +16,7 @@
 pub mod accept_delivery;
 pub mod active_session;
 pub mod agent_events;
+pub mod browser_hosts;
 pub mod change_method;
 pub mod changes;
 pub mod channels;

@@ -1,7 +1,7 @@
 //! The events that the gate reports to the session for each request.
 
 use super::{Way, mask_address};
-use anteroom_wire::Problem;
+use anteroom_wire::{Problem, agent::EgressBy};
 
 /// An event of one connection request.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -10,6 +10,8 @@ pub struct EgressDecision {
     pub host: String,
     /// The port.
     pub port: u16,
+    /// The program that asks, as the machine says; `None`: it does not say.
+    pub by: Option<EgressBy>,
     /// The result.
     pub outcome: EgressOutcome,
 }

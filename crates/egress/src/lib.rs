@@ -21,6 +21,8 @@
 //! - `egress.overrides` (set by the operator) replaces resolution for a name and port, e.g. with a test server. The
 //!   provider must still allow the name.
 //! - A connection to port 443 must begin with a TLS ClientHello that names the granted host.
+//! - A connection that the machine gives up in its TLS handshake makes the gate look at the host's certificate itself, once for each name:
+//!   if its authority is not trusted or its dates do not fit this host's clock, that is reported too.
 //! - The bytes of a session are limited in each direction, and their rate.
 //! - Every decision is reported to the session ([`EgressDecision`]); [`EgressSummary`] selects those for the timeline.
 
@@ -35,6 +37,7 @@ mod host_overrides;
 mod machine_egress_gate;
 mod probe;
 mod proxy;
+mod refused_handshake;
 mod summary;
 #[cfg(test)]
 mod tests;
@@ -46,7 +49,7 @@ pub use decision::{CloseCause, EgressDecision, EgressOutcome, ReachedBy};
 pub use dial::{GatedStream, Way};
 pub use host_name::{HostName, NAME_BYTES_MAX};
 pub use host_overrides::{HostOverrides, InvalidOverride};
-pub use machine_egress_gate::MachineEgressGate;
+pub use machine_egress_gate::{CHECKED_HOSTS_MAX, MachineEgressGate};
 pub use probe::{Probe, ProbeFailure, ProbeTls, TlsReport};
 pub use proxy::{InvalidProxy, PROXY_HEAD_BYTES_MAX, ProxyCredentials, UpstreamProxy};
 pub use summary::{EgressSummary, HostTotals, SummaryLine};
@@ -144,6 +147,8 @@ pub struct EgressGate {
     overrides: HostOverrides,
     allowed: AllowedRanges,
     proxy: Option<UpstreamProxy>,
+    unused_proxy_variable: Option<&'static str>,
+    authorities: Option<ProbeTls>,
     lookups: Arc<Semaphore>,
 }
 
@@ -158,7 +163,15 @@ impl EgressGate {
     /// A gate with these limits and host overrides. It connects directly, to public addresses.
     pub fn new(settings: EgressSettings, overrides: HostOverrides) -> Self {
         let lookups = Arc::new(Semaphore::new(settings.concurrent_lookups_max.max(1)));
-        Self { settings, overrides, allowed: AllowedRanges::default(), proxy: None, lookups }
+        Self {
+            settings,
+            overrides,
+            allowed: AllowedRanges::default(),
+            proxy: None,
+            unused_proxy_variable: None,
+            authorities: None,
+            lookups,
+        }
     }
 
     /// Also connects to addresses in these ranges.
@@ -171,6 +184,23 @@ impl EgressGate {
     #[must_use]
     pub fn with_proxy(self, proxy: Option<UpstreamProxy>) -> Self {
         Self { proxy, ..self }
+    }
+
+    /// Trusts these authorities when it looks at the certificate of a host that a machine gives up. Without them it does not look.
+    #[must_use]
+    pub fn with_authorities(self, authorities: Option<ProbeTls>) -> Self {
+        Self { authorities, ..self }
+    }
+
+    /// Remembers that this variable names a proxy and is not used.
+    #[must_use]
+    pub fn with_unused_proxy_variable(self, variable: Option<&'static str>) -> Self {
+        Self { unused_proxy_variable: variable, ..self }
+    }
+
+    /// A variable of this program's environment that names a proxy, if the gate uses none.
+    pub fn unused_proxy_variable(&self) -> Option<&'static str> {
+        self.unused_proxy_variable
     }
 
     /// The limits.

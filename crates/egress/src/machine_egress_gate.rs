@@ -2,23 +2,26 @@
 //! ends or a limit is reached.
 
 use super::{
-    CloseCause, EgressDecision, EgressError, EgressGate, EgressOutcome, GatedStream, HostName,
+    CloseCause, EgressDecision, EgressError, EgressGate, EgressOutcome, GatedStream, HostName, ProbeFailure,
     client_hello::{ClientHelloError, UNRECOGNIZED_NAME_ALERT, read_client_hello},
     host_name::escape_control_characters,
+    refused_handshake::is_given_up,
     traffic::{Allowance, Counted, Traffic},
 };
 use crate::EgressSettings;
 use anteroom_wire::{
     Problem,
+    agent::{EGRESS_BY_HEADER, EgressBy},
     provider::{EgressRule, Provider},
     time::to_millis,
 };
 use bytes::Bytes;
-use http::{Method, Request, Response, StatusCode, header};
+use http::{HeaderMap, Method, Request, Response, StatusCode, header};
 use http_body_util::Full;
 use hyper_util::rt::TokioIo;
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use std::{
+    collections::BTreeSet,
     fmt,
     sync::{Arc, atomic::Ordering::Relaxed},
     time::Duration,
@@ -35,6 +38,16 @@ const COPY_BYTES: usize = 64 * 1024;
 
 /// The port whose connections must begin with a TLS handshake that names the granted host. Other ports carry what their rule grants.
 const TLS_PORT: u16 = 443;
+/// Hosts of one session whose certificates the gate looks at, because the machine gave up the TLS handshake.
+pub const CHECKED_HOSTS_MAX: usize = 16;
+
+/// What a machine requests.
+#[derive(Debug, Clone)]
+struct Target {
+    host: String,
+    port: u16,
+    by: Option<EgressBy>,
+}
 
 /// The gate for one session's machines: with its provider's egress list, its limits and the callback of its session.
 ///
@@ -47,6 +60,8 @@ pub struct MachineEgressGate {
     slots: Arc<Semaphore>,
     upload: Arc<Allowance>,
     download: Arc<Allowance>,
+    /// The hosts whose certificates the gate looked at.
+    checked: Arc<Mutex<BTreeSet<String>>>,
     tasks: TaskTracker,
     shutdown: CancellationToken,
     on_decision: Arc<dyn Fn(EgressDecision) + Send + Sync>,
@@ -76,7 +91,9 @@ impl MachineEgressGate {
         let (upload, download) =
             (allowance(settings.session_upload_bytes_max), allowance(settings.session_download_bytes_max));
         let provider = Arc::new(RwLock::new(provider));
-        Self { gate, provider, slots, upload, download, tasks, shutdown, on_decision: Arc::new(on_decision) }
+        let checked = Arc::default();
+        let on_decision = Arc::new(on_decision);
+        Self { gate, provider, slots, upload, download, checked, tasks, shutdown, on_decision }
     }
 
     /// Whether the machines may connect to this name at port 443.
@@ -97,33 +114,27 @@ impl MachineEgressGate {
     /// 502 or 504 with a [`ProblemBody`](anteroom_wire::ProblemBody). Returns within the sum of the gate's timeouts.
     pub async fn serve_connect<B: Send + 'static>(&self, mut request: Request<B>) -> Response<Full<Bytes>> {
         let started = Instant::now();
-        let Some((host, port)) = connect_target(&request) else {
+        let Some(target) = connect_target(&request) else {
             return error_response(&EgressError::new(Problem::Malformed, "expected CONNECT host:port"));
         };
         let opened = tokio::select! {
             biased;
             () = self.shutdown.cancelled() => Err(EgressError::new(Problem::EgressUnreachable, "the machine is stopping")),
-            opened = self.open(&host, port) => opened,
+            opened = self.open(&target.host, target.port) => opened,
         };
         match opened {
             Ok((stream, slot)) => {
-                self.report(
-                    &host,
-                    port,
-                    EgressOutcome::Allowed { by: stream.way().into(), connect_ms: to_millis(stream.connect_time()) },
-                );
+                let connect_ms = to_millis(stream.connect_time());
+                self.report(&target, EgressOutcome::Allowed { by: stream.way().into(), connect_ms });
                 let upgrade = hyper::upgrade::on(&mut request);
                 let this = self.clone();
-                self.tasks.spawn(async move { this.copy_until_end(&host, port, upgrade, stream, slot).await });
+                self.tasks.spawn(async move { this.copy_until_end(&target, upgrade, stream, slot).await });
                 Response::new(Full::default())
             }
             Err(error) => {
                 let (problem, detail) = (error.problem, error.detail.clone());
-                self.report(
-                    &host,
-                    port,
-                    EgressOutcome::Failed { problem, detail, after_ms: to_millis(started.elapsed()) },
-                );
+                let after_ms = to_millis(started.elapsed());
+                self.report(&target, EgressOutcome::Failed { problem, detail, after_ms });
                 error_response(&error)
             }
         }
@@ -155,30 +166,31 @@ impl MachineEgressGate {
         Ok(())
     }
 
-    fn report(&self, host: &str, port: u16, outcome: EgressOutcome) {
-        let host =
-            HostName::parse(host).map_or_else(|_| escape_control_characters(host), |name| name.as_str().to_owned());
-        (self.on_decision)(EgressDecision { host, port, outcome });
+    fn report(&self, target: &Target, outcome: EgressOutcome) {
+        let Target { host, port, by } = target;
+        let name = HostName::parse(host);
+        let host = name.map_or_else(|_| escape_control_characters(host), |name| name.as_str().to_owned());
+        (self.on_decision)(EgressDecision { host, port: *port, by: *by, outcome });
     }
 
     /// Copies bytes until the connection ends, then reports the totals. Releases `slot` at the end.
     async fn copy_until_end(
         &self,
-        host: &str,
-        port: u16,
+        target: &Target,
         upgrade: hyper::upgrade::OnUpgrade,
         stream: GatedStream,
         slot: OwnedSemaphorePermit,
     ) {
         let started = Instant::now();
         let (up, down) = (Arc::new(Traffic::new(started)), Arc::new(Traffic::new(started)));
+        let mut hello_bytes = 0;
         let upgrade_max = Duration::from_millis(self.gate.settings().connect_ms_max);
         let why = match timeout(upgrade_max, upgrade).await {
             Ok(Ok(upgraded)) => {
                 let guest = Counted::new(TokioIo::new(upgraded), &up, &self.upload);
                 let outside = Counted::new(stream, &down, &self.download);
                 tokio::select! {
-                    why = self.copy_checked(host, port, guest, outside) => why,
+                    why = self.copy_checked(target, guest, outside, &mut hello_bytes) => why,
                     why = timed_out(self.gate.settings(), started, &up, &down) => why,
                     () = self.shutdown.cancelled() => CloseCause::Shutdown,
                 }
@@ -186,16 +198,39 @@ impl MachineEgressGate {
             Ok(Err(_)) | Err(_) => CloseCause::ConnectionLost,
         };
         drop(slot);
-        self.report(
-            host,
-            port,
-            EgressOutcome::Closed {
-                bytes_up: up.bytes.load(Relaxed),
-                bytes_down: down.bytes.load(Relaxed),
-                duration_ms: to_millis(started.elapsed()),
-                why,
-            },
-        );
+        let (bytes_up, bytes_down) = (up.bytes.load(Relaxed), down.bytes.load(Relaxed));
+        let duration_ms = to_millis(started.elapsed());
+        self.report(target, EgressOutcome::Closed { bytes_up, bytes_down, duration_ms, why });
+        if is_given_up(hello_bytes, bytes_up, bytes_down) {
+            tokio::select! {
+                () = self.check_certificate(target) => {}
+                () = self.shutdown.cancelled() => {}
+            }
+        }
+    }
+
+    /// Looks at the certificate of a host that the machine gave up, once, and reports why the machine does not accept it.
+    async fn check_certificate(&self, target: &Target) {
+        let Some(authorities) = &self.gate.authorities else { return };
+        {
+            let mut checked = self.checked.lock();
+            if checked.len() >= CHECKED_HOSTS_MAX || !checked.insert(target.host.to_ascii_lowercase()) {
+                return;
+            }
+        }
+        let provider = Arc::clone(&self.provider.read());
+        let probe = self.gate.probe(&provider, &target.host, target.port, authorities).await;
+        let Some(failure) = probe.failure else { return };
+        let problem = match &failure {
+            ProbeFailure::UnknownAuthority { .. } => Problem::EgressUnknownAuthority,
+            ProbeFailure::Dates { .. } => Problem::EgressCertificateDates,
+            // What the machine saw need not be what the gate saw.
+            ProbeFailure::Gate(_)
+            | ProbeFailure::Certificate { .. }
+            | ProbeFailure::Tls(_)
+            | ProbeFailure::TlsTimeout(_) => return,
+        };
+        self.report_failure(target, problem, failure.to_string());
     }
 }
 
@@ -203,26 +238,23 @@ impl MachineEgressGate {
     /// Checks the beginning of a TLS connection, then copies bytes in both directions. Reports why it denies the rest.
     async fn copy_checked(
         &self,
-        host: &str,
-        port: u16,
+        target: &Target,
         mut guest: Counted<TokioIo<hyper::upgrade::Upgraded>>,
         mut outside: Counted<GatedStream>,
+        hello_bytes: &mut u64,
     ) -> CloseCause {
-        if port == TLS_PORT {
+        let Target { host, port, .. } = target;
+        if *port == TLS_PORT {
             match read_client_hello(&mut guest, host).await {
-                Ok(bytes) if outside.write_all(&bytes).await.is_ok() => {}
+                Ok(bytes) if outside.write_all(&bytes).await.is_ok() => *hello_bytes = bytes.len() as u64,
                 Ok(_) => return CloseCause::ConnectionLost,
                 Err(ClientHelloError::Ended(_)) if self.require_allowance().is_ok() => {
                     return CloseCause::ConnectionLost;
                 }
-                Err(ClientHelloError::Ended(_)) => return self.deny_rest(host, port),
+                Err(ClientHelloError::Ended(_)) => return self.deny_rest(target),
                 Err(error) => {
-                    self.report_failure(
-                        host,
-                        port,
-                        Problem::EgressTlsName,
-                        format!("the connection to {host}:{port}: {error}"),
-                    );
+                    let detail = format!("the connection to {host}:{port}: {error}");
+                    self.report_failure(target, Problem::EgressTlsName, detail);
                     // The machine may have closed the connection.
                     let _ = guest.write_all(&UNRECOGNIZED_NAME_ALERT).await;
                     let _ = guest.shutdown().await;
@@ -233,20 +265,20 @@ impl MachineEgressGate {
         match copy_bidirectional_with_sizes(&mut guest, &mut outside, COPY_BYTES, COPY_BYTES).await {
             Ok(_) => CloseCause::Completed,
             Err(_) if self.require_allowance().is_ok() => CloseCause::ConnectionLost,
-            Err(_) => self.deny_rest(host, port),
+            Err(_) => self.deny_rest(target),
         }
     }
 
     /// Reports that the session has used all bytes of one direction.
-    fn deny_rest(&self, host: &str, port: u16) -> CloseCause {
+    fn deny_rest(&self, target: &Target) -> CloseCause {
         if let Err(error) = self.require_allowance() {
-            self.report_failure(host, port, error.problem, error.detail);
+            self.report_failure(target, error.problem, error.detail);
         }
         CloseCause::ByteLimit
     }
 
-    fn report_failure(&self, host: &str, port: u16, problem: Problem, detail: String) {
-        self.report(host, port, EgressOutcome::Failed { problem, detail, after_ms: 0 });
+    fn report_failure(&self, target: &Target, problem: Problem, detail: String) {
+        self.report(target, EgressOutcome::Failed { problem, detail, after_ms: 0 });
     }
 }
 
@@ -267,12 +299,16 @@ async fn timed_out(settings: &EgressSettings, started: Instant, up: &Traffic, do
     }
 }
 
-/// Host and port of a `CONNECT` request: its authority, without user info.
-fn connect_target<B>(request: &Request<B>) -> Option<(String, u16)> {
+/// The target of a `CONNECT` request: its authority, without user info.
+fn connect_target<B>(request: &Request<B>) -> Option<Target> {
     let authority = request.uri().authority()?;
     let is_valid = request.method() == Method::CONNECT && !authority.as_str().contains('@');
     let port = authority.port_u16().filter(|&port| port != 0)?;
-    is_valid.then(|| (authority.host().to_owned(), port))
+    is_valid.then(|| Target { host: authority.host().to_owned(), port, by: program_of(request.headers()) })
+}
+
+fn program_of(headers: &HeaderMap) -> Option<EgressBy> {
+    EgressBy::parse(headers.get(EGRESS_BY_HEADER)?.to_str().ok()?)
 }
 
 fn error_response(error: &EgressError) -> Response<Full<Bytes>> {

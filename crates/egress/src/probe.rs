@@ -69,7 +69,15 @@ pub enum ProbeFailure {
         /// The issuer of the certificate.
         issuer: String,
     },
-    /// The certificate is not valid for the host now.
+    /// The certificate is not valid at the present time of this host.
+    #[error("the certificate by {issuer} is not valid now: {why}")]
+    Dates {
+        /// The issuer of the certificate.
+        issuer: String,
+        /// What is wrong.
+        why: String,
+    },
+    /// The certificate is not valid for the host.
     #[error("the certificate by {issuer} is not accepted: {why}")]
     Certificate {
         /// The issuer of the certificate.
@@ -142,6 +150,12 @@ fn describe(error: &io::Error, issuer: String) -> ProbeFailure {
         Some(TlsError::InvalidCertificate(CertificateError::UnknownIssuer)) => {
             ProbeFailure::UnknownAuthority { issuer }
         }
+        Some(TlsError::InvalidCertificate(
+            why @ (CertificateError::Expired
+            | CertificateError::ExpiredContext { .. }
+            | CertificateError::NotValidYet
+            | CertificateError::NotValidYetContext { .. }),
+        )) => ProbeFailure::Dates { issuer, why: why.to_string() },
         Some(TlsError::InvalidCertificate(why)) => ProbeFailure::Certificate { issuer, why: why.to_string() },
         Some(error) => ProbeFailure::Tls(error.to_string()),
         None => ProbeFailure::Tls(error.to_string()),

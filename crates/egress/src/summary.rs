@@ -3,8 +3,8 @@
 //! Pure: no clock, no I/O. Memory is bounded, because the guest chooses the names.
 
 use super::{EgressDecision, EgressOutcome, ReachedBy};
-use anteroom_wire::Problem;
-use std::collections::BTreeMap;
+use anteroom_wire::{Problem, agent::EgressBy};
+use std::collections::{BTreeMap, BTreeSet};
 
 /// A decision that gets an entry on the timeline.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,17 +15,21 @@ pub enum SummaryLine {
         host: String,
         /// The port.
         port: u16,
+        /// The program that asks.
+        asked_by: Option<EgressBy>,
         /// How the host was reached.
         by: ReachedBy,
         /// Time to resolve and connect, milliseconds.
         connect_ms: u64,
     },
-    /// The first failed request for this name with this cause.
+    /// The first failed request for this name with this cause by this program.
     FirstFailed {
         /// The name, as the guest wrote it (bounded, printable).
         host: String,
         /// The port.
         port: u16,
+        /// The program that asks.
+        asked_by: Option<EgressBy>,
         /// The cause.
         problem: Problem,
         /// The stage that failed.
@@ -55,19 +59,26 @@ pub struct HostTotals {
     pub bytes_down: u64,
 }
 
+/// The totals of one name, and what is on the timeline about it.
+#[derive(Debug, Default)]
+struct Counted {
+    totals: HostTotals,
+    failed: BTreeSet<(&'static str, Option<EgressBy>)>,
+}
+
 /// The totals of one session.
 #[derive(Debug)]
 pub struct EgressSummary {
     names_max: usize,
-    names: BTreeMap<(String, u16), HostTotals>,
-    others: HostTotals,
+    names: BTreeMap<(String, u16), Counted>,
+    others: Counted,
     limit_reached: bool,
 }
 
 impl EgressSummary {
     /// Counts at most `names_max` names separately.
     pub fn new(names_max: usize) -> Self {
-        Self { names_max, names: BTreeMap::new(), others: HostTotals::default(), limit_reached: false }
+        Self { names_max, names: BTreeMap::new(), others: Counted::default(), limit_reached: false }
     }
 
     /// Counts one decision. Returns an entry for the timeline if the decision is the first of its kind for this name.
@@ -75,23 +86,22 @@ impl EgressSummary {
         let key = (decision.host.clone(), decision.port);
         let known = self.names.contains_key(&key);
         if !known && self.names.len() >= self.names_max {
-            count(&mut self.others, &decision.outcome);
+            self.others.count(decision);
             let first = !std::mem::replace(&mut self.limit_reached, true);
             return first.then_some(SummaryLine::LimitReached { names_max: self.names_max });
         }
         let (host, port) = key.clone();
-        let totals = self.names.entry(key).or_insert_with(|| HostTotals { host, port, ..HostTotals::default() });
-        let first = count(totals, &decision.outcome);
-        if !first {
+        let new = || Counted { totals: HostTotals { host, port, ..HostTotals::default() }, failed: BTreeSet::new() };
+        if !self.names.entry(key).or_insert_with(new).count(decision) {
             return None;
         }
-        let (host, port) = (decision.host.clone(), decision.port);
+        let (host, port, asked_by) = (decision.host.clone(), decision.port, decision.by);
         match &decision.outcome {
             EgressOutcome::Allowed { by, connect_ms } => {
-                Some(SummaryLine::FirstAllowed { host, port, by: by.clone(), connect_ms: *connect_ms })
+                Some(SummaryLine::FirstAllowed { host, port, asked_by, by: by.clone(), connect_ms: *connect_ms })
             }
             EgressOutcome::Failed { problem, detail, after_ms: _ } => {
-                Some(SummaryLine::FirstFailed { host, port, problem: *problem, detail: detail.clone() })
+                Some(SummaryLine::FirstFailed { host, port, asked_by, problem: *problem, detail: detail.clone() })
             }
             EgressOutcome::Closed { .. } => None,
         }
@@ -99,27 +109,29 @@ impl EgressSummary {
 
     /// The totals by name; the last one, with an empty host, is for all names over the limit.
     pub fn totals(&self) -> Vec<HostTotals> {
-        let others = self.limit_reached.then(|| self.others.clone());
-        self.names.values().cloned().chain(others).collect()
+        let others = self.limit_reached.then_some(&self.others);
+        self.names.values().chain(others).map(|counted| counted.totals.clone()).collect()
     }
 }
 
-/// Adds one outcome. Returns true if it is the first of its kind.
-fn count(totals: &mut HostTotals, outcome: &EgressOutcome) -> bool {
-    match outcome {
-        EgressOutcome::Allowed { .. } => {
-            totals.connections_allowed += 1;
-            totals.connections_allowed == 1
-        }
-        EgressOutcome::Failed { problem, .. } => {
-            let failed = totals.failures_by_problem.entry(problem.code()).or_default();
-            *failed += 1;
-            *failed == 1
-        }
-        EgressOutcome::Closed { bytes_up, bytes_down, .. } => {
-            totals.bytes_up += bytes_up;
-            totals.bytes_down += bytes_down;
-            false
+impl Counted {
+    /// Adds one decision. Returns true if it is the first of its kind.
+    fn count(&mut self, decision: &EgressDecision) -> bool {
+        let totals = &mut self.totals;
+        match &decision.outcome {
+            EgressOutcome::Allowed { .. } => {
+                totals.connections_allowed += 1;
+                totals.connections_allowed == 1
+            }
+            EgressOutcome::Failed { problem, .. } => {
+                *totals.failures_by_problem.entry(problem.code()).or_default() += 1;
+                self.failed.insert((problem.code(), decision.by))
+            }
+            EgressOutcome::Closed { bytes_up, bytes_down, .. } => {
+                totals.bytes_up += bytes_up;
+                totals.bytes_down += bytes_down;
+                false
+            }
         }
     }
 }
@@ -130,20 +142,21 @@ mod tests {
 
     fn allowed(host: &str) -> EgressDecision {
         let outcome = EgressOutcome::Allowed { by: ReachedBy::Address("1.1.x.x".into()), connect_ms: 3 };
-        EgressDecision { host: host.into(), port: 443, outcome }
+        EgressDecision { host: host.into(), port: 443, by: None, outcome }
     }
 
     fn failed(host: &str, problem: Problem) -> EgressDecision {
         EgressDecision {
             host: host.into(),
             port: 443,
+            by: None,
             outcome: EgressOutcome::Failed { problem, detail: "why".into(), after_ms: 1 },
         }
     }
 
     fn closed(host: &str, bytes_up: u64, bytes_down: u64) -> EgressDecision {
         let outcome = EgressOutcome::Closed { bytes_up, bytes_down, duration_ms: 5, why: CloseCause::Completed };
-        EgressDecision { host: host.into(), port: 443, outcome }
+        EgressDecision { host: host.into(), port: 443, by: None, outcome }
     }
 
     #[test]
@@ -165,6 +178,17 @@ mod tests {
         assert!(summary.record(&failed("a.example", Problem::EgressTimeout)).is_some());
         assert!(summary.record(&failed("b.example", Problem::EgressDenied)).is_some());
         assert_eq!(summary.totals()[0].failures_by_problem, [("egress_denied", 2), ("egress_timeout", 1)].into());
+    }
+
+    #[test]
+    fn a_name_that_two_programs_request_has_an_entry_for_each() {
+        let mut summary = EgressSummary::new(10);
+        for by in [EgressBy::Browser, EgressBy::Tool, EgressBy::Browser] {
+            let is_new = by == EgressBy::Tool || summary.totals().is_empty();
+            let line = summary.record(&EgressDecision { by: Some(by), ..failed("a.example", Problem::EgressDenied) });
+            assert_eq!(line.is_some(), is_new, "{by:?}");
+        }
+        assert_eq!(summary.totals()[0].failures_by_problem, [("egress_denied", 3)].into());
     }
 
     #[test]

@@ -206,6 +206,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> RfbClient<S> {
         self.send("pressing a key", &events.concat()).await
     }
 
+    /// Presses keys one after the other, by their X11 keysyms, and releases them in the other order.
+    ///
+    /// # Errors
+    /// Like [`Self::press_key`].
+    pub async fn press_keys(&mut self, keysyms: &[u32]) -> Result<(), RfbError> {
+        let down = keysyms.iter().map(|&keysym| client_messages::encode_key_event(true, keysym));
+        let up = keysyms.iter().rev().map(|&keysym| client_messages::encode_key_event(false, keysym));
+        let events: Vec<_> = down.chain(up).collect();
+        self.send("pressing keys", &events.concat()).await
+    }
+
     /// Types printable ASCII; a newline is Return.
     ///
     /// # Errors

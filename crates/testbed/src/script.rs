@@ -75,6 +75,12 @@ pub enum Step {
         /// `host:port`.
         authority: String,
     },
+    /// Requests `/` over TLS through the proxy in `HTTPS_PROXY`, and trusts what the environment says; prints `TLS authority: status line`.
+    /// Exits with 1 and the error if there is no connection.
+    TlsGet {
+        /// `host:port`.
+        authority: String,
+    },
     /// Requests a URL through the proxy of the environment and reads the answer; prints `GET url: status`.
     HttpGet {
         /// `http://…`

@@ -34,6 +34,8 @@ const FILE: &str = ".test-ca/ca.pem";
 /// The authority.
 pub struct TestCa {
     issuer: CertifiedIssuer<'static, KeyPair>,
+    /// The first and the last year in which certificates for servers are valid.
+    years: Option<(i32, i32)>,
 }
 
 impl std::fmt::Debug for TestCa {
@@ -53,7 +55,15 @@ impl TestCa {
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         let key = KeyPair::generate().map_err(io::Error::other)?;
-        Ok(Self { issuer: CertifiedIssuer::self_signed(params, key).map_err(io::Error::other)? })
+        let issuer = CertifiedIssuer::self_signed(params, key).map_err(io::Error::other)?;
+        Ok(Self { issuer, years: None })
+    }
+
+    /// Certificates of [`Self::acceptor`] are valid from the beginning of the first year to the beginning of the last, as a host sees them
+    /// whose clock is wrong.
+    #[must_use]
+    pub fn valid_in(self, first: i32, last: i32) -> Self {
+        Self { years: Some((first, last)), ..self }
     }
 
     /// Its certificate, for a file of trusted certificates.
@@ -80,8 +90,8 @@ impl TestCa {
         let names: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
         let mut params = CertificateParams::new(names).map_err(io::Error::other)?;
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
-        if expired {
-            (params.not_before, params.not_after) = (date_time_ymd(2020, 1, 1), date_time_ymd(2021, 1, 1));
+        if let Some((first, last)) = if expired { Some((2020, 2021)) } else { self.years } {
+            (params.not_before, params.not_after) = (date_time_ymd(first, 1, 1), date_time_ymd(last, 1, 1));
         }
         let key = KeyPair::generate().map_err(io::Error::other)?;
         Ok((params.signed_by(&key, &self.issuer).map_err(io::Error::other)?, key))

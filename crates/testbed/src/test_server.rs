@@ -79,12 +79,14 @@ pub struct TestConfig<M = PlainProcess> {
     pub host_overrides: BTreeMap<String, SocketAddr>,
     /// Whether the demo's identity provider runs.
     pub demo: bool,
+    /// Variables of the server's environment, in addition.
+    pub env: BTreeMap<String, String>,
 }
 
 impl<M> TestConfig<M> {
     /// A server with these machines.
     pub fn new(machines: M) -> Self {
-        Self { machines, settings: String::new(), host_overrides: BTreeMap::new(), demo: false }
+        Self { machines, settings: String::new(), host_overrides: BTreeMap::new(), demo: false, env: BTreeMap::new() }
     }
 
     /// Appends settings, as TOML.
@@ -140,7 +142,9 @@ impl<M: MachineBackend> TestServer<M> {
     /// # Errors
     /// It does not start.
     pub async fn start_server(&mut self) -> anyhow::Result<()> {
-        let process = ServerProcess::start(M::launch(self)?, &self.dir, M::WAIT_MAX).await?;
+        let mut launch = M::launch(self)?;
+        launch.command.envs(&self.config.env);
+        let process = ServerProcess::start(launch, &self.dir, M::WAIT_MAX).await?;
         self.first_address.get_or_insert(process.address());
         self.process = Some(process);
         Ok(())

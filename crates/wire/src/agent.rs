@@ -24,11 +24,12 @@
 //! | `POST /api/agent/events` | [`EventBatch`] → 204 | events of the machine, in order |
 //! | `POST /api/auth/credentials/store` | [`CredentialDelivery`] → 200 [`Delivered`] | the credential; 4xx: do not send it again, 5xx or no answer: keep it and retry |
 //! | `GET /api/agent/session` | → [`AgentSession`] | the session of the machine; an external machine is not claimed, so its agent asks. 404: none at the moment |
-//! | `CONNECT host:port` | raw bytes, both ways; errors are 403, 502 or 504 with a `ProblemBody` | egress |
+//! | `CONNECT host:port` | raw bytes, both ways; header [`EGRESS_BY_HEADER`]; errors are 403, 502 or 504 with a `ProblemBody` | egress |
 
 mod agent_info;
 mod claim;
 mod delivery;
+mod egress_by;
 mod events;
 mod requests;
 mod sign_in;
@@ -36,6 +37,7 @@ mod sign_in;
 pub use agent_info::{AgentInfo, ClaimedBy, Stage, StageReport, StageState};
 pub use claim::{CaptureLimits, Claim, ClaimResult, Geometry, UseCredential, UsePurpose};
 pub use delivery::{AgentSession, CredentialDelivery, DeliveredFile, DeliveryResult, is_permanent_rejection};
+pub use egress_by::EgressBy;
 pub use events::{
     AgentEvent, CaptureEvent, CredentialUseEvent, EventBatch, MachineEvent, NumberedEvent, SignInEvent, ToolEvent,
 };
@@ -58,6 +60,8 @@ pub const TERMINAL_ID_HEADER: &str = "anteroom-terminal";
 pub const TERMINAL_COLS_HEADER: &str = "anteroom-cols";
 /// Header: rows at the start, 2 to 300.
 pub const TERMINAL_ROWS_HEADER: &str = "anteroom-rows";
+/// Header of an egress request: which program in the machine asks, one of [`EgressBy`]. Evidence only: the machine can claim anything.
+pub const EGRESS_BY_HEADER: &str = "anteroom-by";
 /// The path to which the agent posts events.
 pub const EVENTS_PATH: &str = "/api/agent/events";
 /// The path to which the agent posts the credential.

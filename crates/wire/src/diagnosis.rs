@@ -81,8 +81,10 @@ verdicts! {
     CliNotStarted = "cli_not_started", "Compare the provider's `argv` with the programs of the image (`anteroom image show`); if the tool is not there, build the image with it: `anteroom image build`.", "{tool} could not be started.";
     /// The person declined at the provider.
     SignInDeclined = "sign_in_declined", "Start the tool again and allow the access, if it was declined by mistake.", "Access was not allowed, so you are not signed in.";
-    /// The code of the sign-in expired before it was used.
-    CodeExpired = "code_expired", "Start the tool again for a new code, and enter it before it expires.", "The code ran out before it was used.";
+    /// The code of the sign-in expired before it was used, or was used already.
+    CodeExpired = "code_expired", "Start the tool again for a new code, and use it once, before it expires.", "The code is no longer valid.";
+    /// The provider does not let this account use the tool.
+    AccountRefused = "account_refused", "Start the tool again with another account, or ask the account's administrator to allow the tool.", "{tool} does not work with this account.";
     /// The tool rejected a certificate because of its dates.
     CertificateNotValidNow = "certificate_not_valid_now", "Compare this host's clock with the time: machines start with it. If the clock is right, the certificate of the host in the tool's last lines has expired or is not valid yet.", "The clock here is wrong, or a page of {tool} has run out.";
     /// A disk of the guest is full.
@@ -94,9 +96,11 @@ verdicts! {
     /// The tool failed after its access to a host was denied.
     EgressDenied = "egress_denied", "Add the name to the provider's egress list if the tool needs it, then start a new session.", "{tool} needed an address that is not allowed here.";
     /// Allowed hosts cannot be reached from this host.
-    EgressUnreachable = "egress_unreachable", "Check this host's connection to the Internet and its name server; `anteroom doctor --network PROVIDER` checks each host, and [egress.proxy] sets a proxy.", "{tool} could not reach the Internet from here.";
+    EgressUnreachable = "egress_unreachable", "Check this host's connection to the Internet and its name server; `anteroom doctor --network PROVIDER` checks each host, and set [egress.proxy] if a proxy is the only way out.", "{tool} could not reach the Internet from here.";
     /// This server's proxy does not connect to allowed hosts.
     EgressProxy = "egress_proxy", "The evidence has the proxy's answer: compare [egress.proxy] with it, or ask the proxy's operator; `anteroom doctor --network PROVIDER` checks each host.", "The way from here to the Internet did not let {tool} through.";
+    /// Something on the way shows certificates of an authority that machines do not trust.
+    UnknownAuthority = "unknown_authority", "If a proxy inspects TLS here, add the certificate of its authority to egress.extra_ca_files and restart the server; `anteroom doctor --network PROVIDER` names the authority of each host.", "The connection of {tool} to the Internet could not be trusted here.";
     /// A file appeared that does not have this provider's credential format.
     CredentialInvalidFormat = "credential_invalid_format", "Finish the sign-in; if it is finished, the tool's version may write another format: compare the provider's `required` keys.", "{tool} saved your sign-in in a form that is not known here.";
     /// The tool's status command reports that it is not signed in.

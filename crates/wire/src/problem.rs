@@ -113,6 +113,10 @@ problems! {
     EgressTimeout = "egress_timeout", 504, 4504, "The host did not answer in time.", "Try again; check this host's connection to the Internet.", "The page did not answer in time. Please try again.";
     /// An allowed name to which this server's proxy does not connect.
     EgressProxy = "egress_proxy", 502, 4502, "The proxy of this server did not connect to the host.", "The detail has the proxy's answer: compare [egress.proxy] with it, or ask the proxy's operator; `anteroom doctor --network PROVIDER` checks each host.", "The page cannot be reached from here. Please tell the people who run this page.";
+    /// An allowed name whose certificate is by an authority that machines do not trust: mostly a proxy that inspects TLS.
+    EgressUnknownAuthority = "egress_unknown_authority", 502, 4502, "The host's certificate is by an authority that is not trusted here.", "The detail names the authority: if it is a proxy's that inspects TLS, add its certificate to egress.extra_ca_files and restart the server.", "The connection to the page cannot be trusted. Please tell the people who run this page.";
+    /// An allowed name whose certificate is not valid at the present time of this host.
+    EgressCertificateDates = "egress_certificate_dates", 502, 4502, "The host's certificate is not valid at this host's present time.", "Compare this host's clock with the time; if it is right, the host's certificate has expired or is not valid yet.", "The connection to the page cannot be trusted. Please tell the people who run this page.";
     /// A connection whose TLS handshake does not name the granted host.
     EgressTlsName = "egress_tls_name", 403, 4403, "The connection does not name the granted host in its TLS handshake.", "The detail has the name; if the tool needs that host, add it to the provider's egress list. Ports other than 443 need no TLS.", "This did not work. Please tell the people who run this page.";
     /// A session that has used all bytes that it may send or receive.

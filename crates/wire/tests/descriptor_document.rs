@@ -4,11 +4,12 @@
 
 use std::{fmt::Write, fs, path::Path};
 
-const SOURCES: [&str; 4] = [
+const SOURCES: [&str; 5] = [
     include_str!("../src/provider.rs"),
     include_str!("../src/provider/method.rs"),
     include_str!("../src/provider/account_source.rs"),
     include_str!("../src/provider/sign_in_host.rs"),
+    include_str!("../src/provider/sign_in_rules.rs"),
 ];
 
 /// The types of a descriptor in the order of the document, with the key at which each is.

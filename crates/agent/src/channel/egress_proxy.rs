@@ -1,12 +1,16 @@
 //! The HTTP proxy for programs in the machine: `CONNECT host:port` and `GET http://…`. Each connection becomes one request, with the
-//! host's name, to the controller's egress gate. If the gate rejects it, the program gets the reason as text at once.
+//! host's name, to the controller's egress gate. If the gate rejects it, the program gets the reason as text at once. The browser has a
+//! port of its own, so that the gate knows who asks.
 
 use super::{
     connection_slots::ConnectionSlot,
     controller_client::{CallError, parse_json},
 };
 use crate::{agent::Agent, log};
-use anteroom_wire::{Problem, ProblemBody};
+use anteroom_wire::{
+    Problem, ProblemBody,
+    agent::{EGRESS_BY_HEADER, EgressBy},
+};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, Method, Request, Response, StatusCode, Uri, header, uri::Authority};
 use http_body_util::{BodyExt, Empty, Full, Limited, combinators::BoxBody};
@@ -29,8 +33,8 @@ const GATE_MS_MAX: u64 = 60_000;
 const CONTROLLER_MS_MAX: u64 = 30_000;
 const ERROR_BYTES_MAX: usize = 16 * 1024;
 
-/// Serves programs, forever. A connection that cannot be accepted is logged.
-pub(crate) async fn serve_proxy(agent: Arc<Agent>, listener: TcpListener) -> io::Result<()> {
+/// Serves these programs, forever. A connection that cannot be accepted is logged.
+pub(crate) async fn serve_proxy(agent: Arc<Agent>, listener: TcpListener, by: EgressBy) -> io::Result<()> {
     let connections = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     loop {
         let permit = connections.clone().acquire_owned().await.map_err(io::Error::other)?;
@@ -45,16 +49,16 @@ pub(crate) async fn serve_proxy(agent: Arc<Agent>, listener: TcpListener) -> io:
         };
         let agent = agent.clone();
         tokio::spawn(async move {
-            serve_one(agent, stream).await;
+            serve_one(agent, stream, by).await;
             drop(permit);
         });
     }
 }
 
-async fn serve_one(agent: Arc<Agent>, stream: TcpStream) {
+async fn serve_one(agent: Arc<Agent>, stream: TcpStream, by: EgressBy) {
     let service = service_fn(move |request| {
         let agent = agent.clone();
-        async move { Ok::<_, Infallible>(handle(&agent, request).await) }
+        async move { Ok::<_, Infallible>(handle(&agent, request, by).await) }
     });
     // A program that closes its connection early is not an error.
     let _ = hyper::server::conn::http1::Builder::new()
@@ -65,9 +69,9 @@ async fn serve_one(agent: Arc<Agent>, stream: TcpStream) {
         .await;
 }
 
-async fn handle(agent: &Arc<Agent>, request: Request<Incoming>) -> Response<Body> {
-    let response =
-        if request.method() == Method::CONNECT { tunnel(agent, request).await } else { forward(agent, request).await };
+async fn handle(agent: &Arc<Agent>, request: Request<Incoming>, by: EgressBy) -> Response<Body> {
+    let is_connect = request.method() == Method::CONNECT;
+    let response = if is_connect { tunnel(agent, request, by).await } else { forward(agent, request, by).await };
     response.unwrap_or_else(ProxyError::into_response)
 }
 
@@ -100,7 +104,7 @@ fn text_body(text: String) -> Body {
 }
 
 /// Opens a stream to `authority` through the gate.
-async fn connect(agent: &Arc<Agent>, authority: &str) -> Result<(ConnectionSlot, Upgraded), ProxyError> {
+async fn connect(agent: &Arc<Agent>, authority: &str, by: EgressBy) -> Result<(ConnectionSlot, Upgraded), ProxyError> {
     // Before the claim only the browser's own background requests can come, and no session accounts for them.
     if agent.claim.current().is_none() {
         return Err(ProxyError::new(Problem::EgressDenied, "the machine is not claimed"));
@@ -110,7 +114,7 @@ async fn connect(agent: &Arc<Agent>, authority: &str) -> Result<(ConnectionSlot,
     let limit = Duration::from_millis(CONTROLLER_MS_MAX);
     let connected = tokio::time::timeout(limit, agent.controller.wait_connected()).await;
     connected.map_err(|_| timeout("the controller is not connected"))?;
-    let request = Request::connect(authority).body(Full::default());
+    let request = Request::connect(authority).header(EGRESS_BY_HEADER, by.as_str()).body(Full::default());
     let request = request.map_err(|_| ProxyError::new(Problem::Malformed, "not a host and a port"))?;
     let response = agent.controller.send(request, GATE_MS_MAX).await.map_err(|error| match error {
         CallError::Timeout => timeout("the gate did not answer"),
@@ -131,10 +135,10 @@ async fn connect(agent: &Arc<Agent>, authority: &str) -> Result<(ConnectionSlot,
     Ok((slot, stream))
 }
 
-async fn tunnel(agent: &Arc<Agent>, request: Request<Incoming>) -> Result<Response<Body>, ProxyError> {
+async fn tunnel(agent: &Arc<Agent>, request: Request<Incoming>, by: EgressBy) -> Result<Response<Body>, ProxyError> {
     let authority = request.uri().authority().filter(|authority| authority.port_u16().is_some()).cloned();
     let authority = authority.ok_or_else(|| ProxyError::new(Problem::Malformed, "CONNECT needs a host and a port"))?;
-    let (slot, remote) = connect(agent, authority.as_str()).await?;
+    let (slot, remote) = connect(agent, authority.as_str(), by).await?;
     tokio::spawn(async move {
         if let Ok(program) = hyper::upgrade::on(request).await {
             slot.relay(TokioIo::new(program), TokioIo::new(remote)).await;
@@ -144,7 +148,11 @@ async fn tunnel(agent: &Arc<Agent>, request: Request<Incoming>) -> Result<Respon
 }
 
 /// `GET http://host/…`: sends the request to the remote host on a new stream.
-async fn forward(agent: &Arc<Agent>, mut request: Request<Incoming>) -> Result<Response<Body>, ProxyError> {
+async fn forward(
+    agent: &Arc<Agent>,
+    mut request: Request<Incoming>,
+    by: EgressBy,
+) -> Result<Response<Body>, ProxyError> {
     let malformed = |detail| ProxyError::new(Problem::Malformed, detail);
     let plain = request.uri().scheme_str() == Some("http");
     let authority = request.uri().authority().filter(|_| plain).cloned();
@@ -153,7 +161,7 @@ async fn forward(agent: &Arc<Agent>, mut request: Request<Incoming>) -> Result<R
     let path = request.uri().path_and_query().map_or("/", |path| path.as_str()).to_owned();
     *request.uri_mut() = path.parse::<Uri>().map_err(|_| malformed("the address has no path"))?;
     strip_hop_by_hop_headers(request.headers_mut(), &authority);
-    let (slot, remote) = connect(agent, &target).await?;
+    let (slot, remote) = connect(agent, &target, by).await?;
     let broken = |error: hyper::Error| ProxyError::new(Problem::EgressUnreachable, &error.to_string());
     let (mut sender, connection) =
         hyper::client::conn::http1::handshake(TokioIo::new(TokioIo::new(remote))).await.map_err(broken)?;

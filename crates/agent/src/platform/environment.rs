@@ -61,7 +61,7 @@ pub(crate) struct ExecutionEnvironment {
     pub(crate) memory: Option<MemorySources>,
 }
 
-/// The proxy's port in a machine.
+/// The proxy's port in a machine, for the tool and all other programs but the browser.
 const PROXY_PORT: u16 = 3128;
 
 impl ExecutionEnvironment {

@@ -3,8 +3,8 @@
 use anteroom_wire::{
     Base64, CredentialId, MachineId, Problem, ProblemBody, Secret, SessionId,
     agent::{
-        AgentEvent, CaptureLimits, Claim, ClaimedBy, CredentialDelivery, DeliveryResult, EVENTS_PATH, EventBatch,
-        Geometry, NumberedEvent, STORE_CREDENTIAL_PATH, SignInStatus,
+        AgentEvent, CaptureLimits, Claim, ClaimedBy, CredentialDelivery, DeliveryResult, EGRESS_BY_HEADER, EVENTS_PATH,
+        EgressBy, EventBatch, Geometry, NumberedEvent, STORE_CREDENTIAL_PATH, SignInStatus,
     },
     channel::{format_echo_line, format_go_line, format_nonce_line},
     provider::{CredentialRules, Lane, LogoutScope, MethodName, Provider, SignInRules, StoragePolicy},
@@ -60,6 +60,8 @@ pub(crate) struct ControllerState {
     /// Responses to deliveries, in order; later deliveries are stored.
     pub(crate) delivery_responses: VecDeque<(u16, String)>,
     pub(crate) connect_targets: Vec<String>,
+    /// Which program asked, for each of these.
+    pub(crate) connect_programs: Vec<Option<EgressBy>>,
 }
 
 pub(crate) struct AgentFixture {
@@ -329,7 +331,11 @@ async fn serve_controller(controller: &Mutex<ControllerState>, request: Request<
     };
     if request.method() == Method::CONNECT {
         let target = request.uri().authority().unwrap().to_string();
-        controller.lock().unwrap().connect_targets.push(target.clone());
+        let by = request.headers().get(EGRESS_BY_HEADER).and_then(|value| EgressBy::parse(value.to_str().unwrap()));
+        let mut state = controller.lock().unwrap();
+        state.connect_targets.push(target.clone());
+        state.connect_programs.push(by);
+        drop(state);
         if !target.starts_with("echo.test:") {
             let body = Problem::EgressDenied.with_detail(target);
             return respond(403, serde_json::to_string(&body).unwrap());

@@ -1,6 +1,7 @@
 //! The HTTP proxy for programs in the machine.
 
 use crate::fixture::*;
+use anteroom_wire::agent::EgressBy;
 use std::net::SocketAddr;
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
@@ -47,7 +48,9 @@ async fn allowed_connection_transfers_bytes_and_a_rejected_one_returns_the_reaso
     stream.read_to_string(&mut text).await.unwrap();
     assert_eq!(status, 403);
     assert!(text.contains("does not allow this host name"), "{text}");
-    assert_eq!(fixture.controller.lock().unwrap().connect_targets, ["echo.test:443", "evil.test:443"]);
+    let controller = fixture.controller.lock().unwrap();
+    assert_eq!(controller.connect_targets, ["echo.test:443", "evil.test:443"]);
+    assert_eq!(controller.connect_programs, [Some(EgressBy::Tool); 2]);
 }
 
 #[tokio::test]

@@ -197,7 +197,7 @@ fn describe_failure(failure: &ProbeFailure, unused_proxy_variable: Option<&'stat
              for this host."
                 .to_owned(),
         ),
-        ProbeFailure::Certificate { .. } => (
+        ProbeFailure::Certificate { .. } | ProbeFailure::Dates { .. } => (
             "certificate_invalid",
             "Compare this host's clock with the dates, and find out who answers for this host.".to_owned(),
         ),

@@ -2,12 +2,13 @@
 
 use super::{ENTRIES_MAX, created_since};
 use crate::{
-    session::{grant_host, server_context::ServerContext},
+    session::{browser_hosts::is_browsers_own, grant_host, server_context::ServerContext},
     unix_time::{UnixMs, format_rfc3339},
 };
 use anteroom_store::StoreError;
 use anteroom_wire::{
     Problem, ProviderId, SessionId, TimelineKind,
+    agent::EgressBy,
     api::{RefusedHost, RefusedHostList},
     provider::Provider,
 };
@@ -16,24 +17,6 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 /// Port, where the descriptor names none.
 const HTTPS_PORT: u16 = 443;
-
-/// The hosts that Chromium requests of its own accord, and which no page needs. Sorted.
-const CHROMIUM_HOSTS: [&str; 14] = [
-    "android.clients.google.com",
-    "clients1.google.com",
-    "clients2.google.com",
-    "clients4.google.com",
-    "clientservices.googleapis.com",
-    "content-autofill.googleapis.com",
-    "dl.google.com",
-    "edgedl.me.gvt1.com",
-    "mtalk.google.com",
-    "optimizationguide-pa.googleapis.com",
-    "passwordsleakcheck-pa.googleapis.com",
-    "redirector.gvt1.com",
-    "safebrowsing.googleapis.com",
-    "update.googleapis.com",
-];
 
 /// One host that machines of one provider asked for, with one result.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -52,7 +35,7 @@ struct Requests {
 }
 
 /// Hosts that machines asked for at `since_ms` or later and did not reach, the most frequent first. Those that Chromium requests of its
-/// own accord are left out; they are on the sessions' timelines.
+/// own accord are left out.
 ///
 /// # Errors
 /// The database cannot be read.
@@ -77,7 +60,8 @@ pub async fn list_refused_hosts(
         }
         let Some(provider) = providers.get(session).and_then(Option::clone) else { continue };
         let Some(request) = parse_request(&entry.data, provider) else { continue };
-        if is_chromiums_own(&request) {
+        let by = entry.data["by"].as_str().and_then(EgressBy::parse);
+        if is_browsers_own(&request.host, &request.reason, by) {
             continue;
         }
         // The entries of the newest session are first.
@@ -94,11 +78,6 @@ pub async fn list_refused_hosts(
     // Stable: hosts with the same number stay in the order of their names.
     hosts.sort_by_key(|host| std::cmp::Reverse(host.sessions));
     Ok(RefusedHostList { hosts, is_partial })
-}
-
-/// Whether Chromium asked for this host, and not a tool or a page: a host that the provider's list has is denied to none.
-fn is_chromiums_own(request: &Request) -> bool {
-    request.reason == Problem::EgressDenied.code() && CHROMIUM_HOSTS.binary_search(&request.host.as_str()).is_ok()
 }
 
 fn parse_request(data: &Value, provider: ProviderId) -> Option<Request> {
@@ -151,20 +130,6 @@ fn descriptor_change(provider: &Provider, host: &str, port: u16) -> String {
 mod tests {
     use super::*;
     use crate::{config::Config, providers::Providers};
-
-    #[test]
-    fn hosts_of_chromium_are_left_out_unless_a_provider_allows_them() {
-        assert!(CHROMIUM_HOSTS.is_sorted());
-        let request = |host: &str, reason: Problem| Request {
-            host: host.to_owned(),
-            port: 443,
-            provider: "codex".parse().unwrap(),
-            reason: reason.code().to_owned(),
-        };
-        assert!(is_chromiums_own(&request("update.googleapis.com", Problem::EgressDenied)));
-        assert!(!is_chromiums_own(&request("update.googleapis.com", Problem::EgressUnreachable)));
-        assert!(!is_chromiums_own(&request("accounts.google.com", Problem::EgressDenied)));
-    }
 
     #[test]
     fn the_shown_configuration_allows_the_host_in_addition_to_the_others() {

@@ -13,10 +13,10 @@
 //!    the deadline.
 //! 4. **Sign-in** (of the last machine only), in this order: a failing delivery; a program of the machine that was killed
 //!    because memory ran out, or that crashes repeatedly; a tool that could not be started; a tool whose own last words name the
-//!    cause ([`last_words`]); a tool that exited with an error; an invalid credential file; a tool that exited without a file; no
-//!    reachable host. A tool's error is attributed to the egress gate only if its last lines name a denied host, or if they speak of a
-//!    connection and a request was denied at most [`sign_in_faults::ATTRIBUTION_MS`] before its exit: browsers request many names
-//!    that do not matter.
+//!    cause ([`last_words`]); a tool that exited with an error; an invalid credential file; a tool that exited without a file; a
+//!    host whose certificate the machine does not accept; no reachable host. A tool's error is attributed to the egress gate only if its
+//!    last lines name a denied host, or if they speak of a connection and a request was denied at most
+//!    [`egress_faults::ATTRIBUTION_MS`] before its exit: browsers request many names that do not matter.
 //! 5. **Active**: not yet open (queued, starting, being replaced, agent unreachable), then (4), then an agent or a desktop that
 //!    did not answer the last viewer. Otherwise the session waits for the user.
 //!
@@ -28,6 +28,7 @@
 mod active_verdict;
 mod causal_chain;
 mod credential_use_faults;
+mod egress_faults;
 mod ended_verdict;
 mod external_faults;
 mod guest_faults;
@@ -48,6 +49,7 @@ use anteroom_wire::{
     diagnosis::{Diagnosis, Evidence, Verdict},
 };
 pub use external_faults::ExternalMachineConfig;
+pub use last_words::ToolWords;
 use std::time::Duration;
 use timeline_view::TimelineView;
 
@@ -60,8 +62,10 @@ pub struct DiagnosisInput<'a> {
     pub tool: &'a str,
     /// The name of the tool's program in the image; empty: not known.
     pub cli: &'a str,
-    /// The descriptor's pattern for the words of a tool whose user declined.
-    pub declined: Option<&'a str>,
+    /// How the tool names causes in its own way.
+    pub words: ToolWords<'a>,
+    /// A variable of this server's environment that names a proxy, and is not used.
+    pub unused_proxy_variable: Option<&'static str>,
     /// The row of the session.
     pub row: &'a SessionRow,
     /// The supervisor's state; `None`: no supervisor of this server runs the session.
@@ -168,7 +172,8 @@ pub async fn diagnose_for(
         now_ms: unix_time::now_unix_ms(),
         tool: &tool,
         cli: provider.map_or("", |provider| provider.cli.as_str()),
-        declined: provider.and_then(|provider| provider.sign_in.declined.as_deref()),
+        words: provider.map(ToolWords::of).unwrap_or_default(),
+        unused_proxy_variable: server_context.gate.unused_proxy_variable(),
         row: &row,
         supervisor,
         timeline: &timeline,

@@ -13,7 +13,15 @@ const ATTRIBUTION: Duration = Duration::from_secs(30);
 const LATE: Duration = Duration::from_secs(2);
 
 /// The problems of a host that is allowed and could not be reached.
-pub const UNREACHABLE: [Problem; 3] = [Problem::EgressUnreachable, Problem::EgressTimeout, Problem::EgressProxy];
+pub const UNREACHABLE: [Problem; 5] = [
+    Problem::EgressUnreachable,
+    Problem::EgressTimeout,
+    Problem::EgressProxy,
+    Problem::EgressUnknownAuthority,
+    Problem::EgressCertificateDates,
+];
+/// The problems of a host that accepts connections, and whose certificate the machine does not accept.
+pub const CERTIFICATE: [Problem; 2] = [Problem::EgressUnknownAuthority, Problem::EgressCertificateDates];
 
 /// A request that failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,7 +58,8 @@ impl EgressFaults {
         match &decision.outcome {
             EgressOutcome::Allowed { .. } => {
                 self.reached_at = Some(Instant::now());
-                let mut faults = self.faults.iter_mut();
+                // A host with such a certificate accepts connections, and remains of no use to this machine.
+                let mut faults = self.faults.iter_mut().filter(|fault| !CERTIFICATE.contains(&fault.problem));
                 let ended = faults.find(|fault| (&fault.host, fault.port) == (&decision.host, decision.port));
                 return ended.is_some_and(|fault| !std::mem::replace(&mut fault.is_over, true));
             }
@@ -98,11 +107,12 @@ impl EgressFaults {
         named.or_else(|| self.faults.iter().rev().find(recent))
     }
 
-    /// The last unreachable host, if no host was reached since then.
+    /// The last unreachable host, if no host was reached since then or its certificate is not accepted.
     pub fn nothing_reached_since(&self, started: Instant) -> Option<&EgressFault> {
-        if self.reached_at.is_some_and(|at| at >= started) {
-            return None;
-        }
-        self.faults.iter().rfind(|fault| fault.is_unreachable() && fault.at >= started)
+        let is_reached = self.reached_at.is_some_and(|at| at >= started);
+        self.faults.iter().rfind(|fault| {
+            let is_certain = !is_reached || CERTIFICATE.contains(&fault.problem);
+            is_certain && fault.is_unreachable() && fault.at >= started
+        })
     }
 }

@@ -2,7 +2,7 @@
 
 use super::{
     context::SessionContext,
-    diagnose::{self, DiagnosisInput, ExternalMachineConfig, TIMELINE_ENTRIES_MAX},
+    diagnose::{self, DiagnosisInput, ExternalMachineConfig, TIMELINE_ENTRIES_MAX, ToolWords},
 };
 use crate::unix_time;
 use anteroom_store::{SessionOutcome, SessionRow};
@@ -27,7 +27,8 @@ pub(super) async fn cause_of(context: &SessionContext, row: &SessionRow) -> Opti
                 now_ms: unix_time::now_unix_ms(),
                 tool: "",
                 cli: provider.map_or("", |provider| provider.cli.as_str()),
-                declined: provider.and_then(|provider| provider.sign_in.declined.as_deref()),
+                words: provider.map(ToolWords::of).unwrap_or_default(),
+                unused_proxy_variable: None,
                 row,
                 supervisor: None,
                 timeline: &timeline,

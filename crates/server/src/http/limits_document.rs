@@ -26,7 +26,9 @@ use anteroom_controller::{
         grant_host::GRANTS_PER_SESSION_MAX,
     },
 };
-use anteroom_egress::{CLIENT_HELLO_BYTES_MAX, EgressSettings, NAME_BYTES_MAX, PROXY_HEAD_BYTES_MAX};
+use anteroom_egress::{
+    CHECKED_HOSTS_MAX, CLIENT_HELLO_BYTES_MAX, EgressSettings, NAME_BYTES_MAX, PROXY_HEAD_BYTES_MAX,
+};
 
 /// One row of the table.
 struct Row {
@@ -292,6 +294,12 @@ fn egress() -> Vec<Row> {
             "hosts",
             EGRESS_HOSTS_MAX,
             "the traffic of further ones is counted together",
+        ),
+        row(
+            "hosts of one session whose certificate the gate looks at, after the machine gave up its TLS handshake",
+            "hosts",
+            CHECKED_HOSTS_MAX,
+            "further ones are not looked at",
         ),
         row("hosts that operators allow one session", "hosts", GRANTS_PER_SESSION_MAX, "400 `malformed`"),
         row("names that are resolved at once", "names", egress.concurrent_lookups_max, "the next one waits"),

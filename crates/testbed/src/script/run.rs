@@ -7,12 +7,17 @@ use std::{
     io::Write,
     os::unix::fs::{OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, Stdin},
     net::TcpStream,
     time::{sleep, timeout},
+};
+use tokio_rustls::{
+    TlsConnector,
+    rustls::{ClientConfig, RootCertStore, crypto::ring, pki_types::ServerName},
 };
 
 /// The longest wait for the proxy's response, milliseconds.
@@ -73,6 +78,7 @@ impl Tool {
                 let status = connect(&authority).await.unwrap_or_else(|error| format!("{error:#}"));
                 print(&format!("CONNECT {authority}: {status}\n"))?;
             }
+            Step::TlsGet { authority } => return print_tls_answer(&authority).await,
             Step::HttpGet { url } => {
                 let status = match reqwest::get(&url).await {
                     Ok(answer) => {
@@ -169,14 +175,54 @@ async fn get_over_socket(socket: &Path, path: &str) -> anyhow::Result<String> {
 
 /// The proxy's status line for a `CONNECT`.
 async fn connect(authority: &str) -> anyhow::Result<String> {
+    let status_line = async { anyhow::Ok(open_tunnel(authority).await?.1) };
+    timeout(Duration::from_millis(PROXY_MS_MAX), status_line).await?
+}
+
+/// The stream after the proxy's answer to a `CONNECT`, and its status line.
+async fn open_tunnel(authority: &str) -> anyhow::Result<(BufReader<TcpStream>, String)> {
     let proxy = std::env::var("HTTPS_PROXY")?;
     let proxy = proxy.trim_start_matches("http://").trim_end_matches('/');
-    let status_line = async {
-        let mut stream = TcpStream::connect(proxy).await?;
-        stream.write_all(format!("CONNECT {authority} HTTP/1.1\r\nHost: {authority}\r\n\r\n").as_bytes()).await?;
-        let mut status = String::new();
-        BufReader::new(stream).take(1024).read_line(&mut status).await?;
-        anyhow::Ok(status.trim_end().to_owned())
+    let mut stream = BufReader::new(TcpStream::connect(proxy).await?);
+    stream.write_all(format!("CONNECT {authority} HTTP/1.1\r\nHost: {authority}\r\n\r\n").as_bytes()).await?;
+    let mut status = String::new();
+    (&mut stream).take(1024).read_line(&mut status).await?;
+    Ok((stream, status.trim_end().to_owned()))
+}
+
+/// Prints what a request over TLS got; the exit code of one that failed.
+async fn print_tls_answer(authority: &str) -> anyhow::Result<Option<u8>> {
+    let answer = get_over_tls(authority).await;
+    let exit = answer.is_err().then_some(1);
+    let text = answer.unwrap_or_else(|error| format!("{error:#}"));
+    print(&format!("TLS {authority}: {text}\n"))?;
+    Ok(exit)
+}
+
+/// The status line of the answer to `GET /` over TLS.
+async fn get_over_tls(authority: &str) -> anyhow::Result<String> {
+    let request = async {
+        let (mut stream, status) = open_tunnel(authority).await?;
+        anyhow::ensure!(status.contains(" 200"), "{status}");
+        let mut line = String::new();
+        while line != "\r\n" {
+            line.clear();
+            anyhow::ensure!(stream.read_line(&mut line).await? > 0, "the proxy closed the connection");
+        }
+        let mut roots = RootCertStore::empty();
+        // Heeds SSL_CERT_FILE.
+        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+        let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+            .with_safe_default_protocol_versions()?
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        let host = authority.rsplit_once(':').map_or(authority, |(host, _)| host);
+        let name = ServerName::try_from(host.to_owned())?;
+        let mut stream = BufReader::new(TlsConnector::from(Arc::new(config)).connect(name, stream).await?);
+        stream.write_all(format!("GET / HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n").as_bytes()).await?;
+        line.clear();
+        stream.read_line(&mut line).await?;
+        Ok(line.trim_end().to_owned())
     };
-    timeout(Duration::from_millis(PROXY_MS_MAX), status_line).await?
+    timeout(Duration::from_millis(PROXY_MS_MAX), request).await?
 }

@@ -1,18 +1,15 @@
 //! The released tools where a proxy is the only way out: real proxies between the egress gate and the issuers, and machines that are
 //! configured by the server's settings alone. Three of the nine pairs run by default, all with `./test --full`.
 
-mod forward_proxy;
-
 use super::{
     SignIn,
     user::{User, grants_on_the_desktop},
 };
 use anteroom_testbed::{
-    ClaudeIssuer, CodexIssuer, GoogleIssuer, Qemu, TestCa, TestConfig, TestServer, codex_issuer::DeviceCodeApproval,
-    google_issuer::Account,
+    ClaudeIssuer, CodexIssuer, ForwardProxy, GoogleIssuer, ProxyKind as Kind, Qemu, TestCa, TestConfig, TestServer,
+    codex_issuer::DeviceCodeApproval, google_issuer::Account,
 };
 use anteroom_wire::{TimelineKind, api::SessionStatus};
-use forward_proxy::{ForwardProxy, Kind};
 use std::{collections::BTreeMap, net::SocketAddr};
 
 /// A server behind a proxy, and the person's own browser, which needs none.
@@ -24,7 +21,7 @@ struct Network {
 
 impl Network {
     async fn open(kind: Kind, ca: TestCa, hosts: BTreeMap<String, SocketAddr>) -> Self {
-        let proxy = ForwardProxy::start(kind, &ca, &hosts).await;
+        let proxy = ForwardProxy::start(kind, &ca, &hosts).await.unwrap();
         let settings =
             format!("[egress]\nextra_ca_files = [{:?}]\n[egress.proxy]\nurl = {:?}\n", proxy.ca_file, proxy.url);
         let server = TestServer::start(TestConfig::qemu(&settings)).await.unwrap();

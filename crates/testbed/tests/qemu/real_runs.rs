@@ -5,13 +5,15 @@
 
 mod by_their_words;
 mod causes;
+mod certificates;
+mod closed_browser;
 mod networks;
 mod recorder;
 
 use anteroom_demo::identity_provider::{DEMO_ISSUER, DemoIdp, DemoLimits};
 use anteroom_testbed::{
-    ApiClient, CodexIssuer, Qemu, TestCa, TestConfig, TestServer, codex_issuer::DeviceCodeApproval,
-    endurance::is_full_run, native_cli::load_descriptor,
+    ApiClient, ClaudeIssuer, CodexIssuer, ForwardProxy, ProxyKind, Qemu, TestCa, TestConfig, TestServer,
+    codex_issuer::DeviceCodeApproval, endurance::is_full_run, native_cli::load_descriptor,
 };
 use anteroom_wire::{
     SessionId, TimelineKind,
@@ -39,6 +41,8 @@ fn rounds() -> u32 {
 pub(crate) struct World {
     pub(crate) server: TestServer<Qemu>,
     _codex: CodexIssuer,
+    _claude: ClaudeIssuer,
+    _proxy: Option<ForwardProxy>,
     /// The demo's identity provider.
     idp: SocketAddr,
     providers: BTreeMap<String, Provider>,
@@ -54,29 +58,48 @@ enum Hosts {
     RefuseConnections,
     /// They have no addresses of the configuration.
     ByName,
+    /// Stand-ins answer, behind a proxy that inspects TLS and whose authority is not configured.
+    BehindInspection,
+    /// Stand-ins answer, with certificates that are not valid yet, as a host sees them whose clock is behind.
+    ClockBehind,
 }
+
+/// The years in which the certificates of stand-ins are valid, as a host sees them whose clock is behind.
+const CLOCK_BEHIND: (i32, i32) = (2090, 2091);
 
 impl World {
     async fn start(hosts: Hosts, settings: &str, adapt: impl Fn(&mut BTreeMap<String, Provider>)) -> Self {
-        let (ca, stop) = (TestCa::new().unwrap(), CancellationToken::new());
+        let (mut ca, stop) = (TestCa::new().unwrap(), CancellationToken::new());
+        if hosts == Hosts::ClockBehind {
+            ca = ca.valid_in(CLOCK_BEHIND.0, CLOCK_BEHIND.1);
+        }
         let codex = CodexIssuer::start_tls(&ca, DeviceCodeApproval::OnCommand).await.unwrap();
+        let claude = ClaudeIssuer::start(&ca).await.unwrap();
         let mut overrides = codex.host_overrides();
+        overrides.extend(claude.host_overrides());
         let idp = start_demo_idp(&stop).await;
         overrides.insert("id.anteroom.test:80".to_owned(), idp);
         overrides.insert(format!("{PAGE_HOST}:80"), start_page(&stop).await);
         overrides.insert(format!("{TOOL_HOST}:443"), closed_port());
+        let (mut settings, mut behind) = (settings.to_owned(), None);
         match hosts {
-            Hosts::Answer => {}
+            Hosts::Answer | Hosts::ClockBehind => {}
             Hosts::RefuseConnections => overrides.values_mut().for_each(|address| *address = closed_port()),
             Hosts::ByName => overrides.clear(),
+            Hosts::BehindInspection => {
+                let proxy = ForwardProxy::start(ProxyKind::Inspecting, &ca, &overrides).await.unwrap();
+                settings.push_str(&format!("[egress.proxy]\nurl = {:?}\n", proxy.url));
+                behind = Some(proxy);
+                overrides.clear();
+            }
         }
         let mut providers = providers(&ca);
         adapt(&mut providers);
         let mut table = toml::Table::new();
         table.insert("providers".to_owned(), toml::Value::try_from(&providers).unwrap());
-        let config = TestConfig { host_overrides: overrides, ..TestConfig::qemu(settings) };
+        let config = TestConfig { host_overrides: overrides, ..TestConfig::qemu(&settings) };
         let server = TestServer::start(config.with_settings(&table.to_string())).await.unwrap();
-        Self { server, _codex: codex, idp, providers, stop }
+        Self { server, _codex: codex, _claude: claude, _proxy: behind, idp, providers, stop }
     }
 
     pub(crate) fn provider(&self, id: &str) -> &Provider {
@@ -152,10 +175,14 @@ fn providers(ca: &TestCa) -> BTreeMap<String, Provider> {
         method.settings_files.iter_mut().for_each(|files| files.push(file.clone()));
     }
     codex.env.insert("CODEX_CA_CERTIFICATE".to_owned(), "/home/user/.ca.pem".to_owned());
+    let mut claude = load_descriptor("claude_code").unwrap();
+    claude.id = "claude".parse().unwrap();
+    ca.trusted_by(&mut claude, "NODE_EXTRA_CA_CERTS");
     let mut all = BTreeMap::from([
         ("codex".to_owned(), codex),
         ("demo".to_owned(), load_descriptor("demo").unwrap()),
         ("own".to_owned(), own_tool(&["sh", "-i"])),
+        ("claude".to_owned(), claude),
     ]);
     for provider in all.values_mut() {
         provider.egress.push(EgressRule { host: PAGE_HOST.to_owned(), ports: vec![80], reason: String::new() });

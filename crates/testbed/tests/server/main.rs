@@ -45,6 +45,7 @@ mod timeline;
 mod upgrade;
 mod view_only;
 mod viewers;
+mod way_out;
 mod webhook;
 mod webhook_credentials;
 mod webhook_types;

@@ -167,7 +167,7 @@ impl Provider {
     /// The part of the descriptor that an agent with these capabilities needs. Agents of earlier images reject keys that they do not know.
     #[must_use]
     pub fn for_agent(&self, capabilities: &[GuestText]) -> Self {
-        let sign_in = SignInRules { declined: None, ..self.sign_in.clone() };
+        let sign_in = SignInRules { declined: None, expired: None, account_refused: None, ..self.sign_in.clone() };
         let knows_done = capabilities.iter().any(|capability| *capability == USABLE_WHEN_DONE_CAPABILITY);
         let usable_when_done = self.credential.usable_when_done && knows_done;
         let mut credential =

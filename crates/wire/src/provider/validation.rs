@@ -130,6 +130,8 @@ impl ErrorList {
             ("done", &rules.done),
             ("failed", &rules.failed),
             ("declined", &rules.declined),
+            ("expired", &rules.expired),
+            ("account_refused", &rules.account_refused),
         ] {
             self.check_pattern(&format!("sign_in.{name}"), pattern.as_ref());
         }

@@ -13,6 +13,9 @@ use anteroom_wire::{
     diagnosis::Verdict,
 };
 
+/// The name of the machine's browser in the agent's reports.
+const BROWSER: &str = "chromium";
+
 /// The verdict on an active session.
 pub(super) fn active_verdict<'a>(input: &DiagnosisInput<'_>, timeline: &TimelineView<'a>) -> Finding<'a> {
     let Some(supervisor) = &input.supervisor else {
@@ -206,10 +209,23 @@ fn waiting_for_user<'a>(
     };
     let ready =
         timeline.last_of_kind(TimelineKind::MachineReady).or(timeline.last_of_kind(TimelineKind::MachineAdopted));
-    let sentence = format!("The machine is ready, {step}, and {viewers}: the session waits for the user.");
+    let closed = browser_closed(timeline);
+    let browser = closed.map_or_else(String::new, |entry| {
+        format!(", the machine's browser was closed at {} with the page in it", format_time(entry))
+    });
+    let sentence = format!("The machine is ready, {step}{browser}, and {viewers}: the session waits for the user.");
     Finding::new(
         Verdict::WaitingForUser,
         sentence,
-        ready.into_iter().chain(timeline.last_of_kind(TimelineKind::CliStarted)).chain(shown),
+        ready.into_iter().chain(timeline.last_of_kind(TimelineKind::CliStarted)).chain(shown).chain(closed),
     )
+}
+
+/// The end of the machine's browser, if a page was open in it and none was opened since.
+fn browser_closed<'a>(timeline: &TimelineView<'a>) -> Option<&'a TimelineRow> {
+    let is_closed =
+        |entry: &TimelineRow| entry.kind == TimelineKind::ChildExited && data_text(entry, "name") == BROWSER;
+    let last = timeline.machine.iter().rfind(|entry| entry.kind == TimelineKind::BrowserOpened || is_closed(entry))?;
+    let had_page = timeline.last_of_kind(TimelineKind::BrowserOpened).is_some();
+    (is_closed(last) && had_page).then_some(last)
 }

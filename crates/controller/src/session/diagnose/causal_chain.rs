@@ -2,12 +2,11 @@
 
 use super::{
     DiagnosisInput, Progress,
+    egress_faults::is_denied_by_policy,
     ended_verdict::exit_cause_text,
     external_faults,
     observation::{Observation, new_observation},
-    sign_in_faults::{
-        find_unstarted, is_denied_by_policy, last_rejected_candidate, last_rejected_delivery, start_error,
-    },
+    sign_in_faults::{find_unstarted, last_rejected_candidate, last_rejected_delivery, start_error},
     timeline_view::{
         TimelineView, data_number, data_text, format_list, format_time, host_and_port, is_intended, quote,
     },

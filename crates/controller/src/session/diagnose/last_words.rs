@@ -4,7 +4,11 @@
 
 use super::timeline_view::{TimelineView, data_last_lines, data_number, data_text};
 use anteroom_store::TimelineRow;
-use anteroom_wire::{TimelineKind, diagnosis::Verdict};
+use anteroom_wire::{
+    TimelineKind,
+    diagnosis::Verdict,
+    provider::{Provider, SignInRules},
+};
 use regex_lite::Regex;
 use std::sync::LazyLock;
 
@@ -19,7 +23,7 @@ struct NamedCause {
 }
 
 macro_rules! named_cause {
-    ($verdict:ident, $because:literal, $pattern:literal) => {
+    ($verdict:ident, $because:expr, $pattern:literal) => {
         NamedCause {
             verdict: Verdict::$verdict,
             because: $because,
@@ -28,18 +32,27 @@ macro_rules! named_cause {
     };
 }
 
-/// OAuth's error codes (RFC 6749 §4.1.2.1, RFC 8628 §3.5), and the words of TLS libraries and of the C library.
-static CAUSES: [NamedCause; 4] = [
-    named_cause!(SignInDeclined, "access was declined at the provider", r"access_denied|authorization_declined"),
+const DECLINED: &str = "access was declined at the provider";
+const EXPIRED: &str = "its code was no longer valid";
+const ACCOUNT_REFUSED: &str = "the provider does not let this account use it";
+
+/// OAuth's error codes (RFC 6749 §4.1.2.1 and §5.2, RFC 8628 §3.5), and the words of TLS libraries and of the C library.
+static CAUSES: [NamedCause; 5] = [
+    named_cause!(SignInDeclined, DECLINED, r"access_denied|authorization_declined"),
     named_cause!(
         CodeExpired,
-        "its code was not used in time",
-        r"expired_token|\bcode\b.{0,40}\bexpired\b|\bexpired\b.{0,20}\bcode\b|device (auth\w*|code|login|flow).{0,20}timed out"
+        EXPIRED,
+        r"expired_token|invalid_grant|\bcode\b.{0,40}\bexpired\b|\bexpired\b.{0,20}\bcode\b|device (auth\w*|code|login|flow).{0,20}timed out|\b(authorization|authentication|sign-?in|log-?in) timed out"
     ),
     named_cause!(
         CertificateNotValidNow,
         "the dates of a certificate do not include the present time of this host's clock",
-        r"not yet valid|not_yet_valid|notvalidyet|certificate.{0,20}expired|cert_has_expired"
+        r"not yet valid|not valid yet|not_yet_valid|notvalidyet|certificate.{0,20}expired|cert_has_expired"
+    ),
+    named_cause!(
+        UnknownAuthority,
+        "a certificate is by an authority that the machine does not trust",
+        r"unknown ?issuer|unknown[ _](certificate[ _])?(authority|ca)\b|authority_invalid|self[ _-]signed[ _]cert|unable[ _]to[ _]get[ _](local[ _])?issuer|unable[ _]to[ _]verify[ _](the[ _]first|leaf)"
     ),
     named_cause!(
         GuestDiskFull,
@@ -67,11 +80,49 @@ pub(super) struct ExplainedFailure<'a> {
     pub(super) code: Option<i64>,
 }
 
-/// The last failure of the tool, if its own words name the cause. `declined`: the descriptor's pattern for a user who declined.
+/// How a tool names causes in its own way: the patterns of its descriptor, of all methods.
+#[derive(Debug, Clone, Default)]
+pub struct ToolWords<'a> {
+    /// The user declined.
+    pub declined: Vec<&'a str>,
+    /// The code is no longer valid.
+    pub expired: Vec<&'a str>,
+    /// The provider does not let the account use the tool.
+    pub account_refused: Vec<&'a str>,
+}
+
+impl<'a> ToolWords<'a> {
+    /// The words of a provider's tool.
+    pub fn of(provider: &'a Provider) -> Self {
+        let methods = provider.methods.values().filter_map(|method| method.sign_in.as_ref());
+        let rules: Vec<&SignInRules> = std::iter::once(&provider.sign_in).chain(methods).collect();
+        Self {
+            declined: rules.iter().filter_map(|rules| rules.declined.as_deref()).collect(),
+            expired: rules.iter().filter_map(|rules| rules.expired.as_deref()).collect(),
+            account_refused: rules.iter().filter_map(|rules| rules.account_refused.as_deref()).collect(),
+        }
+    }
+
+    /// The patterns, each with its verdict and a clause after "because".
+    fn patterns(&self) -> Vec<(Regex, Verdict, &'static str)> {
+        let causes = [
+            (&self.declined, Verdict::SignInDeclined, DECLINED),
+            (&self.expired, Verdict::CodeExpired, EXPIRED),
+            (&self.account_refused, Verdict::AccountRefused, ACCOUNT_REFUSED),
+        ];
+        let of_cause = |(patterns, verdict, because): (&Vec<&'a str>, Verdict, &'static str)| {
+            let compiled: Vec<_> = patterns.iter().filter_map(|pattern| Regex::new(pattern).ok()).collect();
+            compiled.into_iter().map(move |pattern| (pattern, verdict, because))
+        };
+        causes.into_iter().flat_map(of_cause).collect()
+    }
+}
+
+/// The last failure of the tool, if its own words name the cause.
 pub(super) fn explain_failure<'a>(
     timeline: &TimelineView<'a>,
     exit: Option<(&'a TimelineRow, i64)>,
-    declined: Option<&str>,
+    words: &ToolWords<'_>,
 ) -> Option<ExplainedFailure<'a>> {
     let reported = last_report(timeline);
     let (entry, code) = match exit {
@@ -79,23 +130,21 @@ pub(super) fn explain_failure<'a>(
         Some((exit, code)) => (exit, Some(code)),
         None => (reported?, None),
     };
-    let declined = declined.and_then(|pattern| Regex::new(pattern).ok());
+    let own = words.patterns();
     let mut lines = reported.map(|entry| data_text(entry, "why")).into_iter().collect::<Vec<_>>();
     lines.extend(data_last_lines(entry));
     lines.into_iter().rev().find_map(|line| {
-        let (verdict, because) = cause_in_line(line, declined.as_ref())?;
+        let (verdict, because) = cause_in_line(line, &own)?;
         Some(ExplainedFailure { verdict, because, entry, code })
     })
 }
 
-fn cause_in_line(line: &str, declined: Option<&Regex>) -> Option<(Verdict, &'static str)> {
+fn cause_in_line(line: &str, own: &[(Regex, Verdict, &'static str)]) -> Option<(Verdict, &'static str)> {
     let text = line.to_lowercase();
     let is_named = |cause: &&NamedCause| cause.pattern.as_ref().is_some_and(|pattern| pattern.is_match(&text));
-    let found = CAUSES.iter().find(is_named).or_else(|| {
-        let is_declined = declined.is_some_and(|pattern| pattern.is_match(line));
-        CAUSES.iter().find(|cause| is_declined && cause.verdict == Verdict::SignInDeclined)
-    })?;
-    Some((found.verdict, found.because))
+    let by_descriptor = own.iter().find(|(pattern, ..)| pattern.is_match(line));
+    let by_descriptor = by_descriptor.map(|(_, verdict, because)| (*verdict, *because));
+    by_descriptor.or_else(|| CAUSES.iter().find(is_named).map(|cause| (cause.verdict, cause.because)))
 }
 
 /// The tool's report of a failure in its present run, unless it has shown something to act on since.

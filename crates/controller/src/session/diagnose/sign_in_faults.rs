@@ -1,21 +1,12 @@
 //! Faults of a sign-in in a working machine.
 
 use super::{
-    DiagnosisInput, Finding, guest_faults, last_words,
-    timeline_view::{
-        TimelineView, data_last_lines, data_number, data_text, format_list, format_time, host_and_port, quote,
-        quoted_last_lines,
-    },
+    DiagnosisInput, Finding, egress_faults, guest_faults, last_words,
+    timeline_view::{TimelineView, data_last_lines, data_number, data_text, format_time, quote, quoted_last_lines},
 };
-use crate::session::egress_faults::UNREACHABLE;
 use anteroom_store::TimelineRow;
 use anteroom_wire::{Problem, TimelineKind, agent::CaptureState, diagnosis::Verdict};
 
-/// A tool's exit is attributed to a denied request at most this long before it, milliseconds.
-pub(super) const ATTRIBUTION_MS: u64 = 30_000;
-/// The gate and the agent write their entries independently: a denied request can be written this long after the exit that it
-/// caused, milliseconds.
-const LATE_MS: u64 = 2_000;
 /// The start of the agent's message when the tool's status command does not confirm the credential.
 const STATUS_COMMAND: &str = "the tool's status command";
 /// The start of the agent's message when the tool does not show that it can work with a complete credential.
@@ -32,7 +23,8 @@ pub(super) fn find_fault<'a>(input: &DiagnosisInput<'_>, timeline: &TimelineView
         .or_else(|| cli_error(input, timeline))
         .or_else(|| invalid_file(timeline))
         .or_else(|| cli_ended(input, timeline))
-        .or_else(|| egress_unreachable(input, timeline))
+        .or_else(|| egress_faults::find_certificate(input, timeline))
+        .or_else(|| egress_faults::find_unreachable(input, timeline))
 }
 
 /// The entry about the last candidate: `candidate_rejected`, `candidate_accepted` or `delivery_retry`.
@@ -144,7 +136,7 @@ fn explained_failure<'a>(input: &DiagnosisInput<'_>, timeline: &TimelineView<'a>
     if ended && exit.is_none() {
         return None;
     }
-    let failure = last_words::explain_failure(timeline, exit, input.declined)?;
+    let failure = last_words::explain_failure(timeline, exit, &input.words)?;
     let (tool, at) = (input.tool, format_time(failure.entry));
     let what = match failure.code {
         Some(code) => format!("{tool} ended with exit code {code} at {at}"),
@@ -154,8 +146,13 @@ fn explained_failure<'a>(input: &DiagnosisInput<'_>, timeline: &TimelineView<'a>
         Some(_) => quoted_last_lines(failure.entry),
         None => format!("; it said: {}", quote(data_text(failure.entry, "why"))),
     };
-    let sentence = format!("{what} because {}; no credential was delivered{words}.", failure.because);
-    let evidence = timeline.last_of_kind(TimelineKind::CliStarted).into_iter().chain([failure.entry]);
+    let is_untrusted = matches!(failure.verdict, Verdict::UnknownAuthority | Verdict::CertificateNotValidNow);
+    let issuer = if is_untrusted { egress_faults::certificate_clause(timeline) } else { String::new() };
+    let sentence = format!("{what} because {}{issuer}; no credential was delivered{words}.", failure.because);
+    let untrusted = timeline.of_kind(TimelineKind::EgressDenied).filter(|_| is_untrusted);
+    let started = timeline.last_of_kind(TimelineKind::CliStarted);
+    let evidence = started.into_iter().chain(untrusted.filter(|entry| egress_faults::is_untrusted(entry)));
+    let evidence = evidence.chain([failure.entry]);
     Some(Finding::new(failure.verdict, sentence, evidence))
 }
 
@@ -177,24 +174,8 @@ fn cli_error<'a>(input: &DiagnosisInput<'_>, timeline: &TimelineView<'a>) -> Opt
     }
     let last_lines_clause = quoted_last_lines(exit);
     let ended = format!("{} ended with exit code {code} at {}", input.tool, format_time(exit));
-    if let Some(requests) = denied_requests_before(timeline, exit) {
-        let names: Vec<String> = requests.iter().map(|entry| host_and_port(entry)).collect();
-        let is_policy = requests.iter().any(|entry| is_denied_by_policy(entry));
-        let (verdict, because) = match proxy_answer(&requests) {
-            _ if is_policy => {
-                (Verdict::EgressDenied, "which the egress list of this provider does not allow".to_owned())
-            }
-            Some(answer) => {
-                (Verdict::EgressProxy, format!("which is allowed but not through this server's proxy: {answer}"))
-            }
-            None => (Verdict::EgressUnreachable, "which is allowed but could not be reached from this host".to_owned()),
-        };
-        let at = requests.first().map(|entry| format_time(entry)).unwrap_or_default();
-        let sentence = format!(
-            "The machine requested {} at {at}, {because}; then {ended}; no credential was delivered{last_lines_clause}.",
-            format_list(&names)
-        );
-        return Some(Finding::new(verdict, sentence, requests.into_iter().chain([exit])));
+    if let Some(found) = egress_faults::find_cause_of_exit(input, timeline, exit, &ended) {
+        return Some(found);
     }
     let sentence = format!("{ended}; no credential was delivered{last_lines_clause}.");
     Some(Finding::new(
@@ -202,37 +183,6 @@ fn cli_error<'a>(input: &DiagnosisInput<'_>, timeline: &TimelineView<'a>) -> Opt
         sentence,
         timeline.last_of_kind(TimelineKind::CliStarted).into_iter().chain([exit]),
     ))
-}
-
-/// Denied or failed requests that explain the tool's exit: those whose host is in its last lines, else those of other programs than
-/// the browser shortly before it, if its last lines speak of a connection or there are none. Requests denied by policy take precedence over unreachable hosts, because the verdict has one cause.
-fn denied_requests_before<'a>(timeline: &TimelineView<'a>, exit: &TimelineRow) -> Option<Vec<&'a TimelineRow>> {
-    let in_time = |entry: &&TimelineRow| entry.at_ms <= exit.at_ms + LATE_MS;
-    let before: Vec<_> = timeline.of_kind(TimelineKind::EgressDenied).filter(in_time).collect();
-    let output = data_last_lines(exit).join("\n");
-    let named =
-        |entry: &&TimelineRow| !data_text(entry, "host").is_empty() && output.contains(data_text(entry, "host"));
-    let is_connection = last_words::may_concern_a_connection(exit);
-    let near = |entry: &&TimelineRow| {
-        is_connection && entry.at_ms + ATTRIBUTION_MS >= exit.at_ms && data_text(entry, "by") != "browser"
-    };
-    let by_name: Vec<_> = before.iter().copied().filter(named).collect();
-    let mut found = if by_name.is_empty() { before.into_iter().filter(near).collect() } else { by_name };
-    if found.iter().any(|entry| is_denied_by_policy(entry)) {
-        found.retain(|entry| is_denied_by_policy(entry));
-    }
-    (!found.is_empty()).then_some(found)
-}
-
-/// Whether the request was denied by the gate's policy, and not because the network failed.
-pub(super) fn is_denied_by_policy(entry: &TimelineRow) -> bool {
-    !UNREACHABLE.map(Problem::code).contains(&data_text(entry, "reason"))
-}
-
-/// What this server's proxy answered, quoted, if it is the cause of one of these requests.
-fn proxy_answer(requests: &[&TimelineRow]) -> Option<String> {
-    let by_proxy = requests.iter().find(|entry| data_text(entry, "reason") == Problem::EgressProxy.code())?;
-    Some(quote(data_text(by_proxy, "detail")))
 }
 
 fn invalid_file<'a>(timeline: &TimelineView<'a>) -> Option<Finding<'a>> {
@@ -280,32 +230,4 @@ fn cli_ended<'a>(input: &DiagnosisInput<'_>, timeline: &TimelineView<'a>) -> Opt
         sentence,
         timeline.last_of_kind(TimelineKind::CliStarted).into_iter().chain([exit]),
     ))
-}
-
-/// Allowed hosts were requested, none could be reached, and the tool has shown no sign-in address or code.
-fn egress_unreachable<'a>(input: &DiagnosisInput<'_>, timeline: &TimelineView<'a>) -> Option<Finding<'a>> {
-    let reached = timeline.of_kind(TimelineKind::EgressAllowed).next().is_some();
-    let shown =
-        timeline.last_of_kind(TimelineKind::SignInUrl).or(timeline.last_of_kind(TimelineKind::DeviceCode)).is_some()
-            || input.supervisor.as_ref().is_some_and(|supervisor| supervisor.signing_in);
-    let unreachable: Vec<_> =
-        timeline.of_kind(TimelineKind::EgressDenied).filter(|entry| !is_denied_by_policy(entry)).collect();
-    if reached || shown || unreachable.is_empty() {
-        return None;
-    }
-    let names: Vec<String> = unreachable.iter().map(|entry| host_and_port(entry)).collect();
-    if let Some(answer) = proxy_answer(&unreachable) {
-        let sentence = format!(
-            "None of the allowed hosts that were requested could be reached through this server's proxy ({}); {} waits: {answer}.",
-            format_list(&names),
-            input.tool
-        );
-        return Some(Finding::new(Verdict::EgressProxy, sentence, unreachable));
-    }
-    let sentence = format!(
-        "None of the allowed hosts that were requested could be reached from this host ({}); {} waits.",
-        format_list(&names),
-        input.tool
-    );
-    Some(Finding::new(Verdict::EgressUnreachable, sentence, unreachable))
 }

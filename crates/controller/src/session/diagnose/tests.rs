@@ -12,7 +12,7 @@ mod other_moments;
 mod real_runs;
 mod sign_in;
 
-use super::{DiagnosisInput, ExternalMachineConfig, Progress, SupervisorSnapshot, evaluate};
+use super::{DiagnosisInput, ExternalMachineConfig, Progress, SupervisorSnapshot, ToolWords, evaluate};
 use anteroom_machine::{ExitReason, StopReason};
 use anteroom_store::{Reason, RowStatus, SessionEnd, SessionOutcome, SessionRow, TimelineRow};
 use anteroom_wire::{
@@ -176,11 +176,30 @@ impl Case {
     }
 
     fn diagnosis(&self) -> Diagnosis {
-        let Self { row, supervisor, timeline, receipt, external } = self;
-        let now_ms = timeline.last().unwrap().at_ms + 500;
-        let (supervisor, receipt, external) = (supervisor.clone(), receipt.clone(), external.clone());
-        let (tool, cli, declined) = ("Scripted tool", "scripted", Some("the sign-in was denied"));
-        evaluate(&DiagnosisInput { now_ms, tool, cli, declined, row, supervisor, timeline, receipt, external })
+        self.diagnosis_with(ToolWords {
+            declined: vec!["the sign-in was denied"],
+            expired: vec!["failed with status 400"],
+            account_refused: vec!["not (eligible|entitled)"],
+        })
+    }
+
+    fn diagnosis_with(&self, words: ToolWords<'_>) -> Diagnosis {
+        evaluate(&self.input(words))
+    }
+
+    fn input<'a>(&'a self, words: ToolWords<'a>) -> DiagnosisInput<'a> {
+        DiagnosisInput {
+            now_ms: self.timeline.last().unwrap().at_ms + 500,
+            tool: "Scripted tool",
+            cli: "scripted",
+            words,
+            unused_proxy_variable: None,
+            row: &self.row,
+            supervisor: self.supervisor.clone(),
+            timeline: &self.timeline,
+            receipt: self.receipt.clone(),
+            external: self.external.clone(),
+        }
     }
 }
 

@@ -43,7 +43,7 @@ fn faults(failures: &[(&str, Problem)]) -> EgressFaults {
     let mut faults = EgressFaults::default();
     for (host, problem) in failures {
         let outcome = EgressOutcome::Failed { problem: *problem, detail: String::new(), after_ms: 1 };
-        faults.record(&EgressDecision { host: (*host).to_owned(), port: 443, outcome });
+        faults.record(&EgressDecision { host: (*host).to_owned(), port: 443, by: None, outcome });
     }
     faults
 }

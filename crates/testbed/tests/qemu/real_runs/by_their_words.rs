@@ -13,7 +13,7 @@ async fn wait_device_code(api: &ApiClient, id: &SessionId) -> String {
 }
 
 /// Pastes a text when the tool shows this prompt.
-async fn paste(api: &ApiClient, id: &SessionId, prompt: &str, text: &str) {
+pub(super) async fn paste(api: &ApiClient, id: &SessionId, prompt: &str, text: &str) {
     let is_open = |view: &SessionView| view.sign_in.prompt.as_ref().is_some_and(|open| open.id == prompt);
     api.wait_until(id, prompt, is_open).await.unwrap();
     let answer = api.post(&format!("/api/auth/session/{id}/paste"), json!({ "text": text })).await.unwrap();

@@ -102,7 +102,7 @@ async fn open_page_with_tracker(api: &ApiClient, id: &SessionId) {
     let answer = api.post(&format!("/api/auth/session/{id}/open-url"), open).await.unwrap();
     assert_eq!(answer.status, 204, "{}", answer.text);
     let denied = api.wait_entry(id, TimelineKind::EgressDenied).await.unwrap();
-    assert_eq!(denied.data["host"], "tracker.example.test");
+    assert_eq!((&denied.data["host"], &denied.data["by"]), (&"tracker.example.test".into(), &"browser".into()));
 }
 
 #[tokio::test]

@@ -1,6 +1,7 @@
 //! Writes a session of a real machine as a fixture of the diagnosis, without ids and times.
 
 use super::World;
+use anteroom_controller::session::diagnose::ToolWords;
 use anteroom_wire::{
     SessionId,
     api::{SessionView, TimelineEntry},
@@ -35,8 +36,8 @@ pub(crate) fn is_recording() -> bool {
 }
 
 impl Run {
-    /// Waits for the right verdict on the session, and writes the fixture.
-    pub(crate) async fn check(self, world: &World, provider: &str, id: &SessionId) {
+    /// Waits for the right verdict on the session, and writes the fixture. Returns the verdict's sentence.
+    pub(crate) async fn check(self, world: &World, provider: &str, id: &SessionId) -> String {
         let api = world.server.operator_client().unwrap();
         let found = api.wait_verdict(id, self.verdict).await;
         let timeline = api.get_timeline(id).await.unwrap();
@@ -49,6 +50,7 @@ impl Run {
             let path = Path::new(FIXTURES).join(format!("{}-{}.json", self.cause, self.number));
             fs::write(path, without_ids(&text) + "\n").unwrap();
         }
+        found.sentence
     }
 
     fn fixture(self, provider: &Provider, view: &SessionView, timeline: &[TimelineEntry]) -> Value {
@@ -61,6 +63,7 @@ impl Run {
                 "data": entry.data,
             })
         };
+        let words = ToolWords::of(provider);
         let shown = [&view.sign_in.url, &view.sign_in.browser_url, &view.sign_in.device_code];
         json!({
             "cause": self.cause,
@@ -68,7 +71,11 @@ impl Run {
             "verdict": self.verdict,
             "tool": provider.name,
             "cli": provider.cli,
-            "declined": provider.sign_in.declined,
+            "words": {
+                "declined": words.declined,
+                "expired": words.expired,
+                "account_refused": words.account_refused,
+            },
             "status": view.status,
             "reason": view.reason.as_ref().map(|reason| &reason.code),
             "generation": view.generation,

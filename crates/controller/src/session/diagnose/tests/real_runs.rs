@@ -34,7 +34,8 @@ struct RealRun {
     verdict: Verdict,
     tool: String,
     cli: String,
-    declined: Option<String>,
+    #[serde(default)]
+    words: RecordedWords,
     status: String,
     /// The code of the end's reason.
     reason: Option<String>,
@@ -42,6 +43,25 @@ struct RealRun {
     viewers: u32,
     signing_in: bool,
     timeline: Vec<RecordedEntry>,
+}
+
+/// The patterns of the tool's descriptor.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RecordedWords {
+    declined: Vec<String>,
+    expired: Vec<String>,
+    account_refused: Vec<String>,
+}
+
+impl RecordedWords {
+    fn of_tool(&self) -> ToolWords<'_> {
+        ToolWords {
+            declined: self.declined.iter().map(String::as_str).collect(),
+            expired: self.expired.iter().map(String::as_str).collect(),
+            account_refused: self.account_refused.iter().map(String::as_str).collect(),
+        }
+    }
 }
 
 #[derive(Debug, Deserialize)]
@@ -104,7 +124,8 @@ impl RealRun {
             now_ms: timeline.last().unwrap().at_ms + 500,
             tool: &self.tool,
             cli: &self.cli,
-            declined: self.declined.as_deref(),
+            words: self.words.of_tool(),
+            unused_proxy_variable: None,
             row: &case.row,
             supervisor: case.supervisor.clone(),
             timeline: &timeline,

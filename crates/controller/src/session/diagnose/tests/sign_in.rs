@@ -45,6 +45,10 @@ fn idle(case: Case) -> Case {
 pub(super) fn rows() -> Vec<Row> {
     let denied = |host: &str| Case::running().egress_failed(host, Problem::EgressDenied);
     let unreachable = |host: &str| Case::running().egress_failed(host, Problem::EgressUnreachable);
+    let untrusted = |host: &str| {
+        let reached = Case::running().entry(TimelineKind::EgressAllowed, json!({ "host": host, "port": 443 }));
+        reached.egress_failed(host, Problem::EgressUnknownAuthority)
+    };
     let by_proxy = |host: &str| Case::running().egress_failed(host, Problem::EgressProxy);
     let disagree = "the tool's status command ended with 1";
     vec![
@@ -135,6 +139,34 @@ pub(super) fn rows() -> Vec<Row> {
             Verdict::EgressUnreachable,
         ),
         ("a tool that waits without egress", unreachable("login.example"), Verdict::EgressUnreachable),
+        (
+            "a certificate that was given up, then exit 1",
+            untrusted("login.example").exited(1, &["error sending request"]),
+            Verdict::UnknownAuthority,
+        ),
+        (
+            "… and a name that is denied",
+            untrusted("login.example")
+                .egress_failed("ads.example", Problem::EgressDenied)
+                .exited(1, &["network error"]),
+            Verdict::UnknownAuthority,
+        ),
+        ("… and a tool that waits", untrusted("login.example"), Verdict::UnknownAuthority),
+        (
+            "… on a page that the tool opened",
+            untrusted("login.example").entry(TimelineKind::SignInUrl, json!({})),
+            Verdict::UnknownAuthority,
+        ),
+        (
+            "a certificate of the clock's future that was given up",
+            Case::running().egress_failed("login.example", Problem::EgressCertificateDates),
+            Verdict::CertificateNotValidNow,
+        ),
+        (
+            "… and then the tool is signed in",
+            untrusted("login.example").entry(TimelineKind::ToolSignedIn, json!({})),
+            Verdict::WaitingForUser,
+        ),
         (
             "named with noise",
             denied("ads.example")

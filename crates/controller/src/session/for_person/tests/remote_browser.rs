@@ -30,7 +30,7 @@ fn report(machine: &mut CurrentMachine, host: &str, state: BrowserPageState) {
 
 fn reached(faults: &mut EgressFaults, host: &str) {
     let outcome = EgressOutcome::Allowed { by: ReachedBy::Address("1.1.x.x".into()), connect_ms: 1 };
-    assert!(faults.record(&EgressDecision { host: host.to_owned(), port: 443, outcome }));
+    assert!(faults.record(&EgressDecision { host: host.to_owned(), port: 443, by: None, outcome }));
 }
 
 #[tokio::test(start_paused = true)]
@@ -117,7 +117,7 @@ async fn another_way_is_not_the_browser_of_a_machine_that_does_not_reach_the_pag
     assert_eq!((shown.situation(), shown.remote_browser()), ((Situation::YourTurn, None), None));
     assert_eq!(shown.other_methods(), ["api_key", "browser"]);
     let outcome = EgressOutcome::Failed { problem: Problem::EgressTimeout, detail: String::new(), after_ms: 1 };
-    assert!(faults.record(&EgressDecision { host: HOST.to_owned(), port: 443, outcome }));
+    assert!(faults.record(&EgressDecision { host: HOST.to_owned(), port: 443, by: None, outcome }));
     let shown = SituationInput { methods: &methods, ..input(&codex, &machine, &faults) };
     assert_eq!(shown.situation(), (Situation::HostUnreachable, Some(HOST)), "the tool cannot ask for the result");
     assert_eq!(shown.remote_browser(), Some((Situation::PageUnreachable, HOST)));
@@ -139,7 +139,7 @@ async fn r13_page_of_a_company_is_named_from_wherever_the_sign_in_leads_there() 
             assert_eq!(shown, None, "what the browser asks for of its own accord is no page");
         }
         let outcome = EgressOutcome::Failed { problem: Problem::EgressDenied, detail: String::new(), after_ms: 1 };
-        faults.record(&EgressDecision { host: page.to_owned(), port: 443, outcome });
+        faults.record(&EgressDecision { host: page.to_owned(), port: 443, by: None, outcome });
         report(&mut machine, page, BrowserPageState::Shown);
         assert_eq!(input(&codex, &machine, &faults).remote_browser(), Some((Situation::PageDenied, page)));
         faults.forget(page, 443);

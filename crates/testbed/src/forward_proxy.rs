@@ -5,10 +5,11 @@
 //!  machine ─▶ egress gate ─▶ tinyproxy, Dante or mitmproxy ─▶ NameProxy ─▶ issuer
 //! ```
 
-use anteroom_testbed::{TestCa, eventually, native_cli::NameProxy, with_hosts};
+use crate::{TestCa, eventually, native_cli::NameProxy, with_hosts};
+use anyhow::Context;
 use std::{
     collections::BTreeMap,
-    fs,
+    fs, io,
     net::{SocketAddr, TcpListener},
     path::{Path, PathBuf},
     process::Stdio,
@@ -21,8 +22,9 @@ use tokio::{
 
 const START_MAX: Duration = Duration::from_secs(60);
 
+/// What a proxy speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Kind {
+pub enum ProxyKind {
     /// tinyproxy: `CONNECT`.
     Http,
     /// Dante: SOCKS5. It resolves the names by itself.
@@ -32,11 +34,12 @@ pub(crate) enum Kind {
 }
 
 /// A running proxy. It ends when it is dropped.
-pub(crate) struct ForwardProxy {
+#[derive(Debug)]
+pub struct ForwardProxy {
     /// For `egress.proxy.url`.
-    pub(crate) url: String,
+    pub url: String,
     /// The authority whose certificates machines see behind it.
-    pub(crate) ca_file: PathBuf,
+    pub ca_file: PathBuf,
     names: NameProxy,
     _process: Child,
     _dir: tempfile::TempDir,
@@ -44,59 +47,66 @@ pub(crate) struct ForwardProxy {
 
 impl ForwardProxy {
     /// Starts it. `hosts`: `name:port` and the address of its issuer, whose certificates are of `ca`.
-    pub(crate) async fn start(kind: Kind, ca: &TestCa, hosts: &BTreeMap<String, SocketAddr>) -> Self {
-        let dir = tempfile::tempdir().unwrap();
+    ///
+    /// # Errors
+    /// The proxy is not installed, or does not accept connections.
+    pub async fn start(kind: ProxyKind, ca: &TestCa, hosts: &BTreeMap<String, SocketAddr>) -> anyhow::Result<Self> {
+        let dir = tempfile::tempdir()?;
         let issuers_ca = dir.path().join("issuers.pem");
-        fs::write(&issuers_ca, ca.pem()).unwrap();
-        let (hosts_file, by_name_and_address) = with_loopback_addresses(hosts);
-        let names = NameProxy::start(by_name_and_address).await.unwrap();
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        fs::write(&issuers_ca, ca.pem())?;
+        let (hosts_file, by_name_and_address) = with_loopback_addresses(hosts)?;
+        let names = NameProxy::start(by_name_and_address).await?;
+        let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
         let mut command = match kind {
-            Kind::Http => tinyproxy(dir.path(), port, names.address()),
-            Kind::Socks => dante(dir.path(), port, names.address(), &hosts_file),
-            Kind::Inspecting => mitmproxy(dir.path(), port, names.address(), &issuers_ca),
+            ProxyKind::Http => tinyproxy(dir.path(), port, names.address())?,
+            ProxyKind::Socks => dante(dir.path(), port, names.address(), &hosts_file)?,
+            ProxyKind::Inspecting => mitmproxy(dir.path(), port, names.address(), &issuers_ca),
         };
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).kill_on_drop(true);
-        let process = command.spawn().expect("the proxy is installed (Debian: tinyproxy-bin, dante-server, mitmproxy)");
+        let process =
+            command.spawn().context("the proxy is installed (Debian: tinyproxy-bin, dante-server, mitmproxy)")?;
         let accepts = async || Ok(TcpStream::connect(("127.0.0.1", port)).await.ok());
-        eventually("the proxy accepts connections", START_MAX, accepts).await.unwrap();
-        let scheme = if kind == Kind::Socks { "socks5" } else { "http" };
-        let ca_file = if kind == Kind::Inspecting { dir.path().join("mitmproxy-ca-cert.pem") } else { issuers_ca };
-        Self { url: format!("{scheme}://127.0.0.1:{port}"), ca_file, names, _process: process, _dir: dir }
+        eventually("the proxy accepts connections", START_MAX, accepts).await?;
+        let scheme = if kind == ProxyKind::Socks { "socks5" } else { "http" };
+        let ca_file = if kind == ProxyKind::Inspecting { dir.path().join("mitmproxy-ca-cert.pem") } else { issuers_ca };
+        Ok(Self { url: format!("{scheme}://127.0.0.1:{port}"), ca_file, names, _process: process, _dir: dir })
     }
 
     /// The targets of its connections.
-    pub(crate) fn targets(&self) -> Vec<String> {
+    pub fn targets(&self) -> Vec<String> {
         self.names.requested_targets()
     }
 }
 
 /// An address of this host for each name, as lines of `/etc/hosts`; and the issuers by name and by that address.
-fn with_loopback_addresses(hosts: &BTreeMap<String, SocketAddr>) -> (String, BTreeMap<String, SocketAddr>) {
+fn with_loopback_addresses(
+    hosts: &BTreeMap<String, SocketAddr>,
+) -> anyhow::Result<(String, BTreeMap<String, SocketAddr>)> {
     let mut file = "127.0.0.1 localhost\n".to_owned();
     let mut all = hosts.clone();
     for (number, (host, issuer)) in hosts.iter().enumerate() {
-        let (name, port) = host.rsplit_once(':').unwrap();
+        let (name, port) = host.rsplit_once(':').context("name:port")?;
         let address = format!("127.1.0.{}", number + 1);
         file.push_str(&format!("{address} {name}\n"));
         all.insert(format!("{address}:{port}"), *issuer);
     }
-    (file, all)
+    Ok((file, all))
 }
 
-fn tinyproxy(dir: &Path, port: u16, next: SocketAddr) -> Command {
+fn tinyproxy(dir: &Path, port: u16, next: SocketAddr) -> io::Result<Command> {
     let config = dir.join("tinyproxy.conf");
     let text =
         format!("Port {port}\nListen 127.0.0.1\nTimeout 300\nMaxClients 100\nLogLevel Error\nUpstream http {next}\n");
-    fs::write(&config, text).unwrap();
+    fs::write(&config, text)?;
     let mut command = Command::new("tinyproxy");
     command.arg("-d").arg("-c").arg(config);
-    command
+    Ok(command)
 }
 
-fn dante(dir: &Path, port: u16, next: SocketAddr, hosts: &str) -> Command {
-    let user = std::process::Command::new("id").arg("-un").output().unwrap().stdout;
-    let user = String::from_utf8(user).unwrap();
+#[allow(clippy::disallowed_methods, reason = "a test asks for its user's name")]
+fn dante(dir: &Path, port: u16, next: SocketAddr, hosts: &str) -> anyhow::Result<Command> {
+    let user = std::process::Command::new("id").arg("-un").output()?.stdout;
+    let user = String::from_utf8(user)?;
     let config = dir.join("danted.conf");
     let text = format!(
         "logoutput: {}\ninternal: 127.0.0.1 port = {port}\nexternal: 127.0.0.1\nclientmethod: none\nsocksmethod: none\n\
@@ -107,10 +117,10 @@ fn dante(dir: &Path, port: u16, next: SocketAddr, hosts: &str) -> Command {
         next.ip(),
         next.port(),
     );
-    fs::write(&config, text).unwrap();
-    let mut command = with_hosts(dir, hosts, Path::new("danted")).unwrap();
+    fs::write(&config, text)?;
+    let mut command = with_hosts(dir, hosts, Path::new("danted"))?;
     command.args(["-N", "1", "-f"]).arg(config);
-    command
+    Ok(command)
 }
 
 fn mitmproxy(dir: &Path, port: u16, next: SocketAddr, issuers_ca: &Path) -> Command {

@@ -29,6 +29,10 @@ pub(super) struct LoginArguments {
     /// With --out: overwrite existing files.
     #[arg(long, requires = "out")]
     overwrite: bool,
+    /// A value that the tool needs for some accounts, such as `google_cloud_project=my-project-123` of Gemini CLI; repeatable. Without it,
+    /// the tool asks when it needs the value.
+    #[arg(long = "setting", value_name = "NAME=VALUE", value_parser = parse_setting)]
+    settings: Vec<(String, String)>,
     /// File with the API key to enter when the tool prompts for one; `-` reads standard input.
     #[arg(long, value_name = "FILE|-")]
     api_key_file: Option<PathBuf>,
@@ -41,7 +45,7 @@ pub(super) struct LoginArguments {
 }
 
 pub(super) async fn run(config: &Config, arguments: LoginArguments) -> anyhow::Result<ExitCode> {
-    let LoginArguments { provider, method, out, overwrite, api_key_file, no_open, machine } = arguments;
+    let LoginArguments { provider, method, out, overwrite, settings, api_key_file, no_open, machine } = arguments;
     let output = out.map(|out| OutputPath::new(out, overwrite));
     let key = api_key_file.as_deref().map(prompt_responder::read_key_file).transpose()?;
     let client = ApiClient::new(&config.state_dir);
@@ -49,7 +53,8 @@ pub(super) async fn run(config: &Config, arguments: LoginArguments) -> anyhow::R
         output.check_overwrite()?;
         ensure_leasable(&client, &provider).await?;
     }
-    let request = StartRequest { machine, method, ..StartRequest::new(&provider) };
+    let settings = settings.into_iter().collect();
+    let request = StartRequest { machine, method, settings, ..StartRequest::new(&provider) };
     let SignInResult::Completed(credential) = sign_in_with_key(&client, &request, no_open, key).await? else {
         return Ok(ExitCode::FAILURE);
     };
@@ -62,6 +67,13 @@ pub(super) async fn run(config: &Config, arguments: LoginArguments) -> anyhow::R
         None => print_line(format_args!("Signed in. The credential is stored as {}.", credential.id)),
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn parse_setting(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() && !value.is_empty() => Ok((name.to_owned(), value.to_owned())),
+        _ => Err("it must be NAME=VALUE".to_owned()),
+    }
 }
 
 /// Checks before the sign-in that the provider's policy allows a lease.

@@ -135,7 +135,15 @@ fn show_progress(display: &ProgressDisplay, progress: &PrepareProgress) {
     match progress {
         PrepareProgress::Found => display.show("template found", "", Some(1.0)),
         PrepareProgress::Waiting => display.show("waiting for another process that prepares the template", "", None),
-        PrepareProgress::Booting => display.show("booting a machine for the template", "", Some(0.1)),
+        PrepareProgress::Booting => {
+            let limit_s = TEMPLATE_BOOT_MS_MAX / 1_000;
+            let usual = "seconds with KVM, one to three minutes under emulation";
+            display.show(
+                &format!("booting a machine for the template, once: {usual}, at most {limit_s} s"),
+                "",
+                Some(0.1),
+            );
+        }
         PrepareProgress::Stage(stage) => {
             display.show(&format!("preparing the template: waiting for {stage:?}"), "", Some(0.4));
         }

@@ -18,6 +18,7 @@ mod login;
 mod logs;
 mod machine_environment;
 mod output;
+mod own_options;
 mod progress;
 mod prompt_responder;
 mod providers;
@@ -187,6 +188,7 @@ fn main() -> ExitCode {
         Ok(arguments) => arguments,
         Err(error) => return print_usage(&error),
     };
+    own_options::remember(std::env::args_os().skip(1));
     let is_exec = matches!(arguments.command, Command::Exec(_));
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,

@@ -2,13 +2,14 @@
 //! the cursor, sets a title, hides or reorders a line. The only exception is deliberate: `exec` attaches the user's own tool to the
 //! terminal, and a terminal program needs its escape sequences.
 
+use crate::own_options;
 use anteroom_wire::guest_text::clean_lines;
 use serde_json::Value;
 use std::{fmt::Display, io::Write};
 
 /// Prints a text and a line break to standard output. A closed pipe is no error: its reader needs no more.
 pub(crate) fn print_line(text: impl Display) {
-    let _ = writeln!(std::io::stdout(), "{}", clean_lines(&text.to_string()));
+    let _ = writeln!(std::io::stdout(), "{}", clean_lines(&own_options::add_to(&text.to_string())));
 }
 
 /// Prints a text without a line break to standard output, before the user's answer.
@@ -20,7 +21,7 @@ pub(crate) fn print_prompt(text: &str) {
 
 /// Prints a text and a line break to standard error.
 pub(crate) fn print_error_line(text: impl Display) {
-    let _ = writeln!(std::io::stderr(), "{}", clean_lines(&text.to_string()));
+    let _ = writeln!(std::io::stderr(), "{}", clean_lines(&own_options::add_to(&text.to_string())));
 }
 
 /// Makes one line of a text of any length.

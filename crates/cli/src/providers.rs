@@ -6,7 +6,7 @@ mod outdated;
 mod test_rules;
 
 use anteroom_controller::config::Config;
-use anteroom_wire::ProviderId;
+use anteroom_wire::{ProviderId, agent::TERMINAL_COLS};
 use clap::Subcommand;
 use std::{path::PathBuf, process::ExitCode};
 
@@ -45,8 +45,8 @@ pub(super) struct TestArguments {
     /// A screen as text, or a fixture (*.screen). Several files are consecutive screens of one run of the tool.
     #[arg(long, value_name = "FILE", num_args = 1..)]
     screen: Vec<PathBuf>,
-    /// Number of columns of the terminal that showed --screen.
-    #[arg(long, value_name = "COLUMNS", default_value_t = 120, value_parser = clap::value_parser!(u16).range(20..=500))]
+    /// Number of columns of the terminal that showed --screen; by default that of a machine's terminal.
+    #[arg(long, value_name = "COLUMNS", default_value_t = TERMINAL_COLS, value_parser = clap::value_parser!(u16).range(20..=500))]
     width: u16,
     /// Use this sign-in method's rules for --screen and --credential; without either, test only runs recorded with this method.
     #[arg(long, value_name = "METHOD")]

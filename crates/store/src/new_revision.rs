@@ -6,9 +6,9 @@
 //! | renews the credential | its sign-in succeeds | it is completed ([`Store::complete_with_credential`]) |
 //! | uses the credential | the tool has changed its file | it continues ([`Store::refresh_credential`]) |
 //!
-//! **The last write wins.** Uses of a credential whose tool renews its tokens take turns (`credentials/turns` in the controller), so
-//! each begins with the newest revision. A sign-in that renews the credential can still end during a use, and uses of credentials
-//! that are never renewed run in parallel. The store cannot know which of two deliveries the provider accepts. Rejecting the later one
+//! **The last write wins.** Uses of a credential whose tool renews its tokens, and sign-ins that renew it, take turns
+//! (`credentials/turns` in the controller), so each begins with the newest revision. Uses of credentials that are never renewed run
+//! in parallel, also with a sign-in. The store cannot know which of two deliveries the provider accepts. Rejecting the later one
 //! would lose bytes that exist nowhere else; only the last write is known to be what its tool used last, so it is accepted. If it
 //! replaces a revision from which it was not derived, the timeline records all three revisions, and the next check shows whether the
 //! tool still accepts the credential.

@@ -177,6 +177,20 @@ impl Store {
         row.map(|row| decode_session_row(self.row_macs(), &row)).transpose()
     }
 
+    /// The newest sign-in that stored this credential, unless its row was changed outside of this program.
+    ///
+    /// # Errors
+    /// When the database cannot be read or has a corrupt row.
+    pub async fn find_last_sign_in(&self, credential: &CredentialId) -> Result<Option<SessionRow>, StoreError> {
+        let rows =
+            sqlx::query(select!("WHERE credential_id = $1 AND used_credential_id IS NULL ORDER BY id DESC LIMIT 1"))
+                .bind(credential.as_str())
+                .fetch_all(self.read_pool())
+                .await
+                .map_err(query_error("find the sign-in of a credential"))?;
+        Ok(self.decode_valid(&rows)?.pop())
+    }
+
     /// Sessions, the newest first, at most `limit`; with `before`, only older ones. In all lists, sessions whose rows were changed
     /// outside of this program are left out; the alarm names them.
     ///

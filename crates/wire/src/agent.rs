@@ -50,6 +50,10 @@ pub use sign_in::{
 /// The version of this protocol. A peer with another version is rejected with both numbers.
 pub const PROTOCOL_VERSION: u32 = 4;
 
+/// Columns of a machine's terminal while no viewer has another size.
+pub const TERMINAL_COLS: u16 = 160;
+/// Rows of a machine's terminal while no viewer has another size.
+pub const TERMINAL_ROWS: u16 = 45;
 /// Authority of the `CONNECT` that reaches the desktop (RFB).
 pub const DESKTOP_AUTHORITY: &str = "desktop:1";
 /// Authority of the `CONNECT` that reaches the tool's terminal.

@@ -18,7 +18,7 @@ use crate::{
         program_supervisor::ProcessSupervisor,
     },
 };
-use anteroom_wire::agent::Stage;
+use anteroom_wire::agent::{Stage, TERMINAL_COLS, TERMINAL_ROWS};
 use std::{
     io,
     process::Stdio,
@@ -26,9 +26,6 @@ use std::{
 };
 use tokio::sync::mpsc;
 
-/// The size of the session while no client is attached.
-const INITIAL_COLS: u16 = 160;
-const INITIAL_ROWS: u16 = 45;
 const FIND_SOCKET_EVERY_MS: u64 = 20;
 const RESTART_MS_MIN: u64 = 100;
 const RESTART_MS_MAX: u64 = 5_000;
@@ -150,7 +147,7 @@ impl TmuxServer<'_> {
         let (output, stdout) = output_pipe()?;
         let mut command = tmux_command(self.environment);
         command.arg("-C").args(["new-session", "-A", "-s", TMUX_SESSION]);
-        command.args(["-x", &INITIAL_COLS.to_string(), "-y", &INITIAL_ROWS.to_string(), "--"]);
+        command.args(["-x", &TERMINAL_COLS.to_string(), "-y", &TERMINAL_ROWS.to_string(), "--"]);
         // As two arguments, with which tmux uses no shell.
         command.arg(&self.environment.agent_exe).arg("pane");
         command.stdin(stdin).stdout(stdout).stderr(Stdio::null());

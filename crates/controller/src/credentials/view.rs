@@ -8,7 +8,7 @@ use crate::{
 use anteroom_store::{CredentialRow, HealthAt};
 use anteroom_wire::{
     api::{CredentialHealth, CredentialMeta},
-    provider::StoragePolicy,
+    provider::{Provider, StoragePolicy},
 };
 
 /// A credential without its secret, with its current health.
@@ -33,9 +33,7 @@ pub fn to_credential_meta(context: &SessionContext, row: &CredentialRow) -> Cred
         expires_at: row.expires_at_ms.map(format_rfc3339),
         refreshable: provider.as_ref().is_none_or(|provider| !provider.credential.never_refreshed),
         sign_out_scope: provider.as_ref().map(|provider| provider.logout_scope).unwrap_or_default(),
-        sign_out_note: provider
-            .filter(|provider| !provider.logout_argv.is_empty())
-            .and_then(|provider| provider.logout_scope.sentence(&provider.name)),
+        sign_out_note: provider.and_then(|provider| sign_out_note(&provider)),
     }
 }
 
@@ -44,6 +42,16 @@ pub fn health_now(context: &SessionContext, health: CredentialHealth) -> HealthA
     let now_ms = unix_time::now_unix_ms();
     let expiring_ms = context.config().credentials.expiry_warning_s.saturating_mul(1_000);
     HealthAt { health, now_ms, expiring_until_ms: now_ms.saturating_add(expiring_ms) }
+}
+
+fn sign_out_note(provider: &Provider) -> Option<String> {
+    if provider.logout_argv.is_empty() {
+        return Some(format!(
+            "{} has no command that signs out at its provider: that accepts the tokens until they are revoked there or expire.",
+            provider.name
+        ));
+    }
+    provider.logout_scope.sentence(&provider.name)
 }
 
 /// What a use of a leased copy does to the stored credential, one sentence; `None`: nothing, or it is no longer stored.

@@ -7,12 +7,13 @@ use super::{
     context::SessionContext,
     lifecycle::DeliveryState,
     request_rates::ViewerRequest,
+    server_context::ServerContext,
     timeline::new_entry,
 };
 use crate::api_error::ApiError;
 use anteroom_store::{ExpectedState, SessionChange, SessionRow, TransitionOutcome};
 use anteroom_wire::{
-    Problem, TimelineKind,
+    CredentialId, Problem, TimelineKind,
     agent::{PasteResult, SignInOutcome},
     api::{PromptView, StartRequest},
     provider::{Provider, SettingRule},
@@ -34,6 +35,29 @@ pub(super) fn check_settings(provider: &Provider, request: &StartRequest) -> Res
         }
     }
     Ok(())
+}
+
+/// The settings with which a sign-in starts: those of the request, and those with which the credential that it renews was signed in, so
+/// that the user is not asked again.
+///
+/// # Errors
+/// The database cannot be read.
+pub(super) async fn of_sign_in(
+    server_context: &ServerContext,
+    provider: &Provider,
+    request: &StartRequest,
+    renewed: Option<&CredentialId>,
+) -> Result<BTreeMap<String, String>, ApiError> {
+    let mut settings = match renewed.filter(|_| !provider.settings.is_empty()) {
+        Some(credential) => {
+            server_context.store.find_last_sign_in(credential).await?.map(|row| row.settings).unwrap_or_default()
+        }
+        None => BTreeMap::new(),
+    };
+    // The descriptor may have changed since.
+    settings.retain(|id, value| provider.settings.iter().any(|rule| rule.id == *id && rule.accepts(value)));
+    settings.extend(request.settings.clone());
+    Ok(settings)
 }
 
 /// The setting that the user is asked for: the tool has refused the account for the want of it, or with a value that was given before.

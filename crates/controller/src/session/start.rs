@@ -40,6 +40,8 @@ pub async fn start_session(
 ) -> Result<SessionRow, ApiError> {
     let (provider, method) = check_request(server_context, request)?;
     let purpose = purpose(server_context, owner, &provider, request).await?;
+    let settings = settings::of_sign_in(server_context, &provider, request, purpose.renewed_credential()).await?;
+    let provider = provider.with_settings(&settings);
     if server_context.stop.is_cancelled() {
         return Err(Problem::ShuttingDown.into());
     }
@@ -51,6 +53,7 @@ pub async fn start_session(
         // A repeated request needs no capacity.
         Err(error) => return find_earlier(server_context, owner, key.as_ref()).await?.ok_or(error),
     };
+    let start_from = join_line(server_context, start_from, &id, purpose.renewed_credential())?;
     let now = unix_time::now_unix_ms();
     let new = NewSession {
         id: id.clone(),
@@ -68,7 +71,7 @@ pub async fn start_session(
         }),
         method,
         purpose,
-        settings: request.settings.clone(),
+        settings,
     };
     let on = external.map_or_else(String::new, |machine| format!(" on the external machine {}", machine.name));
     let sentence = format!("A session for {}{on} was accepted.", provider.name);
@@ -169,6 +172,29 @@ fn allocate<'a>(
     let machine_use = server_context.queue.use_external_machine(owner)?;
     let agent_token = machine.agent_token.clone();
     Ok((supervisor::SupervisorStart::External { agent_token, machine_use }, Some(machine)))
+}
+
+/// Joins the line for the credential that the session renews: a use that ended later would replace the new bytes by older ones.
+fn join_line(
+    server_context: &ServerContext,
+    from: supervisor::SupervisorStart,
+    session: &SessionId,
+    renewed: Option<&CredentialId>,
+) -> Result<supervisor::SupervisorStart, ApiError> {
+    let Some(credential) = renewed else { return Ok(from) };
+    let turns = &server_context.credential_turns;
+    match from {
+        supervisor::SupervisorStart::Queue { ticket, .. } => {
+            let turn = Some(turns.join(credential, session)?);
+            Ok(supervisor::SupervisorStart::Queue { ticket, turn })
+        }
+        supervisor::SupervisorStart::External { .. } if turns.is_in_use(credential) => {
+            Err(ApiError::new(Problem::CredentialInUse, "a session on an external machine cannot wait for it"))
+        }
+        from @ (supervisor::SupervisorStart::External { .. }
+        | supervisor::SupervisorStart::Adopted { .. }
+        | supervisor::SupervisorStart::Lost { .. }) => Ok(from),
+    }
 }
 
 /// Checks the request. Returns the descriptor, resolved for the method, and the method if one is requested.

@@ -2,10 +2,12 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
+mod demo_methods;
 mod doctor;
 mod end_reasons;
 mod hardening;
 mod need_kvm;
+mod own_tool;
 mod real_runs;
 mod recovery;
 mod supply_chain;

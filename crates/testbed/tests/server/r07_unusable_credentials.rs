@@ -1,6 +1,11 @@
 //! A tool that writes its credential before it knows whether it can work with the account, and needs a setting for some accounts.
 
-use crate::{Flags, problem_of};
+use crate::{
+    Flags,
+    command_line::{CLI_MS_MAX, cli_command, run_cli, start_use, text},
+    exec::TestTerminal,
+    problem_of,
+};
 use anteroom_testbed::{ApiClient, ScriptedProvider, TestConfig, TestServer};
 use anteroom_wire::{
     SessionId, TimelineKind,
@@ -9,6 +14,8 @@ use anteroom_wire::{
     situation::Situation,
 };
 use serde_json::{Value, json};
+use std::{process::Stdio, time::Duration};
+use tokio::time::timeout;
 
 const REFUSAL: &str = "This account requires setting the TOOL_PROJECT env var";
 const FILE: &str = ".scripted/.env";
@@ -121,6 +128,32 @@ async fn r07_setting_given_at_the_start_is_stored_and_used_with_the_credential()
 }
 
 #[tokio::test]
+async fn r07_renewal_is_not_asked_for_the_setting_again_also_after_uses_and_may_have_another() {
+    let (_flags, server, api) = start_server().await;
+    let id = api.start_session("scripted").await.unwrap().session.id;
+    wait_asked(&api, &id, REFUSAL).await;
+    assert_eq!(paste(&api, &id, "good-one").await.status, 200);
+    let credential = api.wait_status(&id, SessionStatus::Completed).await.unwrap().credential.unwrap().id;
+    let change = format!("echo '{{\"token\":\"newer\"}}' > {}", ScriptedProvider::CREDENTIAL_PATH);
+    let used =
+        start_use(&api, credential.as_str(), json!({ "purpose": "exec", "argv": ["/bin/sh", "-c", change] })).await;
+    api.wait_entry(&used.id, TimelineKind::CredentialRefreshed).await.unwrap();
+    api.wait_status(&used.id, SessionStatus::Completed).await.unwrap();
+    for (settings, project) in [(vec![], "good-one"), (vec![("project", "good-two")], "good-two"), (vec![], "good-two")]
+    {
+        let request = StartRequest {
+            renews: Some(credential.to_string()),
+            settings: settings.into_iter().map(|(id, value)| (id.to_owned(), value.to_owned())).collect(),
+            ..StartRequest::new("scripted")
+        };
+        let id = api.start_session_with(&request).await.unwrap().session.id;
+        let files = stored_files(&api, &id).await;
+        assert_eq!(files[1], (FILE.to_owned(), format!("PROJECT={project}\n")));
+    }
+    server.stop_and_check_leaks().await.unwrap();
+}
+
+#[tokio::test]
 async fn r07_setting_survives_a_replaced_machine_and_is_in_the_list_of_providers() {
     let (_flags, server, api) = start_server().await;
     let list: ProviderList = api.get("/api/providers").await.unwrap().parse().unwrap();
@@ -137,5 +170,41 @@ async fn r07_setting_survives_a_replaced_machine_and_is_in_the_list_of_providers
     let view = api.wait_until(&id, "refused in the second machine", replaced).await.unwrap();
     assert_eq!(view.sign_in.failed.as_deref(), Some("Failed: no such project"));
     api.cancel_session(&id).await.unwrap();
+    server.stop_and_check_leaks().await.unwrap();
+}
+
+#[tokio::test]
+async fn r07_login_gives_a_setting_or_asks_for_it_in_the_terminal() {
+    let (_flags, server, _) = start_server().await;
+    let operator = server.operator_client().unwrap();
+    let project_of = async |printed: &str| {
+        let id = printed.rsplit("is stored as ").next().unwrap().split('.').next().unwrap();
+        let lease = operator.lease_credential(&id.parse().unwrap()).await.unwrap();
+        String::from_utf8(lease.files[1].content.expose().to_vec()).unwrap()
+    };
+    let done = run_cli(&server, &["login", "scripted", "--no-open", "--setting", "project=good-one"]).await;
+    assert!(done.status.success(), "{}", text(&done.stderr));
+    assert_eq!(project_of(&text(&done.stdout)).await, "PROJECT=good-one\n");
+    for (setting, expected) in
+        [("project=Not This", "Small letters"), ("other=x", "no setting"), ("project", "NAME=VALUE")]
+    {
+        let done = run_cli(&server, &["login", "scripted", "--no-open", "--setting", setting]).await;
+        assert!(!done.status.success() && text(&done.stderr).contains(expected), "{setting}: {}", text(&done.stderr));
+    }
+
+    let (mut terminal, tty) = TestTerminal::open(100, 30);
+    let mut command = cli_command(&server, &["login", "scripted", "--no-open"]);
+    let stream = || Stdio::from(tty.try_clone().unwrap());
+    command.stdin(stream()).stdout(stream()).stderr(stream());
+    let mut child = command.spawn().unwrap();
+    terminal.wait_output("Project (Small letters and digits.): ").await;
+    terminal.type_keys(b"Not This\n");
+    terminal.wait_output("This is not what the tool asks for").await;
+    terminal.screen.clear();
+    terminal.wait_output("Project (Small letters and digits.): ").await;
+    terminal.type_keys(b"good-two\n");
+    terminal.wait_output("is stored as ").await;
+    assert!(timeout(Duration::from_millis(CLI_MS_MAX), child.wait()).await.unwrap().unwrap().success());
+    assert_eq!(project_of(&terminal.screen).await, "PROJECT=good-two\n");
     server.stop_and_check_leaks().await.unwrap();
 }

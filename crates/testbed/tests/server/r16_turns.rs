@@ -10,7 +10,7 @@ use crate::{
 use anteroom_testbed::{ApiClient, ScriptedProvider, TestConfig, TestServer, WAIT_MAX};
 use anteroom_wire::{
     SessionId, TimelineKind,
-    api::{Lease, SessionList, SessionStatus, SessionView},
+    api::{Lease, SessionList, SessionStatus, SessionView, StartRequest},
     diagnosis::Verdict,
 };
 use serde_json::json;
@@ -186,6 +186,53 @@ async fn r16_the_end_of_a_holder_frees_its_turn_and_a_restart_keeps_it() {
 }
 
 #[tokio::test]
+async fn r16_a_use_whose_machine_is_killed_frees_its_turn() {
+    let flags = Flags::new();
+    let issuer = Issuer::new(&flags);
+    let (server, id) = start(&flags, false).await;
+    let api = server.backend_client().unwrap();
+    let first = exec(&api, &id, issuer.exchange("first")).await;
+    wait_file(&flags, "exchanged_first").await;
+    let second = start_use(&api, &id, json!({ "purpose": "check" })).await;
+    wait_behind(&api, &second.id, &first.id).await;
+    server.kill_machine(&server.list_machines().remove(0)).unwrap();
+    assert!(
+        api.wait_status(&first.id, SessionStatus::Failed).await.unwrap().credential_use.unwrap().exit_code.is_none()
+    );
+    api.wait_status(&second.id, SessionStatus::Completed).await.unwrap();
+    api.wait_entry(&second.id, TimelineKind::CredentialUseTurn).await.unwrap();
+    server.stop_and_check_leaks().await.unwrap();
+}
+
+#[tokio::test]
+async fn r16_a_renewal_takes_its_turn_and_the_next_use_begins_with_its_bytes() {
+    let flags = Flags::new();
+    let issuer = Issuer::new(&flags);
+    let (server, id) = start(&flags, false).await;
+    let api = server.backend_client().unwrap();
+    std::fs::remove_file(flags.path("go")).unwrap();
+    let first = exec(&api, &id, issuer.exchange("first")).await;
+    wait_file(&flags, "exchanged_first").await;
+    let request = StartRequest { renews: Some(id.clone()), ..StartRequest::new("scripted") };
+    let renewal = api.start_session_with(&request).await.unwrap().session.id;
+    let waiting = api.wait_entry(&renewal, TimelineKind::CredentialUseWaiting).await.unwrap();
+    assert!(waiting.sentence.contains(first.id.as_str()), "{}", waiting.sentence);
+    assert_eq!(api.get_diagnosis(&renewal).await.unwrap().verdict, Verdict::CredentialInUse);
+    flags.set("end_first");
+    api.wait_status(&first.id, SessionStatus::Completed).await.unwrap();
+    api.wait_until(&renewal, "showing the address", |view| view.sign_in.url.is_some()).await.unwrap();
+    let check =
+        start_use(&api, &id, json!({ "purpose": "exec", "argv": ["cat", ScriptedProvider::CREDENTIAL_PATH] })).await;
+    wait_behind(&api, &check.id, &renewal).await;
+    flags.set("go");
+    let renewed = api.wait_status(&renewal, SessionStatus::Completed).await.unwrap();
+    assert_eq!(renewed.credential.unwrap().id.as_str(), id);
+    api.wait_status(&check.id, SessionStatus::Completed).await.unwrap();
+    assert_eq!(stored_token(&api, &id).await, CONTENT, "no earlier use has replaced it");
+    server.stop_and_check_leaks().await.unwrap();
+}
+
+#[tokio::test]
 async fn r16_uses_of_a_credential_that_is_never_refreshed_run_in_parallel() {
     let flags = Flags::new();
     let (server, id) = start(&flags, true).await;
@@ -198,6 +245,8 @@ async fn r16_uses_of_a_credential_that_is_never_refreshed_run_in_parallel() {
     }
     let lease: Lease = api.post(&format!("/api/credentials/{id}/lease"), json!({})).await.unwrap().parse().unwrap();
     assert_eq!((lease.notice, lease.credential.refreshable), (None, false));
+    let note = lease.credential.sign_out_note.expect("the tool has no command that signs out");
+    assert!(note.starts_with("Scripted tool has no command that signs out at its provider"), "{note}");
     flags.set("end");
     for session in [&first.id, &second.id] {
         api.wait_status(session, SessionStatus::Completed).await.unwrap();

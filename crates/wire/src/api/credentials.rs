@@ -53,7 +53,7 @@ pub struct CredentialMeta {
     #[serde(default)]
     #[cfg_attr(feature = "utoipa", schema(required))]
     pub sign_out_scope: LogoutScope,
-    /// What signing out does besides ending this sign-in, one sentence; `null`: nothing, or the tool has no command for it.
+    /// What signing out does besides ending this sign-in, or that the tool has no command for it, one sentence; `null`: it only ends it.
     #[serde(default)]
     #[cfg_attr(feature = "utoipa", schema(required))]
     pub sign_out_note: Option<String>,

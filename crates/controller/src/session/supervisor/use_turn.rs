@@ -1,4 +1,4 @@
-//! The session's turn with the credential that it uses.
+//! The session's turn with the credential that it uses or renews.
 
 use super::{Supervisor, SupervisorStart};
 use crate::{
@@ -13,7 +13,7 @@ use std::sync::Arc;
 /// The turn of a session, from the place in the line to the removal of its machine.
 #[derive(Debug, Default)]
 pub(super) struct UseTurn {
-    /// The credential whose turn is needed; `None`: the session uses none, or uses of it run in parallel.
+    /// The credential whose turn is needed; `None`: the session uses and renews none, or uses of it run in parallel.
     credential: Option<CredentialId>,
     ticket: Option<TurnTicket>,
     held: Option<CredentialTurn>,
@@ -27,13 +27,19 @@ impl UseTurn {
         provider: &Provider,
         from: &mut SupervisorStart,
     ) -> Self {
-        let using = row.purpose.credential_use().filter(|_| takes_turns(provider));
-        let Some(credential) = using.map(|using| using.credential.clone()) else { return Self::default() };
+        let used = row.purpose.credential_use().filter(|_| takes_turns(provider)).map(|using| &using.credential);
+        // Uses that run in parallel join no line, so a renewal of such a credential does not wait for them.
+        let Some(credential) = used.or_else(|| row.purpose.renewed_credential()).cloned() else {
+            return Self::default();
+        };
         let (mut ticket, mut held) = (None, None);
         match from {
             SupervisorStart::Queue { turn, .. } => ticket = turn.take(),
-            SupervisorStart::Adopted { .. } => held = Some(turns.hold(&credential, &row.id)),
-            SupervisorStart::Lost { .. } | SupervisorStart::External { .. } => {}
+            // An external machine has no queue: `start` has checked that no use has the turn.
+            SupervisorStart::Adopted { .. } | SupervisorStart::External { .. } => {
+                held = Some(turns.hold(&credential, &row.id));
+            }
+            SupervisorStart::Lost { .. } => {}
         }
         Self { credential: Some(credential), ticket, held }
     }

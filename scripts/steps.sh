@@ -124,6 +124,13 @@ check_dependencies() {
   cargo deny --offline --log-level error check $checks
 }
 
+# Prepares the Python programs that test the API. Sets ANTEROOM_TEST_API_TOOLS.
+api_tools() {
+  step "The programs that test the API (cached by the hash of scripts/api_tools.txt)"
+  ANTEROOM_TEST_API_TOOLS=$(./scripts/api_tools.sh)
+  export ANTEROOM_TEST_API_TOOLS
+}
+
 # Installs the packages that tests with machines and released tools need.
 test_packages() {
   packages qemu-system-x86 mmdebstrap squashfs-tools uidmap debian-archive-keyring xz-utils build-essential ca-certificates \

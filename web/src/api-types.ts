@@ -158,7 +158,10 @@ export interface paths {
         };
         get?: never;
         put?: never;
-        /** As `…/paste`, but without the result in the response. */
+        /**
+         * As `…/paste`, but without the result in the response.
+         * @deprecated
+         */
         post: operations["paste_code"];
         delete?: never;
         options?: never;
@@ -353,7 +356,7 @@ export interface paths {
         put?: never;
         /**
          * Creates another single-use link for the session's person, like the `viewer_url` of its start. The first browser that opens it can act in the session.
-         *     For the backend that started the session, and operators. A tab that shows the session takes the new link at once.
+         *     Operators only. 410: the session has ended.
          */
         post: operations["create_session_link"];
         delete?: never;
@@ -390,6 +393,26 @@ export interface paths {
         put?: never;
         /** Changes the sign-in method. The tool is restarted in the same machine. */
         post: operations["change_method"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/auth/session/{id}/novnc/websock": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Opens the desktop: RFB 3.8 in binary messages. WebSocket (RFC 6455).
+         * @description The subprotocols are `binary` and `ticket.` with a ticket of `POST …/ticket`. A rejected page gets 101 and then a close code (docs/close_codes.md); a program gets the HTTP status.
+         */
+        get: operations["open_desktop_socket"];
+        put?: never;
+        post?: never;
         delete?: never;
         options?: never;
         head?: never;
@@ -509,6 +532,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/auth/session/{id}/terminal": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Opens the terminal: its bytes in binary messages; the text message `{"cols":120,"rows":40}` changes its size. WebSocket (RFC 6455).
+         * @description The subprotocols are `binary` and `ticket.` with a ticket of `POST …/ticket`. A rejected page gets 101 and then a close code (docs/close_codes.md); a program gets the HTTP status.
+         */
+        get: operations["open_terminal_socket"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/auth/session/{id}/ticket": {
         parameters: {
             query?: never;
@@ -606,7 +649,7 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** Lists the caller's credentials, the newest first, without their content, by pages; for an operator, all credentials. */
+        /** Lists the caller's credentials, the newest first, without their content; for an operator, all credentials. At most 500. */
         get: operations["list_credentials"];
         put?: never;
         post?: never;
@@ -1035,7 +1078,7 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** Lists API tokens and the browsers of operators, including revoked ones, the newest first, by pages. Operators and auditors only. */
+        /** Lists API tokens and the browsers of operators, including revoked ones, the newest first. Operators and auditors only. */
         get: operations["list_tokens"];
         put?: never;
         /** Creates an API token and returns its secret, once. A token cannot give scopes that it lacks. Operators only. */
@@ -1169,19 +1212,106 @@ export interface paths {
         trace?: never;
     };
 }
-export type webhooks = Record<string, never>;
+export interface webhooks {
+    "credential.expiring": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * A stored credential expires soon.
+         * @description Signed as Standard Webhooks specifies (docs/webhook.md).
+         */
+        post: operations["receive_credential_expiring"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "credential.needs_auth": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * A stored credential has expired or was rejected by its tool: sign in again.
+         * @description Signed as Standard Webhooks specifies (docs/webhook.md).
+         */
+        post: operations["receive_credential_needs_auth"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "credential.stored": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * A credential was stored.
+         * @description Signed as Standard Webhooks specifies (docs/webhook.md).
+         */
+        post: operations["receive_credential_stored"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "session.ended": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * A session has ended.
+         * @description Signed as Standard Webhooks specifies (docs/webhook.md).
+         */
+        post: operations["receive_session_ended"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+}
 export interface components {
     schemas: {
         /** @description A message that will not be delivered. */
         AbandonedMessage: {
-            /** @description When it was abandoned. */
+            /**
+             * Format: date-time
+             * @description When it was abandoned.
+             */
             abandoned_at: string;
             /**
              * Format: int64
              * @description The attempts.
              */
             attempts: number;
-            /** @description When it was created. */
+            /**
+             * Format: date-time
+             * @description When it was created.
+             */
             created_at: string;
             credential?: components["schemas"]["CredentialId"] | null;
             /** @description The `webhook-id`. */
@@ -1245,11 +1375,6 @@ export interface components {
         };
         /** @description A page of the audit trail. */
         AuditPage: {
-            /**
-             * Format: int64
-             * @description The value of `cursor` for the next page; `null`: there are no more records.
-             */
-            next_cursor: number | null;
             /** @description The records: with `after` the oldest first, otherwise the newest first. */
             records: components["schemas"]["AuditRecord"][];
         };
@@ -1341,18 +1466,30 @@ export interface components {
             address: string;
             /** @description The browser and its operating system. */
             description: string;
-            /** @description When it is signed out at the latest (RFC 3339). */
+            /**
+             * Format: date-time
+             * @description When it is signed out at the latest (RFC 3339).
+             */
             expires_at: string | null;
             /** @description Its id. */
             id: components["schemas"]["CallerId"];
             /** @description Whether it is the browser that sent this request. */
             is_current: boolean;
-            /** @description When it was last used, to the minute (RFC 3339). */
+            /**
+             * Format: date-time
+             * @description When it was last used, to the minute (RFC 3339).
+             */
             last_used_at: string;
-            /** @description When it signed in (RFC 3339). */
+            /**
+             * Format: date-time
+             * @description When it signed in (RFC 3339).
+             */
             signed_in_at: string;
         };
-        /** @description A caller of the API: a backend with its token, an operator, or a viewer of one session. */
+        /**
+         * @description A caller of the API: a backend with its token, an operator, or a viewer of one session.
+         * @example cal_01m8ydhrgt6fq1x2v7c9ek3b5a
+         */
         CallerId: string;
         /** @description The sessions with one cause. */
         CauseCount: {
@@ -1368,7 +1505,12 @@ export interface components {
             /** @description The cause. */
             verdict: components["schemas"]["Verdict"];
         };
-        /** @description Request of `POST …/code`. */
+        /**
+         * @description Request of `POST …/code`.
+         * @example {
+         *       "code": "ABCD-1234"
+         *     }
+         */
         CodeRequest: {
             /** @description The code, or the URL of the callback. */
             code: string;
@@ -1412,7 +1554,17 @@ export interface components {
             /** @description Whether this caller must agree. */
             status: components["schemas"]["ConsentStatus"];
         };
-        /** @description `POST /api/tokens`. */
+        /**
+         * @description `POST /api/tokens`.
+         * @example {
+         *       "name": "shop",
+         *       "role": "backend",
+         *       "scopes": [
+         *         "start",
+         *         "read"
+         *       ]
+         *     }
+         */
         CreateTokenRequest: {
             /**
              * Format: int64
@@ -1432,6 +1584,20 @@ export interface components {
             secret: string;
             /** @description The token. */
             token: components["schemas"]["TokenView"];
+        };
+        /** @description `POST /api/auth/credentials/store`: a captured credential. */
+        CredentialDelivery: {
+            /** @description The files, byte for byte as the tool wrote them; the first is the one that was checked. */
+            files: components["schemas"]["DeliveredFile"][];
+            /**
+             * Format: int32
+             * @description The session's generation.
+             */
+            generation: number;
+            /** @description The provider. */
+            provider: components["schemas"]["ProviderId"];
+            /** @description The session. */
+            session: components["schemas"]["SessionId"];
         };
         /** @description One file of a credential, without its bytes. */
         CredentialFile: {
@@ -1453,28 +1619,34 @@ export interface components {
          * @enum {string}
          */
         CredentialHealth: "valid" | "expiring" | "needs_auth";
-        /** @description One sealed credential. */
+        /**
+         * @description One sealed credential.
+         * @example crd_01m8ydhrgt6fq1x2v7c9ek3b5a
+         */
         CredentialId: string;
         /** @description `GET /api/credentials` and `GET …/credentials`. */
         CredentialList: {
             /** @description Newest first. */
             credentials: components["schemas"]["CredentialMeta"][];
-            next_cursor: components["schemas"]["CredentialId"] | null;
-            /**
-             * Format: int64
-             * @description How many credentials all pages have together; `null` without `count=true`.
-             */
-            total: number | null;
         };
         /** @description A credential without its secret. */
         CredentialMeta: {
             /** @description The account at the provider, as the credential's file names it (an e-mail address or a user name); `null`: the file names none. */
             account: string | null;
-            /** @description When the tool last checked it; the sign-in counts. */
+            /**
+             * Format: date-time
+             * @description When the tool last checked it; the sign-in counts.
+             */
             checked_at: string;
-            /** @description Until when it can be delivered (`deliver_once`). */
+            /**
+             * Format: date-time
+             * @description Until when it can be delivered (`deliver_once`).
+             */
             deliver_until: string | null;
-            /** @description When it expires for good, from its content. */
+            /**
+             * Format: date-time
+             * @description When it expires for good, from its content.
+             */
             expires_at: string | null;
             /** @description Its files. */
             files: components["schemas"]["CredentialFile"][];
@@ -1499,12 +1671,20 @@ export interface components {
             sign_out_note: string | null;
             /** @description What signing out at the provider ends. */
             sign_out_scope: components["schemas"]["LogoutScope"];
-            /** @description When it was stored. */
+            /**
+             * Format: date-time
+             * @description When it was stored.
+             */
             stored_at: string;
             /** @description The caller's id for the user. */
             user_id: string | null;
         };
-        /** @description `POST /api/credentials/{id}/use`: use a credential in a new machine. */
+        /**
+         * @description `POST /api/credentials/{id}/use`: use a credential in a new machine.
+         * @example {
+         *       "purpose": "check"
+         *     }
+         */
         CredentialUseRequest: {
             /** @description For `exec`: program, then arguments, at most 256 and 64 KiB together. Otherwise absent. */
             argv?: string[];
@@ -1533,6 +1713,25 @@ export interface components {
             session: components["schemas"]["SessionId"] | null;
             sign_in: components["schemas"]["SignInKind"] | null;
         };
+        /**
+         * @description One file as the tool wrote it.
+         * @example {
+         *       "content": "e30=",
+         *       "mode": 384,
+         *       "path": ".demo/auth.json"
+         *     }
+         */
+        DeliveredFile: {
+            /** @description The bytes in base64 (RFC 4648 §4, padded). */
+            content: string;
+            /**
+             * Format: int32
+             * @description Permission bits.
+             */
+            mode: number;
+            /** @description Path below the home directory. */
+            path: string;
+        };
         /** @description The controller's answer to a delivery. In both cases the agent must not send it again. */
         DeliveryResult: {
             /** @description Its id. */
@@ -1545,7 +1744,10 @@ export interface components {
         };
         /** @description `GET …/diagnosis`. */
         Diagnosis: {
-            /** @description When the diagnosis was made. */
+            /**
+             * Format: date-time
+             * @description When the diagnosis was made.
+             */
             at: string;
             /** @description The status of every component from the session to the credential. */
             chain: components["schemas"]["ComponentStatus"][];
@@ -1610,7 +1812,12 @@ export interface components {
              */
             viewers: number;
         };
-        /** @description `POST /api/erase`. */
+        /**
+         * @description `POST /api/erase`.
+         * @example {
+         *       "user_id": "u-17"
+         *     }
+         */
         EraseRequest: {
             caller?: components["schemas"]["CallerId"] | null;
             /** @description The callers' id for the user. */
@@ -1618,7 +1825,10 @@ export interface components {
         };
         /** @description A timeline entry that proves the verdict. */
         Evidence: {
-            /** @description When. */
+            /**
+             * Format: date-time
+             * @description When.
+             */
             at: string;
             /** @description Its kind. */
             kind: components["schemas"]["TimelineKind"];
@@ -1642,7 +1852,10 @@ export interface components {
             remote_browser: components["schemas"]["RemoteBrowserState"] | null;
             /** @description What happened and what to do; may be empty. */
             sentence: string;
-            /** @description When the tool was started, while it has shown nothing yet. */
+            /**
+             * Format: date-time
+             * @description When the tool was started, while it has shown nothing yet.
+             */
             since: string | null;
             /** @description The situation. */
             situation: components["schemas"]["Situation"];
@@ -1658,7 +1871,12 @@ export interface components {
             /** @description After a failure: its cause in one sentence, if it says more than `sentence`. */
             why: string | null;
         };
-        /** @description Request of `POST …/hosts`. */
+        /**
+         * @description Request of `POST …/hosts`.
+         * @example {
+         *       "host": "login.example.com"
+         *     }
+         */
         GrantHostRequest: {
             /** @description A host name that was denied to a machine of this session at port 443. */
             host: string;
@@ -1701,13 +1919,22 @@ export interface components {
         HelperView: {
             /** @description The address from which the helper's browser signed in; only for operators. */
             address: string | null;
-            /** @description When the invitation or the access expires (RFC 3339). */
+            /**
+             * Format: date-time
+             * @description When the invitation or the access expires (RFC 3339).
+             */
             expires_at: string | null;
             /** @description Its id, the same before and after the invitation is used. */
             id: components["schemas"]["CallerId"];
-            /** @description When the invitation was used (RFC 3339). */
+            /**
+             * Format: date-time
+             * @description When the invitation was used (RFC 3339).
+             */
             joined_at: string | null;
-            /** @description When the helper's browser last sent a request, to the minute (RFC 3339). */
+            /**
+             * Format: date-time
+             * @description When the helper's browser last sent a request, to the minute (RFC 3339).
+             */
             last_seen_at: string | null;
             /** @description The name given at the invitation. */
             name: string;
@@ -1772,7 +1999,10 @@ export interface components {
         };
         /** @description The image that new machines run. */
         ImageView: {
-            /** @description When it was built (RFC 3339). */
+            /**
+             * Format: date-time
+             * @description When it was built (RFC 3339).
+             */
             built_at: string | null;
             /** @description SHA-256 of its content, as hex digits. */
             digest: string;
@@ -1788,7 +2018,12 @@ export interface components {
          * @enum {string}
          */
         Include: "verdict";
-        /** @description Request of `POST …/invitations`. */
+        /**
+         * @description Request of `POST …/invitations`.
+         * @example {
+         *       "name": "Ada"
+         *     }
+         */
         InvitationRequest: {
             /** @description The helper's name, for people: 1 to 60 characters. */
             name: string;
@@ -1826,7 +2061,10 @@ export interface components {
         };
         /** @description One key. */
         KeyRow: {
-            /** @description When it was created. */
+            /**
+             * Format: date-time
+             * @description When it was created.
+             */
             created_at: string;
             /**
              * Format: int32
@@ -1887,15 +2125,10 @@ export interface components {
             /** @description The credential. */
             credential: components["schemas"]["CredentialMeta"];
             /** @description The files, byte for byte. */
-            files: Record<string, unknown>[];
+            files: components["schemas"]["DeliveredFile"][];
             /** @description What a use of this copy does to the stored credential, one sentence; `null`: nothing, or it is no longer stored. */
             notice: string | null;
         };
-        /**
-         * @description The role of a listed caller.
-         * @enum {string}
-         */
-        ListedRole: "operator" | "auditor" | "backend" | "user";
         /**
          * @description In which states sessions are listed.
          * @enum {string}
@@ -1961,7 +2194,10 @@ export interface components {
          * @enum {string}
          */
         LogoutScope: "credential" | "account" | "local";
-        /** @description One machine: one keeper and its VMM. A restarted session gets a new one. */
+        /**
+         * @description One machine: one keeper and its VMM. A restarted session gets a new one.
+         * @example mac_01m8ydhrgt6fq1x2v7c9ek3b5a
+         */
         MachineId: string;
         /** @description `GET /api/machines`. */
         MachineList: {
@@ -1985,16 +2221,27 @@ export interface components {
              */
             memory_mib: number | null;
             provider: components["schemas"]["ProviderId"] | null;
-            /** @description When it was requested (RFC 3339). */
+            /**
+             * Format: date-time
+             * @description When it was requested (RFC 3339).
+             */
             requested_at: string;
             session: components["schemas"]["SessionId"] | null;
             stage: components["schemas"]["Stage"] | null;
             /** @description What it does. */
             state: components["schemas"]["MachineState"];
         };
-        /** @description One webhook message; the same id for each attempt. */
+        /**
+         * @description One webhook message; the same id for each attempt.
+         * @example msg_01m8ydhrgt6fq1x2v7c9ek3b5a
+         */
         MessageId: string;
-        /** @description `POST …/method`: sign in with another method in the same machine; the tool is restarted. */
+        /**
+         * @description `POST …/method`: sign in with another method in the same machine; the tool is restarted.
+         * @example {
+         *       "method": "device"
+         *     }
+         */
         MethodRequest: {
             /** @description One of the provider's methods. */
             method: string;
@@ -2007,6 +2254,16 @@ export interface components {
             label: string;
             /** @description Its lanes, the preferred one first. */
             lanes: components["schemas"]["Lane"][];
+        };
+        /** @description The session and credential of a message, read when the message is sent. */
+        NotificationData: {
+            credential: components["schemas"]["CredentialMeta"] | null;
+            /**
+             * @description The files of a `deliver_once` credential, byte for byte, if the configuration enables it: the 2xx answer completes that one
+             *     delivery. Otherwise absent.
+             */
+            files?: components["schemas"]["DeliveredFile"][] | null;
+            session: components["schemas"]["SessionSummary"] | null;
         };
         /** @description `POST /api/oidc/callback`: what the provider added to the redirect URI. It contains either `code` or `error`. */
         OidcAnswer: {
@@ -2050,7 +2307,12 @@ export interface components {
             /** @description The address of the provider to which the browser goes. */
             authorization_url: string;
         };
-        /** @description `POST /open-url`. */
+        /**
+         * @description `POST /open-url`.
+         * @example {
+         *       "url": "https://example.com/"
+         *     }
+         */
         OpenUrl: {
             /** @description `http://` or `https://`, up to 8 KiB, no control characters. */
             url: string;
@@ -2094,7 +2356,10 @@ export interface components {
         };
         /** @description `GET /api/overview`: the server now, and the sessions of a period. */
         Overview: {
-            /** @description When it was made. */
+            /**
+             * Format: date-time
+             * @description When it was made.
+             */
             at: string;
             /** @description Why sessions ended in the period without a credential, the most frequent cause first. */
             causes: components["schemas"]["CauseCount"][];
@@ -2108,14 +2373,22 @@ export interface components {
             outcomes: components["schemas"]["Outcomes"];
             /** @description The hosts that machines asked for in the period and did not reach, the most frequent first, at most 10. */
             refused_hosts: components["schemas"]["RefusedHost"][];
-            /** @description The beginning of the period; its end is now. */
+            /**
+             * Format: date-time
+             * @description The beginning of the period; its end is now.
+             */
             since: string;
             /** @description The same for whole starts, by the time of the start, the oldest first; intervals without a start are left out. */
             start_history: components["schemas"]["StartInterval"][];
             /** @description How long the stages of starts took in the period, in the order of the stages. */
             starts: components["schemas"]["StageDurations"][];
         };
-        /** @description Request of `POST …/paste`: text that the user copied from their browser. */
+        /**
+         * @description Request of `POST …/paste`: text that the user copied from their browser.
+         * @example {
+         *       "text": "ABCD-1234"
+         *     }
+         */
         PasteRequest: {
             /** @description The text as copied, 1 byte to 16 KiB; it may have line breaks and tabs, and no other control characters. */
             text: string;
@@ -2153,10 +2426,16 @@ export interface components {
              * @description Attempts so far.
              */
             attempts: number;
-            /** @description When it was created. */
+            /**
+             * Format: date-time
+             * @description When it was created.
+             */
             created_at: string;
             credential?: components["schemas"]["CredentialId"] | null;
-            /** @description When the next attempt is due. */
+            /**
+             * Format: date-time
+             * @description When the next attempt is due.
+             */
             due_at: string;
             /** @description The `webhook-id`. */
             id: components["schemas"]["MessageId"];
@@ -2225,7 +2504,7 @@ export interface components {
              */
             close_code: 4400 | 4401 | 4403 | 4404 | 4408 | 4409 | 4410 | 4411 | 4412 | 4413 | 4414 | 4422 | 4429 | 4500 | 4502 | 4503 | 4504 | 4510 | 4511;
             /** @description The stable code, for programs. */
-            code: string;
+            code: components["schemas"]["ProblemCode"] | string;
             /** @description The details of this case. */
             detail?: string | null;
             /** @description What happened and what to do, for the person at a page. Empty from an agent of an older image. */
@@ -2235,6 +2514,11 @@ export interface components {
             /** @description What happened, for operators and backends. */
             sentence: string;
         };
+        /**
+         * @description The stable codes of errors and of the reasons for which sessions end. Later versions may have more.
+         * @enum {string}
+         */
+        ProblemCode: "agent_mismatch" | "agent_unreachable" | "already_delivered" | "audit_unavailable" | "callback_expected" | "callback_failed" | "caller_expired" | "caller_quota" | "caller_revoked" | "caller_tampered" | "cancelled" | "client_rejected" | "code_rejected" | "completed" | "confirmation_not_fresh" | "confirmation_required" | "consent_required" | "controller_restarted" | "credential_deleted" | "credential_in_use" | "cross_origin" | "database_unavailable" | "deadline_expired" | "delivery_in_progress" | "desktop_unreachable" | "disk_low" | "egress_denied" | "egress_limit" | "egress_private" | "egress_proxy" | "egress_timeout" | "egress_tls_name" | "egress_unreachable" | "external_certificate" | "external_closed" | "external_desktop_only" | "external_no_route" | "external_no_tls" | "external_password_rejected" | "external_refused" | "external_rejected" | "external_security_unsupported" | "external_silent" | "external_timeout" | "external_wrong_protocol" | "forbidden_by_policy" | "helper_ended" | "id_token_invalid" | "idempotency_key_reused" | "idle_expired" | "idle_timeout" | "internal" | "invalid_credential_format" | "issuer_error" | "issuer_unavailable" | "key_in_use" | "keys_read_only" | "keys_unavailable" | "link_without_fragment" | "machine_compromised" | "machine_failed" | "machine_in_use" | "machine_replaced" | "malformed" | "memory_low" | "method_not_allowed" | "missing_scope" | "name_in_use" | "no_capacity" | "no_image" | "no_prompt" | "no_restart_left" | "no_role" | "no_sign_in_url" | "no_such_command" | "not_acceptable" | "not_owner" | "not_ready" | "oidc_not_configured" | "other_person" | "path_not_found" | "peer_not_permitted" | "provider_removed" | "provider_unavailable" | "proxy_body_limit" | "proxy_buffers" | "proxy_without_upgrade" | "ready_timeout" | "record_tampered" | "request_timeout" | "role_changed" | "session_tampered" | "shutting_down" | "sign_in_denied" | "sign_in_expired" | "sign_in_page_pasted" | "ticket_used" | "too_large" | "too_many_connections" | "too_many_helpers" | "too_many_requests" | "too_many_streams" | "too_many_viewers" | "unauthenticated" | "unknown_credential" | "unknown_helper" | "unknown_key" | "unknown_machine" | "unknown_method" | "unknown_provider" | "unknown_session" | "unknown_token" | "unsupported_media_type" | "use_completed" | "user_quota" | "viewer_handshake" | "viewer_replaced" | "wrong_agent_token" | "wrong_answer" | "wrong_callback" | "wrong_host";
         /** @description A prompt of the tool that the user answers. */
         PromptView: {
             /** @description A description of the expected answer. */
@@ -2248,7 +2532,10 @@ export interface components {
             /** @description The input must not be shown while it is typed. */
             secret: boolean;
         };
-        /** @description A provider's name in the API: 1 to 40 of `a-z 0-9 _`, beginning with a letter (`codex`, `claude_code`). */
+        /**
+         * @description A provider's name in the API: 1 to 40 of `a-z 0-9 _`, beginning with a letter (`codex`, `claude_code`).
+         * @example demo
+         */
         ProviderId: string;
         /** @description `GET /api/providers`. */
         ProviderList: {
@@ -2357,7 +2644,10 @@ export interface components {
         ReconcileReport: {
             /** @description The required actions, in the order of their execution. */
             actions: components["schemas"]["ReconcileAction"][];
-            /** @description When it ran. */
+            /**
+             * Format: date-time
+             * @description When it ran.
+             */
             at: string;
             /**
              * Format: int32
@@ -2380,7 +2670,10 @@ export interface components {
             grantable: boolean;
             /** @description Its name. */
             host: string;
-            /** @description When a machine last asked for it. */
+            /**
+             * Format: date-time
+             * @description When a machine last asked for it.
+             */
             last_at: string;
             /** @description The newest of these sessions. */
             newest: components["schemas"]["SessionId"];
@@ -2416,7 +2709,10 @@ export interface components {
             phase: components["schemas"]["Phase"];
             /** @description What happened and what to do. */
             sentence: string;
-            /** @description Since when the page is being opened. */
+            /**
+             * Format: date-time
+             * @description Since when the page is being opened.
+             */
             since: string | null;
             /** @description One of the situations of a page. */
             situation: components["schemas"]["Situation"];
@@ -2428,7 +2724,12 @@ export interface components {
              */
             usual_s: number | null;
         };
-        /** @description `POST /api/tokens/{id}/revoke`. */
+        /**
+         * @description `POST /api/tokens/{id}/revoke`.
+         * @example {
+         *       "end_sessions": true
+         *     }
+         */
         RevokeTokenRequest: {
             /** @description Also cancel the active sessions of the token's account. */
             end_sessions?: boolean;
@@ -2446,7 +2747,12 @@ export interface components {
              */
             sessions: number;
         };
-        /** @description `POST /api/tokens/{id}/rotate`. */
+        /**
+         * @description `POST /api/tokens/{id}/rotate`.
+         * @example {
+         *       "overlap_s": 3600
+         *     }
+         */
         RotateTokenRequest: {
             /**
              * Format: int64
@@ -2466,18 +2772,16 @@ export interface components {
             /** @description The visible lines; a line that wrapped is one line. */
             lines: string[];
         };
-        /** @description One user signing one tool in. */
+        /**
+         * @description One user signing one tool in.
+         * @example ses_01m8ydhrgt6fq1x2v7c9ek3b5a
+         */
         SessionId: string;
         /** @description `GET /api/sessions`. */
         SessionList: {
-            next_cursor: components["schemas"]["SessionId"] | null;
+            next: components["schemas"]["SessionId"] | null;
             /** @description Newest first. */
             sessions: components["schemas"]["SessionView"][];
-            /**
-             * Format: int64
-             * @description How many sessions all pages have together; `null` without `count=true`.
-             */
-            total: number | null;
             /** @description Why those of them that have ended did so, by id; only with `include=verdict`. */
             verdicts: {
                 [key: string]: components["schemas"]["Verdict"];
@@ -2488,15 +2792,48 @@ export interface components {
          * @enum {string}
          */
         SessionStatus: "vm_creating" | "vm_created" | "vm_started" | "authenticating" | "vm_stopped" | "completed" | "failed" | "cancelled" | "expired";
+        /** @description A session in a webhook message. */
+        SessionSummary: {
+            /**
+             * Format: date-time
+             * @description When it was accepted.
+             */
+            created_at: string;
+            /**
+             * Format: date-time
+             * @description When it ended.
+             */
+            ended_at: string | null;
+            /** @description Its id. */
+            id: components["schemas"]["SessionId"];
+            /** @description The sign-in method. */
+            method: string;
+            /** @description The provider. */
+            provider: components["schemas"]["ProviderId"];
+            reason: components["schemas"]["Reason"] | null;
+            /** @description Its status. */
+            status: components["schemas"]["SessionStatus"];
+            /** @description The caller's id for the user. */
+            user_id: string | null;
+        };
         /** @description One session. */
         SessionView: {
-            /** @description When it was accepted. */
+            /**
+             * Format: date-time
+             * @description When it was accepted.
+             */
             created_at: string;
             credential: components["schemas"]["CredentialMeta"] | null;
             credential_use: components["schemas"]["CredentialUseView"] | null;
-            /** @description When it ends at the latest. */
+            /**
+             * Format: date-time
+             * @description When it ends at the latest.
+             */
             deadline_at: string;
-            /** @description When it ended. */
+            /**
+             * Format: date-time
+             * @description When it ended.
+             */
             ended_at: string | null;
             /** @description The same for the person at the session's page. */
             for_person: components["schemas"]["ForPerson"];
@@ -2512,7 +2849,10 @@ export interface components {
             generations_max: number;
             /** @description Its id. */
             id: components["schemas"]["SessionId"];
-            /** @description When it ends unless it is used before. */
+            /**
+             * Format: date-time
+             * @description When it ends unless it is used before.
+             */
             idle_deadline_at: string | null;
             /** @description The lanes of the present method, the preferred one first. */
             lanes: components["schemas"]["Lane"][];
@@ -2583,7 +2923,10 @@ export interface components {
             browser_url: string | null;
             /** @description The code to type there. */
             device_code: string | null;
-            /** @description When the code expires. */
+            /**
+             * Format: date-time
+             * @description When the code expires.
+             */
             device_code_until: string | null;
             /** @description The reason that the tool shows for a failed sign-in. */
             failed: string | null;
@@ -2626,7 +2969,10 @@ export interface components {
         };
         /** @description The starts of one interval of the period. */
         StartInterval: {
-            /** @description When the interval begins. */
+            /**
+             * Format: date-time
+             * @description When the interval begins.
+             */
             at: string;
             /**
              * Format: int64
@@ -2644,7 +2990,15 @@ export interface components {
              */
             starts: number;
         };
-        /** @description `POST /api/auth/start`. */
+        /**
+         * @description `POST /api/auth/start`.
+         * @example {
+         *       "idempotency_key": "order-4711",
+         *       "provider": "demo",
+         *       "return_url": "https://app.example.com/done",
+         *       "user_id": "u-17"
+         *     }
+         */
         StartRequest: {
             /** @description Two requests of one caller with the same key start only one session. 1 to 255 characters. */
             idempotency_key?: string | null;
@@ -2695,6 +3049,8 @@ export interface components {
          * @enum {string}
          */
         StoragePolicy: "store" | "deliver_once" | "keep_in_machine" | "forbidden";
+        /** @description Changes before this event are not known: read the list again. */
+        StreamReset: Record<string, unknown>;
         /** @description What a deed was done to. */
         Subject: {
             /** @description The caller, for tokens, logins and links. */
@@ -2716,7 +3072,13 @@ export interface components {
             /** @description Sent as the WebSocket subprotocol `ticket.<this>` in addition to `binary`. */
             ticket: string;
         };
-        /** @description Request of `POST …/ticket`. */
+        /**
+         * @description Request of `POST …/ticket`.
+         * @example {
+         *       "purpose": "desktop",
+         *       "view_only": true
+         *     }
+         */
         TicketRequest: {
             /** @description The WebSocket to open. */
             purpose: components["schemas"]["TicketTarget"];
@@ -2735,7 +3097,10 @@ export interface components {
         };
         /** @description One entry of a session's timeline. */
         TimelineEntry: {
-            /** @description When it happened. */
+            /**
+             * Format: date-time
+             * @description When it happened.
+             */
             at: string;
             /** @description Details, by kind. */
             data: Record<string, unknown>;
@@ -2756,8 +3121,6 @@ export interface components {
         TimelineKind: "accepted" | "completed" | "failed" | "cancelled" | "expired" | "entries_lost" | "reports_dropped" | "entry_tampered" | "entry_removed" | "machine_requested" | "machine_start_failed" | "machine_ready" | "claim_failed" | "machine_adopted" | "channel_lost" | "channel_reopened" | "restart_requested" | "restart_rejected" | "machine_replaced" | "machine_exited" | "machine_removed" | "machine_not_removed" | "desktop_connected" | "desktop_connect_failed" | "stage_failed" | "child_exited" | "crash_loop" | "crash_loop_ended" | "memory_low" | "memory_recovered" | "out_of_memory" | "cli_started" | "cli_exited" | "sign_in_url" | "unexpected_url" | "device_code" | "browser_opening" | "browser_opened" | "browser_not_opened" | "prompt_opened" | "prompt_closed" | "keys_pressed" | "pasted" | "paste_rejected" | "tool_signed_in" | "tool_failed" | "method_chosen" | "method_switched" | "method_resent" | "candidate_rejected" | "candidate_accepted" | "delivery_retry" | "delivery_rejected" | "credential_kept_in_machine" | "credential_use_waiting" | "credential_use_turn" | "credential_unsealed" | "credential_checked" | "credential_check_inconclusive" | "use_completed" | "credential_refreshed" | "credential_not_refreshed" | "credential_leased" | "credential_deleted" | "credential_delivery_expired" | "webhook_delivered" | "webhook_failed" | "webhook_abandoned" | "egress_allowed" | "egress_denied" | "egress_granted" | "egress_full" | "egress_totals" | "consent_given" | "viewer_joined" | "viewer_disconnected" | "terminal_disconnected" | "viewer_rejected" | "proxy_fault" | "ticket_rejected" | "unknown";
         /** @description `GET /api/tokens`. */
         TokenList: {
-            /** @description The value of `cursor` for the next page; `null`: there are no more tokens. */
-            next_cursor: string | null;
             /** @description Newest first. */
             tokens: components["schemas"]["TokenView"][];
         };
@@ -2768,26 +3131,44 @@ export interface components {
         TokenRole: "operator" | "auditor" | "backend";
         /** @description A token, or another caller that is not bound to one session. */
         TokenView: {
-            /** @description When it was created (RFC 3339). */
+            /**
+             * Format: date-time
+             * @description When it was created (RFC 3339).
+             */
             created_at: string;
-            /** @description When it expires (RFC 3339). */
+            /**
+             * Format: date-time
+             * @description When it expires (RFC 3339).
+             */
             expires_at: string | null;
             /** @description The id. */
             id: string;
             /** @description `api_token`, `browser_cookie` or `local_socket`. */
             kind: string;
-            /** @description When it was last used, to the minute (RFC 3339). */
+            /**
+             * Format: date-time
+             * @description When it was last used, to the minute (RFC 3339).
+             */
             last_used_at: string | null;
             /** @description The name. */
             name: string;
-            /** @description When it was revoked (RFC 3339). */
+            /**
+             * Format: date-time
+             * @description When it was revoked (RFC 3339).
+             */
             revoked_at: string | null;
             /** @description `operator`, `auditor`, `backend` or `user`. */
             role: string;
             /** @description The scopes. */
             scopes: components["schemas"]["Scope"][];
         };
-        /** @description Request of `POST …/type`. */
+        /**
+         * @description Request of `POST …/type`.
+         * @example {
+         *       "enter": true,
+         *       "text": "yes"
+         *     }
+         */
         TypeRequest: {
             /** @description Whether to press Enter after the text. */
             enter?: boolean;
@@ -2818,12 +3199,27 @@ export interface components {
         Verdict: "waiting_for_user" | "command_running" | "waiting_for_capacity" | "machine_starting" | "machine_being_replaced" | "delivering" | "resuming" | "agent_unreachable" | "desktop_unreachable" | "proxy_without_upgrade" | "proxy_fault" | "external_no_route" | "external_refused" | "external_timeout" | "external_silent" | "external_closed" | "external_certificate" | "external_no_tls" | "external_wrong_protocol" | "external_security_unsupported" | "external_password_rejected" | "external_rejected" | "external_removed" | "cli_not_started" | "sign_in_declined" | "code_expired" | "account_refused" | "certificate_not_valid_now" | "guest_disk_full" | "cli_failed" | "cli_exited_without_credential" | "egress_denied" | "egress_unreachable" | "egress_proxy" | "unknown_authority" | "credential_invalid_format" | "credential_not_confirmed" | "guest_out_of_memory" | "guest_crash_loop" | "guest_memory_low" | "delivery_failing" | "machine_exited" | "machine_killed" | "machine_file_unreadable" | "out_of_memory" | "machine_deadline" | "guest_power_off" | "guest_panic" | "vmm_error" | "forbidden_system_call" | "machine_unresponsive" | "channel_violation" | "keeper_lost" | "machine_start_failed" | "machine_stopped" | "machine_end_unknown" | "ready_timeout" | "image_mismatch" | "claim_failed" | "no_image" | "no_capacity" | "completed" | "cancelled" | "idle_expired" | "deadline_expired" | "server_restarted" | "provider_removed" | "credential_deleted" | "credential_in_use" | "internal_error" | "unknown";
         /** @description A failed attempt. */
         WebhookError: {
-            /** @description When it failed. */
+            /**
+             * Format: date-time
+             * @description When it failed.
+             */
             at: string;
             /** @description The message, by its `webhook-id`. */
             message: components["schemas"]["MessageId"];
             /** @description Why it failed. */
             why: string;
+        };
+        /** @description The body of a message. */
+        WebhookNotification: {
+            /** @description The affected session and credential. */
+            data: components["schemas"]["NotificationData"];
+            /**
+             * Format: date-time
+             * @description When it happened, RFC 3339.
+             */
+            timestamp: string;
+            /** @description The type ([`CREDENTIAL_STORED`], [`SESSION_ENDED`], [`CREDENTIAL_EXPIRING`], [`CREDENTIAL_NEEDS_AUTH`]). */
+            type: string;
         };
         /** @description `GET /api/webhook`: the state of the webhook deliveries. */
         WebhookReport: {
@@ -2872,10 +3268,230 @@ export interface components {
             results: components["schemas"]["WebhookTestResult"][];
         };
     };
-    responses: never;
+    responses: {
+        /** @description The caller may not do this, or its token lacks a scope. */
+        Forbidden: {
+            headers: {
+                "X-Request-Id": components["headers"]["RequestId"];
+                [name: string]: unknown;
+            };
+            content: {
+                /**
+                 * @example {
+                 *       "close_code": 4403,
+                 *       "code": "missing_scope",
+                 *       "for_person": "You may not do that here. Please tell the people who run this page.",
+                 *       "remedy": "Use a token with the scope that the detail names; `anteroom token list` shows the scopes.",
+                 *       "sentence": "This token lacks a scope that the request needs."
+                 *     }
+                 */
+                "application/json": components["schemas"]["ProblemBody"];
+            };
+        };
+        /** @description A fault of the server. */
+        InternalError: {
+            headers: {
+                "X-Request-Id": components["headers"]["RequestId"];
+                [name: string]: unknown;
+            };
+            content: {
+                /**
+                 * @example {
+                 *       "close_code": 4500,
+                 *       "code": "internal",
+                 *       "for_person": "Something went wrong here. Please try again, or tell the people who run this page.",
+                 *       "remedy": "The server's log has the cause; search it for the time and the session.",
+                 *       "sentence": "Something failed inside the server."
+                 *     }
+                 */
+                "application/json": components["schemas"]["ProblemBody"];
+            };
+        };
+        /** @description The path, the query or the body is malformed. */
+        Malformed: {
+            headers: {
+                "X-Request-Id": components["headers"]["RequestId"];
+                [name: string]: unknown;
+            };
+            content: {
+                /**
+                 * @example {
+                 *       "close_code": 4400,
+                 *       "code": "malformed",
+                 *       "for_person": "This address is not complete. Check that the whole link was copied.",
+                 *       "remedy": "Correct the request as the detail says.",
+                 *       "sentence": "The request is not well formed."
+                 *     }
+                 */
+                "application/json": components["schemas"]["ProblemBody"];
+            };
+        };
+        /** @description There is no such resource. */
+        NotFound: {
+            headers: {
+                "X-Request-Id": components["headers"]["RequestId"];
+                [name: string]: unknown;
+            };
+            content: {
+                /**
+                 * @example {
+                 *       "close_code": 4404,
+                 *       "code": "unknown_session",
+                 *       "for_person": "There is nothing here any more. Go back to where you came from and start again.",
+                 *       "remedy": "Start a new one.",
+                 *       "sentence": "There is no such session."
+                 *     }
+                 */
+                "application/json": components["schemas"]["ProblemBody"];
+            };
+        };
+        /** @description The body did not arrive in time. */
+        RequestTimeout: {
+            headers: {
+                "X-Request-Id": components["headers"]["RequestId"];
+                [name: string]: unknown;
+            };
+            content: {
+                /**
+                 * @example {
+                 *       "close_code": 4408,
+                 *       "code": "request_timeout",
+                 *       "for_person": "Your connection is slow. Please try again.",
+                 *       "remedy": "Send the request again, faster; docs/limits.md lists the limits.",
+                 *       "sentence": "The request's body did not arrive in time."
+                 *     }
+                 */
+                "application/json": components["schemas"]["ProblemBody"];
+            };
+        };
+        /** @description The body is too large. */
+        TooLarge: {
+            headers: {
+                "X-Request-Id": components["headers"]["RequestId"];
+                [name: string]: unknown;
+            };
+            content: {
+                /**
+                 * @example {
+                 *       "close_code": 4413,
+                 *       "code": "too_large",
+                 *       "for_person": "That text is too long.",
+                 *       "remedy": "Send less; the limit of a delivery is 1 MiB.",
+                 *       "sentence": "The body is larger than this server accepts."
+                 *     }
+                 */
+                "application/json": components["schemas"]["ProblemBody"];
+            };
+        };
+        /** @description The caller sends too many requests. */
+        TooManyRequests: {
+            headers: {
+                "Retry-After": components["headers"]["RetryAfter"];
+                "X-Request-Id": components["headers"]["RequestId"];
+                [name: string]: unknown;
+            };
+            content: {
+                /**
+                 * @example {
+                 *       "close_code": 4429,
+                 *       "code": "too_many_requests",
+                 *       "for_person": "That was a little too fast. Please wait a moment and try again.",
+                 *       "remedy": "Wait as long as Retry-After names, then try again; docs/limits.md lists the limits.",
+                 *       "sentence": "Requests of this kind arrive too fast."
+                 *     }
+                 */
+                "application/json": components["schemas"]["ProblemBody"];
+            };
+        };
+        /** @description The caller is not authenticated. */
+        Unauthenticated: {
+            headers: {
+                "WWW-Authenticate": components["headers"]["Authenticate"];
+                "X-Request-Id": components["headers"]["RequestId"];
+                [name: string]: unknown;
+            };
+            content: {
+                /**
+                 * @example {
+                 *       "close_code": 4401,
+                 *       "code": "unauthenticated",
+                 *       "for_person": "You are not signed in here. Open your link again, or go back to where you came from and start again.",
+                 *       "remedy": "Sign in, open the link that `anteroom serve` printed, or send an API token.",
+                 *       "sentence": "No valid token, cookie or ticket was sent."
+                 *     }
+                 */
+                "application/json": components["schemas"]["ProblemBody"];
+            };
+        };
+        /** @description The server or its database is not available now. */
+        Unavailable: {
+            headers: {
+                "Retry-After": components["headers"]["RetryAfter"];
+                "X-Request-Id": components["headers"]["RequestId"];
+                [name: string]: unknown;
+            };
+            content: {
+                /**
+                 * @example {
+                 *       "close_code": 4503,
+                 *       "code": "database_unavailable",
+                 *       "for_person": "This is not available at the moment. Please try again in a moment.",
+                 *       "remedy": "Try again; the server's health page names the cause.",
+                 *       "sentence": "The database cannot be used at the moment."
+                 *     }
+                 */
+                "application/json": components["schemas"]["ProblemBody"];
+            };
+        };
+        /** @description The body is not `application/json`. */
+        UnsupportedMediaType: {
+            headers: {
+                "X-Request-Id": components["headers"]["RequestId"];
+                [name: string]: unknown;
+            };
+            content: {
+                /**
+                 * @example {
+                 *       "close_code": 4400,
+                 *       "code": "unsupported_media_type",
+                 *       "for_person": "This did not work. Please tell the people who run this page.",
+                 *       "remedy": "Send `Content-Type: application/json` and a JSON body.",
+                 *       "sentence": "The body must be JSON."
+                 *     }
+                 */
+                "application/json": components["schemas"]["ProblemBody"];
+            };
+        };
+        /** @description This server does not have the host name of the request. */
+        WrongHost: {
+            headers: {
+                "X-Request-Id": components["headers"]["RequestId"];
+                [name: string]: unknown;
+            };
+            content: {
+                /**
+                 * @example {
+                 *       "close_code": 4400,
+                 *       "code": "wrong_host",
+                 *       "for_person": "This page is not available at this address. Open the link that you were given.",
+                 *       "remedy": "Use the address that `anteroom serve` printed; behind a reverse proxy, set public_url and let the proxy pass on the Host header.",
+                 *       "sentence": "This server does not have the host name of this request."
+                 *     }
+                 */
+                "application/json": components["schemas"]["ProblemBody"];
+            };
+        };
+    };
     parameters: never;
     requestBodies: never;
-    headers: never;
+    headers: {
+        /** @description How to authenticate. */
+        Authenticate: "Bearer";
+        /** @description The id of the request, which the server's log has, too. */
+        RequestId: string;
+        /** @description When to try again, seconds; absent: it is not known. */
+        RetryAfter: number;
+    };
     pathItems: never;
 }
 export type $defs = Record<string, never>;
@@ -2896,19 +3512,31 @@ export interface operations {
             /** @description The events were accepted. */
             204: {
                 headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
                     [name: string]: unknown;
                 };
                 content?: never;
             };
+            400: components["responses"]["Malformed"];
             /** @description The agent token is missing or wrong. */
             401: {
                 headers: {
+                    "WWW-Authenticate": components["headers"]["Authenticate"];
+                    "X-Request-Id": components["headers"]["RequestId"];
                     [name: string]: unknown;
                 };
                 content: {
                     "application/json": components["schemas"]["ProblemBody"];
                 };
             };
+            403: components["responses"]["Forbidden"];
+            408: components["responses"]["RequestTimeout"];
+            413: components["responses"]["TooLarge"];
+            415: components["responses"]["UnsupportedMediaType"];
+            421: components["responses"]["WrongHost"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["Unavailable"];
         };
     };
     get_agent_session: {
@@ -2923,30 +3551,40 @@ export interface operations {
             /** @description The session. */
             200: {
                 headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
                     [name: string]: unknown;
                 };
                 content: {
                     "application/json": components["schemas"]["AgentSession"];
                 };
             };
+            400: components["responses"]["Malformed"];
             /** @description The agent token is missing or wrong. */
             401: {
                 headers: {
+                    "WWW-Authenticate": components["headers"]["Authenticate"];
+                    "X-Request-Id": components["headers"]["RequestId"];
                     [name: string]: unknown;
                 };
                 content: {
                     "application/json": components["schemas"]["ProblemBody"];
                 };
             };
+            403: components["responses"]["Forbidden"];
             /** @description No active session uses the machine now; poll again. */
             404: {
                 headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
                     [name: string]: unknown;
                 };
                 content: {
                     "application/json": components["schemas"]["ProblemBody"];
                 };
             };
+            421: components["responses"]["WrongHost"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["Unavailable"];
         };
     };
     list_audit_records: {
@@ -2970,8 +3608,6 @@ export interface operations {
                 since_ms?: number | null;
                 /** @description Only records before this time, milliseconds since 1970. */
                 until_ms?: number | null;
-                /** @description `next_cursor` of the page before, whose other parameters are repeated. */
-                cursor?: number | null;
                 /** @description Records at most, 1 to 1000; default 100. */
                 limit?: number | null;
             };
@@ -2984,6 +3620,7 @@ export interface operations {
             /** @description The records. */
             200: {
                 headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
                     [name: string]: unknown;
                 };
                 content: {
@@ -2993,21 +3630,28 @@ export interface operations {
             /** @description The query is malformed. */
             400: {
                 headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
                     [name: string]: unknown;
                 };
                 content: {
                     "application/json": components["schemas"]["ProblemBody"];
                 };
             };
+            401: components["responses"]["Unauthenticated"];
             /** @description The caller has not the scope `audit`. */
             403: {
                 headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
                     [name: string]: unknown;
                 };
                 content: {
                     "application/json": components["schemas"]["ProblemBody"];
                 };
             };
+            421: components["responses"]["WrongHost"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["Unavailable"];
         };
     };
     verify_audit_trail: {
@@ -3022,21 +3666,29 @@ export interface operations {
             /** @description The result. */
             200: {
                 headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
                     [name: string]: unknown;
                 };
                 content: {
                     "application/json": components["schemas"]["AuditVerification"];
                 };
             };
+            400: components["responses"]["Malformed"];
+            401: components["responses"]["Unauthenticated"];
             /** @description The caller has not the scope `audit`. */
             403: {
                 headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
                     [name: string]: unknown;
                 };
                 content: {
                     "application/json": components["schemas"]["ProblemBody"];
                 };
             };
+            421: components["responses"]["WrongHost"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["Unavailable"];
         };
     };
     store_credential: {
@@ -3048,49 +3700,63 @@ export interface operations {
         };
         requestBody: {
             content: {
-                "application/json": Record<string, unknown>;
+                "application/json": components["schemas"]["CredentialDelivery"];
             };
         };
         responses: {
             /** @description The credential was stored, or ignored because the session has one. */
             200: {
                 headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
                     [name: string]: unknown;
                 };
                 content: {
                     "application/json": components["schemas"]["DeliveryResult"];
                 };
             };
+            400: components["responses"]["Malformed"];
             /** @description The agent token is missing or wrong. */
             401: {
                 headers: {
+                    "WWW-Authenticate": components["headers"]["Authenticate"];
+                    "X-Request-Id": components["headers"]["RequestId"];
                     [name: string]: unknown;
                 };
                 content: {
                     "application/json": components["schemas"]["ProblemBody"];
                 };
             };
+            403: components["responses"]["Forbidden"];
+            408: components["responses"]["RequestTimeout"];
             /** @description The body is larger than 1 MiB. */
             413: {
                 headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
                     [name: string]: unknown;
                 };
                 content: {
                     "application/json": components["schemas"]["ProblemBody"];
                 };
             };
+            415: components["responses"]["UnsupportedMediaType"];
+            421: components["responses"]["WrongHost"];
             /** @description The files do not meet the provider's rules. */
             422: {
                 headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
                     [name: string]: unknown;
                 };
                 content: {
                     "application/json": components["schemas"]["ProblemBody"];
                 };
             };
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalError"];
             /** @description The database cannot be written now; retry. */
             503: {
                 headers: {
+                    "Retry-After": components["headers"]["RetryAfter"];
+                    "X-Request-Id": components["headers"]["RequestId"];
                     [name: string]: unknown;
                 };
                 content: {
@@ -3104,7 +3770,8 @@ export interface operations {
             query?: never;
             header?: never;
             path: {
-                id: string;
+                /** @description The session's id. */
+                id: components["schemas"]["SessionId"];
             };
             cookie?: never;
         };
@@ -3113,15 +3780,19 @@ export interface operations {
             /** @description The session. */
             200: {
                 headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
                     [name: string]: unknown;
                 };
                 content: {
                     "application/json": components["schemas"]["SessionView"];
                 };
             };
+            400: components["responses"]["Malformed"];
+            401: components["responses"]["Unauthenticated"];
             /** @description The caller may not use this session. */
             403: {
                 headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
                     [name: string]: unknown;
                 };
                 content: {
@@ -3131,12 +3802,17 @@ export interface operations {
             /** @description There is no such session. */
             404: {
                 headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
                     [name: string]: unknown;
                 };
                 content: {
                     "application/json": components["schemas"]["ProblemBody"];
                 };
             };
+            421: components["responses"]["WrongHost"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["Unavailable"];
         };
     };
     create_bundle: {
@@ -3144,7 +3820,8 @@ export interface operations {
             query?: never;
             header?: never;
             path: {
-                id: string;
+                /** @description The session's id. */
+                id: components["schemas"]["SessionId"];
             };
             cookie?: never;
         };
@@ -3153,15 +3830,19 @@ export interface operations {
             /** @description The bundle, a .tar.gz without secrets */
             200: {
                 headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/gzip": unknown;
+                    "application/gzip": string;
                 };
             };
+            400: components["responses"]["Malformed"];
+            401: components["responses"]["Unauthenticated"];
             /** @description The caller is not an operator. */
             403: {
                 headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
                     [name: string]: unknown;
                 };
                 content: {
@@ -3171,12 +3852,17 @@ export interface operations {
             /** @description There is no such session. */
             404: {
                 headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
                     [name: string]: unknown;
                 };
                 content: {
                     "application/json": components["schemas"]["ProblemBody"];
                 };
             };
+            421: components["responses"]["WrongHost"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["Unavailable"];
         };
     };
     cancel_session: {
@@ -3184,7 +3870,8 @@ export interface operations {
             query?: never;
             header?: never;
             path: {
-                id: string;
+                /** @description The session's id. */
+                id: components["schemas"]["SessionId"];
             };
             cookie?: never;
         };
@@ -3193,12 +3880,21 @@ export interface operations {
             /** @description The session, ended. */
             200: {
                 headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
                     [name: string]: unknown;
                 };
                 content: {
                     "application/json": components["schemas"]["SessionView"];
                 };
             };
+            400: components["responses"]["Malformed"];
+            401: components["responses"]["Unauthenticated"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            421: components["responses"]["WrongHost"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["Unavailable"];
         };
     };
     paste_code: {
@@ -3206,7 +3902,8 @@ export interface operations {
             query?: never;
             header?: never;
             path: {
-                id: string;
+                /** @description The session's id. */
+                id: components["schemas"]["SessionId"];
             };
             cookie?: never;
         };
@@ -3219,6 +3916,7 @@ export interface operations {
             /** @description The text was passed to the tool. */
             204: {
                 headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
                     [name: string]: unknown;
                 };
                 content?: never;
@@ -3226,15 +3924,21 @@ export interface operations {
             /** @description The request is malformed. */
             400: {
                 headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
                     [name: string]: unknown;
                 };
                 content: {
                     "application/json": components["schemas"]["ProblemBody"];
                 };
             };
+            401: components["responses"]["Unauthenticated"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            408: components["responses"]["RequestTimeout"];
             /** @description The tool expects no input now. */
             409: {
                 headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
                     [name: string]: unknown;
                 };
                 content: {
@@ -3244,15 +3948,20 @@ export interface operations {
             /** @description The session has ended. */
             410: {
                 headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
                     [name: string]: unknown;
                 };
                 content: {
                     "application/json": components["schemas"]["ProblemBody"];
                 };
             };
+            413: components["responses"]["TooLarge"];
+            415: components["responses"]["UnsupportedMediaType"];
+            421: components["responses"]["WrongHost"];
             /** @description The text was rejected. */
             422: {
                 headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
                     [name: string]: unknown;
                 };
                 content: {
@@ -3262,21 +3971,26 @@ export interface operations {
             /** @description Too many in a short time. */
             429: {
                 headers: {
+                    "Retry-After": components["headers"]["RetryAfter"];
+                    "X-Request-Id": components["headers"]["RequestId"];
                     [name: string]: unknown;
                 };
                 content: {
                     "application/json": components["schemas"]["ProblemBody"];
                 };
             };
+            500: components["responses"]["InternalError"];
             /** @description The machine's agent does not answer. */
             502: {
                 headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
                     [name: string]: unknown;
                 };
                 content: {
                     "application/json": components["schemas"]["ProblemBody"];
                 };
             };
+            503: components["responses"]["Unavailable"];
         };
     };
     get_consent: {
@@ -3284,7 +3998,8 @@ export interface operations {
             query?: never;
             header?: never;
             path: {
-                id: string;
+                /** @description The session's id. */
+                id: components["schemas"]["SessionId"];
             };
             cookie?: never;
         };
@@ -3293,21 +4008,30 @@ export interface operations {
             /** @description The request to sign in. */
             200: {
                 headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
                     [name: string]: unknown;
                 };
                 content: {
                     "application/json": components["schemas"]["ConsentView"];
                 };
             };
+            400: components["responses"]["Malformed"];
+            401: components["responses"]["Unauthenticated"];
             /** @description The caller may not use this session. */
             403: {
                 headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
                     [name: string]: unknown;
                 };
                 content: {
                     "application/json": components["schemas"]["ProblemBody"];
                 };
             };
+            404: components["responses"]["NotFound"];
+            421: components["responses"]["WrongHost"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["Unavailable"];
         };
     };
     give_consent: {
@@ -3315,7 +4039,8 @@ export interface operations {
             query?: never;
             header?: never;
             path: {
-                id: string;
+                /** @description The session's id. */
+                id: components["schemas"]["SessionId"];
             };
             cookie?: never;
         };
@@ -3324,30 +4049,40 @@ export interface operations {
             /** @description The viewer has agreed. */
             200: {
                 headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
                     [name: string]: unknown;
                 };
                 content: {
                     "application/json": components["schemas"]["ConsentView"];
                 };
             };
+            400: components["responses"]["Malformed"];
+            401: components["responses"]["Unauthenticated"];
             /** @description The caller may not use this session. */
             403: {
                 headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
                     [name: string]: unknown;
                 };
                 content: {
                     "application/json": components["schemas"]["ProblemBody"];
                 };
             };
+            404: components["responses"]["NotFound"];
             /** @description The session has ended. */
             410: {
                 headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
                     [name: string]: unknown;
                 };
                 content: {
                     "application/json": components["schemas"]["ProblemBody"];
                 };
             };
+            421: components["responses"]["WrongHost"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["Unavailable"];
         };
     };
     get_session_credentials: {
@@ -3355,7 +4090,8 @@ export interface operations {
             query?: never;
             header?: never;
             path: {
-                id: string;
+                /** @description The session's id. */
+                id: components["schemas"]["SessionId"];
             };
             cookie?: never;
         };
@@ -3364,12 +4100,21 @@ export interface operations {
             /** @description At most one credential. */
             200: {
                 headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
                     [name: string]: unknown;
                 };
                 content: {
                     "application/json": components["schemas"]["CredentialList"];
                 };
             };
+            400: components["responses"]["Malformed"];
+            401: components["responses"]["Unauthenticated"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            421: components["responses"]["WrongHost"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["Unavailable"];
         };
     };
     get_diagnosis: {
@@ -3377,7 +4122,8 @@ export interface operations {
             query?: never;
             header?: never;
             path: {
-                id: string;
+                /** @description The session's id. */
+                id: components["schemas"]["SessionId"];
             };
             cookie?: never;
         };
@@ -3386,15 +4132,19 @@ export interface operations {
             /** @description The diagnosis. */
             200: {
                 headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
                     [name: string]: unknown;
                 };
                 content: {
                     "application/json": components["schemas"]["Diagnosis"];
                 };
             };
+            400: components["responses"]["Malformed"];
+            401: components["responses"]["Unauthenticated"];
             /** @description The caller may not use this session. */
             403: {
                 headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
                     [name: string]: unknown;
                 };
                 content: {
@@ -3404,12 +4154,17 @@ export interface operations {
             /** @description There is no such session. */
             404: {
                 headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
                     [name: string]: unknown;
                 };
                 content: {
                     "application/json": components["schemas"]["ProblemBody"];
                 };
             };
+            421: components["responses"]["WrongHost"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["Unavailable"];
         };
     };
     get_session_events: {
@@ -3420,7 +4175,8 @@ export interface operations {
             };
             header?: never;
             path: {
-                id: string;
+                /** @description The session's id. */
+                id: components["schemas"]["SessionId"];
             };
             cookie?: never;
         };
@@ -3429,15 +4185,20 @@ export interface operations {
             /** @description The timeline entries, or the event stream. */
             200: {
                 headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
                     [name: string]: unknown;
                 };
                 content: {
                     "application/json": components["schemas"]["Timeline"];
+                    "text/event-stream": string;
                 };
             };
+            400: components["responses"]["Malformed"];
+            401: components["responses"]["Unauthenticated"];
             /** @description The caller may not use this session. */
             403: {
                 headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
                     [name: string]: unknown;
                 };
                 content: {
@@ -3447,21 +4208,27 @@ export interface operations {
             /** @description There is no such session. */
             404: {
                 headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
                     [name: string]: unknown;
                 };
                 content: {
                     "application/json": components["schemas"]["ProblemBody"];
                 };
             };
+            421: components["responses"]["WrongHost"];
             /** @description The caller or the session has too many event streams. */
             429: {
                 headers: {
+                    "Retry-After": components["headers"]["RetryAfter"];
+                    "X-Request-Id": components["headers"]["RequestId"];
                     [name: string]: unknown;
                 };
                 content: {
                     "application/json": components["schemas"]["ProblemBody"];
                 };
             };
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["Unavailable"];
         };
     };
     send_heartbeat: {
@@ -3469,7 +4236,8 @@ export interface operations {
             query?: never;
             header?: never;
             path: {
-                id: string;
+                /** @description The session's id. */
+                id: components["schemas"]["SessionId"];
             };
             cookie?: never;
         };
@@ -3478,21 +4246,31 @@ export interface operations {
             /** @description The session. */
             200: {
                 headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
                     [name: string]: unknown;
                 };
                 content: {
                     "application/json": components["schemas"]["SessionView"];
                 };
             };
+            400: components["responses"]["Malformed"];
+            401: components["responses"]["Unauthenticated"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
             /** @description The session has ended. */
             410: {
                 headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
                     [name: string]: unknown;
                 };
                 content: {
                     "application/json": components["schemas"]["ProblemBody"];
                 };
             };
+            421: components["responses"]["WrongHost"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["Unavailable"];
         };
     };
     list_helpers: {
@@ -3500,7 +4278,8 @@ export interface operations {
             query?: never;
             header?: never;
             path: {
-                id: string;
+                /** @description The session's id. */
+                id: components["schemas"]["SessionId"];
             };
             cookie?: never;
         };
@@ -3509,15 +4288,19 @@ export interface operations {
             /** @description The helpers. */
             200: {
                 headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
                     [name: string]: unknown;
                 };
                 content: {
                     "application/json": components["schemas"]["HelperList"];
                 };
             };
+            400: components["responses"]["Malformed"];
+            401: components["responses"]["Unauthenticated"];
             /** @description The caller may not list them. */
             403: {
                 headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
                     [name: string]: unknown;
                 };
                 content: {
@@ -3527,12 +4310,17 @@ export interface operations {
             /** @description There is no such session. */
             404: {
                 headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
                     [name: string]: unknown;
                 };
                 content: {
                     "application/json": components["schemas"]["ProblemBody"];
                 };
             };
+            421: components["responses"]["WrongHost"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["Unavailable"];
         };
     };
     end_helper: {
@@ -3540,8 +4328,10 @@ export interface operations {
             query?: never;
             header?: never;
             path: {
-                id: string;
-                helper: string;
+                /** @description The session's id. */
+                id: components["schemas"]["SessionId"];
+                /** @description The helper's id. */
+                helper: components["schemas"]["CallerId"];
             };
             cookie?: never;
         };
@@ -3550,13 +4340,17 @@ export interface operations {
             /** @description The access is ended. */
             204: {
                 headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
                     [name: string]: unknown;
                 };
                 content?: never;
             };
+            400: components["responses"]["Malformed"];
+            401: components["responses"]["Unauthenticated"];
             /** @description The caller may not end it. */
             403: {
                 headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
                     [name: string]: unknown;
                 };
                 content: {
@@ -3566,12 +4360,17 @@ export interface operations {
             /** @description The session has no such helper or open invitation. */
             404: {
                 headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
                     [name: string]: unknown;
                 };
                 content: {
                     "application/json": components["schemas"]["ProblemBody"];
                 };
             };
+            421: components["responses"]["WrongHost"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["Unavailable"];
         };
     };
     grant_host: {
@@ -3579,7 +4378,8 @@ export interface operations {
             query?: never;
             header?: never;
             path: {
-                id: string;
+                /** @description The session's id. */
+                id: components["schemas"]["SessionId"];
             };
             cookie?: never;
         };
@@ -3592,6 +4392,7 @@ export interface operations {
             /** @description The host is allowed. */
             204: {
                 headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
                     [name: string]: unknown;
                 };
                 content?: never;
@@ -3599,15 +4400,18 @@ export interface operations {
             /** @description It is not a host name that was denied to this session at port 443, or the session has as many additional hosts as it may have. */
             400: {
                 headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
                     [name: string]: unknown;
                 };
                 content: {
                     "application/json": components["schemas"]["ProblemBody"];
                 };
             };
+            401: components["responses"]["Unauthenticated"];
             /** @description The caller is not an operator. */
             403: {
                 headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
                     [name: string]: unknown;
                 };
                 content: {
@@ -3617,21 +4421,30 @@ export interface operations {
             /** @description There is no such session. */
             404: {
                 headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
                     [name: string]: unknown;
                 };
                 content: {
                     "application/json": components["schemas"]["ProblemBody"];
                 };
             };
+            408: components["responses"]["RequestTimeout"];
             /** @description The session has ended. */
             410: {
                 headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
                     [name: string]: unknown;
                 };
                 content: {
                     "application/json": components["schemas"]["ProblemBody"];
                 };
             };
+            413: components["responses"]["TooLarge"];
+            415: components["responses"]["UnsupportedMediaType"];
+            421: components["responses"]["WrongHost"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["Unavailable"];
         };
     };
     invite_helper: {
@@ -3639,7 +4452,8 @@ export interface operations {
             query?: never;
             header?: never;
             path: {
-                id: string;
+                /** @description The session's id. */
+                id: components["schemas"]["SessionId"];
             };
             cookie?: never;
         };
@@ -3652,6 +4466,7 @@ export interface operations {
             /** @description The link. */
             200: {
                 headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
                     [name: string]: unknown;
                 };
                 content: {
@@ -3661,39 +4476,52 @@ export interface operations {
             /** @description The name is malformed. */
             400: {
                 headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
                     [name: string]: unknown;
                 };
                 content: {
                     "application/json": components["schemas"]["ProblemBody"];
                 };
             };
+            401: components["responses"]["Unauthenticated"];
             /** @description The caller may not control this session, or must confirm first. */
             403: {
                 headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
                     [name: string]: unknown;
                 };
                 content: {
                     "application/json": components["schemas"]["ProblemBody"];
                 };
             };
+            404: components["responses"]["NotFound"];
+            408: components["responses"]["RequestTimeout"];
             /** @description The session has ended. */
             410: {
                 headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
                     [name: string]: unknown;
                 };
                 content: {
                     "application/json": components["schemas"]["ProblemBody"];
                 };
             };
+            413: components["responses"]["TooLarge"];
+            415: components["responses"]["UnsupportedMediaType"];
+            421: components["responses"]["WrongHost"];
             /** @description The session has too many helpers and open invitations. */
             429: {
                 headers: {
+                    "Retry-After": components["headers"]["RetryAfter"];
+                    "X-Request-Id": components["headers"]["RequestId"];
                     [name: string]: unknown;
                 };
                 content: {
                     "application/json": components["schemas"]["ProblemBody"];
                 };
             };
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["Unavailable"];
         };
     };
     create_session_link: {
@@ -3701,7 +4529,8 @@ export interface operations {
             query?: never;
             header?: never;
             path: {
-                id: string;
+                /** @description The session's id. */
+                id: components["schemas"]["SessionId"];
             };
             cookie?: never;
         };
@@ -3710,15 +4539,19 @@ export interface operations {
             /** @description The link. */
             200: {
                 headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
                     [name: string]: unknown;
                 };
                 content: {
                     "application/json": components["schemas"]["LoginLink"];
                 };
             };
-            /** @description The session is of another caller, or the caller must confirm first. */
+            400: components["responses"]["Malformed"];
+            401: components["responses"]["Unauthenticated"];
+            /** @description The caller is not an operator, or must confirm first. */
             403: {
                 headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
                     [name: string]: unknown;
                 };
                 content: {
@@ -3728,6 +4561,7 @@ export interface operations {
             /** @description There is no such session. */
             404: {
                 headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
                     [name: string]: unknown;
                 };
                 content: {
@@ -3737,12 +4571,17 @@ export interface operations {
             /** @description The session has ended. */
             410: {
                 headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
                     [name: string]: unknown;
                 };
                 content: {
                     "application/json": components["schemas"]["ProblemBody"];
                 };
             };
+            421: components["responses"]["WrongHost"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["Unavailable"];
         };
     };
     get_session_log: {
@@ -3753,7 +4592,8 @@ export interface operations {
             };
             header?: never;
             path: {
-                id: string;
+                /** @description The session's id. */
+                id: components["schemas"]["SessionId"];
             };
             cookie?: never;
         };
@@ -3762,15 +4602,19 @@ export interface operations {
             /** @description The lines. */
             200: {
                 headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
                     [name: string]: unknown;
                 };
                 content: {
                     "application/json": components["schemas"]["LogLines"];
                 };
             };
+            400: components["responses"]["Malformed"];
+            401: components["responses"]["Unauthenticated"];
             /** @description The caller is not an operator. */
             403: {
                 headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
                     [name: string]: unknown;
                 };
                 content: {
@@ -3780,12 +4624,17 @@ export interface operations {
             /** @description There is no such session. */
             404: {
                 headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
                     [name: string]: unknown;
                 };
                 content: {
                     "application/json": components["schemas"]["ProblemBody"];
                 };
             };
+            421: components["responses"]["WrongHost"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["Unavailable"];
         };
     };
     change_method: {
@@ -3793,7 +4642,8 @@ export interface operations {
             query?: never;
             header?: never;
             path: {
-                id: string;
+                /** @description The session's id. */
+                id: components["schemas"]["SessionId"];
             };
             cookie?: never;
         };
@@ -3806,6 +4656,7 @@ export interface operations {
             /** @description The session with its new method. */
             200: {
                 headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
                     [name: string]: unknown;
                 };
                 content: {
@@ -3815,15 +4666,21 @@ export interface operations {
             /** @description The request is malformed. */
             400: {
                 headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
                     [name: string]: unknown;
                 };
                 content: {
                     "application/json": components["schemas"]["ProblemBody"];
                 };
             };
+            401: components["responses"]["Unauthenticated"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            408: components["responses"]["RequestTimeout"];
             /** @description A delivery is in progress, the machine is not ready, or it is external. */
             409: {
                 headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
                     [name: string]: unknown;
                 };
                 content: {
@@ -3833,24 +4690,122 @@ export interface operations {
             /** @description The session has ended. */
             410: {
                 headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
                     [name: string]: unknown;
                 };
                 content: {
                     "application/json": components["schemas"]["ProblemBody"];
                 };
             };
+            413: components["responses"]["TooLarge"];
+            415: components["responses"]["UnsupportedMediaType"];
+            421: components["responses"]["WrongHost"];
             /** @description Too many in a short time. */
             429: {
                 headers: {
+                    "Retry-After": components["headers"]["RetryAfter"];
+                    "X-Request-Id": components["headers"]["RequestId"];
                     [name: string]: unknown;
                 };
                 content: {
                     "application/json": components["schemas"]["ProblemBody"];
                 };
             };
+            500: components["responses"]["InternalError"];
             /** @description The machine's agent does not answer. */
             502: {
                 headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+            503: components["responses"]["Unavailable"];
+        };
+    };
+    open_desktop_socket: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The session's id. */
+                id: components["schemas"]["SessionId"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The WebSocket is open, or is closed with the code of the error. */
+            101: {
+                headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description The request is no WebSocket handshake. */
+            400: {
+                headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+            401: components["responses"]["Unauthenticated"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            /** @description The machine is not ready, or it was replaced. */
+            409: {
+                headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+            /** @description The session has ended. */
+            410: {
+                headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+            421: components["responses"]["WrongHost"];
+            /** @description The request has no upgrade. */
+            426: {
+                headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalError"];
+            /** @description The desktop or terminal cannot be reached. */
+            502: {
+                headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+            503: components["responses"]["Unavailable"];
+            /** @description The desktop or terminal does not answer. */
+            504: {
+                headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
                     [name: string]: unknown;
                 };
                 content: {
@@ -3864,7 +4819,8 @@ export interface operations {
             query?: never;
             header?: never;
             path: {
-                id: string;
+                /** @description The session's id. */
+                id: components["schemas"]["SessionId"];
             };
             cookie?: never;
         };
@@ -3873,15 +4829,21 @@ export interface operations {
             /** @description The sign-in state with its URL. */
             200: {
                 headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
                     [name: string]: unknown;
                 };
                 content: {
                     "application/json": components["schemas"]["SignInView"];
                 };
             };
+            400: components["responses"]["Malformed"];
+            401: components["responses"]["Unauthenticated"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
             /** @description The tool has not shown a URL yet. */
             409: {
                 headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
                     [name: string]: unknown;
                 };
                 content: {
@@ -3891,12 +4853,17 @@ export interface operations {
             /** @description The session has ended. */
             410: {
                 headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
                     [name: string]: unknown;
                 };
                 content: {
                     "application/json": components["schemas"]["ProblemBody"];
                 };
             };
+            421: components["responses"]["WrongHost"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["Unavailable"];
         };
     };
     open_url: {
@@ -3904,7 +4871,8 @@ export interface operations {
             query?: never;
             header?: never;
             path: {
-                id: string;
+                /** @description The session's id. */
+                id: components["schemas"]["SessionId"];
             };
             cookie?: never;
         };
@@ -3917,6 +4885,7 @@ export interface operations {
             /** @description The URL was opened. */
             204: {
                 headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
                     [name: string]: unknown;
                 };
                 content?: never;
@@ -3924,30 +4893,43 @@ export interface operations {
             /** @description The URL is malformed or too long. */
             400: {
                 headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
                     [name: string]: unknown;
                 };
                 content: {
                     "application/json": components["schemas"]["ProblemBody"];
                 };
             };
+            401: components["responses"]["Unauthenticated"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            408: components["responses"]["RequestTimeout"];
             /** @description The session has ended. */
             410: {
                 headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
                     [name: string]: unknown;
                 };
                 content: {
                     "application/json": components["schemas"]["ProblemBody"];
                 };
             };
+            413: components["responses"]["TooLarge"];
+            415: components["responses"]["UnsupportedMediaType"];
+            421: components["responses"]["WrongHost"];
             /** @description Too many in a short time. */
             429: {
                 headers: {
+                    "Retry-After": components["headers"]["RetryAfter"];
+                    "X-Request-Id": components["headers"]["RequestId"];
                     [name: string]: unknown;
                 };
                 content: {
                     "application/json": components["schemas"]["ProblemBody"];
                 };
             };
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["Unavailable"];
         };
     };
     submit_paste: {
@@ -3955,7 +4937,8 @@ export interface operations {
             query?: never;
             header?: never;
             path: {
-                id: string;
+                /** @description The session's id. */
+                id: components["schemas"]["SessionId"];
             };
             cookie?: never;
         };
@@ -3968,6 +4951,7 @@ export interface operations {
             /** @description How the text was interpreted. */
             200: {
                 headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
                     [name: string]: unknown;
                 };
                 content: {
@@ -3977,15 +4961,21 @@ export interface operations {
             /** @description The request is malformed. */
             400: {
                 headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
                     [name: string]: unknown;
                 };
                 content: {
                     "application/json": components["schemas"]["ProblemBody"];
                 };
             };
+            401: components["responses"]["Unauthenticated"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            408: components["responses"]["RequestTimeout"];
             /** @description The tool expects no input now. */
             409: {
                 headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
                     [name: string]: unknown;
                 };
                 content: {
@@ -3995,15 +4985,20 @@ export interface operations {
             /** @description The session has ended. */
             410: {
                 headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
                     [name: string]: unknown;
                 };
                 content: {
                     "application/json": components["schemas"]["ProblemBody"];
                 };
             };
+            413: components["responses"]["TooLarge"];
+            415: components["responses"]["UnsupportedMediaType"];
+            421: components["responses"]["WrongHost"];
             /** @description The text was rejected. */
             422: {
                 headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
                     [name: string]: unknown;
                 };
                 content: {
@@ -4013,21 +5008,26 @@ export interface operations {
             /** @description Too many in a short time. */
             429: {
                 headers: {
+                    "Retry-After": components["headers"]["RetryAfter"];
+                    "X-Request-Id": components["headers"]["RequestId"];
                     [name: string]: unknown;
                 };
                 content: {
                     "application/json": components["schemas"]["ProblemBody"];
                 };
             };
+            500: components["responses"]["InternalError"];
             /** @description The machine's agent does not answer. */
             502: {
                 headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
                     [name: string]: unknown;
                 };
                 content: {
                     "application/json": components["schemas"]["ProblemBody"];
                 };
             };
+            503: components["responses"]["Unavailable"];
         };
     };
     report_proxy_fault: {
@@ -4035,7 +5035,8 @@ export interface operations {
             query?: never;
             header?: never;
             path: {
-                id: string;
+                /** @description The session's id. */
+                id: components["schemas"]["SessionId"];
             };
             cookie?: never;
         };
@@ -4048,28 +5049,41 @@ export interface operations {
             /** @description It is on the timeline. */
             204: {
                 headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
                     [name: string]: unknown;
                 };
                 content?: never;
             };
+            400: components["responses"]["Malformed"];
+            401: components["responses"]["Unauthenticated"];
             /** @description The caller may not use this session. */
             403: {
                 headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
                     [name: string]: unknown;
                 };
                 content: {
                     "application/json": components["schemas"]["ProblemBody"];
                 };
             };
+            404: components["responses"]["NotFound"];
+            408: components["responses"]["RequestTimeout"];
             /** @description The session has ended. */
             410: {
                 headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
                     [name: string]: unknown;
                 };
                 content: {
                     "application/json": components["schemas"]["ProblemBody"];
                 };
             };
+            413: components["responses"]["TooLarge"];
+            415: components["responses"]["UnsupportedMediaType"];
+            421: components["responses"]["WrongHost"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["Unavailable"];
         };
     };
     restart_machine: {
@@ -4077,7 +5091,8 @@ export interface operations {
             query?: never;
             header?: never;
             path: {
-                id: string;
+                /** @description The session's id. */
+                id: components["schemas"]["SessionId"];
             };
             cookie?: never;
         };
@@ -4086,15 +5101,21 @@ export interface operations {
             /** @description The restart was accepted. */
             202: {
                 headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
                     [name: string]: unknown;
                 };
                 content: {
                     "application/json": components["schemas"]["SessionView"];
                 };
             };
+            400: components["responses"]["Malformed"];
+            401: components["responses"]["Unauthenticated"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
             /** @description No restart is left, a delivery is in progress, or the machine is external. */
             409: {
                 headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
                     [name: string]: unknown;
                 };
                 content: {
@@ -4104,12 +5125,17 @@ export interface operations {
             /** @description The session has ended. */
             410: {
                 headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
                     [name: string]: unknown;
                 };
                 content: {
                     "application/json": components["schemas"]["ProblemBody"];
                 };
             };
+            421: components["responses"]["WrongHost"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["Unavailable"];
         };
     };
     get_screen: {
@@ -4117,7 +5143,8 @@ export interface operations {
             query?: never;
             header?: never;
             path: {
-                id: string;
+                /** @description The session's id. */
+                id: components["schemas"]["SessionId"];
             };
             cookie?: never;
         };
@@ -4126,24 +5153,30 @@ export interface operations {
             /** @description The lines of the screen. */
             200: {
                 headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
                     [name: string]: unknown;
                 };
                 content: {
                     "application/json": components["schemas"]["ScreenView"];
                 };
             };
+            400: components["responses"]["Malformed"];
+            401: components["responses"]["Unauthenticated"];
             /** @description The caller may not use this session. */
             403: {
                 headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
                     [name: string]: unknown;
                 };
                 content: {
                     "application/json": components["schemas"]["ProblemBody"];
                 };
             };
+            404: components["responses"]["NotFound"];
             /** @description The machine is not ready, or it is external. */
             409: {
                 headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
                     [name: string]: unknown;
                 };
                 content: {
@@ -4153,15 +5186,115 @@ export interface operations {
             /** @description The session has ended and its last screen is no longer available. */
             410: {
                 headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
                     [name: string]: unknown;
                 };
                 content: {
                     "application/json": components["schemas"]["ProblemBody"];
                 };
             };
+            421: components["responses"]["WrongHost"];
             /** @description Too many in a short time. */
             429: {
                 headers: {
+                    "Retry-After": components["headers"]["RetryAfter"];
+                    "X-Request-Id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["Unavailable"];
+        };
+    };
+    open_terminal_socket: {
+        parameters: {
+            query?: {
+                /** @description Columns at the beginning. */
+                cols?: number;
+                /** @description Rows at the beginning. */
+                rows?: number;
+            };
+            header?: never;
+            path: {
+                /** @description The session's id. */
+                id: components["schemas"]["SessionId"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The WebSocket is open, or is closed with the code of the error. */
+            101: {
+                headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description The request is no WebSocket handshake. */
+            400: {
+                headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+            401: components["responses"]["Unauthenticated"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            /** @description The machine is not ready, or it was replaced. */
+            409: {
+                headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+            /** @description The session has ended. */
+            410: {
+                headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+            421: components["responses"]["WrongHost"];
+            /** @description The request has no upgrade. */
+            426: {
+                headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalError"];
+            /** @description The desktop or terminal cannot be reached. */
+            502: {
+                headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+            503: components["responses"]["Unavailable"];
+            /** @description The desktop or terminal does not answer. */
+            504: {
+                headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
                     [name: string]: unknown;
                 };
                 content: {
@@ -4175,7 +5308,8 @@ export interface operations {
             query?: never;
             header?: never;
             path: {
-                id: string;
+                /** @description The session's id. */
+                id: components["schemas"]["SessionId"];
             };
             cookie?: never;
         };
@@ -4188,6 +5322,7 @@ export interface operations {
             /** @description The ticket. */
             200: {
                 headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
                     [name: string]: unknown;
                 };
                 content: {
@@ -4197,39 +5332,52 @@ export interface operations {
             /** @description The request is malformed. */
             400: {
                 headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
                     [name: string]: unknown;
                 };
                 content: {
                     "application/json": components["schemas"]["ProblemBody"];
                 };
             };
+            401: components["responses"]["Unauthenticated"];
             /** @description The caller may not use this session. */
             403: {
                 headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
                     [name: string]: unknown;
                 };
                 content: {
                     "application/json": components["schemas"]["ProblemBody"];
                 };
             };
+            404: components["responses"]["NotFound"];
+            408: components["responses"]["RequestTimeout"];
             /** @description The session has ended. */
             410: {
                 headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
                     [name: string]: unknown;
                 };
                 content: {
                     "application/json": components["schemas"]["ProblemBody"];
                 };
             };
+            413: components["responses"]["TooLarge"];
+            415: components["responses"]["UnsupportedMediaType"];
+            421: components["responses"]["WrongHost"];
             /** @description Too many in a short time. */
             429: {
                 headers: {
+                    "Retry-After": components["headers"]["RetryAfter"];
+                    "X-Request-Id": components["headers"]["RequestId"];
                     [name: string]: unknown;
                 };
                 content: {
                     "application/json": components["schemas"]["ProblemBody"];
                 };
             };
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["Unavailable"];
         };
     };
     type_text: {
@@ -4237,7 +5385,8 @@ export interface operations {
             query?: never;
             header?: never;
             path: {
-                id: string;
+                /** @description The session's id. */
+                id: components["schemas"]["SessionId"];
             };
             cookie?: never;
         };
@@ -4250,6 +5399,7 @@ export interface operations {
             /** @description The text was typed. */
             204: {
                 headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
                     [name: string]: unknown;
                 };
                 content?: never;
@@ -4257,30 +5407,43 @@ export interface operations {
             /** @description The request is malformed. */
             400: {
                 headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
                     [name: string]: unknown;
                 };
                 content: {
                     "application/json": components["schemas"]["ProblemBody"];
                 };
             };
+            401: components["responses"]["Unauthenticated"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            408: components["responses"]["RequestTimeout"];
             /** @description The session has ended. */
             410: {
                 headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
                     [name: string]: unknown;
                 };
                 content: {
                     "application/json": components["schemas"]["ProblemBody"];
                 };
             };
+            413: components["responses"]["TooLarge"];
+            415: components["responses"]["UnsupportedMediaType"];
+            421: components["responses"]["WrongHost"];
             /** @description Too many in a short time. */
             429: {
                 headers: {
+                    "Retry-After": components["headers"]["RetryAfter"];
+                    "X-Request-Id": components["headers"]["RequestId"];
                     [name: string]: unknown;
                 };
                 content: {
                     "application/json": components["schemas"]["ProblemBody"];
                 };
             };
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["Unavailable"];
         };
     };
     start_session: {
@@ -4299,6 +5462,7 @@ export interface operations {
             /** @description The session was accepted. */
             202: {
                 headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
                     [name: string]: unknown;
                 };
                 content: {
@@ -4308,6 +5472,7 @@ export interface operations {
             /** @description The request is malformed, or names an unknown provider, method or machine. */
             400: {
                 headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
                     [name: string]: unknown;
                 };
                 content: {
@@ -4317,33 +5482,46 @@ export interface operations {
             /** @description The caller is not authenticated. */
             401: {
                 headers: {
+                    "WWW-Authenticate": components["headers"]["Authenticate"];
+                    "X-Request-Id": components["headers"]["RequestId"];
                     [name: string]: unknown;
                 };
                 content: {
                     "application/json": components["schemas"]["ProblemBody"];
                 };
             };
+            403: components["responses"]["Forbidden"];
+            408: components["responses"]["RequestTimeout"];
             /** @description The idempotency key was used with another body, the external machine is in use, or the image does not contain the tool. */
             409: {
                 headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
                     [name: string]: unknown;
                 };
                 content: {
                     "application/json": components["schemas"]["ProblemBody"];
                 };
             };
+            413: components["responses"]["TooLarge"];
+            415: components["responses"]["UnsupportedMediaType"];
+            421: components["responses"]["WrongHost"];
             /** @description The caller or its user has as many waiting sessions or machines as it may have. */
             429: {
                 headers: {
+                    "Retry-After": components["headers"]["RetryAfter"];
+                    "X-Request-Id": components["headers"]["RequestId"];
                     [name: string]: unknown;
                 };
                 content: {
                     "application/json": components["schemas"]["ProblemBody"];
                 };
             };
+            500: components["responses"]["InternalError"];
             /** @description The queue is full, or this host lacks capacity. */
             503: {
                 headers: {
+                    "Retry-After": components["headers"]["RetryAfter"];
+                    "X-Request-Id": components["headers"]["RequestId"];
                     [name: string]: unknown;
                 };
                 content: {
@@ -4364,21 +5542,30 @@ export interface operations {
             /** @description The browsers. */
             200: {
                 headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
                     [name: string]: unknown;
                 };
                 content: {
                     "application/json": components["schemas"]["BrowserList"];
                 };
             };
+            400: components["responses"]["Malformed"];
             /** @description The caller is not authenticated. */
             401: {
                 headers: {
+                    "WWW-Authenticate": components["headers"]["Authenticate"];
+                    "X-Request-Id": components["headers"]["RequestId"];
                     [name: string]: unknown;
                 };
                 content: {
                     "application/json": components["schemas"]["ProblemBody"];
                 };
             };
+            403: components["responses"]["Forbidden"];
+            421: components["responses"]["WrongHost"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["Unavailable"];
         };
     };
     sign_browser_out: {
@@ -4386,7 +5573,8 @@ export interface operations {
             query?: never;
             header?: never;
             path: {
-                id: string;
+                /** @description The browser's id. */
+                id: components["schemas"]["CallerId"];
             };
             cookie?: never;
         };
@@ -4395,42 +5583,35 @@ export interface operations {
             /** @description It is signed out. */
             204: {
                 headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
                     [name: string]: unknown;
                 };
                 content?: never;
             };
+            400: components["responses"]["Malformed"];
+            401: components["responses"]["Unauthenticated"];
             /** @description It is not one of the caller's browsers. */
             403: {
                 headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
                     [name: string]: unknown;
                 };
                 content: {
                     "application/json": components["schemas"]["ProblemBody"];
                 };
             };
+            404: components["responses"]["NotFound"];
+            421: components["responses"]["WrongHost"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["Unavailable"];
         };
     };
     list_credentials: {
         parameters: {
             query?: {
-                /** @description Only credentials of this provider. */
-                provider?: components["schemas"]["ProviderId"];
-                /** @description Only credentials with this health. */
-                health?: components["schemas"]["CredentialHealth"];
                 /** @description Only credentials of sessions that were started by this caller: its id or its name. */
                 caller?: string;
-                /** @description Only credentials of the user whom the caller knows by this id. */
-                user?: string;
-                /** @description Only credentials that were stored at this time or later, milliseconds since 1970. */
-                since_ms?: number;
-                /** @description Only credentials that were stored before this time, milliseconds since 1970. */
-                until_ms?: number;
-                /** @description `next_cursor` of the page before. */
-                cursor?: components["schemas"]["CredentialId"];
-                /** @description Credentials at most, 1 to 500; default 500. */
-                limit?: number;
-                /** @description Whether `total` is counted. */
-                count?: boolean;
             };
             header?: never;
             path?: never;
@@ -4441,6 +5622,7 @@ export interface operations {
             /** @description The credentials. */
             200: {
                 headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
                     [name: string]: unknown;
                 };
                 content: {
@@ -4450,21 +5632,28 @@ export interface operations {
             /** @description The query is malformed. */
             400: {
                 headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
                     [name: string]: unknown;
                 };
                 content: {
                     "application/json": components["schemas"]["ProblemBody"];
                 };
             };
+            401: components["responses"]["Unauthenticated"];
             /** @description The caller is a viewer. */
             403: {
                 headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
                     [name: string]: unknown;
                 };
                 content: {
                     "application/json": components["schemas"]["ProblemBody"];
                 };
             };
+            421: components["responses"]["WrongHost"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["Unavailable"];
         };
     };
     get_credential: {
@@ -4472,7 +5661,8 @@ export interface operations {
             query?: never;
             header?: never;
             path: {
-                id: string;
+                /** @description The credential's id. */
+                id: components["schemas"]["CredentialId"];
             };
             cookie?: never;
         };
@@ -4481,15 +5671,19 @@ export interface operations {
             /** @description The metadata. */
             200: {
                 headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
                     [name: string]: unknown;
                 };
                 content: {
                     "application/json": components["schemas"]["CredentialMeta"];
                 };
             };
+            400: components["responses"]["Malformed"];
+            401: components["responses"]["Unauthenticated"];
             /** @description The caller may not use this credential. */
             403: {
                 headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
                     [name: string]: unknown;
                 };
                 content: {
@@ -4499,12 +5693,17 @@ export interface operations {
             /** @description There is no such credential. */
             404: {
                 headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
                     [name: string]: unknown;
                 };
                 content: {
                     "application/json": components["schemas"]["ProblemBody"];
                 };
             };
+            421: components["responses"]["WrongHost"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["Unavailable"];
         };
     };
     delete_credential: {
@@ -4512,7 +5711,8 @@ export interface operations {
             query?: never;
             header?: never;
             path: {
-                id: string;
+                /** @description The credential's id. */
+                id: components["schemas"]["CredentialId"];
             };
             cookie?: never;
         };
@@ -4521,13 +5721,17 @@ export interface operations {
             /** @description The credential is deleted. */
             204: {
                 headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
                     [name: string]: unknown;
                 };
                 content?: never;
             };
+            400: components["responses"]["Malformed"];
+            401: components["responses"]["Unauthenticated"];
             /** @description The caller may not use this credential. */
             403: {
                 headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
                     [name: string]: unknown;
                 };
                 content: {
@@ -4537,12 +5741,17 @@ export interface operations {
             /** @description There is no such credential. */
             404: {
                 headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
                     [name: string]: unknown;
                 };
                 content: {
                     "application/json": components["schemas"]["ProblemBody"];
                 };
             };
+            421: components["responses"]["WrongHost"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["Unavailable"];
         };
     };
     lease_credential: {
@@ -4550,7 +5759,8 @@ export interface operations {
             query?: never;
             header?: never;
             path: {
-                id: string;
+                /** @description The credential's id. */
+                id: components["schemas"]["CredentialId"];
             };
             cookie?: never;
         };
@@ -4559,15 +5769,19 @@ export interface operations {
             /** @description The files. */
             200: {
                 headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
                     [name: string]: unknown;
                 };
                 content: {
                     "application/json": components["schemas"]["Lease"];
                 };
             };
+            400: components["responses"]["Malformed"];
+            401: components["responses"]["Unauthenticated"];
             /** @description The caller may not use this credential. */
             403: {
                 headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
                     [name: string]: unknown;
                 };
                 content: {
@@ -4577,6 +5791,7 @@ export interface operations {
             /** @description There is no such credential. */
             404: {
                 headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
                     [name: string]: unknown;
                 };
                 content: {
@@ -4586,6 +5801,7 @@ export interface operations {
             /** @description A use of the credential did not end in time. */
             409: {
                 headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
                     [name: string]: unknown;
                 };
                 content: {
@@ -4595,12 +5811,17 @@ export interface operations {
             /** @description The credential was delivered once and deleted. */
             410: {
                 headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
                     [name: string]: unknown;
                 };
                 content: {
                     "application/json": components["schemas"]["ProblemBody"];
                 };
             };
+            421: components["responses"]["WrongHost"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["Unavailable"];
         };
     };
     use_credential: {
@@ -4608,7 +5829,8 @@ export interface operations {
             query?: never;
             header?: never;
             path: {
-                id: string;
+                /** @description The credential's id. */
+                id: components["schemas"]["CredentialId"];
             };
             cookie?: never;
         };
@@ -4621,6 +5843,7 @@ export interface operations {
             /** @description The session was accepted. */
             202: {
                 headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
                     [name: string]: unknown;
                 };
                 content: {
@@ -4630,15 +5853,18 @@ export interface operations {
             /** @description The request is malformed. */
             400: {
                 headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
                     [name: string]: unknown;
                 };
                 content: {
                     "application/json": components["schemas"]["ProblemBody"];
                 };
             };
+            401: components["responses"]["Unauthenticated"];
             /** @description The caller may not use this credential, the provider's policy forbids this use, or an `exec` needs a confirmation first. */
             403: {
                 headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
                     [name: string]: unknown;
                 };
                 content: {
@@ -4648,33 +5874,44 @@ export interface operations {
             /** @description There is no such credential. */
             404: {
                 headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
                     [name: string]: unknown;
                 };
                 content: {
                     "application/json": components["schemas"]["ProblemBody"];
                 };
             };
+            408: components["responses"]["RequestTimeout"];
             /** @description The tool has no command for this purpose, or the image does not contain the tool. */
             409: {
                 headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
                     [name: string]: unknown;
                 };
                 content: {
                     "application/json": components["schemas"]["ProblemBody"];
                 };
             };
+            413: components["responses"]["TooLarge"];
+            415: components["responses"]["UnsupportedMediaType"];
+            421: components["responses"]["WrongHost"];
             /** @description The credential's owner or its user has as many waiting sessions as it may have. */
             429: {
                 headers: {
+                    "Retry-After": components["headers"]["RetryAfter"];
+                    "X-Request-Id": components["headers"]["RequestId"];
                     [name: string]: unknown;
                 };
                 content: {
                     "application/json": components["schemas"]["ProblemBody"];
                 };
             };
+            500: components["responses"]["InternalError"];
             /** @description The queue is full, or this host lacks capacity. */
             503: {
                 headers: {
+                    "Retry-After": components["headers"]["RetryAfter"];
+                    "X-Request-Id": components["headers"]["RequestId"];
                     [name: string]: unknown;
                 };
                 content: {
@@ -4698,6 +5935,7 @@ export interface operations {
             /** @description The hosts. */
             200: {
                 headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
                     [name: string]: unknown;
                 };
                 content: {
@@ -4707,21 +5945,28 @@ export interface operations {
             /** @description The query is malformed. */
             400: {
                 headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
                     [name: string]: unknown;
                 };
                 content: {
                     "application/json": components["schemas"]["ProblemBody"];
                 };
             };
+            401: components["responses"]["Unauthenticated"];
             /** @description The caller is not an operator. */
             403: {
                 headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
                     [name: string]: unknown;
                 };
                 content: {
                     "application/json": components["schemas"]["ProblemBody"];
                 };
             };
+            421: components["responses"]["WrongHost"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["Unavailable"];
         };
     };
     erase_user: {
@@ -4740,30 +5985,42 @@ export interface operations {
             /** @description What was deleted, and what stays. */
             200: {
                 headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
                     [name: string]: unknown;
                 };
                 content: {
                     "application/json": components["schemas"]["EraseReport"];
                 };
             };
+            400: components["responses"]["Malformed"];
+            401: components["responses"]["Unauthenticated"];
             /** @description The caller is not an operator. */
             403: {
                 headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
                     [name: string]: unknown;
                 };
                 content: {
                     "application/json": components["schemas"]["ProblemBody"];
                 };
             };
+            408: components["responses"]["RequestTimeout"];
             /** @description A machine of the user has not ended in time; nothing was deleted. */
             409: {
                 headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
                     [name: string]: unknown;
                 };
                 content: {
                     "application/json": components["schemas"]["ProblemBody"];
                 };
             };
+            413: components["responses"]["TooLarge"];
+            415: components["responses"]["UnsupportedMediaType"];
+            421: components["responses"]["WrongHost"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["Unavailable"];
         };
     };
     list_keys: {
@@ -4778,21 +6035,29 @@ export interface operations {
             /** @description The keys, without their secrets. */
             200: {
                 headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
                     [name: string]: unknown;
                 };
                 content: {
                     "application/json": components["schemas"]["KeyReport"];
                 };
             };
+            400: components["responses"]["Malformed"];
+            401: components["responses"]["Unauthenticated"];
             /** @description The caller is not an operator. */
             403: {
                 headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
                     [name: string]: unknown;
                 };
                 content: {
                     "application/json": components["schemas"]["ProblemBody"];
                 };
             };
+            421: components["responses"]["WrongHost"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["Unavailable"];
         };
     };
     rotate_keys: {
@@ -4807,15 +6072,19 @@ export interface operations {
             /** @description The keys after the rotation. */
             200: {
                 headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
                     [name: string]: unknown;
                 };
                 content: {
                     "application/json": components["schemas"]["KeyReport"];
                 };
             };
+            400: components["responses"]["Malformed"];
+            401: components["responses"]["Unauthenticated"];
             /** @description The caller is not an operator. */
             403: {
                 headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
                     [name: string]: unknown;
                 };
                 content: {
@@ -4825,15 +6094,21 @@ export interface operations {
             /** @description Another program provides the keys. */
             409: {
                 headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
                     [name: string]: unknown;
                 };
                 content: {
                     "application/json": components["schemas"]["ProblemBody"];
                 };
             };
+            421: components["responses"]["WrongHost"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalError"];
             /** @description The keys or the database cannot be written. */
             503: {
                 headers: {
+                    "Retry-After": components["headers"]["RetryAfter"];
+                    "X-Request-Id": components["headers"]["RequestId"];
                     [name: string]: unknown;
                 };
                 content: {
@@ -4857,15 +6132,19 @@ export interface operations {
             /** @description The keys that are left. */
             200: {
                 headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
                     [name: string]: unknown;
                 };
                 content: {
                     "application/json": components["schemas"]["KeyReport"];
                 };
             };
+            400: components["responses"]["Malformed"];
+            401: components["responses"]["Unauthenticated"];
             /** @description The caller is not an operator. */
             403: {
                 headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
                     [name: string]: unknown;
                 };
                 content: {
@@ -4875,6 +6154,7 @@ export interface operations {
             /** @description There is no such key. */
             404: {
                 headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
                     [name: string]: unknown;
                 };
                 content: {
@@ -4884,15 +6164,21 @@ export interface operations {
             /** @description The key is still needed, or another program provides the keys. */
             409: {
                 headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
                     [name: string]: unknown;
                 };
                 content: {
                     "application/json": components["schemas"]["ProblemBody"];
                 };
             };
+            421: components["responses"]["WrongHost"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalError"];
             /** @description The keys or the database cannot be written. */
             503: {
                 headers: {
+                    "Retry-After": components["headers"]["RetryAfter"];
+                    "X-Request-Id": components["headers"]["RequestId"];
                     [name: string]: unknown;
                 };
                 content: {
@@ -4913,21 +6199,29 @@ export interface operations {
             /** @description The report. */
             200: {
                 headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
                     [name: string]: unknown;
                 };
                 content: {
                     "application/json": components["schemas"]["LeakReport"];
                 };
             };
+            400: components["responses"]["Malformed"];
+            401: components["responses"]["Unauthenticated"];
             /** @description The caller is not an operator. */
             403: {
                 headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
                     [name: string]: unknown;
                 };
                 content: {
                     "application/json": components["schemas"]["ProblemBody"];
                 };
             };
+            421: components["responses"]["WrongHost"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["Unavailable"];
         };
     };
     create_login_link: {
@@ -4942,21 +6236,29 @@ export interface operations {
             /** @description The link. */
             200: {
                 headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
                     [name: string]: unknown;
                 };
                 content: {
                     "application/json": components["schemas"]["LoginLink"];
                 };
             };
+            400: components["responses"]["Malformed"];
+            401: components["responses"]["Unauthenticated"];
             /** @description The caller is not an operator. */
             403: {
                 headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
                     [name: string]: unknown;
                 };
                 content: {
                     "application/json": components["schemas"]["ProblemBody"];
                 };
             };
+            421: components["responses"]["WrongHost"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["Unavailable"];
         };
     };
     log_in: {
@@ -4975,19 +6277,31 @@ export interface operations {
             /** @description The cookie is set. */
             204: {
                 headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
                     [name: string]: unknown;
                 };
                 content?: never;
             };
+            400: components["responses"]["Malformed"];
             /** @description The login token is unknown, used or expired. */
             401: {
                 headers: {
+                    "WWW-Authenticate": components["headers"]["Authenticate"];
+                    "X-Request-Id": components["headers"]["RequestId"];
                     [name: string]: unknown;
                 };
                 content: {
                     "application/json": components["schemas"]["UsedLinkProblem"];
                 };
             };
+            403: components["responses"]["Forbidden"];
+            408: components["responses"]["RequestTimeout"];
+            413: components["responses"]["TooLarge"];
+            415: components["responses"]["UnsupportedMediaType"];
+            421: components["responses"]["WrongHost"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["Unavailable"];
         };
     };
     log_out: {
@@ -5002,6 +6316,7 @@ export interface operations {
             /** @description The browser is signed out. */
             204: {
                 headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
                     [name: string]: unknown;
                 };
                 content?: never;
@@ -5009,6 +6324,7 @@ export interface operations {
             /** @description The caller is not a browser. */
             400: {
                 headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
                     [name: string]: unknown;
                 };
                 content: {
@@ -5018,12 +6334,19 @@ export interface operations {
             /** @description The caller is not authenticated. */
             401: {
                 headers: {
+                    "WWW-Authenticate": components["headers"]["Authenticate"];
+                    "X-Request-Id": components["headers"]["RequestId"];
                     [name: string]: unknown;
                 };
                 content: {
                     "application/json": components["schemas"]["ProblemBody"];
                 };
             };
+            403: components["responses"]["Forbidden"];
+            421: components["responses"]["WrongHost"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["Unavailable"];
         };
     };
     list_machines: {
@@ -5038,21 +6361,29 @@ export interface operations {
             /** @description The machines and the image. */
             200: {
                 headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
                     [name: string]: unknown;
                 };
                 content: {
                     "application/json": components["schemas"]["MachineList"];
                 };
             };
+            400: components["responses"]["Malformed"];
+            401: components["responses"]["Unauthenticated"];
             /** @description The caller is not an operator. */
             403: {
                 headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
                     [name: string]: unknown;
                 };
                 content: {
                     "application/json": components["schemas"]["ProblemBody"];
                 };
             };
+            421: components["responses"]["WrongHost"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["Unavailable"];
         };
     };
     get_current_caller: {
@@ -5067,21 +6398,30 @@ export interface operations {
             /** @description The caller. */
             200: {
                 headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
                     [name: string]: unknown;
                 };
                 content: {
                     "application/json": components["schemas"]["CurrentCaller"];
                 };
             };
+            400: components["responses"]["Malformed"];
             /** @description The caller is not authenticated. */
             401: {
                 headers: {
+                    "WWW-Authenticate": components["headers"]["Authenticate"];
+                    "X-Request-Id": components["headers"]["RequestId"];
                     [name: string]: unknown;
                 };
                 content: {
                     "application/json": components["schemas"]["ProblemBody"];
                 };
             };
+            403: components["responses"]["Forbidden"];
+            421: components["responses"]["WrongHost"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["Unavailable"];
         };
     };
     get_oidc_provider: {
@@ -5096,12 +6436,18 @@ export interface operations {
             /** @description The provider. */
             200: {
                 headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
                     [name: string]: unknown;
                 };
                 content: {
                     "application/json": components["schemas"]["OidcProvider"];
                 };
             };
+            400: components["responses"]["Malformed"];
+            421: components["responses"]["WrongHost"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["Unavailable"];
         };
     };
     finish_oidc: {
@@ -5120,15 +6466,19 @@ export interface operations {
             /** @description The browser is signed in, or the person is confirmed. */
             200: {
                 headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
                     [name: string]: unknown;
                 };
                 content: {
                     "application/json": components["schemas"]["OidcOutcome"];
                 };
             };
+            400: components["responses"]["Malformed"];
             /** @description It was not begun in this browser, is used or has expired, or the ID token is not valid. */
             401: {
                 headers: {
+                    "WWW-Authenticate": components["headers"]["Authenticate"];
+                    "X-Request-Id": components["headers"]["RequestId"];
                     [name: string]: unknown;
                 };
                 content: {
@@ -5138,15 +6488,23 @@ export interface operations {
             /** @description The provider or this server refuses the person. */
             403: {
                 headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
                     [name: string]: unknown;
                 };
                 content: {
                     "application/json": components["schemas"]["ProblemBody"];
                 };
             };
+            408: components["responses"]["RequestTimeout"];
+            413: components["responses"]["TooLarge"];
+            415: components["responses"]["UnsupportedMediaType"];
+            421: components["responses"]["WrongHost"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalError"];
             /** @description The provider answered with an error. */
             502: {
                 headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
                     [name: string]: unknown;
                 };
                 content: {
@@ -5156,6 +6514,8 @@ export interface operations {
             /** @description The provider does not answer. */
             503: {
                 headers: {
+                    "Retry-After": components["headers"]["RetryAfter"];
+                    "X-Request-Id": components["headers"]["RequestId"];
                     [name: string]: unknown;
                 };
                 content: {
@@ -5180,6 +6540,7 @@ export interface operations {
             /** @description The address of the provider. */
             200: {
                 headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
                     [name: string]: unknown;
                 };
                 content: {
@@ -5189,6 +6550,7 @@ export interface operations {
             /** @description The caller did not sign in with the provider. */
             400: {
                 headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
                     [name: string]: unknown;
                 };
                 content: {
@@ -5198,15 +6560,26 @@ export interface operations {
             /** @description The caller is not authenticated. */
             401: {
                 headers: {
+                    "WWW-Authenticate": components["headers"]["Authenticate"];
+                    "X-Request-Id": components["headers"]["RequestId"];
                     [name: string]: unknown;
                 };
                 content: {
                     "application/json": components["schemas"]["ProblemBody"];
                 };
             };
+            403: components["responses"]["Forbidden"];
+            408: components["responses"]["RequestTimeout"];
+            413: components["responses"]["TooLarge"];
+            415: components["responses"]["UnsupportedMediaType"];
+            421: components["responses"]["WrongHost"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalError"];
             /** @description The provider does not answer. */
             503: {
                 headers: {
+                    "Retry-After": components["headers"]["RetryAfter"];
+                    "X-Request-Id": components["headers"]["RequestId"];
                     [name: string]: unknown;
                 };
                 content: {
@@ -5231,24 +6604,35 @@ export interface operations {
             /** @description The address of the provider. */
             200: {
                 headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
                     [name: string]: unknown;
                 };
                 content: {
                     "application/json": components["schemas"]["OidcStart"];
                 };
             };
+            400: components["responses"]["Malformed"];
             /** @description No provider is configured. */
             404: {
                 headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
                     [name: string]: unknown;
                 };
                 content: {
                     "application/json": components["schemas"]["ProblemBody"];
                 };
             };
+            408: components["responses"]["RequestTimeout"];
+            413: components["responses"]["TooLarge"];
+            415: components["responses"]["UnsupportedMediaType"];
+            421: components["responses"]["WrongHost"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalError"];
             /** @description The provider does not answer. */
             503: {
                 headers: {
+                    "Retry-After": components["headers"]["RetryAfter"];
+                    "X-Request-Id": components["headers"]["RequestId"];
                     [name: string]: unknown;
                 };
                 content: {
@@ -5272,6 +6656,7 @@ export interface operations {
             /** @description The overview. */
             200: {
                 headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
                     [name: string]: unknown;
                 };
                 content: {
@@ -5281,21 +6666,28 @@ export interface operations {
             /** @description The query is malformed. */
             400: {
                 headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
                     [name: string]: unknown;
                 };
                 content: {
                     "application/json": components["schemas"]["ProblemBody"];
                 };
             };
+            401: components["responses"]["Unauthenticated"];
             /** @description The caller is not an operator. */
             403: {
                 headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
                     [name: string]: unknown;
                 };
                 content: {
                     "application/json": components["schemas"]["ProblemBody"];
                 };
             };
+            421: components["responses"]["WrongHost"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["Unavailable"];
         };
     };
     list_providers: {
@@ -5310,12 +6702,20 @@ export interface operations {
             /** @description The providers. */
             200: {
                 headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
                     [name: string]: unknown;
                 };
                 content: {
                     "application/json": components["schemas"]["ProviderList"];
                 };
             };
+            400: components["responses"]["Malformed"];
+            401: components["responses"]["Unauthenticated"];
+            403: components["responses"]["Forbidden"];
+            421: components["responses"]["WrongHost"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["Unavailable"];
         };
     };
     run_reconcile: {
@@ -5333,21 +6733,29 @@ export interface operations {
             /** @description The actions, done or planned. */
             200: {
                 headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
                     [name: string]: unknown;
                 };
                 content: {
                     "application/json": components["schemas"]["ReconcileReport"];
                 };
             };
+            400: components["responses"]["Malformed"];
+            401: components["responses"]["Unauthenticated"];
             /** @description The caller is not an operator. */
             403: {
                 headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
                     [name: string]: unknown;
                 };
                 content: {
                     "application/json": components["schemas"]["ProblemBody"];
                 };
             };
+            421: components["responses"]["WrongHost"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["Unavailable"];
         };
     };
     list_sessions: {
@@ -5369,12 +6777,10 @@ export interface operations {
                 since_ms?: number | null;
                 /** @description Only sessions that were created before this time, milliseconds since 1970. */
                 until_ms?: number | null;
-                /** @description `next_cursor` of the page before. */
-                cursor?: components["schemas"]["SessionId"] | null;
+                /** @description Only older sessions than this one: `next` of the page before. */
+                before?: components["schemas"]["SessionId"] | null;
                 /** @description Sessions at most, 1 to 100; default 100. */
                 limit?: number | null;
-                /** @description Whether `total` is counted; not with `verdict`. */
-                count?: boolean;
                 /** @description `verdict`: also why ended sessions did so. */
                 include?: components["schemas"]["Include"] | null;
             };
@@ -5387,6 +6793,7 @@ export interface operations {
             /** @description The sessions. */
             200: {
                 headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
                     [name: string]: unknown;
                 };
                 content: {
@@ -5396,12 +6803,19 @@ export interface operations {
             /** @description The query is malformed. */
             400: {
                 headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
                     [name: string]: unknown;
                 };
                 content: {
                     "application/json": components["schemas"]["ProblemBody"];
                 };
             };
+            401: components["responses"]["Unauthenticated"];
+            403: components["responses"]["Forbidden"];
+            421: components["responses"]["WrongHost"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["Unavailable"];
         };
     };
     watch_sessions: {
@@ -5416,35 +6830,35 @@ export interface operations {
             /** @description The event stream. */
             200: {
                 headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
                     [name: string]: unknown;
                 };
                 content: {
-                    "text/event-stream": unknown;
+                    "text/event-stream": string;
                 };
             };
+            400: components["responses"]["Malformed"];
+            401: components["responses"]["Unauthenticated"];
+            403: components["responses"]["Forbidden"];
+            421: components["responses"]["WrongHost"];
             /** @description The caller has too many event streams. */
             429: {
                 headers: {
+                    "Retry-After": components["headers"]["RetryAfter"];
+                    "X-Request-Id": components["headers"]["RequestId"];
                     [name: string]: unknown;
                 };
                 content: {
                     "application/json": components["schemas"]["ProblemBody"];
                 };
             };
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["Unavailable"];
         };
     };
     list_tokens: {
         parameters: {
-            query?: {
-                /** @description Only those with this role. */
-                role?: components["schemas"]["ListedRole"];
-                /** @description `true`: only those that are neither revoked nor expired; `false`: only the others. */
-                valid?: boolean;
-                /** @description `next_cursor` of the page before. */
-                cursor?: components["schemas"]["CallerId"];
-                /** @description Tokens at most, 1 to 500; default 500. */
-                limit?: number;
-            };
+            query?: never;
             header?: never;
             path?: never;
             cookie?: never;
@@ -5454,30 +6868,29 @@ export interface operations {
             /** @description The tokens. */
             200: {
                 headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
                     [name: string]: unknown;
                 };
                 content: {
                     "application/json": components["schemas"]["TokenList"];
                 };
             };
-            /** @description The query is malformed. */
-            400: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["ProblemBody"];
-                };
-            };
+            400: components["responses"]["Malformed"];
+            401: components["responses"]["Unauthenticated"];
             /** @description The caller is neither operator nor auditor. */
             403: {
                 headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
                     [name: string]: unknown;
                 };
                 content: {
                     "application/json": components["schemas"]["ProblemBody"];
                 };
             };
+            421: components["responses"]["WrongHost"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["Unavailable"];
         };
     };
     create_token: {
@@ -5496,6 +6909,7 @@ export interface operations {
             /** @description The token with its secret. */
             201: {
                 headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
                     [name: string]: unknown;
                 };
                 content: {
@@ -5505,30 +6919,41 @@ export interface operations {
             /** @description The request is malformed. */
             400: {
                 headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
                     [name: string]: unknown;
                 };
                 content: {
                     "application/json": components["schemas"]["ProblemBody"];
                 };
             };
+            401: components["responses"]["Unauthenticated"];
             /** @description The caller is not an operator, or lacks a scope that it would give. */
             403: {
                 headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
                     [name: string]: unknown;
                 };
                 content: {
                     "application/json": components["schemas"]["ProblemBody"];
                 };
             };
+            408: components["responses"]["RequestTimeout"];
             /** @description Another valid token of the role has this name. */
             409: {
                 headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
                     [name: string]: unknown;
                 };
                 content: {
                     "application/json": components["schemas"]["ProblemBody"];
                 };
             };
+            413: components["responses"]["TooLarge"];
+            415: components["responses"]["UnsupportedMediaType"];
+            421: components["responses"]["WrongHost"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["Unavailable"];
         };
     };
     revoke_token: {
@@ -5536,7 +6961,8 @@ export interface operations {
             query?: never;
             header?: never;
             path: {
-                id: string;
+                /** @description The token's id. */
+                id: components["schemas"]["CallerId"];
             };
             cookie?: never;
         };
@@ -5549,15 +6975,19 @@ export interface operations {
             /** @description What was revoked. */
             200: {
                 headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
                     [name: string]: unknown;
                 };
                 content: {
                     "application/json": components["schemas"]["RevokedToken"];
                 };
             };
+            400: components["responses"]["Malformed"];
+            401: components["responses"]["Unauthenticated"];
             /** @description The caller is not an operator. */
             403: {
                 headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
                     [name: string]: unknown;
                 };
                 content: {
@@ -5567,12 +6997,20 @@ export interface operations {
             /** @description There is no such token, or it is already revoked. */
             404: {
                 headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
                     [name: string]: unknown;
                 };
                 content: {
                     "application/json": components["schemas"]["ProblemBody"];
                 };
             };
+            408: components["responses"]["RequestTimeout"];
+            413: components["responses"]["TooLarge"];
+            415: components["responses"]["UnsupportedMediaType"];
+            421: components["responses"]["WrongHost"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["Unavailable"];
         };
     };
     rotate_token: {
@@ -5580,7 +7018,8 @@ export interface operations {
             query?: never;
             header?: never;
             path: {
-                id: string;
+                /** @description The token's id. */
+                id: components["schemas"]["CallerId"];
             };
             cookie?: never;
         };
@@ -5593,15 +7032,19 @@ export interface operations {
             /** @description The successor with its secret. */
             201: {
                 headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
                     [name: string]: unknown;
                 };
                 content: {
                     "application/json": components["schemas"]["CreatedToken"];
                 };
             };
+            400: components["responses"]["Malformed"];
+            401: components["responses"]["Unauthenticated"];
             /** @description The caller is not an operator, or lacks a scope of the token. */
             403: {
                 headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
                     [name: string]: unknown;
                 };
                 content: {
@@ -5611,21 +7054,30 @@ export interface operations {
             /** @description There is no such valid token. */
             404: {
                 headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
                     [name: string]: unknown;
                 };
                 content: {
                     "application/json": components["schemas"]["ProblemBody"];
                 };
             };
+            408: components["responses"]["RequestTimeout"];
             /** @description The token has a successor. */
             409: {
                 headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
                     [name: string]: unknown;
                 };
                 content: {
                     "application/json": components["schemas"]["ProblemBody"];
                 };
             };
+            413: components["responses"]["TooLarge"];
+            415: components["responses"]["UnsupportedMediaType"];
+            421: components["responses"]["WrongHost"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["Unavailable"];
         };
     };
     get_webhook_status: {
@@ -5640,21 +7092,29 @@ export interface operations {
             /** @description The status of webhook delivery. */
             200: {
                 headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
                     [name: string]: unknown;
                 };
                 content: {
                     "application/json": components["schemas"]["WebhookReport"];
                 };
             };
+            400: components["responses"]["Malformed"];
+            401: components["responses"]["Unauthenticated"];
             /** @description The caller is not an operator. */
             403: {
                 headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
                     [name: string]: unknown;
                 };
                 content: {
                     "application/json": components["schemas"]["ProblemBody"];
                 };
             };
+            421: components["responses"]["WrongHost"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["Unavailable"];
         };
     };
     resend_webhook_message: {
@@ -5749,15 +7209,21 @@ export interface operations {
             /** @description The server works, possibly with restrictions (`degraded`). */
             200: {
                 headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
                     [name: string]: unknown;
                 };
                 content: {
                     "application/json": components["schemas"]["Health"];
                 };
             };
+            400: components["responses"]["Malformed"];
+            421: components["responses"]["WrongHost"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalError"];
             /** @description The server does not work (`down`). */
             503: {
                 headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
                     [name: string]: unknown;
                 };
                 content: {
@@ -5778,20 +7244,156 @@ export interface operations {
             /** @description OpenMetrics text */
             200: {
                 headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/openmetrics-text": unknown;
+                    "application/openmetrics-text": string;
                 };
             };
+            400: components["responses"]["Malformed"];
+            401: components["responses"]["Unauthenticated"];
             /** @description The caller is not an operator. */
             403: {
                 headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
                     [name: string]: unknown;
                 };
                 content: {
                     "application/json": components["schemas"]["ProblemBody"];
                 };
+            };
+            421: components["responses"]["WrongHost"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["Unavailable"];
+        };
+    };
+    receive_credential_expiring: {
+        parameters: {
+            query?: never;
+            header: {
+                /** @description The id of the message, the same for each attempt. */
+                "webhook-id": string;
+                /** @description When it is sent, seconds since 1970. */
+                "webhook-timestamp": string;
+                /** @description `v1,` and the base64 of the HMAC-SHA-256 of id, timestamp and body. */
+                "webhook-signature": string;
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["WebhookNotification"] & {
+                    /** @constant */
+                    type?: "credential.expiring";
+                };
+            };
+        };
+        responses: {
+            /** @description The message was processed. After any other answer it is sent again. */
+            "2XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+        };
+    };
+    receive_credential_needs_auth: {
+        parameters: {
+            query?: never;
+            header: {
+                /** @description The id of the message, the same for each attempt. */
+                "webhook-id": string;
+                /** @description When it is sent, seconds since 1970. */
+                "webhook-timestamp": string;
+                /** @description `v1,` and the base64 of the HMAC-SHA-256 of id, timestamp and body. */
+                "webhook-signature": string;
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["WebhookNotification"] & {
+                    /** @constant */
+                    type?: "credential.needs_auth";
+                };
+            };
+        };
+        responses: {
+            /** @description The message was processed. After any other answer it is sent again. */
+            "2XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+        };
+    };
+    receive_credential_stored: {
+        parameters: {
+            query?: never;
+            header: {
+                /** @description The id of the message, the same for each attempt. */
+                "webhook-id": string;
+                /** @description When it is sent, seconds since 1970. */
+                "webhook-timestamp": string;
+                /** @description `v1,` and the base64 of the HMAC-SHA-256 of id, timestamp and body. */
+                "webhook-signature": string;
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["WebhookNotification"] & {
+                    /** @constant */
+                    type?: "credential.stored";
+                };
+            };
+        };
+        responses: {
+            /** @description The message was processed. After any other answer it is sent again. */
+            "2XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+        };
+    };
+    receive_session_ended: {
+        parameters: {
+            query?: never;
+            header: {
+                /** @description The id of the message, the same for each attempt. */
+                "webhook-id": string;
+                /** @description When it is sent, seconds since 1970. */
+                "webhook-timestamp": string;
+                /** @description `v1,` and the base64 of the HMAC-SHA-256 of id, timestamp and body. */
+                "webhook-signature": string;
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["WebhookNotification"] & {
+                    /** @constant */
+                    type?: "session.ended";
+                };
+            };
+        };
+        responses: {
+            /** @description The message was processed. After any other answer it is sent again. */
+            "2XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
             };
         };
     };

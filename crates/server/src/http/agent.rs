@@ -25,7 +25,7 @@ use axum::{
 /// Accepts a captured credential from the agent.
 ///
 /// 200: stored, or ignored because the session has one already. 4xx: rejected; do not retry. 5xx: not stored; retry.
-#[utoipa::path(post, operation_id = "store_credential", path = "/api/auth/credentials/store", request_body = Object, responses(
+#[utoipa::path(post, operation_id = "store_credential", path = "/api/auth/credentials/store", request_body = anteroom_wire::agent::CredentialDelivery, responses(
     (status = 200, description = "The credential was stored, or ignored because the session has one.", body = DeliveryResult),
     (status = 401, description = "The agent token is missing or wrong.", body = ProblemBody),
     (status = 413, description = "The body is larger than 1 MiB.", body = ProblemBody),

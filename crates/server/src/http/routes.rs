@@ -58,7 +58,7 @@ const POST: Method = Method::POST;
 const DELETE: Method = Method::DELETE;
 const DEMO: &str = "the identity provider of the demo, whose accounts give access to nothing";
 const STATIC: &str = "static content without data";
-const AGENT: &str = "authenticated by the agent token";
+pub(super) const AGENT: &str = "authenticated by the agent token";
 const BEGINS: &str = "it only makes an address; what is finished is recorded";
 const OVERALL: &str = "returns only the overall status without a caller";
 
@@ -253,8 +253,8 @@ mod tests {
     use std::collections::BTreeSet;
 
     fn operations() -> BTreeSet<(String, String)> {
-        let document = serde_json::to_value(super::super::document_of_all_routes()).unwrap();
-        let paths = document["paths"].as_object().unwrap();
+        let document = super::super::document_of_all_routes();
+        let paths = document.paths.as_object().unwrap();
         let of_path = |(path, methods): (&String, &serde_json::Value)| {
             let methods = methods.as_object().unwrap().keys();
             methods.map(|method| (method.to_uppercase(), path.clone())).collect::<Vec<_>>()

@@ -20,6 +20,7 @@ pub struct AgentSession {
 /// `POST /api/auth/credentials/store`: a captured credential.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "utoipa", derive(utoipa::ToSchema))]
 pub struct CredentialDelivery {
     /// The session.
     pub session: SessionId,
@@ -34,12 +35,14 @@ pub struct CredentialDelivery {
 /// One file as the tool wrote it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "utoipa", derive(utoipa::ToSchema))]
 pub struct DeliveredFile {
     /// Path below the home directory.
     pub path: String,
     /// Permission bits.
     pub mode: u32,
-    /// The bytes.
+    /// The bytes in base64 (RFC 4648 §4, padded).
+    #[cfg_attr(feature = "utoipa", schema(value_type = String, content_encoding = "base64"))]
     pub content: Base64,
 }
 

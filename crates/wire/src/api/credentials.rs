@@ -119,7 +119,6 @@ pub struct Lease {
     /// The credential.
     pub credential: CredentialMeta,
     /// The files, byte for byte.
-    #[cfg_attr(feature = "utoipa", schema(value_type = Vec<Object>))]
     pub files: Vec<crate::agent::DeliveredFile>,
     /// What a use of this copy does to the stored credential, one sentence; `null`: nothing, or it is no longer stored.
     #[serde(default)]

@@ -11,6 +11,7 @@ pub fn to_timeline_entry(row: TimelineRow) -> TimelineEntry {
         at: format_rfc3339(row.at_ms),
         kind: row.kind,
         sentence: row.sentence,
-        data: row.data,
+        // It is an object in the API.
+        data: if row.data.is_null() { serde_json::json!({}) } else { row.data },
     }
 }

@@ -46,7 +46,7 @@ export interface LeasedFile {
 }
 
 /** An error of the API, or a failure that the page describes in the same form. */
-export type Problem = Omit<Schemas["UsedLinkProblem"], "close_code"> & { close_code: number };
+export type Problem = Omit<Schemas["ProblemDetails"], "close_code" | "type" | "title" | "status" | "instance"> & { close_code: number };
 
 /** A request that failed. `status` is the HTTP status, 0 if there was no response. */
 export class ApiError extends Error {

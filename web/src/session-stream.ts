@@ -160,7 +160,7 @@ export class SessionStream {
     if (this.#stopped || (session !== null && hasEnded(session.status))) return;
     this.#startSilenceTimer();
     // A stream that broke is opened again soon, one that was rejected later.
-    const was_rejected = status !== 0 && status !== 200;
+    const was_rejected = status !== 0 && status !== 200 && status !== 204;
     // Whether the connection is lost, or only the stream ended.
     if (!was_rejected) void this.refresh();
     const delay_ms = was_rejected ? backoff_ms(this.#failures, Math.random(), 3_000, 30_000) : retry_ms;

@@ -1,5 +1,6 @@
 """Answers and errors."""
 
+import json
 from typing import Any
 
 from .api_client.types import Response
@@ -26,8 +27,6 @@ def checked(response: Response[Any]) -> Any:
 
 def error_of(status: int, content: bytes) -> ApiError:
     """The error in an answer; a proxy's answer has no body of this API."""
-    import json
-
     try:
         body = json.loads(content)
     except ValueError:

@@ -42,6 +42,10 @@ def _read(client: AuthenticatedClient, session: str, last: str) -> Iterator[tupl
     with client.get_httpx_client().stream("GET", path, headers=headers, timeout=timeout) as response:
         if response.status_code >= 400:
             raise error_of(response.status_code, response.read())
+        if response.status_code == 204:
+            # It has ended, and all entries are known.
+            view = client.get_httpx_client().get(f"/api/auth/session/{session}").raise_for_status()
+            yield "session", None, view.json()
         kind, number, data = "message", None, []
         for line in response.iter_lines():
             field, _, value = line.partition(":")

@@ -23,7 +23,7 @@ export class ApiError extends Error {
   constructor(
     readonly status: number,
     /** `null`: the answer is not of this API. */
-    readonly problem: Schemas["ProblemBody"] | null,
+    readonly problem: Schemas["ProblemDetails"] | Schemas["ProblemBody"] | null,
   ) {
     super(problem === null ? `the server answered ${status}` : `${status} ${problem.code}: ${problem.sentence} ${problem.detail ?? ""}`.trim());
     this.name = "ApiError";
@@ -89,6 +89,11 @@ export class Anteroom {
       try {
         const headers = { Accept: "text/event-stream", "Last-Event-ID": last };
         const response = await this.#fetch(url, { headers, ...(signal === undefined ? {} : { signal }) });
+        if (response.status === 204) {
+          // It has ended, and all entries are known.
+          yield { type: "session", data: await this.request("get", "/api/auth/session/{id}", { path: { id: session } }) };
+          return;
+        }
         for await (const event of readEvents(response)) {
           last = event.id ?? last;
           const data: unknown = JSON.parse(event.data);

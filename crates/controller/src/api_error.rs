@@ -3,7 +3,7 @@
 use anteroom_machine::AgentError;
 use anteroom_store::{StoreError, StoreErrorKind};
 pub use anteroom_wire::chain;
-use anteroom_wire::{EndReason, Problem, ProblemBody, UsedLinkProblem, guest_text::clean_line};
+use anteroom_wire::{EndReason, Problem, ProblemBody, ProblemDetails, guest_text::clean_line};
 use std::{error::Error, sync::Arc};
 
 /// The most bytes of the details.
@@ -50,18 +50,27 @@ impl ApiError {
         self.problem.with_detail(self.detail.clone())
     }
 
-    /// The JSON body for the person with a used link, if it is known whose session that is.
-    pub fn used_link_body(&self) -> Option<UsedLinkProblem> {
-        Some(UsedLinkProblem::new(self.body(), self.owner.as_ref()?))
+    /// The JSON body of the answer to the request of this id.
+    pub fn details(&self, request: &str) -> ProblemDetails {
+        let details = ProblemDetails::new(self.body(), self.problem.http_status(), request);
+        match &self.owner {
+            Some(owner) => details.with_owner(owner),
+            None => details,
+        }
     }
 
     /// Logs the cause of a fault of the server, which the answer does not contain. Called once, where the answer is made. The detail of
     /// any other error already describes its cause.
     pub fn log_fault(&self) {
+        self.log_fault_of(None);
+    }
+
+    /// The same for the answer to the request of this id.
+    pub fn log_fault_of(&self, request: Option<&str>) {
         if let (Problem::Internal | Problem::DatabaseUnavailable | Problem::RecordTampered, Some(source)) =
             (self.problem, &self.source)
         {
-            tracing::error!(outcome = "request_failed", reason = self.problem.code(), error = %chain(source), "request failed in the server");
+            tracing::error!(outcome = "request_failed", request, reason = self.problem.code(), error = %chain(source), "request failed in the server");
         }
     }
 }

@@ -5,6 +5,7 @@ use crate::{
     http::{
         event_streams::{EventStreams, SessionListStreams},
         health::PublicHealth,
+        http_metrics::HttpMetrics,
         rates::Rates,
         request_body::BodyBudgets,
     },
@@ -37,6 +38,8 @@ pub struct AppParts {
     pub session_list_streams: SessionListStreams,
     /// The health report of clients without a caller.
     pub public_health: PublicHealth,
+    /// How long requests take.
+    pub http_metrics: HttpMetrics,
     /// The rates of requests.
     pub rates: Rates,
     /// The pages of the demo's identity provider; `None`: this server runs without it.
@@ -53,6 +56,7 @@ impl App {
             event_streams: EventStreams::default(),
             session_list_streams: SessionListStreams::default(),
             public_health: PublicHealth::default(),
+            http_metrics: HttpMetrics::default(),
             rates: Rates::new(server_context.limits.rates.clone()),
             server_context,
             demo_pages,
@@ -111,5 +115,11 @@ impl FromRef<App> for SessionListStreams {
 impl FromRef<App> for Auth {
     fn from_ref(app: &App) -> Self {
         app.auth.clone()
+    }
+}
+
+impl FromRef<App> for HttpMetrics {
+    fn from_ref(app: &App) -> Self {
+        app.http_metrics.clone()
     }
 }

@@ -6,6 +6,7 @@
 mod accept;
 mod agent;
 mod agent_auth;
+mod allowed_methods;
 mod audit;
 mod browsers;
 mod bundle;
@@ -18,14 +19,17 @@ mod diagnosis;
 mod document;
 mod embedded_files;
 mod embedding;
+mod entity_tag;
 mod erase;
 mod error_response;
 pub(crate) mod event_streams;
 mod extract;
 pub(crate) mod health;
 mod helpers;
+pub(crate) mod http_metrics;
 mod invitations;
 mod keys;
+mod known_queries;
 mod language;
 mod leaks;
 #[cfg(test)]
@@ -62,6 +66,7 @@ mod webhook;
 pub use controller_service::controller_service;
 pub use event_streams::{EventStreams, SessionListStreams};
 pub use health::PublicHealth;
+pub use http_metrics::HttpMetrics;
 pub use login::LoginLink;
 pub use rates::Rates;
 pub use request_body::BodyBudgets;
@@ -89,11 +94,17 @@ use axum::{
     response::{IntoResponse, Response},
     routing::{any, get},
 };
+use allowed_methods::name_allowed_methods;
+use entity_tag::add_entity_tag;
 use error_response::ErrorResponse;
+use known_queries::{KnownQueries, refuse_unknown_queries};
 use pages::Page;
 use request_body::{BodyOwner, limit_body};
 use routes::{Access, FoundRoute, RequestedAction, Route};
-use tower::util::option_layer;
+use tower::{
+    Layer,
+    util::{MapRequestLayer, option_layer},
+};
 use tower_http::{catch_panic::CatchPanicLayer, compression::CompressionLayer, set_header::SetResponseHeaderLayer};
 use utoipa::OpenApi;
 use utoipa_axum::{router::OpenApiRouter, routes};
@@ -111,21 +122,28 @@ const OIDC_ANSWER_BYTES_MAX: usize = 16 * 1_024;
 pub fn router(app: &App) -> Router {
     let agent_api = agent_api().layer(DefaultBodyLimit::max(app.limits.http.delivery_bytes_max));
     let (api, document) = api().merge(agent_api).split_for_parts();
-    let document = serde_json::to_value(document::finish(&document)).unwrap_or_default();
-    let document =
-        Router::new().route("/openapi.json", get(move || async move { axum::Json(document) })).layer(compression());
+    let document = document::finish(&document);
+    let known_queries = KnownQueries::of_paths(&document.paths);
+    let document = serde_json::to_value(document).unwrap_or_default();
+    let document = Router::new()
+        .route("/openapi.json", get(move || async move { axum::Json(document) }))
+        .layer(from_fn(add_entity_tag))
+        .layer(compression());
     let sockets = Router::new()
         .route("/api/auth/session/{id}/novnc/websock", any(viewer_sockets::open_desktop_socket))
         .route("/api/auth/session/{id}/terminal", any(viewer_sockets::open_terminal_socket));
-    api.merge(pages(app))
+    let routes = api
+        .merge(pages(app))
         .merge(document)
         .merge(sockets)
         .fallback(|| async { ErrorResponse::from(Problem::PathNotFound) })
         .method_not_allowed_fallback(|| async { ErrorResponse::from(Problem::MethodNotAllowed) })
+        .layer(from_fn(move |request: Request, next: Next| refuse_unknown_queries(known_queries.clone(), request, next)))
         .layer(from_fn_with_state(app.clone(), authenticate))
+        .layer(from_fn(name_allowed_methods))
         .layer(from_fn_with_state(app.clone(), own_host::require_own_host))
-        .layer(from_fn_with_state(app.clone(), record_request::record_request))
         .layer(CatchPanicLayer::custom(panic_response))
+        .layer(from_fn_with_state(app.clone(), record_request::record_request))
         .layer(from_fn(unread_body::announce_close))
         .layer(from_fn(pages::answer_errors_with_pages))
         .layer(response_header(header::CONTENT_SECURITY_POLICY, pages::CONTENT_SECURITY_POLICY))
@@ -138,7 +156,9 @@ pub fn router(app: &App) -> Router {
         .layer(response_header(header::CACHE_CONTROL, "no-store"))
         .layer(option_layer(strict_transport_security(app)))
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
-        .with_state(app.clone())
+        .with_state(app.clone());
+    // The version is removed before a route is looked for.
+    Router::new().fallback_service(MapRequestLayer::new(routes::without_version).layer(routes))
 }
 
 /// The pages and their files.
@@ -232,7 +252,12 @@ fn api() -> OpenApiRouter<App> {
         .routes(routes!(credential_uses::get_screen))
         .routes(routes!(credentials::lease_credential))
         .routes(routes!(credentials::delete_credential))
-        .merge(OpenApiRouter::new().routes(routes!(providers::list_providers)).layer(compression()))
+        .merge(
+            OpenApiRouter::new()
+                .routes(routes!(providers::list_providers))
+                .layer(from_fn(add_entity_tag))
+                .layer(compression()),
+        )
         .routes(routes!(login::get_current_caller))
         .routes(routes!(login::create_login_link))
         .routes(routes!(tokens::list_tokens))

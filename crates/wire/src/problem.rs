@@ -282,23 +282,46 @@ impl Problem {
 /// For the person whose link was used before, if it is known for whom they sign in.
 pub const LINK_USED: &str = "This link has already been used. Go back to {owner} and start again.";
 
-/// [`Problem::TicketUsed`] for who presents a used link of a session.
+/// An error of the HTTP API: problem details (RFC 9457) with what [`ProblemBody`] has.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "utoipa", derive(utoipa::ToSchema))]
-pub struct UsedLinkProblem {
+pub struct ProblemDetails {
+    /// `urn:anteroom:problem:` and the code.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// The same as `sentence`.
+    pub title: String,
+    /// The HTTP status.
+    pub status: u16,
+    /// `urn:anteroom:request:` and the id of the request, which the header `X-Request-Id` and the server's log have, too.
+    pub instance: String,
     /// The problem.
     #[serde(flatten)]
     pub problem: ProblemBody,
-    /// The display name of the session's owner; absent: it is not known, or has no name of its own.
+    /// The display name of the owner of the session to which a used link led; absent: it is not known, or has no name of its own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub owner: Option<String>,
 }
 
-impl UsedLinkProblem {
-    /// The problem with the sentence that names the owner.
-    pub fn new(problem: ProblemBody, owner: &str) -> Self {
-        let for_person = LINK_USED.replace("{owner}", owner).into();
-        Self { problem: ProblemBody { for_person, ..problem }, owner: Some(owner.to_owned()) }
+impl ProblemDetails {
+    /// The details of this body, in the answer to the request of this id.
+    pub fn new(problem: ProblemBody, status: u16, request_id: &str) -> Self {
+        Self {
+            kind: format!("urn:anteroom:problem:{}", problem.code),
+            title: problem.sentence.clone(),
+            status,
+            instance: format!("urn:anteroom:request:{request_id}"),
+            problem,
+            owner: None,
+        }
+    }
+
+    /// The same for the person with a used link of this owner's session: the sentence names the owner.
+    #[must_use]
+    pub fn with_owner(mut self, owner: &str) -> Self {
+        self.problem.for_person = LINK_USED.replace("{owner}", owner).into();
+        self.owner = Some(owner.to_owned());
+        self
     }
 }
 

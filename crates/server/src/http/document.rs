@@ -1,6 +1,7 @@
 //! The OpenAPI document: what the handlers' annotations say, and what holds for whole groups of routes, which comes from the table of
 //! routes. `web/openapi.json` is the same document.
 
+mod constraints;
 mod examples;
 mod operations;
 mod responses;
@@ -17,12 +18,13 @@ use utoipa::OpenApi;
 #[openapi(
     info(
         title = "Anteroom",
-        description = "Disposable machines in which users sign in to command-line tools. All errors are `ProblemBody`: a stable code, a sentence and a remedy."
+        description = "Disposable machines in which users sign in to command-line tools. All errors are problem details (RFC 9457) with a stable code, a sentence and a remedy. Each path exists under `/api/v1/` as well; both are stable."
     ),
     components(schemas(
         super::session_list::ListedState,
         super::session_list::Include,
         super::tokens::ListedRole,
+        anteroom_wire::ProblemDetails,
         anteroom_wire::webhook::WebhookNotification
     ))
 )]
@@ -46,6 +48,7 @@ pub(super) fn finish(document: &utoipa::openapi::OpenApi) -> FinishedDocument {
     let mut components = document["components"].take();
     let mut paths = document["paths"].take();
     schemas::complete(&mut components);
+    constraints::add(&mut components);
     examples::add(&mut components);
     sockets::add(&mut paths);
     operations::complete(&mut paths);

@@ -1,12 +1,15 @@
 //! The response for an API error: status, headers and the JSON body.
 
-use anteroom_controller::api_error::ApiError;
+use anteroom_controller::{api_error::ApiError, audit::RequestScope};
 use anteroom_wire::Problem;
 use axum::{
     Json,
     http::{HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
+
+/// The media type of errors (RFC 9457).
+pub(super) const MEDIA_TYPE: &str = "application/problem+json";
 
 /// The response for an error, which logs the fault that caused it. Handlers return it, so `?` converts whatever an [`ApiError`] can be made of.
 #[derive(Debug)]
@@ -30,12 +33,11 @@ fn retry_after_s(problem: Problem) -> Option<u16> {
 
 impl IntoResponse for ErrorResponse {
     fn into_response(self) -> Response {
-        self.0.log_fault();
+        let request = RequestScope::current().map(|scope| scope.request);
+        self.0.log_fault_of(request.as_deref());
         let status = StatusCode::from_u16(self.0.problem.http_status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        let mut response = match self.0.used_link_body() {
-            Some(body) => (status, Json(body)).into_response(),
-            None => (status, Json(self.0.body())).into_response(),
-        };
+        let mut response = (status, Json(self.0.details(request.as_deref().unwrap_or_default()))).into_response();
+        response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(MEDIA_TYPE));
         // The audit trail records it.
         response.extensions_mut().insert(self.0.problem);
         response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));

@@ -20,7 +20,7 @@ use anteroom_controller::{
 };
 use anteroom_store::{Person, Role};
 use anteroom_wire::{
-    Problem, ProblemBody, Secret, UsedLinkProblem,
+    Problem, ProblemBody, Secret,
     api::{CurrentCaller, LoginRequest, SignInKind},
 };
 use axum::{
@@ -33,7 +33,7 @@ use serde::{Deserialize, Serialize};
 /// Redeems a single-use login token and sets a session cookie. 401: the token is unknown, used or expired.
 #[utoipa::path(post, path = "/api/login", request_body = LoginRequest, responses(
     (status = 204, description = "The cookie is set."),
-    (status = 401, description = "The login token is unknown, used or expired.", body = UsedLinkProblem),
+    (status = 401, description = "The login token is unknown, used or expired.", body = ProblemBody),
 ))]
 pub(super) async fn log_in(
     State(auth): State<Auth>,

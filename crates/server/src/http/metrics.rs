@@ -1,6 +1,6 @@
 //! `GET /metrics`: metrics in the OpenMetrics text format for Prometheus. All values are collected at the time of the request.
 
-use super::error_response::ErrorResponse;
+use super::{error_response::ErrorResponse, http_metrics::HttpMetrics};
 use anteroom_controller::{
     admission,
     api_error::ApiError,
@@ -38,7 +38,10 @@ const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset
     (status = 200, description = "OpenMetrics text", content_type = "application/openmetrics-text"),
     (status = 403, description = "The caller is not an operator.", body = ProblemBody),
 ))]
-pub(super) async fn get_metrics(State(server_context): State<ServerContext>) -> Result<Response, ErrorResponse> {
+pub(super) async fn get_metrics(
+    State(server_context): State<ServerContext>,
+    State(http_metrics): State<HttpMetrics>,
+) -> Result<Response, ErrorResponse> {
     let mut registry = Registry::with_prefix("anteroom");
     sessions(&server_context, &mut registry).await?;
     credentials(&server_context, &mut registry).await?;
@@ -49,6 +52,7 @@ pub(super) async fn get_metrics(State(server_context): State<ServerContext>) -> 
     webhook(&server_context, &mut registry).await?;
     host(&server_context, &mut registry);
     audit(&server_context, &mut registry);
+    http_metrics.register(&mut registry);
     let mut text = String::new();
     encode(&mut text, &registry).map_err(ApiError::internal)?;
     Ok(([(header::CONTENT_TYPE, CONTENT_TYPE), (header::CACHE_CONTROL, "no-store")], text).into_response())

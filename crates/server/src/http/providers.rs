@@ -7,6 +7,7 @@ use axum::{Json, extract::State};
 
 /// Lists the configured providers with their sign-in methods, and whether a session can be started.
 #[utoipa::path(get, operation_id = "list_providers", path = "/api/providers", responses(
+    (status = 304, description = "The client has the same list (`If-None-Match`)."),
     (status = 200, description = "The providers.", body = ProviderList),
 ))]
 pub(super) async fn list_providers(

@@ -5,14 +5,20 @@ use super::routes::FoundRoute;
 use crate::app::App;
 use anteroom_audit::{Action, Actor, Entry, OK, Subject};
 use anteroom_controller::{audit::RequestScope, random};
-use anteroom_wire::{MachineId, Problem};
+use anteroom_wire::{MachineId, Problem, time::to_millis};
 use axum::{
     extract::{MatchedPath, Request, State},
-    http::{HeaderName, HeaderValue, StatusCode},
+    http::{HeaderName, HeaderValue, Method, StatusCode},
     middleware::Next,
     response::Response,
 };
-use std::collections::BTreeMap;
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
+
+/// The target of the access log.
+const ACCESS_TARGET: &str = "anteroom_access";
 
 /// The header of a response with the id of its request.
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -24,7 +30,11 @@ pub(super) async fn record_request(State(app): State<App>, request: Request, nex
     let action = FoundRoute::of(&method, path.as_deref()).recorded_action();
     let scope = new_scope(&request, path.as_deref());
     let id = HeaderValue::from_str(&scope.request);
+    let began = Instant::now();
     let (mut response, scope) = scope.run(next.run(request)).await;
+    let took = began.elapsed();
+    app.http_metrics.observe(&method, path.as_deref(), response.status(), took);
+    log_access(&scope, &method, path.as_deref(), &response, took);
     let route = format!("{method} {}", path.as_deref().unwrap_or("(no route)"));
     if let Some(entry) = entry(scope, action, route, &response) {
         app.audit.record(entry).await;
@@ -33,6 +43,24 @@ pub(super) async fn record_request(State(app): State<App>, request: Request, nex
         response.headers_mut().insert(REQUEST_ID, id);
     }
     response
+}
+
+/// One line for each request, of strangers only at the level `debug`. The path is not in it, only its route: a stranger chooses the path.
+fn log_access(scope: &RequestScope, method: &Method, route: Option<&str>, response: &Response, took: Duration) {
+    let (status, duration_ms) = (response.status().as_u16(), to_millis(took));
+    let problem = response.extensions().get::<Problem>().map(|problem| problem.code());
+    let (route, session) = (route.unwrap_or("(no route)"), scope.subject.session.as_deref());
+    let (actor, peer) = (scope.actor.id.as_deref(), scope.peer.as_deref());
+    macro_rules! line {
+        ($level:ident) => {
+            tracing::$level!(
+                target: ACCESS_TARGET, outcome = "request", request = scope.request, %method, route, status, duration_ms,
+                problem, session, actor, peer, "request answered"
+            )
+        };
+    }
+    // Strangers must not turn the log files over.
+    if actor.is_some() { line!(info) } else { line!(debug) }
 }
 
 /// A scope in which the caller is not known yet. A machine's channel identifies the machine.

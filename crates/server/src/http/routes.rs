@@ -11,7 +11,10 @@ use anteroom_controller::caller::Action::{
     ReadSelf, ReadSession, StartSession, UseCredential, ViewDesktop,
 };
 use anteroom_controller::oidc::REDIRECT_PATH;
-use axum::http::{HeaderMap, Method, header};
+use axum::{
+    extract::Request,
+    http::{HeaderMap, Method, Uri, header},
+};
 
 /// What a route requires.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -189,6 +192,22 @@ pub const ROUTES: &[Route] = &[
     route(GET, "/metrics", Caller(ReadMetrics), Unrecorded, Read),
 ];
 
+/// The paths of the API with their version; each is the same route as the path without it.
+const VERSIONED: &str = "/api/v1/";
+
+/// The request with the path of its route: `/api/v1/…` is `/api/…`.
+pub(super) fn without_version(mut request: Request) -> Request {
+    if let Some(rest) = request.uri().path_and_query().and_then(|path| path.as_str().strip_prefix(VERSIONED)) {
+        let path = format!("/api/{rest}").parse().ok();
+        let mut parts = request.uri().clone().into_parts();
+        parts.path_and_query = path.or(parts.path_and_query);
+        if let Ok(uri) = Uri::from_parts(parts) {
+            *request.uri_mut() = uri;
+        }
+    }
+    request
+}
+
 /// What is known about a request before its handler runs.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum FoundRoute {
@@ -221,6 +240,19 @@ impl FoundRoute {
             is_public |= matches!(route.access, Access::Public(_));
         }
         Self::OtherMethod { is_public }
+    }
+
+    /// The methods of the routes with this pattern, as in the header `Allow`; empty: there are none.
+    pub(super) fn allowed_methods(pattern: &str) -> String {
+        let of_path = ROUTES.iter().filter(|route| route.path == pattern);
+        let mut methods: Vec<_> = of_path.map(|route| route.method.as_str()).collect();
+        if methods.contains(&"GET") {
+            methods.push("HEAD");
+        }
+        if !methods.is_empty() {
+            methods.push("OPTIONS");
+        }
+        methods.join(", ")
     }
 
     /// The class of a request, whose rate limits it.

@@ -2,8 +2,9 @@
 
 use super::{
     error_response::ErrorResponse,
-    event_streams::{EventStreams, mark_as_event_stream},
+    event_streams::{EventStreams, mark_as_event_stream, with_retry},
     extract::{OwnedSession, Query},
+    start_session::session_path,
 };
 use crate::auth::Auth;
 use anteroom_controller::{
@@ -12,6 +13,7 @@ use anteroom_controller::{
     session::context::SessionContext,
     session::{channels::require_active, end, keep_open, lifecycle::DeliveryState, timeline, view},
 };
+use anteroom_store::SessionRow;
 use anteroom_wire::{
     EndReason, Problem, ProblemBody,
     api::{CredentialList, SessionView, Timeline},
@@ -58,6 +60,7 @@ pub(super) struct EventsQuery {
 /// 429: the caller or the session has too many streams.
 #[utoipa::path(get, operation_id = "get_session_events", path = "/api/auth/session/{id}/events", params(("id" = String, Path), EventsQuery), responses(
     (status = 200, description = "The timeline entries, or the event stream.", body = Timeline),
+    (status = 204, description = "The session has ended, and the client that resumes the stream has all of it."),
     (status = 403, description = "The caller may not use this session.", body = ProblemBody),
     (status = 404, description = "There is no such session.", body = ProblemBody),
     (status = 429, description = "The caller or the session has too many event streams.", body = ProblemBody),
@@ -71,18 +74,27 @@ pub(super) async fn list_or_watch_events(
     headers: HeaderMap,
 ) -> Result<Response, ErrorResponse> {
     let text = |name| headers.get(name).and_then(|value: &header::HeaderValue| value.to_str().ok());
-    let after = text(header::HeaderName::from_static("last-event-id")).and_then(|id| id.parse().ok()).unwrap_or(after);
+    let resumed_after = text(header::HeaderName::from_static("last-event-id")).and_then(|id| id.parse().ok());
+    let after = resumed_after.unwrap_or(after);
     if text(header::ACCEPT).is_some_and(|accept| accept.contains("text/event-stream")) {
+        if resumed_after.is_some() && has_seen_the_end(&context, &owned.row, after).await? {
+            return Ok(StatusCode::NO_CONTENT.into_response());
+        }
         let live_caller = auth.live_callers.connect(&owned.caller.id);
         let stream = streams.stream(&context, &owned.row.id, &owned.caller, live_caller, after)?;
         let alive = KeepAlive::new().interval(Duration::from_millis(context.limits.tunnel.ping_every_ms));
-        let mut response = Sse::new(stream).keep_alive(alive).into_response();
+        let mut response = Sse::new(with_retry(stream)).keep_alive(alive).into_response();
         mark_as_event_stream(response.headers_mut());
         return Ok(response);
     }
     let rows = context.store.list_timeline(&owned.row.id, after, ENTRIES_MAX).await?;
     let entries = rows.into_iter().map(timeline::to_timeline_entry).collect();
     Ok(Json(Timeline { entries }).into_response())
+}
+
+/// Whether a client that resumes a stream has every entry of an ended session. An `EventSource` that gets 204 does not connect again.
+async fn has_seen_the_end(context: &SessionContext, row: &SessionRow, after: u64) -> Result<bool, ApiError> {
+    Ok(row.end().is_some() && context.store.list_timeline(&row.id, after, 1).await?.is_empty())
 }
 
 /// Resets the idle timeout of the session. 410: the session has ended.
@@ -134,7 +146,8 @@ pub(super) async fn restart_session(
         return Err(Problem::DeliveryInProgress.into());
     }
     session.restart_requested.notify_one();
-    Ok((StatusCode::ACCEPTED, Json(view::to_session_view(&context, &row).await?)))
+    let location = [(header::LOCATION, session_path(&row))];
+    Ok((StatusCode::ACCEPTED, location, Json(view::to_session_view(&context, &row).await?)))
 }
 
 /// Returns the metadata of the session's stored credential, without its content; an empty list if there is none. Also available after

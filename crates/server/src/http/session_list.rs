@@ -2,7 +2,7 @@
 
 use super::{
     error_response::ErrorResponse,
-    event_streams::{SessionListStreams, mark_as_event_stream},
+    event_streams::{SessionListStreams, mark_as_event_stream, with_retry},
     extract::{AuthenticatedCaller, Query},
 };
 use crate::auth::Auth;
@@ -223,7 +223,7 @@ pub(super) async fn watch_sessions(
     let live_caller = auth.live_callers.connect(&caller.id);
     let stream = streams.stream(&server_context, caller, live_caller, after)?;
     let alive = KeepAlive::new().interval(Duration::from_millis(server_context.limits.tunnel.ping_every_ms));
-    let mut response = Sse::new(stream).keep_alive(alive).into_response();
+    let mut response = Sse::new(with_retry(stream)).keep_alive(alive).into_response();
     mark_as_event_stream(response.headers_mut());
     Ok(response)
 }

@@ -138,5 +138,7 @@ pub(super) async fn revoke_token(
 }
 
 fn secret_response(created: CreatedToken) -> impl IntoResponse {
-    (StatusCode::CREATED, [(header::CACHE_CONTROL, "no-store")], axum::Json(created))
+    // The list has it; its secret is in this answer only.
+    let headers = [(header::CACHE_CONTROL, "no-store"), (header::LOCATION, "/api/tokens")];
+    (StatusCode::CREATED, headers, axum::Json(created))
 }

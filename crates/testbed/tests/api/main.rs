@@ -5,4 +5,6 @@
 
 mod clients;
 mod document;
+mod fuzzing;
+mod http;
 mod tools;

@@ -1,5 +1,6 @@
 """Signs in to the demo with an API key, with the Python client. Arguments: the server's address, the address of the demo's pages."""
 
+import base64
 import json
 import os
 import re
@@ -48,8 +49,6 @@ assert checked(get_diagnosis.sync_detailed(session, client=client)).verdict == V
 stored = checked(get_credential.sync_detailed(view.credential.id, client=client))
 assert (stored.account, stored.user_id) == ("Ada", "u-17")
 lease = checked(lease_credential.sync_detailed(stored.id, client=client))
-import base64
-
 assert json.loads(base64.b64decode(lease.files[0].content))["account"] == "Ada"
 try:
     checked(get_session.sync_detailed("ses_" + "0" * 26, client=client))

@@ -7,7 +7,7 @@ use crate::{
 };
 use anteroom_testbed::oidc_issuer::Person;
 use anteroom_wire::{
-    Secret, UsedLinkProblem,
+    ProblemDetails, Secret,
     api::{ConsentView, StartResponse},
     api_tokens::CreatedToken,
 };
@@ -115,7 +115,7 @@ async fn s34_a_used_link_names_its_owner_only_to_who_presents_it() {
     {
         let answer = Browser::new(&idle.server, "c").log_in(token).await;
         assert_eq!(answer.status(), 401);
-        let body: UsedLinkProblem = serde_json::from_str(&answer.text().await.unwrap()).unwrap();
+        let body: ProblemDetails = serde_json::from_str(&answer.text().await.unwrap()).unwrap();
         assert_eq!((body.problem.code.as_str(), &*body.problem.for_person), ("ticket_used", sentence));
         assert_eq!(body.owner.as_deref(), name);
     }

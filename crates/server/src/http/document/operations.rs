@@ -1,7 +1,8 @@
 //! What the table of routes says about each operation: its tag, who may call it, and the errors that every such operation can have.
 
-use super::{reference, responses};
+use super::{constraints::UNIX_MS_MAX, reference, responses};
 use crate::http::routes::{Access, ROUTES, Route};
+use axum::http::Method;
 use serde_json::{Map, Value, json};
 
 /// Tags in the order of the document: name, description, and the prefixes of their paths. The first that matches counts.
@@ -107,8 +108,14 @@ fn complete_operation(route: &Route, operation: &mut Value) {
         operation["deprecated"] = true.into();
     }
     let parameters = operation.get_mut("parameters").and_then(Value::as_array_mut);
-    for parameter in parameters.into_iter().flatten().filter(|parameter| parameter["in"] == "path") {
-        complete_path_parameter(route, parameter);
+    for parameter in parameters.into_iter().flatten() {
+        match parameter["in"].as_str() {
+            Some("path") => complete_path_parameter(route, parameter),
+            Some("query") if parameter["name"].as_str().is_some_and(|name| name.ends_with("_ms")) => {
+                parameter["schema"]["maximum"] = UNIX_MS_MAX.into();
+            }
+            _ => {}
+        }
     }
     let has_body = operation.get("requestBody").is_some();
     if let Some(found) = operation.get_mut("responses").and_then(Value::as_object_mut) {
@@ -152,6 +159,9 @@ fn security(route: &Route) -> Value {
 fn complete_responses(route: &Route, has_body: bool, found: &mut Map<String, Value>) {
     for (status, response) in found.iter_mut() {
         response["headers"]["X-Request-Id"] = reference("headers", "RequestId");
+        if ["201", "202"].contains(&status.as_str()) {
+            response["headers"]["Location"] = reference("headers", "Location");
+        }
         if status.starts_with(['4', '5']) && route.path != "/health" {
             responses::complete_error(status, response);
         }
@@ -162,12 +172,17 @@ fn complete_responses(route: &Route, has_body: bool, found: &mut Map<String, Val
         }
     }
     let needs_identity = security(route).as_array().is_some_and(|ways| !ways.is_empty()) && route.path != "/health";
+    // The session may have ended, or its machine may not answer.
+    let is_input = route.path.starts_with("/api/auth/session/{id}/") && route.method == Method::POST;
     let statuses = [
         ("400", true),
         ("401", needs_identity),
         ("403", needs_identity || route.path == "/api/login"),
         ("404", route.path.contains('{')),
         ("408", has_body),
+        ("409", is_input),
+        ("410", is_input),
+        ("502", is_input),
         ("413", has_body),
         ("415", has_body),
         ("421", true),

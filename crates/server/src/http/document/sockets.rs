@@ -58,10 +58,12 @@ fn socket(operation_id: &str, description: &str, queries: &Value) -> Value {
 
 /// Says which events a stream has, and which schema the data of each has.
 fn describe_stream(response: &mut Value, events: &[(&str, &str)]) {
-    let of_event = |(event, schema): &(&str, &str)| ((*event).to_owned(), reference("schemas", schema));
-    let events: serde_json::Map<_, _> = events.iter().map(of_event).collect();
-    response["content"][EVENT_STREAM] = json!({
-        "schema": { "type": "string", "description": "Server-sent events. `x-events` has the schema of each event's data." },
-        "x-events": events,
-    });
+    let of_event = |(event, schema): &(&str, &str)| {
+        let data = json!({ "type": "string", "contentMediaType": "application/json", "contentSchema": reference("schemas", schema) });
+        let properties = json!({ "event": { "const": event }, "id": { "type": "string" }, "data": data });
+        json!({ "type": "object", "required": ["event", "data"], "properties": properties })
+    };
+    let events: Vec<_> = events.iter().map(of_event).collect();
+    response["content"][EVENT_STREAM] =
+        json!({ "schema": { "description": "One server-sent event (HTML Standard §9.2).", "oneOf": events } });
 }

@@ -1,13 +1,14 @@
 //! The messages that this server posts to the configured webhook.
 
 use super::reference;
-use anteroom_wire::webhook::KINDS;
+use anteroom_wire::webhook::EventType;
 use serde_json::{Map, Value, json};
 
 /// One operation for each type of message.
 pub(super) fn operations() -> Value {
-    let named =
-        KINDS.iter().map(|(kind, description)| ((*kind).to_owned(), json!({ "post": operation(kind, description) })));
+    let named = EventType::ALL
+        .iter()
+        .map(|kind| (kind.as_str().to_owned(), json!({ "post": operation(kind.as_str(), kind.when()) })));
     Value::Object(named.collect::<Map<_, _>>())
 }
 
@@ -15,7 +16,7 @@ fn operation(kind: &str, description: &str) -> Value {
     let header = |name: &str, description: &str| json!({ "name": name, "in": "header", "required": true, "description": description, "schema": { "type": "string" } });
     json!({
         "operationId": format!("receive_{}", kind.replace('.', "_")),
-        "summary": description.trim(),
+        "summary": description,
         "description": "Signed as Standard Webhooks specifies (docs/webhook.md).",
         "tags": ["webhooks"],
         "parameters": [

@@ -1,0 +1,46 @@
+//! The values that requests may have, where their types do not say it. Each is what a use case checks.
+
+use serde_json::{Value, json};
+
+/// Text without control characters.
+const LINE: &str = r"^[^\x00-\x1f\x7f-\x9f]*$";
+/// Text that is shown: 1 character that is not blank, and no control characters.
+const SHOWN: &str = r"^[^\x00-\x1f\x7f-\x9f]*[^\s\x00-\x1f\x7f-\x9f][^\x00-\x1f\x7f-\x9f]*$";
+/// The same with line breaks and tabs.
+const PASTED: &str =
+    r"^[^\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]*[^\s\x00-\x1f\x7f-\x9f][^\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]*$";
+/// A key of a browser.
+const BROWSER_KEY: &str = "^[0-9a-f]{64}$";
+/// The longest life of a token, seconds: about 10 years.
+const TOKEN_S_MAX: u64 = 316_224_000;
+/// The last time of RFC 3339, milliseconds since 1970.
+pub(super) const UNIX_MS_MAX: u64 = 253_402_300_799_999;
+
+/// Adds the constraints to the schemas of requests.
+pub(super) fn add(components: &mut Value) {
+    let shown = json!({ "minLength": 1, "maxLength": 255, "pattern": SHOWN });
+    let pasted = json!({ "minLength": 1, "maxLength": 16_384, "pattern": PASTED });
+    let constraints = [
+        ("LoginRequest", "browser_key", json!({ "pattern": BROWSER_KEY })),
+        ("OidcRequest", "browser_key", json!({ "pattern": BROWSER_KEY })),
+        ("OidcAnswer", "browser_key", json!({ "pattern": BROWSER_KEY })),
+        ("StartRequest", "provider", json!({ "pattern": "^[a-z][a-z0-9_]{0,39}$" })),
+        ("StartRequest", "user_id", shown.clone()),
+        ("StartRequest", "idempotency_key", shown),
+        ("StartRequest", "return_url", json!({ "maxLength": 2_048, "pattern": r"^https?://\S+$" })),
+        ("StartRequest", "renews", json!({ "pattern": "^crd_[0-7][0-9a-hjkmnp-tv-z]{25}$" })),
+        ("EraseRequest", "user_id", json!({ "minLength": 1 })),
+        ("CreateTokenRequest", "expires_in_s", json!({ "minimum": 1, "maximum": TOKEN_S_MAX })),
+        ("RotateTokenRequest", "overlap_s", json!({ "maximum": TOKEN_S_MAX })),
+        ("PasteRequest", "text", pasted.clone()),
+        ("CodeRequest", "code", pasted),
+        ("TypeRequest", "text", json!({ "maxLength": 16_384, "pattern": LINE })),
+        ("OpenUrl", "url", json!({ "maxLength": 8_192, "pattern": r"^https?://[^\s\x00-\x1f\x7f-\x9f]*$" })),
+    ];
+    for (schema, property, constraint) in constraints {
+        let found = components["schemas"][schema]["properties"].get_mut(property).and_then(Value::as_object_mut);
+        if let (Some(found), Value::Object(constraint)) = (found, constraint) {
+            found.extend(constraint);
+        }
+    }
+}

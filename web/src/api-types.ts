@@ -356,7 +356,7 @@ export interface paths {
         put?: never;
         /**
          * Creates another single-use link for the session's person, like the `viewer_url` of its start. The first browser that opens it can act in the session.
-         *     Operators only. 410: the session has ended.
+         *     For the backend that started the session, and operators. A tab that shows the session takes the new link at once.
          */
         post: operations["create_session_link"];
         delete?: never;
@@ -408,7 +408,7 @@ export interface paths {
         };
         /**
          * Opens the desktop: RFB 3.8 in binary messages. WebSocket (RFC 6455).
-         * @description The subprotocols are `binary` and `ticket.` with a ticket of `POST …/ticket`. A rejected page gets 101 and then a close code (docs/close_codes.md); a program gets the HTTP status.
+         * @description The subprotocols are `binary` and `ticket.` with a ticket of `POST …/ticket`, which needs the token or cookie of its caller as well. A rejected page gets 101 and then a close code (docs/close_codes.md); a program gets the HTTP status.
          */
         get: operations["open_desktop_socket"];
         put?: never;
@@ -541,7 +541,7 @@ export interface paths {
         };
         /**
          * Opens the terminal: its bytes in binary messages; the text message `{"cols":120,"rows":40}` changes its size. WebSocket (RFC 6455).
-         * @description The subprotocols are `binary` and `ticket.` with a ticket of `POST …/ticket`. A rejected page gets 101 and then a close code (docs/close_codes.md); a program gets the HTTP status.
+         * @description The subprotocols are `binary` and `ticket.` with a ticket of `POST …/ticket`, which needs the token or cookie of its caller as well. A rejected page gets 101 and then a close code (docs/close_codes.md); a program gets the HTTP status.
          */
         get: operations["open_terminal_socket"];
         put?: never;
@@ -599,7 +599,7 @@ export interface paths {
          * Starts a sign-in session.
          * @description Returns before the machine is ready; follow the session with `GET /api/auth/session/{id}/events`. `viewer_url` is a login link for
          *     the user, valid once. A request with a known `idempotency_key` and the same body returns the existing session with a new link; with
-         *     another body it is 409. 503: the queue is full or this host lacks capacity.
+         *     another body it is 409. The key may be in the header `Idempotency-Key` instead. 503: the queue is full or this host lacks capacity.
          */
         post: operations["start_session"];
         delete?: never;
@@ -649,7 +649,7 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** Lists the caller's credentials, the newest first, without their content; for an operator, all credentials. At most 500. */
+        /** Lists the caller's credentials, the newest first, without their content, by pages; for an operator, all credentials. */
         get: operations["list_credentials"];
         put?: never;
         post?: never;
@@ -1078,7 +1078,7 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** Lists API tokens and the browsers of operators, including revoked ones, the newest first. Operators and auditors only. */
+        /** Lists API tokens and the browsers of operators, including revoked ones, the newest first, by pages. Operators and auditors only. */
         get: operations["list_tokens"];
         put?: never;
         /** Creates an API token and returns its secret, once. A token cannot give scopes that it lacks. Operators only. */
@@ -1375,6 +1375,11 @@ export interface components {
         };
         /** @description A page of the audit trail. */
         AuditPage: {
+            /**
+             * Format: int64
+             * @description The value of `cursor` for the next page; `null`: there are no more records.
+             */
+            next_cursor: number | null;
             /** @description The records: with `after` the oldest first, otherwise the newest first. */
             records: components["schemas"]["AuditRecord"][];
         };
@@ -1628,6 +1633,12 @@ export interface components {
         CredentialList: {
             /** @description Newest first. */
             credentials: components["schemas"]["CredentialMeta"][];
+            next_cursor: components["schemas"]["CredentialId"] | null;
+            /**
+             * Format: int64
+             * @description How many credentials all pages have together; `null` without `count=true`.
+             */
+            total: number | null;
         };
         /** @description A credential without its secret. */
         CredentialMeta: {
@@ -2130,6 +2141,11 @@ export interface components {
             notice: string | null;
         };
         /**
+         * @description The role of a listed caller.
+         * @enum {string}
+         */
+        ListedRole: "operator" | "auditor" | "backend" | "user";
+        /**
          * @description In which states sessions are listed.
          * @enum {string}
          */
@@ -2519,6 +2535,22 @@ export interface components {
          * @enum {string}
          */
         ProblemCode: "agent_mismatch" | "agent_unreachable" | "already_delivered" | "audit_unavailable" | "callback_expected" | "callback_failed" | "caller_expired" | "caller_quota" | "caller_revoked" | "caller_tampered" | "cancelled" | "client_rejected" | "code_rejected" | "completed" | "confirmation_not_fresh" | "confirmation_required" | "consent_required" | "controller_restarted" | "credential_deleted" | "credential_in_use" | "cross_origin" | "database_unavailable" | "deadline_expired" | "delivery_in_progress" | "desktop_unreachable" | "disk_low" | "egress_denied" | "egress_limit" | "egress_private" | "egress_proxy" | "egress_timeout" | "egress_tls_name" | "egress_unreachable" | "external_certificate" | "external_closed" | "external_desktop_only" | "external_no_route" | "external_no_tls" | "external_password_rejected" | "external_refused" | "external_rejected" | "external_security_unsupported" | "external_silent" | "external_timeout" | "external_wrong_protocol" | "forbidden_by_policy" | "helper_ended" | "id_token_invalid" | "idempotency_key_reused" | "idle_expired" | "idle_timeout" | "internal" | "invalid_credential_format" | "issuer_error" | "issuer_unavailable" | "key_in_use" | "keys_read_only" | "keys_unavailable" | "link_without_fragment" | "machine_compromised" | "machine_failed" | "machine_in_use" | "machine_replaced" | "malformed" | "memory_low" | "method_not_allowed" | "missing_scope" | "name_in_use" | "no_capacity" | "no_image" | "no_prompt" | "no_restart_left" | "no_role" | "no_sign_in_url" | "no_such_command" | "not_acceptable" | "not_owner" | "not_ready" | "oidc_not_configured" | "other_person" | "path_not_found" | "peer_not_permitted" | "provider_removed" | "provider_unavailable" | "proxy_body_limit" | "proxy_buffers" | "proxy_without_upgrade" | "ready_timeout" | "record_tampered" | "request_timeout" | "role_changed" | "session_tampered" | "shutting_down" | "sign_in_denied" | "sign_in_expired" | "sign_in_page_pasted" | "ticket_used" | "too_large" | "too_many_connections" | "too_many_helpers" | "too_many_requests" | "too_many_streams" | "too_many_viewers" | "unauthenticated" | "unknown_credential" | "unknown_helper" | "unknown_key" | "unknown_machine" | "unknown_method" | "unknown_provider" | "unknown_session" | "unknown_token" | "unsupported_media_type" | "use_completed" | "user_quota" | "viewer_handshake" | "viewer_replaced" | "wrong_agent_token" | "wrong_answer" | "wrong_callback" | "wrong_host";
+        /** @description An error of the HTTP API: problem details (RFC 9457) with what [`ProblemBody`] has. */
+        ProblemDetails: components["schemas"]["ProblemBody"] & {
+            /** @description `urn:anteroom:request:` and the id of the request, which the header `X-Request-Id` and the server's log have, too. */
+            instance: string;
+            /** @description The display name of the owner of the session to which a used link led; absent: it is not known, or has no name of its own. */
+            owner?: string | null;
+            /**
+             * Format: int32
+             * @description The HTTP status.
+             */
+            status: number;
+            /** @description The same as `sentence`. */
+            title: string;
+            /** @description `urn:anteroom:problem:` and the code. */
+            type: string;
+        };
         /** @description A prompt of the tool that the user answers. */
         PromptView: {
             /** @description A description of the expected answer. */
@@ -2779,9 +2811,14 @@ export interface components {
         SessionId: string;
         /** @description `GET /api/sessions`. */
         SessionList: {
-            next: components["schemas"]["SessionId"] | null;
+            next_cursor: components["schemas"]["SessionId"] | null;
             /** @description Newest first. */
             sessions: components["schemas"]["SessionView"][];
+            /**
+             * Format: int64
+             * @description How many sessions all pages have together; `null` without `count=true`.
+             */
+            total: number | null;
             /** @description Why those of them that have ended did so, by id; only with `include=verdict`. */
             verdicts: {
                 [key: string]: components["schemas"]["Verdict"];
@@ -3121,6 +3158,8 @@ export interface components {
         TimelineKind: "accepted" | "completed" | "failed" | "cancelled" | "expired" | "entries_lost" | "reports_dropped" | "entry_tampered" | "entry_removed" | "machine_requested" | "machine_start_failed" | "machine_ready" | "claim_failed" | "machine_adopted" | "channel_lost" | "channel_reopened" | "restart_requested" | "restart_rejected" | "machine_replaced" | "machine_exited" | "machine_removed" | "machine_not_removed" | "desktop_connected" | "desktop_connect_failed" | "stage_failed" | "child_exited" | "crash_loop" | "crash_loop_ended" | "memory_low" | "memory_recovered" | "out_of_memory" | "cli_started" | "cli_exited" | "sign_in_url" | "unexpected_url" | "device_code" | "browser_opening" | "browser_opened" | "browser_not_opened" | "prompt_opened" | "prompt_closed" | "keys_pressed" | "pasted" | "paste_rejected" | "tool_signed_in" | "tool_failed" | "method_chosen" | "method_switched" | "method_resent" | "candidate_rejected" | "candidate_accepted" | "delivery_retry" | "delivery_rejected" | "credential_kept_in_machine" | "credential_use_waiting" | "credential_use_turn" | "credential_unsealed" | "credential_checked" | "credential_check_inconclusive" | "use_completed" | "credential_refreshed" | "credential_not_refreshed" | "credential_leased" | "credential_deleted" | "credential_delivery_expired" | "webhook_delivered" | "webhook_failed" | "webhook_abandoned" | "egress_allowed" | "egress_denied" | "egress_granted" | "egress_full" | "egress_totals" | "consent_given" | "viewer_joined" | "viewer_disconnected" | "terminal_disconnected" | "viewer_rejected" | "proxy_fault" | "ticket_rejected" | "unknown";
         /** @description `GET /api/tokens`. */
         TokenList: {
+            /** @description The value of `cursor` for the next page; `null`: there are no more tokens. */
+            next_cursor: string | null;
             /** @description Newest first. */
             tokens: components["schemas"]["TokenView"][];
         };
@@ -3187,11 +3226,6 @@ export interface components {
          * @enum {string}
          */
         UsePurpose: "exec" | "check" | "logout";
-        /** @description [`Problem::TicketUsed`] for who presents a used link of a session. */
-        UsedLinkProblem: components["schemas"]["ProblemBody"] & {
-            /** @description The display name of the session's owner; absent: it is not known, or has no name of its own. */
-            owner?: string | null;
-        };
         /**
          * @description The state of a session, or why it ended.
          * @enum {string}
@@ -3269,6 +3303,75 @@ export interface components {
         };
     };
     responses: {
+        /** @description The machine's agent does not answer. */
+        BadGateway: {
+            headers: {
+                "X-Request-Id": components["headers"]["RequestId"];
+                [name: string]: unknown;
+            };
+            content: {
+                /**
+                 * @example {
+                 *       "close_code": 4502,
+                 *       "code": "agent_unreachable",
+                 *       "for_person": "The temporary computer does not answer at the moment. Please try again in a few seconds.",
+                 *       "instance": "urn:anteroom:request:9f86d081884c7d65",
+                 *       "remedy": "The server is connecting again; try again in a few seconds.",
+                 *       "sentence": "The machine's agent does not answer.",
+                 *       "status": 502,
+                 *       "title": "The machine's agent does not answer.",
+                 *       "type": "urn:anteroom:problem:agent_unreachable"
+                 *     }
+                 */
+                "application/problem+json": components["schemas"]["ProblemDetails"];
+            };
+        };
+        /** @description The state of the session or its machine does not permit this now. */
+        Conflict: {
+            headers: {
+                "X-Request-Id": components["headers"]["RequestId"];
+                [name: string]: unknown;
+            };
+            content: {
+                /**
+                 * @example {
+                 *       "close_code": 4409,
+                 *       "code": "not_ready",
+                 *       "for_person": "It is not ready yet. Please try again in a moment.",
+                 *       "instance": "urn:anteroom:request:9f86d081884c7d65",
+                 *       "remedy": "Try again in a moment.",
+                 *       "sentence": "The machine is not ready yet.",
+                 *       "status": 409,
+                 *       "title": "The machine is not ready yet.",
+                 *       "type": "urn:anteroom:problem:not_ready"
+                 *     }
+                 */
+                "application/problem+json": components["schemas"]["ProblemDetails"];
+            };
+        };
+        /** @description The session has ended. */
+        Ended: {
+            headers: {
+                "X-Request-Id": components["headers"]["RequestId"];
+                [name: string]: unknown;
+            };
+            content: {
+                /**
+                 * @example {
+                 *       "close_code": 4410,
+                 *       "code": "cancelled",
+                 *       "for_person": "It was stopped. You can close this page.",
+                 *       "instance": "urn:anteroom:request:9f86d081884c7d65",
+                 *       "remedy": "Start a new one.",
+                 *       "sentence": "The session was cancelled.",
+                 *       "status": 410,
+                 *       "title": "The session was cancelled.",
+                 *       "type": "urn:anteroom:problem:cancelled"
+                 *     }
+                 */
+                "application/problem+json": components["schemas"]["ProblemDetails"];
+            };
+        };
         /** @description The caller may not do this, or its token lacks a scope. */
         Forbidden: {
             headers: {
@@ -3281,11 +3384,15 @@ export interface components {
                  *       "close_code": 4403,
                  *       "code": "missing_scope",
                  *       "for_person": "You may not do that here. Please tell the people who run this page.",
+                 *       "instance": "urn:anteroom:request:9f86d081884c7d65",
                  *       "remedy": "Use a token with the scope that the detail names; `anteroom token list` shows the scopes.",
-                 *       "sentence": "This token lacks a scope that the request needs."
+                 *       "sentence": "This token lacks a scope that the request needs.",
+                 *       "status": 403,
+                 *       "title": "This token lacks a scope that the request needs.",
+                 *       "type": "urn:anteroom:problem:missing_scope"
                  *     }
                  */
-                "application/json": components["schemas"]["ProblemBody"];
+                "application/problem+json": components["schemas"]["ProblemDetails"];
             };
         };
         /** @description A fault of the server. */
@@ -3300,11 +3407,15 @@ export interface components {
                  *       "close_code": 4500,
                  *       "code": "internal",
                  *       "for_person": "Something went wrong here. Please try again, or tell the people who run this page.",
+                 *       "instance": "urn:anteroom:request:9f86d081884c7d65",
                  *       "remedy": "The server's log has the cause; search it for the time and the session.",
-                 *       "sentence": "Something failed inside the server."
+                 *       "sentence": "Something failed inside the server.",
+                 *       "status": 500,
+                 *       "title": "Something failed inside the server.",
+                 *       "type": "urn:anteroom:problem:internal"
                  *     }
                  */
-                "application/json": components["schemas"]["ProblemBody"];
+                "application/problem+json": components["schemas"]["ProblemDetails"];
             };
         };
         /** @description The path, the query or the body is malformed. */
@@ -3319,11 +3430,15 @@ export interface components {
                  *       "close_code": 4400,
                  *       "code": "malformed",
                  *       "for_person": "This address is not complete. Check that the whole link was copied.",
+                 *       "instance": "urn:anteroom:request:9f86d081884c7d65",
                  *       "remedy": "Correct the request as the detail says.",
-                 *       "sentence": "The request is not well formed."
+                 *       "sentence": "The request is not well formed.",
+                 *       "status": 400,
+                 *       "title": "The request is not well formed.",
+                 *       "type": "urn:anteroom:problem:malformed"
                  *     }
                  */
-                "application/json": components["schemas"]["ProblemBody"];
+                "application/problem+json": components["schemas"]["ProblemDetails"];
             };
         };
         /** @description There is no such resource. */
@@ -3338,11 +3453,15 @@ export interface components {
                  *       "close_code": 4404,
                  *       "code": "unknown_session",
                  *       "for_person": "There is nothing here any more. Go back to where you came from and start again.",
+                 *       "instance": "urn:anteroom:request:9f86d081884c7d65",
                  *       "remedy": "Start a new one.",
-                 *       "sentence": "There is no such session."
+                 *       "sentence": "There is no such session.",
+                 *       "status": 404,
+                 *       "title": "There is no such session.",
+                 *       "type": "urn:anteroom:problem:unknown_session"
                  *     }
                  */
-                "application/json": components["schemas"]["ProblemBody"];
+                "application/problem+json": components["schemas"]["ProblemDetails"];
             };
         };
         /** @description The body did not arrive in time. */
@@ -3357,11 +3476,15 @@ export interface components {
                  *       "close_code": 4408,
                  *       "code": "request_timeout",
                  *       "for_person": "Your connection is slow. Please try again.",
+                 *       "instance": "urn:anteroom:request:9f86d081884c7d65",
                  *       "remedy": "Send the request again, faster; docs/limits.md lists the limits.",
-                 *       "sentence": "The request's body did not arrive in time."
+                 *       "sentence": "The request's body did not arrive in time.",
+                 *       "status": 408,
+                 *       "title": "The request's body did not arrive in time.",
+                 *       "type": "urn:anteroom:problem:request_timeout"
                  *     }
                  */
-                "application/json": components["schemas"]["ProblemBody"];
+                "application/problem+json": components["schemas"]["ProblemDetails"];
             };
         };
         /** @description The body is too large. */
@@ -3376,11 +3499,15 @@ export interface components {
                  *       "close_code": 4413,
                  *       "code": "too_large",
                  *       "for_person": "That text is too long.",
+                 *       "instance": "urn:anteroom:request:9f86d081884c7d65",
                  *       "remedy": "Send less; the limit of a delivery is 1 MiB.",
-                 *       "sentence": "The body is larger than this server accepts."
+                 *       "sentence": "The body is larger than this server accepts.",
+                 *       "status": 413,
+                 *       "title": "The body is larger than this server accepts.",
+                 *       "type": "urn:anteroom:problem:too_large"
                  *     }
                  */
-                "application/json": components["schemas"]["ProblemBody"];
+                "application/problem+json": components["schemas"]["ProblemDetails"];
             };
         };
         /** @description The caller sends too many requests. */
@@ -3396,11 +3523,15 @@ export interface components {
                  *       "close_code": 4429,
                  *       "code": "too_many_requests",
                  *       "for_person": "That was a little too fast. Please wait a moment and try again.",
+                 *       "instance": "urn:anteroom:request:9f86d081884c7d65",
                  *       "remedy": "Wait as long as Retry-After names, then try again; docs/limits.md lists the limits.",
-                 *       "sentence": "Requests of this kind arrive too fast."
+                 *       "sentence": "Requests of this kind arrive too fast.",
+                 *       "status": 429,
+                 *       "title": "Requests of this kind arrive too fast.",
+                 *       "type": "urn:anteroom:problem:too_many_requests"
                  *     }
                  */
-                "application/json": components["schemas"]["ProblemBody"];
+                "application/problem+json": components["schemas"]["ProblemDetails"];
             };
         };
         /** @description The caller is not authenticated. */
@@ -3416,11 +3547,15 @@ export interface components {
                  *       "close_code": 4401,
                  *       "code": "unauthenticated",
                  *       "for_person": "You are not signed in here. Open your link again, or go back to where you came from and start again.",
+                 *       "instance": "urn:anteroom:request:9f86d081884c7d65",
                  *       "remedy": "Sign in, open the link that `anteroom serve` printed, or send an API token.",
-                 *       "sentence": "No valid token, cookie or ticket was sent."
+                 *       "sentence": "No valid token, cookie or ticket was sent.",
+                 *       "status": 401,
+                 *       "title": "No valid token, cookie or ticket was sent.",
+                 *       "type": "urn:anteroom:problem:unauthenticated"
                  *     }
                  */
-                "application/json": components["schemas"]["ProblemBody"];
+                "application/problem+json": components["schemas"]["ProblemDetails"];
             };
         };
         /** @description The server or its database is not available now. */
@@ -3436,11 +3571,15 @@ export interface components {
                  *       "close_code": 4503,
                  *       "code": "database_unavailable",
                  *       "for_person": "This is not available at the moment. Please try again in a moment.",
+                 *       "instance": "urn:anteroom:request:9f86d081884c7d65",
                  *       "remedy": "Try again; the server's health page names the cause.",
-                 *       "sentence": "The database cannot be used at the moment."
+                 *       "sentence": "The database cannot be used at the moment.",
+                 *       "status": 503,
+                 *       "title": "The database cannot be used at the moment.",
+                 *       "type": "urn:anteroom:problem:database_unavailable"
                  *     }
                  */
-                "application/json": components["schemas"]["ProblemBody"];
+                "application/problem+json": components["schemas"]["ProblemDetails"];
             };
         };
         /** @description The body is not `application/json`. */
@@ -3455,11 +3594,15 @@ export interface components {
                  *       "close_code": 4400,
                  *       "code": "unsupported_media_type",
                  *       "for_person": "This did not work. Please tell the people who run this page.",
+                 *       "instance": "urn:anteroom:request:9f86d081884c7d65",
                  *       "remedy": "Send `Content-Type: application/json` and a JSON body.",
-                 *       "sentence": "The body must be JSON."
+                 *       "sentence": "The body must be JSON.",
+                 *       "status": 415,
+                 *       "title": "The body must be JSON.",
+                 *       "type": "urn:anteroom:problem:unsupported_media_type"
                  *     }
                  */
-                "application/json": components["schemas"]["ProblemBody"];
+                "application/problem+json": components["schemas"]["ProblemDetails"];
             };
         };
         /** @description This server does not have the host name of the request. */
@@ -3474,11 +3617,15 @@ export interface components {
                  *       "close_code": 4400,
                  *       "code": "wrong_host",
                  *       "for_person": "This page is not available at this address. Open the link that you were given.",
+                 *       "instance": "urn:anteroom:request:9f86d081884c7d65",
                  *       "remedy": "Use the address that `anteroom serve` printed; behind a reverse proxy, set public_url and let the proxy pass on the Host header.",
-                 *       "sentence": "This server does not have the host name of this request."
+                 *       "sentence": "This server does not have the host name of this request.",
+                 *       "status": 421,
+                 *       "title": "This server does not have the host name of this request.",
+                 *       "type": "urn:anteroom:problem:wrong_host"
                  *     }
                  */
-                "application/json": components["schemas"]["ProblemBody"];
+                "application/problem+json": components["schemas"]["ProblemDetails"];
             };
         };
     };
@@ -3487,6 +3634,8 @@ export interface components {
     headers: {
         /** @description How to authenticate. */
         Authenticate: "Bearer";
+        /** @description Where to read what was created. */
+        Location: string;
         /** @description The id of the request, which the server's log has, too. */
         RequestId: string;
         /** @description When to try again, seconds; absent: it is not known. */
@@ -3526,7 +3675,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["ProblemBody"];
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
                 };
             };
             403: components["responses"]["Forbidden"];
@@ -3567,7 +3716,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["ProblemBody"];
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
                 };
             };
             403: components["responses"]["Forbidden"];
@@ -3578,7 +3727,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["ProblemBody"];
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
                 };
             };
             421: components["responses"]["WrongHost"];
@@ -3608,6 +3757,8 @@ export interface operations {
                 since_ms?: number | null;
                 /** @description Only records before this time, milliseconds since 1970. */
                 until_ms?: number | null;
+                /** @description `next_cursor` of the page before, whose other parameters are repeated. */
+                cursor?: number | null;
                 /** @description Records at most, 1 to 1000; default 100. */
                 limit?: number | null;
             };
@@ -3634,7 +3785,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["ProblemBody"];
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
                 };
             };
             401: components["responses"]["Unauthenticated"];
@@ -3645,7 +3796,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["ProblemBody"];
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
                 };
             };
             421: components["responses"]["WrongHost"];
@@ -3682,7 +3833,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["ProblemBody"];
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
                 };
             };
             421: components["responses"]["WrongHost"];
@@ -3723,7 +3874,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["ProblemBody"];
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
                 };
             };
             403: components["responses"]["Forbidden"];
@@ -3735,7 +3886,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["ProblemBody"];
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
                 };
             };
             415: components["responses"]["UnsupportedMediaType"];
@@ -3747,7 +3898,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["ProblemBody"];
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
                 };
             };
             429: components["responses"]["TooManyRequests"];
@@ -3760,7 +3911,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["ProblemBody"];
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
                 };
             };
         };
@@ -3796,7 +3947,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["ProblemBody"];
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
                 };
             };
             /** @description There is no such session. */
@@ -3806,7 +3957,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["ProblemBody"];
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
                 };
             };
             421: components["responses"]["WrongHost"];
@@ -3846,7 +3997,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["ProblemBody"];
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
                 };
             };
             /** @description There is no such session. */
@@ -3856,12 +4007,15 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["ProblemBody"];
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
                 };
             };
+            409: components["responses"]["Conflict"];
+            410: components["responses"]["Ended"];
             421: components["responses"]["WrongHost"];
             429: components["responses"]["TooManyRequests"];
             500: components["responses"]["InternalError"];
+            502: components["responses"]["BadGateway"];
             503: components["responses"]["Unavailable"];
         };
     };
@@ -3891,9 +4045,12 @@ export interface operations {
             401: components["responses"]["Unauthenticated"];
             403: components["responses"]["Forbidden"];
             404: components["responses"]["NotFound"];
+            409: components["responses"]["Conflict"];
+            410: components["responses"]["Ended"];
             421: components["responses"]["WrongHost"];
             429: components["responses"]["TooManyRequests"];
             500: components["responses"]["InternalError"];
+            502: components["responses"]["BadGateway"];
             503: components["responses"]["Unavailable"];
         };
     };
@@ -3928,7 +4085,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["ProblemBody"];
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
                 };
             };
             401: components["responses"]["Unauthenticated"];
@@ -3942,7 +4099,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["ProblemBody"];
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
                 };
             };
             /** @description The session has ended. */
@@ -3952,7 +4109,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["ProblemBody"];
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
                 };
             };
             413: components["responses"]["TooLarge"];
@@ -3965,7 +4122,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["ProblemBody"];
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
                 };
             };
             /** @description Too many in a short time. */
@@ -3976,7 +4133,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["ProblemBody"];
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
                 };
             };
             500: components["responses"]["InternalError"];
@@ -3987,7 +4144,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["ProblemBody"];
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
                 };
             };
             503: components["responses"]["Unavailable"];
@@ -4024,7 +4181,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["ProblemBody"];
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
                 };
             };
             404: components["responses"]["NotFound"];
@@ -4065,10 +4222,11 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["ProblemBody"];
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
                 };
             };
             404: components["responses"]["NotFound"];
+            409: components["responses"]["Conflict"];
             /** @description The session has ended. */
             410: {
                 headers: {
@@ -4076,12 +4234,13 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["ProblemBody"];
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
                 };
             };
             421: components["responses"]["WrongHost"];
             429: components["responses"]["TooManyRequests"];
             500: components["responses"]["InternalError"];
+            502: components["responses"]["BadGateway"];
             503: components["responses"]["Unavailable"];
         };
     };
@@ -4148,7 +4307,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["ProblemBody"];
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
                 };
             };
             /** @description There is no such session. */
@@ -4158,7 +4317,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["ProblemBody"];
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
                 };
             };
             421: components["responses"]["WrongHost"];
@@ -4190,8 +4349,39 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["Timeline"];
-                    "text/event-stream": string;
+                    "text/event-stream": {
+                        data: string;
+                        /** @constant */
+                        event: "session";
+                        id?: string;
+                    } | {
+                        data: string;
+                        /** @constant */
+                        event: "timeline";
+                        id?: string;
+                    } | {
+                        data: string;
+                        /** @constant */
+                        event: "helpers";
+                        id?: string;
+                    } | {
+                        data: string;
+                        /** @constant */
+                        event: "closed";
+                        id?: string;
+                    } | {
+                        /** @description After how long to connect again, milliseconds. */
+                        retry: number;
+                    };
                 };
+            };
+            /** @description The session has ended, and the client that resumes the stream has all of it. */
+            204: {
+                headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content?: never;
             };
             400: components["responses"]["Malformed"];
             401: components["responses"]["Unauthenticated"];
@@ -4202,7 +4392,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["ProblemBody"];
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
                 };
             };
             /** @description There is no such session. */
@@ -4212,7 +4402,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["ProblemBody"];
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
                 };
             };
             421: components["responses"]["WrongHost"];
@@ -4224,7 +4414,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["ProblemBody"];
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
                 };
             };
             500: components["responses"]["InternalError"];
@@ -4257,6 +4447,7 @@ export interface operations {
             401: components["responses"]["Unauthenticated"];
             403: components["responses"]["Forbidden"];
             404: components["responses"]["NotFound"];
+            409: components["responses"]["Conflict"];
             /** @description The session has ended. */
             410: {
                 headers: {
@@ -4264,12 +4455,13 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["ProblemBody"];
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
                 };
             };
             421: components["responses"]["WrongHost"];
             429: components["responses"]["TooManyRequests"];
             500: components["responses"]["InternalError"];
+            502: components["responses"]["BadGateway"];
             503: components["responses"]["Unavailable"];
         };
     };
@@ -4304,7 +4496,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["ProblemBody"];
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
                 };
             };
             /** @description There is no such session. */
@@ -4314,7 +4506,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["ProblemBody"];
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
                 };
             };
             421: components["responses"]["WrongHost"];
@@ -4354,7 +4546,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["ProblemBody"];
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
                 };
             };
             /** @description The session has no such helper or open invitation. */
@@ -4364,7 +4556,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["ProblemBody"];
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
                 };
             };
             421: components["responses"]["WrongHost"];
@@ -4404,7 +4596,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["ProblemBody"];
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
                 };
             };
             401: components["responses"]["Unauthenticated"];
@@ -4415,7 +4607,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["ProblemBody"];
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
                 };
             };
             /** @description There is no such session. */
@@ -4425,10 +4617,11 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["ProblemBody"];
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
                 };
             };
             408: components["responses"]["RequestTimeout"];
+            409: components["responses"]["Conflict"];
             /** @description The session has ended. */
             410: {
                 headers: {
@@ -4436,7 +4629,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["ProblemBody"];
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
                 };
             };
             413: components["responses"]["TooLarge"];
@@ -4444,6 +4637,7 @@ export interface operations {
             421: components["responses"]["WrongHost"];
             429: components["responses"]["TooManyRequests"];
             500: components["responses"]["InternalError"];
+            502: components["responses"]["BadGateway"];
             503: components["responses"]["Unavailable"];
         };
     };
@@ -4480,7 +4674,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["ProblemBody"];
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
                 };
             };
             401: components["responses"]["Unauthenticated"];
@@ -4491,11 +4685,12 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["ProblemBody"];
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
                 };
             };
             404: components["responses"]["NotFound"];
             408: components["responses"]["RequestTimeout"];
+            409: components["responses"]["Conflict"];
             /** @description The session has ended. */
             410: {
                 headers: {
@@ -4503,7 +4698,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["ProblemBody"];
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
                 };
             };
             413: components["responses"]["TooLarge"];
@@ -4517,10 +4712,11 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["ProblemBody"];
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
                 };
             };
             500: components["responses"]["InternalError"];
+            502: components["responses"]["BadGateway"];
             503: components["responses"]["Unavailable"];
         };
     };
@@ -4548,14 +4744,14 @@ export interface operations {
             };
             400: components["responses"]["Malformed"];
             401: components["responses"]["Unauthenticated"];
-            /** @description The caller is not an operator, or must confirm first. */
+            /** @description The session is of another caller, or the caller must confirm first. */
             403: {
                 headers: {
                     "X-Request-Id": components["headers"]["RequestId"];
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["ProblemBody"];
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
                 };
             };
             /** @description There is no such session. */
@@ -4565,9 +4761,10 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["ProblemBody"];
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
                 };
             };
+            409: components["responses"]["Conflict"];
             /** @description The session has ended. */
             410: {
                 headers: {
@@ -4575,12 +4772,13 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["ProblemBody"];
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
                 };
             };
             421: components["responses"]["WrongHost"];
             429: components["responses"]["TooManyRequests"];
             500: components["responses"]["InternalError"];
+            502: components["responses"]["BadGateway"];
             503: components["responses"]["Unavailable"];
         };
     };
@@ -4618,7 +4816,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["ProblemBody"];
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
                 };
             };
             /** @description There is no such session. */
@@ -4628,7 +4826,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["ProblemBody"];
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
                 };
             };
             421: components["responses"]["WrongHost"];
@@ -4670,7 +4868,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["ProblemBody"];
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
                 };
             };
             401: components["responses"]["Unauthenticated"];
@@ -4684,7 +4882,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["ProblemBody"];
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
                 };
             };
             /** @description The session has ended. */
@@ -4694,7 +4892,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["ProblemBody"];
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
                 };
             };
             413: components["responses"]["TooLarge"];
@@ -4708,7 +4906,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["ProblemBody"];
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
                 };
             };
             500: components["responses"]["InternalError"];
@@ -4719,7 +4917,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["ProblemBody"];
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
                 };
             };
             503: components["responses"]["Unavailable"];
@@ -4752,7 +4950,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["ProblemBody"];
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
                 };
             };
             401: components["responses"]["Unauthenticated"];
@@ -4765,7 +4963,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["ProblemBody"];
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
                 };
             };
             /** @description The session has ended. */
@@ -4775,7 +4973,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["ProblemBody"];
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
                 };
             };
             421: components["responses"]["WrongHost"];
@@ -4786,7 +4984,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["ProblemBody"];
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
                 };
             };
             429: components["responses"]["TooManyRequests"];
@@ -4798,7 +4996,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["ProblemBody"];
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
                 };
             };
             503: components["responses"]["Unavailable"];
@@ -4809,7 +5007,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["ProblemBody"];
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
                 };
             };
         };
@@ -4847,7 +5045,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["ProblemBody"];
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
                 };
             };
             /** @description The session has ended. */
@@ -4857,7 +5055,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["ProblemBody"];
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
                 };
             };
             421: components["responses"]["WrongHost"];
@@ -4897,13 +5095,14 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["ProblemBody"];
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
                 };
             };
             401: components["responses"]["Unauthenticated"];
             403: components["responses"]["Forbidden"];
             404: components["responses"]["NotFound"];
             408: components["responses"]["RequestTimeout"];
+            409: components["responses"]["Conflict"];
             /** @description The session has ended. */
             410: {
                 headers: {
@@ -4911,7 +5110,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["ProblemBody"];
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
                 };
             };
             413: components["responses"]["TooLarge"];
@@ -4925,10 +5124,11 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["ProblemBody"];
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
                 };
             };
             500: components["responses"]["InternalError"];
+            502: components["responses"]["BadGateway"];
             503: components["responses"]["Unavailable"];
         };
     };
@@ -4965,7 +5165,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["ProblemBody"];
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
                 };
             };
             401: components["responses"]["Unauthenticated"];
@@ -4979,7 +5179,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["ProblemBody"];
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
                 };
             };
             /** @description The session has ended. */
@@ -4989,7 +5189,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["ProblemBody"];
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
                 };
             };
             413: components["responses"]["TooLarge"];
@@ -5002,7 +5202,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["ProblemBody"];
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
                 };
             };
             /** @description Too many in a short time. */
@@ -5013,7 +5213,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["ProblemBody"];
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
                 };
             };
             500: components["responses"]["InternalError"];
@@ -5024,7 +5224,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["ProblemBody"];
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
                 };
             };
             503: components["responses"]["Unavailable"];
@@ -5063,11 +5263,12 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["ProblemBody"];
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
                 };
             };
             404: components["responses"]["NotFound"];
             408: components["responses"]["RequestTimeout"];
+            409: components["responses"]["Conflict"];
             /** @description The session has ended. */
             410: {
                 headers: {
@@ -5075,7 +5276,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["ProblemBody"];
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
                 };
             };
             413: components["responses"]["TooLarge"];
@@ -5083,6 +5284,7 @@ export interface operations {
             421: components["responses"]["WrongHost"];
             429: components["responses"]["TooManyRequests"];
             500: components["responses"]["InternalError"];
+            502: components["responses"]["BadGateway"];
             503: components["responses"]["Unavailable"];
         };
     };
@@ -5101,6 +5303,7 @@ export interface operations {
             /** @description The restart was accepted. */
             202: {
                 headers: {
+                    Location: components["headers"]["Location"];
                     "X-Request-Id": components["headers"]["RequestId"];
                     [name: string]: unknown;
                 };
@@ -5119,7 +5322,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["ProblemBody"];
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
                 };
             };
             /** @description The session has ended. */
@@ -5129,12 +5332,13 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["ProblemBody"];
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
                 };
             };
             421: components["responses"]["WrongHost"];
             429: components["responses"]["TooManyRequests"];
             500: components["responses"]["InternalError"];
+            502: components["responses"]["BadGateway"];
             503: components["responses"]["Unavailable"];
         };
     };
@@ -5169,7 +5373,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["ProblemBody"];
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
                 };
             };
             404: components["responses"]["NotFound"];
@@ -5180,7 +5384,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["ProblemBody"];
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
                 };
             };
             /** @description The session has ended and its last screen is no longer available. */
@@ -5190,7 +5394,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["ProblemBody"];
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
                 };
             };
             421: components["responses"]["WrongHost"];
@@ -5202,7 +5406,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["ProblemBody"];
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
                 };
             };
             500: components["responses"]["InternalError"];
@@ -5241,7 +5445,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["ProblemBody"];
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
                 };
             };
             401: components["responses"]["Unauthenticated"];
@@ -5254,7 +5458,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["ProblemBody"];
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
                 };
             };
             /** @description The session has ended. */
@@ -5264,7 +5468,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["ProblemBody"];
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
                 };
             };
             421: components["responses"]["WrongHost"];
@@ -5275,7 +5479,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["ProblemBody"];
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
                 };
             };
             429: components["responses"]["TooManyRequests"];
@@ -5287,7 +5491,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["ProblemBody"];
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
                 };
             };
             503: components["responses"]["Unavailable"];
@@ -5298,7 +5502,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["ProblemBody"];
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
                 };
             };
         };
@@ -5336,7 +5540,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["ProblemBody"];
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
                 };
             };
             401: components["responses"]["Unauthenticated"];
@@ -5347,11 +5551,12 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["ProblemBody"];
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
                 };
             };
             404: components["responses"]["NotFound"];
             408: components["responses"]["RequestTimeout"];
+            409: components["responses"]["Conflict"];
             /** @description The session has ended. */
             410: {
                 headers: {
@@ -5359,7 +5564,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["ProblemBody"];
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
                 };
             };
             413: components["responses"]["TooLarge"];
@@ -5373,10 +5578,11 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["ProblemBody"];
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
                 };
             };
             500: components["responses"]["InternalError"];
+            502: components["responses"]["BadGateway"];
             503: components["responses"]["Unavailable"];
         };
     };
@@ -5411,13 +5617,14 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["ProblemBody"];
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
                 };
             };
             401: components["responses"]["Unauthenticated"];
             403: components["responses"]["Forbidden"];
             404: components["responses"]["NotFound"];
             408: components["responses"]["RequestTimeout"];
+            409: components["responses"]["Conflict"];
             /** @description The session has ended. */
             410: {
                 headers: {
@@ -5425,7 +5632,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["ProblemBody"];
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
                 };
             };
             413: components["responses"]["TooLarge"];
@@ -5439,17 +5646,21 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["ProblemBody"];
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
                 };
             };
             500: components["responses"]["InternalError"];
+            502: components["responses"]["BadGateway"];
             503: components["responses"]["Unavailable"];
         };
     };
     start_session: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description As `idempotency_key` in the body. */
+                "Idempotency-Key"?: string | null;
+            };
             path?: never;
             cookie?: never;
         };
@@ -5462,6 +5673,7 @@ export interface operations {
             /** @description The session was accepted. */
             202: {
                 headers: {
+                    Location: components["headers"]["Location"];
                     "X-Request-Id": components["headers"]["RequestId"];
                     [name: string]: unknown;
                 };
@@ -5476,7 +5688,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["ProblemBody"];
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
                 };
             };
             /** @description The caller is not authenticated. */
@@ -5487,10 +5699,20 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["ProblemBody"];
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
                 };
             };
             403: components["responses"]["Forbidden"];
+            /** @description There is no such external machine or credential to renew. */
+            404: {
+                headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
             408: components["responses"]["RequestTimeout"];
             /** @description The idempotency key was used with another body, the external machine is in use, or the image does not contain the tool. */
             409: {
@@ -5499,7 +5721,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["ProblemBody"];
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
                 };
             };
             413: components["responses"]["TooLarge"];
@@ -5513,7 +5735,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["ProblemBody"];
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
                 };
             };
             500: components["responses"]["InternalError"];
@@ -5525,7 +5747,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["ProblemBody"];
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
                 };
             };
         };
@@ -5558,7 +5780,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["ProblemBody"];
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
                 };
             };
             403: components["responses"]["Forbidden"];
@@ -5597,7 +5819,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["ProblemBody"];
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
                 };
             };
             404: components["responses"]["NotFound"];
@@ -5610,8 +5832,24 @@ export interface operations {
     list_credentials: {
         parameters: {
             query?: {
+                /** @description Only credentials of this provider. */
+                provider?: components["schemas"]["ProviderId"];
+                /** @description Only credentials with this health. */
+                health?: components["schemas"]["CredentialHealth"];
                 /** @description Only credentials of sessions that were started by this caller: its id or its name. */
                 caller?: string;
+                /** @description Only credentials of the user whom the caller knows by this id. */
+                user?: string;
+                /** @description Only credentials that were stored at this time or later, milliseconds since 1970. */
+                since_ms?: number;
+                /** @description Only credentials that were stored before this time, milliseconds since 1970. */
+                until_ms?: number;
+                /** @description `next_cursor` of the page before. */
+                cursor?: components["schemas"]["CredentialId"];
+                /** @description Credentials at most, 1 to 500; default 500. */
+                limit?: number;
+                /** @description Whether `total` is counted. */
+                count?: boolean;
             };
             header?: never;
             path?: never;
@@ -5636,7 +5874,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["ProblemBody"];
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
                 };
             };
             401: components["responses"]["Unauthenticated"];
@@ -5647,7 +5885,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["ProblemBody"];
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
                 };
             };
             421: components["responses"]["WrongHost"];
@@ -5687,7 +5925,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["ProblemBody"];
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
                 };
             };
             /** @description There is no such credential. */
@@ -5697,7 +5935,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["ProblemBody"];
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
                 };
             };
             421: components["responses"]["WrongHost"];
@@ -5735,7 +5973,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["ProblemBody"];
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
                 };
             };
             /** @description There is no such credential. */
@@ -5745,7 +5983,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["ProblemBody"];
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
                 };
             };
             421: components["responses"]["WrongHost"];
@@ -5785,7 +6023,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["ProblemBody"];
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
                 };
             };
             /** @description There is no such credential. */
@@ -5795,7 +6033,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["ProblemBody"];
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
                 };
             };
             /** @description A use of the credential did not end in time. */
@@ -5805,7 +6043,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["ProblemBody"];
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
                 };
             };
             /** @description The credential was delivered once and deleted. */
@@ -5815,7 +6053,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["ProblemBody"];
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
                 };
             };
             421: components["responses"]["WrongHost"];
@@ -5843,6 +6081,7 @@ export interface operations {
             /** @description The session was accepted. */
             202: {
                 headers: {
+                    Location: components["headers"]["Location"];
                     "X-Request-Id": components["headers"]["RequestId"];
                     [name: string]: unknown;
                 };
@@ -5857,7 +6096,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["ProblemBody"];
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
                 };
             };
             401: components["responses"]["Unauthenticated"];
@@ -5868,7 +6107,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["ProblemBody"];
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
                 };
             };
             /** @description There is no such credential. */
@@ -5878,7 +6117,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["ProblemBody"];
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
                 };
             };
             408: components["responses"]["RequestTimeout"];
@@ -5889,7 +6128,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["ProblemBody"];
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
                 };
             };
             413: components["responses"]["TooLarge"];
@@ -5903,7 +6142,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["ProblemBody"];
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
                 };
             };
             500: components["responses"]["InternalError"];
@@ -5915,7 +6154,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["ProblemBody"];
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
                 };
             };
         };
@@ -5949,7 +6188,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["ProblemBody"];
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
                 };
             };
             401: components["responses"]["Unauthenticated"];
@@ -5960,7 +6199,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["ProblemBody"];
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
                 };
             };
             421: components["responses"]["WrongHost"];
@@ -6001,7 +6240,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["ProblemBody"];
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
                 };
             };
             408: components["responses"]["RequestTimeout"];
@@ -6012,7 +6251,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["ProblemBody"];
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
                 };
             };
             413: components["responses"]["TooLarge"];
@@ -6051,7 +6290,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["ProblemBody"];
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
                 };
             };
             421: components["responses"]["WrongHost"];
@@ -6088,7 +6327,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["ProblemBody"];
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
                 };
             };
             /** @description Another program provides the keys. */
@@ -6098,7 +6337,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["ProblemBody"];
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
                 };
             };
             421: components["responses"]["WrongHost"];
@@ -6112,7 +6351,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["ProblemBody"];
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
                 };
             };
         };
@@ -6148,7 +6387,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["ProblemBody"];
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
                 };
             };
             /** @description There is no such key. */
@@ -6158,7 +6397,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["ProblemBody"];
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
                 };
             };
             /** @description The key is still needed, or another program provides the keys. */
@@ -6168,7 +6407,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["ProblemBody"];
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
                 };
             };
             421: components["responses"]["WrongHost"];
@@ -6182,7 +6421,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["ProblemBody"];
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
                 };
             };
         };
@@ -6215,7 +6454,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["ProblemBody"];
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
                 };
             };
             421: components["responses"]["WrongHost"];
@@ -6252,7 +6491,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["ProblemBody"];
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
                 };
             };
             421: components["responses"]["WrongHost"];
@@ -6291,7 +6530,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["UsedLinkProblem"];
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
                 };
             };
             403: components["responses"]["Forbidden"];
@@ -6328,7 +6567,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["ProblemBody"];
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
                 };
             };
             /** @description The caller is not authenticated. */
@@ -6339,7 +6578,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["ProblemBody"];
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
                 };
             };
             403: components["responses"]["Forbidden"];
@@ -6377,7 +6616,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["ProblemBody"];
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
                 };
             };
             421: components["responses"]["WrongHost"];
@@ -6414,7 +6653,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["ProblemBody"];
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
                 };
             };
             403: components["responses"]["Forbidden"];
@@ -6482,7 +6721,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["ProblemBody"];
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
                 };
             };
             /** @description The provider or this server refuses the person. */
@@ -6492,9 +6731,10 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["ProblemBody"];
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
                 };
             };
+            404: components["responses"]["NotFound"];
             408: components["responses"]["RequestTimeout"];
             413: components["responses"]["TooLarge"];
             415: components["responses"]["UnsupportedMediaType"];
@@ -6508,7 +6748,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["ProblemBody"];
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
                 };
             };
             /** @description The provider does not answer. */
@@ -6519,7 +6759,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["ProblemBody"];
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
                 };
             };
         };
@@ -6554,7 +6794,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["ProblemBody"];
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
                 };
             };
             /** @description The caller is not authenticated. */
@@ -6565,10 +6805,11 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["ProblemBody"];
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
                 };
             };
             403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
             408: components["responses"]["RequestTimeout"];
             413: components["responses"]["TooLarge"];
             415: components["responses"]["UnsupportedMediaType"];
@@ -6583,7 +6824,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["ProblemBody"];
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
                 };
             };
         };
@@ -6619,7 +6860,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["ProblemBody"];
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
                 };
             };
             408: components["responses"]["RequestTimeout"];
@@ -6636,7 +6877,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["ProblemBody"];
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
                 };
             };
         };
@@ -6670,7 +6911,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["ProblemBody"];
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
                 };
             };
             401: components["responses"]["Unauthenticated"];
@@ -6681,7 +6922,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["ProblemBody"];
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
                 };
             };
             421: components["responses"]["WrongHost"];
@@ -6708,6 +6949,14 @@ export interface operations {
                 content: {
                     "application/json": components["schemas"]["ProviderList"];
                 };
+            };
+            /** @description The client has the same list (`If-None-Match`). */
+            304: {
+                headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content?: never;
             };
             400: components["responses"]["Malformed"];
             401: components["responses"]["Unauthenticated"];
@@ -6749,7 +6998,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["ProblemBody"];
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
                 };
             };
             421: components["responses"]["WrongHost"];
@@ -6777,10 +7026,12 @@ export interface operations {
                 since_ms?: number | null;
                 /** @description Only sessions that were created before this time, milliseconds since 1970. */
                 until_ms?: number | null;
-                /** @description Only older sessions than this one: `next` of the page before. */
-                before?: components["schemas"]["SessionId"] | null;
+                /** @description `next_cursor` of the page before. */
+                cursor?: components["schemas"]["SessionId"] | null;
                 /** @description Sessions at most, 1 to 100; default 100. */
                 limit?: number | null;
+                /** @description Whether `total` is counted; not with `verdict`. */
+                count?: boolean;
                 /** @description `verdict`: also why ended sessions did so. */
                 include?: components["schemas"]["Include"] | null;
             };
@@ -6807,7 +7058,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["ProblemBody"];
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
                 };
             };
             401: components["responses"]["Unauthenticated"];
@@ -6834,7 +7085,25 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "text/event-stream": string;
+                    "text/event-stream": {
+                        data: string;
+                        /** @constant */
+                        event: "session";
+                        id?: string;
+                    } | {
+                        data: string;
+                        /** @constant */
+                        event: "reset";
+                        id?: string;
+                    } | {
+                        data: string;
+                        /** @constant */
+                        event: "closed";
+                        id?: string;
+                    } | {
+                        /** @description After how long to connect again, milliseconds. */
+                        retry: number;
+                    };
                 };
             };
             400: components["responses"]["Malformed"];
@@ -6849,7 +7118,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["ProblemBody"];
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
                 };
             };
             500: components["responses"]["InternalError"];
@@ -6858,7 +7127,16 @@ export interface operations {
     };
     list_tokens: {
         parameters: {
-            query?: never;
+            query?: {
+                /** @description Only those with this role. */
+                role?: components["schemas"]["ListedRole"];
+                /** @description `true`: only those that are neither revoked nor expired; `false`: only the others. */
+                valid?: boolean;
+                /** @description `next_cursor` of the page before. */
+                cursor?: components["schemas"]["CallerId"];
+                /** @description Tokens at most, 1 to 500; default 500. */
+                limit?: number;
+            };
             header?: never;
             path?: never;
             cookie?: never;
@@ -6875,7 +7153,16 @@ export interface operations {
                     "application/json": components["schemas"]["TokenList"];
                 };
             };
-            400: components["responses"]["Malformed"];
+            /** @description The query is malformed. */
+            400: {
+                headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
             401: components["responses"]["Unauthenticated"];
             /** @description The caller is neither operator nor auditor. */
             403: {
@@ -6884,7 +7171,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["ProblemBody"];
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
                 };
             };
             421: components["responses"]["WrongHost"];
@@ -6909,6 +7196,7 @@ export interface operations {
             /** @description The token with its secret. */
             201: {
                 headers: {
+                    Location: components["headers"]["Location"];
                     "X-Request-Id": components["headers"]["RequestId"];
                     [name: string]: unknown;
                 };
@@ -6923,7 +7211,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["ProblemBody"];
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
                 };
             };
             401: components["responses"]["Unauthenticated"];
@@ -6934,7 +7222,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["ProblemBody"];
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
                 };
             };
             408: components["responses"]["RequestTimeout"];
@@ -6945,7 +7233,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["ProblemBody"];
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
                 };
             };
             413: components["responses"]["TooLarge"];
@@ -6991,7 +7279,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["ProblemBody"];
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
                 };
             };
             /** @description There is no such token, or it is already revoked. */
@@ -7001,7 +7289,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["ProblemBody"];
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
                 };
             };
             408: components["responses"]["RequestTimeout"];
@@ -7032,6 +7320,7 @@ export interface operations {
             /** @description The successor with its secret. */
             201: {
                 headers: {
+                    Location: components["headers"]["Location"];
                     "X-Request-Id": components["headers"]["RequestId"];
                     [name: string]: unknown;
                 };
@@ -7048,7 +7337,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["ProblemBody"];
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
                 };
             };
             /** @description There is no such valid token. */
@@ -7058,7 +7347,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["ProblemBody"];
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
                 };
             };
             408: components["responses"]["RequestTimeout"];
@@ -7069,7 +7358,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["ProblemBody"];
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
                 };
             };
             413: components["responses"]["TooLarge"];
@@ -7108,7 +7397,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["ProblemBody"];
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
                 };
             };
             421: components["responses"]["WrongHost"];
@@ -7260,7 +7549,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["ProblemBody"];
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
                 };
             };
             421: components["responses"]["WrongHost"];

@@ -22,5 +22,9 @@ def open_desktop(client: AuthenticatedClient, session: str, view_only: bool = Fa
 def _open(client: AuthenticatedClient, session: str, request: TicketRequest, path: str) -> ClientConnection:
     ticket = checked(create_ticket.sync_detailed(session, client=client, body=request)).ticket
     base = str(client.get_httpx_client().base_url).rstrip("/").replace("http", "ws", 1)
-    subprotocols = [Subprotocol("binary"), Subprotocol(f"ticket.{ticket}")]
-    return connect(f"{base}/api/auth/session/{session}/{path}", subprotocols=subprotocols, max_size=None)
+    return connect(
+        f"{base}/api/auth/session/{session}/{path}",
+        subprotocols=[Subprotocol("binary"), Subprotocol(f"ticket.{ticket}")],
+        additional_headers={"Authorization": f"{client.prefix} {client.token}"},
+        max_size=None,
+    )

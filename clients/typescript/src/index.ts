@@ -30,13 +30,16 @@ export class ApiError extends Error {
   }
 }
 
+/** A `WebSocket` whose handshake can have headers. */
+export type WebSocketWithHeaders = new (url: URL, protocols: string[], options: { headers: Record<string, string> }) => WebSocket;
+
 export interface Settings {
   /** The address of the server, without a path. */
   baseUrl: string;
   /** An API token. */
   token: string;
-  /** Default: the global one. */
-  WebSocket?: typeof WebSocket;
+  /** For sockets: the class `WebSocket` of the package `ws`, which can send the token. */
+  WebSocket?: WebSocketWithHeaders;
 }
 
 const RETRY_MS = 1_000;
@@ -47,12 +50,12 @@ export const isEnded = (status: Schemas["SessionStatus"]): boolean => ["complete
 export class Anteroom {
   readonly #baseUrl: string;
   readonly #token: string;
-  readonly #WebSocket: typeof WebSocket;
+  readonly #WebSocket: WebSocketWithHeaders | undefined;
 
   constructor(settings: Settings) {
     this.#baseUrl = settings.baseUrl.replace(/\/+$/, "");
     this.#token = settings.token;
-    this.#WebSocket = settings.WebSocket ?? globalThis.WebSocket;
+    this.#WebSocket = settings.WebSocket;
   }
 
   /** Calls an operation. Throws an `ApiError` for an answer of 4xx or 5xx. */
@@ -119,12 +122,15 @@ export class Anteroom {
   }
 
   async #open(session: string, body: Schemas["TicketRequest"], path: string): Promise<WebSocket> {
+    if (this.#WebSocket === undefined) throw new Error("the constructor was given no WebSocket class");
     const { ticket } = await this.request("post", "/api/auth/session/{id}/ticket", { path: { id: session }, body });
     const url = new URL(`/api/auth/session/${encodeURIComponent(session)}/${path}`, this.#baseUrl.replace(/^http/, "ws"));
-    const socket = new this.#WebSocket(url, ["binary", `ticket.${ticket}`]);
+    const headers = { Authorization: `Bearer ${this.#token}` };
+    const socket = new this.#WebSocket(url, ["binary", `ticket.${ticket}`], { headers });
     socket.binaryType = "arraybuffer";
     return new Promise((resolve, reject) => {
       socket.addEventListener("open", () => resolve(socket), { once: true });
+      socket.addEventListener("error", () => reject(new Error("the WebSocket was refused")), { once: true });
       socket.addEventListener("close", ({ code, reason }) => reject(new Error(`closed with ${code}: ${reason}`)), { once: true });
     });
   }

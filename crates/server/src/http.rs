@@ -78,6 +78,7 @@ use crate::{
     listener::{Connection, TooManyConnections},
     peer::{ClientAddress, Peer},
 };
+use allowed_methods::name_allowed_methods;
 use anteroom_controller::{
     api_error::ApiError,
     audit::{note_actor, note_peer},
@@ -94,7 +95,6 @@ use axum::{
     response::{IntoResponse, Response},
     routing::{any, get},
 };
-use allowed_methods::name_allowed_methods;
 use entity_tag::add_entity_tag;
 use error_response::ErrorResponse;
 use known_queries::{KnownQueries, refuse_unknown_queries};
@@ -138,7 +138,9 @@ pub fn router(app: &App) -> Router {
         .merge(sockets)
         .fallback(|| async { ErrorResponse::from(Problem::PathNotFound) })
         .method_not_allowed_fallback(|| async { ErrorResponse::from(Problem::MethodNotAllowed) })
-        .layer(from_fn(move |request: Request, next: Next| refuse_unknown_queries(known_queries.clone(), request, next)))
+        .layer(from_fn(move |request: Request, next: Next| {
+            refuse_unknown_queries(known_queries.clone(), request, next)
+        }))
         .layer(from_fn_with_state(app.clone(), authenticate))
         .layer(from_fn(name_allowed_methods))
         .layer(from_fn_with_state(app.clone(), own_host::require_own_host))

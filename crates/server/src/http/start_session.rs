@@ -32,6 +32,7 @@ use axum::{
     (status = 202, description = "The session was accepted.", body = StartResponse),
     (status = 400, description = "The request is malformed, or names an unknown provider, method or machine.", body = ProblemBody),
     (status = 401, description = "The caller is not authenticated.", body = ProblemBody),
+    (status = 404, description = "There is no such external machine or credential to renew.", body = ProblemBody),
     (status = 409, description = "The idempotency key was used with another body, the external machine is in use, or the image does not contain the tool.", body = ProblemBody),
     (status = 429, description = "The caller or its user has as many waiting sessions or machines as it may have.", body = ProblemBody),
     (status = 503, description = "The queue is full, or this host lacks capacity.", body = ProblemBody),

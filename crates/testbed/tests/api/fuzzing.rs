@@ -15,12 +15,12 @@ const CASES_MIN: u64 = 2_000;
 const NO_RATES: &str = "read change start lease ticket stream login bundle failed_identification";
 
 /// Runs the phases "coverage" and "fuzzing" with this token. Returns the number of requests; there must be no failure.
-async fn fuzz(server: &TestServer, token: &Secret, examples: &str) -> u64 {
+async fn fuzz(server: &TestServer, token: &Secret, examples: &str, more: &[&str]) -> u64 {
     let mut run = Command::new(python_tools().await.join("schemathesis"));
     run.arg("--config-file").arg(project().join("crates/testbed/tests/api/schemathesis.toml"));
     run.arg("run").arg(project().join("web/openapi.json"));
     run.args(["--url", &format!("http://{}", server.address().unwrap())]);
-    run.args(["--phases", "coverage,fuzzing", "--seed", "1", "--max-examples", examples]);
+    run.args(["--phases", "coverage,fuzzing", "--seed", "1", "--max-examples", examples]).args(more);
     let directory = tempfile::tempdir().unwrap();
     let printed = output(run.env("TOKEN", token.expose()).current_dir(directory.path())).await;
     println!("{printed}");
@@ -31,11 +31,15 @@ async fn fuzz(server: &TestServer, token: &Secret, examples: &str) -> u64 {
 async fn fuzz_as_operator_and_backend(examples: &str) -> u64 {
     let rates = NO_RATES.split(' ').map(|class| format!("{class} = {{ per_s = 100000, burst = 100000 }}\n"));
     let server = start_demo(&format!("[limits.rates]\n{}", rates.collect::<String>())).await;
-    let operator = fuzz(&server, server.operator_token(), examples).await;
-    let backend = fuzz(&server, &server.backend_tokens()[0], examples).await;
+    // An operator's requests revoke the tokens that it lists, its own as well, so that operation comes last.
+    let revoke = ["--exclude-operation-id", "revoke_token"];
+    let operator = fuzz(&server, server.operator_token(), examples, &revoke).await;
+    let backend = fuzz(&server, &server.backend_tokens()[0], examples, &[]).await;
+    let last = ["--include-operation-id", "revoke_token"];
+    let revoked = fuzz(&server, server.operator_token(), examples, &last).await;
     assert_eq!(server.anonymous_client().unwrap().get("/health").await.unwrap().status, 200);
     server.stop_and_check_leaks().await.unwrap();
-    operator + backend
+    operator + backend + revoked
 }
 
 #[tokio::test]

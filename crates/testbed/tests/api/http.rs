@@ -56,12 +56,16 @@ async fn errors_are_problem_details_and_name_their_request() {
     assert_eq!(body["instance"], format!("urn:anteroom:request:{request}"));
     assert_eq!(body["title"], body["sentence"]);
     assert!(body["remedy"].as_str().is_some_and(|remedy| !remedy.is_empty()));
-    let stranger = api.client.get(format!("http://{}/api/sessions", api.server.address().unwrap())).send().await.unwrap();
+    let stranger =
+        api.client.get(format!("http://{}/api/sessions", api.server.address().unwrap())).send().await.unwrap();
     assert_eq!((stranger.status().as_u16(), header(&stranger, "www-authenticate").as_str()), (401, "Bearer"));
     // The access log has the request.
     let log = std::fs::read_to_string(api.server.state_dir().join("log/anteroom.jsonl")).unwrap();
     let lines = log.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
-    let line = lines.filter(|line| line["target"] == "anteroom_access").find(|line| line["request"] == request.as_str()).unwrap();
+    let line = lines
+        .filter(|line| line["target"] == "anteroom_access")
+        .find(|line| line["request"] == request.as_str())
+        .unwrap();
     assert_eq!((&line["status"], &line["route"]), (&json!(404), &json!("/api/auth/session/{id}")));
     api.finish().await;
 }
@@ -71,7 +75,10 @@ async fn methods_queries_and_tags_are_those_of_http() {
     let api = Api::start().await;
     for method in ["OPTIONS", "PUT"] {
         let answer = api.send(method, "/api/sessions").await;
-        assert_eq!((answer.status().as_u16(), header(&answer, "allow").as_str()), (if method == "PUT" { 405 } else { 204 }, "GET, HEAD, OPTIONS"));
+        assert_eq!(
+            (answer.status().as_u16(), header(&answer, "allow").as_str()),
+            (if method == "PUT" { 405 } else { 204 }, "GET, HEAD, OPTIONS")
+        );
     }
     let unknown = api.send("GET", "/api/sessions?limit=1&foo=bar").await;
     assert_eq!(unknown.status(), 400);
@@ -82,7 +89,9 @@ async fn methods_queries_and_tags_are_those_of_http() {
     let tag = header(&known, "etag");
     let same = api.request("GET", "/api/providers").header("If-None-Match", &tag).send().await.unwrap();
     assert_eq!((same.status().as_u16(), header(&same, "etag")), (304, tag));
-    for (path, expected) in [("/api/v1/sessions", 200), ("/api/v1/me", 200), ("/api/v2/me", 404), ("/api/v1/sessions?x=1", 400)] {
+    for (path, expected) in
+        [("/api/v1/sessions", 200), ("/api/v1/me", 200), ("/api/v2/me", 404), ("/api/v1/sessions?x=1", 400)]
+    {
         let answer = api.send("GET", path).await;
         assert_eq!(answer.status().as_u16(), expected, "{path}");
         assert_eq!(header(&answer, "cache-control"), "no-store", "{path}");
@@ -101,7 +110,8 @@ async fn a_repeated_start_returns_the_same_session_and_an_ended_stream_says_so()
     let path = header(&first, header::LOCATION.as_str());
     let id = json_of(first).await["session"]["id"].as_str().unwrap().to_owned();
     assert_eq!(path, format!("/api/auth/session/{id}"));
-    let again = api.start_session(None, &json!({ "provider": "demo", "method": "api_key", "idempotency_key": "one" })).await;
+    let again =
+        api.start_session(None, &json!({ "provider": "demo", "method": "api_key", "idempotency_key": "one" })).await;
     assert_eq!(json_of(again).await["session"]["id"], id.as_str());
     let different = json!({ "provider": "demo", "method": "api_key", "idempotency_key": "two" });
     assert_eq!(api.start_session(Some("one"), &different).await.status(), 400);

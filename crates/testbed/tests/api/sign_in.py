@@ -15,7 +15,7 @@ from anteroom_client.api_client.api.providers import list_providers
 from anteroom_client.api_client.api.sessions import get_diagnosis, get_session, get_session_events
 from anteroom_client.api_client.api.sign_in import submit_paste
 from anteroom_client.api_client.api.start import start_session
-from anteroom_client.api_client.models import PasteRequest, SessionStatus, SessionView, StartRequest, Verdict
+from anteroom_client.api_client.models import PasteRequest, SessionStatus, SessionView, StartRequest, TimelineEntry, Verdict
 
 base, pages = sys.argv[1:]
 client = AuthenticatedClient(base_url=base, token=os.environ["TOKEN"], httpx_args={"trust_env": False})
@@ -32,8 +32,9 @@ with urllib.request.urlopen(urllib.request.Request(f"{pages}/key", form, {"Accep
 
 pasted, numbers, view = False, [], None
 for event in session_events(client, session):
+    if isinstance(event, TimelineEntry):
+        numbers.append(event.number)
     if not isinstance(event, SessionView):
-        numbers.append(getattr(event, "number", None))
         continue
     view = event
     if event.sign_in.prompt is not None and not pasted:

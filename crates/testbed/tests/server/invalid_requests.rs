@@ -80,7 +80,7 @@ async fn unknown_id_and_malformed_id_have_different_errors() {
         assert_eq!((status, code.as_str()), expected, "{method} {path}: {detail}");
         assert!(answer.text.len() < 2_000, "the error is too long: {} bytes", answer.text.len());
     }
-    let last = api.get(&format!("/api/auth/session/{id}/events?after={}", u64::MAX)).await.unwrap();
+    let last = api.get(&format!("/api/auth/session/{id}/events?after={}", i64::MAX)).await.unwrap();
     assert_eq!((last.status, last.text.as_str()), (200, "{\"entries\":[]}"), "no entries after the last one");
     server.stop_and_check_leaks().await.unwrap();
 }

@@ -336,7 +336,7 @@ async fn addresses_of_the_api_are_never_answered_with_a_page() {
     ] {
         let found = browser.send(method.clone(), &path, &[(header::ACCEPT, PERSON)]).await;
         assert!(found.status().is_client_error(), "{method} {path}: {}", found.status());
-        assert_eq!(value(&found, header::CONTENT_TYPE), "application/json", "{method} {path}");
+        assert_eq!(value(&found, header::CONTENT_TYPE), "application/problem+json", "{method} {path}");
     }
     server.stop_and_check_leaks().await.unwrap();
 }

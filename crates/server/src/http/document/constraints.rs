@@ -13,8 +13,8 @@ const PASTED: &str =
 const BROWSER_KEY: &str = "^[0-9a-f]{64}$";
 /// The longest life of a token, seconds: about 10 years.
 const TOKEN_S_MAX: u64 = 316_224_000;
-/// The last time of RFC 3339, milliseconds since 1970.
-pub(super) const UNIX_MS_MAX: u64 = 253_402_300_799_999;
+/// The last time that answers can write, milliseconds since 1970: in the year 9999.
+pub(super) const UNIX_MS_MAX: u64 = 253_402_207_200_000;
 
 /// Adds the constraints to the schemas of requests.
 pub(super) fn add(components: &mut Value) {

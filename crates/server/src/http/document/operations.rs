@@ -147,7 +147,7 @@ fn complete_path_parameter(route: &Route, parameter: &mut Value) {
 fn security(route: &Route) -> Value {
     match route.access {
         Access::Caller(_) => json!([{ "token": [] }, { "cookie": [], "browser_key": [] }]),
-        Access::Ticket => json!([{ "ticket": [] }]),
+        Access::Ticket => json!([{ "ticket": [], "token": [] }, { "ticket": [], "cookie": [] }]),
         Access::Public(reason) if reason == crate::http::routes::AGENT => json!([{ "agent_token": [] }]),
         // With a caller it has more details.
         Access::Public(_) if route.path == "/health" => json!([{}, { "token": [] }]),
@@ -165,7 +165,8 @@ fn complete_responses(route: &Route, has_body: bool, found: &mut Map<String, Val
         if status.starts_with(['4', '5']) && route.path != "/health" {
             responses::complete_error(status, response);
         }
-        for content in response.get_mut("content").and_then(Value::as_object_mut).into_iter().flat_map(Map::values_mut) {
+        for content in response.get_mut("content").and_then(Value::as_object_mut).into_iter().flat_map(Map::values_mut)
+        {
             if content.get("schema").is_none() {
                 content["schema"] = json!({ "type": "string" });
             }
@@ -178,7 +179,7 @@ fn complete_responses(route: &Route, has_body: bool, found: &mut Map<String, Val
         ("400", true),
         ("401", needs_identity),
         ("403", needs_identity || route.path == "/api/login"),
-        ("404", route.path.contains('{')),
+        ("404", route.path.contains('{') || route.path.starts_with("/api/oidc/")),
         ("408", has_body),
         ("409", is_input),
         ("410", is_input),

@@ -35,7 +35,8 @@ pub(super) fn shared() -> Value {
     let named = SHARED.iter().map(|(status, name, description, problem)| {
         let mut response = json!({ "description": description });
         complete_error(status, &mut response);
-        response["content"][MEDIA_TYPE]["example"] = json!(ProblemDetails::new(problem.with_detail(""), problem.http_status(), REQUEST_ID));
+        response["content"][MEDIA_TYPE]["example"] =
+            json!(ProblemDetails::new(problem.with_detail(""), problem.http_status(), REQUEST_ID));
         response["headers"]["X-Request-Id"] = reference("headers", "RequestId");
         ((*name).to_owned(), response)
     });

@@ -41,7 +41,7 @@ fn socket(operation_id: &str, description: &str, queries: &Value) -> Value {
     let summary = format!("{description} WebSocket (RFC 6455).");
     json!({
         "summary": summary,
-        "description": "The subprotocols are `binary` and `ticket.` with a ticket of `POST …/ticket`. A rejected page gets 101 and then a close code (docs/close_codes.md); a program gets the HTTP status.",
+        "description": "The subprotocols are `binary` and `ticket.` with a ticket of `POST …/ticket`, which needs the token or cookie of its caller as well. A rejected page gets 101 and then a close code (docs/close_codes.md); a program gets the HTTP status.",
         "operationId": operation_id,
         "parameters": parameters,
         "responses": {
@@ -63,7 +63,8 @@ fn describe_stream(response: &mut Value, events: &[(&str, &str)]) {
         let properties = json!({ "event": { "const": event }, "id": { "type": "string" }, "data": data });
         json!({ "type": "object", "required": ["event", "data"], "properties": properties })
     };
-    let events: Vec<_> = events.iter().map(of_event).collect();
+    let retry = json!({ "type": "object", "required": ["retry"], "properties": { "retry": { "type": "integer", "description": "After how long to connect again, milliseconds." } } });
+    let events: Vec<_> = events.iter().map(of_event).chain([retry]).collect();
     response["content"][EVENT_STREAM] =
         json!({ "schema": { "description": "One server-sent event (HTML Standard §9.2).", "oneOf": events } });
 }

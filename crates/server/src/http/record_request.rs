@@ -45,7 +45,7 @@ pub(super) async fn record_request(State(app): State<App>, request: Request, nex
     response
 }
 
-/// One line for each request, of strangers only at the level `debug`. The path is not in it, only its route: a stranger chooses the path.
+/// One line for each request; of strangers, and of what persons and machines are refused, only at the level `debug`. The path is not in it, only its route: a stranger chooses the path.
 fn log_access(scope: &RequestScope, method: &Method, route: Option<&str>, response: &Response, took: Duration) {
     let (status, duration_ms) = (response.status().as_u16(), to_millis(took));
     let problem = response.extensions().get::<Problem>().map(|problem| problem.code());
@@ -60,8 +60,13 @@ fn log_access(scope: &RequestScope, method: &Method, route: Option<&str>, respon
             )
         };
     }
-    // Strangers must not turn the log files over.
-    if actor.is_some() { line!(info) } else { line!(debug) }
+    // Neither strangers nor the persons and machines of sessions may turn the log files over: lines with a session that is really theirs
+    // have a budget.
+    let is_shown = match scope.actor.kind.as_str() {
+        "token" | "local" => true,
+        _ => actor.is_some() && session.is_some() && status < 400,
+    };
+    if is_shown { line!(info) } else { line!(debug) }
 }
 
 /// A scope in which the caller is not known yet. A machine's channel identifies the machine.

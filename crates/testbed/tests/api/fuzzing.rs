@@ -23,7 +23,6 @@ async fn fuzz(server: &TestServer, token: &Secret, examples: &str, more: &[&str]
     run.args(["--phases", "coverage,fuzzing", "--seed", "1", "--max-examples", examples]).args(more);
     let directory = tempfile::tempdir().unwrap();
     let printed = output(run.env("TOKEN", token.expose()).current_dir(directory.path())).await;
-    println!("{printed}");
     let cases = printed.lines().find_map(|line| line.trim().split_once(" generated")?.0.parse().ok());
     cases.unwrap_or_else(|| panic!("no number of cases: {printed}"))
 }

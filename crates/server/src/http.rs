@@ -220,6 +220,12 @@ fn sign_in_api() -> OpenApiRouter<App> {
     log_in.merge(oidc).routes(routes!(oidc::get_oidc_provider))
 }
 
+/// The routes whose answers have no secret.
+fn compressed_api() -> OpenApiRouter<App> {
+    let providers = OpenApiRouter::new().routes(routes!(providers::list_providers)).layer(from_fn(add_entity_tag));
+    providers.merge(OpenApiRouter::new().routes(routes!(metrics::get_metrics))).layer(compression())
+}
+
 /// The routes for backends, users and operators.
 fn api() -> OpenApiRouter<App> {
     OpenApiRouter::with_openapi(document::Document::openapi())
@@ -254,12 +260,7 @@ fn api() -> OpenApiRouter<App> {
         .routes(routes!(credential_uses::get_screen))
         .routes(routes!(credentials::lease_credential))
         .routes(routes!(credentials::delete_credential))
-        .merge(
-            OpenApiRouter::new()
-                .routes(routes!(providers::list_providers))
-                .layer(from_fn(add_entity_tag))
-                .layer(compression()),
-        )
+        .merge(compressed_api())
         .routes(routes!(login::get_current_caller))
         .routes(routes!(login::create_login_link))
         .routes(routes!(tokens::list_tokens))
@@ -274,7 +275,6 @@ fn api() -> OpenApiRouter<App> {
         .routes(routes!(keys::list_keys))
         .routes(routes!(keys::rotate_keys))
         .routes(routes!(keys::retire_key))
-        .merge(OpenApiRouter::new().routes(routes!(metrics::get_metrics)).layer(compression()))
         .routes(routes!(audit::list_audit_records))
         .routes(routes!(audit::verify_audit_trail))
 }

@@ -147,7 +147,7 @@ async fn a_receiver_is_tested_and_gets_a_message_again() {
     let tested: WebhookTestResults = tested.parse().unwrap();
     let [result] = &tested.results[..] else { panic!("{tested:?}") };
     assert!(result.receiver == "ends" && result.error.as_deref() == Some("it answered 500"), "{result:?}");
-    let unknown = operator.post("/api/webhook/test", json!({ "receiver": "nobody" })).await.unwrap();
+    let unknown = operator.post("/api/webhook/test", json!({ "receiver": "unknown" })).await.unwrap();
     assert!(unknown.status == 400 && unknown.text.contains("all, ends"), "{}", unknown.text);
     let api = server.backend_client().unwrap();
     assert_eq!(api.post("/api/webhook/test", json!({})).await.unwrap().status, 403);

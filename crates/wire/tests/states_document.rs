@@ -31,7 +31,7 @@ A final one never changes; its session is kept for `retention.sessions_s_max`.
 | [webhook](webhook.md): `session.waiting`, `session.failed`, `session.ended` | backends; nothing is missed, also after a restart |
 | `GET /api/auth/session/{id}/events` with `Accept: text/event-stream` | programs that wait for one session; `Last-Event-ID` resumes |
 | `GET /api/sessions/events` | programs that follow all sessions of their caller |
-| `GET /api/auth/session/{id}` once a second | scripts; faster gets 429 with `Retry-After` ([limits.md](limits.md)) |
+| `GET /api/auth/session/{id}` once a second | scripts; more than 200 reads a second of one caller get 429 with `Retry-After` ([limits.md](limits.md)) |
 
 Reading, polling and event streams do not keep a session alive. It is in use while a page of its person is open, and by input, pastes and heartbeats (`POST …/heartbeat`); `idle_deadline_at` in its state is when it ends otherwise.
 

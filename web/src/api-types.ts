@@ -1678,7 +1678,7 @@ export interface components {
             refreshable: boolean;
             /** @description The session that delivered it. */
             session: components["schemas"]["SessionId"];
-            /** @description What signing out does besides ending this sign-in, one sentence; `null`: nothing, or the tool has no command for it. */
+            /** @description What signing out does besides ending this sign-in, or that the tool has no command for it, one sentence; `null`: it only ends it. */
             sign_out_note: string | null;
             /** @description What signing out at the provider ends. */
             sign_out_scope: components["schemas"]["LogoutScope"];

@@ -55,13 +55,17 @@ impl<'a> Issuer<'a> {
 }
 
 async fn start(flags: &Flags, is_never_refreshed: bool) -> (TestServer, String) {
+    start_with(flags, is_never_refreshed, "").await
+}
+
+async fn start_with(flags: &Flags, is_never_refreshed: bool, settings: &str) -> (TestServer, String) {
     let rules = json!({
         "paths": [ScriptedProvider::CREDENTIAL_PATH], "required": ["/token"], "status_argv": ["sh", "-c", "echo Logged in"],
         "status_matches": "Logged in", "never_refreshed": is_never_refreshed,
     });
     let provider = flags.provider(CONTENT).with_descriptor_key("credential", rules);
-    let settings = "[limits.sessions]\nreconcile_every_ms = 100\n";
-    let server = TestServer::start(TestConfig::with_provider(provider).with_settings(settings)).await.unwrap();
+    let settings = format!("{settings}[limits.sessions]\nreconcile_every_ms = 100\n");
+    let server = TestServer::start(TestConfig::with_provider(provider).with_settings(&settings)).await.unwrap();
     let id = sign_in(flags, &server).await;
     (server, id)
 }
@@ -189,7 +193,7 @@ async fn r16_the_end_of_a_holder_frees_its_turn_and_a_restart_keeps_it() {
 async fn r16_a_use_whose_machine_is_killed_frees_its_turn() {
     let flags = Flags::new();
     let issuer = Issuer::new(&flags);
-    let (server, id) = start(&flags, false).await;
+    let (server, id) = start_with(&flags, false, "[sessions]\nrestarts_max = 0\n").await;
     let api = server.backend_client().unwrap();
     let first = exec(&api, &id, issuer.exchange("first")).await;
     wait_file(&flags, "exchanged_first").await;

@@ -134,6 +134,6 @@ api_tools() {
 # Installs the packages that tests with machines and released tools need.
 test_packages() {
   packages qemu-system-x86 mmdebstrap squashfs-tools uidmap debian-archive-keyring xz-utils build-essential ca-certificates \
-    gdb tmux softhsm2 tigervnc-standalone-server python3-websockify python3-pip python3-venv iproute2 openssl libnss3-tools \
+    gdb tmux softhsm2 tigervnc-standalone-server python3-websockify python3-pip python3-venv iproute2 zsh fish groff-base openssl libnss3-tools \
     tinyproxy-bin microsocks dante-server mitmproxy nginx caddy tightvncserver x11vnc xfonts-base xvfb
 }

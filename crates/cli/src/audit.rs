@@ -1,8 +1,13 @@
-//! `anteroom audit tail | export | verify`: reads the files of the audit trail, with or without a server.
+//! `anteroom audit tail | export | verify`: reads the files of the audit trail, with or without a server; of a server on another host,
+//! through the API.
+
+mod remote;
 
 use super::{
     client::{ApiClient, ClientError},
-    one_line, print_line,
+    one_line,
+    output::record,
+    print_line,
 };
 use anteroom_audit::{
     Filter, Follower, Order, Record, Verification, csv_header, for_each_record, list_records, verify,
@@ -118,10 +123,24 @@ fn parse_since(text: &str) -> Result<u64, String> {
     Ok(unix_time::now_unix_ms().saturating_sub(number.saturating_mul(seconds).saturating_mul(1_000)))
 }
 
-pub(super) async fn run(config: &Config, command: AuditCommand) -> anyhow::Result<ExitCode> {
+pub(super) async fn run(config: &Config, client: &ApiClient, command: AuditCommand) -> anyhow::Result<ExitCode> {
     match command {
+        AuditCommand::Tail { filter, follow, lines, json } if client.is_remote() => {
+            anyhow::ensure!(
+                !follow,
+                "--follow reads the files on the server's host: through the API each look would be a record itself"
+            );
+            let records = remote::newest(client, &filter.into(), lines).await?;
+            record(records.iter().try_for_each(record_printer(json)));
+            Ok(ExitCode::SUCCESS)
+        }
         AuditCommand::Tail { filter, follow, lines, json } => {
             tail(&config.audit_dir(), filter.into(), follow, lines, json).await
+        }
+        AuditCommand::Export { filter, format } if client.is_remote() => {
+            let mut exporter = Exporter::begin(format);
+            remote::for_each(client, &filter.into(), |record| exporter.print(record)).await?;
+            Ok(exporter.finish())
         }
         AuditCommand::Export { filter, format } => export(&config.audit_dir(), &filter.into(), format),
         AuditCommand::Verify { dir: Some(dir), json } => {
@@ -129,19 +148,14 @@ pub(super) async fn run(config: &Config, command: AuditCommand) -> anyhow::Resul
             let keys = mac_keys(&open_key_ring(config)?);
             Ok(report(&verify(&dir, &keys, &[])?, json)?)
         }
-        AuditCommand::Verify { dir: None, json } => Ok(report(&verify_own(config).await?, json)?),
+        AuditCommand::Verify { dir: None, json } => Ok(report(&verify_own(config, client).await?, json)?),
     }
 }
 
 async fn tail(dir: &Path, mut filter: Filter, follow: bool, lines: usize, json: bool) -> anyhow::Result<ExitCode> {
     require_trail(dir)?;
-    let as_json = json || !std::io::stdout().is_terminal();
-    let mut out = std::io::stdout().lock();
-    // A closed pipe is no error: its reader needs no more.
-    let mut print = |record: &Record| {
-        let line = if as_json { serde_json::to_string(record).unwrap_or_default() } else { as_text(record) };
-        writeln!(out, "{line}").is_ok()
-    };
+    let mut print_record = record_printer(json);
+    let mut print = |entry: &Record| record(print_record(entry));
     // A record that is written while these are read is found by the follower.
     let newest = list_records(dir, &Filter::default(), Order::Newest, 1)?.first().map_or(0, |record| record.seq);
     filter.before = Some(newest.saturating_add(1));
@@ -156,23 +170,51 @@ async fn tail(dir: &Path, mut filter: Filter, follow: bool, lines: usize, json: 
     Ok(ExitCode::SUCCESS)
 }
 
+/// Prints records, each as JSON or as a line for people.
+fn record_printer(json: bool) -> impl FnMut(&Record) -> std::io::Result<()> {
+    let as_json = json || !std::io::stdout().is_terminal();
+    let mut out = std::io::stdout().lock();
+    move |record| {
+        let line = if as_json { serde_json::to_string(record).unwrap_or_default() } else { as_text(record) };
+        writeln!(out, "{line}")
+    }
+}
+
+/// Prints all records in one form.
+struct Exporter {
+    out: std::io::BufWriter<std::io::StdoutLock<'static>>,
+    format: Format,
+}
+
+impl Exporter {
+    fn begin(format: Format) -> Self {
+        let mut out = std::io::BufWriter::new(std::io::stdout().lock());
+        if matches!(format, Format::Csv) {
+            record(writeln!(out, "{}", csv_header()));
+        }
+        Self { out, format }
+    }
+
+    /// Returns whether it was written.
+    fn print(&mut self, entry: &Record) -> bool {
+        let line = match self.format {
+            Format::Csv => entry.to_csv(),
+            Format::Jsonl => serde_json::to_string(entry).unwrap_or_default(),
+        };
+        record(writeln!(self.out, "{line}"))
+    }
+
+    fn finish(mut self) -> ExitCode {
+        record(self.out.flush());
+        ExitCode::SUCCESS
+    }
+}
+
 fn export(dir: &Path, filter: &Filter, format: Format) -> anyhow::Result<ExitCode> {
     require_trail(dir)?;
-    let mut out = std::io::BufWriter::new(std::io::stdout().lock());
-    if matches!(format, Format::Csv) {
-        writeln!(out, "{}", csv_header())?;
-    }
-    let mut written = Ok(());
-    for_each_record(dir, filter, |record| {
-        let line = match format {
-            Format::Csv => Ok(record.to_csv()),
-            Format::Jsonl => serde_json::to_string(&record),
-        };
-        written = line.map_err(Into::into).and_then(|line| writeln!(out, "{line}"));
-        written.is_ok()
-    })?;
-    written.and_then(|()| out.flush()).context("the records cannot be printed")?;
-    Ok(ExitCode::SUCCESS)
+    let mut exporter = Exporter::begin(format);
+    for_each_record(dir, filter, |entry| exporter.print(&entry))?;
+    Ok(exporter.finish())
 }
 
 fn require_trail(dir: &Path) -> anyhow::Result<()> {
@@ -185,8 +227,8 @@ fn require_trail(dir: &Path) -> anyhow::Result<()> {
 }
 
 /// Verifies this server's trail: by the server if it runs, because it knows its newest record; else from the files.
-async fn verify_own(config: &Config) -> anyhow::Result<Verification> {
-    match ApiClient::new(&config.state_dir).get::<Verification>("/api/audit/verification").await {
+async fn verify_own(config: &Config, client: &ApiClient) -> anyhow::Result<Verification> {
+    match client.get::<Verification>("/api/audit/verification").await {
         Err(ClientError::NoServer { .. }) => {}
         other => return Ok(other?),
     }

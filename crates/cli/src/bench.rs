@@ -1,7 +1,7 @@
 //! `anteroom bench start`: measures the start of a session by stage, and the memory of an idle machine. Starts a separate server
 //! on a free port with a temporary state directory and uses it as a viewer does: over HTTP and a WebSocket.
 
-use super::{machine_environment, print_line};
+use super::{machine_environment, print_line, table::Table};
 use anteroom_controller::{config::Config, limits::ServerLimits, random};
 use anteroom_rfb::client::{RfbClient, ViewerSocket};
 use anteroom_server::{Server, StateDir};
@@ -12,7 +12,6 @@ use anteroom_wire::{
 };
 use anyhow::Context;
 use clap::Subcommand;
-use comfy_table::{Table, presets};
 use std::{
     process::ExitCode,
     time::{Duration, Instant},
@@ -288,8 +287,7 @@ fn report(times: &[StartTimes], memories: &Memories, json: bool) -> anyhow::Resu
         print_line(serde_json::to_string_pretty(&all)?);
         return Ok(());
     }
-    let mut table = Table::new();
-    table.load_style(presets::NOTHING).set_header(["from the start request to …", "p50 ms", "p95 ms"]);
+    let mut table = Table::new(["from the start request to …", "p50 ms", "p95 ms"]);
     for (name, p50, p95) in rows {
         table.add_row([name.to_owned(), format!("{p50:.0}"), format!("{p95:.0}")]);
     }

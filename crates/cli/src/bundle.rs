@@ -1,7 +1,6 @@
 //! `anteroom bundle SESSION [--out FILE.tar.gz]`.
 
 use super::{client::ApiClient, print_line};
-use anteroom_controller::config::Config;
 use anteroom_wire::SessionId;
 use anyhow::Context;
 use http::Method;
@@ -12,10 +11,9 @@ use std::{
     process::ExitCode,
 };
 
-pub(super) async fn run(config: &Config, session: &str, out: Option<&Path>) -> anyhow::Result<ExitCode> {
+pub(super) async fn run(client: &ApiClient, session: &str, out: Option<&Path>, json: bool) -> anyhow::Result<ExitCode> {
     let id: SessionId = session.parse()?;
     let out = out.map_or_else(|| PathBuf::from(format!("anteroom-{id}.tar.gz")), Path::to_owned);
-    let client = ApiClient::new(&config.state_dir);
     let bytes = client.fetch_bytes(Method::POST, &format!("/api/auth/session/{id}/bundle")).await?;
     let mut file = std::fs::OpenOptions::new()
         .write(true)
@@ -24,6 +22,10 @@ pub(super) async fn run(config: &Config, session: &str, out: Option<&Path>) -> a
         .open(&out)
         .with_context(|| format!("{} cannot be written", out.display()))?;
     file.write_all(&bytes).with_context(|| format!("{} cannot be written", out.display()))?;
+    if json {
+        print_line(serde_json::json!({ "file": out, "bytes": bytes.len() }));
+        return Ok(ExitCode::SUCCESS);
+    }
     print_line(format_args!(
         "Wrote {} ({} KiB). Secrets were removed; review the files before you send them.",
         out.display(),

@@ -2,24 +2,28 @@
 
 use super::{
     client::{ApiClient, ClientError},
+    confirm,
     credential_files::OutputPath,
     login::lease_to_files,
-    one_line, print_error_line, print_line,
-    sign_in::{SignInResult, follow_to_end, sign_in},
+    one_line,
+    output::print_json,
+    print_error_line, print_line,
+    progress::Wait,
+    sign_in::{LinkArguments, follow_to_end, sign_in},
+    stop::{self, Run},
+    table::Table,
     watch::{self, SessionUpdate},
+    when::when,
 };
-use anteroom_controller::config::Config;
 use anteroom_wire::{
     CredentialId, TimelineKind,
     agent::UsePurpose,
     api::{
         CredentialHealth, CredentialList, CredentialMeta, CredentialUseRequest, ProviderList, SessionStatus,
-        SessionView, StartRequest, StartResponse,
+        SessionView, StartRequest,
     },
 };
-use anyhow::Context;
 use clap::Subcommand;
-use comfy_table::{Table, presets};
 use http::Method;
 use std::process::ExitCode;
 
@@ -69,6 +73,9 @@ pub(super) enum CredentialsCommand {
         /// With --logout: delete even if the sign-out fails.
         #[arg(long, requires = "logout")]
         force: bool,
+        /// Do not ask. Without a terminal to ask at it is required.
+        #[arg(long, short)]
+        yes: bool,
     },
     /// Lease a credential: write its files. The lease is recorded; a deliver-once credential is deleted from the server.
     Lease {
@@ -76,35 +83,49 @@ pub(super) enum CredentialsCommand {
         credential: CredentialId,
         #[command(flatten)]
         output: OutputPath,
+        /// Print the names of the written files as JSON.
+        #[arg(long)]
+        json: bool,
     },
     /// Sign in again to renew a credential. It keeps its id.
     Renew {
         /// The credential's id.
         credential: CredentialId,
-        /// Print the link without opening a browser.
-        #[arg(long)]
-        no_open: bool,
+        #[command(flatten)]
+        show: LinkArguments,
     },
 }
 
-pub(super) async fn run(config: &Config, command: CredentialsCommand) -> anyhow::Result<ExitCode> {
-    let client = ApiClient::new(&config.state_dir);
+pub(super) async fn run(client: &ApiClient, command: CredentialsCommand) -> anyhow::Result<ExitCode> {
     match command {
-        CredentialsCommand::List { json } => list(&client, json).await,
-        CredentialsCommand::Show { credential, json } => show(&client, &credential, json).await,
-        CredentialsCommand::Check { credential, json } => check(&client, &credential, json).await,
+        CredentialsCommand::List { json } => list(client, json).await,
+        CredentialsCommand::Show { credential, json } => show(client, &credential, json).await,
+        CredentialsCommand::Check { credential, json } => check(client, &credential, json).await,
         CredentialsCommand::Logout { credential } => {
-            logout(&client, &credential).await?;
+            if let Run::Stopped(code) = logout(client, &credential).await? {
+                return Ok(ExitCode::from(code));
+            }
             print_line("Signed out at the provider. The stored credential is no longer valid; delete it or renew it.");
             Ok(ExitCode::SUCCESS)
         }
-        CredentialsCommand::Delete { credential, logout, force } => delete(&client, &credential, logout, force).await,
-        CredentialsCommand::Lease { credential, output } => {
-            let written = lease_to_files(&client, &read(&client, &credential).await?, &output).await?;
-            print_line(format_args!("Wrote {written}"));
+        CredentialsCommand::Delete { credential, logout, force, yes } => {
+            if !yes {
+                let meta = read(client, &credential).await?;
+                let account = meta.account.map_or_else(String::new, |account| format!(" of {account}"));
+                confirm::require(&format!("Delete {credential} ({}{account}) for good?", meta.provider), yes).await?;
+            }
+            delete(client, &credential, logout, force).await
+        }
+        CredentialsCommand::Lease { credential, output, json } => {
+            let written = lease_to_files(client, &read(client, &credential).await?, &output).await?;
+            if json {
+                print_json(&serde_json::json!({ "credential": credential, "files": written }))?;
+            } else {
+                print_line(format_args!("Wrote {}", written.join(", ")));
+            }
             Ok(ExitCode::SUCCESS)
         }
-        CredentialsCommand::Renew { credential, no_open } => renew(&client, &credential, no_open).await,
+        CredentialsCommand::Renew { credential, show } => renew(client, &credential, show).await,
     }
 }
 
@@ -118,16 +139,7 @@ async fn list(client: &ApiClient, json: bool) -> anyhow::Result<ExitCode> {
         print_line(serde_json::to_string_pretty(&list)?);
         return Ok(ExitCode::SUCCESS);
     }
-    let mut table = Table::new();
-    table.load_style(presets::NOTHING).set_header([
-        "credential",
-        "tool",
-        "account",
-        "user",
-        "health",
-        "checked",
-        "stored",
-    ]);
+    let mut table = Table::new(["credential", "tool", "account", "user", "health", "checked", "stored"]);
     for meta in &list.credentials {
         table.add_row([
             meta.id.to_string(),
@@ -135,8 +147,8 @@ async fn list(client: &ApiClient, json: bool) -> anyhow::Result<ExitCode> {
             meta.account.clone().unwrap_or_default(),
             meta.user_id.clone().unwrap_or_default(),
             meta.health.as_str().to_owned(),
-            meta.checked_at.clone(),
-            meta.stored_at.clone(),
+            when(&meta.checked_at),
+            when(&meta.stored_at),
         ]);
     }
     print_line(table);
@@ -153,8 +165,7 @@ async fn show(client: &ApiClient, id: &CredentialId, json: bool) -> anyhow::Resu
         print_line(serde_json::to_string_pretty(&meta)?);
         return Ok(ExitCode::SUCCESS);
     }
-    let mut table = Table::new();
-    table.load_style(presets::NOTHING);
+    let mut table = Table::of_values();
     let mut row = |name: &str, value: String| {
         table.add_row([name.to_owned(), value]);
     };
@@ -165,15 +176,15 @@ async fn show(client: &ApiClient, id: &CredentialId, json: bool) -> anyhow::Resu
     }
     row("user", meta.user_id.clone().unwrap_or_default());
     row("health", format!("{}: {}", meta.health.as_str(), one_line(&meta.health_detail)));
-    row("checked", meta.checked_at.clone());
-    row("stored", meta.stored_at.clone());
+    row("checked", when(&meta.checked_at));
+    row("stored", when(&meta.stored_at));
     row("session", meta.session.to_string());
     row("policy", meta.storage_policy.sentence().to_owned());
     if let Some(at) = &meta.deliver_until {
-        row("kept until", at.clone());
+        row("kept until", when(at));
     }
     if let Some(at) = &meta.expires_at {
-        row("expires", at.clone());
+        row("expires", when(at));
     }
     if meta.refreshable {
         row("uses", "take turns: the tool may replace its tokens".to_owned());
@@ -189,11 +200,10 @@ async fn show(client: &ApiClient, id: &CredentialId, json: bool) -> anyhow::Resu
 }
 
 /// Starts a session that uses the credential and waits for its end.
-async fn run_use(client: &ApiClient, id: &CredentialId, purpose: UsePurpose) -> anyhow::Result<SessionView> {
+async fn run_use(client: &ApiClient, id: &CredentialId, purpose: UsePurpose) -> anyhow::Result<Run<SessionView>> {
     let request = CredentialUseRequest { purpose, argv: Vec::new() };
-    let started: StartResponse =
-        client.call(Method::POST, &format!("/api/credentials/{id}/use"), Some(&request)).await?;
-    follow_to_end(client, &started.session.id).await?.context("cancelled")
+    let path = format!("/api/credentials/{id}/use");
+    stop::run_session(client, &path, &request, async |started| follow_to_end(client, started, None).await).await
 }
 
 /// The reason why a use failed.
@@ -204,24 +214,26 @@ fn failure_reason(view: &SessionView) -> String {
 
 async fn check(client: &ApiClient, id: &CredentialId, json: bool) -> anyhow::Result<ExitCode> {
     let request = CredentialUseRequest { purpose: UsePurpose::Check, argv: Vec::new() };
-    let checked = async {
-        let started: StartResponse =
-            client.call(Method::POST, &format!("/api/credentials/{id}/use"), Some(&request)).await?;
+    let path = format!("/api/credentials/{id}/use");
+    let checked = stop::run_session(client, &path, &request, async |started| {
+        let wait = Wait::begin("Checking the credential in a new machine…");
         let (mut is_checked, mut inconclusive) = (false, None);
         let view = watch::follow_session(client, &started.session.id, |update| match update {
             SessionUpdate::Entry(entry) if entry.kind == TimelineKind::CredentialChecked => is_checked = true,
             SessionUpdate::Entry(entry) if entry.kind == TimelineKind::CredentialCheckInconclusive => {
                 inconclusive = Some(entry.sentence);
             }
-            SessionUpdate::Entry(_) | SessionUpdate::View(_) => {}
+            SessionUpdate::Entry(entry) => wait.show(&entry.sentence),
+            SessionUpdate::View(_) => {}
         });
         let view = view.await?;
-        Ok::<_, ClientError>((view, is_checked, inconclusive))
-    };
+        Ok((view, is_checked, inconclusive))
+    });
     match checked.await {
-        Ok((_, _, Some(reason))) => return Ok(print_not_checked(&reason)),
-        Ok((view, true, None)) if view.status == SessionStatus::Completed => {}
-        Ok((view, ..)) => return Ok(print_not_checked(&failure_reason(&view))),
+        Ok(Run::Stopped(code)) => return Ok(ExitCode::from(code)),
+        Ok(Run::Finished((_, _, Some(reason)))) => return Ok(print_not_checked(&reason)),
+        Ok(Run::Finished((view, true, None))) if view.status == SessionStatus::Completed => {}
+        Ok(Run::Finished((view, ..))) => return Ok(print_not_checked(&failure_reason(&view))),
         Err(error) => return Ok(print_not_checked(&error.to_string())),
     }
     let meta = read(client, id).await?;
@@ -240,13 +252,16 @@ fn print_not_checked(reason: &str) -> ExitCode {
 }
 
 /// Signs out at the provider.
-async fn logout(client: &ApiClient, id: &CredentialId) -> anyhow::Result<()> {
+async fn logout(client: &ApiClient, id: &CredentialId) -> anyhow::Result<Run<()>> {
     if let Some(note) = read(client, id).await?.sign_out_note {
         print_error_line(format_args!("anteroom: {note}"));
     }
-    let view = run_use(client, id, UsePurpose::Logout).await?;
+    let view = match run_use(client, id, UsePurpose::Logout).await? {
+        Run::Finished(view) => view,
+        Run::Stopped(code) => return Ok(Run::Stopped(code)),
+    };
     match view.credential_use.as_ref().and_then(|used| used.exit_code) {
-        Some(0) => Ok(()),
+        Some(0) => Ok(Run::Finished(())),
         Some(code) => {
             anyhow::bail!("the tool's sign-out command exited with {code}. See: anteroom diagnose {}", view.id)
         }
@@ -255,12 +270,18 @@ async fn logout(client: &ApiClient, id: &CredentialId) -> anyhow::Result<()> {
 }
 
 async fn delete(client: &ApiClient, id: &CredentialId, at_provider: bool, force: bool) -> anyhow::Result<ExitCode> {
-    if at_provider && let Err(error) = logout(client, id).await {
-        anyhow::ensure!(
-            force,
-            "{error:#}\nThe credential was not deleted: it may still be valid at the provider. Use --force to delete it anyway."
-        );
-        print_line(format_args!("Not signed out at the provider: {error:#}"));
+    if at_provider {
+        match logout(client, id).await {
+            Ok(Run::Finished(())) => {}
+            Ok(Run::Stopped(code)) => return Ok(ExitCode::from(code)),
+            Err(error) => {
+                anyhow::ensure!(
+                    force,
+                    "{error:#}\nThe credential was not deleted: it may still be valid at the provider. Use --force to delete it anyway."
+                );
+                print_line(format_args!("Not signed out at the provider: {error:#}"));
+            }
+        }
     }
     let validity_note = if at_provider { String::new() } else { validity_note(client, id).await };
     let () = client.call(Method::DELETE, &format!("/api/credentials/{id}"), None::<&()>).await?;
@@ -277,15 +298,16 @@ async fn validity_note(client: &ApiClient, id: &CredentialId) -> String {
     format!(" It may still be valid at the provider{hint}.")
 }
 
-async fn renew(client: &ApiClient, id: &CredentialId, no_open: bool) -> anyhow::Result<ExitCode> {
+async fn renew(client: &ApiClient, id: &CredentialId, show: LinkArguments) -> anyhow::Result<ExitCode> {
     let meta = read(client, id).await?;
     let request = StartRequest {
         user_id: meta.user_id,
         renews: Some(id.to_string()),
         ..StartRequest::new(meta.provider.as_str())
     };
-    let SignInResult::Completed(renewed) = sign_in(client, &request, no_open).await? else {
-        return Ok(ExitCode::FAILURE);
+    let renewed = match sign_in(client, &request, show).await? {
+        Run::Finished(renewed) => renewed,
+        Run::Stopped(code) => return Ok(ExitCode::from(code)),
     };
     print_line(format_args!("Signed in again. The credential {} was renewed.", renewed.id));
     Ok(ExitCode::SUCCESS)

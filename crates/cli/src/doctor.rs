@@ -9,6 +9,7 @@ use super::{
     client::{ApiClient, ClientError},
     machine_environment::images_dir,
     print_line,
+    progress::Wait,
 };
 use anteroom_controller::{
     config::Config,
@@ -50,7 +51,8 @@ fn check(name: impl Into<String>, finding: Finding) -> Check {
     Check { name: name.into(), finding }
 }
 
-pub(super) async fn run(config: &Config, json: bool) -> anyhow::Result<ExitCode> {
+pub(super) async fn run(config: &Config, client: &ApiClient, json: bool) -> anyhow::Result<ExitCode> {
+    let wait = Wait::begin("Checking this host…");
     let image = Image::open_current(&images_dir(config));
     let mut checks = tools().await;
     checks.push(check("providers", providers(config)));
@@ -60,7 +62,8 @@ pub(super) async fn run(config: &Config, json: bool) -> anyhow::Result<ExitCode>
     checks.push(check("state directory", state_file_system(config)));
     checks.extend(egress_proxy(config).map(|finding| check("egress proxy", finding)));
     checks.extend(external_machines(config).map(|finding| check("external machines", finding)));
-    checks.extend(server(config).await);
+    checks.extend(server(client).await);
+    drop(wait);
     let missing = checks.iter().filter(|check| matches!(check.finding, Finding::Missing(_))).count();
     if json {
         print_line(serde_json::to_string_pretty(&checks)?);
@@ -193,16 +196,14 @@ fn state_file_system(config: &Config) -> Finding {
 }
 
 /// The running server, and the OpenID provider that it asks.
-async fn server(config: &Config) -> Vec<Check> {
-    match ApiClient::new(&config.state_dir).get::<Health>("/health").await {
+async fn server(client: &ApiClient) -> Vec<Check> {
+    match client.get::<Health>("/health").await {
         Ok(health) => {
             let provider = health.checks.iter().find(|check| check.name == "sign_in_provider").map(sign_in_provider);
             [check("server", running(&health))].into_iter().chain(provider).collect()
         }
         Err(error @ ClientError::NoServer { .. }) => vec![check("server", Finding::Degraded(error.to_string()))],
-        Err(error @ (ClientError::Api(_) | ClientError::InvalidResponse(_))) => {
-            vec![check("server", Finding::Missing(error.to_string()))]
-        }
+        Err(error) => vec![check("server", Finding::Missing(error.to_string()))],
     }
 }
 

@@ -1,13 +1,11 @@
 //! `anteroom erase --user ID`.
 
-use super::{client::ApiClient, print_line};
-use anteroom_controller::config::Config;
+use super::{client::ApiClient, confirm, print_line, table::Table};
 use anteroom_wire::{
     CallerId,
     operator_reports::{EraseReport, EraseRequest},
 };
 use clap::Args;
-use comfy_table::{Table, presets};
 use http::Method;
 use std::process::ExitCode;
 
@@ -19,21 +17,23 @@ pub(super) struct EraseArguments {
     /// Only what belongs to this backend, by the id that `anteroom token list` prints. Default: of all backends.
     #[arg(long, value_name = "ID")]
     caller: Option<CallerId>,
+    /// Do not ask. Without a terminal to ask at it is required.
+    #[arg(long, short)]
+    yes: bool,
     /// Print JSON.
     #[arg(long)]
     json: bool,
 }
 
-pub(super) async fn run(config: &Config, arguments: EraseArguments) -> anyhow::Result<ExitCode> {
+pub(super) async fn run(client: &ApiClient, arguments: EraseArguments) -> anyhow::Result<ExitCode> {
+    confirm::require(&format!("Delete everything of the user {} for good?", arguments.user_id), arguments.yes).await?;
     let request = EraseRequest { user_id: arguments.user_id, caller: arguments.caller };
-    let report: EraseReport =
-        ApiClient::new(&config.state_dir).call(Method::POST, "/api/erase", Some(&request)).await?;
+    let report: EraseReport = client.call(Method::POST, "/api/erase", Some(&request)).await?;
     if arguments.json {
         print_line(serde_json::to_string_pretty(&report)?);
         return Ok(ExitCode::SUCCESS);
     }
-    let mut table = Table::new();
-    table.load_style(presets::NOTHING).set_header(["deleted", "number"]);
+    let mut table = Table::new(["deleted", "number"]);
     for (what, number) in [
         ("sessions", report.sessions),
         ("timeline entries", report.timeline_entries),

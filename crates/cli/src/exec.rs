@@ -19,7 +19,6 @@ use super::{
     output::one_line,
     watch::{self, SessionUpdate},
 };
-use anteroom_controller::config::Config;
 use anteroom_wire::{
     CredentialId, SessionId, TimelineKind,
     agent::{TerminalSize, UsePurpose},
@@ -54,9 +53,8 @@ pub(super) struct ExecArguments {
     command: Vec<String>,
 }
 
-pub(super) async fn run(config: &Config, arguments: ExecArguments) -> anyhow::Result<ExitCode> {
-    let client = ApiClient::new(&config.state_dir);
-    match exec(&client, arguments).await {
+pub(super) async fn run(client: &ApiClient, arguments: ExecArguments) -> anyhow::Result<ExitCode> {
+    match exec(client, arguments).await {
         Ok(code) => Ok(ExitCode::from(code)),
         Err(error) => {
             print_status(&format!("{error:#}"));

@@ -1,13 +1,11 @@
 //! `anteroom helpers list | end`: the helpers who watch a session.
 
-use super::{client::ApiClient, one_line, print_line};
-use anteroom_controller::config::Config;
+use super::{client::ApiClient, one_line, print_line, table::Table, when::when};
 use anteroom_wire::{
     CallerId, SessionId,
     api::{HelperList, HelperStatus, HelperView},
 };
 use clap::Subcommand;
-use comfy_table::{Table, presets};
 use http::Method;
 use std::process::ExitCode;
 
@@ -30,8 +28,7 @@ pub(super) enum HelpersCommand {
     },
 }
 
-pub(super) async fn run(config: &Config, command: HelpersCommand) -> anyhow::Result<ExitCode> {
-    let client = ApiClient::new(&config.state_dir);
+pub(super) async fn run(client: &ApiClient, command: HelpersCommand) -> anyhow::Result<ExitCode> {
     match command {
         HelpersCommand::List { session, json } => {
             let list: HelperList = client.get(&format!("/api/auth/session/{session}/helpers")).await?;
@@ -51,9 +48,7 @@ pub(super) async fn run(config: &Config, command: HelpersCommand) -> anyhow::Res
 }
 
 fn table(list: HelperList) -> Table {
-    let mut table = Table::new();
-    let header = ["id", "name", "status", "joined", "last seen", "expires", "address"];
-    table.load_style(presets::NOTHING).set_header(header);
+    let mut table = Table::new(["id", "name", "status", "joined", "last seen", "expires", "address"]);
     for helper in list.helpers {
         let HelperView { id, name, status, joined_at, last_seen_at, expires_at, address } = helper;
         let status = match status {
@@ -62,6 +57,8 @@ fn table(list: HelperList) -> Table {
             HelperStatus::Away => "away",
         };
         let or_dash = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
+        let [joined_at, last_seen_at, expires_at] =
+            [joined_at, last_seen_at, expires_at].map(|at| at.as_deref().map(when));
         let [joined_at, last_seen_at, expires_at, address] =
             [joined_at, last_seen_at, expires_at, address].map(or_dash);
         table.add_row([

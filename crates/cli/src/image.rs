@@ -2,8 +2,10 @@
 
 use super::{
     machine_environment::{self, images_dir, keeper_program},
+    output::print_json,
     print_line,
     progress::ProgressDisplay,
+    table::Table,
 };
 use anteroom_controller::config::Config;
 use anteroom_machine::image::{self, BuildSettings, Image, OnProgress, build_image};
@@ -31,8 +33,12 @@ pub(super) enum ImageCommand {
         #[arg(long, value_name = "FILE")]
         demo_cli: Option<PathBuf>,
     },
-    /// Print the manifest of the current image as JSON.
-    Show,
+    /// Print what the current image is and has.
+    Show {
+        /// Print the whole manifest as JSON: also its packages and files.
+        #[arg(long)]
+        json: bool,
+    },
     /// Print the Debian packages of the current image with their versions and hashes: the content of image/packages.lock.
     Lock,
     /// Print the software bill of materials of the current image (CycloneDX, JSON).
@@ -54,9 +60,9 @@ pub(super) async fn run(config: &Config, command: ImageCommand) -> anyhow::Resul
                 print_line(image.dir.display());
             }
         }
-        ImageCommand::Show => {
+        ImageCommand::Show { json } => {
             let image = Image::open_current(&images_dir(config))?;
-            print_line(serde_json::to_string_pretty(&image.manifest)?);
+            if json { print_json(&image.manifest)? } else { show(&image) }
         }
         ImageCommand::Lock => {
             let image = Image::open_current(&images_dir(config))?;
@@ -68,6 +74,21 @@ pub(super) async fn run(config: &Config, command: ImageCommand) -> anyhow::Resul
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Prints what an operator compares: the rest is in the manifest.
+fn show(image: &Image) {
+    let manifest = &image.manifest;
+    let mut table = Table::of_values();
+    let mut row = |name: &str, value: String| table.add_row([name.to_owned(), value]);
+    row("image", manifest.hash.clone());
+    row("directory", image.dir.display().to_string());
+    for (name, version) in &manifest.clis {
+        row("tool", format!("{name} {version}"));
+    }
+    row("packages", manifest.packages.len().to_string());
+    print_line(table);
+    print_line("\n--json prints the whole manifest.");
 }
 
 /// The versions of the packages that a build installs.

@@ -3,6 +3,9 @@
 use super::{
     client::{ApiClient, ClientError},
     print_line,
+    progress::Wait,
+    table::Table,
+    when::when,
 };
 use anteroom_controller::{
     config::Config,
@@ -13,7 +16,6 @@ use anteroom_store::{Store, StoreSettings};
 use anteroom_vault::KeyRing;
 use anteroom_wire::operator_reports::KeyReport;
 use clap::{Args, Subcommand};
-use comfy_table::{Table, presets};
 use http::Method;
 use std::{path::PathBuf, process::ExitCode, time::Duration};
 
@@ -47,24 +49,35 @@ pub(super) struct KeysArguments {
     json: bool,
 }
 
-pub(super) async fn run(config: &Config, command: KeysCommand) -> anyhow::Result<ExitCode> {
+impl KeysCommand {
+    /// Whether it changes files, without a server.
+    pub(super) fn is_on_files(&self) -> bool {
+        match self {
+            Self::List(arguments) | Self::Rotate(arguments) | Self::Retire { arguments, .. } => {
+                arguments.key_file.is_some()
+            }
+            Self::AcceptRows(_) => true,
+        }
+    }
+}
+
+pub(super) async fn run(config: &Config, client: &ApiClient, command: KeysCommand) -> anyhow::Result<ExitCode> {
     let (method, path, arguments) = match &command {
         KeysCommand::List(arguments) => (Method::GET, "/api/keys".to_owned(), arguments),
         KeysCommand::Rotate(arguments) => (Method::POST, "/api/keys/rotate".to_owned(), arguments),
         KeysCommand::Retire { id, arguments } => (Method::POST, format!("/api/keys/{id}/retire"), arguments),
         KeysCommand::AcceptRows(arguments) => return accept_rows(config, arguments).await,
     };
-    let client = ApiClient::new(&config.state_dir);
     let answer = match &arguments.key_file {
         Some(_) => None,
         None => match client.call::<(), KeyReport>(method, &path, None).await {
             Ok(report) => Some(report),
             Err(ClientError::NoServer { .. }) => None,
-            Err(error @ (ClientError::Api(_) | ClientError::InvalidResponse(_))) => return Err(error.into()),
+            Err(error) => return Err(error.into()),
         },
     };
     let report = match (answer, &command) {
-        (Some(report), KeysCommand::Rotate(_)) => wait_rewrapped(&client, report).await?,
+        (Some(report), KeysCommand::Rotate(_)) => wait_rewrapped(client, report).await?,
         (Some(report), KeysCommand::List(_) | KeysCommand::Retire { .. } | KeysCommand::AcceptRows(_)) => report,
         (None, command) => run_without_server(config, command, arguments).await?,
     };
@@ -72,14 +85,11 @@ pub(super) async fn run(config: &Config, command: KeysCommand) -> anyhow::Result
     Ok(if report.records_failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Prints the progress until no record is left that can be rewrapped.
+/// Shows the progress until no record is left that can be rewrapped.
 async fn wait_rewrapped(client: &ApiClient, mut report: KeyReport) -> anyhow::Result<KeyReport> {
-    let mut printed = 0;
+    let wait = Wait::begin("Rewrapping stored credentials…");
     while report.records_to_rewrap > report.records_failed {
-        if report.records_to_rewrap != printed {
-            printed = report.records_to_rewrap;
-            tracing::warn!(outcome = "rewrapping", records = printed, "records are being rewrapped");
-        }
+        wait.show(&format!("Rewrapping stored credentials: {} left", report.records_to_rewrap));
         tokio::time::sleep(PROGRESS_INTERVAL).await;
         report = client.get("/api/keys").await?;
     }
@@ -141,11 +151,10 @@ fn print_report(report: &KeyReport, json: bool) -> anyhow::Result<()> {
         return Ok(());
     }
     print_line(format_args!("Keys in {}", super::one_line(&report.source)));
-    let mut table = Table::new();
-    table.load_style(presets::NOTHING).set_header(["key", "created", "use", "credentials"]);
+    let mut table = Table::new(["key", "created", "use", "credentials"]);
     for key in &report.keys {
         let role = if key.is_primary { "primary" } else { "unwraps only" };
-        table.add_row([key.id.to_string(), key.created_at.clone(), role.to_owned(), key.records.to_string()]);
+        table.add_row([key.id.to_string(), when(&key.created_at), role.to_owned(), key.records.to_string()]);
     }
     print_line(table);
     if report.records_failed > 0 {

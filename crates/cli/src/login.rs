@@ -3,10 +3,12 @@
 use super::{
     client::ApiClient,
     credential_files::OutputPath,
-    print_error_line, print_line, prompt_responder,
-    sign_in::{SignInResult, sign_in_with_key},
+    output::{keep_for_data, print_json},
+    print_error_line, print_line,
+    sign_in::{LinkArguments, sign_in_with_key},
+    stop::Run,
+    terminal_input,
 };
-use anteroom_controller::config::Config;
 use anteroom_wire::{
     CredentialId,
     api::{CredentialMeta, Lease, ProviderList, StartRequest},
@@ -36,35 +38,47 @@ pub(super) struct LoginArguments {
     /// File with the API key to enter when the tool prompts for one; `-` reads standard input.
     #[arg(long, value_name = "FILE|-")]
     api_key_file: Option<PathBuf>,
-    /// Print the link without opening a browser.
-    #[arg(long)]
-    no_open: bool,
+    #[command(flatten)]
+    show: LinkArguments,
     /// Name of a configured external machine to sign in on, instead of a new machine.
     #[arg(long, value_name = "NAME")]
     machine: Option<String>,
+    /// Print the stored credential as JSON, without its content; messages go to standard error.
+    #[arg(long)]
+    json: bool,
 }
 
-pub(super) async fn run(config: &Config, arguments: LoginArguments) -> anyhow::Result<ExitCode> {
-    let LoginArguments { provider, method, out, overwrite, settings, api_key_file, no_open, machine } = arguments;
+pub(super) async fn run(client: &ApiClient, arguments: LoginArguments) -> anyhow::Result<ExitCode> {
+    let LoginArguments { provider, method, out, overwrite, settings, api_key_file, show, machine, json } = arguments;
+    if json {
+        keep_for_data();
+    }
     let output = out.map(|out| OutputPath::new(out, overwrite));
-    let key = api_key_file.as_deref().map(prompt_responder::read_key_file).transpose()?;
-    let client = ApiClient::new(&config.state_dir);
+    let key = api_key_file.as_deref().map(terminal_input::read_key_file).transpose()?;
     if let Some(output) = &output {
         output.check_overwrite()?;
-        ensure_leasable(&client, &provider).await?;
+        ensure_leasable(client, &provider).await?;
     }
     let settings = settings.into_iter().collect();
     let request = StartRequest { machine, method, settings, ..StartRequest::new(&provider) };
-    let SignInResult::Completed(credential) = sign_in_with_key(&client, &request, no_open, key).await? else {
-        return Ok(ExitCode::FAILURE);
+    let credential = match sign_in_with_key(client, &request, show, key).await? {
+        Run::Finished(credential) => credential,
+        Run::Stopped(code) => return Ok(ExitCode::from(code)),
     };
     match output {
         Some(output) => {
-            let written = lease_to_files(&client, &credential, &output).await;
+            let written = lease_to_files(client, &credential, &output).await;
             let written = written.context("signed in, but the credential was not written")?;
-            print_line(format_args!("Signed in. The credential was written to {written}."));
+            print_line(format_args!(
+                "Signed in. The credential is stored as {}, and was written to {}.",
+                credential.id,
+                written.join(", ")
+            ));
         }
         None => print_line(format_args!("Signed in. The credential is stored as {}.", credential.id)),
+    }
+    if json {
+        print_json(&credential)?;
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -88,7 +102,7 @@ async fn ensure_leasable(client: &ApiClient, id: &str) -> anyhow::Result<()> {
     }
 }
 
-/// Leases a credential, writes its files, and returns their paths separated by commas.
+/// Leases a credential, writes its files, and returns their paths.
 ///
 /// # Errors
 /// The files cannot be written (checked before the lease); the server rejects the lease; writing failed after the lease.
@@ -96,7 +110,7 @@ pub(super) async fn lease_to_files(
     client: &ApiClient,
     credential: &CredentialMeta,
     output: &OutputPath,
-) -> anyhow::Result<String> {
+) -> anyhow::Result<Vec<String>> {
     let id: &CredentialId = &credential.id;
     output.plan_paths(&credential.files).with_context(|| {
         format!("it is stored as {id}; write it to another path with: anteroom credentials lease {id} --out FILE")
@@ -111,5 +125,5 @@ pub(super) async fn lease_to_files(
             format!("it is stored as {id}")
         }
     })?;
-    Ok(written.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", "))
+    Ok(written.iter().map(|path| path.display().to_string()).collect())
 }

@@ -1,9 +1,13 @@
 //! `anteroom logs [SESSION]`: prints the log lines of a session, or the last lines of all. Reads the files directly, so that it
-//! works without a server.
+//! works without a server; of a server on another host, through the API.
+
+mod remote;
 
 use super::{
     client::{ApiClient, ClientError},
-    one_line, print_error_line,
+    one_line,
+    output::record,
+    print_error_line,
 };
 use anteroom_controller::{
     config::Config,
@@ -77,15 +81,14 @@ impl From<LevelArgument> for Level {
     }
 }
 
-pub(super) async fn run(config: &Config, arguments: LogsArguments) -> anyhow::Result<ExitCode> {
+pub(super) async fn run(config: &Config, client: &ApiClient, arguments: LogsArguments) -> anyhow::Result<ExitCode> {
+    if client.is_remote() {
+        return remote::run(client, &arguments).await;
+    }
     let path = config.log_file();
     let session: Option<SessionId> = arguments.session.as_deref().map(str::parse).transpose()?;
     let machines = match &session {
-        // Logs are needed when something is broken, so a failed server or database must not prevent reading them.
-        Some(id) => session_machines(config, id).await.unwrap_or_else(|error| {
-            warn_machines_unknown(id, &error);
-            Some(BTreeSet::new())
-        }),
+        Some(id) => known_machines(config, client, id).await,
         None => None,
     };
     let mut filter = LogFilter {
@@ -95,9 +98,8 @@ pub(super) async fn run(config: &Config, arguments: LogsArguments) -> anyhow::Re
     };
     let as_json = arguments.json || !std::io::stdout().is_terminal();
     let mut out = std::io::stdout().lock();
-    // A closed pipe is no error: its reader needs no more.
     let mut print = |line: &str| {
-        if as_json { writeln!(out, "{}", escape_json(line)) } else { writeln!(out, "{}", as_text(line)) }.is_ok()
+        record(if as_json { writeln!(out, "{}", escape_json(line)) } else { writeln!(out, "{}", as_text(line)) })
     };
     // Opened before the existing lines are read, so that no line is lost in between.
     let mut follower = LogFollower::open_at_end(&path)?;
@@ -121,20 +123,23 @@ pub(super) async fn run(config: &Config, arguments: LogsArguments) -> anyhow::Re
             }
         }
     }
-    if let (Some(id), None, 0) = (&session, &machines, found)
-        && !is_in_log(&path, id)?
-    {
-        anyhow::bail!(
-            "there is no session {id}: it is neither in the database in {} nor in the log {}; see: anteroom sessions",
-            config.state_dir.display(),
-            path.display()
-        );
+    if let (Some(id), None, 0) = (&session, &machines, found) {
+        require_in_log(config, &path, id)?;
     }
     while arguments.follow && is_open {
         is_open = follower.read_new_lines(&mut filter, &mut print)?;
         tokio::time::sleep(FOLLOW_INTERVAL).await;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// As [`session_machines`]; none if they are not known: logs are needed when something is broken, so a failed server or database must not
+/// prevent reading them.
+async fn known_machines(config: &Config, client: &ApiClient, id: &SessionId) -> Option<BTreeSet<MachineId>> {
+    session_machines(config, client, id).await.unwrap_or_else(|error| {
+        warn_machines_unknown(id, &error);
+        Some(BTreeSet::new())
+    })
 }
 
 /// Standard output may be a pipe and carries only log lines.
@@ -144,6 +149,17 @@ fn warn_machines_unknown(id: &SessionId, error: &anyhow::Error) {
     ));
 }
 
+/// Requires that a session that is not in the database is at least in the log.
+fn require_in_log(config: &Config, path: &std::path::Path, id: &SessionId) -> anyhow::Result<()> {
+    anyhow::ensure!(
+        is_in_log(path, id)?,
+        "there is no session {id}: it is neither in the database in {} nor in the log {}; see: anteroom sessions",
+        config.state_dir.display(),
+        path.display()
+    );
+    Ok(())
+}
+
 /// Whether any line of the log is about the session.
 fn is_in_log(path: &std::path::Path, id: &SessionId) -> std::io::Result<bool> {
     let mut filter = LogFilter { session: Some(id.clone()), ..LogFilter::default() };
@@ -151,12 +167,14 @@ fn is_in_log(path: &std::path::Path, id: &SessionId) -> std::io::Result<bool> {
 }
 
 /// The machines in the session's timeline; `None`: the session is not in the database.
-async fn session_machines(config: &Config, id: &SessionId) -> anyhow::Result<Option<BTreeSet<MachineId>>> {
-    let client = ApiClient::new(&config.state_dir);
+async fn session_machines(
+    config: &Config,
+    client: &ApiClient,
+    id: &SessionId,
+) -> anyhow::Result<Option<BTreeSet<MachineId>>> {
     match client.get::<Timeline>(&format!("/api/auth/session/{id}/events")).await {
         Ok(timeline) => Ok(Some(machine_ids(timeline.entries.into_iter().map(|entry: TimelineEntry| entry.data)))),
         Err(ClientError::Api(problem)) if problem.code == anteroom_wire::Problem::UnknownSession.code() => Ok(None),
-        Err(error @ (ClientError::Api(_) | ClientError::InvalidResponse(_))) => Err(error.into()),
         Err(ClientError::NoServer { .. }) => {
             let path = config.state_dir.join("anteroom.db");
             if !path.exists() {
@@ -171,6 +189,7 @@ async fn session_machines(config: &Config, id: &SessionId) -> anyhow::Result<Opt
             machines.extend(row.machine);
             Ok(Some(machines))
         }
+        Err(error) => Err(error.into()),
     }
 }
 

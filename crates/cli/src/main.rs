@@ -1,10 +1,13 @@
 //! The `anteroom` command line. The subcommand `keeper` is internal: the server starts it once for each machine.
 
 mod audit;
+mod auth;
 mod bench;
 mod bundle;
 mod client;
 mod config_command;
+mod confirm;
+mod connection;
 mod credential_files;
 mod credentials;
 mod diagnose;
@@ -22,25 +25,38 @@ mod own_options;
 mod progress;
 mod prompt_responder;
 mod providers;
+mod qr;
 mod reconcile;
+mod reference;
 mod serve;
 mod sessions;
 mod sign_in;
 mod status;
+mod stop;
+mod table;
+mod terminal;
+mod terminal_input;
 mod token;
+mod top;
 mod watch;
 mod webhook;
+mod when;
 
+use crate::{
+    client::ApiClient,
+    connection::{GivenOptions, ServerArguments, local_access},
+};
 use anteroom_controller::{
     config::{Config, ConfigSources, Override},
     log,
 };
 use anteroom_wire::ProviderId;
 use anyhow::Context;
-use clap::{Parser, Subcommand};
-use output::{one_line, print_error_line, print_line};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+use output::{OutputFailure, one_line, print_error_line, print_line};
 use std::{
     alloc::System,
+    io::Write,
     net::SocketAddr,
     path::{Path, PathBuf},
     process::ExitCode,
@@ -64,6 +80,8 @@ struct Arguments {
     /// Cache directory; overrides `cache_dir` of the configuration.
     #[arg(long, global = true, env = "ANTEROOM_CACHE_DIR", value_name = "DIR")]
     cache_dir: Option<PathBuf>,
+    #[command(flatten)]
+    server: ServerArguments,
     #[command(subcommand)]
     command: Command,
 }
@@ -106,6 +124,9 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Use servers on other hosts: addresses, tokens, profiles.
+    #[command(subcommand)]
+    Auth(auth::AuthCommand),
     /// Sign in to a tool: print the link, show progress, and store the credential or write it to a file.
     Login(login::LoginArguments),
     /// Run a command with a stored credential in a new machine, attached to this terminal.
@@ -115,8 +136,10 @@ enum Command {
     /// List, check, lease, renew and delete stored credentials.
     #[command(subcommand)]
     Credentials(credentials::CredentialsCommand),
-    /// List sessions, show one session with its timeline, or cancel sessions.
+    /// List sessions, show one session with its timeline, watch or cancel sessions.
     Sessions(sessions::SessionsArguments),
+    /// Show the active sessions and the machines, again and again.
+    Top(top::TopArguments),
     /// List the helpers who watch a session, or end their access.
     #[command(subcommand)]
     Helpers(helpers::HelpersCommand),
@@ -137,6 +160,9 @@ enum Command {
         /// Output file; it must not exist. Default: `anteroom-SESSION.tar.gz` in the current directory.
         #[arg(long, value_name = "FILE")]
         out: Option<PathBuf>,
+        /// Print JSON: the file and its size.
+        #[arg(long)]
+        json: bool,
     },
     /// Run one reconciliation now: end orphaned sessions and machines, remove old receipts and bundles.
     Reconcile {
@@ -151,7 +177,11 @@ enum Command {
     #[command(subcommand)]
     Audit(audit::AuditCommand),
     /// Print a new single-use login link for an operator.
-    LoginLink,
+    LoginLink {
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
     /// Build or show the machine image.
     #[command(subcommand)]
     Image(image::ImageCommand),
@@ -172,6 +202,18 @@ enum Command {
     /// Measure this host.
     #[command(subcommand)]
     Bench(bench::BenchCommand),
+    /// Print completions for a shell.
+    Completions {
+        /// The shell.
+        #[arg(value_enum)]
+        shell: clap_complete::Shell,
+    },
+    /// Write a man page for each command.
+    Man {
+        /// The directory, such as ~/.local/share/man/man1. It is made if it does not exist.
+        #[arg(value_name = "DIR")]
+        dir: PathBuf,
+    },
 }
 
 /// Parses the arguments and runs the command.
@@ -184,8 +226,10 @@ fn main() -> ExitCode {
             None => ExitCode::FAILURE,
         };
     }
-    let arguments = match Arguments::try_parse() {
-        Ok(arguments) => arguments,
+    let parsed = reference::with_help(Arguments::command()).try_get_matches();
+    let parsed = parsed.and_then(|matches| Ok((Arguments::from_arg_matches(&matches)?, GivenOptions::of(&matches))));
+    let (arguments, given) = match parsed {
+        Ok(parsed) => parsed,
         Err(error) => return print_usage(&error),
     };
     own_options::remember(std::env::args_os().skip(1));
@@ -194,17 +238,33 @@ fn main() -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return print_error(&anyhow::anyhow!(error), is_exec),
     };
-    match runtime.block_on(run(arguments)) {
-        Ok(code) => code,
-        Err(error) => print_error(&error, is_exec),
+    let ended = runtime.block_on(run(arguments, given));
+    // A thread may still read the terminal.
+    runtime.shutdown_background();
+    output::record(std::io::stdout().flush());
+    match (ended, output::failure()) {
+        (Err(error), _) => print_error(&error, is_exec),
+        (Ok(_), Some(failure @ OutputFailure::Closed)) => ExitCode::from(failure.exit_code()),
+        (Ok(_), Some(OutputFailure::Failed(reason))) => print_error(&unwritten(reason), is_exec),
+        (Ok(code), None) => code,
     }
+}
+
+/// The error of a command whose output is incomplete, whatever else it did.
+fn unwritten(reason: &str) -> anyhow::Error {
+    anyhow::anyhow!("standard output cannot be written: {reason}")
 }
 
 /// Prints a usage error, `--help` or `--version`. A usage error of `exec` exits with 125, to differ from its command's exit codes.
 fn print_usage(error: &clap::Error) -> ExitCode {
     const USAGE_ERROR: u8 = 2;
-    // If printing fails, the exit code still reports the error.
-    let _ = error.print();
+    let printed = error.print().and_then(|()| std::io::stdout().flush());
+    if !error.use_stderr() && !output::record(printed) {
+        return match output::failure() {
+            Some(OutputFailure::Failed(reason)) => print_error(&unwritten(reason), false),
+            Some(OutputFailure::Closed) | None => ExitCode::from(output::CLOSED_PIPE),
+        };
+    }
     let mut before_command = std::env::args_os().skip(1).take_while(|argument| argument != "--");
     match (error.use_stderr(), before_command.any(|argument| argument == "exec")) {
         (false, _) => ExitCode::SUCCESS,
@@ -213,41 +273,111 @@ fn print_usage(error: &clap::Error) -> ExitCode {
     }
 }
 
-async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
+async fn run(arguments: Arguments, given: GivenOptions) -> anyhow::Result<ExitCode> {
+    let commands = || reference::with_help(Arguments::command());
+    if let Command::Completions { shell } = &arguments.command {
+        return reference::print_completions(*shell, commands());
+    }
+    if let Command::Man { dir } = &arguments.command {
+        return reference::write_man_pages(dir, commands());
+    }
     let sources = ConfigSources { file: arguments.config.clone(), overrides: overrides(&arguments)? };
+    if let Some(why) = arguments.command.host_need() {
+        arguments.server.require_this_host(given, why)?;
+    }
     // These two read it themselves.
-    let config = match matches!(arguments.command, Command::Serve { .. } | Command::Config(_)) {
-        true => Config::default(),
-        false => read_for_command(&sources)?,
-    };
-    match arguments.command {
-        Command::Serve { demo, .. } => serve::run(sources, demo).await,
-        Command::Config(command) => config_command::run(&sources, &command),
-        Command::Status { json } => status::run(&config, json).await,
-        Command::Doctor { leaks: true, json, .. } => doctor::leaks::run(&config, json).await,
-        Command::Doctor { network: Some(provider), host, json, .. } => {
-            doctor::network::run(&config, &provider, host.as_deref(), json).await
+    if let Command::Serve { demo, .. } = arguments.command {
+        return serve::run(sources, demo).await;
+    }
+    if let Command::Config(command) = &arguments.command {
+        return config_command::run(&sources, command);
+    }
+    let config = read_for_command(&sources)?;
+    if matches!(arguments.command, Command::Exec(_) | Command::Login(_) | Command::Top(_)) {
+        // They use the terminal themselves.
+        progress::hide_waits();
+    }
+    if arguments.command.host_need().is_some() {
+        return run_on_this_host(config, arguments.command).await;
+    }
+    if let Command::Auth(command) = arguments.command {
+        return auth::run(&config, &arguments.server, given, command).await;
+    }
+    run_with_server(&config, &arguments.server.open(&config, given)?, arguments.command).await
+}
+
+impl Command {
+    /// Why the command works only on the server's host, if it does: what completes "it ".
+    fn host_need(&self) -> Option<&'static str> {
+        use audit::AuditCommand::Verify;
+        use providers::ProvidersCommand::{Check, Outdated, Test};
+        let needs = [
+            (matches!(self, Self::Serve { .. }), "is the server"),
+            (matches!(self, Self::Config(_)), "reads the configuration of the host on which it runs"),
+            (matches!(self, Self::Doctor { leaks: false, .. }), "checks the host on which it runs"),
+            (matches!(self, Self::Image(_)), "works on the images in this host's cache directory"),
+            (matches!(self, Self::Bench(_)), "measures the host on which it runs"),
+            (
+                matches!(self, Self::Providers(Check { .. } | Test(_) | Outdated { .. })),
+                "reads descriptors and the image on this host",
+            ),
+            (matches!(self, Self::Keys(command) if command.is_on_files()), "changes files of the server's host"),
+            (matches!(self, Self::Audit(Verify { dir: Some(_), .. })), "reads files of this host"),
+        ];
+        needs.into_iter().find_map(|(is_needed, why)| is_needed.then_some(why))
+    }
+}
+
+/// Runs a command that does not work with a server on another host.
+async fn run_on_this_host(config: Config, command: Command) -> anyhow::Result<ExitCode> {
+    let client = ApiClient::new(local_access(&config));
+    if let Command::Bench(command) = command {
+        return bench::run(config, command).await;
+    }
+    if let Command::Image(command) = command {
+        return image::run(&config, command).await;
+    }
+    if let Command::Doctor { leaks: false, network, public_url, host, json } = command {
+        return match network {
+            Some(provider) => doctor::network::run(&config, &provider, host.as_deref(), json).await,
+            None if public_url => doctor::public_url::run(&config, &client, json).await,
+            None => doctor::run(&config, &client, json).await,
+        };
+    }
+    run_with_server(&config, &client, command).await
+}
+
+/// Runs a command that works with a server on any host.
+async fn run_with_server(config: &Config, client: &ApiClient, command: Command) -> anyhow::Result<ExitCode> {
+    match command {
+        Command::Status { json } => status::run(config, client, json).await,
+        Command::Doctor { json, .. } => doctor::leaks::run(config, client, json).await,
+        Command::Login(arguments) => login::run(client, arguments).await,
+        Command::Exec(arguments) => exec::run(client, arguments).await,
+        Command::Credentials(command) => credentials::run(client, command).await,
+        Command::Sessions(arguments) => sessions::run(client, arguments).await,
+        Command::Top(arguments) => top::run(client, arguments).await,
+        Command::Helpers(command) => helpers::run(client, command).await,
+        Command::Diagnose { session, json } => diagnose::run(client, &session, json).await,
+        Command::Logs(arguments) => logs::run(config, client, arguments).await,
+        Command::Bundle { session, out, json } => bundle::run(client, &session, out.as_deref(), json).await,
+        Command::Reconcile { dry_run, json } => reconcile::run(client, dry_run, json).await,
+        Command::Audit(command) => audit::run(config, client, command).await,
+        Command::LoginLink { json } => sessions::login_link(client, json).await,
+        Command::Providers(command) => providers::run(config, client, command).await,
+        Command::Erase(arguments) => erase::run(client, arguments).await,
+        Command::Keys(command) => keys::run(config, client, command).await,
+        Command::Token(command) => token::run(config, client, command).await,
+        Command::Webhook(command) => webhook::run(client, command).await,
+        Command::Serve { .. }
+        | Command::Config(_)
+        | Command::Image(_)
+        | Command::Bench(_)
+        | Command::Auth(_)
+        | Command::Completions { .. }
+        | Command::Man { .. } => {
+            unreachable!("handled before a server is chosen")
         }
-        Command::Doctor { public_url: true, json, .. } => doctor::public_url::run(&config, json).await,
-        Command::Doctor { json, .. } => doctor::run(&config, json).await,
-        Command::Login(arguments) => login::run(&config, arguments).await,
-        Command::Exec(arguments) => exec::run(&config, arguments).await,
-        Command::Credentials(command) => credentials::run(&config, command).await,
-        Command::Sessions(arguments) => sessions::run(&config, arguments).await,
-        Command::Helpers(command) => helpers::run(&config, command).await,
-        Command::Diagnose { session, json } => diagnose::run(&config, &session, json).await,
-        Command::Logs(arguments) => logs::run(&config, arguments).await,
-        Command::Bundle { session, out } => bundle::run(&config, &session, out.as_deref()).await,
-        Command::Reconcile { dry_run, json } => reconcile::run(&config, dry_run, json).await,
-        Command::Audit(command) => audit::run(&config, command).await,
-        Command::LoginLink => sessions::login_link(&config).await,
-        Command::Image(command) => image::run(&config, command).await,
-        Command::Providers(command) => providers::run(&config, command).await,
-        Command::Erase(arguments) => erase::run(&config, arguments).await,
-        Command::Keys(command) => keys::run(&config, command).await,
-        Command::Token(command) => token::run(&config, command).await,
-        Command::Webhook(command) => webhook::run(&config, command).await,
-        Command::Bench(command) => bench::run(config, command).await,
     }
 }
 

@@ -1,5 +1,5 @@
-//! The options that name this server (`--config`, `--state-dir`, `--cache-dir`), in every `anteroom` command that the output advises:
-//! without them the advice would be about another server.
+//! The options that name this server (`--config`, `--state-dir`, `--cache-dir`, `--server`, `--profile`, `--cacert`), in every `anteroom`
+//! command that the output advises: without them the advice would be about another server.
 
 use clap::CommandFactory;
 use std::{
@@ -8,7 +8,7 @@ use std::{
     sync::{LazyLock, OnceLock},
 };
 
-const OPTIONS: [&str; 3] = ["--config", "--state-dir", "--cache-dir"];
+const OPTIONS: [&str; 6] = ["--config", "--state-dir", "--cache-dir", "--server", "--profile", "--cacert"];
 
 static GIVEN: OnceLock<String> = OnceLock::new();
 static COMMANDS: LazyLock<Vec<String>> = LazyLock::new(|| {

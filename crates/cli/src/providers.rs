@@ -5,6 +5,7 @@ mod list;
 mod outdated;
 mod test_rules;
 
+use super::client::ApiClient;
 use anteroom_controller::config::Config;
 use anteroom_wire::{ProviderId, agent::TERMINAL_COLS};
 use clap::Subcommand;
@@ -23,6 +24,9 @@ pub(super) enum ProvidersCommand {
         /// Descriptor files, or ids of configured providers. Default: all configured providers.
         #[arg(value_name = "FILE|ID")]
         which: Vec<String>,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
     },
     /// Compare the releases in the image, in the descriptors and in the npm registry. Exits with 1 if one is outdated or unknown.
     Outdated {
@@ -56,11 +60,11 @@ pub(super) struct TestArguments {
     credential: Option<PathBuf>,
 }
 
-pub(super) async fn run(config: &Config, command: ProvidersCommand) -> anyhow::Result<ExitCode> {
+pub(super) async fn run(config: &Config, client: &ApiClient, command: ProvidersCommand) -> anyhow::Result<ExitCode> {
     match command {
-        ProvidersCommand::List { json } => list::run(config, json).await,
+        ProvidersCommand::List { json } => list::run(config, client, json).await,
         ProvidersCommand::Outdated { which, json } => outdated::run(config, &which, json).await,
-        ProvidersCommand::Check { which } => check::run(config, &which),
+        ProvidersCommand::Check { which, json } => check::run(config, &which, json),
         ProvidersCommand::Test(arguments) => test_rules::run(config, &arguments),
     }
 }

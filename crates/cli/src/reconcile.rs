@@ -1,27 +1,19 @@
 //! `anteroom reconcile [--dry-run]`.
 
-use super::{client::ApiClient, print_line};
-use anteroom_controller::config::Config;
+use super::{client::ApiClient, print_line, table::Table};
 use anteroom_wire::operator_reports::{ReconcileAction, ReconcileOutcome, ReconcileReport};
-use comfy_table::{Table, presets};
 use http::Method;
 use std::process::ExitCode;
 
-pub(super) async fn run(config: &Config, dry_run: bool, json: bool) -> anyhow::Result<ExitCode> {
+pub(super) async fn run(client: &ApiClient, dry_run: bool, json: bool) -> anyhow::Result<ExitCode> {
     let path = format!("/api/reconcile?dry_run={dry_run}");
-    let report: ReconcileReport = ApiClient::new(&config.state_dir).call(Method::POST, &path, None::<&()>).await?;
+    let report: ReconcileReport = client.call(Method::POST, &path, None::<&()>).await?;
     if json {
         print_line(serde_json::to_string_pretty(&report)?);
     } else if report.actions.is_empty() {
         print_line("Nothing to do.");
     } else {
-        let mut table = Table::new();
-        table.load_style(presets::NOTHING).set_header([
-            "action",
-            "object",
-            "reason",
-            if dry_run { "plan" } else { "result" },
-        ]);
+        let mut table = Table::new(["action", "object", "reason", if dry_run { "plan" } else { "result" }]);
         for action in &report.actions {
             table.add_row(row(action, dry_run));
         }

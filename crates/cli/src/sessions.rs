@@ -1,7 +1,16 @@
 //! `anteroom sessions` and `anteroom login-link`.
 
-use super::{client::ApiClient, one_line, print_error_line, print_line};
-use anteroom_controller::config::Config;
+mod watch_sessions;
+
+use super::{
+    client::ApiClient,
+    one_line,
+    output::print_link,
+    print_error_line, print_line,
+    table::Table,
+    terminal,
+    when::{since, when},
+};
 use anteroom_wire::{
     ProviderId, SessionId,
     api::{SessionList, SessionStatus, SessionView, Timeline},
@@ -9,9 +18,9 @@ use anteroom_wire::{
 };
 use anyhow::Context;
 use clap::{Args, Subcommand};
-use comfy_table::{Table, presets};
 use http::Method;
 use std::process::ExitCode;
+use url::form_urlencoded::byte_serialize;
 
 /// Sessions of a page of the API.
 const PAGE_MAX: usize = 100;
@@ -22,11 +31,14 @@ pub(super) struct SessionsArguments {
     /// The session's id.
     session: Option<SessionId>,
     /// Only sessions in this state: active, ended, completed, failed, cancelled or expired.
-    #[arg(long, conflicts_with = "session")]
+    #[arg(long, visible_alias = "status", conflicts_with = "session")]
     state: Option<String>,
     /// Only sessions of this tool.
     #[arg(long, conflicts_with = "session")]
     provider: Option<ProviderId>,
+    /// Only sessions for this user, by the id that the backend gave.
+    #[arg(long, conflicts_with = "session", value_name = "ID")]
+    user: Option<String>,
     /// Sessions to list, the newest first.
     #[arg(long, conflicts_with = "session", value_name = "NUMBER", default_value_t = 100)]
     limit: usize,
@@ -53,23 +65,38 @@ enum SessionsCommand {
         #[arg(long)]
         json: bool,
     },
+    /// Print what happens in a session until it has ended, or the changes of all sessions. Ctrl-C ends only the watching.
+    ///
+    /// With SESSION it exits with 0 if the session was completed, with 1 if it ended otherwise.
+    Watch {
+        /// The session's id. Default: all sessions.
+        session: Option<SessionId>,
+        /// Print one JSON object for each change.
+        #[arg(long)]
+        json: bool,
+    },
 }
 
-pub(super) async fn run(config: &Config, arguments: SessionsArguments) -> anyhow::Result<ExitCode> {
-    let client = ApiClient::new(&config.state_dir);
+pub(super) async fn run(client: &ApiClient, arguments: SessionsArguments) -> anyhow::Result<ExitCode> {
     match arguments {
         SessionsArguments { command: Some(SessionsCommand::Cancel { sessions, all: false, json }), .. } => {
-            cancel(&client, sessions, json).await
+            cancel(client, sessions, json).await
         }
         SessionsArguments { command: Some(SessionsCommand::Cancel { all: true, json, .. }), .. } => {
-            let active = read_list(&client, "state=active", usize::MAX).await?;
-            cancel(&client, active.sessions.into_iter().map(|view| view.id).collect(), json).await
+            let active = read_list(client, "state=active", usize::MAX).await?;
+            cancel(client, active.sessions.into_iter().map(|view| view.id).collect(), json).await
         }
-        SessionsArguments { session: Some(id), json, command: None, .. } => show(&client, &id, json).await,
-        SessionsArguments { session: None, state, provider, limit, json, command: None } => {
+        SessionsArguments { command: Some(SessionsCommand::Watch { session, json }), .. } => {
+            watch_sessions::run(client, session, json).await
+        }
+        SessionsArguments { session: Some(id), json, command: None, .. } => show(client, &id, json).await,
+        SessionsArguments { session: None, state, provider, user, limit, json, command: None } => {
             let state = state.map(|state| format!("&state={state}")).unwrap_or_default();
             let provider = provider.map(|provider| format!("&provider={provider}")).unwrap_or_default();
-            list(&client, &format!("count=true{state}{provider}"), limit, json).await
+            let user = user
+                .map(|user| format!("&user={}", byte_serialize(user.as_bytes()).collect::<String>()))
+                .unwrap_or_default();
+            list(client, &format!("count=true{state}{provider}{user}"), limit, json).await
         }
     }
 }
@@ -99,8 +126,7 @@ async fn list(client: &ApiClient, query: &str, limit: usize, json: bool) -> anyh
         print_line(serde_json::to_string_pretty(&list)?);
         return Ok(ExitCode::SUCCESS);
     }
-    let mut table = Table::new();
-    table.load_style(presets::NOTHING).set_header(["session", "tool", "status", "started", "reason"]);
+    let mut table = session_table();
     for view in &list.sessions {
         table.add_row(row(view));
     }
@@ -118,10 +144,16 @@ async fn show(client: &ApiClient, id: &SessionId, json: bool) -> anyhow::Result<
         print_line(serde_json::to_string_pretty(&serde_json::json!({ "session": view, "timeline": timeline }))?);
         return Ok(ExitCode::SUCCESS);
     }
-    print_line(row(&view).join("  "));
+    let mut session = session_table();
+    session.add_row(row(&view));
+    print_line(format_args!("{session}\n"));
+    let mut entries = Table::of_values();
     for entry in timeline.entries {
-        print_line(format_args!("  {}  {:<20} {}", entry.at, entry.kind, entry.sentence));
+        // What happened when after the start: the start itself is in the line above.
+        let at = if terminal::size().is_some() { since(&view.created_at, &entry.at) } else { entry.at };
+        entries.add_row([at, entry.kind.to_string(), entry.sentence]);
     }
+    print_line(entries);
     Ok(ExitCode::SUCCESS)
 }
 
@@ -159,13 +191,17 @@ async fn cancel(client: &ApiClient, sessions: Vec<SessionId>, json: bool) -> any
     Ok(exit_code)
 }
 
-fn status(view: &SessionView) -> String {
+fn session_table() -> Table {
+    Table::new(["session", "tool", "status", "started", "reason"])
+}
+
+pub(super) fn status(view: &SessionView) -> String {
     let status = serde_json::to_value(view.status).ok();
     status.and_then(|status| status.as_str().map(str::to_owned)).unwrap_or_default()
 }
 
 fn row(view: &SessionView) -> [String; 5] {
-    [view.id.to_string(), view.provider_name.clone(), status(view), view.created_at.clone(), one_line(&reason(view))]
+    [view.id.to_string(), view.provider_name.clone(), status(view), when(&view.created_at), one_line(&reason(view))]
 }
 
 /// Why the session has ended, or what went wrong in one that has not.
@@ -179,9 +215,12 @@ fn reason(view: &SessionView) -> String {
     }
 }
 
-pub(super) async fn login_link(config: &Config) -> anyhow::Result<ExitCode> {
-    let link: anteroom_server::http::LoginLink =
-        ApiClient::new(&config.state_dir).call(Method::POST, "/api/links", None::<&()>).await?;
-    print_line(link.url);
+pub(super) async fn login_link(client: &ApiClient, json: bool) -> anyhow::Result<ExitCode> {
+    let link: anteroom_server::http::LoginLink = client.call(Method::POST, "/api/links", None::<&()>).await?;
+    if json {
+        print_line(serde_json::to_string_pretty(&link)?);
+    } else {
+        print_link("", &link.url);
+    }
     Ok(ExitCode::SUCCESS)
 }

@@ -5,16 +5,18 @@ use super::{
     print_error_line, print_line,
 };
 use anteroom_controller::config::Config;
+use anteroom_wire::api::{Health, HealthStatus};
 use serde_json::json;
 use std::process::ExitCode;
 
 /// As `systemctl status` exits for a service that is not running.
 const NOT_RUNNING: u8 = 3;
 
-pub(super) async fn run(config: &Config, json: bool) -> anyhow::Result<ExitCode> {
+pub(super) async fn run(config: &Config, client: &ApiClient, json: bool) -> anyhow::Result<ExitCode> {
     let dir = config.state_dir.display();
-    let process = match ApiClient::new(&config.state_dir).server_process().await {
-        Ok(process) => process,
+    let process = match client.server_process().await {
+        Ok(Some(process)) => process,
+        Ok(None) => return remote(client, json).await,
         Err(error @ ClientError::NoServer { .. }) => {
             if json {
                 print_line(json!({ "running": false, "state_dir": config.state_dir }));
@@ -23,7 +25,7 @@ pub(super) async fn run(config: &Config, json: bool) -> anyhow::Result<ExitCode>
             }
             return Ok(ExitCode::from(NOT_RUNNING));
         }
-        Err(error @ (ClientError::Api(_) | ClientError::InvalidResponse(_))) => return Err(error.into()),
+        Err(error) => return Err(error.into()),
     };
     if json {
         print_line(json!({ "running": true, "state_dir": config.state_dir, "process": process }));
@@ -32,5 +34,36 @@ pub(super) async fn run(config: &Config, json: bool) -> anyhow::Result<ExitCode>
     print_line(format_args!("Anteroom runs: process {process}, state directory {dir}."));
     print_line("Open it: `anteroom login-link` prints a link for your browser.");
     print_line(format_args!("Stop it: press Ctrl-C in its terminal, or run `kill {process}`."));
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Whether a server on another host answers, and its health.
+async fn remote(client: &ApiClient, json: bool) -> anyhow::Result<ExitCode> {
+    let server = client.server_name();
+    let health: Health = match client.get("/health").await {
+        Ok(health) => health,
+        Err(error @ ClientError::Unreachable { .. }) => {
+            if json {
+                print_line(json!({ "running": false, "server": server }));
+            } else {
+                print_error_line(format_args!("anteroom: {error}"));
+            }
+            return Ok(ExitCode::from(NOT_RUNNING));
+        }
+        Err(error) => return Err(error.into()),
+    };
+    if json {
+        print_line(json!({ "running": true, "server": server, "health": health }));
+        return Ok(ExitCode::SUCCESS);
+    }
+    let state = match health.status {
+        HealthStatus::Ok => "it is well",
+        HealthStatus::Degraded => "it works, with limits",
+        HealthStatus::Down => "it does not work",
+    };
+    print_line(format_args!("Anteroom runs at {server}: {state}."));
+    for check in health.checks.iter().filter(|check| check.status != HealthStatus::Ok) {
+        print_line(format_args!("  {}: {}", check.name, check.detail));
+    }
     Ok(ExitCode::SUCCESS)
 }

@@ -2,7 +2,11 @@
 
 use super::{
     client::{ApiClient, ClientError},
-    one_line, print_line,
+    one_line,
+    output::{is_printed, print_json},
+    print_line,
+    table::Table,
+    when::when,
 };
 use anteroom_controller::{api_error::ApiError, api_tokens, caller::Caller, config::Config, keys};
 use anteroom_server::StateDir;
@@ -16,7 +20,6 @@ use anteroom_wire::{
 };
 use anyhow::{Context, bail};
 use clap::{Subcommand, ValueEnum};
-use comfy_table::{Table, presets};
 use http::Method;
 use serde::{Serialize, de::DeserializeOwned};
 use std::{process::ExitCode, time::Duration};
@@ -39,6 +42,9 @@ pub(super) enum TokenCommand {
         /// How long the token is valid, for example 12h or 90d. Default: until it is revoked.
         #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
         expires: Option<Duration>,
+        /// Print JSON: the secret, and the token as `list` has it.
+        #[arg(long)]
+        json: bool,
     },
     /// List tokens and the browsers of operators, with scopes, expiry and last use.
     List {
@@ -53,6 +59,9 @@ pub(super) enum TokenCommand {
         /// How long the old token, and the links and cookies that were made with it, remain valid.
         #[arg(long, value_name = "DURATION", value_parser = parse_duration, default_value = "1h")]
         overlap: Duration,
+        /// Print JSON: the secret, and the token as `list` has it.
+        #[arg(long)]
+        json: bool,
     },
     /// Revoke a token and everything that was made with it. Open sockets and event streams are closed.
     Revoke {
@@ -61,6 +70,9 @@ pub(super) enum TokenCommand {
         /// Also cancel its active sessions. Credentials continue to exist.
         #[arg(long)]
         end_sessions: bool,
+        /// Print JSON: how many callers and sessions have ended.
+        #[arg(long)]
+        json: bool,
     },
 }
 
@@ -85,27 +97,31 @@ impl From<RoleArgument> for TokenRole {
     }
 }
 
-pub(super) async fn run(config: &Config, command: TokenCommand) -> anyhow::Result<ExitCode> {
+pub(super) async fn run(config: &Config, client: &ApiClient, command: TokenCommand) -> anyhow::Result<ExitCode> {
     match command {
-        TokenCommand::Create { name, role, operator, scopes, expires } => {
+        TokenCommand::Create { name, role, operator, scopes, expires, json } => {
             let role = if operator { TokenRole::Operator } else { role.into() };
             let scopes = (!scopes.is_empty()).then_some(scopes);
             let request = CreateTokenRequest { name, role, scopes, expires_in_s: expires.map(|time| time.as_secs()) };
-            print_line(create(config, &request).await?.secret);
+            print_created(&create(config, client, &request).await?, json)?;
         }
         TokenCommand::List { json } => {
-            let list = list(config).await?;
+            let list = list(config, client).await?;
             if json {
                 print_line(serde_json::to_string_pretty(&list)?);
             } else {
                 print_line(table(list));
             }
         }
-        TokenCommand::Rotate { id, overlap } => {
-            print_line(rotate(config, &id, overlap.as_secs()).await?.secret);
+        TokenCommand::Rotate { id, overlap, json } => {
+            print_created(&rotate(config, client, &id, overlap.as_secs()).await?, json)?;
         }
-        TokenCommand::Revoke { id, end_sessions } => {
-            let revoked = revoke(config, &id, end_sessions).await?;
+        TokenCommand::Revoke { id, end_sessions, json } => {
+            let revoked = revoke(config, client, &id, end_sessions).await?;
+            if json {
+                print_json(&revoked)?;
+                return Ok(ExitCode::SUCCESS);
+            }
             let RevokedToken { callers, sessions } = revoked;
             print_line(format_args!(
                 "Revoked, with {} cookies of its links. Sessions cancelled: {sessions}.",
@@ -116,10 +132,20 @@ pub(super) async fn run(config: &Config, command: TokenCommand) -> anyhow::Resul
     Ok(ExitCode::SUCCESS)
 }
 
+/// Prints a new token. It is the only time.
+fn print_created(created: &CreatedToken, json: bool) -> anyhow::Result<()> {
+    let id = &created.token.id;
+    anyhow::ensure!(
+        is_printed(if json { serde_json::to_string_pretty(created)? } else { created.secret.clone() }),
+        "the token was made and could not be printed; revoke it: anteroom token revoke {id}"
+    );
+    Ok(())
+}
+
 /// All tokens.
-async fn list(config: &Config) -> anyhow::Result<TokenList> {
+async fn list(config: &Config, client: &ApiClient) -> anyhow::Result<TokenList> {
     let next_cursor = |page: &TokenList| page.next_cursor.as_ref().map(ToString::to_string);
-    match ApiClient::new(&config.state_dir).get_pages("/api/tokens?limit=500", next_cursor, |_| false).await {
+    match client.get_pages("/api/tokens?limit=500", next_cursor, |_| false).await {
         Ok(pages) => {
             let tokens = pages.into_iter().flat_map(|page: TokenList| page.tokens).collect();
             Ok(TokenList { tokens, next_cursor: None })
@@ -132,26 +158,31 @@ async fn list(config: &Config) -> anyhow::Result<TokenList> {
     }
 }
 
-async fn create(config: &Config, request: &CreateTokenRequest) -> anyhow::Result<CreatedToken> {
-    if let Some(created) = ask_server(config, Method::POST, "/api/tokens", Some(request)).await? {
+async fn create(config: &Config, client: &ApiClient, request: &CreateTokenRequest) -> anyhow::Result<CreatedToken> {
+    if let Some(created) = ask_server(client, Method::POST, "/api/tokens", Some(request)).await? {
         return Ok(created);
     }
     let offline = Offline::open(config).await?;
     offline.close(api_tokens::create_token(&offline.store, &Caller::command_line(), request).await).await
 }
 
-async fn rotate(config: &Config, id: &CallerId, overlap_s: u64) -> anyhow::Result<CreatedToken> {
+async fn rotate(config: &Config, client: &ApiClient, id: &CallerId, overlap_s: u64) -> anyhow::Result<CreatedToken> {
     let path = format!("/api/tokens/{id}/rotate");
-    if let Some(created) = ask_server(config, Method::POST, &path, Some(&RotateTokenRequest { overlap_s })).await? {
+    if let Some(created) = ask_server(client, Method::POST, &path, Some(&RotateTokenRequest { overlap_s })).await? {
         return Ok(created);
     }
     let offline = Offline::open(config).await?;
     offline.close(api_tokens::rotate_token(&offline.store, &Caller::command_line(), id, overlap_s).await).await
 }
 
-async fn revoke(config: &Config, id: &CallerId, end_sessions: bool) -> anyhow::Result<RevokedToken> {
+async fn revoke(
+    config: &Config,
+    client: &ApiClient,
+    id: &CallerId,
+    end_sessions: bool,
+) -> anyhow::Result<RevokedToken> {
     let path = format!("/api/tokens/{id}/revoke");
-    if let Some(revoked) = ask_server(config, Method::POST, &path, Some(&RevokeTokenRequest { end_sessions })).await? {
+    if let Some(revoked) = ask_server(client, Method::POST, &path, Some(&RevokeTokenRequest { end_sessions })).await? {
         return Ok(revoked);
     }
     if end_sessions {
@@ -164,14 +195,14 @@ async fn revoke(config: &Config, id: &CallerId, end_sessions: bool) -> anyhow::R
     Ok(RevokedToken { callers, sessions: 0 })
 }
 
-/// The answer of the running server; `None`: none runs.
+/// The answer of the server; `None`: none runs with this state directory.
 async fn ask_server<B: Serialize, T: DeserializeOwned>(
-    config: &Config,
+    client: &ApiClient,
     method: Method,
     path: &str,
     body: Option<&B>,
 ) -> anyhow::Result<Option<T>> {
-    match ApiClient::new(&config.state_dir).call(method, path, body).await {
+    match client.call(method, path, body).await {
         Ok(answer) => Ok(Some(answer)),
         Err(ClientError::NoServer { .. }) => Ok(None),
         Err(error) => Err(error.into()),
@@ -200,16 +231,24 @@ impl Offline {
 }
 
 fn table(list: TokenList) -> Table {
-    let mut table = Table::new();
-    let header = ["id", "kind", "role", "name", "scopes", "created", "last used", "expires"];
-    table.load_style(presets::NOTHING).set_header(header);
+    let mut table = Table::new(["id", "kind", "role", "name", "scopes", "created", "last used", "expires"]);
     for token in list.tokens {
         let TokenView { id, kind, role, name, scopes, created_at, expires_at, last_used_at, revoked_at } = token;
         let scopes: Vec<_> = scopes.into_iter().map(Scope::as_str).collect();
         let never = || "-".to_owned();
-        let expires = revoked_at.map(|at| format!("revoked {at}")).or(expires_at).unwrap_or_else(never);
-        let last_used = last_used_at.unwrap_or_else(never);
-        table.add_row([id.to_string(), kind, role, one_line(&name), scopes.join(" "), created_at, last_used, expires]);
+        let revoked = revoked_at.map(|at| format!("revoked {}", when(&at)));
+        let expires = revoked.or_else(|| expires_at.as_deref().map(when)).unwrap_or_else(never);
+        let last_used = last_used_at.as_deref().map_or_else(never, when);
+        table.add_row([
+            id.to_string(),
+            kind,
+            role,
+            one_line(&name),
+            scopes.join(" "),
+            when(&created_at),
+            last_used,
+            expires,
+        ]);
     }
     table
 }

@@ -32,12 +32,12 @@ pub(super) async fn follow_session(
     mut on_update: impl FnMut(SessionUpdate),
 ) -> Result<SessionView, ClientError> {
     let mut after = 0;
-    let mut last_event = Instant::now();
+    let mut failing_since = None;
     loop {
         let mut final_view = None;
         let path = format!("/api/auth/session/{id}/events?after={after}");
         let followed = client.follow_events(&path, |name, data| {
-            last_event = Instant::now();
+            failing_since = None;
             if name == "timeline" {
                 if let Ok(entry) = parse_json::<TimelineEntry>(data.as_bytes()) {
                     after = entry.number;
@@ -58,9 +58,15 @@ pub(super) async fn follow_session(
             return Ok(view);
         }
         match result {
-            Err(error @ ClientError::Api(_)) => return Err(error),
-            Err(error) if last_event.elapsed() > Duration::from_secs(UNREACHABLE_S_MAX) => return Err(error),
-            Err(_) | Ok(()) => tokio::time::sleep(Duration::from_millis(RETRY_MS)).await,
+            Err(error @ (ClientError::Api(_) | ClientError::TokenRefused { .. })) => return Err(error),
+            Err(error) => {
+                let since = *failing_since.get_or_insert_with(Instant::now);
+                if since.elapsed() > Duration::from_secs(UNREACHABLE_S_MAX) {
+                    return Err(error);
+                }
+            }
+            Ok(()) => {}
         }
+        tokio::time::sleep(Duration::from_millis(RETRY_MS)).await;
     }
 }

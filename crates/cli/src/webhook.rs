@@ -1,13 +1,11 @@
 //! `anteroom webhook list | test | resend`.
 
-use super::{client::ApiClient, one_line, print_line};
-use anteroom_controller::config::Config;
+use super::{client::ApiClient, one_line, print_line, table::Table, when::when};
 use anteroom_wire::{
     MessageId,
     operator_reports::{WebhookReport, WebhookTestRequest, WebhookTestResults},
 };
 use clap::Subcommand;
-use comfy_table::{Table, presets};
 use http::Method;
 use std::process::ExitCode;
 
@@ -35,11 +33,10 @@ pub(super) enum WebhookCommand {
     },
 }
 
-pub(super) async fn run(config: &Config, command: WebhookCommand) -> anyhow::Result<ExitCode> {
-    let client = ApiClient::new(&config.state_dir);
+pub(super) async fn run(client: &ApiClient, command: WebhookCommand) -> anyhow::Result<ExitCode> {
     match command {
-        WebhookCommand::List { json } => list(&client, json).await,
-        WebhookCommand::Test { receiver, json } => test(&client, receiver, json).await,
+        WebhookCommand::List { json } => list(client, json).await,
+        WebhookCommand::Test { receiver, json } => test(client, receiver, json).await,
         WebhookCommand::Resend { message } => {
             let path = format!("/api/webhook/messages/{message}/resend");
             client.call::<_, ()>(Method::POST, &path, Some(&serde_json::json!({}))).await?;
@@ -55,8 +52,7 @@ async fn list(client: &ApiClient, json: bool) -> anyhow::Result<ExitCode> {
         print_line(serde_json::to_string_pretty(&report)?);
         return Ok(ExitCode::SUCCESS);
     }
-    let mut receivers = Table::new();
-    receivers.load_style(presets::NOTHING).set_header(["receiver", "url", "types", "delivered", "failed", "abandoned"]);
+    let mut receivers = Table::new(["receiver", "url", "types", "delivered", "failed", "abandoned"]);
     for receiver in &report.receivers {
         let types = if receiver.types.is_empty() { "all".to_owned() } else { receiver.types.join(" ") };
         let [delivered, failed, abandoned] =
@@ -64,15 +60,14 @@ async fn list(client: &ApiClient, json: bool) -> anyhow::Result<ExitCode> {
         receivers.add_row([receiver.name.clone(), one_line(&receiver.url), types, delivered, failed, abandoned]);
     }
     print_line(receivers);
-    let mut messages = Table::new();
-    messages.load_style(presets::NOTHING).set_header(["message", "type", "receiver", "state", "attempts", "error"]);
+    let mut messages = Table::new(["message", "type", "receiver", "state", "attempts", "error"]);
     for pending in &report.pending {
         let error = pending.last_error.clone().unwrap_or_default();
         messages.add_row([
             pending.id.to_string(),
             pending.kind.clone(),
             pending.receiver.clone(),
-            format!("due {}", pending.due_at),
+            format!("due {}", when(&pending.due_at)),
             pending.attempts.to_string(),
             one_line(&error),
         ]);
@@ -82,7 +77,7 @@ async fn list(client: &ApiClient, json: bool) -> anyhow::Result<ExitCode> {
             abandoned.id.to_string(),
             abandoned.kind.clone(),
             abandoned.receiver.clone(),
-            format!("abandoned {}", abandoned.abandoned_at),
+            format!("abandoned {}", when(&abandoned.abandoned_at)),
             abandoned.attempts.to_string(),
             one_line(&abandoned.last_error),
         ]);

@@ -5,20 +5,20 @@ use super::super::{
     machine_environment::images_dir,
     one_line, print_line,
 };
+use crate::table::Table;
 use anteroom_controller::{config::Config, leaks};
 use anteroom_machine::image::Image;
 use anteroom_wire::operator_reports::LeakReport;
-use comfy_table::{Table, presets};
 use std::process::ExitCode;
 
-pub(crate) async fn run(config: &Config, json: bool) -> anyhow::Result<ExitCode> {
-    let report = match ApiClient::new(&config.state_dir).get::<LeakReport>("/api/leaks").await {
+pub(crate) async fn run(config: &Config, client: &ApiClient, json: bool) -> anyhow::Result<ExitCode> {
+    let report = match client.get::<LeakReport>("/api/leaks").await {
         Ok(report) => report,
         Err(ClientError::NoServer { .. }) => {
             let image = Image::open_current(&images_dir(config)).ok().map(|image| image.manifest.hash);
             leaks::report_without_server(config, image).await?
         }
-        Err(error @ (ClientError::Api(_) | ClientError::InvalidResponse(_))) => return Err(error.into()),
+        Err(error) => return Err(error.into()),
     };
     let orphans = report.orphans().count();
     if json {
@@ -35,8 +35,7 @@ fn print_report(report: &LeakReport, orphans: usize) {
     } else {
         "No server is running; compared with the database:"
     });
-    let mut table = Table::new();
-    table.load_style(presets::NOTHING).set_header(["kind", "exist", "expected", "orphans"]);
+    let mut table = Table::new(["kind", "exist", "expected", "orphans"]);
     for row in &report.rows {
         table.add_row([
             row.kind.clone(),

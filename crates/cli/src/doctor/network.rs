@@ -1,6 +1,6 @@
 //! `anteroom doctor --network PROVIDER`: checks the way to every host of a provider.
 
-use super::super::{one_line, print_line};
+use super::super::{one_line, print_line, progress::Wait};
 use anteroom_controller::{
     config::Config,
     egress::{self, HostReport, HostStatus, NetworkReport},
@@ -25,7 +25,9 @@ pub(crate) async fn run(
     // Only the server that was started with `--demo` answers under this name.
     let is_demo = host.is_none() && descriptor.egress.iter().any(|rule| rule.host == DEMO_HOST);
     descriptor.egress.retain(|rule| !is_demo || rule.host != DEMO_HOST);
+    let wait = Wait::begin("Connecting to the provider's hosts…");
     let report = egress::check_network(config, &descriptor, host).await?;
+    drop(wait);
     if json {
         print_line(serde_json::to_string_pretty(&report)?);
     } else {

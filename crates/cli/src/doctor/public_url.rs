@@ -1,6 +1,6 @@
 //! `anteroom doctor --public-url`: checks this server's own address through the reverse proxy in front of it.
 
-use super::super::{client::ApiClient, one_line, print_line};
+use super::super::{client::ApiClient, one_line, print_line, progress::Wait};
 use anteroom_controller::{
     config::Config,
     public_url_check::{StepReport, StepStatus, check_public_url},
@@ -12,14 +12,16 @@ use http::Method;
 use owo_colors::{OwoColorize, Stream::Stdout};
 use std::process::ExitCode;
 
-pub(crate) async fn run(config: &Config, json: bool) -> anyhow::Result<ExitCode> {
+pub(crate) async fn run(config: &Config, client: &ApiClient, json: bool) -> anyhow::Result<ExitCode> {
     anyhow::ensure!(
         config.public_url.is_some(),
         "public_url is not set: it is the address that browsers show, such as https://anteroom.example"
     );
-    let link: LoginLink = ApiClient::new(&config.state_dir).call(Method::POST, "/api/links", None::<&()>).await?;
+    let link: LoginLink = client.call(Method::POST, "/api/links", None::<&()>).await?;
     let login_token = link.url.split_once("#login_token=").context("the server's link has no login token")?.1;
+    let wait = Wait::begin("Opening the pages through the proxy…");
     let report = check_public_url(config, &Secret::new(login_token.to_owned())).await?;
+    drop(wait);
     if json {
         print_line(serde_json::to_string_pretty(&report)?);
     } else {

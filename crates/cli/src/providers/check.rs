@@ -1,26 +1,32 @@
 //! `anteroom providers check`.
 
-use super::super::print_line;
+use super::super::{output::print_json, print_line};
 use anteroom_controller::{
     config::Config,
     providers::{DescriptorError, DescriptorSource, load_descriptor_sources},
 };
+use serde_json::json;
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
     process::ExitCode,
 };
 
-pub(super) fn run(config: &Config, which: &[String]) -> anyhow::Result<ExitCode> {
+pub(super) fn run(config: &Config, which: &[String], json: bool) -> anyhow::Result<ExitCode> {
     let (known, mut errors) = (load_descriptor_sources(config), Vec::new());
     let selected: Vec<Result<DescriptorSource, Vec<DescriptorError>>> = if which.is_empty() {
         known.into_values().collect()
     } else {
         which.iter().map(|which| find_descriptor(&known, which)).collect()
     };
+    let mut valid = Vec::new();
     for source in selected {
         match source.and_then(|source| source.to_provider().map(|provider| (source.origin, provider))) {
             Ok((origin, provider)) => {
+                if json {
+                    valid.push(json!({ "provider": provider.id, "origin": origin.to_string() }));
+                    continue;
+                }
                 print_line(format_args!("{}: valid ({origin})", provider.id));
                 for (group, missing) in provider.incomplete_egress_groups() {
                     let (id, group, missing) = (&provider.id, group.as_str(), missing.join(", "));
@@ -32,7 +38,12 @@ pub(super) fn run(config: &Config, which: &[String]) -> anyhow::Result<ExitCode>
             Err(found) => errors.extend(found),
         }
     }
-    errors.iter().for_each(print_line);
+    if json {
+        let faults: Vec<String> = errors.iter().map(ToString::to_string).collect();
+        print_json(&json!({ "valid": valid, "faults": faults }))?;
+    } else {
+        errors.iter().for_each(print_line);
+    }
     Ok(if errors.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 

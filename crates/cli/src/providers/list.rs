@@ -5,6 +5,7 @@ use super::super::{
     machine_environment::images_dir,
     print_line,
 };
+use crate::table::Table;
 use anteroom_controller::{
     config::Config,
     providers::{Providers, to_provider_view},
@@ -14,12 +15,11 @@ use anteroom_wire::{
     api::{ProviderList, ProviderView},
     provider::StoragePolicy,
 };
-use comfy_table::{Table, presets};
 use serde::Serialize;
 use std::process::ExitCode;
 
-pub(super) async fn run(config: &Config, json: bool) -> anyhow::Result<ExitCode> {
-    let list = match ApiClient::new(&config.state_dir).get("/api/providers").await {
+pub(super) async fn run(config: &Config, client: &ApiClient, json: bool) -> anyhow::Result<ExitCode> {
+    let list = match client.get("/api/providers").await {
         Ok(list) => list,
         Err(ClientError::NoServer { .. }) => list_locally(config)?,
         Err(error) => return Err(error.into()),
@@ -47,9 +47,7 @@ fn list_locally(config: &Config) -> anyhow::Result<ProviderList> {
 }
 
 fn table(list: &ProviderList) -> Table {
-    let mut table = Table::new();
-    let header = ["id", "name", "version", "tested", "methods (lanes)", "policy", "available"];
-    table.load_style(presets::NOTHING).set_header(header);
+    let mut table = Table::new(["id", "name", "version", "tested", "methods (lanes)", "policy", "available"]);
     for view in &list.providers {
         table.add_row(row(view));
     }

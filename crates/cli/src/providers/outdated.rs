@@ -1,11 +1,11 @@
 //! `anteroom providers outdated`: compares the releases in the image, in the descriptors and in the npm registry.
 
-use super::super::{machine_environment::images_dir, one_line, print_line};
+use super::super::{machine_environment::images_dir, one_line, print_line, progress::Wait};
+use crate::table::Table;
 use anteroom_controller::{config::Config, providers::Providers};
 use anteroom_machine::image::Image;
 use anteroom_wire::{ProviderId, provider::Provider};
 use anyhow::Context;
-use comfy_table::{Table, presets};
 use futures_util::future::join_all;
 use semver::Version;
 use serde::Serialize;
@@ -54,7 +54,9 @@ pub(super) async fn run(config: &Config, which: &[ProviderId], json: bool) -> an
     let providers = Providers::load(config).map_err(|errors| anyhow::anyhow!(errors.join("\n  ")))?;
     let selected = select(&providers, which)?;
     let clis = Image::open_current(&images_dir(config)).map(|image| image.manifest.clis).unwrap_or_default();
+    let wait = Wait::begin("Asking the npm registry…");
     let reports = join_all(selected.into_iter().map(|provider| report(provider, &clis))).await;
+    drop(wait);
     if json {
         print_line(serde_json::to_string_pretty(&BTreeMap::from([("providers", &reports)]))?);
     } else {
@@ -135,8 +137,7 @@ fn compare(image: Option<&str>, tested: Option<&str>, newest: &Version) -> (Rele
 }
 
 fn table(reports: &[ToolReport]) -> Table {
-    let mut table = Table::new();
-    table.load_style(presets::NOTHING).set_header(["provider", "image", "tested", "newest", "status", ""]);
+    let mut table = Table::new(["provider", "image", "tested", "newest", "status", ""]);
     for report in reports {
         let version = |version: &Option<String>| version.clone().unwrap_or_else(|| "–".to_owned());
         let status = match report.status {

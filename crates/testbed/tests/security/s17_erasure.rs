@@ -75,7 +75,7 @@ async fn s17_erasure_deletes_everything_about_a_user_and_nothing_of_others() {
     lease(&server, &other).await;
     let again = erase(&server, USER).await;
     assert_eq!((again.sessions, again.timeline_entries, again.credentials), (0, 0, 0), "idempotent");
-    let printed = server.run_anteroom(&["erase", "--user", "other"]).await.unwrap();
+    let printed = server.run_anteroom(&["erase", "--user", "other", "--yes"]).await.unwrap();
     assert!(printed.contains("credentials") && printed.contains("Not deleted:"), "{printed}");
     server.stop_and_check_leaks().await.unwrap();
 }

@@ -173,14 +173,15 @@ async fn logout_runs_at_the_provider_and_marks_the_credential_needs_auth() {
 async fn failed_logout_keeps_the_credential_unless_forced() {
     let (flags, server, id) = start_with_credential("").await;
     flags.set("stuck");
-    let (code, _, stderr) = run_cli_text(&server, &["credentials", "delete", &id, "--logout"]).await;
+    let (code, _, stderr) = run_cli_text(&server, &["credentials", "delete", &id, "--logout", "--yes"]).await;
     assert_eq!(
         (code, stderr.contains("exited with 4") && stderr.contains("was not deleted")),
         (Some(1), true),
         "{stderr}"
     );
     assert_eq!(credential_meta(&server, &id).await.health, CredentialHealth::Valid);
-    let (code, stdout, _) = run_cli_text(&server, &["credentials", "delete", &id, "--logout", "--force"]).await;
+    let (code, stdout, _) =
+        run_cli_text(&server, &["credentials", "delete", &id, "--logout", "--force", "--yes"]).await;
     assert_eq!(
         (code, stdout.contains("Not signed out") && stdout.contains("was deleted")),
         (Some(0), true),
@@ -195,7 +196,7 @@ async fn failed_logout_keeps_the_credential_unless_forced() {
 #[tokio::test]
 async fn delete_with_logout_signs_out_before_deleting() {
     let (flags, server, id) = start_with_credential("").await;
-    let (code, stdout, stderr) = run_cli_text(&server, &["credentials", "delete", &id, "--logout"]).await;
+    let (code, stdout, stderr) = run_cli_text(&server, &["credentials", "delete", &id, "--logout", "--yes"]).await;
     assert_eq!((code, stdout.contains("was deleted")), (Some(0), true), "{stdout}{stderr}");
     assert!(flags.path("revoked").exists());
     let (code, _, stderr) = run_cli_text(&server, &["credentials", "show", &id]).await;

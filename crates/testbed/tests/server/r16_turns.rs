@@ -274,7 +274,7 @@ async fn r16_a_leased_copy_is_described_and_r38_a_sign_out_says_whom_it_signs_ou
     let note = "This also signs out Scripted tool everywhere for this account.";
     let done = run_cli(&server, &["credentials", "show", &id]).await;
     assert!(text(&done.stdout).contains(note), "{}", text(&done.stdout));
-    let done = run_cli(&server, &["credentials", "delete", &id, "--logout"]).await;
+    let done = run_cli(&server, &["credentials", "delete", &id, "--logout", "--yes"]).await;
     assert_eq!((done.status.code(), text(&done.stderr).contains(note)), (Some(0), true), "{}", text(&done.stderr));
     server.stop_and_check_leaks().await.unwrap();
 }

@@ -127,12 +127,12 @@ fn an_invalid_descriptor_is_reported_and_not_replaced_by_the_built_in_one() {
     let config = Config { providers_dir: Some(dir.path().to_owned()), ..Config::default() };
     assert!(!is_success(run(&config, &arguments("codex")).unwrap()));
     assert!(is_success(run(&config, &arguments("demo")).unwrap()), "other providers are not affected");
-    assert!(!is_success(super::super::check::run(&config, &["codex".to_owned()]).unwrap()));
-    assert!(is_success(super::super::check::run(&config, &["demo".to_owned()]).unwrap()));
-    assert!(!is_success(super::super::check::run(&config, &[]).unwrap()));
+    assert!(!is_success(super::super::check::run(&config, &["codex".to_owned()], false).unwrap()));
+    assert!(is_success(super::super::check::run(&config, &["demo".to_owned()], false).unwrap()));
+    assert!(!is_success(super::super::check::run(&config, &[], false).unwrap()));
     let missing = Config { providers_dir: Some(dir.path().join("none")), ..Config::default() };
     assert!(
-        !is_success(super::super::check::run(&missing, &["codex".to_owned()]).unwrap()),
+        !is_success(super::super::check::run(&missing, &["codex".to_owned()], false).unwrap()),
         "the missing directory may contain it"
     );
 }

@@ -1,7 +1,8 @@
 //! The egress gate of one session's machines; its decisions are recorded on the session's timeline.
 
 use crate::session::{
-    active_session::ActiveSession, browser_hosts, egress_faults::CERTIFICATE, server_context::ServerContext, timeline::new_entry,
+    active_session::ActiveSession, browser_hosts, egress_faults::CERTIFICATE, server_context::ServerContext,
+    timeline::new_entry,
 };
 use anteroom_egress::{EgressDecision, MachineEgressGate, ReachedBy, SummaryLine};
 use anteroom_store::NewTimelineEntry;

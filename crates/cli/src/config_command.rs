@@ -1,7 +1,10 @@
 //! `anteroom config check | show`.
 
 use super::{print_error_line, print_line};
-use anteroom_controller::config::{ConfigErrors, ConfigSources};
+use anteroom_controller::{
+    config::{ConfigErrors, ConfigSources},
+    config_files::read_with_files,
+};
 use clap::Subcommand;
 use serde_json::json;
 use std::process::ExitCode;
@@ -32,7 +35,7 @@ pub(super) fn run(sources: &ConfigSources, command: &ConfigCommand) -> anyhow::R
 }
 
 fn check(sources: &ConfigSources, json: bool) -> ExitCode {
-    let checked = sources.read_with_files();
+    let checked = read_with_files(sources);
     let errors = match &checked {
         Ok(_) => &[][..],
         Err(ConfigErrors { errors, .. }) => errors,

@@ -22,6 +22,7 @@ mod logs;
 mod machine_environment;
 mod output;
 mod own_options;
+mod pages;
 mod progress;
 mod prompt_responder;
 mod providers;

@@ -1,7 +1,9 @@
 //! `anteroom serve`.
 
 use super::{machine_environment, print_line};
-use anteroom_controller::{config::ConfigSources, limits::ServerLimits, log, state_file_system};
+use anteroom_controller::{
+    config::ConfigSources, config_files::read_with_files, limits::ServerLimits, log, state_file_system,
+};
 use anteroom_server::StateDir;
 use std::process::ExitCode;
 use tokio::signal::unix::{SignalKind, signal};
@@ -9,7 +11,7 @@ use tokio::signal::unix::{SignalKind, signal};
 pub(super) async fn run(sources: ConfigSources, demo: bool) -> anyhow::Result<ExitCode> {
     // Before anything else: without a handler this signal ends a process.
     let hangup = signal(SignalKind::hangup())?;
-    let config = sources.read_with_files()?;
+    let config = read_with_files(&sources)?;
     let state_dir = StateDir::lock(&config.state_dir)?;
     log::start_server(&config)?;
     state_file_system::warn_unless_local(&config.state_dir);

@@ -2,7 +2,6 @@
 //! at once. Other limits are constants, see [`limits`](crate::limits).
 
 mod audit;
-mod check;
 mod connections;
 mod credentials;
 mod image;

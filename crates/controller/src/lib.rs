@@ -16,6 +16,7 @@ pub mod audit;
 pub mod bundle;
 pub mod caller;
 pub mod config;
+pub mod config_files;
 pub mod credentials;
 pub mod db_metrics;
 pub mod egress;

@@ -5,6 +5,7 @@ use anteroom_audit::{Action, Entry};
 use anteroom_controller::{
     api_error::chain,
     config::{Config, ConfigErrors, ConfigSources, reload::Reload},
+    config_files::read_with_files,
     log,
     providers::Providers,
     webhook::Receivers,
@@ -48,7 +49,7 @@ async fn reload(app: &App, sources: &ConfigSources) {
 
 async fn read(sources: ConfigSources) -> Result<Config, ConfigErrors> {
     let path = sources.file.clone();
-    match tokio::task::spawn_blocking(move || sources.read_with_files()).await {
+    match tokio::task::spawn_blocking(move || read_with_files(&sources)).await {
         Ok(read) => read,
         Err(error) => Err(ConfigErrors { path, errors: vec![error.to_string()] }),
     }

@@ -11,7 +11,9 @@ pub mod read_only_database;
 pub mod wall_clock;
 
 use crate::plain_process::{InjectedFaults, PlainProcessSpecs};
-use anteroom_controller::{config::ConfigSources, image::ImageInfo, limits::ServerLimits, random, unix_time};
+use anteroom_controller::{
+    config::ConfigSources, config_files::read_with_files, image::ImageInfo, limits::ServerLimits, random, unix_time,
+};
 use anteroom_server::{MachineEnvironment, Server, StateDir};
 use anteroom_store::{CallerKind, NewCaller, Role, Sha256Hex};
 use anteroom_wire::{
@@ -61,8 +63,8 @@ pub async fn run_server(launch: LaunchConfig) -> anyhow::Result<()> {
     wall_clock::restore_offset(&server_dir);
     read_only_database::watch(&server_dir);
     let hangup = signal(SignalKind::hangup())?;
-    let sources = ConfigSources { file: Some(launch.config.clone()), overrides: Vec::new() };
-    let config = sources.read_with_files()?;
+    let sources = ConfigSources { file: Some(launch.config.clone()), ..ConfigSources::default() };
+    let config = read_with_files(&sources)?;
     let state = StateDir::lock(&config.state_dir)?;
     anteroom_controller::log::start_server(&config)?;
     anteroom_server::protect_process();
@@ -94,11 +96,7 @@ pub async fn run_server(launch: LaunchConfig) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let server = anteroom_server::start_server(config, launch.limits, &state, environment, launch.demo).await?;
     server.reload_on(hangup, sources);
-    for (role, tokens) in [(Role::Operator, launch.operators), (Role::Backend, launch.backends)] {
-        for token in tokens {
-            ensure_caller(&server, role.clone(), &token).await.context("a caller")?;
-        }
-    }
+    ensure_callers(&server, [(Role::Operator, launch.operators), (Role::Backend, launch.backends)]).await?;
     let mut out = std::io::stdout();
     writeln!(out, "{}", serde_json::to_string(&ReadyMessage { address: server.address })?)?;
     out.flush()?;
@@ -107,6 +105,15 @@ pub async fn run_server(launch: LaunchConfig) -> anyhow::Result<()> {
         () = wall_clock::watch(&server_dir) => {}
     }
     server.stop().await;
+    Ok(())
+}
+
+async fn ensure_callers(server: &Server, callers: [(Role, Vec<Secret>); 2]) -> anyhow::Result<()> {
+    for (role, tokens) in callers {
+        for token in tokens {
+            ensure_caller(server, role.clone(), &token).await.context("a caller")?;
+        }
+    }
     Ok(())
 }
 

@@ -99,7 +99,7 @@ settings! {
 
 impl Egress {
     /// One sentence for each invalid value. Files are not read.
-    pub(super) fn validation_errors(&self) -> Vec<String> {
+    pub(crate) fn validation_errors(&self) -> Vec<String> {
         let mut errors = Vec::new();
         if let Err(invalid) = HostOverrides::parse(&self.overrides) {
             errors.extend(invalid.iter().map(ToString::to_string));

@@ -1,6 +1,6 @@
 //! From where a configuration is read: a file, then variables of the environment and flags. It is checked once, after all are merged.
 
-use super::{Config, ConfigErrors, check, table};
+use super::{Config, ConfigErrors, table};
 use std::{collections::BTreeMap, path::PathBuf};
 
 /// A setting that a flag or a variable of the environment sets.
@@ -42,14 +42,14 @@ impl ConfigSources {
         self.finish(config, errors)
     }
 
-    /// Reads and checks the settings and the files that they name, as the server needs them.
+    /// Reads the settings and checks them and, by this function, what they refer to.
     ///
     /// # Errors
     /// Everything that is wrong with them.
-    pub fn read_with_files(&self) -> Result<Config, ConfigErrors> {
+    pub fn read_and_check(&self, file_errors: impl Fn(&Config) -> Vec<String>) -> Result<Config, ConfigErrors> {
         let (config, mut errors) = self.merge();
         if let Some(config) = &config {
-            errors.extend(check::file_errors(config));
+            errors.extend(file_errors(config));
         }
         self.finish(config, errors)
     }
@@ -124,19 +124,6 @@ mod tests {
             let public = sources(&dir, "public_url = 'https://a.example'", &[("listen", listen, "--listen")]);
             assert_eq!(public.read().unwrap().listen.to_string(), listen);
         }
-    }
-
-    #[test]
-    fn all_faults_of_settings_and_files_are_reported_at_once() {
-        let dir = tempfile::tempdir().unwrap();
-        let text = "[log]\nlevel = 'loud'\n[providers.demo]\nargvv = ['x']\n[machines]\ncpus = 0\n\
-                    [webhook]\nurl = 'https://a.example/'\nsecret_file = '/nowhere/secret'\n\
-                    [egress]\nextra_ca_files = ['/nowhere/ca.pem']\n";
-        let all = sources(&dir, text, &[("listen", "nowhere", "--listen")]).read_with_files().unwrap_err();
-        for part in ["listen: ", "log.level", "argvv", "machines.cpus is 0", "/nowhere/secret", "/nowhere/ca.pem"] {
-            assert_eq!(all.errors.iter().filter(|error| error.contains(part)).count(), 1, "{part} in {all}");
-        }
-        assert_eq!(all.errors.len(), 6, "{all}");
     }
 
     #[test]

@@ -9,7 +9,7 @@ use crate::{
     unix_time::{self, format_rfc3339},
 };
 use anteroom_audit::Action;
-use anteroom_store::{ClaimedRevision, MessageRow, SessionRow, StoreError, UnixMs};
+use anteroom_store::{ClaimedRevision, CredentialRow, MessageRow, SessionRow, StoreError, UnixMs};
 use anteroom_wire::{
     CredentialId,
     webhook::{EventType, NotificationData, SessionSummary, WebhookNotification},
@@ -66,14 +66,7 @@ pub(super) async fn build_message(
     let Some(kind) = EventType::from_text(&message.kind) else {
         return Ok(Err(BuildError { fault: BuildFault::UnknownType, attached_credential: None }));
     };
-    let row = match message.regarding.session_id() {
-        Some(id) => context.store.get_session(id).await?,
-        None => None,
-    };
-    let session = match &row {
-        Some(row) => Some(session_summary(context, row).await?),
-        None => None,
-    };
+    let session = session_of(context, message).await?;
     let regarding = message.regarding.credential_id();
     let claimed = match regarding {
         Some(id) if webhook.attaches_credentials() && kind == EventType::CredentialStored => {
@@ -99,11 +92,7 @@ pub(super) async fn build_message(
                 return Ok(Err(BuildError { fault: BuildFault::Unseal(error), attached_credential: attached }));
             }
         },
-        (None, Some(id)) => {
-            let reports_deletion = matches!(kind, EventType::CredentialDeleted | EventType::CredentialLeased);
-            let row = context.store.get_credential(id).await?;
-            (row.filter(|row| reports_deletion || row.deleted_at_ms.is_none()), None)
-        }
+        (None, Some(id)) => (credential_for(context, kind, id).await?, None),
         (None, None) => (None, None),
     };
     let notification = WebhookNotification {
@@ -119,6 +108,25 @@ pub(super) async fn build_message(
         Ok(bytes) => Ok(WebhookMessage { bytes: bytes.into(), attached_credential: attached }),
         Err(error) => Err(BuildError { fault: error.into(), attached_credential: attached }),
     })
+}
+
+async fn session_of(context: &SessionContext, message: &MessageRow) -> Result<Option<SessionSummary>, StoreError> {
+    let Some(id) = message.regarding.session_id() else { return Ok(None) };
+    match context.store.get_session(id).await? {
+        Some(row) => Ok(Some(session_summary(context, &row).await?)),
+        None => Ok(None),
+    }
+}
+
+/// The credential, also a deleted one if the message reports its deletion.
+async fn credential_for(
+    context: &SessionContext,
+    kind: EventType,
+    id: &CredentialId,
+) -> Result<Option<CredentialRow>, StoreError> {
+    let reports_deletion = matches!(kind, EventType::CredentialDeleted | EventType::CredentialLeased);
+    let row = context.store.get_credential(id).await?;
+    Ok(row.filter(|row| reports_deletion || row.deleted_at_ms.is_none()))
 }
 
 async fn session_summary(context: &SessionContext, row: &SessionRow) -> Result<SessionSummary, StoreError> {

@@ -41,7 +41,7 @@ async fn sighup_reads_the_configuration_again_and_never_ends_the_server() {
     let descriptor = fs::read_to_string(providers.join("scripted.toml")).unwrap();
     fs::write(providers.join("fresh.toml"), descriptor.replace("\"scripted\"", "\"fresh\"")).unwrap();
     edit(&server, |table| {
-        section(table, "log").insert("level".into(), "debug".into());
+        section(table, "log").insert("level".into(), "trace".into());
         section(table, "sessions").insert("idle_s_max".into(), 1_234.into());
         section(table, "machines").insert("machines_max".into(), 3.into());
     });
@@ -55,7 +55,7 @@ async fn sighup_reads_the_configuration_again_and_never_ends_the_server() {
     let is_debug = async || {
         operator.get("/api/sessions").await?;
         let log = fs::read_to_string(server.state_dir().join("log/anteroom.jsonl"))?;
-        Ok(log.contains("\"level\":\"DEBUG\"").then_some(()))
+        Ok(log.contains("\"level\":\"TRACE\"").then_some(()))
     };
     eventually("a line of the new level", WAIT_MAX, is_debug).await.unwrap();
 

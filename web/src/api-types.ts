@@ -1213,6 +1213,26 @@ export interface paths {
     };
 }
 export interface webhooks {
+    "credential.deleted": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * a stored credential was deleted by its owner, or was not fetched in time
+         * @description Signed as Standard Webhooks specifies (docs/webhook.md).
+         */
+        post: operations["receive_credential_deleted"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "credential.expiring": {
         parameters: {
             query?: never;
@@ -1223,10 +1243,30 @@ export interface webhooks {
         get?: never;
         put?: never;
         /**
-         * A stored credential expires soon.
+         * a stored credential expires within `credentials.expiry_warning_s`; once
          * @description Signed as Standard Webhooks specifies (docs/webhook.md).
          */
         post: operations["receive_credential_expiring"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "credential.leased": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * a stored credential was leased; one that is delivered once is deleted by that
+         * @description Signed as Standard Webhooks specifies (docs/webhook.md).
+         */
+        post: operations["receive_credential_leased"];
         delete?: never;
         options?: never;
         head?: never;
@@ -1243,7 +1283,7 @@ export interface webhooks {
         get?: never;
         put?: never;
         /**
-         * A stored credential has expired or was rejected by its tool: sign in again.
+         * a stored credential has expired, a check found that its tool rejects it, or it was signed out; once
          * @description Signed as Standard Webhooks specifies (docs/webhook.md).
          */
         post: operations["receive_credential_needs_auth"];
@@ -1263,7 +1303,7 @@ export interface webhooks {
         get?: never;
         put?: never;
         /**
-         * A credential was stored.
+         * a credential was sealed and stored and its session completed; or a use changed one that is delivered once
          * @description Signed as Standard Webhooks specifies (docs/webhook.md).
          */
         post: operations["receive_credential_stored"];
@@ -1283,10 +1323,70 @@ export interface webhooks {
         get?: never;
         put?: never;
         /**
-         * A session has ended.
+         * a sign-in or a use of a credential has ended, successfully or not; not a check that the tool answered
          * @description Signed as Standard Webhooks specifies (docs/webhook.md).
          */
         post: operations["receive_session_ended"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "session.failed": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * the tool of a sign-in reports a failure, ends with an error or cannot be started; the session goes on until its person tries again or it ends; once for each machine
+         * @description Signed as Standard Webhooks specifies (docs/webhook.md).
+         */
+        post: operations["receive_session_failed"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "session.waiting": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * the tool of a sign-in shows an address, a code or a question; once for each machine of the session
+         * @description Signed as Standard Webhooks specifies (docs/webhook.md).
+         */
+        post: operations["receive_session_waiting"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "webhook.test": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * `anteroom webhook test`
+         * @description Signed as Standard Webhooks specifies (docs/webhook.md).
+         */
+        post: operations["receive_webhook_test"];
         delete?: never;
         options?: never;
         head?: never;
@@ -1834,6 +1934,11 @@ export interface components {
             /** @description The callers' id for the user. */
             user_id: string;
         };
+        /**
+         * @description The type of a message.
+         * @enum {string}
+         */
+        EventType: "credential.stored" | "credential.expiring" | "credential.needs_auth" | "credential.leased" | "credential.deleted" | "session.waiting" | "session.failed" | "session.ended" | "webhook.test";
         /** @description A timeline entry that proves the verdict. */
         Evidence: {
             /**
@@ -2278,7 +2383,7 @@ export interface components {
              * @description The files of a `deliver_once` credential, byte for byte, if the configuration enables it: the 2xx answer completes that one
              *     delivery. Otherwise absent.
              */
-            files?: components["schemas"]["DeliveredFile"][] | null;
+            files?: Record<string, unknown>[] | null;
             session: components["schemas"]["SessionSummary"] | null;
         };
         /** @description `POST /api/oidc/callback`: what the provider added to the redirect URI. It contains either `code` or `error`. */
@@ -2534,7 +2639,7 @@ export interface components {
          * @description The stable codes of errors and of the reasons for which sessions end. Later versions may have more.
          * @enum {string}
          */
-        ProblemCode: "agent_mismatch" | "agent_unreachable" | "already_delivered" | "audit_unavailable" | "callback_expected" | "callback_failed" | "caller_expired" | "caller_quota" | "caller_revoked" | "caller_tampered" | "cancelled" | "client_rejected" | "code_rejected" | "completed" | "confirmation_not_fresh" | "confirmation_required" | "consent_required" | "controller_restarted" | "credential_deleted" | "credential_in_use" | "cross_origin" | "database_unavailable" | "deadline_expired" | "delivery_in_progress" | "desktop_unreachable" | "disk_low" | "egress_denied" | "egress_limit" | "egress_private" | "egress_proxy" | "egress_timeout" | "egress_tls_name" | "egress_unreachable" | "external_certificate" | "external_closed" | "external_desktop_only" | "external_no_route" | "external_no_tls" | "external_password_rejected" | "external_refused" | "external_rejected" | "external_security_unsupported" | "external_silent" | "external_timeout" | "external_wrong_protocol" | "forbidden_by_policy" | "helper_ended" | "id_token_invalid" | "idempotency_key_reused" | "idle_expired" | "idle_timeout" | "internal" | "invalid_credential_format" | "issuer_error" | "issuer_unavailable" | "key_in_use" | "keys_read_only" | "keys_unavailable" | "link_without_fragment" | "machine_compromised" | "machine_failed" | "machine_in_use" | "machine_replaced" | "malformed" | "memory_low" | "method_not_allowed" | "missing_scope" | "name_in_use" | "no_capacity" | "no_image" | "no_prompt" | "no_restart_left" | "no_role" | "no_sign_in_url" | "no_such_command" | "not_acceptable" | "not_owner" | "not_ready" | "oidc_not_configured" | "other_person" | "path_not_found" | "peer_not_permitted" | "provider_removed" | "provider_unavailable" | "proxy_body_limit" | "proxy_buffers" | "proxy_without_upgrade" | "ready_timeout" | "record_tampered" | "request_timeout" | "role_changed" | "session_tampered" | "shutting_down" | "sign_in_denied" | "sign_in_expired" | "sign_in_page_pasted" | "ticket_used" | "too_large" | "too_many_connections" | "too_many_helpers" | "too_many_requests" | "too_many_streams" | "too_many_viewers" | "unauthenticated" | "unknown_credential" | "unknown_helper" | "unknown_key" | "unknown_machine" | "unknown_method" | "unknown_provider" | "unknown_session" | "unknown_token" | "unsupported_media_type" | "use_completed" | "user_quota" | "viewer_handshake" | "viewer_replaced" | "wrong_agent_token" | "wrong_answer" | "wrong_callback" | "wrong_host";
+        ProblemCode: "agent_mismatch" | "agent_unreachable" | "already_delivered" | "audit_unavailable" | "callback_expected" | "callback_failed" | "caller_expired" | "caller_quota" | "caller_revoked" | "caller_tampered" | "cancelled" | "client_rejected" | "code_rejected" | "completed" | "confirmation_not_fresh" | "confirmation_required" | "consent_required" | "controller_restarted" | "credential_deleted" | "credential_in_use" | "cross_origin" | "database_unavailable" | "deadline_expired" | "delivery_in_progress" | "desktop_unreachable" | "disk_low" | "egress_certificate_dates" | "egress_denied" | "egress_limit" | "egress_private" | "egress_proxy" | "egress_timeout" | "egress_tls_name" | "egress_unknown_authority" | "egress_unreachable" | "external_certificate" | "external_closed" | "external_desktop_only" | "external_no_route" | "external_no_tls" | "external_password_rejected" | "external_refused" | "external_rejected" | "external_security_unsupported" | "external_silent" | "external_timeout" | "external_wrong_protocol" | "forbidden_by_policy" | "helper_ended" | "id_token_invalid" | "idempotency_key_reused" | "idle_expired" | "idle_timeout" | "internal" | "invalid_credential_format" | "issuer_error" | "issuer_unavailable" | "key_in_use" | "keys_read_only" | "keys_unavailable" | "link_without_fragment" | "machine_compromised" | "machine_failed" | "machine_in_use" | "machine_replaced" | "malformed" | "memory_low" | "method_not_allowed" | "missing_scope" | "name_in_use" | "no_capacity" | "no_image" | "no_prompt" | "no_restart_left" | "no_role" | "no_sign_in_url" | "no_such_command" | "not_acceptable" | "not_owner" | "not_ready" | "oidc_not_configured" | "other_person" | "path_not_found" | "peer_not_permitted" | "provider_removed" | "provider_unavailable" | "proxy_body_limit" | "proxy_buffers" | "proxy_without_upgrade" | "ready_timeout" | "record_tampered" | "request_timeout" | "role_changed" | "session_tampered" | "shutting_down" | "sign_in_denied" | "sign_in_expired" | "sign_in_page_pasted" | "ticket_used" | "too_large" | "too_many_connections" | "too_many_helpers" | "too_many_requests" | "too_many_streams" | "too_many_viewers" | "unauthenticated" | "unknown_credential" | "unknown_helper" | "unknown_key" | "unknown_machine" | "unknown_method" | "unknown_provider" | "unknown_session" | "unknown_token" | "unsupported_media_type" | "use_completed" | "user_quota" | "viewer_handshake" | "viewer_replaced" | "wrong_agent_token" | "wrong_answer" | "wrong_callback" | "wrong_host";
         /** @description An error of the HTTP API: problem details (RFC 9457) with what [`ProblemBody`] has. */
         ProblemDetails: components["schemas"]["ProblemBody"] & {
             /** @description `urn:anteroom:request:` and the id of the request, which the header `X-Request-Id` and the server's log have, too. */
@@ -2850,6 +2955,7 @@ export interface components {
             reason: components["schemas"]["Reason"] | null;
             /** @description Its status. */
             status: components["schemas"]["SessionStatus"];
+            use: components["schemas"]["UsePurpose"] | null;
             /** @description The caller's id for the user. */
             user_id: string | null;
         };
@@ -3252,8 +3358,8 @@ export interface components {
              * @description When it happened, RFC 3339.
              */
             timestamp: string;
-            /** @description The type ([`CREDENTIAL_STORED`], [`SESSION_ENDED`], [`CREDENTIAL_EXPIRING`], [`CREDENTIAL_NEEDS_AUTH`]). */
-            type: string;
+            /** @description What happened. */
+            type: components["schemas"]["EventType"];
         };
         /** @description `GET /api/webhook`: the state of the webhook deliveries. */
         WebhookReport: {
@@ -7411,7 +7517,8 @@ export interface operations {
             query?: never;
             header?: never;
             path: {
-                id: string;
+                /** @description The message's `webhook-id`. */
+                id: components["schemas"]["MessageId"];
             };
             cookie?: never;
         };
@@ -7420,6 +7527,8 @@ export interface operations {
             /** @description The message is pending. */
             202: {
                 headers: {
+                    Location: components["headers"]["Location"];
+                    "X-Request-Id": components["headers"]["RequestId"];
                     [name: string]: unknown;
                 };
                 content?: never;
@@ -7427,21 +7536,29 @@ export interface operations {
             /** @description The message is pending already, or is no message of the last seven days. */
             400: {
                 headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["ProblemBody"];
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
                 };
             };
+            401: components["responses"]["Unauthenticated"];
             /** @description The caller is not an operator. */
             403: {
                 headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["ProblemBody"];
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
                 };
             };
+            404: components["responses"]["NotFound"];
+            421: components["responses"]["WrongHost"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["Unavailable"];
         };
     };
     test_webhook: {
@@ -7460,6 +7577,7 @@ export interface operations {
             /** @description The results, also of receivers that did not accept it. */
             200: {
                 headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
                     [name: string]: unknown;
                 };
                 content: {
@@ -7469,21 +7587,31 @@ export interface operations {
             /** @description The request is malformed, or there is no such receiver. */
             400: {
                 headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["ProblemBody"];
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
                 };
             };
+            401: components["responses"]["Unauthenticated"];
             /** @description The caller is not an operator. */
             403: {
                 headers: {
+                    "X-Request-Id": components["headers"]["RequestId"];
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["ProblemBody"];
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
                 };
             };
+            408: components["responses"]["RequestTimeout"];
+            413: components["responses"]["TooLarge"];
+            415: components["responses"]["UnsupportedMediaType"];
+            421: components["responses"]["WrongHost"];
+            429: components["responses"]["TooManyRequests"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["Unavailable"];
         };
     };
     get_health: {
@@ -7558,6 +7686,38 @@ export interface operations {
             503: components["responses"]["Unavailable"];
         };
     };
+    receive_credential_deleted: {
+        parameters: {
+            query?: never;
+            header: {
+                /** @description The id of the message, the same for each attempt. */
+                "webhook-id": string;
+                /** @description When it is sent, seconds since 1970. */
+                "webhook-timestamp": string;
+                /** @description `v1,` and the base64 of the HMAC-SHA-256 of id, timestamp and body. */
+                "webhook-signature": string;
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["WebhookNotification"] & {
+                    /** @constant */
+                    type?: "credential.deleted";
+                };
+            };
+        };
+        responses: {
+            /** @description The message was processed. After any other answer it is sent again. */
+            "2XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+        };
+    };
     receive_credential_expiring: {
         parameters: {
             query?: never;
@@ -7577,6 +7737,38 @@ export interface operations {
                 "application/json": components["schemas"]["WebhookNotification"] & {
                     /** @constant */
                     type?: "credential.expiring";
+                };
+            };
+        };
+        responses: {
+            /** @description The message was processed. After any other answer it is sent again. */
+            "2XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+        };
+    };
+    receive_credential_leased: {
+        parameters: {
+            query?: never;
+            header: {
+                /** @description The id of the message, the same for each attempt. */
+                "webhook-id": string;
+                /** @description When it is sent, seconds since 1970. */
+                "webhook-timestamp": string;
+                /** @description `v1,` and the base64 of the HMAC-SHA-256 of id, timestamp and body. */
+                "webhook-signature": string;
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["WebhookNotification"] & {
+                    /** @constant */
+                    type?: "credential.leased";
                 };
             };
         };
@@ -7673,6 +7865,102 @@ export interface operations {
                 "application/json": components["schemas"]["WebhookNotification"] & {
                     /** @constant */
                     type?: "session.ended";
+                };
+            };
+        };
+        responses: {
+            /** @description The message was processed. After any other answer it is sent again. */
+            "2XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+        };
+    };
+    receive_session_failed: {
+        parameters: {
+            query?: never;
+            header: {
+                /** @description The id of the message, the same for each attempt. */
+                "webhook-id": string;
+                /** @description When it is sent, seconds since 1970. */
+                "webhook-timestamp": string;
+                /** @description `v1,` and the base64 of the HMAC-SHA-256 of id, timestamp and body. */
+                "webhook-signature": string;
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["WebhookNotification"] & {
+                    /** @constant */
+                    type?: "session.failed";
+                };
+            };
+        };
+        responses: {
+            /** @description The message was processed. After any other answer it is sent again. */
+            "2XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+        };
+    };
+    receive_session_waiting: {
+        parameters: {
+            query?: never;
+            header: {
+                /** @description The id of the message, the same for each attempt. */
+                "webhook-id": string;
+                /** @description When it is sent, seconds since 1970. */
+                "webhook-timestamp": string;
+                /** @description `v1,` and the base64 of the HMAC-SHA-256 of id, timestamp and body. */
+                "webhook-signature": string;
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["WebhookNotification"] & {
+                    /** @constant */
+                    type?: "session.waiting";
+                };
+            };
+        };
+        responses: {
+            /** @description The message was processed. After any other answer it is sent again. */
+            "2XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+        };
+    };
+    receive_webhook_test: {
+        parameters: {
+            query?: never;
+            header: {
+                /** @description The id of the message, the same for each attempt. */
+                "webhook-id": string;
+                /** @description When it is sent, seconds since 1970. */
+                "webhook-timestamp": string;
+                /** @description `v1,` and the base64 of the HMAC-SHA-256 of id, timestamp and body. */
+                "webhook-signature": string;
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["WebhookNotification"] & {
+                    /** @constant */
+                    type?: "webhook.test";
                 };
             };
         };

@@ -50,6 +50,7 @@ const TAGS: &[(&str, &str, &[&str])] = &[
     ("browsers", "How people sign in to this server, and their browsers.", BROWSERS),
     ("health", "Health and metrics.", &["/health", "/metrics"]),
     ("operations", "", &["/api/"]),
+    ("webhooks", "The messages that this server posts to the configured webhook.", &[]),
 ];
 const BROWSERS: &[&str] = &["/api/login", "/api/logout", "/api/me", "/api/oidc", "/api/browsers"];
 
@@ -129,6 +130,7 @@ fn complete_path_parameter(route: &Route, parameter: &mut Value) {
         ("/api/credentials/", "CredentialId", "The credential's id."),
         ("/api/tokens/", "CallerId", "The token's id."),
         ("/api/browsers/", "CallerId", "The browser's id."),
+        ("/api/webhook/messages/", "MessageId", "The message's `webhook-id`."),
     ];
     let found = match parameter["name"].as_str() {
         Some("helper") => Some(("CallerId", "The helper's id.")),

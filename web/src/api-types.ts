@@ -251,6 +251,28 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/auth/session/{id}/exec": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Runs a command in the machine of a session that uses a credential, and exchanges its standard streams over this WebSocket.
+         * @description The subprotocol is `v1.exec.anteroom`; docs/exec.md describes its messages. The session must have been started with the purpose `exec`.
+         *     Without a command in the first message it is the session's own, which was started with `attached`; it runs once, and the session ends
+         *     with it.
+         */
+        get: operations["exec"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/auth/session/{id}/heartbeat": {
         parameters: {
             query?: never;
@@ -1799,6 +1821,11 @@ export interface components {
         CredentialUseRequest: {
             /** @description For `exec`: program, then arguments, at most 256 and 64 KiB together. Otherwise absent. */
             argv?: string[];
+            /**
+             * @description For `exec`: the command waits for its caller, who starts it through `GET /api/auth/session/{id}/exec` and exchanges its standard
+             *     streams there (docs/exec.md). Otherwise it runs in the session's terminal as soon as the machine is ready.
+             */
+            attached?: boolean;
             /** @description What it is used for. */
             purpose: components["schemas"]["UsePurpose"];
         };
@@ -4525,6 +4552,80 @@ export interface operations {
             };
             500: components["responses"]["InternalError"];
             503: components["responses"]["Unavailable"];
+        };
+    };
+    exec: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The WebSocket is open. The first message of the client is text, the start; all others are binary. */
+            101: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description The request is no WebSocket handshake. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+            /** @description The caller may not use this session, or the session runs no command with a credential. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+            /** @description There is no such session. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+            /** @description The session is being resumed. */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+            /** @description The session has ended. */
+            410: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
+            /** @description Too many commands at once in this session, or too many requests in a short time. */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProblemBody"];
+                };
+            };
         };
     };
     send_heartbeat: {

@@ -3,6 +3,7 @@
 use crate::{
     channel::{connection_slots::ConnectionSlots, controller_client::ControllerClient, event_queue::EventQueue},
     desktop::{browser::Browser, preconnected_rfb::PreconnectedRfbSlot},
+    exec::EXECS_MAX,
     platform::{
         environment::ExecutionEnvironment, process_table::ProcessTable, program_supervisor::ProcessSupervisor,
         readiness::Readiness,
@@ -27,7 +28,7 @@ use std::{
     os::fd::OwnedFd,
     sync::{Arc, Weak},
 };
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 /// Everything that lives as long as the agent.
 pub(crate) struct Agent {
@@ -54,6 +55,8 @@ pub(crate) struct Agent {
     pub(crate) final_output: watch::Sender<Option<Vec<String>>>,
     /// The pseudo-terminals of the web terminals, by the controller's id.
     pub(crate) terminal_streams: Mutex<HashMap<String, Weak<OwnedFd>>>,
+    /// A permit for each exec channel that may be open.
+    pub(crate) exec_permits: Arc<Semaphore>,
 }
 
 impl Agent {
@@ -93,6 +96,7 @@ impl Agent {
             cli_pid: watch::Sender::new(None),
             final_output: watch::Sender::new(None),
             terminal_streams: Mutex::default(),
+            exec_permits: Arc::new(Semaphore::new(EXECS_MAX)),
             environment: Arc::new(environment),
         })
     }
@@ -104,7 +108,7 @@ impl Agent {
 
     /// The response to `GET /hello`.
     pub(crate) fn agent_info(&self) -> AgentInfo {
-        let mut capabilities = vec!["terminal", "input", "screen", "egress", USABLE_WHEN_DONE_CAPABILITY];
+        let mut capabilities = vec!["terminal", "input", "screen", "egress", "exec", USABLE_WHEN_DONE_CAPABILITY];
         if self.environment.rfb_socket.is_some() {
             capabilities.push("desktop");
         }

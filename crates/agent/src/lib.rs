@@ -17,6 +17,7 @@ mod boot;
 mod capture;
 mod channel;
 mod desktop;
+mod exec;
 #[cfg(feature = "fuzzing")]
 pub mod fuzzing;
 mod log;

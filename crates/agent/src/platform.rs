@@ -5,6 +5,7 @@ pub(crate) mod backoff;
 pub(crate) mod child_output;
 pub(crate) mod crash_loop;
 pub(crate) mod environment;
+pub(crate) mod fd_stream;
 pub(crate) mod home_files;
 pub(crate) mod local_socket;
 pub(crate) mod memory_pressure;

@@ -19,6 +19,7 @@ use crate::{
         capture_loop::{CredentialWatch, FindResult, FoundCredential},
         deliver::DeliveryOutcome,
     },
+    exec,
     platform::{environment::ExecutionEnvironment, home_files},
     sign_in::active_claim::ActiveClaim,
 };
@@ -82,12 +83,16 @@ pub(crate) fn install_files(environment: &ExecutionEnvironment, used: &UseCreden
 }
 
 /// Delivers the changes of the credential until the command has exited, and pushes [`CredentialUseEvent::Completed`]. Runs the command only
-/// for a check; the pane runs the others.
+/// for a check; the pane, or an exec channel, runs the others.
 pub(crate) async fn follow_use_to_completion(agent: &Agent, claim: Arc<ActiveClaim>, purpose: UsePurpose) {
     let (code, changed) = match purpose {
         UsePurpose::Exec => {
+            let is_attached = exec::is_attached(&claim);
             let mut changes = ChangeDelivery::new(agent, claim);
-            let code = changes.deliver_until_exit(agent).await;
+            let code = tokio::select! {
+                code = changes.deliver_until_exit(agent) => code,
+                never = exec::end_use_without_caller(agent), if is_attached => match never {},
+            };
             (code, changes.deliver_last().await)
         }
         UsePurpose::Check => {

@@ -201,7 +201,7 @@ async fn show(client: &ApiClient, id: &CredentialId, json: bool) -> anyhow::Resu
 
 /// Starts a session that uses the credential and waits for its end.
 async fn run_use(client: &ApiClient, id: &CredentialId, purpose: UsePurpose) -> anyhow::Result<Run<SessionView>> {
-    let request = CredentialUseRequest { purpose, argv: Vec::new() };
+    let request = CredentialUseRequest { purpose, argv: Vec::new(), attached: false };
     let path = format!("/api/credentials/{id}/use");
     stop::run_session(client, &path, &request, async |started| follow_to_end(client, started, None).await).await
 }
@@ -213,7 +213,7 @@ fn failure_reason(view: &SessionView) -> String {
 }
 
 async fn check(client: &ApiClient, id: &CredentialId, json: bool) -> anyhow::Result<ExitCode> {
-    let request = CredentialUseRequest { purpose: UsePurpose::Check, argv: Vec::new() };
+    let request = CredentialUseRequest { purpose: UsePurpose::Check, argv: Vec::new(), attached: false };
     let path = format!("/api/credentials/{id}/use");
     let checked = stop::run_session(client, &path, &request, async |started| {
         let wait = Wait::begin("Checking the credential in a new machine…");

@@ -1,17 +1,20 @@
-//! `anteroom exec --credential ID -- COMMAND…`: runs a command in a new machine in which the stored credential is installed, attached
-//! to the local terminal.
+//! `anteroom exec --credential ID -- COMMAND…`: runs a command in a new machine in which the stored credential is installed, with the
+//! standard streams of this process.
 //!
 //! ```text
-//!  started ──▶ follow ───────────────────────────────▶ over: exit code
-//!         └──▶ attach ⇄ (ticket · WebSocket · bytes) ─┘        └──▶ the last screen, once more, as text
+//!  started ──▶ follow the session ──────────────────────────────▶ over: the exit code
+//!         └──▶ connect ─▶ streams, signals, sizes ─▶ exit status ─┘
+//!                              └─ lost: cancel the session, 125
 //! ```
 //!
-//! The command runs in a `tmux` in the machine, so attaching late shows the current screen. `tmux` uses the alternate screen of the
-//! local terminal, which is closed at the end; therefore the last screen is then printed as text. If the command ends before the
-//! client has attached, that text is the only output. If standard output is not a terminal, new lines are printed as they appear.
+//! With `--session SESSION` it is a further command in the machine of a session that `exec` started, which goes on.
+//!
+//! A pseudo-terminal is used if standard input and output are a terminal, or with `--tty`; otherwise the streams are pipes, byte for byte.
 
-mod attach;
-mod scrollback;
+pub(super) mod attach;
+pub(super) mod copy_files;
+mod signals;
+mod stream;
 mod tty;
 
 use super::{
@@ -21,33 +24,39 @@ use super::{
 };
 use anteroom_wire::{
     CredentialId, SessionId, TimelineKind,
-    agent::{TerminalSize, UsePurpose},
-    api::{CredentialUseRequest, ScreenView, SessionStatus, SessionView, StartResponse},
+    agent::UsePurpose,
+    api::{CredentialUseRequest, SessionStatus, SessionView, StartResponse},
+    exec::{ExecSignal, ExecStart},
 };
-use attach::Attachment;
 use http::Method;
+use signals::{Due, PassedOn, Signals};
 use std::{
     io::{IsTerminal, Write},
     process::ExitCode,
     time::Duration,
 };
-use tokio::{
-    signal::unix::{SignalKind, signal},
-    sync::watch as channel,
-};
+use stream::{ExecStream, StreamEnd, Streams};
+use tokio::sync::{mpsc, watch as channel};
 
 /// Exit code of `exec` if the command could not be run or did not finish.
 pub(super) const EXIT_CODE_NOT_RUN: u8 = 125;
-/// Size of the machine's terminal if there is no local terminal. It is tall so that a snapshot contains many lines.
-const SIZE_WITHOUT_TERMINAL: TerminalSize = TerminalSize { cols: 160, rows: 300 };
-/// Time for the remaining output to arrive after the session has ended, milliseconds.
-const REMAINING_OUTPUT_MS_MAX: u64 = 1_000;
+/// Exit code of `exec` if its output is closed: 128 + SIGPIPE.
+const EXIT_CODE_OUTPUT_CLOSED: u8 = 141;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct ExecArguments {
-    /// The credential's id; see `anteroom credentials list`.
-    #[arg(long, value_name = "ID")]
-    credential: CredentialId,
+    /// The credential's id; see `anteroom credentials list`. The command runs in a new machine.
+    #[arg(long, value_name = "ID", required_unless_present = "session", conflicts_with = "session")]
+    credential: Option<CredentialId>,
+    /// Run the command in the machine of this session, which `anteroom exec` started.
+    #[arg(long, value_name = "SESSION")]
+    session: Option<SessionId>,
+    /// Give the command a pseudo-terminal. This is the default if standard input and output are a terminal.
+    #[arg(short, long, overrides_with = "no_tty")]
+    tty: bool,
+    /// Give the command pipes, also if standard input and output are a terminal.
+    #[arg(short = 'T', long, overrides_with = "tty")]
+    no_tty: bool,
     /// The command and its arguments. They are passed as they are, without a shell.
     #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true, value_name = "COMMAND")]
     command: Vec<String>,
@@ -64,65 +73,186 @@ pub(super) async fn run(client: &ApiClient, arguments: ExecArguments) -> anyhow:
 }
 
 async fn exec(client: &ApiClient, arguments: ExecArguments) -> anyhow::Result<u8> {
-    let path = format!("/api/credentials/{}/use", arguments.credential);
-    let request = CredentialUseRequest { purpose: UsePurpose::Exec, argv: arguments.command };
+    let is_terminal = std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
+    let tty = (arguments.tty || (is_terminal && !arguments.no_tty)).then(stream::local_tty);
+    if let Some(session) = &arguments.session {
+        let start = ExecStart { argv: arguments.command, tty };
+        let end = run_command_in_session(client, session, start, Streams::standard()?).await;
+        return finish(client, None, end?).await;
+    }
+    let Some(credential) = &arguments.credential else { anyhow::bail!("--credential or --session is required") };
+    let path = format!("/api/credentials/{credential}/use");
+    let request = CredentialUseRequest { purpose: UsePurpose::Exec, argv: arguments.command, attached: true };
     let started: StartResponse = client.call(Method::POST, &path, Some(&request)).await?;
-    let is_interactive = std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
+    let session = &started.session;
     let mut progress = CommandProgress::new();
-    let mut attachment = Attachment::new(client, &started.session.id, progress.stage.subscribe(), is_interactive);
-    let end = run_attached(client, &started.session, &mut attachment, &mut progress).await;
-    // The terminal must be restored before anything is printed.
-    attachment.restore_local_terminal();
-    match end? {
-        ExecEnd::SessionOver(view) => {
-            attachment.print_last_screen(last_screen(client, &view).await)?;
-            Ok(report_outcome(&view, &progress))
+    let stage = progress.stage.subscribe();
+    let followed = watch::follow_session(client, &session.id, |update| progress.update(update));
+    let followed = async {
+        tokio::select! {
+            view = followed => Ok(view?),
+            never = send_heartbeats(client, session) => match never {},
         }
-        ExecEnd::Signal(code) => {
-            let path = format!("/api/auth/session/{}/cancel", started.session.id);
-            let _: SessionView = client.call(Method::POST, &path, None::<&()>).await?;
+    };
+    let start = ExecStart { argv: Vec::new(), tty };
+    let end = run_attached((client, &session.id), start, Streams::standard()?, stage, Some(followed)).await;
+    let end = restore_terminal(end)?;
+    finish(client, Some((&session.id, &progress)), end).await
+}
+
+/// Runs a command in the machine of a running session, with these streams.
+async fn run_in_session(
+    client: &ApiClient,
+    session: &SessionId,
+    argv: Vec<String>,
+    streams: Streams,
+) -> anyhow::Result<ExecEnd> {
+    run_command_in_session(client, session, ExecStart { argv, tty: None }, streams).await
+}
+
+async fn run_command_in_session(
+    client: &ApiClient,
+    session: &SessionId,
+    start: ExecStart,
+    streams: Streams,
+) -> anyhow::Result<ExecEnd> {
+    let stage = channel::Sender::new(CommandStage::Waiting);
+    let followed = None::<std::future::Pending<anyhow::Result<SessionView>>>;
+    let end = run_attached((client, session), start, streams, stage.subscribe(), followed).await;
+    restore_terminal(end)
+}
+
+/// Restores the terminal, which happens before anything is printed.
+fn restore_terminal(end: anyhow::Result<ExecEnd>) -> anyhow::Result<ExecEnd> {
+    match &end {
+        Ok(ExecEnd::Exited { .. } | ExecEnd::SessionOver { .. }) => tty::restore_after_command(),
+        Ok(ExecEnd::Stopped { .. }) | Err(_) => tty::restore(),
+    }
+    end
+}
+
+/// Prints how the command ended. `started`: the session that this process started, and what is known of it. Returns the exit code.
+async fn finish(
+    client: &ApiClient,
+    started: Option<(&SessionId, &CommandProgress)>,
+    end: ExecEnd,
+) -> anyhow::Result<u8> {
+    match (end, started) {
+        (ExecEnd::Exited { code, message }, _) => {
+            if let Some(message) = message {
+                print_status(&message);
+            }
             Ok(code)
+        }
+        (ExecEnd::SessionOver { view: Some(view), exited }, Some((_, progress))) => {
+            Ok(report_outcome(&view, exited, progress))
+        }
+        (ExecEnd::SessionOver { .. }, _) => anyhow::bail!("the session has ended"),
+        (ExecEnd::Stopped { code, why }, started) => {
+            if let Some(why) = why {
+                print_status(&why);
+            }
+            let Some((session, _)) = started else { return Ok(code) };
+            let path = format!("/api/auth/session/{session}/cancel");
+            let cancelled: Result<SessionView, ClientError> = client.call(Method::POST, &path, None::<&()>).await;
+            match cancelled {
+                // It has ended, or the server is away: its machine ends the command.
+                Err(ClientError::Api(_) | ClientError::NoServer { .. }) | Ok(_) => Ok(code),
+                Err(error @ ClientError::InvalidResponse(_)) => Err(error.into()),
+            }
         }
     }
 }
 
 /// The reason why `exec` stopped waiting.
 enum ExecEnd {
+    /// The command has exited, in a session that goes on.
+    Exited {
+        code: u8,
+        /// Why it was not run.
+        message: Option<String>,
+    },
     /// The session has ended.
-    SessionOver(Box<SessionView>),
-    /// This process received a signal; the exit code for it.
-    Signal(u8),
+    SessionOver {
+        /// Its last state, if it was followed.
+        view: Option<Box<SessionView>>,
+        /// The exit status, and why the command was not run.
+        exited: Option<(u8, Option<String>)>,
+    },
+    /// The command did not finish: the exit code, and the reason to print.
+    Stopped { code: u8, why: Option<String> },
 }
 
-/// Copies bytes until the session has ended or this process receives a signal.
+impl ExecEnd {
+    fn lost(why: &str) -> Self {
+        let why = format!("the connection to the command was lost ({why}); the command is ended");
+        Self::Stopped { code: EXIT_CODE_NOT_RUN, why: Some(why) }
+    }
+
+    /// The local output cannot be written.
+    fn output_closed(error: std::io::Error) -> anyhow::Result<Self> {
+        if error.kind() == std::io::ErrorKind::BrokenPipe {
+            return Ok(Self::Stopped { code: EXIT_CODE_OUTPUT_CLOSED, why: None });
+        }
+        Err(error.into())
+    }
+}
+
+/// Copies bytes until the session has ended, or the command cannot go on. `followed` returns the ended session; if it never does, the end
+/// of the command is enough.
 async fn run_attached(
-    client: &ApiClient,
-    session: &SessionView,
-    attachment: &mut Attachment<'_>,
-    progress: &mut CommandProgress,
+    (client, session): (&ApiClient, &SessionId),
+    start: ExecStart,
+    streams: Streams,
+    stage: channel::Receiver<CommandStage>,
+    followed: Option<impl Future<Output = anyhow::Result<SessionView>>>,
 ) -> anyhow::Result<ExecEnd> {
     let mut signals = Signals::new()?;
-    let followed = watch::follow_session(client, &session.id, |update| progress.update(update));
-    let attached = attachment.run();
-    let heartbeats = send_heartbeats(client, session);
-    tokio::pin!(followed, attached, heartbeats);
-    let mut is_attached = true;
-    let end = loop {
-        tokio::select! {
-            view = &mut followed => break ExecEnd::SessionOver(Box::new(view?)),
-            code = signals.any() => break ExecEnd::Signal(code),
-            done = &mut attached, if is_attached => {
-                done?;
-                is_attached = false;
-            }
-            never = &mut heartbeats => match never {},
+    let (to_command, from_here) = mpsc::unbounded_channel();
+    let mut passed_on = PassedOn::new(to_command);
+    let started = channel::Sender::new(false);
+    let is_started = started.subscribe();
+    let is_raw = start.tty.is_some() && std::io::stdin().is_terminal();
+    let stream = ExecStream { client, session, start, is_raw, signals: from_here, stage, started };
+    let is_followed = followed.is_some();
+    let followed = async {
+        match followed {
+            Some(followed) => followed.await,
+            None => std::future::pending().await,
         }
     };
-    if is_attached && matches!(end, ExecEnd::SessionOver(_)) {
-        // The last bytes may arrive after the event of the session's end.
-        let _ = tokio::time::timeout(Duration::from_millis(REMAINING_OUTPUT_MS_MAX), attached).await;
+    let streamed = stream.run(streams);
+    tokio::pin!(followed, streamed);
+    let (mut exited, mut is_streaming) = (None, true);
+    loop {
+        tokio::select! {
+            view = &mut followed => return Ok(ExecEnd::SessionOver { view: Some(Box::new(view?)), exited }),
+            end = &mut streamed, if is_streaming => {
+                is_streaming = false;
+                match end? {
+                    StreamEnd::Exited { code, message } if is_followed => exited = Some((code, message)),
+                    StreamEnd::Exited { code, message } => return Ok(ExecEnd::Exited { code, message }),
+                    StreamEnd::SessionOver if is_followed => {}
+                    StreamEnd::SessionOver => return Ok(ExecEnd::SessionOver { view: None, exited }),
+                    StreamEnd::Lost(why) => return Ok(ExecEnd::lost(&why)),
+                    StreamEnd::OutputClosed(error) => return ExecEnd::output_closed(error),
+                }
+            }
+            signal = signals.next() => {
+                if *is_started.borrow() && is_streaming {
+                    passed_on.pass_on(signal);
+                } else if signal == ExecSignal::Tstp {
+                    signals::suspend();
+                } else {
+                    return Ok(ExecEnd::Stopped { code: signals::exit_code(signal), why: None });
+                }
+            }
+            due = passed_on.wait_due() => match due {
+                Due::Suspension => passed_on.suspend(),
+                Due::End(code) => return Ok(ExecEnd::Stopped { code, why: None }),
+            },
+        }
     }
-    Ok(end)
 }
 
 /// Sends heartbeats, so that a command that runs long without input does not reach the idle timeout.
@@ -194,59 +324,28 @@ impl CommandProgress {
     }
 }
 
-/// The last screen of the terminal. The server keeps it only in memory, so it is lost when the server restarts.
-async fn last_screen(client: &ApiClient, view: &SessionView) -> Vec<String> {
-    match client.get::<ScreenView>(&format!("/api/auth/session/{}/screen", view.id)).await {
-        Ok(screen) => screen.lines,
-        Err(error) => {
-            if view.status == SessionStatus::Completed {
-                print_status(&format!("the last screen of the command is not available: {error}"));
-            }
-            Vec::new()
-        }
-    }
-}
-
 /// Prints a changed credential or a failure, and returns the exit code.
-fn report_outcome(view: &SessionView, progress: &CommandProgress) -> u8 {
-    let code = view.credential_use.as_ref().and_then(|used| used.exit_code);
-    match (view.status, code) {
-        (SessionStatus::Completed, Some(code)) => {
-            if progress.credential_changed {
-                let id =
-                    view.credential_use.as_ref().map_or_else(String::new, |uses| format!(" ({})", uses.credential));
-                print_status(&format!("the command changed the credential; the new version is stored{id}"));
+fn report_outcome(view: &SessionView, exited: Option<(u8, Option<String>)>, progress: &CommandProgress) -> u8 {
+    let recorded = view.credential_use.as_ref().and_then(|used| used.exit_code);
+    if view.status != SessionStatus::Completed || recorded.is_none() {
+        let reason = view.reason.as_ref().map_or("The reason is not recorded.", |reason| &reason.sentence);
+        print_status(&format!("the command did not finish: {reason} See: anteroom diagnose {}", view.id));
+        return EXIT_CODE_NOT_RUN;
+    }
+    if progress.credential_changed {
+        let id = view.credential_use.as_ref().map_or_else(String::new, |uses| format!(" ({})", uses.credential));
+        print_status(&format!("the command changed the credential; the new version is stored{id}"));
+    }
+    match exited {
+        Some((code, message)) => {
+            if let Some(message) = message {
+                print_status(&message);
             }
-            u8::try_from(code).unwrap_or(EXIT_CODE_NOT_RUN)
+            code
         }
-        (_, _) => {
-            let reason = view.reason.as_ref().map_or("The reason is not recorded.", |reason| &reason.sentence);
-            print_status(&format!("the command did not finish: {reason} See: anteroom diagnose {}", view.id));
+        None => {
+            print_status("the session has ended without the command's exit status");
             EXIT_CODE_NOT_RUN
-        }
-    }
-}
-
-/// The signals that end `exec`. In raw mode Ctrl-C is input for the command, not a signal.
-struct Signals {
-    interrupt: tokio::signal::unix::Signal,
-    terminate: tokio::signal::unix::Signal,
-    hang_up: tokio::signal::unix::Signal,
-}
-
-impl Signals {
-    fn new() -> std::io::Result<Self> {
-        let [interrupt, terminate, hang_up] =
-            [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()].map(signal);
-        Ok(Self { interrupt: interrupt?, terminate: terminate?, hang_up: hang_up? })
-    }
-
-    /// Waits for a signal and returns the exit code that a shell uses for it.
-    async fn any(&mut self) -> u8 {
-        tokio::select! {
-            _ = self.interrupt.recv() => 130,
-            _ = self.terminate.recv() => 143,
-            _ = self.hang_up.recv() => 129,
         }
     }
 }

@@ -130,10 +130,15 @@ enum Command {
     Auth(auth::AuthCommand),
     /// Sign in to a tool: print the link, show progress, and store the credential or write it to a file.
     Login(login::LoginArguments),
-    /// Run a command with a stored credential in a new machine, attached to this terminal.
+    /// Run a command with a stored credential in a new machine, with the input, output and errors of this process.
     ///
-    /// Exits with the command's exit code, with 127 if the machine has no such command, or with 125 if no machine could run it.
+    /// Exits with the command's exit code (128 + number if a signal ended it), with 127 if the machine has no such command, with 126 if
+    /// it cannot be executed, or with 125 if no machine could run it or the connection was lost.
     Exec(exec::ExecArguments),
+    /// Show the terminal of a session in this terminal. Enter, then `~.`, detaches.
+    Attach(exec::attach::AttachArguments),
+    /// Copy files and directories into and out of the machine of a session that `anteroom exec` started.
+    Cp(exec::copy_files::CopyArguments),
     /// List, check, lease, renew and delete stored credentials.
     #[command(subcommand)]
     Credentials(credentials::CredentialsCommand),
@@ -355,6 +360,8 @@ async fn run_with_server(config: &Config, client: &ApiClient, command: Command) 
         Command::Doctor { json, .. } => doctor::leaks::run(config, client, json).await,
         Command::Login(arguments) => login::run(client, arguments).await,
         Command::Exec(arguments) => exec::run(client, arguments).await,
+        Command::Attach(arguments) => exec::attach::run(client, arguments).await,
+        Command::Cp(arguments) => exec::copy_files::run(client, arguments).await,
         Command::Credentials(command) => credentials::run(client, command).await,
         Command::Sessions(arguments) => sessions::run(client, arguments).await,
         Command::Top(arguments) => top::run(client, arguments).await,

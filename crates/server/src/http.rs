@@ -23,6 +23,7 @@ mod entity_tag;
 mod erase;
 mod error_response;
 pub(crate) mod event_streams;
+mod exec_socket;
 mod extract;
 pub(crate) mod health;
 mod helpers;
@@ -257,6 +258,7 @@ fn api() -> OpenApiRouter<App> {
         .routes(routes!(credentials::list_credentials))
         .routes(routes!(credential_uses::get_credential))
         .routes(routes!(credential_uses::start_credential_use))
+        .routes(routes!(exec_socket::open_exec_socket))
         .routes(routes!(credential_uses::get_screen))
         .routes(routes!(credentials::lease_credential))
         .routes(routes!(credentials::delete_credential))

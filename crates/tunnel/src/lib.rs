@@ -25,6 +25,7 @@ mod activity;
 mod close_signal;
 mod connect_with_backoff;
 pub mod desktop_input;
+mod exec;
 #[cfg(feature = "fuzzing")]
 pub mod fuzzing;
 mod proxy;
@@ -38,6 +39,7 @@ pub mod viewer_rate;
 pub use activity::SessionActivity;
 pub use close_signal::{CloseCause, CloseSignal};
 pub use connect_with_backoff::{PrefixedStream, connect_with_backoff};
+pub use exec::{ExecReport, ExecTunnel, accept_exec_websocket};
 pub use proxy::Tunnel;
 pub use view_only::{ENCODINGS_MAX, ViewOnlyFilter};
 pub use viewer_error::ViewerError;

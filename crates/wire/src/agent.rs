@@ -15,6 +15,7 @@
 //! | `GET /screen` | → [`Screen`] | the terminal as text; during a credential use with the scrollback, and after the command has exited its final screen |
 //! | `CONNECT` [`DESKTOP_AUTHORITY`] | raw RFB, both ways | desktop |
 //! | `CONNECT` [`TERMINAL_AUTHORITY`] | raw terminal bytes, both ways; headers [`TERMINAL_ID_HEADER`], [`TERMINAL_COLS_HEADER`], [`TERMINAL_ROWS_HEADER`] | terminal |
+//! | `CONNECT` [`EXEC_AUTHORITY`](crate::exec::EXEC_AUTHORITY) | messages of [`crate::exec`], both ways | a command with its own streams, in a machine that uses a credential |
 //!
 //! Agent → controller (port [`CONTROLLER_SERVER_PORT`](crate::channel::CONTROLLER_SERVER_PORT), HTTP/2, the controller is the server; every request but
 //! `CONNECT` has `Authorization: Bearer <agent token>`):

@@ -105,6 +105,10 @@ pub struct CredentialUseRequest {
     /// For `exec`: program, then arguments, at most 256 and 64 KiB together. Otherwise absent.
     #[serde(default)]
     pub argv: Vec<String>,
+    /// For `exec`: the command waits for its caller, who starts it through `GET /api/auth/session/{id}/exec` and exchanges its standard
+    /// streams there (docs/exec.md). Otherwise it runs in the session's terminal as soon as the machine is ready.
+    #[serde(default)]
+    pub attached: bool,
 }
 
 /// 202: the session exists, its machine is being started.

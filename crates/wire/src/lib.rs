@@ -15,6 +15,7 @@ pub mod channel;
 pub mod diagnosis;
 pub mod end_reason;
 mod error_chain;
+pub mod exec;
 pub mod guest_text;
 pub mod id;
 pub mod operator_reports;

@@ -1,7 +1,6 @@
 //! The agent's HTTP API, on the channel on which the agent is the HTTP/2 server: the routes of `anteroom_wire::agent`. Errors have a
 //! [`ProblemBody`](anteroom_wire::ProblemBody).
 
-mod pty_stream;
 mod sign_in;
 mod streams;
 
@@ -11,6 +10,7 @@ use anteroom_wire::{
     Problem,
     agent::{DESKTOP_AUTHORITY, TERMINAL_AUTHORITY},
     channel,
+    exec::EXEC_AUTHORITY,
 };
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
@@ -65,6 +65,7 @@ async fn route(agent: &Arc<Agent>, request: Request<Incoming>) -> Result<ApiResp
         return match authority.as_str() {
             DESKTOP_AUTHORITY => streams::open_desktop(agent, request).await,
             TERMINAL_AUTHORITY => streams::open_terminal(agent, request),
+            EXEC_AUTHORITY => streams::open_exec(agent, request),
             _ => Err(ApiError::new(Problem::PathNotFound, format!("nothing to connect to at {authority:?}"))),
         };
     }

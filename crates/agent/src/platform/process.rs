@@ -11,6 +11,8 @@ use tokio::net::unix::pipe;
 
 /// Exit code reported for a command that could not be started, as a shell reports it.
 pub(crate) const EXIT_CODE_NOT_STARTED: i32 = 127;
+/// Exit code reported for a file that cannot be executed, as a shell reports it.
+pub(crate) const EXIT_CODE_NOT_EXECUTABLE: i32 = 126;
 
 /// A command for `program` with an empty environment. No shell is involved.
 #[expect(

@@ -38,6 +38,23 @@ pub(crate) struct Child {
     running: Arc<Mutex<Running>>,
 }
 
+/// The process group of a running child.
+pub(crate) struct ProcessGroup {
+    leader: Pid,
+    running: Arc<Mutex<Running>>,
+}
+
+impl ProcessGroup {
+    /// Sends a signal to the group. Nothing happens once its leader has ended.
+    pub(crate) fn signal(&self, signal: Signal) {
+        // A child in the table has not been reaped, so its id cannot have been reused.
+        let running = self.running.lock();
+        if running.contains_key(&self.leader) {
+            let _ = rustix::process::kill_process_group(self.leader, signal);
+        }
+    }
+}
+
 impl ProcessTable {
     /// Starts the reaper loop. `die_with_agent`: the kernel kills each child when the agent ends (PID 1 does not need this: its end is
     /// the end of the machine).
@@ -106,6 +123,11 @@ impl Child {
     /// The process id.
     pub(crate) fn pid(&self) -> u32 {
         self.pid.as_raw_nonzero().get().unsigned_abs()
+    }
+
+    /// The process group that the process leads.
+    pub(crate) fn process_group(&self) -> ProcessGroup {
+        ProcessGroup { leader: self.pid, running: self.running.clone() }
     }
 
     /// Waits until the process has ended.

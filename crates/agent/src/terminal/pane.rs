@@ -18,9 +18,9 @@ use crate::sign_in::tool::ToolCommand;
 use serde::{Deserialize, Serialize};
 
 /// How long a tool may take to end after SIGHUP, milliseconds.
-const HANGUP_MS_MAX: u64 = 1_000;
+pub(crate) const HANGUP_MS_MAX: u64 = 1_000;
 /// How long it may take after SIGTERM, before it is killed, milliseconds.
-const TERMINATE_MS_MAX: u64 = 2_000;
+pub(crate) const TERMINATE_MS_MAX: u64 = 2_000;
 
 /// A command of the agent to the pane.
 #[derive(Debug, Serialize, Deserialize)]

@@ -24,7 +24,7 @@ fn claim_with_use(purpose: UsePurpose, script: &str) -> Claim {
     tool.credential.status_argv = shell("echo asked >> status; exit 5");
     let argv = if purpose == UsePurpose::Check { Vec::new() } else { shell(script) };
     let files = vec![file(".demo/auth.json", 0o640, STORED), file(".demo/account", 0o600, ACCOUNT)];
-    Claim { use_credential: Some(UseCredential { purpose, files, argv }), ..claim(tool) }
+    Claim { use_credential: Some(UseCredential { purpose, files, argv, attached: false }), ..claim(tool) }
 }
 
 fn claim_with_check(status: &str) -> Claim {

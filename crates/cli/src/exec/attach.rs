@@ -1,195 +1,191 @@
-//! Connects to the machine's terminal: obtains a ticket, opens a WebSocket and copies bytes in both directions. Reconnects when
-//! the machine is replaced.
+//! `anteroom attach SESSION`: the session's terminal in this terminal, as the page shows it. Connects again when the machine is replaced.
 
-use super::{CommandStage, SIZE_WITHOUT_TERMINAL, scrollback::Scrollback, tty};
+use super::{print_status, tty};
 use crate::client::{ApiClient, ClientError, LocalWebSocket};
-use anteroom_wire::{
-    EndReason, Problem, SessionId,
-    agent::TerminalSize,
-    api::{ScreenView, Ticket},
-};
+use anteroom_controller::config::Config;
+use anteroom_wire::{EndReason, Problem, SessionId, agent::TerminalSize, api::Ticket};
 use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
 use http::Method;
 use std::{
-    io::{Read, Write},
+    io::{IsTerminal, Read, Write},
+    process::ExitCode,
     time::Duration,
 };
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
-    sync::{mpsc, watch},
-    time::Instant,
+    sync::mpsc,
 };
 use tokio_tungstenite::tungstenite::Message;
 
 /// Delay between two connection attempts, milliseconds.
-const RETRY_MS: u64 = 200;
-/// Interval between two screen snapshots when the output is not a terminal, milliseconds.
-const SNAPSHOT_INTERVAL_MS: u64 = 250;
+const RETRY_MS: u64 = 500;
 /// Size of one read of standard input, bytes.
 const INPUT_BYTES: usize = 4 * 1024;
 /// Number of reads that are buffered.
 const INPUT_READS_MAX: usize = 16;
-/// End of input at the beginning of a line: Ctrl-D.
-const END_OF_INPUT: &[u8] = b"\x04";
-/// End of input within a line: the first Ctrl-D only submits the line.
-const END_WITHIN_LINE: &[u8] = b"\x04\x04";
+/// Size of the machine's terminal if that of the local one is not known.
+const DEFAULT_SIZE: TerminalSize = TerminalSize { cols: 80, rows: 24 };
 
-/// A connection to the machine's terminal.
-pub(super) struct Attachment<'a> {
-    client: &'a ApiClient,
-    session: &'a SessionId,
-    stage: watch::Receiver<CommandStage>,
-    /// Whether standard input and output are a terminal.
-    is_interactive: bool,
-    /// Standard input; `None` before the command runs and after its end.
-    input: Option<mpsc::Receiver<Vec<u8>>>,
-    scrollback: Scrollback,
-    /// Set from the first output on, if interactive.
-    raw_mode: Option<tty::RawMode>,
+#[derive(Debug, clap::Args)]
+pub(crate) struct AttachArguments {
+    /// The session's id; see `anteroom sessions`.
+    session: SessionId,
 }
 
-/// The reason why a socket ended.
+/// Why a socket ended.
 enum SocketEnd {
     /// The server closed it, or the connection was lost.
     Closed,
-    /// The server closed it because the session has ended.
-    SessionOver,
-    /// A local error: standard output cannot be written.
-    Failed(anyhow::Error),
+    /// The session has ended.
+    SessionOver(String),
+    /// The user detached, or the local terminal is closed.
+    Detached,
 }
 
-impl<'a> Attachment<'a> {
-    pub(super) fn new(
-        client: &'a ApiClient,
-        session: &'a SessionId,
-        stage: watch::Receiver<CommandStage>,
-        is_interactive: bool,
-    ) -> Self {
-        Self { client, session, stage, is_interactive, input: None, scrollback: Scrollback::default(), raw_mode: None }
-    }
+pub(crate) async fn run(config: &Config, arguments: AttachArguments) -> anyhow::Result<ExitCode> {
+    anyhow::ensure!(
+        std::io::stdin().is_terminal() && std::io::stdout().is_terminal(),
+        "standard input and output must be a terminal"
+    );
+    let client = ApiClient::new(&config.state_dir);
+    let [mut terminated, mut hung_up] = [signal(SignalKind::terminate())?, signal(SignalKind::hangup())?];
+    let attached = tokio::select! {
+        attached = attach(&client, &arguments.session) => attached.map(|()| 0),
+        _ = terminated.recv() => Ok(143),
+        _ = hung_up.recv() => Ok(129),
+    };
+    tty::restore();
+    attached.map(ExitCode::from)
+}
 
-    /// Copies bytes until the session has ended.
-    ///
-    /// # Errors
-    /// The terminal cannot be read or written, or the session belongs to another caller.
-    pub(super) async fn run(&mut self) -> anyhow::Result<()> {
-        let mut resized = signal(SignalKind::window_change())?;
-        loop {
-            match self.open().await {
-                Ok(socket) => match self.copy(socket, &mut resized).await {
-                    SocketEnd::Closed => {}
-                    SocketEnd::SessionOver => return Ok(()),
-                    SocketEnd::Failed(error) => return Err(error),
-                },
-                // The terminal is not ready, the session has ended, or the server is not reachable: `watch::follow` reports it.
-                Err(ClientError::Api(body)) if body.code == Problem::NotOwner.code() => {
-                    return Err(ClientError::Api(body).into());
+async fn attach(client: &ApiClient, session: &SessionId) -> anyhow::Result<()> {
+    let mut resized = signal(SignalKind::window_change())?;
+    let mut input = None;
+    loop {
+        match open(client, session).await {
+            Ok(socket) => match copy(socket, &mut input, &mut resized).await? {
+                SocketEnd::Closed => print_status("the connection was closed; connecting again"),
+                SocketEnd::Detached => {
+                    tty::restore();
+                    print_status(&format!("detached; again: anteroom attach {session}"));
+                    return Ok(());
                 }
-                Err(_) => {}
-            }
-            if *self.stage.borrow() == CommandStage::Ended {
-                return Ok(());
-            }
-            tokio::time::sleep(Duration::from_millis(RETRY_MS)).await;
-        }
-    }
-
-    async fn open(&self) -> Result<LocalWebSocket, ClientError> {
-        let path = format!("/api/auth/session/{}", self.session);
-        let request = serde_json::json!({ "purpose": "terminal" });
-        let ticket: Ticket = self.client.call(Method::POST, &format!("{path}/ticket"), Some(&request)).await?;
-        // The size is set before the first byte: a snapshot before a later resize could show only a part of the screen.
-        let TerminalSize { cols, rows } = self.size();
-        let path = format!("{path}/terminal?cols={cols}&rows={rows}");
-        self.client.open_websocket(&path, &format!("binary, ticket.{}", ticket.ticket)).await
-    }
-
-    fn size(&self) -> TerminalSize {
-        if self.is_interactive { tty::terminal_size().unwrap_or(SIZE_WITHOUT_TERMINAL) } else { SIZE_WITHOUT_TERMINAL }
-    }
-
-    async fn copy(&mut self, mut socket: LocalWebSocket, resized: &mut Signal) -> SocketEnd {
-        let (mut has_output, mut is_changed) = (false, false);
-        let mut snapshots = tokio::time::interval_at(Instant::now(), Duration::from_millis(SNAPSHOT_INTERVAL_MS));
-        loop {
-            let is_running = *self.stage.borrow_and_update() == CommandStage::Running;
-            // Input before the first output could be lost: the terminal may not exist yet.
-            if is_running && has_output && self.input.is_none() {
-                self.input = Some(read_input());
-            }
-            let is_interactive = self.is_interactive;
-            let sent = tokio::select! {
-                message = socket.next() => match message {
-                    Some(Ok(Message::Binary(bytes))) => {
-                        is_changed = true;
-                        if let Err(error) = self.show(&bytes) {
-                            return SocketEnd::Failed(error.into());
-                        }
-                        // The first output shows that the terminal exists and can be resized.
-                        if has_output {
-                            continue;
-                        }
-                        has_output = true;
-                        socket.send(resize_message(self.size())).await
-                    }
-                    Some(Ok(Message::Close(Some(frame)))) if u16::from(frame.code) == EndReason::CLOSE_CODE => {
-                        return SocketEnd::SessionOver;
-                    }
-                    Some(Ok(Message::Close(_)) | Err(_)) | None => return SocketEnd::Closed,
-                    Some(Ok(Message::Text(_) | Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => continue,
-                },
-                _ = resized.recv(), if is_interactive => socket.send(resize_message(self.size())).await,
-                part = next_input(&mut self.input), if has_output => socket.send(Message::Binary(Bytes::from(part))).await,
-                _ = snapshots.tick(), if !is_interactive && is_changed && is_running => {
-                    is_changed = false;
-                    match self.print_new_lines().await {
-                        Ok(()) => continue,
-                        Err(error) => return SocketEnd::Failed(error.into()),
-                    }
+                SocketEnd::SessionOver(reason) => {
+                    tty::restore();
+                    print_status(&format!("the session has ended ({reason})"));
+                    return Ok(());
                 }
-                _ = self.stage.changed() => continue,
-            };
-            if sent.is_err() {
-                return SocketEnd::Closed;
+            },
+            Err(ClientError::Api(body)) if !is_temporary(&body.code) => return Err(ClientError::Api(body).into()),
+            Err(ClientError::Api(_)) => {}
+            Err(error @ (ClientError::NoServer { .. } | ClientError::InvalidResponse(_))) => {
+                if input.is_none() {
+                    return Err(error.into());
+                }
             }
         }
-    }
-
-    /// Writes output bytes to the local terminal if interactive; switches it to raw mode first.
-    fn show(&mut self, bytes: &[u8]) -> std::io::Result<()> {
-        if !self.is_interactive {
-            return Ok(());
-        }
-        if self.raw_mode.is_none() {
-            self.raw_mode = Some(tty::RawMode::enable()?);
-        }
-        write_stdout(bytes)
-    }
-
-    /// Prints the new lines of the machine's terminal.
-    async fn print_new_lines(&mut self) -> std::io::Result<()> {
-        // Errors are ignored: the last screen is printed when the session has ended.
-        let path = format!("/api/auth/session/{}/screen", self.session);
-        match self.client.get::<ScreenView>(&path).await {
-            Ok(screen) => print_lines(&self.scrollback.new_lines(screen.lines, false)),
-            Err(_) => Ok(()),
-        }
-    }
-
-    /// Restores the local terminal.
-    pub(super) fn restore_local_terminal(&mut self) {
-        self.raw_mode = None;
-    }
-
-    /// Prints the last screen: if interactive all of it, since the alternate screen was closed; otherwise only the new lines.
-    pub(super) fn print_last_screen(&mut self, lines: Vec<String>) -> std::io::Result<()> {
-        if self.is_interactive { print_lines(&lines) } else { print_lines(&self.scrollback.new_lines(lines, true)) }
+        tokio::time::sleep(Duration::from_millis(RETRY_MS)).await;
     }
 }
 
-fn resize_message(size: TerminalSize) -> Message {
-    Message::text(format!("{{\"type\":\"resize\",\"cols\":{},\"rows\":{}}}", size.cols, size.rows))
+fn is_temporary(code: &str) -> bool {
+    [Problem::NotReady, Problem::AgentUnreachable, Problem::TooManyRequests, Problem::ShuttingDown]
+        .map(Problem::code)
+        .contains(&code)
+}
+
+async fn open(client: &ApiClient, session: &SessionId) -> Result<LocalWebSocket, ClientError> {
+    let path = format!("/api/auth/session/{session}");
+    let request = serde_json::json!({ "purpose": "terminal" });
+    let ticket: Ticket = client.call(Method::POST, &format!("{path}/ticket"), Some(&request)).await?;
+    let TerminalSize { cols, rows } = size();
+    let path = format!("{path}/terminal?cols={cols}&rows={rows}");
+    client.open_websocket(&path, &format!("binary, ticket.{}", ticket.ticket)).await
+}
+
+fn size() -> TerminalSize {
+    tty::exec_size()
+        .map_or(DEFAULT_SIZE, |size| TerminalSize { cols: size.width.clamp(2, 500), rows: size.height.clamp(2, 300) })
+}
+
+async fn copy(
+    mut socket: LocalWebSocket,
+    input: &mut Option<mpsc::Receiver<Vec<u8>>>,
+    resized: &mut Signal,
+) -> anyhow::Result<SocketEnd> {
+    let mut detach = DetachKeys::default();
+    loop {
+        let sent = tokio::select! {
+            message = socket.next() => match message {
+                Some(Ok(Message::Binary(bytes))) => {
+                    if input.is_none() {
+                        tty::enable_raw_mode()?;
+                        *input = Some(read_input());
+                    }
+                    write_stdout(&bytes)?;
+                    continue;
+                }
+                Some(Ok(Message::Close(Some(frame)))) if u16::from(frame.code) == EndReason::CLOSE_CODE => {
+                    return Ok(SocketEnd::SessionOver(frame.reason.to_string()));
+                }
+                Some(Ok(Message::Close(_)) | Err(_)) | None => return Ok(SocketEnd::Closed),
+                Some(Ok(Message::Text(_) | Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => continue,
+            },
+            _ = resized.recv() => {
+                let TerminalSize { cols, rows } = size();
+                socket.send(Message::text(format!("{{\"type\":\"resize\",\"cols\":{cols},\"rows\":{rows}}}"))).await
+            }
+            part = next_input(input) => {
+                let Some(part) = part else { return Ok(SocketEnd::Detached) };
+                let Some(part) = detach.filter(part) else { return Ok(SocketEnd::Detached) };
+                socket.send(Message::Binary(Bytes::from(part))).await
+            }
+        };
+        if sent.is_err() {
+            return Ok(SocketEnd::Closed);
+        }
+    }
+}
+
+/// Recognises `~.` at the beginning of a line, as `ssh` does.
+#[derive(Default)]
+struct DetachKeys {
+    typed: Typed,
+}
+
+#[derive(Default, Clone, Copy, PartialEq, Eq)]
+enum Typed {
+    #[default]
+    LineStart,
+    Tilde,
+    Other,
+}
+
+impl DetachKeys {
+    /// The input for the machine; `None`: the user detaches. A `~` at the beginning of a line waits for the next key.
+    fn filter(&mut self, input: Vec<u8>) -> Option<Vec<u8>> {
+        let mut passed = Vec::with_capacity(input.len() + 1);
+        for byte in input {
+            match (self.typed, byte) {
+                (Typed::Tilde, b'.') => return None,
+                (Typed::Tilde, b'~') => {
+                    passed.push(b'~');
+                    self.typed = Typed::Other;
+                    continue;
+                }
+                (Typed::Tilde, _) => passed.push(b'~'),
+                (Typed::LineStart, b'~') => {
+                    self.typed = Typed::Tilde;
+                    continue;
+                }
+                (Typed::LineStart | Typed::Other, _) => {}
+            }
+            passed.push(byte);
+            self.typed = if matches!(byte, b'\r' | b'\n') { Typed::LineStart } else { Typed::Other };
+        }
+        Some(passed)
+    }
 }
 
 fn write_stdout(bytes: &[u8]) -> std::io::Result<()> {
@@ -200,48 +196,43 @@ fn write_stdout(bytes: &[u8]) -> std::io::Result<()> {
     })
 }
 
-fn print_lines(lines: &[String]) -> std::io::Result<()> {
-    let mut text = String::new();
-    for line in lines {
-        text.push_str(line);
-        text.push('\n');
-    }
-    write_stdout(text.as_bytes())
-}
-
-/// The next input; pending forever if there is none.
-async fn next_input(input: &mut Option<mpsc::Receiver<Vec<u8>>>) -> Vec<u8> {
-    let part = match input {
+/// The next input; `None`: it has ended; pending for ever before the first output.
+async fn next_input(input: &mut Option<mpsc::Receiver<Vec<u8>>>) -> Option<Vec<u8>> {
+    match input {
         Some(input) => input.recv().await,
-        None => None,
-    };
-    match part {
-        Some(part) => part,
         None => std::future::pending().await,
     }
 }
 
-/// Reads standard input in a separate thread that ends with the process, because a read of a terminal cannot be cancelled. The end
-/// of a pipe or file is sent as Ctrl-D.
+/// Reads standard input in a thread that ends with the process: a read of a terminal cannot be cancelled.
 fn read_input() -> mpsc::Receiver<Vec<u8>> {
     let (sender, receiver) = mpsc::channel(INPUT_READS_MAX);
     std::thread::spawn(move || {
         let mut stdin = std::io::stdin().lock();
         let mut buffer = [0; INPUT_BYTES];
-        let mut is_line_complete = true;
-        while let Ok(count) = stdin.read(&mut buffer) {
-            let bytes = match buffer[..count].last() {
-                Some(last) => {
-                    is_line_complete = matches!(last, b'\n' | b'\r');
-                    &buffer[..count]
-                }
-                None if is_line_complete => END_OF_INPUT,
-                None => END_WITHIN_LINE,
-            };
-            if sender.blocking_send(bytes.to_vec()).is_err() || count == 0 {
+        while let Ok(count @ 1..) = stdin.read(&mut buffer) {
+            if sender.blocking_send(buffer[..count].to_vec()).is_err() {
                 return;
             }
         }
     });
     receiver
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tilde_and_full_stop_at_the_beginning_of_a_line_detach() {
+        let filter = |parts: &[&str]| {
+            let mut keys = DetachKeys::default();
+            let passed: Option<Vec<Vec<u8>>> = parts.iter().map(|part| keys.filter(part.as_bytes().to_vec())).collect();
+            passed.map(|parts| String::from_utf8(parts.concat()).unwrap())
+        };
+        assert_eq!(filter(&["~."]), None);
+        assert_eq!(filter(&["ls\r~", "."]), None);
+        assert_eq!(filter(&["a~.\r"]), Some("a~.\r".to_owned()));
+        assert_eq!(filter(&["~/bin\r", "~~.\r"]), Some("~/bin\r~.\r".to_owned()));
+    }
 }

@@ -57,7 +57,7 @@ async fn start_due_checks(server_context: &ServerContext, attempts: &mut RecentA
     let checked_before = unix_time::now_unix_ms().saturating_sub(every_s.saturating_mul(1_000));
     for row in due(server_context, checked_before, capacity, attempts).await? {
         attempts.0.insert(row.id.clone(), Instant::now());
-        let request = CredentialUseRequest { purpose: UsePurpose::Check, argv: Vec::new() };
+        let request = CredentialUseRequest { purpose: UsePurpose::Check, argv: Vec::new(), attached: false };
         match for_use::start_credential_use_as(server_context, &server_context.local_operator, &row, &request).await {
             Ok(session) => {
                 tracing::info!(outcome = "check_started", credential = %row.id, session = %session.id, checked_at = unix_time::format_rfc3339(row.checked_at_ms), "credential check started");

@@ -56,6 +56,8 @@ pub struct ActiveSession {
     pub egress_gate: OnceLock<MachineEgressGate>,
     /// A permit for each terminal that may be open.
     pub terminal_permits: Arc<Semaphore>,
+    /// A permit for each exec channel that may be open.
+    pub exec_permits: Arc<Semaphore>,
     /// The rates of what its viewers and its machine may repeat.
     pub request_rates: RequestRates,
     /// Held while the sign-in method is changed.
@@ -126,6 +128,7 @@ impl ActiveSession {
             egress_faults: Mutex::default(),
             egress_gate: OnceLock::new(),
             terminal_permits: Arc::new(Semaphore::new(TERMINALS_MAX)),
+            exec_permits: Arc::new(Semaphore::new(EXECS_MAX)),
             request_rates: RequestRates::default(),
             method_lock: tokio::sync::Mutex::new(()),
             timeline_budget: Mutex::default(),
@@ -227,6 +230,8 @@ impl ActiveSession {
 /// Open terminals of one session: its user's devices, a helper, and `anteroom exec`. The channel has streams for as many and for all other
 /// requests.
 pub const TERMINALS_MAX: usize = 8;
+/// The maximum number of exec channels of one session. An agent has as many.
+pub const EXECS_MAX: usize = 8;
 
 /// Hosts that the egress summary of one session counts separately.
 pub const EGRESS_HOSTS_MAX: usize = 200;

@@ -7,9 +7,16 @@ use crate::{
 };
 use anteroom_machine::{ByteStream, Channels};
 use anteroom_store::SessionRow;
-use anteroom_wire::{Problem, SessionId, agent::TerminalSize};
+use anteroom_wire::{
+    Problem, SessionId,
+    agent::TerminalSize,
+    exec::{ExecStart, START, length_prefix},
+};
 use std::{sync::Arc, time::Duration};
-use tokio::time::{Instant, sleep_until};
+use tokio::{
+    io::AsyncWriteExt,
+    time::{Instant, sleep_until},
+};
 
 /// The row and state of an active session.
 ///
@@ -106,4 +113,26 @@ pub async fn reach_terminal(
         .open_terminal(name, size)
         .await
         .map_err(|error| ApiError::new(Problem::AgentUnreachable, chain(&error)))
+}
+
+/// Opens an exec channel to the machine's agent and sends the start on it.
+///
+/// # Errors
+/// The reason why it cannot be opened.
+pub async fn reach_exec(
+    context: &SessionContext,
+    session: &ActiveSession,
+    start: &ExecStart,
+) -> Result<ByteStream, ApiError> {
+    let channels = open_channels(context, session).await?;
+    let mut stream =
+        channels.agent.open_exec().await.map_err(|error| ApiError::new(Problem::AgentUnreachable, chain(&error)))?;
+    let start = serde_json::to_vec(start).map_err(ApiError::internal)?;
+    let message = [&length_prefix(1 + start.len())[..], &[START], &start].concat();
+    let sent = async {
+        stream.write_all(&message).await?;
+        stream.flush().await
+    };
+    sent.await.map_err(|error| ApiError::new(Problem::AgentUnreachable, error.to_string()))?;
+    Ok(stream)
 }

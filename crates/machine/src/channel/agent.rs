@@ -10,6 +10,7 @@ use anteroom_wire::{
     channel::{
         CONNECTION_WINDOW_BYTES, FRAME_BYTES_MAX, HEADER_LIST_BYTES_MAX, SEND_BUFFER_BYTES, STREAM_WINDOW_BYTES,
     },
+    exec::EXEC_AUTHORITY,
 };
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode};
@@ -274,6 +275,14 @@ impl AgentClient {
             .header(TERMINAL_COLS_HEADER, size.cols)
             .header(TERMINAL_ROWS_HEADER, size.rows);
         self.connect(call, request).await
+    }
+
+    /// `CONNECT exec:1`: messages of [`anteroom_wire::exec`].
+    ///
+    /// # Errors
+    /// See [`AgentError`].
+    pub async fn open_exec(&self) -> Result<ByteStream, AgentError> {
+        self.connect("CONNECT exec", Request::builder().uri(EXEC_AUTHORITY)).await
     }
 
     async fn get<T: DeserializeOwned>(

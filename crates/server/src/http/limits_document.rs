@@ -22,13 +22,14 @@ use anteroom_controller::{
     },
     session::{
         accept_delivery::FILES_MAX,
-        active_session::{EGRESS_HOSTS_MAX, TERMINALS_MAX},
+        active_session::{EGRESS_HOSTS_MAX, EXECS_MAX, TERMINALS_MAX},
         grant_host::GRANTS_PER_SESSION_MAX,
     },
 };
 use anteroom_egress::{
     CHECKED_HOSTS_MAX, CLIENT_HELLO_BYTES_MAX, EgressSettings, NAME_BYTES_MAX, PROXY_HEAD_BYTES_MAX,
 };
+use anteroom_wire::exec;
 
 /// One row of the table.
 struct Row {
@@ -229,6 +230,15 @@ fn sessions_and_sockets(limits: &ServerLimits) -> Vec<Row> {
             "helpers",
             anteroom_controller::session::helpers::HELPERS_MAX,
             "429 `too_many_helpers`",
+        ),
+        row("commands of one session with their own streams", "commands", EXECS_MAX, "429 `too_many_viewers`"),
+        row("message of a command with its own streams", "bytes", exec::PAYLOAD_BYTES_MAX, "close code 4413"),
+        row("first message of it", "bytes", exec::START_BYTES_MAX, "the connection is closed"),
+        row(
+            "input of a command that it has not read",
+            "bytes",
+            exec::STDIN_WINDOW_BYTES,
+            "the command is ended: clients wait until it is granted",
         ),
         row("terminals of one session", "terminals", TERMINALS_MAX, "429 `too_many_viewers`, close code 4429"),
         row("files of a credential", "files", FILES_MAX, "the delivery is rejected"),

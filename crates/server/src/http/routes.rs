@@ -115,6 +115,7 @@ pub const ROUTES: &[Route] = &[
         Exempt("the handler records each viewer"),
         TicketClass,
     ),
+    route(GET, "/api/auth/session/{id}/exec", Caller(UseCredential), Recorded(Deed::CredentialUse), TicketClass),
     route(GET, "/api/me", Caller(ReadSelf), Unrecorded, Read),
     // The handler permits only browsers that signed in with the identity provider.
     route(POST, "/api/oidc/confirm", Caller(ReadSelf), Exempt(BEGINS), Login),

@@ -28,7 +28,7 @@ use anteroom_store::{Role, Sha256Hex, TicketPurpose};
 use anteroom_tunnel::{Tunnel, TunnelEnd, TunnelReport, ViewOnlyFilter, WEBSOCKET_SUBPROTOCOL};
 use anteroom_wire::{Problem, ProblemBody, SessionId, TimelineKind, agent::TerminalSize};
 use axum::{
-    extract::{FromRequestParts, Query, Request, State, WebSocketUpgrade},
+    extract::{FromRequestParts, Query, Request, State, WebSocketUpgrade, ws::rejection::WebSocketUpgradeRejection},
     http::{HeaderMap, header},
     response::{IntoResponse, Response},
 };
@@ -98,7 +98,7 @@ pub(super) async fn open_desktop_socket(State(app): State<App>, request: Request
 }
 
 /// The body that closes the socket; the fault that caused it is logged.
-fn answer(error: ApiError) -> ProblemBody {
+pub(super) fn answer(error: ApiError) -> ProblemBody {
     error.log_fault();
     error.body()
 }
@@ -312,18 +312,23 @@ async fn admit_viewer(
         (Err(error), Ok(upgrade)) => Err(reject(app, is_browser, upgrade, error)),
         (Err(error), Err(_)) => Err(ErrorResponse(error).into_response()),
         (Ok(admitted), Err(rejection)) => {
-            let detail = format!("expected a WebSocket handshake: {rejection}");
-            // What only browsers and other WebSocket clients send is there, and what a proxy removes is not.
-            let is_stripped = headers.contains_key(header::SEC_WEBSOCKET_KEY) && !headers.contains_key(header::UPGRADE);
-            if !is_stripped {
-                return Err(ErrorResponse(ApiError::new(Problem::Malformed, detail)).into_response());
+            let error = malformed_handshake(&headers, &rejection);
+            if error.problem != Problem::ProxyWithoutUpgrade {
+                return Err(ErrorResponse(error).into_response());
             }
-            let error = ApiError::new(Problem::ProxyWithoutUpgrade, detail);
             admitted.session.upgrade_is_missing.store(true, Ordering::Relaxed);
             record_rejection(&app.timeline, &admitted.session.id, rejected_request(purpose), &error);
             Err(ErrorResponse(error).into_response())
         }
     }
+}
+
+/// The error of a request that is no WebSocket handshake.
+pub(super) fn malformed_handshake(headers: &HeaderMap, rejection: &WebSocketUpgradeRejection) -> ApiError {
+    let detail = format!("expected a WebSocket handshake: {rejection}");
+    // What only browsers and other WebSocket clients send is there, and what a proxy removes is not.
+    let is_stripped = headers.contains_key(header::SEC_WEBSOCKET_KEY) && !headers.contains_key(header::UPGRADE);
+    ApiError::new(if is_stripped { Problem::ProxyWithoutUpgrade } else { Problem::Malformed }, detail)
 }
 
 fn rejected_request(purpose: TicketPurpose) -> RejectedRequest {

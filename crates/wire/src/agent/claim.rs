@@ -43,6 +43,9 @@ pub struct UseCredential {
     /// arguments. Empty for [`UsePurpose::Check`], which runs `credential.status_argv` without a terminal.
     #[serde(default)]
     pub argv: Vec<String>,
+    /// For [`UsePurpose::Exec`]: the command waits for its caller, who starts it through an exec channel ([`crate::exec`]).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub attached: bool,
 }
 
 /// What a stored credential is used for.

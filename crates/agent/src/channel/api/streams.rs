@@ -1,11 +1,13 @@
 //! Raw streams over `CONNECT`: the desktop and the terminal.
 
-use super::{ApiResponse, empty, pty_stream::PtyStream};
+use super::{ApiResponse, empty};
 use crate::{
     agent::Agent,
     api_error::ApiError,
     desktop::preconnected_rfb,
+    exec::{EXECS_MAX, serve_upgraded},
     log,
+    platform::fd_stream::FdStream,
     terminal::{
         attach::{self, attach_client},
         handle::TerminalError,
@@ -79,7 +81,7 @@ pub(super) fn open_terminal(agent: &Arc<Agent>, request: Request<Incoming>) -> R
             }
         },
     )?;
-    let stream = PtyStream::new(client.pty.clone()).map_err(ApiError::internal)?;
+    let stream = FdStream::new(client.pty.clone()).map_err(ApiError::internal)?;
     streams.insert(id, Arc::downgrade(&client.pty));
     drop(streams);
     tokio::spawn(async move {
@@ -91,6 +93,18 @@ pub(super) fn open_terminal(agent: &Arc<Agent>, request: Request<Incoming>) -> R
             _ = tokio::io::copy_bidirectional_with_sizes(&mut viewer, &mut stream, COPY_BYTES, COPY_BYTES) => {}
             code = process.wait() => log::write_line(&format!("client of a terminal stream ended with {code}")),
         }
+    });
+    Ok(empty(StatusCode::OK))
+}
+
+pub(super) fn open_exec(agent: &Arc<Agent>, request: Request<Incoming>) -> Result<ApiResponse, ApiError> {
+    let Ok(permit) = Arc::clone(&agent.exec_permits).try_acquire_owned() else {
+        return Err(ApiError::new(Problem::TooManyViewers, format!("at most {EXECS_MAX} commands at once")));
+    };
+    let agent = agent.clone();
+    tokio::spawn(async move {
+        serve_upgraded(agent, request).await;
+        drop(permit);
     });
     Ok(empty(StatusCode::OK))
 }

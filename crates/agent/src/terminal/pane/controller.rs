@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{
     agent::Agent,
-    log,
+    exec, log,
     platform::{
         environment::ExecutionEnvironment,
         process::{EXIT_CODE_NOT_STARTED, input_pipe},
@@ -70,8 +70,12 @@ async fn control_one(agent: &Arc<Agent>, read: BufReader<OwnedReadHalf>, write: 
         let Some(claim) = agent.claim.current() else { return Ok(()) };
         (claim, agent.tool.attach_pane(pane_pid))
     };
-    let mut session = PaneSession { agent, claim, write, pid: pid.and_then(Pid::from_raw), awaits_key: false };
+    let mut session =
+        PaneSession { agent, claim: claim.clone(), write, pid: pid.and_then(Pid::from_raw), awaits_key: false };
     let result = session.run(&mut events, attached).await;
+    if exec::is_attached(&claim) {
+        return result;
+    }
     if agent.sign_in.snapshot().cli == CliState::Running {
         record_exit(agent, HUNG_UP).await; // the terminal ended
     }
@@ -108,6 +112,9 @@ impl PaneSession<'_> {
         let purpose = self.claim.use_credential.as_ref().map(|used| used.purpose);
         match (purpose, tool::build_key_prompt(&self.claim, None)) {
             (Some(UsePurpose::Check), _) => self.show_message("Checking whether the tool is signed in.").await,
+            (Some(UsePurpose::Exec), _) if exec::is_attached(&self.claim) => {
+                self.show_message("The command runs in the terminal of its caller.").await
+            }
             (Some(UsePurpose::Exec | UsePurpose::Logout), _) if self.agent.credential_use_run.start() => {
                 self.start(None).await
             }

@@ -88,9 +88,9 @@ pub(crate) async fn start_credential_use_as(
     let sentence = format!("A session that {} with a stored credential was accepted.", purpose_phrase(request.purpose));
     let data = json!({ "credential": credential.id, "purpose": request.purpose, "by": by });
     // The command is stored before the row, so that it exists when the session runs.
-    server_context
-        .volatile_execs
-        .store_argv(&id, request.argv.clone(), |session| server_context.sessions.get(session).is_some());
+    server_context.volatile_execs.store_command(&id, request.argv.clone(), request.attached, |session| {
+        server_context.sessions.get(session).is_some()
+    });
     let entry = NewTimelineEntry::new(now, TimelineKind::Accepted, sentence).with_data(data);
     match server_context.store.create_session(&new, entry).await? {
         CreateSessionOutcome::New(row) => {
@@ -158,8 +158,8 @@ fn check_request(
         |command: &str| Err(ApiError::new(Problem::NoSuchCommand, format!("{} has no {command}", provider.id)));
     match request.purpose {
         UsePurpose::Exec => check_argv(&request.argv)?,
-        UsePurpose::Check | UsePurpose::Logout if !request.argv.is_empty() => {
-            return Err(ApiError::new(Problem::Malformed, "argv is for the purpose exec"));
+        UsePurpose::Check | UsePurpose::Logout if !request.argv.is_empty() || request.attached => {
+            return Err(ApiError::new(Problem::Malformed, "argv and attached are for the purpose exec"));
         }
         UsePurpose::Check if provider.credential.status_argv.is_empty() => return missing("status command"),
         UsePurpose::Logout if provider.logout_argv.is_empty() => return missing("sign-out command"),
@@ -169,7 +169,11 @@ fn check_request(
     in_use.map(|(_, provider)| provider).ok_or_else(|| Problem::UnknownProvider.into())
 }
 
-fn check_argv(argv: &[String]) -> Result<(), ApiError> {
+/// Checks a command.
+///
+/// # Errors
+/// It is empty, too long, or cannot be a command.
+pub fn check_argv(argv: &[String]) -> Result<(), ApiError> {
     let bytes: usize = argv.iter().map(|argument| argument.len() + 1).sum();
     let is_valid = argv.first().is_some_and(|program| !program.is_empty())
         && argv.len() <= ARGV_WORDS_MAX

@@ -46,7 +46,7 @@ pub enum UnsealForClaimError {
 /// may be running in it.
 pub fn is_command_lost(context: &SessionContext, row: &SessionRow) -> bool {
     let is_exec = row.purpose.credential_use().is_some_and(|credential_use| credential_use.purpose == UsePurpose::Exec);
-    is_exec && row.machine.is_none() && context.volatile_execs.argv(&row.id).is_none()
+    is_exec && row.machine.is_none() && context.volatile_execs.command(&row.id).is_none()
 }
 
 /// The decrypted credential and the command for the claim; `None` for a sign-in. The timeline records it before it is decrypted.
@@ -59,11 +59,11 @@ pub async fn unseal_for_claim(
 ) -> Result<Option<UseCredential>, UnsealForClaimError> {
     let row = context.store.get_session(&session.id).await?.ok_or(UnsealForClaimError::NoSession)?;
     let Some(credential_use) = row.purpose.credential_use() else { return Ok(None) };
-    let argv = match credential_use.purpose {
-        UsePurpose::Check => Vec::new(),
-        UsePurpose::Logout => session.provider().logout_argv.clone(),
-        UsePurpose::Exec => match context.volatile_execs.argv(&session.id) {
-            Some(argv) => argv,
+    let (argv, attached) = match credential_use.purpose {
+        UsePurpose::Check => (Vec::new(), false),
+        UsePurpose::Logout => (session.provider().logout_argv.clone(), false),
+        UsePurpose::Exec => match context.volatile_execs.command(&session.id) {
+            Some(command) => command,
             None => {
                 return Err(fail_session(context, session, EndReason::ControllerRestarted, COMMAND_LOST).await);
             }
@@ -91,7 +91,7 @@ pub async fn unseal_for_claim(
     session.update_state(|state| state.provider = Arc::new(provider));
     record_unsealing(context, session, credential_use, &record, method).await?;
     match credentials::unseal_files(context, &record) {
-        Ok(files) => Ok(Some(UseCredential { purpose: credential_use.purpose, files, argv })),
+        Ok(files) => Ok(Some(UseCredential { purpose: credential_use.purpose, files, argv, attached })),
         Err(error) => {
             tracing::error!(outcome = "unseal_failed", session = %session.id, error = %chain(&error), "credential not decrypted");
             let why = "The stored credential cannot be decrypted.";

@@ -30,8 +30,14 @@ pub struct VolatileExecs(Mutex<Inner>);
 
 #[derive(Default)]
 struct Inner {
-    commands: HashMap<SessionId, (Instant, Vec<SecretText>)>,
+    commands: HashMap<SessionId, Command>,
     screens: VecDeque<LastScreen>,
+}
+
+struct Command {
+    at: Instant,
+    argv: Vec<SecretText>,
+    attached: bool,
 }
 
 /// The last screen of a command.
@@ -46,19 +52,26 @@ impl VolatileExecs {
         self.0.lock()
     }
 
-    /// Stores the arguments of a session's command. Arguments of sessions that are not active are discarded.
-    pub fn store_argv(&self, session: &SessionId, argv: Vec<String>, is_active: impl Fn(&SessionId) -> bool) {
+    /// Stores a session's command: its arguments, and whether it waits for its caller. Those of sessions that are not active are discarded.
+    pub fn store_command(
+        &self,
+        session: &SessionId,
+        argv: Vec<String>,
+        attached: bool,
+        is_active: impl Fn(&SessionId) -> bool,
+    ) {
         let mut inner = self.inner();
         // A session that is just being started is not active yet.
-        inner.commands.retain(|session, (at, _)| at.elapsed() < START_TIMEOUT || is_active(session));
-        inner.commands.insert(session.clone(), (Instant::now(), argv.into_iter().map(SecretText::new).collect()));
+        inner.commands.retain(|session, command| command.at.elapsed() < START_TIMEOUT || is_active(session));
+        let argv = argv.into_iter().map(SecretText::new).collect();
+        inner.commands.insert(session.clone(), Command { at: Instant::now(), argv, attached });
     }
 
-    /// The arguments of the session's command; `None`: this server does not have them.
-    pub fn argv(&self, session: &SessionId) -> Option<Vec<String>> {
+    /// The arguments of the session's command, and whether it waits for its caller; `None`: this server does not have them.
+    pub fn command(&self, session: &SessionId) -> Option<(Vec<String>, bool)> {
         let inner = self.inner();
-        let (_, argv) = inner.commands.get(session)?;
-        Some(argv.iter().map(|argument| argument.to_string()).collect())
+        let command = inner.commands.get(session)?;
+        Some((command.argv.iter().map(|argument| argument.to_string()).collect(), command.attached))
     }
 
     /// Discards the session's arguments and stores the last content of its terminal.

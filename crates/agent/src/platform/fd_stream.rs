@@ -1,6 +1,6 @@
-//! The controlling side of a pseudo-terminal as a stream.
+//! The controlling side of a pseudo-terminal, or the reading end of a pipe, as a stream.
 
-use crate::platform::async_fd;
+use super::async_fd;
 use std::{
     io,
     os::fd::OwnedFd,
@@ -21,19 +21,19 @@ const SMALL_READ_EVERY: Duration = Duration::from_millis(50);
 /// So many small reads may come at once: what a person types is echoed without delay.
 const SMALL_READS_BURST: u32 = 20;
 
-/// The controlling side of a pseudo-terminal.
+/// The controlling side of a pseudo-terminal, or the reading end of a pipe.
 ///
 /// Output in many small pieces is collected. Each piece would be an HTTP/2 frame, and a peer that does not read at the moment ends the
 /// connection when it has to keep thousands of small frames.
-pub(super) struct PtyStream {
+pub(crate) struct FdStream {
     fd: AsyncFd<Arc<OwnedFd>>,
     small_reads: SmallReads,
     pause: Pin<Box<Sleep>>,
 }
 
-impl PtyStream {
-    pub(super) fn new(pty: Arc<OwnedFd>) -> io::Result<Self> {
-        let fd = async_fd::register_fd(pty, Interest::READABLE | Interest::WRITABLE)?;
+impl FdStream {
+    pub(crate) fn new(fd: Arc<OwnedFd>) -> io::Result<Self> {
+        let fd = async_fd::register_fd(fd, Interest::READABLE | Interest::WRITABLE)?;
         let now = Instant::now();
         Ok(Self { fd, small_reads: SmallReads { full_at: now }, pause: Box::pin(tokio::time::sleep_until(now)) })
     }
@@ -53,7 +53,7 @@ impl SmallReads {
     }
 }
 
-impl AsyncRead for PtyStream {
+impl AsyncRead for FdStream {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         ready!(this.pause.as_mut().poll(cx));
@@ -80,7 +80,7 @@ impl AsyncRead for PtyStream {
     }
 }
 
-impl AsyncWrite for PtyStream {
+impl AsyncWrite for FdStream {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         loop {
             let mut guard = ready!(self.fd.poll_write_ready(cx))?;

@@ -227,6 +227,15 @@ fn compressed_api() -> OpenApiRouter<App> {
     providers.merge(OpenApiRouter::new().routes(routes!(metrics::get_metrics))).layer(compression())
 }
 
+/// The routes for the use of stored credentials.
+fn credential_use_api() -> OpenApiRouter<App> {
+    OpenApiRouter::new()
+        .routes(routes!(credential_uses::get_credential))
+        .routes(routes!(credential_uses::start_credential_use))
+        .routes(routes!(exec_socket::open_exec_socket))
+        .routes(routes!(credential_uses::get_screen))
+}
+
 /// The routes for backends, users and operators.
 fn api() -> OpenApiRouter<App> {
     OpenApiRouter::with_openapi(document::Document::openapi())
@@ -256,10 +265,7 @@ fn api() -> OpenApiRouter<App> {
         .routes(routes!(sign_in::change_method))
         .routes(routes!(sign_in::type_text))
         .routes(routes!(credentials::list_credentials))
-        .routes(routes!(credential_uses::get_credential))
-        .routes(routes!(credential_uses::start_credential_use))
-        .routes(routes!(exec_socket::open_exec_socket))
-        .routes(routes!(credential_uses::get_screen))
+        .merge(credential_use_api())
         .routes(routes!(credentials::lease_credential))
         .routes(routes!(credentials::delete_credential))
         .merge(compressed_api())

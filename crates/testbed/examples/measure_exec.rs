@@ -52,7 +52,6 @@ async fn main() -> anyhow::Result<()> {
     measure("exec", || anteroom(&in_session)).await?;
     if let [program, arguments @ ..] = &ssh[..] {
         let command = || {
-            #[expect(clippy::disallowed_methods, reason = "a program of the host")]
             let mut command = Command::new(program);
             command.args(arguments);
             Ok(command)

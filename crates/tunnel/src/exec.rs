@@ -2,7 +2,7 @@
 //!
 //! Messages pass one by one: at most one is in flight in each direction, so a client that does not read stops the command, and input that
 //! the command does not read never stops a signal. A client that does not read is not disconnected: its output may be in a pager. It
-//! is gone when its connection is, and idle when it sends neither a message nor a pong.
+//! is lost with its connection, and idle when it sends neither a message nor a pong.
 
 use super::{CloseSignal, SessionActivity, TunnelEnd, TunnelSettings, close_handshake, frame, problem_close_frame};
 use anteroom_wire::{

@@ -2,7 +2,6 @@
 
 use super::{print_status, tty};
 use crate::client::{ApiClient, ClientError, LocalWebSocket};
-use anteroom_controller::config::Config;
 use anteroom_wire::{EndReason, Problem, SessionId, agent::TerminalSize, api::Ticket};
 use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
@@ -43,15 +42,14 @@ enum SocketEnd {
     Detached,
 }
 
-pub(crate) async fn run(config: &Config, arguments: AttachArguments) -> anyhow::Result<ExitCode> {
+pub(crate) async fn run(client: &ApiClient, arguments: AttachArguments) -> anyhow::Result<ExitCode> {
     anyhow::ensure!(
         std::io::stdin().is_terminal() && std::io::stdout().is_terminal(),
         "standard input and output must be a terminal"
     );
-    let client = ApiClient::new(&config.state_dir);
     let [mut terminated, mut hung_up] = [signal(SignalKind::terminate())?, signal(SignalKind::hangup())?];
     let attached = tokio::select! {
-        attached = attach(&client, &arguments.session) => attached.map(|()| 0),
+        attached = attach(client, &arguments.session) => attached.map(|()| 0),
         _ = terminated.recv() => Ok(143),
         _ = hung_up.recv() => Ok(129),
     };

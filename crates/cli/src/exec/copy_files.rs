@@ -2,7 +2,6 @@
 
 use super::{ExecEnd, print_status, run_in_session, stream::Streams};
 use crate::client::ApiClient;
-use anteroom_controller::config::Config;
 use anteroom_wire::SessionId;
 use anyhow::{Context, bail, ensure};
 use std::{
@@ -15,7 +14,7 @@ use std::{
 
 /// The name of what is copied in the archive for a machine.
 const ENTRY: &str = "copied";
-/// Unpacks the archive beside the target and moves it there; into the target if that is a directory, under the name `$2`.
+/// Unpacks the archive in the target's directory and moves it there; into the target if that is a directory, under the name `$2`.
 const UNPACK: &str = r#"set -e; to=$1; if [ -d "$to" ]; then to=$to/$2; fi; dir=$(dirname -- "$to")
 tmp=$(mktemp -d -- "$dir/.cp.XXXXXX"); trap 'rm -rf -- "$tmp"' EXIT; tar -xpf - -C "$tmp"
 if [ -e "$to" ] && [ -d "$tmp/copied" ]; then echo "$to exists" >&2; exit 1; fi; mv -fT -- "$tmp/copied" "$to""#;
@@ -53,11 +52,10 @@ impl std::str::FromStr for Place {
     }
 }
 
-pub(crate) async fn run(config: &Config, arguments: CopyArguments) -> anyhow::Result<ExitCode> {
-    let client = ApiClient::new(&config.state_dir);
+pub(crate) async fn run(client: &ApiClient, arguments: CopyArguments) -> anyhow::Result<ExitCode> {
     match (arguments.from, arguments.to) {
-        (Place::Here(from), Place::Machine(session, to)) => copy_in(&client, &from, &session, &to).await,
-        (Place::Machine(session, from), Place::Here(to)) => copy_out(&client, &session, &from, &to).await,
+        (Place::Here(from), Place::Machine(session, to)) => copy_in(client, &from, &session, &to).await,
+        (Place::Machine(session, from), Place::Here(to)) => copy_out(client, &session, &from, &to).await,
         (Place::Here(_), Place::Here(_)) | (Place::Machine(..), Place::Machine(..)) => {
             bail!("one of the two is SESSION:PATH")
         }

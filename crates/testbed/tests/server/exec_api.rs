@@ -27,6 +27,13 @@ async fn send(socket: &mut ViewerSocket, channel: u8, payload: &[u8]) {
     socket.flush().await.unwrap();
 }
 
+/// Waits for the first message, with which the command runs.
+async fn wait_started(socket: &mut ViewerSocket) {
+    let mut first = [0; 5];
+    timeout(WAIT_MAX, socket.read_exact(&mut first)).await.unwrap().unwrap();
+    assert_eq!(first, [6, 0, 0, 0, 0]);
+}
+
 /// All messages until the end, by channel; the exit status.
 async fn read_to_end(socket: &mut ViewerSocket) -> (Vec<(u8, Vec<u8>)>, Option<ExecStatus>) {
     let (mut messages, mut status) = (Vec::new(), None);
@@ -123,6 +130,9 @@ async fn messages_and_unread_input_are_bounded() {
     ] {
         let mut socket = open(&api, &session).await.unwrap();
         socket.send_text(start).await.unwrap();
+        if !messages.is_empty() {
+            wait_started(&mut socket).await;
+        }
         for (channel, payload) in messages {
             send(&mut socket, channel, &payload).await;
         }
@@ -134,6 +144,7 @@ async fn messages_and_unread_input_are_bounded() {
     // Input that a command does not read does not delay a signal.
     let mut socket = open(&api, &session).await.unwrap();
     socket.send_text("{\"argv\": [\"sleep\", \"1000\"]}").await.unwrap();
+    wait_started(&mut socket).await;
     for _ in 0..STDIN_WINDOW_BYTES / PAYLOAD_BYTES_MAX {
         send(&mut socket, 0, &part).await;
     }

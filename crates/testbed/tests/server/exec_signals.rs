@@ -1,16 +1,20 @@
 //! `anteroom exec` while its command runs: signals, suspension, sizes, full-screen programs, and the end of one of the two sides.
 
 use crate::{
-    command_line::{CLI_MS_MAX, cli_command, text},
+    command_line::{CLI_MS_MAX, cli_command, start_use, text},
     exec::{TestTerminal, start_with_credential},
     exec_streams::RunningExec,
 };
 use anteroom_testbed::{TestServer, WAIT_MAX, eventually};
-use anteroom_wire::api::{SessionList, SessionStatus};
+use anteroom_wire::{
+    TimelineKind,
+    api::{SessionList, SessionStatus},
+};
 use rustix::{
     process::{Pid, Signal, kill_process},
     termios::{Winsize, tcsetwinsize},
 };
+use serde_json::json;
 use std::{process::Stdio, time::Duration};
 use tokio::{process::Child, time::timeout};
 
@@ -88,17 +92,17 @@ async fn ctrl_z_suspends_a_program_of_a_shell_in_the_terminal() {
     let (_flags, server, id) = start_with_credential().await;
     let arguments = ["exec", "--credential", &id, "--", "bash", "--norc", "-i"];
     let (mut terminal, mut child) = start_in_terminal(&server, &arguments, 80, 24);
-    terminal.wait_output("$ ").await;
-    terminal.type_keys(b"sleep 1000; echo code $?\r");
-    terminal.wait_output("$?\r\n").await;
-    // The shell gives the terminal to the program before it starts it.
+    terminal.wait_output("bash-").await;
+    terminal.type_keys(b"sh -c 'echo now; exec sleep 1000'\r");
+    terminal.wait_output("now\r\n").await;
+    // The program has the terminal now.
     terminal.type_keys(b"\x1a");
     terminal.wait_output("Stopped").await;
     terminal.screen.clear();
     terminal.type_keys(b"fg\r");
     terminal.wait_output("sleep 1000").await;
     terminal.type_keys(b"\x03");
-    terminal.wait_output("$ ").await;
+    terminal.wait_output("bash-").await;
     terminal.type_keys(b"exit 4\r");
     assert_eq!(wait_exit(&mut child).await, Some(4));
     server.stop_and_check_leaks().await.unwrap();
@@ -174,7 +178,7 @@ async fn wait_ended(server: &TestServer, code: Option<i32>) {
 }
 
 #[tokio::test]
-async fn output_that_nobody_reads_ends_the_command() {
+async fn command_ends_when_its_output_is_no_longer_read() {
     let (_flags, server, id) = start_with_credential().await;
     let mut command = cli_command(&server, &["exec", "--credential", &id, "--", "yes"]);
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -190,12 +194,15 @@ async fn output_that_nobody_reads_ends_the_command() {
 
 #[tokio::test]
 async fn attach_shows_the_terminal_of_a_session_and_detaches() {
-    let (_flags, server, _id) = start_with_credential().await;
+    let (_flags, server, id) = start_with_credential().await;
     let api = server.backend_client().unwrap();
-    let session = api.start_session("scripted").await.unwrap().session.id;
-    api.wait_until(&session, "showing the address", |view| view.sign_in.url.is_some()).await.unwrap();
+    let argv = ["sh", "-c", "echo is shown; cat"];
+    let session = start_use(&api, &id, json!({ "purpose": "exec", "argv": argv })).await.id;
+    api.wait_entry(&session, TimelineKind::CliStarted).await.unwrap();
     let (mut terminal, mut child) = start_in_terminal(&server, &["attach", session.as_str()], 100, 30);
-    terminal.wait_output("https://").await;
+    terminal.wait_output("is shown").await;
+    terminal.type_keys(b"typed");
+    terminal.wait_output("typed").await;
     terminal.type_keys(b"\r~.");
     assert_eq!(wait_exit(&mut child).await, Some(0));
     terminal.wait_output("detached").await;

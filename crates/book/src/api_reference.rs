@@ -38,7 +38,7 @@ fn reference_of(document: &Value) -> Result<String> {
     for (path, item) in object(document, "paths").context("the document has no paths")? {
         for (method, operation) in item.as_object().into_iter().flatten() {
             if operation.get("responses").is_some() {
-                operation_in(&mut text, &method.to_uppercase(), path, operation)?;
+                operation_in(&mut text, document, &format!("{} {path}", method.to_uppercase()), operation)?;
             }
         }
     }
@@ -51,8 +51,8 @@ fn reference_of(document: &Value) -> Result<String> {
     Ok(text)
 }
 
-fn operation_in(text: &mut String, method: &str, path: &str, operation: &Value) -> Result<()> {
-    writeln!(text, "\n## {method} {path}\n")?;
+fn operation_in(text: &mut String, document: &Value, name: &str, operation: &Value) -> Result<()> {
+    writeln!(text, "\n## {name}\n")?;
     if operation.get("deprecated") == Some(&Value::Bool(true)) {
         writeln!(text, "**Deprecated.**")?;
     }
@@ -65,6 +65,7 @@ fn operation_in(text: &mut String, method: &str, path: &str, operation: &Value) 
     if !parameters.is_empty() {
         writeln!(text, "| parameter | in | type | |\n|---|---|---|---|")?;
         for parameter in parameters {
+            let parameter = shared(document, parameter);
             let kind = parameter.get("schema").map(type_of).unwrap_or_default();
             let (name, place) =
                 (string(parameter, "name").unwrap_or_default(), string(parameter, "in").unwrap_or_default());
@@ -77,6 +78,7 @@ fn operation_in(text: &mut String, method: &str, path: &str, operation: &Value) 
     }
     writeln!(text, "| status | answer | |\n|---|---|---|")?;
     for (status, response) in object(operation, "responses").into_iter().flatten() {
+        let response = shared(document, response);
         writeln!(text, "| {status} | {} | {} |", content_of(response), cell(string(response, "description")))?;
     }
     Ok(())
@@ -99,6 +101,12 @@ fn schema_in(text: &mut String, name: &str, schema: &Value) -> Result<()> {
         writeln!(text, "| `{field}`{mark} | {} | {} |", type_of(value), cell(string(value, "description")))?;
     }
     Ok(())
+}
+
+/// What a reference to a shared part of the document (`#/components/…`) names; anything else as it is.
+fn shared<'a>(document: &'a Value, part: &'a Value) -> &'a Value {
+    let target = string(part, "$ref").and_then(|reference| reference.strip_prefix('#'));
+    target.and_then(|pointer| document.pointer(pointer)).unwrap_or(part)
 }
 
 /// The media types of a body or response, each with its type.

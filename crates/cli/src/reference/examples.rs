@@ -32,6 +32,14 @@ const EXAMPLES: &[(&str, &[&str])] = &[
         ],
     ),
     ("exec", &["anteroom exec --credential crd_01m8nxyvsgd3c01d4n19bvgvn1 -- codex exec 'Explain this'"]),
+    ("attach", &["anteroom attach ses_01m8nxyvsgd3c01d4n19bvgvn1"]),
+    (
+        "cp",
+        &[
+            "anteroom cp report.txt ses_01m8nxyvsgd3c01d4n19bvgvn1:work/",
+            "anteroom cp ses_01m8nxyvsgd3c01d4n19bvgvn1:work/result.json .",
+        ],
+    ),
     ("credentials list", &["anteroom credentials list", "anteroom credentials list --json"]),
     ("credentials show", &["anteroom credentials show crd_01m8nxyvsgd3c01d4n19bvgvn1"]),
     ("credentials check", &["anteroom credentials check crd_01m8nxyvsgd3c01d4n19bvgvn1"]),
@@ -171,6 +179,8 @@ mod tests {
     const WITHOUT_JSON: &[&str] = &[
         "serve",
         "exec",
+        "attach",
+        "cp",
         "auth login",
         "auth use",
         "auth logout",

@@ -5,6 +5,7 @@
 mod demo_methods;
 mod doctor;
 mod end_reasons;
+mod exec;
 mod hardening;
 mod need_kvm;
 mod own_tool;

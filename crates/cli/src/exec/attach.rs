@@ -77,7 +77,12 @@ async fn attach(client: &ApiClient, session: &SessionId) -> anyhow::Result<()> {
             },
             Err(ClientError::Api(body)) if !is_temporary(&body.code) => return Err(ClientError::Api(body).into()),
             Err(ClientError::Api(_)) => {}
-            Err(error @ (ClientError::NoServer { .. } | ClientError::InvalidResponse(_))) => {
+            Err(error @ ClientError::TokenRefused { .. }) => return Err(error.into()),
+            Err(
+                error @ (ClientError::NoServer { .. }
+                | ClientError::Unreachable { .. }
+                | ClientError::InvalidResponse(_)),
+            ) => {
                 if input.is_none() {
                     return Err(error.into());
                 }

@@ -157,7 +157,9 @@ async fn finish(
             let cancelled: Result<SessionView, ClientError> = client.call(Method::POST, &path, None::<&()>).await;
             match cancelled {
                 // It has ended, or the server is away: its machine ends the command.
-                Err(ClientError::Api(_) | ClientError::NoServer { .. } | ClientError::Unreachable { .. }) | Ok(_) => Ok(code),
+                Err(ClientError::Api(_) | ClientError::NoServer { .. } | ClientError::Unreachable { .. }) | Ok(_) => {
+                    Ok(code)
+                }
                 Err(error @ (ClientError::TokenRefused { .. } | ClientError::InvalidResponse(_))) => Err(error.into()),
             }
         }

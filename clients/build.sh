@@ -4,7 +4,7 @@
 set -euo pipefail
 cd "$(dirname "$0")"
 out=$(realpath -m "${1:-${CARGO_TARGET_DIR:-../target}/clients}")
-tools=${ANTEROOM_TEST_API_TOOLS:-$(../scripts/api_tools.sh)}
+tools=${ANTEROOM_TEST_PYTHON_TOOLS:-$(../scripts/python_tools.sh)}
 rm -rf "$out"
 mkdir -p "$out"
 cp -r python typescript "$out/"

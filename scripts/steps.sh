@@ -124,16 +124,16 @@ check_dependencies() {
   cargo deny --offline --log-level error check $checks
 }
 
-# Prepares the Python programs that test the API. Sets ANTEROOM_TEST_API_TOOLS.
-api_tools() {
-  step "The programs that test the API (cached by the hash of scripts/api_tools.txt)"
-  ANTEROOM_TEST_API_TOOLS=$(./scripts/api_tools.sh)
-  export ANTEROOM_TEST_API_TOOLS
+# Prepares the Python programs that test the API and the webhook. Sets ANTEROOM_TEST_PYTHON_TOOLS.
+python_tools() {
+  step "The programs that test the API (cached by the hash of scripts/python_tools.txt)"
+  ANTEROOM_TEST_PYTHON_TOOLS=$(./scripts/python_tools.sh)
+  export ANTEROOM_TEST_PYTHON_TOOLS
 }
 
 # Installs the packages that tests with machines and released tools need.
 test_packages() {
   packages qemu-system-x86 mmdebstrap squashfs-tools uidmap debian-archive-keyring xz-utils build-essential ca-certificates \
     gdb tmux softhsm2 tigervnc-standalone-server python3-websockify python3-pip python3-venv iproute2 zsh fish groff-base openssl libnss3-tools \
-    tinyproxy-bin microsocks dante-server mitmproxy nginx caddy tightvncserver x11vnc xfonts-base xvfb
+    tinyproxy-bin microsocks dante-server mitmproxy nginx caddy curl jq tightvncserver x11vnc xfonts-base xvfb
 }

@@ -7638,10 +7638,9 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description The message is pending. */
-            202: {
+            /** @description The message is pending, and is sent at once. */
+            204: {
                 headers: {
-                    Location: components["headers"]["Location"];
                     "X-Request-Id": components["headers"]["RequestId"];
                     [name: string]: unknown;
                 };

@@ -1,4 +1,4 @@
-//! What ends a command early: a signal, or an output that nobody reads or that cannot be written. A session that the command has started
+//! What ends a command early: a signal, or an output that is not read or cannot be written. A session that the command has started
 //! is cancelled then.
 //!
 //! ```text

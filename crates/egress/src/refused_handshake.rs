@@ -1,5 +1,5 @@
 //! Recognises a machine's program that gives up a connection in its TLS handshake, mostly because it does not trust the certificate: a
-//! proxy inspects TLS, and its authority is not configured. In TLS 1.3 the certificate and the alert are encrypted, so the number of bytes tells.
+//! proxy inspects TLS, and its authority is not configured. In TLS 1.3 the certificate and the alert are encrypted, so the number of bytes shows it.
 
 /// The most that a program sends after its ClientHello without a request, bytes: an alert instead of the end of the handshake, or the end
 /// of the handshake and then an alert (Node.js checks the certificate afterwards). With a request it is more.

@@ -1,7 +1,6 @@
 //! The diagnosis of a session: one verdict from a closed list, the timeline entries that prove it, and the status of every component.
 //!
-//! The list is one table, so that pages, backends and operators see the same code for the same cause, and no cause lacks a sentence for the
-//! operator or for the person.
+//! The list is one table: pages, backends and operators see the same code for a cause, and each cause has a sentence for both.
 
 use crate::{SessionId, TimelineKind};
 use serde::{Deserialize, Serialize};

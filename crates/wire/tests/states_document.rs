@@ -37,7 +37,7 @@ Reading, polling and event streams do not keep a session alive. It is in use whi
 
 ## Why it ended
 
-`reason.code` of a final status. A completed use of a credential has `use_completed`; `credential_use` (`use` in webhook messages) tells it from a sign-in.
+`reason.code` of a final status. A completed use of a credential has `use_completed`; `credential_use` (`use` in webhook messages) distinguishes it from a sign-in.
 
 | code | sentence |
 |---|---|

@@ -15,6 +15,13 @@ const DEVICE_MS_MAX: u64 = 30_000;
 /// The limits of `/tmp`, `/run` and `/dev/shm`: files there use memory.
 const SMALL_TMPFS: &CStr = c"mode=0755,size=256m";
 const SHARED_TMPFS: &CStr = c"mode=1777,size=256m";
+/// The names of a process's own open files, which devtmpfs lacks.
+const OWN_FILES: [(&str, &str); 4] = [
+    ("/dev/fd", "/proc/self/fd"),
+    ("/dev/stdin", "/proc/self/fd/0"),
+    ("/dev/stdout", "/proc/self/fd/1"),
+    ("/dev/stderr", "/proc/self/fd/2"),
+];
 
 fn mount_on(source: &str, target: &str, kind: &str, flags: MountFlags, data: Option<&CStr>) -> anyhow::Result<()> {
     fs::create_dir_all(target).with_context(|| target.to_owned())?;
@@ -94,6 +101,12 @@ fn mount_rest() -> anyhow::Result<()> {
     )?;
     mount_on("shm", "/dev/shm", "tmpfs", quiet, Some(SHARED_TMPFS))?;
     mount_on("tmp", "/tmp", "tmpfs", quiet, Some(SHARED_TMPFS))?;
+    for (name, target) in OWN_FILES {
+        match std::os::unix::fs::symlink(target, name) {
+            Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => return Err(error).context(name),
+            Ok(()) | Err(_) => {}
+        }
+    }
     // Used to freeze the browser.
     mount_on("cgroup", "/sys/fs/cgroup", "cgroup2", quiet | MountFlags::NOEXEC, None)
 }

@@ -56,7 +56,7 @@ mod tests {
         options(text, command.get_arguments().filter(|argument| !argument.is_global_set()));
         let examples = examples_of(path.trim_start_matches("anteroom "));
         if !examples.is_empty() {
-            writeln!(text, "\n```sh\n{}\n```", examples.join("\n")).unwrap();
+            writeln!(text, "\n```text\n{}\n```", examples.join("\n")).unwrap();
         }
         for subcommand in command.get_subcommands().filter(|command| command.get_name() != "help") {
             section(text, subcommand, &format!("{path} {}", subcommand.get_name()));

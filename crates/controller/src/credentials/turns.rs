@@ -4,8 +4,11 @@
 //! A session waits for its turn before it waits for a machine, and keeps the turn until its machine is removed. A turn is in memory only:
 //! it ends with its supervisor, and the next server takes it again for each machine that it adopts.
 
+mod lease_wait;
+
 use crate::api_error::ApiError;
 use anteroom_wire::{CredentialId, Problem, SessionId};
+use lease_wait::LeaseWait;
 use parking_lot::Mutex;
 use std::{
     collections::{HashMap, VecDeque},
@@ -41,9 +44,6 @@ struct Line {
     /// Leases that wait for the end of the uses; no session gets a turn before them.
     leases_waiting: usize,
 }
-
-/// A lease that waits; dropping it ends the wait.
-struct LeaseWait<'a>(&'a CredentialTurns, &'a CredentialId);
 
 /// A place in the line for a credential; dropping it leaves the line.
 #[derive(Debug)]
@@ -167,26 +167,6 @@ impl CredentialTurns {
         lines.remove_if_unused(credential);
         drop(lines);
         self.changed.send_replace(());
-    }
-}
-
-impl<'a> LeaseWait<'a> {
-    fn begin(turns: &'a CredentialTurns, credential: &'a CredentialId) -> Self {
-        turns.lines.lock().by_credential.entry(credential.clone()).or_default().leases_waiting += 1;
-        Self(turns, credential)
-    }
-}
-
-impl Drop for LeaseWait<'_> {
-    fn drop(&mut self) {
-        let Self(turns, credential) = self;
-        let mut lines = turns.lines.lock();
-        if let Some(line) = lines.by_credential.get_mut(credential) {
-            line.leases_waiting -= 1;
-        }
-        lines.remove_if_unused(credential);
-        drop(lines);
-        turns.changed.send_replace(());
     }
 }
 

@@ -21,7 +21,7 @@ pub(crate) async fn start_demo(settings: &str) -> TestServer {
 async fn build_clients(directory: &Path) {
     let tools = python_tools().await;
     let mut build = Command::new(project().join("clients/build.sh"));
-    let printed = output(build.arg(directory).env("ANTEROOM_TEST_API_TOOLS", tools)).await;
+    let printed = output(build.arg(directory).env("ANTEROOM_TEST_PYTHON_TOOLS", tools)).await;
     assert!(!printed.contains("WARNING"), "{printed}");
 }
 

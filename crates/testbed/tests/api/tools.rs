@@ -8,12 +8,12 @@ pub(crate) fn project() -> PathBuf {
     PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../..")).canonicalize().unwrap()
 }
 
-/// The directory with the Python programs: of `ANTEROOM_TEST_API_TOOLS`, else it is prepared.
+/// The directory with the Python programs: of `ANTEROOM_TEST_PYTHON_TOOLS`, else it is prepared.
 pub(crate) async fn python_tools() -> PathBuf {
-    if let Some(directory) = env::var_os("ANTEROOM_TEST_API_TOOLS") {
+    if let Some(directory) = env::var_os("ANTEROOM_TEST_PYTHON_TOOLS") {
         return directory.into();
     }
-    let mut prepare = Command::new(project().join("scripts/api_tools.sh"));
+    let mut prepare = Command::new(project().join("scripts/python_tools.sh"));
     PathBuf::from(output(prepare.stderr(Stdio::inherit())).await.trim_end())
 }
 

@@ -1,7 +1,7 @@
 //! A second machine, where the stored credential is installed and the tool reports whether it is signed in.
 
 use super::fixture::Fixture;
-use anteroom_testbed::ApiClient;
+use anteroom_testbed::{ApiClient, QEMU_WAIT_TIMEOUT};
 use anteroom_wire::{
     CredentialId, SessionId, TimelineKind,
     agent::UsePurpose,
@@ -9,6 +9,8 @@ use anteroom_wire::{
 };
 use regex_lite::Regex;
 use serde_json::json;
+use std::process::Stdio;
+use tokio::time::timeout;
 
 /// Gemini CLI without arguments. The credential use installs the setting that selects its sign-in method.
 const GEMINI: [&str; 1] = ["gemini"];
@@ -47,7 +49,11 @@ async fn verify_by_exec(fixture: &Fixture, credential: &CredentialId) {
     let rules = &fixture.provider.credential;
     let mut line = vec!["exec", "--credential", credential.as_str(), "--"];
     line.extend(rules.status_argv.iter().map(String::as_str));
-    let output = fixture.server.run_anteroom(&line).await.unwrap();
+    let mut command = fixture.server.anteroom_command().unwrap();
+    let output = timeout(QEMU_WAIT_TIMEOUT, command.args(&line).stdin(Stdio::null()).output()).await.unwrap().unwrap();
+    assert!(output.status.success(), "{line:?}: {output:?}");
+    // Codex prints its status as an error message.
+    let output = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
     let wanted = Regex::new(rules.status_matches.as_deref().expect("a pattern for the status output")).unwrap();
     assert!(wanted.is_match(&output), "{line:?}: {output}");
 }

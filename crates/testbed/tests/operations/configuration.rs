@@ -6,6 +6,13 @@ use rustix::process::{Signal, kill_process};
 use serde_json::Value;
 use std::fs;
 
+/// A message of the level `debug` that each machine causes.
+const DEBUG_LINE: &str = "machine state changed";
+
+fn read_log(server: &TestServer) -> String {
+    fs::read_to_string(server.state_dir().join("log/anteroom.jsonl")).unwrap_or_default()
+}
+
 fn hang_up(server: &TestServer) {
     kill_process(server.server_pid().unwrap(), Signal::HUP).unwrap();
 }
@@ -24,7 +31,7 @@ fn section<'a>(table: &'a mut toml::Table, name: &str) -> &'a mut toml::Table {
 
 /// The log lines with this outcome.
 fn lines(server: &TestServer, outcome: &str) -> Vec<Value> {
-    let text = fs::read_to_string(server.state_dir().join("log/anteroom.jsonl")).unwrap_or_default();
+    let text = read_log(server);
     let lines = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
     lines.filter(|line| line["outcome"] == outcome).collect()
 }
@@ -41,7 +48,8 @@ async fn sighup_reads_the_configuration_again_and_never_ends_the_server() {
     let descriptor = fs::read_to_string(providers.join("scripted.toml")).unwrap();
     fs::write(providers.join("fresh.toml"), descriptor.replace("\"scripted\"", "\"fresh\"")).unwrap();
     edit(&server, |table| {
-        section(table, "log").insert("level".into(), "trace".into());
+        // It was `debug`.
+        section(table, "log").insert("level".into(), "info".into());
         section(table, "sessions").insert("idle_s_max".into(), 1_234.into());
         section(table, "machines").insert("machines_max".into(), 3.into());
     });
@@ -52,12 +60,19 @@ async fn sighup_reads_the_configuration_again_and_never_ends_the_server() {
     assert_eq!(restart["remedy"], "restart to change machines.machines_max");
     let listed = operator.get("/api/providers").await.unwrap();
     assert!(listed.text.contains("\"fresh\""), "{}", listed.text);
-    let is_debug = async || {
-        operator.get("/api/sessions").await?;
-        let log = fs::read_to_string(server.state_dir().join("log/anteroom.jsonl"))?;
-        Ok(log.contains("\"level\":\"TRACE\"").then_some(()))
-    };
+    let from = read_log(&server).len();
+    let session = operator.start_session("scripted").await.unwrap().session.id;
+    operator.cancel_session(&session).await.unwrap();
+    server.wait_machines_removed().await.unwrap();
+    assert!(!read_log(&server)[from..].contains(DEBUG_LINE));
+    edit(&server, |table| _ = section(table, "log").insert("level".into(), "debug".into()));
+    hang_up(&server);
+    let both = async || Ok((lines(&server, "config_reloaded").len() == 2).then_some(()));
+    eventually("it is read again", WAIT_MAX, both).await.unwrap();
+    let session = operator.start_session("scripted").await.unwrap().session.id;
+    let is_debug = async || Ok(read_log(&server)[from..].contains(DEBUG_LINE).then_some(()));
     eventually("a line of the new level", WAIT_MAX, is_debug).await.unwrap();
+    operator.cancel_session(&session).await.unwrap();
 
     edit(&server, |table| {
         section(table, "log").insert("level".into(), "loud".into());
@@ -71,7 +86,7 @@ async fn sighup_reads_the_configuration_again_and_never_ends_the_server() {
     }
     assert_eq!(operator.get("/health").await.unwrap().status, 200);
     let audit = operator.get("/api/audit?action=config.reload").await.unwrap();
-    assert_eq!(audit.parse::<Value>().unwrap()["records"].as_array().unwrap().len(), 1, "{}", audit.text);
+    assert_eq!(audit.parse::<Value>().unwrap()["records"].as_array().unwrap().len(), 2, "{}", audit.text);
     server.stop_and_check_leaks().await.unwrap();
 }
 

@@ -15,7 +15,7 @@ use tokio::time::timeout;
 
 const UNREACHABLE: &str = "login.example:443";
 const DENIED: &str = "tracker.example:8443";
-/// Denied as well, but not for operators: every Chromium asks for it.
+/// Denied as well. Every Chromium asks for it.
 const CHROMIUMS_OWN: &str = "update.googleapis.com:443";
 
 /// Four tools: one signs in, one too after it asked for a host that is denied, one cannot reach its host, one waits.
@@ -175,7 +175,12 @@ async fn check_hosts(mix: &Mix, overview: &Overview) {
     assert_eq!(list.hosts, overview.refused_hosts);
     let found: Vec<_> =
         list.hosts.iter().map(|host| (host.host.as_str(), host.port, host.reason.as_str(), host.sessions)).collect();
-    let expected = [("login.example", 443, "egress_unreachable", 6), ("tracker.example", 8443, "egress_denied", 4)];
+    let expected = [
+        ("login.example", 443, "egress_unreachable", 6),
+        ("tracker.example", 8443, "egress_denied", 4),
+        // Chromium requests it of its own accord, but here a tool asked.
+        ("update.googleapis.com", 443, "egress_denied", 4),
+    ];
     assert_eq!(found, expected);
     assert_eq!(list.hosts[0].descriptor_change, None, "it is allowed");
     let change: toml::Table = list.hosts[1].descriptor_change.as_ref().unwrap().parse().unwrap();

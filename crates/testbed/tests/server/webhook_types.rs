@@ -78,7 +78,7 @@ async fn cause_all(flags: &Flags, server: &TestServer, api: &ApiClient) -> Crede
 /// Verifies the messages with the Python libraries of Standard Webhooks and Svix, and the bodies with the schema of the API.
 async fn verify_with_libraries(server: &TestServer, messages: &[Message]) {
     let project = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
-    let tools = Command::new(format!("{project}/scripts/webhook_tools.sh")).output().await.unwrap();
+    let tools = Command::new(format!("{project}/scripts/python_tools.sh")).output().await.unwrap();
     assert!(tools.status.success(), "{}", String::from_utf8_lossy(&tools.stderr));
     let python = Path::new(String::from_utf8(tools.stdout).unwrap().trim()).join("python");
     let document: Value = server.anonymous_client().unwrap().get("/openapi.json").await.unwrap().parse().unwrap();

@@ -49,7 +49,8 @@ pub(super) async fn record_request(State(app): State<App>, request: Request, nex
 fn log_access(scope: &RequestScope, method: &Method, route: Option<&str>, response: &Response, took: Duration) {
     let (status, duration_ms) = (response.status().as_u16(), to_millis(took));
     let problem = response.extensions().get::<Problem>().map(|problem| problem.code());
-    let is_id = |session: &&str| session.parse::<SessionId>().is_ok();
+    // The id of a session that there is not would give it log lines.
+    let is_id = |session: &&str| status != 404 && session.parse::<SessionId>().is_ok();
     let (route, session) = (route.unwrap_or("(no route)"), scope.subject.session.as_deref().filter(is_id));
     let (actor, peer) = (scope.actor.id.as_deref(), scope.peer.as_deref());
     macro_rules! line {

@@ -170,8 +170,12 @@ async fn refreshed_deliver_once_credential_is_delivered_once() {
     let (flags, inbox) = (Flags::new(), Inbox::default());
     let receiver = Receiver::start(&inbox).await;
     let settings = receiver.settings(&flags, WITH_FILES);
-    let mut server =
-        TestServer::start(TestConfig::with_provider(flags.idle_provider()).with_settings(&settings)).await.unwrap();
+    // A renewal waits for the use of a credential that its tool may refresh.
+    let rules = json!({
+        "paths": [ScriptedProvider::CREDENTIAL_PATH], "required": ["/token"], "never_refreshed": true,
+    });
+    let provider = flags.idle_provider().with_descriptor_key("credential", rules);
+    let mut server = TestServer::start(TestConfig::with_provider(provider).with_settings(&settings)).await.unwrap();
     // During the use the policy of its provider changes to deliver_once, and the credential is renewed.
     let first = FakeAgent::start(&server).await;
     assert_eq!(first.deliver(&first.delivery("{\"token\": \"1\"}")).await.status, 200);

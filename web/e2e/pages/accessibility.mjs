@@ -1,7 +1,10 @@
 // Accessibility checks that run inside the page. They return one sentence for each fault.
 
 /** Faults in names, labels, headings, landmarks and overflow. @param {import("playwright-core").Page} page @returns {Promise<string[]>} */
-export function accessibilityFaults(page) {
+export async function accessibilityFaults(page) {
+  // A page that is being laid out may be wider for a moment.
+  const fits = () => document.documentElement.scrollWidth <= document.documentElement.clientWidth;
+  await page.waitForFunction(fits, undefined, { timeout: 2_000 }).catch(() => undefined);
   return page.evaluate(() => {
     /** @type {string[]} */
     const faults = [];

@@ -20,6 +20,7 @@ use std::{convert::Infallible, io, sync::Arc, time::Duration};
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::Semaphore,
+    time::Instant,
 };
 
 type Body = BoxBody<Bytes, hyper::Error>;
@@ -31,6 +32,8 @@ const HEAD_MS_MAX: u64 = 30_000;
 const GATE_MS_MAX: u64 = 60_000;
 /// How long a request waits for the controller to connect.
 const CONTROLLER_MS_MAX: u64 = 30_000;
+/// How often a request that met a restart of the controller is sent again.
+const RESTART_EVERY_MS: u64 = 100;
 const ERROR_BYTES_MAX: usize = 16 * 1024;
 
 /// Serves these programs, forever. A connection that cannot be accepted is logged.
@@ -103,36 +106,58 @@ fn text_body(text: String) -> Body {
     Full::from(text).map_err(|never| match never {}).boxed()
 }
 
-/// Opens a stream to `authority` through the gate.
+/// Opens a stream to `authority` through the gate. While the controller is restarted, its successor is asked: nothing was sent yet.
 async fn connect(agent: &Arc<Agent>, authority: &str, by: EgressBy) -> Result<(ConnectionSlot, Upgraded), ProxyError> {
     // Before the claim only the browser's own background requests can come, and no session accounts for them.
     if agent.claim.current().is_none() {
         return Err(ProxyError::new(Problem::EgressDenied, "the machine is not claimed"));
     }
-    let timeout = |detail| ProxyError::new(Problem::EgressTimeout, detail);
-    let slot = agent.tunnels.acquire().await.ok_or_else(|| timeout("too many connections are open"))?;
-    let limit = Duration::from_millis(CONTROLLER_MS_MAX);
-    let connected = tokio::time::timeout(limit, agent.controller.wait_connected()).await;
-    connected.map_err(|_| timeout("the controller is not connected"))?;
-    let request = Request::connect(authority).header(EGRESS_BY_HEADER, by.as_str()).body(Full::default());
-    let request = request.map_err(|_| ProxyError::new(Problem::Malformed, "not a host and a port"))?;
-    let response = agent.controller.send(request, GATE_MS_MAX).await.map_err(|error| match error {
-        CallError::Timeout => timeout("the gate did not answer"),
-        CallError::NotConnected | CallError::Broken(_) | CallError::InvalidRequest => {
-            ProxyError::new(Problem::EgressUnreachable, &error.to_string())
+    let slot = agent.tunnels.acquire().await.ok_or_else(|| late("too many connections are open"))?;
+    let deadline = Instant::now() + Duration::from_millis(CONTROLLER_MS_MAX);
+    loop {
+        let connected = tokio::time::timeout_at(deadline, agent.controller.wait_connected()).await;
+        connected.map_err(|_| late("the controller is not connected"))?;
+        match ask_gate(agent, authority, by).await {
+            Err(GateError::Restarting) => tokio::time::sleep(Duration::from_millis(RESTART_EVERY_MS)).await,
+            Err(GateError::Refused(error)) => return Err(error),
+            Ok(stream) => return Ok((slot, stream)),
         }
+    }
+}
+
+/// Why the gate opened no stream.
+enum GateError {
+    /// The controller is stopping, or the channel broke.
+    Restarting,
+    Refused(ProxyError),
+}
+
+async fn ask_gate(agent: &Arc<Agent>, authority: &str, by: EgressBy) -> Result<Upgraded, GateError> {
+    let refused = |problem, detail: &str| GateError::Refused(ProxyError::new(problem, detail));
+    let request = Request::connect(authority).header(EGRESS_BY_HEADER, by.as_str()).body(Full::default());
+    let request = request.map_err(|_| refused(Problem::Malformed, "not a host and a port"))?;
+    let response = agent.controller.send(request, GATE_MS_MAX).await.map_err(|error| match error {
+        CallError::Timeout => GateError::Refused(late("the gate did not answer")),
+        CallError::NotConnected | CallError::Broken(_) => GateError::Restarting,
+        CallError::InvalidRequest => refused(Problem::EgressUnreachable, &error.to_string()),
     })?;
     let status = response.status();
-    if status != StatusCode::OK {
-        let body = Limited::new(response.into_body(), ERROR_BYTES_MAX).collect();
-        let body = tokio::time::timeout(Duration::from_millis(HEAD_MS_MAX), body).await;
-        let body = body.ok().and_then(Result::ok).and_then(|body| parse_json(&body.to_bytes()));
-        let body = body.unwrap_or_else(|| Problem::EgressUnreachable.with_detail(""));
-        return Err(ProxyError { status, body });
+    if status == StatusCode::OK {
+        let upgraded = hyper::upgrade::on(response).await;
+        return upgraded.map_err(|_| refused(Problem::EgressUnreachable, "the channel broke"));
     }
-    let upgraded = hyper::upgrade::on(response).await;
-    let stream = upgraded.map_err(|_| ProxyError::new(Problem::EgressUnreachable, "the channel broke"))?;
-    Ok((slot, stream))
+    let body = Limited::new(response.into_body(), ERROR_BYTES_MAX).collect();
+    let body = tokio::time::timeout(Duration::from_millis(HEAD_MS_MAX), body).await;
+    let body: Option<ProblemBody> = body.ok().and_then(Result::ok).and_then(|body| parse_json(&body.to_bytes()));
+    let body = body.unwrap_or_else(|| Problem::EgressUnreachable.with_detail(""));
+    if body.code == Problem::ShuttingDown.code() {
+        return Err(GateError::Restarting);
+    }
+    Err(GateError::Refused(ProxyError { status, body }))
+}
+
+fn late(detail: &str) -> ProxyError {
+    ProxyError::new(Problem::EgressTimeout, detail)
 }
 
 async fn tunnel(agent: &Arc<Agent>, request: Request<Incoming>, by: EgressBy) -> Result<Response<Body>, ProxyError> {

@@ -4,7 +4,7 @@
 //! the command does not read never stops a signal. A client that does not read is not disconnected: its output may be in a pager. It
 //! is lost with its connection, and idle when it sends neither a message nor a pong.
 
-use super::{CloseSignal, SessionActivity, TunnelEnd, TunnelSettings, close_handshake, frame, problem_close_frame};
+use super::{CloseSignal, SessionActivity, TunnelEnd, TunnelSettings, close_handshake, frame, proxy::end_frame};
 use anteroom_wire::{
     Problem, ProblemBody,
     exec::{
@@ -14,7 +14,7 @@ use anteroom_wire::{
     time::to_millis,
 };
 use axum::{
-    extract::ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade, close_code},
+    extract::ws::{Message, WebSocket, WebSocketUpgrade, close_code},
     response::Response,
 };
 use bytes::{Buf, BufMut, Bytes, BytesMut};
@@ -204,7 +204,7 @@ impl Client {
     async fn close(&mut self, end: &Result<u8, TunnelEnd>, settings: &TunnelSettings, close_signal: &CloseSignal) {
         let close_frame = match end {
             Ok(_) => Some(frame(close_code::NORMAL, "the command has exited")),
-            Err(end) => end_frame(end),
+            Err(end) => end_frame(end, Problem::AgentUnreachable),
         };
         let handshake = close_handshake(&mut self.sink, &mut self.source, close_frame);
         if end.is_ok() {
@@ -220,18 +220,6 @@ impl Client {
 
 fn malformed(detail: String) -> TunnelEnd {
     TunnelEnd::ViewerProtocolError(Problem::Malformed.with_detail(detail))
-}
-
-fn end_frame(end: &TunnelEnd) -> Option<CloseFrame> {
-    match end {
-        TunnelEnd::ViewerClosed(_) | TunnelEnd::ViewerLost => None,
-        TunnelEnd::ViewerTimeout => Some(problem_close_frame(Problem::IdleTimeout)),
-        TunnelEnd::ViewerProtocolError(body) | TunnelEnd::ConnectFailed(body) => {
-            Some(frame(body.close_code, &format!("{}: {}", body.code, body.sentence)))
-        }
-        TunnelEnd::StreamEnded(_) => Some(problem_close_frame(Problem::AgentUnreachable)),
-        TunnelEnd::Closed(cause) => Some(problem_close_frame((*cause).into())),
-    }
 }
 
 impl FromClient<'_> {

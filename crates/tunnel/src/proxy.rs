@@ -128,7 +128,7 @@ impl Tunnel {
             | TunnelEnd::Closed(_)) => other,
         };
         let (mut sink, mut source) = (sink.socket, source.socket);
-        let handshake = close_handshake(&mut sink, &mut source, end_frame(&end));
+        let handshake = close_handshake(&mut sink, &mut source, end_frame(&end, Problem::DesktopUnreachable));
         // A viewer that does not answer the close frame in time is disconnected.
         let _ = timeout(Duration::from_millis(settings.close_handshake_ms_max), handshake).await;
         TunnelReport {
@@ -141,15 +141,16 @@ impl Tunnel {
     }
 }
 
-/// The close frame for an end; `None` when the viewer closed the WebSocket or its connection is lost.
-fn end_frame(end: &TunnelEnd) -> Option<CloseFrame> {
+/// The close frame for an end; `None` when the viewer closed the WebSocket or its connection is lost. `stream_ended`: the problem if the
+/// machine ended the stream.
+pub(crate) fn end_frame(end: &TunnelEnd, stream_ended: Problem) -> Option<CloseFrame> {
     match end {
         TunnelEnd::ViewerClosed(_) | TunnelEnd::ViewerLost => None,
         TunnelEnd::ViewerTimeout => Some(problem_close_frame(Problem::IdleTimeout)),
         TunnelEnd::ViewerProtocolError(body) | TunnelEnd::ConnectFailed(body) => {
             Some(frame(body.close_code, &format!("{}: {}", body.code, body.sentence)))
         }
-        TunnelEnd::StreamEnded(_) => Some(problem_close_frame(Problem::DesktopUnreachable)),
+        TunnelEnd::StreamEnded(_) => Some(problem_close_frame(stream_ended)),
         TunnelEnd::Closed(cause) => Some(problem_close_frame((*cause).into())),
     }
 }

@@ -212,6 +212,12 @@ async fn wait_instructions(api: &ApiClient, id: &SessionId) -> SessionView {
     api.wait_until(id, "showing what to do", has_instructions).await.unwrap()
 }
 
+/// Waits until the tool has shown an address whose code is pasted; returns it. What the tool opens by itself comes before.
+async fn wait_link(api: &ApiClient, id: &SessionId) -> String {
+    let view = api.wait_until(id, "showing an address", |view| view.sign_in.url.is_some()).await.unwrap();
+    view.sign_in.url.unwrap()
+}
+
 /// Waits until the tool runs.
 async fn wait_running(api: &ApiClient, id: &SessionId) {
     api.wait_entry(id, TimelineKind::CliStarted).await.unwrap();

@@ -1,7 +1,7 @@
 //! The diagnosis of sessions that run a command with a stored credential, without a sign-in.
 
 use super::{
-    DiagnosisInput, Finding, guest_faults, sign_in_faults,
+    DiagnosisInput, Finding, egress_faults, guest_faults, sign_in_faults,
     timeline_view::{TimelineView, data_number, format_elapsed, format_time, quoted_last_lines},
 };
 use crate::unix_time::format_rfc3339;
@@ -47,11 +47,16 @@ pub(super) fn running_finding<'a>(timeline: &TimelineView<'a>, using: &Credentia
             data_number(exit, "code").unwrap_or_default()
         ),
         (Some(started), None) => {
-            format!("The machine is ready, and {command} {id} has been running since {}.", format_time(started))
+            let certificate = egress_faults::certificate_clause(timeline);
+            format!(
+                "The machine is ready, and {command} {id} has been running since {}{certificate}.",
+                format_time(started)
+            )
         }
         (None, None) => format!("The machine is ready, and {command} {id} is being run."),
     };
-    Finding::new(Verdict::CommandRunning, sentence, ready.into_iter().chain(started).chain(ended))
+    let untrusted = egress_faults::untrusted_requests(timeline);
+    Finding::new(Verdict::CommandRunning, sentence, ready.into_iter().chain(started).chain(ended).chain(untrusted))
 }
 
 /// The command finished.
@@ -66,8 +71,9 @@ pub(super) fn completed_finding<'a>(
     let took = format_elapsed(input.row.created_at_ms, end.at_ms);
     let exit = timeline.last_of_kind(TimelineKind::CliExited).filter(|_| code != 0);
     let last_lines = exit.map_or_else(String::new, quoted_last_lines);
+    let certificate = exit.map_or_else(String::new, |_| egress_faults::certificate_clause(timeline));
     let sentence = format!(
-        "{} {id} ended with exit code {code} at {}, {took} after the start{last_lines}.",
+        "{} {id} ended with exit code {code} at {}, {took} after the start{certificate}{last_lines}.",
         capitalized(command),
         format_rfc3339(end.at_ms)
     );
@@ -77,7 +83,8 @@ pub(super) fn completed_finding<'a>(
         timeline.last_of_kind(TimelineKind::CredentialChecked),
         timeline.last_of_kind(TimelineKind::UseCompleted),
     ];
-    Finding::new(Verdict::Completed, sentence, evidence.into_iter().flatten())
+    let untrusted = exit.map_or_else(Vec::new, |_| egress_faults::untrusted_requests(timeline));
+    Finding::new(Verdict::Completed, sentence, evidence.into_iter().flatten().chain(untrusted))
 }
 
 fn capitalized(text: &str) -> String {

@@ -78,7 +78,7 @@ pub(super) fn is_denied_by_policy(entry: &TimelineRow) -> bool {
 }
 
 /// Whether the machine does not accept the host's certificate, and the gate found out why.
-pub(super) fn is_untrusted(entry: &TimelineRow) -> bool {
+fn is_untrusted(entry: &TimelineRow) -> bool {
     CERTIFICATE.map(Problem::code).contains(&data_text(entry, "reason"))
 }
 
@@ -91,10 +91,15 @@ fn certificate(requests: &[&TimelineRow]) -> Option<(Verdict, String)> {
     Some((verdict, why.unwrap_or("its certificate is not accepted").to_owned()))
 }
 
+/// The requests to hosts whose certificates the machine does not accept.
+pub(super) fn untrusted_requests<'a>(timeline: &TimelineView<'a>) -> Vec<&'a TimelineRow> {
+    timeline.of_kind(TimelineKind::EgressDenied).filter(|entry| is_untrusted(entry)).collect()
+}
+
 /// What the tool's own words about a certificate leave open: what the gate found out, as a clause after it.
 pub(super) fn certificate_clause(timeline: &TimelineView<'_>) -> String {
-    let requests: Vec<_> = timeline.of_kind(TimelineKind::EgressDenied).collect();
-    let host = requests.iter().find(|entry| is_untrusted(entry)).map(|entry| host_and_port(entry));
+    let requests = untrusted_requests(timeline);
+    let host = requests.first().map(|entry| host_and_port(entry));
     match certificate(&requests).zip(host) {
         Some(((_, why), host)) => format!("; this server asked {host} itself: {why}"),
         None => String::new(),

@@ -149,10 +149,9 @@ fn explained_failure<'a>(input: &DiagnosisInput<'_>, timeline: &TimelineView<'a>
     let is_untrusted = matches!(failure.verdict, Verdict::UnknownAuthority | Verdict::CertificateNotValidNow);
     let issuer = if is_untrusted { egress_faults::certificate_clause(timeline) } else { String::new() };
     let sentence = format!("{what} because {}{issuer}; no credential was delivered{words}.", failure.because);
-    let untrusted = timeline.of_kind(TimelineKind::EgressDenied).filter(|_| is_untrusted);
+    let untrusted = if is_untrusted { egress_faults::untrusted_requests(timeline) } else { Vec::new() };
     let started = timeline.last_of_kind(TimelineKind::CliStarted);
-    let evidence = started.into_iter().chain(untrusted.filter(|entry| egress_faults::is_untrusted(entry)));
-    let evidence = evidence.chain([failure.entry]);
+    let evidence = started.into_iter().chain(untrusted).chain([failure.entry]);
     Some(Finding::new(failure.verdict, sentence, evidence))
 }
 

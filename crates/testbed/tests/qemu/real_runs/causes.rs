@@ -160,7 +160,7 @@ async fn qemu_real_run_of_a_wrong_password_until_the_person_gives_up() {
         run(2, "typed in the machine's browser").check(&world, "demo", &id).await;
 
         let (api, id) = world.sign_in("demo", Some("link")).await;
-        let link = wait_instructions(&api, &id).await.sign_in.url.unwrap();
+        let link = wait_link(&api, &id).await;
         let page = world.get_from_demo(&link).await;
         let (_, request) = page.split_once("name=\"request\" value=\"").unwrap();
         let form = format!("request={}&name=wrong-password", request.split_once('"').unwrap().0);

@@ -14,10 +14,12 @@ async fn three_sign_ins(world: &World, cause: &'static str, verdict: Verdict) ->
         sentences.push(run(2, "the page in the machine's browser").check(world, "codex", &id).await);
 
         let (api, id) = world.sign_in("claude", None).await;
-        let link = wait_instructions(&api, &id).await.sign_in.url.unwrap();
+        let link = wait_link(&api, &id).await;
         let (_, state) = link.split_once("state=").unwrap();
         let code = format!("{}#{}", "0".repeat(32), state.split('&').next().unwrap());
         paste(&api, &id, "paste_code", &code).await;
+        // The tool says that it failed, and then the gate finds out why.
+        api.wait_entry(&id, TimelineKind::EgressDenied).await.unwrap();
         sentences.push(run(3, "Claude Code, the pasted code").check(world, "claude", &id).await);
     }
     sentences

@@ -161,6 +161,19 @@ fn credential_use_is_never_described_as_a_sign_in() {
 }
 
 #[test]
+fn command_behind_a_proxy_that_inspects_tls_is_reported_with_what_the_gate_found() {
+    let untrusted = || running().egress_failed("a.example", Problem::EgressUnknownAuthority);
+    let mut ended = untrusted().exited(1, &["fetch failed"]).entry(TimelineKind::UseCompleted, json!({ "code": 1 }));
+    ended = ended.ended(TimelineKind::Completed, EndReason::UseCompleted, "");
+    ended.row.exit_code = Some(1);
+    for case in [untrusted(), ended] {
+        let found = case.diagnosis();
+        assert!(found.sentence.contains("this server asked a.example:443 itself"), "{}", found.sentence);
+        assert!(found.evidence.iter().any(|entry| entry.kind == TimelineKind::EgressDenied), "{:?}", found.evidence);
+    }
+}
+
+#[test]
 fn end_of_a_command_is_reported_with_exit_code_and_last_lines() {
     let found = over(7).diagnosis();
     let id = CredentialId::from_parts(1, [4; 10]);

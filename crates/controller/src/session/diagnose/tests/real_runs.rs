@@ -8,9 +8,11 @@ use std::{collections::BTreeMap, fmt::Write, fs, path::Path};
 const RUNS_MIN: usize = 3;
 /// The causes that must be recorded.
 const CAUSES: &[&str] = &[
+    "browser_closed",
     "code_expired",
     "declined",
     "guest_disk_full",
+    "inspecting_proxy",
     "machine_killed",
     "name_not_granted",
     "name_of_a_page_not_granted",
@@ -20,6 +22,7 @@ const CAUSES: &[&str] = &[
     "session_idle",
     "tool_missing",
     "typo_in_argv",
+    "wrong_clock",
     "wrong_password",
 ];
 

@@ -27,7 +27,8 @@ async fn close_browser(api: &ApiClient, id: &SessionId) {
 #[tokio::test]
 async fn qemu_real_run_of_a_browser_that_the_person_closes() {
     let world = World::start(Hosts::Answer, "", |_| ()).await;
-    let runs = [("demo", None, "the demo"), ("demo", Some("link"), "the demo's link"), ("own", None, "a page of one's own")];
+    let runs =
+        [("demo", None, "the demo"), ("demo", Some("link"), "the demo's link"), ("own", None, "a page of one's own")];
     for (number, (provider, method, what)) in (1..=rounds()).zip(runs) {
         let (api, id) = world.sign_in(provider, method).await;
         let url = match (provider, method) {

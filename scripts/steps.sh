@@ -135,5 +135,5 @@ python_tools() {
 test_packages() {
   packages qemu-system-x86 mmdebstrap squashfs-tools uidmap debian-archive-keyring xz-utils build-essential ca-certificates \
     gdb tmux softhsm2 tigervnc-standalone-server python3-websockify python3-pip python3-venv iproute2 zsh fish groff-base openssl libnss3-tools \
-    tinyproxy-bin microsocks dante-server mitmproxy nginx caddy curl jq tightvncserver x11vnc xfonts-base xvfb
+    tinyproxy-bin microsocks dante-server mitmproxy nginx caddy curl jq tightvncserver x11vnc xfonts-base xvfb postgresql
 }

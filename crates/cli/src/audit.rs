@@ -234,8 +234,7 @@ async fn verify_own(config: &Config, client: &ApiClient) -> anyhow::Result<Verif
     }
     require_trail(&config.audit_dir())?;
     let keys = mac_keys(&open_key_ring(config)?);
-    let database = config.state_dir.join("anteroom.db");
-    let store = Store::open(&database, StoreSettings::default()).await?;
+    let store = Store::open(&config.database_address()?, StoreSettings::default()).await?;
     let known = known_heads(config, &store, &keys).await;
     store.close().await;
     Ok(verify(&config.audit_dir(), &keys, &known?)?)

@@ -200,10 +200,23 @@ async fn server(client: &ApiClient) -> Vec<Check> {
     match client.get::<Health>("/health").await {
         Ok(health) => {
             let provider = health.checks.iter().find(|check| check.name == "sign_in_provider").map(sign_in_provider);
-            [check("server", running(&health))].into_iter().chain(provider).collect()
+            let database = health
+                .checks
+                .iter()
+                .find(|check| check.name == "store")
+                .map(|store| check("database", database(store)));
+            [check("server", running(&health))].into_iter().chain(database).chain(provider).collect()
         }
         Err(error @ ClientError::NoServer { .. }) => vec![check("server", Finding::Degraded(error.to_string()))],
         Err(error) => vec![check("server", Finding::Missing(error.to_string()))],
+    }
+}
+
+/// The kind, version and durability of the server's database.
+fn database(store: &HealthCheck) -> Finding {
+    match store.status {
+        HealthStatus::Ok => Finding::Ok(store.detail.split(": ").next().unwrap_or_default().to_owned()),
+        HealthStatus::Degraded | HealthStatus::Down => Finding::Missing(store.detail.clone()),
     }
 }
 

@@ -104,7 +104,7 @@ async fn run_without_server(
 ) -> anyhow::Result<KeyReport> {
     let _state = StateDir::lock_existing(&config.state_dir)?;
     let config = with_key_file(config, arguments);
-    let store = Store::open(&config.state_dir.join("anteroom.db"), StoreSettings::default()).await?;
+    let store = Store::open(&config.database_address()?, StoreSettings::default()).await?;
     let result = change_keys(&config, &store, command).await;
     store.close().await;
     result
@@ -120,7 +120,7 @@ fn with_key_file(config: &Config, arguments: &KeysArguments) -> Config {
 async fn accept_rows(config: &Config, arguments: &KeysArguments) -> anyhow::Result<ExitCode> {
     let _state = StateDir::lock_existing(&config.state_dir)?;
     let ring = KeyRing::open(keys::key_source(&with_key_file(config, arguments)))?;
-    let store = Store::open(&config.state_dir.join("anteroom.db"), StoreSettings::default()).await?;
+    let store = Store::open(&config.database_address()?, StoreSettings::default()).await?;
     let known = store.get_key_fingerprint().await?;
     known.as_deref().map_or(Ok(()), |known| ring.check_fingerprint(known))?;
     let rows = keys::accept_rows(&store, &ring).await;

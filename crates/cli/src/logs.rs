@@ -176,11 +176,11 @@ async fn session_machines(
         Ok(timeline) => Ok(Some(machine_ids(timeline.entries.into_iter().map(|entry: TimelineEntry| entry.data)))),
         Err(ClientError::Api(problem)) if problem.code == anteroom_wire::Problem::UnknownSession.code() => Ok(None),
         Err(ClientError::NoServer { .. }) => {
-            let path = config.state_dir.join("anteroom.db");
-            if !path.exists() {
+            let database = config.database_address()?;
+            if database.is_missing_file() {
                 return Ok(None);
             }
-            let store = Store::open(&path, StoreSettings::default()).await?;
+            let store = Store::open(&database, StoreSettings::default()).await?;
             let row = store.get_session(id).await;
             let timeline = store.list_timeline(id, 0, ENTRIES_MAX).await;
             store.close().await;

@@ -218,7 +218,7 @@ struct Offline {
 impl Offline {
     async fn open(config: &Config) -> anyhow::Result<Self> {
         let state = StateDir::lock_existing(&config.state_dir)?;
-        let store = Store::open(&config.state_dir.join("anteroom.db"), StoreSettings::default()).await?;
+        let store = Store::open(&config.database_address()?, StoreSettings::default()).await?;
         keys::open_key_ring(config, &store).await?;
         Ok(Self { store, _state: state })
     }

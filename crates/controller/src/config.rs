@@ -4,6 +4,7 @@
 mod audit;
 mod connections;
 mod credentials;
+mod database;
 mod image;
 mod log;
 mod machines;
@@ -18,6 +19,7 @@ mod vault;
 pub use audit::Audit;
 pub use connections::{Egress, EgressProxy, Http};
 pub use credentials::Credentials;
+pub use database::{DatabasePasswordError, DatabaseSettings};
 pub use image::ImageAdditions;
 pub use log::{Log, LogFormat};
 pub use machines::Machines;
@@ -33,6 +35,7 @@ use crate::{
     settings::{self, settings},
     webhook::receiver_settings::WebhookReceivers,
 };
+use anteroom_store::Address;
 use ipnet::IpNet;
 use std::{
     collections::BTreeMap,
@@ -80,6 +83,8 @@ greeting_ms_max = 5000                # timeout for the VNC handshake, 10 to 600
         sessions: Sessions;
         /// Stored credentials: checks and expiry.
         credentials: Credentials;
+        /// The database: a file, or a database of PostgreSQL (docs/postgresql.md).
+        database: DatabaseSettings;
         /// The keys that wrap stored credentials (docs/keys.md).
         vault: Vault;
         /// HTTP.
@@ -167,6 +172,15 @@ impl Config {
         self.log.file.clone().unwrap_or_else(|| self.state_dir.join("log").join("anteroom.jsonl"))
     }
 
+    /// Where the database is, with its password.
+    ///
+    /// # Errors
+    /// The password cannot be read.
+    pub fn database_address(&self) -> Result<Address, DatabasePasswordError> {
+        let address = self.database.postgres_address()?;
+        Ok(address.map_or_else(|| Address::File(self.state_dir.join("anteroom.db")), Address::Postgres))
+    }
+
     /// The directory of the audit trail.
     pub fn audit_dir(&self) -> PathBuf {
         self.state_dir.join("audit")
@@ -206,6 +220,7 @@ impl Config {
         errors.extend(self.oidc.validation_errors(self.public_url.as_deref()));
         errors.extend(self.image.validate());
         errors.extend(self.vault.validate());
+        errors.extend(self.database.validation_errors());
         errors.extend(self.egress.validation_errors());
         match ExternalMachines::load(&self.external_machines) {
             Ok(machines) => errors.extend(machines.too_slow_for(self.sessions.socket_wait_ms_max)),

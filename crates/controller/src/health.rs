@@ -64,7 +64,11 @@ async fn store(server_context: &ServerContext) -> HealthCheck {
                 "{written} writes since the start, {failed} failed, {} slow",
                 server_context.db_metrics.slow_write_count()
             );
-            check("store", HealthStatus::Ok, format!("a row was written and read back; {writes}"))
+            check(
+                "store",
+                HealthStatus::Ok,
+                format!("{}: a row was written and read back; {writes}", server_context.store.database()),
+            )
         }
         Err(error) => check("store", HealthStatus::Down, chain(&error)),
     }

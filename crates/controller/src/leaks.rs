@@ -6,7 +6,7 @@
 pub mod inventory;
 
 use crate::{
-    config::Config,
+    config::{Config, DatabasePasswordError},
     retention::{self, RetainedFile, RetentionLimits},
     session::server_context::ServerContext,
     unix_time,
@@ -38,6 +38,9 @@ pub enum LeakError {
     /// The database cannot be read.
     #[error("the sessions cannot be read")]
     Store(#[from] StoreError),
+    /// The password of the database cannot be read.
+    #[error(transparent)]
+    Password(#[from] DatabasePasswordError),
     /// The inventory of the host failed.
     #[error("this host's files or processes cannot be read")]
     Io(#[from] io::Error),
@@ -108,8 +111,8 @@ async fn single_report(server_context: &ServerContext, config: &Config) -> Resul
 /// The database or the host cannot be read.
 pub async fn report_without_server(config: &Config, image: Option<String>) -> Result<LeakReport, LeakError> {
     let mut state = ExpectedState { image, ..ExpectedState::default() };
-    let database = config.state_dir.join("anteroom.db");
-    if database.exists() {
+    let database = config.database_address()?;
+    if !database.is_missing_file() {
         let store = Store::open(&database, anteroom_store::StoreSettings::default()).await?;
         let rows = store.list_active_sessions().await;
         store.close().await;

@@ -107,7 +107,7 @@ pub async fn start_server(
     let mut overrides = egress::load_overrides(&config)?;
     let external =
         ExternalMachines::load(&config.external_machines).map_err(|errors| anyhow::anyhow!("{}", errors.join("\n")))?;
-    let database = open_database(&config, &limits, state, &environment).await?;
+    let database = open_database(&config, &limits, &environment).await?;
     let receivers = Receivers::open(&config, &limits.webhook)?;
     let listener = TcpListener::bind(config.listen).await.with_context(|| {
         format!("cannot listen on {}: is another server there? Set `listen` or --listen", config.listen)
@@ -206,11 +206,10 @@ struct Database {
 async fn open_database(
     config: &Config,
     limits: &ServerLimits,
-    state: &StateDir,
     environment: &MachineEnvironment,
 ) -> anyhow::Result<Database> {
     let metrics = DbMetrics::new(limits.store.slow_write_ms, environment.write_observer.clone());
-    let store = open_store(limits, state, metrics.clone()).await?;
+    let store = open_store(config, limits, metrics.clone()).await?;
     let vault = keys::open_key_ring(config, &store).await.context("the keys")?;
     let local_operator = local_operator(&store).await?;
     let audit = open_audit(config, limits, &store, &vault).await?;
@@ -341,13 +340,11 @@ fn open_egress_gate(config: &Config, overrides: HostOverrides) -> anyhow::Result
     Ok(gate)
 }
 
-async fn open_store(
-    limits: &ServerLimits,
-    state: &StateDir,
-    observer: Arc<dyn WriteObserver>,
-) -> anyhow::Result<Store> {
-    let settings = StoreSettings { busy_ms_max: limits.store.busy_ms_max, ..StoreSettings::default() };
-    Store::open_observed(&state.path.join("anteroom.db"), settings, observer).await.context("the database")
+async fn open_store(config: &Config, limits: &ServerLimits, observer: Arc<dyn WriteObserver>) -> anyhow::Result<Store> {
+    let settings = StoreSettings { busy_ms_max: limits.store.busy_ms_max, is_server: true, ..StoreSettings::default() };
+    let store = Store::open_observed(&config.database_address()?, settings, observer).await.context("the database")?;
+    tracing::info!(outcome = "database_opened", address = %store.address(), database = %store.database(), "database opened");
+    Ok(store)
 }
 
 fn serve(app: &App, serving: &TaskTracker, tcp: TcpListener, state_dir: &Path) -> anyhow::Result<()> {

@@ -3,6 +3,7 @@
 use crate::{
     CallerKind, CallerRow, NewCaller, Sha256Hex, Store, StoreError, UnixMs, WriteKind,
     callers::{find_in_transaction, insert},
+    connection::Connection,
     error::query_error,
     look_alike::look_alike,
     revoke_caller::shorten_descendants,
@@ -10,7 +11,6 @@ use crate::{
     write_transaction::WriteTransaction,
 };
 use anteroom_wire::CallerId;
-use sqlx::AnyConnection;
 
 /// How often the last use of a caller is written at most, milliseconds.
 const LAST_USE_EVERY_MS: UnixMs = 60_000;
@@ -130,7 +130,7 @@ impl CallerRow {
 
 /// The API tokens that are valid at this time and whose names look like this one.
 async fn names_like(
-    connection: &mut AnyConnection,
+    connection: &mut Connection,
     name: &str,
     now_ms: UnixMs,
 ) -> Result<Vec<(CallerId, String)>, StoreError> {

@@ -7,9 +7,11 @@ pub use check::CheckedRows;
 pub(crate) use check::count_rows_of_key;
 pub use first_use::AddRowMacsError;
 
-use crate::{Sha256Hex, Store, StoreError, TamperedRow, error::query_error, row_macs::tables::Table};
+use crate::{
+    Sha256Hex, Store, StoreError, TamperedRow, connection::Connection, error::query_error, row_macs::tables::Table,
+};
 use anteroom_vault::KeyRing;
-use sqlx::{AnyConnection, AssertSqlSafe};
+use sqlx::AssertSqlSafe;
 
 /// Which rows of a database have MACs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,7 +37,7 @@ impl Store {
     /// Requires that a token which can be used once has a valid MAC; one that was used has none and is not accepted by its reader.
     pub(crate) async fn require_unused(
         &self,
-        connection: &mut AnyConnection,
+        connection: &mut Connection,
         table: &'static Table,
         hash: &Sha256Hex,
     ) -> Result<(), StoreError> {

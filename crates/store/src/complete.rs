@@ -4,6 +4,7 @@
 use crate::{
     CredentialRow, DeletionPolicy, HealthKind, NewMessage, NewTimelineEntry, ObservedWrite, Reason, SessionEnd,
     SessionOutcome, SessionPurpose, SessionRow, Sha256Hex, Store, StoreError, TimelineRow, UnixMs, WriteKind,
+    connection::Connection,
     credentials,
     error::query_error,
     keys, new_revision, outbox,
@@ -14,7 +15,6 @@ use crate::{
 };
 use anteroom_vault::SealedBytes;
 use anteroom_wire::{CredentialId, EndReason, SessionId, api::CredentialFile, provider::MethodName};
-use sqlx::AnyConnection;
 
 const OPERATION: &str = "store a credential";
 
@@ -150,7 +150,7 @@ impl Store {
 
 async fn insert(
     macs: &RowMacs,
-    connection: &mut AnyConnection,
+    connection: &mut Connection,
     session: &SessionRow,
     completion: &CompleteWithCredential<'_>,
 ) -> Result<CredentialRow, StoreError> {

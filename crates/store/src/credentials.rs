@@ -7,6 +7,7 @@
 
 use crate::{
     DeletionPolicy, HealthKind, Store, StoreError, UnixMs,
+    connection::Connection,
     error::query_error,
     row_macs::{RowMacs, tables::CREDENTIALS},
     row_reader::RowReader,
@@ -14,7 +15,7 @@ use crate::{
 };
 use anteroom_vault::{KeyId, SealedBytes};
 use anteroom_wire::{CallerId, CredentialId, ProviderId, SessionId, api::CredentialFile, provider::MethodName};
-use sqlx::{AnyConnection, any::AnyRow};
+use sqlx::any::AnyRow;
 
 /// A credential without its sealed bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -141,7 +142,7 @@ pub(crate) fn encode_files(files: &[CredentialFile]) -> String {
 
 /// Reads a credential on the caller's connection or transaction.
 pub(crate) async fn fetch_credential(
-    connection: &mut AnyConnection,
+    connection: &mut Connection,
     id: &CredentialId,
 ) -> Result<Option<CredentialRow>, StoreError> {
     let row = sqlx::query(select_credentials!("WHERE id = $1")).bind(id.as_str()).fetch_optional(connection).await;
@@ -151,7 +152,7 @@ pub(crate) async fn fetch_credential(
 /// Reads a credential on the caller's connection or transaction, and requires that nothing else than this program has changed it.
 pub(crate) async fn fetch_valid_credential(
     macs: &RowMacs,
-    connection: &mut AnyConnection,
+    connection: &mut Connection,
     id: &CredentialId,
 ) -> Result<Option<CredentialRow>, StoreError> {
     let row = sqlx::query(select_credentials!("WHERE id = $1")).bind(id.as_str()).fetch_optional(connection).await;
@@ -166,7 +167,7 @@ pub(crate) async fn fetch_valid_credential(
 /// Reads a credential with its sealed bytes, and requires that nothing else than this program has changed it; `None`: it has none.
 pub(crate) async fn fetch_sealed_credential(
     macs: &RowMacs,
-    connection: &mut AnyConnection,
+    connection: &mut Connection,
     id: &CredentialId,
 ) -> Result<Option<SealedCredential>, StoreError> {
     let row = sqlx::query(select_credentials!(with bytes, "WHERE id = $1"))

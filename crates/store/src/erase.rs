@@ -3,13 +3,13 @@
 
 use crate::{
     CredentialRow, NewMessage, Store, StoreError, UnixMs, WriteKind,
+    connection::Connection,
     credentials::{self, decode_credential_row, select_credentials},
     error::query_error,
     outbox,
     row_reader::to_sql_integer,
 };
 use anteroom_wire::CredentialId;
-use sqlx::AnyConnection;
 
 /// The result of a deletion.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -101,7 +101,7 @@ impl Store {
 
 /// Erases the bytes in the caller's transaction, which must end with [`Store::commit_erasing`]. `false`: there were no bytes.
 pub(crate) async fn erase_sealed_bytes(
-    connection: &mut AnyConnection,
+    connection: &mut Connection,
     id: &CredentialId,
     at_ms: UnixMs,
 ) -> Result<bool, StoreError> {

@@ -5,11 +5,12 @@
 
 use crate::{
     Store, StoreError, UnixMs, WriteKind,
+    connection::Connection,
     error::query_error,
     row_reader::{RowReader, to_sql_integer},
 };
 use anteroom_wire::{CallerId, MachineId, SessionId};
-use sqlx::{AnyConnection, Row, any::AnyRow};
+use sqlx::{Row, any::AnyRow};
 use std::collections::BTreeSet;
 
 const OPERATION: &str = "erase rows";
@@ -132,7 +133,7 @@ fn ids(rows: &[AnyRow]) -> Vec<String> {
 
 /// Deletes these rows, the sessions that refer to these credentials, and everything that belongs to them.
 async fn erase_rows(
-    connection: &mut AnyConnection,
+    connection: &mut Connection,
     mut sessions: Vec<String>,
     credentials: Vec<String>,
 ) -> Result<ErasedRows, StoreError> {
@@ -147,7 +148,7 @@ async fn erase_rows(
     sessions.sort();
     sessions.dedup();
     // Sessions and credentials refer to each other.
-    run(connection, "PRAGMA defer_foreign_keys = ON", None).await?;
+    run(connection, connection.dialect().defer_references(), None).await?;
     run(connection, "INSERT INTO meta (key, value) VALUES ('erasing', '1')", None).await?;
     for session in &sessions {
         erased.machines.extend(list_machines(connection, session).await?);
@@ -172,13 +173,13 @@ async fn erase_rows(
 }
 
 /// Runs a statement with at most one id; returns the number of rows.
-async fn run(connection: &mut AnyConnection, text: &'static str, id: Option<&String>) -> Result<u64, StoreError> {
+async fn run(connection: &mut Connection, text: &'static str, id: Option<&String>) -> Result<u64, StoreError> {
     let query = id.into_iter().fold(sqlx::query(text), |query, id| query.bind(id.clone()));
     Ok(query.execute(connection).await.map_err(query_error(OPERATION))?.rows_affected())
 }
 
 /// The machines that a session had, by its row and its timeline.
-async fn list_machines(connection: &mut AnyConnection, session: &str) -> Result<BTreeSet<MachineId>, StoreError> {
+async fn list_machines(connection: &mut Connection, session: &str) -> Result<BTreeSet<MachineId>, StoreError> {
     let text = "SELECT COALESCE(machine_id, '') AS words FROM sessions WHERE id = $1 \
          UNION ALL SELECT data AS words FROM timeline WHERE session_id = $1";
     let rows = sqlx::query(text).bind(session.to_owned()).fetch_all(connection).await;

@@ -36,10 +36,10 @@ pub enum StoreError {
         source: io::Error,
     },
     /// The database could not be opened.
-    #[error("the database {path} cannot be opened")]
+    #[error("the database {database} cannot be opened")]
     Open {
-        /// The path.
-        path: PathBuf,
+        /// Its path or its address, without a password.
+        database: String,
         /// The cause.
         source: sqlx::Error,
     },

@@ -3,13 +3,14 @@
 use crate::{
     SealedCredential, Store, StoreError, WriteKind,
     authentic_rows::count_rows_of_key,
+    connection::Connection,
     credentials::{self, select_credentials},
     error::query_error,
     row_reader::RowReader,
 };
 use anteroom_vault::{KeyId, SealedBytes};
 use anteroom_wire::CredentialId;
-use sqlx::{AnyConnection, any::AnyRow};
+use sqlx::any::AnyRow;
 
 /// The result of [`Store::retire_key`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -190,7 +191,7 @@ impl Store {
 ///
 /// # Errors
 /// [`StoreError::KeyRetired`]: the key was retired after the record was sealed.
-pub(crate) async fn require_unretired_key(connection: &mut AnyConnection, key: KeyId) -> Result<(), StoreError> {
+pub(crate) async fn require_unretired_key(connection: &mut Connection, key: KeyId) -> Result<(), StoreError> {
     let fingerprint = sqlx::query_scalar::<_, String>("SELECT value FROM meta WHERE key = 'key_fingerprint'")
         .fetch_optional(connection)
         .await
@@ -200,7 +201,7 @@ pub(crate) async fn require_unretired_key(connection: &mut AnyConnection, key: K
 }
 
 async fn write_fingerprint(
-    connection: &mut AnyConnection,
+    connection: &mut Connection,
     fingerprint: &str,
     operation: &'static str,
 ) -> Result<(), StoreError> {

@@ -1,14 +1,16 @@
 //! Leases: a caller gets a credential. Every lease is recorded; a `deliver_once` credential is leased only once.
 
 use crate::{
-    CredentialRow, DeletionPolicy, NewMessage, SealedCredential, Store, StoreError, UnixMs, WriteKind, credentials,
+    CredentialRow, DeletionPolicy, NewMessage, SealedCredential, Store, StoreError, UnixMs, WriteKind,
+    connection::Connection,
+    credentials,
     error::query_error,
     outbox,
     row_reader::{RowReader, to_sql_integer},
 };
 use anteroom_vault::SealedBytes;
 use anteroom_wire::{CallerId, CredentialId};
-use sqlx::{AnyConnection, Row, any::AnyRow};
+use sqlx::{Row, any::AnyRow};
 
 /// A leased credential with its sealed bytes; the lease is recorded.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -113,7 +115,7 @@ impl Store {
 /// Erases the bytes in the caller's transaction, which must end with [`Store::commit_erasing`]. `false`: there were no bytes, or a
 /// message has claimed them.
 async fn erase_unless_claimed(
-    connection: &mut AnyConnection,
+    connection: &mut Connection,
     id: &CredentialId,
     at_ms: UnixMs,
 ) -> Result<bool, StoreError> {
@@ -132,7 +134,7 @@ async fn erase_unless_claimed(
 
 /// Records a lease and returns its number.
 pub(crate) async fn record_lease(
-    connection: &mut AnyConnection,
+    connection: &mut Connection,
     id: &CredentialId,
     caller: &CallerId,
     at_ms: UnixMs,

@@ -14,6 +14,7 @@
 //! This crate has no clock: callers pass times as milliseconds since 1970 ([`UnixMs`]). Waiting is limited by
 //! [`StoreSettings::busy_ms_max`]; [`StoreError::kind`] shows whether a retry can help.
 
+mod address;
 mod api_tokens;
 mod audit_head;
 mod authentic_rows;
@@ -23,11 +24,14 @@ mod callers;
 mod complete;
 mod complete_use;
 mod conditions;
+mod connection;
 mod consents;
 mod counts;
 mod credential_health;
 mod credentials;
+mod database;
 mod deletion_policy;
+mod dialect;
 mod erase;
 mod erasure;
 mod error;
@@ -40,6 +44,7 @@ mod login_tokens;
 mod look_alike;
 mod new_revision;
 mod outbox;
+mod postgres;
 mod purpose;
 mod revoke_caller;
 mod row_fault;
@@ -47,6 +52,7 @@ mod row_macs;
 mod row_reader;
 mod schema;
 mod sessions;
+mod sqlite;
 mod store;
 mod text_enum;
 mod tickets;
@@ -57,6 +63,7 @@ mod webhook_credential;
 mod write_observer;
 mod write_transaction;
 
+pub use address::{Address, InvalidAddress, PostgresAddress};
 pub use api_tokens::Rotation;
 pub use authentic_rows::{AddRowMacsError, CheckedRows, RowsWithMacs};
 pub use browsers::{BrowserRow, NewBrowser, Person};
@@ -66,6 +73,7 @@ pub use complete::{CompleteOutcome, CompleteWithCredential, NewCredential};
 pub use complete_use::{CompleteUse, CompleteUseOutcome};
 pub use credential_health::HealthUpdate;
 pub use credentials::{CredentialFilter, CredentialRow, HealthAt, SealedCredential};
+pub use database::{Database, DatabaseKind};
 pub use deletion_policy::DeletionPolicy;
 pub use erase::DeleteOutcome;
 pub use erasure::{ErasedRows, ErasedUser, UserSession};

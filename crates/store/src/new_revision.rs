@@ -15,7 +15,9 @@
 
 use crate::{
     CredentialRow, DeletionPolicy, HealthKind, NewCredential, NewMessage, NewTimelineEntry, SessionChange, SessionRow,
-    Sha256Hex, Store, StoreError, TimelineRow, UnixMs, WriteKind, credentials,
+    Sha256Hex, Store, StoreError, TimelineRow, UnixMs, WriteKind,
+    connection::Connection,
+    credentials,
     error::query_error,
     keys, outbox,
     row_macs::{RowMacs, tables::CREDENTIALS},
@@ -23,7 +25,6 @@ use crate::{
     sessions, timeline, transition,
 };
 use anteroom_wire::{SessionId, provider::MethodName};
-use sqlx::AnyConnection;
 
 const OPERATION: &str = "store a refreshed credential";
 
@@ -166,7 +167,7 @@ impl Store {
 /// does not exist, or belongs to another owner or provider than the session; nothing was changed.
 pub(crate) async fn store_new_revision(
     macs: &RowMacs,
-    connection: &mut AnyConnection,
+    connection: &mut Connection,
     session: &SessionRow,
     replacement: &NewRevision<'_>,
 ) -> Result<Option<StoredRevision>, StoreError> {

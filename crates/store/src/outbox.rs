@@ -11,11 +11,12 @@
 
 use crate::{
     Store, StoreError, UnixMs, WriteKind,
+    connection::Connection,
     error::query_error,
     row_reader::{RowReader, to_sql_integer},
 };
 use anteroom_wire::{CredentialId, MessageId, SessionId};
-use sqlx::{AnyConnection, any::AnyRow};
+use sqlx::any::AnyRow;
 
 /// The most bytes of an error; a longer one is truncated.
 const ERROR_BYTES_MAX: usize = 1_000;
@@ -302,10 +303,7 @@ struct Attempt<'a> {
 }
 
 /// Enqueues messages in the caller's transaction.
-pub(crate) async fn enqueue_messages(
-    connection: &mut AnyConnection,
-    messages: &[NewMessage],
-) -> Result<(), StoreError> {
+pub(crate) async fn enqueue_messages(connection: &mut Connection, messages: &[NewMessage]) -> Result<(), StoreError> {
     for message in messages {
         sqlx::query(
             "INSERT INTO outbox (id, kind, session_id, credential_id, created_at_ms, due_at_ms, receiver) \

@@ -9,10 +9,10 @@
 
 pub(crate) mod tables;
 
-use crate::{RowFault, StoreError};
+use crate::{RowFault, StoreError, connection::Connection};
 use anteroom_vault::{KeyRing, RowContent, RowMacError};
 use parking_lot::Mutex;
-use sqlx::{AnyConnection, any::AnyRow};
+use sqlx::any::AnyRow;
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::{Arc, OnceLock},
@@ -100,7 +100,7 @@ impl RowMacs {
     /// It was changed outside of this program, or the database cannot be read.
     pub(crate) async fn require_valid(
         &self,
-        connection: &mut AnyConnection,
+        connection: &mut Connection,
         table: &'static Table,
         key: Key<'_>,
     ) -> Result<bool, StoreError> {
@@ -113,7 +113,7 @@ impl RowMacs {
     /// Whether the row exists and has a valid MAC; raises the alarm about one that has not.
     pub(crate) async fn is_valid(
         &self,
-        connection: &mut AnyConnection,
+        connection: &mut Connection,
         table: &'static Table,
         key: Key<'_>,
     ) -> Result<bool, StoreError> {
@@ -129,7 +129,7 @@ impl RowMacs {
     /// The database cannot be written.
     pub(crate) async fn renew(
         &self,
-        connection: &mut AnyConnection,
+        connection: &mut Connection,
         table: &'static Table,
         key: Key<'_>,
     ) -> Result<(), StoreError> {

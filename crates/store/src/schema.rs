@@ -2,13 +2,14 @@
 //!
 //! `meta` holds the version. Each migration and its new version are one transaction, so an interrupted migration has no effect.
 
-use crate::StoreError;
-use sqlx::{AnyConnection, Connection, Row};
+use crate::{StoreError, dialect::Dialect};
+use sqlx::{AnyConnection, AssertSqlSafe, Connection, Row};
 
-/// One migration: the SQL for all databases, then the SQL only for SQLite (the syntax of triggers differs between databases).
+/// One migration: the SQL for all databases, then the SQL only for one (the syntax of triggers differs between databases).
 struct Migration {
     tables: &'static str,
     sqlite: &'static str,
+    postgres: &'static str,
 }
 
 /// Migration `n` (from 1) leads from version `n - 1` to version `n`. A released migration is never changed.
@@ -16,41 +17,56 @@ const MIGRATIONS: &[Migration] = &[
     Migration {
         tables: include_str!("../migrations/0001_tables.sql"),
         sqlite: include_str!("../migrations/0001_triggers.sqlite.sql"),
+        postgres: "",
     },
-    Migration { tables: include_str!("../migrations/0002_external_machines.sql"), sqlite: "" },
+    Migration { tables: include_str!("../migrations/0002_external_machines.sql"), sqlite: "", postgres: "" },
     Migration {
         tables: include_str!("../migrations/0003_credentials_over_time.sql"),
         sqlite: include_str!("../migrations/0003_triggers.sqlite.sql"),
+        postgres: "",
     },
     Migration {
         tables: include_str!("../migrations/0004_carried_by_a_message.sql"),
         sqlite: include_str!("../migrations/0004_triggers.sqlite.sql"),
+        postgres: "",
     },
     Migration {
         tables: include_str!("../migrations/0005_names.sql"),
         sqlite: include_str!("../migrations/0005_names.sqlite.sql"),
+        postgres: "",
     },
-    Migration { tables: "", sqlite: include_str!("../migrations/0006_end_reasons.sqlite.sql") },
-    Migration { tables: "", sqlite: include_str!("../migrations/0007_callers.sqlite.sql") },
-    Migration { tables: "", sqlite: include_str!("../migrations/0008_erasure.sqlite.sql") },
-    Migration { tables: include_str!("../migrations/0009_browsers.sql"), sqlite: "" },
-    Migration { tables: include_str!("../migrations/0010_consents.sql"), sqlite: "" },
-    Migration { tables: include_str!("../migrations/0011_agent_token_index.sql"), sqlite: "" },
+    Migration { tables: "", sqlite: include_str!("../migrations/0006_end_reasons.sqlite.sql"), postgres: "" },
+    Migration {
+        tables: "",
+        sqlite: include_str!("../migrations/0007_callers.sqlite.sql"),
+        postgres: include_str!("../migrations/0007_callers.postgres.sql"),
+    },
+    Migration { tables: "", sqlite: include_str!("../migrations/0008_erasure.sqlite.sql"), postgres: "" },
+    Migration { tables: include_str!("../migrations/0009_browsers.sql"), sqlite: "", postgres: "" },
+    Migration { tables: include_str!("../migrations/0010_consents.sql"), sqlite: "", postgres: "" },
+    Migration { tables: include_str!("../migrations/0011_agent_token_index.sql"), sqlite: "", postgres: "" },
     Migration {
         tables: include_str!("../migrations/0012_row_macs.sql"),
         sqlite: include_str!("../migrations/0012_row_macs.sqlite.sql"),
+        postgres: "",
     },
     Migration {
         tables: include_str!("../migrations/0013_session_macs.sql"),
         sqlite: include_str!("../migrations/0013_session_macs.sqlite.sql"),
+        postgres: "",
     },
-    Migration { tables: include_str!("../migrations/0014_credential_account.sql"), sqlite: "" },
+    Migration { tables: include_str!("../migrations/0014_credential_account.sql"), sqlite: "", postgres: "" },
     Migration {
         tables: include_str!("../migrations/0015_session_settings.sql"),
         sqlite: include_str!("../migrations/0015_session_settings.sqlite.sql"),
+        postgres: "",
     },
-    Migration { tables: include_str!("../migrations/0016_list_indices.sql"), sqlite: "" },
-    Migration { tables: include_str!("../migrations/0017_webhook_receivers.sql"), sqlite: "" },
+    Migration { tables: include_str!("../migrations/0016_list_indices.sql"), sqlite: "", postgres: "" },
+    Migration {
+        tables: include_str!("../migrations/0017_webhook_receivers.sql"),
+        sqlite: "",
+        postgres: include_str!("../migrations/0017_triggers.postgres.sql"),
+    },
 ];
 
 /// The schema version that this program reads and writes.
@@ -60,15 +76,15 @@ const _: () = assert!(MIGRATIONS.len() == SCHEMA_VERSION as usize, "one migratio
 
 const VERSION_KEY: &str = "schema_version";
 
-/// Migrates the database to [`SCHEMA_VERSION`]. `begin` is the statement that starts a write transaction.
-pub(crate) async fn migrate(connection: &mut AnyConnection, begin: &'static str) -> Result<(), StoreError> {
+/// Migrates the database to [`SCHEMA_VERSION`].
+pub(crate) async fn migrate(connection: &mut AnyConnection, dialect: Dialect) -> Result<(), StoreError> {
     loop {
         let failed = |version| move |source| StoreError::Migrate { version, source };
-        let mut transaction = connection.begin_with(begin).await.map_err(failed(SCHEMA_VERSION))?;
-        sqlx::raw_sql("CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY NOT NULL, value TEXT NOT NULL)")
-            .execute(&mut *transaction)
-            .await
-            .map_err(failed(SCHEMA_VERSION))?;
+        let mut transaction =
+            connection.begin_with(AssertSqlSafe(dialect.begin_migration())).await.map_err(failed(SCHEMA_VERSION))?;
+        let meta =
+            dialect.migration("CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY NOT NULL, value TEXT NOT NULL)");
+        sqlx::raw_sql(AssertSqlSafe(meta)).execute(&mut *transaction).await.map_err(failed(SCHEMA_VERSION))?;
         let row = sqlx::query("SELECT value FROM meta WHERE key = $1")
             .bind(VERSION_KEY)
             .fetch_optional(&mut *transaction)
@@ -83,8 +99,13 @@ pub(crate) async fn migrate(connection: &mut AnyConnection, begin: &'static str)
         }
         let Some(migration) = MIGRATIONS.get(found as usize) else { return Ok(()) };
         let next = found + 1;
-        for text in [migration.tables, migration.sqlite] {
-            sqlx::raw_sql(text).execute(&mut *transaction).await.map_err(failed(next))?;
+        let for_one = match dialect {
+            Dialect::Sqlite => migration.sqlite,
+            Dialect::Postgres => migration.postgres,
+        };
+        for text in [migration.tables, for_one] {
+            let text = dialect.migration(text);
+            sqlx::raw_sql(AssertSqlSafe(text)).execute(&mut *transaction).await.map_err(failed(next))?;
         }
         sqlx::query(
             "INSERT INTO meta (key, value) VALUES ($1, $2) ON CONFLICT (key) DO UPDATE SET value = excluded.value",

@@ -7,6 +7,7 @@ pub(crate) use row::{SessionStateKind, decode_method, encode_settings};
 
 use crate::{
     NewTimelineEntry, ObservedWrite, SessionPurpose, Sha256Hex, Store, StoreError, UnixMs, WriteKind,
+    connection::Connection,
     error::query_error,
     row_macs::{RowMacs, tables::SESSIONS},
     row_reader::{RowReader, to_sql_integer},
@@ -14,7 +15,7 @@ use crate::{
 };
 use anteroom_wire::{CallerId, CredentialId, ProviderId, SessionId, provider::MethodName};
 use row::decode_session_row;
-use sqlx::{AnyConnection, any::AnyRow};
+use sqlx::any::AnyRow;
 use std::collections::BTreeMap;
 
 /// A session to be created.
@@ -278,7 +279,7 @@ impl Store {
 
 async fn insert(
     macs: &RowMacs,
-    connection: &mut AnyConnection,
+    connection: &mut Connection,
     new: &NewSession,
 ) -> Result<CreateSessionOutcome, StoreError> {
     const OPERATION: &str = "create a session";
@@ -336,7 +337,7 @@ async fn insert(
 /// The active session on this external machine.
 async fn holder_of(
     macs: &RowMacs,
-    connection: &mut AnyConnection,
+    connection: &mut Connection,
     external: &ExternalMachineClaim,
 ) -> Result<Option<SessionRow>, StoreError> {
     let holder = sqlx::query(select!("WHERE external_machine = $1 AND state = 'active'"))
@@ -350,7 +351,7 @@ async fn holder_of(
 /// The session for which the owner has used this idempotency key before.
 async fn with_key(
     macs: &RowMacs,
-    connection: &mut AnyConnection,
+    connection: &mut Connection,
     owner: &CallerId,
     key: &IdempotencyKey,
 ) -> Result<Option<CreateSessionOutcome>, StoreError> {
@@ -370,7 +371,7 @@ async fn with_key(
 /// Reads a session on the caller's connection or transaction.
 pub(crate) async fn fetch_session(
     macs: &RowMacs,
-    connection: &mut AnyConnection,
+    connection: &mut Connection,
     id: &SessionId,
 ) -> Result<Option<SessionRow>, StoreError> {
     let row = sqlx::query(select!("WHERE id = $1")).bind(id.as_str()).fetch_optional(connection).await;
@@ -380,7 +381,7 @@ pub(crate) async fn fetch_session(
 /// Reads a session that must exist.
 pub(crate) async fn fetch_existing_session(
     macs: &RowMacs,
-    connection: &mut AnyConnection,
+    connection: &mut Connection,
     id: &SessionId,
 ) -> Result<SessionRow, StoreError> {
     fetch_session(macs, connection, id).await?.ok_or_else(|| StoreError::SessionNotFound(id.clone()))

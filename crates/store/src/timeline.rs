@@ -10,6 +10,7 @@ pub(crate) use head::create_head;
 
 use crate::{
     ObservedWrite, Store, StoreError, StoreSettings, UnixMs, WriteKind,
+    connection::Connection,
     error::query_error,
     row_macs::{RowMacs, tables::TIMELINE},
     row_reader::{RowReader, to_sql_integer},
@@ -17,7 +18,7 @@ use crate::{
 use anteroom_vault::RowContent;
 use anteroom_wire::{SessionId, TimelineKind, guest_text::clean_line};
 use serde_json::{Value, json};
-use sqlx::{AnyConnection, AssertSqlSafe, any::AnyRow};
+use sqlx::{AssertSqlSafe, any::AnyRow};
 
 /// The most bytes that are shown of each text of an entry that was changed outside of this program.
 const STORED_BYTES_MAX: usize = 1024;
@@ -149,7 +150,7 @@ impl Store {
 
 /// Appends an entry in the caller's transaction, unless the timeline already has `entries_max` entries.
 pub(crate) async fn append_entry_in(
-    connection: &mut AnyConnection,
+    connection: &mut Connection,
     session: &SessionId,
     entry: NewTimelineEntry,
     store: &Store,

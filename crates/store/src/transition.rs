@@ -3,6 +3,7 @@
 use crate::{
     NewMessage, NewTimelineEntry, ObservedWrite, Reason, RowStatus, SessionEnd, SessionOutcome, SessionPurpose,
     SessionRow, Sha256Hex, Store, StoreError, TimelineRow, UnixMs, WriteKind,
+    connection::Connection,
     error::query_error,
     outbox,
     row_macs::{RowMacs, tables::SESSIONS},
@@ -10,7 +11,6 @@ use crate::{
     sessions, timeline,
 };
 use anteroom_wire::{EndReason, MachineId, SessionId, provider::MethodName};
-use sqlx::AnyConnection;
 use std::collections::BTreeMap;
 
 const OPERATION: &str = "change a session";
@@ -278,7 +278,7 @@ impl Store {
 /// Writes the change of `current`, whose MAC is valid; `None`: the database has another epoch by now.
 pub(crate) async fn apply_change(
     macs: &RowMacs,
-    connection: &mut AnyConnection,
+    connection: &mut Connection,
     current: SessionRow,
     change: SessionChange,
 ) -> Result<Option<SessionRow>, StoreError> {

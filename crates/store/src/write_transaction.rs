@@ -1,11 +1,12 @@
 //! Write transactions. Each is reported to the observer, and marks the connection as broken if it does not end properly.
 
 use crate::{
-    StoreError, error,
+    StoreError,
+    connection::Connection,
+    error,
     error::query_error,
     write_observer::{ObservedWrite, WriteObserver, WriteOutcome, WriteReport},
 };
-use sqlx::{Any, AnyConnection, Transaction};
 use std::{
     ops::{Deref, DerefMut},
     sync::{
@@ -17,7 +18,7 @@ use std::{
 /// A write transaction. Dropping it rolls it back. It holds the only writing connection: await nothing but the database.
 pub(crate) struct WriteTransaction {
     // Fields are dropped in this order: the transaction is rolled back before its failure is reported.
-    transaction: Transaction<'static, Any>,
+    transaction: Connection,
     health: ConnectionHealth,
     report: WriteReport,
 }
@@ -39,17 +40,16 @@ impl Drop for ConnectionHealth {
 impl WriteTransaction {
     /// Begins when the connection and the lock are available.
     pub(crate) async fn begin(
-        writer: &sqlx::AnyPool,
-        begin: &'static str,
-        is_broken: &Arc<AtomicBool>,
+        begin: impl Future<Output = Result<Connection, sqlx::Error>>,
+        is_broken: Arc<AtomicBool>,
         observer: Option<&Arc<dyn WriteObserver>>,
         write: ObservedWrite,
         operation: &'static str,
     ) -> Result<Self, StoreError> {
         let report = WriteReport::begin(observer, write);
         // An error because of a lock does not mean that the connection is broken.
-        let mut health = ConnectionHealth { is_broken: Arc::clone(is_broken), ended_properly: false };
-        let transaction = writer.begin_with(begin).await.map_err(|source| {
+        let mut health = ConnectionHealth { is_broken, ended_properly: false };
+        let transaction = begin.await.map_err(|source| {
             health.ended_properly = error::is_lock(&source);
             query_error(operation)(source)
         })?;
@@ -78,14 +78,14 @@ impl WriteTransaction {
 }
 
 impl Deref for WriteTransaction {
-    type Target = AnyConnection;
-    fn deref(&self) -> &AnyConnection {
+    type Target = Connection;
+    fn deref(&self) -> &Connection {
         &self.transaction
     }
 }
 
 impl DerefMut for WriteTransaction {
-    fn deref_mut(&mut self) -> &mut AnyConnection {
+    fn deref_mut(&mut self) -> &mut Connection {
         &mut self.transaction
     }
 }

@@ -2,11 +2,12 @@
 
 use crate::{
     Store, StoreError, TamperedRow, WriteKind,
+    connection::Connection,
     error::query_error,
     row_macs::tables::{self, Key, Table},
 };
 use anteroom_vault::{KeyId, RowMacError};
-use sqlx::{AnyConnection, AssertSqlSafe, any::AnyRow};
+use sqlx::{AssertSqlSafe, any::AnyRow};
 use std::collections::BTreeSet;
 
 /// Rows that are read or written at once, so that other writes take turns with them.
@@ -99,7 +100,7 @@ impl Store {
     /// Renews the MAC of a row, unless the row is tampered with. Returns whether it was changed.
     async fn renew_row(
         &self,
-        connection: &mut AnyConnection,
+        connection: &mut Connection,
         table: &'static Table,
         row: &AnyRow,
         (checked, tampered): (&mut CheckedRows, &mut BTreeSet<TamperedRow>),
@@ -158,11 +159,11 @@ impl Store {
 }
 
 /// How many rows have a MAC by this key.
-pub(crate) async fn count_rows_of_key(connection: &mut AnyConnection, key: KeyId) -> Result<u64, StoreError> {
+pub(crate) async fn count_rows_of_key(connection: &mut Connection, key: KeyId) -> Result<u64, StoreError> {
     count_rows(connection, "LIKE", &format!("{key}:%")).await
 }
 
-async fn count_rows(connection: &mut AnyConnection, operator: &str, pattern: &str) -> Result<u64, StoreError> {
+async fn count_rows(connection: &mut Connection, operator: &str, pattern: &str) -> Result<u64, StoreError> {
     let mut count = 0;
     for table in tables::ALL {
         let text = format!("SELECT COUNT(*) FROM {} WHERE mac <> '' AND mac {operator} $1", table.name);

@@ -3,11 +3,12 @@
 use super::{ALL_ROWS, RowsWithMacs};
 use crate::{
     Store, StoreError, WriteKind,
+    connection::Connection,
     error::query_error,
     row_macs::tables::{self, Table},
 };
 use anteroom_vault::{KeyError, KeyRing};
-use sqlx::{AnyConnection, AssertSqlSafe};
+use sqlx::AssertSqlSafe;
 
 /// Rows that are read at once.
 const BATCH: u32 = 1_000;
@@ -99,7 +100,7 @@ fn tables_without_macs(with_macs: RowsWithMacs) -> &'static [&'static Table] {
     }
 }
 
-async fn write_meta(connection: &mut AnyConnection, key: &str, value: &str) -> Result<(), StoreError> {
+async fn write_meta(connection: &mut Connection, key: &str, value: &str) -> Result<(), StoreError> {
     sqlx::query("INSERT INTO meta (key, value) VALUES ($1, $2) ON CONFLICT (key) DO UPDATE SET value = excluded.value")
         .bind(key)
         .bind(value)
@@ -110,7 +111,7 @@ async fn write_meta(connection: &mut AnyConnection, key: &str, value: &str) -> R
 }
 
 /// Gives all rows of a table a MAC; returns their number.
-async fn add_to_table(connection: &mut AnyConnection, table: &Table, ring: &KeyRing) -> Result<u64, StoreError> {
+async fn add_to_table(connection: &mut Connection, table: &Table, ring: &KeyRing) -> Result<u64, StoreError> {
     let (mut rows, mut after) = (0, (String::new(), None));
     loop {
         let query = sqlx::query(AssertSqlSafe(table.select(&table.where_after(BATCH)))).bind(after.0.clone());

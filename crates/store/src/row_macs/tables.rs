@@ -1,8 +1,8 @@
 //! The tables whose rows have MACs, and the columns that a MAC covers: everything that decides something.
 
-use crate::{StoreError, error::query_error};
+use crate::{StoreError, connection::Connection, error::query_error};
 use anteroom_vault::RowContent;
-use sqlx::{AnyConnection, AssertSqlSafe, Row, any::AnyRow};
+use sqlx::{AssertSqlSafe, Row, any::AnyRow};
 
 /// A column of a covered table.
 #[derive(Debug, Clone, Copy)]
@@ -270,11 +270,7 @@ impl Table {
     }
 
     /// Reads the covered columns and the MAC of a row.
-    pub(crate) async fn fetch(
-        &self,
-        connection: &mut AnyConnection,
-        key: Key<'_>,
-    ) -> Result<Option<AnyRow>, StoreError> {
+    pub(crate) async fn fetch(&self, connection: &mut Connection, key: Key<'_>) -> Result<Option<AnyRow>, StoreError> {
         let text = self.select(&self.where_key());
         let query = sqlx::query(AssertSqlSafe(text)).bind(key.text);
         let query = key.number.into_iter().fold(query, |query, number| query.bind(number));
@@ -284,7 +280,7 @@ impl Table {
     /// Writes the MAC of this row.
     pub(crate) async fn write_mac(
         &self,
-        connection: &mut AnyConnection,
+        connection: &mut Connection,
         row: &AnyRow,
         mac: &str,
     ) -> Result<(), StoreError> {

@@ -3,6 +3,7 @@
 use super::TimelineRow;
 use crate::{
     RowFault, Store, StoreError, TamperedRow,
+    connection::Connection,
     error::query_error,
     row_macs::{RowMacs, tables::TIMELINE_HEADS},
     row_reader::{RowReader, to_sql_integer},
@@ -10,7 +11,7 @@ use crate::{
 use anteroom_vault::RowContent;
 use anteroom_wire::{SessionId, TimelineKind};
 use serde_json::Value;
-use sqlx::{AnyConnection, Row, any::AnyRow};
+use sqlx::{Row, any::AnyRow};
 
 const OPERATION: &str = "count the entries of a timeline";
 
@@ -37,7 +38,7 @@ fn content(session: &str, entries: i64) -> RowContent {
 /// Creates the head of a new session's timeline.
 pub(crate) async fn create_head(
     macs: &RowMacs,
-    connection: &mut AnyConnection,
+    connection: &mut Connection,
     session: &SessionId,
 ) -> Result<(), StoreError> {
     sqlx::query("INSERT INTO timeline_heads (session_id, entries, mac) VALUES ($1, 0, $2)")
@@ -50,11 +51,7 @@ pub(crate) async fn create_head(
 }
 
 /// Reads the head. A head that was changed outside of this program raises the alarm.
-pub(super) async fn read(
-    macs: &RowMacs,
-    connection: &mut AnyConnection,
-    session: &SessionId,
-) -> Result<Head, StoreError> {
+pub(super) async fn read(macs: &RowMacs, connection: &mut Connection, session: &SessionId) -> Result<Head, StoreError> {
     let row = sqlx::query(
         "SELECT head.session_id, head.entries, head.mac AS head_mac, \
          (SELECT COALESCE(MAX(number), 0) FROM timeline WHERE session_id = $1) AS last \
@@ -93,7 +90,7 @@ impl Head {
     pub(super) async fn write_count(
         self,
         macs: &RowMacs,
-        connection: &mut AnyConnection,
+        connection: &mut Connection,
         session: &SessionId,
         number: u64,
     ) -> Result<(), StoreError> {

@@ -1,7 +1,8 @@
 //! A separate database for each test, with a key ring and a second connection for direct SQL.
 
+use crate::database;
 use anteroom_store::{
-    CallerKind, CompleteOutcome, CompleteWithCredential, CreateSessionOutcome, DeletionPolicy, ExpectedState,
+    Address, CallerKind, CompleteOutcome, CompleteWithCredential, CreateSessionOutcome, DeletionPolicy, ExpectedState,
     NewCaller, NewCredential, NewSession, NewTimelineEntry, Reason, Role, RowsWithMacs, SessionChange, SessionPurpose,
     SessionRow, Sha256Hex, Store, StoreSettings, TransitionOutcome,
 };
@@ -9,8 +10,7 @@ use anteroom_vault::{Binding, KeyRing, SealedBytes};
 use anteroom_wire::{
     CallerId, CredentialId, EndReason, MachineId, ProviderId, Secret, SessionId, TimelineKind, api::CredentialFile,
 };
-use sqlx::{AnyConnection, Connection};
-use std::path::PathBuf;
+use sqlx::AnyConnection;
 
 pub(crate) const NOW: u64 = 1_800_000_000_000;
 pub(crate) const HOUR: u64 = 3_600_000;
@@ -69,6 +69,7 @@ pub(crate) fn binding_of<'a>(session: &'a SessionRow, credential: &'a Credential
 
 pub(crate) struct StoreFixture {
     pub(crate) directory: tempfile::TempDir,
+    pub(crate) address: Address,
     pub(crate) store: Store,
     pub(crate) ring: KeyRing,
     pub(crate) owner: CallerId,
@@ -81,22 +82,19 @@ impl StoreFixture {
 
     pub(crate) async fn with(settings: StoreSettings) -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let store = Store::open(&directory.path().join("anteroom.db"), settings).await.unwrap();
+        let address = database::new_database(directory.path()).await;
+        let store = Store::open(&address, settings).await.unwrap();
         let ring = KeyRing::open_or_create(&directory.path().join("keys.json")).unwrap();
         store.add_row_macs(&ring, RowsWithMacs::None, || ring.mark_for_row_macs()).await.unwrap();
         store.use_row_macs(ring.clone());
         let owner = CallerId::from_parts(NOW, random());
-        let fixture = Self { directory, store, ring, owner };
+        let fixture = Self { directory, address, store, ring, owner };
         fixture
             .store
             .create_caller(&fixture.new_caller(fixture.owner.clone(), Role::Backend, "token-1"))
             .await
             .unwrap();
         fixture
-    }
-
-    pub(crate) fn path(&self) -> PathBuf {
-        self.directory.path().join("anteroom.db")
     }
 
     pub(crate) fn new_caller(&self, id: CallerId, role: Role, token: &str) -> NewCaller {
@@ -241,7 +239,7 @@ impl StoreFixture {
 
     /// A separate connection for direct SQL.
     pub(crate) async fn sql(&self) -> AnyConnection {
-        AnyConnection::connect(&format!("sqlite://{}", self.path().display())).await.unwrap()
+        database::connect(&self.address).await
     }
 
     pub(crate) async fn kinds(&self, session: &SessionId) -> Vec<TimelineKind> {
@@ -249,8 +247,11 @@ impl StoreFixture {
         entries.into_iter().map(|entry| entry.kind).collect()
     }
 
-    /// Whether any file of the database contains these bytes.
+    /// Whether any file of the database contains these bytes. Only SQLite promises that erased bytes do not remain.
     pub(crate) fn on_disk(&self, bytes: &[u8]) -> bool {
+        if !database::IS_FILE {
+            return false;
+        }
         let mut files = 0;
         for entry in std::fs::read_dir(self.directory.path()).unwrap() {
             let path = entry.unwrap().path();

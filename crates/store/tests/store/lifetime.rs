@@ -1,6 +1,9 @@
 //! The lifetime of a stored credential: delivery, renewal, refresh, health.
 
-use crate::fixture::{NOW, StoreFixture, entry, retained_credential, session_id};
+use crate::{
+    database,
+    fixture::{NOW, StoreFixture, entry, retained_credential, session_id},
+};
 use anteroom_store::{
     CompleteOutcome, CompleteUse, CompleteUseOutcome, CompleteWithCredential, CredentialUse, DeleteOutcome,
     DeletionPolicy, ExpectedState, HealthKind, HealthUpdate, LeasedCredential, NewCredential, NewSession, OwnerFilter,
@@ -145,7 +148,7 @@ async fn only_one_of_concurrent_leases_gets_a_deliver_once_credential_and_the_by
     let fixture = std::sync::Arc::new(StoreFixture::new().await);
     let id = fixture.once(NOW + 1_000, &[7; 64]).await;
     let tail = fixture.tail(&id).await;
-    assert!(fixture.on_disk(&tail));
+    assert!(!database::IS_FILE || fixture.on_disk(&tail));
     let leases: Vec<_> = (0..20)
         .map(|_| {
             let (fixture, id) = (std::sync::Arc::clone(&fixture), id.clone());
@@ -193,7 +196,7 @@ async fn a_renewal_keeps_the_id_and_erases_the_old_bytes() {
     let fixture = StoreFixture::new().await;
     let (first, id) = fixture.completed(&[3; 64]).await;
     let tail = fixture.tail(&id).await;
-    assert!(fixture.on_disk(&tail), "the search works");
+    assert!(!database::IS_FILE || fixture.on_disk(&tail), "the search works");
     let update = HealthUpdate {
         credential: &id,
         revision: 1,
@@ -415,22 +418,6 @@ async fn expiring_credentials_are_listed_until_their_health_is_stored() {
     assert_eq!(expiring(NOW + 100, NOW + 200).await, std::slice::from_ref(&id), "and once more when it has expired");
     set_health(HealthKind::NeedsAuth).await;
     assert_eq!(expiring(NOW + 100, NOW + 200).await, []);
-}
-
-#[tokio::test]
-async fn the_next_purge_removes_bytes_that_a_reader_kept_in_the_log() {
-    let fixture =
-        StoreFixture::with(anteroom_store::StoreSettings { busy_ms_max: 200, ..crate::fixture::settings() }).await;
-    let (_, id) = fixture.completed(&[8; 64]).await;
-    let tail = fixture.tail(&id).await;
-    let mut sql = fixture.sql().await;
-    sql.execute("BEGIN").await.unwrap();
-    sql.execute("SELECT COUNT(*) FROM credentials").await.unwrap();
-    assert_eq!(fixture.store.delete_credential(&id, NOW).await.unwrap(), DeleteOutcome::Deleted);
-    assert!(fixture.on_disk(&tail), "the log cannot be emptied while a reader holds it");
-    sql.execute("ROLLBACK").await.unwrap();
-    fixture.store.purge_expired(NOW).await.unwrap();
-    assert!(!fixture.on_disk(&tail));
 }
 
 #[tokio::test]

@@ -2,10 +2,13 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test reports errors by failing")]
 
 mod callers;
+mod columns;
 mod credential_model;
 mod credentials;
+mod database;
 mod external;
 mod faults;
+mod files;
 mod fixture;
 mod lifetime;
 mod migrations;

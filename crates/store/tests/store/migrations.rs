@@ -352,7 +352,7 @@ async fn macs_of_version_13_are_valid_after_the_migration() {
         sql.execute(text).await.unwrap();
     }
     sql.execute("UPDATE meta SET value = '13' WHERE key = 'schema_version'").await.unwrap();
-    let store = Store::open(&fixture.path(), settings()).await.unwrap();
+    let store = Store::open(&fixture.address, settings()).await.unwrap();
     store.use_row_macs(fixture.ring.clone());
     assert_eq!(store.get_credential(&id).await.unwrap().unwrap().account, None);
     assert_eq!(store.check_rows().await.unwrap().tampered, 0, "{:?}", store.tampered_rows());

@@ -1,6 +1,9 @@
 //! The schema: created, kept over restarts, rejected if it is newer, strict about values.
 
-use crate::fixture::{NOW, StoreFixture, settings};
+use crate::{
+    database,
+    fixture::{NOW, StoreFixture, settings},
+};
 use anteroom_store::{SCHEMA_VERSION, Store, StoreError, StoreErrorKind};
 use sqlx::Executor;
 
@@ -11,7 +14,7 @@ async fn all_data_survives_a_restart() {
     fixture.store.set_key_fingerprint(&fixture.ring.fingerprint()).await.unwrap();
     fixture.store.close().await;
 
-    let store = Store::open(&fixture.path(), settings()).await.unwrap();
+    let store = Store::open(&fixture.address, settings()).await.unwrap();
     assert_eq!(store.get_session(&row.id).await.unwrap(), Some(row));
     assert!(store.get_sealed_bytes(&credential).await.unwrap().is_some());
     let fingerprint = store.get_key_fingerprint().await.unwrap().unwrap();
@@ -21,11 +24,11 @@ async fn all_data_survives_a_restart() {
 #[tokio::test]
 async fn concurrent_first_starts_create_one_schema() {
     let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().join("anteroom.db");
+    let address = database::empty_database(directory.path()).await;
     let starts: Vec<_> = (0..5)
         .map(|_| {
-            let path = path.clone();
-            tokio::spawn(async move { Store::open(&path, settings()).await.unwrap() })
+            let address = address.clone();
+            tokio::spawn(async move { Store::open(&address, settings()).await.unwrap() })
         })
         .collect();
     for start in starts {
@@ -41,13 +44,13 @@ async fn a_newer_schema_is_rejected_with_both_versions() {
     let mut sql = fixture.sql().await;
     let set = format!("UPDATE meta SET value = '{newer}' WHERE key = 'schema_version'");
     sql.execute(sqlx::AssertSqlSafe(set)).await.unwrap();
-    let error = Store::open(&fixture.path(), settings()).await.unwrap_err();
+    let error = Store::open(&fixture.address, settings()).await.unwrap_err();
     assert!(matches!(error, StoreError::NewerSchema { found, known } if found == newer && known == SCHEMA_VERSION));
     let text = error.to_string();
     assert!(text.contains(&newer.to_string()) && text.contains(&SCHEMA_VERSION.to_string()), "{text}");
 
     sql.execute("UPDATE meta SET value = 'one' WHERE key = 'schema_version'").await.unwrap();
-    assert_eq!(Store::open(&fixture.path(), settings()).await.unwrap_err().kind(), StoreErrorKind::Corrupt);
+    assert_eq!(Store::open(&fixture.address, settings()).await.unwrap_err().kind(), StoreErrorKind::Corrupt);
 }
 
 #[tokio::test]

@@ -51,7 +51,7 @@ async fn concurrent_starts_with_one_key_create_one_session_in_the_store() {
 #[tokio::test]
 async fn two_processes_with_one_idempotency_key_create_one_session() {
     let fixture = StoreFixture::new().await;
-    let other = Store::open(&fixture.path(), settings()).await.unwrap();
+    let other = Store::open(&fixture.address, settings()).await.unwrap();
     other.use_row_macs(fixture.ring.clone());
     let (a, b) = (keyed(&fixture, "click", "codex"), keyed(&fixture, "click", "codex"));
     let (a, b) = tokio::join!(

@@ -1,6 +1,9 @@
 //! Transitions: one change per epoch succeeds, and ended sessions are final.
 
-use crate::fixture::{NOW, StoreFixture, entry, session_id};
+use crate::{
+    database,
+    fixture::{NOW, StoreFixture, entry, session_id},
+};
 use anteroom_store::{
     ExpectedState, Reason, RowStatus, SessionChange, SessionOutcome, StoreError, StoreErrorKind, TransitionOutcome,
 };
@@ -117,9 +120,9 @@ async fn ended_sessions_and_append_only_rows_resist_direct_sql() {
         "DELETE FROM timeline",
         "UPDATE leases SET at_ms = 0",
         "DELETE FROM leases",
-        "UPDATE credentials SET deleted_at_ms = NULL, sealed = x'00'",
+        &format!("UPDATE credentials SET deleted_at_ms = NULL, sealed = {}", database::ZERO_BYTE),
     ] {
-        assert!(sql.execute(text).await.is_err(), "{text}");
+        assert!(sql.execute(sqlx::AssertSqlSafe(text)).await.is_err(), "{text}");
     }
     assert_eq!(fixture.store.get_session(&row.id).await.unwrap().unwrap(), row);
     assert_eq!(
@@ -145,9 +148,7 @@ async fn a_change_is_rolled_back_if_its_timeline_entry_fails() {
     let fixture = StoreFixture::new().await;
     let row = fixture.session().await;
     let mut sql = fixture.sql().await;
-    sql.execute("CREATE TRIGGER no_entries BEFORE INSERT ON timeline BEGIN SELECT RAISE(ABORT, 'no'); END")
-        .await
-        .unwrap();
+    sql.execute(database::REJECT_ENTRIES).await.unwrap();
     let change = SessionChange::new().end_as_failed(Reason::new(EndReason::Internal, ""), NOW);
     fixture.store.transition(&row.id, ExpectedState::Active, change, entry(TimelineKind::Failed)).await.unwrap_err();
     assert_eq!(fixture.store.get_session(&row.id).await.unwrap(), Some(row));

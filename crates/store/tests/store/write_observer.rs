@@ -1,6 +1,9 @@
 //! Observers are called before and after every write, with its outcome.
 
-use crate::fixture::{NOW, StoreFixture, entry, settings};
+use crate::{
+    database,
+    fixture::{NOW, StoreFixture, entry, settings},
+};
 use anteroom_store::{
     ExpectedState, ObservedWrite, SessionChange, Store, StoreSettings, TransitionOutcome, WriteKind, WriteObserver,
     WriteOutcome,
@@ -42,7 +45,7 @@ impl Recorder {
 /// A second store for the same database, with a recorder.
 async fn observed(fixture: &StoreFixture, settings: StoreSettings) -> (Store, Arc<Recorder>) {
     let recorder = Arc::new(Recorder::default());
-    let store = Store::open_observed(&fixture.path(), settings, recorder.clone()).await.unwrap();
+    let store = Store::open_observed(&fixture.address, settings, recorder.clone()).await.unwrap();
     assert_eq!(recorder.writes(), ["health: written"], "opening writes one row");
     (store, recorder)
 }
@@ -87,7 +90,7 @@ async fn observers_see_a_failed_write_as_failed() {
     let row = fixture.session().await;
     let (store, recorder) = observed(&fixture, StoreSettings { busy_ms_max: 50, ..settings() }).await;
     let mut sql = fixture.sql().await;
-    sql.execute("BEGIN IMMEDIATE").await.unwrap();
+    sql.execute(database::BEGIN_WRITE).await.unwrap();
     store.append_entry(&row.id, entry(TimelineKind::CliStarted)).await.unwrap_err();
     sql.execute("ROLLBACK").await.unwrap();
     let unknown = crate::fixture::session_id();

@@ -34,6 +34,7 @@ mod operator_socket;
 mod outdated;
 mod pages;
 mod past_incidents;
+mod postgres;
 mod process_protection;
 mod prompts_and_methods;
 mod queue;

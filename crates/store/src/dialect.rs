@@ -1,0 +1,62 @@
+//! What differs between SQLite and PostgreSQL in the text of statements. Everything else is one text for both.
+
+use std::borrow::Cow;
+
+/// The SQL of a database.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Dialect {
+    Sqlite,
+    Postgres,
+}
+
+impl Dialect {
+    /// Postpones the check of references to the end of the transaction: sessions and credentials refer to each other.
+    pub(crate) fn defer_references(self) -> &'static str {
+        match self {
+            Self::Sqlite => "PRAGMA defer_foreign_keys = ON",
+            Self::Postgres => "SET CONSTRAINTS ALL DEFERRED",
+        }
+    }
+
+    /// Begins the transaction of a migration: only one process migrates at a time.
+    pub(crate) fn begin_migration(self) -> String {
+        match self {
+            Self::Sqlite => "BEGIN IMMEDIATE".to_owned(),
+            Self::Postgres => format!(
+                "BEGIN; SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = '60s'; SELECT pg_advisory_xact_lock({})",
+                Lock::Migration.key()
+            ),
+        }
+    }
+
+    /// The text of a migration. Texts are compared byte by byte in SQLite; in PostgreSQL that depends on the database unless columns say so.
+    pub(crate) fn migration(self, text: &'static str) -> Cow<'static, str> {
+        match self {
+            Self::Sqlite => text.into(),
+            Self::Postgres => text.replace(" TEXT", " TEXT COLLATE \"C\"").into(),
+        }
+    }
+}
+
+/// An advisory lock of PostgreSQL, which counts within one database.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Lock {
+    /// Held by the writing connection of the server: a second server is rejected.
+    Server,
+    /// Held by every write transaction: as in SQLite, one at a time writes.
+    Write,
+    /// Held by the transaction of a migration.
+    Migration,
+}
+
+impl Lock {
+    /// `anteroo` and a number.
+    pub(crate) fn key(self) -> i64 {
+        let number = match self {
+            Self::Server => 1,
+            Self::Write => 2,
+            Self::Migration => 3,
+        };
+        i64::from_be_bytes([b'a', b'n', b't', b'e', b'r', b'o', b'o', number])
+    }
+}
